@@ -1,0 +1,250 @@
+//! The `ibv_send_wr` encoder: a chain of templates, linked once, of which a commit changes only the
+//! words that differ.
+//!
+//! Zeroing one 128-byte wr costs more than all the rest of posting it (docs/performance.md), so
+//! nothing is ever zeroed or linked again. One chain serves all lanes of a posting thread and stays
+//! hot in its cache.
+#![allow(unsafe_code, reason = "the templates point at each other; all access goes through one provenance")]
+
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+
+use super::wr::{IBV_SEND_SIGNALED, SendWr, Sge};
+use crate::provider::{Commit, Read};
+
+/// Where the templates of a [`Chain`] of at most `N` wrs live.
+#[derive(Debug)]
+pub struct ChainStorage<const N: usize> {
+    wrs: [SendWr; N],
+    sges: [Sge; N],
+}
+
+impl<const N: usize> ChainStorage<N> {
+    /// Storage, not linked yet; fit for a `static` or a box.
+    #[must_use]
+    pub const fn new() -> Self {
+        const { assert!(N >= 1, "a chain holds at least one wr") };
+        Self { wrs: [SendWr::EMPTY; N], sges: [Sge { addr: 0, length: 0, lkey: 0 }; N] }
+    }
+}
+
+impl<const N: usize> Default for ChainStorage<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Templates of `N` READs, each with one piece of local memory, each pointing at the next.
+#[derive(Debug)]
+pub struct Chain<'s, const N: usize> {
+    wrs: NonNull<SendWr>,
+    sges: NonNull<Sge>,
+    storage: PhantomData<&'s mut ChainStorage<N>>,
+}
+
+// SAFETY: a chain is the exclusive borrow of its storage, which holds plain integers and pointers
+// into itself; nothing of it is tied to a thread.
+unsafe impl<const N: usize> Send for Chain<'_, N> {}
+
+impl<'s, const N: usize> Chain<'s, N> {
+    /// Links the templates.
+    #[must_use]
+    pub fn new(storage: &'s mut ChainStorage<N>) -> Self {
+        let sges = NonNull::from(&mut storage.sges).cast::<Sge>();
+        let wrs = NonNull::from(&mut storage.wrs).cast::<SendWr>();
+        for i in 0..N {
+            let next = if i + 1 < N {
+                // SAFETY: i + 1 < N, within the array of N.
+                unsafe { wrs.as_ptr().add(i + 1) }
+            } else {
+                ptr::null_mut()
+            };
+            // SAFETY: i < N, within the array of N.
+            let sg_list = unsafe { sges.as_ptr().add(i) };
+            // SAFETY: i < N, within the array of N.
+            let wr = unsafe { wrs.as_ptr().add(i) };
+            // SAFETY: `wr` points at a live SendWr of the storage, borrowed exclusively for 's.
+            unsafe { wr.write(SendWr { next, sg_list, ..SendWr::EMPTY }) };
+        }
+        Self { wrs, sges, storage: PhantomData }
+    }
+
+    /// Begins a commit.
+    #[inline]
+    pub fn begin(&mut self) -> Posting<'_, 's, N> {
+        Posting { chain: self, len: 0 }
+    }
+}
+
+/// A commit being encoded. Dropping it posts nothing and spoils nothing.
+#[derive(Debug)]
+pub struct Posting<'c, 's, const N: usize> {
+    chain: &'c mut Chain<'s, N>,
+    len: usize,
+}
+
+impl<const N: usize> Posting<'_, '_, N> {
+    /// How many wrs are encoded.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none is.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Encodes one READ into the next template.
+    ///
+    /// # Panics
+    ///
+    /// When `N` are encoded already.
+    #[inline]
+    pub fn push(&mut self, read: &Read) {
+        let i = self.len;
+        assert!(i < N, "a chain of {N} wrs is full");
+        // SAFETY: i < N, within the array of N.
+        let wr = unsafe { self.chain.wrs.as_ptr().add(i) };
+        // SAFETY: `wr` points at a live, linked template; the storage is borrowed exclusively by the
+        // chain, the chain by `self`, and no driver walks it now (it does only inside `post`).
+        let wr = unsafe { &mut *wr };
+        wr.wr_id = read.wr_id.0;
+        wr.send_flags = if read.signaled { IBV_SEND_SIGNALED } else { 0 };
+        wr.remote_addr = read.remote_addr;
+        wr.rkey = read.rkey;
+        // SAFETY: i < N, within the array of N.
+        let sge = unsafe { self.chain.sges.as_ptr().add(i) };
+        // SAFETY: as for `wr`; the sges are another array than the wrs, so the two do not alias.
+        unsafe { sge.write(Sge { addr: read.local_addr, length: read.len, lkey: read.lkey }) };
+        self.len = i + 1;
+    }
+
+    /// Ends the chain after the last encoded wr, gives its head to `post_send`, and links it again.
+    ///
+    /// `post_send` gets the head and returns what `ibv_post_send` does: 0 or an errno, and `bad_wr`.
+    /// It is called once, or not at all for an empty chain.
+    #[inline]
+    pub fn post(self, post_send: impl FnOnce(*mut SendWr) -> (i32, *mut SendWr)) -> Commit {
+        let Some(last) = self.len.checked_sub(1) else { return Commit::All };
+        let head = self.chain.wrs.as_ptr();
+        // SAFETY: last < len <= N, within the array of N.
+        let last = unsafe { head.add(last) };
+        // SAFETY: `last` points at a live template that nobody else accesses before `post_send`.
+        let next = unsafe { ptr::replace(&raw mut (*last).next, ptr::null_mut()) };
+        let (errno, bad_wr) = post_send(head);
+        // SAFETY: as above; `post_send` has returned, and ibv_post_send keeps no pointer to the wrs.
+        unsafe { (&raw mut (*last).next).write(next) };
+        if errno == 0 {
+            return Commit::All;
+        }
+        // rxe can fail with a null bad_wr after it has queued everything; a pointer that is none of
+        // ours says as little.
+        let offset = (bad_wr as usize).wrapping_sub(head as usize);
+        let accepted = offset / size_of::<SendWr>();
+        if bad_wr.is_null() || offset % size_of::<SendWr>() != 0 || accepted >= self.len {
+            return Commit::Unknown { errno };
+        }
+        // accepted < N, and no chain is longer than a u32 counts.
+        Commit::Prefix { accepted: accepted as u32, errno }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{LaneId, WrId};
+
+    fn read(i: u32, signaled: bool) -> Read {
+        Read {
+            wr_id: WrId::new(LaneId::new(1, 2), i),
+            remote_addr: 0x1000 + u64::from(i),
+            local_addr: 0x2000 + u64::from(i),
+            len: 4096 + i,
+            rkey: 10 + i,
+            lkey: 20 + i,
+            signaled,
+        }
+    }
+
+    /// Walks a chain as a device would.
+    fn walk(head: *mut SendWr, out: &mut [(u64, u64, u32, u64, u32, u32, u32); 8]) -> usize {
+        let (mut at, mut n) = (head.cast_const(), 0);
+        while !at.is_null() {
+            // SAFETY: the chain under test ends in null and holds live wrs only.
+            let wr = unsafe { &*at };
+            assert_eq!((wr.num_sge, wr.opcode), (1, super::super::IBV_WR_RDMA_READ));
+            // SAFETY: every template points at its sge.
+            let sge = unsafe { &*wr.sg_list };
+            out[n] = (wr.wr_id, wr.remote_addr, wr.rkey, sge.addr, sge.length, sge.lkey, wr.send_flags);
+            n += 1;
+            at = wr.next;
+        }
+        n
+    }
+
+    #[test]
+    fn a_device_that_walks_the_chain_finds_the_batch() {
+        let mut storage = ChainStorage::<8>::new();
+        let mut chain = Chain::new(&mut storage);
+        // A long commit, a short one, a long one: the links are mended each time.
+        for len in [8_u32, 3, 8, 1] {
+            let mut posting = chain.begin();
+            for i in 0..len {
+                posting.push(&read(i, i + 1 == len));
+            }
+            let mut seen = [(0, 0, 0, 0, 0, 0, 0); 8];
+            let mut n = 0;
+            let commit = posting.post(|head| {
+                n = walk(head, &mut seen);
+                (0, ptr::null_mut())
+            });
+            assert_eq!(commit, Commit::All);
+            assert_eq!(n, len as usize);
+            for (i, got) in (0..len).zip(seen) {
+                let r = read(i, i + 1 == len);
+                let flags = if r.signaled { IBV_SEND_SIGNALED } else { 0 };
+                assert_eq!(got, (r.wr_id.0, r.remote_addr, r.rkey, r.local_addr, r.len, r.lkey, flags));
+            }
+        }
+    }
+
+    #[test]
+    fn bad_wr_says_how_much_was_accepted() {
+        let mut storage = ChainStorage::<4>::new();
+        let mut chain = Chain::new(&mut storage);
+        let mut commit = |bad: fn(*mut SendWr) -> *mut SendWr| {
+            let mut posting = chain.begin();
+            for i in 0..3 {
+                posting.push(&read(i, true));
+            }
+            posting.post(|head| (12, bad(head)))
+        };
+        assert_eq!(commit(|head| head), Commit::Prefix { accepted: 0, errno: 12 });
+        assert_eq!(commit(|head| head.wrapping_add(2)), Commit::Prefix { accepted: 2, errno: 12 });
+        // Beyond the commit, between two wrs, null: all of it counts as posted.
+        assert_eq!(commit(|head| head.wrapping_add(3)), Commit::Unknown { errno: 12 });
+        assert_eq!(commit(|head| head.wrapping_byte_add(64)), Commit::Unknown { errno: 12 });
+        assert_eq!(commit(|_| ptr::null_mut()), Commit::Unknown { errno: 12 });
+    }
+
+    #[test]
+    fn an_empty_commit_rings_no_doorbell() {
+        let mut storage = ChainStorage::<4>::new();
+        assert_eq!(Chain::new(&mut storage).begin().post(|_| unreachable!()), Commit::All);
+    }
+
+    #[test]
+    #[should_panic(expected = "a chain of 2 wrs is full")]
+    fn a_full_chain_takes_no_more() {
+        let mut storage = ChainStorage::<2>::new();
+        let mut chain = Chain::new(&mut storage);
+        let mut posting = chain.begin();
+        for i in 0..3 {
+            posting.push(&read(i, true));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `ibv_wc` and what its status means to kvrail.
+
+use core::fmt;
+use core::mem::{offset_of, size_of};
+
+use crate::id::WrId;
+
+/// `struct ibv_wc`: a work completion, as the driver wrote it.
+///
+/// Of a failed completion only [`wr_id`](Self::wr_id), [`status`](Self::status),
+/// [`qp_num`](Self::qp_num) and [`vendor_err`](Self::vendor_err) are valid; nothing else has an
+/// accessor.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Wc {
+    wr_id: u64,
+    status: u32,
+    opcode: u32,
+    vendor_err: u32,
+    byte_len: u32,
+    imm_data: u32,
+    qp_num: u32,
+    src_qp: u32,
+    wc_flags: u32,
+    pkey_index: u16,
+    slid: u16,
+    sl: u8,
+    dlid_path_bits: u8,
+}
+
+// rdma-core, libibverbs/verbs.h: struct ibv_wc (LP64).
+const _: () = {
+    assert!(size_of::<Wc>() == 48);
+    assert!(align_of::<Wc>() == 8);
+    assert!(offset_of!(Wc, wr_id) == 0);
+    assert!(offset_of!(Wc, status) == 8);
+    assert!(offset_of!(Wc, opcode) == 12);
+    assert!(offset_of!(Wc, vendor_err) == 16);
+    assert!(offset_of!(Wc, byte_len) == 20);
+    assert!(offset_of!(Wc, imm_data) == 24);
+    assert!(offset_of!(Wc, qp_num) == 28);
+    assert!(offset_of!(Wc, src_qp) == 32);
+    assert!(offset_of!(Wc, wc_flags) == 36);
+    assert!(offset_of!(Wc, pkey_index) == 40);
+    assert!(offset_of!(Wc, slid) == 42);
+    assert!(offset_of!(Wc, sl) == 44);
+    assert!(offset_of!(Wc, dlid_path_bits) == 45);
+};
+
+impl Wc {
+    /// A completion as a provider that is not verbs makes it.
+    #[must_use]
+    pub const fn new(wr_id: WrId, status: WcStatus, vendor_err: u32, qp_num: u32) -> Self {
+        Self {
+            wr_id: wr_id.0,
+            status: status.0,
+            opcode: 0,
+            vendor_err,
+            byte_len: 0,
+            imm_data: 0,
+            qp_num,
+            src_qp: 0,
+            wc_flags: 0,
+            pkey_index: 0,
+            slid: 0,
+            sl: 0,
+            dlid_path_bits: 0,
+        }
+    }
+
+    /// The wr that completed (and, when it succeeded, every earlier one of its lane).
+    #[inline]
+    #[must_use]
+    pub const fn wr_id(&self) -> WrId {
+        WrId(self.wr_id)
+    }
+
+    /// How it went.
+    #[inline]
+    #[must_use]
+    pub const fn status(&self) -> WcStatus {
+        WcStatus(self.status)
+    }
+
+    /// The vendor's own error code: worth a line in a log, never a decision.
+    #[inline]
+    #[must_use]
+    pub const fn vendor_err(&self) -> u32 {
+        self.vendor_err
+    }
+
+    /// The local QP's number.
+    #[inline]
+    #[must_use]
+    pub const fn qp_num(&self) -> u32 {
+        self.qp_num
+    }
+}
+
+impl fmt::Debug for Wc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wc")
+            .field("wr_id", &self.wr_id())
+            .field("status", &self.status())
+            .field("vendor_err", &self.vendor_err)
+            .field("qp_num", &self.qp_num)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `enum ibv_wc_status`, kept as the integer that the driver wrote: an unknown value is a value.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WcStatus(pub u32);
+
+macro_rules! statuses {
+    ($($name:ident = $value:literal $text:literal),* $(,)?) => {
+        #[allow(missing_docs, reason = "the names are verbs.h's, and the texts ibv_wc_status_str's in kind")]
+        impl WcStatus {
+            $(pub const $name: Self = Self($value);)*
+
+            /// The name in `verbs.h`, or `IBV_WC_?` for a value that it does not know.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self.0 {
+                    $($value => concat!("IBV_WC_", stringify!($name)),)*
+                    _ => "IBV_WC_?",
+                }
+            }
+
+            /// In plain words.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self.0 {
+                    $($value => $text,)*
+                    _ => "a status that this version does not know",
+                }
+            }
+        }
+    };
+}
+
+statuses! {
+    SUCCESS = 0 "success",
+    LOC_LEN_ERR = 1 "local length error",
+    LOC_QP_OP_ERR = 2 "local QP operation error",
+    LOC_EEC_OP_ERR = 3 "local EE context operation error",
+    LOC_PROT_ERR = 4 "local protection error: the destination is not registered for this write",
+    WR_FLUSH_ERR = 5 "flushed: the QP was already in the error state",
+    MW_BIND_ERR = 6 "memory window bind error",
+    BAD_RESP_ERR = 7 "bad response",
+    LOC_ACCESS_ERR = 8 "local access error",
+    REM_INV_REQ_ERR = 9 "the peer found the request invalid",
+    REM_ACCESS_ERR = 10 "the peer refused the access: key or range is not its own",
+    REM_OP_ERR = 11 "the peer could not complete the operation",
+    RETRY_EXC_ERR = 12 "no answer from the peer within the retries",
+    RNR_RETRY_EXC_ERR = 13 "the peer stayed not ready",
+    LOC_RDD_VIOL_ERR = 14 "local RDD violation",
+    REM_INV_RD_REQ_ERR = 15 "invalid RD request",
+    REM_ABORT_ERR = 16 "the peer aborted",
+    INV_EECN_ERR = 17 "invalid EE context number",
+    INV_EEC_STATE_ERR = 18 "invalid EE context state",
+    FATAL_ERR = 19 "fatal error",
+    RESP_TIMEOUT_ERR = 20 "response timeout",
+    GENERAL_ERR = 21 "general error",
+}
+
+/// Whom a failed completion accuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The request itself: wrong on every path, so the page fails and is not posted again.
+    Page,
+    /// The path: another lane may do better.
+    Path,
+    /// Nobody: the wr was flushed because another failed.
+    Flushed,
+}
+
+impl WcStatus {
+    /// Whether the wr, and with it all earlier ones of its lane, succeeded.
+    #[inline]
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        self.0 == Self::SUCCESS.0
+    }
+
+    /// Whom it accuses. Unknown values accuse the path: to try elsewhere is harmless, the deadline
+    /// bounds it.
+    #[must_use]
+    pub const fn fault(self) -> FaultKind {
+        match self {
+            Self::LOC_LEN_ERR
+            | Self::LOC_PROT_ERR
+            | Self::LOC_ACCESS_ERR
+            | Self::REM_INV_REQ_ERR
+            | Self::REM_ACCESS_ERR => FaultKind::Page,
+            Self::WR_FLUSH_ERR => FaultKind::Flushed,
+            _ => FaultKind::Path,
+        }
+    }
+}
+
+impl fmt::Debug for WcStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name(), self.0)
+    }
+}
+
+impl fmt::Display for WcStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.name(), self.0, self.text())
+    }
+}

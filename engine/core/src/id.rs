@@ -1,0 +1,156 @@
+//! Names for things, small enough to travel in a `wr_id`.
+
+use core::fmt;
+
+/// The most rails that one engine drives. Keys are kept per rail in fixed arrays of this length, and
+/// rail sets are bit masks of 16 bits.
+pub const MAX_RAILS: usize = 16;
+
+/// A local rail: the position of a NIC port in the provider's list, below [`MAX_RAILS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RailIndex(pub u8);
+
+impl RailIndex {
+    /// As an index.
+    #[inline]
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One life of a peer. A peer that is removed and connected again is another peer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PeerId {
+    pub(crate) index: u16,
+    pub(crate) life: u16,
+}
+
+impl PeerId {
+    /// The peer's place in the engine's table, for tables kept beside it.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer {}.{}", self.index, self.life)
+    }
+}
+
+/// One life of a lane. The generation distinguishes the QPs that use one place in turn, so that what
+/// an earlier one still had to say (a completion, an event) is recognised and dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LaneId {
+    index: u16,
+    generation: u32,
+}
+
+impl LaneId {
+    /// Generations are counted modulo this: 24 bits of a `wr_id`.
+    pub const GENERATIONS: u32 = 1 << 24;
+
+    /// Lane `index` in its `generation`, of which the low 24 bits count.
+    #[must_use]
+    pub const fn new(index: u16, generation: u32) -> Self {
+        Self { index, generation: generation % Self::GENERATIONS }
+    }
+
+    /// The lane's place in the engine's table.
+    #[inline]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// Which life of that place, modulo [`LaneId::GENERATIONS`].
+    #[inline]
+    #[must_use]
+    pub const fn generation(self) -> u32 {
+        self.generation
+    }
+
+    /// The next life of the same place.
+    pub(crate) const fn next_life(self) -> Self {
+        Self::new(self.index, self.generation + 1)
+    }
+}
+
+impl fmt::Debug for LaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lane {}.{}", self.index, self.generation)
+    }
+}
+
+/// What a work request is called while the hardware has it: lane (16 bits), generation (24 bits),
+/// sequence number on the lane (24 bits), from the high end down. Never a pointer: a completion that
+/// names something unknown is dropped, not followed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WrId(pub u64);
+
+impl WrId {
+    /// Sequence numbers are counted modulo this.
+    pub const SEQUENCES: u32 = 1 << 24;
+
+    /// The id of the wr with sequence number `seq` (its low 24 bits) on `lane`.
+    #[inline]
+    #[must_use]
+    pub const fn new(lane: LaneId, seq: u32) -> Self {
+        Self(((lane.index as u64) << 48) | ((lane.generation as u64) << 24) | (seq % Self::SEQUENCES) as u64)
+    }
+
+    /// The lane, in the life that posted it.
+    #[inline]
+    #[must_use]
+    pub const fn lane(self) -> LaneId {
+        LaneId { index: (self.0 >> 48) as u16, generation: (self.0 >> 24) as u32 % LaneId::GENERATIONS }
+    }
+
+    /// The sequence number, modulo [`WrId::SEQUENCES`].
+    #[inline]
+    #[must_use]
+    pub const fn seq(self) -> u32 {
+        self.0 as u32 % Self::SEQUENCES
+    }
+}
+
+impl fmt::Debug for WrId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} wr {}", self.lane(), self.seq())
+    }
+}
+
+/// Registered local memory, by its place in the engine's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RegionId(pub(crate) u16);
+
+impl RegionId {
+    /// As an index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wr_id_gives_back_what_went_in() {
+        for (index, generation, seq) in [(0, 0, 0), (u16::MAX, 0xFF_FFFF, 0xFF_FFFF), (7, 1, 2)] {
+            let id = WrId::new(LaneId::new(index, generation), seq);
+            assert_eq!(id.lane(), LaneId::new(index, generation));
+            assert_eq!(id.seq(), seq);
+        }
+    }
+
+    #[test]
+    fn a_generation_wraps_within_its_bits() {
+        let last = LaneId::new(3, LaneId::GENERATIONS - 1);
+        assert_eq!(last.next_life(), LaneId::new(3, 0));
+        assert_eq!(WrId::new(last.next_life(), 9).lane().index(), 3);
+    }
+}

@@ -1,0 +1,224 @@
+//! What an engine asks of the thing that moves bytes.
+//!
+//! A provider is *all rails of one engine thread*: one completion queue per rail, any number of
+//! lanes (QPs) on each. The engine hands it READ descriptors and gets completions back; which lane
+//! gets which descriptor, how many are outstanding and what a failure means is the engine's business
+//! alone. Work requests, work queue entries, ring slots: how a descriptor is encoded is the
+//! provider's. [`Chain`](crate::abi::Chain) is the `ibv_send_wr` encoder for those that want it.
+//!
+//! Nothing here may block except [`wait`](Provider::wait) and [`register`](Provider::register).
+//! Moving a QP to the error state and destroying one block in the kernel: a provider does them on a
+//! control thread and reports by [`Event`].
+
+#![allow(unsafe_code, reason = "an unsafe trait: memory is handed out again on a provider's word")]
+
+use core::fmt;
+
+use crate::abi::Wc;
+use crate::id::{LaneId, MAX_RAILS, RailIndex, WrId};
+use crate::time::{Nanos, Time};
+
+/// One one-sided READ: `len` bytes at `remote_addr` of the peer's memory into `local_addr`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// Comes back in the completion.
+    pub wr_id: WrId,
+    /// Address in the peer's memory.
+    pub remote_addr: u64,
+    /// Address in local registered memory.
+    pub local_addr: u64,
+    /// Bytes, at least 1.
+    pub len: u32,
+    /// The peer's key for the remote region on the peer's rail.
+    pub rkey: u32,
+    /// The local key of the destination region on this rail.
+    pub lkey: u32,
+    /// Whether success must be told. Failure always is.
+    pub signaled: bool,
+}
+
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// Every descriptor was accepted.
+    All,
+    /// Only the first `accepted` were. The lane is done for: the engine fails it.
+    Prefix {
+        /// How many were accepted.
+        accepted: u32,
+        /// The provider's errno.
+        errno: i32,
+    },
+    /// An error that does not say what was accepted: all of it counts as posted.
+    Unknown {
+        /// The provider's errno.
+        errno: i32,
+    },
+}
+
+/// A commit being built on one lane. Dropping it posts nothing.
+pub trait Post {
+    /// Adds one descriptor. The engine adds at most [`Provider::CHAIN`] to a commit.
+    fn read(&mut self, read: Read);
+
+    /// Rings the doorbell, once.
+    #[must_use]
+    fn commit(self) -> Commit;
+}
+
+/// What a provider reports that is not a completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The lane is in the error state now ([`Provider::fail`] took effect, or it got there by
+    /// itself): nothing new will be executed, everything posted will be flushed.
+    LaneFailed(LaneId),
+    /// The lane's QP has been destroyed ([`Provider::close`] took effect): it writes no more.
+    LaneClosed(LaneId),
+    /// The rail's port went down. Its lanes will fail one by one, or already have.
+    RailDown(RailIndex),
+    /// The rail's port came up. Lanes on it may be made again.
+    RailUp(RailIndex),
+}
+
+/// A rail, as the scheduler sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RailInfo {
+    /// What the port carries at best, in bytes per second: 49,000,000,000 for 400 Gb/s with MTU 4096.
+    pub nominal_bytes_per_sec: u64,
+    /// The NUMA node it hangs on, if known.
+    pub numa: Option<u8>,
+    /// Entries of its completion queue. All lanes of the rail together, flushes included, never
+    /// need more: the engine refuses the lane that would.
+    pub cq_entries: u32,
+}
+
+/// A raw range of local memory, to be registered for local write only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryRange {
+    /// Start.
+    pub addr: u64,
+    /// Bytes, at least 1.
+    pub len: u64,
+}
+
+/// The local key of a region, per rail.
+pub type RailKeys = [u32; MAX_RAILS];
+
+/// Why memory could not be registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "rail {rail} could not register {} bytes at {:#x}: errno {errno}; raise the locked-memory limit (ulimit -l) or free registrations",
+    range.len, range.addr
+)]
+pub struct RegisterError {
+    /// The rail that refused.
+    pub rail: u8,
+    /// What was to be registered.
+    pub range: MemoryRange,
+    /// The provider's errno.
+    pub errno: i32,
+}
+
+/// Wakes an engine that sleeps in [`Provider::wait`], from any thread.
+pub trait Wake: Send + Sync {
+    /// Makes the present or the next `wait` return. Cheap when nobody sleeps.
+    fn wake(&self);
+}
+
+/// When a [`Provider::wait`] should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitFor {
+    /// The time now.
+    pub now: Time,
+    /// Return at this time at the latest.
+    pub until: Time,
+    /// Return once so many of the wrs outstanding at the call have completed, signaled or not.
+    /// 0: completions are no reason to return. An error or an [`Event`] always is.
+    pub completions: u32,
+}
+
+impl WaitFor {
+    /// How long at most.
+    #[must_use]
+    pub const fn timeout(&self) -> Nanos {
+        self.until.since(self.now)
+    }
+}
+
+/// All rails of one engine thread.
+///
+/// # Safety
+///
+/// The engine hands out memory again (slots to their user, regions to their owner) on a provider's
+/// word. An implementation promises:
+///
+/// 1. A READ writes only to `local_addr .. local_addr + len` of its descriptor.
+/// 2. It writes nothing more after it has been reported complete: by its own completion, or by a
+///    successful completion of a later wr of the same lane; completions of one lane come in the
+///    order of posting.
+/// 3. After [`Event::LaneFailed`], a wr posted by [`drain`](Provider::drain) completes only when no
+///    earlier wr of the lane writes any more.
+/// 4. After [`Event::LaneClosed`] no wr of the lane writes any more.
+/// 5. When the provider has been dropped, none of its lanes writes any more; an implementation that
+///    cannot make sure of that does not return from `drop` normally (it leaks what the hardware may
+///    still touch, or aborts).
+/// 6. An `accepted` prefix is exact: what is beyond it has not been and will not be executed.
+pub unsafe trait Provider {
+    /// The most descriptors in one commit, at least 1.
+    const CHAIN: usize;
+    /// The provider's part of a lane: what a QP is to verbs.
+    type Lane;
+    /// A commit being built.
+    type Post<'a>: Post
+    where
+        Self: 'a;
+    /// Wakes a sleeping engine.
+    type Waker: Wake + Clone + fmt::Debug;
+
+    /// How many rails, at most [`MAX_RAILS`]. Does not change.
+    fn rails(&self) -> usize;
+
+    /// One of them. Does not change.
+    fn rail(&self, rail: RailIndex) -> RailInfo;
+
+    /// Registers memory on every rail for local write, and tells its key on each.
+    ///
+    /// # Errors
+    ///
+    /// The first rail that refused; nothing stays registered then.
+    fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError>;
+
+    /// Releases a registration made by [`register`](Self::register).
+    fn deregister(&mut self, range: MemoryRange, keys: &RailKeys);
+
+    /// Begins a commit on `lane`.
+    fn begin<'a>(&'a mut self, lane: &'a mut Self::Lane) -> Self::Post<'a>;
+
+    /// Takes completions of all the rail's lanes, oldest first, into the front of `out`, and says how
+    /// many.
+    fn poll(&mut self, rail: RailIndex, out: &mut [Wc]) -> usize;
+
+    /// Starts moving `lane` to the error state and returns at once. [`Event::LaneFailed`] follows.
+    fn fail(&mut self, id: LaneId, lane: &mut Self::Lane);
+
+    /// Posts a signaled wr to a lane in the error state, to learn when it has been flushed. The
+    /// engine keeps one SQ and one CQ entry in reserve for it.
+    ///
+    /// # Errors
+    ///
+    /// The provider's errno; nothing was posted.
+    fn drain(&mut self, lane: &mut Self::Lane, wr_id: WrId) -> Result<(), i32>;
+
+    /// Starts destroying `lane` and returns at once. [`Event::LaneClosed`] follows; if it cannot be
+    /// destroyed, nothing follows, and the lane's place is never used again.
+    fn close(&mut self, id: LaneId, lane: Self::Lane);
+
+    /// The next event, if any.
+    fn next_event(&mut self) -> Option<Event>;
+
+    /// Sleeps until `wait` says. May return early, never late by more than the scheduler's doing.
+    fn wait(&mut self, wait: WaitFor);
+
+    /// Something that wakes this provider's [`wait`](Self::wait).
+    fn waker(&self) -> Self::Waker;
+}
