@@ -1,0 +1,346 @@
+//! Strides and distances that are known only at run time.
+//!
+//! A pool's layer stride depends on how many pages the pool has; V may lie behind all of K. The
+//! declaration marks such a number ([`Level::Strided`], [`Level::StridedPlanes`]); here it is given,
+//! and the result is a [`Geometry`] like any other, checked once and addressed without checks.
+//!
+//! ```
+//! use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
+//!
+//! // A device pool of 1,000 pages, layer first: 61 layers of [T, 576], each a pool apart.
+//! let declared = Declaration {
+//!     axes: &[Axis::whole(AxisKind::Layer, 61), Axis::whole(AxisKind::Token, 64)],
+//!     order: &[Level::Strided(AxisKind::Layer), Level::Axis(AxisKind::Token)],
+//!     planes: &[PlaneDecl::of(&[FieldDecl::new("latent", ElementKind::Bf16, 576)])],
+//!     ..Declaration::EMPTY
+//! }
+//! .build()?;
+//! let placed = declared.place().stride(0, AxisKind::Layer, 1_000 * 73_728).finish()?;
+//! assert_eq!(placed.offset_of(0, &[2, 1])?.offset, 2 * 73_728_000 + 1_152);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Level::Strided`]: crate::Level::Strided
+//! [`Level::StridedPlanes`]: crate::Level::StridedPlanes
+
+use core::marker::PhantomData;
+
+use crate::axis::AxisKind;
+use crate::fingerprint::Fingerprint;
+use crate::geometry::{Geometry, MAX_PLANES, Step};
+use crate::layout::KvLayout;
+use crate::overlap::Comb;
+
+/// Why strides do not make a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlacementError {
+    /// A plane was named that does not exist.
+    #[error("there is no plane {plane}: the page has {planes}")]
+    Plane {
+        /// The index that was given.
+        plane: usize,
+        /// How many planes there are.
+        planes: usize,
+    },
+    /// A stride that the declaration fixes, or an axis that the page lacks.
+    #[error("plane {plane} is not declared to have a run-time stride along {axis}, so none can be given")]
+    FixedStride {
+        /// The plane.
+        plane: usize,
+        /// The axis.
+        axis: AxisKind,
+    },
+    /// A plane offset that the declaration fixes.
+    #[error("plane {plane} is not declared to be at a run-time distance, so none can be given")]
+    FixedPlane {
+        /// The plane.
+        plane: usize,
+    },
+    /// A run-time stride that was not given.
+    #[error("plane {plane} needs its stride along {axis}")]
+    MissingStride {
+        /// The plane.
+        plane: usize,
+        /// The axis.
+        axis: AxisKind,
+    },
+    /// A run-time distance that was not given.
+    #[error("plane {plane} needs its offset")]
+    MissingPlane {
+        /// The plane.
+        plane: usize,
+    },
+    /// Rows of one plane run into each other.
+    #[error("rows of plane {plane} overlap, or interleave in a way that is not nested")]
+    RowsOverlap {
+        /// The plane.
+        plane: usize,
+    },
+    /// Two planes run into each other.
+    #[error("planes {first} and {second} overlap, or interleave in a way that is not nested")]
+    PlanesOverlap {
+        /// One plane.
+        first: usize,
+        /// The other.
+        second: usize,
+    },
+    /// A plane ends beyond its region.
+    #[error("plane {plane} ends at {end}, beyond its region of {region} bytes")]
+    OutOfRegion {
+        /// The plane.
+        plane: usize,
+        /// Where it ends, in bytes from the region's beginning.
+        end: u64,
+        /// The region's bytes.
+        region: u64,
+    },
+    /// A region that is no multiple of the declared alignment.
+    #[error("a region of {region} bytes is no multiple of align = {align}")]
+    Align {
+        /// The region's bytes.
+        region: u64,
+        /// The declared alignment.
+        align: u64,
+    },
+    /// The placement was begun from another page's geometry.
+    #[error("these numbers were given to another page's geometry, not to this layout's")]
+    Foreign,
+    /// An address or a size beyond 63 bits.
+    #[error("plane {plane} outgrows 2^63 bytes")]
+    Overflow {
+        /// The plane.
+        plane: usize,
+    },
+}
+
+/// Run-time numbers on their way into a [`Geometry`]; [`finish`](Self::finish) checks them.
+///
+/// Each setter keeps the first mistake for `finish` to report.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a placement does nothing until `finish`"]
+pub struct Placement {
+    geometry: Geometry,
+    region_bytes: [Option<u64>; MAX_PLANES],
+    wrong: Option<PlacementError>,
+}
+
+impl Geometry {
+    /// Begins to give this page the numbers that its declaration leaves to run time.
+    pub const fn place(self) -> Placement {
+        Placement { geometry: self, region_bytes: [None; MAX_PLANES], wrong: None }
+    }
+}
+
+impl Placement {
+    /// The distance between two indices of an axis in a plane, in bytes.
+    pub const fn stride(mut self, plane: usize, axis: AxisKind, bytes: u64) -> Self {
+        if plane >= self.geometry.plane_count {
+            return self.not(PlacementError::Plane { plane, planes: self.geometry.plane_count });
+        }
+        match self.geometry.axis_index(axis) {
+            Some(a) if matches!(self.geometry.planes[plane].steps[a], Step::Runtime) => {
+                self.geometry.planes[plane].steps[a] = Step::Bytes(bytes);
+                self
+            }
+            _ => self.not(PlacementError::FixedStride { plane, axis }),
+        }
+    }
+
+    /// Where a plane begins, in bytes from its region's beginning.
+    pub const fn plane(mut self, plane: usize, offset: u64) -> Self {
+        if plane >= self.geometry.plane_count {
+            return self.not(PlacementError::Plane { plane, planes: self.geometry.plane_count });
+        }
+        if self.geometry.planes[plane].offset.is_some() {
+            return self.not(PlacementError::FixedPlane { plane });
+        }
+        self.geometry.planes[plane].offset = Some(offset);
+        self
+    }
+
+    /// Bytes of each region that a plane has rows in, and with it those of the planes that share
+    /// them. Without it a region ends with the last byte of its last plane, padded to the alignment.
+    pub const fn region_bytes(mut self, plane: usize, bytes: u64) -> Self {
+        if plane >= self.geometry.plane_count {
+            return self.not(PlacementError::Plane { plane, planes: self.geometry.plane_count });
+        }
+        self.region_bytes[plane] = Some(bytes);
+        self
+    }
+
+    const fn not(mut self, wrong: PlacementError) -> Self {
+        if self.wrong.is_none() {
+            self.wrong = Some(wrong);
+        }
+        self
+    }
+
+    /// The page, addressable.
+    ///
+    /// # Errors
+    ///
+    /// A number is missing, or was given where the declaration fixes it; rows or planes overlap;
+    /// something ends outside of its region or beyond 63 bits.
+    pub const fn finish(self) -> Result<Geometry, PlacementError> {
+        if let Some(wrong) = self.wrong {
+            return Err(wrong);
+        }
+        let was = self.geometry;
+        let mut now = was;
+        let mut plane = 0;
+        while plane < was.plane_count {
+            if let Some(wrong) = missing(&was, plane) {
+                return Err(wrong);
+            }
+            let mut region = 0;
+            let mut other = 0;
+            while other < was.plane_count {
+                if shares_regions(&was, plane, other) {
+                    if let Some(wrong) = missing(&was, other) {
+                        return Err(wrong);
+                    }
+                    let end = match Comb::of(&was, other) {
+                        Some(comb) => comb.end(),
+                        None => None,
+                    };
+                    let Some(end) = end else {
+                        return Err(PlacementError::Overflow { plane: other });
+                    };
+                    let Some(end) = end.checked_next_multiple_of(was.align) else {
+                        return Err(PlacementError::Overflow { plane: other });
+                    };
+                    region = if end > region { end } else { region };
+                }
+                other += 1;
+            }
+            let mut other = 0;
+            while other < was.plane_count {
+                if let Some(given) = self.region_bytes[other]
+                    && shares_regions(&was, plane, other)
+                {
+                    region = given;
+                }
+                other += 1;
+            }
+            now.planes[plane].region_bytes = region;
+            plane += 1;
+        }
+        match check(&now) {
+            Ok(()) => Ok(now),
+            Err(wrong) => Err(wrong),
+        }
+    }
+}
+
+/// What a geometry promises and [`Declaration::build`](crate::Declaration::build) gives by
+/// construction. Tests hold every built geometry against it.
+pub(crate) const fn check(geometry: &Geometry) -> Result<(), PlacementError> {
+    let mut plane = 0;
+    while plane < geometry.plane_count {
+        if let Some(wrong) = missing(geometry, plane) {
+            return Err(wrong);
+        }
+        let Some(comb) = Comb::of(geometry, plane) else {
+            return Err(PlacementError::Overflow { plane });
+        };
+        let Some(end) = comb.end() else {
+            return Err(PlacementError::Overflow { plane });
+        };
+        if !comb.is_nested() {
+            return Err(PlacementError::RowsOverlap { plane });
+        }
+        let region = geometry.planes[plane].region_bytes;
+        if end > region {
+            return Err(PlacementError::OutOfRegion { plane, end, region });
+        }
+        if !region.is_multiple_of(geometry.align) {
+            return Err(PlacementError::Align { region, align: geometry.align });
+        }
+        let mut other = 0;
+        while other < plane {
+            if shares_regions(geometry, plane, other)
+                && let Some(first) = Comb::of(geometry, other)
+                && !comb.is_clear_of(first)
+            {
+                return Err(PlacementError::PlanesOverlap { first: other, second: plane });
+            }
+            other += 1;
+        }
+        plane += 1;
+    }
+    match geometry.checked_page_bytes() {
+        Some(_) => Ok(()),
+        None => Err(PlacementError::Overflow { plane: 0 }),
+    }
+}
+
+const fn missing(geometry: &Geometry, plane: usize) -> Option<PlacementError> {
+    if geometry.planes[plane].offset.is_none() {
+        return Some(PlacementError::MissingPlane { plane });
+    }
+    let mut a = 0;
+    while a < geometry.axis_count {
+        if matches!(geometry.planes[plane].steps[a], Step::Runtime) {
+            return Some(PlacementError::MissingStride { plane, axis: geometry.axes[a].kind });
+        }
+        a += 1;
+    }
+    None
+}
+
+/// Whether two planes have rows in the same regions. They share all or none: planes are put either
+/// beside each other in the same regions, or each in its own.
+const fn shares_regions(geometry: &Geometry, a: usize, b: usize) -> bool {
+    geometry.planes[a].region == geometry.planes[b].region
+}
+
+/// Whether `placed` is `declared` but for what that leaves to run time.
+fn places(placed: &Geometry, declared: &Geometry) -> bool {
+    let mut erased = *placed;
+    for (plane, was) in erased.planes.iter_mut().zip(&declared.planes) {
+        plane.region_bytes = was.region_bytes;
+        plane.offset = plane.offset.filter(|_| was.offset.is_some());
+        for (step, was) in plane.steps.iter_mut().zip(&was.steps) {
+            if *was == Step::Runtime {
+                *step = Step::Runtime;
+            }
+        }
+    }
+    erased == *declared
+}
+
+/// A layout whose run-time numbers have been given: a [`Geometry`] that is known to be `L`'s.
+#[derive(Debug)]
+pub struct Placed<L> {
+    geometry: Geometry,
+    fingerprint: Fingerprint,
+    layout: PhantomData<fn() -> L>,
+}
+
+impl<L: KvLayout> Placed<L> {
+    /// Gives `L` its numbers: `Placed::<L>::new(|page| page.stride(0, AxisKind::Layer, bytes))`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Placement::finish`]; or `numbers` returned a placement of another geometry.
+    pub fn new(numbers: impl FnOnce(Placement) -> Placement) -> Result<Self, PlacementError> {
+        let geometry = numbers(L::GEOMETRY.place()).finish()?;
+        if !places(&geometry, L::GEOMETRY) {
+            return Err(PlacementError::Foreign);
+        }
+        Ok(Self { geometry, fingerprint: Fingerprint::of(&geometry), layout: PhantomData })
+    }
+
+    /// The geometry, addressable.
+    #[must_use]
+    pub const fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The fingerprint of this placement. Peers that agree on it agree on every byte.
+    #[must_use]
+    pub const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+}
