@@ -30,9 +30,7 @@
 
 use crate::axis::{Axis, AxisKind, Spread};
 use crate::element::{Element, ElementKind};
-use crate::geometry::{
-    Field, Geometry, MAX_AXES, MAX_FIELDS, MAX_PLANES, MAX_REGIONS, Step,
-};
+use crate::geometry::{Field, Geometry, MAX_AXES, MAX_FIELDS, MAX_PLANES, MAX_REGIONS, Step};
 use crate::refusal::{Refusals, Spot, Why};
 use crate::text::same;
 
@@ -269,13 +267,8 @@ impl Declaration<'_> {
                     }
                     other += 1;
                 }
-                geometry.fields[geometry.field_count] = Field {
-                    name: field.name,
-                    kind: field.kind,
-                    count: field.count,
-                    plane: p,
-                    offset: row,
-                };
+                geometry.fields[geometry.field_count] =
+                    Field { name: field.name, kind: field.kind, count: field.count, plane: p, offset: row };
                 geometry.field_count += 1;
                 row = match bounded(field.count.checked_mul(field.kind.bytes())) {
                     Some(bytes) if row <= MAX_BYTES - bytes => row + bytes,
@@ -408,14 +401,7 @@ struct Walk {
 impl Walk {
     const START: Self = Self { size: [0; MAX_PLANES], regions: [0; MAX_PLANES] };
 
-    const fn level(
-        &mut self,
-        geometry: &mut Geometry,
-        p: usize,
-        level: Level,
-        at: Spot,
-        no: &mut Refusals,
-    ) {
+    const fn level(&mut self, geometry: &mut Geometry, p: usize, level: Level, at: Spot, no: &mut Refusals) {
         match level {
             Level::Axis(axis) | Level::Strided(axis) => {
                 let Some(a) = fresh(geometry, p, axis, at, no) else { return };
@@ -505,13 +491,7 @@ impl Walk {
 }
 
 /// The index of an axis that plane `p` does not go along yet.
-const fn fresh(
-    geometry: &Geometry,
-    p: usize,
-    axis: AxisKind,
-    at: Spot,
-    no: &mut Refusals,
-) -> Option<usize> {
+const fn fresh(geometry: &Geometry, p: usize, axis: AxisKind, at: Spot, no: &mut Refusals) -> Option<usize> {
     let Some(a) = geometry.axis_index(axis) else {
         no.push(at, Why::UnknownAxis { axis });
         return None;

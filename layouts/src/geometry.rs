@@ -151,8 +151,7 @@ impl Geometry {
             steps: [Step::Shared; MAX_AXES],
         }; MAX_PLANES],
         plane_count: 0,
-        fields: [Field { name: "", kind: ElementKind::U8, count: 0, plane: 0, offset: 0 };
-            MAX_FIELDS],
+        fields: [Field { name: "", kind: ElementKind::U8, count: 0, plane: 0, offset: 0 }; MAX_FIELDS],
         field_count: 0,
         regions: 1,
         tokens_per_state: 1,

@@ -22,8 +22,7 @@ impl Comb {
     pub(crate) const fn of(geometry: &Geometry, plane: usize) -> Option<Self> {
         let plane = &geometry.planes[plane];
         let Some(offset) = plane.offset else { return None };
-        let mut comb =
-            Self { offset, len: plane.row, teeth: [(0, 1); MAX_AXES], first: 0, count: 0 };
+        let mut comb = Self { offset, len: plane.row, teeth: [(0, 1); MAX_AXES], first: 0, count: 0 };
         let mut a = 0;
         while a < geometry.axis_count {
             match plane.steps[a] {

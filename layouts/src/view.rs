@@ -43,7 +43,9 @@ pub enum ViewError {
         found: usize,
     },
     /// A region of another length.
-    #[error("region {region} of {layout} has {expected} bytes, the slice has {found}: give exactly one page's")]
+    #[error(
+        "region {region} of {layout} has {expected} bytes, the slice has {found}: give exactly one page's"
+    )]
     Length {
         /// The layout's name.
         layout: &'static str,
@@ -245,10 +247,7 @@ impl<'a, L: KvLayout> ViewMut<'a, L> {
     /// # Errors
     ///
     /// As [`new`](Self::new).
-    pub fn of_regions(
-        regions: &'a mut [&'a mut [u8]],
-        fingerprint: Fingerprint,
-    ) -> Result<Self, ViewError> {
+    pub fn of_regions(regions: &'a mut [&'a mut [u8]], fingerprint: Fingerprint) -> Result<Self, ViewError> {
         agree::<L>(L::FINGERPRINT, fingerprint)?;
         fits::<L>(L::GEOMETRY, regions)?;
         Ok(Self { geometry: L::GEOMETRY, regions: RegionsMut::Many(regions), layout: PhantomData })

@@ -1,1 +1,66 @@
-//! macros
+//! The derive that declares a KV-cache page.
+//!
+//! ```
+//! # use kvrail_layouts::{Bf16, KvLayout as _};
+//! # use kvrail_macros::KvLayout;
+//! #[derive(KvLayout)]
+//! # #[kv(crate = "kvrail_layouts")]
+//! #[kv(order(layer, token), layers = 61, tokens = 64)]
+//! struct Mla {
+//!     latent: [Bf16; 512],
+//!     rope: [Bf16; 64],
+//! }
+//!
+//! assert_eq!(Mla::PAGE_BYTES, 4_497_408);
+//! ```
+//!
+//! It goes in four steps, one module each: `parse` takes the attributes apart and knows no meaning;
+//! `check` gives them one and collects every mistake, each on its own token; `ast` is what a legal
+//! declaration is, and cannot hold another; `expand` writes it down as one constant of
+//! `kvrail::layouts::Declaration` and one impl. Sizes are not known here (`[Bf16; N]`): what depends on
+//! them is checked by `Declaration::build` in a constant, and reported on the token by its span.
+
+mod ast;
+mod check;
+mod expand;
+mod parse;
+
+use proc_macro::TokenStream;
+
+/// Declares a page: implements `KvLayout` for a struct whose fields are one row.
+///
+/// # On the struct
+///
+/// `#[kv(..)]` takes, in any order and over any number of attributes:
+///
+/// - `order(..)`, required: the levels of the page, outermost first. A level is
+///   - an axis, `layer`, `token`, `part` (K and V) or `head`: its indices follow each other densely;
+///   - `strided(axis)`: they are a distance apart that is known only at run time;
+///   - `regions(axis)`: each is in a region of its own;
+///   - `planes`, `strided(planes)` or `regions(planes)`: here the planes split; the levels that follow
+///     are within each plane;
+///   - `pad(N)`: what follows is padded up to a multiple of N bytes, any number.
+/// - `layers = N`, `tokens = N`, `parts = N`, `heads = N`: how many; one for each axis in the order.
+/// - `tokens_per_state = N`: a state stands for N tokens; `tokens` counts tokens and must be a multiple.
+/// - `align = N`: every region's address and length is a multiple of N.
+/// - `bytes = N`: the page's size, checked.
+/// - `version = N`, `swizzle = N`: part of the fingerprint.
+/// - `name = ".."`: what messages call the page; the struct's name otherwise.
+/// - `crate = "path"`: where `kvrail-layouts` is; `::kvrail::layouts` otherwise.
+///
+/// # On a field
+///
+/// A field is an element (`F32`) or an array of them (`[Bf16; 64]`).
+///
+/// - `plane`: a new plane begins with this field; with `order(..)`, it has levels of its own in place
+///   of those after `planes`.
+/// - `name = ".."`: what the fingerprint calls the field; its own name otherwise.
+#[proc_macro_derive(KvLayout, attributes(kv))]
+pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    match check::check(&input) {
+        Ok(page) => expand::expand(&page),
+        Err(mistakes) => expand::stub(&input, &mistakes),
+    }
+    .into()
+}

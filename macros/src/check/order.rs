@@ -1,0 +1,216 @@
+//! `order(..)`: its words, and whether they make one page.
+
+use syn::{Ident, LitInt};
+
+use super::Mistakes;
+use crate::ast::{Axis, Extent, Level, LevelKind, Order, Plane};
+use crate::parse::{Item, Value, list};
+
+const WORDS: &str = "`layer`, `token`, `part`, `head`, `planes`, `strided(..)`, `regions(..)`, `pad(N)`";
+
+/// The levels of an `order(..)`; `None` if one could not be read, so that nothing is concluded from
+/// its absence.
+pub(super) fn order(item: &Item, no: &mut Mistakes) -> Option<Order> {
+    let span = item.key.span();
+    let Value::List(tokens) = &item.value else {
+        no.push(syn::Error::new(span, "`order` takes levels, outermost first: `order(layer, token)`"));
+        return None;
+    };
+    let words = match list(tokens) {
+        Ok(words) => words,
+        Err(mistake) => {
+            no.push(mistake);
+            return None;
+        }
+    };
+    let before = no.len();
+    let levels = words.iter().filter_map(|word| level(word, no)).collect();
+    (no.len() == before).then_some(Order { levels, span })
+}
+
+fn level(word: &Item, no: &mut Mistakes) -> Option<Level> {
+    let span = word.key.span();
+    let name = word.key.to_string();
+    let kind = match (name.as_str(), &word.value) {
+        ("planes", Value::None) => LevelKind::Planes,
+        ("strided", Value::List(inner)) => match inside(word, inner, no)? {
+            Inside::Axis(axis) => LevelKind::Strided(axis),
+            Inside::Planes => LevelKind::StridedPlanes,
+        },
+        ("regions", Value::List(inner)) => match inside(word, inner, no)? {
+            Inside::Axis(axis) => LevelKind::Regions(axis),
+            Inside::Planes => LevelKind::RegionPlanes,
+        },
+        ("pad", Value::List(inner)) => {
+            match syn::parse2::<LitInt>(inner.clone()).and_then(|to| to.base10_parse()) {
+                Ok(to) if to > 0 => LevelKind::Pad(to),
+                _ => {
+                    let message = "`pad(N)` takes an integer literal from 1, in bytes";
+                    no.push(match inner.is_empty() {
+                        true => syn::Error::new(span, message),
+                        false => syn::Error::new_spanned(inner, message),
+                    });
+                    return None;
+                }
+            }
+        }
+        ("strided" | "regions", _) => {
+            no.push(syn::Error::new(span, format!("`{name}` takes an axis or `planes`: `{name}(layer)`")));
+            return None;
+        }
+        ("pad", _) => {
+            no.push(syn::Error::new(span, "`pad` takes a number of bytes: `pad(576)`"));
+            return None;
+        }
+        (_, value) => match (axis(&word.key), value) {
+            (Some(axis), Value::None) => LevelKind::Axis(axis),
+            (Some(axis), _) => {
+                let key = axis.key();
+                no.push(syn::Error::new(
+                    span,
+                    format!("an axis stands alone in the order; how many is `{key} = N`"),
+                ));
+                return None;
+            }
+            (None, _) => {
+                no.push(super::unknown(&word.key, WORDS));
+                return None;
+            }
+        },
+    };
+    Some(Level { kind, span })
+}
+
+fn axis(word: &Ident) -> Option<Axis> {
+    Axis::ALL.into_iter().find(|axis| word == axis.word())
+}
+
+enum Inside {
+    Axis(Axis),
+    Planes,
+}
+
+fn inside(word: &Item, tokens: &proc_macro2::TokenStream, no: &mut Mistakes) -> Option<Inside> {
+    let name = &word.key;
+    let items = list(tokens).unwrap_or_default();
+    if let [Item { key, value: Value::None }] = items.as_slice() {
+        if key == "planes" {
+            return Some(Inside::Planes);
+        }
+        if let Some(axis) = axis(key) {
+            return Some(Inside::Axis(axis));
+        }
+        no.push(super::unknown(key, "`layer`, `token`, `part`, `head`, `planes`"));
+        return None;
+    }
+    no.push(syn::Error::new(name.span(), format!("`{name}` takes one axis, or `planes`: `{name}(layer)`")));
+    None
+}
+
+/// Whether the levels, planes and extents make one page.
+pub(super) fn check(order: &Order, planes: &[Plane], extents: &[Extent], no: &mut Mistakes) {
+    let split = split(order, planes, no);
+    let (outer, inner) = match split {
+        Some(at) => order.levels.split_at(at),
+        None => (order.levels.as_slice(), [].as_slice()),
+    };
+    let mut path = Path { extents, seen: Vec::new(), no };
+    for plane in planes {
+        // The split itself stays in front of the plane's own levels: it decides about regions.
+        match (&plane.order, inner) {
+            (Some(own), [split, ..]) => path.walk(outer.iter().chain([split]).chain(&own.levels)),
+            _ => path.walk(outer.iter().chain(inner)),
+        }
+    }
+    let own = planes.iter().filter_map(|plane| plane.order.as_ref());
+    let levels: Vec<&Level> = own.chain([order]).flat_map(|order| &order.levels).collect();
+    for Extent { axis, extent } in extents {
+        if !levels.iter().any(|level| level.kind.axis() == Some(*axis)) {
+            let (key, word) = (axis.key(), axis.word());
+            no.push(syn::Error::new(
+                extent.span,
+                format!("`{key}` says how many, and `{word}` has no place in the order: name it there"),
+            ));
+        }
+    }
+}
+
+/// Which level splits into planes.
+fn split(order: &Order, planes: &[Plane], no: &mut Mistakes) -> Option<usize> {
+    let mut splits = order.levels.iter().enumerate().filter(|(_, level)| level.kind.splits());
+    let first = splits.next();
+    for (_, again) in splits {
+        no.push(syn::Error::new(
+            again.span,
+            "the order splits into planes twice; a page has one level of planes",
+        ));
+    }
+    match (first, planes) {
+        (Some((_, level)), [_]) => no.push(syn::Error::new(
+            level.span,
+            "the order splits into planes, and no field begins a second one: put `#[kv(plane)]` on it",
+        )),
+        (None, [_, second, ..]) => no.push(syn::Error::new(
+            second.span,
+            "a plane begins here, and the order does not say where planes split: put `planes` before the axes \
+             that each has for itself, as in `order(layer, planes, token)`",
+        )),
+        _ => {}
+    }
+    for plane in planes {
+        if let Some(own) = &plane.order {
+            if first.is_none() && planes.len() == 1 {
+                no.push(syn::Error::new(
+                    own.span,
+                    "the page has one plane, so its levels are the page's: write them into the struct's `order(..)`",
+                ));
+            }
+            for level in own.levels.iter().filter(|level| level.kind.splits()) {
+                no.push(syn::Error::new(level.span, "a plane cannot split into planes again"));
+            }
+        }
+    }
+    first.map(|(at, _)| at)
+}
+
+/// The levels of one plane from the outermost, for each plane in turn.
+struct Path<'a> {
+    extents: &'a [Extent],
+    /// Levels that have been complained about: planes share the outer ones.
+    seen: Vec<*const Level>,
+    no: &'a mut Mistakes,
+}
+
+impl Path<'_> {
+    fn walk<'l>(&mut self, levels: impl Iterator<Item = &'l Level>) {
+        let mut axes = Vec::new();
+        let mut bytes = false;
+        for level in levels {
+            if level.kind.makes_regions() && bytes {
+                self.not(
+                    level,
+                    "a region cannot lie inside of a region's bytes: put it first in the order".into(),
+                );
+            }
+            bytes |= !level.kind.makes_regions();
+            let Some(axis) = level.kind.axis() else { continue };
+            let (word, key) = (axis.word(), axis.key());
+            if axes.contains(&axis) {
+                self.not(level, format!("the order goes along `{word}` twice"));
+            } else if !self.extents.iter().any(|extent| extent.axis == axis) {
+                self.not(
+                    level,
+                    format!("`{word}` is in the order, and nothing says how many: add `{key} = N`"),
+                );
+            }
+            axes.push(axis);
+        }
+    }
+
+    fn not(&mut self, level: &Level, message: String) {
+        if !self.seen.contains(&std::ptr::from_ref(level)) {
+            self.seen.push(std::ptr::from_ref(level));
+            self.no.push(syn::Error::new(level.span, message));
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What is not a struct with named fields, known in full.
+use kvrail_layouts::Bf16;
+use kvrail_macros::KvLayout;
+
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(token), tokens = 64)]
+enum Enum {
+    Latent([Bf16; 512]),
+}
+
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(token), tokens = 64)]
+union Union {
+    latent: [Bf16; 512],
+}
+
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(token), tokens = 64)]
+struct Tuple([Bf16; 512]);
+
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(token), tokens = 64)]
+struct Nothing {}
+
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(token), tokens = 64)]
+struct Generic<const N: usize> {
+    latent: [Bf16; N],
+}
+
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(token), tokens = 64)]
+struct Borrowed<'a> {
+    latent: &'a [Bf16],
+}
+
+fn main() {}

@@ -1,0 +1,25 @@
+//! Keys that are not of this grammar, or not yet.
+use kvrail_layouts::Bf16;
+use kvrail_macros::KvLayout;
+
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(token), tokens = 64, sharded(head), name = 7)]
+struct NotYet {
+    #[kv(align = 4)]
+    latent: [Bf16; 512],
+}
+
+#[derive(KvLayout)]
+#[kv(crate = kvrail_layouts, order(token), tokens = 64)]
+struct Crate {
+    latent: [Bf16; 512],
+}
+
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts")]
+#[kv(order(token) tokens = 64)]
+struct Comma {
+    latent: [Bf16; 512],
+}
+
+fn main() {}
