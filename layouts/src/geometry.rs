@@ -13,6 +13,7 @@
 
 use crate::axis::{Axis, AxisKind, Spread};
 use crate::element::ElementKind;
+use crate::fingerprint::Fingerprint;
 use crate::refusal::{Refusal, Spot, Why};
 use crate::text::same;
 
@@ -325,6 +326,12 @@ impl Geometry {
         self.swizzle
     }
 
+    /// What identifies it: [`Fingerprint::of`].
+    #[must_use]
+    pub const fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self)
+    }
+
     /// Whether every stride and distance is known: whether it is ready to be addressed.
     #[must_use]
     pub const fn is_placed(&self) -> bool {
@@ -355,7 +362,7 @@ impl Geometry {
     /// The axis does not exist or is not sharded, or there are not so many ranks.
     pub const fn at_rank(mut self, axis: AxisKind, rank: u32) -> Result<Self, Refusal> {
         let Some(a) = self.axis_index(axis) else {
-            return Err(Refusal { at: Spot::Order, why: Why::UnknownAxis { axis } });
+            return Err(Refusal { at: Spot::Order, why: Why::NotSharded { axis } });
         };
         match self.axes[a].spread {
             Spread::Sharded { ranks, .. } if rank < ranks => {
@@ -366,7 +373,7 @@ impl Geometry {
                 Err(Refusal { at: Spot::Axis(a), why: Why::Ranks { ranks, rank: Some(rank) } })
             }
             Spread::Whole | Spread::Replicated { .. } => {
-                Err(Refusal { at: Spot::Axis(a), why: Why::Ranks { ranks: 0, rank: Some(rank) } })
+                Err(Refusal { at: Spot::Axis(a), why: Why::NotSharded { axis } })
             }
         }
     }

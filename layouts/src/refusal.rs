@@ -56,6 +56,7 @@ pub enum Why {
     NoFields,
     ZeroExtent { axis: AxisKind },
     SameAxisTwice { axis: AxisKind },
+    NotSharded { axis: AxisKind },
     Ranks { ranks: u32, rank: Option<u32> },
     UnknownAxis { axis: AxisKind },
     RepeatedAxis { axis: AxisKind },
@@ -106,6 +107,10 @@ impl Refusal {
             Why::Ranks { ranks, rank: None } => {
                 text.str("an axis spread over ").num(ranks as u64).str(" ranks; say at least 1")
             }
+            Why::NotSharded { axis } => text
+                .str("axis `")
+                .str(axis.name())
+                .str("` is not sharded on this page, so no rank has a part of it"),
             Why::UnknownAxis { axis } => text
                 .str("the order names axis `").str(axis.name()).str("`, which has no extent; say how many"),
             Why::RepeatedAxis { axis } => {

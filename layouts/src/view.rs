@@ -33,7 +33,9 @@ pub enum ViewError {
         found: Fingerprint,
     },
     /// Not as many regions as the page has.
-    #[error("{layout} has {expected} regions, {found} were given: give one slice for each, in order")]
+    #[error(
+        "{layout} has its bytes in {expected} regions, and got {found} slices: give one for each, in order"
+    )]
     Regions {
         /// The layout's name.
         layout: &'static str,
