@@ -1,0 +1,169 @@
+//! How much of a plain copy's speed is left when the copy is a READ: two shm rails, driven through the
+//! provider's trait alone, against two threads of `memcpy` over the same bytes in the same run.
+//!
+//! ```text
+//! cargo run --release -p kvrail-local --example copy_ratio -- [ROUNDS]
+//! ```
+//!
+//! Rounds of the two alternate, so that a busy neighbour hurts both; medians are compared.
+#![allow(unsafe_code, reason = "the baseline copies through raw pointers, as the rails do")]
+
+use std::error::Error;
+use std::ptr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kvrail_core::abi::Wc;
+use kvrail_core::id::{LaneId, RailIndex, WrId};
+use kvrail_core::provider::{Commit, MemoryRange, Post, Provider, RailKeys, Read, WaitFor};
+use kvrail_core::time::{Nanos, Time};
+use kvrail_local::shm::{Exporter, Peer, Segment, Shm};
+use kvrail_local::{Config, Lane};
+
+const RAILS: usize = 2;
+/// Pages in flight: four batches of 32.
+const IN_FLIGHT: u32 = 128;
+const PAGES: u32 = IN_FLIGHT;
+
+/// What is measured: a page's size, the READs of one commit, and the commits of one round.
+struct Case {
+    name: &'static str,
+    page: usize,
+    run: u32,
+    commits: u32,
+}
+
+const CASES: [Case; 2] = [
+    // One MLA page over all layers, and over one: docs/layouts.md.
+    Case { name: "4.5 MB", page: 4_497_408, run: 1, commits: 384 },
+    Case { name: "42 KB", page: 41_984, run: 8, commits: 2_000 },
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let rounds = std::env::args().nth(1).map_or(Ok(15), |arg| arg.parse())?;
+    println!("{:>8} {:>14} {:>14} {:>7} {:>15}", "page", "memcpy GB/s", "shm GB/s", "ratio", "waits per round");
+    for case in &CASES {
+        let mut bench = Bench::new(case)?;
+        let (mut plain, mut rails) = (Vec::new(), Vec::new());
+        // The first round of each warms up and does not count.
+        for round in 0..=rounds {
+            let (p, r) = (bench.memcpy(), bench.rails());
+            if round > 0 {
+                plain.push(p.as_secs_f64());
+                rails.push(r.as_secs_f64());
+            }
+        }
+        let gigabytes = (case.page as u64 * u64::from(case.run * case.commits)) as f64 / 1e9;
+        let (plain, rails) = (median(&mut plain), median(&mut rails));
+        println!(
+            "{:>8} {:>14.2} {:>14.2} {:>7.3} {:>15}",
+            case.name,
+            gigabytes / plain,
+            gigabytes / rails,
+            plain / rails,
+            bench.waits / (rounds + 1),
+        );
+    }
+    Ok(())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+struct Bench<'c> {
+    case: &'c Case,
+    segment: Arc<Segment>,
+    pool: Segment,
+    rails: Shm,
+    lanes: Vec<Lane>,
+    keys: RailKeys,
+    start: Instant,
+    waits: u32,
+    _exporter: Exporter,
+}
+
+impl<'c> Bench<'c> {
+    fn new(case: &'c Case) -> Result<Self, Box<dyn Error>> {
+        let bytes = case.page * PAGES as usize;
+        let segment = Arc::new(Segment::new(bytes)?);
+        segment.write(0, &vec![1; bytes])?;
+        let pool = Segment::new(bytes)?;
+        let exporter = Exporter::start(vec![Arc::clone(&segment)])?;
+        let mut rails = Shm::start(Config { rails: RAILS, ..Config::default() })?;
+        let peer = Peer::connect(exporter.address())?;
+        let lanes = (0..RAILS).map(|rail| rails.open(RailIndex(rail as u8), peer.clone()));
+        let lanes = lanes.collect::<Result<_, _>>()?;
+        let keys = rails.register(MemoryRange { addr: pool.addr(), len: bytes as u64 })?;
+        let start = Instant::now();
+        Ok(Self { case, segment, pool, rails, lanes, keys, start, waits: 0, _exporter: exporter })
+    }
+
+    /// Two threads copy the pages, each every other commit's.
+    fn memcpy(&self) -> Duration {
+        let start = Instant::now();
+        let (from, to) = (self.segment.as_ptr().expose_provenance(), self.pool.as_ptr().expose_provenance());
+        let Case { page, run, commits, .. } = *self.case;
+        std::thread::scope(|scope| {
+            for thread in 0..RAILS as u32 {
+                scope.spawn(move || {
+                    for i in (0..run * commits).filter(|i| i / run % RAILS as u32 == thread) {
+                        let offset = (i % PAGES) as usize * page;
+                        let from = ptr::with_exposed_provenance::<u8>(from + offset);
+                        let to = ptr::with_exposed_provenance_mut::<u8>(to + offset);
+                        // SAFETY: both are of live segments of PAGES pages, and nobody else uses them
+                        // now: the rails are idle, and the threads copy different pages.
+                        unsafe { ptr::copy_nonoverlapping(from, to, page) };
+                    }
+                });
+            }
+        });
+        start.elapsed()
+    }
+
+    fn now(&self) -> Time {
+        Time(self.start.elapsed().as_nanos() as u64)
+    }
+
+    /// The same pages as READs.
+    fn rails(&mut self) -> Duration {
+        let start = Instant::now();
+        let Case { page, run, commits, .. } = *self.case;
+        let (mut posted, mut done) = (0, 0);
+        let mut in_flight = [0; RAILS];
+        let mut wcs = [Wc::default(); 64];
+        while done < commits {
+            while posted < commits && in_flight.iter().sum::<u32>() + run <= IN_FLIGHT {
+                let rail = usize::from(in_flight[1] < in_flight[0]);
+                let mut post = self.rails.begin(&mut self.lanes[rail]);
+                for i in 0..run {
+                    let offset = u64::from((posted * run + i) % PAGES) * page as u64;
+                    post.read(Read {
+                        wr_id: WrId::new(LaneId::new(rail as u16, 0), i),
+                        remote_addr: self.segment.addr() + offset,
+                        local_addr: self.pool.addr() + offset,
+                        len: page as u32,
+                        rkey: 0,
+                        lkey: self.keys[rail],
+                        signaled: i + 1 == run,
+                    });
+                }
+                assert_eq!(post.commit(), Commit::All);
+                in_flight[rail] += run;
+                posted += 1;
+            }
+            let now = self.now();
+            let completions = in_flight.iter().sum::<u32>().div_ceil(2);
+            self.rails.wait(WaitFor { now, until: now + Nanos::from_secs(10), completions });
+            self.waits += 1;
+            for (rail, in_flight) in in_flight.iter_mut().enumerate() {
+                let n = self.rails.poll(RailIndex(rail as u8), &mut wcs);
+                assert!(wcs[..n].iter().all(|wc| wc.status().is_success()), "{:?}", &wcs[..n]);
+                *in_flight -= n as u32 * run;
+                done += n as u32;
+            }
+        }
+        start.elapsed()
+    }
+}

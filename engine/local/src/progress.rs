@@ -1,0 +1,137 @@
+//! What workers tell the engine's thread besides completions: counters, by which a sleeping engine
+//! is woken when the work that it waits for is done, and not once per wr.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use kvrail_core::provider::Wake;
+
+use crate::ring::Padded;
+use crate::sleep::Sleeper;
+
+/// One rail's counters, written by its worker alone. They only grow; 2^64 are never reached.
+#[derive(Debug, Default)]
+pub(crate) struct RailProgress {
+    /// Wrs finished: executed, refused or flushed, signaled or not.
+    finished: AtomicU64,
+    /// Of these, the ones that a completion in the ring (or an event) accounts for.
+    covered: AtomicU64,
+    /// Failed completions and events put into the rings.
+    alarms: AtomicU64,
+}
+
+/// Shared by the engine's thread, the workers and the wakers.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    engine: Padded<Sleeper>,
+    /// How large the sum of `finished` must be to wake the engine. Written by the engine before it
+    /// lies down.
+    goal: AtomicU64,
+    /// A waker's demand; stays until a wait has returned for it.
+    woken: AtomicBool,
+    rails: Box<[Padded<RailProgress>]>,
+}
+
+impl Progress {
+    pub(crate) fn new(rails: usize) -> Self {
+        Self {
+            engine: Padded::default(),
+            goal: AtomicU64::new(u64::MAX),
+            woken: AtomicBool::new(false),
+            rails: (0..rails).map(|_| Padded::default()).collect(),
+        }
+    }
+
+    /// Sum over the rails of what is finished.
+    pub(crate) fn finished(&self) -> u64 {
+        self.rails.iter().map(|r| r.0.finished.load(Ordering::Acquire)).sum()
+    }
+
+    /// Sum over the rails of what completions account for.
+    pub(crate) fn covered(&self) -> u64 {
+        self.rails.iter().map(|r| r.0.covered.load(Ordering::Acquire)).sum()
+    }
+
+    /// Sum over the rails of failures and events.
+    pub(crate) fn alarms(&self) -> u64 {
+        self.rails.iter().map(|r| r.0.alarms.load(Ordering::Acquire)).sum()
+    }
+
+    /// Takes a waker's demand.
+    pub(crate) fn take_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed) && self.woken.swap(false, Ordering::Acquire)
+    }
+
+    /// Sleeps until `goal` wrs are finished, there are other than `alarms_seen` alarms, a waker
+    /// demands it or `nanos` have passed. The engine's thread only.
+    pub(crate) fn sleep_until(&self, goal: u64, alarms_seen: u64, nanos: Option<u64>) {
+        self.goal.store(goal, Ordering::Relaxed);
+        self.engine.0.lie_down();
+        if self.finished() >= goal || self.alarms() != alarms_seen || self.woken.load(Ordering::Relaxed) {
+            self.engine.0.stay_awake();
+        } else {
+            self.engine.0.sleep(nanos);
+        }
+    }
+}
+
+/// A worker's hand on its rail's counters.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    progress: Arc<Progress>,
+    rail: usize,
+    finished: u64,
+    covered: u64,
+    alarms: u64,
+}
+
+impl Reporter {
+    pub(crate) fn new(progress: Arc<Progress>, rail: usize) -> Self {
+        Self { progress, rail, finished: 0, covered: 0, alarms: 0 }
+    }
+
+    /// One more wr is finished; its completion, if it has one, is in the ring and accounts for
+    /// `covers` wrs.
+    #[inline]
+    pub(crate) fn finished(&mut self, covers: u32, failed: bool) {
+        let rail = &self.progress.rails[self.rail].0;
+        self.finished += 1;
+        self.covered += u64::from(covers);
+        // Before `finished`, so that who sees a wr finished sees it covered.
+        rail.covered.store(self.covered, Ordering::Release);
+        rail.finished.store(self.finished, Ordering::Release);
+        if failed {
+            self.alarm();
+        } else if self.progress.engine.0.is_asleep()
+            && self.progress.finished() >= self.progress.goal.load(Ordering::Relaxed)
+        {
+            self.progress.engine.0.wake();
+        }
+    }
+
+    /// An event is in the ring; it accounts for `covers` wrs.
+    pub(crate) fn event(&mut self, covers: u32) {
+        self.covered += u64::from(covers);
+        self.progress.rails[self.rail].0.covered.store(self.covered, Ordering::Release);
+        self.alarm();
+    }
+
+    fn alarm(&mut self) {
+        self.alarms += 1;
+        self.progress.rails[self.rail].0.alarms.store(self.alarms, Ordering::Release);
+        self.progress.engine.0.rouse();
+    }
+}
+
+/// Wakes the engine that sleeps in the `wait` of the rails it was made from.
+#[derive(Clone, Debug)]
+pub struct Waker {
+    pub(crate) progress: Arc<Progress>,
+}
+
+impl Wake for Waker {
+    fn wake(&self) {
+        self.progress.woken.store(true, Ordering::Release);
+        self.progress.engine.0.rouse();
+    }
+}

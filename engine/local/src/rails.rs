@@ -1,0 +1,489 @@
+//! The provider: rails whose work is done by threads of this process.
+#![allow(unsafe_code, reason = "implements the engine's unsafe trait; the promises are argued at the impl")]
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
+
+use kvrail_core::abi::Wc;
+use kvrail_core::id::{LaneId, RailIndex, WrId};
+use kvrail_core::provider::{
+    Commit, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor,
+};
+use kvrail_core::time::Time;
+
+use crate::config::{Config, OpenError, StartError};
+use crate::mapping;
+use crate::progress::{Progress, Reporter, Waker};
+use crate::registry::Registry;
+use crate::ring::{Consumer, Producer, ring};
+use crate::worker::{Bed, Command, Completion, Notice, Transport, Worker, WorkerLane};
+
+/// Descriptors in one commit.
+const CHAIN: usize = 128;
+
+const EINVAL: i32 = 22;
+const ENOMEM: i32 = 12;
+
+/// Rails over a [`Transport`]: [`Shm`](crate::shm::Shm) and [`Tcp`](crate::tcp::Tcp) are two of its kind.
+///
+/// One worker thread per rail executes the READs of all the rail's lanes in the order of posting.
+/// The engine's thread and a worker meet in rings only. On the engine's thread `begin`, `read`,
+/// `commit`, `poll` and `next_event` take no lock and make no system call, except that a commit
+/// wakes a worker that sleeps.
+///
+/// Memory that is registered must stay valid for writes until it is deregistered, and may be
+/// deregistered only when every READ into it has been reported complete or its lane closed.
+pub struct Rails<T: Transport> {
+    rails: Vec<Rail<T>>,
+    config: Config,
+    registry: Registry,
+    progress: Arc<Progress>,
+    /// Wrs given to the workers, and those of them that completions have accounted for.
+    posted: u64,
+    reaped: u64,
+    /// Failed completions and events taken out of the rings.
+    alarms: u64,
+    /// Where the search for events goes on.
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct Rail<T: Transport> {
+    index: RailIndex,
+    commands: Producer<Command<T>>,
+    completions: Consumer<Completion>,
+    notices: Consumer<Notice>,
+    bed: Arc<Bed>,
+    thread: Option<JoinHandle<()>>,
+    lanes: Vec<Place<T>>,
+}
+
+/// A lane's place on its rail.
+struct Place<T: Transport> {
+    /// Of the lane that has it; 0: free.
+    qp_num: u32,
+    /// Send queue entries in use.
+    outstanding: u32,
+    closed: bool,
+    reach: Option<Reach<T>>,
+}
+
+/// How the engine's thread reaches a lane past the queue.
+struct Reach<T: Transport> {
+    failing: Arc<AtomicBool>,
+    interrupt: T::Interrupt,
+}
+
+impl<T: Transport> Reach<T> {
+    fn fail(&self) {
+        self.failing.store(true, Ordering::Release);
+        T::interrupt(&self.interrupt);
+    }
+}
+
+/// A lane of [`Rails`]. Dropping one does not close it: [`Provider::close`] does, or the end of the rails.
+#[derive(Debug)]
+pub struct Lane {
+    rail: RailIndex,
+    slot: u16,
+    qp_num: u32,
+    depth: u32,
+    fail_asked: bool,
+}
+
+impl Lane {
+    /// How many READs may be outstanding. One more entry is there for a drain.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// The rail that it belongs to.
+    #[must_use]
+    pub fn rail(&self) -> RailIndex {
+        self.rail
+    }
+}
+
+/// Never given twice in a process (before it has given 2^32), so that a lane of other rails, or of a
+/// place's earlier life, is told from this one.
+fn next_qp_num() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed).max(1)
+}
+
+impl<T: Transport> Rails<T> {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// A configuration out of bounds, or a thread that could not be started.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let limits = config.check()?;
+        let mut this = Self {
+            rails: Vec::with_capacity(config.rails),
+            config,
+            registry: Registry::default(),
+            progress: Arc::new(Progress::new(config.rails)),
+            posted: 0,
+            reaped: 0,
+            alarms: 0,
+            turn: 0,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        // A worker that spins on a core that others need makes everything slower.
+        let spins = if cores > config.rails + 1 { 1_000 } else { 0 };
+        for index in 0..config.rails {
+            let (commands, worker_commands) = ring(limits.command_ring);
+            let (worker_completions, completions) = ring(limits.completion_ring);
+            let (worker_notices, notices) = ring(limits.notice_ring);
+            let bed = Arc::new(Bed::default());
+            let worker = Worker {
+                commands: worker_commands,
+                completions: worker_completions,
+                notices: worker_notices,
+                lanes: (0..limits.lanes).map(|_| None).collect(),
+                reporter: Reporter::new(Arc::clone(&this.progress), index),
+                bed: Arc::clone(&bed),
+                spins,
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("kvrail-rail-{index}"))
+                .spawn(move || worker.run())
+                .map_err(|source| StartError::Thread { rail: index, source })?;
+            let lanes = (0..limits.lanes)
+                .map(|_| Place { qp_num: 0, outstanding: 0, closed: false, reach: None })
+                .collect();
+            // Less than MAX_RAILS, so it fits.
+            let index = RailIndex(index as u8);
+            this.rails.push(Rail { index, commands, completions, notices, bed, thread: Some(thread), lanes });
+        }
+        Ok(this)
+    }
+
+    /// What carries the bytes, for logs and reports.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        T::LABEL
+    }
+
+    /// Makes a lane on `rail` over `transport`.
+    ///
+    /// # Errors
+    ///
+    /// No such rail, or no place left on it.
+    pub fn open(&mut self, rail: RailIndex, transport: T) -> Result<Lane, OpenError> {
+        let rails = self.rails.len();
+        let depth = self.config.sq_entries;
+        let Some(rail) = self.rails.get_mut(rail.get()) else {
+            return Err(OpenError::NoSuchRail { rail: rail.0, rails });
+        };
+        let full = OpenError::RailFull {
+            rail: rail.index.0,
+            lanes: rail.lanes.len(),
+            sq_entries: depth,
+            cq_entries: self.config.cq_entries,
+        };
+        let Some((slot, place)) = rail.lanes.iter_mut().enumerate().find(|(_, p)| p.qp_num == 0) else {
+            return Err(full);
+        };
+        // Config::check keeps the number of places within a u16.
+        let slot = slot as u16;
+        let qp_num = next_qp_num();
+        let failing = Arc::new(AtomicBool::new(false));
+        let reach = Reach { failing: Arc::clone(&failing), interrupt: transport.interrupt_handle() };
+        let lane = Box::new(WorkerLane { transport, qp_num, failing, failed: false, untold: 0 });
+        rail.commands.push(Command::Open { slot, lane }).map_err(|_| full)?;
+        rail.bed.sleeper.rouse();
+        *place = Place { qp_num, outstanding: 0, closed: false, reach: Some(reach) };
+        Ok(Lane { rail: rail.index, slot, qp_num, depth, fail_asked: false })
+    }
+}
+
+impl<T: Transport> Rail<T> {
+    /// The lane's place, if the lane is one of this rail's.
+    fn place(&mut self, lane: &Lane) -> Option<&mut Place<T>> {
+        self.lanes.get_mut(usize::from(lane.slot)).filter(|p| p.qp_num == lane.qp_num)
+    }
+
+    /// Gives back entries of the lane `qp_num`, and its place when it is gone with all of them.
+    fn retire(&mut self, slot: u16, qp_num: u32, entries: u32) {
+        if let Some(place) = self.lanes.get_mut(usize::from(slot))
+            && place.qp_num == qp_num
+        {
+            place.outstanding = place.outstanding.saturating_sub(entries);
+            if place.closed && place.outstanding == 0 {
+                place.qp_num = 0;
+            }
+        }
+    }
+
+    /// Sends a command that has a place of its own in the ring.
+    fn tell(&mut self, command: Command<T>) {
+        let told = self.commands.push(command);
+        debug_assert!(told.is_ok(), "command ring overrun");
+        self.bed.sleeper.rouse();
+    }
+}
+
+impl<T: Transport> Drop for Rails<T> {
+    fn drop(&mut self) {
+        for rail in &self.rails {
+            rail.bed.stop.store(true, Ordering::Release);
+            for reach in rail.lanes.iter().filter_map(|p| p.reach.as_ref()) {
+                reach.fail();
+            }
+            rail.bed.sleeper.rouse();
+        }
+        for rail in &mut self.rails {
+            if let Some(thread) = rail.thread.take() {
+                // A worker that panicked writes as little as one that has returned.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// A commit on a lane of [`Rails`].
+pub struct Posting<'a, T: Transport> {
+    rail: &'a mut Rail<T>,
+    registry: &'a Registry,
+    posted: &'a mut u64,
+    slot: u16,
+    /// Entries left.
+    room: u32,
+    staged: u32,
+    refused: Option<i32>,
+}
+
+impl<T: Transport> Post for Posting<'_, T> {
+    #[inline]
+    fn read(&mut self, read: Read) {
+        if self.refused.is_some() {
+            return;
+        }
+        if self.staged == self.room {
+            self.refused = Some(ENOMEM);
+            return;
+        }
+        let slot = self.slot;
+        let command = if self.registry.allows(self.rail.index, &read) {
+            Command::Read { slot, read }
+        } else {
+            Command::Refused { slot, wr_id: read.wr_id }
+        };
+        match self.rail.commands.stage(command) {
+            Ok(()) => self.staged += 1,
+            Err(_) => self.refused = Some(ENOMEM),
+        }
+    }
+
+    #[inline]
+    fn commit(self) -> Commit {
+        if self.staged > 0 {
+            self.rail.lanes[usize::from(self.slot)].outstanding += self.staged;
+            *self.posted += u64::from(self.staged);
+            self.rail.commands.publish();
+            self.rail.bed.sleeper.rouse();
+        }
+        match self.refused {
+            None => Commit::All,
+            Some(errno) => Commit::Prefix { accepted: self.staged, errno },
+        }
+    }
+}
+
+impl<T: Transport> Drop for Posting<'_, T> {
+    fn drop(&mut self) {
+        // After a commit nothing is left to discard.
+        self.rail.commands.discard();
+    }
+}
+
+// SAFETY: the promises of `Provider`, by number.
+// 1. A Transport writes only to the local range of its READ (its own promise).
+// 2. A worker executes the wrs of a rail one after the other; a completion is put into the ring when
+//    `execute` of its wr has returned, and a Transport writes nothing after that. So at any
+//    completion no earlier wr of the rail, let alone the lane, writes; and the ring keeps order.
+// 3. and 4. The same: a drain and a close are commands in the same queue.
+// 5. `drop` sets `stop`, reaches every lane past the queue, and joins the workers; a worker executes
+//    nothing after it has seen `stop`, and nothing exists that could take its place.
+// 6. Only staged commands are counted as accepted and only they are published; what was refused was
+//    never put into the ring.
+unsafe impl<T: Transport> Provider for Rails<T> {
+    const CHAIN: usize = CHAIN;
+    type Lane = Lane;
+    type Post<'a> = Posting<'a, T>;
+    type Waker = Waker;
+
+    fn rails(&self) -> usize {
+        self.rails.len()
+    }
+
+    /// # Panics
+    ///
+    /// When there is no such rail.
+    fn rail(&self, rail: RailIndex) -> RailInfo {
+        assert!(rail.get() < self.rails.len(), "rail {} of {}", rail.0, self.rails.len());
+        RailInfo {
+            nominal_bytes_per_sec: self.config.nominal_bytes_per_sec,
+            numa: None,
+            cq_entries: self.config.cq_entries,
+        }
+    }
+
+    fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError> {
+        let refused = |errno| RegisterError { rail: 0, range, errno };
+        mapping::populate_for_write(range).map_err(refused)?;
+        self.registry.register(range).ok_or(refused(ENOMEM))
+    }
+
+    fn deregister(&mut self, range: MemoryRange, keys: &RailKeys) {
+        self.registry.deregister(range, keys);
+    }
+
+    /// # Panics
+    ///
+    /// When the lane is of other rails than these, and they have fewer.
+    #[inline]
+    fn begin<'a>(&'a mut self, lane: &'a mut Lane) -> Posting<'a, T> {
+        let rail = &mut self.rails[lane.rail.get()];
+        let (room, refused) = match rail.place(lane) {
+            Some(place) => (lane.depth.saturating_sub(place.outstanding).min(CHAIN as u32), None),
+            None => (0, Some(EINVAL)),
+        };
+        let (registry, posted) = (&self.registry, &mut self.posted);
+        Posting { rail, registry, posted, slot: lane.slot, room, staged: 0, refused }
+    }
+
+    #[inline]
+    fn poll(&mut self, rail: RailIndex, out: &mut [Wc]) -> usize {
+        let Some(rail) = self.rails.get_mut(rail.get()) else { return 0 };
+        for (n, wc) in out.iter_mut().enumerate() {
+            let Some(done) = rail.completions.pop() else { return n };
+            self.reaped += u64::from(done.retires);
+            self.alarms += u64::from(!done.status.is_success());
+            rail.retire(done.slot, done.qp_num, done.retires);
+            *wc = Wc::new(done.wr_id, done.status, 0, done.qp_num);
+        }
+        out.len()
+    }
+
+    fn fail(&mut self, id: LaneId, lane: &mut Lane) {
+        let rail = &mut self.rails[lane.rail.get()];
+        let Some(place) = rail.place(lane) else { return };
+        if let Some(reach) = &place.reach {
+            reach.fail();
+        }
+        if !std::mem::replace(&mut lane.fail_asked, true) {
+            rail.tell(Command::Fail { slot: lane.slot, id });
+        }
+    }
+
+    fn drain(&mut self, lane: &mut Lane, wr_id: WrId) -> Result<(), i32> {
+        let rail = &mut self.rails[lane.rail.get()];
+        let place = rail.place(lane).ok_or(EINVAL)?;
+        if place.outstanding > lane.depth {
+            return Err(ENOMEM);
+        }
+        place.outstanding += 1;
+        self.posted += 1;
+        rail.tell(Command::Drain { slot: lane.slot, wr_id });
+        Ok(())
+    }
+
+    fn close(&mut self, id: LaneId, lane: Lane) {
+        let rail = &mut self.rails[lane.rail.get()];
+        let Some(place) = rail.place(&lane) else { return };
+        if let Some(reach) = &place.reach {
+            reach.fail();
+        }
+        rail.tell(Command::Close { slot: lane.slot, id });
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
+        for _ in 0..self.rails.len() {
+            let rail = &mut self.rails[self.turn];
+            let Some(notice) = rail.notices.pop() else {
+                self.turn = (self.turn + 1) % self.rails.len();
+                continue;
+            };
+            self.alarms += 1;
+            return Some(match notice {
+                Notice::Failed(id) => Event::LaneFailed(id),
+                Notice::Closed { id, slot, retires } => {
+                    self.reaped += u64::from(retires);
+                    let place = &mut rail.lanes[usize::from(slot)];
+                    (place.closed, place.reach) = (true, None);
+                    let qp_num = place.qp_num;
+                    rail.retire(slot, qp_num, retires);
+                    Event::LaneClosed(id)
+                }
+            });
+        }
+        None
+    }
+
+    fn wait(&mut self, wait: WaitFor) {
+        let nanos = wait.timeout().0;
+        if self.progress.take_woken() || nanos == 0 || self.progress.alarms() != self.alarms {
+            return;
+        }
+        // `finished` is read first: a wr that finishes between the two reads counts twice, which
+        // ends the wait early, and never not at all.
+        let finished = self.progress.finished();
+        let reapable = self.progress.covered().saturating_sub(self.reaped);
+        let wanted = u64::from(wait.completions);
+        let goal = if wanted == 0 {
+            u64::MAX
+        } else {
+            // Completions that lie in the rings count: the caller does not know of them yet. Those
+            // of which no completion tells do not, or a second wait for them would not sleep.
+            let missing = wanted.saturating_sub(reapable).min(self.posted.saturating_sub(finished));
+            match (missing, reapable) {
+                (0, 0) => u64::MAX,
+                (0, _) => return,
+                _ => finished + missing,
+            }
+        };
+        let nanos = (wait.until != Time::NEVER).then_some(nanos);
+        self.progress.sleep_until(goal, self.alarms, nanos);
+        self.progress.take_woken();
+    }
+
+    fn waker(&self) -> Waker {
+        Waker { progress: Arc::clone(&self.progress) }
+    }
+}
+
+impl<T: Transport> fmt::Debug for Rails<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rails")
+            .field("label", &T::LABEL)
+            .field("config", &self.config)
+            .field("posted", &self.posted)
+            .field("reaped", &self.reaped)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport> fmt::Debug for Place<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place")
+            .field("qp_num", &self.qp_num)
+            .field("outstanding", &self.outstanding)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport> fmt::Debug for Posting<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Posting")
+            .field("rail", &self.rail.index)
+            .field("staged", &self.staged)
+            .field("room", &self.room)
+            .finish_non_exhaustive()
+    }
+}

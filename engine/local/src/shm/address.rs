@@ -1,0 +1,98 @@
+//! Where an exporter listens, and what opens it.
+
+use zerocopy::little_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
+
+use crate::address::AddressError;
+use crate::secret::Secret;
+
+const MAGIC: [u8; 4] = *b"KVSM";
+/// Of the address and of the hello.
+pub(crate) const VERSION: u16 = 1;
+
+/// The address of an [`Exporter`](super::Exporter): 64 bytes for the bootstrap, to be sent only to
+/// whom the exporter trusts, for whoever has it can read the segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Of the abstract Unix socket. No secret: any process of the host can list it.
+    pub(crate) name: [u8; 16],
+    /// What the reader presents.
+    pub(crate) token: Secret,
+    /// What the exporter replies to it, and what proves that it is the one that was meant.
+    pub(crate) answer: Secret,
+}
+
+/// The wire form.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Wire {
+    magic: [u8; 4],
+    version: U16,
+    zero: [u8; 2],
+    name: [u8; 16],
+    token: [u8; 16],
+    answer: [u8; 16],
+    rest: [u8; 8],
+}
+
+impl Address {
+    pub(crate) fn random() -> Result<Self, getrandom::Error> {
+        Ok(Self { name: Secret::random()?.0, token: Secret::random()?, answer: Secret::random()? })
+    }
+
+    /// From its wire form.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse(bytes: &[u8; 64]) -> Result<Self, AddressError> {
+        let wire: Wire = transmute!(*bytes);
+        AddressError::check_head(wire.magic, MAGIC, wire.version.get(), VERSION)?;
+        if (wire.zero, wire.rest) != ([0; 2], [0; 8]) {
+            return Err(AddressError::Field { field: "padding" });
+        }
+        Ok(Self { name: wire.name, token: Secret(wire.token), answer: Secret(wire.answer) })
+    }
+
+    /// Into its wire form.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 64] {
+        transmute!(Wire {
+            magic: MAGIC,
+            version: U16::new(VERSION),
+            zero: [0; 2],
+            name: self.name,
+            token: self.token.0,
+            answer: self.answer.0,
+            rest: [0; 8],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_bytes() {
+        let address = Address { name: [1; 16], token: Secret([2; 16]), answer: Secret([3; 16]) };
+        let mut golden = [0; 64];
+        golden[..8].copy_from_slice(b"KVSM\x01\0\0\0");
+        golden[8..24].fill(1);
+        golden[24..40].fill(2);
+        golden[40..56].fill(3);
+        assert_eq!(address.to_bytes(), golden);
+        assert_eq!(Address::parse(&golden), Ok(address));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        let good = Address::random().unwrap().to_bytes();
+        for (at, what) in [(0, "begins with"), (4, "version"), (7, "padding"), (63, "padding")] {
+            let mut bytes = good;
+            bytes[at] ^= 0x80;
+            let error = Address::parse(&bytes).unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        }
+    }
+}

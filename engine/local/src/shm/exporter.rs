@@ -1,0 +1,243 @@
+//! The producer's side: one thread that hands out file descriptors.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType,
+};
+use rustix::time::Timespec;
+
+use super::address::Address;
+use super::hello::{self, HELLO_BYTES, MAX_SEGMENTS, Region};
+use crate::segment::Segment;
+
+/// How long a client may take to say its hello.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connections at a time, those that have not said hello included.
+const MAX_CLIENTS: usize = 1024;
+
+/// Serves [`Segment`]s to readers that know its address. Dropping it ends every connection: the
+/// readers take the producer for dead.
+#[derive(Debug)]
+pub struct Exporter {
+    address: Address,
+    regions: Vec<Region>,
+    stop: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Why nothing can be exported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// Too few or too many segments.
+    #[error("{segments} segments were given to one exporter; it takes 1 to {MAX_SEGMENTS}: use larger ones")]
+    Segments {
+        /// How many were given.
+        segments: usize,
+    },
+    /// The system refused.
+    #[error("an exporter could not be started: {step} failed: {errno}")]
+    System {
+        /// The system call.
+        step: &'static str,
+        /// Its error.
+        errno: Errno,
+    },
+    /// No random numbers.
+    #[error("an exporter needs random numbers for its address, and the system gave none: {0}")]
+    Random(getrandom::Error),
+    /// No thread.
+    #[error("the exporter's thread could not be started; raise the limit on threads (ulimit -u)")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Exporter {
+    /// Listens on an abstract Unix socket with a random name, and serves `segments` from a thread of
+    /// its own until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// No segment or more than [`MAX_SEGMENTS`]; or the system refused something.
+    pub fn start(segments: Vec<Arc<Segment>>) -> Result<Self, ExportError> {
+        if segments.is_empty() || segments.len() > MAX_SEGMENTS {
+            return Err(ExportError::Segments { segments: segments.len() });
+        }
+        let failed = |step| move |errno| ExportError::System { step, errno };
+        let address = Address::random().map_err(ExportError::Random)?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let listener = net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+            .map_err(failed("socket"))?;
+        let name = SocketAddrUnix::new_abstract_name(&address.name).map_err(failed("naming"))?;
+        net::bind(&listener, &name).map_err(failed("bind"))?;
+        net::listen(&listener, 128).map_err(failed("listen"))?;
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(failed("eventfd"))?);
+        let regions: Vec<Region> = segments
+            .iter()
+            .zip(0..)
+            .map(|(s, rkey)| Region { base: s.addr(), len: s.len() as u64, rkey })
+            .collect();
+        let welcome = hello::welcome(address.answer, &regions);
+        let server =
+            Server { listener, stop: Arc::clone(&stop), address, segments, welcome, clients: Vec::new() };
+        let thread = std::thread::Builder::new()
+            .name("kvrail-exporter".into())
+            .spawn(move || server.run())
+            .map_err(ExportError::Thread)?;
+        Ok(Self { address, regions, stop, thread: Some(thread) })
+    }
+
+    /// What a reader connects to.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The segments, in the order given: base, length and rkey, as READs name them.
+    #[must_use]
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        // Fails only if the counter would overflow; it is written once.
+        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Client {
+    fd: OwnedFd,
+    /// Until when it must have said hello; `None` when it has.
+    until: Option<Instant>,
+}
+
+/// What the thread owns. Nothing here waits for a single client: all descriptors are polled, and the
+/// messages of a SEQPACKET socket come and go whole.
+struct Server {
+    listener: OwnedFd,
+    stop: Arc<OwnedFd>,
+    address: Address,
+    segments: Vec<Arc<Segment>>,
+    welcome: [u8; hello::REPLY_BYTES],
+    clients: Vec<Client>,
+}
+
+impl Server {
+    fn run(mut self) {
+        loop {
+            let Some(ready) = self.poll() else { return };
+            let now = Instant::now();
+            let mut ready_clients = ready.clients.iter();
+            let mut clients = std::mem::take(&mut self.clients);
+            clients.retain_mut(|client| {
+                let ready = ready_clients.next().is_some_and(|&r| r);
+                if ready { self.serve(client) } else { client.until.is_none_or(|until| now < until) }
+            });
+            self.clients = clients;
+            if ready.listener {
+                self.accept(now);
+            }
+        }
+    }
+
+    /// Sleeps until something is to be done. `None`: it is the end.
+    fn poll(&self) -> Option<Ready> {
+        let mut fds = Vec::with_capacity(2 + self.clients.len());
+        fds.push(PollFd::new(&self.stop, PollFlags::IN));
+        // A full house lets newcomers wait in the socket's own queue.
+        let full = self.clients.len() >= MAX_CLIENTS;
+        fds.push(PollFd::new(&self.listener, if full { PollFlags::empty() } else { PollFlags::IN }));
+        fds.extend(self.clients.iter().map(|c| PollFd::new(&c.fd, PollFlags::IN)));
+        let next = self.clients.iter().filter_map(|c| c.until).min();
+        let timeout = next.map(|at| {
+            let left = at.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: i64::from(left.subsec_nanos()) }
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Some(Ready { listener: false, clients: Vec::new() }),
+            Err(errno) => {
+                tracing::error!(%errno, "the exporter cannot poll and stops: readers will see it as dead");
+                return None;
+            }
+        }
+        let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        if ready(&fds[0]) {
+            return None;
+        }
+        Some(Ready { listener: ready(&fds[1]), clients: fds[2..].iter().map(ready).collect() })
+    }
+
+    fn accept(&mut self, now: Instant) {
+        match net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(fd) => self.clients.push(Client { fd, until: Some(now + PATIENCE) }),
+            // Gone again, or a signal.
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => {}
+            Err(errno) => {
+                tracing::warn!(%errno, "a reader could not be accepted");
+                // Out of descriptors, most likely: the listener stays ready, so do not spin on it.
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+
+    /// Hears a client that has something to say, or has hung up. Whether to keep it.
+    fn serve(&self, client: &mut Client) -> bool {
+        let mut bytes = [0; HELLO_BYTES + 1];
+        let received = match net::recv(&client.fd, &mut bytes, RecvFlags::empty()) {
+            Ok((n, _)) => n,
+            Err(Errno::AGAIN | Errno::INTR) => return true,
+            Err(_) => return false,
+        };
+        if client.until.is_none() {
+            // A connected reader has nothing to say: this is its end, or nonsense.
+            return false;
+        }
+        let judged = match <&[u8; HELLO_BYTES]>::try_from(&bytes[..received]) {
+            Ok(hello) => hello::check_hello(hello, self.address.token),
+            Err(_) if received == 0 => return false,
+            Err(_) => Err(hello::Refusal::Malformed),
+        };
+        let sent = match judged {
+            Ok(()) => {
+                let fds: Vec<BorrowedFd<'_>> = self.segments.iter().map(|s| s.fd()).collect();
+                send(client.fd.as_fd(), &self.welcome, &fds)
+            }
+            Err(refusal) => {
+                tracing::warn!(?refusal, "refused a reader");
+                send(client.fd.as_fd(), &hello::refuse(refusal), &[])
+            }
+        };
+        client.until = None;
+        // Not accepted, or not told so: it goes.
+        judged.is_ok() && sent.is_ok()
+    }
+}
+
+struct Ready {
+    listener: bool,
+    clients: Vec<bool>,
+}
+
+fn send(to: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SEGMENTS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::NOBUFS);
+    }
+    net::sendmsg(to, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL).map(drop)
+}

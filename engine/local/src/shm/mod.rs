@@ -1,0 +1,88 @@
+//! Rails over shared memory: one-sided READs of another process's memory on one host.
+//!
+//! The producer puts what it publishes into [`Segment`]s, starts an [`Exporter`] over them, and tells its
+//! [`Address`] to whom it trusts. A reader makes a [`Peer`] of the address: the segments' sealed file
+//! descriptors come over a Unix socket and are mapped read-only. From then on a READ is a copy by
+//! the rail's worker thread; the producer takes no part in it, as with RDMA.
+//!
+//! ```
+//! use kvrail_core::id::RailIndex;
+//! use kvrail_local::{Config, shm::{Exporter, Peer, Segment, Shm}};
+//! use std::sync::Arc;
+//!
+//! // The producer, usually another process.
+//! let segment = Arc::new(Segment::new(1 << 20)?);
+//! segment.write(0, b"a page")?;
+//! let exporter = Exporter::start(vec![Arc::clone(&segment)])?;
+//!
+//! // The reader.
+//! let mut rails = Shm::start(Config::default())?;
+//! let peer = Peer::connect(exporter.address())?;
+//! let lane = rails.open(RailIndex(0), peer.clone())?;
+//! assert_eq!(peer.regions()[0].base, segment.addr());
+//! # drop(lane);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What a READ names
+//!
+//! The remote address is the producer's own: the segment's base plus an offset. The rkey is the
+//! segment's number, the same on every rail. [`Exporter::regions`] tells both; they are what goes into a
+//! region offer. The worker checks every READ against them and completes one that strays with
+//! `REM_ACCESS_ERR`.
+//!
+//! # When the producer dies
+//!
+//! The connection that the descriptors came over stays open as a sign of life. When it ends, by a
+//! kill, an exit or the [`Exporter`]'s drop, READs of all lanes to that producer complete with
+//! `RETRY_EXC_ERR`, later ones are flushed, and so it goes on until a new [`Peer`] is made. The memory stays
+//! mapped as long as a lane has it, so a READ that is under way ends well.
+//!
+//! # Trust
+//!
+//! The address holds two secrets: the reader shows one, the producer answers with the other. Whoever
+//! has the address can read the segments, and keep what was mapped. Nobody but the owner can write to
+//! a segment, and no producer can kill a reader by shrinking one: the seals are checked first.
+
+mod address;
+mod exporter;
+mod hello;
+mod peer;
+
+pub use crate::segment::{OutOfSegment, Segment, SegmentError};
+pub use address::Address;
+pub use exporter::{ExportError, Exporter};
+pub use hello::{MAX_SEGMENTS, Region};
+pub use peer::{ConnectError, Peer};
+
+use kvrail_core::id::RailIndex;
+
+use crate::config::OpenError;
+use crate::rails::{Lane, Rails};
+
+/// Rails over shared memory.
+pub type Shm = Rails<Peer>;
+
+impl Shm {
+    /// Makes a lane on `rail` to the producer at `address`. Blocks, 10 s at most, unless this process
+    /// is connected to it already; [`Peer::connect`] on another thread and [`Rails::open`] here do not.
+    ///
+    /// # Errors
+    ///
+    /// What [`Peer::connect`] and [`Rails::open`] find wrong.
+    pub fn connect(&mut self, rail: RailIndex, address: &Address) -> Result<Lane, LaneError> {
+        Ok(self.open(rail, Peer::connect(address)?)?)
+    }
+}
+
+/// Why [`Shm::connect`] made no lane.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaneError {
+    /// The producer was not reached, or not accepted.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The rail has no place for the lane.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}

@@ -1,0 +1,323 @@
+//! The reader's side: a producer's segments, mapped.
+#![allow(unsafe_code, reason = "copies out of memory that another process writes to")]
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use kvrail_core::abi::WcStatus;
+use kvrail_core::provider::Read;
+use rustix::fs::{self, SealFlags};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
+    Shutdown, SocketAddrUnix, SocketFlags, SocketType,
+};
+
+use super::address::{Address, VERSION};
+use super::hello::{self, MAX_SEGMENTS, REPLY_BYTES, Region, ReplyError};
+use crate::mapping::Mapping;
+use crate::segment::READER_SEALS;
+use crate::worker::Transport;
+
+/// How long each step of the handshake may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A producer that this process is connected to, and its segments, mapped for reading.
+///
+/// Clones are the same connection, and so are all peers of one address in a process: lanes share the
+/// mappings. A lane keeps its peer.
+#[derive(Clone, Debug)]
+pub struct Peer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    regions: Vec<Region>,
+    /// In the order of `regions`, which are the segments' numbers.
+    mappings: Vec<Mapping>,
+    link: Arc<Link>,
+    watcher: Option<JoinHandle<()>>,
+}
+
+/// The connection, whose end is the producer's.
+#[derive(Debug)]
+struct Link {
+    socket: OwnedFd,
+    dead: AtomicBool,
+}
+
+/// Why there is no connection to a producer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nobody listens at the address.
+    #[error(
+        "no exporter listens at this address: its process has ended, or runs in another network namespace"
+    )]
+    Nobody,
+    /// The system refused something, or a step took longer than 10 s.
+    #[error("the exporter could not be talked to: {step} failed: {errno}")]
+    System {
+        /// The step.
+        step: &'static str,
+        /// Its error; `EAGAIN` for a time-out.
+        errno: Errno,
+    },
+    /// The exporter speaks another version.
+    #[error("the exporter speaks version {theirs}, this side {ours}: run the same release on both sides")]
+    Version {
+        /// The exporter's.
+        theirs: u16,
+        /// This side's.
+        ours: u16,
+    },
+    /// The exporter does not accept the token.
+    #[error("the exporter refused the address's token: the address is forged, or of an earlier exporter")]
+    Refused,
+    /// Whoever listens there cannot give the answer that the address holds.
+    #[error("who listens at this address is not the exporter that it was made by")]
+    Impostor,
+    /// The reply is not one.
+    #[error("the exporter's reply is malformed: {what}")]
+    Malformed {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A segment could be changed under the reader.
+    #[error("segment {segment} is not sealed against {missing}: the exporter could kill its readers")]
+    Unsealed {
+        /// Its number.
+        segment: usize,
+        /// What it is not sealed against.
+        missing: &'static str,
+    },
+    /// A segment is smaller than the exporter says, or has holes.
+    #[error("segment {segment} has {found} bytes of memory, the exporter says {told}")]
+    Size {
+        /// Its number.
+        segment: usize,
+        /// Bytes that are there.
+        found: u64,
+        /// Bytes that the exporter tells of.
+        told: u64,
+    },
+    /// A segment could not be mapped.
+    #[error("segment {segment} of {len} bytes could not be mapped: {errno}")]
+    Map {
+        /// Its number.
+        segment: usize,
+        /// Its length in bytes.
+        len: u64,
+        /// The system's reason.
+        errno: Errno,
+    },
+    /// No thread to watch the connection.
+    #[error(
+        "the thread that watches the exporter could not be started; raise the limit on threads (ulimit -u)"
+    )]
+    Thread(#[source] std::io::Error),
+}
+
+/// The peers of this process, by address.
+static PEERS: Mutex<Vec<(Address, Weak<Shared>)>> = Mutex::new(Vec::new());
+
+impl Peer {
+    /// Connects to the exporter at `address` and maps its segments; or finds the connection that this
+    /// process has. Blocks for 10 s at most per step.
+    ///
+    /// # Errors
+    ///
+    /// Nobody there, not the right one, not the same version, or segments that are not safe to read.
+    pub fn connect(address: &Address) -> Result<Self, ConnectError> {
+        if let Some(known) = Self::known(address) {
+            return Ok(known);
+        }
+        let peer = Self(Arc::new(Shared::connect(address)?));
+        let mut peers = PEERS.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|(a, shared)| shared.strong_count() > 0 && a != address);
+        peers.push((*address, Arc::downgrade(&peer.0)));
+        Ok(peer)
+    }
+
+    fn known(address: &Address) -> Option<Self> {
+        let peers = PEERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = peers.iter().find(|(a, _)| a == address)?.1.upgrade()?;
+        Some(Self(shared)).filter(Self::is_alive)
+    }
+
+    /// The segments, as READs name them.
+    #[must_use]
+    pub fn regions(&self) -> &[Region] {
+        &self.0.regions
+    }
+
+    /// Whether the producer is there, as far as is known now.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.0.link.dead.load(Ordering::Acquire)
+    }
+}
+
+impl Shared {
+    fn connect(address: &Address) -> Result<Self, ConnectError> {
+        let failed = |step| move |errno| ConnectError::System { step, errno };
+        let socket = net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(failed("socket"))?;
+        for direction in [Timeout::Send, Timeout::Recv] {
+            // The first bounds connecting, too: it waits while the exporter's queue is full.
+            set_socket_timeout(&socket, direction, Some(PATIENCE)).map_err(failed("setting a time-out"))?;
+        }
+        let name = SocketAddrUnix::new_abstract_name(&address.name).map_err(failed("naming"))?;
+        net::connect(&socket, &name).map_err(|errno| match errno {
+            Errno::CONNREFUSED => ConnectError::Nobody,
+            errno => failed("connect")(errno),
+        })?;
+        net::send(&socket, &hello::hello(address.token), SendFlags::NOSIGNAL)
+            .map_err(failed("saying hello"))?;
+        let (reply, fds) = receive(&socket)?;
+        let regions = hello::check_reply(&reply, address.answer).map_err(|error| match error {
+            ReplyError::Version { theirs } => ConnectError::Version { theirs, ours: VERSION },
+            ReplyError::Refused => ConnectError::Refused,
+            ReplyError::Impostor => ConnectError::Impostor,
+            ReplyError::Malformed => ConnectError::Malformed { what: "its fields" },
+        })?;
+        if fds.len() != regions.len() {
+            return Err(ConnectError::Malformed { what: "as many segments as file descriptors" });
+        }
+        let mappings = fds.iter().zip(&regions).map(|(fd, region)| map(fd, region));
+        let mappings = mappings.collect::<Result<_, _>>()?;
+        // The producer says no more; the watcher waits for its end, however long that takes.
+        set_socket_timeout(&socket, Timeout::Recv, None).map_err(failed("clearing a time-out"))?;
+        let link = Arc::new(Link { socket, dead: AtomicBool::new(false) });
+        let watched = Arc::clone(&link);
+        let watcher = std::thread::Builder::new()
+            .name("kvrail-watcher".into())
+            .stack_size(64 << 10)
+            .spawn(move || watched.watch())
+            .map_err(ConnectError::Thread)?;
+        Ok(Self { regions, mappings, link, watcher: Some(watcher) })
+    }
+
+    /// Where `len` bytes from `addr` of the segment `rkey` are, here. `None`: not within one.
+    #[inline]
+    fn find(&self, rkey: u32, addr: u64, len: u32) -> Option<*const u8> {
+        let index = usize::try_from(rkey).ok()?;
+        let (region, mapping) = (self.regions.get(index)?, self.mappings.get(index)?);
+        let offset = addr.checked_sub(region.base)?;
+        let end = offset.checked_add(u64::from(len))?;
+        // A mapping is as long as its region, so the offset fits a usize.
+        (end <= region.len).then(|| mapping.as_ptr().cast_const().wrapping_add(offset as usize))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Ends the watcher's recv.
+        let _ = net::shutdown(&self.link.socket, Shutdown::Both);
+        if let Some(watcher) = self.watcher.take() {
+            let _ = watcher.join();
+        }
+    }
+}
+
+impl Link {
+    /// Waits for the end of the connection. Anything but a signal is one: a producer that speaks now
+    /// is not to be trusted.
+    fn watch(&self) {
+        let mut byte = [0_u8; 1];
+        while net::recv(&self.socket, &mut byte, RecvFlags::empty()) == Err(Errno::INTR) {}
+        self.dead.store(true, Ordering::Release);
+    }
+}
+
+/// The reply, and what came with it.
+fn receive(socket: &OwnedFd) -> Result<([u8; REPLY_BYTES], Vec<OwnedFd>), ConnectError> {
+    let mut bytes = [0; REPLY_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SEGMENTS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut slices = [IoSliceMut::new(&mut bytes)];
+    let message = net::recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)
+        .map_err(|errno| ConnectError::System { step: "waiting for the reply", errno })?;
+    let mut fds = Vec::new();
+    for part in control.drain() {
+        // The system gives no more descriptors than there is space for: 16.
+        if let RecvAncillaryMessage::ScmRights(rights) = part {
+            fds.extend(rights);
+        }
+    }
+    if message.bytes == 0 {
+        return Err(ConnectError::Malformed { what: "it hung up without one" });
+    }
+    if message.bytes != REPLY_BYTES || message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        return Err(ConnectError::Malformed { what: "its length" });
+    }
+    Ok((bytes, fds))
+}
+
+/// Maps a segment that cannot be shrunk, punched or be less than it is said to be.
+fn map(fd: &OwnedFd, region: &Region) -> Result<Mapping, ConnectError> {
+    let segment = region.rkey as usize;
+    // Fails for everything but memory files.
+    let seals = fs::fcntl_get_seals(fd).unwrap_or(SealFlags::empty());
+    let sealed = |seal| seals.contains(seal);
+    for (is_sealed, missing) in [
+        (sealed(SealFlags::SHRINK), "shrinking"),
+        (sealed(SealFlags::GROW), "growing"),
+        (sealed(SealFlags::FUTURE_WRITE) || sealed(SealFlags::WRITE), "writing"),
+    ] {
+        if !is_sealed {
+            return Err(ConnectError::Unsealed { segment, missing });
+        }
+    }
+    debug_assert_eq!(READER_SEALS.bits().count_ones(), 3, "what is asked for above");
+    let system = |errno| ConnectError::System { step: "looking at a segment", errno };
+    let stat = fs::fstat(fd).map_err(system)?;
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    // A hole would be filled from this process's memory, or raise SIGBUS where there is none.
+    let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+    let found = size.min(allocated);
+    if found < region.len {
+        return Err(ConnectError::Size { segment, found, told: region.len });
+    }
+    let failed = |errno| ConnectError::Map { segment, len: region.len, errno };
+    let len = usize::try_from(region.len).map_err(|_| failed(Errno::NOMEM))?;
+    let mapping = Mapping::new(fd.as_fd(), len, false).map_err(failed)?;
+    mapping.populate(false);
+    Ok(mapping)
+}
+
+// SAFETY: `execute` writes by one copy to the local range, and the copy is over when it returns.
+unsafe impl Transport for Peer {
+    const LABEL: &'static str = "shm";
+    type Interrupt = ();
+
+    fn interrupt_handle(&self) {}
+
+    /// A copy ends by itself.
+    fn interrupt((): &()) {}
+
+    #[inline]
+    unsafe fn execute(&mut self, read: &Read) -> WcStatus {
+        if !self.is_alive() {
+            return WcStatus::RETRY_EXC_ERR;
+        }
+        let Some(from) = self.0.find(read.rkey, read.remote_addr, read.len) else {
+            return WcStatus::REM_ACCESS_ERR;
+        };
+        let to = ptr::with_exposed_provenance_mut::<u8>(read.local_addr as usize);
+        // SAFETY: `to` is valid for writes of len bytes by the caller's word. `from` is within a
+        // read-only mapping that `self` keeps, of a file that cannot shrink or lose pages (checked
+        // before it was mapped), so reading raises no signal. They do not overlap: nobody can write
+        // to the mapping, so no registered range that is writable is part of it. The producer may
+        // write while we copy. No reference to the bytes is ever made, they are plain bytes, and what
+        // arrives is believed only after the publication table has been read again.
+        unsafe { ptr::copy_nonoverlapping(from, to, read.len as usize) };
+        WcStatus::SUCCESS
+    }
+}

@@ -1,0 +1,148 @@
+//! Who sleeps, and who wakes whom.
+//!
+//! A [`Sleeper`] is one thread's bed: the thread that owns it sleeps, others wake it. A waker that
+//! finds nobody asleep pays a fence and a load, no system call.
+//!
+//! # Why no wake is lost
+//!
+//! Two threads, two words: `asleep`, and the reason to wake (a ring's tail, a counter, a flag; below
+//! simply `reason`).
+//!
+//! ```text
+//! sleeper                        waker
+//! asleep = 1                     reason = 1
+//! fence(SeqCst)      (S)         fence(SeqCst)      (W)
+//! if reason: asleep = 0, go on   if asleep and swap(asleep, 0) == 1: futex_wake
+//! else: futex_wait(asleep, 1)
+//! ```
+//!
+//! SeqCst fences have one order. If (S) is before (W), the waker's load sees `asleep == 1` (or what
+//! came later) and wakes. If (W) is before (S), the sleeper's load sees the reason and does not
+//! sleep. Either way nobody sleeps with a reason to be awake. Between the sleeper's check and its
+//! `futex_wait` the waker may swap `asleep` to 0: the kernel compares the word with 1 under its own
+//! lock, so the call returns at once. Of several wakers the one whose swap found the 1 makes the
+//! system call, and only that one: a thousand reasons cost one wake. A waker that is late may end a
+//! *later* sleep early; every sleeper looks for its reason again, and may be woken for nothing.
+//!
+//! Where the reason is a sum over several writers (completions over all rails), each writer adds its
+//! part, fences, and then computes the sum itself: of two that write at the same time, the one whose
+//! fence comes second sees both parts.
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use rustix::thread::futex;
+use rustix::time::Timespec;
+
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+
+/// Where one thread sleeps.
+#[derive(Debug, Default)]
+pub(crate) struct Sleeper {
+    state: AtomicU32,
+}
+
+impl Sleeper {
+    /// Says that its owner is about to sleep. Look for a reason not to after this, then call
+    /// [`sleep`](Self::sleep) or [`stay_awake`](Self::stay_awake).
+    pub(crate) fn lie_down(&self) {
+        // Release: who sees the 1 sees what was stored before it (a goal).
+        self.state.store(ASLEEP, Ordering::Release);
+        fence(Ordering::SeqCst); // (S)
+    }
+
+    /// There was a reason.
+    pub(crate) fn stay_awake(&self) {
+        self.state.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Sleeps until woken, `nanos` have passed (`None`: for ever), or nothing in particular.
+    pub(crate) fn sleep(&self, nanos: Option<u64>) {
+        let timeout = nanos.map(|n| Timespec {
+            // 2^64 ns are 584 years: both parts fit.
+            tv_sec: (n / 1_000_000_000).cast_signed(),
+            tv_nsec: (n % 1_000_000_000).cast_signed(),
+        });
+        // Every outcome (woken, already awake, timed out, a signal) is a reason to look again.
+        let _ = futex::wait(&self.state, futex::Flags::PRIVATE, ASLEEP, timeout.as_ref());
+        self.state.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Orders what the caller has just written before the question whether anyone sleeps.
+    #[inline]
+    pub(crate) fn is_asleep(&self) -> bool {
+        fence(Ordering::SeqCst); // (W)
+        // Acquire: with the 1 comes what the sleeper stored before it lay down.
+        self.state.load(Ordering::Acquire) == ASLEEP
+    }
+
+    /// Wakes the owner, if it sleeps. At most one of several calls enters the kernel.
+    #[inline]
+    pub(crate) fn rouse(&self) {
+        if self.is_asleep() {
+            self.wake();
+        }
+    }
+
+    /// The waking half of [`rouse`](Self::rouse), after [`is_asleep`](Self::is_asleep).
+    #[cold]
+    pub(crate) fn wake(&self) {
+        if self.state.swap(AWAKE, Ordering::Relaxed) == ASLEEP {
+            // Fails for a bad address only; the word is a live atomic.
+            let _ = futex::wake(&self.state, futex::Flags::PRIVATE, 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_sleep_ends_at_its_time() {
+        let sleeper = Sleeper::default();
+        let start = Instant::now();
+        sleeper.lie_down();
+        sleeper.sleep(Some(20_000_000));
+        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(!sleeper.is_asleep());
+    }
+
+    #[test]
+    fn no_wake_is_lost() {
+        // Two threads hand a number to and fro; a lost wake stops them for ever, so the sleep is
+        // bounded and its end by time is the failure.
+        const ROUNDS: u64 = 5_000;
+        let shared = Arc::new((Sleeper::default(), Sleeper::default(), AtomicU64::new(0)));
+        let await_turn = |me: &Sleeper, turn: &AtomicU64, wanted: u64| {
+            let start = Instant::now();
+            while turn.load(Ordering::Acquire) < wanted {
+                me.lie_down();
+                if turn.load(Ordering::Acquire) >= wanted {
+                    me.stay_awake();
+                } else {
+                    me.sleep(Some(5_000_000_000));
+                }
+                assert!(start.elapsed() < Duration::from_secs(5), "a wake was lost");
+            }
+        };
+        let other = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            for i in 0..ROUNDS {
+                await_turn(&other.1, &other.2, 2 * i + 1);
+                other.2.store(2 * i + 2, Ordering::Release);
+                other.0.rouse();
+            }
+        });
+        for i in 0..ROUNDS {
+            shared.2.store(2 * i + 1, Ordering::Release);
+            shared.1.rouse();
+            await_turn(&shared.0, &shared.2, 2 * i + 2);
+        }
+        thread.join().unwrap();
+    }
+}
