@@ -1,0 +1,271 @@
+//! What a model is told before it starts.
+
+use kvrail_core::abi::WcStatus;
+use kvrail_core::time::Nanos;
+
+use crate::rng::SplitMix64;
+
+/// What a line carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    bytes_per_sec: u64,
+    /// Picoseconds per byte, times 2^20.
+    per_byte: u64,
+}
+
+impl Rate {
+    /// A line that is never the bottleneck.
+    pub const UNLIMITED: Self = Self { bytes_per_sec: u64::MAX, per_byte: 0 };
+
+    /// A 400 Gb/s port with MTU 4096: 49.0 GB/s.
+    pub const GBITS_400: Self = Self::bytes_per_sec(49_000_000_000);
+
+    /// So many bytes per second.
+    ///
+    /// # Panics
+    ///
+    /// When `rate` is 0. A line that carries nothing is one that is down.
+    #[must_use]
+    pub const fn bytes_per_sec(rate: u64) -> Self {
+        assert!(rate > 0, "a line that carries nothing is one that is down");
+        // At most 10^12 * 2^20 < 2^60, for one byte per second.
+        Self { bytes_per_sec: rate, per_byte: ((1_000_000_000_000_u128 << 20) / rate as u128) as u64 }
+    }
+
+    /// In bytes per second; `u64::MAX` for [`Rate::UNLIMITED`].
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.bytes_per_sec
+    }
+
+    /// How long `len` bytes take, in picoseconds.
+    pub(super) const fn picos(self, len: u32) -> u64 {
+        let picos = (len as u128 * self.per_byte as u128) >> 20;
+        if picos > u64::MAX as u128 { u64::MAX } else { picos as u64 }
+    }
+}
+
+/// A chance, drawn from the model's seed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Odds(u32);
+
+impl Odds {
+    /// Never: nothing is drawn.
+    pub const NEVER: Self = Self(0);
+    /// Every time.
+    pub const ALWAYS: Self = Self(1_000_000);
+
+    /// So many times in a million; more than a million is [`Odds::ALWAYS`].
+    #[must_use]
+    pub const fn per_million(n: u32) -> Self {
+        if n > Self::ALWAYS.0 { Self::ALWAYS } else { Self(n) }
+    }
+
+    pub(super) const fn draw(self, rng: &mut SplitMix64) -> bool {
+        self.0 != 0 && rng.up_to(999_999) < self.0 as u64
+    }
+}
+
+/// How long something takes, drawn evenly between two ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delay {
+    least: u64,
+    spread: u64,
+}
+
+impl Delay {
+    /// No time at all.
+    pub const ZERO: Self = Self { least: 0, spread: 0 };
+
+    /// Always the same.
+    #[must_use]
+    pub const fn fixed(time: Nanos) -> Self {
+        Self { least: time.0, spread: 0 }
+    }
+
+    /// Between `least` and `most`, both included; always `least` when that is the larger.
+    #[must_use]
+    pub const fn between(least: Nanos, most: Nanos) -> Self {
+        Self { least: least.0, spread: most.0.saturating_sub(least.0) }
+    }
+
+    pub(super) const fn draw(self, rng: &mut SplitMix64) -> u64 {
+        self.least.saturating_add(rng.up_to(self.spread))
+    }
+}
+
+/// One local rail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RailSpec {
+    /// What the line carries towards us; also the rail's nominal rate.
+    pub rate: Rate,
+    /// From a request's departure to the first byte of its response.
+    pub rtt: Nanos,
+    /// Added to each response by the seed, at most. It reorders lanes, never the READs of one.
+    pub jitter: Nanos,
+    /// Entries of the completion queue.
+    pub cq_entries: u32,
+    /// The NUMA node, as the scheduler is told.
+    pub numa: Option<u8>,
+}
+
+impl RailSpec {
+    /// A 400 Gb/s port: 49.0 GB/s, 6 us there and back, no jitter, 4,096 completion queue entries.
+    pub const GBITS_400: Self = Self {
+        rate: Rate::GBITS_400,
+        rtt: Nanos::from_micros(6),
+        jitter: Nanos(0),
+        cq_entries: 4096,
+        numa: None,
+    };
+}
+
+/// One lane, as it is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneSpec {
+    /// Entries of the send queue, the one for the drain included.
+    pub sq_entries: u32,
+    /// READs at the responder at a time (`max_rd_atomic`), at least 1.
+    pub rd_atomic: u32,
+}
+
+/// What goes wrong by itself. [`Faults::NONE`] is the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// A wr completes with one of `statuses`. Drawn per accepted wr.
+    pub wr: Odds,
+    /// With which, each as likely as another. Empty: `wr` says nothing.
+    pub statuses: &'static [WcStatus],
+    /// A signaled wr succeeds and nobody is told. Drawn per accepted wr.
+    pub lost: Odds,
+    /// A commit accepts a prefix, anything from nothing to all but one. Drawn per commit.
+    pub prefix: Odds,
+    /// A commit queues a prefix, anything from nothing to all, and does not say. Drawn per commit.
+    pub unknown: Odds,
+    /// A drain wr is never told of.
+    pub drain_lost: Odds,
+    /// A drain wr is refused with ENOMEM.
+    pub drain_refused: Odds,
+    /// A QP cannot be destroyed: no `LaneClosed` follows, and it goes on as it was.
+    pub close_hangs: Odds,
+    /// A lane that got into the error state by a completion also reports `LaneFailed` by itself.
+    pub announced: Odds,
+}
+
+impl Faults {
+    /// Nothing goes wrong by itself.
+    pub const NONE: Self = Self {
+        wr: Odds::NEVER,
+        statuses: &[],
+        lost: Odds::NEVER,
+        prefix: Odds::NEVER,
+        unknown: Odds::NEVER,
+        drain_lost: Odds::NEVER,
+        drain_refused: Odds::NEVER,
+        close_hangs: Odds::NEVER,
+        announced: Odds::NEVER,
+    };
+
+    /// Every error that `verbs.h` knows, but a flush, which follows from others.
+    pub const EVERY_STATUS: &'static [WcStatus] = &[
+        WcStatus::LOC_LEN_ERR,
+        WcStatus::LOC_QP_OP_ERR,
+        WcStatus::LOC_EEC_OP_ERR,
+        WcStatus::LOC_PROT_ERR,
+        WcStatus::MW_BIND_ERR,
+        WcStatus::BAD_RESP_ERR,
+        WcStatus::LOC_ACCESS_ERR,
+        WcStatus::REM_INV_REQ_ERR,
+        WcStatus::REM_ACCESS_ERR,
+        WcStatus::REM_OP_ERR,
+        WcStatus::RETRY_EXC_ERR,
+        WcStatus::RNR_RETRY_EXC_ERR,
+        WcStatus::LOC_RDD_VIOL_ERR,
+        WcStatus::REM_INV_RD_REQ_ERR,
+        WcStatus::REM_ABORT_ERR,
+        WcStatus::INV_EECN_ERR,
+        WcStatus::INV_EEC_STATE_ERR,
+        WcStatus::FATAL_ERR,
+        WcStatus::RESP_TIMEOUT_ERR,
+        WcStatus::GENERAL_ERR,
+    ];
+}
+
+/// Everything that is not a rail, a peer or a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// READs longer than this move no bytes, and cost no copy. `u32::MAX` moves all; 64 moves table
+    /// entries and runs at the model's own speed.
+    pub copy_up_to: u32,
+    /// A READ's bytes are taken and land in so many pieces at different times, in order. 0 is 1.
+    pub pieces: u8,
+    /// How long an unanswered READ is tried before its lane fails with `RETRY_EXC_ERR`.
+    pub retry: Nanos,
+    /// From [`fail`](kvrail_core::provider::Provider::fail) to `LaneFailed`.
+    pub fail: Delay,
+    /// From [`close`](kvrail_core::provider::Provider::close) to `LaneClosed`.
+    pub close: Delay,
+    /// From one flushed completion of a lane to the next.
+    pub flush: Delay,
+    /// Bytes of a failed lane may land after their wr was flushed, until the drain completes or the
+    /// lane is closed. Harsher than the provider's contract promises, as wary as an engine should be.
+    pub late_bytes: bool,
+    /// Destroying a QP also takes its completions out of the queue, as mlx5 does and rxe does not.
+    pub purge: bool,
+    /// What goes wrong by itself.
+    pub faults: Faults,
+}
+
+impl Config {
+    /// Nothing goes wrong, all bytes move, and QPs take some microseconds to be changed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            copy_up_to: u32::MAX,
+            pieces: 1,
+            retry: Nanos::from_millis(500),
+            fail: Delay::between(Nanos::from_micros(20), Nanos::from_micros(60)),
+            close: Delay::between(Nanos::from_micros(50), Nanos::from_micros(200)),
+            flush: Delay::between(Nanos(0), Nanos(200)),
+            late_bytes: false,
+            purge: false,
+            faults: Faults::NONE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_exact_enough_for_small_pages() {
+        // 656 bytes at 49 GB/s take 13,387.755 ps.
+        assert_eq!(Rate::GBITS_400.picos(656), 13_387);
+        assert_eq!(Rate::bytes_per_sec(1).picos(1), 1_000_000_000_000);
+        assert_eq!(Rate::bytes_per_sec(1).picos(u32::MAX), u64::MAX);
+        assert_eq!(Rate::UNLIMITED.picos(u32::MAX), 0);
+    }
+
+    #[test]
+    fn odds_are_what_they_say() {
+        let mut rng = SplitMix64::new(3);
+        let hits = (0..100_000).filter(|_| Odds::per_million(250_000).draw(&mut rng)).count();
+        assert!((24_000..26_000).contains(&hits), "{hits} of 100000");
+        assert!(Odds::ALWAYS.draw(&mut rng) && Odds::per_million(u32::MAX).draw(&mut rng));
+        assert!(!Odds::NEVER.draw(&mut rng));
+    }
+
+    #[test]
+    fn a_delay_stays_between_its_ends() {
+        let mut rng = SplitMix64::new(3);
+        for _ in 0..1000 {
+            assert!((5..=9).contains(&Delay::between(Nanos(5), Nanos(9)).draw(&mut rng)));
+            assert_eq!(Delay::between(Nanos(9), Nanos(5)).draw(&mut rng), 9);
+            assert_eq!(Delay::fixed(Nanos(4)).draw(&mut rng), 4);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a model refuses.
+
+use kvrail_core::id::RailIndex;
+
+use super::storage::{PLANS, PROTECTIONS};
+use super::{LaneSpec, PeerKey};
+
+/// The rails do not fit the storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// None, or too many.
+    #[error("{rails} rails in a storage for 1 to {room}")]
+    Rails {
+        /// Asked for.
+        rails: usize,
+        /// The storage's.
+        room: usize,
+    },
+    /// No completion queue entries, or too many.
+    #[error("rail {rail} asks for {entries} completion queue entries in a storage for 1 to {room}")]
+    CqEntries {
+        /// Which rail.
+        rail: usize,
+        /// Asked for.
+        entries: u32,
+        /// The storage's.
+        room: usize,
+    },
+}
+
+/// No room for one more peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the storage's {room} peers are in use: make it a larger Storage")]
+pub struct PeerError {
+    /// The storage's.
+    pub room: usize,
+}
+
+/// Memory that cannot be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryError {
+    /// The peer publishes as much as it may.
+    #[error("{peer:?} publishes 4 memories already: revoke one first")]
+    Full {
+        /// Which.
+        peer: PeerKey,
+    },
+    /// The end is beyond 2^64.
+    #[error("{len} bytes at {base:#x} do not fit a 64-bit address space")]
+    Range {
+        /// First byte.
+        base: u64,
+        /// Bytes.
+        len: u64,
+    },
+}
+
+/// A lane that cannot be connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// No such local rail.
+    #[error("rail {} of {rails}", rail.0)]
+    NoRail {
+        /// Asked for.
+        rail: RailIndex,
+        /// How many there are.
+        rails: usize,
+    },
+    /// A rail between the two is down.
+    #[error("no path from rail {} to rail {} of {peer:?}: one of the two is down", rail.0, remote_rail.0)]
+    Unreachable {
+        /// Ours.
+        rail: RailIndex,
+        /// Whom to.
+        peer: PeerKey,
+        /// Theirs.
+        remote_rail: RailIndex,
+    },
+    /// Every lane of the storage is in use, or hangs in its close.
+    #[error("the storage's {lanes} lanes are in use: close some, or make it a larger Storage")]
+    Full {
+        /// The storage's.
+        lanes: usize,
+    },
+    /// A send queue of nothing, or deeper than the storage's, or no READ in flight.
+    #[error("{spec:?} in a storage for send queues of 1 to {depth} entries; rd_atomic is at least 1")]
+    Spec {
+        /// Asked for.
+        spec: LaneSpec,
+        /// The storage's.
+        depth: usize,
+    },
+}
+
+/// No room for one more plan of a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a model remembers {room} {what} at a time")]
+pub struct Full {
+    what: &'static str,
+    room: usize,
+}
+
+impl Full {
+    pub(super) const SCRIPTS: Self = Self { what: "scripted fates", room: PLANS };
+    pub(super) const PLANS: Self = Self { what: "planned actions", room: PLANS };
+    pub(super) const PROTECTIONS: Self = Self { what: "protected ranges", room: PROTECTIONS };
+}

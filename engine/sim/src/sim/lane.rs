@@ -1,0 +1,154 @@
+//! One lane: a send queue whose wrs go through the same stations in the same order.
+
+use kvrail_core::abi::WcStatus;
+use kvrail_core::id::{LaneId, RailIndex, WrId};
+use kvrail_core::provider::Read;
+
+use super::PeerKey;
+use super::timers::NEVER;
+
+/// What a QP is to the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// No lane uses this place.
+    Free,
+    /// READs are executed.
+    Ready,
+    /// Everything posted is flushed.
+    Error,
+}
+
+/// A wr in the send queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wr {
+    pub(super) read: Read,
+    /// What it will complete with, as far as is known.
+    pub(super) status: WcStatus,
+    /// Success is not told, though it was asked for.
+    pub(super) lost: bool,
+    /// Not a READ: the drain.
+    pub(super) drain: bool,
+    /// The peer's rail is booked for it until `sent` (picoseconds).
+    pub(super) booked: bool,
+    pub(super) sent: u64,
+    /// When the request is at the responder; later, when its bytes begin to be taken.
+    pub(super) start: u64,
+    /// When it completes. `NEVER` for a request that the responder ignores.
+    pub(super) done: u64,
+    /// Pieces still and already landed.
+    pub(super) pieces: u8,
+    pub(super) landed: u8,
+    /// When, within the time of its piece, a piece lands: in 256ths.
+    pub(super) phase: u8,
+}
+
+impl Wr {
+    pub(super) const NONE: Self = Self {
+        read: Read {
+            wr_id: WrId(0),
+            remote_addr: 0,
+            local_addr: 0,
+            len: 0,
+            rkey: 0,
+            lkey: 0,
+            signaled: false,
+        },
+        status: WcStatus::SUCCESS,
+        lost: false,
+        drain: false,
+        booked: false,
+        sent: 0,
+        start: NEVER,
+        done: NEVER,
+        pieces: 0,
+        landed: 0,
+        phase: 0,
+    };
+
+    /// When the next piece lands: between `start` and `done`, piece after piece.
+    pub(super) fn lands_at(&self, pieces: u8) -> u64 {
+        let span = u128::from(self.done - self.start);
+        let part = u128::from(self.landed) * 256 + u128::from(self.phase);
+        // part <= 255 * 256 + 255 < pieces * 256 for the pieces that are not landed, so no more
+        // than `span`.
+        self.start + (span * part / (u128::from(pieces) * 256)) as u64
+    }
+}
+
+/// A place for a lane. The counters say how many wrs have passed each station, ever:
+/// `tail <= head <= issued <= posted` and `head <= begun <= issued` while the lane is ready.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lane {
+    pub(super) state: State,
+    /// Which lane uses this place.
+    pub(super) life: u32,
+    /// What the engine calls it.
+    pub(super) id: Option<LaneId>,
+    pub(super) rail: RailIndex,
+    pub(super) peer: PeerKey,
+    pub(super) remote_rail: RailIndex,
+    pub(super) sq_entries: u32,
+    pub(super) rd_atomic: u32,
+    /// Accepted.
+    pub(super) posted: u64,
+    /// Sent to the responder.
+    pub(super) issued: u64,
+    /// Taken up by the responder.
+    pub(super) begun: u64,
+    /// With all bytes landed (or dropped).
+    pub(super) land: u64,
+    /// Completed.
+    pub(super) head: u64,
+    /// Completed, and known to the engine.
+    pub(super) tail: u64,
+    pub(super) commits: u64,
+    /// No later wr completes before this.
+    pub(super) last_done: u64,
+    /// When the next piece lands.
+    pub(super) land_at: u64,
+    pub(super) flush_at: u64,
+    pub(super) retry_at: u64,
+    pub(super) fail_at: u64,
+    pub(super) close_at: u64,
+    /// The path is down.
+    pub(super) stalled: bool,
+    /// The responder has refused a request and ignores the later ones.
+    pub(super) refused: bool,
+    /// A drain has completed: nothing lands any more.
+    pub(super) drained: bool,
+}
+
+impl Lane {
+    pub(super) const NONE: Self = Self {
+        state: State::Free,
+        life: 0,
+        id: None,
+        rail: RailIndex(0),
+        peer: PeerKey(0),
+        remote_rail: RailIndex(0),
+        sq_entries: 0,
+        rd_atomic: 0,
+        posted: 0,
+        issued: 0,
+        begun: 0,
+        land: 0,
+        head: 0,
+        tail: 0,
+        commits: 0,
+        last_done: 0,
+        land_at: NEVER,
+        flush_at: NEVER,
+        retry_at: NEVER,
+        fail_at: NEVER,
+        close_at: NEVER,
+        stalled: false,
+        refused: false,
+        drained: false,
+    };
+
+    /// How many more wrs the send queue holds.
+    pub(super) fn room(&self) -> u32 {
+        // posted - tail <= sq_entries, a u32: the model posts no further.
+        self.sq_entries - (self.posted - self.tail) as u32
+    }
+}

@@ -1,0 +1,250 @@
+//! The memory on both sides, and the one place where bytes move.
+#![allow(unsafe_code, reason = "local memory is registered as raw ranges; remote memory may be shared")]
+
+use core::marker::PhantomData;
+use core::{ptr, slice};
+
+use kvrail_core::abi::WcStatus;
+use kvrail_core::id::{MAX_RAILS, RailIndex};
+use kvrail_core::provider::{MemoryRange, RailKeys, Read};
+
+use super::{MemoryError, MemoryKey, PeerKey};
+
+/// Memories that one peer may publish at a time.
+pub(super) const MEMORIES_PER_PEER: usize = 4;
+
+/// A peer's published memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remote {
+    /// Its address, as the peer names it.
+    base: u64,
+    start: *mut u8,
+    len: usize,
+    keys: RailKeys,
+    live: bool,
+    /// Lent by `&mut`: nobody but the model touches it.
+    exclusive: bool,
+}
+
+impl Remote {
+    pub(super) const NONE: Self =
+        Self { base: 0, start: ptr::null_mut(), len: 0, keys: [0; MAX_RAILS], live: false, exclusive: false };
+}
+
+/// Registered local memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Local {
+    range: MemoryRange,
+    /// The key on rail 0; that on rail r is r more.
+    key: u32,
+    live: bool,
+}
+
+impl Local {
+    pub(super) const NONE: Self = Self { range: MemoryRange { addr: 0, len: 0 }, key: 0, live: false };
+}
+
+/// Whether the `len` bytes at `addr` lie in the `room` bytes at `base`.
+fn within(addr: u64, len: u64, base: u64, room: u64) -> bool {
+    addr.checked_sub(base).and_then(|offset| room.checked_sub(offset)).is_some_and(|left| len <= left)
+}
+
+/// All memory that the model may touch.
+#[derive(Debug)]
+pub(super) struct Memories<'m> {
+    remote: &'m mut [Remote],
+    local: &'m mut [Local],
+    protected: &'m mut [MemoryRange],
+    protections: usize,
+    /// Counts registrations, so that an old key is never valid again.
+    registered: u32,
+    bytes: PhantomData<&'m mut [u8]>,
+}
+
+impl<'m> Memories<'m> {
+    pub(super) fn new(
+        remote: &'m mut [Remote],
+        local: &'m mut [Local],
+        protected: &'m mut [MemoryRange],
+    ) -> Self {
+        remote.fill(Remote::NONE);
+        local.fill(Local::NONE);
+        Self { remote, local, protected, protections: 0, registered: 0, bytes: PhantomData }
+    }
+
+    // Remote side.
+
+    /// Publishes memory of `peer`.
+    pub(super) fn publish(
+        &mut self,
+        peer: PeerKey,
+        base: u64,
+        bytes: &'m mut [u8],
+        keys: RailKeys,
+    ) -> Result<MemoryKey, MemoryError> {
+        let len = bytes.len();
+        self.insert(peer, Remote { base, start: bytes.as_mut_ptr(), len, keys, live: true, exclusive: true })
+    }
+
+    /// Publishes memory of `peer` that others write at the same time.
+    ///
+    /// # Safety
+    ///
+    /// Until the model is gone, the `len` bytes at `start` can be read, and no reference claims that
+    /// they do not change.
+    pub(super) unsafe fn publish_shared(
+        &mut self,
+        peer: PeerKey,
+        base: u64,
+        start: *mut u8,
+        len: usize,
+        keys: RailKeys,
+    ) -> Result<MemoryKey, MemoryError> {
+        self.insert(peer, Remote { base, start, len, keys, live: true, exclusive: false })
+    }
+
+    fn insert(&mut self, peer: PeerKey, memory: Remote) -> Result<MemoryKey, MemoryError> {
+        let (base, len) = (memory.base, memory.len as u64);
+        if base.checked_add(len).is_none() {
+            return Err(MemoryError::Range { base, len });
+        }
+        let first = peer.0 as usize * MEMORIES_PER_PEER;
+        let places = &mut self.remote[first..first + MEMORIES_PER_PEER];
+        let free = places.iter().position(|m| !m.live).ok_or(MemoryError::Full { peer })?;
+        places[free] = memory;
+        // Storage holds at most 2^14 peers.
+        Ok(MemoryKey((first + free) as u16))
+    }
+
+    /// Takes published memory back: requests for it are refused from now on.
+    pub(super) fn revoke(&mut self, memory: MemoryKey) {
+        self.remote[memory.0 as usize].live = false;
+    }
+
+    /// The bytes of a memory that only the model touches.
+    ///
+    /// # Panics
+    ///
+    /// When the memory is shared: it has another writer, and no slice of it may exist.
+    pub(super) fn bytes(&mut self, memory: MemoryKey) -> &mut [u8] {
+        let memory = self.remote[memory.0 as usize];
+        assert!(memory.exclusive, "shared memory is its owner's to read and write");
+        // SAFETY: `start` and `len` are those of a `&'m mut [u8]` that `publish` consumed, so the
+        // bytes live and belong to this struct alone; the slice borrows it for as long as it lives.
+        unsafe { slice::from_raw_parts_mut(memory.start, memory.len) }
+    }
+
+    /// The live memory of `peer` that `read` may take its bytes from by way of `rail` of the peer.
+    fn source(&self, peer: PeerKey, rail: RailIndex, read: &Read) -> Option<&Remote> {
+        let first = peer.0 as usize * MEMORIES_PER_PEER;
+        self.remote[first..first + MEMORIES_PER_PEER].iter().find(|m| {
+            m.live
+                && m.keys[rail.get()] == read.rkey
+                && within(read.remote_addr, u64::from(read.len), m.base, m.len as u64)
+        })
+    }
+
+    /// Whether the peer lets `read` in.
+    pub(super) fn remote_allows(&self, peer: PeerKey, rail: RailIndex, read: &Read) -> bool {
+        self.source(peer, rail, read).is_some()
+    }
+
+    // Local side.
+
+    /// Registers `range`, or returns `None` when there is no room.
+    pub(super) fn register(&mut self, range: MemoryRange) -> Option<RailKeys> {
+        let free = self.local.iter().position(|l| !l.live)?;
+        // Bits from the top: a count that makes old keys invalid, the place, the rail. 2^22 keys per
+        // place and 2^6 places are what `REGISTRATIONS` bounds.
+        self.registered = (self.registered + 1) % (1 << 22);
+        let key = self.registered << 10 | (free as u32) << 4;
+        self.local[free] = Local { range, key, live: true };
+        Some(core::array::from_fn(|rail| key + rail as u32))
+    }
+
+    /// Ends a registration; `false` when there is none like it.
+    pub(super) fn deregister(&mut self, range: MemoryRange, keys: &RailKeys) -> bool {
+        let place = self.local.iter_mut().find(|l| l.live && l.range == range && l.key == keys[0]);
+        place.map(|l| l.live = false).is_some()
+    }
+
+    /// Whether `read` may write what it brings by way of local `rail`.
+    pub(super) fn local_allows(&self, rail: RailIndex, read: &Read) -> bool {
+        let Some(local) = self.local.get((read.lkey >> 4 & 0x3F) as usize) else { return false };
+        local.live
+            && local.key + u32::from(rail.0) == read.lkey
+            && within(read.local_addr, u64::from(read.len), local.range.addr, local.range.len)
+    }
+
+    /// Nothing may be written to `range` from now on; `false` when there is no room to remember it.
+    pub(super) fn protect(&mut self, range: MemoryRange) -> bool {
+        let Some(place) = self.protected.get_mut(self.protections) else { return false };
+        *place = range;
+        self.protections += 1;
+        true
+    }
+
+    /// Takes one [`protect`](Self::protect) of `range` back; `false` when there was none.
+    pub(super) fn unprotect(&mut self, range: MemoryRange) -> bool {
+        let held = &mut self.protected[..self.protections];
+        let Some(at) = held.iter().position(|p| *p == range) else { return false };
+        held[at] = held[self.protections - 1];
+        self.protections -= 1;
+        true
+    }
+
+    /// Whether some byte of `range` is protected.
+    pub(super) fn is_protected(&self, range: MemoryRange) -> bool {
+        let end = range.addr.saturating_add(range.len);
+        self.protected[..self.protections]
+            .iter()
+            .any(|p| p.addr < end && range.addr < p.addr.saturating_add(p.len))
+    }
+
+    // Both.
+
+    /// Copies bytes `from .. to` of what `read` asks for.
+    ///
+    /// # Errors
+    ///
+    /// What the READ completes with: one of the two sides does not, or no longer, allow it.
+    pub(super) fn copy(
+        &mut self,
+        peer: PeerKey,
+        (rail, remote_rail): (RailIndex, RailIndex),
+        read: &Read,
+        (from, to): (u32, u32),
+    ) -> Result<(), WcStatus> {
+        assert!(from <= to && to <= read.len, "a piece is a part of its READ");
+        let source = self.source(peer, remote_rail, read).ok_or(WcStatus::REM_ACCESS_ERR)?;
+        if !self.local_allows(rail, read) {
+            return Err(WcStatus::LOC_PROT_ERR);
+        }
+        let skip = (read.remote_addr - source.base) as usize + from as usize;
+        // SAFETY: `source` holds bytes `remote_addr - base .. + len` of the memory at `start`
+        // (checked by `source`), and from <= len.
+        let source = unsafe { source.start.add(skip) }.cast_const();
+        let target = (read.local_addr + u64::from(from)) as usize;
+        let target = ptr::with_exposed_provenance_mut::<u8>(target);
+        let len = (to - from) as usize;
+        // SAFETY: `source` can be read for `len` bytes: memory that `publish` consumed or that
+        // `publish_shared` was promised, in range as above. `target` can be written for `len` bytes:
+        // `local_allows` has found them in a range that is registered now, and who registers memory
+        // with a provider lends it to be written by READs until it is deregistered. The two may be
+        // the same memory, which `copy` allows.
+        unsafe { ptr::copy(source, target, len) };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_checked_at_their_very_ends() {
+        assert!(within(10, 5, 10, 5) && within(15, 0, 10, 5) && within(u64::MAX, 0, 0, u64::MAX));
+        assert!(!within(9, 1, 10, 5) && !within(11, 5, 10, 5) && !within(10, 6, 10, 5));
+        assert!(!within(u64::MAX, u64::MAX, 10, 5) && !within(16, 0, 10, 5));
+    }
+}

@@ -1,0 +1,190 @@
+//! The model's face towards an engine.
+#![allow(unsafe_code, reason = "implements the provider contract, which is a promise about memory")]
+
+use core::cell::RefMut;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use kvrail_core::abi::Wc;
+use kvrail_core::id::{LaneId, RailIndex, WrId};
+use kvrail_core::provider::{
+    Commit, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
+};
+
+use super::model::Model;
+use super::posting::ENOMEM;
+use super::{CHAIN, LaneKey, Sim};
+
+/// All rails of a model, as one engine thread has them.
+#[derive(Debug)]
+pub struct Rails<'m> {
+    sim: &'m Sim<'m>,
+}
+
+impl<'m> Rails<'m> {
+    pub(super) fn new(sim: &'m Sim<'m>) -> Self {
+        Self { sim }
+    }
+}
+
+/// A model's QP. Dropping it destroys nothing; [`Provider::close`] does.
+#[derive(Debug)]
+pub struct SimLane {
+    key: LaneKey,
+}
+
+impl SimLane {
+    pub(super) fn new(key: LaneKey) -> Self {
+        Self { key }
+    }
+
+    /// Its name for scripts and actions, also after it has been given to an engine.
+    #[must_use]
+    pub fn key(&self) -> LaneKey {
+        self.key
+    }
+}
+
+/// A commit on a model's lane.
+pub struct SimPost<'a, 'm> {
+    model: RefMut<'a, Model<'m>>,
+    place: usize,
+    len: u32,
+}
+
+impl fmt::Debug for SimPost<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimPost").field("place", &self.place).field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl Post for SimPost<'_, '_> {
+    fn read(&mut self, read: Read) {
+        self.model.encode(self.place, self.len, read);
+        self.len = self.len.saturating_add(1);
+    }
+
+    fn commit(mut self) -> Commit {
+        self.model.commit(self.place, self.len)
+    }
+}
+
+/// Wakes an engine that sleeps in the model's `wait`.
+#[derive(Clone, Copy, Debug)]
+pub struct SimWaker<'m> {
+    woken: &'m AtomicBool,
+}
+
+impl Wake for SimWaker<'_> {
+    fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
+    }
+}
+
+impl Rails<'_> {
+    /// Where the lane is. A `SimLane` is made by the model, is not `Clone`, and is consumed by
+    /// `close`, so its place is still its own, unless it is another model's.
+    fn place(model: &Model<'_>, lane: &SimLane) -> usize {
+        assert!(model.find(lane.key).is_some(), "{:?} is not a lane of this model", lane.key);
+        lane.key.place as usize
+    }
+}
+
+// SAFETY: the promises, in their order.
+// 1. `Memories::copy` is the only place that writes; it writes parts of `local_addr .. + len` of the
+//    wr that lands, having found them registered.
+// 2. Wrs of a lane complete in order, and land before or at their completion: `land_due` runs before
+//    `complete_due`, and `lands_at` is at most `done`. A wr's own error completion cancels what has not
+//    landed. Config::late_bytes makes the one documented exception, for flushed wrs only; an engine
+//    that keeps to the contract's rule 3 (nothing is released before a drain or a close) does not see
+//    it.
+// 3. A drain completes only when `last_landing` has passed, and `drained` stops all landing.
+// 4. `closed` frees the place; a free place has no time in `timers`, so nothing of it lands.
+// 5. `drop` closes every lane.
+// 6. `accept` takes exactly the prefix that `commit` reports.
+unsafe impl<'m> Provider for Rails<'m> {
+    const CHAIN: usize = CHAIN;
+    type Lane = SimLane;
+    type Post<'a>
+        = SimPost<'a, 'm>
+    where
+        Self: 'a;
+    type Waker = SimWaker<'m>;
+
+    fn rails(&self) -> usize {
+        self.sim.model.borrow().rails.len()
+    }
+
+    fn rail(&self, rail: RailIndex) -> RailInfo {
+        let spec = self.sim.model.borrow().rails[rail.get()].spec;
+        RailInfo { nominal_bytes_per_sec: spec.rate.get(), numa: spec.numa, cq_entries: spec.cq_entries }
+    }
+
+    fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError> {
+        let keys = self.sim.model.borrow_mut().memories.register(range);
+        keys.ok_or(RegisterError { rail: 0, range, errno: ENOMEM })
+    }
+
+    fn deregister(&mut self, range: MemoryRange, keys: &RailKeys) {
+        self.sim.model.borrow_mut().deregister(range, keys);
+    }
+
+    fn begin<'a>(&'a mut self, lane: &'a mut SimLane) -> SimPost<'a, 'm> {
+        let model = self.sim.model.borrow_mut();
+        let place = Self::place(&model, lane);
+        SimPost { model, place, len: 0 }
+    }
+
+    fn poll(&mut self, rail: RailIndex, out: &mut [Wc]) -> usize {
+        self.sim.model.borrow_mut().poll(rail, out)
+    }
+
+    fn fail(&mut self, id: LaneId, lane: &mut SimLane) {
+        let mut model = self.sim.model.borrow_mut();
+        let place = Self::place(&model, lane);
+        model.fail(place, id);
+    }
+
+    fn drain(&mut self, lane: &mut SimLane, wr_id: WrId) -> Result<(), i32> {
+        let mut model = self.sim.model.borrow_mut();
+        let place = Self::place(&model, lane);
+        model.drain(place, wr_id)
+    }
+
+    fn close(&mut self, id: LaneId, lane: SimLane) {
+        let mut model = self.sim.model.borrow_mut();
+        let place = Self::place(&model, &lane);
+        model.close(place, id);
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
+        self.sim.model.borrow_mut().events.pop()
+    }
+
+    fn wait(&mut self, wait: WaitFor) {
+        if self.sim.woken.swap(false, Ordering::Acquire) {
+            return;
+        }
+        self.sim.model.borrow_mut().wait(wait.until.0, wait.completions);
+    }
+
+    fn waker(&self) -> SimWaker<'m> {
+        SimWaker { woken: &self.sim.woken }
+    }
+}
+
+impl Drop for Rails<'_> {
+    /// Destroys all lanes: none of them writes any more.
+    fn drop(&mut self) {
+        // Dropping must not panic: a test that unwinds out of `with_memory` holds the model.
+        if let Ok(mut model) = self.sim.model.try_borrow_mut() {
+            for place in 0..model.lanes.len() {
+                model.destroy(place);
+            }
+            self.sim.taken.set(false);
+        } else {
+            // The clock moves no more, and nobody else gets the rails.
+            self.sim.dead.set(true);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Every kind of fault, and exactly the completions that a QP would give.
+
+use super::*;
+
+/// A lane that has accepted `n` READs of 1,000 bytes, of which every fourth is signaled.
+fn sparse(bench: &mut Bench, lane: &mut Lane, n: u32) {
+    assert_eq!(bench.post_with(lane, n, 1000, |i, read| read.signaled = i % 4 == 3), Commit::All);
+}
+
+/// What a lane with 20 such READs tells when the 9th fails.
+fn after_the_ninth(status: WcStatus) -> Vec<(u32, WcStatus)> {
+    [(3, WcStatus::SUCCESS), (7, WcStatus::SUCCESS), (9, status)].into_iter().chain(flushes(10, 20)).collect()
+}
+
+#[test]
+fn a_failed_wr_is_told_and_all_later_ones_are_flushed() {
+    for &status in Faults::EVERY_STATUS {
+        let mut bench = Bench::new(Config::new(1), &[rail()]);
+        let mut lane = bench.lane(0, 0, SPEC);
+        bench.sim.script(lane.lane.key(), Fate::Status { nth: 9, status }).unwrap();
+        sparse(&mut bench, &mut lane, 20);
+        bench.run();
+        assert_eq!(bench.statuses(), after_the_ninth(status), "{status:?}");
+        // What is posted later is flushed too.
+        sparse(&mut bench, &mut lane, 3);
+        bench.run();
+        assert_eq!(bench.statuses()[13..], flushes(20, 23).collect::<Vec<_>>());
+        assert!(bench.sim.violations().is_empty());
+    }
+}
+
+#[test]
+fn errors_come_by_chance_too() {
+    let faults = Faults { wr: Odds::per_million(10_000), statuses: Faults::EVERY_STATUS, ..Faults::NONE };
+    let mut kinds = std::collections::BTreeSet::new();
+    for seed in 0..400 {
+        let mut bench = Bench::new(Config { faults, ..Config::new(seed) }, &[rail()]);
+        let mut lane = bench.lane(0, 0, SPEC);
+        bench.post(&mut lane, 60, 64);
+        bench.run();
+        // Successes, at most one error, flushes; each wr once.
+        let told = bench.statuses();
+        let good = told.iter().take_while(|(_, s)| s.is_success()).count() as u32;
+        kinds.extend(told.get(good as usize).map(|(_, s)| s.0));
+        let expected =
+            successes(0, good).chain(told.get(good as usize).copied()).chain(flushes(good + 1, 60));
+        assert_eq!(told, expected.collect::<Vec<_>>(), "seed {seed}");
+    }
+    assert!(kinds.len() > 15 && !kinds.contains(&WcStatus::WR_FLUSH_ERR.0), "{kinds:?}");
+}
+
+#[test]
+fn the_responder_checks_key_and_range() {
+    type Spoil = fn(&mut Read);
+    let spoils: [Spoil; 5] = [
+        |read| read.rkey += 1,
+        |read| read.remote_addr = BASE - 1,
+        |read| read.remote_addr = BASE + MIB as u64 - 999,
+        |read| read.remote_addr = u64::MAX - 10,
+        |read| read.remote_addr = 0,
+    ];
+    for spoil in spoils {
+        let mut bench = Bench::new(Config::new(1), &[rail()]);
+        let mut lane = bench.lane(0, 0, SPEC);
+        let _ = bench.post_with(&mut lane, 20, 1000, |i, read| {
+            read.signaled = i % 4 == 3;
+            if i == 9 {
+                spoil(read);
+            }
+        });
+        bench.run();
+        assert_eq!(bench.statuses(), after_the_ninth(WcStatus::REM_ACCESS_ERR));
+        assert!(bench.ours()[9_000..].iter().all(|b| *b == 0), "a refused READ, or a later one, moved bytes");
+    }
+}
+
+#[test]
+fn the_nic_checks_local_key_and_range() {
+    type Spoil = fn(&mut Read);
+    let spoils: [Spoil; 4] = [
+        |read| read.lkey += 1,
+        |read| read.lkey = 0,
+        |read| read.local_addr -= 10_000_000,
+        |read| read.local_addr += MIB as u64,
+    ];
+    for spoil in spoils {
+        let mut bench = Bench::new(Config::new(1), &[rail()]);
+        let mut lane = bench.lane(0, 0, SPEC);
+        let _ = bench.post_with(&mut lane, 20, 1000, |i, read| {
+            read.signaled = i % 4 == 3;
+            if i == 9 {
+                spoil(read);
+            }
+        });
+        bench.run();
+        assert_eq!(bench.statuses(), after_the_ninth(WcStatus::LOC_PROT_ERR));
+    }
+}
+
+#[test]
+fn revoked_memory_refuses_what_comes_later_and_what_is_being_read() {
+    let mut bench = Bench::new(Config { pieces: 8, ..Config::new(1) }, &[rail()]);
+    let mut lane = bench.lane(0, 0, SPEC);
+    bench.post(&mut lane, 3, 49_000);
+    // The first READ is being taken from 3,000 to 7,000 ns.
+    bench.sim.at(Time(5_000), Action::Revoke(bench.memory)).unwrap();
+    bench.run();
+    let expected: Vec<_> = [(0, WcStatus::REM_ACCESS_ERR)].into_iter().chain(flushes(1, 3)).collect();
+    assert_eq!(bench.statuses(), expected);
+}
+
+#[test]
+fn a_partial_post_executes_its_prefix_and_nothing_else() {
+    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut lane = bench.lane(0, 0, SPEC);
+    bench.sim.script(lane.lane.key(), Fate::Prefix { nth: 1, accepted: 3, errno: 12 }).unwrap();
+    assert_eq!(bench.post(&mut lane, 4, 1000), Commit::All);
+    assert_eq!(bench.post(&mut lane, 4, 1000), Commit::Prefix { accepted: 3, errno: 12 });
+    bench.run();
+    assert_eq!(bench.statuses(), successes(0, 7).collect::<Vec<_>>());
+    assert!(bench.ours()[7_000..].iter().all(|b| *b == 0));
+}
+
+#[test]
+fn an_unclear_post_may_have_queued_all_or_some() {
+    for (queued, n) in [(u32::MAX, 8), (2, 6), (0, 4)] {
+        let mut bench = Bench::new(Config::new(1), &[rail()]);
+        let mut lane = bench.lane(0, 0, SPEC);
+        bench.sim.script(lane.lane.key(), Fate::Unknown { nth: 1, queued, errno: 5 }).unwrap();
+        assert_eq!(bench.post(&mut lane, 4, 1000), Commit::All);
+        assert_eq!(bench.post(&mut lane, 4, 1000), Commit::Unknown { errno: 5 });
+        bench.run();
+        assert_eq!(bench.statuses(), successes(0, n).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_lost_completion_is_implied_by_the_next() {
+    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut lane = bench.lane(0, 0, SPEC);
+    bench.sim.script(lane.lane.key(), Fate::Lost { nth: 1 }).unwrap();
+    bench.post(&mut lane, 3, 1000);
+    bench.run();
+    assert_eq!(bench.statuses(), [(0, WcStatus::SUCCESS), (2, WcStatus::SUCCESS)]);
+    assert!(bench.ours()[1000..2000].iter().any(|b| *b != 0), "its bytes are there");
+}
+
+#[test]
+fn a_dead_rail_answers_nothing_and_fails_after_the_retries() {
+    let config = Config { retry: Nanos::from_micros(400), ..Config::new(1) };
+    let mut bench = Bench::new(config, &[rail(), rail()]);
+    let (mut dead, mut alive) = (bench.lane(0, 0, SPEC), bench.lane(1, 1, SPEC));
+    // READs of 1,000 ns each complete at 7,000, 8,000, ...
+    bench.post(&mut dead, 10, 49_000);
+    bench.post(&mut alive, 10, 49_000);
+    bench.sim.at(Time(10_500), Action::RailDown { rail: RailIndex(0), told: true }).unwrap();
+    bench.run();
+    assert_eq!(bench.events(), [Event::RailDown(RailIndex(0))]);
+    let of = |lane: usize| bench.seen.iter().filter(move |(_, wc)| wc.wr_id().lane().index() == lane);
+    assert!(of(1).count() == 10 && of(1).all(|(_, wc)| wc.status().is_success()));
+    let told: Vec<_> = of(0).map(|(_, wc)| (wc.wr_id().seq(), wc.status())).collect();
+    let expected = successes(0, 4).chain([(4, WcStatus::RETRY_EXC_ERR)]).chain(flushes(5, 10));
+    assert_eq!(told, expected.collect::<Vec<_>>());
+    assert_eq!(of(0).nth(4).unwrap().0, 410_500);
+    // No lane can be made on it until it is up.
+    let refused = bench.sim.connect(RailIndex(0), bench.peer, RailIndex(0), SPEC);
+    assert!(matches!(refused, Err(ConnectError::Unreachable { .. })));
+    bench.sim.apply(Action::RailUp { rail: RailIndex(0), told: true });
+    assert_eq!(bench.events(), [Event::RailUp(RailIndex(0))]);
+    bench.lane(2, 0, SPEC);
+}
+
+#[test]
+fn a_path_that_comes_back_in_time_loses_nothing() {
+    let config = Config { retry: Nanos::from_micros(400), pieces: 3, ..Config::new(1) };
+    for down_peer in [false, true] {
+        let mut bench = Bench::new(config, &[rail()]);
+        let mut lane = bench.lane(0, 0, SPEC);
+        bench.post(&mut lane, 20, 49_000);
+        let (down, up) = if down_peer {
+            (Action::PeerDown(bench.peer), Action::PeerUp(bench.peer))
+        } else {
+            let rail = RailIndex(0);
+            (Action::RailDown { rail, told: false }, Action::RailUp { rail, told: false })
+        };
+        bench.sim.at(Time(10_500), down).unwrap();
+        bench.sim.at(Time(310_500), up).unwrap();
+        bench.run();
+        assert_eq!(bench.statuses(), successes(0, 20).collect::<Vec<_>>());
+        assert!(bench.seen[4].0 >= 310_500 + 7_000 && bench.sim.now().0 < 340_000);
+        let expected: Vec<u8> = (0..980_000_usize).map(|i| (i % 251) as u8).collect();
+        assert!(bench.ours()[..980_000] == expected);
+        assert_eq!(bench.events(), []);
+    }
+}
+
+#[test]
+fn what_is_posted_to_a_dead_peer_fails_after_the_retries() {
+    let config = Config { retry: Nanos::from_micros(400), ..Config::new(1) };
+    let mut bench = Bench::new(config, &[rail()]);
+    let mut lane = bench.lane(0, 0, SPEC);
+    bench.sim.apply(Action::RemoteRailDown(bench.peer, RailIndex(0)));
+    bench.sim.advance_to(Time(1_000_000));
+    bench.post_with(&mut lane, 3, 64, |_, read| read.signaled = false);
+    bench.run();
+    let expected: Vec<_> = [(0, WcStatus::RETRY_EXC_ERR)].into_iter().chain(flushes(1, 3)).collect();
+    assert_eq!(bench.statuses(), expected);
+    assert_eq!(bench.seen[0].0, 1_400_000);
+    // Another rail of the same peer answers.
+    let other = bench.sim.connect(RailIndex(0), bench.peer, RailIndex(1), SPEC);
+    assert!(other.is_ok());
+}
+
+#[test]
+fn a_lane_can_fail_by_itself_and_say_so() {
+    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut lane = bench.lane(0, 0, SPEC);
+    bench.post(&mut lane, 10, 49_000);
+    bench.sim.at(Time(8_500), Action::FailLane(lane.lane.key())).unwrap();
+    bench.run();
+    assert_eq!(bench.statuses(), successes(0, 2).chain(flushes(2, 10)).collect::<Vec<_>>());
+    assert_eq!(bench.events(), [Event::LaneFailed(lane.id)]);
+    let announced = Faults { announced: Odds::ALWAYS, ..Faults::NONE };
+    let mut bench = Bench::new(Config { faults: announced, ..Config::new(1) }, &[rail()]);
+    let mut lane = bench.lane(0, 0, SPEC);
+    bench.post_with(&mut lane, 1, 64, |_, read| read.rkey = 0);
+    bench.run();
+    assert_eq!(bench.events(), [Event::LaneFailed(lane.id)]);
+}
+
+#[test]
+fn connecting_has_its_limits_and_names_them() {
+    let bench = Bench::new(Config::new(1), &[rail()]);
+    let connect =
+        |rail, spec| bench.sim.connect(RailIndex(rail), bench.peer, RailIndex(0), spec).unwrap_err();
+    assert_eq!(connect(1, SPEC), ConnectError::NoRail { rail: RailIndex(1), rails: 1 });
+    for spec in [
+        LaneSpec { sq_entries: 65, ..SPEC },
+        LaneSpec { sq_entries: 0, ..SPEC },
+        LaneSpec { rd_atomic: 0, ..SPEC },
+    ] {
+        assert_eq!(connect(0, spec), ConnectError::Spec { spec, depth: 64 });
+    }
+    for i in 0..8 {
+        bench.lane(i, 0, SPEC);
+    }
+    assert_eq!(connect(0, SPEC), ConnectError::Full { lanes: 8 });
+    let mut storage = Room::new();
+    let rails = [RailSpec { cq_entries: 257, ..rail() }];
+    let refused = Sim::new(&mut storage, Config::new(1), &rails).unwrap_err();
+    assert_eq!(refused, ConfigError::CqEntries { rail: 0, entries: 257, room: 256 });
+    assert_eq!(
+        Sim::new(&mut storage, Config::new(1), &[]).unwrap_err(),
+        ConfigError::Rails { rails: 0, room: 4 }
+    );
+}
