@@ -95,6 +95,14 @@ pub enum PlacementError {
         /// The region's bytes.
         region: u64,
     },
+    /// Two sizes for the same region, by way of two planes in it.
+    #[error("one region was given {first} bytes and {second} bytes")]
+    RegionBytes {
+        /// One size.
+        first: u64,
+        /// The other.
+        second: u64,
+    },
     /// A region that is no multiple of the declared alignment.
     #[error("a region of {region} bytes is no multiple of align = {align}")]
     Align {
@@ -219,6 +227,11 @@ impl Placement {
                 if let Some(given) = self.region_bytes[other]
                     && shares_regions(&was, plane, other)
                 {
+                    if let Some(own) = self.region_bytes[plane]
+                        && own != given
+                    {
+                        return Err(PlacementError::RegionBytes { first: own, second: given });
+                    }
                     region = given;
                 }
                 other += 1;

@@ -97,6 +97,11 @@ fn what_cannot_be_a_page_is_refused() {
         given().region_bytes(0, 191).finish(),
         Err(PlacementError::OutOfRegion { plane: 1, end: 192, region: 191 })
     );
+    assert_eq!(
+        given().region_bytes(0, 200).region_bytes(1, 300).finish(),
+        Err(PlacementError::RegionBytes { first: 200, second: 300 })
+    );
+    assert!(given().region_bytes(0, 200).region_bytes(1, 200).finish().is_ok());
     assert!(PlacementError::Foreign.to_string().contains("another page"));
 }
 

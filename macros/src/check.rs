@@ -82,6 +82,12 @@ fn head(input: &DeriveInput, no: &mut Mistakes) -> Head {
                 .push(Extent { axis, extent: extent.unwrap_or(Number { value: 1, span: item.key.span() }) });
             continue;
         }
+        if let Some(axis) = Axis::ALL.into_iter().find(|axis| axis.word() == key) {
+            let (count, span) = (axis.key(), item.key.span());
+            no.push(syn::Error::new(span, format!("`{key}` is the axis; how many of it is `{count} = N`")));
+            head.extents.push(Extent { axis, extent: Number { value: 1, span } });
+            continue;
+        }
         match key.as_str() {
             "order" => head.order = order::order(&item, no),
             "tokens_per_state" => head.tokens_per_state = number(&item, 1, u64::MAX, no),

@@ -66,8 +66,10 @@ pub(crate) fn stub(input: &DeriveInput, mistakes: &[syn::Error]) -> TokenStream 
     let krate = crate::check::krate(input);
     let name = ident.to_string();
     let (generics, arguments, bounds) = input.generics.split_for_impl();
-    // A struct that borrows is one mistake already; its impl would be another.
-    let implementation = input.generics.lifetimes().next().is_none().then(|| {
+    // A page lives for ever and is one type; a struct that borrows or is generic over types is one
+    // mistake already, and its impl would be another.
+    let simple = !input.generics.params.iter().any(|p| !matches!(p, syn::GenericParam::Const(_)));
+    let implementation = simple.then(|| {
         quote! {
             impl #generics #krate::KvLayout for #ident #arguments #bounds {
                 const NAME: &'static ::core::primitive::str = #name;

@@ -24,6 +24,8 @@ mod ast;
 mod check;
 mod expand;
 mod parse;
+#[cfg(test)]
+mod tests;
 
 use proc_macro::TokenStream;
 
@@ -58,9 +60,12 @@ use proc_macro::TokenStream;
 #[proc_macro_derive(KvLayout, attributes(kv))]
 pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
-    match check::check(&input) {
+    derive(&input).into()
+}
+
+fn derive(input: &syn::DeriveInput) -> proc_macro2::TokenStream {
+    match check::check(input) {
         Ok(page) => expand::expand(&page),
-        Err(mistakes) => expand::stub(&input, &mistakes),
+        Err(mistakes) => expand::stub(input, &mistakes),
     }
-    .into()
 }

@@ -22,4 +22,10 @@ struct Comma {
     latent: [Bf16; 512],
 }
 
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(layer), layer = 61)]
+struct Singular {
+    latent: [Bf16; 512],
+}
+
 fn main() {}

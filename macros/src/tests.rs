@@ -1,0 +1,67 @@
+//! What the derive writes, pretty-printed, against `tests/expand/*.expanded.rs`.
+//!
+//! `BLESS=1 cargo test -p kvrail-macros --lib` writes them; read the difference.
+
+use std::fs;
+use std::path::PathBuf;
+
+use syn::{DeriveInput, parse_quote};
+
+#[track_caller]
+fn golden(name: &str, input: &DeriveInput) {
+    let file = syn::parse2(crate::derive(input)).expect("the expansion is items");
+    let found = prettyplease::unparse(&file);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/expand/{name}.expanded.rs"));
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &found).expect("writing the expectation");
+    }
+    let expected = fs::read_to_string(&path).expect("an expectation");
+    assert_eq!(found, expected, "{}", path.display());
+}
+
+#[test]
+fn a_page() {
+    golden(
+        "mla",
+        &parse_quote! {
+            #[kv(order(layer, token), layers = 61, tokens = 64)]
+            struct Mla {
+                latent: [Bf16; 512],
+                rope: [Bf16; 64],
+            }
+        },
+    );
+}
+
+#[test]
+fn every_word() {
+    golden(
+        "every_word",
+        &parse_quote! {
+            #[kv(crate = "layouts", name = "everything", version = 1, swizzle = 2)]
+            #[kv(order(regions(part), pad(4096), strided(layer), planes, token, pad(64), head))]
+            #[kv(parts = 2, layers = 4, tokens = 64, heads = 8, tokens_per_state = 4, align = 4096)]
+            #[kv(bytes = 1_000)]
+            struct Everything {
+                first: [E4m3; N + 1],
+                #[kv(name = "scale")]
+                second: F32,
+                #[kv(plane, order(pad(576), token))]
+                footer: [u8; 3],
+            }
+        },
+    );
+}
+
+#[test]
+fn a_stub_after_mistakes() {
+    golden(
+        "stub",
+        &parse_quote! {
+            #[kv(order(layer), layer = 61)]
+            struct Wrong<const N: usize> {
+                latent: [Bf16; N],
+            }
+        },
+    );
+}

@@ -1,0 +1,83 @@
+const _: () = {
+    const __KVRAIL_BUILT: ::core::result::Result<layouts::Geometry, layouts::Refusals> = layouts::Declaration {
+        axes: &[
+            layouts::Axis::whole(layouts::AxisKind::Part, 2u64),
+            layouts::Axis::whole(layouts::AxisKind::Layer, 4u64),
+            layouts::Axis::whole(layouts::AxisKind::Token, 16u64),
+            layouts::Axis::whole(layouts::AxisKind::Head, 8u64),
+        ],
+        order: &[
+            layouts::Level::Regions(layouts::AxisKind::Part),
+            layouts::Level::Pad(4096u64),
+            layouts::Level::Strided(layouts::AxisKind::Layer),
+            layouts::Level::Planes,
+            layouts::Level::Axis(layouts::AxisKind::Token),
+            layouts::Level::Pad(64u64),
+            layouts::Level::Axis(layouts::AxisKind::Head),
+        ],
+        planes: &[
+            layouts::PlaneDecl {
+                fields: &[
+                    layouts::FieldDecl::of::<E4m3>("first", N + 1),
+                    layouts::FieldDecl::of::<F32>("scale", 1),
+                ],
+                order: ::core::option::Option::None,
+            },
+            layouts::PlaneDecl {
+                fields: &[layouts::FieldDecl::of::<u8>("footer", 3)],
+                order: ::core::option::Option::Some(
+                    &[
+                        layouts::Level::Pad(576u64),
+                        layouts::Level::Axis(layouts::AxisKind::Token),
+                    ],
+                ),
+            },
+        ],
+        tokens_per_state: 4u64,
+        align: 4096u64,
+        bytes: ::core::option::Option::Some(1000u64),
+        version: 1u32,
+        swizzle: 2u32,
+    }
+        .build();
+    impl layouts::KvLayout for Everything {
+        const NAME: &'static ::core::primitive::str = "everything";
+        const GEOMETRY: &'static layouts::Geometry = &layouts::expand::geometry_or_stub(
+            &__KVRAIL_BUILT,
+        );
+    }
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Order);
+    const _: () = layouts::expand::accept(
+        &__KVRAIL_BUILT,
+        layouts::Spot::TokensPerState,
+    );
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Align);
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Bytes);
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Axis(0usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Axis(1usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Axis(2usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Axis(3usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Level(0usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Level(1usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Level(2usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Level(3usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Level(4usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Level(5usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Level(6usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Plane(0usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Field(0usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Field(1usize));
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Plane(1usize));
+    const _: () = layouts::expand::accept(
+        &__KVRAIL_BUILT,
+        layouts::Spot::PlaneLevel(1usize, 0usize),
+    );
+    const _: () = layouts::expand::accept(
+        &__KVRAIL_BUILT,
+        layouts::Spot::PlaneLevel(1usize, 1usize),
+    );
+    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Field(2usize));
+    const _: fn(&Everything) = |row| {
+        let _ = (&row.first, &row.second, &row.footer);
+    };
+};
