@@ -119,6 +119,12 @@ impl Entry {
         generation
     }
 
+    /// Makes an entry of the reader's landing area say nothing, before the READ that fills it.
+    pub(crate) fn clear(&self) {
+        self.generation.store(0, Ordering::Relaxed);
+        self.tag.store(0, Ordering::Relaxed);
+    }
+
     /// What the slot is in now.
     #[must_use]
     pub fn load(&self) -> Generation {

@@ -133,11 +133,13 @@ impl<const N: usize> Posting<'_, '_, N> {
         let head = self.chain.wrs.as_ptr();
         // SAFETY: last < len <= N, within the array of N.
         let last = unsafe { head.add(last) };
-        // SAFETY: `last` points at a live template that nobody else accesses before `post_send`.
-        let next = unsafe { ptr::replace(&raw mut (*last).next, ptr::null_mut()) };
+        // SAFETY: `last` points at a live template.
+        let link = unsafe { &raw mut (*last).next };
+        // SAFETY: nobody else accesses the templates before `post_send`.
+        let next = unsafe { link.replace(ptr::null_mut()) };
         let (errno, bad_wr) = post_send(head);
-        // SAFETY: as above; `post_send` has returned, and ibv_post_send keeps no pointer to the wrs.
-        unsafe { (&raw mut (*last).next).write(next) };
+        // SAFETY: `post_send` has returned, and ibv_post_send keeps no pointer to the wrs.
+        unsafe { link.write(next) };
         if errno == 0 {
             return Commit::All;
         }
@@ -145,7 +147,7 @@ impl<const N: usize> Posting<'_, '_, N> {
         // ours says as little.
         let offset = (bad_wr as usize).wrapping_sub(head as usize);
         let accepted = offset / size_of::<SendWr>();
-        if bad_wr.is_null() || offset % size_of::<SendWr>() != 0 || accepted >= self.len {
+        if bad_wr.is_null() || !offset.is_multiple_of(size_of::<SendWr>()) || accepted >= self.len {
             return Commit::Unknown { errno };
         }
         // accepted < N, and no chain is longer than a u32 counts.

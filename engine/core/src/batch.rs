@@ -1,0 +1,287 @@
+//! Pages read together.
+
+use core::fmt;
+use core::mem::ManuallyDrop;
+
+use crate::error::{PageError, ReadError};
+use crate::memory::Slot;
+use crate::page::{Link, MAX_CHUNKS};
+use crate::pool::Buffer;
+use crate::remote::RemotePage;
+
+/// A submitted batch, while it is in flight and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    pub(crate) batch: u16,
+    pub(crate) serial: u32,
+}
+
+/// How urgent a batch is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Served first: somebody waits for it.
+    #[default]
+    Urgent,
+    /// Served when nothing urgent waits, and now and then in between, so that it never starves.
+    Background,
+}
+
+/// Pages to be read together, from one peer or several: a buffer of the engine's pool.
+///
+/// Dropping it gives the buffer back; slots still inside are lost (never freed), so take them out
+/// first, by [`clear`](Self::clear).
+pub struct Batch<'s> {
+    buffer: ManuallyDrop<Buffer<'s>>,
+}
+
+impl<'s> Batch<'s> {
+    #[inline]
+    pub(crate) fn new(mut buffer: Buffer<'s>) -> Self {
+        let head = buffer.head_mut();
+        head.len = 0;
+        head.bytes = 0;
+        head.class = 0;
+        head.tag = 0;
+        head.origin = 0;
+        Self { buffer: ManuallyDrop::new(buffer) }
+    }
+
+    #[inline]
+    pub(crate) fn into_buffer(mut self) -> Buffer<'s> {
+        let buffer = Self::take(&mut self);
+        core::mem::forget(self);
+        buffer
+    }
+
+    #[allow(unsafe_code, reason = "moves the buffer out of a value that is dropped or forgotten next")]
+    #[inline]
+    fn take(this: &mut Self) -> Buffer<'s> {
+        // SAFETY: both callers never touch `this.buffer` again: one forgets `this`, the other is its drop.
+        unsafe { ManuallyDrop::take(&mut this.buffer) }
+    }
+
+    pub(crate) fn engine(&self) -> u16 {
+        self.buffer.engine
+    }
+
+    /// Which submitter waits for it, from 1; 0 for the engine's own thread.
+    pub(crate) fn set_origin(&mut self, origin: u16) {
+        self.buffer.head_mut().origin = origin;
+    }
+
+    pub(crate) fn buffer_mut(&mut self) -> &mut Buffer<'s> {
+        &mut self.buffer
+    }
+
+    /// How many pages it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.buffer.head().len)
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many pages it can hold.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        usize::from(self.buffer.capacity)
+    }
+
+    /// Sets how urgent it is; [`Class::Urgent`] unless told otherwise.
+    pub fn set_class(&mut self, class: Class) {
+        self.buffer.head_mut().class = class as u8;
+    }
+
+    /// Sets a number of the caller's, to be found in the [`Done`] again; 0 unless told otherwise.
+    pub fn set_tag(&mut self, tag: u64) {
+        self.buffer.head_mut().tag = tag;
+    }
+
+    /// Adds the READ of `page` into `slot`, which stays with the engine until the page is done.
+    ///
+    /// # Errors
+    ///
+    /// The reason, and the slot back.
+    #[inline]
+    pub fn read(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
+        let buffer = &mut *self.buffer;
+        let shift = buffer.chunk_shift;
+        let chunks = ((u64::from(page.len) + (1 << shift) - 1) >> shift) as u32;
+        let len = buffer.head().len;
+        if page.engine != buffer.engine
+            || slot.engine() != buffer.engine
+            || page.len as usize > slot.len()
+            || chunks > MAX_CHUNKS
+            || len == buffer.capacity
+        {
+            return Err((refuse(buffer, &page, &slot, chunks), slot));
+        }
+        let plain = chunks == 1;
+        let state = buffer.page_mut(len);
+        state.remote = page.addr;
+        state.local = slot.address();
+        state.len = page.len;
+        state.next = 0;
+        state.left = chunks;
+        state.chunks = chunks;
+        state.entry = page.entry;
+        state.region = page.region;
+        state.local_region = slot.region().0;
+        state.peer = page.peer.index;
+        state.dead = false;
+        state.validating = false;
+        state.retired = false;
+        state.peer_life = page.peer.life;
+        state.expected = page.expected;
+        state.outcome = Ok(());
+        state.slot = Some(slot);
+
+        // A page of the same peer as the one before joins its segment.
+        let head = buffer.head_mut();
+        head.len = len + 1;
+        head.bytes += u64::from(page.len);
+        let last_seg = head.last_seg;
+        if len > 0 {
+            let seg = buffer.page_mut(last_seg);
+            if seg.peer == page.peer.index && seg.peer_life == page.peer.life {
+                seg.seg_len += 1;
+                seg.seg_plain &= plain;
+                return Ok(());
+            }
+        }
+        buffer.head_mut().last_seg = len;
+        let seg = buffer.page_mut(len);
+        seg.seg_len = 1;
+        seg.seg_done = 0;
+        seg.seg_plain = plain;
+        seg.queue = Link::OUT;
+        seg.validate = Link::OUT;
+        Ok(())
+    }
+
+    /// Empties it, slot by slot.
+    pub fn clear(&mut self) -> impl Iterator<Item = Slot> + use<'_, 's> {
+        let len = self.buffer.head().len;
+        let head = self.buffer.head_mut();
+        head.len = 0;
+        head.bytes = 0;
+        self.buffer.pages_mut()[..usize::from(len)].iter_mut().filter_map(|page| page.slot.take())
+    }
+}
+
+#[cold]
+fn refuse(buffer: &Buffer<'_>, page: &RemotePage, slot: &Slot, chunks: u32) -> ReadError {
+    if page.engine != buffer.engine {
+        ReadError::OtherEngine("page")
+    } else if slot.engine() != buffer.engine {
+        ReadError::OtherEngine("slot")
+    } else if page.len as usize > slot.len() {
+        ReadError::SlotTooSmall { page_bytes: page.len, slot_bytes: slot.len() }
+    } else if chunks > MAX_CHUNKS {
+        let chunk_bytes = 1 << buffer.chunk_shift;
+        ReadError::TooManyChunks { page_bytes: page.len, chunk_bytes, chunks, max: MAX_CHUNKS }
+    } else {
+        ReadError::Full { capacity: usize::from(buffer.capacity) }
+    }
+}
+
+impl Drop for Batch<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        Self::take(self).release();
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("number", &self.buffer.index())
+            .field("pages", &self.len())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A batch that is done: a result for each page, and the slots back.
+///
+/// Dropping it gives the buffer back to the pool; slots not taken by then are lost.
+#[derive(Debug)]
+pub struct Done<'s> {
+    batch: Batch<'s>,
+}
+
+/// One page of a [`Done`].
+#[derive(Debug)]
+pub struct DonePage {
+    /// Its position in the batch.
+    pub index: usize,
+    /// The slot; it holds the page if `result` is `Ok`, anything at all if not.
+    pub slot: Slot,
+    /// What became of it.
+    pub result: Result<(), PageError>,
+}
+
+impl DonePage {
+    /// What became of the page.
+    ///
+    /// # Errors
+    ///
+    /// Why it did not arrive.
+    pub fn result(&self) -> Result<(), PageError> {
+        self.result
+    }
+}
+
+impl<'s> Done<'s> {
+    #[inline]
+    pub(crate) fn new(buffer: Buffer<'s>) -> Self {
+        Self { batch: Batch { buffer: ManuallyDrop::new(buffer) } }
+    }
+
+    /// What `submit` called it.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        Ticket { batch: self.batch.buffer.index(), serial: self.batch.buffer.head().serial }
+    }
+
+    /// The caller's number.
+    #[must_use]
+    pub fn tag(&self) -> u64 {
+        self.batch.buffer.head().tag
+    }
+
+    pub(crate) fn origin(&self) -> u16 {
+        self.batch.buffer.head().origin
+    }
+
+    /// How many pages it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Whether it has none; never, since an empty batch is not accepted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Takes its pages, in the order of the batch. Pages whose slots were taken before are left out.
+    #[inline]
+    pub fn pages(&mut self) -> impl Iterator<Item = DonePage> + use<'_, 's> {
+        let len = self.len();
+        self.batch.buffer.pages_mut()[..len].iter_mut().enumerate().filter_map(|(index, page)| {
+            Some(DonePage { index, slot: page.slot.take()?, result: page.outcome })
+        })
+    }
+
+    /// The buffer, empty, to be filled again. Slots not taken are lost.
+    #[must_use]
+    pub fn into_batch(self) -> Batch<'s> {
+        Batch::new(self.batch.into_buffer())
+    }
+}

@@ -1,0 +1,112 @@
+//! What can be tuned, within the maxima of the storage.
+
+use crate::time::Nanos;
+
+/// How an engine behaves. The defaults suit 400 Gb/s ports; each names its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// A page longer than this travels as several work requests; a power of two, at least 4,096.
+    pub chunk_bytes: u32,
+    /// How many chunks go to one lane in one commit when the peer has several lanes. Runs of 8 cost
+    /// a third of deciding for each chunk (docs/performance.md).
+    pub run_chunks: u32,
+    /// A run ends at this many bytes.
+    pub run_bytes: u32,
+    /// What a peer may post before the next peer with work has its turn, in bytes.
+    pub quantum_bytes: u32,
+    /// At the latest every so many wrs of a lane one is signaled.
+    pub signal_wrs: u32,
+    /// At the latest every so many bytes of a lane a wr is signaled.
+    pub signal_bytes: u32,
+    /// What may be outstanding on one rail, in bytes. Beyond 1–2 MiB of pages NICs get slower.
+    pub rail_bytes: u64,
+    /// What may be outstanding on one rail, in wrs. Beyond 512–768 small ones NICs get slower.
+    pub rail_wrs: u32,
+    /// A lane that has wrs outstanding and completes none for so long is failed.
+    pub stall: Nanos,
+    /// A lane whose flush has not ended after so long is destroyed instead.
+    pub drain: Nanos,
+    /// How long after its first failure a path's next lane is wanted; doubled with each failure.
+    pub backoff_min: Nanos,
+    /// The most that a path waits.
+    pub backoff_max: Nanos,
+    /// How many lanes are wanted at once. More would be a reconnect storm.
+    pub reconnects: u16,
+}
+
+impl Config {
+    /// The defaults.
+    pub const DEFAULT: Self = Self {
+        chunk_bytes: 256 << 10,
+        run_chunks: 8,
+        run_bytes: 256 << 10,
+        quantum_bytes: 512 << 10,
+        signal_wrs: 16,
+        signal_bytes: 512 << 10,
+        rail_bytes: 2 << 20,
+        rail_wrs: 512,
+        stall: Nanos::from_millis(1_000),
+        drain: Nanos::from_millis(1_000),
+        backoff_min: Nanos::from_millis(10),
+        backoff_max: Nanos::from_millis(2_000),
+        reconnects: 8,
+    };
+
+    /// Checks what can be checked without the rest of the engine.
+    ///
+    /// # Errors
+    ///
+    /// The first figure that cannot work, and what would.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !self.chunk_bytes.is_power_of_two() || self.chunk_bytes < 4096 {
+            return Err(ConfigError::Chunk(self.chunk_bytes));
+        }
+        let positive = [
+            ("run_chunks", u64::from(self.run_chunks)),
+            ("run_bytes", u64::from(self.run_bytes)),
+            ("quantum_bytes", u64::from(self.quantum_bytes)),
+            ("signal_wrs", u64::from(self.signal_wrs)),
+            ("signal_bytes", u64::from(self.signal_bytes)),
+            ("rail_bytes", self.rail_bytes),
+            ("rail_wrs", u64::from(self.rail_wrs)),
+            ("stall", self.stall.0),
+            ("drain", self.drain.0),
+            ("backoff_min", self.backoff_min.0),
+            ("reconnects", u64::from(self.reconnects)),
+        ];
+        for (name, value) in positive {
+            if value == 0 {
+                return Err(ConfigError::Zero(name));
+            }
+        }
+        if self.backoff_max < self.backoff_min {
+            return Err(ConfigError::Backoff { min: self.backoff_min.0, max: self.backoff_max.0 });
+        }
+        Ok(())
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// A configuration that cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The chunk size.
+    #[error("chunk_bytes is {0}: it must be a power of two, at least 4096")]
+    Chunk(u32),
+    /// A figure that must not be 0.
+    #[error("{0} is 0: it must be at least 1")]
+    Zero(&'static str),
+    /// The back-off.
+    #[error("backoff_max ({max} ns) is less than backoff_min ({min} ns)")]
+    Backoff {
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+}

@@ -1,0 +1,368 @@
+//! The engine: one thread's rails, lanes, peers and batches.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | start, the state and who owns what |
+//! | `setup.rs` | regions, peers, lanes: the control path |
+//! | `submit.rs` | batches in, done batches out |
+//! | `pump.rs` | whose turn it is, which rail, which lane |
+//! | `post.rs` | a run of chunks becomes one commit |
+//! | `reap.rs` | completions come back |
+//! | `death.rs` | lanes fail, are flushed, and what they had goes elsewhere |
+//! | `timers.rs` | deadlines, stalls, sleeping |
+
+mod death;
+mod post;
+mod pump;
+mod reap;
+mod setup;
+mod submit;
+mod timers;
+
+use core::sync::atomic::{AtomicU16, Ordering};
+
+pub use self::death::LaneWanted;
+pub use self::setup::{AttachError, LaneSpec, PeerError};
+pub use self::submit::Rejected;
+
+use crate::abi::Wc;
+use crate::config::{Config, ConfigError};
+use crate::id::{MAX_RAILS, RailIndex};
+use crate::lane::{Lane, NO_LANE, Record};
+use crate::peer::{CLASSES, Local, Path, Peer, PeerStats, Remote, Turns};
+use crate::pool::{Held, Pool};
+use crate::provider::{MemoryRange, Provider, RailKeys, RegisterError};
+use crate::rail::{Rail, RailStats};
+use crate::storage::Storage;
+use crate::table::Entry;
+use crate::time::Time;
+
+/// Completions taken from a rail in one call of the provider.
+const WCS: usize = 32;
+
+/// Why an engine does not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No rails, or too many.
+    #[error("the provider has {0} rails: 1 to 16 can be driven")]
+    Rails(usize),
+    /// The landing area for validating READs.
+    #[error("the landing area for validating READs: {0}")]
+    Landing(#[from] RegisterError),
+}
+
+/// A ring of batch numbers that never overflows: as many places as there are batches.
+#[derive(Debug)]
+struct BatchRing<'s> {
+    ring: &'s mut [u16],
+    first: usize,
+    len: usize,
+}
+
+impl BatchRing<'_> {
+    #[inline]
+    fn push(&mut self, batch: u16) {
+        let mut at = self.first + self.len;
+        if at >= self.ring.len() {
+            at -= self.ring.len();
+        }
+        self.ring[at] = batch;
+        self.len += 1;
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<u16> {
+        if self.len == 0 {
+            return None;
+        }
+        let batch = self.ring[self.first];
+        self.first += 1;
+        if self.first == self.ring.len() {
+            self.first = 0;
+        }
+        self.len -= 1;
+        Some(batch)
+    }
+}
+
+/// One engine: owned and driven by one thread.
+#[derive(Debug)]
+pub struct Engine<'s, P: Provider> {
+    // Dropped first: from then on nothing writes into any slot or into `landing`.
+    provider: P,
+    config: Config,
+    chunk_shift: u8,
+    tag: u16,
+
+    rails: &'s mut [Rail],
+    /// Rails that are up and below their caps.
+    room: u16,
+    /// Estimated bytes per second of all rails that are up.
+    rate: u64,
+    locals: &'s mut [Local],
+    remotes: &'s mut [Remote],
+
+    peers: &'s mut [Peer],
+    paths: &'s mut [[Path; MAX_RAILS]],
+    turns: [Turns<'s>; CLASSES],
+    /// Urgent turns since the last one of the background class.
+    urgent_turns: u32,
+
+    lanes: &'s mut [Lane<P::Lane>],
+    records: &'s mut [Record],
+    depth: u32,
+    /// No lane below this one is free, as far as is known.
+    free_lane: usize,
+
+    pages: Held<'s>,
+    landing: &'s [Entry],
+    landing_keys: RailKeys,
+    done: BatchRing<'s>,
+    /// Batches in flight, and those of them whose deadline has passed and nobody has been told.
+    flying: &'s mut [u64],
+    overdue: &'s mut [u64],
+    in_flight: u32,
+    serial: u32,
+
+    /// A lower bound of the deadlines in flight, of each group of 64 batches and of all.
+    deadlines: &'s mut [Time],
+    next_deadline: Time,
+    /// Where the look for stalled lanes stands, and when the next one begins.
+    sweep: usize,
+    next_sweep: Time,
+    /// Lanes that are neither free nor up.
+    dying: u32,
+    /// Lanes missing and lanes being made, over all paths.
+    missing: u32,
+    asked: u32,
+    wcs: [Wc; WCS],
+}
+
+/// Tells engines of one process apart, so that a slot of one is refused by another.
+static NEXT_TAG: AtomicU16 = AtomicU16::new(1);
+
+impl<P: Provider> Engine<'static, P> {
+    /// Starts an engine in storage that lives for ever: a `static`, or a leaked box.
+    ///
+    /// # Errors
+    ///
+    /// A configuration that cannot work, a provider without rails, or one that cannot register memory.
+    pub fn start<
+        const PEERS: usize,
+        const REGIONS: usize,
+        const LANES: usize,
+        const DEPTH: usize,
+        const BATCHES: usize,
+        const PAGES: usize,
+    >(
+        storage: &'static mut Storage<P, PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        provider: P,
+        config: Config,
+    ) -> Result<Self, StartError> {
+        Self::begin(storage, provider, config)
+    }
+}
+
+impl<'s, P: Provider> Engine<'s, P> {
+    /// Starts an engine in storage that its owner keeps.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Engine::start).
+    ///
+    /// # Safety
+    ///
+    /// The engine is dropped before the storage is, and is not forgotten (`mem::forget`): hardware
+    /// writes validating READs into the storage for as long as the provider lives.
+    #[allow(unsafe_code, reason = "the caller's promise is in the signature")]
+    pub unsafe fn start_scoped<
+        const PEERS: usize,
+        const REGIONS: usize,
+        const LANES: usize,
+        const DEPTH: usize,
+        const BATCHES: usize,
+        const PAGES: usize,
+    >(
+        storage: &'s mut Storage<P, PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        provider: P,
+        config: Config,
+    ) -> Result<Self, StartError> {
+        Self::begin(storage, provider, config)
+    }
+
+    fn begin<
+        const PEERS: usize,
+        const REGIONS: usize,
+        const LANES: usize,
+        const DEPTH: usize,
+        const BATCHES: usize,
+        const PAGES: usize,
+    >(
+        storage: &'s mut Storage<P, PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        mut provider: P,
+        config: Config,
+    ) -> Result<Self, StartError> {
+        config.check()?;
+        let rails = provider.rails();
+        if rails == 0 || rails > MAX_RAILS {
+            return Err(StartError::Rails(rails));
+        }
+        // What an earlier engine left in the storage.
+        storage.locals.fill(Local::FREE);
+        storage.remotes.fill(Remote::FREE);
+        storage.paths.fill([Path::NEW; MAX_RAILS]);
+        storage.deadlines.fill(Time::NEVER);
+        storage.flying.fill(0);
+        storage.overdue.fill(0);
+        storage.peers.iter_mut().for_each(|peer| *peer = Peer { life: peer.life, ..Peer::EMPTY });
+        for (i, lane) in storage.lanes.iter_mut().enumerate() {
+            // Lanes are fewer than 65,535 by Storage::CHECKED.
+            *lane = Lane { id: crate::id::LaneId::new(i as u16, lane.id.generation() + 1), ..Lane::EMPTY };
+        }
+        for (i, rail) in storage.rails[..rails].iter_mut().enumerate() {
+            *rail = Rail::new(provider.rail(RailIndex(i as u8)));
+        }
+
+        let landing: &'s [Entry] = storage.landing.as_flattened();
+        let landing_range = MemoryRange {
+            addr: landing.as_ptr().expose_provenance() as u64,
+            len: size_of_val(landing) as u64,
+        };
+        let landing_keys = provider.register(landing_range)?;
+
+        let tag = NEXT_TAG.fetch_add(1, Ordering::Relaxed);
+        let chunk_shift = config.chunk_bytes.trailing_zeros() as u8;
+        let groups = BATCHES.div_ceil(64);
+        let free = &storage.free[..groups];
+        let pages = storage.pages.as_flattened_mut();
+        let pool = Pool::new(&mut storage.heads, pages, free, chunk_shift, tag);
+        let [urgent, background] = &mut storage.turns;
+        Ok(Self {
+            provider,
+            config,
+            chunk_shift,
+            tag,
+            room: ((1_u32 << rails) - 1) as u16,
+            rate: storage.rails[..rails].iter().map(Rail::bytes_per_sec).sum(),
+            rails: &mut storage.rails[..rails],
+            locals: &mut storage.locals,
+            remotes: &mut storage.remotes,
+            peers: &mut storage.peers,
+            paths: &mut storage.paths,
+            turns: [Turns::new(urgent), Turns::new(background)],
+            urgent_turns: 0,
+            lanes: &mut storage.lanes,
+            records: storage.records.as_flattened_mut(),
+            depth: DEPTH as u32,
+            free_lane: 0,
+            pages: Held::new(pool),
+            landing,
+            landing_keys,
+            done: BatchRing { ring: &mut storage.done, first: 0, len: 0 },
+            flying: &mut storage.flying[..groups],
+            overdue: &mut storage.overdue[..groups],
+            in_flight: 0,
+            serial: 0,
+            deadlines: &mut storage.deadlines[..groups],
+            next_deadline: Time::NEVER,
+            sweep: usize::MAX,
+            next_sweep: Time::ZERO,
+            dying: 0,
+            missing: 0,
+            asked: 0,
+            wcs: [Wc::default(); WCS],
+        })
+    }
+
+    /// The provider, for what is its own: making lanes, a model's clock.
+    pub fn provider_mut(&mut self) -> &mut P {
+        &mut self.provider
+    }
+
+    /// The provider.
+    pub fn provider(&self) -> &P {
+        &self.provider
+    }
+
+    /// The configuration in use.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How many rails it drives.
+    #[must_use]
+    pub const fn rails(&self) -> usize {
+        self.rails.len()
+    }
+
+    /// What a rail has done, or `None` for a rail that is not there.
+    #[must_use]
+    pub fn rail_stats(&self, rail: RailIndex) -> Option<RailStats> {
+        self.rails.get(rail.get()).map(|rail| rail.stats)
+    }
+
+    /// What the scheduler takes a rail's bandwidth for just now, in bytes per second.
+    #[must_use]
+    pub fn rail_bytes_per_sec(&self, rail: RailIndex) -> Option<u64> {
+        self.rails.get(rail.get()).map(Rail::bytes_per_sec)
+    }
+
+    /// What a peer has given, or `None` once it has been removed.
+    #[must_use]
+    pub fn peer_stats(&self, peer: crate::id::PeerId) -> Option<PeerStats> {
+        self.peer(peer).map(|peer| peer.stats)
+    }
+
+    /// Batches submitted and not yet done.
+    #[must_use]
+    pub const fn in_flight(&self) -> usize {
+        self.in_flight as usize
+    }
+
+    /// wrs outstanding on living lanes.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.rails.iter().map(|rail| rail.wrs as usize).sum()
+    }
+
+    /// Lanes whose QPs may still exist though they no longer serve.
+    #[must_use]
+    pub const fn lanes_dying(&self) -> usize {
+        self.dying as usize
+    }
+
+    fn peer(&self, id: crate::id::PeerId) -> Option<&Peer> {
+        let peer = self.peers.get(id.index())?;
+        (peer.life == id.life && peer.state == crate::peer::PeerState::Up).then_some(peer)
+    }
+
+    /// Brings up to date whether a rail is up and below its caps.
+    #[inline]
+    fn refresh_room(&mut self, rail: usize) {
+        let r = &self.rails[rail];
+        let open = r.up && r.bytes < self.config.rail_bytes && r.wrs < self.config.rail_wrs;
+        self.room = self.room & !(1 << rail) | u16::from(open) << rail;
+    }
+
+    /// Brings up to date what all rails together are taken to carry.
+    fn refresh_rate(&mut self) {
+        self.rate = self.rails.iter().filter(|rail| rail.up).map(Rail::bytes_per_sec).sum();
+    }
+
+    /// The ring of a lane.
+    #[inline]
+    fn record(&mut self, lane: usize, seq: u32) -> &mut Record {
+        let at = lane * self.depth as usize + (seq & (self.depth - 1)) as usize;
+        &mut self.records[at]
+    }
+}
+
+/// The lanes of a circle: `first` and what follows until it comes round.
+fn next_in_circle<L>(lanes: &[Lane<L>], at: u16, first: u16) -> Option<u16> {
+    let next = lanes[usize::from(at)].next;
+    (next != first && next != NO_LANE).then_some(next)
+}

@@ -1,0 +1,206 @@
+//! Whose turn it is, which rail, which lane.
+//!
+//! Peers with work stand in a queue per class and take turns of `quantum_bytes`. In its turn a peer's
+//! work is cut into runs (some eight small chunks, or one large one); each goes to the rail that would
+//! be through with it first, and there to the peer's next lane with room. One run is one commit.
+
+use super::Engine;
+use crate::lane::NO_LANE;
+use crate::page::{PageRef, PageTable};
+use crate::provider::Provider;
+use crate::time::Time;
+
+/// Turns without a post after which pumping ends: the rails that have room are not the ones that the
+/// waiting peers use.
+const FRUITLESS: u32 = 16;
+/// Urgent turns for each one of the background class while both wait.
+const URGENT_SHARE: u32 = 15;
+
+/// How a turn ended.
+enum Turn {
+    /// The quantum is used up, more waits.
+    More,
+    /// Nothing waits any more.
+    Over,
+    /// Its rails are at their caps.
+    Capped,
+    /// Its lanes have no room, or it has no lanes: it enrolls again when one has.
+    Blocked,
+}
+
+/// What a run is made of.
+#[derive(Clone, Copy)]
+pub(super) enum Work {
+    /// Validating READs.
+    Validate,
+    /// wrs of a dead lane.
+    Again(u16),
+    /// Chunks that have not been posted; the first segment.
+    Fresh(PageRef),
+}
+
+impl<P: Provider> Engine<'_, P> {
+    /// Puts a peer into the queue of a class, unless it stands there.
+    #[inline]
+    pub(super) fn enroll_class(&mut self, peer: u16, class: usize) {
+        let p = &mut self.peers[usize::from(peer)];
+        if p.enrolled & (1 << class) == 0 {
+            p.enrolled |= 1 << class;
+            self.turns[class].push(peer);
+        }
+    }
+
+    /// Puts a peer into the queues of the classes in which it has work.
+    #[inline]
+    pub(super) fn enroll(&mut self, peer: u16) {
+        for class in 0..self.turns.len() {
+            if self.peers[usize::from(peer)].has_work(class) {
+                self.enroll_class(peer, class);
+            }
+        }
+    }
+
+    /// Posts what waits, as far as credits and caps go.
+    #[inline]
+    pub(super) fn pump(&mut self, now: Time) {
+        let mut fruitless = 0;
+        while self.room != 0 && fruitless < FRUITLESS {
+            let class = match (self.turns[0].is_empty(), self.turns[1].is_empty()) {
+                (true, true) => return,
+                (false, true) => 0,
+                (true, false) => 1,
+                (false, false) if self.urgent_turns < URGENT_SHARE => 0,
+                (false, false) => 1,
+            };
+            self.urgent_turns = if class == 0 { self.urgent_turns.saturating_add(1) } else { 0 };
+            let Some(peer) = self.turns[class].pop() else { return };
+            self.peers[usize::from(peer)].enrolled &= !(1 << class);
+            match self.turn(peer, class, now) {
+                Turn::More => {
+                    fruitless = 0;
+                    self.enroll_class(peer, class);
+                }
+                Turn::Over => fruitless = 0,
+                Turn::Capped => {
+                    fruitless += 1;
+                    self.enroll_class(peer, class);
+                }
+                Turn::Blocked => fruitless += 1,
+            }
+        }
+    }
+
+    /// One peer's turn.
+    #[inline]
+    fn turn(&mut self, peer: u16, class: usize, now: Time) -> Turn {
+        let mut left = u64::from(self.config.quantum_bytes);
+        loop {
+            let Some(work) = self.next_work(peer, class, now) else { return Turn::Over };
+            let p = &self.peers[usize::from(peer)];
+            let rails = p.room & self.room;
+            if rails == 0 {
+                return if p.room == 0 { Turn::Blocked } else { Turn::Capped };
+            }
+            // Every failure to find a lane takes a rail out of `room`, so this ends.
+            let Some(lane) = self.pick(peer, rails, work) else { continue };
+            let posted = self.run(lane, work, class, now);
+            left = left.saturating_sub(posted);
+            if left == 0 {
+                let more = self.peers[usize::from(peer)].has_work(class);
+                return if more { Turn::More } else { Turn::Over };
+            }
+        }
+    }
+
+    #[inline]
+    fn next_work(&mut self, peer: u16, class: usize, now: Time) -> Option<Work> {
+        let p = &self.peers[usize::from(peer)];
+        if class == 0 {
+            if !p.validate.is_empty() {
+                return Some(Work::Validate);
+            }
+            if p.carcass != NO_LANE {
+                return Some(Work::Again(p.carcass));
+            }
+        }
+        self.next_segment(peer, class, now).map(Work::Fresh)
+    }
+
+    /// The segment to be posted next. One that cannot make its deadline any more, and has not been
+    /// begun, is put aside until the deadline fails it: its bytes would only make others late.
+    #[inline]
+    pub(super) fn next_segment(&mut self, peer: u16, class: usize, now: Time) -> Option<PageRef> {
+        loop {
+            let segment = self.peers[usize::from(peer)].queue[class].first()?;
+            let batch = self.pages.at(segment).batch;
+            let head = self.pages.head(batch);
+            if head.started {
+                return Some(segment);
+            }
+            let (deadline, bytes) = (head.deadline, head.bytes);
+            if deadline != Time::NEVER && self.hopeless(deadline.since(now).0, bytes) {
+                self.peers[usize::from(peer)].queue[class].remove(&mut self.pages, segment);
+                continue;
+            }
+            self.pages.head(batch).started = true;
+            return Some(segment);
+        }
+    }
+
+    /// Whether `bytes` behind all that is outstanding would take longer than `slack` ns, at the
+    /// estimated rates. Never when nothing is outstanding: then trying costs nobody anything.
+    #[inline]
+    fn hopeless(&self, slack: u64, bytes: u64) -> bool {
+        let outstanding: u64 = self.rails.iter().map(|rail| rail.bytes).sum();
+        let need = u128::from(outstanding + bytes) * 1_000_000_000;
+        outstanding > 0 && need > u128::from(slack) * u128::from(self.rate)
+    }
+
+    /// The lane for a run: on the rail that would be through with it first.
+    #[inline]
+    fn pick(&mut self, peer: u16, rails: u16, work: Work) -> Option<usize> {
+        let mut mask = rails;
+        if mask & (mask - 1) != 0 {
+            let (size, local) = match work {
+                Work::Fresh(page) => {
+                    let page = self.pages.at(page);
+                    (page.len, page.local_region)
+                }
+                Work::Validate | Work::Again(_) => (0, u16::MAX),
+            };
+            let near = self.locals.get(usize::from(local)).map_or(u16::MAX, |local| local.near);
+            if mask & near != 0 {
+                mask &= near;
+            }
+            let size = u64::from(size.min(self.config.run_bytes));
+            let mut best = u64::MAX;
+            let mut rest = mask;
+            while rest != 0 {
+                let bit = rest & rest.wrapping_neg();
+                rest &= rest - 1;
+                let key = self.rails[bit.trailing_zeros() as usize].key(size);
+                if key < best {
+                    best = key;
+                    mask = bit;
+                }
+            }
+        }
+        let rail = mask.trailing_zeros() as usize;
+        let peer = &mut self.peers[usize::from(peer)];
+        let first = peer.lanes[rail];
+        let mut at = first;
+        loop {
+            let lane = &self.lanes[usize::from(at)];
+            if lane.room() > 0 {
+                peer.lanes[rail] = lane.next;
+                return Some(usize::from(at));
+            }
+            match super::next_in_circle(self.lanes, at, first) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        peer.room &= !(1 << rail);
+        None
+    }
+}

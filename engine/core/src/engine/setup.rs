@@ -1,0 +1,350 @@
+//! The control path: regions, peers, lanes.
+
+use core::ptr::NonNull;
+
+use super::Engine;
+use crate::id::{MAX_RAILS, PeerId, RailIndex, RegionId};
+use crate::lane::{Lane, LaneState, NO_LANE};
+use crate::memory::{Access, RegionError, RegionShape, Slots};
+use crate::peer::{Local, Path, Peer, PeerState, Remote};
+use crate::provider::{MemoryRange, Provider};
+use crate::remote::{OfferError, RegionOffer, RemoteRegion};
+use crate::time::Time;
+
+/// Why a peer cannot be added or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// The table is full.
+    #[error("{limit} peers are known already, the most that this engine's storage holds")]
+    Full {
+        /// The maximum.
+        limit: usize,
+    },
+    /// No such peer.
+    #[error("the peer is not connected")]
+    NoPeer,
+}
+
+/// How a lane fits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneSpec {
+    /// The local rail.
+    pub rail: RailIndex,
+    /// The peer's rail at the other end: says which of a region's keys is used.
+    pub remote_rail: u8,
+    /// Entries of the QP's send queue. One of them is kept for the drain wr.
+    pub depth: u32,
+}
+
+/// Why a lane cannot be used. The provider's part comes back.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError<L> {
+    /// The peer is gone.
+    #[error("the peer is not connected")]
+    NoPeer(L),
+    /// No such rail.
+    #[error("local rail {rail} of {rails}, remote rail {remote_rail} of at most 16: there is no such path")]
+    NoRail {
+        /// The local rail asked for.
+        rail: u8,
+        /// How many there are.
+        rails: usize,
+        /// The remote rail asked for.
+        remote_rail: u8,
+        /// The lane.
+        lane: L,
+    },
+    /// The send queue is too short or too long.
+    #[error("a send queue of {depth} entries: 2 to {limit} can be used, one of them for the drain wr")]
+    Depth {
+        /// What was asked for.
+        depth: u32,
+        /// What the storage holds.
+        limit: u32,
+        /// The lane.
+        lane: L,
+    },
+    /// The completion queue could overrun.
+    #[error(
+        "rail {rail}: its completion queue has {entries} entries, its lanes may need {used}, this one {depth} more"
+    )]
+    CqFull {
+        /// The rail.
+        rail: u8,
+        /// The queue's size.
+        entries: u32,
+        /// What is spoken for.
+        used: u32,
+        /// What this lane needs.
+        depth: u32,
+        /// The lane.
+        lane: L,
+    },
+    /// The table is full.
+    #[error("{limit} lanes are in use already, the most that this engine's storage holds")]
+    Full {
+        /// The maximum.
+        limit: usize,
+        /// The lane.
+        lane: L,
+    },
+}
+
+impl<P: Provider> Engine<'_, P> {
+    /// Registers memory that lives for ever as destination, `slot_bytes` per slot.
+    ///
+    /// # Errors
+    ///
+    /// Memory that holds no slot, a full table, or the provider's refusal.
+    pub fn register(&mut self, memory: &'static mut [u8], slot_bytes: u64) -> Result<Slots, RegionError> {
+        let range =
+            MemoryRange { addr: memory.as_mut_ptr().expose_provenance() as u64, len: memory.len() as u64 };
+        self.region(range, NonNull::from(memory).cast(), slot_bytes, Access::Host, None)
+    }
+
+    /// Registers foreign memory (pinned, a GPU's, an inference engine's own pool) as destination.
+    /// `numa` is its node, where known: rails of the same node are preferred.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    ///
+    /// # Safety
+    ///
+    /// From now on, and until [`unregister`](Self::unregister) gives the range back, the memory is
+    /// valid, belongs to the slots alone, and is not unmapped. With [`Access::Host`] it is readable and
+    /// writable by the CPU, and initialised.
+    #[allow(unsafe_code, reason = "the caller's promise is in the signature")]
+    pub unsafe fn register_foreign(
+        &mut self,
+        range: MemoryRange,
+        slot_bytes: u64,
+        access: Access,
+        numa: Option<u8>,
+    ) -> Result<Slots, RegionError> {
+        let base = NonNull::new(core::ptr::with_exposed_provenance_mut(range.addr as usize));
+        let base = base.ok_or(RegionError::TooSmall { bytes: 0, slot_bytes })?;
+        self.region(range, base, slot_bytes, access, numa)
+    }
+
+    fn region(
+        &mut self,
+        range: MemoryRange,
+        base: NonNull<u8>,
+        slot_bytes: u64,
+        access: Access,
+        numa: Option<u8>,
+    ) -> Result<Slots, RegionError> {
+        let shape = RegionShape::check(range.len, slot_bytes)?;
+        let limit = self.locals.len();
+        let place = self.locals.iter().position(|local| !local.used).ok_or(RegionError::Full { limit })?;
+        let keys = self.provider.register(range)?;
+        let mut near = 0;
+        for (i, rail) in self.rails.iter().enumerate() {
+            if numa.is_none() || rail.info.numa == numa {
+                near |= 1 << i;
+            }
+        }
+        self.locals[place] = Local { used: true, near, keys };
+        // Places are fewer than 65,536.
+        let region = RegionId(place as u16);
+        // SAFETY: `register` has the memory exclusively and for ever; `register_foreign`'s caller
+        // promises the same until `unregister`. The shape was checked just now.
+        #[allow(unsafe_code, reason = "the slots of memory that was promised")]
+        Ok(unsafe { Slots::new(base, range, shape, region, self.tag, access) })
+    }
+
+    /// Releases a region whose slots are all home, and gives its range back.
+    ///
+    /// # Errors
+    ///
+    /// The slots, untouched, where some are still out or the region is another engine's.
+    pub fn unregister(&mut self, slots: Slots) -> Result<MemoryRange, Slots> {
+        if slots.engine() != self.tag || slots.out() != 0 {
+            return Err(slots);
+        }
+        let local = &mut self.locals[slots.region().index()];
+        self.provider.deregister(slots.range(), &local.keys);
+        *local = Local::FREE;
+        Ok(slots.range())
+    }
+
+    /// Makes room for a peer. It can be read from once it has a region and a lane.
+    ///
+    /// # Errors
+    ///
+    /// A full table.
+    pub fn add_peer(&mut self) -> Result<PeerId, PeerError> {
+        let limit = self.peers.len();
+        let free = self.peers.iter().position(|peer| peer.state == PeerState::Free);
+        let place = free.ok_or(PeerError::Full { limit })?;
+        let peer = &mut self.peers[place];
+        *peer = Peer { life: peer.life.wrapping_add(1), state: PeerState::Up, ..Peer::EMPTY };
+        self.paths[place] = [Path::NEW; MAX_RAILS];
+        // Peers are fewer than 65,535 by Storage::CHECKED.
+        Ok(peer.id(place as u16))
+    }
+
+    /// Removes a peer: what is not posted of its pages fails at once, its lanes are flushed and
+    /// destroyed, and its place becomes free when they are.
+    ///
+    /// # Errors
+    ///
+    /// A peer that is not there.
+    pub fn remove_peer(&mut self, id: PeerId, now: Time) -> Result<(), PeerError> {
+        self.peer(id).ok_or(PeerError::NoPeer)?;
+        let index = id.index;
+        self.peers[id.index()].state = PeerState::Leaving;
+        self.cancel_peer(index);
+        for lane in 0..self.lanes.len() {
+            if self.lanes[lane].peer == index && self.lanes[lane].state == LaneState::Up {
+                self.kill(lane, now);
+            }
+        }
+        for path in &mut self.paths[id.index()] {
+            self.missing -= u32::from(path.missing);
+            self.asked -= u32::from(path.asked);
+            *path = Path::NEW;
+        }
+        self.peers[id.index()].missing = 0;
+        self.leave(index);
+        Ok(())
+    }
+
+    /// Frees the place of a leaving peer once nothing of it is left.
+    pub(super) fn leave(&mut self, index: u16) {
+        let peer = &mut self.peers[usize::from(index)];
+        if peer.state != PeerState::Leaving || peer.lanes_all != 0 {
+            return;
+        }
+        peer.state = PeerState::Free;
+        for remote in self.remotes.iter_mut().filter(|remote| remote.used && remote.peer == index) {
+            *remote = Remote::FREE;
+        }
+    }
+
+    /// Learns of a region that the peer has published.
+    ///
+    /// # Errors
+    ///
+    /// An offer whose numbers cannot be, an unknown peer, or a full table.
+    pub fn add_region(&mut self, id: PeerId, offer: &RegionOffer) -> Result<RemoteRegion, OfferError> {
+        self.peer(id).ok_or(OfferError::NoPeer)?;
+        offer.check()?;
+        let limit = self.remotes.len();
+        let place = self.remotes.iter().position(|r| !r.used).ok_or(OfferError::Full { limit })?;
+        let table = offer.table.as_ref();
+        self.remotes[place] = Remote {
+            used: true,
+            peer: id.index,
+            table: table.map_or(0, |table| table.base),
+            keys: offer.keys,
+            table_keys: table.map_or([0; MAX_RAILS], |table| table.keys),
+        };
+        Ok(RemoteRegion {
+            peer: id,
+            // Places are fewer than 65,536 by Storage::CHECKED.
+            index: place as u16,
+            engine: self.tag,
+            slots: offer.slots,
+            // Checked by the offer.
+            page_bytes: offer.page_bytes as u32,
+            base: offer.base,
+            stride: offer.stride,
+            has_table: table.is_some(),
+        })
+    }
+
+    /// Takes a connected lane into use.
+    ///
+    /// # Errors
+    ///
+    /// The reason, and the lane back.
+    pub fn attach(
+        &mut self,
+        id: PeerId,
+        spec: LaneSpec,
+        handle: P::Lane,
+        now: Time,
+    ) -> Result<crate::id::LaneId, AttachError<P::Lane>> {
+        let LaneSpec { rail, remote_rail, depth } = spec;
+        if self.peer(id).is_none() {
+            return Err(AttachError::NoPeer(handle));
+        }
+        let rails = self.rails.len();
+        if rail.get() >= rails || usize::from(remote_rail) >= MAX_RAILS {
+            return Err(AttachError::NoRail { rail: rail.0, rails, remote_rail, lane: handle });
+        }
+        if depth < 2 || depth > self.depth {
+            return Err(AttachError::Depth { depth, limit: self.depth, lane: handle });
+        }
+        let entries = self.rails[rail.get()].info.cq_entries;
+        let used = self.rails[rail.get()].cq_used;
+        if used.checked_add(depth).is_none_or(|need| need > entries) {
+            return Err(AttachError::CqFull { rail: rail.0, entries, used, depth, lane: handle });
+        }
+        let limit = self.lanes.len();
+        let free = self.lanes[self.free_lane..].iter().position(|lane| lane.state == LaneState::Free);
+        let Some(place) = free.map(|at| at + self.free_lane) else {
+            return Err(AttachError::Full { limit, lane: handle });
+        };
+        self.free_lane = place + 1;
+        self.rails[rail.get()].cq_used = used + depth;
+        let id_of_lane = self.lanes[place].id;
+        self.lanes[place] = Lane {
+            id: id_of_lane,
+            state: LaneState::Up,
+            peer: id.index,
+            rail: rail.0,
+            remote_rail,
+            next: NO_LANE,
+            credits: depth - 1,
+            since: now,
+            handle: Some(handle),
+            ..Lane::EMPTY
+        };
+        self.link_lane(place as u16);
+        self.found(id.index, rail.get());
+        self.enroll(id.index);
+        Ok(id_of_lane)
+    }
+
+    /// Puts a lane into the circle of its peer and rail.
+    fn link_lane(&mut self, lane: u16) {
+        let l = &self.lanes[usize::from(lane)];
+        let (peer, rail) = (usize::from(l.peer), usize::from(l.rail));
+        let peer = &mut self.peers[peer];
+        let first = peer.lanes[rail];
+        if first == NO_LANE {
+            self.lanes[usize::from(lane)].next = lane;
+            peer.lanes[rail] = lane;
+        } else {
+            self.lanes[usize::from(lane)].next = self.lanes[usize::from(first)].next;
+            self.lanes[usize::from(first)].next = lane;
+        }
+        peer.lanes_up += 1;
+        peer.lanes_all += 1;
+        peer.room |= 1 << rail;
+    }
+
+    /// Takes a lane out of its circle.
+    pub(super) fn unlink_lane(&mut self, lane: u16) {
+        let l = &self.lanes[usize::from(lane)];
+        let (peer, rail) = (usize::from(l.peer), usize::from(l.rail));
+        let after = l.next;
+        let mut at = lane;
+        while let Some(next) = super::next_in_circle(self.lanes, at, lane) {
+            at = next;
+        }
+        let peer = &mut self.peers[peer];
+        if at == lane {
+            peer.lanes[rail] = NO_LANE;
+            peer.room &= !(1 << rail);
+        } else {
+            self.lanes[usize::from(at)].next = after;
+            peer.lanes[rail] = after;
+        }
+        self.lanes[usize::from(lane)].next = NO_LANE;
+        peer.lanes_up -= 1;
+    }
+}

@@ -1,0 +1,190 @@
+//! Batches in, done batches out.
+
+use core::fmt;
+
+use super::Engine;
+use crate::batch::{Batch, Done, Ticket};
+use crate::error::SubmitError;
+use crate::page::{PageRef, PageTable};
+use crate::provider::Provider;
+use crate::time::Time;
+
+/// A batch that was refused, untouched, and why.
+pub struct Rejected<'s> {
+    /// The batch.
+    pub batch: Batch<'s>,
+    /// Why.
+    pub error: SubmitError,
+}
+
+impl fmt::Debug for Rejected<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.error, f)
+    }
+}
+
+impl fmt::Display for Rejected<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl core::error::Error for Rejected<'_> {}
+
+impl<'s, P: Provider> Engine<'s, P> {
+    /// An empty batch, or `None` when all are being filled, in flight, or done and not yet dropped:
+    /// then there is nothing to do but poll.
+    #[inline]
+    pub fn batch(&mut self) -> Option<Batch<'s>> {
+        self.pages.pool().claim().map(Batch::new)
+    }
+
+    pub(crate) fn pool(&self) -> crate::pool::Pool<'s> {
+        self.pages.pool()
+    }
+
+    /// How many batches the storage has, and pages per batch.
+    #[must_use]
+    pub fn capacity(&self) -> (usize, usize) {
+        let pool = self.pages.pool();
+        (pool.batches(), pool.pages_per_batch())
+    }
+
+    /// How many batches can be had just now.
+    #[must_use]
+    pub fn batches_free(&self) -> usize {
+        self.pages.pool().free()
+    }
+
+    /// Takes a batch, and with it its slots, and posts what there is room for. It comes back from
+    /// [`next_done`](Self::next_done), whole, at the deadline or soon after: see
+    /// [`next_overdue`](Self::next_overdue).
+    ///
+    /// # Errors
+    ///
+    /// An empty batch, a deadline that is not in the future, a page of a peer that is gone: the batch
+    /// comes back untouched.
+    #[inline]
+    pub fn submit(
+        &mut self,
+        mut batch: Batch<'s>,
+        now: Time,
+        deadline: Time,
+    ) -> Result<Ticket, Rejected<'s>> {
+        if let Err(error) = self.admissible(&mut batch, now, deadline) {
+            return Err(Rejected { batch, error });
+        }
+        let mut buffer = batch.into_buffer();
+        let index = buffer.index();
+        let serial = self.serial;
+        self.serial = serial.wrapping_add(1);
+        let head = buffer.head_mut();
+        head.left = head.len;
+        head.serial = serial;
+        head.deadline = deadline;
+        head.started = false;
+        let (len, class) = (head.len, usize::from(head.class));
+        let first = self.pages.take(buffer);
+        self.in_flight += 1;
+        self.watch(index, deadline);
+
+        let mut at = 0;
+        while at < len {
+            let seg = PageRef(first.0 + u32::from(at));
+            let page = self.pages.at(seg);
+            let (peer, seg_len) = (page.peer, page.seg_len);
+            self.peers[usize::from(peer)].queue[class].push_back(&mut self.pages, seg);
+            self.enroll_class(peer, class);
+            at += seg_len;
+        }
+        self.pump(now);
+        Ok(Ticket { batch: index, serial })
+    }
+
+    #[inline]
+    fn admissible(&self, batch: &mut Batch<'s>, now: Time, deadline: Time) -> Result<(), SubmitError> {
+        if batch.engine() != self.tag {
+            return Err(SubmitError::OtherEngine);
+        }
+        if deadline <= now {
+            return Err(SubmitError::DeadlinePassed { deadline, now });
+        }
+        let len = batch.len() as u16;
+        if len == 0 {
+            return Err(SubmitError::Empty);
+        }
+        let mut at = 0;
+        while at < len {
+            let seg = batch.buffer_mut().page_mut(at);
+            let peer = &self.peers[usize::from(seg.peer)];
+            if peer.life != seg.peer_life || peer.state != crate::peer::PeerState::Up {
+                return Err(SubmitError::PeerGone { page: usize::from(at), peer: usize::from(seg.peer) });
+            }
+            at += seg.seg_len;
+        }
+        Ok(())
+    }
+
+    /// The next batch that is done, in the order in which they were.
+    #[inline]
+    pub fn next_done(&mut self) -> Option<Done<'s>> {
+        let batch = self.done.pop()?;
+        Some(Done::new(self.pages.give_up(batch)))
+    }
+
+    /// The next batch whose deadline has passed while the hardware still had READs of it. Its pages are
+    /// lost; its slots come back with [`next_done`](Self::next_done), when nothing can write into them
+    /// any more.
+    pub fn next_overdue(&mut self) -> Option<Ticket> {
+        self.next_overdue_of().map(|(ticket, ..)| ticket)
+    }
+
+    /// The same, with the submitter that waits for it and the caller's number.
+    pub(crate) fn next_overdue_of(&mut self) -> Option<(Ticket, u16, u64)> {
+        for group in 0..self.overdue.len() {
+            let word = self.overdue[group];
+            if word != 0 {
+                self.overdue[group] = word & (word - 1);
+                // Batches are fewer than 16,385 by Storage::CHECKED.
+                let batch = (64 * group) as u16 + word.trailing_zeros() as u16;
+                let head = self.pages.head(batch);
+                return Some((Ticket { batch, serial: head.serial }, head.origin, head.tag));
+            }
+        }
+        None
+    }
+
+    /// One page is finished with, for better or worse.
+    #[inline]
+    pub(super) fn retire(&mut self, page: PageRef) {
+        let p = self.pages.at(page);
+        debug_assert!(!p.retired && p.left == 0, "a page retires once, with all its chunks");
+        p.retired = true;
+        let (batch, peer) = (p.batch, usize::from(p.peer));
+        let stats = &mut self.peers[peer].stats;
+        match p.outcome {
+            Ok(()) => {
+                stats.pages += 1;
+                stats.bytes += u64::from(p.len);
+            }
+            Err(crate::error::PageError::Miss(_)) => stats.misses += 1,
+            Err(crate::error::PageError::Fault { .. }) => stats.faults += 1,
+            Err(_) => stats.late += 1,
+        }
+        self.release_batch(batch);
+    }
+
+    /// One thing less keeps a batch from being done: a page, or a walk over its pages.
+    #[inline]
+    pub(super) fn release_batch(&mut self, batch: u16) {
+        let head = self.pages.head(batch);
+        head.left -= 1;
+        if head.left == 0 {
+            self.in_flight -= 1;
+            self.done.push(batch);
+            let (group, bit) = (usize::from(batch / 64), 1 << (batch % 64));
+            self.flying[group] &= !bit;
+            self.overdue[group] &= !bit;
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Deadlines, stalls, sleeping.
+
+use super::Engine;
+use super::death::fail_page;
+use crate::error::PageError;
+use crate::lane::{LaneState, NO_LANE};
+use crate::page::{PageRef, PageTable};
+use crate::provider::{Provider, WaitFor, Wake};
+use crate::time::{Nanos, Time};
+
+/// Lanes looked at per poll while a sweep is under way.
+const SWEEP: usize = 256;
+
+impl<P: Provider> Engine<'_, P> {
+    /// A batch is in flight until `deadline`.
+    #[inline]
+    pub(super) fn watch(&mut self, batch: u16, deadline: Time) {
+        let group = usize::from(batch / 64);
+        self.flying[group] |= 1 << (batch % 64);
+        self.deadlines[group] = self.deadlines[group].min(deadline);
+        self.next_deadline = self.next_deadline.min(deadline);
+    }
+
+    #[inline]
+    pub(super) fn timers(&mut self, now: Time) {
+        if now >= self.next_deadline {
+            self.expire(now);
+        }
+        if now >= self.next_sweep || self.sweep < self.lanes.len() {
+            self.sweep(now);
+        }
+    }
+
+    #[cold]
+    fn expire(&mut self, now: Time) {
+        let mut next = Time::NEVER;
+        for group in 0..self.deadlines.len() {
+            if self.deadlines[group] <= now {
+                let mut earliest = Time::NEVER;
+                let mut flying = self.flying[group];
+                while flying != 0 {
+                    // Batches are fewer than 16,385 by Storage::CHECKED.
+                    let batch = (64 * group) as u16 + flying.trailing_zeros() as u16;
+                    flying &= flying - 1;
+                    let deadline = self.pages.head(batch).deadline;
+                    if deadline > now {
+                        earliest = earliest.min(deadline);
+                    } else {
+                        // What is left of it is with the hardware: there is nothing to look for again.
+                        self.pages.head(batch).deadline = Time::NEVER;
+                        self.expire_batch(batch, deadline);
+                    }
+                }
+                self.deadlines[group] = earliest;
+            }
+            next = next.min(self.deadlines[group]);
+        }
+        self.next_deadline = next;
+    }
+
+    fn expire_batch(&mut self, batch: u16, deadline: Time) {
+        self.cancel(batch, None, |page| PageError::Deadline {
+            deadline,
+            missing: if page.validating { 0 } else { page.left },
+            chunks: page.chunks,
+        });
+        if self.flying[usize::from(batch / 64)] & (1 << (batch % 64)) != 0 {
+            self.overdue[usize::from(batch / 64)] |= 1 << (batch % 64);
+        }
+    }
+
+    /// Fails all that is in flight from one peer.
+    pub(super) fn cancel_peer(&mut self, peer: u16) {
+        for group in 0..self.flying.len() {
+            let mut flying = self.flying[group];
+            while flying != 0 {
+                let batch = (64 * group) as u16 + flying.trailing_zeros() as u16;
+                flying &= flying - 1;
+                self.cancel(batch, Some(peer), |_| PageError::PeerGone);
+            }
+        }
+    }
+
+    /// Fails the pages of a batch (of one peer, or of all) that are not retired. What is not posted is
+    /// accounted for here; what is posted when it comes back or its lane is quiet.
+    fn cancel(&mut self, batch: u16, only: Option<u16>, error: impl Fn(&crate::page::Page) -> PageError) {
+        let first = self.pages.first(batch);
+        let head = self.pages.head(batch);
+        let (len, class) = (head.len, usize::from(head.class));
+        // The batch must not be done before all its pages have been looked at.
+        head.left += 1;
+        let mut at = 0;
+        while at < len {
+            let segment = PageRef(first.0 + u32::from(at));
+            let page = self.pages.at(segment);
+            let (peer, seg_len) = (page.peer, page.seg_len);
+            at += seg_len;
+            if only.is_some_and(|only| only != peer) {
+                continue;
+            }
+            self.peers[usize::from(peer)].queue[class].remove(&mut self.pages, segment);
+            for i in 0..u32::from(seg_len) {
+                let at = PageRef(segment.0 + i);
+                let page = self.pages.at(at);
+                if page.retired {
+                    continue;
+                }
+                let error = error(page);
+                fail_page(page, error);
+                if self.peers[usize::from(peer)].validate.remove(&mut self.pages, at) {
+                    self.pages.at(at).left -= 1;
+                }
+                if self.pages.at(at).left == 0 {
+                    self.retire(at);
+                }
+            }
+            if self.peers[usize::from(peer)].carcass != NO_LANE {
+                self.purge_peer(peer);
+            }
+        }
+        self.release_batch(batch);
+    }
+
+    /// Looks for lanes that complete nothing and flushes that do not end, a part of them at a time.
+    #[cold]
+    fn sweep(&mut self, now: Time) {
+        if self.sweep >= self.lanes.len() {
+            self.sweep = 0;
+            self.next_sweep = now + Nanos(self.config.stall.0.min(self.config.drain.0) / 4);
+        }
+        let end = self.lanes.len().min(self.sweep + SWEEP);
+        for index in self.sweep..end {
+            let lane = &self.lanes[index];
+            let still = now.since(lane.since);
+            match lane.state {
+                LaneState::Up if lane.outstanding() > 0 && still >= self.config.stall => {
+                    self.rails[usize::from(lane.rail)].stats.lanes_stalled += 1;
+                    self.kill(index, now);
+                }
+                LaneState::Failing | LaneState::Draining if still >= self.config.drain => {
+                    self.begin_close(index, now);
+                }
+                _ => {}
+            }
+        }
+        self.sweep = end;
+    }
+
+    /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a
+    /// submitter wakes the engine) or `until` is reached. The one call that may sleep. Returns at once
+    /// when batches are done already; poll after it in any case.
+    ///
+    /// Waking for each completion would cost more than the completions do (docs/performance.md).
+    pub fn wait(&mut self, now: Time, until: Time) {
+        if self.done.len > 0 || self.overdue.iter().any(|&word| word != 0) {
+            return;
+        }
+        let outstanding = self.outstanding();
+        let mut until = until.min(self.next_deadline);
+        if outstanding > 0 || self.dying > 0 {
+            until = until.min(self.next_sweep);
+        }
+        if until <= now {
+            return;
+        }
+        let completions = outstanding.div_ceil(2) as u32;
+        self.provider.wait(WaitFor { now, until, completions });
+    }
+
+    /// Something that wakes an engine out of [`wait`](Self::wait), from any thread.
+    pub fn waker(&self) -> impl Wake + Clone + use<P> {
+        self.provider.waker()
+    }
+
+    /// Removes all peers. The engine is at rest when [`lanes_dying`](Self::lanes_dying) and
+    /// [`in_flight`](Self::in_flight) are 0; poll until then, and take what is done.
+    pub fn stop(&mut self, now: Time) {
+        for index in 0..self.peers.len() {
+            let id = self.peers[index].id(index as u16);
+            // Places without a peer refuse, which is as well.
+            let _ = self.remove_peer(id, now);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What can become of a page, and why a submission is refused.
+
+use crate::abi::WcStatus;
+use crate::table::Miss;
+use crate::time::Time;
+
+/// Why a page did not arrive. Its slot's bytes are unspecified then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    /// It arrived and is not, or no longer, the page that was asked for.
+    #[error("miss: {0}")]
+    Miss(#[from] Miss),
+    /// The request was wrong on every path.
+    #[error(
+        "READ of {len} bytes at {remote_addr:#x} with key {rkey:#x} over rail {rail}: {status} (vendor error {vendor_err:#x})"
+    )]
+    Fault {
+        /// What the completion said.
+        status: WcStatus,
+        /// The vendor's code, for its support line.
+        vendor_err: u32,
+        /// The local rail.
+        rail: u8,
+        /// Where the page is in the peer's memory.
+        remote_addr: u64,
+        /// Its length.
+        len: u32,
+        /// The peer's key that was used.
+        rkey: u32,
+    },
+    /// The batch's deadline passed first.
+    #[error("the deadline ({} ns) passed with {missing} of {chunks} chunks missing", deadline.0)]
+    Deadline {
+        /// The deadline.
+        deadline: Time,
+        /// Chunks that had not arrived.
+        missing: u32,
+        /// Chunks of the page.
+        chunks: u32,
+    },
+    /// The peer was removed.
+    #[error("the peer was removed")]
+    PeerGone,
+}
+
+/// Why a page cannot join a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The batch holds as many pages as it can.
+    #[error("the batch is full: {capacity} pages")]
+    Full {
+        /// Its capacity.
+        capacity: usize,
+    },
+    /// The page does not fit its slot.
+    #[error("a page of {page_bytes} bytes does not fit a slot of {slot_bytes}")]
+    SlotTooSmall {
+        /// The page.
+        page_bytes: u32,
+        /// The slot.
+        slot_bytes: usize,
+    },
+    /// Page, slot and batch must be of one engine.
+    #[error("the {0} belongs to another engine than the batch")]
+    OtherEngine(&'static str),
+    /// More chunks than a page may have.
+    #[error(
+        "a page of {page_bytes} bytes in chunks of {chunk_bytes} is {chunks} chunks, at most {max} go: raise chunk_bytes"
+    )]
+    TooManyChunks {
+        /// The page.
+        page_bytes: u32,
+        /// The configured chunk.
+        chunk_bytes: u32,
+        /// How many that makes.
+        chunks: u32,
+        /// The most.
+        max: u32,
+    },
+}
+
+/// Why a batch was refused. It comes back untouched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Nothing to read.
+    #[error("the batch holds no page")]
+    Empty,
+    /// Too late already.
+    #[error("the deadline ({} ns) is not after now ({} ns)", deadline.0, now.0)]
+    DeadlinePassed {
+        /// The deadline.
+        deadline: Time,
+        /// The time of the call.
+        now: Time,
+    },
+    /// A page's peer has been removed since.
+    #[error("page {page} reads from peer {peer}, which has been removed")]
+    PeerGone {
+        /// The page's position in the batch.
+        page: usize,
+        /// The peer's place.
+        peer: usize,
+    },
+    /// The batch was taken from another engine.
+    #[error("the batch belongs to another engine")]
+    OtherEngine,
+}

@@ -1,0 +1,122 @@
+//! A lane: one QP, and what is outstanding on it.
+
+use crate::abi::WcStatus;
+use crate::id::{LaneId, WrId};
+use crate::time::Time;
+
+/// No lane, in links.
+pub(crate) const NO_LANE: u16 = u16::MAX;
+
+/// A wr that the lane has: which chunk of which page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    pub(crate) page: u32,
+    /// The chunk's number, or `VALIDATE`.
+    pub(crate) chunk: u32,
+    /// Bytes posted on the lane up to and with this wr, modulo 2^32.
+    pub(crate) bytes: u32,
+}
+
+impl Record {
+    pub(crate) const EMPTY: Self = Self { page: 0, chunk: 0, bytes: 0 };
+}
+
+/// Where a lane is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LaneState {
+    /// The place is free.
+    Free,
+    /// In use.
+    Up,
+    /// The provider has been asked to move it to the error state.
+    Failing,
+    /// In the error state; the drain wr has been posted and has not come back.
+    Draining,
+    /// The provider has been asked to destroy it before the flush was seen to end.
+    Closing,
+    /// It is known to write no more. What it had is being posted elsewhere; the place becomes free
+    /// when that is done and the QP has been destroyed.
+    Quiet,
+}
+
+/// The completion that killed a lane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fatal {
+    pub(crate) seq: u32,
+    pub(crate) status: WcStatus,
+    pub(crate) vendor_err: u32,
+}
+
+/// One lane's place.
+#[derive(Debug)]
+pub(crate) struct Lane<L> {
+    /// In use, or in its next use.
+    pub(crate) id: LaneId,
+    pub(crate) state: LaneState,
+    pub(crate) peer: u16,
+    pub(crate) rail: u8,
+    pub(crate) remote_rail: u8,
+    /// The next lane of the same peer and rail, in a circle; of the carcasses of the peer when quiet.
+    pub(crate) next: u16,
+    /// wrs that may be outstanding; the drain wr's place is not counted.
+    pub(crate) credits: u32,
+    /// Sequence number of the next wr.
+    pub(crate) head: u32,
+    /// Sequence number of the oldest wr that is not known to have completed.
+    pub(crate) tail: u32,
+    /// Bytes posted, and completed, modulo 2^32.
+    pub(crate) bytes_posted: u32,
+    pub(crate) bytes_done: u32,
+    /// wrs and bytes posted since the last signaled one.
+    pub(crate) quiet_wrs: u32,
+    pub(crate) quiet_bytes: u32,
+    /// When something last completed, or was posted to the idle lane; since when it is dying.
+    pub(crate) since: Time,
+    pub(crate) fatal: Option<Fatal>,
+    /// Nothing has completed on it yet.
+    pub(crate) fresh: bool,
+    /// The provider has said that the QP is destroyed.
+    pub(crate) closed: bool,
+    pub(crate) handle: Option<L>,
+}
+
+impl<L> Lane<L> {
+    pub(crate) const EMPTY: Self = Self {
+        id: LaneId::new(0, 0),
+        state: LaneState::Free,
+        peer: 0,
+        rail: 0,
+        remote_rail: 0,
+        next: NO_LANE,
+        credits: 0,
+        head: 0,
+        tail: 0,
+        bytes_posted: 0,
+        bytes_done: 0,
+        quiet_wrs: 0,
+        quiet_bytes: 0,
+        since: Time::ZERO,
+        fatal: None,
+        fresh: true,
+        closed: false,
+        handle: None,
+    };
+
+    /// wrs outstanding.
+    #[inline]
+    pub(crate) fn outstanding(&self) -> u32 {
+        self.head.wrapping_sub(self.tail)
+    }
+
+    /// wrs that may be posted now.
+    #[inline]
+    pub(crate) fn room(&self) -> u32 {
+        self.credits - self.outstanding()
+    }
+
+    /// How many wrs, from the oldest outstanding one, a completion of `seq` covers: 1 for the oldest.
+    #[inline]
+    pub(crate) fn covered(&self, seq: u32) -> u32 {
+        (seq.wrapping_sub(self.tail) % WrId::SEQUENCES) + 1
+    }
+}

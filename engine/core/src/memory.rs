@@ -1,0 +1,275 @@
+//! Destination memory: regions of slots whose ownership the type system tracks.
+//!
+//! A [`Slot`] is the right to one page-sized piece of registered memory. It cannot be copied. It goes
+//! into a batch, with the batch into the engine, and comes back with the page's result; in between,
+//! safe code has nothing to read, reuse or free it with. `mem::forget` loses a slot, and with it the
+//! way to release its region: the memory is leaked, never freed under a NIC.
+#![allow(unsafe_code, reason = "slots are views of memory that hardware writes")]
+
+use core::fmt;
+use core::ptr::NonNull;
+use core::slice;
+
+use crate::id::RegionId;
+use crate::provider::MemoryRange;
+
+/// Whether the CPU can look at the memory of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Ordinary host memory: slots give byte views.
+    Host,
+    /// Memory of a device (a GPU): slots give an address and no bytes.
+    Device,
+}
+
+/// One destination page.
+pub struct Slot {
+    addr: NonNull<u8>,
+    len: u32,
+    index: u32,
+    region: RegionId,
+    engine: u16,
+    access: Access,
+}
+
+// SAFETY: a slot is the only owner of its bytes, as a Box<[u8]> is, and has no interior mutability.
+unsafe impl Send for Slot {}
+// SAFETY: as above; a shared slot gives shared bytes only.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    /// Its bytes, or `None` for device memory.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match self.access {
+            // SAFETY: the region's owner promised `len` initialised bytes that outlive the slot; the
+            // slot is their only owner, and whoever has it has no READ in flight into it.
+            Access::Host => Some(unsafe { slice::from_raw_parts(self.addr.as_ptr(), self.len as usize) }),
+            Access::Device => None,
+        }
+    }
+
+    /// Its bytes, to be changed, or `None` for device memory.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        match self.access {
+            Access::Host => {
+                // SAFETY: as in `bytes`; `&mut self` makes the view exclusive.
+                Some(unsafe { slice::from_raw_parts_mut(self.addr.as_ptr(), self.len as usize) })
+            }
+            Access::Device => None,
+        }
+    }
+
+    /// Where it starts, in the address space it was registered from.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.addr.as_ptr().expose_provenance() as u64
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether it holds nothing; never, since an empty slot is not made.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Its number within its region, from 0.
+    #[must_use]
+    pub const fn index(&self) -> usize {
+        self.index as usize
+    }
+
+    /// Its region.
+    #[must_use]
+    pub const fn region(&self) -> RegionId {
+        self.region
+    }
+
+    pub(crate) const fn engine(&self) -> u16 {
+        self.engine
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "slot {} of region {} ({} bytes)", self.index, self.region.0, self.len)
+    }
+}
+
+/// Why memory cannot be a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegionError {
+    /// A slot must hold something, and no more than a work request can name.
+    #[error("a slot of {slot_bytes} bytes: it needs 1 to 4294967295")]
+    SlotBytes {
+        /// What was asked for.
+        slot_bytes: u64,
+    },
+    /// The memory does not hold one slot.
+    #[error("{bytes} bytes of memory hold no slot of {slot_bytes} bytes")]
+    TooSmall {
+        /// The memory.
+        bytes: u64,
+        /// One slot.
+        slot_bytes: u64,
+    },
+    /// More slots than can be numbered.
+    #[error("{slots} slots in one region: at most 4294967295 can be numbered; register it in parts")]
+    TooMany {
+        /// How many.
+        slots: u64,
+    },
+    /// The engine's table of regions is full.
+    #[error("{limit} regions are registered already, the most that this engine's storage holds")]
+    Full {
+        /// The maximum.
+        limit: usize,
+    },
+    /// The provider refused.
+    #[error(transparent)]
+    Provider(#[from] crate::provider::RegisterError),
+}
+
+/// The slots of one region, each given out once; and the way back.
+///
+/// An iterator over the slots not yet given out. When all have come home by [`put`](Self::put) (or
+/// were never taken), the engine's `unregister` releases the region.
+#[derive(Debug)]
+pub struct Slots {
+    base: NonNull<u8>,
+    slot_bytes: u32,
+    count: u32,
+    next: u32,
+    out: u32,
+    region: RegionId,
+    engine: u16,
+    access: Access,
+    range: MemoryRange,
+}
+
+// SAFETY: as for Slot: the slots not given out are owned by this value alone.
+unsafe impl Send for Slots {}
+
+/// A region's shape, checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RegionShape {
+    pub(crate) slot_bytes: u32,
+    pub(crate) count: u32,
+}
+
+impl RegionShape {
+    pub(crate) fn check(bytes: u64, slot_bytes: u64) -> Result<Self, RegionError> {
+        let small = u32::try_from(slot_bytes).ok().filter(|&n| n > 0);
+        let slot = small.ok_or(RegionError::SlotBytes { slot_bytes })?;
+        let slots = bytes / slot_bytes;
+        if slots == 0 {
+            return Err(RegionError::TooSmall { bytes, slot_bytes });
+        }
+        let count = u32::try_from(slots).map_err(|_| RegionError::TooMany { slots })?;
+        Ok(Self { slot_bytes: slot, count })
+    }
+}
+
+impl Slots {
+    /// The slots of `range`.
+    ///
+    /// # Safety
+    ///
+    /// The range is valid for reads and writes (and initialised, for [`Access::Host`]), is used
+    /// by nobody else, and stays so until all slots are gone or the range has been given back by
+    /// `unregister`. `shape` was checked against `range.len`, and `base` is its start, not null.
+    pub(crate) unsafe fn new(
+        base: NonNull<u8>,
+        range: MemoryRange,
+        shape: RegionShape,
+        region: RegionId,
+        engine: u16,
+        access: Access,
+    ) -> Self {
+        let RegionShape { slot_bytes, count } = shape;
+        Self { base, slot_bytes, count, next: 0, out: 0, region, engine, access, range }
+    }
+
+    /// How many slots the region has in all.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// How many are out: given out, and not put back.
+    #[must_use]
+    pub const fn out(&self) -> usize {
+        self.out as usize
+    }
+
+    /// Bytes of one slot.
+    #[must_use]
+    pub const fn slot_bytes(&self) -> usize {
+        self.slot_bytes as usize
+    }
+
+    /// The region's name.
+    #[must_use]
+    pub const fn region(&self) -> RegionId {
+        self.region
+    }
+
+    pub(crate) const fn engine(&self) -> u16 {
+        self.engine
+    }
+
+    pub(crate) const fn range(&self) -> MemoryRange {
+        self.range
+    }
+
+    /// Takes a slot home for good: it is not given out again, and the region can be released when
+    /// the last is home.
+    ///
+    /// # Errors
+    ///
+    /// A slot of another region comes back.
+    pub fn put(&mut self, slot: Slot) -> Result<(), Slot> {
+        if slot.engine != self.engine || slot.region != self.region {
+            return Err(slot);
+        }
+        self.out -= 1;
+        Ok(())
+    }
+}
+
+impl Iterator for Slots {
+    type Item = Slot;
+
+    fn next(&mut self) -> Option<Slot> {
+        let index = self.next;
+        if index == self.count {
+            return None;
+        }
+        self.next += 1;
+        self.out += 1;
+        let offset = index as usize * self.slot_bytes as usize;
+        // SAFETY: index < count, and count slots lie within the region, by RegionShape::check.
+        let addr = unsafe { self.base.add(offset) };
+        Some(Slot {
+            addr,
+            len: self.slot_bytes,
+            index,
+            region: self.region,
+            engine: self.engine,
+            access: self.access,
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.count - self.next) as usize;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Slots {}

@@ -1,0 +1,236 @@
+//! The state of a page while the engine has it, and the lists that pages form.
+
+use crate::error::PageError;
+use crate::memory::Slot;
+use crate::table::EntryValue;
+
+/// A page in flight: its place among all pages of the storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PageRef(pub(crate) u32);
+
+/// No page, in links.
+pub(crate) const NIL: PageRef = PageRef(u32::MAX);
+
+/// The chunk number of a page's validating READ.
+pub(crate) const VALIDATE: u32 = u32::MAX;
+
+/// The most chunks of one page.
+pub(crate) const MAX_CHUNKS: u32 = 1 << 20;
+
+/// Neighbours in a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    next: PageRef,
+    prev: PageRef,
+    linked: bool,
+}
+
+impl Link {
+    pub(crate) const OUT: Self = Self { next: NIL, prev: NIL, linked: false };
+}
+
+/// One page of a batch.
+///
+/// Its chunks are accounted for in `left`, each exactly once: those from `next` on have not been
+/// posted; of those before, each is either in the ring of exactly one lane or has finished and been
+/// subtracted from `left`.
+#[derive(Debug)]
+pub(crate) struct Page {
+    // What posting and completing touch.
+    pub(crate) remote: u64,
+    pub(crate) local: u64,
+    pub(crate) len: u32,
+    /// The first chunk that has not been posted.
+    pub(crate) next: u32,
+    /// Chunks that have not finished.
+    pub(crate) left: u32,
+    pub(crate) chunks: u32,
+    /// The number of the table entry, or `NO_ENTRY`.
+    pub(crate) entry: u32,
+    pub(crate) region: u16,
+    pub(crate) local_region: u16,
+    pub(crate) peer: u16,
+    pub(crate) batch: u16,
+    /// Failed: what is not posted is not going to be, what is posted no longer matters.
+    pub(crate) dead: bool,
+    /// All data has arrived, the entry is being read.
+    pub(crate) validating: bool,
+    pub(crate) retired: bool,
+    // What is touched once.
+    pub(crate) peer_life: u16,
+    /// Pages from here to the next segment (pages of one peer in a row); in a segment's first page.
+    pub(crate) seg_len: u16,
+    /// How many of them have been posted whole.
+    pub(crate) seg_done: u16,
+    /// Every page of the segment is one chunk.
+    pub(crate) seg_plain: bool,
+    pub(crate) queue: Link,
+    pub(crate) validate: Link,
+    pub(crate) expected: EntryValue,
+    pub(crate) outcome: Result<(), PageError>,
+    pub(crate) slot: Option<Slot>,
+}
+
+impl Page {
+    pub(crate) const EMPTY: Self = Self {
+        remote: 0,
+        local: 0,
+        len: 0,
+        next: 0,
+        left: 0,
+        chunks: 0,
+        entry: 0,
+        region: 0,
+        local_region: 0,
+        peer: 0,
+        batch: 0,
+        dead: false,
+        validating: false,
+        retired: false,
+        peer_life: 0,
+        seg_len: 0,
+        seg_done: 0,
+        seg_plain: false,
+        queue: Link::OUT,
+        validate: Link::OUT,
+        expected: EntryValue { generation: crate::table::Generation(0), tag: crate::table::KeyTag(0) },
+        outcome: Ok(()),
+        slot: None,
+    };
+
+    /// Start and length of one chunk, relative to the page.
+    #[inline]
+    pub(crate) fn chunk(&self, chunk: u32, shift: u8) -> (u64, u32) {
+        let offset = u64::from(chunk) << shift;
+        // chunk < chunks, so offset < len <= u32::MAX.
+        let rest = self.len - offset as u32;
+        (offset, rest.min(1 << shift))
+    }
+}
+
+/// Which of a page's links a list uses.
+pub(crate) trait Linked {
+    fn link(page: &mut Page) -> &mut Link;
+}
+
+/// Segments waiting to be posted, by their first page.
+#[derive(Debug)]
+pub(crate) struct Queued;
+impl Linked for Queued {
+    #[inline]
+    fn link(page: &mut Page) -> &mut Link {
+        &mut page.queue
+    }
+}
+
+/// Pages waiting for their validating READ to be posted.
+#[derive(Debug)]
+pub(crate) struct Validating;
+impl Linked for Validating {
+    #[inline]
+    fn link(page: &mut Page) -> &mut Link {
+        &mut page.validate
+    }
+}
+
+/// Where pages are looked up.
+pub(crate) trait PageTable {
+    fn at(&mut self, page: PageRef) -> &mut Page;
+}
+
+/// A doubly linked list through pages: all operations are O(1), none allocates.
+#[derive(Debug)]
+pub(crate) struct List<L> {
+    head: PageRef,
+    tail: PageRef,
+    which: core::marker::PhantomData<L>,
+}
+
+impl<L: Linked> List<L> {
+    pub(crate) const EMPTY: Self = Self { head: NIL, tail: NIL, which: core::marker::PhantomData };
+
+    #[inline]
+    pub(crate) fn first(&self) -> Option<PageRef> {
+        (self.head != NIL).then_some(self.head)
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head == NIL
+    }
+
+    pub(crate) fn push_back(&mut self, pages: &mut impl PageTable, page: PageRef) {
+        let link = L::link(pages.at(page));
+        debug_assert!(!link.linked, "linked twice");
+        *link = Link { next: NIL, prev: self.tail, linked: true };
+        match self.tail {
+            NIL => self.head = page,
+            tail => L::link(pages.at(tail)).next = page,
+        }
+        self.tail = page;
+    }
+
+    /// Takes a page out, wherever it stands, and says whether it was in.
+    pub(crate) fn remove(&mut self, pages: &mut impl PageTable, page: PageRef) -> bool {
+        let link = core::mem::replace(L::link(pages.at(page)), Link::OUT);
+        if !link.linked {
+            return false;
+        }
+        match link.prev {
+            NIL => self.head = link.next,
+            prev => L::link(pages.at(prev)).next = link.next,
+        }
+        match link.next {
+            NIL => self.tail = link.prev,
+            next => L::link(pages.at(next)).prev = link.prev,
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    impl PageTable for Vec<Page> {
+        fn at(&mut self, page: PageRef) -> &mut Page {
+            &mut self[page.0 as usize]
+        }
+    }
+
+    fn order(list: &List<Queued>, pages: &mut Vec<Page>) -> Vec<u32> {
+        let (mut at, mut out) = (list.head, Vec::new());
+        while at != NIL {
+            out.push(at.0);
+            at = pages.at(at).queue.next;
+        }
+        out
+    }
+
+    #[test]
+    fn pages_leave_a_list_from_any_place() {
+        for gone in 0..4_u32 {
+            let mut pages: Vec<Page> = (0..4).map(|_| Page::EMPTY).collect();
+            let mut list = List::<Queued>::EMPTY;
+            for i in 0..4 {
+                list.push_back(&mut pages, PageRef(i));
+            }
+            list.remove(&mut pages, PageRef(gone));
+            list.remove(&mut pages, PageRef(gone));
+            let want: Vec<u32> = (0..4).filter(|&i| i != gone).collect();
+            assert_eq!(order(&list, &mut pages), want);
+            list.push_back(&mut pages, PageRef(gone));
+            assert_eq!(order(&list, &mut pages).last(), Some(&gone));
+        }
+    }
+
+    #[test]
+    fn the_last_chunk_is_what_remains() {
+        let page = Page { len: 10_000, ..Page::EMPTY };
+        assert_eq!(page.chunk(0, 12), (0, 4096));
+        assert_eq!(page.chunk(2, 12), (8192, 1808));
+        let whole = Page { len: u32::MAX, ..Page::EMPTY };
+        assert_eq!(whole.chunk((1 << 20) - 1, 12), (0xFFFF_F000, 4095));
+    }
+}

@@ -1,0 +1,190 @@
+//! A local rail as the scheduler sees it: what is outstanding, how fast it has been.
+
+use crate::provider::RailInfo;
+use crate::time::{Nanos, Time};
+
+/// Fixed-point digits of a rail's inverse bandwidth.
+const INV_SHIFT: u32 = 20;
+/// How often the estimate is looked at.
+const WINDOW: Nanos = Nanos::from_micros(500);
+
+/// One rail.
+#[derive(Debug)]
+pub(crate) struct Rail {
+    pub(crate) info: RailInfo,
+    pub(crate) up: bool,
+    /// Bytes and wrs on its living lanes.
+    pub(crate) bytes: u64,
+    pub(crate) wrs: u32,
+    /// Lanes whose completions still matter though they are dying.
+    pub(crate) dying: u32,
+    /// CQ entries that its lanes may need at the same time.
+    pub(crate) cq_used: u32,
+    /// ns per byte, estimated, with `INV_SHIFT` fractional bits.
+    pub(crate) inv: u64,
+    /// The same at the nominal rate: the estimate's floor.
+    nominal_inv: u64,
+    window_end: Time,
+    window_start: Time,
+    window_bytes: u64,
+    /// The least that was outstanding in the window.
+    window_low: u64,
+    pub(crate) stats: RailStats,
+}
+
+/// What a rail has done since the engine started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RailStats {
+    /// wrs posted.
+    pub posted: u64,
+    /// Doorbells: commits with at least one wr.
+    pub commits: u64,
+    /// Completions taken, of any status.
+    pub completions: u64,
+    /// Bytes of chunks that arrived.
+    pub bytes: u64,
+    /// Chunks that arrived (validating READs among them).
+    pub chunks: u64,
+    /// Completions that failed their page.
+    pub page_faults: u64,
+    /// Completions that accused the path.
+    pub path_faults: u64,
+    /// Completions of flushed wrs.
+    pub flushed: u64,
+    /// Completions of wrs that nobody knows (an earlier life of a lane, or invented).
+    pub stale: u64,
+    /// wrs posted again here after another lane had failed.
+    pub reposted: u64,
+    /// Lanes that failed.
+    pub lanes_failed: u64,
+    /// Of these, lanes that the engine failed because nothing completed for `stall`.
+    pub lanes_stalled: u64,
+}
+
+impl Rail {
+    pub(crate) const EMPTY: Self = Self {
+        info: RailInfo { nominal_bytes_per_sec: 1, numa: None, cq_entries: 0 },
+        up: false,
+        bytes: 0,
+        wrs: 0,
+        dying: 0,
+        cq_used: 0,
+        inv: 0,
+        nominal_inv: 0,
+        window_end: Time::ZERO,
+        window_start: Time::ZERO,
+        window_bytes: 0,
+        window_low: 0,
+        stats: RailStats {
+            posted: 0,
+            commits: 0,
+            completions: 0,
+            bytes: 0,
+            chunks: 0,
+            page_faults: 0,
+            path_faults: 0,
+            flushed: 0,
+            stale: 0,
+            reposted: 0,
+            lanes_failed: 0,
+            lanes_stalled: 0,
+        },
+    };
+
+    pub(crate) fn new(info: RailInfo) -> Self {
+        let inv = inverse(info.nominal_bytes_per_sec);
+        Self { info, up: true, inv, nominal_inv: inv, ..Self::EMPTY }
+    }
+
+    /// When what is outstanding, and `more` bytes, would be through: the scheduler's key, in ns.
+    #[inline]
+    pub(crate) fn key(&self, more: u64) -> u64 {
+        ((self.bytes + more) * self.inv) >> INV_SHIFT
+    }
+
+    /// The estimated bandwidth in bytes per second.
+    pub(crate) fn bytes_per_sec(&self) -> u64 {
+        (1_000_000_000 << INV_SHIFT) / self.inv.max(1)
+    }
+
+    /// Accounts for what has completed.
+    #[inline]
+    pub(crate) fn complete(&mut self, wrs: u32, bytes: u64) {
+        self.wrs -= wrs;
+        self.bytes -= bytes;
+        self.window_bytes += bytes;
+        self.window_low = self.window_low.min(self.bytes);
+        self.stats.chunks += u64::from(wrs);
+        self.stats.bytes += bytes;
+    }
+
+    /// Brings the estimate up to date. `backlog` bytes outstanding all the time mean that the rail was
+    /// the limit: then what went through is what it carries. Otherwise nothing was learnt, and the
+    /// estimate drifts towards the nominal rate, so that a rail that was slow is tried again.
+    /// Says whether it has changed.
+    #[inline]
+    pub(crate) fn tick(&mut self, now: Time, backlog: u64) -> bool {
+        now >= self.window_end && self.window(now, backlog)
+    }
+
+    #[cold]
+    fn window(&mut self, now: Time, backlog: u64) -> bool {
+        let before = self.inv;
+        let elapsed = now.since(self.window_start).0;
+        if self.window_low >= backlog && self.window_bytes > 0 && elapsed > 0 {
+            let measured = u64::try_from((u128::from(elapsed) << INV_SHIFT) / u128::from(self.window_bytes))
+                .unwrap_or(u64::MAX / 4);
+            let measured = measured.clamp(self.nominal_inv, self.nominal_inv.saturating_mul(64));
+            self.inv = (self.inv * 3 + measured) / 4;
+        } else {
+            self.inv -= (self.inv - self.nominal_inv.min(self.inv)) / 16;
+        }
+        self.window_start = now;
+        self.window_end = now + WINDOW;
+        self.window_bytes = 0;
+        self.window_low = self.bytes;
+        self.inv != before
+    }
+}
+
+fn inverse(bytes_per_sec: u64) -> u64 {
+    ((1_000_000_000_u64 << INV_SHIFT) / bytes_per_sec.max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rail() -> Rail {
+        Rail::new(RailInfo { nominal_bytes_per_sec: 49_000_000_000, numa: None, cq_entries: 1024 })
+    }
+
+    #[test]
+    fn the_key_is_time() {
+        // 49 MB at 49 GB/s are 1 ms.
+        let key = rail().key(49_000_000);
+        assert!((990_000..=1_010_000).contains(&key), "{key}");
+    }
+
+    #[test]
+    fn a_slow_rail_is_found_out_and_tried_again() {
+        let mut rail = rail();
+        // Half its rate, always backlogged.
+        for ms in 1..40 {
+            rail.bytes = 4 << 20;
+            rail.wrs = 100;
+            rail.tick(Time(ms * 1_000_000), 1 << 20);
+            rail.complete(1, 0);
+            rail.bytes += 24_500_000;
+            rail.complete(1, 24_500_000);
+        }
+        let slow = rail.bytes_per_sec();
+        assert!((23_000_000_000..27_000_000_000).contains(&slow), "{slow}");
+        // Idle windows teach nothing: it drifts back.
+        rail.bytes = 0;
+        for ms in 40..200 {
+            rail.tick(Time(ms * 1_000_000), 1 << 20);
+        }
+        assert!(rail.bytes_per_sec() > 48_000_000_000, "{}", rail.bytes_per_sec());
+    }
+}
