@@ -1,1 +1,99 @@
-//! engine/session
+//! Two peers agree before they move bytes.
+//!
+//! A *producer* owns regions of KV-cache pages, a *reader* pulls pages out of them. Before it can, the
+//! two must know that they mean the same pages, where these are, and how to get there. That is what a
+//! session is for: one authenticated TCP connection between the two, which
+//!
+//! 1. agrees on a protocol version, proves to each side that the other holds the same [`PeerKey`], and
+//!    compares [`Layout`]s; a mismatch is a [`Refusal`], the same on both sides, that names both;
+//! 2. carries the producer's [`Offer`]: its [`Epoch`], rails and regions, with their keys;
+//! 3. makes lanes, at the start and again after a failure: this side's [`Fabric`] and the producer's
+//!    [`Responder`] exchange 64 bytes per lane through it;
+//! 4. stays, as the sign that the peer lives.
+//!
+//! A newcomer reads in this order: [`Server::start`] and [`connect`], which are the two ends; [`Session`],
+//! what a reader has then; [`Fabric`] and [`Responder`], what a transport plugs in; [`pair`], which rail
+//! talks to which. [`wire`](Kind), [`Message`] and [`parse`] are the bytes; docs/protocol.md describes
+//! them field by field.
+//!
+//! ```no_run
+//! use std::num::NonZeroU64;
+//! use std::time::{Duration, Instant};
+//! use kvrail_session::{Fingerprint, Hello, Layout, PeerKey, connect};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = PeerKey::from_file("/etc/kvrail/key")?;
+//! let layout = Layout {
+//!     name: "mla-61x64".parse()?,
+//!     fingerprint: Fingerprint([7; 16]),
+//!     page_bytes: NonZeroU64::new(4_497_408).unwrap(),
+//! };
+//! let deadline = Instant::now() + Duration::from_secs(5);
+//! let session = connect(&"prefill-1:7470".parse()?, &key, Hello::new("decode-3".parse()?, layout), deadline)?;
+//! for region in &session.offer().regions {
+//!     println!("{} slots at {:#x}", region.parts().slots, region.parts().base);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What the key gives, and what not
+//!
+//! Both sides prove that they hold the same 32 bytes, freshly (random nonces), and every message after
+//! the nonces carries an HMAC-SHA-256 over everything said before: who does not hold the key can
+//! neither join, nor change, drop, repeat or reorder a message without ending the session.
+//!
+//! There is **no confidentiality**: names, addresses and remote keys travel in the clear, and so do the
+//! pages, over whatever moves them. Nothing authenticates the data plane: who can inject packets into an
+//! RDMA fabric, and has seen an rkey, can read what it is for. Keep that fabric private. All holders of a
+//! key are equal: a reader with the key could pose as a producer. Who records an exchange can try
+//! passphrases against it, so prefer random keys.
+//!
+//! # Bounds
+//!
+//! Every message has the fixed size of its kind; nothing is allocated by a number that a peer sent. Every
+//! wait has a deadline: ten seconds of silence end a handshake, and so does its overall limit, however
+//! slowly a peer drips. A producer gives every connection a thread, and limits handshakes and sessions.
+
+mod accept;
+mod address;
+mod auth;
+mod error;
+mod fabric;
+mod handshake;
+mod io;
+mod key;
+mod list;
+mod message;
+mod name;
+mod offer;
+mod pairing;
+mod refusal;
+mod serve;
+mod server;
+mod session;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use address::{Address, AddressError};
+pub use error::{By, Cause, SessionError, Step};
+pub use fabric::{Attached, Fabric, FabricError, LaneError, Responder};
+pub use io::SILENCE;
+pub use key::{KeyError, KeyId, PeerKey};
+pub use list::{List, TooMany};
+pub use message::{
+    ByeReason, Greeting, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
+    LaneRefusalCode, Message, OfferHead, ParseError, parse,
+};
+pub use name::{LayoutName, Name, NameError, NodeName, RailName};
+pub use offer::{
+    Epoch, Fingerprint, LaneBlob, Layout, MAX_LANES, MAX_REGIONS, Offer, OfferedRegion, OfferedTable,
+    RailAddress, RailDescription, Rails, RegionError, RegionParts, TransportKind,
+};
+pub use pairing::{NothingInCommon, RailPair, pair};
+pub use refusal::{Both, Reason, Refusal, Role, Versions};
+pub use server::{Observer, Producer, ServeError, Server, ServerConfig, ServerEvent};
+pub use session::{Hello, Session, connect};
+pub use wire::Kind;

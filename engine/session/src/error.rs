@@ -1,0 +1,128 @@
+//! What can go wrong between two peers.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::message::{ByeReason, ParseError};
+use crate::refusal::Refusal;
+use crate::wire::Kind;
+
+/// What went wrong, with whom, and when in the exchange.
+#[derive(Debug, thiserror::Error)]
+#[error("{peer}, {step}: {cause}")]
+pub struct SessionError {
+    /// The peer's address, as given or as seen.
+    pub peer: String,
+    /// What was going on.
+    pub step: Step,
+    /// What went wrong.
+    pub cause: Cause,
+}
+
+/// A step of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Asking for the addresses behind a name.
+    Resolving,
+    /// Making the connection.
+    Connecting,
+    /// Sending a message.
+    Sending(Kind),
+    /// Waiting for a message, or checking it.
+    Awaiting(Kind),
+    /// The session stood, and nothing was asked.
+    Idle,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolving => f.write_str("resolving the name"),
+            Self::Connecting => f.write_str("connecting"),
+            Self::Sending(kind) => write!(f, "sending {kind:?}"),
+            Self::Awaiting(kind) => write!(f, "waiting for {kind:?}"),
+            Self::Idle => f.write_str("in session"),
+        }
+    }
+}
+
+/// Which side of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// This side.
+    Us,
+    /// The peer.
+    Peer,
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The operating system said so.
+    #[error(transparent)]
+    Io(io::Error),
+    /// It has random numbers to give, and does not.
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+    /// Not a byte came, or was taken, for so long.
+    #[error("not a byte for {:.1} s: is the peer stuck, or is something else on that port?", .0.as_secs_f64())]
+    Silence(Duration),
+    /// The deadline passed.
+    #[error("the deadline passed")]
+    Deadline,
+    /// The peer closed the connection between two messages.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The peer closed the connection within a message.
+    #[error("the peer closed the connection after {got} bytes of a message of {want}")]
+    Truncated {
+        /// Bytes that came.
+        got: usize,
+        /// Bytes that the message has, as far as known.
+        want: usize,
+    },
+    /// What the peer sent is no message.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// A good message, out of turn.
+    #[error("{got:?} came instead")]
+    Unexpected {
+        /// What came.
+        got: Kind,
+    },
+    /// A message's MAC is wrong.
+    #[error("the message's MAC is wrong: it was changed on its way, or replayed")]
+    Forged,
+    /// A message contradicts an earlier one.
+    #[error("the peer contradicts itself: {0}")]
+    Contradiction(&'static str),
+    /// One of the sides refused the other.
+    #[error("{}{refusal}", if *.verified { "" } else { "(the peer says, unproven) " })]
+    Refused {
+        /// Which.
+        by: By,
+        /// Why, as this side sees it.
+        refusal: Box<Refusal>,
+        /// Whether it is certain that this refusal is the peer's own word: its MAC is right. Ours is.
+        verified: bool,
+    },
+    /// The peer ended the session in good order.
+    #[error("the peer ended the session: {0}")]
+    Bye(ByeReason),
+    /// This side is stopping.
+    #[error("this side is stopping")]
+    Stopped,
+}
+
+impl SessionError {
+    /// The refusal, if that is what went wrong.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match &self.cause {
+            Cause::Refused { refusal, .. } => Some(refusal),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What both sides do while they get to know each other: speak in turn, check, and say why not.
+
+use std::time::Instant;
+
+use crate::auth::{Channel, Direction, Transcript};
+use crate::error::{By, Cause, SessionError, Step};
+use crate::io::{Frame, LINGER, Stream};
+use crate::key::PeerKey;
+use crate::message::{self, Message, ParseError};
+use crate::name::NodeName;
+use crate::refusal::{Both, Reason, Refusal, Role};
+use crate::wire::{self, Kind};
+
+/// One side of a handshake.
+pub(crate) struct Handshake {
+    stream: Stream,
+    transcript: Transcript,
+    role: Role,
+    deadline: Instant,
+    /// For errors: as given, or as seen.
+    peer: String,
+    ours: NodeName,
+    theirs: Option<NodeName>,
+    /// The peer has proved that it holds the key.
+    proven: bool,
+}
+
+/// Which way a side's own messages go.
+const fn direction(from: Role) -> Direction {
+    match from {
+        Role::Reader => Direction::ToProducer,
+        Role::Producer => Direction::ToReader,
+    }
+}
+
+const fn opposite(role: Role) -> Role {
+    match role {
+        Role::Reader => Role::Producer,
+        Role::Producer => Role::Reader,
+    }
+}
+
+impl Handshake {
+    pub(crate) fn new(
+        stream: Stream,
+        key: &PeerKey,
+        role: Role,
+        ours: NodeName,
+        peer: String,
+        deadline: Instant,
+    ) -> Self {
+        let transcript = Transcript::new(key.clone());
+        Self { stream, transcript, role, deadline, peer, ours, theirs: None, proven: false }
+    }
+
+    /// From now on errors can name the peer.
+    pub(crate) fn met(&mut self, theirs: NodeName) {
+        self.theirs = Some(theirs);
+    }
+
+    pub(crate) fn error(&self, step: Step, cause: Cause) -> SessionError {
+        SessionError { peer: self.peer.clone(), step, cause }
+    }
+
+    /// Sends `message`; with a MAC, if its kind has one.
+    pub(crate) fn send(&mut self, message: &Message) -> Result<(), SessionError> {
+        let kind = message.kind();
+        let mut frame = message.encode();
+        if kind.mac_at().is_some() {
+            self.transcript.seal(direction(self.role), &mut frame);
+        } else {
+            self.transcript.absorb(&frame);
+        }
+        let sent = self.stream.send(&frame, self.deadline);
+        sent.map_err(|cause| self.error(Step::Sending(kind), cause))
+    }
+
+    /// The next message, which must be a `want`, as bytes. Its MAC has not been checked yet.
+    pub(crate) fn receive_frame(&mut self, want: Kind) -> Result<Vec<u8>, SessionError> {
+        let step = Step::Awaiting(want);
+        match self.stream.recv(self.deadline) {
+            Ok((kind, frame)) if kind == want => Ok(frame),
+            Ok((Kind::Refused, frame)) => Err(self.refused(step, &frame)),
+            Ok((got, _)) => {
+                self.tell(Reason::Malformed { kind: got as u16 });
+                Err(self.error(step, Cause::Unexpected { got }))
+            }
+            Err(cause) => {
+                let reason = match &cause {
+                    // Not our protocol: there is nobody who would understand.
+                    Cause::Parse(ParseError::Magic { .. }) => None,
+                    Cause::Parse(_) => Some(Reason::Malformed { kind: self.stream.header_kind() }),
+                    Cause::Stopped => Some(Reason::Stopping),
+                    _ => None,
+                };
+                if let Some(reason) = reason {
+                    self.tell(reason);
+                }
+                Err(self.error(step, cause))
+            }
+        }
+    }
+
+    /// The next message, which must be a `want`, its MAC right.
+    pub(crate) fn receive(&mut self, want: Kind) -> Result<Message, SessionError> {
+        let frame = self.receive_frame(want)?;
+        self.open(want, &frame)?;
+        self.parse(want, &frame)
+    }
+
+    /// What `frame` says.
+    pub(crate) fn parse(&mut self, kind: Kind, frame: &[u8]) -> Result<Message, SessionError> {
+        message::parse(frame).map_err(|error| {
+            self.tell(Reason::Malformed { kind: kind as u16 });
+            self.error(Step::Awaiting(kind), Cause::Parse(error))
+        })
+    }
+
+    /// Takes in a message that has no MAC.
+    pub(crate) fn absorb(&mut self, frame: &[u8]) {
+        self.transcript.absorb(frame);
+    }
+
+    /// Checks a message's MAC. After the first good one the peer has proved itself.
+    pub(crate) fn open(&mut self, kind: Kind, frame: &[u8]) -> Result<(), SessionError> {
+        if self.transcript.open(direction(opposite(self.role)), frame).is_ok() {
+            self.proven = true;
+            return Ok(());
+        }
+        self.tell(Reason::Forged { kind: kind as u16 });
+        Err(self.error(Step::Awaiting(kind), Cause::Forged))
+    }
+
+    /// The peer said no.
+    fn refused(&self, step: Step, frame: &[u8]) -> SessionError {
+        let verified = self.transcript.clone().open(direction(opposite(self.role)), frame).is_ok();
+        let cause = match message::parse(frame) {
+            // Who has proved itself once does so every time.
+            Ok(Message::Refused(_)) if self.proven && !verified => Cause::Forged,
+            Ok(Message::Refused(refusal)) => Cause::Refused { by: By::Peer, refusal, verified },
+            Ok(other) => Cause::Unexpected { got: other.kind() },
+            Err(error) => Cause::Parse(error),
+        };
+        self.error(step, cause)
+    }
+
+    /// Refuses the peer, and tells it why.
+    pub(crate) fn refuse(&mut self, step: Step, reason: Reason) -> SessionError {
+        let refusal = self.tell(reason);
+        self.error(step, Cause::Refused { by: By::Us, refusal, verified: true })
+    }
+
+    /// Last words. That they arrive is worth a moment, but no error of its own.
+    fn tell(&mut self, reason: Reason) -> Box<Refusal> {
+        let refusal = Refusal { nodes: Both { ours: Some(self.ours), theirs: self.theirs }, reason };
+        let mut frame = Message::Refused(Box::new(refusal.flip())).encode();
+        self.transcript.seal(direction(self.role), &mut frame);
+        let until = self.deadline.min(Instant::now() + LINGER);
+        if self.stream.send(&frame, until).is_ok() {
+            self.stream.linger(until);
+        }
+        Box::new(refusal)
+    }
+
+    /// The peers have agreed: from here on each direction is on its own.
+    pub(crate) fn finish(self) -> Line {
+        Line { stream: self.stream, channel: self.transcript.finish(direction(self.role)), peer: self.peer }
+    }
+}
+
+/// An established session's connection: whole messages, each with its MAC.
+pub(crate) struct Line {
+    pub(crate) stream: Stream,
+    channel: Channel,
+    peer: String,
+}
+
+impl Line {
+    pub(crate) fn error(&self, step: Step, cause: Cause) -> SessionError {
+        SessionError { peer: self.peer.clone(), step, cause }
+    }
+
+    pub(crate) fn send(&mut self, message: &Message, deadline: Instant) -> Result<(), SessionError> {
+        let mut frame = message.encode();
+        self.channel.seal(&mut frame);
+        let sent = self.stream.send(&frame, deadline);
+        sent.map_err(|cause| self.error(Step::Sending(message.kind()), cause))
+    }
+
+    /// Sends a last message without waiting for anything.
+    pub(crate) fn send_now(&mut self, message: &Message) {
+        let mut frame = message.encode();
+        self.channel.seal(&mut frame);
+        self.stream.send_now(&frame);
+    }
+
+    /// What a message that came says, once its MAC is right.
+    pub(crate) fn open(&mut self, (kind, frame): Frame) -> Result<Message, Cause> {
+        // Of the handshake's messages none has a place here, whatever its MAC.
+        if kind.version() == 0 {
+            return Err(Cause::Unexpected { got: kind });
+        }
+        self.channel.open(&frame).map_err(|_| Cause::Forged)?;
+        match message::parse(&frame)? {
+            Message::Bye(reason) => Err(Cause::Bye(reason)),
+            message => Ok(message),
+        }
+    }
+
+    pub(crate) fn receive(&mut self, want: Kind, deadline: Instant) -> Result<Message, SessionError> {
+        let step = Step::Awaiting(want);
+        let frame = self.stream.recv(deadline).map_err(|cause| self.error(step, cause))?;
+        self.open(frame).map_err(|cause| self.error(step, cause))
+    }
+}
+
+/// A refusal from a side that has heard nothing yet, and so can prove nothing: for a connection that
+/// there is no room for.
+pub(crate) fn blunt_refusal(ours: NodeName, reason: Reason) -> Vec<u8> {
+    let refusal = Refusal { nodes: Both { ours: None, theirs: Some(ours) }, reason };
+    let frame = Message::Refused(Box::new(refusal)).encode();
+    debug_assert_eq!(frame.len(), size_of::<wire::Refused>());
+    frame
+}

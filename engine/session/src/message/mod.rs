@@ -1,0 +1,355 @@
+//! Messages, parsed: what cannot be right does not get in here.
+
+mod decode;
+mod encode;
+
+use std::num::NonZeroU32;
+
+use crate::key::KeyId;
+use crate::list::List;
+use crate::name::{NameError, NodeName};
+use crate::offer::{Epoch, LaneBlob, Layout, MAX_LANES, OfferedRegion, Rails, RegionError};
+use crate::refusal::{Refusal, Role, Versions};
+use crate::wire::{Kind, REGIONS};
+
+use kvrail_core::id::RailIndex;
+
+pub(crate) use decode::header;
+pub use decode::parse;
+
+/// A message. [`parse`] makes it of bytes; it does not say whether its MAC is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The reader's first word.
+    Hello(Greeting),
+    /// The producer's first word, with the version that it chose.
+    Challenge(Greeting, u16),
+    /// No. As the recipient sees it.
+    Refused(Box<Refusal>),
+    /// The reader's layout.
+    Propose(Layout),
+    /// The producer's layout, epoch and rails.
+    Offer(OfferHead),
+    /// Some of the producer's regions.
+    Regions {
+        /// The place of the first of them in the producer's list.
+        first: u32,
+        /// They.
+        regions: List<OfferedRegion, REGIONS>,
+    },
+    /// The reader asks for lanes.
+    Lanes(LaneAsks),
+    /// The producer's ends of them.
+    LanesReady(LaneAnswers),
+    /// The reader gives lanes back.
+    Release(List<LaneNumber, MAX_LANES>),
+    /// A side closes the session.
+    Bye(ByeReason),
+}
+
+impl Message {
+    /// What it is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Hello(_) => Kind::Hello,
+            Self::Challenge(..) => Kind::Challenge,
+            Self::Refused(_) => Kind::Refused,
+            Self::Propose(_) => Kind::Propose,
+            Self::Offer(_) => Kind::Offer,
+            Self::Regions { .. } => Kind::Regions,
+            Self::Lanes(_) => Kind::Lanes,
+            Self::LanesReady(_) => Kind::LanesReady,
+            Self::Release(_) => Kind::Release,
+            Self::Bye(_) => Kind::Bye,
+        }
+    }
+}
+
+/// A side's first word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// What it speaks.
+    pub versions: Versions,
+    /// What it is.
+    pub role: Role,
+    /// Which key it holds.
+    pub key_id: KeyId,
+    /// 32 random bytes, never used before.
+    pub nonce: [u8; 32],
+    /// What it calls itself.
+    pub node: NodeName,
+}
+
+/// An offer without its regions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferHead {
+    /// The producer's layout.
+    pub layout: Layout,
+    /// This life of the producer.
+    pub epoch: Epoch,
+    /// How many regions follow, at most [`MAX_REGIONS`](crate::MAX_REGIONS).
+    pub regions: u32,
+    /// Its rails.
+    pub rails: Rails,
+}
+
+/// What a session calls a lane; the reader counts them from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneNumber(pub NonZeroU32);
+
+/// Lanes asked for together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneAsks {
+    /// Which exchange of the session this is, counted from 1. The answer repeats it.
+    pub exchange: u32,
+    /// They.
+    pub lanes: List<LaneAsk, MAX_LANES>,
+}
+
+/// One lane asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneAsk {
+    /// What it will be called.
+    pub number: LaneNumber,
+    /// The reader's rail.
+    pub rail: RailIndex,
+    /// The producer's rail.
+    pub remote_rail: RailIndex,
+    /// The reader's end.
+    pub blob: LaneBlob,
+}
+
+/// The answer to [`LaneAsks`]: the same lanes in the same order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneAnswers {
+    /// Which exchange this answers.
+    pub exchange: u32,
+    /// They.
+    pub lanes: List<LaneAnswer, MAX_LANES>,
+}
+
+/// One lane answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneAnswer {
+    /// Which lane.
+    pub number: LaneNumber,
+    /// The reader's rail.
+    pub rail: RailIndex,
+    /// The producer's rail.
+    pub remote_rail: RailIndex,
+    /// The producer's end, ready to receive; or why there is none.
+    pub result: Result<LaneBlob, LaneRefusal>,
+}
+
+/// Why a producer made no lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {text}")]
+pub struct LaneRefusal {
+    /// The kind of reason.
+    pub code: LaneRefusalCode,
+    /// In the producer's words.
+    pub text: NodeName,
+}
+
+/// The kind of reason for which a producer makes no lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneRefusalCode {
+    /// Its transport could not.
+    Fabric,
+    /// It has no such rail.
+    NoSuchRail,
+    /// The number is that of a lane in use.
+    NumberInUse,
+    /// The session has as many lanes as the producer gives to one.
+    TooMany,
+    /// A reason that this version does not know.
+    Other(u16),
+}
+
+impl LaneRefusalCode {
+    /// The code behind a number on the wire; 0 means that there is no refusal.
+    #[must_use]
+    pub const fn from_code(code: u16) -> Option<Self> {
+        Some(match code {
+            0 => return None,
+            1 => Self::Fabric,
+            2 => Self::NoSuchRail,
+            3 => Self::NumberInUse,
+            4 => Self::TooMany,
+            other => Self::Other(other),
+        })
+    }
+
+    /// Its number on the wire.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Fabric => 1,
+            Self::NoSuchRail => 2,
+            Self::NumberInUse => 3,
+            Self::TooMany => 4,
+            // 0 would say that there is a lane.
+            Self::Other(0) => 1,
+            Self::Other(code) => code,
+        }
+    }
+}
+
+impl std::fmt::Display for LaneRefusalCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fabric => f.write_str("the producer's transport failed"),
+            Self::NoSuchRail => f.write_str("the producer has no such rail"),
+            Self::NumberInUse => f.write_str("the lane's number is in use"),
+            Self::TooMany => f.write_str("the session has too many lanes"),
+            Self::Other(code) => write!(f, "the producer refused for reason {code}"),
+        }
+    }
+}
+
+/// Why a side closes a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByeReason {
+    /// It is done.
+    Finished,
+    /// The process is stopping.
+    Stopping,
+    /// The other side broke the protocol.
+    Protocol,
+    /// A reason that this version does not know.
+    Other(u16),
+}
+
+impl ByeReason {
+    /// The reason behind a number on the wire.
+    #[must_use]
+    pub const fn from_code(code: u16) -> Self {
+        match code {
+            1 => Self::Finished,
+            2 => Self::Stopping,
+            3 => Self::Protocol,
+            other => Self::Other(other),
+        }
+    }
+
+    /// Its number on the wire.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Finished => 1,
+            Self::Stopping => 2,
+            Self::Protocol => 3,
+            Self::Other(code) => code,
+        }
+    }
+}
+
+impl std::fmt::Display for ByeReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Finished => f.write_str("it is done"),
+            Self::Stopping => f.write_str("it is stopping"),
+            Self::Protocol => f.write_str("this side broke the protocol"),
+            Self::Other(code) => write!(f, "reason {code}, which this version does not know"),
+        }
+    }
+}
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// Fewer bytes than the message has.
+    #[error("{got} bytes of a message of {want}")]
+    Short {
+        /// How many there are.
+        got: usize,
+        /// How many it takes.
+        want: usize,
+    },
+    /// More bytes than the message has.
+    #[error("{got} bytes for a message of {want}")]
+    Long {
+        /// How many there are.
+        got: usize,
+        /// How many it takes.
+        want: usize,
+    },
+    /// Not our protocol.
+    #[error("the stream begins with {got:02x?}, not with kvrail's magic: something else uses this port")]
+    Magic {
+        /// The first eight bytes.
+        got: [u8; 8],
+    },
+    /// A kind that this version does not know.
+    #[error("message kind {got} is unknown: another version?")]
+    Kind {
+        /// Its number.
+        got: u16,
+    },
+    /// The header's version is not the kind's.
+    #[error("{kind:?} of version {got}, not {want}")]
+    Version {
+        /// The message's kind.
+        kind: Kind,
+        /// The header's.
+        got: u16,
+        /// The kind's.
+        want: u16,
+    },
+    /// The header's size is not the kind's.
+    #[error("{kind:?} says it has {got} bytes, it has {want}")]
+    Size {
+        /// The message's kind.
+        kind: Kind,
+        /// The header's.
+        got: u32,
+        /// The kind's.
+        want: usize,
+    },
+    /// A field has a value that it cannot have.
+    #[error("{kind:?}.{field} is {got}: {want}")]
+    Field {
+        /// The message's kind.
+        kind: Kind,
+        /// The field's name.
+        field: &'static str,
+        /// Its value.
+        got: u64,
+        /// What it may be.
+        want: &'static str,
+    },
+    /// A byte that means nothing here has a value: a reserved one, or one beyond a list's end.
+    #[error("{kind:?} has {got:#04x} at byte {at}, where only {want:#04x} can be")]
+    Stray {
+        /// The message's kind.
+        kind: Kind,
+        /// Which byte, the header's first being 0.
+        at: usize,
+        /// Its value.
+        got: u8,
+        /// What it must be.
+        want: u8,
+    },
+    /// A name is none.
+    #[error("{kind:?}.{field}: {source}")]
+    Name {
+        /// The message's kind.
+        kind: Kind,
+        /// The field's name.
+        field: &'static str,
+        /// What is wrong with it.
+        source: NameError,
+    },
+    /// A region is none.
+    #[error("{kind:?}.region[{index}]: {source}")]
+    Region {
+        /// The message's kind.
+        kind: Kind,
+        /// Which of the message's regions.
+        index: usize,
+        /// What is wrong with it.
+        source: RegionError,
+    },
+}

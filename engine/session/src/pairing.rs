@@ -1,0 +1,121 @@
+//! Which of a producer's rails each rail of the reader talks to.
+
+use kvrail_core::id::RailIndex;
+
+use crate::offer::RailDescription;
+
+/// A rail of the reader and a rail of the producer, to be joined by lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RailPair {
+    /// The reader's.
+    pub rail: RailIndex,
+    /// The producer's.
+    pub remote_rail: RailIndex,
+}
+
+/// No rail of the one side can talk to a rail of the other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no transport in common: this side has {ours}, the producer has {theirs}")]
+pub struct NothingInCommon {
+    /// This side's rails, by transport.
+    pub ours: String,
+    /// The producer's.
+    pub theirs: String,
+}
+
+/// Pairs every rail of the reader with a producer's rail of the same transport; rails of a transport
+/// that the producer does not have stay alone.
+///
+/// Where both sides have as many rails of a transport, the first goes to the first, and so on: fabrics
+/// are built so that these hang on one switch. Otherwise each goes to the rail that has fewest lanes,
+/// those paired here included; the lowest index wins a tie.
+///
+/// # Errors
+///
+/// No pair at all.
+pub fn pair(
+    reader: &[RailDescription],
+    producer: &[RailDescription],
+) -> Result<Vec<RailPair>, NothingInCommon> {
+    let mut pairs = Vec::with_capacity(reader.len());
+    let mut load: Vec<u64> = producer.iter().map(|rail| rail.lanes.into()).collect();
+    for (index, rail) in reader.iter().enumerate() {
+        let alike = |rails: &[RailDescription]| rails.iter().filter(|r| r.kind == rail.kind).count();
+        let remotes = producer.iter().enumerate().filter(|(_, r)| r.kind == rail.kind).map(|(i, _)| i);
+        let chosen = if alike(reader) == alike(producer) {
+            remotes.clone().nth(alike(&reader[..index]))
+        } else {
+            remotes.min_by_key(|&i| load[i])
+        };
+        let Some(chosen) = chosen else { continue };
+        load[chosen] += 1;
+        // Neither side has more than 16 rails.
+        pairs.push(RailPair { rail: RailIndex(index as u8), remote_rail: RailIndex(chosen as u8) });
+    }
+    if pairs.is_empty() {
+        return Err(NothingInCommon { ours: kinds(reader), theirs: kinds(producer) });
+    }
+    Ok(pairs)
+}
+
+fn kinds(rails: &[RailDescription]) -> String {
+    let names: Vec<_> = rails.iter().map(|r| format!("{} ({})", r.name, r.kind)).collect();
+    if names.is_empty() { "no rails".into() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::Name;
+    use crate::offer::{RailAddress, TransportKind};
+
+    fn rails(kinds: &[(TransportKind, u32)]) -> Vec<RailDescription> {
+        let rail = |&(kind, lanes): &(TransportKind, u32)| RailDescription {
+            name: Name::lossy("rail"),
+            kind,
+            address: RailAddress([0; 64]),
+            nominal_bytes_per_sec: 1,
+            numa: None,
+            lanes,
+        };
+        kinds.iter().map(rail).collect()
+    }
+
+    fn paired(reader: &[(TransportKind, u32)], producer: &[(TransportKind, u32)]) -> Vec<(u8, u8)> {
+        let pairs = pair(&rails(reader), &rails(producer)).unwrap();
+        pairs.into_iter().map(|p| (p.rail.0, p.remote_rail.0)).collect()
+    }
+
+    const V: (TransportKind, u32) = (TransportKind::Verbs, 0);
+    const S: (TransportKind, u32) = (TransportKind::Shm, 0);
+    const T: (TransportKind, u32) = (TransportKind::Tcp, 0);
+
+    #[test]
+    fn equal_counts_go_index_to_index_whatever_the_load() {
+        let loaded = [(TransportKind::Verbs, 90), V, V];
+        assert_eq!(paired(&[V, V, V], &loaded), [(0, 0), (1, 1), (2, 2)]);
+    }
+
+    #[test]
+    fn unequal_counts_go_round_by_load() {
+        assert_eq!(paired(&[V; 5], &[V, V]), [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]);
+        let busy = [(TransportKind::Verbs, 2), (TransportKind::Verbs, 1), V];
+        assert_eq!(paired(&[V, V], &busy), [(0, 2), (1, 1)]);
+        assert_eq!(paired(&[V; 8], &[V]), (0..8).map(|i| (i, 0)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn transports_are_not_mixed() {
+        assert_eq!(paired(&[T, V, V], &[V, T, V]), [(0, 1), (1, 0), (2, 2)]);
+        // The shm rail has nobody to talk to.
+        assert_eq!(paired(&[S, T], &[T]), [(1, 0)]);
+        assert_eq!(paired(&[T, S, T, T], &[S, T, T]), [(0, 1), (1, 0), (2, 2), (3, 1)]);
+    }
+
+    #[test]
+    fn nothing_in_common_names_both() {
+        let error = pair(&rails(&[S]), &rails(&[V, T])).unwrap_err().to_string();
+        assert!(error.contains("rail (shm)") && error.contains("rail (verbs), rail (tcp)"), "{error}");
+        assert!(pair(&[], &rails(&[V])).unwrap_err().to_string().contains("no rails"));
+    }
+}

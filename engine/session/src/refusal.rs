@@ -1,0 +1,254 @@
+//! Why two peers do not get together, in words that both can print.
+
+use std::fmt;
+
+use crate::key::KeyId;
+use crate::name::NodeName;
+use crate::offer::Layout;
+
+/// The protocol versions that a side speaks: a range, so that neighbours in version interoperate.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Versions {
+    min: u16,
+    max: u16,
+}
+
+impl Versions {
+    /// What this crate speaks.
+    pub const SUPPORTED: Self = Self { min: crate::wire::VERSION, max: crate::wire::VERSION };
+
+    /// From `min` to `max`, both included; `None` unless `1 <= min <= max`.
+    #[must_use]
+    pub const fn new(min: u16, max: u16) -> Option<Self> {
+        if min == 0 || min > max { None } else { Some(Self { min, max }) }
+    }
+
+    /// The lowest.
+    #[must_use]
+    pub const fn min(self) -> u16 {
+        self.min
+    }
+
+    /// The highest.
+    #[must_use]
+    pub const fn max(self) -> u16 {
+        self.max
+    }
+
+    /// The highest version that both speak.
+    #[must_use]
+    pub fn common(self, other: Self) -> Option<u16> {
+        let highest = self.max.min(other.max);
+        (highest >= self.min && highest >= other.min).then_some(highest)
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..={}", self.min, self.max)
+    }
+}
+
+impl fmt::Debug for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a side came to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It pulls pages.
+    Reader,
+    /// It owns pages.
+    Producer,
+}
+
+impl Role {
+    /// The role behind a number on the wire.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Reader),
+            2 => Some(Self::Producer),
+            _ => None,
+        }
+    }
+
+    /// Its number on the wire.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Reader => 1,
+            Self::Producer => 2,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reader => "reader",
+            Self::Producer => "producer",
+        })
+    }
+}
+
+/// A value of ours and its counterpart at the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Both<T> {
+    /// This side's.
+    pub ours: T,
+    /// The other side's.
+    pub theirs: T,
+}
+
+impl<T> Both<T> {
+    /// The same, seen from the other side.
+    #[must_use]
+    pub fn flip(self) -> Self {
+        Self { ours: self.theirs, theirs: self.ours }
+    }
+}
+
+/// A refusal, as one of the two sides sees it. `ours` is always the side that holds the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Who is who, as far as known.
+    pub nodes: Both<Option<NodeName>>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a side refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// No protocol version in common.
+    Version(Both<Versions>),
+    /// The keys differ.
+    Key(Both<KeyId>),
+    /// The layouts differ: in name, fingerprint or bytes of a page.
+    Layout(Both<Layout>),
+    /// Both sides want to be the same.
+    Role(Both<Role>),
+    /// A message's MAC is wrong although the keys are the same: it was changed on its way, replayed
+    /// or reflected.
+    Forged {
+        /// The number of the message's kind.
+        kind: u16,
+    },
+    /// A message was malformed or came out of turn.
+    Malformed {
+        /// The number of the message's kind, as far as known.
+        kind: u16,
+    },
+    /// The producer talks to as many beginners as it will at once. Worth another try.
+    TooManyHandshakes {
+        /// Its limit.
+        limit: u64,
+    },
+    /// The producer has as many sessions as it will.
+    TooManySessions {
+        /// Its limit.
+        limit: u64,
+    },
+    /// The producer is stopping.
+    Stopping,
+    /// A reason that this version does not know.
+    Other {
+        /// Its number.
+        code: u16,
+    },
+}
+
+impl Refusal {
+    /// The same refusal, seen from the other side.
+    #[must_use]
+    pub fn flip(self) -> Self {
+        let reason = match self.reason {
+            Reason::Version(pair) => Reason::Version(pair.flip()),
+            Reason::Key(pair) => Reason::Key(pair.flip()),
+            Reason::Layout(pair) => Reason::Layout(pair.flip()),
+            Reason::Role(pair) => Reason::Role(pair.flip()),
+            same => same,
+        };
+        Self { nodes: self.nodes.flip(), reason }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |node: &Option<NodeName>| node.map_or("(unnamed)".into(), |n| format!("`{n}`"));
+        let (us, them) = (name(&self.nodes.ours), name(&self.nodes.theirs));
+        match self.reason {
+            Reason::Version(Both { ours, theirs }) => write!(
+                f,
+                "no common protocol version: {us} (this side) speaks {ours}, {them} (the peer) speaks {theirs}; upgrade the older one"
+            ),
+            Reason::Key(Both { ours, theirs }) => write!(
+                f,
+                "the peer keys differ: {us} (this side) has the key with id {ours}, {them} (the peer) the key with id {theirs}; give both the same key"
+            ),
+            Reason::Layout(Both { ours, theirs }) => {
+                let differences = [
+                    (ours.name != theirs.name, "name"),
+                    (ours.fingerprint != theirs.fingerprint, "fingerprint"),
+                    (ours.page_bytes != theirs.page_bytes, "page size"),
+                ];
+                let differs: Vec<_> = differences.iter().filter(|d| d.0).map(|d| d.1).collect();
+                write!(
+                    f,
+                    "the layouts differ in {}: {us} (this side) has {ours}, {them} (the peer) has {theirs}; both sides must be built with the same layout",
+                    differs.join(" and ")
+                )
+            }
+            Reason::Role(Both { ours, theirs }) => write!(
+                f,
+                "{us} (this side) is a {ours} and {them} (the peer) a {theirs}: a reader connects to a producer"
+            ),
+            Reason::Forged { kind } => write!(
+                f,
+                "message {kind} between {us} (this side) and {them} (the peer) does not carry the MAC of their key: changed on its way, or replayed"
+            ),
+            Reason::Malformed { kind } => write!(
+                f,
+                "message {kind} between {us} (this side) and {them} (the peer) is malformed or out of turn: is one of them another build?"
+            ),
+            Reason::TooManyHandshakes { limit } => {
+                write!(f, "the producer is busy with {limit} other handshakes, its limit; try again shortly")
+            }
+            Reason::TooManySessions { limit } => {
+                write!(f, "the producer has {limit} sessions, its limit; raise max_sessions or use another")
+            }
+            Reason::Stopping => write!(f, "the producer is stopping"),
+            Reason::Other { code } => {
+                write!(
+                    f,
+                    "{them} (the peer) and {us} (this side) part for reason {code}, which this version does not know"
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_common_version_wins() {
+        let range = |min, max| Versions::new(min, max).unwrap();
+        for (a, b, common) in [
+            (range(1, 1), range(1, 1), Some(1)),
+            (range(1, 3), range(2, 5), Some(3)),
+            (range(2, 2), range(1, 9), Some(2)),
+            (range(1, 1), range(2, 3), None),
+            (range(4, 6), range(1, 3), None),
+        ] {
+            assert_eq!(a.common(b), common);
+            assert_eq!(b.common(a), common);
+        }
+        assert_eq!((Versions::new(0, 3), Versions::new(3, 2)), (None, None));
+    }
+}
