@@ -1,11 +1,11 @@
 //! A geometry, for people.
 //!
 //! ```text
-//! 515328 bytes in 1 region, 64 tokens, fingerprint 0123456789abcdef0123456789abcdef
+//! 515328 bytes in 1 region, 64 tokens, fingerprint 9f12889b78126e109ac9da2e5415397b
 //! plane 0 at region 0 + 0: layer 61 every 8448, token 64 every 128
-//!   keys      128 x u8     at 0    128 bytes
+//!   keys       128 x u8    at 0       128 bytes
 //! plane 1 at region 0 + 8192: layer 61 every 8448, token 64 every 4
-//!   scale       1 x F32    at 0      4 bytes
+//!   scale        1 x F32   at 0         4 bytes
 //! ```
 
 use core::fmt::{Display, Formatter, Result};

@@ -1,7 +1,7 @@
 //! The shipped layouts against nested loops, against the derive, and against golden values.
 
 use kvrail_layouts::catalogue::{Opaque, SglMlaPageFirstDirect, SglV32Indexer, VllmFp8DsMla};
-use kvrail_layouts::{Bf16, E4m3, F32, KvLayout, Place};
+use kvrail_layouts::{Bf16, E4m3, F32, KvLayout, Place, Ue8m0};
 
 /// Asserts that `field` at `indices` begins at `cursor` and moves the cursor along its elements.
 fn run<L: KvLayout>(field: &str, indices: &[u64], count: u64, bytes: u64, cursor: &mut u64) {
@@ -66,7 +66,7 @@ fn constants() {
 }
 
 mod derived {
-    use super::{Bf16, E4m3, F32};
+    use super::{Bf16, E4m3, F32, Ue8m0};
     use kvrail_macros::KvLayout;
 
     #[derive(KvLayout)]
@@ -100,6 +100,50 @@ mod derived {
     }
 
     #[derive(KvLayout)]
+    #[kv(crate = "kvrail_layouts", order(token), tokens = 16)]
+    pub(crate) struct KeyValue {
+        k: [Bf16; 128],
+        v: [Bf16; 128],
+    }
+
+    #[derive(KvLayout)]
+    #[kv(crate = "kvrail_layouts", order(token), tokens = 16)]
+    pub(crate) struct ValueKey {
+        v: [Bf16; 128],
+        k: [Bf16; 128],
+    }
+
+    #[derive(KvLayout)]
+    #[kv(crate = "kvrail_layouts", order(token), tokens = 16)]
+    pub(crate) struct Renamed {
+        #[kv(name = "k")]
+        key: [Bf16; 128],
+        #[kv(name = "v")]
+        value: [Bf16; 128],
+    }
+
+    /// DeepSeek V4, as in docs/layouts.md.
+    #[derive(KvLayout)]
+    #[kv(crate = "kvrail_layouts", order(layer, pad(576), planes, token))]
+    #[kv(layers = 21, tokens = 256, tokens_per_state = 4, bytes = 786_240)]
+    pub(crate) struct V4 {
+        latent: [E4m3; 448],
+        rope: [Bf16; 64],
+        #[kv(plane, order(token, pad(8)))]
+        scales: [Ue8m0; 7],
+    }
+
+    /// SGLang, page_head, as in docs/layouts.md.
+    #[derive(KvLayout)]
+    #[kv(crate = "kvrail_layouts", order(regions(planes), head, token, layer))]
+    #[kv(layers = 80, tokens = 64, heads = 1, bytes = 2_621_440)]
+    pub(crate) struct Gqa {
+        k: [Bf16; 128],
+        #[kv(plane)]
+        v: [Bf16; 128],
+    }
+
+    #[derive(KvLayout)]
     #[kv(crate = "kvrail_layouts", order())]
     pub(crate) struct Opaque {
         bytes: [u8; 131_072],
@@ -119,6 +163,8 @@ fn the_derive_gives_the_same_geometry() {
     same::<derived::Indexer, SglV32Indexer>();
     same::<derived::Opaque, Opaque<131_072>>();
     assert_eq!(derived::Mla::NAME, "Mla");
+    assert_eq!((derived::V4::TOKENS, derived::Gqa::REGIONS), (256, 2));
+    assert_eq!(derived::Gqa::GEOMETRY.region_bytes(1), Some(1_310_720));
 }
 
 /// A length check proves nothing.
@@ -126,6 +172,14 @@ fn the_derive_gives_the_same_geometry() {
 fn equal_size_and_other_order_is_another_page() {
     assert_eq!(derived::Mla::PAGE_BYTES, derived::MlaPageFirst::PAGE_BYTES);
     assert_ne!(derived::Mla::FINGERPRINT, derived::MlaPageFirst::FINGERPRINT);
+}
+
+/// K and V have one shape: only their names tell which is which, and so names take part.
+#[test]
+fn swapped_fields_are_another_page() {
+    assert_eq!(derived::KeyValue::PAGE_BYTES, derived::ValueKey::PAGE_BYTES);
+    assert_ne!(derived::KeyValue::FINGERPRINT, derived::ValueKey::FINGERPRINT);
+    assert_eq!(derived::KeyValue::FINGERPRINT, derived::Renamed::FINGERPRINT);
 }
 
 /// Computed apart from this crate, with another SHA-256, from the table in `fingerprint.rs`.

@@ -138,7 +138,7 @@ fn change(draft: &Draft, what: u8, at: Index, other: Index, number: u64) -> Draf
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_element_is_where_nested_loops_put_it(draft in drafts()) {
