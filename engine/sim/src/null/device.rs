@@ -1,0 +1,292 @@
+//! The device and its driver, as C sees them.
+#![allow(unsafe_code, reason = "a driver behind a C function table: raw queues, raw chains")]
+
+use core::ptr;
+
+use kvrail_core::abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr, Wc, WcStatus};
+use kvrail_core::id::{LaneId, WrId};
+
+pub(super) const EINVAL: i32 = 22;
+pub(super) const ENOMEM: i32 = 12;
+
+/// `ibv_context_ops`, as far as the data path goes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Ops {
+    /// `post_send(qp, wr, bad_wr)`: 0 or an errno.
+    pub post_send: unsafe extern "C" fn(*mut Qp, *mut SendWr, *mut *mut SendWr) -> i32,
+    /// `poll_cq(cq, num_entries, wc)`: how many.
+    pub poll_cq: unsafe extern "C" fn(*mut Cq, i32, *mut Wc) -> i32,
+}
+
+/// `ibv_context`: an open device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Its driver.
+    pub ops: Ops,
+}
+
+pub(super) static CONTEXT: Context = Context { ops: Ops { post_send, poll_cq } };
+
+/// A work queue entry: control, remote address and data segment as mlx5 has them, in the byte order
+/// of the wire, padded to a basic block of 64 bytes.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wqe(pub [u64; 8]);
+
+impl Wqe {
+    /// Nothing.
+    pub const NEW: Self = Self([0; 8]);
+}
+
+/// A completion queue entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Cqe {
+    wr_id: u64,
+    qp: *mut Qp,
+    /// The send queue's tail once this has been polled.
+    upto: u32,
+    status: WcStatus,
+}
+
+impl Cqe {
+    /// Nothing.
+    pub const NEW: Self = Self { wr_id: 0, qp: ptr::null_mut(), upto: 0, status: WcStatus::SUCCESS };
+}
+
+/// A completion queue.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Cq {
+    context: &'static Context,
+    ring: *mut Cqe,
+    mask: u32,
+    head: u32,
+    tail: u32,
+}
+
+impl Cq {
+    /// None yet: [`NullRails::new`](super::NullRails::new) makes it one.
+    pub const NEW: Self = Self { context: &CONTEXT, ring: ptr::null_mut(), mask: 0, head: 0, tail: 0 };
+
+    pub(super) const fn over(ring: *mut Cqe, entries: u32) -> Self {
+        Self { ring, mask: entries - 1, ..Self::NEW }
+    }
+}
+
+/// A queue pair.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Qp {
+    context: &'static Context,
+    cq: *mut Cq,
+    ring: *mut Wqe,
+    mask: u32,
+    /// Posted.
+    head: u32,
+    /// Known to be complete.
+    tail: u32,
+    doorbell: u32,
+    qp_num: u32,
+    /// In the error state: everything is flushed.
+    pub(super) failed: bool,
+    // What is below belongs to the provider.
+    pub(super) unread: u8,
+    pub(super) id: LaneId,
+    /// The next QP of the list that this one is in.
+    pub(super) link: *mut Qp,
+}
+
+impl Qp {
+    /// None yet: [`NullRails::new`](super::NullRails::new) makes it one.
+    pub const NEW: Self = Self {
+        context: &CONTEXT,
+        cq: ptr::null_mut(),
+        ring: ptr::null_mut(),
+        mask: 0,
+        head: 0,
+        tail: 0,
+        doorbell: 0,
+        qp_num: 0,
+        failed: false,
+        unread: 0,
+        id: LaneId::new(0, 0),
+        link: ptr::null_mut(),
+    };
+
+    pub(super) const fn over(ring: *mut Wqe, entries: u32, qp_num: u32, link: *mut Self) -> Self {
+        Self { ring, mask: entries - 1, qp_num, link, ..Self::NEW }
+    }
+
+    /// Another life on `cq`, with an empty queue.
+    pub(super) const fn reset(&mut self, cq: *mut Cq) {
+        self.cq = cq;
+        self.head = 0;
+        self.tail = 0;
+        self.failed = false;
+    }
+
+    pub(super) const fn cq(&self) -> *mut Cq {
+        self.cq
+    }
+
+    /// What was last written to the doorbell: how many wrs were ever posted.
+    #[must_use]
+    pub const fn doorbell(&self) -> u32 {
+        self.doorbell
+    }
+
+    #[cfg(test)]
+    pub(super) const fn ring(&self) -> *const Wqe {
+        self.ring
+    }
+}
+
+/// Posts a chain, as the inline function of that name in `verbs.h` does: through the context's table.
+///
+/// # Safety
+///
+/// `qp` is that of a [`NullLane`](super::NullLane) which is alive, and nobody else uses the lane or its
+/// rail during the call. `wr` heads a chain of live wrs that ends in null, each with one live sge.
+/// `bad_wr` can be written.
+#[inline]
+pub unsafe fn ibv_post_send(qp: *mut Qp, wr: *mut SendWr, bad_wr: *mut *mut SendWr) -> i32 {
+    // SAFETY: `qp` is a live QP (our caller's promise), which has had a context since it was made.
+    let context = unsafe { (*qp).context };
+    // SAFETY: our caller's promises are those of the driver's function.
+    unsafe { (context.ops.post_send)(qp, wr, bad_wr) }
+}
+
+/// Takes completions, as the inline function of that name in `verbs.h` does.
+///
+/// # Safety
+///
+/// `cq` is that of a rail which is alive, and nobody else uses the rail or its lanes during the call.
+/// `wc` has room for `num_entries`.
+#[inline]
+pub unsafe fn ibv_poll_cq(cq: *mut Cq, num_entries: i32, wc: *mut Wc) -> i32 {
+    // SAFETY: `cq` is a live CQ (our caller's promise), which has a context.
+    let context = unsafe { (*cq).context };
+    // SAFETY: our caller's promises are those of the driver's function.
+    unsafe { (context.ops.poll_cq)(cq, num_entries, wc) }
+}
+
+/// The driver's `post_send`. Safety: as for [`ibv_post_send`].
+unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *mut SendWr) -> i32 {
+    // SAFETY: a live QP that nobody else uses during the call.
+    let qp_ref = unsafe { &mut *qp };
+    // SAFETY: a connected QP's CQ lives as long as it does, and nobody else uses it during the call;
+    // it is another object than the QP.
+    let cq = unsafe { &mut *qp_ref.cq };
+    let mut head = qp_ref.head;
+    let mut errno = 0;
+    while !wr.is_null() {
+        // SAFETY: a chain of live wrs.
+        let request = unsafe { &*wr };
+        let told = qp_ref.failed || request.send_flags & IBV_SEND_SIGNALED != 0;
+        let queues_are_full =
+            head.wrapping_sub(qp_ref.tail) > qp_ref.mask || (told && cq.head.wrapping_sub(cq.tail) > cq.mask);
+        if queues_are_full {
+            errno = ENOMEM;
+            break;
+        }
+        if request.opcode != IBV_WR_RDMA_READ || request.num_sge != 1 {
+            errno = EINVAL;
+            break;
+        }
+        // SAFETY: each wr has one live sge.
+        let sge = unsafe { &*request.sg_list };
+        // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
+        let wqe = unsafe { qp_ref.ring.add((head & qp_ref.mask) as usize) };
+        let entry = Wqe([
+            // Control: index and opcode (0x10, RDMA READ), QP number and size (3 segments of 16 bytes),
+            // and whether to tell.
+            be(head << 8 | 0x10, qp_ref.qp_num << 8 | 3),
+            be(if told { 8 } else { 0 }, 0),
+            request.remote_addr.to_be(),
+            be(request.rkey, 0),
+            be(sge.length, sge.lkey),
+            sge.addr.to_be(),
+            0,
+            0,
+        ]);
+        // SAFETY: an entry of the ring, which belongs to the QP.
+        unsafe { wqe.write(entry) };
+        head = head.wrapping_add(1);
+        if told {
+            let status = if qp_ref.failed { WcStatus::WR_FLUSH_ERR } else { WcStatus::SUCCESS };
+            // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
+            let cqe = unsafe { cq.ring.add((cq.head & cq.mask) as usize) };
+            // SAFETY: an entry of the ring, which belongs to the CQ.
+            unsafe { cqe.write(Cqe { wr_id: request.wr_id, qp, upto: head, status }) };
+            cq.head = cq.head.wrapping_add(1);
+        }
+        wr = request.next;
+    }
+    if errno != 0 {
+        // SAFETY: our caller's promise.
+        unsafe { bad_wr.write(wr) };
+    }
+    qp_ref.head = head;
+    // SAFETY: a field of a live QP. Volatile, as a store to a device's register is.
+    unsafe { ptr::write_volatile(&raw mut qp_ref.doorbell, head) };
+    errno
+}
+
+/// Two 32-bit words, in that order, in the byte order of the wire.
+#[inline]
+const fn be(first: u32, second: u32) -> u64 {
+    ((first as u64) << 32 | second as u64).to_be()
+}
+
+/// The driver's `poll_cq`. Safety: as for [`ibv_poll_cq`].
+unsafe extern "C" fn poll_cq(cq: *mut Cq, num_entries: i32, wc: *mut Wc) -> i32 {
+    // SAFETY: a live CQ that nobody else uses during the call.
+    let cq = unsafe { &mut *cq };
+    let mut n = 0;
+    while n < num_entries && cq.tail != cq.head {
+        // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
+        let cqe = unsafe { cq.ring.add((cq.tail & cq.mask) as usize) };
+        // SAFETY: entries between tail and head have been written by `post_send`.
+        let cqe = unsafe { cqe.read() };
+        // SAFETY: QPs live as long as their CQ, and nobody uses them during the call; a QP that is
+        // destroyed has taken its entries along (`purge`).
+        let qp = unsafe { &mut *cqe.qp };
+        qp.tail = cqe.upto;
+        // SAFETY: 0 <= n < num_entries, for which there is room.
+        let out = unsafe { wc.add(n.unsigned_abs() as usize) };
+        // SAFETY: as above.
+        unsafe { out.write(Wc::new(WrId(cqe.wr_id), cqe.status, 0, qp.qp_num)) };
+        cq.tail = cq.tail.wrapping_add(1);
+        n += 1;
+    }
+    n
+}
+
+/// Takes out of `cq` what `qp` still had to tell, as `mlx5_cq_clean` does.
+///
+/// # Safety
+///
+/// `cq` is alive and nobody else uses it during the call.
+pub(super) unsafe fn purge(cq: *mut Cq, qp: *mut Qp) {
+    // SAFETY: our caller's promise.
+    let cq = unsafe { &mut *cq };
+    let mut kept = cq.tail;
+    for at in 0..cq.head.wrapping_sub(cq.tail) {
+        let at = cq.tail.wrapping_add(at);
+        // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
+        let from = unsafe { cq.ring.add((at & cq.mask) as usize) };
+        // SAFETY: entries between tail and head have been written.
+        let cqe = unsafe { from.read() };
+        if cqe.qp != qp {
+            // SAFETY: as for `from`.
+            let to = unsafe { cq.ring.add((kept & cq.mask) as usize) };
+            // SAFETY: an entry of the ring, already read: `kept` is not beyond `at`.
+            unsafe { to.write(cqe) };
+            kept = kept.wrapping_add(1);
+        }
+    }
+    cq.head = kept;
+}

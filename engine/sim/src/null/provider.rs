@@ -1,0 +1,321 @@
+//! The null device as a provider.
+#![allow(unsafe_code, reason = "implements the provider contract over raw queues")]
+
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+
+use kvrail_core::abi::{Chain, ChainStorage, IBV_SEND_SIGNALED, Posting, SendWr, Sge, Wc};
+use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
+use kvrail_core::provider::{
+    Commit, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
+};
+
+use super::device::{Cq, Cqe, Qp, Wqe, ibv_poll_cq, ibv_post_send, purge};
+
+/// The memory of null rails.
+#[derive(Debug)]
+pub struct Parts<'m> {
+    /// One per rail, 1 to [`MAX_RAILS`].
+    pub cqs: &'m mut [Cq],
+    /// Shared out evenly among the rails; each rail's share is a power of two.
+    pub cqes: &'m mut [Cqe],
+    /// One per lane.
+    pub qps: &'m mut [Qp],
+    /// Shared out evenly among the lanes; each lane's share is a power of two.
+    pub wqes: &'m mut [Wqe],
+}
+
+/// Parts that do not fit each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PartsError {
+    /// No rail, or too many.
+    #[error("{rails} completion queues: there is one per rail, for 1 to {MAX_RAILS} rails")]
+    Rails {
+        /// Completion queues given.
+        rails: usize,
+    },
+    /// No power of two for each.
+    #[error(
+        "{entries} {what} cannot be shared out among {among}: each needs the same power of two, at most 2^31"
+    )]
+    Uneven {
+        /// Which part.
+        what: &'static str,
+        /// Its length.
+        entries: usize,
+        /// Lanes or rails.
+        among: usize,
+    },
+}
+
+/// The share of each, if it is a power of two.
+fn share(what: &'static str, entries: usize, among: usize) -> Result<u32, PartsError> {
+    let even = among != 0 && entries.is_multiple_of(among);
+    let share = if even { u32::try_from(entries / among).ok().filter(|s| s.is_power_of_two()) } else { None };
+    share.ok_or(PartsError::Uneven { what, entries, among })
+}
+
+/// What a QP still has to say.
+const FAILED: u8 = 1;
+const CLOSED: u8 = 2;
+
+/// Rails that move nothing, with commits of at most `CHAIN` wrs.
+#[derive(Debug)]
+pub struct NullRails<'m, const CHAIN: usize> {
+    chain: Chain<'m, CHAIN>,
+    cqs: NonNull<Cq>,
+    rails: usize,
+    cq_entries: u32,
+    /// QPs without a lane, linked.
+    free: *mut Qp,
+    /// QPs with something to say, linked from the first to the last.
+    first_unread: *mut Qp,
+    last_unread: *mut Qp,
+    parts: PhantomData<&'m mut Qp>,
+}
+
+/// A lane of null rails: one QP.
+#[derive(Debug)]
+pub struct NullLane<'m> {
+    qp: NonNull<Qp>,
+    parts: PhantomData<&'m mut Qp>,
+}
+
+impl NullLane<'_> {
+    /// The QP, for a hand-written loop over [`ibv_post_send`].
+    #[inline]
+    #[must_use]
+    pub fn qp(&mut self) -> *mut Qp {
+        self.qp.as_ptr()
+    }
+}
+
+impl<'m, const CHAIN: usize> NullRails<'m, CHAIN> {
+    /// Rails over these parts, with all lanes free.
+    ///
+    /// # Errors
+    ///
+    /// The parts do not fit each other.
+    pub fn new(parts: Parts<'m>, chain: &'m mut ChainStorage<CHAIN>) -> Result<Self, PartsError> {
+        let Parts { cqs, cqes, qps, wqes } = parts;
+        let (rails, lanes) = (cqs.len(), qps.len());
+        if rails == 0 || rails > MAX_RAILS {
+            return Err(PartsError::Rails { rails });
+        }
+        let cq_entries = share("completion queue entries", cqes.len(), rails)?;
+        let depth = share("work queue entries", wqes.len(), lanes)?;
+        for (cq, ring) in cqs.iter_mut().zip(cqes.chunks_exact_mut(cq_entries as usize)) {
+            *cq = Cq::over(ring.as_mut_ptr(), cq_entries);
+        }
+        // Linked from the last to the first, so that the first is used first.
+        let cqs = NonNull::from(cqs).cast::<Cq>();
+        let mut free: *mut Qp = ptr::null_mut();
+        // QP numbers have 24 bits.
+        let numbers = (0..0x100_0000_u32).cycle();
+        let rings = wqes.chunks_exact_mut(depth as usize);
+        let first = NonNull::from(qps).cast::<Qp>();
+        for (i, (ring, number)) in rings.zip(numbers).enumerate() {
+            let lane = lanes - 1 - i;
+            // SAFETY: lane < lanes, within the array.
+            let qp = unsafe { first.add(lane) };
+            // SAFETY: an element of `qps`, which is borrowed for 'm and not used as a slice again.
+            unsafe { qp.write(Qp::over(ring.as_mut_ptr(), depth, number, free)) };
+            free = qp.as_ptr();
+        }
+        Ok(Self {
+            chain: Chain::new(chain),
+            cqs,
+            rails,
+            cq_entries,
+            free,
+            first_unread: ptr::null_mut(),
+            last_unread: ptr::null_mut(),
+            parts: PhantomData,
+        })
+    }
+
+    /// A lane on `rail`; `None` when there is no such rail or all lanes are in use. A closed lane's
+    /// QP is free again when its `LaneClosed` has been read.
+    pub fn connect(&mut self, rail: RailIndex) -> Option<NullLane<'m>> {
+        if rail.get() >= self.rails {
+            return None;
+        }
+        let qp = NonNull::new(self.free)?;
+        let cq = self.cq(rail);
+        // SAFETY: a QP of the free list: an element of the parts, which nobody else uses.
+        let state = unsafe { &mut *qp.as_ptr() };
+        self.free = state.link;
+        state.link = ptr::null_mut();
+        state.reset(cq);
+        Some(NullLane { qp, parts: PhantomData })
+    }
+
+    /// The rail's CQ, for a hand-written loop over [`ibv_poll_cq`].
+    ///
+    /// # Panics
+    ///
+    /// When there is no such rail.
+    #[inline]
+    #[must_use]
+    pub fn cq(&mut self, rail: RailIndex) -> *mut Cq {
+        assert!(rail.get() < self.rails, "rail {} of {}", rail.0, self.rails);
+        // SAFETY: within the array of `rails`.
+        unsafe { self.cqs.add(rail.get()) }.as_ptr()
+    }
+
+    /// Adds to what a QP has to say.
+    fn say(&mut self, mut qp: NonNull<Qp>, id: LaneId, what: u8) {
+        // SAFETY: the QP of a lane, which our caller has; nobody else uses it now.
+        let state = unsafe { qp.as_mut() };
+        let listed = state.unread != 0;
+        state.unread |= what;
+        state.id = id;
+        if listed {
+            return;
+        }
+        state.link = ptr::null_mut();
+        match NonNull::new(self.last_unread) {
+            None => self.first_unread = qp.as_ptr(),
+            Some(mut last) => {
+                // SAFETY: a QP of the list, another one than `qp`, which was not listed.
+                unsafe { last.as_mut() }.link = qp.as_ptr();
+            }
+        }
+        self.last_unread = qp.as_ptr();
+    }
+}
+
+/// A commit on a null lane.
+#[derive(Debug)]
+pub struct NullPost<'a, 'm, const CHAIN: usize> {
+    posting: Posting<'a, 'm, CHAIN>,
+    qp: *mut Qp,
+}
+
+impl<const CHAIN: usize> Post for NullPost<'_, '_, CHAIN> {
+    #[inline]
+    fn read(&mut self, read: Read) {
+        self.posting.push(&read);
+    }
+
+    #[inline]
+    fn commit(self) -> Commit {
+        let qp = self.qp;
+        self.posting.post(|head| {
+            let mut bad_wr = ptr::null_mut();
+            // SAFETY: the QP of a lane that `begin` has borrowed along with the rails; the head of a
+            // chain that ends in null, of live templates with one sge each; a local.
+            let errno = unsafe { ibv_post_send(qp, head, &raw mut bad_wr) };
+            (errno, bad_wr)
+        })
+    }
+}
+
+/// Nobody ever sleeps on null rails, so waking has nothing to do.
+#[derive(Clone, Copy, Debug)]
+pub struct NullWaker;
+
+impl Wake for NullWaker {
+    fn wake(&self) {}
+}
+
+// SAFETY: no READ ever writes anything but the rings of the parts, so there is nothing that could be
+// written too late; `post_send` reports as its bad_wr the first wr that it did not take.
+unsafe impl<'m, const CHAIN: usize> Provider for NullRails<'m, CHAIN> {
+    const CHAIN: usize = CHAIN;
+    type Lane = NullLane<'m>;
+    type Post<'a>
+        = NullPost<'a, 'm, CHAIN>
+    where
+        Self: 'a;
+    type Waker = NullWaker;
+
+    fn rails(&self) -> usize {
+        self.rails
+    }
+
+    fn rail(&self, _: RailIndex) -> RailInfo {
+        RailInfo { nominal_bytes_per_sec: 49_000_000_000, numa: None, cq_entries: self.cq_entries }
+    }
+
+    /// Gives key 1 on every rail, for anything: no byte is ever written.
+    fn register(&mut self, _: MemoryRange) -> Result<RailKeys, RegisterError> {
+        Ok([1; MAX_RAILS])
+    }
+
+    fn deregister(&mut self, _: MemoryRange, _: &RailKeys) {}
+
+    #[inline]
+    fn begin<'a>(&'a mut self, lane: &'a mut NullLane<'m>) -> NullPost<'a, 'm, CHAIN> {
+        NullPost { posting: self.chain.begin(), qp: lane.qp() }
+    }
+
+    #[inline]
+    fn poll(&mut self, rail: RailIndex, out: &mut [Wc]) -> usize {
+        let room = i32::try_from(out.len()).unwrap_or(i32::MAX);
+        let cq = self.cq(rail);
+        // SAFETY: the CQ of one of our rails, which are borrowed; `out` has at least `room` places.
+        let n = unsafe { ibv_poll_cq(cq, room, out.as_mut_ptr()) };
+        n.unsigned_abs() as usize
+    }
+
+    /// Takes effect at once: the event is there when this returns.
+    fn fail(&mut self, id: LaneId, lane: &mut NullLane<'m>) {
+        // SAFETY: the QP of a lane that is borrowed.
+        unsafe { lane.qp.as_mut() }.failed = true;
+        self.say(lane.qp, id, FAILED);
+    }
+
+    fn drain(&mut self, lane: &mut NullLane<'m>, wr_id: WrId) -> Result<(), i32> {
+        let mut sge = Sge::default();
+        let mut wr =
+            SendWr { wr_id: wr_id.0, sg_list: &raw mut sge, send_flags: IBV_SEND_SIGNALED, ..SendWr::EMPTY };
+        let mut bad_wr = ptr::null_mut();
+        // SAFETY: the QP of a lane that is borrowed along with the rails; a chain of one local wr with
+        // one local sge; a local.
+        let errno = unsafe { ibv_post_send(lane.qp(), &raw mut wr, &raw mut bad_wr) };
+        if errno == 0 { Ok(()) } else { Err(errno) }
+    }
+
+    /// Takes effect at once: the event is there when this returns, and the lane's completions are
+    /// gone.
+    fn close(&mut self, id: LaneId, mut lane: NullLane<'m>) {
+        let qp = lane.qp();
+        // SAFETY: the QP of a lane that is ours now.
+        let cq = unsafe { &*qp }.cq();
+        // SAFETY: the CQ that `connect` gave to the lane, alive for 'm; `self` is borrowed, and the
+        // rails are on one thread.
+        unsafe { purge(cq, qp) };
+        self.say(lane.qp, id, CLOSED);
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
+        let mut qp = NonNull::new(self.first_unread)?;
+        // SAFETY: a QP of the list, an element of the parts; its lane, if it still has one, is not
+        // being used while `self` is.
+        let state = unsafe { qp.as_mut() };
+        let id = state.id;
+        let failed = state.unread & FAILED != 0;
+        state.unread &= if failed { !FAILED } else { !CLOSED };
+        let closed = !failed;
+        if state.unread == 0 {
+            self.first_unread = state.link;
+            if self.first_unread.is_null() {
+                self.last_unread = ptr::null_mut();
+            }
+            state.link = ptr::null_mut();
+            if closed {
+                state.link = self.free;
+                self.free = qp.as_ptr();
+            }
+        }
+        Some(if failed { Event::LaneFailed(id) } else { Event::LaneClosed(id) })
+    }
+
+    /// Returns at once: whatever was posted has completed.
+    fn wait(&mut self, _: WaitFor) {}
+
+    fn waker(&self) -> NullWaker {
+        NullWaker
+    }
+}

@@ -1,0 +1,229 @@
+//! The null device against what a driver does.
+#![allow(unsafe_code, reason = "the raw entry points are under test")]
+
+use std::boxed::Box;
+use std::ptr;
+use std::vec;
+use std::vec::Vec;
+
+use kvrail_core::abi::{ChainStorage, IBV_SEND_SIGNALED, SendWr, Sge, Wc, WcStatus};
+use kvrail_core::id::{LaneId, RailIndex, WrId};
+use kvrail_core::provider::{Commit, Event, Post, Provider, Read};
+
+use super::*;
+
+const CHAIN: usize = 16;
+
+fn rails(rails: usize, cq: usize, lanes: usize, depth: usize) -> NullRails<'static, CHAIN> {
+    let parts = Parts {
+        cqs: vec![Cq::NEW; rails].leak(),
+        cqes: vec![Cqe::NEW; rails * cq].leak(),
+        qps: vec![Qp::NEW; lanes].leak(),
+        wqes: vec![Wqe::NEW; lanes * depth].leak(),
+    };
+    NullRails::new(parts, Box::leak(Box::new(ChainStorage::new()))).unwrap()
+}
+
+const R0: RailIndex = RailIndex(0);
+
+fn id(index: u16) -> LaneId {
+    LaneId::new(index, 1)
+}
+
+fn post(
+    rails: &mut NullRails<'static, CHAIN>,
+    lane: &mut NullLane<'static>,
+    of: LaneId,
+    seqs: &[u32],
+) -> Commit {
+    let mut post = rails.begin(lane);
+    for seq in seqs {
+        post.read(Read {
+            wr_id: WrId::new(of, *seq),
+            remote_addr: 0x1122_3344_5566_7788,
+            local_addr: 0x99AA_BBCC_DDEE_FF00,
+            len: 0x1_0203,
+            rkey: 0xA0B0_C0D0,
+            lkey: 0x0102_0304,
+            // Every fourth.
+            signaled: seq % 4 == 3,
+        });
+    }
+    post.commit()
+}
+
+fn told(rails: &mut NullRails<'static, CHAIN>, rail: RailIndex) -> Vec<(WrId, WcStatus)> {
+    let mut wcs = [Wc::default(); 3];
+    let mut all = Vec::new();
+    loop {
+        let n = rails.poll(rail, &mut wcs);
+        all.extend(wcs[..n].iter().map(|wc| (wc.wr_id(), wc.status())));
+        if n == 0 {
+            return all;
+        }
+    }
+}
+
+#[test]
+fn every_signaled_wr_is_told_once_on_its_rail() {
+    let mut rails = rails(2, 16, 4, 16);
+    let mut lanes: Vec<_> = (0..4).map(|i| rails.connect(RailIndex(i % 2)).unwrap()).collect();
+    assert!(rails.connect(R0).is_none() && rails.connect(RailIndex(2)).is_none());
+    for round in 0..50 {
+        for (i, lane) in (0..).zip(&mut lanes) {
+            let seqs = [0, 1, 2, 3, 4, 5, 6, 7].map(|s| s + 8 * round);
+            assert_eq!(post(&mut rails, lane, id(i), &seqs), Commit::All);
+        }
+        for rail in 0..2_u16 {
+            let expected: Vec<_> = [rail, rail + 2]
+                .iter()
+                .flat_map(|i| [3, 7].map(|s| (WrId::new(id(*i), s + 8 * round), WcStatus::SUCCESS)))
+                .collect();
+            assert_eq!(told(&mut rails, RailIndex(rail as u8)), expected);
+        }
+    }
+    // SAFETY: a live QP, not in use.
+    let doorbell = unsafe { (*lanes[0].qp()).doorbell() };
+    assert_eq!(doorbell, 400);
+}
+
+#[test]
+fn the_work_queue_entry_is_an_mlx5_read() {
+    let mut rails = rails(1, 4, 1, 4);
+    let mut lane = rails.connect(R0).unwrap();
+    let _ = post(&mut rails, &mut lane, id(0), &[0, 1, 2, 3, 4, 5, 7]);
+    told(&mut rails, R0);
+    let _ = post(&mut rails, &mut lane, id(0), &[7]);
+    // SAFETY: a live QP, not in use.
+    let ring = unsafe { (*lane.qp()).ring() };
+    // SAFETY: four entries; the fifth wr went to the first.
+    let wqe = unsafe { ring.read() };
+    let mut bytes = Vec::new();
+    wqe.0.iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
+    let golden: [u8; 64] = [
+        0, 0, 4, 0x10, 0, 0, 0, 3, 0, 0, 0, 8, 0, 0, 0, 0, // control
+        0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0xA0, 0xB0, 0xC0, 0xD0, 0, 0, 0, 0, // remote
+        0, 1, 2, 3, 1, 2, 3, 4, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF, 0, // data
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    assert_eq!(bytes, golden);
+}
+
+#[test]
+fn a_full_queue_takes_a_prefix_and_says_which() {
+    let mut rails = rails(1, 4, 2, 8);
+    let mut lane = rails.connect(R0).unwrap();
+    let seqs: Vec<u32> = (0..10).collect();
+    assert_eq!(post(&mut rails, &mut lane, id(0), &seqs), Commit::Prefix { accepted: 8, errno: 12 });
+    assert_eq!(post(&mut rails, &mut lane, id(0), &[0]), Commit::Prefix { accepted: 0, errno: 12 });
+    // What has been told has given its place back, and no more than that: 0..=7 are.
+    assert_eq!(told(&mut rails, R0).len(), 2);
+    assert_eq!(post(&mut rails, &mut lane, id(0), &seqs), Commit::Prefix { accepted: 8, errno: 12 });
+    // The completion queue has room for two more.
+    let mut other = rails.connect(R0).unwrap();
+    assert_eq!(post(&mut rails, &mut other, id(1), &[3, 3, 3]), Commit::Prefix { accepted: 2, errno: 12 });
+}
+
+#[test]
+fn the_driver_refuses_what_it_does_not_know() {
+    let mut rails = rails(1, 4, 1, 8);
+    let mut lane = rails.connect(R0).unwrap();
+    let mut sge = Sge::default();
+    let good = SendWr { sg_list: &raw mut sge, send_flags: IBV_SEND_SIGNALED, ..SendWr::EMPTY };
+    for bad in [SendWr { opcode: 0, ..good }, SendWr { num_sge: 2, ..good }] {
+        let mut second = bad;
+        let second = &raw mut second;
+        let mut first = SendWr { next: second, ..good };
+        let mut bad_wr = ptr::null_mut();
+        // SAFETY: a live lane of live rails, and a chain of two locals with one sge.
+        let errno = unsafe { ibv_post_send(lane.qp(), &raw mut first, &raw mut bad_wr) };
+        assert_eq!((errno, bad_wr), (22, second));
+    }
+    let mut wcs = [Wc::default(); 4];
+    // SAFETY: the CQ of a live rail, and room for four.
+    let n = unsafe { ibv_poll_cq(rails.cq(R0), 4, wcs.as_mut_ptr()) };
+    assert_eq!(n, 2, "the first of each chain was taken");
+}
+
+#[test]
+fn a_failed_lane_flushes_and_drains() {
+    let mut rails = rails(1, 16, 2, 16);
+    let (mut lane, mut other) = (rails.connect(R0).unwrap(), rails.connect(R0).unwrap());
+    assert_eq!(post(&mut rails, &mut lane, id(0), &[0, 1, 2, 3]), Commit::All);
+    rails.fail(id(0), &mut lane);
+    assert_eq!((rails.next_event(), rails.next_event()), (Some(Event::LaneFailed(id(0))), None));
+    assert_eq!(post(&mut rails, &mut lane, id(0), &[4, 5]), Commit::All);
+    assert_eq!(post(&mut rails, &mut other, id(1), &[3]), Commit::All);
+    assert_eq!(rails.drain(&mut lane, WrId::new(id(0), 6)), Ok(()));
+    let flushed = [4, 5].map(|s| (WrId::new(id(0), s), WcStatus::WR_FLUSH_ERR));
+    assert_eq!(
+        told(&mut rails, R0),
+        [
+            (WrId::new(id(0), 3), WcStatus::SUCCESS),
+            flushed[0],
+            flushed[1],
+            (WrId::new(id(1), 3), WcStatus::SUCCESS),
+            (WrId::new(id(0), 6), WcStatus::WR_FLUSH_ERR),
+        ]
+    );
+}
+
+#[test]
+fn a_closed_lane_is_silent_and_its_queue_pair_lives_again() {
+    let mut rails = rails(1, 16, 2, 8);
+    let (mut lane, mut other) = (rails.connect(R0).unwrap(), rails.connect(R0).unwrap());
+    for _ in 0..2 {
+        let _ = post(&mut rails, &mut lane, id(0), &[3]);
+        let _ = post(&mut rails, &mut other, id(1), &[3]);
+    }
+    rails.fail(id(0), &mut lane);
+    rails.close(id(0), lane);
+    assert!(rails.connect(R0).is_none(), "its events are not read yet");
+    let events: Vec<_> = std::iter::from_fn(|| rails.next_event()).collect();
+    assert_eq!(events, [Event::LaneFailed(id(0)), Event::LaneClosed(id(0))]);
+    assert_eq!(told(&mut rails, R0), [(WrId::new(id(1), 3), WcStatus::SUCCESS); 2]);
+    let mut again = rails.connect(R0).unwrap();
+    let seqs: Vec<u32> = (0..8).collect();
+    assert_eq!(post(&mut rails, &mut again, LaneId::new(0, 2), &seqs), Commit::All);
+    assert!(
+        told(&mut rails, R0).iter().all(|(wr, status)| wr.lane().generation() == 2 && status.is_success())
+    );
+}
+
+#[test]
+fn sixteen_lanes_for_each_of_a_thousand_peers() {
+    let mut rails = rails(8, 64, 16_384, 4);
+    let mut lanes: Vec<_> =
+        (0..16_384_u32).map(|i| rails.connect(RailIndex((i % 8) as u8)).unwrap()).collect();
+    for (i, lane) in (0..).zip(&mut lanes) {
+        assert_eq!(post(&mut rails, lane, id(i), &[1, 2, 3]), Commit::All);
+        assert_eq!(told(&mut rails, RailIndex((i % 8) as u8)), [(WrId::new(id(i), 3), WcStatus::SUCCESS)]);
+    }
+    for (i, lane) in (0..).zip(lanes) {
+        rails.close(id(i), lane);
+    }
+    assert_eq!(std::iter::from_fn(|| rails.next_event()).count(), 16_384);
+    assert_eq!(std::iter::from_fn(|| rails.connect(R0)).count(), 16_384);
+}
+
+#[test]
+fn parts_that_do_not_fit_are_named() {
+    let refuse = |cqs: usize, cqes: usize, qps: usize, wqes: usize| {
+        let parts = Parts {
+            cqs: vec![Cq::NEW; cqs].leak(),
+            cqes: vec![Cqe::NEW; cqes].leak(),
+            qps: vec![Qp::NEW; qps].leak(),
+            wqes: vec![Wqe::NEW; wqes].leak(),
+        };
+        NullRails::<CHAIN>::new(parts, Box::leak(Box::new(ChainStorage::new()))).unwrap_err()
+    };
+    assert_eq!(refuse(0, 8, 1, 8), PartsError::Rails { rails: 0 });
+    assert_eq!(refuse(17, 17, 1, 8), PartsError::Rails { rails: 17 });
+    let what = "completion queue entries";
+    assert_eq!(refuse(2, 7, 1, 8), PartsError::Uneven { what, entries: 7, among: 2 });
+    assert_eq!(refuse(2, 6, 1, 8), PartsError::Uneven { what, entries: 6, among: 2 });
+    let what = "work queue entries";
+    assert_eq!(refuse(2, 8, 3, 8), PartsError::Uneven { what, entries: 8, among: 3 });
+    assert_eq!(refuse(2, 8, 0, 8), PartsError::Uneven { what, entries: 8, among: 0 });
+    assert_eq!(refuse(2, 8, 1, 0), PartsError::Uneven { what, entries: 0, among: 1 });
+}
