@@ -168,7 +168,8 @@ impl Placement {
     }
 
     /// Bytes of each region that a plane has rows in, and with it those of the planes that share
-    /// them. Without it a region ends with the last byte of its last plane, padded to the alignment.
+    /// them. Without it a region has what the declaration gives it, or, where its rows go beyond that,
+    /// ends with the last of them, padded to the alignment.
     pub const fn region_bytes(mut self, plane: usize, bytes: u64) -> Self {
         if plane >= self.geometry.plane_count {
             return self.not(PlacementError::Plane { plane, planes: self.geometry.plane_count });
@@ -194,55 +195,57 @@ impl Placement {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
-        let was = self.geometry;
-        let mut now = was;
+        let mut now = self.geometry;
         let mut plane = 0;
-        while plane < was.plane_count {
-            if let Some(wrong) = missing(&was, plane) {
-                return Err(wrong);
-            }
-            let mut region = 0;
-            let mut other = 0;
-            while other < was.plane_count {
-                if shares_regions(&was, plane, other) {
-                    if let Some(wrong) = missing(&was, other) {
-                        return Err(wrong);
-                    }
-                    let end = match Comb::of(&was, other) {
-                        Some(comb) => comb.end(),
-                        None => None,
-                    };
-                    let Some(end) = end else {
-                        return Err(PlacementError::Overflow { plane: other });
-                    };
-                    let Some(end) = end.checked_next_multiple_of(was.align) else {
-                        return Err(PlacementError::Overflow { plane: other });
-                    };
-                    region = if end > region { end } else { region };
-                }
-                other += 1;
-            }
-            let mut other = 0;
-            while other < was.plane_count {
-                if let Some(given) = self.region_bytes[other]
-                    && shares_regions(&was, plane, other)
-                {
-                    if let Some(own) = self.region_bytes[plane]
-                        && own != given
-                    {
-                        return Err(PlacementError::RegionBytes { first: own, second: given });
-                    }
-                    region = given;
-                }
-                other += 1;
-            }
-            now.planes[plane].region_bytes = region;
+        while plane < now.plane_count {
+            now.planes[plane].region_bytes = match self.region_of(plane) {
+                Ok(bytes) => bytes,
+                Err(wrong) => return Err(wrong),
+            };
             plane += 1;
         }
         match check(&now) {
             Ok(()) => Ok(now),
             Err(wrong) => Err(wrong),
         }
+    }
+
+    /// Bytes of the regions that a plane has rows in.
+    const fn region_of(&self, plane: usize) -> Result<u64, PlacementError> {
+        let geometry = &self.geometry;
+        let mut given = None;
+        let mut bytes = geometry.planes[plane].region_bytes;
+        let mut other = 0;
+        while other < geometry.plane_count {
+            if shares_regions(geometry, plane, other) {
+                match (given, self.region_bytes[other]) {
+                    (Some(first), Some(second)) if first != second => {
+                        return Err(PlacementError::RegionBytes { first, second });
+                    }
+                    (None, some) => given = some,
+                    _ => {}
+                }
+                if let Some(wrong) = missing(geometry, other) {
+                    return Err(wrong);
+                }
+                let end = match Comb::of(geometry, other) {
+                    Some(comb) => comb.end(),
+                    None => None,
+                };
+                let Some(end) = end else {
+                    return Err(PlacementError::Overflow { plane: other });
+                };
+                let Some(end) = end.checked_next_multiple_of(geometry.align) else {
+                    return Err(PlacementError::Overflow { plane: other });
+                };
+                bytes = if end > bytes { end } else { bytes };
+            }
+            other += 1;
+        }
+        Ok(match given {
+            Some(given) => given,
+            None => bytes,
+        })
     }
 }
 

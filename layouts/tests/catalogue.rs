@@ -52,6 +52,15 @@ fn sgl_v32_indexer() {
     assert_eq!(cursor, 515_328);
 }
 
+/// Offsets are constants too.
+const _: () = {
+    const SCALE: usize = SglV32Indexer::GEOMETRY.field_named("scale").unwrap();
+    match SglV32Indexer::GEOMETRY.offset_of(SCALE, &[1, 2]) {
+        Ok(place) => assert!(place.offset == 8_448 + 8_192 + 2 * 4),
+        Err(_) => unreachable!(),
+    }
+};
+
 #[test]
 fn constants() {
     fn of<L: KvLayout>() -> (u64, u32, u64, u64, bool) {
