@@ -23,7 +23,8 @@ use kvrail_local::{Config, Lane};
 const RAILS: usize = 2;
 /// Pages in flight: four batches of 32.
 const IN_FLIGHT: u32 = 128;
-const PAGES: u32 = IN_FLIGHT;
+/// What the pages are taken from, and put to: far more than a cache holds, as pools are.
+const POOL: usize = 576 << 20;
 
 /// What is measured: a page's size, the READs of one commit, and the commits of one round.
 struct Case {
@@ -41,7 +42,10 @@ const CASES: [Case; 2] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     let rounds = std::env::args().nth(1).map_or(Ok(15), |arg| arg.parse())?;
-    println!("{:>8} {:>14} {:>14} {:>7} {:>15}", "page", "memcpy GB/s", "shm GB/s", "ratio", "waits per round");
+    println!(
+        "{:>8} {:>14} {:>14} {:>7} {:>15}",
+        "page", "memcpy GB/s", "shm GB/s", "ratio", "waits per round"
+    );
     for case in &CASES {
         let mut bench = Bench::new(case)?;
         let (mut plain, mut rails) = (Vec::new(), Vec::new());
@@ -80,13 +84,15 @@ struct Bench<'c> {
     lanes: Vec<Lane>,
     keys: RailKeys,
     start: Instant,
+    pages: u32,
     waits: u32,
     _exporter: Exporter,
 }
 
 impl<'c> Bench<'c> {
     fn new(case: &'c Case) -> Result<Self, Box<dyn Error>> {
-        let bytes = case.page * PAGES as usize;
+        let pages = (POOL / case.page) as u32;
+        let bytes = case.page * pages as usize;
         let segment = Arc::new(Segment::new(bytes)?);
         segment.write(0, &vec![1; bytes])?;
         let pool = Segment::new(bytes)?;
@@ -97,7 +103,7 @@ impl<'c> Bench<'c> {
         let lanes = lanes.collect::<Result<_, _>>()?;
         let keys = rails.register(MemoryRange { addr: pool.addr(), len: bytes as u64 })?;
         let start = Instant::now();
-        Ok(Self { case, segment, pool, rails, lanes, keys, start, waits: 0, _exporter: exporter })
+        Ok(Self { case, segment, pool, rails, lanes, keys, start, pages, waits: 0, _exporter: exporter })
     }
 
     /// Two threads copy the pages, each every other commit's.
@@ -105,14 +111,15 @@ impl<'c> Bench<'c> {
         let start = Instant::now();
         let (from, to) = (self.segment.as_ptr().expose_provenance(), self.pool.as_ptr().expose_provenance());
         let Case { page, run, commits, .. } = *self.case;
+        let pages = self.pages;
         std::thread::scope(|scope| {
             for thread in 0..RAILS as u32 {
                 scope.spawn(move || {
                     for i in (0..run * commits).filter(|i| i / run % RAILS as u32 == thread) {
-                        let offset = (i % PAGES) as usize * page;
+                        let offset = (i % pages) as usize * page;
                         let from = ptr::with_exposed_provenance::<u8>(from + offset);
                         let to = ptr::with_exposed_provenance_mut::<u8>(to + offset);
-                        // SAFETY: both are of live segments of PAGES pages, and nobody else uses them
+                        // SAFETY: both are of live segments of so many pages, and nobody else uses them
                         // now: the rails are idle, and the threads copy different pages.
                         unsafe { ptr::copy_nonoverlapping(from, to, page) };
                     }
@@ -138,7 +145,7 @@ impl<'c> Bench<'c> {
                 let rail = usize::from(in_flight[1] < in_flight[0]);
                 let mut post = self.rails.begin(&mut self.lanes[rail]);
                 for i in 0..run {
-                    let offset = u64::from((posted * run + i) % PAGES) * page as u64;
+                    let offset = u64::from((posted * run + i) % self.pages) * page as u64;
                     post.read(Read {
                         wr_id: WrId::new(LaneId::new(rail as u16, 0), i),
                         remote_addr: self.segment.addr() + offset,

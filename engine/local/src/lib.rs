@@ -12,19 +12,23 @@
 
 mod address;
 mod config;
+mod hello;
 mod mapping;
 mod progress;
 mod rails;
+mod region;
 mod registry;
 mod ring;
 mod secret;
 mod segment;
 pub mod shm;
 mod sleep;
+pub mod tcp;
 mod worker;
 
 pub use address::AddressError;
 pub use config::{Config, MAX_CQ_ENTRIES, OpenError, StartError};
 pub use progress::Waker;
 pub use rails::{Lane, Posting, Rails};
+pub use region::Region;
 pub use worker::Transport;

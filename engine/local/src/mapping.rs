@@ -131,7 +131,7 @@ mod tests {
         for len in [4096, HUGE_PAGE, HUGE_PAGE + 5, 5 << 20] {
             let mapping = Mapping::new(fd.as_fd(), len, true).unwrap();
             mapping.populate(true);
-            assert!(len < HUGE_PAGE || mapping.as_ptr().addr() % HUGE_PAGE == 0);
+            assert!(len < HUGE_PAGE || mapping.as_ptr().addr().is_multiple_of(HUGE_PAGE));
             // SAFETY: the last byte of a live, writable mapping.
             let last = unsafe { mapping.as_ptr().add(len - 1) };
             // SAFETY: as above; nobody else uses it.

@@ -16,7 +16,9 @@ use rustix::net::{
 use rustix::time::Timespec;
 
 use super::address::Address;
-use super::hello::{self, HELLO_BYTES, MAX_SEGMENTS, Region};
+use super::hello::{self, MAX_SEGMENTS, PROTOCOL};
+use crate::hello::{HELLO_BYTES, Refusal};
+use crate::region::Region;
 use crate::segment::Segment;
 
 /// How long a client may take to say its hello.
@@ -208,9 +210,9 @@ impl Server {
             return false;
         }
         let judged = match <&[u8; HELLO_BYTES]>::try_from(&bytes[..received]) {
-            Ok(hello) => hello::check_hello(hello, self.address.token),
+            Ok(hello) => PROTOCOL.check_hello(hello, self.address.token),
             Err(_) if received == 0 => return false,
-            Err(_) => Err(hello::Refusal::Malformed),
+            Err(_) => Err(Refusal::Malformed),
         };
         let sent = match judged {
             Ok(()) => {

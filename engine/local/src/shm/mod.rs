@@ -49,10 +49,11 @@ mod exporter;
 mod hello;
 mod peer;
 
+pub use crate::region::Region;
 pub use crate::segment::{OutOfSegment, Segment, SegmentError};
 pub use address::Address;
 pub use exporter::{ExportError, Exporter};
-pub use hello::{MAX_SEGMENTS, Region};
+pub use hello::MAX_SEGMENTS;
 pub use peer::{ConnectError, Peer};
 
 use kvrail_core::id::RailIndex;

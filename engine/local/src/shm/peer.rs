@@ -21,8 +21,10 @@ use rustix::net::{
 };
 
 use super::address::{Address, VERSION};
-use super::hello::{self, MAX_SEGMENTS, REPLY_BYTES, Region, ReplyError};
+use super::hello::{self, MAX_SEGMENTS, PROTOCOL, REPLY_BYTES};
+use crate::hello::ReplyError;
 use crate::mapping::Mapping;
+use crate::region::Region;
 use crate::segment::READER_SEALS;
 use crate::worker::Transport;
 
@@ -178,7 +180,7 @@ impl Shared {
             Errno::CONNREFUSED => ConnectError::Nobody,
             errno => failed("connect")(errno),
         })?;
-        net::send(&socket, &hello::hello(address.token), SendFlags::NOSIGNAL)
+        net::send(&socket, &PROTOCOL.hello(address.token), SendFlags::NOSIGNAL)
             .map_err(failed("saying hello"))?;
         let (reply, fds) = receive(&socket)?;
         let regions = hello::check_reply(&reply, address.answer).map_err(|error| match error {
@@ -209,10 +211,9 @@ impl Shared {
     fn find(&self, rkey: u32, addr: u64, len: u32) -> Option<*const u8> {
         let index = usize::try_from(rkey).ok()?;
         let (region, mapping) = (self.regions.get(index)?, self.mappings.get(index)?);
-        let offset = addr.checked_sub(region.base)?;
-        let end = offset.checked_add(u64::from(len))?;
+        let offset = region.offset(addr, len)?;
         // A mapping is as long as its region, so the offset fits a usize.
-        (end <= region.len).then(|| mapping.as_ptr().cast_const().wrapping_add(offset as usize))
+        Some(mapping.as_ptr().cast_const().wrapping_add(offset as usize))
     }
 }
 

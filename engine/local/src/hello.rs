@@ -1,0 +1,174 @@
+//! What a reader says first, to a producer of either kind: 24 bytes.
+
+use zerocopy::little_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
+
+use crate::secret::Secret;
+
+/// Which protocol, and which version of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Protocol {
+    pub(crate) magic: [u8; 4],
+    pub(crate) version: u16,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Wire {
+    magic: [u8; 4],
+    version: U16,
+    zero: [u8; 2],
+    token: [u8; 16],
+}
+
+pub(crate) const HELLO_BYTES: usize = size_of::<Wire>();
+
+/// Why a producer does not serve a reader, as its reply's status says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Refusal {
+    /// It speaks another version.
+    Version = 1,
+    /// The token is not the one in its address.
+    Token = 2,
+    /// The message is none.
+    Malformed = 3,
+}
+
+impl Protocol {
+    /// The hello that presents `token`.
+    pub(crate) fn hello(self, token: Secret) -> [u8; HELLO_BYTES] {
+        transmute!(Wire { magic: self.magic, version: U16::new(self.version), zero: [0; 2], token: token.0 })
+    }
+
+    /// The producer's judgement of what came first.
+    pub(crate) fn check_hello(self, bytes: &[u8; HELLO_BYTES], token: Secret) -> Result<(), Refusal> {
+        let wire: Wire = transmute!(*bytes);
+        if wire.magic != self.magic {
+            return Err(Refusal::Malformed);
+        }
+        if wire.version.get() != self.version {
+            return Err(Refusal::Version);
+        }
+        if wire.zero != [0; 2] {
+            return Err(Refusal::Malformed);
+        }
+        if Secret(wire.token) != token {
+            return Err(Refusal::Token);
+        }
+        Ok(())
+    }
+}
+
+/// Why a producer's reply is not a welcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplyError {
+    /// It speaks another version.
+    Version { theirs: u16 },
+    /// It does not serve this reader.
+    Refused,
+    /// It cannot give the answer that its address holds.
+    Impostor,
+    /// It is no reply.
+    Malformed,
+}
+
+/// The first 24 bytes of a reply.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct ReplyHead {
+    magic: [u8; 4],
+    version: U16,
+    /// 0, or a [`Refusal`].
+    status: u8,
+    /// How much follows; the protocol says of what.
+    pub(crate) count: u8,
+    answer: [u8; 16],
+}
+
+impl Protocol {
+    /// The head of a welcome.
+    pub(crate) fn welcome(self, answer: Secret, count: u8) -> ReplyHead {
+        let version = U16::new(self.version);
+        ReplyHead { magic: self.magic, version, status: 0, count, answer: answer.0 }
+    }
+
+    /// The head of a refusal. Tells the version, and why, and nothing else.
+    pub(crate) fn refuse(self, refusal: Refusal) -> ReplyHead {
+        let version = U16::new(self.version);
+        ReplyHead { magic: self.magic, version, status: refusal as u8, count: 0, answer: [0; 16] }
+    }
+
+    /// The reader's judgement of a reply.
+    pub(crate) fn check_reply(self, head: &ReplyHead, answer: Secret) -> Result<(), ReplyError> {
+        if head.magic != self.magic {
+            return Err(ReplyError::Malformed);
+        }
+        if head.version.get() != self.version {
+            return Err(ReplyError::Version { theirs: head.version.get() });
+        }
+        if head.status != 0 {
+            return Err(ReplyError::Refused);
+        }
+        if Secret(head.answer) != answer {
+            return Err(ReplyError::Impostor);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROTOCOL: Protocol = Protocol { magic: *b"TEST", version: 1 };
+    const TOKEN: Secret = Secret([7; 16]);
+    const ANSWER: Secret = Secret([9; 16]);
+
+    #[test]
+    fn golden_bytes() {
+        let mut golden = *b"TEST\x01\0\0\0----------------";
+        golden[8..].fill(7);
+        assert_eq!(PROTOCOL.hello(TOKEN), golden);
+        golden[7] = 5;
+        golden[8..].fill(9);
+        assert_eq!(PROTOCOL.welcome(ANSWER, 5).as_bytes(), golden);
+        golden[6..8].copy_from_slice(&[2, 0]);
+        golden[8..].fill(0);
+        assert_eq!(PROTOCOL.refuse(Refusal::Token).as_bytes(), golden);
+    }
+
+    #[test]
+    fn a_bad_hello_is_refused_for_what_is_bad() {
+        let good = PROTOCOL.hello(TOKEN);
+        assert_eq!(PROTOCOL.check_hello(&good, TOKEN), Ok(()));
+        for (at, refusal) in [
+            (0, Refusal::Malformed),
+            (4, Refusal::Version),
+            (6, Refusal::Malformed),
+            (8, Refusal::Token),
+            (23, Refusal::Token),
+        ] {
+            let mut bytes = good;
+            bytes[at] ^= 1;
+            assert_eq!(PROTOCOL.check_hello(&bytes, TOKEN), Err(refusal), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_bad_reply_is_found_out() {
+        let edit = |at: usize| {
+            let mut head = PROTOCOL.welcome(ANSWER, 0);
+            head.as_mut_bytes()[at] ^= 8;
+            PROTOCOL.check_reply(&head, ANSWER)
+        };
+        assert_eq!(PROTOCOL.check_reply(&PROTOCOL.welcome(ANSWER, 0), ANSWER), Ok(()));
+        assert_eq!(edit(0), Err(ReplyError::Malformed));
+        assert_eq!(edit(4), Err(ReplyError::Version { theirs: 9 }));
+        assert_eq!(edit(6), Err(ReplyError::Refused));
+        assert_eq!(edit(8), Err(ReplyError::Impostor));
+        for refusal in [Refusal::Version, Refusal::Token, Refusal::Malformed] {
+            assert_eq!(PROTOCOL.check_reply(&PROTOCOL.refuse(refusal), ANSWER), Err(ReplyError::Refused));
+        }
+    }
+}

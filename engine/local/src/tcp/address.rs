@@ -1,0 +1,153 @@
+//! Where a server listens, and what opens it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
+
+use crate::address::AddressError;
+use crate::secret::Secret;
+
+const MAGIC: [u8; 4] = *b"KVTC";
+/// Of the address, the hello and the requests.
+pub(crate) const VERSION: u16 = 1;
+
+/// The address of a [`Server`](super::Server): 64 bytes for the bootstrap, to be sent only to whom the
+/// server trusts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    pub(crate) socket: SocketAddr,
+    /// What the reader presents.
+    pub(crate) token: Secret,
+    /// What the server replies to it.
+    pub(crate) answer: Secret,
+}
+
+/// The wire form.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Wire {
+    magic: [u8; 4],
+    version: U16,
+    /// 4 or 6.
+    family: u8,
+    zero: u8,
+    port: U16,
+    rest: [u8; 2],
+    /// Of IPv6 link-local addresses; 0 otherwise.
+    scope: U32,
+    /// IPv4: in the first four bytes, zero beyond.
+    ip: [u8; 16],
+    token: [u8; 16],
+    answer: [u8; 16],
+}
+
+impl Address {
+    pub(crate) fn random(socket: SocketAddr) -> Result<Self, getrandom::Error> {
+        Ok(Self { socket, token: Secret::random()?, answer: Secret::random()? })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn socket(&self) -> SocketAddr {
+        self.socket
+    }
+
+    /// From its wire form.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse(bytes: &[u8; 64]) -> Result<Self, AddressError> {
+        let wire: Wire = transmute!(*bytes);
+        AddressError::check_head(wire.magic, MAGIC, wire.version.get(), VERSION)?;
+        let bad = |field| AddressError::Field { field };
+        if (wire.zero, wire.rest) != (0, [0; 2]) {
+            return Err(bad("padding"));
+        }
+        let (port, scope) = (wire.port.get(), wire.scope.get());
+        let socket = match (wire.family, wire.ip) {
+            (4, [a, b, c, d, rest @ ..]) if rest == [0; 12] && scope == 0 => {
+                SocketAddr::from((Ipv4Addr::new(a, b, c, d), port))
+            }
+            (6, ip) => SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(ip), port, 0, scope)),
+            _ => return Err(bad("address family")),
+        };
+        if port == 0 || socket.ip().is_unspecified() {
+            return Err(bad("IP address or port"));
+        }
+        Ok(Self { socket, token: Secret(wire.token), answer: Secret(wire.answer) })
+    }
+
+    /// Into its wire form.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 64] {
+        let (family, ip) = match self.socket.ip() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                (4, [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+            }
+            IpAddr::V6(ip) => (6, ip.octets()),
+        };
+        let scope = match self.socket {
+            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(v6) => v6.scope_id(),
+        };
+        transmute!(Wire {
+            magic: MAGIC,
+            version: U16::new(VERSION),
+            family,
+            zero: 0,
+            port: U16::new(self.socket.port()),
+            rest: [0; 2],
+            scope: U32::new(scope),
+            ip,
+            token: self.token.0,
+            answer: self.answer.0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(socket: &str) -> Address {
+        Address { socket: socket.parse().unwrap(), token: Secret([2; 16]), answer: Secret([3; 16]) }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let mut golden = [0; 64];
+        golden[..16].copy_from_slice(b"KVTC\x01\0\x04\0\x34\x12\0\0\0\0\0\0");
+        golden[16..20].copy_from_slice(&[10, 1, 2, 3]);
+        golden[32..48].fill(2);
+        golden[48..].fill(3);
+        assert_eq!(address("10.1.2.3:4660").to_bytes(), golden);
+        for socket in ["10.1.2.3:4660", "[::1]:1", "[fe80::1%7]:65535"] {
+            assert_eq!(Address::parse(&address(socket).to_bytes()), Ok(address(socket)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        let good = address("10.1.2.3:4660").to_bytes();
+        for (at, what) in [
+            (0, "begins with"),
+            (4, "version"),
+            (6, "family"),
+            (7, "padding"),
+            (12, "family"),
+            (20, "family"),
+        ] {
+            let mut bytes = good;
+            bytes[at] ^= 0x80;
+            let error = Address::parse(&bytes).unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        }
+        for socket in ["10.1.2.3:0", "0.0.0.0:1", "[::]:1"] {
+            let error = Address::parse(&address(socket).to_bytes()).unwrap_err().to_string();
+            assert!(error.contains("IP address or port"), "{error}");
+        }
+    }
+}

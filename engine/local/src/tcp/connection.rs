@@ -1,0 +1,174 @@
+//! The reader's side: one connection per lane.
+#![allow(unsafe_code, reason = "the kernel writes to registered memory on our word")]
+
+use std::io::{self, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::ptr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kvrail_core::abi::WcStatus;
+use kvrail_core::provider::Read;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+use super::address::{Address, VERSION};
+use super::wire::{PROTOCOL, Request, Response, read_until};
+use crate::hello::{ReplyError, ReplyHead};
+use crate::worker::Transport;
+
+/// How long a READ waits for the next byte before the path counts as dead.
+pub const STALL: Duration = Duration::from_secs(2);
+
+/// How long each step of the handshake may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection to a [`Server`](super::Server), for one lane.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Arc<TcpStream>,
+}
+
+/// Why there is no connection to a server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The system refused something, or a step took longer than 10 s.
+    #[error("the server at {socket} could not be talked to: {step} failed")]
+    System {
+        /// Where.
+        socket: SocketAddr,
+        /// The step.
+        step: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The server speaks another version.
+    #[error(
+        "the server at {socket} speaks version {theirs}, this side {ours}: run the same release on both sides"
+    )]
+    Version {
+        /// Where.
+        socket: SocketAddr,
+        /// The server's.
+        theirs: u16,
+        /// This side's.
+        ours: u16,
+    },
+    /// The server does not accept the token.
+    #[error(
+        "the server at {socket} refused the address's token: the address is forged, or of an earlier server"
+    )]
+    Refused {
+        /// Where.
+        socket: SocketAddr,
+    },
+    /// Whoever listens there cannot give the answer that the address holds.
+    #[error("who listens at {socket} is not the server that the address was made by")]
+    Impostor {
+        /// Where.
+        socket: SocketAddr,
+    },
+    /// The reply is not one.
+    #[error("what listens at {socket} is no kvrail server")]
+    Malformed {
+        /// Where.
+        socket: SocketAddr,
+    },
+}
+
+impl Connection {
+    /// Connects to the server at `address`. Blocks for 10 s at most per step.
+    ///
+    /// # Errors
+    ///
+    /// Nobody there, not the right one, or not the same version.
+    pub fn open(address: &Address) -> Result<Self, ConnectError> {
+        let socket = address.socket;
+        let failed = |step| move |source| ConnectError::System { socket, step, source };
+        let stream = TcpStream::connect_timeout(&socket, PATIENCE).map_err(failed("connecting"))?;
+        stream.set_nodelay(true).map_err(failed("setting TCP_NODELAY"))?;
+        stream.set_write_timeout(Some(STALL)).map_err(failed("setting a time-out"))?;
+        (&stream).write_all(&PROTOCOL.hello(address.token)).map_err(failed("saying hello"))?;
+        let mut head = ReplyHead::new_zeroed();
+        read_until(&stream, head.as_mut_bytes(), Instant::now() + PATIENCE)
+            .map_err(failed("waiting for the reply"))?;
+        PROTOCOL.check_reply(&head, address.answer).map_err(|error| match error {
+            ReplyError::Version { theirs } => ConnectError::Version { socket, theirs, ours: VERSION },
+            ReplyError::Refused => ConnectError::Refused { socket },
+            ReplyError::Impostor => ConnectError::Impostor { socket },
+            ReplyError::Malformed => ConnectError::Malformed { socket },
+        })?;
+        stream.set_read_timeout(Some(STALL)).map_err(failed("setting a time-out"))?;
+        Ok(Self { stream: Arc::new(stream) })
+    }
+
+    /// Asks for the bytes, and learns whether they come.
+    fn request(&self, read: &Read) -> io::Result<Response> {
+        let (addr, len, rkey) = (U64::new(read.remote_addr), U32::new(read.len), U32::new(read.rkey));
+        (&*self.stream).write_all(Request { addr, len, rkey }.as_bytes())?;
+        let mut response = Response::new_zeroed();
+        io::Read::read_exact(&mut &*self.stream, response.as_mut_bytes())?;
+        Ok(response)
+    }
+}
+
+/// Receives into `len` bytes at `at`. Fails when nothing comes for [`STALL`], and when all of it takes
+/// longer than 10 s and a second per MiB.
+///
+/// # Safety
+///
+/// The range is valid for writes until the call returns.
+unsafe fn receive(stream: &TcpStream, mut at: *mut u8, mut len: usize) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE + Duration::from_secs(len as u64 >> 20);
+    while len > 0 {
+        // SAFETY: at .. at + len is the part of the caller's range that is not filled yet.
+        let got = unsafe { libc::recv(stream.as_raw_fd(), at.cast(), len, 0) };
+        match usize::try_from(got) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(got) => {
+                at = at.wrapping_add(got);
+                len -= got;
+            }
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+        if len > 0 && Instant::now() > deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(())
+}
+
+// SAFETY: `execute` writes by `receive` alone, which the kernel has finished with when it returns, and
+// which gets the local range and no more.
+unsafe impl Transport for Connection {
+    const LABEL: &'static str = "tcp (functional only)";
+    type Interrupt = Arc<TcpStream>;
+
+    fn interrupt_handle(&self) -> Arc<TcpStream> {
+        Arc::clone(&self.stream)
+    }
+
+    fn interrupt(stream: &Arc<TcpStream>) {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+
+    unsafe fn execute(&mut self, read: &Read) -> WcStatus {
+        match self.request(read) {
+            Err(_) => return WcStatus::RETRY_EXC_ERR,
+            Ok(Response::DATA) => {}
+            Ok(Response::ACCESS) => return WcStatus::REM_ACCESS_ERR,
+            Ok(_) => return WcStatus::BAD_RESP_ERR,
+        }
+        let to = ptr::with_exposed_provenance_mut(read.local_addr as usize);
+        // SAFETY: the local range is valid for writes by the caller's word.
+        match unsafe { receive(&self.stream, to, read.len as usize) } {
+            Ok(()) => WcStatus::SUCCESS,
+            Err(_) => WcStatus::RETRY_EXC_ERR,
+        }
+    }
+}
