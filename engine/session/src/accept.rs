@@ -96,7 +96,7 @@ impl<R: Responder> Acceptor<R> {
             // The connection went with the closure; the peer sees it closed.
             tracing::warn!(%peer, %error, "no thread for a connection");
             self.shared
-                .tell(&ServerEvent::TurnedAway { peer, max_handshakes: self.shared.config.max_handshakes });
+                .tell(ServerEvent::TurnedAway { peer, max_handshakes: self.shared.config.max_handshakes });
         }
     }
 
@@ -109,7 +109,7 @@ impl<R: Responder> Acceptor<R> {
             self.turned_away.pop_front();
         }
         self.turned_away.push_back((stream, Instant::now() + LINGER));
-        self.shared.tell(&ServerEvent::TurnedAway { peer, max_handshakes });
+        self.shared.tell(ServerEvent::TurnedAway { peer, max_handshakes });
     }
 }
 

@@ -200,8 +200,8 @@ mod tests {
         assert!((0..32).eq(key.0));
         assert!(matches!(PeerKey::from_hex(&HEX[1..]), Err(KeyError::Length { len: 63 })));
         assert!(matches!(PeerKey::from_hex(&format!("{HEX}0")), Err(KeyError::Length { len: 65 })));
-        assert!(matches!(PeerKey::from_hex(&HEX.replace('A', "g")), Err(KeyError::Digit { at: 50 })));
-        assert!(matches!(PeerKey::from_hex(&HEX.replace('A', "é")), Err(KeyError::Digit { at: 50 })));
+        assert!(matches!(PeerKey::from_hex(&HEX.replace('A', "g")), Err(KeyError::Digit { at: 53 })));
+        assert!(matches!(PeerKey::from_hex(&HEX.replace('A', "é")), Err(KeyError::Digit { at: 53 })));
     }
 
     #[test]

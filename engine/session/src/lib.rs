@@ -31,7 +31,7 @@
 //! let deadline = Instant::now() + Duration::from_secs(5);
 //! let session = connect(&"prefill-1:7470".parse()?, &key, Hello::new("decode-3".parse()?, layout), deadline)?;
 //! for region in &session.offer().regions {
-//!     println!("{} slots at {:#x}", region.parts().slots, region.parts().base);
+//!     println!("{} slots at {:#x}", region.offer().slots, region.offer().base);
 //! }
 //! # Ok(())
 //! # }
@@ -89,8 +89,8 @@ pub use message::{
 };
 pub use name::{LayoutName, Name, NameError, NodeName, RailName};
 pub use offer::{
-    Epoch, Fingerprint, LaneBlob, Layout, MAX_LANES, MAX_REGIONS, Offer, OfferedRegion, OfferedTable,
-    RailAddress, RailDescription, Rails, RegionError, RegionParts, TransportKind,
+    Epoch, Fingerprint, LaneBlob, Layout, MAX_LANES, MAX_REGIONS, Offer, OfferedRegion, RailAddress,
+    RailDescription, Rails, RegionError, TransportKind,
 };
 pub use pairing::{NothingInCommon, RailPair, pair};
 pub use refusal::{Both, Reason, Refusal, Role, Versions};

@@ -4,8 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 
 use kvrail_core::id::MAX_RAILS;
-use kvrail_core::provider::RailKeys;
-use kvrail_core::table::ENTRY_BYTES;
+use kvrail_core::remote::{OfferError, RegionOffer};
 
 use crate::list::List;
 use crate::name::{LayoutName, RailName};
@@ -181,73 +180,31 @@ pub struct RailDescription {
     pub lanes: u32,
 }
 
-/// A published region, as numbers: [`OfferedRegion`] is the checked form. Addresses are in the
-/// producer's address space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RegionParts {
-    /// Where slot 0 begins.
-    pub base: u64,
-    /// Bytes of one page.
-    pub page_bytes: u64,
-    /// Bytes from one slot to the next, at least `page_bytes`.
-    pub stride: u64,
-    /// How many slots, at least 1.
-    pub slots: u32,
-    /// The region's key on each of the producer's rails.
-    pub keys: RailKeys,
-    /// Its publication table, if it has one.
-    pub table: Option<OfferedTable>,
-}
-
-/// A publication table: one entry of 16 bytes per slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OfferedTable {
-    /// Where the entry of slot 0 is, a multiple of 16.
-    pub base: u64,
-    /// The table's key on each of the producer's rails.
-    pub keys: RailKeys,
-}
-
 /// A region that can be addressed without overflow: every slot, and every table entry, ends within
-/// 64 bits.
+/// 64 bits. Addresses are in the producer's address space, keys in the order of its rails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OfferedRegion(RegionParts);
+pub struct OfferedRegion(RegionOffer);
 
-/// Why numbers are no region.
+impl OfferedRegion {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    ///
+    /// They describe no region.
+    pub fn new(offer: RegionOffer) -> Result<Self, OfferError> {
+        offer.check().map(|()| Self(offer))
+    }
+
+    /// Its numbers, as the engine takes them.
+    #[must_use]
+    pub const fn offer(&self) -> &RegionOffer {
+        &self.0
+    }
+}
+
+/// Why regions cannot be offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegionError {
-    /// No slots.
-    #[error("a region of no slots: offer at least one")]
-    NoSlots,
-    /// Pages of no bytes.
-    #[error("a region with pages of 0 bytes")]
-    NoBytes,
-    /// Slots overlap.
-    #[error("a stride of {stride} bytes is less than a page of {page_bytes}: slots would overlap")]
-    Overlap {
-        /// From slot to slot.
-        stride: u64,
-        /// Of a page.
-        page_bytes: u64,
-    },
-    /// It would reach beyond the last address.
-    #[error("{slots} slots, {stride} bytes apart from {base:#x}, end beyond 2^64")]
-    Range {
-        /// Start.
-        base: u64,
-        /// From slot to slot.
-        stride: u64,
-        /// How many.
-        slots: u32,
-    },
-    /// The table is misaligned or would reach beyond the last address.
-    #[error("a table of {slots} entries at {base:#x} is not {ENTRY_BYTES}-byte aligned below 2^64")]
-    Table {
-        /// Start of the table.
-        base: u64,
-        /// Entries.
-        slots: u32,
-    },
     /// Its pages are not the layout's.
     #[error("region {index} has pages of {region} bytes, the layout's have {layout}")]
     Page {
@@ -264,45 +221,6 @@ pub enum RegionError {
         /// How many.
         count: usize,
     },
-}
-
-impl OfferedRegion {
-    /// Checks the numbers.
-    ///
-    /// # Errors
-    ///
-    /// They describe no region.
-    pub fn new(parts: RegionParts) -> Result<Self, RegionError> {
-        let RegionParts { base, page_bytes, stride, slots, table, .. } = parts;
-        if page_bytes == 0 {
-            return Err(RegionError::NoBytes);
-        }
-        if stride < page_bytes {
-            return Err(RegionError::Overlap { stride, page_bytes });
-        }
-        let last = slots.checked_sub(1).ok_or(RegionError::NoSlots)?;
-        let end = u64::from(last)
-            .checked_mul(stride)
-            .and_then(|offset| offset.checked_add(page_bytes))
-            .and_then(|len| base.checked_add(len));
-        if end.is_none() {
-            return Err(RegionError::Range { base, stride, slots });
-        }
-        if let Some(OfferedTable { base, .. }) = table {
-            // 2^32 entries of 16 bytes do not overflow by themselves.
-            let end = base.checked_add(u64::from(slots) * ENTRY_BYTES);
-            if base % ENTRY_BYTES != 0 || end.is_none() {
-                return Err(RegionError::Table { base, slots });
-            }
-        }
-        Ok(Self(parts))
-    }
-
-    /// Its numbers.
-    #[must_use]
-    pub const fn parts(&self) -> &RegionParts {
-        &self.0
-    }
 }
 
 /// Whether all regions have the layout's pages, and are not too many.
@@ -326,54 +244,4 @@ pub struct Offer {
     pub rails: Rails,
     /// Its regions, at most [`MAX_REGIONS`].
     pub regions: Vec<OfferedRegion>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: RegionParts = RegionParts {
-        base: 0x1000,
-        page_bytes: 4096,
-        stride: 4096,
-        slots: 8,
-        keys: [1; MAX_RAILS],
-        table: Some(OfferedTable { base: 0x100, keys: [2; MAX_RAILS] }),
-    };
-
-    #[test]
-    fn a_region_ends_within_64_bits() {
-        assert!(OfferedRegion::new(GOOD).is_ok());
-        let top = RegionParts { base: u64::MAX - 8 * 4096, ..GOOD };
-        assert!(OfferedRegion::new(top).is_ok());
-        let beyond = RegionParts { base: top.base + 1, ..GOOD };
-        assert_eq!(
-            OfferedRegion::new(beyond),
-            Err(RegionError::Range { base: beyond.base, stride: 4096, slots: 8 })
-        );
-        let huge = RegionParts { stride: u64::MAX / 2, ..GOOD };
-        assert!(matches!(OfferedRegion::new(huge), Err(RegionError::Range { .. })));
-    }
-
-    #[test]
-    fn slots_do_not_overlap_and_exist() {
-        let check = |parts| OfferedRegion::new(parts).unwrap_err();
-        assert_eq!(
-            check(RegionParts { stride: 4095, ..GOOD }),
-            RegionError::Overlap { stride: 4095, page_bytes: 4096 }
-        );
-        assert_eq!(check(RegionParts { slots: 0, ..GOOD }), RegionError::NoSlots);
-        assert_eq!(check(RegionParts { page_bytes: 0, ..GOOD }), RegionError::NoBytes);
-    }
-
-    #[test]
-    fn a_table_is_aligned_and_ends_within_64_bits() {
-        for base in [8, 17, u64::MAX - 15] {
-            let table = Some(OfferedTable { base, keys: [0; MAX_RAILS] });
-            assert_eq!(
-                OfferedRegion::new(RegionParts { table, ..GOOD }),
-                Err(RegionError::Table { base, slots: 8 })
-            );
-        }
-    }
 }

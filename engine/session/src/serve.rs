@@ -38,15 +38,15 @@ pub(crate) fn connection<R: Responder>(
     let agreed = agree(shared, handshake);
     permit.shaken();
     match agreed {
-        Err(why) => shared.tell(&ServerEvent::Failed { peer, why }),
+        Err(why) => shared.tell(ServerEvent::Failed { peer, why }),
         Ok((mut line, reader, seat)) => {
             let session = shared.session_numbers.fetch_add(1, Ordering::Relaxed);
-            shared.tell(&ServerEvent::Opened { session, peer, reader });
+            shared.tell(ServerEvent::Opened { session, peer, reader });
             let mut lanes = Lanes { shared, responder, made: HashMap::new() };
             let why = converse(&mut line, &mut lanes);
             drop(lanes);
             drop(seat);
-            shared.tell(&ServerEvent::Closed { session, reader, why });
+            shared.tell(ServerEvent::Closed { session, reader, why });
         }
     }
 }

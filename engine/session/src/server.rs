@@ -46,7 +46,7 @@ pub struct ServerConfig {
 }
 
 /// Somebody to be told of [`ServerEvent`]s.
-pub type Observer = Arc<dyn Fn(&ServerEvent) + Send + Sync>;
+pub type Observer = Arc<dyn Fn(ServerEvent) + Send + Sync>;
 
 impl Default for ServerConfig {
     fn default() -> Self {
@@ -188,8 +188,8 @@ impl Shared {
         Arc::clone(&lock(&self.regions))
     }
 
-    pub(crate) fn tell(&self, event: &ServerEvent) {
-        match event {
+    pub(crate) fn tell(&self, event: ServerEvent) {
+        match &event {
             ServerEvent::Failed { peer, why } => tracing::warn!(%peer, %why, "no session"),
             ServerEvent::TurnedAway { peer, max_handshakes } => {
                 tracing::warn!(%peer, max_handshakes, "turned away");

@@ -4,6 +4,7 @@
 use std::num::{NonZeroU32, NonZeroU64};
 
 use kvrail_core::id::{MAX_RAILS, RailIndex};
+use kvrail_core::remote::{RegionOffer, TableOffer};
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -16,8 +17,8 @@ use crate::key::KeyId;
 use crate::list::List;
 use crate::name::{Name, NodeName};
 use crate::offer::{
-    Epoch, Fingerprint, LaneBlob, Layout, MAX_REGIONS, OfferedRegion, OfferedTable, RailAddress,
-    RailDescription, RegionParts, TransportKind,
+    Epoch, Fingerprint, LaneBlob, Layout, MAX_REGIONS, OfferedRegion, RailAddress, RailDescription,
+    TransportKind,
 };
 use crate::refusal::{Both, Reason, Refusal, Role, Versions};
 use crate::wire::{self, HEADER, Kind, MAC, MAGIC};
@@ -226,7 +227,7 @@ const _: () = assert!(MAX_REGIONS == 1024 && MAX_RAILS == 16);
 fn region(index: usize, read: &wire::Region) -> Result<OfferedRegion, ParseError> {
     const KIND: Kind = Kind::Regions;
     let keys = |keys: &[U32; MAX_RAILS]| keys.map(U32::get);
-    let parts = RegionParts {
+    let offer = RegionOffer {
         base: read.base.get(),
         page_bytes: read.page_bytes.get(),
         stride: read.stride.get(),
@@ -234,11 +235,11 @@ fn region(index: usize, read: &wire::Region) -> Result<OfferedRegion, ParseError
         keys: keys(&read.keys),
         table: match read.has_table {
             0 => None,
-            1 => Some(OfferedTable { base: read.table_base.get(), keys: keys(&read.table_keys) }),
+            1 => Some(TableOffer { base: read.table_base.get(), keys: keys(&read.table_keys) }),
             got => return Err(field(KIND, "region.has_table", got, "0 or 1")),
         },
     };
-    OfferedRegion::new(parts).map_err(|source| ParseError::Region { kind: KIND, index, source })
+    OfferedRegion::new(offer).map_err(|source| ParseError::Region { kind: KIND, index, source })
 }
 
 fn regions(read: &wire::Regions) -> Result<Message, ParseError> {

@@ -182,13 +182,13 @@ fn encode_regions(header: Header, first: u32, regions: &[OfferedRegion]) -> Vec<
         ..wire::Regions::new_zeroed()
     };
     for (to, region) in out.region.iter_mut().zip(regions) {
-        let parts = region.parts();
-        to.base = parts.base.into();
-        to.page_bytes = parts.page_bytes.into();
-        to.stride = parts.stride.into();
-        to.slots = parts.slots.into();
-        to.keys = parts.keys.map(U32::new);
-        if let Some(table) = parts.table {
+        let offer = region.offer();
+        to.base = offer.base.into();
+        to.page_bytes = offer.page_bytes.into();
+        to.stride = offer.stride.into();
+        to.slots = offer.slots.into();
+        to.keys = offer.keys.map(U32::new);
+        if let Some(table) = offer.table {
             to.has_table = 1;
             to.table_base = table.base.into();
             to.table_keys = table.keys.map(U32::new);

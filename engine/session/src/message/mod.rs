@@ -8,11 +8,12 @@ use std::num::NonZeroU32;
 use crate::key::KeyId;
 use crate::list::List;
 use crate::name::{NameError, NodeName};
-use crate::offer::{Epoch, LaneBlob, Layout, MAX_LANES, OfferedRegion, Rails, RegionError};
+use crate::offer::{Epoch, LaneBlob, Layout, MAX_LANES, OfferedRegion, Rails};
 use crate::refusal::{Refusal, Role, Versions};
 use crate::wire::{Kind, REGIONS};
 
 use kvrail_core::id::RailIndex;
+use kvrail_core::remote::OfferError;
 
 pub(crate) use decode::header;
 pub use decode::parse;
@@ -350,6 +351,6 @@ pub enum ParseError {
         /// Which of the message's regions.
         index: usize,
         /// What is wrong with it.
-        source: RegionError,
+        source: OfferError,
     },
 }

@@ -1,0 +1,185 @@
+//! Somebody between the two, or in place of one.
+
+use std::io::Write;
+
+use proptest::prelude::*;
+
+use super::rig::*;
+use crate::{Cause, Kind, LaneError, Message, Reason, Role, ServerConfig, SessionError, Step, connect};
+
+/// Connects through the man in the middle and makes a lane: an error if anything went wrong.
+fn whole_exchange(rig: &Rig, flip: Option<Flip>) -> (Result<(), String>, [Vec<u8>; 2]) {
+    let (address, thread) = middle(rig.server.local_addr(), flip);
+    let result = connect(&address.into(), &key(), hello(), soon()).map_err(|e| e.to_string()).and_then(
+        |mut session| {
+            let lane = session.attach(&mut Dial::new(&rig.ends), &pairs(&[(0, 1)]), soon()).remove(0);
+            lane.map(drop).map_err(|e: LaneError| e.to_string())
+        },
+    );
+    (result, thread.join().unwrap())
+}
+
+/// Bytes that the reader sends before it says goodbye, and that the producer sends.
+fn lengths() -> [usize; 2] {
+    let sum = |kinds: &[Kind]| kinds.iter().map(|kind| kind.bytes()).sum();
+    [
+        sum(&[Kind::Hello, Kind::Propose, Kind::Lanes]),
+        sum(&[Kind::Challenge, Kind::Offer, Kind::Regions, Kind::LanesReady]),
+    ]
+}
+
+fn refuses(rig: &Rig, flip: Flip) {
+    let (result, _) = whole_exchange(rig, Some(flip));
+    assert!(result.is_err(), "{flip:?} went through");
+    // Nothing of it is left behind.
+    while rig.server.sessions() > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(rig.server.lanes(), [0, 0], "{flip:?}");
+}
+
+#[test]
+fn untouched_bytes_go_through_and_are_as_many_as_the_formats_say() {
+    let rig = Rig::new();
+    let (result, [there, back]) = whole_exchange(&rig, None);
+    result.unwrap();
+    let [to_producer, to_reader] = lengths();
+    assert_eq!(there.len(), to_producer + Kind::Bye.bytes());
+    assert_eq!(back.len(), to_reader);
+}
+
+/// All of the three messages by which the two get to know each other.
+#[test]
+fn no_byte_of_the_first_words_can_be_changed() {
+    let rig = Rig::new();
+    for (way, len) in [
+        (Way::ToProducer, Kind::Hello.bytes() + Kind::Propose.bytes()),
+        (Way::ToReader, Kind::Challenge.bytes()),
+    ] {
+        (0..len).for_each(|at| refuses(&rig, Flip { way, at, mask: 1 << (at % 8) }));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_byte_of_any_message_can_be_changed(
+        to_reader: bool,
+        place in any::<prop::sample::Index>(),
+        mask in 1_u8..,
+    ) {
+        let way = if to_reader { Way::ToReader } else { Way::ToProducer };
+        let at = place.index(lengths()[way as usize]);
+        refuses(&Rig::with(ServerConfig::default(), 3), Flip { way, at, mask });
+    }
+}
+
+#[test]
+fn a_replayed_reader_is_refused() {
+    let rig = Rig::new();
+    let (result, [there, _]) = whole_exchange(&rig, None);
+    result.unwrap();
+    rig.closed();
+    let mut stream = rig.raw();
+    stream.write_all(&there).unwrap();
+    assert!(matches!(read_message(&mut stream).0, Message::Challenge(..)));
+    let (Message::Refused(refusal), _) = read_message(&mut stream) else { panic!("not refused") };
+    assert_eq!(refusal.reason, Reason::Forged { kind: Kind::Propose as u16 });
+    let error = rig.failure();
+    assert!(matches!(error.cause, Cause::Forged), "{error}");
+    assert_eq!(rig.server.lanes(), [0, 0]);
+}
+
+fn reader_meets(act: impl FnOnce(std::net::TcpStream) + Send + 'static) -> SessionError {
+    let (address, thread) = impostor(act);
+    let error = connect(&address.into(), &key(), hello(), soon()).unwrap_err();
+    thread.join().unwrap();
+    error
+}
+
+#[test]
+fn a_replayed_producer_is_refused() {
+    let rig = Rig::new();
+    let (result, [_, back]) = whole_exchange(&rig, None);
+    result.unwrap();
+    let error = reader_meets(move |mut stream| {
+        read_message(&mut stream);
+        stream.write_all(&back).unwrap();
+        let (Message::Refused(told), _) = read_message(&mut stream) else { panic!("not refused") };
+        assert_eq!(told.reason, Reason::Forged { kind: Kind::Challenge as u16 });
+    });
+    assert!(matches!(error.cause, Cause::Forged), "{error}");
+    assert_eq!(error.step, Step::Awaiting(Kind::Challenge));
+}
+
+#[test]
+fn a_reader_does_not_take_its_own_words_for_a_producers() {
+    // As they are.
+    let error = reader_meets(|mut stream| {
+        let (_, frame) = read_message(&mut stream);
+        stream.write_all(&frame).unwrap();
+        read_message(&mut stream);
+    });
+    assert!(matches!(error.cause, Cause::Unexpected { got: Kind::Hello }), "{error}");
+    // Dressed up as a challenge.
+    let error = reader_meets(|mut stream| {
+        let (Message::Hello(own), _) = read_message(&mut stream) else { panic!("no hello") };
+        let challenge = Message::Challenge(crate::Greeting { role: Role::Producer, ..own }, 1);
+        stream.write_all(&challenge.encode()).unwrap();
+        read_message(&mut stream);
+    });
+    assert!(matches!(error.cause, Cause::Forged), "{error}");
+}
+
+/// Who relays between a reader and a producer and then goes on alone has no key to go on with.
+#[test]
+fn a_session_cannot_be_taken_over() {
+    let rig = Rig::new();
+    let (address, thread) = impostor({
+        let producer = rig.server.local_addr();
+        move |mut reader| {
+            let mut producer = raw(producer);
+            for from_reader in [true, false, true, false, false] {
+                let (from, to) =
+                    if from_reader { (&mut reader, &mut producer) } else { (&mut producer, &mut reader) };
+                to.write_all(&read_message(from).1).unwrap();
+            }
+            producer.write_all(&Message::Release(crate::List::default()).encode()).unwrap();
+            assert!(matches!(read_message(&mut producer).0, Message::Bye(crate::ByeReason::Protocol)));
+        }
+    });
+    let _session = connect(&address.into(), &key(), hello(), soon()).unwrap();
+    thread.join().unwrap();
+    let why = rig.closed();
+    assert!(matches!(why.cause, Cause::Forged), "{why}");
+}
+
+/// A refusal that anybody can send is reported as such, and after the producer has proved itself an
+/// unproven one is a forgery.
+#[test]
+fn a_forged_refusal_is_not_believed() {
+    let error = reader_meets(|mut stream| {
+        read_message(&mut stream);
+        let refusal = crate::handshake::blunt_refusal("mallory".parse().unwrap(), Reason::Stopping);
+        stream.write_all(&refusal).unwrap();
+    });
+    assert!(matches!(error.cause, Cause::Refused { verified: false, .. }), "{error}");
+    assert!(error.to_string().contains("unproven"), "{error}");
+
+    let rig = Rig::new();
+    let (address, thread) = impostor({
+        let producer = rig.server.local_addr();
+        move |mut reader| {
+            let mut producer = raw(producer);
+            producer.write_all(&read_message(&mut reader).1).unwrap();
+            reader.write_all(&read_message(&mut producer).1).unwrap();
+            read_message(&mut reader);
+            let refusal = crate::handshake::blunt_refusal("mallory".parse().unwrap(), Reason::Stopping);
+            reader.write_all(&refusal).unwrap();
+        }
+    });
+    let error = connect(&address.into(), &key(), hello(), soon()).unwrap_err();
+    assert!(matches!(error.cause, Cause::Forged), "{error}");
+    thread.join().unwrap();
+}

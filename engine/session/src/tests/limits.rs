@@ -1,0 +1,233 @@
+//! Time, numbers, and the places where a server listens.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::rig::*;
+use crate::io::timeout;
+use crate::{
+    ByeReason, Cause, Hello, Kind, Producer, Reason, RegionError, ServeError, Server, ServerConfig,
+    ServerEvent, Step, connect,
+};
+
+const SHORT: Duration = Duration::from_millis(200);
+
+#[test]
+fn a_silent_peer_is_an_error_that_says_for_how_long() {
+    let rig = Rig::with(ServerConfig { silence: SHORT, ..ServerConfig::default() }, 0);
+    let silent = rig.raw();
+    let begun = Instant::now();
+    let error = rig.failure();
+    assert!(matches!(error.cause, Cause::Silence(SHORT)), "{error}");
+    assert_eq!(error.step, Step::Awaiting(Kind::Hello));
+    assert!(error.to_string().contains("0.2 s"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    // Silent in the middle, too.
+    let mut half = rig.raw();
+    half.write_all(&raw_hello(|_| ())).unwrap();
+    let error = rig.failure();
+    assert_eq!(error.step, Step::Awaiting(Kind::Propose));
+    drop(silent);
+}
+
+#[test]
+fn a_silent_producer_is_an_error_too() {
+    let (address, thread) = impostor(|mut stream| {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+    });
+    let hello = Hello { silence: SHORT, ..hello() };
+    let error = connect(&address.into(), &key(), hello, soon()).unwrap_err();
+    assert!(matches!(error.cause, Cause::Silence(SHORT)), "{error}");
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_dripping_peer_does_not_live_for_ever() {
+    let limit = 3 * SHORT;
+    let config = ServerConfig { silence: SHORT, handshake: limit, ..ServerConfig::default() };
+    let rig = Rig::with(config, 0);
+    let mut slow = rig.raw();
+    let begun = Instant::now();
+    let drip = std::thread::spawn(move || {
+        for byte in raw_hello(|_| ()) {
+            if slow.write_all(&[byte]).is_err() {
+                break;
+            }
+            std::thread::sleep(SHORT / 10);
+        }
+    });
+    let error = rig.failure();
+    assert!(matches!(error.cause, Cause::Deadline), "{error}");
+    assert!(begun.elapsed() >= limit);
+    drip.join().unwrap();
+}
+
+#[test]
+fn a_dripping_producer_meets_the_readers_deadline() {
+    let (address, thread) = impostor(|mut stream| {
+        for byte in crate::handshake::blunt_refusal("drip".parse().unwrap(), Reason::Stopping) {
+            if stream.write_all(&[byte]).is_err() {
+                break;
+            }
+            std::thread::sleep(SHORT / 10);
+        }
+    });
+    let begun = Instant::now();
+    let error = connect(&address.into(), &key(), hello(), begun + SHORT).unwrap_err();
+    assert!(matches!(error.cause, Cause::Deadline), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_peer_that_closes_in_the_middle_is_told_from_one_that_stays() {
+    let rig = Rig::new();
+    rig.raw().write_all(&raw_hello(|_| ())[..64]).unwrap();
+    assert!(matches!(rig.failure().cause, Cause::Truncated { got: 64, want: 128 }));
+    rig.raw().write_all(&raw_hello(|_| ())[..3]).unwrap();
+    assert!(matches!(rig.failure().cause, Cause::Truncated { got: 3, want: 16 }));
+    drop(rig.raw());
+    assert!(matches!(rig.failure().cause, Cause::Closed));
+    let (address, thread) = impostor(|mut stream| {
+        let (_, mut frame) = read_message(&mut stream);
+        frame.truncate(40);
+        stream.write_all(&frame).unwrap();
+    });
+    let error = connect(&address.into(), &key(), hello(), soon()).unwrap_err();
+    assert!(matches!(error.cause, Cause::Truncated { got: 40, want: 128 }), "{error}");
+    thread.join().unwrap();
+}
+
+#[test]
+fn ninety_nine_silent_peers_delay_nobody() {
+    let rig = Rig::new();
+    let silent: Vec<TcpStream> = (0..99).map(|_| rig.raw()).collect();
+    let begun = Instant::now();
+    let session = rig.connect().unwrap();
+    // They may be silent for ten seconds.
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(session.offer().regions.len(), 3);
+    drop(silent);
+}
+
+#[test]
+fn one_handshake_too_many_is_turned_away_with_the_reason() {
+    let rig = Rig::with(ServerConfig { max_handshakes: 2, ..ServerConfig::default() }, 0);
+    let silent = [rig.raw(), rig.raw()];
+    // Both are counted when the third comes: connections are accepted in order.
+    for _ in 0..3 {
+        let error = rig.connect().unwrap_err();
+        let refusal = error.refusal().unwrap_or_else(|| panic!("{error}"));
+        assert_eq!(refusal.reason, Reason::TooManyHandshakes { limit: 2 });
+        assert!(matches!(error.cause, Cause::Refused { verified: false, .. }));
+        assert!(matches!(rig.event(), ServerEvent::TurnedAway { max_handshakes: 2, .. }));
+    }
+    drop(silent);
+    rig.failure();
+    rig.failure();
+    rig.connect().unwrap();
+}
+
+#[test]
+fn one_session_too_many_is_refused() {
+    let rig = Rig::with(ServerConfig { max_sessions: 1, ..ServerConfig::default() }, 0);
+    let first = rig.connect().unwrap();
+    let error = rig.connect().unwrap_err();
+    assert_eq!(error.refusal().unwrap().reason, Reason::TooManySessions { limit: 1 });
+    drop(first);
+    let closed = loop {
+        if let ServerEvent::Closed { why, .. } = rig.event() {
+            break why;
+        }
+    };
+    assert!(matches!(closed.cause, Cause::Bye(ByeReason::Finished)), "{closed}");
+    rig.connect().unwrap();
+}
+
+#[test]
+fn stopping_says_goodbye_and_waits_for_nobody() {
+    let mut rig = Rig::new();
+    let mut session = rig.connect().unwrap();
+    let silent = rig.raw();
+    assert!(session.is_alive());
+    let begun = Instant::now();
+    assert_eq!(rig.server.stop(soon()), 0);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let error = rig.connect().unwrap_err();
+    assert_eq!(error.step, Step::Connecting);
+    let mut fds = [PollFd::new(&session, PollFlags::IN)];
+    assert_eq!(poll(&mut fds, Some(&timeout(soon()))), Ok(1), "readable when there is something to learn");
+    let why = session.closed().unwrap();
+    assert!(matches!(why.cause, Cause::Bye(ByeReason::Stopping)), "{why}");
+    assert!(!session.is_alive() && session.as_fd().try_clone_to_owned().is_ok());
+    drop(silent);
+}
+
+#[test]
+fn each_start_is_another_epoch() {
+    let (one, two) = (Rig::new(), Rig::new());
+    assert_eq!(one.connect().unwrap().offer().epoch, one.server.epoch());
+    assert_ne!(one.server.epoch(), two.server.epoch());
+}
+
+#[test]
+fn a_port_in_use_is_named_with_a_way_out() {
+    let rig = Rig::new();
+    let address = rig.server.local_addr();
+    let start = |producer| {
+        Server::start(&address.into(), key(), producer, Ends::default(), ServerConfig::default()).unwrap_err()
+    };
+    let producer = Producer { node: "prefill-2".parse().unwrap(), layout: layout(), regions: Vec::new() };
+    let error = start(producer.clone());
+    assert!(matches!(error, ServeError::Listen { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(&address.to_string()) && text.contains("another process has that port"), "{text}");
+    let other = crate::Layout { page_bytes: std::num::NonZeroU64::new(512).unwrap(), ..layout() };
+    let error = start(Producer { layout: other, regions: vec![region(0)], ..producer });
+    assert_eq!(error.to_string(), "region 0 has pages of 4096 bytes, the layout's have 512");
+}
+
+#[test]
+fn an_address_of_no_interface_is_named() {
+    let producer = Producer { node: "prefill-2".parse().unwrap(), layout: layout(), regions: Vec::new() };
+    // TEST-NET-1 of RFC 5737.
+    let address = "192.0.2.1:0".parse().unwrap();
+    let error =
+        Server::start(&address, key(), producer, Ends::default(), ServerConfig::default()).unwrap_err();
+    assert!(error.to_string().contains("no interface of this host"), "{error}");
+}
+
+#[test]
+fn ipv6_loopback_works_where_there_is_one() {
+    let producer =
+        Producer { node: "prefill-6".parse().unwrap(), layout: layout(), regions: vec![region(1)] };
+    let listen = "[::1]:0".parse().unwrap();
+    match Server::start(&listen, key(), producer, Ends::default(), ServerConfig::default()) {
+        Ok(server) => {
+            let address = format!("[::1]:{}", server.local_addr().port()).parse().unwrap();
+            let session = connect(&address, &key(), hello(), soon()).unwrap();
+            assert_eq!(session.producer().as_str(), "prefill-6");
+        }
+        Err(ServeError::Listen { source, .. }) => eprintln!("SKIPPED: this host has no ::1 ({source})"),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn regions_beyond_one_message_arrive_in_order_and_beyond_the_maximum_not_at_all() {
+    let rig = Rig::with(ServerConfig::default(), 40);
+    let session = rig.connect().unwrap();
+    let all: Vec<_> = (0..40).map(region).collect();
+    assert_eq!(session.offer().regions, all);
+    rig.server.publish((0..1024).map(region).collect()).unwrap();
+    assert_eq!(rig.connect().unwrap().offer().regions.len(), 1024);
+    let error = rig.server.publish(vec![region(0); 1025]).unwrap_err();
+    assert_eq!(error, RegionError::TooMany { count: 1025 });
+    rig.server.publish(Vec::new()).unwrap();
+    assert!(rig.connect().unwrap().offer().regions.is_empty());
+}
