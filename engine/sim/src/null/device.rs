@@ -180,14 +180,16 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
     // SAFETY: a connected QP's CQ lives as long as it does, and nobody else uses it during the call;
     // it is another object than the QP.
     let cq = unsafe { &mut *qp_ref.cq };
+    // What does not change during the call, held in registers.
+    let Qp { ring, mask, tail, failed, qp_num, .. } = *qp_ref;
     let mut head = qp_ref.head;
     let mut errno = 0;
     while !wr.is_null() {
         // SAFETY: a chain of live wrs.
         let request = unsafe { &*wr };
-        let told = qp_ref.failed || request.send_flags & IBV_SEND_SIGNALED != 0;
+        let told = failed || request.send_flags & IBV_SEND_SIGNALED != 0;
         let queues_are_full =
-            head.wrapping_sub(qp_ref.tail) > qp_ref.mask || (told && cq.head.wrapping_sub(cq.tail) > cq.mask);
+            head.wrapping_sub(tail) > mask || (told && cq.head.wrapping_sub(cq.tail) > cq.mask);
         if queues_are_full {
             errno = ENOMEM;
             break;
@@ -199,24 +201,23 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
         // SAFETY: each wr has one live sge.
         let sge = unsafe { &*request.sg_list };
         // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
-        let wqe = unsafe { qp_ref.ring.add((head & qp_ref.mask) as usize) };
-        let entry = Wqe([
-            // Control: index and opcode (0x10, RDMA READ), QP number and size (3 segments of 16 bytes),
-            // and whether to tell.
-            be(head << 8 | 0x10, qp_ref.qp_num << 8 | 3),
-            be(if told { 8 } else { 0 }, 0),
-            request.remote_addr.to_be(),
-            be(request.rkey, 0),
-            be(sge.length, sge.lkey),
-            sge.addr.to_be(),
-            0,
-            0,
-        ]);
-        // SAFETY: an entry of the ring, which belongs to the QP.
-        unsafe { wqe.write(entry) };
+        let wqe = unsafe { ring.add((head & mask) as usize) };
+        // SAFETY: an entry of the ring, which belongs to the QP; a ring is written before it is read.
+        let Wqe(words) = unsafe { &mut *wqe };
+        // Word by word, in place: an entry built elsewhere and copied waits for its own stores.
+        // Control: index and opcode (0x10, RDMA READ), QP number and size (3 segments of 16 bytes),
+        // and whether to tell.
+        words[0] = be(head << 8 | 0x10, qp_num << 8 | 3);
+        words[1] = be(if told { 8 } else { 0 }, 0);
+        words[2] = request.remote_addr.to_be();
+        words[3] = be(request.rkey, 0);
+        words[4] = be(sge.length, sge.lkey);
+        words[5] = sge.addr.to_be();
+        words[6] = 0;
+        words[7] = 0;
         head = head.wrapping_add(1);
         if told {
-            let status = if qp_ref.failed { WcStatus::WR_FLUSH_ERR } else { WcStatus::SUCCESS };
+            let status = if failed { WcStatus::WR_FLUSH_ERR } else { WcStatus::SUCCESS };
             // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
             let cqe = unsafe { cq.ring.add((cq.head & cq.mask) as usize) };
             // SAFETY: an entry of the ring, which belongs to the CQ.

@@ -210,29 +210,39 @@ impl Model<'_> {
 
     /// Changes what a line carries, and when what it still has to carry is through.
     fn set_rate(&mut self, rail: RailIndex, rate: Rate) {
-        let now = self.now;
-        let (old, new) = (u128::from(self.rails[rail.get()].rate.get()), u128::from(rate.get()));
-        let scale = |rest: u64| u64::try_from(u128::from(rest) * old / new).unwrap_or(NEVER);
         let line = &mut self.rails[rail.get()];
+        let (old, new) = (u128::from(line.rate.get()), u128::from(rate.get()));
+        let now_ps = self.now.saturating_mul(1000);
+        // When a byte that was to be through at `time` is through now.
+        let moved = |time: u64| match time.checked_sub(now_ps) {
+            Some(rest) => now_ps.saturating_add(u64::try_from(u128::from(rest) * old / new).unwrap_or(NEVER)),
+            None => time,
+        };
         line.rate = rate;
-        let now_ps = now.saturating_mul(1000);
-        line.free = now_ps.saturating_add(scale(line.free.saturating_sub(now_ps)));
+        line.free = moved(line.free);
         let back = line.spec.rtt.0 - line.spec.rtt.0 / 2;
         for place in 0..self.lanes.len() {
             let lane = &self.lanes[place];
             if lane.state != State::Ready || lane.rail != rail {
                 continue;
             }
-            let stretch = |done: u64| match done.checked_sub(now.saturating_add(back)) {
-                Some(rest) if done != NEVER => done - rest + scale(rest).min(NEVER - 1 - done),
-                _ => done,
-            };
             let (head, begun) = (lane.head, lane.begun);
-            self.lanes[place].last_done = stretch(self.lanes[place].last_done);
+            let mut last_done = self.now;
             for k in head..begun {
                 let slot = self.slot(place, k);
-                self.wrs[slot].done = stretch(self.wrs[slot].done);
+                let wr = &mut self.wrs[slot];
+                // Refused requests have no bytes on the line, and ignored ones never end.
+                if wr.through > now_ps && wr.done != NEVER {
+                    let through = moved(wr.through);
+                    let (was, is) = (wr.through.div_ceil(1000), through.div_ceil(1000));
+                    let earliest = wr.sent.div_ceil(1000).saturating_add(back);
+                    wr.done = (wr.done - was).saturating_add(is).max(earliest);
+                    wr.through = through;
+                    wr.done = wr.done.max(last_done);
+                    last_done = wr.done;
+                }
             }
+            self.lanes[place].last_done = last_done;
             self.land_later(place);
             self.rearm(place);
         }

@@ -31,6 +31,8 @@ pub(super) struct Wr {
     /// The peer's rail is booked for it until `sent` (picoseconds).
     pub(super) booked: bool,
     pub(super) sent: u64,
+    /// Our rail is booked for it until then (picoseconds); 0 when it has no bytes to carry.
+    pub(super) through: u64,
     /// When the request is at the responder; later, when its bytes begin to be taken.
     pub(super) start: u64,
     /// When it completes. `NEVER` for a request that the responder ignores.
@@ -58,6 +60,7 @@ impl Wr {
         drain: false,
         booked: false,
         sent: 0,
+        through: 0,
         start: NEVER,
         done: NEVER,
         pieces: 0,

@@ -353,5 +353,6 @@ fn book(
     }
     let begins = now_ps.max(rail.free);
     rail.free = begins.saturating_add(rail.rate.picos(wr.read.len));
+    wr.through = rail.free;
     Some(rail.free.max(wr.sent).div_ceil(1000))
 }

@@ -34,7 +34,7 @@ fn errors_come_by_chance_too() {
     let faults = Faults { wr: Odds::per_million(10_000), statuses: Faults::EVERY_STATUS, ..Faults::NONE };
     let mut kinds = std::collections::BTreeSet::new();
     for seed in 0..400 {
-        let mut bench = Bench::new(Config { faults, ..Config::new(seed) }, &[rail()]);
+        let mut bench = Bench::sized(Config { faults, ..Config::new(seed) }, &[rail()], 4096);
         let mut lane = bench.lane(0, 0, SPEC);
         bench.post(&mut lane, 60, 64);
         bench.run();

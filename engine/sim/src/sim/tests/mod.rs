@@ -50,12 +50,17 @@ fn rail() -> RailSpec {
 
 impl Bench {
     fn new(config: Config, rails: &[RailSpec]) -> Self {
+        Self::sized(config, rails, MIB)
+    }
+
+    /// With `len` bytes on both sides.
+    fn sized(config: Config, rails: &[RailSpec], len: usize) -> Self {
         let storage = Box::leak(Box::new(Room::new()));
         let sim: &'static Sim<'static> = Box::leak(Box::new(Sim::new(storage, config, rails).unwrap()));
-        let theirs: Vec<u8> = (0..MIB).map(|i| (i % 251) as u8).collect();
+        let theirs: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
         let peer = sim.add_peer().unwrap();
         let memory = sim.publish(peer, BASE, theirs.leak(), [RKEY; 16]).unwrap();
-        let ours = vec![0_u8; MIB].leak();
+        let ours = vec![0_u8; len].leak();
         let (ours, len) = (ours.as_mut_ptr(), ours.len());
         let mut rails = sim.rails();
         let range = MemoryRange { addr: ours.expose_provenance() as u64, len: len as u64 };
@@ -94,7 +99,8 @@ impl Bench {
     fn post_with(&mut self, lane: &mut Lane, n: u32, len: u32, edit: impl Fn(u32, &mut Read)) -> Commit {
         let mut reads = Vec::new();
         for i in 0..n {
-            let mut read = self.read(lane, (lane.next as usize * len as usize) % (MIB - len as usize), len);
+            let mut read =
+                self.read(lane, (lane.next as usize * len as usize) % (self.len - len as usize), len);
             edit(i, &mut read);
             reads.push(read);
             lane.next += 1;

@@ -70,7 +70,7 @@ fn fuzz(seed: u64) -> (Vec<(u64, u64, WcStatus)>, Vec<Event>, u64) {
         ..Config::new(seed)
     };
     let spec = RailSpec { jitter: Nanos::from_micros(5), ..rail() };
-    let mut bench = Bench::new(config, &[spec, spec]);
+    let mut bench = Bench::sized(config, &[spec, spec], 1 << 15);
     bench.sim.at(Time(40_000), Action::RailDown { rail: RailIndex(1), told: true }).unwrap();
     bench.sim.at(Time(60_000), Action::RailUp { rail: RailIndex(1), told: true }).unwrap();
     bench

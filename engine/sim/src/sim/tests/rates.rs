@@ -117,6 +117,31 @@ fn a_line_that_slows_down_slows_what_is_on_its_way() {
 }
 
 #[test]
+fn only_the_lines_own_part_changes_with_its_rate() {
+    let spec = RailSpec { jitter: Nanos::from_micros(30), ..rail() };
+    let ends = |rate: Option<(Rate, Rate)>| {
+        let mut bench = Bench::new(Config::new(4), &[spec]);
+        let mut lane = bench.lane(0, 0, SPEC);
+        if let Some((before, after)) = rate {
+            bench.sim.apply(Action::RailRate { rail: RailIndex(0), rate: before });
+            bench.sim.at(Time(8_500), Action::RailRate { rail: RailIndex(0), rate: after }).unwrap();
+        }
+        bench.post(&mut lane, 8, 98_000);
+        bench.run();
+        assert_eq!(bench.statuses(), successes(0, 8).collect::<Vec<_>>());
+        bench.seen.last().unwrap().0
+    };
+    let (steady, line) = (ends(None), Rate::GBITS_400);
+    assert_eq!(ends(Some((line, line))), steady);
+    // Nothing is on an unlimited line, so jitter and round trip stay what they are.
+    assert!(ends(Some((Rate::UNLIMITED, Rate::bytes_per_sec(1_000_000)))) <= 6_000 + 30_000);
+    assert!(ends(Some((line, Rate::UNLIMITED))) <= 8_500 + 3_000 + 30_000);
+    // 588,000 bytes are left at 8,500 ns at the most, and 490,000 at the least.
+    let slow = ends(Some((line, Rate::bytes_per_sec(98_000_000))));
+    assert!((5_000_000..6_050_000).contains(&slow), "{slow}");
+}
+
+#[test]
 fn eight_rails_for_twenty_milliseconds_are_quick_to_model() {
     let storage = Box::leak(Box::new(Storage::<8, 1, 16, 64, 256>::new()));
     let config = Config { copy_up_to: 64, ..Config::new(1) };
