@@ -1,0 +1,167 @@
+//! What an engine does with a provider, in a few lines: post, wait, reap.
+#![allow(dead_code, reason = "every test binary uses its own part of this")]
+#![allow(unreachable_pub, reason = "a module of several test binaries")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kvrail_core::abi::{Wc, WcStatus};
+use kvrail_core::id::{LaneId, RailIndex, WrId};
+use kvrail_core::provider::{Commit, Event, MemoryRange, Post, Provider, RailKeys, Read, WaitFor};
+use kvrail_core::time::{Nanos, Time};
+use kvrail_local::shm::{Exporter, Peer, Segment};
+use kvrail_local::tcp::{Connection, Export, Server};
+use kvrail_local::{Config, Lane, Rails, Region, Transport};
+
+/// Nothing here takes as long; what does has hung.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub const RAIL: RailIndex = RailIndex(0);
+
+/// Bytes that tell their place.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| ((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
+}
+
+/// Rails, destination memory registered with them, and what they have said so far.
+pub struct Driver<T: Transport> {
+    pub rails: Rails<T>,
+    pub keys: RailKeys,
+    pub memory: Segment,
+    pub done: Vec<(u32, WcStatus)>,
+    pub events: Vec<Event>,
+    start: Instant,
+}
+
+impl<T: Transport> Driver<T> {
+    pub fn new(config: Config, bytes: usize) -> Self {
+        let mut rails = Rails::start(config).unwrap();
+        let memory = Segment::new(bytes).unwrap();
+        let keys = rails.register(memory.range()).unwrap();
+        Self { rails, keys, memory, done: Vec::new(), events: Vec::new(), start: Instant::now() }
+    }
+
+    pub fn now(&self) -> Time {
+        Time(self.start.elapsed().as_nanos() as u64)
+    }
+
+    /// A READ of `len` bytes at `offset` of `region` to the same offset here, in sequence `seq` of lane
+    /// `lane`.
+    pub fn read(&self, lane: u16, seq: u32, region: Region, offset: u64, len: u32) -> Read {
+        Read {
+            wr_id: WrId::new(LaneId::new(lane, 1), seq),
+            remote_addr: region.base + offset,
+            local_addr: self.memory.addr() + offset,
+            len,
+            rkey: region.rkey,
+            lkey: self.keys[0],
+            signaled: true,
+        }
+    }
+
+    pub fn post(&mut self, lane: &mut Lane, reads: &[Read]) -> Commit {
+        let mut post = self.rails.begin(lane);
+        for &read in reads {
+            post.read(read);
+        }
+        post.commit()
+    }
+
+    pub fn wait(&mut self, completions: u32, nanos: Nanos) {
+        let now = self.now();
+        self.rails.wait(WaitFor { now, until: now + nanos, completions });
+    }
+
+    /// Takes what is there.
+    pub fn reap(&mut self) {
+        let mut wcs = [Wc::default(); 7];
+        for rail in 0..self.rails.rails() {
+            loop {
+                let n = self.rails.poll(RailIndex(rail as u8), &mut wcs);
+                self.done.extend(wcs[..n].iter().map(|wc| (wc.wr_id().seq(), wc.status())));
+                if n < wcs.len() {
+                    break;
+                }
+            }
+        }
+        self.events.extend(std::iter::from_fn(|| self.rails.next_event()));
+    }
+
+    /// Waits for something to happen, again and again, until `enough`.
+    pub fn until(&mut self, enough: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        loop {
+            self.reap();
+            if enough(self) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "hung with {:?} and {:?}", self.done, self.events);
+            self.wait(1, Nanos::from_secs(1));
+        }
+    }
+
+    /// Waits for `n` completions and gives them.
+    pub fn completions(&mut self, n: usize) -> Vec<(u32, WcStatus)> {
+        self.until(|d| d.done.len() >= n);
+        std::mem::take(&mut self.done)
+    }
+
+    /// Waits for `event`.
+    pub fn event(&mut self, event: Event) {
+        self.until(|d| d.events.contains(&event));
+        self.events.retain(|e| *e != event);
+    }
+
+    /// What has been read to `offset`.
+    pub fn bytes(&self, offset: usize, len: usize) -> Vec<u8> {
+        assert!(offset + len <= self.memory.len());
+        let mut out = vec![0; len];
+        let from = self.memory.as_ptr().wrapping_add(offset);
+        #[allow(unsafe_code, reason = "looks at what the rails wrote")]
+        // SAFETY: within the segment, and every READ to there has been reported complete.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), len);
+        }
+        out
+    }
+
+    pub fn register(&mut self, addr: u64, len: u64) -> RailKeys {
+        self.rails.register(MemoryRange { addr, len }).unwrap()
+    }
+}
+
+/// A producer of either kind in this process, for what needs no other.
+pub trait Producer: Transport + Sized {
+    type Owner;
+    fn produce(segment: Arc<Segment>) -> (Self::Owner, Vec<Region>);
+    fn reach(owner: &Self::Owner) -> Self;
+}
+
+impl Producer for Peer {
+    type Owner = Exporter;
+
+    fn produce(segment: Arc<Segment>) -> (Exporter, Vec<Region>) {
+        let exporter = Exporter::start(vec![segment]).unwrap();
+        let regions = exporter.regions().to_vec();
+        (exporter, regions)
+    }
+
+    fn reach(owner: &Exporter) -> Self {
+        Self::connect(owner.address()).unwrap()
+    }
+}
+
+impl Producer for Connection {
+    type Owner = Server;
+
+    fn produce(segment: Arc<Segment>) -> (Server, Vec<Region>) {
+        let bind = "127.0.0.1:0".parse().unwrap();
+        let server = Server::start(bind, vec![Export::segment(segment)]).unwrap();
+        let regions = server.regions().to_vec();
+        (server, regions)
+    }
+
+    fn reach(owner: &Server) -> Self {
+        Self::open(owner.address()).unwrap()
+    }
+}

@@ -1,0 +1,251 @@
+//! Exporters that lie to readers, and readers that lie to exporters.
+#![allow(missing_docs, reason = "a test")]
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use kvrail_local::shm::{Address, ConnectError, ExportError, Exporter, Peer, Segment};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::net::{
+    self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType,
+};
+
+const LEN: u64 = 8192;
+const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE);
+
+fn socket() -> OwnedFd {
+    net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+/// An address made by hand: name and secrets from one seed.
+fn address_bytes(seed: u8) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    bytes[..8].copy_from_slice(b"KVSM\x01\0\0\0");
+    let unique = std::process::id().to_le_bytes();
+    bytes[8..12].copy_from_slice(&unique);
+    bytes[12..24].fill(seed);
+    bytes[24..40].fill(2);
+    bytes[40..56].fill(3);
+    bytes
+}
+
+fn name(address: &[u8; 64]) -> SocketAddrUnix {
+    SocketAddrUnix::new_abstract_name(&address[8..24]).unwrap()
+}
+
+/// What a liar replies: the welcome of one segment of LEN bytes, edited.
+fn welcome(edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut reply = b"KVSH\x01\0\0\x01".to_vec();
+    reply.extend([3; 16]);
+    reply.extend(0x10_0000_u64.to_le_bytes());
+    reply.extend(LEN.to_le_bytes());
+    reply.resize(280, 0);
+    edit(&mut reply);
+    reply
+}
+
+/// Listens like an exporter, and answers one client with `reply` and `fds`.
+fn liar(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> (Address, JoinHandle<()>) {
+    let bytes = address_bytes(seed);
+    let listener = socket();
+    net::bind(&listener, &name(&bytes)).unwrap();
+    net::listen(&listener, 1).unwrap();
+    let thread = std::thread::spawn(move || {
+        let client = net::accept(&listener).unwrap();
+        net::recv(&client, &mut [0_u8; 64], RecvFlags::empty()).unwrap();
+        send(&client, &reply, &fds.iter().map(|fd| fd.as_fd()).collect::<Vec<_>>());
+        // Stays until the client has made up its mind.
+        let _ = net::recv(&client, &mut [0_u8; 64], RecvFlags::empty());
+    });
+    (Address::parse(&bytes).unwrap(), thread)
+}
+
+fn send(to: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(32))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+    }
+    net::sendmsg(to, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL).unwrap();
+}
+
+/// A memory file of `len` bytes, written to the end, with `seals`.
+fn memfd(len: u64, seals: SealFlags) -> OwnedFd {
+    let fd = memfd_create("liar", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    rustix::io::write(&fd, &vec![1; len as usize]).unwrap();
+    fcntl_add_seals(&fd, seals).unwrap();
+    fd
+}
+
+fn error_for(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> ConnectError {
+    let (address, thread) = liar(seed, reply, fds);
+    let error = Peer::connect(&address).unwrap_err();
+    thread.join().unwrap();
+    error
+}
+
+#[test]
+fn a_good_reply_is_accepted() {
+    // So that what is refused below is refused for what is wrong with it.
+    let (address, thread) = liar(1, welcome(|_| ()), vec![memfd(LEN, SEALS)]);
+    let peer = Peer::connect(&address).unwrap();
+    assert_eq!(peer.regions()[0].len, LEN);
+    drop(peer);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_segment_that_could_change_is_refused() {
+    for (seed, seals) in [
+        (2, SealFlags::empty()),
+        (3, SEALS.difference(SealFlags::SHRINK)),
+        (4, SEALS.difference(SealFlags::GROW)),
+        (5, SEALS.difference(SealFlags::FUTURE_WRITE)),
+    ] {
+        let error = error_for(seed, welcome(|_| ()), vec![memfd(LEN, seals)]);
+        assert!(matches!(error, ConnectError::Unsealed { segment: 0, .. }), "{error}");
+    }
+    let file: OwnedFd = std::fs::File::open("/proc/self/exe").unwrap().into();
+    let error = error_for(6, welcome(|_| ()), vec![file]);
+    assert!(matches!(error, ConnectError::Unsealed { segment: 0, .. }), "{error}");
+}
+
+#[test]
+fn a_segment_that_is_not_all_there_is_refused() {
+    let truncated = memfd(LEN - 4096, SEALS);
+    let error = error_for(7, welcome(|_| ()), vec![truncated]);
+    assert!(matches!(error, ConnectError::Size { segment: 0, found: 4096, told: LEN }), "{error}");
+    let holes = memfd_create("liar", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    ftruncate(&holes, LEN).unwrap();
+    fcntl_add_seals(&holes, SEALS).unwrap();
+    let error = error_for(8, welcome(|_| ()), vec![holes]);
+    assert!(matches!(error, ConnectError::Size { segment: 0, found: 0, told: LEN }), "{error}");
+}
+
+#[test]
+fn a_reply_that_is_none_is_refused() {
+    let good = || memfd(LEN, SEALS);
+    let error = error_for(9, welcome(|r| r[0] = 0), vec![good()]);
+    assert!(matches!(error, ConnectError::Malformed { .. }), "{error}");
+    let error = error_for(10, welcome(|r| r[4] = 7), vec![good()]);
+    assert!(matches!(error, ConnectError::Version { theirs: 7, ours: 1 }), "{error}");
+    let error = error_for(11, welcome(|r| r[8] = 0), vec![good()]);
+    assert!(matches!(error, ConnectError::Impostor), "{error}");
+    let error = error_for(12, welcome(|r| r[7] = 200), vec![good()]);
+    assert!(matches!(error, ConnectError::Malformed { .. }), "{error}");
+    for (seed, len) in [(13, 279), (14, 281), (15, 1)] {
+        let error = error_for(seed, welcome(|r| r.resize(len, 0)), vec![good()]);
+        assert!(matches!(error, ConnectError::Malformed { what: "its length" }), "{error}");
+    }
+    for (seed, fds) in [(16, 0), (17, 2), (18, 20)] {
+        let error = error_for(seed, welcome(|_| ()), (0..fds).map(|_| good()).collect());
+        assert!(matches!(error, ConnectError::Malformed { .. }), "{error}");
+    }
+    let error = error_for(19, welcome(|r| r[24..32].fill(0xFF)), vec![good()]);
+    assert!(matches!(error, ConnectError::Malformed { .. }), "{error}");
+    let nobody = Address::parse(&address_bytes(20)).unwrap();
+    assert!(matches!(Peer::connect(&nobody), Err(ConnectError::Nobody)));
+}
+
+fn exporter() -> (Exporter, [u8; 64]) {
+    let exporter = Exporter::start(vec![Arc::new(Segment::new(4096).unwrap())]).unwrap();
+    let bytes = exporter.address().to_bytes();
+    (exporter, bytes)
+}
+
+/// Says `hello` to the exporter at `address`, and gives its reply and how many descriptors came with it.
+fn say(address: &[u8; 64], hello: &[u8]) -> (Vec<u8>, usize) {
+    let client = socket();
+    net::connect(&client, &name(address)).unwrap();
+    net::send(&client, hello, SendFlags::NOSIGNAL).unwrap();
+    let mut bytes = [0; 512];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(32))];
+    let mut control = net::RecvAncillaryBuffer::new(&mut space);
+    let mut slices = [IoSliceMut::new(&mut bytes)];
+    let message = net::recvmsg(&client, &mut slices, &mut control, RecvFlags::empty()).unwrap();
+    let fds = control.drain().map(|m| match m {
+        net::RecvAncillaryMessage::ScmRights(fds) => fds.count(),
+        _ => 0,
+    });
+    let fds = fds.sum();
+    (bytes[..message.bytes].to_vec(), fds)
+}
+
+#[test]
+fn a_forged_hello_gets_no_memory() {
+    let (exporter, address) = exporter();
+    let mut hello = b"KVSH\x01\0\0\0".to_vec();
+    hello.extend(&address[24..40]);
+    let (reply, fds) = say(&address, &hello);
+    assert_eq!((reply[6], fds), (0, 1), "the honest one gets it");
+    type Edit = fn(&mut Vec<u8>);
+    let forgeries: [(u8, Edit); 5] = [
+        (1, |h| h[4] = 2),
+        (2, |h| h[8] ^= 1),
+        (2, |h| h[23] ^= 0x80),
+        (3, |h| h[0] = b'X'),
+        (3, |h| h.push(0)),
+    ];
+    for (status, forge) in forgeries {
+        let mut hello = hello.clone();
+        forge(&mut hello);
+        let (reply, fds) = say(&address, &hello);
+        assert_eq!((reply.len(), reply[6], fds), (280, status, 0));
+        assert!(reply[7..].iter().all(|&b| b == 0), "a refusal tells nothing");
+    }
+    let mut forged = address;
+    forged[30] ^= 1;
+    let error = Peer::connect(&Address::parse(&forged).unwrap()).unwrap_err();
+    assert!(matches!(error, ConnectError::Refused), "{error}");
+    assert!(Peer::connect(exporter.address()).is_ok(), "and the exporter lives on");
+}
+
+#[test]
+fn a_silent_client_delays_no_other() {
+    let (exporter, address) = exporter();
+    let silent: Vec<_> = (0..50)
+        .map(|_| {
+            let client = socket();
+            net::connect(&client, &name(&address)).unwrap();
+            client
+        })
+        .collect();
+    let start = Instant::now();
+    let peer = Peer::connect(exporter.address()).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5));
+    drop(silent);
+    assert!(peer.is_alive(), "their end is not the end of others");
+    drop(exporter);
+    while peer.is_alive() {
+        assert!(start.elapsed() < Duration::from_secs(10), "the exporter's end was not noticed");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn peers_of_one_address_share_a_connection() {
+    let (exporter, _) = exporter();
+    let open = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let first = Peer::connect(exporter.address()).unwrap();
+    let threads = open();
+    let more: Vec<_> = (0..8).map(|_| Peer::connect(exporter.address()).unwrap()).collect();
+    assert!(more.iter().all(|p| p.regions() == first.regions()));
+    // Other tests of this binary come and go at the same time; eight watchers would show.
+    assert!(open() < threads + 8, "a watcher per connection, not per peer");
+}
+
+#[test]
+fn too_many_segments_are_refused() {
+    let segment = Arc::new(Segment::new(4096).unwrap());
+    for n in [0, 17] {
+        let error = Exporter::start(vec![Arc::clone(&segment); n]).unwrap_err();
+        assert!(matches!(error, ExportError::Segments { segments } if segments == n), "{error}");
+    }
+    let exporter = Exporter::start(vec![segment; 16]).unwrap();
+    assert_eq!(Peer::connect(exporter.address()).unwrap().regions(), exporter.regions());
+}

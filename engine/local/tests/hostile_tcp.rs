@@ -1,0 +1,210 @@
+//! Servers that lie to readers, and readers that lie to servers.
+#![allow(missing_docs, reason = "a test")]
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use common::{Driver, RAIL, pattern};
+use kvrail_core::abi::WcStatus;
+use kvrail_core::id::LaneId;
+use kvrail_core::provider::{Commit, Event, MemoryRange, Provider as _};
+use kvrail_local::shm::Segment;
+use kvrail_local::tcp::{Address, ConnectError, Connection, Export, STALL, ServeError, Server};
+use kvrail_local::{Config, Region};
+
+fn server(bind: &str) -> Server {
+    let segment = Arc::new(Segment::new(4096).unwrap());
+    segment.write(0, &pattern(4096)).unwrap();
+    Server::start(bind.parse().unwrap(), vec![Export::segment(segment)]).unwrap()
+}
+
+fn one_read_over(server: &Server) {
+    let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, 4096);
+    let mut lane = driver.rails.connect(RAIL, server.address()).unwrap();
+    let read = driver.read(0, 0, server.regions()[0], 0, 4096);
+    assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
+    assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
+    assert!(driver.bytes(0, 4096) == pattern(4096));
+}
+
+#[test]
+fn it_says_what_it_is() {
+    let rails = kvrail_local::tcp::Tcp::start(Config::default()).unwrap();
+    assert_eq!(rails.label(), "tcp (functional only)");
+}
+
+#[test]
+fn ipv4_and_ipv6_and_any_memory() {
+    one_read_over(&server("127.0.0.1:0"));
+    if TcpListener::bind("[::1]:0").is_ok() {
+        one_read_over(&server("[::1]:0"));
+    } else {
+        eprintln!("SKIPPED: this machine has no IPv6 loopback (::1); IPv6 was not tested");
+    }
+    let own = pattern(4096);
+    let range = MemoryRange { addr: own.as_ptr().expose_provenance() as u64, len: 4096 };
+    #[allow(unsafe_code, reason = "exports memory of its own")]
+    // SAFETY: `own` outlives the server, and its bytes are no secret.
+    let export = unsafe { Export::memory(range) };
+    one_read_over(&Server::start("127.0.0.1:0".parse().unwrap(), vec![export]).unwrap());
+}
+
+#[test]
+fn what_cannot_be_served_is_refused() {
+    let start = |bind: &str, exports| Server::start(bind.parse().unwrap(), exports).unwrap_err();
+    let segment = Arc::new(Segment::new(4096).unwrap());
+    let export = || Export::segment(Arc::clone(&segment));
+    assert!(matches!(start("127.0.0.1:0", vec![]), ServeError::Exports { exports: 0 }));
+    let many = (0..17).map(|_| export()).collect();
+    assert!(matches!(start("127.0.0.1:0", many), ServeError::Exports { exports: 17 }));
+    assert!(matches!(start("0.0.0.0:0", vec![export()]), ServeError::Unspecified { .. }));
+    assert!(matches!(start("[::]:0", vec![export()]), ServeError::Unspecified { .. }));
+    // 192.0.2.0/24 is for documentation: no interface has it.
+    assert!(matches!(start("192.0.2.1:0", vec![export()]), ServeError::System { .. }));
+    #[allow(unsafe_code, reason = "a range that is refused")]
+    // SAFETY: an empty range holds no bytes.
+    let empty = unsafe { Export::memory(MemoryRange { addr: 4096, len: 0 }) };
+    assert!(matches!(start("127.0.0.1:0", vec![export(), empty]), ServeError::Range { index: 1, .. }));
+}
+
+/// Says `hello` and gives all that comes back.
+fn say(to: SocketAddr, hello: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(hello).unwrap();
+    let mut reply = Vec::new();
+    // A reset is an end, too.
+    let _ = stream.read_to_end(&mut reply);
+    reply
+}
+
+#[test]
+fn a_forged_hello_gets_no_service() {
+    let server = server("127.0.0.1:0");
+    let address = server.address().to_bytes();
+    let mut hello = b"KVTH\x01\0\0\0".to_vec();
+    hello.extend(&address[32..48]);
+    type Edit = fn(&mut Vec<u8>);
+    let forgeries: [(&[u8], Edit); 4] = [
+        (b"KVTH\x01\0\x01\0", |h| h[4] = 2),
+        (b"KVTH\x01\0\x02\0", |h| h[8] ^= 1),
+        (b"KVTH\x01\0\x02\0", |h| h[23] ^= 0x80),
+        (b"", |h| h[0] = b'X'),
+    ];
+    for (head, forge) in forgeries {
+        let mut hello = hello.clone();
+        forge(&mut hello);
+        let reply = say(server.address().socket(), &hello);
+        assert!(reply.starts_with(head) && reply.len() == 3 * head.len(), "{reply:?}");
+        assert!(reply[head.len()..].iter().all(|&b| b == 0), "a refusal tells nothing");
+    }
+    let mut forged = address;
+    forged[40] ^= 1;
+    let error = Connection::open(&Address::parse(&forged).unwrap()).unwrap_err();
+    assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
+    one_read_over(&server);
+}
+
+#[test]
+fn a_silent_client_delays_no_other() {
+    let server = server("127.0.0.1:0");
+    let silent: Vec<_> = (0..20).map(|_| TcpStream::connect(server.address().socket()).unwrap()).collect();
+    let start = Instant::now();
+    one_read_over(&server);
+    drop(server);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    drop(silent);
+}
+
+/// Listens like a server, answers one hello with `reply` and one request with `response`, and then stays
+/// silent until the client goes.
+fn liar(reply: &'static [u8], response: &'static [u8]) -> (Address, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut address = *b"KVTC\x01\0\x04\0--------------------------------------------------------";
+    address[8..10].copy_from_slice(&listener.local_addr().unwrap().port().to_le_bytes());
+    address[10..16].fill(0);
+    address[16..20].copy_from_slice(&[127, 0, 0, 1]);
+    address[20..32].fill(0);
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 24]).unwrap();
+        stream.write_all(reply).unwrap();
+        if stream.read_exact(&mut [0; 16]).is_ok() {
+            stream.write_all(response).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    (Address::parse(&address).unwrap(), thread)
+}
+
+const WELCOME: &[u8] = b"KVTH\x01\0\0\0----------------";
+
+#[test]
+fn a_reply_that_is_none_is_refused() {
+    let error = |reply| {
+        let (address, thread) = liar(reply, b"");
+        let error = Connection::open(&address).unwrap_err();
+        thread.join().unwrap();
+        error
+    };
+    assert!(matches!(error(b"HTTP/1.1 400 Bad Request"), ConnectError::Malformed { .. }));
+    let version = error(b"KVTH\x09\0\0\0----------------");
+    assert!(matches!(version, ConnectError::Version { theirs: 9, ours: 1, .. }), "{version}");
+    assert!(matches!(error(b"KVTH\x01\0\0\0!!!!!!!!!!!!!!!!"), ConnectError::Impostor { .. }));
+    let (address, thread) = liar(WELCOME, b"");
+    drop(Connection::open(&address).unwrap());
+    thread.join().unwrap();
+}
+
+/// What becomes of one READ of 64 bytes from a server that answers `response`.
+fn status_for(response: &'static [u8]) -> WcStatus {
+    let (address, thread) = liar(WELCOME, response);
+    let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, 4096);
+    let mut lane = driver.rails.connect(RAIL, &address).unwrap();
+    let read = driver.read(0, 0, Region { base: 0, len: 64, rkey: 0 }, 0, 64);
+    assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
+    let status = driver.completions(1)[0].1;
+    drop(driver);
+    thread.join().unwrap();
+    status
+}
+
+#[test]
+fn an_answer_that_is_none_is_the_paths_fault() {
+    assert_eq!(status_for(b"\x01\0\0\0\0\0\0\0"), WcStatus::REM_ACCESS_ERR);
+    assert_eq!(status_for(b"\x02\0\0\0\0\0\0\0"), WcStatus::BAD_RESP_ERR);
+    assert_eq!(status_for(b"\x00\0\0\0\0\0\0\x01"), WcStatus::BAD_RESP_ERR);
+}
+
+#[test]
+fn a_server_that_stalls_is_a_dead_path() {
+    let start = Instant::now();
+    // The header, and half of the bytes.
+    assert_eq!(status_for(&[0; 40]), WcStatus::RETRY_EXC_ERR);
+    assert!(start.elapsed() >= STALL && start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn failing_a_lane_that_stalls_does_not_take_as_long() {
+    let (address, thread) = liar(WELCOME, b"");
+    let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, 4096);
+    let mut lane = driver.rails.connect(RAIL, &address).unwrap();
+    let region = Region { base: 0, len: 64, rkey: 0 };
+    let reads = [driver.read(0, 0, region, 0, 64), driver.read(0, 1, region, 0, 64)];
+    let start = Instant::now();
+    assert_eq!(driver.post(&mut lane, &reads), Commit::All);
+    std::thread::sleep(Duration::from_millis(50));
+    let id = LaneId::new(0, 1);
+    driver.rails.fail(id, &mut lane);
+    driver.event(Event::LaneFailed(id));
+    assert!(start.elapsed() < STALL, "{:?}", start.elapsed());
+    let flushed = WcStatus::WR_FLUSH_ERR;
+    assert_eq!(driver.completions(2), [(0, flushed), (1, flushed)]);
+    drop(driver);
+    thread.join().unwrap();
+}

@@ -1,0 +1,176 @@
+//! Two processes: what is read is what the other wrote, and its death hurts nobody.
+#![allow(missing_docs, reason = "a test")]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Driver, PATIENCE, RAIL, pattern};
+use kvrail_core::abi::WcStatus;
+use kvrail_core::id::RailIndex;
+use kvrail_core::provider::{Commit, Read};
+use kvrail_local::shm::{Address, ConnectError, Exporter, Peer, Segment};
+use kvrail_local::{Config, Lane};
+
+const PAGE: usize = 1 << 20;
+const PAGES: usize = 32;
+
+/// The producer's half: this binary, started by the tests below. Started by hand, it ends with its
+/// standard input.
+#[test]
+#[ignore = "the other process of the tests in this file"]
+fn producer() {
+    let segment = Arc::new(Segment::new(PAGES * PAGE).unwrap());
+    segment.write(0, &pattern(PAGES * PAGE)).unwrap();
+    let small = Arc::new(Segment::new(4096).unwrap());
+    small.write(0, b"small").unwrap();
+    let exporter = Exporter::start(vec![segment, small]).unwrap();
+    let hex: String = exporter.address().to_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    println!("\naddress {hex}");
+    std::io::stdout().flush().unwrap();
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// A producer, killed when dropped.
+struct Producer {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// Kept open for what the test harness says in the end.
+    _stdout: BufReader<ChildStdout>,
+    address: Address,
+}
+
+impl Producer {
+    fn start() -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "producer", "--ignored", "--nocapture"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let hex = stdout
+            .by_ref()
+            .lines()
+            .map(Result::unwrap)
+            .find_map(|l| l.strip_prefix("address ").map(str::to_owned));
+        let hex = hex.expect("the producer tells its address");
+        let bytes = std::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap());
+        let stdin = child.stdin.take();
+        Self { child, stdin, _stdout: stdout, address: Address::parse(&bytes).unwrap() }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn reader(address: &Address) -> (Driver<Peer>, Vec<Lane>, Peer) {
+    let mut driver = Driver::<Peer>::new(Config::default(), PAGES * PAGE);
+    let peer = Peer::connect(address).unwrap();
+    let lanes = (0..2).map(|rail| driver.rails.connect(RailIndex(rail), address).unwrap()).collect();
+    (driver, lanes, peer)
+}
+
+#[test]
+fn bytes_of_another_process_arrive_over_two_rails() {
+    let producer = Producer::start();
+    let (mut driver, mut lanes, peer) = reader(&producer.address);
+    let [large, small] = peer.regions() else { panic!("{:?}", peer.regions()) };
+    for page in 0..PAGES {
+        let rail = page % 2;
+        let read = driver.read(rail as u16, page as u32, *large, (page * PAGE) as u64, PAGE as u32);
+        let read = Read { lkey: driver.keys[rail], ..read };
+        assert_eq!(driver.post(&mut lanes[rail], &[read]), Commit::All);
+    }
+    let done = driver.completions(PAGES);
+    assert!(done.iter().all(|d| d.1.is_success()), "{done:?}");
+    assert!(driver.bytes(0, PAGES * PAGE) == pattern(PAGES * PAGE));
+    let read = driver.read(0, 0, *small, 0, 5);
+    assert_eq!(driver.post(&mut lanes[0], &[read]), Commit::All);
+    assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
+    assert_eq!(driver.bytes(0, 5), b"small");
+}
+
+/// Posts without pause until the lanes have failed, and accounts for every wr.
+fn read_until_dead(end: impl FnOnce(&mut Producer)) {
+    let mut producer = Producer::start();
+    let (mut driver, mut lanes, peer) = reader(&producer.address);
+    let region = peer.regions()[0];
+    let mut end = Some(end);
+    let start = Instant::now();
+    let (mut posted, mut told, mut dead) = (0, 0, [false; 2]);
+    while dead != [true; 2] {
+        assert!(start.elapsed() < PATIENCE, "{posted} posted, {told} told, {dead:?} dead");
+        if posted - told <= 64 {
+            for (rail, lane) in lanes.iter_mut().enumerate() {
+                let reads: Vec<_> = (0..16_usize)
+                    .map(|i| Read {
+                        lkey: driver.keys[rail],
+                        ..driver.read(
+                            rail as u16,
+                            (16 * rail + i) as u32,
+                            region,
+                            (i * PAGE) as u64,
+                            PAGE as u32,
+                        )
+                    })
+                    .collect();
+                assert_eq!(driver.post(lane, &reads), Commit::All);
+                posted += 16;
+            }
+        }
+        if told > 100
+            && let Some(end) = end.take()
+        {
+            // There are at least 16 in flight now.
+            end(&mut producer);
+        }
+        driver.reap();
+        for (seq, status) in driver.done.drain(..) {
+            told += 1;
+            let dead = &mut dead[seq as usize / 16];
+            match status {
+                WcStatus::SUCCESS => assert!(!*dead, "a lane that has failed read on"),
+                WcStatus::RETRY_EXC_ERR => assert!(!std::mem::replace(dead, true), "failed twice"),
+                WcStatus::WR_FLUSH_ERR => assert!(*dead, "flushed before it failed"),
+                other => panic!("{other}"),
+            }
+        }
+    }
+    driver.until(|d| told + d.done.len() == posted);
+    assert!(driver.done.iter().all(|d| d.1 == WcStatus::WR_FLUSH_ERR));
+    assert_eq!(driver.events.len(), 2, "{:?}", driver.events);
+    assert!(!peer.is_alive());
+    assert!(matches!(Peer::connect(&producer.address), Err(ConnectError::Nobody)));
+}
+
+#[test]
+fn a_killed_producer_fails_every_read_in_flight_and_no_process() {
+    read_until_dead(|producer| producer.child.kill().unwrap());
+}
+
+#[test]
+fn a_producer_that_ends_is_noticed_as_well() {
+    read_until_dead(|producer| drop(producer.stdin.take()));
+}
+
+#[test]
+fn a_stopped_producer_serves_on() {
+    // One-sided: its processor takes no part.
+    let producer = Producer::start();
+    let (mut driver, mut lanes, peer) = reader(&producer.address);
+    let pid = rustix::process::Pid::from_child(&producer.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    std::thread::sleep(Duration::from_millis(10));
+    let read = driver.read(0, 0, peer.regions()[0], 0, PAGE as u32);
+    assert_eq!(driver.post(&mut lanes[RAIL.get()], &[read]), Commit::All);
+    assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
+    assert!(driver.bytes(0, PAGE) == pattern(PAGE));
+}
