@@ -150,11 +150,13 @@ impl<'s> Batch<'s> {
             if seg.peer == page.peer.index && seg.peer_life == page.peer.life {
                 seg.seg_len += 1;
                 seg.seg_plain &= plain;
+                buffer.page_mut(len).seg = last_seg;
                 return Ok(());
             }
         }
         buffer.head_mut().last_seg = len;
         let seg = buffer.page_mut(len);
+        seg.seg = len;
         seg.seg_len = 1;
         seg.seg_done = 0;
         seg.seg_plain = plain;

@@ -58,6 +58,8 @@ pub(crate) struct Page {
     pub(crate) retired: bool,
     // What is touched once.
     pub(crate) peer_life: u16,
+    /// The position in the batch of the first page of this one's segment.
+    pub(crate) seg: u16,
     /// Pages from here to the next segment (pages of one peer in a row); in a segment's first page.
     pub(crate) seg_len: u16,
     /// How many of them have been posted whole.
@@ -88,6 +90,7 @@ impl Page {
         validating: false,
         retired: false,
         peer_life: 0,
+        seg: 0,
         seg_len: 0,
         seg_done: 0,
         seg_plain: false,
@@ -97,6 +100,11 @@ impl Page {
         outcome: Ok(()),
         slot: None,
     };
+
+    /// In no list, with nothing outstanding.
+    pub(crate) fn at_rest(&self) -> bool {
+        self.retired && self.left == 0 && !self.queue.linked && !self.validate.linked
+    }
 
     /// Start and length of one chunk, relative to the page.
     #[inline]

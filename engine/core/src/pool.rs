@@ -243,6 +243,11 @@ impl<'s> Held<'s> {
         let head = buffer.head_mut();
         assert!(head.held && head.left == 0, "a batch that is not done leaves the engine");
         head.held = false;
+        let len = usize::from(head.len);
+        debug_assert!(
+            buffer.pages_mut()[..len].iter_mut().all(|page| page.at_rest()),
+            "a batch that is still in some list leaves the engine"
+        );
         buffer
     }
 

@@ -170,6 +170,29 @@ impl<P: Provider> Engine<'_, P> {
             rkey,
         };
         fail_page(page, error);
+        self.trim(PageRef(record.page));
+    }
+
+    /// A failed page may have been the last of its segment with something to post: then the segment must
+    /// not wait to be posted, for its batch may be done before.
+    fn trim(&mut self, page: PageRef) {
+        let p = self.pages.at(page);
+        let (batch, seg, peer) = (p.batch, p.seg, usize::from(p.peer));
+        let segment = PageRef(self.pages.first(batch).0 + u32::from(seg));
+        let first = self.pages.at(segment);
+        let (seg_len, mut seg_done) = (first.seg_len, first.seg_done);
+        while seg_done < seg_len {
+            let p = self.pages.at(PageRef(segment.0 + u32::from(seg_done)));
+            if p.next < p.chunks {
+                break;
+            }
+            seg_done += 1;
+        }
+        self.pages.at(segment).seg_done = seg_done;
+        if seg_done == seg_len {
+            let class = usize::from(self.pages.head(batch).class);
+            self.peers[peer].queue[class].remove(&mut self.pages, segment);
+        }
     }
 
     /// Accounts for the wrs of a quiet lane whose pages have failed, and keeps the others.

@@ -1,0 +1,231 @@
+//! One engine over the model: peers with published pages, a reader with slots, and an owner that
+//! overwrites them by the rules.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(unsafe_code, reason = "destination memory is owned by the harness and outlives the engine")]
+#![allow(clippy::cast_possible_wrap, reason = "small numbers of tests")]
+
+use kvrail_core::config::Config;
+use kvrail_core::engine::{Engine, LaneSpec};
+use kvrail_core::id::{LaneId, MAX_RAILS, PeerId, RailIndex};
+use kvrail_core::memory::{Access, Slot, Slots};
+use kvrail_core::provider::MemoryRange;
+use kvrail_core::remote::{Location, RegionOffer, RemoteRegion, TableOffer};
+use kvrail_core::storage::Storage;
+use kvrail_core::table::{ENTRY_BYTES, EntryValue, Generation, KeyTag};
+use kvrail_core::time::Time;
+use kvrail_sim::sim::{self, LaneKey, MemoryKey, PeerKey, RailSpec, Rails, Sim};
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+#[derive(Clone)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+pub type SmallSim = sim::Storage<4, 4, 64, 32, 1024>;
+pub type SmallState<'m> = Storage<Rails<'m>, 4, 8, 64, 32, 16, 16>;
+
+/// What the peers publish.
+pub const PAGE: usize = 10_000;
+pub const STRIDE: usize = 10_240;
+pub const SLOTS: usize = 16;
+pub const TABLE: usize = SLOTS * STRIDE;
+pub const BASE: u64 = 0x7000_0000;
+
+/// A peer's pages, its table, and what they should hold.
+pub struct Owner {
+    pub peer: PeerKey,
+    pub memory: MemoryKey,
+    pub entries: [EntryValue; SLOTS],
+    pub counts: [u32; SLOTS],
+    salt: u8,
+}
+
+pub fn keys(of: u32) -> [u32; MAX_RAILS] {
+    core::array::from_fn(|rail| of * 100 + rail as u32)
+}
+
+/// The byte that fills slot `slot` of owner `salt` in publication `count`: the next publication's
+/// and the neighbours' differ.
+pub fn byte(salt: u8, slot: usize, count: u32) -> u8 {
+    (salt.wrapping_mul(71)).wrapping_add(slot as u8 * 3).wrapping_add((count as u8).wrapping_mul(37)) | 1
+}
+
+impl Owner {
+    pub fn new<'m>(sim: &Sim<'m>, bytes: &'m mut [u8], salt: u8) -> Self {
+        assert_eq!(bytes.len(), TABLE + SLOTS * ENTRY_BYTES as usize);
+        let peer = sim.add_peer().unwrap();
+        let memory = sim.publish(peer, BASE, bytes, keys(1 + u32::from(salt))).unwrap();
+        let mut owner = Self { peer, memory, entries: Default::default(), counts: [0; SLOTS], salt };
+        for slot in 0..SLOTS {
+            owner.publish(sim, slot, u32::from(salt) + slot as u32);
+        }
+        owner
+    }
+
+    pub fn offer(&self) -> RegionOffer {
+        RegionOffer {
+            base: BASE,
+            page_bytes: PAGE as u64,
+            stride: STRIDE as u64,
+            slots: SLOTS as u32,
+            keys: keys(1 + u32::from(self.salt)),
+            table: Some(TableOffer { base: BASE + TABLE as u64, keys: keys(1 + u32::from(self.salt)) }),
+        }
+    }
+
+    fn write_entry(&self, sim: &Sim<'_>, slot: usize, value: EntryValue) {
+        let at = TABLE + slot * ENTRY_BYTES as usize;
+        sim.with_memory(self.memory, |bytes| bytes[at..at + 16].copy_from_slice(&value.to_bytes()));
+    }
+
+    /// First step of overwriting: the entry goes invalid.
+    pub fn invalidate(&mut self, sim: &Sim<'_>, slot: usize) {
+        let generation = Generation(self.entries[slot].generation.0 & !1);
+        self.entries[slot].generation = generation;
+        self.write_entry(sim, slot, self.entries[slot]);
+    }
+
+    /// Second: some of the bytes change.
+    pub fn scribble(&mut self, sim: &Sim<'_>, slot: usize, from: usize, to: usize) {
+        let b = byte(self.salt, slot, self.counts[slot] + 1);
+        let at = slot * STRIDE;
+        sim.with_memory(self.memory, |bytes| bytes[at + from..at + to].fill(b));
+    }
+
+    /// Last: all bytes are there, and the entry is valid again.
+    pub fn publish(&mut self, sim: &Sim<'_>, slot: usize, nonce: u32) -> Location {
+        self.scribble(sim, slot, 0, PAGE);
+        self.counts[slot] += 1;
+        let generation = Generation(u64::from(nonce) << 32 | u64::from(self.counts[slot]) << 1 | 1);
+        let tag = KeyTag(u64::from(self.salt) << 32 | self.counts[slot] as u64 * 1000 + slot as u64);
+        self.entries[slot] = EntryValue { generation, tag };
+        self.write_entry(sim, slot, self.entries[slot]);
+        self.location(slot)
+    }
+
+    pub fn location(&self, slot: usize) -> Location {
+        Location { slot: slot as u32, expected: self.entries[slot] }
+    }
+
+    /// What a page read at `location` must consist of.
+    pub fn expected(&self, location: Location) -> u8 {
+        byte(self.salt, location.slot as usize, location.expected.generation.count())
+    }
+}
+
+/// Destination memory that outlives the engine, and its slots.
+pub struct Destination {
+    // Kept alive; written through the slots only.
+    _memory: Box<[u8]>,
+    pub range: MemoryRange,
+}
+
+impl Destination {
+    pub fn new(slots: usize, slot_bytes: usize) -> Self {
+        let mut memory = vec![0_u8; slots * slot_bytes].into_boxed_slice();
+        let addr = memory.as_mut_ptr().expose_provenance() as u64;
+        let len = memory.len() as u64;
+        Self { _memory: memory, range: MemoryRange { addr, len } }
+    }
+
+    pub fn register(&self, engine: &mut Engine<'_, Rails<'_>>, slot_bytes: usize) -> Slots {
+        // SAFETY: the box is alive for as long as `self`, which every test declares before its engine,
+        // and nobody touches it but through the slots.
+        unsafe { engine.register_foreign(self.range, slot_bytes as u64, Access::Host, None) }.unwrap()
+    }
+}
+
+/// An engine in a box of the test's.
+pub fn start<'s, 'm>(
+    state: &'s mut SmallState<'m>,
+    sim: &'m Sim<'m>,
+    config: Config,
+) -> Engine<'s, Rails<'m>> {
+    // SAFETY: every test declares its storage before the engine and forgets nothing.
+    unsafe { Engine::start_scoped(state, sim.rails(), config) }.unwrap()
+}
+
+/// Connects and attaches one lane.
+pub fn attach<'m>(
+    engine: &mut Engine<'_, Rails<'m>>,
+    sim: &Sim<'m>,
+    peer: PeerId,
+    owner: &Owner,
+    rail: u8,
+    depth: u32,
+) -> Option<(LaneId, LaneKey)> {
+    let spec = sim::LaneSpec { sq_entries: depth, rd_atomic: 4 };
+    let lane = sim.connect(RailIndex(rail), owner.peer, RailIndex(rail), spec).ok()?;
+    let key = lane.key();
+    let spec = LaneSpec { rail: RailIndex(rail), remote_rail: rail, depth };
+    let id = engine.attach(peer, spec, lane, sim.now()).ok()?;
+    Some((id, key))
+}
+
+/// A peer with its region and `lanes` lanes on each of the first `rails` rails.
+pub fn connect<'m>(
+    engine: &mut Engine<'_, Rails<'m>>,
+    sim: &Sim<'m>,
+    owner: &Owner,
+    rails: u8,
+    lanes: usize,
+    depth: u32,
+) -> (PeerId, RemoteRegion, Vec<LaneKey>) {
+    let peer = engine.add_peer().unwrap();
+    let region = engine.add_region(peer, &owner.offer()).unwrap();
+    let mut made = Vec::new();
+    for rail in 0..rails {
+        for _ in 0..lanes {
+            made.push(attach(engine, sim, peer, owner, rail, depth).unwrap().1);
+        }
+    }
+    (peer, region, made)
+}
+
+/// Polls and sleeps until nothing is in flight or `until` is reached.
+pub fn settle<'s, 'm>(
+    engine: &mut Engine<'s, Rails<'m>>,
+    sim: &Sim<'m>,
+    until: Time,
+    mut done: impl FnMut(kvrail_core::batch::Done<'s>),
+) {
+    loop {
+        engine.poll(sim.now());
+        while let Some(batch) = engine.next_done() {
+            done(batch);
+        }
+        while engine.next_overdue().is_some() {}
+        if engine.in_flight() == 0 || sim.now() >= until {
+            return;
+        }
+        engine.wait(sim.now(), until);
+    }
+}
+
+pub fn all_equal(slot: &Slot, len: usize, byte: u8) -> bool {
+    slot.bytes().unwrap()[..len].iter().all(|&b| b == byte)
+}
+
+pub fn rails(n: usize) -> Vec<RailSpec> {
+    vec![RailSpec { cq_entries: 1024, ..RailSpec::GBITS_400 }; n]
+}
+
+pub fn memory(owners: usize) -> Vec<Vec<u8>> {
+    vec![vec![0; TABLE + SLOTS * ENTRY_BYTES as usize]; owners]
+}

@@ -1,0 +1,360 @@
+//! Random schedules of faults: whatever order completions, errors, partial posts, lost completions,
+//! rail losses, evictions and deadlines come in, every chunk is accounted for exactly once, every slot
+//! comes back when nothing can write into it any more, and no page is wrong.
+//!
+//! The model records what the engine must never do (`Violation`): post without credits, overrun a
+//! completion queue, drain too early, let a READ write into memory that was given back.
+#![allow(missing_docs, reason = "tests")]
+
+mod common;
+
+use common::*;
+use kvrail_core::batch::Ticket;
+use kvrail_core::config::Config;
+use kvrail_core::engine::{Engine, LaneWanted};
+use kvrail_core::error::PageError;
+use kvrail_core::id::{PeerId, RailIndex};
+use kvrail_core::memory::Slot;
+use kvrail_core::provider::MemoryRange;
+use kvrail_core::remote::{Location, RemoteRegion};
+use kvrail_core::time::{Nanos, Time};
+use kvrail_sim::sim::{self, Action, Delay, Faults, Odds, RailSpec, Rails, Rate, Sim};
+
+const SCHEDULES: u64 = 10_000;
+const OWNERS: usize = 2;
+const DEST: usize = 24;
+
+/// What the harness knows of a batch in flight.
+struct Flying {
+    ticket: Ticket,
+    deadline: Time,
+    told: bool,
+    pages: Vec<(usize, Location, u8)>,
+    slots: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Tally {
+    hits: u64,
+    misses: u64,
+    faults: u64,
+    late: u64,
+    gone: u64,
+    reposted: u64,
+    lanes_failed: u64,
+    stale: u64,
+}
+
+fn faults(rng: &mut Rng) -> Faults {
+    let mut odds = |percent, per_million: u64| {
+        if rng.chance(percent) { Odds::per_million(rng.below(per_million) as u32) } else { Odds::NEVER }
+    };
+    Faults {
+        wr: odds(60, 60_000),
+        statuses: Faults::EVERY_STATUS,
+        lost: odds(25, 30_000),
+        prefix: odds(25, 60_000),
+        unknown: odds(25, 60_000),
+        drain_lost: odds(25, 500_000),
+        drain_refused: odds(25, 500_000),
+        // A lane that can never be destroyed keeps its slots for ever, by design: its own test.
+        close_hangs: Odds::NEVER,
+        announced: odds(25, 1_000_000),
+    }
+}
+
+fn model(seed: u64, rng: &mut Rng) -> sim::Config {
+    sim::Config {
+        retry: Nanos::from_micros(50 + rng.below(2_000)),
+        pieces: 1 + rng.below(4) as u8,
+        fail: Delay::between(Nanos(0), Nanos::from_micros(rng.below(500))),
+        close: Delay::between(Nanos(0), Nanos::from_micros(rng.below(2_000))),
+        flush: Delay::between(Nanos(0), Nanos(rng.below(2_000))),
+        late_bytes: rng.chance(50),
+        purge: rng.chance(50),
+        faults: faults(rng),
+        ..sim::Config::new(seed)
+    }
+}
+
+fn engine_config(rng: &mut Rng) -> Config {
+    Config {
+        chunk_bytes: 4096 << rng.below(3),
+        run_chunks: 1 + rng.below(8) as u32,
+        run_bytes: 4096 << rng.below(4),
+        quantum_bytes: 4096 << rng.below(6),
+        signal_wrs: 1 + rng.below(8) as u32,
+        signal_bytes: 4096 << rng.below(5),
+        rail_bytes: 8192 << rng.below(6),
+        rail_wrs: 1 + rng.below(64) as u32,
+        stall: Nanos::from_micros(300 + rng.below(5_000)),
+        drain: Nanos::from_micros(100 + rng.below(3_000)),
+        backoff_min: Nanos::from_micros(1 + rng.below(200)),
+        backoff_max: Nanos::from_micros(200 + rng.below(2_000)),
+        reconnects: 1 + rng.below(4) as u16,
+    }
+}
+
+struct World<'s, 'm> {
+    sim: &'m Sim<'m>,
+    engine: Engine<'s, Rails<'m>>,
+    owners: Vec<Owner>,
+    peers: Vec<Option<(PeerId, RemoteRegion)>>,
+    free: Vec<Slot>,
+    flying: Vec<Option<Flying>>,
+    rng: Rng,
+    tally: Tally,
+}
+
+fn range(slot: &Slot) -> MemoryRange {
+    MemoryRange { addr: slot.address(), len: slot.len() as u64 }
+}
+
+impl World<'_, '_> {
+    fn submit(&mut self) {
+        let Some(mut batch) = self.engine.batch() else { return };
+        let tag = self.flying.len();
+        batch.set_tag(tag as u64);
+        let mut pages = Vec::new();
+        let mut slots = Vec::new();
+        let mut bad = Vec::new();
+        for _ in 0..1 + self.rng.below(12) {
+            let which = self.rng.below(OWNERS as u64) as usize;
+            let Some((_, region)) = self.peers[which] else { continue };
+            let Some(slot) = self.free.pop() else { break };
+            let location = self.owners[which].location(self.rng.below(SLOTS as u64) as usize);
+            let expected = self.owners[which].expected(location);
+            assert!(self.sim.unprotect(range(&slot)));
+            slots.push(slot.index());
+            match batch.read(region.page(location).unwrap(), slot) {
+                Ok(()) => pages.push((which, location, expected)),
+                Err((_, slot)) => bad.push(slot),
+            }
+        }
+        assert!(bad.is_empty(), "every page fits its slot");
+        let now = self.sim.now();
+        let deadline = now + Nanos::from_micros(20 + self.rng.below(4_000));
+        match self.engine.submit(batch, now, deadline) {
+            Ok(ticket) => self.flying.push(Some(Flying { ticket, deadline, told: false, pages, slots })),
+            Err(mut rejected) => {
+                for slot in rejected.batch.clear() {
+                    self.sim.protect(range(&slot)).unwrap();
+                    self.free.push(slot);
+                }
+            }
+        }
+    }
+
+    /// The owner overwrites a slot, in steps with model time between them.
+    fn evict(&mut self) {
+        let which = self.rng.below(OWNERS as u64) as usize;
+        let slot = self.rng.below(SLOTS as u64) as usize;
+        self.owners[which].invalidate(self.sim, slot);
+        for _ in 0..self.rng.below(3) {
+            let (a, b) = (self.rng.below(PAGE as u64) as usize, self.rng.below(PAGE as u64) as usize);
+            self.owners[which].scribble(self.sim, slot, a.min(b), a.max(b));
+            self.pass(self.rng.clone().below(4_000));
+        }
+        if self.rng.chance(90) {
+            let nonce = self.rng.next() as u32;
+            self.owners[which].publish(self.sim, slot, nonce);
+        }
+    }
+
+    fn pass(&mut self, nanos: u64) {
+        self.sim.advance_to(self.sim.now() + Nanos(nanos));
+        self.poll();
+    }
+
+    fn poll(&mut self) {
+        let now = self.sim.now();
+        self.engine.poll(now);
+        while let Some(ticket) = self.engine.next_overdue() {
+            let flying = self.flying.iter_mut().flatten().find(|flying| flying.ticket == ticket);
+            flying.expect("a batch in flight").told = true;
+        }
+        while let Some(mut done) = self.engine.next_done() {
+            let flying = self.flying[done.tag() as usize].take().expect("a batch is done once");
+            assert_eq!(done.len(), flying.pages.len());
+            let mut back = Vec::new();
+            for page in done.pages() {
+                let (_, location, expected) = flying.pages[page.index];
+                match page.result {
+                    Ok(()) => {
+                        assert!(
+                            all_equal(&page.slot, PAGE, expected),
+                            "page {} of {location:?} is served wrong: {:?} instead of {expected}",
+                            page.index,
+                            page.slot.bytes().unwrap().iter().find(|&&b| b != expected),
+                        );
+                        self.tally.hits += 1;
+                    }
+                    Err(PageError::Miss(_)) => self.tally.misses += 1,
+                    Err(PageError::Fault { .. }) => self.tally.faults += 1,
+                    Err(PageError::Deadline { .. }) => {
+                        assert!(now >= flying.deadline);
+                        self.tally.late += 1;
+                    }
+                    Err(PageError::PeerGone) => self.tally.gone += 1,
+                }
+                back.push(page.slot.index());
+                self.sim.protect(range(&page.slot)).unwrap();
+                self.free.push(page.slot);
+            }
+            assert_eq!(back, flying.slots, "each slot comes back once, in its place");
+        }
+        // Whoever is late has been told by now: by the result above, or as overdue.
+        for flying in self.flying.iter().flatten() {
+            assert!(
+                flying.told || now < flying.deadline,
+                "nobody was told of {:?} at {now:?}",
+                flying.deadline
+            );
+        }
+    }
+
+    fn mend(&mut self) {
+        while let Some(wanted) = self.engine.next_wanted_lane(self.sim.now()) {
+            let LaneWanted { peer, rail, .. } = wanted;
+            let which = self.peers.iter().position(|p| p.is_some_and(|(id, _)| id == peer)).unwrap();
+            let made = attach(&mut self.engine, self.sim, peer, &self.owners[which], rail.0, 8);
+            if made.is_none() {
+                self.engine.lane_unavailable(wanted, self.sim.now());
+            }
+        }
+    }
+
+    fn meddle(&mut self) {
+        let rail = RailIndex(self.rng.below(3) as u8);
+        let told = self.rng.chance(50);
+        let action = match self.rng.below(6) {
+            0 => Action::RailDown { rail, told },
+            1 | 2 => Action::RailUp { rail, told },
+            3 => Action::RailRate { rail, rate: Rate::bytes_per_sec(1 << (28 + self.rng.below(7))) },
+            4 => Action::PeerDown(self.owners[0].peer),
+            _ => Action::PeerUp(self.owners[0].peer),
+        };
+        self.sim.apply(action);
+    }
+}
+
+fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>]) -> Tally {
+    let mut rng = Rng(seed);
+    let specs: Vec<_> = (0..3)
+        .map(|_| RailSpec {
+            rate: Rate::bytes_per_sec(1 << (30 + rng.below(6))),
+            rtt: Nanos(500 + rng.below(20_000)),
+            jitter: Nanos(rng.below(20_000)),
+            cq_entries: 64 + rng.below(200) as u32,
+            numa: rng.chance(30).then(|| rng.below(2) as u8),
+        })
+        .collect();
+    let config = model(seed, &mut rng);
+    let sim = Sim::new(storage, config, &specs).unwrap();
+    let owners: Vec<_> =
+        bytes.iter_mut().zip(3..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
+    let dest = Destination::new(DEST, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, engine_config(&mut rng));
+    let free: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
+    for slot in &free {
+        sim.protect(range(slot)).unwrap();
+    }
+    let peers = owners
+        .iter()
+        .map(|owner| {
+            let (peer, region, _) = connect(&mut engine, &sim, owner, 3, 1 + rng.below(2) as usize, 8);
+            Some((peer, region))
+        })
+        .collect();
+    let tally = Tally::default();
+    let mut world = World { sim: &sim, engine, owners, peers, free, flying: Vec::new(), rng, tally };
+
+    for _ in 0..60 {
+        match world.rng.below(12) {
+            0..=5 => world.submit(),
+            6 | 7 => world.evict(),
+            8 if world.rng.chance(40) => world.meddle(),
+            9 => {
+                let nanos = world.rng.below(100_000);
+                world.pass(nanos);
+            }
+            _ => {
+                let until = world.sim.now() + Nanos(world.rng.below(200_000));
+                world.engine.wait(world.sim.now(), until);
+                world.poll();
+            }
+        }
+        if world.rng.chance(30) {
+            world.mend();
+        }
+    }
+    if world.rng.chance(30) {
+        let (peer, _) = world.peers[0].take().unwrap();
+        world.engine.remove_peer(peer, world.sim.now()).unwrap();
+        world.poll();
+    }
+    // Whatever happened: everything ends.
+    let end = world.sim.now() + Nanos::from_secs(2);
+    let mut polls = 0;
+    while world.engine.in_flight() > 0 {
+        polls += 1;
+        assert!(polls < 200_000, "the engine turns in circles at {:?}", world.sim.now());
+        assert!(world.sim.now() < end, "{} batches never end", world.engine.in_flight());
+        world.engine.wait(world.sim.now(), end);
+        world.poll();
+        world.mend();
+    }
+    assert!(world.flying.iter().all(Option::is_none), "a batch is missing");
+    assert_eq!(world.free.len(), DEST, "every slot is home");
+    world.engine.stop(world.sim.now());
+    while world.engine.lanes_dying() > 0 {
+        polls += 1;
+        assert!(polls < 200_000, "the engine turns in circles at {:?}", world.sim.now());
+        assert!(world.sim.now() < end + Nanos::from_secs(2), "a lane never ends");
+        world.engine.wait(world.sim.now(), end + Nanos::from_secs(2));
+        world.poll();
+    }
+    assert_eq!(world.engine.outstanding(), 0);
+    let violations = sim.violations();
+    assert!(violations.is_empty(), "{violations:?}");
+    for rail in 0..3 {
+        let stats = world.engine.rail_stats(RailIndex(rail)).unwrap();
+        world.tally.reposted += stats.reposted;
+        world.tally.lanes_failed += stats.lanes_failed;
+        world.tally.stale += stats.stale;
+    }
+    world.tally
+}
+
+#[test]
+fn ten_thousand_schedules_of_faults() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut sum = Tally::default();
+    let only = std::env::var("KVRAIL_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
+    for seed in only.map_or(0..SCHEDULES, |seed| seed..seed + 1) {
+        let mut bytes = memory(OWNERS);
+        let run = std::panic::AssertUnwindSafe(|| schedule(seed, &mut storage, &mut bytes));
+        let tally = std::panic::catch_unwind(run).unwrap_or_else(|cause| {
+            eprintln!("schedule {seed} fails; run it alone with KVRAIL_SEED={seed}");
+            std::panic::resume_unwind(cause)
+        });
+        sum.hits += tally.hits;
+        sum.misses += tally.misses;
+        sum.faults += tally.faults;
+        sum.late += tally.late;
+        sum.gone += tally.gone;
+        sum.reposted += tally.reposted;
+        sum.lanes_failed += tally.lanes_failed;
+        sum.stale += tally.stale;
+    }
+    println!(
+        "{SCHEDULES} schedules: {} hits, {} misses, {} faults, {} late, {} gone; {} lanes failed, {} wrs posted again, {} stale completions",
+        sum.hits, sum.misses, sum.faults, sum.late, sum.gone, sum.lanes_failed, sum.reposted, sum.stale
+    );
+    if only.is_none() {
+        // The schedules reach what they are for.
+        assert!(sum.hits > 100_000 && sum.misses > 1_000 && sum.faults > 1_000 && sum.late > 1_000);
+        assert!(sum.lanes_failed > 1_000 && sum.reposted > 1_000 && sum.gone > 100);
+    }
+}
