@@ -25,6 +25,8 @@ pub(crate) const LINGER: Duration = Duration::from_secs(1);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(4);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_PROBES: u32 = 3;
+/// The same where bytes are on their way: the system's own patience would be some 15 minutes.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// Wakes everybody who waits on a stream of its server, for good.
 #[derive(Debug)]
@@ -83,6 +85,7 @@ impl Stream {
         sockopt::set_tcp_keepidle(&tcp, KEEPALIVE_IDLE)?;
         sockopt::set_tcp_keepintvl(&tcp, KEEPALIVE_INTERVAL)?;
         sockopt::set_tcp_keepcnt(&tcp, KEEPALIVE_PROBES)?;
+        sockopt::set_tcp_user_timeout(&tcp, UNACKNOWLEDGED.as_millis() as u32)?;
         Ok(Self { tcp, stop, silence, inbox: Box::new([0; LARGEST]), filled: 0 })
     }
 
@@ -91,7 +94,7 @@ impl Stream {
     }
 
     fn wait(&self, flags: PollFlags, until: Option<Instant>) -> io::Result<Woken> {
-        let stop = self.stop.as_deref().filter(|_| flags.contains(PollFlags::IN));
+        let stop = self.stop.as_deref();
         let mut fds = [
             PollFd::new(&self.tcp, flags),
             PollFd::from_borrowed_fd(stop.map_or(self.tcp.as_fd(), AsFd::as_fd), PollFlags::IN),

@@ -12,9 +12,9 @@
 //! 4. stays, as the sign that the peer lives.
 //!
 //! A newcomer reads in this order: [`Server::start`] and [`connect`], which are the two ends; [`Session`],
-//! what a reader has then; [`Fabric`] and [`Responder`], what a transport plugs in; [`pair`], which rail
-//! talks to which. [`wire`](Kind), [`Message`] and [`parse`] are the bytes; docs/protocol.md describes
-//! them field by field.
+//! what a reader has then; [`Fabric`] and [`Responder`], what a transport plugs in, and [`rails`], two that
+//! do; [`pair`], which rail talks to which. [`Kind`], [`Message`] and [`parse`] are the bytes;
+//! docs/protocol.md describes them field by field.
 //!
 //! ```no_run
 //! use std::num::NonZeroU64;
@@ -68,6 +68,7 @@ mod message;
 mod name;
 mod offer;
 mod pairing;
+pub mod rails;
 mod refusal;
 mod serve;
 mod server;

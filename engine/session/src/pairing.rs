@@ -1,5 +1,6 @@
 //! Which of a producer's rails each rail of the reader talks to.
 
+use kvrail_core::engine::LaneWanted;
 use kvrail_core::id::RailIndex;
 
 use crate::offer::RailDescription;
@@ -11,6 +12,13 @@ pub struct RailPair {
     pub rail: RailIndex,
     /// The producer's.
     pub remote_rail: RailIndex,
+}
+
+impl From<LaneWanted> for RailPair {
+    /// The pair that an engine wants another lane for.
+    fn from(wanted: LaneWanted) -> Self {
+        Self { rail: wanted.rail, remote_rail: RailIndex(wanted.remote_rail) }
+    }
 }
 
 /// No rail of the one side can talk to a rail of the other.

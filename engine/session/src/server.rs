@@ -41,7 +41,8 @@ pub struct ServerConfig {
     pub silence: Duration,
     /// How long a whole handshake may take. 20 seconds.
     pub handshake: Duration,
-    /// Is told of everything that happens, on the session's thread. Must not block for long.
+    /// Is told of everything that happens, on the thread where it does, the one that accepts included:
+    /// must not block.
     pub observer: Option<Observer>,
 }
 

@@ -196,8 +196,8 @@ impl Session {
     }
 
     /// Makes a lane for each of `pairs`, the first ones or later ones alike, and says what became of
-    /// each, in their order. Up to 64 lanes take one exchange with the producer. The producer's ends are ready to
-    /// receive when this returns.
+    /// each, in their order. Up to 64 lanes take one exchange with the producer. The producer's ends are
+    /// ready to receive when this returns.
     ///
     /// Blocks, no longer than until `deadline`. If the exchange fails, the session has ended.
     pub fn attach<F: Fabric>(

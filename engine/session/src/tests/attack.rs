@@ -4,8 +4,14 @@ use std::io::Write;
 
 use proptest::prelude::*;
 
+use kvrail_core::id::RailIndex;
+
 use super::rig::*;
-use crate::{Cause, Kind, LaneError, Message, Reason, Role, ServerConfig, SessionError, Step, connect};
+use crate::auth::{Channel, Direction, Transcript};
+use crate::{
+    ByeReason, Cause, Kind, LaneAsk, LaneAsks, LaneBlob, LaneError, LaneNumber, LaneRefusalCode, List,
+    Message, Reason, Role, ServerConfig, SessionError, Step, connect,
+};
 
 /// Connects through the man in the middle and makes a lane: an error if anything went wrong.
 fn whole_exchange(rig: &Rig, flip: Option<Flip>) -> (Result<(), String>, [Vec<u8>; 2]) {
@@ -145,8 +151,8 @@ fn a_session_cannot_be_taken_over() {
                     if from_reader { (&mut reader, &mut producer) } else { (&mut producer, &mut reader) };
                 to.write_all(&read_message(from).1).unwrap();
             }
-            producer.write_all(&Message::Release(crate::List::default()).encode()).unwrap();
-            assert!(matches!(read_message(&mut producer).0, Message::Bye(crate::ByeReason::Protocol)));
+            producer.write_all(&Message::Release(List::default()).encode()).unwrap();
+            assert!(matches!(read_message(&mut producer).0, Message::Bye(ByeReason::Protocol)));
         }
     });
     let _session = connect(&address.into(), &key(), hello(), soon()).unwrap();
@@ -182,4 +188,65 @@ fn a_forged_refusal_is_not_believed() {
     let error = connect(&address.into(), &key(), hello(), soon()).unwrap_err();
     assert!(matches!(error.cause, Cause::Forged), "{error}");
     thread.join().unwrap();
+}
+
+/// A reader that has the key and keeps to nothing else, in session.
+struct Rogue {
+    stream: std::net::TcpStream,
+    channel: Channel,
+}
+
+impl Rogue {
+    fn new(rig: &Rig) -> Self {
+        let mut stream = rig.raw();
+        let mut transcript = Transcript::new(key());
+        let hello = raw_hello(|_| ());
+        stream.write_all(&hello).unwrap();
+        transcript.absorb(&hello);
+        transcript.open(Direction::ToReader, &read_message(&mut stream).1).unwrap();
+        let mut propose = Message::Propose(layout()).encode();
+        transcript.seal(Direction::ToProducer, &mut propose);
+        stream.write_all(&propose).unwrap();
+        for _ in [Kind::Offer, Kind::Regions] {
+            transcript.open(Direction::ToReader, &read_message(&mut stream).1).unwrap();
+        }
+        Self { stream, channel: transcript.finish(Direction::ToProducer) }
+    }
+
+    fn ask(&mut self, message: &Message) -> Message {
+        let mut frame = message.encode();
+        self.channel.seal(&mut frame);
+        self.stream.write_all(&frame).unwrap();
+        let (answer, frame) = read_message(&mut self.stream);
+        self.channel.open(&frame).unwrap();
+        answer
+    }
+}
+
+#[test]
+fn a_reader_that_asks_for_nonsense_gets_none() {
+    let rig = Rig::new();
+    let mut rogue = Rogue::new(&rig);
+    let ask = |number, remote_rail, end: u8| LaneAsk {
+        number: LaneNumber(std::num::NonZeroU32::new(number).unwrap()),
+        rail: RailIndex(0),
+        remote_rail: RailIndex(remote_rail),
+        blob: LaneBlob([end & 0xfe; 64]),
+    };
+    let lanes =
+        List::new(vec![ask(1, 0, 2), ask(1, 1, 4), ask(2, 2, 6), ask(3, 15, 8), ask(4, 1, 10)]).unwrap();
+    let Message::LanesReady(answers) = rogue.ask(&Message::Lanes(LaneAsks { exchange: 99, lanes })) else {
+        panic!("no answer");
+    };
+    assert_eq!(answers.exchange, 99);
+    let codes: Vec<_> = answers.lanes.iter().map(|lane| lane.result.map(drop).map_err(|r| r.code)).collect();
+    let (in_use, no_rail) = (Err(LaneRefusalCode::NumberInUse), Err(LaneRefusalCode::NoSuchRail));
+    assert_eq!(codes, [Ok(()), in_use, no_rail, no_rail, Ok(())]);
+    assert_eq!(rig.server.lanes(), [1, 1]);
+    // What only a producer says ends it.
+    let regions = Message::Regions { first: 0, regions: List::default() };
+    assert_eq!(rogue.ask(&regions), Message::Bye(ByeReason::Protocol));
+    let why = rig.closed();
+    assert!(matches!(why.cause, Cause::Unexpected { got: Kind::Regions }), "{why}");
+    assert_eq!(rig.server.lanes(), [0, 0]);
 }

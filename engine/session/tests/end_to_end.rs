@@ -1,0 +1,172 @@
+//! A producer and a reader, from the first word to the last byte: session, engine, real rails.
+#![allow(missing_docs, unsafe_code, reason = "a test that lays a publication table into shared memory")]
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kvrail_core::config::Config;
+use kvrail_core::engine::{Engine, LaneSpec};
+use kvrail_core::error::PageError;
+use kvrail_core::remote::{Location, RegionOffer, TableOffer};
+use kvrail_core::storage::Storage;
+use kvrail_core::table::{ENTRY_BYTES, Entry, KeyTag};
+use kvrail_core::time::{Nanos, Time};
+use kvrail_local::shm::{Exporter, Segment};
+use kvrail_local::tcp::Export;
+use kvrail_local::{Rails, Transport};
+use kvrail_session::rails::{LocalFabric, LocalResponder, Reach, Serves, keys};
+use kvrail_session::{
+    Fabric, Fingerprint, Hello, Layout, OfferedRegion, PeerKey, Producer, Responder, Server, ServerConfig,
+    connect, pair,
+};
+
+const PAGE: usize = 20_000;
+const SLOTS: usize = 12;
+
+struct Clock(Instant);
+
+impl Clock {
+    fn now(&self) -> Time {
+        Time(self.0.elapsed().as_nanos() as u64)
+    }
+}
+
+/// Pages, and behind them the table.
+struct Pool {
+    segment: Arc<Segment>,
+    table_at: usize,
+}
+
+impl Pool {
+    fn new() -> Self {
+        let table_at = (SLOTS * PAGE).next_multiple_of(ENTRY_BYTES as usize);
+        let segment = Segment::new(table_at + SLOTS * ENTRY_BYTES as usize).unwrap();
+        Self { segment: Arc::new(segment), table_at }
+    }
+
+    fn entry(&self, slot: usize) -> &Entry {
+        assert!(slot < SLOTS);
+        let at = self.segment.as_ptr().wrapping_add(self.table_at + slot * ENTRY_BYTES as usize);
+        // SAFETY: the segment is alive, zeroed (an Entry of zeros is one that was never published), long
+        // enough and aligned to pages; its owner writes to the table through entries only.
+        unsafe { &*at.cast::<Entry>() }
+    }
+
+    fn publish(&self, slot: usize, fill: u8) -> Location {
+        let entry = self.entry(slot);
+        entry.invalidate();
+        self.segment.write(slot * PAGE, &[fill; PAGE]).unwrap();
+        entry.publish(KeyTag(fill.into()), 0x5eed + slot as u32);
+        Location { slot: slot as u32, expected: entry.snapshot() }
+    }
+}
+
+fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>) -> S) {
+    let key = PeerKey::from_bytes([9; 32]);
+    let layout = Layout {
+        name: "opaque".parse().unwrap(),
+        fingerprint: Fingerprint([1; 16]),
+        page_bytes: NonZeroU64::new(PAGE as u64).unwrap(),
+    };
+
+    // The producer.
+    let pool = Pool::new();
+    let mut locations: Vec<_> = (0..SLOTS).map(|slot| pool.publish(slot, slot as u8 + 1)).collect();
+    let responder = LocalResponder::new(serve(Arc::clone(&pool.segment)), 7_000_000_000);
+    let region = responder.regions()[0];
+    let offer = RegionOffer {
+        base: region.base,
+        page_bytes: PAGE as u64,
+        stride: PAGE as u64,
+        slots: SLOTS as u32,
+        keys: keys(&region),
+        table: Some(TableOffer { base: region.base + pool.table_at as u64, keys: keys(&region) }),
+    };
+    let regions = vec![OfferedRegion::new(offer).unwrap()];
+    let producer = Producer { node: "prefill-1".parse().unwrap(), layout, regions };
+    assert_eq!(responder.rails().len(), 1);
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let server = Server::start(&listen, key.clone(), producer, responder, ServerConfig::default()).unwrap();
+
+    // The reader.
+    let config = kvrail_local::Config { rails: 2, sq_entries: 31, cq_entries: 1024, ..Default::default() };
+    let mut fabric = LocalFabric::<T>::new(&config);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let hello = Hello::new("decode-3".parse().unwrap(), layout);
+    let mut session = connect(&server.local_addr().into(), &key, hello, deadline).unwrap();
+    assert_eq!(session.offer().epoch, server.epoch());
+
+    let clock = Clock(Instant::now());
+    let storage = Box::leak(Box::new(Storage::<Rails<T>, 2, 2, 8, 32, 2, 16>::new()));
+    let rails = Rails::<T>::start(config).unwrap();
+    let mut engine = Engine::start(storage, rails, Config::DEFAULT).unwrap();
+    let mut slots =
+        engine.register(Box::leak(vec![0; SLOTS * PAGE].into_boxed_slice()), PAGE as u64).unwrap();
+    let peer = engine.add_peer().unwrap();
+    let remote = engine.add_region(peer, session.offer().regions[0].offer()).unwrap();
+    let wanted = pair(&fabric.rails(), &session.offer().rails).unwrap();
+    assert_eq!(wanted.len(), 2, "both rails of the reader go to the producer's one");
+    for lane in session.attach(&mut fabric, &wanted, deadline) {
+        let lane = lane.unwrap();
+        let opened = engine.provider_mut().open(lane.rail, lane.lane).unwrap();
+        let spec = LaneSpec { rail: lane.rail, remote_rail: lane.remote_rail.0, depth: opened.depth() + 1 };
+        engine.attach(peer, spec, opened, clock.now()).unwrap();
+    }
+    assert_eq!(server.lanes(), [2]);
+
+    // One page is overwritten after its location was given away.
+    let current = pool.publish(5, 0xee);
+    let stale = std::mem::replace(&mut locations[5], current);
+    let mut batch = engine.batch().unwrap();
+    let mut asked = locations.clone();
+    asked[7] = stale;
+    for location in &asked {
+        batch.read(remote.page(*location).unwrap(), slots.next().unwrap()).unwrap();
+    }
+    let late = clock.now() + Nanos::from_secs(20);
+    engine.submit(batch, clock.now(), late).unwrap();
+    let mut done = loop {
+        engine.poll(clock.now());
+        if let Some(done) = engine.next_done() {
+            break done;
+        }
+        assert!(clock.now() < late);
+        engine.wait(clock.now(), late);
+    };
+    let mut hits = 0;
+    for page in done.pages() {
+        if page.index == 7 {
+            assert!(matches!(page.result(), Err(PageError::Miss(_))), "{:?}", page.result());
+            continue;
+        }
+        page.result().unwrap();
+        let fill = if page.index == 5 { 0xee } else { page.index as u8 + 1 };
+        assert!(page.slot.bytes().unwrap().iter().all(|&byte| byte == fill), "page {}", page.index);
+        hits += 1;
+    }
+    assert_eq!(hits, SLOTS - 1);
+
+    assert!(session.is_alive());
+    drop(done);
+    drop(engine);
+    drop(session);
+    while server.sessions() > 0 {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(server.lanes(), [0]);
+}
+
+#[test]
+fn pages_travel_over_shared_memory() {
+    pages_travel::<_, kvrail_local::shm::Peer>(|segment| Exporter::start(vec![segment]).unwrap());
+}
+
+#[test]
+fn pages_travel_over_tcp() {
+    pages_travel::<_, kvrail_local::tcp::Connection>(|segment| {
+        let bind = "127.0.0.1:0".parse().unwrap();
+        kvrail_local::tcp::Server::start(bind, vec![Export::segment(segment)]).unwrap()
+    });
+}
