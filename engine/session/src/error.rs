@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::message::{ByeReason, ParseError};
+use crate::offer::RegionError;
 use crate::refusal::Refusal;
 use crate::wire::Kind;
 
@@ -98,6 +99,9 @@ pub enum Cause {
     /// A message contradicts an earlier one.
     #[error("the peer contradicts itself: {0}")]
     Contradiction(&'static str),
+    /// The regions that the peer offers are not its layout's.
+    #[error(transparent)]
+    Regions(#[from] RegionError),
     /// One of the sides refused the other.
     #[error("{}{refusal}", if *.verified { "" } else { "(the peer says, unproven) " })]
     Refused {

@@ -17,17 +17,13 @@
 //! docs/protocol.md describes them field by field.
 //!
 //! ```no_run
-//! use std::num::NonZeroU64;
 //! use std::time::{Duration, Instant};
-//! use kvrail_session::{Fingerprint, Hello, Layout, PeerKey, connect};
+//! use kvrail_layouts::catalogue::VllmFp8DsMla;
+//! use kvrail_session::{Hello, Layout, PeerKey, connect};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let key = PeerKey::from_file("/etc/kvrail/key")?;
-//! let layout = Layout {
-//!     name: "mla-61x64".parse()?,
-//!     fingerprint: Fingerprint([7; 16]),
-//!     page_bytes: NonZeroU64::new(4_497_408).unwrap(),
-//! };
+//! let layout = Layout::of::<VllmFp8DsMla>()?;
 //! let deadline = Instant::now() + Duration::from_secs(5);
 //! let session = connect(&"prefill-1:7470".parse()?, &key, Hello::new("decode-3".parse()?, layout), deadline)?;
 //! for region in &session.offer().regions {
@@ -90,11 +86,13 @@ pub use message::{
 };
 pub use name::{LayoutName, Name, NameError, NodeName, RailName};
 pub use offer::{
-    Epoch, Fingerprint, LaneBlob, Layout, MAX_LANES, MAX_REGIONS, Offer, OfferedRegion, RailAddress,
-    RailDescription, Rails, RegionError, TransportKind,
+    Epoch, LaneBlob, Layout, MAX_LANES, MAX_REGIONS, Offer, OfferedRegion, RailAddress, RailDescription,
+    Rails, RegionError, TransportKind,
 };
 pub use pairing::{NothingInCommon, RailPair, pair};
 pub use refusal::{Both, Reason, Refusal, Role, Versions};
 pub use server::{Observer, Producer, ServeError, Server, ServerConfig, ServerEvent};
 pub use session::{Hello, Session, connect};
 pub use wire::Kind;
+
+pub use kvrail_layouts::Fingerprint;

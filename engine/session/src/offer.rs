@@ -1,13 +1,15 @@
 //! What a producer offers: a layout, an epoch, regions, rails.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU16, NonZeroU64};
 
 use kvrail_core::id::MAX_RAILS;
 use kvrail_core::remote::{OfferError, RegionOffer};
+use kvrail_layouts::{Fingerprint, KvLayout};
 
 use crate::list::List;
-use crate::name::{LayoutName, RailName};
+use crate::name::{LayoutName, NameError, RailName};
 
 /// The most regions that one producer offers.
 pub const MAX_REGIONS: usize = 1024;
@@ -17,22 +19,6 @@ pub const MAX_LANES: usize = 64;
 /// The rails of one side.
 pub type Rails = List<RailDescription, MAX_RAILS>;
 
-/// 128 bits that differ whenever one byte of a page could land elsewhere. Opaque here.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint(pub [u8; 16]);
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 /// What both sides must agree on before a byte moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
@@ -40,13 +26,38 @@ pub struct Layout {
     pub name: LayoutName,
     /// What it is.
     pub fingerprint: Fingerprint,
-    /// Bytes of one page.
+    /// Bytes of one page, all its parts together.
     pub page_bytes: NonZeroU64,
+    /// Parts of a page, each of which lies in a region of its own; 1 for most. An engine that keeps
+    /// each layer in memory of its own has one per layer.
+    pub parts: NonZeroU16,
+}
+
+impl Layout {
+    /// The layout `L`.
+    ///
+    /// # Errors
+    ///
+    /// Its name is empty, or does not fit its field.
+    ///
+    /// # Panics
+    ///
+    /// Not for a layout that [`KvLayout`] can describe: its pages have 1 to 65,535 regions, and bytes.
+    pub fn of<L: KvLayout>() -> Result<Self, NameError> {
+        let parts = u16::try_from(L::REGIONS).ok().and_then(NonZeroU16::new);
+        Ok(Self {
+            name: LayoutName::new(L::NAME)?,
+            fingerprint: L::FINGERPRINT,
+            page_bytes: NonZeroU64::new(L::PAGE_BYTES).expect("a page has bytes"),
+            parts: parts.expect("a page has 1 to 65,535 regions"),
+        })
+    }
 }
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` ({} bytes a page, fingerprint {})", self.name, self.page_bytes, self.fingerprint)
+        let Self { name, fingerprint, page_bytes, parts } = self;
+        write!(f, "`{name}` ({page_bytes} bytes a page in {parts} parts, fingerprint {fingerprint})")
     }
 }
 
@@ -183,35 +194,76 @@ pub struct RailDescription {
 /// A region that can be addressed without overflow: every slot, and every table entry, ends within
 /// 64 bits. Addresses are in the producer's address space, keys in the order of its rails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OfferedRegion(RegionOffer);
+pub struct OfferedRegion {
+    offer: RegionOffer,
+    part: u16,
+}
 
 impl OfferedRegion {
-    /// Checks the numbers.
+    /// Checks the numbers of a region that holds whole pages, or the first part of each.
     ///
     /// # Errors
     ///
     /// They describe no region.
     pub fn new(offer: RegionOffer) -> Result<Self, OfferError> {
-        offer.check().map(|()| Self(offer))
+        offer.check().map(|()| Self { offer, part: 0 })
+    }
+
+    /// The same region, holding part `part` of each page instead.
+    #[must_use]
+    pub const fn of_part(self, part: u16) -> Self {
+        Self { part, ..self }
     }
 
     /// Its numbers, as the engine takes them.
     #[must_use]
     pub const fn offer(&self) -> &RegionOffer {
-        &self.0
+        &self.offer
+    }
+
+    /// Which part of each page it holds, below [`Layout::parts`].
+    #[must_use]
+    pub const fn part(&self) -> u16 {
+        self.part
     }
 }
 
 /// Why regions cannot be offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegionError {
-    /// Its pages are not the layout's.
-    #[error("region {index} has pages of {region} bytes, the layout's have {layout}")]
-    Page {
+    /// A part that the layout does not have.
+    #[error("region {index} holds part {part} of each page, the layout has {parts} parts, counted from 0")]
+    Part {
         /// Which region.
         index: usize,
-        /// Its pages.
+        /// Its part.
+        part: u16,
+        /// The layout's parts.
+        parts: u16,
+    },
+    /// The same part has two sizes.
+    #[error("region {index} has {region} bytes of part {part} of each page, an earlier one has {earlier}")]
+    PartBytes {
+        /// Which region.
+        index: usize,
+        /// Its part.
+        part: u16,
+        /// Its bytes of each page.
         region: u64,
+        /// An earlier region's.
+        earlier: u64,
+    },
+    /// The parts are not the page.
+    #[error(
+        "{present} of {parts} parts have {sum} bytes of each page together, the layout's pages have {layout}"
+    )]
+    Page {
+        /// How many parts there are regions for.
+        present: usize,
+        /// How many the layout has.
+        parts: u16,
+        /// Their bytes together.
+        sum: u64,
         /// The layout's.
         layout: u64,
     },
@@ -223,17 +275,33 @@ pub enum RegionError {
     },
 }
 
-/// Whether all regions have the layout's pages, and are not too many.
+/// Whether regions can be the layout's: each part has one size, those there add up to a page if they
+/// are all, to less if they are not, and they are not too many.
 pub(crate) fn check_regions(layout: &Layout, regions: &[OfferedRegion]) -> Result<(), RegionError> {
     if regions.len() > MAX_REGIONS {
         return Err(RegionError::TooMany { count: regions.len() });
     }
-    let layout = layout.page_bytes.get();
-    let odd = regions.iter().map(|r| r.0.page_bytes).enumerate().find(|&(_, bytes)| bytes != layout);
-    odd.map_or(Ok(()), |(index, region)| Err(RegionError::Page { index, region, layout }))
+    let (bytes, parts) = (layout.page_bytes.get(), layout.parts.get());
+    // No more entries than regions.
+    let mut sizes = BTreeMap::new();
+    for (index, &OfferedRegion { offer, part }) in regions.iter().enumerate() {
+        if part >= parts {
+            return Err(RegionError::Part { index, part, parts });
+        }
+        let region = offer.page_bytes;
+        let earlier = *sizes.entry(part).or_insert(region);
+        if earlier != region {
+            return Err(RegionError::PartBytes { index, part, region, earlier });
+        }
+    }
+    // 1024 sizes below 2^32.
+    let sum = sizes.values().sum::<u64>();
+    let present = sizes.len();
+    let fits = if present == usize::from(parts) { sum == bytes } else { sum < bytes };
+    if fits { Ok(()) } else { Err(RegionError::Page { present, parts, sum, layout: bytes }) }
 }
 
-/// All that a producer offers, checked: the regions have the layout's pages.
+/// All that a producer offers, checked: the regions can hold the layout's pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// The layout; the reader's own.
@@ -244,4 +312,62 @@ pub struct Offer {
     pub rails: Rails,
     /// Its regions, at most [`MAX_REGIONS`].
     pub regions: Vec<OfferedRegion>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvrail_core::id::MAX_RAILS;
+    use kvrail_layouts::catalogue::VllmFp8DsMla;
+
+    fn layout(page_bytes: u64, parts: u16) -> Layout {
+        Layout {
+            name: "test".parse().unwrap(),
+            fingerprint: Fingerprint::from_bytes([0; 16]),
+            page_bytes: NonZeroU64::new(page_bytes).unwrap(),
+            parts: NonZeroU16::new(parts).unwrap(),
+        }
+    }
+
+    fn region(part: u16, page_bytes: u64) -> OfferedRegion {
+        let offer = RegionOffer {
+            base: 0,
+            page_bytes,
+            stride: page_bytes,
+            slots: 1,
+            keys: [0; MAX_RAILS],
+            table: None,
+        };
+        OfferedRegion::new(offer).unwrap().of_part(part)
+    }
+
+    #[test]
+    fn parts_add_up_to_a_page() {
+        let check = |parts, regions: &[(u16, u64)]| {
+            let regions: Vec<_> = regions.iter().map(|&(part, bytes)| region(part, bytes)).collect();
+            check_regions(&layout(100, parts), &regions)
+        };
+        assert_eq!(check(1, &[(0, 100), (0, 100)]), Ok(()));
+        assert_eq!(check(1, &[]), Ok(()));
+        // Two pools, of which the second has not published all its parts yet.
+        assert_eq!(check(3, &[(0, 40), (2, 20), (1, 40), (0, 40)]), Ok(()));
+        assert_eq!(check(3, &[(2, 20)]), Ok(()));
+        let page = |present, parts, sum| Err(RegionError::Page { present, parts, sum, layout: 100 });
+        assert_eq!(check(1, &[(0, 99)]), page(1, 1, 99));
+        assert_eq!(check(2, &[(0, 100)]), page(1, 2, 100));
+        assert_eq!(check(2, &[(0, 50), (1, 51)]), page(2, 2, 101));
+        assert_eq!(check(2, &[(0, 50), (2, 50)]), Err(RegionError::Part { index: 1, part: 2, parts: 2 }));
+        assert_eq!(
+            check(2, &[(1, 50), (0, 50), (1, 49)]),
+            Err(RegionError::PartBytes { index: 2, part: 1, region: 49, earlier: 50 })
+        );
+    }
+
+    #[test]
+    fn a_declared_layout_is_one() {
+        let layout = Layout::of::<VllmFp8DsMla>().unwrap();
+        assert_eq!(layout.name.as_str(), VllmFp8DsMla::NAME);
+        assert_eq!(layout.page_bytes.get(), VllmFp8DsMla::PAGE_BYTES);
+        assert_eq!(layout.fingerprint, VllmFp8DsMla::FINGERPRINT);
+    }
 }

@@ -195,6 +195,7 @@ impl fmt::Display for Refusal {
                     (ours.name != theirs.name, "name"),
                     (ours.fingerprint != theirs.fingerprint, "fingerprint"),
                     (ours.page_bytes != theirs.page_bytes, "page size"),
+                    (ours.parts != theirs.parts, "parts"),
                 ];
                 let differs: Vec<_> = differences.iter().filter(|d| d.0).map(|d| d.1).collect();
                 write!(

@@ -151,14 +151,16 @@ fn complete(handshake: &mut Handshake, head: OfferHead) -> Result<Offer, Session
         };
         let fits = first as usize == regions.len()
             && !more.is_empty()
-            && regions.len() + more.len() <= head.regions as usize
-            && check_regions(&head.layout, &more).is_ok();
+            && regions.len() + more.len() <= head.regions as usize;
         if !fits {
             handshake.refuse(step, Reason::Malformed { kind: Kind::Regions as u16 });
-            let what = "its regions are not the ones it announced, or not of its layout";
-            return Err(handshake.error(step, Cause::Contradiction(what)));
+            return Err(handshake.error(step, Cause::Contradiction("its regions are not those it announced")));
         }
         regions.extend_from_slice(&more);
+    }
+    if let Err(error) = check_regions(&head.layout, &regions) {
+        handshake.refuse(step, Reason::Malformed { kind: Kind::Regions as u16 });
+        return Err(handshake.error(step, Cause::Regions(error)));
     }
     Ok(Offer { layout: head.layout, epoch: head.epoch, rails: head.rails, regions })
 }

@@ -150,33 +150,36 @@ wire! {
     }
 
     /// Frozen. One side of a refusal; what does not matter to its reason is zero.
-    struct Side = 168 {
+    struct Side = 176 {
         0 node: [u8; 64],
         64 layout: LayoutField,
-        152 first: U64,
-        160 second: U64,
+        160 first: U64,
+        168 second: U64,
     }
 
     /// Frozen.
-    struct Refused = 392 {
+    struct Refused = 408 {
         0 header: Header,
         16 code: U16,
         18 zero: [u8; 6],
         24 mine: Side,
-        192 yours: Side,
-        360 mac: [u8; MAC],
+        200 yours: Side,
+        376 mac: [u8; MAC],
     }
 
-    struct LayoutField = 88 {
+    /// Frozen.
+    struct LayoutField = 96 {
         0 name: [u8; 64],
         64 fingerprint: [u8; 16],
         80 page_bytes: U64,
+        88 parts: U16,
+        90 zero: [u8; 6],
     }
 
-    struct Propose = 136 {
+    struct Propose = 144 {
         0 header: Header,
         16 layout: LayoutField,
-        104 mac: [u8; MAC],
+        112 mac: [u8; MAC],
     }
 
     struct Rail = 112 {
@@ -193,10 +196,10 @@ wire! {
     struct Offer = 1952 {
         0 header: Header,
         16 layout: LayoutField,
-        104 epoch: U64,
-        112 regions: U32,
-        116 rails: u8,
-        117 zero: [u8; 11],
+        112 epoch: U64,
+        120 regions: U32,
+        124 rails: u8,
+        125 zero: [u8; 3],
         128 rail: [Rail; MAX_RAILS],
         1920 mac: [u8; MAC],
     }
@@ -207,7 +210,8 @@ wire! {
         16 stride: U64,
         24 slots: U32,
         28 has_table: u8,
-        29 zero: [u8; 3],
+        29 zero: u8,
+        30 part: U16,
         32 keys: [U32; MAX_RAILS],
         96 table_base: U64,
         104 table_keys: [U32; MAX_RAILS],

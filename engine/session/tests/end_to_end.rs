@@ -1,7 +1,7 @@
 //! A producer and a reader, from the first word to the last byte: session, engine, real rails.
 #![allow(missing_docs, unsafe_code, reason = "a test that lays a publication table into shared memory")]
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,8 +66,9 @@ fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>
     let key = PeerKey::from_bytes([9; 32]);
     let layout = Layout {
         name: "opaque".parse().unwrap(),
-        fingerprint: Fingerprint([1; 16]),
+        fingerprint: Fingerprint::from_bytes([1; 16]),
         page_bytes: NonZeroU64::new(PAGE as u64).unwrap(),
+        parts: NonZeroU16::MIN,
     };
 
     // The producer.

@@ -1,10 +1,11 @@
 //! Bytes to messages. Never panics, and allocates nothing by a number that it reads: counts are
 //! compared with the fixed length of their array first.
 
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::remote::{RegionOffer, TableOffer};
+use kvrail_layouts::Fingerprint;
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -17,8 +18,7 @@ use crate::key::KeyId;
 use crate::list::List;
 use crate::name::{Name, NodeName};
 use crate::offer::{
-    Epoch, Fingerprint, LaneBlob, Layout, MAX_REGIONS, OfferedRegion, RailAddress, RailDescription,
-    TransportKind,
+    Epoch, LaneBlob, Layout, MAX_REGIONS, OfferedRegion, RailAddress, RailDescription, TransportKind,
 };
 use crate::refusal::{Both, Reason, Refusal, Role, Versions};
 use crate::wire::{self, HEADER, Kind, MAC, MAGIC};
@@ -148,8 +148,9 @@ fn layout(kind: Kind, read: &wire::LayoutField) -> Result<Layout, ParseError> {
     let page_bytes = NonZeroU64::new(read.page_bytes.get());
     Ok(Layout {
         name: name(kind, "layout", &read.name)?,
-        fingerprint: Fingerprint(read.fingerprint),
+        fingerprint: Fingerprint::from_bytes(read.fingerprint),
         page_bytes: page_bytes.ok_or_else(|| field(kind, "page_bytes", 0_u64, "at least 1"))?,
+        parts: NonZeroU16::new(read.parts.get()).ok_or_else(|| field(kind, "parts", 0_u64, "at least 1"))?,
     })
 }
 
@@ -239,7 +240,8 @@ fn region(index: usize, read: &wire::Region) -> Result<OfferedRegion, ParseError
             got => return Err(field(KIND, "region.has_table", got, "0 or 1")),
         },
     };
-    OfferedRegion::new(offer).map_err(|source| ParseError::Region { kind: KIND, index, source })
+    let region = OfferedRegion::new(offer).map(|region| region.of_part(read.part.get()));
+    region.map_err(|source| ParseError::Region { kind: KIND, index, source })
 }
 
 fn regions(read: &wire::Regions) -> Result<Message, ParseError> {

@@ -67,8 +67,10 @@ fn encode_greeting(greeting: &Greeting, chosen: u16) -> wire::Greeting {
 fn encode_layout(layout: &Layout) -> wire::LayoutField {
     wire::LayoutField {
         name: *layout.name.field(),
-        fingerprint: layout.fingerprint.0,
+        fingerprint: layout.fingerprint.to_bytes(),
         page_bytes: U64::new(layout.page_bytes.get()),
+        parts: U16::new(layout.parts.get()),
+        zero: [0; 6],
     }
 }
 
@@ -187,6 +189,7 @@ fn encode_regions(header: Header, first: u32, regions: &[OfferedRegion]) -> Vec<
         to.page_bytes = offer.page_bytes.into();
         to.stride = offer.stride.into();
         to.slots = offer.slots.into();
+        to.part = region.part().into();
         to.keys = offer.keys.map(U32::new);
         if let Some(table) = offer.table {
             to.has_table = 1;

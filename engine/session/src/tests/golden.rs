@@ -69,7 +69,10 @@ pub(super) fn samples() -> [Message; 10] {
             ])
             .unwrap(),
         }),
-        Message::Regions { first: 1, regions: List::new(vec![region(1), region(2)]).unwrap() },
+        Message::Regions {
+            first: 1,
+            regions: List::new(vec![region(1), region(2).of_part(0x0102)]).unwrap(),
+        },
         Message::Lanes(LaneAsks {
             exchange: 7,
             lanes: List::new(vec![ask(0x0102_0304, 0, 1), ask(2, 3, 15)]).unwrap(),

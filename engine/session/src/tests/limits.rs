@@ -189,7 +189,10 @@ fn a_port_in_use_is_named_with_a_way_out() {
     assert!(text.contains(&address.to_string()) && text.contains("another process has that port"), "{text}");
     let other = crate::Layout { page_bytes: std::num::NonZeroU64::new(512).unwrap(), ..layout() };
     let error = start(Producer { layout: other, regions: vec![region(0)], ..producer });
-    assert_eq!(error.to_string(), "region 0 has pages of 4096 bytes, the layout's have 512");
+    assert_eq!(
+        error.to_string(),
+        "1 of 1 parts have 4096 bytes of each page together, the layout's pages have 512"
+    );
 }
 
 #[test]

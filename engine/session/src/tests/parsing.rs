@@ -39,7 +39,7 @@ fn a_header_is_checked_field_by_field() {
     assert_eq!(with(8, 99), ParseError::Kind { got: 99 });
     assert_eq!(with(9, 1), ParseError::Kind { got: 0x110 });
     assert_eq!(with(10, 2), ParseError::Version { kind: Kind::Propose, got: 2, want: 1 });
-    assert_eq!(with(15, 0xff), ParseError::Size { kind: Kind::Propose, got: 0xff00_0000 + 136, want: 136 });
+    assert_eq!(with(15, 0xff), ParseError::Size { kind: Kind::Propose, got: 0xff00_0000 + 144, want: 144 });
 }
 
 /// A value at an offset of a message, and what the error says.
@@ -56,11 +56,12 @@ fn fields_out_of_range_are_named() {
         (Kind::Hello, 64, b"\x1b[2J", "Hello.node: a name has a control character at byte 0"),
         (Kind::Hello, 127, b"x", "Hello.node: a name's field goes on after its end at byte 8"),
         (Kind::Propose, 96, &[0; 8], "Propose.page_bytes is 0"),
-        (Kind::Offer, 104, &[0; 8], "Offer.epoch is 0"),
-        (Kind::Offer, 112, &[1, 4, 0, 0], "Offer.regions is 1025"),
-        (Kind::Offer, 112, &[0xff; 4], "Offer.regions is 4294967295"),
-        (Kind::Offer, 116, &[17], "Offer.count is 17"),
-        (Kind::Offer, 116, &[1], "Offer has 0x6d at byte 240, where only 0x00"),
+        (Kind::Propose, 104, &[0; 2], "Propose.parts is 0"),
+        (Kind::Offer, 112, &[0; 8], "Offer.epoch is 0"),
+        (Kind::Offer, 120, &[1, 4, 0, 0], "Offer.regions is 1025"),
+        (Kind::Offer, 120, &[0xff; 4], "Offer.regions is 4294967295"),
+        (Kind::Offer, 124, &[17], "Offer.count is 17"),
+        (Kind::Offer, 124, &[1], "Offer has 0x6d at byte 240, where only 0x00"),
         (Kind::Offer, 128 + 32, &[0], "Offer.rail.kind is 0"),
         (Kind::Offer, 128 + 33, &[2], "Offer.rail.numa_known is 2"),
         (Kind::Offer, 128 + 33, &[0], "Offer has 0x01 at byte 162"),

@@ -1,14 +1,14 @@
 //! A mismatch is told to both sides, with both sides' names and numbers.
 
 use std::io::Write;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::time::Instant;
 
 use super::rig::*;
 use crate::auth::{Direction, Transcript};
 use crate::{
-    Both, By, Cause, Fingerprint, Hello, Kind, Layout, Message, ParseError, PeerKey, Reason, Role,
-    SessionError, Step, Versions, connect,
+    Both, By, Cause, Fingerprint, Hello, Kind, Layout, List, Message, OfferHead, ParseError, PeerKey, Reason,
+    Role, SessionError, Step, Versions, connect,
 };
 
 /// Both sides saw the same, each from its own side.
@@ -28,8 +28,9 @@ fn layouts_that_differ_are_named_on_both_sides() {
     let good = layout();
     let others = [
         (Layout { name: "mla-61x32".parse().unwrap(), ..good }, "differ in name:"),
-        (Layout { fingerprint: Fingerprint([9; 16]), ..good }, "differ in fingerprint:"),
+        (Layout { fingerprint: Fingerprint::from_bytes([9; 16]), ..good }, "differ in fingerprint:"),
         (Layout { page_bytes: NonZeroU64::new(8192).unwrap(), ..good }, "differ in page size:"),
+        (Layout { parts: NonZeroU16::new(61).unwrap(), ..good }, "differ in parts:"),
         (
             Layout { name: "gqa".parse().unwrap(), page_bytes: NonZeroU64::MIN, ..good },
             "differ in name and page size:",
@@ -163,6 +164,47 @@ fn a_reader_refuses_a_producer_with_another_role_or_key() {
     let ids = Both { ours: id_of(0x5a), theirs: id_of(1) };
     assert_eq!(result.unwrap_err().refusal().unwrap().reason, Reason::Key(ids));
     assert!(matches!(said, Message::Refused(told) if told.reason == Reason::Key(ids.flip())));
+}
+
+/// What a producer with the key announces, and the regions that it sends then.
+#[test]
+fn a_reader_refuses_regions_that_are_not_the_announced_ones() {
+    let regions = |first, of: &[u32]| Message::Regions {
+        first,
+        regions: List::new(of.iter().map(|&index| region(index)).collect()).unwrap(),
+    };
+    let odd = Message::Regions { first: 0, regions: List::new(vec![region(0).of_part(1)]).unwrap() };
+    for (announced, sent, what) in [
+        (2, regions(1, &[1]), "not those it announced"),
+        (2, regions(0, &[]), "not those it announced"),
+        (2, regions(0, &[0, 1, 2]), "not those it announced"),
+        (1, odd, "region 0 holds part 1"),
+    ] {
+        let (address, thread) = impostor(move |mut stream| {
+            let mut transcript = Transcript::new(key());
+            let (Message::Hello(hello), frame) = read_message(&mut stream) else { panic!("no hello") };
+            transcript.absorb(&frame);
+            let mut say = |stream: &mut std::net::TcpStream, message: &Message| {
+                let mut frame = message.encode();
+                transcript.seal(Direction::ToReader, &mut frame);
+                stream.write_all(&frame).unwrap();
+                if matches!(message, Message::Challenge(..)) {
+                    transcript.absorb(&read_message(stream).1);
+                }
+            };
+            let greeting = crate::Greeting { role: Role::Producer, nonce: [8; 32], ..hello };
+            say(&mut stream, &Message::Challenge(greeting, 1));
+            let epoch = crate::Epoch::random().unwrap();
+            let head = OfferHead { layout: layout(), epoch, regions: announced, rails: rails(2) };
+            say(&mut stream, &Message::Offer(head));
+            say(&mut stream, &sent);
+            let (Message::Refused(told), _) = read_message(&mut stream) else { panic!("not refused") };
+            assert_eq!(told.reason, Reason::Malformed { kind: Kind::Regions as u16 });
+        });
+        let error = connect(&address.into(), &key(), hello(), soon()).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+        thread.join().unwrap();
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -27,8 +27,9 @@ pub(super) fn key() -> PeerKey {
 pub(super) fn layout() -> Layout {
     Layout {
         name: "mla-61x64".parse().unwrap(),
-        fingerprint: Fingerprint(*b"0123456789abcdef"),
+        fingerprint: Fingerprint::from_bytes(*b"0123456789abcdef"),
         page_bytes: NonZeroU64::new(4096).unwrap(),
+        parts: NonZeroU16::MIN,
     }
 }
 
