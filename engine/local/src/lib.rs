@@ -12,6 +12,7 @@
 
 mod address;
 mod config;
+mod copy;
 mod hello;
 mod mapping;
 mod progress;

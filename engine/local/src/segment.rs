@@ -10,11 +10,11 @@ use rustix::io::Errno;
 
 use crate::mapping::{HUGE_PAGE, Mapping};
 
-/// What a reader insists on: the file stays as long as it is (reading beyond its end would kill the
-/// reader with SIGBUS), and nobody makes holes in it (which the kernel refuses under a write seal;
-/// a hole would be filled from the reader's memory, or kill it).
-pub(crate) const READER_SEALS: SealFlags =
-    SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE);
+/// What a reader insists on, and what each seal is against. The file stays as long as it is (reading
+/// beyond its end would kill the reader with SIGBUS), and nobody makes holes in it, which the kernel
+/// refuses under a write seal (a hole would be filled from the reader's memory, or kill it).
+pub(crate) const READER_SEALS: [(SealFlags, &str); 3] =
+    [(SealFlags::SHRINK, "shrinking"), (SealFlags::GROW, "growing"), (SealFlags::FUTURE_WRITE, "writing")];
 
 /// A piece of memory in a sealed memfd: mapped for writing by its owner, readable by peers.
 ///
@@ -81,7 +81,8 @@ impl Segment {
         let mapping = Mapping::new(fd.as_fd(), size, true).map_err(failed("mmap"))?;
         // After the mapping's advice, so that the pages may be huge ones.
         fs::fallocate(&fd, FallocateFlags::empty(), 0, size as u64).map_err(failed("fallocate"))?;
-        fs::fcntl_add_seals(&fd, READER_SEALS | SealFlags::SEAL).map_err(failed("sealing"))?;
+        let seals = READER_SEALS.iter().fold(SealFlags::SEAL, |seals, &(seal, _)| seals | seal);
+        fs::fcntl_add_seals(&fd, seals).map_err(failed("sealing"))?;
         mapping.populate(true);
         Ok(Self { mapping, fd })
     }

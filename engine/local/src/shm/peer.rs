@@ -22,6 +22,7 @@ use rustix::net::{
 
 use super::address::{Address, VERSION};
 use super::hello::{self, MAX_SEGMENTS, PROTOCOL, REPLY_BYTES};
+use crate::copy::copy;
 use crate::hello::ReplyError;
 use crate::mapping::Mapping;
 use crate::region::Region;
@@ -266,17 +267,11 @@ fn map(fd: &OwnedFd, region: &Region) -> Result<Mapping, ConnectError> {
     let segment = region.rkey as usize;
     // Fails for everything but memory files.
     let seals = fs::fcntl_get_seals(fd).unwrap_or(SealFlags::empty());
-    let sealed = |seal| seals.contains(seal);
-    for (is_sealed, missing) in [
-        (sealed(SealFlags::SHRINK), "shrinking"),
-        (sealed(SealFlags::GROW), "growing"),
-        (sealed(SealFlags::FUTURE_WRITE) || sealed(SealFlags::WRITE), "writing"),
-    ] {
-        if !is_sealed {
+    for (seal, missing) in READER_SEALS {
+        if !seals.contains(seal) {
             return Err(ConnectError::Unsealed { segment, missing });
         }
     }
-    debug_assert_eq!(READER_SEALS.bits().count_ones(), 3, "what is asked for above");
     let system = |errno| ConnectError::System { step: "looking at a segment", errno };
     let stat = fs::fstat(fd).map_err(system)?;
     let size = u64::try_from(stat.st_size).unwrap_or(0);
@@ -318,7 +313,7 @@ unsafe impl Transport for Peer {
         // to the mapping, so no registered range that is writable is part of it. The producer may
         // write while we copy. No reference to the bytes is ever made, they are plain bytes, and what
         // arrives is believed only after the publication table has been read again.
-        unsafe { ptr::copy_nonoverlapping(from, to, read.len as usize) };
+        unsafe { copy(from, to, read.len as usize) };
         WcStatus::SUCCESS
     }
 }
