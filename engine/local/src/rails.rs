@@ -3,28 +3,20 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvrail_core::abi::Wc;
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{
-    Commit, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor,
-};
+use kvrail_core::provider::{Event, MemoryRange, Provider, RailInfo, RailKeys, RegisterError, WaitFor};
 use kvrail_core::time::Time;
 
 use crate::config::{Config, OpenError, StartError};
 use crate::mapping;
 use crate::progress::{Progress, Reporter, Waker};
+use crate::rail::{CHAIN, EINVAL, ENOMEM, Lane, Place, Posting, Rail, Reach, next_qp_num};
 use crate::registry::Registry;
-use crate::ring::{Consumer, Producer, ring};
-use crate::worker::{Bed, Command, Completion, Notice, Transport, Worker, WorkerLane};
-
-/// Descriptors in one commit.
-const CHAIN: usize = 128;
-
-const EINVAL: i32 = 22;
-const ENOMEM: i32 = 12;
+use crate::ring::ring;
+use crate::worker::{Bed, Command, Notice, Transport, Worker, WorkerLane};
 
 /// Rails over a [`Transport`]: [`Shm`](crate::shm::Shm) and [`Tcp`](crate::tcp::Tcp) are two of its kind.
 ///
@@ -47,71 +39,6 @@ pub struct Rails<T: Transport> {
     alarms: u64,
     /// Where the search for events goes on.
     turn: usize,
-}
-
-#[derive(Debug)]
-struct Rail<T: Transport> {
-    index: RailIndex,
-    commands: Producer<Command<T>>,
-    completions: Consumer<Completion>,
-    notices: Consumer<Notice>,
-    bed: Arc<Bed>,
-    thread: Option<JoinHandle<()>>,
-    lanes: Vec<Place<T>>,
-}
-
-/// A lane's place on its rail.
-struct Place<T: Transport> {
-    /// Of the lane that has it; 0: free.
-    qp_num: u32,
-    /// Send queue entries in use.
-    outstanding: u32,
-    closed: bool,
-    reach: Option<Reach<T>>,
-}
-
-/// How the engine's thread reaches a lane past the queue.
-struct Reach<T: Transport> {
-    failing: Arc<AtomicBool>,
-    interrupt: T::Interrupt,
-}
-
-impl<T: Transport> Reach<T> {
-    fn fail(&self) {
-        self.failing.store(true, Ordering::Release);
-        T::interrupt(&self.interrupt);
-    }
-}
-
-/// A lane of [`Rails`]. Dropping one does not close it: [`Provider::close`] does, or the end of the rails.
-#[derive(Debug)]
-pub struct Lane {
-    rail: RailIndex,
-    slot: u16,
-    qp_num: u32,
-    depth: u32,
-    fail_asked: bool,
-}
-
-impl Lane {
-    /// How many READs may be outstanding. One more entry is there for a drain.
-    #[must_use]
-    pub fn depth(&self) -> u32 {
-        self.depth
-    }
-
-    /// The rail that it belongs to.
-    #[must_use]
-    pub fn rail(&self) -> RailIndex {
-        self.rail
-    }
-}
-
-/// Never given twice in a process (before it has given 2^32), so that a lane of other rails, or of a
-/// place's earlier life, is told from this one.
-fn next_qp_num() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed).max(1)
 }
 
 impl<T: Transport> Rails<T> {
@@ -202,32 +129,6 @@ impl<T: Transport> Rails<T> {
     }
 }
 
-impl<T: Transport> Rail<T> {
-    /// The lane's place, if the lane is one of this rail's.
-    fn place(&mut self, lane: &Lane) -> Option<&mut Place<T>> {
-        self.lanes.get_mut(usize::from(lane.slot)).filter(|p| p.qp_num == lane.qp_num)
-    }
-
-    /// Gives back entries of the lane `qp_num`, and its place when it is gone with all of them.
-    fn retire(&mut self, slot: u16, qp_num: u32, entries: u32) {
-        if let Some(place) = self.lanes.get_mut(usize::from(slot))
-            && place.qp_num == qp_num
-        {
-            place.outstanding = place.outstanding.saturating_sub(entries);
-            if place.closed && place.outstanding == 0 {
-                place.qp_num = 0;
-            }
-        }
-    }
-
-    /// Sends a command that has a place of its own in the ring.
-    fn tell(&mut self, command: Command<T>) {
-        let told = self.commands.push(command);
-        debug_assert!(told.is_ok(), "command ring overrun");
-        self.bed.sleeper.rouse();
-    }
-}
-
 impl<T: Transport> Drop for Rails<T> {
     fn drop(&mut self) {
         for rail in &self.rails {
@@ -243,62 +144,6 @@ impl<T: Transport> Drop for Rails<T> {
                 let _ = thread.join();
             }
         }
-    }
-}
-
-/// A commit on a lane of [`Rails`].
-pub struct Posting<'a, T: Transport> {
-    rail: &'a mut Rail<T>,
-    registry: &'a Registry,
-    posted: &'a mut u64,
-    slot: u16,
-    /// Entries left.
-    room: u32,
-    staged: u32,
-    refused: Option<i32>,
-}
-
-impl<T: Transport> Post for Posting<'_, T> {
-    #[inline]
-    fn read(&mut self, read: Read) {
-        if self.refused.is_some() {
-            return;
-        }
-        if self.staged == self.room {
-            self.refused = Some(ENOMEM);
-            return;
-        }
-        let slot = self.slot;
-        let command = if self.registry.allows(self.rail.index, &read) {
-            Command::Read { slot, read }
-        } else {
-            Command::Refused { slot, wr_id: read.wr_id }
-        };
-        match self.rail.commands.stage(command) {
-            Ok(()) => self.staged += 1,
-            Err(_) => self.refused = Some(ENOMEM),
-        }
-    }
-
-    #[inline]
-    fn commit(self) -> Commit {
-        if self.staged > 0 {
-            self.rail.lanes[usize::from(self.slot)].outstanding += self.staged;
-            *self.posted += u64::from(self.staged);
-            self.rail.commands.publish();
-            self.rail.bed.sleeper.rouse();
-        }
-        match self.refused {
-            None => Commit::All,
-            Some(errno) => Commit::Prefix { accepted: self.staged, errno },
-        }
-    }
-}
-
-impl<T: Transport> Drop for Posting<'_, T> {
-    fn drop(&mut self) {
-        // After a commit nothing is left to discard.
-        self.rail.commands.discard();
     }
 }
 
@@ -354,6 +199,8 @@ unsafe impl<T: Transport> Provider for Rails<T> {
             Some(place) => (lane.depth.saturating_sub(place.outstanding).min(CHAIN as u32), None),
             None => (0, Some(EINVAL)),
         };
+        // Left by a post that was forgotten, not dropped: not to be posted with this one.
+        rail.commands.discard();
         let (registry, posted) = (&self.registry, &mut self.posted);
         Posting { rail, registry, posted, slot: lane.slot, room, staged: 0, refused }
     }
@@ -465,25 +312,6 @@ impl<T: Transport> fmt::Debug for Rails<T> {
             .field("config", &self.config)
             .field("posted", &self.posted)
             .field("reaped", &self.reaped)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<T: Transport> fmt::Debug for Place<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place")
-            .field("qp_num", &self.qp_num)
-            .field("outstanding", &self.outstanding)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<T: Transport> fmt::Debug for Posting<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Posting")
-            .field("rail", &self.rail.index)
-            .field("staged", &self.staged)
-            .field("room", &self.room)
             .finish_non_exhaustive()
     }
 }

@@ -191,6 +191,9 @@ fn a_dropped_post_posts_nothing<T: Producer>() {
     let (abandoned, kept) = (w.read(0, 0, 100), w.read(1, 200, 100));
     for _ in 0..10 {
         w.driver.rails.begin(&mut w.lane).read(abandoned);
+        let mut forgotten = w.driver.rails.begin(&mut w.lane);
+        forgotten.read(abandoned);
+        std::mem::forget(forgotten);
     }
     assert_eq!(w.post(&[kept]), Commit::All);
     assert_eq!(w.driver.completions(1), [(1, OK)]);

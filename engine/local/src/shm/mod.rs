@@ -59,7 +59,8 @@ pub use peer::{ConnectError, Peer};
 use kvrail_core::id::RailIndex;
 
 use crate::config::OpenError;
-use crate::rails::{Lane, Rails};
+use crate::rail::Lane;
+use crate::rails::Rails;
 
 /// Rails over shared memory.
 pub type Shm = Rails<Peer>;

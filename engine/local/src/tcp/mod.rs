@@ -43,7 +43,8 @@ pub use server::{Export, MAX_EXPORTS, ServeError, Server};
 use kvrail_core::id::RailIndex;
 
 use crate::config::OpenError;
-use crate::rails::{Lane, Rails};
+use crate::rail::Lane;
+use crate::rails::Rails;
 
 /// Rails over TCP. Functional only.
 pub type Tcp = Rails<Connection>;

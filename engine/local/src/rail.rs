@@ -1,0 +1,186 @@
+//! One rail as the engine's thread has it: its ends of the rings, its lanes, and a commit being built.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
+
+use kvrail_core::id::RailIndex;
+use kvrail_core::provider::{Commit, Post, Read};
+
+use crate::registry::Registry;
+use crate::ring::{Consumer, Producer};
+use crate::worker::{Bed, Command, Completion, Notice, Transport};
+
+/// Descriptors in one commit.
+pub(crate) const CHAIN: usize = 128;
+
+pub(crate) const EINVAL: i32 = 22;
+pub(crate) const ENOMEM: i32 = 12;
+
+#[derive(Debug)]
+pub(crate) struct Rail<T: Transport> {
+    pub(crate) index: RailIndex,
+    pub(crate) commands: Producer<Command<T>>,
+    pub(crate) completions: Consumer<Completion>,
+    pub(crate) notices: Consumer<Notice>,
+    pub(crate) bed: Arc<Bed>,
+    pub(crate) thread: Option<JoinHandle<()>>,
+    pub(crate) lanes: Vec<Place<T>>,
+}
+
+/// A lane's place on its rail.
+pub(crate) struct Place<T: Transport> {
+    /// Of the lane that has it; 0: free.
+    pub(crate) qp_num: u32,
+    /// Send queue entries in use.
+    pub(crate) outstanding: u32,
+    pub(crate) closed: bool,
+    pub(crate) reach: Option<Reach<T>>,
+}
+
+/// How the engine's thread reaches a lane past the queue.
+pub(crate) struct Reach<T: Transport> {
+    pub(crate) failing: Arc<AtomicBool>,
+    pub(crate) interrupt: T::Interrupt,
+}
+
+impl<T: Transport> Reach<T> {
+    pub(crate) fn fail(&self) {
+        self.failing.store(true, Ordering::Release);
+        T::interrupt(&self.interrupt);
+    }
+}
+
+/// A lane of [`Rails`](crate::Rails). Dropping one does not close it:
+/// [`Provider::close`](kvrail_core::provider::Provider::close) does, or the end of the rails.
+#[derive(Debug)]
+pub struct Lane {
+    pub(crate) rail: RailIndex,
+    pub(crate) slot: u16,
+    pub(crate) qp_num: u32,
+    pub(crate) depth: u32,
+    pub(crate) fail_asked: bool,
+}
+
+impl Lane {
+    /// How many READs may be outstanding. One more entry is there for a drain.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// The rail that it belongs to.
+    #[must_use]
+    pub fn rail(&self) -> RailIndex {
+        self.rail
+    }
+}
+
+/// Never given twice in a process (before it has given 2^32), so that a lane of other rails, or of a
+/// place's earlier life, is told from this one.
+pub(crate) fn next_qp_num() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed).max(1)
+}
+
+impl<T: Transport> Rail<T> {
+    /// The lane's place, if the lane is one of this rail's.
+    pub(crate) fn place(&mut self, lane: &Lane) -> Option<&mut Place<T>> {
+        self.lanes.get_mut(usize::from(lane.slot)).filter(|p| p.qp_num == lane.qp_num)
+    }
+
+    /// Gives back entries of the lane `qp_num`, and its place when it is gone with all of them.
+    pub(crate) fn retire(&mut self, slot: u16, qp_num: u32, entries: u32) {
+        if let Some(place) = self.lanes.get_mut(usize::from(slot))
+            && place.qp_num == qp_num
+        {
+            place.outstanding = place.outstanding.saturating_sub(entries);
+            if place.closed && place.outstanding == 0 {
+                place.qp_num = 0;
+            }
+        }
+    }
+
+    /// Sends a command that has a place of its own in the ring.
+    pub(crate) fn tell(&mut self, command: Command<T>) {
+        let told = self.commands.push(command);
+        debug_assert!(told.is_ok(), "command ring overrun");
+        self.bed.sleeper.rouse();
+    }
+}
+
+/// A commit on a lane of [`Rails`](crate::Rails).
+pub struct Posting<'a, T: Transport> {
+    pub(crate) rail: &'a mut Rail<T>,
+    pub(crate) registry: &'a Registry,
+    pub(crate) posted: &'a mut u64,
+    pub(crate) slot: u16,
+    /// Entries left.
+    pub(crate) room: u32,
+    pub(crate) staged: u32,
+    pub(crate) refused: Option<i32>,
+}
+
+impl<T: Transport> Post for Posting<'_, T> {
+    #[inline]
+    fn read(&mut self, read: Read) {
+        if self.refused.is_some() {
+            return;
+        }
+        if self.staged == self.room {
+            self.refused = Some(ENOMEM);
+            return;
+        }
+        let slot = self.slot;
+        let command = if self.registry.allows(self.rail.index, &read) {
+            Command::Read { slot, read }
+        } else {
+            Command::Refused { slot, wr_id: read.wr_id }
+        };
+        match self.rail.commands.stage(command) {
+            Ok(()) => self.staged += 1,
+            Err(_) => self.refused = Some(ENOMEM),
+        }
+    }
+
+    #[inline]
+    fn commit(self) -> Commit {
+        if self.staged > 0 {
+            self.rail.lanes[usize::from(self.slot)].outstanding += self.staged;
+            *self.posted += u64::from(self.staged);
+            self.rail.commands.publish();
+            self.rail.bed.sleeper.rouse();
+        }
+        match self.refused {
+            None => Commit::All,
+            Some(errno) => Commit::Prefix { accepted: self.staged, errno },
+        }
+    }
+}
+
+impl<T: Transport> Drop for Posting<'_, T> {
+    fn drop(&mut self) {
+        // After a commit nothing is left to discard.
+        self.rail.commands.discard();
+    }
+}
+
+impl<T: Transport> fmt::Debug for Place<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place")
+            .field("qp_num", &self.qp_num)
+            .field("outstanding", &self.outstanding)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport> fmt::Debug for Posting<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Posting")
+            .field("rail", &self.rail.index)
+            .field("staged", &self.staged)
+            .field("room", &self.room)
+            .finish_non_exhaustive()
+    }
+}
