@@ -1,0 +1,301 @@
+//! What a [`Reader`](crate::Reader) reads over, and a [`Publisher`](crate::Publisher) is read over.
+
+use std::error::Error;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kvrail_core::config::Config;
+use kvrail_core::id::RailIndex;
+use kvrail_core::provider::Provider;
+use kvrail_local as local;
+use kvrail_local::shm::Segment;
+use kvrail_session::{Fabric, FabricError, LaneBlob, List, RailDescription, Rails, Responder, TransportKind};
+
+/// Why something of a transport failed, in its own words.
+pub type TransportError = Box<dyn Error + Send + Sync>;
+
+/// The reader's side of a transport: rails for an engine, and what dials the other ends.
+///
+/// Dialling blocks, so it happens on a thread of the session; what comes out of it, a [`Line`], is
+/// turned into a lane on the engine's thread, which does not block.
+///
+/// [`Line`]: Network::Line
+pub trait Network {
+    /// What moves the bytes.
+    type Provider: Provider<Lane: Send> + 'static;
+    /// The other end of a lane, reached and not yet in the provider's hands.
+    type Line: Send + 'static;
+    /// Reaches other ends.
+    type Dialer: Fabric<Lane = Self::Line> + Send + 'static;
+    /// What a dialer is made of.
+    type Plan;
+
+    /// What carries the bytes, for reports.
+    const LABEL: &'static str;
+
+    /// How an engine over these rails behaves best.
+    fn tuning(&self) -> Config;
+
+    /// The parts.
+    fn split(self) -> (Self::Provider, Self::Plan);
+
+    /// A dialer for one session.
+    fn dialer(plan: &Self::Plan) -> Self::Dialer;
+
+    /// Takes a line into use on `rail`, and says how many send queue entries the lane has, the drain's
+    /// included.
+    ///
+    /// # Errors
+    ///
+    /// No place for it on the rail.
+    fn open(
+        provider: &mut Self::Provider,
+        rail: RailIndex,
+        line: Self::Line,
+    ) -> Result<(<Self::Provider as Provider>::Lane, u32), TransportError>;
+}
+
+/// The producer's side of a transport that needs no work per lane.
+pub trait Publish {
+    /// Makes `segment` readable by whoever learns the rails' addresses, until what is returned is
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// What the system refused.
+    fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError>;
+}
+
+/// A segment that can be read.
+pub struct Published {
+    /// What readers are told of the rails.
+    pub rails: Rails,
+    /// The segment's key on every rail.
+    pub rkey: u32,
+    /// What keeps it readable.
+    pub keep: Box<dyn Send>,
+}
+
+impl fmt::Debug for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Published")
+            .field("rails", &self.rails)
+            .field("rkey", &self.rkey)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Answers lane requests of transports whose lanes need nothing of the producer.
+pub(crate) struct Open(pub(crate) Rails);
+
+impl Responder for Open {
+    type Lane = ();
+
+    fn rails(&self) -> Rails {
+        self.0.clone()
+    }
+
+    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), FabricError> {
+        Ok(((), LaneBlob::EMPTY))
+    }
+
+    fn release(&self, (): ()) {}
+}
+
+/// `count` rails of one kind at one address.
+pub(crate) fn describe(
+    kind: TransportKind,
+    address: [u8; 64],
+    bytes_per_sec: u64,
+    count: usize,
+) -> Result<Rails, TransportError> {
+    let rail = |i| RailDescription {
+        name: kvrail_session::Name::lossy(&format!("{kind}{i}")),
+        kind,
+        address: kvrail_session::RailAddress(address),
+        nominal_bytes_per_sec: bytes_per_sec,
+        numa: None,
+        lanes: 0,
+    };
+    if count == 0 {
+        return Err("no rails: give at least one".into());
+    }
+    Ok(List::new((0..count.min(kvrail_core::id::MAX_RAILS + 1)).map(rail).collect())?)
+}
+
+/// Over shared memory: the peers are processes of one host.
+pub mod shm {
+    use super::*;
+    use kvrail_local::shm::{Exporter, Peer, Shm};
+    use kvrail_session::rails::ShmFabric;
+
+    /// How much may be outstanding on a rail: these are no NICs, and what counts is that a worker has
+    /// enough to do while the engine's thread waits for a core (docs/performance.md).
+    const RAIL_BYTES: u64 = 1 << 30;
+
+    /// Rails over shared memory.
+    #[derive(Debug)]
+    pub struct ShmRails {
+        provider: Shm,
+        config: local::Config,
+    }
+
+    /// `count` rails, each with a thread that copies.
+    ///
+    /// # Errors
+    ///
+    /// 0 rails or more than 16, or a thread that could not be started.
+    pub fn rails(count: usize) -> Result<ShmRails, local::StartError> {
+        let config = config(count);
+        Ok(ShmRails { provider: Shm::start(config)?, config })
+    }
+
+    impl Network for ShmRails {
+        type Provider = Shm;
+        type Line = Peer;
+        type Dialer = ShmFabric;
+        type Plan = local::Config;
+        const LABEL: &'static str = "shm";
+
+        fn tuning(&self) -> Config {
+            Config {
+                chunk_bytes: 1 << 20,
+                run_bytes: 1 << 20,
+                quantum_bytes: 4 << 20,
+                signal_bytes: 1 << 20,
+                rail_bytes: RAIL_BYTES,
+                rail_wrs: 4_096,
+                ..Config::DEFAULT
+            }
+        }
+
+        fn split(self) -> (Shm, local::Config) {
+            (self.provider, self.config)
+        }
+
+        fn dialer(plan: &local::Config) -> ShmFabric {
+            ShmFabric::new(plan)
+        }
+
+        fn open(
+            provider: &mut Shm,
+            rail: RailIndex,
+            line: Peer,
+        ) -> Result<(local::Lane, u32), TransportError> {
+            open(provider, rail, line)
+        }
+    }
+
+    /// Publishes over shared memory: see [`publish`].
+    #[derive(Clone, Copy, Debug)]
+    pub struct ShmPublish {
+        rails: usize,
+    }
+
+    /// As `rails` rails. Readers that have as many are spread evenly; it costs nothing here.
+    #[must_use]
+    pub const fn publish(rails: usize) -> ShmPublish {
+        ShmPublish { rails }
+    }
+
+    impl Publish for ShmPublish {
+        fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
+            let exporter = Exporter::start(vec![segment])?;
+            let nominal = local::Config::default().nominal_bytes_per_sec;
+            let rails = describe(TransportKind::Shm, exporter.address().to_bytes(), nominal, self.rails)?;
+            Ok(Published { rails, rkey: exporter.regions()[0].rkey, keep: Box::new(exporter) })
+        }
+    }
+}
+
+/// Over TCP: works wherever there is a network, and says nothing about how fast rails are.
+pub mod tcp {
+    use super::*;
+    use kvrail_local::tcp::{Connection, Export, Server, Tcp};
+    use kvrail_session::rails::TcpFabric;
+
+    /// Rails over TCP. Functional only.
+    #[derive(Debug)]
+    pub struct TcpRails {
+        provider: Tcp,
+        config: local::Config,
+    }
+
+    /// `count` rails, each with a thread that carries out one READ at a time.
+    ///
+    /// # Errors
+    ///
+    /// 0 rails or more than 16, or a thread that could not be started.
+    pub fn rails(count: usize) -> Result<TcpRails, local::StartError> {
+        let config = config(count);
+        Ok(TcpRails { provider: Tcp::start(config)?, config })
+    }
+
+    impl Network for TcpRails {
+        type Provider = Tcp;
+        type Line = Connection;
+        type Dialer = TcpFabric;
+        type Plan = local::Config;
+        const LABEL: &'static str = "tcp (functional only)";
+
+        fn tuning(&self) -> Config {
+            // A READ that waits for the network is no stall.
+            Config { stall: kvrail_core::time::Nanos::from_secs(15), ..Config::DEFAULT }
+        }
+
+        fn split(self) -> (Tcp, local::Config) {
+            (self.provider, self.config)
+        }
+
+        fn dialer(plan: &local::Config) -> TcpFabric {
+            TcpFabric::new(plan)
+        }
+
+        fn open(
+            provider: &mut Tcp,
+            rail: RailIndex,
+            line: Connection,
+        ) -> Result<(local::Lane, u32), TransportError> {
+            open(provider, rail, line)
+        }
+    }
+
+    /// Publishes over TCP: see [`publish`].
+    #[derive(Clone, Copy, Debug)]
+    pub struct TcpPublish {
+        ip: IpAddr,
+        rails: usize,
+    }
+
+    /// As `rails` rails, at a port of the system's choice of this host's address `ip`.
+    #[must_use]
+    pub const fn publish(ip: IpAddr, rails: usize) -> TcpPublish {
+        TcpPublish { ip, rails }
+    }
+
+    impl Publish for TcpPublish {
+        fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
+            let server = Server::start((self.ip, 0).into(), vec![Export::segment(segment)])?;
+            let rails = describe(TransportKind::Tcp, server.address().to_bytes(), 1_000_000_000, self.rails)?;
+            Ok(Published { rails, rkey: server.regions()[0].rkey, keep: Box::new(server) })
+        }
+    }
+}
+
+/// Entries of a lane's send queue, the drain's included: the depth of a reader's storage.
+pub(crate) const DEPTH: u32 = 128;
+
+fn config(rails: usize) -> local::Config {
+    local::Config { rails, sq_entries: DEPTH - 1, ..local::Config::default() }
+}
+
+fn open<T: local::Transport>(
+    provider: &mut local::Rails<T>,
+    rail: RailIndex,
+    line: T,
+) -> Result<(local::Lane, u32), TransportError> {
+    let lane = provider.open(rail, line)?;
+    let depth = lane.depth() + 1;
+    Ok((lane, depth))
+}

@@ -1,0 +1,402 @@
+//! The reader: an engine, its storage, its clock and its sessions in one value.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | start, the calls of the data path, the end |
+//! | `peers.rs` | connecting, losing and re-making: what the sessions' threads report |
+//! | `link.rs` | a session's thread |
+//! | `table.rs` | what a peer has published, by reading its table |
+#![allow(unsafe_code, reason = "the storage is given back when nothing can reach it any more")]
+
+mod link;
+mod peers;
+mod table;
+
+use std::collections::{HashMap, VecDeque};
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use kvrail_core::batch::{Batch, Done, Ticket};
+use kvrail_core::config::Config as EngineConfig;
+use kvrail_core::engine::{Engine, Rejected};
+use kvrail_core::id::{PeerId, RailIndex};
+use kvrail_core::memory::{Access, RegionError, Slot, Slots};
+use kvrail_core::peer::PeerStats;
+use kvrail_core::provider::MemoryRange;
+use kvrail_core::rail::RailStats;
+use kvrail_core::storage::Storage;
+use kvrail_core::time::{Nanos, Time};
+use kvrail_session::{Address, Name, NodeName};
+
+use self::link::{Link, Mailbox};
+pub use self::peers::{ConnectError, Event, Peer};
+pub use self::table::TableError;
+use crate::clock;
+use crate::layout::PageLayout;
+use crate::network::{DEPTH, Network};
+
+/// The most peers of one reader.
+pub const MAX_PEERS: usize = 64;
+/// The most batches of one reader: being filled, in flight, or done and not dropped.
+pub const MAX_BATCHES: usize = 64;
+/// The most pages of one batch.
+pub const MAX_BATCH: usize = 256;
+
+/// A reader's room.
+type Room<P> = Storage<P, MAX_PEERS, 256, 512, { DEPTH as usize }, MAX_BATCHES, MAX_BATCH>;
+
+/// How long the end of a reader waits for READs that are under way.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+/// How long it waits for sessions' threads.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How a reader behaves.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What it calls itself, for the logs and errors of its peers.
+    pub node: NodeName,
+    /// How many lanes lead from each rail to each peer, at least 1. A NIC wants two or more; for rails
+    /// that are threads one is enough.
+    pub lanes_per_rail: usize,
+    /// How long [`Reader::connect`] may take.
+    pub connect: Duration,
+    /// The engine's figures; `None` takes what suits the rails.
+    pub engine: Option<EngineConfig>,
+}
+
+impl Default for Config {
+    /// Named by process id, one lane per rail, ten seconds.
+    fn default() -> Self {
+        Self {
+            node: Name::lossy(&format!("reader-{}", std::process::id())),
+            lanes_per_rail: 1,
+            connect: Duration::from_secs(10),
+            engine: None,
+        }
+    }
+}
+
+/// Why a reader does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No lanes.
+    #[error("lanes_per_rail is 0: it must be at least 1")]
+    NoLanes,
+    /// The engine refuses.
+    #[error(transparent)]
+    Engine(#[from] kvrail_core::engine::StartError),
+    /// The storage could not be made.
+    #[error("{bytes} bytes for an engine's state were not to be had: {source}")]
+    Storage {
+        /// How large it is.
+        bytes: usize,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Pulls pages of one layout out of peers' memory: owned and driven by one thread.
+///
+/// [`connect`](Self::connect), fill a [`batch`](Self::batch), [`submit`](Self::submit), then
+/// [`poll`](Self::poll) and take what is done by [`next_done`](Self::next_done); [`wait`](Self::wait) sleeps
+/// until that is worth while. Lanes that fail are made again in the background. A peer whose session
+/// ends is removed: its pages fail, and [`next_event`](Self::next_event) tells.
+///
+/// Dropping it ends its sessions and waits (5 s at most) until nothing writes into its slots any more. What
+/// cannot be made sure of by then is leaked, and logged as an error.
+pub struct Reader<N: Network> {
+    // Taken by `drop` alone.
+    engine: ManuallyDrop<Engine<'static, N::Provider>>,
+    room: NonNull<Room<N::Provider>>,
+    plan: N::Plan,
+    layout: PageLayout,
+    config: Config,
+    mailbox: Arc<Mailbox<N::Line>>,
+    /// Letters taken from the mailbox.
+    letters: u64,
+    links: HashMap<u64, Linked>,
+    next_link: u64,
+    /// What became of connects that are being waited for.
+    arrived: HashMap<u64, Result<Peer, ConnectError>>,
+    events: VecDeque<Event>,
+    /// Done batches that were met while looking for another.
+    stash: VecDeque<Done<'static>>,
+    scratch: Option<Slot>,
+}
+
+/// A session, from the reader's side.
+#[derive(Debug)]
+struct Linked {
+    link: Link,
+    address: Address,
+    /// Once it stands.
+    peer: Option<(PeerId, NodeName)>,
+}
+
+impl<N: Network> Reader<N> {
+    /// Starts an engine for pages of `layout` over `rails`.
+    ///
+    /// # Errors
+    ///
+    /// Figures that cannot work, or no memory.
+    pub fn start(layout: PageLayout, rails: N, config: Config) -> Result<Self, StartError> {
+        if config.lanes_per_rail == 0 {
+            return Err(StartError::NoLanes);
+        }
+        let figures = config.engine.unwrap_or_else(|| rails.tuning());
+        let (provider, plan) = rails.split();
+        let room = NonNull::from(Box::leak(room()?));
+        // SAFETY: leaked just now, and known to nobody else. It is given back in `drop` alone, when
+        // engine and buffers are gone.
+        let storage = unsafe { &mut *room.as_ptr() };
+        let engine = Engine::start(storage, provider, figures)?;
+        Ok(Self {
+            engine: ManuallyDrop::new(engine),
+            room,
+            plan,
+            layout,
+            config,
+            mailbox: Mailbox::new(),
+            letters: 0,
+            links: HashMap::new(),
+            next_link: 0,
+            arrived: HashMap::new(),
+            events: VecDeque::new(),
+            stash: VecDeque::new(),
+            scratch: None,
+        })
+    }
+
+    /// What its pages are.
+    #[must_use]
+    pub const fn layout(&self) -> &PageLayout {
+        &self.layout
+    }
+
+    /// Makes destination slots, one per page, of memory that lives for ever.
+    ///
+    /// # Errors
+    ///
+    /// Memory that holds no page, or that the rails cannot register.
+    pub fn register(&mut self, memory: &'static mut [u8]) -> Result<Slots, RegionError> {
+        self.engine.register(memory, self.layout.page_bytes().into())
+    }
+
+    /// The same of foreign memory: an inference engine's pool, pinned memory, a GPU's. `numa` is its
+    /// node, where known.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    ///
+    /// # Safety
+    ///
+    /// Until [`unregister`](Self::unregister) gives the range back (for ever, if it never does) the memory
+    /// is valid, belongs to the slots alone, and is not unmapped. With [`Access::Host`] it is readable
+    /// and writable by the CPU, and initialised.
+    pub unsafe fn register_foreign(
+        &mut self,
+        range: MemoryRange,
+        access: Access,
+        numa: Option<u8>,
+    ) -> Result<Slots, RegionError> {
+        let slot_bytes = self.layout.page_bytes().into();
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.engine.register_foreign(range, slot_bytes, access, numa) }
+    }
+
+    /// Releases memory whose slots have all come home.
+    ///
+    /// # Errors
+    ///
+    /// The slots, where some are still out or belong to another reader.
+    pub fn unregister(&mut self, slots: Slots) -> Result<MemoryRange, Slots> {
+        self.engine.unregister(slots)
+    }
+
+    /// An empty batch of up to [`MAX_BATCH`] pages, or `None` when all [`MAX_BATCHES`] are in use: then
+    /// poll, and drop what is done.
+    #[inline]
+    pub fn batch(&mut self) -> Option<Batch<'static>> {
+        self.engine.batch()
+    }
+
+    /// Hands a batch over, and with it its slots. All of it comes back by [`next_done`](Self::next_done), at
+    /// the deadline at the latest but for what hardware still writes into.
+    ///
+    /// # Errors
+    ///
+    /// The batch, untouched, and why.
+    #[inline]
+    pub fn submit(&mut self, batch: Batch<'static>, deadline: Time) -> Result<Ticket, Rejected<'static>> {
+        self.engine.submit(batch, clock::now(), deadline)
+    }
+
+    /// Moves everything on: completions in, more READs out, news of the sessions. Does not block.
+    #[inline]
+    pub fn poll(&mut self) {
+        let now = clock::now();
+        if self.mailbox.count() != self.letters {
+            self.read_mail(now);
+        }
+        self.engine.poll(now);
+        while let Some(wanted) = self.engine.next_wanted_lane(now) {
+            self.want(wanted, now);
+        }
+    }
+
+    /// The next batch that is done. Take its pages before it is dropped: slots left inside are lost.
+    #[inline]
+    pub fn next_done(&mut self) -> Option<Done<'static>> {
+        self.stash.pop_front().or_else(|| self.engine.next_done())
+    }
+
+    /// The next batch whose deadline has passed while hardware still wrote into its slots. Its pages
+    /// are lost; the batch comes back by [`next_done`](Self::next_done) later.
+    pub fn next_overdue(&mut self) -> Option<Ticket> {
+        self.engine.next_overdue()
+    }
+
+    /// The next thing that happened to a peer.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Sleeps until there is something to poll for: half of what is outstanding has arrived, a deadline
+    /// has passed, a peer is lost; or until `until`. The one call that sleeps.
+    pub fn wait(&mut self, until: Time) {
+        /// With work and nothing outstanding all lanes are down, and wanted again in so long at most.
+        const ALL_DOWN: Nanos = Nanos::from_millis(10);
+        /// A lane that failed may be wanted again.
+        const SOME_DOWN: Nanos = Nanos::from_millis(250);
+        if self.mailbox.count() != self.letters || !self.stash.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        let failed = |rail| self.engine.rail_stats(RailIndex(rail)).is_some_and(|s| s.lanes_failed > 0);
+        let until = if self.engine.in_flight() > 0 && self.engine.outstanding() == 0 {
+            until.min(now + ALL_DOWN)
+        } else if (0..self.engine.rails() as u8).any(failed) {
+            until.min(now + SOME_DOWN)
+        } else {
+            until
+        };
+        self.engine.wait(now, until);
+    }
+
+    /// Batches submitted and not yet done.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.engine.in_flight()
+    }
+
+    /// How many rails it drives.
+    #[must_use]
+    pub fn rails(&self) -> usize {
+        self.engine.rails()
+    }
+
+    /// What a rail has done so far, or `None` for one that is not there.
+    #[must_use]
+    pub fn rail_stats(&self, rail: usize) -> Option<RailStats> {
+        self.engine.rail_stats(RailIndex(u8::try_from(rail).ok()?))
+    }
+
+    /// What a peer has given so far, or `None` once it is gone.
+    #[must_use]
+    pub fn peer_stats(&self, peer: &Peer) -> Option<PeerStats> {
+        self.engine.peer_stats(peer.id())
+    }
+
+    /// The engine's figures in use.
+    #[must_use]
+    pub fn engine_config(&self) -> &EngineConfig {
+        self.engine.config()
+    }
+
+    /// Brings the engine to rest: no lane left, nothing in flight. Whether it got there.
+    fn come_to_rest(&mut self) -> bool {
+        let until = clock::within(LAST_WAIT);
+        self.engine.stop(clock::now());
+        loop {
+            let now = clock::now();
+            self.engine.poll(now);
+            // Slots of these are lost, as those of every batch that is dropped with its slots.
+            while self.engine.next_done().is_some() {}
+            if self.engine.in_flight() == 0 && self.engine.lanes_dying() == 0 {
+                return true;
+            }
+            if now >= until {
+                return false;
+            }
+            self.engine.wait(now, until.min(now + Nanos::from_millis(20)));
+        }
+    }
+}
+
+/// An empty storage on the heap. It is megabytes large, and passes over a stack on its way: so over
+/// one that is large enough, whoever calls.
+fn room<P>() -> Result<Box<Room<P>>, StartError>
+where
+    P: kvrail_core::provider::Provider<Lane: Send> + 'static,
+{
+    let bytes = Room::<P>::BYTES;
+    let failed = |source| StartError::Storage { bytes, source };
+    let maker = std::thread::Builder::new()
+        .name("kvrail-start".into())
+        .stack_size(4 * bytes + (1 << 20))
+        .spawn(|| Box::new(Room::new()))
+        .map_err(failed)?;
+    maker.join().map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))
+}
+
+impl<N: Network> Drop for Reader<N> {
+    fn drop(&mut self) {
+        for linked in self.links.values_mut() {
+            linked.link.hang_up();
+        }
+        self.stash.clear();
+        let (batches, _) = self.engine.capacity();
+        if self.come_to_rest() {
+            let home = self.engine.batches_free() == batches;
+            // SAFETY: taken once, here, and nothing uses it after.
+            unsafe { ManuallyDrop::drop(&mut self.engine) };
+            if home {
+                // SAFETY: `room` came out of a box. The engine, which had the one reference to it, is
+                // gone; and so is every way to a buffer: batches and done batches are home, and the
+                // submitters of hubs, which can claim one, cannot be made of a reader's engine.
+                drop(unsafe { Box::from_raw(self.room.as_ptr()) });
+            } else {
+                tracing::warn!("a reader's batches outlive it: its storage is leaked");
+            }
+        } else {
+            tracing::error!(
+                batches = self.engine.in_flight(),
+                lanes = self.engine.lanes_dying(),
+                "READs are still under way: the reader's engine, rails and slots are leaked"
+            );
+        }
+        let until = Instant::now() + LAST_WORDS;
+        for linked in self.links.values_mut() {
+            if !linked.link.join(until) {
+                tracing::debug!("a session's thread is in an exchange, and ends later");
+            }
+        }
+    }
+}
+
+impl<N: Network> fmt::Debug for Reader<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("over", &N::LABEL)
+            .field("layout", &self.layout)
+            .field("rails", &self.rails())
+            .field("in_flight", &self.in_flight())
+            .field("sessions", &self.links.len())
+            .finish_non_exhaustive()
+    }
+}

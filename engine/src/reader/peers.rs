@@ -1,0 +1,344 @@
+//! Connecting to peers, losing them, making lanes again.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use kvrail_core::engine::{AttachError, LaneSpec, LaneWanted, PeerError};
+use kvrail_core::id::{LaneId, PeerId};
+use kvrail_core::provider::Provider;
+use kvrail_core::remote::{
+    Location, OfferError, PageRangeError, RegionOffer, RemotePage, RemoteRegion, TableOffer,
+};
+use kvrail_core::table::ENTRY_BYTES;
+use kvrail_core::time::Time;
+use kvrail_session::{
+    Address, Attached, Epoch, Hello, NodeName, NothingInCommon, OfferedRegion, PeerKey, SessionError,
+};
+
+use super::link::{Agreed, Errand, Link, LinkError, News};
+use super::{Linked, Reader};
+use crate::clock;
+use crate::network::{Network, TransportError};
+
+/// Events that nobody has taken, at most. The oldest go first.
+const MAX_EVENTS: usize = 256;
+
+/// A connected producer: the handle from which pages are named. Plain data; it says nothing about
+/// whether the producer is still there.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    id: PeerId,
+    producer: NodeName,
+    epoch: Epoch,
+    regions: Arc<[RemoteRegion]>,
+    /// The tables of `regions`, each as a region of one page.
+    pub(super) tables: Arc<[Option<RemoteRegion>]>,
+}
+
+impl Peer {
+    /// Its place in the engine, as [`Event`]s name it.
+    #[must_use]
+    pub const fn id(&self) -> PeerId {
+        self.id
+    }
+
+    /// What it calls itself.
+    #[must_use]
+    pub const fn producer(&self) -> NodeName {
+        self.producer
+    }
+
+    /// Which life of it.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// What it offered when the session was made, at least one region.
+    #[must_use]
+    pub fn regions(&self) -> &[RemoteRegion] {
+        &self.regions
+    }
+
+    /// The page at `location` of its first region, to be validated after it has been read.
+    ///
+    /// # Errors
+    ///
+    /// A slot beyond the region, or a region without a publication table.
+    #[inline]
+    pub fn page(&self, location: Location) -> Result<RemotePage, PageRangeError> {
+        self.regions[0].page(location)
+    }
+}
+
+/// What happened to a peer without anybody asking.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Its session has ended, and it has been removed. Pages in flight have failed.
+    Lost {
+        /// Which peer.
+        peer: PeerId,
+        /// What it called itself.
+        producer: NodeName,
+        /// Why.
+        why: Arc<SessionError>,
+    },
+}
+
+/// Why there is no connection to a producer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The producer was not reached, or the two do not agree.
+    #[error("cannot connect to {0}")]
+    Session(Arc<SessionError>),
+    /// The transports differ.
+    #[error("cannot read from {address}: {source}; start both sides with the same transport")]
+    Transport {
+        /// Of the producer.
+        address: Address,
+        /// What each side has.
+        source: NothingInCommon,
+    },
+    /// Not one lane came about.
+    #[error("connected to {address}, but no lane to it could be made: {why}")]
+    NoLane {
+        /// Of the producer.
+        address: Address,
+        /// Why the last one was not.
+        why: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It publishes nothing.
+    #[error("the producer at {0} offers no region: there is nothing to read")]
+    NoRegions(Address),
+    /// A region's numbers cannot be.
+    #[error("the producer at {address} offers what cannot be read: {source}")]
+    Offer {
+        /// Of the producer.
+        address: Address,
+        /// What is wrong.
+        source: OfferError,
+    },
+    /// The reader is full.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// Reaching a rail took longer than connecting may.
+    #[error("connecting to {0} took longer than allowed: a rail of the producer does not answer")]
+    Deadline(Address),
+    /// No thread or descriptor.
+    #[error("no thread for a session could be started: {0}")]
+    Thread(io::Error),
+}
+
+impl<N: Network> Reader<N> {
+    /// Connects to the producer at `address`, agrees with it on key and layout, and makes lanes over
+    /// every rail that both have. Blocks, `Config::connect` at most; what is in flight goes on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, with both sides' words for it.
+    pub fn connect(&mut self, address: &Address, key: &PeerKey) -> Result<Peer, ConnectError> {
+        let number = self.next_link;
+        self.next_link += 1;
+        let until = clock::within(self.config.connect);
+        let errand = Errand {
+            number,
+            address: address.clone(),
+            key: key.clone(),
+            hello: Hello::new(self.config.node, self.layout.to_session()),
+            lanes_per_rail: self.config.lanes_per_rail,
+            deadline: Instant::now() + self.config.connect,
+        };
+        let waker = self.engine.provider().waker();
+        let link = Link::start(errand, N::dialer(&self.plan), Arc::clone(&self.mailbox), waker);
+        let link = link.map_err(ConnectError::Thread)?;
+        self.links.insert(number, Linked { link, address: address.clone(), peer: None });
+        loop {
+            self.poll();
+            if let Some(arrived) = self.arrived.remove(&number) {
+                return arrived;
+            }
+            let now = clock::now();
+            // The thread gives up at the deadline, unless a rail holds it up: it gets a moment more.
+            if now.since(until) > clock::nanos(self.config.connect / 4) {
+                self.links.remove(&number);
+                return Err(ConnectError::Deadline(address.clone()));
+            }
+            self.engine.wait(now, now + kvrail_core::time::Nanos::from_millis(100));
+        }
+    }
+
+    /// Ends the session with a peer. What is in flight from it fails. A peer that is gone is no matter.
+    pub fn disconnect(&mut self, peer: &Peer) {
+        self.links.retain(|_, linked| linked.peer.is_none_or(|(id, _)| id != peer.id));
+        // Gone already, then.
+        let _ = self.engine.remove_peer(peer.id, clock::now());
+    }
+
+    /// What the sessions' threads have to say.
+    #[cold]
+    pub(super) fn read_mail(&mut self, now: Time) {
+        self.letters = self.mailbox.count();
+        for (number, news) in self.mailbox.take() {
+            // A link that nobody has any more: what it made is dropped.
+            let Some(linked) = self.links.get_mut(&number) else { continue };
+            match news {
+                News::Agreed(agreed) => {
+                    let address = linked.address.clone();
+                    let arrived = self.admit(number, &address, *agreed, now);
+                    if arrived.is_err() {
+                        self.links.remove(&number);
+                    }
+                    self.arrived.insert(number, arrived);
+                }
+                News::Failed(error) => {
+                    let error = match error {
+                        LinkError::Session(error) => ConnectError::Session(error),
+                        LinkError::Nothing(source) => {
+                            ConnectError::Transport { address: linked.address.clone(), source }
+                        }
+                    };
+                    self.links.remove(&number);
+                    self.arrived.insert(number, Err(error));
+                }
+                News::Lane(wanted, lane) => {
+                    let made =
+                        lane.map_err(Into::into).and_then(|lane| self.take_lane(wanted.peer, lane, now));
+                    match made {
+                        Ok(()) => tracing::info!(rail = wanted.rail.0, peer = ?wanted.peer, "a lane is back"),
+                        Err(error) => {
+                            tracing::warn!(rail = wanted.rail.0, peer = ?wanted.peer, %error, "no lane");
+                            self.engine.lane_unavailable(wanted, now);
+                        }
+                    }
+                }
+                News::Ended(why) => {
+                    let lost = linked.peer;
+                    self.links.remove(&number);
+                    if let Some((peer, producer)) = lost {
+                        self.lose(peer, producer, why, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn lose(&mut self, peer: PeerId, producer: NodeName, why: Arc<SessionError>, now: Time) {
+        tracing::warn!(%producer, %why, "a peer is lost");
+        let _ = self.engine.remove_peer(peer, now);
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(Event::Lost { peer, producer, why });
+    }
+
+    /// A producer that was agreed with becomes a peer.
+    fn admit(
+        &mut self,
+        number: u64,
+        address: &Address,
+        agreed: Agreed<N::Line>,
+        now: Time,
+    ) -> Result<Peer, ConnectError> {
+        let id = self.engine.add_peer()?;
+        let producer = agreed.producer;
+        let peer = self.furnish(id, address, agreed, now);
+        match peer {
+            Ok(peer) => {
+                if let Some(linked) = self.links.get_mut(&number) {
+                    linked.peer = Some((id, producer));
+                }
+                Ok(peer)
+            }
+            Err(error) => {
+                let _ = self.engine.remove_peer(id, now);
+                Err(error)
+            }
+        }
+    }
+
+    fn furnish(
+        &mut self,
+        id: PeerId,
+        address: &Address,
+        agreed: Agreed<N::Line>,
+        now: Time,
+    ) -> Result<Peer, ConnectError> {
+        let Agreed { producer, offer, lanes } = agreed;
+        let refused = |source| ConnectError::Offer { address: address.clone(), source };
+        let (mut regions, mut tables) = (Vec::new(), Vec::new());
+        for offered in &offer.regions {
+            let (pages, table) = offers(offered);
+            regions.push(self.engine.add_region(id, &pages).map_err(refused)?);
+            // A table that is too long for one region is read by nobody; entries are, one by one.
+            tables.push(table.and_then(|table| self.engine.add_region(id, &table).ok()));
+        }
+        if regions.is_empty() {
+            return Err(ConnectError::NoRegions(address.clone()));
+        }
+        let (mut attached, mut last) = (0, "it offers no rail".into());
+        for lane in lanes {
+            match lane.map_err(TransportError::from).and_then(|lane| self.take_lane(id, lane, now)) {
+                Ok(()) => attached += 1,
+                Err(error) => {
+                    tracing::warn!(%producer, %error, "a lane is missing from the start");
+                    last = error;
+                }
+            }
+        }
+        if attached == 0 {
+            return Err(ConnectError::NoLane { address: address.clone(), why: last });
+        }
+        Ok(Peer { id, producer, epoch: offer.epoch, regions: regions.into(), tables: tables.into() })
+    }
+
+    /// Takes a lane that was made into use.
+    fn take_lane(&mut self, id: PeerId, made: Attached<N::Line>, now: Time) -> Result<(), TransportError> {
+        let Attached { rail, remote_rail, lane, .. } = made;
+        let (lane, depth) = N::open(self.engine.provider_mut(), rail, lane)?;
+        let spec = LaneSpec { rail, remote_rail: remote_rail.0, depth };
+        match self.engine.attach(id, spec, lane, now) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let text = error.to_string();
+                // The engine does not know it, and has no place of this number: its closing concerns
+                // the provider alone.
+                self.engine.provider_mut().close(LaneId::new(u16::MAX, 0), lane_of(error));
+                Err(text.into())
+            }
+        }
+    }
+
+    /// Passes the engine's wish for a lane on.
+    #[cold]
+    pub(super) fn want(&mut self, wanted: LaneWanted, now: Time) {
+        let of_peer = |linked: &&Linked| linked.peer.is_some_and(|(id, _)| id == wanted.peer);
+        match self.links.values().find(of_peer) {
+            Some(linked) => linked.link.want(wanted),
+            None => self.engine.lane_unavailable(wanted, now),
+        }
+    }
+}
+
+/// The lane that the engine did not take.
+fn lane_of<L>(error: AttachError<L>) -> L {
+    match error {
+        AttachError::NoPeer(lane)
+        | AttachError::NoRail { lane, .. }
+        | AttachError::Depth { lane, .. }
+        | AttachError::CqFull { lane, .. }
+        | AttachError::Full { lane, .. } => lane,
+    }
+}
+
+/// A region, and its table as a region of one page.
+fn offers(offered: &OfferedRegion) -> (RegionOffer, Option<RegionOffer>) {
+    let pages = *offered.offer();
+    let whole = pages.table.map(|TableOffer { base, keys }| {
+        let bytes = u64::from(pages.slots) * ENTRY_BYTES;
+        RegionOffer { base, page_bytes: bytes, stride: bytes, slots: 1, keys, table: None }
+    });
+    (pages, whole)
+}

@@ -1,0 +1,144 @@
+//! What a peer has published, found out by reading its publication table.
+
+use kvrail_core::batch::{Done, Ticket};
+use kvrail_core::error::{PageError, ReadError, SubmitError};
+use kvrail_core::memory::{RegionError, Slot};
+use kvrail_core::remote::{Location, PageRangeError, RemotePage};
+use kvrail_core::table::{ENTRY_BYTES, EntryValue};
+use kvrail_core::time::Time;
+
+use super::{Peer, Reader};
+use crate::clock;
+use crate::memory::{AllocateError, leaked};
+use crate::network::Network;
+
+/// How much of a table is read at a time: 4,096 entries.
+const PART: usize = 4096 * ENTRY_BYTES as usize;
+
+/// Why a table was not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TableError {
+    /// It has none, or one of more than 4 GiB.
+    #[error("the peer's region {region} has no publication table that can be read as a whole")]
+    None {
+        /// Which region.
+        region: usize,
+    },
+    /// No memory to read it into.
+    #[error(transparent)]
+    Memory(#[from] AllocateError),
+    /// The memory could not be registered.
+    #[error(transparent)]
+    Register(#[from] RegionError),
+    /// All batches are in use.
+    #[error("all batches are in use: drop what is done first")]
+    Busy,
+    /// A part of it could not be named.
+    #[error(transparent)]
+    Range(#[from] PageRangeError),
+    /// A part of it could not be asked for.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The engine refused.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// It did not arrive.
+    #[error("the publication table did not arrive: {0}")]
+    Page(#[from] PageError),
+    /// It did not arrive in time, and hardware still writes.
+    #[error("the publication table did not arrive in time")]
+    Deadline,
+}
+
+impl<N: Network> Reader<N> {
+    /// What the peer has published in `region`, in the order of its slots: a snapshot, as any directory's
+    /// word is. The table is read as pages are, one-sidedly; the peer takes no part in it.
+    ///
+    /// Blocks, until `deadline` at most. What else is in flight goes on.
+    ///
+    /// # Errors
+    ///
+    /// There is no such region or table, or it did not arrive.
+    pub fn published(
+        &mut self,
+        peer: &Peer,
+        region: usize,
+        deadline: Time,
+    ) -> Result<Vec<Location>, TableError> {
+        let none = TableError::None { region };
+        let Some(&Some(table)) = peer.tables.get(region) else { return Err(none) };
+        let table = table.unvalidated(0)?;
+        let mut locations = Vec::new();
+        let mut offset = 0;
+        while offset < table.len() {
+            let part = table.part(offset, (table.len() - offset).min(PART as u32))?;
+            let slot = self.fetch(part, deadline)?;
+            let bytes = slot.bytes().unwrap_or_default();
+            let (entries, _) = bytes[..part.len() as usize].as_chunks::<{ ENTRY_BYTES as usize }>();
+            for (entry, number) in entries.iter().zip(offset / ENTRY_BYTES as u32..) {
+                let expected = EntryValue::from_bytes(*entry);
+                if expected.generation.is_valid() {
+                    locations.push(Location { slot: number, expected });
+                }
+            }
+            self.scratch = Some(slot);
+            offset += part.len();
+        }
+        Ok(locations)
+    }
+
+    /// Reads one thing into the scratch slot, and waits for it.
+    fn fetch(&mut self, page: RemotePage, deadline: Time) -> Result<Slot, TableError> {
+        let slot = match self.scratch.take() {
+            Some(slot) => slot,
+            None => {
+                let mut slots = self.engine.register(leaked(PART)?, PART as u64)?;
+                slots.next().ok_or(TableError::Deadline)?
+            }
+        };
+        let Some(mut batch) = self.engine.batch() else {
+            self.scratch = Some(slot);
+            return Err(TableError::Busy);
+        };
+        if let Err((error, slot)) = batch.read(page, slot) {
+            self.scratch = Some(slot);
+            return Err(error.into());
+        }
+        let ticket = match self.engine.submit(batch, clock::now(), deadline) {
+            Ok(ticket) => ticket,
+            Err(mut rejected) => {
+                self.scratch = rejected.batch.clear().next();
+                return Err(rejected.error.into());
+            }
+        };
+        let mut done = self.await_batch(ticket, deadline).ok_or(TableError::Deadline)?;
+        let page = done.pages().next().ok_or(TableError::Deadline)?;
+        match page.result {
+            Ok(()) => Ok(page.slot),
+            Err(error) => {
+                self.scratch = Some(page.slot);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Polls until the batch of `ticket` is done; others are put aside for `next_done`. `None`: its deadline
+    /// has passed, and it will come later.
+    fn await_batch(&mut self, ticket: Ticket, deadline: Time) -> Option<Done<'static>> {
+        loop {
+            self.poll();
+            while let Some(done) = self.engine.next_done() {
+                if done.ticket() == ticket {
+                    return Some(done);
+                }
+                self.stash.push_back(done);
+            }
+            let now = clock::now();
+            if now >= deadline {
+                return None;
+            }
+            self.engine.wait(now, deadline);
+        }
+    }
+}

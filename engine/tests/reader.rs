@@ -1,0 +1,283 @@
+//! A reader and a publisher, over what moves bytes without a NIC: in one process, all else is real.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use kvrail::core::batch::Done;
+use kvrail::core::error::PageError;
+use kvrail::core::memory::Slot;
+use kvrail::core::remote::Location;
+use kvrail::core::table::{KeyTag, Miss};
+use kvrail::layouts::Bf16;
+use kvrail::layouts::catalogue::{Opaque, VllmFp8DsMla};
+use kvrail::session::Address;
+use kvrail::{
+    Config, ConnectError, Event, KvLayout, Network, PageLayout, Peer, PeerKey, Publish, Publisher, Reader,
+    clock, memory, shm, tcp,
+};
+
+#[derive(KvLayout)]
+#[kv(order(layer, token), layers = 3, tokens = 16)]
+#[allow(dead_code, reason = "a declaration")]
+struct Mla {
+    latent: [Bf16; 512],
+    rope: [Bf16; 64],
+}
+
+const MLA: PageLayout = PageLayout::of::<Mla>();
+const SLOTS: u32 = 300;
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn key(byte: &str) -> PeerKey {
+    PeerKey::from_hex(&byte.repeat(32)).unwrap()
+}
+
+fn publisher(over: impl Publish) -> Publisher {
+    let listen: Address = "127.0.0.1:0".parse().unwrap();
+    Publisher::start("producer".parse().unwrap(), MLA, SLOTS, &listen, key("5a"), over).unwrap()
+}
+
+/// What `slot` holds in its publication number `count`.
+fn byte(slot: u32, count: u32) -> u8 {
+    (slot * 7 + count * 31) as u8
+}
+
+fn write(publisher: &mut Publisher, slot: u32) -> Location {
+    let count = publisher.publications(slot).unwrap() + 1;
+    publisher.write(slot, KeyTag(slot.into()), |page| page.fill(byte(slot, count))).unwrap()
+}
+
+struct Fixture<N: Network> {
+    publisher: Option<Publisher>,
+    reader: Reader<N>,
+    peer: Peer,
+    slots: Vec<Slot>,
+}
+
+fn fixture<N: Network>(over: impl Publish, rails: N) -> Fixture<N> {
+    let publisher = publisher(over);
+    let mut reader = Reader::start(MLA, rails, Config::default()).unwrap();
+    let memory = memory::leaked(64 * MLA.page_bytes() as usize).unwrap();
+    let slots = reader.register(memory).unwrap().collect();
+    let peer = reader.connect(&publisher.local_addr().into(), &key("5a")).unwrap();
+    Fixture { publisher: Some(publisher), reader, peer, slots }
+}
+
+impl<N: Network> Fixture<N> {
+    fn publisher(&mut self) -> &mut Publisher {
+        self.publisher.as_mut().unwrap()
+    }
+
+    fn submit(&mut self, locations: &[Location], within: Duration) {
+        let mut batch = self.reader.batch().unwrap();
+        for &location in locations {
+            batch.read(self.peer.page(location).unwrap(), self.slots.pop().unwrap()).unwrap();
+        }
+        self.reader.submit(batch, clock::within(within)).unwrap();
+    }
+
+    fn next_done(&mut self) -> Done<'static> {
+        let until = clock::within(Duration::from_secs(20));
+        loop {
+            self.reader.poll();
+            if let Some(done) = self.reader.next_done() {
+                return done;
+            }
+            assert!(clock::now() < until, "nothing is done: {:?}", self.reader);
+            self.reader.wait(until);
+        }
+    }
+
+    /// Reads pages, and says what became of each; a page that arrived is checked to the last byte.
+    fn read(&mut self, locations: &[Location]) -> Vec<Result<(), PageError>> {
+        self.submit(locations, Duration::from_secs(10));
+        let mut done = self.next_done();
+        let results = done.pages().map(|page| {
+            let (location, result) = (locations[page.index], page.result());
+            if result.is_ok() {
+                let want = byte(location.slot, location.expected.generation.count());
+                assert!(page.slot.bytes().unwrap().iter().all(|&b| b == want), "{location:?}");
+            }
+            self.slots.push(page.slot);
+            result
+        });
+        results.collect()
+    }
+}
+
+fn pages_arrive<N: Network>(mut f: Fixture<N>) {
+    let locations: Vec<_> = (0..SLOTS).map(|slot| write(f.publisher(), slot)).collect();
+    // The table tells what is published, over more than one part of a READ.
+    assert_eq!(f.reader.published(&f.peer, 0, clock::within(Duration::from_secs(5))).unwrap(), locations);
+    for some in locations.chunks(50) {
+        assert!(f.read(some).iter().all(Result::is_ok));
+    }
+    // Rewritten, taken back, of another key: misses, each with its reason; their neighbours arrive.
+    let fresh = write(f.publisher(), 7);
+    f.publisher().invalidate(8).unwrap();
+    let mut forged = locations[9];
+    forged.expected.tag = KeyTag(1);
+    let results = f.read(&[locations[6], locations[7], locations[8], forged, fresh]);
+    assert!(matches!(
+        results[..],
+        [
+            Ok(()),
+            Err(PageError::Miss(Miss::Generation { .. })),
+            Err(PageError::Miss(Miss::Overwriting { .. })),
+            Err(PageError::Miss(Miss::Key { .. })),
+            Ok(())
+        ]
+    ));
+    assert_eq!(f.reader.peer_stats(&f.peer).unwrap().misses, 3);
+    assert!(f.reader.published(&f.peer, 1, clock::within(Duration::from_secs(1))).is_err());
+}
+
+#[test]
+fn pages_arrive_over_shm() {
+    pages_arrive(fixture(shm::publish(2), shm::rails(2).unwrap()));
+}
+
+#[test]
+fn pages_arrive_over_tcp() {
+    pages_arrive(fixture(tcp::publish(LOCALHOST, 1), tcp::rails(2).unwrap()));
+}
+
+fn a_lost_producer_is_an_event<N: Network>(mut f: Fixture<N>) {
+    let location = write(f.publisher(), 0);
+    assert_eq!(f.read(&[location]), [Ok(())]);
+    f.submit(&[location; 50], Duration::from_secs(10));
+    f.publisher = None;
+    // Done already, or failed, and no slot is missing.
+    let mut done = f.next_done();
+    assert_eq!(done.pages().count(), 50);
+    drop(done);
+    let until = Instant::now() + Duration::from_secs(10);
+    let event = loop {
+        f.reader.poll();
+        if let Some(event) = f.reader.next_event() {
+            break event;
+        }
+        assert!(Instant::now() < until, "the loss goes unnoticed");
+        f.reader.wait(clock::within(Duration::from_secs(1)));
+    };
+    let Event::Lost { peer, producer, .. } = event else { panic!("{event:?}") };
+    assert_eq!((peer, producer.as_str()), (f.peer.id(), "producer"));
+    let mut batch = f.reader.batch().unwrap();
+    batch.read(f.peer.page(location).unwrap(), f.slots.pop().unwrap()).unwrap();
+    let refused = f.reader.submit(batch, clock::within(Duration::from_secs(1))).unwrap_err();
+    assert!(refused.error.to_string().contains("has been removed"), "{refused}");
+}
+
+#[test]
+fn a_lost_producer_is_an_event_over_shm() {
+    a_lost_producer_is_an_event(fixture(shm::publish(1), shm::rails(2).unwrap()));
+}
+
+#[test]
+fn a_lost_producer_is_an_event_over_tcp() {
+    a_lost_producer_is_an_event(fixture(tcp::publish(LOCALHOST, 1), tcp::rails(1).unwrap()));
+}
+
+#[test]
+fn one_reader_reads_from_several_producers_and_leaves_them() {
+    let mut f = fixture(shm::publish(1), shm::rails(2).unwrap());
+    let mut other = publisher(shm::publish(1));
+    let peer = f.reader.connect(&other.local_addr().into(), &key("5a")).unwrap();
+    let (here, there) = (write(f.publisher(), 1), write(&mut other, 2));
+    let mut batch = f.reader.batch().unwrap();
+    batch.read(f.peer.page(here).unwrap(), f.slots.pop().unwrap()).unwrap();
+    batch.read(peer.page(there).unwrap(), f.slots.pop().unwrap()).unwrap();
+    f.reader.submit(batch, clock::within(Duration::from_secs(5))).unwrap();
+    assert!(f.next_done().pages().all(|page| page.result().is_ok()));
+
+    f.reader.disconnect(&peer);
+    assert_eq!(f.read(&[here]), [Ok(())], "the one is not the other's business");
+    let until = Instant::now() + Duration::from_secs(10);
+    while other.readers() > 0 {
+        assert!(Instant::now() < until, "the session outlives its end");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(f.reader.next_event().is_none(), "leaving is no loss");
+}
+
+#[test]
+fn what_keeps_two_from_meeting_is_named() {
+    let publisher = publisher(shm::publish(1));
+    let address: Address = publisher.local_addr().into();
+    let start = |layout| Reader::start(layout, shm::rails(1).unwrap(), Config::default()).unwrap();
+
+    let error = start(MLA).connect(&address, &key("5b")).unwrap_err().to_string();
+    assert!(
+        error.contains(&key("5a").id().to_string()) && error.contains(&key("5b").id().to_string()),
+        "{error}"
+    );
+
+    let other = PageLayout::of::<VllmFp8DsMla>();
+    let error = start(other).connect(&address, &key("5a")).unwrap_err().to_string();
+    for word in [MLA.name(), other.name(), &MLA.fingerprint().to_string(), &other.fingerprint().to_string()] {
+        assert!(error.contains(word), "{error}");
+    }
+
+    let mut reader = Reader::start(MLA, tcp::rails(1).unwrap(), Config::default()).unwrap();
+    let error = reader.connect(&address, &key("5a")).unwrap_err();
+    assert!(matches!(error, ConnectError::Transport { .. }), "{error}");
+    assert!(error.to_string().contains("tcp0 (tcp)") && error.to_string().contains("shm0 (shm)"), "{error}");
+
+    drop(publisher);
+    let error = start(MLA).connect(&address, &key("5a")).unwrap_err().to_string();
+    assert!(error.contains("refused") && error.contains(&address.to_string()), "{error}");
+}
+
+#[test]
+fn figures_that_cannot_work_are_refused() {
+    let none = Config { lanes_per_rail: 0, ..Config::default() };
+    let error = Reader::start(MLA, shm::rails(1).unwrap(), none).unwrap_err().to_string();
+    assert!(error.contains("lanes_per_rail"), "{error}");
+    for rails in [0, 17] {
+        let error = shm::rails(rails).unwrap_err().to_string();
+        assert!(error.contains(&rails.to_string()), "{error}");
+    }
+    let listen: Address = "127.0.0.1:0".parse().unwrap();
+    let start = |slots, rails| {
+        Publisher::start("p".parse().unwrap(), MLA, slots, &listen, key("5a"), shm::publish(rails))
+            .unwrap_err()
+    };
+    assert!(start(0, 1).to_string().contains("0 slots"));
+    assert!(start(1, 0).to_string().contains("no rails"));
+    assert!(start(1, 17).to_string().contains("17"));
+    let mut publisher = publisher(shm::publish(1));
+    let error = publisher.write(SLOTS, KeyTag(0), |_| ()).unwrap_err().to_string();
+    assert!(error.contains("slot 300 of a publisher that has 300"), "{error}");
+}
+
+#[test]
+fn a_page_whose_writer_panics_stays_a_miss() {
+    let mut publisher = publisher(shm::publish(1));
+    write(&mut publisher, 0);
+    let write = std::panic::AssertUnwindSafe(|| publisher.write(0, KeyTag(1), |_| panic!("half way")));
+    std::panic::catch_unwind(write).unwrap_err();
+    assert_eq!(publisher.location(0), Ok(None));
+    assert!(publisher.write(0, KeyTag(1), |_| ()).unwrap().expected.generation.is_valid());
+}
+
+#[test]
+fn a_reader_ends_with_reads_in_flight_and_batches_outside() {
+    let mut f = fixture(shm::publish(1), shm::rails(2).unwrap());
+    let location = write(f.publisher(), 0);
+    f.submit(&[location; 50], Duration::from_secs(10));
+    let batch = f.reader.batch().unwrap();
+    let start = Instant::now();
+    drop(f.reader);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    // The storage is still there for this.
+    assert!(batch.is_empty());
+    drop(batch);
+}
+
+#[test]
+fn synthetic_layouts_say_so() {
+    let opaque = PageLayout::of::<Opaque<131_072>>();
+    assert!(opaque.synthetic() && !MLA.synthetic());
+    assert_eq!(opaque.page_bytes(), 131_072);
+    assert_eq!((MLA.page_bytes(), MLA.tokens()), (3 * 16 * 1152, 16));
+}
