@@ -4,8 +4,9 @@ use core::fmt;
 use core::mem::ManuallyDrop;
 
 use crate::error::{PageError, ReadError};
+use crate::id::PeerId;
 use crate::memory::Slot;
-use crate::page::{Link, MAX_CHUNKS};
+use crate::page::{MAX_CHUNKS, chunks};
 use crate::pool::Buffer;
 use crate::remote::RemotePage;
 
@@ -32,6 +33,11 @@ pub enum Class {
 /// first, by [`clear`](Self::clear).
 pub struct Batch<'s> {
     buffer: ManuallyDrop<Buffer<'s>>,
+    len: u16,
+    /// First page of the last segment, whose it is, and whether its pages are one chunk each.
+    segment: u16,
+    peer: PeerId,
+    plain: bool,
 }
 
 impl<'s> Batch<'s> {
@@ -39,24 +45,39 @@ impl<'s> Batch<'s> {
     pub(crate) fn new(mut buffer: Buffer<'s>) -> Self {
         let head = buffer.head_mut();
         head.len = 0;
-        head.bytes = 0;
         head.class = 0;
         head.tag = 0;
         head.origin = 0;
-        Self { buffer: ManuallyDrop::new(buffer) }
+        let peer = PeerId { index: 0, life: 0 };
+        Self { buffer: ManuallyDrop::new(buffer), len: 0, segment: 0, peer, plain: false }
     }
 
+    /// The buffer, with all that was said of its pages written down.
     #[inline]
     pub(crate) fn into_buffer(mut self) -> Buffer<'s> {
+        self.close_segment();
+        self.buffer.head_mut().len = self.len;
         let buffer = Self::take(&mut self);
         core::mem::forget(self);
         buffer
     }
 
+    /// Writes the last segment's length into its first page.
+    #[inline]
+    pub(crate) fn close_segment(&mut self) {
+        if self.len > 0 {
+            let (segment, len, plain) = (self.segment, self.len, self.plain);
+            let first = self.buffer.page_mut(segment);
+            first.seg_len = len - segment;
+            first.seg_done = 0;
+            first.seg_plain = plain;
+        }
+    }
+
     #[allow(unsafe_code, reason = "moves the buffer out of a value that is dropped or forgotten next")]
     #[inline]
     fn take(this: &mut Self) -> Buffer<'s> {
-        // SAFETY: both callers never touch `this.buffer` again: one forgets `this`, the other is its drop.
+        // SAFETY: no caller touches `this.buffer` again: two forget `this`, the third is its drop.
         unsafe { ManuallyDrop::take(&mut this.buffer) }
     }
 
@@ -76,7 +97,7 @@ impl<'s> Batch<'s> {
     /// How many pages it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        usize::from(self.buffer.head().len)
+        usize::from(self.len)
     }
 
     /// Whether it holds none.
@@ -109,68 +130,44 @@ impl<'s> Batch<'s> {
     #[inline]
     pub fn read(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
         let buffer = &mut *self.buffer;
-        let shift = buffer.chunk_shift;
-        let chunks = ((u64::from(page.len) + (1 << shift) - 1) >> shift) as u32;
-        let len = buffer.head().len;
-        if page.engine != buffer.engine
-            || slot.engine() != buffer.engine
+        let chunks = chunks(page.len, buffer.chunk_shift);
+        let (engine, len) = (buffer.engine, self.len);
+        if page.engine != engine
+            || slot.engine() != engine
             || page.len as usize > slot.len()
             || chunks > MAX_CHUNKS
-            || len == buffer.capacity
+            || len >= buffer.capacity
         {
             return Err((refuse(buffer, &page, &slot, chunks), slot));
         }
-        let plain = chunks == 1;
         let state = buffer.page_mut(len);
         state.remote = page.addr;
-        state.local = slot.address();
+        state.slot = Some(slot);
         state.len = page.len;
+        state.entry = page.entry;
         state.next = 0;
         state.left = chunks;
-        state.chunks = chunks;
-        state.entry = page.entry;
+        state.peer = page.peer;
         state.region = page.region;
-        state.local_region = slot.region().0;
-        state.peer = page.peer.index;
         state.dead = false;
         state.validating = false;
         state.retired = false;
-        state.peer_life = page.peer.life;
+        state.failed = false;
         state.expected = page.expected;
-        state.outcome = Ok(());
-        state.slot = Some(slot);
-
+        self.len = len + 1;
         // A page of the same peer as the one before joins its segment.
-        let head = buffer.head_mut();
-        head.len = len + 1;
-        head.bytes += u64::from(page.len);
-        let last_seg = head.last_seg;
-        if len > 0 {
-            let seg = buffer.page_mut(last_seg);
-            if seg.peer == page.peer.index && seg.peer_life == page.peer.life {
-                seg.seg_len += 1;
-                seg.seg_plain &= plain;
-                buffer.page_mut(len).seg = last_seg;
-                return Ok(());
-            }
+        if len == 0 || self.peer != page.peer {
+            self.len = len;
+            self.close_segment();
+            (self.len, self.segment, self.peer, self.plain) = (len + 1, len, page.peer, true);
         }
-        buffer.head_mut().last_seg = len;
-        let seg = buffer.page_mut(len);
-        seg.seg = len;
-        seg.seg_len = 1;
-        seg.seg_done = 0;
-        seg.seg_plain = plain;
-        seg.queue = Link::OUT;
-        seg.validate = Link::OUT;
+        self.plain &= chunks == 1;
         Ok(())
     }
 
     /// Empties it, slot by slot.
     pub fn clear(&mut self) -> impl Iterator<Item = Slot> + use<'_, 's> {
-        let len = self.buffer.head().len;
-        let head = self.buffer.head_mut();
-        head.len = 0;
-        head.bytes = 0;
+        let len = core::mem::take(&mut self.len);
         self.buffer.pages_mut()[..usize::from(len)].iter_mut().filter_map(|page| page.slot.take())
     }
 }
@@ -241,7 +238,8 @@ impl DonePage {
 impl<'s> Done<'s> {
     #[inline]
     pub(crate) fn new(buffer: Buffer<'s>) -> Self {
-        Self { batch: Batch { buffer: ManuallyDrop::new(buffer) } }
+        let (len, peer) = (buffer.head().len, PeerId { index: 0, life: 0 });
+        Self { batch: Batch { buffer: ManuallyDrop::new(buffer), len, segment: 0, peer, plain: false } }
     }
 
     /// What `submit` called it.
@@ -277,13 +275,16 @@ impl<'s> Done<'s> {
     pub fn pages(&mut self) -> impl Iterator<Item = DonePage> + use<'_, 's> {
         let len = self.len();
         self.batch.buffer.pages_mut()[..len].iter_mut().enumerate().filter_map(|(index, page)| {
-            Some(DonePage { index, slot: page.slot.take()?, result: page.outcome })
+            Some(DonePage { index, slot: page.slot.take()?, result: page.result() })
         })
     }
 
     /// The buffer, empty, to be filled again. Slots not taken are lost.
     #[must_use]
     pub fn into_batch(self) -> Batch<'s> {
-        Batch::new(self.batch.into_buffer())
+        let mut batch = self.batch;
+        let buffer = Batch::take(&mut batch);
+        core::mem::forget(batch);
+        Batch::new(buffer)
     }
 }

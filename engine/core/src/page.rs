@@ -1,6 +1,7 @@
 //! The state of a page while the engine has it, and the lists that pages form.
 
 use crate::error::PageError;
+use crate::id::PeerId;
 use crate::memory::Slot;
 use crate::table::EntryValue;
 
@@ -35,31 +36,31 @@ impl Link {
 /// posted; of those before, each is either in the ring of exactly one lane or has finished and been
 /// subtracted from `left`.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Page {
-    // What posting and completing touch.
+    // One cache line: what filling, posting and completing touch.
     pub(crate) remote: u64,
-    pub(crate) local: u64,
+    /// Where the bytes go; here from `read` until the caller takes it back.
+    pub(crate) slot: Option<Slot>,
     pub(crate) len: u32,
+    /// The number of the table entry, or `NO_ENTRY`.
+    pub(crate) entry: u32,
     /// The first chunk that has not been posted.
     pub(crate) next: u32,
     /// Chunks that have not finished.
     pub(crate) left: u32,
-    pub(crate) chunks: u32,
-    /// The number of the table entry, or `NO_ENTRY`.
-    pub(crate) entry: u32,
+    pub(crate) peer: PeerId,
     pub(crate) region: u16,
-    pub(crate) local_region: u16,
-    pub(crate) peer: u16,
     pub(crate) batch: u16,
     /// Failed: what is not posted is not going to be, what is posted no longer matters.
     pub(crate) dead: bool,
     /// All data has arrived, the entry is being read.
     pub(crate) validating: bool,
     pub(crate) retired: bool,
-    // What is touched once.
-    pub(crate) peer_life: u16,
-    /// The position in the batch of the first page of this one's segment.
-    pub(crate) seg: u16,
+    /// `outcome` says why; otherwise it says nothing.
+    pub(crate) failed: bool,
+    // What is touched once, or never.
+    pub(crate) expected: EntryValue,
     /// Pages from here to the next segment (pages of one peer in a row); in a segment's first page.
     pub(crate) seg_len: u16,
     /// How many of them have been posted whole.
@@ -68,38 +69,51 @@ pub(crate) struct Page {
     pub(crate) seg_plain: bool,
     pub(crate) queue: Link,
     pub(crate) validate: Link,
-    pub(crate) expected: EntryValue,
-    pub(crate) outcome: Result<(), PageError>,
-    pub(crate) slot: Option<Slot>,
+    pub(crate) outcome: PageError,
 }
 
 impl Page {
     pub(crate) const EMPTY: Self = Self {
         remote: 0,
-        local: 0,
+        slot: None,
         len: 0,
+        entry: 0,
         next: 0,
         left: 0,
-        chunks: 0,
-        entry: 0,
+        peer: PeerId { index: 0, life: 0 },
         region: 0,
-        local_region: 0,
-        peer: 0,
         batch: 0,
         dead: false,
         validating: false,
         retired: false,
-        peer_life: 0,
-        seg: 0,
+        failed: false,
+        expected: EntryValue { generation: crate::table::Generation(0), tag: crate::table::KeyTag(0) },
         seg_len: 0,
         seg_done: 0,
         seg_plain: false,
         queue: Link::OUT,
         validate: Link::OUT,
-        expected: EntryValue { generation: crate::table::Generation(0), tag: crate::table::KeyTag(0) },
-        outcome: Ok(()),
-        slot: None,
+        outcome: PageError::PeerGone,
     };
+
+    /// How many chunks it has.
+    #[inline]
+    pub(crate) fn chunks(&self, shift: u8) -> u32 {
+        chunks(self.len, shift)
+    }
+
+    /// Where its bytes go: the address, and the number of the local region.
+    #[inline]
+    pub(crate) fn local(&self) -> (u64, usize) {
+        // A page that is posted has its slot.
+        self.slot.as_ref().map_or((0, 0), |slot| (slot.address(), slot.region().index()))
+    }
+
+    /// What became of it.
+    #[inline]
+    pub(crate) fn result(&self) -> Result<(), PageError> {
+        if self.failed { Err(self.outcome) } else { Ok(()) }
+    }
 
     /// In no list, with nothing outstanding.
     pub(crate) fn at_rest(&self) -> bool {
@@ -114,6 +128,12 @@ impl Page {
         let rest = self.len - offset as u32;
         (offset, rest.min(1 << shift))
     }
+}
+
+/// Chunks of `len` bytes.
+#[inline]
+pub(crate) fn chunks(len: u32, shift: u8) -> u32 {
+    ((u64::from(len) + (1 << shift) - 1) >> shift) as u32
 }
 
 /// Which of a page's links a list uses.
@@ -167,6 +187,13 @@ impl<L: Linked> List<L> {
         self.head == NIL
     }
 
+    /// Whether `page`, which is in the list, is its last.
+    #[inline]
+    pub(crate) fn is_last(&self, page: PageRef) -> bool {
+        self.tail == page
+    }
+
+    #[inline]
     pub(crate) fn push_back(&mut self, pages: &mut impl PageTable, page: PageRef) {
         let link = L::link(pages.at(page));
         debug_assert!(!link.linked, "linked twice");
@@ -179,6 +206,7 @@ impl<L: Linked> List<L> {
     }
 
     /// Takes a page out, wherever it stands, and says whether it was in.
+    #[inline]
     pub(crate) fn remove(&mut self, pages: &mut impl PageTable, page: PageRef) -> bool {
         let link = core::mem::replace(L::link(pages.at(page)), Link::OUT);
         if !link.linked {

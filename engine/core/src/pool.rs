@@ -19,8 +19,6 @@ pub(crate) struct Head {
     pub(crate) len: u16,
     /// Pages not retired.
     pub(crate) left: u16,
-    /// First page of the last segment, while the batch is filled.
-    pub(crate) last_seg: u16,
     pub(crate) class: u8,
     /// The submitter that waits for it; meaningful to a hub.
     pub(crate) origin: u16,
@@ -29,7 +27,6 @@ pub(crate) struct Head {
     /// Some chunk of it has been posted.
     pub(crate) started: bool,
     pub(crate) serial: u32,
-    pub(crate) bytes: u64,
     pub(crate) deadline: Time,
     pub(crate) tag: u64,
 }
@@ -38,13 +35,11 @@ impl Head {
     pub(crate) const EMPTY: Self = Self {
         len: 0,
         left: 0,
-        last_seg: 0,
         class: 0,
         origin: 0,
         held: false,
         started: false,
         serial: 0,
-        bytes: 0,
         deadline: Time::NEVER,
         tag: 0,
     };
@@ -259,6 +254,15 @@ impl<'s> Held<'s> {
         let head = unsafe { &mut *cell };
         debug_assert!(head.held);
         head
+    }
+
+    /// `len` pages of one held batch, from `first` on.
+    #[inline]
+    pub(crate) fn slice(&mut self, first: PageRef, len: u16) -> &mut [Page] {
+        let cells = &self.pool.pages[first.0 as usize..][..usize::from(len)];
+        let start = UnsafeCell::raw_get(cells.as_ptr());
+        // SAFETY: as in `at`, for each of the `len` pages, which lie within one slice of cells.
+        unsafe { core::slice::from_raw_parts_mut(start, cells.len()) }
     }
 
     /// Where a batch's pages are.

@@ -169,7 +169,7 @@ impl<P: Provider> Engine<'_, P> {
             len: page.len,
             rkey,
         };
-        fail_page(page, error);
+        fail_page(page, error, self.chunk_shift);
         self.trim(PageRef(record.page));
     }
 
@@ -177,13 +177,16 @@ impl<P: Provider> Engine<'_, P> {
     /// not wait to be posted, for its batch may be done before.
     fn trim(&mut self, page: PageRef) {
         let p = self.pages.at(page);
-        let (batch, seg, peer) = (p.batch, p.seg, usize::from(p.peer));
-        let segment = PageRef(self.pages.first(batch).0 + u32::from(seg));
+        let (batch, peer, shift) = (p.batch, p.peer.index(), self.chunk_shift);
+        let mut segment = self.pages.first(batch);
+        while segment.0 + u32::from(self.pages.at(segment).seg_len) <= page.0 {
+            segment.0 += u32::from(self.pages.at(segment).seg_len);
+        }
         let first = self.pages.at(segment);
         let (seg_len, mut seg_done) = (first.seg_len, first.seg_done);
         while seg_done < seg_len {
             let p = self.pages.at(PageRef(segment.0 + u32::from(seg_done)));
-            if p.next < p.chunks {
+            if p.next < p.chunks(shift) {
                 break;
             }
             seg_done += 1;
@@ -339,11 +342,13 @@ impl<P: Provider> Engine<'_, P> {
 
 /// Fails a page: what is not posted of it will not be. What is posted still counts in `left`, and at
 /// least one chunk is, or the caller retires the page.
-pub(super) fn fail_page(page: &mut crate::page::Page, error: PageError) {
+pub(super) fn fail_page(page: &mut crate::page::Page, error: PageError, shift: u8) {
     if !page.dead {
         page.dead = true;
-        page.outcome = Err(error);
-        page.left -= page.chunks - page.next;
-        page.next = page.chunks;
+        page.failed = true;
+        page.outcome = error;
+        let chunks = page.chunks(shift);
+        page.left -= chunks - page.next;
+        page.next = chunks;
     }
 }

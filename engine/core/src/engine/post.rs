@@ -6,7 +6,9 @@
 
 use super::Engine;
 use super::pump::Work;
-use crate::id::WrId;
+use crate::config::Config;
+use crate::id::{LaneId, WrId};
+use crate::lane::{Lane, Record};
 use crate::page::{PageRef, PageTable, VALIDATE};
 use crate::provider::{Commit, Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
@@ -19,11 +21,17 @@ impl<P: Provider> Engine<'_, P> {
         let l = &self.lanes[lane];
         let rail = &self.rails[usize::from(l.rail)];
         // Where there is one lane only, there is nothing to spread over.
-        let alone = self.peers[usize::from(l.peer)].lanes_up == 1;
+        let peer = usize::from(l.peer);
+        let alone = self.peers[peer].lanes_up == 1;
         let chunks = if alone { u32::MAX } else { self.config.run_chunks };
         let chunks = chunks.min(P::CHAIN as u32).min(l.room()).min(self.config.rail_wrs - rail.wrs);
         let bytes = self.config.rail_bytes - rail.bytes;
         let bytes = if alone { bytes } else { bytes.min(u64::from(self.config.run_bytes)) };
+        if let Work::Fresh(segment) = work {
+            if let Some(n) = self.plain(segment, chunks, bytes, peer, class) {
+                return self.post_plain(lane, segment, n, class, now);
+            }
+        }
         let n = match work {
             Work::Validate => self.gather_validating(lane, chunks),
             Work::Again(from) => self.gather_again(lane, usize::from(from), chunks, bytes),
@@ -108,11 +116,12 @@ impl<P: Provider> Engine<'_, P> {
                     let at = PageRef(segment.0 + u32::from(seg_done));
                     let shift = self.chunk_shift;
                     let page = self.pages.at(at);
-                    if page.next < page.chunks {
+                    let chunks = page.chunks(shift);
+                    if page.next < chunks {
                         let chunk = page.next;
                         bytes += u64::from(page.chunk(chunk, shift).1);
                         page.next += 1;
-                        let whole = page.next == page.chunks;
+                        let whole = page.next == chunks;
                         let record = self.record(lane, head.wrapping_add(n));
                         (record.page, record.chunk) = (at.0, chunk);
                         n += 1;
@@ -138,84 +147,200 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
+    /// How many pages of a segment make the whole run, where they can without looking at each: every page
+    /// is one chunk, none of them has been posted or has failed, and the run ends with them.
+    #[inline]
+    fn plain(
+        &mut self,
+        segment: PageRef,
+        limit: u32,
+        max_bytes: u64,
+        peer: usize,
+        class: usize,
+    ) -> Option<u16> {
+        let first = self.pages.at(segment);
+        if !first.seg_plain {
+            return None;
+        }
+        let fit = u32::try_from(max_bytes / u64::from(first.len)).unwrap_or(u32::MAX).max(1).min(limit);
+        let left = first.seg_len - first.seg_done;
+        let last = self.peers[peer].queue[class].is_last(segment);
+        // The lesser of two, of which one is a u16.
+        (last || fit <= u32::from(left)).then_some(fit.min(u32::from(left)) as u16)
+    }
+
+    /// Posts `n` pages of a plain segment.
+    #[inline]
+    fn post_plain(&mut self, lane: usize, segment: PageRef, n: u16, class: usize, now: Time) -> u64 {
+        let first = self.pages.at(segment);
+        let at = PageRef(segment.0 + u32::from(first.seg_done));
+        first.seg_done += n;
+        if first.seg_done == first.seg_len {
+            let peer = usize::from(self.lanes[lane].peer);
+            self.peers[peer].queue[class].remove(&mut self.pages, segment);
+        }
+        let Self { provider, lanes, records, pages, locals, remotes, config, .. } = self;
+        let ring = &mut records[lane * self.depth as usize..][..self.depth as usize];
+        let l = &mut lanes[lane];
+        let mut run = Run::begin(l, config);
+        let Some(handle) = l.handle.as_mut() else { return 0 };
+        let (rail, remote_rail) = (usize::from(l.rail), usize::from(l.remote_rail));
+        let mask = self.depth - 1;
+        let mut post = provider.begin(handle);
+        let mut keys = Keys::UNKNOWN;
+        for (i, page) in pages.slice(at, n).iter_mut().enumerate() {
+            let (local_addr, local) = page.local();
+            if (local as u32, page.region) != keys.of {
+                keys = Keys {
+                    of: (local as u32, page.region),
+                    rkey: remotes[usize::from(page.region)].keys[remote_rail],
+                    lkey: locals[local].keys[rail],
+                };
+            }
+            page.next = 1;
+            let record = &mut ring[(run.seq & mask) as usize];
+            (record.page, record.chunk) = (at.0 + i as u32, 0);
+            let last = i + 1 == usize::from(n);
+            let (remote_addr, len, Keys { rkey, lkey, .. }) = (page.remote, page.len, keys);
+            let (wr_id, signaled) = run.count(record, len, last);
+            post.read(Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled });
+        }
+        let commit = post.commit();
+        self.posted(lane, run, commit, now)
+    }
+
     /// Encodes and commits the `n` records from the lane's head on. Says how many bytes they are.
     #[inline]
     fn post(&mut self, lane: usize, n: u32, now: Time) -> u64 {
-        let Self { provider, lanes, records, pages, locals, remotes, rails, landing, config, .. } = self;
+        let Self { provider, lanes, records, pages, locals, remotes, landing, config, .. } = self;
         let ring = &mut records[lane * self.depth as usize..][..self.depth as usize];
         let l = &mut lanes[lane];
+        let mut run = Run::begin(l, config);
         let Some(handle) = l.handle.as_mut() else { return 0 };
-        let (id, rail, remote_rail) = (l.id, usize::from(l.rail), usize::from(l.remote_rail));
+        let (rail, remote_rail) = (usize::from(l.rail), usize::from(l.remote_rail));
         let (shift, mask) = (self.chunk_shift, self.depth - 1);
-        let (mut quiet_wrs, mut quiet_bytes) = (l.quiet_wrs, l.quiet_bytes);
-        let (head, posted_before) = (l.head, l.bytes_posted);
-        let mut posted = posted_before;
-
         let mut post = provider.begin(handle);
         for i in 0..n {
-            let seq = head.wrapping_add(i);
-            let record = &mut ring[(seq & mask) as usize];
+            let record = &mut ring[(run.seq & mask) as usize];
             let page = pages.at(PageRef(record.page));
-            let wr_id = WrId::new(id, seq);
-            let mut read = if record.chunk == VALIDATE {
+            let remote = &remotes[usize::from(page.region)];
+            let last = i + 1 == n;
+            if record.chunk == VALIDATE {
                 let entry = &landing[record.page as usize];
                 // Whatever an earlier page left there must not pass for this one's entry.
                 entry.clear();
-                let remote = &remotes[usize::from(page.region)];
-                Read {
+                let len = ENTRY_BYTES as u32;
+                let (wr_id, signaled) = run.count(record, len, last);
+                post.read(Read {
                     wr_id,
                     remote_addr: remote.table + u64::from(page.entry) * ENTRY_BYTES,
                     local_addr: core::ptr::from_ref::<Entry>(entry).expose_provenance() as u64,
-                    len: ENTRY_BYTES as u32,
+                    len,
                     rkey: remote.table_keys[remote_rail],
                     lkey: self.landing_keys[rail],
-                    signaled: false,
-                }
+                    signaled,
+                });
             } else {
                 let (offset, len) = page.chunk(record.chunk, shift);
                 page.next = page.next.max(record.chunk + 1);
-                Read {
+                let (local_addr, local) = page.local();
+                let (wr_id, signaled) = run.count(record, len, last);
+                post.read(Read {
                     wr_id,
                     remote_addr: page.remote + offset,
-                    local_addr: page.local + offset,
+                    local_addr: local_addr + offset,
                     len,
-                    rkey: remotes[usize::from(page.region)].keys[remote_rail],
-                    lkey: locals[usize::from(page.local_region)].keys[rail],
-                    signaled: false,
-                }
-            };
-            posted = posted.wrapping_add(read.len);
-            record.bytes = posted;
-            quiet_wrs += 1;
-            quiet_bytes = quiet_bytes.saturating_add(read.len);
-            if i + 1 == n || quiet_wrs >= config.signal_wrs || quiet_bytes >= config.signal_bytes {
-                read.signaled = true;
-                (quiet_wrs, quiet_bytes) = (0, 0);
+                    rkey: remote.keys[remote_rail],
+                    lkey: locals[local].keys[rail],
+                    signaled,
+                });
             }
-            post.read(read);
         }
         let commit = post.commit();
+        self.posted(lane, run, commit, now)
+    }
 
+    /// Accounts for a commit.
+    #[inline]
+    fn posted(&mut self, lane: usize, run: Run, commit: Commit, now: Time) -> u64 {
+        let l = &mut self.lanes[lane];
         if l.head == l.tail {
             l.since = now;
         }
-        l.head = head.wrapping_add(n);
-        l.bytes_posted = posted;
-        (l.quiet_wrs, l.quiet_bytes) = (quiet_wrs, quiet_bytes);
-        let bytes = u64::from(posted.wrapping_sub(posted_before));
-        let rail = &mut rails[rail];
+        let n = run.seq.wrapping_sub(l.head);
+        let bytes = u64::from(run.posted.wrapping_sub(l.bytes_posted));
+        l.head = run.seq;
+        l.bytes_posted = run.posted;
+        (l.quiet_wrs, l.quiet_bytes) = (run.quiet_wrs, run.quiet_bytes);
+        let index = usize::from(l.rail);
+        let rail = &mut self.rails[index];
         rail.wrs += n;
         rail.bytes += bytes;
         rail.stats.posted += u64::from(n);
         rail.stats.commits += 1;
-        let full = rail.wrs >= config.rail_wrs || rail.bytes >= config.rail_bytes;
-        self.room &= !(u16::from(full) << l.rail);
+        self.refresh_room(index);
         if commit != Commit::All {
             // What was accepted is flushed with the rest; what was not is in the ring all the same,
             // and goes elsewhere when the lane is known to be quiet.
-            self.rails[usize::from(self.lanes[lane].rail)].stats.path_faults += 1;
+            self.rails[index].stats.path_faults += 1;
             self.kill(lane, now);
         }
         bytes
+    }
+}
+
+/// Keys of the regions that the last page used: the next one mostly uses the same.
+#[derive(Clone, Copy)]
+struct Keys {
+    of: (u32, u16),
+    rkey: u32,
+    lkey: u32,
+}
+
+impl Keys {
+    const UNKNOWN: Self = Self { of: (u32::MAX, 0), rkey: 0, lkey: 0 };
+}
+
+/// What a commit changes of its lane, in registers while it is built.
+#[derive(Clone, Copy)]
+struct Run {
+    id: LaneId,
+    seq: u32,
+    posted: u32,
+    quiet_wrs: u32,
+    quiet_bytes: u32,
+    signal_wrs: u32,
+    signal_bytes: u32,
+}
+
+impl Run {
+    #[inline]
+    fn begin<L>(lane: &Lane<L>, config: &Config) -> Self {
+        Self {
+            id: lane.id,
+            seq: lane.head,
+            posted: lane.bytes_posted,
+            quiet_wrs: lane.quiet_wrs,
+            quiet_bytes: lane.quiet_bytes,
+            signal_wrs: config.signal_wrs,
+            signal_bytes: config.signal_bytes,
+        }
+    }
+
+    /// Counts one wr: its name, and whether it is signaled (the last of a commit, and at the latest
+    /// every so many wrs or bytes).
+    #[inline]
+    fn count(&mut self, record: &mut Record, len: u32, last: bool) -> (WrId, bool) {
+        let wr_id = WrId::new(self.id, self.seq);
+        self.seq = self.seq.wrapping_add(1);
+        self.posted = self.posted.wrapping_add(len);
+        record.bytes = self.posted;
+        self.quiet_wrs += 1;
+        self.quiet_bytes = self.quiet_bytes.saturating_add(len);
+        let signaled = last || self.quiet_wrs >= self.signal_wrs || self.quiet_bytes >= self.signal_bytes;
+        if signaled {
+            (self.quiet_wrs, self.quiet_bytes) = (0, 0);
+        }
+        (wr_id, signaled)
     }
 }

@@ -132,12 +132,13 @@ impl<P: Provider> Engine<'_, P> {
     pub(super) fn next_segment(&mut self, peer: u16, class: usize, now: Time) -> Option<PageRef> {
         loop {
             let segment = self.peers[usize::from(peer)].queue[class].first()?;
-            let batch = self.pages.at(segment).batch;
+            let first = self.pages.at(segment);
+            let (batch, bytes) = (first.batch, u64::from(first.len) * u64::from(first.seg_len));
             let head = self.pages.head(batch);
             if head.started {
                 return Some(segment);
             }
-            let (deadline, bytes) = (head.deadline, head.bytes);
+            let deadline = head.deadline;
             if deadline != Time::NEVER && self.hopeless(deadline.since(now).0, bytes) {
                 self.peers[usize::from(peer)].queue[class].remove(&mut self.pages, segment);
                 continue;
@@ -164,11 +165,11 @@ impl<P: Provider> Engine<'_, P> {
             let (size, local) = match work {
                 Work::Fresh(page) => {
                     let page = self.pages.at(page);
-                    (page.len, page.local_region)
+                    (page.len, page.local().1)
                 }
-                Work::Validate | Work::Again(_) => (0, u16::MAX),
+                Work::Validate | Work::Again(_) => (0, usize::MAX),
             };
-            let near = self.locals.get(usize::from(local)).map_or(u16::MAX, |local| local.near);
+            let near = self.locals.get(local).map_or(u16::MAX, |local| local.near);
             if mask & near != 0 {
                 mask &= near;
             }

@@ -126,11 +126,38 @@ impl<P: Provider> Engine<'_, P> {
         }
         self.rails[rail].complete(n, u64::from(bytes));
         self.refresh_room(rail);
+        // Pages of one batch mostly complete together; all of a lane are of one peer.
+        let (mut pages, mut page_bytes, mut batch, mut of_batch) = (0, 0, None, 0);
         for i in 0..n {
             let page = PageRef(self.record(index, tail.wrapping_add(i)).page);
-            self.drop_chunk(page);
+            let p = self.pages.at(page);
+            p.left -= 1;
+            if p.left > 0 {
+                continue;
+            }
+            if p.entry != NO_ENTRY || p.dead {
+                self.complete(page);
+                continue;
+            }
+            p.retired = true;
+            pages += 1;
+            page_bytes += u64::from(p.len);
+            let of = p.batch;
+            if batch != Some(of) {
+                if let Some(batch) = batch.replace(of) {
+                    self.release_batch(batch, of_batch);
+                }
+                of_batch = 0;
+            }
+            of_batch += 1;
         }
-        self.peers[usize::from(peer)].room |= 1 << rail;
+        if let Some(batch) = batch {
+            self.release_batch(batch, of_batch);
+        }
+        let p = &mut self.peers[usize::from(peer)];
+        p.stats.pages += pages;
+        p.stats.bytes += page_bytes;
+        p.room |= 1 << rail;
         self.enroll(peer);
     }
 
@@ -170,12 +197,15 @@ impl<P: Provider> Engine<'_, P> {
             if !p.validating {
                 p.validating = true;
                 p.left = 1;
-                let peer = p.peer;
+                let peer = p.peer.index;
                 self.peers[usize::from(peer)].validate.push_back(&mut self.pages, page);
                 return self.enroll_class(peer, 0);
             }
             let found = self.landing[page.0 as usize].snapshot();
-            p.outcome = found.check(p.expected).map_err(Into::into);
+            if let Err(miss) = found.check(p.expected) {
+                p.failed = true;
+                p.outcome = miss.into();
+            }
         }
         self.retire(page);
     }

@@ -92,7 +92,7 @@ impl<'s, P: Provider> Engine<'s, P> {
         while at < len {
             let seg = PageRef(first.0 + u32::from(at));
             let page = self.pages.at(seg);
-            let (peer, seg_len) = (page.peer, page.seg_len);
+            let (peer, seg_len) = (page.peer.index, page.seg_len);
             self.peers[usize::from(peer)].queue[class].push_back(&mut self.pages, seg);
             self.enroll_class(peer, class);
             at += seg_len;
@@ -113,14 +113,15 @@ impl<'s, P: Provider> Engine<'s, P> {
         if len == 0 {
             return Err(SubmitError::Empty);
         }
+        batch.close_segment();
         let mut at = 0;
         while at < len {
             let seg = batch.buffer_mut().page_mut(at);
-            let peer = &self.peers[usize::from(seg.peer)];
-            if peer.life != seg.peer_life || peer.state != crate::peer::PeerState::Up {
-                return Err(SubmitError::PeerGone { page: usize::from(at), peer: usize::from(seg.peer) });
+            let (peer, seg_len) = (seg.peer, seg.seg_len);
+            if self.peer(peer).is_none() {
+                return Err(SubmitError::PeerGone { page: usize::from(at), peer: peer.index() });
             }
-            at += seg.seg_len;
+            at += seg_len;
         }
         Ok(())
     }
@@ -155,14 +156,13 @@ impl<'s, P: Provider> Engine<'s, P> {
     }
 
     /// One page is finished with, for better or worse.
-    #[inline]
     pub(super) fn retire(&mut self, page: PageRef) {
         let p = self.pages.at(page);
         debug_assert!(!p.retired && p.left == 0, "a page retires once, with all its chunks");
         p.retired = true;
-        let (batch, peer) = (p.batch, usize::from(p.peer));
-        let stats = &mut self.peers[peer].stats;
-        match p.outcome {
+        let batch = p.batch;
+        let stats = &mut self.peers[p.peer.index()].stats;
+        match p.result() {
             Ok(()) => {
                 stats.pages += 1;
                 stats.bytes += u64::from(p.len);
@@ -171,14 +171,14 @@ impl<'s, P: Provider> Engine<'s, P> {
             Err(crate::error::PageError::Fault { .. }) => stats.faults += 1,
             Err(_) => stats.late += 1,
         }
-        self.release_batch(batch);
+        self.release_batch(batch, 1);
     }
 
-    /// One thing less keeps a batch from being done: a page, or a walk over its pages.
+    /// `n` things less keep a batch from being done: pages, or a walk over its pages.
     #[inline]
-    pub(super) fn release_batch(&mut self, batch: u16) {
+    pub(super) fn release_batch(&mut self, batch: u16, n: u16) {
         let head = self.pages.head(batch);
-        head.left -= 1;
+        head.left -= n;
         if head.left == 0 {
             self.in_flight -= 1;
             self.done.push(batch);

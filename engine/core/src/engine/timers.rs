@@ -59,10 +59,11 @@ impl<P: Provider> Engine<'_, P> {
     }
 
     fn expire_batch(&mut self, batch: u16, deadline: Time) {
+        let shift = self.chunk_shift;
         self.cancel(batch, None, |page| PageError::Deadline {
             deadline,
             missing: if page.validating { 0 } else { page.left },
-            chunks: page.chunks,
+            chunks: page.chunks(shift),
         });
         if self.flying[usize::from(batch / 64)] & (1 << (batch % 64)) != 0 {
             self.overdue[usize::from(batch / 64)] |= 1 << (batch % 64);
@@ -84,7 +85,7 @@ impl<P: Provider> Engine<'_, P> {
     /// Fails the pages of a batch (of one peer, or of all) that are not retired. What is not posted is
     /// accounted for here; what is posted when it comes back or its lane is quiet.
     fn cancel(&mut self, batch: u16, only: Option<u16>, error: impl Fn(&crate::page::Page) -> PageError) {
-        let first = self.pages.first(batch);
+        let (first, shift) = (self.pages.first(batch), self.chunk_shift);
         let head = self.pages.head(batch);
         let (len, class) = (head.len, usize::from(head.class));
         // The batch must not be done before all its pages have been looked at.
@@ -93,7 +94,7 @@ impl<P: Provider> Engine<'_, P> {
         while at < len {
             let segment = PageRef(first.0 + u32::from(at));
             let page = self.pages.at(segment);
-            let (peer, seg_len) = (page.peer, page.seg_len);
+            let (peer, seg_len) = (page.peer.index, page.seg_len);
             at += seg_len;
             if only.is_some_and(|only| only != peer) {
                 continue;
@@ -106,7 +107,7 @@ impl<P: Provider> Engine<'_, P> {
                     continue;
                 }
                 let error = error(page);
-                fail_page(page, error);
+                fail_page(page, error, shift);
                 if self.peers[usize::from(peer)].validate.remove(&mut self.pages, at) {
                     self.pages.at(at).left -= 1;
                 }
@@ -118,7 +119,7 @@ impl<P: Provider> Engine<'_, P> {
                 self.purge_peer(peer);
             }
         }
-        self.release_batch(batch);
+        self.release_batch(batch, 1);
     }
 
     /// Looks for lanes that complete nothing and flushes that do not end, a part of them at a time.
