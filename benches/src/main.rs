@@ -1,2 +1,50 @@
-//! x
-fn main() {}
+//! The measuring instrument: what pulling KV pages out of another process's memory costs, here.
+//!
+//! A bare run is the [`demo`]; [`serve`] and [`drive`] are its two halves, to be run where one likes.
+//!
+//! All work is done by child processes ([`child`]) that do as they are told over a pipe: a *producer* ([`serve`])
+//! and *workers* that read ([`worker`]). The parent coordinates: it gives all workers one starting time,
+//! and afterwards asks each what it did within the window that all of them were at work in
+//! ([`window`], [`crew`]).
+
+mod catalogue;
+mod child;
+mod cli;
+mod crew;
+mod demo;
+mod drive;
+mod host;
+mod json;
+mod memcpy;
+mod pattern;
+mod progress;
+mod report;
+mod serve;
+mod window;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = if cli.verbose { tracing::Level::DEBUG } else { tracing::Level::ERROR };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+    let outcome = match cli.command {
+        Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Drive(args)) => drive::run(&args),
+        Some(Command::Child) => return child::run(),
+        None => demo::run(&cli.demo),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kvrail-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

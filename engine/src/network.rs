@@ -74,7 +74,7 @@ pub struct Published {
     /// The segment's key on every rail.
     pub rkey: u32,
     /// What keeps it readable.
-    pub keep: Box<dyn Send>,
+    pub keep: Box<dyn Send + Sync>,
 }
 
 impl fmt::Debug for Published {

@@ -31,7 +31,7 @@ const PAGES_AT: u64 = 4096;
 pub struct Publisher {
     // Dropped in this order: no new reader, no reads, no memory.
     server: Server,
-    _keep: Box<dyn Send>,
+    _keep: Box<dyn Send + Sync>,
     segment: Arc<Segment>,
     layout: PageLayout,
     shape: Shape,

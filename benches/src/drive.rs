@@ -1,0 +1,135 @@
+//! `drive`: read what somebody else serves.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use crate::child::{Child, Reply, Role, Verified};
+use crate::cli::DriveArgs;
+use crate::json::{Meta, Report, Row, Shape};
+use crate::progress::Bar;
+use crate::window::Tally;
+use crate::{crew, report, worker};
+
+/// Connecting, mapping and registering.
+const START: Duration = Duration::from_secs(90);
+/// How long a round is at most, so that the bar moves and a dead worker is noticed.
+const ROUND: Duration = Duration::from_secs(5);
+
+/// What a started worker said of itself.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) rails: Vec<String>,
+    pub(crate) chunk_bytes: u32,
+    pub(crate) pages: u32,
+}
+
+/// Starts one worker; it connects on its own time.
+pub(crate) fn start(name: String, setup: worker::Setup) -> anyhow::Result<Child> {
+    Child::start(name, &Role::Worker(setup))
+}
+
+/// Waits until it is connected.
+pub(crate) fn ready(child: &mut Child) -> anyhow::Result<Ready> {
+    match child.reply(START)? {
+        Reply::Ready { rails, chunk_bytes, pages } => Ok(Ready { rails, chunk_bytes, pages }),
+        other => Err(child.confused(&other)),
+    }
+}
+
+/// The command.
+pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
+    let key =
+        args.key.read()?.context("drive needs --key or --key-file: serve prints the one that it takes")?;
+    let batch = args.batch.map_or(args.layout.batch(), usize::from);
+    let processes = usize::from(args.processes);
+    let mut crew = Vec::with_capacity(processes);
+    for number in 0..processes {
+        let setup = worker::Setup {
+            connect: args.connect.to_string(),
+            key: key.clone(),
+            transport: args.transport,
+            layout: args.layout.name.into(),
+            rails: args.rails,
+            lanes_per_rail: args.lanes_per_rail,
+            // At most 256, by the command line or by the layout.
+            batch: batch as u16,
+            chunk_bytes: args.chunk_bytes,
+            concurrency: args.concurrency,
+            working_set: args.working_set,
+            share: (number, processes),
+            threads: processes * (usize::from(args.rails) + 1),
+            verify: args.report.verify,
+        };
+        crew.push(start(format!("reader {}", number + 1), setup)?);
+    }
+    let started = crew.iter_mut().map(ready).collect::<Result<Vec<_>, _>>()?;
+
+    let rounds = args.duration.as_nanos().div_ceil(ROUND.as_nanos()).max(1) as u32;
+    let bar = Bar::steps("reading", rounds.into());
+    let mut tally = Tally::default();
+    for round in 0..rounds {
+        let warmup = if round == 0 { args.warmup } else { Duration::from_millis(20) };
+        crew::round(&mut crew, warmup, args.duration / rounds, &mut tally)?;
+        bar.add(1);
+    }
+    bar.about("comparing every page");
+    let verified =
+        if args.report.verify.step().is_some() { crew::verify(&mut crew)? } else { Verified::default() };
+    bar.done();
+
+    let page_bytes = args.layout.layout.page_bytes();
+    let shape = Shape {
+        named: args.layout,
+        op: "read",
+        rails: args.rails,
+        processes: args.processes,
+        concurrency: args.concurrency,
+    };
+    let row = Row::new("drive", shape, &tally, verified);
+    let meta = Meta {
+        batch: vec![batch],
+        working_set: vec![started.iter().map(|r| u64::from(r.pages) * u64::from(page_bytes)).sum()],
+        chunk_bytes: started[0].chunk_bytes,
+        rails: started[0].rails.clone(),
+        lanes_per_rail: args.lanes_per_rail,
+        concurrency: args.concurrency,
+        processes: args.processes,
+        duration_s: args.duration.as_secs_f64(),
+        warmup_s: args.warmup.as_secs_f64(),
+        verify: args.report.verify,
+        ..Meta::of("drive", args.transport.label(), &[args.layout])
+    };
+    let document = Report::new(meta, vec![row]);
+    let text = format!(
+        "{} from {} over {}\n\n{}",
+        args.layout.label(),
+        args.connect,
+        args.transport.label(),
+        report::table(&document.results)
+    );
+    finish(&document, &text, args.report.json.as_deref())
+}
+
+/// Hands both reports over, and judges the run: a wrong page is a failure, and so are pages that do
+/// not arrive.
+pub(crate) fn finish(document: &Report, text: &str, json: Option<&std::path::Path>) -> anyhow::Result<()> {
+    if json.is_some_and(|path| path.as_os_str() == "-") {
+        eprint!("{text}");
+    } else {
+        print!("{text}");
+    }
+    if let Some(path) = json {
+        document.write(path)?;
+    }
+    if document.wrong() > 0 {
+        bail!(
+            "{} pages differ from what was written: do not use this build",
+            report::grouped(document.wrong())
+        );
+    }
+    if document.failed() > 0 {
+        bail!("{} pages did not arrive; the report's `errors` says why", report::grouped(document.failed()));
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! The report for machines: one document per run, `kvrail-bench/1`. docs/bench.md explains every field.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::catalogue::Named;
+use crate::child::Verified;
+use crate::cli::Verify;
+use crate::host::Host;
+use crate::window::Tally;
+
+/// The version of the format.
+pub(crate) const SCHEMA: &str = "kvrail-bench/1";
+
+/// The whole document.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) schema: &'static str,
+    pub(crate) created_at: String,
+    pub(crate) host: Host,
+    pub(crate) meta: Meta,
+    pub(crate) results: Vec<Row>,
+}
+
+/// What was asked for. What differs from layout to layout is a list in the order of `layout`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Meta {
+    pub(crate) command: &'static str,
+    pub(crate) transport: &'static str,
+    pub(crate) layout: Vec<&'static str>,
+    pub(crate) fingerprint: Vec<String>,
+    pub(crate) page_bytes: Vec<u32>,
+    pub(crate) synthetic: Vec<bool>,
+    pub(crate) batch: Vec<usize>,
+    /// Bytes of the pages that go round, per layout.
+    pub(crate) working_set: Vec<u64>,
+    pub(crate) chunk_bytes: u32,
+    pub(crate) rails: Vec<String>,
+    pub(crate) lanes_per_rail: u8,
+    pub(crate) concurrency: u8,
+    pub(crate) processes: u8,
+    pub(crate) duration_s: f64,
+    pub(crate) warmup_s: f64,
+    pub(crate) verify: Verify,
+}
+
+impl Meta {
+    /// Notes the layouts of a run.
+    pub(crate) fn of(command: &'static str, transport: &'static str, layouts: &[Named]) -> Self {
+        fn each<T>(layouts: &[Named], what: impl Fn(&Named) -> T) -> Vec<T> {
+            layouts.iter().map(what).collect()
+        }
+        Self {
+            command,
+            transport,
+            layout: each(layouts, |named| named.name),
+            fingerprint: each(layouts, |named| named.layout.fingerprint().to_string()),
+            page_bytes: each(layouts, |named| named.layout.page_bytes()),
+            synthetic: each(layouts, |named| named.layout.synthetic()),
+            batch: each(layouts, Named::batch),
+            working_set: Vec::new(),
+            chunk_bytes: 0,
+            rails: Vec::new(),
+            lanes_per_rail: 1,
+            concurrency: 0,
+            processes: 1,
+            duration_s: 0.0,
+            warmup_s: 0.0,
+            verify: Verify::All,
+        }
+    }
+}
+
+/// One line of the ladder.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) scenario: String,
+    pub(crate) layout: &'static str,
+    pub(crate) page_bytes: u32,
+    pub(crate) op: &'static str,
+    /// Of each process; copying threads where nothing is read.
+    pub(crate) rails: u8,
+    pub(crate) processes: u8,
+    pub(crate) concurrency: u8,
+    pub(crate) gb_per_s: f64,
+    pub(crate) pages_per_s: f64,
+    /// `None` for a layout that does not say how many tokens a page has.
+    pub(crate) tokens_per_s: Option<f64>,
+    pub(crate) latency_us: Latency,
+    /// Of the pages asked for, the share that arrived; `None` where nothing is asked for.
+    pub(crate) hit_ratio: Option<f64>,
+    pub(crate) pages_verified: u64,
+    pub(crate) pages_wrong: u64,
+    /// Pages that did not arrive, by reason: timed part and verified pass.
+    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) ratio: Ratio,
+}
+
+/// From the submission of a batch to its end, in microseconds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Latency {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub(crate) max: f64,
+}
+
+/// Against what the machine can do.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ratio {
+    /// To the `memcpy` row of the same layout and run; `None` where there is none.
+    pub(crate) memcpy: Option<f64>,
+}
+
+/// What a row was made with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) named: Named,
+    pub(crate) op: &'static str,
+    pub(crate) rails: u8,
+    pub(crate) processes: u8,
+    pub(crate) concurrency: u8,
+}
+
+impl Row {
+    pub(crate) fn new(scenario: &str, shape: Shape, tally: &Tally, verified: Verified) -> Self {
+        let Shape { named, op, rails, processes, concurrency } = shape;
+        let page_bytes = named.layout.page_bytes();
+        let pages_per_s = tally.pages_per_s();
+        let us = |quantile| tally.latencies.value_at_quantile(quantile) as f64 / 1e3;
+        let mut errors = tally.failed.clone();
+        if verified.missing > 0 {
+            *errors.entry("missing_in_verified_pass".into()).or_default() += verified.missing;
+        }
+        Self {
+            scenario: scenario.into(),
+            layout: named.name,
+            page_bytes,
+            op,
+            rails,
+            processes,
+            concurrency,
+            gb_per_s: pages_per_s * f64::from(page_bytes) / 1e9,
+            pages_per_s,
+            tokens_per_s: (named.layout.tokens() > 0).then(|| pages_per_s * named.layout.tokens() as f64),
+            latency_us: Latency {
+                p50: us(0.5),
+                p90: us(0.9),
+                p99: us(0.99),
+                p999: us(0.999),
+                max: tally.latencies.max() as f64 / 1e3,
+            },
+            hit_ratio: if op == "read" { tally.hit_ratio() } else { None },
+            pages_verified: verified.compared,
+            pages_wrong: verified.wrong,
+            errors,
+            ratio: Ratio { memcpy: None },
+        }
+    }
+}
+
+impl Report {
+    pub(crate) fn new(meta: Meta, results: Vec<Row>) -> Self {
+        let created_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        Self { schema: SCHEMA, created_at, host: Host::this(), meta, results }
+    }
+
+    /// To a file, or to stdout for `-`.
+    pub(crate) fn write(&self, to: &Path) -> anyhow::Result<()> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        if to.as_os_str() == "-" {
+            return std::io::stdout().write_all(text.as_bytes()).context("cannot write the report to stdout");
+        }
+        std::fs::write(to, text).with_context(|| format!("cannot write the report to {}", to.display()))
+    }
+
+    /// Pages that were not what they should be, over all rows.
+    pub(crate) fn wrong(&self) -> u64 {
+        self.results.iter().map(|row| row.pages_wrong).sum()
+    }
+
+    /// Pages that did not arrive, over all rows.
+    pub(crate) fn failed(&self) -> u64 {
+        self.results.iter().flat_map(|row| row.errors.values()).sum()
+    }
+}

@@ -1,0 +1,113 @@
+//! What the machine can do at best: the same pages, copied by plain `memcpy`.
+//!
+//! It runs in the producer's process, over the published pages themselves, into memory made as a reader's
+//! is; with as many threads as a reader has rails, each going round its share of the pages.
+
+use std::sync::Barrier;
+use std::time::Duration;
+
+use kvrail::{Publisher, clock};
+
+use crate::window::{Failed, Sample, Span};
+
+/// What copying takes.
+#[derive(Debug)]
+pub(crate) struct Copier {
+    memory: &'static mut [u8],
+    threads: usize,
+    /// Pages copied between two looks at the clock, as a reader's batch.
+    run: usize,
+}
+
+impl Copier {
+    /// With room for every page of `publisher`.
+    pub(crate) fn new(publisher: &Publisher, threads: usize, run: usize) -> anyhow::Result<Self> {
+        let bytes = publisher.slots() as usize * publisher.layout().page_bytes() as usize;
+        let memory = kvrail::memory::leaked(bytes)?;
+        // A reader's registration makes its pages present, so that no copy has to.
+        memory.fill(0);
+        Ok(Self { memory, threads, run })
+    }
+
+    /// Copies from `start` on, for `warmup` and `duration`.
+    pub(crate) fn round(
+        &mut self,
+        publisher: &Publisher,
+        start: u64,
+        warmup: Duration,
+        duration: Duration,
+    ) -> (Span, Vec<Sample>) {
+        let page_bytes = publisher.layout().page_bytes() as usize;
+        let pages = publisher.slots() as usize;
+        let share = pages.div_ceil(self.threads);
+        let run = self.run;
+        let barrier = Barrier::new(pages.div_ceil(share));
+        let mut samples = Vec::new();
+        let mut spans = Vec::new();
+        std::thread::scope(|scope| {
+            let shares = self.memory.chunks_mut(share * page_bytes).enumerate();
+            let threads: Vec<_> = shares
+                .map(|(number, to)| {
+                    let (first, barrier) = (number * share, &barrier);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        sleep_until(start);
+                        let from = clock::now().0 + warmup.as_nanos() as u64;
+                        let end = from + duration.as_nanos() as u64;
+                        let samples = copy(publisher, first, to, page_bytes, run, end);
+                        (Span { from, to: end }, samples)
+                    })
+                })
+                .collect();
+            for thread in threads {
+                let (span, mut some) =
+                    thread.join().expect("a copying thread indexes within the pages that it was given");
+                spans.push(span);
+                samples.append(&mut some);
+            }
+        });
+        let span = Span::common(spans).unwrap_or(Span { from: start, to: start });
+        (span, samples)
+    }
+}
+
+/// Goes round the pages of one thread until `end`.
+fn copy(
+    publisher: &Publisher,
+    first: usize,
+    to: &mut [u8],
+    page_bytes: usize,
+    run: usize,
+    end: u64,
+) -> Vec<Sample> {
+    let mut samples = Vec::with_capacity(1 << 14);
+    let (mut began, mut pages) = (clock::now().0, 0);
+    loop {
+        for (number, to) in to.chunks_exact_mut(page_bytes).enumerate() {
+            // Slots are numbered in a u32.
+            if let Ok(page) = publisher.page((first + number) as u32) {
+                to.copy_from_slice(page);
+            }
+            pages += 1;
+            if pages as usize == run {
+                let at = clock::now().0;
+                samples.push(Sample { at, took: at - began, pages, failed: Failed::default() });
+                if at >= end {
+                    return samples;
+                }
+                (began, pages) = (at, 0);
+            }
+        }
+    }
+}
+
+/// Sleeps until shortly before `time`, and spins the rest, so that all start together.
+pub(crate) fn sleep_until(time: u64) {
+    loop {
+        match time.saturating_sub(clock::now().0) {
+            0 => return,
+            left if left > 200_000 => std::thread::sleep(Duration::from_nanos(left - 100_000)),
+            _ => std::hint::spin_loop(),
+        }
+    }
+}

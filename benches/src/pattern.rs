@@ -1,0 +1,99 @@
+//! What is in a page: told by who wrote it when, so that no other page passes for it.
+//!
+//! Word `i` (8 bytes, little-endian) of a page is `base + i · ODD` modulo 2^64. Within a page all words
+//! differ, since `ODD` is odd; and the base mixes seed, slot and generation one to one, so that two pages
+//! with another slot or generation of the same seed differ in every word. A page that is another's, torn
+//! between two generations, stale, or shifted, fails at the first word where it is so.
+
+/// 2^64 divided by the golden ratio, which is odd.
+const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The first word of a page: `generation` counts the publications of the slot.
+fn base(seed: u64, slot: u32, generation: u32) -> u64 {
+    // SplitMix64's finaliser: a bijection of what goes in.
+    let mut z = seed ^ (u64::from(slot) << 32 | u64::from(generation));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Writes a page.
+pub(crate) fn fill(page: &mut [u8], seed: u64, slot: u32, generation: u32) {
+    let mut word = base(seed, slot, generation);
+    let (words, tail) = page.as_chunks_mut::<8>();
+    for bytes in words {
+        *bytes = word.to_le_bytes();
+        word = word.wrapping_add(ODD);
+    }
+    let last = word.to_le_bytes();
+    tail.copy_from_slice(&last[..tail.len()]);
+}
+
+/// Whether a page is as [`fill`] left it, to the last byte.
+pub(crate) fn check(page: &[u8], seed: u64, slot: u32, generation: u32) -> bool {
+    let mut word = base(seed, slot, generation);
+    let (words, tail) = page.as_chunks::<8>();
+    let mut differ = 0;
+    for bytes in words {
+        differ |= u64::from_le_bytes(*bytes) ^ word;
+        word = word.wrapping_add(ODD);
+    }
+    differ == 0 && *tail == word.to_le_bytes()[..tail.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(len: usize, slot: u32, generation: u32) -> Vec<u8> {
+        let mut page = vec![0; len];
+        fill(&mut page, 42, slot, generation);
+        page
+    }
+
+    #[test]
+    fn a_page_passes_as_itself_only() {
+        for len in [1, 7, 8, 41_984, 41_987] {
+            let good = page(len, 3, 1);
+            assert!(check(&good, 42, 3, 1), "{len}");
+            for (seed, slot, generation) in [(43, 3, 1), (42, 4, 1), (42, 3, 2), (42, 1, 3)] {
+                assert!(!check(&good, seed, slot, generation), "{len}: {seed} {slot} {generation}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_flipped_byte_passes() {
+        let good = page(100, 0, 1);
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert!(!check(&bad, 42, 0, 1), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_torn_page_fails_wherever_it_is_torn() {
+        let (old, new) = (page(4096, 5, 1), page(4096, 5, 2));
+        for at in [1, 8, 100, 2048, 4088, 4095] {
+            let torn = [&new[..at], &old[at..]].concat();
+            assert!(!check(&torn, 42, 5, 1) && !check(&torn, 42, 5, 2), "torn at {at}");
+        }
+    }
+
+    #[test]
+    fn swapped_halves_and_repeated_lines_fail() {
+        let good = page(4096, 5, 1);
+        let swapped = [&good[2048..], &good[..2048]].concat();
+        let repeated = [&good[..64], &good[..4032]].concat();
+        assert!(!check(&swapped, 42, 5, 1) && !check(&repeated, 42, 5, 1));
+    }
+
+    #[test]
+    fn all_words_of_a_page_differ() {
+        let page = page(41_984, 0, 1);
+        let (words, _) = page.as_chunks::<8>();
+        let unique: std::collections::HashSet<_> = words.iter().collect();
+        assert_eq!(unique.len(), words.len());
+    }
+}
