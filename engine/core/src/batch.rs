@@ -8,7 +8,7 @@ use crate::id::PeerId;
 use crate::memory::Slot;
 use crate::page::{MAX_CHUNKS, chunks};
 use crate::pool::Buffer;
-use crate::remote::RemotePage;
+use crate::remote::{NO_ENTRY, RemotePage};
 
 /// A submitted batch, while it is in flight and after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -153,6 +153,7 @@ impl<'s> Batch<'s> {
         state.validating = false;
         state.retired = false;
         state.failed = false;
+        state.simple = page.entry == NO_ENTRY;
         state.expected = page.expected;
         self.len = len + 1;
         // A page of the same peer as the one before joins its segment.

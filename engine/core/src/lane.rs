@@ -21,6 +21,38 @@ impl Record {
     pub(crate) const EMPTY: Self = Self { page: 0, chunk: 0, bytes: 0 };
 }
 
+/// One lane's records, found by sequence number: a power of two of them.
+#[derive(Debug)]
+pub(crate) struct Records<R>(R);
+
+/// The records of lane `lane`, of `depth` each.
+#[inline]
+pub(crate) fn lane_ring(records: &[Record], lane: usize, depth: u32) -> Records<&[Record]> {
+    Records(&records[lane * depth as usize..][..depth as usize])
+}
+
+/// The same, to be changed.
+#[inline]
+pub(crate) fn lane_ring_mut(records: &mut [Record], lane: usize, depth: u32) -> Records<&mut [Record]> {
+    Records(&mut records[lane * depth as usize..][..depth as usize])
+}
+
+impl Records<&[Record]> {
+    #[inline]
+    pub(crate) fn at(&self, seq: u32) -> &Record {
+        // Masked with the length minus one, the compiler sees that it is within.
+        &self.0[seq as usize & (self.0.len() - 1)]
+    }
+}
+
+impl Records<&mut [Record]> {
+    #[inline]
+    pub(crate) fn at_mut(&mut self, seq: u32) -> &mut Record {
+        let mask = self.0.len() - 1;
+        &mut self.0[seq as usize & mask]
+    }
+}
+
 /// Where a lane is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LaneState {
@@ -67,9 +99,6 @@ pub(crate) struct Lane<L> {
     /// Bytes posted, and completed, modulo 2^32.
     pub(crate) bytes_posted: u32,
     pub(crate) bytes_done: u32,
-    /// wrs and bytes posted since the last signaled one.
-    pub(crate) quiet_wrs: u32,
-    pub(crate) quiet_bytes: u32,
     /// When something last completed, or was posted to the idle lane; since when it is dying.
     pub(crate) since: Time,
     pub(crate) fatal: Option<Fatal>,
@@ -93,8 +122,6 @@ impl<L> Lane<L> {
         tail: 0,
         bytes_posted: 0,
         bytes_done: 0,
-        quiet_wrs: 0,
-        quiet_bytes: 0,
         since: Time::ZERO,
         fatal: None,
         fresh: true,

@@ -23,14 +23,20 @@ pub enum Access {
 }
 
 /// One destination page.
+// Moved four times for each page read. Only the address may have a niche: then an Option<Slot> is
+// copied and tested as two words and a half, not field by field.
+#[repr(C)]
 pub struct Slot {
     addr: NonNull<u8>,
     len: u32,
     index: u32,
-    region: RegionId,
+    region: u16,
     engine: u16,
-    access: Access,
+    /// Not 0 for device memory.
+    device: u32,
 }
+
+const _: () = assert!(size_of::<Option<Slot>>() == 24);
 
 // SAFETY: a slot is the only owner of its bytes, as a Box<[u8]> is, and has no interior mutability.
 unsafe impl Send for Slot {}
@@ -41,28 +47,27 @@ impl Slot {
     /// Its bytes, or `None` for device memory.
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {
-        match self.access {
-            // SAFETY: the region's owner promised `len` initialised bytes that outlive the slot; the
-            // slot is their only owner, and whoever has it has no READ in flight into it.
-            Access::Host => Some(unsafe { slice::from_raw_parts(self.addr.as_ptr(), self.len as usize) }),
-            Access::Device => None,
+        if self.device != 0 {
+            return None;
         }
+        // SAFETY: the region's owner promised `len` initialised bytes that outlive the slot; the slot is
+        // their only owner, and whoever has it has no READ in flight into it.
+        Some(unsafe { slice::from_raw_parts(self.addr.as_ptr(), self.len as usize) })
     }
 
     /// Its bytes, to be changed, or `None` for device memory.
     #[must_use]
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        match self.access {
-            Access::Host => {
-                // SAFETY: as in `bytes`; `&mut self` makes the view exclusive.
-                Some(unsafe { slice::from_raw_parts_mut(self.addr.as_ptr(), self.len as usize) })
-            }
-            Access::Device => None,
+        if self.device != 0 {
+            return None;
         }
+        // SAFETY: as in `bytes`; `&mut self` makes the view exclusive.
+        Some(unsafe { slice::from_raw_parts_mut(self.addr.as_ptr(), self.len as usize) })
     }
 
     /// Where it starts, in the address space it was registered from.
     #[must_use]
+    #[inline]
     pub fn address(&self) -> u64 {
         self.addr.as_ptr().expose_provenance() as u64
     }
@@ -88,7 +93,7 @@ impl Slot {
     /// Its region.
     #[must_use]
     pub const fn region(&self) -> RegionId {
-        self.region
+        RegionId(self.region)
     }
 
     pub(crate) const fn engine(&self) -> u16 {
@@ -98,7 +103,7 @@ impl Slot {
 
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "slot {} of region {} ({} bytes)", self.index, self.region.0, self.len)
+        write!(f, "slot {} of region {} ({} bytes)", self.index, self.region, self.len)
     }
 }
 
@@ -235,7 +240,7 @@ impl Slots {
     ///
     /// A slot of another region comes back.
     pub fn put(&mut self, slot: Slot) -> Result<(), Slot> {
-        if slot.engine != self.engine || slot.region != self.region {
+        if slot.engine != self.engine || slot.region() != self.region {
             return Err(slot);
         }
         self.out -= 1;
@@ -246,6 +251,7 @@ impl Slots {
 impl Iterator for Slots {
     type Item = Slot;
 
+    #[inline]
     fn next(&mut self) -> Option<Slot> {
         let index = self.next;
         if index == self.count {
@@ -260,9 +266,9 @@ impl Iterator for Slots {
             addr,
             len: self.slot_bytes,
             index,
-            region: self.region,
+            region: self.region.0,
             engine: self.engine,
-            access: self.access,
+            device: u32::from(self.access == Access::Device),
         })
     }
 

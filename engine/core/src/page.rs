@@ -59,6 +59,8 @@ pub(crate) struct Page {
     pub(crate) retired: bool,
     /// `outcome` says why; otherwise it says nothing.
     pub(crate) failed: bool,
+    /// When its last chunk has arrived there is nothing to do but to count it: not validated, not dead.
+    pub(crate) simple: bool,
     // What is touched once, or never.
     pub(crate) expected: EntryValue,
     /// Pages from here to the next segment (pages of one peer in a row); in a segment's first page.
@@ -87,6 +89,7 @@ impl Page {
         validating: false,
         retired: false,
         failed: false,
+        simple: false,
         expected: EntryValue { generation: crate::table::Generation(0), tag: crate::table::KeyTag(0) },
         seg_len: 0,
         seg_done: 0,

@@ -47,7 +47,7 @@ pub(crate) struct Peer {
 pub struct PeerStats {
     /// Pages that arrived, validated where asked for.
     pub pages: u64,
-    /// Their bytes.
+    /// Bytes that arrived: of pages, of pages that failed later, and 16 for each validating READ.
     pub bytes: u64,
     /// Pages that were not the ones asked for.
     pub misses: u64,

@@ -49,7 +49,7 @@ fn pages_arrive_whole_in_their_slots() {
     assert_eq!(seen, SLOTS);
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
     let stats = engine.peer_stats(peer).unwrap();
-    assert_eq!((stats.pages, stats.bytes), (SLOTS as u64, (SLOTS * PAGE) as u64));
+    assert_eq!((stats.pages, stats.bytes), (SLOTS as u64, (SLOTS * (PAGE + 16)) as u64));
     // Three chunks and a validating READ a page, shared by both rails.
     let chunks: Vec<u64> = (0..2).map(|r| engine.rail_stats(RailIndex(r)).unwrap().chunks).collect();
     assert_eq!(chunks.iter().sum::<u64>(), 4 * SLOTS as u64);

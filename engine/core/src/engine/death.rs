@@ -345,6 +345,7 @@ impl<P: Provider> Engine<'_, P> {
 pub(super) fn fail_page(page: &mut crate::page::Page, error: PageError, shift: u8) {
     if !page.dead {
         page.dead = true;
+        page.simple = false;
         page.failed = true;
         page.outcome = error;
         let chunks = page.chunks(shift);

@@ -35,7 +35,7 @@ use crate::provider::{MemoryRange, Provider, RailKeys, RegisterError};
 use crate::rail::{Rail, RailStats};
 use crate::storage::Storage;
 use crate::table::Entry;
-use crate::time::Time;
+use crate::time::{Nanos, Time};
 
 /// Completions taken from a rail in one call of the provider.
 const WCS: usize = 32;
@@ -102,6 +102,11 @@ pub struct Engine<'s, P: Provider> {
     room: u16,
     /// Estimated bytes per second of all rails that are up.
     rate: u64,
+    /// A deadline that is further away than this cannot be hopeless: all rails at their caps, and a batch
+    /// as large, are through before.
+    tight: Nanos,
+    /// The most bytes that a batch can hold: its pages, times the largest slot.
+    largest_batch: u64,
     locals: &'s mut [Local],
     remotes: &'s mut [Remote],
 
@@ -240,13 +245,15 @@ impl<'s, P: Provider> Engine<'s, P> {
         let pages = storage.pages.as_flattened_mut();
         let pool = Pool::new(&mut storage.heads, pages, free, chunk_shift, tag);
         let [urgent, background] = &mut storage.turns;
-        Ok(Self {
+        let mut engine = Self {
             provider,
             config,
             chunk_shift,
             tag,
             room: ((1_u32 << rails) - 1) as u16,
-            rate: storage.rails[..rails].iter().map(Rail::bytes_per_sec).sum(),
+            rate: 0,
+            tight: Nanos(u64::MAX),
+            largest_batch: 0,
             rails: &mut storage.rails[..rails],
             locals: &mut storage.locals,
             remotes: &mut storage.remotes,
@@ -274,7 +281,9 @@ impl<'s, P: Provider> Engine<'s, P> {
             missing: 0,
             asked: 0,
             wcs: [Wc::default(); WCS],
-        })
+        };
+        engine.refresh_rate();
+        Ok(engine)
     }
 
     /// The provider, for what is its own: making lanes, a model's clock.
@@ -350,7 +359,12 @@ impl<'s, P: Provider> Engine<'s, P> {
 
     /// Brings up to date what all rails together are taken to carry.
     fn refresh_rate(&mut self) {
-        self.rate = self.rails.iter().filter(|rail| rail.up).map(Rail::bytes_per_sec).sum();
+        let up = self.rails.iter().filter(|rail| rail.up);
+        let (rate, caps) = up
+            .fold((0, 0), |(rate, caps), rail| (rate + rail.bytes_per_sec(), caps + self.config.rail_bytes));
+        let caps = u128::from(caps.max(self.largest_batch)) * 2_000_000_000;
+        self.rate = rate;
+        self.tight = Nanos(u64::try_from(caps / u128::from(rate.max(1))).unwrap_or(u64::MAX));
     }
 
     /// The ring of a lane.

@@ -8,7 +8,7 @@ use super::Engine;
 use super::pump::Work;
 use crate::config::Config;
 use crate::id::{LaneId, WrId};
-use crate::lane::{Lane, Record};
+use crate::lane::{Lane, Record, lane_ring_mut};
 use crate::page::{PageRef, PageTable, VALIDATE};
 use crate::provider::{Commit, Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
@@ -170,7 +170,8 @@ impl<P: Provider> Engine<'_, P> {
     }
 
     /// Posts `n` pages of a plain segment.
-    #[inline]
+    // On its own, the loop has the registers for itself.
+    #[inline(never)]
     fn post_plain(&mut self, lane: usize, segment: PageRef, n: u16, class: usize, now: Time) -> u64 {
         let first = self.pages.at(segment);
         let at = PageRef(segment.0 + u32::from(first.seg_done));
@@ -180,25 +181,25 @@ impl<P: Provider> Engine<'_, P> {
             self.peers[peer].queue[class].remove(&mut self.pages, segment);
         }
         let Self { provider, lanes, records, pages, locals, remotes, config, .. } = self;
-        let ring = &mut records[lane * self.depth as usize..][..self.depth as usize];
+        let mut ring = lane_ring_mut(records, lane, self.depth);
         let l = &mut lanes[lane];
         let mut run = Run::begin(l, config);
         let Some(handle) = l.handle.as_mut() else { return 0 };
         let (rail, remote_rail) = (usize::from(l.rail), usize::from(l.remote_rail));
-        let mask = self.depth - 1;
         let mut post = provider.begin(handle);
         let mut keys = Keys::UNKNOWN;
         for (i, page) in pages.slice(at, n).iter_mut().enumerate() {
             let (local_addr, local) = page.local();
-            if (local as u32, page.region) != keys.of {
+            let of = (local as u64) << 16 | u64::from(page.region);
+            if of != keys.of {
                 keys = Keys {
-                    of: (local as u32, page.region),
+                    of,
                     rkey: remotes[usize::from(page.region)].keys[remote_rail],
                     lkey: locals[local].keys[rail],
                 };
             }
             page.next = 1;
-            let record = &mut ring[(run.seq & mask) as usize];
+            let record = ring.at_mut(run.seq);
             (record.page, record.chunk) = (at.0 + i as u32, 0);
             let last = i + 1 == usize::from(n);
             let (remote_addr, len, Keys { rkey, lkey, .. }) = (page.remote, page.len, keys);
@@ -213,15 +214,15 @@ impl<P: Provider> Engine<'_, P> {
     #[inline]
     fn post(&mut self, lane: usize, n: u32, now: Time) -> u64 {
         let Self { provider, lanes, records, pages, locals, remotes, landing, config, .. } = self;
-        let ring = &mut records[lane * self.depth as usize..][..self.depth as usize];
+        let mut ring = lane_ring_mut(records, lane, self.depth);
         let l = &mut lanes[lane];
         let mut run = Run::begin(l, config);
         let Some(handle) = l.handle.as_mut() else { return 0 };
         let (rail, remote_rail) = (usize::from(l.rail), usize::from(l.remote_rail));
-        let (shift, mask) = (self.chunk_shift, self.depth - 1);
+        let shift = self.chunk_shift;
         let mut post = provider.begin(handle);
         for i in 0..n {
-            let record = &mut ring[(run.seq & mask) as usize];
+            let record = ring.at_mut(run.seq);
             let page = pages.at(PageRef(record.page));
             let remote = &remotes[usize::from(page.region)];
             let last = i + 1 == n;
@@ -271,7 +272,6 @@ impl<P: Provider> Engine<'_, P> {
         let bytes = u64::from(run.posted.wrapping_sub(l.bytes_posted));
         l.head = run.seq;
         l.bytes_posted = run.posted;
-        (l.quiet_wrs, l.quiet_bytes) = (run.quiet_wrs, run.quiet_bytes);
         let index = usize::from(l.rail);
         let rail = &mut self.rails[index];
         rail.wrs += n;
@@ -292,13 +292,13 @@ impl<P: Provider> Engine<'_, P> {
 /// Keys of the regions that the last page used: the next one mostly uses the same.
 #[derive(Clone, Copy)]
 struct Keys {
-    of: (u32, u16),
+    of: u64,
     rkey: u32,
     lkey: u32,
 }
 
 impl Keys {
-    const UNKNOWN: Self = Self { of: (u32::MAX, 0), rkey: 0, lkey: 0 };
+    const UNKNOWN: Self = Self { of: u64::MAX, rkey: 0, lkey: 0 };
 }
 
 /// What a commit changes of its lane, in registers while it is built.
@@ -307,10 +307,11 @@ struct Run {
     id: LaneId,
     seq: u32,
     posted: u32,
-    quiet_wrs: u32,
-    quiet_bytes: u32,
+    /// wrs and bytes until one must be signaled.
+    wrs_left: u32,
+    bytes_left: i64,
     signal_wrs: u32,
-    signal_bytes: u32,
+    signal_bytes: i64,
 }
 
 impl Run {
@@ -320,10 +321,11 @@ impl Run {
             id: lane.id,
             seq: lane.head,
             posted: lane.bytes_posted,
-            quiet_wrs: lane.quiet_wrs,
-            quiet_bytes: lane.quiet_bytes,
+            // The commit before ended with a signaled wr.
+            wrs_left: config.signal_wrs,
+            bytes_left: i64::from(config.signal_bytes),
             signal_wrs: config.signal_wrs,
-            signal_bytes: config.signal_bytes,
+            signal_bytes: i64::from(config.signal_bytes),
         }
     }
 
@@ -335,11 +337,11 @@ impl Run {
         self.seq = self.seq.wrapping_add(1);
         self.posted = self.posted.wrapping_add(len);
         record.bytes = self.posted;
-        self.quiet_wrs += 1;
-        self.quiet_bytes = self.quiet_bytes.saturating_add(len);
-        let signaled = last || self.quiet_wrs >= self.signal_wrs || self.quiet_bytes >= self.signal_bytes;
+        self.wrs_left = self.wrs_left.saturating_sub(1);
+        self.bytes_left -= i64::from(len);
+        let signaled = last || self.wrs_left == 0 || self.bytes_left <= 0;
         if signaled {
-            (self.quiet_wrs, self.quiet_bytes) = (0, 0);
+            (self.wrs_left, self.bytes_left) = (self.signal_wrs, self.signal_bytes);
         }
         (wr_id, signaled)
     }

@@ -123,6 +123,9 @@ impl<P: Provider> Engine<'_, P> {
                 return Some(Work::Again(p.carcass));
             }
         }
+        if p.queue[class].is_empty() {
+            return None;
+        }
         self.next_segment(peer, class, now).map(Work::Fresh)
     }
 
@@ -139,7 +142,7 @@ impl<P: Provider> Engine<'_, P> {
                 return Some(segment);
             }
             let deadline = head.deadline;
-            if deadline != Time::NEVER && self.hopeless(deadline.since(now).0, bytes) {
+            if deadline.since(now) < self.tight && self.hopeless(deadline.since(now).0, bytes) {
                 self.peers[usize::from(peer)].queue[class].remove(&mut self.pages, segment);
                 continue;
             }
@@ -150,7 +153,7 @@ impl<P: Provider> Engine<'_, P> {
 
     /// Whether `bytes` behind all that is outstanding would take longer than `slack` ns, at the
     /// estimated rates. Never when nothing is outstanding: then trying costs nobody anything.
-    #[inline]
+    #[cold]
     fn hopeless(&self, slack: u64, bytes: u64) -> bool {
         let outstanding: u64 = self.rails.iter().map(|rail| rail.bytes).sum();
         let need = u128::from(outstanding + bytes) * 1_000_000_000;

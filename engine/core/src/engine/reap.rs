@@ -3,7 +3,7 @@
 use super::{Engine, WCS};
 use crate::abi::{FaultKind, Wc};
 use crate::id::RailIndex;
-use crate::lane::{Fatal, LaneState};
+use crate::lane::{Fatal, LaneState, lane_ring};
 use crate::page::{PageRef, PageTable};
 use crate::provider::{Event, Provider};
 use crate::remote::NO_ENTRY;
@@ -13,6 +13,13 @@ use crate::time::Time;
 const ROUNDS: usize = 16;
 /// Events per poll.
 const EVENTS: usize = 64;
+
+/// Pages of one batch that have arrived, and one that needs a closer look.
+struct Finished {
+    pages: u16,
+    batch: u16,
+    special: Option<PageRef>,
+}
 
 impl<P: Provider> Engine<'_, P> {
     /// Takes completions and events, returns credits, posts what there is room for now, and keeps the
@@ -126,39 +133,52 @@ impl<P: Provider> Engine<'_, P> {
         }
         self.rails[rail].complete(n, u64::from(bytes));
         self.refresh_room(rail);
-        // Pages of one batch mostly complete together; all of a lane are of one peer.
-        let (mut pages, mut page_bytes, mut batch, mut of_batch) = (0, 0, None, 0);
-        for i in 0..n {
-            let page = PageRef(self.record(index, tail.wrapping_add(i)).page);
-            let p = self.pages.at(page);
-            p.left -= 1;
-            if p.left > 0 {
-                continue;
+        let (mut i, mut pages) = (0, 0);
+        while i < n {
+            let (upto, finished) = self.finish(index, tail, i, n);
+            i = upto;
+            pages += u64::from(finished.pages);
+            if finished.pages > 0 {
+                self.release_batch(finished.batch, finished.pages);
             }
-            if p.entry != NO_ENTRY || p.dead {
+            if let Some(page) = finished.special {
                 self.complete(page);
-                continue;
             }
-            p.retired = true;
-            pages += 1;
-            page_bytes += u64::from(p.len);
-            let of = p.batch;
-            if batch != Some(of) {
-                if let Some(batch) = batch.replace(of) {
-                    self.release_batch(batch, of_batch);
-                }
-                of_batch = 0;
-            }
-            of_batch += 1;
-        }
-        if let Some(batch) = batch {
-            self.release_batch(batch, of_batch);
         }
         let p = &mut self.peers[usize::from(peer)];
         p.stats.pages += pages;
-        p.stats.bytes += page_bytes;
+        p.stats.bytes += u64::from(bytes);
         p.room |= 1 << rail;
         self.enroll(peer);
+    }
+
+    /// Accounts for the chunks of records `from..n` after `tail`, as far as the pages that they finish are
+    /// of one batch and need nothing but to be counted.
+    #[inline(never)]
+    fn finish(&mut self, index: usize, tail: u32, from: u32, n: u32) -> (u32, Finished) {
+        let ring = lane_ring(self.records, index, self.depth);
+        let mut view = self.pages.view();
+        let mut finished = Finished { pages: 0, batch: 0, special: None };
+        for i in from..n {
+            let at = PageRef(ring.at(tail.wrapping_add(i)).page);
+            let page = view.at(at);
+            if page.left > 1 {
+                page.left -= 1;
+                continue;
+            }
+            if finished.pages > 0 && page.batch != finished.batch {
+                return (i, finished);
+            }
+            page.left = 0;
+            if !page.simple {
+                finished.special = Some(at);
+                return (i + 1, finished);
+            }
+            page.retired = true;
+            finished.batch = page.batch;
+            finished.pages += 1;
+        }
+        (n, finished)
     }
 
     /// The same for a lane that is dying: its rail no longer counts it.
@@ -173,6 +193,7 @@ impl<P: Provider> Engine<'_, P> {
         let stats = &mut self.rails[rail].stats;
         stats.chunks += u64::from(n);
         stats.bytes += u64::from(bytes);
+        self.peers[usize::from(lane.peer)].stats.bytes += u64::from(bytes);
         for i in 0..n {
             let page = PageRef(self.record(index, tail.wrapping_add(i)).page);
             self.drop_chunk(page);

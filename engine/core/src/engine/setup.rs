@@ -146,6 +146,9 @@ impl<P: Provider> Engine<'_, P> {
             }
         }
         self.locals[place] = Local { used: true, near, keys };
+        let batch = slot_bytes.saturating_mul(self.pages.pool().pages_per_batch() as u64);
+        self.largest_batch = self.largest_batch.max(batch);
+        self.refresh_rate();
         // Places are fewer than 65,536.
         let region = RegionId(place as u16);
         // SAFETY: `register` has the memory exclusively and for ever; `register_foreign`'s caller

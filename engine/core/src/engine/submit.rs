@@ -163,10 +163,7 @@ impl<'s, P: Provider> Engine<'s, P> {
         let batch = p.batch;
         let stats = &mut self.peers[p.peer.index()].stats;
         match p.result() {
-            Ok(()) => {
-                stats.pages += 1;
-                stats.bytes += u64::from(p.len);
-            }
+            Ok(()) => stats.pages += 1,
             Err(crate::error::PageError::Miss(_)) => stats.misses += 1,
             Err(crate::error::PageError::Fault { .. }) => stats.faults += 1,
             Err(_) => stats.late += 1,
