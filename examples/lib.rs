@@ -1,1 +1,3 @@
-//! Examples; see the files beside this one.
+//! Small programs, each runnable with one command from the workspace's root:
+//!
+//! - `cargo run --example read_pages` – declare a page, publish some, pull them over two rails, look at them.

@@ -1,2 +1,84 @@
-//! x
-fn main() {}
+//! Declare a page, publish some, pull them out of the producer's memory over two rails, look at them.
+//!
+//! ```text
+//! cargo run --example read_pages
+//! ```
+
+use std::error::Error;
+use std::time::Duration;
+
+use kvrail::core::table::KeyTag;
+use kvrail::layouts::{Bf16, View, ViewMut};
+use kvrail::{Config, KvLayout, PageLayout, PeerKey, Publisher, Reader, clock, memory, shm};
+
+/// 64 tokens of DeepSeek's MLA, all 61 layers: 4.5 MB, layer by layer.
+#[derive(KvLayout)]
+#[kv(order(layer, token), layers = 61, tokens = 64)]
+struct Mla {
+    latent: [Bf16; 512],
+    rope: [Bf16; 64],
+}
+const MLA: PageLayout = PageLayout::of::<Mla>();
+const LATENT: usize = Mla::GEOMETRY.field_named("latent").unwrap();
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // The producer: a prefill node, usually another process. Both sides hold the key.
+    let key = PeerKey::from_passphrase("correct horse battery staple")?;
+    let (name, anywhere) = ("prefill-0".parse()?, "127.0.0.1:0".parse()?);
+    let mut producer = Publisher::start(name, MLA, 8, &anywhere, key.clone(), shm::publish(2))?;
+    let mut locations = Vec::new();
+    for slot in 0..8 {
+        // What a page is about, as a digest; whoever looks for it computes the same.
+        let tag = KeyTag(0xCAFE_0000 + u64::from(slot));
+        locations.push(producer.write(slot, tag, |bytes| {
+            if let Ok(mut page) = ViewMut::<Mla>::new(bytes, Mla::FINGERPRINT)
+                && let Ok(latent) = page.run_mut::<Bf16>(LATENT, &[60, 63])
+            {
+                latent.fill(Bf16::from_bits(0x3F80 + slot as u16));
+            }
+        })?);
+    }
+    // One page changes after its location was given away.
+    producer.write(5, KeyTag(0xBEEF), |_| ())?;
+
+    // The reader: a decode node. It agrees with the producer on key and layout, and then needs it no more.
+    let mut reader = Reader::start(MLA, shm::rails(2)?, Config::default())?;
+    let slots = reader.register(memory::leaked(8 * MLA.page_bytes() as usize)?)?;
+    let peer = reader.connect(&producer.local_addr().into(), &key)?;
+
+    let mut batch = reader.batch().ok_or("all batches are in use")?;
+    for (&location, slot) in locations.iter().zip(slots) {
+        batch.read(peer.page(location)?, slot).map_err(|(error, _slot)| error)?;
+    }
+    let start = clock::now();
+    let deadline = clock::within(Duration::from_secs(5));
+    reader.submit(batch, deadline)?;
+    let mut done = loop {
+        reader.poll();
+        match reader.next_done() {
+            Some(done) => break done,
+            None => reader.wait(deadline),
+        }
+    };
+
+    println!("{} pages of {MLA} in {} us:", done.len(), clock::now().since(start).0 / 1000);
+    for page in done.pages() {
+        match page.result() {
+            Ok(()) => {
+                let view = View::<Mla>::new(page.slot.bytes().unwrap_or_default(), Mla::FINGERPRINT)?;
+                let latent: &[Bf16] = view.run(LATENT, &[60, 63])?;
+                println!(
+                    "  page {}: layer 60, token 63 is {:#06x} throughout",
+                    page.index,
+                    latent[0].to_bits()
+                );
+            }
+            Err(error) => println!("  page {}: {error}", page.index),
+        }
+    }
+    for rail in 0..reader.rails() {
+        let bytes = reader.rail_stats(rail).map_or(0, |stats| stats.bytes);
+        println!("rail {rail} carried {bytes} bytes");
+    }
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! serve and drive, demo, and what happens when one of them dies: real processes, tiny durations.
+
+mod common;
+
+use std::fmt::Write;
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{Served, bench, complaint, run, wait};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Every field of a report with its type: what a report is, so that a change of it is seen.
+const SHAPE: &str = include_str!("report.shape");
+
+fn shape(value: &Value, path: &str, out: &mut String) {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(items) => {
+            writeln!(out, "{path}: array").unwrap();
+            if let Some(first) = items.first() {
+                shape(first, &format!("{path}[]"), out);
+            }
+            return;
+        }
+        Value::Object(fields) => {
+            if fields.is_empty() {
+                writeln!(out, "{path}: object").unwrap();
+            }
+            for (name, value) in fields {
+                shape(value, &format!("{path}.{name}"), out);
+            }
+            return;
+        }
+    };
+    writeln!(out, "{path}: {kind}").unwrap();
+}
+
+fn report(output: &std::process::Output) -> Value {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect(&errors);
+    assert_eq!(report["schema"], "kvrail-bench/1");
+    for row in report["results"].as_array().unwrap() {
+        assert_eq!(row["pages_wrong"], 0, "{row}");
+        assert_eq!(row["errors"], serde_json::json!({}), "{row}");
+        assert!(
+            row["gb_per_s"].as_f64().unwrap() > 0.0 && row["pages_per_s"].as_f64().unwrap() > 0.0,
+            "{row}"
+        );
+        let us = |name: &str| row["latency_us"][name].as_f64().unwrap();
+        assert!(us("p50") > 0.0 && us("p50") <= us("p99") && us("p99") <= us("max") * 1.001, "{row}");
+    }
+    report
+}
+
+fn drive(served: &Served, more: &[&str]) -> Value {
+    let mut args = served.args();
+    args.extend(["--duration", "100ms", "--warmup", "20ms", "--json", "-"]);
+    args.extend(more);
+    report(&run(&args, SOON))
+}
+
+#[test]
+fn drive_reads_what_serve_publishes_over_shm() {
+    let served = Served::start(&["--layout", "vllm_fp8_ds_mla", "--working-set", "4MiB", "--rails", "2"]);
+    let report = drive(&served, &["--processes", "2", "--rails", "2", "--concurrency", "2", "--batch", "8"]);
+    let mut got = String::new();
+    shape(&report, "", &mut got);
+    // A machine with NICs has one line more.
+    let got: Vec<_> = got.lines().filter(|line| !line.starts_with(".host.nics.devices[]")).collect();
+    assert_eq!(
+        got,
+        SHAPE.lines().collect::<Vec<_>>(),
+        "the format has changed: raise its version, and docs/bench.md with it"
+    );
+
+    let (meta, row) = (&report["meta"], &report["results"][0]);
+    assert_eq!(meta["transport"], "shm");
+    assert_eq!(meta["rails"], serde_json::json!(["shm0", "shm1"]));
+    assert_eq!((&meta["processes"], &meta["batch"][0]), (&2.into(), &8.into()));
+    // 4 MiB are 99 pages of 41,984 bytes, and each is compared by one of the two.
+    assert_eq!(row["pages_verified"], 99);
+    assert_eq!(row["hit_ratio"], 1.0);
+    let (pages, tokens) = (row["pages_per_s"].as_f64().unwrap(), row["tokens_per_s"].as_f64().unwrap());
+    assert!((tokens / pages - 64.0).abs() < 1e-6);
+    let gigabytes = row["gb_per_s"].as_f64().unwrap();
+    assert!((gigabytes * 1e9 / pages - 41_984.0).abs() < 1e-3);
+
+    // A part of the pages, a sample of it, pieces of pages, several lanes.
+    let more =
+        ["--working-set", "2MiB", "--verify", "sample", "--chunk-bytes", "8KiB", "--lanes-per-rail", "2"];
+    let report = drive(&served, &more);
+    assert_eq!(report["results"][0]["pages_verified"], 49_u64.div_ceil(16));
+    assert_eq!(report["meta"]["chunk_bytes"], 8192);
+    let report = drive(&served, &["--verify", "off", "--rails", "1"]);
+    assert_eq!(report["results"][0]["pages_verified"], 0);
+}
+
+#[test]
+fn drive_reads_what_serve_publishes_over_tcp() {
+    let served = Served::start(&["--layout", "opaque-128k", "--working-set", "2MiB", "--transport", "tcp"]);
+    let report = drive(&served, &[]);
+    assert_eq!(report["meta"]["transport"], "tcp (functional only)");
+    assert_eq!(report["meta"]["synthetic"][0], true);
+    assert_eq!(report["results"][0]["pages_verified"], 16);
+    assert_eq!(report["results"][0]["tokens_per_s"], Value::Null);
+}
+
+#[test]
+fn the_demo_climbs_its_ladder() {
+    let args = ["--layout", "vllm_fp8_ds_mla", "--working-set", "8MiB", "--duration", "100ms", "--json", "-"];
+    let output = run(&args, SOON);
+    let report = report(&output);
+    let rows = report["results"].as_array().unwrap();
+    let scenarios: Vec<_> = rows.iter().map(|row| row["scenario"].as_str().unwrap()).collect();
+    assert_eq!(scenarios, ["memcpy", "1-rail", "n-rails", "n-processes"]);
+    assert_eq!(rows[0]["ratio"]["memcpy"], 1.0);
+    for row in &rows[1..] {
+        assert_eq!(row["pages_verified"], 199, "{row}");
+        assert!(row["ratio"]["memcpy"].as_f64().unwrap() > 0.0);
+    }
+    assert!(rows[2]["rails"].as_u64().unwrap() >= 2 && rows[3]["processes"].as_u64().unwrap() >= 2);
+    // The table goes where it disturbs nobody.
+    let table = String::from_utf8_lossy(&output.stderr);
+    assert!(table.contains("One host is not a fabric") && table.contains("of memcpy"), "{table}");
+}
+
+#[test]
+fn a_key_file_serves_both_sides() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::temp_dir().join(format!("kvrail-bench-file-{}", std::process::id()));
+    fs::write(&path, common::KEY).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    let served = Served::start(&["--layout", "vllm_fp8_ds_mla", "--working-set", "1MiB"]);
+    let address = served.args()[2].to_owned();
+    let mut args = vec!["drive", "--connect", &address, "--key-file", path.to_str().unwrap()];
+    args.extend(["--layout", "vllm_fp8_ds_mla", "--duration", "50ms", "--warmup", "0s", "--json", "-"]);
+    report(&run(&args, SOON));
+    fs::remove_file(&path).unwrap();
+}
+
+/// A drive that has been at work for a moment.
+fn driving(served: &Served, duration: &str) -> std::process::Child {
+    let mut args = served.args();
+    args.extend(["--duration", duration, "--warmup", "0s", "--processes", "2"]);
+    let child = bench(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let until = Instant::now() + SOON;
+    while children(child.id()).len() < 2 {
+        assert!(Instant::now() < until, "no workers");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(700));
+    child
+}
+
+/// The processes that `parent` started and that have not ended.
+fn children(parent: u32) -> Vec<u32> {
+    let stat = |pid: u32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|&pid| {
+        let stat = stat(pid);
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        fields.next().is_some_and(|state| state != "Z") && fields.next() == Some(&parent.to_string())
+    })
+    .collect()
+}
+
+fn the_producer_is_killed(transport: &str) {
+    let mut served =
+        Served::start(&["--layout", "vllm_fp8_ds_mla", "--working-set", "8MiB", "--transport", transport]);
+    let child = driving(&served, "20s");
+    served.kill();
+    let killed = Instant::now();
+    let text = complaint(&wait(child, Duration::from_secs(20)));
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    assert!(text.contains("is gone after") && text.contains("start it again"), "{text}");
+}
+
+#[test]
+fn a_producer_that_is_killed_ends_the_drive_over_shm() {
+    the_producer_is_killed("shm");
+}
+
+#[test]
+fn a_producer_that_is_killed_ends_the_drive_over_tcp() {
+    the_producer_is_killed("tcp");
+}
+
+#[test]
+fn no_process_outlives_a_drive_that_is_killed() {
+    let served = Served::start(&["--layout", "vllm_fp8_ds_mla", "--working-set", "8MiB"]);
+    let mut child = driving(&served, "20s");
+    let workers = children(child.id());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let until = Instant::now() + Duration::from_secs(5);
+    let alive = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !matches!(
+            stat.rsplit(')').next().unwrap_or_default().split_whitespace().next(),
+            None | Some("Z" | "X")
+        )
+    };
+    while workers.iter().any(alive) {
+        assert!(Instant::now() < until, "workers are left: {workers:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_worker_that_is_killed_is_named() {
+    let served = Served::start(&["--layout", "vllm_fp8_ds_mla", "--working-set", "8MiB"]);
+    let child = driving(&served, "20s");
+    let worker = children(child.id())[0];
+    let killed = std::process::Command::new("kill").args(["-KILL", &worker.to_string()]).status().unwrap();
+    assert!(killed.success());
+    let text = complaint(&wait(child, Duration::from_secs(30)));
+    assert!(text.contains(&worker.to_string()) && text.contains("signal 9"), "{text}");
+}
