@@ -107,7 +107,7 @@ pub type RailKeys = [u32; MAX_RAILS];
 /// Why memory could not be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "rail {rail} could not register {} bytes at {:#x}: errno {errno}; raise the locked-memory limit (ulimit -l) or free registrations",
+    "rail {rail} could not register {} bytes at {:#x}: errno {errno} (12: raise the locked-memory limit, ulimit -l, or free registrations; 14: the range is not mapped)",
     range.len, range.addr
 )]
 pub struct RegisterError {
@@ -153,9 +153,9 @@ impl WaitFor {
 /// word. An implementation promises:
 ///
 /// 1. A READ writes only to `local_addr .. local_addr + len` of its descriptor.
-/// 2. It writes nothing more after it has been reported complete: by its own completion, or by a
-///    successful completion of a later wr of the same lane; completions of one lane come in the
-///    order of posting.
+/// 2. It writes nothing more after it has been reported a success: by its own completion, or by a
+///    successful completion of a later wr of the same lane; completions of one lane come in the order
+///    of posting. (A failed or flushed wr may still be writing: see 3 and 4.)
 /// 3. After [`Event::LaneFailed`], a wr posted by [`drain`](Provider::drain) completes only when no
 ///    earlier wr of the lane writes any more.
 /// 4. After [`Event::LaneClosed`] no wr of the lane writes any more.
@@ -192,7 +192,13 @@ pub unsafe trait Provider {
     fn deregister(&mut self, range: MemoryRange, keys: &RailKeys);
 
     /// Begins a commit on `lane`.
-    fn begin<'a>(&'a mut self, lane: &'a mut Self::Lane) -> Self::Post<'a>;
+    ///
+    /// # Safety
+    ///
+    /// For each READ that is added and committed: its local range is either not registered, or nobody
+    /// else reads or writes it until the READ is known to write no more. (This is where memory is
+    /// written on somebody's word; to register a range writes nothing.)
+    unsafe fn begin<'a>(&'a mut self, lane: &'a mut Self::Lane) -> Self::Post<'a>;
 
     /// Takes completions of all the rail's lanes, oldest first, into the front of `out`, and says how
     /// many.

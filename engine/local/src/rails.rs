@@ -193,7 +193,7 @@ unsafe impl<T: Transport> Provider for Rails<T> {
     ///
     /// When the lane is of other rails than these, and they have fewer.
     #[inline]
-    fn begin<'a>(&'a mut self, lane: &'a mut Lane) -> Posting<'a, T> {
+    unsafe fn begin<'a>(&'a mut self, lane: &'a mut Lane) -> Posting<'a, T> {
         let rail = &mut self.rails[lane.rail.get()];
         let (room, refused) = match rail.place(lane) {
             Some(place) => (lane.depth.saturating_sub(place.outstanding).min(CHAIN as u32), None),

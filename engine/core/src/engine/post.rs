@@ -3,6 +3,7 @@
 //! The run is first written into the lane's ring, which is where its records belong anyway, and then
 //! encoded from there: so its length, and with it which wr is the last and signaled, is known before
 //! the first descriptor is handed over.
+#![allow(unsafe_code, reason = "here memory is handed to the hardware")]
 
 use super::Engine;
 use super::pump::Work;
@@ -186,7 +187,9 @@ impl<P: Provider> Engine<'_, P> {
         let mut run = Run::begin(l, config);
         let Some(handle) = l.handle.as_mut() else { return 0 };
         let (rail, remote_rail) = (usize::from(l.rail), usize::from(l.remote_rail));
-        let mut post = provider.begin(handle);
+        // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is
+        // done, or to the page's place in the landing area.
+        let mut post = unsafe { provider.begin(handle) };
         let mut keys = Keys::UNKNOWN;
         for (i, page) in pages.slice(at, n).iter_mut().enumerate() {
             let (local_addr, local) = page.local();
@@ -220,7 +223,9 @@ impl<P: Provider> Engine<'_, P> {
         let Some(handle) = l.handle.as_mut() else { return 0 };
         let (rail, remote_rail) = (usize::from(l.rail), usize::from(l.remote_rail));
         let shift = self.chunk_shift;
-        let mut post = provider.begin(handle);
+        // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is
+        // done, or to the page's place in the landing area.
+        let mut post = unsafe { provider.begin(handle) };
         for i in 0..n {
             let record = ring.at_mut(run.seq);
             let page = pages.at(PageRef(record.page));

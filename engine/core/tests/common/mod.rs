@@ -113,7 +113,7 @@ impl Owner {
         self.scribble(sim, slot, 0, PAGE);
         self.counts[slot] += 1;
         let generation = Generation(u64::from(nonce) << 32 | u64::from(self.counts[slot]) << 1 | 1);
-        let tag = KeyTag(u64::from(self.salt) << 32 | self.counts[slot] as u64 * 1000 + slot as u64);
+        let tag = KeyTag((u64::from(self.salt) << 32) + self.counts[slot] as u64 * 1000 + slot as u64);
         self.entries[slot] = EntryValue { generation, tag };
         self.write_entry(sim, slot, self.entries[slot]);
         self.location(slot)

@@ -28,7 +28,8 @@
 //! let mut lane = rails.connect(RailIndex(0)).expect("1,024 lanes are free");
 //!
 //! let wr_id = WrId::new(LaneId::new(0, 0), 0);
-//! let mut post = rails.begin(&mut lane);
+//! // SAFETY: nobody else looks at the local memory meanwhile.
+//! let mut post = unsafe { rails.begin(&mut lane) };
 //! post.read(Read { wr_id, remote_addr: 0, local_addr: 0, len: 4096, rkey: 1, lkey: 1, signaled: true });
 //! assert_eq!(post.commit(), Commit::All);
 //!

@@ -246,7 +246,7 @@ unsafe impl<'m, const CHAIN: usize> Provider for NullRails<'m, CHAIN> {
     fn deregister(&mut self, _: MemoryRange, _: &RailKeys) {}
 
     #[inline]
-    fn begin<'a>(&'a mut self, lane: &'a mut NullLane<'m>) -> NullPost<'a, 'm, CHAIN> {
+    unsafe fn begin<'a>(&'a mut self, lane: &'a mut NullLane<'m>) -> NullPost<'a, 'm, CHAIN> {
         NullPost { posting: self.chain.begin(), qp: lane.qp() }
     }
 

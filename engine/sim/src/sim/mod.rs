@@ -40,7 +40,8 @@
 //! let spec = LaneSpec { sq_entries: 8, rd_atomic: 4 };
 //! let mut lane = sim.connect(RailIndex(0), peer, RailIndex(0), spec)?;
 //!
-//! let mut post = rails.begin(&mut lane);
+//! // SAFETY: nobody else looks at the local memory meanwhile.
+//! let mut post = unsafe { rails.begin(&mut lane) };
 //! post.read(Read {
 //!     wr_id: WrId::new(LaneId::new(0, 1), 0),
 //!     remote_addr: 0x10_0000,

@@ -129,7 +129,7 @@ unsafe impl<'m> Provider for Rails<'m> {
         self.sim.model.borrow_mut().deregister(range, keys);
     }
 
-    fn begin<'a>(&'a mut self, lane: &'a mut SimLane) -> SimPost<'a, 'm> {
+    unsafe fn begin<'a>(&'a mut self, lane: &'a mut SimLane) -> SimPost<'a, 'm> {
         let model = self.sim.model.borrow_mut();
         let place = Self::place(&model, lane);
         SimPost { model, place, len: 0 }
