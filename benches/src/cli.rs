@@ -178,7 +178,7 @@ pub(crate) struct DriveArgs {
     #[arg(long, value_parser = chunk)]
     pub(crate) chunk_bytes: Option<u32>,
     /// Batches in flight in each process: 1 to 32.
-    #[arg(long, default_value = "4", value_parser = clap::value_parser!(u8).range(1..=32))]
+    #[arg(long, default_value = "6", value_parser = clap::value_parser!(u8).range(1..=32))]
     pub(crate) concurrency: u8,
     /// Reading processes, each with all the rails: 1 to 64.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]

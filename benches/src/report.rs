@@ -50,6 +50,7 @@ fn line(text: &mut String, widths: &[usize; 9], cells: &[String; 9]) {
     text.push('\n');
 }
 
+#[expect(clippy::cast_sign_loss, reason = "a rate is not negative")]
 fn cells(row: &Row) -> [String; 9] {
     let verified = match (row.op, row.pages_verified, row.pages_wrong) {
         ("copy", ..) => "-".into(),
@@ -75,7 +76,7 @@ pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

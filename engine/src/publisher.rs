@@ -279,7 +279,7 @@ mod tests {
         for (page, slots) in [(1, 1), (41_984, 256), (41_984, 257), (4_497_408, 64), (u32::MAX, 9)] {
             let shape = Shape::of(page, slots).unwrap();
             assert!(u64::from(slots) * ENTRY_BYTES <= shape.pages, "{shape:?}");
-            assert!(shape.stride >= u64::from(page) && shape.stride % LINE == 0, "{shape:?}");
+            assert!(shape.stride >= u64::from(page) && shape.stride.is_multiple_of(LINE), "{shape:?}");
             assert_eq!(shape.bytes, shape.pages + shape.stride * u64::from(slots), "{shape:?}");
         }
         assert_eq!(Shape::of(1, 0), None);
