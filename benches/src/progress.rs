@@ -1,5 +1,7 @@
 //! Something to look at while it takes longer than a moment; nothing where nobody looks.
 
+use std::time::Duration;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A bar of bytes, or of steps, on stderr if that is a terminal.
@@ -24,6 +26,7 @@ impl Bar {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(what);
+        bar.enable_steady_tick(Duration::from_millis(200));
         Self(bar)
     }
 

@@ -153,7 +153,14 @@ impl<N: Network> Reader<N> {
         // SAFETY: leaked just now, and known to nobody else. It is given back in `drop` alone, when
         // engine and buffers are gone.
         let storage = unsafe { &mut *room.as_ptr() };
-        let engine = Engine::start(storage, provider, figures)?;
+        let engine = match Engine::start(storage, provider, figures) {
+            Ok(engine) => engine,
+            Err(error) => {
+                // SAFETY: out of a box, and there is no engine that could have kept the reference.
+                drop(unsafe { Box::from_raw(room.as_ptr()) });
+                return Err(error.into());
+            }
+        };
         Ok(Self {
             engine: ManuallyDrop::new(engine),
             room,

@@ -1,0 +1,115 @@
+//! Lanes that fail are made again, without anybody asking, and no page is the worse for it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kvrail::core::table::KeyTag;
+use kvrail::layouts::catalogue::VllmFp8DsMla;
+use kvrail::local::shm::Segment;
+use kvrail::session::List;
+use kvrail::{
+    Config, PageLayout, PeerKey, Publish, Published, Publisher, Reader, TransportError, clock, memory, tcp,
+};
+
+const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The connections that lanes go over, to be cut.
+#[derive(Clone, Default)]
+struct Wires(Arc<Mutex<Vec<TcpStream>>>);
+
+impl Wires {
+    /// Cuts all of them.
+    fn cut(&self) {
+        let wires = std::mem::take(&mut *self.0.lock().unwrap());
+        wires.iter().for_each(|wire| drop(wire.shutdown(Shutdown::Both)));
+    }
+
+    /// Passes on to `to` whatever comes.
+    fn proxy(&self, to: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let wires = self.clone();
+        std::thread::spawn(move || {
+            for near in listener.incoming() {
+                let (near, far) = (near.unwrap(), TcpStream::connect(to).unwrap());
+                near.set_nodelay(true).unwrap();
+                far.set_nodelay(true).unwrap();
+                for (mut from, mut to) in
+                    [(near.try_clone(), far.try_clone()), (far.try_clone(), near.try_clone())]
+                        .map(|(a, b)| (a.unwrap(), b.unwrap()))
+                {
+                    std::thread::spawn(move || {
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+                wires.0.lock().unwrap().push(near);
+            }
+        });
+        address
+    }
+}
+
+/// TCP rails behind a proxy.
+struct Through(Wires);
+
+impl Publish for Through {
+    fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
+        let published = tcp::publish(LOCALHOST, 2).publish(segment)?;
+        let mut rails = published.rails.clone().into_vec();
+        // The port is at bytes 8 and 9 of an address.
+        let port = |bytes: &[u8; 64]| u16::from_le_bytes([bytes[8], bytes[9]]);
+        let proxy = self.0.proxy((LOCALHOST, port(&rails[0].address.0)).into());
+        for rail in &mut rails {
+            rail.address.0[8..10].copy_from_slice(&proxy.port().to_le_bytes());
+        }
+        Ok(Published { rails: List::new(rails)?, ..published })
+    }
+}
+
+#[test]
+fn lanes_that_are_cut_come_back_and_pages_arrive() {
+    let wires = Wires::default();
+    let key = PeerKey::from_bytes([7; 32]);
+    let (name, listen) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
+    let mut publisher =
+        Publisher::start(name, LAYOUT, 32, &listen, key.clone(), Through(wires.clone())).unwrap();
+    let locations: Vec<_> =
+        (0..32).map(|slot| publisher.write(slot, KeyTag(1), |page| page.fill(slot as u8)).unwrap()).collect();
+    let mut reader = Reader::start(LAYOUT, tcp::rails(2).unwrap(), Config::default()).unwrap();
+    let mut slots: Vec<_> =
+        reader.register(memory::leaked(32 * LAYOUT.page_bytes() as usize).unwrap()).unwrap().collect();
+    let peer = reader.connect(&publisher.local_addr().into(), &key).unwrap();
+
+    let lanes_failed = |reader: &Reader<_>| -> u64 {
+        (0..2).filter_map(|rail| reader.rail_stats(rail)).map(|stats| stats.lanes_failed).sum()
+    };
+    let until = clock::within(Duration::from_secs(30));
+    // Six lanes that failed are four that were made anew, at least.
+    while lanes_failed(&reader) < 6 {
+        assert!(clock::now() < until, "{} lanes failed", lanes_failed(&reader));
+        let mut batch = reader.batch().unwrap();
+        for &location in &locations {
+            batch.read(peer.page(location).unwrap(), slots.pop().unwrap()).unwrap();
+        }
+        let deadline = clock::within(Duration::from_secs(20));
+        reader.submit(batch, deadline).unwrap();
+        wires.cut();
+        let mut done = loop {
+            reader.poll();
+            match reader.next_done() {
+                Some(done) => break done,
+                None => reader.wait(deadline),
+            }
+        };
+        for page in done.pages() {
+            assert_eq!(page.result(), Ok(()));
+            assert!(page.slot.bytes().unwrap().iter().all(|&b| b == page.index as u8));
+            slots.push(page.slot);
+        }
+    }
+    assert!(reader.next_event().is_none(), "the peer was never lost");
+}
