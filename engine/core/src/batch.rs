@@ -4,9 +4,9 @@ use core::fmt;
 use core::mem::ManuallyDrop;
 
 use crate::error::{PageError, ReadError};
-use crate::id::PeerId;
-use crate::memory::Slot;
-use crate::page::{MAX_CHUNKS, chunks};
+use crate::id::Source;
+use crate::memory::{Home, Slot};
+use crate::page::{MAX_CHUNKS, Phase, chunks};
 use crate::pool::Buffer;
 use crate::remote::{NO_ENTRY, RemotePage};
 
@@ -34,10 +34,25 @@ pub enum Class {
 pub struct Batch<'s> {
     buffer: ManuallyDrop<Buffer<'s>>,
     len: u16,
-    /// First page of the last segment, whose it is, and whether its pages are one chunk each.
+    /// First page of the last segment, and whether all its pages are alike and one chunk each.
     segment: u16,
-    peer: PeerId,
     plain: bool,
+    /// What was checked of the last page, and need not be of one that is like it.
+    last: Kind,
+}
+
+/// What pages must have in common to be alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    source: Source,
+    home: Home,
+    len: u32,
+    chunks: u32,
+}
+
+impl Kind {
+    /// No page is like this.
+    const NONE: Self = Self { source: Source::NONE, home: Home::NONE, len: 0, chunks: 0 };
 }
 
 impl<'s> Batch<'s> {
@@ -48,8 +63,7 @@ impl<'s> Batch<'s> {
         head.class = 0;
         head.tag = 0;
         head.origin = 0;
-        let peer = PeerId { index: 0, life: 0 };
-        Self { buffer: ManuallyDrop::new(buffer), len: 0, segment: 0, peer, plain: false }
+        Self { buffer: ManuallyDrop::new(buffer), len: 0, segment: 0, plain: true, last: Kind::NONE }
     }
 
     /// The buffer, with all that was said of its pages written down.
@@ -129,63 +143,73 @@ impl<'s> Batch<'s> {
     /// The reason, and the slot back.
     #[inline]
     pub fn read(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
-        let buffer = &mut *self.buffer;
-        let chunks = chunks(page.len, buffer.chunk_shift);
-        let (engine, len) = (buffer.engine, self.len);
-        if page.engine != engine
-            || slot.engine() != engine
-            || page.len as usize > slot.len()
-            || chunks > MAX_CHUNKS
-            || len >= buffer.capacity
-        {
-            return Err((refuse(buffer, &page, &slot, chunks), slot));
+        let last = self.last;
+        let alike = page.source == last.source && slot.home() == last.home && page.len == last.len;
+        if !alike || self.len >= self.buffer.capacity {
+            if let Err(error) = self.turn_to(&page, &slot) {
+                return Err((error, slot));
+            }
         }
-        let state = buffer.page_mut(len);
+        let state = self.buffer.page_mut(self.len);
         state.remote = page.addr;
         state.slot = Some(slot);
+        state.source = page.source;
         state.len = page.len;
         state.entry = page.entry;
         state.next = 0;
-        state.left = chunks;
-        state.peer = page.peer;
-        state.region = page.region;
-        state.dead = false;
-        state.validating = false;
-        state.retired = false;
-        state.failed = false;
-        state.simple = page.entry == NO_ENTRY;
-        state.expected = page.expected;
-        self.len = len + 1;
-        // A page of the same peer as the one before joins its segment.
-        if len == 0 || self.peer != page.peer {
-            self.len = len;
-            self.close_segment();
-            (self.len, self.segment, self.peer, self.plain) = (len + 1, len, page.peer, true);
+        state.left = self.last.chunks;
+        if page.entry == NO_ENTRY {
+            state.phase = Phase::Bare;
+        } else {
+            state.phase = Phase::Checked;
+            state.expected = page.expected;
         }
-        self.plain &= chunks == 1;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Checks a page that is not like the one before, and begins a segment where its peer is another.
+    #[inline(never)]
+    fn turn_to(&mut self, page: &RemotePage, slot: &Slot) -> Result<(), ReadError> {
+        let (source, home) = (page.source, slot.home());
+        let Buffer { engine, capacity, chunk_shift, .. } = *self.buffer;
+        let chunks = chunks(page.len, chunk_shift);
+        if source.engine() != engine {
+            return Err(ReadError::OtherEngine("page"));
+        }
+        if home.engine() != engine {
+            return Err(ReadError::OtherEngine("slot"));
+        }
+        if page.len as usize > slot.len() {
+            return Err(ReadError::SlotTooSmall { page_bytes: page.len, slot_bytes: slot.len() });
+        }
+        if chunks > MAX_CHUNKS {
+            let chunk_bytes = 1 << chunk_shift;
+            return Err(ReadError::TooManyChunks {
+                page_bytes: page.len,
+                chunk_bytes,
+                chunks,
+                max: MAX_CHUNKS,
+            });
+        }
+        if self.len >= capacity {
+            return Err(ReadError::Full { capacity: usize::from(capacity) });
+        }
+        if self.len == 0 || source.peer() != self.last.source.peer() {
+            self.close_segment();
+            (self.segment, self.plain) = (self.len, chunks == 1);
+        } else {
+            self.plain = false;
+        }
+        self.last = Kind { source, home, len: page.len, chunks };
         Ok(())
     }
 
     /// Empties it, slot by slot.
     pub fn clear(&mut self) -> impl Iterator<Item = Slot> + use<'_, 's> {
         let len = core::mem::take(&mut self.len);
+        self.last = Kind::NONE;
         self.buffer.pages_mut()[..usize::from(len)].iter_mut().filter_map(|page| page.slot.take())
-    }
-}
-
-#[cold]
-fn refuse(buffer: &Buffer<'_>, page: &RemotePage, slot: &Slot, chunks: u32) -> ReadError {
-    if page.engine != buffer.engine {
-        ReadError::OtherEngine("page")
-    } else if slot.engine() != buffer.engine {
-        ReadError::OtherEngine("slot")
-    } else if page.len as usize > slot.len() {
-        ReadError::SlotTooSmall { page_bytes: page.len, slot_bytes: slot.len() }
-    } else if chunks > MAX_CHUNKS {
-        let chunk_bytes = 1 << buffer.chunk_shift;
-        ReadError::TooManyChunks { page_bytes: page.len, chunk_bytes, chunks, max: MAX_CHUNKS }
-    } else {
-        ReadError::Full { capacity: usize::from(buffer.capacity) }
     }
 }
 
@@ -239,8 +263,9 @@ impl DonePage {
 impl<'s> Done<'s> {
     #[inline]
     pub(crate) fn new(buffer: Buffer<'s>) -> Self {
-        let (len, peer) = (buffer.head().len, PeerId { index: 0, life: 0 });
-        Self { batch: Batch { buffer: ManuallyDrop::new(buffer), len, segment: 0, peer, plain: false } }
+        let len = buffer.head().len;
+        let buffer = ManuallyDrop::new(buffer);
+        Self { batch: Batch { buffer, len, segment: 0, plain: true, last: Kind::NONE } }
     }
 
     /// What `submit` called it.

@@ -134,9 +134,53 @@ impl RegionId {
     }
 }
 
+/// Where pages come from: an engine's name for a remote region, in one life of its peer. One word, so
+/// that two are compared, and moved, in one go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Source(u64);
+
+impl Source {
+    /// Nowhere: no page has it, since region numbers end before.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+
+    pub(crate) const fn new(engine: u16, region: u16, peer: PeerId) -> Self {
+        let peer = (peer.life as u64) << 16 | peer.index as u64;
+        Self((engine as u64) << 48 | (region as u64) << 32 | peer)
+    }
+
+    #[inline]
+    pub(crate) const fn engine(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    #[inline]
+    pub(crate) const fn region(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    #[inline]
+    pub(crate) const fn peer(self) -> PeerId {
+        PeerId { index: self.0 as u16, life: (self.0 >> 16) as u16 }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "region {} of {:?}, engine {}", self.region(), self.peer(), self.engine())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_gives_back_what_went_in() {
+        let peer = PeerId { index: 65_533, life: 65_535 };
+        let source = Source::new(65_535, 65_534, peer);
+        assert_eq!((source.engine(), source.region(), source.peer()), (65_535, 65_534, peer));
+        assert_ne!(source, Source::NONE);
+    }
 
     #[test]
     fn wr_id_gives_back_what_went_in() {

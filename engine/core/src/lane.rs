@@ -2,52 +2,44 @@
 
 use crate::abi::WcStatus;
 use crate::id::{LaneId, WrId};
+use crate::page::{NIL, PageRef};
 use crate::time::Time;
 
 /// No lane, in links.
 pub(crate) const NO_LANE: u16 = u16::MAX;
 
-/// A wr that the lane has: which chunk of which page.
+/// wrs that the lane has, one after the other: chunk `chunk` of `count` pages in a row, `len` bytes each.
+///
+/// It stands in the ring at the first of them; what stands at the others' places means nothing. More
+/// than one only while the lane is up, and then the pages are of one plain segment.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(16))]
 pub(crate) struct Record {
-    pub(crate) page: u32,
+    pub(crate) page: PageRef,
     /// The chunk's number, or `VALIDATE`.
     pub(crate) chunk: u32,
-    /// Bytes posted on the lane up to and with this wr, modulo 2^32.
-    pub(crate) bytes: u32,
+    pub(crate) len: u32,
+    pub(crate) count: u32,
 }
 
 impl Record {
-    pub(crate) const EMPTY: Self = Self { page: 0, chunk: 0, bytes: 0 };
+    pub(crate) const EMPTY: Self = Self { page: NIL, chunk: 0, len: 0, count: 0 };
 }
 
 /// One lane's records, found by sequence number: a power of two of them.
 #[derive(Debug)]
-pub(crate) struct Records<R>(R);
+pub(crate) struct Records<'r>(&'r mut [Record]);
 
-/// The records of lane `lane`, of `depth` each.
-#[inline]
-pub(crate) fn lane_ring(records: &[Record], lane: usize, depth: u32) -> Records<&[Record]> {
-    Records(&records[lane * depth as usize..][..depth as usize])
-}
-
-/// The same, to be changed.
-#[inline]
-pub(crate) fn lane_ring_mut(records: &mut [Record], lane: usize, depth: u32) -> Records<&mut [Record]> {
-    Records(&mut records[lane * depth as usize..][..depth as usize])
-}
-
-impl Records<&[Record]> {
+impl<'r> Records<'r> {
+    /// Those of lane `lane`, of `depth` each.
     #[inline]
-    pub(crate) fn at(&self, seq: u32) -> &Record {
-        // Masked with the length minus one, the compiler sees that it is within.
-        &self.0[seq as usize & (self.0.len() - 1)]
+    pub(crate) fn of_lane(records: &'r mut [Record], lane: usize, depth: u32) -> Self {
+        Self(&mut records[lane * depth as usize..][..depth as usize])
     }
-}
 
-impl Records<&mut [Record]> {
     #[inline]
-    pub(crate) fn at_mut(&mut self, seq: u32) -> &mut Record {
+    pub(crate) fn at(&mut self, seq: u32) -> &mut Record {
+        // Masked with the length minus one, the compiler sees that it is within.
         let mask = self.0.len() - 1;
         &mut self.0[seq as usize & mask]
     }
@@ -80,14 +72,18 @@ pub(crate) struct Fatal {
 }
 
 /// One lane's place.
+// What posting and completing touch is in its first cache line.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Lane<L> {
     /// In use, or in its next use.
     pub(crate) id: LaneId,
     pub(crate) state: LaneState,
-    pub(crate) peer: u16,
     pub(crate) rail: u8,
     pub(crate) remote_rail: u8,
+    /// Nothing has completed on it yet.
+    pub(crate) fresh: bool,
+    pub(crate) peer: u16,
     /// The next lane of the same peer and rail, in a circle; of the carcasses of the peer when quiet.
     pub(crate) next: u16,
     /// wrs that may be outstanding; the drain wr's place is not counted.
@@ -96,17 +92,15 @@ pub(crate) struct Lane<L> {
     pub(crate) head: u32,
     /// Sequence number of the oldest wr that is not known to have completed.
     pub(crate) tail: u32,
-    /// Bytes posted, and completed, modulo 2^32.
-    pub(crate) bytes_posted: u32,
-    pub(crate) bytes_done: u32,
+    /// Bytes outstanding.
+    pub(crate) bytes: u64,
     /// When something last completed, or was posted to the idle lane; since when it is dying.
     pub(crate) since: Time,
+    pub(crate) handle: Option<L>,
+    /// Never of a lane that is up.
     pub(crate) fatal: Option<Fatal>,
-    /// Nothing has completed on it yet.
-    pub(crate) fresh: bool,
     /// The provider has said that the QP is destroyed.
     pub(crate) closed: bool,
-    pub(crate) handle: Option<L>,
 }
 
 impl<L> Lane<L> {
@@ -116,17 +110,16 @@ impl<L> Lane<L> {
         peer: 0,
         rail: 0,
         remote_rail: 0,
+        fresh: true,
         next: NO_LANE,
         credits: 0,
         head: 0,
         tail: 0,
-        bytes_posted: 0,
-        bytes_done: 0,
+        bytes: 0,
         since: Time::ZERO,
-        fatal: None,
-        fresh: true,
-        closed: false,
         handle: None,
+        fatal: None,
+        closed: false,
     };
 
     /// wrs outstanding.

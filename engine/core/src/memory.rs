@@ -30,13 +30,36 @@ pub struct Slot {
     addr: NonNull<u8>,
     len: u32,
     index: u32,
-    region: u16,
-    engine: u16,
+    home: Home,
     /// Not 0 for device memory.
     device: u32,
 }
 
 const _: () = assert!(size_of::<Option<Slot>>() == 24);
+
+/// A slot's region, and the engine that knows it by that number. Slots with the same home are equally
+/// long: a place in the table of regions changes hands only when no slot of the old region is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Home(u32);
+
+impl Home {
+    /// No slot's: places in the table of regions end before.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
+    const fn new(region: RegionId, engine: u16) -> Self {
+        Self((engine as u32) << 16 | region.0 as u32)
+    }
+
+    #[inline]
+    pub(crate) const fn engine(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    #[inline]
+    pub(crate) const fn region(self) -> RegionId {
+        RegionId(self.0 as u16)
+    }
+}
 
 // SAFETY: a slot is the only owner of its bytes, as a Box<[u8]> is, and has no interior mutability.
 unsafe impl Send for Slot {}
@@ -93,17 +116,18 @@ impl Slot {
     /// Its region.
     #[must_use]
     pub const fn region(&self) -> RegionId {
-        RegionId(self.region)
+        self.home.region()
     }
 
-    pub(crate) const fn engine(&self) -> u16 {
-        self.engine
+    #[inline]
+    pub(crate) const fn home(&self) -> Home {
+        self.home
     }
 }
 
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "slot {} of region {} ({} bytes)", self.index, self.region, self.len)
+        write!(f, "slot {} of region {} ({} bytes)", self.index, self.home.region().0, self.len)
     }
 }
 
@@ -240,7 +264,7 @@ impl Slots {
     ///
     /// A slot of another region comes back.
     pub fn put(&mut self, slot: Slot) -> Result<(), Slot> {
-        if slot.engine != self.engine || slot.region() != self.region {
+        if slot.home != Home::new(self.region, self.engine) {
             return Err(slot);
         }
         self.out -= 1;
@@ -266,8 +290,7 @@ impl Iterator for Slots {
             addr,
             len: self.slot_bytes,
             index,
-            region: self.region.0,
-            engine: self.engine,
+            home: Home::new(self.region, self.engine),
             device: u32::from(self.access == Access::Device),
         })
     }

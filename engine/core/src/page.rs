@@ -1,7 +1,7 @@
 //! The state of a page while the engine has it, and the lists that pages form.
 
 use crate::error::PageError;
-use crate::id::PeerId;
+use crate::id::Source;
 use crate::memory::Slot;
 use crate::table::EntryValue;
 
@@ -11,6 +11,9 @@ pub(crate) struct PageRef(pub(crate) u32);
 
 /// No page, in links.
 pub(crate) const NIL: PageRef = PageRef(u32::MAX);
+
+/// No list to be in, in links.
+const NO_LIST: PageRef = PageRef(u32::MAX - 1);
 
 /// The chunk number of a page's validating READ.
 pub(crate) const VALIDATE: u32 = u32::MAX;
@@ -23,11 +26,34 @@ pub(crate) const MAX_CHUNKS: u32 = 1 << 20;
 pub(crate) struct Link {
     next: PageRef,
     prev: PageRef,
-    linked: bool,
 }
 
 impl Link {
-    pub(crate) const OUT: Self = Self { next: NIL, prev: NIL, linked: false };
+    /// In no list.
+    pub(crate) const OUT: Self = Self { next: NO_LIST, prev: NIL };
+
+    fn is_in(self) -> bool {
+        self.next != NO_LIST
+    }
+}
+
+/// Where a page is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Under way. When its last chunk arrives there is nothing to do but to count it.
+    Bare,
+    /// Under way. When its last chunk arrives its entry is read.
+    Checked,
+    /// Its data has arrived, its entry is being read.
+    Validating,
+    /// Failed, `outcome` says why: what is not posted is not going to be, what is posted no longer
+    /// matters.
+    Dead,
+    /// Retired: it has arrived.
+    Arrived,
+    /// Retired: it has not, `outcome` says why.
+    Lost,
 }
 
 /// One page of a batch.
@@ -35,65 +61,53 @@ impl Link {
 /// Its chunks are accounted for in `left`, each exactly once: those from `next` on have not been
 /// posted; of those before, each is either in the ring of exactly one lane or has finished and been
 /// subtracted from `left`.
+// Two cache lines. What filling, posting and completing touch is in the first.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(crate) struct Page {
-    // One cache line: what filling, posting and completing touch.
     pub(crate) remote: u64,
     /// Where the bytes go; here from `read` until the caller takes it back.
     pub(crate) slot: Option<Slot>,
+    pub(crate) source: Source,
     pub(crate) len: u32,
-    /// The number of the table entry, or `NO_ENTRY`.
+    /// The number of the table entry; nothing for a bare page.
     pub(crate) entry: u32,
     /// The first chunk that has not been posted.
     pub(crate) next: u32,
     /// Chunks that have not finished.
     pub(crate) left: u32,
-    pub(crate) peer: PeerId,
-    pub(crate) region: u16,
     pub(crate) batch: u16,
-    /// Failed: what is not posted is not going to be, what is posted no longer matters.
-    pub(crate) dead: bool,
-    /// All data has arrived, the entry is being read.
-    pub(crate) validating: bool,
-    pub(crate) retired: bool,
-    /// `outcome` says why; otherwise it says nothing.
-    pub(crate) failed: bool,
-    /// When its last chunk has arrived there is nothing to do but to count it: not validated, not dead.
-    pub(crate) simple: bool,
-    // What is touched once, or never.
-    pub(crate) expected: EntryValue,
     /// Pages from here to the next segment (pages of one peer in a row); in a segment's first page.
     pub(crate) seg_len: u16,
     /// How many of them have been posted whole.
     pub(crate) seg_done: u16,
-    /// Every page of the segment is one chunk.
+    /// The segment's pages are one chunk each, of one length, and of one region each side.
     pub(crate) seg_plain: bool,
+    pub(crate) phase: Phase,
+    // What is touched when a page is validated, fails, or heads a segment.
+    pub(crate) expected: EntryValue,
     pub(crate) queue: Link,
     pub(crate) validate: Link,
     pub(crate) outcome: PageError,
 }
 
+const _: () = assert!(core::mem::offset_of!(Page, expected) == 64 && size_of::<Page>() == 128);
+
 impl Page {
     pub(crate) const EMPTY: Self = Self {
         remote: 0,
         slot: None,
+        source: Source::NONE,
         len: 0,
         entry: 0,
         next: 0,
         left: 0,
-        peer: PeerId { index: 0, life: 0 },
-        region: 0,
         batch: 0,
-        dead: false,
-        validating: false,
-        retired: false,
-        failed: false,
-        simple: false,
-        expected: EntryValue { generation: crate::table::Generation(0), tag: crate::table::KeyTag(0) },
         seg_len: 0,
         seg_done: 0,
         seg_plain: false,
+        phase: Phase::Lost,
+        expected: EntryValue { generation: crate::table::Generation(0), tag: crate::table::KeyTag(0) },
         queue: Link::OUT,
         validate: Link::OUT,
         outcome: PageError::PeerGone,
@@ -112,15 +126,38 @@ impl Page {
         self.slot.as_ref().map_or((0, 0), |slot| (slot.address(), slot.region().index()))
     }
 
-    /// What became of it.
+    /// Whose it is.
+    #[inline]
+    pub(crate) fn peer(&self) -> u16 {
+        self.source.peer().index
+    }
+
+    /// What became of it, once it is retired.
     #[inline]
     pub(crate) fn result(&self) -> Result<(), PageError> {
-        if self.failed { Err(self.outcome) } else { Ok(()) }
+        if self.phase == Phase::Arrived { Ok(()) } else { Err(self.outcome) }
+    }
+
+    /// Its only chunk under way has arrived: a bare page is through with that and says so. Of any other
+    /// nothing changes.
+    #[inline]
+    pub(crate) fn arrive(&mut self) -> bool {
+        let through = self.phase == Phase::Bare && self.left == 1;
+        if through {
+            self.phase = Phase::Arrived;
+            self.left = 0;
+        }
+        through
+    }
+
+    #[inline]
+    pub(crate) fn is_retired(&self) -> bool {
+        matches!(self.phase, Phase::Arrived | Phase::Lost)
     }
 
     /// In no list, with nothing outstanding.
     pub(crate) fn at_rest(&self) -> bool {
-        self.retired && self.left == 0 && !self.queue.linked && !self.validate.linked
+        self.is_retired() && self.left == 0 && !self.queue.is_in() && !self.validate.is_in()
     }
 
     /// Start and length of one chunk, relative to the page.
@@ -199,8 +236,8 @@ impl<L: Linked> List<L> {
     #[inline]
     pub(crate) fn push_back(&mut self, pages: &mut impl PageTable, page: PageRef) {
         let link = L::link(pages.at(page));
-        debug_assert!(!link.linked, "linked twice");
-        *link = Link { next: NIL, prev: self.tail, linked: true };
+        debug_assert!(!link.is_in(), "linked twice");
+        *link = Link { next: NIL, prev: self.tail };
         match self.tail {
             NIL => self.head = page,
             tail => L::link(pages.at(tail)).next = page,
@@ -212,7 +249,7 @@ impl<L: Linked> List<L> {
     #[inline]
     pub(crate) fn remove(&mut self, pages: &mut impl PageTable, page: PageRef) -> bool {
         let link = core::mem::replace(L::link(pages.at(page)), Link::OUT);
-        if !link.linked {
+        if !link.is_in() {
             return false;
         }
         match link.prev {

@@ -256,16 +256,10 @@ impl<'s> Held<'s> {
         head
     }
 
-    /// All pages, for a loop that keeps where they are in registers.
-    #[inline]
-    pub(crate) fn view(&mut self) -> View<'_> {
-        View { cells: self.pool.pages, held: PhantomData }
-    }
-
     /// `len` pages of one held batch, from `first` on.
     #[inline]
-    pub(crate) fn slice(&mut self, first: PageRef, len: u16) -> &mut [Page] {
-        let cells = &self.pool.pages[first.0 as usize..][..usize::from(len)];
+    pub(crate) fn slice(&mut self, first: PageRef, len: u32) -> &mut [Page] {
+        let cells = &self.pool.pages[first.0 as usize..][..len as usize];
         let start = UnsafeCell::raw_get(cells.as_ptr());
         // SAFETY: as in `at`, for each of the `len` pages, which lie within one slice of cells.
         unsafe { core::slice::from_raw_parts_mut(start, cells.len()) }
@@ -277,27 +271,11 @@ impl<'s> Held<'s> {
     }
 }
 
-/// The pages of held batches.
-#[derive(Debug)]
-pub(crate) struct View<'h> {
-    cells: &'h [UnsafeCell<Page>],
-    held: PhantomData<&'h mut Page>,
-}
-
 impl PageTable for Held<'_> {
     #[inline]
     fn at(&mut self, page: PageRef) -> &mut Page {
         let cells = self.pool.pages;
         let cell = cells[page.0 as usize].get();
-        // SAFETY: as in `View::at`; the borrow of `self` makes this the only reference.
-        unsafe { &mut *cell }
-    }
-}
-
-impl PageTable for View<'_> {
-    #[inline]
-    fn at(&mut self, page: PageRef) -> &mut Page {
-        let cell = self.cells[page.0 as usize].get();
         // SAFETY: a PageRef is made from a held batch and dropped before the batch is given up (see
         // `give_up`), so the engine is the cell's only owner; the borrow of `self` makes this the only
         // reference. UnsafeCell writes through a shared slice are what it is for.

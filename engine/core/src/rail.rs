@@ -5,6 +5,10 @@ use crate::time::{Nanos, Time};
 
 /// Fixed-point digits of a rail's inverse bandwidth.
 const INV_SHIFT: u32 = 20;
+/// What a wr costs a rail beside its bytes, in bytes. Without it the validating READs, which have next to
+/// none, would all go to the rail that happens to be emptiest, and fill its send queues. In the model of
+/// tests/model.rs eight rails carry 343 of 392 GB/s with 0, 382 with 4 KiB, 391 with 16 KiB.
+const WR_BYTES: u64 = 16 << 10;
 /// How often the estimate is looked at.
 const WINDOW: Nanos = Nanos::from_micros(500);
 
@@ -99,7 +103,7 @@ impl Rail {
     /// When what is outstanding, and `more` bytes, would be through: the scheduler's key, in ns.
     #[inline]
     pub(crate) fn key(&self, more: u64) -> u64 {
-        ((self.bytes + more) * self.inv) >> INV_SHIFT
+        ((self.bytes + more + WR_BYTES * u64::from(self.wrs)) * self.inv) >> INV_SHIFT
     }
 
     /// The estimated bandwidth in bytes per second.

@@ -1,6 +1,6 @@
 //! A peer's published memory, checked once into types that later steps trust.
 
-use crate::id::PeerId;
+use crate::id::{PeerId, Source};
 use crate::provider::RailKeys;
 use crate::table::{ENTRY_BYTES, EntryValue};
 
@@ -110,9 +110,7 @@ impl RegionOffer {
 /// whichever thread fills batches.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteRegion {
-    pub(crate) peer: PeerId,
-    pub(crate) index: u16,
-    pub(crate) engine: u16,
+    pub(crate) source: Source,
     pub(crate) slots: u32,
     pub(crate) page_bytes: u32,
     pub(crate) base: u64,
@@ -164,9 +162,7 @@ pub struct RemotePage {
     /// Number of the slot's table entry, or [`NO_ENTRY`].
     pub(crate) entry: u32,
     pub(crate) expected: EntryValue,
-    pub(crate) peer: PeerId,
-    pub(crate) region: u16,
-    pub(crate) engine: u16,
+    pub(crate) source: Source,
 }
 
 /// In place of an entry's number: the page is not validated.
@@ -176,7 +172,7 @@ impl RemoteRegion {
     /// The peer that owns it.
     #[must_use]
     pub const fn peer(&self) -> PeerId {
-        self.peer
+        self.source.peer()
     }
 
     /// How many slots it has.
@@ -191,6 +187,7 @@ impl RemoteRegion {
         self.page_bytes
     }
 
+    #[inline]
     fn at(&self, slot: u32, entry: u32, expected: EntryValue) -> Result<RemotePage, PageRangeError> {
         if slot >= self.slots {
             return Err(PageRangeError::Slot { slot, slots: self.slots });
@@ -201,9 +198,7 @@ impl RemoteRegion {
             len: self.page_bytes,
             entry,
             expected,
-            peer: self.peer,
-            region: self.index,
-            engine: self.engine,
+            source: self.source,
         })
     }
 

@@ -73,7 +73,7 @@ impl<
         );
         assert!(BATCHES >= 1 && BATCHES <= 64 * GROUPS, "BATCHES must be 1 to 16384");
         assert!(PAGES >= 1 && PAGES < u16::MAX as usize, "PAGES must be 1 to 65534");
-        assert!(BATCHES * PAGES < u32::MAX as usize, "BATCHES x PAGES must be below 2^32 - 1");
+        assert!(BATCHES * PAGES < u32::MAX as usize - 1, "BATCHES x PAGES must be below 2^32 - 2");
     };
 
     /// Empty; fit for a `static`, a box or the stack.

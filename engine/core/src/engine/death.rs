@@ -14,8 +14,8 @@ use super::Engine;
 use crate::abi::FaultKind;
 use crate::error::PageError;
 use crate::id::{LaneId, PeerId, RailIndex, WrId};
-use crate::lane::{LaneState, NO_LANE};
-use crate::page::{PageRef, PageTable, VALIDATE};
+use crate::lane::{LaneState, NO_LANE, Record};
+use crate::page::{PageRef, PageTable, Phase, VALIDATE};
 use crate::peer::PeerState;
 use crate::provider::Provider;
 use crate::time::{Nanos, Time};
@@ -52,13 +52,13 @@ impl<P: Provider> Engine<'_, P> {
         lane.state = LaneState::Failing;
         lane.since = now;
         let (peer, rail, remote_rail) = (lane.peer, usize::from(lane.rail), lane.remote_rail);
-        let bytes = u64::from(lane.bytes_posted.wrapping_sub(lane.bytes_done));
         let r = &mut self.rails[rail];
         r.wrs -= lane.outstanding();
-        r.bytes -= bytes;
+        r.bytes -= lane.bytes;
         r.dying += 1;
         r.stats.lanes_failed += 1;
         self.refresh_room(rail);
+        self.spread(index);
         self.dying += 1;
         // Lanes are fewer than 65,535.
         self.unlink_lane(index as u16);
@@ -68,6 +68,18 @@ impl<P: Provider> Engine<'_, P> {
             self.peers[usize::from(peer)].missing += 1;
             self.missing += 1;
             self.back_off(peer, rail, now);
+        }
+    }
+
+    /// Writes down each wr of a lane by itself: from now on they have different fates.
+    fn spread(&mut self, index: usize) {
+        let (mut seq, head) = (self.lanes[index].tail, self.lanes[index].head);
+        while seq != head {
+            let run = *self.record(index, seq);
+            for i in 0..run.count {
+                *self.record(index, seq) = Record { page: PageRef(run.page.0 + i), count: 1, ..run };
+                seq = seq.wrapping_add(1);
+            }
         }
     }
 
@@ -158,8 +170,8 @@ impl<P: Provider> Engine<'_, P> {
         let (rail, remote_rail) = (lane.rail, usize::from(lane.remote_rail));
         let seq = lane.tail.wrapping_add(covered - 1);
         let record = *self.record(index, seq);
-        let page = self.pages.at(PageRef(record.page));
-        let remote = &self.remotes[usize::from(page.region)];
+        let page = self.pages.at(record.page);
+        let remote = &self.remotes[usize::from(page.source.region())];
         let rkey = if record.chunk == VALIDATE { remote.table_keys } else { remote.keys }[remote_rail];
         let error = PageError::Fault {
             status: fatal.status,
@@ -170,14 +182,14 @@ impl<P: Provider> Engine<'_, P> {
             rkey,
         };
         fail_page(page, error, self.chunk_shift);
-        self.trim(PageRef(record.page));
+        self.trim(record.page);
     }
 
     /// A failed page may have been the last of its segment with something to post: then the segment must
     /// not wait to be posted, for its batch may be done before.
     fn trim(&mut self, page: PageRef) {
         let p = self.pages.at(page);
-        let (batch, peer, shift) = (p.batch, p.peer.index(), self.chunk_shift);
+        let (batch, peer, shift) = (p.batch, usize::from(p.peer()), self.chunk_shift);
         let mut segment = self.pages.first(batch);
         while segment.0 + u32::from(self.pages.at(segment).seg_len) <= page.0 {
             segment.0 += u32::from(self.pages.at(segment).seg_len);
@@ -204,8 +216,8 @@ impl<P: Provider> Engine<'_, P> {
         let mut kept = tail;
         for i in 0..head.wrapping_sub(tail) {
             let record = *self.record(index, tail.wrapping_add(i));
-            if self.pages.at(PageRef(record.page)).dead {
-                self.drop_chunk(PageRef(record.page));
+            if self.pages.at(record.page).phase == Phase::Dead {
+                self.drop_chunk(record.page);
             } else {
                 *self.record(index, kept) = record;
                 kept = kept.wrapping_add(1);
@@ -340,13 +352,11 @@ impl<P: Provider> Engine<'_, P> {
     }
 }
 
-/// Fails a page: what is not posted of it will not be. What is posted still counts in `left`, and at
+/// Fails a page that is not retired: what is not posted of it will not be. What is posted still counts in `left`, and at
 /// least one chunk is, or the caller retires the page.
 pub(super) fn fail_page(page: &mut crate::page::Page, error: PageError, shift: u8) {
-    if !page.dead {
-        page.dead = true;
-        page.simple = false;
-        page.failed = true;
+    if page.phase != Phase::Dead {
+        page.phase = Phase::Dead;
         page.outcome = error;
         let chunks = page.chunks(shift);
         page.left -= chunks - page.next;

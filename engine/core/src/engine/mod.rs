@@ -102,8 +102,7 @@ pub struct Engine<'s, P: Provider> {
     room: u16,
     /// Estimated bytes per second of all rails that are up.
     rate: u64,
-    /// A deadline that is further away than this cannot be hopeless: all rails at their caps, and a batch
-    /// as large, are through before.
+    /// A deadline that is further away than this cannot be hopeless, whatever is outstanding.
     tight: Nanos,
     /// The most bytes that a batch can hold: its pages, times the largest slot.
     largest_batch: u64,
@@ -138,6 +137,9 @@ pub struct Engine<'s, P: Provider> {
     /// Where the look for stalled lanes stands, and when the next one begins.
     sweep: usize,
     next_sweep: Time,
+    /// The engine has slept since the last poll: what woke it may lie in any completion queue, even of a
+    /// rail that has nothing outstanding (the last words of a lane that was destroyed).
+    woken: bool,
     /// Lanes that are neither free nor up.
     dying: u32,
     /// Lanes missing and lanes being made, over all paths.
@@ -277,6 +279,7 @@ impl<'s, P: Provider> Engine<'s, P> {
             next_deadline: Time::NEVER,
             sweep: usize::MAX,
             next_sweep: Time::ZERO,
+            woken: false,
             dying: 0,
             missing: 0,
             asked: 0,
@@ -362,7 +365,8 @@ impl<'s, P: Provider> Engine<'s, P> {
         let up = self.rails.iter().filter(|rail| rail.up);
         let (rate, caps) = up
             .fold((0, 0), |(rate, caps), rail| (rate + rail.bytes_per_sec(), caps + self.config.rail_bytes));
-        let caps = u128::from(caps.max(self.largest_batch)) * 2_000_000_000;
+        // The most that `hopeless` can find.
+        let caps = u128::from(3 * caps + 2 * self.largest_batch) * 1_000_000_000;
         self.rate = rate;
         self.tight = Nanos(u64::try_from(caps / u128::from(rate.max(1))).unwrap_or(u64::MAX));
     }

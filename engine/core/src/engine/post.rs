@@ -2,15 +2,16 @@
 //!
 //! The run is first written into the lane's ring, which is where its records belong anyway, and then
 //! encoded from there: so its length, and with it which wr is the last and signaled, is known before
-//! the first descriptor is handed over.
+//! the first descriptor is handed over. A run of a plain segment (pages alike, one chunk each) is one record,
+//! and is encoded from its pages.
 #![allow(unsafe_code, reason = "here memory is handed to the hardware")]
 
 use super::Engine;
 use super::pump::Work;
 use crate::config::Config;
-use crate::id::{LaneId, WrId};
-use crate::lane::{Lane, Record, lane_ring_mut};
-use crate::page::{PageRef, PageTable, VALIDATE};
+use crate::id::WrId;
+use crate::lane::{Record, Records};
+use crate::page::{Page, PageRef, PageTable, Phase, VALIDATE};
 use crate::provider::{Commit, Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
@@ -29,7 +30,7 @@ impl<P: Provider> Engine<'_, P> {
         let bytes = self.config.rail_bytes - rail.bytes;
         let bytes = if alone { bytes } else { bytes.min(u64::from(self.config.run_bytes)) };
         if let Work::Fresh(segment) = work {
-            if let Some(n) = self.plain(segment, chunks, bytes, peer, class) {
+            if let Some(n) = self.plain(segment, chunks, bytes, (peer, class)) {
                 return self.post_plain(lane, segment, n, class, now);
             }
         }
@@ -48,7 +49,7 @@ impl<P: Provider> Engine<'_, P> {
             let Some(page) = self.peers[peer].validate.first() else { break };
             self.peers[peer].validate.remove(&mut self.pages, page);
             let record = self.record(lane, head.wrapping_add(n));
-            (record.page, record.chunk) = (page.0, VALIDATE);
+            *record = Record { page, chunk: VALIDATE, len: ENTRY_BYTES as u32, count: 1 };
             n += 1;
         }
         n
@@ -63,18 +64,12 @@ impl<P: Provider> Engine<'_, P> {
             let seq = self.lanes[from].tail;
             self.lanes[from].tail = seq.wrapping_add(1);
             let old = *self.record(from, seq);
-            let page = self.pages.at(PageRef(old.page));
-            if page.dead {
-                self.drop_chunk(PageRef(old.page));
+            if self.pages.at(old.page).phase == Phase::Dead {
+                self.drop_chunk(old.page);
                 continue;
             }
-            bytes += if old.chunk == VALIDATE {
-                ENTRY_BYTES
-            } else {
-                u64::from(page.chunk(old.chunk, self.chunk_shift).1)
-            };
-            let record = self.record(lane, head.wrapping_add(n));
-            (record.page, record.chunk) = (old.page, old.chunk);
+            bytes += u64::from(old.len);
+            *self.record(lane, head.wrapping_add(n)) = old;
             n += 1;
         }
         let rail = usize::from(self.lanes[lane].rail);
@@ -103,10 +98,10 @@ impl<P: Provider> Engine<'_, P> {
                 let each = u64::from(first.len);
                 let fit = u32::try_from((max_bytes - bytes) / each).unwrap_or(u32::MAX).max(1);
                 let k = u32::from(seg_len - seg_done).min(limit - n).min(fit);
-                let page = segment.0 + u32::from(seg_done);
+                let (page, len) = (segment.0 + u32::from(seg_done), first.len);
                 for i in 0..k {
                     let record = self.record(lane, head.wrapping_add(n + i));
-                    (record.page, record.chunk) = (page + i, 0);
+                    *record = Record { page: PageRef(page + i), chunk: 0, len, count: 1 };
                 }
                 n += k;
                 bytes += u64::from(k) * each;
@@ -120,11 +115,12 @@ impl<P: Provider> Engine<'_, P> {
                     let chunks = page.chunks(shift);
                     if page.next < chunks {
                         let chunk = page.next;
-                        bytes += u64::from(page.chunk(chunk, shift).1);
+                        let (_, len) = page.chunk(chunk, shift);
+                        bytes += u64::from(len);
                         page.next += 1;
                         let whole = page.next == chunks;
                         let record = self.record(lane, head.wrapping_add(n));
-                        (record.page, record.chunk) = (at.0, chunk);
+                        *record = Record { page: at, chunk, len, count: 1 };
                         n += 1;
                         seg_done += u16::from(whole);
                     } else {
@@ -148,135 +144,115 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// How many pages of a segment make the whole run, where they can without looking at each: every page
-    /// is one chunk, none of them has been posted or has failed, and the run ends with them.
+    /// How many pages of a segment make the whole run, where they can without looking at each: the segment
+    /// is plain, and the run ends with it.
     #[inline]
-    fn plain(
-        &mut self,
-        segment: PageRef,
-        limit: u32,
-        max_bytes: u64,
-        peer: usize,
-        class: usize,
-    ) -> Option<u16> {
+    fn plain(&mut self, segment: PageRef, limit: u32, max_bytes: u64, queue: (usize, usize)) -> Option<u32> {
         let first = self.pages.at(segment);
         if !first.seg_plain {
             return None;
         }
-        let fit = u32::try_from(max_bytes / u64::from(first.len)).unwrap_or(u32::MAX).max(1).min(limit);
-        let left = first.seg_len - first.seg_done;
-        let last = self.peers[peer].queue[class].is_last(segment);
-        // The lesser of two, of which one is a u16.
-        (last || fit <= u32::from(left)).then_some(fit.min(u32::from(left)) as u16)
+        let (peer, class) = queue;
+        let (left, len) = (u32::from(first.seg_len - first.seg_done), u64::from(first.len));
+        let mut n = left.min(limit);
+        if u64::from(n) * len > max_bytes {
+            // At most n, a u32.
+            n = ((max_bytes / len) as u32).max(1);
+        }
+        (n < left || self.peers[peer].queue[class].is_last(segment)).then_some(n)
     }
 
-    /// Posts `n` pages of a plain segment.
+    /// Posts `n` pages of a plain segment: all that is not the page's own is worked out once.
     // On its own, the loop has the registers for itself.
     #[inline(never)]
-    fn post_plain(&mut self, lane: usize, segment: PageRef, n: u16, class: usize, now: Time) -> u64 {
+    fn post_plain(&mut self, lane: usize, segment: PageRef, n: u32, class: usize, now: Time) -> u64 {
         let first = self.pages.at(segment);
-        let at = PageRef(segment.0 + u32::from(first.seg_done));
-        first.seg_done += n;
+        let page = PageRef(segment.0 + u32::from(first.seg_done));
+        // n <= seg_len - seg_done, a u16.
+        first.seg_done += n as u16;
+        let (len, region, (_, local)) = (first.len, usize::from(first.source.region()), first.local());
         if first.seg_done == first.seg_len {
             let peer = usize::from(self.lanes[lane].peer);
             self.peers[peer].queue[class].remove(&mut self.pages, segment);
         }
         let Self { provider, lanes, records, pages, locals, remotes, config, .. } = self;
-        let mut ring = lane_ring_mut(records, lane, self.depth);
         let l = &mut lanes[lane];
-        let mut run = Run::begin(l, config);
+        *Records::of_lane(records, lane, self.depth).at(l.head) = Record { page, chunk: 0, len, count: n };
         let Some(handle) = l.handle.as_mut() else { return 0 };
-        let (rail, remote_rail) = (usize::from(l.rail), usize::from(l.remote_rail));
+        let rkey = remotes[region].keys[usize::from(l.remote_rail)];
+        let lkey = locals[local].keys[usize::from(l.rail)];
+        let every = config.signal_wrs.min(config.signal_bytes.div_ceil(len));
+        let (id, mut seq) = (l.id, l.head);
         // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is
         // done, or to the page's place in the landing area.
         let mut post = unsafe { provider.begin(handle) };
-        let mut keys = Keys::UNKNOWN;
-        for (i, page) in pages.slice(at, n).iter_mut().enumerate() {
-            let (local_addr, local) = page.local();
-            let of = (local as u64) << 16 | u64::from(page.region);
-            if of != keys.of {
-                keys = Keys {
-                    of,
-                    rkey: remotes[usize::from(page.region)].keys[remote_rail],
-                    lkey: locals[local].keys[rail],
-                };
-            }
+        let mut read = |page: &mut Page, signaled| {
             page.next = 1;
-            let record = ring.at_mut(run.seq);
-            (record.page, record.chunk) = (at.0 + i as u32, 0);
-            let last = i + 1 == usize::from(n);
-            let (remote_addr, len, Keys { rkey, lkey, .. }) = (page.remote, page.len, keys);
-            let (wr_id, signaled) = run.count(record, len, last);
+            let wr_id = WrId::new(id, seq);
+            seq = seq.wrapping_add(1);
+            let (remote_addr, (local_addr, _)) = (page.remote, page.local());
             post.read(Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled });
+        };
+        for pages in pages.slice(page, n).chunks_mut(every as usize) {
+            let Some((last, others)) = pages.split_last_mut() else { break };
+            others.iter_mut().for_each(|page| read(page, false));
+            read(last, true);
         }
         let commit = post.commit();
-        self.posted(lane, run, commit, now)
+        self.posted(lane, n, u64::from(n) * u64::from(len), commit, now)
     }
 
-    /// Encodes and commits the `n` records from the lane's head on. Says how many bytes they are.
+    /// Encodes and commits the `n` records from the lane's head on, one wr each. Says how many bytes they
+    /// are.
     #[inline]
     fn post(&mut self, lane: usize, n: u32, now: Time) -> u64 {
         let Self { provider, lanes, records, pages, locals, remotes, landing, config, .. } = self;
-        let mut ring = lane_ring_mut(records, lane, self.depth);
+        let mut ring = Records::of_lane(records, lane, self.depth);
         let l = &mut lanes[lane];
-        let mut run = Run::begin(l, config);
         let Some(handle) = l.handle.as_mut() else { return 0 };
         let (rail, remote_rail) = (usize::from(l.rail), usize::from(l.remote_rail));
-        let shift = self.chunk_shift;
+        let mut signals = Signals::new(config);
+        let mut bytes = 0;
         // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is
         // done, or to the page's place in the landing area.
         let mut post = unsafe { provider.begin(handle) };
         for i in 0..n {
-            let record = ring.at_mut(run.seq);
-            let page = pages.at(PageRef(record.page));
-            let remote = &remotes[usize::from(page.region)];
-            let last = i + 1 == n;
-            if record.chunk == VALIDATE {
-                let entry = &landing[record.page as usize];
+            let seq = l.head.wrapping_add(i);
+            let Record { page: at, chunk, len, .. } = *ring.at(seq);
+            let page = pages.at(at);
+            let remote = &remotes[usize::from(page.source.region())];
+            let (remote_addr, local_addr, rkey, lkey);
+            if chunk == VALIDATE {
+                let entry = &landing[at.0 as usize];
                 // Whatever an earlier page left there must not pass for this one's entry.
                 entry.clear();
-                let len = ENTRY_BYTES as u32;
-                let (wr_id, signaled) = run.count(record, len, last);
-                post.read(Read {
-                    wr_id,
-                    remote_addr: remote.table + u64::from(page.entry) * ENTRY_BYTES,
-                    local_addr: core::ptr::from_ref::<Entry>(entry).expose_provenance() as u64,
-                    len,
-                    rkey: remote.table_keys[remote_rail],
-                    lkey: self.landing_keys[rail],
-                    signaled,
-                });
+                remote_addr = remote.table + u64::from(page.entry) * ENTRY_BYTES;
+                local_addr = core::ptr::from_ref::<Entry>(entry).expose_provenance() as u64;
+                (rkey, lkey) = (remote.table_keys[remote_rail], self.landing_keys[rail]);
             } else {
-                let (offset, len) = page.chunk(record.chunk, shift);
-                page.next = page.next.max(record.chunk + 1);
-                let (local_addr, local) = page.local();
-                let (wr_id, signaled) = run.count(record, len, last);
-                post.read(Read {
-                    wr_id,
-                    remote_addr: page.remote + offset,
-                    local_addr: local_addr + offset,
-                    len,
-                    rkey: remote.keys[remote_rail],
-                    lkey: locals[local].keys[rail],
-                    signaled,
-                });
+                let (offset, (base, local)) = (page.chunk(chunk, self.chunk_shift).0, page.local());
+                page.next = page.next.max(chunk + 1);
+                (remote_addr, local_addr) = (page.remote + offset, base + offset);
+                (rkey, lkey) = (remote.keys[remote_rail], locals[local].keys[rail]);
             }
+            bytes += u64::from(len);
+            let signaled = signals.next(len) || i + 1 == n;
+            let wr_id = WrId::new(l.id, seq);
+            post.read(Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled });
         }
         let commit = post.commit();
-        self.posted(lane, run, commit, now)
+        self.posted(lane, n, bytes, commit, now)
     }
 
-    /// Accounts for a commit.
+    /// Accounts for a commit of `n` wrs, and says again how many bytes they are.
     #[inline]
-    fn posted(&mut self, lane: usize, run: Run, commit: Commit, now: Time) -> u64 {
+    fn posted(&mut self, lane: usize, n: u32, bytes: u64, commit: Commit, now: Time) -> u64 {
         let l = &mut self.lanes[lane];
         if l.head == l.tail {
             l.since = now;
         }
-        let n = run.seq.wrapping_sub(l.head);
-        let bytes = u64::from(run.posted.wrapping_sub(l.bytes_posted));
-        l.head = run.seq;
-        l.bytes_posted = run.posted;
+        l.head = l.head.wrapping_add(n);
+        l.bytes += bytes;
         let index = usize::from(l.rail);
         let rail = &mut self.rails[index];
         rail.wrs += n;
@@ -294,60 +270,29 @@ impl<P: Provider> Engine<'_, P> {
     }
 }
 
-/// Keys of the regions that the last page used: the next one mostly uses the same.
-#[derive(Clone, Copy)]
-struct Keys {
-    of: u64,
-    rkey: u32,
-    lkey: u32,
+/// Which wrs of a commit are signaled besides the last: one every so many wrs or bytes. The commit before
+/// ended with one.
+struct Signals {
+    wrs: u32,
+    bytes: u64,
+    every: (u32, u64),
 }
 
-impl Keys {
-    const UNKNOWN: Self = Self { of: u64::MAX, rkey: 0, lkey: 0 };
-}
-
-/// What a commit changes of its lane, in registers while it is built.
-#[derive(Clone, Copy)]
-struct Run {
-    id: LaneId,
-    seq: u32,
-    posted: u32,
-    /// wrs and bytes until one must be signaled.
-    wrs_left: u32,
-    bytes_left: i64,
-    signal_wrs: u32,
-    signal_bytes: i64,
-}
-
-impl Run {
+impl Signals {
     #[inline]
-    fn begin<L>(lane: &Lane<L>, config: &Config) -> Self {
-        Self {
-            id: lane.id,
-            seq: lane.head,
-            posted: lane.bytes_posted,
-            // The commit before ended with a signaled wr.
-            wrs_left: config.signal_wrs,
-            bytes_left: i64::from(config.signal_bytes),
-            signal_wrs: config.signal_wrs,
-            signal_bytes: i64::from(config.signal_bytes),
-        }
+    fn new(config: &Config) -> Self {
+        let every = (config.signal_wrs, u64::from(config.signal_bytes));
+        Self { wrs: 0, bytes: 0, every }
     }
 
-    /// Counts one wr: its name, and whether it is signaled (the last of a commit, and at the latest
-    /// every so many wrs or bytes).
+    /// Counts a wr of `len` bytes.
     #[inline]
-    fn count(&mut self, record: &mut Record, len: u32, last: bool) -> (WrId, bool) {
-        let wr_id = WrId::new(self.id, self.seq);
-        self.seq = self.seq.wrapping_add(1);
-        self.posted = self.posted.wrapping_add(len);
-        record.bytes = self.posted;
-        self.wrs_left = self.wrs_left.saturating_sub(1);
-        self.bytes_left -= i64::from(len);
-        let signaled = last || self.wrs_left == 0 || self.bytes_left <= 0;
+    fn next(&mut self, len: u32) -> bool {
+        (self.wrs, self.bytes) = (self.wrs + 1, self.bytes + u64::from(len));
+        let signaled = self.wrs >= self.every.0 || self.bytes >= self.every.1;
         if signaled {
-            (self.wrs_left, self.bytes_left) = (self.signal_wrs, self.signal_bytes);
+            (self.wrs, self.bytes) = (0, 0);
         }
-        (wr_id, signaled)
+        signaled
     }
 }

@@ -151,12 +151,14 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// Whether `bytes` behind all that is outstanding would take longer than `slack` ns, at the
-    /// estimated rates. Never when nothing is outstanding: then trying costs nobody anything.
+    /// Whether a batch of `bytes`, begun now, would take longer than `slack` ns at the estimated rates: its
+    /// data wait behind what is outstanding, its validating READs wait again, it shares the rails with
+    /// other peers, and the engine sleeps until half is done. Never when nothing is outstanding: then
+    /// trying costs nobody anything.
     #[cold]
     fn hopeless(&self, slack: u64, bytes: u64) -> bool {
         let outstanding: u64 = self.rails.iter().map(|rail| rail.bytes).sum();
-        let need = u128::from(outstanding + bytes) * 1_000_000_000;
+        let need = u128::from(3 * outstanding + 2 * bytes) * 1_000_000_000;
         outstanding > 0 && need > u128::from(slack) * u128::from(self.rate)
     }
 

@@ -3,23 +3,15 @@
 use super::{Engine, WCS};
 use crate::abi::{FaultKind, Wc};
 use crate::id::RailIndex;
-use crate::lane::{Fatal, LaneState, lane_ring};
-use crate::page::{PageRef, PageTable};
+use crate::lane::{Fatal, LaneState, Record};
+use crate::page::{PageRef, PageTable, Phase};
 use crate::provider::{Event, Provider};
-use crate::remote::NO_ENTRY;
 use crate::time::Time;
 
 /// Calls of the provider per rail and poll, so that one poll ends.
 const ROUNDS: usize = 16;
 /// Events per poll.
 const EVENTS: usize = 64;
-
-/// Pages of one batch that have arrived, and one that needs a closer look.
-struct Finished {
-    pages: u16,
-    batch: u16,
-    special: Option<PageRef>,
-}
 
 impl<P: Provider> Engine<'_, P> {
     /// Takes completions and events, returns credits, posts what there is room for now, and keeps the
@@ -33,6 +25,7 @@ impl<P: Provider> Engine<'_, P> {
         for rail in 0..self.rails.len() {
             self.reap(rail, now);
         }
+        self.woken = false;
         self.timers(now);
         self.pump(now);
         self.done.len
@@ -42,7 +35,7 @@ impl<P: Provider> Engine<'_, P> {
     fn reap(&mut self, rail: usize, now: Time) {
         for _ in 0..ROUNDS {
             let r = &self.rails[rail];
-            if r.wrs == 0 && r.dying == 0 {
+            if r.wrs == 0 && r.dying == 0 && !self.woken {
                 break;
             }
             // Rails are at most 16.
@@ -73,13 +66,13 @@ impl<P: Provider> Engine<'_, P> {
         let lane = &self.lanes[index];
         let covered = lane.covered(wc.wr_id().seq());
         let posted = covered <= lane.outstanding();
-        if posted && wc.status().is_success() && lane.fatal.is_none() {
+        if posted && wc.status().is_success() {
             match lane.state {
                 LaneState::Up => return self.advance(index, covered, now),
-                LaneState::Failing | LaneState::Draining | LaneState::Closing => {
+                LaneState::Failing | LaneState::Draining | LaneState::Closing if lane.fatal.is_none() => {
                     return self.advance_dying(index, covered);
                 }
-                LaneState::Free | LaneState::Quiet => {}
+                _ => {}
             }
         }
         self.unusual(rail, index, wc, covered, now);
@@ -119,85 +112,77 @@ impl<P: Provider> Engine<'_, P> {
     /// The `n` oldest wrs of a lane in use have succeeded.
     #[inline]
     fn advance(&mut self, index: usize, n: u32, now: Time) {
-        let tail = self.lanes[index].tail;
-        let done = self.record(index, tail.wrapping_add(n - 1)).bytes;
         let lane = &mut self.lanes[index];
-        let bytes = done.wrapping_sub(lane.bytes_done);
-        lane.bytes_done = done;
-        lane.tail = tail.wrapping_add(n);
-        lane.since = now;
         let (peer, rail, fresh) = (lane.peer, usize::from(lane.rail), lane.fresh);
+        let (mut seq, head) = (lane.tail, lane.tail.wrapping_add(n));
+        lane.tail = head;
+        lane.since = now;
         if fresh {
             lane.fresh = false;
             self.paths[usize::from(peer)][rail].failures = 0;
         }
-        self.rails[rail].complete(n, u64::from(bytes));
-        self.refresh_room(rail);
-        let (mut i, mut pages) = (0, 0);
-        while i < n {
-            let (upto, finished) = self.finish(index, tail, i, n);
-            i = upto;
-            pages += u64::from(finished.pages);
-            if finished.pages > 0 {
-                self.release_batch(finished.batch, finished.pages);
-            }
-            if let Some(page) = finished.special {
-                self.complete(page);
+        let (mut bytes, mut pages) = (0, 0);
+        while seq != head {
+            let record = *self.record(index, seq);
+            let done = record.count.min(head.wrapping_sub(seq));
+            seq = seq.wrapping_add(done);
+            bytes += u64::from(done) * u64::from(record.len);
+            pages += self.arrived(record.page, done);
+            if done < record.count {
+                let (page, count) = (PageRef(record.page.0 + done), record.count - done);
+                *self.record(index, seq) = Record { page, count, ..record };
             }
         }
+        self.lanes[index].bytes -= bytes;
+        self.rails[rail].complete(n, bytes);
+        self.refresh_room(rail);
         let p = &mut self.peers[usize::from(peer)];
         p.stats.pages += pages;
-        p.stats.bytes += u64::from(bytes);
+        p.stats.bytes += bytes;
         p.room |= 1 << rail;
         self.enroll(peer);
     }
 
-    /// Accounts for the chunks of records `from..n` after `tail`, as far as the pages that they finish are
-    /// of one batch and need nothing but to be counted.
-    #[inline(never)]
-    fn finish(&mut self, index: usize, tail: u32, from: u32, n: u32) -> (u32, Finished) {
-        let ring = lane_ring(self.records, index, self.depth);
-        let mut view = self.pages.view();
-        let mut finished = Finished { pages: 0, batch: 0, special: None };
-        for i in from..n {
-            let at = PageRef(ring.at(tail.wrapping_add(i)).page);
-            let page = view.at(at);
-            if page.left > 1 {
-                page.left -= 1;
-                continue;
+    /// One chunk of each of `n` pages in a row has arrived. Says how many pages are through with that: all
+    /// that were waiting for nothing else.
+    #[inline]
+    fn arrived(&mut self, first: PageRef, n: u32) -> u64 {
+        let (mut at, mut arrived) = (first.0, 0);
+        while at < first.0 + n {
+            let pages = self.pages.slice(PageRef(at), first.0 + n - at);
+            let other = pages.iter_mut().position(|page| !page.arrive());
+            // A place in a slice of n pages.
+            let bare = other.map_or(first.0 + n - at, |i| i as u32);
+            (at, arrived) = (at + bare, arrived + bare);
+            if other.is_some() {
+                self.drop_chunk(PageRef(at));
+                at += 1;
             }
-            if finished.pages > 0 && page.batch != finished.batch {
-                return (i, finished);
-            }
-            page.left = 0;
-            if !page.simple {
-                finished.special = Some(at);
-                return (i + 1, finished);
-            }
-            page.retired = true;
-            finished.batch = page.batch;
-            finished.pages += 1;
         }
-        (n, finished)
+        if arrived > 0 {
+            let batch = self.pages.at(first).batch;
+            // Pages of one batch are fewer than 65,535.
+            self.release_batch(batch, arrived as u16);
+        }
+        u64::from(arrived)
     }
 
     /// The same for a lane that is dying: its rail no longer counts it.
     #[cold]
     fn advance_dying(&mut self, index: usize, n: u32) {
-        let tail = self.lanes[index].tail;
-        let done = self.record(index, tail.wrapping_add(n - 1)).bytes;
-        let lane = &mut self.lanes[index];
-        let rail = usize::from(lane.rail);
-        let bytes = done.wrapping_sub(lane.bytes_done);
-        (lane.bytes_done, lane.tail) = (done, tail.wrapping_add(n));
-        let stats = &mut self.rails[rail].stats;
-        stats.chunks += u64::from(n);
-        stats.bytes += u64::from(bytes);
-        self.peers[usize::from(lane.peer)].stats.bytes += u64::from(bytes);
-        for i in 0..n {
-            let page = PageRef(self.record(index, tail.wrapping_add(i)).page);
+        let mut bytes = 0;
+        for _ in 0..n {
+            let seq = self.lanes[index].tail;
+            let Record { page, len, .. } = *self.record(index, seq);
+            self.lanes[index].tail = seq.wrapping_add(1);
+            bytes += u64::from(len);
             self.drop_chunk(page);
         }
+        let lane = &self.lanes[index];
+        let stats = &mut self.rails[usize::from(lane.rail)].stats;
+        stats.chunks += u64::from(n);
+        stats.bytes += bytes;
+        self.peers[usize::from(lane.peer)].stats.bytes += bytes;
     }
 
     /// One posted chunk of a page is accounted for: it arrived, or it no longer matters.
@@ -212,21 +197,26 @@ impl<P: Provider> Engine<'_, P> {
 
     /// All chunks of a page are accounted for.
     #[inline]
-    fn complete(&mut self, page: PageRef) {
+    pub(super) fn complete(&mut self, page: PageRef) {
         let p = self.pages.at(page);
-        if !p.dead && p.entry != NO_ENTRY {
-            if !p.validating {
-                p.validating = true;
+        match p.phase {
+            Phase::Checked => {
+                p.phase = Phase::Validating;
                 p.left = 1;
-                let peer = p.peer.index;
+                let peer = p.peer();
                 self.peers[usize::from(peer)].validate.push_back(&mut self.pages, page);
                 return self.enroll_class(peer, 0);
             }
-            let found = self.landing[page.0 as usize].snapshot();
-            if let Err(miss) = found.check(p.expected) {
-                p.failed = true;
-                p.outcome = miss.into();
+            Phase::Validating => {
+                let found = self.landing[page.0 as usize].snapshot();
+                match found.check(p.expected) {
+                    Ok(()) => p.phase = Phase::Arrived,
+                    Err(miss) => (p.phase, p.outcome) = (Phase::Lost, miss.into()),
+                }
             }
+            Phase::Bare => p.phase = Phase::Arrived,
+            Phase::Dead => p.phase = Phase::Lost,
+            Phase::Arrived | Phase::Lost => debug_assert!(false, "a page retires once"),
         }
         self.retire(page);
     }

@@ -3,7 +3,7 @@
 use core::ptr::NonNull;
 
 use super::Engine;
-use crate::id::{MAX_RAILS, PeerId, RailIndex, RegionId};
+use crate::id::{MAX_RAILS, PeerId, RailIndex, RegionId, Source};
 use crate::lane::{Lane, LaneState, NO_LANE};
 use crate::memory::{Access, RegionError, RegionShape, Slots};
 use crate::peer::{Local, Path, Peer, PeerState, Remote};
@@ -245,10 +245,8 @@ impl<P: Provider> Engine<'_, P> {
             table_keys: table.map_or([0; MAX_RAILS], |table| table.keys),
         };
         Ok(RemoteRegion {
-            peer: id,
-            // Places are fewer than 65,536 by Storage::CHECKED.
-            index: place as u16,
-            engine: self.tag,
+            // Places are fewer than 65,535 by Storage::CHECKED.
+            source: Source::new(self.tag, place as u16, id),
             slots: offer.slots,
             // Checked by the offer.
             page_bytes: offer.page_bytes as u32,

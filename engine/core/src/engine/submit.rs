@@ -92,7 +92,7 @@ impl<'s, P: Provider> Engine<'s, P> {
         while at < len {
             let seg = PageRef(first.0 + u32::from(at));
             let page = self.pages.at(seg);
-            let (peer, seg_len) = (page.peer.index, page.seg_len);
+            let (peer, seg_len) = (page.peer(), page.seg_len);
             self.peers[usize::from(peer)].queue[class].push_back(&mut self.pages, seg);
             self.enroll_class(peer, class);
             at += seg_len;
@@ -117,7 +117,7 @@ impl<'s, P: Provider> Engine<'s, P> {
         let mut at = 0;
         while at < len {
             let seg = batch.buffer_mut().page_mut(at);
-            let (peer, seg_len) = (seg.peer, seg.seg_len);
+            let (peer, seg_len) = (seg.source.peer(), seg.seg_len);
             if self.peer(peer).is_none() {
                 return Err(SubmitError::PeerGone { page: usize::from(at), peer: peer.index() });
             }
@@ -158,10 +158,9 @@ impl<'s, P: Provider> Engine<'s, P> {
     /// One page is finished with, for better or worse.
     pub(super) fn retire(&mut self, page: PageRef) {
         let p = self.pages.at(page);
-        debug_assert!(!p.retired && p.left == 0, "a page retires once, with all its chunks");
-        p.retired = true;
+        debug_assert!(p.is_retired() && p.left == 0, "a page retires with all its chunks");
         let batch = p.batch;
-        let stats = &mut self.peers[p.peer.index()].stats;
+        let stats = &mut self.peers[usize::from(p.peer())].stats;
         match p.result() {
             Ok(()) => stats.pages += 1,
             Err(crate::error::PageError::Miss(_)) => stats.misses += 1,

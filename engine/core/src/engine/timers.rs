@@ -4,7 +4,7 @@ use super::Engine;
 use super::death::fail_page;
 use crate::error::PageError;
 use crate::lane::{LaneState, NO_LANE};
-use crate::page::{PageRef, PageTable};
+use crate::page::{PageRef, PageTable, Phase};
 use crate::provider::{Provider, WaitFor, Wake};
 use crate::time::{Nanos, Time};
 
@@ -62,7 +62,7 @@ impl<P: Provider> Engine<'_, P> {
         let shift = self.chunk_shift;
         self.cancel(batch, None, |page| PageError::Deadline {
             deadline,
-            missing: if page.validating { 0 } else { page.left },
+            missing: if page.phase == Phase::Validating { 0 } else { page.left },
             chunks: page.chunks(shift),
         });
         if self.flying[usize::from(batch / 64)] & (1 << (batch % 64)) != 0 {
@@ -94,7 +94,7 @@ impl<P: Provider> Engine<'_, P> {
         while at < len {
             let segment = PageRef(first.0 + u32::from(at));
             let page = self.pages.at(segment);
-            let (peer, seg_len) = (page.peer.index, page.seg_len);
+            let (peer, seg_len) = (page.peer(), page.seg_len);
             at += seg_len;
             if only.is_some_and(|only| only != peer) {
                 continue;
@@ -103,7 +103,7 @@ impl<P: Provider> Engine<'_, P> {
             for i in 0..u32::from(seg_len) {
                 let at = PageRef(segment.0 + i);
                 let page = self.pages.at(at);
-                if page.retired {
+                if page.is_retired() {
                     continue;
                 }
                 let error = error(page);
@@ -112,7 +112,7 @@ impl<P: Provider> Engine<'_, P> {
                     self.pages.at(at).left -= 1;
                 }
                 if self.pages.at(at).left == 0 {
-                    self.retire(at);
+                    self.complete(at);
                 }
             }
             if self.peers[usize::from(peer)].carcass != NO_LANE {
@@ -165,6 +165,7 @@ impl<P: Provider> Engine<'_, P> {
             return;
         }
         let completions = outstanding.div_ceil(2) as u32;
+        self.woken = true;
         self.provider.wait(WaitFor { now, until, completions });
     }
 
