@@ -1,0 +1,125 @@
+//! After set-up nothing on the data path allocates: not submit, post, poll or refill, not a lane's
+//! death, its flush, the re-posting of what it had, nor its return.
+#![allow(missing_docs, reason = "tests")]
+#![allow(unsafe_code, reason = "a counting allocator")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use common::*;
+use kvrail_core::config::Config;
+use kvrail_core::id::RailIndex;
+use kvrail_core::memory::Slot;
+use kvrail_core::time::{Nanos, Time};
+use kvrail_sim::sim::{self, Action, Fate, Sim};
+
+thread_local! {
+    /// Calls of this thread's while it counts.
+    static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+struct Counting;
+
+fn count() {
+    COUNT.with(|count| count.set(count.get().map(|n| n + 1)));
+}
+
+// SAFETY: passes everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Heap calls of this thread in `f`.
+fn heap_calls<R>(f: impl FnOnce() -> R) -> (u64, R) {
+    COUNT.with(|count| count.set(Some(0)));
+    let out = f();
+    (COUNT.with(|count| count.take()).unwrap_or_default(), out)
+}
+
+#[test]
+fn the_counter_counts() {
+    let (calls, v) = heap_calls(|| vec![1_u8; 100]);
+    assert_eq!((calls, v.len()), (1, 100));
+}
+
+#[test]
+fn the_data_path_makes_no_heap_call() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let config = sim::Config { retry: Nanos::from_micros(500), ..sim::Config::new(21) };
+    let sim = Sim::new(&mut storage, config, &rails(2)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 5);
+    let dest = Destination::new(64, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = Config { chunk_bytes: 4096, stall: Nanos::from_millis(3), ..Config::DEFAULT };
+    let mut engine = start(&mut state, &sim, config);
+    let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
+    let (_, region, lanes) = connect(&mut engine, &sim, &owner, 2, 2, 16);
+    // A bad completion, a partial post, a lost completion, and a rail that goes and comes back.
+    sim.script(lanes[0], Fate::Status { nth: 40, status: kvrail_core::abi::WcStatus::RETRY_EXC_ERR })
+        .unwrap();
+    sim.script(lanes[1], Fate::Prefix { nth: 5, accepted: 1, errno: 12 }).unwrap();
+    sim.script(lanes[2], Fate::Lost { nth: 30 }).unwrap();
+    sim.at(Time(2_000_000), Action::RailDown { rail: RailIndex(1), told: true }).unwrap();
+    sim.at(Time(6_000_000), Action::RailUp { rail: RailIndex(1), told: true }).unwrap();
+
+    let (mut pages, mut late) = (0, 0);
+    let (calls, ()) = heap_calls(|| {
+        while sim.now() < Time(12_000_000) {
+            while let Some(mut batch) = engine.batch() {
+                while batch.len() < 12 {
+                    let Some(slot) = slots.pop() else { break };
+                    batch.read(region.page(owner.location(slot.index() % SLOTS)).unwrap(), slot).unwrap();
+                }
+                if batch.is_empty() {
+                    break;
+                }
+                engine.submit(batch, sim.now(), sim.now() + Nanos::from_millis(5)).unwrap();
+            }
+            engine.wait(sim.now(), Time(12_000_000));
+            engine.poll(sim.now());
+            while engine.next_overdue().is_some() {}
+            while let Some(mut done) = engine.next_done() {
+                for page in done.pages() {
+                    pages += u64::from(page.result.is_ok());
+                    late += u64::from(page.result.is_err());
+                    slots.push(page.slot);
+                }
+            }
+            while let Some(wanted) = engine.next_wanted_lane(sim.now()) {
+                if attach(&mut engine, &sim, wanted.peer, &owner, wanted.rail.0, 16).is_none() {
+                    engine.lane_unavailable(wanted, sim.now());
+                }
+            }
+        }
+    });
+    assert_eq!(calls, 0, "heap calls on the data path");
+    let failed: u64 = (0..2).map(|r| engine.rail_stats(RailIndex(r)).unwrap().lanes_failed).sum();
+    let again: u64 = (0..2).map(|r| engine.rail_stats(RailIndex(r)).unwrap().reposted).sum();
+    assert!(
+        pages > 1_000 && failed >= 4 && again > 0,
+        "{pages} pages, {late} late, {failed} failed, {again} again"
+    );
+    assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+}
