@@ -7,7 +7,7 @@ use crate::error::{PageError, ReadError};
 use crate::id::Source;
 use crate::memory::{Home, Slot};
 use crate::page::{MAX_CHUNKS, Phase, chunks};
-use crate::pool::Buffer;
+use crate::pool::{Buffer, Limits};
 use crate::remote::{NO_ENTRY, RemotePage};
 
 /// A submitted batch, while it is in flight and after.
@@ -33,9 +33,10 @@ pub enum Class {
 /// first, by [`clear`](Self::clear).
 pub struct Batch<'s> {
     buffer: ManuallyDrop<Buffer<'s>>,
-    len: u16,
+    /// At most the capacity, a u16.
+    len: u32,
     /// First page of the last segment, and whether all its pages are alike and one chunk each.
-    segment: u16,
+    segment: u32,
     plain: bool,
     /// What was checked of the last page, and need not be of one that is like it.
     last: Kind,
@@ -53,6 +54,32 @@ struct Kind {
 impl Kind {
     /// No page is like this.
     const NONE: Self = Self { source: Source::NONE, home: Home::NONE, len: 0, chunks: 0 };
+
+    /// What a page and its slot are, if the page may stand at place `at` of `buffer`.
+    // By itself and by value: so a loop that fills a batch can keep batch, page and slot in registers.
+    #[inline(never)]
+    fn check(of: (Source, u32), to: (Home, usize), limits: Limits, at: u32) -> Result<Self, ReadError> {
+        let ((source, len), (home, slot_bytes)) = (of, to);
+        let Limits { engine, capacity, chunk_shift } = limits;
+        let chunks = chunks(len, chunk_shift);
+        if source.engine() != engine {
+            return Err(ReadError::OtherEngine("page"));
+        }
+        if home.engine() != engine {
+            return Err(ReadError::OtherEngine("slot"));
+        }
+        if len as usize > slot_bytes {
+            return Err(ReadError::SlotTooSmall { page_bytes: len, slot_bytes });
+        }
+        if chunks > MAX_CHUNKS {
+            let chunk_bytes = 1 << chunk_shift;
+            return Err(ReadError::TooManyChunks { page_bytes: len, chunk_bytes, chunks, max: MAX_CHUNKS });
+        }
+        if at >= u32::from(capacity) {
+            return Err(ReadError::Full { capacity: usize::from(capacity) });
+        }
+        Ok(Self { source, home, len, chunks })
+    }
 }
 
 impl<'s> Batch<'s> {
@@ -70,7 +97,7 @@ impl<'s> Batch<'s> {
     #[inline]
     pub(crate) fn into_buffer(mut self) -> Buffer<'s> {
         self.close_segment();
-        self.buffer.head_mut().len = self.len;
+        self.buffer.head_mut().len = self.len as u16;
         let buffer = Self::take(&mut self);
         core::mem::forget(self);
         buffer
@@ -82,7 +109,7 @@ impl<'s> Batch<'s> {
         if self.len > 0 {
             let (segment, len, plain) = (self.segment, self.len, self.plain);
             let first = self.buffer.page_mut(segment);
-            first.seg_len = len - segment;
+            first.seg_len = (len - segment) as u16;
             first.seg_done = 0;
             first.seg_plain = plain;
         }
@@ -96,7 +123,7 @@ impl<'s> Batch<'s> {
     }
 
     pub(crate) fn engine(&self) -> u16 {
-        self.buffer.engine
+        self.buffer.limits.engine
     }
 
     /// Which submitter waits for it, from 1; 0 for the engine's own thread.
@@ -111,7 +138,7 @@ impl<'s> Batch<'s> {
     /// How many pages it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        usize::from(self.len)
+        self.len as usize
     }
 
     /// Whether it holds none.
@@ -123,7 +150,7 @@ impl<'s> Batch<'s> {
     /// How many pages it can hold.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        usize::from(self.buffer.capacity)
+        usize::from(self.buffer.limits.capacity)
     }
 
     /// Sets how urgent it is; [`Class::Urgent`] unless told otherwise.
@@ -145,12 +172,15 @@ impl<'s> Batch<'s> {
     pub fn read(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
         let last = self.last;
         let alike = page.source == last.source && slot.home() == last.home && page.len == last.len;
-        if !alike || self.len >= self.buffer.capacity {
-            if let Err(error) = self.turn_to(&page, &slot) {
-                return Err((error, slot));
+        let at = self.len;
+        if !alike || at >= u32::from(self.buffer.limits.capacity) {
+            let (of, to) = ((page.source, page.len), (slot.home(), slot.len()));
+            match Kind::check(of, to, self.buffer.limits, at) {
+                Ok(kind) => self.turn_to(kind),
+                Err(error) => return Err((error, slot)),
             }
         }
-        let state = self.buffer.page_mut(self.len);
+        let state = self.buffer.page_mut(at);
         state.remote = page.addr;
         state.slot = Some(slot);
         state.source = page.source;
@@ -164,52 +194,27 @@ impl<'s> Batch<'s> {
             state.phase = Phase::Checked;
             state.expected = page.expected;
         }
-        self.len += 1;
+        self.len = at + 1;
         Ok(())
     }
 
-    /// Checks a page that is not like the one before, and begins a segment where its peer is another.
-    #[inline(never)]
-    fn turn_to(&mut self, page: &RemotePage, slot: &Slot) -> Result<(), ReadError> {
-        let (source, home) = (page.source, slot.home());
-        let Buffer { engine, capacity, chunk_shift, .. } = *self.buffer;
-        let chunks = chunks(page.len, chunk_shift);
-        if source.engine() != engine {
-            return Err(ReadError::OtherEngine("page"));
-        }
-        if home.engine() != engine {
-            return Err(ReadError::OtherEngine("slot"));
-        }
-        if page.len as usize > slot.len() {
-            return Err(ReadError::SlotTooSmall { page_bytes: page.len, slot_bytes: slot.len() });
-        }
-        if chunks > MAX_CHUNKS {
-            let chunk_bytes = 1 << chunk_shift;
-            return Err(ReadError::TooManyChunks {
-                page_bytes: page.len,
-                chunk_bytes,
-                chunks,
-                max: MAX_CHUNKS,
-            });
-        }
-        if self.len >= capacity {
-            return Err(ReadError::Full { capacity: usize::from(capacity) });
-        }
-        if self.len == 0 || source.peer() != self.last.source.peer() {
+    /// The next page is not like the one before; where its peer is another, it begins a segment.
+    #[inline]
+    fn turn_to(&mut self, kind: Kind) {
+        if self.len == 0 || kind.source.peer() != self.last.source.peer() {
             self.close_segment();
-            (self.segment, self.plain) = (self.len, chunks == 1);
+            (self.segment, self.plain) = (self.len, kind.chunks == 1);
         } else {
             self.plain = false;
         }
-        self.last = Kind { source, home, len: page.len, chunks };
-        Ok(())
+        self.last = kind;
     }
 
     /// Empties it, slot by slot.
     pub fn clear(&mut self) -> impl Iterator<Item = Slot> + use<'_, 's> {
         let len = core::mem::take(&mut self.len);
         self.last = Kind::NONE;
-        self.buffer.pages_mut()[..usize::from(len)].iter_mut().filter_map(|page| page.slot.take())
+        self.buffer.pages_mut()[..len as usize].iter_mut().filter_map(|page| page.slot.take())
     }
 }
 
@@ -263,7 +268,7 @@ impl DonePage {
 impl<'s> Done<'s> {
     #[inline]
     pub(crate) fn new(buffer: Buffer<'s>) -> Self {
-        let len = buffer.head().len;
+        let len = u32::from(buffer.head().len);
         let buffer = ManuallyDrop::new(buffer);
         Self { batch: Batch { buffer, len, segment: 0, plain: true, last: Kind::NONE } }
     }

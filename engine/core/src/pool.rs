@@ -51,7 +51,14 @@ pub(crate) struct Pool<'s> {
     heads: &'s [UnsafeCell<Head>],
     pages: &'s [UnsafeCell<Page>],
     free: &'s [FreeSet],
-    pages_per_batch: u16,
+    limits: Limits,
+}
+
+/// What a buffer holds, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Pages.
+    pub(crate) capacity: u16,
     pub(crate) chunk_shift: u8,
     pub(crate) engine: u16,
 }
@@ -69,9 +76,7 @@ pub(crate) struct Buffer<'s> {
     pages: NonNull<UnsafeCell<Page>>,
     free: &'s FreeSet,
     index: u16,
-    pub(crate) capacity: u16,
-    pub(crate) chunk_shift: u8,
-    pub(crate) engine: u16,
+    pub(crate) limits: Limits,
     lifetime: PhantomData<&'s mut [Page]>,
 }
 
@@ -105,9 +110,7 @@ impl<'s> Pool<'s> {
             pages: cells(pages),
             free,
             // Storage::new checks that it fits.
-            pages_per_batch: pages_per_batch as u16,
-            chunk_shift,
-            engine,
+            limits: Limits { capacity: pages_per_batch as u16, chunk_shift, engine },
         }
     }
 
@@ -116,7 +119,7 @@ impl<'s> Pool<'s> {
     }
 
     pub(crate) fn pages_per_batch(&self) -> usize {
-        usize::from(self.pages_per_batch)
+        usize::from(self.limits.capacity)
     }
 
     /// How many buffers are free, at some moment.
@@ -140,18 +143,9 @@ impl<'s> Pool<'s> {
     fn buffer(&self, index: u16) -> Buffer<'s> {
         let i = usize::from(index);
         let head = NonNull::from(&self.heads[i]).cast::<Head>();
-        let per = usize::from(self.pages_per_batch);
+        let per = usize::from(self.limits.capacity);
         let pages = NonNull::from(&self.pages[i * per..][..per]).cast::<UnsafeCell<Page>>();
-        Buffer {
-            head,
-            pages,
-            free: &self.free[i / 64],
-            index,
-            capacity: self.pages_per_batch,
-            chunk_shift: self.chunk_shift,
-            engine: self.engine,
-            lifetime: PhantomData,
-        }
+        Buffer { head, pages, free: &self.free[i / 64], index, limits: self.limits, lifetime: PhantomData }
     }
 }
 
@@ -184,7 +178,7 @@ impl Buffer<'_> {
     pub(crate) fn pages_mut(&mut self) -> &mut [Page] {
         let first = self.pages.as_ptr().cast::<Page>();
         // SAFETY: `capacity` pages follow `first`; the buffer is their only owner, borrowed exclusively.
-        unsafe { core::slice::from_raw_parts_mut(first, usize::from(self.capacity)) }
+        unsafe { core::slice::from_raw_parts_mut(first, usize::from(self.limits.capacity)) }
     }
 
     /// One of its pages.
@@ -193,8 +187,8 @@ impl Buffer<'_> {
     ///
     /// Beyond the capacity.
     #[inline]
-    pub(crate) fn page_mut(&mut self, i: u16) -> &mut Page {
-        &mut self.pages_mut()[usize::from(i)]
+    pub(crate) fn page_mut(&mut self, i: u32) -> &mut Page {
+        &mut self.pages_mut()[i as usize]
     }
 
     /// Makes it free.
@@ -223,7 +217,7 @@ impl<'s> Held<'s> {
     #[inline]
     pub(crate) fn take(&mut self, mut buffer: Buffer<'s>) -> PageRef {
         buffer.head_mut().held = true;
-        PageRef(u32::from(buffer.index) * u32::from(buffer.capacity))
+        PageRef(u32::from(buffer.index) * u32::from(buffer.limits.capacity))
     }
 
     /// Gives a buffer up. The engine keeps no `PageRef` of it: every ring entry, link and queue that
@@ -267,7 +261,7 @@ impl<'s> Held<'s> {
 
     /// Where a batch's pages are.
     pub(crate) fn first(&self, batch: u16) -> PageRef {
-        PageRef(u32::from(batch) * u32::from(self.pool.pages_per_batch))
+        PageRef(u32::from(batch) * u32::from(self.pool.limits.capacity))
     }
 }
 

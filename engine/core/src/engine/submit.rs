@@ -116,7 +116,7 @@ impl<'s, P: Provider> Engine<'s, P> {
         batch.close_segment();
         let mut at = 0;
         while at < len {
-            let seg = batch.buffer_mut().page_mut(at);
+            let seg = batch.buffer_mut().page_mut(u32::from(at));
             let (peer, seg_len) = (seg.source.peer(), seg.seg_len);
             if self.peer(peer).is_none() {
                 return Err(SubmitError::PeerGone { page: usize::from(at), peer: peer.index() });
