@@ -4,42 +4,67 @@
 //! `cargo bench -p kvrail-bench --bench post`. Criterion's own figures come first; the table after
 //! them is what docs/performance.md quotes: medians of interleaved rounds, and their ratios.
 //!
-//! `-- count WHAT N` runs one workload for N batches, to be counted by callgrind; see
-//! `benches/count-instructions`.
+//! Each workload is timed twice. *Whole* is what a user sees: for each READ a destination is taken and two
+//! addresses are worked out, it is posted and completes, the destination is put back. *Proper* is posting
+//! and completing alone, of READs that are ready: what scheduling, credits and accounting cost.
+//!
+//! `-- table` makes the table alone. `-- count WORKLOAD N` runs N batches of a workload (its name, with
+//! `-proper` at the end for that part), to be counted by callgrind: see `benches/count-instructions`.
 #![allow(missing_docs, reason = "a benchmark, not a library")]
 
+mod by_engine;
+mod by_hand;
 mod workload;
 
-use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use by_engine::Kvrail;
+use by_hand::Loop;
 use criterion::{Criterion, Throughput};
-use workload::{BATCH, Kvrail, Loop};
+use workload::BATCH;
 
-/// A workload: batches in, READs out.
-type Run = Box<dyn FnMut(usize) -> usize>;
+/// Reads so many batches at a time, so many times, and says how long the whole or the proper part took.
+type Run = Box<dyn FnMut(Part, usize, usize) -> Duration>;
 
-const NAMES: [&str; 7] =
-    ["loop-1", "engine-1", "loop-16", "engine-16", "engine-16-validated", "engine-1024-idle", "engine-1024"];
+#[derive(Clone, Copy)]
+enum Part {
+    Whole,
+    Proper,
+}
+
+const NAMES: [&str; 8] = [
+    "loop-1",
+    "engine-1",
+    "loop-16",
+    "engine-16",
+    "engine-16-validated",
+    "engine-1024-idle",
+    "loop-1024",
+    "engine-1024",
+];
 
 fn make(name: &str) -> Run {
-    fn of(mut engine: Kvrail) -> Run {
-        Box::new(move |n| engine.batches(n))
+    fn by_hand(mut all: Loop) -> Run {
+        Box::new(move |part, n, times| match part {
+            Part::Whole => all.whole(n, times),
+            Part::Proper => all.proper(n, times),
+        })
+    }
+    fn by_engine(mut all: Kvrail) -> Run {
+        Box::new(move |part, n, times| match part {
+            Part::Whole => all.whole(n, times),
+            Part::Proper => all.proper(n, times),
+        })
     }
     match name {
-        "loop-1" => {
-            let mut all = Loop::new(1, 1);
-            Box::new(move |n| all.batches(n))
-        }
-        "loop-16" => {
-            let mut all = Loop::new(8, 16);
-            Box::new(move |n| all.batches(n))
-        }
-        "engine-1" => of(Kvrail::new::<1, 1>(1, 1, false)),
-        "engine-16" => of(Kvrail::new::<1, 16>(8, 16, false)),
-        "engine-16-validated" => of(Kvrail::new::<1, 16>(8, 16, true)),
-        "engine-1024-idle" => of(Kvrail::new::<1024, 16384>(8, 16, false).on_one_peer()),
-        "engine-1024" => of(Kvrail::new::<1024, 16384>(8, 16, false)),
+        "loop-1" => by_hand(Loop::new(1, 1)),
+        "loop-16" => by_hand(Loop::new(8, 16)),
+        "loop-1024" => by_hand(Loop::new(8, 16 * 1024)),
+        "engine-1" => by_engine(Kvrail::new::<1, 1>(1, 1, false)),
+        "engine-16" => by_engine(Kvrail::new::<1, 16>(8, 16, false)),
+        "engine-16-validated" => by_engine(Kvrail::new::<1, 16>(8, 16, true)),
+        "engine-1024-idle" => by_engine(Kvrail::new::<1024, 16384>(8, 16, false).on_one_peer()),
+        "engine-1024" => by_engine(Kvrail::new::<1024, 16384>(8, 16, false)),
         other => panic!("no workload {other}: there are {NAMES:?}"),
     }
 }
@@ -49,48 +74,55 @@ fn in_flight(name: &str) -> usize {
     if name.ends_with("-1") { 1 } else { 8 }
 }
 
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
 fn table() {
     const ROUNDS: usize = 41;
     let mut runs: Vec<Run> = NAMES.iter().map(|name| make(name)).collect();
-    let mut ns = vec![Vec::with_capacity(ROUNDS); NAMES.len()];
+    // Of each workload: whole and proper, of each round.
+    let mut ns = vec![[const { Vec::new() }; 2]; NAMES.len()];
     for round in 0..ROUNDS + 3 {
         for (i, run) in runs.iter_mut().enumerate() {
             let k = in_flight(NAMES[i]);
             let reps = 1024 / k;
-            let start = Instant::now();
-            for _ in 0..reps {
-                black_box(run(k));
-            }
-            if round >= 3 {
-                ns[i].push(start.elapsed().as_nanos() as f64 / (reps * k * BATCH) as f64);
+            for part in [Part::Whole, Part::Proper] {
+                let time = run(part, k, reps);
+                if round >= 3 {
+                    ns[i][part as usize].push(time.as_nanos() as f64 / (reps * k * BATCH) as f64);
+                }
             }
         }
     }
-    let ratio = |a: usize, b: usize| {
-        let mut all: Vec<f64> = ns[a].iter().zip(&ns[b]).map(|(x, y)| x / y).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
-    let median = |i: usize| {
-        let mut all = ns[i].clone();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
     let at = |name: &str| NAMES.iter().position(|n| *n == name).expect("a workload");
-    println!("\n{:<22} {:>10}   over", "workload", "ns per wr");
+    // Medians of what each round gave, so that a noisy round counts once.
+    let compare = |a: &str, b: &str, by: fn(f64, f64) -> f64| {
+        [0, 1].map(|part| {
+            let (a, b) = (&ns[at(a)][part], &ns[at(b)][part]);
+            median(a.iter().zip(b).map(|(x, y)| by(*x, *y)).collect())
+        })
+    };
+    println!("\n{:<32} {:>6} {:>9}", "ns per wr", "whole", "proper");
     for (i, name) in NAMES.iter().enumerate() {
-        let over = match *name {
-            "engine-1" => format!("loop-1 + {:.1} ns", median(i) - median(at("loop-1"))),
-            "engine-16" => format!(
-                "loop-16 x {:.2}, engine-1 x {:.2}",
-                ratio(i, at("loop-16")),
-                ratio(i, at("engine-1"))
-            ),
-            "loop-16" => format!("loop-1 x {:.2}", ratio(i, at("loop-1"))),
-            "loop-1" => String::new(),
-            _ => format!("engine-16 x {:.2}", ratio(i, at("engine-16"))),
-        };
-        println!("{name:<22} {:>10.2}   {over}", median(i));
+        let [whole, proper] = ns[i].clone().map(median);
+        println!("{name:<32} {whole:>6.2} {proper:>9.2}");
+    }
+    println!("\n{:<32} {:>6} {:>9}", "over", "whole", "proper");
+    let [whole, proper] = compare("engine-1", "loop-1", |x, y| x - y);
+    println!("{:<32} {whole:>+6.2} {proper:>+9.2}", "engine-1 - loop-1, ns");
+    for (a, b) in [
+        ("engine-16", "loop-16"),
+        ("engine-16", "engine-1"),
+        ("engine-16-validated", "engine-16"),
+        ("engine-1024-idle", "engine-16"),
+        ("engine-1024", "engine-16"),
+        ("engine-1024", "loop-1024"),
+        ("loop-1024", "loop-16"),
+    ] {
+        let [whole, proper] = compare(a, b, |x, y| x / y);
+        println!("{:<32} {whole:>6.2} {proper:>9.2}", format!("{a} : {b}"));
     }
 }
 
@@ -104,7 +136,9 @@ fn criterion() {
         let k = in_flight(name);
         group.throughput(Throughput::Elements((k * BATCH) as u64));
         let mut run = make(name);
-        group.bench_function(name, |b| b.iter(|| run(k)));
+        group.bench_function(name, |b| {
+            b.iter_custom(|n| run(Part::Whole, k, n as usize));
+        });
     }
     group.finish();
     criterion.final_summary();
@@ -114,12 +148,15 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["count", name, n] => {
-            let k = in_flight(name);
             let n: usize = n.parse().expect("a number of batches");
+            let (part, name) = match name.strip_suffix("-proper") {
+                Some(name) => (Part::Proper, name),
+                None => (Part::Whole, name),
+            };
+            let k = in_flight(name);
             let mut run = make(name);
-            for _ in 0..n / k {
-                black_box(run(k));
-            }
+            let time = run(part, k, n / k);
+            println!("{n} batches of {BATCH} in {time:?}");
         }
         ["table"] => table(),
         _ => {

@@ -168,7 +168,8 @@ impl<'s> Batch<'s> {
     /// # Errors
     ///
     /// The reason, and the slot back.
-    #[inline]
+    // A slot and a page passed through memory, and a result back, cost more than the rest.
+    #[inline(always)]
     pub fn read(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
         let last = self.last;
         let alike = page.source == last.source && slot.home() == last.home && page.len == last.len;
