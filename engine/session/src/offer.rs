@@ -19,10 +19,12 @@ pub const MAX_LANES: usize = 64;
 /// The rails of one side.
 pub type Rails = List<RailDescription, MAX_RAILS>;
 
-/// What both sides must agree on before a byte moves.
+/// What both sides must agree on before a byte moves: all but the name.
+///
+/// Equal values have equal names as well; [`same_bytes`](Self::same_bytes) is what peers ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
-    /// What people call it.
+    /// What people call it, in messages. Two sides may call the same bytes differently.
     pub name: LayoutName,
     /// What it is.
     pub fingerprint: Fingerprint,
@@ -51,6 +53,13 @@ impl Layout {
             page_bytes: NonZeroU64::new(L::PAGE_BYTES).expect("a page has bytes"),
             parts: parts.expect("a page has 1 to 65,535 regions"),
         })
+    }
+
+    /// Whether pages of the two are the same bytes, whatever each is called.
+    #[must_use]
+    pub fn same_bytes(&self, other: &Self) -> bool {
+        let Self { name: _, fingerprint, page_bytes, parts } = *self;
+        (fingerprint, page_bytes, parts) == (other.fingerprint, other.page_bytes, other.parts)
     }
 }
 
@@ -304,7 +313,7 @@ pub(crate) fn check_regions(layout: &Layout, regions: &[OfferedRegion]) -> Resul
 /// All that a producer offers, checked: the regions can hold the layout's pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// The layout; the reader's own.
+    /// The layout under the producer's name for it; its bytes are those of the reader's own.
     pub layout: Layout,
     /// This life of the producer.
     pub epoch: Epoch,

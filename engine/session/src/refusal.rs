@@ -128,7 +128,7 @@ pub enum Reason {
     Version(Both<Versions>),
     /// The keys differ.
     Key(Both<KeyId>),
-    /// The layouts differ: in name, fingerprint or bytes of a page.
+    /// The layouts differ: in fingerprint, bytes of a page or parts. Names alone may.
     Layout(Both<Layout>),
     /// Both sides want to be the same.
     Role(Both<Role>),
@@ -192,7 +192,6 @@ impl fmt::Display for Refusal {
             ),
             Reason::Layout(Both { ours, theirs }) => {
                 let differences = [
-                    (ours.name != theirs.name, "name"),
                     (ours.fingerprint != theirs.fingerprint, "fingerprint"),
                     (ours.page_bytes != theirs.page_bytes, "page size"),
                     (ours.parts != theirs.parts, "parts"),

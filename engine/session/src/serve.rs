@@ -67,7 +67,7 @@ fn agree(shared: &Shared, mut handshake: Handshake) -> Result<(Line, NodeName, S
     let Message::Propose(layout) = handshake.receive(Kind::Propose)? else {
         return Err(handshake.error(step, Cause::Contradiction("a proposal is none")));
     };
-    if layout != shared.layout {
+    if !layout.same_bytes(&shared.layout) {
         return Err(handshake.refuse(step, Reason::Layout(Both { ours: shared.layout, theirs: layout })));
     }
     let limit = shared.config.max_sessions;
@@ -78,7 +78,7 @@ fn agree(shared: &Shared, mut handshake: Handshake) -> Result<(Line, NodeName, S
 
     let regions = shared.regions();
     handshake.send(&Message::Offer(OfferHead {
-        layout,
+        layout: shared.layout,
         epoch: shared.epoch,
         // At most MAX_REGIONS.
         regions: regions.len() as u32,

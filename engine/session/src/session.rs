@@ -104,7 +104,7 @@ fn agree(mut handshake: Handshake, key: &PeerKey, hello: Hello) -> Result<Sessio
     let Message::Offer(head) = handshake.receive(Kind::Offer)? else {
         return Err(handshake.error(step, Cause::Contradiction("an offer is none")));
     };
-    if head.layout != hello.layout {
+    if !head.layout.same_bytes(&hello.layout) {
         let layouts = Both { ours: hello.layout, theirs: head.layout };
         return Err(handshake.refuse(step, Reason::Layout(layouts)));
     }

@@ -27,13 +27,17 @@ fn layouts_that_differ_are_named_on_both_sides() {
     let rig = Rig::new();
     let good = layout();
     let others = [
-        (Layout { name: "mla-61x32".parse().unwrap(), ..good }, "differ in name:"),
         (Layout { fingerprint: Fingerprint::from_bytes([9; 16]), ..good }, "differ in fingerprint:"),
         (Layout { page_bytes: NonZeroU64::new(8192).unwrap(), ..good }, "differ in page size:"),
         (Layout { parts: NonZeroU16::new(61).unwrap(), ..good }, "differ in parts:"),
         (
-            Layout { name: "gqa".parse().unwrap(), page_bytes: NonZeroU64::MIN, ..good },
-            "differ in name and page size:",
+            Layout {
+                name: "gqa".parse().unwrap(),
+                fingerprint: Fingerprint::from_bytes([9; 16]),
+                page_bytes: NonZeroU64::MIN,
+                ..good
+            },
+            "differ in fingerprint and page size:",
         ),
     ];
     for (other, what) in others {
@@ -49,6 +53,17 @@ fn layouts_that_differ_are_named_on_both_sides() {
         }
     }
     assert_eq!(rig.server.sessions(), 0);
+}
+
+#[test]
+fn the_same_bytes_under_two_names_are_agreed_on() {
+    let rig = Rig::new();
+    let other = Layout { name: "our_own_mla".parse().unwrap(), ..layout() };
+    assert!(other != layout() && other.same_bytes(&layout()));
+    let hello = Hello { layout: other, ..hello() };
+    let session = connect(&rig.server.local_addr().into(), &key(), hello, soon()).unwrap();
+    // Each keeps its own name for it: the reader is told the producer's.
+    assert_eq!(session.offer().layout, layout());
 }
 
 #[test]
