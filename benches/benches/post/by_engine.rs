@@ -10,7 +10,7 @@ use kvrail::core::memory::Slot;
 use kvrail::core::remote::{Location, RegionOffer, RemotePage, RemoteRegion, TableOffer};
 use kvrail::core::time::{Nanos, Time};
 
-use crate::workload::{BATCH, DEPTH, Null, PAGE, REMOTE, null, state};
+use crate::workload::{BATCH, Null, PAGE, REMOTE, null, state};
 
 /// An engine and its user.
 pub struct Kvrail {
@@ -25,11 +25,15 @@ pub struct Kvrail {
 
 impl Kvrail {
     /// `PEERS` peers with `lanes` lanes each, spread over the rails. Batches go to the peers in turn.
-    pub fn new<const PEERS: usize, const LANES: usize>(rails: usize, lanes: usize, validated: bool) -> Self {
+    pub fn new<const PEERS: usize, const LANES: usize, const DEPTH: usize>(
+        rails: usize,
+        lanes: usize,
+        validated: bool,
+    ) -> Self {
         // One lane gets its chain whole; with several, runs of eight.
         let config = Config { signal_wrs: 32, ..Config::DEFAULT };
-        let provider = null(rails, LANES);
-        let mut engine = Engine::start(state::<PEERS, LANES>(), provider, config).expect("an engine");
+        let provider = null(rails, LANES, DEPTH);
+        let mut engine = Engine::start(state::<PEERS, LANES, DEPTH>(), provider, config).expect("an engine");
         let memory = vec![0_u8; 16 * BATCH * PAGE as usize].leak();
         let slots = engine.register(memory, PAGE).expect("slots").collect();
         let mut regions = Vec::new();

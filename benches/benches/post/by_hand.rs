@@ -9,7 +9,7 @@ use kvrail::core::id::{LaneId, RailIndex, WrId};
 use kvrail::core::provider::{Commit, Post, Provider, Read};
 use kvrail::sim::null::NullLane;
 
-use crate::workload::{BATCH, Null, PAGE, REMOTE, RUN, null};
+use crate::workload::{BATCH, DEEP, Null, PAGE, REMOTE, RUN, SHALLOW, null};
 
 /// A hand-written loop.
 pub struct Loop {
@@ -31,8 +31,8 @@ pub struct Loop {
 impl Loop {
     /// Lanes spread over the rails.
     pub fn new(rails: usize, lanes: usize) -> Self {
-        let mut null = null(rails, lanes);
-        let run = if lanes == 1 { BATCH } else { RUN };
+        let (run, depth) = if lanes == 1 { (BATCH, DEEP) } else { (RUN, SHALLOW) };
+        let mut null = null(rails, lanes, depth);
         let lanes =
             (0..lanes).map(|i| null.connect(RailIndex((i % rails) as u8)).expect("a free lane")).collect();
         let memory = vec![0_u8; 16 * BATCH * PAGE as usize].leak().as_mut_ptr().expose_provenance() as u64;

@@ -21,7 +21,7 @@ use std::time::Duration;
 use by_engine::Kvrail;
 use by_hand::Loop;
 use criterion::{Criterion, Throughput};
-use workload::BATCH;
+use workload::{BATCH, DEEP, SHALLOW};
 
 /// Reads so many batches at a time, so many times, and says how long the whole or the proper part took.
 type Run = Box<dyn FnMut(Part, usize, usize) -> Duration>;
@@ -60,18 +60,18 @@ fn make(name: &str) -> Run {
         "loop-1" => by_hand(Loop::new(1, 1)),
         "loop-16" => by_hand(Loop::new(8, 16)),
         "loop-1024" => by_hand(Loop::new(8, 16 * 1024)),
-        "engine-1" => by_engine(Kvrail::new::<1, 1>(1, 1, false)),
-        "engine-16" => by_engine(Kvrail::new::<1, 16>(8, 16, false)),
-        "engine-16-validated" => by_engine(Kvrail::new::<1, 16>(8, 16, true)),
-        "engine-1024-idle" => by_engine(Kvrail::new::<1024, 16384>(8, 16, false).on_one_peer()),
-        "engine-1024" => by_engine(Kvrail::new::<1024, 16384>(8, 16, false)),
+        "engine-1" => by_engine(Kvrail::new::<1, 1, DEEP>(1, 1, false)),
+        "engine-16" => by_engine(Kvrail::new::<1, 16, SHALLOW>(8, 16, false)),
+        "engine-16-validated" => by_engine(Kvrail::new::<1, 16, SHALLOW>(8, 16, true)),
+        "engine-1024-idle" => by_engine(Kvrail::new::<1024, 16384, SHALLOW>(8, 16, false).on_one_peer()),
+        "engine-1024" => by_engine(Kvrail::new::<1024, 16384, SHALLOW>(8, 16, false)),
         other => panic!("no workload {other}: there are {NAMES:?}"),
     }
 }
 
-/// Batches in flight at a time: with one lane, what its queue holds.
+/// Batches in flight at a time: with one lane, what its queue holds; with sixteen, eight READs for each.
 fn in_flight(name: &str) -> usize {
-    if name.ends_with("-1") { 1 } else { 8 }
+    if name.ends_with("-1") { 1 } else { 4 }
 }
 
 fn median(mut all: Vec<f64>) -> f64 {

@@ -10,10 +10,11 @@ pub const BATCH: usize = 32;
 pub const PAGE: u64 = 4096;
 /// The longest chain.
 pub const CHAIN: usize = 32;
-/// Send queue entries of a lane: for one lane a batch of 32 and the drain wr, for 16 lanes eight batches.
-/// 16,384 lanes have 64 MiB of work queue entries then, of which each lane's first use misses the cache,
-/// as it would on a NIC.
-pub const DEPTH: usize = 64;
+/// Send queue entries of the only lane there is: a batch of 32, and the drain wr.
+pub const DEEP: usize = 64;
+/// Send queue entries of one lane of sixteen: a run of eight, the drain wr, and some room. Those who connect
+/// 1,024 peers by 16 lanes each keep them as short: 16,384 such queues are 16 MiB of work queue entries.
+pub const SHALLOW: usize = 16;
 /// Chunks of a run, where there are several lanes.
 pub const RUN: usize = 8;
 /// Where the pages are in the peer's memory.
@@ -22,25 +23,27 @@ pub const REMOTE: u64 = 0x7000_0000;
 /// Rails that move nothing.
 pub type Null = NullRails<'static, CHAIN>;
 /// Room for an engine.
-pub type State<const PEERS: usize, const LANES: usize> = Storage<Null, PEERS, PEERS, LANES, DEPTH, 16, BATCH>;
+pub type State<const PEERS: usize, const LANES: usize, const DEPTH: usize> =
+    Storage<Null, PEERS, PEERS, LANES, DEPTH, 16, BATCH>;
 
 fn leak<T>(value: T) -> &'static mut T {
     Box::leak(Box::new(value))
 }
 
 /// The device.
-pub fn null(rails: usize, lanes: usize) -> Null {
+pub fn null(rails: usize, lanes: usize, depth: usize) -> Null {
     let parts = Parts {
         cqs: vec![Cq::NEW; rails].leak(),
-        cqes: vec![Cqe::NEW; rails * (lanes / rails * DEPTH).next_power_of_two()].leak(),
+        cqes: vec![Cqe::NEW; rails * (lanes / rails * depth).next_power_of_two()].leak(),
         qps: vec![Qp::NEW; lanes].leak(),
-        wqes: vec![Wqe::NEW; lanes * DEPTH].leak(),
+        wqes: vec![Wqe::NEW; lanes * depth].leak(),
     };
     NullRails::new(parts, leak(ChainStorage::new())).expect("parts that fit")
 }
 
 /// A storage is large: made on the heap, where it stays.
-pub fn state<const PEERS: usize, const LANES: usize>() -> &'static mut State<PEERS, LANES> {
+pub fn state<const PEERS: usize, const LANES: usize, const DEPTH: usize>()
+-> &'static mut State<PEERS, LANES, DEPTH> {
     // The compiler builds the constant in place when it is written straight into the box.
-    leak(const { State::<PEERS, LANES>::new() })
+    leak(const { State::<PEERS, LANES, DEPTH>::new() })
 }

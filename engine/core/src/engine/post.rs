@@ -181,7 +181,10 @@ impl<P: Provider> Engine<'_, P> {
         let Some(handle) = l.handle.as_mut() else { return 0 };
         let rkey = remotes[region].keys[usize::from(l.remote_rail)];
         let lkey = locals[local].keys[usize::from(l.rail)];
-        let every = config.signal_wrs.min(config.signal_bytes.div_ceil(len));
+        let mut every = config.signal_wrs;
+        if u64::from(n) * u64::from(len) > u64::from(config.signal_bytes) {
+            every = every.min(config.signal_bytes.div_ceil(len));
+        }
         let (id, mut seq) = (l.id, l.head);
         // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is
         // done, or to the page's place in the landing area.
