@@ -13,6 +13,7 @@ use anyhow::{Context, bail};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
+use crate::memcpy::Routine;
 use crate::window::{Count, Span};
 use crate::{serve, worker};
 
@@ -36,6 +37,8 @@ pub(crate) enum Order {
         warmup: u64,
         /// In nanoseconds.
         duration: u64,
+        /// What a producer copies with.
+        routine: Routine,
     },
     /// Count what was done within a window of the last round. Answer [`Reply::Counted`].
     Count(Span),

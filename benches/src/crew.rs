@@ -6,6 +6,7 @@ use anyhow::bail;
 use kvrail::clock;
 
 use crate::child::{Child, Order, Reply, Verified};
+use crate::memcpy::Routine;
 use crate::window::{Span, Tally};
 
 /// From the order to the start: time for every pipe and process.
@@ -19,15 +20,16 @@ fn ns(duration: Duration) -> u64 {
 }
 
 /// One round of all workers, which start at one moment; what they did within their common window goes
-/// into `tally`.
+/// into `tally`. `routine` is what producers copy with.
 pub(crate) fn round(
     crew: &mut [Child],
+    routine: Routine,
     warmup: Duration,
     duration: Duration,
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
     let start = clock::within(LEAD).0;
-    let order = Order::Round { start, warmup: ns(warmup), duration: ns(duration) };
+    let order = Order::Round { start, warmup: ns(warmup), duration: ns(duration), routine };
     crew.iter_mut().try_for_each(|child| child.order(order))?;
     let mut spans = Vec::with_capacity(crew.len());
     for child in &mut *crew {
@@ -69,4 +71,30 @@ pub(crate) fn verify(crew: &mut [Child]) -> anyhow::Result<Verified> {
         }
     }
     Ok(all)
+}
+
+/// An error if nothing was done in all of the rounds: a row of zeros would pass for a measurement.
+pub(crate) fn something(tally: &Tally, scenario: &str, duration: Duration) -> anyhow::Result<()> {
+    if tally.is_empty() {
+        bail!("{scenario}: no batch ended within the {duration:.0?} measured; give a longer --duration");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::{Count, Span};
+
+    #[test]
+    fn a_run_in_which_nothing_ends_is_no_measurement() {
+        let mut tally = Tally::default();
+        tally.add(&[Count::default()], Span { from: 0, to: 10 });
+        let error = something(&tally, "n-rails", Duration::from_millis(10)).unwrap_err().to_string();
+        for word in ["n-rails", "10ms", "--duration"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+        tally.add(&[Count { pages: 1, ..Count::default() }], Span { from: 10, to: 20 });
+        assert!(something(&tally, "n-rails", Duration::from_millis(10)).is_ok());
+    }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use crate::child::{Child, Reply, Role, Verified};
 use crate::cli::DriveArgs;
 use crate::json::{Meta, Report, Row, Shape};
+use crate::memcpy::Routine;
 use crate::progress::Bar;
 use crate::window::Tally;
 use crate::{crew, report, worker};
@@ -70,9 +71,10 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
     let mut tally = Tally::default();
     for round in 0..rounds {
         let warmup = if round == 0 { args.warmup } else { Duration::from_millis(20) };
-        crew::round(&mut crew, warmup, args.duration / rounds, &mut tally)?;
+        crew::round(&mut crew, Routine::Rail, warmup, args.duration / rounds, &mut tally)?;
         bar.add(1);
     }
+    crew::something(&tally, "drive", args.duration)?;
     bar.about("comparing every page");
     let verified =
         if args.report.verify.step().is_some() { crew::verify(&mut crew)? } else { Verified::default() };

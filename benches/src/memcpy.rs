@@ -1,4 +1,5 @@
-//! What the machine can do at best: the same pages, copied by plain `memcpy`.
+//! What the machine can do at best: the same pages, copied by nothing but the rails' own copy routine, in
+//! the pieces that a rail gets of them.
 //!
 //! It runs in the producer's process, over the published pages themselves, into memory made as a reader's
 //! is; with as many threads as a reader has rails, each going round its share of the pages.
@@ -6,9 +7,32 @@
 use std::sync::Barrier;
 use std::time::Duration;
 
-use kvrail::{Publisher, clock};
+use kvrail::local::copy_bytes;
+use kvrail::{Publisher, clock, shm};
+use serde::{Deserialize, Serialize};
 
 use crate::window::{Failed, Sample, Span};
+
+/// How much of a page an engine hands to a rail at a time.
+pub(crate) const PIECE: usize = shm::TUNING.chunk_bytes as usize;
+
+/// What copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Routine {
+    /// What a rail copies with, piece by piece: the limit.
+    Rail,
+    /// The C library's `memcpy`, whole pages: for comparison.
+    Libc,
+}
+
+impl Routine {
+    fn copy(self, from: &[u8], to: &mut [u8]) {
+        match self {
+            Self::Rail => from.chunks(PIECE).zip(to.chunks_mut(PIECE)).for_each(|(f, t)| copy_bytes(f, t)),
+            Self::Libc => to.copy_from_slice(from),
+        }
+    }
+}
 
 /// What copying takes.
 #[derive(Debug)]
@@ -33,6 +57,7 @@ impl Copier {
     pub(crate) fn round(
         &mut self,
         publisher: &Publisher,
+        routine: Routine,
         start: u64,
         warmup: Duration,
         duration: Duration,
@@ -54,7 +79,7 @@ impl Copier {
                         sleep_until(start);
                         let from = clock::now().0 + warmup.as_nanos() as u64;
                         let end = from + duration.as_nanos() as u64;
-                        let samples = copy(publisher, first, to, page_bytes, run, end);
+                        let samples = copy(publisher, routine, first, to, page_bytes, run, end);
                         (Span { from, to: end }, samples)
                     })
                 })
@@ -74,6 +99,7 @@ impl Copier {
 /// Goes round the pages of one thread until `end`.
 fn copy(
     publisher: &Publisher,
+    routine: Routine,
     first: usize,
     to: &mut [u8],
     page_bytes: usize,
@@ -86,7 +112,7 @@ fn copy(
         for (number, to) in to.chunks_exact_mut(page_bytes).enumerate() {
             // Slots are numbered in a u32.
             if let Ok(page) = publisher.page((first + number) as u32) {
-                to.copy_from_slice(page);
+                routine.copy(page, to);
             }
             pages += 1;
             if pages as usize == run {
@@ -108,6 +134,23 @@ pub(crate) fn sleep_until(time: u64) {
             0 => return,
             left if left > 200_000 => std::thread::sleep(Duration::from_nanos(left - 100_000)),
             _ => std::hint::spin_loop(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_routines_copy_every_byte_of_a_page() {
+        for len in [1, 41_984, PIECE, PIECE + 1, 4_497_408] {
+            let page: Vec<u8> = (0..len).map(|i| (i * 31 % 251) as u8 + 1).collect();
+            for routine in [Routine::Rail, Routine::Libc] {
+                let mut to = vec![0; len];
+                routine.copy(&page, &mut to);
+                assert!(to == page, "{routine:?} {len}");
+            }
         }
     }
 }

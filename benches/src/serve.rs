@@ -86,10 +86,10 @@ pub(crate) fn child(setup: &Setup) -> anyhow::Result<()> {
     let mut samples = Vec::new();
     while let Some(order) = hear()? {
         let reply = match order {
-            Order::Round { start, warmup, duration } => {
+            Order::Round { start, warmup, duration, routine } => {
                 let copier = copier.as_mut().context("this producer was not asked to copy")?;
                 let (warmup, duration) = (Duration::from_nanos(warmup), Duration::from_nanos(duration));
-                let (span, some) = copier.round(&publisher, start, warmup, duration);
+                let (span, some) = copier.round(&publisher, routine, start, warmup, duration);
                 samples = some;
                 Reply::Ran(span)
             }

@@ -139,6 +139,11 @@ impl Tally {
         }
     }
 
+    /// Nothing to tell of: not one batch ended in time.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pages == 0 && self.failed.is_empty()
+    }
+
     /// Pages per second, all workers together.
     pub(crate) fn pages_per_s(&self) -> f64 {
         if self.time.is_zero() { 0.0 } else { self.pages as f64 / self.time.as_secs_f64() }
@@ -200,5 +205,6 @@ mod tests {
         assert_eq!(tally.latencies.len(), 20);
         assert!(tally.latencies.max() >= 9000);
         assert_eq!(Tally::default().hit_ratio(), None);
+        assert!(Tally::default().is_empty() && !tally.is_empty());
     }
 }

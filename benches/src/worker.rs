@@ -123,7 +123,9 @@ impl<N: Network> Worker<N> {
         })?;
         while let Some(order) = hear()? {
             let reply = match order {
-                Order::Round { start, warmup, duration } => Reply::Ran(self.round(start, warmup, duration)?),
+                Order::Round { start, warmup, duration, .. } => {
+                    Reply::Ran(self.round(start, warmup, duration)?)
+                }
                 Order::Count(span) => Reply::Counted(count(&self.samples, span)),
                 Order::Verify => Reply::Verified(self.verify()?),
             };

@@ -132,6 +132,16 @@ fn the_demo_climbs_its_ladder() {
 }
 
 #[test]
+fn the_limit_of_large_pages_is_the_rails_own_routine() {
+    let args = ["--layout", "opaque-1m", "--working-set", "16MiB", "--duration", "100ms", "--verify", "off"];
+    let report = report(&run(&[&args[..], &["--json", "-"]].concat(), SOON));
+    let rows = report["results"].as_array().unwrap();
+    let scenarios: Vec<_> = rows.iter().map(|row| row["scenario"].as_str().unwrap()).collect();
+    assert_eq!(scenarios, ["memcpy", "memcpy-libc", "1-rail", "n-rails", "n-processes"]);
+    assert_eq!((&rows[0]["ratio"]["memcpy"], &rows[1]["op"]), (&1.0.into(), &"copy".into()));
+}
+
+#[test]
 fn a_key_file_serves_both_sides() {
     use std::os::unix::fs::PermissionsExt;
     let path = std::env::temp_dir().join(format!("kvrail-bench-file-{}", std::process::id()));

@@ -134,6 +134,17 @@ pub mod shm {
     /// enough to do while the engine's thread waits for a core (docs/performance.md).
     const RAIL_BYTES: u64 = 1 << 30;
 
+    /// How an engine over these rails behaves best. A page travels in pieces of `chunk_bytes`.
+    pub const TUNING: Config = Config {
+        chunk_bytes: 1 << 20,
+        run_bytes: 1 << 20,
+        quantum_bytes: 4 << 20,
+        signal_bytes: 1 << 20,
+        rail_bytes: RAIL_BYTES,
+        rail_wrs: 4_096,
+        ..Config::DEFAULT
+    };
+
     /// Rails over shared memory.
     #[derive(Debug)]
     pub struct ShmRails {
@@ -159,15 +170,7 @@ pub mod shm {
         const LABEL: &'static str = "shm";
 
         fn tuning(&self) -> Config {
-            Config {
-                chunk_bytes: 1 << 20,
-                run_bytes: 1 << 20,
-                quantum_bytes: 4 << 20,
-                signal_bytes: 1 << 20,
-                rail_bytes: RAIL_BYTES,
-                rail_wrs: 4_096,
-                ..Config::DEFAULT
-            }
+            TUNING
         }
 
         fn split(self) -> (Shm, local::Config) {

@@ -30,6 +30,7 @@ mod worker;
 
 pub use address::AddressError;
 pub use config::{Config, MAX_CQ_ENTRIES, OpenError, StartError};
+pub use copy::{AROUND_THE_CACHE, copy_bytes};
 pub use progress::Waker;
 pub use rail::{Lane, Posting};
 pub use rails::Rails;
