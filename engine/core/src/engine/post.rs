@@ -29,10 +29,10 @@ impl<P: Provider> Engine<'_, P> {
         let chunks = chunks.min(P::CHAIN as u32).min(l.room()).min(self.config.rail_wrs - rail.wrs);
         let bytes = self.config.rail_bytes - rail.bytes;
         let bytes = if alone { bytes } else { bytes.min(u64::from(self.config.run_bytes)) };
-        if let Work::Fresh(segment) = work {
-            if let Some(n) = self.plain(segment, chunks, bytes, (peer, class)) {
-                return self.post_plain(lane, segment, n, class, now);
-            }
+        if let Work::Fresh(segment) = work
+            && let Some(n) = self.plain(segment, chunks, bytes, (peer, class))
+        {
+            return self.post_plain(lane, segment, n, class, now);
         }
         let n = match work {
             Work::Validate => self.gather_validating(lane, chunks),
