@@ -99,10 +99,10 @@ impl<P: Provider> Engine<'_, P> {
         let mut left = u64::from(self.config.quantum_bytes);
         loop {
             let Some(work) = self.next_work(peer, class, now) else { return Turn::Over };
-            let p = &self.peers[usize::from(peer)];
-            let rails = p.room & self.room;
+            let room = self.peers[usize::from(peer)].room;
+            let rails = room & self.room;
             if rails == 0 {
-                return if p.room == 0 { Turn::Blocked } else { Turn::Capped };
+                return if room == 0 { Turn::Blocked } else { Turn::Capped };
             }
             // Every failure to find a lane takes a rail out of `room`, so this ends.
             let Some(lane) = self.pick(peer, rails, work) else { continue };

@@ -42,8 +42,7 @@ impl<P: Provider> Engine<'_, P> {
             let n = self.provider.poll(RailIndex(rail as u8), &mut self.wcs).min(WCS);
             self.rails[rail].stats.completions += n as u64;
             for i in 0..n {
-                let wc = self.wcs[i];
-                self.completion(rail, &wc, now);
+                self.completion(rail, i, now);
             }
             if n < WCS {
                 break;
@@ -54,19 +53,18 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
+    /// Completion number `at` of those just taken from `rail`.
     #[inline]
-    fn completion(&mut self, rail: usize, wc: &Wc, now: Time) {
+    fn completion(&mut self, rail: usize, at: usize, now: Time) {
+        let wc = &self.wcs[at];
         let id = wc.wr_id().lane();
         let index = id.index();
-        let known = self.lanes.get(index).is_some_and(|lane| lane.id == id);
-        if !known {
+        let Some(lane) = self.lanes.get(index).filter(|lane| lane.id == id) else {
             self.rails[rail].stats.stale += 1;
             return;
-        }
-        let lane = &self.lanes[index];
+        };
         let covered = lane.covered(wc.wr_id().seq());
-        let posted = covered <= lane.outstanding();
-        if posted && wc.status().is_success() {
+        if covered <= lane.outstanding() && wc.status().is_success() {
             match lane.state {
                 LaneState::Up => return self.advance(index, covered, now),
                 LaneState::Failing | LaneState::Draining | LaneState::Closing if lane.fatal.is_none() => {
@@ -75,7 +73,8 @@ impl<P: Provider> Engine<'_, P> {
                 _ => {}
             }
         }
-        self.unusual(rail, index, wc, covered, now);
+        let wc = *wc;
+        self.unusual(rail, index, &wc, covered, now);
     }
 
     /// Anything but a success of a lane in use.
