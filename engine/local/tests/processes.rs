@@ -18,11 +18,11 @@ use kvrail_local::{Config, Lane};
 const PAGE: usize = 1 << 20;
 const PAGES: usize = 32;
 
-/// The producer's half: this binary, started by the tests below. Started by hand, it ends with its
-/// standard input.
-#[test]
-#[ignore = "the other process of the tests in this file"]
-fn producer() {
+/// Set for the other process, which is this binary again, asked for the one test below that looks at it.
+const PRODUCES: &str = "KVRAIL_TEST_PRODUCES";
+
+/// The producer's half: ends with its standard input.
+fn produce() {
     let segment = Arc::new(Segment::new(PAGES * PAGE).unwrap());
     segment.write(0, &pattern(PAGES * PAGE)).unwrap();
     let small = Arc::new(Segment::new(4096).unwrap());
@@ -46,7 +46,8 @@ struct Producer {
 impl Producer {
     fn start() -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "producer", "--ignored", "--nocapture"])
+            .args(["--exact", "bytes_of_another_process_arrive_over_two_rails", "--nocapture"])
+            .env(PRODUCES, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -80,6 +81,9 @@ fn reader(address: &Address) -> (Driver<Peer>, Vec<Lane>, Peer) {
 
 #[test]
 fn bytes_of_another_process_arrive_over_two_rails() {
+    if std::env::var_os(PRODUCES).is_some() {
+        return produce();
+    }
     let producer = Producer::start();
     let (mut driver, mut lanes, peer) = reader(&producer.address);
     let [large, small] = peer.regions() else { panic!("{:?}", peer.regions()) };
