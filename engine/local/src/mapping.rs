@@ -67,11 +67,21 @@ impl Mapping {
     }
 
     /// Enters every page into the page table, so that no READ has to stop for it. Best effort: what
-    /// is not entered now is when it is touched.
-    pub(crate) fn populate(&self, writable: bool) {
+    /// is not entered now is when it is touched. Whether all were.
+    pub(crate) fn populate(&self, writable: bool) -> bool {
         let advice = if writable { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
         // SAFETY: the range is this mapping; populating changes no content.
-        let _ = unsafe { mm::madvise(self.start.as_ptr().cast(), self.len, advice) };
+        unsafe { mm::madvise(self.start.as_ptr().cast(), self.len, advice) }.is_ok()
+    }
+
+    /// Writes a zero into every page of a writable mapping that is new, and so holds nothing else.
+    pub(crate) fn touch(&mut self) {
+        for at in (0..self.len).step_by(rustix::param::page_size()) {
+            let byte = self.start.as_ptr().wrapping_add(at);
+            // SAFETY: within the mapping, which the caller can write to and nobody else knows yet. Volatile,
+            // for what counts is that the page is written to.
+            unsafe { byte.write_volatile(0) };
+        }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut u8 {
@@ -129,7 +139,9 @@ mod tests {
         rustix::fs::ftruncate(&fd, 5 << 20).unwrap();
         use std::os::fd::AsFd as _;
         for len in [4096, HUGE_PAGE, HUGE_PAGE + 5, 5 << 20] {
-            let mapping = Mapping::new(fd.as_fd(), len, true).unwrap();
+            let mut mapping = Mapping::new(fd.as_fd(), len, true).unwrap();
+            mapping.touch();
+            assert!(rustix::fs::seek(&fd, rustix::fs::SeekFrom::Hole(0)).unwrap() >= len as u64);
             mapping.populate(true);
             assert!(len < HUGE_PAGE || mapping.as_ptr().addr().is_multiple_of(HUGE_PAGE));
             // SAFETY: the last byte of a live, writable mapping.

@@ -78,12 +78,16 @@ impl Segment {
             .map_err(failed("memfd_create"))?;
         fs::ftruncate(&fd, size as u64).map_err(failed("ftruncate"))?;
         // Mapped before it is sealed: FUTURE_WRITE spares the mappings that exist.
-        let mapping = Mapping::new(fd.as_fd(), size, true).map_err(failed("mmap"))?;
+        let mut mapping = Mapping::new(fd.as_fd(), size, true).map_err(failed("mmap"))?;
         // After the mapping's advice, so that the pages may be huge ones.
         fs::fallocate(&fd, FallocateFlags::empty(), 0, size as u64).map_err(failed("fallocate"))?;
         let seals = READER_SEALS.iter().fold(SealFlags::SEAL, |seals, &(seal, _)| seals | seal);
         fs::fcntl_add_seals(&fd, seals).map_err(failed("sealing"))?;
-        mapping.populate(true);
+        // A page that was allocated and never written to is a hole in the eyes of readers, which insist on
+        // none. A kernel before 5.14 leaves the writing to us.
+        if !mapping.populate(true) {
+            mapping.touch();
+        }
         Ok(Self { mapping, fd })
     }
 

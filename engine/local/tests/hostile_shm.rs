@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kvrail_local::shm::{Address, ConnectError, ExportError, Exporter, Peer, Segment};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fstat, ftruncate, memfd_create,
+};
 use rustix::net::{
     self, AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType,
@@ -128,6 +130,20 @@ fn a_segment_that_is_not_all_there_is_refused() {
 }
 
 #[test]
+fn a_hole_is_found_whatever_the_number_of_blocks() {
+    // As many blocks as there should be, but the second half of them beyond the end of the file.
+    let holes = memfd_create("liar", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    ftruncate(&holes, LEN).unwrap();
+    rustix::io::write(&holes, &[1; LEN as usize / 2]).unwrap();
+    fallocate(&holes, FallocateFlags::KEEP_SIZE, LEN, LEN / 2).unwrap();
+    let stat = fstat(&holes).unwrap();
+    assert_eq!((stat.st_size, stat.st_blocks * 512), (LEN as i64, LEN as i64));
+    fcntl_add_seals(&holes, SEALS).unwrap();
+    let error = error_for(20, welcome(|_| ()), vec![holes]);
+    assert!(matches!(error, ConnectError::Size { segment: 0, found: 4096, told: LEN }), "{error}");
+}
+
+#[test]
 fn a_reply_that_is_none_is_refused() {
     let good = || memfd(LEN, SEALS);
     let error = error_for(9, welcome(|r| r[0] = 0), vec![good()]);
@@ -225,6 +241,34 @@ fn a_silent_client_delays_no_other() {
         assert!(start.elapsed() < Duration::from_secs(10), "the exporter's end was not noticed");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_flood_of_silent_clients_is_sent_away_and_keeps_no_reader_out() {
+    let (exporter, address) = exporter();
+    let start = Instant::now();
+    let mut silent: Vec<_> = (0..200)
+        .map(|_| {
+            let client = socket();
+            net::connect(&client, &name(&address)).unwrap();
+            client
+        })
+        .collect();
+    let peer = Peer::connect(exporter.address()).unwrap();
+    // The oldest are hung up on, long before their ten seconds are over; the youngest are not.
+    let youngest = silent.pop().unwrap();
+    for (client, gone) in [(&silent[0], true), (&silent[100], true), (&youngest, false)] {
+        net::sockopt::set_socket_timeout(
+            client,
+            net::sockopt::Timeout::Recv,
+            Some(Duration::from_millis(500)),
+        )
+        .unwrap();
+        let got = net::recv(client, &mut [0_u8; 1], RecvFlags::empty());
+        assert_eq!(got.is_ok(), gone, "{got:?}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(peer.is_alive());
 }
 
 #[test]

@@ -24,8 +24,12 @@ use crate::segment::Segment;
 /// How long a client may take to say its hello.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Connections at a time, those that have not said hello included.
+/// Readers at a time.
 const MAX_CLIENTS: usize = 1024;
+
+/// Connections at a time that have not said hello. Any process of the host can make one: one more sends
+/// the oldest away, so that those who stay silent keep neither this process's descriptors nor readers out.
+const MAX_NEWCOMERS: usize = 64;
 
 /// Serves [`Segment`]s to readers that know its address. Dropping it ends every connection: the
 /// readers take the producer for dead.
@@ -161,7 +165,7 @@ impl Server {
         let mut fds = Vec::with_capacity(2 + self.clients.len());
         fds.push(PollFd::new(&self.stop, PollFlags::IN));
         // A full house lets newcomers wait in the socket's own queue.
-        let full = self.clients.len() >= MAX_CLIENTS;
+        let full = self.clients.iter().filter(|c| c.until.is_none()).count() >= MAX_CLIENTS;
         fds.push(PollFd::new(&self.listener, if full { PollFlags::empty() } else { PollFlags::IN }));
         fds.extend(self.clients.iter().map(|c| PollFd::new(&c.fd, PollFlags::IN)));
         let next = self.clients.iter().filter_map(|c| c.until).min();
@@ -186,7 +190,15 @@ impl Server {
 
     fn accept(&mut self, now: Instant) {
         match net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-            Ok(fd) => self.clients.push(Client { fd, until: Some(now + PATIENCE) }),
+            Ok(fd) => {
+                let mut newcomers = self.clients.iter().enumerate().filter(|(_, c)| c.until.is_some());
+                if let Some((oldest, _)) = newcomers.next()
+                    && newcomers.count() + 1 == MAX_NEWCOMERS
+                {
+                    self.clients.remove(oldest);
+                }
+                self.clients.push(Client { fd, until: Some(now + PATIENCE) });
+            }
             // Gone again, or a signal.
             Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => {}
             Err(errno) => {

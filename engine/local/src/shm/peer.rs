@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use kvrail_core::abi::WcStatus;
 use kvrail_core::provider::Read;
-use rustix::fs::{self, SealFlags};
+use rustix::fs::{self, SealFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -101,11 +101,13 @@ pub enum ConnectError {
         missing: &'static str,
     },
     /// A segment is smaller than the exporter says, or has holes.
-    #[error("segment {segment} has {found} bytes of memory, the exporter says {told}")]
+    #[error(
+        "segment {segment} has {found} bytes of memory before its end or first hole, the exporter says {told}"
+    )]
     Size {
         /// Its number.
         segment: usize,
-        /// Bytes that are there.
+        /// Bytes that are there in one piece.
         found: u64,
         /// Bytes that the exporter tells of.
         told: u64,
@@ -275,9 +277,10 @@ fn map(fd: &OwnedFd, region: &Region) -> Result<Mapping, ConnectError> {
     let system = |errno| ConnectError::System { step: "looking at a segment", errno };
     let stat = fs::fstat(fd).map_err(system)?;
     let size = u64::try_from(stat.st_size).unwrap_or(0);
-    // A hole would be filled from this process's memory, or raise SIGBUS where there is none.
-    let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
-    let found = size.min(allocated);
+    // A hole would be filled from this process's memory, or raise SIGBUS where there is none. Asked for by
+    // its place: blocks may lie beyond the end, where their number says nothing.
+    let hole = fs::seek(fd, SeekFrom::Hole(0)).map_err(system)?;
+    let found = size.min(hole);
     if found < region.len {
         return Err(ConnectError::Size { segment, found, told: region.len });
     }
