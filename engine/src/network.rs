@@ -1,4 +1,5 @@
 //! What a [`Reader`](crate::Reader) reads over, and a [`Publisher`](crate::Publisher) is read over.
+#![allow(unsafe_code, reason = "who publishes a segment promises to write nothing to it")]
 
 use std::error::Error;
 use std::fmt;
@@ -57,7 +58,28 @@ pub trait Network {
 }
 
 /// The producer's side of a transport that needs no work per lane.
-pub trait Publish {
+///
+/// # Safety
+///
+/// A [`Publisher`](crate::Publisher) gives out references to the segment's bytes, while an
+/// [`Arc<Segment>`](Segment) lets anybody write. So an implementation, and whatever it hands the segment
+/// to, only reads from it, and makes no reference to its bytes.
+///
+/// To implement it without a word of that does not compile:
+///
+/// ```compile_fail,E0200
+/// use kvrail::{Publish, Published, TransportError, local::shm::Segment};
+/// use std::sync::Arc;
+///
+/// struct Scribbler;
+/// impl Publish for Scribbler {
+///     fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
+///         std::thread::spawn(move || segment.write(4096, b"under a &[u8]"));
+///         Err("no rails".into())
+///     }
+/// }
+/// ```
+pub unsafe trait Publish {
     /// Makes `segment` readable by whoever learns the rails' addresses, until what is returned is
     /// dropped.
     ///
@@ -202,7 +224,8 @@ pub mod shm {
         ShmPublish { rails }
     }
 
-    impl Publish for ShmPublish {
+    // SAFETY: the exporter hands the file out to be mapped for reading, and touches no byte itself.
+    unsafe impl Publish for ShmPublish {
         fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
             let exporter = Exporter::start(vec![segment])?;
             let nominal = local::Config::default().nominal_bytes_per_sec;
@@ -277,7 +300,8 @@ pub mod tcp {
         TcpPublish { ip, rails }
     }
 
-    impl Publish for TcpPublish {
+    // SAFETY: the server's threads let the kernel send from the segment, and nothing else.
+    unsafe impl Publish for TcpPublish {
         fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
             let server = Server::start((self.ip, 0).into(), vec![Export::segment(segment)])?;
             let rails = describe(TransportKind::Tcp, server.address().to_bytes(), 1_000_000_000, self.rails)?;

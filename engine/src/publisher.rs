@@ -188,7 +188,7 @@ impl Publisher {
     pub fn page(&self, slot: u32) -> Result<&[u8], WriteError> {
         self.entry(slot)?;
         // SAFETY: `bytes_at` is of a slot that is there; nobody writes while `self` is shared, for only
-        // `write` does, and the segment is private here.
+        // `write` does: the segment is private here, and whoever published it promised not to.
         Ok(unsafe { std::slice::from_raw_parts(self.bytes_at(slot), self.shape.page_bytes as usize) })
     }
 
@@ -246,7 +246,7 @@ impl Publisher {
         let at = self.bytes_at(slot);
         // SAFETY: `Shape` put the slot's `page_bytes` bytes within the mapping and apart from the table
         // and the other slots. `&mut self` makes this the only reference to them in this process: the
-        // segment is private here. Peers read them through mappings of their own (or the kernel does),
+        // segment is private here, and whoever published it promised to make none. Peers read them through mappings of their own (or the kernel does),
         // by raw copies, at any time: that they get a mixture is what the invalid entry tells them.
         let bytes = unsafe { std::slice::from_raw_parts_mut(at, self.shape.page_bytes as usize) };
         fill(bytes);

@@ -13,7 +13,7 @@ use kvrail::layouts::catalogue::{Opaque, VllmFp8DsMla};
 use kvrail::session::Address;
 use kvrail::{
     Config, ConnectError, Event, KvLayout, Network, PageLayout, Peer, PeerKey, Publish, Publisher, Reader,
-    clock, memory, shm, tcp,
+    TableError, clock, memory, shm, tcp,
 };
 
 #[derive(KvLayout)]
@@ -198,6 +198,104 @@ fn one_reader_reads_from_several_producers_and_leaves_them() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(f.reader.next_event().is_none(), "leaving is no loss");
+}
+
+#[test]
+fn a_producer_that_is_connected_to_twice_is_two_peers() {
+    let mut f = fixture(shm::publish(2), shm::rails(2).unwrap());
+    let location = write(f.publisher(), 3);
+    let address = f.publisher().local_addr().into();
+    let again = f.reader.connect(&address, &key("5a")).unwrap();
+    assert!(again.id() != f.peer.id() && again.epoch() == f.peer.epoch());
+    let first = std::mem::replace(&mut f.peer, again);
+    assert_eq!(f.read(&[location]), [Ok(())]);
+    // They share a mapping; the end of one is not the end of the other.
+    f.reader.disconnect(&first);
+    assert_eq!(f.read(&[location; 20]), [Ok(()); 20]);
+}
+
+#[test]
+fn a_restarted_producer_is_another_and_its_old_pages_are_misses() {
+    let mut f = fixture(shm::publish(1), shm::rails(1).unwrap());
+    let old = write(f.publisher(), 0);
+    let listen: Address = f.publisher().local_addr().into();
+    f.publisher = None;
+    let over = shm::publish(1);
+    let again = Publisher::start("producer".parse().unwrap(), MLA, SLOTS, &listen, key("5a"), over);
+    f.publisher = Some(again.unwrap());
+    let new = write(f.publisher(), 0);
+    let peer = f.reader.connect(&listen, &key("5a")).unwrap();
+    assert_ne!(peer.epoch(), f.peer.epoch());
+    f.peer = peer;
+    let results = f.read(&[old, new]);
+    assert!(matches!(results[..], [Err(PageError::Miss(Miss::Generation { .. })), Ok(())]), "{results:?}");
+}
+
+#[test]
+fn with_nothing_in_flight_it_sleeps_until_told() {
+    let mut f = fixture(shm::publish(1), shm::rails(2).unwrap());
+    let start = Instant::now();
+    f.reader.wait(clock::within(Duration::from_millis(60)));
+    assert!(start.elapsed() >= Duration::from_millis(59), "{:?}", start.elapsed());
+    assert!(f.reader.next_done().is_none());
+    // For ever, but for the news that the producer is gone.
+    let publisher = f.publisher.take();
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(publisher);
+    });
+    let event = loop {
+        f.reader.wait(kvrail::core::time::Time::NEVER);
+        f.reader.poll();
+        if let Some(event) = f.reader.next_event() {
+            break event;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "woken for nothing, again and again");
+    };
+    assert!(matches!(event, Event::Lost { .. }));
+    thread.join().unwrap();
+}
+
+#[test]
+fn memory_that_holds_no_page_is_refused_by_its_numbers() {
+    let mut reader = Reader::start(MLA, shm::rails(1).unwrap(), Config::default()).unwrap();
+    let bytes = MLA.page_bytes() as usize;
+    for len in [1, bytes - 1] {
+        let error = reader.register(memory::leaked(len).unwrap()).unwrap_err().to_string();
+        assert!(error.contains(&len.to_string()) && error.contains(&bytes.to_string()), "{error}");
+    }
+    assert_eq!(reader.register(memory::leaked(2 * bytes - 1).unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_table_that_comes_too_late_is_no_batch_of_the_users() {
+    let mut f = fixture(tcp::publish(LOCALHOST, 1), tcp::rails(1).unwrap());
+    let location = write(f.publisher(), 0);
+    assert_eq!(f.reader.published(&f.peer, 0, clock::within(Duration::from_secs(5))).unwrap(), [location]);
+    // Somewhere between too short to post anything and long enough for an answer there is no patience to
+    // wait for what has been posted.
+    let mut late = 0;
+    for micros in (5..400).step_by(5).cycle().take(4000) {
+        match f.reader.published(&f.peer, 0, clock::within(Duration::from_micros(micros))) {
+            Err(TableError::Deadline) => late += 1,
+            Err(TableError::Page(_) | TableError::Submit(_)) | Ok(_) => {}
+            Err(other) => panic!("{other}"),
+        }
+        f.reader.poll();
+        assert!(f.reader.next_done().is_none(), "the table's batch");
+        if late == 20 {
+            break;
+        }
+    }
+    assert!(late > 0, "never too late");
+    let until = Instant::now() + Duration::from_secs(10);
+    while f.reader.in_flight() > 0 {
+        f.reader.poll();
+        assert!(f.reader.next_done().is_none(), "the table's batch");
+        assert!(Instant::now() < until, "{:?}", f.reader);
+        f.reader.wait(clock::within(Duration::from_millis(10)));
+    }
+    assert_eq!(f.reader.published(&f.peer, 0, clock::within(Duration::from_secs(5))).unwrap(), [location]);
 }
 
 #[test]

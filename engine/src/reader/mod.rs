@@ -125,7 +125,10 @@ pub struct Reader<N: Network> {
     events: VecDeque<Event>,
     /// Done batches that were met while looking for another.
     stash: VecDeque<Done<'static>>,
-    scratch: Option<Slot>,
+    /// Where tables are read to.
+    scratch: Vec<Slot>,
+    /// READs of tables that were given up: what comes of them is nobody's but the scratch's.
+    abandoned: Vec<Ticket>,
 }
 
 /// A session, from the reader's side.
@@ -174,7 +177,8 @@ impl<N: Network> Reader<N> {
             arrived: HashMap::new(),
             events: VecDeque::new(),
             stash: VecDeque::new(),
-            scratch: None,
+            scratch: Vec::new(),
+            abandoned: Vec::new(),
         })
     }
 
@@ -259,13 +263,26 @@ impl<N: Network> Reader<N> {
     /// The next batch that is done. Take its pages before it is dropped: slots left inside are lost.
     #[inline]
     pub fn next_done(&mut self) -> Option<Done<'static>> {
-        self.stash.pop_front().or_else(|| self.engine.next_done())
+        if self.abandoned.is_empty() {
+            return self.stash.pop_front().or_else(|| self.engine.next_done());
+        }
+        loop {
+            let done = self.stash.pop_front().or_else(|| self.engine.next_done())?;
+            if let Some(done) = self.theirs(done) {
+                return Some(done);
+            }
+        }
     }
 
     /// The next batch whose deadline has passed while hardware still wrote into its slots. Its pages
     /// are lost; the batch comes back by [`next_done`](Self::next_done) later.
     pub fn next_overdue(&mut self) -> Option<Ticket> {
-        self.engine.next_overdue()
+        loop {
+            let ticket = self.engine.next_overdue()?;
+            if !self.abandoned.contains(&ticket) {
+                return Some(ticket);
+            }
+        }
     }
 
     /// The next thing that happened to a peer.

@@ -82,7 +82,7 @@ impl<N: Network> Reader<N> {
                     locations.push(Location { slot: number, expected });
                 }
             }
-            self.scratch = Some(slot);
+            self.scratch.push(slot);
             offset += part.len();
         }
         Ok(locations)
@@ -90,7 +90,7 @@ impl<N: Network> Reader<N> {
 
     /// Reads one thing into the scratch slot, and waits for it.
     fn fetch(&mut self, page: RemotePage, deadline: Time) -> Result<Slot, TableError> {
-        let slot = match self.scratch.take() {
+        let slot = match self.scratch.pop() {
             Some(slot) => slot,
             None => {
                 let mut slots = self.engine.register(leaked(PART)?, PART as u64)?;
@@ -98,29 +98,41 @@ impl<N: Network> Reader<N> {
             }
         };
         let Some(mut batch) = self.engine.batch() else {
-            self.scratch = Some(slot);
+            self.scratch.push(slot);
             return Err(TableError::Busy);
         };
         if let Err((error, slot)) = batch.read(page, slot) {
-            self.scratch = Some(slot);
+            self.scratch.push(slot);
             return Err(error.into());
         }
         let ticket = match self.engine.submit(batch, clock::now(), deadline) {
             Ok(ticket) => ticket,
             Err(mut rejected) => {
-                self.scratch = rejected.batch.clear().next();
+                self.scratch.extend(rejected.batch.clear());
                 return Err(rejected.error.into());
             }
         };
-        let mut done = self.await_batch(ticket, deadline).ok_or(TableError::Deadline)?;
+        let Some(mut done) = self.await_batch(ticket, deadline) else {
+            self.abandoned.push(ticket);
+            return Err(TableError::Deadline);
+        };
         let page = done.pages().next().ok_or(TableError::Deadline)?;
         match page.result {
             Ok(()) => Ok(page.slot),
             Err(error) => {
-                self.scratch = Some(page.slot);
+                self.scratch.push(page.slot);
                 Err(error.into())
             }
         }
+    }
+
+    /// A batch of the user's own comes back; one that was given up here gives its slot to the scratch.
+    pub(super) fn theirs(&mut self, mut done: Done<'static>) -> Option<Done<'static>> {
+        let ticket = done.ticket();
+        let Some(at) = self.abandoned.iter().position(|&t| t == ticket) else { return Some(done) };
+        self.abandoned.swap_remove(at);
+        self.scratch.extend(done.pages().map(|page| page.slot));
+        None
     }
 
     /// Polls until the batch of `ticket` is done; others are put aside for `next_done`. `None`: its deadline
@@ -132,7 +144,9 @@ impl<N: Network> Reader<N> {
                 if done.ticket() == ticket {
                     return Some(done);
                 }
-                self.stash.push_back(done);
+                if let Some(done) = self.theirs(done) {
+                    self.stash.push_back(done);
+                }
             }
             let now = clock::now();
             if now >= deadline {
