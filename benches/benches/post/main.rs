@@ -10,7 +10,7 @@
 //!
 //! `-- table` makes the table alone. `-- count WORKLOAD N` runs N batches of a workload (its name, with
 //! `-proper` at the end for that part), to be counted by callgrind: see `benches/count-instructions`.
-#![allow(missing_docs, reason = "a benchmark, not a library")]
+#![allow(missing_docs, unreachable_pub, reason = "a benchmark, not a library")]
 
 mod by_engine;
 mod by_hand;
