@@ -13,7 +13,7 @@ use crate::catalogue::{LAYOUTS, Named};
 use crate::child::{Child, Reply, Role, Verified};
 use crate::cli::{DemoArgs, Key, Transport};
 use crate::drive::{self, Ready};
-use crate::json::{Meta, Report, Row, Shape};
+use crate::json::{Meta, Report, Row, Shape, Sink};
 use crate::memcpy::Routine;
 use crate::progress::Bar;
 use crate::window::Tally;
@@ -53,12 +53,14 @@ struct Lap {
 
 /// The command.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
+    let json = args.report.json.as_deref().map(Sink::open).transpose()?;
     let layouts = if args.layouts.is_empty() { &LAYOUTS[..2] } else { &args.layouts[..] };
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
     // At most 8, so it fits.
     let many = args.rails.unwrap_or(cores.clamp(2, 8) as u8);
     let working_set = args.working_set.unwrap_or_else(default_working_set);
     let rounds = (args.duration.as_nanos() / ROUND.as_nanos()).clamp(1, 1000) as u32;
+    host::afford(working_set.saturating_mul(5), "the demo's five copies of its working set")?;
 
     let bar = Bar::steps("starting", layouts.len() as u64 * u64::from(rounds));
     let mut rows = Vec::new();
@@ -77,7 +79,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     meta.verify = args.report.verify;
     let document = Report::new(meta, rows);
     let text = text(&document, many);
-    drive::finish(&document, &text, args.report.json.as_deref())
+    drive::finish(&document, &text, json)
 }
 
 /// All rows of one layout.

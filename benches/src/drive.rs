@@ -1,12 +1,13 @@
 //! `drive`: read what somebody else serves.
 
+use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
 use crate::child::{Child, Reply, Role, Verified};
 use crate::cli::DriveArgs;
-use crate::json::{Meta, Report, Row, Shape};
+use crate::json::{Meta, Report, Row, Shape, Sink};
 use crate::memcpy::Routine;
 use crate::progress::Bar;
 use crate::window::Tally;
@@ -42,6 +43,7 @@ pub(crate) fn ready(child: &mut Child) -> anyhow::Result<Ready> {
 pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
     let key =
         args.key.read()?.context("drive needs --key or --key-file: serve prints the one that it takes")?;
+    let json = args.report.json.as_deref().map(Sink::open).transpose()?;
     let batch = args.batch.map_or(args.layout.batch(), usize::from);
     let processes = usize::from(args.processes);
     let mut crew = Vec::with_capacity(processes);
@@ -110,19 +112,19 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
         args.transport.label(),
         report::table(&document.results)
     );
-    finish(&document, &text, args.report.json.as_deref())
+    finish(&document, &text, json)
 }
 
 /// Hands both reports over, and judges the run: a wrong page is a failure, and so are pages that do
 /// not arrive.
-pub(crate) fn finish(document: &Report, text: &str, json: Option<&std::path::Path>) -> anyhow::Result<()> {
-    if json.is_some_and(|path| path.as_os_str() == "-") {
-        eprint!("{text}");
-    } else {
-        print!("{text}");
-    }
-    if let Some(path) = json {
-        document.write(path)?;
+pub(crate) fn finish(document: &Report, text: &str, json: Option<Sink>) -> anyhow::Result<()> {
+    // Nobody has to look at the table: a closed pipe is no reason to lose the report, nor to panic.
+    let _ = match json {
+        Some(Sink::Stdout) => std::io::stderr().write_all(text.as_bytes()),
+        _ => std::io::stdout().write_all(text.as_bytes()),
+    };
+    if let Some(sink) = json {
+        document.write(sink)?;
     }
     if document.wrong() > 0 {
         bail!(

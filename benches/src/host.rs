@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use bytesize::ByteSize;
 use serde::Serialize;
 
 /// The machine.
@@ -52,6 +53,23 @@ pub(crate) fn available() -> Option<u64> {
     kib(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")
 }
 
+/// An error if `bytes` cannot be had without harm: asking the system for shared memory that it has not got
+/// ends with the kernel killing processes, not with a refusal.
+pub(crate) fn afford(bytes: u64, what: &str) -> anyhow::Result<()> {
+    affordable(bytes, available(), what)
+}
+
+fn affordable(bytes: u64, available: Option<u64>, what: &str) -> anyhow::Result<()> {
+    match available {
+        Some(available) if bytes > available => anyhow::bail!(
+            "{what} take {} of memory, and {} are available: give a smaller --working-set",
+            ByteSize::b(bytes).display().iec(),
+            ByteSize::b(available).display().iec()
+        ),
+        _ => Ok(()),
+    }
+}
+
 fn list(folder: &str) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -84,6 +102,15 @@ mod tests {
         assert_eq!(cpu(""), None);
         assert_eq!(kib("MemTotal:       16 kB\nMemFree: 1 kB\n", "MemTotal"), Some(16 << 10));
         assert_eq!(kib("MemTotalled: 16 kB", "MemTotal"), None);
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_afforded() {
+        assert!(affordable(10, Some(10), "pages").is_ok() && affordable(10, None, "pages").is_ok());
+        let error = affordable(3 << 30, Some(2 << 30), "3 copies of 5 pages").unwrap_err().to_string();
+        for word in ["3 copies of 5 pages", "3.0 GiB", "2.0 GiB", "--working-set"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The report for machines: one document per run, `kvrail-bench/1`. docs/bench.md explains every field.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context;
@@ -16,6 +17,28 @@ use crate::window::Tally;
 
 /// The version of the format.
 pub(crate) const SCHEMA: &str = "kvrail-bench/1";
+
+/// Where a report goes.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    Stdout,
+    File(File, PathBuf),
+}
+
+impl Sink {
+    /// Opens `path`, `-` for stdout, before the work is done and not after: what cannot be written to is
+    /// known at once. What a file holds stays until there is something to put in its place.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        if path.as_os_str() == "-" {
+            return Ok(Self::Stdout);
+        }
+        let file = File::options().write(true).create(true).truncate(false).open(path);
+        let file = file.with_context(|| {
+            format!("cannot write the report to {}; give --json a path that can be written", path.display())
+        })?;
+        Ok(Self::File(file, path.into()))
+    }
+}
 
 /// The whole document.
 #[derive(Debug, Serialize)]
@@ -171,14 +194,21 @@ impl Report {
         Self { schema: SCHEMA, created_at, host: Host::this(), meta, results }
     }
 
-    /// To a file, or to stdout for `-`.
-    pub(crate) fn write(&self, to: &Path) -> anyhow::Result<()> {
+    /// To where it shall go.
+    pub(crate) fn write(&self, to: Sink) -> anyhow::Result<()> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
-        if to.as_os_str() == "-" {
-            return std::io::stdout().write_all(text.as_bytes()).context("cannot write the report to stdout");
+        match to {
+            Sink::Stdout => {
+                std::io::stdout().write_all(text.as_bytes()).context("cannot write the report to stdout")
+            }
+            Sink::File(mut file, path) => {
+                // A device or a pipe has no length to set.
+                let _ = file.set_len(0);
+                let written = file.write_all(text.as_bytes());
+                written.with_context(|| format!("cannot write the report to {}", path.display()))
+            }
         }
-        std::fs::write(to, text).with_context(|| format!("cannot write the report to {}", to.display()))
     }
 
     /// Pages that were not what they should be, over all rows.

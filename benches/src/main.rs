@@ -23,6 +23,7 @@ mod serve;
 mod window;
 mod worker;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -43,7 +44,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kvrail-bench: {error:#}");
+            // Without anybody to read it the status says it.
+            let _ = writeln!(std::io::stderr(), "kvrail-bench: {error:#}");
             ExitCode::FAILURE
         }
     }

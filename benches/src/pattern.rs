@@ -8,6 +8,9 @@
 /// 2^64 divided by the golden ratio, which is odd.
 const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
 
+/// What a place holds that no page has arrived in. No page is of this alone: all its words differ.
+pub(crate) const NOTHING: u8 = 0;
+
 /// The first word of a page: `generation` counts the publications of the slot.
 fn base(seed: u64, slot: u32, generation: u32) -> u64 {
     // SplitMix64's finaliser: a bijection of what goes in.
@@ -59,6 +62,16 @@ mod tests {
             for (seed, slot, generation) in [(43, 3, 1), (42, 4, 1), (42, 3, 2), (42, 1, 3)] {
                 assert!(!check(&good, seed, slot, generation), "{len}: {seed} {slot} {generation}");
             }
+        }
+    }
+
+    #[test]
+    fn a_page_that_did_not_arrive_fails_wherever_it_ended() {
+        let good = page(41_984, 3, 1);
+        for arrived in [0, 1, 8, 4096, 41_976, 41_983] {
+            let mut part = vec![NOTHING; good.len()];
+            part[..arrived].copy_from_slice(&good[..arrived]);
+            assert!(!check(&part, 42, 3, 1), "{arrived} bytes of it");
         }
     }
 

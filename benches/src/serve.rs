@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::Named;
 use crate::child::{Order, Reply, hear, say};
 use crate::cli::{Key, ServeArgs, Transport};
+use crate::host;
 use crate::memcpy::Copier;
 use crate::pattern;
 use crate::progress::Bar;
@@ -64,7 +65,8 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("cannot print the line for drive")?;
     drop(out);
-    eprintln!(
+    let _ = writeln!(
+        std::io::stderr(),
         "{} pages of {} over {}; run the line above to read them, Ctrl-C to stop",
         publisher.slots(),
         args.layout.label(),
@@ -107,6 +109,7 @@ fn publish(setup: &Setup, bar: &Bar) -> anyhow::Result<Publisher> {
     let page_bytes = u64::from(named.layout.page_bytes());
     let slots =
         u32::try_from((setup.working_set / page_bytes).max(1)).context("--working-set is too large")?;
+    host::afford(u64::from(slots) * page_bytes, &format!("{slots} pages of {}", named.name))?;
     let listen: Address = setup.listen.parse()?;
     let node = "kvrail-bench-serve".parse()?;
     let key = setup.key.peer_key()?;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::Named;
 use crate::child::{Order, Reply, Verified, hear, say};
 use crate::cli::{Key, Transport, Verify};
+use crate::host;
 use crate::memcpy::sleep_until;
 use crate::pattern;
 use crate::window::{Failed, Sample, Span, count};
@@ -95,6 +96,7 @@ impl<N: Network> Worker<N> {
         let batch = usize::from(setup.batch).min(pages.len());
         let concurrency = usize::from(setup.concurrency);
         let bytes = pages.len() * named.layout.page_bytes() as usize;
+        host::afford(bytes as u64, &format!("{} pages of {}", pages.len(), named.name))?;
         let slots: VecDeque<_> = reader.register(memory::leaked(bytes)?)?.collect();
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         Ok(Self {
@@ -240,7 +242,8 @@ impl<N: Network> Worker<N> {
             let mut batch = self.reader.batch().context("all batches are in use")?;
             let locations: Vec<_> = some.iter().map(|&n| self.locations[n]).collect();
             for &n in some {
-                let slot = self.slots.pop_front().context("slots were lost")?;
+                let mut slot = self.slots.pop_front().context("slots were lost")?;
+                wipe(&mut slot);
                 batch.read(self.pages[n], slot).map_err(|(error, _)| error)?;
             }
             if let Err(rejected) = self.reader.submit(batch, clock::within(BATCH_PATIENCE)) {
@@ -253,12 +256,20 @@ impl<N: Network> Worker<N> {
     }
 }
 
+/// Destinations go round as sources do, so a slot may well hold the very page that is asked for, from
+/// the timed part. What is compared must have arrived since.
+fn wipe(slot: &mut Slot) {
+    if let Some(bytes) = slot.bytes_mut() {
+        bytes.fill(pattern::NOTHING);
+    }
+}
+
 /// What became of the pages of a batch; their slots go home.
 fn look_at(done: &mut Done<'static>, slots: &mut VecDeque<Slot>, look: &mut Look<'_>) -> Sample {
     let at = clock::now().0;
     let took = at.saturating_sub(done.tag());
     let mut sample = Sample { at, took, pages: 0, failed: Failed::default() };
-    for mut page in done.pages() {
+    for page in done.pages() {
         match page.result {
             Ok(()) => sample.pages += 1,
             Err(PageError::Miss(_)) => sample.failed.miss += 1,
@@ -275,11 +286,6 @@ fn look_at(done: &mut Done<'static>, slots: &mut VecDeque<Slot>, look: &mut Look
                 let generation = expected.generation.count();
                 let good = page.slot.bytes().is_some_and(|b| pattern::check(b, *seed, slot, generation));
                 verified.wrong += u64::from(!good);
-            }
-            // What a page that does not arrive leaves in its slot must not pass for it later.
-            if let Some(bytes) = page.slot.bytes_mut() {
-                let end = bytes.len().min(64);
-                bytes[..end].fill(0);
             }
         }
         slots.push_back(page.slot);

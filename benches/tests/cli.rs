@@ -3,9 +3,10 @@
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use common::{KEY, Served, complaint, run};
+use common::{KEY, Served, bench, complaint, run, wait};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -95,11 +96,60 @@ fn peers_that_do_not_agree_say_why() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_named() {
+fn a_report_that_cannot_be_written_is_named_before_the_work_is_done() {
+    let json = ["--json", "/nonexistent/report.json"];
+    let words = ["/nonexistent/report.json", "No such file", "--json"];
+    let start = Instant::now();
+    // Nobody is there to be driven; that would be the next complaint.
+    fails(&[&["drive", "--connect", "127.0.0.1:1", "--key", KEY], &json[..]].concat(), &words);
+    fails(&[&["--duration", "1h"], &json[..]].concat(), &words);
+    fails(&["--duration", "1h", "--json", "/"], &["to /;", "directory"]);
+    assert!(start.elapsed() < SOON);
+}
+
+#[test]
+fn a_report_replaces_the_one_before_it_and_nothing_else_does() {
+    let path = std::env::temp_dir().join(format!("kvrail-bench-report-{}", std::process::id()));
     let served = Served::start(&["--layout", "vllm_fp8_ds_mla", "--working-set", "1MiB"]);
     let mut args = served.args();
-    args.extend(["--duration", "20ms", "--warmup", "0s", "--json", "/nonexistent/report.json"]);
-    fails(&args, &["/nonexistent/report.json", "No such file"]);
+    args.extend(["--duration", "20ms", "--warmup", "0s", "--json", path.to_str().unwrap()]);
+    let old = "x".repeat(1 << 20);
+    std::fs::write(&path, &old).unwrap();
+    fails(
+        &["drive", "--connect", "127.0.0.1:1", "--key", KEY, "--json", path.to_str().unwrap()],
+        &["refused"],
+    );
+    assert!(std::fs::read_to_string(&path).unwrap() == old, "a run that fails leaves the old one");
+    assert!(run(&args, SOON).status.success());
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("{") && text.ends_with("}\n") && !text.contains("xx"), "{text}");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_reader_of_the_table_that_hangs_up_is_no_reason_to_panic() {
+    let served = Served::start(&["--layout", "vllm_fp8_ds_mla", "--working-set", "1MiB"]);
+    let mut args = served.args();
+    args.extend(["--duration", "20ms", "--warmup", "0s"]);
+    let mut child = bench(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = wait(child, SOON);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.is_empty(), "{errors}");
+}
+
+#[test]
+fn more_memory_than_there_is_is_refused_and_not_taken() {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let available = meminfo.lines().find(|l| l.starts_with("MemAvailable")).unwrap();
+    let kib: u64 = available.split_whitespace().nth(1).unwrap().parse().unwrap();
+    // As much again is not there. A terabyte is the most that can be asked for.
+    let ask = format!("{}KiB", (2 * kib).min(1 << 30));
+    if 2 * kib <= 1 << 30 {
+        fails(&["serve", "--working-set", &ask], &["available", "--working-set"]);
+        fails(&["demo", "--working-set", &ask], &["five copies", "available", "--working-set"]);
+    }
+    fails(&["serve", "--working-set", "2TiB"], &["1TiB"]);
 }
 
 #[test]
