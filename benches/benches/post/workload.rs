@@ -12,10 +12,10 @@ pub const PAGE: u64 = 4096;
 pub const CHAIN: usize = 32;
 /// Send queue entries of the only lane there is: a batch of 32, and the drain wr.
 pub const DEEP: usize = 64;
-/// Send queue entries of one lane of sixteen: a run of eight, the drain wr, and some room. Those who connect
-/// 1,024 peers by 16 lanes each keep them as short: 16,384 such queues are 16 MiB of work queue entries.
-pub const SHALLOW: usize = 16;
-/// Chunks of a run, where there are several lanes.
+/// Send queue entries of one lane of sixteen: a run of sixteen, the drain wr, and some room. Those who
+/// connect 1,024 peers by 16 lanes each keep them short: 16,384 such queues are 32 MiB of work queue entries.
+pub const SHALLOW: usize = 32;
+/// Chunks that the hand-written loop gives to a lane, where there are several.
 pub const RUN: usize = 8;
 /// Where the pages are in the peer's memory.
 pub const REMOTE: u64 = 0x7000_0000;

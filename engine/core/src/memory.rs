@@ -23,6 +23,16 @@ pub enum Access {
 }
 
 /// One destination page.
+///
+/// It is not `Clone`, so it cannot be used twice:
+///
+/// ```compile_fail,E0382
+/// # use kvrail_core::{batch::Batch, memory::Slot, remote::RemotePage};
+/// fn twice(batch: &mut Batch<'_>, page: RemotePage, slot: Slot) {
+///     let _ = batch.read(page, slot);
+///     let _ = batch.read(page, slot); // error[E0382]: use of moved value: `slot`
+/// }
+/// ```
 // Moved four times for each page read. Only the address may have a niche: then an Option<Slot> is
 // copied and tested as two words and a half, not field by field.
 #[repr(C)]

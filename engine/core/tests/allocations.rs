@@ -77,10 +77,10 @@ fn the_data_path_makes_no_heap_call() {
     let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
     let (_, region, lanes) = connect(&mut engine, &sim, &owner, 2, 2, 16);
     // A bad completion, a partial post, a lost completion, and a rail that goes and comes back.
-    sim.script(lanes[0], Fate::Status { nth: 40, status: kvrail_core::abi::WcStatus::RETRY_EXC_ERR })
+    sim.script(lanes[0], Fate::Status { nth: 10, status: kvrail_core::abi::WcStatus::RETRY_EXC_ERR })
         .unwrap();
-    sim.script(lanes[1], Fate::Prefix { nth: 5, accepted: 1, errno: 12 }).unwrap();
-    sim.script(lanes[2], Fate::Lost { nth: 30 }).unwrap();
+    sim.script(lanes[1], Fate::Prefix { nth: 1, accepted: 1, errno: 12 }).unwrap();
+    sim.script(lanes[2], Fate::Lost { nth: 3 }).unwrap();
     sim.at(Time(2_000_000), Action::RailDown { rail: RailIndex(1), told: true }).unwrap();
     sim.at(Time(6_000_000), Action::RailUp { rail: RailIndex(1), told: true }).unwrap();
 

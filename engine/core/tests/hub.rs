@@ -97,17 +97,16 @@ fn four_threads_get_back_what_they_sent() {
             scope.spawn(move || {
                 let mut round = 0;
                 while round < ROUNDS || submitter.in_flight() > 0 {
-                    if round < ROUNDS && own.len() >= 2 && submitter.in_flight() < 2 {
-                        if let Some(mut batch) = submitter.batch() {
-                            let tag = (thread * ROUNDS + round) as u64;
-                            batch.set_tag(tag);
-                            for i in 0..2 {
-                                let (location, _) = locations[(tag as usize + i) % SLOTS];
-                                batch.read(region.page(location).unwrap(), own.pop().unwrap()).unwrap();
-                            }
-                            submitter.submit(batch, LATE).unwrap();
-                            round += 1;
+                    let wanted = round < ROUNDS && own.len() >= 2 && submitter.in_flight() < 2;
+                    if let Some(mut batch) = wanted.then(|| submitter.batch()).flatten() {
+                        let tag = (thread * ROUNDS + round) as u64;
+                        batch.set_tag(tag);
+                        for i in 0..2 {
+                            let (location, _) = locations[(tag as usize + i) % SLOTS];
+                            batch.read(region.page(location).unwrap(), own.pop().unwrap()).unwrap();
                         }
+                        submitter.submit(batch, LATE).unwrap();
+                        round += 1;
                     }
                     match submitter.next_outcome() {
                         Some(Outcome::Done(mut done)) => {
