@@ -16,6 +16,10 @@ use crate::provider::{Commit, Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
+/// Validating READs in one commit. They are small, so what counts is that they go where there is room now:
+/// in runs of 16 a model whose eighth rail is slow carries 356 of 367 GB/s, in runs of 8 it carries 365 (tests/model.rs).
+const VALIDATING: u32 = 8;
+
 impl<P: Provider> Engine<'_, P> {
     /// Posts one run on `lane` and says how many bytes it was, at least 1.
     #[inline]
@@ -35,7 +39,7 @@ impl<P: Provider> Engine<'_, P> {
             return self.post_plain(lane, segment, n, class, now);
         }
         let n = match work {
-            Work::Validate => self.gather_validating(lane, chunks),
+            Work::Validate => self.gather_validating(lane, chunks.min(VALIDATING)),
             Work::Again(from) => self.gather_again(lane, usize::from(from), chunks, bytes),
             Work::Fresh(segment) => self.gather_fresh(lane, segment, class, chunks, bytes, now),
         };
