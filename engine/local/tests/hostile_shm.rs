@@ -137,7 +137,7 @@ fn a_hole_is_found_whatever_the_number_of_blocks() {
     rustix::io::write(&holes, &[1; LEN as usize / 2]).unwrap();
     fallocate(&holes, FallocateFlags::KEEP_SIZE, LEN, LEN / 2).unwrap();
     let stat = fstat(&holes).unwrap();
-    assert_eq!((stat.st_size, stat.st_blocks * 512), (LEN as i64, LEN as i64));
+    assert_eq!((stat.st_size, stat.st_blocks * 512), (LEN.cast_signed(), LEN.cast_signed()));
     fcntl_add_seals(&holes, SEALS).unwrap();
     let error = error_for(20, welcome(|_| ()), vec![holes]);
     assert!(matches!(error, ConnectError::Size { segment: 0, found: 4096, told: LEN }), "{error}");

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -177,7 +177,8 @@ struct Acceptor {
     listener: TcpListener,
     stop: Arc<OwnedFd>,
     served: Arc<Served>,
-    connections: Vec<(Arc<TcpStream>, JoinHandle<()>)>,
+    /// The thread has the stream, which is closed when the thread ends and not when this is looked at.
+    connections: Vec<(Weak<TcpStream>, JoinHandle<()>)>,
 }
 
 impl Acceptor {
@@ -206,7 +207,8 @@ impl Acceptor {
             }
         }
         for (stream, _) in &self.connections {
-            let _ = stream.shutdown(Shutdown::Both);
+            // Gone already, then.
+            let _ = stream.upgrade().map(|stream| stream.shutdown(Shutdown::Both));
         }
         for (_, thread) in self.connections {
             let _ = thread.join();
@@ -220,16 +222,14 @@ impl Acceptor {
             return;
         }
         let stream = Arc::new(stream);
-        let (served, own) = (Arc::clone(&self.served), Arc::clone(&stream));
+        let (served, reached) = (Arc::clone(&self.served), Arc::downgrade(&stream));
         let thread = std::thread::Builder::new().name("kvrail-tcp-conn".into()).spawn(move || {
-            if let Err(error) = served.serve(&own) {
+            if let Err(error) = served.serve(&stream) {
                 tracing::debug!(%from, %error, "a connection has ended");
             }
-            // The acceptor keeps the stream until it looks again: the reader learns of it now.
-            let _ = own.shutdown(Shutdown::Both);
         });
         match thread {
-            Ok(thread) => self.connections.push((stream, thread)),
+            Ok(thread) => self.connections.push((reached, thread)),
             Err(error) => tracing::warn!(%from, %error, "refused a reader: no thread"),
         }
     }

@@ -1,0 +1,75 @@
+//! Whoever comes and goes leaves nothing behind: no descriptor, no thread. Alone in its binary, for it
+//! counts those of the whole process.
+#![allow(missing_docs, reason = "a test")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, RAIL};
+use kvrail_core::provider::Provider as _;
+use kvrail_local::shm::{Exporter, Peer, Segment, Shm};
+use kvrail_local::tcp::{Connection, Export, Server, Tcp};
+use kvrail_local::{Config, Rails, Transport};
+
+/// Descriptors and threads of this process.
+fn held() -> (usize, usize) {
+    let count = |folder| std::fs::read_dir(folder).unwrap().count();
+    (count("/proc/self/fd"), count("/proc/self/task"))
+}
+
+/// What is held once it is no more than `before`, or after a while.
+#[track_caller]
+fn settles(before: (usize, usize), what: &str) {
+    let start = Instant::now();
+    loop {
+        let now = held();
+        if now.0 <= before.0 && now.1 <= before.1 {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE / 4, "{what}: {before:?} (descriptors, threads) became {now:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn come_and_go<T: Transport>(reach: impl Fn() -> T) {
+    for _ in 0..20 {
+        let mut rails = Rails::start(Config { rails: 1, ..Config::default() }).unwrap();
+        let mut lanes: Vec<_> = (0..3).map(|_| rails.open(RAIL, reach()).unwrap()).collect();
+        let lane = lanes.pop().unwrap();
+        rails.close(kvrail_core::id::LaneId::new(0, 1), lane);
+    }
+}
+
+#[test]
+fn nothing_is_left_of_readers_and_producers_that_are_gone() {
+    let segment = Arc::new(Segment::new(4096).unwrap());
+    // What the first of each makes once and for all (the standard library's, the system's) is no leak.
+    drop((Shm::start(Config::default()).unwrap(), Tcp::start(Config::default()).unwrap()));
+    let before = held();
+
+    let exporter = Exporter::start(vec![Arc::clone(&segment)]).unwrap();
+    let serving = held();
+    come_and_go(|| Peer::connect(exporter.address()).unwrap());
+    settles(serving, "readers over shm");
+    let mut forged = exporter.address().to_bytes();
+    forged[24] ^= 1;
+    let forged = kvrail_local::shm::Address::parse(&forged).unwrap();
+    (0..20).for_each(|_| drop(Peer::connect(&forged).unwrap_err()));
+    settles(serving, "strangers over shm");
+    drop(exporter);
+    settles(before, "a producer over shm");
+
+    let server = Server::start("127.0.0.1:0".parse().unwrap(), vec![Export::segment(segment)]).unwrap();
+    let serving = held();
+    come_and_go(|| Connection::open(server.address()).unwrap());
+    settles(serving, "readers over TCP");
+    let mut forged = server.address().to_bytes();
+    forged[32] ^= 1;
+    let forged = kvrail_local::tcp::Address::parse(&forged).unwrap();
+    (0..20).for_each(|_| drop(Connection::open(&forged).unwrap_err()));
+    settles(serving, "strangers over TCP");
+    drop(server);
+    settles(before, "a producer over TCP");
+}
