@@ -211,7 +211,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody listens any more if this fails.
-            let _ = say(&Reply::Failed(format!("{error:#}")));
+            let _ = say(&Reply::Failed(crate::told(&error)));
             ExitCode::FAILURE
         }
     }

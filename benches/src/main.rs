@@ -45,8 +45,39 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Without anybody to read it the status says it.
-            let _ = writeln!(std::io::stderr(), "kvrail-bench: {error:#}");
+            let _ = writeln!(std::io::stderr(), "kvrail-bench: {}", told(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its causes, each once: some say their cause themselves.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let error = std::fs::read("/nonexistent").map_err(|e| anyhow::anyhow!(e).context("no file: No such"));
+        let error = error.context("no report").unwrap_err();
+        assert_eq!(told(&error), "no report: no file: No such: No such file or directory (os error 2)");
+        let listen = "192.0.2.1:0".parse::<std::net::SocketAddr>().unwrap();
+        let source = std::io::Error::from_raw_os_error(99);
+        let error = kvrail::session::ServeError::Listen { address: listen, source };
+        let text = told(&error.into());
+        assert_eq!(text.matches("(os error 99)").count(), 1, "{text}");
     }
 }
