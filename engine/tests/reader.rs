@@ -55,8 +55,12 @@ struct Fixture<N: Network> {
 }
 
 fn fixture<N: Network>(over: impl Publish, rails: N) -> Fixture<N> {
+    configured(over, rails, Config::default())
+}
+
+fn configured<N: Network>(over: impl Publish, rails: N, config: Config) -> Fixture<N> {
     let publisher = publisher(over);
-    let mut reader = Reader::start(MLA, rails, Config::default()).unwrap();
+    let mut reader = Reader::start(MLA, rails, config).unwrap();
     let memory = memory::leaked(64 * MLA.page_bytes() as usize).unwrap();
     let slots = reader.register(memory).unwrap().collect();
     let peer = reader.connect(&publisher.local_addr().into(), &key("5a")).unwrap();
@@ -254,6 +258,31 @@ fn with_nothing_in_flight_it_sleeps_until_told() {
     };
     assert!(matches!(event, Event::Lost { .. }));
     thread.join().unwrap();
+}
+
+#[test]
+fn connecting_sleeps_although_batches_are_done_and_keeps_them() {
+    let config = Config { connect: Duration::from_millis(600), ..Config::default() };
+    let mut f = configured(shm::publish(1), shm::rails(1).unwrap(), config);
+    let location = write(f.publisher(), 0);
+    for _ in 0..3 {
+        f.submit(&[location; 4], Duration::from_secs(10));
+    }
+    // Takes connections, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let cpu = || duration(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime));
+    let (start, began) = (Instant::now(), cpu());
+    let error = f.reader.connect(&silent.local_addr().unwrap().into(), &key("5a")).unwrap_err();
+    assert!(start.elapsed() >= Duration::from_millis(500), "{error}");
+    assert!(cpu() - began < Duration::from_millis(150), "it spins: {:?}", cpu() - began);
+    for _ in 0..3 {
+        let mut done = f.next_done();
+        assert_eq!(done.pages().filter(|page| page.result().is_ok()).count(), 4);
+    }
+}
+
+fn duration(time: rustix::time::Timespec) -> Duration {
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
 }
 
 #[test]

@@ -160,6 +160,10 @@ impl<N: Network> Reader<N> {
             if let Some(arrived) = self.arrived.remove(&number) {
                 return arrived;
             }
+            // With something done and not taken the engine would not sleep.
+            while let Some(done) = self.engine.next_done() {
+                self.stash.push_back(done);
+            }
             let now = clock::now();
             // The thread gives up at the deadline, unless a rail holds it up: it gets a moment more.
             if now.since(until) > clock::nanos(self.config.connect / 4) {
