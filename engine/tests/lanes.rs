@@ -1,10 +1,11 @@
 //! Lanes that fail are made again, without anybody asking, and no page is the worse for it.
 #![allow(unsafe_code, reason = "a transport of its own publishes a segment")]
 
-use std::io;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
@@ -19,7 +20,7 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The connections that lanes go over, to be cut.
 #[derive(Clone, Default)]
-struct Wires(Arc<Mutex<Vec<TcpStream>>>);
+struct Wires(Arc<Mutex<Vec<TcpStream>>>, Arc<AtomicBool>);
 
 impl Wires {
     /// Cuts all of them.
@@ -42,8 +43,17 @@ impl Wires {
                     [(near.try_clone(), far.try_clone()), (far.try_clone(), near.try_clone())]
                         .map(|(a, b)| (a.unwrap(), b.unwrap()))
                 {
+                    let held = Arc::clone(&wires.1);
                     std::thread::spawn(move || {
-                        let _ = io::copy(&mut from, &mut to);
+                        let mut bytes = [0; 1 << 16];
+                        while let Ok(n @ 1..) = from.read(&mut bytes) {
+                            while held.load(Ordering::Relaxed) {
+                                std::thread::sleep(Duration::from_millis(1));
+                            }
+                            if to.write_all(&bytes[..n]).is_err() {
+                                break;
+                            }
+                        }
                         let _ = to.shutdown(Shutdown::Both);
                     });
                 }
@@ -114,4 +124,45 @@ fn lanes_that_are_cut_come_back_and_pages_arrive() {
         }
     }
     assert!(reader.next_event().is_none(), "the peer was never lost");
+}
+
+#[test]
+fn an_overdue_batch_ends_one_wait_and_not_every_one() {
+    let wires = Wires::default();
+    let key = PeerKey::from_hex(&"5a".repeat(32)).unwrap();
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let mut publisher =
+        Publisher::start("p".parse().unwrap(), LAYOUT, 1, &listen, key.clone(), Through(wires.clone()))
+            .unwrap();
+    let location = publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
+    let mut reader = Reader::start(LAYOUT, tcp::rails(1).unwrap(), Config::default()).unwrap();
+    let memory = memory::leaked(LAYOUT.page_bytes() as usize).unwrap();
+    let mut slots = reader.register(memory).unwrap();
+    let peer = reader.connect(&publisher.local_addr().into(), &key).unwrap();
+
+    // Posted, and held up on the wire until long after its deadline.
+    wires.1.store(true, Ordering::Relaxed);
+    let mut batch = reader.batch().unwrap();
+    batch.read(peer.page(location).unwrap(), slots.next().unwrap()).unwrap();
+    let ticket = reader.submit(batch, clock::within(Duration::from_millis(20))).unwrap();
+    let (start, mut waits) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(400) {
+        reader.poll();
+        assert!(reader.next_done().is_none(), "it is under way");
+        reader.wait(clock::within(Duration::from_millis(50)));
+        waits += 1;
+    }
+    assert!(waits < 50, "{waits} waits in 400 ms: it spins");
+    // Who asks late is told all the same, once.
+    assert_eq!((reader.next_overdue(), reader.next_overdue()), (Some(ticket), None));
+    wires.1.store(false, Ordering::Relaxed);
+    let mut done = loop {
+        reader.poll();
+        if let Some(done) = reader.next_done() {
+            break done;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "it never comes");
+        reader.wait(clock::within(Duration::from_millis(50)));
+    };
+    assert_eq!((done.ticket(), done.pages().count()), (ticket, 1));
 }

@@ -282,7 +282,7 @@ fn connecting_sleeps_although_batches_are_done_and_keeps_them() {
 }
 
 fn duration(time: rustix::time::Timespec) -> Duration {
-    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
+    Duration::from_nanos((time.tv_sec * 1_000_000_000 + time.tv_nsec).cast_unsigned())
 }
 
 #[test]

@@ -129,6 +129,9 @@ pub struct Reader<N: Network> {
     scratch: Vec<Slot>,
     /// READs of tables that were given up: what comes of them is nobody's but the scratch's.
     abandoned: Vec<Ticket>,
+    /// Overdue batches that the engine has told of and the user has not asked for: each ends one wait,
+    /// not every one.
+    overdue: VecDeque<Ticket>,
 }
 
 /// A session, from the reader's side.
@@ -179,6 +182,7 @@ impl<N: Network> Reader<N> {
             stash: VecDeque::new(),
             scratch: Vec::new(),
             abandoned: Vec::new(),
+            overdue: VecDeque::with_capacity(MAX_BATCHES),
         })
     }
 
@@ -263,12 +267,13 @@ impl<N: Network> Reader<N> {
     /// The next batch that is done. Take its pages before it is dropped: slots left inside are lost.
     #[inline]
     pub fn next_done(&mut self) -> Option<Done<'static>> {
-        if self.abandoned.is_empty() {
+        if self.abandoned.is_empty() && self.overdue.is_empty() {
             return self.stash.pop_front().or_else(|| self.engine.next_done());
         }
         loop {
             let done = self.stash.pop_front().or_else(|| self.engine.next_done())?;
             if let Some(done) = self.theirs(done) {
+                self.overdue.retain(|&ticket| ticket != done.ticket());
                 return Some(done);
             }
         }
@@ -277,12 +282,25 @@ impl<N: Network> Reader<N> {
     /// The next batch whose deadline has passed while hardware still wrote into its slots. Its pages
     /// are lost; the batch comes back by [`next_done`](Self::next_done) later.
     pub fn next_overdue(&mut self) -> Option<Ticket> {
-        loop {
-            let ticket = self.engine.next_overdue()?;
-            if !self.abandoned.contains(&ticket) {
-                return Some(ticket);
+        self.hear_of_overdue();
+        self.overdue.pop_front()
+    }
+
+    /// Takes note of what is overdue, and says whether there was anything.
+    fn hear_of_overdue(&mut self) -> bool {
+        let mut some = false;
+        while let Some(ticket) = self.engine.next_overdue() {
+            if self.abandoned.contains(&ticket) {
+                continue;
             }
+            // There cannot be more that matter: those of batches that have come since matter no more.
+            if self.overdue.len() == MAX_BATCHES {
+                self.overdue.pop_front();
+            }
+            self.overdue.push_back(ticket);
+            some = true;
         }
+        some
     }
 
     /// The next thing that happened to a peer.
@@ -297,7 +315,7 @@ impl<N: Network> Reader<N> {
         const ALL_DOWN: Nanos = Nanos::from_millis(10);
         /// A lane that failed may be wanted again.
         const SOME_DOWN: Nanos = Nanos::from_millis(250);
-        if self.mailbox.count() != self.letters || !self.stash.is_empty() {
+        if self.mailbox.count() != self.letters || !self.stash.is_empty() || self.hear_of_overdue() {
             return;
         }
         let now = clock::now();

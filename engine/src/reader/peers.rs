@@ -164,6 +164,7 @@ impl<N: Network> Reader<N> {
             while let Some(done) = self.engine.next_done() {
                 self.stash.push_back(done);
             }
+            self.hear_of_overdue();
             let now = clock::now();
             // The thread gives up at the deadline, unless a rail holds it up: it gets a moment more.
             if now.since(until) > clock::nanos(self.config.connect / 4) {

@@ -148,6 +148,7 @@ impl<N: Network> Reader<N> {
                     self.stash.push_back(done);
                 }
             }
+            self.hear_of_overdue();
             let now = clock::now();
             if now >= deadline {
                 return None;
