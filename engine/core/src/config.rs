@@ -80,6 +80,16 @@ impl Config {
                 return Err(ConfigError::Zero(name));
             }
         }
+        let limits = [
+            ("rail_bytes", self.rail_bytes, 1, 1 << 40),
+            ("stall (ns)", self.stall.0, 1_000, 1 << 50),
+            ("drain (ns)", self.drain.0, 1_000, 1 << 50),
+        ];
+        for (name, value, least, most) in limits {
+            if value < least || value > most {
+                return Err(ConfigError::Range { name, value, least, most });
+            }
+        }
         if self.backoff_max < self.backoff_min {
             return Err(ConfigError::Backoff { min: self.backoff_min.0, max: self.backoff_max.0 });
         }
@@ -102,6 +112,18 @@ pub enum ConfigError {
     /// A figure that must not be 0.
     #[error("{0} is 0: it must be at least 1")]
     Zero(&'static str),
+    /// A figure beyond what can be reckoned with.
+    #[error("{name} is {value}: it must be {least} to {most}")]
+    Range {
+        /// Which.
+        name: &'static str,
+        /// What it is.
+        value: u64,
+        /// The least.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
     /// The back-off.
     #[error("backoff_max ({max} ns) is less than backoff_min ({min} ns)")]
     Backoff {

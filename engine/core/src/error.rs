@@ -21,7 +21,7 @@ pub enum PageError {
         vendor_err: u32,
         /// The local rail.
         rail: u8,
-        /// Where the page is in the peer's memory.
+        /// Where what was asked for is in the peer's memory: a chunk of the page, or its table entry.
         remote_addr: u64,
         /// Its length.
         len: u32,

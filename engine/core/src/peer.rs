@@ -151,6 +151,12 @@ impl<'s> Turns<'s> {
         self.len == 0
     }
 
+    /// How many stand in it.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// A peer that is not in the queue takes its place at the end.
     #[inline]
     pub(crate) fn push(&mut self, peer: u16) {

@@ -22,8 +22,10 @@ pub(crate) struct Rail {
     pub(crate) wrs: u32,
     /// Lanes whose completions still matter though they are dying.
     pub(crate) dying: u32,
-    /// CQ entries that its lanes may need at the same time.
+    /// CQ entries that its lanes may need at the same time; and of these, those of lanes that are gone
+    /// whose last words have not been looked for.
     pub(crate) cq_used: u32,
+    pub(crate) cq_residue: u32,
     /// ns per byte, estimated, with `INV_SHIFT` fractional bits.
     pub(crate) inv: u64,
     /// The same at the nominal rate: the estimate's floor.
@@ -73,6 +75,7 @@ impl Rail {
         wrs: 0,
         dying: 0,
         cq_used: 0,
+        cq_residue: 0,
         inv: 0,
         nominal_inv: 0,
         window_end: Time::ZERO,
@@ -109,6 +112,13 @@ impl Rail {
     /// The estimated bandwidth in bytes per second.
     pub(crate) fn bytes_per_sec(&self) -> u64 {
         (1_000_000_000 << INV_SHIFT) / self.inv.max(1)
+    }
+
+    /// Takes off what a dead lane had. The rail was not the limit of what it did not carry.
+    pub(crate) fn forget(&mut self, wrs: u32, bytes: u64) {
+        self.wrs -= wrs;
+        self.bytes -= bytes;
+        self.window_low = self.window_low.min(self.bytes);
     }
 
     /// Accounts for what has completed.

@@ -18,6 +18,7 @@ use crate::lane::{LaneState, NO_LANE, Record};
 use crate::page::{PageRef, PageTable, Phase, VALIDATE};
 use crate::peer::PeerState;
 use crate::provider::Provider;
+use crate::table::ENTRY_BYTES;
 use crate::time::{Nanos, Time};
 
 /// A lane that is missing: somebody on the control path is to make it, and then to
@@ -53,8 +54,7 @@ impl<P: Provider> Engine<'_, P> {
         lane.since = now;
         let (peer, rail, remote_rail) = (lane.peer, usize::from(lane.rail), lane.remote_rail);
         let r = &mut self.rails[rail];
-        r.wrs -= lane.outstanding();
-        r.bytes -= lane.bytes;
+        r.forget(lane.outstanding(), lane.bytes);
         r.dying += 1;
         r.stats.lanes_failed += 1;
         self.refresh_room(rail);
@@ -90,7 +90,7 @@ impl<P: Provider> Engine<'_, P> {
         // Up to a quarter more, different for each path, so that paths that failed together do not
         // come back together.
         let spread = (u64::from(peer) * 31 + rail as u64 * 7 + u64::from(path.failures)) % 16;
-        path.retry_at = now + Nanos(wait + wait / 64 * spread);
+        path.retry_at = now + Nanos(wait.saturating_add(wait / 64 * spread));
         path.failures = path.failures.saturating_add(1);
     }
 
@@ -172,14 +172,20 @@ impl<P: Provider> Engine<'_, P> {
         let record = *self.record(index, seq);
         let page = self.pages.at(record.page);
         let remote = &self.remotes[usize::from(page.source.region())];
-        let rkey = if record.chunk == VALIDATE { remote.table_keys } else { remote.keys }[remote_rail];
+        let (remote_addr, len, keys) = if record.chunk == VALIDATE {
+            let entry = remote.table + u64::from(page.entry) * ENTRY_BYTES;
+            (entry, ENTRY_BYTES as u32, &remote.table_keys)
+        } else {
+            let (offset, len) = page.chunk(record.chunk, self.chunk_shift);
+            (page.remote + offset, len, &remote.keys)
+        };
         let error = PageError::Fault {
             status: fatal.status,
             vendor_err: fatal.vendor_err,
             rail,
-            remote_addr: page.remote,
-            len: page.len,
-            rkey,
+            remote_addr,
+            len,
+            rkey: keys[remote_rail],
         };
         fail_page(page, error, self.chunk_shift);
         self.trim(record.page);
@@ -265,7 +271,9 @@ impl<P: Provider> Engine<'_, P> {
         lane.state = LaneState::Free;
         lane.id = lane.id.next_life();
         let (peer, rail) = (lane.peer, usize::from(lane.rail));
-        self.rails[rail].cq_used -= lane.credits + 1;
+        // Its last words may still lie in the completion queue: its share of that is free when they have
+        // been taken out.
+        self.rails[rail].cq_residue += lane.credits + 1;
         self.dying -= 1;
         self.free_lane = self.free_lane.min(index);
         self.peers[usize::from(peer)].lanes_all -= 1;

@@ -49,6 +49,9 @@ pub enum StartError {
     /// No rails, or too many.
     #[error("the provider has {0} rails: 1 to 16 can be driven")]
     Rails(usize),
+    /// Every engine of a process has a name of its own, so that none takes another's slots.
+    #[error("65534 engines have been started by this process, the most that can be told apart")]
+    TooManyEngines,
     /// The landing area for validating READs.
     #[error("the landing area for validating READs: {0}")]
     Landing(#[from] RegisterError),
@@ -140,6 +143,8 @@ pub struct Engine<'s, P: Provider> {
     /// The engine has slept since the last poll: what woke it may lie in any completion queue, even of a
     /// rail that has nothing outstanding (the last words of a lane that was destroyed).
     woken: bool,
+    /// The last poll left completions in a queue.
+    behind: bool,
     /// Lanes that are neither free nor up.
     dying: u32,
     /// Lanes missing and lanes being made, over all paths.
@@ -240,7 +245,8 @@ impl<'s, P: Provider> Engine<'s, P> {
         };
         let landing_keys = provider.register(landing_range)?;
 
-        let tag = NEXT_TAG.fetch_add(1, Ordering::Relaxed);
+        let tag = NEXT_TAG.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tag| tag.checked_add(1));
+        let tag = tag.map_err(|_| StartError::TooManyEngines)?;
         let chunk_shift = config.chunk_bytes.trailing_zeros() as u8;
         let groups = BATCHES.div_ceil(64);
         let free = &storage.free[..groups];
@@ -280,6 +286,7 @@ impl<'s, P: Provider> Engine<'s, P> {
             sweep: usize::MAX,
             next_sweep: Time::ZERO,
             woken: false,
+            behind: false,
             dying: 0,
             missing: 0,
             asked: 0,

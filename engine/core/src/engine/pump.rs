@@ -11,9 +11,6 @@ use crate::page::{PageRef, PageTable};
 use crate::provider::Provider;
 use crate::time::Time;
 
-/// Turns without a post after which pumping ends: the rails that have room are not the ones that the
-/// waiting peers use.
-const FRUITLESS: u32 = 16;
 /// Bits of a rail's number.
 const RAIL_BITS: u32 = MAX_RAILS.ilog2();
 /// Urgent turns for each one of the background class while both wait.
@@ -67,7 +64,9 @@ impl<P: Provider> Engine<'_, P> {
     #[inline]
     pub(super) fn pump(&mut self, now: Time) {
         let mut fruitless = 0;
-        while self.room != 0 && fruitless < FRUITLESS {
+        // Everybody once: whoever's rails have room is found, wherever it stands.
+        let waiting = self.turns[0].len() + self.turns[1].len();
+        while self.room != 0 && fruitless <= waiting {
             let class = match (self.turns[0].is_empty(), self.turns[1].is_empty()) {
                 (true, true) => return,
                 (false, true) => 0,
@@ -139,13 +138,13 @@ impl<P: Provider> Engine<'_, P> {
         loop {
             let segment = self.peers[usize::from(peer)].queue[class].first()?;
             let first = self.pages.at(segment);
-            let (batch, bytes) = (first.batch, u64::from(first.len) * u64::from(first.seg_len));
+            let (batch, len) = (first.batch, first.seg_len);
             let head = self.pages.head(batch);
             if head.started {
                 return Some(segment);
             }
             let deadline = head.deadline;
-            if deadline.since(now) < self.tight && self.hopeless(deadline.since(now).0, bytes) {
+            if deadline.since(now) < self.tight && self.hopeless(deadline.since(now).0, segment, len) {
                 self.peers[usize::from(peer)].queue[class].remove(&mut self.pages, segment);
                 continue;
             }
@@ -159,7 +158,9 @@ impl<P: Provider> Engine<'_, P> {
     /// other peers, and the engine sleeps until half is done. Never when nothing is outstanding: then
     /// trying costs nobody anything.
     #[cold]
-    fn hopeless(&self, slack: u64, bytes: u64) -> bool {
+    fn hopeless(&mut self, slack: u64, segment: PageRef, len: u16) -> bool {
+        let bytes: u64 =
+            self.pages.slice(segment, u32::from(len)).iter().map(|page| u64::from(page.len)).sum();
         let outstanding: u64 = self.rails.iter().map(|rail| rail.bytes).sum();
         let need = u128::from(3 * outstanding + 2 * bytes) * 1_000_000_000;
         outstanding > 0 && need > u128::from(slack) * u128::from(self.rate)

@@ -27,15 +27,16 @@ impl<P: Provider> Engine<'_, P> {
         }
         self.woken = false;
         self.timers(now);
+        self.behind = false;
         self.pump(now);
         self.done.len
     }
 
     #[inline]
     fn reap(&mut self, rail: usize, now: Time) {
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             let r = &self.rails[rail];
-            if r.wrs == 0 && r.dying == 0 && !self.woken {
+            if r.wrs == 0 && r.dying == 0 && r.cq_residue == 0 && !self.woken {
                 break;
             }
             // Rails are at most 16.
@@ -45,8 +46,13 @@ impl<P: Provider> Engine<'_, P> {
                 self.completion(rail, i, now);
             }
             if n < WCS {
+                // The queue is empty: nothing of a lane that is gone is left in it.
+                let r = &mut self.rails[rail];
+                r.cq_used -= core::mem::take(&mut r.cq_residue);
                 break;
             }
+            // What has not been taken says nothing yet about who has stalled.
+            self.behind |= round + 1 == ROUNDS;
         }
         if self.rails[rail].tick(now, u64::from(self.config.run_bytes)) {
             self.refresh_rate();
@@ -82,7 +88,8 @@ impl<P: Provider> Engine<'_, P> {
     fn unusual(&mut self, rail: usize, index: usize, wc: &Wc, covered: u32, now: Time) {
         let lane = &mut self.lanes[index];
         let stats = &mut self.rails[rail].stats;
-        if lane.state == LaneState::Draining && covered == lane.outstanding() + 1 {
+        let flushing = matches!(lane.state, LaneState::Draining | LaneState::Closing);
+        if flushing && covered == lane.outstanding() + 1 {
             // The drain wr: everything before it has been flushed.
             return self.quiet(index, now);
         }

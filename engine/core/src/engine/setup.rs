@@ -179,10 +179,13 @@ impl<P: Provider> Engine<'_, P> {
     /// A full table.
     pub fn add_peer(&mut self) -> Result<PeerId, PeerError> {
         let limit = self.peers.len();
-        let free = self.peers.iter().position(|peer| peer.state == PeerState::Free);
+        // A place whose lives are used up is not used again: no two peers have one name.
+        let free = self.peers.iter().position(|peer| peer.state == PeerState::Free && peer.life < u16::MAX);
         let place = free.ok_or(PeerError::Full { limit })?;
         let peer = &mut self.peers[place];
-        *peer = Peer { life: peer.life.wrapping_add(1), state: PeerState::Up, ..Peer::EMPTY };
+        // It may still stand in the queues for turns, which name the place.
+        let (life, enrolled) = (peer.life + 1, peer.enrolled);
+        *peer = Peer { life, enrolled, state: PeerState::Up, ..Peer::EMPTY };
         self.paths[place] = [Path::NEW; MAX_RAILS];
         // Peers are fewer than 65,535 by Storage::CHECKED.
         Ok(peer.id(place as u16))

@@ -134,7 +134,7 @@ impl<P: Provider> Engine<'_, P> {
             let lane = &self.lanes[index];
             let still = now.since(lane.since);
             match lane.state {
-                LaneState::Up if lane.outstanding() > 0 && still >= self.config.stall => {
+                LaneState::Up if lane.outstanding() > 0 && still >= self.config.stall && !self.behind => {
                     self.rails[usize::from(lane.rail)].stats.lanes_stalled += 1;
                     self.kill(index, now);
                 }
@@ -148,7 +148,7 @@ impl<P: Provider> Engine<'_, P> {
     }
 
     /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a
-    /// submitter wakes the engine) or `until` is reached. The one call that may sleep. Returns at once
+    /// submitter wakes the engine, a lane is wanted) or `until` is reached. The one call that may sleep. Returns at once
     /// when batches are done already; poll after it in any case.
     ///
     /// Waking for each completion would cost more than the completions do (docs/performance.md).
@@ -161,12 +161,28 @@ impl<P: Provider> Engine<'_, P> {
         if outstanding > 0 || self.dying > 0 {
             until = until.min(self.next_sweep);
         }
+        until = until.min(self.next_retry());
         if until <= now {
             return;
         }
         let completions = outstanding.div_ceil(2) as u32;
         self.woken = true;
         self.provider.wait(WaitFor { now, until, completions });
+    }
+
+    /// When the next lane is wanted.
+    fn next_retry(&self) -> Time {
+        let mut next = Time::NEVER;
+        if self.missing > self.asked && self.asked < u32::from(self.config.reconnects) {
+            for (paths, _) in self.paths.iter().zip(self.peers.iter()).filter(|(_, peer)| peer.missing > 0) {
+                let up = paths
+                    .iter()
+                    .zip(self.rails.iter())
+                    .filter(|(path, rail)| rail.up && path.missing > path.asked);
+                next = up.fold(next, |next, (path, _)| next.min(path.retry_at));
+            }
+        }
+        next
     }
 
     /// Something that wakes an engine out of [`wait`](Self::wait), from any thread.
