@@ -448,7 +448,10 @@ fn a_completion_of_an_earlier_life_is_dropped() {
     settle(&mut engine, &sim, LATE, |mut done| ok += done.pages().filter(|page| page.result.is_ok()).count());
     let after = engine.rail_stats(RailIndex(0)).unwrap();
     assert_eq!((ok, after.lanes_failed), (4, 1));
-    assert!(after.stale > 0 && after.stale == before.stale, "the queue was emptied before the place was used");
+    assert!(
+        after.stale > 0 && after.stale == before.stale,
+        "the queue was emptied before the place was used"
+    );
 }
 
 /// Starting an engine in a storage begins a life of each place.

@@ -8,6 +8,8 @@ use crate::page::{PageRef, PageTable, Phase};
 use crate::provider::{Provider, WaitFor, Wake};
 use crate::time::{Nanos, Time};
 
+/// How much longer than expected half of what is outstanding is waited for.
+const PATIENCE: Nanos = Nanos::from_micros(200);
 /// Lanes looked at per poll while a sweep is under way.
 const SWEEP: usize = 256;
 
@@ -161,7 +163,14 @@ impl<P: Provider> Engine<'_, P> {
         if outstanding > 0 || self.dying > 0 {
             until = until.min(self.next_sweep);
         }
-        until = until.min(self.next_retry());
+        until = until.min(self.next_retry(now));
+        if outstanding > 0 {
+            // Some of what is outstanding may never come (a silent peer): half of all is waited for only as
+            // long as it should take.
+            let bytes: u64 = self.rails.iter().map(|rail| rail.bytes).sum();
+            let take = u128::from(bytes) * 2_000_000_000 / u128::from(self.rate.max(1));
+            until = until.min(now + Nanos(u64::try_from(take).unwrap_or(u64::MAX)) + PATIENCE);
+        }
         if until <= now {
             return;
         }
@@ -170,15 +179,15 @@ impl<P: Provider> Engine<'_, P> {
         self.provider.wait(WaitFor { now, until, completions });
     }
 
-    /// When the next lane is wanted.
-    fn next_retry(&self) -> Time {
+    /// When the next lane will be wanted. Whoever has not asked for those that are wanted already makes none.
+    fn next_retry(&self, now: Time) -> Time {
         let mut next = Time::NEVER;
         if self.missing > self.asked && self.asked < u32::from(self.config.reconnects) {
             for (paths, _) in self.paths.iter().zip(self.peers.iter()).filter(|(_, peer)| peer.missing > 0) {
                 let up = paths
                     .iter()
                     .zip(self.rails.iter())
-                    .filter(|(path, rail)| rail.up && path.missing > path.asked);
+                    .filter(|(path, rail)| rail.up && path.missing > path.asked && path.retry_at > now);
                 next = up.fold(next, |next, (path, _)| next.min(path.retry_at));
             }
         }
