@@ -9,7 +9,7 @@ use crate::provider::{Provider, WaitFor, Wake};
 use crate::time::{Nanos, Time};
 
 /// How much longer than expected half of what is outstanding is waited for.
-const PATIENCE: Nanos = Nanos::from_micros(200);
+const PATIENCE: Nanos = Nanos::from_millis(10);
 /// Lanes looked at per poll while a sweep is under way.
 const SWEEP: usize = 256;
 
