@@ -17,10 +17,12 @@
 //! 4. [`geometry`] – what comes out: a [`Geometry`], in which each field has a place and each axis a
 //!    step. It cannot be wrong, so nothing after it checks again. Its `Display` is meant to be read.
 //! 5. [`address`] – the one formula: `base[region] + offset[field] + Σ index · stride`.
-//! 6. [`placement`] – strides and distances that are only known at run time become a `Geometry` too.
-//! 7. [`fingerprint`] – 128 bits that differ whenever one byte could land elsewhere ([`sha256`] is
+//! 6. [`selection`] – a part of a page (layers, tokens, a group of heads, fields), and the contiguous bytes
+//!    that it is.
+//! 7. [`placement`] – strides and distances that are only known at run time become a `Geometry` too.
+//! 8. [`fingerprint`] – 128 bits that differ whenever one byte could land elsewhere ([`sha256`] is
 //!    underneath).
-//! 8. [`layout`] – [`KvLayout`], a geometry as a type; [`view`] – typed access to a page's bytes
+//! 9. [`layout`] – [`KvLayout`], a geometry as a type; [`view`] – typed access to a page's bytes
 //!    without copying; [`catalogue`] – the layouts that we ship.
 //!
 //! ```
@@ -52,6 +54,7 @@ pub mod layout;
 mod overlap;
 pub mod placement;
 pub mod refusal;
+pub mod selection;
 pub mod sha256;
 pub mod text;
 pub mod view;
@@ -65,4 +68,5 @@ pub use geometry::{Field, Geometry, Plane, Step};
 pub use layout::KvLayout;
 pub use placement::{Placed, Placement, PlacementError};
 pub use refusal::{Refusal, Refusals, Spot, Why};
+pub use selection::{Segment, Segments, Selected, Selection, SelectionError};
 pub use view::{RunError, View, ViewError, ViewMut};

@@ -1,5 +1,7 @@
 //! An oracle: lays a declaration out element by element, with a cursor, and knows no stride.
 
+pub(crate) mod draft;
+
 use std::collections::BTreeMap;
 
 use kvrail_layouts::{AxisKind, Declaration, ElementKind, Level};
