@@ -88,20 +88,40 @@ impl Peer {
 /// One path of a peer: all lanes over one local rail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
-    /// Lanes that failed and have not been replaced.
-    pub(crate) missing: u16,
-    /// Of these, how many somebody is making just now.
-    pub(crate) asked: u16,
+    /// Lanes that failed and have not been replaced, by the rail of the peer that they led to; and of
+    /// these, how many somebody is making just now.
+    pub(crate) lost: [Lost; MAX_RAILS],
     /// Failures in a row, for the back-off.
     pub(crate) failures: u8,
-    /// The rail of the peer that the lost lane led to.
-    pub(crate) remote_rail: u8,
     pub(crate) retry_at: Time,
 }
 
 impl Path {
-    pub(crate) const NEW: Self =
-        Self { missing: 0, asked: 0, failures: 0, remote_rail: 0, retry_at: Time::ZERO };
+    pub(crate) const NEW: Self = Self { lost: [Lost::NONE; MAX_RAILS], failures: 0, retry_at: Time::ZERO };
+
+    pub(crate) fn missing(&self) -> u32 {
+        self.lost.iter().map(|lost| u32::from(lost.missing)).sum()
+    }
+
+    pub(crate) fn asked(&self) -> u32 {
+        self.lost.iter().map(|lost| u32::from(lost.asked)).sum()
+    }
+
+    /// The rail of the peer to which a lane is missing that nobody is making.
+    pub(crate) fn wanted(&self) -> Option<usize> {
+        self.lost.iter().position(|lost| lost.missing > lost.asked)
+    }
+}
+
+/// Lanes lost between one local and one remote rail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    pub(crate) missing: u16,
+    pub(crate) asked: u16,
+}
+
+impl Lost {
+    const NONE: Self = Self { missing: 0, asked: 0 };
 }
 
 /// A remote region's place.
@@ -130,56 +150,4 @@ pub(crate) struct Local {
 
 impl Local {
     pub(crate) const FREE: Self = Self { used: false, near: 0, keys: [0; MAX_RAILS] };
-}
-
-/// Peers that take turns.
-#[derive(Debug)]
-pub(crate) struct Turns<'s> {
-    ring: &'s mut [u16],
-    first: usize,
-    len: usize,
-}
-
-impl<'s> Turns<'s> {
-    /// A queue in which each of `ring.len()` peers can stand once.
-    pub(crate) fn new(ring: &'s mut [u16]) -> Self {
-        Self { ring, first: 0, len: 0 }
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// How many stand in it.
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// A peer that is not in the queue takes its place at the end.
-    #[inline]
-    pub(crate) fn push(&mut self, peer: u16) {
-        debug_assert!(self.len < self.ring.len());
-        let mut at = self.first + self.len;
-        if at >= self.ring.len() {
-            at -= self.ring.len();
-        }
-        self.ring[at] = peer;
-        self.len += 1;
-    }
-
-    #[inline]
-    pub(crate) fn pop(&mut self) -> Option<u16> {
-        if self.len == 0 {
-            return None;
-        }
-        let peer = self.ring[self.first];
-        self.first += 1;
-        if self.first == self.ring.len() {
-            self.first = 0;
-        }
-        self.len -= 1;
-        Some(peer)
-    }
 }

@@ -4,6 +4,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crate::engine::LaneLost;
 use crate::free::FreeSet;
 use crate::id::MAX_RAILS;
 use crate::lane::{Lane, Record};
@@ -45,6 +46,7 @@ pub struct Storage<
     pub(crate) landing: [[Entry; PAGES]; BATCHES],
     pub(crate) free: [FreeSet; GROUPS],
     pub(crate) done: [u16; BATCHES],
+    pub(crate) lost: [LaneLost; LANES],
     pub(crate) flying: [u64; GROUPS],
     pub(crate) overdue: [u64; GROUPS],
     pub(crate) deadlines: [Time; GROUPS],
@@ -95,6 +97,7 @@ impl<
             landing: [const { [const { Entry::new() }; PAGES] }; BATCHES],
             free: [const { FreeSet::none() }; GROUPS],
             done: [0; BATCHES],
+            lost: [LaneLost::NONE; LANES],
             flying: [0; GROUPS],
             overdue: [0; GROUPS],
             deadlines: [Time::NEVER; GROUPS],

@@ -11,8 +11,8 @@ use std::{fmt, io};
 use kvrail_core::engine::LaneWanted;
 use kvrail_core::provider::Wake;
 use kvrail_session::{
-    Address, Attached, Fabric, Hello, LaneError, NodeName, NothingInCommon, Offer, PeerKey, RailPair,
-    Session, SessionError, connect, pair,
+    Address, Attached, Fabric, Hello, LaneError, LaneNumber, NodeName, NothingInCommon, Offer, PeerKey,
+    RailPair, Session, SessionError, connect, pair,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
@@ -76,9 +76,17 @@ pub(crate) enum LinkError {
     Nothing(#[from] NothingInCommon),
 }
 
+/// What a reader asks of a session's thread.
+enum Order {
+    /// To make a lane. An answer comes, or the session's end does.
+    Lane(LaneWanted),
+    /// To tell the producer that it need not keep its end of a lane.
+    Release(LaneNumber),
+}
+
 /// The reader's hand on a session's thread. Dropping it ends the session.
 pub(crate) struct Link {
-    orders: Option<Sender<LaneWanted>>,
+    orders: Option<Sender<Order>>,
     bell: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
@@ -120,9 +128,18 @@ impl Link {
 
     /// Asks for a lane. An answer comes, or the session's end does.
     pub(crate) fn want(&self, lane: LaneWanted) {
+        self.order(Order::Lane(lane));
+    }
+
+    /// The producer need not keep its end of this lane.
+    pub(crate) fn release(&self, lane: LaneNumber) {
+        self.order(Order::Release(lane));
+    }
+
+    fn order(&self, order: Order) {
         if let Some(orders) = &self.orders {
             // A thread that has ended has said so.
-            let _ = orders.send(lane);
+            let _ = orders.send(order);
             self.ring();
         }
     }
@@ -173,7 +190,7 @@ impl fmt::Debug for Link {
 fn run<F: Fabric>(
     errand: &Errand,
     mut dialer: F,
-    told: &Receiver<LaneWanted>,
+    told: &Receiver<Order>,
     bell: &OwnedFd,
     tell: impl Fn(News<F::Lane>),
 ) {
@@ -187,7 +204,7 @@ fn run<F: Fabric>(
     loop {
         loop {
             match told.try_recv() {
-                Ok(wanted) => {
+                Ok(Order::Lane(wanted)) => {
                     let path = RailPair {
                         rail: wanted.rail,
                         remote_rail: kvrail_core::id::RailIndex(wanted.remote_rail),
@@ -196,6 +213,10 @@ fn run<F: Fabric>(
                     for lane in lanes {
                         tell(News::Lane(wanted, lane));
                     }
+                }
+                Ok(Order::Release(lane)) => {
+                    // Of a session that has ended everything is given back, and it says so itself.
+                    let _ = session.release(&[lane], Instant::now() + LANE_PATIENCE);
                 }
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return,

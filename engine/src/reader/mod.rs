@@ -22,14 +22,14 @@ use std::{fmt, io};
 use kvrail_core::batch::{Batch, Done, Ticket};
 use kvrail_core::config::Config as EngineConfig;
 use kvrail_core::engine::{Engine, Rejected};
-use kvrail_core::id::{PeerId, RailIndex};
+use kvrail_core::id::{LaneId, PeerId, RailIndex};
 use kvrail_core::memory::{Access, RegionError, Slot, Slots};
 use kvrail_core::peer::PeerStats;
 use kvrail_core::provider::MemoryRange;
 use kvrail_core::rail::RailStats;
 use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_session::{Address, Name, NodeName};
+use kvrail_session::{Address, LaneNumber, Name, NodeName};
 
 use self::link::{Link, Mailbox};
 pub use self::peers::{ConnectError, Event, Peer};
@@ -141,6 +141,8 @@ struct Linked {
     address: Address,
     /// Once it stands.
     peer: Option<(PeerId, NodeName)>,
+    /// What the session calls the lanes in use.
+    lanes: HashMap<LaneId, LaneNumber>,
 }
 
 impl<N: Network> Reader<N> {
@@ -259,6 +261,9 @@ impl<N: Network> Reader<N> {
             self.read_mail(now);
         }
         self.engine.poll(now);
+        while let Some(lost) = self.engine.next_lost_lane() {
+            self.release(lost);
+        }
         while let Some(wanted) = self.engine.next_wanted_lane(now) {
             self.want(wanted, now);
         }

@@ -1,10 +1,11 @@
 //! Connecting to peers, losing them, making lanes again.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kvrail_core::engine::{AttachError, LaneSpec, LaneWanted, PeerError};
+use kvrail_core::engine::{LaneLost, LaneSpec, LaneWanted, PeerError};
 use kvrail_core::id::{LaneId, PeerId};
 use kvrail_core::provider::Provider;
 use kvrail_core::remote::{
@@ -154,7 +155,8 @@ impl<N: Network> Reader<N> {
         let waker = self.engine.provider().waker();
         let link = Link::start(errand, N::dialer(&self.plan), Arc::clone(&self.mailbox), waker);
         let link = link.map_err(ConnectError::Thread)?;
-        self.links.insert(number, Linked { link, address: address.clone(), peer: None });
+        self.links
+            .insert(number, Linked { link, address: address.clone(), peer: None, lanes: HashMap::new() });
         loop {
             self.poll();
             if let Some(arrived) = self.arrived.remove(&number) {
@@ -209,8 +211,9 @@ impl<N: Network> Reader<N> {
                     self.arrived.insert(number, Err(error));
                 }
                 News::Lane(wanted, lane) => {
-                    let made =
-                        lane.map_err(Into::into).and_then(|lane| self.take_lane(wanted.peer, lane, now));
+                    let made = lane
+                        .map_err(Into::into)
+                        .and_then(|lane| self.take_lane(number, wanted.peer, lane, now));
                     match made {
                         Ok(()) => tracing::info!(rail = wanted.rail.0, peer = ?wanted.peer, "a lane is back"),
                         Err(error) => {
@@ -249,7 +252,7 @@ impl<N: Network> Reader<N> {
     ) -> Result<Peer, ConnectError> {
         let id = self.engine.add_peer()?;
         let producer = agreed.producer;
-        let peer = self.furnish(id, address, agreed, now);
+        let peer = self.furnish(number, id, address, agreed, now);
         match peer {
             Ok(peer) => {
                 if let Some(linked) = self.links.get_mut(&number) {
@@ -266,6 +269,7 @@ impl<N: Network> Reader<N> {
 
     fn furnish(
         &mut self,
+        number: u64,
         id: PeerId,
         address: &Address,
         agreed: Agreed<N::Line>,
@@ -285,7 +289,7 @@ impl<N: Network> Reader<N> {
         }
         let (mut attached, mut last) = (0, "it offers no rail".into());
         for lane in lanes {
-            match lane.map_err(TransportError::from).and_then(|lane| self.take_lane(id, lane, now)) {
+            match lane.map_err(TransportError::from).and_then(|lane| self.take_lane(number, id, lane, now)) {
                 Ok(()) => attached += 1,
                 Err(error) => {
                     tracing::warn!(%producer, %error, "a lane is missing from the start");
@@ -299,20 +303,49 @@ impl<N: Network> Reader<N> {
         Ok(Peer { id, producer, epoch: offer.epoch, regions: regions.into(), tables: tables.into() })
     }
 
-    /// Takes a lane that was made into use.
-    fn take_lane(&mut self, id: PeerId, made: Attached<N::Line>, now: Time) -> Result<(), TransportError> {
+    /// Takes a lane that link `link` has made into use, or gives it back.
+    fn take_lane(
+        &mut self,
+        link: u64,
+        id: PeerId,
+        made: Attached<N::Line>,
+        now: Time,
+    ) -> Result<(), TransportError> {
+        let number = made.number;
+        let taken = self.attach(id, made, now);
+        if let Some(linked) = self.links.get_mut(&link) {
+            match &taken {
+                Ok(lane) => drop(linked.lanes.insert(*lane, number)),
+                Err(_) => linked.link.release(number),
+            }
+        }
+        taken.map(drop)
+    }
+
+    fn attach(&mut self, id: PeerId, made: Attached<N::Line>, now: Time) -> Result<LaneId, TransportError> {
         let Attached { rail, remote_rail, lane, .. } = made;
         let (lane, depth) = N::open(self.engine.provider_mut(), rail, lane)?;
         let spec = LaneSpec { rail, remote_rail: remote_rail.0, depth };
         match self.engine.attach(id, spec, lane, now) {
-            Ok(_) => Ok(()),
+            Ok(id) => Ok(id),
             Err(error) => {
                 let text = error.to_string();
                 // The engine does not know it, and has no place of this number: its closing concerns
                 // the provider alone.
-                self.engine.provider_mut().close(LaneId::new(u16::MAX, 0), lane_of(error));
+                self.engine.provider_mut().close(LaneId::new(u16::MAX, 0), error.into_lane());
                 Err(text.into())
             }
+        }
+    }
+
+    /// Tells the producer that its end of a lane is of no use any more.
+    #[cold]
+    pub(super) fn release(&mut self, lost: LaneLost) {
+        let of_peer = |linked: &&mut Linked| linked.peer.is_some_and(|(id, _)| id == lost.peer);
+        if let Some(linked) = self.links.values_mut().find(of_peer)
+            && let Some(number) = linked.lanes.remove(&lost.lane)
+        {
+            linked.link.release(number);
         }
     }
 
@@ -324,17 +357,6 @@ impl<N: Network> Reader<N> {
             Some(linked) => linked.link.want(wanted),
             None => self.engine.lane_unavailable(wanted, now),
         }
-    }
-}
-
-/// The lane that the engine did not take.
-fn lane_of<L>(error: AttachError<L>) -> L {
-    match error {
-        AttachError::NoPeer(lane)
-        | AttachError::NoRail { lane, .. }
-        | AttachError::Depth { lane, .. }
-        | AttachError::CqFull { lane, .. }
-        | AttachError::Full { lane, .. } => lane,
     }
 }
 

@@ -35,6 +35,29 @@ pub struct LaneWanted {
     pub failures: u8,
 }
 
+/// A lane that was attached and has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneLost {
+    /// What [`attach`](Engine::attach) called it.
+    pub lane: LaneId,
+    /// To whom it led.
+    pub peer: PeerId,
+    /// Over which local rail.
+    pub rail: RailIndex,
+    /// To which rail of the peer.
+    pub remote_rail: u8,
+}
+
+impl LaneLost {
+    /// Stands where none is.
+    pub(crate) const NONE: Self = Self {
+        lane: LaneId::new(0, 0),
+        peer: PeerId { index: 0, life: 0 },
+        rail: RailIndex(0),
+        remote_rail: 0,
+    };
+}
+
 impl<P: Provider> Engine<'_, P> {
     /// Takes a lane out of service and starts its flush.
     #[cold]
@@ -63,9 +86,16 @@ impl<P: Provider> Engine<'_, P> {
         // Lanes are fewer than 65,535.
         self.unlink_lane(index as u16);
         if self.peers[usize::from(peer)].state == PeerState::Up {
-            self.paths[usize::from(peer)][rail].missing += 1;
-            self.paths[usize::from(peer)][rail].remote_rail = remote_rail;
-            self.peers[usize::from(peer)].missing += 1;
+            let p = &mut self.peers[usize::from(peer)];
+            p.missing += 1;
+            let lane = LaneLost {
+                lane: self.lanes[index].id,
+                peer: p.id(peer),
+                rail: RailIndex(rail as u8),
+                remote_rail,
+            };
+            self.lost.push(lane);
+            self.paths[usize::from(peer)][rail].lost[usize::from(remote_rail)].missing += 1;
             self.missing += 1;
             self.back_off(peer, rail, now);
         }
@@ -299,7 +329,7 @@ impl<P: Provider> Engine<'_, P> {
         self.refresh_room(rail);
         self.refresh_rate();
         // What failed because the port was down says nothing about the port that is up.
-        for path in self.paths.iter_mut().map(|paths| &mut paths[rail]).filter(|path| path.missing > 0) {
+        for path in self.paths.iter_mut().map(|paths| &mut paths[rail]).filter(|path| path.missing() > 0) {
             path.retry_at = now;
             path.failures = 0;
         }
@@ -316,16 +346,18 @@ impl<P: Provider> Engine<'_, P> {
                 continue;
             }
             for (rail, path) in paths.iter_mut().enumerate().take(self.rails.len()) {
-                if path.missing > path.asked && path.retry_at <= now && self.rails[rail].up {
-                    path.asked += 1;
-                    self.asked += 1;
-                    return Some(LaneWanted {
-                        peer: self.peers[peer].id(peer as u16),
-                        rail: RailIndex(rail as u8),
-                        remote_rail: path.remote_rail,
-                        failures: path.failures,
-                    });
+                if path.retry_at > now || !self.rails[rail].up {
+                    continue;
                 }
+                let Some(remote_rail) = path.wanted() else { continue };
+                path.lost[remote_rail].asked += 1;
+                self.asked += 1;
+                return Some(LaneWanted {
+                    peer: self.peers[peer].id(peer as u16),
+                    rail: RailIndex(rail as u8),
+                    remote_rail: remote_rail as u8,
+                    failures: path.failures,
+                });
             }
         }
         None
@@ -337,26 +369,32 @@ impl<P: Provider> Engine<'_, P> {
         if self.peer(wanted.peer).is_none() || rail >= self.rails.len() {
             return;
         }
-        let path = &mut self.paths[wanted.peer.index()][rail];
-        if path.asked > 0 {
-            path.asked -= 1;
+        let lost = self.paths[wanted.peer.index()][rail].lost.get_mut(usize::from(wanted.remote_rail));
+        if let Some(lost) = lost.filter(|lost| lost.asked > 0) {
+            lost.asked -= 1;
             self.asked -= 1;
             self.back_off(wanted.peer.index, rail, now);
         }
     }
 
-    /// A lane of this path has been attached.
-    pub(super) fn found(&mut self, peer: u16, rail: usize) {
-        let path = &mut self.paths[usize::from(peer)][rail];
-        if path.missing > 0 {
-            path.missing -= 1;
+    /// A lane between these rails has been attached.
+    pub(super) fn found(&mut self, peer: u16, rail: usize, remote_rail: usize) {
+        let lost = &mut self.paths[usize::from(peer)][rail].lost[remote_rail];
+        if lost.missing > 0 {
+            lost.missing -= 1;
             self.missing -= 1;
             self.peers[usize::from(peer)].missing -= 1;
-            if path.asked > 0 {
-                path.asked -= 1;
+            if lost.asked > 0 {
+                lost.asked -= 1;
                 self.asked -= 1;
             }
         }
+    }
+
+    /// The next lane that has failed: the peer may release its end. Of lanes of peers that have been removed
+    /// nothing is told. As many as the storage has lanes are remembered; the oldest are forgotten first.
+    pub fn next_lost_lane(&mut self) -> Option<LaneLost> {
+        self.lost.pop()
     }
 }
 

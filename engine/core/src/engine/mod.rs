@@ -21,7 +21,7 @@ mod timers;
 
 use core::sync::atomic::{AtomicU16, Ordering};
 
-pub use self::death::LaneWanted;
+pub use self::death::{LaneLost, LaneWanted};
 pub use self::setup::{AttachError, LaneSpec, PeerError};
 pub use self::submit::Rejected;
 
@@ -29,7 +29,7 @@ use crate::abi::Wc;
 use crate::config::{Config, ConfigError};
 use crate::id::{MAX_RAILS, RailIndex};
 use crate::lane::{Lane, NO_LANE, Record};
-use crate::peer::{CLASSES, Local, Path, Peer, PeerStats, Remote, Turns};
+use crate::peer::{CLASSES, Local, Path, Peer, PeerStats, Remote};
 use crate::pool::{Held, Pool};
 use crate::provider::{MemoryRange, Provider, RailKeys, RegisterError};
 use crate::rail::{Rail, RailStats};
@@ -57,37 +57,55 @@ pub enum StartError {
     Landing(#[from] RegisterError),
 }
 
-/// A ring of batch numbers that never overflows: as many places as there are batches.
+/// First in, first out. A full one forgets its oldest: batches and peers have a place each, so that it
+/// never is; lost lanes may be more than anybody asks for.
 #[derive(Debug)]
-struct BatchRing<'s> {
-    ring: &'s mut [u16],
+pub(crate) struct Fifo<'s, T> {
+    ring: &'s mut [T],
     first: usize,
     len: usize,
 }
 
-impl BatchRing<'_> {
+impl<'s, T: Copy> Fifo<'s, T> {
+    pub(crate) fn new(ring: &'s mut [T]) -> Self {
+        Self { ring, first: 0, len: 0 }
+    }
+
     #[inline]
-    fn push(&mut self, batch: u16) {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, item: T) {
+        if self.len == self.ring.len() {
+            self.pop();
+        }
         let mut at = self.first + self.len;
         if at >= self.ring.len() {
             at -= self.ring.len();
         }
-        self.ring[at] = batch;
+        self.ring[at] = item;
         self.len += 1;
     }
 
     #[inline]
-    fn pop(&mut self) -> Option<u16> {
+    pub(crate) fn pop(&mut self) -> Option<T> {
         if self.len == 0 {
             return None;
         }
-        let batch = self.ring[self.first];
+        let item = self.ring[self.first];
         self.first += 1;
         if self.first == self.ring.len() {
             self.first = 0;
         }
         self.len -= 1;
-        Some(batch)
+        Some(item)
     }
 }
 
@@ -114,7 +132,7 @@ pub struct Engine<'s, P: Provider> {
 
     peers: &'s mut [Peer],
     paths: &'s mut [[Path; MAX_RAILS]],
-    turns: [Turns<'s>; CLASSES],
+    turns: [Fifo<'s, u16>; CLASSES],
     /// Urgent turns since the last one of the background class.
     urgent_turns: u32,
 
@@ -127,7 +145,8 @@ pub struct Engine<'s, P: Provider> {
     pages: Held<'s>,
     landing: &'s [Entry],
     landing_keys: RailKeys,
-    done: BatchRing<'s>,
+    done: Fifo<'s, u16>,
+    lost: Fifo<'s, LaneLost>,
     /// Batches in flight, and those of them whose deadline has passed and nobody has been told.
     flying: &'s mut [u64],
     overdue: &'s mut [u64],
@@ -267,7 +286,7 @@ impl<'s, P: Provider> Engine<'s, P> {
             remotes: &mut storage.remotes,
             peers: &mut storage.peers,
             paths: &mut storage.paths,
-            turns: [Turns::new(urgent), Turns::new(background)],
+            turns: [Fifo::new(urgent), Fifo::new(background)],
             urgent_turns: 0,
             lanes: &mut storage.lanes,
             records: storage.records.as_flattened_mut(),
@@ -276,7 +295,8 @@ impl<'s, P: Provider> Engine<'s, P> {
             pages: Held::new(pool),
             landing,
             landing_keys,
-            done: BatchRing { ring: &mut storage.done, first: 0, len: 0 },
+            done: Fifo::new(&mut storage.done),
+            lost: Fifo::new(&mut storage.lost),
             flying: &mut storage.flying[..groups],
             overdue: &mut storage.overdue[..groups],
             in_flight: 0,

@@ -29,7 +29,7 @@ impl<P: Provider> Engine<'_, P> {
         self.timers(now);
         self.behind = false;
         self.pump(now);
-        self.done.len
+        self.done.len()
     }
 
     #[inline]

@@ -90,6 +90,20 @@ pub enum AttachError<L> {
     },
 }
 
+impl<L> AttachError<L> {
+    /// The lane, to be closed or attached elsewhere.
+    #[must_use]
+    pub fn into_lane(self) -> L {
+        match self {
+            Self::NoPeer(lane)
+            | Self::NoRail { lane, .. }
+            | Self::Depth { lane, .. }
+            | Self::CqFull { lane, .. }
+            | Self::Full { lane, .. } => lane,
+        }
+    }
+}
+
 impl<P: Provider> Engine<'_, P> {
     /// Registers memory that lives for ever as destination, `slot_bytes` per slot.
     ///
@@ -208,8 +222,8 @@ impl<P: Provider> Engine<'_, P> {
             }
         }
         for path in &mut self.paths[id.index()] {
-            self.missing -= u32::from(path.missing);
-            self.asked -= u32::from(path.asked);
+            self.missing -= path.missing();
+            self.asked -= path.asked();
             *path = Path::NEW;
         }
         self.peers[id.index()].missing = 0;
@@ -308,7 +322,7 @@ impl<P: Provider> Engine<'_, P> {
             ..Lane::EMPTY
         };
         self.link_lane(place as u16);
-        self.found(id.index, rail.get());
+        self.found(id.index, rail.get(), usize::from(remote_rail));
         self.enroll(id.index);
         Ok(id_of_lane)
     }

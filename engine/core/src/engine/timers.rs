@@ -155,7 +155,7 @@ impl<P: Provider> Engine<'_, P> {
     ///
     /// Waking for each completion would cost more than the completions do (docs/performance.md).
     pub fn wait(&mut self, now: Time, until: Time) {
-        if self.done.len > 0 || self.overdue.iter().any(|&word| word != 0) {
+        if !self.done.is_empty() || self.overdue.iter().any(|&word| word != 0) {
             return;
         }
         let outstanding = self.outstanding();
@@ -187,7 +187,7 @@ impl<P: Provider> Engine<'_, P> {
                 let up = paths
                     .iter()
                     .zip(self.rails.iter())
-                    .filter(|(path, rail)| rail.up && path.missing > path.asked && path.retry_at > now);
+                    .filter(|(path, rail)| rail.up && path.retry_at > now && path.wanted().is_some());
                 next = up.fold(next, |next, (path, _)| next.min(path.retry_at));
             }
         }
