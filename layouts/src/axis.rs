@@ -17,6 +17,8 @@ pub enum AxisKind {
     Part,
     /// KV heads.
     Head,
+    /// Blocks of tokens, where one page has several of an engine's.
+    Block,
     /// Anything else, told apart by a number of the author's choice: tiles, chunks of an element
     /// dimension that another axis splits.
     Other(u8),
@@ -31,6 +33,7 @@ impl AxisKind {
             Self::Token => 2,
             Self::Part => 3,
             Self::Head => 4,
+            Self::Block => 5,
             Self::Other(tag) => 256 + tag as u64,
         }
     }
@@ -43,6 +46,7 @@ impl AxisKind {
             Self::Token => "token",
             Self::Part => "part",
             Self::Head => "head",
+            Self::Block => "block",
             Self::Other(_) => "other",
         }
     }

@@ -17,8 +17,8 @@ use crate::fingerprint::Fingerprint;
 use crate::refusal::{Refusal, Spot, Why};
 use crate::text::same;
 
-/// Most axes of a page. Four kinds are known to the catalogue's engines; the rest is for `Other`.
-pub const MAX_AXES: usize = 6;
+/// Most axes of a page. Five kinds are known to engines; the rest is for `Other`.
+pub const MAX_AXES: usize = 8;
 /// Most planes of a page. DeepSeek's have two.
 pub const MAX_PLANES: usize = 8;
 /// Most fields of a page. FlashMLA's token has three.

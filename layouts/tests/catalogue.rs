@@ -1,55 +1,230 @@
 //! The shipped layouts against nested loops, against the derive, and against golden values.
 
-use kvrail_layouts::catalogue::{Opaque, SglMlaPageFirstDirect, SglV32Indexer, VllmFp8DsMla};
+use std::marker::PhantomData;
+
+use kvrail_layouts::catalogue::*;
 use kvrail_layouts::{Bf16, E4m3, F32, KvLayout, Place, Ue8m0};
 
-/// Asserts that `field` at `indices` begins at `cursor` and moves the cursor along its elements.
-fn run<L: KvLayout>(field: &str, indices: &[u64], count: u64, bytes: u64, cursor: &mut u64) {
-    let index = L::GEOMETRY.field_named(field).unwrap();
-    for element in 0..count {
-        let place = L::GEOMETRY.offset_of_element(index, indices, element);
-        assert_eq!(place, Ok(Place { region: 0, offset: *cursor }), "{field} {indices:?} {element}");
-        *cursor += bytes;
+/// Goes through a page as its shape is told, one element after the other, with a cursor that knows no
+/// stride, and asserts that the geometry says the same.
+struct Walk<L> {
+    region: u32,
+    at: u64,
+    payload: u64,
+    layout: PhantomData<L>,
+}
+
+impl<L: KvLayout> Walk<L> {
+    fn page(walk: impl FnOnce(&mut Self)) {
+        let mut page = Self { region: 0, at: 0, payload: 0, layout: PhantomData };
+        walk(&mut page);
+        assert_eq!(page.payload, L::GEOMETRY.payload_bytes());
+        assert_eq!(u32::from(page.at > 0) + page.region, L::REGIONS, "all regions were gone through");
+        if page.at > 0 {
+            assert_eq!(L::GEOMETRY.region_bytes(page.region), Some(page.at));
+        }
     }
+
+    /// The next `count` elements of `bytes` each are this field's.
+    fn run(&mut self, field: &str, indices: &[u64], count: u64, bytes: u64) {
+        let index = L::GEOMETRY.field_named(field).unwrap();
+        for element in 0..count {
+            let place = L::GEOMETRY.offset_of_element(index, indices, element);
+            let expected = Place { region: self.region, offset: self.at };
+            assert_eq!(place, Ok(expected), "{field} {indices:?} {element}");
+            self.at += bytes;
+        }
+        self.payload += count * bytes;
+    }
+
+    fn skip(&mut self, bytes: u64) {
+        self.at += bytes;
+    }
+
+    /// A region ends here, with so many bytes.
+    fn region_of(&mut self, bytes: u64) {
+        assert_eq!((self.at, L::GEOMETRY.region_bytes(self.region)), (bytes, Some(bytes)));
+        (self.region, self.at) = (self.region + 1, 0);
+    }
+
+    fn mla(&mut self, indices: &[u64]) {
+        self.run("latent", indices, 512, 2);
+        self.run("rope", indices, 64, 2);
+    }
+
+    fn fp8(&mut self, indices: &[u64]) {
+        self.run("latent", indices, 512, 1);
+        self.run("scales", indices, 4, 4);
+        self.run("rope", indices, 64, 2);
+    }
+}
+
+#[test]
+fn sgl_mla_page_first() {
+    Walk::<SglMlaPageFirst>::page(|page| {
+        for token in 0..64 {
+            for layer in 0..61 {
+                page.mla(&[layer, token]);
+            }
+        }
+        page.region_of(4_497_408);
+    });
 }
 
 #[test]
 fn sgl_mla_page_first_direct() {
-    let mut cursor = 0;
-    for layer in 0..61 {
-        for token in 0..64 {
-            run::<SglMlaPageFirstDirect>("latent", &[layer, token], 512, 2, &mut cursor);
-            run::<SglMlaPageFirstDirect>("rope", &[layer, token], 64, 2, &mut cursor);
+    Walk::<SglMlaPageFirstDirect>::page(|page| {
+        for layer in 0..61 {
+            for token in 0..64 {
+                page.mla(&[layer, token]);
+            }
         }
-    }
-    assert_eq!(cursor, 4_497_408);
+        page.region_of(4_497_408);
+    });
 }
 
 #[test]
-fn vllm_fp8_ds_mla() {
-    let mut cursor = 0;
-    for token in 0..64 {
-        run::<VllmFp8DsMla>("latent", &[token], 512, 1, &mut cursor);
-        run::<VllmFp8DsMla>("scales", &[token], 4, 4, &mut cursor);
-        run::<VllmFp8DsMla>("rope", &[token], 64, 2, &mut cursor);
-    }
-    assert_eq!(cursor, 41_984);
+fn sgl_mla_layer_first() {
+    Walk::<SglMlaLayerFirst>::page(|page| {
+        for layer in 0..61 {
+            for token in 0..64 {
+                page.mla(&[layer, token]);
+            }
+            page.region_of(73_728);
+        }
+    });
+}
+
+#[test]
+fn sgl_v32_fp8_page_first() {
+    Walk::<SglV32Fp8PageFirst>::page(|page| {
+        for token in 0..64 {
+            for layer in 0..61 {
+                page.fp8(&[layer, token]);
+            }
+        }
+        page.region_of(2_561_024);
+    });
 }
 
 #[test]
 fn sgl_v32_indexer() {
-    let mut cursor = 0;
-    for layer in 0..61 {
-        assert_eq!(cursor, layer * 8_448);
-        for token in 0..64 {
-            run::<SglV32Indexer>("keys", &[layer, token], 128, 1, &mut cursor);
+    Walk::<SglV32Indexer>::page(|page| {
+        for layer in 0..61 {
+            assert_eq!(page.at, layer * 8_448);
+            for token in 0..64 {
+                page.run("keys", &[layer, token], 128, 1);
+            }
+            assert_eq!(page.at, layer * 8_448 + 8_192);
+            for token in 0..64 {
+                page.run("scale", &[layer, token], 1, 4);
+            }
         }
-        assert_eq!(cursor, layer * 8_448 + 8_192);
+        page.region_of(515_328);
+    });
+}
+
+#[test]
+fn vllm_fp8_ds_mla() {
+    Walk::<VllmFp8DsMla>::page(|page| {
         for token in 0..64 {
-            run::<SglV32Indexer>("scale", &[layer, token], 1, 4, &mut cursor);
+            page.fp8(&[token]);
         }
-    }
-    assert_eq!(cursor, 515_328);
+        page.region_of(41_984);
+    });
+}
+
+#[test]
+fn vllm_mla_bf16() {
+    Walk::<VllmMlaBf16>::page(|page| {
+        for token in 0..64 {
+            page.mla(&[token]);
+        }
+        page.region_of(73_728);
+    });
+}
+
+#[test]
+fn v4_c4() {
+    Walk::<V4C4>::page(|page| {
+        for layer in 0..21 {
+            assert_eq!(page.at, layer * 37_440);
+            for state in 0..64 {
+                page.run("latent", &[layer, state], 448, 1);
+                page.run("rope", &[layer, state], 64, 2);
+            }
+            assert_eq!(page.at, layer * 37_440 + 64 * 576);
+            for state in 0..64 {
+                page.run("scales", &[layer, state], 7, 1);
+                page.skip(1);
+            }
+            assert_eq!(page.at, layer * 37_440 + 37_376);
+            page.skip(64);
+        }
+        page.region_of(786_240);
+    });
+    assert_eq!((V4C4::TOKENS, V4C4::GEOMETRY.tokens_per_state()), (256, 4));
+}
+
+#[test]
+fn sgl_llama3_8b_page_first_direct() {
+    Walk::<SglLlama3_8bPageFirstDirect>::page(|page| {
+        for object in ["k", "v"] {
+            for layer in 0..32 {
+                for token in 0..64 {
+                    for head in 0..8 {
+                        page.run(object, &[layer, token, head], 128, 2);
+                    }
+                }
+            }
+            page.region_of(4_194_304);
+        }
+    });
+}
+
+#[test]
+fn sgl_llama3_70b_tp8_page_head() {
+    Walk::<SglLlama3_70bTp8PageHead>::page(|page| {
+        for object in ["k", "v"] {
+            for token in 0..64 {
+                for layer in 0..80 {
+                    page.run(object, &[layer, token, 0], 128, 2);
+                }
+            }
+            page.region_of(1_310_720);
+        }
+    });
+}
+
+#[test]
+fn vllm_llama3_8b_lbhnc() {
+    Walk::<VllmLlama3_8bLbhnc>::page(|page| {
+        for layer in 0..32 {
+            for head in 0..8 {
+                for token in 0..16 {
+                    page.run("k", &[layer, token, head], 128, 2);
+                    page.run("v", &[layer, token, head], 128, 2);
+                }
+            }
+            page.region_of(65_536);
+        }
+    });
+}
+
+#[test]
+fn trtllm_llama3_8b() {
+    Walk::<TrtllmLlama3_8b>::page(|page| {
+        for layer in 0..32 {
+            for part in ["k", "v"] {
+                for head in 0..8 {
+                    for token in 0..32 {
+                        page.run(part, &[layer, token, head], 128, 2);
+                    }
+                }
+            }
+        }
+        page.region_of(4_194_304);
+    });
 }
 
 /// Offsets are constants too.
@@ -66,9 +241,19 @@ fn constants() {
     fn of<L: KvLayout>() -> (u64, u32, u64, u64, bool) {
         (L::PAGE_BYTES, L::REGIONS, L::TOKENS, L::LAYERS, L::SYNTHETIC)
     }
+    // Page bytes, regions, tokens, layers, synthetic: as the engines' sources have it.
+    assert_eq!(of::<SglMlaPageFirst>(), (4_497_408, 1, 64, 61, false));
     assert_eq!(of::<SglMlaPageFirstDirect>(), (4_497_408, 1, 64, 61, false));
-    assert_eq!(of::<VllmFp8DsMla>(), (41_984, 1, 64, 1, false));
+    assert_eq!(of::<SglMlaLayerFirst>(), (4_497_408, 61, 64, 61, false));
+    assert_eq!(of::<SglV32Fp8PageFirst>(), (2_561_024, 1, 64, 61, false));
     assert_eq!(of::<SglV32Indexer>(), (515_328, 1, 64, 61, false));
+    assert_eq!(of::<VllmFp8DsMla>(), (41_984, 1, 64, 1, false));
+    assert_eq!(of::<VllmMlaBf16>(), (73_728, 1, 64, 1, false));
+    assert_eq!(of::<V4C4>(), (786_240, 1, 256, 21, false));
+    assert_eq!(of::<SglLlama3_8bPageFirstDirect>(), (8_388_608, 2, 64, 32, false));
+    assert_eq!(of::<SglLlama3_70bTp8PageHead>(), (2_621_440, 2, 64, 80, false));
+    assert_eq!(of::<VllmLlama3_8bLbhnc>(), (2_097_152, 32, 16, 32, false));
+    assert_eq!(of::<TrtllmLlama3_8b>(), (4_194_304, 1, 32, 32, false));
     assert_eq!(of::<Opaque<131_072>>(), (131_072, 1, 0, 1, true));
     assert_eq!(of::<Opaque<1_048_576>>(), (1_048_576, 1, 0, 1, true));
     assert!(Opaque::<1>::NAME.contains("synthetic"));
@@ -198,9 +383,18 @@ fn swapped_fields_are_another_page() {
 #[test]
 fn golden_fingerprints() {
     let golden = [
+        (SglMlaPageFirst::FINGERPRINT, "0df01e19ca345852d29781e528e7b18f"),
         (SglMlaPageFirstDirect::FINGERPRINT, "5b3054b000e57a7aea816f4179d0eb12"),
-        (VllmFp8DsMla::FINGERPRINT, "040210797fd893d34befc9460983e56b"),
+        (SglMlaLayerFirst::FINGERPRINT, "a4ed9ae5e1852b40a20b793e9d937112"),
+        (SglV32Fp8PageFirst::FINGERPRINT, "7e455deeb3965d7b0c76b6faf01640ff"),
         (SglV32Indexer::FINGERPRINT, "9f12889b78126e109ac9da2e5415397b"),
+        (VllmFp8DsMla::FINGERPRINT, "040210797fd893d34befc9460983e56b"),
+        (VllmMlaBf16::FINGERPRINT, "0806a093d2f7412e6f995fe256cf8112"),
+        (V4C4::FINGERPRINT, "01a162daf80f9358152722a9038ebb43"),
+        (SglLlama3_8bPageFirstDirect::FINGERPRINT, "6c3d3f9f850f0cbfe0bb10cd66c05e20"),
+        (SglLlama3_70bTp8PageHead::FINGERPRINT, "5815fd6077d4f4f1ae48eb74d6ae1681"),
+        (VllmLlama3_8bLbhnc::FINGERPRINT, "ccc7421e8944f5a74bd11c3c0376e156"),
+        (TrtllmLlama3_8b::FINGERPRINT, "5e6e7f6ddecea430bc2fd342bccb3404"),
         (Opaque::<131_072>::FINGERPRINT, "d7746c153b26589face69fa5f93be5f4"),
         (Opaque::<1_048_576>::FINGERPRINT, "6ac6cc8040d38f41b5e9c1489ab7b28c"),
     ];
