@@ -10,29 +10,52 @@
 //! the error state too. The engine's thread takes no lock, and enters the kernel only to wake a
 //! worker that sleeps, or to sleep itself.
 
+#[cfg(not(loom))]
 mod address;
+#[cfg(not(loom))]
 mod config;
+#[cfg(not(loom))]
 mod copy;
+#[cfg(not(loom))]
 mod hello;
+#[cfg(not(loom))]
 mod mapping;
 mod progress;
+#[cfg(not(loom))]
 mod rail;
+#[cfg(not(loom))]
 mod rails;
+#[cfg(not(loom))]
 mod region;
+#[cfg(not(loom))]
 mod registry;
 mod ring;
+#[cfg(not(loom))]
 mod secret;
+#[cfg(not(loom))]
 mod segment;
+#[cfg(not(loom))]
 pub mod shm;
 mod sleep;
+mod sync;
+#[cfg(not(loom))]
 pub mod tcp;
+#[cfg(not(loom))]
 mod worker;
 
+#[cfg(not(loom))]
 pub use address::AddressError;
+#[cfg(not(loom))]
 pub use config::{Config, MAX_CQ_ENTRIES, OpenError, StartError};
+#[cfg(not(loom))]
 pub use copy::{AROUND_THE_CACHE, copy_bytes};
+#[cfg(not(loom))]
 pub use progress::Waker;
+#[cfg(not(loom))]
 pub use rail::{Lane, Posting};
+#[cfg(not(loom))]
 pub use rails::Rails;
+#[cfg(not(loom))]
 pub use region::Region;
+#[cfg(not(loom))]
 pub use worker::Transport;

@@ -5,11 +5,10 @@
 //! access; `tail - head` is the number of items shown and not yet taken.
 #![allow(unsafe_code, reason = "slots change hands between two threads; the indices say whose they are")]
 
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::sync::{Arc, AtomicUsize, Cell, Ordering};
 
 /// On its own pair of cache lines: adjacent lines are prefetched together on x86.
 #[repr(align(128))]
@@ -21,7 +20,7 @@ struct Ring<T> {
     head: Padded<AtomicUsize>,
     /// Items shown. Written by the producer.
     tail: Padded<AtomicUsize>,
-    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
+    slots: Box<[Cell<MaybeUninit<T>>]>,
 }
 
 // SAFETY: a slot is accessed by one thread at a time. Slots `head..tail` are the consumer's, all
@@ -31,20 +30,23 @@ struct Ring<T> {
 unsafe impl<T: Send> Sync for Ring<T> {}
 
 impl<T> Ring<T> {
-    fn slot(&self, index: usize) -> *mut MaybeUninit<T> {
-        self.slots[index & (self.slots.len() - 1)].get()
+    #[inline]
+    fn slot(&self, index: usize) -> &Cell<MaybeUninit<T>> {
+        &self.slots[index & (self.slots.len() - 1)]
     }
 }
 
 impl<T> Drop for Ring<T> {
     fn drop(&mut self) {
-        let (head, tail) = (*self.head.0.get_mut(), *self.tail.0.get_mut());
-        let mut at = head;
+        // Both ends are gone, and whoever drops the ring has seen all that they did.
+        let (mut at, tail) = (self.head.0.load(Ordering::Relaxed), self.tail.0.load(Ordering::Relaxed));
         while at != tail {
-            // SAFETY: both ends are gone, so the access is exclusive.
-            let slot = unsafe { &mut *self.slot(at) };
-            // SAFETY: slots head..tail hold items that were shown and never taken.
-            unsafe { slot.assume_init_drop() };
+            self.slot(at).with_mut(|slot| {
+                // SAFETY: `&mut self`: the access is exclusive.
+                let slot = unsafe { &mut *slot };
+                // SAFETY: slots head..tail hold items that were shown and never taken.
+                unsafe { slot.assume_init_drop() };
+            });
             at = at.wrapping_add(1);
         }
     }
@@ -72,7 +74,7 @@ pub(crate) struct Consumer<T> {
 
 /// A ring of at least `capacity` items.
 pub(crate) fn ring<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
-    let slots = (0..capacity.next_power_of_two()).map(|_| UnsafeCell::new(MaybeUninit::uninit()));
+    let slots = (0..capacity.next_power_of_two()).map(|_| Cell::new(MaybeUninit::uninit()));
     let ring = Arc::new(Ring { head: Padded::default(), tail: Padded::default(), slots: slots.collect() });
     (Producer { ring: Arc::clone(&ring), tail: 0, staged: 0, head: 0 }, Consumer { ring, head: 0, tail: 0 })
 }
@@ -87,10 +89,11 @@ impl<T> Producer<T> {
                 return Err(item);
             }
         }
-        let slot = self.ring.slot(self.staged);
-        // SAFETY: staged - head < capacity, so the slot is outside head..tail: the producer's. What
-        // it held has been taken (head was loaded with Acquire), nothing is overwritten undropped.
-        unsafe { slot.write(MaybeUninit::new(item)) };
+        self.ring.slot(self.staged).with_mut(|slot| {
+            // SAFETY: staged - head < capacity, so the slot is outside head..tail: the producer's. What
+            // it held has been taken (head was loaded with Acquire), nothing is overwritten undropped.
+            unsafe { slot.write(MaybeUninit::new(item)) };
+        });
         self.staged = self.staged.wrapping_add(1);
         Ok(())
     }
@@ -107,10 +110,12 @@ impl<T> Producer<T> {
     pub(crate) fn discard(&mut self) {
         while self.staged != self.tail {
             self.staged = self.staged.wrapping_sub(1);
-            // SAFETY: slots tail..staged are the producer's.
-            let slot = unsafe { &mut *self.ring.slot(self.staged) };
-            // SAFETY: `stage` filled it, and `staged` has just been set back: dropped once.
-            unsafe { slot.assume_init_drop() };
+            self.ring.slot(self.staged).with_mut(|slot| {
+                // SAFETY: slots tail..staged are the producer's.
+                let slot = unsafe { &mut *slot };
+                // SAFETY: `stage` filled it, and `staged` has just been set back: dropped once.
+                unsafe { slot.assume_init_drop() };
+            });
         }
     }
 
@@ -136,11 +141,12 @@ impl<T> Consumer<T> {
         if self.is_empty() {
             return None;
         }
-        let slot = self.ring.slot(self.head);
-        // SAFETY: head < tail, so the slot is the consumer's (tail was loaded with Acquire).
-        let slot = unsafe { slot.read() };
-        // SAFETY: it was filled before it was shown; head moves on, so it is taken once.
-        let item = unsafe { slot.assume_init() };
+        let item = self.ring.slot(self.head).with_mut(|slot| {
+            // SAFETY: head < tail, so the slot is the consumer's (tail was loaded with Acquire).
+            let slot = unsafe { &*slot };
+            // SAFETY: it was filled before it was shown; head moves on, so it is taken once.
+            unsafe { slot.assume_init_read() }
+        });
         self.head = self.head.wrapping_add(1);
         self.ring.head.0.store(self.head, Ordering::Release);
         Some(item)
@@ -169,7 +175,7 @@ impl<T> fmt::Debug for Consumer<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -246,5 +252,83 @@ mod tests {
         }
         tx.publish();
         consumer.join().unwrap();
+    }
+}
+
+/// Every interleaving of two threads, by loom, which also sees each access to a slot.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+
+    /// The next item, however long it takes.
+    fn next<T>(rx: &mut Consumer<T>) -> T {
+        loop {
+            match rx.pop() {
+                Some(item) => break item,
+                None => thread::yield_now(),
+            }
+        }
+    }
+
+    #[test]
+    fn items_arrive_once_and_in_order() {
+        loom::model(|| {
+            let (mut tx, mut rx) = ring::<Box<u32>>(2);
+            let producer = thread::spawn(move || {
+                for i in 0..3 {
+                    let mut item = Box::new(i);
+                    while let Err(back) = tx.push(item) {
+                        item = back;
+                        thread::yield_now();
+                    }
+                }
+            });
+            for i in 0..3 {
+                assert_eq!(*next(&mut rx), i);
+            }
+            assert!(rx.is_empty());
+            producer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn what_is_staged_is_shown_together() {
+        loom::model(|| {
+            let (mut tx, mut rx) = ring::<Box<u32>>(4);
+            let producer = thread::spawn(move || {
+                tx.stage(Box::new(1)).unwrap();
+                tx.stage(Box::new(2)).unwrap();
+                tx.publish();
+                tx.stage(Box::new(3)).unwrap();
+                tx.discard();
+                tx.push(Box::new(4)).unwrap();
+            });
+            assert_eq!(*next(&mut rx), 1);
+            // The 2 was shown by the store that showed the 1: there is nothing to wait for.
+            assert_eq!(rx.pop().as_deref(), Some(&2));
+            assert_eq!(*next(&mut rx), 4);
+            producer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn what_neither_end_has_taken_is_dropped_by_the_last_of_them() {
+        loom::model(|| {
+            // loom's Arc: one that is not dropped is a leak, and fails the model.
+            let item = Arc::new(());
+            let (mut tx, mut rx) = ring::<Arc<()>>(2);
+            let of_producer = Arc::clone(&item);
+            let producer = thread::spawn(move || {
+                tx.push(Arc::clone(&of_producer)).unwrap();
+                tx.push(Arc::clone(&of_producer)).unwrap();
+                // A third is staged where the first was, if that is taken already.
+                let _ = tx.stage(of_producer);
+            });
+            drop(rx.pop());
+            drop(rx);
+            producer.join().unwrap();
+            assert_eq!(Arc::strong_count(&item), 1);
+        });
     }
 }

@@ -24,14 +24,15 @@
 //! system call, and only that one: a thousand reasons cost one wake. A waker that is late may end a
 //! *later* sleep early; every sleeper looks for its reason again, and may be woken for nothing.
 //!
+//! The word is written by swaps alone, here too where nobody asks what was there: loom, which tries every
+//! interleaving of this file, does not know that a plain store comes after a swap that overwrote an
+//! earlier value, and finds wakes lost that no machine loses. Whoever lies down can afford it.
+//!
 //! Where the reason is a sum over several writers (completions over all rails), each writer adds its
 //! part, fences, and then computes the sum itself: of two that write at the same time, the one whose
 //! fence comes second sees both parts.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
-
-use rustix::thread::futex;
-use rustix::time::Timespec;
+use crate::sync::{Futex, Ordering, fence};
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
@@ -39,7 +40,7 @@ const ASLEEP: u32 = 1;
 /// Where one thread sleeps.
 #[derive(Debug, Default)]
 pub(crate) struct Sleeper {
-    state: AtomicU32,
+    state: Futex,
 }
 
 impl Sleeper {
@@ -47,25 +48,19 @@ impl Sleeper {
     /// [`sleep`](Self::sleep) or [`stay_awake`](Self::stay_awake).
     pub(crate) fn lie_down(&self) {
         // Release: who sees the 1 sees what was stored before it (a goal).
-        self.state.store(ASLEEP, Ordering::Release);
+        self.state.word.swap(ASLEEP, Ordering::Release);
         fence(Ordering::SeqCst); // (S)
     }
 
     /// There was a reason.
     pub(crate) fn stay_awake(&self) {
-        self.state.store(AWAKE, Ordering::Relaxed);
+        self.state.word.swap(AWAKE, Ordering::Relaxed);
     }
 
     /// Sleeps until woken, `nanos` have passed (`None`: for ever), or nothing in particular.
     pub(crate) fn sleep(&self, nanos: Option<u64>) {
-        let timeout = nanos.map(|n| Timespec {
-            // 2^64 ns are 584 years: both parts fit.
-            tv_sec: (n / 1_000_000_000).cast_signed(),
-            tv_nsec: (n % 1_000_000_000).cast_signed(),
-        });
-        // Every outcome (woken, already awake, timed out, a signal) is a reason to look again.
-        let _ = futex::wait(&self.state, futex::Flags::PRIVATE, ASLEEP, timeout.as_ref());
-        self.state.store(AWAKE, Ordering::Relaxed);
+        self.state.wait(ASLEEP, nanos);
+        self.state.word.swap(AWAKE, Ordering::Relaxed);
     }
 
     /// Orders what the caller has just written before the question whether anyone sleeps.
@@ -73,7 +68,7 @@ impl Sleeper {
     pub(crate) fn is_asleep(&self) -> bool {
         fence(Ordering::SeqCst); // (W)
         // Acquire: with the 1 comes what the sleeper stored before it lay down.
-        self.state.load(Ordering::Acquire) == ASLEEP
+        self.state.word.load(Ordering::Acquire) == ASLEEP
     }
 
     /// Wakes the owner, if it sleeps. At most one of several calls enters the kernel.
@@ -87,14 +82,13 @@ impl Sleeper {
     /// The waking half of [`rouse`](Self::rouse), after [`is_asleep`](Self::is_asleep).
     #[cold]
     pub(crate) fn wake(&self) {
-        if self.state.swap(AWAKE, Ordering::Relaxed) == ASLEEP {
-            // Fails for a bad address only; the word is a live atomic.
-            let _ = futex::wake(&self.state, futex::Flags::PRIVATE, 1);
+        if self.state.word.swap(AWAKE, Ordering::Relaxed) == ASLEEP {
+            self.state.wake();
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
@@ -144,5 +138,100 @@ mod tests {
             await_turn(&shared.0, &shared.2, 2 * i + 2);
         }
         thread.join().unwrap();
+    }
+}
+
+/// Every interleaving, by loom. A lost wake is a thread that sleeps for ever: loom calls it a deadlock.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::ring::{Consumer, ring};
+    use crate::sync::{Arc, AtomicBool, AtomicU32};
+    use loom::thread;
+
+    /// Takes an item as a worker does: looks, lies down, looks again, sleeps.
+    fn take(sleeper: &Sleeper, rx: &mut Consumer<u32>) -> u32 {
+        loop {
+            if let Some(item) = rx.pop() {
+                return item;
+            }
+            sleeper.lie_down();
+            if rx.is_empty() {
+                sleeper.sleep(None);
+            } else {
+                sleeper.stay_awake();
+            }
+        }
+    }
+
+    #[test]
+    fn who_sleeps_at_a_ring_is_woken_for_each_item() {
+        loom::model(|| {
+            let sleeper = Arc::new(Sleeper::default());
+            let (mut tx, mut rx) = ring(2);
+            let bed = Arc::clone(&sleeper);
+            let worker = thread::spawn(move || {
+                assert_eq!(take(&bed, &mut rx), 1);
+                assert_eq!(take(&bed, &mut rx), 2);
+            });
+            for item in 1..=2 {
+                tx.push(item).unwrap();
+                sleeper.rouse();
+            }
+            worker.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn of_two_wakers_neither_relies_on_the_other_in_vain() {
+        // In full it takes more than minutes; a wake is lost by one switch at the wrong moment.
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let shared = Arc::new((Sleeper::default(), AtomicBool::new(false), AtomicBool::new(false)));
+            let wakers = [0, 1].map(|which| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let reason = if which == 0 { &shared.1 } else { &shared.2 };
+                    reason.store(true, Ordering::Release);
+                    shared.0.rouse();
+                })
+            });
+            // Sleeps until both have come.
+            let both = || shared.1.load(Ordering::Acquire) && shared.2.load(Ordering::Acquire);
+            while !both() {
+                shared.0.lie_down();
+                if both() { shared.0.stay_awake() } else { shared.0.sleep(None) }
+            }
+            for waker in wakers {
+                waker.join().unwrap();
+            }
+        });
+    }
+
+    /// The model can fail: a waker that looks without the fence loses wakes, and loom finds it.
+    #[test]
+    #[should_panic(expected = "deadlock")]
+    fn without_the_wakers_fence_a_wake_is_lost() {
+        loom::model(|| {
+            // std's Arc: loom's cannot be dropped by a model that has failed.
+            let shared = std::sync::Arc::new((Sleeper::default(), AtomicU32::new(0)));
+            let other = std::sync::Arc::clone(&shared);
+            let sleeper = thread::spawn(move || {
+                while other.1.load(Ordering::Acquire) == 0 {
+                    other.0.lie_down();
+                    if other.1.load(Ordering::Acquire) == 0 {
+                        other.0.sleep(None);
+                    } else {
+                        other.0.stay_awake();
+                    }
+                }
+            });
+            shared.1.store(1, Ordering::Release);
+            if shared.0.state.word.load(Ordering::Acquire) == ASLEEP {
+                shared.0.wake();
+            }
+            sleeper.join().unwrap();
+        });
     }
 }
