@@ -101,13 +101,22 @@ pub struct MemoryRange {
     pub len: u64,
 }
 
+/// Memory of another device, a GPU for instance, exported as a Linux dmabuf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DmaBuf {
+    /// The file descriptor, open for as long as the registration is made.
+    pub fd: i32,
+    /// Where in it the range begins: at the same place within a host page as the range's address.
+    pub offset: u64,
+}
+
 /// The local key of a region, per rail.
 pub type RailKeys = [u32; MAX_RAILS];
 
 /// Why memory could not be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "rail {rail} could not register {} bytes at {:#x}: errno {errno} (12: raise the locked-memory limit, ulimit -l, or free registrations; 14: the range is not mapped)",
+    "rail {rail} could not register {} bytes at {:#x}: errno {errno} (12: raise the locked-memory limit, ulimit -l, or free registrations; 14: the range is not mapped; 95: not memory of this kind)",
     range.len, range.addr
 )]
 pub struct RegisterError {
@@ -188,7 +197,18 @@ pub unsafe trait Provider {
     /// The first rail that refused; nothing stays registered then.
     fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError>;
 
-    /// Releases a registration made by [`register`](Self::register).
+    /// The same of memory that another device has exported. `range` says by which addresses it goes.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register); errno 95 (EOPNOTSUPP) of rails that take no memory of that kind.
+    fn register_dmabuf(&mut self, range: MemoryRange, dmabuf: DmaBuf) -> Result<RailKeys, RegisterError> {
+        let _ = dmabuf;
+        Err(RegisterError { rail: 0, range, errno: 95 })
+    }
+
+    /// Releases a registration made by [`register`](Self::register) or
+    /// [`register_dmabuf`](Self::register_dmabuf).
     fn deregister(&mut self, range: MemoryRange, keys: &RailKeys);
 
     /// Begins a commit on `lane`.

@@ -12,9 +12,10 @@ use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::config::Config;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
-use kvrail_core::memory::Access;
+use kvrail_core::memory::{Access, RegionError};
 use kvrail_core::provider::{
-    Commit, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
+    Commit, DmaBuf, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor,
+    Wake,
 };
 use kvrail_core::remote::RegionOffer;
 use kvrail_core::storage::Storage;
@@ -296,6 +297,29 @@ fn a_lane_outlives_its_sequence_numbers() {
     }
     assert_eq!((engine.provider().wraps, engine.outstanding()), (1, 0));
     assert_eq!(engine.rail_stats(RailIndex(0)).unwrap().stale, 0);
+}
+
+#[test]
+fn an_export_that_rails_do_not_take_leaves_no_region_behind() {
+    const EXPORT: DmaBuf = DmaBuf { fd: -1, offset: 0 };
+    let range = MemoryRange { addr: 1 << 46, len: 64 };
+    let mut state = Box::new(Storage::<Quick, 1, 1, 1, 2, 1, 1>::new());
+    // SAFETY: the storage is declared before the engine, and nothing is forgotten.
+    let mut engine = unsafe { Engine::start_scoped(&mut *state, Quick::default(), CONFIG) }.unwrap();
+    for _ in 0..100 {
+        // SAFETY: Quick writes nothing anywhere.
+        let error = unsafe { engine.register_dmabuf(range, EXPORT, 64, None) }.unwrap_err();
+        assert!(matches!(error, RegionError::Provider(RegisterError { errno: 95, .. })), "{error}");
+    }
+    let null = MemoryRange { addr: 0, len: 64 };
+    // SAFETY: as above.
+    let error = unsafe { engine.register_dmabuf(null, EXPORT, 64, None) }.unwrap_err();
+    assert!(matches!(error, RegionError::TooSmall { .. }), "{error}");
+    // SAFETY: as above.
+    let mut slots = unsafe { engine.register_foreign(range, 64, Access::Device, None) }.unwrap();
+    let mut slot = slots.next().unwrap();
+    assert_eq!((slot.address(), slot.bytes()), (1 << 46, None));
+    assert_eq!(slot.bytes_mut(), None);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::id::{MAX_RAILS, PeerId, RailIndex, RegionId, Source};
 use crate::lane::{Lane, LaneState, NO_LANE};
 use crate::memory::{Access, RegionError, RegionShape, Slots};
 use crate::peer::{Local, Path, Peer, PeerState, Remote};
-use crate::provider::{MemoryRange, Provider};
+use crate::provider::{DmaBuf, MemoryRange, Provider, RailKeys, RegisterError};
 use crate::remote::{OfferError, RegionOffer, RemoteRegion};
 use crate::time::Time;
 
@@ -113,7 +113,8 @@ impl<P: Provider> Engine<'_, P> {
     pub fn register(&mut self, memory: &'static mut [u8], slot_bytes: u64) -> Result<Slots, RegionError> {
         let range =
             MemoryRange { addr: memory.as_mut_ptr().expose_provenance() as u64, len: memory.len() as u64 };
-        self.region(range, NonNull::from(memory).cast(), slot_bytes, Access::Host, None)
+        let base = NonNull::from(memory).cast();
+        self.region(range, base, slot_bytes, Access::Host, None, |provider| provider.register(range))
     }
 
     /// Registers foreign memory (pinned, a GPU's, an inference engine's own pool) as destination.
@@ -138,7 +139,31 @@ impl<P: Provider> Engine<'_, P> {
     ) -> Result<Slots, RegionError> {
         let base = NonNull::new(core::ptr::with_exposed_provenance_mut(range.addr as usize));
         let base = base.ok_or(RegionError::TooSmall { bytes: 0, slot_bytes })?;
-        self.region(range, base, slot_bytes, access, numa)
+        self.region(range, base, slot_bytes, access, numa, |provider| provider.register(range))
+    }
+
+    /// Registers memory of another device, exported as a dmabuf, as destination: its slots give no bytes.
+    /// `range` says by which addresses it goes, `numa` is the device's node, where known.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register); errno 95 of rails that take no such memory.
+    ///
+    /// # Safety
+    ///
+    /// From now on, and until [`unregister`](Self::unregister) gives the range back, the memory is
+    /// valid and belongs to the slots alone.
+    #[allow(unsafe_code, reason = "the caller's promise is in the signature")]
+    pub unsafe fn register_dmabuf(
+        &mut self,
+        range: MemoryRange,
+        dmabuf: DmaBuf,
+        slot_bytes: u64,
+        numa: Option<u8>,
+    ) -> Result<Slots, RegionError> {
+        let base = NonNull::new(core::ptr::with_exposed_provenance_mut(range.addr as usize));
+        let base = base.ok_or(RegionError::TooSmall { bytes: 0, slot_bytes })?;
+        self.region(range, base, slot_bytes, Access::Device, numa, |p| p.register_dmabuf(range, dmabuf))
     }
 
     fn region(
@@ -148,11 +173,12 @@ impl<P: Provider> Engine<'_, P> {
         slot_bytes: u64,
         access: Access,
         numa: Option<u8>,
+        register: impl FnOnce(&mut P) -> Result<RailKeys, RegisterError>,
     ) -> Result<Slots, RegionError> {
         let shape = RegionShape::check(range.len, slot_bytes)?;
         let limit = self.locals.len();
         let place = self.locals.iter().position(|local| !local.used).ok_or(RegionError::Full { limit })?;
-        let keys = self.provider.register(range)?;
+        let keys = register(&mut self.provider)?;
         let mut near = 0;
         for (i, rail) in self.rails.iter().enumerate() {
             if numa.is_none() || rail.info.numa == numa {
