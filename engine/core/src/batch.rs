@@ -6,7 +6,7 @@ use core::mem::ManuallyDrop;
 use crate::error::{PageError, ReadError};
 use crate::id::Source;
 use crate::memory::{Home, Slot};
-use crate::page::{MAX_CHUNKS, Phase, chunks};
+use crate::page::{MAX_CHUNKS, Phase, Segment, chunks};
 use crate::pool::{Buffer, Limits};
 use crate::remote::{NO_ENTRY, RemotePage};
 
@@ -111,7 +111,7 @@ impl<'s> Batch<'s> {
             let first = self.buffer.page_mut(segment);
             first.seg_len = (len - segment) as u16;
             first.seg_done = 0;
-            first.seg_plain = plain;
+            first.seg = if plain { Segment::PLAIN } else { Segment::MIXED };
         }
     }
 

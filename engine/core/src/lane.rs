@@ -83,6 +83,9 @@ pub(crate) struct Lane<L> {
     pub(crate) remote_rail: u8,
     /// Nothing has completed on it yet.
     pub(crate) fresh: bool,
+    /// Nothing has completed for longer than it should take: nothing more is posted, and what is
+    /// outstanding does not count against the rail's caps.
+    pub(crate) silent: bool,
     pub(crate) peer: u16,
     /// The next lane of the same peer and rail, in a circle; of the carcasses of the peer when quiet.
     pub(crate) next: u16,
@@ -111,6 +114,7 @@ impl<L> Lane<L> {
         rail: 0,
         remote_rail: 0,
         fresh: true,
+        silent: false,
         next: NO_LANE,
         credits: 0,
         head: 0,
@@ -131,7 +135,7 @@ impl<L> Lane<L> {
     /// wrs that may be posted now.
     #[inline]
     pub(crate) fn room(&self) -> u32 {
-        self.credits - self.outstanding()
+        if self.silent { 0 } else { self.credits - self.outstanding() }
     }
 
     /// How many wrs, from the oldest outstanding one, a completion of `seq` covers: 1 for the oldest.

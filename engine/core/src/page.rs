@@ -56,6 +56,34 @@ pub(crate) enum Phase {
     Lost,
 }
 
+/// Two facts about a segment, in a byte.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment(u8);
+
+impl Segment {
+    pub(crate) const MIXED: Self = Self(0);
+    /// Its pages are one chunk each, of one length, and of one region each side.
+    pub(crate) const PLAIN: Self = Self(1);
+    const PARKED: u8 = 2;
+
+    #[inline]
+    pub(crate) fn is_plain(self) -> bool {
+        self.0 & Self::PLAIN.0 != 0
+    }
+
+    /// It is in its peer's list of those put aside.
+    pub(crate) fn park(&mut self) {
+        self.0 |= Self::PARKED;
+    }
+
+    /// It is not, from now on. Says whether it was.
+    pub(crate) fn unpark(&mut self) -> bool {
+        let was = self.0 & Self::PARKED != 0;
+        self.0 &= !Self::PARKED;
+        was
+    }
+}
+
 /// One page of a batch.
 ///
 /// Its chunks are accounted for in `left`, each exactly once: those from `next` on have not been
@@ -81,8 +109,8 @@ pub(crate) struct Page {
     pub(crate) seg_len: u16,
     /// How many of them have been posted whole.
     pub(crate) seg_done: u16,
-    /// The segment's pages are one chunk each, of one length, and of one region each side.
-    pub(crate) seg_plain: bool,
+    /// What is to be known of the segment.
+    pub(crate) seg: Segment,
     pub(crate) phase: Phase,
     // What is touched when a page is validated, fails, or heads a segment.
     pub(crate) expected: EntryValue,
@@ -105,7 +133,7 @@ impl Page {
         batch: 0,
         seg_len: 0,
         seg_done: 0,
-        seg_plain: false,
+        seg: Segment::MIXED,
         phase: Phase::Lost,
         expected: EntryValue { generation: crate::table::Generation(0), tag: crate::table::KeyTag(0) },
         queue: Link::OUT,

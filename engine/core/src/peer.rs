@@ -38,6 +38,8 @@ pub(crate) struct Peer {
     /// One lane of the circle of each rail.
     pub(crate) lanes: [u16; MAX_RAILS],
     pub(crate) queue: [List<Queued>; CLASSES],
+    /// What was put aside because it could not make its deadline.
+    pub(crate) parked: [List<Queued>; CLASSES],
     pub(crate) validate: List<Validating>,
     pub(crate) stats: PeerStats,
 }
@@ -69,6 +71,7 @@ impl Peer {
         missing: 0,
         lanes: [NO_LANE; MAX_RAILS],
         queue: [List::EMPTY; CLASSES],
+        parked: [List::EMPTY; CLASSES],
         validate: List::EMPTY,
         stats: PeerStats { pages: 0, bytes: 0, misses: 0, faults: 0, late: 0 },
     };

@@ -1,5 +1,6 @@
 //! A local rail as the scheduler sees it: what is outstanding, how fast it has been.
 
+use crate::config::Config;
 use crate::provider::RailInfo;
 use crate::time::{Nanos, Time};
 
@@ -17,9 +18,21 @@ const WINDOW: Nanos = Nanos::from_micros(500);
 pub(crate) struct Rail {
     pub(crate) info: RailInfo,
     pub(crate) up: bool,
-    /// Bytes and wrs on its living lanes.
+    /// Bytes and wrs on its living lanes, but for the silent ones.
     pub(crate) bytes: u64,
     pub(crate) wrs: u32,
+    /// How much of each there may be.
+    pub(crate) bytes_cap: u64,
+    pub(crate) wrs_cap: u32,
+    /// What the scheduler weighs: bytes, and `WR_BYTES` for each wr, those of silent lanes included.
+    load: u64,
+    /// Lanes that are silent, and their wrs.
+    pub(crate) silent: u32,
+    pub(crate) silent_wrs: u32,
+    /// Since when the rail itself may be what is silent; `NEVER` if it is not.
+    pub(crate) suspect: Time,
+    /// When something last completed.
+    pub(crate) heard: Time,
     /// Lanes whose completions still matter though they are dying.
     pub(crate) dying: u32,
     /// CQ entries that its lanes may need at the same time; and of these, those of lanes that are gone
@@ -73,6 +86,13 @@ impl Rail {
         up: false,
         bytes: 0,
         wrs: 0,
+        bytes_cap: 0,
+        wrs_cap: 0,
+        load: 0,
+        silent: 0,
+        silent_wrs: 0,
+        suspect: Time::NEVER,
+        heard: Time::ZERO,
         dying: 0,
         cq_used: 0,
         cq_residue: 0,
@@ -98,15 +118,62 @@ impl Rail {
         },
     };
 
-    pub(crate) fn new(info: RailInfo) -> Self {
+    pub(crate) fn new(info: RailInfo, config: &Config) -> Self {
         let inv = inverse(info.nominal_bytes_per_sec);
-        Self { info, up: true, inv, nominal_inv: inv, ..Self::EMPTY }
+        let (bytes_cap, wrs_cap) = (config.rail_bytes, config.rail_wrs);
+        Self { info, up: true, inv, nominal_inv: inv, bytes_cap, wrs_cap, ..Self::EMPTY }
+    }
+
+    /// Whether more may be posted.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.up && self.bytes < self.bytes_cap && self.wrs < self.wrs_cap
     }
 
     /// When what is outstanding, and `more` bytes, would be through: the scheduler's key, in ns.
     #[inline]
     pub(crate) fn key(&self, more: u64) -> u64 {
-        ((self.bytes + more + WR_BYTES * u64::from(self.wrs)) * self.inv) >> INV_SHIFT
+        ((self.load + more) * self.inv) >> INV_SHIFT
+    }
+
+    /// Accounts for what has been posted.
+    #[inline]
+    pub(crate) fn post(&mut self, wrs: u32, bytes: u64) {
+        self.wrs += wrs;
+        self.bytes += bytes;
+        self.load += bytes + WR_BYTES * u64::from(wrs);
+        self.stats.posted += u64::from(wrs);
+        self.stats.commits += 1;
+    }
+
+    /// A lane is silent: what it has no longer keeps others from posting, but still weighs. Where nothing
+    /// else has been heard of the rail either, it may be the rail: then only an eighth of the caps is
+    /// risked until something is.
+    pub(crate) fn mute(&mut self, wrs: u32, bytes: u64, since: Time, now: Time, config: &Config) {
+        self.wrs -= wrs;
+        self.bytes -= bytes;
+        self.window_low = self.window_low.min(self.bytes);
+        self.silent += 1;
+        self.silent_wrs += wrs;
+        if self.suspect == Time::NEVER && self.heard <= since {
+            self.suspect = now;
+            self.bytes_cap = (config.rail_bytes / 8).max(1);
+            self.wrs_cap = (config.rail_wrs / 8).max(1);
+        }
+    }
+
+    /// Something has completed on a silent lane, or it has died.
+    pub(crate) fn unmute(&mut self, wrs: u32, bytes: u64) {
+        self.wrs += wrs;
+        self.bytes += bytes;
+        self.silent -= 1;
+        self.silent_wrs -= wrs;
+    }
+
+    /// Something has completed: the rail is not to blame.
+    pub(crate) fn clear(&mut self, config: &Config) {
+        self.suspect = Time::NEVER;
+        (self.bytes_cap, self.wrs_cap) = (config.rail_bytes, config.rail_wrs);
     }
 
     /// The estimated bandwidth in bytes per second.
@@ -118,14 +185,17 @@ impl Rail {
     pub(crate) fn forget(&mut self, wrs: u32, bytes: u64) {
         self.wrs -= wrs;
         self.bytes -= bytes;
+        self.load -= bytes + WR_BYTES * u64::from(wrs);
         self.window_low = self.window_low.min(self.bytes);
     }
 
     /// Accounts for what has completed.
     #[inline]
-    pub(crate) fn complete(&mut self, wrs: u32, bytes: u64) {
+    pub(crate) fn complete(&mut self, wrs: u32, bytes: u64, now: Time) {
+        self.heard = now;
         self.wrs -= wrs;
         self.bytes -= bytes;
+        self.load -= bytes + WR_BYTES * u64::from(wrs);
         self.window_bytes += bytes;
         self.window_low = self.window_low.min(self.bytes);
         self.stats.chunks += u64::from(wrs);
@@ -170,7 +240,8 @@ mod tests {
     use super::*;
 
     fn rail() -> Rail {
-        Rail::new(RailInfo { nominal_bytes_per_sec: 49_000_000_000, numa: None, cq_entries: 1024 })
+        let info = RailInfo { nominal_bytes_per_sec: 49_000_000_000, numa: None, cq_entries: 1024 };
+        Rail::new(info, &Config::DEFAULT)
     }
 
     #[test]
@@ -184,18 +255,16 @@ mod tests {
     fn a_slow_rail_is_found_out_and_tried_again() {
         let mut rail = rail();
         // Half its rate, always backlogged.
+        rail.post(100, 4 << 20);
         for ms in 1..40 {
-            rail.bytes = 4 << 20;
-            rail.wrs = 100;
             rail.tick(Time(ms * 1_000_000), 1 << 20);
-            rail.complete(1, 0);
-            rail.bytes += 24_500_000;
-            rail.complete(1, 24_500_000);
+            rail.post(1, 24_500_000);
+            rail.complete(1, 24_500_000, Time(ms * 1_000_000));
         }
         let slow = rail.bytes_per_sec();
         assert!((23_000_000_000..27_000_000_000).contains(&slow), "{slow}");
         // Idle windows teach nothing: it drifts back.
-        rail.bytes = 0;
+        rail.complete(100, 4 << 20, Time(40_000_000));
         for ms in 40..200 {
             rail.tick(Time(ms * 1_000_000), 1 << 20);
         }

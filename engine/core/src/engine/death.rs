@@ -77,6 +77,10 @@ impl<P: Provider> Engine<'_, P> {
         lane.since = now;
         let (peer, rail, remote_rail) = (lane.peer, usize::from(lane.rail), lane.remote_rail);
         let r = &mut self.rails[rail];
+        let silent = core::mem::take(&mut lane.silent);
+        if silent {
+            r.unmute(lane.outstanding(), lane.bytes);
+        }
         r.forget(lane.outstanding(), lane.bytes);
         r.dying += 1;
         r.stats.lanes_failed += 1;
@@ -85,6 +89,10 @@ impl<P: Provider> Engine<'_, P> {
         self.dying += 1;
         // Lanes are fewer than 65,535.
         self.unlink_lane(index as u16);
+        if silent && self.peers[usize::from(peer)].lanes[rail] != NO_LANE {
+            self.peers[usize::from(peer)].room |= 1 << rail;
+            self.enroll(peer);
+        }
         if self.peers[usize::from(peer)].state == PeerState::Up {
             let p = &mut self.peers[usize::from(peer)];
             p.missing += 1;
@@ -242,7 +250,7 @@ impl<P: Provider> Engine<'_, P> {
         self.pages.at(segment).seg_done = seg_done;
         if seg_done == seg_len {
             let class = usize::from(self.pages.head(batch).class);
-            self.peers[peer].queue[class].remove(&mut self.pages, segment);
+            self.dequeue(peer, class, segment);
         }
     }
 

@@ -166,6 +166,8 @@ pub struct Engine<'s, P: Provider> {
     behind: bool,
     /// Lanes that are neither free nor up.
     dying: u32,
+    /// Segments put aside, of all peers.
+    parked: u32,
     /// Lanes missing and lanes being made, over all paths.
     missing: u32,
     asked: u32,
@@ -254,7 +256,7 @@ impl<'s, P: Provider> Engine<'s, P> {
             *lane = Lane { id: crate::id::LaneId::new(i as u16, lane.id.generation() + 1), ..Lane::EMPTY };
         }
         for (i, rail) in storage.rails[..rails].iter_mut().enumerate() {
-            *rail = Rail::new(provider.rail(RailIndex(i as u8)));
+            *rail = Rail::new(provider.rail(RailIndex(i as u8)), &config);
         }
 
         let landing: &'s [Entry] = storage.landing.as_flattened();
@@ -308,6 +310,7 @@ impl<'s, P: Provider> Engine<'s, P> {
             woken: false,
             behind: false,
             dying: 0,
+            parked: 0,
             missing: 0,
             asked: 0,
             wcs: [Wc::default(); WCS],
@@ -365,7 +368,7 @@ impl<'s, P: Provider> Engine<'s, P> {
     /// wrs outstanding on living lanes.
     #[must_use]
     pub fn outstanding(&self) -> usize {
-        self.rails.iter().map(|rail| rail.wrs as usize).sum()
+        self.rails.iter().map(|rail| (rail.wrs + rail.silent_wrs) as usize).sum()
     }
 
     /// Lanes whose QPs may still exist though they no longer serve.
@@ -382,9 +385,7 @@ impl<'s, P: Provider> Engine<'s, P> {
     /// Brings up to date whether a rail is up and below its caps.
     #[inline]
     fn refresh_room(&mut self, rail: usize) {
-        let r = &self.rails[rail];
-        let open = r.up && r.bytes < self.config.rail_bytes && r.wrs < self.config.rail_wrs;
-        self.room = self.room & !(1 << rail) | u16::from(open) << rail;
+        self.room = self.room & !(1 << rail) | u16::from(self.rails[rail].is_open()) << rail;
     }
 
     /// Brings up to date what all rails together are taken to carry.

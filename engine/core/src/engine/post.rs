@@ -30,8 +30,8 @@ impl<P: Provider> Engine<'_, P> {
         let peer = usize::from(l.peer);
         let alone = self.peers[peer].lanes_up == 1;
         let chunks = if alone { u32::MAX } else { self.config.run_chunks };
-        let chunks = chunks.min(P::CHAIN as u32).min(l.room()).min(self.config.rail_wrs - rail.wrs);
-        let bytes = self.config.rail_bytes - rail.bytes;
+        let chunks = chunks.min(P::CHAIN as u32).min(l.room()).min(rail.wrs_cap - rail.wrs);
+        let bytes = rail.bytes_cap - rail.bytes;
         let bytes = if alone { bytes } else { bytes.min(u64::from(self.config.run_bytes)) };
         if let Work::Fresh(segment) = work
             && let Some(n) = self.plain(segment, chunks, bytes, (peer, class))
@@ -97,7 +97,7 @@ impl<P: Provider> Engine<'_, P> {
         loop {
             let first = self.pages.at(segment);
             let (seg_len, mut seg_done) = (first.seg_len, first.seg_done);
-            if first.seg_plain {
+            if first.seg.is_plain() {
                 // One chunk a page, and none of them posted or failed: no need to look at each.
                 let each = u64::from(first.len);
                 let fit = u32::try_from((max_bytes - bytes) / each).unwrap_or(u32::MAX).max(1);
@@ -153,7 +153,7 @@ impl<P: Provider> Engine<'_, P> {
     #[inline]
     fn plain(&mut self, segment: PageRef, limit: u32, max_bytes: u64, queue: (usize, usize)) -> Option<u32> {
         let first = self.pages.at(segment);
-        if !first.seg_plain {
+        if !first.seg.is_plain() {
             return None;
         }
         let (peer, class) = queue;
@@ -261,11 +261,7 @@ impl<P: Provider> Engine<'_, P> {
         l.head = l.head.wrapping_add(n);
         l.bytes += bytes;
         let index = usize::from(l.rail);
-        let rail = &mut self.rails[index];
-        rail.wrs += n;
-        rail.bytes += bytes;
-        rail.stats.posted += u64::from(n);
-        rail.stats.commits += 1;
+        self.rails[index].post(n, bytes);
         self.refresh_room(index);
         if commit != Commit::All {
             // What was accepted is flushed with the rest; what was not is in the ring all the same,

@@ -132,7 +132,8 @@ impl<P: Provider> Engine<'_, P> {
     }
 
     /// The segment to be posted next. One that cannot make its deadline any more, and has not been
-    /// begun, is put aside until the deadline fails it: its bytes would only make others late.
+    /// begun, is put aside until the rails are idle, or the deadline fails it: its bytes would only make
+    /// others late.
     #[inline]
     pub(super) fn next_segment(&mut self, peer: u16, class: usize, now: Time) -> Option<PageRef> {
         loop {
@@ -146,10 +147,43 @@ impl<P: Provider> Engine<'_, P> {
             let deadline = head.deadline;
             if deadline.since(now) < self.tight && self.hopeless(deadline.since(now).0, segment, len) {
                 self.peers[usize::from(peer)].queue[class].remove(&mut self.pages, segment);
+                self.peers[usize::from(peer)].parked[class].push_back(&mut self.pages, segment);
+                self.pages.at(segment).seg.park();
+                self.parked += 1;
                 continue;
             }
             self.pages.head(batch).started = true;
             return Some(segment);
+        }
+    }
+
+    /// Takes a segment out of whichever list it waits in.
+    pub(super) fn dequeue(&mut self, peer: usize, class: usize, segment: PageRef) {
+        let parked = self.pages.at(segment).seg.unpark();
+        let peer = &mut self.peers[peer];
+        if parked {
+            self.parked -= 1;
+            peer.parked[class].remove(&mut self.pages, segment);
+        } else {
+            peer.queue[class].remove(&mut self.pages, segment);
+        }
+    }
+
+    /// Nothing keeps what was put aside from being tried once the rails have nothing else to do.
+    #[cold]
+    pub(super) fn unpark(&mut self) {
+        if self.rails.iter().any(|rail| rail.wrs > 0) {
+            return;
+        }
+        for peer in 0..self.peers.len() {
+            for class in 0..self.turns.len() {
+                while let Some(segment) = self.peers[peer].parked[class].first() {
+                    self.dequeue(peer, class, segment);
+                    self.peers[peer].queue[class].push_back(&mut self.pages, segment);
+                    // Peers are fewer than 65,535 by Storage::CHECKED.
+                    self.enroll_class(peer as u16, class);
+                }
+            }
         }
     }
 

@@ -28,6 +28,9 @@ impl<P: Provider> Engine<'_, P> {
         self.woken = false;
         self.timers(now);
         self.behind = false;
+        if self.parked > 0 {
+            self.unpark();
+        }
         self.pump(now);
         self.done.len()
     }
@@ -36,7 +39,7 @@ impl<P: Provider> Engine<'_, P> {
     fn reap(&mut self, rail: usize, now: Time) {
         for round in 0..ROUNDS {
             let r = &self.rails[rail];
-            if r.wrs == 0 && r.dying == 0 && r.cq_residue == 0 && !self.woken {
+            if r.wrs == 0 && r.dying == 0 && r.silent == 0 && r.cq_residue == 0 && !self.woken {
                 break;
             }
             // Rails are at most 16.
@@ -118,6 +121,10 @@ impl<P: Provider> Engine<'_, P> {
     /// The `n` oldest wrs of a lane in use have succeeded.
     #[inline]
     fn advance(&mut self, index: usize, n: u32, now: Time) {
+        let lane = &self.lanes[index];
+        if lane.silent || self.rails[usize::from(lane.rail)].suspect != Time::NEVER {
+            self.heard(index);
+        }
         let lane = &mut self.lanes[index];
         let (peer, rail, fresh) = (lane.peer, usize::from(lane.rail), lane.fresh);
         let (mut seq, head) = (lane.tail, lane.tail.wrapping_add(n));
@@ -140,7 +147,7 @@ impl<P: Provider> Engine<'_, P> {
             }
         }
         self.lanes[index].bytes -= bytes;
-        self.rails[rail].complete(n, bytes);
+        self.rails[rail].complete(n, bytes, now);
         self.refresh_room(rail);
         let p = &mut self.peers[usize::from(peer)];
         p.stats.pages += pages;

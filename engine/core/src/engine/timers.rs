@@ -10,6 +10,9 @@ use crate::time::{Nanos, Time};
 
 /// How much longer than expected half of what is outstanding is waited for.
 const PATIENCE: Nanos = Nanos::from_millis(10);
+/// A lane is silent when nothing has completed for so long, or for eight times as long as all that its rail
+/// has should take, whichever is longer.
+const SILENCE: Nanos = Nanos::from_millis(10);
 /// Lanes looked at per poll while a sweep is under way.
 const SWEEP: usize = 256;
 
@@ -101,7 +104,7 @@ impl<P: Provider> Engine<'_, P> {
             if only.is_some_and(|only| only != peer) {
                 continue;
             }
-            self.peers[usize::from(peer)].queue[class].remove(&mut self.pages, segment);
+            self.dequeue(usize::from(peer), class, segment);
             for i in 0..u32::from(seg_len) {
                 let at = PageRef(segment.0 + i);
                 let page = self.pages.at(at);
@@ -129,7 +132,7 @@ impl<P: Provider> Engine<'_, P> {
     fn sweep(&mut self, now: Time) {
         if self.sweep >= self.lanes.len() {
             self.sweep = 0;
-            self.next_sweep = now + Nanos(self.config.stall.0.min(self.config.drain.0) / 4);
+            self.next_sweep = now + Nanos(self.config.stall.0.min(self.config.drain.0) / 4).min(SILENCE);
         }
         let end = self.lanes.len().min(self.sweep + SWEEP);
         for index in self.sweep..end {
@@ -140,6 +143,13 @@ impl<P: Provider> Engine<'_, P> {
                     self.rails[usize::from(lane.rail)].stats.lanes_stalled += 1;
                     self.kill(index, now);
                 }
+                LaneState::Up if lane.outstanding() > 0 && !lane.silent && !self.behind => {
+                    let rail = &self.rails[usize::from(lane.rail)];
+                    // What was posted to a rail under suspicion is what was risked.
+                    if still >= SILENCE.max(Nanos(8 * rail.key(0))) && lane.since <= rail.suspect {
+                        self.mute(index, now);
+                    }
+                }
                 LaneState::Failing | LaneState::Draining if still >= self.config.drain => {
                     self.begin_close(index, now);
                 }
@@ -147,6 +157,28 @@ impl<P: Provider> Engine<'_, P> {
             }
         }
         self.sweep = end;
+    }
+
+    /// A lane is silent: its peer may be gone, which is no reason to keep others waiting.
+    fn mute(&mut self, index: usize, now: Time) {
+        let lane = &mut self.lanes[index];
+        lane.silent = true;
+        let rail = usize::from(lane.rail);
+        // Its other lanes over this rail are not tried before one of them is heard of.
+        self.peers[usize::from(lane.peer)].room &= !(1 << rail);
+        self.rails[rail].mute(lane.outstanding(), lane.bytes, lane.since, now, &self.config);
+        self.refresh_room(rail);
+    }
+
+    /// Something has completed on a lane that was silent, or on a rail that was under suspicion.
+    #[cold]
+    pub(super) fn heard(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        let rail = &mut self.rails[usize::from(lane.rail)];
+        if core::mem::take(&mut lane.silent) {
+            rail.unmute(lane.outstanding(), lane.bytes);
+        }
+        rail.clear(&self.config);
     }
 
     /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a
@@ -158,9 +190,10 @@ impl<P: Provider> Engine<'_, P> {
         if !self.done.is_empty() || self.overdue.iter().any(|&word| word != 0) {
             return;
         }
-        let outstanding = self.outstanding();
+        let outstanding: u32 = self.rails.iter().map(|rail| rail.wrs).sum();
+        let silent = self.rails.iter().any(|rail| rail.silent > 0);
         let mut until = until.min(self.next_deadline);
-        if outstanding > 0 || self.dying > 0 {
+        if outstanding > 0 || silent || self.dying > 0 {
             until = until.min(self.next_sweep);
         }
         until = until.min(self.next_retry(now));
@@ -174,7 +207,7 @@ impl<P: Provider> Engine<'_, P> {
         if until <= now {
             return;
         }
-        let completions = outstanding.div_ceil(2) as u32;
+        let completions = outstanding.div_ceil(2).max(u32::from(silent));
         self.woken = true;
         self.provider.wait(WaitFor { now, until, completions });
     }

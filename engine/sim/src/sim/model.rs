@@ -124,7 +124,11 @@ impl Model<'_> {
     pub(super) fn wait(&mut self, until: u64, completions: u32) {
         let rails = self.rails.len();
         let told = completions > 0 && self.cqs[..rails].iter().any(|cq| !cq.is_empty());
-        let target = self.completed + u64::from(completions);
+        // Of those that the caller takes for outstanding some may have completed without a word: more
+        // than there are under way cannot complete.
+        let lanes = self.lanes.iter().filter(|lane| lane.state != State::Free);
+        let under_way: u64 = lanes.map(|lane| lane.posted.saturating_sub(lane.head)).sum();
+        let target = self.completed + u64::from(completions).min(under_way.max(1));
         let mut done = told;
         loop {
             // What happens at one moment happens before anybody wakes.
