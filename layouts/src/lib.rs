@@ -24,6 +24,7 @@
 //!    underneath).
 //! 9. [`layout`] – [`KvLayout`], a geometry as a type; [`view`] – typed access to a page's bytes
 //!    without copying; [`catalogue`] – the layouts that we ship.
+//! 10. [`plan`] – the reads that bring a page of one layout into a page of another.
 //!
 //! ```
 //! use kvrail_layouts::{Bf16, KvLayout, View, catalogue::VllmFp8DsMla};
@@ -53,6 +54,7 @@ pub mod geometry;
 pub mod layout;
 mod overlap;
 pub mod placement;
+pub mod plan;
 pub mod refusal;
 pub mod selection;
 pub mod sha256;
@@ -67,6 +69,7 @@ pub use fingerprint::Fingerprint;
 pub use geometry::{Field, Geometry, Plane, Step};
 pub use layout::KvLayout;
 pub use placement::{Placed, Placement, PlacementError};
+pub use plan::{Plan, PlanError};
 pub use refusal::{Refusal, Refusals, Spot, Why};
 pub use selection::{Segment, Segments, Selected, Selection, SelectionError};
 pub use view::{RunError, View, ViewError, ViewMut};

@@ -1,0 +1,391 @@
+//! A plan cut into work requests: within a device's limits, in 32 bits, walked without a division.
+
+use crate::geometry::{MAX_AXES, MAX_FIELDS};
+use crate::plan::error::CutError;
+use crate::plan::list::List;
+
+/// The most work requests of one page.
+pub const MAX_WRS: u32 = 1 << 20;
+
+/// What one work request may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Local pieces, at least 1 (`max_sge` of the send queue).
+    pub sges: u32,
+    /// Bytes, at least 1.
+    pub bytes: u32,
+}
+
+/// How one index of a level moves on each side, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Level {
+    extent: u32,
+    source: u32,
+    destination: u32,
+}
+
+/// Work requests of one shape at nested distances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CutList {
+    /// The number of its first work request, and one past that of its last.
+    first: u32,
+    end: u32,
+    source: u32,
+    destination: u32,
+    /// Bytes of a piece; pieces of a run.
+    piece: u32,
+    pieces: u32,
+    /// Pieces of a work request but for the last of a run; 1 where a piece is cut.
+    group: u32,
+    /// Work requests that a piece is cut into, each of `part` bytes but for the last; 1 where it is not.
+    parts: u32,
+    part: u32,
+    /// Outermost first. What is beyond `levels` has extent 1.
+    level: [Level; MAX_AXES],
+    levels: u32,
+}
+
+/// One work request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Wr {
+    /// Where it reads, in bytes from the source page's beginning.
+    pub source: u32,
+    /// How many bytes, at least 1.
+    pub len: u32,
+    /// How many pieces it lands in, at least 1.
+    pub pieces: u32,
+}
+
+/// A plan between one region of each side, cut into work requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cut {
+    lists: [CutList; MAX_FIELDS],
+    count: usize,
+    bytes: u32,
+    source_end: u32,
+    destination_end: u32,
+}
+
+impl CutList {
+    /// Nothing, to fill arrays with.
+    pub const NONE: Self = Self {
+        first: 0,
+        end: 0,
+        source: 0,
+        destination: 0,
+        piece: 0,
+        pieces: 1,
+        group: 1,
+        parts: 1,
+        part: 0,
+        level: [Level { extent: 1, source: 0, destination: 0 }; MAX_AXES],
+        levels: 0,
+    };
+
+    const fn of(list: &List, limits: Limits, first: u32) -> Result<Self, CutError> {
+        let (source_end, destination_end) = list.end();
+        let end = if source_end > destination_end { source_end } else { destination_end };
+        if end > u32::MAX as u64 {
+            return Err(CutError::TooFar(end));
+        }
+        if !list.is_in_one_region() {
+            return Err(CutError::Regions);
+        }
+        // From here on all numbers are below `end`, extents among them: broadcasts aside, whose extents
+        // are those of the destination.
+        let mut cut = Self {
+            first,
+            source: list.source.offset as u32,
+            destination: list.destination.offset as u32,
+            piece: list.piece as u32,
+            pieces: list.pieces() as u32,
+            levels: list.count as u32,
+            ..Self::NONE
+        };
+        cut.part = cut.piece;
+        if cut.piece > limits.bytes {
+            cut.parts = cut.piece.div_ceil(limits.bytes);
+            cut.part = limits.bytes;
+        } else {
+            let fit = limits.bytes / cut.piece;
+            let fit = if fit < limits.sges { fit } else { limits.sges };
+            cut.group = if fit < cut.pieces { fit } else { cut.pieces };
+        }
+        let wrs = list.runs() * cut.wrs_per_run() as u64;
+        if wrs > (MAX_WRS - first) as u64 {
+            return Err(CutError::TooMany(first as u64 + wrs));
+        }
+        cut.end = first + wrs as u32;
+        let mut i = 0;
+        while i < list.count {
+            let dim = &list.levels[i];
+            cut.level[i] = Level {
+                extent: dim.extent as u32,
+                source: dim.source.bytes as u32,
+                destination: dim.destination.bytes as u32,
+            };
+            i += 1;
+        }
+        Ok(cut)
+    }
+
+    #[inline]
+    const fn wrs_per_run(&self) -> u32 {
+        // Of the two one is 1.
+        self.pieces.div_ceil(self.group) * self.parts
+    }
+
+    /// Bytes of work request `wr` of these lists, which are one [`Cut`]'s; 0 beyond the last.
+    #[must_use]
+    pub fn bytes_of(lists: &[Self], wr: u32) -> u32 {
+        let Some(list) = lists.iter().find(|list| wr < list.end) else { return 0 };
+        let per_run = list.wrs_per_run();
+        if per_run == 1 {
+            return list.pieces * list.piece;
+        }
+        let within = (wr - list.first) % per_run;
+        if list.parts > 1 {
+            let behind = within % list.parts * list.part;
+            list.part.min(list.piece - behind)
+        } else {
+            list.group.min(list.pieces - within * list.group) * list.piece
+        }
+    }
+
+    /// The same, so much earlier on both sides.
+    const fn rebased(mut self, source: u32, destination: u32) -> Self {
+        self.source -= source;
+        self.destination -= destination;
+        self
+    }
+}
+
+impl Cut {
+    pub(super) const fn of(lists: &[List], limits: Limits) -> Result<Self, CutError> {
+        if limits.bytes == 0 || limits.sges == 0 {
+            return Err(CutError::Limits { bytes: limits.bytes, sges: limits.sges });
+        }
+        let mut cut = Self {
+            lists: [CutList::NONE; MAX_FIELDS],
+            count: lists.len(),
+            bytes: 0,
+            source_end: 0,
+            destination_end: 0,
+        };
+        let (mut i, mut first) = (0, 0);
+        while i < lists.len() {
+            let same = lists[i].source.region == lists[0].source.region
+                && lists[i].destination.region == lists[0].destination.region;
+            if !same {
+                return Err(CutError::Regions);
+            }
+            cut.lists[i] = match CutList::of(&lists[i], limits, first) {
+                Ok(list) => list,
+                Err(error) => return Err(error),
+            };
+            first = cut.lists[i].end;
+            let (source, destination) = lists[i].end();
+            cut.source_end = if source as u32 > cut.source_end { source as u32 } else { cut.source_end };
+            if destination as u32 > cut.destination_end {
+                cut.destination_end = destination as u32;
+            }
+            // Every byte of the destination is written once, and the destination ends before 2^32.
+            cut.bytes += lists[i].bytes() as u32;
+            i += 1;
+        }
+        Ok(cut)
+    }
+
+    /// Its lists.
+    #[must_use]
+    pub const fn lists(&self) -> &[CutList] {
+        self.lists.split_at(self.count).0
+    }
+
+    /// How many work requests.
+    #[must_use]
+    pub const fn wrs(&self) -> u32 {
+        if self.count == 0 { 0 } else { self.lists[self.count - 1].end }
+    }
+
+    /// Bytes that are written.
+    #[must_use]
+    pub const fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    /// The least that a source page must have, in bytes.
+    #[must_use]
+    pub const fn source_end(&self) -> u32 {
+        self.source_end
+    }
+
+    /// The least that a slot must have, in bytes.
+    #[must_use]
+    pub const fn destination_end(&self) -> u32 {
+        self.destination_end
+    }
+
+    /// The same plan, begun at byte 0 of both sides, and the two offsets (source, destination) that it was
+    /// taken from: pages that lie elsewhere in a slot, and are otherwise alike, have one plan.
+    #[must_use]
+    pub const fn rebased(mut self) -> (Self, u32, u32) {
+        let (mut source, mut destination) = (u32::MAX, u32::MAX);
+        let mut i = 0;
+        while i < self.count {
+            let list = &self.lists[i];
+            source = if list.source < source { list.source } else { source };
+            destination = if list.destination < destination { list.destination } else { destination };
+            i += 1;
+        }
+        i = 0;
+        while i < self.count {
+            self.lists[i] = self.lists[i].rebased(source, destination);
+            i += 1;
+        }
+        if self.count > 0 {
+            self.source_end -= source;
+            self.destination_end -= destination;
+            return (self, source, destination);
+        }
+        (self, 0, 0)
+    }
+
+    /// A walk over its work requests, from number `wr` on.
+    #[must_use]
+    pub fn cursor(&self, wr: u32) -> Cursor<'_> {
+        Cursor::new(self.lists(), wr)
+    }
+}
+
+/// A walk over work requests in their order. To begin it divides; to go on it does not.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor<'c> {
+    lists: &'c [CutList],
+    list: &'c CutList,
+    /// Place of `list` in `lists`.
+    at: usize,
+    /// Work requests left in `list`.
+    left: u32,
+    /// Pieces left in the run.
+    pieces: u32,
+    /// Parts of the piece that are behind.
+    part: u32,
+    index: [u32; MAX_AXES],
+    source: u32,
+    destination: u32,
+}
+
+impl<'c> Cursor<'c> {
+    /// A walk over the work requests of these lists, which are one [`Cut`]'s, from number `wr` on.
+    #[must_use]
+    pub fn new(lists: &'c [CutList], wr: u32) -> Self {
+        static NONE: CutList = CutList::NONE;
+        let at = lists.iter().position(|list| wr < list.end).unwrap_or(lists.len());
+        let list = lists.get(at).unwrap_or(&NONE);
+        let mut cursor = Self {
+            lists,
+            list,
+            at,
+            left: list.end.saturating_sub(wr),
+            pieces: list.pieces,
+            part: 0,
+            index: [0; MAX_AXES],
+            source: list.source,
+            destination: list.destination,
+        };
+        if cursor.left == 0 {
+            return cursor;
+        }
+        let (run, within) = (wr - list.first, list.wrs_per_run());
+        let (run, within) = (run / within, run % within);
+        let done = if list.parts > 1 { within / list.parts } else { within * list.group };
+        cursor.part = if list.parts > 1 { within % list.parts } else { 0 };
+        cursor.pieces -= done;
+        let mut number = run * list.pieces + done;
+        for i in (0..list.levels as usize).rev() {
+            let level = &list.level[i];
+            let index = number % level.extent;
+            number /= level.extent;
+            cursor.index[i] = index;
+            cursor.source += index * level.source;
+            cursor.destination += index * level.destination;
+        }
+        cursor
+    }
+
+    /// The next work request, or `None` at the end. Its pieces, (offset in the destination page, bytes),
+    /// go to `piece`, in the order of the source.
+    #[inline]
+    pub fn next(&mut self, mut piece: impl FnMut(u32, u32)) -> Option<Wr> {
+        if self.left == 0 {
+            return None;
+        }
+        let list = self.list;
+        let source = self.source;
+        let wr;
+        if list.parts == 1 {
+            let pieces = list.group.min(self.pieces);
+            for _ in 0..pieces {
+                piece(self.destination, list.piece);
+                self.step();
+            }
+            self.pieces -= pieces;
+            wr = Wr { source, len: pieces * list.piece, pieces };
+        } else {
+            let behind = self.part * list.part;
+            let len = list.part.min(list.piece - behind);
+            piece(self.destination + behind, len);
+            wr = Wr { source: source + behind, len, pieces: 1 };
+            self.part += 1;
+            if self.part == list.parts {
+                self.part = 0;
+                self.pieces -= 1;
+                self.step();
+            }
+        }
+        if self.pieces == 0 {
+            self.pieces = list.pieces;
+        }
+        self.left -= 1;
+        if self.left == 0 {
+            self.turn();
+        }
+        Some(wr)
+    }
+
+    /// To the next piece of the list.
+    #[inline]
+    fn step(&mut self) {
+        let mut i = self.list.levels as usize;
+        while i > 0 {
+            i -= 1;
+            let level = &self.list.level[i];
+            self.index[i] += 1;
+            if self.index[i] < level.extent {
+                self.source = self.source.wrapping_add(level.source);
+                self.destination = self.destination.wrapping_add(level.destination);
+                return;
+            }
+            // Back to its beginning; the level around it goes on.
+            self.index[i] = 0;
+            self.source = self.source.wrapping_sub(level.source.wrapping_mul(level.extent - 1));
+            self.destination =
+                self.destination.wrapping_sub(level.destination.wrapping_mul(level.extent - 1));
+        }
+    }
+
+    #[cold]
+    fn turn(&mut self) {
+        if let Some(list) = self.lists.get(self.at + 1) {
+            self.at += 1;
+            self.list = list;
+            self.left = list.end - list.first;
+            self.pieces = list.pieces;
+            self.part = 0;
+            self.index = [0; MAX_AXES];
+            self.source = list.source;
+            self.destination = list.destination;
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! How pages in one layout land in another: the list of READs that brings one into the other.
+//!
+//! A [`Plan`] is made from two geometries, in a constant where both are static, and cannot be wrong: every
+//! selected byte of the destination is written exactly once, nothing else is, and nothing outside of the
+//! source's fields is read. It is compressed to a few [`List`]s of nested loops, so its size does not
+//! depend on how many runs there are.
+//!
+//! What is contiguous on both sides is a *piece*; there are none longer. What is contiguous at the source
+//! alone is a *run*, of one piece or more: a READ scatters over local pieces, and cannot gather remote
+//! ones. [`Plan::cut`] makes work requests of runs, within a device's limits.
+//!
+//! ```
+//! use kvrail_layouts::plan::Plan;
+//! use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, PlaneDecl, Selection};
+//!
+//! // MLA, 61 layers of 64 tokens: a device pool with a region for each layer, and [T, L, 576].
+//! const fn mla(order: &[Level]) -> Geometry {
+//!     Declaration {
+//!         axes: &[Axis::whole(AxisKind::Layer, 61), Axis::whole(AxisKind::Token, 64)],
+//!         order,
+//!         planes: &[PlaneDecl::of(&[FieldDecl::new("latent", ElementKind::Bf16, 576)])],
+//!         ..Declaration::EMPTY
+//!     }
+//!     .expect()
+//! }
+//! const POOL: Geometry = mla(&[Level::Regions(AxisKind::Layer), Level::Axis(AxisKind::Token)]);
+//! const PAGE: Geometry = mla(&[Level::Axis(AxisKind::Token), Level::Axis(AxisKind::Layer)]);
+//!
+//! const PLAN: Plan = Plan::expect(Plan::between(&POOL, &PAGE, Selection::ALL));
+//! assert_eq!((PLAN.pieces(), PLAN.longest_piece()), (3_904, 1_152));
+//! assert_eq!((PLAN.runs(), PLAN.longest_run()), (61, 73_728));
+//! assert_eq!(PLAN.to_string(), "3904 pieces of 1152 bytes, in 61 runs of 73728");
+//! ```
+//!
+//! # Who is who
+//!
+//! Fields go by name; K and V as an axis ([`AxisKind::Part`](crate::AxisKind::Part)) on one side and as
+//! fields `k` and `v` on the other are matched, too. Indices along an axis go by [`Plan::between`]'s rules:
+//!
+//! - whole and replicated axes: index for index, and the extents must be equal;
+//! - sharded axes: by their index among all ranks. So heads are re-sharded in any ratio either way; where
+//!   the source has more ranks than the destination, each source page gives a part of the destination;
+//! - where one page is a block of the other (fewer tokens to a page, one layer to a page), by the block's
+//!   number: [`Plan::between_blocks`];
+//! - as you say: [`Plan::of`] takes a selection of each side.
+//!
+//! Padding is neither read nor written: where two layouts are equal, and a page's memory is its own, read
+//! it without a plan, as one run. What is no copy is refused by name: [`PlanError`].
+
+mod cut;
+mod error;
+mod list;
+mod pair;
+mod strand;
+
+pub use self::cut::{Cursor, Cut, CutList, Limits, MAX_WRS, Wr};
+pub use self::error::{CutError, PlanError};
+pub use self::list::List;
+
+use crate::address::Place;
+use crate::axis::AxisKind;
+use crate::geometry::{Geometry, MAX_FIELDS};
+use crate::selection::{Selected, Selection};
+
+/// How the bytes of one page become those of another. See the [module](self).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Plan {
+    lists: [List; MAX_FIELDS],
+    count: usize,
+    source_regions: u32,
+    destination_regions: u32,
+}
+
+/// Bytes that are contiguous on both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Piece {
+    /// Where they are read.
+    pub source: Place,
+    /// Where they are written.
+    pub destination: Place,
+    /// How many, at least 1.
+    pub len: u64,
+}
+
+/// Bytes that are contiguous at the source, and land in one piece or more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run<'p> {
+    list: &'p List,
+    /// The first of its pieces, among all of the list.
+    first: u64,
+}
+
+impl Plan {
+    /// From a page of `source` into what is selected of a page of `destination`: as much of that as the
+    /// source holds.
+    ///
+    /// Two pages of sharded axes are of the ranks that [`Geometry::at_rank`] has given them.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be copied, by name; pages that have nothing in common, or that are not known to be
+    /// parts of one whole; a selection that the destination lacks.
+    pub const fn between(
+        source: &Geometry,
+        destination: &Geometry,
+        selection: Selection,
+    ) -> Result<Self, PlanError> {
+        Self::between_blocks(source, destination, &[], selection)
+    }
+
+    /// The same where one page holds several of the other along some axes: pages of 16 tokens and of 64,
+    /// pages of one layer and of all. `blocks` says for each such axis which part of the larger page the
+    /// smaller one is, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`between`](Self::between); or the larger page has no such block.
+    pub const fn between_blocks(
+        source: &Geometry,
+        destination: &Geometry,
+        blocks: &[(AxisKind, u64)],
+        selection: Selection,
+    ) -> Result<Self, PlanError> {
+        match pair::meet(source, destination, blocks, selection) {
+            Ok((from, to)) => Self::new(&from, &to, pair::is_partial(&to)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All of one selection into all of the other: along each axis the first selected index into the
+    /// first, and so on.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be copied, by name; ranges of different lengths; a selected field that the other side
+    /// lacks.
+    pub const fn of(source: &Selected<'_>, destination: &Selected<'_>) -> Result<Self, PlanError> {
+        Self::new(source, destination, false)
+    }
+
+    const fn new(source: &Selected<'_>, destination: &Selected<'_>, leave: bool) -> Result<Self, PlanError> {
+        let strands = match pair::strands(source, destination, leave) {
+            Ok(strands) => strands,
+            Err(error) => return Err(error),
+        };
+        let mut plan = Self {
+            lists: [List::NONE; MAX_FIELDS],
+            count: strands.count,
+            source_regions: source.geometry().regions,
+            destination_regions: destination.geometry().regions,
+        };
+        let mut i = 0;
+        while i < strands.count {
+            plan.lists[i] = List::of(strands.all[i]);
+            i += 1;
+        }
+        Ok(plan)
+    }
+
+    /// The plan, where it is known that there is one.
+    ///
+    /// # Panics
+    ///
+    /// With the reason why there is none; in a constant, that is a compile error.
+    #[must_use]
+    #[track_caller]
+    pub const fn expect(plan: Result<Self, PlanError>) -> Self {
+        match plan {
+            Ok(plan) => plan,
+            Err(error) => error.fail(),
+        }
+    }
+
+    /// Its lists of runs.
+    #[must_use]
+    pub const fn lists(&self) -> &[List] {
+        self.lists.split_at(self.count).0
+    }
+
+    /// How many pieces: the n of "n × run".
+    #[must_use]
+    pub const fn pieces(&self) -> u64 {
+        let (mut n, mut i) = (0, 0);
+        while i < self.count {
+            n += self.lists[i].runs() * self.lists[i].pieces();
+            i += 1;
+        }
+        n
+    }
+
+    /// How many remote runs: the work requests of a device without limits.
+    #[must_use]
+    pub const fn runs(&self) -> u64 {
+        let (mut n, mut i) = (0, 0);
+        while i < self.count {
+            n += self.lists[i].runs();
+            i += 1;
+        }
+        n
+    }
+
+    /// Bytes that are written.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        let (mut n, mut i) = (0, 0);
+        while i < self.count {
+            n += self.lists[i].bytes();
+            i += 1;
+        }
+        n
+    }
+
+    /// Bytes of the longest piece.
+    #[must_use]
+    pub const fn longest_piece(&self) -> u64 {
+        let (mut most, mut i) = (0, 0);
+        while i < self.count {
+            most = if self.lists[i].piece > most { self.lists[i].piece } else { most };
+            i += 1;
+        }
+        most
+    }
+
+    /// Bytes of the shortest piece. Below some 4 KiB a kernel gathers faster than READs do: it is for the
+    /// caller to choose.
+    #[must_use]
+    pub const fn shortest_piece(&self) -> u64 {
+        let (mut least, mut i) = (u64::MAX, 0);
+        while i < self.count {
+            least = if self.lists[i].piece < least { self.lists[i].piece } else { least };
+            i += 1;
+        }
+        least
+    }
+
+    /// Bytes of the longest remote run.
+    #[must_use]
+    pub const fn longest_run(&self) -> u64 {
+        let (mut most, mut i) = (0, 0);
+        while i < self.count {
+            let run = self.lists[i].run_bytes();
+            most = if run > most { run } else { most };
+            i += 1;
+        }
+        most
+    }
+
+    /// The most pieces of one run: the sges that a work request would need for it whole.
+    #[must_use]
+    pub const fn sges(&self) -> u64 {
+        let (mut most, mut i) = (0, 0);
+        while i < self.count {
+            let pieces = self.lists[i].pieces();
+            most = if pieces > most { pieces } else { most };
+            i += 1;
+        }
+        most
+    }
+
+    /// Regions of a source page, and of a destination page.
+    #[must_use]
+    pub const fn regions(&self) -> (u32, u32) {
+        (self.source_regions, self.destination_regions)
+    }
+
+    /// What of it goes from one region of the source into one of the destination, if anything does: work
+    /// requests go from one published page into one slot.
+    #[must_use]
+    pub const fn only(&self, source: u32, destination: u32) -> Option<Self> {
+        let mut only = Self { lists: [List::NONE; MAX_FIELDS], count: 0, ..*self };
+        let mut i = 0;
+        while i < self.count {
+            if let Some(list) = self.lists[i].only(source, destination) {
+                only.lists[only.count] = list;
+                only.count += 1;
+            }
+            i += 1;
+        }
+        if only.count == 0 { None } else { Some(only) }
+    }
+
+    /// Remote run `number` of [`runs`](Self::runs); `None` beyond.
+    #[must_use]
+    pub const fn run(&self, mut number: u64) -> Option<Run<'_>> {
+        let mut i = 0;
+        while i < self.count {
+            let list = &self.lists[i];
+            if number < list.runs() {
+                return Some(Run { list, first: number * list.pieces() });
+            }
+            number -= list.runs();
+            i += 1;
+        }
+        None
+    }
+
+    /// All its pieces, in the order of their runs.
+    pub fn iter(&self) -> impl Iterator<Item = Piece> + Clone + use<'_> {
+        self.lists().iter().flat_map(|list| (0..list.runs() * list.pieces()).map(|n| list.at(n)))
+    }
+
+    /// Cuts it into work requests, for a slice of [`CutList`]s.
+    ///
+    /// # Errors
+    ///
+    /// Limits of nothing, several regions on one side (see [`only`](Self::only)), or numbers that work
+    /// requests cannot hold.
+    pub const fn cut(&self, limits: Limits) -> Result<Cut, CutError> {
+        Cut::of(self.lists(), limits)
+    }
+}
+
+impl List {
+    /// Piece `number` of all its runs, which has so many.
+    const fn at(&self, number: u64) -> Piece {
+        let (source, destination) = self.places(number);
+        Piece { source, destination, len: self.piece }
+    }
+}
+
+impl Run<'_> {
+    /// Where it is read.
+    #[must_use]
+    pub const fn source(&self) -> Place {
+        self.list.at(self.first).source
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.list.run_bytes()
+    }
+
+    /// How many pieces it lands in.
+    #[must_use]
+    pub const fn pieces(&self) -> u64 {
+        self.list.pieces()
+    }
+
+    /// One of them, in the order of the source; `None` beyond.
+    #[must_use]
+    pub const fn piece(&self, number: u64) -> Option<Piece> {
+        if number < self.list.pieces() { Some(self.list.at(self.first + number)) } else { None }
+    }
+}
+
+impl core::fmt::Display for Plan {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for (i, list) in self.lists().iter().enumerate() {
+            let (runs, pieces) = (list.runs(), list.pieces());
+            let and = if i == 0 { "" } else { "; " };
+            write!(f, "{and}{} pieces of {} bytes", runs * pieces, list.piece_bytes())?;
+            if pieces > 1 {
+                write!(f, ", in {runs} runs of {}", list.run_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
