@@ -6,8 +6,10 @@
 
 use crate::declaration::{Declaration, FieldDecl, PlaneDecl};
 use crate::element::ElementKind;
-use crate::geometry::Geometry;
-use crate::refusal::{Refusals, Spot};
+use crate::field::FieldOf;
+use crate::geometry::{Geometry, MAX_AXES};
+use crate::refusal::{Refusals, Spot, Why, zero_extent};
+use crate::text::Text;
 
 /// Nothing, if the declaration is right at `at`.
 ///
@@ -20,6 +22,122 @@ pub const fn accept(built: &Result<Geometry, Refusals>, at: Spot) {
         && let Some(refusal) = refusals.at(at)
     {
         panic!("{}", refusal.text().as_str());
+    }
+}
+
+/// As [`accept`] of an axis, which the author calls `word`.
+///
+/// # Panics
+///
+/// As `accept`.
+#[track_caller]
+pub const fn accept_axis(built: &Result<Geometry, Refusals>, axis: usize, word: &str) {
+    if let Err(refusals) = built
+        && let Some(refusal) = refusals.at(Spot::Axis(axis))
+        && let Why::ZeroExtent { .. } = refusal.why
+    {
+        panic!("{}", zero_extent(word).as_str());
+    }
+    accept(built, Spot::Axis(axis));
+}
+
+/// Nothing, if tokens make whole states; `per` of 0 is another mistake, reported elsewhere.
+///
+/// # Panics
+///
+/// With what would fit, if they do not.
+#[track_caller]
+pub const fn accept_states(tokens: u64, per: u64) {
+    if per == 0 || tokens.is_multiple_of(per) {
+        return;
+    }
+    let text = Text::new().num(tokens).str(" tokens are no whole number of states of ").num(per).str("; ");
+    let less = tokens - tokens % per;
+    let text = match (less, less.checked_add(per)) {
+        (0, Some(more)) => text.num(more),
+        (less, Some(more)) => text.num(less).str(" or ").num(more),
+        (less, None) => text.num(less),
+    };
+    panic!("{}", text.str(" would be").as_str());
+}
+
+/// The indices of a token axis: how many states `tokens` are. Of 0 per state, which is refused, all.
+#[must_use]
+pub const fn states(tokens: u64, per: u64) -> u64 {
+    match tokens.checked_div(per) {
+        Some(states) => states,
+        None => tokens,
+    }
+}
+
+/// A number that the author wrote as an expression: a `usize`, as lengths of arrays are.
+#[must_use]
+pub const fn number(number: usize) -> u64 {
+    number as u64
+}
+
+/// A number that the author wrote as an expression, where it must be below 2^32; [`accept_small`] says so.
+#[must_use]
+pub const fn small(number: usize) -> u32 {
+    if number as u64 > u32::MAX as u64 { u32::MAX } else { number as u32 }
+}
+
+/// Nothing, if a number is below 2^32.
+///
+/// # Panics
+///
+/// If it is not.
+#[track_caller]
+pub const fn accept_small(number: usize) {
+    if number as u64 > u32::MAX as u64 {
+        let text = Text::new().num(number as u64).str(" is too large; say at most 4294967295");
+        panic!("{}", text.as_str());
+    }
+}
+
+/// The field of this number, as the derive counts them.
+#[must_use]
+pub const fn field<L, E>(index: usize) -> FieldOf<L, E> {
+    FieldOf::numbered(index)
+}
+
+/// Nothing, if the compiler finds each field as long as the geometry does, each where those before it
+/// in its row end, and the last row of each within its region. Nothing either after mistakes.
+///
+/// # Panics
+///
+/// If not: that is a mistake in this crate, not the author's.
+pub const fn cross_check(built: &Result<Geometry, Refusals>, sizes: &[usize]) {
+    let Ok(geometry) = built else { return };
+    assert!(sizes.len() == geometry.field_count, "kvrail: the derive counted other fields");
+    let mut row = 0;
+    let mut f = 0;
+    while f < sizes.len() {
+        let field = &geometry.fields[f];
+        if f > 0 && geometry.fields[f - 1].plane != field.plane {
+            row = 0;
+        }
+        assert!(field.bytes() == sizes[f] as u64, "kvrail: the compiler finds another size of a field");
+        assert!(field.offset == row, "kvrail: a field is not where those before it end");
+        row += sizes[f] as u64;
+        assert!(row <= geometry.planes[field.plane].region_bytes, "kvrail: a row is longer than its region");
+        if geometry.is_placed() {
+            let mut last = [0; MAX_AXES];
+            let mut a = 0;
+            while a < geometry.axis_count {
+                last[a] = geometry.axes[a].extent - 1;
+                a += 1;
+            }
+            let (last, _) = last.split_at(geometry.axis_count);
+            match geometry.offset_of(f, last) {
+                Ok(place) => assert!(
+                    place.offset + sizes[f] as u64 <= geometry.planes[field.plane].region_bytes,
+                    "kvrail: the last row of a field ends outside of its region"
+                ),
+                Err(_) => panic!("kvrail: the last row of a field has no place"),
+            }
+        }
+        f += 1;
     }
 }
 

@@ -22,17 +22,17 @@
 //! 7. [`placement`] – strides and distances that are only known at run time become a `Geometry` too.
 //! 8. [`fingerprint`] – 128 bits that differ whenever one byte could land elsewhere ([`sha256`] is
 //!    underneath).
-//! 9. [`layout`] – [`KvLayout`], a geometry as a type; [`view`] – typed access to a page's bytes
+//! 9. [`layout`] – [`KvLayout`], a geometry as a type; [`field`] – a field of it; [`view`] – typed access to a page's bytes
 //!    without copying; [`catalogue`] – the layouts that we ship.
 //! 10. [`plan`] – the reads that bring a page of one layout into a page of another.
 //!
 //! ```
-//! use kvrail_layouts::{Bf16, KvLayout, View, catalogue::VllmFp8DsMla};
+//! use kvrail_layouts::{Bf16, FieldOf, KvLayout, View, catalogue::VllmFp8DsMla};
 //!
+//! const ROPE: FieldOf<VllmFp8DsMla, Bf16> = FieldOf::named("rope");
 //! let page = [0u8; VllmFp8DsMla::PAGE_BYTES as usize];
 //! let view = View::<VllmFp8DsMla>::new(&page, VllmFp8DsMla::FINGERPRINT)?;
-//! const ROPE: usize = VllmFp8DsMla::GEOMETRY.field_named("rope").unwrap();
-//! let rope: &[Bf16] = view.run(ROPE, &[7])?; // the RoPE part of token 7
+//! let rope: &[Bf16] = view.get(ROPE, &[7])?; // the RoPE part of token 7
 //! assert_eq!(rope.len(), 64);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -49,6 +49,7 @@ pub mod declaration;
 mod dump;
 pub mod element;
 pub mod expand;
+pub mod field;
 pub mod fingerprint;
 pub mod geometry;
 pub mod layout;
@@ -65,6 +66,7 @@ pub use address::{AddressError, Place};
 pub use axis::{Axis, AxisKind, Spread};
 pub use declaration::{Declaration, FieldDecl, Level, PlaneDecl};
 pub use element::{Bf16, E4m3, E5m2, Element, ElementKind, F16, F32, Fp4x2, Ue8m0};
+pub use field::FieldOf;
 pub use fingerprint::Fingerprint;
 pub use geometry::{Field, Geometry, Plane, Step};
 pub use layout::KvLayout;

@@ -15,7 +15,7 @@
 //!     ..Declaration::EMPTY
 //! }
 //! .build()?;
-//! let placed = declared.place().stride(0, AxisKind::Layer, 1_000 * 73_728).finish()?;
+//! let placed = declared.place().stride_of("latent", AxisKind::Layer, 1_000 * 73_728).finish()?;
 //! assert_eq!(placed.offset_of(0, &[2, 1])?.offset, 2 * 73_728_000 + 1_152);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -42,6 +42,12 @@ pub enum PlacementError {
         plane: usize,
         /// How many planes there are.
         planes: usize,
+    },
+    /// A field was named that does not exist.
+    #[error("there is no field `{field}`")]
+    Field {
+        /// The name that was given.
+        field: &'static str,
     },
     /// A stride that the declaration fixes, or an axis that the page lacks.
     #[error("plane {plane} is not declared to have a run-time stride along {axis}, so none can be given")]
@@ -152,6 +158,28 @@ impl Placement {
                 self
             }
             _ => self.not(PlacementError::FixedStride { plane, axis }),
+        }
+    }
+
+    /// As [`stride`](Self::stride), in the plane that this field is in.
+    pub const fn stride_of(self, field: &'static str, axis: AxisKind, bytes: u64) -> Self {
+        match self.geometry.field_named(field) {
+            Some(f) => {
+                let plane = self.geometry.fields[f].plane;
+                self.stride(plane, axis, bytes)
+            }
+            None => self.not(PlacementError::Field { field }),
+        }
+    }
+
+    /// As [`plane`](Self::plane), of the plane that this field is in.
+    pub const fn plane_of(self, field: &'static str, offset: u64) -> Self {
+        match self.geometry.field_named(field) {
+            Some(f) => {
+                let plane = self.geometry.fields[f].plane;
+                self.plane(plane, offset)
+            }
+            None => self.not(PlacementError::Field { field }),
         }
     }
 
@@ -335,7 +363,7 @@ pub struct Placed<L> {
 }
 
 impl<L: KvLayout> Placed<L> {
-    /// Gives `L` its numbers: `Placed::<L>::new(|page| page.stride(0, AxisKind::Layer, bytes))`.
+    /// Gives `L` its numbers: `Placed::<L>::new(|page| page.stride_of("k", AxisKind::Layer, bytes))`.
     ///
     /// # Errors
     ///

@@ -12,6 +12,8 @@ use crate::text::Text;
 pub enum Spot {
     /// The axis of this number in [`Declaration::axes`](crate::Declaration::axes).
     Axis(usize),
+    /// How the axis of this number is spread over ranks.
+    Spread(usize),
     /// The order as a whole.
     Order,
     /// This level of the order.
@@ -34,6 +36,7 @@ impl Spot {
     const fn same(self, other: Self) -> bool {
         match (self, other) {
             (Self::Axis(a), Self::Axis(b))
+            | (Self::Spread(a), Self::Spread(b))
             | (Self::Level(a), Self::Level(b))
             | (Self::Plane(a), Self::Plane(b))
             | (Self::Field(a), Self::Field(b)) => a == b,
@@ -95,9 +98,7 @@ impl Refusal {
                 text.num(found).str(" ").str(what).str(", and a page has at most ").num(max)
             }
             Why::NoFields => text.str("a plane without fields holds nothing"),
-            Why::ZeroExtent { axis } => {
-                text.str("axis `").str(axis.name()).str("` has extent 0; leave it out, or say at least 1")
-            }
+            Why::ZeroExtent { axis } => zero_extent(axis.name()),
             Why::SameAxisTwice { axis } => {
                 text.str("axis `").str(axis.name()).str("` has two extents; say one")
             }
@@ -163,6 +164,10 @@ impl core::fmt::Display for Refusal {
 }
 
 impl core::error::Error for Refusal {}
+
+pub(crate) const fn zero_extent(axis: &str) -> Text {
+    Text::new().str("axis `").str(axis).str("` has extent 0; leave it out, or say at least 1")
+}
 
 /// All that is wrong with a declaration, at most one for each [`Spot`], the first
 /// [`Refusals::CAPACITY`] of them.

@@ -10,10 +10,12 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::address::{AddressError, Place};
 use crate::element::{Element, ElementKind};
+use crate::field::FieldOf;
 use crate::fingerprint::Fingerprint;
 use crate::geometry::Geometry;
 use crate::layout::KvLayout;
 use crate::placement::Placed;
+use crate::selection::{Segments, Selection, SelectionError};
 
 /// Why bytes are not the page they are taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -168,7 +170,16 @@ impl<'a, L: KvLayout> View<'a, L> {
         self.geometry
     }
 
-    /// The elements of one field in one row. `field` and `indices` as for
+    /// The elements of one field in one row, one index for each of [`Geometry::axes`], in that order.
+    ///
+    /// # Errors
+    ///
+    /// Something is out of range.
+    pub fn get<E: Element>(&self, field: FieldOf<L, E>, indices: &[u64]) -> Result<&'a [E], RunError> {
+        self.run(field.index(), indices)
+    }
+
+    /// As [`get`](Self::get), by the field's number: `field` and `indices` as for
     /// [`Geometry::offset_of`].
     ///
     /// # Errors
@@ -187,6 +198,49 @@ impl<'a, L: KvLayout> View<'a, L> {
     pub fn bytes(&self, field: usize, indices: &[u64]) -> Result<&'a [u8], RunError> {
         let (region, range) = range(self.geometry, field, indices)?;
         Ok(&self.regions.region(region)[range])
+    }
+
+    /// All bytes of a region, padding included; `None` if there is no such region.
+    #[must_use]
+    pub fn region(&self, region: u32) -> Option<&'a [u8]> {
+        (region < self.geometry.regions()).then(|| self.regions.region(region))
+    }
+
+    /// A part of the page as contiguous pieces, as few and as long as there are, in the order of
+    /// [`Selected::segments`](crate::Selected::segments).
+    ///
+    /// # Errors
+    ///
+    /// The selection is no part of this page.
+    pub fn select(&self, selection: Selection) -> Result<Pieces<'a>, SelectionError> {
+        let segments = self.geometry.select(selection)?.segments();
+        Ok(Pieces { regions: self.regions, segments })
+    }
+}
+
+/// The bytes of a selection: see [`View::select`].
+#[derive(Clone)]
+pub struct Pieces<'a> {
+    regions: Regions<'a>,
+    segments: Segments,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let segment = self.segments.next()?;
+        // Within a region, whose length is that of a slice.
+        let begin = segment.offset as usize;
+        Some(&self.regions.region(segment.region)[begin..begin + segment.len as usize])
+    }
+}
+
+impl core::iter::FusedIterator for Pieces<'_> {}
+
+impl core::fmt::Debug for Pieces<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Pieces").field("segments", &self.segments).finish_non_exhaustive()
     }
 }
 
@@ -276,6 +330,28 @@ impl<'a, L: KvLayout> ViewMut<'a, L> {
         self.geometry
     }
 
+    /// As [`View::get`].
+    ///
+    /// # Errors
+    ///
+    /// Something is out of range.
+    pub fn get<E: Element>(&self, field: FieldOf<L, E>, indices: &[u64]) -> Result<&[E], RunError> {
+        self.run(field.index(), indices)
+    }
+
+    /// As [`View::get`], for writing.
+    ///
+    /// # Errors
+    ///
+    /// Something is out of range.
+    pub fn get_mut<E: Element>(
+        &mut self,
+        field: FieldOf<L, E>,
+        indices: &[u64],
+    ) -> Result<&mut [E], RunError> {
+        self.run_mut(field.index(), indices)
+    }
+
     /// As [`View::run`].
     ///
     /// # Errors
@@ -299,6 +375,16 @@ impl<'a, L: KvLayout> ViewMut<'a, L> {
         }
     }
 
+    /// As [`View::bytes`].
+    ///
+    /// # Errors
+    ///
+    /// Something is out of range.
+    pub fn bytes(&self, field: usize, indices: &[u64]) -> Result<&[u8], RunError> {
+        let (region, range) = range(self.geometry, field, indices)?;
+        Ok(&self.regions.region(region)[range])
+    }
+
     /// As [`View::bytes`], for writing.
     ///
     /// # Errors
@@ -307,6 +393,30 @@ impl<'a, L: KvLayout> ViewMut<'a, L> {
     pub fn bytes_mut(&mut self, field: usize, indices: &[u64]) -> Result<&mut [u8], RunError> {
         let (region, range) = range(self.geometry, field, indices)?;
         Ok(self.regions.region_mut(region)[range].as_mut_bytes())
+    }
+
+    /// As [`View::region`], for writing.
+    pub fn region_mut(&mut self, region: u32) -> Option<&mut [u8]> {
+        (region < self.geometry.regions()).then(|| self.regions.region_mut(region))
+    }
+
+    /// Writes the bytes of a selection, piece by piece in the order of
+    /// [`Selected::segments`](crate::Selected::segments): `write` is called with each.
+    ///
+    /// # Errors
+    ///
+    /// The selection is no part of this page; then nothing has been called.
+    pub fn select_mut(
+        &mut self,
+        selection: Selection,
+        mut write: impl FnMut(&mut [u8]),
+    ) -> Result<(), SelectionError> {
+        for segment in self.geometry.select(selection)?.segments() {
+            // Within a region, whose length is that of a slice.
+            let begin = segment.offset as usize;
+            write(&mut self.regions.region_mut(segment.region)[begin..begin + segment.len as usize]);
+        }
+        Ok(())
     }
 }
 

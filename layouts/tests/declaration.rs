@@ -40,8 +40,8 @@ fn axes() {
         &[
             (Spot::Axis(0), Why::ZeroExtent { axis: Layer }),
             (Spot::Axis(2), Why::SameAxisTwice { axis: Token }),
-            (Spot::Axis(3), Why::Ranks { ranks: 0, rank: None }),
-            (Spot::Axis(4), Why::Ranks { ranks: 2, rank: Some(2) }),
+            (Spot::Spread(3), Why::Ranks { ranks: 0, rank: None }),
+            (Spot::Spread(4), Why::Ranks { ranks: 2, rank: Some(2) }),
         ],
     );
     let many: Vec<_> = (0..9).map(|tag| Axis::whole(Other(tag), 2)).collect();

@@ -1,10 +1,16 @@
 //! What a legal declaration is. Numbers are read, names are known, nothing is optional that is needed.
 
+use std::rc::Rc;
+
 use proc_macro2::{Ident, Span};
-use syn::{Expr, Path, Type};
+use syn::spanned::Spanned as _;
+use syn::{Attribute, Expr, Generics, Path, Type, Visibility};
 
 pub(crate) struct Page {
     pub(crate) ident: Ident,
+    pub(crate) vis: Visibility,
+    /// Types are elements, and say so; no lifetimes.
+    pub(crate) generics: Generics,
     pub(crate) krate: Path,
     pub(crate) name: String,
     pub(crate) axes: Vec<Extent>,
@@ -13,53 +19,106 @@ pub(crate) struct Page {
     pub(crate) tokens_per_state: Number,
     pub(crate) align: Number,
     pub(crate) bytes: Option<Number>,
-    pub(crate) version: u32,
-    pub(crate) swizzle: u32,
+    pub(crate) version: Number,
+    pub(crate) swizzle: Number,
 }
 
-/// A number, and where the author wrote it.
-#[derive(Clone, Copy)]
-pub(crate) struct Number {
-    pub(crate) value: u64,
-    pub(crate) span: Span,
+/// A number as the author wrote it.
+#[derive(Clone)]
+pub(crate) enum Number {
+    /// In its range.
+    Literal { value: u64, span: Span },
+    /// A constant, or an expression of constants and parameters, whose value the compiler knows.
+    Expr(Expr),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+impl Number {
+    /// Its value, if that is known here.
+    pub(crate) fn value(&self) -> Option<u64> {
+        match self {
+            Self::Literal { value, .. } => Some(*value),
+            Self::Expr(_) => None,
+        }
+    }
+
+    /// Its first token.
+    pub(crate) fn span(&self) -> Span {
+        match self {
+            Self::Literal { span, .. } => *span,
+            Self::Expr(expr) => expr.span(),
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Axis {
     Layer,
     Token,
     Part,
     Head,
+    Block,
+    /// One of the author's own.
+    Own(Rc<Own>),
+}
+
+#[derive(PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) word: String,
+    pub(crate) tag: u8,
 }
 
 impl Axis {
-    pub(crate) const ALL: [Self; 4] = [Self::Layer, Self::Token, Self::Part, Self::Head];
+    pub(crate) const KNOWN: [Self; 5] = [Self::Layer, Self::Token, Self::Part, Self::Head, Self::Block];
 
     /// The word for it in an order.
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn word(&self) -> &str {
         match self {
             Self::Layer => "layer",
             Self::Token => "token",
             Self::Part => "part",
             Self::Head => "head",
+            Self::Block => "block",
+            Self::Own(own) => &own.word,
         }
     }
 
-    /// The key that says how many.
-    pub(crate) fn key(self) -> &'static str {
+    /// The key that says how many, of an axis that everybody has.
+    pub(crate) fn key(&self) -> Option<&'static str> {
         match self {
-            Self::Layer => "layers",
-            Self::Token => "tokens",
-            Self::Part => "parts",
-            Self::Head => "heads",
+            Self::Layer => Some("layers"),
+            Self::Token => Some("tokens"),
+            Self::Part => Some("parts"),
+            Self::Head => Some("heads"),
+            Self::Block => Some("blocks"),
+            Self::Own(_) => None,
+        }
+    }
+
+    /// How one says how many.
+    pub(crate) fn how_many(&self) -> String {
+        match self.key() {
+            Some(key) => format!("{key} = N"),
+            None => format!("axis({} = N)", self.word()),
         }
     }
 }
 
-/// How many indices an axis has: states, not tokens.
+/// How many indices an axis has, the token axis in tokens.
 pub(crate) struct Extent {
     pub(crate) axis: Axis,
     pub(crate) extent: Number,
+    pub(crate) spread: Option<Spread>,
+}
+
+pub(crate) struct Spread {
+    pub(crate) ranks: Number,
+    pub(crate) holds: Holds,
+}
+
+pub(crate) enum Holds {
+    /// One of the parts; which one, if that is known.
+    Part(Option<Number>),
+    All,
 }
 
 pub(crate) struct Order {
@@ -73,7 +132,6 @@ pub(crate) struct Level {
     pub(crate) span: Span,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LevelKind {
     Axis(Axis),
     Strided(Axis),
@@ -81,22 +139,22 @@ pub(crate) enum LevelKind {
     Planes,
     StridedPlanes,
     RegionPlanes,
-    Pad(u64),
+    Pad(Number),
 }
 
 impl LevelKind {
-    pub(crate) fn axis(self) -> Option<Axis> {
+    pub(crate) fn axis(&self) -> Option<&Axis> {
         match self {
             Self::Axis(axis) | Self::Strided(axis) | Self::Regions(axis) => Some(axis),
             Self::Planes | Self::StridedPlanes | Self::RegionPlanes | Self::Pad(_) => None,
         }
     }
 
-    pub(crate) fn splits(self) -> bool {
+    pub(crate) fn splits(&self) -> bool {
         matches!(self, Self::Planes | Self::StridedPlanes | Self::RegionPlanes)
     }
 
-    pub(crate) fn makes_regions(self) -> bool {
+    pub(crate) fn makes_regions(&self) -> bool {
         matches!(self, Self::Regions(_) | Self::RegionPlanes)
     }
 }
@@ -111,6 +169,10 @@ pub(crate) struct Plane {
 pub(crate) struct Field {
     pub(crate) ident: Ident,
     pub(crate) name: String,
+    /// The author's words about it.
+    pub(crate) docs: Vec<Attribute>,
+    /// As written.
+    pub(crate) ty: Type,
     pub(crate) element: Type,
     /// The length of the array; `None` for a lone element.
     pub(crate) len: Option<Expr>,

@@ -1,60 +1,73 @@
-//! A legal declaration, written down: one constant, one impl, and a question for each token that
-//! `Declaration::build` may yet refuse. Absolute paths only.
+//! A legal declaration, written down: one constant, one impl, a constant for each field, and a question
+//! for each token that `Declaration::build` may yet refuse. Absolute paths only.
+
+mod numbers;
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::{DeriveInput, Path};
+use syn::{DeriveInput, Fields, GenericParam, Path};
 
-use crate::ast::{Axis, Field, Level, LevelKind, Order, Page, Plane};
+use crate::ast::{Axis, Extent, Field, Holds, Level, LevelKind, Number, Order, Page, Plane};
+use crate::check;
+use numbers::Numbers;
 
 pub(crate) fn expand(page: &Page) -> TokenStream {
-    let Page { ident, krate, name, tokens_per_state, align, version, swizzle, .. } = page;
-    let axes = page.axes.iter().map(|extent| {
-        let (axis, extent) = (axis(krate, extent.axis), extent.extent.value);
-        quote!(#krate::Axis::whole(#axis, #extent))
-    });
-    let order = levels(krate, &page.order);
-    let planes = page.planes.iter().map(|p| plane(krate, p));
-    let (tokens_per_state, align) = (tokens_per_state.value, align.value);
-    let bytes = match page.bytes {
-        Some(bytes) => {
-            let bytes = bytes.value;
-            quote!(::core::option::Option::Some(#bytes))
+    let Page { ident, generics, krate, name, .. } = page;
+    let numbers = Numbers::new(krate);
+    let declaration = declaration(page, &numbers);
+    let fields: Vec<&Field> = page.planes.iter().flat_map(|plane| &plane.fields).collect();
+    let sizes: Vec<_> = fields.iter().map(|field| &field.ty).collect();
+    let reads = fields.iter().map(|field| &field.ident);
+    let constants = constants(page, &fields);
+    let (parameters, arguments, bounds) = generics.split_for_impl();
+    let built = quote!(__KVRAIL_BUILT);
+    let layout = |geometry: TokenStream| {
+        quote! {
+            #[automatically_derived]
+            impl #parameters #krate::KvLayout for #ident #arguments #bounds {
+                const NAME: &'static ::core::primitive::str = #name;
+                const GEOMETRY: &'static #krate::Geometry = #geometry;
+            }
         }
-        None => quote!(::core::option::Option::None),
     };
-    let questions = spots(page).into_iter().map(|(spot, span)| {
-        // A constant's panic is shown from the first to the last token of the call: all of them take
-        // the span of the author's token, the path too.
-        let krate = respanned(quote!(#krate), span);
-        let spot = respanned(spot, span);
-        quote_spanned!(span=> const _: () = #krate::expand::accept(&__KVRAIL_BUILT, #krate::Spot::#spot);)
-    });
-    let fields = page.planes.iter().flat_map(|plane| &plane.fields).map(|field| &field.ident);
+    let questions = questions(page, &numbers, &built);
+    let definitions = numbers.definitions(generics.params.is_empty());
+    let checked = if generics.params.is_empty() {
+        // Every question is a constant of its own: all mistakes are reported at once.
+        let questions =
+            questions.into_iter().map(|(question, span)| quote_spanned!(span=> const _: () = #question;));
+        let layout = layout(quote!(&#krate::expand::geometry_or_stub(&#built)));
+        quote! {
+            #definitions
+            const #built: ::core::result::Result<#krate::Geometry, #krate::Refusals> = #declaration.build();
+            #layout
+            #(#questions)*
+            const _: () = #krate::expand::cross_check(&#built, &[#(::core::mem::size_of::<#sizes>()),*]);
+        }
+    } else {
+        // Nothing is known before the parameters are: the first mistake of an instance is reported where
+        // that is used, and on its token.
+        let questions = questions.into_iter().map(|(question, _)| question);
+        layout(quote! {
+            &{
+                #definitions
+                #[allow(non_snake_case)]
+                let #built = #declaration.build();
+                #(#questions;)*
+                #krate::expand::cross_check(&#built, &[#(::core::mem::size_of::<#sizes>()),*]);
+                #krate::expand::geometry_or_stub(&#built)
+            }
+        })
+    };
     quote! {
         const _: () = {
-            const __KVRAIL_BUILT: ::core::result::Result<#krate::Geometry, #krate::Refusals> =
-                #krate::Declaration {
-                    axes: &[#(#axes),*],
-                    order: #order,
-                    planes: &[#(#planes),*],
-                    tokens_per_state: #tokens_per_state,
-                    align: #align,
-                    bytes: #bytes,
-                    version: #version,
-                    swizzle: #swizzle,
-                }
-                .build();
-            impl #krate::KvLayout for #ident {
-                const NAME: &'static ::core::primitive::str = #name;
-                const GEOMETRY: &'static #krate::Geometry =
-                    &#krate::expand::geometry_or_stub(&__KVRAIL_BUILT);
-            }
-            #(#questions)*
+            #checked
+            #constants
             // The struct is a declaration, and nobody reads its fields: this spares the warning.
-            const _: fn(&#ident) = |row| {
-                let _ = (#(&row.#fields,)*);
-            };
+            #[allow(dead_code)]
+            fn __kvrail_reads #parameters (row: &#ident #arguments) #bounds {
+                let _ = (#(&row.#reads,)*);
+            }
         };
     }
 }
@@ -63,44 +76,145 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
 pub(crate) fn stub(input: &DeriveInput, mistakes: &[syn::Error]) -> TokenStream {
     let ident = &input.ident;
     let mistakes = mistakes.iter().map(syn::Error::to_compile_error);
-    let krate = crate::check::krate(input);
+    let krate = check::krate(input);
     let name = ident.to_string();
-    let (generics, arguments, bounds) = input.generics.split_for_impl();
-    // A page lives for ever and is one type; a struct that borrows or is generic over types is one
-    // mistake already, and its impl would be another.
-    let simple = !input.generics.params.iter().any(|p| !matches!(p, syn::GenericParam::Const(_)));
+    let generics = check::generics(input, &krate);
+    let (parameters, arguments, bounds) = generics.split_for_impl();
+    // A struct that borrows is one mistake already, and its impl would be another.
+    let simple = !generics.params.iter().any(|p| matches!(p, GenericParam::Lifetime(_)));
     let implementation = simple.then(|| {
+        let constants = stub_constants(input, &krate);
         quote! {
-            impl #generics #krate::KvLayout for #ident #arguments #bounds {
+            #[automatically_derived]
+            impl #parameters #krate::KvLayout for #ident #arguments #bounds {
                 const NAME: &'static ::core::primitive::str = #name;
                 const GEOMETRY: &'static #krate::Geometry = &#krate::expand::STUB;
+            }
+            #[allow(dead_code, missing_docs)]
+            impl #parameters #ident #arguments #bounds {
+                #constants
             }
         }
     });
     quote!(#(#mistakes)* #implementation)
 }
 
-fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
-    tokens
-        .into_iter()
-        .map(|mut token| {
-            token.set_span(span);
-            token
-        })
-        .collect()
+fn stub_constants(input: &DeriveInput, krate: &Path) -> TokenStream {
+    let syn::Data::Struct(data) = &input.data else { return TokenStream::new() };
+    let Fields::Named(fields) = &data.fields else { return TokenStream::new() };
+    let vis = &input.vis;
+    let mut names = Vec::new();
+    let constants = fields.named.iter().filter_map(|field| {
+        let ident = field.ident.as_ref()?;
+        let (element, _) = check::element(&field.ty, ident, &mut Vec::new())?;
+        let constant = check::constant(ident);
+        if names.contains(&constant) {
+            return None;
+        }
+        names.push(constant.clone());
+        Some(quote!(#vis const #constant: #krate::FieldOf<Self, #element> = #krate::expand::field(0);))
+    });
+    quote!(#(#constants)*)
 }
 
-fn axis(krate: &Path, axis: Axis) -> TokenStream {
+fn constants(page: &Page, fields: &[&Field]) -> TokenStream {
+    let Page { ident, vis, generics, krate, .. } = page;
+    let (parameters, arguments, bounds) = generics.split_for_impl();
+    let constants = fields.iter().enumerate().map(|(index, field)| {
+        let Field { docs, element, len, .. } = field;
+        let constant = check::constant(&field.ident);
+        let elements = quote!(#element).to_string();
+        let what = match len {
+            Some(len) => format!(" Field `{}` of a row: {} × `{elements}`.", field.name, quote!(#len)),
+            None => format!(" Field `{}` of a row: one `{elements}`.", field.name),
+        };
+        // The author's words first, in a paragraph of their own.
+        let blank = (!docs.is_empty()).then(|| quote!(#[doc = ""]));
+        quote! {
+            #(#docs)*
+            #blank
+            #[doc = #what]
+            #vis const #constant: #krate::FieldOf<Self, #element> = #krate::expand::field(#index);
+        }
+    });
+    quote! {
+        #[allow(dead_code)]
+        impl #parameters #ident #arguments #bounds {
+            #(#constants)*
+        }
+    }
+}
+
+fn declaration<'a>(page: &'a Page, numbers: &Numbers<'a>) -> TokenStream {
+    let Page { krate, .. } = page;
+    let axes = page.axes.iter().map(|extent| axis_of(page, extent, numbers));
+    let order = levels(krate, &page.order, numbers);
+    let planes = page.planes.iter().map(|p| plane(krate, p, numbers));
+    let (tokens_per_state, align) = (numbers.large(&page.tokens_per_state), numbers.large(&page.align));
+    let (version, swizzle) = (numbers.narrow(&page.version), numbers.narrow(&page.swizzle));
+    let bytes = match &page.bytes {
+        Some(bytes) => {
+            let bytes = numbers.large(bytes);
+            quote!(::core::option::Option::Some(#bytes))
+        }
+        None => quote!(::core::option::Option::None),
+    };
+    quote! {
+        #krate::Declaration {
+            axes: &[#(#axes),*],
+            order: #order,
+            planes: &[#(#planes),*],
+            tokens_per_state: #tokens_per_state,
+            align: #align,
+            bytes: #bytes,
+            version: #version,
+            swizzle: #swizzle,
+        }
+    }
+}
+
+fn axis_of<'a>(page: &'a Page, extent: &'a Extent, numbers: &Numbers<'a>) -> TokenStream {
+    let krate = &page.krate;
+    let kind = axis(krate, &extent.axis);
+    let count = match extent.axis {
+        Axis::Token => numbers.states(&extent.extent, &page.tokens_per_state),
+        _ => numbers.large(&extent.extent),
+    };
+    let Some(spread) = &extent.spread else { return quote!(#krate::Axis::whole(#kind, #count)) };
+    let ranks = numbers.narrow(&spread.ranks);
+    match &spread.holds {
+        Holds::All => quote!(#krate::Axis::replicated(#kind, #count, #ranks)),
+        Holds::Part(None) => quote!(#krate::Axis::sharded(#kind, #count, #ranks)),
+        Holds::Part(Some(rank)) => {
+            let rank = numbers.narrow(rank);
+            let rank = quote!(::core::option::Option::Some(#rank));
+            quote! {
+                #krate::Axis {
+                    kind: #kind,
+                    extent: #count,
+                    spread: #krate::Spread::Sharded { ranks: #ranks, rank: #rank },
+                }
+            }
+        }
+    }
+}
+
+fn axis(krate: &Path, axis: &Axis) -> TokenStream {
     match axis {
         Axis::Layer => quote!(#krate::AxisKind::Layer),
         Axis::Token => quote!(#krate::AxisKind::Token),
         Axis::Part => quote!(#krate::AxisKind::Part),
         Axis::Head => quote!(#krate::AxisKind::Head),
+        Axis::Block => quote!(#krate::AxisKind::Block),
+        Axis::Own(own) => {
+            let tag = own.tag;
+            quote!(#krate::AxisKind::Other(#tag))
+        }
     }
 }
 
-fn levels(krate: &Path, order: &Order) -> TokenStream {
-    let levels = order.levels.iter().map(|level| match level.kind {
+fn levels<'a>(krate: &Path, order: &'a Order, numbers: &Numbers<'a>) -> TokenStream {
+    let levels = order.levels.iter().map(|level| match &level.kind {
         LevelKind::Axis(a) => {
             let axis = axis(krate, a);
             quote!(#krate::Level::Axis(#axis))
@@ -116,12 +230,15 @@ fn levels(krate: &Path, order: &Order) -> TokenStream {
         LevelKind::Planes => quote!(#krate::Level::Planes),
         LevelKind::StridedPlanes => quote!(#krate::Level::StridedPlanes),
         LevelKind::RegionPlanes => quote!(#krate::Level::RegionPlanes),
-        LevelKind::Pad(to) => quote!(#krate::Level::Pad(#to)),
+        LevelKind::Pad(to) => {
+            let to = numbers.large(to);
+            quote!(#krate::Level::Pad(#to))
+        }
     });
     quote!(&[#(#levels),*])
 }
 
-fn plane(krate: &Path, plane: &Plane) -> TokenStream {
+fn plane<'a>(krate: &Path, plane: &'a Plane, numbers: &Numbers<'a>) -> TokenStream {
     let fields = plane.fields.iter().map(|field| {
         let Field { name, element, len, .. } = field;
         let len = match len {
@@ -132,7 +249,7 @@ fn plane(krate: &Path, plane: &Plane) -> TokenStream {
     });
     let order = match &plane.order {
         Some(order) => {
-            let levels = levels(krate, order);
+            let levels = levels(krate, order, numbers);
             quote!(::core::option::Option::Some(#levels))
         }
         None => quote!(::core::option::Option::None),
@@ -140,32 +257,84 @@ fn plane(krate: &Path, plane: &Plane) -> TokenStream {
     quote!(#krate::PlaneDecl { fields: &[#(#fields),*], order: #order })
 }
 
-/// Every spot of the declaration, with its token: whatever `build` refuses is at one of them.
-fn spots(page: &Page) -> Vec<(TokenStream, Span)> {
-    let mut spots = vec![
-        (quote!(Order), page.order.span),
-        (quote!(TokensPerState), page.tokens_per_state.span),
-        (quote!(Align), page.align.span),
-    ];
-    spots.extend(page.bytes.map(|bytes| (quote!(Bytes), bytes.span)));
+/// A call for each token of the declaration that may yet turn out to be a mistake: whatever `build`
+/// refuses is at one of them. With the token's span, in which the call reports it.
+fn questions<'a>(page: &'a Page, numbers: &Numbers<'a>, built: &TokenStream) -> Vec<(TokenStream, Span)> {
+    let krate = &page.krate;
+    let mut questions = Vec::new();
+    let mut ask = |call: &str, arguments: TokenStream, span: Span| {
+        // A constant's panic is shown from the first to the last token of the call: all of them take
+        // the span of the author's token, the path too.
+        let call = syn::Ident::new(call, span);
+        let question = respanned(quote!(#krate::expand::#call), span);
+        let group = proc_macro2::Group::new(proc_macro2::Delimiter::Parenthesis, respanned(arguments, span));
+        let mut group = proc_macro2::TokenTree::from(group);
+        group.set_span(span);
+        questions.push((quote!(#question #group), span));
+    };
+    let spot = |spot: TokenStream| quote!(&#built, #krate::Spot::#spot);
+    ask("accept", spot(quote!(Order)), page.order.span);
+    ask("accept", spot(quote!(TokensPerState)), page.tokens_per_state.span());
+    ask("accept", spot(quote!(Align)), page.align.span());
+    if let Some(bytes) = &page.bytes {
+        ask("accept", spot(quote!(Bytes)), bytes.span());
+    }
+    let mut small = vec![&page.version, &page.swizzle];
     for (i, extent) in page.axes.iter().enumerate() {
-        spots.push((quote!(Axis(#i)), extent.extent.span));
+        let word = extent.axis.word();
+        ask("accept_axis", quote!(&#built, #i, #word), extent.extent.span());
+        if let (Axis::Token, true) = (&extent.axis, states_are_asked(&extent.extent, &page.tokens_per_state))
+        {
+            let tokens = numbers.large(&extent.extent);
+            let per = numbers.large(&page.tokens_per_state);
+            ask("accept_states", quote!(#tokens, #per), page.tokens_per_state.span());
+        }
+        if let Some(spread) = &extent.spread {
+            let rank = match &spread.holds {
+                Holds::Part(rank) => rank.as_ref(),
+                Holds::All => None,
+            };
+            ask("accept", spot(quote!(Spread(#i))), rank.unwrap_or(&spread.ranks).span());
+            small.push(&spread.ranks);
+            small.extend(rank);
+        }
+    }
+    for number in small {
+        if let Number::Expr(expr) = number {
+            let name = numbers.name(expr);
+            ask("accept_small", quote!(#name), number.span());
+        }
     }
     let level_spans =
         |order: &Order| -> Vec<Span> { order.levels.iter().map(|level: &Level| level.span).collect() };
     for (i, span) in level_spans(&page.order).into_iter().enumerate() {
-        spots.push((quote!(Level(#i)), span));
+        ask("accept", spot(quote!(Level(#i))), span);
     }
     let mut f: usize = 0;
     for (p, plane) in page.planes.iter().enumerate() {
-        spots.push((quote!(Plane(#p)), plane.span));
+        ask("accept", spot(quote!(Plane(#p))), plane.span);
         for (i, span) in plane.order.iter().flat_map(level_spans).enumerate() {
-            spots.push((quote!(PlaneLevel(#p, #i)), span));
+            ask("accept", spot(quote!(PlaneLevel(#p, #i))), span);
         }
         for field in &plane.fields {
-            spots.push((quote!(Field(#f)), field.ident.span()));
+            ask("accept", spot(quote!(Field(#f))), field.ident.span());
             f += 1;
         }
     }
-    spots
+    questions
+}
+
+/// Whether the compiler has to find out how tokens fit into states.
+fn states_are_asked(tokens: &Number, per: &Number) -> bool {
+    per.value() != Some(1) && (tokens.value().is_none() || per.value().is_none())
+}
+
+fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
+    tokens
+        .into_iter()
+        .map(|mut token| {
+            token.set_span(span);
+            token
+        })
+        .collect()
 }

@@ -29,26 +29,37 @@ mod tests;
 
 use proc_macro::TokenStream;
 
-/// Declares a page: implements `KvLayout` for a struct whose fields are one row.
+/// Declares a page: implements `KvLayout` for a struct whose fields are one row, and gives the struct a
+/// constant for each field (`Mla::LATENT` for `latent`), by which views find it.
 ///
 /// # On the struct
 ///
 /// `#[kv(..)]` takes, in any order and over any number of attributes:
 ///
 /// - `order(..)`, required: the levels of the page, outermost first. A level is
-///   - an axis, `layer`, `token`, `part` (K and V) or `head`: its indices follow each other densely;
+///   - an axis, `layer`, `token`, `part` (K and V), `head`, `block` or one of your own: its indices follow
+///     each other densely;
 ///   - `strided(axis)`: they are a distance apart that is known only at run time;
 ///   - `regions(axis)`: each is in a region of its own;
 ///   - `planes`, `strided(planes)` or `regions(planes)`: here the planes split; the levels that follow
 ///     are within each plane;
 ///   - `pad(N)`: what follows is padded up to a multiple of N bytes, any number.
-/// - `layers = N`, `tokens = N`, `parts = N`, `heads = N`: how many; one for each axis in the order.
+/// - `layers = N`, `tokens = N`, `parts = N`, `heads = N`, `blocks = N`: how many; one for each axis in the
+///   order.
+/// - `axis(tile = N)`: an axis of your own, `tile` in the order. In the fingerprint it is a number: its place
+///   among your own axes, from 0, or what `axis(tile = N, tag = 7)` says.
+/// - `sharded(head, ranks = N)`: the page holds one of N equal parts of the axis; its extent is that part's.
+///   `sharded(head, ranks = N, rank = R)` also says which. `replicated(layer, ranks = N)`: each of N ranks
+///   holds all of it.
 /// - `tokens_per_state = N`: a state stands for N tokens; `tokens` counts tokens and must be a multiple.
 /// - `align = N`: every region's address and length is a multiple of N.
 /// - `bytes = N`: the page's size, checked.
 /// - `version = N`, `swizzle = N`: part of the fingerprint.
 /// - `name = ".."`: what messages call the page; the struct's name otherwise.
 /// - `crate = "path"`: where `kvrail-layouts` is; `::kvrail::layouts` otherwise.
+///
+/// A number is a literal, a constant, a const parameter, or an expression of them, of type `usize`. (A tag
+/// is a literal.)
 ///
 /// # On a field
 ///
@@ -57,6 +68,29 @@ use proc_macro::TokenStream;
 /// - `plane`: a new plane begins with this field; with `order(..)`, it has levels of its own in place
 ///   of those after `planes`.
 /// - `name = ".."`: what the fingerprint calls the field; its own name otherwise.
+///
+/// # Parameters
+///
+/// A struct may have const parameters, for lengths and numbers, and type parameters, which are elements:
+///
+/// ```
+/// # use kvrail_layouts::{Bf16, E4m3, KvLayout as _};
+/// # use kvrail_macros::KvLayout;
+/// #[derive(KvLayout)]
+/// # #[kv(crate = "kvrail_layouts")]
+/// #[kv(order(planes, token, head), tokens = 64, heads = H)]
+/// struct Gqa<const H: usize, E> {
+///     k: [E; 128],
+///     #[kv(plane)]
+///     v: [E; 128],
+/// }
+///
+/// assert_eq!(Gqa::<8, Bf16>::PAGE_BYTES, 262_144);
+/// assert_eq!(Gqa::<1, E4m3>::PAGE_BYTES, 16_384);
+/// ```
+///
+/// What is wrong with a number that depends on them is reported where an instance is first used in a
+/// constant or compiled, on the number's token.
 #[proc_macro_derive(KvLayout, attributes(kv))]
 pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);

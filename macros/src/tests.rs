@@ -54,6 +54,25 @@ fn every_word() {
 }
 
 #[test]
+fn parameters_and_ranks() {
+    golden(
+        "generic",
+        &parse_quote! {
+            /// One rank's heads.
+            #[kv(order(regions(planes), layer, tile, token, head), layers = LAYERS, tokens = 2 * T, heads = H)]
+            #[kv(axis(tile = 4, tag = 7), sharded(head, ranks = RANKS, rank = 3), replicated(layer, ranks = 2))]
+            #[kv(tokens_per_state = P, version = V)]
+            pub struct Gqa<const H: usize, const T: usize, E = Bf16> where E: Copy {
+                /// Keys.
+                k: [E; 128],
+                #[kv(plane)]
+                v: [E; 128],
+            }
+        },
+    );
+}
+
+#[test]
 fn a_stub_after_mistakes() {
     golden(
         "stub",

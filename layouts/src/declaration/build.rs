@@ -24,6 +24,7 @@ impl Declaration<'_> {
             no.push(Spot::Align, Why::ZeroAlign);
         }
         self.sort_axes(&mut geometry, no);
+        self.pads(no);
         let mut walk = Walk::START;
         self.rows(&mut geometry, &mut walk, no);
         if !no.is_empty() {
@@ -59,10 +60,10 @@ impl Declaration<'_> {
             }
             match axis.spread {
                 Spread::Sharded { ranks, rank: Some(rank) } if rank >= ranks => {
-                    no.push(Spot::Axis(i), Why::Ranks { ranks, rank: Some(rank) });
+                    no.push(Spot::Spread(i), Why::Ranks { ranks, rank: Some(rank) });
                 }
                 Spread::Sharded { ranks: 0, .. } | Spread::Replicated { ranks: 0 } => {
-                    no.push(Spot::Axis(i), Why::Ranks { ranks: 0, rank: None });
+                    no.push(Spot::Spread(i), Why::Ranks { ranks: 0, rank: None });
                 }
                 _ => {}
             }
@@ -74,6 +75,30 @@ impl Declaration<'_> {
             geometry.axes[at] = axis;
             geometry.axis_count += 1;
             i += 1;
+        }
+    }
+
+    /// What is wrong with levels whatever the axes and rows are.
+    const fn pads(&self, no: &mut Refusals) {
+        let mut i = 0;
+        while i < self.order.len() {
+            if let Level::Pad(0) = self.order[i] {
+                no.push(Spot::Level(i), Why::ZeroPad);
+            }
+            i += 1;
+        }
+        let mut p = 0;
+        while p < self.planes.len() {
+            if let Some(own) = self.planes[p].order {
+                let mut i = 0;
+                while i < own.len() {
+                    if let Level::Pad(0) = own[i] {
+                        no.push(Spot::PlaneLevel(p, i), Why::ZeroPad);
+                    }
+                    i += 1;
+                }
+            }
+            p += 1;
         }
     }
 
@@ -261,7 +286,8 @@ impl Walk {
                     None => no.push(at, Why::Overflow),
                 }
             }
-            Level::Pad(0) => no.push(at, Why::ZeroPad),
+            // Reported by `pads`, and nothing has come here.
+            Level::Pad(0) => {}
             Level::Pad(_) if self.regions[p] > 0 => no.push(at, Why::RegionsInside),
             Level::Pad(to) => match bounded(self.size[p].checked_next_multiple_of(to)) {
                 Some(size) => self.size[p] = size,

@@ -1,16 +1,28 @@
 //! `order(..)`: its words, and whether they make one page.
 
-use syn::{Ident, LitInt};
+use syn::{Expr, Ident};
 
 use super::Mistakes;
+use super::value::{number_of, unknown};
 use crate::ast::{Axis, Extent, Level, LevelKind, Order, Plane};
 use crate::parse::{Item, Value, list};
 
-const WORDS: &str = "`layer`, `token`, `part`, `head`, `planes`, `strided(..)`, `regions(..)`, `pad(N)`";
+/// What an order is made of, the author's own axes included.
+fn words(own: &[Axis]) -> String {
+    format!("{}, `planes`, `strided(..)`, `regions(..)`, `pad(N)`", axes(own))
+}
+
+fn axes(own: &[Axis]) -> String {
+    let own = own.iter().filter(|axis| matches!(axis, Axis::Own(_)));
+    let words: Vec<_> = Axis::KNOWN.iter().chain(own).map(|axis| format!("`{}`", axis.word())).collect();
+    words.join(", ")
+}
+
+const PAD: &str = "`pad` takes a number of bytes: `pad(576)`";
 
 /// The levels of an `order(..)`; `None` if one could not be read, so that nothing is concluded from
 /// its absence.
-pub(super) fn order(item: &Item, no: &mut Mistakes) -> Option<Order> {
+pub(super) fn order(item: &Item, own: &[Axis], no: &mut Mistakes) -> Option<Order> {
     let span = item.key.span();
     let Value::List(tokens) = &item.value else {
         no.push(syn::Error::new(span, "`order` takes levels, outermost first: `order(layer, token)`"));
@@ -24,56 +36,55 @@ pub(super) fn order(item: &Item, no: &mut Mistakes) -> Option<Order> {
         }
     };
     let before = no.len();
-    let levels = words.iter().filter_map(|word| level(word, no)).collect();
+    let levels = words.iter().filter_map(|word| level(word, own, no)).collect();
     (no.len() == before).then_some(Order { levels, span })
 }
 
-fn level(word: &Item, no: &mut Mistakes) -> Option<Level> {
+fn level(word: &Item, own: &[Axis], no: &mut Mistakes) -> Option<Level> {
     let span = word.key.span();
     let name = word.key.to_string();
     let kind = match (name.as_str(), &word.value) {
         ("planes", Value::None) => LevelKind::Planes,
-        ("strided", Value::List(inner)) => match inside(word, inner, no)? {
+        ("strided", Value::List(inner)) => match inside(word, inner, own, no)? {
             Inside::Axis(axis) => LevelKind::Strided(axis),
             Inside::Planes => LevelKind::StridedPlanes,
         },
-        ("regions", Value::List(inner)) => match inside(word, inner, no)? {
+        ("regions", Value::List(inner)) => match inside(word, inner, own, no)? {
             Inside::Axis(axis) => LevelKind::Regions(axis),
             Inside::Planes => LevelKind::RegionPlanes,
         },
         ("pad", Value::List(inner)) => {
-            match syn::parse2::<LitInt>(inner.clone()).and_then(|to| to.base10_parse()) {
-                Ok(to) if to > 0 => LevelKind::Pad(to),
-                _ => {
-                    let message = "`pad(N)` takes an integer literal from 1, in bytes";
+            let number = match syn::parse2::<Expr>(inner.clone()) {
+                Ok(to) => number_of("pad", &to, 1, u64::MAX, no),
+                Err(_) => {
                     no.push(match inner.is_empty() {
-                        true => syn::Error::new(span, message),
-                        false => syn::Error::new_spanned(inner, message),
+                        true => syn::Error::new(span, PAD),
+                        false => syn::Error::new_spanned(inner, PAD),
                     });
-                    return None;
+                    None
                 }
-            }
+            };
+            LevelKind::Pad(number?)
         }
         ("strided" | "regions", _) => {
             no.push(syn::Error::new(span, format!("`{name}` takes an axis or `planes`: `{name}(layer)`")));
             return None;
         }
         ("pad", _) => {
-            no.push(syn::Error::new(span, "`pad` takes a number of bytes: `pad(576)`"));
+            no.push(syn::Error::new(span, PAD));
             return None;
         }
-        (_, value) => match (axis(&word.key), value) {
+        (_, value) => match (axis(&word.key, own), value) {
             (Some(axis), Value::None) => LevelKind::Axis(axis),
             (Some(axis), _) => {
-                let key = axis.key();
                 no.push(syn::Error::new(
                     span,
-                    format!("an axis stands alone in the order; how many is `{key} = N`"),
+                    format!("an axis stands alone in the order; how many is `{}`", axis.how_many()),
                 ));
                 return None;
             }
             (None, _) => {
-                no.push(super::unknown(&word.key, WORDS));
+                no.push(unknown(&word.key, &words(own)));
                 return None;
             }
         },
@@ -81,8 +92,8 @@ fn level(word: &Item, no: &mut Mistakes) -> Option<Level> {
     Some(Level { kind, span })
 }
 
-fn axis(word: &Ident) -> Option<Axis> {
-    Axis::ALL.into_iter().find(|axis| word == axis.word())
+fn axis(word: &Ident, own: &[Axis]) -> Option<Axis> {
+    Axis::KNOWN.iter().chain(own).find(|axis| word == axis.word()).cloned()
 }
 
 enum Inside {
@@ -90,17 +101,17 @@ enum Inside {
     Planes,
 }
 
-fn inside(word: &Item, tokens: &proc_macro2::TokenStream, no: &mut Mistakes) -> Option<Inside> {
+fn inside(word: &Item, tokens: &proc_macro2::TokenStream, own: &[Axis], no: &mut Mistakes) -> Option<Inside> {
     let name = &word.key;
     let items = list(tokens).unwrap_or_default();
     if let [Item { key, value: Value::None }] = items.as_slice() {
         if key == "planes" {
             return Some(Inside::Planes);
         }
-        if let Some(axis) = axis(key) {
+        if let Some(axis) = axis(key, own) {
             return Some(Inside::Axis(axis));
         }
-        no.push(super::unknown(key, "`layer`, `token`, `part`, `head`, `planes`"));
+        no.push(unknown(key, &format!("{}, `planes`", axes(own))));
         return None;
     }
     no.push(syn::Error::new(name.span(), format!("`{name}` takes one axis, or `planes`: `{name}(layer)`")));
@@ -124,11 +135,11 @@ pub(super) fn check(order: &Order, planes: &[Plane], extents: &[Extent], no: &mu
     }
     let own = planes.iter().filter_map(|plane| plane.order.as_ref());
     let levels: Vec<&Level> = own.chain([order]).flat_map(|order| &order.levels).collect();
-    for Extent { axis, extent } in extents {
-        if !levels.iter().any(|level| level.kind.axis() == Some(*axis)) {
-            let (key, word) = (axis.key(), axis.word());
+    for Extent { axis, extent, .. } in extents {
+        if !levels.iter().any(|level| level.kind.axis() == Some(axis)) {
+            let (key, word) = (axis.key().unwrap_or("axis"), axis.word());
             no.push(syn::Error::new(
-                extent.span,
+                extent.span(),
                 format!("`{key}` says how many, and `{word}` has no place in the order: name it there"),
             ));
         }
@@ -194,13 +205,13 @@ impl Path<'_> {
             }
             bytes |= !level.kind.makes_regions();
             let Some(axis) = level.kind.axis() else { continue };
-            let (word, key) = (axis.word(), axis.key());
+            let (word, how_many) = (axis.word(), axis.how_many());
             if axes.contains(&axis) {
                 self.not(level, format!("the order goes along `{word}` twice"));
-            } else if !self.extents.iter().any(|extent| extent.axis == axis) {
+            } else if !self.extents.iter().any(|extent| extent.axis == *axis) {
                 self.not(
                     level,
-                    format!("`{word}` is in the order, and nothing says how many: add `{key} = N`"),
+                    format!("`{word}` is in the order, and nothing says how many: add `{how_many}`"),
                 );
             }
             axes.push(axis);

@@ -40,6 +40,7 @@ const _: () = {
         swizzle: 2u32,
     }
         .build();
+    #[automatically_derived]
     impl layouts::KvLayout for Everything {
         const NAME: &'static ::core::primitive::str = "everything";
         const GEOMETRY: &'static layouts::Geometry = &layouts::expand::geometry_or_stub(
@@ -53,10 +54,10 @@ const _: () = {
     );
     const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Align);
     const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Bytes);
-    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Axis(0usize));
-    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Axis(1usize));
-    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Axis(2usize));
-    const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Axis(3usize));
+    const _: () = layouts::expand::accept_axis(&__KVRAIL_BUILT, 0usize, "part");
+    const _: () = layouts::expand::accept_axis(&__KVRAIL_BUILT, 1usize, "layer");
+    const _: () = layouts::expand::accept_axis(&__KVRAIL_BUILT, 2usize, "token");
+    const _: () = layouts::expand::accept_axis(&__KVRAIL_BUILT, 3usize, "head");
     const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Level(0usize));
     const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Level(1usize));
     const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Level(2usize));
@@ -77,7 +78,25 @@ const _: () = {
         layouts::Spot::PlaneLevel(1usize, 1usize),
     );
     const _: () = layouts::expand::accept(&__KVRAIL_BUILT, layouts::Spot::Field(2usize));
-    const _: fn(&Everything) = |row| {
+    const _: () = layouts::expand::cross_check(
+        &__KVRAIL_BUILT,
+        &[
+            ::core::mem::size_of::<[E4m3; N + 1]>(),
+            ::core::mem::size_of::<F32>(),
+            ::core::mem::size_of::<[u8; 3]>(),
+        ],
+    );
+    #[allow(dead_code)]
+    impl Everything {
+        /// Field `first` of a row: N + 1 × `E4m3`.
+        const FIRST: layouts::FieldOf<Self, E4m3> = layouts::expand::field(0usize);
+        /// Field `scale` of a row: one `F32`.
+        const SECOND: layouts::FieldOf<Self, F32> = layouts::expand::field(1usize);
+        /// Field `footer` of a row: 3 × `u8`.
+        const FOOTER: layouts::FieldOf<Self, u8> = layouts::expand::field(2usize);
+    }
+    #[allow(dead_code)]
+    fn __kvrail_reads(row: &Everything) {
         let _ = (&row.first, &row.second, &row.footer);
-    };
+    }
 };

@@ -27,6 +27,7 @@ const _: () = {
         swizzle: 0u32,
     }
         .build();
+    #[automatically_derived]
     impl ::kvrail::layouts::KvLayout for Mla {
         const NAME: &'static ::core::primitive::str = "Mla";
         const GEOMETRY: &'static ::kvrail::layouts::Geometry = &::kvrail::layouts::expand::geometry_or_stub(
@@ -45,13 +46,15 @@ const _: () = {
         &__KVRAIL_BUILT,
         ::kvrail::layouts::Spot::Align,
     );
-    const _: () = ::kvrail::layouts::expand::accept(
+    const _: () = ::kvrail::layouts::expand::accept_axis(
         &__KVRAIL_BUILT,
-        ::kvrail::layouts::Spot::Axis(0usize),
+        0usize,
+        "layer",
     );
-    const _: () = ::kvrail::layouts::expand::accept(
+    const _: () = ::kvrail::layouts::expand::accept_axis(
         &__KVRAIL_BUILT,
-        ::kvrail::layouts::Spot::Axis(1usize),
+        1usize,
+        "token",
     );
     const _: () = ::kvrail::layouts::expand::accept(
         &__KVRAIL_BUILT,
@@ -73,7 +76,23 @@ const _: () = {
         &__KVRAIL_BUILT,
         ::kvrail::layouts::Spot::Field(1usize),
     );
-    const _: fn(&Mla) = |row| {
+    const _: () = ::kvrail::layouts::expand::cross_check(
+        &__KVRAIL_BUILT,
+        &[::core::mem::size_of::<[Bf16; 512]>(), ::core::mem::size_of::<[Bf16; 64]>()],
+    );
+    #[allow(dead_code)]
+    impl Mla {
+        /// Field `latent` of a row: 512 × `Bf16`.
+        const LATENT: ::kvrail::layouts::FieldOf<Self, Bf16> = ::kvrail::layouts::expand::field(
+            0usize,
+        );
+        /// Field `rope` of a row: 64 × `Bf16`.
+        const ROPE: ::kvrail::layouts::FieldOf<Self, Bf16> = ::kvrail::layouts::expand::field(
+            1usize,
+        );
+    }
+    #[allow(dead_code)]
+    fn __kvrail_reads(row: &Mla) {
         let _ = (&row.latent, &row.rope);
-    };
+    }
 };

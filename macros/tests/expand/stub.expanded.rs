@@ -1,10 +1,14 @@
 ::core::compile_error! {
     "`layer` is the axis; how many of it is `layers = N`"
 }
-::core::compile_error! {
-    "a page is one layout, known in full: take the parameter away, or derive for each value"
-}
+#[automatically_derived]
 impl<const N: usize> ::kvrail::layouts::KvLayout for Wrong<N> {
     const NAME: &'static ::core::primitive::str = "Wrong";
     const GEOMETRY: &'static ::kvrail::layouts::Geometry = &::kvrail::layouts::expand::STUB;
+}
+#[allow(dead_code, missing_docs)]
+impl<const N: usize> Wrong<N> {
+    const LATENT: ::kvrail::layouts::FieldOf<Self, Bf16> = ::kvrail::layouts::expand::field(
+        0,
+    );
 }

@@ -4,7 +4,7 @@ use kvrail_macros::KvLayout;
 
 #[derive(KvLayout)]
 #[kv(crate = "kvrail_layouts", order(layer, token, head), layers = 0, tokens = 64, tokens = 32)]
-#[kv(aling = 64, pad_to = 4096, bytes = LEN, parts = 2)]
+#[kv(aling = 64, pad_to = 4096, bytes = 1.5, parts = 2)]
 struct Page {
     latent: [[Bf16; 128]; 4],
     #[kv(plan)]

@@ -26,4 +26,10 @@ struct Range {
     latent: [Bf16; 512],
 }
 
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(token), tokens = 1.5, align = "64")]
+struct NoNumbers {
+    latent: [Bf16; 512],
+}
+
 fn main() {}

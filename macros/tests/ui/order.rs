@@ -15,7 +15,7 @@ struct Text {
 }
 
 #[derive(KvLayout)]
-#[kv(crate = "kvrail_layouts", order(layer, block, token), layers = 61, tokens = 64)]
+#[kv(crate = "kvrail_layouts", order(layer, batch, token), layers = 61, tokens = 64)]
 struct Word {
     latent: [Bf16; 512],
 }

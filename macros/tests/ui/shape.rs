@@ -24,14 +24,18 @@ struct Nothing {}
 
 #[derive(KvLayout)]
 #[kv(crate = "kvrail_layouts", order(token), tokens = 64)]
-struct Generic<const N: usize> {
-    latent: [Bf16; N],
+struct Borrowed<'a> {
+    latent: &'a [Bf16],
 }
 
 #[derive(KvLayout)]
 #[kv(crate = "kvrail_layouts", order(token), tokens = 64)]
-struct Borrowed<'a> {
-    latent: &'a [Bf16],
+struct Hidden {
+    tokens: [Bf16; 512],
+    #[kv(name = "l")]
+    layers: Bf16,
+    k: Bf16,
+    K: Bf16,
 }
 
 fn main() {}

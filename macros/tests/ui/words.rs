@@ -1,10 +1,10 @@
-//! Keys that are not of this grammar, or not yet.
+//! Keys that are not of this grammar.
 use kvrail_layouts::Bf16;
 use kvrail_macros::KvLayout;
 
 #[derive(KvLayout)]
-#[kv(crate = "kvrail_layouts", order(token), tokens = 64, sharded(head), name = 7)]
-struct NotYet {
+#[kv(crate = "kvrail_layouts", order(token), tokens = 64, rank = 3, name = 7)]
+struct Unknown {
     #[kv(align = 4)]
     latent: [Bf16; 512],
 }
