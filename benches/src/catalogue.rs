@@ -18,6 +18,7 @@ pub(crate) const LAYOUTS: &[Named] = &[
     Named { name: "sgl_mla_page_first_direct", layout: PageLayout::of::<SglMlaPageFirstDirect>() },
     Named { name: "vllm_fp8_ds_mla", layout: PageLayout::of::<VllmFp8DsMla>() },
     Named { name: "sgl_v32_indexer", layout: PageLayout::of::<SglV32Indexer>() },
+    Named { name: "opaque-4k", layout: PageLayout::of::<Opaque<{ 4 << 10 }>>() },
     Named { name: "opaque-128k", layout: PageLayout::of::<Opaque<{ 128 << 10 }>>() },
     Named { name: "opaque-1m", layout: PageLayout::of::<Opaque<{ 1 << 20 }>>() },
 ];

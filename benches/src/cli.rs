@@ -180,6 +180,10 @@ pub(crate) struct DriveArgs {
     /// Batches in flight in each process: 1 to 32.
     #[arg(long, default_value = "6", value_parser = clap::value_parser!(u8).range(1..=32))]
     pub(crate) concurrency: u8,
+    /// Do not read each page's publication entry after it: what bare READs cost. That a page was overwritten
+    /// meanwhile goes unnoticed.
+    #[arg(long)]
+    pub(crate) unvalidated: bool,
     /// Reading processes, each with all the rails: 1 to 64.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) processes: u8,

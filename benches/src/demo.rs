@@ -138,6 +138,7 @@ fn ladder(
                 share: (number, processes.into()),
                 threads: usize::from(processes) * (usize::from(rails) + 1),
                 verify: args.report.verify,
+                validate: true,
             };
             drive::start(format!("reader {} of {scenario}", number + 1), setup)
         };

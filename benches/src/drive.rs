@@ -63,6 +63,7 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
             share: (number, processes),
             threads: processes * (usize::from(args.rails) + 1),
             verify: args.report.verify,
+            validate: !args.unvalidated,
         };
         crew.push(start(format!("reader {}", number + 1), setup)?);
     }
@@ -85,7 +86,7 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
     let page_bytes = args.layout.layout.page_bytes();
     let shape = Shape {
         named: args.layout,
-        op: "read",
+        op: if args.unvalidated { "read (unvalidated)" } else { "read" },
         rails: args.rails,
         processes: args.processes,
         concurrency: args.concurrency,

@@ -46,6 +46,8 @@ pub(crate) struct Setup {
     /// Threads that read at the same time, those of all workers together.
     pub(crate) threads: usize,
     pub(crate) verify: Verify,
+    /// Whether each page's publication entry is read after it.
+    pub(crate) validate: bool,
 }
 
 /// The worker's main function.
@@ -92,7 +94,11 @@ impl<N: Network> Worker<N> {
         let peer = reader.connect(&address, &setup.key.peer_key()?).map_err(hint)?;
         let locations = published(&mut reader, &peer)?;
         let locations = share(&locations, setup, named.layout.page_bytes());
-        let pages: Vec<_> = locations.iter().map(|&l| peer.page(l)).collect::<Result<_, _>>()?;
+        let page = |&at: &Location| match setup.validate {
+            true => peer.page(at),
+            false => peer.regions()[0].unvalidated(at.slot),
+        };
+        let pages: Vec<_> = locations.iter().map(page).collect::<Result<_, _>>()?;
         let batch = usize::from(setup.batch).min(pages.len());
         let concurrency = usize::from(setup.concurrency);
         let bytes = pages.len() * named.layout.page_bytes() as usize;

@@ -100,6 +100,10 @@ fn drive_reads_what_serve_publishes_over_shm() {
     assert_eq!(report["meta"]["chunk_bytes"], 8192);
     let report = drive(&served, &["--verify", "off", "--rails", "1"]);
     assert_eq!(report["results"][0]["pages_verified"], 0);
+    assert_eq!(report["results"][0]["op"], "read");
+    let report = drive(&served, &["--unvalidated"]);
+    assert_eq!(report["results"][0]["op"], "read (unvalidated)");
+    assert_eq!(report["results"][0]["pages_verified"], 99);
 }
 
 #[test]
