@@ -355,7 +355,6 @@ fn places(placed: &Geometry, declared: &Geometry) -> bool {
 }
 
 /// A layout whose run-time numbers have been given: a [`Geometry`] that is known to be `L`'s.
-#[derive(Debug)]
 pub struct Placed<L> {
     geometry: Geometry,
     fingerprint: Fingerprint,
@@ -386,5 +385,20 @@ impl<L: KvLayout> Placed<L> {
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+}
+
+impl<L> Clone for Placed<L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for Placed<L> {}
+
+// By hand: a layout is a declaration, and need not be printable itself.
+impl<L: KvLayout> core::fmt::Debug for Placed<L> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Placed").field("layout", &L::NAME).field("geometry", &self.geometry).finish()
     }
 }

@@ -1,9 +1,10 @@
-//! The shipped layouts against nested loops, against the derive, and against golden values.
+//! The shipped layouts against nested loops and golden values. (`macros/tests/catalogue` holds the derive against
+//! them.)
 
 use std::marker::PhantomData;
 
 use kvrail_layouts::catalogue::*;
-use kvrail_layouts::{Bf16, E4m3, F32, KvLayout, Place, Ue8m0};
+use kvrail_layouts::{Bf16, KvLayout, Place};
 
 /// Goes through a page as its shape is told, one element after the other, with a cursor that knows no
 /// stride, and asserts that the geometry says the same.
@@ -260,7 +261,7 @@ fn constants() {
 }
 
 mod derived {
-    use super::{Bf16, E4m3, F32, Ue8m0};
+    use super::Bf16;
     use kvrail_macros::KvLayout;
 
     #[derive(KvLayout)]
@@ -275,22 +276,6 @@ mod derived {
     pub(crate) struct MlaPageFirst {
         latent: [Bf16; 512],
         rope: [Bf16; 64],
-    }
-
-    #[derive(KvLayout)]
-    #[kv(crate = "kvrail_layouts", order(token), tokens = 64, bytes = 41_984)]
-    pub(crate) struct Fp8 {
-        latent: [E4m3; 512],
-        scales: [F32; 4],
-        rope: [Bf16; 64],
-    }
-
-    #[derive(KvLayout)]
-    #[kv(crate = "kvrail_layouts", order(layer, planes, token), layers = 61, tokens = 64)]
-    pub(crate) struct Indexer {
-        keys: [u8; 128],
-        #[kv(plane)]
-        scale: F32,
     }
 
     #[derive(KvLayout)]
@@ -315,50 +300,6 @@ mod derived {
         #[kv(name = "v")]
         value: [Bf16; 128],
     }
-
-    /// DeepSeek V4, as in docs/layouts.md.
-    #[derive(KvLayout)]
-    #[kv(crate = "kvrail_layouts", order(layer, pad(576), planes, token))]
-    #[kv(layers = 21, tokens = 256, tokens_per_state = 4, bytes = 786_240)]
-    pub(crate) struct V4 {
-        latent: [E4m3; 448],
-        rope: [Bf16; 64],
-        #[kv(plane, order(token, pad(8)))]
-        scales: [Ue8m0; 7],
-    }
-
-    /// SGLang, page_head, as in docs/layouts.md.
-    #[derive(KvLayout)]
-    #[kv(crate = "kvrail_layouts", order(regions(planes), head, token, layer))]
-    #[kv(layers = 80, tokens = 64, heads = 1, bytes = 2_621_440)]
-    pub(crate) struct Gqa {
-        k: [Bf16; 128],
-        #[kv(plane)]
-        v: [Bf16; 128],
-    }
-
-    #[derive(KvLayout)]
-    #[kv(crate = "kvrail_layouts", order())]
-    pub(crate) struct Opaque {
-        bytes: [u8; 131_072],
-    }
-}
-
-/// The derive writes a declaration down; it must be the same one.
-#[test]
-fn the_derive_gives_the_same_geometry() {
-    fn same<A: KvLayout, B: KvLayout>() {
-        assert_eq!(A::GEOMETRY, B::GEOMETRY);
-        assert_eq!(A::FINGERPRINT, B::FINGERPRINT);
-        assert_eq!(A::PAGE_BYTES, B::PAGE_BYTES);
-    }
-    same::<derived::Mla, SglMlaPageFirstDirect>();
-    same::<derived::Fp8, VllmFp8DsMla>();
-    same::<derived::Indexer, SglV32Indexer>();
-    same::<derived::Opaque, Opaque<131_072>>();
-    assert_eq!(derived::Mla::NAME, "Mla");
-    assert_eq!((derived::V4::TOKENS, derived::Gqa::REGIONS), (256, 2));
-    assert_eq!(derived::Gqa::GEOMETRY.region_bytes(1), Some(1_310_720));
 }
 
 /// A length check proves nothing.

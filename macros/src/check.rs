@@ -8,7 +8,10 @@ mod planes;
 mod value;
 
 use syn::ext::IdentExt as _;
-use syn::{DeriveInput, Generics, Path, TypeParamBound, parse_quote};
+use syn::{
+    DeriveInput, GenericParam, Generics, Path, PredicateType, Type, TypeParamBound, WherePredicate,
+    parse_quote,
+};
 
 use crate::ast::{Axis, Extent, Number, Order, Page};
 use crate::parse::items;
@@ -61,12 +64,28 @@ pub(crate) fn krate(input: &DeriveInput) -> Path {
         .unwrap_or_else(|| parse_quote!(::kvrail::layouts))
 }
 
-/// The struct's parameters; types are what fields are made of, so they are elements.
+/// The struct's parameters; types are what fields are made of, so they are elements. A bound joins those
+/// that its type has, where they are: lints ask for one place.
 pub(crate) fn generics(input: &DeriveInput, krate: &Path) -> Generics {
     let mut generics = input.generics.clone();
     let element: TypeParamBound = parse_quote!(#krate::Element);
-    for parameter in generics.type_params_mut() {
-        parameter.bounds.push(element.clone());
+    for parameter in generics.params.iter_mut() {
+        let GenericParam::Type(parameter) = parameter else { continue };
+        let ident = &parameter.ident;
+        let bounded = generics.where_clause.iter_mut().flat_map(|clause| &mut clause.predicates).find_map(
+            |predicate| match predicate {
+                WherePredicate::Type(PredicateType { bounded_ty: Type::Path(ty), bounds, .. })
+                    if ty.path.is_ident(ident) =>
+                {
+                    Some(bounds)
+                }
+                _ => None,
+            },
+        );
+        match bounded {
+            Some(bounds) if parameter.bounds.is_empty() => bounds.push(element.clone()),
+            _ => parameter.bounds.push(element.clone()),
+        }
     }
     generics
 }

@@ -1,12 +1,8 @@
 const _: () = {
     #[automatically_derived]
-    impl<
-        const H: usize,
-        const T: usize,
-        E: ::kvrail::layouts::Element,
-    > ::kvrail::layouts::KvLayout for Gqa<H, T, E>
+    impl<const H: usize, const T: usize, E> ::kvrail::layouts::KvLayout for Gqa<H, T, E>
     where
-        E: Copy,
+        E: Copy + ::kvrail::layouts::Element,
     {
         const NAME: &'static ::core::primitive::str = "Gqa";
         const GEOMETRY: &'static ::kvrail::layouts::Geometry = &{
@@ -150,9 +146,9 @@ const _: () = {
         };
     }
     #[allow(dead_code)]
-    impl<const H: usize, const T: usize, E: ::kvrail::layouts::Element> Gqa<H, T, E>
+    impl<const H: usize, const T: usize, E> Gqa<H, T, E>
     where
-        E: Copy,
+        E: Copy + ::kvrail::layouts::Element,
     {
         /// Keys.
         ///
@@ -166,11 +162,9 @@ const _: () = {
         );
     }
     #[allow(dead_code)]
-    fn __kvrail_reads<const H: usize, const T: usize, E: ::kvrail::layouts::Element>(
-        row: &Gqa<H, T, E>,
-    )
+    fn __kvrail_reads<const H: usize, const T: usize, E>(row: &Gqa<H, T, E>)
     where
-        E: Copy,
+        E: Copy + ::kvrail::layouts::Element,
     {
         let _ = (&row.k, &row.v);
     }
