@@ -6,7 +6,8 @@ use core::mem::ManuallyDrop;
 use crate::error::{PageError, ReadError};
 use crate::id::Source;
 use crate::memory::{Home, Slot};
-use crate::page::{MAX_CHUNKS, Phase, Segment, chunks};
+use crate::page::{MAX_CHUNKS, Page, Phase, Segment, chunks};
+use crate::plan::PlanRef;
 use crate::pool::{Buffer, Limits};
 use crate::remote::{NO_ENTRY, RemotePage};
 
@@ -90,6 +91,7 @@ impl<'s> Batch<'s> {
         head.class = 0;
         head.tag = 0;
         head.origin = 0;
+        head.special = false;
         Self { buffer: ManuallyDrop::new(buffer), len: 0, segment: 0, plain: true, last: Kind::NONE }
     }
 
@@ -199,6 +201,112 @@ impl<'s> Batch<'s> {
         Ok(())
     }
 
+    /// Adds the READ of `page` into `slot` by a plan: it lands there in another layout, with no copy in
+    /// between. What the plan does not write stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// The reason, and the slot back.
+    pub fn read_with(
+        &mut self,
+        page: RemotePage,
+        mut slot: Slot,
+        plan: PlanRef,
+    ) -> Result<(), (ReadError, Slot)> {
+        match self.planned(page, &slot, plan) {
+            Ok(kind) => {
+                slot.follow(plan.number, plan.wrs);
+                self.put(page.part_of(plan), slot, kind);
+                Ok(())
+            }
+            Err(error) => Err((error, slot)),
+        }
+    }
+
+    /// Adds the READ of another page into the slot of the page before, from byte `offset` of the slot on:
+    /// a slot is filled from several pages, of one peer or of several.
+    ///
+    /// The slot comes back once, with the first of its pages, and its result is good only if all of them
+    /// have arrived. Pages that overlap leave there whatever came last.
+    ///
+    /// # Errors
+    ///
+    /// The reason: there is no page before, the page ends beyond the slot, the batch is full, …
+    pub fn read_also(&mut self, page: RemotePage, offset: u32) -> Result<(), ReadError> {
+        let (slot, place) = self.last_slot()?;
+        let room = slot.len().saturating_sub(offset as usize);
+        let kind = Kind::check((page.source, page.len), (slot.home(), room), self.buffer.limits, self.len);
+        let kind = kind.map_err(|error| match error {
+            ReadError::SlotTooSmall { .. } => {
+                let (page_bytes, slot_bytes) = (page.len, slot.len());
+                ReadError::BeyondSlot { page_bytes, offset, slot_bytes }
+            }
+            error => error,
+        })?;
+        let view = slot.share(offset, place);
+        self.put(page, view, Kind { home: Home::NONE, ..kind });
+        Ok(())
+    }
+
+    /// The same by a plan, which says where in the slot the page lands: pages of 16 tokens in slots of 64,
+    /// pages of one layer in slots of all, heads of several ranks.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_also`](Self::read_also), or as [`read_with`](Self::read_with).
+    pub fn read_also_with(&mut self, page: RemotePage, plan: PlanRef) -> Result<(), ReadError> {
+        let (slot, place) = self.last_slot()?;
+        let kind = self.planned(page, slot, plan)?;
+        let mut view = slot.share(0, place);
+        view.follow(plan.number, plan.wrs);
+        self.put(page.part_of(plan), view, kind);
+        Ok(())
+    }
+
+    /// The slot that the page before lands in, and its place.
+    fn last_slot(&self) -> Result<(&Slot, u32), ReadError> {
+        let pages = self.buffer.pages();
+        let slot = |at: u32| pages[at as usize].slot.as_ref().ok_or(ReadError::NoSlot);
+        let last = self.len.checked_sub(1).ok_or(ReadError::NoSlot)?;
+        let at = slot(last)?.shares().unwrap_or(last);
+        Ok((slot(at)?, at))
+    }
+
+    /// What a page is that lands in `slot` by `plan`, if it may.
+    fn planned(&self, page: RemotePage, slot: &Slot, plan: PlanRef) -> Result<Kind, ReadError> {
+        let Limits { engine, .. } = self.buffer.limits;
+        if plan.engine != engine {
+            return Err(ReadError::OtherEngine("plan"));
+        }
+        if page.len < plan.source_end {
+            return Err(ReadError::PageTooSmall { page_bytes: page.len, plan_bytes: plan.source_end });
+        }
+        // Pages and slots are as long as can be, so only what is not the plan's is looked at.
+        let to = (slot.home(), slot.len());
+        Kind::check((page.source, plan.destination_end), to, self.buffer.limits, self.len)?;
+        // Never alike: its chunks are work requests of the plan.
+        Ok(Kind { source: page.source, home: Home::NONE, len: plan.bytes, chunks: plan.wrs })
+    }
+
+    /// Puts a page that has been checked into the next place.
+    fn put(&mut self, page: RemotePage, slot: Slot, kind: Kind) {
+        self.turn_to(kind);
+        self.plain = false;
+        let at = self.len;
+        let state = self.buffer.page_mut(at);
+        state.remote = page.addr;
+        state.slot = Some(slot);
+        state.source = page.source;
+        state.len = kind.len;
+        state.entry = page.entry;
+        state.next = 0;
+        state.left = kind.chunks;
+        state.phase = if page.entry == NO_ENTRY { Phase::Bare } else { Phase::Checked };
+        state.expected = page.expected;
+        self.len = at + 1;
+        self.buffer.head_mut().special = true;
+    }
+
     /// The next page is not like the one before; where its peer is another, it begins a segment.
     #[inline]
     fn turn_to(&mut self, kind: Kind) {
@@ -215,7 +323,9 @@ impl<'s> Batch<'s> {
     pub fn clear(&mut self) -> impl Iterator<Item = Slot> + use<'_, 's> {
         let len = core::mem::take(&mut self.len);
         self.last = Kind::NONE;
-        self.buffer.pages_mut()[..len as usize].iter_mut().filter_map(|page| page.slot.take())
+        self.buffer.head_mut().special = false;
+        let pages = &mut self.buffer.pages_mut()[..len as usize];
+        pages.iter_mut().filter_map(|page| page.slot.take().and_then(Slot::unmark))
     }
 }
 
@@ -244,6 +354,27 @@ pub struct Done<'s> {
     batch: Batch<'s>,
 }
 
+/// Makes the user's slots of those of a batch that is done: without marks and views, and good only if all
+/// that was to land in them has.
+#[cold]
+fn settle(pages: &mut [Page]) {
+    let mut first = 0;
+    for i in 0..pages.len() {
+        match pages[i].slot.take().and_then(Slot::unmark) {
+            Some(slot) => {
+                pages[i].slot = Some(slot);
+                first = i;
+            }
+            None => {
+                if let (Ok(()), Err(error)) = (pages[first].result(), pages[i].result()) {
+                    pages[first].phase = Phase::Lost;
+                    pages[first].outcome = error;
+                }
+            }
+        }
+    }
+}
+
 /// One page of a [`Done`].
 #[derive(Debug)]
 pub struct DonePage {
@@ -268,8 +399,11 @@ impl DonePage {
 
 impl<'s> Done<'s> {
     #[inline]
-    pub(crate) fn new(buffer: Buffer<'s>) -> Self {
+    pub(crate) fn new(mut buffer: Buffer<'s>) -> Self {
         let len = u32::from(buffer.head().len);
+        if buffer.head().special {
+            settle(&mut buffer.pages_mut()[..len as usize]);
+        }
         let buffer = ManuallyDrop::new(buffer);
         Self { batch: Batch { buffer, len, segment: 0, plain: true, last: Kind::NONE } }
     }
@@ -290,10 +424,21 @@ impl<'s> Done<'s> {
         self.batch.buffer.head().origin
     }
 
-    /// How many pages it has.
+    /// How many pages it has: those that share a slot count each.
     #[must_use]
     pub fn len(&self) -> usize {
         self.batch.len()
+    }
+
+    /// What became of the page at this position of the batch; of a page that has the slot to itself, or is
+    /// the first of those that share it, what became of the slot. `None` beyond the last.
+    ///
+    /// # Errors
+    ///
+    /// Inside: why the page did not arrive.
+    #[must_use]
+    pub fn result(&self, index: usize) -> Option<Result<(), PageError>> {
+        if index < self.len() { Some(self.batch.buffer.pages()[index].result()) } else { None }
     }
 
     /// Whether it has none; never, since an empty batch is not accepted.
@@ -302,7 +447,8 @@ impl<'s> Done<'s> {
         self.batch.is_empty()
     }
 
-    /// Takes its pages, in the order of the batch. Pages whose slots were taken before are left out.
+    /// Takes its pages, in the order of the batch. Pages whose slots were taken before are left out, and of
+    /// those that share a slot all but the first.
     #[inline]
     pub fn pages(&mut self) -> impl Iterator<Item = DonePage> + use<'_, 's> {
         let len = self.len();

@@ -60,6 +60,29 @@ pub enum ReadError {
         /// The slot.
         slot_bytes: usize,
     },
+    /// The page ends beyond the slot that it shares.
+    #[error("a page of {page_bytes} bytes at byte {offset} of a slot of {slot_bytes} ends beyond it")]
+    BeyondSlot {
+        /// The page.
+        page_bytes: u32,
+        /// Where in the slot it was to land.
+        offset: u32,
+        /// The slot.
+        slot_bytes: usize,
+    },
+    /// There is no slot to share.
+    #[error("no page of the batch has a slot yet: begin with one that does")]
+    NoSlot,
+    /// The plan reads beyond the page.
+    #[error(
+        "the plan reads up to byte {plan_bytes} of a page of {page_bytes} bytes: it is made for another layout"
+    )]
+    PageTooSmall {
+        /// The page.
+        page_bytes: u32,
+        /// What the plan needs.
+        plan_bytes: u32,
+    },
     /// Page, slot and batch must be of one engine.
     #[error("the {0} belongs to another engine than the batch")]
     OtherEngine(&'static str),

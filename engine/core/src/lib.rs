@@ -17,7 +17,9 @@
 //!    slots.
 //! 5. A page counts only if its owner's [`table::Entry`], read after the page's last byte, is still the
 //!    one that the [`remote::Location`] names. Otherwise it is a [`table::Miss`] with its reason.
-//! 6. Many threads feed one engine through a [`hub::Hub`].
+//! 6. A page in another layout than the slots' lands in one all the same, by a [`plan::PlanRef`], and
+//!    several smaller pages land in one slot: [`batch::Batch::read_with`].
+//! 7. Many threads feed one engine through a [`hub::Hub`].
 //!
 //! Underneath, [`abi`] holds the structs that `ibv_post_send` and `ibv_poll_cq` speak, and the encoder
 //! for them; [`id`] what things are called in a `wr_id`; [`spsc`] the ring.
@@ -53,6 +55,8 @@ pub mod memory;
 mod page;
 #[cfg(not(loom))]
 pub mod peer;
+#[cfg(not(loom))]
+pub mod plan;
 #[cfg(not(loom))]
 mod pool;
 #[cfg(not(loom))]

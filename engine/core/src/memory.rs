@@ -39,13 +39,45 @@ pub enum Access {
 pub struct Slot {
     addr: NonNull<u8>,
     len: u32,
+    /// Within its region; of a view, see [`Slot::share`].
     index: u32,
     home: Home,
-    /// Not 0 for device memory.
-    device: u32,
+    mark: Mark,
 }
 
 const _: () = assert!(size_of::<Option<Slot>>() == 24);
+
+/// Whether a slot is of device memory; and, while a batch has it, what is to land in it. The user's slots
+/// say nothing of the latter.
+///
+/// | bits | content |
+/// |---|---|
+/// | 0 | device memory |
+/// | 1 | not the slot, but a view of the one that an earlier page of the batch has |
+/// | 2..12 | the number of the plan of the page that lands here, plus 1; 0 for a page as it is |
+/// | 12..32 | work requests of that plan, minus 1 |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark(u32);
+
+impl Mark {
+    const DEVICE: u32 = 1;
+    const SHARED: u32 = 2;
+    const PLAN: u32 = 2;
+    const WRS: u32 = 12;
+
+    const fn new(access: Access) -> Self {
+        Self(matches!(access, Access::Device) as u32)
+    }
+
+    const fn is_device(self) -> bool {
+        self.0 & Self::DEVICE != 0
+    }
+}
+
+/// Numbers that plans may have.
+pub(crate) const MAX_PLANS: usize = (1 << (Mark::WRS - Mark::PLAN)) - 1;
+
+const _: () = assert!(crate::page::MAX_CHUNKS == 1 << (u32::BITS - Mark::WRS));
 
 /// A slot's region, and the engine that knows it by that number. Slots with the same home are equally
 /// long: a place in the table of regions changes hands only when no slot of the old region is left.
@@ -80,7 +112,7 @@ impl Slot {
     /// Its bytes, or `None` for device memory.
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {
-        if self.device != 0 {
+        if self.mark.is_device() {
             return None;
         }
         // SAFETY: the region's owner promised `len` initialised bytes that outlive the slot; the slot is
@@ -91,7 +123,7 @@ impl Slot {
     /// Its bytes, to be changed, or `None` for device memory.
     #[must_use]
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        if self.device != 0 {
+        if self.mark.is_device() {
             return None;
         }
         // SAFETY: as in `bytes`; `&mut self` makes the view exclusive.
@@ -132,6 +164,52 @@ impl Slot {
     #[inline]
     pub(crate) const fn home(&self) -> Home {
         self.home
+    }
+
+    /// Says by which plan the page lands here, and how many work requests (1 to `MAX_CHUNKS`) that is.
+    pub(crate) const fn follow(&mut self, plan: u16, wrs: u32) {
+        // Numbers are below MAX_PLANS.
+        let of_plan = (plan as u32 + 1) << Mark::PLAN | (wrs - 1) << Mark::WRS;
+        self.mark = Mark(self.mark.0 & (Mark::DEVICE | Mark::SHARED) | of_plan);
+    }
+
+    /// By which plan the page lands here, and how many work requests that is.
+    #[inline]
+    pub(crate) const fn plan(&self) -> Option<(u16, u32)> {
+        // Ten bits, less one.
+        match ((self.mark.0 >> Mark::PLAN) as usize & MAX_PLANS) as u16 {
+            0 => None,
+            number => Some((number - 1, (self.mark.0 >> Mark::WRS) + 1)),
+        }
+    }
+
+    /// The same bytes once more, from byte `offset` on, for another page of the batch that lands in them; it
+    /// remembers at which `place` of the batch the slot itself is. It never reaches the user:
+    /// [`unmark`](Self::unmark) tells it from the slot.
+    ///
+    /// # Panics
+    ///
+    /// Beyond the slot.
+    pub(crate) fn share(&self, offset: u32, place: u32) -> Self {
+        assert!(offset < self.len, "a view of a slot lies within it");
+        // SAFETY: within the slot's bytes, by the assertion.
+        let addr = unsafe { self.addr.add(offset as usize) };
+        let mark = Mark(self.mark.0 & Mark::DEVICE | Mark::SHARED);
+        Self { addr, len: self.len - offset, index: place, home: self.home, mark }
+    }
+
+    /// At which place of the batch the slot is of which this is a view, if it is one.
+    pub(crate) const fn shares(&self) -> Option<u32> {
+        if self.mark.0 & Mark::SHARED != 0 { Some(self.index) } else { None }
+    }
+
+    /// The user's slot again; `None` for a view of one.
+    pub(crate) const fn unmark(mut self) -> Option<Self> {
+        if self.shares().is_some() {
+            return None;
+        }
+        self.mark = Mark(self.mark.0 & Mark::DEVICE);
+        Some(self)
     }
 }
 
@@ -301,7 +379,7 @@ impl Iterator for Slots {
             len: self.slot_bytes,
             index,
             home: Home::new(self.region, self.engine),
-            device: u32::from(self.access == Access::Device),
+            mark: Mark::new(self.access),
         })
     }
 

@@ -97,6 +97,7 @@ pub(crate) struct Page {
     /// Where the bytes go; here from `read` until the caller takes it back.
     pub(crate) slot: Option<Slot>,
     pub(crate) source: Source,
+    /// Bytes that are read.
     pub(crate) len: u32,
     /// The number of the table entry; nothing for a bare page.
     pub(crate) entry: u32,
@@ -141,10 +142,19 @@ impl Page {
         outcome: PageError::PeerGone,
     };
 
-    /// How many chunks it has.
+    /// How many chunks it has: parts of so many bytes, or the work requests of its plan.
     #[inline]
     pub(crate) fn chunks(&self, shift: u8) -> u32 {
-        chunks(self.len, shift)
+        match self.slot.as_ref().and_then(Slot::plan) {
+            None => chunks(self.len, shift),
+            Some((_, wrs)) => wrs,
+        }
+    }
+
+    /// The number of the plan by which it lands in its slot, if it does not as it is.
+    #[inline]
+    pub(crate) fn plan(&self) -> Option<u16> {
+        self.slot.as_ref().and_then(Slot::plan).map(|(plan, _)| plan)
     }
 
     /// Where its bytes go: the address, and the number of the local region.
@@ -188,7 +198,7 @@ impl Page {
         self.is_retired() && self.left == 0 && !self.queue.is_in() && !self.validate.is_in()
     }
 
-    /// Start and length of one chunk, relative to the page.
+    /// Start and length of one chunk of a page without a plan, relative to the page.
     #[inline]
     pub(crate) fn chunk(&self, chunk: u32, shift: u8) -> (u64, u32) {
         let offset = u64::from(chunk) << shift;

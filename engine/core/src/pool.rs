@@ -26,6 +26,8 @@ pub(crate) struct Head {
     pub(crate) held: bool,
     /// Some chunk of it has been posted.
     pub(crate) started: bool,
+    /// Some page of it lands by a plan, or in the slot of another.
+    pub(crate) special: bool,
     pub(crate) serial: u32,
     pub(crate) deadline: Time,
     pub(crate) tag: u64,
@@ -39,6 +41,7 @@ impl Head {
         origin: 0,
         held: false,
         started: false,
+        special: false,
         serial: 0,
         deadline: Time::NEVER,
         tag: 0,
@@ -171,6 +174,14 @@ impl Buffer<'_> {
     pub(crate) fn head_mut(&mut self) -> &mut Head {
         // SAFETY: the buffer is the only owner of its head, borrowed exclusively.
         unsafe { self.head.as_mut() }
+    }
+
+    /// All its pages, used or not.
+    #[inline]
+    pub(crate) fn pages(&self) -> &[Page] {
+        let first = self.pages.as_ptr().cast::<Page>();
+        // SAFETY: as in `pages_mut`; the borrow of `self` keeps others from getting a mutable one.
+        unsafe { core::slice::from_raw_parts(first, usize::from(self.limits.capacity)) }
     }
 
     /// All its pages, used or not.

@@ -37,6 +37,15 @@ pub struct Read {
     pub signaled: bool,
 }
 
+/// A piece of local registered memory: where some of a READ's bytes go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Piece {
+    /// Address in local registered memory.
+    pub addr: u64,
+    /// Bytes, at least 1.
+    pub len: u32,
+}
+
 /// What became of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
@@ -60,6 +69,15 @@ pub enum Commit {
 pub trait Post {
     /// Adds one descriptor. The engine adds at most [`Provider::CHAIN`] to a commit.
     fn read(&mut self, read: Read);
+
+    /// The same with the bytes scattered over `pieces`, in their order: 2 to [`Provider::sges`] of them, all
+    /// by the key of `read`, together as long as it. `read.local_addr` is the first one's.
+    ///
+    /// Counts as one descriptor of the commit. Called on providers that take several pieces only.
+    fn scatter(&mut self, read: Read, pieces: &[Piece]) {
+        let _ = (read, pieces);
+        unreachable!("who says that a READ may have several pieces takes them");
+    }
 
     /// Rings the doorbell, once.
     #[must_use]
@@ -161,7 +179,8 @@ impl WaitFor {
 /// The engine hands out memory again (slots to their user, regions to their owner) on a provider's
 /// word. An implementation promises:
 ///
-/// 1. A READ writes only to `local_addr .. local_addr + len` of its descriptor.
+/// 1. A READ writes only to `local_addr .. local_addr + len` of its descriptor, a scattered one only to its
+///    pieces.
 /// 2. It writes nothing more after it has been reported a success: by its own completion, or by a
 ///    successful completion of a later wr of the same lane; completions of one lane come in the order
 ///    of posting. (A failed or flushed wr may still be writing: see 3 and 4.)
@@ -189,6 +208,11 @@ pub unsafe trait Provider {
 
     /// One of them. Does not change.
     fn rail(&self, rail: RailIndex) -> RailInfo;
+
+    /// The most local pieces of one READ, on every rail; at least 1. Does not change.
+    fn sges(&self) -> u32 {
+        1
+    }
 
     /// Registers memory on every rail for local write, and tells its key on each.
     ///

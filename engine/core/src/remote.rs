@@ -253,6 +253,12 @@ impl RemotePage {
         }
         Ok(Self { addr: self.addr + u64::from(offset), len, ..self })
     }
+
+    /// What a plan reads of this page, which has been found long enough for it.
+    pub(crate) const fn part_of(self, plan: crate::plan::PlanRef) -> Self {
+        // The plan begins before it ends, within the page.
+        Self { addr: self.addr + plan.source as u64, ..self }
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,14 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::LaneLost;
+use kvrail_layouts::plan::CutList;
+
 use crate::free::FreeSet;
 use crate::id::MAX_RAILS;
 use crate::lane::{Lane, Record};
 use crate::page::Page;
 use crate::peer::{CLASSES, Local, Path, Peer, Remote};
+use crate::plan::{PLAN_LISTS, PLANS, Place};
 use crate::pool::Head;
 use crate::provider::Provider;
 use crate::rail::Rail;
@@ -50,6 +53,8 @@ pub struct Storage<
     pub(crate) flying: [u64; GROUPS],
     pub(crate) overdue: [u64; GROUPS],
     pub(crate) deadlines: [Time; GROUPS],
+    pub(crate) plans: [Place; PLANS],
+    pub(crate) plan_lists: [CutList; PLAN_LISTS],
 }
 
 impl<
@@ -101,6 +106,8 @@ impl<
             flying: [0; GROUPS],
             overdue: [0; GROUPS],
             deadlines: [Time::NEVER; GROUPS],
+            plans: [Place::FREE; PLANS],
+            plan_lists: [CutList::NONE; PLAN_LISTS],
         }
     }
 }

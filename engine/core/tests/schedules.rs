@@ -8,6 +8,8 @@
 
 mod common;
 
+use std::ops::Range;
+
 use common::*;
 use kvrail_core::batch::Ticket;
 use kvrail_core::config::Config;
@@ -15,9 +17,11 @@ use kvrail_core::engine::{Engine, LaneWanted};
 use kvrail_core::error::PageError;
 use kvrail_core::id::{PeerId, RailIndex};
 use kvrail_core::memory::Slot;
+use kvrail_core::plan::PlanRef;
 use kvrail_core::provider::MemoryRange;
-use kvrail_core::remote::{Location, RemoteRegion};
+use kvrail_core::remote::{Location, RemotePage, RemoteRegion};
 use kvrail_core::time::{Nanos, Time};
+use kvrail_layouts::Selection;
 use kvrail_sim::sim::{self, Action, Delay, Faults, Odds, RailSpec, Rails, Rate, Sim};
 
 const SCHEDULES: u64 = 10_000;
@@ -29,13 +33,37 @@ struct Flying {
     ticket: Ticket,
     deadline: Time,
     told: bool,
-    pages: Vec<(usize, Location, u8)>,
+    pages: Vec<Part>,
     slots: Vec<usize>,
+}
+
+/// A page of a batch: at which place the slot is that it lands in, and what it must fill there with what.
+struct Part {
+    first: usize,
+    location: Location,
+    tokens: Range<usize>,
+    layer_major: bool,
+    expected: u8,
+}
+
+impl Part {
+    /// Whether its bytes are there.
+    fn is_in(&self, slot: &Slot) -> bool {
+        let bytes = slot.bytes().unwrap();
+        let rows = bytes[..PAGE].chunks(500).enumerate();
+        rows.filter(|(row, _)| {
+            let token = if self.layer_major { row % 4 } else { row / 5 };
+            self.tokens.contains(&token)
+        })
+        .all(|(_, row)| row.iter().all(|&b| b == self.expected))
+    }
 }
 
 #[derive(Default)]
 struct Tally {
     hits: u64,
+    shared: u64,
+    turned: u64,
     misses: u64,
     faults: u64,
     late: u64,
@@ -102,6 +130,7 @@ struct World<'s, 'm> {
     peers: Vec<Option<(PeerId, RemoteRegion)>>,
     free: Vec<Slot>,
     flying: Vec<Option<Flying>>,
+    plans: [PlanRef; 3],
     rng: Rng,
     tally: Tally,
 }
@@ -115,23 +144,52 @@ impl World<'_, '_> {
         let Some(mut batch) = self.engine.batch() else { return };
         let tag = self.flying.len();
         batch.set_tag(tag as u64);
-        let mut pages = Vec::new();
+        let mut pages: Vec<Part> = Vec::new();
         let mut slots = Vec::new();
-        let mut bad = Vec::new();
-        for _ in 0..1 + self.rng.below(12) {
-            let which = self.rng.below(OWNERS as u64) as usize;
-            let Some((_, region)) = self.peers[which] else { continue };
+        for _ in 0..1 + self.rng.below(9) {
+            let Some((page, location, expected)) = self.page() else { continue };
             let Some(slot) = self.free.pop() else { break };
-            let location = self.owners[which].location(self.rng.below(SLOTS as u64) as usize);
-            let expected = self.owners[which].expected(location);
             assert!(self.sim.unprotect(range(&slot)));
             slots.push(slot.index());
-            match batch.read(region.page(location).unwrap(), slot) {
-                Ok(()) => pages.push((which, location, expected)),
-                Err((_, slot)) => bad.push(slot),
+            let first = pages.len();
+            let part = |tokens, layer_major| Part { first, location, tokens, layer_major, expected };
+            let all = "every page fits its slot";
+            match self.rng.below(6) {
+                // As it is, in another layout, or the halves of two pages in one slot.
+                0..3 => {
+                    batch.read(page, slot).expect(all);
+                    pages.push(part(0..4, false));
+                }
+                3 => {
+                    batch.read_with(page, slot, self.plans[0]).expect(all);
+                    pages.push(part(0..4, true));
+                }
+                4 => {
+                    batch.read_with(page, slot, self.plans[1]).expect(all);
+                    pages.push(part(0..2, true));
+                    if let Some((page, location, expected)) = self.page() {
+                        batch.read_also_with(page, self.plans[2]).expect(all);
+                        pages.push(Part { first, location, tokens: 2..4, layer_major: true, expected });
+                    }
+                }
+                _ => {
+                    batch.read(page.part(0, 2_500).unwrap(), slot).expect(all);
+                    pages.push(part(0..1, false));
+                    for token in 1..4 {
+                        let Some((page, location, expected)) = self.page() else { continue };
+                        let tokens = token..token + 1;
+                        batch.read_also(page.part(5_000, 2_500).unwrap(), token as u32 * 2_500).expect(all);
+                        pages.push(Part { first, location, tokens, layer_major: false, expected });
+                        if batch.len() == batch.capacity() {
+                            break;
+                        }
+                    }
+                }
+            }
+            if batch.len() + 4 > batch.capacity() {
+                break;
             }
         }
-        assert!(bad.is_empty(), "every page fits its slot");
         let now = self.sim.now();
         let deadline = now + Nanos::from_micros(20 + self.rng.below(4_000));
         match self.engine.submit(batch, now, deadline) {
@@ -143,6 +201,14 @@ impl World<'_, '_> {
                 }
             }
         }
+    }
+
+    /// Some page of some owner that is connected, and what it consists of.
+    fn page(&mut self) -> Option<(RemotePage, Location, u8)> {
+        let which = self.rng.below(OWNERS as u64) as usize;
+        let (_, region) = self.peers[which]?;
+        let location = self.owners[which].location(self.rng.below(SLOTS as u64) as usize);
+        Some((region.page(location).unwrap(), location, self.owners[which].expected(location)))
     }
 
     /// The owner overwrites a slot, in steps with model time between them.
@@ -177,16 +243,22 @@ impl World<'_, '_> {
             let flying = self.flying[done.tag() as usize].take().expect("a batch is done once");
             assert_eq!(done.len(), flying.pages.len());
             let mut back = Vec::new();
+            let results: Vec<_> = (0..done.len()).map(|i| done.result(i).unwrap()).collect();
             for page in done.pages() {
-                let (_, location, expected) = flying.pages[page.index];
+                let parts = || (0..).zip(&flying.pages).filter(|(_, part)| part.first == page.index);
                 match page.result {
                     Ok(()) => {
-                        assert!(
-                            all_equal(&page.slot, PAGE, expected),
-                            "page {} of {location:?} is served wrong: {:?} instead of {expected}",
-                            page.index,
-                            page.slot.bytes().unwrap().iter().find(|&&b| b != expected),
-                        );
+                        for (i, part) in parts() {
+                            assert!(
+                                part.is_in(&page.slot),
+                                "page {i} of {:?} is served wrong: not {} throughout",
+                                part.location,
+                                part.expected
+                            );
+                            assert_eq!(results[i], Ok(()), "a slot is good if all of its pages are");
+                            self.tally.shared += u64::from(i != page.index);
+                            self.tally.turned += u64::from(part.layer_major);
+                        }
                         self.tally.hits += 1;
                     }
                     Err(PageError::Miss(_)) => self.tally.misses += 1,
@@ -268,7 +340,9 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>]) -> Tally {
         })
         .collect();
     let tally = Tally::default();
-    let mut world = World { sim: &sim, engine, owners, peers, free, flying: Vec::new(), rng, tally };
+    let all = Selection::ALL;
+    let plans = [all, all.tokens(0, 2), all.tokens(2, 2)].map(|part| engine.add_plan(&turned(part)).unwrap());
+    let mut world = World { sim: &sim, engine, owners, peers, free, flying: Vec::new(), plans, rng, tally };
 
     for _ in 0..60 {
         match world.rng.below(12) {
@@ -340,6 +414,8 @@ fn ten_thousand_schedules_of_faults() {
             std::panic::resume_unwind(cause)
         });
         sum.hits += tally.hits;
+        sum.shared += tally.shared;
+        sum.turned += tally.turned;
         sum.misses += tally.misses;
         sum.faults += tally.faults;
         sum.late += tally.late;
@@ -355,6 +431,7 @@ fn ten_thousand_schedules_of_faults() {
     if only.is_none() {
         // The schedules reach what they are for.
         assert!(sum.hits > 100_000 && sum.misses > 1_000 && sum.faults > 1_000 && sum.late > 1_000);
+        assert!(sum.shared > 10_000 && sum.turned > 10_000, "{} shared, {} turned", sum.shared, sum.turned);
         assert!(sum.lanes_failed > 1_000 && sum.reposted > 1_000 && sum.gone > 100);
     }
 }

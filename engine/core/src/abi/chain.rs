@@ -10,47 +10,48 @@ use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
 use super::wr::{IBV_SEND_SIGNALED, SendWr, Sge};
-use crate::provider::{Commit, Read};
+use crate::provider::{Commit, Piece, Read};
 
-/// Where the templates of a [`Chain`] of at most `N` wrs live.
+/// Where the templates of a [`Chain`] of at most `N` wrs live, each of at most `S` pieces.
 #[derive(Debug)]
-pub struct ChainStorage<const N: usize> {
+pub struct ChainStorage<const N: usize, const S: usize = 1> {
     wrs: [SendWr; N],
-    sges: [Sge; N],
+    sges: [[Sge; S]; N],
 }
 
-impl<const N: usize> ChainStorage<N> {
+impl<const N: usize, const S: usize> ChainStorage<N, S> {
     /// Storage, not linked yet; fit for a `static` or a box.
     #[must_use]
     pub const fn new() -> Self {
         const { assert!(N >= 1, "a chain holds at least one wr") };
-        Self { wrs: [SendWr::EMPTY; N], sges: [Sge { addr: 0, length: 0, lkey: 0 }; N] }
+        const { assert!(S >= 1 && S <= 64, "a wr has 1 to 64 pieces") };
+        Self { wrs: [SendWr::EMPTY; N], sges: [[Sge { addr: 0, length: 0, lkey: 0 }; S]; N] }
     }
 }
 
-impl<const N: usize> Default for ChainStorage<N> {
+impl<const N: usize, const S: usize> Default for ChainStorage<N, S> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// Templates of `N` READs, each with one piece of local memory, each pointing at the next.
+/// Templates of `N` READs, each with at most `S` pieces of local memory, each pointing at the next.
 #[derive(Debug)]
-pub struct Chain<'s, const N: usize> {
+pub struct Chain<'s, const N: usize, const S: usize = 1> {
     wrs: NonNull<SendWr>,
-    sges: NonNull<Sge>,
-    storage: PhantomData<&'s mut ChainStorage<N>>,
+    sges: NonNull<[Sge; S]>,
+    storage: PhantomData<&'s mut ChainStorage<N, S>>,
 }
 
 // SAFETY: a chain is the exclusive borrow of its storage, which holds plain integers and pointers
 // into itself; nothing of it is tied to a thread.
-unsafe impl<const N: usize> Send for Chain<'_, N> {}
+unsafe impl<const N: usize, const S: usize> Send for Chain<'_, N, S> {}
 
-impl<'s, const N: usize> Chain<'s, N> {
+impl<'s, const N: usize, const S: usize> Chain<'s, N, S> {
     /// Links the templates.
     #[must_use]
-    pub fn new(storage: &'s mut ChainStorage<N>) -> Self {
-        let sges = NonNull::from(&mut storage.sges).cast::<Sge>();
+    pub fn new(storage: &'s mut ChainStorage<N, S>) -> Self {
+        let sges = NonNull::from(&mut storage.sges).cast::<[Sge; S]>();
         let wrs = NonNull::from(&mut storage.wrs).cast::<SendWr>();
         for i in 0..N {
             let next = if i + 1 < N {
@@ -60,7 +61,7 @@ impl<'s, const N: usize> Chain<'s, N> {
                 ptr::null_mut()
             };
             // SAFETY: i < N, within the array of N.
-            let sg_list = unsafe { sges.as_ptr().add(i) };
+            let sg_list = unsafe { sges.as_ptr().add(i) }.cast();
             // SAFETY: i < N, within the array of N.
             let wr = unsafe { wrs.as_ptr().add(i) };
             // SAFETY: `wr` points at a live SendWr of the storage, borrowed exclusively for 's.
@@ -71,19 +72,19 @@ impl<'s, const N: usize> Chain<'s, N> {
 
     /// Begins a commit.
     #[inline]
-    pub fn begin(&mut self) -> Posting<'_, 's, N> {
+    pub fn begin(&mut self) -> Posting<'_, 's, N, S> {
         Posting { chain: self, len: 0 }
     }
 }
 
 /// A commit being encoded. Dropping it posts nothing and spoils nothing.
 #[derive(Debug)]
-pub struct Posting<'c, 's, const N: usize> {
-    chain: &'c mut Chain<'s, N>,
+pub struct Posting<'c, 's, const N: usize, const S: usize = 1> {
+    chain: &'c mut Chain<'s, N, S>,
     len: usize,
 }
 
-impl<const N: usize> Posting<'_, '_, N> {
+impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
     /// How many wrs are encoded.
     #[inline]
     #[must_use]
@@ -105,6 +106,37 @@ impl<const N: usize> Posting<'_, '_, N> {
     /// When `N` are encoded already.
     #[inline]
     pub fn push(&mut self, read: &Read) {
+        let i = self.fill(read, 1);
+        let sge = Sge { addr: read.local_addr, length: read.len, lkey: read.lkey };
+        // SAFETY: `fill` has found i < N, within the array of N.
+        let sges = unsafe { self.chain.sges.as_ptr().add(i) };
+        // SAFETY: as for the template in `fill`; the sges are another array than the wrs, so the two do not
+        // alias. S is at least 1.
+        unsafe { sges.cast::<Sge>().write(sge) };
+    }
+
+    /// Encodes one READ of several pieces into the next template.
+    ///
+    /// # Panics
+    ///
+    /// When `N` are encoded already, or with no pieces or more than `S`.
+    #[inline]
+    pub fn push_scattered(&mut self, read: &Read, pieces: &[Piece]) {
+        let n = pieces.len();
+        assert!(n >= 1 && n <= S, "a READ of {n} pieces in a chain of wrs with 1 to {S}");
+        let i = self.fill(read, n);
+        // SAFETY: `fill` has found i < N, within the array of N.
+        let sges = unsafe { self.chain.sges.as_ptr().add(i) };
+        // SAFETY: as in `push`.
+        let sges = unsafe { &mut *sges };
+        for (sge, piece) in sges.iter_mut().zip(pieces) {
+            *sge = Sge { addr: piece.addr, length: piece.len, lkey: read.lkey };
+        }
+    }
+
+    /// Encodes all but the pieces, of which there are `n`, at most `S`. Says into which template.
+    #[inline]
+    fn fill(&mut self, read: &Read, n: usize) -> usize {
         let i = self.len;
         assert!(i < N, "a chain of {N} wrs is full");
         // SAFETY: i < N, within the array of N.
@@ -116,11 +148,12 @@ impl<const N: usize> Posting<'_, '_, N> {
         wr.send_flags = if read.signaled { IBV_SEND_SIGNALED } else { 0 };
         wr.remote_addr = read.remote_addr;
         wr.rkey = read.rkey;
-        // SAFETY: i < N, within the array of N.
-        let sge = unsafe { self.chain.sges.as_ptr().add(i) };
-        // SAFETY: as for `wr`; the sges are another array than the wrs, so the two do not alias.
-        unsafe { sge.write(Sge { addr: read.local_addr, length: read.len, lkey: read.lkey }) };
+        if S > 1 {
+            // At most 64.
+            wr.num_sge = (n as u32).cast_signed();
+        }
         self.len = i + 1;
+        i
     }
 
     /// Ends the chain after the last encoded wr, gives its head to `post_send`, and links it again.
@@ -212,6 +245,51 @@ mod tests {
                 assert_eq!(got, (r.wr_id.0, r.remote_addr, r.rkey, r.local_addr, r.len, r.lkey, flags));
             }
         }
+    }
+
+    #[test]
+    fn pieces_go_to_their_own_wr_and_are_forgotten_by_the_next() {
+        let mut storage = ChainStorage::<3, 4>::new();
+        let mut chain = Chain::new(&mut storage);
+        let pieces =
+            [Piece { addr: 0x10, len: 1 }, Piece { addr: 0x20, len: 2 }, Piece { addr: 0x30, len: 3 }];
+        // The second commit puts one piece where the first had three, and the other way round.
+        for counts in [[1, 3, 2], [3, 1, 1]] {
+            let mut posting = chain.begin();
+            for (i, n) in counts.into_iter().enumerate() {
+                let read = read(i as u32, true);
+                if n == 1 { posting.push(&read) } else { posting.push_scattered(&read, &pieces[..n]) }
+            }
+            let commit = posting.post(|head| {
+                let mut at = head.cast_const();
+                for (i, n) in counts.into_iter().enumerate() {
+                    // SAFETY: the chain has three live wrs, then null.
+                    let wr = unsafe { &*at };
+                    assert_eq!(
+                        (wr.wr_id, wr.num_sge.unsigned_abs() as usize),
+                        (read(i as u32, true).wr_id.0, n)
+                    );
+                    // SAFETY: each wr points at an array of its own, of four live sges.
+                    let sges = unsafe { core::slice::from_raw_parts(wr.sg_list, n) };
+                    for (sge, piece) in sges.iter().zip(&pieces) {
+                        let read = read(i as u32, true);
+                        let want = if n == 1 { (read.local_addr, read.len) } else { (piece.addr, piece.len) };
+                        assert_eq!((sge.addr, sge.length, sge.lkey), (want.0, want.1, read.lkey));
+                    }
+                    at = wr.next;
+                }
+                assert!(at.is_null());
+                (0, ptr::null_mut())
+            });
+            assert_eq!(commit, Commit::All);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a READ of 3 pieces in a chain of wrs with 1 to 2")]
+    fn a_wr_takes_no_more_pieces_than_it_has_room_for() {
+        let mut storage = ChainStorage::<2, 2>::new();
+        Chain::new(&mut storage).begin().push_scattered(&read(0, true), &[Piece::default(); 3]);
     }
 
     #[test]

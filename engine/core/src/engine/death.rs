@@ -214,7 +214,10 @@ impl<P: Provider> Engine<'_, P> {
             let entry = remote.table + u64::from(page.entry) * ENTRY_BYTES;
             (entry, ENTRY_BYTES as u32, &remote.table_keys)
         } else {
-            let (offset, len) = page.chunk(record.chunk, self.chunk_shift);
+            let (offset, len) = match page.plan() {
+                None => page.chunk(record.chunk, self.chunk_shift),
+                Some(plan) => self.plans.chunk(plan, record.chunk),
+            };
             (page.remote + offset, len, &remote.keys)
         };
         let error = PageError::Fault {

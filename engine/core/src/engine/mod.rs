@@ -21,6 +21,8 @@ mod timers;
 
 use core::sync::atomic::{AtomicU16, Ordering};
 
+use kvrail_layouts::plan::Limits;
+
 pub use self::death::{LaneLost, LaneWanted};
 pub use self::setup::{AttachError, LaneSpec, PeerError};
 pub use self::submit::Rejected;
@@ -30,6 +32,7 @@ use crate::config::{Config, ConfigError};
 use crate::id::{MAX_RAILS, RailIndex};
 use crate::lane::{Lane, NO_LANE, Record};
 use crate::peer::{CLASSES, Local, Path, Peer, PeerStats, Remote};
+use crate::plan::{MAX_SGES, Plans};
 use crate::pool::{Held, Pool};
 use crate::provider::{MemoryRange, Provider, RailKeys, RegisterError};
 use crate::rail::{Rail, RailStats};
@@ -143,6 +146,7 @@ pub struct Engine<'s, P: Provider> {
     free_lane: usize,
 
     pages: Held<'s>,
+    plans: Plans<'s>,
     landing: &'s [Entry],
     landing_keys: RailKeys,
     done: Fifo<'s, u16>,
@@ -268,6 +272,7 @@ impl<'s, P: Provider> Engine<'s, P> {
 
         let tag = NEXT_TAG.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tag| tag.checked_add(1));
         let tag = tag.map_err(|_| StartError::TooManyEngines)?;
+        let limits = Limits { sges: provider.sges().clamp(1, MAX_SGES), bytes: config.chunk_bytes };
         let chunk_shift = config.chunk_bytes.trailing_zeros() as u8;
         let groups = BATCHES.div_ceil(64);
         let free = &storage.free[..groups];
@@ -295,6 +300,7 @@ impl<'s, P: Provider> Engine<'s, P> {
             depth: DEPTH as u32,
             free_lane: 0,
             pages: Held::new(pool),
+            plans: Plans::new(&mut storage.plans, &mut storage.plan_lists, limits, tag),
             landing,
             landing_keys,
             done: Fifo::new(&mut storage.done),

@@ -6,13 +6,16 @@
 //! and is encoded from its pages.
 #![allow(unsafe_code, reason = "here memory is handed to the hardware")]
 
+use kvrail_layouts::plan::Cursor;
+
 use super::Engine;
 use super::pump::Work;
 use crate::config::Config;
 use crate::id::WrId;
 use crate::lane::{Record, Records};
 use crate::page::{Page, PageRef, PageTable, Phase, VALIDATE};
-use crate::provider::{Commit, Post, Provider, Read};
+use crate::plan::{MAX_SGES, Plans};
+use crate::provider::{Commit, Piece, Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
@@ -119,7 +122,10 @@ impl<P: Provider> Engine<'_, P> {
                     let chunks = page.chunks(shift);
                     if page.next < chunks {
                         let chunk = page.next;
-                        let (_, len) = page.chunk(chunk, shift);
+                        let len = match page.plan() {
+                            None => page.chunk(chunk, shift).1,
+                            Some(plan) => self.plans.bytes_of(plan, chunk),
+                        };
                         bytes += u64::from(len);
                         page.next += 1;
                         let whole = page.next == chunks;
@@ -213,13 +219,14 @@ impl<P: Provider> Engine<'_, P> {
     /// are.
     #[inline]
     fn post(&mut self, lane: usize, n: u32, now: Time) -> u64 {
-        let Self { provider, lanes, records, pages, locals, remotes, landing, config, .. } = self;
+        let Self { provider, lanes, records, pages, plans, locals, remotes, landing, config, .. } = self;
         let mut ring = Records::of_lane(records, lane, self.depth);
         let l = &mut lanes[lane];
         let Some(handle) = l.handle.as_mut() else { return 0 };
         let (rail, remote_rail) = (usize::from(l.rail), usize::from(l.remote_rail));
         let mut signals = Signals::new(config);
         let mut bytes = 0;
+        let mut walk = None;
         // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is
         // done, or to the page's place in the landing area.
         let mut post = unsafe { provider.begin(handle) };
@@ -228,6 +235,9 @@ impl<P: Provider> Engine<'_, P> {
             let Record { page: at, chunk, len, .. } = *ring.at(seq);
             let page = pages.at(at);
             let remote = &remotes[usize::from(page.source.region())];
+            let signaled = signals.next(len) || i + 1 == n;
+            let wr_id = WrId::new(l.id, seq);
+            bytes += u64::from(len);
             let (remote_addr, local_addr, rkey, lkey);
             if chunk == VALIDATE {
                 let entry = &landing[at.0 as usize];
@@ -237,14 +247,17 @@ impl<P: Provider> Engine<'_, P> {
                 local_addr = core::ptr::from_ref::<Entry>(entry).expose_provenance() as u64;
                 (rkey, lkey) = (remote.table_keys[remote_rail], self.landing_keys[rail]);
             } else {
-                let (offset, (base, local)) = (page.chunk(chunk, self.chunk_shift).0, page.local());
                 page.next = page.next.max(chunk + 1);
-                (remote_addr, local_addr) = (page.remote + offset, base + offset);
+                let (base, local) = page.local();
                 (rkey, lkey) = (remote.keys[remote_rail], locals[local].keys[rail]);
+                if page.plan().is_some() {
+                    let read = Read { wr_id, remote_addr: 0, local_addr: base, len, rkey, lkey, signaled };
+                    planned(&mut post, plans, &mut walk, (at, page), chunk, read);
+                    continue;
+                }
+                let offset = page.chunk(chunk, self.chunk_shift).0;
+                (remote_addr, local_addr) = (page.remote + offset, base + offset);
             }
-            bytes += u64::from(len);
-            let signaled = signals.next(len) || i + 1 == n;
-            let wr_id = WrId::new(l.id, seq);
             post.read(Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled });
         }
         let commit = post.commit();
@@ -270,6 +283,52 @@ impl<P: Provider> Engine<'_, P> {
             self.kill(lane, now);
         }
         bytes
+    }
+}
+
+/// Where the walk over a plan stands: the page, its next chunk, the plan's place in the slot.
+struct Walk<'p> {
+    page: PageRef,
+    chunk: u32,
+    base: u64,
+    cursor: Cursor<'p>,
+    pieces: [Piece; MAX_SGES as usize],
+}
+
+/// Adds one wr of a page that lands by a plan to a commit. `read` has all but where: its `local_addr` is the
+/// slot's. Chunks that follow each other are found without a division.
+#[inline(never)]
+fn planned<'p>(
+    post: &mut impl Post,
+    plans: &'p Plans<'_>,
+    walk: &mut Option<Walk<'p>>,
+    (at, page): (PageRef, &Page),
+    chunk: u32,
+    read: Read,
+) {
+    let walk = match walk {
+        Some(walk) if walk.page == at && walk.chunk == chunk => walk,
+        walk => {
+            // The page has a plan.
+            let (cursor, base) = plans.walk(page.plan().unwrap_or(0), chunk);
+            let (base, pieces) = (read.local_addr + u64::from(base), [Piece::default(); _]);
+            walk.insert(Walk { page: at, chunk, base, cursor, pieces })
+        }
+    };
+    walk.chunk += 1;
+    let Walk { base, pieces, cursor, .. } = walk;
+    let mut n = 0;
+    let wr = cursor.next(|offset, len| {
+        // A plan is cut so that no wr has more.
+        pieces[n % MAX_SGES as usize] = Piece { addr: *base + u64::from(offset), len };
+        n += 1;
+    });
+    debug_assert_eq!(wr.map(|wr| wr.len), Some(read.len), "a chunk is a work request of its plan");
+    let offset = wr.map_or(0, |wr| u64::from(wr.source));
+    let read = Read { remote_addr: page.remote + offset, local_addr: pieces[0].addr, ..read };
+    match n {
+        0 | 1 => post.read(read),
+        _ => post.scatter(read, &pieces[..n]),
     }
 }
 

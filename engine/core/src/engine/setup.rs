@@ -2,11 +2,14 @@
 
 use core::ptr::NonNull;
 
+use kvrail_layouts::plan::Plan;
+
 use super::Engine;
 use crate::id::{MAX_RAILS, PeerId, RailIndex, RegionId, Source};
 use crate::lane::{Lane, LaneState, NO_LANE};
 use crate::memory::{Access, RegionError, RegionShape, Slots};
 use crate::peer::{Local, Path, Peer, PeerState, Remote};
+use crate::plan::{AddPlanError, PlanRef};
 use crate::provider::{DmaBuf, MemoryRange, Provider, RailKeys, RegisterError};
 use crate::remote::{OfferError, RegionOffer, RemoteRegion};
 use crate::time::Time;
@@ -210,6 +213,20 @@ impl<P: Provider> Engine<'_, P> {
         self.provider.deregister(slots.range(), &local.keys);
         *local = Local::FREE;
         Ok(slots.range())
+    }
+
+    /// Learns how pages in another layout land in slots ([`Batch::read_with`](crate::batch::Batch::read_with)).
+    /// The plan is cut into work requests of at most `Config::chunk_bytes` in as many pieces as the rails take.
+    ///
+    /// A plan that is known already has the same place; those that only begin elsewhere in the page or in
+    /// the slot share most of it. Plans are known for as long as the engine is.
+    ///
+    /// # Errors
+    ///
+    /// A plan between several regions (see [`Plan::only`]), one that is no list of work requests, a full
+    /// table.
+    pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
+        self.plans.add(plan)
     }
 
     /// Makes room for a peer. It can be read from once it has a region and a lane.

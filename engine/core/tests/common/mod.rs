@@ -13,6 +13,9 @@ use kvrail_core::remote::{Location, RegionOffer, RemoteRegion, TableOffer};
 use kvrail_core::storage::Storage;
 use kvrail_core::table::{ENTRY_BYTES, EntryValue, Generation, KeyTag};
 use kvrail_core::time::Time;
+use kvrail_layouts::{
+    Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, Plan, PlaneDecl, Selection,
+};
 use kvrail_sim::sim::{self, LaneKey, MemoryKey, PeerKey, RailSpec, Rails, Sim};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
@@ -220,6 +223,31 @@ pub fn settle<'s, 'm>(
 
 pub fn all_equal(slot: &Slot, len: usize, byte: u8) -> bool {
     slot.bytes().unwrap()[..len].iter().all(|&b| b == byte)
+}
+
+/// A page as 5 layers of 4 tokens of 500 bytes, in this order.
+pub fn rows(order: &[Level]) -> Geometry {
+    Declaration {
+        axes: &[Axis::whole(AxisKind::Layer, 5), Axis::whole(AxisKind::Token, 4)],
+        order,
+        planes: &[PlaneDecl::of(&[FieldDecl::new("row", ElementKind::U8, 500)])],
+        ..Declaration::EMPTY
+    }
+    .expect()
+}
+
+/// From token-major pages into layer-major slots: the tokens that are selected. 5 pieces of 500 bytes each
+/// token at the destination, one run at the source.
+pub fn turned(selection: Selection) -> Plan {
+    let (layer, token) = (Level::Axis(AxisKind::Layer), Level::Axis(AxisKind::Token));
+    Plan::between(&rows(&[token, layer]), &rows(&[layer, token]), selection).unwrap()
+}
+
+/// Where byte `at` of a page that has been turned comes from.
+pub fn turned_from(at: usize) -> usize {
+    let (row, byte) = (at / 500, at % 500);
+    let (layer, token) = (row / 4, row % 4);
+    (token * 5 + layer) * 500 + byte
 }
 
 pub fn rails(n: usize) -> Vec<RailSpec> {

@@ -149,7 +149,8 @@ impl Qp {
 /// # Safety
 ///
 /// `qp` is that of a [`NullLane`](super::NullLane) which is alive, and nobody else uses the lane or its
-/// rail during the call. `wr` heads a chain of live wrs that ends in null, each with one live sge.
+/// rail during the call. `wr` heads a chain of live wrs that ends in null, each with as many live
+/// sges as it says.
 /// `bad_wr` can be written.
 #[inline]
 pub unsafe fn ibv_post_send(qp: *mut Qp, wr: *mut SendWr, bad_wr: *mut *mut SendWr) -> i32 {
@@ -194,11 +195,16 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
             errno = ENOMEM;
             break;
         }
-        if request.opcode != IBV_WR_RDMA_READ || request.num_sge != 1 {
+        let sges = request.num_sge;
+        if request.opcode != IBV_WR_RDMA_READ || !(1..=MAX_SGES).contains(&sges) {
             errno = EINVAL;
             break;
         }
-        // SAFETY: each wr has one live sge.
+        if sges > 1 && head.wrapping_add(more_blocks(sges)).wrapping_sub(tail) > mask {
+            errno = ENOMEM;
+            break;
+        }
+        // SAFETY: each wr has a live sge at least.
         let sge = unsafe { &*request.sg_list };
         // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
         let wqe = unsafe { ring.add((head & mask) as usize) };
@@ -215,6 +221,11 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
         words[5] = sge.addr.to_be();
         words[6] = 0;
         words[7] = 0;
+        if sges > 1 {
+            words[0] = be(head << 8 | 0x10, qp_num << 8 | (2 + sges.unsigned_abs()));
+            // SAFETY: a live wr with as many live sges as it says; blocks of the ring that are free.
+            head = unsafe { segments(request, ring, mask, head) };
+        }
         head = head.wrapping_add(1);
         if told {
             let status = if failed { WcStatus::WR_FLUSH_ERR } else { WcStatus::SUCCESS };
@@ -234,6 +245,43 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
     // SAFETY: a field of a live QP. Volatile, as a store to a device's register is.
     unsafe { ptr::write_volatile(&raw mut qp_ref.doorbell, head) };
     errno
+}
+
+/// The most data segments of a wr.
+pub(super) const MAX_SGES: i32 = 30;
+
+/// Blocks that a wr of so many data segments takes besides its first, which holds two.
+const fn more_blocks(sges: i32) -> u32 {
+    (sges.unsigned_abs() - 2).div_ceil(4)
+}
+
+/// Writes the data segments of a wr but for the first: one into the block at `head`, four into each that
+/// follows. Says which block was the last.
+///
+/// # Safety
+///
+/// `request` has `num_sge` live sges, more than 1. `ring` has mask + 1 entries, of which those from `head`
+/// on are the QP's to write, as many as the segments take.
+#[inline(never)]
+unsafe fn segments(request: &SendWr, ring: *mut Wqe, mask: u32, mut head: u32) -> u32 {
+    // SAFETY: our caller's promise.
+    let sges =
+        unsafe { core::slice::from_raw_parts(request.sg_list, request.num_sge.unsigned_abs() as usize) };
+    let mut word = 6;
+    for sge in &sges[1..] {
+        if word == 8 {
+            head = head.wrapping_add(1);
+            word = 0;
+        }
+        // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
+        let wqe = unsafe { ring.add((head & mask) as usize) };
+        // SAFETY: an entry of the ring, which belongs to the QP; a ring is written before it is read.
+        let Wqe(words) = unsafe { &mut *wqe };
+        words[word] = be(sge.length, sge.lkey);
+        words[word + 1] = sge.addr.to_be();
+        word += 2;
+    }
+    head
 }
 
 /// Two 32-bit words, in that order, in the byte order of the wire.

@@ -7,10 +7,10 @@ use core::ptr::{self, NonNull};
 use kvrail_core::abi::{Chain, ChainStorage, IBV_SEND_SIGNALED, Posting, SendWr, Sge, Wc};
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
 use kvrail_core::provider::{
-    Commit, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
+    Commit, Event, MemoryRange, Piece, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
 };
 
-use super::device::{Cq, Cqe, Qp, Wqe, ibv_poll_cq, ibv_post_send, purge};
+use super::device::{Cq, Cqe, MAX_SGES, Qp, Wqe, ibv_poll_cq, ibv_post_send, purge};
 
 /// The memory of null rails.
 #[derive(Debug)]
@@ -59,10 +59,12 @@ fn share(what: &'static str, entries: usize, among: usize) -> Result<u32, PartsE
 const FAILED: u8 = 1;
 const CLOSED: u8 = 2;
 
-/// Rails that move nothing, with commits of at most `CHAIN` wrs.
+/// Rails that move nothing, with commits of at most `CHAIN` wrs, each of at most `SGES` pieces.
+///
+/// A wr of more than two pieces takes more than one work queue entry of its lane: one more for every four.
 #[derive(Debug)]
-pub struct NullRails<'m, const CHAIN: usize> {
-    chain: Chain<'m, CHAIN>,
+pub struct NullRails<'m, const CHAIN: usize, const SGES: usize = 1> {
+    chain: Chain<'m, CHAIN, SGES>,
     cqs: NonNull<Cq>,
     rails: usize,
     cq_entries: u32,
@@ -90,13 +92,14 @@ impl NullLane<'_> {
     }
 }
 
-impl<'m, const CHAIN: usize> NullRails<'m, CHAIN> {
+impl<'m, const CHAIN: usize, const SGES: usize> NullRails<'m, CHAIN, SGES> {
     /// Rails over these parts, with all lanes free.
     ///
     /// # Errors
     ///
     /// The parts do not fit each other.
-    pub fn new(parts: Parts<'m>, chain: &'m mut ChainStorage<CHAIN>) -> Result<Self, PartsError> {
+    pub fn new(parts: Parts<'m>, chain: &'m mut ChainStorage<CHAIN, SGES>) -> Result<Self, PartsError> {
+        const { assert!(SGES >= 1 && SGES <= MAX_SGES as usize, "a wr has 1 to 30 pieces") };
         let Parts { cqs, cqes, qps, wqes } = parts;
         let (rails, lanes) = (cqs.len(), qps.len());
         if rails == 0 || rails > MAX_RAILS {
@@ -187,15 +190,20 @@ impl<'m, const CHAIN: usize> NullRails<'m, CHAIN> {
 
 /// A commit on a null lane.
 #[derive(Debug)]
-pub struct NullPost<'a, 'm, const CHAIN: usize> {
-    posting: Posting<'a, 'm, CHAIN>,
+pub struct NullPost<'a, 'm, const CHAIN: usize, const SGES: usize = 1> {
+    posting: Posting<'a, 'm, CHAIN, SGES>,
     qp: *mut Qp,
 }
 
-impl<const CHAIN: usize> Post for NullPost<'_, '_, CHAIN> {
+impl<const CHAIN: usize, const SGES: usize> Post for NullPost<'_, '_, CHAIN, SGES> {
     #[inline]
     fn read(&mut self, read: Read) {
         self.posting.push(&read);
+    }
+
+    #[inline]
+    fn scatter(&mut self, read: Read, pieces: &[Piece]) {
+        self.posting.push_scattered(&read, pieces);
     }
 
     #[inline]
@@ -204,7 +212,7 @@ impl<const CHAIN: usize> Post for NullPost<'_, '_, CHAIN> {
         self.posting.post(|head| {
             let mut bad_wr = ptr::null_mut();
             // SAFETY: the QP of a lane that `begin` has borrowed along with the rails; the head of a
-            // chain that ends in null, of live templates with one sge each; a local.
+            // chain that ends in null, of live templates with live sges; a local.
             let errno = unsafe { ibv_post_send(qp, head, &raw mut bad_wr) };
             (errno, bad_wr)
         })
@@ -221,11 +229,11 @@ impl Wake for NullWaker {
 
 // SAFETY: no READ ever writes anything but the rings of the parts, so there is nothing that could be
 // written too late; `post_send` reports as its bad_wr the first wr that it did not take.
-unsafe impl<'m, const CHAIN: usize> Provider for NullRails<'m, CHAIN> {
+unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m, CHAIN, SGES> {
     const CHAIN: usize = CHAIN;
     type Lane = NullLane<'m>;
     type Post<'a>
-        = NullPost<'a, 'm, CHAIN>
+        = NullPost<'a, 'm, CHAIN, SGES>
     where
         Self: 'a;
     type Waker = NullWaker;
@@ -238,6 +246,11 @@ unsafe impl<'m, const CHAIN: usize> Provider for NullRails<'m, CHAIN> {
         RailInfo { nominal_bytes_per_sec: 49_000_000_000, numa: None, cq_entries: self.cq_entries }
     }
 
+    fn sges(&self) -> u32 {
+        // At most MAX_SGES.
+        SGES as u32
+    }
+
     /// Gives key 1 on every rail, for anything: no byte is ever written.
     fn register(&mut self, _: MemoryRange) -> Result<RailKeys, RegisterError> {
         Ok([1; MAX_RAILS])
@@ -246,7 +259,7 @@ unsafe impl<'m, const CHAIN: usize> Provider for NullRails<'m, CHAIN> {
     fn deregister(&mut self, _: MemoryRange, _: &RailKeys) {}
 
     #[inline]
-    unsafe fn begin<'a>(&'a mut self, lane: &'a mut NullLane<'m>) -> NullPost<'a, 'm, CHAIN> {
+    unsafe fn begin<'a>(&'a mut self, lane: &'a mut NullLane<'m>) -> NullPost<'a, 'm, CHAIN, SGES> {
         NullPost { posting: self.chain.begin(), qp: lane.qp() }
     }
 

@@ -8,7 +8,7 @@ use std::vec::Vec;
 
 use kvrail_core::abi::{ChainStorage, IBV_SEND_SIGNALED, SendWr, Sge, Wc, WcStatus};
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{Commit, Event, Post, Provider, Read};
+use kvrail_core::provider::{Commit, Event, Piece, Post, Provider, Read};
 
 use super::*;
 
@@ -131,7 +131,7 @@ fn the_driver_refuses_what_it_does_not_know() {
     let mut lane = rails.connect(R0).unwrap();
     let mut sge = Sge::default();
     let good = SendWr { sg_list: &raw mut sge, send_flags: IBV_SEND_SIGNALED, ..SendWr::EMPTY };
-    for bad in [SendWr { opcode: 0, ..good }, SendWr { num_sge: 2, ..good }] {
+    for bad in [SendWr { opcode: 0, ..good }, SendWr { num_sge: 0, ..good }, SendWr { num_sge: 31, ..good }] {
         let mut second = bad;
         let second = &raw mut second;
         let mut first = SendWr { next: second, ..good };
@@ -143,7 +143,7 @@ fn the_driver_refuses_what_it_does_not_know() {
     let mut wcs = [Wc::default(); 4];
     // SAFETY: the CQ of a live rail, and room for four.
     let n = unsafe { ibv_poll_cq(rails.cq(R0), 4, wcs.as_mut_ptr()) };
-    assert_eq!(n, 2, "the first of each chain was taken");
+    assert_eq!(n, 3, "the first of each chain was taken");
 }
 
 #[test]
@@ -227,4 +227,55 @@ fn parts_that_do_not_fit_are_named() {
     assert_eq!(refuse(2, 8, 3, 8), PartsError::Uneven { what, entries: 8, among: 3 });
     assert_eq!(refuse(2, 8, 0, 8), PartsError::Uneven { what, entries: 8, among: 0 });
     assert_eq!(refuse(2, 8, 1, 0), PartsError::Uneven { what, entries: 0, among: 1 });
+}
+
+#[test]
+fn pieces_are_data_segments_in_the_ring() {
+    let parts = Parts {
+        cqs: vec![Cq::NEW; 1].leak(),
+        cqes: vec![Cqe::NEW; 16].leak(),
+        qps: vec![Qp::NEW; 1].leak(),
+        wqes: vec![Wqe::NEW; 8].leak(),
+    };
+    let mut rails = NullRails::<CHAIN, 7>::new(parts, Box::leak(Box::new(ChainStorage::new()))).unwrap();
+    let mut lane = rails.connect(R0).unwrap();
+    let pieces: Vec<_> = (0..7).map(|i| Piece { addr: 0x1000 * (i + 1), len: 16 * (i as u32 + 1) }).collect();
+    let read = |seq, signaled| Read {
+        wr_id: WrId::new(id(0), seq),
+        remote_addr: 0x5000,
+        local_addr: pieces[0].addr,
+        len: 100,
+        rkey: 7,
+        lkey: 9,
+        signaled,
+    };
+    // Seven pieces are three blocks: two segments, four, one. Then one block, and two more.
+    let mut commit = |counts: &[usize]| {
+        // SAFETY: the null device moves no bytes.
+        let mut post = unsafe { rails.begin(&mut lane) };
+        for (seq, n) in (0..).zip(counts) {
+            let read = read(seq, seq as usize + 1 == counts.len());
+            if *n == 1 { post.read(read) } else { post.scatter(read, &pieces[..*n]) }
+        }
+        post.commit()
+    };
+    // A lane of eight blocks has room for 3 + 1 + 2, then not for 3 more.
+    assert_eq!(commit(&[7, 1, 3]), Commit::All);
+    assert_eq!(commit(&[2, 7]), Commit::Prefix { accepted: 1, errno: 12 });
+    // SAFETY: the lane is alive, and nobody uses it meanwhile.
+    let ring = unsafe { &*lane.qp() }.ring();
+    // SAFETY: the ring has eight entries, all of which are initialised.
+    let blocks = unsafe { std::slice::from_raw_parts(ring, 8) };
+    let words: Vec<u64> = blocks.iter().flat_map(|Wqe(words)| words.map(u64::from_be)).collect();
+    let segment = |i: usize| [u64::from(pieces[i].len) << 32 | 9, pieces[i].addr];
+    assert_eq!(words[0] as u8, 2 + 7, "sixteenths of the wr");
+    for i in 0..7 {
+        assert_eq!(words[4 + 2 * i..6 + 2 * i], segment(i), "segment {i}");
+    }
+    assert_eq!(words[24] as u8, 3);
+    assert_eq!(words[24 + 4..24 + 6], [100 << 32 | 9, pieces[0].addr], "the second wr has one piece again");
+    assert_eq!(words[32] as u8, 2 + 3);
+    assert_eq!(words[32 + 8..32 + 10], segment(2));
+    let mut wcs = [Wc::default(); 3];
+    assert_eq!(rails.poll(R0, &mut wcs), 1, "the prefix has nothing signaled");
 }

@@ -2,10 +2,10 @@
 
 use kvrail_core::abi::WcStatus;
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::Read;
+use kvrail_core::provider::{MemoryRange, Piece, Read};
 
-use super::PeerKey;
 use super::timers::NEVER;
+use super::{PeerKey, SGES};
 
 /// What a QP is to the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(super) enum State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wr {
     pub(super) read: Read,
+    /// Where its bytes go, one piece after the other.
+    pub(super) pieces_at: [Piece; SGES],
     /// What it will complete with, as far as is known.
     pub(super) status: WcStatus,
     /// Success is not told, though it was asked for.
@@ -55,6 +57,7 @@ impl Wr {
             lkey: 0,
             signaled: false,
         },
+        pieces_at: [Piece { addr: 0, len: 0 }; SGES],
         status: WcStatus::SUCCESS,
         lost: false,
         drain: false,
@@ -67,6 +70,20 @@ impl Wr {
         landed: 0,
         phase: 0,
     };
+
+    /// Bytes `from .. to` of the READ, as ranges of local memory.
+    pub(super) fn local(&self, from: u32, to: u32) -> impl Iterator<Item = (u32, MemoryRange)> + use<> {
+        let mut begin = 0;
+        self.pieces_at.into_iter().filter_map(move |Piece { addr, len }| {
+            let (a, b) = (from.max(begin), to.min(begin + len));
+            let range = MemoryRange {
+                addr: addr + u64::from(a.saturating_sub(begin)),
+                len: u64::from(b.saturating_sub(a)),
+            };
+            begin += len;
+            (range.len > 0).then_some((a, range))
+        })
+    }
 
     /// When the next piece lands: between `start` and `done`, piece after piece.
     pub(super) fn lands_at(&self, pieces: u8) -> u64 {

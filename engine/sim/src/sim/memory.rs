@@ -168,12 +168,12 @@ impl<'m> Memories<'m> {
         place.map(|l| l.live = false).is_some()
     }
 
-    /// Whether `read` may write what it brings by way of local `rail`.
-    pub(super) fn local_allows(&self, rail: RailIndex, read: &Read) -> bool {
-        let Some(local) = self.local.get((read.lkey >> 4 & 0x3F) as usize) else { return false };
+    /// Whether a READ with `lkey` may write to `range` by way of local `rail`.
+    pub(super) fn local_allows(&self, rail: RailIndex, lkey: u32, range: MemoryRange) -> bool {
+        let Some(local) = self.local.get((lkey >> 4 & 0x3F) as usize) else { return false };
         local.live
-            && local.key + u32::from(rail.0) == read.lkey
-            && within(read.local_addr, u64::from(read.len), local.range.addr, local.range.len)
+            && local.key + u32::from(rail.0) == lkey
+            && within(range.addr, range.len, local.range.addr, local.range.len)
     }
 
     /// Nothing may be written to `range` from now on; `false` when there is no room to remember it.
@@ -203,7 +203,7 @@ impl<'m> Memories<'m> {
 
     // Both.
 
-    /// Copies bytes `from .. to` of what `read` asks for.
+    /// Copies bytes of what `read` asks for, from byte `from` on, into `range`, which is as long.
     ///
     /// # Errors
     ///
@@ -213,20 +213,19 @@ impl<'m> Memories<'m> {
         peer: PeerKey,
         (rail, remote_rail): (RailIndex, RailIndex),
         read: &Read,
-        (from, to): (u32, u32),
+        (from, range): (u32, MemoryRange),
     ) -> Result<(), WcStatus> {
-        assert!(from <= to && to <= read.len, "a piece is a part of its READ");
+        assert!(u64::from(from) + range.len <= u64::from(read.len), "a piece is a part of its READ");
         let source = self.source(peer, remote_rail, read).ok_or(WcStatus::REM_ACCESS_ERR)?;
-        if !self.local_allows(rail, read) {
+        if !self.local_allows(rail, read.lkey, range) {
             return Err(WcStatus::LOC_PROT_ERR);
         }
         let skip = (read.remote_addr - source.base) as usize + from as usize;
         // SAFETY: `source` holds bytes `remote_addr - base .. + len` of the memory at `start`
         // (checked by `source`), and from <= len.
         let source = unsafe { source.start.add(skip) }.cast_const();
-        let target = (read.local_addr + u64::from(from)) as usize;
-        let target = ptr::with_exposed_provenance_mut::<u8>(target);
-        let len = (to - from) as usize;
+        let target = ptr::with_exposed_provenance_mut::<u8>(range.addr as usize);
+        let len = range.len as usize;
         // SAFETY: `source` can be read for `len` bytes: memory that `publish` consumed or that
         // `publish_shared` was promised, in range as above. `target` can be written for `len` bytes:
         // `local_allows` has found them in a range that is registered now, and who registers memory

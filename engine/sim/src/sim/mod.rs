@@ -110,6 +110,8 @@ use crate::rng::SplitMix64;
 
 /// The most descriptors in one commit.
 pub const CHAIN: usize = 64;
+/// The most local pieces of one READ.
+pub const SGES: usize = 4;
 
 /// A peer of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

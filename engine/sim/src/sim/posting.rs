@@ -1,14 +1,14 @@
 //! What an engine does to its lanes.
 
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{Commit, MemoryRange, RailKeys, Read};
+use kvrail_core::provider::{Commit, MemoryRange, Piece, RailKeys, Read};
 
 use super::lane::{State, Wr};
 use super::model::Model;
 use super::script::Fate;
 use super::timers::NEVER;
 use super::violation::Violation;
-use super::{CHAIN, LaneKey};
+use super::{CHAIN, LaneKey, SGES};
 
 /// What a full send queue says.
 pub(super) const ENOMEM: i32 = 12;
@@ -17,7 +17,7 @@ pub(super) const EIO: i32 = 5;
 
 impl Model<'_> {
     /// Puts descriptor `i` of a commit behind the send queue's end, where nothing sees it yet.
-    pub(super) fn encode(&mut self, place: usize, i: u32, read: Read) {
+    pub(super) fn encode(&mut self, place: usize, i: u32, read: Read, pieces: &[Piece]) {
         if i as usize == CHAIN {
             let lane = self.key(place);
             self.violations.record(Violation::ChainTooLong { lane, chain: CHAIN });
@@ -30,7 +30,17 @@ impl Model<'_> {
         // Late bytes of a wr long flushed: its place is wanted.
         lane.land = lane.land.max((k + 1).saturating_sub(self.depth as u64));
         let slot = self.slot(place, k);
-        self.wrs[slot] = Wr { read, ..Wr::NONE };
+        let mut wr = Wr { read, ..Wr::NONE };
+        let bytes: u64 = pieces.iter().map(|piece| u64::from(piece.len)).sum();
+        let hollow = pieces.len() > 1 && pieces.iter().any(|piece| piece.len == 0);
+        if pieces.len() > SGES || bytes != u64::from(read.len) || hollow {
+            let (pieces, wr_id) = (pieces.len(), read.wr_id);
+            self.violations.record(Violation::Pieces { wr_id, pieces, bytes, len: read.len });
+        }
+        for (at, piece) in wr.pieces_at.iter_mut().zip(pieces) {
+            *at = *piece;
+        }
+        self.wrs[slot] = wr;
     }
 
     /// Rings the doorbell for `wanted` encoded descriptors.
@@ -156,7 +166,7 @@ impl Model<'_> {
         let lost =
             self.scripts.find(key, silent).is_some() || self.config.faults.drain_lost.draw(&mut self.rng);
         let read = Read { wr_id, signaled: true, ..Wr::NONE.read };
-        self.encode(place, 0, read);
+        self.encode(place, 0, read, &[]);
         let slot = self.slot(place, self.lanes[place].posted);
         self.wrs[slot].drain = true;
         self.wrs[slot].lost = lost;

@@ -6,7 +6,7 @@
 //! predecessor.
 
 use kvrail_core::abi::{FaultKind, WcStatus};
-use kvrail_core::provider::{Event, MemoryRange};
+use kvrail_core::provider::Event;
 
 use super::lane::State;
 use super::model::Model;
@@ -112,7 +112,10 @@ impl Model<'_> {
             if wr.status.is_success() {
                 if !self.memories.remote_allows(lane.peer, lane.remote_rail, &wr.read) {
                     wr.status = WcStatus::REM_ACCESS_ERR;
-                } else if !self.memories.local_allows(lane.rail, &wr.read) {
+                } else if !wr
+                    .local(0, wr.read.len)
+                    .all(|(_, range)| self.memories.local_allows(lane.rail, wr.read.lkey, range))
+                {
                     wr.status = WcStatus::LOC_PROT_ERR;
                 }
             }
@@ -188,22 +191,25 @@ impl Model<'_> {
         if from == to {
             return;
         }
-        let range = MemoryRange { addr: wr.read.local_addr + u64::from(from), len: u64::from(to - from) };
-        let released = lane.state == State::Free || lane.drained || self.memories.is_protected(range);
-        if released {
-            let wr_id = wr.read.wr_id;
-            let lane = self.key(place);
-            self.violations.record(Violation::WriteAfterRelease { lane, wr_id, range });
-            return;
-        }
-        let rails = (lane.rail, lane.remote_rail);
-        if let Err(status) = self.memories.copy(lane.peer, rails, &wr.read, (from, to)) {
-            // Taken back while it was read.
-            if wr.status.is_success() {
-                wr.status = status;
+        for (from, range) in wr.local(from, to) {
+            let wr = &mut self.wrs[slot];
+            let released = lane.state == State::Free || lane.drained || self.memories.is_protected(range);
+            if released {
+                let wr_id = wr.read.wr_id;
+                let lane = self.key(place);
+                self.violations.record(Violation::WriteAfterRelease { lane, wr_id, range });
+                return;
             }
-            wr.pieces = wr.landed;
-            self.lanes[place].refused = true;
+            let rails = (lane.rail, lane.remote_rail);
+            if let Err(status) = self.memories.copy(lane.peer, rails, &wr.read, (from, range)) {
+                // Taken back while it was read.
+                if wr.status.is_success() {
+                    wr.status = status;
+                }
+                wr.pieces = wr.landed;
+                self.lanes[place].refused = true;
+                return;
+            }
         }
     }
 

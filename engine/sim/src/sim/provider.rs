@@ -8,12 +8,12 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use kvrail_core::abi::Wc;
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{
-    Commit, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
+    Commit, Event, MemoryRange, Piece, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
 };
 
 use super::model::Model;
 use super::posting::ENOMEM;
-use super::{CHAIN, LaneKey, Sim};
+use super::{CHAIN, LaneKey, SGES, Sim};
 
 /// All rails of a model, as one engine thread has them.
 #[derive(Debug)]
@@ -60,7 +60,12 @@ impl fmt::Debug for SimPost<'_, '_> {
 
 impl Post for SimPost<'_, '_> {
     fn read(&mut self, read: Read) {
-        self.model.encode(self.place, self.len, read);
+        let whole = Piece { addr: read.local_addr, len: read.len };
+        self.scatter(read, &[whole]);
+    }
+
+    fn scatter(&mut self, read: Read, pieces: &[Piece]) {
+        self.model.encode(self.place, self.len, read, pieces);
         self.len = self.len.saturating_add(1);
     }
 
@@ -91,8 +96,8 @@ impl Rails<'_> {
 }
 
 // SAFETY: the promises, in their order.
-// 1. `Memories::copy` is the only place that writes; it writes parts of `local_addr .. + len` of the
-//    wr that lands, having found them registered.
+// 1. `Memories::copy` is the only place that writes; it writes parts of the pieces of the wr that lands,
+//    having found them registered.
 // 2. Wrs of a lane complete in order, and land before or at their completion: `land_due` runs before
 //    `complete_due`, and `lands_at` is at most `done`. A wr's own error completion cancels what has not
 //    landed. Config::late_bytes makes the one documented exception, for flushed wrs only; an engine
@@ -118,6 +123,10 @@ unsafe impl<'m> Provider for Rails<'m> {
     fn rail(&self, rail: RailIndex) -> RailInfo {
         let spec = self.sim.model.borrow().rails[rail.get()].spec;
         RailInfo { nominal_bytes_per_sec: spec.rate.get(), numa: spec.numa, cq_entries: spec.cq_entries }
+    }
+
+    fn sges(&self) -> u32 {
+        SGES as u32
     }
 
     fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError> {

@@ -42,6 +42,18 @@ pub enum Violation {
         /// Which.
         wr_id: WrId,
     },
+    /// Pieces that are not the READ's bytes, no more and no less, or more than `Provider::sges` of them.
+    #[error("{wr_id:?} reads {len} bytes into {pieces} pieces of {bytes} bytes together")]
+    Pieces {
+        /// Which.
+        wr_id: WrId,
+        /// How many pieces.
+        pieces: usize,
+        /// Their bytes.
+        bytes: u64,
+        /// The READ's bytes.
+        len: u32,
+    },
     /// A wr, or a call, named another lane than the one it was made on, or another life of it.
     #[error("{lane:?} is {expected:?}, and was called {found:?}")]
     WrongLaneId {
