@@ -7,5 +7,5 @@ mod wc;
 mod wr;
 
 pub use chain::{Chain, ChainStorage, Posting};
-pub use wc::{FaultKind, Wc, WcStatus};
+pub use wc::{FaultKind, Wc, WcOffsets, WcStatus};
 pub use wr::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr, Sge};

@@ -47,7 +47,43 @@ const _: () = {
     assert!(offset_of!(Wc, dlid_path_bits) == 45);
 };
 
+/// Where the fields of a [`Wc`] are, for those who can compare them with the real header's.
+#[allow(missing_docs, reason = "the names are verbs.h's")]
+#[derive(Clone, Copy, Debug)]
+pub struct WcOffsets {
+    pub wr_id: usize,
+    pub status: usize,
+    pub opcode: usize,
+    pub vendor_err: usize,
+    pub byte_len: usize,
+    pub imm_data: usize,
+    pub qp_num: usize,
+    pub src_qp: usize,
+    pub wc_flags: usize,
+    pub pkey_index: usize,
+    pub slid: usize,
+    pub sl: usize,
+    pub dlid_path_bits: usize,
+}
+
 impl Wc {
+    /// Where its fields are.
+    pub const OFFSETS: WcOffsets = WcOffsets {
+        wr_id: offset_of!(Self, wr_id),
+        status: offset_of!(Self, status),
+        opcode: offset_of!(Self, opcode),
+        vendor_err: offset_of!(Self, vendor_err),
+        byte_len: offset_of!(Self, byte_len),
+        imm_data: offset_of!(Self, imm_data),
+        qp_num: offset_of!(Self, qp_num),
+        src_qp: offset_of!(Self, src_qp),
+        wc_flags: offset_of!(Self, wc_flags),
+        pkey_index: offset_of!(Self, pkey_index),
+        slid: offset_of!(Self, slid),
+        sl: offset_of!(Self, sl),
+        dlid_path_bits: offset_of!(Self, dlid_path_bits),
+    };
+
     /// A completion as a provider that is not verbs makes it.
     #[must_use]
     pub const fn new(wr_id: WrId, status: WcStatus, vendor_err: u32, qp_num: u32) -> Self {

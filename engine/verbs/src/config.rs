@@ -1,0 +1,121 @@
+//! What can be chosen, and the defaults.
+
+use crate::wire::Mtu;
+
+/// How rails over verbs are set up. The defaults suit RoCE and InfiniBand fabrics that are configured as most
+/// are; what differs from fabric to fabric is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Send queue entries of a lane, the drain's included: at least 2.
+    pub sq_entries: u32,
+    /// Completion queue entries of a rail, bounded by the device. A rail has room for `cq_entries / sq_entries`
+    /// lanes.
+    pub cq_entries: u32,
+    /// READs in flight per lane at most. `None`: what both devices can do, usually 16.
+    pub read_depth: Option<u8>,
+    /// The path MTU at most. `None`: the smaller of both ports' active ones.
+    pub mtu: Option<Mtu>,
+    /// The GID to use, by index. `None`: the best (see [`gid::select`](crate::gid::select)).
+    pub gid_index: Option<u8>,
+    /// The partition, by its index in the port's table.
+    pub pkey_index: u16,
+    /// InfiniBand service level, and the priority on lossless Ethernet without DSCP: 0 to 15.
+    pub service_level: u8,
+    /// DSCP and ECN bits of RoCE v2 packets. Many lossless fabrics want 106 (DSCP 26, ECN on).
+    pub traffic_class: u8,
+    /// Routers that a packet may pass.
+    pub hop_limit: u8,
+    /// Time to an acknowledgement: 4.096 µs x 2^timeout. 14 is 67 ms. 0 would wait for ever.
+    pub timeout: u8,
+    /// How often a packet is sent again. 7 is one to be careful with: SoftRoCE takes it for "for ever".
+    pub retry: u8,
+    /// Ask for PCIe relaxed ordering where the device takes the flag. Data is visible when its completion is,
+    /// never earlier, with or without.
+    pub relaxed_ordering: bool,
+}
+
+impl Config {
+    /// The defaults. `timeout` and `retry` together find out about a dead path after half a second (measured
+    /// on SoftRoCE: 0.47 s).
+    pub const DEFAULT: Self = Self {
+        sq_entries: 128,
+        cq_entries: 8192,
+        read_depth: None,
+        mtu: None,
+        gid_index: None,
+        pkey_index: 0,
+        service_level: 0,
+        traffic_class: 0,
+        hop_limit: 64,
+        timeout: 14,
+        retry: 6,
+        relaxed_ordering: true,
+    };
+
+    /// Checks what can be checked without a device.
+    ///
+    /// # Errors
+    ///
+    /// The first figure that cannot work.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let ranges = [
+            ("sq_entries", self.sq_entries, 2, 1 << 15),
+            ("cq_entries", self.cq_entries, self.sq_entries, 1 << 22),
+            ("read_depth", self.read_depth.map_or(1, u32::from), 1, 255),
+            ("service_level", self.service_level.into(), 0, 15),
+            ("hop_limit", self.hop_limit.into(), 1, 255),
+            ("timeout", self.timeout.into(), 1, 31),
+            ("retry", self.retry.into(), 0, 7),
+        ];
+        for (name, value, least, most) in ranges {
+            if value < least || value > most {
+                return Err(ConfigError { name, value, least, most });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// A figure that cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is {value}: it must be {least} to {most}")]
+pub struct ConfigError {
+    /// Which.
+    pub name: &'static str,
+    /// What it is.
+    pub value: u32,
+    /// The least.
+    pub least: u32,
+    /// The most.
+    pub most: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        assert_eq!(Config::DEFAULT.check(), Ok(()));
+        let bad = [
+            (Config { sq_entries: 1, ..Config::DEFAULT }, "sq_entries is 1: it must be 2"),
+            (Config { cq_entries: 64, ..Config::DEFAULT }, "cq_entries is 64: it must be 128"),
+            (Config { read_depth: Some(0), ..Config::DEFAULT }, "read_depth"),
+            (Config { service_level: 16, ..Config::DEFAULT }, "service_level"),
+            (Config { hop_limit: 0, ..Config::DEFAULT }, "hop_limit"),
+            (Config { timeout: 0, ..Config::DEFAULT }, "timeout"),
+            (Config { timeout: 32, ..Config::DEFAULT }, "timeout"),
+            (Config { retry: 8, ..Config::DEFAULT }, "retry"),
+        ];
+        for (config, says) in bad {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Completion queues, and the channel that one sleeps on.
+#![allow(unsafe_code, reason = "libibverbs")]
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::{self, NonNull};
+
+use kvrail_core::abi::Wc;
+use rdma_mummy_sys as sys;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use crate::device::{Context, PollCq};
+use crate::error::{Errno, RailError};
+
+/// A completion channel: readable when a queue that was armed has got an entry.
+pub(crate) struct Channel {
+    raw: NonNull<sys::ibv_comp_channel>,
+}
+
+// SAFETY: libibverbs allows the use of a channel from any thread.
+unsafe impl Send for Channel {}
+// SAFETY: as above; reading events is atomic in the kernel.
+unsafe impl Sync for Channel {}
+
+impl Channel {
+    pub(crate) fn new(context: &Context) -> Result<Self, RailError> {
+        // SAFETY: an open context.
+        let raw = unsafe { sys::ibv_create_comp_channel(context.as_ptr()) };
+        let this = Self { raw: context.some("ibv_create_comp_channel", raw)? };
+        // Events are only ever taken when the descriptor is readable, but a wait must not depend on that.
+        let flags =
+            fcntl_getfl(this.as_fd()).and_then(|flags| fcntl_setfl(this.as_fd(), flags | OFlags::NONBLOCK));
+        flags.map_err(|e| RailError::System {
+            what: "a completion channel that does not block",
+            errno: Errno(e.raw_os_error()),
+        })?;
+        Ok(this)
+    }
+
+    /// Takes one event, if there is one. It must be acknowledged before the queue is destroyed.
+    pub(crate) fn take(&self) -> bool {
+        let (mut cq, mut context) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: a live channel, and two locals to write to.
+        unsafe { sys::ibv_get_cq_event(self.raw.as_ptr(), &raw mut cq, &raw mut context) == 0 }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: a live channel.
+        let fd = unsafe { (*self.raw.as_ptr()).fd };
+        // SAFETY: the channel's own descriptor, open as long as the channel lives.
+        unsafe { BorrowedFd::borrow_raw(fd) }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`; the queue on it was destroyed before (the order of Rail's fields).
+        unsafe { sys::ibv_destroy_comp_channel(self.raw.as_ptr()) };
+    }
+}
+
+/// A completion queue.
+pub(crate) struct Cq {
+    raw: NonNull<sys::ibv_cq>,
+    poll: PollCq,
+    entries: u32,
+    single_threaded: bool,
+}
+
+// SAFETY: a completion queue may be used from any thread. One made for a single thread must not be used by two
+// at a time: `poll` is unsafe and says so.
+unsafe impl Send for Cq {}
+// SAFETY: as above.
+unsafe impl Sync for Cq {}
+
+impl Cq {
+    pub(crate) fn new(context: &Context, channel: Option<&Channel>, entries: u32) -> Result<Self, RailError> {
+        let poll = context.poll_cq().ok_or_else(|| context.error("ibv_poll_cq", Errno(libc::EOPNOTSUPP)))?;
+        let on = channel.map_or(ptr::null_mut(), |channel| channel.raw.as_ptr());
+        let (raw, single_threaded) = match Self::unlocked(context, on, entries) {
+            Some(raw) => (raw, true),
+            None => {
+                let count = i32::try_from(entries).unwrap_or(i32::MAX);
+                // SAFETY: an open context, and a channel of it or none.
+                let raw = unsafe { sys::ibv_create_cq(context.as_ptr(), count, ptr::null_mut(), on, 0) };
+                (context.some("ibv_create_cq", raw)?, false)
+            }
+        };
+        // SAFETY: a live queue.
+        let got = unsafe { (*raw.as_ptr()).cqe };
+        let entries = u32::try_from(got).unwrap_or(entries).max(entries);
+        Ok(Self { raw, poll, entries, single_threaded })
+    }
+
+    /// A queue without a lock, where the device makes such. Where it does not, polling takes a lock that
+    /// nobody contends for.
+    fn unlocked(
+        context: &Context,
+        channel: *mut sys::ibv_comp_channel,
+        entries: u32,
+    ) -> Option<NonNull<sys::ibv_cq>> {
+        let mut init = sys::ibv_cq_init_attr_ex {
+            cqe: entries,
+            cq_context: ptr::null_mut(),
+            channel,
+            comp_vector: 0,
+            wc_flags: 0,
+            comp_mask: sys::ibv_cq_init_attr_mask::IBV_CQ_INIT_ATTR_MASK_FLAGS.0,
+            flags: sys::ibv_create_cq_attr_flags::IBV_CREATE_CQ_ATTR_SINGLE_THREADED.0,
+            parent_domain: ptr::null_mut(),
+        };
+        // SAFETY: an open context, and a local.
+        let raw = unsafe { sys::ibv_create_cq_ex(context.as_ptr(), &raw mut init) };
+        NonNull::new(raw.cast())
+    }
+
+    pub(crate) const fn as_ptr(&self) -> *mut sys::ibv_cq {
+        self.raw.as_ptr()
+    }
+
+    pub(crate) const fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// Whether it has no lock, so that a QP on it must not be destroyed while somebody polls it.
+    pub(crate) const fn single_threaded(&self) -> bool {
+        self.single_threaded
+    }
+
+    /// Takes completions; the driver's error if it says one.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else polls this queue, or destroys a QP on it, meanwhile.
+    #[inline]
+    pub(crate) unsafe fn poll(&self, out: &mut [Wc]) -> Result<usize, i32> {
+        let room = i32::try_from(out.len()).unwrap_or(i32::MAX);
+        // SAFETY: a live queue of the context whose function this is; `out` has `room` places, and a Wc is an
+        // ibv_wc byte for byte (abi.rs) of which every value is valid. The caller has the queue to itself.
+        let n = unsafe { (self.poll)(self.as_ptr(), room, out.as_mut_ptr().cast()) };
+        usize::try_from(n).map(|n| n.min(out.len())).map_err(|_| n)
+    }
+
+    /// Has the next completion make the channel readable.
+    pub(crate) fn arm(&self) -> bool {
+        // SAFETY: a live queue. Arming writes to words of its own, and may be done while others poll.
+        unsafe { sys::ibv_req_notify_cq(self.as_ptr(), 0) == 0 }
+    }
+
+    /// Acknowledges events of the channel.
+    pub(crate) fn acknowledge(&self, events: u32) {
+        // SAFETY: a live queue; as many events as were taken.
+        unsafe { sys::ibv_ack_cq_events(self.as_ptr(), events) };
+    }
+}
+
+impl Drop for Cq {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`; QPs on it hold an Arc of the rail, so they are gone, and events of it have been
+        // acknowledged by whoever took them.
+        let errno = unsafe { sys::ibv_destroy_cq(self.as_ptr()) };
+        if errno != 0 {
+            tracing::warn!(errno, "a completion queue was not destroyed");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Registered memory.
+//!
+//! Published memory is registered for remote READ and nothing else, destination memory for local write and
+//! nothing else. Huge pages need no flag: a driver finds them in the page table, and a region in 2 MiB pages needs 512
+//! times fewer entries of the NIC's own table.
+#![allow(unsafe_code, reason = "libibverbs")]
+
+use std::fmt;
+use std::ptr::{NonNull, with_exposed_provenance_mut};
+use std::sync::Arc;
+use std::time::Instant;
+
+use kvrail_core::id::MAX_RAILS;
+use kvrail_core::provider::{MemoryRange, RailKeys};
+use rdma_mummy_sys as sys;
+
+use crate::error::{Errno, MemoryError};
+use crate::rail::Rail;
+
+/// What may be done to a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Peers may read it.
+    RemoteRead,
+    /// The NIC may write into it what it has read elsewhere.
+    LocalWrite,
+}
+
+/// From this size on, registering is worth a line in the log and, with several rails, a thread for each.
+const LARGE: u64 = 64 << 20;
+
+/// Memory registered on one rail.
+pub(crate) struct Mr {
+    raw: NonNull<sys::ibv_mr>,
+    rail: Arc<Rail>,
+}
+
+// SAFETY: libibverbs allows a region to be released from any thread.
+unsafe impl Send for Mr {}
+// SAFETY: as above; `&Mr` only tells keys.
+unsafe impl Sync for Mr {}
+
+impl Mr {
+    /// Registers `range`.
+    ///
+    /// Registering writes nothing. Whether what is written there later is anybody's is the business of who posts.
+    pub(crate) fn new(rail: &Arc<Rail>, range: MemoryRange, rights: Rights) -> Result<Self, MemoryError> {
+        let MemoryRange { addr, len } = range;
+        let refused = |errno| MemoryError::new(rail.device(), addr, len, errno);
+        let length = usize::try_from(len).map_err(|_| refused(Errno(libc::EINVAL)))?;
+        let at = usize::try_from(addr).map_err(|_| refused(Errno(libc::EINVAL)))?;
+        let at = with_exposed_provenance_mut::<libc::c_void>(at);
+        let access = match rights {
+            Rights::RemoteRead => sys::ibv_access_flags::IBV_ACCESS_REMOTE_READ.0,
+            Rights::LocalWrite => sys::ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0,
+        };
+        if rail.config().relaxed_ordering {
+            let relaxed = access | sys::ibv_access_flags::IBV_ACCESS_RELAXED_ORDERING.0;
+            // The flag is an optional one: where the kernel does not know it, libibverbs leaves it out.
+            // SAFETY: a live PD; the kernel checks the range, and pins what is there.
+            let raw = unsafe { sys::ibv_reg_mr_iova2(rail.pd(), at, length, addr, relaxed) };
+            if let Some(raw) = NonNull::new(raw) {
+                return Ok(Self { raw, rail: Arc::clone(rail) });
+            }
+            let errno = Errno::last();
+            // The library is older than the function, or the driver refuses the flag.
+            if !matches!(errno.0, libc::EOPNOTSUPP | libc::EINVAL) {
+                return Err(refused(errno));
+            }
+            tracing::info!(rail = rail.name(), %errno, "no relaxed ordering");
+        }
+        // The flags fit a C int.
+        // SAFETY: as above.
+        let raw = unsafe { sys::ibv_reg_mr(rail.pd(), at, length, access.cast_signed()) };
+        let raw = NonNull::new(raw).ok_or_else(|| refused(Errno::last()))?;
+        Ok(Self { raw, rail: Arc::clone(rail) })
+    }
+
+    /// Registers memory behind a dma-buf, a GPU's for example, from `offset` of it on. READs and keys go by the
+    /// addresses from `range.addr` on, which must have the same offset within a page.
+    ///
+    /// # Errors
+    ///
+    /// The device or the kernel cannot, or refuses.
+    pub(crate) fn from_dmabuf(
+        rail: &Arc<Rail>,
+        range: MemoryRange,
+        fd: i32,
+        offset: u64,
+        rights: Rights,
+    ) -> Result<Self, MemoryError> {
+        let MemoryRange { addr, len } = range;
+        let refused = |errno| MemoryError::new(rail.device(), addr, len, errno);
+        let length = usize::try_from(len).map_err(|_| refused(Errno(libc::EINVAL)))?;
+        let access = match rights {
+            Rights::RemoteRead => sys::ibv_access_flags::IBV_ACCESS_REMOTE_READ.0,
+            Rights::LocalWrite => sys::ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0,
+        };
+        // SAFETY: a live PD; the kernel checks descriptor and range.
+        let raw =
+            unsafe { sys::ibv_reg_dmabuf_mr(rail.pd(), offset, length, addr, fd, access.cast_signed()) };
+        match NonNull::new(raw) {
+            Some(raw) => Ok(Self { raw, rail: Arc::clone(rail) }),
+            None => {
+                let errno = Errno::last();
+                let device = rail.device().to_owned();
+                Err(match errno.0 {
+                    libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::ENOSYS => {
+                        MemoryError::DmabufUnsupported { device, errno }
+                    }
+                    _ => refused(errno),
+                })
+            }
+        }
+    }
+
+    pub(crate) fn lkey(&self) -> u32 {
+        // SAFETY: a live region.
+        unsafe { (*self.raw.as_ptr()).lkey }
+    }
+
+    pub(crate) fn rkey(&self) -> u32 {
+        // SAFETY: a live region.
+        unsafe { (*self.raw.as_ptr()).rkey }
+    }
+}
+
+impl Drop for Mr {
+    fn drop(&mut self) {
+        // SAFETY: registered once, released once.
+        let errno = unsafe { sys::ibv_dereg_mr(self.raw.as_ptr()) };
+        if errno != 0 {
+            tracing::warn!(
+                rail = self.rail.name(),
+                errno,
+                "a memory region was not released: it stays pinned"
+            );
+        }
+    }
+}
+
+/// Memory registered on all rails of one side. Released when dropped.
+pub struct Region {
+    mrs: Vec<Mr>,
+    range: MemoryRange,
+    rights: Rights,
+}
+
+/// Which rail refused a registration, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("rail {rail}: {source}")]
+pub struct RegionError {
+    /// Its number.
+    pub rail: u8,
+    /// Its reason.
+    pub source: MemoryError,
+}
+
+impl Region {
+    /// Registers `range` on every rail, at the same time on all where it is large.
+    ///
+    /// # Errors
+    ///
+    /// The first rail that refused; nothing stays registered.
+    pub fn new(rails: &[Arc<Rail>], range: MemoryRange, rights: Rights) -> Result<Self, RegionError> {
+        Self::with(rails, range, rights, |rail| Mr::new(rail, range, rights))
+    }
+
+    /// The same for memory behind a dma-buf: see [`Mr::from_dmabuf`].
+    ///
+    /// # Errors
+    ///
+    /// The first rail that refused; nothing stays registered.
+    pub fn from_dmabuf(
+        rails: &[Arc<Rail>],
+        range: MemoryRange,
+        fd: i32,
+        offset: u64,
+        rights: Rights,
+    ) -> Result<Self, RegionError> {
+        Self::with(rails, range, rights, |rail| Mr::from_dmabuf(rail, range, fd, offset, rights))
+    }
+
+    fn with(
+        rails: &[Arc<Rail>],
+        range: MemoryRange,
+        rights: Rights,
+        register: impl Fn(&Arc<Rail>) -> Result<Mr, MemoryError> + Sync,
+    ) -> Result<Self, RegionError> {
+        let began = Instant::now();
+        let made: Vec<Result<Mr, MemoryError>> = if range.len >= LARGE && rails.len() > 1 {
+            std::thread::scope(|scope| {
+                let register = &register;
+                let threads: Vec<_> = rails.iter().map(|rail| scope.spawn(move || register(rail))).collect();
+                let failed = || {
+                    let (errno, device) = (Errno(libc::EIO), String::from("a thread"));
+                    MemoryError::Refused { device, addr: range.addr, len: range.len, errno }
+                };
+                threads.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(failed()))).collect()
+            })
+        } else {
+            rails.iter().map(&register).collect()
+        };
+        let mut mrs = Vec::with_capacity(rails.len());
+        for (rail, mr) in made.into_iter().enumerate() {
+            // Rails are at most 16.
+            mrs.push(mr.map_err(|source| RegionError { rail: rail as u8, source })?);
+        }
+        if range.len >= LARGE {
+            tracing::info!(
+                bytes = range.len,
+                rails = rails.len(),
+                ms = began.elapsed().as_millis() as u64,
+                ?rights,
+                "memory registered"
+            );
+        }
+        Ok(Self { mrs, range, rights })
+    }
+
+    /// What is registered.
+    #[must_use]
+    pub const fn range(&self) -> MemoryRange {
+        self.range
+    }
+
+    /// The key on each rail: local ones of a destination, remote ones of what is published.
+    #[must_use]
+    pub fn keys(&self) -> RailKeys {
+        let mut keys = [0; MAX_RAILS];
+        for (key, mr) in keys.iter_mut().zip(&self.mrs) {
+            *key = match self.rights {
+                Rights::RemoteRead => mr.rkey(),
+                Rights::LocalWrite => mr.lkey(),
+            };
+        }
+        keys
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region")
+            .field("range", &self.range)
+            .field("rights", &self.rights)
+            .field("rails", &self.mrs.len())
+            .finish()
+    }
+}

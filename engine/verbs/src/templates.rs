@@ -1,0 +1,47 @@
+//! The chain of work request templates, and the memory that it lives in.
+#![allow(unsafe_code, reason = "a chain and what it borrows, in one value")]
+
+use std::fmt;
+use std::ptr::NonNull;
+
+use kvrail_core::abi::{Chain, ChainStorage};
+
+/// READs in one commit at most: a reader's send queue.
+pub(crate) const CHAIN: usize = 128;
+
+/// A chain that owns its storage.
+pub(crate) struct Templates {
+    chain: Chain<'static, CHAIN>,
+    storage: NonNull<ChainStorage<CHAIN>>,
+}
+
+// SAFETY: the storage is this value's own, and the chain is Send itself.
+unsafe impl Send for Templates {}
+
+impl Templates {
+    pub(crate) fn new() -> Self {
+        let storage = NonNull::from(Box::leak(Box::new(ChainStorage::new())));
+        // SAFETY: out of a box just now, and freed by `drop` alone, which runs after the last use of the chain.
+        let chain = Chain::new(unsafe { &mut *storage.as_ptr() });
+        Self { chain, storage }
+    }
+
+    #[inline]
+    pub(crate) fn chain(&mut self) -> &mut Chain<'static, CHAIN> {
+        &mut self.chain
+    }
+}
+
+impl Drop for Templates {
+    fn drop(&mut self) {
+        // The chain has nothing to drop, and is not used again: a commit borrows `self`.
+        // SAFETY: from a box, in `new`.
+        drop(unsafe { Box::from_raw(self.storage.as_ptr()) });
+    }
+}
+
+impl fmt::Debug for Templates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{CHAIN} templates")
+    }
+}
