@@ -68,7 +68,8 @@
 //! 3. [`Reader`] – an engine with its rails, storage, clock and sessions. Once it is set up, what it does
 //!    per batch and poll takes no lock, allocates nothing and (waking a sleeping rail aside) makes no system
 //!    call.
-//! 4. [`shm`] and [`tcp`] – what there is to read over. TCP is functional only.
+//! 4. [`shm`] and [`tcp`] – what there is to read over. TCP is functional only. With the feature `verbs`, RDMA:
+//!    `verbs::rails("auto")`.
 //! 5. [`session`] – how two peers agree before they move bytes, and what the key protects.
 //! 6. [`core`] – the engine itself, `no_std`, for those who bring storage, threads and time of their own;
 //!    [`local`] and [`sim`] are rails for it.
@@ -96,7 +97,9 @@ pub use kvrail_session::PeerKey;
 pub use kvrail_sim as sim;
 
 pub use layout::PageLayout;
-pub use network::{Network, Publish, Published, TransportError, shm, tcp};
+#[cfg(feature = "verbs")]
+pub use network::verbs;
+pub use network::{Network, OpenRails, Publish, Published, TransportError, shm, tcp};
 pub use publisher::{Publisher, PublisherError, WriteError};
 pub use reader::{
     Config, ConnectError, Event, MAX_BATCH, MAX_BATCHES, MAX_PEERS, Peer, Reader, StartError, TableError,

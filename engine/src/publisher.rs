@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kvrail_core::id::MAX_RAILS;
 use kvrail_core::remote::{Location, OfferError, RegionOffer, TableOffer};
 use kvrail_core::table::{ENTRY_BYTES, Entry, EntryValue, KeyTag};
 use kvrail_local::shm::{Segment, SegmentError};
@@ -14,7 +13,7 @@ use kvrail_session::{
 };
 
 use crate::layout::PageLayout;
-use crate::network::{Open, Publish, TransportError};
+use crate::network::{Publish, TransportError};
 
 /// Where pages and slots begin: a cache line.
 const LINE: u64 = 64;
@@ -124,7 +123,7 @@ impl Publisher {
         let shape = Shape::of(page_bytes, slots).ok_or_else(bad)?;
         let segment = Arc::new(Segment::new(usize::try_from(shape.bytes).map_err(|_| bad())?)?);
         let published = over.publish(Arc::clone(&segment)).map_err(PublisherError::Transport)?;
-        let keys = [published.rkey; MAX_RAILS];
+        let keys = published.keys;
         let region = OfferedRegion::new(RegionOffer {
             base: segment.addr() + shape.pages,
             page_bytes: shape.page_bytes,
@@ -134,7 +133,7 @@ impl Publisher {
             table: Some(TableOffer { base: segment.addr(), keys }),
         })?;
         let producer = Producer { node, layout: layout.to_session(), regions: vec![region] };
-        let server = Server::start(listen, key, producer, Open(published.rails), ServerConfig::default())?;
+        let server = Server::start(listen, key, producer, published.responder, ServerConfig::default())?;
         Ok(Self { server, _keep: published.keep, segment, layout, shape })
     }
 

@@ -12,7 +12,8 @@ use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::shm::Segment;
 use kvrail::session::List;
 use kvrail::{
-    Config, PageLayout, PeerKey, Publish, Published, Publisher, Reader, TransportError, clock, memory, tcp,
+    Config, OpenRails, PageLayout, PeerKey, Publish, Published, Publisher, Reader, TransportError, clock,
+    memory, tcp,
 };
 
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
@@ -69,16 +70,18 @@ struct Through(Wires);
 
 // SAFETY: only passes the segment on to another that promises the same.
 unsafe impl Publish for Through {
+    type Responder = OpenRails;
+
     fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
         let published = tcp::publish(LOCALHOST, 2).publish(segment)?;
-        let mut rails = published.rails.clone().into_vec();
+        let mut rails = published.responder.0.clone().into_vec();
         // The port is at bytes 8 and 9 of an address.
         let port = |bytes: &[u8; 64]| u16::from_le_bytes([bytes[8], bytes[9]]);
         let proxy = self.0.proxy((LOCALHOST, port(&rails[0].address.0)).into());
         for rail in &mut rails {
             rail.address.0[8..10].copy_from_slice(&proxy.port().to_le_bytes());
         }
-        Ok(Published { rails: List::new(rails)?, ..published })
+        Ok(Published { responder: OpenRails(List::new(rails)?), ..published })
     }
 }
 

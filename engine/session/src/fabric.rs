@@ -6,6 +6,7 @@ use kvrail_core::id::RailIndex;
 
 use crate::message::LaneRefusal;
 use crate::offer::{LaneBlob, RailDescription, Rails};
+use crate::pairing::{NothingInCommon, RailPair};
 use crate::{LaneNumber, SessionError};
 use std::sync::Arc;
 
@@ -40,6 +41,28 @@ pub trait Fabric {
 
     /// The rails, in the provider's order. Keys and indices refer to it; it does not change.
     fn rails(&self) -> Rails;
+
+    /// Which of a producer's rails each of these reads from: see [`pair`](crate::pair()). A transport that can tell
+    /// which rails cannot reach each other does.
+    ///
+    /// # Errors
+    ///
+    /// No pair at all.
+    fn pair(&self, producer: &[RailDescription]) -> Result<Vec<RailPair>, NothingInCommon> {
+        crate::pairing::pair(&self.rails(), producer)
+    }
+
+    /// Another rail of the producer for a rail of these, where no lane to those in `tried` came about, if there is one
+    /// that may do.
+    fn instead(
+        &self,
+        rail: RailIndex,
+        tried: &[RailIndex],
+        producer: &[RailDescription],
+    ) -> Option<RailIndex> {
+        let _ = (rail, tried, producer);
+        None
+    }
 
     /// Makes this end of a lane from `rail` to the producer's rail `remote`.
     ///

@@ -61,9 +61,17 @@ pub fn pair(
         pairs.push(RailPair { rail: RailIndex(index as u8), remote_rail: RailIndex(chosen as u8) });
     }
     if pairs.is_empty() {
-        return Err(NothingInCommon { ours: kinds(reader), theirs: kinds(producer) });
+        return Err(NothingInCommon::between(reader, producer));
     }
     Ok(pairs)
+}
+
+impl NothingInCommon {
+    /// Of these rails and those of the producer.
+    #[must_use]
+    pub fn between(ours: &[RailDescription], theirs: &[RailDescription]) -> Self {
+        Self { ours: kinds(ours), theirs: kinds(theirs) }
+    }
 }
 
 fn kinds(rails: &[RailDescription]) -> String {

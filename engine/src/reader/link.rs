@@ -12,7 +12,7 @@ use kvrail_core::engine::LaneWanted;
 use kvrail_core::provider::Wake;
 use kvrail_session::{
     Address, Attached, Fabric, Hello, LaneError, LaneNumber, NodeName, NothingInCommon, Offer, PeerKey,
-    RailPair, Session, SessionError, connect, pair,
+    RailPair, Session, SessionError, connect,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
@@ -239,11 +239,49 @@ fn run<F: Fabric>(
 fn agree<F: Fabric>(errand: &Errand, dialer: &mut F) -> Result<(Session, Agreed<F::Lane>), LinkError> {
     let session = connect(&errand.address, &errand.key, errand.hello, errand.deadline);
     let mut session = session.map_err(|error| LinkError::Session(Arc::new(error)))?;
-    let pairs = pair(&dialer.rails(), &session.offer().rails)?;
+    let pairs = dialer.pair(&session.offer().rails)?;
     let pairs: Vec<_> = (0..errand.lanes_per_rail).flat_map(|_| pairs.iter().copied()).collect();
-    let lanes = session.attach(dialer, &pairs, errand.deadline);
+    let mut lanes = session.attach(dialer, &pairs, errand.deadline);
+    detour(errand, &mut session, dialer, &pairs, &mut lanes);
     let agreed = Agreed { producer: session.producer(), offer: session.offer().clone(), lanes };
     Ok((session, agreed))
+}
+
+/// Rails of which no lane came about are led to other rails of the producer, where the transport knows some.
+fn detour<F: Fabric>(
+    errand: &Errand,
+    session: &mut Session,
+    dialer: &mut F,
+    pairs: &[RailPair],
+    lanes: &mut Vec<Result<Attached<F::Lane>, LaneError>>,
+) {
+    let mut seen = Vec::new();
+    for &RailPair { rail, remote_rail } in pairs {
+        let alive = |(pair, lane): (&RailPair, &Result<_, _>)| pair.rail == rail && lane.is_ok();
+        if seen.contains(&rail) || pairs.iter().zip(&*lanes).any(alive) {
+            continue;
+        }
+        seen.push(rail);
+        let rails = session.offer().rails.clone();
+        let mut tried = vec![remote_rail];
+        while let Some(other) = dialer.instead(rail, &tried, &rails) {
+            tried.push(other);
+            let path = vec![RailPair { rail, remote_rail: other }; errand.lanes_per_rail];
+            let made = session.attach(dialer, &path, errand.deadline);
+            let some = made.iter().any(Result::is_ok);
+            lanes.extend(made);
+            tracing::warn!(
+                rail = rail.0,
+                unreachable = remote_rail.0,
+                instead = other.0,
+                made = some,
+                "a rail is led to another one of the producer"
+            );
+            if some || session.closed().is_some() {
+                break;
+            }
+        }
+    }
 }
 
 /// Sleeps until the peer says something or hangs up, or the bell rings.

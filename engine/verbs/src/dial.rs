@@ -25,6 +25,14 @@ pub struct Pending {
     number: u32,
 }
 
+impl Pending {
+    /// The place of its rail among `rails`, the dialer's.
+    #[must_use]
+    pub fn rail_of(&self, rails: &[Arc<Rail>]) -> usize {
+        rails.iter().position(|rail| Arc::ptr_eq(rail, self.qp.rail())).unwrap_or(0)
+    }
+}
+
 /// A connected lane that no engine has yet: for [`Verbs::open`](crate::Verbs::open). Dropping it frees all of it.
 #[derive(Debug)]
 pub struct Line(Qp<Rts>);

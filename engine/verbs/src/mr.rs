@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kvrail_core::id::MAX_RAILS;
-use kvrail_core::provider::{MemoryRange, RailKeys};
+use kvrail_core::provider::{DmaBuf, MemoryRange, RailKeys};
 use rdma_mummy_sys as sys;
 
 use crate::error::{Errno, MemoryError};
@@ -76,17 +76,11 @@ impl Mr {
         Ok(Self { raw, rail: Arc::clone(rail) })
     }
 
-    /// Registers memory behind a dma-buf, a GPU's for example, from `offset` of it on. READs and keys go by the
-    /// addresses from `range.addr` on, which must have the same offset within a page.
-    ///
-    /// # Errors
-    ///
-    /// The device or the kernel cannot, or refuses.
+    /// Registers memory behind a dma-buf.
     pub(crate) fn from_dmabuf(
         rail: &Arc<Rail>,
         range: MemoryRange,
-        fd: i32,
-        offset: u64,
+        DmaBuf { fd, offset }: DmaBuf,
         rights: Rights,
     ) -> Result<Self, MemoryError> {
         let MemoryRange { addr, len } = range;
@@ -166,7 +160,8 @@ impl Region {
         Self::with(rails, range, rights, |rail| Mr::new(rail, range, rights))
     }
 
-    /// The same for memory behind a dma-buf: see [`Mr::from_dmabuf`].
+    /// The same for memory behind a dma-buf, a GPU's for example. READs and keys go by the addresses of `range`, whose
+    /// first has the same offset within a host page as the place in the dma-buf.
     ///
     /// # Errors
     ///
@@ -174,11 +169,10 @@ impl Region {
     pub fn from_dmabuf(
         rails: &[Arc<Rail>],
         range: MemoryRange,
-        fd: i32,
-        offset: u64,
+        dmabuf: DmaBuf,
         rights: Rights,
     ) -> Result<Self, RegionError> {
-        Self::with(rails, range, rights, |rail| Mr::from_dmabuf(rail, range, fd, offset, rights))
+        Self::with(rails, range, rights, |rail| Mr::from_dmabuf(rail, range, dmabuf, rights))
     }
 
     fn with(

@@ -16,18 +16,19 @@ pub struct Pair {
 /// What a producer's rail is, and how many lanes it has. `None`: it is no verbs rail, or says what cannot be.
 pub type Offered = (Option<RailEnd>, u32);
 
-/// Pairs each of `ours` with the best of `theirs` that it can reach; rails that reach none stay alone.
+/// Pairs each of `ours` (`None`: it is down) with the best of `theirs` that it can reach; rails that reach none stay alone.
 ///
 /// Where both sides have as many rails, the first goes to the first and so on, since fabrics are built so that
 /// these hang on one switch; but where two such cannot talk, and where the counts differ, a rail goes to the
 /// nearest and least loaded one that it can talk to. Nearest: an address of a better kind first, then one of the
 /// same subnet as far as addresses tell.
 #[must_use]
-pub fn pair(ours: &[RailEnd], theirs: &[Offered]) -> Vec<Pair> {
+pub fn pair(ours: &[Option<RailEnd>], theirs: &[Offered]) -> Vec<Pair> {
     let mut load: Vec<u64> = theirs.iter().map(|&(_, lanes)| lanes.into()).collect();
     let offered = theirs.iter().filter(|(end, _)| end.is_some()).count();
     let mut pairs = Vec::with_capacity(ours.len());
     for (index, our) in ours.iter().enumerate() {
+        let Some(our) = our else { continue };
         let twin =
             theirs.iter().enumerate().filter(|(_, (end, _))| end.is_some()).nth(index).map(|(at, _)| at);
         let twin = twin.filter(|&at| offered == ours.len() && distance(our, &theirs[at]).is_some());
@@ -106,7 +107,8 @@ mod tests {
 
     fn paired(ours: &[RailEnd], theirs: &[(RailEnd, u32)]) -> Vec<(usize, usize)> {
         let theirs: Vec<_> = theirs.iter().map(|(end, lanes)| (Some(end.clone()), *lanes)).collect();
-        pair(ours, &theirs).into_iter().map(|p| (p.ours, p.theirs)).collect()
+        let ours: Vec<_> = ours.iter().cloned().map(Some).collect();
+        pair(&ours, &theirs).into_iter().map(|p| (p.ours, p.theirs)).collect()
     }
 
     #[test]
@@ -142,8 +144,11 @@ mod tests {
     #[test]
     fn rails_of_other_transports_are_passed_over() {
         let theirs = [(None, 0), (Some(roce("10.0.0.2")), 0), (None, 0)];
-        let pairs = pair(&[roce("10.0.0.1")], &theirs);
+        let pairs = pair(&[Some(roce("10.0.0.1"))], &theirs);
         assert_eq!(pairs, [Pair { ours: 0, theirs: 1 }]);
+        // A rail of ours that is down keeps its number.
+        let pairs = pair(&[None, Some(roce("10.0.0.1"))], &theirs);
+        assert_eq!(pairs, [Pair { ours: 1, theirs: 1 }]);
         assert_eq!(nearest(&roce("10.0.0.1"), &theirs, &[0, 0, 0]), [1]);
     }
 }

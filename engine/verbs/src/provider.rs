@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use kvrail_core::abi::Wc;
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
-use kvrail_core::provider::{Event, MemoryRange, Provider, RailInfo, RailKeys, RegisterError, WaitFor};
+use kvrail_core::provider::{
+    DmaBuf, Event, MemoryRange, Provider, RailInfo, RailKeys, RegisterError, WaitFor,
+};
 use kvrail_core::time::Time;
 
 use crate::bell::{Bell, Waker};
@@ -16,7 +18,7 @@ use crate::control::{Control, Order};
 use crate::dial::Line;
 use crate::error::{Errno, LaneError, RailError};
 use crate::lane::{Lane, VerbsPost};
-use crate::mr::{Region, Rights};
+use crate::mr::{Region, RegionError, Rights};
 use crate::progress::Progress;
 use crate::qp::Handle;
 use crate::rail::{self, Rail, Side};
@@ -180,22 +182,22 @@ impl Verbs {
         Ok(lane)
     }
 
-    /// Registers memory behind a dma-buf on every rail: see [`Region::from_dmabuf`]. It is released as other memory is.
-    ///
-    /// # Errors
-    ///
-    /// The first rail that refused.
-    pub fn register_dmabuf(
+    fn keep(
         &mut self,
         range: MemoryRange,
-        fd: i32,
-        offset: u64,
-    ) -> Result<RailKeys, crate::RegionError> {
-        let rails = self.ports();
-        let region = Region::from_dmabuf(&rails, range, fd, offset, Rights::LocalWrite)?;
-        let keys = region.keys();
-        self.regions.push((keys, region));
-        Ok(keys)
+        region: Result<Region, RegionError>,
+    ) -> Result<RailKeys, RegisterError> {
+        match region {
+            Ok(region) => {
+                let keys = region.keys();
+                self.regions.push((keys, region));
+                Ok(keys)
+            }
+            Err(error) => {
+                tracing::error!(%error, "memory is not registered");
+                Err(RegisterError { rail: error.rail, range, errno: error.source.errno() })
+            }
+        }
     }
 
     /// Lends the control thread the queues that it asks for.
@@ -270,18 +272,13 @@ unsafe impl Provider for Verbs {
     }
 
     fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError> {
-        let rails = self.ports();
-        match Region::new(&rails, range, Rights::LocalWrite) {
-            Ok(region) => {
-                let keys = region.keys();
-                self.regions.push((keys, region));
-                Ok(keys)
-            }
-            Err(error) => {
-                tracing::error!(%error, "memory is not registered");
-                Err(RegisterError { rail: error.rail, range, errno: error.source.errno() })
-            }
-        }
+        let region = Region::new(&self.ports(), range, Rights::LocalWrite);
+        self.keep(range, region)
+    }
+
+    fn register_dmabuf(&mut self, range: MemoryRange, dmabuf: DmaBuf) -> Result<RailKeys, RegisterError> {
+        let region = Region::from_dmabuf(&self.ports(), range, dmabuf, Rights::LocalWrite);
+        self.keep(range, region)
     }
 
     fn deregister(&mut self, range: MemoryRange, keys: &RailKeys) {

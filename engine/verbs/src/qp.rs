@@ -358,7 +358,9 @@ impl Qp<Rts> {
     pub(crate) fn into_handle(self) -> Handle {
         self.handle
     }
+}
 
+impl<State> Qp<State> {
     pub(crate) fn rail(&self) -> &Arc<Rail> {
         &self.handle.rail
     }

@@ -7,11 +7,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kvrail_core::config::Config;
-use kvrail_core::id::RailIndex;
-use kvrail_core::provider::Provider;
+use kvrail_core::id::{MAX_RAILS, RailIndex};
+use kvrail_core::provider::{Provider, RailKeys};
 use kvrail_local as local;
 use kvrail_local::shm::Segment;
 use kvrail_session::{Fabric, FabricError, LaneBlob, List, RailDescription, Rails, Responder, TransportKind};
+
+#[cfg(feature = "verbs")]
+pub mod verbs;
 
 /// Why something of a transport failed, in its own words.
 pub type TransportError = Box<dyn Error + Send + Sync>;
@@ -35,6 +38,16 @@ pub trait Network {
     /// What carries the bytes, for reports.
     const LABEL: &'static str;
 
+    /// What carries the bytes, with what a report must say of it.
+    fn label(&self) -> String {
+        Self::LABEL.into()
+    }
+
+    /// What a rail is called.
+    fn name(&self, rail: usize) -> String {
+        format!("{}{rail}", Self::LABEL.split(' ').next().unwrap_or_default())
+    }
+
     /// How an engine over these rails behaves best.
     fn tuning(&self) -> Config;
 
@@ -57,7 +70,7 @@ pub trait Network {
     ) -> Result<(<Self::Provider as Provider>::Lane, u32), TransportError>;
 }
 
-/// The producer's side of a transport that needs no work per lane.
+/// The producer's side of a transport.
 ///
 /// # Safety
 ///
@@ -68,50 +81,52 @@ pub trait Network {
 /// To implement it without a word of that does not compile:
 ///
 /// ```compile_fail,E0200
-/// use kvrail::{Publish, Published, TransportError, local::shm::Segment};
+/// use kvrail::{OpenRails, Publish, Published, TransportError, local::shm::Segment};
 /// use std::sync::Arc;
 ///
 /// struct Scribbler;
 /// impl Publish for Scribbler {
-///     fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
+///     type Responder = OpenRails;
+///     fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
 ///         std::thread::spawn(move || segment.write(4096, b"under a &[u8]"));
 ///         Err("no rails".into())
 ///     }
 /// }
 /// ```
 pub unsafe trait Publish {
+    /// Makes the producer's ends of lanes.
+    type Responder: Responder;
+
     /// Makes `segment` readable by whoever learns the rails' addresses, until what is returned is
     /// dropped.
     ///
     /// # Errors
     ///
     /// What the system refused.
-    fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError>;
+    fn publish(self, segment: Arc<Segment>) -> Result<Published<Self::Responder>, TransportError>;
 }
 
 /// A segment that can be read.
-pub struct Published {
-    /// What readers are told of the rails.
-    pub rails: Rails,
-    /// The segment's key on every rail.
-    pub rkey: u32,
+pub struct Published<R = OpenRails> {
+    /// Tells readers of the rails, and makes the producer's ends of lanes.
+    pub responder: R,
+    /// The segment's key on each rail.
+    pub keys: RailKeys,
     /// What keeps it readable.
     pub keep: Box<dyn Send + Sync>,
 }
 
-impl fmt::Debug for Published {
+impl<R: fmt::Debug> fmt::Debug for Published<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Published")
-            .field("rails", &self.rails)
-            .field("rkey", &self.rkey)
-            .finish_non_exhaustive()
+        f.debug_struct("Published").field("responder", &self.responder).finish_non_exhaustive()
     }
 }
 
-/// Answers lane requests of transports whose lanes need nothing of the producer.
-pub(crate) struct Open(pub(crate) Rails);
+/// Rails whose lanes need nothing of the producer: every request is granted.
+#[derive(Clone, Debug)]
+pub struct OpenRails(pub Rails);
 
-impl Responder for Open {
+impl Responder for OpenRails {
     type Lane = ();
 
     fn rails(&self) -> Rails {
@@ -226,11 +241,14 @@ pub mod shm {
 
     // SAFETY: the exporter hands the file out to be mapped for reading, and touches no byte itself.
     unsafe impl Publish for ShmPublish {
+        type Responder = OpenRails;
+
         fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
             let exporter = Exporter::start(vec![segment])?;
             let nominal = local::Config::default().nominal_bytes_per_sec;
             let rails = describe(TransportKind::Shm, exporter.address().to_bytes(), nominal, self.rails)?;
-            Ok(Published { rails, rkey: exporter.regions()[0].rkey, keep: Box::new(exporter) })
+            let keys = [exporter.regions()[0].rkey; MAX_RAILS];
+            Ok(Published { responder: OpenRails(rails), keys, keep: Box::new(exporter) })
         }
     }
 }
@@ -302,10 +320,13 @@ pub mod tcp {
 
     // SAFETY: the server's threads let the kernel send from the segment, and nothing else.
     unsafe impl Publish for TcpPublish {
+        type Responder = OpenRails;
+
         fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
             let server = Server::start((self.ip, 0).into(), vec![Export::segment(segment)])?;
             let rails = describe(TransportKind::Tcp, server.address().to_bytes(), 1_000_000_000, self.rails)?;
-            Ok(Published { rails, rkey: server.regions()[0].rkey, keep: Box::new(server) })
+            let keys = [server.regions()[0].rkey; MAX_RAILS];
+            Ok(Published { responder: OpenRails(rails), keys, keep: Box::new(server) })
         }
     }
 }
