@@ -39,6 +39,8 @@ pub struct Batch<'s> {
     /// First page of the last segment, and whether all its pages are alike and one chunk each.
     segment: u32,
     plain: bool,
+    /// Whether none of its pages is to be validated.
+    bare: bool,
     /// What was checked of the last page, and need not be of one that is like it.
     last: Kind,
 }
@@ -92,7 +94,14 @@ impl<'s> Batch<'s> {
         head.tag = 0;
         head.origin = 0;
         head.special = false;
-        Self { buffer: ManuallyDrop::new(buffer), len: 0, segment: 0, plain: true, last: Kind::NONE }
+        Self {
+            buffer: ManuallyDrop::new(buffer),
+            len: 0,
+            segment: 0,
+            plain: true,
+            bare: true,
+            last: Kind::NONE,
+        }
     }
 
     /// The buffer, with all that was said of its pages written down.
@@ -109,11 +118,16 @@ impl<'s> Batch<'s> {
     #[inline]
     pub(crate) fn close_segment(&mut self) {
         if self.len > 0 {
-            let (segment, len, plain) = (self.segment, self.len, self.plain);
+            let (segment, len) = (self.segment, self.len);
+            let seg = match (self.plain, self.bare) {
+                (true, true) => Segment::BARE,
+                (true, false) => Segment::PLAIN,
+                (false, _) => Segment::MIXED,
+            };
             let first = self.buffer.page_mut(segment);
             first.seg_len = (len - segment) as u16;
             first.seg_done = 0;
-            first.seg = if plain { Segment::PLAIN } else { Segment::MIXED };
+            first.seg = seg;
         }
     }
 
@@ -196,6 +210,7 @@ impl<'s> Batch<'s> {
         } else {
             state.phase = Phase::Checked;
             state.expected = page.expected;
+            self.bare = false;
         }
         self.len = at + 1;
         Ok(())
@@ -312,7 +327,7 @@ impl<'s> Batch<'s> {
     fn turn_to(&mut self, kind: Kind) {
         if self.len == 0 || kind.source.peer() != self.last.source.peer() {
             self.close_segment();
-            (self.segment, self.plain) = (self.len, kind.chunks == 1);
+            (self.segment, self.plain, self.bare) = (self.len, kind.chunks == 1, true);
         } else {
             self.plain = false;
         }
@@ -405,7 +420,7 @@ impl<'s> Done<'s> {
             settle(&mut buffer.pages_mut()[..len as usize]);
         }
         let buffer = ManuallyDrop::new(buffer);
-        Self { batch: Batch { buffer, len, segment: 0, plain: true, last: Kind::NONE } }
+        Self { batch: Batch { buffer, len, segment: 0, plain: true, bare: true, last: Kind::NONE } }
     }
 
     /// What `submit` called it.

@@ -19,11 +19,19 @@ pub(crate) struct Record {
     /// The chunk's number, or `VALIDATE`.
     pub(crate) chunk: u32,
     pub(crate) len: u32,
-    pub(crate) count: u32,
+    pub(crate) count: u16,
+    /// The pages are bare: when these wrs have completed they have arrived.
+    pub(crate) bare: bool,
 }
 
 impl Record {
-    pub(crate) const EMPTY: Self = Self { page: NIL, chunk: 0, len: 0, count: 0 };
+    pub(crate) const EMPTY: Self = Self { page: NIL, chunk: 0, len: 0, count: 0, bare: false };
+
+    /// Of one chunk.
+    #[inline]
+    pub(crate) fn one(page: PageRef, chunk: u32, len: u32) -> Self {
+        Self { page, chunk, len, count: 1, bare: false }
+    }
 }
 
 /// One lane's records, found by sequence number: a power of two of them.

@@ -65,10 +65,17 @@ impl Segment {
     /// Its pages are one chunk each, of one length, and of one region each side.
     pub(crate) const PLAIN: Self = Self(1);
     const PARKED: u8 = 2;
+    /// Plain, and none of its pages is to be validated.
+    pub(crate) const BARE: Self = Self(1 | 4);
 
     #[inline]
     pub(crate) fn is_plain(self) -> bool {
         self.0 & Self::PLAIN.0 != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_bare(self) -> bool {
+        self.0 & Self::BARE.0 == Self::BARE.0
     }
 
     /// It is in its peer's list of those put aside.

@@ -28,6 +28,8 @@ pub(crate) struct Head {
     pub(crate) started: bool,
     /// Some page of it lands by a plan, or in the slot of another.
     pub(crate) special: bool,
+    /// Some page of it failed while it was under way: each must be looked at when its wrs complete.
+    pub(crate) spoilt: bool,
     pub(crate) serial: u32,
     pub(crate) deadline: Time,
     pub(crate) tag: u64,
@@ -42,6 +44,7 @@ impl Head {
         held: false,
         started: false,
         special: false,
+        spoilt: false,
         serial: 0,
         deadline: Time::NEVER,
         tag: 0,

@@ -148,18 +148,20 @@ impl Rail {
 
     /// A lane is silent: what it has no longer keeps others from posting, but still weighs. Where nothing
     /// else has been heard of the rail either, it may be the rail: then only an eighth of the caps is
-    /// risked until something is.
-    pub(crate) fn mute(&mut self, wrs: u32, bytes: u64, since: Time, now: Time, config: &Config) {
+    /// risked until something is. Says whether that is so from now on.
+    pub(crate) fn mute(&mut self, wrs: u32, bytes: u64, since: Time, now: Time, config: &Config) -> bool {
         self.wrs -= wrs;
         self.bytes -= bytes;
         self.window_low = self.window_low.min(self.bytes);
         self.silent += 1;
         self.silent_wrs += wrs;
-        if self.suspect == Time::NEVER && self.heard <= since {
+        let suspected = self.suspect == Time::NEVER && self.heard <= since;
+        if suspected {
             self.suspect = now;
             self.bytes_cap = (config.rail_bytes / 8).max(1);
             self.wrs_cap = (config.rail_wrs / 8).max(1);
         }
+        suspected
     }
 
     /// Something has completed on a silent lane, or it has died.

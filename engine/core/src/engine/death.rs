@@ -80,6 +80,7 @@ impl<P: Provider> Engine<'_, P> {
         let silent = core::mem::take(&mut lane.silent);
         if silent {
             r.unmute(lane.outstanding(), lane.bytes);
+            self.hushed -= 1;
         }
         r.forget(lane.outstanding(), lane.bytes);
         r.dying += 1;
@@ -114,8 +115,8 @@ impl<P: Provider> Engine<'_, P> {
         let (mut seq, head) = (self.lanes[index].tail, self.lanes[index].head);
         while seq != head {
             let run = *self.record(index, seq);
-            for i in 0..run.count {
-                *self.record(index, seq) = Record { page: PageRef(run.page.0 + i), count: 1, ..run };
+            for i in 0..u32::from(run.count) {
+                *self.record(index, seq) = Record::one(PageRef(run.page.0 + i), run.chunk, run.len);
                 seq = seq.wrapping_add(1);
             }
         }
@@ -229,6 +230,8 @@ impl<P: Provider> Engine<'_, P> {
             rkey: keys[remote_rail],
         };
         fail_page(page, error, self.chunk_shift);
+        let batch = page.batch;
+        self.pages.head(batch).spoilt = true;
         self.trim(record.page);
     }
 

@@ -40,6 +40,10 @@ use crate::storage::Storage;
 use crate::table::Entry;
 use crate::time::{Nanos, Time};
 
+/// Bits of a rail's number.
+const RAIL_BITS: u32 = MAX_RAILS.ilog2();
+/// Pages up to this size are weighed alike when rails are compared: 16 KiB, as much as a wr weighs itself.
+const SMALL: u64 = 16 << 10;
 /// Completions taken from a rail in one call of the provider.
 const WCS: usize = 32;
 
@@ -124,6 +128,11 @@ pub struct Engine<'s, P: Provider> {
     rails: &'s mut [Rail],
     /// Rails that are up and below their caps.
     room: u16,
+    /// What the scheduler compares for a run of small pages: when each rail would be through, its number in the
+    /// lowest bits; all ones for a rail that is not in `room`.
+    keys: [u64; MAX_RAILS],
+    /// Lanes that are silent and rails under suspicion, together.
+    hushed: u32,
     /// Estimated bytes per second of all rails that are up.
     rate: u64,
     /// A deadline that is further away than this cannot be hopeless, whatever is outstanding.
@@ -284,7 +293,9 @@ impl<'s, P: Provider> Engine<'s, P> {
             config,
             chunk_shift,
             tag,
-            room: ((1_u32 << rails) - 1) as u16,
+            room: 0,
+            keys: [u64::MAX; MAX_RAILS],
+            hushed: 0,
             rate: 0,
             tight: Nanos(u64::MAX),
             largest_batch: 0,
@@ -321,6 +332,7 @@ impl<'s, P: Provider> Engine<'s, P> {
             asked: 0,
             wcs: [Wc::default(); WCS],
         };
+        (0..rails).for_each(|rail| engine.refresh_room(rail));
         engine.refresh_rate();
         Ok(engine)
     }
@@ -388,10 +400,17 @@ impl<'s, P: Provider> Engine<'s, P> {
         (peer.life == id.life && peer.state == crate::peer::PeerState::Up).then_some(peer)
     }
 
-    /// Brings up to date whether a rail is up and below its caps.
+    /// Brings up to date whether a rail is up and below its caps, and when it would be through.
     #[inline]
     fn refresh_room(&mut self, rail: usize) {
-        self.room = self.room & !(1 << rail) | u16::from(self.rails[rail].is_open()) << rail;
+        let (r, bit) = (&self.rails[rail], 1 << rail);
+        if r.is_open() {
+            self.room |= bit;
+            self.keys[rail] = r.key(SMALL) << RAIL_BITS | rail as u64;
+        } else {
+            self.room &= !bit;
+            self.keys[rail] = u64::MAX;
+        }
     }
 
     /// Brings up to date what all rails together are taken to carry.

@@ -56,7 +56,7 @@ impl<P: Provider> Engine<'_, P> {
             let Some(page) = self.peers[peer].validate.first() else { break };
             self.peers[peer].validate.remove(&mut self.pages, page);
             let record = self.record(lane, head.wrapping_add(n));
-            *record = Record { page, chunk: VALIDATE, len: ENTRY_BYTES as u32, count: 1 };
+            *record = Record::one(page, VALIDATE, ENTRY_BYTES as u32);
             n += 1;
         }
         n
@@ -108,7 +108,7 @@ impl<P: Provider> Engine<'_, P> {
                 let (page, len) = (segment.0 + u32::from(seg_done), first.len);
                 for i in 0..k {
                     let record = self.record(lane, head.wrapping_add(n + i));
-                    *record = Record { page: PageRef(page + i), chunk: 0, len, count: 1 };
+                    *record = Record::one(PageRef(page + i), 0, len);
                 }
                 n += k;
                 bytes += u64::from(k) * each;
@@ -130,7 +130,7 @@ impl<P: Provider> Engine<'_, P> {
                         page.next += 1;
                         let whole = page.next == chunks;
                         let record = self.record(lane, head.wrapping_add(n));
-                        *record = Record { page: at, chunk, len, count: 1 };
+                        *record = Record::one(at, chunk, len);
                         n += 1;
                         seg_done += u16::from(whole);
                     } else {
@@ -181,13 +181,16 @@ impl<P: Provider> Engine<'_, P> {
         // n <= seg_len - seg_done, a u16.
         first.seg_done += n as u16;
         let (len, region, (_, local)) = (first.len, usize::from(first.source.region()), first.local());
+        let bare = first.seg.is_bare();
         if first.seg_done == first.seg_len {
             let peer = usize::from(self.lanes[lane].peer);
             self.peers[peer].queue[class].remove(&mut self.pages, segment);
         }
         let Self { provider, lanes, records, pages, locals, remotes, config, .. } = self;
         let l = &mut lanes[lane];
-        *Records::of_lane(records, lane, self.depth).at(l.head) = Record { page, chunk: 0, len, count: n };
+        // n <= seg_len - seg_done, a u16.
+        let run = Record { page, chunk: 0, len, count: n as u16, bare };
+        *Records::of_lane(records, lane, self.depth).at(l.head) = run;
         let Some(handle) = l.handle.as_mut() else { return 0 };
         let rkey = remotes[region].keys[usize::from(l.remote_rail)];
         let lkey = locals[local].keys[usize::from(l.rail)];

@@ -4,15 +4,13 @@
 //! work is cut into runs (some eight small chunks, or one large one); each goes to the rail that would
 //! be through with it first, and there to the peer's next lane with room. One run is one commit.
 
-use super::Engine;
+use super::{Engine, RAIL_BITS, SMALL};
 use crate::id::MAX_RAILS;
 use crate::lane::NO_LANE;
 use crate::page::{PageRef, PageTable};
 use crate::provider::Provider;
 use crate::time::Time;
 
-/// Bits of a rail's number.
-const RAIL_BITS: u32 = MAX_RAILS.ilog2();
 /// Urgent turns for each one of the background class while both wait.
 const URGENT_SHARE: u32 = 15;
 
@@ -98,18 +96,26 @@ impl<P: Provider> Engine<'_, P> {
         let mut left = u64::from(self.config.quantum_bytes);
         loop {
             let Some(work) = self.next_work(peer, class, now) else { return Turn::Over };
-            let room = self.peers[usize::from(peer)].room;
-            let rails = room & self.room;
-            if rails == 0 {
-                return if room == 0 { Turn::Blocked } else { Turn::Capped };
-            }
-            // Every failure to find a lane takes a rail out of `room`, so this ends.
-            let Some(lane) = self.pick(peer, rails, work) else { continue };
-            let posted = self.run(lane, work, class, now);
-            left = left.saturating_sub(posted);
-            if left == 0 {
-                let more = self.peers[usize::from(peer)].has_work(class);
-                return if more { Turn::More } else { Turn::Over };
+            loop {
+                let room = self.peers[usize::from(peer)].room;
+                let rails = room & self.room;
+                if rails == 0 {
+                    return if room == 0 { Turn::Blocked } else { Turn::Capped };
+                }
+                // Every failure to find a lane takes a rail out of `room`, so this ends.
+                let Some(lane) = self.pick(peer, rails, work) else { continue };
+                let posted = self.run(lane, work, class, now);
+                left = left.saturating_sub(posted);
+                if left == 0 {
+                    let more = self.peers[usize::from(peer)].has_work(class);
+                    return if more { Turn::More } else { Turn::Over };
+                }
+                // The same segment as long as there is something of it: nothing comes before it meanwhile.
+                match work {
+                    Work::Fresh(segment)
+                        if self.peers[usize::from(peer)].queue[class].first() == Some(segment) => {}
+                    _ => break,
+                }
             }
         }
     }
@@ -203,6 +209,21 @@ impl<P: Provider> Engine<'_, P> {
     /// Which of the rails in `mask`, of which there is one, would be through with `more` bytes first.
     #[inline]
     fn first_through(&self, mask: u16, more: u64) -> u32 {
+        if more <= SMALL && mask == self.room {
+            // A number of steps that the compiler knows: there are no more than eight rails on most machines.
+            let (few, more) = self.keys.split_at(MAX_RAILS / 2);
+            let least = |keys: &[u64]| keys.iter().fold(u64::MAX, |least, &key| least.min(key));
+            let mut best = least(few);
+            if self.rails.len() > few.len() {
+                best = best.min(least(more));
+            }
+            return best as u32 % (1 << RAIL_BITS);
+        }
+        self.first_through_of(mask, more)
+    }
+
+    #[inline(never)]
+    fn first_through_of(&self, mask: u16, more: u64) -> u32 {
         let mut best = u64::MAX;
         for (i, rail) in (0_u8..).zip(self.rails.iter()) {
             // Time above, the rail's number below; all ones for a rail that is not in the mask. Which rail is

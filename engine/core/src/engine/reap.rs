@@ -58,6 +58,7 @@ impl<P: Provider> Engine<'_, P> {
             self.behind |= round + 1 == ROUNDS;
         }
         if self.rails[rail].tick(now, u64::from(self.config.run_bytes)) {
+            self.refresh_room(rail);
             self.refresh_rate();
         }
     }
@@ -121,8 +122,7 @@ impl<P: Provider> Engine<'_, P> {
     /// The `n` oldest wrs of a lane in use have succeeded.
     #[inline]
     fn advance(&mut self, index: usize, n: u32, now: Time) {
-        let lane = &self.lanes[index];
-        if lane.silent || self.rails[usize::from(lane.rail)].suspect != Time::NEVER {
+        if self.hushed > 0 {
             self.heard(index);
         }
         let lane = &mut self.lanes[index];
@@ -137,12 +137,14 @@ impl<P: Provider> Engine<'_, P> {
         let (mut bytes, mut pages) = (0, 0);
         while seq != head {
             let record = *self.record(index, seq);
-            let done = record.count.min(head.wrapping_sub(seq));
+            let count = u32::from(record.count);
+            let done = count.min(head.wrapping_sub(seq));
             seq = seq.wrapping_add(done);
             bytes += u64::from(done) * u64::from(record.len);
-            pages += self.arrived(record.page, done);
-            if done < record.count {
-                let (page, count) = (PageRef(record.page.0 + done), record.count - done);
+            pages += self.arrived(record.page, done, record.bare);
+            if done < count {
+                // Less than it was, a u16.
+                let (page, count) = (PageRef(record.page.0 + done), (count - done) as u16);
                 *self.record(index, seq) = Record { page, count, ..record };
             }
         }
@@ -152,14 +154,29 @@ impl<P: Provider> Engine<'_, P> {
         let p = &mut self.peers[usize::from(peer)];
         p.stats.pages += pages;
         p.stats.bytes += bytes;
-        p.room |= 1 << rail;
-        self.enroll(peer);
+        // With room on some rail it stands in the queues already, if it wants anything.
+        if p.room & 1 << rail == 0 {
+            p.room |= 1 << rail;
+            self.enroll(peer);
+        }
     }
 
     /// One chunk of each of `n` pages in a row has arrived. Says how many pages are through with that: all
     /// that were waiting for nothing else.
     #[inline]
-    fn arrived(&mut self, first: PageRef, n: u32) -> u64 {
+    fn arrived(&mut self, first: PageRef, n: u32, bare: bool) -> u64 {
+        let batch = self.pages.at(first).batch;
+        if bare && !self.pages.head(batch).spoilt {
+            // Each waited for this alone.
+            for page in self.pages.slice(first, n) {
+                debug_assert!(page.phase == Phase::Bare && page.left == 1, "a bare page under way");
+                page.phase = Phase::Arrived;
+                page.left = 0;
+            }
+            // Pages of one batch are fewer than 65,535.
+            self.release_batch(batch, n as u16);
+            return u64::from(n);
+        }
         let (mut at, mut arrived) = (first.0, 0);
         while at < first.0 + n {
             let pages = self.pages.slice(PageRef(at), first.0 + n - at);
@@ -173,7 +190,6 @@ impl<P: Provider> Engine<'_, P> {
             }
         }
         if arrived > 0 {
-            let batch = self.pages.at(first).batch;
             // Pages of one batch are fewer than 65,535.
             self.release_batch(batch, arrived as u16);
         }

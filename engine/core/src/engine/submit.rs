@@ -83,6 +83,7 @@ impl<'s, P: Provider> Engine<'s, P> {
         head.serial = serial;
         head.deadline = deadline;
         head.started = false;
+        head.spoilt = false;
         let (len, class) = (head.len, usize::from(head.class));
         let first = self.pages.take(buffer);
         self.in_flight += 1;

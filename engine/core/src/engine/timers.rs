@@ -95,6 +95,7 @@ impl<P: Provider> Engine<'_, P> {
         let (len, class) = (head.len, usize::from(head.class));
         // The batch must not be done before all its pages have been looked at.
         head.left += 1;
+        head.spoilt = true;
         let mut at = 0;
         while at < len {
             let segment = PageRef(first.0 + u32::from(at));
@@ -166,19 +167,24 @@ impl<P: Provider> Engine<'_, P> {
         let rail = usize::from(lane.rail);
         // Its other lanes over this rail are not tried before one of them is heard of.
         self.peers[usize::from(lane.peer)].room &= !(1 << rail);
-        self.rails[rail].mute(lane.outstanding(), lane.bytes, lane.since, now, &self.config);
+        let suspected = self.rails[rail].mute(lane.outstanding(), lane.bytes, lane.since, now, &self.config);
+        self.hushed += 1 + u32::from(suspected);
         self.refresh_room(rail);
     }
 
-    /// Something has completed on a lane that was silent, or on a rail that was under suspicion.
+    /// Something has completed on a lane while some are silent.
     #[cold]
     pub(super) fn heard(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
         let rail = &mut self.rails[usize::from(lane.rail)];
         if core::mem::take(&mut lane.silent) {
             rail.unmute(lane.outstanding(), lane.bytes);
+            self.hushed -= 1;
         }
-        rail.clear(&self.config);
+        if rail.suspect != Time::NEVER {
+            rail.clear(&self.config);
+            self.hushed -= 1;
+        }
     }
 
     /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a
