@@ -195,38 +195,36 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
             errno = ENOMEM;
             break;
         }
-        let sges = request.num_sge;
-        if request.opcode != IBV_WR_RDMA_READ || !(1..=MAX_SGES).contains(&sges) {
-            errno = EINVAL;
-            break;
+        if request.opcode != IBV_WR_RDMA_READ || request.num_sge != 1 {
+            // SAFETY: a live wr with as many live sges as it says; the ring of a QP, of which what is not
+            // between tail and head is free.
+            match unsafe { scattered(request, (ring, mask), (head, tail), qp_num, told) } {
+                Ok(next) => head = next,
+                Err(error) => {
+                    errno = error;
+                    break;
+                }
+            }
+        } else {
+            // SAFETY: each wr has one live sge.
+            let sge = unsafe { &*request.sg_list };
+            // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
+            let wqe = unsafe { ring.add((head & mask) as usize) };
+            // SAFETY: an entry of the ring, which belongs to the QP; a ring is written before it is read.
+            let Wqe(words) = unsafe { &mut *wqe };
+            // Word by word, in place: an entry built elsewhere and copied waits for its own stores.
+            // Control: index and opcode (0x10, RDMA READ), QP number and size (3 segments of 16 bytes),
+            // and whether to tell.
+            words[0] = be(head << 8 | 0x10, qp_num << 8 | 3);
+            words[1] = be(if told { 8 } else { 0 }, 0);
+            words[2] = request.remote_addr.to_be();
+            words[3] = be(request.rkey, 0);
+            words[4] = be(sge.length, sge.lkey);
+            words[5] = sge.addr.to_be();
+            words[6] = 0;
+            words[7] = 0;
+            head = head.wrapping_add(1);
         }
-        if sges > 1 && head.wrapping_add(more_blocks(sges)).wrapping_sub(tail) > mask {
-            errno = ENOMEM;
-            break;
-        }
-        // SAFETY: each wr has a live sge at least.
-        let sge = unsafe { &*request.sg_list };
-        // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
-        let wqe = unsafe { ring.add((head & mask) as usize) };
-        // SAFETY: an entry of the ring, which belongs to the QP; a ring is written before it is read.
-        let Wqe(words) = unsafe { &mut *wqe };
-        // Word by word, in place: an entry built elsewhere and copied waits for its own stores.
-        // Control: index and opcode (0x10, RDMA READ), QP number and size (3 segments of 16 bytes),
-        // and whether to tell.
-        words[0] = be(head << 8 | 0x10, qp_num << 8 | 3);
-        words[1] = be(if told { 8 } else { 0 }, 0);
-        words[2] = request.remote_addr.to_be();
-        words[3] = be(request.rkey, 0);
-        words[4] = be(sge.length, sge.lkey);
-        words[5] = sge.addr.to_be();
-        words[6] = 0;
-        words[7] = 0;
-        if sges > 1 {
-            words[0] = be(head << 8 | 0x10, qp_num << 8 | (2 + sges.unsigned_abs()));
-            // SAFETY: a live wr with as many live sges as it says; blocks of the ring that are free.
-            head = unsafe { segments(request, ring, mask, head) };
-        }
-        head = head.wrapping_add(1);
         if told {
             let status = if failed { WcStatus::WR_FLUSH_ERR } else { WcStatus::SUCCESS };
             // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
@@ -250,38 +248,53 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
 /// The most data segments of a wr.
 pub(super) const MAX_SGES: i32 = 30;
 
-/// Blocks that a wr of so many data segments takes besides its first, which holds two.
-const fn more_blocks(sges: i32) -> u32 {
-    (sges.unsigned_abs() - 2).div_ceil(4)
-}
-
-/// Writes the data segments of a wr but for the first: one into the block at `head`, four into each that
-/// follows. Says which block was the last.
+/// Writes a wr of several data segments: two in its first block, four in each that follows. Says where the
+/// next wr begins; or an errno for what it does not know, or has no room for.
 ///
 /// # Safety
 ///
-/// `request` has `num_sge` live sges, more than 1. `ring` has mask + 1 entries, of which those from `head`
-/// on are the QP's to write, as many as the segments take.
+/// `request` has `num_sge` live sges. `ring` has mask + 1 entries, of which those that are not between tail
+/// and head are the QP's to write.
+#[cold]
 #[inline(never)]
-unsafe fn segments(request: &SendWr, ring: *mut Wqe, mask: u32, mut head: u32) -> u32 {
+unsafe fn scattered(
+    request: &SendWr,
+    (ring, mask): (*mut Wqe, u32),
+    (head, tail): (u32, u32),
+    qp_num: u32,
+    told: bool,
+) -> Result<u32, i32> {
+    let sges = request.num_sge;
+    if request.opcode != IBV_WR_RDMA_READ || !(2..=MAX_SGES).contains(&sges) {
+        return Err(EINVAL);
+    }
+    let sges = sges.unsigned_abs();
+    let last = head.wrapping_add((sges - 2).div_ceil(4));
+    if last.wrapping_sub(tail) > mask {
+        return Err(ENOMEM);
+    }
     // SAFETY: our caller's promise.
-    let sges =
-        unsafe { core::slice::from_raw_parts(request.sg_list, request.num_sge.unsigned_abs() as usize) };
-    let mut word = 6;
-    for sge in &sges[1..] {
+    let list = unsafe { core::slice::from_raw_parts(request.sg_list, sges as usize) };
+    let control = [
+        be(head << 8 | 0x10, qp_num << 8 | (2 + sges)),
+        be(if told { 8 } else { 0 }, 0),
+        request.remote_addr.to_be(),
+        be(request.rkey, 0),
+    ];
+    let segments = list.iter().flat_map(|sge| [be(sge.length, sge.lkey), sge.addr.to_be()]);
+    let (mut block, mut word) = (head, 0);
+    for value in control.into_iter().chain(segments) {
         if word == 8 {
-            head = head.wrapping_add(1);
-            word = 0;
+            (block, word) = (block.wrapping_add(1), 0);
         }
         // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
-        let wqe = unsafe { ring.add((head & mask) as usize) };
+        let wqe = unsafe { ring.add((block & mask) as usize) };
         // SAFETY: an entry of the ring, which belongs to the QP; a ring is written before it is read.
         let Wqe(words) = unsafe { &mut *wqe };
-        words[word] = be(sge.length, sge.lkey);
-        words[word + 1] = sge.addr.to_be();
-        word += 2;
+        words[word] = value;
+        word += 1;
     }
-    head
+    Ok(last.wrapping_add(1))
 }
 
 /// Two 32-bit words, in that order, in the byte order of the wire.
