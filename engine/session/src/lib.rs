@@ -13,7 +13,8 @@
 //!
 //! A newcomer reads in this order: [`Server::start`] and [`connect`], which are the two ends; [`Session`],
 //! what a reader has then; [`Fabric`] and [`Responder`], what a transport plugs in, and [`rails`], two that
-//! do; [`pair`], which rail talks to which. [`Kind`], [`Message`] and [`parse`] are the bytes;
+//! do; [`pair`], which rail talks to which; [`blocks`], the pages of one request, for whoever is to read
+//! them. [`Kind`], [`Message`] and [`parse`] are the bytes;
 //! docs/protocol.md describes them field by field.
 //!
 //! ```no_run
@@ -54,6 +55,7 @@
 mod accept;
 mod address;
 mod auth;
+pub mod blocks;
 mod error;
 mod fabric;
 mod handshake;

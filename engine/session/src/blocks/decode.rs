@@ -1,0 +1,232 @@
+//! Bytes to a block list. Never panics; nothing is allocated but for bytes that are there.
+
+use std::num::{NonZeroU32, NonZeroU64};
+
+use kvrail_core::table::Generation;
+use kvrail_layouts::Fingerprint;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use super::{BlockList, Column, EACH, HEADER, Head, RUN, Run, wire};
+use crate::offer::{Epoch, MAX_REGIONS};
+
+/// Why bytes are no block list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlockListError {
+    /// Not even a header.
+    #[error("{got} bytes are no block list: its header has {HEADER}")]
+    Short {
+        /// How many there are.
+        got: usize,
+    },
+    /// Another thing.
+    #[error("not a block list: it begins with {got:02x?}")]
+    Magic {
+        /// Its first bytes.
+        got: [u8; 8],
+    },
+    /// Another version.
+    #[error("a block list of version {got}: this side knows version {want}", want = wire::VERSION)]
+    Version {
+        /// Its version.
+        got: u16,
+    },
+    /// More or fewer bytes than it says.
+    #[error("a block list of {said} bytes came as {got}")]
+    Size {
+        /// What it says.
+        said: u32,
+        /// How many there are.
+        got: usize,
+    },
+    /// No pages, or too many; no runs, or more than pages.
+    #[error("a block list of {pages} pages in {runs} runs: 1 to {max} pages go, in at most as many runs", max = BlockList::MAX_BLOCKS)]
+    Count {
+        /// Pages.
+        pages: u32,
+        /// Runs.
+        runs: u32,
+    },
+    /// A region that no offer has.
+    #[error("a block list of region {0}: an offer has at most {MAX_REGIONS}")]
+    Region(u16),
+    /// Epochs are never 0.
+    #[error("a block list of epoch 0")]
+    Epoch,
+    /// The bytes end within a run.
+    #[error("run {run} ends {missing} bytes beyond the block list")]
+    Truncated {
+        /// Which run.
+        run: u32,
+        /// How many bytes are missing.
+        missing: usize,
+    },
+    /// Runs that are together more or fewer pages than the header says.
+    #[error("{runs} runs name {named} pages, the block list says {pages}")]
+    Pages {
+        /// The header's.
+        pages: u32,
+        /// Of the runs so far.
+        named: u64,
+        /// How many runs were looked at.
+        runs: u32,
+    },
+    /// A run of nothing.
+    #[error("run {run} names no page")]
+    EmptyRun {
+        /// Which run.
+        run: u32,
+    },
+    /// Something that must be zero is not.
+    #[error("run {run} has {what} where none is used")]
+    Stray {
+        /// Which run.
+        run: u32,
+        /// What it has.
+        what: &'static str,
+    },
+    /// Slots that run out of their numbers.
+    #[error("run {run}: {count} slots from {slot} by {step} leave 0..2^32")]
+    Slots {
+        /// Which run.
+        run: u32,
+        /// Its first slot.
+        slot: u32,
+        /// Its step.
+        step: i32,
+        /// Its pages.
+        count: u32,
+    },
+    /// A generation that no page is published in.
+    #[error("run {run} names a page in generation {generation}, which no page is ever published in")]
+    Generation {
+        /// Which run.
+        run: u32,
+        /// The generation.
+        generation: Generation,
+    },
+    /// More bytes after the last run.
+    #[error("{extra} bytes follow the last run")]
+    Extra {
+        /// How many.
+        extra: usize,
+    },
+}
+
+pub(super) fn parse(bytes: &[u8]) -> Result<BlockList, BlockListError> {
+    let got = bytes.len();
+    let (header, mut rest) =
+        wire::Header::ref_from_prefix(bytes).map_err(|_| BlockListError::Short { got })?;
+    if header.magic != wire::MAGIC {
+        return Err(BlockListError::Magic { got: header.magic });
+    }
+    if header.version.get() != wire::VERSION {
+        return Err(BlockListError::Version { got: header.version.get() });
+    }
+    let said = header.bytes.get();
+    if usize::try_from(said) != Ok(got) {
+        return Err(BlockListError::Size { said, got });
+    }
+    let (pages, count) = (header.count.get(), header.runs.get());
+    if pages == 0 || pages as usize > BlockList::MAX_BLOCKS || count == 0 || count > pages {
+        return Err(BlockListError::Count { pages, runs: count });
+    }
+    let region = header.region.get();
+    if usize::from(region) >= MAX_REGIONS {
+        return Err(BlockListError::Region(region));
+    }
+    let epoch = NonZeroU64::new(header.epoch.get()).ok_or(BlockListError::Epoch)?;
+    // Runs that are really there.
+    let mut runs = Vec::with_capacity((rest.len() / RUN).min(count as usize));
+    let mut named = 0;
+    for number in 0..count {
+        let run = take_run(&mut rest, number)?;
+        named += u64::from(run.count.get());
+        if named > u64::from(pages) {
+            return Err(BlockListError::Pages { pages, named, runs: number + 1 });
+        }
+        runs.push(run);
+    }
+    if named != u64::from(pages) {
+        return Err(BlockListError::Pages { pages, named, runs: count });
+    }
+    if !rest.is_empty() {
+        return Err(BlockListError::Extra { extra: rest.len() });
+    }
+    let fingerprint = Fingerprint::from_bytes(header.fingerprint);
+    let head = Head { fingerprint, epoch: Epoch(epoch), region, request: header.request.get() };
+    Ok(BlockList { head, count: pages, runs })
+}
+
+fn take_run(rest: &mut &[u8], number: u32) -> Result<Run, BlockListError> {
+    let truncated = |missing| BlockListError::Truncated { run: number, missing };
+    let (run, behind) = wire::Run::ref_from_prefix(rest).map_err(|_| truncated(RUN - rest.len()))?;
+    let count = NonZeroU32::new(run.count.get()).ok_or(BlockListError::EmptyRun { run: number })?;
+    let stray = |what| BlockListError::Stray { run: number, what };
+    if run.zero != [0; 3] || run.listed & !(wire::SLOTS | wire::GENERATIONS | wire::TAGS) != 0 {
+        return Err(stray("bits"));
+    }
+    *rest = behind;
+    let n = count.get() as usize;
+    let lists = |bit| run.listed & bit != 0;
+    let one = n == 1;
+    let slots = if lists(wire::SLOTS) {
+        if run.slot.get() != 0 || run.slot_step.get() != 0 {
+            return Err(stray("a slot beside a list of them"));
+        }
+        Column::Listed(take::<U32>(rest, n).map_err(truncated)?.iter().map(|slot| slot.get()).collect())
+    } else {
+        let (slot, step) = (run.slot.get(), run.slot_step.get());
+        if one && step != 0 {
+            return Err(stray("a step between slots"));
+        }
+        let last = i64::from(slot) + i64::from(step.cast_signed()) * (i64::from(count.get()) - 1);
+        if u32::try_from(last).is_err() {
+            let (step, count) = (step.cast_signed(), count.get());
+            return Err(BlockListError::Slots { run: number, slot, step, count });
+        }
+        Column::Even(slot, step)
+    };
+    let generations = if lists(wire::GENERATIONS) {
+        if run.generation.get() != 0 {
+            return Err(stray("a generation beside a list of them"));
+        }
+        Column::Listed(take::<U64>(rest, n).map_err(truncated)?.iter().map(|g| g.get()).collect())
+    } else {
+        Column::Even(run.generation.get(), 0)
+    };
+    let named = match &generations {
+        Column::Even(first, _) => std::slice::from_ref(first),
+        Column::Listed(all) => all,
+    };
+    if let Some(&no) = named.iter().find(|&&generation| !Generation(generation).is_valid()) {
+        return Err(BlockListError::Generation { run: number, generation: Generation(no) });
+    }
+    let tags = if lists(wire::TAGS) {
+        if run.tag.get() != 0 || run.tag_step.get() != 0 {
+            return Err(stray("a key tag beside a list of them"));
+        }
+        Column::Listed(take::<U64>(rest, n).map_err(truncated)?.iter().map(|tag| tag.get()).collect())
+    } else {
+        if one && run.tag_step.get() != 0 {
+            return Err(stray("a step between key tags"));
+        }
+        Column::Even(run.tag.get(), run.tag_step.get())
+    };
+    Ok(Run { count, slots, generations, tags })
+}
+
+/// `n` values from the front of `rest`; or how many bytes are missing.
+fn take<'b, T>(rest: &mut &'b [u8], n: usize) -> Result<&'b [T], usize>
+where
+    T: FromBytes + Immutable + KnownLayout + Unaligned,
+{
+    // At most u32::MAX values of 8 bytes.
+    let bytes = n * size_of::<T>();
+    let Some((front, behind)) = rest.split_at_checked(bytes) else { return Err(bytes - rest.len()) };
+    *rest = behind;
+    <[T]>::ref_from_bytes(front).map_err(|_| bytes)
+}
+
+const _: () = assert!(EACH == size_of::<U32>() + 2 * size_of::<U64>());
