@@ -11,6 +11,7 @@ use kvrail::session::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{self, Named};
+use crate::layout::LayoutArgs;
 
 /// Pulls KV-cache pages out of another process's memory, checks them, and says how fast it went.
 ///
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Read pages that `serve` publishes, here or on another machine.
     Drive(DriveArgs),
+    /// Describe the layouts that are shipped: a list, one of them in words, or as a picture.
+    Layout(LayoutArgs),
     /// A child process of one of the others.
     #[command(hide = true)]
     Child,

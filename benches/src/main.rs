@@ -15,6 +15,7 @@ mod demo;
 mod drive;
 mod host;
 mod json;
+mod layout;
 mod memcpy;
 mod pattern;
 mod progress;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Drive(args)) => drive::run(&args),
+        Some(Command::Layout(args)) => layout::run(&args),
         Some(Command::Child) => return child::run(),
         None => demo::run(&cli.demo),
     };

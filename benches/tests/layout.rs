@@ -1,0 +1,59 @@
+//! What `layout` says, and that the pictures in the book are those of the layouts as they are.
+//!
+//! `BLESS=1 cargo test -p kvrail-bench --test layout` draws them; look at the difference.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::{complaint, run};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn said(args: &[&str]) -> String {
+    let output = run(args, SOON);
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// All that are listed.
+fn names() -> Vec<String> {
+    said(&["layout"]).lines().skip(1).filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_list_and_the_dump() {
+    let names = names();
+    assert_eq!(names.len(), 14);
+    let list = said(&["layout"]);
+    assert!(list.contains("01a162daf80f9358152722a9038ebb43"), "{list}");
+    let dump = said(&["layout", "sgl_v32_indexer"]);
+    assert!(dump.starts_with("sgl_v32_indexer: 515328 bytes in 1 region, 64 tokens"), "{dump}");
+    assert!(dump.contains("plane 1 at region 0 + 8192: layer 61 every 8448, token 64 every 4"), "{dump}");
+    let complaint = complaint(&run(&["layout", "mla"], SOON));
+    for name in names {
+        assert!(complaint.contains(&name), "{complaint}");
+    }
+}
+
+#[test]
+fn the_books_pictures_are_the_layouts() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/layouts");
+    let mut expected = BTreeSet::new();
+    // Bytes without structure are no picture.
+    for name in names().into_iter().filter(|name| !name.starts_with("opaque")) {
+        let path = folder.join(format!("{name}.svg"));
+        let drawn = said(&["layout", &name, "--svg"]);
+        if std::env::var_os("BLESS").is_some() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, &drawn).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap_or_default(), drawn, "{}", path.display());
+        expected.insert(path);
+    }
+    let found: BTreeSet<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(found, expected, "a picture of nothing, or a layout without one");
+}
