@@ -126,7 +126,7 @@ const DEPTH: usize = 32;
 const LANES: usize = 12;
 const PEERS: usize = 2;
 
-type State<'m> = Storage<Rails<'m>, PEERS, PEERS, { 2 * LANES }, DEPTH, 4, 8>;
+type State = Storage<PEERS, PEERS, { 2 * LANES }, DEPTH, 4, 8>;
 
 impl Journey {
     fn config(&self) -> Config {

@@ -24,7 +24,7 @@ pub const REMOTE: u64 = 0x7000_0000;
 pub type Null = NullRails<'static, CHAIN>;
 /// Room for an engine.
 pub type State<const PEERS: usize, const LANES: usize, const DEPTH: usize> =
-    Storage<Null, PEERS, PEERS, LANES, DEPTH, 16, BATCH>;
+    Storage<PEERS, PEERS, LANES, DEPTH, 16, BATCH>;
 
 fn leak<T>(value: T) -> &'static mut T {
     Box::leak(Box::new(value))

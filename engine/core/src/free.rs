@@ -10,20 +10,9 @@ use crate::sync::{AtomicU64, Ordering};
 pub(crate) struct FreeSet(AtomicU64);
 
 impl FreeSet {
-    #[cfg(not(loom))]
-    pub(crate) const fn none() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn none() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    /// Makes exactly the numbers below `n` free. For set-up, before anything is shared.
-    pub(crate) fn reset(&self, n: usize) {
-        let all = if n >= 64 { u64::MAX } else { (1 << n) - 1 };
-        self.0.store(all, Ordering::Release);
+    /// Exactly the numbers below `n` are free.
+    pub(crate) fn below(n: usize) -> Self {
+        Self(AtomicU64::new(if n >= 64 { u64::MAX } else { (1 << n) - 1 }))
     }
 
     /// Takes a free number, if there is one. At most 64 steps: where other threads are faster that

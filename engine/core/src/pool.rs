@@ -90,9 +90,8 @@ pub(crate) struct Buffer<'s> {
 unsafe impl Send for Buffer<'_> {}
 
 impl<'s> Pool<'s> {
-    /// A pool over cells that nobody else uses from now on. All buffers are free.
-    ///
-    /// `pages` holds `pages_per_batch` for each head, and `free` one word for each 64 heads.
+    /// A pool over cells that nobody else uses from now on, as [`Storage::open`](crate::storage::Storage)
+    /// has written them: `pages` holds as many for each head, `free` one word for each 64 heads.
     pub(crate) fn new(
         heads: &'s mut [Head],
         pages: &'s mut [Page],
@@ -100,22 +99,12 @@ impl<'s> Pool<'s> {
         chunk_shift: u8,
         engine: u16,
     ) -> Self {
-        let count = heads.len();
-        let pages_per_batch = pages.len() / count;
-        for (i, head) in heads.iter_mut().enumerate() {
-            *head = Head::EMPTY;
-            for page in &mut pages[i * pages_per_batch..][..pages_per_batch] {
-                *page = Page { batch: i as u16, ..Page::EMPTY };
-            }
-        }
-        for (i, free) in free.iter().enumerate() {
-            free.reset(count.saturating_sub(64 * i).min(64));
-        }
+        let pages_per_batch = pages.len() / heads.len();
         Self {
             heads: cells(heads),
             pages: cells(pages),
             free,
-            // Storage::new checks that it fits.
+            // At most a u16, by Storage::CHECKED.
             limits: Limits { capacity: pages_per_batch as u16, chunk_shift, engine },
         }
     }

@@ -258,8 +258,7 @@ mod loom_tests {
     #[test]
     fn a_slot_handed_over_is_seen_whole() {
         loom::model(|| {
-            let free = Arc::new(FreeSet::none());
-            free.reset(1);
+            let free = Arc::new(FreeSet::below(1));
             let bytes = Arc::new(Cell::new(0_u32));
             let ring: &'static mut Ring<u32, 2> = Box::leak(Box::new(Ring::new()));
             let (mut put, mut take) = ring.split();
@@ -300,8 +299,7 @@ mod loom_tests {
     #[test]
     fn two_threads_never_claim_the_same() {
         loom::model(|| {
-            let free = Arc::new(FreeSet::none());
-            free.reset(2);
+            let free = Arc::new(FreeSet::below(2));
             let other = free.clone();
             let thread = thread::spawn(move || other.claim());
             let (a, b) = (free.claim(), thread.join().unwrap());

@@ -1,20 +1,24 @@
 //! An engine's whole state, sized at compile time.
-#![allow(unsafe_code, reason = "a static that is handed out once")]
+//!
+//! A storage nobody has started an engine in is zeros and uninitialised bytes: a `static` of a hundred
+//! megabytes adds nothing to the program's file, and one on the heap never passes over a stack. An engine
+//! writes all of it, in place, when it starts: no page of it is touched for the first time later.
+#![allow(unsafe_code, reason = "memory that is initialised in place, and a static that is handed out once")]
 
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::engine::LaneLost;
 use kvrail_layouts::plan::CutList;
 
+use crate::engine::LaneLost;
 use crate::free::FreeSet;
-use crate::id::MAX_RAILS;
+use crate::id::{LaneId, MAX_RAILS};
 use crate::lane::{Lane, Record};
 use crate::page::Page;
 use crate::peer::{CLASSES, Local, Path, Peer, Remote};
 use crate::plan::{PLAN_LISTS, PLANS, Place};
 use crate::pool::Head;
-use crate::provider::Provider;
 use crate::rail::Rail;
 use crate::table::Entry;
 use crate::time::Time;
@@ -23,12 +27,14 @@ use crate::time::Time;
 const GROUPS: usize = 256;
 /// Local regions of one engine, the engine's own included.
 pub(crate) const LOCAL_REGIONS: usize = 256;
+/// What a provider's part of a lane ([`Provider::Lane`](crate::provider::Provider::Lane)) may take, in bytes.
+/// A larger one goes behind a pointer; the compiler says so where an engine is started.
+pub const LANE_BYTES: usize = 128;
 
 /// Room for one engine: at most `PEERS` peers with `REGIONS` published regions and `LANES` lanes
 /// together, `DEPTH` wrs outstanding per lane (the drain wr's place included; a power of two), and
-/// `BATCHES` batches of `PAGES` pages, filled, in flight or done.
+/// `BATCHES` batches of `PAGES` pages, filled, in flight or done. Over any provider.
 pub struct Storage<
-    P: Provider,
     const PEERS: usize,
     const REGIONS: usize,
     const LANES: usize,
@@ -36,36 +42,96 @@ pub struct Storage<
     const BATCHES: usize,
     const PAGES: usize,
 > {
-    pub(crate) rails: [Rail; MAX_RAILS],
-    pub(crate) locals: [Local; LOCAL_REGIONS],
-    pub(crate) peers: [Peer; PEERS],
-    pub(crate) paths: [[Path; MAX_RAILS]; PEERS],
-    pub(crate) turns: [[u16; PEERS]; CLASSES],
-    pub(crate) remotes: [Remote; REGIONS],
-    pub(crate) lanes: [Lane<P::Lane>; LANES],
-    pub(crate) records: [[Record; DEPTH]; LANES],
-    pub(crate) heads: [Head; BATCHES],
-    pub(crate) pages: [[Page; PAGES]; BATCHES],
-    pub(crate) landing: [[Entry; PAGES]; BATCHES],
-    pub(crate) free: [FreeSet; GROUPS],
-    pub(crate) done: [u16; BATCHES],
-    pub(crate) lost: [LaneLost; LANES],
-    pub(crate) flying: [u64; GROUPS],
-    pub(crate) overdue: [u64; GROUPS],
-    pub(crate) deadlines: [Time; GROUPS],
-    pub(crate) plans: [Place; PLANS],
-    pub(crate) plan_lists: [CutList; PLAN_LISTS],
+    /// How many engines have been started in it. 0: nothing below is initialised.
+    starts: u32,
+    rails: [MaybeUninit<Rail>; MAX_RAILS],
+    locals: [MaybeUninit<Local>; LOCAL_REGIONS],
+    peers: [MaybeUninit<Peer>; PEERS],
+    paths: [MaybeUninit<[Path; MAX_RAILS]>; PEERS],
+    turns: [[MaybeUninit<u16>; PEERS]; CLASSES],
+    remotes: [MaybeUninit<Remote>; REGIONS],
+    lanes: [LaneRoom; LANES],
+    records: [[MaybeUninit<Record>; DEPTH]; LANES],
+    heads: [MaybeUninit<Head>; BATCHES],
+    pages: [[MaybeUninit<Page>; PAGES]; BATCHES],
+    landing: [[MaybeUninit<Entry>; PAGES]; BATCHES],
+    free: [MaybeUninit<FreeSet>; GROUPS],
+    done: [MaybeUninit<u16>; BATCHES],
+    lost: [MaybeUninit<LaneLost>; LANES],
+    flying: [MaybeUninit<u64>; GROUPS],
+    overdue: [MaybeUninit<u64>; GROUPS],
+    deadlines: [MaybeUninit<Time>; GROUPS],
+    plans: [MaybeUninit<Place>; PLANS],
+    plan_lists: [MaybeUninit<CutList>; PLAN_LISTS],
+}
+
+/// The largest thing that a lane's place holds.
+type LargestLane = Lane<[u64; LANE_BYTES / 8]>;
+
+/// Room for a [`Lane`] of any provider.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct LaneRoom(MaybeUninit<[u8; size_of::<LargestLane>()]>);
+
+const _: () = assert!(align_of::<LaneRoom>() == align_of::<LargestLane>());
+const _: () = assert!(size_of::<LaneRoom>() == size_of::<LargestLane>());
+
+/// The parts of a storage, written anew, over a provider with lanes `L`.
+#[derive(Debug)]
+pub(crate) struct Parts<'s, L> {
+    pub(crate) rails: &'s mut [Rail],
+    pub(crate) locals: &'s mut [Local],
+    pub(crate) peers: &'s mut [Peer],
+    pub(crate) paths: &'s mut [[Path; MAX_RAILS]],
+    pub(crate) turns: [&'s mut [u16]; CLASSES],
+    pub(crate) remotes: &'s mut [Remote],
+    pub(crate) lanes: &'s mut [Lane<L>],
+    pub(crate) records: &'s mut [Record],
+    pub(crate) heads: &'s mut [Head],
+    pub(crate) pages: &'s mut [Page],
+    pub(crate) landing: &'s [Entry],
+    pub(crate) free: &'s [FreeSet],
+    pub(crate) done: &'s mut [u16],
+    pub(crate) lost: &'s mut [LaneLost],
+    pub(crate) flying: &'s mut [u64],
+    pub(crate) overdue: &'s mut [u64],
+    pub(crate) deadlines: &'s mut [Time],
+    pub(crate) plans: &'s mut [Place],
+    pub(crate) plan_lists: &'s mut [CutList],
+    pub(crate) depth: u32,
+}
+
+/// Writes every element where it is.
+fn fill<T>(room: &mut [MaybeUninit<T>], mut value: impl FnMut(usize) -> T) -> &mut [T] {
+    for (i, at) in room.iter_mut().enumerate() {
+        at.write(value(i));
+    }
+    // SAFETY: every element has just been written.
+    unsafe { room.assume_init_mut() }
+}
+
+/// The places of lanes `L`.
+fn places<L>(rooms: &mut [LaneRoom]) -> &mut [MaybeUninit<Lane<L>>] {
+    const {
+        assert!(
+            size_of::<Lane<L>>() <= size_of::<LaneRoom>() && align_of::<Lane<L>>() <= align_of::<LaneRoom>(),
+            "Provider::Lane is larger than storage::LANE_BYTES (128), or aligned to more than 64: put it in a box"
+        );
+    }
+    let (first, len) = (rooms.as_mut_ptr().cast::<MaybeUninit<Lane<L>>>(), rooms.len());
+    // SAFETY: `len` rooms, each at least as large as a Lane<L> and no less aligned, borrowed exclusively for
+    // as long as the result; a MaybeUninit may be any bytes.
+    unsafe { core::slice::from_raw_parts_mut(first, len) }
 }
 
 impl<
-    P: Provider,
     const PEERS: usize,
     const REGIONS: usize,
     const LANES: usize,
     const DEPTH: usize,
     const BATCHES: usize,
     const PAGES: usize,
-> Storage<P, PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>
+> Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>
 {
     /// Its size in bytes: the engine's whole state but for the provider's own.
     pub const BYTES: usize = size_of::<Self>();
@@ -83,44 +149,106 @@ impl<
         assert!(BATCHES * PAGES < u32::MAX as usize - 1, "BATCHES x PAGES must be below 2^32 - 2");
     };
 
-    /// Empty; fit for a `static`, a box or the stack.
+    /// Empty; fit for a `static`, where it takes no place in the program's file. A large one elsewhere passes
+    /// over the stack: see [`in_place`](Self::in_place).
     #[must_use]
     #[allow(clippy::new_without_default, reason = "a value this large is not made in passing")]
     pub const fn new() -> Self {
         const { Self::CHECKED };
         Self {
-            rails: [const { Rail::EMPTY }; MAX_RAILS],
-            locals: [Local::FREE; LOCAL_REGIONS],
-            peers: [const { Peer::EMPTY }; PEERS],
-            paths: [[Path::NEW; MAX_RAILS]; PEERS],
-            turns: [[0; PEERS]; CLASSES],
-            remotes: [Remote::FREE; REGIONS],
-            lanes: [const { Lane::EMPTY }; LANES],
-            records: [[Record::EMPTY; DEPTH]; LANES],
-            heads: [const { Head::EMPTY }; BATCHES],
-            pages: [const { [const { Page::EMPTY }; PAGES] }; BATCHES],
-            landing: [const { [const { Entry::new() }; PAGES] }; BATCHES],
-            free: [const { FreeSet::none() }; GROUPS],
-            done: [0; BATCHES],
-            lost: [LaneLost::NONE; LANES],
-            flying: [0; GROUPS],
-            overdue: [0; GROUPS],
-            deadlines: [Time::NEVER; GROUPS],
-            plans: [Place::FREE; PLANS],
-            plan_lists: [CutList::NONE; PLAN_LISTS],
+            starts: 0,
+            rails: [const { MaybeUninit::uninit() }; MAX_RAILS],
+            locals: [const { MaybeUninit::uninit() }; LOCAL_REGIONS],
+            peers: [const { MaybeUninit::uninit() }; PEERS],
+            paths: [const { MaybeUninit::uninit() }; PEERS],
+            turns: [const { [const { MaybeUninit::uninit() }; PEERS] }; CLASSES],
+            remotes: [const { MaybeUninit::uninit() }; REGIONS],
+            lanes: [const { LaneRoom(MaybeUninit::uninit()) }; LANES],
+            records: [const { [const { MaybeUninit::uninit() }; DEPTH] }; LANES],
+            heads: [const { MaybeUninit::uninit() }; BATCHES],
+            pages: [const { [const { MaybeUninit::uninit() }; PAGES] }; BATCHES],
+            landing: [const { [const { MaybeUninit::uninit() }; PAGES] }; BATCHES],
+            free: [const { MaybeUninit::uninit() }; GROUPS],
+            done: [const { MaybeUninit::uninit() }; BATCHES],
+            lost: [const { MaybeUninit::uninit() }; LANES],
+            flying: [const { MaybeUninit::uninit() }; GROUPS],
+            overdue: [const { MaybeUninit::uninit() }; GROUPS],
+            deadlines: [const { MaybeUninit::uninit() }; GROUPS],
+            plans: [const { MaybeUninit::uninit() }; PLANS],
+            plan_lists: [const { MaybeUninit::uninit() }; PLAN_LISTS],
+        }
+    }
+
+    /// An empty one where `room` is, on the heap or wherever: nothing passes over a stack.
+    pub fn in_place(room: &mut MaybeUninit<Self>) -> &mut Self {
+        const { Self::CHECKED };
+        let this = room.as_mut_ptr();
+        // SAFETY: `this` points at `room`, which is as large and aligned as a Self.
+        let starts = unsafe { &raw mut (*this).starts };
+        // SAFETY: as above, and borrowed exclusively.
+        unsafe { starts.write(0) };
+        // SAFETY: the one field that must be initialised is; all others are MaybeUninit.
+        unsafe { room.assume_init_mut() }
+    }
+
+    /// Writes all of it for an engine with `rails` rails.
+    pub(crate) fn open<L>(&mut self, mut rail: impl FnMut(usize) -> Rail, rails: usize) -> Parts<'_, L> {
+        let groups = BATCHES.div_ceil(64);
+        // Peers and lanes of an earlier engine stay strangers to this one: places go on counting lives.
+        let starts = self.starts;
+        let life = |peer: &MaybeUninit<Peer>| match starts {
+            0 => Peer::EMPTY.life,
+            // SAFETY: a storage that an engine was started in is initialised: `starts` is counted below,
+            // after `peers` have been written.
+            _ => unsafe { peer.assume_init_ref() }.life,
+        };
+        for peer in &mut self.peers {
+            peer.write(Peer { life: life(peer), ..Peer::EMPTY });
+        }
+        self.starts = starts.wrapping_add(1).max(1);
+        // SAFETY: written just now, every one.
+        let peers = unsafe { self.peers.assume_init_mut() };
+        // 65,536 lives of a lane's place in each engine.
+        let generation = (starts << 16).wrapping_add(1);
+        // Lanes are fewer than 65,535 by CHECKED.
+        let lane = |i: usize| Lane { id: LaneId::new(i as u16, generation), ..Lane::EMPTY };
+        let [urgent, background] = &mut self.turns;
+        // Pages are numbered in u32s, batches in u16s, by CHECKED.
+        let page = |i: usize| Page { batch: (i / PAGES) as u16, ..Page::EMPTY };
+        let batches = |group: usize| BATCHES.saturating_sub(64 * group).min(64);
+        Parts {
+            rails: fill(&mut self.rails[..rails], &mut rail),
+            locals: fill(&mut self.locals, |_| Local::FREE),
+            peers,
+            paths: fill(&mut self.paths, |_| [Path::NEW; MAX_RAILS]),
+            turns: [fill(urgent, |_| 0), fill(background, |_| 0)],
+            remotes: fill(&mut self.remotes, |_| Remote::FREE),
+            lanes: fill(places(&mut self.lanes), lane),
+            records: fill(self.records.as_flattened_mut(), |_| Record::EMPTY),
+            heads: fill(&mut self.heads, |_| Head::EMPTY),
+            pages: fill(self.pages.as_flattened_mut(), page),
+            landing: fill(self.landing.as_flattened_mut(), |_| Entry::new()),
+            free: fill(&mut self.free[..groups], |group| FreeSet::below(batches(group))),
+            done: fill(&mut self.done, |_| 0),
+            lost: fill(&mut self.lost, |_| LaneLost::NONE),
+            flying: fill(&mut self.flying[..groups], |_| 0),
+            overdue: fill(&mut self.overdue[..groups], |_| 0),
+            deadlines: fill(&mut self.deadlines[..groups], |_| Time::NEVER),
+            plans: fill(&mut self.plans, |_| Place::FREE),
+            plan_lists: fill(&mut self.plan_lists, |_| CutList::NONE),
+            depth: DEPTH as u32,
         }
     }
 }
 
 impl<
-    P: Provider,
     const PEERS: usize,
     const REGIONS: usize,
     const LANES: usize,
     const DEPTH: usize,
     const BATCHES: usize,
     const PAGES: usize,
-> core::fmt::Debug for Storage<P, PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>
+> core::fmt::Debug for Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Storage").field("bytes", &Self::BYTES).finish_non_exhaustive()

@@ -76,7 +76,7 @@ unsafe impl Provider for Nothing {
 
 #[test]
 fn no_two_engines_of_a_process_are_taken_for_each_other() {
-    type Tiny = Storage<Nothing, 1, 1, 1, 2, 1, 1>;
+    type Tiny = Storage<1, 1, 1, 2, 1, 1>;
     let offer =
         RegionOffer { base: 0, page_bytes: 64, stride: 64, slots: 1, keys: [0; MAX_RAILS], table: None };
     let mut bytes = [0_u8; 64];

@@ -24,7 +24,7 @@ const ENTRY: EntryValue = EntryValue { generation: Generation(0x77_0000_0003), t
 const SLOTS: u32 = 64;
 const TABLE: u64 = SLOTS as u64 * PAGE;
 /// The engine's batches; the first figure of each is what most tests use.
-type State<'m, const BATCHES: usize> = Storage<Rails<'m>, 4, 4, 96, 64, BATCHES, PAGES>;
+type State<const BATCHES: usize> = Storage<4, 4, 96, 64, BATCHES, PAGES>;
 type Model = sim::Storage<RAILS, 4, 96, 64, 4096>;
 
 fn config(seed: u64) -> sim::Config {
@@ -48,7 +48,7 @@ fn table() -> Vec<u8> {
 
 impl<'s, 'm> Bench<'s, 'm> {
     fn new<const B: usize>(
-        state: &'s mut State<'m, B>,
+        state: &'s mut State<B>,
         sim: &'m Sim<'m>,
         tables: &'m mut [Vec<u8>],
         pages: &'m mut [Vec<u8>],

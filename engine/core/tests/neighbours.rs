@@ -93,7 +93,7 @@ fn a_place_used_again_stands_in_the_queue_once() {
 #[test]
 fn peers_of_a_full_rail_do_not_hide_one_of_an_empty_rail() {
     type WideSim = sim::Storage<2, 48, 48, 32, 2048>;
-    type Wide<'m> = Storage<Rails<'m>, 48, 48, 48, 32, 64, 16>;
+    type Wide = Storage<48, 48, 48, 32, 64, 16>;
     const PEERS: usize = 40;
     let mut storage = Box::new(WideSim::new());
     let mut bytes = memory(PEERS + 1);

@@ -99,7 +99,7 @@ fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>
     assert_eq!(session.offer().epoch, server.epoch());
 
     let clock = Clock(Instant::now());
-    let storage = Box::leak(Box::new(Storage::<Rails<T>, 2, 2, 8, 32, 2, 16>::new()));
+    let storage = Box::leak(Box::new(Storage::<2, 2, 8, 32, 2, 16>::new()));
     let rails = Rails::<T>::start(config).unwrap();
     let mut engine = Engine::start(storage, rails, Config::DEFAULT).unwrap();
     let mut slots =

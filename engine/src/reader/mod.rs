@@ -13,11 +13,11 @@ mod peers;
 mod table;
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{fmt, io};
 
 use kvrail_core::batch::{Batch, Done, Ticket};
 use kvrail_core::config::Config as EngineConfig;
@@ -46,7 +46,7 @@ pub const MAX_BATCHES: usize = 64;
 pub const MAX_BATCH: usize = 256;
 
 /// A reader's room.
-type Room<P> = Storage<P, MAX_PEERS, 256, 512, { DEPTH as usize }, MAX_BATCHES, MAX_BATCH>;
+type Room = Storage<MAX_PEERS, 256, 512, { DEPTH as usize }, MAX_BATCHES, MAX_BATCH>;
 
 /// How long the end of a reader waits for READs that are under way.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -89,14 +89,6 @@ pub enum StartError {
     /// The engine refuses.
     #[error(transparent)]
     Engine(#[from] kvrail_core::engine::StartError),
-    /// The storage could not be made.
-    #[error("{bytes} bytes for an engine's state were not to be had: {source}")]
-    Storage {
-        /// How large it is.
-        bytes: usize,
-        /// The system's reason.
-        source: io::Error,
-    },
 }
 
 /// Pulls pages of one layout out of peers' memory: owned and driven by one thread.
@@ -111,7 +103,7 @@ pub enum StartError {
 pub struct Reader<N: Network> {
     // Taken by `drop` alone.
     engine: ManuallyDrop<Engine<'static, N::Provider>>,
-    room: NonNull<Room<N::Provider>>,
+    room: NonNull<Room>,
     plan: N::Plan,
     layout: PageLayout,
     config: Config,
@@ -150,14 +142,14 @@ impl<N: Network> Reader<N> {
     ///
     /// # Errors
     ///
-    /// Figures that cannot work, or no memory.
+    /// Figures that cannot work.
     pub fn start(layout: PageLayout, rails: N, config: Config) -> Result<Self, StartError> {
         if config.lanes_per_rail == 0 {
             return Err(StartError::NoLanes);
         }
         let figures = config.engine.unwrap_or_else(|| rails.tuning());
         let (provider, plan) = rails.split();
-        let room = NonNull::from(Box::leak(room()?));
+        let room = NonNull::from(Box::leak(room()));
         // SAFETY: leaked just now, and known to nobody else. It is given back in `drop` alone, when
         // engine and buffers are gone.
         let storage = unsafe { &mut *room.as_ptr() };
@@ -385,20 +377,12 @@ impl<N: Network> Reader<N> {
     }
 }
 
-/// An empty storage on the heap. It is megabytes large, and passes over a stack on its way: so over
-/// one that is large enough, whoever calls.
-fn room<P>() -> Result<Box<Room<P>>, StartError>
-where
-    P: kvrail_core::provider::Provider<Lane: Send> + 'static,
-{
-    let bytes = Room::<P>::BYTES;
-    let failed = |source| StartError::Storage { bytes, source };
-    let maker = std::thread::Builder::new()
-        .name("kvrail-start".into())
-        .stack_size(4 * bytes + (1 << 20))
-        .spawn(|| Box::new(Room::new()))
-        .map_err(failed)?;
-    maker.join().map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))
+/// An empty storage on the heap, made there.
+fn room() -> Box<Room> {
+    let mut room = Box::new_uninit();
+    Room::in_place(&mut room);
+    // SAFETY: it has just been made where it is.
+    unsafe { room.assume_init() }
 }
 
 impl<N: Network> Drop for Reader<N> {

@@ -19,6 +19,7 @@ mod setup;
 mod submit;
 mod timers;
 
+use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicU16, Ordering};
 
 use kvrail_layouts::plan::Limits;
@@ -36,7 +37,7 @@ use crate::plan::{MAX_SGES, Plans};
 use crate::pool::{Held, Pool};
 use crate::provider::{MemoryRange, Provider, RailKeys, RegisterError};
 use crate::rail::{Rail, RailStats};
-use crate::storage::Storage;
+use crate::storage::{Parts, Storage};
 use crate::table::Entry;
 use crate::time::{Nanos, Time};
 
@@ -119,8 +120,7 @@ impl<'s, T: Copy> Fifo<'s, T> {
 /// One engine: owned and driven by one thread.
 #[derive(Debug)]
 pub struct Engine<'s, P: Provider> {
-    // Dropped first: from then on nothing writes into any slot or into `landing`.
-    provider: P,
+    provider: ManuallyDrop<P>,
     config: Config,
     chunk_shift: u8,
     tag: u16,
@@ -204,11 +204,11 @@ impl<P: Provider> Engine<'static, P> {
         const BATCHES: usize,
         const PAGES: usize,
     >(
-        storage: &'static mut Storage<P, PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        storage: &'static mut Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
         provider: P,
         config: Config,
     ) -> Result<Self, StartError> {
-        Self::begin(storage, provider, config)
+        Self::begin(provider, config, |rails, rail| storage.open(rail, rails))
     }
 }
 
@@ -232,47 +232,26 @@ impl<'s, P: Provider> Engine<'s, P> {
         const BATCHES: usize,
         const PAGES: usize,
     >(
-        storage: &'s mut Storage<P, PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        storage: &'s mut Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
         provider: P,
         config: Config,
     ) -> Result<Self, StartError> {
-        Self::begin(storage, provider, config)
+        Self::begin(provider, config, |rails, rail| storage.open(rail, rails))
     }
 
-    fn begin<
-        const PEERS: usize,
-        const REGIONS: usize,
-        const LANES: usize,
-        const DEPTH: usize,
-        const BATCHES: usize,
-        const PAGES: usize,
-    >(
-        storage: &'s mut Storage<P, PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+    fn begin(
         mut provider: P,
         config: Config,
+        open: impl FnOnce(usize, &dyn Fn(usize) -> Rail) -> Parts<'s, P::Lane>,
     ) -> Result<Self, StartError> {
         config.check()?;
         let rails = provider.rails();
         if rails == 0 || rails > MAX_RAILS {
             return Err(StartError::Rails(rails));
         }
-        // What an earlier engine left in the storage.
-        storage.locals.fill(Local::FREE);
-        storage.remotes.fill(Remote::FREE);
-        storage.paths.fill([Path::NEW; MAX_RAILS]);
-        storage.deadlines.fill(Time::NEVER);
-        storage.flying.fill(0);
-        storage.overdue.fill(0);
-        storage.peers.iter_mut().for_each(|peer| *peer = Peer { life: peer.life, ..Peer::EMPTY });
-        for (i, lane) in storage.lanes.iter_mut().enumerate() {
-            // Lanes are fewer than 65,535 by Storage::CHECKED.
-            *lane = Lane { id: crate::id::LaneId::new(i as u16, lane.id.generation() + 1), ..Lane::EMPTY };
-        }
-        for (i, rail) in storage.rails[..rails].iter_mut().enumerate() {
-            *rail = Rail::new(provider.rail(RailIndex(i as u8)), &config);
-        }
-
-        let landing: &'s [Entry] = storage.landing.as_flattened();
+        let rail = |i| Rail::new(provider.rail(RailIndex(i as u8)), &config);
+        let parts = open(rails, &rail);
+        let landing: &'s [Entry] = parts.landing;
         let landing_range = MemoryRange {
             addr: landing.as_ptr().expose_provenance() as u64,
             len: size_of_val(landing) as u64,
@@ -283,13 +262,10 @@ impl<'s, P: Provider> Engine<'s, P> {
         let tag = tag.map_err(|_| StartError::TooManyEngines)?;
         let limits = Limits { sges: provider.sges().clamp(1, MAX_SGES), bytes: config.chunk_bytes };
         let chunk_shift = config.chunk_bytes.trailing_zeros() as u8;
-        let groups = BATCHES.div_ceil(64);
-        let free = &storage.free[..groups];
-        let pages = storage.pages.as_flattened_mut();
-        let pool = Pool::new(&mut storage.heads, pages, free, chunk_shift, tag);
-        let [urgent, background] = &mut storage.turns;
+        let pool = Pool::new(parts.heads, parts.pages, parts.free, chunk_shift, tag);
+        let [urgent, background] = parts.turns;
         let mut engine = Self {
-            provider,
+            provider: ManuallyDrop::new(provider),
             config,
             chunk_shift,
             tag,
@@ -299,28 +275,28 @@ impl<'s, P: Provider> Engine<'s, P> {
             rate: 0,
             tight: Nanos(u64::MAX),
             largest_batch: 0,
-            rails: &mut storage.rails[..rails],
-            locals: &mut storage.locals,
-            remotes: &mut storage.remotes,
-            peers: &mut storage.peers,
-            paths: &mut storage.paths,
+            rails: parts.rails,
+            locals: parts.locals,
+            remotes: parts.remotes,
+            peers: parts.peers,
+            paths: parts.paths,
             turns: [Fifo::new(urgent), Fifo::new(background)],
             urgent_turns: 0,
-            lanes: &mut storage.lanes,
-            records: storage.records.as_flattened_mut(),
-            depth: DEPTH as u32,
+            lanes: parts.lanes,
+            records: parts.records,
+            depth: parts.depth,
             free_lane: 0,
             pages: Held::new(pool),
-            plans: Plans::new(&mut storage.plans, &mut storage.plan_lists, limits, tag),
+            plans: Plans::new(parts.plans, parts.plan_lists, limits, tag),
             landing,
             landing_keys,
-            done: Fifo::new(&mut storage.done),
-            lost: Fifo::new(&mut storage.lost),
-            flying: &mut storage.flying[..groups],
-            overdue: &mut storage.overdue[..groups],
+            done: Fifo::new(parts.done),
+            lost: Fifo::new(parts.lost),
+            flying: parts.flying,
+            overdue: parts.overdue,
             in_flight: 0,
             serial: 0,
-            deadlines: &mut storage.deadlines[..groups],
+            deadlines: parts.deadlines,
             next_deadline: Time::NEVER,
             sweep: usize::MAX,
             next_sweep: Time::ZERO,
@@ -429,6 +405,17 @@ impl<'s, P: Provider> Engine<'s, P> {
     fn record(&mut self, lane: usize, seq: u32) -> &mut Record {
         let at = lane * self.depth as usize + (seq & (self.depth - 1)) as usize;
         &mut self.records[at]
+    }
+}
+
+impl<P: Provider> Drop for Engine<'_, P> {
+    /// The provider first: from then on nothing writes into any slot or into the landing area.
+    #[allow(unsafe_code, reason = "the provider goes before its lanes")]
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here, and not used after.
+        unsafe { ManuallyDrop::drop(&mut self.provider) };
+        // Storage does not know what its lanes are.
+        self.lanes.iter_mut().for_each(|lane| lane.handle = None);
     }
 }
 

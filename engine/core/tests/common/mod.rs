@@ -41,7 +41,7 @@ impl Rng {
 }
 
 pub type SmallSim = sim::Storage<4, 4, 64, 32, 1024>;
-pub type SmallState<'m> = Storage<Rails<'m>, 4, 8, 64, 32, 16, 16>;
+pub type SmallState = Storage<4, 8, 64, 32, 16, 16>;
 
 /// What the peers publish.
 pub const PAGE: usize = 10_000;
@@ -155,11 +155,7 @@ impl Destination {
 }
 
 /// An engine in a box of the test's.
-pub fn start<'s, 'm>(
-    state: &'s mut SmallState<'m>,
-    sim: &'m Sim<'m>,
-    config: Config,
-) -> Engine<'s, Rails<'m>> {
+pub fn start<'s, 'm>(state: &'s mut SmallState, sim: &'m Sim<'m>, config: Config) -> Engine<'s, Rails<'m>> {
     // SAFETY: every test declares its storage before the engine and forgets nothing.
     unsafe { Engine::start_scoped(state, sim.rails(), config) }.unwrap()
 }

@@ -1,0 +1,94 @@
+//! Where an engine's state lives: in no program's file, on no stack, and over any provider.
+#![allow(unsafe_code, reason = "storage in a box of the test's")]
+
+use std::mem::MaybeUninit;
+
+use kvrail_core::abi::ChainStorage;
+use kvrail_core::config::Config;
+use kvrail_core::engine::{Engine, LaneSpec};
+use kvrail_core::id::{PeerId, RailIndex};
+use kvrail_core::storage::{StaticStorage, Storage};
+use kvrail_core::time::Time;
+use kvrail_sim::null::{Cq, Cqe, NullRails, Parts, Qp, Wqe};
+use kvrail_sim::sim::{self, RailSpec, Sim};
+
+/// 110 MB.
+type Large = Storage<1024, 2048, 16_384, 128, 4_096, 256>;
+
+static LARGE: StaticStorage<Large> = StaticStorage::new(Large::new());
+
+fn null<'m>(
+    chain: &'m mut ChainStorage<32>,
+    queues: (&'m mut [Cq; 1], &'m mut [Cqe; 64], &'m mut [Qp; 2], &'m mut [Wqe; 32]),
+) -> NullRails<'m, 32> {
+    let (cqs, cqes, qps, wqes) = queues;
+    NullRails::new(Parts { cqs, cqes, qps, wqes }, chain).unwrap()
+}
+
+#[test]
+fn a_large_static_is_no_part_of_the_program() {
+    const { assert!(Large::BYTES > 100 << 20) };
+    let file = std::fs::metadata(std::env::current_exe().unwrap()).unwrap().len();
+    assert!(file < Large::BYTES as u64 / 2, "{file} bytes of program for {} of storage", Large::BYTES);
+    // Used, so that it is there.
+    assert_eq!(LARGE.take().map(|storage| std::mem::size_of_val(storage)), Some(Large::BYTES));
+    assert!(LARGE.take().is_none());
+}
+
+#[test]
+fn a_large_box_passes_over_no_stack() {
+    let starter = std::thread::Builder::new().stack_size(256 << 10).spawn(|| {
+        let mut room = Box::<Large>::new_uninit();
+        let storage = Large::in_place(&mut room);
+        let mut chain = ChainStorage::new();
+        let (mut cqs, mut cqes, mut qps, mut wqes) =
+            ([Cq::NEW; 1], [Cqe::NEW; 64], [Qp::NEW; 2], [Wqe::NEW; 32]);
+        let rails = null(&mut chain, (&mut cqs, &mut cqes, &mut qps, &mut wqes));
+        // SAFETY: the storage is declared before the engine, which is not forgotten.
+        let mut engine = unsafe { Engine::start_scoped(storage, rails, Config::DEFAULT) }.unwrap();
+        assert_eq!(engine.capacity(), (4_096, 256));
+        assert_eq!(engine.batches_free(), 4_096);
+        engine.add_peer().unwrap();
+        engine.poll(Time(1));
+    });
+    starter.unwrap().join().unwrap();
+}
+
+/// Starts an engine in `storage`, adds a peer with a lane of its own, and forgets neither.
+fn once<const LANES: usize>(storage: &mut Storage<2, 2, LANES, 16, 2, 4>, earlier: &[PeerId]) -> PeerId {
+    let mut chain = ChainStorage::new();
+    let (mut cqs, mut cqes, mut qps, mut wqes) = ([Cq::NEW; 1], [Cqe::NEW; 64], [Qp::NEW; 2], [Wqe::NEW; 32]);
+    let rails = null(&mut chain, (&mut cqs, &mut cqes, &mut qps, &mut wqes));
+    // SAFETY: the storage outlives the call, and with it the engine, which is not forgotten.
+    let mut engine = unsafe { Engine::start_scoped(storage, rails, Config::DEFAULT) }.unwrap();
+    let peer = engine.add_peer().unwrap();
+    let lane = engine.provider_mut().connect(RailIndex(0)).unwrap();
+    let spec = LaneSpec { rail: RailIndex(0), remote_rail: 0, depth: 16 };
+    engine.attach(peer, spec, lane, Time(1)).unwrap();
+    for &stranger in earlier {
+        assert!(engine.peer_stats(stranger).is_none(), "{stranger:?} of an earlier engine is known");
+    }
+    peer
+}
+
+#[test]
+fn engines_that_follow_each_other_are_strangers_whatever_they_run_over() {
+    let mut room = Box::new(MaybeUninit::uninit());
+    let storage = Storage::<2, 2, 2, 16, 2, 4>::in_place(&mut room);
+    let mut peers = vec![once(storage, &[])];
+    for _ in 0..3 {
+        let peer = once(storage, &peers);
+        peers.push(peer);
+        // Another provider, whose lanes are of another size, in the same places.
+        let mut memory = Box::new(sim::Storage::<1, 1, 8, 32, 64>::new());
+        let sim =
+            Sim::new(&mut memory, sim::Config::new(1), &[RailSpec { cq_entries: 64, ..RailSpec::GBITS_400 }])
+                .unwrap();
+        // SAFETY: the storage is declared before the engine, which is not forgotten.
+        let mut engine = unsafe { Engine::start_scoped(storage, sim.rails(), Config::DEFAULT) }.unwrap();
+        assert_eq!((engine.in_flight(), engine.batches_free(), engine.lanes_dying()), (0, 2, 0));
+        let peer = engine.add_peer().unwrap();
+        assert!(!peers.contains(&peer));
+        peers.push(peer);
+    }
+}
