@@ -58,6 +58,8 @@ pub(crate) enum Reply {
     },
     /// A worker is connected and registered.
     Ready {
+        /// What reports call the transport.
+        transport: String,
         /// What the rails are called.
         rails: Vec<String>,
         /// The engine's chunk.

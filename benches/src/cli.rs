@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{self, Named};
 use crate::layout::LayoutArgs;
+use crate::rails::{Rails, VerbsArgs};
 
 /// Pulls KV-cache pages out of another process's memory, checks them, and says how fast it went.
 ///
@@ -51,6 +52,8 @@ pub(crate) enum Transport {
     Shm,
     /// TCP: functional only. Its figures say nothing about rails.
     Tcp,
+    /// RDMA: RoCE or InfiniBand.
+    Verbs,
 }
 
 impl Transport {
@@ -59,6 +62,7 @@ impl Transport {
         match self {
             Self::Shm => "shm",
             Self::Tcp => "tcp (functional only)",
+            Self::Verbs => "verbs",
         }
     }
 
@@ -67,6 +71,7 @@ impl Transport {
         match self {
             Self::Shm => "shm",
             Self::Tcp => "tcp",
+            Self::Verbs => "verbs",
         }
     }
 }
@@ -149,9 +154,12 @@ pub(crate) struct ServeArgs {
     /// Bytes of published pages.
     #[arg(long, default_value = "512MiB", value_parser = size)]
     pub(crate) working_set: u64,
-    /// As how many rails readers see this side: 1 to 16. It does no work for them.
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=16))]
-    pub(crate) rails: u8,
+    /// As how many rails readers see this side: 1 to 16, 1 by default; it does no work for them. Over verbs: which NIC
+    /// ports (mlx5_0,mlx5_1:2), or auto, the default.
+    #[arg(long)]
+    pub(crate) rails: Option<Rails>,
+    #[command(flatten)]
+    pub(crate) verbs: VerbsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -167,9 +175,12 @@ pub(crate) struct DriveArgs {
     /// What the pages are; the producer's.
     #[arg(long, default_value = "sgl_mla_page_first_direct", value_parser = catalogue::parser())]
     pub(crate) layout: Named,
-    /// Rails of each process: 1 to 16.
-    #[arg(long, default_value = "2", value_parser = clap::value_parser!(u8).range(1..=16))]
-    pub(crate) rails: u8,
+    /// Rails of each process: 1 to 16, 2 by default. Over verbs: which NIC ports (mlx5_0,mlx5_1:2), or auto, the
+    /// default.
+    #[arg(long)]
+    pub(crate) rails: Option<Rails>,
+    #[command(flatten)]
+    pub(crate) verbs: VerbsArgs,
     /// Lanes of each rail: 1 to 16.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) lanes_per_rail: u8,

@@ -16,6 +16,7 @@ use crate::drive::{self, Ready};
 use crate::json::{Meta, Report, Row, Shape, Sink};
 use crate::memcpy::Routine;
 use crate::progress::Bar;
+use crate::rails::{Rails, VerbsArgs};
 use crate::window::Tally;
 use crate::{crew, host, report, serve, worker};
 
@@ -98,7 +99,8 @@ fn ladder(
         transport: Transport::Shm,
         layout: named.name.into(),
         working_set,
-        rails: many,
+        rails: Rails::Count(many),
+        verbs: VerbsArgs::default(),
         copier: Some((many.into(), named.batch())),
     };
     let mut producer = Child::start("producer", &Role::Producer(setup))?;
@@ -129,7 +131,8 @@ fn ladder(
                 key: key.clone(),
                 transport: Transport::Shm,
                 layout: named.name.into(),
-                rails,
+                rails: Rails::Count(rails),
+                verbs: VerbsArgs::default(),
                 lanes_per_rail: 1,
                 batch: named.batch() as u16,
                 chunk_bytes: None,
@@ -174,7 +177,8 @@ fn ladder(
         row.ratio.memcpy = (limit > 0.0).then(|| row.pages_per_s / limit);
         row
     });
-    let ready = widest.unwrap_or(Ready { rails: Vec::new(), chunk_bytes: 0, pages: 0 });
+    let ready =
+        widest.unwrap_or(Ready { transport: String::new(), rails: Vec::new(), chunk_bytes: 0, pages: 0 });
     Ok((rows.collect(), ready))
 }
 

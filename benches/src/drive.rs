@@ -10,6 +10,7 @@ use crate::cli::DriveArgs;
 use crate::json::{Meta, Report, Row, Shape, Sink};
 use crate::memcpy::Routine;
 use crate::progress::Bar;
+use crate::rails::Rails;
 use crate::window::Tally;
 use crate::{crew, report, worker};
 
@@ -21,6 +22,7 @@ const ROUND: Duration = Duration::from_secs(5);
 /// What a started worker said of itself.
 #[derive(Debug)]
 pub(crate) struct Ready {
+    pub(crate) transport: String,
     pub(crate) rails: Vec<String>,
     pub(crate) chunk_bytes: u32,
     pub(crate) pages: u32,
@@ -34,7 +36,9 @@ pub(crate) fn start(name: String, setup: worker::Setup) -> anyhow::Result<Child>
 /// Waits until it is connected.
 pub(crate) fn ready(child: &mut Child) -> anyhow::Result<Ready> {
     match child.reply(START)? {
-        Reply::Ready { rails, chunk_bytes, pages } => Ok(Ready { rails, chunk_bytes, pages }),
+        Reply::Ready { transport, rails, chunk_bytes, pages } => {
+            Ok(Ready { transport, rails, chunk_bytes, pages })
+        }
         other => Err(child.confused(&other)),
     }
 }
@@ -46,6 +50,12 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
     let json = args.report.json.as_deref().map(Sink::open).transpose()?;
     let batch = args.batch.map_or(args.layout.batch(), usize::from);
     let processes = usize::from(args.processes);
+    let rails = Rails::of(args.rails.as_ref(), args.transport, 2)?;
+    // Each rail without a NIC has a thread that copies.
+    let threads = match &rails {
+        Rails::Count(count) => usize::from(*count) + 1,
+        Rails::Ports(_) => 1,
+    };
     let mut crew = Vec::with_capacity(processes);
     for number in 0..processes {
         let setup = worker::Setup {
@@ -53,7 +63,8 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
             key: key.clone(),
             transport: args.transport,
             layout: args.layout.name.into(),
-            rails: args.rails,
+            rails: rails.clone(),
+            verbs: args.verbs.clone(),
             lanes_per_rail: args.lanes_per_rail,
             // At most 256, by the command line or by the layout.
             batch: batch as u16,
@@ -61,7 +72,7 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
             concurrency: args.concurrency,
             working_set: args.working_set,
             share: (number, processes),
-            threads: processes * (usize::from(args.rails) + 1),
+            threads: processes * threads,
             verify: args.report.verify,
             validate: !args.unvalidated,
         };
@@ -87,7 +98,8 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
     let shape = Shape {
         named: args.layout,
         op: if args.unvalidated { "read (unvalidated)" } else { "read" },
-        rails: args.rails,
+        // At most 16.
+        rails: started[0].rails.len() as u8,
         processes: args.processes,
         concurrency: args.concurrency,
     };
@@ -103,14 +115,14 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
         duration_s: args.duration.as_secs_f64(),
         warmup_s: args.warmup.as_secs_f64(),
         verify: args.report.verify,
-        ..Meta::of("drive", args.transport.label(), &[args.layout])
+        ..Meta::of("drive", &started[0].transport, &[args.layout])
     };
     let document = Report::new(meta, vec![row]);
     let text = format!(
         "{} from {} over {}\n\n{}",
         args.layout.label(),
         args.connect,
-        args.transport.label(),
+        started[0].transport,
         report::table(&document.results)
     );
     finish(&document, &text, json)

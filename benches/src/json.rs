@@ -54,7 +54,7 @@ pub(crate) struct Report {
 #[derive(Debug, Serialize)]
 pub(crate) struct Meta {
     pub(crate) command: &'static str,
-    pub(crate) transport: &'static str,
+    pub(crate) transport: String,
     pub(crate) layout: Vec<&'static str>,
     pub(crate) fingerprint: Vec<String>,
     pub(crate) page_bytes: Vec<u32>,
@@ -74,13 +74,13 @@ pub(crate) struct Meta {
 
 impl Meta {
     /// Notes the layouts of a run.
-    pub(crate) fn of(command: &'static str, transport: &'static str, layouts: &[Named]) -> Self {
+    pub(crate) fn of(command: &'static str, transport: &str, layouts: &[Named]) -> Self {
         fn each<T>(layouts: &[Named], what: impl Fn(&Named) -> T) -> Vec<T> {
             layouts.iter().map(what).collect()
         }
         Self {
             command,
-            transport,
+            transport: transport.into(),
             layout: each(layouts, |named| named.name),
             fingerprint: each(layouts, |named| named.layout.fingerprint().to_string()),
             page_bytes: each(layouts, |named| named.layout.page_bytes()),

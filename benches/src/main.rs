@@ -19,6 +19,7 @@ mod layout;
 mod memcpy;
 mod pattern;
 mod progress;
+mod rails;
 mod report;
 mod serve;
 mod window;

@@ -17,6 +17,7 @@ use crate::host;
 use crate::memcpy::Copier;
 use crate::pattern;
 use crate::progress::Bar;
+use crate::rails::{Rails, VerbsArgs};
 use crate::window::count;
 
 /// All that a producer has to know.
@@ -27,7 +28,8 @@ pub(crate) struct Setup {
     pub(crate) transport: Transport,
     pub(crate) layout: String,
     pub(crate) working_set: u64,
-    pub(crate) rails: u8,
+    pub(crate) rails: Rails,
+    pub(crate) verbs: VerbsArgs,
     /// Threads of the plain copy, and pages that each copies at a time; none unless asked for.
     pub(crate) copier: Option<(usize, usize)>,
 }
@@ -45,7 +47,8 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         transport: args.transport,
         layout: args.layout.name.into(),
         working_set: args.working_set,
-        rails: args.rails,
+        rails: Rails::of(args.rails.as_ref(), args.transport, 1)?,
+        verbs: args.verbs.clone(),
         copier: None,
     };
     let bar = Bar::new("publishing pages", 0);
@@ -113,13 +116,22 @@ fn publish(setup: &Setup, bar: &Bar) -> anyhow::Result<Publisher> {
     let listen: Address = setup.listen.parse()?;
     let node = "kvrail-bench-serve".parse()?;
     let key = setup.key.peer_key()?;
-    let rails = setup.rails.into();
     let mut publisher = match setup.transport {
-        Transport::Shm => Publisher::start(node, named.layout, slots, &listen, key, shm::publish(rails))?,
-        Transport::Tcp => {
-            let over = tcp::publish(ip(&setup.listen)?, rails);
+        Transport::Shm => {
+            let over = shm::publish(setup.rails.count()?.into());
             Publisher::start(node, named.layout, slots, &listen, key, over)?
         }
+        Transport::Tcp => {
+            let over = tcp::publish(ip(&setup.listen)?, setup.rails.count()?.into());
+            Publisher::start(node, named.layout, slots, &listen, key, over)?
+        }
+        #[cfg(feature = "verbs")]
+        Transport::Verbs => {
+            let over = kvrail::verbs::publish_with(setup.rails.ports()?, setup.verbs.config()?)?;
+            Publisher::start(node, named.layout, slots, &listen, key, over)?
+        }
+        #[cfg(not(feature = "verbs"))]
+        Transport::Verbs => crate::rails::not_built()?,
     };
     let seed = publisher.epoch().0.get();
     bar.length(u64::from(slots) * page_bytes);

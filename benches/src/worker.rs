@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use kvrail::core::batch::Done;
 use kvrail::core::config::Config as EngineConfig;
 use kvrail::core::error::PageError;
+use kvrail::core::id::MAX_RAILS;
 use kvrail::core::memory::Slot;
 use kvrail::core::remote::{Location, RemotePage};
 use kvrail::core::time::Time;
@@ -20,6 +21,7 @@ use crate::cli::{Key, Transport, Verify};
 use crate::host;
 use crate::memcpy::sleep_until;
 use crate::pattern;
+use crate::rails::{Rails, VerbsArgs};
 use crate::window::{Failed, Sample, Span, count};
 
 /// How long a batch may take: no network that pages are read over is so slow.
@@ -34,7 +36,8 @@ pub(crate) struct Setup {
     pub(crate) key: Key,
     pub(crate) transport: Transport,
     pub(crate) layout: String,
-    pub(crate) rails: u8,
+    pub(crate) rails: Rails,
+    pub(crate) verbs: VerbsArgs,
     pub(crate) lanes_per_rail: u8,
     pub(crate) batch: u16,
     pub(crate) chunk_bytes: Option<u32>,
@@ -53,13 +56,23 @@ pub(crate) struct Setup {
 /// The worker's main function.
 pub(crate) fn child(setup: &Setup) -> anyhow::Result<()> {
     match setup.transport {
-        Transport::Shm => Worker::start(setup, shm::rails(setup.rails.into())?)?.serve(),
-        Transport::Tcp => Worker::start(setup, tcp::rails(setup.rails.into())?)?.serve(),
+        Transport::Shm => Worker::start(setup, shm::rails(setup.rails.count()?.into())?)?.serve(),
+        Transport::Tcp => Worker::start(setup, tcp::rails(setup.rails.count()?.into())?)?.serve(),
+        #[cfg(feature = "verbs")]
+        Transport::Verbs => {
+            let rails = kvrail::verbs::rails_with(setup.rails.ports()?, setup.verbs.config()?)?;
+            Worker::start(setup, rails)?.serve()
+        }
+        #[cfg(not(feature = "verbs"))]
+        Transport::Verbs => crate::rails::not_built(),
     }
 }
 
 struct Worker<N: Network> {
     reader: Reader<N>,
+    /// What reports call the transport, and each rail.
+    label: String,
+    names: Vec<String>,
     peer: Peer,
     address: Address,
     /// Where this worker's pages are, and each page checked against the peer's region.
@@ -90,7 +103,10 @@ impl<N: Network> Worker<N> {
         let engine = tune(rails.tuning(), setup.chunk_bytes);
         let config =
             Config { lanes_per_rail: setup.lanes_per_rail.into(), engine: Some(engine), ..Config::default() };
+        let label = rails.label();
+        let mut names: Vec<_> = (0..MAX_RAILS).map(|rail| rails.name(rail)).collect();
         let mut reader = Reader::start(named.layout, rails, config)?;
+        names.truncate(reader.rails());
         let peer = reader.connect(&address, &setup.key.peer_key()?).map_err(hint)?;
         let locations = published(&mut reader, &peer)?;
         let locations = share(&locations, setup, named.layout.page_bytes());
@@ -107,6 +123,8 @@ impl<N: Network> Worker<N> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         Ok(Self {
             reader,
+            label,
+            names,
             peer,
             address,
             locations,
@@ -125,7 +143,8 @@ impl<N: Network> Worker<N> {
     /// Does as it is told, until nothing more is.
     fn serve(mut self) -> anyhow::Result<()> {
         say(&Reply::Ready {
-            rails: (0..self.reader.rails()).map(|rail| format!("{}{rail}", short(N::LABEL))).collect(),
+            transport: self.label.clone(),
+            rails: self.names.clone(),
             chunk_bytes: self.reader.engine_config().chunk_bytes,
             pages: self.pages.len() as u32,
         })?;
@@ -349,8 +368,4 @@ fn share(locations: &[Location], setup: &Setup, page_bytes: u32) -> Vec<Location
     // More workers than pages: some read the same.
     let (from, to) = if from < to { (from, to) } else { (from.min(wanted - 1), from.min(wanted - 1) + 1) };
     locations[from..to].to_vec()
-}
-
-fn short(label: &str) -> &str {
-    label.split(' ').next().unwrap_or(label)
 }

@@ -38,7 +38,17 @@ fn bad_flags_are_named() {
     fails(&drive(&["--concurrency", "0"]), &["--concurrency", "1..=32"]);
     fails(&drive(&["--processes", "65"]), &["--processes", "1..=64"]);
     fails(&drive(&["--rails", "17"]), &["--rails", "1..=16"]);
-    fails(&drive(&["--transport", "verbs"]), &["verbs", "shm", "tcp"]);
+    fails(&drive(&["--rails", "shm0"]), &["shm0", "how many"]);
+    fails(&drive(&["--transport", "verbs", "--rails", "2"]), &["--rails 2", "NIC ports", "auto"]);
+    fails(&drive(&["--transport", "rdma"]), &["rdma", "shm", "tcp", "verbs"]);
+    if cfg!(feature = "verbs") {
+        // With libibverbs or without, with devices or without: what is missing is named.
+        fails(&drive(&["--transport", "verbs", "--rails", "no_such_nic"]), &["RDMA"]);
+        fails(&drive(&["--transport", "verbs", "--retry", "8"]), &["retry is 8", "0 to 7"]);
+        fails(&drive(&["--transport", "verbs", "--mtu", "1500"]), &["--mtu 1500"]);
+    } else {
+        fails(&drive(&["--transport", "verbs"]), &["--features verbs", "cmake"]);
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ use kvrail_verbs::{
 
 use super::{Network, Publish, Published, TransportError};
 
+pub use kvrail_verbs::wire::Mtu;
 pub use kvrail_verbs::{Config, Driver, StartError, devices, fork_safety};
 
 /// Rails over RDMA, for a reader.

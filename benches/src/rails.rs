@@ -1,0 +1,179 @@
+//! Which rails: how many, or which.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Transport;
+
+/// The most rails of one side.
+const MOST: u8 = 16;
+
+/// What `--rails` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Rails {
+    /// So many, of a transport without NICs.
+    Count(u8),
+    /// NIC ports by name, or `auto`.
+    Ports(String),
+}
+
+impl FromStr for Rails {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(count) = text.parse::<u64>() {
+            return match u8::try_from(count) {
+                Ok(count) if (1..=MOST).contains(&count) => Ok(Self::Count(count)),
+                _ => Err(format!("{count} rails: 1..={MOST} can be had")),
+            };
+        }
+        let named = text.split(',').count();
+        let legal = |c: char| c.is_ascii_alphanumeric() || "_-.:,".contains(c);
+        if named > MOST.into() || text.split(',').any(str::is_empty) || !text.chars().all(legal) {
+            return Err("give a number (1..=16), or NIC ports (mlx5_0,mlx5_1:2), or auto".into());
+        }
+        Ok(Self::Ports(text.into()))
+    }
+}
+
+impl fmt::Display for Rails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => count.fmt(f),
+            Self::Ports(ports) => f.write_str(ports),
+        }
+    }
+}
+
+impl Rails {
+    /// What was given, or what is usual, if it fits the transport.
+    pub(crate) fn of(given: Option<&Self>, transport: Transport, usual: u8) -> anyhow::Result<Self> {
+        match (transport, given) {
+            (Transport::Verbs, None) => Ok(Self::Ports("auto".into())),
+            (Transport::Verbs, Some(Self::Count(count))) => anyhow::bail!(
+                "--rails {count}: verbs rails are NIC ports; name them (mlx5_0,mlx5_1:2), or give auto for all"
+            ),
+            (Transport::Shm | Transport::Tcp, Some(Self::Ports(ports))) => anyhow::bail!(
+                "--rails {ports}: rails of {} are no NIC ports; give how many (1..=16)",
+                transport.name()
+            ),
+            (_, Some(given)) => Ok(given.clone()),
+            (_, None) => Ok(Self::Count(usual)),
+        }
+    }
+
+    /// How many, of a transport that counts them.
+    pub(crate) fn count(&self) -> anyhow::Result<u8> {
+        match self {
+            Self::Count(count) => Ok(*count),
+            Self::Ports(ports) => anyhow::bail!("--rails {ports}: this transport counts rails"),
+        }
+    }
+
+    /// Which, of a transport that names them.
+    #[cfg(feature = "verbs")]
+    pub(crate) fn ports(&self) -> anyhow::Result<&str> {
+        match self {
+            Self::Ports(ports) => Ok(ports),
+            Self::Count(count) => anyhow::bail!("--rails {count}: this transport names rails"),
+        }
+    }
+}
+
+/// What differs from fabric to fabric. Over verbs alone.
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "RDMA (--transport verbs)")]
+pub(crate) struct VerbsArgs {
+    /// The GID to use, by its index; by default the best address of each port.
+    #[arg(long, value_name = "N")]
+    pub(crate) gid_index: Option<u8>,
+    /// READs in flight per lane at most; by default what both devices can do.
+    #[arg(long, value_name = "N")]
+    pub(crate) read_depth: Option<u8>,
+    /// The path MTU at most: 256, 512, 1024, 2048 or 4096; by default the ports' own.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) mtu: Option<u32>,
+    /// Time to an acknowledgement: 4.096 us x 2^N; 14 by default.
+    #[arg(long, value_name = "N")]
+    pub(crate) timeout: Option<u8>,
+    /// How often a packet is sent again; 6 by default. 7 means for ever on SoftRoCE.
+    #[arg(long, value_name = "N")]
+    pub(crate) retry: Option<u8>,
+    /// InfiniBand service level, or priority: 0 to 15.
+    #[arg(long, value_name = "N")]
+    pub(crate) service_level: Option<u8>,
+    /// DSCP and ECN bits of RoCE v2 packets.
+    #[arg(long, value_name = "N")]
+    pub(crate) traffic_class: Option<u8>,
+    /// The partition, by its index.
+    #[arg(long, value_name = "N")]
+    pub(crate) pkey_index: Option<u16>,
+}
+
+/// Said where verbs are asked for and not built in.
+#[cfg(not(feature = "verbs"))]
+pub(crate) fn not_built<T>() -> anyhow::Result<T> {
+    anyhow::bail!(
+        "this kvrail-bench was built without RDMA: build it with `--features verbs` (needs cmake and libclang)"
+    )
+}
+
+#[cfg(feature = "verbs")]
+impl VerbsArgs {
+    /// As the library takes it.
+    pub(crate) fn config(&self) -> anyhow::Result<kvrail::verbs::Config> {
+        use anyhow::Context;
+        use kvrail::verbs::{Config, Mtu, config};
+
+        let usual = config();
+        let mtu = |bytes| {
+            Mtu::from_bytes(bytes).with_context(|| format!("--mtu {bytes}: there is no such path MTU"))
+        };
+        let config = Config {
+            gid_index: self.gid_index,
+            read_depth: self.read_depth,
+            mtu: self.mtu.map(mtu).transpose()?,
+            timeout: self.timeout.unwrap_or(usual.timeout),
+            retry: self.retry.unwrap_or(usual.retry),
+            service_level: self.service_level.unwrap_or(usual.service_level),
+            traffic_class: self.traffic_class.unwrap_or(usual.traffic_class),
+            pkey_index: self.pkey_index.unwrap_or(usual.pkey_index),
+            ..usual
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rails_are_counted_or_named() {
+        let parse = |text: &str| text.parse::<Rails>();
+        assert_eq!(parse("16"), Ok(Rails::Count(16)));
+        assert_eq!(parse("auto"), Ok(Rails::Ports("auto".into())));
+        assert_eq!(parse("mlx5_0,mlx5_1:2").unwrap().to_string(), "mlx5_0,mlx5_1:2");
+        for bad in ["0", "17", "300", "", "a,,b", "a b", "-1,", "../x/"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(parse(&["a"; 17].join(",")).is_err());
+    }
+
+    #[test]
+    fn rails_fit_their_transport() {
+        let of = |given: Option<&str>, transport| {
+            Rails::of(given.map(|text| text.parse().unwrap()).as_ref(), transport, 2).map(|r| r.to_string())
+        };
+        assert_eq!(of(None, Transport::Shm).unwrap(), "2");
+        assert_eq!(of(Some("3"), Transport::Tcp).unwrap(), "3");
+        assert_eq!(of(None, Transport::Verbs).unwrap(), "auto");
+        assert_eq!(of(Some("rxe0"), Transport::Verbs).unwrap(), "rxe0");
+        assert!(of(Some("2"), Transport::Verbs).unwrap_err().to_string().contains("NIC ports"));
+        assert!(of(Some("rxe0"), Transport::Shm).unwrap_err().to_string().contains("how many"));
+    }
+}
