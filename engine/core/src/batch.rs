@@ -39,8 +39,9 @@ pub struct Batch<'s> {
     /// First page of the last segment, and whether all its pages are alike and one chunk each.
     segment: u32,
     plain: bool,
-    /// Whether none of its pages is to be validated.
+    /// Whether some of its pages are not to be validated, and whether some are.
     bare: bool,
+    checked: bool,
     /// What was checked of the last page, and need not be of one that is like it.
     last: Kind,
 }
@@ -99,7 +100,8 @@ impl<'s> Batch<'s> {
             len: 0,
             segment: 0,
             plain: true,
-            bare: true,
+            bare: false,
+            checked: false,
             last: Kind::NONE,
         }
     }
@@ -119,10 +121,11 @@ impl<'s> Batch<'s> {
     pub(crate) fn close_segment(&mut self) {
         if self.len > 0 {
             let (segment, len) = (self.segment, self.len);
-            let seg = match (self.plain, self.bare) {
-                (true, true) => Segment::BARE,
-                (true, false) => Segment::PLAIN,
-                (false, _) => Segment::MIXED,
+            let seg = match (self.plain, self.bare, self.checked) {
+                (true, true, false) => Segment::BARE,
+                (true, false, true) => Segment::CHECKED,
+                (true, ..) => Segment::PLAIN,
+                (false, ..) => Segment::MIXED,
             };
             let first = self.buffer.page_mut(segment);
             first.seg_len = (len - segment) as u16;
@@ -207,10 +210,11 @@ impl<'s> Batch<'s> {
         state.left = self.last.chunks;
         if page.entry == NO_ENTRY {
             state.phase = Phase::Bare;
+            self.bare = true;
         } else {
             state.phase = Phase::Checked;
             state.expected = page.expected;
-            self.bare = false;
+            self.checked = true;
         }
         self.len = at + 1;
         Ok(())
@@ -327,7 +331,8 @@ impl<'s> Batch<'s> {
     fn turn_to(&mut self, kind: Kind) {
         if self.len == 0 || kind.source.peer() != self.last.source.peer() {
             self.close_segment();
-            (self.segment, self.plain, self.bare) = (self.len, kind.chunks == 1, true);
+            (self.segment, self.plain) = (self.len, kind.chunks == 1);
+            (self.bare, self.checked) = (false, false);
         } else {
             self.plain = false;
         }
@@ -420,7 +425,8 @@ impl<'s> Done<'s> {
             settle(&mut buffer.pages_mut()[..len as usize]);
         }
         let buffer = ManuallyDrop::new(buffer);
-        Self { batch: Batch { buffer, len, segment: 0, plain: true, bare: true, last: Kind::NONE } }
+        let (plain, bare, checked) = (true, false, false);
+        Self { batch: Batch { buffer, len, segment: 0, plain, bare, checked, last: Kind::NONE } }
     }
 
     /// What `submit` called it.

@@ -20,17 +20,30 @@ pub(crate) struct Record {
     pub(crate) chunk: u32,
     pub(crate) len: u32,
     pub(crate) count: u16,
-    /// The pages are bare: when these wrs have completed they have arrived.
-    pub(crate) bare: bool,
+    pub(crate) run: Run,
+}
+
+/// What is known of all pages of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Run {
+    /// Nothing.
+    Any,
+    /// When their wrs have completed they have arrived.
+    Bare,
+    /// When their wrs have completed they are to be validated.
+    Checked,
+    /// Their wrs read their entries.
+    Validating,
 }
 
 impl Record {
-    pub(crate) const EMPTY: Self = Self { page: NIL, chunk: 0, len: 0, count: 0, bare: false };
+    pub(crate) const EMPTY: Self = Self { page: NIL, chunk: 0, len: 0, count: 0, run: Run::Any };
 
     /// Of one chunk.
     #[inline]
     pub(crate) fn one(page: PageRef, chunk: u32, len: u32) -> Self {
-        Self { page, chunk, len, count: 1, bare: false }
+        Self { page, chunk, len, count: 1, run: Run::Any }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::PageError;
 use crate::id::Source;
+use crate::lane::Run;
 use crate::memory::Slot;
 use crate::table::EntryValue;
 
@@ -14,6 +15,9 @@ pub(crate) const NIL: PageRef = PageRef(u32::MAX);
 
 /// No list to be in, in links.
 const NO_LIST: PageRef = PageRef(u32::MAX - 1);
+
+/// In no list, but behind the page before, which is, in links.
+const BEHIND: PageRef = PageRef(u32::MAX - 2);
 
 /// The chunk number of a page's validating READ.
 pub(crate) const VALIDATE: u32 = u32::MAX;
@@ -32,8 +36,16 @@ impl Link {
     /// In no list.
     pub(crate) const OUT: Self = Self { next: NO_LIST, prev: NIL };
 
+    /// In no list itself: the page before stands for it.
+    pub(crate) const BEHIND: Self = Self { next: BEHIND, prev: NIL };
+
     fn is_in(self) -> bool {
-        self.next != NO_LIST
+        self.next != NO_LIST && self.next != BEHIND
+    }
+
+    #[inline]
+    pub(crate) fn is_behind(self) -> bool {
+        self.next == BEHIND
     }
 }
 
@@ -67,15 +79,22 @@ impl Segment {
     const PARKED: u8 = 2;
     /// Plain, and none of its pages is to be validated.
     pub(crate) const BARE: Self = Self(1 | 4);
+    /// Plain, and all of its pages are to be validated.
+    pub(crate) const CHECKED: Self = Self(1 | 8);
 
     #[inline]
     pub(crate) fn is_plain(self) -> bool {
         self.0 & Self::PLAIN.0 != 0
     }
 
+    /// What a run of its pages is, where it is plain.
     #[inline]
-    pub(crate) fn is_bare(self) -> bool {
-        self.0 & Self::BARE.0 == Self::BARE.0
+    pub(crate) fn run(self) -> Run {
+        match self.0 & (Self::BARE.0 | Self::CHECKED.0) {
+            5 => Run::Bare,
+            9 => Run::Checked,
+            _ => Run::Any,
+        }
     }
 
     /// It is in its peer's list of those put aside.
@@ -202,7 +221,7 @@ impl Page {
 
     /// In no list, with nothing outstanding.
     pub(crate) fn at_rest(&self) -> bool {
-        self.is_retired() && self.left == 0 && !self.queue.is_in() && !self.validate.is_in()
+        self.is_retired() && self.left == 0 && !self.queue.is_in() && self.validate.next == NO_LIST
     }
 
     /// Start and length of one chunk of a page without a plan, relative to the page.

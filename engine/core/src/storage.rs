@@ -146,7 +146,7 @@ impl<
         );
         assert!(BATCHES >= 1 && BATCHES <= 64 * GROUPS, "BATCHES must be 1 to 16384");
         assert!(PAGES >= 1 && PAGES < u16::MAX as usize, "PAGES must be 1 to 65534");
-        assert!(BATCHES * PAGES < u32::MAX as usize - 1, "BATCHES x PAGES must be below 2^32 - 2");
+        assert!(BATCHES * PAGES < u32::MAX as usize - 2, "BATCHES x PAGES must be below 2^32 - 3");
     };
 
     /// Empty; fit for a `static`, where it takes no place in the program's file. A large one elsewhere passes

@@ -106,6 +106,7 @@ fn until_done<'m>(engine: &mut Engine<'_, Rails<'m>>, sim: &Sim<'m>, tag: u64) -
                 return (sim.now(), ok_pages(&mut done));
             }
         }
+        while engine.next_overdue().is_some() {}
         assert!(sim.now() < LATE, "it never came");
         engine.wait(sim.now(), LATE);
     }
@@ -249,4 +250,35 @@ fn sleeping_does_not_pass_the_time_for_a_lane() {
     assert_eq!(ok, 16);
     // The back-off is 10 to 13 ms, the flush takes some.
     assert!(when < Some(Time(40_000_000)), "served at {when:?}");
+}
+
+/// Pages whose data have arrived wait in a row for room to be validated: one deadline ends them all.
+#[test]
+fn a_row_that_waits_to_be_validated_meets_its_deadline() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(2);
+    let sim = Sim::new(&mut storage, patient(6), &rails(1)).unwrap();
+    let owners: Vec<_> =
+        bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
+    let dest = Destination::new(64, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, Config { rail_wrs: 8, ..CONFIG });
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (_, first, _) = connect(&mut engine, &sim, &owners[0], 1, 1, 32);
+    let (_, second, _) = connect(&mut engine, &sim, &owners[1], 1, 1, 32);
+    sim.apply(Action::PeerDown(owners[1].peer));
+    let mut batch = fill(&mut engine, &owners[0], &first, &mut slots, 8);
+    batch.set_tag(1);
+    engine.submit(batch, sim.now(), Time(5_000_000)).unwrap();
+    // It is next when the first one's data have arrived, and keeps the rail to itself.
+    let batch = fill(&mut engine, &owners[1], &second, &mut slots, 8);
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    let (when, ok) = until_done(&mut engine, &sim, 1);
+    assert_eq!((when, ok), (Time(5_000_000), 0));
+    assert_eq!(engine.in_flight(), 1);
+    // Nothing of it is left behind in the queue.
+    sim.apply(Action::PeerUp(owners[1].peer));
+    let mut ok = 0;
+    settle(&mut engine, &sim, LATE, |mut done| ok += ok_pages(&mut done));
+    assert_eq!((ok, engine.outstanding()), (8, 0));
 }

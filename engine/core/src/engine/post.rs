@@ -12,8 +12,8 @@ use super::Engine;
 use super::pump::Work;
 use crate::config::Config;
 use crate::id::WrId;
-use crate::lane::{Record, Records};
-use crate::page::{Page, PageRef, PageTable, Phase, VALIDATE};
+use crate::lane::{Record, Records, Run};
+use crate::page::{Link, NIL, Page, PageRef, PageTable, Phase, VALIDATE};
 use crate::plan::{MAX_SGES, Plans};
 use crate::provider::{Commit, Piece, Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
@@ -42,11 +42,43 @@ impl<P: Provider> Engine<'_, P> {
             return self.post_plain(lane, segment, n, class, now);
         }
         let n = match work {
-            Work::Validate => self.gather_validating(lane, chunks.min(VALIDATING)),
+            Work::Validate => {
+                let limit = chunks.min(VALIDATING);
+                match self.validating(lane, limit) {
+                    (page, n) if n > 1 => return self.post_validating(lane, page, n, now),
+                    _ => self.gather_validating(lane, limit),
+                }
+            }
             Work::Again(from) => self.gather_again(lane, usize::from(from), chunks, bytes),
             Work::Fresh(segment) => self.gather_fresh(lane, segment, class, chunks, bytes, now),
         };
         if n == 0 { 1 } else { self.post(lane, n, now).max(1) }
+    }
+
+    /// The first page of the lane's peer that waits to be validated, and how many do from it on, up to `limit`.
+    #[inline]
+    fn validating(&mut self, lane: usize, limit: u32) -> (PageRef, u32) {
+        let peer = usize::from(self.lanes[lane].peer);
+        let Some(page) = self.peers[peer].validate.first() else { return (NIL, 0) };
+        let batch = self.pages.at(page).batch;
+        let end = self.pages.first(batch).0 + u32::from(self.pages.head(batch).len);
+        let pages = self.pages.slice(page, limit.min(end - page.0)).iter();
+        let behind = pages.skip(1).take_while(|page| page.validate.is_behind()).count();
+        // Less than the limit.
+        (page, 1 + behind as u32)
+    }
+
+    /// Takes `n` pages from `page` on, which is in its peer's list of those to be validated, out of it.
+    #[inline]
+    fn leave_validating(&mut self, peer: usize, page: PageRef, n: u32) {
+        self.peers[peer].validate.remove(&mut self.pages, page);
+        let batch = self.pages.at(page).batch;
+        let end = self.pages.first(batch).0 + u32::from(self.pages.head(batch).len);
+        let next = PageRef(page.0 + n);
+        if next.0 < end && self.pages.at(next).validate.is_behind() {
+            self.pages.at(next).validate = Link::OUT;
+            self.peers[peer].validate.push_back(&mut self.pages, next);
+        }
     }
 
     fn gather_validating(&mut self, lane: usize, limit: u32) -> u32 {
@@ -54,7 +86,7 @@ impl<P: Provider> Engine<'_, P> {
         let mut n = 0;
         while n < limit {
             let Some(page) = self.peers[peer].validate.first() else { break };
-            self.peers[peer].validate.remove(&mut self.pages, page);
+            self.leave_validating(peer, page, 1);
             let record = self.record(lane, head.wrapping_add(n));
             *record = Record::one(page, VALIDATE, ENTRY_BYTES as u32);
             n += 1;
@@ -181,7 +213,7 @@ impl<P: Provider> Engine<'_, P> {
         // n <= seg_len - seg_done, a u16.
         first.seg_done += n as u16;
         let (len, region, (_, local)) = (first.len, usize::from(first.source.region()), first.local());
-        let bare = first.seg.is_bare();
+        let run = first.seg.run();
         if first.seg_done == first.seg_len {
             let peer = usize::from(self.lanes[lane].peer);
             self.peers[peer].queue[class].remove(&mut self.pages, segment);
@@ -189,7 +221,7 @@ impl<P: Provider> Engine<'_, P> {
         let Self { provider, lanes, records, pages, locals, remotes, config, .. } = self;
         let l = &mut lanes[lane];
         // n <= seg_len - seg_done, a u16.
-        let run = Record { page, chunk: 0, len, count: n as u16, bare };
+        let run = Record { page, chunk: 0, len, count: n as u16, run };
         *Records::of_lane(records, lane, self.depth).at(l.head) = run;
         let Some(handle) = l.handle.as_mut() else { return 0 };
         let rkey = remotes[region].keys[usize::from(l.remote_rail)];
@@ -216,6 +248,46 @@ impl<P: Provider> Engine<'_, P> {
         }
         let commit = post.commit();
         self.posted(lane, n, u64::from(n) * u64::from(len), commit, now)
+    }
+
+    /// Posts the validating READs of `n` pages in a row, of one segment.
+    #[inline(never)]
+    fn post_validating(&mut self, lane: usize, page: PageRef, n: u32, now: Time) -> u64 {
+        self.leave_validating(usize::from(self.lanes[lane].peer), page, n);
+        let region = usize::from(self.pages.at(page).source.region());
+        let Self { provider, lanes, records, pages, remotes, landing, config, .. } = self;
+        let l = &mut lanes[lane];
+        let len = ENTRY_BYTES as u32;
+        // n <= VALIDATING.
+        let run = Record { page, chunk: VALIDATE, len, count: n as u16, run: Run::Validating };
+        *Records::of_lane(records, lane, self.depth).at(l.head) = run;
+        let Some(handle) = l.handle.as_mut() else { return 0 };
+        let remote = &remotes[region];
+        let rkey = remote.table_keys[usize::from(l.remote_rail)];
+        let lkey = self.landing_keys[usize::from(l.rail)];
+        let (id, mut seq) = (l.id, l.head);
+        let entries = &landing[page.0 as usize..][..n as usize];
+        // SAFETY: every READ goes to its page's place in the landing area, which nobody looks at before it has
+        // completed.
+        let mut post = unsafe { provider.begin(handle) };
+        let mut left = config.signal_wrs;
+        for (i, (page, entry)) in (1..).zip(pages.slice(page, n).iter_mut().zip(entries)) {
+            page.validate = Link::OUT;
+            // Whatever an earlier page left there must not pass for this one's entry.
+            entry.clear();
+            left -= 1;
+            let signaled = left == 0 || i == n;
+            if signaled {
+                left = config.signal_wrs;
+            }
+            let wr_id = WrId::new(id, seq);
+            seq = seq.wrapping_add(1);
+            let remote_addr = remote.table + u64::from(page.entry) * ENTRY_BYTES;
+            let local_addr = core::ptr::from_ref::<Entry>(entry).expose_provenance() as u64;
+            post.read(Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled });
+        }
+        let commit = post.commit();
+        self.posted(lane, n, u64::from(n) * ENTRY_BYTES, commit, now)
     }
 
     /// Encodes and commits the `n` records from the lane's head on, one wr each. Says how many bytes they

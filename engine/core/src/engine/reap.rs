@@ -3,8 +3,8 @@
 use super::{Engine, WCS};
 use crate::abi::{FaultKind, Wc};
 use crate::id::RailIndex;
-use crate::lane::{Fatal, LaneState, Record};
-use crate::page::{PageRef, PageTable, Phase};
+use crate::lane::{Fatal, LaneState, Record, Run};
+use crate::page::{Link, PageRef, PageTable, Phase};
 use crate::provider::{Event, Provider};
 use crate::time::Time;
 
@@ -141,7 +141,7 @@ impl<P: Provider> Engine<'_, P> {
             let done = count.min(head.wrapping_sub(seq));
             seq = seq.wrapping_add(done);
             bytes += u64::from(done) * u64::from(record.len);
-            pages += self.arrived(record.page, done, record.bare);
+            pages += self.arrived(record.page, done, record.run);
             if done < count {
                 // Less than it was, a u16.
                 let (page, count) = (PageRef(record.page.0 + done), (count - done) as u16);
@@ -164,18 +164,37 @@ impl<P: Provider> Engine<'_, P> {
     /// One chunk of each of `n` pages in a row has arrived. Says how many pages are through with that: all
     /// that were waiting for nothing else.
     #[inline]
-    fn arrived(&mut self, first: PageRef, n: u32, bare: bool) -> u64 {
+    fn arrived(&mut self, first: PageRef, n: u32, run: Run) -> u64 {
         let batch = self.pages.at(first).batch;
-        if bare && !self.pages.head(batch).spoilt {
-            // Each waited for this alone.
-            for page in self.pages.slice(first, n) {
-                debug_assert!(page.phase == Phase::Bare && page.left == 1, "a bare page under way");
-                page.phase = Phase::Arrived;
-                page.left = 0;
+        let run = if self.pages.head(batch).spoilt { Run::Any } else { run };
+        match run {
+            Run::Bare => {
+                // Each waited for this alone.
+                for page in self.pages.slice(first, n) {
+                    debug_assert!(page.phase == Phase::Bare && page.left == 1, "a bare page under way");
+                    page.phase = Phase::Arrived;
+                    page.left = 0;
+                }
+                // Pages of one batch are fewer than 65,535.
+                self.release_batch(batch, n as u16);
+                return u64::from(n);
             }
-            // Pages of one batch are fewer than 65,535.
-            self.release_batch(batch, n as u16);
-            return u64::from(n);
+            Run::Checked => {
+                for page in self.pages.slice(first, n) {
+                    debug_assert!(page.phase == Phase::Checked && page.left == 1, "a page under way");
+                    // The entry is left.
+                    page.phase = Phase::Validating;
+                    page.validate = Link::BEHIND;
+                }
+                let head = self.pages.at(first);
+                head.validate = Link::OUT;
+                let peer = head.peer();
+                self.peers[usize::from(peer)].validate.push_back(&mut self.pages, first);
+                self.enroll_class(peer, 0);
+                return 0;
+            }
+            Run::Validating => return self.validated(first, n, batch),
+            Run::Any => {}
         }
         let (mut at, mut arrived) = (first.0, 0);
         while at < first.0 + n {
@@ -194,6 +213,28 @@ impl<P: Provider> Engine<'_, P> {
             self.release_batch(batch, arrived as u16);
         }
         u64::from(arrived)
+    }
+
+    /// The entries of `n` pages in a row have arrived. Says how many of these are what was asked for.
+    fn validated(&mut self, first: PageRef, n: u32, batch: u16) -> u64 {
+        let peer = usize::from(self.pages.at(first).peer());
+        let entries = &self.landing[first.0 as usize..][..n as usize];
+        let mut arrived = 0;
+        for (page, entry) in self.pages.slice(first, n).iter_mut().zip(entries) {
+            debug_assert!(page.phase == Phase::Validating && page.left == 1, "a page under way");
+            page.left = 0;
+            match entry.snapshot().check(page.expected) {
+                Ok(()) => {
+                    page.phase = Phase::Arrived;
+                    arrived += 1;
+                }
+                Err(miss) => (page.phase, page.outcome) = (Phase::Lost, miss.into()),
+            }
+        }
+        self.peers[peer].stats.misses += u64::from(n) - arrived;
+        // Pages of one batch are fewer than 65,535.
+        self.release_batch(batch, n as u16);
+        arrived
     }
 
     /// The same for a lane that is dying: its rail no longer counts it.

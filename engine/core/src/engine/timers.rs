@@ -114,7 +114,9 @@ impl<P: Provider> Engine<'_, P> {
                 }
                 let error = error(page);
                 fail_page(page, error, shift);
-                if self.peers[usize::from(peer)].validate.remove(&mut self.pages, at) {
+                let behind = self.pages.at(at).validate.is_behind();
+                // All pages behind one are the same peer's, so this takes them along, too.
+                if self.peers[usize::from(peer)].validate.remove(&mut self.pages, at) || behind {
                     self.pages.at(at).left -= 1;
                 }
                 if self.pages.at(at).left == 0 {
