@@ -157,3 +157,53 @@ pub const STUB: Geometry = Declaration {
     ..Declaration::EMPTY
 }
 .expect();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::SglV32Indexer;
+    use crate::layout::KvLayout;
+
+    const BUILT: Result<Geometry, Refusals> = Ok(*SglV32Indexer::GEOMETRY);
+
+    #[test]
+    fn what_the_compiler_finds_is_what_was_declared() {
+        cross_check(&BUILT, &[128, 4]);
+    }
+
+    #[test]
+    #[should_panic = "another size"]
+    fn a_field_of_another_size_is_found() {
+        cross_check(&BUILT, &[128, 8]);
+    }
+
+    #[test]
+    #[should_panic = "counted other fields"]
+    fn a_field_too_many_is_found() {
+        cross_check(&BUILT, &[128, 4, 1]);
+    }
+
+    #[test]
+    #[should_panic = "ends outside of its region"]
+    fn a_row_beyond_its_region_is_found() {
+        let mut wrong = *SglV32Indexer::GEOMETRY;
+        wrong.planes[1].region_bytes -= 1;
+        cross_check(&Ok(wrong), &[128, 4]);
+    }
+
+    #[test]
+    #[should_panic = "not where those before it end"]
+    fn a_field_that_is_elsewhere_is_found() {
+        let mut wrong = *SglV32Indexer::GEOMETRY;
+        wrong.fields[1].offset = 4;
+        cross_check(&Ok(wrong), &[128, 4]);
+    }
+
+    #[test]
+    #[should_panic = "252 tokens are no whole number of states of 8; 248 or 256 would be"]
+    fn tokens_are_whole_states() {
+        accept_states(256, 8);
+        accept_states(250, 0);
+        accept_states(252, 8);
+    }
+}

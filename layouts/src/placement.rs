@@ -172,6 +172,22 @@ impl Placement {
         }
     }
 
+    /// As [`stride`](Self::stride), in every plane whose stride along this axis is left to run time.
+    pub const fn strides(mut self, axis: AxisKind, bytes: u64) -> Self {
+        let mut given = false;
+        let mut plane = 0;
+        while plane < self.geometry.plane_count {
+            if let Some(a) = self.geometry.axis_index(axis)
+                && matches!(self.geometry.planes[plane].steps[a], Step::Runtime)
+            {
+                self.geometry.planes[plane].steps[a] = Step::Bytes(bytes);
+                given = true;
+            }
+            plane += 1;
+        }
+        if given { self } else { self.not(PlacementError::FixedStride { plane: 0, axis }) }
+    }
+
     /// As [`plane`](Self::plane), of the plane that this field is in.
     pub const fn plane_of(self, field: &'static str, offset: u64) -> Self {
         match self.geometry.field_named(field) {

@@ -356,3 +356,35 @@ plane 1 at region 0 + 8192: layer 61 every 8448, token 64 every 4
   scale        1 x F32   at 0         4 bytes"
     );
 }
+
+#[test]
+fn golden_dump_of_everything_there_is_to_say() {
+    #[derive(kvrail_macros::KvLayout)]
+    #[kv(crate = "kvrail_layouts", order(strided(planes), strided(layer), pad(64), tile, block, token, head))]
+    #[kv(layers = 2, tokens = 8, tokens_per_state = 4, heads = 3, blocks = 2, axis(tile = 5, tag = 7))]
+    #[kv(
+        sharded(head, ranks = 8, rank = 1),
+        replicated(layer, ranks = 2),
+        align = 32,
+        version = 3,
+        swizzle = 9
+    )]
+    #[allow(dead_code)]
+    struct All {
+        k: Bf16,
+        #[kv(plane, order(strided(layer), pad(96)))]
+        footer: [u8; 3],
+    }
+    assert_eq!(
+        All::GEOMETRY.to_string(),
+        "\
+448 bytes in 1 region (202 of padding), 8 tokens (4 per state), align 32, version 3, swizzle 9, \
+fingerprint d0062d6712e9497d12d450e2274efde3
+layer 2: replicated on 2 ranks
+head 3: the part of rank 1 of 8
+plane 0 at region 0 + 0: layer 2 at run time, other#7 5 every 24, block 2 every 12, token 2 every 6, head 3 every 2
+  k            1 x Bf16  at 0         2 bytes
+plane 1 at region 0 + (run time): layer 2 at run time, token 2 shared, head 3 shared, block 2 shared, other#7 5 shared
+  footer       3 x u8    at 0         3 bytes"
+    );
+}

@@ -269,3 +269,25 @@ mod orders {
         whole::<FlashInferHnd>("kv", &[(Block, B), (Part, 2), (Head, H), (Token, T)], D);
     }
 }
+
+/// As many regions as a page may have: the compiler goes through all of them, without a complaint about it.
+mod many_regions {
+    use super::*;
+
+    pages! {
+        #[kv(order(regions(layer), regions(head), regions(planes), token))]
+        #[kv(layers = 64, heads = 32, tokens = 16, bytes = 16_777_216)]
+        PerHead { k: [Bf16; 128], #[kv(plane)] v: [Bf16; 128] }
+    }
+
+    #[test]
+    fn a_region_for_each_layer_head_and_part() {
+        assert_eq!(PerHead::REGIONS, 4_096);
+        for (field, part) in [("k", 0), ("v", 1)] {
+            everywhere::<PerHead>(field, |at| {
+                let region = (index(at, Layer) * 32 + index(at, Head)) * 2 + part;
+                (u32::try_from(region).unwrap(), index(at, Token) * 256)
+            });
+        }
+    }
+}

@@ -29,6 +29,40 @@ fn place(k: u64, v: u64, distance: u64) -> Result<Geometry, PlacementError> {
 }
 
 #[test]
+fn numbers_are_given_by_name_or_for_all_planes() {
+    let named = Pool::GEOMETRY.place().stride_of("k", Layer, 100).stride_of("v", Layer, 100);
+    assert_eq!(named.plane_of("v", 1_000).finish(), place(100, 100, 1_000));
+    let all = Pool::GEOMETRY.place().strides(Layer, 100).plane_of("v", 1_000).finish();
+    assert_eq!(all, place(100, 100, 1_000));
+    let refused = |placement: kvrail_layouts::Placement| placement.finish().unwrap_err();
+    assert_eq!(
+        refused(Pool::GEOMETRY.place().stride_of("w", Layer, 1)),
+        PlacementError::Field { field: "w" }
+    );
+    assert_eq!(refused(Pool::GEOMETRY.place().plane_of("w", 1)), PlacementError::Field { field: "w" });
+    assert_eq!(refused(Pool::GEOMETRY.place().plane_of("k", 1)), PlacementError::FixedPlane { plane: 0 });
+    let fixed = PlacementError::FixedStride { plane: 0, axis: Token };
+    assert_eq!(refused(Pool::GEOMETRY.place().strides(Token, 1)), fixed);
+}
+
+/// Segments go by address, whichever plane has them; what touches is one.
+#[test]
+fn segments_of_planes_that_interleave() {
+    let all = |k, v, distance| {
+        let geometry = place(k, v, distance).unwrap();
+        let selected = geometry.select(kvrail_layouts::Selection::ALL).unwrap();
+        selected.segments().map(|s| (s.offset, s.len)).collect::<Vec<_>>()
+    };
+    assert_eq!(all(64, 64, 32), [(0, 192)]);
+    assert_eq!(all(70, 70, 32), [(0, 64), (70, 64), (140, 64)]);
+    assert_eq!(all(70, 70, 35), [(0, 32), (35, 32), (70, 32), (105, 32), (140, 32), (175, 32)]);
+    let one = place(70, 70, 35).unwrap();
+    let some = kvrail_layouts::Selection::ALL.layers(1, 2).tokens(1, 2);
+    let some: Vec<_> = one.select(some).unwrap().segments().map(|s| (s.offset, s.len)).collect();
+    assert_eq!(some, [(78, 16), (113, 16), (148, 16), (183, 16)]);
+}
+
+#[test]
 fn numbers_become_a_geometry() {
     let geometry = place(100, 100, 1_000).unwrap();
     assert_eq!(geometry.offset_of(0, &[2, 1]).unwrap().offset, 208);

@@ -2,7 +2,7 @@
 
 use kvrail_layouts::catalogue::{SglV32Indexer, VllmFp8DsMla};
 use kvrail_layouts::{
-    Bf16, E4m3, E5m2, Element, ElementKind, F16, F32, Fingerprint, Fp4x2, KvLayout, RunError,
+    Bf16, E4m3, E5m2, Element, ElementKind, F16, F32, Fingerprint, Fp4x2, KvLayout, RunError, Selection,
 };
 use kvrail_layouts::{Ue8m0, View, ViewError, ViewMut};
 use kvrail_macros::KvLayout;
@@ -85,6 +85,58 @@ fn runs_are_where_the_geometry_says() {
         view.run::<F32>(scale, &[61, 0]).unwrap_err().to_string(),
         "`scale`: layer 61 is out of range, the page has 61"
     );
+}
+
+#[test]
+fn fields_are_found_by_their_constants() {
+    let (mut k, mut v) = (Aligned([0; 128]), Aligned([0; 128]));
+    let mut regions = [&mut k.0[..96], &mut v.0[..96]];
+    let mut view = ViewMut::<Objects>::of_regions(&mut regions, Objects::FINGERPRINT).unwrap();
+    view.get_mut(Objects::V, &[1, 2, 1]).unwrap()[3] = Bf16::from_bits(0x3f80);
+    assert_eq!(view.get(Objects::V, &[1, 2, 1]).unwrap()[3].to_bits(), 0x3f80);
+    assert_eq!(view.bytes(1, &[1, 2, 1]).unwrap(), [0, 0, 0, 0, 0, 0, 0x80, 0x3f]);
+    assert_eq!(
+        view.get(Objects::K, &[2, 0, 0]).unwrap_err().to_string(),
+        "`k`: layer 2 is out of range, the page has 2"
+    );
+    assert_eq!(v.0[94..96], [0x80, 0x3f]);
+
+    assert_eq!((Objects::K.index(), Objects::V.index()), (0, 1));
+    assert_eq!(Objects::V.declared().map(|field| field.name()), Some("v"));
+    assert_eq!(Objects::V.place(&[0, 1, 0]), Objects::GEOMETRY.offset_of(1, &[0, 1, 0]));
+    assert_eq!(format!("{:?}", Objects::V), "two objects::v: Bf16");
+}
+
+#[test]
+fn regions_and_selections_are_slices() {
+    let (mut k, mut v) = (Aligned([0; 128]), Aligned([0; 128]));
+    let mut regions = [&mut k.0[..96], &mut v.0[..96]];
+    let mut view = ViewMut::<Objects>::of_regions(&mut regions, Objects::FINGERPRINT).unwrap();
+    assert!(view.region_mut(2).is_none());
+    view.region_mut(0).unwrap().fill(1);
+    // A token of two heads of 8 bytes, in both layers of V.
+    let part = Selection::ALL.field("v").tokens(1, 1);
+    let mut pieces = 0;
+    view.select_mut(part, |piece| {
+        pieces += 1;
+        piece.fill(pieces);
+    })
+    .unwrap();
+    assert_eq!(pieces, 2);
+    assert!(view.select_mut(Selection::ALL.tokens(3, 1), |_| panic!("called")).is_err());
+    assert_eq!(k.0[..96], [1; 96]);
+
+    let regions = [&k.0[..96], &v.0[..96]];
+    let view = View::<Objects>::of_regions(&regions, Objects::FINGERPRINT).unwrap();
+    assert_eq!(view.region(1), Some(&v.0[..96]));
+    assert_eq!(view.region(2), None);
+    let pieces: Vec<_> = view.select(part).unwrap().collect();
+    assert_eq!(pieces, [&[1; 16], &[2; 16]]);
+    assert_eq!(v.0[16..32], [1; 16]);
+    assert_eq!(v.0[64..80], [2; 16]);
+    assert_eq!(v.0.iter().filter(|byte| **byte != 0).count(), 32);
+    // All of both objects.
+    assert_eq!(view.select(Selection::ALL).unwrap().map(<[u8]>::len).collect::<Vec<_>>(), [96, 96]);
 }
 
 #[test]
