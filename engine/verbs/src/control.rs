@@ -158,8 +158,8 @@ impl Control {
 
     /// Asks for something. The ring holds more than all lanes can ask for.
     pub(crate) fn order(&mut self, order: Order) {
-        if self.orders.push(order).is_err() {
-            debug_assert!(false, "the ring of orders is full");
+        if let Err(rtrb::PushError::Full(order)) = self.orders.push(order) {
+            tracing::error!(?order, "the ring of orders is full");
         }
         self.door.ring();
     }

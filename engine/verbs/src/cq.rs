@@ -78,7 +78,9 @@ impl Cq {
     pub(crate) fn new(context: &Context, channel: Option<&Channel>, entries: u32) -> Result<Self, RailError> {
         let poll = context.poll_cq().ok_or_else(|| context.error("ibv_poll_cq", Errno(libc::EOPNOTSUPP)))?;
         let on = channel.map_or(ptr::null_mut(), |channel| channel.raw.as_ptr());
-        let (raw, single_threaded) = match Self::unlocked(context, on, entries) {
+        // A producer's QPs come and go on several threads, so its queue keeps its lock.
+        let unlocked = channel.and_then(|_| Self::unlocked(context, on, entries));
+        let (raw, single_threaded) = match unlocked {
             Some(raw) => (raw, true),
             None => {
                 let count = i32::try_from(entries).unwrap_or(i32::MAX);

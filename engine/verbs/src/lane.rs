@@ -103,7 +103,8 @@ pub struct VerbsPost<'a> {
 impl Post for VerbsPost<'_> {
     #[inline]
     fn read(&mut self, read: Read) {
-        if self.lane.id != Some(read.wr_id.lane()) {
+        // All of a commit are one lane's.
+        if self.posting.is_empty() && self.lane.id != Some(read.wr_id.lane()) {
             self.lane.name(read.wr_id, self.progress);
         }
         self.posting.push(&read);
@@ -118,3 +119,6 @@ impl Post for VerbsPost<'_> {
         posting.post(|head| unsafe { lane.post(head) })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,7 @@ impl Port {
         Self {
             info,
             lanes: 0,
-            max_lanes: (info.cq_entries / rail.depth()) as usize,
+            max_lanes: (info.cq_entries / rail.depth().max(1)) as usize,
             stash: vec![Wc::default(); info.cq_entries as usize].into_boxed_slice(),
             from: 0,
             to: 0,

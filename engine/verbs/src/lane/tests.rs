@@ -1,0 +1,154 @@
+//! A driver of our own behind the lane's function pointer: what it is given, and what is made of its answers.
+
+use std::cell::RefCell;
+
+use kvrail_core::abi::{Wc, WcStatus};
+
+use super::*;
+use crate::templates::Templates;
+
+/// What the driver is given: wr_id, remote address, rkey, local address, length, lkey, flags.
+type Given = (u64, u64, u32, u64, u32, u32, u32);
+
+thread_local! {
+    static SEEN: RefCell<Vec<Given>> = const { RefCell::new(Vec::new()) };
+    /// Its answer: an errno, and the place of the wr that it names as bad; `None` leaves bad_wr alone.
+    static ANSWER: RefCell<(i32, Option<usize>)> = const { RefCell::new((0, None)) };
+    static BELLS: RefCell<usize> = const { RefCell::new(0) };
+}
+
+/// Walks a chain as a driver does, through the header's structs.
+unsafe extern "C" fn driver(
+    _: *mut sys::ibv_qp,
+    head: *mut sys::ibv_send_wr,
+    bad_wr: *mut *mut sys::ibv_send_wr,
+) -> i32 {
+    BELLS.with_borrow_mut(|bells| *bells += 1);
+    let (errno, bad) = ANSWER.with_borrow(|answer| *answer);
+    let (mut at, mut place) = (head, 0);
+    // SAFETY: the head of a chain of live wrs that ends in null.
+    while let Some(wr) = unsafe { at.as_ref() } {
+        if bad == Some(place) {
+            // SAFETY: the caller's local.
+            unsafe { bad_wr.write(at) };
+        }
+        assert_eq!(wr.opcode, sys::ibv_wr_opcode::IBV_WR_RDMA_READ);
+        // SAFETY: the member that READs use.
+        let rdma = unsafe { wr.wr.rdma };
+        let (mut local, mut len, mut lkey) = (0, 0, 0);
+        if wr.num_sge == 1 {
+            // SAFETY: a live sge.
+            let sge = unsafe { *wr.sg_list };
+            (local, len, lkey) = (sge.addr, sge.length, sge.lkey);
+        } else {
+            assert_eq!(wr.num_sge, 0);
+        }
+        SEEN.with_borrow_mut(|seen| {
+            seen.push((wr.wr_id, rdma.remote_addr, rdma.rkey, local, len, lkey, wr.send_flags));
+        });
+        (at, place) = (wr.next, place + 1);
+    }
+    errno
+}
+
+fn lane() -> Lane {
+    Lane {
+        qp: ptr::null_mut(),
+        post_send: driver,
+        id: None,
+        rail: RailIndex(0),
+        slot: 0,
+        depth: 128,
+        tag: Arc::default(),
+    }
+}
+
+fn read(lane: LaneId, seq: u32, signaled: bool) -> Read {
+    Read {
+        wr_id: WrId::new(lane, seq),
+        remote_addr: 0x7000_0000_0000 + u64::from(seq) * 4096,
+        local_addr: 0x1000 + u64::from(seq),
+        len: 4096 + seq,
+        rkey: 77,
+        lkey: 88,
+        signaled,
+    }
+}
+
+fn commit(lane: &mut Lane, templates: &mut Templates, progress: &mut Progress, reads: &[Read]) -> Commit {
+    let mut post = VerbsPost { posting: templates.chain().begin(), lane, progress };
+    reads.iter().for_each(|&r| post.read(r));
+    post.commit()
+}
+
+fn answer(errno: i32, bad: Option<usize>) {
+    ANSWER.set((errno, bad));
+    SEEN.take();
+    BELLS.set(0);
+}
+
+#[test]
+fn a_commit_is_one_doorbell_and_the_driver_reads_what_was_meant() {
+    let (mut lane, mut templates, mut progress) = (lane(), Templates::new(), Progress::new());
+    let id = LaneId::new(513, 0xAB_CDEF);
+    let reads: Vec<_> = (0..CHAIN as u32).map(|seq| read(id, seq, seq % 16 == 15)).collect();
+    answer(0, None);
+    assert_eq!(commit(&mut lane, &mut templates, &mut progress, &reads), Commit::All);
+    assert_eq!(BELLS.take(), 1);
+    let expected: Vec<_> = reads
+        .iter()
+        .map(|r| {
+            let flags = if r.signaled { sys::ibv_send_flags::IBV_SEND_SIGNALED.0 } else { 0 };
+            (r.wr_id.0, r.remote_addr, r.rkey, r.local_addr, r.len, r.lkey, flags)
+        })
+        .collect();
+    assert_eq!(SEEN.take(), expected);
+    // Others know now which lane it is, and what completions stand for.
+    assert_eq!(lane.tag.get(), Some(id));
+    assert!(!progress.is_idle(RailIndex(0)));
+    let wc = Wc::new(WrId::new(id, CHAIN as u32 - 1), WcStatus::SUCCESS, 0, 0);
+    assert_eq!(progress.count(RailIndex(0), &[wc]).wrs, CHAIN as u64);
+    assert!(progress.is_idle(RailIndex(0)));
+}
+
+#[test]
+fn the_accepted_prefix_is_exact_and_an_answer_that_says_nothing_is_unknown() {
+    let (mut lane, mut templates, mut progress) = (lane(), Templates::new(), Progress::new());
+    let reads: Vec<_> = (0..8).map(|seq| read(LaneId::new(1, 1), seq, true)).collect();
+    let mut commit = |errno, bad| {
+        answer(errno, bad);
+        commit(&mut lane, &mut templates, &mut progress, &reads)
+    };
+    assert_eq!(commit(12, Some(0)), Commit::Prefix { accepted: 0, errno: 12 });
+    assert_eq!(commit(12, Some(5)), Commit::Prefix { accepted: 5, errno: 12 });
+    // As rxe answers when its doorbell fails: everything is queued, and bad_wr is left alone.
+    assert_eq!(commit(22, None), Commit::Unknown { errno: 22 });
+    assert_eq!(commit(0, None), Commit::All);
+}
+
+#[test]
+fn a_drain_is_signaled_and_reads_nothing() {
+    let mut lane = lane();
+    answer(0, None);
+    let wr_id = WrId::new(LaneId::new(9, 9), 200);
+    // SAFETY: the driver of this test touches no QP.
+    assert_eq!(unsafe { lane.drain(wr_id) }, Ok(()));
+    assert_eq!(SEEN.take(), [(wr_id.0, 0, 0, 0, 0, 0, sys::ibv_send_flags::IBV_SEND_SIGNALED.0)]);
+    answer(12, Some(0));
+    // SAFETY: as above.
+    assert_eq!(unsafe { lane.drain(wr_id) }, Err(12));
+}
+
+#[test]
+fn a_lane_that_lives_again_is_another() {
+    let (mut lane, mut templates, mut progress) = (lane(), Templates::new(), Progress::new());
+    answer(0, None);
+    let (first, second) = (LaneId::new(4, 1), LaneId::new(4, 2));
+    commit(&mut lane, &mut templates, &mut progress, &[read(first, 40, true)]);
+    commit(&mut lane, &mut templates, &mut progress, &[read(second, 0, true)]);
+    assert_eq!(lane.tag.get(), Some(second));
+    let old = Wc::new(WrId::new(first, 40), WcStatus::WR_FLUSH_ERR, 0, 0);
+    assert_eq!(progress.count(RailIndex(0), &[old]).wrs, 0);
+    let new = Wc::new(WrId::new(second, 0), WcStatus::SUCCESS, 0, 0);
+    assert_eq!(progress.count(RailIndex(0), &[new]).wrs, 1);
+}
