@@ -122,7 +122,8 @@ struct Desk<'s, 'r> {
     outcomes: Producer<'r, Outcome<'s>>,
 }
 
-/// The engine's ends of at most `M` mailboxes.
+/// The engine's ends of at most `M` mailboxes. An engine has one hub: what was submitted through another comes
+/// back to whoever has the same place in this one.
 #[derive(Debug)]
 pub struct Hub<'s, 'r, const M: usize> {
     desks: [Option<Desk<'s, 'r>>; M],
@@ -184,7 +185,9 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
             for _ in 0..ORDERS_PER_TURN {
                 let Some(Order { mut batch, deadline }) = desk.orders.pop() else { break };
                 batch.set_origin(origin as u16 + 1);
-                if let Err(rejected) = engine.submit(batch, now, deadline) {
+                if let Err(mut rejected) = engine.submit(batch, now, deadline) {
+                    // Whoever submits it next is who waits for it.
+                    rejected.batch.set_origin(0);
                     desk.tell(Outcome::Rejected(rejected));
                 }
             }
@@ -193,7 +196,7 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         let mut outcomes = 0;
         let mut tell = |origin: u16, outcome| {
             outcomes += 1;
-            match usize::from(origin).checked_sub(1).and_then(|i| self.desks[i].as_mut()) {
+            match usize::from(origin).checked_sub(1).and_then(|i| self.desks.get_mut(i)?.as_mut()) {
                 Some(desk) => desk.tell(outcome),
                 None => own(outcome),
             }

@@ -35,7 +35,8 @@ impl<P: Provider> Engine<'_, P> {
         let chunks = if alone { u32::MAX } else { self.config.run_chunks };
         let chunks = chunks.min(P::CHAIN as u32).min(l.room()).min(rail.wrs_cap - rail.wrs);
         let bytes = rail.bytes_cap - rail.bytes;
-        let bytes = if alone { bytes } else { bytes.min(u64::from(self.config.run_bytes)) };
+        let most = if alone { self.config.quantum_bytes } else { self.config.run_bytes };
+        let bytes = bytes.min(u64::from(most));
         if let Work::Fresh(segment) = work
             && let Some(n) = self.plain(segment, chunks, bytes, (peer, class))
         {
