@@ -19,7 +19,6 @@ struct Mla {
     rope: [Bf16; 64],
 }
 const MLA: PageLayout = PageLayout::of::<Mla>();
-const LATENT: usize = Mla::GEOMETRY.field_named("latent").unwrap();
 
 fn main() -> Result<(), Box<dyn Error>> {
     // The producer: a prefill node, usually another process. Both sides hold the key.
@@ -32,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let tag = KeyTag(0xCAFE_0000 + u64::from(slot));
         locations.push(producer.write(slot, tag, |bytes| {
             if let Ok(mut page) = ViewMut::<Mla>::new(bytes, Mla::FINGERPRINT)
-                && let Ok(latent) = page.run_mut::<Bf16>(LATENT, &[60, 63])
+                && let Ok(latent) = page.get_mut(Mla::LATENT, &[60, 63])
             {
                 latent.fill(Bf16::from_bits(0x3F80 + slot as u16));
             }
@@ -66,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         match page.result() {
             Ok(()) => {
                 let view = View::<Mla>::new(page.slot.bytes().unwrap_or_default(), Mla::FINGERPRINT)?;
-                let latent: &[Bf16] = view.run(LATENT, &[60, 63])?;
+                let latent: &[Bf16] = view.get(Mla::LATENT, &[60, 63])?;
                 println!(
                     "  page {}: layer 60, token 63 is {:#06x} throughout",
                     page.index,

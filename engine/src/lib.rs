@@ -18,7 +18,6 @@
 //!     rope: [Bf16; 64],
 //! }
 //! const MLA: PageLayout = PageLayout::of::<Mla>();
-//! const LATENT: usize = Mla::GEOMETRY.field_named("latent").unwrap();
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let key = PeerKey::from_hex(&"5a".repeat(32))?;
@@ -49,7 +48,7 @@
 //!     page.result()?; // arrived, whole, and still what the location names
 //!     let bytes = page.slot.bytes().ok_or("device memory")?;
 //!     let view = View::<Mla>::new(bytes, Mla::FINGERPRINT)?;
-//!     let latent: &[Bf16] = view.run(LATENT, &[2, 17])?; // of layer 2, token 17
+//!     let latent: &[Bf16] = view.get(Mla::LATENT, &[2, 17])?; // of layer 2, token 17
 //!     assert_eq!(latent.len(), 512);
 //! }
 //! # Ok(())

@@ -60,6 +60,8 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
         })
     };
     quote! {
+        // An author's braces are needed in an attribute, and not where they come to stand here.
+        #[allow(unused_braces, unused_parens)]
         const _: () = {
             #checked
             #constants

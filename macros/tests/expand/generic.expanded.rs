@@ -1,3 +1,4 @@
+#[allow(unused_braces, unused_parens)]
 const _: () = {
     #[automatically_derived]
     impl<const H: usize, const T: usize, E> ::kvrail::layouts::KvLayout for Gqa<H, T, E>

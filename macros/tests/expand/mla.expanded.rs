@@ -1,3 +1,4 @@
+#[allow(unused_braces, unused_parens)]
 const _: () = {
     const __KVRAIL_BUILT: ::core::result::Result<
         ::kvrail::layouts::Geometry,

@@ -31,6 +31,33 @@ struct Rank {
     r#type: Bf16,
 }
 
+/// Numbers, types and names that come through a macro.
+macro_rules! page {
+    ($name:ident, $axis:ident, $key:ident = $extent:expr, $field:ident: $element:ty, $len:expr, $vis:vis) => {
+        #[derive(KvLayout)]
+        #[kv(crate = "kvrail_layouts", order($axis, pad($extent)), $key = $extent)]
+        $vis struct $name {
+            $field: [$element; $len],
+        }
+    };
+}
+page!(Wrapped, layer, layers = 4, row: Bf16, 3, pub(crate));
+
+/// Bounds where they are, in both places; expressions with commas and casts in them.
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(token, head), tokens = max(N, 2) as usize, heads = ({ 1 + 1 }))]
+struct Bounds<const N: u8, E: Copy, F>
+where
+    F: Copy + 'static,
+{
+    e: E,
+    f: [F; 2 + 1],
+}
+
+const fn max(a: u8, b: u8) -> u8 {
+    if a > b { a } else { b }
+}
+
 const _: () = assert!(Gqa::<2, 8, Bf16>::PAGE_BYTES == 2 * 2 * 16 * 4 * 256);
 const _: () = assert!(Gqa::<2, 8, E4m3>::PAGE_BYTES == 2 * 2 * 16 * 4 * 128);
 
@@ -50,6 +77,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let page = View::<Page>::of_regions(&regions, Page::FINGERPRINT)?;
     assert_eq!(page.get(Page::V, &[1, 2, 1])?[5].to_bits(), 7);
     assert_eq!(page.select(Selection::ALL.heads(1, 1))?.map(<[u8]>::len).collect::<Vec<_>>(), [16_384; 2]);
+
+    assert_eq!((Wrapped::PAGE_BYTES, Wrapped::ROW.index()), (4 * 8, 0));
+    assert_eq!(Bounds::<5, u8, Bf16>::PAGE_BYTES, 5 * 2 * 7);
+    assert_eq!(Bounds::<1, u8, Bf16>::F.place(&[1, 1])?.offset, 7 * 3 + 1);
+
+    // Declared where it is used.
+    #[derive(KvLayout)]
+    #[kv(crate = "kvrail_layouts", order(token), tokens = 2)]
+    struct Local {
+        row: [u8; 3],
+    }
+    assert_eq!(Local::ROW.place(&[1])?.offset, 3);
 
     assert_eq!((Tiles::PAGE_BYTES, Tiles::TOKENS), (2 * 3 * 4 * 5, 16));
     let kinds: Vec<_> = Tiles::GEOMETRY.axes().iter().map(|axis| axis.kind).collect();
