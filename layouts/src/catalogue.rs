@@ -36,8 +36,7 @@ const FP8_DS_MLA: &[PlaneDecl<'static>] = &[PlaneDecl::of(&[
 ])];
 const K: FieldDecl = FieldDecl::of::<Bf16>("k", 128);
 const V: FieldDecl = FieldDecl::of::<Bf16>("v", 128);
-/// K and V apart, heads of 128. Two fields rather than the axis `part`: so pages of all engines call
-/// them by the same names, and a copy from one to another knows which is which.
+/// K and V apart, heads of 128. Two fields rather than the axis `part`: so a view finds each by its name.
 const K_THEN_V: &[PlaneDecl<'static>] = &[PlaneDecl::of(&[K]), PlaneDecl::of(&[V])];
 
 macro_rules! layouts {

@@ -1,6 +1,7 @@
 //! A legal declaration, written down: one constant, one impl, a constant for each field, and a question
 //! for each token that `Declaration::build` may yet refuse. Absolute paths only.
 
+mod docs;
 mod numbers;
 
 use proc_macro2::{Span, TokenStream};
@@ -21,8 +22,10 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
     let constants = constants(page, &fields);
     let (parameters, arguments, bounds) = generics.split_for_impl();
     let built = quote!(__KVRAIL_BUILT);
+    let declared = docs::declaration(page);
     let layout = |geometry: TokenStream| {
         quote! {
+            #[doc = #declared]
             #[automatically_derived]
             impl #parameters #krate::KvLayout for #ident #arguments #bounds {
                 const NAME: &'static ::core::primitive::str = #name;

@@ -28,6 +28,7 @@ const _: () = {
         swizzle: 0u32,
     }
         .build();
+    /// `order(layer, token)`, `layers = 61`, `tokens = 64`.
     #[automatically_derived]
     impl ::kvrail::layouts::KvLayout for Mla {
         const NAME: &'static ::core::primitive::str = "Mla";
