@@ -95,6 +95,17 @@ impl Dialer {
 /// The producer's end of a lane. Dropping it destroys the QP: the reader can read no more over it.
 pub struct Accepted(Qp<Rts>);
 
+impl Accepted {
+    /// Moves it to the error state: the reader can read no more over it, and finds out by its retries. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The device refuses.
+    pub fn fail(&self) -> Result<(), LaneError> {
+        self.0.fail()
+    }
+}
+
 impl fmt::Debug for Accepted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Accepted").field(&self.0).finish()

@@ -35,6 +35,8 @@ mod dial;
 mod error;
 mod events;
 pub mod gid;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 mod lag;
 mod lane;
 mod mr;

@@ -360,6 +360,13 @@ impl Qp<Rts> {
     }
 }
 
+impl Qp<Rts> {
+    /// See [`Handle::fail`].
+    pub(crate) fn fail(&self) -> Result<(), LaneError> {
+        self.handle.fail()
+    }
+}
+
 impl<State> Qp<State> {
     pub(crate) fn rail(&self) -> &Arc<Rail> {
         &self.handle.rail

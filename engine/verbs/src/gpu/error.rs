@@ -1,0 +1,126 @@
+//! Why device memory cannot be read into.
+
+use std::io;
+
+/// A call of CUDA's driver API that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{call} failed: {name} ({code})")]
+pub struct CudaError {
+    /// Which call.
+    pub call: &'static str,
+    /// Its `CUresult`.
+    pub code: i32,
+    /// What the driver calls that.
+    pub name: String,
+}
+
+/// Why device memory cannot be had, or cannot be handed to a NIC.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GpuError {
+    /// No driver.
+    #[error("no CUDA here: {reason}; GPU memory needs NVIDIA's driver, which brings libcuda.so.1")]
+    NoLibrary {
+        /// The loader's words.
+        reason: String,
+    },
+    /// A driver from before CUDA's present calling conventions.
+    #[error("libcuda.so.1 has no {symbol}: install a driver of 2017 or later (CUDA 9)")]
+    OldLibrary {
+        /// What it lacks.
+        symbol: &'static str,
+    },
+    /// The driver is there and refuses.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+    /// No such GPU.
+    #[error("GPU {ordinal} of {count}: see nvidia-smi, and CUDA_VISIBLE_DEVICES")]
+    NoDevice {
+        /// What was asked for.
+        ordinal: i32,
+        /// How many there are.
+        count: i32,
+    },
+    /// Not a GPU's.
+    #[error(
+        "{addr:#x} is not device memory of CUDA (memory type {kind}, device memory is 2): register host memory as such"
+    )]
+    NotDevice {
+        /// The address.
+        addr: u64,
+        /// Its `CUmemorytype`, or 0 where the driver knows nothing of it.
+        kind: u32,
+    },
+    /// Empty, or beyond the address space.
+    #[error("{len} bytes at {addr:#x} are no range of memory")]
+    Range {
+        /// Its start.
+        addr: u64,
+        /// Its length.
+        len: u64,
+    },
+    /// Parts of it belong to somebody else, or to nobody.
+    #[error(
+        "{len} bytes at {addr:#x} do not lie within one allocation: the one at {base:#x} has {size} bytes; register each allocation by itself"
+    )]
+    Allocation {
+        /// Start of the range.
+        addr: u64,
+        /// Its length.
+        len: u64,
+        /// Start of the allocation.
+        base: u64,
+        /// Its size.
+        size: u64,
+    },
+    /// Neither way is open.
+    #[error(
+        "GPU {ordinal}'s memory cannot be handed to a NIC: it cannot be exported as a dmabuf ({no_dmabuf}), and nvidia-peermem is not loaded. Either is enough: NVIDIA's open kernel modules with Linux 5.12 or later, or `modprobe nvidia-peermem`"
+    )]
+    NoWay {
+        /// The GPU.
+        ordinal: i32,
+        /// Why not by dmabuf.
+        no_dmabuf: String,
+    },
+    /// The address and the offset disagree.
+    #[error(
+        "offset {offset:#x} of the dmabuf cannot appear at {iova:#x}: both must lie at the same place within a page of {page} bytes"
+    )]
+    Congruence {
+        /// Place in the dmabuf.
+        offset: u64,
+        /// Address that the NIC is to know it by.
+        iova: u64,
+        /// A page of this host.
+        page: u64,
+    },
+    /// The dmabuf is too short.
+    #[error("{len} bytes at offset {offset} reach beyond the dmabuf, which has {size}")]
+    BeyondDmaBuf {
+        /// Place in the dmabuf.
+        offset: u64,
+        /// Bytes from there on.
+        len: u64,
+        /// Its size.
+        size: u64,
+    },
+    /// What was given is no dmabuf.
+    #[error("the file descriptor cannot be used as a dmabuf: {0}")]
+    DmaBuf(#[source] io::Error),
+    /// A copy that leaves the memory.
+    #[error("{len} bytes at {addr:#x} are not all of this memory, which is {size} bytes at {base:#x}")]
+    Outside {
+        /// Start of the copy.
+        addr: u64,
+        /// Its length.
+        len: u64,
+        /// Start of the memory.
+        base: u64,
+        /// Its size.
+        size: u64,
+    },
+    /// Not CUDA's, so CUDA cannot copy it.
+    #[error("memory that came as a dmabuf is copied by whoever exported it")]
+    NotCudas,
+}
