@@ -1,0 +1,109 @@
+//! Which devices there are, and how they are broken.
+
+use std::io::Write as _;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One test at a time has the fabric.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Rails for both ends.
+pub(crate) struct Fabric {
+    pub(crate) reader: String,
+    pub(crate) producer: String,
+    /// Whether rails can be broken: they are the lane's own.
+    pub(crate) breakable: bool,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Fabric {
+    /// The rails of this host, or `None`, said loudly, where there are none.
+    ///
+    /// # Panics
+    ///
+    /// There are none and there must be: in the lane.
+    pub(crate) fn find(test: &str) -> Option<Self> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = std::env::var("KVRAIL_LANE").unwrap_or_default();
+        let devices: Vec<String> = std::fs::read_dir("/sys/class/infiniband")
+            .map(|all| all.flatten().map(|d| d.file_name().to_string_lossy().into_owned()).collect())
+            .unwrap_or_default();
+        if lane == "fabric" {
+            assert!(devices.len() >= 4, "the lane's fabric has {devices:?}");
+            return Some(Self {
+                reader: "ra0,ra1".into(),
+                producer: "rb0,rb1".into(),
+                breakable: true,
+                _turn: turn,
+            });
+        }
+        if devices.is_empty() {
+            return Self::skipped(test, "no RDMA device; engine/verbs/softroce/run fabric has four");
+        }
+        Some(Self { reader: "auto".into(), producer: "auto".into(), breakable: false, _turn: turn })
+    }
+
+    /// The same, for tests that break rails.
+    pub(crate) fn find_breakable(test: &str) -> Option<Self> {
+        let fabric = Self::find(test)?;
+        if !fabric.breakable {
+            return Self::skipped(test, "it would take a port down, and this host's ports are not its own");
+        }
+        Some(fabric)
+    }
+
+    fn skipped(test: &str, why: &str) -> Option<Self> {
+        assert!(std::env::var_os("KVRAIL_REQUIRE_RDMA").is_none(), "{test} must run here: {why}");
+        // Not by eprintln!, which the test harness swallows.
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+        None
+    }
+
+    /// Breaks `rails` (`a0`, `b1`); they are mended when what is returned is dropped.
+    pub(crate) fn break_rails(&self, rails: &'static [&'static str], how: &[&str]) -> Broken {
+        assert!(self.breakable);
+        break_rails(rails, how)
+    }
+}
+
+/// The same without the fabric at hand: from another thread than the one that reads.
+pub(crate) fn break_rails(rails: &'static [&'static str], how: &[&str]) -> Broken {
+    let mended = match how[0] {
+        "down" => "up",
+        _ => "mend",
+    };
+    for rail in rails {
+        let mut args = vec![how[0], rail];
+        args.extend(&how[1..]);
+        fabric_break(&args);
+    }
+    Broken { rails, mended }
+}
+
+/// Rails that are broken.
+#[must_use]
+pub(crate) struct Broken {
+    rails: &'static [&'static str],
+    mended: &'static str,
+}
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        self.rails.iter().for_each(|rail| fabric_break(&[self.mended, rail]));
+    }
+}
+
+fn fabric_break(args: &[&str]) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/softroce/fabric-break");
+    let status = Command::new("bash").arg(script).args(args).status().unwrap();
+    assert!(status.success(), "fabric-break {args:?}: {status}");
+}
+
+/// Says what a test found: on stderr past the harness, and in the lane's report.
+pub(crate) fn said(line: &str) {
+    let _ = writeln!(std::io::stderr(), "  {line}");
+    let Some(out) = std::env::var_os("OUT") else { return };
+    let report = std::path::Path::new(&out).join("report");
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(report);
+    let _ = file.and_then(|mut file| writeln!(file, "{line}"));
+}

@@ -1,0 +1,284 @@
+//! A reader at work, that knows of every page what became of it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use kvrail::core::config::Config as EngineConfig;
+use kvrail::core::error::PageError;
+use kvrail::core::memory::Slot;
+use kvrail::core::rail::RailStats;
+use kvrail::core::remote::{Location, RemotePage};
+use kvrail::core::time::{Nanos, Time};
+use kvrail::verbs::{self, VerbsRails};
+use kvrail::{Config, Event, Network as _, Peer, Reader, clock, memory};
+
+use super::producer::key;
+use super::{CHUNK, LAYOUT, Producer, page};
+
+const BATCH: usize = 16;
+const FLIGHT: usize = 4;
+/// What a slot holds that nothing has been read into.
+const WIPED: u8 = 0xA5;
+
+/// What became of pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) submitted: u64,
+    /// Arrived, and every byte is right.
+    pub(crate) arrived: u64,
+    /// Missed their deadline.
+    pub(crate) late: u64,
+    /// Their peer is gone.
+    pub(crate) gone: u64,
+}
+
+struct Sent {
+    pages: Vec<usize>,
+    at: Instant,
+    deadline: Time,
+    told: bool,
+}
+
+/// Reads pages of one producer, over and over.
+pub(crate) struct Load {
+    pub(crate) reader: Reader<VerbsRails>,
+    peer: Option<Peer>,
+    pages: Vec<RemotePage>,
+    expected: Vec<Vec<u8>>,
+    home: Vec<Slot>,
+    sent: HashMap<u64, Sent>,
+    tags: u64,
+    next: usize,
+    pub(crate) tally: Tally,
+    /// How long a batch may take.
+    pub(crate) patience: Duration,
+    last: Instant,
+    /// The longest time in which no page arrived.
+    pub(crate) gap: Duration,
+    /// The longest that a batch took.
+    pub(crate) slowest: Duration,
+    /// How long after its deadline a batch was still neither done nor told to be late, at worst.
+    pub(crate) overrun: Duration,
+    pub(crate) lost: Option<String>,
+}
+
+impl Load {
+    pub(crate) fn new(rails: VerbsRails, lanes_per_rail: usize) -> Self {
+        let engine = EngineConfig { chunk_bytes: CHUNK, ..rails.tuning() };
+        let config = Config { lanes_per_rail, engine: Some(engine), ..Config::default() };
+        let mut reader = Reader::start(LAYOUT, rails, config).unwrap();
+        // One batch more than is in flight, so that a slot that came back twice would show.
+        let bytes = (FLIGHT + 1) * BATCH * LAYOUT.page_bytes() as usize;
+        let home = reader.register(memory::leaked(bytes).unwrap()).unwrap().collect();
+        Self {
+            reader,
+            peer: None,
+            pages: Vec::new(),
+            expected: Vec::new(),
+            home,
+            sent: HashMap::new(),
+            tags: 0,
+            next: 0,
+            tally: Tally::default(),
+            patience: Duration::from_secs(20),
+            last: Instant::now(),
+            gap: Duration::ZERO,
+            slowest: Duration::ZERO,
+            overrun: Duration::ZERO,
+            lost: None,
+        }
+    }
+
+    /// Over `rails` with the default figures, connected to `producer`.
+    pub(crate) fn start(rails: &str, producer: &Producer) -> Self {
+        let mut load = Self::new(verbs::rails(rails).unwrap(), 2);
+        load.connect(producer);
+        load
+    }
+
+    /// Reads from `producer` from now on.
+    pub(crate) fn connect(&mut self, producer: &Producer) {
+        let peer = self.reader.connect(&producer.address, &key()).unwrap();
+        let locations: Vec<Location> =
+            self.reader.published(&peer, 0, clock::within(Duration::from_secs(10))).unwrap();
+        assert_eq!(locations.len(), super::SLOTS as usize);
+        self.pages = locations.iter().map(|&l| peer.page(l).unwrap()).collect();
+        self.expected = locations.iter().map(|l| page(producer.seed, l.slot)).collect();
+        (self.peer, self.lost) = (Some(peer), None);
+        self.forget_times();
+    }
+
+    /// Measures times anew.
+    pub(crate) fn forget_times(&mut self) {
+        self.last = Instant::now();
+        (self.gap, self.slowest, self.overrun) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    }
+
+    /// Reads for so long.
+    pub(crate) fn run(&mut self, duration: Duration) {
+        self.run_until(duration, |_| false);
+    }
+
+    /// Reads until `enough`, or so long; whether it was enough.
+    pub(crate) fn run_until(&mut self, limit: Duration, mut enough: impl FnMut(&Self) -> bool) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            if enough(self) {
+                return true;
+            }
+            self.submit();
+            self.take();
+        }
+        self.breathe();
+        enough(self)
+    }
+
+    /// Reads while another thread does `work`, which may take its time.
+    pub(crate) fn during<R: Send>(&mut self, work: impl FnOnce() -> R + Send) -> R {
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(work);
+            while !worker.is_finished() {
+                self.submit();
+                self.take();
+            }
+            worker.join().unwrap()
+        })
+    }
+
+    /// Submits nothing more, waits for everything that was, and checks that all of it is accounted for. The
+    /// longest it may take is the patience and what it takes to flush.
+    pub(crate) fn finish(&mut self) -> Tally {
+        let until = Instant::now() + self.patience + Duration::from_secs(10);
+        while !self.sent.is_empty() {
+            assert!(Instant::now() < until, "{} batches never came back: {:?}", self.sent.len(), self.tally);
+            self.take();
+        }
+        let Tally { submitted, arrived, late, gone } = self.tally;
+        assert_eq!(arrived + late + gone, submitted, "{:?}", self.tally);
+        assert_eq!(self.home.len(), (FLIGHT + 1) * BATCH, "slots were lost");
+        let mut numbers: Vec<usize> = self.home.iter().map(Slot::index).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), self.home.len(), "a slot came back twice");
+        assert_eq!((self.reader.in_flight(), self.reader.next_done().is_none()), (0, true));
+        self.tally
+    }
+
+    /// The same, where every page must have arrived.
+    pub(crate) fn finish_with_all(&mut self) -> Tally {
+        let tally = self.finish();
+        assert_eq!((tally.late, tally.gone), (0, 0), "{tally:?}, {:?}", self.lost);
+        assert!(tally.arrived > 0);
+        tally
+    }
+
+    pub(crate) fn stats(&self, rail: usize) -> RailStats {
+        self.reader.rail_stats(rail).unwrap()
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// How long ago the deadline was of a batch that is neither done nor told to be late, at worst.
+    pub(crate) fn untold(&self) -> Duration {
+        self.sent
+            .values()
+            .filter(|sent| !sent.told)
+            .map(|sent| since(sent.deadline))
+            .max()
+            .unwrap_or_default()
+    }
+
+    fn submit(&mut self) {
+        while self.lost.is_none() && self.sent.len() < FLIGHT && self.home.len() >= BATCH {
+            let Some(mut batch) = self.reader.batch() else { break };
+            self.tags += 1;
+            batch.set_tag(self.tags);
+            let mut pages = Vec::with_capacity(BATCH);
+            for mut slot in self.home.drain(..BATCH) {
+                slot.bytes_mut().unwrap().fill(WIPED);
+                pages.push(self.next);
+                batch.read(self.pages[self.next], slot).map_err(|(error, _)| error).unwrap();
+                self.next = (self.next + 1) % self.pages.len();
+            }
+            let deadline = clock::within(self.patience);
+            match self.reader.submit(batch, deadline) {
+                Ok(_) => {
+                    self.tally.submitted += BATCH as u64;
+                    self.sent.insert(self.tags, Sent { pages, at: Instant::now(), deadline, told: false });
+                }
+                Err(mut rejected) => {
+                    // The peer went while the batch was filled.
+                    self.home.extend(rejected.batch.clear());
+                    self.events();
+                    assert!(self.lost.is_some(), "{}", rejected.error);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) {
+        self.reader.poll();
+        let mut some = false;
+        while let Some(mut done) = self.reader.next_done() {
+            some = true;
+            let sent = self.sent.remove(&done.tag()).expect("a batch came back twice, or was never sent");
+            let mut seen = vec![false; sent.pages.len()];
+            for mut page in done.pages() {
+                assert!(!std::mem::replace(&mut seen[page.index], true), "page {} twice", page.index);
+                match page.result() {
+                    Ok(()) => {
+                        let expected = &self.expected[sent.pages[page.index]];
+                        let bytes = page.slot.bytes_mut().unwrap();
+                        assert!(bytes == &expected[..], "page {} differs", sent.pages[page.index]);
+                        self.tally.arrived += 1;
+                        self.gap = self.gap.max(self.last.elapsed());
+                        self.last = Instant::now();
+                    }
+                    Err(PageError::Deadline { .. }) => self.tally.late += 1,
+                    Err(PageError::PeerGone) => self.tally.gone += 1,
+                    Err(error) => panic!("{error}"),
+                }
+                self.home.push(page.slot);
+            }
+            assert!(seen.iter().all(|&s| s), "pages are missing from a batch");
+            self.slowest = self.slowest.max(sent.at.elapsed());
+            if !sent.told {
+                self.overrun = self.overrun.max(since(sent.deadline));
+            }
+        }
+        // Batches that hardware still writes into are told apart by their tickets only; here all are alike.
+        while self.reader.next_overdue().is_some() {
+            let late =
+                self.sent.values_mut().filter(|sent| !sent.told && since(sent.deadline) > Duration::ZERO);
+            if let Some(sent) = late.min_by_key(|sent| sent.deadline) {
+                sent.told = true;
+                self.overrun = self.overrun.max(since(sent.deadline));
+            }
+        }
+        self.events();
+        if !some {
+            self.reader.wait(clock::now() + Nanos::from_millis(5));
+        }
+    }
+
+    fn events(&mut self) {
+        while let Some(event) = self.reader.next_event() {
+            match event {
+                Event::Lost { why, .. } => self.lost = Some(why.to_string()),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Counts the time since the last arrival as a gap, too.
+    fn breathe(&mut self) {
+        self.gap = self.gap.max(self.last.elapsed());
+    }
+}
+
+/// How long ago `deadline` was; zero if it is to come.
+fn since(deadline: Time) -> Duration {
+    Duration::from_nanos(clock::now().since(deadline).0)
+}
