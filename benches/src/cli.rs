@@ -194,6 +194,9 @@ pub(crate) struct DriveArgs {
     /// Batches in flight in each process: 1 to 32.
     #[arg(long, default_value = "6", value_parser = clap::value_parser!(u8).range(1..=32))]
     pub(crate) concurrency: u8,
+    /// Read into the memory of this GPU, by its number. Over verbs alone.
+    #[arg(long, value_name = "N")]
+    pub(crate) gpu: Option<u8>,
     /// Do not read each page's publication entry after it: what bare READs cost. That a page was overwritten
     /// meanwhile goes unnoticed.
     #[arg(long)]

@@ -142,6 +142,7 @@ fn ladder(
                 threads: usize::from(processes) * (usize::from(rails) + 1),
                 verify: args.report.verify,
                 validate: true,
+                gpu: None,
             };
             drive::start(format!("reader {} of {scenario}", number + 1), setup)
         };

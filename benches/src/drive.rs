@@ -75,6 +75,7 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
             threads: processes * threads,
             verify: args.report.verify,
             validate: !args.unvalidated,
+            gpu: args.gpu,
         };
         crew.push(start(format!("reader {}", number + 1), setup)?);
     }

@@ -12,6 +12,7 @@ mod child;
 mod cli;
 mod crew;
 mod demo;
+mod destination;
 mod drive;
 mod host;
 mod json;

@@ -12,12 +12,13 @@ use kvrail::core::memory::Slot;
 use kvrail::core::remote::{Location, RemotePage};
 use kvrail::core::time::Time;
 use kvrail::session::Address;
-use kvrail::{Config, Event, Network, Peer, Reader, clock, memory, shm, tcp};
+use kvrail::{Config, Event, Network, Peer, Reader, clock, shm, tcp};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Named;
 use crate::child::{Order, Reply, Verified, hear, say};
 use crate::cli::{Key, Transport, Verify};
+use crate::destination::Destination;
 use crate::host;
 use crate::memcpy::sleep_until;
 use crate::pattern;
@@ -51,6 +52,8 @@ pub(crate) struct Setup {
     pub(crate) verify: Verify,
     /// Whether each page's publication entry is read after it.
     pub(crate) validate: bool,
+    /// The GPU whose memory is read into.
+    pub(crate) gpu: Option<u8>,
 }
 
 /// The worker's main function.
@@ -80,6 +83,7 @@ struct Worker<N: Network> {
     pages: Vec<RemotePage>,
     /// First in, first out, so that destinations go round as sources do.
     slots: VecDeque<Slot>,
+    destination: Destination,
     next: usize,
     batch: usize,
     concurrency: usize,
@@ -118,8 +122,10 @@ impl<N: Network> Worker<N> {
         let batch = usize::from(setup.batch).min(pages.len());
         let concurrency = usize::from(setup.concurrency);
         let bytes = pages.len() * named.layout.page_bytes() as usize;
-        host::afford(bytes as u64, &format!("{} pages of {}", pages.len(), named.name))?;
-        let slots: VecDeque<_> = reader.register(memory::leaked(bytes)?)?.collect();
+        if setup.gpu.is_none() {
+            host::afford(bytes as u64, &format!("{} pages of {}", pages.len(), named.name))?;
+        }
+        let (destination, slots) = Destination::register(&mut reader, bytes, setup.gpu)?;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         Ok(Self {
             reader,
@@ -130,6 +136,7 @@ impl<N: Network> Worker<N> {
             locations,
             pages,
             slots,
+            destination,
             next: 0,
             batch,
             concurrency,
@@ -212,7 +219,7 @@ impl<N: Network> Worker<N> {
         let mut some = false;
         while let Some(mut done) = self.reader.next_done() {
             some = true;
-            let sample = look_at(&mut done, &mut self.slots, look);
+            let sample = look_at(&mut done, &mut self.slots, &mut self.destination, look);
             self.arrived += u64::from(sample.pages);
             if sample.failed.peer_gone > 0 {
                 self.check_peer()?;
@@ -268,7 +275,9 @@ impl<N: Network> Worker<N> {
             let locations: Vec<_> = some.iter().map(|&n| self.locations[n]).collect();
             for &n in some {
                 let mut slot = self.slots.pop_front().context("slots were lost")?;
-                wipe(&mut slot);
+                // Destinations go round as sources do, so it may well hold the very page that is asked for, from
+                // the timed part.
+                self.destination.wipe(&mut slot)?;
                 batch.read(self.pages[n], slot).map_err(|(error, _)| error)?;
             }
             if let Err(rejected) = self.reader.submit(batch, clock::within(BATCH_PATIENCE)) {
@@ -281,16 +290,13 @@ impl<N: Network> Worker<N> {
     }
 }
 
-/// Destinations go round as sources do, so a slot may well hold the very page that is asked for, from
-/// the timed part. What is compared must have arrived since.
-fn wipe(slot: &mut Slot) {
-    if let Some(bytes) = slot.bytes_mut() {
-        bytes.fill(pattern::NOTHING);
-    }
-}
-
 /// What became of the pages of a batch; their slots go home.
-fn look_at(done: &mut Done<'static>, slots: &mut VecDeque<Slot>, look: &mut Look<'_>) -> Sample {
+fn look_at(
+    done: &mut Done<'static>,
+    slots: &mut VecDeque<Slot>,
+    destination: &mut Destination,
+    look: &mut Look<'_>,
+) -> Sample {
     let at = clock::now().0;
     let took = at.saturating_sub(done.tag());
     let mut sample = Sample { at, took, pages: 0, failed: Failed::default() };
@@ -309,7 +315,8 @@ fn look_at(done: &mut Done<'static>, slots: &mut VecDeque<Slot>, look: &mut Look
             } else {
                 verified.compared += 1;
                 let generation = expected.generation.count();
-                let good = page.slot.bytes().is_some_and(|b| pattern::check(b, *seed, slot, generation));
+                let bytes = destination.bytes(&page.slot);
+                let good = bytes.is_some_and(|b| pattern::check(b, *seed, slot, generation));
                 verified.wrong += u64::from(!good);
             }
         }

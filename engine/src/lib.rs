@@ -68,7 +68,7 @@
 //!    per batch and poll takes no lock, allocates nothing and (waking a sleeping rail aside) makes no system
 //!    call.
 //! 4. [`shm`] and [`tcp`] – what there is to read over. TCP is functional only. With the feature `verbs`, RDMA:
-//!    `verbs::rails("auto")`.
+//!    `verbs::rails("auto")`; and with `cuda`, GPU memory to read into: `gpu::DeviceMemory`.
 //! 5. [`session`] – how two peers agree before they move bytes, and what the key protects.
 //! 6. [`core`] – the engine itself, `no_std`, for those who bring storage, threads and time of their own;
 //!    [`local`] and [`sim`] are rails for it.
@@ -95,11 +95,15 @@ pub use kvrail_session as session;
 pub use kvrail_session::PeerKey;
 pub use kvrail_sim as sim;
 
+#[cfg(feature = "cuda")]
+pub use kvrail_verbs::gpu;
 pub use layout::PageLayout;
 #[cfg(feature = "verbs")]
 pub use network::verbs;
 pub use network::{Network, OpenRails, Publish, Published, TransportError, shm, tcp};
 pub use publisher::{Publisher, PublisherError, WriteError};
+#[cfg(feature = "cuda")]
+pub use reader::DeviceError;
 pub use reader::{
     Config, ConnectError, Event, MAX_BATCH, MAX_BATCHES, MAX_PEERS, Peer, Reader, StartError, TableError,
 };

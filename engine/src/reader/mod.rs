@@ -5,9 +5,12 @@
 //! | `mod.rs` | start, the calls of the data path, the end |
 //! | `peers.rs` | connecting, losing and re-making: what the sessions' threads report |
 //! | `link.rs` | a session's thread |
+//! | `device.rs` | GPU memory as destination |
 //! | `table.rs` | what a peer has published, by reading its table |
 #![allow(unsafe_code, reason = "the storage is given back when nothing can reach it any more")]
 
+#[cfg(feature = "cuda")]
+mod device;
 mod link;
 mod peers;
 mod table;
@@ -31,6 +34,8 @@ use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_session::{Address, LaneNumber, Name, NodeName};
 
+#[cfg(feature = "cuda")]
+pub use self::device::DeviceError;
 use self::link::{Link, Mailbox};
 pub use self::peers::{ConnectError, Event, Peer};
 pub use self::table::TableError;
@@ -124,6 +129,9 @@ pub struct Reader<N: Network> {
     /// Overdue batches that the engine has told of and the user has not asked for: each ends one wait,
     /// not every one.
     overdue: VecDeque<Ticket>,
+    /// Device memory that is registered.
+    #[cfg(feature = "cuda")]
+    devices: Vec<(kvrail_core::id::RegionId, device::Registered)>,
 }
 
 /// A session, from the reader's side.
@@ -177,6 +185,8 @@ impl<N: Network> Reader<N> {
             scratch: Vec::new(),
             abandoned: Vec::new(),
             overdue: VecDeque::with_capacity(MAX_BATCHES),
+            #[cfg(feature = "cuda")]
+            devices: Vec::new(),
         })
     }
 
@@ -224,7 +234,12 @@ impl<N: Network> Reader<N> {
     ///
     /// The slots, where some are still out or belong to another reader.
     pub fn unregister(&mut self, slots: Slots) -> Result<MemoryRange, Slots> {
-        self.engine.unregister(slots)
+        #[cfg(feature = "cuda")]
+        let region = slots.region();
+        let range = self.engine.unregister(slots)?;
+        #[cfg(feature = "cuda")]
+        self.devices.retain(|(of, _)| *of != region);
+        Ok(range)
     }
 
     /// An empty batch of up to [`MAX_BATCH`] pages, or `None` when all [`MAX_BATCHES`] are in use: then
@@ -410,6 +425,8 @@ impl<N: Network> Drop for Reader<N> {
                 lanes = self.engine.lanes_dying(),
                 "READs are still under way: the reader's engine, rails and slots are leaked"
             );
+            #[cfg(feature = "cuda")]
+            std::mem::forget(std::mem::take(&mut self.devices));
         }
         let until = Instant::now() + LAST_WORDS;
         for linked in self.links.values_mut() {

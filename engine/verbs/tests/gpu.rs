@@ -1,0 +1,60 @@
+//! Device memory meets rails that do not take it. (There is no GPU here; a file stands for its export.)
+#![allow(missing_docs, reason = "tests")]
+#![allow(unsafe_code, reason = "memory that somebody else has exported")]
+#![cfg(feature = "cuda")]
+
+mod lane;
+
+use kvrail::core::memory::RegionError;
+use kvrail::core::provider::RegisterError;
+use kvrail::gpu::DeviceMemory;
+use kvrail::{Config, DeviceError, Network, Reader, shm, verbs};
+use lane::{Fabric, LAYOUT, said};
+
+fn exported(pages: u64) -> DeviceMemory {
+    let bytes = pages * u64::from(LAYOUT.page_bytes());
+    let file = rustix::fs::memfd_create("stand-in", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&file, bytes).unwrap();
+    // SAFETY: nobody writes to it.
+    unsafe { DeviceMemory::from_dmabuf(file, 0, 0x7F00_0000_0000, bytes) }.unwrap()
+}
+
+/// The refusal of these rails, which leaves the memory free for others.
+fn refusal<N: Network>(rails: N) -> RegisterError {
+    let memory = exported(4);
+    let mut reader = Reader::start(LAYOUT, rails, Config::default()).unwrap();
+    let error = reader.register_device(&memory).unwrap_err();
+    let DeviceError::Refused(refused) = error else { panic!("{error}") };
+    assert_eq!(refused.range, memory.range());
+    let text = error.to_string();
+    assert!(text.contains("modprobe nvidia-peermem") && text.contains("rdma-core 34"), "{text}");
+    assert!(memory.claim(), "what was refused is not registered");
+    assert!(matches!(reader.register_device(&memory).unwrap_err(), DeviceError::Registered));
+    // Memory that holds no page is that before it is anything else.
+    let error = reader.register_device(&small()).unwrap_err();
+    assert!(matches!(error, DeviceError::Region(RegionError::TooSmall { .. })), "{error}");
+    refused
+}
+
+fn small() -> DeviceMemory {
+    let file = rustix::fs::memfd_create("stand-in", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&file, 4096).unwrap();
+    // SAFETY: nobody writes to it.
+    unsafe { DeviceMemory::from_dmabuf(file, 0, 0x7F00_0000_0000, 4096) }.unwrap()
+}
+
+#[test]
+fn rails_that_are_no_nics_refuse_it_and_say_what_would_take_it() {
+    assert_eq!(refusal(shm::rails(2).unwrap()).errno, 95);
+}
+
+#[test]
+fn a_device_without_dmabufs_refuses_it_and_says_what_would_take_it() {
+    const TEST: &str = "device memory on SoftRoCE";
+    let Some(fabric) = Fabric::find(TEST) else { return };
+    let refused = refusal(verbs::rails(&fabric.reader).unwrap());
+    if fabric.breakable {
+        assert_eq!(refused.errno, 95, "rxe takes no dmabuf: {refused}");
+    }
+    said(&format!("{TEST}: refused with errno {}, as it must be", refused.errno));
+}
