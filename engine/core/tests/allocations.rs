@@ -13,6 +13,7 @@ use kvrail_core::config::Config;
 use kvrail_core::id::RailIndex;
 use kvrail_core::memory::Slot;
 use kvrail_core::time::{Nanos, Time};
+use kvrail_layouts::Selection;
 use kvrail_sim::sim::{self, Action, Fate, Sim};
 
 thread_local! {
@@ -76,6 +77,9 @@ fn the_data_path_makes_no_heap_call() {
     let mut engine = start(&mut state, &sim, config);
     let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
     let (_, region, lanes) = connect(&mut engine, &sim, &owner, 2, 2, 16);
+    let all = Selection::ALL;
+    let [whole, first, second] =
+        [all, all.tokens(0, 2), all.tokens(2, 2)].map(|part| engine.add_plan(&turned(part)).unwrap());
     // A bad completion, a partial post, a lost completion, and a rail that goes and comes back.
     sim.script(lanes[0], Fate::Status { nth: 10, status: kvrail_core::abi::WcStatus::RETRY_EXC_ERR })
         .unwrap();
@@ -90,7 +94,16 @@ fn the_data_path_makes_no_heap_call() {
             while let Some(mut batch) = engine.batch() {
                 while batch.len() < 12 {
                     let Some(slot) = slots.pop() else { break };
-                    batch.read(region.page(owner.location(slot.index() % SLOTS)).unwrap(), slot).unwrap();
+                    let page = region.page(owner.location(slot.index() % SLOTS)).unwrap();
+                    match batch.len() % 4 {
+                        // As it is, in another layout, and two in one slot.
+                        0 => batch.read(page, slot).unwrap(),
+                        1 => batch.read_with(page, slot, whole).unwrap(),
+                        _ => {
+                            batch.read_with(page, slot, first).unwrap();
+                            batch.read_also_with(page, second).unwrap();
+                        }
+                    }
                 }
                 if batch.is_empty() {
                     break;

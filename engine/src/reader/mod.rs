@@ -28,10 +28,12 @@ use kvrail_core::engine::{Engine, Rejected};
 use kvrail_core::id::{LaneId, PeerId, RailIndex};
 use kvrail_core::memory::{Access, RegionError, Slot, Slots};
 use kvrail_core::peer::PeerStats;
+use kvrail_core::plan::{AddPlanError, PlanRef};
 use kvrail_core::provider::MemoryRange;
 use kvrail_core::rail::RailStats;
 use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
+use kvrail_layouts::Plan;
 use kvrail_session::{Address, LaneNumber, Name, NodeName};
 
 #[cfg(feature = "cuda")]
@@ -205,7 +207,32 @@ impl<N: Network> Reader<N> {
         self.engine.register(memory, self.layout.page_bytes().into())
     }
 
-    /// The same of foreign memory: an inference engine's pool, pinned memory, a GPU's. `numa` is its
+    /// Makes destination slots for pages of another layout than the peers', in which pages land by a
+    /// [plan](Self::add_plan).
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    pub fn register_for(
+        &mut self,
+        layout: &PageLayout,
+        memory: &'static mut [u8],
+    ) -> Result<Slots, RegionError> {
+        self.engine.register(memory, layout.page_bytes().into())
+    }
+
+    /// Learns how the peers' pages land in slots of another layout
+    /// ([`Batch::read_with`](kvrail_core::batch::Batch::read_with)), with no copy in between. The plan is made from
+    /// the geometry that the peers publish: the layout of this reader, at the rank of theirs.
+    ///
+    /// # Errors
+    ///
+    /// A plan between several regions, one that is no list of work requests, a full table.
+    pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
+        self.engine.add_plan(plan)
+    }
+
+    /// Makes destination slots of foreign memory: an inference engine's pool, pinned memory, a GPU's. `numa` is its
     /// node, where known.
     ///
     /// # Errors

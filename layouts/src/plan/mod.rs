@@ -346,12 +346,13 @@ impl Run<'_> {
 
 impl core::fmt::Display for Plan {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let many = |n: u64| if n == 1 { "" } else { "s" };
         for (i, list) in self.lists().iter().enumerate() {
             let (runs, pieces) = (list.runs(), list.pieces());
-            let and = if i == 0 { "" } else { "; " };
-            write!(f, "{and}{} pieces of {} bytes", runs * pieces, list.piece_bytes())?;
+            let (n, and) = (runs * pieces, if i == 0 { "" } else { "; " });
+            write!(f, "{and}{n} piece{} of {} bytes", many(n), list.piece_bytes())?;
             if pieces > 1 {
-                write!(f, ", in {runs} runs of {}", list.run_bytes())?;
+                write!(f, ", in {runs} run{} of {}", many(runs), list.run_bytes())?;
             }
         }
         Ok(())

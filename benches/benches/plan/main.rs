@@ -1,0 +1,311 @@
+//! What it costs to feed a plan: one MLA page (61 layers of 64 tokens, bf16) out of a layer-first pool into a
+//! page-first slot, 3,904 pieces of 1,152 bytes, on the null device.
+//!
+//! `cargo bench -p kvrail-bench --bench plan`. Medians of interleaved rounds.
+//!
+//! | row | what |
+//! |---|---|
+//! | loop | READs whose addresses are worked out already, posted by a hand-written loop |
+//! | plan | the same loop, with addresses from a walk over the plan |
+//! | engine | the plan through the engine, everything included: 61 pages in one slot |
+//! | engine, plain | as many wrs of pages without a plan (one page in 3,904 chunks), to compare with |
+//!
+//! One rail, one lane, 32 wrs to a commit, the last signaled.
+#![allow(missing_docs, unreachable_pub, reason = "a benchmark, not a library")]
+#![allow(unsafe_code, reason = "posts without an engine")]
+
+use std::time::{Duration, Instant};
+
+use kvrail::core::abi::{ChainStorage, Wc};
+use kvrail::core::config::Config;
+use kvrail::core::engine::{Engine, LaneSpec};
+use kvrail::core::id::{LaneId, MAX_RAILS, PeerId, RailIndex, WrId};
+use kvrail::core::memory::Slot;
+use kvrail::core::plan::PlanRef;
+use kvrail::core::provider::{Commit, Piece, Post, Provider, Read};
+use kvrail::core::remote::{RegionOffer, RemoteRegion};
+use kvrail::core::storage::Storage;
+use kvrail::core::time::{Nanos, Time};
+use kvrail::layouts::plan::{Cut, Limits};
+use kvrail::layouts::{
+    Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, Plan, PlaneDecl, Selection,
+};
+use kvrail::sim::null::{Cq, Cqe, NullLane, NullRails, Parts, Qp, Wqe};
+
+const CHAIN: usize = 32;
+const DEPTH: usize = 64;
+const LAYERS: u32 = 61;
+const TOKEN: u32 = 1_152;
+const LAYER: u32 = 64 * TOKEN;
+const PAGE: u32 = LAYERS * LAYER;
+const REMOTE: u64 = 0x7000_0000;
+
+const fn mla(order: &[Level]) -> Geometry {
+    Declaration {
+        axes: &[Axis::whole(AxisKind::Layer, LAYERS as u64), Axis::whole(AxisKind::Token, 64)],
+        order,
+        planes: &[PlaneDecl::of(&[FieldDecl::new("latent", ElementKind::Bf16, 576)])],
+        ..Declaration::EMPTY
+    }
+    .expect()
+}
+
+const POOL: Geometry = mla(&[Level::Regions(AxisKind::Layer), Level::Axis(AxisKind::Token)]);
+const PAGE_FIRST: Geometry = mla(&[Level::Axis(AxisKind::Token), Level::Axis(AxisKind::Layer)]);
+const PLAN: Plan = Plan::expect(Plan::between(&POOL, &PAGE_FIRST, Selection::ALL));
+const _: () = assert!(PLAN.pieces() == 3_904 && PLAN.longest_piece() == 1_152);
+
+fn leak<T>(value: T) -> &'static mut T {
+    Box::leak(Box::new(value))
+}
+
+type Null<const SGES: usize> = NullRails<'static, CHAIN, SGES>;
+
+fn null<const SGES: usize>() -> Null<SGES> {
+    // A wr of 16 pieces is five blocks.
+    let wqes = (DEPTH * (2 + SGES).div_ceil(4)).next_power_of_two();
+    let parts = Parts {
+        cqs: vec![Cq::NEW; 1].leak(),
+        cqes: vec![Cqe::NEW; DEPTH].leak(),
+        qps: vec![Qp::NEW; 1].leak(),
+        wqes: vec![Wqe::NEW; wqes].leak(),
+    };
+    NullRails::new(parts, leak(ChainStorage::new())).expect("parts that fit")
+}
+
+/// Without an engine.
+struct Loop<const SGES: usize> {
+    rails: Null<SGES>,
+    lane: NullLane<'static>,
+    /// The plan of each layer.
+    cuts: Vec<Cut>,
+    /// Every wr worked out: READ and pieces.
+    ready: Vec<(Read, Vec<Piece>)>,
+    wcs: [Wc; 8],
+}
+
+fn read(seq: usize, remote: u32, local: u64, len: u32) -> Read {
+    let wr_id = WrId::new(LaneId::new(0, 0), seq as u32);
+    let (rkey, lkey, signaled) = (7, 9, seq % CHAIN == CHAIN - 1);
+    Read { wr_id, remote_addr: REMOTE + u64::from(remote), local_addr: local, len, rkey, lkey, signaled }
+}
+
+impl<const SGES: usize> Loop<SGES> {
+    fn new() -> Self {
+        let limits = Limits { sges: SGES as u32, bytes: 256 << 10 };
+        let cuts: Vec<_> = (0..LAYERS)
+            .map(|layer| PLAN.only(layer, 0).expect("a layer").cut(limits).expect("wrs"))
+            .collect();
+        let mut ready = Vec::new();
+        for cut in &cuts {
+            let mut cursor = cut.cursor(0);
+            let mut pieces = Vec::new();
+            while let Some(wr) =
+                cursor.next(|to, len| pieces.push(Piece { addr: 0x10_0000 + u64::from(to), len }))
+            {
+                ready.push((
+                    read(ready.len(), wr.source, pieces[0].addr, wr.len),
+                    std::mem::take(&mut pieces),
+                ));
+            }
+        }
+        let mut rails = null();
+        let lane = rails.connect(RailIndex(0)).expect("a free lane");
+        Self { rails, lane, cuts, ready, wcs: [Wc::default(); 8] }
+    }
+
+    fn wrs(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The addresses are there.
+    #[inline(never)]
+    fn ready(&mut self) {
+        for wrs in self.ready.chunks(CHAIN) {
+            // SAFETY: the null device moves no bytes.
+            let mut post = unsafe { self.rails.begin(&mut self.lane) };
+            for (read, pieces) in wrs {
+                if SGES == 1 { post.read(*read) } else { post.scatter(*read, pieces) }
+            }
+            assert_eq!(post.commit(), Commit::All);
+            self.rails.poll(RailIndex(0), &mut self.wcs);
+        }
+    }
+
+    /// They are the plan's.
+    #[inline(never)]
+    fn plan(&mut self) {
+        let (mut seq, mut pieces) = (0, [Piece::default(); SGES]);
+        let mut cuts = self.cuts.iter();
+        let mut cursor = cuts.next().expect("a layer").cursor(0);
+        'page: loop {
+            // SAFETY: the null device moves no bytes.
+            let mut post = unsafe { self.rails.begin(&mut self.lane) };
+            for _ in 0..CHAIN {
+                let mut n = 0;
+                let mut next = |to, len| {
+                    pieces[n % SGES] = Piece { addr: 0x10_0000 + u64::from(to), len };
+                    n += 1;
+                };
+                let wr = match cursor.next(&mut next) {
+                    Some(wr) => wr,
+                    None => {
+                        let Some(cut) = cuts.next() else {
+                            assert_eq!(post.commit(), Commit::All);
+                            break 'page;
+                        };
+                        cursor = cut.cursor(0);
+                        cursor.next(&mut next).expect("a wr")
+                    }
+                };
+                let read = read(seq, wr.source, pieces[0].addr, wr.len);
+                if SGES == 1 {
+                    post.read(read)
+                } else {
+                    post.scatter(read, &pieces[..n])
+                }
+                seq += 1;
+            }
+            assert_eq!(post.commit(), Commit::All);
+            self.rails.poll(RailIndex(0), &mut self.wcs);
+        }
+        assert_eq!(seq, self.wrs());
+        self.rails.poll(RailIndex(0), &mut self.wcs);
+    }
+}
+
+type State<const SGES: usize> = Storage<Null<SGES>, 1, 64, 1, DEPTH, 2, 64>;
+
+/// With one.
+struct Kvrail<const SGES: usize> {
+    engine: Engine<'static, Null<SGES>>,
+    layers: Vec<(RemoteRegion, PlanRef)>,
+    whole: RemoteRegion,
+    slot: Option<Slot>,
+    now: u64,
+}
+
+fn region<const SGES: usize>(
+    engine: &mut Engine<'static, Null<SGES>>,
+    peer: PeerId,
+    bytes: u32,
+) -> RemoteRegion {
+    let keys = [7; MAX_RAILS];
+    let (page_bytes, stride) = (bytes.into(), bytes.into());
+    let offer = RegionOffer { base: REMOTE, page_bytes, stride, slots: 4, keys, table: None };
+    engine.add_region(peer, &offer).expect("a region")
+}
+
+impl<const SGES: usize> Kvrail<SGES> {
+    fn new(chunk_bytes: u32) -> Self {
+        let config = Config { signal_wrs: CHAIN as u32, chunk_bytes, ..Config::DEFAULT };
+        let mut engine =
+            Engine::start(leak(const { State::<SGES>::new() }), null(), config).expect("an engine");
+        // As large as the largest page here: 3,904 chunks of 4 KiB.
+        let slot_bytes = 3_904 * 4_096;
+        let memory = vec![0_u8; slot_bytes].leak();
+        let slot = engine.register(memory, slot_bytes as u64).expect("slots").next();
+        let peer = engine.add_peer().expect("a place");
+        let layers = (0..LAYERS)
+            .map(|layer| {
+                let plan = engine.add_plan(&PLAN.only(layer, 0).expect("a layer")).expect("a place");
+                (region(&mut engine, peer, LAYER), plan)
+            })
+            .collect();
+        let whole = region(&mut engine, peer, slot_bytes as u32);
+        let rail = RailIndex(0);
+        let lane = engine.provider_mut().connect(rail).expect("a free lane");
+        engine
+            .attach(peer, LaneSpec { rail, remote_rail: 0, depth: DEPTH as u32 }, lane, Time::ZERO)
+            .expect("a place");
+        Self { engine, layers, whole, slot, now: 0 }
+    }
+
+    fn wrs(&self) -> usize {
+        self.layers.iter().map(|(_, plan)| plan.wrs() as usize).sum()
+    }
+
+    #[inline(never)]
+    fn plan(&mut self) {
+        let mut batch = self.engine.batch().expect("a free batch");
+        let mut slot = self.slot.take();
+        for (region, plan) in &self.layers {
+            let page = region.unvalidated(0).expect("within the region");
+            match slot.take() {
+                Some(slot) => batch.read_with(page, slot, *plan).map_err(|(error, _)| error),
+                None => batch.read_also_with(page, *plan),
+            }
+            .expect("room");
+        }
+        self.carry(batch);
+    }
+
+    #[inline(never)]
+    fn plain(&mut self) {
+        let mut batch = self.engine.batch().expect("a free batch");
+        let (page, slot) = (self.whole.unvalidated(0).expect("a page"), self.slot.take().expect("the slot"));
+        batch.read(page, slot).map_err(|(error, _)| error).expect("room");
+        self.carry(batch);
+    }
+
+    #[inline]
+    fn carry(&mut self, batch: kvrail::core::batch::Batch<'static>) {
+        self.now += 1;
+        let now = Time(self.now);
+        self.engine.submit(batch, now, now + Nanos::from_secs(1)).expect("accepted");
+        while self.engine.in_flight() > 0 {
+            self.now += 1;
+            self.engine.poll(Time(self.now));
+        }
+        let mut done = self.engine.next_done().expect("a batch");
+        let page = done.pages().next().expect("the slot's page");
+        page.result.expect("it arrived");
+        self.slot = Some(page.slot);
+    }
+}
+
+/// A row: its name, how many wrs one page is, and how to read one.
+type Row = (String, usize, Box<dyn FnMut()>);
+
+fn rows<const SGES: usize>() -> Vec<Row> {
+    let (mut ready, mut plan, mut engine) =
+        (Loop::<SGES>::new(), Loop::<SGES>::new(), Kvrail::<SGES>::new(256 << 10));
+    let (wrs, name) = (engine.wrs(), |what: &str| format!("{what}, {SGES} sge"));
+    assert_eq!((wrs, ready.wrs()), (3_904_usize.div_ceil(SGES), wrs));
+    vec![
+        (name("loop"), wrs, Box::new(move || ready.ready())),
+        (name("plan"), wrs, Box::new(move || plan.plan())),
+        (name("engine"), wrs, Box::new(move || engine.plan())),
+    ]
+}
+
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+fn main() {
+    const ROUNDS: usize = 41;
+    const TIMES: u32 = 50;
+    let mut rows: Vec<Row> = rows::<1>();
+    let mut plain = Kvrail::<1>::new(4_096);
+    rows.push(("engine, plain".into(), 3_904, Box::new(move || plain.plain())));
+    rows.extend(self::rows::<16>());
+    let mut ns = vec![Vec::new(); rows.len()];
+    for round in 0..ROUNDS + 3 {
+        for (i, (_, wrs, read)) in rows.iter_mut().enumerate() {
+            let start = Instant::now();
+            (0..TIMES).for_each(|_| read());
+            let time: Duration = start.elapsed() / TIMES;
+            if round >= 3 {
+                ns[i].push(time.as_nanos() as f64 / *wrs as f64);
+            }
+        }
+    }
+    println!("{:<16} {:>6} {:>10} {:>12}", "", "wrs", "ns per wr", "us per page");
+    for ((name, wrs, _), ns) in rows.iter().zip(ns) {
+        let ns = median(ns);
+        println!("{name:<16} {wrs:>6} {ns:>10.2} {:>12.2}", ns * *wrs as f64 / 1_000.0);
+    }
+    let _ = PAGE;
+}

@@ -1,0 +1,16 @@
+//! Any pair of layouts: a plan that writes every wanted byte of the destination once, from the right place of the
+//! source, and nothing else, whole and cut into work requests; or none, for a reason that the oracle sees.
+#![no_main]
+
+#[path = "../../layouts/tests/pairs/mod.rs"]
+mod pairs;
+
+use libfuzzer_sys::fuzz_target;
+use pairs::{Dice, Pair};
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut dice = Dice(bytes);
+    if let Some(pair) = Pair::draw(&mut dice) {
+        pair.check(&mut dice);
+    }
+});
