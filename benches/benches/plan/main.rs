@@ -174,7 +174,7 @@ impl<const SGES: usize> Loop<SGES> {
     }
 }
 
-type State<const SGES: usize> = Storage<Null<SGES>, 1, 64, 1, DEPTH, 2, 64>;
+type State = Storage<1, 64, 1, DEPTH, 2, 64>;
 
 /// With one.
 struct Kvrail<const SGES: usize> {
@@ -199,8 +199,7 @@ fn region<const SGES: usize>(
 impl<const SGES: usize> Kvrail<SGES> {
     fn new(chunk_bytes: u32) -> Self {
         let config = Config { signal_wrs: CHAIN as u32, chunk_bytes, ..Config::DEFAULT };
-        let mut engine =
-            Engine::start(leak(const { State::<SGES>::new() }), null(), config).expect("an engine");
+        let mut engine = Engine::start(leak(State::new()), null(), config).expect("an engine");
         // As large as the largest page here: 3,904 chunks of 4 KiB.
         let slot_bytes = 3_904 * 4_096;
         let memory = vec![0_u8; slot_bytes].leak();
