@@ -36,7 +36,7 @@ pub const fn accept_axis(built: &Result<Geometry, Refusals>, axis: usize, word: 
         && let Some(refusal) = refusals.at(Spot::Axis(axis))
         && let Why::ZeroExtent { .. } = refusal.why
     {
-        panic!("{}", zero_extent(word).as_str());
+        panic!("{}", zero_extent(Text::new().str(word)).as_str());
     }
     accept(built, Spot::Axis(axis));
 }

@@ -98,9 +98,9 @@ impl Refusal {
                 text.num(found).str(" ").str(what).str(", and a page has at most ").num(max)
             }
             Why::NoFields => text.str("a plane without fields holds nothing"),
-            Why::ZeroExtent { axis } => zero_extent(axis.name()),
+            Why::ZeroExtent { axis } => zero_extent(Text::new().axis(axis)),
             Why::SameAxisTwice { axis } => {
-                text.str("axis `").str(axis.name()).str("` has two extents; say one")
+                text.str("axis `").axis(axis).str("` has two extents; say one")
             }
             Why::Ranks { ranks, rank: Some(rank) } => {
                 text.str("rank ").num(rank as u64).str(" of ").num(ranks as u64).str(" ranks: ranks count from 0")
@@ -110,15 +110,15 @@ impl Refusal {
             }
             Why::NotSharded { axis } => text
                 .str("axis `")
-                .str(axis.name())
+                .axis(axis)
                 .str("` is not sharded on this page, so no rank has a part of it"),
             Why::UnknownAxis { axis } => text
-                .str("the order names axis `").str(axis.name()).str("`, which has no extent; say how many"),
+                .str("the order names axis `").axis(axis).str("`, which has no extent; say how many"),
             Why::RepeatedAxis { axis } => {
-                text.str("the order goes along axis `").str(axis.name()).str("` twice")
+                text.str("the order goes along axis `").axis(axis).str("` twice")
             }
             Why::UnusedAxis { axis, extent } => text
-                .str("axis `").str(axis.name()).str("` has ").num(extent)
+                .str("axis `").axis(axis).str("` has ").num(extent)
                 .str(" places and no place in the order; name it there"),
             Why::ZeroCount { field } => {
                 text.str("field `").str(field).str("` has 0 elements; leave it out, or say at least 1")
@@ -165,8 +165,9 @@ impl core::fmt::Display for Refusal {
 
 impl core::error::Error for Refusal {}
 
-pub(crate) const fn zero_extent(axis: &str) -> Text {
-    Text::new().str("axis `").str(axis).str("` has extent 0; leave it out, or say at least 1")
+/// Of an axis that the author calls `axis`.
+pub(crate) const fn zero_extent(axis: Text) -> Text {
+    Text::new().str("axis `").str(axis.as_str()).str("` has extent 0; leave it out, or say at least 1")
 }
 
 /// All that is wrong with a declaration, at most one for each [`Spot`], the first

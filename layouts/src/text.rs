@@ -3,6 +3,8 @@
 //! A mistake in a declaration is found in const evaluation, where `format!` does not exist; and a
 //! message without the two numbers that disagree is no help. This is the least that gets them in.
 
+use crate::axis::AxisKind;
+
 /// A line of text of at most [`Text::CAPACITY`] bytes; what goes beyond is cut off.
 #[derive(Clone, Copy)]
 pub struct Text {
@@ -50,6 +52,15 @@ impl Text {
             digits -= 1;
         }
         self
+    }
+
+    /// This text, followed by an axis as [`AxisKind`] is displayed.
+    #[must_use]
+    pub(crate) const fn axis(self, axis: AxisKind) -> Self {
+        match axis {
+            AxisKind::Other(tag) => self.str(axis.name()).str("#").num(tag as u64),
+            _ => self.str(axis.name()),
+        }
     }
 
     /// The text.

@@ -76,6 +76,8 @@ fn order() {
     let (layer, token) = (Level::Axis(Layer), Level::Axis(Token));
     let check = |order: &[Level], expected: &[(Spot, Why)]| refused(&page(&axes, order, ROW), expected);
     check(&[layer, token, Level::Axis(Head)], &[(Spot::Level(2), Why::UnknownAxis { axis: Head })]);
+    let refusals = page(&axes, &[layer, token, Level::Axis(Other(3))], ROW).build().unwrap_err();
+    assert_eq!(refusals.to_string(), "the order names axis `other#3`, which has no extent; say how many");
     check(&[layer, token, layer], &[(Spot::Level(0), Why::RepeatedAxis { axis: Layer })]);
     check(&[layer], &[(Spot::Axis(1), Why::UnusedAxis { axis: Token, extent: 64 })]);
     check(&[layer, token, Pad(0)], &[(Spot::Level(2), Why::ZeroPad)]);

@@ -51,7 +51,15 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
         // Nothing is known before the parameters are: the first mistake of an instance is reported where
         // that is used, and on its token.
         let questions = questions.into_iter().map(|(question, _)| question);
-        layout(quote! {
+        // Unless all of them have defaults: then those are checked at once.
+        let defaults = generics.params.iter().all(|parameter| match parameter {
+            GenericParam::Const(parameter) => parameter.default.is_some(),
+            GenericParam::Type(parameter) => parameter.default.is_some(),
+            GenericParam::Lifetime(_) => false,
+        });
+        let instance =
+            defaults.then(|| quote!(const _: &#krate::Geometry = <#ident as #krate::KvLayout>::GEOMETRY;));
+        let layout = layout(quote! {
             &{
                 #definitions
                 #[allow(non_snake_case)]
@@ -60,7 +68,8 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
                 #krate::expand::cross_check(&#built, &[#(::core::mem::size_of::<#sizes>()),*]);
                 #krate::expand::geometry_or_stub(&#built)
             }
-        })
+        });
+        quote!(#layout #instance)
     };
     quote! {
         // An author's braces are needed in an attribute, and not where they come to stand here.

@@ -89,8 +89,8 @@ use proc_macro::TokenStream;
 /// assert_eq!(Gqa::<1, E4m3>::PAGE_BYTES, 16_384);
 /// ```
 ///
-/// What is wrong with a number that depends on them is reported where an instance is first used in a
-/// constant or compiled, on the number's token.
+/// What is wrong with a number that depends on them is reported when an instance is used in a constant or
+/// compiled, on the number's token. Where all parameters have defaults, those are tried at once.
 #[proc_macro_derive(KvLayout, attributes(kv))]
 pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);

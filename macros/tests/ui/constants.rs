@@ -38,4 +38,11 @@ const _: u64 = Generic::<8, Bf16>::PAGE_BYTES;
 const _: u64 = Generic::<0, Bf16>::PAGE_BYTES;
 const _: u64 = Generic::<8, u8>::PAGE_BYTES;
 
+// Where all parameters have defaults, those are tried.
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(token, head), tokens = 64, heads = H, bytes = 64 * H * 256)]
+struct Defaults<const H: usize = 8, E = u8> {
+    k: [E; 128],
+}
+
 fn main() {}
