@@ -104,6 +104,7 @@ impl Child {
         let program = std::env::current_exe().context("cannot tell which program this is")?;
         let mut process = Command::new(&program)
             .arg("child")
+            .args(tracing::enabled!(tracing::Level::DEBUG).then_some("--verbose"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex};
 use kvrail_core::provider::Event;
@@ -92,6 +92,13 @@ pub(crate) enum Order {
     Close(LaneId, Arc<Handle>),
 }
 
+/// An event, and the rail that it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) event: Event,
+    pub(crate) rail: usize,
+}
+
 /// Where QPs are left whose owners are not the engine.
 #[derive(Debug)]
 pub(crate) struct Grave {
@@ -111,7 +118,7 @@ impl Grave {
 /// The engine's ends.
 pub(crate) struct Control {
     pub(crate) orders: Producer<Order>,
-    pub(crate) events: Consumer<Event>,
+    pub(crate) events: Consumer<Told>,
     pub(crate) custody: Arc<Custody>,
     pub(crate) door: Arc<Bell>,
     stop: Arc<AtomicBool>,
@@ -186,9 +193,9 @@ impl fmt::Debug for Control {
 struct Worker {
     orders: Consumer<Order>,
     dead: mpsc::Receiver<Handle>,
-    events: Producer<Event>,
+    events: Producer<Told>,
     /// Events that the ring had no room for.
-    backlog: VecDeque<Event>,
+    backlog: VecDeque<Told>,
     /// QPs that wait for their queue.
     dying: Vec<(usize, Option<LaneId>, Handle)>,
     custody: Arc<Custody>,
@@ -225,11 +232,15 @@ impl Worker {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Fail(id, handle) => match handle.fail() {
-                Ok(()) => self.tell(Event::LaneFailed(id)),
-                // The engine gives up on the flush after a while, and has the QP destroyed.
-                Err(error) => tracing::error!(?id, %error, "a lane cannot be failed"),
-            },
+            Order::Fail(id, handle) => {
+                let began = Instant::now();
+                match handle.fail() {
+                    Ok(()) => self.tell(Event::LaneFailed(id), self.place(&handle)),
+                    // The engine gives up on the flush after a while, and has the QP destroyed.
+                    Err(error) => tracing::error!(?id, %error, "a lane cannot be failed"),
+                }
+                tracing::debug!(?id, qp = ?handle, us = began.elapsed().as_micros() as u64, "lane to the error state");
+            }
             Order::Close(id, handle) => match Arc::try_unwrap(handle) {
                 Ok(handle) => self.condemn(Some(id), handle),
                 Err(_) => tracing::error!(?id, "a lane that is in use elsewhere cannot be closed"),
@@ -238,15 +249,17 @@ impl Worker {
     }
 
     fn condemn(&mut self, id: Option<LaneId>, handle: Handle) {
-        let Some(rail) = self.rails.iter().position(|rail| Arc::ptr_eq(rail, handle.rail())) else {
-            // No QP of other rails is left here.
-            return;
-        };
+        let rail = self.place(&handle);
         if handle.rail().cq().single_threaded() {
             self.custody.ask(rail);
             self.engine.ring();
         }
         self.dying.push((rail, id, handle.unpolled()));
+    }
+
+    /// The rail's place. No QP of other rails comes here.
+    fn place(&self, handle: &Handle) -> usize {
+        self.rails.iter().position(|rail| Arc::ptr_eq(rail, handle.rail())).unwrap_or(0)
     }
 
     /// Destroys what can be destroyed now.
@@ -259,10 +272,11 @@ impl Worker {
                 continue;
             }
             lent |= u32::from(!free) << rail;
-            if handle.destroy_unpolled().is_ok()
-                && let Some(id) = id
-            {
-                self.tell(Event::LaneClosed(id));
+            let began = Instant::now();
+            let gone = handle.destroy_unpolled().is_ok();
+            tracing::debug!(?id, rail, gone, us = began.elapsed().as_micros() as u64, "QP destroyed");
+            if gone && let Some(id) = id {
+                self.tell(Event::LaneClosed(id), rail);
             }
         }
         for rail in (0..self.rails.len()).filter(|rail| lent & 1 << rail != 0) {
@@ -271,8 +285,8 @@ impl Worker {
         }
     }
 
-    fn tell(&mut self, event: Event) {
-        self.backlog.push_back(event);
+    fn tell(&mut self, event: Event, rail: usize) {
+        self.backlog.push_back(Told { event, rail });
     }
 
     fn flush(&mut self) {
@@ -317,21 +331,22 @@ impl Worker {
             }
         }
         for (index, notice) in notices {
-            // Rails are at most 16.
-            self.hear(RailIndex(index as u8), notice);
+            self.hear(index, notice);
         }
     }
 
-    fn hear(&mut self, rail: RailIndex, notice: Notice) {
+    fn hear(&mut self, index: usize, notice: Notice) {
+        // Rails are at most 16.
+        let rail = RailIndex(index as u8);
         match notice {
-            Notice::Down => self.tell(Event::RailDown(rail)),
-            Notice::Up => self.tell(Event::RailUp(rail)),
+            Notice::Down => self.tell(Event::RailDown(rail), index),
+            Notice::Up => self.tell(Event::RailUp(rail), index),
             Notice::Gone => {
-                self.deaf |= 1 << rail.0;
-                self.tell(Event::RailDown(rail));
+                self.deaf |= 1 << index;
+                self.tell(Event::RailDown(rail), index);
             }
             // In the error state by itself: as if it had been asked for.
-            Notice::Lane(id) => self.tell(Event::LaneFailed(id)),
+            Notice::Lane(id) => self.tell(Event::LaneFailed(id), index),
             Notice::Other => {}
         }
     }

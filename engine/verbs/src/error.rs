@@ -276,7 +276,8 @@ pub enum LaneError {
     #[error(transparent)]
     Rail(#[from] RailError),
     /// A QP could not be made or moved on.
-    #[error("{rail}: a QP could not be moved to {to}: {errno}{}", step_hint(*.errno))]
+    // A peer is told the first 64 bytes.
+    #[error("{rail}: QP to {to}: {errno}{}", step_hint(*.errno))]
     Step {
         /// The rail.
         rail: String,

@@ -14,7 +14,7 @@ use kvrail_core::time::Time;
 
 use crate::bell::{Bell, Waker};
 use crate::config::{Config, ConfigError};
-use crate::control::{Control, Order};
+use crate::control::{Control, Order, Told};
 use crate::dial::Line;
 use crate::error::{Errno, LaneError, RailError};
 use crate::lane::{Lane, VerbsPost};
@@ -49,7 +49,11 @@ pub struct Verbs {
 pub(crate) struct Port {
     pub(crate) rail: Arc<Rail>,
     info: RailInfo,
+    /// Lanes whose completions may be in the queue: open ones, those being closed, and those that are closed and
+    /// whose last words may still lie there.
     lanes: usize,
+    /// Of these, the last.
+    closed: usize,
     max_lanes: usize,
     /// Completions that were met while falling asleep: `from .. to` of `stash`.
     pub(crate) stash: Box<[Wc]>,
@@ -67,6 +71,7 @@ impl Port {
         Self {
             info,
             lanes: 0,
+            closed: 0,
             max_lanes: (info.cq_entries / rail.depth().max(1)) as usize,
             stash: vec![Wc::default(); info.cq_entries as usize].into_boxed_slice(),
             from: 0,
@@ -217,9 +222,16 @@ impl Verbs {
         if (self.away | self.broken) >> rail & 1 != 0 {
             return 0;
         }
+        let port = &mut self.ports[rail];
         // SAFETY: this thread has the queue: it belongs to the engine's, of which there is one, and is not lent.
-        match unsafe { self.ports[rail].rail.cq().poll(out) } {
-            Ok(n) => n,
+        match unsafe { port.rail.cq().poll(out) } {
+            Ok(n) => {
+                if n < out.len() {
+                    // Empty: closed lanes have nothing in it any more.
+                    port.lanes -= std::mem::take(&mut port.closed);
+                }
+                n
+            }
             Err(_) => {
                 self.broken |= 1 << rail;
                 0
@@ -323,9 +335,6 @@ unsafe impl Provider for Verbs {
 
     fn close(&mut self, id: LaneId, lane: Lane) {
         let Some(handle) = self.lanes.get_mut(usize::from(lane.slot)).and_then(Option::take) else { return };
-        if let Some(port) = self.ports.get_mut(lane.rail.get()) {
-            port.lanes -= 1;
-        }
         self.control.order(Order::Close(id, handle));
     }
 
@@ -339,11 +348,14 @@ unsafe impl Provider for Verbs {
             return Some(Event::RailDown(RailIndex(rail as u8)));
         }
         loop {
-            match self.control.events.pop().ok()? {
+            let Told { event, rail } = self.control.events.pop().ok()?;
+            match event {
                 // A queue that was lost does not come back.
-                Event::RailUp(rail) if self.broken >> rail.0 & 1 != 0 => {}
-                event => return Some(event),
+                Event::RailUp(_) if self.broken >> rail & 1 != 0 => continue,
+                Event::LaneClosed(_) => self.ports[rail].closed += 1,
+                _ => {}
             }
+            return Some(event);
         }
     }
 

@@ -309,7 +309,7 @@ impl Qp<Init> {
             | bits::IBV_QP_RQ_PSN
             | bits::IBV_QP_MAX_DEST_RD_ATOMIC
             | bits::IBV_QP_MIN_RNR_TIMER;
-        handle.modify(&mut attr, fields, "RTR (ready to receive)")?;
+        handle.modify(&mut attr, fields, "RTR")?;
         tracing::debug!(
             rail = rail.name(),
             qp = end.qp_num,
@@ -348,7 +348,7 @@ impl Qp<Rtr> {
             | bits::IBV_QP_RETRY_CNT
             | bits::IBV_QP_RNR_RETRY
             | bits::IBV_QP_MAX_QP_RD_ATOMIC;
-        handle.modify(&mut attr, fields, "RTS (ready to send)")?;
+        handle.modify(&mut attr, fields, "RTS")?;
         lag::spread(&handle, number);
         Ok(Qp { handle, state: Rts })
     }
