@@ -34,7 +34,7 @@
 //!
 //! # Who is who
 //!
-//! Fields go by name; K and V as an axis ([`AxisKind::Part`](crate::AxisKind::Part)) on one side and as
+//! Fields go by name; K and V as an axis ([`AxisKind::Part`]) on one side and as
 //! fields `k` and `v` on the other are matched, too. Indices along an axis go by [`Plan::between`]'s rules:
 //!
 //! - whole and replicated axes: index for index, and the extents must be equal;
