@@ -2,7 +2,10 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kvrail::PageLayout;
-use kvrail::layouts::catalogue::{Opaque, SglMlaPageFirstDirect, SglV32Indexer, VllmFp8DsMla};
+use kvrail::layouts::catalogue::{
+    Opaque, SglMlaPageFirst, SglMlaPageFirstDirect, SglV32Fp8PageFirst, SglV32Indexer, TrtllmLlama3_8b, V4C4,
+    VllmFp8DsMla, VllmMlaBf16,
+};
 
 /// A layout, and what the command line calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,12 +16,17 @@ pub(crate) struct Named {
     pub(crate) layout: PageLayout,
 }
 
-/// All of them. The first two are real pages at the two ends of what engines use.
+/// All of one region: a page is one range of bytes here. The first two are real pages at the two ends of what engines use.
 pub(crate) const LAYOUTS: &[Named] = &[
     Named { name: "sgl_mla_page_first_direct", layout: PageLayout::of::<SglMlaPageFirstDirect>() },
     Named { name: "vllm_fp8_ds_mla", layout: PageLayout::of::<VllmFp8DsMla>() },
     Named { name: "sgl_v32_indexer", layout: PageLayout::of::<SglV32Indexer>() },
     Named { name: "opaque-4k", layout: PageLayout::of::<Opaque<{ 4 << 10 }>>() },
+    Named { name: "sgl_mla_page_first", layout: PageLayout::of::<SglMlaPageFirst>() },
+    Named { name: "sgl_v32_fp8_page_first", layout: PageLayout::of::<SglV32Fp8PageFirst>() },
+    Named { name: "vllm_mla_bf16", layout: PageLayout::of::<VllmMlaBf16>() },
+    Named { name: "v4_c4", layout: PageLayout::of::<V4C4>() },
+    Named { name: "trtllm_llama3_8b", layout: PageLayout::of::<TrtllmLlama3_8b>() },
     Named { name: "opaque-128k", layout: PageLayout::of::<Opaque<{ 128 << 10 }>>() },
     Named { name: "opaque-1m", layout: PageLayout::of::<Opaque<{ 1 << 20 }>>() },
 ];
