@@ -292,6 +292,43 @@ impl Geometry {
         bytes
     }
 
+    /// The longest step in bytes along an axis of more than one index; 0 if there is none, and as if it
+    /// were not there while it is left to run time. For consumers with 32-bit strides (FlashInfer counts
+    /// elements in a u32): nothing here is bounded by them.
+    #[must_use]
+    pub const fn largest_step(&self) -> u64 {
+        let mut largest = 0;
+        let mut p = 0;
+        while p < self.plane_count {
+            let mut a = 0;
+            while a < self.axis_count {
+                if let Step::Bytes(step) = self.planes[p].steps[a]
+                    && self.axes[a].extent > 1
+                    && step > largest
+                {
+                    largest = step;
+                }
+                a += 1;
+            }
+            p += 1;
+        }
+        largest
+    }
+
+    /// Bytes of the longest region. For consumers with 32-bit lengths (LMCache's are i32).
+    #[must_use]
+    pub const fn largest_region(&self) -> u64 {
+        let mut largest = 0;
+        let mut p = 0;
+        while p < self.plane_count {
+            if self.planes[p].region_bytes > largest {
+                largest = self.planes[p].region_bytes;
+            }
+            p += 1;
+        }
+        largest
+    }
+
     /// Tokens of a page: the token axis's extent × [`tokens_per_state`](Self::tokens_per_state); 0
     /// if the page does not say (no token axis).
     #[must_use]

@@ -302,6 +302,19 @@ mod derived {
     }
 }
 
+/// What a consumer with 32-bit strides or lengths compares with its limits.
+#[test]
+fn largest_numbers() {
+    fn of<L: KvLayout>() -> (u64, u64) {
+        (L::GEOMETRY.largest_step(), L::GEOMETRY.largest_region())
+    }
+    assert_eq!(of::<SglMlaPageFirst>(), (61 * 1_152, 4_497_408));
+    assert_eq!(of::<SglMlaLayerFirst>(), (1_152, 73_728), "layers are regions, not steps");
+    assert_eq!(of::<SglLlama3_70bTp8PageHead>(), (80 * 256, 1_310_720), "one head is no step");
+    assert_eq!(of::<V4C4>(), (37_440, 786_240));
+    assert_eq!(of::<Opaque<7>>(), (0, 7));
+}
+
 /// A length check proves nothing.
 #[test]
 fn equal_size_and_other_order_is_another_page() {
