@@ -64,7 +64,8 @@
 //! 2. [`Publisher`] – slots that peers can read, and the publication table that makes it impossible to
 //!    serve a wrong page. The names of pages, [`Location`](core::remote::Location)s, travel however the
 //!    application likes.
-//! 3. [`Reader`] – an engine with its rails, storage, clock and sessions. Once it is set up, what it does
+//! 3. [`Reader`] – an engine with its rails, storage, clock and sessions; its state is on the heap, or, where
+//!    [`engine!`](engine) has declared its maxima, in a `static` [`Storage`]. Once it is set up, what it does
 //!    per batch and poll takes no lock, allocates nothing and (waking a sleeping rail aside) makes no system
 //!    call.
 //! 4. [`shm`] and [`tcp`] – what there is to read over. TCP is functional only. With the feature `verbs`, RDMA:
@@ -80,6 +81,7 @@
 //! work goes to the others. A slot comes back only when nothing can write into it any more.
 
 pub mod clock;
+pub mod declared;
 mod layout;
 pub mod memory;
 mod network;
@@ -90,7 +92,7 @@ pub use kvrail_core as core;
 pub use kvrail_layouts as layouts;
 pub use kvrail_layouts::KvLayout;
 pub use kvrail_local as local;
-pub use kvrail_macros::KvLayout;
+pub use kvrail_macros::{KvLayout, engine};
 pub use kvrail_session as session;
 pub use kvrail_session::PeerKey;
 pub use kvrail_sim as sim;
@@ -105,5 +107,6 @@ pub use publisher::{Publisher, PublisherError, WriteError};
 #[cfg(feature = "cuda")]
 pub use reader::DeviceError;
 pub use reader::{
-    Config, ConnectError, Event, MAX_BATCH, MAX_BATCHES, MAX_PEERS, Peer, Reader, StartError, TableError,
+    Config, ConnectError, Event, MAX_BATCH, MAX_BATCHES, MAX_PEERS, MAX_SUBMITTERS, Peer, Reader, StartError,
+    Storage, StorageTaken, Submitter, TableError,
 };

@@ -1,4 +1,4 @@
-//! The derive that declares a KV-cache page.
+//! The derive that declares a KV-cache page, and the macro that declares its reader.
 //!
 //! ```
 //! # use kvrail_layouts::{Bf16, KvLayout as _};
@@ -22,6 +22,7 @@
 
 mod ast;
 mod check;
+mod engine_macro;
 mod expand;
 mod parse;
 #[cfg(test)]
@@ -102,4 +103,58 @@ fn derive(input: &syn::DeriveInput) -> proc_macro2::TokenStream {
         Ok(page) => expand::expand(&page),
         Err(mistakes) => expand::stub(input, &mistakes),
     }
+}
+
+/// Declares a type of reader: what its pages are, and how much it can ever have of anything.
+///
+/// ```
+/// use kvrail::{Config, KvLayout, Storage, engine, shm};
+/// # use kvrail::layouts::Bf16;
+///
+/// #[derive(KvLayout)]
+/// #[kv(order(layer, token), layers = 61, tokens = 64)]
+/// struct Mla { latent: [Bf16; 512], rope: [Bf16; 64] }
+///
+/// engine! { pub Reader { page: Mla, max_rails: 8, max_peers: 256, max_batch: 64 } }
+/// static STORAGE: Storage<Reader> = Storage::new();
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let reader = Reader::start(STORAGE.take()?, shm::rails(2)?, Config::default())?;
+/// assert_eq!(reader.layout().page_bytes(), 4_497_408);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// `Reader` is `Reader<N = ShmRails>` for any rails `N`, and derefs to kvrail's own `Reader`. Its whole state is
+/// `Reader::STATE_BYTES` large and lives in a `Storage`: in a `static`, which takes no room in the program's file.
+/// What is in use (rails, lanes, chunks) are run-time figures below the maxima.
+///
+/// # Keys
+///
+/// | key | unless given | what |
+/// |---|---|---|
+/// | `page` | | a type that derives `KvLayout` |
+/// | `max_rails` | 8 | local rails, up to 16 |
+/// | `max_peers` | 64 | peers connected at a time |
+/// | `max_regions` | 4 per peer | what they publish; a table counts as one |
+/// | `max_lanes` | 2 per rail and peer, 16,384 at most | lanes to all peers together |
+/// | `max_depth` | 128 | send queue entries of a lane, a power of two |
+/// | `max_batch` | 256 | pages of one batch |
+/// | `max_batches` | 64 | batches being filled, in flight, or done |
+/// | `max_submitters` | 0 | other threads that feed the reader, up to 64 |
+/// | `chunk` | what suits the rails | bytes that travel as one work request |
+/// | `rail_bytes`, `rail_wrs` | what suits the rails | what may be outstanding on a rail |
+/// | `deadline_ms` | 1000 | what `reader.deadline()` gives a batch |
+/// | `max_message` | 2^30 | the longest message of the device, for `chunk` |
+/// | `max_cq` | | the largest completion queue of the device, for lanes and depth |
+/// | `plan`, `max_sges` | | a copy plan, and the pieces of a work request that the device takes |
+///
+/// A value is any constant of type `usize`. Numbers that cannot work together are a compile error on the one to
+/// change: "chunk is 262144, page has only 41984".
+///
+/// `#[kv(crate = "..")]` on the declaration says where kvrail is, if not at `::kvrail`; documentation goes to the
+/// type.
+#[proc_macro]
+pub fn engine(input: TokenStream) -> TokenStream {
+    engine_macro::engine(input.into()).into()
 }

@@ -9,7 +9,12 @@ use syn::{DeriveInput, parse_quote};
 
 #[track_caller]
 fn golden(name: &str, input: &DeriveInput) {
-    let file = syn::parse2(crate::derive(input)).expect("the expansion is items");
+    golden_file(name, crate::derive(input));
+}
+
+#[track_caller]
+pub(crate) fn golden_file(name: &str, tokens: proc_macro2::TokenStream) {
+    let file = syn::parse2(tokens).expect("the expansion is items");
     let found = prettyplease::unparse(&file);
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/expand/{name}.expanded.rs"));
     if std::env::var_os("BLESS").is_some() {

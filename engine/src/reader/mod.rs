@@ -6,6 +6,8 @@
 //! | `peers.rs` | connecting, losing and re-making: what the sessions' threads report |
 //! | `link.rs` | a session's thread |
 //! | `device.rs` | GPU memory as destination |
+//! | `state.rs` | where its state lives |
+//! | `submitters.rs` | other threads that feed it |
 //! | `table.rs` | what a peer has published, by reading its table |
 #![allow(unsafe_code, reason = "the storage is given back when nothing can reach it any more")]
 
@@ -13,6 +15,8 @@
 mod device;
 mod link;
 mod peers;
+mod state;
+mod submitters;
 mod table;
 
 use std::collections::{HashMap, VecDeque};
@@ -25,13 +29,13 @@ use std::time::{Duration, Instant};
 use kvrail_core::batch::{Batch, Done, Ticket};
 use kvrail_core::config::Config as EngineConfig;
 use kvrail_core::engine::{Engine, Rejected};
+use kvrail_core::hub;
 use kvrail_core::id::{LaneId, PeerId, RailIndex};
 use kvrail_core::memory::{Access, RegionError, Slot, Slots};
 use kvrail_core::peer::PeerStats;
 use kvrail_core::plan::{AddPlanError, PlanRef};
-use kvrail_core::provider::MemoryRange;
+use kvrail_core::provider::{MemoryRange, Provider};
 use kvrail_core::rail::RailStats;
-use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_layouts::Plan;
 use kvrail_session::{Address, LaneNumber, Name, NodeName};
@@ -40,20 +44,24 @@ use kvrail_session::{Address, LaneNumber, Name, NodeName};
 pub use self::device::DeviceError;
 use self::link::{Link, Mailbox};
 pub use self::peers::{ConnectError, Event, Peer};
+use self::state::Sealed as _;
+pub use self::state::{Room, State, Storage, StorageTaken};
+pub use self::submitters::MAX_SUBMITTERS;
+use self::submitters::Submitters;
 pub use self::table::TableError;
 use crate::clock;
 use crate::layout::PageLayout;
 use crate::network::{DEPTH, Network};
 
-/// The most peers of one reader.
+/// The most peers of a reader that was not declared.
 pub const MAX_PEERS: usize = 64;
-/// The most batches of one reader: being filled, in flight, or done and not dropped.
+/// The most batches of such a reader: being filled, in flight, or done and not dropped.
 pub const MAX_BATCHES: usize = 64;
-/// The most pages of one batch.
+/// The most pages of one batch of such a reader.
 pub const MAX_BATCH: usize = 256;
 
-/// A reader's room.
-type Room = Storage<MAX_PEERS, 256, 512, { DEPTH as usize }, MAX_BATCHES, MAX_BATCH>;
+/// The state of a reader that was not declared.
+type Undeclared = State<MAX_PEERS, 256, 512, { DEPTH as usize }, MAX_BATCHES, MAX_BATCH, 0, 2>;
 
 /// How long the end of a reader waits for READs that are under way.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -93,6 +101,14 @@ pub enum StartError {
     /// No lanes.
     #[error("lanes_per_rail is 0: it must be at least 1")]
     NoLanes,
+    /// More than were declared.
+    #[error("{rails} rails, and the reader was declared with max_rails: {max}")]
+    TooManyRails {
+        /// How many there are.
+        rails: usize,
+        /// How many it was declared with.
+        max: usize,
+    },
     /// The engine refuses.
     #[error(transparent)]
     Engine(#[from] kvrail_core::engine::StartError),
@@ -110,7 +126,11 @@ pub enum StartError {
 pub struct Reader<N: Network> {
     // Taken by `drop` alone.
     engine: ManuallyDrop<Engine<'static, N::Provider>>,
-    room: NonNull<Room>,
+    /// The state, if it is the reader's own and is freed with it.
+    home: Option<NonNull<Undeclared>>,
+    submitters: Option<Submitters<N::Provider>>,
+    /// Bounds what is remembered of batches: as many as there are.
+    batches: usize,
     plan: N::Plan,
     layout: PageLayout,
     config: Config,
@@ -136,6 +156,9 @@ pub struct Reader<N: Network> {
     devices: Vec<(kvrail_core::id::RegionId, device::Registered)>,
 }
 
+/// Another thread's way into a reader: [`Reader::submitter`].
+pub type Submitter<N> = hub::Submitter<'static, 'static, <<N as Network>::Provider as Provider>::Waker>;
+
 /// A session, from the reader's side.
 #[derive(Debug)]
 struct Linked {
@@ -154,26 +177,43 @@ impl<N: Network> Reader<N> {
     ///
     /// Figures that cannot work.
     pub fn start(layout: PageLayout, rails: N, config: Config) -> Result<Self, StartError> {
+        let home = NonNull::from(Box::leak(room()));
+        // SAFETY: leaked just now, and known to nobody else. It is given back in `drop` alone, when
+        // engine and buffers are gone.
+        let state = unsafe { &mut *home.as_ptr() };
+        let figures = config.engine.unwrap_or_else(|| rails.tuning());
+        match Self::begin(state, layout, rails, config, figures) {
+            Ok(mut reader) => {
+                reader.home = Some(home);
+                Ok(reader)
+            }
+            Err(error) => {
+                // SAFETY: out of a box, and there is no engine that could have kept the reference.
+                drop(unsafe { Box::from_raw(home.as_ptr()) });
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts an engine in `state`.
+    pub(crate) fn begin<S: Room>(
+        state: &'static mut S,
+        layout: PageLayout,
+        rails: N,
+        config: Config,
+        figures: EngineConfig,
+    ) -> Result<Self, StartError> {
         if config.lanes_per_rail == 0 {
             return Err(StartError::NoLanes);
         }
-        let figures = config.engine.unwrap_or_else(|| rails.tuning());
         let (provider, plan) = rails.split();
-        let room = NonNull::from(Box::leak(room()));
-        // SAFETY: leaked just now, and known to nobody else. It is given back in `drop` alone, when
-        // engine and buffers are gone.
-        let storage = unsafe { &mut *room.as_ptr() };
-        let engine = match Engine::start(storage, provider, figures) {
-            Ok(engine) => engine,
-            Err(error) => {
-                // SAFETY: out of a box, and there is no engine that could have kept the reference.
-                drop(unsafe { Box::from_raw(room.as_ptr()) });
-                return Err(error.into());
-            }
-        };
+        let (engine, submitters) = state.open(provider, figures)?;
+        let (batches, _) = engine.capacity();
         Ok(Self {
             engine: ManuallyDrop::new(engine),
-            room,
+            home: None,
+            submitters,
+            batches,
             plan,
             layout,
             config,
@@ -186,10 +226,29 @@ impl<N: Network> Reader<N> {
             stash: VecDeque::new(),
             scratch: Vec::new(),
             abandoned: Vec::new(),
-            overdue: VecDeque::with_capacity(MAX_BATCHES),
+            overdue: VecDeque::with_capacity(batches),
             #[cfg(feature = "cuda")]
             devices: Vec::new(),
         })
+    }
+
+    /// A handle for another thread, by which it fills batches, submits them and takes what is done, while
+    /// this thread polls; `None` when there is none left. As many can be had as
+    /// [`engine!`](crate::engine) was told: `max_submitters`.
+    ///
+    /// Every batch goes back to whom it came from. Drop the handles, and take out what is on its way, before
+    /// the reader is dropped: slots left in a mailbox are lost.
+    pub fn submitter(&mut self) -> Option<Submitter<N>> {
+        self.submitters.as_mut()?.give()
+    }
+
+    /// The next batch that is done and is this thread's.
+    #[inline]
+    fn finished(&mut self) -> Option<Done<'static>> {
+        match &mut self.submitters {
+            None => self.engine.next_done(),
+            Some(submitters) => submitters.next_done(),
+        }
     }
 
     /// What its pages are.
@@ -269,8 +328,8 @@ impl<N: Network> Reader<N> {
         Ok(range)
     }
 
-    /// An empty batch of up to [`MAX_BATCH`] pages, or `None` when all [`MAX_BATCHES`] are in use: then
-    /// poll, and drop what is done.
+    /// An empty batch, or `None` when all are in use: then poll, and drop what is done. (Of a reader that was
+    /// not declared [`MAX_BATCHES`] of up to [`MAX_BATCH`] pages.)
     #[inline]
     pub fn batch(&mut self) -> Option<Batch<'static>> {
         self.engine.batch()
@@ -294,7 +353,10 @@ impl<N: Network> Reader<N> {
         if self.mailbox.count() != self.letters {
             self.read_mail(now);
         }
-        self.engine.poll(now);
+        match &mut self.submitters {
+            None => drop(self.engine.poll(now)),
+            Some(submitters) => submitters.turn(&mut self.engine, now),
+        }
         while let Some(lost) = self.engine.next_lost_lane() {
             self.release(lost);
         }
@@ -307,10 +369,10 @@ impl<N: Network> Reader<N> {
     #[inline]
     pub fn next_done(&mut self) -> Option<Done<'static>> {
         if self.abandoned.is_empty() && self.overdue.is_empty() {
-            return self.stash.pop_front().or_else(|| self.engine.next_done());
+            return self.stash.pop_front().or_else(|| self.finished());
         }
         loop {
-            let done = self.stash.pop_front().or_else(|| self.engine.next_done())?;
+            let done = self.stash.pop_front().or_else(|| self.finished())?;
             if let Some(done) = self.theirs(done) {
                 self.overdue.retain(|&ticket| ticket != done.ticket());
                 return Some(done);
@@ -325,15 +387,22 @@ impl<N: Network> Reader<N> {
         self.overdue.pop_front()
     }
 
+    fn next_notice(&mut self) -> Option<Ticket> {
+        match &mut self.submitters {
+            None => self.engine.next_overdue(),
+            Some(submitters) => submitters.next_overdue(),
+        }
+    }
+
     /// Takes note of what is overdue, and says whether there was anything.
     fn hear_of_overdue(&mut self) -> bool {
         let mut some = false;
-        while let Some(ticket) = self.engine.next_overdue() {
+        while let Some(ticket) = self.next_notice() {
             if self.abandoned.contains(&ticket) {
                 continue;
             }
             // There cannot be more that matter: those of batches that have come since matter no more.
-            if self.overdue.len() == MAX_BATCHES {
+            if self.overdue.len() == self.batches {
                 self.overdue.pop_front();
             }
             self.overdue.push_back(ticket);
@@ -354,7 +423,9 @@ impl<N: Network> Reader<N> {
         const ALL_DOWN: Nanos = Nanos::from_millis(10);
         /// A lane that failed may be wanted again.
         const SOME_DOWN: Nanos = Nanos::from_millis(250);
-        if self.mailbox.count() != self.letters || !self.stash.is_empty() || self.hear_of_overdue() {
+        let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.is_empty());
+        if waiting || self.mailbox.count() != self.letters || !self.stash.is_empty() || self.hear_of_overdue()
+        {
             return;
         }
         let now = clock::now();
@@ -420,9 +491,9 @@ impl<N: Network> Reader<N> {
 }
 
 /// An empty storage on the heap, made there.
-fn room() -> Box<Room> {
+fn room() -> Box<Undeclared> {
     let mut room = Box::new_uninit();
-    Room::in_place(&mut room);
+    Undeclared::in_place(&mut room);
     // SAFETY: it has just been made where it is.
     unsafe { room.assume_init() }
 }
@@ -438,12 +509,13 @@ impl<N: Network> Drop for Reader<N> {
             let home = self.engine.batches_free() == batches;
             // SAFETY: taken once, here, and nothing uses it after.
             unsafe { ManuallyDrop::drop(&mut self.engine) };
-            if home {
-                // SAFETY: `room` came out of a box. The engine, which had the one reference to it, is
-                // gone; and so is every way to a buffer: batches and done batches are home, and the
-                // submitters of hubs, which can claim one, cannot be made of a reader's engine.
-                drop(unsafe { Box::from_raw(self.room.as_ptr()) });
-            } else {
+            let room = self.home.take();
+            if let (true, Some(room)) = (home, room) {
+                // SAFETY: it came out of a box. The engine, which had the one reference to it, is
+                // gone; and so is every way to a buffer: batches and done batches are home, and there are
+                // no submitters, which can claim one, over such a state.
+                drop(unsafe { Box::from_raw(room.as_ptr()) });
+            } else if room.is_some() {
                 tracing::warn!("a reader's batches outlive it: its storage is leaked");
             }
         } else {

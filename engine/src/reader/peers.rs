@@ -163,7 +163,7 @@ impl<N: Network> Reader<N> {
                 return arrived;
             }
             // With something done and not taken the engine would not sleep.
-            while let Some(done) = self.engine.next_done() {
+            while let Some(done) = self.finished() {
                 self.stash.push_back(done);
             }
             self.hear_of_overdue();
@@ -325,6 +325,8 @@ impl<N: Network> Reader<N> {
     fn attach(&mut self, id: PeerId, made: Attached<N::Line>, now: Time) -> Result<LaneId, TransportError> {
         let Attached { rail, remote_rail, lane, .. } = made;
         let (lane, depth) = N::open(self.engine.provider_mut(), rail, lane)?;
+        // A lane may have more places than the reader was declared with: it uses so many.
+        let depth = depth.min(self.engine.depth());
         let spec = LaneSpec { rail, remote_rail: remote_rail.0, depth };
         match self.engine.attach(id, spec, lane, now) {
             Ok(id) => Ok(id),

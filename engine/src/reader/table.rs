@@ -140,7 +140,7 @@ impl<N: Network> Reader<N> {
     fn await_batch(&mut self, ticket: Ticket, deadline: Time) -> Option<Done<'static>> {
         loop {
             self.poll();
-            while let Some(done) = self.engine.next_done() {
+            while let Some(done) = self.finished() {
                 if done.ticket() == ticket {
                     return Some(done);
                 }

@@ -335,6 +335,12 @@ impl<'s, P: Provider> Engine<'s, P> {
         self.rails.len()
     }
 
+    /// The most send queue entries of a lane, the drain's included: the depth of its storage.
+    #[must_use]
+    pub const fn depth(&self) -> u32 {
+        self.depth
+    }
+
     /// What a rail has done, or `None` for a rail that is not there.
     #[must_use]
     pub fn rail_stats(&self, rail: RailIndex) -> Option<RailStats> {

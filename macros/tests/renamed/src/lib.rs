@@ -52,3 +52,22 @@ const _: () = {
     ::core::assert!(<Gqa<8, Bf16> as KvLayout>::PAGE_BYTES == 2 * 8 * 16 * 256);
     ::core::assert!(Gqa::<8, Bf16>::V.index() == 1);
 };
+
+::kv::engine! {
+    /// A reader of pages with parameters.
+    #[kv(crate = "::kv")]
+    pub Pull { page: Gqa<8, Bf16>, max_rails: 2, max_peers: N, max_batch: 8 * N, max_submitters: 1, chunk: 65_536 }
+}
+static STORAGE: ::kv::Storage<Pull> = ::kv::Storage::new();
+
+const _: () = ::core::assert!(Pull::STATE_BYTES > 100_000 && Pull::STATE_BYTES < 1 << 24);
+
+/// Starts it, over any rails.
+pub fn start(rails: ::kv::tcp::TcpRails) -> Pull<::kv::tcp::TcpRails> {
+    let ::core::result::Result::Ok(state) = STORAGE.take() else { ::core::panic!("taken") };
+    let config = <::kv::Config as ::core::default::Default>::default();
+    let ::core::result::Result::Ok(reader) = Pull::start(state, rails, config) else {
+        ::core::panic!("refused")
+    };
+    reader
+}

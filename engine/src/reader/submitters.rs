@@ -1,0 +1,79 @@
+//! Threads that feed a reader: the engine's hub, with its mailboxes, and what comes back to the reader's own
+//! thread.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use kvrail_core::batch::{Done, Ticket};
+use kvrail_core::engine::Engine;
+use kvrail_core::hub::{Hub, Mailbox, Outcome, Submitter};
+use kvrail_core::provider::Provider;
+use kvrail_core::time::Time;
+
+/// The most threads that feed one reader.
+pub const MAX_SUBMITTERS: usize = 64;
+
+/// The hub of a reader that was declared with submitters.
+#[allow(unreachable_pub, reason = "in the signature of a sealed trait")]
+pub struct Submitters<P: Provider> {
+    hub: Hub<'static, 'static, MAX_SUBMITTERS>,
+    /// Not given away yet.
+    spare: Vec<Submitter<'static, 'static, P::Waker>>,
+    /// What the reader's own thread has submitted, and is done or overdue.
+    done: VecDeque<Done<'static>>,
+    overdue: VecDeque<Ticket>,
+}
+
+impl<P: Provider> Submitters<P> {
+    pub(super) fn new<const N: usize>(
+        engine: &Engine<'static, P>,
+        mailboxes: impl Iterator<Item = &'static mut Mailbox<'static, N>>,
+    ) -> Self {
+        let mut hub = Hub::new();
+        // `engine!` refuses more mailboxes than the hub has places.
+        let spare = mailboxes.map_while(|mailbox| hub.submitter(engine, mailbox).ok()).collect();
+        let (batches, _) = engine.capacity();
+        let (done, overdue) = (VecDeque::with_capacity(batches), VecDeque::with_capacity(2 * batches));
+        Self { hub, spare, done, overdue }
+    }
+
+    pub(super) fn give(&mut self) -> Option<Submitter<'static, 'static, P::Waker>> {
+        self.spare.pop()
+    }
+
+    /// Takes orders, polls, and takes outcomes to those who wait for them.
+    pub(super) fn turn(&mut self, engine: &mut Engine<'static, P>, now: Time) {
+        let Self { hub, done, overdue, .. } = self;
+        hub.turn(engine, now, |outcome| match outcome {
+            Outcome::Done(batch) => done.push_back(batch),
+            Outcome::Overdue(ticket, _) => {
+                // Nobody asks: the oldest is forgotten.
+                if overdue.len() == overdue.capacity() {
+                    overdue.pop_front();
+                }
+                overdue.push_back(ticket);
+            }
+            // The own thread's are refused where they are submitted.
+            Outcome::Rejected(_) => {}
+        });
+    }
+
+    pub(super) fn next_done(&mut self) -> Option<Done<'static>> {
+        self.done.pop_front()
+    }
+
+    pub(super) fn next_overdue(&mut self) -> Option<Ticket> {
+        self.overdue.pop_front()
+    }
+
+    /// Whether there is something for the reader's own thread.
+    pub(super) fn is_empty(&self) -> bool {
+        self.done.is_empty()
+    }
+}
+
+impl<P: Provider> fmt::Debug for Submitters<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submitters").field("spare", &self.spare.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,67 @@
+//! What a legal declaration of a reader is. What its numbers are is known to the compiler alone.
+
+use proc_macro2::{Ident, Span};
+use syn::{Attribute, Expr, Path, Type, Visibility};
+
+pub(crate) struct Reader {
+    pub(crate) docs: Vec<Attribute>,
+    pub(crate) vis: Visibility,
+    pub(crate) ident: Ident,
+    pub(crate) krate: Path,
+    pub(crate) page: Type,
+    /// As many as there are keys, in their order.
+    pub(crate) numbers: Vec<Option<Expr>>,
+}
+
+/// The keys besides `page`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    Rails,
+    Peers,
+    Regions,
+    Lanes,
+    Depth,
+    Batch,
+    Batches,
+    Submitters,
+    Chunk,
+    RailBytes,
+    RailWrs,
+    DeadlineMs,
+    MaxMessage,
+    MaxCq,
+    MaxSges,
+    Plan,
+}
+
+impl Key {
+    pub(crate) const ALL: [(Self, &'static str); 16] = [
+        (Self::Rails, "max_rails"),
+        (Self::Peers, "max_peers"),
+        (Self::Regions, "max_regions"),
+        (Self::Lanes, "max_lanes"),
+        (Self::Depth, "max_depth"),
+        (Self::Batch, "max_batch"),
+        (Self::Batches, "max_batches"),
+        (Self::Submitters, "max_submitters"),
+        (Self::Chunk, "chunk"),
+        (Self::RailBytes, "rail_bytes"),
+        (Self::RailWrs, "rail_wrs"),
+        (Self::DeadlineMs, "deadline_ms"),
+        (Self::MaxMessage, "max_message"),
+        (Self::MaxCq, "max_cq"),
+        (Self::MaxSges, "max_sges"),
+        (Self::Plan, "plan"),
+    ];
+}
+
+impl Reader {
+    pub(crate) fn number(&self, key: Key) -> Option<&Expr> {
+        self.numbers.get(key as usize)?.as_ref()
+    }
+
+    /// Where the author wrote it; the name of the type if nowhere.
+    pub(crate) fn span(&self, key: Key) -> Span {
+        self.number(key).map_or(self.ident.span(), syn::spanned::Spanned::span)
+    }
+}

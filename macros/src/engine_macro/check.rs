@@ -1,0 +1,111 @@
+//! What the items mean, and every mistake in them that tokens show.
+
+use proc_macro2::Span;
+use syn::{Attribute, Expr, ExprLit, Lit, Path, parse_quote};
+
+use super::ast::{Key, Reader};
+use super::parse::{self, Value};
+use crate::parse::{Value as AttributeValue, items};
+
+type Mistakes = Vec<syn::Error>;
+
+pub(crate) fn check(reader: &parse::Reader) -> Result<Reader, Mistakes> {
+    let mut no = Mistakes::new();
+    let krate = krate(&reader.attributes, &mut no);
+    let docs: Vec<Attribute> =
+        reader.attributes.iter().filter(|attribute| !attribute.path().is_ident("kv")).cloned().collect();
+    for attribute in &docs {
+        if !["doc", "cfg", "allow", "expect"].iter().any(|known| attribute.path().is_ident(known)) {
+            no.push(syn::Error::new_spanned(
+                attribute,
+                "a reader takes documentation, lints and `#[kv(crate = \"..\")]`, no other attribute",
+            ));
+        }
+    }
+    let mut page = None;
+    let mut numbers: Vec<Option<Expr>> = vec![None; Key::ALL.len()];
+    let mut seen: Vec<String> = Vec::new();
+    for item in &reader.items {
+        let word = item.key.to_string();
+        if seen.contains(&word) {
+            no.push(syn::Error::new(item.key.span(), format!("`{word}` is said twice; say it once")));
+            continue;
+        }
+        seen.push(word.clone());
+        let key = Key::ALL.into_iter().find(|(_, known)| *known == word).map(|(key, _)| key);
+        match (&item.value, key) {
+            (Value::Page(of), _) => page = Some(of.clone()),
+            (Value::Number(value), Some(key)) => {
+                number(&word, key, value, &mut no);
+                numbers[key as usize] = Some(value.clone());
+            }
+            (Value::Number(_), None) => no.push(unknown(&word, item.key.span())),
+        }
+    }
+    let given = |key: Key| numbers[key as usize].is_some();
+    if let (true, false) = (given(Key::MaxSges), given(Key::Plan)) {
+        no.push(syn::Error::new_spanned(
+            &numbers[Key::MaxSges as usize],
+            "`max_sges` is what `plan` must do with: name the plan, `plan: RESHARD`",
+        ));
+    }
+    if page.is_none() && !seen.iter().any(|word| word == "page") {
+        no.push(syn::Error::new(
+            reader.ident.span(),
+            "nothing says what is read: add `page: Mla`, a type that derives KvLayout",
+        ));
+    }
+    match page {
+        Some(page) if no.is_empty() => {
+            let (vis, ident) = (reader.vis.clone(), reader.ident.clone());
+            Ok(Reader { docs, vis, ident, krate, page, numbers })
+        }
+        _ => Err(no),
+    }
+}
+
+/// A literal that is no count is found here; what others are, the compiler knows.
+fn number(word: &str, key: Key, value: &Expr, no: &mut Mistakes) {
+    if key == Key::Plan {
+        return;
+    }
+    if let Expr::Lit(ExprLit { lit, .. }) = value
+        && !matches!(lit, Lit::Int(_))
+    {
+        no.push(syn::Error::new_spanned(value, format!("`{word}` takes a number: `{word}: 64`")));
+    }
+}
+
+fn unknown(word: &str, span: Span) -> syn::Error {
+    // Without the `max_`, as one would say it.
+    let meant =
+        Key::ALL.iter().map(|(_, known)| *known).find(|known| known.strip_prefix("max_") == Some(word));
+    if let Some(meant) = meant {
+        let text = format!("what is in use is a run-time figure; the most that can be is `{meant}`");
+        return syn::Error::new(span, text);
+    }
+    let known: Vec<_> = Key::ALL.iter().map(|(_, known)| format!("`{known}`")).collect();
+    syn::Error::new(span, format!("`{word}` is none of `page`, {}", known.join(", ")))
+}
+
+/// The path to kvrail.
+pub(super) fn krate(attributes: &[Attribute], no: &mut Mistakes) -> Path {
+    let mut krate = None;
+    for item in items(attributes, no) {
+        if item.key != "crate" {
+            no.push(syn::Error::new(item.key.span(), format!("`{}` is not `crate = \"..\"`", item.key)));
+            continue;
+        }
+        if let AttributeValue::Expr(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) = &item.value
+            && let Ok(path) = text.parse_with(Path::parse_mod_style)
+        {
+            krate = Some(path);
+        } else {
+            no.push(syn::Error::new(
+                item.key.span(),
+                "`crate` takes the path of kvrail, in quotes: `crate = \"::kvrail\"`",
+            ));
+        }
+    }
+    krate.unwrap_or_else(|| parse_quote!(::kvrail))
+}

@@ -1,0 +1,46 @@
+//! `pub Name { key: value, .. }`, taken apart, without meaning.
+
+use proc_macro2::Ident;
+use syn::ext::IdentExt as _;
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{Attribute, Token, Visibility, braced};
+
+pub(crate) struct Reader {
+    pub(crate) attributes: Vec<Attribute>,
+    pub(crate) vis: Visibility,
+    pub(crate) ident: Ident,
+    pub(crate) items: Vec<Item>,
+}
+
+/// `key: value`. A type is an expression's tokens too; which it must be is not known here.
+pub(crate) struct Item {
+    pub(crate) key: Ident,
+    pub(crate) value: Value,
+}
+
+pub(crate) enum Value {
+    Page(syn::Type),
+    Number(syn::Expr),
+}
+
+impl Parse for Reader {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let attributes = input.call(Attribute::parse_outer)?;
+        let vis = input.parse()?;
+        let ident = input.parse()?;
+        let items;
+        braced!(items in input);
+        let items = Punctuated::<Item, Token![,]>::parse_terminated(&items)?.into_iter().collect();
+        Ok(Self { attributes, vis, ident, items })
+    }
+}
+
+impl Parse for Item {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let key = input.call(Ident::parse_any)?;
+        input.parse::<Token![:]>()?;
+        let value = if key == "page" { Value::Page(input.parse()?) } else { Value::Number(input.parse()?) };
+        Ok(Self { key, value })
+    }
+}

@@ -1,0 +1,147 @@
+/// Pulls pages of `Mla` out of peers' memory: a `Reader` whose maxima are known at compile time.
+///
+/// | maximum | |
+/// |---|---|
+/// | `max_rails` | 8 |
+/// | `max_peers` | 256 |
+/// | `max_batch` | 64 |
+///
+/// It lives in a `Storage`, whole; what is in use is a run-time figure below the maxima.
+pub struct Reader<N: ::kvrail::Network = ::kvrail::shm::ShmRails> {
+    reader: ::kvrail::Reader<N>,
+}
+#[allow(dead_code)]
+impl<N: ::kvrail::Network> Reader<N> {
+    /// Starts a reader over `rails` in the state of a `Storage`.
+    ///
+    /// # Errors
+    ///
+    /// More rails than declared, or figures that cannot work.
+    pub fn start(
+        state: &'static mut <Self as ::kvrail::declared::Declared>::State,
+        rails: N,
+        config: ::kvrail::Config,
+    ) -> ::core::result::Result<Self, ::kvrail::StartError> {
+        match ::kvrail::declared::start::<Self, N>(state, rails, config) {
+            ::core::result::Result::Ok(reader) => {
+                ::core::result::Result::Ok(Self { reader })
+            }
+            ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
+        }
+    }
+    /// When a batch is due that is submitted now and may take what the declaration allows.
+    #[must_use]
+    pub fn deadline(&self) -> ::kvrail::core::time::Time {
+        let milliseconds = <Self as ::kvrail::declared::Declared>::MAXIMA.deadline_ms;
+        ::kvrail::clock::within(
+            ::core::time::Duration::from_millis(milliseconds as ::core::primitive::u64),
+        )
+    }
+}
+#[automatically_derived]
+impl<N: ::kvrail::Network> ::core::ops::Deref for Reader<N> {
+    type Target = ::kvrail::Reader<N>;
+    fn deref(&self) -> &Self::Target {
+        &self.reader
+    }
+}
+#[automatically_derived]
+impl<N: ::kvrail::Network> ::core::ops::DerefMut for Reader<N> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.reader
+    }
+}
+#[automatically_derived]
+impl<N: ::kvrail::Network> ::core::fmt::Debug for Reader<N> {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        ::core::fmt::Debug::fmt(&self.reader, f)
+    }
+}
+const _: () = {
+    impl Reader<::kvrail::shm::ShmRails> {
+        #[doc(hidden)]
+        const __MAXIMA: ::kvrail::declared::Maxima = ::kvrail::declared::Maxima {
+            rails: 8,
+            peers: 256,
+            regions: ::kvrail::declared::regions(256),
+            lanes: ::kvrail::declared::lanes(256, 8),
+            depth: 128,
+            batch: 64,
+            batches: 64,
+            submitters: 0,
+            chunk: ::core::option::Option::None,
+            rail_bytes: ::core::option::Option::None,
+            rail_wrs: ::core::option::Option::None,
+            deadline_ms: 1000,
+            page: <Mla as ::kvrail::layouts::KvLayout>::PAGE_BYTES
+                as ::core::primitive::usize,
+        };
+        /// Bytes of a reader's whole state, the rails' own aside: the size of its `Storage`.
+        pub const STATE_BYTES: ::core::primitive::usize = ::core::mem::size_of::<
+            <Reader as ::kvrail::declared::Declared>::State,
+        >();
+    }
+    #[automatically_derived]
+    impl<N: ::kvrail::Network> ::kvrail::declared::Declared for Reader<N> {
+        type State = ::kvrail::declared::State<
+            { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.peers },
+            { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.regions },
+            { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.lanes },
+            { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.depth },
+            { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.batches },
+            { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.batch },
+            { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.submitters },
+            {
+                ::kvrail::declared::mail(
+                    Reader::<::kvrail::shm::ShmRails>::__MAXIMA.submitters,
+                    Reader::<::kvrail::shm::ShmRails>::__MAXIMA.batches,
+                )
+            },
+        >;
+        const PAGE: ::kvrail::PageLayout = ::kvrail::PageLayout::of::<Mla>();
+        const MAXIMA: ::kvrail::declared::Maxima = Reader::<
+            ::kvrail::shm::ShmRails,
+        >::__MAXIMA;
+    }
+    const _: () = ::kvrail::declared::accept_rails(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::declared::accept_peers(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::declared::accept_regions(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::declared::accept_lanes(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::declared::accept_depth(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::declared::accept_batch(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::declared::accept_batches(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::declared::accept_submitters(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::declared::accept_rail_bytes(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::declared::accept_rail_wrs(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::declared::accept_deadline(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::declared::accept_page(
+        <Mla as ::kvrail::layouts::KvLayout>::REGIONS,
+        <Mla as ::kvrail::layouts::KvLayout>::PAGE_BYTES,
+    );
+    const _: () = ::kvrail::declared::accept_chunk(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+        1 << 30,
+    );
+};

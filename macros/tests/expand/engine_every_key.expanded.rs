@@ -1,0 +1,143 @@
+/// Pulls.
+///
+/// Pulls pages of `pages::Mla` out of peers' memory: a `Reader` whose maxima are known at compile time.
+///
+/// | maximum | |
+/// |---|---|
+/// | `max_rails` | 2 |
+/// | `max_peers` | PEERS |
+/// | `max_regions` | 8 |
+/// | `max_lanes` | 8 |
+/// | `max_depth` | 64 |
+/// | `max_batch` | 1 + 1 |
+/// | `max_batches` | 3 |
+/// | `max_submitters` | 4 |
+/// | `chunk` | 4096 |
+/// | `rail_bytes` | 1 << 20 |
+/// | `rail_wrs` | 99 |
+/// | `deadline_ms` | 50 |
+/// | `max_message` | 1 << 24 |
+/// | `max_cq` | 4096 |
+/// | `max_sges` | 30 |
+///
+/// It lives in a `Storage`, whole; what is in use is a run-time figure below the maxima.
+pub(crate) struct Pull<N: kv::Network = kv::shm::ShmRails> {
+    reader: kv::Reader<N>,
+}
+#[allow(dead_code)]
+impl<N: kv::Network> Pull<N> {
+    /// Starts a reader over `rails` in the state of a `Storage`.
+    ///
+    /// # Errors
+    ///
+    /// More rails than declared, or figures that cannot work.
+    pub(crate) fn start(
+        state: &'static mut <Self as kv::declared::Declared>::State,
+        rails: N,
+        config: kv::Config,
+    ) -> ::core::result::Result<Self, kv::StartError> {
+        match kv::declared::start::<Self, N>(state, rails, config) {
+            ::core::result::Result::Ok(reader) => {
+                ::core::result::Result::Ok(Self { reader })
+            }
+            ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
+        }
+    }
+    /// When a batch is due that is submitted now and may take what the declaration allows.
+    #[must_use]
+    pub(crate) fn deadline(&self) -> kv::core::time::Time {
+        let milliseconds = <Self as kv::declared::Declared>::MAXIMA.deadline_ms;
+        kv::clock::within(
+            ::core::time::Duration::from_millis(milliseconds as ::core::primitive::u64),
+        )
+    }
+}
+#[automatically_derived]
+impl<N: kv::Network> ::core::ops::Deref for Pull<N> {
+    type Target = kv::Reader<N>;
+    fn deref(&self) -> &Self::Target {
+        &self.reader
+    }
+}
+#[automatically_derived]
+impl<N: kv::Network> ::core::ops::DerefMut for Pull<N> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.reader
+    }
+}
+#[automatically_derived]
+impl<N: kv::Network> ::core::fmt::Debug for Pull<N> {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        ::core::fmt::Debug::fmt(&self.reader, f)
+    }
+}
+const _: () = {
+    impl Pull<kv::shm::ShmRails> {
+        #[doc(hidden)]
+        const __MAXIMA: kv::declared::Maxima = kv::declared::Maxima {
+            rails: 2,
+            peers: PEERS,
+            regions: 8,
+            lanes: 8,
+            depth: 64,
+            batch: 1 + 1,
+            batches: 3,
+            submitters: 4,
+            chunk: ::core::option::Option::Some(4096),
+            rail_bytes: ::core::option::Option::Some(1 << 20),
+            rail_wrs: ::core::option::Option::Some(99),
+            deadline_ms: 50,
+            page: <pages::Mla as kv::layouts::KvLayout>::PAGE_BYTES
+                as ::core::primitive::usize,
+        };
+        /// Bytes of a reader's whole state, the rails' own aside: the size of its `Storage`.
+        pub(crate) const STATE_BYTES: ::core::primitive::usize = ::core::mem::size_of::<
+            <Pull as kv::declared::Declared>::State,
+        >();
+    }
+    #[automatically_derived]
+    impl<N: kv::Network> kv::declared::Declared for Pull<N> {
+        type State = kv::declared::State<
+            { Pull::<kv::shm::ShmRails>::__MAXIMA.peers },
+            { Pull::<kv::shm::ShmRails>::__MAXIMA.regions },
+            { Pull::<kv::shm::ShmRails>::__MAXIMA.lanes },
+            { Pull::<kv::shm::ShmRails>::__MAXIMA.depth },
+            { Pull::<kv::shm::ShmRails>::__MAXIMA.batches },
+            { Pull::<kv::shm::ShmRails>::__MAXIMA.batch },
+            { Pull::<kv::shm::ShmRails>::__MAXIMA.submitters },
+            {
+                kv::declared::mail(
+                    Pull::<kv::shm::ShmRails>::__MAXIMA.submitters,
+                    Pull::<kv::shm::ShmRails>::__MAXIMA.batches,
+                )
+            },
+        >;
+        const PAGE: kv::PageLayout = kv::PageLayout::of::<pages::Mla>();
+        const MAXIMA: kv::declared::Maxima = Pull::<kv::shm::ShmRails>::__MAXIMA;
+    }
+    const _: () = kv::declared::accept_rails(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::declared::accept_peers(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::declared::accept_regions(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::declared::accept_lanes(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::declared::accept_depth(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::declared::accept_batch(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::declared::accept_batches(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::declared::accept_submitters(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::declared::accept_rail_bytes(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::declared::accept_rail_wrs(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::declared::accept_deadline(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::declared::accept_page(
+        <pages::Mla as kv::layouts::KvLayout>::REGIONS,
+        <pages::Mla as kv::layouts::KvLayout>::PAGE_BYTES,
+    );
+    const _: () = kv::declared::accept_chunk(
+        &Pull::<kv::shm::ShmRails>::__MAXIMA,
+        1 << 24,
+    );
+    const _: () = kv::declared::accept_cq(&Pull::<kv::shm::ShmRails>::__MAXIMA, 4096);
+    const _: () = kv::declared::accept_plan(
+        &Pull::<kv::shm::ShmRails>::__MAXIMA,
+        &PLAN,
+        30,
+    );
+};
