@@ -89,3 +89,15 @@ fn a_stub_after_mistakes() {
         },
     );
 }
+
+#[test]
+fn no_expansion_is_an_orphan() {
+    let tests = [include_str!("tests.rs"), include_str!("engine_macro/tests.rs")];
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/expand");
+    for entry in fs::read_dir(folder).expect("the folder of expectations") {
+        let name = entry.expect("an entry").file_name().into_string().expect("a name in UTF-8");
+        let Some(name) = name.strip_suffix(".expanded.rs") else { panic!("{name} is no expectation") };
+        let said = format!("\"{name}\",");
+        assert!(tests.iter().any(|source| source.contains(&said)), "no test has the expectation {name}");
+    }
+}
