@@ -56,7 +56,6 @@ engine! { RailBytes { page: Large, chunk: 1 << 20, rail_bytes: 1 << 19 } }
 engine! { RailWrs { page: Large, rail_wrs: 0 } }
 engine! { Deadline { page: Small, deadline_ms: 0 } }
 engine! { Regional { page: Scattered } }
-engine! { Nothing { page: u64 } }
 
 // Two at once.
 engine! { Two { page: Small, max_rails: 0, chunk: 1 << 20 } }
