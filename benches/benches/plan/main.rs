@@ -1,7 +1,8 @@
 //! What it costs to feed a plan: one MLA page (61 layers of 64 tokens, bf16) out of a layer-first pool into a
 //! page-first slot, 3,904 pieces of 1,152 bytes, on the null device.
 //!
-//! `cargo bench -p kvrail-bench --bench plan`. Medians of interleaved rounds.
+//! `cargo bench -p kvrail-bench --bench plan`. Medians of interleaved rounds. `-- count ROW N` reads N pages of one row
+//! and says nothing, to be counted by callgrind.
 //!
 //! | row | what |
 //! |---|---|
@@ -290,6 +291,15 @@ fn main() {
     let mut plain = Kvrail::<1>::new(4_096);
     rows.push(("engine, plain".into(), 3_904, Box::new(move || plain.plain())));
     rows.extend(self::rows::<16>());
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, count, name, n, ..] = &args[..]
+        && count == "count"
+    {
+        let n: usize = n.parse().expect("a number of pages");
+        let (.., read) = rows.iter_mut().find(|(row, ..)| row == name).expect("the name of a row");
+        (0..n).for_each(|_| read());
+        return;
+    }
     let mut ns = vec![Vec::new(); rows.len()];
     for round in 0..ROUNDS + 3 {
         for (i, (_, wrs, read)) in rows.iter_mut().enumerate() {

@@ -152,6 +152,12 @@ impl CutList {
         }
     }
 
+    #[inline]
+    fn levels(&self) -> &[Level] {
+        // At most MAX_AXES.
+        &self.level[..self.levels as usize]
+    }
+
     /// The same, so much earlier on both sides.
     const fn rebased(mut self, source: u32, destination: u32) -> Self {
         self.source -= source;
@@ -271,6 +277,9 @@ pub struct Cursor<'c> {
     pieces: u32,
     /// Parts of the piece that are behind.
     part: u32,
+    /// Steps left along the innermost level, and where they lead; the other levels' indices.
+    steps: u32,
+    by: (u32, u32),
     index: [u32; MAX_AXES],
     source: u32,
     destination: u32,
@@ -290,28 +299,34 @@ impl<'c> Cursor<'c> {
             left: list.end.saturating_sub(wr),
             pieces: list.pieces,
             part: 0,
+            steps: 0,
+            by: (0, 0),
             index: [0; MAX_AXES],
             source: list.source,
             destination: list.destination,
         };
-        if cursor.left == 0 {
-            return cursor;
-        }
-        let (run, within) = (wr - list.first, list.wrs_per_run());
-        let (run, within) = (run / within, run % within);
+        let Some(wr) = wr.checked_sub(list.first).filter(|_| cursor.left > 0) else { return cursor };
+        let within = list.wrs_per_run();
+        let (run, within) = (wr / within, wr % within);
         let done = if list.parts > 1 { within / list.parts } else { within * list.group };
         cursor.part = if list.parts > 1 { within % list.parts } else { 0 };
         cursor.pieces -= done;
-        let mut number = run * list.pieces + done;
-        for i in (0..list.levels as usize).rev() {
-            let level = &list.level[i];
-            let index = number % level.extent;
-            number /= level.extent;
-            cursor.index[i] = index;
-            cursor.source += index * level.source;
-            cursor.destination += index * level.destination;
-        }
+        cursor.go_to(run * list.pieces + done);
         cursor
+    }
+
+    /// To piece `number` of the list, from its first.
+    fn go_to(&mut self, mut number: u32) {
+        for (level, index) in self.list.levels().iter().zip(&mut self.index).rev() {
+            *index = number % level.extent;
+            number /= level.extent;
+            self.source += *index * level.source;
+            self.destination += *index * level.destination;
+        }
+        if let Some((inner, index)) = self.list.levels().iter().zip(&self.index).last() {
+            self.steps = inner.extent - 1 - index;
+            self.by = (inner.source, inner.destination);
+        }
     }
 
     /// The next work request, or `None` at the end. Its pieces, (offset in the destination page, bytes),
@@ -321,71 +336,95 @@ impl<'c> Cursor<'c> {
         if self.left == 0 {
             return None;
         }
+        self.left -= 1;
         let list = self.list;
         let source = self.source;
-        let wr;
-        if list.parts == 1 {
-            let pieces = list.group.min(self.pieces);
-            for _ in 0..pieces {
-                piece(self.destination, list.piece);
-                self.step();
-            }
-            self.pieces -= pieces;
-            wr = Wr { source, len: pieces * list.piece, pieces };
-        } else {
-            let behind = self.part * list.part;
-            let len = list.part.min(list.piece - behind);
-            piece(self.destination + behind, len);
-            wr = Wr { source: source + behind, len, pieces: 1 };
-            self.part += 1;
-            if self.part == list.parts {
-                self.part = 0;
-                self.pieces -= 1;
-                self.step();
-            }
+        if list.parts > 1 {
+            return Some(self.next_part(piece));
         }
+        let pieces = list.group.min(self.pieces);
+        for _ in 0..pieces {
+            piece(self.destination, list.piece);
+            self.step();
+        }
+        self.pieces -= pieces;
         if self.pieces == 0 {
-            self.pieces = list.pieces;
-        }
-        self.left -= 1;
-        if self.left == 0 {
             self.turn();
         }
-        Some(wr)
+        Some(Wr { source, len: pieces * list.piece, pieces })
+    }
+
+    /// The same of a piece that is cut.
+    fn next_part(&mut self, mut piece: impl FnMut(u32, u32)) -> Wr {
+        let list = self.list;
+        let behind = self.part * list.part;
+        let len = list.part.min(list.piece - behind);
+        let source = self.source + behind;
+        piece(self.destination + behind, len);
+        self.part += 1;
+        if self.part == list.parts {
+            self.part = 0;
+            self.pieces -= 1;
+            self.step();
+            if self.pieces == 0 {
+                self.turn();
+            }
+        }
+        Wr { source, len, pieces: 1 }
     }
 
     /// To the next piece of the list.
     #[inline]
     fn step(&mut self) {
-        let mut i = self.list.levels as usize;
-        while i > 0 {
-            i -= 1;
-            let level = &self.list.level[i];
+        if self.steps == 0 {
+            return self.carry();
+        }
+        self.steps -= 1;
+        self.source = self.source.wrapping_add(self.by.0);
+        self.destination = self.destination.wrapping_add(self.by.1);
+    }
+
+    /// The innermost level begins anew, and the one around it goes on.
+    #[inline(never)]
+    fn carry(&mut self) {
+        let levels = self.list.levels();
+        let Some((inner, outer)) = levels.split_last() else { return };
+        self.steps = inner.extent - 1;
+        self.back(inner);
+        for i in (0..outer.len()).rev() {
+            let level = &outer[i];
             self.index[i] += 1;
             if self.index[i] < level.extent {
                 self.source = self.source.wrapping_add(level.source);
                 self.destination = self.destination.wrapping_add(level.destination);
                 return;
             }
-            // Back to its beginning; the level around it goes on.
             self.index[i] = 0;
-            self.source = self.source.wrapping_sub(level.source.wrapping_mul(level.extent - 1));
-            self.destination =
-                self.destination.wrapping_sub(level.destination.wrapping_mul(level.extent - 1));
+            self.back(level);
         }
     }
 
-    #[cold]
+    /// From the last index of a level to its first.
+    fn back(&mut self, level: &Level) {
+        let last = level.extent - 1;
+        self.source = self.source.wrapping_sub(level.source.wrapping_mul(last));
+        self.destination = self.destination.wrapping_sub(level.destination.wrapping_mul(last));
+    }
+
+    /// To the next run, of this list or of the next.
+    #[inline]
     fn turn(&mut self) {
-        if let Some(list) = self.lists.get(self.at + 1) {
+        self.pieces = self.list.pieces;
+        if self.left == 0
+            && let Some(list) = self.lists.get(self.at + 1)
+        {
             self.at += 1;
             self.list = list;
             self.left = list.end - list.first;
             self.pieces = list.pieces;
-            self.part = 0;
-            self.index = [0; MAX_AXES];
-            self.source = list.source;
-            self.destination = list.destination;
+            (self.source, self.destination) = (list.source, list.destination);
+            (self.steps, self.by, self.index) = (0, (0, 0), [0; MAX_AXES]);
+            self.go_to(0);
         }
     }
 }
