@@ -8,10 +8,11 @@ use crate::time::Time;
 /// No lane, in links.
 pub(crate) const NO_LANE: u16 = u16::MAX;
 
-/// wrs that the lane has, one after the other: chunk `chunk` of `count` pages in a row, `len` bytes each.
+/// wrs that the lane has, one after the other, `len` bytes each: chunk `chunk` of `count` pages in a row, or
+/// `count` chunks of one page ([`Run::Chunks`]).
 ///
 /// It stands in the ring at the first of them; what stands at the others' places means nothing. More
-/// than one only while the lane is up, and then the pages are of one plain segment.
+/// than one only while the lane is up, and then several pages are of one plain segment.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(16))]
 pub(crate) struct Record {
@@ -35,10 +36,23 @@ pub(crate) enum Run {
     Checked,
     /// Their wrs read their entries.
     Validating,
+    /// It is one page, and the wrs are its chunks from `chunk` on.
+    Chunks,
 }
 
 impl Record {
     pub(crate) const EMPTY: Self = Self { page: NIL, chunk: 0, len: 0, count: 0, run: Run::Any };
+
+    /// What is left of it behind its first `n` wrs; less than all.
+    #[inline]
+    pub(crate) fn behind(self, n: u32) -> Self {
+        // Less than it was, a u16.
+        let count = self.count - n as u16;
+        match self.run {
+            Run::Chunks => Self { chunk: self.chunk + n, count, ..self },
+            _ => Self { page: PageRef(self.page.0 + n), count, ..self },
+        }
+    }
 
     /// Of one chunk.
     #[inline]

@@ -224,6 +224,15 @@ impl Page {
         self.is_retired() && self.left == 0 && !self.queue.is_in() && self.validate.next == NO_LIST
     }
 
+    /// Length of one chunk of a page without a plan, and of how many from it on.
+    #[inline]
+    pub(crate) fn alike(&self, chunk: u32, shift: u8) -> (u32, u32) {
+        match (self.len >> shift).saturating_sub(chunk) {
+            0 => (self.chunk(chunk, shift).1, 1),
+            whole => (1 << shift, whole),
+        }
+    }
+
     /// Start and length of one chunk of a page without a plan, relative to the page.
     #[inline]
     pub(crate) fn chunk(&self, chunk: u32, shift: u8) -> (u64, u32) {

@@ -167,11 +167,11 @@ impl<'s> Plans<'s> {
         &self.lists[usize::from(first)..][..usize::from(count)]
     }
 
-    /// Bytes of one work request of a plan.
+    /// Bytes of one work request of a plan, and of how many from it on at least.
     #[inline]
-    pub(crate) fn bytes_of(&self, plan: u16, wr: u32) -> u32 {
+    pub(crate) fn alike(&self, plan: u16, wr: u32) -> (u32, u32) {
         let place = self.places[usize::from(plan)];
-        CutList::bytes_of(self.span((place.first, place.count)), wr)
+        CutList::alike(self.span((place.first, place.count)), wr)
     }
 
     /// Start in the remote page and length of one work request of a plan.

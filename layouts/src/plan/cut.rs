@@ -135,20 +135,21 @@ impl CutList {
         self.pieces.div_ceil(self.group) * self.parts
     }
 
-    /// Bytes of work request `wr` of these lists, which are one [`Cut`]'s; 0 beyond the last.
+    /// Bytes of work request `wr` of these lists, which are one [`Cut`]'s, and how many are as long from it on,
+    /// as far as is easily seen: at least 1. (0, 0) beyond the last.
     #[must_use]
-    pub fn bytes_of(lists: &[Self], wr: u32) -> u32 {
-        let Some(list) = lists.iter().find(|list| wr < list.end) else { return 0 };
-        let per_run = list.wrs_per_run();
-        if per_run == 1 {
-            return list.pieces * list.piece;
+    pub fn alike(lists: &[Self], wr: u32) -> (u32, u32) {
+        let Some(list) = lists.iter().find(|list| wr < list.end) else { return (0, 0) };
+        if list.parts == 1 && list.pieces.is_multiple_of(list.group) {
+            return (list.group * list.piece, list.end - wr);
         }
-        let within = (wr - list.first) % per_run;
-        if list.parts > 1 {
-            let behind = within % list.parts * list.part;
-            list.part.min(list.piece - behind)
-        } else {
-            list.group.min(list.pieces - within * list.group) * list.piece
+        // The last of a run, or of a piece, may be shorter.
+        let (wr, group) = (wr - list.first, if list.parts > 1 { list.parts } else { list.wrs_per_run() });
+        let (at, whole) = (wr % group, if list.parts > 1 { list.part } else { list.group * list.piece });
+        let all = if list.parts > 1 { list.piece } else { list.pieces * list.piece };
+        match group - 1 - at {
+            0 => (all - at * whole, 1),
+            n => (whole, n),
         }
     }
 

@@ -394,10 +394,14 @@ fn check_cut(
             from += len;
         }
         assert_eq!(from - wr.source, wr.len);
-        assert_eq!(CutList::bytes_of(cut.lists(), all.len() as u32), wr.len);
         assert!(from <= cut.source_end());
         all.push((wr, pieces));
     }
+    for at in 0..all.len() {
+        let (bytes, n) = CutList::alike(cut.lists(), at as u32);
+        assert!(n >= 1 && all[at..][..n as usize].iter().all(|(wr, _)| wr.len == bytes), "{n} from {at}");
+    }
+    assert_eq!(CutList::alike(cut.lists(), cut.wrs()), (0, 0));
     assert_eq!((all.len(), written.len()), (cut.wrs() as usize, cut.bytes() as usize));
     assert!(written.iter().all(|(to, from)| map.iter().any(|(b, a)| (b.1, a.1) == (*to, *from))));
     assert_eq!(written.len(), map.len());

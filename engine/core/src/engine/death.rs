@@ -116,7 +116,8 @@ impl<P: Provider> Engine<'_, P> {
         while seq != head {
             let run = *self.record(index, seq);
             for i in 0..u32::from(run.count) {
-                *self.record(index, seq) = Record::one(PageRef(run.page.0 + i), run.chunk, run.len);
+                let wr = if i == 0 { run } else { run.behind(i) };
+                *self.record(index, seq) = Record::one(wr.page, wr.chunk, wr.len);
                 seq = seq.wrapping_add(1);
             }
         }

@@ -42,6 +42,11 @@ impl<P: Provider> Engine<'_, P> {
         {
             return self.post_plain(lane, segment, n, class, now);
         }
+        if let Work::Fresh(segment) = work
+            && let Some((n, len)) = self.chunks(segment, chunks, bytes)
+        {
+            return self.post_chunks(lane, segment, (n, len), class, now);
+        }
         let n = match work {
             Work::Validate => {
                 let limit = chunks.min(VALIDATING);
@@ -157,7 +162,7 @@ impl<P: Provider> Engine<'_, P> {
                         let chunk = page.next;
                         let len = match page.plan() {
                             None => page.chunk(chunk, shift).1,
-                            Some(plan) => self.plans.bytes_of(plan, chunk),
+                            Some(plan) => self.plans.alike(plan, chunk).0,
                         };
                         bytes += u64::from(len);
                         page.next += 1;
@@ -246,6 +251,83 @@ impl<P: Provider> Engine<'_, P> {
             let Some((last, others)) = pages.split_last_mut() else { break };
             others.iter_mut().for_each(|page| read(page, false));
             read(last, true);
+        }
+        let commit = post.commit();
+        self.posted(lane, n, u64::from(n) * u64::from(len), commit, now)
+    }
+
+    /// How many chunks of one page, and of what length each, make the whole run, where they do.
+    #[inline]
+    fn chunks(&mut self, segment: PageRef, limit: u32, max_bytes: u64) -> Option<(u32, u32)> {
+        let first = self.pages.at(segment);
+        if first.seg.is_plain() {
+            return None;
+        }
+        let at = segment.0 + u32::from(first.seg_done);
+        let page = self.pages.at(PageRef(at));
+        let (len, alike) = match page.plan() {
+            // Nothing is left of a page that has failed.
+            _ if page.next >= page.chunks(self.chunk_shift) => return None,
+            None => page.alike(page.next, self.chunk_shift),
+            Some(plan) => self.plans.alike(plan, page.next),
+        };
+        // A run ends with the wr that reaches its bytes.
+        let fit = u32::try_from(max_bytes.div_ceil(u64::from(len))).unwrap_or(u32::MAX);
+        let n = limit.min(fit);
+        // A record counts to 65,535.
+        (n > 1 && n <= alike && n <= u32::from(u16::MAX)).then_some((n, len))
+    }
+
+    /// Posts the next `n` chunks of a segment's next page, each of `len` bytes.
+    #[inline(never)]
+    fn post_chunks(
+        &mut self,
+        lane: usize,
+        segment: PageRef,
+        (n, len): (u32, u32),
+        class: usize,
+        now: Time,
+    ) -> u64 {
+        let first = self.pages.at(segment);
+        let (at, seg_len, seg_done) =
+            (PageRef(segment.0 + u32::from(first.seg_done)), first.seg_len, first.seg_done);
+        let page = self.pages.at(at);
+        let chunk = page.next;
+        page.next += n;
+        if page.next == page.chunks(self.chunk_shift) {
+            self.pages.at(segment).seg_done = seg_done + 1;
+            if seg_done + 1 == seg_len {
+                let peer = usize::from(self.lanes[lane].peer);
+                self.peers[peer].queue[class].remove(&mut self.pages, segment);
+            }
+        }
+        let Self { provider, lanes, records, pages, plans, locals, remotes, config, .. } = self;
+        let l = &mut lanes[lane];
+        // `chunks` bounds n.
+        let run = Record { page: at, chunk, len, count: n as u16, run: Run::Chunks };
+        *Records::of_lane(records, lane, self.depth).at(l.head) = run;
+        let Some(handle) = l.handle.as_mut() else { return 0 };
+        let page = &*pages.at(at);
+        let (base, local) = page.local();
+        let rkey = remotes[usize::from(page.source.region())].keys[usize::from(l.remote_rail)];
+        let lkey = locals[local].keys[usize::from(l.rail)];
+        let mut signals = Signals::new(config);
+        let (id, head) = (l.id, l.head);
+        let mut next = |i: u32| {
+            let signaled = signals.next(len) || i + 1 == n;
+            let wr_id = WrId::new(id, head.wrapping_add(i));
+            Read { wr_id, remote_addr: page.remote, local_addr: base, len, rkey, lkey, signaled }
+        };
+        // SAFETY: every READ goes to the slot of a page in flight, which the engine owns until the page is done.
+        let mut post = unsafe { provider.begin(handle) };
+        if let Some(plan) = page.plan() {
+            let mut walk = Walk::new(plans, plan, (at, chunk), base);
+            (0..n).for_each(|i| walk.post(&mut post, page, next(i)));
+        } else {
+            for i in 0..n {
+                let (read, offset) = (next(i), u64::from(chunk + i) << self.chunk_shift);
+                post.read(Read { remote_addr: read.remote_addr + offset, local_addr: base + offset, ..read });
+            }
         }
         let commit = post.commit();
         self.posted(lane, n, u64::from(n) * u64::from(len), commit, now)
@@ -371,6 +453,37 @@ struct Walk<'p> {
     pieces: [Piece; MAX_SGES as usize],
 }
 
+impl<'p> Walk<'p> {
+    /// From this chunk of a page on, whose slot is at `slot`.
+    #[inline]
+    fn new(plans: &'p Plans<'_>, plan: u16, (page, chunk): (PageRef, u32), slot: u64) -> Self {
+        let (cursor, base) = plans.walk(plan, chunk);
+        Self { page, chunk, base: slot + u64::from(base), cursor, pieces: [Piece::default(); _] }
+    }
+
+    /// Adds the next wr to a commit. `read` has all but where.
+    #[inline]
+    fn post(&mut self, post: &mut impl Post, page: &Page, read: Read) {
+        self.chunk += 1;
+        let Self { base, pieces, cursor, .. } = self;
+        let (mut n, mut first) = (0, 0);
+        let wr = cursor.next(|offset, len| {
+            let addr = *base + u64::from(offset);
+            first = if n == 0 { addr } else { first };
+            // A plan is cut so that no wr has more.
+            pieces[n % MAX_SGES as usize] = Piece { addr, len };
+            n += 1;
+        });
+        debug_assert_eq!(wr.map(|wr| wr.len), Some(read.len), "a chunk is a work request of its plan");
+        let offset = wr.map_or(0, |wr| u64::from(wr.source));
+        let read = Read { remote_addr: page.remote + offset, local_addr: first, ..read };
+        match n {
+            0 | 1 => post.read(read),
+            _ => post.scatter(read, &pieces[..n]),
+        }
+    }
+}
+
 /// Adds one wr of a page that lands by a plan to a commit. `read` has all but where: its `local_addr` is the
 /// slot's. Chunks that follow each other are found without a division.
 #[inline(never)]
@@ -384,28 +497,10 @@ fn planned<'p>(
 ) {
     let walk = match walk {
         Some(walk) if walk.page == at && walk.chunk == chunk => walk,
-        walk => {
-            // The page has a plan.
-            let (cursor, base) = plans.walk(page.plan().unwrap_or(0), chunk);
-            let (base, pieces) = (read.local_addr + u64::from(base), [Piece::default(); _]);
-            walk.insert(Walk { page: at, chunk, base, cursor, pieces })
-        }
+        // The page has a plan.
+        walk => walk.insert(Walk::new(plans, page.plan().unwrap_or(0), (at, chunk), read.local_addr)),
     };
-    walk.chunk += 1;
-    let Walk { base, pieces, cursor, .. } = walk;
-    let mut n = 0;
-    let wr = cursor.next(|offset, len| {
-        // A plan is cut so that no wr has more.
-        pieces[n % MAX_SGES as usize] = Piece { addr: *base + u64::from(offset), len };
-        n += 1;
-    });
-    debug_assert_eq!(wr.map(|wr| wr.len), Some(read.len), "a chunk is a work request of its plan");
-    let offset = wr.map_or(0, |wr| u64::from(wr.source));
-    let read = Read { remote_addr: page.remote + offset, local_addr: pieces[0].addr, ..read };
-    match n {
-        0 | 1 => post.read(read),
-        _ => post.scatter(read, &pieces[..n]),
-    }
+    walk.post(post, page, read);
 }
 
 /// Which wrs of a commit are signaled besides the last: one every so many wrs or bytes. The commit before

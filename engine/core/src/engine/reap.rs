@@ -143,9 +143,7 @@ impl<P: Provider> Engine<'_, P> {
             bytes += u64::from(done) * u64::from(record.len);
             pages += self.arrived(record.page, done, record.run);
             if done < count {
-                // Less than it was, a u16.
-                let (page, count) = (PageRef(record.page.0 + done), (count - done) as u16);
-                *self.record(index, seq) = Record { page, count, ..record };
+                *self.record(index, seq) = record.behind(done);
             }
         }
         self.lanes[index].bytes -= bytes;
@@ -161,10 +159,18 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// One chunk of each of `n` pages in a row has arrived. Says how many pages are through with that: all
+    /// One chunk of each of `n` pages in a row has arrived, or `n` chunks of one. Says how many pages are through with that: all
     /// that were waiting for nothing else.
     #[inline]
     fn arrived(&mut self, first: PageRef, n: u32, run: Run) -> u64 {
+        if run == Run::Chunks {
+            let page = self.pages.at(first);
+            page.left -= n;
+            if page.left == 0 {
+                self.complete(first);
+            }
+            return 0;
+        }
         let batch = self.pages.at(first).batch;
         let run = if self.pages.head(batch).spoilt { Run::Any } else { run };
         match run {
@@ -194,7 +200,7 @@ impl<P: Provider> Engine<'_, P> {
                 return 0;
             }
             Run::Validating => return self.validated(first, n, batch),
-            Run::Any => {}
+            Run::Any | Run::Chunks => {}
         }
         let (mut at, mut arrived) = (first.0, 0);
         while at < first.0 + n {
