@@ -324,7 +324,7 @@ impl<'c> Cursor<'c> {
             self.source += *index * level.source;
             self.destination += *index * level.destination;
         }
-        if let Some((inner, index)) = self.list.levels().iter().zip(&self.index).last() {
+        if let Some((inner, index)) = self.list.levels().iter().zip(&self.index).next_back() {
             self.steps = inner.extent - 1 - index;
             self.by = (inner.source, inner.destination);
         }
