@@ -42,11 +42,6 @@ impl<P: Provider> Engine<'_, P> {
         {
             return self.post_plain(lane, segment, n, class, now);
         }
-        if let Work::Fresh(segment) = work
-            && let Some((n, len)) = self.chunks(segment, chunks, bytes)
-        {
-            return self.post_chunks(lane, segment, (n, len), class, now);
-        }
         let n = match work {
             Work::Validate => {
                 let limit = chunks.min(VALIDATING);
@@ -160,16 +155,21 @@ impl<P: Provider> Engine<'_, P> {
                     let chunks = page.chunks(shift);
                     if page.next < chunks {
                         let chunk = page.next;
-                        let len = match page.plan() {
-                            None => page.chunk(chunk, shift).1,
-                            Some(plan) => self.plans.alike(plan, chunk).0,
+                        let (len, alike) = match page.plan() {
+                            None => page.alike(chunk, shift),
+                            Some(plan) => self.plans.alike(plan, chunk),
                         };
-                        bytes += u64::from(len);
-                        page.next += 1;
+                        // The run ends with the wr that reaches its bytes.
+                        let fit = max_bytes.saturating_sub(bytes).div_ceil(u64::from(len)).max(1);
+                        let k = alike.min(limit - n).min(u32::try_from(fit).unwrap_or(u32::MAX));
+                        // A record counts no further.
+                        let k = k.min(u16::MAX.into());
+                        bytes += u64::from(k) * u64::from(len);
+                        page.next += k;
                         let whole = page.next == chunks;
                         let record = self.record(lane, head.wrapping_add(n));
-                        *record = Record::one(at, chunk, len);
-                        n += 1;
+                        *record = Record { page: at, chunk, len, count: k as u16, run: Run::Chunks };
+                        n += k;
                         seg_done += u16::from(whole);
                     } else {
                         // Failed since: its other chunks are not going to be posted.
@@ -256,83 +256,6 @@ impl<P: Provider> Engine<'_, P> {
         self.posted(lane, n, u64::from(n) * u64::from(len), commit, now)
     }
 
-    /// How many chunks of one page, and of what length each, make the whole run, where they do.
-    #[inline]
-    fn chunks(&mut self, segment: PageRef, limit: u32, max_bytes: u64) -> Option<(u32, u32)> {
-        let first = self.pages.at(segment);
-        if first.seg.is_plain() {
-            return None;
-        }
-        let at = segment.0 + u32::from(first.seg_done);
-        let page = self.pages.at(PageRef(at));
-        let (len, alike) = match page.plan() {
-            // Nothing is left of a page that has failed.
-            _ if page.next >= page.chunks(self.chunk_shift) => return None,
-            None => page.alike(page.next, self.chunk_shift),
-            Some(plan) => self.plans.alike(plan, page.next),
-        };
-        // A run ends with the wr that reaches its bytes.
-        let fit = u32::try_from(max_bytes.div_ceil(u64::from(len))).unwrap_or(u32::MAX);
-        let n = limit.min(fit);
-        // A record counts to 65,535.
-        (n > 1 && n <= alike && n <= u32::from(u16::MAX)).then_some((n, len))
-    }
-
-    /// Posts the next `n` chunks of a segment's next page, each of `len` bytes.
-    #[inline(never)]
-    fn post_chunks(
-        &mut self,
-        lane: usize,
-        segment: PageRef,
-        (n, len): (u32, u32),
-        class: usize,
-        now: Time,
-    ) -> u64 {
-        let first = self.pages.at(segment);
-        let (at, seg_len, seg_done) =
-            (PageRef(segment.0 + u32::from(first.seg_done)), first.seg_len, first.seg_done);
-        let page = self.pages.at(at);
-        let chunk = page.next;
-        page.next += n;
-        if page.next == page.chunks(self.chunk_shift) {
-            self.pages.at(segment).seg_done = seg_done + 1;
-            if seg_done + 1 == seg_len {
-                let peer = usize::from(self.lanes[lane].peer);
-                self.peers[peer].queue[class].remove(&mut self.pages, segment);
-            }
-        }
-        let Self { provider, lanes, records, pages, plans, locals, remotes, config, .. } = self;
-        let l = &mut lanes[lane];
-        // `chunks` bounds n.
-        let run = Record { page: at, chunk, len, count: n as u16, run: Run::Chunks };
-        *Records::of_lane(records, lane, self.depth).at(l.head) = run;
-        let Some(handle) = l.handle.as_mut() else { return 0 };
-        let page = &*pages.at(at);
-        let (base, local) = page.local();
-        let rkey = remotes[usize::from(page.source.region())].keys[usize::from(l.remote_rail)];
-        let lkey = locals[local].keys[usize::from(l.rail)];
-        let mut signals = Signals::new(config);
-        let (id, head) = (l.id, l.head);
-        let mut next = |i: u32| {
-            let signaled = signals.next(len) || i + 1 == n;
-            let wr_id = WrId::new(id, head.wrapping_add(i));
-            Read { wr_id, remote_addr: page.remote, local_addr: base, len, rkey, lkey, signaled }
-        };
-        // SAFETY: every READ goes to the slot of a page in flight, which the engine owns until the page is done.
-        let mut post = unsafe { provider.begin(handle) };
-        if let Some(plan) = page.plan() {
-            let mut walk = Walk::new(plans, plan, (at, chunk), base);
-            (0..n).for_each(|i| walk.post(&mut post, page, next(i)));
-        } else {
-            for i in 0..n {
-                let (read, offset) = (next(i), u64::from(chunk + i) << self.chunk_shift);
-                post.read(Read { remote_addr: read.remote_addr + offset, local_addr: base + offset, ..read });
-            }
-        }
-        let commit = post.commit();
-        self.posted(lane, n, u64::from(n) * u64::from(len), commit, now)
-    }
-
     /// Posts the validating READs of `n` pages in a row, of one segment.
     #[inline(never)]
     fn post_validating(&mut self, lane: usize, page: PageRef, n: u32, now: Time) -> u64 {
@@ -373,8 +296,7 @@ impl<P: Provider> Engine<'_, P> {
         self.posted(lane, n, u64::from(n) * ENTRY_BYTES, commit, now)
     }
 
-    /// Encodes and commits the `n` records from the lane's head on, one wr each. Says how many bytes they
-    /// are.
+    /// Encodes and commits the `n` wrs of the records from the lane's head on. Says how many bytes they are.
     #[inline]
     fn post(&mut self, lane: usize, n: u32, now: Time) -> u64 {
         let Self { provider, lanes, records, pages, plans, locals, remotes, landing, config, .. } = self;
@@ -383,40 +305,46 @@ impl<P: Provider> Engine<'_, P> {
         let Some(handle) = l.handle.as_mut() else { return 0 };
         let (rail, remote_rail) = (usize::from(l.rail), usize::from(l.remote_rail));
         let mut signals = Signals::new(config);
-        let mut bytes = 0;
+        let (mut bytes, mut i) = (0, 0);
+        let (id, head) = (l.id, l.head);
         let mut walk = None;
         // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is
         // done, or to the page's place in the landing area.
         let mut post = unsafe { provider.begin(handle) };
-        for i in 0..n {
-            let seq = l.head.wrapping_add(i);
-            let Record { page: at, chunk, len, .. } = *ring.at(seq);
+        while i < n {
+            let Record { page: at, chunk, len, count, .. } = *ring.at(head.wrapping_add(i));
             let page = pages.at(at);
             let remote = &remotes[usize::from(page.source.region())];
-            let signaled = signals.next(len) || i + 1 == n;
-            let wr_id = WrId::new(l.id, seq);
-            bytes += u64::from(len);
-            let (remote_addr, local_addr, rkey, lkey);
+            bytes += u64::from(count) * u64::from(len);
+            let mut next = |remote_addr, local_addr, (rkey, lkey)| {
+                let wr_id = WrId::new(id, head.wrapping_add(i));
+                i += 1;
+                let signaled = signals.next(len) || i == n;
+                Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled }
+            };
             if chunk == VALIDATE {
                 let entry = &landing[at.0 as usize];
                 // Whatever an earlier page left there must not pass for this one's entry.
                 entry.clear();
-                remote_addr = remote.table + u64::from(page.entry) * ENTRY_BYTES;
-                local_addr = core::ptr::from_ref::<Entry>(entry).expose_provenance() as u64;
-                (rkey, lkey) = (remote.table_keys[remote_rail], self.landing_keys[rail]);
-            } else {
-                page.next = page.next.max(chunk + 1);
-                let (base, local) = page.local();
-                (rkey, lkey) = (remote.keys[remote_rail], locals[local].keys[rail]);
-                if page.plan().is_some() {
-                    let read = Read { wr_id, remote_addr: 0, local_addr: base, len, rkey, lkey, signaled };
-                    planned(&mut post, plans, &mut walk, (at, page), chunk, read);
-                    continue;
-                }
-                let offset = page.chunk(chunk, self.chunk_shift).0;
-                (remote_addr, local_addr) = (page.remote + offset, base + offset);
+                let remote_addr = remote.table + u64::from(page.entry) * ENTRY_BYTES;
+                let local_addr = core::ptr::from_ref::<Entry>(entry).expose_provenance() as u64;
+                let keys = (remote.table_keys[remote_rail], self.landing_keys[rail]);
+                post.read(next(remote_addr, local_addr, keys));
+                continue;
             }
-            post.read(Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled });
+            let chunks = chunk..chunk + u32::from(count);
+            page.next = page.next.max(chunks.end);
+            let (base, local) = page.local();
+            let keys = (remote.keys[remote_rail], locals[local].keys[rail]);
+            if let Some(plan) = page.plan() {
+                let walk = Walk::resume(&mut walk, plans, plan, (at, chunk), base);
+                chunks.for_each(|_| walk.post(&mut post, page.remote, next(0, 0, keys)));
+            } else {
+                for chunk in chunks {
+                    let offset = u64::from(chunk) << self.chunk_shift;
+                    post.read(next(page.remote + offset, base + offset, keys));
+                }
+            }
         }
         let commit = post.commit();
         self.posted(lane, n, bytes, commit, now)
@@ -454,16 +382,28 @@ struct Walk<'p> {
 }
 
 impl<'p> Walk<'p> {
-    /// From this chunk of a page on, whose slot is at `slot`.
+    /// From this chunk of a page on, whose slot is at `slot`. A walk that stands there goes on: chunks that follow
+    /// each other are found without a division.
     #[inline]
-    fn new(plans: &'p Plans<'_>, plan: u16, (page, chunk): (PageRef, u32), slot: u64) -> Self {
-        let (cursor, base) = plans.walk(plan, chunk);
-        Self { page, chunk, base: slot + u64::from(base), cursor, pieces: [Piece::default(); _] }
+    fn resume<'w>(
+        walk: &'w mut Option<Self>,
+        plans: &'p Plans<'_>,
+        plan: u16,
+        (page, chunk): (PageRef, u32),
+        slot: u64,
+    ) -> &'w mut Self {
+        if walk.as_ref().is_none_or(|walk| walk.page != page || walk.chunk != chunk) {
+            *walk = None;
+        }
+        walk.get_or_insert_with(|| {
+            let (cursor, base) = plans.walk(plan, chunk);
+            Self { page, chunk, base: slot + u64::from(base), cursor, pieces: [Piece::default(); _] }
+        })
     }
 
-    /// Adds the next wr to a commit. `read` has all but where.
+    /// Adds the next wr to a commit. `read` has all but where; the page's bytes begin at `remote`.
     #[inline]
-    fn post(&mut self, post: &mut impl Post, page: &Page, read: Read) {
+    fn post(&mut self, post: &mut impl Post, remote: u64, read: Read) {
         self.chunk += 1;
         let Self { base, pieces, cursor, .. } = self;
         let (mut n, mut first) = (0, 0);
@@ -476,31 +416,12 @@ impl<'p> Walk<'p> {
         });
         debug_assert_eq!(wr.map(|wr| wr.len), Some(read.len), "a chunk is a work request of its plan");
         let offset = wr.map_or(0, |wr| u64::from(wr.source));
-        let read = Read { remote_addr: page.remote + offset, local_addr: first, ..read };
+        let read = Read { remote_addr: remote + offset, local_addr: first, ..read };
         match n {
             0 | 1 => post.read(read),
             _ => post.scatter(read, &pieces[..n]),
         }
     }
-}
-
-/// Adds one wr of a page that lands by a plan to a commit. `read` has all but where: its `local_addr` is the
-/// slot's. Chunks that follow each other are found without a division.
-#[inline(never)]
-fn planned<'p>(
-    post: &mut impl Post,
-    plans: &'p Plans<'_>,
-    walk: &mut Option<Walk<'p>>,
-    (at, page): (PageRef, &Page),
-    chunk: u32,
-    read: Read,
-) {
-    let walk = match walk {
-        Some(walk) if walk.page == at && walk.chunk == chunk => walk,
-        // The page has a plan.
-        walk => walk.insert(Walk::new(plans, page.plan().unwrap_or(0), (at, chunk), read.local_addr)),
-    };
-    walk.post(post, page, read);
 }
 
 /// Which wrs of a commit are signaled besides the last: one every so many wrs or bytes. The commit before
