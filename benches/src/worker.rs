@@ -88,6 +88,8 @@ struct Worker<N: Network> {
     batch: usize,
     concurrency: usize,
     verify: Verify,
+    /// Whether it is the only worker.
+    alone: bool,
     /// Whether there are cores to spare for looking all the time.
     spins: bool,
     samples: Vec<Sample>,
@@ -141,6 +143,7 @@ impl<N: Network> Worker<N> {
             batch,
             concurrency,
             verify: setup.verify,
+            alone: setup.share.1 == 1,
             spins: cores > setup.threads,
             samples: Vec::with_capacity(1 << 16),
             arrived: 0,
@@ -186,9 +189,11 @@ impl<N: Network> Worker<N> {
             }
         }
         let end = clock::now().0;
+        // Others' windows begin and end elsewhere.
+        let whole = self.alone.then(|| whole(&self.samples, span.from)).flatten();
         self.drain(&mut Look::Count)?;
         // All of its pipeline was full from the start to the end.
-        Ok(Span { from: began, to: end })
+        Ok(whole.unwrap_or(Span { from: began, to: end }))
     }
 
     /// Submits what may be in flight.
@@ -217,9 +222,11 @@ impl<N: Network> Worker<N> {
     /// Takes what is done, and says whether there was anything.
     fn take(&mut self, look: &mut Look<'_>) -> anyhow::Result<bool> {
         let mut some = false;
+        // What is met together was done together, as far as can be told.
+        let at = clock::now().0;
         while let Some(mut done) = self.reader.next_done() {
             some = true;
-            let sample = look_at(&mut done, &mut self.slots, &mut self.destination, look);
+            let sample = look_at(&mut done, at, &mut self.slots, &mut self.destination, look);
             self.arrived += u64::from(sample.pages);
             if sample.failed.peer_gone > 0 {
                 self.check_peer()?;
@@ -290,14 +297,22 @@ impl<N: Network> Worker<N> {
     }
 }
 
+/// The time from just after the first batches were done, from `from` on, until the last were: so what was done
+/// within is what it took that time for. A span that begins anywhere may count a batch too many or too few.
+fn whole(samples: &[Sample], from: u64) -> Option<Span> {
+    let first = samples.iter().map(|sample| sample.at).find(|&at| at >= from)?;
+    let last = samples.last()?.at;
+    (first < last).then_some(Span { from: first + 1, to: last + 1 })
+}
+
 /// What became of the pages of a batch; their slots go home.
 fn look_at(
     done: &mut Done<'static>,
+    at: u64,
     slots: &mut VecDeque<Slot>,
     destination: &mut Destination,
     look: &mut Look<'_>,
 ) -> Sample {
-    let at = clock::now().0;
     let took = at.saturating_sub(done.tag());
     let mut sample = Sample { at, took, pages: 0, failed: Failed::default() };
     for page in done.pages() {
@@ -375,4 +390,24 @@ fn share(locations: &[Location], setup: &Setup, page_bytes: u32) -> Vec<Location
     // More workers than pages: some read the same.
     let (from, to) = if from < to { (from, to) } else { (from.min(wanted - 1), from.min(wanted - 1) + 1) };
     locations[from..to].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_holds_what_it_took_its_time_for() {
+        let sample = |at| Sample { at, took: 1, pages: 10, failed: Failed::default() };
+        // Two at a time, every 100 ns: 20 pages in 100 ns, wherever one looks.
+        let samples: Vec<_> = [100, 100, 200, 200, 300, 300, 400, 400].map(sample).into();
+        for from in [0, 100, 101, 150, 200, 299] {
+            let span = whole(&samples, from).unwrap();
+            let pages = count(&samples, span).pages;
+            assert_eq!(u128::from(pages) * 100, 20 * span.len().as_nanos(), "from {from}: {span:?}");
+        }
+        assert_eq!(whole(&samples, 400), None);
+        assert_eq!(whole(&samples, 401), None);
+        assert_eq!(whole(&[], 0), None);
+    }
 }
