@@ -218,7 +218,7 @@ fn deadline_with_endless_retries() {
     let producer = Producer::start(&fabric.producer, 1, ANY);
     // 7 is "for ever" to SoftRoCE.
     let config = kvrail::verbs::Config { retry: 7, ..kvrail::verbs::config() };
-    let mut load = Load::new(kvrail::verbs::rails_with(&fabric.reader, config).unwrap(), 2);
+    let mut load = Load::new(kvrail::verbs::rails_with(&fabric.reader, config).unwrap(), 2, lane::FLIGHT);
     load.connect(&producer);
     all_rails_break(TEST, load, &["netem", "loss", "100%"]);
 }

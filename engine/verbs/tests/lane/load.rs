@@ -16,7 +16,8 @@ use super::producer::key;
 use super::{CHUNK, LAYOUT, Producer, page};
 
 const BATCH: usize = 16;
-const FLIGHT: usize = 4;
+/// Batches in flight, unless said otherwise.
+pub(crate) const FLIGHT: usize = 4;
 /// What a slot holds that nothing has been read into.
 const WIPED: u8 = 0xA5;
 
@@ -46,6 +47,7 @@ pub(crate) struct Load {
     pages: Vec<RemotePage>,
     expected: Vec<Vec<u8>>,
     home: Vec<Slot>,
+    flight: usize,
     sent: HashMap<u64, Sent>,
     tags: u64,
     next: usize,
@@ -63,12 +65,12 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn new(rails: VerbsRails, lanes_per_rail: usize) -> Self {
+    pub(crate) fn new(rails: VerbsRails, lanes_per_rail: usize, flight: usize) -> Self {
         let engine = EngineConfig { chunk_bytes: CHUNK, ..rails.tuning() };
         let config = Config { lanes_per_rail, engine: Some(engine), ..Config::default() };
         let mut reader = Reader::start(LAYOUT, rails, config).unwrap();
         // One batch more than is in flight, so that a slot that came back twice would show.
-        let bytes = (FLIGHT + 1) * BATCH * LAYOUT.page_bytes() as usize;
+        let bytes = (flight + 1) * BATCH * LAYOUT.page_bytes() as usize;
         let home = reader.register(memory::leaked(bytes).unwrap()).unwrap().collect();
         Self {
             reader,
@@ -76,6 +78,7 @@ impl Load {
             pages: Vec::new(),
             expected: Vec::new(),
             home,
+            flight,
             sent: HashMap::new(),
             tags: 0,
             next: 0,
@@ -91,7 +94,7 @@ impl Load {
 
     /// Over `rails` with the default figures, connected to `producer`.
     pub(crate) fn start(rails: &str, producer: &Producer) -> Self {
-        let mut load = Self::new(verbs::rails(rails).unwrap(), 2);
+        let mut load = Self::new(verbs::rails(rails).unwrap(), 2, FLIGHT);
         load.connect(producer);
         load
     }
@@ -155,7 +158,7 @@ impl Load {
         }
         let Tally { submitted, arrived, late, gone } = self.tally;
         assert_eq!(arrived + late + gone, submitted, "{:?}", self.tally);
-        assert_eq!(self.home.len(), (FLIGHT + 1) * BATCH, "slots were lost");
+        assert_eq!(self.home.len(), (self.flight + 1) * BATCH, "slots were lost");
         let mut numbers: Vec<usize> = self.home.iter().map(Slot::index).collect();
         numbers.sort_unstable();
         numbers.dedup();
@@ -191,7 +194,7 @@ impl Load {
     }
 
     fn submit(&mut self) {
-        while self.lost.is_none() && self.sent.len() < FLIGHT && self.home.len() >= BATCH {
+        while self.lost.is_none() && self.sent.len() < self.flight && self.home.len() >= BATCH {
             let Some(mut batch) = self.reader.batch() else { break };
             self.tags += 1;
             batch.set_tag(self.tags);

@@ -11,7 +11,7 @@ mod load;
 mod producer;
 
 pub(crate) use fabric::{Broken, Fabric, break_rails, said};
-pub(crate) use load::{Load, Tally};
+pub(crate) use load::{FLIGHT, Load, Tally};
 pub(crate) use producer::{Producer, key, produce_if_told};
 
 use kvrail::PageLayout;
