@@ -133,9 +133,46 @@ impl<const SGES: usize> Loop<SGES> {
         }
     }
 
+    /// They are the plan's, row by row.
+    #[inline(never)]
+    fn plan_rows(&mut self) {
+        let mut seq = 0;
+        let mut cuts = self.cuts.iter();
+        let mut cursor = cuts.next().expect("a layer").cursor(0);
+        let mut more = true;
+        while more {
+            // SAFETY: the null device moves no bytes.
+            let mut post = unsafe { self.rails.begin(&mut self.lane) };
+            let mut room = CHAIN as u32;
+            while room > 0 && more {
+                let Some(row) = cursor.row(room) else {
+                    match cuts.next() {
+                        Some(cut) => cursor = cut.cursor(0),
+                        None => more = false,
+                    }
+                    continue;
+                };
+                room -= row.count;
+                let (mut from, mut to) = (row.source, row.destination);
+                for _ in 0..row.count {
+                    post.read(read(seq, from, 0x10_0000 + u64::from(to), row.len));
+                    (from, to) = (from.wrapping_add(row.source_step), to.wrapping_add(row.destination_step));
+                    seq += 1;
+                }
+            }
+            assert_eq!(post.commit(), Commit::All);
+            self.rails.poll(RailIndex(0), &mut self.wcs);
+        }
+        assert_eq!(seq, self.wrs());
+        self.rails.poll(RailIndex(0), &mut self.wcs);
+    }
+
     /// They are the plan's.
     #[inline(never)]
     fn plan(&mut self) {
+        if SGES == 1 {
+            return self.plan_rows();
+        }
         let (mut seq, mut pieces) = (0, [Piece::default(); SGES]);
         let mut cuts = self.cuts.iter();
         let mut cursor = cuts.next().expect("a layer").cursor(0);
@@ -159,12 +196,7 @@ impl<const SGES: usize> Loop<SGES> {
                         cursor.next(&mut next).expect("a wr")
                     }
                 };
-                let read = read(seq, wr.source, pieces[0].addr, wr.len);
-                if SGES == 1 {
-                    post.read(read)
-                } else {
-                    post.scatter(read, &pieces[..n])
-                }
+                post.scatter(read(seq, wr.source, pieces[0].addr, wr.len), &pieces[..n]);
                 seq += 1;
             }
             assert_eq!(post.commit(), Commit::All);

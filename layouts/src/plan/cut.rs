@@ -56,6 +56,24 @@ pub struct Wr {
     pub pieces: u32,
 }
 
+/// Work requests of one piece each, one after the other at even distances: `count` of them, of `len` bytes.
+/// Distances count up modulo 2^32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Row {
+    /// Where the first reads, in bytes from the source page's beginning.
+    pub source: u32,
+    /// Where the first lands, in bytes from the destination page's beginning.
+    pub destination: u32,
+    /// Bytes of each.
+    pub len: u32,
+    /// How many, at least 1.
+    pub count: u32,
+    /// From one to the next, in the source.
+    pub source_step: u32,
+    /// From one to the next, in the destination.
+    pub destination_step: u32,
+}
+
 /// A plan between one region of each side, cut into work requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cut {
@@ -353,6 +371,36 @@ impl<'c> Cursor<'c> {
             self.turn();
         }
         Some(Wr { source, len: pieces * list.piece, pieces })
+    }
+
+    /// The next work requests, up to `most`, as far as they are a row: for a loop that does no more than add. `None`
+    /// at the end, where `most` is 0, and where the next work request is not one whole piece: then it is
+    /// [`next`](Self::next)'s.
+    #[inline]
+    pub fn row(&mut self, most: u32) -> Option<Row> {
+        let list = self.list;
+        // Of a run of one piece the next begins where the next piece does.
+        let pieces = if list.pieces == 1 { self.left } else { self.pieces };
+        let count = most.min(pieces).min(self.left).min(self.steps.saturating_add(1));
+        if list.parts > 1 || (list.group > 1 && list.pieces > 1) || count == 0 {
+            return None;
+        }
+        let (source, destination) = (self.source, self.destination);
+        let (source_step, destination_step) = self.by;
+        self.left -= count;
+        self.steps -= count - 1;
+        self.source = source.wrapping_add(source_step.wrapping_mul(count - 1));
+        self.destination = destination.wrapping_add(destination_step.wrapping_mul(count - 1));
+        self.step();
+        if list.pieces == 1 {
+            self.pieces = 0;
+        } else {
+            self.pieces -= count;
+        }
+        if self.pieces == 0 {
+            self.turn();
+        }
+        Some(Row { source, destination, len: list.piece, count, source_step, destination_step })
     }
 
     /// The same of a piece that is cut.

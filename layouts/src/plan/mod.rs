@@ -53,7 +53,7 @@ mod list;
 mod pair;
 mod strand;
 
-pub use self::cut::{Cursor, Cut, CutList, Limits, MAX_WRS, Wr};
+pub use self::cut::{Cursor, Cut, CutList, Limits, MAX_WRS, Row, Wr};
 pub use self::error::{CutError, PlanError};
 pub use self::list::List;
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kvrail_layouts::plan::{Cut, CutList, Limits, Plan, PlanError};
+use kvrail_layouts::plan::{Cut, CutList, Limits, Plan, PlanError, Wr};
 use kvrail_layouts::{
     Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, Place, PlaneDecl, Selection, Step,
 };
@@ -371,6 +371,31 @@ fn check_runs(plan: &Plan) {
     assert_eq!((pieces.next(), plan.run(plan.runs())), (None, None));
 }
 
+/// A walk by rows, of any length, gives what a walk by work requests gives.
+fn check_rows(cut: &Cut, begin: u32, all: &[(Wr, Vec<(u32, u32)>)], dice: &mut Dice<'_>) {
+    let (mut cursor, mut at) = (cut.cursor(begin), 0);
+    while at < all.len() {
+        let most = dice.below(9) as u32;
+        let Some(row) = cursor.row(most) else {
+            // What is no row is one work request.
+            let mut pieces = Vec::new();
+            assert_eq!(cursor.next(|to, len| pieces.push((to, len))), Some(all[at].0));
+            assert_eq!(pieces, all[at].1);
+            at += 1;
+            continue;
+        };
+        assert!(row.count >= 1 && row.count <= most);
+        for i in 0..row.count {
+            let source = row.source.wrapping_add(row.source_step.wrapping_mul(i));
+            let to = row.destination.wrapping_add(row.destination_step.wrapping_mul(i));
+            assert_eq!(Wr { source, len: row.len, pieces: 1 }, all[at].0);
+            assert_eq!(all[at].1, [(to, row.len)]);
+            at += 1;
+        }
+    }
+    assert_eq!(cursor.row(1), None);
+}
+
 /// The work requests write what they should, within limits, from wherever a walk begins.
 fn check_cut(
     cut: &Cut,
@@ -415,6 +440,7 @@ fn check_cut(
     }
     assert_eq!(cursor.next(|_, _| ()), None);
     assert_eq!(cut.cursor(cut.wrs()).next(|_, _| ()), None);
+    check_rows(cut, begin, &all[begin as usize..], dice);
     // From byte 0 on, it is the same.
     let (based, source, destination) = cut.rebased();
     let mut cursor = based.cursor(0);

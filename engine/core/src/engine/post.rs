@@ -338,7 +338,22 @@ impl<P: Provider> Engine<'_, P> {
             let keys = (remote.keys[remote_rail], locals[local].keys[rail]);
             if let Some(plan) = page.plan() {
                 let walk = Walk::resume(&mut walk, plans, plan, (at, chunk), base);
-                chunks.for_each(|_| walk.post(&mut post, page.remote, next(0, 0, keys)));
+                let mut left = u32::from(count);
+                while left > 0 {
+                    let Some(row) = walk.cursor.row(left) else {
+                        walk.post(&mut post, page.remote, next(0, 0, keys));
+                        left -= 1;
+                        continue;
+                    };
+                    left -= row.count;
+                    walk.chunk += row.count;
+                    let (mut from, mut to) = (row.source, row.destination);
+                    for _ in 0..row.count {
+                        post.read(next(page.remote + u64::from(from), walk.base + u64::from(to), keys));
+                        from = from.wrapping_add(row.source_step);
+                        to = to.wrapping_add(row.destination_step);
+                    }
+                }
             } else {
                 for chunk in chunks {
                     let offset = u64::from(chunk) << self.chunk_shift;
