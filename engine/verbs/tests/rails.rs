@@ -23,7 +23,8 @@ fn produces() {
 /// Bytes that arrive in a second.
 fn rate(load: &mut Load) -> u64 {
     let bytes = |load: &Load| (0..load.reader.rails()).map(|rail| load.stats(rail).bytes).sum::<u64>();
-    load.run(Duration::from_millis(500));
+    // Until what is in flight has gone round twice.
+    load.run(Duration::from_secs(2));
     let (before, start) = (bytes(load), Instant::now());
     load.run(Duration::from_millis(2_500));
     (bytes(load) - before) * 1_000 / start.elapsed().as_millis() as u64
