@@ -1,5 +1,6 @@
 //! What can be chosen, and the defaults.
 
+use crate::templates::SGES;
 use crate::wire::Mtu;
 
 /// How rails over verbs are set up. The defaults suit RoCE and InfiniBand fabrics that are configured as most
@@ -11,6 +12,9 @@ pub struct Config {
     /// Completion queue entries of a rail, bounded by the device. A rail has room for `cq_entries / sq_entries`
     /// lanes.
     pub cq_entries: u32,
+    /// Pieces of memory that one READ may land in, for pages that land in another layout: 1 to 16, bounded by the
+    /// device. A send queue has room for that many in each of its entries.
+    pub sges: u32,
     /// READs in flight per lane at most. `None`: what both devices can do, usually 16.
     pub read_depth: Option<u8>,
     /// The path MTU at most. `None`: the smaller of both ports' active ones.
@@ -40,6 +44,7 @@ impl Config {
     pub const DEFAULT: Self = Self {
         sq_entries: 128,
         cq_entries: 8192,
+        sges: 1,
         read_depth: None,
         mtu: None,
         gid_index: None,
@@ -61,6 +66,7 @@ impl Config {
         let ranges = [
             ("sq_entries", self.sq_entries, 2, 1 << 15),
             ("cq_entries", self.cq_entries, self.sq_entries, 1 << 22),
+            ("sges", self.sges, 1, SGES as u32),
             ("read_depth", self.read_depth.map_or(1, u32::from), 1, 255),
             ("service_level", self.service_level.into(), 0, 15),
             ("hop_limit", self.hop_limit.into(), 1, 255),
@@ -106,6 +112,7 @@ mod tests {
         let bad = [
             (Config { sq_entries: 1, ..Config::DEFAULT }, "sq_entries is 1: it must be 2"),
             (Config { cq_entries: 64, ..Config::DEFAULT }, "cq_entries is 64: it must be 128"),
+            (Config { sges: 17, ..Config::DEFAULT }, "sges is 17: it must be 1 to 16"),
             (Config { read_depth: Some(0), ..Config::DEFAULT }, "read_depth"),
             (Config { service_level: 16, ..Config::DEFAULT }, "service_level"),
             (Config { hop_limit: 0, ..Config::DEFAULT }, "hop_limit"),

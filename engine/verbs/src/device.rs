@@ -117,6 +117,8 @@ pub(crate) struct Caps {
     pub(crate) ports: u8,
     pub(crate) max_qp_wr: u32,
     pub(crate) max_cqe: u32,
+    /// Pieces of one work request.
+    pub(crate) max_sge: u32,
     /// READs in flight that one QP may have as the reader.
     pub(crate) init_depth: u8,
     /// READs in flight that one QP may be asked for.
@@ -153,7 +155,7 @@ impl Context {
             raw,
             name: name.into(),
             driver: sysfs::driver(name),
-            caps: Caps { ports: 0, max_qp_wr: 0, max_cqe: 0, init_depth: 0, dest_depth: 0 },
+            caps: Caps { ports: 0, max_qp_wr: 0, max_cqe: 0, max_sge: 0, init_depth: 0, dest_depth: 0 },
         };
         this.caps = this.query()?;
         Ok(this)
@@ -171,6 +173,7 @@ impl Context {
             ports: attr.phys_port_cnt,
             max_qp_wr: positive(attr.max_qp_wr),
             max_cqe: positive(attr.max_cqe),
+            max_sge: positive(attr.max_sge),
             init_depth: depth(attr.max_qp_init_rd_atom),
             dest_depth: depth(attr.max_qp_rd_atom),
         })

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use kvrail_core::abi::{IBV_SEND_SIGNALED, Posting, SendWr, Sge};
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{Commit, Post, Read};
+use kvrail_core::provider::{Commit, Piece, Post, Read};
 use rdma_mummy_sys as sys;
 
 use crate::device::PostSend;
 use crate::progress::Progress;
 use crate::qp::Tag;
-use crate::templates::CHAIN;
+use crate::templates::{CHAIN, SGES};
 
 /// A lane of [`Verbs`](crate::Verbs). Dropping one does not close it:
 /// [`Provider::close`](kvrail_core::provider::Provider::close) does, or the end of the rails.
@@ -95,19 +95,32 @@ impl fmt::Debug for Lane {
 /// A commit being built.
 #[derive(Debug)]
 pub struct VerbsPost<'a> {
-    pub(crate) posting: Posting<'a, 'static, CHAIN>,
+    pub(crate) posting: Posting<'a, 'static, CHAIN, SGES>,
     pub(crate) lane: &'a mut Lane,
     pub(crate) progress: &'a mut Progress,
+}
+
+impl VerbsPost<'_> {
+    #[inline]
+    fn name(&mut self, first: WrId) {
+        // All of a commit are one lane's.
+        if self.posting.is_empty() && self.lane.id != Some(first.lane()) {
+            self.lane.name(first, self.progress);
+        }
+    }
 }
 
 impl Post for VerbsPost<'_> {
     #[inline]
     fn read(&mut self, read: Read) {
-        // All of a commit are one lane's.
-        if self.posting.is_empty() && self.lane.id != Some(read.wr_id.lane()) {
-            self.lane.name(read.wr_id, self.progress);
-        }
+        self.name(read.wr_id);
         self.posting.push(&read);
+    }
+
+    #[inline]
+    fn scatter(&mut self, read: Read, pieces: &[Piece]) {
+        self.name(read.wr_id);
+        self.posting.push_scattered(&read, pieces);
     }
 
     #[inline]

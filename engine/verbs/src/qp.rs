@@ -57,7 +57,7 @@ impl Handle {
     fn create(rail: &Arc<Rail>) -> Result<Self, LaneError> {
         let tag = Arc::new(Tag::default());
         let (send_wr, send_sge) = match rail.side() {
-            Side::Reader => (rail.depth(), 1),
+            Side::Reader => (rail.depth(), rail.sges()),
             Side::Producer => (1, 1),
         };
         // SAFETY: integers, pointers and an Option-free struct, for which zero is a value.

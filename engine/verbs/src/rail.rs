@@ -354,6 +354,11 @@ impl Rail {
     pub(crate) fn depth(&self) -> u32 {
         self.config.sq_entries.min(self.context.caps.max_qp_wr)
     }
+
+    /// Pieces that one READ may land in.
+    pub(crate) fn sges(&self) -> u32 {
+        self.config.sges.min(self.context.caps.max_sge).max(1)
+    }
 }
 
 impl fmt::Debug for Rail {

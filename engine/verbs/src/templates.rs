@@ -8,11 +8,13 @@ use kvrail_core::abi::{Chain, ChainStorage};
 
 /// READs in one commit at most: a reader's send queue.
 pub(crate) const CHAIN: usize = 128;
+/// Pieces that one READ lands in at most.
+pub(crate) const SGES: usize = 16;
 
 /// A chain that owns its storage.
 pub(crate) struct Templates {
-    chain: Chain<'static, CHAIN>,
-    storage: NonNull<ChainStorage<CHAIN>>,
+    chain: Chain<'static, CHAIN, SGES>,
+    storage: NonNull<ChainStorage<CHAIN, SGES>>,
 }
 
 // SAFETY: the storage is this value's own, and the chain is Send itself.
@@ -27,7 +29,7 @@ impl Templates {
     }
 
     #[inline]
-    pub(crate) fn chain(&mut self) -> &mut Chain<'static, CHAIN> {
+    pub(crate) fn chain(&mut self) -> &mut Chain<'static, CHAIN, SGES> {
         &mut self.chain
     }
 }
