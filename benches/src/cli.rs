@@ -44,6 +44,25 @@ pub(crate) enum Command {
     Child,
 }
 
+/// What is done with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Op {
+    /// It is read, and then its entry in the producer's publication table: what an application does.
+    Checked,
+    /// It is read, and nothing else, as ib_read_bw does it: that it was overwritten meanwhile goes unnoticed.
+    Read,
+}
+
+impl Op {
+    /// What reports call it.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Checked => "checked",
+            Self::Read => "read",
+        }
+    }
+}
+
 /// What moves the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -197,10 +216,9 @@ pub(crate) struct DriveArgs {
     /// Read into the memory of this GPU, by its number. Over verbs alone.
     #[arg(long, value_name = "N")]
     pub(crate) gpu: Option<u8>,
-    /// Do not read each page's publication entry after it: what bare READs cost. That a page was overwritten
-    /// meanwhile goes unnoticed.
-    #[arg(long)]
-    pub(crate) unvalidated: bool,
+    /// What is done with each page.
+    #[arg(long, value_enum, default_value = "checked")]
+    pub(crate) op: Op,
     /// Reading processes, each with all the rails: 1 to 64.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) processes: u8,

@@ -11,7 +11,7 @@ use kvrail::local::AROUND_THE_CACHE;
 
 use crate::catalogue::{LAYOUTS, Named};
 use crate::child::{Child, Reply, Role, Verified};
-use crate::cli::{DemoArgs, Key, Transport};
+use crate::cli::{DemoArgs, Key, Op, Transport};
 use crate::drive::{self, Ready};
 use crate::json::{Meta, Report, Row, Shape, Sink};
 use crate::memcpy::Routine;
@@ -151,7 +151,7 @@ fn ladder(
         if scenario == MANY {
             widest = started.into_iter().next();
         }
-        let shape = shape("read", rails, processes, CONCURRENCY);
+        let shape = shape(Op::Checked.label(), rails, processes, CONCURRENCY);
         laps.push(lap(scenario, shape, crews.len(), Routine::Rail));
         crews.push(crew);
     }
@@ -168,7 +168,7 @@ fn ladder(
     laps.iter().try_for_each(|lap| crew::something(&lap.tally, lap.scenario, args.duration))?;
     if args.report.verify.step().is_some() {
         bar.about(format!("{}: comparing every byte", named.name));
-        for lap in laps.iter_mut().filter(|lap| lap.shape.op == "read") {
+        for lap in laps.iter_mut().filter(|lap| lap.shape.op == Op::Checked.label()) {
             lap.verified = crew::verify(&mut crews[lap.crew])?;
         }
     }

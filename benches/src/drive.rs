@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::child::{Child, Reply, Role, Verified};
-use crate::cli::DriveArgs;
+use crate::cli::{DriveArgs, Op};
 use crate::json::{Meta, Report, Row, Shape, Sink};
 use crate::memcpy::Routine;
 use crate::progress::Bar;
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
             share: (number, processes),
             threads: processes * threads,
             verify: args.report.verify,
-            validate: !args.unvalidated,
+            validate: args.op == Op::Checked,
             gpu: args.gpu,
         };
         crew.push(start(format!("reader {}", number + 1), setup)?);
@@ -98,7 +98,7 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
     let page_bytes = args.layout.layout.page_bytes();
     let shape = Shape {
         named: args.layout,
-        op: if args.unvalidated { "read (unvalidated)" } else { "read" },
+        op: args.op.label(),
         // At most 16.
         rails: started[0].rails.len() as u8,
         processes: args.processes,

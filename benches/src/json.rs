@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::catalogue::Named;
 use crate::child::Verified;
-use crate::cli::Verify;
+use crate::cli::{Op, Verify};
 use crate::host::Host;
 use crate::window::Tally;
 
@@ -179,7 +179,7 @@ impl Row {
                 p999: us(0.999),
                 max: tally.latencies.max() as f64 / 1e3,
             },
-            hit_ratio: if op == "read" { tally.hit_ratio() } else { None },
+            hit_ratio: if op == Op::Checked.label() { tally.hit_ratio() } else { None },
             pages_verified: verified.compared,
             pages_wrong: verified.wrong,
             errors,

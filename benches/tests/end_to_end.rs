@@ -100,9 +100,9 @@ fn drive_reads_what_serve_publishes_over_shm() {
     assert_eq!(report["meta"]["chunk_bytes"], 8192);
     let report = drive(&served, &["--verify", "off", "--rails", "1"]);
     assert_eq!(report["results"][0]["pages_verified"], 0);
+    assert_eq!(report["results"][0]["op"], "checked");
+    let report = drive(&served, &["--op", "read"]);
     assert_eq!(report["results"][0]["op"], "read");
-    let report = drive(&served, &["--unvalidated"]);
-    assert_eq!(report["results"][0]["op"], "read (unvalidated)");
     assert_eq!(report["results"][0]["pages_verified"], 99);
 }
 
