@@ -7,51 +7,17 @@ mod common;
 
 use common::*;
 use kvrail_core::abi::WcStatus;
-use kvrail_core::batch::Batch;
 use kvrail_core::config::Config;
-use kvrail_core::engine::{Engine, LaneSpec};
+use kvrail_core::engine::Engine;
 use kvrail_core::error::PageError;
-use kvrail_core::id::{MAX_RAILS, PeerId, RailIndex};
-use kvrail_core::memory::Slots;
-use kvrail_core::remote::RemoteRegion;
+use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{self, Action, Delay, Fate, LaneKey, RailSpec, Rails, Rate, Sim};
+use kvrail_sim::sim::{self, Action, Delay, Fate, RailSpec, Rate, Sim};
 
 /// A page is one chunk.
 const CONFIG: Config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
 const LATE: Time = Time(20_000_000_000);
-
-fn fill<'s>(
-    engine: &mut Engine<'s, Rails<'_>>,
-    owner: &Owner,
-    region: &RemoteRegion,
-    slots: &mut Slots,
-    pages: usize,
-) -> Batch<'s> {
-    let mut batch = engine.batch().unwrap();
-    for i in 0..pages {
-        batch.read(region.page(owner.location(i % SLOTS)).unwrap(), slots.next().unwrap()).unwrap();
-    }
-    batch
-}
-
-/// One lane that keeps its READs at the responder.
-fn lane<'m>(
-    engine: &mut Engine<'_, Rails<'m>>,
-    sim: &Sim<'m>,
-    peer: PeerId,
-    owner: &Owner,
-    (rail, remote): (u8, u8),
-    depth: u32,
-) -> LaneKey {
-    let spec = sim::LaneSpec { sq_entries: depth, rd_atomic: 32 };
-    let made = sim.connect(RailIndex(rail), owner.peer, RailIndex(remote), spec).unwrap();
-    let key = made.key();
-    let spec = LaneSpec { rail: RailIndex(rail), remote_rail: remote, depth };
-    engine.attach(peer, spec, made, sim.now()).unwrap();
-    key
-}
 
 #[test]
 fn a_place_used_again_stands_in_the_queue_once() {

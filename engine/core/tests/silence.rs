@@ -4,46 +4,17 @@
 mod common;
 
 use common::*;
-use kvrail_core::batch::{Batch, Done};
+use kvrail_core::batch::Done;
 use kvrail_core::config::Config;
-use kvrail_core::engine::{Engine, LaneSpec};
-use kvrail_core::id::{LaneId, PeerId, RailIndex};
-use kvrail_core::memory::{Slot, Slots};
-use kvrail_core::remote::RemoteRegion;
+use kvrail_core::engine::Engine;
+use kvrail_core::id::RailIndex;
+use kvrail_core::memory::Slot;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{self, Action, LaneKey, RailSpec, Rails, Rate, Sim};
+use kvrail_sim::sim::{self, Action, RailSpec, Rails, Rate, Sim};
 
 /// A page is one chunk.
 const CONFIG: Config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
 const LATE: Time = Time(20_000_000_000);
-
-fn fill<'s>(
-    engine: &mut Engine<'s, Rails<'_>>,
-    owner: &Owner,
-    region: &RemoteRegion,
-    slots: &mut Slots,
-    pages: usize,
-) -> Batch<'s> {
-    let mut batch = engine.batch().unwrap();
-    for i in 0..pages {
-        batch.read(region.page(owner.location(i % SLOTS)).unwrap(), slots.next().unwrap()).unwrap();
-    }
-    batch
-}
-
-fn lane<'m>(
-    engine: &mut Engine<'_, Rails<'m>>,
-    sim: &Sim<'m>,
-    peer: PeerId,
-    owner: &Owner,
-    (rail, remote): (u8, u8),
-) -> (LaneId, LaneKey) {
-    let spec = sim::LaneSpec { sq_entries: 32, rd_atomic: 32 };
-    let made = sim.connect(RailIndex(rail), owner.peer, RailIndex(remote), spec).unwrap();
-    let key = made.key();
-    let spec = LaneSpec { rail: RailIndex(rail), remote_rail: remote, depth: 32 };
-    (engine.attach(peer, spec, made, sim.now()).unwrap(), key)
-}
 
 #[test]
 fn a_lost_lane_is_told_of_and_wanted_where_it_led() {
@@ -58,7 +29,7 @@ fn a_lost_lane_is_told_of_and_wanted_where_it_led() {
     let (peer, region, _) = connect(&mut engine, &sim, &owner, 0, 0, 8);
     // One local rail leads to both of the peer's.
     let lanes: Vec<_> =
-        [0, 1, 0].iter().map(|&remote| lane(&mut engine, &sim, peer, &owner, (0, remote))).collect();
+        [0, 1, 0].iter().map(|&remote| lane(&mut engine, &sim, peer, &owner, (0, remote), 32)).collect();
     let batch = fill(&mut engine, &owner, &region, &mut slots, 6);
     engine.submit(batch, sim.now(), LATE).unwrap();
     assert_eq!(engine.next_lost_lane(), None);
@@ -80,7 +51,7 @@ fn a_lost_lane_is_told_of_and_wanted_where_it_led() {
     // One cannot be had just now, and is wanted again later; the others are made.
     engine.lane_unavailable(wanted[0], sim.now());
     for wanted in &wanted[1..] {
-        lane(&mut engine, &sim, peer, &owner, (0, wanted.remote_rail));
+        lane(&mut engine, &sim, peer, &owner, (0, wanted.remote_rail), 32);
     }
     sim.advance_to(Time(10_000_000_000));
     engine.poll(sim.now());
@@ -241,7 +212,7 @@ fn sleeping_does_not_pass_the_time_for_a_lane() {
         engine.wait(sim.now(), LATE);
         engine.poll(sim.now());
         while let Some(wanted) = engine.next_wanted_lane(sim.now()) {
-            lane(&mut engine, &sim, peer, &owner, (0, wanted.remote_rail));
+            lane(&mut engine, &sim, peer, &owner, (0, wanted.remote_rail), 32);
         }
         while let Some(mut done) = engine.next_done() {
             (when, ok) = (Some(sim.now()), ok_pages(&mut done));

@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "destination memory is owned by the harness and outlives the engine")]
 #![allow(clippy::cast_possible_wrap, reason = "small numbers of tests")]
 
+use kvrail_core::batch::Batch;
 use kvrail_core::config::Config;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::id::{LaneId, MAX_RAILS, PeerId, RailIndex};
@@ -195,6 +196,37 @@ pub fn connect<'m>(
         }
     }
     (peer, region, made)
+}
+
+/// A batch of pages of one owner, none of which may be in use.
+pub fn fill<'s>(
+    engine: &mut Engine<'s, Rails<'_>>,
+    owner: &Owner,
+    region: &RemoteRegion,
+    slots: &mut Slots,
+    pages: usize,
+) -> Batch<'s> {
+    let mut batch = engine.batch().unwrap();
+    for i in 0..pages {
+        batch.read(region.page(owner.location(i % SLOTS)).unwrap(), slots.next().unwrap()).unwrap();
+    }
+    batch
+}
+
+/// One lane between any two rails, that keeps its READs at the responder.
+pub fn lane<'m>(
+    engine: &mut Engine<'_, Rails<'m>>,
+    sim: &Sim<'m>,
+    peer: PeerId,
+    owner: &Owner,
+    (rail, remote): (u8, u8),
+    depth: u32,
+) -> (LaneId, LaneKey) {
+    let spec = sim::LaneSpec { sq_entries: depth, rd_atomic: 32 };
+    let made = sim.connect(RailIndex(rail), owner.peer, RailIndex(remote), spec).unwrap();
+    let key = made.key();
+    let spec = LaneSpec { rail: RailIndex(rail), remote_rail: remote, depth };
+    (engine.attach(peer, spec, made, sim.now()).unwrap(), key)
 }
 
 /// Polls and sleeps until nothing is in flight or `until` is reached.
