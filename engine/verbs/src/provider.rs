@@ -257,8 +257,8 @@ impl Verbs {
 }
 
 // SAFETY: the promises of `Provider`, by number.
-// 1. and 2. A READ carries its descriptor's local range as one sge, or its pieces as several; an RC QP executes READs in order and completes them
-//    in order, and a completion is in the queue after its data (IBTA vol. 1, 9.5, 10.8.3; libibverbs' ibv_poll_cq).
+// 1. and 2. A READ carries its descriptor's local range as one sge, or its pieces as several; an RC QP executes
+//    READs in order and completes them in order, and a completion is in the queue after its data (IBTA vol. 1, 9.5, 10.8.3; libibverbs' ibv_poll_cq).
 // 3. LaneFailed is told after ibv_modify_qp to the error state has succeeded, or for a QP that its device has moved
 //    there: from then on wrs are flushed in order, and a flushed wr's completion comes when the device is
 //    done with it (IBTA vol. 1, 10.3.1.5 and 10.7.3.1).

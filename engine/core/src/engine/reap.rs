@@ -159,8 +159,8 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// One chunk of each of `n` pages in a row has arrived, or `n` chunks of one. Says how many pages are through with that: all
-    /// that were waiting for nothing else.
+    /// One chunk of each of `n` pages in a row has arrived, or `n` chunks of one. Says how many pages are through
+    /// with that: all that were waiting for nothing else.
     #[inline]
     fn arrived(&mut self, first: PageRef, n: u32, run: Run) -> u64 {
         if run == Run::Chunks {

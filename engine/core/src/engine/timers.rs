@@ -189,9 +189,9 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a
-    /// submitter wakes the engine, a lane is wanted) or `until` is reached. The one call that may sleep. Returns at once
-    /// when batches are done already; poll after it in any case.
+    /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a submitter wakes
+    /// the engine, a lane is wanted) or `until` is reached. The one call that may sleep. Returns at once when
+    /// batches are done already; poll after it in any case.
     ///
     /// Waking for each completion would cost more than the completions do (docs/performance.md).
     pub fn wait(&mut self, now: Time, until: Time) {
