@@ -7,7 +7,8 @@ use kvrail_core::abi::{Chain, ChainStorage, Posting, Wc, WcStatus};
 use kvrail_core::config::Config;
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
 use kvrail_core::provider::{
-    Commit, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
+    Alike, Commit, Ends, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError,
+    WaitFor, Wake,
 };
 
 use crate::device::{Answer, ENOMEM, walk};
@@ -181,6 +182,13 @@ impl Post for Walked<'_, '_> {
     fn read(&mut self, read: Read) {
         self.posting.push(&read);
         self.said.push(read);
+    }
+
+    fn read_alike(&mut self, alike: Alike, ends: impl ExactSizeIterator<Item = Ends>) {
+        let ends: Vec<Ends> = ends.collect();
+        self.posting.push_alike(&alike, ends.iter().copied());
+        let last = ends.len().checked_sub(1).expect("nothing is said of no READ");
+        self.said.extend((0_u32..).zip(ends).map(|(i, ends)| alike.read(i, ends, i as usize == last)));
     }
 
     fn commit(self) -> Commit {

@@ -101,6 +101,14 @@ impl WrId {
         Self(((lane.index as u64) << 48) | ((lane.generation as u64) << 24) | (seq % Self::SEQUENCES) as u64)
     }
 
+    /// The id of the wr that follows `n` places behind on the same lane.
+    #[inline]
+    #[must_use]
+    pub const fn nth(self, n: u32) -> Self {
+        let low = Self::SEQUENCES as u64 - 1;
+        Self((self.0 & !low) | (self.0.wrapping_add(n as u64) & low))
+    }
+
     /// The lane, in the life that posted it.
     #[inline]
     #[must_use]
@@ -188,6 +196,14 @@ mod tests {
             let id = WrId::new(LaneId::new(index, generation), seq);
             assert_eq!(id.lane(), LaneId::new(index, generation));
             assert_eq!(id.seq(), seq);
+        }
+    }
+
+    #[test]
+    fn the_next_wr_is_of_the_same_lane() {
+        let lane = LaneId::new(7, LaneId::GENERATIONS - 1);
+        for (seq, n) in [(0, 0), (5, 3), (WrId::SEQUENCES - 1, 1), (u32::MAX - 1, 9), (3, u32::MAX)] {
+            assert_eq!(WrId::new(lane, seq).nth(n), WrId::new(lane, seq.wrapping_add(n)), "{seq} + {n}");
         }
     }
 

@@ -4,6 +4,7 @@ use crate::error::PageError;
 use crate::id::Source;
 use crate::lane::Run;
 use crate::memory::Slot;
+use crate::remote::NO_ENTRY;
 use crate::table::EntryValue;
 
 /// A page in flight: its place among all pages of the storage.
@@ -53,7 +54,8 @@ impl Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// Under way. When its last chunk arrives there is nothing to do but to count it.
+    /// Under way. When its last chunk arrives there is nothing to do but to count it: it may have, and then it
+    /// stands in a row that has [`landed`](Page::landed), until somebody needs to know.
     Bare,
     /// Under way. When its last chunk arrives its entry is read.
     Checked,
@@ -125,7 +127,8 @@ pub(crate) struct Page {
     pub(crate) source: Source,
     /// Bytes that are read.
     pub(crate) len: u32,
-    /// The number of the table entry; nothing for a bare page.
+    /// The number of the table entry. Of a bare page [`NO_ENTRY`], or how many pages in a row, this one first, have
+    /// arrived without any of them having been looked at ([`landed`](Self::landed)).
     pub(crate) entry: u32,
     /// The first chunk that has not been posted.
     pub(crate) next: u32,
@@ -196,10 +199,23 @@ impl Page {
         self.source.peer().index
     }
 
-    /// What became of it, once it is retired.
+    /// What became of it, once it is retired or its batch is done. A bare page of a batch that is done has
+    /// landed: had it not, it would be lost.
     #[inline]
     pub(crate) fn result(&self) -> Result<(), PageError> {
-        if self.phase == Phase::Arrived { Ok(()) } else { Err(self.outcome) }
+        if matches!(self.phase, Phase::Arrived | Phase::Bare) { Ok(()) } else { Err(self.outcome) }
+    }
+
+    /// It and those behind it, `n` bare pages of one chunk each, have arrived: said here for all of them.
+    #[inline]
+    pub(crate) fn land(&mut self, n: u32) {
+        self.entry = n;
+    }
+
+    /// How many pages in a row, this one first, have arrived without any of them having been looked at.
+    #[inline]
+    pub(crate) fn landed(&self) -> Option<u32> {
+        (self.phase == Phase::Bare && self.entry != NO_ENTRY).then_some(self.entry)
     }
 
     /// Its only chunk under way has arrived: a bare page is through with that and says so. Of any other
@@ -219,9 +235,9 @@ impl Page {
         matches!(self.phase, Phase::Arrived | Phase::Lost)
     }
 
-    /// In no list, with nothing outstanding.
-    pub(crate) fn at_rest(&self) -> bool {
-        self.is_retired() && self.left == 0 && !self.queue.is_in() && self.validate.next == NO_LIST
+    /// In no list.
+    fn is_out(&self) -> bool {
+        !self.queue.is_in() && self.validate.next == NO_LIST
     }
 
     /// Length of one chunk of a page without a plan, and of how many from it on.
@@ -241,6 +257,31 @@ impl Page {
         let rest = self.len - offset as u32;
         (offset, rest.min(1 << shift))
     }
+}
+
+/// Writes down in each page whether it has arrived.
+pub(crate) fn settle_landed(pages: &mut [Page]) {
+    let mut landed = 0;
+    for page in pages {
+        landed = page.landed().unwrap_or(landed);
+        if landed > 0 {
+            landed -= 1;
+            (page.phase, page.left, page.entry) = (Phase::Arrived, 0, NO_ENTRY);
+        }
+    }
+}
+
+/// Whether all pages of a batch are retired or have landed, in no list, with nothing outstanding.
+pub(crate) fn are_at_rest(pages: &[Page]) -> bool {
+    let mut landed = 0;
+    pages.iter().all(|page| {
+        landed = page.landed().unwrap_or(landed);
+        if landed > 0 {
+            landed -= 1;
+            return page.is_out() && page.phase == Phase::Bare && (page.next, page.left) == (1, 1);
+        }
+        page.is_out() && page.is_retired() && page.left == 0
+    })
 }
 
 /// Chunks of `len` bytes.
@@ -372,6 +413,27 @@ mod tests {
             list.push_back(&mut pages, PageRef(gone));
             assert_eq!(order(&list, &mut pages).last(), Some(&gone));
         }
+    }
+
+    #[test]
+    fn what_has_landed_is_told_page_by_page() {
+        let bare = || Page { phase: Phase::Bare, entry: NO_ENTRY, next: 1, left: 1, ..Page::EMPTY };
+        let mut pages: Vec<Page> = (0..9).map(|_| bare()).collect();
+        // Two rows that follow each other, one under way, one that failed, and a row of one.
+        pages[0].land(3);
+        pages[3].land(2);
+        (pages[6].phase, pages[6].left) = (Phase::Lost, 0);
+        pages[7].land(1);
+        assert!(!are_at_rest(&pages), "number 5 is under way");
+        (pages[5].phase, pages[5].left) = (Phase::Lost, 0);
+        (pages[8].phase, pages[8].left) = (Phase::Arrived, 0);
+        assert!(are_at_rest(&pages));
+        let results = |pages: &[Page]| -> Vec<bool> { pages.iter().map(|p| p.result().is_ok()).collect() };
+        let want = [true, true, true, true, true, false, false, true, true];
+        assert_eq!(results(&pages), want);
+        settle_landed(&mut pages);
+        assert!(are_at_rest(&pages) && pages.iter().all(Page::is_retired));
+        assert_eq!(results(&pages), want);
     }
 
     #[test]

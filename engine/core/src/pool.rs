@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use crate::free::FreeSet;
-use crate::page::{Page, PageRef, PageTable};
+use crate::page::{Page, PageRef, PageTable, are_at_rest};
 use crate::time::Time;
 
 /// What is said once per batch.
@@ -237,7 +237,7 @@ impl<'s> Held<'s> {
         head.held = false;
         let len = usize::from(head.len);
         debug_assert!(
-            buffer.pages_mut()[..len].iter_mut().all(|page| page.at_rest()),
+            are_at_rest(&buffer.pages()[..len]),
             "a batch that is still in some list leaves the engine"
         );
         buffer

@@ -46,6 +46,38 @@ pub struct Piece {
     pub len: u32,
 }
 
+/// What READs have in common that go from one remote region into one local one, with one length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alike {
+    /// Of the first of them; the others' follow it ([`WrId::nth`]).
+    pub wr_id: WrId,
+    /// Bytes of each, at least 1.
+    pub len: u32,
+    /// The peer's key for the remote region on the peer's rail.
+    pub rkey: u32,
+    /// The local key of the destination region on this rail.
+    pub lkey: u32,
+}
+
+impl Alike {
+    /// The READ number `i` of them, between these addresses.
+    #[inline]
+    #[must_use]
+    pub const fn read(&self, i: u32, ends: Ends, signaled: bool) -> Read {
+        let (Self { wr_id, len, rkey, lkey }, Ends { remote_addr, local_addr }) = (*self, ends);
+        Read { wr_id: wr_id.nth(i), remote_addr, local_addr, len, rkey, lkey, signaled }
+    }
+}
+
+/// Where the bytes of a READ come from and go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Address in the peer's memory.
+    pub remote_addr: u64,
+    /// Address in local registered memory.
+    pub local_addr: u64,
+}
+
 /// What became of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
@@ -70,7 +102,19 @@ pub trait Post {
     /// Adds one descriptor. The engine adds at most [`Provider::CHAIN`] to a commit.
     fn read(&mut self, read: Read);
 
-    /// The same with the bytes scattered over `pieces`, in their order: 2 to [`Provider::sges`] of them, all
+    /// Adds descriptors that have all but their addresses in common, in this order. The last is signaled.
+    ///
+    /// What is the same for all of them is worked out once by an encoder that does this by itself.
+    #[inline]
+    fn read_alike(&mut self, alike: Alike, ends: impl ExactSizeIterator<Item = Ends>) {
+        let mut left = ends.len();
+        for (i, ends) in (0..).zip(ends) {
+            left -= 1;
+            self.read(alike.read(i, ends, left == 0));
+        }
+    }
+
+    /// One descriptor with the bytes scattered over `pieces`, in their order: 2 to [`Provider::sges`] of them, all
     /// by the key of `read`, together as long as it. `read.local_addr` is the first one's.
     ///
     /// Counts as one descriptor of the commit. Called on providers that take several pieces only.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kvrail_core::abi::{IBV_SEND_SIGNALED, Posting, SendWr, Sge};
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{Commit, Piece, Post, Read};
+use kvrail_core::provider::{Alike, Commit, Ends, Piece, Post, Read};
 use rdma_mummy_sys as sys;
 
 use crate::device::PostSend;
@@ -115,6 +115,12 @@ impl Post for VerbsPost<'_> {
     fn read(&mut self, read: Read) {
         self.name(read.wr_id);
         self.posting.push(&read);
+    }
+
+    #[inline]
+    fn read_alike(&mut self, alike: Alike, ends: impl ExactSizeIterator<Item = Ends>) {
+        self.name(alike.wr_id);
+        self.posting.push_alike(&alike, ends);
     }
 
     #[inline]

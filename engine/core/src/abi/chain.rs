@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
 use super::wr::{IBV_SEND_SIGNALED, SendWr, Sge};
-use crate::provider::{Commit, Piece, Read};
+use crate::provider::{Alike, Commit, Ends, Piece, Read};
 
 /// Where the templates of a [`Chain`] of at most `N` wrs live, each of at most `S` pieces.
 #[derive(Debug)]
@@ -113,6 +113,40 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         // SAFETY: as for the template in `fill`; the sges are another array than the wrs, so the two do not
         // alias. S is at least 1.
         unsafe { sges.cast::<Sge>().write(sge) };
+    }
+
+    /// Encodes READs that are alike into the next templates, and signals the last.
+    ///
+    /// # Panics
+    ///
+    /// When `N` would be exceeded.
+    #[inline]
+    pub fn push_alike(&mut self, alike: &Alike, ends: impl ExactSizeIterator<Item = Ends>) {
+        let (first, n) = (self.len, ends.len());
+        assert!(n <= N - first, "a chain of {N} wrs, {first} of them encoded, takes no {n} more");
+        // SAFETY: first <= N, within the array of N or one past it.
+        let wrs = unsafe { self.chain.wrs.as_ptr().add(first) };
+        // SAFETY: n live, linked templates follow, and nobody else has them now (see `fill`).
+        let wrs = unsafe { core::slice::from_raw_parts_mut(wrs, n) };
+        // SAFETY: first <= N, within the array of N or one past it.
+        let sges = unsafe { self.chain.sges.as_ptr().add(first) };
+        // SAFETY: as for the templates; S is at least 1.
+        let sges = unsafe { core::slice::from_raw_parts_mut(sges, n) };
+        let Alike { wr_id, len: length, rkey, lkey } = *alike;
+        for (i, ((wr, sges), ends)) in (0..).zip(wrs.iter_mut().zip(sges).zip(ends)) {
+            wr.wr_id = wr_id.nth(i).0;
+            wr.send_flags = 0;
+            wr.remote_addr = ends.remote_addr;
+            wr.rkey = rkey;
+            if S > 1 {
+                wr.num_sge = 1;
+            }
+            sges[0] = Sge { addr: ends.local_addr, length, lkey };
+        }
+        if let Some(last) = wrs.last_mut() {
+            last.send_flags = IBV_SEND_SIGNALED;
+        }
+        self.len = first + n;
     }
 
     /// Encodes one READ of several pieces into the next template.
@@ -245,6 +279,49 @@ mod tests {
                 assert_eq!(got, (r.wr_id.0, r.remote_addr, r.rkey, r.local_addr, r.len, r.lkey, flags));
             }
         }
+    }
+
+    #[test]
+    fn reads_that_are_alike_are_encoded_as_one_by_one() {
+        let mut storage = ChainStorage::<8, 2>::new();
+        let mut chain = Chain::new(&mut storage);
+        let pieces = [Piece { addr: 0x10, len: 1 }, Piece { addr: 0x20, len: 2 }];
+        let alike =
+            Alike { wr_id: WrId::new(LaneId::new(1, 2), WrId::SEQUENCES - 2), len: 96, rkey: 5, lkey: 6 };
+        let ends = |i: u32| Ends { remote_addr: 0x1000 + u64::from(i), local_addr: 0x2000 + u64::from(i) };
+        // What earlier commits left in the templates does not show.
+        for before in 0..5 {
+            let mut posting = chain.begin();
+            (0..8).for_each(|i| posting.push_scattered(&read(i, i % 2 == 0), &pieces));
+            assert_eq!(posting.post(|_| (0, ptr::null_mut())), Commit::All);
+            let mut posting = chain.begin();
+            (0..before).for_each(|i| posting.push(&read(i, false)));
+            posting.push_alike(&alike, (0..3).map(ends));
+            assert_eq!(posting.len(), before as usize + 3);
+            let commit = posting.post(|head| {
+                let mut seen = [(0, 0, 0, 0, 0, 0, 0); 8];
+                assert_eq!(walk(head, &mut seen), before as usize + 3);
+                for i in 0..3 {
+                    let r = alike.read(i, ends(i), i == 2);
+                    let flags = if i == 2 { IBV_SEND_SIGNALED } else { 0 };
+                    let want = (r.wr_id.0, r.remote_addr, r.rkey, r.local_addr, r.len, r.lkey, flags);
+                    assert_eq!(seen[(before + i) as usize], want);
+                }
+                (0, ptr::null_mut())
+            });
+            assert_eq!(commit, Commit::All);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a chain of 4 wrs, 2 of them encoded, takes no 3 more")]
+    fn a_full_chain_takes_no_more_that_are_alike() {
+        let mut storage = ChainStorage::<4>::new();
+        let mut chain = Chain::new(&mut storage);
+        let mut posting = chain.begin();
+        (0..2).for_each(|i| posting.push(&read(i, true)));
+        let alike = Alike { wr_id: WrId(0), len: 1, rkey: 0, lkey: 0 };
+        posting.push_alike(&alike, (0..3).map(|_| Ends { remote_addr: 0, local_addr: 0 }));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::id::WrId;
 use crate::lane::{Record, Records, Run};
 use crate::page::{Link, NIL, Page, PageRef, PageTable, Phase, VALIDATE};
 use crate::plan::{MAX_SGES, Plans};
-use crate::provider::{Commit, Piece, Post, Provider, Read};
+use crate::provider::{Alike, Commit, Ends, Piece, Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
@@ -236,21 +236,18 @@ impl<P: Provider> Engine<'_, P> {
         if u64::from(n) * u64::from(len) > u64::from(config.signal_bytes) {
             every = every.min(config.signal_bytes.div_ceil(len));
         }
-        let (id, mut seq) = (l.id, l.head);
+        let mut alike = Alike { wr_id: WrId::new(l.id, l.head), len, rkey, lkey };
         // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is
         // done, or to the page's place in the landing area.
         let mut post = unsafe { provider.begin(handle) };
-        let mut read = |page: &mut Page, signaled| {
+        let ends = |page: &mut Page| {
             page.next = 1;
-            let wr_id = WrId::new(id, seq);
-            seq = seq.wrapping_add(1);
-            let (remote_addr, (local_addr, _)) = (page.remote, page.local());
-            post.read(Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled });
+            let (local_addr, _) = page.local();
+            Ends { remote_addr: page.remote, local_addr }
         };
         for pages in pages.slice(page, n).chunks_mut(every as usize) {
-            let Some((last, others)) = pages.split_last_mut() else { break };
-            others.iter_mut().for_each(|page| read(page, false));
-            read(last, true);
+            post.read_alike(alike, pages.iter_mut().map(ends));
+            alike.wr_id = alike.wr_id.nth(every);
         }
         let commit = post.commit();
         self.posted(lane, n, u64::from(n) * u64::from(len), commit, now)

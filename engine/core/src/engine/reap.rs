@@ -175,12 +175,15 @@ impl<P: Provider> Engine<'_, P> {
         let run = if self.pages.head(batch).spoilt { Run::Any } else { run };
         match run {
             Run::Bare => {
-                // Each waited for this alone.
-                for page in self.pages.slice(first, n) {
-                    debug_assert!(page.phase == Phase::Bare && page.left == 1, "a bare page under way");
-                    page.phase = Phase::Arrived;
-                    page.left = 0;
-                }
+                // Each waited for this alone: nobody needs to look at it.
+                debug_assert!(
+                    self.pages
+                        .slice(first, n)
+                        .iter()
+                        .all(|page| page.phase == Phase::Bare && page.left == 1 && page.landed().is_none()),
+                    "bare pages under way"
+                );
+                self.pages.at(first).land(n);
                 // Pages of one batch are fewer than 65,535.
                 self.release_batch(batch, n as u16);
                 return u64::from(n);

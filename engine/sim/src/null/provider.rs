@@ -7,7 +7,8 @@ use core::ptr::{self, NonNull};
 use kvrail_core::abi::{Chain, ChainStorage, IBV_SEND_SIGNALED, Posting, SendWr, Sge, Wc};
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
 use kvrail_core::provider::{
-    Commit, Event, MemoryRange, Piece, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
+    Alike, Commit, Ends, Event, MemoryRange, Piece, Post, Provider, RailInfo, RailKeys, Read, RegisterError,
+    WaitFor, Wake,
 };
 
 use super::device::{Cq, Cqe, MAX_SGES, Qp, Wqe, ibv_poll_cq, ibv_post_send, purge};
@@ -199,6 +200,11 @@ impl<const CHAIN: usize, const SGES: usize> Post for NullPost<'_, '_, CHAIN, SGE
     #[inline]
     fn read(&mut self, read: Read) {
         self.posting.push(&read);
+    }
+
+    #[inline]
+    fn read_alike(&mut self, alike: Alike, ends: impl ExactSizeIterator<Item = Ends>) {
+        self.posting.push_alike(&alike, ends);
     }
 
     #[inline]
