@@ -6,12 +6,14 @@
 //! | `setup.rs` | regions, peers, lanes: the control path |
 //! | `submit.rs` | batches in, done batches out |
 //! | `pump.rs` | whose turn it is, which rail, which lane |
-//! | `post.rs` | a run of chunks becomes one commit |
+//! | `plain.rs` | pages that are alike and one chunk each, in runs |
+//! | `post.rs` | a run of any other chunks becomes one commit |
 //! | `reap.rs` | completions come back |
 //! | `death.rs` | lanes fail, are flushed, and what they had goes elsewhere |
 //! | `timers.rs` | deadlines, stalls, sleeping |
 
 mod death;
+mod plain;
 mod post;
 mod pump;
 mod reap;
@@ -36,15 +38,11 @@ use crate::peer::{CLASSES, Local, Path, Peer, PeerStats, Remote};
 use crate::plan::{MAX_SGES, Plans};
 use crate::pool::{Held, Pool};
 use crate::provider::{MemoryRange, Provider, RailKeys, RegisterError};
-use crate::rail::{Rail, RailStats};
+use crate::rail::{Choice, Rail, RailStats};
 use crate::storage::{Parts, Storage};
 use crate::table::Entry;
 use crate::time::{Nanos, Time};
 
-/// Bits of a rail's number.
-const RAIL_BITS: u32 = MAX_RAILS.ilog2();
-/// Pages up to this size are weighed alike when rails are compared: 16 KiB, as much as a wr weighs itself.
-const SMALL: u64 = 16 << 10;
 /// Completions taken from a rail in one call of the provider.
 const WCS: usize = 32;
 
@@ -126,11 +124,7 @@ pub struct Engine<'s, P: Provider> {
     tag: u16,
 
     rails: &'s mut [Rail],
-    /// Rails that are up and below their caps.
-    room: u16,
-    /// What the scheduler compares for a run of small pages: when each rail would be through, its number in the
-    /// lowest bits; all ones for a rail that is not in `room`.
-    keys: [u64; MAX_RAILS],
+    choice: Choice,
     /// Lanes that are silent and rails under suspicion, together.
     hushed: u32,
     /// Estimated bytes per second of all rails that are up.
@@ -274,8 +268,7 @@ impl<'s, P: Provider> Engine<'s, P> {
             config,
             chunk_shift,
             tag,
-            room: 0,
-            keys: [u64::MAX; MAX_RAILS],
+            choice: Choice::NONE,
             hushed: 0,
             rate: 0,
             tight: Nanos(u64::MAX),
@@ -390,14 +383,7 @@ impl<'s, P: Provider> Engine<'s, P> {
     /// Brings up to date whether a rail is up and below its caps, and when it would be through.
     #[inline]
     fn refresh_room(&mut self, rail: usize) {
-        let (r, bit) = (&self.rails[rail], 1 << rail);
-        if r.is_open() {
-            self.room |= bit;
-            self.keys[rail] = r.key(SMALL) << RAIL_BITS | rail as u64;
-        } else {
-            self.room &= !bit;
-            self.keys[rail] = u64::MAX;
-        }
+        self.choice.refresh(rail, &self.rails[rail]);
     }
 
     /// Brings up to date what all rails together are taken to carry.

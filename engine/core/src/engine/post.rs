@@ -2,8 +2,7 @@
 //!
 //! The run is first written into the lane's ring, which is where its records belong anyway, and then
 //! encoded from there: so its length, and with it which wr is the last and signaled, is known before
-//! the first descriptor is handed over. A run of a plain segment (pages alike, one chunk each) is one record,
-//! and is encoded from its pages.
+//! the first descriptor is handed over.
 #![allow(unsafe_code, reason = "here memory is handed to the hardware")]
 
 use kvrail_layouts::plan::Cursor;
@@ -12,10 +11,11 @@ use super::Engine;
 use super::pump::Work;
 use crate::config::Config;
 use crate::id::WrId;
-use crate::lane::{Record, Records, Run};
-use crate::page::{Link, NIL, Page, PageRef, PageTable, Phase, VALIDATE};
+use crate::lane::{Lane, Record, Records, Run};
+use crate::page::{Link, NIL, PageRef, PageTable, Phase, VALIDATE};
 use crate::plan::{MAX_SGES, Plans};
-use crate::provider::{Alike, Commit, Ends, Piece, Post, Provider, Read};
+use crate::provider::{Commit, Piece, Post, Provider, Read};
+use crate::rail::Rail;
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
@@ -37,11 +37,6 @@ impl<P: Provider> Engine<'_, P> {
         let bytes = rail.bytes_cap - rail.bytes;
         let most = if alone { self.config.quantum_bytes } else { self.config.run_bytes };
         let bytes = bytes.min(u64::from(most));
-        if let Work::Fresh(segment) = work
-            && let Some(n) = self.plain(segment, chunks, bytes, (peer, class))
-        {
-            return self.post_plain(lane, segment, n, class, now);
-        }
         let n = match work {
             Work::Validate => {
                 let limit = chunks.min(VALIDATING);
@@ -192,67 +187,6 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// How many pages of a segment make the whole run, where they can without looking at each: the segment
-    /// is plain, and the run ends with it.
-    #[inline]
-    fn plain(&mut self, segment: PageRef, limit: u32, max_bytes: u64, queue: (usize, usize)) -> Option<u32> {
-        let first = self.pages.at(segment);
-        if !first.seg.is_plain() {
-            return None;
-        }
-        let (peer, class) = queue;
-        let (left, len) = (u32::from(first.seg_len - first.seg_done), u64::from(first.len));
-        let mut n = left.min(limit);
-        if u64::from(n) * len > max_bytes {
-            // At most n, a u32.
-            n = ((max_bytes / len) as u32).max(1);
-        }
-        (n < left || self.peers[peer].queue[class].is_last(segment)).then_some(n)
-    }
-
-    /// Posts `n` pages of a plain segment: all that is not the page's own is worked out once.
-    // On its own, the loop has the registers for itself.
-    #[inline(never)]
-    fn post_plain(&mut self, lane: usize, segment: PageRef, n: u32, class: usize, now: Time) -> u64 {
-        let first = self.pages.at(segment);
-        let page = PageRef(segment.0 + u32::from(first.seg_done));
-        // n <= seg_len - seg_done, a u16.
-        first.seg_done += n as u16;
-        let (len, region, (_, local)) = (first.len, usize::from(first.source.region()), first.local());
-        let run = first.seg.run();
-        if first.seg_done == first.seg_len {
-            let peer = usize::from(self.lanes[lane].peer);
-            self.peers[peer].queue[class].remove(&mut self.pages, segment);
-        }
-        let Self { provider, lanes, records, pages, locals, remotes, config, .. } = self;
-        let l = &mut lanes[lane];
-        // n <= seg_len - seg_done, a u16.
-        let run = Record { page, chunk: 0, len, count: n as u16, run };
-        *Records::of_lane(records, lane, self.depth).at(l.head) = run;
-        let Some(handle) = l.handle.as_mut() else { return 0 };
-        let rkey = remotes[region].keys[usize::from(l.remote_rail)];
-        let lkey = locals[local].keys[usize::from(l.rail)];
-        let mut every = config.signal_wrs;
-        if u64::from(n) * u64::from(len) > u64::from(config.signal_bytes) {
-            every = every.min(config.signal_bytes.div_ceil(len));
-        }
-        let mut alike = Alike { wr_id: WrId::new(l.id, l.head), len, rkey, lkey };
-        // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is
-        // done, or to the page's place in the landing area.
-        let mut post = unsafe { provider.begin(handle) };
-        let ends = |page: &mut Page| {
-            page.next = 1;
-            let (local_addr, _) = page.local();
-            Ends { remote_addr: page.remote, local_addr }
-        };
-        for pages in pages.slice(page, n).chunks_mut(every as usize) {
-            post.read_alike(alike, pages.iter_mut().map(ends));
-            alike.wr_id = alike.wr_id.nth(every);
-        }
-        let commit = post.commit();
-        self.posted(lane, n, u64::from(n) * u64::from(len), commit, now)
-    }
-
     /// Posts the validating READs of `n` pages in a row, of one segment.
     #[inline(never)]
     fn post_validating(&mut self, lane: usize, page: PageRef, n: u32, now: Time) -> u64 {
@@ -366,13 +300,8 @@ impl<P: Provider> Engine<'_, P> {
     #[inline]
     fn posted(&mut self, lane: usize, n: u32, bytes: u64, commit: Commit, now: Time) -> u64 {
         let l = &mut self.lanes[lane];
-        if l.head == l.tail {
-            l.since = now;
-        }
-        l.head = l.head.wrapping_add(n);
-        l.bytes += bytes;
         let index = usize::from(l.rail);
-        self.rails[index].post(n, bytes);
+        account(l, &mut self.rails[index], n, bytes, now);
         self.refresh_room(index);
         if commit != Commit::All {
             // What was accepted is flushed with the rest; what was not is in the ring all the same,
@@ -382,6 +311,17 @@ impl<P: Provider> Engine<'_, P> {
         }
         bytes
     }
+}
+
+/// Accounts for a commit of `n` wrs on a lane of `rail`.
+#[inline]
+pub(super) fn account<L>(lane: &mut Lane<L>, rail: &mut Rail, n: u32, bytes: u64, now: Time) {
+    if lane.head == lane.tail {
+        lane.since = now;
+    }
+    lane.head = lane.head.wrapping_add(n);
+    lane.bytes += bytes;
+    rail.post(n, bytes);
 }
 
 /// Where the walk over a plan stands: the page, its next chunk, the plan's place in the slot.

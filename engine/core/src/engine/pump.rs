@@ -4,10 +4,11 @@
 //! work is cut into runs (some eight small chunks, or one large one); each goes to the rail that would
 //! be through with it first, and there to the peer's next lane with room. One run is one commit.
 
-use super::{Engine, RAIL_BITS, SMALL};
-use crate::id::MAX_RAILS;
-use crate::lane::NO_LANE;
+use super::Engine;
+use super::plain::Stop;
+use crate::lane::{Lane, NO_LANE};
 use crate::page::{PageRef, PageTable};
+use crate::peer::Peer;
 use crate::provider::Provider;
 use crate::time::Time;
 
@@ -64,7 +65,7 @@ impl<P: Provider> Engine<'_, P> {
         let mut fruitless = 0;
         // Everybody once: whoever's rails have room is found, wherever it stands.
         let waiting = self.turns[0].len() + self.turns[1].len();
-        while self.room != 0 && fruitless <= waiting {
+        while self.choice.open != 0 && fruitless <= waiting {
             let class = match (self.turns[0].is_empty(), self.turns[1].is_empty()) {
                 (true, true) => return,
                 (false, true) => 0,
@@ -96,9 +97,26 @@ impl<P: Provider> Engine<'_, P> {
         let mut left = u64::from(self.config.quantum_bytes);
         loop {
             let Some(work) = self.next_work(peer, class, now) else { return Turn::Over };
+            if let Work::Fresh(segment) = work
+                && self.pages.at(segment).seg.is_plain()
+            {
+                let stop = self.post_plain(peer, segment, class, &mut left, now);
+                if left == 0 {
+                    let more = self.peers[usize::from(peer)].has_work(class);
+                    return if more { Turn::More } else { Turn::Over };
+                }
+                match stop {
+                    Stop::Posted => continue,
+                    Stop::NoRoom => {
+                        let blocked = self.peers[usize::from(peer)].room == 0;
+                        return if blocked { Turn::Blocked } else { Turn::Capped };
+                    }
+                    Stop::Short => {}
+                }
+            }
             loop {
                 let room = self.peers[usize::from(peer)].room;
-                let rails = room & self.room;
+                let rails = room & self.choice.open;
                 if rails == 0 {
                     return if room == 0 { Turn::Blocked } else { Turn::Capped };
                 }
@@ -206,34 +224,6 @@ impl<P: Provider> Engine<'_, P> {
         outstanding > 0 && need > u128::from(slack) * u128::from(self.rate)
     }
 
-    /// Which of the rails in `mask`, of which there is one, would be through with `more` bytes first.
-    #[inline]
-    fn first_through(&self, mask: u16, more: u64) -> u32 {
-        if more <= SMALL && mask == self.room {
-            // A number of steps that the compiler knows: there are no more than eight rails on most machines.
-            let (few, more) = self.keys.split_at(MAX_RAILS / 2);
-            let least = |keys: &[u64]| keys.iter().fold(u64::MAX, |least, &key| least.min(key));
-            let mut best = least(few);
-            if self.rails.len() > few.len() {
-                best = best.min(least(more));
-            }
-            return best as u32 % (1 << RAIL_BITS);
-        }
-        self.first_through_of(mask, more)
-    }
-
-    #[inline(never)]
-    fn first_through_of(&self, mask: u16, more: u64) -> u32 {
-        let mut best = u64::MAX;
-        for (i, rail) in (0_u8..).zip(self.rails.iter()) {
-            // Time above, the rail's number below; all ones for a rail that is not in the mask. Which rail is
-            // best changes with every run: a branch on it would be mispredicted more often than not.
-            let not_in = u64::from(mask >> i & 1).wrapping_sub(1);
-            best = best.min(rail.key(more) << RAIL_BITS | u64::from(i) | not_in);
-        }
-        best as u32 % (1 << RAIL_BITS)
-    }
-
     /// The lane for a run: on the rail that would be through with it first.
     #[inline]
     fn pick(&mut self, peer: u16, rails: u16, work: Work) -> Option<usize> {
@@ -250,24 +240,30 @@ impl<P: Provider> Engine<'_, P> {
             if mask & near != 0 {
                 mask &= near;
             }
-            mask = 1 << self.first_through(mask, u64::from(size.min(self.config.run_bytes)));
+            let size = u64::from(size.min(self.config.run_bytes));
+            mask = 1 << self.choice.first_through(self.rails, mask, size);
         }
         let rail = mask.trailing_zeros() as usize;
-        let peer = &mut self.peers[usize::from(peer)];
-        let first = peer.lanes[rail];
-        let mut at = first;
-        loop {
-            let lane = &self.lanes[usize::from(at)];
-            if lane.room() > 0 {
-                peer.lanes[rail] = lane.next;
-                return Some(usize::from(at));
-            }
-            match super::next_in_circle(self.lanes, at, first) {
-                Some(next) => at = next,
-                None => break,
-            }
-        }
-        peer.room &= !(1 << rail);
-        None
+        next_lane(self.lanes, &mut self.peers[usize::from(peer)], rail)
     }
+}
+
+/// The peer's next lane on `rail` that has room. Where none has, the rail is taken out of the peer's `room`.
+#[inline]
+pub(super) fn next_lane<L>(lanes: &[Lane<L>], peer: &mut Peer, rail: usize) -> Option<usize> {
+    let first = peer.lanes[rail];
+    let mut at = first;
+    loop {
+        let lane = &lanes[usize::from(at)];
+        if lane.room() > 0 {
+            peer.lanes[rail] = lane.next;
+            return Some(usize::from(at));
+        }
+        match super::next_in_circle(lanes, at, first) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    peer.room &= !(1 << rail);
+    None
 }
