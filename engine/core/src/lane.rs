@@ -61,6 +61,12 @@ impl Record {
     }
 }
 
+/// Where the record of wr `seq` of a lane is among those of all lanes, a power of two for each.
+#[inline]
+pub(crate) fn place(lane: usize, seq: u32, depth: u32) -> usize {
+    lane * depth as usize + (seq & (depth - 1)) as usize
+}
+
 /// One lane's records, found by sequence number: a power of two of them.
 #[derive(Debug)]
 pub(crate) struct Records<'r>(&'r mut [Record]);

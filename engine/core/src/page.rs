@@ -130,7 +130,8 @@ pub(crate) struct Page {
     /// The number of the table entry. Of a bare page [`NO_ENTRY`], or how many pages in a row, this one first, have
     /// arrived without any of them having been looked at ([`landed`](Self::landed)).
     pub(crate) entry: u32,
-    /// The first chunk that has not been posted.
+    /// The first chunk that has not been posted. In a plain segment that is for its first page's `seg_done` to say,
+    /// until somebody needs to know ([`settle_pages`]).
     pub(crate) next: u32,
     /// Chunks that have not finished.
     pub(crate) left: u32,
@@ -259,10 +260,19 @@ impl Page {
     }
 }
 
-/// Writes down in each page whether it has arrived.
-pub(crate) fn settle_landed(pages: &mut [Page]) {
-    let mut landed = 0;
-    for page in pages {
+/// Writes down in each page of a batch whether it has been posted and whether it has arrived, where that has been
+/// said for several together.
+pub(crate) fn settle_pages(pages: &mut [Page]) {
+    let (mut segment, mut posted, mut landed) = (0, 0, 0);
+    for (at, page) in pages.iter_mut().enumerate() {
+        if at == segment {
+            segment += usize::from(page.seg_len);
+            posted = if page.seg.is_plain() { page.seg_done } else { 0 };
+        }
+        if posted > 0 {
+            posted -= 1;
+            page.next = 1;
+        }
         landed = page.landed().unwrap_or(landed);
         if landed > 0 {
             landed -= 1;
@@ -278,7 +288,7 @@ pub(crate) fn are_at_rest(pages: &[Page]) -> bool {
         landed = page.landed().unwrap_or(landed);
         if landed > 0 {
             landed -= 1;
-            return page.is_out() && page.phase == Phase::Bare && (page.next, page.left) == (1, 1);
+            return page.is_out() && page.phase == Phase::Bare && page.left == 1;
         }
         page.is_out() && page.is_retired() && page.left == 0
     })
@@ -417,7 +427,7 @@ mod tests {
 
     #[test]
     fn what_has_landed_is_told_page_by_page() {
-        let bare = || Page { phase: Phase::Bare, entry: NO_ENTRY, next: 1, left: 1, ..Page::EMPTY };
+        let bare = || Page { phase: Phase::Bare, entry: NO_ENTRY, left: 1, ..Page::EMPTY };
         let mut pages: Vec<Page> = (0..9).map(|_| bare()).collect();
         // Two rows that follow each other, one under way, one that failed, and a row of one.
         pages[0].land(3);
@@ -431,8 +441,11 @@ mod tests {
         let results = |pages: &[Page]| -> Vec<bool> { pages.iter().map(|p| p.result().is_ok()).collect() };
         let want = [true, true, true, true, true, false, false, true, true];
         assert_eq!(results(&pages), want);
-        settle_landed(&mut pages);
+        (pages[0].seg_len, pages[0].seg_done, pages[0].seg) = (6, 6, Segment::BARE);
+        (pages[6].seg_len, pages[6].seg_done, pages[6].seg) = (3, 2, Segment::BARE);
+        settle_pages(&mut pages);
         assert!(are_at_rest(&pages) && pages.iter().all(Page::is_retired));
+        assert_eq!(pages.iter().map(|page| page.next).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 1, 1, 1, 0]);
         assert_eq!(results(&pages), want);
     }
 

@@ -10,6 +10,7 @@ use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
 use super::wr::{IBV_SEND_SIGNALED, SendWr, Sge};
+use crate::id::WrId;
 use crate::provider::{Alike, Commit, Ends, Piece, Read};
 
 /// Where the templates of a [`Chain`] of at most `N` wrs live, each of at most `S` pieces.
@@ -120,10 +121,14 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
     /// # Panics
     ///
     /// When `N` would be exceeded.
-    #[inline]
+    // By itself, its loop has the registers for itself.
+    #[inline(never)]
     pub fn push_alike(&mut self, alike: &Alike, ends: impl ExactSizeIterator<Item = Ends>) {
         let (first, n) = (self.len, ends.len());
         assert!(n <= N - first, "a chain of {N} wrs, {first} of them encoded, takes no {n} more");
+        if alike.wr_id.nth(n as u32).0 < alike.wr_id.0 {
+            return self.push_each(alike, ends);
+        }
         // SAFETY: first <= N, within the array of N or one past it.
         let wrs = unsafe { self.chain.wrs.as_ptr().add(first) };
         // SAFETY: n live, linked templates follow, and nobody else has them now (see `fill`).
@@ -132,9 +137,10 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         let sges = unsafe { self.chain.sges.as_ptr().add(first) };
         // SAFETY: as for the templates; S is at least 1.
         let sges = unsafe { core::slice::from_raw_parts_mut(sges, n) };
-        let Alike { wr_id, len: length, rkey, lkey } = *alike;
+        let Alike { wr_id: WrId(wr_id), len: length, rkey, lkey } = *alike;
         for (i, ((wr, sges), ends)) in (0..).zip(wrs.iter_mut().zip(sges).zip(ends)) {
-            wr.wr_id = wr_id.nth(i).0;
+            // Sequence numbers do not begin again before the last of these.
+            wr.wr_id = wr_id.wrapping_add(i);
             wr.send_flags = 0;
             wr.remote_addr = ends.remote_addr;
             wr.rkey = rkey;
@@ -147,6 +153,16 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
             last.send_flags = IBV_SEND_SIGNALED;
         }
         self.len = first + n;
+    }
+
+    /// The same, one by one.
+    #[cold]
+    fn push_each(&mut self, alike: &Alike, ends: impl ExactSizeIterator<Item = Ends>) {
+        let mut left = ends.len();
+        for (i, ends) in (0..).zip(ends) {
+            left -= 1;
+            self.push(&alike.read(i, ends, left == 0));
+        }
     }
 
     /// Encodes one READ of several pieces into the next template.
@@ -225,7 +241,7 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{LaneId, WrId};
+    use crate::id::LaneId;
 
     fn read(i: u32, signaled: bool) -> Read {
         Read {
@@ -286,11 +302,11 @@ mod tests {
         let mut storage = ChainStorage::<8, 2>::new();
         let mut chain = Chain::new(&mut storage);
         let pieces = [Piece { addr: 0x10, len: 1 }, Piece { addr: 0x20, len: 2 }];
-        let alike =
-            Alike { wr_id: WrId::new(LaneId::new(1, 2), WrId::SEQUENCES - 2), len: 96, rkey: 5, lkey: 6 };
+        let alike = Alike { wr_id: WrId::new(LaneId::new(1, 2), 7), len: 96, rkey: 5, lkey: 6 };
         let ends = |i: u32| Ends { remote_addr: 0x1000 + u64::from(i), local_addr: 0x2000 + u64::from(i) };
         // What earlier commits left in the templates does not show.
-        for before in 0..5 {
+        for (before, seq) in (0..5).flat_map(|n| [0, 4, 3, 2, 1].map(|left| (n, WrId::SEQUENCES - left))) {
+            let alike = Alike { wr_id: WrId::new(alike.wr_id.lane(), seq), ..alike };
             let mut posting = chain.begin();
             (0..8).for_each(|i| posting.push_scattered(&read(i, i % 2 == 0), &pieces));
             assert_eq!(posting.post(|_| (0, ptr::null_mut())), Commit::All);

@@ -15,7 +15,7 @@ use crate::abi::FaultKind;
 use crate::error::PageError;
 use crate::id::{LaneId, PeerId, RailIndex, WrId};
 use crate::lane::{LaneState, NO_LANE, Record};
-use crate::page::{PageRef, PageTable, Phase, VALIDATE};
+use crate::page::{PageRef, PageTable, Phase, VALIDATE, settle_pages};
 use crate::peer::PeerState;
 use crate::provider::Provider;
 use crate::table::ENTRY_BYTES;
@@ -210,6 +210,9 @@ impl<P: Provider> Engine<'_, P> {
         let (rail, remote_rail) = (lane.rail, usize::from(lane.remote_rail));
         let seq = lane.tail.wrapping_add(covered - 1);
         let record = *self.record(index, seq);
+        let batch = self.pages.at(record.page).batch;
+        let (first, len) = (self.pages.first(batch), self.pages.head(batch).len);
+        settle_pages(self.pages.slice(first, u32::from(len)));
         let page = self.pages.at(record.page);
         let remote = &self.remotes[usize::from(page.source.region())];
         let (remote_addr, len, keys) = if record.chunk == VALIDATE {
@@ -231,7 +234,6 @@ impl<P: Provider> Engine<'_, P> {
             rkey: keys[remote_rail],
         };
         fail_page(page, error, self.chunk_shift);
-        let batch = page.batch;
         self.pages.head(batch).spoilt = true;
         self.trim(record.page);
     }

@@ -33,7 +33,7 @@ pub use self::submit::Rejected;
 use crate::abi::Wc;
 use crate::config::{Config, ConfigError};
 use crate::id::{MAX_RAILS, RailIndex};
-use crate::lane::{Lane, NO_LANE, Record};
+use crate::lane::{Lane, NO_LANE, Record, place};
 use crate::peer::{CLASSES, Local, Path, Peer, PeerStats, Remote};
 use crate::plan::{MAX_SGES, Plans};
 use crate::pool::{Held, Pool};
@@ -400,8 +400,7 @@ impl<'s, P: Provider> Engine<'s, P> {
     /// The ring of a lane.
     #[inline]
     fn record(&mut self, lane: usize, seq: u32) -> &mut Record {
-        let at = lane * self.depth as usize + (seq & (self.depth - 1)) as usize;
-        &mut self.records[at]
+        &mut self.records[place(lane, seq, self.depth)]
     }
 }
 

@@ -8,7 +8,7 @@ use super::Engine;
 use super::post::account;
 use super::pump::next_lane;
 use crate::id::WrId;
-use crate::lane::{Record, Records};
+use crate::lane::{Record, place};
 use crate::page::{Page, PageRef, PageTable};
 use crate::provider::{Alike, Commit, Ends, Post, Provider};
 use crate::time::Time;
@@ -85,7 +85,7 @@ impl<P: Provider> Engine<'_, P> {
             // n <= seg_len - seg_done, a u16.
             seg_done += n as u16;
             let record = Record { page, chunk: 0, len, count: n as u16, run: kind };
-            *Records::of_lane(records, at, *depth).at(lane.head) = record;
+            records[place(at, lane.head, *depth)] = record;
             let bytes = u64::from(n) * u64::from(len);
             let mut every = config.signal_wrs;
             if bytes > u64::from(config.signal_bytes) {
@@ -99,19 +99,18 @@ impl<P: Provider> Engine<'_, P> {
             };
             // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is done.
             let mut post = unsafe { provider.begin(handle) };
-            let ends = |page: &mut Page| {
-                page.next = 1;
+            let ends = |page: &Page| {
                 let (local_addr, _) = page.local();
                 Ends { remote_addr: page.remote, local_addr }
             };
-            let mut rest = pages.slice(page, n);
+            let mut rest: &[Page] = pages.slice(page, n);
             while rest.len() > every as usize {
-                let (signaled, behind) = core::mem::take(&mut rest).split_at_mut(every as usize);
-                post.read_alike(alike, signaled.iter_mut().map(ends));
+                let (signaled, behind) = rest.split_at(every as usize);
+                post.read_alike(alike, signaled.iter().map(ends));
                 alike.wr_id = alike.wr_id.nth(every);
                 rest = behind;
             }
-            post.read_alike(alike, rest.iter_mut().map(ends));
+            post.read_alike(alike, rest.iter().map(ends));
             let commit = post.commit();
 
             account(lane, rail, n, bytes, now);

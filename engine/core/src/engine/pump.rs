@@ -59,9 +59,33 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
+    /// Whether any peer stands in a queue.
+    #[inline]
+    fn somebody_waits(&self) -> bool {
+        !self.turns[0].is_empty() || !self.turns[1].is_empty()
+    }
+
     /// Posts what waits, as far as credits and caps go.
     #[inline]
     pub(super) fn pump(&mut self, now: Time) {
+        if self.choice.open != 0 && self.somebody_waits() {
+            self.pump_all(now);
+        }
+    }
+
+    /// The same where only this peer has something new. It need not queue where nobody else does.
+    #[inline]
+    pub(super) fn pump_for(&mut self, peer: u16, class: usize, now: Time) {
+        if self.choice.open != 0 && !self.somebody_waits() {
+            self.serve(peer, class, now);
+        } else {
+            self.enroll_class(peer, class);
+        }
+        self.pump(now);
+    }
+
+    #[inline(never)]
+    fn pump_all(&mut self, now: Time) {
         let mut fruitless = 0;
         // Everybody once: whoever's rails have room is found, wherever it stands.
         let waiting = self.turns[0].len() + self.turns[1].len();
@@ -76,23 +100,22 @@ impl<P: Provider> Engine<'_, P> {
             self.urgent_turns = if class == 0 { self.urgent_turns.saturating_add(1) } else { 0 };
             let Some(peer) = self.turns[class].pop() else { return };
             self.peers[usize::from(peer)].enrolled &= !(1 << class);
-            match self.turn(peer, class, now) {
-                Turn::More => {
-                    fruitless = 0;
-                    self.enroll_class(peer, class);
-                }
-                Turn::Over => fruitless = 0,
-                Turn::Capped => {
-                    fruitless += 1;
-                    self.enroll_class(peer, class);
-                }
-                Turn::Blocked => fruitless += 1,
-            }
+            fruitless = if self.serve(peer, class, now) { 0 } else { fruitless + 1 };
         }
     }
 
-    /// One peer's turn.
+    /// Gives a peer its turn, and puts it into the queue again where it has more. Says whether that led to anything.
     #[inline]
+    fn serve(&mut self, peer: u16, class: usize, now: Time) -> bool {
+        let turn = self.turn(peer, class, now);
+        if matches!(turn, Turn::More | Turn::Capped) {
+            self.enroll_class(peer, class);
+        }
+        matches!(turn, Turn::More | Turn::Over)
+    }
+
+    /// One peer's turn.
+    #[inline(never)]
     fn turn(&mut self, peer: u16, class: usize, now: Time) -> Turn {
         let mut left = u64::from(self.config.quantum_bytes);
         loop {
@@ -160,24 +183,33 @@ impl<P: Provider> Engine<'_, P> {
     /// others late.
     #[inline]
     pub(super) fn next_segment(&mut self, peer: u16, class: usize, now: Time) -> Option<PageRef> {
+        let segment = self.peers[usize::from(peer)].queue[class].first()?;
+        let batch = self.pages.at(segment).batch;
+        let head = self.pages.head(batch);
+        if head.started || head.deadline.since(now) >= self.tight {
+            head.started = true;
+            return Some(segment);
+        }
+        self.next_in_time(peer, class, now)
+    }
+
+    /// The same where the deadline of the first is so near that it has to be looked at.
+    #[cold]
+    fn next_in_time(&mut self, peer: u16, class: usize, now: Time) -> Option<PageRef> {
         loop {
             let segment = self.peers[usize::from(peer)].queue[class].first()?;
             let first = self.pages.at(segment);
             let (batch, len) = (first.batch, first.seg_len);
             let head = self.pages.head(batch);
-            if head.started {
+            let slack = head.deadline.since(now);
+            if head.started || slack >= self.tight || !self.hopeless(slack.0, segment, len) {
+                self.pages.head(batch).started = true;
                 return Some(segment);
             }
-            let deadline = head.deadline;
-            if deadline.since(now) < self.tight && self.hopeless(deadline.since(now).0, segment, len) {
-                self.peers[usize::from(peer)].queue[class].remove(&mut self.pages, segment);
-                self.peers[usize::from(peer)].parked[class].push_back(&mut self.pages, segment);
-                self.pages.at(segment).seg.park();
-                self.parked += 1;
-                continue;
-            }
-            self.pages.head(batch).started = true;
-            return Some(segment);
+            self.peers[usize::from(peer)].queue[class].remove(&mut self.pages, segment);
+            self.peers[usize::from(peer)].parked[class].push_back(&mut self.pages, segment);
+            self.pages.at(segment).seg.park();
+            self.parked += 1;
         }
     }
 

@@ -146,10 +146,17 @@ impl<P: Provider> Engine<'_, P> {
                 *self.record(index, seq) = record.behind(done);
             }
         }
-        self.lanes[index].bytes -= bytes;
-        self.rails[rail].complete(n, bytes, now);
-        self.refresh_room(rail);
+        let lane = &mut self.lanes[index];
+        lane.bytes -= bytes;
+        let idle = lane.head == head;
+        let r = &mut self.rails[rail];
+        r.complete(n, bytes, now);
+        self.choice.refresh(rail, r);
         let p = &mut self.peers[usize::from(peer)];
+        if idle {
+            // It comes next: it can begin at once, and is still in the cache. Lanes are fewer than 65,535.
+            p.lanes[rail] = index as u16;
+        }
         p.stats.pages += pages;
         p.stats.bytes += bytes;
         // With room on some rail it stands in the queues already, if it wants anything.

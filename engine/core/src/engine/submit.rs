@@ -90,16 +90,18 @@ impl<'s, P: Provider> Engine<'s, P> {
         self.watch(index, deadline);
 
         let mut at = 0;
-        while at < len {
+        loop {
             let seg = PageRef(first.0 + u32::from(at));
             let page = self.pages.at(seg);
             let (peer, seg_len) = (page.peer(), page.seg_len);
             self.peers[usize::from(peer)].queue[class].push_back(&mut self.pages, seg);
-            self.enroll_class(peer, class);
             at += seg_len;
+            if at >= len {
+                self.pump_for(peer, class, now);
+                return Ok(Ticket { batch: index, serial });
+            }
+            self.enroll_class(peer, class);
         }
-        self.pump(now);
-        Ok(Ticket { batch: index, serial })
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use super::Engine;
 use super::death::fail_page;
 use crate::error::PageError;
 use crate::lane::{LaneState, NO_LANE};
-use crate::page::{PageRef, PageTable, Phase, settle_landed};
+use crate::page::{PageRef, PageTable, Phase, settle_pages};
 use crate::provider::{Provider, WaitFor, Wake};
 use crate::time::{Nanos, Time};
 
@@ -96,7 +96,7 @@ impl<P: Provider> Engine<'_, P> {
         // The batch must not be done before all its pages have been looked at.
         head.left += 1;
         head.spoilt = true;
-        settle_landed(self.pages.slice(first, u32::from(len)));
+        settle_pages(self.pages.slice(first, u32::from(len)));
         let mut at = 0;
         while at < len {
             let segment = PageRef(first.0 + u32::from(at));
