@@ -2,14 +2,15 @@
 
 use crate::abi::WcStatus;
 use crate::id::{LaneId, WrId};
-use crate::page::{NIL, PageRef};
+use crate::page::{NIL, PageRef, VALIDATE};
+use crate::table::ENTRY_BYTES;
 use crate::time::Time;
 
 /// No lane, in links.
 pub(crate) const NO_LANE: u16 = u16::MAX;
 
 /// wrs that the lane has, one after the other, `len` bytes each: chunk `chunk` of `count` pages in a row, or
-/// `count` chunks of one page ([`Run::Chunks`]).
+/// `count` chunks of one page ([`Run::Chunks`]), or one wr that has the entries of several pages in a row.
 ///
 /// It stands in the ring at the first of them; what stands at the others' places means nothing. More
 /// than one only while the lane is up, and then several pages are of one plain segment.
@@ -52,6 +53,12 @@ impl Record {
             Run::Chunks => Self { chunk: self.chunk + n, count, ..self },
             _ => Self { page: PageRef(self.page.0 + n), count, ..self },
         }
+    }
+
+    /// How many pages (or chunks, of one page) `wrs` of its wrs are.
+    #[inline]
+    pub(crate) fn covers(&self, wrs: u32) -> u32 {
+        if self.chunk == VALIDATE { wrs * (self.len / ENTRY_BYTES as u32) } else { wrs }
     }
 
     /// Of one chunk.

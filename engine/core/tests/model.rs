@@ -28,7 +28,7 @@ type State<const BATCHES: usize> = Storage<4, 4, 96, 64, BATCHES, PAGES>;
 type Model = sim::Storage<RAILS, 4, 96, 64, 4096>;
 
 fn config(seed: u64) -> sim::Config {
-    sim::Config { copy_up_to: 64, retry: Nanos::from_millis(1), ..sim::Config::new(seed) }
+    sim::Config { copy_up_to: 1024, retry: Nanos::from_millis(1), ..sim::Config::new(seed) }
 }
 
 struct Bench<'s, 'm> {
@@ -60,7 +60,7 @@ impl<'s, 'm> Bench<'s, 'm> {
         let mut engine = unsafe { Engine::start_scoped(state, sim.rails(), config) }.unwrap();
         // Terabytes may be in flight: there is no memory behind the slots.
         let range = MemoryRange { addr: 1 << 46, len: slots as u64 * PAGE };
-        // SAFETY: the model moves no READ longer than 64 bytes, so nothing is written here, and device
+        // SAFETY: the model moves no READ longer than 1 KiB, so nothing is written here, and device
         // memory is never looked at.
         let slots = unsafe { engine.register_foreign(range, PAGE, Access::Device, None) }.unwrap().collect();
         let mut peers = Vec::new();

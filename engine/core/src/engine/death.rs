@@ -199,7 +199,7 @@ impl<P: Provider> Engine<'_, P> {
         self.enroll_class(peer, 0);
     }
 
-    /// Fails the page whose wr killed the lane, where the page is to blame.
+    /// Fails the page whose wr killed the lane, where the page is to blame: all pages whose entries it should have brought.
     fn accuse(&mut self, index: usize) {
         let lane = &self.lanes[index];
         let Some(fatal) = lane.fatal else { return };
@@ -217,7 +217,7 @@ impl<P: Provider> Engine<'_, P> {
         let remote = &self.remotes[usize::from(page.source.region())];
         let (remote_addr, len, keys) = if record.chunk == VALIDATE {
             let entry = remote.table + u64::from(page.entry) * ENTRY_BYTES;
-            (entry, ENTRY_BYTES as u32, &remote.table_keys)
+            (entry, record.len, &remote.table_keys)
         } else {
             let (offset, len) = match page.plan() {
                 None => page.chunk(record.chunk, self.chunk_shift),
@@ -233,9 +233,12 @@ impl<P: Provider> Engine<'_, P> {
             len,
             rkey: keys[remote_rail],
         };
-        fail_page(page, error, self.chunk_shift);
         self.pages.head(batch).spoilt = true;
-        self.trim(record.page);
+        for i in 0..record.covers(1) {
+            let page = PageRef(record.page.0 + i);
+            fail_page(self.pages.at(page), error, self.chunk_shift);
+            self.trim(page);
+        }
     }
 
     /// A failed page may have been the last of its segment with something to post: then the segment must
@@ -269,8 +272,9 @@ impl<P: Provider> Engine<'_, P> {
         let mut kept = tail;
         for i in 0..head.wrapping_sub(tail) {
             let record = *self.record(index, tail.wrapping_add(i));
+            // Pages of one wr fail together: their batch is late, their peer gone, or the wr itself has failed.
             if self.pages.at(record.page).phase == Phase::Dead {
-                self.drop_chunk(record.page);
+                self.drop_wr(record);
             } else {
                 *self.record(index, kept) = record;
                 kept = kept.wrapping_add(1);

@@ -11,8 +11,8 @@ use super::Engine;
 use super::pump::Work;
 use crate::config::Config;
 use crate::id::WrId;
-use crate::lane::{Lane, Record, Records, Run};
-use crate::page::{Link, NIL, PageRef, PageTable, Phase, VALIDATE};
+use crate::lane::{Lane, Record, Records, Run, place};
+use crate::page::{Link, Page, PageRef, PageTable, Phase, VALIDATE};
 use crate::plan::{MAX_SGES, Plans};
 use crate::provider::{Commit, Piece, Post, Provider, Read};
 use crate::rail::Rail;
@@ -22,6 +22,9 @@ use crate::time::Time;
 /// Validating READs in one commit. They are small, so what counts is that they go where there is room now:
 /// in runs of 16 a model whose eighth rail is slow carries 356 of 367 GB/s, in runs of 8 it carries 365 (tests/model.rs).
 const VALIDATING: u32 = 8;
+/// Entries that one READ has at most: 1 KiB of them, which is less than a packet, and not yet copied by
+/// other means than a few words are (engine/local).
+const ROW: u32 = 64;
 
 impl<P: Provider> Engine<'_, P> {
     /// Posts one run on `lane` and says how many bytes it was, at least 1.
@@ -38,56 +41,11 @@ impl<P: Provider> Engine<'_, P> {
         let most = if alone { self.config.quantum_bytes } else { self.config.run_bytes };
         let bytes = bytes.min(u64::from(most));
         let n = match work {
-            Work::Validate => {
-                let limit = chunks.min(VALIDATING);
-                match self.validating(lane, limit) {
-                    (page, n) if n > 1 => return self.post_validating(lane, page, n, now),
-                    _ => self.gather_validating(lane, limit),
-                }
-            }
+            Work::Validate => return self.post_validating(lane, chunks.min(VALIDATING), now).max(1),
             Work::Again(from) => self.gather_again(lane, usize::from(from), chunks, bytes),
             Work::Fresh(segment) => self.gather_fresh(lane, segment, class, chunks, bytes, now),
         };
         if n == 0 { 1 } else { self.post(lane, n, now).max(1) }
-    }
-
-    /// The first page of the lane's peer that waits to be validated, and how many do from it on, up to `limit`.
-    #[inline]
-    fn validating(&mut self, lane: usize, limit: u32) -> (PageRef, u32) {
-        let peer = usize::from(self.lanes[lane].peer);
-        let Some(page) = self.peers[peer].validate.first() else { return (NIL, 0) };
-        let batch = self.pages.at(page).batch;
-        let end = self.pages.first(batch).0 + u32::from(self.pages.head(batch).len);
-        let pages = self.pages.slice(page, limit.min(end - page.0)).iter();
-        let behind = pages.skip(1).take_while(|page| page.validate.is_behind()).count();
-        // Less than the limit.
-        (page, 1 + behind as u32)
-    }
-
-    /// Takes `n` pages from `page` on, which is in its peer's list of those to be validated, out of it.
-    #[inline]
-    fn leave_validating(&mut self, peer: usize, page: PageRef, n: u32) {
-        self.peers[peer].validate.remove(&mut self.pages, page);
-        let batch = self.pages.at(page).batch;
-        let end = self.pages.first(batch).0 + u32::from(self.pages.head(batch).len);
-        let next = PageRef(page.0 + n);
-        if next.0 < end && self.pages.at(next).validate.is_behind() {
-            self.pages.at(next).validate = Link::OUT;
-            self.peers[peer].validate.push_back(&mut self.pages, next);
-        }
-    }
-
-    fn gather_validating(&mut self, lane: usize, limit: u32) -> u32 {
-        let (peer, head) = (usize::from(self.lanes[lane].peer), self.lanes[lane].head);
-        let mut n = 0;
-        while n < limit {
-            let Some(page) = self.peers[peer].validate.first() else { break };
-            self.leave_validating(peer, page, 1);
-            let record = self.record(lane, head.wrapping_add(n));
-            *record = Record::one(page, VALIDATE, ENTRY_BYTES as u32);
-            n += 1;
-        }
-        n
     }
 
     /// Takes wrs over from the dead lane `from`.
@@ -100,7 +58,7 @@ impl<P: Provider> Engine<'_, P> {
             self.lanes[from].tail = seq.wrapping_add(1);
             let old = *self.record(from, seq);
             if self.pages.at(old.page).phase == Phase::Dead {
-                self.drop_chunk(old.page);
+                self.drop_wr(old);
                 continue;
             }
             bytes += u64::from(old.len);
@@ -187,44 +145,79 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// Posts the validating READs of `n` pages in a row, of one segment.
+    /// Posts at most `limit` validating READs of the lane's peer. One READ has the entries of pages in a row whose
+    /// entries stand in a row, too, as those of pages that were published together do.
     #[inline(never)]
-    fn post_validating(&mut self, lane: usize, page: PageRef, n: u32, now: Time) -> u64 {
-        self.leave_validating(usize::from(self.lanes[lane].peer), page, n);
-        let region = usize::from(self.pages.at(page).source.region());
-        let Self { provider, lanes, records, pages, remotes, landing, config, .. } = self;
+    fn post_validating(&mut self, lane: usize, limit: u32, now: Time) -> u64 {
+        let Self { provider, lanes, records, peers, pages, remotes, landing, config, depth, .. } = self;
         let l = &mut lanes[lane];
-        let len = ENTRY_BYTES as u32;
-        // n <= VALIDATING.
-        let run = Record { page, chunk: VALIDATE, len, count: n as u16, run: Run::Validating };
-        *Records::of_lane(records, lane, self.depth).at(l.head) = run;
+        let peer = &mut peers[usize::from(l.peer)];
         let Some(handle) = l.handle.as_mut() else { return 0 };
-        let remote = &remotes[region];
-        let rkey = remote.table_keys[usize::from(l.remote_rail)];
+        let (id, head, remote_rail) = (l.id, l.head, usize::from(l.remote_rail));
         let lkey = self.landing_keys[usize::from(l.rail)];
-        let (id, mut seq) = (l.id, l.head);
-        let entries = &landing[page.0 as usize..][..n as usize];
-        // SAFETY: every READ goes to its page's place in the landing area, which nobody looks at before it has
-        // completed.
+        let mut signals = Signals::new(config);
+        // The READ before: whether it is the last, and signaled, is known when there is none behind it.
+        let mut before: Option<Read> = None;
+        let (mut n, mut bytes) = (0, 0);
+        // SAFETY: every READ goes to the places of its pages in the landing area, which nobody looks at before it
+        // has completed.
         let mut post = unsafe { provider.begin(handle) };
-        let mut left = config.signal_wrs;
-        for (i, (page, entry)) in (1..).zip(pages.slice(page, n).iter_mut().zip(entries)) {
-            page.validate = Link::OUT;
-            // Whatever an earlier page left there must not pass for this one's entry.
-            entry.clear();
-            left -= 1;
-            let signaled = left == 0 || i == n;
-            if signaled {
-                left = config.signal_wrs;
+        while let Some(mut at) = if n < limit { peer.validate.first() } else { None } {
+            peer.validate.remove(pages, at);
+            let first = pages.at(at);
+            let (batch, remote) = (first.batch, &remotes[usize::from(first.source.region())]);
+            let rkey = remote.table_keys[remote_rail];
+            let end = pages.first(batch).0 + u32::from(pages.head(batch).len);
+            // The record of the READ before, if that has one entry of this batch, and its page.
+            let mut single: Option<(usize, PageRef)> = None;
+            loop {
+                let row = take_row(pages.slice(at, (end - at.0).min(ROW)));
+                let entries = &landing[at.0 as usize..][..row.pages as usize];
+                // Whatever earlier pages left there must not pass for these.
+                entries.iter().for_each(Entry::clear);
+                let len = row.pages * ENTRY_BYTES as u32;
+                bytes += u64::from(len);
+                let read = Read {
+                    wr_id: WrId::new(id, head.wrapping_add(n)),
+                    remote_addr: remote.table + u64::from(row.entry) * ENTRY_BYTES,
+                    local_addr: entries.as_ptr().expose_provenance() as u64,
+                    len,
+                    rkey,
+                    lkey,
+                    signaled: false,
+                };
+                if let Some(read) = before.replace(read) {
+                    post.read(Read { signaled: signals.next(read.len), ..read });
+                }
+                match single {
+                    Some((record, page)) if row.pages == 1 && page.0 + 1 == at.0 => {
+                        records[record].count += 1;
+                        single = Some((record, at));
+                    }
+                    _ => {
+                        let place = place(lane, head.wrapping_add(n), *depth);
+                        records[place] =
+                            Record { page: at, chunk: VALIDATE, len, count: 1, run: Run::Validating };
+                        single = (row.pages == 1).then_some((place, at));
+                    }
+                }
+                n += 1;
+                at.0 += row.pages;
+                if at.0 == end || !pages.at(at).validate.is_behind() {
+                    break;
+                }
+                if n == limit {
+                    pages.at(at).validate = Link::OUT;
+                    peer.validate.push_back(pages, at);
+                    break;
+                }
             }
-            let wr_id = WrId::new(id, seq);
-            seq = seq.wrapping_add(1);
-            let remote_addr = remote.table + u64::from(page.entry) * ENTRY_BYTES;
-            let local_addr = core::ptr::from_ref::<Entry>(entry).expose_provenance() as u64;
-            post.read(Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled });
+        }
+        if let Some(read) = before {
+            post.read(Read { signaled: true, ..read });
         }
         let commit = post.commit();
-        self.posted(lane, n, u64::from(n) * ENTRY_BYTES, commit, now)
+        self.posted(lane, n, bytes, commit, now)
     }
 
     /// Encodes and commits the `n` wrs of the records from the lane's head on. Says how many bytes they are.
@@ -254,11 +247,11 @@ impl<P: Provider> Engine<'_, P> {
                 Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled }
             };
             if chunk == VALIDATE {
-                let entry = &landing[at.0 as usize];
-                // Whatever an earlier page left there must not pass for this one's entry.
-                entry.clear();
+                let entries = &landing[at.0 as usize..][..len as usize / ENTRY_BYTES as usize];
+                // Whatever earlier pages left there must not pass for these.
+                entries.iter().for_each(Entry::clear);
                 let remote_addr = remote.table + u64::from(page.entry) * ENTRY_BYTES;
-                let local_addr = core::ptr::from_ref::<Entry>(entry).expose_provenance() as u64;
+                let local_addr = entries.as_ptr().expose_provenance() as u64;
                 let keys = (remote.table_keys[remote_rail], self.landing_keys[rail]);
                 post.read(next(remote_addr, local_addr, keys));
                 continue;
@@ -311,6 +304,31 @@ impl<P: Provider> Engine<'_, P> {
         }
         bytes
     }
+}
+
+/// Pages in a row whose entries are in a row.
+struct Row {
+    /// The first page's.
+    entry: u32,
+    pages: u32,
+}
+
+/// The longest row at the beginning of `pages`, of those that stand behind the first to be validated with it; they do
+/// no longer.
+#[inline]
+fn take_row(pages: &mut [Page]) -> Row {
+    let Some((first, behind)) = pages.split_first_mut() else { return Row { entry: 0, pages: 0 } };
+    first.validate = Link::OUT;
+    let entry = first.entry;
+    let mut count = 1;
+    for page in behind {
+        if !page.validate.is_behind() || page.entry != entry.wrapping_add(count) {
+            break;
+        }
+        page.validate = Link::OUT;
+        count += 1;
+    }
+    Row { entry, pages: count }
 }
 
 /// Accounts for a commit of `n` wrs on a lane of `rail`.

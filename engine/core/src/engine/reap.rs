@@ -141,7 +141,7 @@ impl<P: Provider> Engine<'_, P> {
             let done = count.min(head.wrapping_sub(seq));
             seq = seq.wrapping_add(done);
             bytes += u64::from(done) * u64::from(record.len);
-            pages += self.arrived(record.page, done, record.run);
+            pages += self.arrived(record.page, record.covers(done), record.run);
             if done < count {
                 *self.record(index, seq) = record.behind(done);
             }
@@ -166,7 +166,7 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// One chunk of each of `n` pages in a row has arrived, or `n` chunks of one. Says how many pages are through
+    /// One chunk (or the entry) of each of `n` pages in a row has arrived, or `n` chunks of one. Says how many pages are through
     /// with that: all that were waiting for nothing else.
     #[inline]
     fn arrived(&mut self, first: PageRef, n: u32, run: Run) -> u64 {
@@ -259,16 +259,23 @@ impl<P: Provider> Engine<'_, P> {
         let mut bytes = 0;
         for _ in 0..n {
             let seq = self.lanes[index].tail;
-            let Record { page, len, .. } = *self.record(index, seq);
+            let wr = *self.record(index, seq);
             self.lanes[index].tail = seq.wrapping_add(1);
-            bytes += u64::from(len);
-            self.drop_chunk(page);
+            bytes += u64::from(wr.len);
+            self.drop_wr(wr);
         }
         let lane = &self.lanes[index];
         let stats = &mut self.rails[usize::from(lane.rail)].stats;
         stats.chunks += u64::from(n);
         stats.bytes += bytes;
         self.peers[usize::from(lane.peer)].stats.bytes += bytes;
+    }
+
+    /// One wr is accounted for, of however many pages.
+    pub(super) fn drop_wr(&mut self, wr: Record) {
+        for i in 0..wr.covers(1) {
+            self.drop_chunk(PageRef(wr.page.0 + i));
+        }
     }
 
     /// One posted chunk of a page is accounted for: it arrived, or it no longer matters.
