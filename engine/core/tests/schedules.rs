@@ -11,7 +11,7 @@ mod common;
 use std::ops::Range;
 
 use common::*;
-use kvrail_core::batch::Ticket;
+use kvrail_core::batch::{Batch, Ticket};
 use kvrail_core::config::Config;
 use kvrail_core::engine::{Engine, LaneWanted};
 use kvrail_core::error::PageError;
@@ -44,11 +44,16 @@ struct Part {
     tokens: Range<usize>,
     layer_major: bool,
     expected: u8,
+    /// Its bytes are whatever was in the owner's slot: nothing was asked to be proven.
+    bare: bool,
 }
 
 impl Part {
     /// Whether its bytes are there.
     fn is_in(&self, slot: &Slot) -> bool {
+        if self.bare {
+            return true;
+        }
         let bytes = slot.bytes().unwrap();
         let rows = bytes[..PAGE].chunks(500).enumerate();
         rows.filter(|(row, _)| {
@@ -64,6 +69,7 @@ struct Tally {
     hits: u64,
     shared: u64,
     turned: u64,
+    bare: u64,
     misses: u64,
     faults: u64,
     late: u64,
@@ -146,13 +152,22 @@ impl World<'_, '_> {
         batch.set_tag(tag as u64);
         let mut pages: Vec<Part> = Vec::new();
         let mut slots = Vec::new();
-        for _ in 0..1 + self.rng.below(9) {
+        if self.rng.chance(40) {
+            self.fill_alike(&mut batch, &mut pages, &mut slots);
+        }
+        // None where all are alike.
+        let others = if pages.is_empty() || self.rng.chance(20) { 1 + self.rng.below(9) } else { 0 };
+        for _ in 0..others {
+            if batch.len() + 4 > batch.capacity() {
+                break;
+            }
             let Some((page, location, expected)) = self.page() else { continue };
             let Some(slot) = self.free.pop() else { break };
             assert!(self.sim.unprotect(range(&slot)));
             slots.push(slot.index());
             let first = pages.len();
-            let part = |tokens, layer_major| Part { first, location, tokens, layer_major, expected };
+            let part =
+                |tokens, layer_major| Part { first, location, tokens, layer_major, expected, bare: false };
             let all = "every page fits its slot";
             match self.rng.below(6) {
                 // As it is, in another layout, or the halves of two pages in one slot.
@@ -169,7 +184,15 @@ impl World<'_, '_> {
                     pages.push(part(0..2, true));
                     if let Some((page, location, expected)) = self.page() {
                         batch.read_also_with(page, self.plans[2]).expect(all);
-                        pages.push(Part { first, location, tokens: 2..4, layer_major: true, expected });
+                        let tokens = 2..4;
+                        pages.push(Part {
+                            first,
+                            location,
+                            tokens,
+                            layer_major: true,
+                            expected,
+                            bare: false,
+                        });
                     }
                 }
                 _ => {
@@ -179,15 +202,13 @@ impl World<'_, '_> {
                         let Some((page, location, expected)) = self.page() else { continue };
                         let tokens = token..token + 1;
                         batch.read_also(page.part(5_000, 2_500).unwrap(), token as u32 * 2_500).expect(all);
-                        pages.push(Part { first, location, tokens, layer_major: false, expected });
+                        let layer_major = false;
+                        pages.push(Part { first, location, tokens, layer_major, expected, bare: false });
                         if batch.len() == batch.capacity() {
                             break;
                         }
                     }
                 }
-            }
-            if batch.len() + 4 > batch.capacity() {
-                break;
             }
         }
         let now = self.sim.now();
@@ -200,6 +221,35 @@ impl World<'_, '_> {
                     self.free.push(slot);
                 }
             }
+        }
+    }
+
+    /// Pages that are alike, mostly of one owner and of slots in a row: validated, bare, or some of each.
+    fn fill_alike(&mut self, batch: &mut Batch<'_>, pages: &mut Vec<Part>, slots: &mut Vec<usize>) {
+        let mut which = self.rng.below(OWNERS as u64) as usize;
+        let bare = [0, 0, 100, 100, 30][self.rng.below(5) as usize];
+        let mut at = self.rng.below(SLOTS as u64) as usize;
+        for _ in 0..1 + self.rng.below(batch.capacity() as u64) {
+            let Some((_, region)) = self.peers[which] else { return };
+            let Some(slot) = self.free.pop() else { return };
+            assert!(self.sim.unprotect(range(&slot)));
+            slots.push(slot.index());
+            let location = self.owners[which].location(at);
+            let bare = self.rng.chance(bare);
+            let page =
+                if bare { region.unvalidated(at as u32).unwrap() } else { region.page(location).unwrap() };
+            batch.read(page, slot).expect("every page fits its slot");
+            let expected = self.owners[which].expected(location);
+            pages.push(Part {
+                first: pages.len(),
+                location,
+                tokens: 0..4,
+                layer_major: false,
+                expected,
+                bare,
+            });
+            at = if self.rng.chance(15) { self.rng.below(SLOTS as u64) as usize } else { (at + 1) % SLOTS };
+            which = if self.rng.chance(10) { OWNERS - 1 - which } else { which };
         }
     }
 
@@ -258,6 +308,7 @@ impl World<'_, '_> {
                             assert_eq!(results[i], Ok(()), "a slot is good if all of its pages are");
                             self.tally.shared += u64::from(i != page.index);
                             self.tally.turned += u64::from(part.layer_major);
+                            self.tally.bare += u64::from(part.bare);
                         }
                         self.tally.hits += 1;
                     }
@@ -416,6 +467,7 @@ fn ten_thousand_schedules_of_faults() {
         sum.hits += tally.hits;
         sum.shared += tally.shared;
         sum.turned += tally.turned;
+        sum.bare += tally.bare;
         sum.misses += tally.misses;
         sum.faults += tally.faults;
         sum.late += tally.late;
@@ -425,13 +477,22 @@ fn ten_thousand_schedules_of_faults() {
         sum.stale += tally.stale;
     }
     println!(
-        "{SCHEDULES} schedules: {} hits, {} misses, {} faults, {} late, {} gone; {} lanes failed, {} wrs posted again, {} stale completions",
-        sum.hits, sum.misses, sum.faults, sum.late, sum.gone, sum.lanes_failed, sum.reposted, sum.stale
+        "{SCHEDULES} schedules: {} hits ({} bare), {} misses, {} faults, {} late, {} gone; {} lanes failed, {} wrs posted again, {} stale completions",
+        sum.hits,
+        sum.bare,
+        sum.misses,
+        sum.faults,
+        sum.late,
+        sum.gone,
+        sum.lanes_failed,
+        sum.reposted,
+        sum.stale
     );
     if only.is_none() {
         // The schedules reach what they are for.
         assert!(sum.hits > 100_000 && sum.misses > 1_000 && sum.faults > 1_000 && sum.late > 1_000);
         assert!(sum.shared > 10_000 && sum.turned > 10_000, "{} shared, {} turned", sum.shared, sum.turned);
+        assert!(sum.bare > 10_000 && sum.hits - sum.bare > 50_000, "{} of {} bare", sum.bare, sum.hits);
         assert!(sum.lanes_failed > 1_000 && sum.reposted > 1_000 && sum.gone > 100);
     }
 }
