@@ -1,0 +1,185 @@
+//! Entries of the publication table that stand in a row are read together, each for its page.
+#![allow(missing_docs, reason = "tests")]
+
+mod common;
+
+use common::*;
+use kvrail_core::abi::WcStatus;
+use kvrail_core::config::Config;
+use kvrail_core::error::PageError;
+use kvrail_core::id::{MAX_RAILS, PeerId, RailIndex};
+use kvrail_core::remote::RemoteRegion;
+use kvrail_core::table::Miss;
+use kvrail_core::time::{Nanos, Time};
+use kvrail_sim::sim::{self, Action, Fate, Sim};
+
+/// A page is one chunk.
+const CONFIG: Config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+const LATE: Time = Time(1_000_000_000);
+
+/// Reads `slots` of the owner in one batch over one rail with one lane.
+struct Bench<'s, 'm> {
+    sim: &'m Sim<'m>,
+    engine: kvrail_core::engine::Engine<'s, sim::Rails<'m>>,
+    slots: kvrail_core::memory::Slots,
+    peer: PeerId,
+    region: RemoteRegion,
+    lane: sim::LaneKey,
+}
+
+impl<'s, 'm> Bench<'s, 'm> {
+    fn new(state: &'s mut SmallState, sim: &'m Sim<'m>, owner: &Owner, dest: &Destination) -> Self {
+        let mut engine = start(state, sim, CONFIG);
+        let slots = dest.register(&mut engine, PAGE);
+        let (peer, region, lanes) = connect(&mut engine, sim, owner, 1, 1, 32);
+        Self { sim, engine, slots, peer, region, lane: lanes[0] }
+    }
+
+    fn submit(&mut self, owner: &Owner, slots: &[usize]) {
+        let mut batch = self.engine.batch().unwrap();
+        for &slot in slots {
+            batch.read(self.region.page(owner.location(slot)).unwrap(), self.slots.next().unwrap()).unwrap();
+        }
+        self.engine.submit(batch, self.sim.now(), LATE).unwrap();
+    }
+
+    fn results(&mut self) -> Vec<Result<(), PageError>> {
+        let mut results = Vec::new();
+        settle(&mut self.engine, self.sim, LATE, |mut done| {
+            results.extend(done.pages().map(|page| page.result));
+        });
+        assert!(self.sim.violations().is_empty(), "{:?}", self.sim.violations());
+        results
+    }
+
+    /// wrs that have arrived.
+    fn wrs(&self) -> u64 {
+        self.engine.rail_stats(RailIndex(0)).unwrap().chunks
+    }
+}
+
+#[test]
+fn a_row_of_entries_is_one_read() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(2 * SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut bench = Bench::new(&mut state, &sim, &owner, &dest);
+
+    bench.submit(&owner, &(0..SLOTS).collect::<Vec<_>>());
+    assert_eq!(bench.results(), [Ok(()); SLOTS]);
+    assert_eq!(bench.wrs(), SLOTS as u64 + 1);
+
+    // Rows of three, one, two, one, one, two: a page twice, and rows that only fall.
+    let before = bench.wrs();
+    let slots = [5, 6, 7, 3, 9, 10, 10, 0, 14, 15];
+    bench.submit(&owner, &slots);
+    assert_eq!(bench.results(), [Ok(()); 10]);
+    assert_eq!(bench.wrs() - before, 10 + 6);
+    let stats = bench.engine.peer_stats(bench.peer).unwrap();
+    assert_eq!(stats.bytes, ((SLOTS + 10) * (PAGE + 16)) as u64);
+}
+
+#[test]
+fn each_page_of_a_row_is_judged_by_its_own_entry() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::Config::new(2), &rails(1)).unwrap();
+    let mut owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut bench = Bench::new(&mut state, &sim, &owner, &dest);
+
+    bench.submit(&owner, &[0, 1, 2, 3, 4]);
+    owner.invalidate(&sim, 1);
+    owner.invalidate(&sim, 3);
+    owner.publish(&sim, 3, 77);
+    let results = bench.results();
+    assert_eq!((results[0], results[2], results[4]), (Ok(()), Ok(()), Ok(())));
+    assert!(matches!(results[1], Err(PageError::Miss(Miss::Overwriting { .. }))), "{results:?}");
+    assert!(matches!(results[3], Err(PageError::Miss(Miss::Generation { .. }))), "{results:?}");
+    assert_eq!(bench.wrs(), 5 + 1);
+}
+
+#[test]
+fn a_row_that_is_refused_fails_all_its_pages_and_no_others() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::Config::new(3), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut bench = Bench::new(&mut state, &sim, &owner, &dest);
+    let mut offer = owner.offer();
+    offer.table.as_mut().unwrap().keys = [0xBAD; MAX_RAILS];
+    let bad = bench.engine.add_region(bench.peer, &offer).unwrap();
+
+    let mut batch = bench.engine.batch().unwrap();
+    for slot in 0..8 {
+        let region = if (2..6).contains(&slot) { bad } else { bench.region };
+        batch.read(region.page(owner.location(slot)).unwrap(), bench.slots.next().unwrap()).unwrap();
+    }
+    // Regions differ, so the pages are not alike, and their entries are asked for one by one; those of a batch
+    // of the bad region alone together.
+    bench.engine.submit(batch, sim.now(), LATE).unwrap();
+    let mut batch = bench.engine.batch().unwrap();
+    for slot in 10..14 {
+        batch.read(bad.page(owner.location(slot)).unwrap(), bench.slots.next().unwrap()).unwrap();
+    }
+    bench.engine.submit(batch, sim.now(), LATE).unwrap();
+    let mut batches = Vec::new();
+    let mut lanes = 1;
+    while bench.engine.in_flight() > 0 {
+        settle(&mut bench.engine, &sim, sim.now() + Nanos::from_millis(1), |mut done| {
+            batches.push(done.pages().map(|page| page.result).collect::<Vec<_>>());
+        });
+        while let Some(wanted) = bench.engine.next_wanted_lane(LATE) {
+            attach(&mut bench.engine, &sim, wanted.peer, &owner, 0, 32).unwrap();
+            lanes += 1;
+        }
+    }
+    batches.sort_by_key(Vec::len);
+    for result in &batches[0] {
+        let Err(PageError::Fault { rkey: 0xBAD, remote_addr, len, .. }) = *result else {
+            panic!("{batches:?}")
+        };
+        assert_eq!((remote_addr, len), (BASE + TABLE as u64 + 16 * 10, 64), "what was refused");
+    }
+    for (slot, result) in batches[1].iter().enumerate() {
+        assert_eq!(result.is_err(), (2..6).contains(&slot), "{batches:?}");
+    }
+    // Each READ that was refused cost its lane: four of one entry, one of four.
+    assert!(lanes <= 1 + 5, "{lanes} lanes for five READs that were refused");
+}
+
+#[test]
+fn a_row_whose_lane_dies_is_read_again_over_another() {
+    let mut reposted = 0;
+    for seed in 0..50 {
+        let mut storage = Box::new(SmallSim::new());
+        let mut bytes = memory(1);
+        let sim = Sim::new(&mut storage, sim::Config::new(seed), &rails(2)).unwrap();
+        let owner = Owner::new(&sim, &mut bytes[0], 1);
+        let dest = Destination::new(SLOTS, PAGE);
+        let mut state = Box::new(SmallState::new());
+        let mut bench = Bench::new(&mut state, &sim, &owner, &dest);
+        attach(&mut bench.engine, &sim, bench.peer, &owner, 1, 32).unwrap();
+        bench.submit(&owner, &[1, 2, 3, 4, 5, 6, 7, 8]);
+        if seed % 2 == 0 {
+            // Whatever of it is under way then: pages, entries, nothing any more.
+            sim.advance_to(sim.now() + Nanos(500 * seed));
+            bench.engine.poll(sim.now());
+            sim.apply(Action::FailLane(bench.lane));
+        } else {
+            // The first READ behind the lane's pages: their entries.
+            let pages = bench.engine.rail_stats(RailIndex(0)).unwrap().posted;
+            let fate = Fate::Status { nth: pages, status: WcStatus::RETRY_EXC_ERR };
+            sim.script(bench.lane, fate).unwrap();
+        }
+        assert_eq!(bench.results(), [Ok(()); 8], "seed {seed}");
+        reposted += bench.engine.rail_stats(RailIndex(1)).unwrap().reposted;
+    }
+    assert!(reposted > 20, "{reposted} wrs were posted again: the test reaches what it is for");
+}
