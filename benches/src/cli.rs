@@ -63,6 +63,17 @@ impl Op {
     }
 }
 
+/// In which order the pages are read, over and over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ReadOrder {
+    /// As they stand in the producer's memory: their entries in the publication table, too, which one READ then brings
+    /// for several pages.
+    Turn,
+    /// Shuffled, once, the same way in every run: hardly a page is read beside its neighbour.
+    Shuffled,
+}
+
 /// What moves the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -219,6 +230,9 @@ pub(crate) struct DriveArgs {
     /// What is done with each page.
     #[arg(long, value_enum, default_value = "checked")]
     pub(crate) op: Op,
+    /// In which order the pages are read.
+    #[arg(long, value_enum, default_value = "turn")]
+    pub(crate) order: ReadOrder,
     /// Reading processes, each with all the rails: 1 to 64.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) processes: u8,

@@ -11,7 +11,7 @@ use kvrail::local::AROUND_THE_CACHE;
 
 use crate::catalogue::{LAYOUTS, Named};
 use crate::child::{Child, Reply, Role, Verified};
-use crate::cli::{DemoArgs, Key, Op, Transport};
+use crate::cli::{DemoArgs, Key, Op, ReadOrder, Transport};
 use crate::drive::{self, Ready};
 use crate::json::{Meta, Report, Row, Shape, Sink};
 use crate::memcpy::Routine;
@@ -141,6 +141,7 @@ fn ladder(
                 share: (number, processes.into()),
                 threads: usize::from(processes) * (usize::from(rails) + 1),
                 verify: args.report.verify,
+                order: ReadOrder::Turn,
                 validate: true,
                 gpu: None,
             };

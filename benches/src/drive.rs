@@ -75,6 +75,7 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
             threads: processes * threads,
             verify: args.report.verify,
             validate: args.op == Op::Checked,
+            order: args.order,
             gpu: args.gpu,
         };
         crew.push(start(format!("reader {}", number + 1), setup)?);
@@ -116,6 +117,7 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
         duration_s: args.duration.as_secs_f64(),
         warmup_s: args.warmup.as_secs_f64(),
         verify: args.report.verify,
+        order: args.order,
         ..Meta::of("drive", &started[0].transport, &[args.layout])
     };
     let document = Report::new(meta, vec![row]);

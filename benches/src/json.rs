@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::catalogue::Named;
 use crate::child::Verified;
-use crate::cli::{Op, Verify};
+use crate::cli::{Op, ReadOrder, Verify};
 use crate::host::Host;
 use crate::window::Tally;
 
@@ -70,6 +70,7 @@ pub(crate) struct Meta {
     pub(crate) duration_s: f64,
     pub(crate) warmup_s: f64,
     pub(crate) verify: Verify,
+    pub(crate) order: ReadOrder,
 }
 
 impl Meta {
@@ -95,6 +96,7 @@ impl Meta {
             duration_s: 0.0,
             warmup_s: 0.0,
             verify: Verify::All,
+            order: ReadOrder::Turn,
         }
     }
 }

@@ -44,9 +44,29 @@ pub(crate) fn check(page: &[u8], seed: u64, slot: u32, generation: u32) -> bool 
     differ == 0 && *tail == word.to_le_bytes()[..tail.len()]
 }
 
+/// Puts them into another order, always the same for as many (Fisher and Yates).
+pub(crate) fn shuffle<T>(all: &mut [T]) {
+    for last in (1..all.len()).rev() {
+        // The remainder is hardly biased: nobody has 2^40 pages.
+        let at = base(ODD, last as u32, 0) % (last as u64 + 1);
+        all.swap(last, at as usize);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shuffled_is_all_there_and_has_few_neighbours() {
+        let mut all: Vec<u32> = (0..1000).collect();
+        shuffle(&mut all);
+        let neighbours = all.windows(2).filter(|pair| pair[0] + 1 == pair[1]).count();
+        assert!(neighbours < 10, "{neighbours} pages stand before their neighbours");
+        all.sort_unstable();
+        assert!(all.iter().copied().eq(0..1000));
+        shuffle::<u8>(&mut []);
+    }
 
     fn page(len: usize, slot: u32, generation: u32) -> Vec<u8> {
         let mut page = vec![0; len];

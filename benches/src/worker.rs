@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Named;
 use crate::child::{Order, Reply, Verified, hear, say};
-use crate::cli::{Key, Transport, Verify};
+use crate::cli::{Key, ReadOrder, Transport, Verify};
 use crate::destination::Destination;
 use crate::host;
 use crate::memcpy::sleep_until;
@@ -52,6 +52,7 @@ pub(crate) struct Setup {
     pub(crate) verify: Verify,
     /// Whether each page's publication entry is read after it.
     pub(crate) validate: bool,
+    pub(crate) order: ReadOrder,
     /// The GPU whose memory is read into.
     pub(crate) gpu: Option<u8>,
 }
@@ -115,7 +116,10 @@ impl<N: Network> Worker<N> {
         names.truncate(reader.rails());
         let peer = reader.connect(&address, &setup.key.peer_key()?).map_err(hint)?;
         let locations = published(&mut reader, &peer)?;
-        let locations = share(&locations, setup, named.layout.page_bytes());
+        let mut locations = share(&locations, setup, named.layout.page_bytes());
+        if setup.order == ReadOrder::Shuffled {
+            pattern::shuffle(&mut locations);
+        }
         let page = |&at: &Location| match setup.validate {
             true => peer.page(at),
             false => peer.regions()[0].unvalidated(at.slot),
