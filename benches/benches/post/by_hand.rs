@@ -9,7 +9,7 @@ use kvrail::core::id::{LaneId, RailIndex, WrId};
 use kvrail::core::provider::{Commit, Post, Provider, Read};
 use kvrail::sim::null::NullLane;
 
-use crate::workload::{BATCH, DEEP, Null, PAGE, REMOTE, RUN, SHALLOW, null};
+use crate::workload::{BATCH, DEEP, Null, PAGE, REMOTE, SHALLOW, null};
 
 /// A hand-written loop.
 pub struct Loop {
@@ -17,7 +17,7 @@ pub struct Loop {
     lanes: Vec<NullLane<'static>>,
     rail_count: usize,
     next: usize,
-    /// wrs per commit: runs of eight where there are several lanes, else the whole batch.
+    /// wrs per commit.
     run: usize,
     wcs: [Wc; 32],
     /// Destination buffers that nothing is read into, by number; where they start; those in use.
@@ -29,9 +29,9 @@ pub struct Loop {
 }
 
 impl Loop {
-    /// Lanes spread over the rails.
-    pub fn new(rails: usize, lanes: usize) -> Self {
-        let (run, depth) = if lanes == 1 { (BATCH, DEEP) } else { (RUN, SHALLOW) };
+    /// Lanes spread over the rails; each gets `run` READs in its turn, a part of a batch.
+    pub fn new(rails: usize, lanes: usize, run: usize) -> Self {
+        let depth = if lanes == 1 { DEEP } else { SHALLOW };
         let mut null = null(rails, lanes, depth);
         let lanes =
             (0..lanes).map(|i| null.connect(RailIndex((i % rails) as u8)).expect("a free lane")).collect();

@@ -21,7 +21,7 @@ use std::time::Duration;
 use by_engine::Kvrail;
 use by_hand::Loop;
 use criterion::{Criterion, Throughput};
-use workload::{BATCH, DEEP, SHALLOW};
+use workload::{BATCH, DEEP, RUN, SHALLOW};
 
 /// Reads so many batches at a time, so many times, and says how long the whole or the proper part took.
 type Run = Box<dyn FnMut(Part, usize, usize) -> Duration>;
@@ -32,9 +32,10 @@ enum Part {
     Proper,
 }
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "loop-1",
     "engine-1",
+    "loop-16-spread",
     "loop-16",
     "engine-16",
     "engine-16-validated",
@@ -57,9 +58,10 @@ fn make(name: &str) -> Run {
         })
     }
     match name {
-        "loop-1" => by_hand(Loop::new(1, 1)),
-        "loop-16" => by_hand(Loop::new(8, 16)),
-        "loop-1024" => by_hand(Loop::new(8, 16 * 1024)),
+        "loop-1" => by_hand(Loop::new(1, 1, BATCH)),
+        "loop-16-spread" => by_hand(Loop::new(8, 16, BATCH / 16)),
+        "loop-16" => by_hand(Loop::new(8, 16, RUN)),
+        "loop-1024" => by_hand(Loop::new(8, 16 * 1024, RUN)),
         "engine-1" => by_engine(Kvrail::new::<1, 1, DEEP>(1, 1, false)),
         "engine-16" => by_engine(Kvrail::new::<1, 16, SHALLOW>(8, 16, false)),
         "engine-16-validated" => by_engine(Kvrail::new::<1, 16, SHALLOW>(8, 16, true)),
@@ -114,6 +116,7 @@ fn table() {
     println!("{:<32} {whole:>+6.2} {proper:>+9.2}", "engine-1 - loop-1, ns");
     for (a, b) in [
         ("engine-16", "loop-16"),
+        ("engine-16", "loop-16-spread"),
         ("engine-16", "engine-1"),
         ("engine-16-validated", "engine-16"),
         ("engine-1024-idle", "engine-16"),
