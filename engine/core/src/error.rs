@@ -21,8 +21,8 @@ pub enum PageError {
         vendor_err: u32,
         /// The local rail.
         rail: u8,
-        /// Where what was asked for is in the peer's memory: a chunk of the page, or its table entry with those of other
-        /// pages of the batch.
+        /// Where what was asked for is in the peer's memory: a chunk of the page, or its table entry and those of its
+        /// neighbours in the batch, which were asked for together and fail together.
         remote_addr: u64,
         /// Its length.
         len: u32,

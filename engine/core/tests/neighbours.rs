@@ -312,6 +312,38 @@ fn completions_that_wait_to_be_taken_are_progress() {
     assert_eq!(engine.rail_stats(RailIndex(0)).unwrap().lanes_stalled, 0);
 }
 
+/// Whether any of 8 segments of one page each goes to lane `which` of two: the first wr that does fails.
+fn reaches(which: usize) -> bool {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(2);
+    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let owners: Vec<_> =
+        bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
+    let dest = Destination::new(16, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, Config { run_chunks: 2, ..CONFIG });
+    let mut slots = dest.register(&mut engine, PAGE);
+    // One rail, two lanes of it to each peer, whose pages take turns in the batch.
+    let peers: Vec<_> = owners.iter().map(|owner| connect(&mut engine, &sim, owner, 1, 2, 32)).collect();
+    sim.script(peers[0].2[which], Fate::Status { nth: 0, status: WcStatus::REM_ACCESS_ERR }).unwrap();
+    let mut batch = engine.batch().unwrap();
+    for i in 0..16 {
+        let page = peers[i % 2].1.unvalidated(i as u32 / 2).unwrap();
+        batch.read(page, slots.next().unwrap()).unwrap();
+    }
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    let mut failed = 0;
+    settle(&mut engine, &sim, LATE, |mut done| {
+        failed += done.pages().filter(|page| page.result.is_err()).count();
+    });
+    failed > 0
+}
+
+#[test]
+fn short_segments_go_to_all_lanes_of_their_rail_in_turn() {
+    assert_eq!([reaches(0), reaches(1)], [true, true], "lanes of the rail that get any of four runs");
+}
+
 #[test]
 fn a_refused_validation_says_what_was_refused() {
     let mut storage = Box::new(SmallSim::new());

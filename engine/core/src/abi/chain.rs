@@ -138,9 +138,12 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         // SAFETY: as for the templates; S is at least 1.
         let sges = unsafe { core::slice::from_raw_parts_mut(sges, n) };
         let Alike { wr_id: WrId(wr_id), len: length, rkey, lkey } = *alike;
-        for (i, ((wr, sges), ends)) in (0..).zip(wrs.iter_mut().zip(sges).zip(ends)) {
+        // Of an iterator that gives fewer than it said, those that it gave.
+        let mut given = 0;
+        for ((wr, sges), ends) in wrs.iter_mut().zip(sges).zip(ends) {
             // Sequence numbers do not begin again before the last of these.
-            wr.wr_id = wr_id.wrapping_add(i);
+            wr.wr_id = wr_id.wrapping_add(given);
+            given += 1;
             wr.send_flags = 0;
             wr.remote_addr = ends.remote_addr;
             wr.rkey = rkey;
@@ -149,10 +152,12 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
             }
             sges[0] = Sge { addr: ends.local_addr, length, lkey };
         }
-        if let Some(last) = wrs.last_mut() {
-            last.send_flags = IBV_SEND_SIGNALED;
+        // At most n, a length.
+        let given = given as usize;
+        if let Some(last) = given.checked_sub(1) {
+            wrs[last].send_flags = IBV_SEND_SIGNALED;
         }
-        self.len = first + n;
+        self.len = first + given;
     }
 
     /// The same, one by one.

@@ -77,6 +77,8 @@ impl<P: Provider> Engine<'_, P> {
                 (n, full) = (((max_bytes / u64::from(len)) as u32).max(1), true);
             }
             if n == left && !full && !peer.queue[class].is_last(segment) {
+                // Nothing went there: it comes next all the same. Lanes are fewer than 65,535.
+                peer.lanes[index] = at as u16;
                 break Stop::Short;
             }
             let Some(handle) = lane.handle.as_mut() else { break Stop::NoRoom };

@@ -22,8 +22,8 @@ use crate::time::Time;
 /// Validating READs in one commit. They are small, so what counts is that they go where there is room now:
 /// in runs of 16 a model whose eighth rail is slow carries 364 of 367 GB/s, in runs of 8 all of it (tests/model.rs).
 const VALIDATING: u32 = 8;
-/// Entries that one READ has at most: 1 KiB of them, which is less than a packet, and not yet copied by
-/// other means than a few words are (engine/local).
+/// Entries that one READ has at most: 1 KiB of them, a packet where the MTU is 1024 or more, and little enough for a rail
+/// that copies to do it with ordinary stores (engine/local).
 const ROW: u32 = 64;
 
 impl<P: Provider> Engine<'_, P> {

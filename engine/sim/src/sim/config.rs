@@ -196,8 +196,8 @@ impl Faults {
 pub struct Config {
     /// Decides everything that is left to chance.
     pub seed: u64,
-    /// READs longer than this move no bytes, and cost no copy. `u32::MAX` moves all; 64 moves table
-    /// entries and runs at the model's own speed.
+    /// READs longer than this move no bytes, and cost no copy. `u32::MAX` moves all; 1,024 moves table
+    /// entries, up to 64 of them at once, and runs at the model's own speed.
     pub copy_up_to: u32,
     /// A READ's bytes are taken and land in so many pieces at different times, in order. 0 is 1.
     pub pieces: u8,
