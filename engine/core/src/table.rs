@@ -15,6 +15,9 @@
 //! key tag is compared as well, so that a location with swapped keys is a miss. The two words of an
 //! entry may be read at different moments; each alone is read whole.
 //!
+//! One READ may bring the entries of several slots, once the last data byte of all of their pages has arrived: what
+//! holds of t' above holds of the moment at which each entry was read, whichever came first.
+//!
 //! # Wire form
 //!
 //! | bytes | content |
