@@ -74,25 +74,6 @@ pub(crate) fn place(lane: usize, seq: u32, depth: u32) -> usize {
     lane * depth as usize + (seq & (depth - 1)) as usize
 }
 
-/// One lane's records, found by sequence number: a power of two of them.
-#[derive(Debug)]
-pub(crate) struct Records<'r>(&'r mut [Record]);
-
-impl<'r> Records<'r> {
-    /// Those of lane `lane`, of `depth` each.
-    #[inline]
-    pub(crate) fn of_lane(records: &'r mut [Record], lane: usize, depth: u32) -> Self {
-        Self(&mut records[lane * depth as usize..][..depth as usize])
-    }
-
-    #[inline]
-    pub(crate) fn at(&mut self, seq: u32) -> &mut Record {
-        // Masked with the length minus one, the compiler sees that it is within.
-        let mask = self.0.len() - 1;
-        &mut self.0[seq as usize & mask]
-    }
-}
-
 /// Where a lane is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LaneState {

@@ -266,9 +266,22 @@ impl Choice {
         self.keys[index % MAX_RAILS] = if open { key } else { u64::MAX };
     }
 
+    /// The rail for a run of pages of `size` bytes: of those in `mask`, of which there is one and all are open, one in
+    /// `near` if any is, and of these the one that would be through with it first.
+    #[inline]
+    pub(crate) fn rail(&self, rails: &[Rail], mut mask: u16, near: u16, size: u64) -> usize {
+        if mask & (mask - 1) != 0 {
+            if mask & near != 0 {
+                mask &= near;
+            }
+            return self.first_through(rails, mask, size);
+        }
+        mask.trailing_zeros() as usize
+    }
+
     /// Which of the rails in `mask`, of which there is one and all are open, would be through with `more` bytes first.
     #[inline]
-    pub(crate) fn first_through(&self, rails: &[Rail], mask: u16, more: u64) -> usize {
+    fn first_through(&self, rails: &[Rail], mask: u16, more: u64) -> usize {
         // A number of steps that the compiler knows: there are no more than eight rails on most machines.
         let (few, _) = self.keys.split_at(MAX_RAILS / 2);
         let best = if more <= SMALL && mask == self.open && rails.len() <= few.len() {
@@ -303,7 +316,7 @@ mod tests {
         let mut choice = Choice::NONE;
         for (i, at) in rails.iter_mut().enumerate() {
             *at = rail();
-            // Neither rising nor falling, and two of them full.
+            // Neither rising nor falling, and one of the first eight down.
             at.post(1, (i as u64 * 7919) % 1009 * 1000);
             at.up = i % 7 != 3;
             choice.refresh(i, at);

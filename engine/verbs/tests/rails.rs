@@ -36,30 +36,25 @@ fn two_rails_carry_almost_twice_what_one_does() {
     let Some(fabric) = Fabric::find_breakable(TEST) else { return };
     let rates = fabric.break_rails(&["b0", "b1"], &RATE);
     let producer = Producer::start(&fabric.producer, 1, "127.0.0.1:0");
-    // Who takes processors from the guest meanwhile makes two rails look like less, and never like more: so a round
-    // that is short of it is tried again, twice.
-    let (mut one, mut two, mut rounds) = (1, 0, 0);
-    while two * 100 < one * LEAST && rounds < 3 {
-        rounds += 1;
-        let [once, twice] = ["ra0", "ra0,ra1"].map(|rails| {
+    // What a link carries is the most that was seen of it: others who take processors from the guest can make it less,
+    // in either of the two. Three rounds, always, and each side's best.
+    let (mut one, mut two) = (0, 0);
+    for _ in 0..3 {
+        for (rails, best) in [("ra0", &mut one), ("ra0,ra1", &mut two)] {
             // What is outstanding waits its turn at the link for longer than an acknowledgement may usually take.
             let config = verbs::Config { timeout: 18, ..verbs::config() };
             let mut load = Load::new(verbs::rails_with(rails, config).unwrap(), 1, FLIGHT);
             load.connect(&producer);
-            let rate = rate(&mut load);
+            *best = rate(&mut load).max(*best);
             let failed: u64 = (0..load.reader.rails()).map(|rail| load.stats(rail).lanes_failed).sum();
             assert_eq!(failed, 0, "lanes failed over {rails}: the links are slow, not broken");
             load.finish_with_all();
-            rate
-        });
-        if twice * one > two * once {
-            (one, two) = (once, twice);
         }
     }
     drop(rates);
     let ratio = two * 100 / one;
     said(&format!(
-        "{TEST}: {}.{:02} times one rail ({} and {} KiB/s, each rail limited to 40 Mbit/s; round {rounds}), every byte compared",
+        "{TEST}: {}.{:02} times one rail ({} and {} KiB/s, each rail limited to 40 Mbit/s), every byte compared",
         ratio / 100,
         ratio % 100,
         two >> 10,

@@ -52,17 +52,11 @@ impl<P: Provider> Engine<'_, P> {
         let run_wrs = run_wrs.min(P::CHAIN as u32);
         let mut seg_done = pages.at(segment).seg_done;
         let stop = loop {
-            let mut mask = peer.room & choice.open;
+            let mask = peer.room & choice.open;
             if mask == 0 {
                 break Stop::NoRoom;
             }
-            if mask & (mask - 1) != 0 {
-                if mask & local.near != 0 {
-                    mask &= local.near;
-                }
-                mask = 1 << choice.first_through(rails, mask, u64::from(len.min(config.run_bytes)));
-            }
-            let index = mask.trailing_zeros() as usize;
+            let index = choice.rail(rails, mask, local.near, u64::from(len.min(config.run_bytes)));
             // Every failure to find a lane takes a rail out of the peer's room, so this ends.
             let Some(at) = next_lane(lanes, peer, index) else { continue };
             let (lane, rail) = (&mut lanes[at], &mut rails[index]);

@@ -11,7 +11,7 @@ use super::Engine;
 use super::pump::Work;
 use crate::config::Config;
 use crate::id::WrId;
-use crate::lane::{Lane, Record, Records, Run, place};
+use crate::lane::{Lane, Record, Run, place};
 use crate::page::{Link, Page, PageRef, PageTable, Phase, VALIDATE};
 use crate::plan::{MAX_SGES, Plans};
 use crate::provider::{Commit, Piece, Post, Provider, Read};
@@ -223,8 +223,8 @@ impl<P: Provider> Engine<'_, P> {
     /// Encodes and commits the `n` wrs of the records from the lane's head on. Says how many bytes they are.
     #[inline]
     fn post(&mut self, lane: usize, n: u32, now: Time) -> u64 {
-        let Self { provider, lanes, records, pages, plans, locals, remotes, landing, config, .. } = self;
-        let mut ring = Records::of_lane(records, lane, self.depth);
+        let Self { provider, lanes, records, pages, plans, locals, remotes, landing, config, depth, .. } =
+            self;
         let l = &mut lanes[lane];
         let Some(handle) = l.handle.as_mut() else { return 0 };
         let (rail, remote_rail) = (usize::from(l.rail), usize::from(l.remote_rail));
@@ -236,7 +236,8 @@ impl<P: Provider> Engine<'_, P> {
         // done, or to the page's place in the landing area.
         let mut post = unsafe { provider.begin(handle) };
         while i < n {
-            let Record { page: at, chunk, len, count, .. } = *ring.at(head.wrapping_add(i));
+            let Record { page: at, chunk, len, count, .. } =
+                records[place(lane, head.wrapping_add(i), *depth)];
             let page = pages.at(at);
             let remote = &remotes[usize::from(page.source.region())];
             bytes += u64::from(count) * u64::from(len);

@@ -259,23 +259,15 @@ impl<P: Provider> Engine<'_, P> {
     /// The lane for a run: on the rail that would be through with it first.
     #[inline]
     fn pick(&mut self, peer: u16, rails: u16, work: Work) -> Option<usize> {
-        let mut mask = rails;
-        if mask & (mask - 1) != 0 {
-            let (size, local) = match work {
-                Work::Fresh(page) => {
-                    let page = self.pages.at(page);
-                    (page.len, page.local().1)
-                }
-                Work::Validate | Work::Again(_) => (0, usize::MAX),
-            };
-            let near = self.locals.get(local).map_or(u16::MAX, |local| local.near);
-            if mask & near != 0 {
-                mask &= near;
+        let (size, local) = match work {
+            Work::Fresh(page) => {
+                let page = self.pages.at(page);
+                (page.len, page.local().1)
             }
-            let size = u64::from(size.min(self.config.run_bytes));
-            mask = 1 << self.choice.first_through(self.rails, mask, size);
-        }
-        let rail = mask.trailing_zeros() as usize;
+            Work::Validate | Work::Again(_) => (0, usize::MAX),
+        };
+        let near = self.locals.get(local).map_or(u16::MAX, |local| local.near);
+        let rail = self.choice.rail(self.rails, rails, near, u64::from(size.min(self.config.run_bytes)));
         next_lane(self.lanes, &mut self.peers[usize::from(peer)], rail)
     }
 }
