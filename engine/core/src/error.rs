@@ -171,4 +171,7 @@ pub enum SubmitError {
     /// The batch was taken from another engine.
     #[error("the batch belongs to another engine")]
     OtherEngine,
+    /// The engine ended before it took the batch from its submitter.
+    #[error("the reader is gone: nothing that is sent is read any more")]
+    EngineGone,
 }

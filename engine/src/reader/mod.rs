@@ -380,6 +380,12 @@ impl<N: Network> Reader<N> {
         }
     }
 
+    /// The next slot of a [`Submitter`] that was dropped with batches on their way: they are read all the same, and their
+    /// slots come here.
+    pub fn next_orphan(&mut self) -> Option<Slot> {
+        self.submitters.as_mut()?.next_orphan()
+    }
+
     /// The next batch whose deadline has passed while hardware still wrote into its slots. Its pages
     /// are lost; the batch comes back by [`next_done`](Self::next_done) later.
     pub fn next_overdue(&mut self) -> Option<Ticket> {
