@@ -143,6 +143,15 @@ pub enum LaneError {
     /// The producer made no lane.
     #[error(transparent)]
     Refused(LaneRefusal),
+    /// It did not come in time. Should it come, it is given back.
+    #[error("the lane did not come in time: one of the two transports is slow or stuck")]
+    Late,
+    /// The producer leaves asks without an answer.
+    #[error("{asked} lanes have been asked for and not been answered: the producer's transport is stuck")]
+    Unanswered {
+        /// How many.
+        asked: usize,
+    },
     /// The session ended first. All its lanes are gone with it.
     #[error(transparent)]
     Session(Arc<SessionError>),

@@ -61,6 +61,7 @@ mod fabric;
 mod handshake;
 mod io;
 mod key;
+mod lanes;
 mod list;
 mod message;
 mod name;
@@ -79,7 +80,7 @@ mod tests;
 pub use address::{Address, AddressError};
 pub use error::{By, Cause, SessionError, Step};
 pub use fabric::{Attached, Fabric, FabricError, LaneError, Responder};
-pub use io::SILENCE;
+pub use io::{BEAT, LULL, SILENCE};
 pub use key::{KeyError, KeyId, PeerKey};
 pub use list::{List, TooMany};
 pub use message::{

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `mod.rs` | start, the calls of the data path, the end |
 //! | `peers.rs` | connecting, losing and re-making: what the sessions' threads report |
-//! | `link.rs` | a session's thread |
+//! | `link.rs` | the hand on a session's thread |
+//! | `session_thread.rs` | what that thread does |
 //! | `device.rs` | GPU memory as destination |
 //! | `state.rs` | where its state lives |
 //! | `submitters.rs` | other threads that feed it |
@@ -15,6 +16,7 @@
 mod device;
 mod link;
 mod peers;
+mod session_thread;
 mod state;
 mod submitters;
 mod table;
@@ -38,7 +40,7 @@ use kvrail_core::provider::{MemoryRange, Provider};
 use kvrail_core::rail::RailStats;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_layouts::Plan;
-use kvrail_session::{Address, LaneNumber, Name, NodeName};
+use kvrail_session::{Address, Fabric, LaneNumber, Name, NodeName};
 
 #[cfg(feature = "cuda")]
 pub use self::device::DeviceError;
@@ -137,7 +139,7 @@ pub struct Reader<N: Network> {
     mailbox: Arc<Mailbox<N::Line>>,
     /// Letters taken from the mailbox.
     letters: u64,
-    links: HashMap<u64, Linked>,
+    links: HashMap<u64, Linked<N::Dialer>>,
     next_link: u64,
     /// What became of connects that are being waited for.
     arrived: HashMap<u64, Result<Peer, ConnectError>>,
@@ -161,8 +163,8 @@ pub type Submitter<N> = hub::Submitter<'static, 'static, <<N as Network>::Provid
 
 /// A session, from the reader's side.
 #[derive(Debug)]
-struct Linked {
-    link: Link,
+struct Linked<F: Fabric> {
+    link: Link<F>,
     address: Address,
     /// Once it stands.
     peer: Option<(PeerId, NodeName)>,

@@ -153,7 +153,9 @@ impl<N: Network> Reader<N> {
             deadline: Instant::now() + self.config.connect,
         };
         let waker = self.engine.provider().waker();
-        let link = Link::start(errand, N::dialer(&self.plan), Arc::clone(&self.mailbox), waker);
+        // One for each rail, so that none waits for another, and one that pairs them.
+        let dialers = (0..=self.rails()).map(|_| N::dialer(&self.plan)).collect();
+        let link = Link::start(errand, dialers, Arc::clone(&self.mailbox), waker);
         let link = link.map_err(ConnectError::Thread)?;
         self.links
             .insert(number, Linked { link, address: address.clone(), peer: None, lanes: HashMap::new() });
@@ -168,7 +170,7 @@ impl<N: Network> Reader<N> {
             }
             self.hear_of_overdue();
             let now = clock::now();
-            // The thread gives up at the deadline, unless a rail holds it up: it gets a moment more.
+            // The thread gives up at the deadline: it gets a moment more to say so.
             if now.since(until) > clock::nanos(self.config.connect / 4) {
                 self.links.remove(&number);
                 return Err(ConnectError::Deadline(address.clone()));
@@ -209,6 +211,14 @@ impl<N: Network> Reader<N> {
                     };
                     self.links.remove(&number);
                     self.arrived.insert(number, Err(error));
+                }
+                News::More(lane) => {
+                    let Some((peer, producer)) = linked.peer else { continue };
+                    let rail = lane.rail.0;
+                    match self.take_lane(number, peer, lane, now) {
+                        Ok(()) => tracing::info!(rail, %producer, "a slow lane is there"),
+                        Err(error) => tracing::warn!(rail, %producer, %error, "no place for a slow lane"),
+                    }
                 }
                 News::Lane(wanted, lane) => {
                     let made = lane
@@ -343,7 +353,7 @@ impl<N: Network> Reader<N> {
     /// Tells the producer that its end of a lane is of no use any more.
     #[cold]
     pub(super) fn release(&mut self, lost: LaneLost) {
-        let of_peer = |linked: &&mut Linked| linked.peer.is_some_and(|(id, _)| id == lost.peer);
+        let of_peer = |linked: &&mut Linked<N::Dialer>| linked.peer.is_some_and(|(id, _)| id == lost.peer);
         if let Some(linked) = self.links.values_mut().find(of_peer)
             && let Some(number) = linked.lanes.remove(&lost.lane)
         {
@@ -354,7 +364,7 @@ impl<N: Network> Reader<N> {
     /// Passes the engine's wish for a lane on.
     #[cold]
     pub(super) fn want(&mut self, wanted: LaneWanted, now: Time) {
-        let of_peer = |linked: &&Linked| linked.peer.is_some_and(|(id, _)| id == wanted.peer);
+        let of_peer = |linked: &&Linked<N::Dialer>| linked.peer.is_some_and(|(id, _)| id == wanted.peer);
         match self.links.values().find(of_peer) {
             Some(linked) => linked.link.want(wanted),
             None => self.engine.lane_unavailable(wanted, now),
