@@ -27,19 +27,20 @@ const STANDARD: RawFd = 3;
 /// `body` gets them borrowed, in the order given. `body` must neither take in nor let out any other
 /// value that owns a descriptor, and must not call code that uses descriptors of its own (a logger
 /// for instance): a number means something else in the other table.
-pub(crate) fn spawn<const N: usize>(
+pub(crate) fn spawn(
     name: &str,
-    keep: [RawFd; N],
-    body: impl FnOnce([BorrowedFd<'_>; N], Result<(), Errno>) + Send + 'static,
+    keep: Vec<RawFd>,
+    body: impl FnOnce(&[BorrowedFd<'_>], Result<(), Errno>) + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.into()).spawn(move || {
         let own = unshare(&keep);
-        let borrowed = keep.map(|fd| {
+        let borrow = |&fd: &RawFd| {
             // SAFETY: open in this thread's table: kept if the table is its own, and by the caller's
             // word if it is the process's. The thread closes none of them.
             unsafe { BorrowedFd::borrow_raw(fd) }
-        });
-        body(borrowed, own);
+        };
+        let borrowed: Vec<_> = keep.iter().map(borrow).collect();
+        body(&borrowed, own);
     })
 }
 
@@ -141,17 +142,18 @@ mod tests {
     #[test]
     fn a_thread_has_what_it_keeps_and_the_process_loses_nothing() {
         let [low, mid, high] = [(); 3].map(|()| eventfd(0, EventfdFlags::CLOEXEC).unwrap());
-        let keep = [high.as_raw_fd(), low.as_raw_fd()];
+        let keep = vec![high.as_raw_fd(), low.as_raw_fd()];
         let (tell, told) = channel();
-        let thread = spawn("own", keep, move |[high, low], own| {
+        let thread = spawn("own", keep.clone(), move |kept, own| {
+            let &[high, low] = kept else { panic!("{kept:?}") };
             rustix::io::write(high, &7_u64.to_ne_bytes()).unwrap();
             tell.send((own, open_numbers(), high.as_raw_fd(), low.as_raw_fd())).unwrap();
         });
         thread.unwrap().join().unwrap();
         let (own, seen, got_high, got_low) = told.recv().unwrap();
         assert_eq!((own, got_high, got_low), (Ok(()), keep[0], keep[1]));
-        for fd in keep {
-            assert!(seen.contains(&fd), "{seen:?}");
+        for fd in &keep {
+            assert!(seen.contains(fd), "{seen:?}");
         }
         // One more is the folder that was read, which may have got the number of `mid`.
         let others = seen.iter().filter(|&&fd| fd >= STANDARD && !keep.contains(&fd)).count();

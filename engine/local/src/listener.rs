@@ -55,8 +55,8 @@ impl Listener {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let (tell, told) = sync_channel(1);
-        let thread = descriptors::spawn(name, [theirs.as_raw_fd()], move |[out], own| {
-            run(address, out, own, &tell);
+        let thread = descriptors::spawn(name, vec![theirs.as_raw_fd()], move |kept, own| {
+            run(address, kept[0], own, &tell);
         })?;
         let ended = |_| io::Error::other("the listener's thread ended at once");
         let (bound, own) = told.recv().map_err(ended)?;

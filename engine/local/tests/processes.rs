@@ -1,5 +1,6 @@
 //! Two processes: what is read is what the other wrote, and its death hurts nobody.
 #![allow(missing_docs, reason = "a test")]
+#![allow(unsafe_code, reason = "forks")]
 
 mod common;
 
@@ -31,7 +32,35 @@ fn produce() {
     let hex: String = exporter.address().to_bytes().iter().map(|b| format!("{b:02x}")).collect();
     println!("\naddress {hex}");
     std::io::stdout().flush().unwrap();
-    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    let mut orders = Vec::new();
+    std::io::stdin().read_to_end(&mut orders).unwrap();
+    if orders == FORK {
+        println!("\nchild {}", fork());
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Tells the producer to fork, and to live until it is killed.
+const FORK: &[u8] = b"fork";
+
+/// A child of this process that keeps all that it has inherited, and does nothing. Made without the C
+/// library's knowledge.
+fn fork() -> libc::c_long {
+    let (flags, none) = (libc::c_long::from(libc::SIGCHLD), 0 as libc::c_long);
+    // SAFETY: no memory is shared and no stack is given, so this is a fork; the child calls nothing
+    // but system calls.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
+    if pid != 0 {
+        return pid;
+    }
+    // SAFETY: a system call on integers: it ends the child should nobody else.
+    unsafe { libc::alarm(120) };
+    loop {
+        // SAFETY: as above.
+        unsafe { libc::pause() };
+    }
 }
 
 /// A producer, killed when dropped.
@@ -39,7 +68,7 @@ struct Producer {
     child: Child,
     stdin: Option<ChildStdin>,
     /// Kept open for what the test harness says in the end.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
     address: Address,
 }
 
@@ -61,7 +90,7 @@ impl Producer {
         let hex = hex.expect("the producer tells its address");
         let bytes = std::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap());
         let stdin = child.stdin.take();
-        Self { child, stdin, _stdout: stdout, address: Address::parse(&bytes).unwrap() }
+        Self { child, stdin, stdout, address: Address::parse(&bytes).unwrap() }
     }
 }
 
@@ -177,4 +206,26 @@ fn a_stopped_producer_serves_on() {
     assert_eq!(driver.post(&mut lanes[RAIL.get()], &[read]), Commit::All);
     assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
     assert!(driver.bytes(0, PAGE) == pattern(PAGE));
+}
+
+#[test]
+fn a_producer_that_dies_is_noticed_though_a_child_of_its_fork_lives() {
+    let mut producer = Producer::start();
+    let peer = Peer::connect(&producer.address).unwrap();
+    producer.stdin.take().unwrap().write_all(FORK).unwrap();
+    let lines = producer.stdout.by_ref().lines().map(Result::unwrap);
+    let child = lines.filter_map(|l| l.strip_prefix("child ")?.parse().ok()).next().unwrap();
+    let child = rustix::process::Pid::from_raw(child).unwrap();
+    assert!(peer.is_alive());
+    producer.child.kill().unwrap();
+    producer.child.wait().unwrap();
+    let start = Instant::now();
+    while peer.is_alive() && start.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let again = Peer::connect(&producer.address);
+    // The child was there all the time.
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+    assert!(!peer.is_alive(), "the producer's death is not noticed");
+    assert!(matches!(again, Err(ConnectError::Nobody)), "{again:?}");
 }

@@ -52,7 +52,7 @@ mod peer;
 pub use crate::region::Region;
 pub use crate::segment::{OutOfSegment, Segment, SegmentError};
 pub use address::Address;
-pub use exporter::{ExportError, Exporter};
+pub use exporter::{ExportError, Exporter, MAX_CLIENTS};
 pub use hello::MAX_SEGMENTS;
 pub use peer::{ConnectError, Peer};
 

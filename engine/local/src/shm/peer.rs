@@ -21,8 +21,10 @@ use rustix::net::{
 };
 
 use super::address::{Address, VERSION};
+use super::exporter::MAX_CLIENTS;
 use super::hello::{self, MAX_SEGMENTS, PROTOCOL, REPLY_BYTES};
 use crate::copy::copy;
+use crate::descriptors::Maker;
 use crate::hello::ReplyError;
 use crate::mapping::Mapping;
 use crate::region::Region;
@@ -46,6 +48,7 @@ struct Shared {
     mappings: Vec<Mapping>,
     link: Arc<Link>,
     watcher: Option<JoinHandle<()>>,
+    maker: Maker,
 }
 
 /// The connection, whose end is the producer's.
@@ -83,6 +86,12 @@ pub enum ConnectError {
     /// The exporter does not accept the token.
     #[error("the exporter refused the address's token: the address is forged, or of an earlier exporter")]
     Refused,
+    /// The exporter serves as many readers as it can.
+    #[error("the exporter serves {MAX_CLIENTS} reader processes already, and no more: use another producer")]
+    Full,
+    /// Others pushed this connection out.
+    #[error("too many connect to the exporter at the same time: try again")]
+    Crowded,
     /// Whoever listens there cannot give the answer that the address holds.
     #[error("who listens at this address is not the exporter that it was made by")]
     Impostor,
@@ -153,7 +162,8 @@ impl Peer {
     fn known(address: &Address) -> Option<Self> {
         let peers = PEERS.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = peers.iter().find(|(a, _)| a == address)?.1.upgrade()?;
-        Some(Self(shared)).filter(Self::is_alive)
+        // One that a parent of this process made has no watcher here.
+        Some(Self(shared)).filter(|peer| peer.0.maker.is_this_process() && peer.is_alive())
     }
 
     /// The segments, as READs name them.
@@ -189,6 +199,8 @@ impl Shared {
         let regions = hello::check_reply(&reply, address.answer).map_err(|error| match error {
             ReplyError::Version { theirs } => ConnectError::Version { theirs, ours: VERSION },
             ReplyError::Refused => ConnectError::Refused,
+            ReplyError::Full => ConnectError::Full,
+            ReplyError::Crowded => ConnectError::Crowded,
             ReplyError::Impostor => ConnectError::Impostor,
             ReplyError::Malformed => ConnectError::Malformed { what: "its fields" },
         })?;
@@ -206,7 +218,7 @@ impl Shared {
             .stack_size(64 << 10)
             .spawn(move || watched.watch())
             .map_err(ConnectError::Thread)?;
-        Ok(Self { regions, mappings, link, watcher: Some(watcher) })
+        Ok(Self { regions, mappings, link, watcher: Some(watcher), maker: Maker::this_process() })
     }
 
     /// Where `len` bytes from `addr` of the segment `rkey` are, here. `None`: not within one.
@@ -222,6 +234,10 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        // In a child of a fork there is no watcher, and the connection is the parent's.
+        if !self.maker.is_this_process() {
+            return;
+        }
         // Ends the watcher's recv.
         let _ = net::shutdown(&self.link.socket, Shutdown::Both);
         if let Some(watcher) = self.watcher.take() {
