@@ -308,7 +308,7 @@ impl Server<'_> {
         let judged = match <&[u8; HELLO_BYTES]>::try_from(&bytes[..received]) {
             Ok(hello) => PROTOCOL
                 .check_hello(hello, self.address.token)
-                .and_then(|()| if room { Ok(()) } else { Err(Refusal::Full) }),
+                .and(if room { Ok(()) } else { Err(Refusal::Full) }),
             Err(_) if received == 0 => return false,
             Err(_) => Err(Refusal::Malformed),
         };
