@@ -1,6 +1,7 @@
 //! Names for things, small enough to travel in a `wr_id`.
 
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The most rails that one engine drives. Keys are kept per rail in fixed arrays of this length, and
 /// rail sets are bit masks of 16 bits.
@@ -81,6 +82,28 @@ impl LaneId {
 impl fmt::Debug for LaneId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lane {}.{}", self.index, self.generation)
+    }
+}
+
+/// One provider among all of a process. A lane carries that of the provider that opened it, so that no other
+/// provider takes it for one of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProviderId(u64);
+
+impl ProviderId {
+    /// One that no provider of this process has had before.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "each is another one")]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // 2^64 are never used up.
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for ProviderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "provider {}", self.0)
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, RAIL};
+use kvrail_core::id::LaneId;
 use kvrail_core::provider::Provider as _;
 use kvrail_local::shm::{Exporter, Peer, Segment, Shm};
 use kvrail_local::tcp::{Connection, Export, Server, Tcp};
@@ -36,9 +37,10 @@ fn settles(before: (usize, usize), what: &str) {
 fn come_and_go<T: Transport>(reach: impl Fn() -> T) {
     for _ in 0..20 {
         let mut rails = Rails::start(Config { rails: 1, ..Config::default() }).unwrap();
-        let mut lanes: Vec<_> = (0..3).map(|_| rails.open(RAIL, reach()).unwrap()).collect();
+        let mut lanes: Vec<_> =
+            (0..3).map(|i| rails.open(LaneId::new(i, 1), RAIL, reach()).unwrap()).collect();
         let lane = lanes.pop().unwrap();
-        rails.close(kvrail_core::id::LaneId::new(0, 1), lane);
+        rails.close(lane);
     }
 }
 

@@ -25,7 +25,7 @@ fn server(bind: &str) -> Server {
 
 fn one_read_over(server: &Server) {
     let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, 4096);
-    let mut lane = driver.rails.connect(RAIL, server.address()).unwrap();
+    let mut lane = driver.open(0, RAIL, Connection::open(server.address()).unwrap());
     let read = driver.read(0, 0, server.regions()[0], 0, 4096);
     assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
     assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
@@ -190,7 +190,7 @@ fn a_reply_that_is_none_is_refused() {
 fn status_for(response: &'static [u8]) -> WcStatus {
     let (address, thread) = liar(WELCOME, response);
     let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, 4096);
-    let mut lane = driver.rails.connect(RAIL, &address).unwrap();
+    let mut lane = driver.open(0, RAIL, Connection::open(&address).unwrap());
     let read = driver.read(0, 0, Region { base: 0, len: 64, rkey: 0 }, 0, 64);
     assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
     let status = driver.completions(1)[0].1;
@@ -218,14 +218,14 @@ fn a_server_that_stalls_is_a_dead_path() {
 fn failing_a_lane_that_stalls_does_not_take_as_long() {
     let (address, thread) = liar(WELCOME, b"");
     let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, 4096);
-    let mut lane = driver.rails.connect(RAIL, &address).unwrap();
+    let mut lane = driver.open(0, RAIL, Connection::open(&address).unwrap());
     let region = Region { base: 0, len: 64, rkey: 0 };
     let reads = [driver.read(0, 0, region, 0, 64), driver.read(0, 1, region, 0, 64)];
     let start = Instant::now();
     assert_eq!(driver.post(&mut lane, &reads), Commit::All);
     std::thread::sleep(Duration::from_millis(50));
     let id = LaneId::new(0, 1);
-    driver.rails.fail(id, &mut lane);
+    driver.rails.fail(&mut lane);
     driver.event(Event::LaneFailed(id));
     assert!(start.elapsed() < STALL, "{:?}", start.elapsed());
     let flushed = WcStatus::WR_FLUSH_ERR;

@@ -104,7 +104,7 @@ impl Drop for Producer {
 fn reader(address: &Address) -> (Driver<Peer>, Vec<Lane>, Peer) {
     let mut driver = Driver::<Peer>::new(Config::default(), PAGES * PAGE);
     let peer = Peer::connect(address).unwrap();
-    let lanes = (0..2).map(|rail| driver.rails.connect(RailIndex(rail), address).unwrap()).collect();
+    let lanes = (0..2).map(|rail| driver.open(rail.into(), RailIndex(rail), peer.clone())).collect();
     (driver, lanes, peer)
 }
 

@@ -334,20 +334,11 @@ impl<N: Network> Reader<N> {
 
     fn attach(&mut self, id: PeerId, made: Attached<N::Line>, now: Time) -> Result<LaneId, TransportError> {
         let Attached { rail, remote_rail, lane, .. } = made;
-        let (lane, depth) = N::open(self.engine.provider_mut(), rail, lane)?;
         // A lane may have more places than the reader was declared with: it uses so many.
-        let depth = depth.min(self.engine.depth());
+        let depth = N::depth(&lane).min(self.engine.depth());
         let spec = LaneSpec { rail, remote_rail: remote_rail.0, depth };
-        match self.engine.attach(id, spec, lane, now) {
-            Ok(id) => Ok(id),
-            Err(error) => {
-                let text = error.to_string();
-                // The engine does not know it, and has no place of this number: its closing concerns
-                // the provider alone.
-                self.engine.provider_mut().close(LaneId::new(u16::MAX, 0), error.into_lane());
-                Err(text.into())
-            }
-        }
+        // The provider's own error may not be Send.
+        self.engine.attach(id, spec, lane, now).map_err(|error| error.to_string().into())
     }
 
     /// Tells the producer that its end of a lane is of no use any more.

@@ -65,7 +65,7 @@ impl<P: Provider> Engine<'_, P> {
         self.condemn(index, now);
         let lane = &mut self.lanes[index];
         if let Some(handle) = lane.handle.as_mut() {
-            self.provider.fail(lane.id, handle);
+            self.provider.fail(handle);
         }
     }
 
@@ -163,7 +163,7 @@ impl<P: Provider> Engine<'_, P> {
         lane.state = LaneState::Closing;
         lane.since = now;
         if let Some(handle) = lane.handle.take() {
-            self.provider.close(lane.id, handle);
+            self.provider.close(handle);
         }
     }
 
@@ -186,7 +186,7 @@ impl<P: Provider> Engine<'_, P> {
         lane.since = now;
         let (peer, rail) = (lane.peer, lane.rail);
         if let Some(handle) = lane.handle.take() {
-            self.provider.close(lane.id, handle);
+            self.provider.close(handle);
         }
         self.rails[usize::from(rail)].dying -= 1;
         self.accuse(index);

@@ -311,12 +311,8 @@ impl<'s, P: Provider> Engine<'s, P> {
         Ok(engine)
     }
 
-    /// The provider, for what is its own: making lanes, a model's clock.
-    pub fn provider_mut(&mut self) -> &mut P {
-        &mut self.provider
-    }
-
-    /// The provider.
+    /// The provider. Only to look at: whoever could exchange it for another, or close a lane of it, could make the
+    /// engine give memory back that is still being written.
     pub fn provider(&self) -> &P {
         &self.provider
     }

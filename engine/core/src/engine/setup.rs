@@ -35,16 +35,16 @@ pub struct LaneSpec {
     pub rail: RailIndex,
     /// The peer's rail at the other end: says which of a region's keys is used.
     pub remote_rail: u8,
-    /// Entries of the QP's send queue. One of them is kept for the drain wr.
+    /// Entries of the QP's send queue, or fewer: so many are used. One of them is kept for the drain wr.
     pub depth: u32,
 }
 
-/// Why a lane cannot be used. The provider's part comes back.
+/// Why a lane cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum AttachError<L> {
+pub enum AttachError<E: core::error::Error> {
     /// The peer is gone.
     #[error("the peer is not connected")]
-    NoPeer(L),
+    NoPeer,
     /// No such rail.
     #[error("local rail {rail} of {rails}, remote rail {remote_rail} of at most 16: there is no such path")]
     NoRail {
@@ -54,8 +54,6 @@ pub enum AttachError<L> {
         rails: usize,
         /// The remote rail asked for.
         remote_rail: u8,
-        /// The lane.
-        lane: L,
     },
     /// The send queue is too short or too long.
     #[error("a send queue of {depth} entries: 2 to {limit} can be used, one of them for the drain wr")]
@@ -64,8 +62,6 @@ pub enum AttachError<L> {
         depth: u32,
         /// What the storage holds.
         limit: u32,
-        /// The lane.
-        lane: L,
     },
     /// The completion queue could overrun.
     #[error(
@@ -80,31 +76,16 @@ pub enum AttachError<L> {
         used: u32,
         /// What this lane needs.
         depth: u32,
-        /// The lane.
-        lane: L,
     },
     /// The table is full.
     #[error("{limit} lanes are in use already, the most that this engine's storage holds")]
     Full {
         /// The maximum.
         limit: usize,
-        /// The lane.
-        lane: L,
     },
-}
-
-impl<L> AttachError<L> {
-    /// The lane, to be closed or attached elsewhere.
-    #[must_use]
-    pub fn into_lane(self) -> L {
-        match self {
-            Self::NoPeer(lane)
-            | Self::NoRail { lane, .. }
-            | Self::Depth { lane, .. }
-            | Self::CqFull { lane, .. }
-            | Self::Full { lane, .. } => lane,
-        }
-    }
+    /// The provider did not open it.
+    #[error(transparent)]
+    Open(E),
 }
 
 impl<P: Provider> Engine<'_, P> {
@@ -316,42 +297,41 @@ impl<P: Provider> Engine<'_, P> {
         })
     }
 
-    /// Takes a connected lane into use.
+    /// Takes a connected lane into use: the provider opens it, and from then on the engine alone has it.
     ///
     /// # Errors
     ///
-    /// The reason, and the lane back.
+    /// The reason; the lane is released.
     pub fn attach(
         &mut self,
         id: PeerId,
         spec: LaneSpec,
-        handle: P::Lane,
+        unopened: P::Unopened,
         now: Time,
-    ) -> Result<crate::id::LaneId, AttachError<P::Lane>> {
+    ) -> Result<crate::id::LaneId, AttachError<P::OpenError>> {
         let LaneSpec { rail, remote_rail, depth } = spec;
         if self.peer(id).is_none() {
-            return Err(AttachError::NoPeer(handle));
+            return Err(AttachError::NoPeer);
         }
         let rails = self.rails.len();
         if rail.get() >= rails || usize::from(remote_rail) >= MAX_RAILS {
-            return Err(AttachError::NoRail { rail: rail.0, rails, remote_rail, lane: handle });
+            return Err(AttachError::NoRail { rail: rail.0, rails, remote_rail });
         }
         if depth < 2 || depth > self.depth {
-            return Err(AttachError::Depth { depth, limit: self.depth, lane: handle });
+            return Err(AttachError::Depth { depth, limit: self.depth });
         }
         let entries = self.rails[rail.get()].info.cq_entries;
         let used = self.rails[rail.get()].cq_used;
         if used.checked_add(depth).is_none_or(|need| need > entries) {
-            return Err(AttachError::CqFull { rail: rail.0, entries, used, depth, lane: handle });
+            return Err(AttachError::CqFull { rail: rail.0, entries, used, depth });
         }
         let limit = self.lanes.len();
         let free = self.lanes[self.free_lane..].iter().position(|lane| lane.state == LaneState::Free);
-        let Some(place) = free.map(|at| at + self.free_lane) else {
-            return Err(AttachError::Full { limit, lane: handle });
-        };
+        let place = free.map(|at| at + self.free_lane).ok_or(AttachError::Full { limit })?;
+        let id_of_lane = self.lanes[place].id;
+        let handle = self.provider.open(id_of_lane, rail, unopened).map_err(AttachError::Open)?;
         self.free_lane = place + 1;
         self.rails[rail.get()].cq_used = used + depth;
-        let id_of_lane = self.lanes[place].id;
         self.lanes[place] = Lane {
             id: id_of_lane,
             state: LaneState::Up,

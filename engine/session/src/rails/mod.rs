@@ -6,7 +6,7 @@
 //!
 //! A lane here is what [`kvrail_local::Rails::open`] takes, not yet one of a provider: making it blocks, and
 //! so belongs on a control thread, while the provider belongs to its engine. The engine's thread opens
-//! it: `engine.provider_mut().open(attached.rail, attached.lane)`.
+//! it, as part of `engine.attach`.
 //!
 //! The address holds the secrets that open the memory. It travels authenticated, and not encrypted: who
 //! can listen between the peers can read it.
