@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kvrail::core::id::RailIndex;
-use kvrail::core::provider::Provider;
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::shm::Segment;
@@ -97,12 +96,8 @@ impl Network for SlowRails {
         SlowDialer(tcp::TcpRails::dialer(plan), *slow)
     }
 
-    fn open(
-        provider: &mut Tcp,
-        rail: RailIndex,
-        line: Connection,
-    ) -> Result<(<Tcp as Provider>::Lane, u32), TransportError> {
-        tcp::TcpRails::open(provider, rail, line)
+    fn depth(line: &Connection) -> u32 {
+        tcp::TcpRails::depth(line)
     }
 }
 

@@ -50,7 +50,7 @@ use self::state::Sealed as _;
 pub use self::state::{Room, State, Storage, StorageTaken};
 pub use self::submitters::MAX_SUBMITTERS;
 use self::submitters::Submitters;
-pub use self::table::TableError;
+pub use self::table::{MAX_LISTED, TableError};
 use crate::clock;
 use crate::layout::PageLayout;
 use crate::network::{DEPTH, Network};
@@ -420,9 +420,14 @@ impl<N: Network> Reader<N> {
 
     /// Sleeps until there is something to poll for: half of what is outstanding has arrived, a deadline
     /// has passed, a peer is lost; or until `until`. The one call that sleeps.
+    ///
+    /// With batches in flight it sleeps for up to 10 ms even if `until` has passed, so that a loop that waits
+    /// until a batch's deadline does not spin when the batch is late.
     pub fn wait(&mut self, until: Time) {
         /// With work and nothing outstanding all lanes are down, and wanted again in so long at most.
         const ALL_DOWN: Nanos = Nanos::from_millis(10);
+        /// At least so long with batches in flight.
+        const PAST: Nanos = Nanos::from_millis(10);
         /// A lane that failed may be wanted again.
         const SOME_DOWN: Nanos = Nanos::from_millis(250);
         let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.is_empty());
@@ -431,6 +436,7 @@ impl<N: Network> Reader<N> {
             return;
         }
         let now = clock::now();
+        let until = if self.engine.in_flight() > 0 { until.max(now + PAST) } else { until };
         let failed = |rail| self.engine.rail_stats(RailIndex(rail)).is_some_and(|s| s.lanes_failed > 0);
         let until = if self.engine.in_flight() > 0 && self.engine.outstanding() == 0 {
             until.min(now + ALL_DOWN)

@@ -25,6 +25,9 @@ use crate::network::{Network, TransportError};
 /// Events that nobody has taken, at most. The oldest go first.
 const MAX_EVENTS: usize = 256;
 
+/// Places for regions that every producer can have: for one region and its table.
+const PLACES_PER_PEER: usize = 2;
+
 /// A connected producer: the handle from which pages are named. Plain data; it says nothing about
 /// whether the producer is still there.
 #[derive(Clone, Debug)]
@@ -114,6 +117,20 @@ pub enum ConnectError {
     /// It publishes nothing.
     #[error("the producer at {0} offers no region: there is nothing to read")]
     NoRegions(Address),
+    /// It offers so many regions that there would be no places left for other producers.
+    #[error(
+        "the producer at {address} offers {offered} regions and tables, and one producer may have {places} of the \
+         reader's places: let it offer fewer, or declare the reader with a larger max_regions"
+    )]
+    TooManyRegions {
+        /// Of the producer.
+        address: Address,
+        /// Regions and publication tables, each of which takes a place.
+        offered: usize,
+        /// Places that it may have: all that are free but two for each producer that there is room
+        /// for beside it.
+        places: usize,
+    },
     /// A region's numbers cannot be.
     #[error("the producer at {address} offers what cannot be read: {source}")]
     Offer {
@@ -287,6 +304,13 @@ impl<N: Network> Reader<N> {
     ) -> Result<Peer, ConnectError> {
         let Agreed { producer, offer, lanes } = agreed;
         let refused = |source| ConnectError::Offer { address: address.clone(), source };
+        let (peers, free) = self.engine.places_free();
+        let places = free.saturating_sub(PLACES_PER_PEER * peers).max(PLACES_PER_PEER);
+        let with_table = offer.regions.iter().filter(|region| region.offer().table.is_some());
+        let offered = offer.regions.len() + with_table.count();
+        if offered > places {
+            return Err(ConnectError::TooManyRegions { address: address.clone(), offered, places });
+        }
         let (mut regions, mut tables) = (Vec::new(), Vec::new());
         for offered in &offer.regions {
             let (pages, table) = offers(offered);

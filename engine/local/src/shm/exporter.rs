@@ -306,9 +306,11 @@ impl Server<'_> {
             return false;
         }
         let judged = match <&[u8; HELLO_BYTES]>::try_from(&bytes[..received]) {
-            Ok(hello) => PROTOCOL
-                .check_hello(hello, self.address.token)
-                .and(if room { Ok(()) } else { Err(Refusal::Full) }),
+            Ok(hello) => PROTOCOL.check_hello(hello, self.address.token).and(if room {
+                Ok(())
+            } else {
+                Err(Refusal::Full)
+            }),
             Err(_) if received == 0 => return false,
             Err(_) => Err(Refusal::Malformed),
         };
