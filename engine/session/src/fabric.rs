@@ -17,7 +17,8 @@ pub struct FabricError {
     /// The rail, on the side that says so.
     pub rail: RailIndex,
     /// What went wrong there.
-    pub source: Box<dyn Error + Send + Sync>,
+    // Raw: the text has it, so it is no source beside the text.
+    pub r#source: Box<dyn Error + Send + Sync>,
 }
 
 impl FabricError {

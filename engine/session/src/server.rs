@@ -127,7 +127,8 @@ pub enum ServeError {
         /// The address.
         address: SocketAddr,
         /// What the system says.
-        source: io::Error,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: io::Error,
     },
     /// The name of the address does not resolve.
     #[error("cannot listen on {address}: {source}")]
@@ -135,7 +136,8 @@ pub enum ServeError {
         /// The address.
         address: Address,
         /// What the resolver says.
-        source: io::Error,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: io::Error,
     },
     /// The regions are not of the layout, or too many.
     #[error(transparent)]

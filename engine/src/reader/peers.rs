@@ -104,7 +104,8 @@ pub enum ConnectError {
         /// Of the producer.
         address: Address,
         /// What each side has.
-        source: NothingInCommon,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: NothingInCommon,
     },
     /// Not one lane came about.
     #[error("connected to {address}, but no lane to it could be made: {why}")]
@@ -137,7 +138,8 @@ pub enum ConnectError {
         /// Of the producer.
         address: Address,
         /// What is wrong.
-        source: OfferError,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: OfferError,
     },
     /// The reader is full.
     #[error(transparent)]

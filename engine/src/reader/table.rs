@@ -65,10 +65,16 @@ pub enum TableError {
     Submit(#[from] SubmitError),
     /// It did not arrive.
     #[error("the publication table did not arrive: {0}")]
-    Page(#[from] PageError),
+    Page(PageError),
     /// It did not arrive in time, and hardware still writes.
     #[error("the publication table did not arrive in time")]
     Deadline,
+}
+
+impl From<PageError> for TableError {
+    fn from(error: PageError) -> Self {
+        Self::Page(error)
+    }
 }
 
 impl<N: Network> Reader<N> {

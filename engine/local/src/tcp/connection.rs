@@ -43,6 +43,7 @@ pub enum ConnectError {
         /// The step.
         step: &'static str,
         /// The system's reason.
+        // Raw: the text has it, so it is no source beside the text.
         r#source: io::Error,
     },
     /// The server speaks another version.

@@ -109,6 +109,7 @@ pub enum ServeError {
         /// What failed.
         step: &'static str,
         /// The system's reason.
+        // Raw: the text has it, so it is no source beside the text.
         r#source: io::Error,
     },
     /// No random numbers.

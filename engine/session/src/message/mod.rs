@@ -345,7 +345,8 @@ pub enum ParseError {
         /// The field's name.
         field: &'static str,
         /// What is wrong with it.
-        source: NameError,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: NameError,
     },
     /// A region is none.
     #[error("{kind:?}.region[{index}]: {source}")]
@@ -355,6 +356,7 @@ pub enum ParseError {
         /// Which of the message's regions.
         index: usize,
         /// What is wrong with it.
-        source: OfferError,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: OfferError,
     },
 }
