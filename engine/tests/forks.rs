@@ -69,7 +69,23 @@ fn produce(how: &str, over: impl Publish) -> ! {
     }
     // The reader says when it has its lanes, so that the child inherits what they use, too.
     std::io::stdin().read_exact(&mut [0]).unwrap();
-    println!("\nchild {}", fork(how));
+    if how == "drop" {
+        // SAFETY: the child drops a value, for which it needs no other thread, and ends. The C library
+        // lets the child of its fork allocate.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            drop(publisher);
+            // SAFETY: a system call on an integer.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = -1;
+        // SAFETY: `status` is there to be written.
+        let ended = unsafe { libc::waitpid(child, &mut status, 0) };
+        assert_eq!((ended, status), (child, 0));
+        println!("\nchild {child}");
+    } else {
+        println!("\nchild {}", fork(how));
+    }
     loop {
         std::thread::park();
     }
@@ -96,7 +112,7 @@ impl Producer {
     }
 
     /// The number behind `word` in what it says.
-    fn hear(&mut self, word: &str) -> i32 {
+    fn hear<T: std::str::FromStr>(&mut self, word: &str) -> T {
         let lines = self.said.by_ref().lines().map(Result::unwrap);
         let number = |line: String| line.strip_prefix(word)?.trim().parse().ok();
         lines.filter_map(number).next().expect("the producer tells")
@@ -125,7 +141,7 @@ fn dies<P: Publish, N: Network>(
         produce(&how, publish());
     }
     let mut producer = Producer::start(test, how);
-    let address = SocketAddr::from((LOCALHOST, producer.hear("port ") as u16));
+    let address = SocketAddr::from((LOCALHOST, producer.hear::<u16>("port ")));
     let mut reader = Reader::start(LAYOUT, rails(), Config::default()).unwrap();
     let mut slots = reader.register(memory::leaked(LAYOUT.page_bytes() as usize).unwrap()).unwrap();
     let peer = reader.connect(&address.into(), &key()).unwrap();
@@ -136,7 +152,9 @@ fn dies<P: Publish, N: Network>(
     let killed = Instant::now();
     producer.process.kill().unwrap();
     producer.process.wait().unwrap();
-    // At once: there is no second try. And who connects does not hang in the dead one's queue.
+    // At once: there is no second try. And a connection does not hang in the dead one's queue.
+    let refused = std::net::TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     let again = start(address, publish());
     let other = Reader::start(LAYOUT, rails(), Config::default()).unwrap().connect(&address.into(), &key());
     assert_eq!(other.unwrap().epoch(), again.epoch());
@@ -183,4 +201,27 @@ fn tcp_and_a_child_made_by_fork() {
 fn tcp_and_a_child_made_by_the_bare_system_call() {
     let test = "tcp_and_a_child_made_by_the_bare_system_call";
     dies(test, "clone", || tcp::publish(LOCALHOST, 1), || tcp::rails(1).unwrap(), LIMIT);
+}
+
+#[test]
+fn a_child_that_drops_its_copy_of_a_publisher_does_the_parent_no_harm() {
+    let test = "a_child_that_drops_its_copy_of_a_publisher_does_the_parent_no_harm";
+    if std::env::var(PRODUCES).is_ok() {
+        produce("drop", shm::publish(1));
+    }
+    let mut producer = Producer::start(test, "drop");
+    let address = SocketAddr::from((LOCALHOST, producer.hear::<u16>("port ")));
+    let connect = || {
+        let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap();
+        let peer = reader.connect(&address.into(), &key()).unwrap();
+        (reader, peer)
+    };
+    let (mut reader, peer) = connect();
+    std::io::Write::write_all(producer.process.stdin.as_mut().unwrap(), b"!").unwrap();
+    producer.hear::<libc::pid_t>("child ");
+    connect();
+    let published = reader.published(&peer, 0, clock::within(Duration::from_secs(20))).unwrap();
+    assert_eq!(published.len(), 1);
+    reader.poll();
+    assert!(reader.next_event().is_none());
 }
