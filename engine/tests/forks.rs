@@ -15,7 +15,8 @@ use kvrail::{
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Set for the producer, which is this binary again, asked for the test that started it. Says how it forks.
+/// Set for the producer, which is this binary again, asked for the test that started it. Says how
+/// it forks.
 const PRODUCES: &str = "KVRAIL_TEST_FORKS";
 /// Ends the child of the fork should the test not.
 const CHILDS_LIFE: u32 = 120;
@@ -59,7 +60,8 @@ fn fork(how: &str) -> libc::pid_t {
     }
 }
 
-/// The producer's process: publishes a page, forks when there is a reader, and lives until it is killed.
+/// The producer's process: publishes a page, forks when there is a reader, and lives until it is
+/// killed.
 fn produce(how: &str, over: impl Publish) -> ! {
     let mut publisher = start((LOCALHOST, 0).into(), over);
     publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
@@ -70,8 +72,8 @@ fn produce(how: &str, over: impl Publish) -> ! {
     // The reader says when it has its lanes, so that the child inherits what they use, too.
     std::io::stdin().read_exact(&mut [0]).unwrap();
     if how == "drop" {
-        // SAFETY: the child drops a value, for which it needs no other thread, and ends. The C library
-        // lets the child of its fork allocate.
+        // SAFETY: the child drops a value, for which it needs no other thread, and ends. The C
+        // library lets the child of its fork allocate.
         let child = unsafe { libc::fork() };
         if child == 0 {
             drop(publisher);
@@ -124,7 +126,8 @@ impl Drop for Producer {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if let Some(pid) = self.child {
-            // SAFETY: a system call on integers; the child is this test's own, and has not been waited for.
+            // SAFETY: a system call on integers; the child is this test's own, and has not been
+            // waited for.
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
     }

@@ -245,7 +245,7 @@ fn a_lane_that_comes_too_late_is_given_back_and_the_peer_is_not_lost() {
 #[test]
 fn a_rail_that_hangs_for_longer_than_connecting_may_take_costs_its_own_lanes() {
     let mut f = connected(Slow::RefusesAfter(Duration::from_secs(14)), FAST);
-    // A second after the first lane it is content; the slow one's own time would be five.
+    // Connecting waits for a second after the first lane; the slow lane's own time is five.
     assert!(f.took < Duration::from_millis(4500), "{:?}", f.took);
     f.pages_arrive();
     f.until("all lanes of the good rail are made", |counts| counts.made(0) == 12);

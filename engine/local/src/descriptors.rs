@@ -23,7 +23,7 @@ const STANDARD: RawFd = 3;
 /// `body` learns whether that worked: `Err` says why the thread shares the process's table after
 /// all.
 ///
-/// The owners of `keep` stay with the caller, who keeps them open until the thread has ended.
+/// The owners of `keep` stay with the caller, and stay open until the thread has ended.
 /// `body` gets them borrowed, in the order given. `body` must neither take in nor let out any other
 /// value that owns a descriptor, and must not call code that uses descriptors of its own (a logger
 /// for instance): a number means something else in the other table.
@@ -35,8 +35,8 @@ pub(crate) fn spawn(
     std::thread::Builder::new().name(name.into()).spawn(move || {
         let own = unshare(&keep);
         let borrow = |&fd: &RawFd| {
-            // SAFETY: open in this thread's table: kept if the table is its own, and by the caller's
-            // word if it is the process's. The thread closes none of them.
+            // SAFETY: open in this thread's table: kept if the table is its own, and by the
+            // caller's word if it is the process's. The thread closes none of them.
             unsafe { BorrowedFd::borrow_raw(fd) }
         };
         let borrowed: Vec<_> = keep.iter().map(borrow).collect();
@@ -66,8 +66,8 @@ fn unshare(keep: &[RawFd]) -> Result<(), Errno> {
         }
         // Linux before 5.9, or a filter of system calls that does not know this one.
         Err(_) => {
-            // SAFETY: the rest of this thread uses descriptors that are kept and those that it makes,
-            // by the contract of `spawn`.
+            // SAFETY: the rest of this thread uses descriptors that are kept and those that it
+            // makes, by the contract of `spawn`.
             unsafe { unshare_unsafe(UnshareFlags::FILES) }?;
             close_all_but(&kept);
             Ok(())
@@ -77,8 +77,8 @@ fn unshare(keep: &[RawFd]) -> Result<(), Errno> {
 
 fn close_range(first: RawFd, last: libc::c_uint, flags: libc::c_uint) -> Result<(), Errno> {
     let first = first.unsigned_abs();
-    // SAFETY: the call reads no memory. It closes descriptors of the calling thread's own table: the
-    // first call makes it one, and the others come after it.
+    // SAFETY: the call reads no memory. It closes descriptors of the calling thread's own table:
+    // the first call makes it one, and the others come after it.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if result == 0 {
         Ok(())
@@ -100,13 +100,13 @@ fn close_all_but(kept: &[RawFd]) {
     };
     for fd in open.into_iter().filter(|fd| *fd >= STANDARD && !kept.contains(fd)) {
         // SAFETY: an integer is passed, nothing else. The table is this thread's own, and its other
-        // entries are copies that nobody uses by this table.
+        // entries are copies that no code uses by this table.
         let _ = unsafe { libc::close(fd) };
     }
 }
 
 /// The process that made a value. In a child of a fork the value is a copy: the threads behind it
-/// are not there, and its descriptors are the parent's too, who goes on using them.
+/// are not there, and its descriptors are those that the parent goes on using.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Maker(Pid);
 

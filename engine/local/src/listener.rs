@@ -24,13 +24,13 @@ const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// A listening TCP socket that belongs to the life of this process alone.
 ///
 /// An ordinary listening socket is inherited by the children of a fork. If the process dies and a
-/// child lives on, the socket goes on listening: the port is taken, and who connects hangs, for
-/// nobody accepts. This one is in the descriptor table of a thread of its own (Linux 5.9, or where
+/// child lives on, the socket goes on listening: the port is taken, and a connect hangs, since no
+/// process accepts. This one is in the descriptor table of a thread of its own (Linux 5.9, or where
 /// `unshare` is allowed), so it is closed with the process. The connections that it accepts are
 /// handed over to the process's table.
 ///
-/// Its file descriptor is readable when [`accept`](Self::accept) has something. Tools that look for a
-/// port's owner in `/proc/<pid>/fd` (`ss -p`, `lsof`) show no process for it.
+/// Its file descriptor is readable when [`accept`](Self::accept) has something. Tools that look for
+/// a port's owner in `/proc/<pid>/fd` (`ss -p`, `lsof`) show no process for it.
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,

@@ -29,15 +29,15 @@ impl LogLimit {
         Self(Mutex::new(State { tokens: BURST, since: None, left_out: 0 }))
     }
 
-    /// Whether a line may be logged now: `Some` with the number of lines left out since the last one
-    /// that was logged, or `None` if this line is left out too.
+    /// Whether a line may be logged now: `Some` with the number of lines left out since the last
+    /// one that was logged, or `None` if this line is left out too.
     #[must_use]
     pub fn allows(&self) -> Option<u64> {
         self.allows_at(Instant::now())
     }
 
     fn allows_at(&self, now: Instant) -> Option<u64> {
-        // A poisoned lock guards numbers, which are whole whoever panicked.
+        // A poisoned lock guards numbers, which are whole whatever panicked.
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = *state.since.get_or_insert(now);
         let periods = now.saturating_duration_since(since).as_nanos() / PERIOD.as_nanos();

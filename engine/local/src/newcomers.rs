@@ -1,4 +1,5 @@
-//! Connections that have not proved anything yet, bounded in number without locking anybody out.
+//! Connections that have not proved anything yet, bounded in number without locking other
+//! connections out.
 
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The newcomers of one listener.
 ///
-/// A connection is a newcomer until it has shown that it may be here. Anybody who reaches the port
-/// can make one, so when there are too many, the oldest goes, and not the one that has just come:
-/// who needs a few round trips gets them. The oldest that has said nothing goes before the oldest
-/// that has spoken. An address (for IPv6 a /64 network) may have half of the places; beyond that its
-/// own oldest goes.
+/// A connection is a newcomer until it has shown that it may be here. Any process that reaches the
+/// port can make one, so when there are too many, the oldest goes, and not the one that has just
+/// come: a connection that needs a few round trips gets them. The oldest that has said nothing goes
+/// before the oldest that has spoken. An address (for IPv6 a /64 network) may have half of the
+/// places; beyond that its own oldest goes.
 #[derive(Debug)]
 pub struct Newcomers {
     limit: usize,
@@ -47,13 +48,13 @@ impl Newcomers {
         self.limit
     }
 
-    /// A poisoned lock guards a list that is whole whoever panicked.
+    /// A poisoned lock guards a list that is whole whatever panicked.
     fn waiting(&self) -> MutexGuard<'_, Vec<Arc<Newcomer>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the connection `stream` from `from` in. If one has to go for it, that one's stream ends
-    /// for reading ([`Place::sent_away`] says why), and the second value is true.
+    /// Takes the connection `stream` from `from` in. If one has to go for it, that one's stream
+    /// ends for reading ([`Place::sent_away`] says why), and the second value is true.
     ///
     /// # Errors
     ///
@@ -78,7 +79,7 @@ impl Newcomers {
             // In the order of coming, so `swap_remove` will not do.
             let goes = waiting.remove(at);
             goes.sent_away.store(true, Ordering::Release);
-            // Wakes whoever reads from it. Fails if the peer has hung up already.
+            // Wakes the thread that reads from it. Fails if the peer has hung up already.
             let _ = goes.stream.shutdown(Shutdown::Read);
         }
         waiting.push(Arc::clone(&this));

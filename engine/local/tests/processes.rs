@@ -45,8 +45,8 @@ fn produce() {
 /// Tells the producer to fork, and to live until it is killed.
 const FORK: &[u8] = b"fork";
 
-/// A child of this process that keeps all that it has inherited, and does nothing. Made without the C
-/// library's knowledge.
+/// A child of this process that keeps all that it has inherited, and does nothing. Made without the
+/// C library's knowledge.
 fn fork() -> libc::c_long {
     let (flags, none) = (libc::c_long::from(libc::SIGCHLD), 0 as libc::c_long);
     // SAFETY: no memory is shared and no stack is given, so this is a fork; the child calls nothing
@@ -55,7 +55,7 @@ fn fork() -> libc::c_long {
     if pid != 0 {
         return pid;
     }
-    // SAFETY: a system call on integers: it ends the child should nobody else.
+    // SAFETY: a system call on integers: it ends the child should the test not.
     unsafe { libc::alarm(120) };
     loop {
         // SAFETY: as above.

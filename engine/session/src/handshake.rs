@@ -254,8 +254,8 @@ impl Line {
         self.send(&Message::Alive, now + LULL)
     }
 
-    /// When there is something to do if nothing comes: to say that this side lives, or to notice that
-    /// the peer does not.
+    /// When there is something to do if nothing comes: to say that this side lives, or to notice
+    /// that the peer does not.
     pub(crate) fn due(&self) -> Instant {
         self.next_beat.min(self.stream.heard() + LULL)
     }

@@ -20,9 +20,9 @@ use crate::wire::{HEADER, Kind, LARGEST};
 pub const SILENCE: Duration = Duration::from_secs(10);
 /// How often a side of a session says that it lives.
 pub const BEAT: Duration = Duration::from_secs(2);
-/// How long a session may bring not a byte before the peer counts as gone: time for three beats to be
-/// late. The connection alone is no sign of life: a child of a fork keeps it open when the peer's
-/// process has died.
+/// How long a session may bring not a byte before the peer counts as gone: time for three beats to
+/// be late. The connection alone is no sign of life: a child of a fork keeps it open when the
+/// peer's process has died.
 pub const LULL: Duration = Duration::from_secs(8);
 /// How long the side that refuses waits for the other to have read why.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
@@ -220,8 +220,8 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// The connection's end; a message that was begun and is not whole in the time that a silent peer
-    /// has; or not a byte for [`LULL`].
+    /// The connection's end; a message that was begun and is not whole in the time that a silent
+    /// peer has; or not a byte for [`LULL`].
     pub(crate) fn try_recv(&mut self) -> Result<Option<Frame>, Cause> {
         match self.fill()? {
             Fill::Whole(frame) => return Ok(Some(frame)),

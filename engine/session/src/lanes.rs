@@ -1,5 +1,5 @@
-//! The producer's ends of one session's lanes. Making one may take long, so it happens on a thread of
-//! its own: one at a time for each rail, so that a slow rail delays no lane of another, nor the
+//! The producer's ends of one session's lanes. Making one may take long, so it happens on a thread
+//! of its own: one at a time for each rail, so that a slow rail delays no lane of another, nor the
 //! session.
 
 use std::collections::{HashMap, VecDeque};

@@ -49,10 +49,11 @@
 //!
 //! # Bounds
 //!
-//! Every message has the fixed size of its kind; nothing is allocated by a number that a peer sent. Every
-//! wait has a deadline: ten seconds of silence end a handshake, and so does its overall limit, however
-//! slowly a peer drips. A producer gives every connection a thread, and limits handshakes and sessions;
-//! of those that have not proved themselves the oldest goes when there are too many.
+//! Every message has the fixed size of its kind; nothing is allocated by a number that a peer sent.
+//! Every wait has a deadline: ten seconds of silence end a handshake, and so does its overall
+//! limit, however slowly a peer drips. A producer gives every connection a thread, and limits
+//! handshakes and sessions; of those that have not proved themselves the oldest goes when there are
+//! too many.
 
 mod accept;
 mod address;

@@ -33,9 +33,9 @@ pub struct Producer {
 /// Limits of a server.
 #[derive(Clone)]
 pub struct ServerConfig {
-    /// Connections at a time that have not proved that they hold the key, at least 2. One more sends
-    /// the oldest away, of those that have said nothing if there are such; one address (for IPv6 a /64
-    /// network) has half of the places. 256.
+    /// Connections at a time that have not proved that they hold the key, at least 2. One more
+    /// sends the oldest away, of those that have said nothing if there are such; one address (for
+    /// IPv6 a /64 network) has half of the places. 256.
     pub max_handshakes: usize,
     /// Sessions at a time; each has a thread, which sleeps. 1024.
     pub max_sessions: usize,

@@ -174,8 +174,8 @@ fn complete(handshake: &mut Handshake, head: OfferHead) -> Result<Offer, Session
 /// An authenticated connection to a producer: makes lanes, and is the sign that the producer lives.
 ///
 /// Each side says every [`BEAT`](crate::BEAT) that it lives, and one that is not heard for
-/// [`LULL`](crate::LULL) counts as gone: [`closed`](Self::closed) is to be called by [`due`](Self::due)
-/// at the latest, also when nothing happens.
+/// [`LULL`](crate::LULL) counts as gone: call [`closed`](Self::closed) by [`due`](Self::due) at the
+/// latest, also when nothing happens.
 ///
 /// Dropping it says goodbye; the producer then frees all lanes of the session.
 pub struct Session {
@@ -197,12 +197,13 @@ struct Asked {
     exchange: u32,
     pair: RailPair,
     until: Instant,
-    /// It did not come in time, and who asked has been told so. Should it come, it is given back.
+    /// The lane did not come in time, and [`LaneError::Late`] has been told. Should it come, it is
+    /// given back.
     late: bool,
 }
 
-/// Lanes that one session may have asked for without an answer. A producer whose transport hangs is not asked
-/// for more and more.
+/// Lanes that one session may have asked for without an answer. A producer whose transport hangs is
+/// not asked for more and more.
 const MAX_ASKED: usize = 256;
 
 impl Session {
@@ -239,12 +240,13 @@ impl Session {
         &self.offer
     }
 
-    /// Makes a lane for each of `pairs`, the first ones or later ones alike, and says what became of
-    /// each, in their order. Each is asked for and answered by itself. The producer's ends are ready to
-    /// receive when this returns.
+    /// Makes a lane for each of `pairs`, the first ones or later ones alike, and says what became
+    /// of each, in their order. Each is asked for and answered by itself. The producer's ends are
+    /// ready to receive when this returns.
     ///
-    /// Blocks, until `deadline` and for as long as `fabric` takes beyond it. A lane that does not come
-    /// in time is [`LaneError::Late`]; the session goes on, and gives the lane back should it come.
+    /// Blocks, until `deadline` and for as long as `fabric` takes beyond it. A lane that does not
+    /// come in time is [`LaneError::Late`]; the session goes on, and gives the lane back should it
+    /// come.
     pub fn attach<F: Fabric>(
         &mut self,
         fabric: &mut F,
@@ -290,9 +292,9 @@ impl Session {
         lanes.into_iter().map(|lane| lane.unwrap_or(Err(LaneError::Late))).collect()
     }
 
-    /// Asks the producer for its end of a lane between the rails of `pair`, for this side's end `blob`.
-    /// [`next_answer`](Self::next_answer) tells what became of it, [`LaneError::Late`] if nothing has
-    /// until `until`.
+    /// Asks the producer for its end of a lane between the rails of `pair`, for this side's end
+    /// `blob`. [`next_answer`](Self::next_answer) tells what became of it, [`LaneError::Late`] if
+    /// nothing has until `until`.
     ///
     /// # Errors
     ///
@@ -379,7 +381,8 @@ impl Session {
         Ok(())
     }
 
-    /// Sends a message whole: what is begun must be finished, whoever's deadline passes meanwhile.
+    /// Sends a message whole: a message that is begun must be finished, whatever deadline passes
+    /// meanwhile.
     fn send(&mut self, message: &Message) -> Result<(), Arc<SessionError>> {
         let sent = self.line.send(message, Instant::now() + LULL);
         sent.map_err(|error| self.end(error))
@@ -395,15 +398,15 @@ impl Session {
         Arc::clone(self.ended.get_or_insert(error))
     }
 
-    /// Why the session ended, if it has. Does not block; says to the producer that this side lives when it is
-    /// time to.
+    /// Why the session ended, if it has. Does not block; says to the producer that this side lives
+    /// when it is time to.
     ///
-    /// A producer that stops is noticed at once, and so is one whose process dies, unless a child of
-    /// a fork has inherited the connection: that, a host that dies and a process that is stopped
+    /// A producer that stops is noticed at once, and so is one whose process dies, unless a child
+    /// of a fork has inherited the connection: that, a host that dies and a process that is stopped
     /// (SIGSTOP) are noticed within [`LULL`](crate::LULL).
     ///
-    /// To learn of it without asking, wait for the session's file descriptor to become readable, and no
-    /// longer than until [`due`](Self::due).
+    /// To learn of it without asking, wait for the session's file descriptor to become readable,
+    /// and no longer than until [`due`](Self::due).
     pub fn closed(&mut self) -> Option<&Arc<SessionError>> {
         // A producer that speaks without end does not keep the caller.
         for _ in 0..MAX_LANES {

@@ -1,5 +1,5 @@
-//! Strangers cause few log lines, however many they are. Alone in its binary, for it counts those of the whole
-//! process.
+//! Strangers cause few log lines, however many they are. Alone in its binary, for it counts those
+//! of the whole process.
 #![allow(missing_docs, reason = "a test")]
 
 use std::net::TcpStream;

@@ -110,7 +110,7 @@ impl<F: Fabric> Hand<F> {
     pub(super) fn order(&self, order: Order<F>) {
         // A thread that has ended has said so.
         let _ = self.orders.send(order);
-        // Full at 2^64 - 1 rings that nobody heard: it is readable then, too.
+        // Fails only when the counter is full, and then it is readable.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
 }

@@ -421,8 +421,8 @@ impl<N: Network> Reader<N> {
     /// Sleeps until there is something to poll for: half of what is outstanding has arrived, a deadline
     /// has passed, a peer is lost; or until `until`. The one call that sleeps.
     ///
-    /// With batches in flight it sleeps for up to 10 ms even if `until` has passed, so that a loop that waits
-    /// until a batch's deadline does not spin when the batch is late.
+    /// With batches in flight it sleeps for up to 10 ms even if `until` has passed, so that a loop
+    /// that waits until a batch's deadline does not spin when the batch is late.
     pub fn wait(&mut self, until: Time) {
         /// With work and nothing outstanding all lanes are down, and wanted again in so long at most.
         const ALL_DOWN: Nanos = Nanos::from_millis(10);

@@ -1,5 +1,5 @@
-//! What a session's thread does: makes lanes, each on a thread of its own, and tells what becomes of
-//! them.
+//! What a session's thread does: makes lanes, each on a thread of its own, and tells what becomes
+//! of them.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,8 +20,8 @@ use super::link::{Agreed, Errand, Hand, LinkError, News, Order};
 
 /// How long the making of one lane may take.
 const LANE_PATIENCE: Duration = Duration::from_secs(5);
-/// How long connecting waits for other first lanes once one has been made. What comes later is taken
-/// into use when it comes.
+/// How long connecting waits for other first lanes once one has been made. What comes later is
+/// taken into use when it comes.
 const SETTLE: Duration = Duration::from_secs(1);
 /// First lanes of a rail that fail in a row before the path is given up.
 const GIVE_UP: usize = 2;
@@ -109,7 +109,7 @@ struct Path {
 /// A lane that is being made by a thread of its own.
 struct Making {
     pair: RailPair,
-    /// Who asked; `None`: it is one of the first.
+    /// The engine's request; `None`: it is one of the first lanes.
     wanted: Option<LaneWanted>,
     number: Option<LaneNumber>,
     /// Tells the thread of the producer's end.
@@ -219,8 +219,8 @@ where
         };
         let spawned = std::thread::Builder::new().name(format!("kvrail-dial-{at}")).spawn(dial);
         if let Err(error) = spawned {
-            // The dialer is gone with the closure: the rail makes no more lanes to this peer. What was
-            // begun fails when its time is over.
+            // The dialer is gone with the closure: the rail makes no more lanes to this peer. What
+            // was begun fails when its time is over.
             tracing::error!(rail = at, %error, "no thread to make a lane");
         }
     }
@@ -280,7 +280,7 @@ where
         self.go_on(at);
     }
 
-    /// Takes what became of a lane to whom it concerns.
+    /// Reports what became of a lane: to the engine, if it asked for it, else to the first lanes.
     fn settle(
         &mut self,
         at: usize,
@@ -303,14 +303,15 @@ where
         }
         match (&mut self.first, result) {
             (Some(first), result) => first.push(result),
-            // The reader has gone ahead without it, and is glad of it all the same.
+            // The reader has been told of the session without it, and takes it into use now.
             (None, Ok(lane)) => tell(News::More(lane)),
             (None, Err(error)) => tracing::warn!(rail = at, %error, "a lane is missing from the start"),
         }
     }
 
-    /// A first lane of a rail has failed. After two in a row the rail is not asked for more over this path; a rail of
-    /// which no lane came about is led to another one of the producer, where the transport knows one.
+    /// A first lane of a rail has failed. After two in a row the rail is not asked for more over
+    /// this path; a rail of which no lane came about is led to another one of the producer, where
+    /// the transport knows one.
     fn failed(&mut self, at: usize) {
         let Some(path) = &mut self.rails[at].path else { return };
         path.failed_in_a_row += 1;
@@ -356,8 +357,8 @@ where
         }
     }
 
-    /// Tells the reader of the session: when all first lanes are settled; a moment after the first was
-    /// made, so that no slow rail keeps it; or when its time is over.
+    /// Tells the reader of the session: when all first lanes are settled; a moment after the first
+    /// was made, so that no slow rail keeps it; or when its time is over.
     fn agree(&mut self, tell: &impl Fn(News<F::Lane>)) {
         let Some(until) = self.content_at() else { return };
         let busy = |rail: &Rail<F>| {

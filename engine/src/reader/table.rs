@@ -85,8 +85,8 @@ impl<N: Network> Reader<N> {
     ///
     /// # Errors
     ///
-    /// There is no such region or table, it did not arrive, or it has more than [`MAX_LISTED`] slots: a part of those
-    /// is listed by [`published_in`](Self::published_in).
+    /// There is no such region or table, it did not arrive, or it has more than [`MAX_LISTED`]
+    /// slots: a part of those is listed by [`published_in`](Self::published_in).
     pub fn published(
         &mut self,
         peer: &Peer,
@@ -97,12 +97,13 @@ impl<N: Network> Reader<N> {
         self.published_in(peer, region, 0..slots, deadline)
     }
 
-    /// What the peer has published in the slots `slots` of `region`, as [`published`](Self::published) says it of all
-    /// of them.
+    /// What the peer has published in the slots `slots` of `region`, as
+    /// [`published`](Self::published) says it of all of them.
     ///
     /// # Errors
     ///
-    /// As `published`; or no slots, more than [`MAX_LISTED`], or some that the region does not have.
+    /// As `published`; or no slots, more than [`MAX_LISTED`], or some that the region does not
+    /// have.
     pub fn published_in(
         &mut self,
         peer: &Peer,

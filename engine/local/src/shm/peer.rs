@@ -181,8 +181,8 @@ impl Peer {
 }
 
 impl Shared {
-    /// Connects on the watcher's thread: the connection is in that thread's descriptor table, so that no
-    /// child of a fork keeps the exporter's place taken when this process has died.
+    /// Connects on the watcher's thread: the connection is in that thread's descriptor table, so
+    /// that no child of a fork keeps the exporter's place taken when this process has died.
     fn connect(address: &Address) -> Result<Self, ConnectError> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC)
             .map_err(|errno| ConnectError::System { step: "eventfd", errno })?;
@@ -271,8 +271,8 @@ fn reach(address: &Address) -> Result<(OwnedFd, Reached), ConnectError> {
     Ok((socket, (regions, mappings)))
 }
 
-/// Waits for the end of the connection, or for `stop`. A producer that speaks now is not to be trusted, so
-/// whatever comes is an end.
+/// Waits for the end of the connection, or for `stop`. A producer that speaks now is not to be
+/// trusted, so whatever comes is an end.
 fn watch(socket: &OwnedFd, stop: BorrowedFd<'_>) {
     let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
     while poll(&mut fds, None) == Err(Errno::INTR) {}

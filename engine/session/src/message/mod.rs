@@ -124,8 +124,8 @@ pub struct LaneAsk {
     pub blob: LaneBlob,
 }
 
-/// An answer to [`LaneAsks`], for some of its lanes: each lane is answered once, when it has been made
-/// or cannot be made, and waits for no other.
+/// An answer to [`LaneAsks`], for some of its lanes: each lane is answered once, when it has been
+/// made or cannot be made, and waits for no other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneAnswers {
     /// Which exchange this answers.

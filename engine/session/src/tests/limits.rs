@@ -124,7 +124,8 @@ fn silent_strangers_lock_nobody_out() {
     let mut silent: Vec<TcpStream> = (0..limit + 64).map(|_| rig.raw()).collect();
     let session = rig.connect().unwrap();
     assert_eq!(session.offer().regions.len(), 3);
-    // Of one address half of the places are taken, by the youngest; the oldest went, and was told why.
+    // Of one address half of the places are taken, by the youngest; the oldest went, and was told
+    // why.
     let mut told = Vec::new();
     silent[0].read_to_end(&mut told).unwrap();
     let refusal = crate::parse(&told).unwrap();
@@ -157,8 +158,8 @@ fn strangers_that_come_without_end_lock_nobody_out() {
             }
         });
         let begun = Instant::now();
-        // Some 500 a second come, and have four places: who needs a few round trips gets them, once in a few
-        // times at least.
+        // Some 500 a second come, and have four places: a handshake of a few round trips gets
+        // through, once in a few times at least.
         let mut tries = 0;
         while let Err(error) = rig.connect() {
             tries += 1;
@@ -287,8 +288,8 @@ fn regions_beyond_one_message_arrive_in_order_and_beyond_the_maximum_not_at_all(
     assert!(rig.connect().unwrap().offer().regions.is_empty());
 }
 
-/// A man in the middle who falls silent, as the child of a fork does that has inherited the connection of a
-/// process that is dead: nothing comes, and nothing closes.
+/// A proxy that falls silent, like the child of a fork that has inherited the connection of a dead
+/// process: nothing comes, and nothing closes.
 #[test]
 fn a_peer_that_is_not_heard_is_gone_and_one_that_is_idle_is_not() {
     let rig = Rig::new();

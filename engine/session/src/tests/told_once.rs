@@ -9,7 +9,7 @@ use crate::{
     Cause, FabricError, KeyError, Kind, LaneError, NodeName, ParseError, ServeError, SessionError, Step,
 };
 
-/// The whole chain, as it is printed by whoever prints causes.
+/// The whole chain, as a program prints it that prints causes.
 fn told(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
