@@ -24,7 +24,7 @@ use crate::server::Shared;
 const STACK: usize = 512 << 10;
 
 /// What the threads that make lanes share with their session.
-pub(crate) struct Bench<'a, R: Responder> {
+pub(crate) struct LaneMaker<'a, R: Responder> {
     shared: &'a Shared,
     responder: &'a R,
     /// Readable when there is an answer.
@@ -33,7 +33,7 @@ pub(crate) struct Bench<'a, R: Responder> {
     over: AtomicBool,
 }
 
-impl<'a, R: Responder> Bench<'a, R> {
+impl<'a, R: Responder> LaneMaker<'a, R> {
     pub(crate) fn new(shared: &'a Shared, responder: &'a R) -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self { shared, responder, bell, over: AtomicBool::new(false) })
@@ -71,10 +71,10 @@ impl<'a, R: Responder> Bench<'a, R> {
         match catch_unwind(AssertUnwindSafe(|| self.responder.accept(rail, &ask.blob))) {
             Ok(Ok((lane, blob))) => {
                 self.shared.loads[rail.get()].fetch_add(1, Ordering::Relaxed);
-                Ok((Held { bench: self, rail, lane: Some(lane) }, blob))
+                Ok((Held { maker: self, rail, lane: Some(lane) }, blob))
             }
             Ok(Err(error)) => {
-                if let Some(left_out) = self.shared.log.allows() {
+                if let Some(left_out) = self.shared.lane_log.allows() {
                     tracing::warn!(%error, left_out, "no lane for a reader");
                 }
                 Err(refuse(LaneRefusalCode::Fabric, &error.to_string()))
@@ -86,7 +86,7 @@ impl<'a, R: Responder> Bench<'a, R> {
 
 /// This side's end of a lane. Dropping it frees the lane.
 struct Held<'b, R: Responder> {
-    bench: &'b Bench<'b, R>,
+    maker: &'b LaneMaker<'b, R>,
     rail: RailIndex,
     /// Taken by `drop` alone.
     lane: Option<R::Lane>,
@@ -95,8 +95,8 @@ struct Held<'b, R: Responder> {
 impl<R: Responder> Drop for Held<'_, R> {
     fn drop(&mut self) {
         if let Some(lane) = self.lane.take() {
-            self.bench.shared.loads[self.rail.get()].fetch_sub(1, Ordering::Relaxed);
-            self.bench.responder.release(lane);
+            self.maker.shared.loads[self.rail.get()].fetch_sub(1, Ordering::Relaxed);
+            self.maker.responder.release(lane);
         }
     }
 }
@@ -132,7 +132,7 @@ struct Queue<'b, R: Responder> {
 /// The lanes of one session. Dropping it frees those that have been made.
 pub(crate) struct Lanes<'scope, 'env, R: Responder> {
     scope: &'scope Scope<'scope, 'env>,
-    bench: &'env Bench<'env, R>,
+    maker: &'env LaneMaker<'env, R>,
     made: HashMap<LaneNumber, Held<'env, R>>,
     /// Lanes that are being made, and whether the reader has given them back meanwhile.
     making: HashMap<LaneNumber, bool>,
@@ -144,12 +144,12 @@ pub(crate) struct Lanes<'scope, 'env, R: Responder> {
 }
 
 impl<'scope, 'env, R: Responder> Lanes<'scope, 'env, R> {
-    pub(crate) fn new(scope: &'scope Scope<'scope, 'env>, bench: &'env Bench<'env, R>) -> Self {
+    pub(crate) fn new(scope: &'scope Scope<'scope, 'env>, maker: &'env LaneMaker<'env, R>) -> Self {
         let (tell, told) = channel();
         let queue = || Queue { waiting: VecDeque::new(), busy: false };
-        let queues = iter::repeat_with(queue).take(bench.shared.rails.len()).collect();
+        let queues = iter::repeat_with(queue).take(maker.shared.rails.len()).collect();
         let (made, making) = (HashMap::new(), HashMap::new());
-        Self { scope, bench, made, making, queues, tell, told, refused: Vec::new() }
+        Self { scope, maker, made, making, queues, tell, told, refused: Vec::new() }
     }
 
     /// Begins to make what was asked for.
@@ -167,7 +167,7 @@ impl<'scope, 'env, R: Responder> Lanes<'scope, 'env, R> {
 
     fn check(&self, ask: &LaneAsk) -> Result<(), LaneRefusal> {
         let (rail, rails) = (ask.remote_rail, self.queues.len());
-        let limit = self.bench.shared.config.max_lanes;
+        let limit = self.maker.shared.config.max_lanes;
         if rail.get() >= rails {
             return Err(refuse(LaneRefusalCode::NoSuchRail, &format!("rail {} of {rails}", rail.0)));
         }
@@ -190,10 +190,10 @@ impl<'scope, 'env, R: Responder> Lanes<'scope, 'env, R> {
             // At most 16 rails.
             let rail = RailIndex(index as u8);
             let jobs: Vec<_> = queue.waiting.drain(..).collect();
-            let (bench, tell) = (self.bench, self.tell.clone());
+            let (maker, tell) = (self.maker, self.tell.clone());
             let asked: Vec<_> = jobs.iter().filter_map(asked).collect();
             let thread = Builder::new().name("kvrail-lanes".into()).stack_size(STACK);
-            let spawned = thread.spawn_scoped(self.scope, move || bench.work(rail, jobs, &tell));
+            let spawned = thread.spawn_scoped(self.scope, move || maker.work(rail, jobs, &tell));
             if let Err(error) = spawned {
                 // The jobs went with the closure, which freed what was to be freed.
                 queue.busy = false;
@@ -210,7 +210,7 @@ impl<'scope, 'env, R: Responder> Lanes<'scope, 'env, R> {
     /// What has become of lanes since the last call, one exchange per message.
     pub(crate) fn answers(&mut self) -> Vec<LaneAnswers> {
         // Heard. It does not block, and what it counted is of no interest.
-        let _ = rustix::io::read(&self.bench.bell, &mut [0_u8; 8]);
+        let _ = rustix::io::read(&self.maker.bell, &mut [0_u8; 8]);
         let mut ready = std::mem::take(&mut self.refused);
         while let Ok(told) = self.told.try_recv() {
             match told {
@@ -255,7 +255,7 @@ impl<'scope, 'env, R: Responder> Lanes<'scope, 'env, R> {
 
 impl<R: Responder> Drop for Lanes<'_, '_, R> {
     fn drop(&mut self) {
-        self.bench.over.store(true, Ordering::Relaxed);
+        self.maker.over.store(true, Ordering::Relaxed);
     }
 }
 

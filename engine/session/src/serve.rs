@@ -9,7 +9,7 @@ use crate::error::{Cause, SessionError, Step};
 use crate::fabric::Responder;
 use crate::handshake::{Handshake, Line, Newcomer};
 use crate::io::{LINGER, Stream};
-use crate::lanes::{Bench, Lanes};
+use crate::lanes::{LaneMaker, Lanes};
 use crate::list::List;
 use crate::message::{ByeReason, Greeting, Message, OfferHead};
 use crate::name::NodeName;
@@ -38,10 +38,10 @@ pub(crate) fn connection<R: Responder>(
             let session = shared.session_numbers.fetch_add(1, Ordering::Relaxed);
             shared.tell(ServerEvent::Opened { session, peer, reader });
             // Ends when the threads that make lanes have ended, too.
-            let why = match Bench::new(shared, responder) {
-                Ok(bench) => std::thread::scope(|scope| {
-                    let mut lanes = Lanes::new(scope, &bench);
-                    converse(&mut line, &bench, &mut lanes)
+            let why = match LaneMaker::new(shared, responder) {
+                Ok(maker) => std::thread::scope(|scope| {
+                    let mut lanes = Lanes::new(scope, &maker);
+                    converse(&mut line, &maker, &mut lanes)
                 }),
                 Err(error) => line.error(Step::Idle, Cause::Io(error)),
             };
@@ -135,7 +135,7 @@ fn loaded_rails(shared: &Shared) -> Rails {
 /// Answers the reader until one of the two has enough.
 fn converse<R: Responder>(
     line: &mut Line,
-    bench: &Bench<'_, R>,
+    maker: &LaneMaker<'_, R>,
     lanes: &mut Lanes<'_, '_, R>,
 ) -> SessionError {
     let cause = loop {
@@ -152,7 +152,7 @@ fn converse<R: Responder>(
         }
         // Also between messages: a reader may say more than is answered before the server stops.
         let until = if quiet { line.due() } else { Instant::now() };
-        match line.stream.wait_in_session(bench.bell(), until) {
+        match line.stream.wait_in_session(maker.bell(), until) {
             Ok(false) => {}
             Ok(true) => break Cause::Stopped,
             Err(error) => break Cause::Io(error),

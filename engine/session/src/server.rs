@@ -187,6 +187,8 @@ pub(crate) struct Shared {
     handshakes: AtomicUsize,
     /// For what strangers can cause.
     pub(crate) log: LogLimit,
+    /// For what readers can cause.
+    pub(crate) lane_log: LogLimit,
     regions: Mutex<Arc<[OfferedRegion]>>,
     threads: Mutex<usize>,
     thread_ended: Condvar,
@@ -305,6 +307,7 @@ impl Server {
             session_numbers: AtomicU64::new(1),
             handshakes: AtomicUsize::new(0),
             log: LogLimit::new(),
+            lane_log: LogLimit::new(),
             regions: Mutex::new(producer.regions.into()),
             threads: Mutex::new(0),
             thread_ended: Condvar::new(),
