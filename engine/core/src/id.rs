@@ -21,10 +21,14 @@ impl RailIndex {
 }
 
 /// One life of a peer. A peer that is removed and connected again is another peer.
+///
+/// Regions and pages carry the low 16 bits of the life alone. One that was kept of a peer whose place has had 65,536
+/// others since is taken for the present one's: a page of it that is validated is a miss even then
+/// ([`table`](crate::table)).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId {
     pub(crate) index: u16,
-    pub(crate) life: u16,
+    pub(crate) life: u32,
 }
 
 impl PeerId {
@@ -175,7 +179,7 @@ impl Source {
     pub(crate) const NONE: Self = Self(u64::MAX);
 
     pub(crate) const fn new(engine: u16, region: u16, peer: PeerId) -> Self {
-        let peer = (peer.life as u64) << 16 | peer.index as u64;
+        let peer = (peer.life as u64 & 0xFFFF) << 16 | peer.index as u64;
         Self((engine as u64) << 48 | (region as u64) << 32 | peer)
     }
 
@@ -190,8 +194,31 @@ impl Source {
     }
 
     #[inline]
-    pub(crate) const fn peer(self) -> PeerId {
-        PeerId { index: self.0 as u16, life: (self.0 >> 16) as u16 }
+    pub(crate) const fn peer(self) -> PeerOf {
+        PeerOf(self.0 as u32)
+    }
+}
+
+/// A peer, as a source names it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeerOf(u32);
+
+impl PeerOf {
+    #[inline]
+    pub(crate) const fn index(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// The low 16 bits of its life.
+    #[inline]
+    pub(crate) const fn life(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+}
+
+impl fmt::Debug for PeerOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer {}.{}", self.index(), self.life())
     }
 }
 
@@ -207,9 +234,9 @@ mod tests {
 
     #[test]
     fn a_source_gives_back_what_went_in() {
-        let peer = PeerId { index: 65_533, life: 65_535 };
-        let source = Source::new(65_535, 65_534, peer);
-        assert_eq!((source.engine(), source.region(), source.peer()), (65_535, 65_534, peer));
+        let source = Source::new(65_535, 65_534, PeerId { index: 65_533, life: 0x7_FFFE });
+        assert_eq!((source.engine(), source.region()), (65_535, 65_534));
+        assert_eq!((source.peer().index(), source.peer().life()), (65_533, 65_534));
         assert_ne!(source, Source::NONE);
     }
 

@@ -31,6 +31,7 @@ const DEST: usize = 24;
 /// What the harness knows of a batch in flight.
 struct Flying {
     ticket: Ticket,
+    submitted: Time,
     deadline: Time,
     told: bool,
     pages: Vec<Part>,
@@ -74,6 +75,7 @@ struct Tally {
     faults: u64,
     late: u64,
     gone: u64,
+    aside: u64,
     reposted: u64,
     lanes_failed: u64,
     stale: u64,
@@ -126,6 +128,8 @@ fn engine_config(rng: &mut Rng) -> Config {
         backoff_min: Nanos::from_micros(1 + rng.below(200)),
         backoff_max: Nanos::from_micros(200 + rng.below(2_000)),
         reconnects: 1 + rng.below(4) as u16,
+        region_faults: 1 + rng.below(60) as u16,
+        set_aside: Nanos::from_micros(1 + rng.below(2_000)),
     }
 }
 
@@ -216,7 +220,9 @@ impl World<'_, '_> {
         let now = self.sim.now();
         let deadline = now + Nanos::from_micros(20 + self.rng.below(4_000));
         match self.engine.submit(batch, now, deadline) {
-            Ok(ticket) => self.flying.push(Some(Flying { ticket, deadline, told: false, pages, slots })),
+            Ok(ticket) => {
+                self.flying.push(Some(Flying { ticket, submitted: now, deadline, told: false, pages, slots }))
+            }
             Err(mut rejected) => {
                 for slot in rejected.batch.clear() {
                     self.sim.protect(range(&slot)).unwrap();
@@ -327,6 +333,10 @@ impl World<'_, '_> {
                         self.tally.late += 1;
                     }
                     Err(PageError::PeerGone) => self.tally.gone += 1,
+                    Err(PageError::SetAside { until, .. }) => {
+                        assert!(until > flying.submitted, "it was to be read again by then");
+                        self.tally.aside += 1;
+                    }
                 }
                 back.push(page.slot.index());
                 self.sim.protect(range(&page.slot)).unwrap();
@@ -481,18 +491,20 @@ fn ten_thousand_schedules_of_faults() {
         sum.faults += tally.faults;
         sum.late += tally.late;
         sum.gone += tally.gone;
+        sum.aside += tally.aside;
         sum.reposted += tally.reposted;
         sum.lanes_failed += tally.lanes_failed;
         sum.stale += tally.stale;
     }
     println!(
-        "{SCHEDULES} schedules: {} hits ({} bare), {} misses, {} faults, {} late, {} gone; {} lanes failed, {} wrs posted again, {} stale completions",
+        "{SCHEDULES} schedules: {} hits ({} bare), {} misses, {} faults, {} late, {} gone, {} set aside; {} lanes failed, {} wrs posted again, {} stale completions",
         sum.hits,
         sum.bare,
         sum.misses,
         sum.faults,
         sum.late,
         sum.gone,
+        sum.aside,
         sum.lanes_failed,
         sum.reposted,
         sum.stale

@@ -8,10 +8,11 @@ use super::Engine;
 use crate::id::{MAX_RAILS, PeerId, RailIndex, RegionId, Source};
 use crate::lane::{Lane, LaneState, NO_LANE};
 use crate::memory::{Access, RegionError, RegionShape, Slots};
-use crate::peer::{Local, Path, Peer, PeerState, Remote};
+use crate::peer::{Local, NO_REGION, Peer, PeerState, Remote};
 use crate::plan::{AddPlanError, PlanRef};
 use crate::provider::{DmaBuf, MemoryRange, Provider, RailKeys, RegisterError};
 use crate::remote::{OfferError, RegionOffer, RemoteRegion};
+use crate::suspicion::Faults;
 use crate::time::Time;
 
 /// Why a peer cannot be added or removed.
@@ -217,14 +218,14 @@ impl<P: Provider> Engine<'_, P> {
     /// A full table.
     pub fn add_peer(&mut self) -> Result<PeerId, PeerError> {
         let limit = self.peers.len();
-        // A place whose lives are used up is not used again: no two peers have one name.
-        let free = self.peers.iter().position(|peer| peer.state == PeerState::Free && peer.life < u16::MAX);
-        let place = free.ok_or(PeerError::Full { limit })?;
+        let free = self.peers[self.free_peer..].iter().position(|peer| peer.state == PeerState::Free);
+        let place = free.ok_or(PeerError::Full { limit })? + self.free_peer;
+        self.free_peer = place + 1;
         let peer = &mut self.peers[place];
-        // It may still stand in the queues for turns, which name the place.
-        let (life, enrolled) = (peer.life + 1, peer.enrolled);
-        *peer = Peer { life, enrolled, state: PeerState::Up, ..Peer::EMPTY };
-        self.paths[place] = [Path::NEW; MAX_RAILS];
+        // It may still stand in queues, which name the place.
+        let Peer { life, ready, capped, doubted, .. } = *peer;
+        let life = life.wrapping_add(1);
+        *peer = Peer { life, ready, capped, doubted, state: PeerState::Up, ..Peer::EMPTY };
         // Peers are fewer than 65,535 by Storage::CHECKED.
         Ok(peer.id(place as u16))
     }
@@ -240,17 +241,15 @@ impl<P: Provider> Engine<'_, P> {
         let index = id.index;
         self.peers[id.index()].state = PeerState::Leaving;
         self.cancel_peer(index);
-        for lane in 0..self.lanes.len() {
-            if self.lanes[lane].peer == index && self.lanes[lane].state == LaneState::Up {
-                self.kill(lane, now);
+        for rail in 0..self.rails.len() {
+            // Each takes itself out of the circle.
+            while let lane = self.peers[id.index()].lanes[rail]
+                && lane != NO_LANE
+            {
+                self.kill(lane.into(), now);
             }
         }
-        for path in &mut self.paths[id.index()] {
-            self.missing -= path.missing();
-            self.asked -= path.asked();
-            *path = Path::NEW;
-        }
-        self.peers[id.index()].missing = 0;
+        self.repairs.forget(index);
         self.leave(index);
         Ok(())
     }
@@ -258,12 +257,17 @@ impl<P: Provider> Engine<'_, P> {
     /// Frees the place of a leaving peer once nothing of it is left.
     pub(super) fn leave(&mut self, index: u16) {
         let peer = &mut self.peers[usize::from(index)];
-        if peer.state != PeerState::Leaving || peer.lanes_all != 0 {
+        // While its pages are being cancelled, the last of its lanes may go before the last page has.
+        if peer.state != PeerState::Leaving || peer.lanes_all != 0 || peer.in_flight() > 0 {
             return;
         }
         peer.state = PeerState::Free;
-        for remote in self.remotes.iter_mut().filter(|remote| remote.used && remote.peer == index) {
-            *remote = Remote::FREE;
+        self.free_peer = self.free_peer.min(index.into());
+        let mut remote = core::mem::replace(&mut peer.remotes, NO_REGION);
+        while remote != NO_REGION {
+            let place = usize::from(remote);
+            self.free_remote = self.free_remote.min(place);
+            remote = core::mem::replace(&mut self.remotes[place], Remote::FREE).next;
         }
     }
 
@@ -283,16 +287,21 @@ impl<P: Provider> Engine<'_, P> {
         self.peer(id).ok_or(OfferError::NoPeer)?;
         offer.check()?;
         let limit = self.remotes.len();
-        let place = self.remotes.iter().position(|r| !r.used).ok_or(OfferError::Full { limit })?;
+        let free = self.remotes[self.free_remote..].iter().position(|remote| !remote.used);
+        let place = free.ok_or(OfferError::Full { limit })? + self.free_remote;
+        self.free_remote = place + 1;
         let table = offer.table.as_ref();
         self.remotes[place] = Remote {
             used: true,
-            peer: id.index,
+            // Places are fewer than 65,535 by Storage::CHECKED.
+            next: core::mem::replace(&mut self.peers[id.index()].remotes, place as u16),
             table: table.map_or(0, |table| table.base),
             keys: offer.keys,
             table_keys: table.map_or([0; MAX_RAILS], |table| table.keys),
+            faults: Faults::NONE,
         };
         Ok(RemoteRegion {
+            peer: id,
             // Places are fewer than 65,535 by Storage::CHECKED.
             source: Source::new(self.tag, place as u16, id),
             slots: offer.slots,
@@ -352,7 +361,7 @@ impl<P: Provider> Engine<'_, P> {
             ..Lane::EMPTY
         };
         self.link_lane(place as u16);
-        self.found(id.index, rail.get(), usize::from(remote_rail));
+        self.repairs.find(id.index, rail.get(), usize::from(remote_rail));
         self.enroll(id.index);
         Ok(id_of_lane)
     }

@@ -95,6 +95,7 @@ use kvrail_core::time::Time;
 pub use action::Action;
 pub use config::{Config, Delay, Faults, LaneSpec, Odds, RailSpec, Rate};
 pub use error::{ConfigError, ConnectError, Full, MemoryError, PeerError};
+pub use memory::Failed;
 pub use provider::{OpenError, Rails, SimLane, SimPost, SimQp, SimWaker};
 pub use script::Fate;
 pub use storage::Storage;
