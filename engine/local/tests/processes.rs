@@ -229,3 +229,35 @@ fn a_producer_that_dies_is_noticed_though_a_child_of_its_fork_lives() {
     assert!(!peer.is_alive(), "the producer's death is not noticed");
     assert!(matches!(again, Err(ConnectError::Nobody)), "{again:?}");
 }
+
+#[test]
+fn a_child_that_drops_its_copies_ends_and_does_the_parent_no_harm() {
+    let segment = Arc::new(Segment::new(PAGE).unwrap());
+    segment.write(0, &pattern(PAGE)).unwrap();
+    let exporter = Exporter::start(vec![segment]).unwrap();
+    let (mut driver, mut lanes, peer) = reader(exporter.address());
+    // SAFETY: the child drops values, for which it needs no other thread, and ends. The C library lets
+    // the child of its fork allocate.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop((driver, lanes, peer, exporter));
+        // SAFETY: a system call on an integer.
+        unsafe { libc::_exit(0) };
+    }
+    let (start, mut status, mut ended) = (Instant::now(), -1, 0);
+    while ended == 0 && start.elapsed() < PATIENCE {
+        // SAFETY: `status` is there to be written.
+        ended = unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) };
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if ended == 0 {
+        // SAFETY: a system call on integers: the child has not been waited for.
+        unsafe { libc::kill(child, libc::SIGKILL) };
+    }
+    assert_eq!((ended, status), (child, 0), "the child hangs");
+    assert!(peer.is_alive());
+    let read = driver.read(0, 0, peer.regions()[0], 0, PAGE as u32);
+    assert_eq!(driver.post(&mut lanes[RAIL.get()], &[read]), Commit::All);
+    assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
+    assert!(Peer::connect(exporter.address()).is_ok());
+}
