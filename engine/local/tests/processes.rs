@@ -14,6 +14,7 @@ use kvrail_core::abi::WcStatus;
 use kvrail_core::id::RailIndex;
 use kvrail_core::provider::{Commit, Read};
 use kvrail_local::shm::{Address, ConnectError, Exporter, Peer, Segment};
+use kvrail_local::tcp::{Connection, Export, Server};
 use kvrail_local::{Config, Lane};
 
 const PAGE: usize = 1 << 20;
@@ -234,13 +235,16 @@ fn a_producer_that_dies_is_noticed_though_a_child_of_its_fork_lives() {
 fn a_child_that_drops_its_copies_ends_and_does_the_parent_no_harm() {
     let segment = Arc::new(Segment::new(PAGE).unwrap());
     segment.write(0, &pattern(PAGE)).unwrap();
-    let exporter = Exporter::start(vec![segment]).unwrap();
-    let (mut driver, mut lanes, peer) = reader(exporter.address());
+    let exporter = Exporter::start(vec![Arc::clone(&segment)]).unwrap();
+    let peer = Peer::connect(exporter.address()).unwrap();
+    let server = Server::start("127.0.0.1:0".parse().unwrap(), vec![Export::segment(segment)]).unwrap();
+    let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, PAGE);
+    let mut lane = driver.open(0, RAIL, Connection::open(server.address()).unwrap());
     // SAFETY: the child drops values, for which it needs no other thread, and ends. The C library lets
     // the child of its fork allocate.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        drop((driver, lanes, peer, exporter));
+        drop((driver, lane, peer, server, exporter));
         // SAFETY: a system call on an integer.
         unsafe { libc::_exit(0) };
     }
@@ -255,9 +259,11 @@ fn a_child_that_drops_its_copies_ends_and_does_the_parent_no_harm() {
         unsafe { libc::kill(child, libc::SIGKILL) };
     }
     assert_eq!((ended, status), (child, 0), "the child hangs");
-    assert!(peer.is_alive());
-    let read = driver.read(0, 0, peer.regions()[0], 0, PAGE as u32);
-    assert_eq!(driver.post(&mut lanes[RAIL.get()], &[read]), Commit::All);
+    let read = driver.read(0, 0, server.regions()[0], 0, PAGE as u32);
+    assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
     assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
+    assert!(Connection::open(server.address()).is_ok());
+    assert!(peer.is_alive());
+    drop(peer);
     assert!(Peer::connect(exporter.address()).is_ok());
 }
