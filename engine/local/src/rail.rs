@@ -80,7 +80,8 @@ impl Lane {
     }
 }
 
-/// Not given again before it has given 2^32, so that a lane of a place's earlier life is told from this one.
+/// Not given again before it has given 2^32, so that a lane of a place's earlier life is told from
+/// this one.
 pub(crate) fn next_qp_num() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed).max(1)

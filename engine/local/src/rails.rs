@@ -11,6 +11,7 @@ use kvrail_core::provider::{Event, MemoryRange, Provider, RailInfo, RailKeys, Re
 use kvrail_core::time::Time;
 
 use crate::config::{Config, OpenError, StartError};
+use crate::descriptors::Maker;
 use crate::mapping;
 use crate::progress::{Progress, Reporter, Waker};
 use crate::rail::{CHAIN, EINVAL, ENOMEM, Lane, Place, Posting, Rail, Reach, next_qp_num};
@@ -39,6 +40,7 @@ pub struct Rails<T: Transport> {
     alarms: u64,
     /// Where the search for events goes on.
     turn: usize,
+    maker: Maker,
 }
 
 impl<T: Transport> Rails<T> {
@@ -58,6 +60,7 @@ impl<T: Transport> Rails<T> {
             reaped: 0,
             alarms: 0,
             turn: 0,
+            maker: Maker::this_process(),
         };
         let provider = ProviderId::new();
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -109,6 +112,10 @@ impl<T: Transport> Rails<T> {
 
 impl<T: Transport> Drop for Rails<T> {
     fn drop(&mut self) {
+        // In a child of a fork there are no workers to wait for, and connections are the parent's.
+        if !self.maker.is_this_process() {
+            return;
+        }
         for rail in &self.rails {
             rail.bed.stop.store(true, Ordering::Release);
             for reach in rail.lanes.iter().filter_map(|p| p.reach.as_ref()) {

@@ -20,6 +20,13 @@ fn held() -> (usize, usize) {
     (count("/proc/self/fd"), count("/proc/self/task"))
 }
 
+/// Sockets in this process's table, which a child of a fork would inherit.
+fn sockets() -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    let links = links.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+}
+
 /// What is held once it is no more than `before`, or after a while.
 #[track_caller]
 fn settles(before: (usize, usize), what: &str) {
@@ -51,7 +58,11 @@ fn nothing_is_left_of_readers_and_producers_that_are_gone() {
     drop((Shm::start(Config::default()).unwrap(), Tcp::start(Config::default()).unwrap()));
     let before = held();
 
+    let none = sockets();
     let exporter = Exporter::start(vec![Arc::clone(&segment)]).unwrap();
+    let peer = Peer::connect(exporter.address()).unwrap();
+    assert_eq!(sockets(), none, "an exporter and a reader of it keep theirs from children");
+    drop(peer);
     let serving = held();
     come_and_go(|| Peer::connect(exporter.address()).unwrap());
     settles(serving, "readers over shm");

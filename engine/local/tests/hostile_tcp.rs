@@ -121,6 +121,27 @@ fn a_silent_client_delays_no_other() {
     drop(silent);
 }
 
+#[test]
+fn silent_strangers_lock_no_reader_out() {
+    let server = server("127.0.0.1:0");
+    let mut silent: Vec<_> =
+        (0..320).map(|_| TcpStream::connect(server.address().socket()).unwrap()).collect();
+    one_read_over(&server);
+    // The oldest went for the others, and was told why.
+    silent[0].set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut told = Vec::new();
+    silent[0].read_to_end(&mut told).unwrap();
+    assert!(told.starts_with(b"KVTH\x01\0\x05\0") && told.len() == 24, "{told:?}");
+}
+
+#[test]
+fn more_than_256_lanes_are_served() {
+    let server = server("127.0.0.1:0");
+    let lanes: Vec<_> = (0..300).map(|_| Connection::open(server.address()).unwrap()).collect();
+    one_read_over(&server);
+    drop(lanes);
+}
+
 /// Listens like a server, answers one hello with `reply` and one request with `response`, and then stays
 /// silent until the client goes.
 fn liar(reply: &'static [u8], response: &'static [u8]) -> (Address, JoinHandle<()>) {
@@ -156,6 +177,10 @@ fn a_reply_that_is_none_is_refused() {
     let version = error(b"KVTH\x09\0\0\0----------------");
     assert!(matches!(version, ConnectError::Version { theirs: 9, ours: 1, .. }), "{version}");
     assert!(matches!(error(b"KVTH\x01\0\0\0!!!!!!!!!!!!!!!!"), ConnectError::Impostor { .. }));
+    let full = error(b"KVTH\x01\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    assert!(full.to_string().contains("1024 lanes already"), "{full}");
+    let crowded = error(b"KVTH\x01\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    assert!(matches!(crowded, ConnectError::Crowded { .. }), "{crowded}");
     let (address, thread) = liar(WELCOME, b"");
     drop(Connection::open(&address).unwrap());
     thread.join().unwrap();

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `mod.rs` | start, the calls of the data path, the end |
 //! | `peers.rs` | connecting, losing and re-making: what the sessions' threads report |
-//! | `link.rs` | a session's thread |
+//! | `link.rs` | the hand on a session's thread |
+//! | `session_thread.rs` | what that thread does |
 //! | `device.rs` | GPU memory as destination |
 //! | `state.rs` | where its state lives |
 //! | `submitters.rs` | other threads that feed it |
@@ -15,6 +16,7 @@
 mod device;
 mod link;
 mod peers;
+mod session_thread;
 mod state;
 mod submitters;
 mod table;
@@ -38,7 +40,7 @@ use kvrail_core::provider::{MemoryRange, Provider};
 use kvrail_core::rail::RailStats;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_layouts::Plan;
-use kvrail_session::{Address, LaneNumber, Name, NodeName};
+use kvrail_session::{Address, Fabric, LaneNumber, Name, NodeName};
 
 #[cfg(feature = "cuda")]
 pub use self::device::DeviceError;
@@ -48,7 +50,7 @@ use self::state::Sealed as _;
 pub use self::state::{Room, State, Storage, StorageTaken};
 pub use self::submitters::MAX_SUBMITTERS;
 use self::submitters::Submitters;
-pub use self::table::TableError;
+pub use self::table::{MAX_LISTED, TableError};
 use crate::clock;
 use crate::layout::PageLayout;
 use crate::network::{DEPTH, Network};
@@ -137,7 +139,7 @@ pub struct Reader<N: Network> {
     mailbox: Arc<Mailbox<N::Line>>,
     /// Letters taken from the mailbox.
     letters: u64,
-    links: HashMap<u64, Linked>,
+    links: HashMap<u64, Linked<N::Dialer>>,
     next_link: u64,
     /// What became of connects that are being waited for.
     arrived: HashMap<u64, Result<Peer, ConnectError>>,
@@ -161,8 +163,8 @@ pub type Submitter<N> = hub::Submitter<'static, 'static, <<N as Network>::Provid
 
 /// A session, from the reader's side.
 #[derive(Debug)]
-struct Linked {
-    link: Link,
+struct Linked<F: Fabric> {
+    link: Link<F>,
     address: Address,
     /// Once it stands.
     peer: Option<(PeerId, NodeName)>,
@@ -424,9 +426,14 @@ impl<N: Network> Reader<N> {
 
     /// Sleeps until there is something to poll for: half of what is outstanding has arrived, a deadline
     /// has passed, a peer is lost; or until `until`. The one call that sleeps.
+    ///
+    /// With batches in flight it sleeps for up to 10 ms even if `until` has passed, so that a loop
+    /// that waits until a batch's deadline does not spin when the batch is late.
     pub fn wait(&mut self, until: Time) {
         /// With work and nothing outstanding all lanes are down, and wanted again in so long at most.
         const ALL_DOWN: Nanos = Nanos::from_millis(10);
+        /// At least so long with batches in flight.
+        const PAST: Nanos = Nanos::from_millis(10);
         /// A lane that failed may be wanted again.
         const SOME_DOWN: Nanos = Nanos::from_millis(250);
         let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.is_empty());
@@ -435,6 +442,7 @@ impl<N: Network> Reader<N> {
             return;
         }
         let now = clock::now();
+        let until = if self.engine.in_flight() > 0 { until.max(now + PAST) } else { until };
         let failed = |rail| self.engine.rail_stats(RailIndex(rail)).is_some_and(|s| s.lanes_failed > 0);
         let until = if self.engine.in_flight() > 0 && self.engine.outstanding() == 0 {
             until.min(now + ALL_DOWN)

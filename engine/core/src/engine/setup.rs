@@ -271,6 +271,13 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
+    /// How many more peers, and how many more regions of peers, the storage has places for.
+    #[must_use]
+    pub fn places_free(&self) -> (usize, usize) {
+        let peers = self.peers.iter().filter(|peer| peer.state == PeerState::Free).count();
+        (peers, self.remotes.iter().filter(|remote| !remote.used).count())
+    }
+
     /// Learns of a region that the peer has published.
     ///
     /// # Errors

@@ -36,8 +36,11 @@
 //!
 //! The connection that the descriptors came over stays open as a sign of life. When it ends, by a
 //! kill, an exit or the [`Exporter`]'s drop, READs of all lanes to that producer complete with
-//! `RETRY_EXC_ERR`, later ones are flushed, and so it goes on until a new [`Peer`] is made. The memory stays
-//! mapped as long as a lane has it, so a READ that is under way ends well.
+//! `RETRY_EXC_ERR`, later ones are flushed, and so it goes on until a new [`Peer`] is made. The
+//! memory stays mapped as long as a lane has it, so a READ that is under way ends well. No child of
+//! a fork can keep the connection open: it is in a descriptor table of the exporter's thread (Linux
+//! 5.9, or where `unshare` is allowed; otherwise a warning is logged, and such a child does keep
+//! it).
 //!
 //! # Trust
 //!
@@ -53,7 +56,7 @@ mod peer;
 pub use crate::region::Region;
 pub use crate::segment::{OutOfSegment, Segment, SegmentError};
 pub use address::Address;
-pub use exporter::{ExportError, Exporter};
+pub use exporter::{ExportError, Exporter, MAX_CLIENTS};
 pub use hello::MAX_SEGMENTS;
 pub use peer::{ConnectError, Peer};
 

@@ -39,7 +39,7 @@ mod wire;
 
 pub use address::Address;
 pub use connection::{ConnectError, Connection, STALL};
-pub use server::{Export, MAX_EXPORTS, ServeError, Server};
+pub use server::{Export, MAX_EXPORTS, MAX_LANES, ServeError, Server};
 
 use crate::rails::Rails;
 
