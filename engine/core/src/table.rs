@@ -15,8 +15,9 @@
 //! key tag is compared as well, so that a location with swapped keys is a miss. The two words of an
 //! entry may be read at different moments; each alone is read whole.
 //!
-//! The order of the owner's stores is what all of this stands on, and a NIC must see it, not only threads:
-//! [`barrier::device_release`](crate::barrier::device_release) stands between the entry and the bytes on both sides.
+//! The order of the owner's stores is what all of this stands on, and a NIC must see it, not only
+//! threads: [`barrier::device_release`](crate::barrier::device_release) stands between the entry
+//! and the bytes on both sides.
 //!
 //! One READ may bring the entries of several slots, once the last data byte of all of their pages has arrived: what
 //! holds of t' above holds of the moment at which each entry was read, whichever came first.
@@ -112,20 +113,23 @@ impl Entry {
     pub fn invalidate(&self) {
         let now = self.load();
         self.generation.store(now.invalid().0.to_le(), Ordering::Relaxed);
-        // The invalid entry is visible, to peers' NICs too, before any byte that is stored from here on.
+        // The invalid entry is visible, to peers' NICs too, before any byte that is stored from
+        // here on.
         device_release();
     }
 
     /// Publishes the slot's bytes under `tag`, after the last of them has been written, and says in
     /// which generation. `nonce` is random, fresh each time, and known to nobody before.
     ///
-    /// The caller is the slot's only publisher, and has invalidated it before it wrote. What other threads wrote
-    /// into the slot must have been handed to this one (by a join, a channel, a lock); after non-temporal stores
-    /// the thread that made them ends them with an `sfence` before that.
+    /// The caller is the slot's only publisher, and has invalidated it before it wrote. What other
+    /// threads wrote into the slot must have been handed to this one (by a join, a channel, a
+    /// lock); after non-temporal stores the thread that made them ends them with an `sfence` before
+    /// that.
     pub fn publish(&self, tag: KeyTag, nonce: u32) -> Generation {
         let generation = self.load().successor(nonce);
         self.tag.store(tag.0.to_le(), Ordering::Relaxed);
-        // All bytes stored so far, and the tag, are visible, to peers' NICs too, before the valid entry is.
+        // All bytes stored so far, and the tag, are visible, to peers' NICs too, before the valid
+        // entry is.
         device_release();
         self.generation.store(generation.0.to_le(), Ordering::Release);
         generation
