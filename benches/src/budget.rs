@@ -11,6 +11,9 @@ use bytesize::ByteSize;
 
 use crate::cgroup::{self, MemoryLimit, Unknown};
 
+/// What a process takes beside the pages that it publishes or reads into, at most: 5 MiB were measured.
+pub(crate) const PROCESS: u64 = 12 << 20;
+
 /// What memory there is.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
@@ -71,8 +74,15 @@ impl Memory {
         self.limits.as_ref().map(|limits| limits.iter().map(|limit| limit.bytes).min())
     }
 
-    /// An error if `wanted` bytes cannot be had without harm. `what` says what takes them, in the plural.
-    pub(crate) fn afford(&self, wanted: u64, what: impl FnOnce() -> String) -> Result<(), NotEnough> {
+    /// An error if `pages` bytes of pages, and so many processes around them, cannot be had without harm.
+    /// `what` says what takes them, in the plural.
+    pub(crate) fn afford(
+        &self,
+        pages: u64,
+        processes: usize,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), NotEnough> {
+        let wanted = pages.saturating_add(PROCESS * processes as u64);
         match self.available() {
             Some(available) if wanted > available.bytes => Err(NotEnough { what: what(), wanted, available }),
             _ => Ok(()),
@@ -112,7 +122,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn refusal(memory: &Memory, wanted: u64) -> Option<String> {
-        memory.afford(wanted, || "5 copies of 3 pages".into()).err().map(|error| error.to_string())
+        memory.afford(wanted, 0, || "5 copies of 3 pages".into()).err().map(|error| error.to_string())
     }
 
     #[test]
@@ -126,6 +136,8 @@ mod tests {
         let machine = Memory::fake(2 * GIB, None);
         assert_eq!(refusal(&machine, 2 * GIB), None);
         let text = refusal(&machine, 3 * GIB).unwrap();
+        let text_2 = machine.afford(2 * GIB, 1, || "2 pages".into()).unwrap_err().to_string();
+        assert!(text_2.contains("2 pages take 2.0 GiB"), "a process takes memory, too: {text_2}");
         for word in ["5 copies of 3 pages take 3.0 GiB", "and 2.0 GiB are available:", "--working-set"] {
             assert!(text.contains(word), "{word}: {text}");
         }

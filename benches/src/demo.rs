@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use kvrail::local::AROUND_THE_CACHE;
 
-use crate::budget::{Available, Memory, NotEnough};
+use crate::budget::{Available, Memory, NotEnough, PROCESS};
 use crate::catalogue::{LAYOUTS, Named};
 use crate::child::{Child, Reply, Role, Verified};
 use crate::cli::{DemoArgs, Key, Op, ReadOrder, Transport};
@@ -32,8 +32,6 @@ const WARMUP: Duration = Duration::from_millis(40);
 const ROUND: Duration = Duration::from_millis(200);
 /// What the producer may take to write its pages.
 const FILL: Duration = Duration::from_secs(90);
-/// What a process takes beside the pages that it publishes or reads into, at most: 5 MiB were measured.
-const PROCESS: u64 = 12 << 20;
 /// The working set, unless told otherwise, where memory allows: it is held five times over.
 const WORKING_SET: u64 = 512 << 20;
 
@@ -198,9 +196,9 @@ fn ladder(
 ///
 /// What was given does not fit, or not even the least does.
 fn working_set(given: Option<u64>, layouts: &[Named], many: u8, memory: &Memory) -> Result<u64, NotEnough> {
-    let many = u64::from(many);
     // The parent, the producer, the reader of each of two rows, and those of the third.
-    let beside = (4 + many) * PROCESS;
+    let processes = 4 + usize::from(many);
+    let beside = PROCESS * processes as u64;
     // An eighth, so that five copies fit with room to spare.
     let fits = |available: Available| WORKING_SET.min(available.bytes.saturating_sub(beside) / 8);
     let working_set = given.unwrap_or_else(|| memory.available().map_or(WORKING_SET, fits));
@@ -208,10 +206,10 @@ fn working_set(given: Option<u64>, layouts: &[Named], many: u8, memory: &Memory)
         let page = u64::from(named.layout.page_bytes());
         let pages = (working_set / page).max(1);
         // Each process of the last row reads a page at least.
-        (4 * pages + pages.max(many)) * page
+        (4 * pages + pages.max(many.into())) * page
     };
-    let taken = layouts.iter().map(taken).max().unwrap_or(0) + beside;
-    memory.afford(taken, || "the demo's five copies of its pages, and its processes".into())?;
+    let taken = layouts.iter().map(taken).max().unwrap_or(0);
+    memory.afford(taken, processes, || "the demo's five copies of its pages, and its processes".into())?;
     Ok(working_set)
 }
 
@@ -307,6 +305,14 @@ mod tests {
         assert_eq!((judged(0.9), judged(BEYOND)), ("met", "met"));
         assert!(judged(0.89).starts_with("MISSED"));
         assert!(judged(1.14).contains("proves nothing"));
+    }
+
+    #[test]
+    fn the_docs_tell_the_targets() {
+        let docs = include_str!("../../docs/bench.md");
+        let (large, small) = TARGETS;
+        let told = format!("{large:.2} of `memcpy` for pages of 1 MiB and more, {small:.2} for smaller ones");
+        assert!(docs.contains(&told), "docs/bench.md does not say: {told}");
     }
 
     #[test]

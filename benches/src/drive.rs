@@ -44,7 +44,8 @@ pub(crate) fn ready(crew: &mut [Child]) -> anyhow::Result<Vec<Ready>> {
             other => return Err(child.confused(&other)),
         }
     }
-    Memory::now().afford(bytes, || format!("the pages that {} readers read into", crew.len()))?;
+    Memory::now()
+        .afford(bytes, crew.len(), || format!("{} readers and the pages that they read into", crew.len()))?;
     crew.iter_mut().try_for_each(|child| child.order(Order::Register))?;
     let ready = |child: &mut Child| match child.reply(START)? {
         Reply::Ready { transport, rails, chunk_bytes, pages } => {

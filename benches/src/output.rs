@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
 
 /// Text could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,19 @@ pub(crate) fn stdout(text: &[u8]) -> Result<Read, WriteError> {
 /// It could not be written. A closed pipe is no error.
 pub(crate) fn stderr(text: &[u8]) -> Result<Read, WriteError> {
     judged(io::stderr().write_all(text), || "stderr")
+}
+
+/// Writes `text` to stdout as all that a program has to say, and returns how it ends.
+#[allow(dead_code, reason = "for the benchmarks")]
+pub(crate) fn printed(text: &str) -> ExitCode {
+    match stdout(text.as_bytes()) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without anybody to read it the status says it.
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The outcome of writing to what `to` names.

@@ -121,7 +121,7 @@ fn publish(setup: &Setup, bar: &Bar, stop: Option<&Stop>) -> anyhow::Result<Opti
     let page_bytes = u64::from(named.layout.page_bytes());
     let slots =
         u32::try_from((setup.working_set / page_bytes).max(1)).context("--working-set is too large")?;
-    Memory::now().afford(u64::from(slots) * page_bytes, || format!("{slots} pages of {}", named.name))?;
+    Memory::now().afford(u64::from(slots) * page_bytes, 1, || format!("{slots} pages of {}", named.name))?;
     let listen: Address = setup.listen.parse()?;
     let node = "kvrail-bench-serve".parse()?;
     let key = setup.key.peer_key()?;

@@ -108,7 +108,9 @@ fn readers_that_do_not_fit_together_are_refused_together() {
     let served = Served::start(&["--layout", "opaque-128k", "--working-set", "160MiB"]);
     // Each of them would fit.
     let text = complaint(&group.run(&[&served.args()[..], &["--processes", "4"]].concat()));
-    for word in ["the pages that 4 readers read into take 160.0 MiB", "is 96.0 MiB)", "--working-set"] {
+    for word in
+        ["4 readers and the pages that they read into take 208.0 MiB", "is 96.0 MiB)", "--working-set"]
+    {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }
 }

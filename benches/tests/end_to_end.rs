@@ -161,7 +161,7 @@ fn a_key_file_serves_both_sides() {
     let served = Served::start(&["--layout", "vllm_fp8_ds_mla", "--working-set", "1MiB"]);
     let address = served.args()[2].to_owned();
     let mut args = vec!["drive", "--connect", &address, "--key-file", path.to_str().unwrap()];
-    args.extend(["--layout", "vllm_fp8_ds_mla", "--duration", "50ms", "--warmup", "0s", "--json", "-"]);
+    args.extend(["--layout", "vllm_fp8_ds_mla", "--duration", "200ms", "--warmup", "0s", "--json", "-"]);
     report(&run(&args, SOON));
     fs::remove_file(&path).unwrap();
 }

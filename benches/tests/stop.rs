@@ -71,7 +71,8 @@ fn process_1_ends_cleanly_when_it_is_told_to() {
     for name in ["TERM", "INT"] {
         let Some(command) = as_init() else { return };
         let mut served = serve(command);
-        assert!(run(&[&served.args()[..], &["--duration", "20ms"]].concat(), SOON).status.success());
+        let output = run(&[&served.args()[..], &["--duration", "200ms"]].concat(), SOON);
+        assert!(output.status.success(), "{output:?}");
         let init = children(served.process.id())[0];
         signal(init, name);
         // unshare ends as its child does.
@@ -127,7 +128,7 @@ fn what_it_is_started_to_ignore_it_ignores() {
     command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_kvrail-bench")]);
     let mut served = serve(command);
     signal(served.process.id(), "HUP");
-    let output = run(&[&served.args()[..], &["--duration", "20ms"]].concat(), SOON);
+    let output = run(&[&served.args()[..], &["--duration", "200ms"]].concat(), SOON);
     assert!(output.status.success(), "{output:?}");
     signal(served.process.id(), "TERM");
     let (status, text) = end(&mut served);
