@@ -41,7 +41,7 @@ fn port_is_free(served: &Served) {
 fn as_init() -> Option<Command> {
     let unshare = || {
         let mut unshare = Command::new("unshare");
-        unshare.args(["--pid", "--fork", "--mount-proc"]);
+        unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
         unshare
     };
     let permitted = unshare().arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success());

@@ -195,6 +195,7 @@ fn a_group_that_is_not_shown_is_unknown_and_said_to_be() {
             ("proc/self/cgroup", groups),
             ("proc/self/mountinfo", mounts),
             ("sys/fs/cgroup/memory.max", "1\n"),
+            ("sys/fs/other/memory.max", "1\n"),
         ]);
         let error = memory(&root.0).unwrap_err();
         assert!(matches!(error, Unknown::NotMounted { .. }), "{groups:?} {mounts:?}: {error}");
