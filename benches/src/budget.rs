@@ -1,7 +1,9 @@
-//! Whether memory can be had: from the machine, and under the limits of this process's control groups.
+//! Whether memory can be had: from the machine, and under the limits of this process's control
+//! groups.
 //!
-//! Asking the system for memory that it has not got ends with the kernel killing processes, not with a
-//! refusal. So what a command is going to take is compared with what is there before it takes it.
+//! Asking the system for memory that it has not got ends with the kernel killing processes, not
+//! with a refusal. So what a command is going to take is compared with what is there before it
+//! takes it.
 
 use std::fmt;
 use std::fs;
@@ -11,7 +13,8 @@ use bytesize::ByteSize;
 
 use crate::cgroup::{self, MemoryLimit, Unknown};
 
-/// What a process takes beside the pages that it publishes or reads into, at most: 5 MiB were measured.
+/// What a process takes beside the pages that it publishes or reads into, at most: 5 MiB were
+/// measured.
 pub(crate) const PROCESS: u64 = 12 << 20;
 
 /// What memory there is.
@@ -74,8 +77,8 @@ impl Memory {
         self.limits.as_ref().map(|limits| limits.iter().map(|limit| limit.bytes).min())
     }
 
-    /// An error if `pages` bytes of pages, and so many processes around them, cannot be had without harm.
-    /// `what` says what takes them, in the plural.
+    /// An error if `pages` bytes of pages, and so many processes around them, cannot be had without
+    /// harm. `what` says what takes them, in the plural.
     pub(crate) fn afford(
         &self,
         pages: u64,
@@ -108,7 +111,8 @@ pub(crate) fn kib(meminfo: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 impl Memory {
-    /// A machine that has so many bytes, and a control group with a limit and what is free below it.
+    /// A machine that has so many bytes, and a control group with a limit and what is free below
+    /// it.
     pub(crate) fn fake(machine: u64, limit: Option<(u64, u64)>) -> Self {
         let limit = limit.map(|(bytes, free)| MemoryLimit { file: "/box/memory.max".into(), bytes, free });
         Self { machine: Some(machine), limits: Ok(limit.into_iter().collect()) }

@@ -1,10 +1,11 @@
-//! The limits that control groups set on this process: what a container has, where the files under `/proc`
-//! tell what the machine has.
+//! The limits that control groups set on this process: what a container has, where the files under
+//! `/proc` tell what the machine has.
 //!
-//! A limit holds for a group and all groups below it, so those of every ancestor count. Both versions of
-//! control groups are read, and hosts where the versions are mixed: a controller belongs to version 1
-//! where `/proc/self/cgroup` names it, and to version 2 otherwise. Groups above the root of the mount, as
-//! those outside of a container that has its own namespace, cannot be seen from within, nor their limits.
+//! A limit holds for a group and all groups below it, so those of every ancestor count. Both
+//! versions of control groups are read, and hosts where the versions are mixed: a controller
+//! belongs to version 1 where `/proc/self/cgroup` names it, and to version 2 otherwise. Groups
+//! above the root of the mount, as those outside of a container that has its own namespace, cannot
+//! be seen from within, nor their limits.
 //!
 //! Every function takes the root of the file system, so that tests can bring their own.
 
@@ -52,8 +53,8 @@ pub(crate) struct MemoryLimit {
     pub(crate) file: PathBuf,
     /// Bytes that the group may have.
     pub(crate) bytes: u64,
-    /// Bytes that it can still have. The file cache counts as free, as in `MemAvailable`: the kernel takes
-    /// it back before it kills anybody.
+    /// Bytes that it can still have. The file cache counts as free, as in `MemAvailable`: the
+    /// kernel takes it back before it kills anybody.
     pub(crate) free: u64,
 }
 
@@ -87,7 +88,7 @@ pub(crate) fn memory(root: &Path) -> Result<Vec<MemoryLimit>, Unknown> {
     let mut limits = Vec::new();
     for (above, folder) in groups.folders.iter().enumerate() {
         let (names, usage, cache): (&[_], _, _) = match groups.version {
-            // Beyond `memory.high` nobody is killed; but all are slowed down until they are below it.
+            // Beyond `memory.high` the kernel kills no process, but slows all of them down.
             Version::Two => {
                 (&["memory.max", "memory.high"], "memory.current", ["inactive_file", "active_file"])
             }
@@ -213,8 +214,9 @@ impl Groups {
     }
 }
 
-/// The group of the process in the hierarchy that `controller` belongs to. A line of `/proc/self/cgroup`
-/// is `number:controllers:group`; that of version 2 has number 0 and no controllers.
+/// The group of the process in the hierarchy that `controller` belongs to. A line of
+/// `/proc/self/cgroup` is `number:controllers:group`; that of version 2 has number 0 and no
+/// controllers.
 fn membership<'a>(groups: &'a str, controller: &str) -> Option<(Version, &'a str)> {
     let mut unified = None;
     for line in groups.lines() {
@@ -286,8 +288,8 @@ fn unescaped(text: &str) -> PathBuf {
     std::ffi::OsString::from_vec(bytes).into()
 }
 
-/// Where `group` is below the root of a mount; `None` if it is elsewhere. Both are seen from the process's
-/// namespace of groups, and begin with `/..` where they lie outside of it.
+/// Where `group` is below the root of a mount; `None` if it is elsewhere. Both are seen from the
+/// process's namespace of groups, and begin with `/..` where they lie outside of it.
 fn below(root: &Path, group: &str) -> Option<PathBuf> {
     let below = Path::new(group).strip_prefix(root).ok()?;
     let inside = below.components().all(|part| matches!(part, Component::Normal(_)));
@@ -316,8 +318,8 @@ fn number(path: &Path, text: &str) -> Result<u64, Unknown> {
     text.trim().parse().map_err(|_| malformed(path, text, "number"))
 }
 
-/// A limit on memory; `None` if it limits nothing. Version 1 says so by its largest number, which depends
-/// on the size of a page.
+/// A limit on memory; `None` if it limits nothing. Version 1 says so by its largest number, which
+/// depends on the size of a page.
 fn limit(path: &Path, text: &str) -> Result<Option<u64>, Unknown> {
     if text.trim() == "max" {
         return Ok(None);

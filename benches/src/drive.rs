@@ -34,8 +34,8 @@ pub(crate) fn start(name: String, setup: worker::Setup) -> anyhow::Result<Child>
     Child::start(name, &Role::Worker(setup))
 }
 
-/// Waits until all are connected and have the memory that they read into. They take it at the same time,
-/// so what all of them want together has to be there.
+/// Waits until all are connected and have the memory that they read into. They take it at the same
+/// time, so what all of them want together has to be there.
 pub(crate) fn ready(crew: &mut [Child]) -> anyhow::Result<Vec<Ready>> {
     let mut bytes = 0_u64;
     for child in &mut *crew {

@@ -22,8 +22,8 @@ pub(crate) struct Reachable {
 }
 
 impl Reachable {
-    /// Where readers reach what listens at `local`. One that listens at all addresses of its host, 0.0.0.0 or
-    /// `[::]`, is reached at each of them, and nobody can connect to that address itself.
+    /// Where readers reach a socket that listens at `local`. A socket at 0.0.0.0 or `[::]` is
+    /// reached at each address of its host, but not at 0.0.0.0 or `[::]` from another host.
     pub(crate) fn of(local: SocketAddr) -> anyhow::Result<Self> {
         let interfaces = if local.ip().is_unspecified() { own_addresses()? } else { Vec::new() };
         Ok(Self::among(local, &interfaces))
@@ -49,8 +49,8 @@ impl Reachable {
 
 const LOOPBACK_6: [u16; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
 
-/// The addresses of this host's interfaces that hosts elsewhere can reach, in the kernel's order: none of
-/// loopback, and none that means something on one link only.
+/// The addresses of this host's interfaces that hosts elsewhere can reach, in the kernel's order:
+/// none of loopback, and none that means something on one link only.
 pub(crate) fn own_addresses() -> anyhow::Result<Vec<IpAddr>> {
     let interfaces =
         if_addrs::get_if_addrs().context("cannot list this host's addresses; give one to --listen")?;
@@ -80,8 +80,8 @@ pub(crate) fn line(args: &ServeArgs, at: SocketAddr, key: &Key) -> anyhow::Resul
     Ok(line)
 }
 
-/// What starts this program from any folder. `started_as` is how it was started: by a name that the shell
-/// found, or by a path, as `cargo run` does.
+/// What starts this program from any folder. `started_as` is how it was started: by a name that the
+/// shell found, or by a path, as `cargo run` does.
 fn program(started_as: Option<OsString>) -> anyhow::Result<OsString> {
     let found = match started_as {
         Some(name) if !name.is_empty() => name,

@@ -1,5 +1,5 @@
-//! What a figure has to be read with: the machine that it was taken on, and what this process may have of
-//! it.
+//! What a figure has to be read with: the machine that it was taken on, and what this process may
+//! have of it.
 
 use std::fs;
 use std::path::Path;
@@ -44,8 +44,8 @@ const NO_NIC: &str = "no RDMA device on this host; where there is one, this hold
 const UNUSED: &str = "there are RDMA devices, and none of the transports measured here uses them";
 
 impl Host {
-    /// This one, as far as it can be told; `unknown` and 0 where it cannot. `watch` has been watching since
-    /// the run began.
+    /// This one, as far as it can be told; `unknown` and 0 where it cannot. `watch` has been
+    /// watching since the run began.
     pub(crate) fn this(watch: &Watch) -> Self {
         let memory = Memory::now();
         let (quota, throttled) = watch.so_far(cgroup::cpu(Path::new("/")));
@@ -112,8 +112,8 @@ impl Watch {
         Self(cgroup::cpu(Path::new("/")).unwrap_or_default())
     }
 
-    /// The lowest quota, and what the one that held up most has done since the start. A process that two of
-    /// them stop is stopped once.
+    /// The lowest quota, and what the one that held up most has done since the start. A process
+    /// that two of them stop is stopped once.
     fn so_far(&self, now: Result<Vec<CpuQuota>, Unknown>) -> (Result<Option<f64>, Unknown>, Throttled) {
         let quotas = match now {
             Ok(quotas) => quotas,

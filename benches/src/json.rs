@@ -1,4 +1,5 @@
-//! The report for machines: one document per run, `kvrail-bench/2`. docs/bench.md explains every field.
+//! The report for machines: one document per run, `kvrail-bench/2`. docs/bench.md explains every
+//! field.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -44,7 +44,8 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let level = if cli.verbose { tracing::Level::DEBUG } else { tracing::Level::ERROR };
-    // A log that cannot be written is lost. Telling so on stderr, which is full or closed, would panic.
+    // A log that cannot be written is lost. Telling so on stderr, which is full or closed, would
+    // panic.
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
     log.log_internal_errors(false).init();
     if let Some(Command::Child) = cli.command {

@@ -1,5 +1,5 @@
-//! What is written for others to read. A write that fails is an error that names where it went; a reader
-//! that hangs up, as `head` does, has read enough.
+//! What is written for others to read. A write that fails is an error that names where it went; a
+//! reader that hangs up, as `head` does, has read enough.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};

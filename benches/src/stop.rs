@@ -1,7 +1,7 @@
 //! Being told to stop, by SIGTERM or Ctrl-C.
 //!
-//! The kernel spares process 1 of a container every signal that it has not asked for, so a program that
-//! relies on what signals do by default cannot be stopped there.
+//! The kernel spares process 1 of a container every signal that it has not asked for, so a program
+//! that relies on what signals do by default cannot be stopped there.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use signal_hook::iterator::Signals;
 /// What stops a program.
 const SIGNALS: [(i32, &str); 3] = [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT"), (SIGHUP, "SIGHUP")];
 
-/// Waits for the signals that stop a program, which do nothing by themselves as long as this lives. A second
-/// one ends the process at once, as if it had not been caught.
+/// Waits for the signals that stop a program, which do nothing by themselves as long as this lives.
+/// A second one ends the process at once, as if it had not been caught.
 #[derive(Debug)]
 pub(crate) struct Stop {
     signals: Signals,
@@ -28,8 +28,8 @@ pub(crate) struct Stop {
 pub(crate) struct Asked(i32);
 
 impl Stop {
-    /// Catches them from now on, but for those that whoever started this process has had it ignore: `nohup`
-    /// does so with SIGHUP, and a shell with SIGINT for what it runs in the background.
+    /// Catches them from now on, except those that the parent started this process to ignore:
+    /// `nohup` does so with SIGHUP, and a shell with SIGINT for what it runs in the background.
     pub(crate) fn catch() -> anyhow::Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -66,8 +66,8 @@ impl fmt::Display for Asked {
     }
 }
 
-/// Makes SIGTERM and Ctrl-C end this process if it is process 1, where they would do nothing. Elsewhere they
-/// do that by themselves.
+/// Makes SIGTERM and Ctrl-C end this process if it is process 1, where they would do nothing.
+/// Elsewhere they do that by themselves.
 pub(crate) fn end_init_on_signals() -> anyhow::Result<()> {
     if std::process::id() != 1 {
         return Ok(());

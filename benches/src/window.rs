@@ -1,15 +1,15 @@
 //! Only the time in which all workers are at work counts.
 //!
-//! All workers of a round have the same nominal window on a clock that they share. A worker that starts
-//! late was at work in the rest of it only, so after a round the window that counts is
-//! `[latest start, earliest end]` over all workers of all processes; what was done within it is counted,
-//! what was done outside (while some worker had not begun, or had already stopped) is not. Merging
-//! figures of workers that did not run at the same time is how a benchmark gets more out of a link than
-//! it carries.
+//! All workers of a round have the same nominal window on a clock that they share. A worker that
+//! starts late was at work in the rest of it only, so after a round the window that counts is
+//! `[latest start, earliest end]` over all workers of all processes; what was done within it is
+//! counted, what was done outside (while some worker had not begun, or had already stopped) is not.
+//! Merging figures of workers that did not run at the same time is how a benchmark gets more out of
+//! a link than it carries.
 //!
-//! The window that counts is known only after the round. A [`Recorder`] therefore adds up its samples
-//! by slices of the nominal window, and the window that counts begins and ends with a slice. Its memory
-//! is the same after a million batches as after the first.
+//! The window that counts is known only after the round. A [`Recorder`] therefore adds up its
+//! samples by slices of the nominal window, and the window that counts begins and ends with a
+//! slice. Its memory is the same after a million batches as after the first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -104,8 +104,8 @@ fn histogram() -> Histogram<u64> {
         .expect("bounds and digits are constants that hdrhistogram allows")
 }
 
-/// How many slices a nominal window is cut into. A worker that starts late loses at most one slice more
-/// than the time by which it was late. Each slice costs 124 KiB of latencies.
+/// How many slices a nominal window is cut into. A worker that starts late loses at most one slice
+/// more than the time by which it was late. Each slice costs 124 KiB of latencies.
 const SLICES: usize = 8;
 
 /// What was done in a part of a window.
@@ -141,15 +141,16 @@ impl Slice {
     }
 }
 
-/// What one thread of one worker did in a round. All of its memory is allocated by [`new`](Self::new).
+/// What one thread of one worker did in a round. All of its memory is allocated by
+/// [`new`](Self::new).
 #[derive(Debug)]
 pub(crate) struct Recorder {
     /// The nominal window of the round.
     window: Span,
-    /// A worker without others has no window in common with anybody. Its window begins just after the
-    /// moment at which its first batches were done and ends just after its last were, so that what was
-    /// done within took just that time; a window that begins anywhere may count a batch too many or too
-    /// few. `slices[0]` is that first moment then, and `slices[1]` all the rest.
+    /// A worker without others has no window in common with anybody. Its window begins just after
+    /// the moment at which its first batches were done and ends just after its last were, so that
+    /// what was done within took just that time; a window that begins anywhere may count a batch
+    /// too many or too few. `slices[0]` is that first moment then, and `slices[1]` all the rest.
     alone: bool,
     slices: Box<[Slice]>,
 }
@@ -200,9 +201,9 @@ impl Recorder {
         slice.add(sample);
     }
 
-    /// The part of the round in which this worker was at work, from when it `began` until it `ended`,
-    /// which is the end of the nominal window at the earliest. It begins and ends with slices; it is
-    /// empty if the worker began too late.
+    /// The part of the round in which this worker was at work, from when it `began` until it
+    /// `ended`, which is the end of the nominal window at the earliest. It begins and ends with
+    /// slices; it is empty if the worker began too late.
     pub(crate) fn finish(&self, began: u64, ended: u64) -> Span {
         let from = began.max(self.window.from);
         if self.alone {

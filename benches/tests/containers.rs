@@ -17,8 +17,8 @@ const MIB: u64 = 1 << 20;
 struct Group(PathBuf);
 
 impl Group {
-    /// A group with a limit of a controller: the file of version 2 and that of version 1, each with what is
-    /// written to it. `None`, and a word about it, where this process may not make one.
+    /// A group with a limit of a controller: the file of version 2 and that of version 1, each with
+    /// what is written to it. `None`, and a word about it, where this process may not make one.
     fn new(controller: &str, name: &str, two: (&str, &str), one: (&str, &str)) -> Option<Self> {
         let skipped = |why: &str| {
             eprintln!("SKIPPED: no control group with a limit on {controller} can be made here ({why})");

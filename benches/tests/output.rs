@@ -1,4 +1,5 @@
-//! A write that fails is an error that names where it went; a reader that hangs up ends a command quietly.
+//! A write that fails is an error that names where it went; a reader that hangs up ends a command
+//! quietly.
 
 mod common;
 
@@ -85,7 +86,8 @@ fn a_full_disk_behind_a_report_is_a_failure_that_names_it() {
 #[test]
 fn a_full_disk_behind_stderr_is_a_failure_and_no_panic() {
     let served = Served::start(&SMALL);
-    // The table goes to stderr here, and so do the logs, without which the work is done all the same.
+    // The table goes to stderr here, and so do the logs, without which the work is done all the
+    // same.
     let drive = [&served.args()[..], &["--warmup", "0s", "--json", "-", "--verbose"], &SHORT].concat();
     for (args, report) in [(&drive[..], true), (&["drive", "--frobnicate"], false)] {
         let mut command = bench(args);

@@ -1,4 +1,5 @@
-//! `serve` ends in an orderly way when it is told to, as an ordinary process and as process 1 of a container.
+//! `serve` ends in an orderly way when it is told to, as an ordinary process and as process 1 of a
+//! container.
 
 mod common;
 

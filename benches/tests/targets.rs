@@ -1,4 +1,5 @@
-//! The README says how many targets are not met; docs/performance.md has the one table that says which.
+//! The README says how many targets are not met; docs/performance.md has the one table that says
+//! which.
 
 use std::fs;
 use std::path::Path;
