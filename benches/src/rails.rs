@@ -117,7 +117,7 @@ pub(crate) struct VerbsArgs {
 #[cfg(not(feature = "verbs"))]
 pub(crate) fn not_built<T>() -> anyhow::Result<T> {
     anyhow::bail!(
-        "this kvrail-bench was built without RDMA: build it with `--features verbs` (needs cmake and libclang)"
+        "this kvrail-bench was built without RDMA: `cargo build --release -p kvrail-bench --features verbs` builds one with it (needs cmake and libclang)"
     )
 }
 
