@@ -19,7 +19,8 @@ const ID: LaneId = LaneId::new(0, 1);
 const READS: u32 = 16;
 const BYTES: u32 = 256 << 10;
 const RAIL: RailIndex = RailIndex(0);
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A bound against hanging only.
+const PATIENCE: Duration = lane::HANGS;
 
 /// One lane by hand, and its memory.
 struct Bench {
