@@ -367,9 +367,9 @@ mod tests {
     fn longest_wait(n: usize, lanes: usize, at_once: u16) -> (Nanos, Nanos) {
         const ATTEMPT: Nanos = Nanos::from_secs(5);
         let (mut peers, mut heap) = (paths(n), vec![0; n]);
-        let mut repairs = Repairs::new(&mut peers, &mut heap, at_once, 2);
+        let mut repairs = Repairs::new(&mut peers, &mut heap, at_once, 8);
         for peer in 0..n as u16 {
-            (0..lanes).for_each(|lane| repairs.lose(peer, lane % 2, lane % 2, Time(1)));
+            (0..lanes).for_each(|lane| repairs.lose(peer, lane % 8, lane % 2, Time(1)));
         }
         let share = Nanos(ATTEMPT.0 * n as u64 / u64::from(at_once));
         let mut last = vec![Time(1); n];

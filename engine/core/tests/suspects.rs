@@ -15,7 +15,7 @@ use kvrail_core::memory::{Access, Slot, Slots};
 use kvrail_core::remote::{RegionOffer, RemotePage, RemoteRegion};
 use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{self, Action, Failed, Sim};
+use kvrail_sim::sim::{self, Action, Failed, Fate, Sim};
 
 const RAILS: u8 = 2;
 const LANES: usize = 4;
@@ -291,7 +291,8 @@ fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
             sim.apply(Action::RailUp { rail: RailIndex(rail), told: true });
         }
         attach(&mut engine, &sim, peer, &owner, round % 2, 8).unwrap();
-        engine.poll(sim.now());
+        // The lane is chosen, and a suspect posted on it.
+        (0..3).for_each(|_| drop(engine.poll(sim.now())));
         for rail in 0..2 {
             sim.apply(Action::RailDown { rail: RailIndex(rail), told: false });
         }
@@ -305,6 +306,50 @@ fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
     let mut results = Vec::new();
     settle(&mut engine, &sim, LATE, |mut done| results.extend(done.pages().map(|page| page.result)));
     assert_eq!(results, [Ok(()); 4]);
+}
+
+/// A page in the middle of a row that waits to be validated together is found guilty by another request for it: those
+/// behind it in the row are validated all the same.
+#[test]
+fn a_page_that_is_set_aside_in_the_middle_of_a_row_leaves_the_rest_of_the_row() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::Config::new(8), &rails(2)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 5);
+    let dest = Destination::new(SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+    let mut engine = start(&mut state, &sim, config);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let peer = engine.add_peer().unwrap();
+    let region = engine.add_region(peer, &owner.offer()).unwrap();
+    let (_, second) = attach(&mut engine, &sim, peer, &owner, 1, 8).unwrap();
+    let status = WcStatus::REM_ACCESS_ERR;
+    sim.script(second, Fate::Status { nth: 0, status }).unwrap();
+    let mut batch = engine.batch().unwrap();
+    batch.read(region.page(owner.location(1)).unwrap(), slots.next().unwrap()).unwrap();
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    // The lane fails, and is asked to drain.
+    let step = |micros| sim.advance_to(sim.now() + Nanos::from_micros(micros));
+    while engine.lanes_dying() == 0 {
+        step(1);
+        engine.poll(sim.now());
+    }
+    engine.poll(sim.now());
+    // A row of four by the first rail. Its bytes and the drain are found by one poll, in this order.
+    attach(&mut engine, &sim, peer, &owner, 0, 8).unwrap();
+    let batch = fill(&mut engine, &owner, &region, &mut slots, 4);
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    step(5_000);
+    let mut results = Vec::new();
+    settle(&mut engine, &sim, LATE, |mut done| {
+        results.push(done.pages().map(|page| page.result).collect::<Vec<_>>());
+    });
+    results.sort_by_key(Vec::len);
+    assert!(matches!(results[0][..], [Err(PageError::Fault { .. })]), "{results:?}");
+    let [Ok(()), Err(PageError::SetAside { .. }), Ok(()), Ok(())] = results[1][..] else {
+        panic!("{results:?}")
+    };
 }
 
 const LATE: Time = Time(10_000_000_000);
