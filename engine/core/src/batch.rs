@@ -1,12 +1,14 @@
 //! Pages read together.
 
+mod kind;
+
 use core::fmt;
 use core::mem::ManuallyDrop;
 
+use self::kind::Kind;
 use crate::error::{PageError, ReadError};
-use crate::id::Source;
 use crate::memory::{Home, Slot};
-use crate::page::{MAX_CHUNKS, Page, Phase, Segment, chunks};
+use crate::page::{Page, Phase, Segment};
 use crate::plan::PlanRef;
 use crate::pool::{Buffer, Limits};
 use crate::remote::{NO_ENTRY, RemotePage};
@@ -44,46 +46,6 @@ pub struct Batch<'s> {
     checked: bool,
     /// What was checked of the last page, and need not be of one that is like it.
     last: Kind,
-}
-
-/// What pages must have in common to be alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kind {
-    source: Source,
-    home: Home,
-    len: u32,
-    chunks: u32,
-}
-
-impl Kind {
-    /// No page is like this.
-    const NONE: Self = Self { source: Source::NONE, home: Home::NONE, len: 0, chunks: 0 };
-
-    /// What a page and its slot are, if the page may stand at place `at` of `buffer`.
-    // By itself and by value: so a loop that fills a batch can keep batch, page and slot in registers.
-    #[inline(never)]
-    fn check(of: (Source, u32), to: (Home, usize), limits: Limits, at: u32) -> Result<Self, ReadError> {
-        let ((source, len), (home, slot_bytes)) = (of, to);
-        let Limits { engine, capacity, chunk_shift } = limits;
-        let chunks = chunks(len, chunk_shift);
-        if source.engine() != engine {
-            return Err(ReadError::OtherEngine("page"));
-        }
-        if home.engine() != engine {
-            return Err(ReadError::OtherEngine("slot"));
-        }
-        if len as usize > slot_bytes {
-            return Err(ReadError::SlotTooSmall { page_bytes: len, slot_bytes });
-        }
-        if chunks > MAX_CHUNKS {
-            let chunk_bytes = 1 << chunk_shift;
-            return Err(ReadError::TooManyChunks { page_bytes: len, chunk_bytes, chunks, max: MAX_CHUNKS });
-        }
-        if at >= u32::from(capacity) {
-            return Err(ReadError::Full { capacity: usize::from(capacity) });
-        }
-        Ok(Self { source, home, len, chunks })
-    }
 }
 
 impl<'s> Batch<'s> {
@@ -194,6 +156,9 @@ impl<'s> Batch<'s> {
         let alike = page.source == last.source && slot.home() == last.home && page.len == last.len;
         let at = self.len;
         if !alike || at >= u32::from(self.buffer.limits.capacity) {
+            if let Err(error) = Kind::belongs(&page, slot.home(), self.buffer.layouts) {
+                return Err((error, slot));
+            }
             let (of, to) = ((page.source, page.len), (slot.home(), slot.len()));
             match Kind::check(of, to, self.buffer.limits, at) {
                 Ok(kind) => self.turn_to(kind),
@@ -253,6 +218,7 @@ impl<'s> Batch<'s> {
     /// The reason: there is no page before, the page ends beyond the slot, the batch is full, …
     pub fn read_also(&mut self, page: RemotePage, offset: u32) -> Result<(), ReadError> {
         let (slot, place) = self.last_slot()?;
+        Kind::belongs(&page, slot.home(), self.buffer.layouts)?;
         let room = slot.len().saturating_sub(offset as usize);
         let kind = Kind::check((page.source, page.len), (slot.home(), room), self.buffer.limits, self.len);
         let kind = kind.map_err(|error| match error {
@@ -296,6 +262,16 @@ impl<'s> Batch<'s> {
         let Limits { engine, .. } = self.buffer.limits;
         if plan.engine != engine {
             return Err(ReadError::OtherEngine("plan"));
+        }
+        if page.source.engine() != engine {
+            return Err(ReadError::OtherEngine("page"));
+        }
+        if slot.home().engine() != engine {
+            return Err(ReadError::OtherEngine("slot"));
+        }
+        let layout = slot.home().layout();
+        if (page.layout, layout) != (plan.reads, plan.writes) {
+            self.buffer.layouts.follows(&plan, page.layout, layout)?;
         }
         if page.len < plan.source_end {
             return Err(ReadError::PageTooSmall { page_bytes: page.len, plan_bytes: plan.source_end });

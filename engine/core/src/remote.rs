@@ -1,6 +1,7 @@
 //! A peer's published memory, checked once into types that later steps trust.
 
 use crate::id::{PeerId, Source};
+use crate::layout::{LayoutRef, NO_LAYOUT, SetLayoutError};
 use crate::provider::RailKeys;
 use crate::table::{ENTRY_BYTES, EntryValue};
 
@@ -115,6 +116,8 @@ pub struct RemoteRegion {
     pub(crate) page_bytes: u32,
     pub(crate) base: u64,
     pub(crate) stride: u64,
+    /// What its pages are, by the engine's number.
+    pub(crate) layout: u8,
     pub(crate) has_table: bool,
 }
 
@@ -163,6 +166,8 @@ pub struct RemotePage {
     pub(crate) entry: u32,
     pub(crate) expected: EntryValue,
     pub(crate) source: Source,
+    /// What it is, or is a part of, by the engine's number.
+    pub(crate) layout: u8,
 }
 
 /// In place of an entry's number: the page is not validated.
@@ -187,6 +192,23 @@ impl RemoteRegion {
         self.page_bytes
     }
 
+    /// Says what its pages are: then they go only into slots of the same layout, or by plans that read such
+    /// pages. Copies that were made before know nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// A layout that another engine knows, or a region that has another one already.
+    pub fn set_layout(&mut self, layout: LayoutRef) -> Result<(), SetLayoutError> {
+        if layout.engine != self.source.engine() {
+            return Err(SetLayoutError::OtherEngine);
+        }
+        if self.layout != NO_LAYOUT && self.layout != layout.number {
+            return Err(SetLayoutError::Another);
+        }
+        self.layout = layout.number;
+        Ok(())
+    }
+
     #[inline]
     fn at(&self, slot: u32, entry: u32, expected: EntryValue) -> Result<RemotePage, PageRangeError> {
         if slot >= self.slots {
@@ -199,6 +221,7 @@ impl RemoteRegion {
             entry,
             expected,
             source: self.source,
+            layout: self.layout,
         })
     }
 

@@ -15,6 +15,7 @@ use crate::engine::LaneLost;
 use crate::free::FreeSet;
 use crate::id::{LaneId, MAX_RAILS};
 use crate::lane::{Lane, Record};
+use crate::layout::{self, LAYOUTS};
 use crate::page::Page;
 use crate::peer::{CLASSES, Local, Path, Peer, Remote};
 use crate::plan::{PLAN_LISTS, PLANS, Place};
@@ -25,8 +26,9 @@ use crate::time::Time;
 
 /// Groups of 64 batches that a storage may have.
 const GROUPS: usize = 256;
-/// Local regions of one engine, the engine's own included.
+/// Local regions of one engine, the engine's own included: their numbers fit the 8 bits that a slot has for one.
 pub(crate) const LOCAL_REGIONS: usize = 256;
+const _: () = assert!(LOCAL_REGIONS <= 1 << 8);
 /// What a provider's part of a lane ([`Provider::Lane`](crate::provider::Provider::Lane)) may take, in bytes.
 /// A larger one goes behind a pointer; the compiler says so where an engine is started.
 pub const LANE_BYTES: usize = 128;
@@ -63,6 +65,7 @@ pub struct Storage<
     deadlines: [MaybeUninit<Time>; GROUPS],
     plans: [MaybeUninit<Place>; PLANS],
     plan_lists: [MaybeUninit<CutList>; PLAN_LISTS],
+    layouts: [MaybeUninit<layout::Place>; LAYOUTS],
 }
 
 /// The largest thing that a lane's place holds.
@@ -98,6 +101,7 @@ pub(crate) struct Parts<'s, L> {
     pub(crate) deadlines: &'s mut [Time],
     pub(crate) plans: &'s mut [Place],
     pub(crate) plan_lists: &'s mut [CutList],
+    pub(crate) layouts: &'s [layout::Place],
     pub(crate) depth: u32,
 }
 
@@ -176,6 +180,7 @@ impl<
             deadlines: [const { MaybeUninit::uninit() }; GROUPS],
             plans: [const { MaybeUninit::uninit() }; PLANS],
             plan_lists: [const { MaybeUninit::uninit() }; PLAN_LISTS],
+            layouts: [const { MaybeUninit::uninit() }; LAYOUTS],
         }
     }
 
@@ -236,6 +241,7 @@ impl<
             deadlines: fill(&mut self.deadlines[..groups], |_| Time::NEVER),
             plans: fill(&mut self.plans, |_| Place::FREE),
             plan_lists: fill(&mut self.plan_lists, |_| CutList::NONE),
+            layouts: fill(&mut self.layouts, |_| layout::Place::FREE),
             depth: DEPTH as u32,
         }
     }
