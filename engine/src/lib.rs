@@ -99,7 +99,7 @@ pub use kvrail_sim as sim;
 
 #[cfg(feature = "cuda")]
 pub use kvrail_verbs::gpu;
-pub use layout::PageLayout;
+pub use layout::{PageLayout, PageLayoutError};
 #[cfg(feature = "verbs")]
 pub use network::verbs;
 pub use network::{Network, OpenRails, Publish, Published, TransportError, shm, tcp};
@@ -108,5 +108,5 @@ pub use publisher::{Publisher, PublisherError, WriteError};
 pub use reader::DeviceError;
 pub use reader::{
     Config, ConnectError, Event, MAX_BATCH, MAX_BATCHES, MAX_PEERS, MAX_SUBMITTERS, Peer, Reader, StartError,
-    Storage, StorageTaken, Submitter, TableError,
+    Storage, StorageTaken, Submitter, TableError, TakenStorage,
 };

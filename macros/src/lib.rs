@@ -127,16 +127,17 @@ fn derive(input: &syn::DeriveInput) -> proc_macro2::TokenStream {
 ///
 /// `Reader` is `Reader<N = ShmRails>` for any rails `N`, and derefs to kvrail's own `Reader`. Its whole state is
 /// `Reader::STATE_BYTES` large and lives in a `Storage`: in a `static`, which takes no room in the program's file.
-/// What is in use (rails, lanes, chunks) are run-time figures below the maxima.
+/// What is in use (rails, lanes, chunks) are run-time figures below the maxima. `Config::engine` must not contradict
+/// what is declared.
 ///
 /// # Keys
 ///
 /// | key | unless given | what |
 /// |---|---|---|
-/// | `page` | | a type that derives `KvLayout` |
+/// | `page` | | a type that derives `KvLayout`; one that is `sharded` without a rank is started by `start_as` |
 /// | `max_rails` | 8 | local rails, up to 16 |
 /// | `max_peers` | 64 | peers connected at a time |
-/// | `max_regions` | 4 per peer | what they publish; a table counts as one |
+/// | `max_regions` | 4 per peer | what they publish, at least 2 per peer; a table counts as one |
 /// | `max_lanes` | 2 per rail and peer, 16,384 at most | lanes to all peers together |
 /// | `max_depth` | 128 | send queue entries of a lane, a power of two |
 /// | `max_batch` | 256 | pages of one batch |

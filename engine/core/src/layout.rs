@@ -166,7 +166,9 @@ const WORDS: usize = 5 + AXES;
 pub(crate) struct Place([AtomicU64; WORDS]);
 
 impl Place {
-    pub(crate) const FREE: Self = Self([const { AtomicU64::new(0) }; WORDS]);
+    pub(crate) fn free() -> Self {
+        Self([const { AtomicU64::new(0) }; WORDS])
+    }
 
     /// Whoever reads a place has its number by way of the thread that wrote it, so plain loads see it.
     fn load(&self) -> [u64; WORDS] {

@@ -262,6 +262,9 @@ pub enum RegionError {
         /// The maximum.
         limit: usize,
     },
+    /// One layout more than an engine tells apart.
+    #[error(transparent)]
+    Layout(#[from] crate::layout::AddLayoutError),
     /// The provider refused.
     #[error(transparent)]
     Provider(#[from] crate::provider::RegisterError),

@@ -241,7 +241,7 @@ impl<
             deadlines: fill(&mut self.deadlines[..groups], |_| Time::NEVER),
             plans: fill(&mut self.plans, |_| Place::FREE),
             plan_lists: fill(&mut self.plan_lists, |_| CutList::NONE),
-            layouts: fill(&mut self.layouts, |_| layout::Place::FREE),
+            layouts: fill(&mut self.layouts, |_| layout::Place::free()),
             depth: DEPTH as u32,
         }
     }

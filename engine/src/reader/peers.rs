@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use kvrail_core::engine::{LaneLost, LaneSpec, LaneWanted, PeerError};
 use kvrail_core::id::{LaneId, PeerId};
+use kvrail_core::layout::{AddLayoutError, LayoutRef};
 use kvrail_core::provider::Provider;
 use kvrail_core::remote::{
     Location, OfferError, PageRangeError, RegionOffer, RemotePage, RemoteRegion, TableOffer,
@@ -20,6 +21,7 @@ use kvrail_session::{
 use super::link::{Agreed, Errand, Link, LinkError, News};
 use super::{Linked, Reader};
 use crate::clock;
+use crate::layout::PageLayout;
 use crate::network::{Network, TransportError};
 
 /// Events that nobody has taken, at most. The oldest go first.
@@ -122,6 +124,9 @@ pub enum ConnectError {
         /// What is wrong.
         source: OfferError,
     },
+    /// Its layout is one more than the reader tells apart.
+    #[error(transparent)]
+    Layout(#[from] AddLayoutError),
     /// The reader is full.
     #[error(transparent)]
     Peer(#[from] PeerError),
@@ -141,6 +146,23 @@ impl<N: Network> Reader<N> {
     ///
     /// What went wrong, with both sides' words for it.
     pub fn connect(&mut self, address: &Address, key: &PeerKey) -> Result<Peer, ConnectError> {
+        let layout = self.layout;
+        self.connect_to(address, key, &layout)
+    }
+
+    /// The same, to a producer whose pages are of another layout than the reader's, or of another rank: they
+    /// go into slots that were [registered for it](Self::register_for), or by a [plan](Self::add_plan).
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_to(
+        &mut self,
+        address: &Address,
+        key: &PeerKey,
+        layout: &PageLayout,
+    ) -> Result<Peer, ConnectError> {
+        let known = self.engine.add_layout(layout.identity(), 0)?;
         let number = self.next_link;
         self.next_link += 1;
         let until = clock::within(self.config.connect);
@@ -148,15 +170,17 @@ impl<N: Network> Reader<N> {
             number,
             address: address.clone(),
             key: key.clone(),
-            hello: Hello::new(self.config.node, self.layout.to_session()),
+            hello: Hello::new(self.config.node, layout.to_session()),
             lanes_per_rail: self.config.lanes_per_rail,
             deadline: Instant::now() + self.config.connect,
         };
         let waker = self.engine.provider().waker();
         let link = Link::start(errand, N::dialer(&self.plan), Arc::clone(&self.mailbox), waker);
         let link = link.map_err(ConnectError::Thread)?;
-        self.links
-            .insert(number, Linked { link, address: address.clone(), peer: None, lanes: HashMap::new() });
+        self.links.insert(
+            number,
+            Linked { link, address: address.clone(), layout: known, peer: None, lanes: HashMap::new() },
+        );
         loop {
             self.poll();
             if let Some(arrived) = self.arrived.remove(&number) {
@@ -193,8 +217,8 @@ impl<N: Network> Reader<N> {
             let Some(linked) = self.links.get_mut(&number) else { continue };
             match news {
                 News::Agreed(agreed) => {
-                    let address = linked.address.clone();
-                    let arrived = self.admit(number, &address, *agreed, now);
+                    let (address, layout) = (linked.address.clone(), linked.layout);
+                    let arrived = self.admit(number, &address, layout, *agreed, now);
                     if arrived.is_err() {
                         self.links.remove(&number);
                     }
@@ -247,12 +271,13 @@ impl<N: Network> Reader<N> {
         &mut self,
         number: u64,
         address: &Address,
+        layout: LayoutRef,
         agreed: Agreed<N::Line>,
         now: Time,
     ) -> Result<Peer, ConnectError> {
         let id = self.engine.add_peer()?;
         let producer = agreed.producer;
-        let peer = self.furnish(number, id, address, agreed, now);
+        let peer = self.furnish(number, id, (address, layout), agreed, now);
         match peer {
             Ok(peer) => {
                 if let Some(linked) = self.links.get_mut(&number) {
@@ -271,7 +296,7 @@ impl<N: Network> Reader<N> {
         &mut self,
         number: u64,
         id: PeerId,
-        address: &Address,
+        (address, layout): (&Address, LayoutRef),
         agreed: Agreed<N::Line>,
         now: Time,
     ) -> Result<Peer, ConnectError> {
@@ -280,7 +305,10 @@ impl<N: Network> Reader<N> {
         let (mut regions, mut tables) = (Vec::new(), Vec::new());
         for offered in &offer.regions {
             let (pages, table) = offers(offered);
-            regions.push(self.engine.add_region(id, &pages).map_err(refused)?);
+            let mut region = self.engine.add_region(id, &pages).map_err(refused)?;
+            let said = region.set_layout(layout);
+            debug_assert_eq!(said, Ok(()), "a region of one engine, just learnt");
+            regions.push(region);
             // A table that is too long for one region is read by nobody; entries are, one by one.
             tables.push(table.and_then(|table| self.engine.add_region(id, &table).ok()));
         }
