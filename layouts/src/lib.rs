@@ -42,6 +42,10 @@
 
 #![no_std]
 
+/// So that `#[kv(crate = "..")]` means the same whether it names kvrail or this crate: where `layouts` is found.
+#[doc(hidden)]
+pub extern crate self as layouts;
+
 pub mod address;
 pub mod axis;
 pub mod catalogue;

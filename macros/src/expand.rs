@@ -87,17 +87,16 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
 }
 
 /// The mistakes, and an impl, so that what uses the layout is not reported as well.
-pub(crate) fn stub(input: &DeriveInput, mistakes: &[syn::Error]) -> TokenStream {
+pub(crate) fn stub(input: &DeriveInput, krate: &Path, mistakes: &[syn::Error]) -> TokenStream {
     let ident = &input.ident;
     let mistakes = mistakes.iter().map(syn::Error::to_compile_error);
-    let krate = check::krate(input);
     let name = ident.to_string();
-    let generics = check::generics(input, &krate);
+    let generics = check::generics(input, krate);
     let (parameters, arguments, bounds) = generics.split_for_impl();
     // A struct that borrows is one mistake already, and its impl would be another.
     let simple = !generics.params.iter().any(|p| matches!(p, GenericParam::Lifetime(_)));
     let implementation = simple.then(|| {
-        let constants = stub_constants(input, &krate);
+        let constants = stub_constants(input, krate);
         quote! {
             #[automatically_derived]
             impl #parameters #krate::KvLayout for #ident #arguments #bounds {
@@ -277,6 +276,7 @@ fn questions<'a>(page: &'a Page, numbers: &Numbers<'a>, built: &TokenStream) -> 
     let krate = &page.krate;
     let mut questions = Vec::new();
     let mut ask = |call: &str, arguments: TokenStream, span: Span| {
+        let span = at(span);
         // A constant's panic is shown from the first to the last token of the call: all of them take
         // the span of the author's token, the path too.
         let call = syn::Ident::new(call, span);
@@ -341,6 +341,12 @@ fn questions<'a>(page: &'a Page, numbers: &Numbers<'a>, built: &TokenStream) -> 
 /// Whether the compiler has to find out how tokens fit into states.
 fn states_are_asked(tokens: &Number, per: &Number) -> bool {
     per.value() != Some(1) && (tokens.value().is_none() || per.value().is_none())
+}
+
+/// Where the author's token is, and what names mean where the macro is called: the two differ in `macro_rules!`,
+/// where the token may come from the call and the declaration from the definition.
+pub(crate) fn at(span: Span) -> Span {
+    Span::call_site().located_at(span)
 }
 
 pub(crate) fn respanned(tokens: TokenStream, span: Span) -> TokenStream {

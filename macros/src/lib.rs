@@ -24,6 +24,7 @@ mod ast;
 mod check;
 mod engine_macro;
 mod expand;
+mod krate;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -57,7 +58,7 @@ use proc_macro::TokenStream;
 /// - `bytes = N`: the page's size, checked.
 /// - `version = N`, `swizzle = N`: part of the fingerprint.
 /// - `name = ".."`: what messages call the page; the struct's name otherwise.
-/// - `crate = "path"`: where `kvrail-layouts` is; `::kvrail::layouts` otherwise.
+/// - `crate = "path"`: where kvrail is; `::kvrail` otherwise. (`kvrail-layouts` will do for who has no more.)
 ///
 /// A number is a literal, a constant, a const parameter, or an expression of them, of type `usize`. (A tag
 /// is a literal.)
@@ -95,14 +96,18 @@ use proc_macro::TokenStream;
 #[proc_macro_derive(KvLayout, attributes(kv))]
 pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
-    derive(&input).into()
+    derive(&input, krate::renamed_here().as_deref()).into()
 }
 
-fn derive(input: &syn::DeriveInput) -> proc_macro2::TokenStream {
-    match check::check(input) {
+/// What the derive writes, where kvrail may have been renamed.
+fn derive(input: &syn::DeriveInput, renamed: Option<&str>) -> proc_macro2::TokenStream {
+    let (krate, hint) = check::krate(input, renamed);
+    let hint = hint.map(|hint| hint.to_compile_error());
+    let expansion = match check::check(input, &krate) {
         Ok(page) => expand::expand(&page),
-        Err(mistakes) => expand::stub(input, &mistakes),
-    }
+        Err(mistakes) => expand::stub(input, &krate, &mistakes),
+    };
+    quote::quote!(#hint #expansion)
 }
 
 /// Declares a type of reader: what its pages are, and how much it can ever have of anything.
@@ -153,9 +158,9 @@ fn derive(input: &syn::DeriveInput) -> proc_macro2::TokenStream {
 /// A value is any constant of type `usize`. Numbers that cannot work together are a compile error on the one to
 /// change: "chunk is 262144, page has only 41984".
 ///
-/// `#[kv(crate = "..")]` on the declaration says where kvrail is, if not at `::kvrail`; documentation goes to the
-/// type.
+/// `#[kv(crate = "..")]` on the declaration says where kvrail is, if not at `::kvrail`, as it does on a page;
+/// documentation goes to the type.
 #[proc_macro]
 pub fn engine(input: TokenStream) -> TokenStream {
-    engine_macro::engine(input.into()).into()
+    engine_macro::engine(input.into(), krate::renamed_here().as_deref()).into()
 }

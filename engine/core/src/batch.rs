@@ -7,6 +7,7 @@ use core::mem::ManuallyDrop;
 
 use self::kind::Kind;
 use crate::error::{PageError, ReadError};
+use crate::layout::NO_LAYOUT;
 use crate::memory::{Home, Slot};
 use crate::page::{Page, Phase, Segment};
 use crate::plan::PlanRef;
@@ -270,7 +271,7 @@ impl<'s> Batch<'s> {
             return Err(ReadError::OtherEngine("slot"));
         }
         let layout = slot.home().layout();
-        if (page.layout, layout) != (plan.reads, plan.writes) {
+        if page.layout != plan.reads || (layout != plan.writes && layout != NO_LAYOUT) {
             self.buffer.layouts.follows(&plan, page.layout, layout)?;
         }
         if page.len < plan.source_end {

@@ -11,7 +11,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use kvrail_layouts::plan::CutList;
 
-use crate::engine::LaneLost;
+use crate::config::Config;
+use crate::engine::{Engine, LaneLost, StartError};
 use crate::free::FreeSet;
 use crate::id::{LaneId, MAX_RAILS};
 use crate::lane::{Lane, Record};
@@ -20,6 +21,7 @@ use crate::page::Page;
 use crate::peer::{CLASSES, Local, Path, Peer, Remote};
 use crate::plan::{PLAN_LISTS, PLANS, Place};
 use crate::pool::Head;
+use crate::provider::Provider;
 use crate::rail::Rail;
 use crate::table::Entry;
 use crate::time::Time;
@@ -268,7 +270,8 @@ pub struct StaticStorage<S> {
     storage: UnsafeCell<S>,
 }
 
-// SAFETY: the storage is reachable only through `take`, which gives it to one caller, once.
+// SAFETY: the storage is reachable only through `take`, which gives it to one caller at a time: again only when `start`
+// has seen the engine that had it fail, and nothing else of it is left.
 unsafe impl<S: Send> Sync for StaticStorage<S> {}
 
 impl<S> StaticStorage<S> {
@@ -277,7 +280,8 @@ impl<S> StaticStorage<S> {
         Self { taken: AtomicBool::new(false), storage: UnsafeCell::new(storage) }
     }
 
-    /// The storage, the first time; `None` ever after.
+    /// The storage, the first time; `None` ever after. An engine that does not start has spent it:
+    /// [`start`](Self::start) gives it back.
     #[allow(clippy::mut_from_ref, reason = "the flag lets exactly one caller have it")]
     pub fn take(&'static self) -> Option<&'static mut S> {
         if self.taken.swap(true, Ordering::AcqRel) {
@@ -285,5 +289,45 @@ impl<S> StaticStorage<S> {
         }
         // SAFETY: the swap lets exactly one caller get here, so the reference is the only one.
         Some(unsafe { &mut *self.storage.get() })
+    }
+}
+
+/// Why no engine was started in a storage of a `static`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StaticStartError {
+    /// Another one has it.
+    #[error("the storage has been taken: it has room for one engine, once")]
+    Taken,
+    /// The engine does not start. The storage is as it was.
+    #[error(transparent)]
+    Engine(#[from] StartError),
+}
+
+impl<
+    const PEERS: usize,
+    const REGIONS: usize,
+    const LANES: usize,
+    const DEPTH: usize,
+    const BATCHES: usize,
+    const PAGES: usize,
+> StaticStorage<Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>>
+{
+    /// Starts an engine in it: [`Engine::start`]. If that fails, it can be tried again.
+    ///
+    /// # Errors
+    ///
+    /// It has been taken; or as `Engine::start`.
+    pub fn start<P: Provider>(
+        &'static self,
+        provider: P,
+        config: Config,
+    ) -> Result<Engine<'static, P>, StaticStartError> {
+        let storage = self.take().ok_or(StaticStartError::Taken)?;
+        let started = Engine::start(storage, provider, config);
+        if started.is_err() {
+            // The reference went into `start`, which keeps it in the engine or nowhere.
+            self.taken.store(false, Ordering::Release);
+        }
+        Ok(started?)
     }
 }

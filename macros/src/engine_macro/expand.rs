@@ -2,11 +2,12 @@
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, quote, quote_spanned};
+use syn::Path;
 use syn::spanned::Spanned as _;
 
 use super::ast::{Key, Reader};
-use super::{check, parse};
-use crate::expand::respanned;
+use super::parse;
+use crate::expand::{at, respanned};
 
 pub(crate) fn expand(reader: &Reader) -> TokenStream {
     let Reader { docs, vis, ident, krate, page, .. } = reader;
@@ -123,9 +124,8 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
 }
 
 /// The mistakes, and a type, so that what uses it is not reported as well.
-pub(crate) fn stub(reader: &parse::Reader, mistakes: &[syn::Error]) -> TokenStream {
+pub(crate) fn stub(reader: &parse::Reader, krate: Path, mistakes: &[syn::Error]) -> TokenStream {
     let mistakes = mistakes.iter().map(syn::Error::to_compile_error);
-    let krate = check::krate(&reader.attributes, &mut Vec::new());
     let stub = Reader {
         docs: Vec::new(),
         vis: reader.vis.clone(),
@@ -204,6 +204,7 @@ fn questions(reader: &Reader) -> TokenStream {
     let (krate, ident) = (&reader.krate, &reader.ident);
     let maxima = quote!(&#ident::<#krate::shm::ShmRails>::__MAXIMA);
     let ask = |call: &str, arguments: TokenStream, span: Span| {
+        let span = at(span);
         // A constant's panic is shown from the first to the last token of the call.
         let call = Ident::new(call, span);
         let question = respanned(quote!(#krate::declared::#call), span);

@@ -48,7 +48,7 @@ engine! { SgesAgainstPlan { page: ByToken, plan: PLAN, max_sges: 4 } }
 engine! { Rails { page: Small, max_rails: 17 } }
 engine! { Peers { page: Small, max_peers: 0 } }
 engine! { Lanes { page: Small, max_peers: 64, max_lanes: 63 } }
-engine! { Regions { page: Small, max_peers: 64, max_regions: 63 } }
+engine! { Regions { page: Small, max_peers: 64, max_regions: 127 } }
 engine! { Depth { page: Small, max_depth: 100 } }
 engine! { Batches { page: Small, max_batches: 20_000 } }
 engine! { Submitters { page: Small, max_submitters: 65 } }
