@@ -7,7 +7,7 @@
 use kvrail_core::config::Config as Figures;
 use kvrail_layouts::plan::{Limits, Plan};
 use kvrail_layouts::text::Text;
-use kvrail_layouts::{Fingerprint, Geometry, KvLayout, Undetermined};
+use kvrail_layouts::{Fingerprint, Geometry, KvLayout};
 
 use crate::layout::PageLayout;
 use crate::network::Network;
@@ -207,8 +207,9 @@ pub const fn accept_range(name: &str, number: usize, least: usize, most: usize) 
 #[track_caller]
 pub const fn accept_page(page: &Geometry) {
     let (regions, bytes) = (page.regions(), page.page_bytes());
-    if let Some(why @ Undetermined::Distance) = page.identity().undetermined() {
-        panic!("{}", why.text("the page").as_str());
+    if !page.is_placed() {
+        say!(.str("the page has strides or distances that are known only at run time, and is as long as they make it: \
+            declare it densely, or start an undeclared Reader with PageLayout::placed"));
     }
     if regions != 1 {
         say!(.str("the page has ").num(regions as u64).str(" regions: a reader's pages are one range of bytes"));

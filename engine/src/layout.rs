@@ -31,12 +31,12 @@ pub struct PageLayout {
 #[non_exhaustive]
 pub enum PageLayoutError {
     /// There is no such rank, or no such axis.
-    #[error("`{layout}`: {source}")]
+    #[error("`{layout}`: {why}")]
     Rank {
         /// The layout's name.
         layout: &'static str,
         /// Why not.
-        source: Refusal,
+        why: Refusal,
     },
     /// A rank or a distance is still not known.
     #[error("{}", .why.text(.layout))]
@@ -128,7 +128,7 @@ impl PageLayout {
             let (axis, rank) = ranks[i];
             page = match page.at_rank(axis, rank) {
                 Ok(page) => page,
-                Err(source) => return Err(PageLayoutError::Rank { layout: L::NAME, source }),
+                Err(why) => return Err(PageLayoutError::Rank { layout: L::NAME, why }),
             };
             i += 1;
         }

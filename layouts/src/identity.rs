@@ -126,12 +126,15 @@ impl Identity {
     /// asking for it does not compile, and says why.
     #[must_use]
     pub const fn of_layout<L: KvLayout>() -> Self {
-        const {
-            if let Some(why) = Self::of(L::GEOMETRY).undetermined() {
-                panic!("{}", why.text(L::NAME).as_str());
-            }
-        }
+        const { Self::of(L::GEOMETRY).must_be_determined(L::NAME) }
         Self::of(L::GEOMETRY)
+    }
+
+    #[track_caller]
+    const fn must_be_determined(&self, layout: &str) {
+        if let Some(why) = self.undetermined() {
+            panic!("{}", why.text(layout).as_str());
+        }
     }
 
     /// What two peers compare. It covers strides, distances and ranks.

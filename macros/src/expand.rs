@@ -4,7 +4,7 @@
 mod docs;
 mod numbers;
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{quote, quote_spanned};
 use syn::{DeriveInput, Fields, GenericParam, Path};
 
@@ -276,7 +276,6 @@ fn questions<'a>(page: &'a Page, numbers: &Numbers<'a>, built: &TokenStream) -> 
     let krate = &page.krate;
     let mut questions = Vec::new();
     let mut ask = |call: &str, arguments: TokenStream, span: Span| {
-        let span = at(span);
         // A constant's panic is shown from the first to the last token of the call: all of them take
         // the span of the author's token, the path too.
         let call = syn::Ident::new(call, span);
@@ -343,17 +342,21 @@ fn states_are_asked(tokens: &Number, per: &Number) -> bool {
     per.value() != Some(1) && (tokens.value().is_none() || per.value().is_none())
 }
 
-/// Where the author's token is, and what names mean where the macro is called: the two differ in `macro_rules!`,
-/// where the token may come from the call and the declaration from the definition.
-pub(crate) fn at(span: Span) -> Span {
-    Span::call_site().located_at(span)
-}
-
+/// The tokens, where the author's token is.
+///
+/// A span also says what a name means: in `macro_rules!` the author's token may come from the call, and the
+/// expansion from the definition. So the names that the expansion itself gives keep their meaning: with
+/// parameters they are variables, which are told apart by it.
 pub(crate) fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
     tokens
         .into_iter()
         .map(|mut token| {
-            token.set_span(span);
+            match &token {
+                TokenTree::Ident(ident) if ident.to_string().starts_with("__KVRAIL") => {
+                    token.set_span(Span::call_site().located_at(span));
+                }
+                _ => token.set_span(span),
+            }
             token
         })
         .collect()

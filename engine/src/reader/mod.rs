@@ -197,8 +197,9 @@ impl<N: Network> Reader<N> {
         })
     }
 
-    /// A handle for another thread, by which it fills batches, submits them and takes what is done, while
-    /// this thread polls; `None` when there is none left. As many can be had as
+    /// A handle for another thread, by which it fills batches ([`batch`](hub::Submitter::batch)),
+    /// [submits](hub::Submitter::submit) them and takes [what becomes of them](hub::Outcome), while this thread
+    /// goes on polling; `None` when there is none left. As many can be had as
     /// [`engine!`](crate::engine) was told: `max_submitters`.
     ///
     /// Every batch goes back to whom it came from. Drop the handles, and take out what is on its way, before

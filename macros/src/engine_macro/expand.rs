@@ -7,7 +7,7 @@ use syn::spanned::Spanned as _;
 
 use super::ast::{Key, Reader};
 use super::parse;
-use crate::expand::{at, respanned};
+use crate::expand::respanned;
 
 pub(crate) fn expand(reader: &Reader) -> TokenStream {
     let Reader { docs, vis, ident, krate, page, .. } = reader;
@@ -204,7 +204,6 @@ fn questions(reader: &Reader) -> TokenStream {
     let (krate, ident) = (&reader.krate, &reader.ident);
     let maxima = quote!(&#ident::<#krate::shm::ShmRails>::__MAXIMA);
     let ask = |call: &str, arguments: TokenStream, span: Span| {
-        let span = at(span);
         // A constant's panic is shown from the first to the last token of the call.
         let call = Ident::new(call, span);
         let question = respanned(quote!(#krate::declared::#call), span);

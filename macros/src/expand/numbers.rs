@@ -76,7 +76,7 @@ impl<'a> Numbers<'a> {
         let named = self.named.borrow();
         let definitions = named.iter().enumerate().map(|(at, expr)| {
             let name = numbered(at);
-            let ty = quote_spanned!(super::at(expr.span())=> ::core::primitive::usize);
+            let ty = quote_spanned!(expr.span()=> ::core::primitive::usize);
             match items {
                 true => quote!(const #name: #ty = #expr;),
                 false => quote!(#[allow(non_snake_case)] let #name: #ty = #expr;),

@@ -1,7 +1,7 @@
 //! Declarations that an author's own macro writes, with names and numbers from either side of the call.
 #![deny(warnings)]
 
-use kvrail::layouts::{Bf16, F32, KvLayout as _};
+use kvrail::layouts::{Bf16, F32};
 use kvrail::{KvLayout, PageLayout, Storage, engine};
 
 /// All of the declaration is the macro's.
