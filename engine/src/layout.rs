@@ -146,12 +146,10 @@ impl PageLayout {
     /// #[kv(order(strided(planes), token), tokens = 16)]
     /// struct Apart { k: [Bf16; 128], #[kv(plane)] v: [Bf16; 128] }
     ///
-    /// let page = |distance| PageLayout::placed(&Placed::<Apart>::new(|p| p.plane_of("v", distance))?);
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let page = |distance| -> Result<_, Box<dyn std::error::Error>> {
-    /// #     Ok(PageLayout::placed(&Placed::<Apart>::new(|p| p.plane_of("v", distance))?)?)
-    /// # };
-    /// assert_ne!(page(4_096)?.fingerprint(), page(65_536)?.fingerprint());
+    /// let near = Placed::<Apart>::new(|page| page.plane_of("v", 4_096))?;
+    /// let far = Placed::<Apart>::new(|page| page.plane_of("v", 65_536))?;
+    /// assert_ne!(PageLayout::placed(&near)?.fingerprint(), PageLayout::placed(&far)?.fingerprint());
     /// # Ok(())
     /// # }
     /// ```
