@@ -1,5 +1,5 @@
-//! Several threads of an inference engine feed one reader: each fills batches, submits them and gets its own back,
-//! while one thread polls.
+//! Several threads of an inference engine feed one reader: each fills batches, submits them and
+//! gets its own back, while one thread polls.
 //!
 //! ```text
 //! cargo run --example several_threads
@@ -66,8 +66,8 @@ fn main() -> Result<(), Failure> {
                 good
             }));
         }
-        // The reader's own thread moves everything on, and may read for itself (`submit`, `next_done`). A submitter
-        // wakes it.
+        // The reader's own thread moves everything on, and may read for itself (`submit`,
+        // `next_done`). A submitter wakes it.
         while running.load(Ordering::Acquire) > 0 {
             reader.poll();
             reader.wait(clock::within(Duration::from_millis(10)));

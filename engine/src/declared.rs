@@ -74,8 +74,8 @@ pub struct Maxima {
 ///
 /// # Errors
 ///
-/// Other pages or more rails than declared; figures that cannot work, or that are not the declared ones. The
-/// storage can be taken again.
+/// Other pages or more rails than declared; figures that cannot work, or that are not the declared
+/// ones. The storage can be taken again.
 #[allow(unsafe_code, reason = "the state that was taken is given to an engine")]
 pub fn start<R: Declared, N: Network>(
     taken: TakenStorage<R::State>,
@@ -89,8 +89,8 @@ pub fn start<R: Declared, N: Network>(
         return Err(StartError::OtherPage { declared, expected, given, found });
     }
     let figures = R::MAXIMA.figures(config.engine, rails.tuning())?;
-    // SAFETY: asked for once. `begin` leaves nothing behind that uses the state if it fails; if it does not, `taken` is
-    // forgotten.
+    // SAFETY: asked for once. `begin` leaves nothing behind that uses the state if it fails; if it
+    // does not, `taken` is forgotten.
     let state = unsafe { taken.state() };
     let reader = Reader::begin(state, layout, rails, config, figures, R::MAXIMA.rails)?;
     taken.keep();
@@ -117,8 +117,8 @@ impl Maxima {
         figures
     }
 
-    /// What the engine is started with: `chosen`, which must not contradict what was declared, or else `tuning`
-    /// below it.
+    /// What the engine is started with: `chosen`, which must not contradict what was declared, or
+    /// else `tuning` below it.
     fn figures(&self, chosen: Option<Figures>, tuning: Figures) -> Result<Figures, StartError> {
         let Some(chosen) = chosen else { return Ok(self.over(tuning)) };
         let said = [

@@ -9,12 +9,12 @@ use kvrail_session::{LayoutName, Name};
 /// The most bytes of a layout's name.
 const NAME_BYTES: usize = 64;
 
-/// A [`KvLayout`] as a value, for what is decided at run time: which layout a process serves, of which
-/// rank, at which distances.
+/// A [`KvLayout`] as a value, for what is decided at run time: which layout a process serves, of
+/// which rank, at which distances.
 ///
-/// Two peers compare all of that, so it must be known: [`of`](Self::of) compiles for a layout that leaves
-/// nothing to run time. The page of one rank is made by [`at_rank`](Self::at_rank), one whose strides or
-/// distances are known only at run time by [`placed`](Self::placed).
+/// Two peers compare all of that, so it must be known: [`of`](Self::of) compiles for a layout that
+/// leaves nothing to run time. The page of one rank is made by [`at_rank`](Self::at_rank), one
+/// whose strides or distances are known only at run time by [`placed`](Self::placed).
 ///
 /// Only layouts of one region fit: a page is one range of bytes here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,8 @@ pub enum PageLayoutError {
 }
 
 impl PageLayout {
-    /// The layout `L`, which leaves no rank and no distance to run time. One that does is not compiled:
+    /// The layout `L`, which leaves no rank and no distance to run time. One that does is not
+    /// compiled:
     ///
     /// ```compile_fail,E0080
     /// # use kvrail::{KvLayout, PageLayout, layouts::Bf16};
@@ -111,12 +112,14 @@ impl PageLayout {
     ///
     /// # Errors
     ///
-    /// There is no such rank or sharded axis; something else is left to run time; or as [`placed`](Self::placed).
+    /// There is no such rank or sharded axis; something else is left to run time; or as
+    /// [`placed`](Self::placed).
     pub const fn at_rank<L: KvLayout>(axis: AxisKind, rank: u32) -> Result<Self, PageLayoutError> {
         Self::at_ranks::<L>(&[(axis, rank)])
     }
 
-    /// The same along several axes: heads of a tensor-parallel rank in the layers of a pipeline stage.
+    /// The same along several axes: heads of a tensor-parallel rank in the layers of a pipeline
+    /// stage.
     ///
     /// # Errors
     ///
@@ -135,8 +138,8 @@ impl PageLayout {
         Self::new::<L>(&page)
     }
 
-    /// The page of `L` with the strides, distances and ranks that it has been given. Peers that were given
-    /// other ones are refused.
+    /// The page of `L` with the strides, distances and ranks that it has been given. Peers that
+    /// were given other ones are refused.
     ///
     /// ```
     /// use kvrail::layouts::{Bf16, Placed};
@@ -156,7 +159,8 @@ impl PageLayout {
     ///
     /// # Errors
     ///
-    /// A rank is still open; the page has several regions, or spans more than a work request can name.
+    /// A rank is still open; the page has several regions, or spans more than a work request can
+    /// name.
     pub const fn placed<L: KvLayout>(placed: &Placed<L>) -> Result<Self, PageLayoutError> {
         Self::new::<L>(placed.geometry())
     }
@@ -184,7 +188,8 @@ impl PageLayout {
         self.name
     }
 
-    /// What two peers compare: where every byte is, distances that were given at run time and ranks included.
+    /// What two peers compare: where every byte is, distances that were given at run time and ranks
+    /// included.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.identity.fingerprint()

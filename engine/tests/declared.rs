@@ -125,7 +125,8 @@ fn figures_that_contradict_the_declaration_are_refused_with_both() {
     );
     let reader = Small::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), figures(8192)).unwrap();
     assert_eq!(reader.engine_config().chunk_bytes, 8192);
-    // Where nothing was declared of chunks, a full batch must fit all the same: 4 pages of 16 chunks are 64 wrs.
+    // Where nothing was declared of chunks, a full batch must fit all the same: 4 pages of 16
+    // chunks are 64 wrs.
     let refused = Narrow::start(NARROW.take().unwrap(), shm::rails(1).unwrap(), figures(4096)).unwrap_err();
     let room = StartError::BatchTooLong { chunk_bytes: 4096, wrs: 64, room: 62 };
     assert_eq!(refused.to_string(), room.to_string());

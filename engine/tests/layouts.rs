@@ -1,5 +1,5 @@
-//! Two peers agree on where every byte is and whose part it is, or are refused by name: distances and ranks
-//! that are known only at run time take part.
+//! Two peers agree on where every byte is and whose part it is, or are refused by name: distances
+//! and ranks that are known only at run time take part.
 
 use kvrail::core::error::ReadError;
 use kvrail::core::layout::LayoutMismatch;

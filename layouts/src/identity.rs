@@ -1,12 +1,14 @@
-//! What pages are compared by before bytes move: where every byte is, and whose part of the whole it is.
+//! What pages are compared by before bytes move: where every byte is, and whose part of the whole
+//! it is.
 //!
-//! A declaration may leave two things to run time: distances (`strided`), and which rank a page belongs
-//! to (`sharded` without a rank). Two pages of such a declaration can hold different bytes at the same
-//! place. So two peers compare the [`Identity`] of a page for which both are known, and an identity says
-//! whether they are: [`Identity::undetermined`].
+//! A declaration may leave two things to run time: distances (`strided`), and which rank a page
+//! belongs to (`sharded` without a rank). Two pages of such a declaration can hold different bytes
+//! at the same place. So two peers compare the [`Identity`] of a page for which both are known, and
+//! an identity says whether they are: [`Identity::undetermined`].
 //!
 //! ```
-//! use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl, Undetermined};
+//! use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
+//! use kvrail_layouts::Undetermined;
 //!
 //! // One of 8 tensor-parallel ranks' heads.
 //! let declared = Declaration {
@@ -19,8 +21,8 @@
 //! let any = declared.identity();
 //! assert_eq!(any.undetermined(), Some(Undetermined::Rank { axis: AxisKind::Head, ranks: 8 }));
 //!
-//! let [zero, one] = [0, 1].map(|rank| declared.at_rank(AxisKind::Head, rank).map(|page| page.identity()));
-//! let (zero, one) = (zero?, one?);
+//! let zero = declared.at_rank(AxisKind::Head, 0)?.identity();
+//! let one = declared.at_rank(AxisKind::Head, 1)?.identity();
 //! assert_eq!(one.undetermined(), None);
 //! assert_ne!(zero.fingerprint(), one.fingerprint());
 //! assert_eq!(zero.fingerprint_of_any_rank(), one.fingerprint_of_any_rank());
@@ -54,7 +56,8 @@ pub struct RankOf {
     pub rank: Option<u32>,
 }
 
-/// Why a page cannot be compared with another: a number that is known only at run time has not been given.
+/// Why a page cannot be compared with another: a number that is known only at run time has not been
+/// given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Undetermined {
@@ -122,8 +125,8 @@ impl Identity {
         identity
     }
 
-    /// The identity of the pages of `L`. A layout that leaves a distance or a rank to run time has none:
-    /// asking for it does not compile, and says why.
+    /// The identity of the pages of `L`. A layout that leaves a distance or a rank to run time has
+    /// none: asking for it does not compile, and says why.
     #[must_use]
     pub const fn of_layout<L: KvLayout>() -> Self {
         const { Self::of(L::GEOMETRY).must_be_determined(L::NAME) }

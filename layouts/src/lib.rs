@@ -42,7 +42,8 @@
 
 #![no_std]
 
-/// So that `#[kv(crate = "..")]` means the same whether it names kvrail or this crate: where `layouts` is found.
+/// So that `#[kv(crate = "..")]` means the same whether it names kvrail or this crate: where
+/// `layouts` is found.
 #[doc(hidden)]
 pub extern crate self as layouts;
 

@@ -371,8 +371,8 @@ fn places(placed: &Geometry, declared: &Geometry) -> bool {
     erased == *declared
 }
 
-/// A layout whose run-time numbers have been given, ranks included: a [`Geometry`] that is known to be `L`'s.
-/// Of a layout that leaves nothing to run time it is `Placed::<L>::new(|page| page)`.
+/// A layout whose run-time numbers have been given, ranks included: a [`Geometry`] that is known to
+/// be `L`'s. Of a layout that leaves nothing to run time it is `Placed::<L>::new(|page| page)`.
 pub struct Placed<L> {
     geometry: Geometry,
     fingerprint: Fingerprint,

@@ -343,8 +343,9 @@ fn the_random_pairs_reach_what_they_are_for() {
     assert!(plans > 1_000 && none > 100, "{plans} plans, {none} pairs without one");
 }
 
-/// Blocks of which neither divides the other: 48 tokens and 64. Where a block of each overlap, a selection of
-/// each side says which tokens these are; the plans together write every byte of the destination once.
+/// Blocks of which neither divides the other: 48 tokens and 64. Where a block of each overlap, a
+/// selection of each side says which tokens these are; the plans together write every byte of the
+/// destination once.
 #[test]
 fn blocks_that_do_not_divide_are_planned_by_their_overlaps() {
     let page = |tokens, order: &[Level]| {
@@ -387,8 +388,8 @@ fn blocks_that_do_not_divide_are_planned_by_their_overlaps() {
     assert!(written.iter().flatten().all(|&byte| byte == 1));
 }
 
-/// More tensor-parallel ranks than KV heads: each head is on several ranks. The heads are what is sharded, so
-/// there are as many ranks as heads, and several engine ranks are one of them.
+/// More tensor-parallel ranks than KV heads: each head is on several ranks. The heads are what is
+/// sharded, so there are as many ranks as heads, and several engine ranks are one of them.
 #[test]
 fn replicated_heads_are_ranks_of_one_head_each() {
     let (tensor_parallel, heads) = (16, 4_u32);
@@ -414,7 +415,8 @@ fn pool_of_heads(order: &[Level], head: Axis) -> Geometry {
     .expect()
 }
 
-/// A plan knows the pages at both of its ends, at their ranks, and which region of each it goes between.
+/// A plan knows the pages at both of its ends, at their ranks, and which region of each it goes
+/// between.
 #[test]
 fn a_plan_knows_both_of_its_ends() {
     let regions = mla(&[Level::Regions(L), TOKEN]);

@@ -55,7 +55,8 @@ pub(crate) fn check(input: &DeriveInput, krate: &Path) -> Result<Page, Vec<syn::
     Err(no)
 }
 
-/// The path of what a declaration is made of: `layouts` in what `crate = ".."` says, if that can be read.
+/// The path of what a declaration is made of: `layouts` in what `crate = ".."` says, if that can be
+/// read.
 pub(crate) fn krate(input: &DeriveInput, renamed: Option<&str>) -> (Path, Option<syn::Error>) {
     let said = items(&input.attrs, &mut Mistakes::new())
         .iter()

@@ -1,9 +1,9 @@
 //! Where kvrail is: what `crate = ".."` says, `::kvrail` if it says nothing.
 //!
-//! A dependency may be renamed (`kv = { package = "kvrail" }`), and then `::kvrail` names nothing. The
-//! compiler would complain of every path of an expansion, and not say what to do. So the manifest is
-//! looked at: where it renames kvrail, one error says what is missing, and the expansion goes by the
-//! name that kvrail has, so that nothing else is reported.
+//! A dependency may be renamed (`kv = { package = "kvrail" }`), and then `::kvrail` names nothing.
+//! The compiler would complain of every path of an expansion, and not say what to do. So the
+//! manifest is looked at: where it renames kvrail, one error says what is missing, and the
+//! expansion goes by the name that kvrail has, so that nothing else is reported.
 
 use std::path::PathBuf;
 
@@ -27,8 +27,9 @@ pub(crate) fn unsaid(renamed: Option<&str>, ident: &Ident) -> (Path, Option<syn:
     (parse_quote!(::#known), Some(syn::Error::new(ident.span(), text)))
 }
 
-/// The name under which a manifest has kvrail, if that is not its own. It is read line by line: what is
-/// written otherwise than people write it is not found, and then the compiler complains by itself.
+/// The name under which a manifest has kvrail, if that is not its own. It is read line by line:
+/// what is written otherwise than people write it is not found, and then the compiler complains by
+/// itself.
 fn renamed(manifest: &str) -> Option<String> {
     let mut table = "";
     let mut name = None;

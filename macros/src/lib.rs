@@ -58,7 +58,7 @@ use proc_macro::TokenStream;
 /// - `bytes = N`: the page's size, checked.
 /// - `version = N`, `swizzle = N`: part of the fingerprint.
 /// - `name = ".."`: what messages call the page; the struct's name otherwise.
-/// - `crate = "path"`: where kvrail is; `::kvrail` otherwise. (`kvrail-layouts` will do for who has no more.)
+/// - `crate = "path"`: where kvrail is, or `kvrail-layouts`; `::kvrail` otherwise.
 ///
 /// A number is a literal, a constant, a const parameter, or an expression of them, of type `usize`. (A tag
 /// is a literal.)
@@ -130,10 +130,10 @@ fn derive(input: &syn::DeriveInput, renamed: Option<&str>) -> proc_macro2::Token
 /// # }
 /// ```
 ///
-/// `Reader` is `Reader<N = ShmRails>` for any rails `N`, and derefs to kvrail's own `Reader`. Its whole state is
-/// `Reader::STATE_BYTES` large and lives in a `Storage`: in a `static`, which takes no room in the program's file.
-/// What is in use (rails, lanes, chunks) are run-time figures below the maxima. `Config::engine` must not contradict
-/// what is declared.
+/// `Reader` is `Reader<N = ShmRails>` for any rails `N`, and derefs to kvrail's own `Reader`. Its
+/// whole state is `Reader::STATE_BYTES` large and lives in a `Storage`: in a `static`, which takes
+/// no room in the program's file. What is in use (rails, lanes, chunks) are run-time figures below
+/// the maxima. `Config::engine` must not contradict what is declared.
 ///
 /// # Keys
 ///
@@ -158,8 +158,8 @@ fn derive(input: &syn::DeriveInput, renamed: Option<&str>) -> proc_macro2::Token
 /// A value is any constant of type `usize`. Numbers that cannot work together are a compile error on the one to
 /// change: "chunk is 262144, page has only 41984".
 ///
-/// `#[kv(crate = "..")]` on the declaration says where kvrail is, if not at `::kvrail`, as it does on a page;
-/// documentation goes to the type.
+/// `#[kv(crate = "..")]` on the declaration says where kvrail is, if not at `::kvrail`, as it does
+/// on a page; documentation goes to the type.
 #[proc_macro]
 pub fn engine(input: TokenStream) -> TokenStream {
     engine_macro::engine(input.into(), krate::renamed_here().as_deref()).into()

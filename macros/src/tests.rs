@@ -90,7 +90,8 @@ fn a_stub_after_mistakes() {
     );
 }
 
-/// One error that says what to write, and an expansion that goes by the right name, so that there is no other.
+/// One error that says what to write, and an expansion that goes by the right name, so that there
+/// is no other.
 #[test]
 fn a_renamed_dependency_is_told_by_name() {
     let page: DeriveInput = parse_quote! {

@@ -157,11 +157,8 @@ impl<'s> Batch<'s> {
         let alike = page.source == last.source && slot.home() == last.home && page.len == last.len;
         let at = self.len;
         if !alike || at >= u32::from(self.buffer.limits.capacity) {
-            if let Err(error) = Kind::belongs(&page, slot.home(), self.buffer.layouts) {
-                return Err((error, slot));
-            }
-            let (of, to) = ((page.source, page.len), (slot.home(), slot.len()));
-            match Kind::check(of, to, self.buffer.limits, at) {
+            let (of, to) = ((page.source, page.len, page.layout), (slot.home(), slot.len()));
+            match Kind::check(of, to, self.buffer.limits, self.buffer.layouts, at) {
                 Ok(kind) => self.turn_to(kind),
                 Err(error) => return Err((error, slot)),
             }
@@ -219,9 +216,9 @@ impl<'s> Batch<'s> {
     /// The reason: there is no page before, the page ends beyond the slot, the batch is full, …
     pub fn read_also(&mut self, page: RemotePage, offset: u32) -> Result<(), ReadError> {
         let (slot, place) = self.last_slot()?;
-        Kind::belongs(&page, slot.home(), self.buffer.layouts)?;
         let room = slot.len().saturating_sub(offset as usize);
-        let kind = Kind::check((page.source, page.len), (slot.home(), room), self.buffer.limits, self.len);
+        let (of, to) = ((page.source, page.len, page.layout), (slot.home(), room));
+        let kind = Kind::check(of, to, self.buffer.limits, self.buffer.layouts, self.len);
         let kind = kind.map_err(|error| match error {
             ReadError::SlotTooSmall { .. } => {
                 let (page_bytes, slot_bytes) = (page.len, slot.len());
@@ -278,8 +275,8 @@ impl<'s> Batch<'s> {
             return Err(ReadError::PageTooSmall { page_bytes: page.len, plan_bytes: plan.source_end });
         }
         // Pages and slots are as long as can be, so only what is not the plan's is looked at.
-        let to = (slot.home(), slot.len());
-        Kind::check((page.source, plan.destination_end), to, self.buffer.limits, self.len)?;
+        let (of, to) = ((page.source, plan.destination_end, layout), (slot.home(), slot.len()));
+        Kind::check(of, to, self.buffer.limits, self.buffer.layouts, self.len)?;
         // Never alike: its chunks are work requests of the plan.
         Ok(Kind { source: page.source, home: Home::NONE, len: plan.bytes, chunks: plan.wrs })
     }

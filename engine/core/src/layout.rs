@@ -1,10 +1,10 @@
-//! Layouts that an engine knows: what remote pages and slots are said to hold, so that bytes land where
-//! the slot's layout has them, or not at all.
+//! Layouts that an engine knows: what remote pages and slots are said to hold, so that bytes land
+//! where the slot's layout has them, or not at all.
 //!
-//! A layout is learnt once, at set-up ([`Engine::add_layout`](crate::engine::Engine::add_layout)), and
-//! has a number from then on. Remote regions, slots and plans carry such numbers, and filling a batch
-//! compares numbers. The table of what they stand for is shared with the threads that fill batches; it
-//! is looked at where numbers differ.
+//! A layout is learnt once, at set-up ([`Engine::add_layout`](crate::engine::Engine::add_layout)),
+//! and has a number from then on. Remote regions, slots and plans carry such numbers, and filling a
+//! batch compares numbers. The table of what they stand for is shared with the threads that fill
+//! batches; it is looked at where numbers differ.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -125,6 +125,16 @@ pub enum LayoutMismatch {
         /// The slot's.
         slot: u32,
     },
+    /// A page has several regions, and these are two of them.
+    #[error(
+        "the page is region {page} of each page of its layout, the slot region {slot}: they hold different parts"
+    )]
+    Regions {
+        /// The page's.
+        page: u32,
+        /// The slot's.
+        slot: u32,
+    },
     /// A page has several regions, and the plan is for another one.
     #[error("the plan is for region {plan} of each {end}, this is region {found}")]
     Region {
@@ -170,7 +180,8 @@ impl Place {
         Self([const { AtomicU64::new(0) }; WORDS])
     }
 
-    /// Whoever reads a place has its number by way of the thread that wrote it, so plain loads see it.
+    /// Whoever reads a place has its number by way of the thread that wrote it, so plain loads see
+    /// it.
     fn load(&self) -> [u64; WORDS] {
         core::array::from_fn(|i| self.0[i].load(Ordering::Relaxed))
     }
@@ -255,10 +266,10 @@ pub(crate) struct Layouts<'s> {
 
 /// The table, for whoever fills batches.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Table<'s>(&'s [Place]);
+pub(crate) struct Table<'s>(&'s [Place; LAYOUTS]);
 
 impl<'s> Layouts<'s> {
-    pub(crate) fn new(places: &'s [Place], engine: u16) -> Self {
+    pub(crate) fn new(places: &'s [Place; LAYOUTS], engine: u16) -> Self {
         Self { table: Table(places), known: 0, engine }
     }
 
@@ -310,7 +321,7 @@ impl Table<'_> {
             if let Some((axis, page, slot)) = page.other_rank(slot) {
                 return LayoutMismatch::Ranks { axis, page, slot };
             }
-            return LayoutMismatch::Region { end: "page", plan: slot.region, found: page.region };
+            return LayoutMismatch::Regions { page: page.region, slot: slot.region };
         }
         let none = Fingerprint::from_bytes([0; 16]);
         LayoutMismatch::NoPlan {
@@ -319,8 +330,8 @@ impl Table<'_> {
         }
     }
 
-    /// Whether a plan takes such a page into such a slot, whose numbers are not both the plan's own: because the
-    /// slot's layout was not said, or because the plan leaves ranks open.
+    /// Whether a plan takes such a page into such a slot, whose numbers are not both the plan's
+    /// own: because the slot's layout was not said, or because the plan leaves ranks open.
     #[cold]
     pub(crate) fn follows(&self, plan: &PlanRef, page: u8, slot: u8) -> Result<(), LayoutMismatch> {
         let (Some(source), Some(destination)) = (self.known(plan.reads), self.known(plan.writes)) else {

@@ -80,9 +80,9 @@ pub(crate) const MAX_PLANS: usize = (1 << (Mark::WRS - Mark::PLAN)) - 1;
 
 const _: () = assert!(crate::page::MAX_CHUNKS == 1 << (u32::BITS - Mark::WRS));
 
-/// A slot's region, the engine that knows it by that number, and the layout of its pages. Slots with the same
-/// home are equally long: a place in the table of regions changes hands only when no slot of the old region is
-/// left.
+/// A slot's region, the engine that knows it by that number, and the layout of its pages. Slots
+/// with the same home are equally long: a place in the table of regions changes hands only when no
+/// slot of the old region is left.
 ///
 /// | bits | content |
 /// |---|---|
@@ -332,8 +332,8 @@ impl Slots {
         Self { base, slot_bytes, count, next, out, region, engine, layout, access, range }
     }
 
-    /// How many slots the region has in all. (Not `count`: that is the iterator's, which takes all slots that are
-    /// left and loses them.)
+    /// How many slots the region has in all. (Not `count`: that is the iterator's, which takes all
+    /// slots that are left and loses them.)
     #[must_use]
     pub const fn total(&self) -> usize {
         self.count as usize
@@ -357,13 +357,13 @@ impl Slots {
         self.region
     }
 
-    /// Says what the slots' pages are: then only pages of the same layout go into them, or what plans that write
-    /// such pages bring. Slots of no layout take any bytes.
+    /// Says what the slots' pages are: then only pages of the same layout go into them, or what
+    /// plans that write such pages bring. Slots of no layout take any bytes.
     ///
     /// # Errors
     ///
-    /// A layout that another engine knows; slots that have another one already, or of which some have been given
-    /// out.
+    /// A layout that another engine knows; slots that have another one already, or of which some
+    /// have been given out.
     pub fn set_layout(&mut self, layout: LayoutRef) -> Result<(), SetLayoutError> {
         if layout.engine != self.engine {
             return Err(SetLayoutError::OtherEngine);

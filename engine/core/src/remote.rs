@@ -192,8 +192,8 @@ impl RemoteRegion {
         self.page_bytes
     }
 
-    /// Says what its pages are: then they go only into slots of the same layout, or by plans that read such
-    /// pages. Copies that were made before know nothing of it.
+    /// Says what its pages are: then they go only into slots of the same layout, or by plans that
+    /// read such pages. Copies that were made before know nothing of it.
     ///
     /// # Errors
     ///

@@ -28,7 +28,8 @@ use crate::time::Time;
 
 /// Groups of 64 batches that a storage may have.
 const GROUPS: usize = 256;
-/// Local regions of one engine, the engine's own included: their numbers fit the 8 bits that a slot has for one.
+/// Local regions of one engine, the engine's own included: their numbers fit the 8 bits that a slot
+/// has for one.
 pub(crate) const LOCAL_REGIONS: usize = 256;
 const _: () = assert!(LOCAL_REGIONS <= 1 << 8);
 /// What a provider's part of a lane ([`Provider::Lane`](crate::provider::Provider::Lane)) may take, in bytes.
@@ -103,7 +104,7 @@ pub(crate) struct Parts<'s, L> {
     pub(crate) deadlines: &'s mut [Time],
     pub(crate) plans: &'s mut [Place],
     pub(crate) plan_lists: &'s mut [CutList],
-    pub(crate) layouts: &'s [layout::Place],
+    pub(crate) layouts: &'s [layout::Place; LAYOUTS],
     pub(crate) depth: u32,
 }
 
@@ -114,6 +115,18 @@ fn fill<T>(room: &mut [MaybeUninit<T>], mut value: impl FnMut(usize) -> T) -> &m
     }
     // SAFETY: every element has just been written.
     unsafe { room.assume_init_mut() }
+}
+
+/// The same of an array, whose length stays known.
+fn fill_array<T, const N: usize>(
+    room: &mut [MaybeUninit<T>; N],
+    mut value: impl FnMut(usize) -> T,
+) -> &mut [T; N] {
+    match fill(room, &mut value).first_chunk_mut() {
+        Some(array) => array,
+        // `fill` gives as many as it got.
+        None => unreachable!(),
+    }
 }
 
 /// The places of lanes `L`.
@@ -243,7 +256,7 @@ impl<
             deadlines: fill(&mut self.deadlines[..groups], |_| Time::NEVER),
             plans: fill(&mut self.plans, |_| Place::FREE),
             plan_lists: fill(&mut self.plan_lists, |_| CutList::NONE),
-            layouts: fill(&mut self.layouts, |_| layout::Place::free()),
+            layouts: fill_array(&mut self.layouts, |_| layout::Place::free()),
             depth: DEPTH as u32,
         }
     }
@@ -270,8 +283,8 @@ pub struct StaticStorage<S> {
     storage: UnsafeCell<S>,
 }
 
-// SAFETY: the storage is reachable only through `take`, which gives it to one caller at a time: again only when `start`
-// has seen the engine that had it fail, and nothing else of it is left.
+// SAFETY: the storage is reachable only through `take`, which gives it to one caller at a time:
+// again only when `start` has seen the engine that had it fail, and nothing else of it is left.
 unsafe impl<S: Send> Sync for StaticStorage<S> {}
 
 impl<S> StaticStorage<S> {

@@ -1,5 +1,5 @@
-//! A page lands in a slot of its own layout, or by a plan between the two; all else is refused, with both
-//! named, before a byte moves.
+//! A page lands in a slot of its own layout, or by a plan between the two; all else is refused,
+//! with both named, before a byte moves.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -200,7 +200,7 @@ fn a_rank_is_read_by_the_same_rank_or_by_a_plan_between_the_two() {
 /// A plan between two regions of pages that have several is no plan of their neighbours.
 #[test]
 fn a_region_of_a_page_is_not_read_for_another() {
-    let dest = Destination::new(8, PAGE);
+    let (dest, other) = (Destination::new(8, PAGE), Destination::new(8, PAGE));
     fixture(|engine, owner| {
         let layers = rows(&[Level::Regions(AxisKind::Layer), Level::Axis(AxisKind::Token)]);
         let plan = Plan::between(&layers, &by_token(), Selection::ALL).unwrap();
@@ -213,6 +213,11 @@ fn a_region_of_a_page_is_not_read_for_another() {
         assert_eq!(read(&mut batch, owner, &region, &mut slots, Some(second)), Ok(()));
         let refused = read(&mut batch, owner, &region, &mut slots, Some(third));
         assert_eq!(refused, Err(LayoutMismatch::Region { end: "page", plan: 2, found: 1 }));
+        // Nor without a plan.
+        let mut second = other.register(engine, PAGE);
+        second.set_layout(engine.add_layout(&layers.identity(), 2).unwrap()).unwrap();
+        let refused = read(&mut batch, owner, &region, &mut second, None);
+        assert_eq!(refused, Err(LayoutMismatch::Regions { page: 1, slot: 2 }));
         let _ = batch.clear().count();
     });
 }

@@ -36,8 +36,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout `L`, which leaves no rank and no distance to run time; one that does is not compiled, and
-    /// the reason given ([`Identity::of_layout`]).
+    /// The layout `L`, which leaves no rank and no distance to run time; one that does is not
+    /// compiled, and the reason given ([`Identity::of_layout`]).
     ///
     /// # Errors
     ///

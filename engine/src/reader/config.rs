@@ -11,13 +11,13 @@ use kvrail_session::{Name, NodeName};
 pub struct Config {
     /// What it calls itself, for the logs and errors of its peers.
     pub node: NodeName,
-    /// How many lanes lead from each rail to each peer, at least 1. A NIC wants two or more; for rails
-    /// that are threads one is enough.
+    /// How many lanes lead from each rail to each peer, at least 1. A NIC wants two or more; for
+    /// rails that are threads one is enough.
     pub lanes_per_rail: usize,
     /// How long [`Reader::connect`](crate::Reader::connect) may take.
     pub connect: Duration,
-    /// The engine's figures; `None` takes what suits the rails. What [`engine!`](crate::engine) has declared
-    /// (`chunk`, `rail_bytes`, `rail_wrs`) they must agree with.
+    /// The engine's figures; `None` takes what suits the rails. What [`engine!`](crate::engine) has
+    /// declared (`chunk`, `rail_bytes`, `rail_wrs`) they must agree with.
     pub engine: Option<EngineConfig>,
 }
 
@@ -63,7 +63,8 @@ pub enum StartError {
         /// The configured one.
         configured: u64,
     },
-    /// In chunks of [`Config::engine`] a full batch does not fit the send queues that `engine!` declared.
+    /// In chunks of [`Config::engine`] a full batch does not fit the send queues that `engine!`
+    /// declared.
     #[error(
         "in chunks of {chunk_bytes} bytes (Config::engine) a batch of max_batch pages is {wrs} wrs, and the lanes that \
          `engine!` declares hold {room}: raise chunk_bytes, max_lanes or max_depth, or lower max_batch"

@@ -154,8 +154,8 @@ impl<N: Network> Reader<N> {
         }
     }
 
-    /// Starts an engine in `state`, over `max_rails` rails at most. After an error nothing uses `state` any more: it
-    /// is looked at last, by an engine that keeps it only if it starts.
+    /// Starts an engine in `state`, over `max_rails` rails at most. After an error nothing uses
+    /// `state` any more: it is looked at last, by an engine that keeps it only if it starts.
     pub(crate) fn begin<S: Room>(
         state: &'static mut S,
         layout: PageLayout,
@@ -198,8 +198,8 @@ impl<N: Network> Reader<N> {
     }
 
     /// A handle for another thread, by which it fills batches ([`batch`](hub::Submitter::batch)),
-    /// [submits](hub::Submitter::submit) them and takes [what becomes of them](hub::Outcome), while this thread
-    /// goes on polling; `None` when there is none left. As many can be had as
+    /// [submits](hub::Submitter::submit) them and takes [what becomes of them](hub::Outcome), while
+    /// this thread goes on polling; `None` when there is none left. As many can be had as
     /// [`engine!`](crate::engine) was told: `max_submitters`.
     ///
     /// Every batch goes back to whom it came from. Drop the handles, and take out what is on its way, before

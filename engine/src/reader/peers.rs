@@ -150,8 +150,9 @@ impl<N: Network> Reader<N> {
         self.connect_to(address, key, &layout)
     }
 
-    /// The same, to a producer whose pages are of another layout than the reader's, or of another rank: they
-    /// go into slots that were [registered for it](Self::register_for), or by a [plan](Self::add_plan).
+    /// The same, to a producer whose pages are of another layout than the reader's, or of another
+    /// rank: they go into slots that were [registered for it](Self::register_for), or by a
+    /// [plan](Self::add_plan).
     ///
     /// # Errors
     ///

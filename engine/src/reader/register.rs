@@ -23,7 +23,8 @@ impl<N: Network> Reader<N> {
     }
 
     /// Makes destination slots for pages of another layout than the reader's: of a peer that was
-    /// [connected to as that](Self::connect_to), or in which pages land by a [plan](Self::add_plan).
+    /// [connected to as that](Self::connect_to), or in which pages land by a
+    /// [plan](Self::add_plan).
     ///
     /// # Errors
     ///
@@ -38,10 +39,10 @@ impl<N: Network> Reader<N> {
     }
 
     /// Learns how the peers' pages land in slots of another layout
-    /// ([`Batch::read_with`](kvrail_core::batch::Batch::read_with)), with no copy in between. The plan is made from
-    /// the geometry that the peers publish, at their rank, to the one that the slots were registered for: a page or a
-    /// slot of another layout or rank is refused there. A plan between geometries of no rank goes from each rank
-    /// to the same.
+    /// ([`Batch::read_with`](kvrail_core::batch::Batch::read_with)), with no copy in between. The
+    /// plan is made from the geometry that the peers publish, at their rank, to the one that the
+    /// slots were registered for: a page or a slot of another layout or rank is refused there. A
+    /// plan between geometries of no rank goes from each rank to the same.
     ///
     /// # Errors
     ///
@@ -50,8 +51,8 @@ impl<N: Network> Reader<N> {
         self.engine.add_plan(plan)
     }
 
-    /// Makes destination slots of foreign memory: an inference engine's pool, pinned memory, a GPU's. `numa` is its
-    /// node, where known.
+    /// Makes destination slots of foreign memory: an inference engine's pool, pinned memory, a
+    /// GPU's. `numa` is its node, where known.
     ///
     /// # Errors
     ///
@@ -59,9 +60,9 @@ impl<N: Network> Reader<N> {
     ///
     /// # Safety
     ///
-    /// Until [`unregister`](Self::unregister) gives the range back (for ever, if it never does) the memory
-    /// is valid, belongs to the slots alone, and is not unmapped. With [`Access::Host`] it is readable
-    /// and writable by the CPU, and initialised.
+    /// Until [`unregister`](Self::unregister) gives the range back (for ever, if it never does) the
+    /// memory is valid, belongs to the slots alone, and is not unmapped. With [`Access::Host`] it
+    /// is readable and writable by the CPU, and initialised.
     pub unsafe fn register_foreign(
         &mut self,
         range: MemoryRange,

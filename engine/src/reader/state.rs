@@ -127,8 +127,8 @@ pub struct Storage<R: Declared> {
     state: UnsafeCell<MaybeUninit<R::State>>,
 }
 
-// SAFETY: the state, which is Send, is reachable only through a `TakenStorage`, of which the flag allows one at a
-// time.
+// SAFETY: the state, which is Send, is reachable only through a `TakenStorage`, of which the flag
+// allows one at a time.
 unsafe impl<R: Declared> Sync for Storage<R> {}
 
 /// A storage has been taken before, and a reader started in it.
@@ -138,15 +138,16 @@ unsafe impl<R: Declared> Sync for Storage<R> {}
 )]
 pub struct StorageTaken;
 
-/// The state `S` of a [`Storage`], taken, for a declared reader's `start`. If no reader is started in it (it is dropped,
-/// or the start fails) the storage can be taken again.
+/// The state `S` of a [`Storage`], taken, for a declared reader's `start`. If no reader is started
+/// in it (it is dropped, or the start fails) the storage can be taken again.
 #[must_use = "a reader is started in it"]
 pub struct TakenStorage<S: Room> {
     taken: &'static AtomicBool,
     state: &'static UnsafeCell<MaybeUninit<S>>,
 }
 
-// SAFETY: of a storage there is one `TakenStorage` at a time, so it is the only way to the state, which is Send.
+// SAFETY: of a storage there is one `TakenStorage` at a time, so it is the only way to the state,
+// which is Send.
 unsafe impl<S: Room> Send for TakenStorage<S> {}
 
 impl<S: Room> TakenStorage<S> {
@@ -154,11 +155,12 @@ impl<S: Room> TakenStorage<S> {
     ///
     /// # Safety
     ///
-    /// By the time that `self` is dropped nothing uses the state any more; if something may, `self` is forgotten.
-    /// The state is asked for once.
+    /// By the time that `self` is dropped nothing uses the state any more; if something may, `self`
+    /// is forgotten. The state is asked for once.
     pub(crate) unsafe fn state(&self) -> &'static mut S {
-        // SAFETY: `take` made this the storage's only `TakenStorage`, and the caller asks it once: so this is the only
-        // reference. Another follows after the drop of `self`, by which nothing uses this one any more.
+        // SAFETY: `take` made this the storage's only `TakenStorage`, and the caller asks it once:
+        // so this is the only reference. Another follows after the drop of `self`, by which nothing
+        // uses this one any more.
         Sealed::in_place(unsafe { &mut *self.state.get() })
     }
 

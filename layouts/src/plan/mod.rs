@@ -42,8 +42,8 @@
 //!   the source has more ranks than the destination, each source page gives a part of the destination;
 //! - where one page is a block of the other (fewer tokens to a page, one layer to a page), by the block's
 //!   number: [`Plan::between_blocks`];
-//! - as you say: [`Plan::of`] takes a selection of each side. So blocks are planned of which neither divides the
-//!   other: by the tokens that two of them have in common.
+//! - as you say: [`Plan::of`] takes a selection of each side. So blocks are planned of which neither
+//!   divides the other: by the tokens that two of them have in common.
 //!
 //! Padding is neither read nor written: where two layouts are equal, and a page's memory is its own, read
 //! it without a plan, as one run. What is no copy is refused by name: [`PlanError`].
@@ -64,7 +64,8 @@ use crate::geometry::{Geometry, MAX_FIELDS};
 use crate::identity::Identity;
 use crate::selection::{Selected, Selection};
 
-/// How the bytes of one page become those of another, and which pages those are. See the [module](self).
+/// How the bytes of one page become those of another, and which pages those are. See the
+/// [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Plan {
     lists: [List; MAX_FIELDS],
@@ -263,8 +264,8 @@ impl Plan {
         most
     }
 
-    /// What pages it reads: an engine compares this with the page before it follows the plan. Where the
-    /// plan was made of pages whose rank nobody has said, it reads those of any rank.
+    /// What pages it reads: an engine compares this with the page before it follows the plan. Where
+    /// the plan was made of pages whose rank nobody has said, it reads those of any rank.
     #[must_use]
     pub const fn source(&self) -> &Identity {
         &self.source
@@ -276,8 +277,8 @@ impl Plan {
         &self.destination
     }
 
-    /// The one region of a source page that it reads, and the one of a destination page that it writes;
-    /// `None` if there are several on either side, or if it moves nothing.
+    /// The one region of a source page that it reads, and the one of a destination page that it
+    /// writes; `None` if there are several on either side, or if it moves nothing.
     #[must_use]
     pub const fn between_regions(&self) -> Option<(u32, u32)> {
         if self.count == 0 {

@@ -62,13 +62,13 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
         }
         #[allow(dead_code)]
         impl<N: #krate::Network> #ident<N> {
-            /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a page whose rank is
-            /// known at run time: then it is `start_as`.
+            /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
+            /// page whose rank is known at run time: then it is `start_as`.
             ///
             /// # Errors
             ///
-            /// More rails than declared, figures that cannot work or that are not the declared ones. The storage
-            /// can be taken again.
+            /// More rails than declared, figures that cannot work or that are not the declared
+            /// ones. The storage can be taken again.
             #vis fn start(
                 state: #krate::TakenStorage<<Self as #declared::Declared>::State>,
                 rails: N,

@@ -12,13 +12,13 @@ pub struct Reader<N: ::kvrail::Network = ::kvrail::shm::ShmRails> {
 }
 #[allow(dead_code)]
 impl<N: ::kvrail::Network> Reader<N> {
-    /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a page whose rank is
-    /// known at run time: then it is `start_as`.
+    /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
+    /// page whose rank is known at run time: then it is `start_as`.
     ///
     /// # Errors
     ///
-    /// More rails than declared, figures that cannot work or that are not the declared ones. The storage
-    /// can be taken again.
+    /// More rails than declared, figures that cannot work or that are not the declared
+    /// ones. The storage can be taken again.
     pub fn start(
         state: ::kvrail::TakenStorage<<Self as ::kvrail::declared::Declared>::State>,
         rails: N,

@@ -26,13 +26,13 @@ pub(crate) struct Pull<N: kv::Network = kv::shm::ShmRails> {
 }
 #[allow(dead_code)]
 impl<N: kv::Network> Pull<N> {
-    /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a page whose rank is
-    /// known at run time: then it is `start_as`.
+    /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
+    /// page whose rank is known at run time: then it is `start_as`.
     ///
     /// # Errors
     ///
-    /// More rails than declared, figures that cannot work or that are not the declared ones. The storage
-    /// can be taken again.
+    /// More rails than declared, figures that cannot work or that are not the declared
+    /// ones. The storage can be taken again.
     pub(crate) fn start(
         state: kv::TakenStorage<<Self as kv::declared::Declared>::State>,
         rails: N,

@@ -1,4 +1,5 @@
-//! Declarations that an author's own macro writes, with names and numbers from either side of the call.
+//! Declarations that an author's own macro writes, with names and numbers from either side of the
+//! call.
 #![deny(warnings)]
 
 use kvrail::layouts::{Bf16, F32};

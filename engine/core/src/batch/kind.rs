@@ -6,7 +6,6 @@ use crate::layout::{NO_LAYOUT, Table};
 use crate::memory::Home;
 use crate::page::{MAX_CHUNKS, chunks};
 use crate::pool::Limits;
-use crate::remote::RemotePage;
 
 /// What pages must have in common to be alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,16 +20,19 @@ impl Kind {
     /// No page is like this.
     pub(super) const NONE: Self = Self { source: Source::NONE, home: Home::NONE, len: 0, chunks: 0 };
 
-    /// What a page and its slot are, if the page may stand at place `at` of `buffer`.
-    // By itself and by value: so a loop that fills a batch can keep batch, page and slot in registers.
+    /// What a page (from where, how long, of which layout) and its slot are, if the page may stand at
+    /// place `at` of a buffer of these `limits`.
+    // By itself and by value: so a loop that fills a batch can keep batch, page and slot in
+    // registers.
     #[inline(never)]
     pub(super) fn check(
-        of: (Source, u32),
+        of: (Source, u32, u8),
         to: (Home, usize),
         limits: Limits,
+        layouts: Table<'_>,
         at: u32,
     ) -> Result<Self, ReadError> {
-        let ((source, len), (home, slot_bytes)) = (of, to);
+        let ((source, len, layout), (home, slot_bytes)) = (of, to);
         let Limits { engine, capacity, chunk_shift } = limits;
         let chunks = chunks(len, chunk_shift);
         if source.engine() != engine {
@@ -38,6 +40,9 @@ impl Kind {
         }
         if home.engine() != engine {
             return Err(ReadError::OtherEngine("slot"));
+        }
+        if home.layout() != layout && home.layout() != NO_LAYOUT {
+            return Err(layouts.unlike(layout, home.layout()).into());
         }
         if len as usize > slot_bytes {
             return Err(ReadError::SlotTooSmall { page_bytes: len, slot_bytes });
@@ -51,21 +56,4 @@ impl Kind {
         }
         Ok(Self { source, home, len, chunks })
     }
-
-    /// Whether a slot of `home` takes bytes of `page` as they are: whether it is of the same layout, or of none.
-    #[inline(always)]
-    pub(super) fn belongs(page: &RemotePage, home: Home, layouts: Table<'_>) -> Result<(), ReadError> {
-        let layout = home.layout();
-        if layout == page.layout || layout == NO_LAYOUT { Ok(()) } else { Err(unlike(page, home, layouts)) }
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn unlike(page: &RemotePage, home: Home, layouts: Table<'_>) -> ReadError {
-    // Numbers of two engines say nothing of each other.
-    if page.source.engine() != home.engine() {
-        return ReadError::OtherEngine("slot");
-    }
-    layouts.unlike(page.layout, home.layout()).into()
 }

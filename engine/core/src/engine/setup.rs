@@ -227,15 +227,15 @@ impl<P: Provider> Engine<'_, P> {
     /// A plan between several regions (see [`Plan::only`]), one that is no list of work requests, a full
     /// table.
     ///
-    /// Whether pages and slots are those that the plan was made for is found where they are put together:
-    /// [`LayoutMismatch`](crate::layout::LayoutMismatch).
+    /// Whether pages and slots are those that the plan was made for is found where they are put
+    /// together: [`LayoutMismatch`](crate::layout::LayoutMismatch).
     pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
         self.plans.add(plan, &mut self.layouts)
     }
 
-    /// Learns a layout, unless it is known, so that remote regions and slots can be said to hold its pages
-    /// ([`RemoteRegion::set_layout`], [`Slots::set_layout`]). `region` is which region of a page they hold: 0,
-    /// where a page has one. Layouts are known for as long as the engine is.
+    /// Learns a layout, unless it is known, so that remote regions and slots can be said to hold
+    /// its pages ([`RemoteRegion::set_layout`], [`Slots::set_layout`]). `region` is which region of
+    /// a page they hold: 0, where a page has one. Layouts are known for as long as the engine is.
     ///
     /// # Errors
     ///

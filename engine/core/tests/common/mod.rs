@@ -188,7 +188,8 @@ pub fn by_layer() -> Geometry {
     rows(&[Level::Axis(AxisKind::Layer), Level::Axis(AxisKind::Token)])
 }
 
-/// A peer with its region, which holds pages [`by_token`], and `lanes` lanes on each of the first `rails` rails.
+/// A peer with its region, which holds pages [`by_token`], and `lanes` lanes on each of the first
+/// `rails` rails.
 pub fn connect<'m>(
     engine: &mut Engine<'_, Rails<'m>>,
     sim: &Sim<'m>,
