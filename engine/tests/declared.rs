@@ -143,6 +143,8 @@ fn a_reader_may_go_to_another_thread() {
     fn is_send<T: Send>() {}
     is_send::<Reader<shm::ShmRails>>();
     is_send::<Reader<tcp::TcpRails>>();
+    #[cfg(feature = "verbs")]
+    is_send::<Reader<kvrail::verbs::VerbsRails>>();
     is_send::<Small>();
     is_send::<Small<tcp::TcpRails>>();
     is_send::<TakenStorage<<Small as Declared>::State>>();
