@@ -418,6 +418,25 @@ pub const fn accept_cq(m: &Maxima, max_cq: usize) {
     }
 }
 
+/// `plan`: it reads or writes the declared page, at whichever rank.
+///
+/// # Panics
+///
+/// With the fingerprints of both of its ends, and of the page.
+#[track_caller]
+pub const fn accept_plan_of(page: &Geometry, plan: &Plan) {
+    let page = page.identity().fingerprint_of_any_rank();
+    let (from, to) = (plan.source().fingerprint_of_any_rank(), plan.destination().fingerprint_of_any_rank());
+    if !same(page, from) && !same(page, to) {
+        say!(.str("the plan goes from pages with fingerprint ").hex(&from.to_bytes()).str(" to pages with ")
+            .hex(&to.to_bytes()).str(", and the page has ").hex(&page.to_bytes()).str(": it is made for others"));
+    }
+}
+
+const fn same(a: Fingerprint, b: Fingerprint) -> bool {
+    u128::from_le_bytes(a.to_bytes()) == u128::from_le_bytes(b.to_bytes())
+}
+
 /// `max_sges`: enough for the plan, in chunks as declared.
 ///
 /// # Panics

@@ -185,6 +185,8 @@ impl Geometry {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     /// The longest texts that are known, with the longest name that a page layout may have.
@@ -198,7 +200,4 @@ mod tests {
             assert!(text.as_str().len() < Text::CAPACITY, "{text}");
         }
     }
-
-    extern crate std;
-    use std::prelude::rust_2024::*;
 }

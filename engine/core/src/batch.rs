@@ -206,7 +206,7 @@ impl<'s> Batch<'s> {
     }
 
     /// Adds the READ of another page into the slot of the page before, from byte `offset` of the slot on:
-    /// a slot is filled from several pages, of one peer or of several.
+    /// a slot, which is of no layout, is filled from several pages, of one peer or of several.
     ///
     /// The slot comes back once, with the first of its pages, and its result is good only if all of them
     /// have arrived. Pages that overlap leave there whatever came last.

@@ -154,7 +154,7 @@ impl fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(fingerprint) => write!(f, "the layout with fingerprint {fingerprint}"),
-            None => f.write_str("a region about whose layout nothing was said"),
+            None => f.write_str("no layout (a part of a page, or of a region of which none was said)"),
         }
     }
 }

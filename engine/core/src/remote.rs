@@ -265,6 +265,9 @@ impl RemotePage {
 
     /// `len` bytes from `offset` of this page, validated as the whole is.
     ///
+    /// They are bytes of no layout, since none of them is where the page's layout has it: they go into
+    /// slots of no layout. What is to keep its meaning goes by a plan of a selection.
+    ///
     /// # Errors
     ///
     /// An empty part, or one that ends beyond the page.
@@ -274,7 +277,8 @@ impl RemotePage {
         if len == 0 || end > self.len {
             return Err(error);
         }
-        Ok(Self { addr: self.addr + u64::from(offset), len, ..self })
+        let layout = if len == self.len { self.layout } else { NO_LAYOUT };
+        Ok(Self { addr: self.addr + u64::from(offset), len, layout, ..self })
     }
 
     /// What a plan reads of this page, which has been found long enough for it.

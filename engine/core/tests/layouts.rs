@@ -120,7 +120,10 @@ fn two_layouts_of_one_size_are_not_read_for_each_other() {
         let whole = engine.add_plan(&turned(Selection::ALL)).unwrap();
         assert_eq!(read(&mut batch, owner, &pages, &mut other, Some(whole)), Ok(()));
         let page = pages.page(owner.location(1)).unwrap();
+        // A part is bytes of no layout, and shares no slot that has one.
         let refused = batch.read_also(page.part(0, 500).unwrap(), 0).unwrap_err();
+        assert_eq!(refused, LayoutMismatch::NoPlan { page: None, slot }.into());
+        let refused = batch.read_also(page, 0).unwrap_err();
         let page = Some(theirs.fingerprint());
         assert_eq!(refused, LayoutMismatch::NoPlan { page, slot }.into());
         let _ = batch.clear().count();

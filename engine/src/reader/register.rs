@@ -38,6 +38,21 @@ impl<N: Network> Reader<N> {
         Ok(of_layout(self.engine.register(memory, layout.page_bytes().into())?, known))
     }
 
+    /// Makes slots of `slot_bytes` each, of no layout: whatever is read into them is bytes. For parts
+    /// of pages ([`RemotePage::part`](kvrail_core::remote::RemotePage::part)), and for several pages
+    /// beside each other in a slot ([`Batch::read_also`](kvrail_core::batch::Batch::read_also)).
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    pub fn register_bytes(
+        &mut self,
+        memory: &'static mut [u8],
+        slot_bytes: u32,
+    ) -> Result<Slots, RegionError> {
+        self.engine.register(memory, slot_bytes.into())
+    }
+
     /// Learns how the peers' pages land in slots of another layout
     /// ([`Batch::read_with`](kvrail_core::batch::Batch::read_with)), with no copy in between. The
     /// plan is made from the geometry that the peers publish, at their rank, to the one that the

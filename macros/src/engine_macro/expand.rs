@@ -228,7 +228,7 @@ fn questions(reader: &Reader) -> TokenStream {
         simple.into_iter().map(|(call, key)| ask(call, maxima.clone(), reader.span(key))).collect();
     let page = &reader.page;
     let geometry = quote!(<#page as #krate::layouts::KvLayout>::GEOMETRY);
-    questions.extend(ask("accept_page", geometry, page.span()));
+    questions.extend(ask("accept_page", geometry.clone(), page.span()));
     // mlx5 takes messages of 1 GiB, and no NIC less (max_msg_sz).
     let message = match reader.number(Key::MaxMessage) {
         Some(message) => quote!(#message),
@@ -244,6 +244,7 @@ fn questions(reader: &Reader) -> TokenStream {
             Some(sges) => quote!(#sges),
             None => quote!(32),
         };
+        questions.extend(ask("accept_plan_of", quote!(#geometry, &#plan), plan.span()));
         let span = reader.number(Key::MaxSges).map_or(plan.span(), |sges| sges.span());
         questions.extend(ask("accept_plan", quote!(#maxima, &#plan, #sges), span));
     }

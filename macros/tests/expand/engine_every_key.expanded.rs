@@ -149,6 +149,10 @@ const _: () = {
         1 << 24,
     );
     const _: () = kv::declared::accept_cq(&Pull::<kv::shm::ShmRails>::__MAXIMA, 4096);
+    const _: () = kv::declared::accept_plan_of(
+        <pages::Mla as kv::layouts::KvLayout>::GEOMETRY,
+        &PLAN,
+    );
     const _: () = kv::declared::accept_plan(
         &Pull::<kv::shm::ShmRails>::__MAXIMA,
         &PLAN,
