@@ -91,15 +91,21 @@ fn feed(
     for (&location, slot) in locations.iter().zip(slots) {
         batch.read(peer.page(location)?, slot).map_err(|(error, _slot)| error)?;
     }
-    // What does not fit the mailbox comes back, untouched.
+    // What does not fit the mailbox comes back, untouched, as it does when the reader is gone.
     submitter.submit(batch, clock::within(Duration::from_secs(5))).map_err(|full| full.to_string())?;
     let mut done = loop {
         match submitter.next_outcome() {
             Some(Outcome::Done(done)) => break done,
             // Refused by the reader: a peer that has been removed, a deadline that has passed.
             Some(Outcome::Rejected(rejected)) => return Err(rejected.error.into()),
+            // The reader has been dropped, and with it the slots that it had.
+            Some(Outcome::ReaderGone(batches)) => {
+                return Err(format!("the reader is gone, with {batches} batches").into());
+            }
             // The deadline has passed, and hardware still writes into the slots; `Done` follows.
             Some(Outcome::Overdue(..)) => {}
+            // Of other submitters that are gone; comes to the reader's own thread alone.
+            Some(Outcome::Orphan(slot)) => return Err(format!("{slot:?} of nobody").into()),
             // An engine's thread has other things to do; this one has not.
             None => std::thread::yield_now(),
         }

@@ -323,7 +323,7 @@ fn look_at(
         match page.result {
             Ok(()) => sample.pages += 1,
             Err(PageError::Miss(_)) => sample.failed.miss += 1,
-            Err(PageError::Fault { .. }) => sample.failed.fault += 1,
+            Err(PageError::Fault { .. } | PageError::SetAside { .. }) => sample.failed.fault += 1,
             Err(PageError::Deadline { .. }) => sample.failed.deadline += 1,
             Err(PageError::PeerGone) => sample.failed.peer_gone += 1,
         }

@@ -107,6 +107,6 @@ pub use publisher::{Publisher, PublisherError, WriteError};
 #[cfg(feature = "cuda")]
 pub use reader::DeviceError;
 pub use reader::{
-    Config, ConnectError, Event, MAX_BATCH, MAX_BATCHES, MAX_PEERS, MAX_SUBMITTERS, Peer, Reader, StartError,
-    Storage, StorageTaken, Submitter, TableError, TakenStorage,
+    Config, ConnectError, Event, MAX_BATCH, MAX_BATCHES, MAX_LISTED, MAX_PEERS, MAX_SUBMITTERS, Peer, Reader,
+    StartError, Storage, StorageTaken, Submitter, TableError, TakenStorage,
 };

@@ -170,3 +170,39 @@ fn an_overdue_batch_ends_one_wait_and_not_every_one() {
     };
     assert_eq!((done.ticket(), done.pages().count()), (ticket, 1));
 }
+
+#[test]
+fn a_loop_that_waits_for_a_deadline_does_not_spin_once_it_has_passed() {
+    let wires = Wires::default();
+    let key = PeerKey::from_hex(&"5b".repeat(32)).unwrap();
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let over = Through(wires.clone());
+    let mut publisher =
+        Publisher::start("p".parse().unwrap(), LAYOUT, 1, &listen, key.clone(), over).unwrap();
+    let location = publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
+    let mut reader = Reader::start(LAYOUT, tcp::rails(1).unwrap(), Config::default()).unwrap();
+    let memory = memory::leaked(LAYOUT.page_bytes() as usize).unwrap();
+    let mut slots = reader.register(memory).unwrap();
+    let peer = reader.connect(&publisher.local_addr().into(), &key).unwrap();
+
+    // Held up on the wire until the loop has gone round a few dozen times after the deadline.
+    wires.1.store(true, Ordering::Relaxed);
+    let mut batch = reader.batch().unwrap();
+    batch.read(peer.page(location).unwrap(), slots.next().unwrap()).unwrap();
+    let deadline = clock::within(Duration::from_millis(20));
+    reader.submit(batch, deadline).unwrap();
+    let (mut rounds, start) = (0_u32, Instant::now());
+    while reader.in_flight() > 0 {
+        reader.poll();
+        while let Some(mut done) = reader.next_done() {
+            assert_eq!(done.pages().count(), 1);
+        }
+        reader.wait(deadline);
+        rounds += 1;
+        if start.elapsed() > Duration::from_millis(400) {
+            wires.1.store(false, Ordering::Relaxed);
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "it never comes");
+    }
+    assert!(rounds < 400, "{rounds} rounds in {:?}: it spins", start.elapsed());
+}

@@ -186,9 +186,8 @@ fn travel(journey: &Journey) {
         let region = engine.add_region(peer, &offer).unwrap();
         for rail in 0..rails {
             for _ in 0..lanes {
-                let lane = engine.provider_mut().open(rail, depth as usize);
                 let spec = LaneSpec { rail: RailIndex(rail as u8), remote_rail: rail as u8, depth };
-                engine.attach(peer, spec, lane, now).unwrap();
+                engine.attach(peer, spec, depth as usize, now).unwrap();
             }
         }
         peers.push((peer, region));
@@ -260,9 +259,8 @@ fn travel(journey: &Journey) {
             }
             Step::Reconnect => {
                 if let Some(wanted) = engine.next_wanted_lane(now) {
-                    let lane = engine.provider_mut().open(wanted.rail.get(), depth as usize);
                     let spec = LaneSpec { rail: wanted.rail, remote_rail: wanted.remote_rail, depth };
-                    if engine.attach(wanted.peer, spec, lane, now).is_err() {
+                    if engine.attach(wanted.peer, spec, depth as usize, now).is_err() {
                         engine.lane_unavailable(wanted, now);
                     }
                 }
@@ -272,7 +270,7 @@ fn travel(journey: &Journey) {
     }
 
     // All of it ends, and is accounted for: every slot is back, and nothing is outstanding.
-    engine.provider_mut().heal();
+    engine.provider().healed.set(true);
     for round in 0.. {
         engine.poll(now);
         finish(&mut engine, &mut expected, &mut slots);

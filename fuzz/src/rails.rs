@@ -1,7 +1,9 @@
 //! Rails over [`device`](crate::device): they encode with core's chain, walk it, and carry out what they
 //! find, byte by byte. What the engine must keep to is asserted at every commit.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 
 use kvrail_core::abi::{Chain, ChainStorage, Posting, Wc, WcStatus};
 use kvrail_core::config::Config;
@@ -55,9 +57,10 @@ pub struct Qp {
     open: bool,
 }
 
-/// A lane: the number of its QP.
+/// A lane: the number of its QP, and what it was opened as.
 #[derive(Debug)]
-pub struct Lane(usize);
+pub struct Lane(usize, LaneId);
+
 
 /// All of it.
 #[derive(Debug)]
@@ -76,6 +79,8 @@ pub struct Rails<'m> {
     /// wrs that the device took, and that came to an end.
     pub taken: u64,
     pub ended: u64,
+    /// From now on everything works.
+    pub healed: Cell<bool>,
 }
 
 impl<'m> Rails<'m> {
@@ -99,18 +104,11 @@ impl<'m> Rails<'m> {
             config,
             taken: 0,
             ended: 0,
+            healed: Cell::new(false),
         }
     }
 
-    /// A QP with `depth` send queue entries.
-    pub fn open(&mut self, rail: usize, depth: usize) -> Lane {
-        let queue = VecDeque::new();
-        self.qps.push(Qp { queue, used: 0, untold: 0, depth, rail, failed: false, open: true });
-        Lane(self.qps.len() - 1)
-    }
-
-    /// From now on everything works.
-    pub fn heal(&mut self) {
+    fn heal(&mut self) {
         self.answers.clear();
         self.fates.clear();
         self.paces.clear();
@@ -247,7 +245,10 @@ impl Wake for Waker {
 // after the lane has failed or been closed; `Refused` takes exactly what it says.
 unsafe impl<'m> Provider for Rails<'m> {
     const CHAIN: usize = CHAIN;
+    /// How many send queue entries a QP has.
+    type Unopened = usize;
     type Lane = Lane;
+    type OpenError = Infallible;
     type Post<'a>
         = Walked<'a, 'm>
     where
@@ -270,6 +271,12 @@ unsafe impl<'m> Provider for Rails<'m> {
         assert_eq!(keys.len(), MAX_RAILS);
     }
 
+    fn open(&mut self, id: LaneId, rail: RailIndex, depth: usize) -> Result<Lane, Infallible> {
+        let (queue, rail) = (VecDeque::new(), rail.get());
+        self.qps.push(Qp { queue, used: 0, untold: 0, depth, rail, failed: false, open: true });
+        Ok(Lane(self.qps.len() - 1, id))
+    }
+
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut Lane) -> Walked<'a, 'm> {
         Walked {
             posting: self.chain.begin(),
@@ -282,6 +289,9 @@ unsafe impl<'m> Provider for Rails<'m> {
     }
 
     fn poll(&mut self, rail: RailIndex, out: &mut [Wc]) -> usize {
+        if self.healed.get() {
+            self.heal();
+        }
         let pace = self.paces.pop_front().map_or(usize::MAX, usize::from);
         self.work(rail.get(), pace);
         let mut n = 0;
@@ -295,9 +305,9 @@ unsafe impl<'m> Provider for Rails<'m> {
         n
     }
 
-    fn fail(&mut self, id: LaneId, lane: &mut Lane) {
+    fn fail(&mut self, lane: &mut Lane) {
         self.qps[lane.0].failed = true;
-        self.events.push_back(Event::LaneFailed(id));
+        self.events.push_back(Event::LaneFailed(lane.1));
     }
 
     fn drain(&mut self, lane: &mut Lane, wr_id: WrId) -> Result<(), i32> {
@@ -309,12 +319,12 @@ unsafe impl<'m> Provider for Rails<'m> {
         Ok(())
     }
 
-    fn close(&mut self, id: LaneId, lane: Lane) {
+    fn close(&mut self, lane: Lane) {
         let qp = &mut self.qps[lane.0];
         self.ended += qp.queue.len() as u64;
         qp.queue.clear();
         qp.open = false;
-        self.events.push_back(Event::LaneClosed(id));
+        self.events.push_back(Event::LaneClosed(lane.1));
     }
 
     fn next_event(&mut self) -> Option<Event> {

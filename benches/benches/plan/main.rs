@@ -111,7 +111,7 @@ impl<const SGES: usize> Loop<SGES> {
             }
         }
         let mut rails = null();
-        let lane = rails.connect(RailIndex(0)).expect("a free lane");
+        let lane = rails.open(LaneId::new(0, 1), RailIndex(0), ()).expect("a free lane");
         Self { rails, lane, cuts, ready, wcs: [Wc::default(); 8] }
     }
 
@@ -249,9 +249,8 @@ impl<const SGES: usize> Kvrail<SGES> {
             .collect();
         let whole = region(&mut engine, peer, slot_bytes as u32);
         let rail = RailIndex(0);
-        let lane = engine.provider_mut().connect(rail).expect("a free lane");
         engine
-            .attach(peer, LaneSpec { rail, remote_rail: 0, depth: DEPTH as u32 }, lane, Time::ZERO)
+            .attach(peer, LaneSpec { rail, remote_rail: 0, depth: DEPTH as u32 }, (), Time::ZERO)
             .expect("a place");
         Self { engine, layers, whole, slot, now: 0 }
     }

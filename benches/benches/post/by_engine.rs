@@ -51,9 +51,8 @@ impl Kvrail {
             regions.push(engine.add_region(peer, &offer).expect("a region"));
             for i in 0..lanes {
                 let rail = RailIndex((i % rails) as u8);
-                let lane = engine.provider_mut().connect(rail).expect("a free lane");
                 let spec = LaneSpec { rail, remote_rail: rail.0, depth: DEPTH as u32 };
-                engine.attach(peer, spec, lane, Time::ZERO).expect("a place");
+                engine.attach(peer, spec, (), Time::ZERO).expect("a place");
             }
         }
         let ready = Vec::with_capacity(16);

@@ -33,8 +33,11 @@ impl Loop {
     pub fn new(rails: usize, lanes: usize, run: usize) -> Self {
         let depth = if lanes == 1 { DEEP } else { SHALLOW };
         let mut null = null(rails, lanes, depth);
-        let lanes =
-            (0..lanes).map(|i| null.connect(RailIndex((i % rails) as u8)).expect("a free lane")).collect();
+        let lanes = (0..lanes)
+            .map(|i| {
+                null.open(LaneId::new(i as u16, 1), RailIndex((i % rails) as u8), ()).expect("a free lane")
+            })
+            .collect();
         let memory = vec![0_u8; 16 * BATCH * PAGE as usize].leak().as_mut_ptr().expose_provenance() as u64;
         Self {
             rails: null,

@@ -33,6 +33,10 @@ pub struct Config {
     pub backoff_max: Nanos,
     /// How many lanes are wanted at once. More would be a reconnect storm.
     pub reconnects: u16,
+    /// So many pages of one region may be found to kill their lanes; then all of it is set aside.
+    pub region_faults: u16,
+    /// For how long a page that killed its lanes, or a region of such pages, is not read: each new try costs a lane.
+    pub set_aside: Nanos,
 }
 
 impl Config {
@@ -51,6 +55,8 @@ impl Config {
         backoff_min: Nanos::from_millis(10),
         backoff_max: Nanos::from_millis(2_000),
         reconnects: 8,
+        region_faults: 3,
+        set_aside: Nanos::from_secs(30),
     };
 
     /// Checks what can be checked without the rest of the engine.
@@ -74,6 +80,8 @@ impl Config {
             ("drain", self.drain.0),
             ("backoff_min", self.backoff_min.0),
             ("reconnects", u64::from(self.reconnects)),
+            ("region_faults", u64::from(self.region_faults)),
+            ("set_aside", self.set_aside.0),
         ];
         for (name, value) in positive {
             if value == 0 {

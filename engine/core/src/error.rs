@@ -1,5 +1,7 @@
 //! What can become of a page, and why a submission is refused.
 
+use core::fmt;
+
 use crate::abi::WcStatus;
 use crate::layout::LayoutMismatch;
 use crate::table::Miss;
@@ -31,11 +33,15 @@ pub enum PageError {
         rkey: u32,
     },
     /// The batch's deadline passed first.
-    #[error("the deadline ({} ns) passed with {missing} of {chunks} chunks missing", deadline.0)]
+    #[error(
+        "the deadline ({} ns) passed {}",
+        deadline.0,
+        Unfinished { missing: *missing, chunks: *chunks }
+    )]
     Deadline {
         /// The deadline.
         deadline: Time,
-        /// Chunks that had not arrived.
+        /// Chunks that had not arrived; 0: all had, and what was missing is the owner's table entry that proves them.
         missing: u32,
         /// Chunks of the page.
         chunks: u32,
@@ -43,6 +49,43 @@ pub enum PageError {
     /// The peer was removed.
     #[error("the peer was removed")]
     PeerGone,
+    /// It was not read: READs of it, or of other pages of its region, have killed their lanes just before.
+    #[error(
+        "not read before {} ns, since {} {status}, last at {remote_addr:#x}: the peer's memory there must be looked at",
+        until.0,
+        if *whole_region { "pages of its region fail one after the other with" } else { "it has failed with" }
+    )]
+    SetAside {
+        /// Where in the peer's memory the READ was that failed last.
+        remote_addr: u64,
+        /// What its completion said.
+        status: WcStatus,
+        /// The whole region is set aside, not this page alone.
+        whole_region: bool,
+        /// It may be read again from then on.
+        until: Time,
+    },
+}
+
+/// What a page lacked when its deadline passed.
+struct Unfinished {
+    missing: u32,
+    chunks: u32,
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self { missing: 0, chunks: 1 } => {
+                f.write_str("when the page had arrived and was not yet validated")
+            }
+            Self { missing: 0, chunks } => {
+                write!(f, "when all {chunks} chunks had arrived and the page was not yet validated")
+            }
+            Self { missing, chunks: 1 } => write!(f, "with {missing} of 1 chunk missing"),
+            Self { missing, chunks } => write!(f, "with {missing} of {chunks} chunks missing"),
+        }
+    }
 }
 
 /// Why a page cannot join a batch.
@@ -132,4 +175,7 @@ pub enum SubmitError {
     /// The batch was taken from another engine.
     #[error("the batch belongs to another engine")]
     OtherEngine,
+    /// The engine ended before it took the batch from its submitter.
+    #[error("the reader is gone: nothing that is sent is read any more")]
+    EngineGone,
 }

@@ -1,6 +1,7 @@
 //! Names for things, small enough to travel in a `wr_id`.
 
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The most rails that one engine drives. Keys are kept per rail in fixed arrays of this length, and
 /// rail sets are bit masks of 16 bits.
@@ -20,10 +21,14 @@ impl RailIndex {
 }
 
 /// One life of a peer. A peer that is removed and connected again is another peer.
+///
+/// Regions and pages carry the low 16 bits of the life alone. One that was kept of a peer whose place has had 65,536
+/// others since is taken for the present one's: a page of it that is validated is a miss even then
+/// ([`table`](crate::table)).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId {
     pub(crate) index: u16,
-    pub(crate) life: u16,
+    pub(crate) life: u32,
 }
 
 impl PeerId {
@@ -81,6 +86,28 @@ impl LaneId {
 impl fmt::Debug for LaneId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lane {}.{}", self.index, self.generation)
+    }
+}
+
+/// One provider among all of a process. A lane carries that of the provider that opened it, so that no other
+/// provider takes it for one of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProviderId(u64);
+
+impl ProviderId {
+    /// One that no provider of this process has had before.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "each is another one")]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // 2^64 are never used up.
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for ProviderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "provider {}", self.0)
     }
 }
 
@@ -152,7 +179,7 @@ impl Source {
     pub(crate) const NONE: Self = Self(u64::MAX);
 
     pub(crate) const fn new(engine: u16, region: u16, peer: PeerId) -> Self {
-        let peer = (peer.life as u64) << 16 | peer.index as u64;
+        let peer = (peer.life as u64 & 0xFFFF) << 16 | peer.index as u64;
         Self((engine as u64) << 48 | (region as u64) << 32 | peer)
     }
 
@@ -167,8 +194,31 @@ impl Source {
     }
 
     #[inline]
-    pub(crate) const fn peer(self) -> PeerId {
-        PeerId { index: self.0 as u16, life: (self.0 >> 16) as u16 }
+    pub(crate) const fn peer(self) -> PeerOf {
+        PeerOf(self.0 as u32)
+    }
+}
+
+/// A peer, as a source names it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeerOf(u32);
+
+impl PeerOf {
+    #[inline]
+    pub(crate) const fn index(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// The low 16 bits of its life.
+    #[inline]
+    pub(crate) const fn life(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+}
+
+impl fmt::Debug for PeerOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer {}.{}", self.index(), self.life())
     }
 }
 
@@ -184,9 +234,9 @@ mod tests {
 
     #[test]
     fn a_source_gives_back_what_went_in() {
-        let peer = PeerId { index: 65_533, life: 65_535 };
-        let source = Source::new(65_535, 65_534, peer);
-        assert_eq!((source.engine(), source.region(), source.peer()), (65_535, 65_534, peer));
+        let source = Source::new(65_535, 65_534, PeerId { index: 65_533, life: 0x7_FFFE });
+        assert_eq!((source.engine(), source.region()), (65_535, 65_534));
+        assert_eq!((source.peer().index(), source.peer().life()), (65_533, 65_534));
         assert_ne!(source, Source::NONE);
     }
 

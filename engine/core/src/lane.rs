@@ -74,6 +74,36 @@ pub(crate) fn place(lane: usize, seq: u32, depth: u32) -> usize {
     lane * depth as usize + (seq & (depth - 1)) as usize
 }
 
+/// Why nothing is posted on a lane that is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hold(u8);
+
+impl Hold {
+    pub(crate) const NONE: Self = Self(0);
+    /// Nothing has completed for longer than it should take; what is outstanding does not count against the rail's
+    /// caps.
+    pub(crate) const SILENT: Self = Self(1);
+    /// It is kept for wrs that are suspected of killing lanes.
+    pub(crate) const KEPT: Self = Self(2);
+    /// One of them, alone, has been posted on it.
+    pub(crate) const TRYING: Self = Self(4);
+
+    pub(crate) fn has(self, reason: Self) -> bool {
+        self.0 & reason.0 != 0
+    }
+
+    pub(crate) fn set(&mut self, reason: Self) {
+        self.0 |= reason.0;
+    }
+
+    /// Says whether it was set.
+    pub(crate) fn clear(&mut self, reason: Self) -> bool {
+        let was = self.has(reason);
+        self.0 &= !reason.0;
+        was
+    }
+}
+
 /// Where a lane is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LaneState {
@@ -112,11 +142,13 @@ pub(crate) struct Lane<L> {
     pub(crate) remote_rail: u8,
     /// Nothing has completed on it yet.
     pub(crate) fresh: bool,
-    /// Nothing has completed for longer than it should take: nothing more is posted, and what is
-    /// outstanding does not count against the rail's caps.
-    pub(crate) silent: bool,
+    /// Why nothing more is posted, a bit for each reason.
+    pub(crate) hold: Hold,
     pub(crate) peer: u16,
-    /// The next lane of the same peer and rail, in a circle; of the carcasses of the peer when quiet.
+    /// Of a quiet lane: the last of its wrs is the one that killed it.
+    pub(crate) suspect: bool,
+    /// The next lane of the same peer and rail, in a circle; of the carcasses, or of the suspects, of the peer when
+    /// quiet.
     pub(crate) next: u16,
     /// wrs that may be outstanding; the drain wr's place is not counted.
     pub(crate) credits: u32,
@@ -143,7 +175,8 @@ impl<L> Lane<L> {
         rail: 0,
         remote_rail: 0,
         fresh: true,
-        silent: false,
+        hold: Hold::NONE,
+        suspect: false,
         next: NO_LANE,
         credits: 0,
         head: 0,
@@ -164,7 +197,7 @@ impl<L> Lane<L> {
     /// wrs that may be posted now.
     #[inline]
     pub(crate) fn room(&self) -> u32 {
-        if self.silent { 0 } else { self.credits - self.outstanding() }
+        if self.hold != Hold::NONE { 0 } else { self.credits - self.outstanding() }
     }
 
     /// How many wrs, from the oldest outstanding one, a completion of `seq` covers: 1 for the oldest.

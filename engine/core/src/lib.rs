@@ -43,6 +43,8 @@ pub mod config;
 pub mod engine;
 #[cfg(not(loom))]
 pub mod error;
+#[cfg(not(loom))]
+mod fifo;
 mod free;
 #[cfg(not(loom))]
 pub mod hub;
@@ -68,11 +70,17 @@ pub mod provider;
 pub mod rail;
 #[cfg(not(loom))]
 pub mod remote;
+#[cfg(not(loom))]
+mod repairs;
 pub mod spsc;
 #[cfg(not(loom))]
 pub mod storage;
+#[cfg(not(loom))]
+mod suspicion;
 mod sync;
 #[cfg(not(loom))]
 pub mod table;
 #[cfg(not(loom))]
 pub mod time;
+#[cfg(not(loom))]
+mod turns;

@@ -99,7 +99,12 @@ impl Segment {
         }
     }
 
-    /// It is in its peer's list of those put aside.
+    /// Its pages must be looked at one by one from now on: some have failed.
+    pub(crate) fn mix(&mut self) {
+        self.0 &= Self::PARKED;
+    }
+
+    /// It is in the list of those put aside.
     pub(crate) fn park(&mut self) {
         self.0 |= Self::PARKED;
     }
@@ -197,7 +202,7 @@ impl Page {
     /// Whose it is.
     #[inline]
     pub(crate) fn peer(&self) -> u16 {
-        self.source.peer().index
+        self.source.peer().index()
     }
 
     /// What became of it, once it is retired or its batch is done. A bare page of a batch that is done has

@@ -4,6 +4,7 @@ use crate::id::{MAX_RAILS, PeerId};
 use crate::lane::NO_LANE;
 use crate::page::{List, Queued, Validating};
 use crate::provider::RailKeys;
+use crate::suspicion::Faults;
 use crate::time::Time;
 
 /// Priority classes.
@@ -22,10 +23,11 @@ pub(crate) enum PeerState {
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Peer {
-    pub(crate) life: u16,
+    pub(crate) life: u32,
     pub(crate) state: PeerState,
-    /// In the ring of which classes.
-    pub(crate) enrolled: u8,
+    /// Classes in which it is ready, and per class the rails that it waits for: its places in the queues for turns.
+    pub(crate) ready: u8,
+    pub(crate) capped: [u16; CLASSES],
     /// Rails with a lane that may have room.
     pub(crate) room: u16,
     /// Lanes up, and lanes whose places are not free.
@@ -33,14 +35,24 @@ pub(crate) struct Peer {
     pub(crate) lanes_all: u16,
     /// First of the quiet lanes whose wrs wait to be posted again.
     pub(crate) carcass: u16,
-    /// Paths with lanes that are missing.
-    pub(crate) missing: u16,
+    /// First of the quiet lanes whose only wr left is suspected of having killed it.
+    pub(crate) suspects: u16,
+    /// The lane that is kept for suspects, while there are some.
+    pub(crate) trial: u16,
+    /// It stands in the queue of those with suspects.
+    pub(crate) doubted: bool,
+    /// Some READs of it are not posted: a region of it has [`Faults`] that count.
+    pub(crate) faulty: bool,
+    /// First of its regions.
+    pub(crate) remotes: u16,
     /// One lane of the circle of each rail.
     pub(crate) lanes: [u16; MAX_RAILS],
     pub(crate) queue: [List<Queued>; CLASSES],
-    /// What was put aside because it could not make its deadline.
-    pub(crate) parked: [List<Queued>; CLASSES],
     pub(crate) validate: List<Validating>,
+    /// When a suspect was last tried, and how many bytes the peer had given by then.
+    pub(crate) tried: (Time, u64),
+    /// Pages submitted since it was added.
+    pub(crate) submitted: u64,
     pub(crate) stats: PeerStats,
 }
 
@@ -53,7 +65,7 @@ pub struct PeerStats {
     pub bytes: u64,
     /// Pages that were not the ones asked for.
     pub misses: u64,
-    /// Pages that failed by their own fault.
+    /// Pages that failed by their own fault, or were not read because others had.
     pub faults: u64,
     /// Pages whose deadline passed, or that were cancelled with their peer.
     pub late: u64,
@@ -63,21 +75,33 @@ impl Peer {
     pub(crate) const EMPTY: Self = Self {
         life: 0,
         state: PeerState::Free,
-        enrolled: 0,
+        ready: 0,
+        capped: [0; CLASSES],
         room: 0,
         lanes_up: 0,
         lanes_all: 0,
         carcass: NO_LANE,
-        missing: 0,
+        suspects: NO_LANE,
+        trial: NO_LANE,
+        doubted: false,
+        faulty: false,
+        remotes: NO_REGION,
         lanes: [NO_LANE; MAX_RAILS],
         queue: [List::EMPTY; CLASSES],
-        parked: [List::EMPTY; CLASSES],
         validate: List::EMPTY,
+        tried: (Time::ZERO, 0),
+        submitted: 0,
         stats: PeerStats { pages: 0, bytes: 0, misses: 0, faults: 0, late: 0 },
     };
 
     pub(crate) fn id(&self, index: u16) -> PeerId {
         PeerId { index, life: self.life }
+    }
+
+    /// Pages that have been submitted and are not retired.
+    pub(crate) fn in_flight(&self) -> u64 {
+        let PeerStats { pages, misses, faults, late, .. } = self.stats;
+        self.submitted - (pages + misses + faults + late)
     }
 
     /// Whether anything of `class` waits. Validating READs and wrs of dead lanes go with the urgent.
@@ -88,58 +112,30 @@ impl Peer {
     }
 }
 
-/// One path of a peer: all lanes over one local rail.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Path {
-    /// Lanes that failed and have not been replaced, by the rail of the peer that they led to; and of
-    /// these, how many somebody is making just now.
-    pub(crate) lost: [Lost; MAX_RAILS],
-    /// Failures in a row, for the back-off.
-    pub(crate) failures: u8,
-    pub(crate) retry_at: Time,
-}
-
-impl Path {
-    pub(crate) const NEW: Self = Self { lost: [Lost::NONE; MAX_RAILS], failures: 0, retry_at: Time::ZERO };
-
-    pub(crate) fn missing(&self) -> u32 {
-        self.lost.iter().map(|lost| u32::from(lost.missing)).sum()
-    }
-
-    pub(crate) fn asked(&self) -> u32 {
-        self.lost.iter().map(|lost| u32::from(lost.asked)).sum()
-    }
-
-    /// The rail of the peer to which a lane is missing that nobody is making.
-    pub(crate) fn wanted(&self) -> Option<usize> {
-        self.lost.iter().position(|lost| lost.missing > lost.asked)
-    }
-}
-
-/// Lanes lost between one local and one remote rail.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lost {
-    pub(crate) missing: u16,
-    pub(crate) asked: u16,
-}
-
-impl Lost {
-    const NONE: Self = Self { missing: 0, asked: 0 };
-}
+/// No region, in links.
+pub(crate) const NO_REGION: u16 = u16::MAX;
 
 /// A remote region's place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remote {
     pub(crate) used: bool,
-    pub(crate) peer: u16,
+    /// The next region of the same peer.
+    pub(crate) next: u16,
     pub(crate) table: u64,
     pub(crate) keys: RailKeys,
     pub(crate) table_keys: RailKeys,
+    pub(crate) faults: Faults,
 }
 
 impl Remote {
-    pub(crate) const FREE: Self =
-        Self { used: false, peer: 0, table: 0, keys: [0; MAX_RAILS], table_keys: [0; MAX_RAILS] };
+    pub(crate) const FREE: Self = Self {
+        used: false,
+        next: NO_REGION,
+        table: 0,
+        keys: [0; MAX_RAILS],
+        table_keys: [0; MAX_RAILS],
+        faults: Faults::NONE,
+    };
 }
 
 /// A local region's place.

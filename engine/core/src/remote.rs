@@ -111,6 +111,7 @@ impl RegionOffer {
 /// whichever thread fills batches.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteRegion {
+    pub(crate) peer: PeerId,
     pub(crate) source: Source,
     pub(crate) slots: u32,
     pub(crate) page_bytes: u32,
@@ -177,7 +178,7 @@ impl RemoteRegion {
     /// The peer that owns it.
     #[must_use]
     pub const fn peer(&self) -> PeerId {
-        self.source.peer()
+        self.peer
     }
 
     /// How many slots it has.

@@ -132,6 +132,18 @@ impl<T> Producer<'_, T> {
     }
 }
 
+impl<'r, T> Producer<'r, T> {
+    /// The other end of the ring, whose own has ended.
+    ///
+    /// # Safety
+    ///
+    /// The ring's consumer is not used any more, and what it did happens before this call.
+    pub(crate) unsafe fn take_over(&self) -> Consumer<'r, T> {
+        let Self { head, tail, slots, next, .. } = *self;
+        Consumer { head, tail, slots, next: head.load(Ordering::Relaxed), seen: next }
+    }
+}
+
 impl<T> Consumer<'_, T> {
     /// Takes the oldest item out, if there is one.
     #[inline]
@@ -293,6 +305,59 @@ mod loom_tests {
                 free.release(buffer);
             }
             submitter.join().unwrap();
+        });
+    }
+
+    /// A consumer that ends says so; whoever puts in takes what it left, each item once.
+    #[test]
+    fn what_a_consumer_leaves_is_taken_by_who_put_it_in() {
+        loom::model(|| {
+            let ring: &'static mut Ring<Box<u32>, 2> = Box::leak(Box::new(Ring::new()));
+            let gone = Arc::new(crate::sync::AtomicUsize::new(0));
+            let (mut put, mut take) = ring.split();
+            let over = gone.clone();
+            let consumer = thread::spawn(move || {
+                let taken = take.pop().map(|item| *item);
+                over.store(1, Ordering::Release);
+                taken
+            });
+            put.push(Box::new(1)).unwrap();
+            put.push(Box::new(2)).unwrap();
+            while gone.load(Ordering::Acquire) == 0 {
+                thread::yield_now();
+            }
+            // SAFETY: the consumer's thread has said that it ends, which was acquired; loom checks it.
+            let mut rest = unsafe { put.take_over() };
+            let mut all: std::vec::Vec<_> = consumer.join().unwrap().into_iter().collect();
+            all.extend(core::iter::from_fn(|| rest.pop().map(|item| *item)));
+            assert_eq!(all, [1, 2]);
+        });
+    }
+
+    /// Who sees all of them free may free what they stand for.
+    #[test]
+    fn what_is_counted_free_is_no_longer_used() {
+        loom::model(|| {
+            let free = Arc::new(FreeSet::below(1));
+            let bytes = Arc::new(Cell::new(0_u32));
+            let number = free.claim().unwrap();
+            let (free2, bytes2) = (free.clone(), bytes.clone());
+            let user = thread::spawn(move || {
+                bytes2.with_mut(|at| {
+                    // SAFETY: this thread has the number; loom checks it.
+                    unsafe { at.write(7) }
+                });
+                free2.release(number);
+            });
+            while free.count() == 0 {
+                thread::yield_now();
+            }
+            let seen = bytes.with_mut(|at| {
+                // SAFETY: nobody has a number any more; loom checks it.
+                unsafe { at.read() }
+            });
+            assert_eq!(seen, 7);
+            user.join().unwrap();
         });
     }
 

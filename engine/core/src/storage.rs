@@ -18,13 +18,15 @@ use crate::id::{LaneId, MAX_RAILS};
 use crate::lane::{Lane, Record};
 use crate::layout::{self, LAYOUTS};
 use crate::page::Page;
-use crate::peer::{CLASSES, Local, Path, Peer, Remote};
+use crate::peer::{CLASSES, Local, Peer, Remote};
 use crate::plan::{PLAN_LISTS, PLANS, Place};
 use crate::pool::Head;
 use crate::provider::Provider;
 use crate::rail::Rail;
+use crate::repairs::Paths;
 use crate::table::Entry;
 use crate::time::Time;
+use crate::turns::Room;
 
 /// Groups of 64 batches that a storage may have.
 const GROUPS: usize = 256;
@@ -52,8 +54,10 @@ pub struct Storage<
     rails: [MaybeUninit<Rail>; MAX_RAILS],
     locals: [MaybeUninit<Local>; LOCAL_REGIONS],
     peers: [MaybeUninit<Peer>; PEERS],
-    paths: [MaybeUninit<[Path; MAX_RAILS]>; PEERS],
-    turns: [[MaybeUninit<u16>; PEERS]; CLASSES],
+    paths: [MaybeUninit<Paths>; PEERS],
+    repairs: [MaybeUninit<u16>; PEERS],
+    doubted: [MaybeUninit<u16>; PEERS],
+    turns: [[[MaybeUninit<u16>; PEERS]; 1 + MAX_RAILS]; CLASSES],
     remotes: [MaybeUninit<Remote>; REGIONS],
     lanes: [LaneRoom; LANES],
     records: [[MaybeUninit<Record>; DEPTH]; LANES],
@@ -88,8 +92,10 @@ pub(crate) struct Parts<'s, L> {
     pub(crate) rails: &'s mut [Rail],
     pub(crate) locals: &'s mut [Local],
     pub(crate) peers: &'s mut [Peer],
-    pub(crate) paths: &'s mut [[Path; MAX_RAILS]],
-    pub(crate) turns: [&'s mut [u16]; CLASSES],
+    pub(crate) paths: &'s mut [Paths],
+    pub(crate) repairs: &'s mut [u16],
+    pub(crate) doubted: &'s mut [u16],
+    pub(crate) turns: [Room<'s>; CLASSES],
     pub(crate) remotes: &'s mut [Remote],
     pub(crate) lanes: &'s mut [Lane<L>],
     pub(crate) records: &'s mut [Record],
@@ -180,7 +186,9 @@ impl<
             locals: [const { MaybeUninit::uninit() }; LOCAL_REGIONS],
             peers: [const { MaybeUninit::uninit() }; PEERS],
             paths: [const { MaybeUninit::uninit() }; PEERS],
-            turns: [const { [const { MaybeUninit::uninit() }; PEERS] }; CLASSES],
+            repairs: [const { MaybeUninit::uninit() }; PEERS],
+            doubted: [const { MaybeUninit::uninit() }; PEERS],
+            turns: [const { [const { [const { MaybeUninit::uninit() }; PEERS] }; 1 + MAX_RAILS] }; CLASSES],
             remotes: [const { MaybeUninit::uninit() }; REGIONS],
             lanes: [const { LaneRoom(MaybeUninit::uninit()) }; LANES],
             records: [const { [const { MaybeUninit::uninit() }; DEPTH] }; LANES],
@@ -232,7 +240,6 @@ impl<
         let generation = (starts << 16).wrapping_add(1);
         // Lanes are fewer than 65,535 by CHECKED.
         let lane = |i: usize| Lane { id: LaneId::new(i as u16, generation), ..Lane::EMPTY };
-        let [urgent, background] = &mut self.turns;
         // Pages are numbered in u32s, batches in u16s, by CHECKED.
         let page = |i: usize| Page { batch: (i / PAGES) as u16, ..Page::EMPTY };
         let batches = |group: usize| BATCHES.saturating_sub(64 * group).min(64);
@@ -240,8 +247,10 @@ impl<
             rails: fill(&mut self.rails[..rails], &mut rail),
             locals: fill(&mut self.locals, |_| Local::FREE),
             peers,
-            paths: fill(&mut self.paths, |_| [Path::NEW; MAX_RAILS]),
-            turns: [fill(urgent, |_| 0), fill(background, |_| 0)],
+            paths: fill(&mut self.paths, |_| Paths::NEW),
+            repairs: fill(&mut self.repairs, |_| 0),
+            doubted: fill(&mut self.doubted, |_| 0),
+            turns: self.turns.each_mut().map(|class| class.each_mut().map(|queue| fill(queue, |_| 0))),
             remotes: fill(&mut self.remotes, |_| Remote::FREE),
             lanes: fill(places(&mut self.lanes), lane),
             records: fill(self.records.as_flattened_mut(), |_| Record::EMPTY),

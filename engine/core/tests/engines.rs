@@ -40,7 +40,9 @@ impl Post for NoPost {
 // SAFETY: nothing is ever written, and nothing is ever said to have been.
 unsafe impl Provider for Nothing {
     const CHAIN: usize = 1;
+    type Unopened = ();
     type Lane = ();
+    type OpenError = std::convert::Infallible;
     type Post<'a> = NoPost;
     type Waker = NoWaker;
 
@@ -54,17 +56,21 @@ unsafe impl Provider for Nothing {
         Ok([0; MAX_RAILS])
     }
     fn deregister(&mut self, _: MemoryRange, _: &RailKeys) {}
+    fn open(&mut self, _: LaneId, _: RailIndex, (): ()) -> Result<(), Self::OpenError> {
+        Ok(())
+    }
+
     unsafe fn begin<'a>(&'a mut self, _: &'a mut ()) -> NoPost {
         NoPost
     }
     fn poll(&mut self, _: RailIndex, _: &mut [Wc]) -> usize {
         0
     }
-    fn fail(&mut self, _: LaneId, _: &mut ()) {}
+    fn fail(&mut self, _: &mut ()) {}
     fn drain(&mut self, _: &mut (), _: WrId) -> Result<(), i32> {
         Ok(())
     }
-    fn close(&mut self, _: LaneId, _: ()) {}
+    fn close(&mut self, (): ()) {}
     fn next_event(&mut self) -> Option<Event> {
         None
     }

@@ -20,7 +20,7 @@ use kvrail_core::provider::{
 use kvrail_core::remote::RegionOffer;
 use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{self, Action, Rails, Sim, SimLane, SimPost, SimWaker};
+use kvrail_sim::sim::{self, Action, Rails, Sim, SimLane, SimPost, SimQp, SimWaker};
 
 const CONFIG: Config = Config { chunk_bytes: 4096, ..Config::DEFAULT };
 const LATE: Time = Time(20_000_000_000);
@@ -39,7 +39,9 @@ struct Liar<'m> {
 // have been told, or name no lane.
 unsafe impl<'m> Provider for Liar<'m> {
     const CHAIN: usize = <Rails<'m> as Provider>::CHAIN;
+    type Unopened = SimQp;
     type Lane = SimLane;
+    type OpenError = sim::OpenError;
     type Post<'a>
         = SimPost<'a, 'm>
     where
@@ -57,6 +59,9 @@ unsafe impl<'m> Provider for Liar<'m> {
     }
     fn deregister(&mut self, range: MemoryRange, keys: &RailKeys) {
         self.rails.deregister(range, keys);
+    }
+    fn open(&mut self, id: LaneId, rail: RailIndex, qp: SimQp) -> Result<SimLane, sim::OpenError> {
+        self.rails.open(id, rail, qp)
     }
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut SimLane) -> SimPost<'a, 'm> {
         // SAFETY: the caller's promise.
@@ -84,14 +89,14 @@ unsafe impl<'m> Provider for Liar<'m> {
         }
         n
     }
-    fn fail(&mut self, id: LaneId, lane: &mut SimLane) {
-        self.rails.fail(id, lane);
+    fn fail(&mut self, lane: &mut SimLane) {
+        self.rails.fail(lane);
     }
     fn drain(&mut self, lane: &mut SimLane, wr_id: WrId) -> Result<(), i32> {
         self.rails.drain(lane, wr_id)
     }
-    fn close(&mut self, id: LaneId, lane: SimLane) {
-        self.rails.close(id, lane);
+    fn close(&mut self, lane: SimLane) {
+        self.rails.close(lane);
     }
     fn next_event(&mut self) -> Option<Event> {
         if let Some(event) = self.rails.next_event() {
@@ -216,7 +221,9 @@ impl Post for QuickPost<'_> {
 // SAFETY: nothing is ever written.
 unsafe impl Provider for Quick {
     const CHAIN: usize = 64;
+    type Unopened = ();
     type Lane = ();
+    type OpenError = std::convert::Infallible;
     type Post<'a> = QuickPost<'a>;
     type Waker = NoWaker;
 
@@ -230,6 +237,9 @@ unsafe impl Provider for Quick {
         Ok([0; MAX_RAILS])
     }
     fn deregister(&mut self, _: MemoryRange, _: &RailKeys) {}
+    fn open(&mut self, _: LaneId, _: RailIndex, (): ()) -> Result<(), Self::OpenError> {
+        Ok(())
+    }
     unsafe fn begin<'a>(&'a mut self, (): &'a mut ()) -> QuickPost<'a> {
         self.posted.clear();
         QuickPost(self)
@@ -241,11 +251,11 @@ unsafe impl Provider for Quick {
         }
         n
     }
-    fn fail(&mut self, _: LaneId, (): &mut ()) {}
+    fn fail(&mut self, (): &mut ()) {}
     fn drain(&mut self, (): &mut (), _: WrId) -> Result<(), i32> {
         Ok(())
     }
-    fn close(&mut self, _: LaneId, (): ()) {}
+    fn close(&mut self, (): ()) {}
     fn next_event(&mut self) -> Option<Event> {
         None
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::*;
 use kvrail_core::config::Config;
 use kvrail_core::error::SubmitError;
-use kvrail_core::hub::{Hub, Mailbox, Outcome};
+use kvrail_core::hub::{Hub, Mailbox, Outcome, SendError};
 use kvrail_core::memory::Slot;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Sim};
@@ -29,7 +29,7 @@ fn a_full_mailbox_gives_the_batch_back() {
     let mut engine = start(&mut state, &sim, CONFIG);
     let mut slots = dest.register(&mut engine, PAGE);
     let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 8);
-    let mut mailbox = Mailbox::<4>::new();
+    let (mut mailbox, mut second) = (Mailbox::<4>::new(), Mailbox::<4>::new());
     let mut hub = Hub::<1>::new();
     let mut submitter = hub.submitter(&engine, &mut mailbox).unwrap();
 
@@ -42,8 +42,9 @@ fn a_full_mailbox_gives_the_batch_back() {
     let mut batch = submitter.batch().unwrap();
     batch.read(region.page(owner.location(0)).unwrap(), slots.next().unwrap()).unwrap();
     let full = submitter.submit(batch, LATE).unwrap_err();
-    assert_eq!((full.in_flight, full.batch.len()), (2, 1), "{full}");
-    let mut batch = full.batch;
+    assert!(matches!(full, SendError::Full { in_flight: 2, .. }), "{full}");
+    let mut batch = full.into_batch();
+    assert_eq!(batch.len(), 1);
 
     let mut tags = Vec::new();
     while tags.len() < 2 {
@@ -64,7 +65,6 @@ fn a_full_mailbox_gives_the_batch_back() {
     let Some(Outcome::Rejected(rejected)) = submitter.next_outcome() else { panic!("refused") };
     assert!(matches!(rejected.error, SubmitError::DeadlinePassed { .. }));
     assert_eq!((rejected.batch.len(), submitter.in_flight()), (1, 0));
-    let mut second = Mailbox::<4>::new();
     assert!(hub.submitter(&engine, &mut second).is_err(), "the hub has one place");
 }
 
@@ -137,4 +137,94 @@ fn four_threads_get_back_what_they_sent() {
     assert_eq!(seen.len(), THREADS * ROUNDS);
     assert!(seen.values().all(|&n| n == 1), "each batch comes back once");
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+}
+
+#[test]
+fn slots_of_a_submitter_that_is_gone_come_home_and_its_batches_are_free_again() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(8, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
+    let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 8);
+    let batches = engine.batches_free();
+    // Dropped with batches done and not taken, in the engine, not yet taken by it, and refused by it.
+    for (turns, deadline) in [(0, LATE), (1, LATE), (60, LATE), (0, Time(1))] {
+        let mut mailbox = Mailbox::<8>::new();
+        let mut hub = Hub::<1>::new();
+        let mut submitter = hub.submitter(&engine, &mut mailbox).unwrap();
+        for _ in 0..3 {
+            let mut batch = submitter.batch().unwrap();
+            for _ in 0..2 {
+                batch.read(region.page(owner.location(0)).unwrap(), slots.pop().unwrap()).unwrap();
+            }
+            submitter.submit(batch, deadline).unwrap();
+        }
+        for _ in 0..turns {
+            hub.turn(&mut engine, sim.now(), |_| panic!("nobody is gone yet"));
+            engine.wait(sim.now(), sim.now() + Nanos::from_micros(20));
+        }
+        drop(submitter);
+        let mut home = Vec::new();
+        for _ in 0..100 {
+            hub.turn(&mut engine, sim.now(), |outcome| match outcome {
+                Outcome::Orphan(slot) => home.push(slot),
+                other => panic!("{other:?}"),
+            });
+            engine.wait(sim.now(), sim.now() + Nanos::from_micros(20));
+        }
+        assert_eq!((home.len(), engine.in_flight(), engine.batches_free()), (6, 0, batches), "{turns} turns");
+        slots.extend(home);
+    }
+}
+
+#[test]
+fn a_submitter_is_told_that_its_reader_is_gone() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(8, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut mailbox = Mailbox::<8>::new();
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 8);
+    let mut hub = Hub::<1>::new();
+    let mut submitter = hub.submitter(&engine, &mut mailbox).unwrap();
+    for number in 0..3 {
+        let mut batch = submitter.batch().unwrap();
+        batch.set_tag(number);
+        batch.read(region.page(owner.location(0)).unwrap(), slots.next().unwrap()).unwrap();
+        submitter.submit(batch, LATE).unwrap();
+        // The first is done, the second with the engine, the third on its way to it.
+        match number {
+            0 => {
+                for _ in 0..60 {
+                    hub.turn(&mut engine, sim.now(), |_| panic!("nothing is the own thread's"));
+                    engine.wait(sim.now(), sim.now() + Nanos::from_micros(20));
+                }
+            }
+            1 => drop(hub.turn(&mut engine, sim.now(), |_| panic!("nothing is the own thread's"))),
+            _ => {}
+        }
+    }
+    let mut spare = submitter.batch().unwrap();
+    spare.read(region.page(owner.location(0)).unwrap(), slots.next().unwrap()).unwrap();
+    drop(hub);
+    assert!(submitter.is_orphaned() && submitter.batch().is_none());
+    let refused = submitter.submit(spare, LATE).unwrap_err();
+    assert!(matches!(refused, SendError::ReaderGone { .. }), "{refused}");
+    assert_eq!(refused.into_batch().len(), 1);
+    let Some(Outcome::Done(done)) = submitter.next_outcome() else { panic!("the first was done") };
+    assert_eq!(done.tag(), 0);
+    let Some(Outcome::Rejected(mut rejected)) = submitter.next_outcome() else {
+        panic!("the third comes back")
+    };
+    assert_eq!((rejected.error, rejected.batch.clear().count()), (SubmitError::EngineGone, 1));
+    assert!(matches!(submitter.next_outcome(), Some(Outcome::ReaderGone(1))));
+    assert!(submitter.next_outcome().is_none() && submitter.in_flight() == 0);
 }

@@ -62,9 +62,8 @@ fn once<const LANES: usize>(storage: &mut Storage<2, 2, LANES, 16, 2, 4>, earlie
     // SAFETY: the storage outlives the call, and with it the engine, which is not forgotten.
     let mut engine = unsafe { Engine::start_scoped(storage, rails, Config::DEFAULT) }.unwrap();
     let peer = engine.add_peer().unwrap();
-    let lane = engine.provider_mut().connect(RailIndex(0)).unwrap();
     let spec = LaneSpec { rail: RailIndex(0), remote_rail: 0, depth: 16 };
-    engine.attach(peer, spec, lane, Time(1)).unwrap();
+    engine.attach(peer, spec, (), Time(1)).unwrap();
     for &stranger in earlier {
         assert!(engine.peer_stats(stranger).is_none(), "{stranger:?} of an earlier engine is known");
     }

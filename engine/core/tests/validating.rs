@@ -14,7 +14,8 @@ use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Action, Fate, Sim};
 
 /// A page is one chunk.
-const CONFIG: Config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+/// No region is set aside, whatever is refused.
+const CONFIG: Config = Config { chunk_bytes: 16_384, region_faults: u16::MAX, ..Config::DEFAULT };
 const LATE: Time = Time(1_000_000_000);
 
 /// Reads `slots` of the owner in one batch over one rail with one lane.

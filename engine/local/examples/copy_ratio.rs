@@ -104,7 +104,8 @@ impl<'c> Bench<'c> {
         let exporter = Exporter::start(vec![Arc::clone(&segment)])?;
         let mut rails = Shm::start(Config { rails: RAILS, ..Config::default() })?;
         let peer = Peer::connect(exporter.address())?;
-        let lanes = (0..RAILS).map(|rail| rails.open(RailIndex(rail as u8), peer.clone()));
+        let lanes = (0..RAILS)
+            .map(|rail| rails.open(LaneId::new(rail as u16, 1), RailIndex(rail as u8), peer.clone()));
         let lanes = lanes.collect::<Result<_, _>>()?;
         let keys = rails.register(MemoryRange { addr: pool.addr(), len: bytes as u64 })?;
         let start = Instant::now();

@@ -33,6 +33,10 @@ pub(crate) enum Refusal {
     Token = 2,
     /// The message is none.
     Malformed = 3,
+    /// It serves as many readers as it can.
+    Full = 4,
+    /// So many connected at the same time that this one had to go.
+    Crowded = 5,
 }
 
 impl Protocol {
@@ -67,6 +71,10 @@ pub(crate) enum ReplyError {
     Version { theirs: u16 },
     /// It does not serve this reader.
     Refused,
+    /// It serves as many readers as it can.
+    Full,
+    /// Too many connected at the same time.
+    Crowded,
     /// It cannot give the answer that its address holds.
     Impostor,
     /// It is no reply.
@@ -107,8 +115,13 @@ impl Protocol {
         if head.version.get() != self.version {
             return Err(ReplyError::Version { theirs: head.version.get() });
         }
-        if head.status != 0 {
-            return Err(ReplyError::Refused);
+        const FULL: u8 = Refusal::Full as u8;
+        const CROWDED: u8 = Refusal::Crowded as u8;
+        match head.status {
+            0 => {}
+            FULL => return Err(ReplyError::Full),
+            CROWDED => return Err(ReplyError::Crowded),
+            _ => return Err(ReplyError::Refused),
         }
         if Secret(head.answer) != answer {
             return Err(ReplyError::Impostor);
@@ -170,5 +183,10 @@ mod tests {
         for refusal in [Refusal::Version, Refusal::Token, Refusal::Malformed] {
             assert_eq!(PROTOCOL.check_reply(&PROTOCOL.refuse(refusal), ANSWER), Err(ReplyError::Refused));
         }
+        assert_eq!(PROTOCOL.check_reply(&PROTOCOL.refuse(Refusal::Full), ANSWER), Err(ReplyError::Full));
+        assert_eq!(
+            PROTOCOL.check_reply(&PROTOCOL.refuse(Refusal::Crowded), ANSWER),
+            Err(ReplyError::Crowded)
+        );
     }
 }

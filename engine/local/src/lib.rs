@@ -17,9 +17,17 @@ mod config;
 #[cfg(not(loom))]
 mod copy;
 #[cfg(not(loom))]
+mod descriptors;
+#[cfg(not(loom))]
 mod hello;
 #[cfg(not(loom))]
+mod listener;
+#[cfg(not(loom))]
+mod log_limit;
+#[cfg(not(loom))]
 mod mapping;
+#[cfg(not(loom))]
+mod newcomers;
 mod progress;
 #[cfg(not(loom))]
 mod rail;
@@ -49,6 +57,14 @@ pub use address::AddressError;
 pub use config::{Config, MAX_CQ_ENTRIES, OpenError, StartError};
 #[cfg(not(loom))]
 pub use copy::{AROUND_THE_CACHE, copy_bytes};
+#[cfg(not(loom))]
+pub use descriptors::Maker;
+#[cfg(not(loom))]
+pub use listener::Listener;
+#[cfg(not(loom))]
+pub use log_limit::LogLimit;
+#[cfg(not(loom))]
+pub use newcomers::{Newcomers, Place as NewcomersPlace};
 #[cfg(not(loom))]
 pub use progress::Waker;
 #[cfg(not(loom))]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
-use kvrail_core::id::RailIndex;
+use kvrail_core::id::{LaneId, ProviderId, RailIndex};
 use kvrail_core::provider::{Commit, Post, Read};
 
 use crate::registry::Registry;
@@ -20,6 +20,7 @@ pub(crate) const ENOMEM: i32 = 12;
 
 #[derive(Debug)]
 pub(crate) struct Rail<T: Transport> {
+    pub(crate) provider: ProviderId,
     pub(crate) index: RailIndex,
     pub(crate) commands: Producer<Command<T>>,
     pub(crate) completions: Consumer<Completion>,
@@ -56,6 +57,8 @@ impl<T: Transport> Reach<T> {
 /// [`Provider::close`](kvrail_core::provider::Provider::close) does, or the end of the rails.
 #[derive(Debug)]
 pub struct Lane {
+    pub(crate) provider: ProviderId,
+    pub(crate) id: LaneId,
     pub(crate) rail: RailIndex,
     pub(crate) slot: u16,
     pub(crate) qp_num: u32,
@@ -77,8 +80,8 @@ impl Lane {
     }
 }
 
-/// Never given twice in a process (before it has given 2^32), so that a lane of other rails, or of a
-/// place's earlier life, is told from this one.
+/// Not given again before it has given 2^32, so that a lane of a place's earlier life is told from
+/// this one.
 pub(crate) fn next_qp_num() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed).max(1)
@@ -87,7 +90,8 @@ pub(crate) fn next_qp_num() -> u32 {
 impl<T: Transport> Rail<T> {
     /// The lane's place, if the lane is one of this rail's.
     pub(crate) fn place(&mut self, lane: &Lane) -> Option<&mut Place<T>> {
-        self.lanes.get_mut(usize::from(lane.slot)).filter(|p| p.qp_num == lane.qp_num)
+        let place = self.lanes.get_mut(usize::from(lane.slot));
+        place.filter(|place| place.qp_num == lane.qp_num && lane.provider == self.provider)
     }
 
     /// Gives back entries of the lane `qp_num`, and its place when it is gone with all of them.

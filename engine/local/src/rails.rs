@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvrail_core::abi::Wc;
-use kvrail_core::id::{LaneId, RailIndex, WrId};
+use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{Event, MemoryRange, Provider, RailInfo, RailKeys, RegisterError, WaitFor};
 use kvrail_core::time::Time;
 
 use crate::config::{Config, OpenError, StartError};
+use crate::descriptors::Maker;
 use crate::mapping;
 use crate::progress::{Progress, Reporter, Waker};
 use crate::rail::{CHAIN, EINVAL, ENOMEM, Lane, Place, Posting, Rail, Reach, next_qp_num};
@@ -39,6 +40,7 @@ pub struct Rails<T: Transport> {
     alarms: u64,
     /// Where the search for events goes on.
     turn: usize,
+    maker: Maker,
 }
 
 impl<T: Transport> Rails<T> {
@@ -58,7 +60,9 @@ impl<T: Transport> Rails<T> {
             reaped: 0,
             alarms: 0,
             turn: 0,
+            maker: Maker::this_process(),
         };
+        let provider = ProviderId::new();
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         // A worker that spins on a core that others need makes everything slower.
         let spins = if cores > config.rails + 1 { 1_000 } else { 0 };
@@ -85,7 +89,16 @@ impl<T: Transport> Rails<T> {
                 .collect();
             // Less than MAX_RAILS, so it fits.
             let index = RailIndex(index as u8);
-            this.rails.push(Rail { index, commands, completions, notices, bed, thread: Some(thread), lanes });
+            this.rails.push(Rail {
+                provider,
+                index,
+                commands,
+                completions,
+                notices,
+                bed,
+                thread: Some(thread),
+                lanes,
+            });
         }
         Ok(this)
     }
@@ -95,42 +108,14 @@ impl<T: Transport> Rails<T> {
     pub fn label(&self) -> &'static str {
         T::LABEL
     }
-
-    /// Makes a lane on `rail` over `transport`.
-    ///
-    /// # Errors
-    ///
-    /// No such rail, or no place left on it.
-    pub fn open(&mut self, rail: RailIndex, transport: T) -> Result<Lane, OpenError> {
-        let rails = self.rails.len();
-        let depth = self.config.sq_entries;
-        let Some(rail) = self.rails.get_mut(rail.get()) else {
-            return Err(OpenError::NoSuchRail { rail: rail.0, rails });
-        };
-        let full = OpenError::RailFull {
-            rail: rail.index.0,
-            lanes: rail.lanes.len(),
-            sq_entries: depth,
-            cq_entries: self.config.cq_entries,
-        };
-        let Some((slot, place)) = rail.lanes.iter_mut().enumerate().find(|(_, p)| p.qp_num == 0) else {
-            return Err(full);
-        };
-        // Config::check keeps the number of places within a u16.
-        let slot = slot as u16;
-        let qp_num = next_qp_num();
-        let failing = Arc::new(AtomicBool::new(false));
-        let reach = Reach { failing: Arc::clone(&failing), interrupt: transport.interrupt_handle() };
-        let lane = Box::new(WorkerLane { transport, qp_num, failing, failed: false, untold: 0 });
-        rail.commands.push(Command::Open { slot, lane }).map_err(|_| full)?;
-        rail.bed.sleeper.rouse();
-        *place = Place { qp_num, outstanding: 0, closed: false, reach: Some(reach) };
-        Ok(Lane { rail: rail.index, slot, qp_num, depth, fail_asked: false })
-    }
 }
 
 impl<T: Transport> Drop for Rails<T> {
     fn drop(&mut self) {
+        // In a child of a fork there are no workers to wait for, and connections are the parent's.
+        if !self.maker.is_this_process() {
+            return;
+        }
         for rail in &self.rails {
             rail.bed.stop.store(true, Ordering::Release);
             for reach in rail.lanes.iter().filter_map(|p| p.reach.as_ref()) {
@@ -157,9 +142,12 @@ impl<T: Transport> Drop for Rails<T> {
 //    nothing after it has seen `stop`, and nothing exists that could take its place.
 // 6. Only staged commands are counted as accepted and only they are published; what was refused was
 //    never put into the ring.
+// 7. A lane carries its id, its provider and a number that no other lane of that has, by which `place` knows it again.
 unsafe impl<T: Transport> Provider for Rails<T> {
     const CHAIN: usize = CHAIN;
+    type Unopened = T;
     type Lane = Lane;
+    type OpenError = OpenError;
     type Post<'a> = Posting<'a, T>;
     type Waker = Waker;
 
@@ -189,9 +177,34 @@ unsafe impl<T: Transport> Provider for Rails<T> {
         self.registry.deregister(range, keys);
     }
 
-    /// # Panics
-    ///
-    /// When the lane is of other rails than these, and they have fewer.
+    /// Makes a lane on `rail` over `transport`.
+    fn open(&mut self, id: LaneId, rail: RailIndex, transport: T) -> Result<Lane, OpenError> {
+        let rails = self.rails.len();
+        let depth = self.config.sq_entries;
+        let Some(rail) = self.rails.get_mut(rail.get()) else {
+            return Err(OpenError::NoSuchRail { rail: rail.0, rails });
+        };
+        let full = OpenError::RailFull {
+            rail: rail.index.0,
+            lanes: rail.lanes.len(),
+            sq_entries: depth,
+            cq_entries: self.config.cq_entries,
+        };
+        let Some((slot, place)) = rail.lanes.iter_mut().enumerate().find(|(_, p)| p.qp_num == 0) else {
+            return Err(full);
+        };
+        // Config::check keeps the number of places within a u16.
+        let slot = slot as u16;
+        let qp_num = next_qp_num();
+        let failing = Arc::new(AtomicBool::new(false));
+        let reach = Reach { failing: Arc::clone(&failing), interrupt: transport.interrupt_handle() };
+        let lane = Box::new(WorkerLane { transport, qp_num, failing, failed: false, untold: 0 });
+        rail.commands.push(Command::Open { slot, lane }).map_err(|_| full)?;
+        rail.bed.sleeper.rouse();
+        *place = Place { qp_num, outstanding: 0, closed: false, reach: Some(reach) };
+        Ok(Lane { provider: rail.provider, id, rail: rail.index, slot, qp_num, depth, fail_asked: false })
+    }
+
     #[inline]
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut Lane) -> Posting<'a, T> {
         let rail = &mut self.rails[lane.rail.get()];
@@ -218,19 +231,19 @@ unsafe impl<T: Transport> Provider for Rails<T> {
         out.len()
     }
 
-    fn fail(&mut self, id: LaneId, lane: &mut Lane) {
-        let rail = &mut self.rails[lane.rail.get()];
+    fn fail(&mut self, lane: &mut Lane) {
+        let Some(rail) = self.rails.get_mut(lane.rail.get()) else { return };
         let Some(place) = rail.place(lane) else { return };
         if let Some(reach) = &place.reach {
             reach.fail();
         }
         if !std::mem::replace(&mut lane.fail_asked, true) {
-            rail.tell(Command::Fail { slot: lane.slot, id });
+            rail.tell(Command::Fail { slot: lane.slot, id: lane.id });
         }
     }
 
     fn drain(&mut self, lane: &mut Lane, wr_id: WrId) -> Result<(), i32> {
-        let rail = &mut self.rails[lane.rail.get()];
+        let rail = self.rails.get_mut(lane.rail.get()).ok_or(EINVAL)?;
         let place = rail.place(lane).ok_or(EINVAL)?;
         if place.outstanding > lane.depth {
             return Err(ENOMEM);
@@ -241,13 +254,13 @@ unsafe impl<T: Transport> Provider for Rails<T> {
         Ok(())
     }
 
-    fn close(&mut self, id: LaneId, lane: Lane) {
-        let rail = &mut self.rails[lane.rail.get()];
+    fn close(&mut self, lane: Lane) {
+        let Some(rail) = self.rails.get_mut(lane.rail.get()) else { return };
         let Some(place) = rail.place(&lane) else { return };
         if let Some(reach) = &place.reach {
             reach.fail();
         }
-        rail.tell(Command::Close { slot: lane.slot, id });
+        rail.tell(Command::Close { slot: lane.slot, id: lane.id });
     }
 
     fn next_event(&mut self) -> Option<Event> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, RAIL};
+use kvrail_core::id::LaneId;
 use kvrail_core::provider::Provider as _;
 use kvrail_local::shm::{Exporter, Peer, Segment, Shm};
 use kvrail_local::tcp::{Connection, Export, Server, Tcp};
@@ -17,6 +18,13 @@ use kvrail_local::{Config, Rails, Transport};
 fn held() -> (usize, usize) {
     let count = |folder| std::fs::read_dir(folder).unwrap().count();
     (count("/proc/self/fd"), count("/proc/self/task"))
+}
+
+/// Sockets in this process's table, which a child of a fork would inherit.
+fn sockets() -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    let links = links.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
 /// What is held once it is no more than `before`, or after a while.
@@ -36,9 +44,10 @@ fn settles(before: (usize, usize), what: &str) {
 fn come_and_go<T: Transport>(reach: impl Fn() -> T) {
     for _ in 0..20 {
         let mut rails = Rails::start(Config { rails: 1, ..Config::default() }).unwrap();
-        let mut lanes: Vec<_> = (0..3).map(|_| rails.open(RAIL, reach()).unwrap()).collect();
+        let mut lanes: Vec<_> =
+            (0..3).map(|i| rails.open(LaneId::new(i, 1), RAIL, reach()).unwrap()).collect();
         let lane = lanes.pop().unwrap();
-        rails.close(kvrail_core::id::LaneId::new(0, 1), lane);
+        rails.close(lane);
     }
 }
 
@@ -49,7 +58,11 @@ fn nothing_is_left_of_readers_and_producers_that_are_gone() {
     drop((Shm::start(Config::default()).unwrap(), Tcp::start(Config::default()).unwrap()));
     let before = held();
 
+    let none = sockets();
     let exporter = Exporter::start(vec![Arc::clone(&segment)]).unwrap();
+    let peer = Peer::connect(exporter.address()).unwrap();
+    assert_eq!(sockets(), none, "an exporter and a reader of it keep theirs from children");
+    drop(peer);
     let serving = held();
     come_and_go(|| Peer::connect(exporter.address()).unwrap());
     settles(serving, "readers over shm");

@@ -25,7 +25,7 @@ fn server(bind: &str) -> Server {
 
 fn one_read_over(server: &Server) {
     let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, 4096);
-    let mut lane = driver.rails.connect(RAIL, server.address()).unwrap();
+    let mut lane = driver.open(0, RAIL, Connection::open(server.address()).unwrap());
     let read = driver.read(0, 0, server.regions()[0], 0, 4096);
     assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
     assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
@@ -121,6 +121,27 @@ fn a_silent_client_delays_no_other() {
     drop(silent);
 }
 
+#[test]
+fn silent_strangers_lock_no_reader_out() {
+    let server = server("127.0.0.1:0");
+    let mut silent: Vec<_> =
+        (0..320).map(|_| TcpStream::connect(server.address().socket()).unwrap()).collect();
+    one_read_over(&server);
+    // The oldest went for the others, and was told why.
+    silent[0].set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut told = Vec::new();
+    silent[0].read_to_end(&mut told).unwrap();
+    assert!(told.starts_with(b"KVTH\x01\0\x05\0") && told.len() == 24, "{told:?}");
+}
+
+#[test]
+fn more_than_256_lanes_are_served() {
+    let server = server("127.0.0.1:0");
+    let lanes: Vec<_> = (0..300).map(|_| Connection::open(server.address()).unwrap()).collect();
+    one_read_over(&server);
+    drop(lanes);
+}
+
 /// Listens like a server, answers one hello with `reply` and one request with `response`, and then stays
 /// silent until the client goes.
 fn liar(reply: &'static [u8], response: &'static [u8]) -> (Address, JoinHandle<()>) {
@@ -156,6 +177,10 @@ fn a_reply_that_is_none_is_refused() {
     let version = error(b"KVTH\x09\0\0\0----------------");
     assert!(matches!(version, ConnectError::Version { theirs: 9, ours: 1, .. }), "{version}");
     assert!(matches!(error(b"KVTH\x01\0\0\0!!!!!!!!!!!!!!!!"), ConnectError::Impostor { .. }));
+    let full = error(b"KVTH\x01\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    assert!(full.to_string().contains("1024 lanes already"), "{full}");
+    let crowded = error(b"KVTH\x01\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    assert!(matches!(crowded, ConnectError::Crowded { .. }), "{crowded}");
     let (address, thread) = liar(WELCOME, b"");
     drop(Connection::open(&address).unwrap());
     thread.join().unwrap();
@@ -165,7 +190,7 @@ fn a_reply_that_is_none_is_refused() {
 fn status_for(response: &'static [u8]) -> WcStatus {
     let (address, thread) = liar(WELCOME, response);
     let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, 4096);
-    let mut lane = driver.rails.connect(RAIL, &address).unwrap();
+    let mut lane = driver.open(0, RAIL, Connection::open(&address).unwrap());
     let read = driver.read(0, 0, Region { base: 0, len: 64, rkey: 0 }, 0, 64);
     assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
     let status = driver.completions(1)[0].1;
@@ -193,14 +218,14 @@ fn a_server_that_stalls_is_a_dead_path() {
 fn failing_a_lane_that_stalls_does_not_take_as_long() {
     let (address, thread) = liar(WELCOME, b"");
     let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, 4096);
-    let mut lane = driver.rails.connect(RAIL, &address).unwrap();
+    let mut lane = driver.open(0, RAIL, Connection::open(&address).unwrap());
     let region = Region { base: 0, len: 64, rkey: 0 };
     let reads = [driver.read(0, 0, region, 0, 64), driver.read(0, 1, region, 0, 64)];
     let start = Instant::now();
     assert_eq!(driver.post(&mut lane, &reads), Commit::All);
     std::thread::sleep(Duration::from_millis(50));
     let id = LaneId::new(0, 1);
-    driver.rails.fail(id, &mut lane);
+    driver.rails.fail(&mut lane);
     driver.event(Event::LaneFailed(id));
     assert!(start.elapsed() < STALL, "{:?}", start.elapsed());
     let flushed = WcStatus::WR_FLUSH_ERR;

@@ -38,7 +38,7 @@ fn world<T: Producer>(config: Config, bytes: usize) -> World<T> {
     segment.write(0, &source).unwrap();
     let (owner, regions) = T::produce(segment);
     let mut driver = Driver::<T>::new(config, bytes);
-    let lane = driver.rails.open(RAIL, T::reach(&owner)).unwrap();
+    let lane = driver.rails.open(id(0), RAIL, T::reach(&owner)).unwrap();
     World { driver, lane, region: regions[0], source, owner }
 }
 
@@ -209,8 +209,8 @@ fn failing_flushes_in_order_and_the_drain_comes_last<T: Producer>() {
     let mut w = world::<T>(config(64), BYTES as usize);
     let reads: Vec<_> = (0..64).map(|i| w.read(i, 0, BYTES)).collect();
     assert_eq!(w.post(&reads), Commit::All);
-    w.driver.rails.fail(id(0), &mut w.lane);
-    w.driver.rails.fail(id(0), &mut w.lane);
+    w.driver.rails.fail(&mut w.lane);
+    w.driver.rails.fail(&mut w.lane);
     w.driver.event(Event::LaneFailed(id(0)));
     assert_eq!(w.driver.rails.drain(&mut w.lane, WrId::new(id(0), 64)), Ok(()));
     let done = w.driver.completions(65);
@@ -225,9 +225,9 @@ fn failing_flushes_in_order_and_the_drain_comes_last<T: Producer>() {
 fn closing_ends_the_lane_and_frees_its_place<T: Producer>() {
     let one = Config { cq_entries: 5, ..config(4) };
     let mut w = world::<T>(one, 4096);
-    let full = w.driver.rails.open(RAIL, T::reach(&w.owner)).unwrap_err();
+    let full = w.driver.rails.open(id(1), RAIL, T::reach(&w.owner)).unwrap_err();
     assert!(matches!(full, OpenError::RailFull { rail: 0, lanes: 1, .. }), "{full}");
-    let none = w.driver.rails.open(RailIndex(1), T::reach(&w.owner)).unwrap_err();
+    let none = w.driver.rails.open(id(1), RailIndex(1), T::reach(&w.owner)).unwrap_err();
     assert_eq!(none, OpenError::NoSuchRail { rail: 1, rails: 1 });
     let World { mut driver, mut lane, region, owner, .. } = w;
     for life in 0..20 {
@@ -235,13 +235,13 @@ fn closing_ends_the_lane_and_frees_its_place<T: Producer>() {
         let reads: Vec<_> =
             (0..4).map(|i| Read { signaled: i == 1, ..driver.read(0, i, region, 0, 64) }).collect();
         assert_eq!(driver.post(&mut lane, &reads), Commit::All);
-        let old = LaneId::new(0, life);
-        driver.rails.close(old, lane);
-        assert!(driver.rails.open(RAIL, T::reach(&owner)).is_err(), "its end is not known yet");
-        driver.event(Event::LaneClosed(old));
+        let new = LaneId::new(0, 2 + life);
+        driver.rails.close(lane);
+        assert!(driver.rails.open(new, RAIL, T::reach(&owner)).is_err(), "its end is not known yet");
+        driver.event(Event::LaneClosed(LaneId::new(0, 1 + life)));
         driver.reap();
         driver.done.clear();
-        lane = driver.rails.open(RAIL, T::reach(&owner)).unwrap();
+        lane = driver.rails.open(new, RAIL, T::reach(&owner)).unwrap();
     }
     let reads: Vec<_> = (0..4).map(|i| driver.read(0, i, region, 0, 64)).collect();
     assert_eq!(driver.post(&mut lane, &reads), Commit::All);
@@ -259,8 +259,8 @@ fn a_lane_of_other_rails_is_refused<T: Producer>() {
     let read = w.read(0, 0, 1);
     assert_eq!(w.driver.post(&mut foreign, &[read]), Commit::Prefix { accepted: 0, errno: 22 });
     assert_eq!(w.driver.rails.drain(&mut foreign, read.wr_id), Err(22));
-    w.driver.rails.fail(id(0), &mut foreign);
-    w.driver.rails.close(id(0), foreign);
+    w.driver.rails.fail(&mut foreign);
+    w.driver.rails.close(foreign);
     assert_eq!(w.post(&[read]), Commit::All);
     assert_eq!(w.driver.completions(1), [(0, OK)]);
     assert!(w.driver.events.is_empty());

@@ -1,5 +1,6 @@
 //! Two processes: what is read is what the other wrote, and its death hurts nobody.
 #![allow(missing_docs, reason = "a test")]
+#![allow(unsafe_code, reason = "forks")]
 
 mod common;
 
@@ -13,6 +14,7 @@ use kvrail_core::abi::WcStatus;
 use kvrail_core::id::RailIndex;
 use kvrail_core::provider::{Commit, Read};
 use kvrail_local::shm::{Address, ConnectError, Exporter, Peer, Segment};
+use kvrail_local::tcp::{Connection, Export, Server};
 use kvrail_local::{Config, Lane};
 
 const PAGE: usize = 1 << 20;
@@ -31,7 +33,35 @@ fn produce() {
     let hex: String = exporter.address().to_bytes().iter().map(|b| format!("{b:02x}")).collect();
     println!("\naddress {hex}");
     std::io::stdout().flush().unwrap();
-    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    let mut orders = Vec::new();
+    std::io::stdin().read_to_end(&mut orders).unwrap();
+    if orders == FORK {
+        println!("\nchild {}", fork());
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Tells the producer to fork, and to live until it is killed.
+const FORK: &[u8] = b"fork";
+
+/// A child of this process that keeps all that it has inherited, and does nothing. Made without the
+/// C library's knowledge.
+fn fork() -> libc::c_long {
+    let (flags, none) = (libc::c_long::from(libc::SIGCHLD), 0 as libc::c_long);
+    // SAFETY: no memory is shared and no stack is given, so this is a fork; the child calls nothing
+    // but system calls.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
+    if pid != 0 {
+        return pid;
+    }
+    // SAFETY: a system call on integers: it ends the child should the test not.
+    unsafe { libc::alarm(120) };
+    loop {
+        // SAFETY: as above.
+        unsafe { libc::pause() };
+    }
 }
 
 /// A producer, killed when dropped.
@@ -39,7 +69,7 @@ struct Producer {
     child: Child,
     stdin: Option<ChildStdin>,
     /// Kept open for what the test harness says in the end.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
     address: Address,
 }
 
@@ -61,7 +91,7 @@ impl Producer {
         let hex = hex.expect("the producer tells its address");
         let bytes = std::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap());
         let stdin = child.stdin.take();
-        Self { child, stdin, _stdout: stdout, address: Address::parse(&bytes).unwrap() }
+        Self { child, stdin, stdout, address: Address::parse(&bytes).unwrap() }
     }
 }
 
@@ -75,7 +105,7 @@ impl Drop for Producer {
 fn reader(address: &Address) -> (Driver<Peer>, Vec<Lane>, Peer) {
     let mut driver = Driver::<Peer>::new(Config::default(), PAGES * PAGE);
     let peer = Peer::connect(address).unwrap();
-    let lanes = (0..2).map(|rail| driver.rails.connect(RailIndex(rail), address).unwrap()).collect();
+    let lanes = (0..2).map(|rail| driver.open(rail.into(), RailIndex(rail), peer.clone())).collect();
     (driver, lanes, peer)
 }
 
@@ -177,4 +207,63 @@ fn a_stopped_producer_serves_on() {
     assert_eq!(driver.post(&mut lanes[RAIL.get()], &[read]), Commit::All);
     assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
     assert!(driver.bytes(0, PAGE) == pattern(PAGE));
+}
+
+#[test]
+fn a_producer_that_dies_is_noticed_though_a_child_of_its_fork_lives() {
+    let mut producer = Producer::start();
+    let peer = Peer::connect(&producer.address).unwrap();
+    producer.stdin.take().unwrap().write_all(FORK).unwrap();
+    let lines = producer.stdout.by_ref().lines().map(Result::unwrap);
+    let child = lines.filter_map(|l| l.strip_prefix("child ")?.parse().ok()).next().unwrap();
+    let child = rustix::process::Pid::from_raw(child).unwrap();
+    assert!(peer.is_alive());
+    producer.child.kill().unwrap();
+    producer.child.wait().unwrap();
+    let start = Instant::now();
+    while peer.is_alive() && start.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let again = Peer::connect(&producer.address);
+    // The child was there all the time.
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+    assert!(!peer.is_alive(), "the producer's death is not noticed");
+    assert!(matches!(again, Err(ConnectError::Nobody)), "{again:?}");
+}
+
+#[test]
+fn a_child_that_drops_its_copies_ends_and_does_the_parent_no_harm() {
+    let segment = Arc::new(Segment::new(PAGE).unwrap());
+    segment.write(0, &pattern(PAGE)).unwrap();
+    let exporter = Exporter::start(vec![Arc::clone(&segment)]).unwrap();
+    let peer = Peer::connect(exporter.address()).unwrap();
+    let server = Server::start("127.0.0.1:0".parse().unwrap(), vec![Export::segment(segment)]).unwrap();
+    let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, PAGE);
+    let mut lane = driver.open(0, RAIL, Connection::open(server.address()).unwrap());
+    // SAFETY: the child drops values, for which it needs no other thread, and ends. The C library lets
+    // the child of its fork allocate.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop((driver, lane, peer, server, exporter));
+        // SAFETY: a system call on an integer.
+        unsafe { libc::_exit(0) };
+    }
+    let (start, mut status, mut ended) = (Instant::now(), -1, 0);
+    while ended == 0 && start.elapsed() < PATIENCE {
+        // SAFETY: `status` is there to be written.
+        ended = unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) };
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if ended == 0 {
+        // SAFETY: a system call on integers: the child has not been waited for.
+        unsafe { libc::kill(child, libc::SIGKILL) };
+    }
+    assert_eq!((ended, status), (child, 0), "the child hangs");
+    let read = driver.read(0, 0, server.regions()[0], 0, PAGE as u32);
+    assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
+    assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
+    assert!(Connection::open(server.address()).is_ok());
+    assert!(peer.is_alive());
+    drop(peer);
+    assert!(Peer::connect(exporter.address()).is_ok());
 }

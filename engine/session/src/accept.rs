@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kvrail_local::{Listener, Newcomers};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::fabric::Responder;
-use crate::handshake::blunt_refusal;
+use crate::handshake::{Newcomer, blunt_refusal};
 use crate::io::{LINGER, Stream, timeout};
 use crate::refusal::Reason;
 use crate::serve;
@@ -24,7 +25,8 @@ const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
 /// The thread that accepts.
 pub(crate) struct Acceptor<R> {
-    listener: TcpListener,
+    listener: Listener,
+    newcomers: Arc<Newcomers>,
     shared: Arc<Shared>,
     responder: Arc<R>,
     /// Told why, and given until then to read it. Oldest first.
@@ -32,8 +34,9 @@ pub(crate) struct Acceptor<R> {
 }
 
 impl<R: Responder> Acceptor<R> {
-    pub(crate) fn new(listener: TcpListener, shared: Arc<Shared>, responder: Arc<R>) -> Self {
-        Self { listener, shared, responder, turned_away: VecDeque::new() }
+    pub(crate) fn new(listener: Listener, shared: Arc<Shared>, responder: Arc<R>) -> Self {
+        let newcomers = Newcomers::new(shared.config.max_handshakes);
+        Self { listener, newcomers, shared, responder, turned_away: VecDeque::new() }
     }
 
     pub(crate) fn run(mut self) {
@@ -48,10 +51,15 @@ impl<R: Responder> Acceptor<R> {
                 Ok((tcp, peer)) => self.admit(tcp, peer),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) if is_out_of_descriptors(&e) => {
-                    tracing::warn!(error = %e, "cannot accept; raise the limit (ulimit -n)");
+                    if let Some(left_out) = self.shared.log.allows() {
+                        tracing::warn!(error = %e, left_out, "cannot accept; raise the limit (ulimit -n)");
+                    }
                     if matches!(self.rest(OUT_OF_DESCRIPTORS), Next::Stop) {
                         return;
                     }
+                }
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                    return tracing::error!("the thread that listens has ended: no reader can connect");
                 }
                 // The connection was gone before it was accepted, or the like.
                 Err(e) => tracing::debug!(error = %e, "accept"),
@@ -82,22 +90,35 @@ impl<R: Responder> Acceptor<R> {
     }
 
     fn admit(&mut self, tcp: TcpStream, peer: SocketAddr) {
-        let config = &self.shared.config;
-        let stop = Arc::clone(&self.shared.stop);
-        let stream = match Stream::new(tcp, config.silence, Some(stop)) {
-            Ok(stream) => stream,
+        let Some(permit) = Permit::new(&self.shared) else {
+            return match self.stream(tcp) {
+                Ok(stream) => self.turn_away(stream, peer),
+                Err(error) => tracing::debug!(%peer, %error, "set-up of a connection"),
+            };
+        };
+        // A newcomer that has to go for this one notices by itself.
+        let admitted = self.newcomers.admit(peer.ip(), &tcp);
+        let (stream, place) = match admitted.and_then(|(place, _)| Ok((self.stream(tcp)?, place))) {
+            Ok(admitted) => admitted,
             Err(error) => return tracing::debug!(%peer, %error, "set-up of a connection"),
         };
-        let Some(permit) = Permit::new(&self.shared) else { return self.turn_away(stream, peer) };
+        let newcomer = Newcomer { place, limit: self.newcomers.limit() };
         let (shared, responder) = (Arc::clone(&self.shared), Arc::clone(&self.responder));
         let thread = std::thread::Builder::new().name("kvrail-session".into()).stack_size(STACK);
-        let spawned = thread.spawn(move || serve::connection(&shared, &*responder, stream, peer, permit));
+        let spawned =
+            thread.spawn(move || serve::connection(&shared, &*responder, stream, peer, newcomer, permit));
         if let Err(error) = spawned {
             // The connection went with the closure; the peer sees it closed.
-            tracing::warn!(%peer, %error, "no thread for a connection");
+            if let Some(left_out) = self.shared.log.allows() {
+                tracing::warn!(%peer, %error, left_out, "no thread for a connection");
+            }
             self.shared
                 .tell(ServerEvent::TurnedAway { peer, max_handshakes: self.shared.config.max_handshakes });
         }
+    }
+
+    fn stream(&self, tcp: TcpStream) -> io::Result<Stream> {
+        Stream::new(tcp, self.shared.config.silence, Some(Arc::clone(&self.shared.stop)))
     }
 
     fn turn_away(&mut self, mut stream: Stream, peer: SocketAddr) {

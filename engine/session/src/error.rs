@@ -68,7 +68,10 @@ pub enum Cause {
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
     /// Not a byte came, or was taken, for so long.
-    #[error("not a byte for {:.1} s: is the peer stuck, or is something else on that port?", .0.as_secs_f64())]
+    #[error(
+        "not a byte for {:.1} s: has the peer's process died or been stopped, or is something else on that port?",
+        .0.as_secs_f64()
+    )]
     Silence(Duration),
     /// The deadline passed.
     #[error("the deadline passed")]
@@ -96,6 +99,12 @@ pub enum Cause {
     /// A message's MAC is wrong.
     #[error("the message's MAC is wrong: it was changed on its way, or replayed")]
     Forged,
+    /// So many others came meanwhile that this one, which had not proved itself yet, had to go.
+    #[error("it had not proved itself when there were {limit} newcomers, or half as many of its address")]
+    SentAway {
+        /// How many newcomers there may be.
+        limit: usize,
+    },
     /// A message contradicts an earlier one.
     #[error("the peer contradicts itself: {0}")]
     Contradiction(&'static str),

@@ -17,7 +17,8 @@ pub struct FabricError {
     /// The rail, on the side that says so.
     pub rail: RailIndex,
     /// What went wrong there.
-    pub source: Box<dyn Error + Send + Sync>,
+    // Raw: the text has it, so it is no source beside the text.
+    pub r#source: Box<dyn Error + Send + Sync>,
 }
 
 impl FabricError {
@@ -88,8 +89,8 @@ pub trait Fabric {
     ) -> Result<Self::Lane, FabricError>;
 }
 
-/// The producer's side of a transport: makes the other ends of lanes. Called from one thread per
-/// session, so several at a time.
+/// The producer's side of a transport: makes the other ends of lanes. Called from several threads at a
+/// time: at most one per session and rail.
 pub trait Responder: Send + Sync + 'static {
     /// This end of a lane.
     type Lane: Send;
@@ -143,6 +144,15 @@ pub enum LaneError {
     /// The producer made no lane.
     #[error(transparent)]
     Refused(LaneRefusal),
+    /// It did not come in time. Should it come, it is given back.
+    #[error("the lane did not come in time: one of the two transports is slow or stuck")]
+    Late,
+    /// The producer leaves asks without an answer.
+    #[error("{asked} lanes have been asked for and not been answered: the producer's transport is stuck")]
+    Unanswered {
+        /// How many.
+        asked: usize,
+    },
     /// The session ended first. All its lanes are gone with it.
     #[error(transparent)]
     Session(Arc<SessionError>),

@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use kvrail_local::NewcomersPlace;
+
 use crate::auth::{Channel, Direction, Transcript};
 use crate::error::{By, Cause, SessionError, Step};
-use crate::io::{Frame, LINGER, Stream};
+use crate::io::{BEAT, Frame, LINGER, LULL, Stream};
 use crate::key::PeerKey;
 use crate::message::{self, Message, ParseError};
 use crate::name::NodeName;
@@ -23,6 +25,14 @@ pub(crate) struct Handshake {
     theirs: Option<NodeName>,
     /// The peer has proved that it holds the key.
     proven: bool,
+    /// A producer's: the peer's place among those that have not proved themselves.
+    place: Option<Newcomer>,
+}
+
+/// A newcomer's place, and how many there are.
+pub(crate) struct Newcomer {
+    pub(crate) place: NewcomersPlace,
+    pub(crate) limit: usize,
 }
 
 /// Which way a side's own messages go.
@@ -50,12 +60,21 @@ impl Handshake {
         deadline: Instant,
     ) -> Self {
         let transcript = Transcript::new(key.clone());
-        Self { stream, transcript, role, deadline, peer, ours, theirs: None, proven: false }
+        Self { stream, transcript, role, deadline, peer, ours, theirs: None, proven: false, place: None }
+    }
+
+    /// The peer is a newcomer until it has proved itself.
+    pub(crate) fn newcomer(mut self, place: Newcomer) -> Self {
+        self.place = Some(place);
+        self
     }
 
     /// From now on errors can name the peer.
     pub(crate) fn met(&mut self, theirs: NodeName) {
         self.theirs = Some(theirs);
+        if let Some(newcomer) = &self.place {
+            newcomer.place.has_spoken();
+        }
     }
 
     pub(crate) fn error(&self, step: Step, cause: Cause) -> SessionError {
@@ -86,6 +105,13 @@ impl Handshake {
                 Err(self.error(step, Cause::Unexpected { got }))
             }
             Err(cause) => {
+                if let Some(Newcomer { place, limit }) = &self.place
+                    && place.sent_away()
+                {
+                    let (limit, many) = (*limit, Reason::TooManyHandshakes { limit: *limit as u64 });
+                    self.stream.send_now(&blunt_refusal(self.ours, many));
+                    return Err(self.error(step, Cause::SentAway { limit }));
+                }
                 let reason = match &cause {
                     // Not our protocol: there is nobody who would understand.
                     Cause::Parse(ParseError::Magic { .. }) => None,
@@ -125,6 +151,7 @@ impl Handshake {
     pub(crate) fn open(&mut self, kind: Kind, frame: &[u8]) -> Result<(), SessionError> {
         if self.transcript.open(direction(opposite(self.role)), frame).is_ok() {
             self.proven = true;
+            self.place = None;
             return Ok(());
         }
         self.tell(Reason::Forged { kind: kind as u16 });
@@ -164,7 +191,8 @@ impl Handshake {
 
     /// The peers have agreed: from here on each direction is on its own.
     pub(crate) fn finish(self) -> Line {
-        Line { stream: self.stream, channel: self.transcript.finish(direction(self.role)), peer: self.peer }
+        let channel = self.transcript.finish(direction(self.role));
+        Line { stream: self.stream, channel, peer: self.peer, next_beat: Instant::now() + BEAT }
     }
 }
 
@@ -173,6 +201,7 @@ pub(crate) struct Line {
     pub(crate) stream: Stream,
     channel: Channel,
     peer: String,
+    next_beat: Instant,
 }
 
 impl Line {
@@ -207,10 +236,28 @@ impl Line {
         }
     }
 
-    pub(crate) fn receive(&mut self, want: Kind, deadline: Instant) -> Result<Message, SessionError> {
-        let step = Step::Awaiting(want);
-        let frame = self.stream.recv(deadline).map_err(|cause| self.error(step, cause))?;
-        self.open(frame).map_err(|cause| self.error(step, cause))
+    /// The next message that is there, once its MAC is right.
+    pub(crate) fn try_receive(&mut self) -> Result<Option<Message>, Cause> {
+        match self.stream.try_recv()? {
+            Some(frame) => self.open(frame).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Says that this side lives, if it is time to.
+    pub(crate) fn beat(&mut self) -> Result<(), SessionError> {
+        let now = Instant::now();
+        if now < self.next_beat {
+            return Ok(());
+        }
+        self.next_beat = now + BEAT;
+        self.send(&Message::Alive, now + LULL)
+    }
+
+    /// When there is something to do if nothing comes: to say that this side lives, or to notice
+    /// that the peer does not.
+    pub(crate) fn due(&self) -> Instant {
+        self.next_beat.min(self.stream.heard() + LULL)
     }
 }
 

@@ -18,6 +18,12 @@ use crate::wire::{HEADER, Kind, LARGEST};
 
 /// How long a peer may say nothing while it is expected to say something.
 pub const SILENCE: Duration = Duration::from_secs(10);
+/// How often a side of a session says that it lives.
+pub const BEAT: Duration = Duration::from_secs(2);
+/// How long a session may bring not a byte before the peer counts as gone: time for three beats to
+/// be late. The connection alone is no sign of life: a child of a fork keeps it open when the
+/// peer's process has died.
+pub const LULL: Duration = Duration::from_secs(8);
 /// How long the side that refuses waits for the other to have read why.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
@@ -75,6 +81,10 @@ pub(crate) struct Stream {
     silence: Duration,
     inbox: Box<[u8; LARGEST]>,
     filled: usize,
+    /// When the first byte of the message in the inbox came.
+    begun: Instant,
+    /// When a byte came last, or the connection was made.
+    heard: Instant,
 }
 
 impl Stream {
@@ -86,7 +96,13 @@ impl Stream {
         sockopt::set_tcp_keepintvl(&tcp, KEEPALIVE_INTERVAL)?;
         sockopt::set_tcp_keepcnt(&tcp, KEEPALIVE_PROBES)?;
         sockopt::set_tcp_user_timeout(&tcp, UNACKNOWLEDGED.as_millis() as u32)?;
-        Ok(Self { tcp, stop, silence, inbox: Box::new([0; LARGEST]), filled: 0 })
+        let now = Instant::now();
+        Ok(Self { tcp, stop, silence, inbox: Box::new([0; LARGEST]), filled: 0, begun: now, heard: now })
+    }
+
+    /// When a byte came last.
+    pub(crate) fn heard(&self) -> Instant {
+        self.heard
     }
 
     pub(crate) fn silence(&self) -> Duration {
@@ -170,6 +186,10 @@ impl Stream {
                 Ok(0) if self.filled == 0 => return Err(Cause::Closed),
                 Ok(0) => return Err(Cause::Truncated { got: self.filled, want }),
                 Ok(got) => {
+                    self.heard = Instant::now();
+                    if self.filled == 0 {
+                        self.begun = self.heard;
+                    }
                     self.filled += got;
                     progressed = true;
                 }
@@ -196,21 +216,43 @@ impl Stream {
         }
     }
 
-    /// The next message of a peer that need not say anything; once it has begun, it must go on, and
-    /// have said all within the time that a silent one has.
-    pub(crate) fn recv_idle(&mut self) -> Result<Frame, Cause> {
-        if self.filled == 0 && self.wait(PollFlags::IN, None).map_err(Cause::Io)? == Woken::Stopped {
-            return Err(Cause::Stopped);
+    /// The next message of a session if it is there already.
+    ///
+    /// # Errors
+    ///
+    /// The connection's end; a message that was begun and is not whole in the time that a silent
+    /// peer has; or not a byte for [`LULL`].
+    pub(crate) fn try_recv(&mut self) -> Result<Option<Frame>, Cause> {
+        match self.fill()? {
+            Fill::Whole(frame) => return Ok(Some(frame)),
+            Fill::Partly { .. } if self.filled > 0 && self.begun.elapsed() >= self.silence => {
+                return Err(Cause::Silence(self.silence));
+            }
+            Fill::Partly { .. } => {}
         }
-        self.recv(Instant::now() + self.silence)
+        // Judged after the reading: this thread may have slept for long, while the peer spoke.
+        if self.heard.elapsed() >= LULL { Err(Cause::Silence(LULL)) } else { Ok(None) }
     }
 
-    /// The next message if it is there already.
-    pub(crate) fn try_recv(&mut self) -> Result<Option<Frame>, Cause> {
-        Ok(match self.fill()? {
-            Fill::Whole(frame) => Some(frame),
-            Fill::Partly { .. } => None,
-        })
+    /// Waits until there is something to read, `bell` rings, or `until` is past. Whether the server
+    /// has stopped.
+    pub(crate) fn wait_in_session(&self, bell: BorrowedFd<'_>, until: Instant) -> io::Result<bool> {
+        let stop = self.stop.as_deref().map_or(bell, AsFd::as_fd);
+        let mut fds = [
+            PollFd::new(&self.tcp, PollFlags::IN),
+            PollFd::from_borrowed_fd(bell, PollFlags::IN),
+            PollFd::from_borrowed_fd(stop, PollFlags::IN),
+        ];
+        match poll(&mut fds, Some(&timeout(until))) {
+            Ok(_) => Ok(self.stop.is_some() && !fds[2].revents().is_empty()),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Waits until there is something to read, or `until` is past.
+    pub(crate) fn wait_readable(&self, until: Instant) -> io::Result<()> {
+        self.wait(PollFlags::IN, Some(until)).map(drop)
     }
 
     /// The number in a header that was refused, for the refusal.

@@ -56,7 +56,8 @@ pub enum KeyError {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: std::io::Error,
     },
     /// Everybody on the machine can read or replace the key.
     #[error("the key file {} has mode {mode:03o}, open to others: `chmod o-rwx` it, and consider the key known", path.display())]
@@ -72,7 +73,8 @@ pub enum KeyError {
         /// Which file.
         path: PathBuf,
         /// What is wrong with it.
-        source: Box<KeyError>,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: Box<KeyError>,
     },
 }
 

@@ -9,7 +9,8 @@
 //! 2. carries the producer's [`Offer`]: its [`Epoch`], rails and regions, with their keys;
 //! 3. makes lanes, at the start and again after a failure: this side's [`Fabric`] and the producer's
 //!    [`Responder`] exchange 64 bytes per lane through it;
-//! 4. stays, as the sign that the peer lives.
+//! 4. stays, as the sign that the peer lives: each side says so every two seconds, since a connection
+//!    alone may be kept open by a child of a dead process.
 //!
 //! A newcomer reads in this order: [`Server::start`] and [`connect`], which are the two ends; [`Session`],
 //! what a reader has then; [`Fabric`] and [`Responder`], what a transport plugs in, and [`rails`], two that
@@ -48,9 +49,11 @@
 //!
 //! # Bounds
 //!
-//! Every message has the fixed size of its kind; nothing is allocated by a number that a peer sent. Every
-//! wait has a deadline: ten seconds of silence end a handshake, and so does its overall limit, however
-//! slowly a peer drips. A producer gives every connection a thread, and limits handshakes and sessions.
+//! Every message has the fixed size of its kind; nothing is allocated by a number that a peer sent.
+//! Every wait has a deadline: ten seconds of silence end a handshake, and so does its overall
+//! limit, however slowly a peer drips. A producer gives every connection a thread, and limits
+//! handshakes and sessions; of those that have not proved themselves the oldest goes when there are
+//! too many.
 
 mod accept;
 mod address;
@@ -61,6 +64,7 @@ mod fabric;
 mod handshake;
 mod io;
 mod key;
+mod lanes;
 mod list;
 mod message;
 mod name;
@@ -79,7 +83,7 @@ mod tests;
 pub use address::{Address, AddressError};
 pub use error::{By, Cause, SessionError, Step};
 pub use fabric::{Attached, Fabric, FabricError, LaneError, Responder};
-pub use io::SILENCE;
+pub use io::{BEAT, LULL, SILENCE};
 pub use key::{KeyError, KeyId, PeerKey};
 pub use list::{List, TooMany};
 pub use message::{

@@ -1,25 +1,19 @@
 //! One connection of a producer, from its first byte to its last.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use kvrail_core::id::RailIndex;
-
 use crate::error::{Cause, SessionError, Step};
 use crate::fabric::Responder;
-use crate::handshake::{Handshake, Line};
+use crate::handshake::{Handshake, Line, Newcomer};
 use crate::io::{LINGER, Stream};
+use crate::lanes::{LaneMaker, Lanes};
 use crate::list::List;
-use crate::message::{
-    ByeReason, Greeting, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
-    LaneRefusalCode, Message, OfferHead,
-};
-use crate::name::{Name, NodeName};
-use crate::offer::{LaneBlob, RailDescription, Rails};
+use crate::message::{ByeReason, Greeting, Message, OfferHead};
+use crate::name::NodeName;
+use crate::offer::{RailDescription, Rails};
 use crate::refusal::{Both, Reason, Role, Versions};
 use crate::server::{Permit, ServerEvent, Shared};
 use crate::wire::{Kind, REGIONS};
@@ -30,21 +24,27 @@ pub(crate) fn connection<R: Responder>(
     responder: &R,
     stream: Stream,
     peer: SocketAddr,
+    newcomer: Newcomer,
     mut permit: Permit,
 ) {
     let deadline = Instant::now() + shared.config.handshake;
     let handshake =
         Handshake::new(stream, &shared.key, Role::Producer, shared.node, peer.to_string(), deadline);
-    let agreed = agree(shared, handshake);
+    let agreed = agree(shared, handshake.newcomer(newcomer));
     permit.shaken();
     match agreed {
         Err(why) => shared.tell(ServerEvent::Failed { peer, why }),
         Ok((mut line, reader, seat)) => {
             let session = shared.session_numbers.fetch_add(1, Ordering::Relaxed);
             shared.tell(ServerEvent::Opened { session, peer, reader });
-            let mut lanes = Lanes { shared, responder, made: HashMap::new() };
-            let why = converse(&mut line, &mut lanes);
-            drop(lanes);
+            // Ends when the threads that make lanes have ended, too.
+            let why = match LaneMaker::new(shared, responder) {
+                Ok(maker) => std::thread::scope(|scope| {
+                    let mut lanes = Lanes::new(scope, &maker);
+                    converse(&mut line, &maker, &mut lanes)
+                }),
+                Err(error) => line.error(Step::Idle, Cause::Io(error)),
+            };
             drop(seat);
             shared.tell(ServerEvent::Closed { session, reader, why });
         }
@@ -64,8 +64,9 @@ fn agree(shared: &Shared, mut handshake: Handshake) -> Result<(Line, NodeName, S
     let reader = meet(shared, &mut handshake)?;
 
     let step = Step::Awaiting(Kind::Propose);
-    let Message::Propose(layout) = handshake.receive(Kind::Propose)? else {
-        return Err(handshake.error(step, Cause::Contradiction("a proposal is none")));
+    let layout = match handshake.receive(Kind::Propose)? {
+        Message::Propose(layout) => layout,
+        other => return Err(handshake.error(step, Cause::Unexpected { got: other.kind() })),
     };
     if !layout.same_bytes(&shared.layout) {
         return Err(handshake.refuse(step, Reason::Layout(Both { ours: shared.layout, theirs: layout })));
@@ -97,8 +98,9 @@ fn meet(shared: &Shared, handshake: &mut Handshake) -> Result<NodeName, SessionE
     let frame = handshake.receive_frame(Kind::Hello)?;
     // In the transcript whatever it says, so that a refusal can be seen to be an answer to it.
     handshake.absorb(&frame);
-    let Message::Hello(reader) = handshake.parse(Kind::Hello, &frame)? else {
-        return Err(handshake.error(step, Cause::Contradiction("a hello is none")));
+    let reader = match handshake.parse(Kind::Hello, &frame)? {
+        Message::Hello(reader) => reader,
+        other => return Err(handshake.error(step, Cause::Unexpected { got: other.kind() })),
     };
     handshake.met(reader.node);
     if reader.role != Role::Reader {
@@ -131,102 +133,47 @@ fn loaded_rails(shared: &Shared) -> Rails {
 }
 
 /// Answers the reader until one of the two has enough.
-fn converse<R: Responder>(line: &mut Line, lanes: &mut Lanes<'_, R>) -> SessionError {
-    loop {
-        let said = line.stream.recv_idle().and_then(|frame| line.open(frame));
-        let cause = match said {
-            Ok(Message::Lanes(asks)) => {
-                let answers = lanes.answer(asks);
-                let deadline = Instant::now() + line.stream.silence();
-                match line.send(&Message::LanesReady(answers), deadline) {
-                    Ok(()) => continue,
-                    Err(error) => return error,
-                }
-            }
-            Ok(Message::Release(numbers)) => {
+fn converse<R: Responder>(
+    line: &mut Line,
+    maker: &LaneMaker<'_, R>,
+    lanes: &mut Lanes<'_, '_, R>,
+) -> SessionError {
+    let cause = loop {
+        let received = line.try_receive();
+        let quiet = matches!(received, Ok(None));
+        match received {
+            Ok(Some(Message::Lanes(asks))) => lanes.begin(&asks),
+            Ok(Some(Message::Release(numbers))) => {
                 numbers.iter().for_each(|&number| lanes.release(number));
-                continue;
             }
-            Ok(other) => Cause::Unexpected { got: other.kind() },
-            Err(cause) => cause,
-        };
-        let last_words = match cause {
-            Cause::Stopped => Some(ByeReason::Stopping),
-            Cause::Unexpected { .. } | Cause::Forged | Cause::Parse(_) => Some(ByeReason::Protocol),
-            _ => None,
-        };
-        if let Some(reason) = last_words {
-            line.send_now(&Message::Bye(reason));
-            line.stream.linger(Instant::now() + LINGER);
+            Ok(Some(Message::Alive) | None) => {}
+            Ok(Some(other)) => break Cause::Unexpected { got: other.kind() },
+            Err(cause) => break cause,
         }
-        return line.error(Step::Idle, cause);
-    }
-}
-
-/// The lanes of one session. Dropping it releases them all, also when a responder panics.
-struct Lanes<'a, R: Responder> {
-    shared: &'a Shared,
-    responder: &'a R,
-    made: HashMap<LaneNumber, (RailIndex, R::Lane)>,
-}
-
-impl<R: Responder> Lanes<'_, R> {
-    fn answer(&mut self, asks: LaneAsks) -> LaneAnswers {
-        let answer = |ask: &LaneAsk| LaneAnswer {
-            number: ask.number,
-            rail: ask.rail,
-            remote_rail: ask.remote_rail,
-            result: self.make(ask),
-        };
-        let lanes = asks.lanes.iter().map(answer).collect();
-        // As many answers as asks.
-        LaneAnswers { exchange: asks.exchange, lanes: List::new(lanes).unwrap_or_default() }
-    }
-
-    fn make(&mut self, ask: &LaneAsk) -> Result<LaneBlob, LaneRefusal> {
-        let refuse = |code, text: &str| LaneRefusal { code, text: Name::lossy(text) };
-        let rail = ask.remote_rail;
-        let limit = self.shared.config.max_lanes;
-        let Some(load) = self.shared.loads.get(rail.get()) else {
-            let text = format!("rail {} of {}", rail.0, self.shared.rails.len());
-            return Err(refuse(LaneRefusalCode::NoSuchRail, &text));
-        };
-        if self.made.len() >= limit {
-            return Err(refuse(LaneRefusalCode::TooMany, &format!("{limit} is the most")));
+        // Also between messages: a reader may say more than is answered before the server stops.
+        let until = if quiet { line.due() } else { Instant::now() };
+        match line.stream.wait_in_session(maker.bell(), until) {
+            Ok(false) => {}
+            Ok(true) => break Cause::Stopped,
+            Err(error) => break Cause::Io(error),
         }
-        let Entry::Vacant(place) = self.made.entry(ask.number) else {
-            return Err(refuse(LaneRefusalCode::NumberInUse, &format!("lane {}", ask.number.0)));
-        };
-        match self.responder.accept(rail, &ask.blob) {
-            Ok((lane, blob)) => {
-                place.insert((rail, lane));
-                load.fetch_add(1, Ordering::Relaxed);
-                Ok(blob)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "lane");
-                Err(refuse(LaneRefusalCode::Fabric, &error.to_string()))
-            }
+        let deadline = Instant::now() + line.stream.silence();
+        let sent = lanes
+            .answers()
+            .into_iter()
+            .try_for_each(|answers| line.send(&Message::LanesReady(answers), deadline));
+        if let Err(error) = sent.and_then(|()| line.beat()) {
+            return error;
         }
+    };
+    let last_words = match cause {
+        Cause::Stopped => Some(ByeReason::Stopping),
+        Cause::Unexpected { .. } | Cause::Forged | Cause::Parse(_) => Some(ByeReason::Protocol),
+        _ => None,
+    };
+    if let Some(reason) = last_words {
+        line.send_now(&Message::Bye(reason));
+        line.stream.linger(Instant::now() + LINGER);
     }
-
-    /// A number that is not in use is no error: the lane may never have been made.
-    fn release(&mut self, number: LaneNumber) {
-        if let Some((rail, lane)) = self.made.remove(&number) {
-            self.free(rail, lane);
-        }
-    }
-
-    fn free(&self, rail: RailIndex, lane: R::Lane) {
-        self.shared.loads[rail.get()].fetch_sub(1, Ordering::Relaxed);
-        self.responder.release(lane);
-    }
-}
-
-impl<R: Responder> Drop for Lanes<'_, R> {
-    fn drop(&mut self) {
-        for (rail, lane) in std::mem::take(&mut self.made).into_values() {
-            self.free(rail, lane);
-        }
-    }
+    line.error(Step::Idle, cause)
 }

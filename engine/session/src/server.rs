@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use kvrail_local::{Listener, LogLimit, Maker};
 
 use crate::accept::Acceptor;
 use crate::address::Address;
@@ -31,7 +33,9 @@ pub struct Producer {
 /// Limits of a server.
 #[derive(Clone)]
 pub struct ServerConfig {
-    /// Handshakes at a time, the silent ones included. 256.
+    /// Connections at a time that have not proved that they hold the key, at least 2. One more
+    /// sends the oldest away, of those that have said nothing if there are such; one address (for
+    /// IPv6 a /64 network) has half of the places. 256.
     pub max_handshakes: usize,
     /// Sessions at a time; each has a thread, which sleeps. 1024.
     pub max_sessions: usize,
@@ -103,7 +107,8 @@ pub enum ServerEvent {
         /// Why.
         why: SessionError,
     },
-    /// A connection was turned away: as many handshakes as there may be, or no thread to be had.
+    /// A connection was turned away: those that were sent away for others are not gone yet, or no
+    /// thread is to be had.
     TurnedAway {
         /// Where the peer is.
         peer: SocketAddr,
@@ -122,7 +127,8 @@ pub enum ServeError {
         /// The address.
         address: SocketAddr,
         /// What the system says.
-        source: io::Error,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: io::Error,
     },
     /// The name of the address does not resolve.
     #[error("cannot listen on {address}: {source}")]
@@ -130,7 +136,8 @@ pub enum ServeError {
         /// The address.
         address: Address,
         /// What the resolver says.
-        source: io::Error,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: io::Error,
     },
     /// The regions are not of the layout, or too many.
     #[error(transparent)]
@@ -149,7 +156,7 @@ pub enum ServeError {
 fn hint(source: &io::Error, address: SocketAddr) -> String {
     match source.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "; another process has that port (`ss -ltnp sport = :{}` shows which): stop it, or choose another port, 0 for any free one",
+            "; another process has that port (`ss -ltnp sport = :{}` shows which, unless it is a kvrail producer): stop it, or choose another port, 0 for any free one",
             address.port()
         ),
         io::ErrorKind::AddrNotAvailable => {
@@ -159,6 +166,9 @@ fn hint(source: &io::Error, address: SocketAddr) -> String {
         _ => String::new(),
     }
 }
+
+/// Handshakes beyond the limit: those that were sent away for others, while their threads end.
+const LEAVING: usize = 64;
 
 /// What all threads of a server share.
 pub(crate) struct Shared {
@@ -173,7 +183,12 @@ pub(crate) struct Shared {
     pub(crate) stop: Arc<StopSignal>,
     pub(crate) sessions: AtomicUsize,
     pub(crate) session_numbers: AtomicU64,
+    /// Threads in a handshake, those included that have been sent away and are about to end.
     handshakes: AtomicUsize,
+    /// For what strangers can cause.
+    pub(crate) log: LogLimit,
+    /// For what readers can cause.
+    pub(crate) lane_log: LogLimit,
     regions: Mutex<Arc<[OfferedRegion]>>,
     threads: Mutex<usize>,
     thread_ended: Condvar,
@@ -191,9 +206,15 @@ impl Shared {
 
     pub(crate) fn tell(&self, event: ServerEvent) {
         match &event {
-            ServerEvent::Failed { peer, why } => tracing::warn!(%peer, %why, "no session"),
+            ServerEvent::Failed { peer, why } => {
+                if let Some(left_out) = self.log.allows() {
+                    tracing::warn!(%peer, %why, left_out, "no session");
+                }
+            }
             ServerEvent::TurnedAway { peer, max_handshakes } => {
-                tracing::warn!(%peer, max_handshakes, "turned away");
+                if let Some(left_out) = self.log.allows() {
+                    tracing::warn!(%peer, max_handshakes, left_out, "turned away");
+                }
             }
             other => tracing::debug!(event = ?other, "session"),
         }
@@ -217,7 +238,8 @@ pub(crate) struct Permit {
 
 impl Permit {
     pub(crate) fn new(shared: &Arc<Shared>) -> Option<Self> {
-        if !Shared::take(&shared.handshakes, shared.config.max_handshakes) {
+        let limit = shared.config.max_handshakes.saturating_add(LEAVING);
+        if !Shared::take(&shared.handshakes, limit) {
             return None;
         }
         *lock(&shared.threads) += 1;
@@ -246,6 +268,7 @@ pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
     listener: Option<JoinHandle<()>>,
+    maker: Maker,
 }
 
 impl Server {
@@ -270,7 +293,7 @@ impl Server {
             return Err(ServeError::NoRails);
         }
         let listener = listen(address)?;
-        let address = listener.local_addr().map_err(ServeError::Thread)?;
+        let address = listener.local_addr();
         let shared = Arc::new(Shared {
             key,
             node: producer.node,
@@ -283,6 +306,8 @@ impl Server {
             sessions: AtomicUsize::new(0),
             session_numbers: AtomicU64::new(1),
             handshakes: AtomicUsize::new(0),
+            log: LogLimit::new(),
+            lane_log: LogLimit::new(),
             regions: Mutex::new(producer.regions.into()),
             threads: Mutex::new(0),
             thread_ended: Condvar::new(),
@@ -293,7 +318,7 @@ impl Server {
             .name("kvrail-accept".into())
             .spawn(move || acceptor.run())
             .map_err(ServeError::Thread)?;
-        Ok(Self { shared, address, listener: Some(listener) })
+        Ok(Self { shared, address, listener: Some(listener), maker: Maker::this_process() })
     }
 
     /// Where it listens, with the port that it got.
@@ -333,7 +358,13 @@ impl Server {
 
     /// Accepts nobody any more, says goodbye to every session and releases its lanes. Returns how many
     /// connections were still not done at `deadline`: 0, unless a [`Responder`] is stuck.
+    ///
+    /// In a child of a fork it does nothing: the server is the parent's.
     pub fn stop(&mut self, deadline: Instant) -> usize {
+        if !self.maker.is_this_process() {
+            self.listener.take();
+            return 0;
+        }
         self.shared.stop.raise();
         if let Some(listener) = self.listener.take() {
             // It waits for nothing but the signal. A panic there has been printed.
@@ -372,13 +403,13 @@ impl fmt::Debug for Server {
     }
 }
 
-fn listen(address: &Address) -> Result<TcpListener, ServeError> {
+fn listen(address: &Address) -> Result<Listener, ServeError> {
     let resolve = |source| ServeError::Resolve { address: address.clone(), source };
     let found = address.resolve(Instant::now() + SILENCE).map_err(resolve)?;
     let mut last = resolve(io::ErrorKind::NotFound.into());
     for address in found {
         let failed = |source| ServeError::Listen { address, source };
-        match TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l)) {
+        match Listener::bind(address, "kvrail-listen") {
             Ok(listener) => return Ok(listener),
             Err(source) => last = failed(source),
         }

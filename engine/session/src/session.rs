@@ -1,5 +1,6 @@
 //! The reader's side: connect, agree, ask for lanes.
 
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -7,17 +8,20 @@ use std::time::{Duration, Instant};
 use std::{fmt, io, net::TcpStream};
 
 use kvrail_core::id::RailIndex;
+use kvrail_local::Maker;
 
 use crate::address::Address;
 use crate::error::{Cause, SessionError, Step};
 use crate::fabric::{Attached, Fabric, LaneError};
 use crate::handshake::{Handshake, Line};
-use crate::io::{SILENCE, Stream};
+use crate::io::{LULL, SILENCE, Stream};
 use crate::key::PeerKey;
 use crate::list::List;
-use crate::message::{ByeReason, Greeting, LaneAnswer, LaneAsk, LaneAsks, LaneNumber, Message, OfferHead};
+use crate::message::{
+    ByeReason, Greeting, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, Message, OfferHead,
+};
 use crate::name::NodeName;
-use crate::offer::{Layout, MAX_LANES, Offer, RailDescription, check_regions};
+use crate::offer::{LaneBlob, Layout, MAX_LANES, Offer, RailDescription, check_regions};
 use crate::pairing::RailPair;
 use crate::refusal::{Both, Reason, Role, Versions};
 use crate::wire::Kind;
@@ -101,8 +105,9 @@ fn agree(mut handshake: Handshake, key: &PeerKey, hello: Hello) -> Result<Sessio
 
     handshake.send(&Message::Propose(hello.layout))?;
     let step = Step::Awaiting(Kind::Offer);
-    let Message::Offer(head) = handshake.receive(Kind::Offer)? else {
-        return Err(handshake.error(step, Cause::Contradiction("an offer is none")));
+    let head = match handshake.receive(Kind::Offer)? {
+        Message::Offer(head) => head,
+        other => return Err(handshake.error(step, Cause::Unexpected { got: other.kind() })),
     };
     if !head.layout.same_bytes(&hello.layout) {
         let layouts = Both { ours: hello.layout, theirs: head.layout };
@@ -110,8 +115,7 @@ fn agree(mut handshake: Handshake, key: &PeerKey, hello: Hello) -> Result<Sessio
     }
     let offer = complete(&mut handshake, head)?;
     let line = handshake.finish();
-    let session =
-        Session { line, producer, version, offer, next_lane: NonZeroU32::MIN, exchanges: 0, ended: None };
+    let session = Session::new(line, producer, version, offer);
     tracing::debug!(%producer, version, epoch = %session.offer.epoch, "session stands");
     Ok(session)
 }
@@ -121,8 +125,9 @@ fn meet(handshake: &mut Handshake, ours: &Greeting) -> Result<(NodeName, u16), S
     let step = Step::Awaiting(Kind::Challenge);
     let frame = handshake.receive_frame(Kind::Challenge)?;
     // Parsed before its MAC is checked: if the keys differ, this is how to say so.
-    let Message::Challenge(theirs, chosen) = handshake.parse(Kind::Challenge, &frame)? else {
-        return Err(handshake.error(step, Cause::Contradiction("a challenge is none")));
+    let (theirs, chosen) = match handshake.parse(Kind::Challenge, &frame)? {
+        Message::Challenge(theirs, chosen) => (theirs, chosen),
+        other => return Err(handshake.error(step, Cause::Unexpected { got: other.kind() })),
     };
     handshake.met(theirs.node);
     if theirs.role != Role::Producer {
@@ -146,8 +151,9 @@ fn complete(handshake: &mut Handshake, head: OfferHead) -> Result<Offer, Session
     let step = Step::Awaiting(Kind::Regions);
     let mut regions = Vec::new();
     while regions.len() < head.regions as usize {
-        let Message::Regions { first, regions: more } = handshake.receive(Kind::Regions)? else {
-            return Err(handshake.error(step, Cause::Contradiction("regions are none")));
+        let (first, more) = match handshake.receive(Kind::Regions)? {
+            Message::Regions { first, regions } => (first, regions),
+            other => return Err(handshake.error(step, Cause::Unexpected { got: other.kind() })),
         };
         let fits = first as usize == regions.len()
             && !more.is_empty()
@@ -167,6 +173,10 @@ fn complete(handshake: &mut Handshake, head: OfferHead) -> Result<Offer, Session
 
 /// An authenticated connection to a producer: makes lanes, and is the sign that the producer lives.
 ///
+/// Each side says every [`BEAT`](crate::BEAT) that it lives, and one that is not heard for
+/// [`LULL`](crate::LULL) counts as gone: call [`closed`](Self::closed) by [`due`](Self::due) at the
+/// latest, also when nothing happens.
+///
 /// Dropping it says goodbye; the producer then frees all lanes of the session.
 pub struct Session {
     line: Line,
@@ -175,10 +185,43 @@ pub struct Session {
     offer: Offer,
     next_lane: NonZeroU32,
     exchanges: u32,
+    /// Lanes asked for and not answered yet.
+    asked: HashMap<LaneNumber, Asked>,
+    answers: VecDeque<(LaneNumber, Result<LaneBlob, LaneError>)>,
     ended: Option<Arc<SessionError>>,
+    maker: Maker,
 }
 
+/// What the producer has been asked for.
+struct Asked {
+    exchange: u32,
+    pair: RailPair,
+    until: Instant,
+    /// The lane did not come in time, and [`LaneError::Late`] has been told. Should it come, it is
+    /// given back.
+    late: bool,
+}
+
+/// Lanes that one session may have asked for without an answer. A producer whose transport hangs is
+/// not asked for more and more.
+const MAX_ASKED: usize = 256;
+
 impl Session {
+    fn new(line: Line, producer: NodeName, version: u16, offer: Offer) -> Self {
+        Self {
+            line,
+            producer,
+            version,
+            offer,
+            next_lane: NonZeroU32::MIN,
+            exchanges: 0,
+            asked: HashMap::new(),
+            answers: VecDeque::new(),
+            ended: None,
+            maker: Maker::this_process(),
+        }
+    }
+
     /// What the producer calls itself.
     #[must_use]
     pub const fn producer(&self) -> NodeName {
@@ -197,61 +240,86 @@ impl Session {
         &self.offer
     }
 
-    /// Makes a lane for each of `pairs`, the first ones or later ones alike, and says what became of
-    /// each, in their order. Up to 64 lanes take one exchange with the producer. The producer's ends are
+    /// Makes a lane for each of `pairs`, the first ones or later ones alike, and says what became
+    /// of each, in their order. Each is asked for and answered by itself. The producer's ends are
     /// ready to receive when this returns.
     ///
-    /// Blocks, no longer than until `deadline`. If the exchange fails, the session has ended.
+    /// Blocks, until `deadline` and for as long as `fabric` takes beyond it. A lane that does not
+    /// come in time is [`LaneError::Late`]; the session goes on, and gives the lane back should it
+    /// come.
     pub fn attach<F: Fabric>(
         &mut self,
         fabric: &mut F,
         pairs: &[RailPair],
         deadline: Instant,
     ) -> Vec<Result<Attached<F::Lane>, LaneError>> {
-        pairs.chunks(MAX_LANES).flat_map(|chunk| self.attach_some(fabric, chunk, deadline)).collect()
-    }
-
-    fn attach_some<F: Fabric>(
-        &mut self,
-        fabric: &mut F,
-        pairs: &[RailPair],
-        deadline: Instant,
-    ) -> Vec<Result<Attached<F::Lane>, LaneError>> {
-        let mut asks = Vec::with_capacity(pairs.len());
-        let prepared: Vec<_> = pairs
-            .iter()
-            .map(|&pair| {
-                let remote = *self.rail(pair.remote_rail)?;
+        let mut lanes: Vec<_> = pairs.iter().map(|_| None).collect();
+        let mut pending = HashMap::new();
+        for (at, &pair) in pairs.iter().enumerate() {
+            let prepared = self.rail(pair.remote_rail).copied().and_then(|remote| {
                 let failed = |e| LaneError::Fabric(Arc::new(e));
-                let (pending, blob) = fabric.prepare(pair.rail, &remote).map_err(failed)?;
-                let number = self.next_number();
-                asks.push(LaneAsk { number, rail: pair.rail, remote_rail: pair.remote_rail, blob });
-                Ok((pending, remote))
-            })
-            .collect();
-        let answers = if asks.is_empty() { Ok(Vec::new()) } else { self.exchange(asks, deadline) };
-        let mut answers = answers.map(Vec::into_iter);
+                let (end, blob) = fabric.prepare(pair.rail, &remote).map_err(failed)?;
+                Ok((self.ask(pair, blob, deadline)?, end))
+            });
+            match prepared {
+                Ok((number, end)) => drop(pending.insert(number, (at, end))),
+                Err(error) => lanes[at] = Some(Err(error)),
+            }
+        }
         let mut unused = Vec::new();
-        let lanes = prepared
-            .into_iter()
-            .map(|prepared| {
-                let (pending, remote) = prepared?;
-                let answers = answers.as_mut().map_err(|error| LaneError::Session(Arc::clone(error)))?;
-                let LaneAnswer { number, rail, remote_rail, result } =
-                    answers.next().expect("`ask` made sure that there are as many answers as asks");
-                let blob = result.map_err(LaneError::Refused)?;
-                let lane = fabric.connect(pending, &remote, &blob).map_err(|error| {
+        while !pending.is_empty() {
+            self.closed();
+            let Some((number, result)) = self.next_answer() else {
+                // A failure to wait is the next reading's error.
+                let _ = self.line.stream.wait_readable(self.due());
+                continue;
+            };
+            let Some((at, end)) = pending.remove(&number) else { continue };
+            let pair @ RailPair { rail, remote_rail } = pairs[at];
+            let lane = result.and_then(|blob| {
+                let remote = *self.rail(pair.remote_rail)?;
+                fabric.connect(end, &remote, &blob).map_err(|error| {
                     unused.push(number);
                     LaneError::Fabric(Arc::new(error))
-                })?;
-                Ok(Attached { number, rail, remote_rail, lane })
-            })
-            .collect();
+                })
+            });
+            lanes[at] = Some(lane.map(|lane| Attached { number, rail, remote_rail, lane }));
+        }
         if !unused.is_empty() {
             // If this fails the session has ended, and all its lanes with it.
-            let _ = self.release(&unused, deadline);
+            let _ = self.release(&unused);
         }
-        lanes
+        lanes.into_iter().map(|lane| lane.unwrap_or(Err(LaneError::Late))).collect()
+    }
+
+    /// Asks the producer for its end of a lane between the rails of `pair`, for this side's end
+    /// `blob`. [`next_answer`](Self::next_answer) tells what became of it, [`LaneError::Late`] if
+    /// nothing has until `until`.
+    ///
+    /// # Errors
+    ///
+    /// No such rail, too many lanes without an answer, or the session has ended.
+    pub fn ask(&mut self, pair: RailPair, blob: LaneBlob, until: Instant) -> Result<LaneNumber, LaneError> {
+        self.rail(pair.remote_rail)?;
+        self.still_open().map_err(LaneError::Session)?;
+        if self.asked.len() >= MAX_ASKED {
+            return Err(LaneError::Unanswered { asked: self.asked.len() });
+        }
+        let number = self.next_number();
+        self.exchanges = self.exchanges.wrapping_add(1);
+        let exchange = self.exchanges;
+        let ask = LaneAsk { number, rail: pair.rail, remote_rail: pair.remote_rail, blob };
+        let lanes = List::new(vec![ask]).unwrap_or_default();
+        self.send(&Message::Lanes(LaneAsks { exchange, lanes })).map_err(LaneError::Session)?;
+        self.asked.insert(number, Asked { exchange, pair, until, late: false });
+        Ok(number)
+    }
+
+    /// The next answer to an [`ask`](Self::ask): the producer's end, or why there is none. Does not
+    /// block. Where the session has ended, every lane asked for is answered with that.
+    pub fn next_answer(&mut self) -> Option<(LaneNumber, Result<LaneBlob, LaneError>)> {
+        self.closed();
+        self.answers.pop_front()
     }
 
     fn rail(&self, remote_rail: RailIndex) -> Result<&RailDescription, LaneError> {
@@ -266,39 +334,31 @@ impl Session {
         number
     }
 
-    /// Asks for lanes; the answers are to the same lanes in the same order.
-    fn exchange(
-        &mut self,
-        asks: Vec<LaneAsk>,
-        deadline: Instant,
-    ) -> Result<Vec<LaneAnswer>, Arc<SessionError>> {
-        self.still_open()?;
-        self.exchanges = self.exchanges.wrapping_add(1);
-        let asked = self.ask(asks, deadline);
-        asked.map_err(|error| self.end(error))
+    /// Takes the producer's answers in.
+    fn hear(&mut self, answers: LaneAnswers) -> Result<(), Cause> {
+        for LaneAnswer { number, rail, remote_rail, result } in answers.lanes.into_vec() {
+            let pair = RailPair { rail, remote_rail };
+            let asked = self.asked.remove(&number);
+            let Some(asked) = asked.filter(|a| (a.exchange, a.pair) == (answers.exchange, pair)) else {
+                return Err(Cause::Contradiction("it answers for a lane that it was not asked for"));
+            };
+            if !asked.late {
+                self.answers.push_back((number, result.map_err(LaneError::Refused)));
+            } else if result.is_ok() {
+                self.send_release(&[number]).map_err(|_| Cause::Closed)?;
+            }
+        }
+        Ok(())
     }
 
-    fn ask(&mut self, asks: Vec<LaneAsk>, deadline: Instant) -> Result<Vec<LaneAnswer>, SessionError> {
-        let step = Step::Awaiting(Kind::LanesReady);
-        let exchange = self.exchanges;
-        let lanes = List::new(asks)
-            .map_err(|_| self.line.error(step, Cause::Contradiction("more lanes than fit")))?;
-        self.line.send(&Message::Lanes(LaneAsks { exchange, lanes: lanes.clone() }), deadline)?;
-        match self.line.receive(Kind::LanesReady, deadline)? {
-            Message::LanesReady(answers) => {
-                let same = answers.exchange == exchange
-                    && answers.lanes.len() == lanes.len()
-                    && lanes.iter().zip(answers.lanes.iter()).all(|(ask, answer)| {
-                        (ask.number, ask.rail, ask.remote_rail)
-                            == (answer.number, answer.rail, answer.remote_rail)
-                    });
-                if !same {
-                    let what = "it answers for lanes that nobody asked for";
-                    return Err(self.line.error(step, Cause::Contradiction(what)));
-                }
-                Ok(answers.lanes.into_vec())
+    /// Tells of lanes that have not come in time.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        for (&number, asked) in &mut self.asked {
+            if !asked.late && now >= asked.until {
+                asked.late = true;
+                self.answers.push_back((number, Err(LaneError::Late)));
             }
-            other => Err(self.line.error(step, Cause::Unexpected { got: other.kind() })),
         }
     }
 
@@ -308,14 +368,24 @@ impl Session {
     /// # Errors
     ///
     /// The session has ended.
-    pub fn release(&mut self, lanes: &[LaneNumber], deadline: Instant) -> Result<(), Arc<SessionError>> {
+    pub fn release(&mut self, lanes: &[LaneNumber]) -> Result<(), Arc<SessionError>> {
         self.still_open()?;
+        self.send_release(lanes)
+    }
+
+    fn send_release(&mut self, lanes: &[LaneNumber]) -> Result<(), Arc<SessionError>> {
         for chunk in lanes.chunks(MAX_LANES) {
             let Ok(list) = List::new(chunk.to_vec()) else { continue };
-            let sent = self.line.send(&Message::Release(list), deadline);
-            sent.map_err(|error| self.end(error))?;
+            self.send(&Message::Release(list))?;
         }
         Ok(())
+    }
+
+    /// Sends a message whole: a message that is begun must be finished, whatever deadline passes
+    /// meanwhile.
+    fn send(&mut self, message: &Message) -> Result<(), Arc<SessionError>> {
+        let sent = self.line.send(message, Instant::now() + LULL);
+        sent.map_err(|error| self.end(error))
     }
 
     fn still_open(&mut self) -> Result<(), Arc<SessionError>> {
@@ -328,28 +398,55 @@ impl Session {
         Arc::clone(self.ended.get_or_insert(error))
     }
 
-    /// Why the session ended, if it has. Does not block. A producer that stops or whose process dies
-    /// is noticed at once, one whose host dies after some ten seconds (TCP keep-alive). One that is
-    /// merely stopped (SIGSTOP) is not noticed: its memory can still be read.
+    /// Why the session ended, if it has. Does not block; says to the producer that this side lives
+    /// when it is time to.
     ///
-    /// To learn of it without asking, wait for the session's file descriptor to become readable.
+    /// A producer that stops is noticed at once, and so is one whose process dies, unless a child
+    /// of a fork has inherited the connection: that, a host that dies and a process that is stopped
+    /// (SIGSTOP) are noticed within [`LULL`](crate::LULL).
+    ///
+    /// To learn of it without asking, wait for the session's file descriptor to become readable,
+    /// and no longer than until [`due`](Self::due).
     pub fn closed(&mut self) -> Option<&Arc<SessionError>> {
-        if self.ended.is_none() {
-            let cause = match self.line.stream.try_recv() {
-                Ok(None) => None,
-                Ok(Some(frame)) => Some(match self.line.open(frame) {
-                    // A producer says nothing unasked, but goodbye.
-                    Ok(message) => Cause::Unexpected { got: message.kind() },
-                    Err(cause) => cause,
-                }),
-                Err(cause) => Some(cause),
+        // A producer that speaks without end does not keep the caller.
+        for _ in 0..MAX_LANES {
+            if self.ended.is_some() {
+                break;
+            }
+            let heard = match self.line.try_receive() {
+                Ok(None) => break,
+                Ok(Some(Message::Alive)) => Ok(()),
+                Ok(Some(Message::LanesReady(answers))) => self.hear(answers),
+                // It says nothing else unasked, but goodbye.
+                Ok(Some(other)) => Err(Cause::Unexpected { got: other.kind() }),
+                Err(cause) => Err(cause),
             };
-            if let Some(cause) = cause {
+            if let Err(cause) = heard {
                 let error = self.line.error(Step::Idle, cause);
                 self.end(error);
             }
         }
+        if self.ended.is_none()
+            && let Err(error) = self.line.beat()
+        {
+            self.end(error);
+        }
+        match &self.ended {
+            None => self.expire(),
+            Some(why) => {
+                let left = self.asked.drain().filter(|(_, asked)| !asked.late);
+                let lost = left.map(|(number, _)| (number, Err(LaneError::Session(Arc::clone(why)))));
+                self.answers.extend(lost);
+            }
+        }
         self.ended.as_ref()
+    }
+
+    /// When [`closed`](Self::closed) is to be called at the latest.
+    #[must_use]
+    pub fn due(&self) -> Instant {
+        let asked = self.asked.values().filter(|a| !a.late).map(|a| a.until);
+        asked.fold(self.line.due(), Instant::min)
     }
 
     /// Whether the session stands, as far as this side knows. Does not block.
@@ -367,7 +464,8 @@ impl AsFd for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.ended.is_none() {
+        // In a child of a fork the connection is the parent's.
+        if self.ended.is_none() && self.maker.is_this_process() {
             self.line.send_now(&Message::Bye(ByeReason::Finished));
         }
     }

@@ -48,11 +48,13 @@ pub enum Kind {
     Release = 34,
     /// A side closes the session.
     Bye = 48,
+    /// A side lives.
+    Alive = 49,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Hello,
         Self::Challenge,
         Self::Refused,
@@ -63,6 +65,7 @@ impl Kind {
         Self::LanesReady,
         Self::Release,
         Self::Bye,
+        Self::Alive,
     ];
 
     /// The kind with this number, if this version knows it.
@@ -84,6 +87,7 @@ impl Kind {
             Self::Lanes | Self::LanesReady => size_of::<Lanes>(),
             Self::Release => size_of::<Release>(),
             Self::Bye => size_of::<Bye>(),
+            Self::Alive => size_of::<Alive>(),
         }
     }
 
@@ -257,6 +261,11 @@ wire! {
         16 reason: U16,
         18 zero: [u8; 6],
         24 mac: [u8; MAC],
+    }
+
+    struct Alive = 48 {
+        0 header: Header,
+        16 mac: [u8; MAC],
     }
 }
 

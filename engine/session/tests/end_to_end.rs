@@ -110,9 +110,9 @@ fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>
     assert_eq!(wanted.len(), 2, "both rails of the reader go to the producer's one");
     for lane in session.attach(&mut fabric, &wanted, deadline) {
         let lane = lane.unwrap();
-        let opened = engine.provider_mut().open(lane.rail, lane.lane).unwrap();
-        let spec = LaneSpec { rail: lane.rail, remote_rail: lane.remote_rail.0, depth: opened.depth() + 1 };
-        engine.attach(peer, spec, opened, clock.now()).unwrap();
+        let spec =
+            LaneSpec { rail: lane.rail, remote_rail: lane.remote_rail.0, depth: config.sq_entries + 1 };
+        engine.attach(peer, spec, lane.lane, clock.now()).unwrap();
     }
     assert_eq!(server.lanes(), [2]);
 

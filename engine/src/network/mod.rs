@@ -27,7 +27,7 @@ pub type TransportError = Box<dyn Error + Send + Sync>;
 /// [`Line`]: Network::Line
 pub trait Network {
     /// What moves the bytes.
-    type Provider: Provider<Lane: Send> + 'static;
+    type Provider: Provider<Unopened = Self::Line, Lane: Send> + 'static;
     /// The other end of a lane, reached and not yet in the provider's hands.
     type Line: Send + 'static;
     /// Reaches other ends.
@@ -54,20 +54,12 @@ pub trait Network {
     /// The parts.
     fn split(self) -> (Self::Provider, Self::Plan);
 
-    /// A dialer for one session.
+    /// A dialer for one rail of one session. A session has one for each rail, and one more that says
+    /// which rails go together, so that no rail waits for another.
     fn dialer(plan: &Self::Plan) -> Self::Dialer;
 
-    /// Takes a line into use on `rail`, and says how many send queue entries the lane has, the drain's
-    /// included.
-    ///
-    /// # Errors
-    ///
-    /// No place for it on the rail.
-    fn open(
-        provider: &mut Self::Provider,
-        rail: RailIndex,
-        line: Self::Line,
-    ) -> Result<(<Self::Provider as Provider>::Lane, u32), TransportError>;
+    /// How many send queue entries a lane over `line` has, the drain's included.
+    fn depth(line: &Self::Line) -> u32;
 }
 
 /// The producer's side of a transport.
@@ -218,12 +210,8 @@ pub mod shm {
             ShmFabric::new(plan)
         }
 
-        fn open(
-            provider: &mut Shm,
-            rail: RailIndex,
-            line: Peer,
-        ) -> Result<(local::Lane, u32), TransportError> {
-            open(provider, rail, line)
+        fn depth(_: &Self::Line) -> u32 {
+            DEPTH
         }
     }
 
@@ -296,12 +284,8 @@ pub mod tcp {
             TcpFabric::new(plan)
         }
 
-        fn open(
-            provider: &mut Tcp,
-            rail: RailIndex,
-            line: Connection,
-        ) -> Result<(local::Lane, u32), TransportError> {
-            open(provider, rail, line)
+        fn depth(_: &Self::Line) -> u32 {
+            DEPTH
         }
     }
 
@@ -336,14 +320,4 @@ pub(crate) const DEPTH: u32 = 128;
 
 fn config(rails: usize) -> local::Config {
     local::Config { rails, sq_entries: DEPTH - 1, ..local::Config::default() }
-}
-
-fn open<T: local::Transport>(
-    provider: &mut local::Rails<T>,
-    rail: RailIndex,
-    line: T,
-) -> Result<(local::Lane, u32), TransportError> {
-    let lane = provider.open(rail, line)?;
-    let depth = lane.depth() + 1;
-    Ok((lane, depth))
 }

@@ -91,14 +91,8 @@ impl Network for VerbsRails {
         VerbsFabric(plan.clone())
     }
 
-    fn open(
-        provider: &mut Verbs,
-        rail: RailIndex,
-        line: Line,
-    ) -> Result<(kvrail_verbs::Lane, u32), TransportError> {
-        let lane = provider.open(rail, line)?;
-        let depth = lane.depth();
-        Ok((lane, depth))
+    fn depth(line: &Line) -> u32 {
+        line.depth()
     }
 }
 

@@ -1,8 +1,12 @@
-//! A thread per session: whatever blocks, blocks here.
+//! A thread per session, and one for each lane that is being made: whatever blocks, blocks there.
+//!
+//! Lanes of one rail are made one after the other, those of different rails side by side, so that a
+//! slow rail delays no other. The session's thread itself never waits for a transport, and goes on
+//! telling the producer that this side lives.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,14 +15,12 @@ use std::{fmt, io};
 use kvrail_core::engine::LaneWanted;
 use kvrail_core::provider::Wake;
 use kvrail_session::{
-    Address, Attached, Fabric, Hello, LaneError, LaneNumber, NodeName, NothingInCommon, Offer, PeerKey,
-    RailPair, Session, SessionError, connect,
+    Address, Attached, Fabric, Hello, LaneBlob, LaneError, LaneNumber, NodeName, NothingInCommon, Offer,
+    PeerKey, SessionError,
 };
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::io::Errno;
+use rustix::event::{EventfdFlags, eventfd};
 
-/// How long the making of one lane may take.
-const LANE_PATIENCE: Duration = Duration::from_secs(5);
+use super::session_thread::run;
 
 /// What a reader's threads tell it: a queue, and a number that says when to look into it, so that a
 /// poll without news is one load.
@@ -54,6 +56,8 @@ pub(crate) enum News<L> {
     Agreed(Box<Agreed<L>>),
     /// It does not stand.
     Failed(LinkError),
+    /// A first lane that came after the reader had been told of the session.
+    More(Attached<L>),
     /// A lane was asked for; this became of it.
     Lane(LaneWanted, Result<Attached<L>, LaneError>),
     /// It is over.
@@ -76,18 +80,45 @@ pub(crate) enum LinkError {
     Nothing(#[from] NothingInCommon),
 }
 
-/// What a reader asks of a session's thread.
-enum Order {
-    /// To make a lane. An answer comes, or the session's end does.
+/// What a session's thread is told.
+pub(super) enum Order<F: Fabric> {
+    /// By the reader: to make a lane. An answer comes, or the session's end does.
     Lane(LaneWanted),
-    /// To tell the producer that it need not keep its end of a lane.
+    /// By the reader: to tell the producer that it need not keep its end of a lane.
     Release(LaneNumber),
+    /// By the reader: to end the session.
+    HangUp,
+    /// By a thread that makes a lane on this rail: this side's end.
+    Prepared(usize, LaneBlob),
+    /// By the same: its result, and the dialer back.
+    Made(usize, F, Result<F::Lane, LaneError>),
+}
+
+/// What reaches a session's thread.
+pub(super) struct Hand<F: Fabric> {
+    orders: Sender<Order<F>>,
+    pub(super) bell: Arc<OwnedFd>,
+}
+
+impl<F: Fabric> Clone for Hand<F> {
+    fn clone(&self) -> Self {
+        Self { orders: self.orders.clone(), bell: Arc::clone(&self.bell) }
+    }
+}
+
+impl<F: Fabric> Hand<F> {
+    pub(super) fn order(&self, order: Order<F>) {
+        // A thread that has ended has said so.
+        let _ = self.orders.send(order);
+        // Fails only when the counter is full, and then it is readable.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
 }
 
 /// The reader's hand on a session's thread. Dropping it ends the session.
-pub(crate) struct Link {
-    orders: Option<Sender<Order>>,
-    bell: Arc<OwnedFd>,
+pub(crate) struct Link<F: Fabric> {
+    /// `None`: the thread has been told to end.
+    hand: Option<Hand<F>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -101,31 +132,35 @@ pub(crate) struct Errand {
     pub(crate) deadline: Instant,
 }
 
-impl Link {
-    pub(crate) fn start<F>(
+impl<F> Link<F>
+where
+    F: Fabric + Send + 'static,
+    F::Lane: Send + 'static,
+{
+    /// Starts the thread, with one dialer more than there are rails.
+    pub(crate) fn start(
         errand: Errand,
-        dialer: F,
+        dialers: Vec<F>,
         mailbox: Arc<Mailbox<F::Lane>>,
         waker: impl Wake + 'static,
-    ) -> io::Result<Self>
-    where
-        F: Fabric + Send + 'static,
-        F::Lane: Send + 'static,
-    {
+    ) -> io::Result<Self> {
         let (orders, told) = channel();
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let own = Arc::clone(&bell);
+        let hand = Hand { orders, bell };
+        let own = hand.clone();
         let number = errand.number;
         let thread = std::thread::Builder::new().name(format!("kvrail-link-{number}")).spawn(move || {
             let tell = |news| {
                 mailbox.post(number, news);
                 waker.wake();
             };
-            run(&errand, dialer, &told, &own, tell);
+            run(errand, dialers, &told, &own, tell);
         })?;
-        Ok(Self { orders: Some(orders), bell, thread: Some(thread) })
+        Ok(Self { hand: Some(hand), thread: Some(thread) })
     }
+}
 
+impl<F: Fabric> Link<F> {
     /// Asks for a lane. An answer comes, or the session's end does.
     pub(crate) fn want(&self, lane: LaneWanted) {
         self.order(Order::Lane(lane));
@@ -136,23 +171,16 @@ impl Link {
         self.order(Order::Release(lane));
     }
 
-    fn order(&self, order: Order) {
-        if let Some(orders) = &self.orders {
-            // A thread that has ended has said so.
-            let _ = orders.send(order);
-            self.ring();
+    fn order(&self, order: Order<F>) {
+        if let Some(hand) = &self.hand {
+            hand.order(order);
         }
     }
 
-    fn ring(&self) {
-        // Full at 2^64 - 1 rings that nobody heard: it is readable then, too.
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
-    }
-
-    /// Tells the thread to end. It does at once, unless it is in an exchange with the peer.
+    /// Tells the thread to end. It does at once, unless it is connecting.
     pub(crate) fn hang_up(&mut self) {
-        if self.orders.take().is_some() {
-            self.ring();
+        if let Some(hand) = self.hand.take() {
+            hand.order(Order::HangUp);
         }
     }
 
@@ -174,125 +202,14 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl<F: Fabric> Drop for Link<F> {
     fn drop(&mut self) {
         self.hang_up();
     }
 }
 
-impl fmt::Debug for Link {
+impl<F: Fabric> fmt::Debug for Link<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("open", &self.orders.is_some()).finish_non_exhaustive()
+        f.debug_struct("Link").field("open", &self.hand.is_some()).finish_non_exhaustive()
     }
-}
-
-/// The thread.
-fn run<F: Fabric>(
-    errand: &Errand,
-    mut dialer: F,
-    told: &Receiver<Order>,
-    bell: &OwnedFd,
-    tell: impl Fn(News<F::Lane>),
-) {
-    let mut session = match agree(errand, &mut dialer) {
-        Ok((session, agreed)) => {
-            tell(News::Agreed(Box::new(agreed)));
-            session
-        }
-        Err(error) => return tell(News::Failed(error)),
-    };
-    loop {
-        loop {
-            match told.try_recv() {
-                Ok(Order::Lane(wanted)) => {
-                    let path = RailPair {
-                        rail: wanted.rail,
-                        remote_rail: kvrail_core::id::RailIndex(wanted.remote_rail),
-                    };
-                    let lanes = session.attach(&mut dialer, &[path], Instant::now() + LANE_PATIENCE);
-                    for lane in lanes {
-                        tell(News::Lane(wanted, lane));
-                    }
-                }
-                Ok(Order::Release(lane)) => {
-                    // Of a session that has ended everything is given back, and it says so itself.
-                    let _ = session.release(&[lane], Instant::now() + LANE_PATIENCE);
-                }
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return,
-            }
-        }
-        if let Some(why) = session.closed() {
-            return tell(News::Ended(Arc::clone(why)));
-        }
-        if let Err(errno) = sleep(&session, bell) {
-            tracing::error!(%errno, "a session cannot be watched any more, and is ended");
-            return tell(News::Ended(Arc::new(SessionError {
-                peer: errand.address.to_string(),
-                step: kvrail_session::Step::Idle,
-                cause: kvrail_session::Cause::Io(errno.into()),
-            })));
-        }
-    }
-}
-
-fn agree<F: Fabric>(errand: &Errand, dialer: &mut F) -> Result<(Session, Agreed<F::Lane>), LinkError> {
-    let session = connect(&errand.address, &errand.key, errand.hello, errand.deadline);
-    let mut session = session.map_err(|error| LinkError::Session(Arc::new(error)))?;
-    let pairs = dialer.pair(&session.offer().rails)?;
-    let pairs: Vec<_> = (0..errand.lanes_per_rail).flat_map(|_| pairs.iter().copied()).collect();
-    let mut lanes = session.attach(dialer, &pairs, errand.deadline);
-    detour(errand, &mut session, dialer, &pairs, &mut lanes);
-    let agreed = Agreed { producer: session.producer(), offer: session.offer().clone(), lanes };
-    Ok((session, agreed))
-}
-
-/// Rails of which no lane came about are led to other rails of the producer, where the transport knows some.
-fn detour<F: Fabric>(
-    errand: &Errand,
-    session: &mut Session,
-    dialer: &mut F,
-    pairs: &[RailPair],
-    lanes: &mut Vec<Result<Attached<F::Lane>, LaneError>>,
-) {
-    let mut seen = Vec::new();
-    for &RailPair { rail, remote_rail } in pairs {
-        let alive = |(pair, lane): (&RailPair, &Result<_, _>)| pair.rail == rail && lane.is_ok();
-        if seen.contains(&rail) || pairs.iter().zip(&*lanes).any(alive) {
-            continue;
-        }
-        seen.push(rail);
-        let rails = session.offer().rails.clone();
-        let mut tried = vec![remote_rail];
-        while let Some(other) = dialer.instead(rail, &tried, &rails) {
-            tried.push(other);
-            let path = vec![RailPair { rail, remote_rail: other }; errand.lanes_per_rail];
-            let made = session.attach(dialer, &path, errand.deadline);
-            let some = made.iter().any(Result::is_ok);
-            lanes.extend(made);
-            tracing::warn!(
-                rail = rail.0,
-                unreachable = remote_rail.0,
-                instead = other.0,
-                made = some,
-                "a rail is led to another one of the producer"
-            );
-            if some || session.closed().is_some() {
-                break;
-            }
-        }
-    }
-}
-
-/// Sleeps until the peer says something or hangs up, or the bell rings.
-fn sleep(session: &Session, bell: &OwnedFd) -> Result<(), Errno> {
-    let mut fds =
-        [PollFd::from_borrowed_fd(session.as_fd(), PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
-    match poll(&mut fds, None) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(errno) => return Err(errno),
-    }
-    // Heard. It does not block, and what it counted is of no interest.
-    let _ = rustix::io::read(bell, &mut [0_u8; 8]);
-    Ok(())
 }

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `mod.rs` | start, the calls of the data path, the end |
 //! | `peers.rs` | connecting, losing and re-making: what the sessions' threads report |
-//! | `link.rs` | a session's thread |
+//! | `link.rs` | the hand on a session's thread |
+//! | `session_thread.rs` | what that thread does |
 //! | `config.rs` | how it behaves, and why it does not start |
 //! | `device.rs` | GPU memory as destination |
 //! | `heap.rs` | the state of a reader that was not declared |
@@ -21,6 +22,7 @@ mod heap;
 mod link;
 mod peers;
 mod register;
+mod session_thread;
 mod state;
 mod submitters;
 mod table;
@@ -43,7 +45,7 @@ use kvrail_core::peer::PeerStats;
 use kvrail_core::provider::Provider;
 use kvrail_core::rail::RailStats;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_session::{Address, LaneNumber, NodeName};
+use kvrail_session::{Address, Fabric, LaneNumber, NodeName};
 
 pub use self::config::{Config, StartError};
 #[cfg(feature = "cuda")]
@@ -54,7 +56,7 @@ pub use self::peers::{ConnectError, Event, Peer};
 pub use self::state::{Room, State, Storage, StorageTaken, TakenStorage};
 pub use self::submitters::MAX_SUBMITTERS;
 use self::submitters::Submitters;
-pub use self::table::TableError;
+pub use self::table::{MAX_LISTED, TableError};
 use crate::clock;
 use crate::layout::PageLayout;
 use crate::network::Network;
@@ -94,7 +96,7 @@ pub struct Reader<N: Network> {
     mailbox: Arc<Mailbox<N::Line>>,
     /// Letters taken from the mailbox.
     letters: u64,
-    links: HashMap<u64, Linked>,
+    links: HashMap<u64, Linked<N::Dialer>>,
     next_link: u64,
     /// What became of connects that are being waited for.
     arrived: HashMap<u64, Result<Peer, ConnectError>>,
@@ -118,8 +120,8 @@ pub type Submitter<N> = hub::Submitter<'static, 'static, <<N as Network>::Provid
 
 /// A session, from the reader's side.
 #[derive(Debug)]
-struct Linked {
-    link: Link,
+struct Linked<F: Fabric> {
+    link: Link<F>,
     address: Address,
     /// What the producer's pages are.
     layout: LayoutRef,
@@ -275,6 +277,12 @@ impl<N: Network> Reader<N> {
         }
     }
 
+    /// The next slot of a [`Submitter`] that was dropped with batches on their way: they are read all the same, and their
+    /// slots come here.
+    pub fn next_orphan(&mut self) -> Option<Slot> {
+        self.submitters.as_mut()?.next_orphan()
+    }
+
     /// The next batch whose deadline has passed while hardware still wrote into its slots. Its pages
     /// are lost; the batch comes back by [`next_done`](Self::next_done) later.
     pub fn next_overdue(&mut self) -> Option<Ticket> {
@@ -313,9 +321,14 @@ impl<N: Network> Reader<N> {
 
     /// Sleeps until there is something to poll for: half of what is outstanding has arrived, a deadline
     /// has passed, a peer is lost; or until `until`. The one call that sleeps.
+    ///
+    /// With batches in flight it sleeps for up to 10 ms even if `until` has passed, so that a loop
+    /// that waits until a batch's deadline does not spin when the batch is late.
     pub fn wait(&mut self, until: Time) {
         /// With work and nothing outstanding all lanes are down, and wanted again in so long at most.
         const ALL_DOWN: Nanos = Nanos::from_millis(10);
+        /// At least so long with batches in flight.
+        const PAST: Nanos = Nanos::from_millis(10);
         /// A lane that failed may be wanted again.
         const SOME_DOWN: Nanos = Nanos::from_millis(250);
         let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.is_empty());
@@ -324,6 +337,7 @@ impl<N: Network> Reader<N> {
             return;
         }
         let now = clock::now();
+        let until = if self.engine.in_flight() > 0 { until.max(now + PAST) } else { until };
         let failed = |rail| self.engine.rail_stats(RailIndex(rail)).is_some_and(|s| s.lanes_failed > 0);
         let until = if self.engine.in_flight() > 0 && self.engine.outstanding() == 0 {
             until.min(now + ALL_DOWN)

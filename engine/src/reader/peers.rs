@@ -27,6 +27,9 @@ use crate::network::{Network, TransportError};
 /// Events that nobody has taken, at most. The oldest go first.
 const MAX_EVENTS: usize = 256;
 
+/// Places for regions that every producer can have: for one region and its table.
+const PLACES_PER_PEER: usize = 2;
+
 /// A connected producer: the handle from which pages are named. Plain data; it says nothing about
 /// whether the producer is still there.
 #[derive(Clone, Debug)]
@@ -103,7 +106,8 @@ pub enum ConnectError {
         /// Of the producer.
         address: Address,
         /// What each side has.
-        source: NothingInCommon,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: NothingInCommon,
     },
     /// Not one lane came about.
     #[error("connected to {address}, but no lane to it could be made: {why}")]
@@ -116,13 +120,28 @@ pub enum ConnectError {
     /// It publishes nothing.
     #[error("the producer at {0} offers no region: there is nothing to read")]
     NoRegions(Address),
+    /// It offers so many regions that there would be no places left for other producers.
+    #[error(
+        "the producer at {address} offers {offered} regions and tables, and one producer may have {places} of the \
+         reader's places: let it offer fewer, or declare the reader with a larger max_regions"
+    )]
+    TooManyRegions {
+        /// Of the producer.
+        address: Address,
+        /// Regions and publication tables, each of which takes a place.
+        offered: usize,
+        /// Places that it may have: all that are free but two for each producer that there is room
+        /// for beside it.
+        places: usize,
+    },
     /// A region's numbers cannot be.
     #[error("the producer at {address} offers what cannot be read: {source}")]
     Offer {
         /// Of the producer.
         address: Address,
         /// What is wrong.
-        source: OfferError,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: OfferError,
     },
     /// Its layout is one more than the reader tells apart.
     #[error(transparent)]
@@ -176,7 +195,9 @@ impl<N: Network> Reader<N> {
             deadline: Instant::now() + self.config.connect,
         };
         let waker = self.engine.provider().waker();
-        let link = Link::start(errand, N::dialer(&self.plan), Arc::clone(&self.mailbox), waker);
+        // One for each rail, so that none waits for another, and one that pairs them.
+        let dialers = (0..=self.rails()).map(|_| N::dialer(&self.plan)).collect();
+        let link = Link::start(errand, dialers, Arc::clone(&self.mailbox), waker);
         let link = link.map_err(ConnectError::Thread)?;
         self.links.insert(
             number,
@@ -193,7 +214,7 @@ impl<N: Network> Reader<N> {
             }
             self.hear_of_overdue();
             let now = clock::now();
-            // The thread gives up at the deadline, unless a rail holds it up: it gets a moment more.
+            // The thread gives up at the deadline: it gets a moment more to say so.
             if now.since(until) > clock::nanos(self.config.connect / 4) {
                 self.links.remove(&number);
                 return Err(ConnectError::Deadline(address.clone()));
@@ -234,6 +255,14 @@ impl<N: Network> Reader<N> {
                     };
                     self.links.remove(&number);
                     self.arrived.insert(number, Err(error));
+                }
+                News::More(lane) => {
+                    let Some((peer, producer)) = linked.peer else { continue };
+                    let rail = lane.rail.0;
+                    match self.take_lane(number, peer, lane, now) {
+                        Ok(()) => tracing::info!(rail, %producer, "a slow lane is there"),
+                        Err(error) => tracing::warn!(rail, %producer, %error, "no place for a slow lane"),
+                    }
                 }
                 News::Lane(wanted, lane) => {
                     let made = lane
@@ -303,6 +332,13 @@ impl<N: Network> Reader<N> {
     ) -> Result<Peer, ConnectError> {
         let Agreed { producer, offer, lanes } = agreed;
         let refused = |source| ConnectError::Offer { address: address.clone(), source };
+        let (peers, free) = self.engine.places_free();
+        let places = free.saturating_sub(PLACES_PER_PEER * peers).max(PLACES_PER_PEER);
+        let with_table = offer.regions.iter().filter(|region| region.offer().table.is_some());
+        let offered = offer.regions.len() + with_table.count();
+        if offered > places {
+            return Err(ConnectError::TooManyRegions { address: address.clone(), offered, places });
+        }
         let (mut regions, mut tables) = (Vec::new(), Vec::new());
         for offered in &offer.regions {
             let (pages, table) = offers(offered);
@@ -353,26 +389,17 @@ impl<N: Network> Reader<N> {
 
     fn attach(&mut self, id: PeerId, made: Attached<N::Line>, now: Time) -> Result<LaneId, TransportError> {
         let Attached { rail, remote_rail, lane, .. } = made;
-        let (lane, depth) = N::open(self.engine.provider_mut(), rail, lane)?;
         // A lane may have more places than the reader was declared with: it uses so many.
-        let depth = depth.min(self.engine.depth());
+        let depth = N::depth(&lane).min(self.engine.depth());
         let spec = LaneSpec { rail, remote_rail: remote_rail.0, depth };
-        match self.engine.attach(id, spec, lane, now) {
-            Ok(id) => Ok(id),
-            Err(error) => {
-                let text = error.to_string();
-                // The engine does not know it, and has no place of this number: its closing concerns
-                // the provider alone.
-                self.engine.provider_mut().close(LaneId::new(u16::MAX, 0), error.into_lane());
-                Err(text.into())
-            }
-        }
+        // The provider's own error may not be Send.
+        self.engine.attach(id, spec, lane, now).map_err(|error| error.to_string().into())
     }
 
     /// Tells the producer that its end of a lane is of no use any more.
     #[cold]
     pub(super) fn release(&mut self, lost: LaneLost) {
-        let of_peer = |linked: &&mut Linked| linked.peer.is_some_and(|(id, _)| id == lost.peer);
+        let of_peer = |linked: &&mut Linked<N::Dialer>| linked.peer.is_some_and(|(id, _)| id == lost.peer);
         if let Some(linked) = self.links.values_mut().find(of_peer)
             && let Some(number) = linked.lanes.remove(&lost.lane)
         {
@@ -383,7 +410,7 @@ impl<N: Network> Reader<N> {
     /// Passes the engine's wish for a lane on.
     #[cold]
     pub(super) fn want(&mut self, wanted: LaneWanted, now: Time) {
-        let of_peer = |linked: &&Linked| linked.peer.is_some_and(|(id, _)| id == wanted.peer);
+        let of_peer = |linked: &&Linked<N::Dialer>| linked.peer.is_some_and(|(id, _)| id == wanted.peer);
         match self.links.values().find(of_peer) {
             Some(linked) => linked.link.want(wanted),
             None => self.engine.lane_unavailable(wanted, now),

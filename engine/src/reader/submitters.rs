@@ -7,6 +7,7 @@ use std::fmt;
 use kvrail_core::batch::{Done, Ticket};
 use kvrail_core::engine::Engine;
 use kvrail_core::hub::{Hub, Mailbox, Outcome, Submitter};
+use kvrail_core::memory::Slot;
 use kvrail_core::provider::Provider;
 use kvrail_core::time::Time;
 
@@ -22,6 +23,8 @@ pub struct Submitters<P: Provider> {
     /// What the reader's own thread has submitted, and is done or overdue.
     done: VecDeque<Done<'static>>,
     overdue: VecDeque<Ticket>,
+    /// Slots of submitters that are gone.
+    orphans: VecDeque<Slot>,
 }
 
 impl<P: Provider> Submitters<P> {
@@ -34,7 +37,7 @@ impl<P: Provider> Submitters<P> {
         let spare = mailboxes.map_while(|mailbox| hub.submitter(engine, mailbox).ok()).collect();
         let (batches, _) = engine.capacity();
         let (done, overdue) = (VecDeque::with_capacity(batches), VecDeque::with_capacity(2 * batches));
-        Self { hub, spare, done, overdue }
+        Self { hub, spare, done, overdue, orphans: VecDeque::new() }
     }
 
     pub(super) fn give(&mut self) -> Option<Submitter<'static, 'static, P::Waker>> {
@@ -43,7 +46,7 @@ impl<P: Provider> Submitters<P> {
 
     /// Takes orders, polls, and takes outcomes to those who wait for them.
     pub(super) fn turn(&mut self, engine: &mut Engine<'static, P>, now: Time) {
-        let Self { hub, done, overdue, .. } = self;
+        let Self { hub, done, overdue, orphans, .. } = self;
         hub.turn(engine, now, |outcome| match outcome {
             Outcome::Done(batch) => done.push_back(batch),
             Outcome::Overdue(ticket, _) => {
@@ -53,8 +56,9 @@ impl<P: Provider> Submitters<P> {
                 }
                 overdue.push_back(ticket);
             }
-            // The own thread's are refused where they are submitted.
-            Outcome::Rejected(_) => {}
+            Outcome::Orphan(slot) => orphans.push_back(slot),
+            // The own thread's are refused where they are submitted, and it is the reader's side.
+            Outcome::Rejected(_) | Outcome::ReaderGone(_) => {}
         });
     }
 
@@ -64,6 +68,10 @@ impl<P: Provider> Submitters<P> {
 
     pub(super) fn next_overdue(&mut self) -> Option<Ticket> {
         self.overdue.pop_front()
+    }
+
+    pub(super) fn next_orphan(&mut self) -> Option<Slot> {
+        self.orphans.pop_front()
     }
 
     /// Whether there is something for the reader's own thread.

@@ -1,5 +1,7 @@
 //! What a peer has published, found out by reading its publication table.
 
+use std::ops::Range;
+
 use kvrail_core::batch::{Done, Ticket};
 use kvrail_core::error::{PageError, ReadError, SubmitError};
 use kvrail_core::memory::{RegionError, Slot};
@@ -15,6 +17,10 @@ use crate::network::Network;
 /// How much of a table is read at a time: 4,096 entries.
 const PART: usize = 4096 * ENTRY_BYTES as usize;
 
+/// The most slots that one call looks at: 64 MiB of table, and as much again and a half for what it
+/// gives back. How many a region has is the producer's word.
+pub const MAX_LISTED: u32 = 1 << 22;
+
 /// Why a table was not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -24,6 +30,20 @@ pub enum TableError {
     None {
         /// Which region.
         region: usize,
+    },
+    /// More slots than are listed at a time.
+    #[error(
+        "slots {} to {} of the peer's region {region}, which says that it has {slots}: one call lists 1 to {MAX_LISTED} \
+         slots of those that there are; list a part by published_in",
+        .asked.start, .asked.end
+    )]
+    Slots {
+        /// Which region.
+        region: usize,
+        /// Which slots were asked for.
+        asked: Range<u32>,
+        /// How many the region has, as the producer says.
+        slots: u32,
     },
     /// No memory to read it into.
     #[error(transparent)]
@@ -45,10 +65,16 @@ pub enum TableError {
     Submit(#[from] SubmitError),
     /// It did not arrive.
     #[error("the publication table did not arrive: {0}")]
-    Page(#[from] PageError),
+    Page(PageError),
     /// It did not arrive in time, and hardware still writes.
     #[error("the publication table did not arrive in time")]
     Deadline,
+}
+
+impl From<PageError> for TableError {
+    fn from(error: PageError) -> Self {
+        Self::Page(error)
+    }
 }
 
 impl<N: Network> Reader<N> {
@@ -59,31 +85,56 @@ impl<N: Network> Reader<N> {
     ///
     /// # Errors
     ///
-    /// There is no such region or table, or it did not arrive.
+    /// There is no such region or table, it did not arrive, or it has more than [`MAX_LISTED`]
+    /// slots: a part of those is listed by [`published_in`](Self::published_in).
     pub fn published(
         &mut self,
         peer: &Peer,
         region: usize,
         deadline: Time,
     ) -> Result<Vec<Location>, TableError> {
+        let slots = peer.regions().get(region).ok_or(TableError::None { region })?.slots();
+        self.published_in(peer, region, 0..slots, deadline)
+    }
+
+    /// What the peer has published in the slots `slots` of `region`, as
+    /// [`published`](Self::published) says it of all of them.
+    ///
+    /// # Errors
+    ///
+    /// As `published`; or no slots, more than [`MAX_LISTED`], or some that the region does not
+    /// have.
+    pub fn published_in(
+        &mut self,
+        peer: &Peer,
+        region: usize,
+        slots: Range<u32>,
+        deadline: Time,
+    ) -> Result<Vec<Location>, TableError> {
         let none = TableError::None { region };
         let Some(&Some(table)) = peer.tables.get(region) else { return Err(none) };
+        let there = peer.regions().get(region).ok_or(none)?.slots();
+        if slots.is_empty() || slots.end > there || slots.end - slots.start > MAX_LISTED {
+            return Err(TableError::Slots { region, asked: slots, slots: there });
+        }
         let table = table.unvalidated(0)?;
         let mut locations = Vec::new();
-        let mut offset = 0;
-        while offset < table.len() {
-            let part = table.part(offset, (table.len() - offset).min(PART as u32))?;
+        let mut first = slots.start;
+        while first < slots.end {
+            let count = (slots.end - first).min(PART as u32 / ENTRY_BYTES as u32);
+            // A table that can be read as a whole has less than 2^32 bytes.
+            let part = table.part(first * ENTRY_BYTES as u32, count * ENTRY_BYTES as u32)?;
             let slot = self.fetch(part, deadline)?;
             let bytes = slot.bytes().unwrap_or_default();
             let (entries, _) = bytes[..part.len() as usize].as_chunks::<{ ENTRY_BYTES as usize }>();
-            for (entry, number) in entries.iter().zip(offset / ENTRY_BYTES as u32..) {
+            for (entry, number) in entries.iter().zip(first..) {
                 let expected = EntryValue::from_bytes(*entry);
                 if expected.generation.is_valid() {
                     locations.push(Location { slot: number, expected });
                 }
             }
             self.scratch.push(slot);
-            offset += part.len();
+            first += count;
         }
         Ok(locations)
     }

@@ -33,11 +33,17 @@ impl Pending {
     }
 }
 
-/// A connected lane that no engine has yet: for [`Verbs::open`](crate::Verbs::open). Dropping it frees all of it.
+/// A connected lane that no engine has yet: for [`Verbs`](crate::Verbs) to open. Dropping it frees all of it.
 #[derive(Debug)]
 pub struct Line(Qp<Rts>);
 
 impl Line {
+    /// Send queue entries of the QP, the drain's included.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        self.rail().depth()
+    }
+
     pub(crate) fn rail(&self) -> &Arc<Rail> {
         self.0.rail()
     }

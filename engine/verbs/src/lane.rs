@@ -3,16 +3,14 @@
 
 use std::fmt;
 use std::ptr;
-use std::sync::Arc;
 
 use kvrail_core::abi::{IBV_SEND_SIGNALED, Posting, SendWr, Sge};
-use kvrail_core::id::{LaneId, RailIndex, WrId};
+use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{Alike, Commit, Ends, Piece, Post, Read};
 use rdma_mummy_sys as sys;
 
 use crate::device::PostSend;
 use crate::progress::Progress;
-use crate::qp::Tag;
 use crate::templates::{CHAIN, SGES};
 
 /// A lane of [`Verbs`](crate::Verbs). Dropping one does not close it:
@@ -20,12 +18,12 @@ use crate::templates::{CHAIN, SGES};
 pub struct Lane {
     pub(crate) qp: *mut sys::ibv_qp,
     pub(crate) post_send: PostSend,
-    /// As whom it posts; `None` until it has.
-    pub(crate) id: Option<LaneId>,
+    /// Whose it is, and what it was opened as.
+    pub(crate) provider: ProviderId,
+    pub(crate) id: LaneId,
     pub(crate) rail: RailIndex,
     pub(crate) slot: u16,
     pub(crate) depth: u32,
-    pub(crate) tag: Arc<Tag>,
 }
 
 // SAFETY: the QP may be posted to from any thread, by one at a time: that is what owning the lane means.
@@ -71,15 +69,6 @@ impl Lane {
         let (errno, _) = unsafe { self.post(&raw mut wr) };
         if errno == 0 { Ok(()) } else { Err(errno) }
     }
-
-    /// Takes note of who posts here.
-    #[cold]
-    #[inline(never)]
-    fn name(&mut self, first: WrId, progress: &mut Progress) {
-        self.id = Some(first.lane());
-        self.tag.set(first.lane());
-        progress.begin(first);
-    }
 }
 
 impl fmt::Debug for Lane {
@@ -100,32 +89,19 @@ pub struct VerbsPost<'a> {
     pub(crate) progress: &'a mut Progress,
 }
 
-impl VerbsPost<'_> {
-    #[inline]
-    fn name(&mut self, first: WrId) {
-        // All of a commit are one lane's.
-        if self.posting.is_empty() && self.lane.id != Some(first.lane()) {
-            self.lane.name(first, self.progress);
-        }
-    }
-}
-
 impl Post for VerbsPost<'_> {
     #[inline]
     fn read(&mut self, read: Read) {
-        self.name(read.wr_id);
         self.posting.push(&read);
     }
 
     #[inline]
     fn read_alike(&mut self, alike: Alike, ends: impl ExactSizeIterator<Item = Ends>) {
-        self.name(alike.wr_id);
         self.posting.push_alike(&alike, ends);
     }
 
     #[inline]
     fn scatter(&mut self, read: Read, pieces: &[Piece]) {
-        self.name(read.wr_id);
         self.posting.push_scattered(&read, pieces);
     }
 

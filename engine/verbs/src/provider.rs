@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvrail_core::abi::Wc;
-use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
+use kvrail_core::id::{LaneId, MAX_RAILS, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{
     DmaBuf, Event, MemoryRange, Provider, RailInfo, RailKeys, RegisterError, WaitFor,
 };
@@ -41,6 +41,7 @@ pub struct Verbs {
     /// Rails whose queue the driver has given up on, and of those the ones that have been told of.
     broken: u32,
     told: u32,
+    id: ProviderId,
     lanes: Vec<Option<Arc<Handle>>>,
     regions: Vec<(RailKeys, Region)>,
 }
@@ -138,6 +139,7 @@ impl Verbs {
             away: 0,
             broken: 0,
             told: 0,
+            id: ProviderId::new(),
             lanes: Vec::with_capacity(lanes),
             regions: Vec::new(),
         })
@@ -146,45 +148,6 @@ impl Verbs {
     /// The rails, in order: for a [`Dialer`](crate::Dialer).
     pub fn ports(&self) -> Vec<Arc<Rail>> {
         self.ports.iter().map(|port| Arc::clone(&port.rail)).collect()
-    }
-
-    /// Takes a connected line into use on `rail`.
-    ///
-    /// # Errors
-    ///
-    /// It is not of that rail, or the rail's completion queue has no room for another lane.
-    pub fn open(&mut self, rail: RailIndex, line: Line) -> Result<Lane, LaneError> {
-        let rails = self.ports.len();
-        let port = self.ports.get_mut(rail.get()).filter(|port| Arc::ptr_eq(&port.rail, line.rail()));
-        let port = port.ok_or(LaneError::NoSuchRail { rail: rail.0, rails })?;
-        if port.lanes >= port.max_lanes {
-            return Err(LaneError::RailFull { rail: rail.0, lanes: port.lanes });
-        }
-        let context = port.rail.context();
-        let post_send =
-            context.post_send().ok_or_else(|| context.error("ibv_post_send", Errno(libc::EOPNOTSUPP)))?;
-        let slot = match self.lanes.iter().position(Option::is_none) {
-            Some(slot) => slot,
-            None => {
-                self.lanes.push(None);
-                self.lanes.len() - 1
-            }
-        };
-        let place = u16::try_from(slot).map_err(|_| LaneError::RailFull { rail: rail.0, lanes: slot })?;
-        port.lanes += 1;
-        let handle = Arc::new(line.into_handle());
-        let tag = Arc::clone(handle.tag());
-        let lane = Lane {
-            qp: handle.as_ptr(),
-            post_send,
-            id: None,
-            rail,
-            slot: place,
-            depth: port.rail.depth(),
-            tag,
-        };
-        self.lanes[slot] = Some(handle);
-        Ok(lane)
     }
 
     fn keep(
@@ -266,9 +229,13 @@ impl Verbs {
 // 5. `drop` destroys every QP that was opened, and aborts the process if one cannot be.
 // 6. The driver's bad_wr is the first wr that was not queued (ibv_post_send's contract); where it is null, or none
 //    of the chain, the commit counts as unknown.
+// 7. A lane carries its id and its provider's: a slot's number means something only where that is this one. A lane is
+//    not Clone and is consumed by `close`, so while it is there its slot holds its own QP.
 unsafe impl Provider for Verbs {
     const CHAIN: usize = CHAIN;
+    type Unopened = Line;
     type Lane = Lane;
+    type OpenError = LaneError;
     type Post<'a> = VerbsPost<'a>;
     type Waker = Waker;
 
@@ -303,6 +270,41 @@ unsafe impl Provider for Verbs {
         }
     }
 
+    fn open(&mut self, id: LaneId, rail: RailIndex, line: Line) -> Result<Lane, LaneError> {
+        let rails = self.ports.len();
+        let port = self.ports.get_mut(rail.get()).filter(|port| Arc::ptr_eq(&port.rail, line.rail()));
+        let port = port.ok_or(LaneError::NoSuchRail { rail: rail.0, rails })?;
+        if port.lanes >= port.max_lanes {
+            return Err(LaneError::RailFull { rail: rail.0, lanes: port.lanes });
+        }
+        let context = port.rail.context();
+        let post_send =
+            context.post_send().ok_or_else(|| context.error("ibv_post_send", Errno(libc::EOPNOTSUPP)))?;
+        let slot = match self.lanes.iter().position(Option::is_none) {
+            Some(slot) => slot,
+            None => {
+                self.lanes.push(None);
+                self.lanes.len() - 1
+            }
+        };
+        let place = u16::try_from(slot).map_err(|_| LaneError::RailFull { rail: rail.0, lanes: slot })?;
+        port.lanes += 1;
+        let handle = Arc::new(line.into_handle());
+        handle.tag().set(id);
+        self.progress.begin(WrId::new(id, 0));
+        let lane = Lane {
+            qp: handle.as_ptr(),
+            post_send,
+            provider: self.id,
+            id,
+            rail,
+            slot: place,
+            depth: port.rail.depth(),
+        };
+        self.lanes[slot] = Some(handle);
+        Ok(lane)
+    }
+
     #[inline]
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut Lane) -> VerbsPost<'a> {
         VerbsPost { posting: self.templates.chain().begin(), lane, progress: &mut self.progress }
@@ -326,20 +328,28 @@ unsafe impl Provider for Verbs {
         n
     }
 
-    fn fail(&mut self, id: LaneId, lane: &mut Lane) {
-        if let Some(Some(handle)) = self.lanes.get(usize::from(lane.slot)) {
-            self.control.order(Order::Fail(id, Arc::clone(handle)));
+    fn fail(&mut self, lane: &mut Lane) {
+        if lane.provider == self.id
+            && let Some(Some(handle)) = self.lanes.get(usize::from(lane.slot))
+        {
+            self.control.order(Order::Fail(lane.id, Arc::clone(handle)));
         }
     }
 
     fn drain(&mut self, lane: &mut Lane, wr_id: WrId) -> Result<(), i32> {
-        // SAFETY: the lane is not closed, since it is there; its provider is `self`.
+        if lane.provider != self.id {
+            return Err(libc::EINVAL);
+        }
+        // SAFETY: the lane is this provider's, and not closed, since it is there: its QP is alive.
         unsafe { lane.drain(wr_id) }
     }
 
-    fn close(&mut self, id: LaneId, lane: Lane) {
-        let Some(handle) = self.lanes.get_mut(usize::from(lane.slot)).and_then(Option::take) else { return };
-        self.control.order(Order::Close(id, handle));
+    fn close(&mut self, lane: Lane) {
+        if lane.provider == self.id
+            && let Some(handle) = self.lanes.get_mut(usize::from(lane.slot)).and_then(Option::take)
+        {
+            self.control.order(Order::Close(lane.id, handle));
+        }
     }
 
     #[inline]

@@ -13,6 +13,8 @@ use kvrail_core::provider::{Commit, Event, MemoryRange, Post as _, Provider as _
 use kvrail_verbs::{Acceptor, Config, Dialer, Lane, Region, Rights, Side, Verbs, rail};
 use lane::{Fabric, said};
 
+/// What the lane is opened as.
+const ID: LaneId = LaneId::new(0, 1);
 const READS: u32 = 16;
 const BYTES: u32 = 256 << 10;
 const RAIL: RailIndex = RailIndex(0);
@@ -50,12 +52,13 @@ impl Bench {
         let (dialer, acceptor) = (Dialer::new(verbs.ports()), Acceptor::new(far).unwrap());
         let (pending, ours) = dialer.prepare(0, &remote).unwrap();
         let (accepted, theirs) = acceptor.accept(0, &ours).unwrap();
-        let lane = verbs.open(RAIL, dialer.connect(pending, &theirs).unwrap()).unwrap();
+        let lane = verbs.open(ID, RAIL, dialer.connect(pending, &theirs).unwrap()).unwrap();
         let rkey = region.keys()[0];
         Self { verbs, lane, _far: accepted, _source: region, from, to, lkey, rkey }
     }
 
-    fn post(&mut self, id: LaneId, reads: u32) {
+    /// Posts so many READs, the first with sequence number `first`.
+    fn post(&mut self, first: u32, reads: u32) {
         let to = range(self.to);
         let (from, rkey, lkey) = (self.from, self.rkey, self.lkey);
         // SAFETY: the destination is looked at only when the lane writes no more.
@@ -63,7 +66,7 @@ impl Bench {
         for n in 0..reads {
             let offset = u64::from(n * BYTES);
             post.read(Read {
-                wr_id: WrId::new(id, n),
+                wr_id: WrId::new(ID, first + n),
                 remote_addr: from.addr + offset,
                 local_addr: to.addr + offset,
                 len: BYTES,
@@ -90,12 +93,12 @@ impl Bench {
         all
     }
 
-    fn failed(&mut self, id: LaneId) {
+    fn failed(&mut self) {
         let start = Instant::now();
         loop {
             match self.verbs.next_event() {
                 Some(Event::LaneFailed(failed)) => {
-                    assert_eq!(failed, id);
+                    assert_eq!(failed, ID);
                     return;
                 }
                 Some(Event::RailDown(_) | Event::RailUp(_)) => {}
@@ -110,16 +113,14 @@ impl Bench {
 /// Posts, fails the lane while READs are under way, drains, and checks what came in which order.
 fn drained(test: &str, fabric: &Fabric, by_itself: bool) {
     let mut bench = Bench::new(fabric);
-    let id = LaneId::new(0, 1);
     // It works at all.
-    bench.post(id, 2);
-    let first = bench.completions(Some(WrId::new(id, 1)), PATIENCE);
+    bench.post(0, 2);
+    let first = bench.completions(Some(WrId::new(ID, 1)), PATIENCE);
     assert!(first.iter().all(|wc| wc.status().is_success()) && !first.is_empty(), "{first:?}");
     assert!(bench.to[..2 * BYTES as usize].iter().all(|&b| b == 0x5A));
 
-    let id = LaneId::new(0, 2);
     let broken = fabric.breakable.then(|| fabric.break_rails(&["a0"], &["netem", "loss", "100%"]));
-    bench.post(id, READS);
+    bench.post(2, READS);
     let mut before = Vec::new();
     if by_itself {
         // Until the retries are used up.
@@ -130,9 +131,9 @@ fn drained(test: &str, fabric: &Fabric, by_itself: bool) {
         }
     }
     let Bench { verbs, lane, .. } = &mut bench;
-    verbs.fail(id, lane);
-    bench.failed(id);
-    let drain = WrId::new(id, READS);
+    verbs.fail(lane);
+    bench.failed();
+    let drain = WrId::new(ID, 2 + READS);
     bench.verbs.drain(&mut bench.lane, drain).unwrap();
     before.extend(bench.completions(Some(drain), PATIENCE));
     drop(broken);

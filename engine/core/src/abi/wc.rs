@@ -219,6 +219,25 @@ impl WcStatus {
         self.0 == Self::SUCCESS.0
     }
 
+    /// Whether it is the peer's own answer: the path to it works, and its device lives.
+    #[must_use]
+    pub const fn is_answer(self) -> bool {
+        matches!(
+            self,
+            Self::REM_INV_REQ_ERR
+                | Self::REM_ACCESS_ERR
+                | Self::REM_OP_ERR
+                | Self::RNR_RETRY_EXC_ERR
+                | Self::REM_INV_RD_REQ_ERR
+        )
+    }
+
+    /// Whether it speaks of this side's request or memory.
+    #[must_use]
+    pub const fn is_local(self) -> bool {
+        matches!(self, Self::LOC_LEN_ERR | Self::LOC_QP_OP_ERR | Self::LOC_PROT_ERR | Self::LOC_ACCESS_ERR)
+    }
+
     /// Whom it accuses. Unknown values accuse the path: to try elsewhere is harmless, the deadline
     /// bounds it.
     #[must_use]

@@ -10,15 +10,19 @@
 //! | `post.rs` | a run of any other chunks becomes one commit |
 //! | `reap.rs` | completions come back |
 //! | `death.rs` | lanes fail, are flushed, and what they had goes elsewhere |
+//! | `mend.rs` | lanes are made again |
+//! | `suspects.rs` | wrs that kill lanes are found out, and set aside |
 //! | `timers.rs` | deadlines, stalls, sleeping |
 
 mod death;
+mod mend;
 mod plain;
 mod post;
 mod pump;
 mod reap;
 mod setup;
 mod submit;
+mod suspects;
 mod timers;
 
 use core::mem::ManuallyDrop;
@@ -26,23 +30,27 @@ use core::sync::atomic::{AtomicU16, Ordering};
 
 use kvrail_layouts::plan::Limits;
 
-pub use self::death::{LaneLost, LaneWanted};
+pub use self::mend::{LaneLost, LaneWanted};
 pub use self::setup::{AttachError, LaneSpec, PeerError};
 pub use self::submit::Rejected;
 
 use crate::abi::Wc;
 use crate::config::{Config, ConfigError};
+use crate::fifo::Fifo;
 use crate::id::{MAX_RAILS, RailIndex};
 use crate::lane::{Lane, NO_LANE, Record, place};
 use crate::layout::Layouts;
-use crate::peer::{CLASSES, Local, Path, Peer, PeerStats, Remote};
+use crate::page::{List, Queued};
+use crate::peer::{CLASSES, Local, Peer, PeerStats, Remote};
 use crate::plan::{MAX_SGES, Plans};
 use crate::pool::{Held, Pool};
 use crate::provider::{MemoryRange, Provider, RailKeys, RegisterError};
 use crate::rail::{Choice, Rail, RailStats};
+use crate::repairs::Repairs;
 use crate::storage::{Parts, Storage};
 use crate::table::Entry;
 use crate::time::{Nanos, Time};
+use crate::turns::Turns;
 
 /// Completions taken from a rail in one call of the provider.
 const WCS: usize = 32;
@@ -62,58 +70,6 @@ pub enum StartError {
     /// The landing area for validating READs.
     #[error("the landing area for validating READs: {0}")]
     Landing(#[from] RegisterError),
-}
-
-/// First in, first out. A full one forgets its oldest: batches and peers have a place each, so that it
-/// never is; lost lanes may be more than anybody asks for.
-#[derive(Debug)]
-pub(crate) struct Fifo<'s, T> {
-    ring: &'s mut [T],
-    first: usize,
-    len: usize,
-}
-
-impl<'s, T: Copy> Fifo<'s, T> {
-    pub(crate) fn new(ring: &'s mut [T]) -> Self {
-        Self { ring, first: 0, len: 0 }
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    #[inline]
-    pub(crate) fn push(&mut self, item: T) {
-        if self.len == self.ring.len() {
-            self.pop();
-        }
-        let mut at = self.first + self.len;
-        if at >= self.ring.len() {
-            at -= self.ring.len();
-        }
-        self.ring[at] = item;
-        self.len += 1;
-    }
-
-    #[inline]
-    pub(crate) fn pop(&mut self) -> Option<T> {
-        if self.len == 0 {
-            return None;
-        }
-        let item = self.ring[self.first];
-        self.first += 1;
-        if self.first == self.ring.len() {
-            self.first = 0;
-        }
-        self.len -= 1;
-        Some(item)
-    }
 }
 
 /// One engine: owned and driven by one thread.
@@ -138,10 +94,11 @@ pub struct Engine<'s, P: Provider> {
     remotes: &'s mut [Remote],
 
     peers: &'s mut [Peer],
-    paths: &'s mut [[Path; MAX_RAILS]],
-    turns: [Fifo<'s, u16>; CLASSES],
-    /// Urgent turns since the last one of the background class.
-    urgent_turns: u32,
+    /// No peer's place, and no remote region's, below these is free, as far as is known.
+    free_peer: usize,
+    free_remote: usize,
+    turns: Turns<'s>,
+    repairs: Repairs<'s>,
 
     lanes: &'s mut [Lane<P::Lane>],
     records: &'s mut [Record],
@@ -175,11 +132,10 @@ pub struct Engine<'s, P: Provider> {
     behind: bool,
     /// Lanes that are neither free nor up.
     dying: u32,
-    /// Segments put aside, of all peers.
-    parked: u32,
-    /// Lanes missing and lanes being made, over all paths.
-    missing: u32,
-    asked: u32,
+    /// Segments put aside because they could not make their deadlines.
+    parked: [List<Queued>; CLASSES],
+    /// Peers with wrs that are suspected of killing lanes.
+    doubted: Fifo<'s, u16>,
     wcs: [Wc; WCS],
 }
 
@@ -265,7 +221,6 @@ impl<'s, P: Provider> Engine<'s, P> {
         let chunk_shift = config.chunk_bytes.trailing_zeros() as u8;
         let layouts = Layouts::new(parts.layouts, tag);
         let pool = Pool::new(parts.heads, parts.pages, parts.free, layouts.table(), chunk_shift, tag);
-        let [urgent, background] = parts.turns;
         let mut engine = Self {
             provider: ManuallyDrop::new(provider),
             config,
@@ -280,9 +235,10 @@ impl<'s, P: Provider> Engine<'s, P> {
             locals: parts.locals,
             remotes: parts.remotes,
             peers: parts.peers,
-            paths: parts.paths,
-            turns: [Fifo::new(urgent), Fifo::new(background)],
-            urgent_turns: 0,
+            free_peer: 0,
+            free_remote: 0,
+            turns: Turns::new(parts.turns),
+            repairs: Repairs::new(parts.paths, parts.repairs, config.reconnects, rails),
             lanes: parts.lanes,
             records: parts.records,
             depth: parts.depth,
@@ -305,9 +261,8 @@ impl<'s, P: Provider> Engine<'s, P> {
             woken: false,
             behind: false,
             dying: 0,
-            parked: 0,
-            missing: 0,
-            asked: 0,
+            parked: [List::EMPTY; CLASSES],
+            doubted: Fifo::new(parts.doubted),
             wcs: [Wc::default(); WCS],
         };
         (0..rails).for_each(|rail| engine.refresh_room(rail));
@@ -315,12 +270,8 @@ impl<'s, P: Provider> Engine<'s, P> {
         Ok(engine)
     }
 
-    /// The provider, for what is its own: making lanes, a model's clock.
-    pub fn provider_mut(&mut self) -> &mut P {
-        &mut self.provider
-    }
-
-    /// The provider.
+    /// The provider. Only to look at: whoever could exchange it for another, or close a lane of it, could make the
+    /// engine give memory back that is still being written.
     pub fn provider(&self) -> &P {
         &self.provider
     }

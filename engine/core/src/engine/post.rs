@@ -48,12 +48,13 @@ impl<P: Provider> Engine<'_, P> {
         if n == 0 { 1 } else { self.post(lane, n, now).max(1) }
     }
 
-    /// Takes wrs over from the dead lane `from`.
+    /// Takes wrs over from the dead lane `from`, all but the one that killed it.
     #[cold]
     fn gather_again(&mut self, lane: usize, from: usize, limit: u32, max_bytes: u64) -> u32 {
         let head = self.lanes[lane].head;
         let (mut n, mut bytes) = (0, 0);
-        while n < limit && bytes < max_bytes && self.lanes[from].outstanding() > 0 {
+        let suspect = u32::from(self.lanes[from].suspect);
+        while n < limit && bytes < max_bytes && self.lanes[from].outstanding() > suspect {
             let seq = self.lanes[from].tail;
             self.lanes[from].tail = seq.wrapping_add(1);
             let old = *self.record(from, seq);
@@ -222,7 +223,7 @@ impl<P: Provider> Engine<'_, P> {
 
     /// Encodes and commits the `n` wrs of the records from the lane's head on. Says how many bytes they are.
     #[inline]
-    fn post(&mut self, lane: usize, n: u32, now: Time) -> u64 {
+    pub(super) fn post(&mut self, lane: usize, n: u32, now: Time) -> u64 {
         let Self { provider, lanes, records, pages, plans, locals, remotes, landing, config, depth, .. } =
             self;
         let l = &mut lanes[lane];

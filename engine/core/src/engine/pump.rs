@@ -8,12 +8,9 @@ use super::Engine;
 use super::plain::Stop;
 use crate::lane::{Lane, NO_LANE};
 use crate::page::{PageRef, PageTable};
-use crate::peer::Peer;
+use crate::peer::{CLASSES, Peer};
 use crate::provider::Provider;
 use crate::time::Time;
-
-/// Urgent turns for each one of the background class while both wait.
-const URGENT_SHARE: u32 = 15;
 
 /// How a turn ended.
 enum Turn {
@@ -21,7 +18,7 @@ enum Turn {
     More,
     /// Nothing waits any more.
     Over,
-    /// Its rails are at their caps.
+    /// Its rails are at their caps: it waits until one of them is not.
     Capped,
     /// Its lanes have no room, or it has no lanes: it enrolls again when one has.
     Blocked,
@@ -39,36 +36,26 @@ pub(super) enum Work {
 }
 
 impl<P: Provider> Engine<'_, P> {
-    /// Puts a peer into the queue of a class, unless it stands there.
+    /// Has a peer take its turn in a class.
     #[inline]
     pub(super) fn enroll_class(&mut self, peer: u16, class: usize) {
-        let p = &mut self.peers[usize::from(peer)];
-        if p.enrolled & (1 << class) == 0 {
-            p.enrolled |= 1 << class;
-            self.turns[class].push(peer);
-        }
+        self.turns.make_ready(self.peers, peer, class);
     }
 
-    /// Puts a peer into the queues of the classes in which it has work.
+    /// Has a peer take its turn in the classes in which it has work.
     #[inline]
     pub(super) fn enroll(&mut self, peer: u16) {
-        for class in 0..self.turns.len() {
+        for class in 0..CLASSES {
             if self.peers[usize::from(peer)].has_work(class) {
                 self.enroll_class(peer, class);
             }
         }
     }
 
-    /// Whether any peer stands in a queue.
-    #[inline]
-    fn somebody_waits(&self) -> bool {
-        !self.turns[0].is_empty() || !self.turns[1].is_empty()
-    }
-
     /// Posts what waits, as far as credits and caps go.
     #[inline]
     pub(super) fn pump(&mut self, now: Time) {
-        if self.choice.open != 0 && self.somebody_waits() {
+        if self.choice.open != 0 && self.turns.any(self.choice.open) {
             self.pump_all(now);
         }
     }
@@ -76,7 +63,7 @@ impl<P: Provider> Engine<'_, P> {
     /// The same where only this peer has something new. It need not queue where nobody else does.
     #[inline]
     pub(super) fn pump_for(&mut self, peer: u16, class: usize, now: Time) {
-        if self.choice.open != 0 && !self.somebody_waits() {
+        if self.choice.open != 0 && !self.turns.any(self.choice.open) {
             self.serve(peer, class, now);
         } else {
             self.enroll_class(peer, class);
@@ -84,34 +71,27 @@ impl<P: Provider> Engine<'_, P> {
         self.pump(now);
     }
 
+    /// Ends, since each turn takes a peer out of a queue, and puts it back only after it has posted something (of which
+    /// the caps allow so much) or where it is not found before a rail opens that is closed now.
     #[inline(never)]
     fn pump_all(&mut self, now: Time) {
-        let mut fruitless = 0;
-        // Everybody once: whoever's rails have room is found, wherever it stands.
-        let waiting = self.turns[0].len() + self.turns[1].len();
-        while self.choice.open != 0 && fruitless <= waiting {
-            let class = match (self.turns[0].is_empty(), self.turns[1].is_empty()) {
-                (true, true) => return,
-                (false, true) => 0,
-                (true, false) => 1,
-                (false, false) if self.urgent_turns < URGENT_SHARE => 0,
-                (false, false) => 1,
-            };
-            self.urgent_turns = if class == 0 { self.urgent_turns.saturating_add(1) } else { 0 };
-            let Some(peer) = self.turns[class].pop() else { return };
-            self.peers[usize::from(peer)].enrolled &= !(1 << class);
-            fruitless = if self.serve(peer, class, now) { 0 } else { fruitless + 1 };
+        while self.choice.open != 0 {
+            let Some((peer, class)) = self.turns.next(self.peers, self.choice.open) else { return };
+            self.serve(peer, class, now);
         }
     }
 
-    /// Gives a peer its turn, and puts it into the queue again where it has more. Says whether that led to anything.
+    /// Gives a peer its turn, and has it wait for the next one where it has more.
     #[inline]
-    fn serve(&mut self, peer: u16, class: usize, now: Time) -> bool {
-        let turn = self.turn(peer, class, now);
-        if matches!(turn, Turn::More | Turn::Capped) {
-            self.enroll_class(peer, class);
+    fn serve(&mut self, peer: u16, class: usize, now: Time) {
+        match self.turn(peer, class, now) {
+            Turn::More => self.enroll_class(peer, class),
+            Turn::Capped => {
+                let rails = self.peers[usize::from(peer)].room;
+                self.turns.wait_for(self.peers, peer, class, rails);
+            }
+            Turn::Over | Turn::Blocked => {}
         }
-        matches!(turn, Turn::More | Turn::Over)
     }
 
     /// One peer's turn.
@@ -207,22 +187,24 @@ impl<P: Provider> Engine<'_, P> {
                 return Some(segment);
             }
             self.peers[usize::from(peer)].queue[class].remove(&mut self.pages, segment);
-            self.peers[usize::from(peer)].parked[class].push_back(&mut self.pages, segment);
+            self.parked[class].push_back(&mut self.pages, segment);
             self.pages.at(segment).seg.park();
-            self.parked += 1;
         }
     }
 
-    /// Takes a segment out of whichever list it waits in.
+    /// Takes a segment out of the list in which it waits, if it does.
     pub(super) fn dequeue(&mut self, peer: usize, class: usize, segment: PageRef) {
-        let parked = self.pages.at(segment).seg.unpark();
-        let peer = &mut self.peers[peer];
-        if parked {
-            self.parked -= 1;
-            peer.parked[class].remove(&mut self.pages, segment);
-        } else {
-            peer.queue[class].remove(&mut self.pages, segment);
-        }
+        let list = match self.pages.at(segment).seg.unpark() {
+            true => &mut self.parked[class],
+            false => &mut self.peers[peer].queue[class],
+        };
+        list.remove(&mut self.pages, segment);
+    }
+
+    /// Whether segments have been put aside.
+    #[inline]
+    pub(super) fn any_parked(&self) -> bool {
+        self.parked.iter().any(|list| !list.is_empty())
     }
 
     /// Nothing keeps what was put aside from being tried once the rails have nothing else to do.
@@ -231,14 +213,12 @@ impl<P: Provider> Engine<'_, P> {
         if self.rails.iter().any(|rail| rail.wrs > 0) {
             return;
         }
-        for peer in 0..self.peers.len() {
-            for class in 0..self.turns.len() {
-                while let Some(segment) = self.peers[peer].parked[class].first() {
-                    self.dequeue(peer, class, segment);
-                    self.peers[peer].queue[class].push_back(&mut self.pages, segment);
-                    // Peers are fewer than 65,535 by Storage::CHECKED.
-                    self.enroll_class(peer as u16, class);
-                }
+        for class in 0..CLASSES {
+            while let Some(segment) = self.parked[class].first() {
+                let peer = self.pages.at(segment).peer();
+                self.dequeue(peer.into(), class, segment);
+                self.peers[usize::from(peer)].queue[class].push_back(&mut self.pages, segment);
+                self.enroll_class(peer, class);
             }
         }
     }

@@ -26,10 +26,14 @@ impl<P: Provider> Engine<'_, P> {
             self.reap(rail, now);
         }
         self.woken = false;
+        self.repairs.poll(now);
         self.timers(now);
         self.behind = false;
-        if self.parked > 0 {
+        if self.any_parked() {
             self.unpark();
+        }
+        if !self.doubted.is_empty() {
+            self.try_suspects(now);
         }
         self.pump(now);
         self.done.len()
@@ -132,7 +136,7 @@ impl<P: Provider> Engine<'_, P> {
         lane.since = now;
         if fresh {
             lane.fresh = false;
-            self.paths[usize::from(peer)][rail].failures = 0;
+            self.repairs.path(peer, rail).failures = 0;
         }
         let (mut bytes, mut pages) = (0, 0);
         while seq != head {

@@ -9,10 +9,11 @@ use crate::id::{MAX_RAILS, PeerId, RailIndex, RegionId, Source};
 use crate::lane::{Lane, LaneState, NO_LANE};
 use crate::layout::{AddLayoutError, LayoutRef, NO_LAYOUT};
 use crate::memory::{Access, RegionError, RegionShape, Slots};
-use crate::peer::{Local, Path, Peer, PeerState, Remote};
+use crate::peer::{Local, NO_REGION, Peer, PeerState, Remote};
 use crate::plan::{AddPlanError, PlanRef};
 use crate::provider::{DmaBuf, MemoryRange, Provider, RailKeys, RegisterError};
 use crate::remote::{OfferError, RegionOffer, RemoteRegion};
+use crate::suspicion::Faults;
 use crate::time::Time;
 
 /// Why a peer cannot be added or removed.
@@ -36,16 +37,16 @@ pub struct LaneSpec {
     pub rail: RailIndex,
     /// The peer's rail at the other end: says which of a region's keys is used.
     pub remote_rail: u8,
-    /// Entries of the QP's send queue. One of them is kept for the drain wr.
+    /// Entries of the QP's send queue, or fewer: so many are used. One of them is kept for the drain wr.
     pub depth: u32,
 }
 
-/// Why a lane cannot be used. The provider's part comes back.
+/// Why a lane cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum AttachError<L> {
+pub enum AttachError<E: core::error::Error> {
     /// The peer is gone.
     #[error("the peer is not connected")]
-    NoPeer(L),
+    NoPeer,
     /// No such rail.
     #[error("local rail {rail} of {rails}, remote rail {remote_rail} of at most 16: there is no such path")]
     NoRail {
@@ -55,8 +56,6 @@ pub enum AttachError<L> {
         rails: usize,
         /// The remote rail asked for.
         remote_rail: u8,
-        /// The lane.
-        lane: L,
     },
     /// The send queue is too short or too long.
     #[error("a send queue of {depth} entries: 2 to {limit} can be used, one of them for the drain wr")]
@@ -65,8 +64,6 @@ pub enum AttachError<L> {
         depth: u32,
         /// What the storage holds.
         limit: u32,
-        /// The lane.
-        lane: L,
     },
     /// The completion queue could overrun.
     #[error(
@@ -81,31 +78,16 @@ pub enum AttachError<L> {
         used: u32,
         /// What this lane needs.
         depth: u32,
-        /// The lane.
-        lane: L,
     },
     /// The table is full.
     #[error("{limit} lanes are in use already, the most that this engine's storage holds")]
     Full {
         /// The maximum.
         limit: usize,
-        /// The lane.
-        lane: L,
     },
-}
-
-impl<L> AttachError<L> {
-    /// The lane, to be closed or attached elsewhere.
-    #[must_use]
-    pub fn into_lane(self) -> L {
-        match self {
-            Self::NoPeer(lane)
-            | Self::NoRail { lane, .. }
-            | Self::Depth { lane, .. }
-            | Self::CqFull { lane, .. }
-            | Self::Full { lane, .. } => lane,
-        }
-    }
+    /// The provider did not open it.
+    #[error(transparent)]
+    Open(E),
 }
 
 impl<P: Provider> Engine<'_, P> {
@@ -251,14 +233,14 @@ impl<P: Provider> Engine<'_, P> {
     /// A full table.
     pub fn add_peer(&mut self) -> Result<PeerId, PeerError> {
         let limit = self.peers.len();
-        // A place whose lives are used up is not used again: no two peers have one name.
-        let free = self.peers.iter().position(|peer| peer.state == PeerState::Free && peer.life < u16::MAX);
-        let place = free.ok_or(PeerError::Full { limit })?;
+        let free = self.peers[self.free_peer..].iter().position(|peer| peer.state == PeerState::Free);
+        let place = free.ok_or(PeerError::Full { limit })? + self.free_peer;
+        self.free_peer = place + 1;
         let peer = &mut self.peers[place];
-        // It may still stand in the queues for turns, which name the place.
-        let (life, enrolled) = (peer.life + 1, peer.enrolled);
-        *peer = Peer { life, enrolled, state: PeerState::Up, ..Peer::EMPTY };
-        self.paths[place] = [Path::NEW; MAX_RAILS];
+        // It may still stand in queues, which name the place.
+        let Peer { life, ready, capped, doubted, .. } = *peer;
+        let life = life.wrapping_add(1);
+        *peer = Peer { life, ready, capped, doubted, state: PeerState::Up, ..Peer::EMPTY };
         // Peers are fewer than 65,535 by Storage::CHECKED.
         Ok(peer.id(place as u16))
     }
@@ -274,17 +256,15 @@ impl<P: Provider> Engine<'_, P> {
         let index = id.index;
         self.peers[id.index()].state = PeerState::Leaving;
         self.cancel_peer(index);
-        for lane in 0..self.lanes.len() {
-            if self.lanes[lane].peer == index && self.lanes[lane].state == LaneState::Up {
-                self.kill(lane, now);
+        for rail in 0..self.rails.len() {
+            // Each takes itself out of the circle.
+            while let lane = self.peers[id.index()].lanes[rail]
+                && lane != NO_LANE
+            {
+                self.kill(lane.into(), now);
             }
         }
-        for path in &mut self.paths[id.index()] {
-            self.missing -= path.missing();
-            self.asked -= path.asked();
-            *path = Path::NEW;
-        }
-        self.peers[id.index()].missing = 0;
+        self.repairs.forget(index);
         self.leave(index);
         Ok(())
     }
@@ -292,13 +272,25 @@ impl<P: Provider> Engine<'_, P> {
     /// Frees the place of a leaving peer once nothing of it is left.
     pub(super) fn leave(&mut self, index: u16) {
         let peer = &mut self.peers[usize::from(index)];
-        if peer.state != PeerState::Leaving || peer.lanes_all != 0 {
+        // While its pages are being cancelled, the last of its lanes may go before the last page has.
+        if peer.state != PeerState::Leaving || peer.lanes_all != 0 || peer.in_flight() > 0 {
             return;
         }
         peer.state = PeerState::Free;
-        for remote in self.remotes.iter_mut().filter(|remote| remote.used && remote.peer == index) {
-            *remote = Remote::FREE;
+        self.free_peer = self.free_peer.min(index.into());
+        let mut remote = core::mem::replace(&mut peer.remotes, NO_REGION);
+        while remote != NO_REGION {
+            let place = usize::from(remote);
+            self.free_remote = self.free_remote.min(place);
+            remote = core::mem::replace(&mut self.remotes[place], Remote::FREE).next;
         }
+    }
+
+    /// How many more peers, and how many more regions of peers, the storage has places for.
+    #[must_use]
+    pub fn places_free(&self) -> (usize, usize) {
+        let peers = self.peers.iter().filter(|peer| peer.state == PeerState::Free).count();
+        (peers, self.remotes.iter().filter(|remote| !remote.used).count())
     }
 
     /// Learns of a region that the peer has published.
@@ -310,16 +302,21 @@ impl<P: Provider> Engine<'_, P> {
         self.peer(id).ok_or(OfferError::NoPeer)?;
         offer.check()?;
         let limit = self.remotes.len();
-        let place = self.remotes.iter().position(|r| !r.used).ok_or(OfferError::Full { limit })?;
+        let free = self.remotes[self.free_remote..].iter().position(|remote| !remote.used);
+        let place = free.ok_or(OfferError::Full { limit })? + self.free_remote;
+        self.free_remote = place + 1;
         let table = offer.table.as_ref();
         self.remotes[place] = Remote {
             used: true,
-            peer: id.index,
+            // Places are fewer than 65,535 by Storage::CHECKED.
+            next: core::mem::replace(&mut self.peers[id.index()].remotes, place as u16),
             table: table.map_or(0, |table| table.base),
             keys: offer.keys,
             table_keys: table.map_or([0; MAX_RAILS], |table| table.keys),
+            faults: Faults::NONE,
         };
         Ok(RemoteRegion {
+            peer: id,
             // Places are fewer than 65,535 by Storage::CHECKED.
             source: Source::new(self.tag, place as u16, id),
             slots: offer.slots,
@@ -332,42 +329,41 @@ impl<P: Provider> Engine<'_, P> {
         })
     }
 
-    /// Takes a connected lane into use.
+    /// Takes a connected lane into use: the provider opens it, and from then on the engine alone has it.
     ///
     /// # Errors
     ///
-    /// The reason, and the lane back.
+    /// The reason; the lane is released.
     pub fn attach(
         &mut self,
         id: PeerId,
         spec: LaneSpec,
-        handle: P::Lane,
+        unopened: P::Unopened,
         now: Time,
-    ) -> Result<crate::id::LaneId, AttachError<P::Lane>> {
+    ) -> Result<crate::id::LaneId, AttachError<P::OpenError>> {
         let LaneSpec { rail, remote_rail, depth } = spec;
         if self.peer(id).is_none() {
-            return Err(AttachError::NoPeer(handle));
+            return Err(AttachError::NoPeer);
         }
         let rails = self.rails.len();
         if rail.get() >= rails || usize::from(remote_rail) >= MAX_RAILS {
-            return Err(AttachError::NoRail { rail: rail.0, rails, remote_rail, lane: handle });
+            return Err(AttachError::NoRail { rail: rail.0, rails, remote_rail });
         }
         if depth < 2 || depth > self.depth {
-            return Err(AttachError::Depth { depth, limit: self.depth, lane: handle });
+            return Err(AttachError::Depth { depth, limit: self.depth });
         }
         let entries = self.rails[rail.get()].info.cq_entries;
         let used = self.rails[rail.get()].cq_used;
         if used.checked_add(depth).is_none_or(|need| need > entries) {
-            return Err(AttachError::CqFull { rail: rail.0, entries, used, depth, lane: handle });
+            return Err(AttachError::CqFull { rail: rail.0, entries, used, depth });
         }
         let limit = self.lanes.len();
         let free = self.lanes[self.free_lane..].iter().position(|lane| lane.state == LaneState::Free);
-        let Some(place) = free.map(|at| at + self.free_lane) else {
-            return Err(AttachError::Full { limit, lane: handle });
-        };
+        let place = free.map(|at| at + self.free_lane).ok_or(AttachError::Full { limit })?;
+        let id_of_lane = self.lanes[place].id;
+        let handle = self.provider.open(id_of_lane, rail, unopened).map_err(AttachError::Open)?;
         self.free_lane = place + 1;
         self.rails[rail.get()].cq_used = used + depth;
-        let id_of_lane = self.lanes[place].id;
         self.lanes[place] = Lane {
             id: id_of_lane,
             state: LaneState::Up,
@@ -381,7 +377,7 @@ impl<P: Provider> Engine<'_, P> {
             ..Lane::EMPTY
         };
         self.link_lane(place as u16);
-        self.found(id.index, rail.get(), usize::from(remote_rail));
+        self.repairs.find(id.index, rail.get(), usize::from(remote_rail));
         self.enroll(id.index);
         Ok(id_of_lane)
     }

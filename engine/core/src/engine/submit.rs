@@ -4,8 +4,9 @@ use core::fmt;
 
 use super::Engine;
 use crate::batch::{Batch, Done, Ticket};
-use crate::error::SubmitError;
+use crate::error::{PageError, SubmitError};
 use crate::page::{PageRef, PageTable};
+use crate::peer::PeerState;
 use crate::provider::Provider;
 use crate::time::Time;
 
@@ -89,14 +90,20 @@ impl<'s, P: Provider> Engine<'s, P> {
         self.in_flight += 1;
         self.watch(index, deadline);
 
-        let mut at = 0;
+        let (mut at, mut faulty) = (0, false);
         loop {
             let seg = PageRef(first.0 + u32::from(at));
             let page = self.pages.at(seg);
             let (peer, seg_len) = (page.peer(), page.seg_len);
-            self.peers[usize::from(peer)].queue[class].push_back(&mut self.pages, seg);
+            let p = &mut self.peers[usize::from(peer)];
+            p.queue[class].push_back(&mut self.pages, seg);
+            p.submitted += u64::from(seg_len);
+            faulty |= p.faulty;
             at += seg_len;
             if at >= len {
+                if faulty {
+                    self.leave_out(index, now);
+                }
                 self.pump_for(peer, class, now);
                 return Ok(Ticket { batch: index, serial });
             }
@@ -121,8 +128,9 @@ impl<'s, P: Provider> Engine<'s, P> {
         while at < len {
             let seg = batch.buffer_mut().page_mut(u32::from(at));
             let (peer, seg_len) = (seg.source.peer(), seg.seg_len);
-            if self.peer(peer).is_none() {
-                return Err(SubmitError::PeerGone { page: usize::from(at), peer: peer.index() });
+            let known = &self.peers[usize::from(peer.index())];
+            if known.life as u16 != peer.life() || known.state != PeerState::Up {
+                return Err(SubmitError::PeerGone { page: usize::from(at), peer: peer.index().into() });
             }
             at += seg_len;
         }
@@ -166,8 +174,8 @@ impl<'s, P: Provider> Engine<'s, P> {
         let stats = &mut self.peers[usize::from(p.peer())].stats;
         match p.result() {
             Ok(()) => stats.pages += 1,
-            Err(crate::error::PageError::Miss(_)) => stats.misses += 1,
-            Err(crate::error::PageError::Fault { .. }) => stats.faults += 1,
+            Err(PageError::Miss(_)) => stats.misses += 1,
+            Err(PageError::Fault { .. } | PageError::SetAside { .. }) => stats.faults += 1,
             Err(_) => stats.late += 1,
         }
         self.release_batch(batch, 1);

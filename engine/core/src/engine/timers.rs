@@ -3,8 +3,9 @@
 use super::Engine;
 use super::death::fail_page;
 use crate::error::PageError;
-use crate::lane::{LaneState, NO_LANE};
-use crate::page::{PageRef, PageTable, Phase, settle_pages};
+use crate::lane::{Hold, LaneState, NO_LANE};
+use crate::page::{Link, Page, PageRef, PageTable, Phase, settle_pages};
+use crate::peer::Remote;
 use crate::provider::{Provider, WaitFor, Wake};
 use crate::time::{Nanos, Time};
 
@@ -36,17 +37,23 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
+    /// The first batch of a group, from number `from` in it on, that is in flight: looked up anew each time, since what
+    /// is done to one batch may end others.
+    fn next_flying(&self, group: usize, from: u32) -> Option<u32> {
+        let rest = u64::MAX.checked_shl(from)? & self.flying[group];
+        (rest != 0).then(|| rest.trailing_zeros())
+    }
+
     #[cold]
     fn expire(&mut self, now: Time) {
         let mut next = Time::NEVER;
         for group in 0..self.deadlines.len() {
             if self.deadlines[group] <= now {
-                let mut earliest = Time::NEVER;
-                let mut flying = self.flying[group];
-                while flying != 0 {
+                let (mut earliest, mut from) = (Time::NEVER, 0);
+                while let Some(number) = self.next_flying(group, from) {
+                    from = number + 1;
                     // Batches are fewer than 16,385 by Storage::CHECKED.
-                    let batch = (64 * group) as u16 + flying.trailing_zeros() as u16;
-                    flying &= flying - 1;
+                    let batch = (64 * group) as u16 + number as u16;
                     let deadline = self.pages.head(batch).deadline;
                     if deadline > now {
                         earliest = earliest.min(deadline);
@@ -65,11 +72,12 @@ impl<P: Provider> Engine<'_, P> {
 
     fn expire_batch(&mut self, batch: u16, deadline: Time) {
         let shift = self.chunk_shift;
-        self.cancel(batch, None, |page| PageError::Deadline {
+        let late = |page: &Page| PageError::Deadline {
             deadline,
             missing: if page.phase == Phase::Validating { 0 } else { page.left },
             chunks: page.chunks(shift),
-        });
+        };
+        self.cancel(batch, |_, page| Some(late(page)));
         if self.flying[usize::from(batch / 64)] & (1 << (batch % 64)) != 0 {
             self.overdue[usize::from(batch / 64)] |= 1 << (batch % 64);
         }
@@ -77,58 +85,98 @@ impl<P: Provider> Engine<'_, P> {
 
     /// Fails all that is in flight from one peer.
     pub(super) fn cancel_peer(&mut self, peer: u16) {
+        self.cancel_some(peer, |_, _| Some(PageError::PeerGone));
+    }
+
+    /// Fails the pages in flight from one peer of which `why` tells why they fail.
+    pub(super) fn cancel_some(&mut self, peer: u16, why: impl Fn(&[Remote], &Page) -> Option<PageError>) {
         for group in 0..self.flying.len() {
-            let mut flying = self.flying[group];
-            while flying != 0 {
-                let batch = (64 * group) as u16 + flying.trailing_zeros() as u16;
-                flying &= flying - 1;
-                self.cancel(batch, Some(peer), |_| PageError::PeerGone);
+            let mut from = 0;
+            while self.peers[usize::from(peer)].in_flight() > 0
+                && let Some(number) = self.next_flying(group, from)
+            {
+                from = number + 1;
+                // Batches are fewer than 16,385 by Storage::CHECKED.
+                let batch = (64 * group) as u16 + number as u16;
+                self.cancel(
+                    batch,
+                    |remotes, page| if page.peer() == peer { why(remotes, page) } else { None },
+                );
             }
         }
     }
 
-    /// Fails the pages of a batch (of one peer, or of all) that are not retired. What is not posted is
-    /// accounted for here; what is posted when it comes back or its lane is quiet.
-    fn cancel(&mut self, batch: u16, only: Option<u16>, error: impl Fn(&crate::page::Page) -> PageError) {
+    /// Fails the pages of a batch that are not retired and of which `why` tells why they fail. What is not posted is
+    /// accounted for here; what is posted when it comes back or its lane is quiet. Other batches may be done by it.
+    pub(super) fn cancel(&mut self, batch: u16, why: impl Fn(&[Remote], &Page) -> Option<PageError>) {
         let (first, shift) = (self.pages.first(batch), self.chunk_shift);
         let head = self.pages.head(batch);
         let (len, class) = (head.len, usize::from(head.class));
+        let hit = |remotes: &[Remote], page: &Page| !page.is_retired() && why(remotes, page).is_some();
+        let Self { pages, remotes, .. } = self;
+        if !pages.slice(first, u32::from(len)).iter().any(|page| hit(remotes, page)) {
+            return;
+        }
+        settle_pages(pages.slice(first, u32::from(len)));
         // The batch must not be done before all its pages have been looked at.
+        let head = pages.head(batch);
         head.left += 1;
         head.spoilt = true;
-        settle_pages(self.pages.slice(first, u32::from(len)));
         let mut at = 0;
         while at < len {
             let segment = PageRef(first.0 + u32::from(at));
-            let page = self.pages.at(segment);
+            let Self { pages, remotes, .. } = self;
+            let page = pages.at(segment);
             let (peer, seg_len) = (page.peer(), page.seg_len);
             at += seg_len;
-            if only.is_some_and(|only| only != peer) {
+            let segment_pages = pages.slice(segment, u32::from(seg_len));
+            let hits = segment_pages.iter().filter(|page| hit(remotes, page)).count();
+            let living = segment_pages.iter().filter(|page| !page.is_retired()).count();
+            if hits == 0 {
                 continue;
             }
-            self.dequeue(usize::from(peer), class, segment);
+            if hits == living {
+                self.dequeue(usize::from(peer), class, segment);
+            } else {
+                pages.at(segment).seg.mix();
+            }
             for i in 0..u32::from(seg_len) {
                 let at = PageRef(segment.0 + i);
                 let page = self.pages.at(at);
-                if page.is_retired() {
-                    continue;
-                }
-                let error = error(page);
-                fail_page(page, error, shift);
-                let behind = self.pages.at(at).validate.is_behind();
-                // All pages behind one are the same peer's, so this takes them along, too.
-                if self.peers[usize::from(peer)].validate.remove(&mut self.pages, at) || behind {
-                    self.pages.at(at).left -= 1;
-                }
-                if self.pages.at(at).left == 0 {
-                    self.complete(at);
+                if let Some(error) = why(self.remotes, page).filter(|_| !page.is_retired()) {
+                    fail_page(page, error, shift);
+                    self.stop_validating(at, i + 1 < u32::from(seg_len));
+                    if self.pages.at(at).left == 0 {
+                        self.complete(at);
+                    }
                 }
             }
-            if self.peers[usize::from(peer)].carcass != NO_LANE {
+            if hits < living {
+                self.trim(segment);
+            }
+            let p = &self.peers[usize::from(peer)];
+            if p.carcass != NO_LANE || p.suspects != NO_LANE {
                 self.purge_peer(peer);
             }
         }
         self.release_batch(batch, 1);
+    }
+
+    /// A page has failed. If its validating READ has not been posted, it is not going to be; a page behind it that was
+    /// to be validated with it stands in the list itself from now on.
+    fn stop_validating(&mut self, page: PageRef, has_next: bool) {
+        let peer = usize::from(self.pages.at(page).peer());
+        let behind = self.pages.at(page).validate.is_behind();
+        let list = &mut self.peers[peer].validate;
+        if !list.remove(&mut self.pages, page) && !behind {
+            return;
+        }
+        self.pages.at(page).left -= 1;
+        let next = PageRef(page.0 + 1);
+        if has_next && self.pages.at(next).validate.is_behind() {
+            self.pages.at(next).validate = Link::OUT;
+            self.peers[peer].validate.push_back(&mut self.pages, next);
+        }
     }
 
     /// Looks for lanes that complete nothing and flushes that do not end, a part of them at a time.
@@ -147,7 +195,7 @@ impl<P: Provider> Engine<'_, P> {
                     self.rails[usize::from(lane.rail)].stats.lanes_stalled += 1;
                     self.kill(index, now);
                 }
-                LaneState::Up if lane.outstanding() > 0 && !lane.silent && !self.behind => {
+                LaneState::Up if lane.outstanding() > 0 && !lane.hold.has(Hold::SILENT) && !self.behind => {
                     let rail = &self.rails[usize::from(lane.rail)];
                     // What was posted to a rail under suspicion is what was risked.
                     if still >= SILENCE.max(Nanos(8 * rail.key(0))) && lane.since <= rail.suspect {
@@ -166,7 +214,7 @@ impl<P: Provider> Engine<'_, P> {
     /// A lane is silent: its peer may be gone, which is no reason to keep others waiting.
     fn mute(&mut self, index: usize, now: Time) {
         let lane = &mut self.lanes[index];
-        lane.silent = true;
+        lane.hold.set(Hold::SILENT);
         let rail = usize::from(lane.rail);
         // Its other lanes over this rail are not tried before one of them is heard of.
         self.peers[usize::from(lane.peer)].room &= !(1 << rail);
@@ -180,7 +228,7 @@ impl<P: Provider> Engine<'_, P> {
     pub(super) fn heard(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
         let rail = &mut self.rails[usize::from(lane.rail)];
-        if core::mem::take(&mut lane.silent) {
+        if lane.hold.clear(Hold::SILENT) {
             rail.unmute(lane.outstanding(), lane.bytes);
             self.hushed -= 1;
         }
@@ -205,7 +253,7 @@ impl<P: Provider> Engine<'_, P> {
         if outstanding > 0 || silent || self.dying > 0 {
             until = until.min(self.next_sweep);
         }
-        until = until.min(self.next_retry(now));
+        until = until.min(self.repairs.next_at());
         if outstanding > 0 {
             // Some of what is outstanding may never come (a silent peer): half of all is waited for only as
             // long as it should take.
@@ -219,21 +267,6 @@ impl<P: Provider> Engine<'_, P> {
         let completions = outstanding.div_ceil(2).max(u32::from(silent));
         self.woken = true;
         self.provider.wait(WaitFor { now, until, completions });
-    }
-
-    /// When the next lane will be wanted. Whoever has not asked for those that are wanted already makes none.
-    fn next_retry(&self, now: Time) -> Time {
-        let mut next = Time::NEVER;
-        if self.missing > self.asked && self.asked < u32::from(self.config.reconnects) {
-            for (paths, _) in self.paths.iter().zip(self.peers.iter()).filter(|(_, peer)| peer.missing > 0) {
-                let up = paths
-                    .iter()
-                    .zip(self.rails.iter())
-                    .filter(|(path, rail)| rail.up && path.retry_at > now && path.wanted().is_some());
-                next = up.fold(next, |next, (path, _)| next.min(path.retry_at));
-            }
-        }
-        next
     }
 
     /// Something that wakes an engine out of [`wait`](Self::wait), from any thread.

@@ -6,7 +6,8 @@
 //! the rail's worker thread; the producer takes no part in it, as with RDMA.
 //!
 //! ```
-//! use kvrail_core::id::RailIndex;
+//! use kvrail_core::id::{LaneId, RailIndex};
+//! use kvrail_core::provider::Provider;
 //! use kvrail_local::{Config, shm::{Exporter, Peer, Segment, Shm}};
 //! use std::sync::Arc;
 //!
@@ -18,7 +19,7 @@
 //! // The reader.
 //! let mut rails = Shm::start(Config::default())?;
 //! let peer = Peer::connect(exporter.address())?;
-//! let lane = rails.open(RailIndex(0), peer.clone())?;
+//! let lane = rails.open(LaneId::new(0, 1), RailIndex(0), peer.clone())?;
 //! assert_eq!(peer.regions()[0].base, segment.addr());
 //! # drop(lane);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -35,8 +36,11 @@
 //!
 //! The connection that the descriptors came over stays open as a sign of life. When it ends, by a
 //! kill, an exit or the [`Exporter`]'s drop, READs of all lanes to that producer complete with
-//! `RETRY_EXC_ERR`, later ones are flushed, and so it goes on until a new [`Peer`] is made. The memory stays
-//! mapped as long as a lane has it, so a READ that is under way ends well.
+//! `RETRY_EXC_ERR`, later ones are flushed, and so it goes on until a new [`Peer`] is made. The
+//! memory stays mapped as long as a lane has it, so a READ that is under way ends well. No child of
+//! a fork can keep the connection open: it is in a descriptor table of the exporter's thread (Linux
+//! 5.9, or where `unshare` is allowed; otherwise a warning is logged, and such a child does keep
+//! it).
 //!
 //! # Trust
 //!
@@ -52,39 +56,11 @@ mod peer;
 pub use crate::region::Region;
 pub use crate::segment::{OutOfSegment, Segment, SegmentError};
 pub use address::Address;
-pub use exporter::{ExportError, Exporter};
+pub use exporter::{ExportError, Exporter, MAX_CLIENTS};
 pub use hello::MAX_SEGMENTS;
 pub use peer::{ConnectError, Peer};
 
-use kvrail_core::id::RailIndex;
-
-use crate::config::OpenError;
-use crate::rail::Lane;
 use crate::rails::Rails;
 
 /// Rails over shared memory.
 pub type Shm = Rails<Peer>;
-
-impl Shm {
-    /// Makes a lane on `rail` to the producer at `address`. Blocks, 10 s at most, unless this process
-    /// is connected to it already; [`Peer::connect`] on another thread and [`Rails::open`] here do not.
-    ///
-    /// # Errors
-    ///
-    /// What [`Peer::connect`] and [`Rails::open`] find wrong.
-    pub fn connect(&mut self, rail: RailIndex, address: &Address) -> Result<Lane, LaneError> {
-        Ok(self.open(rail, Peer::connect(address)?)?)
-    }
-}
-
-/// Why [`Shm::connect`] made no lane.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LaneError {
-    /// The producer was not reached, or not accepted.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The rail has no place for the lane.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-}

@@ -3,26 +3,30 @@
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kvrail_core::abi::WcStatus;
 use kvrail_core::provider::Read;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{self, SealFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags,
-    Shutdown, SocketAddrUnix, SocketFlags, SocketType,
+    SocketAddrUnix, SocketFlags, SocketType,
 };
 
 use super::address::{Address, VERSION};
+use super::exporter::MAX_CLIENTS;
 use super::hello::{self, MAX_SEGMENTS, PROTOCOL, REPLY_BYTES};
 use crate::copy::copy;
+use crate::descriptors::{self, Maker};
 use crate::hello::ReplyError;
 use crate::mapping::Mapping;
 use crate::region::Region;
@@ -44,16 +48,16 @@ struct Shared {
     regions: Vec<Region>,
     /// In the order of `regions`, which are the segments' numbers.
     mappings: Vec<Mapping>,
-    link: Arc<Link>,
+    /// The connection has ended, and with it the producer.
+    dead: Arc<AtomicBool>,
+    /// Ends the watcher, which has it borrowed.
+    stop: OwnedFd,
     watcher: Option<JoinHandle<()>>,
+    maker: Maker,
 }
 
-/// The connection, whose end is the producer's.
-#[derive(Debug)]
-struct Link {
-    socket: OwnedFd,
-    dead: AtomicBool,
-}
+/// What a connection gives: no descriptor among it.
+type Reached = (Vec<Region>, Vec<Mapping>);
 
 /// Why there is no connection to a producer.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +87,12 @@ pub enum ConnectError {
     /// The exporter does not accept the token.
     #[error("the exporter refused the address's token: the address is forged, or of an earlier exporter")]
     Refused,
+    /// The exporter serves as many readers as it can.
+    #[error("the exporter serves {MAX_CLIENTS} reader processes already, and no more: use another producer")]
+    Full,
+    /// Others pushed this connection out.
+    #[error("too many connect to the exporter at the same time: try again")]
+    Crowded,
     /// Whoever listens there cannot give the answer that the address holds.
     #[error("who listens at this address is not the exporter that it was made by")]
     Impostor,
@@ -153,7 +163,8 @@ impl Peer {
     fn known(address: &Address) -> Option<Self> {
         let peers = PEERS.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = peers.iter().find(|(a, _)| a == address)?.1.upgrade()?;
-        Some(Self(shared)).filter(Self::is_alive)
+        // One that a parent of this process made has no watcher here.
+        Some(Self(shared)).filter(|peer| peer.0.maker.is_this_process() && peer.is_alive())
     }
 
     /// The segments, as READs name them.
@@ -165,48 +176,41 @@ impl Peer {
     /// Whether the producer is there, as far as is known now.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        !self.0.link.dead.load(Ordering::Acquire)
+        !self.0.dead.load(Ordering::Acquire)
     }
 }
 
 impl Shared {
+    /// Connects on the watcher's thread: the connection is in that thread's descriptor table, so
+    /// that no child of a fork keeps the exporter's place taken when this process has died.
     fn connect(address: &Address) -> Result<Self, ConnectError> {
-        let failed = |step| move |errno| ConnectError::System { step, errno };
-        let socket = net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .map_err(failed("socket"))?;
-        for direction in [Timeout::Send, Timeout::Recv] {
-            // The first bounds connecting, too: it waits while the exporter's queue is full.
-            set_socket_timeout(&socket, direction, Some(PATIENCE)).map_err(failed("setting a time-out"))?;
-        }
-        let name = SocketAddrUnix::new_abstract_name(&address.name).map_err(failed("naming"))?;
-        net::connect(&socket, &name).map_err(|errno| match errno {
-            Errno::CONNREFUSED => ConnectError::Nobody,
-            errno => failed("connect")(errno),
-        })?;
-        net::send(&socket, &PROTOCOL.hello(address.token), SendFlags::NOSIGNAL)
-            .map_err(failed("saying hello"))?;
-        let (reply, fds) = receive(&socket)?;
-        let regions = hello::check_reply(&reply, address.answer).map_err(|error| match error {
-            ReplyError::Version { theirs } => ConnectError::Version { theirs, ours: VERSION },
-            ReplyError::Refused => ConnectError::Refused,
-            ReplyError::Impostor => ConnectError::Impostor,
-            ReplyError::Malformed => ConnectError::Malformed { what: "its fields" },
-        })?;
-        if fds.len() != regions.len() {
-            return Err(ConnectError::Malformed { what: "as many segments as file descriptors" });
-        }
-        let mappings = fds.iter().zip(&regions).map(|(fd, region)| map(fd, region));
-        let mappings = mappings.collect::<Result<_, _>>()?;
-        // The producer says no more; the watcher waits for its end, however long that takes.
-        set_socket_timeout(&socket, Timeout::Recv, None).map_err(failed("clearing a time-out"))?;
-        let link = Arc::new(Link { socket, dead: AtomicBool::new(false) });
-        let watched = Arc::clone(&link);
-        let watcher = std::thread::Builder::new()
-            .name("kvrail-watcher".into())
-            .stack_size(64 << 10)
-            .spawn(move || watched.watch())
-            .map_err(ConnectError::Thread)?;
-        Ok(Self { regions, mappings, link, watcher: Some(watcher) })
+        let stop = eventfd(0, EventfdFlags::CLOEXEC)
+            .map_err(|errno| ConnectError::System { step: "eventfd", errno })?;
+        let dead = Arc::new(AtomicBool::new(false));
+        let (tell, told) = sync_channel::<Result<Reached, ConnectError>>(1);
+        let (address, watched) = (*address, Arc::clone(&dead));
+        let watcher = descriptors::spawn("kvrail-watcher", vec![stop.as_raw_fd()], move |kept, _| {
+            let (socket, reached) = match reach(&address) {
+                Ok(reached) => reached,
+                Err(error) => return drop(tell.send(Err(error))),
+            };
+            let _ = tell.send(Ok(reached));
+            watch(&socket, kept[0]);
+            watched.store(true, Ordering::Release);
+        });
+        let watcher = watcher.map_err(ConnectError::Thread)?;
+        let ended = |_| ConnectError::Thread(std::io::Error::other("it ended at once"));
+        let told = told.recv().map_err(ended).flatten();
+        let (regions, mappings) = match told {
+            Ok(reached) => reached,
+            Err(error) => {
+                // It has nothing more to do, and `stop` must outlive it.
+                let _ = watcher.join();
+                return Err(error);
+            }
+        };
+        let maker = Maker::this_process();
+        Ok(Self { regions, mappings, dead, stop, watcher: Some(watcher), maker })
     }
 
     /// Where `len` bytes from `addr` of the segment `rkey` are, here. `None`: not within one.
@@ -222,22 +226,56 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Ends the watcher's recv.
-        let _ = net::shutdown(&self.link.socket, Shutdown::Both);
+        // In a child of a fork there is no watcher, and the connection is the parent's.
+        if !self.maker.is_this_process() {
+            return;
+        }
+        // Fails only if the counter would overflow; it is written once.
+        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         if let Some(watcher) = self.watcher.take() {
             let _ = watcher.join();
         }
     }
 }
 
-impl Link {
-    /// Waits for the end of the connection. Anything but a signal is one: a producer that speaks now
-    /// is not to be trusted.
-    fn watch(&self) {
-        let mut byte = [0_u8; 1];
-        while net::recv(&self.socket, &mut byte, RecvFlags::empty()) == Err(Errno::INTR) {}
-        self.dead.store(true, Ordering::Release);
+/// Connects to the exporter, and maps what it has. On the watcher's thread.
+fn reach(address: &Address) -> Result<(OwnedFd, Reached), ConnectError> {
+    let failed = |step| move |errno| ConnectError::System { step, errno };
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(failed("socket"))?;
+    for direction in [Timeout::Send, Timeout::Recv] {
+        // The first bounds connecting, too: it waits while the exporter's queue is full.
+        set_socket_timeout(&socket, direction, Some(PATIENCE)).map_err(failed("setting a time-out"))?;
     }
+    let name = SocketAddrUnix::new_abstract_name(&address.name).map_err(failed("naming"))?;
+    net::connect(&socket, &name).map_err(|errno| match errno {
+        Errno::CONNREFUSED => ConnectError::Nobody,
+        errno => failed("connect")(errno),
+    })?;
+    net::send(&socket, &PROTOCOL.hello(address.token), SendFlags::NOSIGNAL)
+        .map_err(failed("saying hello"))?;
+    let (reply, fds) = receive(&socket)?;
+    let regions = hello::check_reply(&reply, address.answer).map_err(|error| match error {
+        ReplyError::Version { theirs } => ConnectError::Version { theirs, ours: VERSION },
+        ReplyError::Refused => ConnectError::Refused,
+        ReplyError::Full => ConnectError::Full,
+        ReplyError::Crowded => ConnectError::Crowded,
+        ReplyError::Impostor => ConnectError::Impostor,
+        ReplyError::Malformed => ConnectError::Malformed { what: "its fields" },
+    })?;
+    if fds.len() != regions.len() {
+        return Err(ConnectError::Malformed { what: "as many segments as file descriptors" });
+    }
+    let mappings = fds.iter().zip(&regions).map(|(fd, region)| map(fd, region));
+    let mappings = mappings.collect::<Result<_, _>>()?;
+    Ok((socket, (regions, mappings)))
+}
+
+/// Waits for the end of the connection, or for `stop`. A producer that speaks now is not to be
+/// trusted, so whatever comes is an end.
+fn watch(socket: &OwnedFd, stop: BorrowedFd<'_>) {
+    let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+    while poll(&mut fds, None) == Err(Errno::INTR) {}
 }
 
 /// The reply, and what came with it.

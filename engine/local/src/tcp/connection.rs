@@ -14,6 +14,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::address::{Address, VERSION};
+use super::server::MAX_LANES;
 use super::wire::{PROTOCOL, Request, Response, read_until};
 use crate::hello::{ReplyError, ReplyHead};
 use crate::worker::Transport;
@@ -35,14 +36,15 @@ pub struct Connection {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The system refused something, or a step took longer than 10 s.
-    #[error("the server at {socket} could not be talked to: {step} failed")]
+    #[error("the server at {socket} could not be talked to: {step} failed: {source}")]
     System {
         /// Where.
         socket: SocketAddr,
         /// The step.
         step: &'static str,
         /// The system's reason.
-        source: io::Error,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: io::Error,
     },
     /// The server speaks another version.
     #[error(
@@ -61,6 +63,21 @@ pub enum ConnectError {
         "the server at {socket} refused the address's token: the address is forged, or of an earlier server"
     )]
     Refused {
+        /// Where.
+        socket: SocketAddr,
+    },
+    /// The server serves as many lanes as it can.
+    #[error(
+        "the server at {socket} serves {MAX_LANES} lanes already, and no more: make fewer lanes per rail, or use \
+         another producer"
+    )]
+    Full {
+        /// Where.
+        socket: SocketAddr,
+    },
+    /// Others pushed this connection out.
+    #[error("too many connect to the server at {socket} at the same time: try again")]
+    Crowded {
         /// Where.
         socket: SocketAddr,
     },
@@ -97,6 +114,8 @@ impl Connection {
         PROTOCOL.check_reply(&head, address.answer).map_err(|error| match error {
             ReplyError::Version { theirs } => ConnectError::Version { socket, theirs, ours: VERSION },
             ReplyError::Refused => ConnectError::Refused { socket },
+            ReplyError::Full => ConnectError::Full { socket },
+            ReplyError::Crowded => ConnectError::Crowded { socket },
             ReplyError::Impostor => ConnectError::Impostor { socket },
             ReplyError::Malformed => ConnectError::Malformed { socket },
         })?;

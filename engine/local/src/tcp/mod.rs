@@ -10,7 +10,8 @@
 //! a [`Connection`] per lane:
 //!
 //! ```
-//! use kvrail_core::id::RailIndex;
+//! use kvrail_core::id::{LaneId, RailIndex};
+//! use kvrail_core::provider::Provider;
 //! use kvrail_local::{Config, shm::Segment, tcp::{Connection, Export, Server, Tcp}};
 //! use std::sync::Arc;
 //!
@@ -18,7 +19,7 @@
 //! let server = Server::start("127.0.0.1:0".parse()?, vec![Export::segment(Arc::clone(&segment))])?;
 //!
 //! let mut rails = Tcp::start(Config { rails: 1, ..Config::default() })?;
-//! let lane = rails.open(RailIndex(0), Connection::open(server.address())?)?;
+//! let lane = rails.open(LaneId::new(0, 1), RailIndex(0), Connection::open(server.address())?)?;
 //! # drop(lane);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -38,37 +39,9 @@ mod wire;
 
 pub use address::Address;
 pub use connection::{ConnectError, Connection, STALL};
-pub use server::{Export, MAX_EXPORTS, ServeError, Server};
+pub use server::{Export, MAX_EXPORTS, MAX_LANES, ServeError, Server};
 
-use kvrail_core::id::RailIndex;
-
-use crate::config::OpenError;
-use crate::rail::Lane;
 use crate::rails::Rails;
 
 /// Rails over TCP. Functional only.
 pub type Tcp = Rails<Connection>;
-
-impl Tcp {
-    /// Makes a lane on `rail` to the server at `address`. Blocks, 10 s at most per step;
-    /// [`Connection::open`] on another thread and [`Rails::open`] here do not.
-    ///
-    /// # Errors
-    ///
-    /// What [`Connection::open`] and [`Rails::open`] find wrong.
-    pub fn connect(&mut self, rail: RailIndex, address: &Address) -> Result<Lane, LaneError> {
-        Ok(self.open(rail, Connection::open(address)?)?)
-    }
-}
-
-/// Why [`Tcp::connect`] made no lane.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LaneError {
-    /// The producer was not reached, or not accepted.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The rail has no place for the lane.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-}

@@ -60,6 +60,11 @@ impl<T: Transport> Driver<T> {
         }
     }
 
+    /// Opens lane number `lane`, in its first life.
+    pub fn open(&mut self, lane: u16, rail: RailIndex, transport: T) -> Lane {
+        self.rails.open(LaneId::new(lane, 1), rail, transport).unwrap()
+    }
+
     pub fn post(&mut self, lane: &mut Lane, reads: &[Read]) -> Commit {
         // SAFETY: the local memory is this test's, and not looked at meanwhile.
         let mut post = unsafe { self.rails.begin(lane) };

@@ -75,6 +75,10 @@ pub fn parse(bytes: &[u8]) -> Result<Message, ParseError> {
         Kind::LanesReady => Message::LanesReady(answers(whole(bytes)?)?),
         Kind::Release => release(whole(bytes)?)?,
         Kind::Bye => Message::Bye(ByeReason::from_code(whole::<wire::Bye>(bytes)?.reason.get())),
+        Kind::Alive => {
+            whole::<wire::Alive>(bytes)?;
+            Message::Alive
+        }
     };
     if let Message::Refused(refusal) = &message
         && matches!(refusal.reason, Reason::Other { .. })
@@ -297,4 +301,4 @@ fn release(read: &wire::Release) -> Result<Message, ParseError> {
 }
 
 // A message that is shorter than its MAC would have no body to compare.
-const _: () = assert!(size_of::<wire::Bye>() > MAC);
+const _: () = assert!(size_of::<wire::Alive>() > MAC);

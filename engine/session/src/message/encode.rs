@@ -43,6 +43,7 @@ impl Message {
                     .as_bytes()
                     .to_vec()
             }
+            Self::Alive => wire::Alive { header, mac: [0; 32] }.as_bytes().to_vec(),
         }
     }
 }

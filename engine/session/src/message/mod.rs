@@ -46,6 +46,8 @@ pub enum Message {
     Release(List<LaneNumber, MAX_LANES>),
     /// A side closes the session.
     Bye(ByeReason),
+    /// The sender lives, and had nothing else to say.
+    Alive,
 }
 
 impl Message {
@@ -63,6 +65,7 @@ impl Message {
             Self::LanesReady(_) => Kind::LanesReady,
             Self::Release(_) => Kind::Release,
             Self::Bye(_) => Kind::Bye,
+            Self::Alive => Kind::Alive,
         }
     }
 }
@@ -99,7 +102,7 @@ pub struct OfferHead {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneNumber(pub NonZeroU32);
 
-/// Lanes asked for together.
+/// Lanes that one message asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneAsks {
     /// Which exchange of the session this is, counted from 1. The answer repeats it.
@@ -121,7 +124,8 @@ pub struct LaneAsk {
     pub blob: LaneBlob,
 }
 
-/// The answer to [`LaneAsks`]: the same lanes in the same order.
+/// An answer to [`LaneAsks`], for some of its lanes: each lane is answered once, when it has been
+/// made or cannot be made, and waits for no other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneAnswers {
     /// Which exchange this answers.
@@ -341,7 +345,8 @@ pub enum ParseError {
         /// The field's name.
         field: &'static str,
         /// What is wrong with it.
-        source: NameError,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: NameError,
     },
     /// A region is none.
     #[error("{kind:?}.region[{index}]: {source}")]
@@ -351,6 +356,7 @@ pub enum ParseError {
         /// Which of the message's regions.
         index: usize,
         /// What is wrong with it.
-        source: OfferError,
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: OfferError,
     },
 }

@@ -4,9 +4,9 @@
 //! rail's description carries, and a lane is one more user of that address. So a lane needs no exchange
 //! of its own: the ends are [`LaneBlob::EMPTY`].
 //!
-//! A lane here is what [`kvrail_local::Rails::open`] takes, not yet one of a provider: making it blocks, and
-//! so belongs on a control thread, while the provider belongs to its engine. The engine's thread opens
-//! it: `engine.provider_mut().open(attached.rail, attached.lane)`.
+//! A lane here is what a provider ([`kvrail_local::Rails`]) opens, not yet a lane of one: making it
+//! blocks, and so belongs on a control thread, while the provider belongs to its engine, which opens
+//! the lane as part of `Engine::attach`.
 //!
 //! The address holds the secrets that open the memory. It travels authenticated, and not encrypted: who
 //! can listen between the peers can read it.

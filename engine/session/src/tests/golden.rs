@@ -24,7 +24,7 @@ fn dump(bytes: &[u8]) -> String {
 }
 
 /// One of each kind, every field with a value of its own.
-pub(super) fn samples() -> [Message; 10] {
+pub(super) fn samples() -> [Message; 11] {
     let greeting = |role, nonce, node: &str| Greeting {
         versions: Versions::new(1, 3).unwrap(),
         role,
@@ -84,13 +84,15 @@ pub(super) fn samples() -> [Message; 10] {
         }),
         Message::Release(List::new(vec![number(2), number(0x0102_0304)]).unwrap()),
         Message::Bye(ByeReason::Stopping),
+        Message::Alive,
     ]
 }
 
 /// The samples as one exchange: each sealed into the transcript, or the session, after those before.
 fn sealed() -> Vec<(Kind, Vec<u8>)> {
-    let from_reader =
-        |kind| matches!(kind, Kind::Hello | Kind::Propose | Kind::Lanes | Kind::Release | Kind::Bye);
+    let from_reader = |kind| {
+        matches!(kind, Kind::Hello | Kind::Propose | Kind::Lanes | Kind::Release | Kind::Bye | Kind::Alive)
+    };
     let mut transcript = Transcript::new(key());
     let mut channels = None;
     samples()
@@ -106,7 +108,7 @@ fn sealed() -> Vec<(Kind, Vec<u8>)> {
                 }
                 // Beside the exchange, not in it.
                 Kind::Refused => transcript.clone().seal(direction, &mut frame),
-                Kind::Lanes | Kind::LanesReady | Kind::Release | Kind::Bye => {
+                Kind::Lanes | Kind::LanesReady | Kind::Release | Kind::Bye | Kind::Alive => {
                     let (reader, producer) = channels.get_or_insert_with(|| {
                         let finish = |way| transcript.clone().finish(way);
                         (finish(Direction::ToProducer), finish(Direction::ToReader))
@@ -133,6 +135,7 @@ fn bytes_are_as_they_were() {
         include_str!("../wire/lanes_ready.hex"),
         include_str!("../wire/release.hex"),
         include_str!("../wire/bye.hex"),
+        include_str!("../wire/alive.hex"),
     ];
     for ((kind, frame), golden) in sealed().iter().zip(golden) {
         assert_eq!(dump(frame), golden, "{kind:?}");

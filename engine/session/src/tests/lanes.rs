@@ -75,12 +75,11 @@ fn an_end_that_the_reader_cannot_use_is_given_back() {
     let lanes = attach(&mut session, &mut dial, &[(0, 0), (1, 1)]);
     assert!(lanes.iter().all(|lane| matches!(lane, Err(LaneError::Fabric(_)))));
     dial.fail_connect = false;
-    // Messages are handled in order: when this is answered, the others are gone.
     let kept = attach(&mut session, &mut dial, &[(0, 1)]).remove(0).unwrap();
-    assert_eq!(rig.server.lanes(), [0, 1]);
-    session.release(&[kept.number, kept.number], soon()).unwrap();
+    until("the others are freed", || rig.server.lanes() == [0, 1]);
+    session.release(&[kept.number, kept.number]).unwrap();
     attach(&mut session, &mut dial, &[(0, 0)]).remove(0).unwrap();
-    assert_eq!(rig.server.lanes(), [1, 0]);
+    until("it is freed, once", || rig.server.lanes() == [1, 0]);
 }
 
 #[test]
@@ -130,19 +129,94 @@ fn a_connection_that_breaks_ends_the_session_on_both_sides() {
     cut.join().unwrap();
 }
 
-#[test]
-fn a_slow_producer_meets_the_readers_deadline_and_the_session_is_over() {
-    let ends = Ends { accept_takes: Duration::from_millis(500), ..Ends::default() };
+fn server(ends: &Ends) -> Server {
     let producer = Producer { node: "prefill-1".parse().unwrap(), layout: layout(), regions: Vec::new() };
     let listen = "127.0.0.1:0".parse().unwrap();
-    let server = Server::start(&listen, key(), producer, ends.clone(), ServerConfig::default()).unwrap();
+    Server::start(&listen, key(), producer, ends.clone(), ServerConfig::default()).unwrap()
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_lane_that_comes_too_late_is_given_back_and_the_session_goes_on() {
+    let ends = Ends { accept_takes: Duration::from_millis(500), ..Ends::default() };
+    let server = server(&ends);
     let mut session = crate::connect(&server.local_addr().into(), &key(), hello(), soon()).unwrap();
     let deadline = Instant::now() + Duration::from_millis(100);
     let lane = session.attach(&mut Dial::new(&ends), &pairs(&[(0, 0)]), deadline).remove(0);
-    let Err(LaneError::Session(why)) = lane else { panic!("{lane:?}") };
-    assert!(matches!(why.cause, Cause::Deadline), "{why}");
-    assert!(!session.is_alive());
+    assert!(matches!(lane, Err(LaneError::Late)), "{lane:?}");
+    assert!(session.is_alive());
+    until("the late end was made", || !ends.ready.lock().unwrap().is_empty());
+    until("it is given back", || session.is_alive() && ends.ready.lock().unwrap().is_empty());
+    let lanes = attach(&mut session, &mut Dial::new(&ends), &[(0, 0), (1, 1)]);
+    assert!(lanes.iter().all(Result::is_ok), "{lanes:?}");
+    assert_eq!(server.lanes(), [1, 1]);
+}
+
+#[test]
+fn a_slow_rail_delays_no_lane_of_another_and_no_goodbye() {
+    let ends = Ends { rail_1_refuses_after: Some(Duration::from_secs(1)), ..Ends::default() };
+    let server = server(&ends);
+    let mut session = crate::connect(&server.local_addr().into(), &key(), hello(), soon()).unwrap();
+    // In turn, as a reader with many lanes per rail asks.
+    let wanted: Vec<_> = (0..24).map(|i| (i % 2, i % 2)).collect();
+    let deadline = Instant::now() + Duration::from_millis(2500);
+    let lanes = session.attach(&mut Dial::new(&ends), &pairs(&wanted), deadline);
+    for (i, lane) in lanes.iter().enumerate() {
+        match lane {
+            Ok(lane) => assert_eq!(lane.rail.0, 0),
+            Err(LaneError::Refused(_) | LaneError::Late) => assert_eq!(i % 2, 1),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(lanes.iter().filter(|lane| lane.is_ok()).count(), 12);
+    assert!(lanes.iter().any(|lane| matches!(lane, Err(LaneError::Late))), "12 s did not pass");
+    assert!(session.is_alive());
+    assert_eq!(server.lanes(), [12, 0]);
+    // What has not been begun is not made when the session is over.
     drop(session);
-    drop(server);
-    assert!(ends.ready.lock().unwrap().is_empty(), "the late end was freed");
+    until("the session has ended", || server.sessions() == 0);
+    assert!(ends.ready.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_lane_that_is_given_back_while_it_is_made_is_freed() {
+    let ends = Ends { accept_takes: Duration::from_millis(300), ..Ends::default() };
+    let server = server(&ends);
+    let mut session = crate::connect(&server.local_addr().into(), &key(), hello(), soon()).unwrap();
+    let pair = pairs(&[(0, 0)])[0];
+    let number = session.ask(pair, LaneBlob([7; 64]), soon()).unwrap();
+    session.release(&[number]).unwrap();
+    let mut answer = None;
+    until("an answer", || {
+        answer = session.next_answer();
+        answer.is_some()
+    });
+    let Some((of, Err(LaneError::Refused(refusal)))) = answer else { panic!("{answer:?}") };
+    assert_eq!((of, refusal.code), (number, LaneRefusalCode::Fabric));
+    until("it is freed", || session.is_alive() && ends.ready.lock().unwrap().is_empty());
+    assert_eq!(server.lanes(), [0, 0]);
+}
+
+#[test]
+fn a_producer_that_never_answers_is_not_asked_for_ever() {
+    let ends = Ends { accept_takes: Duration::from_secs(1), ..Ends::default() };
+    let server = server(&ends);
+    let mut session = crate::connect(&server.local_addr().into(), &key(), hello(), soon()).unwrap();
+    let pair = pairs(&[(0, 0)])[0];
+    let asked = (0..1000_u16).map_while(|i| {
+        let mut blob = [0; 64];
+        blob[62..].copy_from_slice(&i.to_le_bytes());
+        session.ask(pair, LaneBlob(blob), soon()).ok()
+    });
+    assert!(asked.count() <= 256);
+    let error = session.ask(pair, LaneBlob([0; 64]), soon()).unwrap_err();
+    assert!(matches!(error, LaneError::Unanswered { .. }), "{error}");
+    assert!(session.is_alive());
 }

@@ -1,16 +1,18 @@
 //! Time, numbers, and the places where a server listens.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::rig::*;
-use crate::io::timeout;
+use crate::io::{LULL, timeout};
 use crate::{
-    ByeReason, Cause, Hello, Kind, Producer, Reason, RegionError, ServeError, Server, ServerConfig,
+    ByeReason, Cause, Hello, Kind, Message, Producer, Reason, RegionError, ServeError, Server, ServerConfig,
     ServerEvent, Step, connect,
 };
 
@@ -116,21 +118,72 @@ fn ninety_nine_silent_peers_delay_nobody() {
 }
 
 #[test]
-fn one_handshake_too_many_is_turned_away_with_the_reason() {
-    let rig = Rig::with(ServerConfig { max_handshakes: 2, ..ServerConfig::default() }, 0);
-    let silent = [rig.raw(), rig.raw()];
-    // Both are counted when the third comes: connections are accepted in order.
-    for _ in 0..3 {
-        let error = rig.connect().unwrap_err();
-        let refusal = error.refusal().unwrap_or_else(|| panic!("{error}"));
-        assert_eq!(refusal.reason, Reason::TooManyHandshakes { limit: 2 });
-        assert!(matches!(error.cause, Cause::Refused { verified: false, .. }));
-        assert!(matches!(rig.event(), ServerEvent::TurnedAway { max_handshakes: 2, .. }));
-    }
+fn silent_strangers_lock_nobody_out() {
+    let rig = Rig::new();
+    let limit = ServerConfig::default().max_handshakes;
+    let mut silent: Vec<TcpStream> = (0..limit + 64).map(|_| rig.raw()).collect();
+    let session = rig.connect().unwrap();
+    assert_eq!(session.offer().regions.len(), 3);
+    // Of one address half of the places are taken, by the youngest; the oldest went, and was told
+    // why.
+    let mut told = Vec::new();
+    silent[0].read_to_end(&mut told).unwrap();
+    let refusal = crate::parse(&told).unwrap();
+    let Message::Refused(refusal) = refusal else { panic!("{refusal:?}") };
+    assert_eq!(refusal.reason, Reason::TooManyHandshakes { limit: limit as u64 });
+    let why = loop {
+        match rig.event() {
+            ServerEvent::Failed { why, .. } => break why,
+            ServerEvent::Opened { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(why.cause, Cause::SentAway { limit: l } if l == limit), "{why}");
     drop(silent);
-    rig.failure();
-    rig.failure();
-    rig.connect().unwrap();
+}
+
+#[test]
+fn strangers_that_come_without_end_lock_nobody_out() {
+    let rig = Rig::with(ServerConfig { max_handshakes: 8, ..ServerConfig::default() }, 0);
+    let (address, flood) = (rig.server.local_addr(), AtomicBool::new(true));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut last = std::collections::VecDeque::new();
+            while flood.load(Ordering::Relaxed) {
+                last.extend(TcpStream::connect(address).ok());
+                if last.len() > 64 {
+                    last.pop_front();
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let begun = Instant::now();
+        // Some 500 a second come, and have four places: a handshake of a few round trips gets
+        // through, once in a few times at least.
+        let mut tries = 0;
+        while let Err(error) = rig.connect() {
+            tries += 1;
+            assert!(begun.elapsed() < Duration::from_secs(20), "{error} at try {tries}");
+        }
+        flood.store(false, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_newcomer_that_has_spoken_stays_longer_than_one_that_has_not() {
+    let rig = Rig::with(ServerConfig { max_handshakes: 4, ..ServerConfig::default() }, 0);
+    let mut spoken = rig.raw();
+    spoken.write_all(&raw_hello(|_| ())).unwrap();
+    let (challenge, _) = read_message(&mut spoken);
+    assert!(matches!(challenge, Message::Challenge(..)));
+    let silent: Vec<_> = (0..6).map(|_| rig.raw()).collect();
+    for _ in 0..5 {
+        assert!(matches!(rig.failure().cause, Cause::SentAway { limit: 4 }));
+    }
+    spoken.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let still = spoken.read(&mut [0]).unwrap_err();
+    assert_eq!(still.kind(), std::io::ErrorKind::WouldBlock);
+    drop(silent);
 }
 
 #[test]
@@ -233,4 +286,48 @@ fn regions_beyond_one_message_arrive_in_order_and_beyond_the_maximum_not_at_all(
     assert_eq!(error, RegionError::TooMany { count: 1025 });
     rig.server.publish(Vec::new()).unwrap();
     assert!(rig.connect().unwrap().offer().regions.is_empty());
+}
+
+/// A proxy that falls silent, like the child of a fork that has inherited the connection of a dead
+/// process: nothing comes, and nothing closes.
+#[test]
+fn a_peer_that_is_not_heard_is_gone_and_one_that_is_idle_is_not() {
+    let rig = Rig::new();
+    let mut idle = rig.connect().unwrap();
+    let frozen = Arc::new(AtomicBool::new(false));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, producer) = (listener.local_addr().unwrap(), rig.server.local_addr());
+    let still = Arc::clone(&frozen);
+    let middle = std::thread::spawn(move || {
+        let (near, far) = (listener.accept().unwrap().0, raw(producer));
+        for stream in [&near, &far] {
+            stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        }
+        while !still.load(Ordering::Relaxed) {
+            for (mut from, mut to) in [(&near, &far), (&far, &near)] {
+                let mut bytes = [0; 4096];
+                if let Ok(got) = from.read(&mut bytes) {
+                    to.write_all(&bytes[..got]).unwrap();
+                }
+            }
+        }
+        [near, far]
+    });
+    let mut session = connect(&address.into(), &key(), hello(), soon()).unwrap();
+    frozen.store(true, Ordering::Relaxed);
+    let _open = middle.join().unwrap();
+    let begun = Instant::now();
+    let gone = loop {
+        if let Some(why) = session.closed() {
+            break Arc::clone(why);
+        }
+        assert!(idle.is_alive());
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(matches!(gone.cause, Cause::Silence(LULL)), "{gone}");
+    let closed = rig.closed();
+    assert!(matches!(closed.cause, Cause::Silence(LULL)), "{closed}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(idle.is_alive(), "idle for as long, and alive");
+    assert_eq!(rig.server.sessions(), 1);
 }

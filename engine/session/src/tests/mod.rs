@@ -7,3 +7,4 @@ mod limits;
 mod parsing;
 mod refusals;
 mod rig;
+mod told_once;

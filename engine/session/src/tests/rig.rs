@@ -79,6 +79,8 @@ pub(super) fn rails(count: usize) -> Rails {
 pub(super) struct Ends {
     pub(super) ready: Arc<Mutex<HashSet<LaneBlob>>>,
     pub(super) accept_takes: Duration,
+    /// Rail 1 takes so long to say no.
+    pub(super) rail_1_refuses_after: Option<Duration>,
 }
 
 pub(super) fn reversed(blob: &LaneBlob) -> LaneBlob {
@@ -105,6 +107,10 @@ impl Responder for Ends {
             ));
         }
         std::thread::sleep(self.accept_takes);
+        if let Some(time) = self.rail_1_refuses_after.filter(|_| rail.0 == 1) {
+            std::thread::sleep(time);
+            return Err(FabricError::new(rail, "no answer from the switch"));
+        }
         let end = reversed(remote);
         assert!(self.ready.lock().unwrap().insert(end));
         Ok((end, end))

@@ -25,7 +25,7 @@
 //! let mut chain = ChainStorage::<32>::new();
 //! let parts = Parts { cqs: &mut cqs, cqes: &mut cqes, qps: &mut qps, wqes: &mut wqes };
 //! let mut rails = NullRails::new(parts, &mut chain)?;
-//! let mut lane = rails.connect(RailIndex(0)).expect("1,024 lanes are free");
+//! let mut lane = rails.open(LaneId::new(0, 1), RailIndex(0), ())?;
 //!
 //! let wr_id = WrId::new(LaneId::new(0, 0), 0);
 //! // SAFETY: nobody else looks at the local memory meanwhile.
@@ -36,7 +36,7 @@
 //! let mut wcs = [Wc::default(); 8];
 //! assert_eq!(rails.poll(RailIndex(0), &mut wcs), 1);
 //! assert_eq!(wcs[0].wr_id(), wr_id);
-//! # Ok::<(), kvrail_sim::null::PartsError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod device;
@@ -46,4 +46,4 @@ mod provider;
 mod tests;
 
 pub use device::{Context, Cq, Cqe, Ops, Qp, Wqe, ibv_poll_cq, ibv_post_send};
-pub use provider::{NullLane, NullPost, NullRails, NullWaker, Parts, PartsError};
+pub use provider::{NullLane, NullPost, NullRails, NullWaker, OpenError, Parts, PartsError};

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
 use kvrail_core::abi::{Chain, ChainStorage, IBV_SEND_SIGNALED, Posting, SendWr, Sge, Wc};
-use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
+use kvrail_core::id::{LaneId, MAX_RAILS, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{
     Alike, Commit, Ends, Event, MemoryRange, Piece, Post, Provider, RailInfo, RailKeys, Read, RegisterError,
     WaitFor, Wake,
@@ -49,12 +49,31 @@ pub enum PartsError {
     },
 }
 
+/// Why a null lane cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// No such rail.
+    #[error("there is no rail {rail}: these are {rails}")]
+    NoSuchRail {
+        /// The rail asked for.
+        rail: u8,
+        /// How many there are.
+        rails: usize,
+    },
+    /// No lane is free.
+    #[error("all lanes are in use: Parts::qps has one each")]
+    Full,
+}
+
 /// The share of each, if it is a power of two.
 fn share(what: &'static str, entries: usize, among: usize) -> Result<u32, PartsError> {
     let even = among != 0 && entries.is_multiple_of(among);
     let share = if even { u32::try_from(entries / among).ok().filter(|s| s.is_power_of_two()) } else { None };
     share.ok_or(PartsError::Uneven { what, entries, among })
 }
+
+/// What is said of a lane of other rails.
+const EINVAL: i32 = 22;
 
 /// What a QP still has to say.
 const FAILED: u8 = 1;
@@ -74,6 +93,7 @@ pub struct NullRails<'m, const CHAIN: usize, const SGES: usize = 1> {
     /// QPs with something to say, linked from the first to the last.
     first_unread: *mut Qp,
     last_unread: *mut Qp,
+    id: ProviderId,
     parts: PhantomData<&'m mut Qp>,
 }
 
@@ -81,10 +101,18 @@ pub struct NullRails<'m, const CHAIN: usize, const SGES: usize = 1> {
 #[derive(Debug)]
 pub struct NullLane<'m> {
     qp: NonNull<Qp>,
+    provider: ProviderId,
+    id: LaneId,
     parts: PhantomData<&'m mut Qp>,
 }
 
 impl NullLane<'_> {
+    /// What it was opened as.
+    #[must_use]
+    pub const fn id(&self) -> LaneId {
+        self.id
+    }
+
     /// The QP, for a hand-written loop over [`ibv_post_send`].
     #[inline]
     #[must_use]
@@ -134,24 +162,9 @@ impl<'m, const CHAIN: usize, const SGES: usize> NullRails<'m, CHAIN, SGES> {
             free,
             first_unread: ptr::null_mut(),
             last_unread: ptr::null_mut(),
+            id: ProviderId::new(),
             parts: PhantomData,
         })
-    }
-
-    /// A lane on `rail`; `None` when there is no such rail or all lanes are in use. A closed lane's
-    /// QP is free again when its `LaneClosed` has been read.
-    pub fn connect(&mut self, rail: RailIndex) -> Option<NullLane<'m>> {
-        if rail.get() >= self.rails {
-            return None;
-        }
-        let qp = NonNull::new(self.free)?;
-        let cq = self.cq(rail);
-        // SAFETY: a QP of the free list: an element of the parts, which nobody else uses.
-        let state = unsafe { &mut *qp.as_ptr() };
-        self.free = state.link;
-        state.link = ptr::null_mut();
-        state.reset(cq);
-        Some(NullLane { qp, parts: PhantomData })
     }
 
     /// The rail's CQ, for a hand-written loop over [`ibv_poll_cq`].
@@ -168,12 +181,11 @@ impl<'m, const CHAIN: usize, const SGES: usize> NullRails<'m, CHAIN, SGES> {
     }
 
     /// Adds to what a QP has to say.
-    fn say(&mut self, mut qp: NonNull<Qp>, id: LaneId, what: u8) {
-        // SAFETY: the QP of a lane, which our caller has; nobody else uses it now.
+    fn say(&mut self, mut qp: NonNull<Qp>, what: u8) {
+        // SAFETY: the QP of a lane of these rails, which our caller has; nobody else uses it now.
         let state = unsafe { qp.as_mut() };
         let listed = state.unread != 0;
         state.unread |= what;
-        state.id = id;
         if listed {
             return;
         }
@@ -237,7 +249,9 @@ impl Wake for NullWaker {
 // written too late; `post_send` reports as its bad_wr the first wr that it did not take.
 unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m, CHAIN, SGES> {
     const CHAIN: usize = CHAIN;
+    type Unopened = ();
     type Lane = NullLane<'m>;
+    type OpenError = OpenError;
     type Post<'a>
         = NullPost<'a, 'm, CHAIN, SGES>
     where
@@ -264,6 +278,22 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
 
     fn deregister(&mut self, _: MemoryRange, _: &RailKeys) {}
 
+    /// A closed lane's QP is free again when its `LaneClosed` has been read.
+    fn open(&mut self, id: LaneId, rail: RailIndex, (): ()) -> Result<NullLane<'m>, OpenError> {
+        if rail.get() >= self.rails {
+            return Err(OpenError::NoSuchRail { rail: rail.0, rails: self.rails });
+        }
+        let qp = NonNull::new(self.free).ok_or(OpenError::Full)?;
+        let cq = self.cq(rail);
+        // SAFETY: a QP of the free list: an element of the parts, which nobody else uses.
+        let state = unsafe { &mut *qp.as_ptr() };
+        self.free = state.link;
+        state.link = ptr::null_mut();
+        state.reset(cq);
+        state.id = id;
+        Ok(NullLane { qp, provider: self.id, id, parts: PhantomData })
+    }
+
     #[inline]
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut NullLane<'m>) -> NullPost<'a, 'm, CHAIN, SGES> {
         NullPost { posting: self.chain.begin(), qp: lane.qp() }
@@ -279,13 +309,19 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
     }
 
     /// Takes effect at once: the event is there when this returns.
-    fn fail(&mut self, id: LaneId, lane: &mut NullLane<'m>) {
-        // SAFETY: the QP of a lane that is borrowed.
+    fn fail(&mut self, lane: &mut NullLane<'m>) {
+        if lane.provider != self.id {
+            return;
+        }
+        // SAFETY: the QP of a lane of these rails, which is borrowed.
         unsafe { lane.qp.as_mut() }.failed = true;
-        self.say(lane.qp, id, FAILED);
+        self.say(lane.qp, FAILED);
     }
 
     fn drain(&mut self, lane: &mut NullLane<'m>, wr_id: WrId) -> Result<(), i32> {
+        if lane.provider != self.id {
+            return Err(EINVAL);
+        }
         let mut sge = Sge::default();
         let mut wr =
             SendWr { wr_id: wr_id.0, sg_list: &raw mut sge, send_flags: IBV_SEND_SIGNALED, ..SendWr::EMPTY };
@@ -298,14 +334,17 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
 
     /// Takes effect at once: the event is there when this returns, and the lane's completions are
     /// gone.
-    fn close(&mut self, id: LaneId, mut lane: NullLane<'m>) {
+    fn close(&mut self, mut lane: NullLane<'m>) {
+        if lane.provider != self.id {
+            return;
+        }
         let qp = lane.qp();
         // SAFETY: the QP of a lane that is ours now.
         let cq = unsafe { &*qp }.cq();
-        // SAFETY: the CQ that `connect` gave to the lane, alive for 'm; `self` is borrowed, and the
+        // SAFETY: the CQ that `open` gave to the lane, alive for 'm; `self` is borrowed, and the
         // rails are on one thread.
         unsafe { purge(cq, qp) };
-        self.say(lane.qp, id, CLOSED);
+        self.say(lane.qp, CLOSED);
     }
 
     fn next_event(&mut self) -> Option<Event> {

@@ -68,8 +68,10 @@ fn told(rails: &mut NullRails<'static, CHAIN>, rail: RailIndex) -> Vec<(WrId, Wc
 #[test]
 fn every_signaled_wr_is_told_once_on_its_rail() {
     let mut rails = rails(2, 16, 4, 16);
-    let mut lanes: Vec<_> = (0..4).map(|i| rails.connect(RailIndex(i % 2)).unwrap()).collect();
-    assert!(rails.connect(R0).is_none() && rails.connect(RailIndex(2)).is_none());
+    let mut lanes: Vec<_> =
+        (0..4).map(|i| rails.open(id(i), RailIndex((i % 2) as u8), ()).unwrap()).collect();
+    assert_eq!(rails.open(id(9), R0, ()).unwrap_err(), OpenError::Full);
+    assert_eq!(rails.open(id(9), RailIndex(2), ()).unwrap_err(), OpenError::NoSuchRail { rail: 2, rails: 2 });
     for round in 0..50 {
         for (i, lane) in (0..).zip(&mut lanes) {
             let seqs = [0, 1, 2, 3, 4, 5, 6, 7].map(|s| s + 8 * round);
@@ -91,7 +93,7 @@ fn every_signaled_wr_is_told_once_on_its_rail() {
 #[test]
 fn the_work_queue_entry_is_an_mlx5_read() {
     let mut rails = rails(1, 4, 1, 4);
-    let mut lane = rails.connect(R0).unwrap();
+    let mut lane = rails.open(id(0), R0, ()).unwrap();
     let _ = post(&mut rails, &mut lane, id(0), &[0, 1, 2, 3, 4, 5, 7]);
     told(&mut rails, R0);
     let _ = post(&mut rails, &mut lane, id(0), &[7]);
@@ -113,7 +115,7 @@ fn the_work_queue_entry_is_an_mlx5_read() {
 #[test]
 fn a_full_queue_takes_a_prefix_and_says_which() {
     let mut rails = rails(1, 4, 2, 8);
-    let mut lane = rails.connect(R0).unwrap();
+    let mut lane = rails.open(id(0), R0, ()).unwrap();
     let seqs: Vec<u32> = (0..10).collect();
     assert_eq!(post(&mut rails, &mut lane, id(0), &seqs), Commit::Prefix { accepted: 8, errno: 12 });
     assert_eq!(post(&mut rails, &mut lane, id(0), &[0]), Commit::Prefix { accepted: 0, errno: 12 });
@@ -121,14 +123,14 @@ fn a_full_queue_takes_a_prefix_and_says_which() {
     assert_eq!(told(&mut rails, R0).len(), 2);
     assert_eq!(post(&mut rails, &mut lane, id(0), &seqs), Commit::Prefix { accepted: 8, errno: 12 });
     // The completion queue has room for two more.
-    let mut other = rails.connect(R0).unwrap();
+    let mut other = rails.open(id(1), R0, ()).unwrap();
     assert_eq!(post(&mut rails, &mut other, id(1), &[3, 3, 3]), Commit::Prefix { accepted: 2, errno: 12 });
 }
 
 #[test]
 fn the_driver_refuses_what_it_does_not_know() {
     let mut rails = rails(1, 4, 1, 8);
-    let mut lane = rails.connect(R0).unwrap();
+    let mut lane = rails.open(id(0), R0, ()).unwrap();
     let mut sge = Sge::default();
     let good = SendWr { sg_list: &raw mut sge, send_flags: IBV_SEND_SIGNALED, ..SendWr::EMPTY };
     for bad in [SendWr { opcode: 0, ..good }, SendWr { num_sge: 0, ..good }, SendWr { num_sge: 31, ..good }] {
@@ -149,9 +151,9 @@ fn the_driver_refuses_what_it_does_not_know() {
 #[test]
 fn a_failed_lane_flushes_and_drains() {
     let mut rails = rails(1, 16, 2, 16);
-    let (mut lane, mut other) = (rails.connect(R0).unwrap(), rails.connect(R0).unwrap());
+    let (mut lane, mut other) = (rails.open(id(0), R0, ()).unwrap(), rails.open(id(1), R0, ()).unwrap());
     assert_eq!(post(&mut rails, &mut lane, id(0), &[0, 1, 2, 3]), Commit::All);
-    rails.fail(id(0), &mut lane);
+    rails.fail(&mut lane);
     assert_eq!((rails.next_event(), rails.next_event()), (Some(Event::LaneFailed(id(0))), None));
     assert_eq!(post(&mut rails, &mut lane, id(0), &[4, 5]), Commit::All);
     assert_eq!(post(&mut rails, &mut other, id(1), &[3]), Commit::All);
@@ -172,18 +174,18 @@ fn a_failed_lane_flushes_and_drains() {
 #[test]
 fn a_closed_lane_is_silent_and_its_queue_pair_lives_again() {
     let mut rails = rails(1, 16, 2, 8);
-    let (mut lane, mut other) = (rails.connect(R0).unwrap(), rails.connect(R0).unwrap());
+    let (mut lane, mut other) = (rails.open(id(0), R0, ()).unwrap(), rails.open(id(1), R0, ()).unwrap());
     for _ in 0..2 {
         let _ = post(&mut rails, &mut lane, id(0), &[3]);
         let _ = post(&mut rails, &mut other, id(1), &[3]);
     }
-    rails.fail(id(0), &mut lane);
-    rails.close(id(0), lane);
-    assert!(rails.connect(R0).is_none(), "its events are not read yet");
+    rails.fail(&mut lane);
+    rails.close(lane);
+    assert!(rails.open(id(2), R0, ()).is_err(), "its events are not read yet");
     let events: Vec<_> = std::iter::from_fn(|| rails.next_event()).collect();
     assert_eq!(events, [Event::LaneFailed(id(0)), Event::LaneClosed(id(0))]);
     assert_eq!(told(&mut rails, R0), [(WrId::new(id(1), 3), WcStatus::SUCCESS); 2]);
-    let mut again = rails.connect(R0).unwrap();
+    let mut again = rails.open(LaneId::new(0, 2), R0, ()).unwrap();
     let seqs: Vec<u32> = (0..8).collect();
     assert_eq!(post(&mut rails, &mut again, LaneId::new(0, 2), &seqs), Commit::All);
     assert!(
@@ -192,19 +194,29 @@ fn a_closed_lane_is_silent_and_its_queue_pair_lives_again() {
 }
 
 #[test]
+fn a_lane_of_other_rails_is_left_as_it_is() {
+    let (mut rails, mut others) = (self::rails(1, 16, 1, 8), self::rails(1, 16, 1, 8));
+    let mut lane = rails.open(id(0), R0, ()).unwrap();
+    others.fail(&mut lane);
+    assert_eq!(others.drain(&mut lane, WrId::new(id(0), 0)), Err(22));
+    assert_eq!(post(&mut rails, &mut lane, id(0), &[3]), Commit::All);
+    assert_eq!(told(&mut rails, R0), [(WrId::new(id(0), 3), WcStatus::SUCCESS)], "it has not failed");
+    others.close(lane);
+    assert_eq!((others.next_event(), rails.next_event()), (None, None));
+}
+
+#[test]
 fn sixteen_lanes_for_each_of_a_thousand_peers() {
     let mut rails = rails(8, 64, 16_384, 4);
     let mut lanes: Vec<_> =
-        (0..16_384_u32).map(|i| rails.connect(RailIndex((i % 8) as u8)).unwrap()).collect();
+        (0..16_384_u16).map(|i| rails.open(id(i), RailIndex((i % 8) as u8), ()).unwrap()).collect();
     for (i, lane) in (0..).zip(&mut lanes) {
         assert_eq!(post(&mut rails, lane, id(i), &[1, 2, 3]), Commit::All);
         assert_eq!(told(&mut rails, RailIndex((i % 8) as u8)), [(WrId::new(id(i), 3), WcStatus::SUCCESS)]);
     }
-    for (i, lane) in (0..).zip(lanes) {
-        rails.close(id(i), lane);
-    }
+    lanes.into_iter().for_each(|lane| rails.close(lane));
     assert_eq!(std::iter::from_fn(|| rails.next_event()).count(), 16_384);
-    assert_eq!(std::iter::from_fn(|| rails.connect(R0)).count(), 16_384);
+    assert_eq!(std::iter::from_fn(|| rails.open(id(0), R0, ()).ok()).count(), 16_384);
 }
 
 #[test]
@@ -238,7 +250,7 @@ fn pieces_are_data_segments_in_the_ring() {
         wqes: vec![Wqe::NEW; 8].leak(),
     };
     let mut rails = NullRails::<CHAIN, 7>::new(parts, Box::leak(Box::new(ChainStorage::new()))).unwrap();
-    let mut lane = rails.connect(R0).unwrap();
+    let mut lane = rails.open(id(0), R0, ()).unwrap();
     let pieces: Vec<_> = (0..7).map(|i| Piece { addr: 0x1000 * (i + 1), len: 16 * (i as u32 + 1) }).collect();
     let read = |seq, signaled| Read {
         wr_id: WrId::new(id(0), seq),

@@ -5,6 +5,7 @@ use kvrail_core::provider::Event;
 
 use super::config::Rate;
 use super::lane::State;
+use super::memory::Failed;
 use super::model::Model;
 use super::timers::NEVER;
 use super::{LaneKey, MemoryKey, PeerKey};
@@ -49,6 +50,9 @@ pub enum Action {
     FailLane(LaneKey),
     /// A peer's memory is deregistered: requests for it are refused.
     Revoke(MemoryKey),
+    /// Ranges of a peer's memory have failed, as a DIMM does: READs of them come back with `REM_OP_ERR`, which kills
+    /// their lanes.
+    FailMemory(MemoryKey, Failed),
     /// The owner writes 16 bytes, which is an entry of the publication table.
     Write {
         /// Where.
@@ -149,6 +153,7 @@ impl Model<'_> {
                 self.rearm(place);
             }
             Action::Revoke(memory) => self.memories.revoke(memory),
+            Action::FailMemory(memory, failed) => self.memories.fail(memory, failed),
             Action::Write { memory, offset, bytes } => {
                 self.memories.bytes(memory)[offset..offset + bytes.len()].copy_from_slice(&bytes);
             }

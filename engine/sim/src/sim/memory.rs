@@ -24,11 +24,47 @@ pub(super) struct Remote {
     live: bool,
     /// Lent by `&mut`: nobody but the model touches it.
     exclusive: bool,
+    failed: Failed,
 }
 
 impl Remote {
-    pub(super) const NONE: Self =
-        Self { base: 0, start: ptr::null_mut(), len: 0, keys: [0; MAX_RAILS], live: false, exclusive: false };
+    pub(super) const NONE: Self = Self {
+        base: 0,
+        start: ptr::null_mut(),
+        len: 0,
+        keys: [0; MAX_RAILS],
+        live: false,
+        exclusive: false,
+        failed: Failed::NOTHING,
+    };
+}
+
+/// Ranges of a memory that have failed: a READ that touches one of them cannot be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Where the first begins, in bytes from the memory's start.
+    pub offset: u64,
+    /// Bytes of each.
+    pub len: u64,
+    /// From the beginning of one to that of the next.
+    pub stride: u64,
+    /// How many.
+    pub count: u64,
+}
+
+impl Failed {
+    /// None of it.
+    pub const NOTHING: Self = Self { offset: 0, len: 0, stride: 1, count: 0 };
+
+    /// Whether one of the ranges holds a byte of `from..to`.
+    fn touches(&self, from: u64, to: u64) -> bool {
+        // The first range that does not end before `from`.
+        let before = from.saturating_sub(self.offset + self.len - self.len.min(1)) / self.stride.max(1);
+        (before..self.count.min(before + 2)).any(|k| {
+            let start = self.offset + k * self.stride;
+            start < to && from < start + self.len
+        })
+    }
 }
 
 /// Registered local memory.
@@ -83,7 +119,18 @@ impl<'m> Memories<'m> {
         keys: RailKeys,
     ) -> Result<MemoryKey, MemoryError> {
         let len = bytes.len();
-        self.insert(peer, Remote { base, start: bytes.as_mut_ptr(), len, keys, live: true, exclusive: true })
+        self.insert(
+            peer,
+            Remote {
+                base,
+                start: bytes.as_mut_ptr(),
+                len,
+                keys,
+                live: true,
+                exclusive: true,
+                ..Remote::NONE
+            },
+        )
     }
 
     /// Publishes memory of `peer` that others write at the same time.
@@ -100,7 +147,7 @@ impl<'m> Memories<'m> {
         len: usize,
         keys: RailKeys,
     ) -> Result<MemoryKey, MemoryError> {
-        self.insert(peer, Remote { base, start, len, keys, live: true, exclusive: false })
+        self.insert(peer, Remote { base, start, len, keys, live: true, ..Remote::NONE })
     }
 
     fn insert(&mut self, peer: PeerKey, memory: Remote) -> Result<MemoryKey, MemoryError> {
@@ -144,9 +191,19 @@ impl<'m> Memories<'m> {
         })
     }
 
-    /// Whether the peer lets `read` in.
-    pub(super) fn remote_allows(&self, peer: PeerKey, rail: RailIndex, read: &Read) -> bool {
-        self.source(peer, rail, read).is_some()
+    /// What the peer answers to `read`: success, that it does not let it in, or that its memory has failed.
+    pub(super) fn answer(&self, peer: PeerKey, rail: RailIndex, read: &Read) -> WcStatus {
+        let Some(source) = self.source(peer, rail, read) else { return WcStatus::REM_ACCESS_ERR };
+        let from = read.remote_addr - source.base;
+        match source.failed.touches(from, from + u64::from(read.len)) {
+            true => WcStatus::REM_OP_ERR,
+            false => WcStatus::SUCCESS,
+        }
+    }
+
+    /// These ranges of a memory have failed from now on, and no others.
+    pub(super) fn fail(&mut self, memory: MemoryKey, failed: Failed) {
+        self.remote[memory.0 as usize].failed = failed;
     }
 
     // Local side.
@@ -239,6 +296,20 @@ impl<'m> Memories<'m> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_that_has_failed_is_found_wherever_it_is_touched() {
+        for (len, stride, count) in [(1, 10, 5), (4, 10, 5), (10, 10, 5), (7, 0, 1), (0, 5, 9)] {
+            let failed = Failed { offset: 20, len, stride, count };
+            for from in 0..100 {
+                for to in from + 1..100 {
+                    let one =
+                        |k: u64| (20 + k * stride..20 + k * stride + len).any(|at| at >= from && at < to);
+                    assert_eq!(failed.touches(from, to), (0..count).any(one), "{failed:?}, {from}..{to}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn ranges_are_checked_at_their_very_ends() {

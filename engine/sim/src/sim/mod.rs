@@ -38,7 +38,8 @@
 //! let addr = ours.as_mut_ptr().expose_provenance() as u64;
 //! let keys = rails.register(MemoryRange { addr, len: 4096 })?;
 //! let spec = LaneSpec { sq_entries: 8, rd_atomic: 4 };
-//! let mut lane = sim.connect(RailIndex(0), peer, RailIndex(0), spec)?;
+//! let qp = sim.connect(RailIndex(0), peer, RailIndex(0), spec)?;
+//! let mut lane = rails.open(LaneId::new(0, 1), RailIndex(0), qp)?;
 //!
 //! // SAFETY: nobody else looks at the local memory meanwhile.
 //! let mut post = unsafe { rails.begin(&mut lane) };
@@ -87,14 +88,15 @@ use core::array;
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::AtomicBool;
 
-use kvrail_core::id::{MAX_RAILS, RailIndex};
+use kvrail_core::id::{MAX_RAILS, ProviderId, RailIndex};
 use kvrail_core::provider::{MemoryRange, RailKeys};
 use kvrail_core::time::Time;
 
 pub use action::Action;
 pub use config::{Config, Delay, Faults, LaneSpec, Odds, RailSpec, Rate};
 pub use error::{ConfigError, ConnectError, Full, MemoryError, PeerError};
-pub use provider::{Rails, SimLane, SimPost, SimWaker};
+pub use memory::Failed;
+pub use provider::{OpenError, Rails, SimLane, SimPost, SimQp, SimWaker};
 pub use script::Fate;
 pub use storage::Storage;
 pub use violation::{Violation, Violations};
@@ -152,6 +154,8 @@ pub struct Sim<'m> {
     model: RefCell<Model<'m>>,
     woken: AtomicBool,
     /// Whether an engine has the rails.
+    /// Tells lanes of this model from those of others.
+    id: ProviderId,
     taken: Cell<bool>,
     /// Whether the rails went away while a panic had the model: nothing may happen any more.
     dead: Cell<bool>,
@@ -220,6 +224,7 @@ impl<'m> Sim<'m> {
         Ok(Self {
             model: RefCell::new(model),
             woken: AtomicBool::new(false),
+            id: ProviderId::new(),
             taken: Cell::new(false),
             dead: Cell::new(false),
         })
@@ -337,9 +342,10 @@ impl<'m> Sim<'m> {
         peer: PeerKey,
         remote_rail: RailIndex,
         spec: LaneSpec,
-    ) -> Result<SimLane, ConnectError> {
+    ) -> Result<SimQp, ConnectError> {
         assert!(remote_rail.get() < MAX_RAILS, "a peer has at most {MAX_RAILS} rails");
-        self.model.borrow_mut().connect(rail, peer, remote_rail, spec).map(SimLane::new)
+        let key = self.model.borrow_mut().connect(rail, peer, remote_rail, spec)?;
+        Ok(SimQp::new(key, self.id))
     }
 
     /// Lets something befall one lane.

@@ -12,6 +12,7 @@ use super::{CHAIN, LaneKey, SGES};
 
 /// What a full send queue says.
 pub(super) const ENOMEM: i32 = 12;
+pub(super) const EINVAL: i32 = 22;
 /// What rxe says after it has queued what it could.
 pub(super) const EIO: i32 = 5;
 

@@ -110,11 +110,11 @@ impl Model<'_> {
         let mut done = now.saturating_add(back);
         if !wr.drain {
             if wr.status.is_success() {
-                if !self.memories.remote_allows(lane.peer, lane.remote_rail, &wr.read) {
-                    wr.status = WcStatus::REM_ACCESS_ERR;
-                } else if !wr
-                    .local(0, wr.read.len)
-                    .all(|(_, range)| self.memories.local_allows(lane.rail, wr.read.lkey, range))
+                wr.status = self.memories.answer(lane.peer, lane.remote_rail, &wr.read);
+                if wr.status.is_success()
+                    && !wr
+                        .local(0, wr.read.len)
+                        .all(|(_, range)| self.memories.local_allows(lane.rail, wr.read.lkey, range))
                 {
                     wr.status = WcStatus::LOC_PROT_ERR;
                 }

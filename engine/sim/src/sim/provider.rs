@@ -6,13 +6,13 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use kvrail_core::abi::Wc;
-use kvrail_core::id::{LaneId, RailIndex, WrId};
+use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{
     Commit, Event, MemoryRange, Piece, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
 };
 
 use super::model::Model;
-use super::posting::ENOMEM;
+use super::posting::{EINVAL, ENOMEM};
 use super::{CHAIN, LaneKey, SGES, Sim};
 
 /// All rails of a model, as one engine thread has them.
@@ -27,15 +27,16 @@ impl<'m> Rails<'m> {
     }
 }
 
-/// A model's QP. Dropping it destroys nothing; [`Provider::close`] does.
+/// A QP of a model that is connected and that no engine has. Dropping it destroys nothing; the end of the rails does.
 #[derive(Debug)]
-pub struct SimLane {
+pub struct SimQp {
     key: LaneKey,
+    model: ProviderId,
 }
 
-impl SimLane {
-    pub(super) fn new(key: LaneKey) -> Self {
-        Self { key }
+impl SimQp {
+    pub(super) fn new(key: LaneKey, model: ProviderId) -> Self {
+        Self { key, model }
     }
 
     /// Its name for scripts and actions, also after it has been given to an engine.
@@ -43,6 +44,37 @@ impl SimLane {
     pub fn key(&self) -> LaneKey {
         self.key
     }
+}
+
+/// A lane of a model. Dropping it destroys nothing; [`Provider::close`] does.
+#[derive(Debug)]
+pub struct SimLane {
+    qp: SimQp,
+    id: LaneId,
+}
+
+impl SimLane {
+    /// Its name for scripts and actions.
+    #[must_use]
+    pub fn key(&self) -> LaneKey {
+        self.qp.key
+    }
+}
+
+/// Why a model's lane cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// It was connected in another model, or is gone.
+    #[error("{0:?} is no lane of this model")]
+    NotOurs(LaneKey),
+    /// It was connected over another rail.
+    #[error("the lane was connected over rail {connected}, not over rail {asked}")]
+    OtherRail {
+        /// The rail that it leads over.
+        connected: u8,
+        /// The rail asked for.
+        asked: u8,
+    },
 }
 
 /// A commit on a model's lane.
@@ -87,11 +119,10 @@ impl Wake for SimWaker<'_> {
 }
 
 impl Rails<'_> {
-    /// Where the lane is. A `SimLane` is made by the model, is not `Clone`, and is consumed by
-    /// `close`, so its place is still its own, unless it is another model's.
-    fn place(model: &Model<'_>, lane: &SimLane) -> usize {
-        assert!(model.find(lane.key).is_some(), "{:?} is not a lane of this model", lane.key);
-        lane.key.place as usize
+    /// Where the lane is, if it is one of this model's. A `SimLane` is not `Clone`, and is consumed by `close`, so a
+    /// lane of this model has its place to itself.
+    fn place(&self, model: &Model<'_>, qp: &SimQp) -> Option<usize> {
+        (qp.model == self.sim.id && model.find(qp.key).is_some()).then_some(qp.key.place as usize)
     }
 }
 
@@ -107,9 +138,12 @@ impl Rails<'_> {
 // 4. `closed` frees the place; a free place has no time in `timers`, so nothing of it lands.
 // 5. `drop` closes every lane.
 // 6. `accept` takes exactly the prefix that `commit` reports.
+// 7. A lane carries its id and its model's; `place` finds none for a lane of another model.
 unsafe impl<'m> Provider for Rails<'m> {
     const CHAIN: usize = CHAIN;
+    type Unopened = SimQp;
     type Lane = SimLane;
+    type OpenError = OpenError;
     type Post<'a>
         = SimPost<'a, 'm>
     where
@@ -138,9 +172,20 @@ unsafe impl<'m> Provider for Rails<'m> {
         self.sim.model.borrow_mut().deregister(range, keys);
     }
 
+    fn open(&mut self, id: LaneId, rail: RailIndex, qp: SimQp) -> Result<SimLane, OpenError> {
+        let mut model = self.sim.model.borrow_mut();
+        let place = self.place(&model, &qp).ok_or(OpenError::NotOurs(qp.key))?;
+        let connected = model.lanes[place].rail.0;
+        if connected != rail.0 {
+            return Err(OpenError::OtherRail { connected, asked: rail.0 });
+        }
+        model.learn_id(place, id);
+        Ok(SimLane { qp, id })
+    }
+
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut SimLane) -> SimPost<'a, 'm> {
         let model = self.sim.model.borrow_mut();
-        let place = Self::place(&model, lane);
+        let place = self.place(&model, &lane.qp).expect("begin is for lanes of this model");
         SimPost { model, place, len: 0 }
     }
 
@@ -148,22 +193,22 @@ unsafe impl<'m> Provider for Rails<'m> {
         self.sim.model.borrow_mut().poll(rail, out)
     }
 
-    fn fail(&mut self, id: LaneId, lane: &mut SimLane) {
+    fn fail(&mut self, lane: &mut SimLane) {
         let mut model = self.sim.model.borrow_mut();
-        let place = Self::place(&model, lane);
-        model.fail(place, id);
+        let Some(place) = self.place(&model, &lane.qp) else { return };
+        model.fail(place, lane.id);
     }
 
     fn drain(&mut self, lane: &mut SimLane, wr_id: WrId) -> Result<(), i32> {
         let mut model = self.sim.model.borrow_mut();
-        let place = Self::place(&model, lane);
+        let place = self.place(&model, &lane.qp).ok_or(EINVAL)?;
         model.drain(place, wr_id)
     }
 
-    fn close(&mut self, id: LaneId, lane: SimLane) {
+    fn close(&mut self, lane: SimLane) {
         let mut model = self.sim.model.borrow_mut();
-        let place = Self::place(&model, &lane);
-        model.close(place, id);
+        let Some(place) = self.place(&model, &lane.qp) else { return };
+        model.close(place, lane.id);
     }
 
     fn next_event(&mut self) -> Option<Event> {

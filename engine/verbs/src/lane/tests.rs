@@ -55,11 +55,11 @@ fn lane() -> Lane {
     Lane {
         qp: ptr::null_mut(),
         post_send: driver,
-        id: None,
+        provider: ProviderId::new(),
+        id: LaneId::new(4, 1),
         rail: RailIndex(0),
         slot: 0,
         depth: 128,
-        tag: Arc::default(),
     }
 }
 
@@ -93,6 +93,7 @@ fn a_commit_is_one_doorbell_and_the_driver_reads_what_was_meant() {
     let id = LaneId::new(513, 0xAB_CDEF);
     let reads: Vec<_> = (0..CHAIN as u32).map(|seq| read(id, seq, seq % 16 == 15)).collect();
     answer(0, None);
+    progress.begin(WrId::new(id, 0));
     assert_eq!(commit(&mut lane, &mut templates, &mut progress, &reads), Commit::All);
     assert_eq!(BELLS.take(), 1);
     let expected: Vec<_> = reads
@@ -103,8 +104,7 @@ fn a_commit_is_one_doorbell_and_the_driver_reads_what_was_meant() {
         })
         .collect();
     assert_eq!(SEEN.take(), expected);
-    // Others know now which lane it is, and what completions stand for.
-    assert_eq!(lane.tag.get(), Some(id));
+    // It is known what completions stand for.
     assert!(!progress.is_idle(RailIndex(0)));
     let wc = Wc::new(WrId::new(id, CHAIN as u32 - 1), WcStatus::SUCCESS, 0, 0);
     assert_eq!(progress.count(RailIndex(0), &[wc]).wrs, CHAIN as u64);
@@ -144,10 +144,11 @@ fn a_lane_that_lives_again_is_another() {
     let (mut lane, mut templates, mut progress) = (lane(), Templates::new(), Progress::new());
     answer(0, None);
     let (first, second) = (LaneId::new(4, 1), LaneId::new(4, 2));
-    commit(&mut lane, &mut templates, &mut progress, &[read(first, 40, true)]);
+    progress.begin(WrId::new(first, 0));
+    commit(&mut lane, &mut templates, &mut progress, &[read(first, 0, true)]);
+    progress.begin(WrId::new(second, 0));
     commit(&mut lane, &mut templates, &mut progress, &[read(second, 0, true)]);
-    assert_eq!(lane.tag.get(), Some(second));
-    let old = Wc::new(WrId::new(first, 40), WcStatus::WR_FLUSH_ERR, 0, 0);
+    let old = Wc::new(WrId::new(first, 0), WcStatus::WR_FLUSH_ERR, 0, 0);
     assert_eq!(progress.count(RailIndex(0), &[old]).wrs, 0);
     let new = Wc::new(WrId::new(second, 0), WcStatus::SUCCESS, 0, 0);
     assert_eq!(progress.count(RailIndex(0), &[new]).wrs, 1);

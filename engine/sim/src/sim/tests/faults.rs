@@ -230,9 +230,9 @@ fn a_lane_can_fail_by_itself_and_say_so() {
 
 #[test]
 fn connecting_has_its_limits_and_names_them() {
-    let bench = Bench::new(Config::new(1), &[rail()]);
-    let connect =
-        |rail, spec| bench.sim.connect(RailIndex(rail), bench.peer, RailIndex(0), spec).unwrap_err();
+    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let (sim, peer) = (bench.sim, bench.peer);
+    let connect = |rail, spec| sim.connect(RailIndex(rail), peer, RailIndex(0), spec).unwrap_err();
     assert_eq!(connect(1, SPEC), ConnectError::NoRail { rail: RailIndex(1), rails: 1 });
     for spec in [
         LaneSpec { sq_entries: 65, ..SPEC },

@@ -72,10 +72,11 @@ impl Bench {
         MemoryRange { addr: self.ours as u64, len: self.len as u64 }
     }
 
-    fn lane(&self, index: u16, rail: u8, spec: LaneSpec) -> Lane {
+    fn lane(&mut self, index: u16, rail: u8, spec: LaneSpec) -> Lane {
         let rail = RailIndex(rail);
-        let lane = self.sim.connect(rail, self.peer, RailIndex(0), spec).unwrap();
-        Lane { lane, id: LaneId::new(index, 1), rail, next: 0 }
+        let qp = self.sim.connect(rail, self.peer, RailIndex(0), spec).unwrap();
+        let id = LaneId::new(index, 1);
+        Lane { lane: self.rails.open(id, rail, qp).unwrap(), id, rail, next: 0 }
     }
 
     /// A READ of `len` bytes at `offset`, to the same offset.

@@ -88,7 +88,7 @@ fn fuzz(seed: u64) -> (Vec<(u64, u64, WcStatus)>, Vec<Event>, u64) {
         if (lane.next as usize) < 50 {
             let _ = bench.post_with(lane, n, len, |i, read| read.signaled = i + 1 == n);
         } else if round % 3 == 0 {
-            bench.rails.fail(lane.id, &mut lane.lane);
+            bench.rails.fail(&mut lane.lane);
         }
         let until = bench.sim.now() + Nanos(inputs.up_to(5_000));
         bench.sim.advance_to(until);
@@ -96,7 +96,7 @@ fn fuzz(seed: u64) -> (Vec<(u64, u64, WcStatus)>, Vec<Event>, u64) {
         events.extend(bench.events());
     }
     for lane in lanes.drain(..) {
-        bench.rails.close(lane.id, lane.lane);
+        bench.rails.close(lane.lane);
     }
     bench.run();
     events.extend(bench.events());
@@ -129,7 +129,8 @@ fn one_storage_serves_one_model_after_another() {
         let addr = ours.as_mut_ptr().expose_provenance() as u64;
         let keys = rails.register(MemoryRange { addr, len: 64 }).unwrap();
         let spec = LaneSpec { sq_entries: 4, rd_atomic: 1 };
-        let mut lane = sim.connect(RailIndex(0), peer, RailIndex(0), spec).unwrap();
+        let qp = sim.connect(RailIndex(0), peer, RailIndex(0), spec).unwrap();
+        let mut lane = rails.open(LaneId::new(0, 0), RailIndex(0), qp).unwrap();
         let wr_id = WrId::new(LaneId::new(0, 0), 0);
         // SAFETY: the local memory is this test's, and not looked at meanwhile.
         let mut post = unsafe { rails.begin(&mut lane) };

@@ -152,8 +152,13 @@ fn eight_rails_for_twenty_milliseconds_are_quick_to_model() {
     let ours = vec![0_u8; 131_072].leak();
     let addr = ours.as_mut_ptr().expose_provenance() as u64;
     let keys = rails.register(MemoryRange { addr, len: 131_072 }).unwrap();
-    let mut lanes: Vec<_> =
-        (0..16).map(|i| sim.connect(RailIndex(i % 8), peer, RailIndex(i % 8), SPEC).unwrap()).collect();
+    let mut lanes: Vec<_> = (0..16)
+        .map(|i| {
+            let rail = RailIndex(i % 8);
+            let qp = sim.connect(rail, peer, rail, SPEC).unwrap();
+            rails.open(LaneId::new(i.into(), 1), rail, qp).unwrap()
+        })
+        .collect();
     let post = |rails: &mut Rails<'static>, lane: &mut SimLane, i: u16, n: u32| {
         // SAFETY: the local memory is this test's, and not looked at meanwhile.
         let mut post = unsafe { rails.begin(lane) };

@@ -23,7 +23,7 @@ fn a_failed_lane_flushes_and_the_drain_is_last() {
             bench
                 .sim
                 .apply(Action::RailRate { rail: RailIndex(0), rate: Rate::bytes_per_sec(1_200_000_000) });
-            bench.rails.fail(lane.id, &mut lane.lane);
+            bench.rails.fail(&mut lane.lane);
             bench.sim.advance_to(Time(49_999));
             assert_eq!(bench.events(), []);
             bench.sim.advance_to(Time(50_000));
@@ -36,7 +36,7 @@ fn a_failed_lane_flushes_and_the_drain_is_last() {
             // Nothing changes from now on.
             let before = bench.ours().to_vec();
             bench.sim.protect(bench.range()).unwrap();
-            bench.rails.close(lane.id, lane.lane);
+            bench.rails.close(lane.lane);
             bench.sim.advance_to(bench.sim.now() + Nanos::from_millis(10));
             assert_eq!(bench.events(), [Event::LaneClosed(lane.id)]);
             assert!(
@@ -57,7 +57,7 @@ fn late_bytes_land_after_their_flush_and_before_the_drain() {
         let mut lane = bench.lane(0, 0, SPEC);
         bench.post(&mut lane, 2, 120_000);
         bench.sim.apply(Action::RailRate { rail: RailIndex(0), rate: Rate::bytes_per_sec(1_200_000_000) });
-        bench.rails.fail(lane.id, &mut lane.lane);
+        bench.rails.fail(&mut lane.lane);
         bench.sim.advance_to(Time(50_200));
         bench.poll();
         assert_eq!(bench.statuses(), flushes(0, 2).collect::<Vec<_>>());
@@ -83,7 +83,7 @@ fn drains_and_closes_can_fail_in_every_way() {
     bench.sim.script(lanes[1].lane.key(), Fate::DrainRefused { errno: 28 }).unwrap();
     bench.sim.script(lanes[2].lane.key(), Fate::CloseHangs).unwrap();
     for lane in &mut lanes {
-        bench.rails.fail(lane.id, &mut lane.lane);
+        bench.rails.fail(&mut lane.lane);
     }
     bench.run();
     assert_eq!(bench.events().len(), 3);
@@ -95,7 +95,7 @@ fn drains_and_closes_can_fail_in_every_way() {
     assert_eq!(drained, [2]);
     let ids: Vec<_> = lanes.iter().map(|lane| lane.id).collect();
     for lane in lanes {
-        bench.rails.close(lane.id, lane.lane);
+        bench.rails.close(lane.lane);
     }
     bench.run();
     assert_eq!(bench.events(), [Event::LaneClosed(ids[0]), Event::LaneClosed(ids[1])]);
@@ -116,7 +116,7 @@ fn a_closed_lane_tells_nothing_new_and_may_take_what_it_told() {
         bench.post(&mut other, 1, 49_000);
         bench.post_with(&mut lane, 5, 98_000, |_, read| read.len = 90_000);
         let id = lane.id;
-        bench.rails.close(id, lane.lane);
+        bench.rails.close(lane.lane);
         bench.sim.advance_to(Time(10_000_000));
         assert_eq!(bench.events(), [Event::LaneClosed(id)]);
         bench.poll();
@@ -255,7 +255,7 @@ fn other_broken_promises_are_recorded() {
     assert_eq!(bench.statuses(), successes(0, 2).collect::<Vec<_>>());
     bench.post_with(&mut lane, 1, 64, |_, read| read.len = 0);
     let other = LaneId::new(0, 2);
-    bench.rails.fail(other, &mut lane.lane);
+    bench.post_with(&mut lane, 1, 64, |_, read| read.wr_id = WrId::new(other, 2));
     // SAFETY: the local memory is this test's, and not looked at meanwhile.
     let mut post = unsafe { bench.rails.begin(&mut lane.lane) };
     let read =
@@ -272,6 +272,28 @@ fn other_broken_promises_are_recorded() {
             Violation::ChainTooLong { lane: key, chain: CHAIN },
         ]
     );
+}
+
+#[test]
+fn a_lane_of_another_model_is_left_as_it_is() {
+    let (mut bench, mut others) =
+        (Bench::new(Config::new(1), &[rail()]), Bench::new(Config::new(1), &[rail()]));
+    // Of the same name in both.
+    let (mut lane, mut other) = (bench.lane(0, 0, SPEC), others.lane(0, 0, SPEC));
+    assert_eq!(lane.lane.key(), other.lane.key());
+    bench.post(&mut lane, 1, 64);
+    others.rails.fail(&mut lane.lane);
+    assert_eq!(others.rails.drain(&mut lane.lane, WrId::new(lane.id, 1)), Err(22));
+    bench.run();
+    assert_eq!(bench.statuses(), successes(0, 1).collect::<Vec<_>>(), "it has not failed");
+    others.rails.close(lane.lane);
+    others.post(&mut other, 1, 64);
+    others.run();
+    assert_eq!(others.statuses(), successes(0, 1).collect::<Vec<_>>(), "its own is not closed");
+    let qp = bench.sim.connect(RailIndex(0), bench.peer, RailIndex(0), SPEC).unwrap();
+    let (key, id) = (qp.key(), LaneId::new(1, 1));
+    assert_eq!(others.rails.open(id, RailIndex(0), qp).unwrap_err(), OpenError::NotOurs(key));
+    assert!(bench.sim.violations().is_empty() && others.sim.violations().is_empty());
 }
 
 #[test]

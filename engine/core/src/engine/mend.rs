@@ -1,0 +1,121 @@
+//! Lanes are made again, by the control path: it is told what is lost and what is wanted.
+
+use super::Engine;
+use crate::id::{LaneId, PeerId, RailIndex};
+use crate::lane::LaneState;
+use crate::provider::Provider;
+use crate::time::{Nanos, Time};
+
+/// A lane that is missing: somebody on the control path is to make it, and then to
+/// [`attach`](Engine::attach) it, or to say that it is [`unavailable`](Engine::lane_unavailable).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneWanted {
+    /// To whom.
+    pub peer: PeerId,
+    /// Over which local rail.
+    pub rail: RailIndex,
+    /// To which rail of the peer the lost one led.
+    pub remote_rail: u8,
+    /// How often this path has failed in a row.
+    pub failures: u8,
+}
+
+/// A lane that was attached and has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneLost {
+    /// What [`attach`](Engine::attach) called it.
+    pub lane: LaneId,
+    /// To whom it led.
+    pub peer: PeerId,
+    /// Over which local rail.
+    pub rail: RailIndex,
+    /// To which rail of the peer.
+    pub remote_rail: u8,
+}
+
+impl LaneLost {
+    /// Stands where none is.
+    pub(crate) const NONE: Self = Self {
+        lane: LaneId::new(0, 0),
+        peer: PeerId { index: 0, life: 0 },
+        rail: RailIndex(0),
+        remote_rail: 0,
+    };
+}
+
+impl<P: Provider> Engine<'_, P> {
+    /// A lane of a peer that is connected has failed.
+    pub(super) fn lost(&mut self, index: usize, now: Time) {
+        let lane = &self.lanes[index];
+        let (peer, rail, remote_rail) = (lane.peer, usize::from(lane.rail), lane.remote_rail);
+        let id = self.peers[usize::from(peer)].id(peer);
+        self.lost.push(LaneLost { lane: lane.id, peer: id, rail: RailIndex(lane.rail), remote_rail });
+        let retry_at = self.back_off(peer, rail, now);
+        self.repairs.lose(peer, rail, usize::from(remote_rail), retry_at);
+    }
+
+    /// Counts a failure of a path, and says when it may be tried again.
+    fn back_off(&mut self, peer: u16, rail: usize, now: Time) -> Time {
+        let Nanos(min) = self.config.backoff_min;
+        let path = self.repairs.path(peer, rail);
+        let wait = min.saturating_mul(1 << path.failures.min(20)).min(self.config.backoff_max.0);
+        // Up to a quarter more, different for each path, so that paths that failed together do not
+        // come back together.
+        let spread = (u64::from(peer) * 31 + rail as u64 * 7 + u64::from(path.failures)) % 16;
+        path.failures = path.failures.saturating_add(1);
+        now + Nanos(wait.saturating_add(wait / 64 * spread))
+    }
+
+    pub(super) fn rail_down(&mut self, rail: usize, now: Time) {
+        let Some(r) = self.rails.get_mut(rail) else { return };
+        r.up = false;
+        self.refresh_room(rail);
+        self.refresh_rate();
+        self.repairs.rail_down(rail);
+        for index in 0..self.lanes.len() {
+            let lane = &self.lanes[index];
+            if lane.state == LaneState::Up && usize::from(lane.rail) == rail {
+                self.kill(index, now);
+            }
+        }
+    }
+
+    pub(super) fn rail_up(&mut self, rail: usize, now: Time) {
+        let Some(r) = self.rails.get_mut(rail) else { return };
+        r.up = true;
+        self.refresh_room(rail);
+        self.refresh_rate();
+        self.repairs.rail_up(rail, now);
+    }
+
+    /// A lane that should be made now, if there is one: at most `Config::reconnects` are being made at
+    /// the same time, each path waits longer after each failure, and peers take turns.
+    pub fn next_wanted_lane(&mut self, now: Time) -> Option<LaneWanted> {
+        let (peer, rail, remote_rail) = self.repairs.next(now)?;
+        Some(LaneWanted {
+            peer: self.peers[usize::from(peer)].id(peer),
+            // Rails are at most 16.
+            rail: RailIndex(rail as u8),
+            remote_rail: remote_rail as u8,
+            failures: self.repairs.path(peer, rail).failures,
+        })
+    }
+
+    /// A wanted lane could not be made. It is wanted again after a longer while.
+    pub fn lane_unavailable(&mut self, wanted: LaneWanted, now: Time) {
+        let (peer, rail) = (wanted.peer.index, wanted.rail.get());
+        if self.peer(wanted.peer).is_none() || rail >= self.rails.len() {
+            return;
+        }
+        if self.repairs.is_asked(peer, rail, wanted.remote_rail.into()) {
+            let retry_at = self.back_off(peer, rail, now);
+            self.repairs.give_up(peer, rail, wanted.remote_rail.into(), retry_at);
+        }
+    }
+
+    /// The next lane that has failed: the peer may release its end. Of lanes of peers that have been removed
+    /// nothing is told. As many as the storage has lanes are remembered; the oldest are forgotten first.
+    pub fn next_lost_lane(&mut self) -> Option<LaneLost> {
+        self.lost.pop()
+    }
+}

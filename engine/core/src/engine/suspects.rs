@@ -1,0 +1,283 @@
+//! wrs that kill lanes are found out, one at a time, and set aside.
+//!
+//! A READ of memory that has failed kills its lane with the status of a bad path, and so it would kill every lane on
+//! which it is posted again, with all that these carry. So the wr whose completion killed a lane is *suspected*: it goes
+//! last, alone, over one lane that the peer keeps for that, while the other lanes go on with everything else. If it
+//! kills that lane as well, and the path was not to blame, its page is found guilty and fails. READs that overlap what
+//! is guilty are not posted for a while ([`Config::set_aside`]), and neither is anything of a region of which too much
+//! is.
+//!
+//! [`Config::set_aside`]: crate::config::Config::set_aside
+
+use super::Engine;
+use super::death::fail_page;
+use crate::abi::FaultKind;
+use crate::error::PageError;
+use crate::lane::{Fatal, Hold, LaneState, NO_LANE, Record};
+use crate::page::{Page, PageRef, PageTable, Phase, VALIDATE, settle_pages};
+use crate::peer::{NO_REGION, Remote};
+use crate::provider::Provider;
+use crate::suspicion::{GUILTY, Patience, SUSPECTED};
+use crate::table::ENTRY_BYTES;
+use crate::time::Time;
+
+/// Peers whose suspects are looked after in one poll.
+const PEERS: usize = 16;
+
+impl<P: Provider> Engine<'_, P> {
+    /// Finds out what the wr that killed a quiet lane means. One that is suspected is told by how many wrs of the lane
+    /// come before it; one that is guilty has failed its pages.
+    pub(super) fn judge(&mut self, index: usize, now: Time) -> Option<u32> {
+        let lane = &mut self.lanes[index];
+        // Of a lane that was kept for suspects the only wr is one.
+        let tried = lane.hold.clear(Hold::TRYING) && lane.outstanding() == 1;
+        let fatal = match lane.fatal {
+            Some(fatal) if fatal.status.fault() != FaultKind::Flushed => fatal,
+            _ => return tried.then_some(0),
+        };
+        let place = lane.covered(fatal.seq) - 1;
+        if place >= lane.outstanding() {
+            return None;
+        }
+        let seq = lane.tail.wrapping_add(place);
+        let record = *self.record(index, seq);
+        let page = self.pages.at(record.page);
+        if page.phase == Phase::Dead {
+            return None;
+        }
+        let (region, peer) = (page.source.region(), page.peer());
+        if fatal.status.fault() == FaultKind::Page {
+            self.convict(index, record, fatal, GUILTY, now);
+        } else if tried && self.was_the_path_fine(index, fatal) {
+            let weight = if fatal.status.is_answer() { SUSPECTED } else { GUILTY };
+            self.convict(index, record, fatal, weight, now);
+        } else {
+            if fatal.status.is_answer() {
+                let at = self.where_is(record, index);
+                self.strike(peer, region, SUSPECTED, fatal, at, now);
+            }
+            return Some(place);
+        }
+        None
+    }
+
+    /// Whether a wr that was tried alone, and failed, cannot have done so because of its path: the peer has answered it,
+    /// or both its peer and its rail have carried other READs meanwhile.
+    fn was_the_path_fine(&mut self, index: usize, fatal: Fatal) -> bool {
+        let lane = &self.lanes[index];
+        let p = &self.peers[usize::from(lane.peer)];
+        let (since, bytes) = p.tried;
+        fatal.status.is_answer() || p.stats.bytes > bytes && self.rails[usize::from(lane.rail)].heard > since
+    }
+
+    /// The address and length of what a record's first wr reads, and the peer's key for it.
+    fn where_is(&mut self, record: Record, index: usize) -> (u64, u32, u32) {
+        let remote_rail = usize::from(self.lanes[index].remote_rail);
+        let page = self.pages.at(record.page);
+        let remote = &self.remotes[usize::from(page.source.region())];
+        if record.chunk == VALIDATE {
+            let entry = remote.table + u64::from(page.entry) * ENTRY_BYTES;
+            return (entry, record.len, remote.table_keys[remote_rail]);
+        }
+        let (offset, len) = match page.plan() {
+            None => page.chunk(record.chunk, self.chunk_shift),
+            Some(plan) => self.plans.chunk(plan, record.chunk),
+        };
+        (page.remote + offset, len, remote.keys[remote_rail])
+    }
+
+    /// Fails the page whose wr killed the lane; where that is a READ of several entries, all pages whose entries it
+    /// should have brought.
+    fn convict(&mut self, index: usize, record: Record, fatal: Fatal, weight: u16, now: Time) {
+        let (remote_addr, len, rkey) = self.where_is(record, index);
+        let batch = self.pages.at(record.page).batch;
+        let (first, pages) = (self.pages.first(batch), self.pages.head(batch).len);
+        settle_pages(self.pages.slice(first, u32::from(pages)));
+        let Fatal { status, vendor_err, .. } = fatal;
+        let rail = self.lanes[index].rail;
+        let error = PageError::Fault { status, vendor_err, rail, remote_addr, len, rkey };
+        self.pages.head(batch).spoilt = true;
+        for i in 0..record.covers(1) {
+            let page = PageRef(record.page.0 + i);
+            fail_page(self.pages.at(page), error, self.chunk_shift);
+            self.trim(page);
+        }
+        let page = self.pages.at(record.page);
+        let (region, peer) = (page.source.region(), page.peer());
+        if status.is_local() {
+            // It says nothing about the peer's memory.
+            return;
+        }
+        let until = now + self.config.set_aside;
+        self.remotes[usize::from(region)].faults.remember(remote_addr, len, until);
+        self.peers[usize::from(peer)].faulty = true;
+        if !self.strike(peer, region, weight, fatal, (remote_addr, len, rkey), now) {
+            self.leave_out_all(peer, now);
+        }
+    }
+
+    /// Counts a failure against a region. Says whether that sets the region aside.
+    fn strike(
+        &mut self,
+        peer: u16,
+        region: u16,
+        weight: u16,
+        fatal: Fatal,
+        (addr, ..): (u64, u32, u32),
+        now: Time,
+    ) -> bool {
+        let patience = Patience { pages: self.config.region_faults, time: self.config.set_aside };
+        let faults = &mut self.remotes[usize::from(region)].faults;
+        let aside = faults.strike(weight, (fatal.status, addr), now, patience);
+        if aside {
+            self.peers[usize::from(peer)].faulty = true;
+            self.leave_out_all(peer, now);
+        }
+        aside
+    }
+
+    /// Fails those pages in flight from a peer that are not to be read now.
+    fn leave_out_all(&mut self, peer: u16, now: Time) {
+        self.cancel_some(peer, |remotes, page| forbid(remotes, page, now));
+    }
+
+    /// Fails those pages of a batch that are not to be read now.
+    #[cold]
+    pub(super) fn leave_out(&mut self, batch: u16, now: Time) {
+        let (first, len) = (self.pages.first(batch), self.pages.head(batch).len);
+        let mut at = 0;
+        while at < len {
+            let page = self.pages.at(PageRef(first.0 + u32::from(at)));
+            at += page.seg_len;
+            let peer = page.peer();
+            self.look_at_faults(peer, now);
+        }
+        self.cancel(batch, |remotes, page| forbid(remotes, page, now));
+    }
+
+    /// A peer has a suspect.
+    pub(super) fn doubt(&mut self, peer: u16) {
+        let p = &mut self.peers[usize::from(peer)];
+        if !p.doubted {
+            p.doubted = true;
+            self.doubted.push(peer);
+        }
+    }
+
+    /// Goes on with the trials of some peers.
+    #[cold]
+    pub(super) fn try_suspects(&mut self, now: Time) {
+        for _ in 0..self.doubted.len().min(PEERS) {
+            let Some(peer) = self.doubted.pop() else { return };
+            self.peers[usize::from(peer)].doubted = false;
+            if self.try_suspect(peer, now) {
+                self.doubt(peer);
+            }
+        }
+    }
+
+    /// Does what can be done for the suspects of a peer now. Says whether there will be more to do.
+    fn try_suspect(&mut self, peer: u16, now: Time) -> bool {
+        let p = &self.peers[usize::from(peer)];
+        let (from, kept) = (p.suspects, p.trial);
+        if from == NO_LANE {
+            // Once the lane has nothing outstanding, the last one has arrived or its pages have failed.
+            let busy = kept != NO_LANE && self.lanes[usize::from(kept)].outstanding() > 0;
+            if !busy {
+                self.stop_keeping(peer);
+            }
+            return busy;
+        }
+        if kept == NO_LANE {
+            if let Some(lane) = self.choose_trial_lane(peer, usize::from(from)) {
+                self.lanes[usize::from(lane)].hold.set(Hold::KEPT);
+                self.peers[usize::from(peer)].trial = lane;
+            }
+            return true;
+        }
+        let lane = usize::from(kept);
+        if self.lanes[lane].outstanding() > 0 {
+            return true;
+        }
+        if self.lanes[lane].hold.clear(Hold::TRYING) && self.peers[usize::from(peer)].lanes_up == 1 {
+            // The only lane: everything else has its turn on it before the next suspect.
+            self.stop_keeping(peer);
+            return true;
+        }
+        self.try_on(lane, usize::from(from), now);
+        true
+    }
+
+    /// Posts the suspect of the quiet lane `from`, the first of its peer's, on the lane that is kept for that.
+    fn try_on(&mut self, lane: usize, from: usize, now: Time) {
+        let suspect = &mut self.lanes[from];
+        let (seq, peer) = (suspect.tail, usize::from(suspect.peer));
+        suspect.tail = seq.wrapping_add(1);
+        suspect.suspect = false;
+        self.peers[peer].suspects = suspect.next;
+        self.peers[peer].tried = (now, self.peers[peer].stats.bytes);
+        let record = *self.record(from, seq);
+        let head = self.lanes[lane].head;
+        *self.record(lane, head) = record;
+        self.free_lane(from);
+        self.lanes[lane].hold.set(Hold::TRYING);
+        let rail = usize::from(self.lanes[lane].rail);
+        self.rails[rail].stats.reposted += 1;
+        self.post(lane, 1, now);
+    }
+
+    /// A lane on which a suspect can be tried: not over the rail where it has killed one, if there is another, one that
+    /// has worked before, and with as little outstanding as may be.
+    fn choose_trial_lane(&self, peer: u16, from: usize) -> Option<u16> {
+        let suspect = self.lanes[from].rail;
+        let mut best = None;
+        for &first in self.peers[usize::from(peer)].lanes.iter().filter(|&&lane| lane != NO_LANE) {
+            let mut at = first;
+            loop {
+                let lane = &self.lanes[usize::from(at)];
+                debug_assert_eq!(lane.state, LaneState::Up);
+                if lane.hold == Hold::NONE {
+                    let key = (lane.rail == suspect, lane.fresh, lane.outstanding());
+                    if best.is_none_or(|(least, _)| key < least) {
+                        best = Some((key, at));
+                    }
+                }
+                match super::next_in_circle(self.lanes, at, first) {
+                    Some(next) => at = next,
+                    None => break,
+                }
+            }
+        }
+        best.map(|(_, lane)| lane)
+    }
+
+    /// Gives the lane that was kept for suspects back to everything else.
+    fn stop_keeping(&mut self, peer: u16) {
+        let p = &mut self.peers[usize::from(peer)];
+        let lane = core::mem::replace(&mut p.trial, NO_LANE);
+        if lane != NO_LANE {
+            let lane = &mut self.lanes[usize::from(lane)];
+            lane.hold.clear(Hold::TRYING);
+            lane.hold.clear(Hold::KEPT);
+            p.room |= 1 << lane.rail;
+            self.enroll(peer);
+        }
+    }
+
+    /// Finds out whether anything of a peer is set aside still.
+    fn look_at_faults(&mut self, peer: u16, now: Time) {
+        let mut at = self.peers[usize::from(peer)].remotes;
+        let mut faulty = false;
+        while at != NO_REGION {
+            let remote = &self.remotes[usize::from(at)];
+            faulty |= !remote.faults.are_over(now);
+            at = remote.next;
+        }
+        self.peers[usize::from(peer)].faulty = faulty;
+    }
+}
+
+/// Why a page is not read now, if it is not.
+fn forbid(remotes: &[Remote], page: &Page, now: Time) -> Option<PageError> {
+    remotes[usize::from(page.source.region())].faults.forbid(page.remote, page.len, now)
+}

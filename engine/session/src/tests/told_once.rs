@@ -1,0 +1,46 @@
+//! An error says everything once: what its text holds is not its source as well.
+
+use std::error::Error;
+use std::net::SocketAddr;
+
+use kvrail_core::id::RailIndex;
+
+use crate::{
+    Cause, FabricError, KeyError, Kind, LaneError, NodeName, ParseError, ServeError, SessionError, Step,
+};
+
+/// The whole chain, as a program prints it that prints causes.
+fn told(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[test]
+fn no_error_repeats_its_source() {
+    let io = || std::io::Error::from_raw_os_error(99);
+    let address: SocketAddr = "192.0.2.1:7".parse().unwrap();
+    let fabric = || FabricError::new(RailIndex(3), io());
+    let name = NodeName::new("a\nb").unwrap_err();
+    let session = |cause| SessionError { peer: "p:1".into(), step: Step::Idle, cause };
+    let errors: Vec<Box<dyn Error>> = vec![
+        Box::new(fabric()),
+        Box::new(LaneError::Fabric(std::sync::Arc::new(fabric()))),
+        Box::new(ServeError::Listen { address, source: io() }),
+        Box::new(ServeError::Resolve { address: address.into(), source: io() }),
+        Box::new(ServeError::Thread(io())),
+        Box::new(KeyError::File { path: "/key".into(), source: io() }),
+        Box::new(session(Cause::Io(io()))),
+        Box::new(session(Cause::Parse(ParseError::Name { kind: Kind::Hello, field: "node", source: name }))),
+    ];
+    for error in errors {
+        let text = told(&*error);
+        let once = |what: &str| text.matches(what).count() <= 1;
+        assert!(once("(os error 99)") && once(&name.to_string()), "{text}");
+        assert!(text.contains("os error 99") || text.contains(&name.to_string()), "{text}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Strangers cause few log lines, however many they are. Alone in its binary, for it counts those
+//! of the whole process.
+#![allow(missing_docs, reason = "a test")]
+
+use std::net::TcpStream;
+use std::num::{NonZeroU16, NonZeroU64};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use kvrail_core::id::RailIndex;
+use kvrail_session::{
+    FabricError, Fingerprint, LaneBlob, Layout, List, Name, PeerKey, Producer, RailAddress, RailDescription,
+    Rails, Responder, Server, ServerConfig, ServerEvent, TransportKind,
+};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+static LINES: AtomicUsize = AtomicUsize::new(0);
+
+struct Count;
+
+impl Subscriber for Count {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::WARN
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        LINES.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+struct Nothing;
+
+impl Responder for Nothing {
+    type Lane = ();
+
+    fn rails(&self) -> Rails {
+        let rail = RailDescription {
+            name: Name::lossy("rail"),
+            kind: TransportKind::Verbs,
+            address: RailAddress([0; 64]),
+            nominal_bytes_per_sec: 1,
+            numa: None,
+            lanes: 0,
+        };
+        List::new(vec![rail]).unwrap()
+    }
+
+    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), FabricError> {
+        Ok(((), LaneBlob::EMPTY))
+    }
+
+    fn release(&self, (): ()) {}
+}
+
+#[test]
+fn a_thousand_strangers_are_a_dozen_lines() {
+    tracing::subscriber::set_global_default(Count).unwrap();
+    let failed = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&failed);
+    let observer = move |event| {
+        if matches!(event, ServerEvent::Failed { .. } | ServerEvent::TurnedAway { .. }) {
+            counts.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let config = ServerConfig { observer: Some(Arc::new(observer)), ..ServerConfig::default() };
+    let layout = Layout {
+        name: "opaque".parse().unwrap(),
+        fingerprint: Fingerprint::from_bytes([1; 16]),
+        page_bytes: NonZeroU64::MIN,
+        parts: NonZeroU16::MIN,
+    };
+    let producer = Producer { node: "prefill-1".parse().unwrap(), layout, regions: Vec::new() };
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let key = PeerKey::from_bytes([9; 32]);
+    let server = Server::start(&listen, key, producer, Nothing, config).unwrap();
+    let begun = Instant::now();
+    for _ in 0..1000 {
+        drop(TcpStream::connect(server.local_addr()).unwrap());
+    }
+    while failed.load(Ordering::Relaxed) < 1000 {
+        assert!(begun.elapsed().as_secs() < 20, "{failed:?}");
+        std::thread::yield_now();
+    }
+    // Eight at once, and one every two seconds.
+    let lines = LINES.load(Ordering::Relaxed);
+    let allowed = 8 + begun.elapsed().as_secs() as usize / 2;
+    assert!((1..=allowed).contains(&lines), "{lines} lines, {allowed} are allowed");
+}

@@ -1,0 +1,230 @@
+//! A producer that is killed while a child of its fork lives: readers notice, and its port is free.
+#![allow(unsafe_code, reason = "forks")]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kvrail::core::table::KeyTag;
+use kvrail::layouts::catalogue::VllmFp8DsMla;
+use kvrail::{
+    Config, Event, Network, PageLayout, PeerKey, Publish, Publisher, Reader, clock, memory, shm, tcp,
+};
+
+const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Set for the producer, which is this binary again, asked for the test that started it. Says how
+/// it forks.
+const PRODUCES: &str = "KVRAIL_TEST_FORKS";
+/// Ends the child of the fork should the test not.
+const CHILDS_LIFE: u32 = 120;
+
+fn key() -> PeerKey {
+    PeerKey::from_bytes([8; 32])
+}
+
+fn start(listen: SocketAddr, over: impl Publish) -> Publisher {
+    Publisher::start("producer".parse().unwrap(), LAYOUT, 1, &listen.into(), key(), over).unwrap()
+}
+
+/// What a child of a fork does here: nothing, with all that it has inherited.
+fn idle() -> ! {
+    // SAFETY: a system call on integers.
+    unsafe { libc::alarm(CHILDS_LIFE) };
+    loop {
+        // SAFETY: as above.
+        unsafe { libc::pause() };
+    }
+}
+
+/// Forks, as the C library does or behind its back, and gives the child's number.
+fn fork(how: &str) -> libc::pid_t {
+    let pid = match how {
+        // SAFETY: the child calls nothing but system calls.
+        "fork" => unsafe { libc::fork() },
+        "clone" => {
+            let none: libc::c_long = 0;
+            let flags = libc::c_long::from(libc::SIGCHLD);
+            // SAFETY: no memory is shared and no stack is given, so this is a fork; the child calls
+            // nothing but system calls.
+            (unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) }) as libc::pid_t
+        }
+        other => panic!("{other}"),
+    };
+    match pid {
+        0 => idle(),
+        ..0 => panic!("{}", std::io::Error::last_os_error()),
+        pid => pid,
+    }
+}
+
+/// The producer's process: publishes a page, forks when there is a reader, and lives until it is
+/// killed.
+fn produce(how: &str, over: impl Publish) -> ! {
+    let mut publisher = start((LOCALHOST, 0).into(), over);
+    publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
+    println!("\nport {}", publisher.local_addr().port());
+    while publisher.readers() == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // The reader says when it has its lanes, so that the child inherits what they use, too.
+    std::io::stdin().read_exact(&mut [0]).unwrap();
+    if how == "drop" {
+        // SAFETY: the child drops a value, for which it needs no other thread, and ends. The C
+        // library lets the child of its fork allocate.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            drop(publisher);
+            // SAFETY: a system call on an integer.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = -1;
+        // SAFETY: `status` is there to be written.
+        let ended = unsafe { libc::waitpid(child, &mut status, 0) };
+        assert_eq!((ended, status), (child, 0));
+        println!("\nchild {child}");
+    } else {
+        println!("\nchild {}", fork(how));
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A producer's process and the child of its fork. Both are killed when this is dropped.
+struct Producer {
+    process: Child,
+    said: BufReader<ChildStdout>,
+    child: Option<libc::pid_t>,
+}
+
+impl Producer {
+    fn start(test: &str, how: &str) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(PRODUCES, how)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(process.stdout.take().unwrap());
+        Self { process, said, child: None }
+    }
+
+    /// The number behind `word` in what it says.
+    fn hear<T: std::str::FromStr>(&mut self, word: &str) -> T {
+        let lines = self.said.by_ref().lines().map(Result::unwrap);
+        let number = |line: String| line.strip_prefix(word)?.trim().parse().ok();
+        lines.filter_map(number).next().expect("the producer tells")
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if let Some(pid) = self.child {
+            // SAFETY: a system call on integers; the child is this test's own, and has not been
+            // waited for.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
+}
+
+fn dies<P: Publish, N: Network>(
+    test: &str,
+    how: &str,
+    publish: impl Fn() -> P,
+    rails: impl Fn() -> N,
+    within: Duration,
+) {
+    if let Ok(how) = std::env::var(PRODUCES) {
+        produce(&how, publish());
+    }
+    let mut producer = Producer::start(test, how);
+    let address = SocketAddr::from((LOCALHOST, producer.hear::<u16>("port ")));
+    let mut reader = Reader::start(LAYOUT, rails(), Config::default()).unwrap();
+    let mut slots = reader.register(memory::leaked(LAYOUT.page_bytes() as usize).unwrap()).unwrap();
+    let peer = reader.connect(&address.into(), &key()).unwrap();
+    let location = reader.published(&peer, 0, clock::within(Duration::from_secs(20))).unwrap()[0];
+    std::io::Write::write_all(producer.process.stdin.as_mut().unwrap(), b"!").unwrap();
+    producer.child = Some(producer.hear("child "));
+
+    let killed = Instant::now();
+    producer.process.kill().unwrap();
+    producer.process.wait().unwrap();
+    // At once: there is no second try. And a connection does not hang in the dead one's queue.
+    let refused = std::net::TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let again = start(address, publish());
+    let other = Reader::start(LAYOUT, rails(), Config::default()).unwrap().connect(&address.into(), &key());
+    assert_eq!(other.unwrap().epoch(), again.epoch());
+
+    let event = loop {
+        reader.poll();
+        if let Some(event) = reader.next_event() {
+            break event;
+        }
+        assert!(killed.elapsed() < within, "the death goes unnoticed");
+        reader.wait(clock::within(Duration::from_millis(100)));
+    };
+    let Event::Lost { peer: lost, .. } = event else { panic!("{event:?}") };
+    assert_eq!(lost, peer.id());
+    let mut batch = reader.batch().unwrap();
+    batch.read(peer.page(location).unwrap(), slots.next().unwrap()).unwrap();
+    assert!(reader.submit(batch, clock::within(Duration::from_secs(1))).is_err(), "the dead one's memory");
+    // SAFETY: a system call on integers that sends nothing.
+    let there = unsafe { libc::kill(producer.child.unwrap(), 0) };
+    assert_eq!(there, 0, "the child was there all the time");
+}
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+#[test]
+fn shm_and_a_child_made_by_fork() {
+    let test = "shm_and_a_child_made_by_fork";
+    dies(test, "fork", || shm::publish(1), || shm::rails(1).unwrap(), LIMIT);
+}
+
+#[test]
+fn shm_and_a_child_made_by_the_bare_system_call() {
+    let test = "shm_and_a_child_made_by_the_bare_system_call";
+    dies(test, "clone", || shm::publish(1), || shm::rails(1).unwrap(), LIMIT);
+}
+
+#[test]
+fn tcp_and_a_child_made_by_fork() {
+    let test = "tcp_and_a_child_made_by_fork";
+    dies(test, "fork", || tcp::publish(LOCALHOST, 1), || tcp::rails(1).unwrap(), LIMIT);
+}
+
+#[test]
+fn tcp_and_a_child_made_by_the_bare_system_call() {
+    let test = "tcp_and_a_child_made_by_the_bare_system_call";
+    dies(test, "clone", || tcp::publish(LOCALHOST, 1), || tcp::rails(1).unwrap(), LIMIT);
+}
+
+#[test]
+fn a_child_that_drops_its_copy_of_a_publisher_does_the_parent_no_harm() {
+    let test = "a_child_that_drops_its_copy_of_a_publisher_does_the_parent_no_harm";
+    if std::env::var(PRODUCES).is_ok() {
+        produce("drop", shm::publish(1));
+    }
+    let mut producer = Producer::start(test, "drop");
+    let address = SocketAddr::from((LOCALHOST, producer.hear::<u16>("port ")));
+    let connect = || {
+        let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap();
+        let peer = reader.connect(&address.into(), &key()).unwrap();
+        (reader, peer)
+    };
+    let (mut reader, peer) = connect();
+    std::io::Write::write_all(producer.process.stdin.as_mut().unwrap(), b"!").unwrap();
+    producer.hear::<libc::pid_t>("child ");
+    connect();
+    let published = reader.published(&peer, 0, clock::within(Duration::from_secs(20))).unwrap();
+    assert_eq!(published.len(), 1);
+    reader.poll();
+    assert!(reader.next_event().is_none());
+}

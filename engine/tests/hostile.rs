@@ -1,0 +1,107 @@
+//! Producers that say what they like of their regions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvrail::core::remote::{RegionOffer, TableOffer};
+use kvrail::core::table::KeyTag;
+use kvrail::layouts::catalogue::VllmFp8DsMla;
+use kvrail::local::shm::{Exporter, Segment};
+use kvrail::session::rails::{LocalResponder, keys};
+use kvrail::session::{Layout, OfferedRegion, Producer, Server, ServerConfig};
+use kvrail::{
+    Config, ConnectError, MAX_LISTED, PageLayout, PeerKey, Publisher, Reader, TableError, clock, shm,
+};
+
+const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
+
+fn key() -> PeerKey {
+    PeerKey::from_bytes([4; 32])
+}
+
+/// A producer of one small segment, which it offers `times` over as regions of `slots` slots.
+fn producer(times: usize, slots: u32) -> Server {
+    let segment = Arc::new(Segment::new(1 << 20).unwrap());
+    let exporter = Exporter::start(vec![segment]).unwrap();
+    let region = exporter.regions()[0];
+    let page_bytes = u64::from(LAYOUT.page_bytes());
+    let offer = RegionOffer {
+        base: region.base,
+        page_bytes,
+        stride: page_bytes,
+        slots,
+        keys: keys(&region),
+        table: Some(TableOffer { base: region.base, keys: keys(&region) }),
+    };
+    let producer = Producer {
+        node: "producer".parse().unwrap(),
+        layout: Layout::of::<VllmFp8DsMla>().unwrap(),
+        regions: vec![OfferedRegion::new(offer).unwrap(); times],
+    };
+    let responder = LocalResponder::new(exporter, 1_000_000_000);
+    let listen = "127.0.0.1:0".parse().unwrap();
+    Server::start(&listen, key(), producer, responder, ServerConfig::default()).unwrap()
+}
+
+fn reader() -> Reader<shm::ShmRails> {
+    Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap()
+}
+
+#[test]
+fn a_table_is_not_listed_by_the_word_of_a_producer() {
+    let (server, mut reader) = (producer(1, 250_000_000), reader());
+    let peer = reader.connect(&server.local_addr().into(), &key()).unwrap();
+    let until = || clock::within(Duration::from_secs(10));
+    let error = reader.published(&peer, 0, until()).unwrap_err();
+    assert!(matches!(error, TableError::Slots { slots: 250_000_000, .. }), "{error}");
+    for word in ["250000000", &MAX_LISTED.to_string(), "published_in"] {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    assert_eq!(reader.published_in(&peer, 0, 0..5000, until()).unwrap(), []);
+    for (first, end) in [(5, 5), (0, MAX_LISTED + 1), (250_000_000, 250_000_001)] {
+        let error = reader.published_in(&peer, 0, first..end, until()).unwrap_err();
+        assert!(matches!(error, TableError::Slots { .. }), "{error}");
+    }
+    // Beyond the memory that there is the producer's word fails as a READ.
+    let error = reader.published_in(&peer, 0, 200_000_000..200_000_100, until()).unwrap_err();
+    assert!(matches!(error, TableError::Page(_)), "{error}");
+}
+
+#[test]
+fn a_part_of_a_table_is_what_is_published_there() {
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let name = "producer".parse().unwrap();
+    let mut publisher = Publisher::start(name, LAYOUT, 20, &listen, key(), shm::publish(1)).unwrap();
+    let all: Vec<_> = (0..20).map(|slot| publisher.write(slot, KeyTag(1), |_| ()).unwrap()).collect();
+    let mut reader = reader();
+    let peer = reader.connect(&publisher.local_addr().into(), &key()).unwrap();
+    let until = clock::within(Duration::from_secs(10));
+    assert_eq!(reader.published_in(&peer, 0, 3..17, until).unwrap(), all[3..17]);
+}
+
+#[test]
+fn one_producer_leaves_places_for_regions_to_the_others() {
+    let mut reader = reader();
+    for times in [1024, 66] {
+        let server = producer(times, 4);
+        let error = reader.connect(&server.local_addr().into(), &key()).unwrap_err();
+        // 64 peers, and 256 places of which each of the other 63 can have two.
+        assert!(
+            matches!(error, ConnectError::TooManyRegions { offered, places: 130, .. } if offered == 2 * times),
+            "{error}"
+        );
+    }
+    let servers = [(); 64].map(|()| producer(65, 4));
+    let first = reader.connect(&servers[0].local_addr().into(), &key()).unwrap();
+    assert_eq!(first.regions().len(), 65);
+    let error = reader.connect(&servers[1].local_addr().into(), &key()).unwrap_err();
+    assert!(matches!(error, ConnectError::TooManyRegions { places: 2, .. }), "{error}");
+    // What it took it gives back.
+    reader.disconnect(&first);
+    let begun = std::time::Instant::now();
+    while reader.connect(&servers[1].local_addr().into(), &key()).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        reader.poll();
+        reader.wait(clock::within(Duration::from_millis(1)));
+    }
+}

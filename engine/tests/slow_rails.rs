@@ -1,0 +1,253 @@
+//! A rail that is slow, on either side, costs its own lanes and nothing else.
+#![allow(unsafe_code, reason = "a transport of its own publishes a segment")]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use kvrail::core::id::RailIndex;
+use kvrail::core::table::KeyTag;
+use kvrail::layouts::catalogue::VllmFp8DsMla;
+use kvrail::local::shm::Segment;
+use kvrail::local::tcp::{Connection, Tcp};
+use kvrail::session::rails::TcpFabric;
+use kvrail::session::{Fabric, FabricError, LaneBlob, RailDescription, Rails, Responder};
+use kvrail::{
+    Config, Network, OpenRails, PageLayout, PeerKey, Publish, Published, Publisher, Reader, TransportError,
+    clock, memory, tcp,
+};
+
+const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// What a slow side does with rail 1.
+#[derive(Clone, Copy)]
+enum Slow {
+    RefusesAfter(Duration),
+    AgreesAfter(Duration),
+}
+
+impl Slow {
+    fn act(self, rail: RailIndex) -> Result<(), FabricError> {
+        match self {
+            _ if rail.0 != 1 => Ok(()),
+            Self::RefusesAfter(time) => {
+                std::thread::sleep(time);
+                Err(FabricError::new(rail, "no route to the switch"))
+            }
+            Self::AgreesAfter(time) => {
+                std::thread::sleep(time);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// TCP rails of a reader, the second of which is slow to dial.
+struct SlowRails(tcp::TcpRails, Slow);
+
+struct SlowDialer(TcpFabric, Slow);
+
+impl Fabric for SlowDialer {
+    type Lane = Connection;
+    type Pending = Connection;
+
+    fn rails(&self) -> Rails {
+        self.0.rails()
+    }
+
+    fn prepare(
+        &mut self,
+        rail: RailIndex,
+        remote: &RailDescription,
+    ) -> Result<(Connection, LaneBlob), FabricError> {
+        self.1.act(rail)?;
+        self.0.prepare(rail, remote)
+    }
+
+    fn connect(
+        &mut self,
+        pending: Connection,
+        remote: &RailDescription,
+        end: &LaneBlob,
+    ) -> Result<Connection, FabricError> {
+        self.0.connect(pending, remote, end)
+    }
+}
+
+impl Network for SlowRails {
+    type Provider = Tcp;
+    type Line = Connection;
+    type Dialer = SlowDialer;
+    type Plan = (<tcp::TcpRails as Network>::Plan, Slow);
+    const LABEL: &'static str = "slow";
+
+    fn tuning(&self) -> kvrail::core::config::Config {
+        self.0.tuning()
+    }
+
+    fn split(self) -> (Tcp, Self::Plan) {
+        let (provider, plan) = self.0.split();
+        (provider, (plan, self.1))
+    }
+
+    fn dialer((plan, slow): &Self::Plan) -> SlowDialer {
+        SlowDialer(tcp::TcpRails::dialer(plan), *slow)
+    }
+
+    fn depth(line: &Connection) -> u32 {
+        tcp::TcpRails::depth(line)
+    }
+}
+
+/// What a producer was asked for, and what it was given back.
+#[derive(Clone, Default)]
+struct Counts(Arc<[[AtomicU32; 2]; 2]>);
+
+impl Counts {
+    fn made(&self, rail: usize) -> u32 {
+        self.0[rail][0].load(Ordering::Relaxed)
+    }
+
+    fn released(&self, rail: usize) -> u32 {
+        self.0[rail][1].load(Ordering::Relaxed)
+    }
+}
+
+/// Two TCP rails of a producer.
+struct Counted(Counts, Slow);
+
+struct CountedRails(OpenRails, Counts, Slow);
+
+// SAFETY: only passes the segment on to another that promises the same.
+unsafe impl Publish for Counted {
+    type Responder = CountedRails;
+
+    fn publish(self, segment: Arc<Segment>) -> Result<Published<CountedRails>, TransportError> {
+        let Published { responder, keys, keep } = tcp::publish(LOCALHOST, 2).publish(segment)?;
+        Ok(Published { responder: CountedRails(responder, self.0, self.1), keys, keep })
+    }
+}
+
+impl Responder for CountedRails {
+    type Lane = RailIndex;
+
+    fn rails(&self) -> Rails {
+        self.0.rails()
+    }
+
+    fn accept(&self, rail: RailIndex, end: &LaneBlob) -> Result<(RailIndex, LaneBlob), FabricError> {
+        self.2.act(rail)?;
+        let ((), end) = self.0.accept(rail, end)?;
+        self.1.0[rail.get()][0].fetch_add(1, Ordering::Relaxed);
+        Ok((rail, end))
+    }
+
+    fn release(&self, rail: RailIndex) {
+        self.1.0[rail.get()][1].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+const FAST: Slow = Slow::AgreesAfter(Duration::ZERO);
+
+struct Fixture {
+    publisher: Publisher,
+    counts: Counts,
+    reader: Reader<SlowRails>,
+    took: Duration,
+    peer: kvrail::Peer,
+}
+
+/// Connects with twelve lanes per rail.
+fn connected(dialer: Slow, responder: Slow) -> Fixture {
+    let key = PeerKey::from_bytes([3; 32]);
+    let counts = Counts::default();
+    let (name, listen) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
+    let over = Counted(counts.clone(), responder);
+    let publisher = Publisher::start(name, LAYOUT, 4, &listen, key.clone(), over).unwrap();
+    let config = Config { lanes_per_rail: 12, ..Config::default() };
+    let rails = SlowRails(tcp::rails(2).unwrap(), dialer);
+    let mut reader = Reader::start(LAYOUT, rails, config).unwrap();
+    let begun = Instant::now();
+    let peer = reader.connect(&publisher.local_addr().into(), &key).unwrap();
+    Fixture { publisher, counts, reader, took: begun.elapsed(), peer }
+}
+
+impl Fixture {
+    /// Four pages arrive.
+    fn pages_arrive(&mut self) {
+        let memory = memory::leaked(4 * LAYOUT.page_bytes() as usize).unwrap();
+        let slots = self.reader.register(memory).unwrap();
+        let mut batch = self.reader.batch().unwrap();
+        for (slot, to) in (0..4).zip(slots) {
+            let location = self.publisher.write(slot, KeyTag(1), |page| page.fill(slot as u8 + 1)).unwrap();
+            batch.read(self.peer.page(location).unwrap(), to).unwrap();
+        }
+        let deadline = clock::within(Duration::from_secs(20));
+        self.reader.submit(batch, deadline).unwrap();
+        let mut done = loop {
+            self.reader.poll();
+            match self.reader.next_done() {
+                Some(done) => break done,
+                None => self.reader.wait(deadline),
+            }
+        };
+        for page in done.pages() {
+            assert_eq!(page.result(), Ok(()));
+            assert!(page.slot.bytes().unwrap().iter().all(|&b| b == page.index as u8 + 1));
+        }
+    }
+
+    fn until(&mut self, what: &str, mut holds: impl FnMut(&Counts) -> bool) {
+        let begun = Instant::now();
+        while !holds(&self.counts) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+            self.reader.poll();
+            assert!(self.reader.next_event().is_none(), "the peer was lost");
+            self.reader.wait(clock::within(Duration::from_millis(20)));
+        }
+    }
+}
+
+#[test]
+fn a_rail_that_is_slow_to_refuse_does_not_make_connecting_fail() {
+    let second = Slow::RefusesAfter(Duration::from_secs(1));
+    for (dialer, responder) in [(second, FAST), (FAST, second)] {
+        let mut f = connected(dialer, responder);
+        // Twelve seconds are more than connecting may take.
+        assert!(f.took < Duration::from_secs(9), "{:?}", f.took);
+        f.pages_arrive();
+        f.until("all lanes of the good rail are made", |counts| counts.made(0) == 12);
+        assert_eq!((f.counts.made(1), f.counts.released(0)), (0, 0));
+    }
+}
+
+#[test]
+fn a_lane_that_comes_after_connecting_is_used() {
+    let mut f = connected(FAST, Slow::AgreesAfter(Duration::from_millis(1500)));
+    f.pages_arrive();
+    f.until("the slow rail's lanes come one by one", |counts| counts.made(0) == 12 && counts.made(1) >= 2);
+    assert_eq!(f.counts.released(1), 0);
+    f.pages_arrive();
+}
+
+#[test]
+fn a_lane_that_comes_too_late_is_given_back_and_the_peer_is_not_lost() {
+    let mut f = connected(FAST, Slow::AgreesAfter(Duration::from_secs(6)));
+    f.pages_arrive();
+    f.until("the late lane is given back", |counts| counts.released(1) >= 1);
+    f.pages_arrive();
+    assert_eq!((f.counts.made(0), f.counts.released(0)), (12, 0));
+    assert!(f.reader.next_event().is_none());
+}
+
+#[test]
+fn a_rail_that_hangs_for_longer_than_connecting_may_take_costs_its_own_lanes() {
+    let mut f = connected(Slow::RefusesAfter(Duration::from_secs(14)), FAST);
+    // Connecting waits for a second after the first lane; the slow lane's own time is five.
+    assert!(f.took < Duration::from_millis(4500), "{:?}", f.took);
+    f.pages_arrive();
+    f.until("all lanes of the good rail are made", |counts| counts.made(0) == 12);
+    assert_eq!(f.counts.made(1), 0);
+}
