@@ -29,6 +29,8 @@ pub(crate) enum Role {
 /// What it is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
+    /// Take the memory that [`Reply::Connected`] asked for. Answer [`Reply::Ready`].
+    Register,
     /// Work from `start` on: warm up, then go on for `duration`. Answer [`Reply::Ran`].
     Round {
         /// On the common clock, in nanoseconds.
@@ -55,6 +57,11 @@ pub(crate) enum Reply {
         address: String,
         /// How many pages.
         pages: u32,
+    },
+    /// A worker is connected, and has not taken its memory yet.
+    Connected {
+        /// Bytes of the host's memory that it wants to read into.
+        host_bytes: u64,
     },
     /// A worker is connected and registered.
     Ready {
@@ -113,16 +120,18 @@ impl Child {
             bail!("the {name} has no pipe");
         };
         let (tell, replies) = channel();
+        let mut child = Self { name, process, orders, replies };
         // Ends with the pipe, and that with the child.
-        std::thread::spawn(move || {
+        let listen = move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let Ok(reply) = serde_json::from_str(&line) else { break };
                 if tell.send(reply).is_err() {
                     break;
                 }
             }
-        });
-        let mut child = Self { name, process, orders, replies };
+        };
+        let thread = std::thread::Builder::new().spawn(listen);
+        thread.with_context(|| format!("cannot start the thread that hears the {}", child.name))?;
         child.send(role)?;
         Ok(child)
     }

@@ -9,16 +9,18 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use kvrail::local::AROUND_THE_CACHE;
 
+use crate::budget::{Available, Memory, NotEnough, PROCESS};
 use crate::catalogue::{LAYOUTS, Named};
 use crate::child::{Child, Reply, Role, Verified};
 use crate::cli::{DemoArgs, Key, Op, ReadOrder, Transport};
 use crate::drive::{self, Ready};
+use crate::host::Watch;
 use crate::json::{Meta, Report, Row, Shape, Sink};
 use crate::memcpy::Routine;
 use crate::progress::Bar;
 use crate::rails::{Rails, VerbsArgs};
 use crate::window::Tally;
-use crate::{crew, host, report, serve, worker};
+use crate::{crew, output, report, serve, worker};
 
 /// Batches in flight per process: four that carry data, and others whose pages are being validated
 /// meanwhile. 42 KB pages on two busy cores, three runs each, share of memcpy: 0.82 to 0.97 with 4,
@@ -59,9 +61,13 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
     // At most 8, so it fits.
     let many = args.rails.unwrap_or(cores.clamp(2, 8) as u8);
-    let working_set = args.working_set.unwrap_or_else(default_working_set);
     let rounds = (args.duration.as_nanos() / ROUND.as_nanos()).clamp(1, 1000) as u32;
-    host::afford(working_set.saturating_mul(5), "the demo's five copies of its working set")?;
+    let memory = Memory::now();
+    let working_set = working_set(args.working_set, layouts, many, &memory)?;
+    if args.working_set.is_none() && working_set < WORKING_SET {
+        output::stderr(shrunk(working_set, &memory).as_bytes())?;
+    }
+    let watch = Watch::start();
 
     let bar = Bar::steps("starting", layouts.len() as u64 * u64::from(rounds));
     let mut rows = Vec::new();
@@ -78,7 +84,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     meta.duration_s = args.duration.as_secs_f64();
     meta.warmup_s = WARMUP.as_secs_f64() * f64::from(rounds);
     meta.verify = args.report.verify;
-    let document = Report::new(meta, rows);
+    let document = Report::new(meta, rows, &watch);
     let text = text(&document, many);
     drive::finish(&document, &text, json)
 }
@@ -148,7 +154,7 @@ fn ladder(
             drive::start(format!("reader {} of {scenario}", number + 1), setup)
         };
         let mut crew = (0..processes.into()).map(start).collect::<Result<Vec<_>, _>>()?;
-        let started = crew.iter_mut().map(drive::ready).collect::<Result<Vec<_>, _>>()?;
+        let started = drive::ready(&mut crew)?;
         if scenario == MANY {
             widest = started.into_iter().next();
         }
@@ -184,22 +190,50 @@ fn ladder(
     Ok((rows.collect(), ready))
 }
 
-/// As much as an eighth of the memory that is available, so that five copies fit with room to spare.
-fn default_working_set() -> u64 {
-    host::available().map_or(WORKING_SET, |bytes| WORKING_SET.min(bytes / 8))
+/// Bytes of published pages: as given, or as fit.
+///
+/// # Errors
+///
+/// What was given does not fit, or not even the least does.
+fn working_set(given: Option<u64>, layouts: &[Named], many: u8, memory: &Memory) -> Result<u64, NotEnough> {
+    // The parent, the producer, the reader of each of two rows, and those of the third.
+    let processes = 4 + usize::from(many);
+    let beside = PROCESS * processes as u64;
+    // An eighth, so that five copies fit with room to spare.
+    let fits = |available: Available| WORKING_SET.min(available.bytes.saturating_sub(beside) / 8);
+    let working_set = given.unwrap_or_else(|| memory.available().map_or(WORKING_SET, fits));
+    let taken = |named: &Named| {
+        let page = u64::from(named.layout.page_bytes());
+        let pages = (working_set / page).max(1);
+        // Each process of the last row reads a page at least.
+        (4 * pages + pages.max(many.into())) * page
+    };
+    let taken = layouts.iter().map(taken).max().unwrap_or(0);
+    memory.afford(taken, processes, || "the demo's five copies of its pages, and its processes".into())?;
+    Ok(working_set)
+}
+
+/// Says that the demo has fitted itself into what there is.
+fn shrunk(working_set: u64, memory: &Memory) -> String {
+    let size = |bytes| ByteSize::b(bytes).display().iec();
+    let why = memory.available().map_or(String::new(), |available| format!(": {available}"));
+    format!(
+        "kvrail-bench: the demo takes {} of pages five times over, instead of {}{why}\n",
+        size(working_set),
+        size(WORKING_SET),
+    )
 }
 
 fn text(document: &Report, many: u8) -> String {
     let (host, meta) = (&document.host, &document.meta);
     let mut text = format!(
         "kvrail demo: KV-cache pages pulled out of another process's memory, one-sidedly, over {}.\n\
-         {}, {} cores, {} RAM, Linux {}.\n\
+         {}, {}, Linux {}.\n\
          One host is not a fabric: this shows what the engine leaves of the machine's own copying speed,\n\
          and says nothing about a NIC.\n\n",
         meta.transport,
         host.cpu,
-        host.cores,
-        ByteSize::b(host.ram_bytes).display().iec(),
+        host.share(),
         host.kernel,
     );
     text.push_str(&report::table(&document.results));
@@ -224,8 +258,9 @@ fn text(document: &Report, many: u8) -> String {
          table; verified pages are compared byte for byte as well.\n"
     );
     for row in document.results.iter().filter(|row| row.scenario == MANY) {
-        text.push_str(&verdict(row));
+        text.push_str(&verdict(row, host.throttled_times > 0));
     }
+    text.push_str(&host.held_up());
     text
 }
 
@@ -233,21 +268,24 @@ fn text(document: &Report, many: u8) -> String {
 /// thread less than a reader, had the smaller share.
 const BEYOND: f64 = 1.05;
 
-fn judged(ratio: f64, target: f64) -> &'static str {
-    if ratio > BEYOND {
-        "more than there can be: the machine is busy with something else, so this proves nothing"
-    } else if ratio >= target {
-        "met"
-    } else {
-        "MISSED (is the machine busy with something else?)"
+/// `throttled`: a CPU quota has stopped the run, of which the machine's other users know nothing.
+fn judged(ratio: f64, target: f64, throttled: bool) -> &'static str {
+    match (ratio > BEYOND, ratio >= target, throttled) {
+        (true, _, false) => {
+            "more than there can be: the machine is busy with something else, so this proves nothing"
+        }
+        (true, _, true) => "more than there can be: a CPU quota stopped the run, so this proves nothing",
+        (false, true, _) => "met",
+        (false, false, false) => "MISSED (is the machine busy with something else?)",
+        (false, false, true) => "MISSED (a CPU quota stopped the run)",
     }
 }
 
 /// Whether a row of many rails is what it should be.
-fn verdict(row: &Row) -> String {
+fn verdict(row: &Row, throttled: bool) -> String {
     let target = if row.page_bytes >= 1 << 20 { TARGETS.0 } else { TARGETS.1 };
     let ratio = row.ratio.memcpy.unwrap_or(0.0);
-    let met = judged(ratio, target);
+    let met = judged(ratio, target, throttled);
     format!(
         "{}: {} rails give {ratio:.2} of memcpy; the target is {target:.2}: {met}.\n",
         row.layout, row.rails
@@ -258,10 +296,52 @@ fn verdict(row: &Row) -> String {
 mod tests {
     use super::*;
 
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+
     #[test]
     fn a_share_that_cannot_be_is_not_called_met() {
-        assert_eq!((judged(0.9, 0.9), judged(BEYOND, 0.9)), ("met", "met"));
-        assert!(judged(0.89, 0.9).starts_with("MISSED"));
-        assert!(judged(1.14, 0.9).contains("proves nothing"));
+        let judged = |ratio| super::judged(ratio, 0.9, false);
+        assert_eq!((judged(0.9), judged(BEYOND)), ("met", "met"));
+        assert!(judged(0.89).starts_with("MISSED"));
+        assert!(judged(1.14).contains("proves nothing"));
+    }
+
+    #[test]
+    fn the_docs_tell_the_targets() {
+        let docs = include_str!("../../docs/bench.md");
+        let (large, small) = TARGETS;
+        let told = format!("{large:.2} of `memcpy` for pages of 1 MiB and more, {small:.2} for smaller ones");
+        assert!(docs.contains(&told), "docs/bench.md does not say: {told}");
+    }
+
+    #[test]
+    fn a_quota_is_not_called_a_busy_machine() {
+        for ratio in [0.5, 1.5] {
+            let [free, held_up] = [false, true].map(|throttled| judged(ratio, 0.9, throttled));
+            assert!(free.contains("busy") && !free.contains("quota"), "{free}");
+            assert!(held_up.contains("CPU quota") && !held_up.contains("busy"), "{held_up}");
+        }
+    }
+
+    #[test]
+    fn the_demo_fits_itself_into_what_a_limit_leaves() {
+        let layouts = &LAYOUTS[..2];
+        let fits = |machine, limit| working_set(None, layouts, 8, &Memory::fake(machine, limit));
+        assert_eq!(fits(24 * GIB, None).unwrap(), WORKING_SET);
+        assert_eq!(fits(24 * GIB, Some((16 * GIB, 15 * GIB))).unwrap(), WORKING_SET);
+        let limited = Memory::fake(24 * GIB, Some((2 * GIB, 2 * GIB - 8 * MIB)));
+        let bytes = working_set(None, layouts, 8, &limited).unwrap();
+        assert!(bytes < 256 * MIB && 5 * bytes + 12 * PROCESS < 2 * GIB, "{bytes}");
+        let line = shrunk(bytes, &limited);
+        for word in ["237.0 MiB of pages", "instead of 512.0 MiB", "(/box/memory.max is 2.0 GiB)"] {
+            assert!(line.contains(word), "{word}: {line}");
+        }
+        // Where it does not fit it says so before anything is taken.
+        let error = fits(24 * GIB, Some((2 * GIB, 128 * MIB))).unwrap_err().to_string();
+        assert!(error.contains("128.0 MiB are available (/box/memory.max is 2.0 GiB)"), "{error}");
+        // What the user gives is taken or refused, and never changed.
+        let given = |bytes| working_set(Some(bytes), layouts, 2, &limited).ok();
+        assert_eq!((given(64 * MIB), given(512 * MIB)), (Some(64 * MIB), None));
     }
 }

@@ -57,7 +57,7 @@ impl Destination {
         ordinal: u8,
     ) -> anyhow::Result<(Self, VecDeque<Slot>)> {
         anyhow::bail!(
-            "--gpu {ordinal}: {bytes} bytes of GPU memory are wanted, and this kvrail-bench was built without it: build it with `--features cuda`"
+            "--gpu {ordinal}: {bytes} bytes of GPU memory are wanted, and this kvrail-bench was built without it: `cargo build --release -p kvrail-bench --features cuda` builds one with it"
         )
     }
 

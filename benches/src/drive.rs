@@ -1,18 +1,19 @@
 //! `drive`: read what somebody else serves.
 
-use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use crate::child::{Child, Reply, Role, Verified};
+use crate::budget::Memory;
+use crate::child::{Child, Order, Reply, Role, Verified};
 use crate::cli::{DriveArgs, Op};
+use crate::host::Watch;
 use crate::json::{Meta, Report, Row, Shape, Sink};
 use crate::memcpy::Routine;
 use crate::progress::Bar;
 use crate::rails::Rails;
 use crate::window::Tally;
-use crate::{crew, report, worker};
+use crate::{crew, output, report, worker};
 
 /// Connecting, mapping and registering.
 const START: Duration = Duration::from_secs(90);
@@ -33,14 +34,26 @@ pub(crate) fn start(name: String, setup: worker::Setup) -> anyhow::Result<Child>
     Child::start(name, &Role::Worker(setup))
 }
 
-/// Waits until it is connected.
-pub(crate) fn ready(child: &mut Child) -> anyhow::Result<Ready> {
-    match child.reply(START)? {
+/// Waits until all are connected and have the memory that they read into. They take it at the same
+/// time, so what all of them want together has to be there.
+pub(crate) fn ready(crew: &mut [Child]) -> anyhow::Result<Vec<Ready>> {
+    let mut bytes = 0_u64;
+    for child in &mut *crew {
+        match child.reply(START)? {
+            Reply::Connected { host_bytes } => bytes = bytes.saturating_add(host_bytes),
+            other => return Err(child.confused(&other)),
+        }
+    }
+    Memory::now()
+        .afford(bytes, crew.len(), || format!("{} readers and the pages that they read into", crew.len()))?;
+    crew.iter_mut().try_for_each(|child| child.order(Order::Register))?;
+    let ready = |child: &mut Child| match child.reply(START)? {
         Reply::Ready { transport, rails, chunk_bytes, pages } => {
             Ok(Ready { transport, rails, chunk_bytes, pages })
         }
         other => Err(child.confused(&other)),
-    }
+    };
+    crew.iter_mut().map(ready).collect()
 }
 
 /// The command.
@@ -48,6 +61,7 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
     let key =
         args.key.read()?.context("drive needs --key or --key-file: serve prints the one that it takes")?;
     let json = args.report.json.as_deref().map(Sink::open).transpose()?;
+    let watch = Watch::start();
     let batch = args.batch.map_or(args.layout.batch(), usize::from);
     let processes = usize::from(args.processes);
     let rails = Rails::of(args.rails.as_ref(), args.transport, 2)?;
@@ -80,7 +94,7 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
         };
         crew.push(start(format!("reader {}", number + 1), setup)?);
     }
-    let started = crew.iter_mut().map(ready).collect::<Result<Vec<_>, _>>()?;
+    let started = ready(&mut crew)?;
 
     let rounds = args.duration.as_nanos().div_ceil(ROUND.as_nanos()).max(1) as u32;
     let bar = Bar::steps("reading", rounds.into());
@@ -120,13 +134,14 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
         order: args.order,
         ..Meta::of("drive", &started[0].transport, &[args.layout])
     };
-    let document = Report::new(meta, vec![row]);
+    let document = Report::new(meta, vec![row], &watch);
     let text = format!(
-        "{} from {} over {}\n\n{}",
+        "{} from {} over {}\n\n{}{}",
         args.layout.label(),
         args.connect,
         started[0].transport,
-        report::table(&document.results)
+        report::table(&document.results),
+        document.host.held_up()
     );
     finish(&document, &text, json)
 }
@@ -134,14 +149,12 @@ pub(crate) fn run(args: &DriveArgs) -> anyhow::Result<()> {
 /// Hands both reports over, and judges the run: a wrong page is a failure, and so are pages that do
 /// not arrive.
 pub(crate) fn finish(document: &Report, text: &str, json: Option<Sink>) -> anyhow::Result<()> {
-    // Nobody has to look at the table: a closed pipe is no reason to lose the report, nor to panic.
-    let _ = match json {
-        Some(Sink::Stdout) => std::io::stderr().write_all(text.as_bytes()),
-        _ => std::io::stdout().write_all(text.as_bytes()),
+    // A table that cannot be written is no reason to lose the report.
+    let table = match json {
+        Some(Sink::Stdout) => output::stderr(text.as_bytes()),
+        _ => output::stdout(text.as_bytes()),
     };
-    if let Some(sink) = json {
-        document.write(sink)?;
-    }
+    let written = json.map(|sink| document.write(sink)).transpose();
     if document.wrong() > 0 {
         bail!(
             "{} pages differ from what was written: do not use this build",
@@ -151,5 +164,7 @@ pub(crate) fn finish(document: &Report, text: &str, json: Option<Sink>) -> anyho
     if document.failed() > 0 {
         bail!("{} pages did not arrive; the report's `errors` says why", report::grouped(document.failed()));
     }
+    written?;
+    table?;
     Ok(())
 }

@@ -1,9 +1,14 @@
-//! What a figure has to be read with: the machine that it was taken on.
+//! What a figure has to be read with: the machine that it was taken on, and what this process may
+//! have of it.
 
 use std::fs;
+use std::path::Path;
 
 use bytesize::ByteSize;
 use serde::Serialize;
+
+use crate::budget::{Memory, kib};
+use crate::cgroup::{self, CpuQuota, Throttled, Unknown};
 
 /// The machine.
 #[derive(Clone, Debug, Serialize)]
@@ -13,6 +18,16 @@ pub(crate) struct Host {
     pub(crate) cores: usize,
     pub(crate) numa_nodes: usize,
     pub(crate) ram_bytes: u64,
+    /// The lowest limit on memory of this process's control groups; `None` if none has one.
+    pub(crate) memory_limit_bytes: Option<u64>,
+    /// The lowest CPU quota of this process's control groups, as cores; `None` if none has one.
+    pub(crate) cpu_quota_cores: Option<f64>,
+    /// How often a CPU quota stopped the processes of this run.
+    pub(crate) throttled_times: u64,
+    /// For how long, summed over CPUs.
+    pub(crate) throttled_s: f64,
+    /// Why the limits of control groups cannot be told; then the fields above say nothing.
+    pub(crate) limits_unknown: Option<String>,
     pub(crate) kernel: String,
     pub(crate) nics: Nics,
 }
@@ -29,8 +44,12 @@ const NO_NIC: &str = "no RDMA device on this host; where there is one, this hold
 const UNUSED: &str = "there are RDMA devices, and none of the transports measured here uses them";
 
 impl Host {
-    /// This one, as far as it can be told; `unknown` and 0 where it cannot.
-    pub(crate) fn this() -> Self {
+    /// This one, as far as it can be told; `unknown` and 0 where it cannot. `watch` has been
+    /// watching since the run began.
+    pub(crate) fn this(watch: &Watch) -> Self {
+        let memory = Memory::now();
+        let (quota, throttled) = watch.so_far(cgroup::cpu(Path::new("/")));
+        let unknown = memory.limit().err().or(quota.as_ref().err()).map(ToString::to_string);
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let nodes = list("/sys/devices/system/node").into_iter().filter(|name| {
@@ -42,31 +61,75 @@ impl Host {
             cores: std::thread::available_parallelism().map_or(0, |n| n.get()),
             numa_nodes: nodes.count().max(1),
             ram_bytes: kib(&meminfo, "MemTotal").unwrap_or(0),
+            memory_limit_bytes: memory.limit().ok().flatten(),
+            limits_unknown: unknown,
+            cpu_quota_cores: quota.ok().flatten(),
+            throttled_times: throttled.times,
+            throttled_s: throttled.time.as_secs_f64(),
             kernel: rustix::system::uname().release().to_string_lossy().into(),
             nics: Nics { note: if devices.is_empty() { NO_NIC } else { UNUSED }, devices },
         }
     }
 }
 
-/// Bytes that can be had without harm, if the system tells.
-pub(crate) fn available() -> Option<u64> {
-    kib(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")
+impl Host {
+    /// Cores and memory in words.
+    pub(crate) fn share(&self) -> String {
+        let quota = self.cpu_quota_cores.map(|cores| format!(" (CPU quota: {cores:.2} of them)"));
+        let limit = self.memory_limit_bytes.filter(|&bytes| bytes < self.ram_bytes);
+        let limit = limit.map(|bytes| format!(" (memory limit: {})", ByteSize::b(bytes).display().iec()));
+        let unknown = self.limits_unknown.as_ref().map(|why| format!("; limits unknown: {why}"));
+        format!(
+            "{} cores{}, {} RAM{}{}",
+            self.cores,
+            quota.unwrap_or_default(),
+            ByteSize::b(self.ram_bytes).display().iec(),
+            limit.unwrap_or_default(),
+            unknown.unwrap_or_default()
+        )
+    }
+
+    /// What a CPU quota did to a run, as a sentence on a line; empty if it did nothing.
+    pub(crate) fn held_up(&self) -> String {
+        match (self.throttled_times, self.cpu_quota_cores) {
+            (0, _) | (_, None) => String::new(),
+            (times, Some(cores)) => format!(
+                "A CPU quota of {cores:.2} cores stopped this run {times} times, for {:.1} s in all: its figures are of the quota.\n",
+                self.throttled_s
+            ),
+        }
+    }
 }
 
-/// An error if `bytes` cannot be had without harm: asking the system for shared memory that it has not got
-/// ends with the kernel killing processes, not with a refusal.
-pub(crate) fn afford(bytes: u64, what: &str) -> anyhow::Result<()> {
-    affordable(bytes, available(), what)
-}
+/// Watches what CPU quotas do to a run.
+#[derive(Debug)]
+pub(crate) struct Watch(Vec<CpuQuota>);
 
-fn affordable(bytes: u64, available: Option<u64>, what: &str) -> anyhow::Result<()> {
-    match available {
-        Some(available) if bytes > available => anyhow::bail!(
-            "{what} take {} of memory, and {} are available: give a smaller --working-set",
-            ByteSize::b(bytes).display().iec(),
-            ByteSize::b(available).display().iec()
-        ),
-        _ => Ok(()),
+impl Watch {
+    /// Begins.
+    pub(crate) fn start() -> Self {
+        // Why quotas cannot be told is told at the end.
+        Self(cgroup::cpu(Path::new("/")).unwrap_or_default())
+    }
+
+    /// The lowest quota, and what the one that held up most has done since the start. A process
+    /// that two of them stop is stopped once.
+    fn so_far(&self, now: Result<Vec<CpuQuota>, Unknown>) -> (Result<Option<f64>, Unknown>, Throttled) {
+        let quotas = match now {
+            Ok(quotas) => quotas,
+            Err(unknown) => return (Err(unknown), Throttled::default()),
+        };
+        let since = |quota: &CpuQuota| {
+            let before = self.0.iter().find(|before| before.file == quota.file);
+            let before = before.map_or(quota.throttled, |before| before.throttled);
+            Throttled {
+                times: quota.throttled.times.saturating_sub(before.times),
+                time: quota.throttled.time.saturating_sub(before.time),
+            }
+        };
+        let throttled = quotas.iter().map(since).max_by_key(|throttled| throttled.times);
+        let least = quotas.iter().map(|quota| quota.cores).min_by(f64::total_cmp);
+        (Ok(least), throttled.unwrap_or_default())
     }
 }
 
@@ -86,13 +149,10 @@ fn cpu(cpuinfo: &str) -> Option<&str> {
     named("model name").or_else(|| named("Model")).or_else(|| named("CPU part"))
 }
 
-fn kib(meminfo: &str, name: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -100,22 +160,52 @@ mod tests {
         assert_eq!(cpu("processor\t: 0\nmodel name\t: AMD EPYC 9654\n"), Some("AMD EPYC 9654"));
         assert_eq!(cpu("processor\t: 0\nCPU part\t: 0xd40\n"), Some("0xd40"));
         assert_eq!(cpu(""), None);
-        assert_eq!(kib("MemTotal:       16 kB\nMemFree: 1 kB\n", "MemTotal"), Some(16 << 10));
-        assert_eq!(kib("MemTotalled: 16 kB", "MemTotal"), None);
+    }
+
+    fn quota(file: &str, cores: f64, times: u64) -> CpuQuota {
+        let throttled = Throttled { times, time: Duration::from_millis(100 * times) };
+        CpuQuota { file: file.into(), cores, throttled }
     }
 
     #[test]
-    fn what_is_not_there_cannot_be_afforded() {
-        assert!(affordable(10, Some(10), "pages").is_ok() && affordable(10, None, "pages").is_ok());
-        let error = affordable(3 << 30, Some(2 << 30), "3 copies of 5 pages").unwrap_err().to_string();
-        for word in ["3 copies of 5 pages", "3.0 GiB", "2.0 GiB", "--working-set"] {
-            assert!(error.contains(word), "{word}: {error}");
-        }
+    fn a_quota_is_told_by_what_it_did_during_the_run() {
+        let watch = Watch(vec![quota("/a/cpu.max", 4.0, 30), quota("/cpu.max", 1.5, 100)]);
+        let (least, throttled) =
+            watch.so_far(Ok(vec![quota("/a/cpu.max", 4.0, 31), quota("/cpu.max", 1.5, 107)]));
+        assert_eq!((least, throttled), (Ok(Some(1.5)), quota("", 0.0, 7).throttled));
+        // A quota that is new has no past to be told from.
+        assert_eq!(Watch(vec![]).so_far(Ok(vec![quota("/cpu.max", 2.0, 9)])).1, Throttled::default());
+        assert_eq!(watch.so_far(Ok(vec![])), (Ok(None), Throttled::default()));
+    }
+
+    #[test]
+    fn limits_stand_beside_what_the_machine_has() {
+        let host = Host {
+            cores: 2,
+            ram_bytes: 64 << 30,
+            memory_limit_bytes: Some(2 << 30),
+            cpu_quota_cores: Some(1.5),
+            throttled_times: 7,
+            throttled_s: 0.7,
+            limits_unknown: None,
+            ..Host::this(&Watch::start())
+        };
+        assert_eq!(host.share(), "2 cores (CPU quota: 1.50 of them), 64.0 GiB RAM (memory limit: 2.0 GiB)");
+        let text = host.held_up();
+        assert!(text.contains("1.50 cores stopped this run 7 times, for 0.7 s"), "{text}");
+        let free = Host {
+            memory_limit_bytes: None,
+            cpu_quota_cores: None,
+            limits_unknown: Some("no /proc".into()),
+            ..host
+        };
+        assert_eq!(free.share(), "2 cores, 64.0 GiB RAM; limits unknown: no /proc");
+        assert_eq!(free.held_up(), "");
     }
 
     #[test]
     fn this_machine_has_a_core_and_memory() {
-        let host = Host::this();
+        let host = Host::this(&Watch::start());
         assert!(host.cores >= 1 && host.numa_nodes >= 1 && host.ram_bytes > 1 << 20, "{host:?}");
         assert!(!host.kernel.is_empty());
     }

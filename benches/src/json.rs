@@ -1,4 +1,5 @@
-//! The report for machines: one document per run, `kvrail-bench/1`. docs/bench.md explains every field.
+//! The report for machines: one document per run, `kvrail-bench/2`. docs/bench.md explains every
+//! field.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,11 +13,12 @@ use serde::Serialize;
 use crate::catalogue::Named;
 use crate::child::Verified;
 use crate::cli::{Op, ReadOrder, Verify};
-use crate::host::Host;
+use crate::host::{Host, Watch};
+use crate::output::{self, Read};
 use crate::window::Tally;
 
 /// The version of the format.
-pub(crate) const SCHEMA: &str = "kvrail-bench/1";
+pub(crate) const SCHEMA: &str = "kvrail-bench/2";
 
 /// Where a report goes.
 #[derive(Debug)]
@@ -190,25 +192,33 @@ impl Row {
     }
 }
 
+/// Puts `text` in the place of what is in `file`, and makes sure that it is there.
+fn replace(mut file: &File, text: &[u8]) -> std::io::Result<()> {
+    // A device or a pipe has no length to set, and nothing to sync.
+    let regular = file.metadata()?.is_file();
+    if regular {
+        file.set_len(0)?;
+    }
+    file.write_all(text)?;
+    // Some file systems tell only now that they are full.
+    if regular { file.sync_all() } else { Ok(()) }
+}
+
 impl Report {
-    pub(crate) fn new(meta: Meta, results: Vec<Row>) -> Self {
+    pub(crate) fn new(meta: Meta, results: Vec<Row>, watch: &Watch) -> Self {
         let created_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        Self { schema: SCHEMA, created_at, host: Host::this(), meta, results }
+        Self { schema: SCHEMA, created_at, host: Host::this(watch), meta, results }
     }
 
     /// To where it shall go.
-    pub(crate) fn write(&self, to: Sink) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, to: Sink) -> anyhow::Result<Read> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
         match to {
-            Sink::Stdout => {
-                std::io::stdout().write_all(text.as_bytes()).context("cannot write the report to stdout")
-            }
-            Sink::File(mut file, path) => {
-                // A device or a pipe has no length to set.
-                let _ = file.set_len(0);
-                let written = file.write_all(text.as_bytes());
-                written.with_context(|| format!("cannot write the report to {}", path.display()))
+            Sink::Stdout => Ok(output::stdout(text.as_bytes())?),
+            Sink::File(file, path) => {
+                let written = replace(&file, text.as_bytes());
+                Ok(output::judged(written, || format!("the report's file {}", path.display()))?)
             }
         }
     }

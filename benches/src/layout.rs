@@ -3,9 +3,7 @@
 mod svg;
 mod zoom;
 
-use std::io::{ErrorKind, Write};
-
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kvrail::KvLayout;
@@ -15,6 +13,8 @@ use kvrail::layouts::catalogue::{
     SglMlaPageFirstDirect, SglV32Fp8PageFirst, SglV32Indexer, TrtllmLlama3_8b, V4C4, VllmFp8DsMla,
     VllmLlama3_8bLbhnc, VllmMlaBf16,
 };
+
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct LayoutArgs {
@@ -72,11 +72,8 @@ pub(crate) fn run(args: &LayoutArgs) -> anyhow::Result<()> {
         Some(Shipped { name, geometry }) if args.svg => svg::picture(name, geometry),
         Some(Shipped { name, geometry }) => format!("{name}: {geometry}\n"),
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has read enough: `layout | head`.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome.context("cannot write to stdout"),
-    }
+    output::stdout(text.as_bytes())?;
+    Ok(())
 }
 
 fn list() -> String {

@@ -7,22 +7,27 @@
 //! and afterwards asks each what it did within the window that all of them were at work in
 //! ([`window`], [`crew`]).
 
+mod budget;
 mod catalogue;
+mod cgroup;
 mod child;
 mod cli;
 mod crew;
 mod demo;
 mod destination;
 mod drive;
+mod drive_command;
 mod host;
 mod json;
 mod layout;
 mod memcpy;
+mod output;
 mod pattern;
 mod progress;
 mod rails;
 mod report;
 mod serve;
+mod stop;
 mod window;
 mod worker;
 
@@ -34,22 +39,49 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let level = if cli.verbose { tracing::Level::DEBUG } else { tracing::Level::ERROR };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
-    let outcome = match cli.command {
-        Some(Command::Demo(args)) => demo::run(&args),
-        Some(Command::Serve(args)) => serve::run(&args),
-        Some(Command::Drive(args)) => drive::run(&args),
-        Some(Command::Layout(args)) => layout::run(&args),
-        Some(Command::Child) => return child::run(),
-        None => demo::run(&cli.demo),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
     };
-    match outcome {
+    let level = if cli.verbose { tracing::Level::DEBUG } else { tracing::Level::ERROR };
+    // A log that cannot be written is lost. Telling so on stderr, which is full or closed, would
+    // panic.
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    log.log_internal_errors(false).init();
+    if let Some(Command::Child) = cli.command {
+        return child::run();
+    }
+    let run = || match cli.command {
+        // It ends in an orderly way.
+        Some(Command::Serve(args)) => serve::run(&args),
+        command => {
+            stop::end_init_on_signals()?;
+            match command {
+                Some(Command::Drive(args)) => drive::run(&args),
+                Some(Command::Layout(args)) => layout::run(&args),
+                Some(Command::Demo(args)) => demo::run(&args),
+                _ => demo::run(&cli.demo),
+            }
+        }
+    };
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Without anybody to read it the status says it.
             let _ = writeln!(std::io::stderr(), "kvrail-bench: {}", told(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the help, the version, or what is wrong with the command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    let written = error.print().and_then(|()| std::io::stdout().flush());
+    let to = if error.use_stderr() { "stderr" } else { "stdout" };
+    match output::judged(written, || to) {
+        Ok(_) => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "kvrail-bench: {error}");
             ExitCode::FAILURE
         }
     }

@@ -4,14 +4,14 @@
 //! It runs in the producer's process, over the published pages themselves, into memory made as a reader's
 //! is; with as many threads as a reader has rails, each going round its share of the pages.
 
-use std::sync::Barrier;
 use std::time::Duration;
 
+use anyhow::Context;
 use kvrail::local::copy_bytes;
 use kvrail::{Publisher, clock, shm};
 use serde::{Deserialize, Serialize};
 
-use crate::window::{Failed, Sample, Span};
+use crate::window::{Count, Failed, Recorder, Sample, Span};
 
 /// How much of a page an engine hands to a rail at a time.
 pub(crate) const PIECE: usize = shm::TUNING.chunk_bytes as usize;
@@ -38,7 +38,8 @@ impl Routine {
 #[derive(Debug)]
 pub(crate) struct Copier {
     memory: &'static mut [u8],
-    threads: usize,
+    /// One for each thread.
+    recorders: Vec<Recorder>,
     /// Pages copied between two looks at the clock, as a reader's batch.
     run: usize,
 }
@@ -50,10 +51,12 @@ impl Copier {
         let memory = kvrail::memory::leaked(bytes)?;
         // A reader's registration makes its pages present, so that no copy has to.
         memory.fill(0);
-        Ok(Self { memory, threads, run })
+        // A thread without a page has nothing to do.
+        let threads = threads.min(publisher.slots() as usize);
+        Ok(Self { memory, recorders: (0..threads).map(|_| Recorder::new(false)).collect(), run })
     }
 
-    /// Copies from `start` on, for `warmup` and `duration`.
+    /// Copies from `start` on, for `warmup` and `duration`. Returns when all threads were at work.
     pub(crate) fn round(
         &mut self,
         publisher: &Publisher,
@@ -61,38 +64,38 @@ impl Copier {
         start: u64,
         warmup: Duration,
         duration: Duration,
-    ) -> (Span, Vec<Sample>) {
+    ) -> anyhow::Result<Span> {
         let page_bytes = publisher.layout().page_bytes() as usize;
         let pages = publisher.slots() as usize;
-        let share = pages.div_ceil(self.threads);
+        let share = pages.div_ceil(self.recorders.len());
         let run = self.run;
-        let barrier = Barrier::new(pages.div_ceil(share));
-        let mut samples = Vec::new();
-        let mut spans = Vec::new();
-        std::thread::scope(|scope| {
-            let shares = self.memory.chunks_mut(share * page_bytes).enumerate();
-            let threads: Vec<_> = shares
-                .map(|(number, to)| {
-                    let (first, barrier) = (number * share, &barrier);
-                    scope.spawn(move || {
-                        barrier.wait();
-                        sleep_until(start);
-                        let from = clock::now().0 + warmup.as_nanos() as u64;
-                        let end = from + duration.as_nanos() as u64;
-                        let samples = copy(publisher, routine, first, to, page_bytes, run, end);
-                        (Span { from, to: end }, samples)
-                    })
-                })
-                .collect();
-            for thread in threads {
-                let (span, mut some) =
-                    thread.join().expect("a copying thread indexes within the pages that it was given");
-                spans.push(span);
-                samples.append(&mut some);
+        let from = start + warmup.as_nanos() as u64;
+        let window = Span { from, to: from + duration.as_nanos() as u64 };
+        self.recorders.iter_mut().for_each(|recorder| recorder.start(window));
+        let spans = std::thread::scope(|scope| {
+            let shares = self.memory.chunks_mut(share * page_bytes);
+            let mut threads = Vec::with_capacity(self.recorders.len());
+            for (number, (to, recorder)) in shares.zip(&mut self.recorders).enumerate() {
+                let work = move || {
+                    sleep_until(start);
+                    let began = clock::now().0;
+                    copy(publisher, routine, number * share, to, run, recorder, window.to);
+                    recorder.finish(began, clock::now().0)
+                };
+                let thread = std::thread::Builder::new().spawn_scoped(scope, work);
+                threads.push(thread.context("cannot start a thread that copies pages")?);
             }
-        });
-        let span = Span::common(spans).unwrap_or(Span { from: start, to: start });
-        (span, samples)
+            let joined = threads.into_iter().map(|thread| {
+                thread.join().expect("a copying thread indexes within the pages that it was given")
+            });
+            anyhow::Ok(joined.collect::<Vec<_>>())
+        })?;
+        Ok(Span::common(spans).unwrap_or(Span { from: window.to, to: window.to }))
+    }
+
+    /// What all threads did in a window of the last round.
+    pub(crate) fn count(&self, span: Span) -> Count {
+        Recorder::count_all(&self.recorders, span)
     }
 }
 
@@ -102,11 +105,11 @@ fn copy(
     routine: Routine,
     first: usize,
     to: &mut [u8],
-    page_bytes: usize,
     run: usize,
+    recorder: &mut Recorder,
     end: u64,
-) -> Vec<Sample> {
-    let mut samples = Vec::with_capacity(1 << 14);
+) {
+    let page_bytes = publisher.layout().page_bytes() as usize;
     let (mut began, mut pages) = (clock::now().0, 0);
     loop {
         for (number, to) in to.chunks_exact_mut(page_bytes).enumerate() {
@@ -117,9 +120,9 @@ fn copy(
             pages += 1;
             if pages as usize == run {
                 let at = clock::now().0;
-                samples.push(Sample { at, took: at - began, pages, failed: Failed::default() });
+                recorder.record(&Sample { at, took: at - began, pages, failed: Failed::default() });
                 if at >= end {
-                    return samples;
+                    return;
                 }
                 (began, pages) = (at, 0);
             }

@@ -26,7 +26,10 @@ impl Bar {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(what);
-        bar.enable_steady_tick(Duration::from_millis(200));
+        // Ticking takes a thread.
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
         Self(bar)
     }
 

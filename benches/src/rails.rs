@@ -96,10 +96,10 @@ pub(crate) struct VerbsArgs {
     /// The path MTU at most: 256, 512, 1024, 2048 or 4096; by default the ports' own.
     #[arg(long, value_name = "BYTES")]
     pub(crate) mtu: Option<u32>,
-    /// Time to an acknowledgement: 4.096 us x 2^N; 14 by default.
+    /// Time to an acknowledgement: 4.096 us x 2^N, N from 1 to 22; 14 by default.
     #[arg(long, value_name = "N")]
     pub(crate) timeout: Option<u8>,
-    /// How often a packet is sent again; 6 by default. 7 means for ever on SoftRoCE.
+    /// How often a packet is sent again: 0 to 6; 6 by default.
     #[arg(long, value_name = "N")]
     pub(crate) retry: Option<u8>,
     /// InfiniBand service level, or priority: 0 to 15.
@@ -117,7 +117,7 @@ pub(crate) struct VerbsArgs {
 #[cfg(not(feature = "verbs"))]
 pub(crate) fn not_built<T>() -> anyhow::Result<T> {
     anyhow::bail!(
-        "this kvrail-bench was built without RDMA: build it with `--features verbs` (needs cmake and libclang)"
+        "this kvrail-bench was built without RDMA: `cargo build --release -p kvrail-bench --features verbs` builds one with it (needs cmake and libclang)"
     )
 }
 

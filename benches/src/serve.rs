@@ -1,6 +1,5 @@
 //! The producing process: publishes pages and then does nothing; that is the point.
 
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -10,15 +9,17 @@ use kvrail::session::Address;
 use kvrail::{Publisher, shm, tcp};
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Memory;
 use crate::catalogue::Named;
 use crate::child::{Order, Reply, hear, say};
 use crate::cli::{Key, ServeArgs, Transport};
-use crate::host;
+use crate::drive_command::{self, Reachable};
 use crate::memcpy::Copier;
+use crate::output::{self, Read};
 use crate::pattern;
 use crate::progress::Bar;
 use crate::rails::{Rails, VerbsArgs};
-use crate::window::count;
+use crate::stop::Stop;
 
 /// All that a producer has to know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,9 +37,10 @@ pub(crate) struct Setup {
 
 /// `serve`: until it is stopped.
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
-    let given = args.key.read()?;
-    let key = match &given {
-        Some(key) => key.clone(),
+    // Before anything is published, so that whatever is published is released.
+    let mut stop = Stop::catch()?;
+    let key = match args.key.read()? {
+        Some(key) => key,
         None => Key::random()?,
     };
     let setup = Setup {
@@ -52,67 +54,74 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         copier: None,
     };
     let bar = Bar::new("publishing pages", 0);
-    let publisher = publish(&setup, &bar)?;
+    let Some(publisher) = publish(&setup, &bar, Some(&stop))? else { return Ok(()) };
     bar.done();
-    let key = match &args.key.key_file {
-        Some(path) => format!("--key-file {}", path.display()),
-        None => format!("--key {}", key.hex()),
-    };
-    // One write: whoever reads the pipe gets all of it or nothing.
-    let line = format!(
-        "kvrail-bench drive --connect {} {key} --transport {} --layout {}\n",
-        publisher.local_addr(),
-        args.transport.name(),
-        args.layout.name
-    );
-    let mut out = std::io::stdout().lock();
-    out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("cannot print the line for drive")?;
-    drop(out);
-    let _ = writeln!(
-        std::io::stderr(),
-        "{} pages of {} over {}; run the line above to read them, Ctrl-C to stop",
-        publisher.slots(),
-        args.layout.label(),
-        args.transport.label()
-    );
-    loop {
-        std::thread::sleep(Duration::from_secs(3600));
+    let at = Reachable::of(publisher.local_addr())?;
+    let line = drive_command::line(args, at.best, &key)?;
+    // Without a reader nobody learns the key.
+    if output::stdout(&line)? == Read::No {
+        return Ok(());
     }
+    let pages = format!("{} pages of {}", publisher.slots(), args.layout.label());
+    output::stderr(explained(&pages, args.transport, &at).as_bytes())?;
+    if let Some(signal) = stop.wait() {
+        output::stderr(format!("stopped by {signal}\n").as_bytes())?;
+    }
+    Ok(())
+}
+
+/// What there is, and who can read it by the line that has been printed.
+fn explained(pages: &str, transport: Transport, at: &Reachable) -> String {
+    let mut text =
+        format!("{pages} over {}; run the line above to read them, Ctrl-C to stop\n", transport.label());
+    if transport == Transport::Shm {
+        return text;
+    }
+    if at.from_afar {
+        text += "On another host, run it with that host's kvrail-bench.\n";
+    } else {
+        text += "It reads from this host only: --listen an address that others reach, or 0.0.0.0.\n";
+    }
+    if !at.others.is_empty() {
+        let others: Vec<_> = at.others.iter().map(ToString::to_string).collect();
+        text += &format!("This host listens at {} as well.\n", others.join(", "));
+    }
+    text
 }
 
 /// A producer's main function as a child.
 pub(crate) fn child(setup: &Setup) -> anyhow::Result<()> {
-    let publisher = publish(setup, &Bar::hidden())?;
+    let publisher = publish(setup, &Bar::hidden(), None)?.context("nobody stops this producer")?;
     let mut copier = match setup.copier {
         Some((threads, run)) => Some(Copier::new(&publisher, threads, run)?),
         None => None,
     };
     say(&Reply::Serving { address: publisher.local_addr().to_string(), pages: publisher.slots() })?;
-    let mut samples = Vec::new();
     while let Some(order) = hear()? {
         let reply = match order {
             Order::Round { start, warmup, duration, routine } => {
                 let copier = copier.as_mut().context("this producer was not asked to copy")?;
                 let (warmup, duration) = (Duration::from_nanos(warmup), Duration::from_nanos(duration));
-                let (span, some) = copier.round(&publisher, routine, start, warmup, duration);
-                samples = some;
-                Reply::Ran(span)
+                Reply::Ran(copier.round(&publisher, routine, start, warmup, duration)?)
             }
-            Order::Count(span) => Reply::Counted(count(&samples, span)),
-            Order::Verify => bail!("a producer has nothing to verify"),
+            Order::Count(span) => {
+                let copier = copier.as_ref().context("this producer was not asked to copy")?;
+                Reply::Counted(copier.count(span))
+            }
+            Order::Verify | Order::Register => bail!("a producer has no pages to read: {order:?}"),
         };
         say(&reply)?;
     }
     Ok(())
 }
 
-/// Makes the slots, and writes and publishes every page.
-fn publish(setup: &Setup, bar: &Bar) -> anyhow::Result<Publisher> {
+/// Makes the slots, and writes and publishes every page; `None` if it is told to stop meanwhile.
+fn publish(setup: &Setup, bar: &Bar, stop: Option<&Stop>) -> anyhow::Result<Option<Publisher>> {
     let named = Named::find(&setup.layout).context("no such layout")?;
     let page_bytes = u64::from(named.layout.page_bytes());
     let slots =
         u32::try_from((setup.working_set / page_bytes).max(1)).context("--working-set is too large")?;
-    host::afford(u64::from(slots) * page_bytes, &format!("{slots} pages of {}", named.name))?;
+    Memory::now().afford(u64::from(slots) * page_bytes, 1, || format!("{slots} pages of {}", named.name))?;
     let listen: Address = setup.listen.parse()?;
     let node = "kvrail-bench-serve".parse()?;
     let key = setup.key.peer_key()?;
@@ -136,21 +145,29 @@ fn publish(setup: &Setup, bar: &Bar) -> anyhow::Result<Publisher> {
     let seed = publisher.epoch().0.get();
     bar.length(u64::from(slots) * page_bytes);
     for slot in 0..slots {
+        if stop.is_some_and(Stop::asked) {
+            return Ok(None);
+        }
         let generation = publisher.publications(slot)? + 1;
         publisher.write(slot, KeyTag(seed ^ u64::from(slot)), |page| {
             pattern::fill(page, seed, slot, generation)
         })?;
         bar.add(page_bytes);
     }
-    Ok(publisher)
+    Ok(Some(publisher))
 }
 
 /// Pages over TCP are served at the interface that the bootstrap is served at.
 fn ip(listen: &str) -> anyhow::Result<IpAddr> {
     match listen.parse::<SocketAddr>() {
         Ok(address) if !address.ip().is_unspecified() => Ok(address.ip()),
-        _ => bail!(
-            "--listen {listen}: over tcp, give the IP address of the interface that readers reach, as in 10.0.0.1:7470"
-        ),
+        _ => {
+            let own = drive_command::own_addresses().unwrap_or_default();
+            let own = own.first().copied().unwrap_or(IpAddr::from([127, 0, 0, 1]));
+            bail!(
+                "--listen {listen}: over tcp, give the IP address of the interface that readers reach, as in {}",
+                SocketAddr::new(own, 7470)
+            )
+        }
     }
 }

@@ -1,10 +1,15 @@
 //! Only the time in which all workers are at work counts.
 //!
-//! Each worker writes down when each of its batches was done. After a round the window is
-//! `[latest start, earliest end]` over all workers of all processes; what was done within it is counted,
-//! what was done outside (while some worker had not begun, or had already stopped) is not. Merging
-//! figures of workers that did not run at the same time is how a benchmark gets more out of a link than
-//! it carries.
+//! All workers of a round have the same nominal window on a clock that they share. A worker that
+//! starts late was at work in the rest of it only, so after a round the window that counts is
+//! `[latest start, earliest end]` over all workers of all processes; what was done within it is
+//! counted, what was done outside (while some worker had not begun, or had already stopped) is not.
+//! Merging figures of workers that did not run at the same time is how a benchmark gets more out of
+//! a link than it carries.
+//!
+//! The window that counts is known only after the round. A [`Recorder`] therefore adds up its
+//! samples by slices of the nominal window, and the window that counts begins and ends with a
+//! slice. Its memory is the same after a million batches as after the first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,8 +38,9 @@ impl Span {
         Duration::from_nanos(self.to - self.from)
     }
 
-    const fn holds(self, time: u64) -> bool {
-        self.from <= time && time < self.to
+    /// Whether all of `part`, which is not empty, lies within it.
+    const fn contains(self, part: Self) -> bool {
+        self.from <= part.from && part.from < part.to && part.to <= self.to
     }
 }
 
@@ -65,13 +71,12 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
-    fn named(self) -> [(&'static str, u32); 4] {
-        [
-            ("miss", self.miss),
-            ("fault", self.fault),
-            ("deadline", self.deadline),
-            ("peer_gone", self.peer_gone),
-        ]
+    /// What reports call the reasons.
+    const REASONS: [&'static str; 4] = ["miss", "fault", "deadline", "peer_gone"];
+
+    /// Pages by reason, in the order of [`REASONS`](Self::REASONS).
+    const fn by_reason(self) -> [u32; Self::REASONS.len()] {
+        [self.miss, self.fault, self.deadline, self.peer_gone]
     }
 }
 
@@ -86,26 +91,154 @@ pub(crate) struct Count {
     pub(crate) latencies: Vec<(u64, u64)>,
 }
 
-/// Latencies from 1 ns to 1,000 s, to three digits.
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 1_000_000_000_000, 3)
+/// The shortest latency that is told from a shorter one, in nanoseconds.
+const SHORTEST: u64 = 1;
+/// The longest latency that is told from a longer one: 1,000 s in nanoseconds.
+const LONGEST: u64 = 1_000_000_000_000;
+/// The digits to which a latency is kept.
+const DIGITS: u8 = 3;
+
+/// Latencies of any number of batches.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(SHORTEST, LONGEST, DIGITS)
         .expect("bounds and digits are constants that hdrhistogram allows")
 }
 
-/// What `samples` amount to within `span`.
-pub(crate) fn count<'a>(samples: impl IntoIterator<Item = &'a Sample>, span: Span) -> Count {
-    let mut count = Count::default();
-    let mut latencies = histogram();
-    for sample in samples.into_iter().filter(|sample| span.holds(sample.at)) {
-        count.pages += u64::from(sample.pages);
-        for (reason, pages) in sample.failed.named().into_iter().filter(|&(_, pages)| pages > 0) {
-            *count.failed.entry(reason.into()).or_default() += u64::from(pages);
-        }
-        latencies.saturating_record(sample.took.max(1));
+/// How many slices a nominal window is cut into. A worker that starts late loses at most one slice
+/// more than the time by which it was late. Each slice costs 124 KiB of latencies.
+const SLICES: usize = 8;
+
+/// What was done in a part of a window.
+#[derive(Debug)]
+struct Slice {
+    /// Empty if nothing can have been done in it.
+    span: Span,
+    pages: u64,
+    failed: [u64; Failed::REASONS.len()],
+    latencies: Histogram<u32>,
+}
+
+impl Slice {
+    fn new() -> Self {
+        let latencies = Histogram::new_with_bounds(SHORTEST, LONGEST, DIGITS);
+        let latencies = latencies.expect("bounds and digits are constants that hdrhistogram allows");
+        Self { span: Span { from: 0, to: 0 }, pages: 0, failed: Default::default(), latencies }
     }
-    let recorded = latencies.iter_recorded();
-    count.latencies = recorded.map(|v| (v.value_iterated_to(), v.count_at_value())).collect();
-    count
+
+    fn reset(&mut self, span: Span) {
+        self.span = span;
+        self.pages = 0;
+        self.failed = Default::default();
+        self.latencies.reset();
+    }
+
+    fn add(&mut self, sample: &Sample) {
+        self.pages += u64::from(sample.pages);
+        for (sum, pages) in self.failed.iter_mut().zip(sample.failed.by_reason()) {
+            *sum += u64::from(pages);
+        }
+        self.latencies.saturating_record(sample.took.max(1));
+    }
+}
+
+/// What one thread of one worker did in a round. All of its memory is allocated by
+/// [`new`](Self::new).
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    /// The nominal window of the round.
+    window: Span,
+    /// A worker without others has no window in common with anybody. Its window begins just after
+    /// the moment at which its first batches were done and ends just after its last were, so that
+    /// what was done within took just that time; a window that begins anywhere may count a batch
+    /// too many or too few. `slices[0]` is that first moment then, and `slices[1]` all the rest.
+    alone: bool,
+    slices: Box<[Slice]>,
+}
+
+impl Recorder {
+    /// A recorder for a worker that is `alone`, or one of several.
+    pub(crate) fn new(alone: bool) -> Self {
+        let slices = if alone { 2 } else { SLICES };
+        let slices = (0..slices).map(|_| Slice::new()).collect();
+        Self { window: Span { from: 0, to: 0 }, alone, slices }
+    }
+
+    /// Forgets everything, and begins a round with this nominal window.
+    pub(crate) fn start(&mut self, window: Span) {
+        self.window = window;
+        let count = self.slices.len() as u64;
+        // At most an hour in nanoseconds, by the command line, so no product overflows.
+        let edge = |n: u64| window.from + (window.to - window.from) * n / count;
+        for (number, slice) in (0..).zip(&mut self.slices) {
+            let nominal = Span { from: edge(number), to: edge(number + 1) };
+            slice.reset(if self.alone { Span { from: 0, to: 0 } } else { nominal });
+        }
+    }
+
+    /// Adds a batch that was done. Samples come in the order of their times.
+    pub(crate) fn record(&mut self, sample: &Sample) {
+        let at = sample.at;
+        if at < self.window.from {
+            return;
+        }
+        let slice = if self.alone {
+            let [first, rest] = &mut *self.slices else { return };
+            if first.span == (Span { from: 0, to: 0 }) {
+                first.span = Span { from: at, to: at + 1 };
+                rest.span = Span { from: at + 1, to: at + 1 };
+            }
+            if at == first.span.from {
+                first
+            } else {
+                rest.span.to = at + 1;
+                rest
+            }
+        } else {
+            let number = self.slices.partition_point(|slice| slice.span.to <= at);
+            let Some(slice) = self.slices.get_mut(number) else { return };
+            slice
+        };
+        slice.add(sample);
+    }
+
+    /// The part of the round in which this worker was at work, from when it `began` until it
+    /// `ended`, which is the end of the nominal window at the earliest. It begins and ends with
+    /// slices; it is empty if the worker began too late.
+    pub(crate) fn finish(&self, began: u64, ended: u64) -> Span {
+        let from = began.max(self.window.from);
+        if self.alone {
+            let rest = self.slices[1].span;
+            return if rest.from < rest.to { rest } else { Span { from, to: ended } };
+        }
+        let first = self.slices.iter().map(|slice| slice.span.from).find(|&edge| edge >= from);
+        Span { from: first.unwrap_or(self.window.to), to: self.window.to }
+    }
+
+    /// What was done in the slices that lie within `span`.
+    pub(crate) fn count(&self, span: Span) -> Count {
+        Self::count_all([self], span)
+    }
+
+    /// What several recorders hold of `span`, added up.
+    pub(crate) fn count_all<'a>(all: impl IntoIterator<Item = &'a Self>, span: Span) -> Count {
+        let mut count = Count::default();
+        let mut latencies = histogram();
+        let slices = all.into_iter().flat_map(|recorder| &recorder.slices);
+        for slice in slices.filter(|slice| span.contains(slice.span)) {
+            count.pages += slice.pages;
+            for (reason, pages) in Failed::REASONS.into_iter().zip(slice.failed) {
+                if pages > 0 {
+                    *count.failed.entry(reason.into()).or_default() += pages;
+                }
+            }
+            for value in slice.latencies.iter_recorded() {
+                latencies.saturating_record_n(value.value_iterated_to(), value.count_at_value().into());
+            }
+        }
+        let recorded = latencies.iter_recorded();
+        count.latencies = recorded.map(|v| (v.value_iterated_to(), v.count_at_value())).collect();
+        count
+    }
 }
 
 /// What all workers of a row did in all its windows.
@@ -168,6 +301,14 @@ mod tests {
         Sample { at, took: 1000 * at, pages: 2, failed: Failed { miss: 1, ..Failed::default() } }
     }
 
+    /// A recorder that has had a sample in every nanosecond of 0 to 99, of a window of 0 to 80.
+    fn recorded(alone: bool) -> Recorder {
+        let mut recorder = Recorder::new(alone);
+        recorder.start(span(0, 80));
+        (0..100).for_each(|at| recorder.record(&sample(at)));
+        recorder
+    }
+
     #[test]
     fn the_common_window_begins_last_and_ends_first() {
         assert_eq!(Span::common([span(10, 50), span(20, 60), span(0, 45)]), Some(span(20, 45)));
@@ -183,27 +324,82 @@ mod tests {
 
     #[test]
     fn only_what_is_done_within_counts() {
-        let samples: Vec<_> = (0..10).map(sample).collect();
-        let count = count(&samples, span(3, 7));
-        assert_eq!((count.pages, count.failed["miss"]), (8, 4));
-        assert_eq!(count.latencies.iter().map(|l| l.1).sum::<u64>(), 4);
+        let recorder = recorded(false);
+        let count = recorder.count(span(20, 60));
+        assert_eq!((count.pages, count.failed["miss"]), (80, 40));
+        assert_eq!(count.latencies.iter().map(|l| l.1).sum::<u64>(), 40);
         assert!(!count.failed.contains_key("fault"));
+        // What is done after the window counts in no span.
+        assert_eq!(recorder.count(span(0, 1000)).pages, 160);
+    }
+
+    #[test]
+    fn who_starts_late_loses_the_slice_in_which_it_starts() {
+        let recorder = recorded(false);
+        let window = |began| recorder.finish(began, 83);
+        assert_eq!((window(0), window(1), window(10)), (span(0, 80), span(10, 80), span(10, 80)));
+        assert_eq!(window(69), span(70, 80));
+        for late in [71, 80, 90] {
+            assert_eq!(Span::common([window(0), window(late)]), None, "{late}");
+        }
+        // Slices need not be of one length.
+        let mut recorder = Recorder::new(false);
+        recorder.start(span(1000, 1083));
+        (1000..1083).for_each(|at| recorder.record(&sample(at)));
+        let whole = recorder.finish(0, 1090);
+        assert_eq!((whole, recorder.count(whole).pages), (span(1000, 1083), 166));
+    }
+
+    #[test]
+    fn a_window_of_one_worker_holds_what_it_took_its_time_for() {
+        // Two at a time, every 100 ns: 20 pages in 100 ns, wherever one looks.
+        let times = [100, 100, 200, 200, 300, 300, 400, 400];
+        let alone = |from| {
+            let mut recorder = Recorder::new(true);
+            recorder.start(span(from, 450));
+            for at in times {
+                recorder.record(&Sample { at, took: 1, pages: 10, failed: Failed::default() });
+            }
+            let window = recorder.finish(from, 450);
+            (window, recorder.count(window))
+        };
+        for from in [0, 100, 101, 150, 200, 299] {
+            let (window, count) = alone(from);
+            assert_eq!(
+                u128::from(count.pages) * 100,
+                20 * window.len().as_nanos(),
+                "from {from}: {window:?}"
+            );
+        }
+        // With nothing to measure from it is the time that it was at work.
+        assert_eq!((alone(310).0, alone(310).1.pages), (span(310, 450), 20));
+        assert_eq!((alone(401).0, alone(401).1.pages), (span(401, 450), 0));
+    }
+
+    #[test]
+    fn a_round_knows_nothing_of_the_one_before() {
+        for alone in [false, true] {
+            let mut recorder = recorded(alone);
+            recorder.start(span(1000, 2000));
+            assert_eq!(recorder.count(span(0, 2000)).pages, 0);
+        }
     }
 
     #[test]
     fn two_workers_and_two_windows_add_up() {
-        let samples: Vec<_> = (0..10).map(sample).collect();
+        let recorder = recorded(false);
         let mut tally = Tally::default();
-        for window in [span(0, 5), span(5, 10)] {
-            let both = [count(&samples, window), count(&samples, window)];
+        for window in [span(0, 40), span(40, 80)] {
+            let both = [recorder.count(window), recorder.count(window)];
             tally.add(&both, window);
         }
-        assert_eq!((tally.pages, tally.time), (40, Duration::from_nanos(10)));
-        // 40 pages in 10 ns.
+        assert_eq!((tally.pages, tally.time), (320, Duration::from_nanos(80)));
+        // 320 pages in 80 ns.
         assert!((tally.pages_per_s() - 4e9).abs() < 1.0);
-        assert!((tally.hit_ratio().unwrap() - 40.0 / 60.0).abs() < 1e-9);
-        assert_eq!(tally.latencies.len(), 20);
-        assert!(tally.latencies.max() >= 9000);
+        assert!((tally.hit_ratio().unwrap() - 320.0 / 480.0).abs() < 1e-9);
+        assert_eq!(tally.latencies.len(), 160);
+        assert!(tally.latencies.max() >= 79_000);
+        assert_eq!(Recorder::count_all([&recorder, &recorder], span(0, 40)).pages, 160);
         assert_eq!(Tally::default().hit_ratio(), None);
         assert!(Tally::default().is_empty() && !tally.is_empty());
     }

@@ -19,11 +19,10 @@ use crate::catalogue::Named;
 use crate::child::{Order, Reply, Verified, hear, say};
 use crate::cli::{Key, ReadOrder, Transport, Verify};
 use crate::destination::Destination;
-use crate::host;
 use crate::memcpy::sleep_until;
 use crate::pattern;
 use crate::rails::{Rails, VerbsArgs};
-use crate::window::{Failed, Sample, Span, count};
+use crate::window::{Failed, Recorder, Sample, Span};
 
 /// How long a batch may take: no network that pages are read over is so slow.
 const BATCH_PATIENCE: Duration = Duration::from_secs(30);
@@ -60,15 +59,22 @@ pub(crate) struct Setup {
 /// The worker's main function.
 pub(crate) fn child(setup: &Setup) -> anyhow::Result<()> {
     match setup.transport {
-        Transport::Shm => Worker::start(setup, shm::rails(setup.rails.count()?.into())?)?.serve(),
-        Transport::Tcp => Worker::start(setup, tcp::rails(setup.rails.count()?.into())?)?.serve(),
+        Transport::Shm => work(setup, shm::rails(setup.rails.count()?.into())?),
+        Transport::Tcp => work(setup, tcp::rails(setup.rails.count()?.into())?),
         #[cfg(feature = "verbs")]
         Transport::Verbs => {
             let rails = kvrail::verbs::rails_with(setup.rails.ports()?, setup.verbs.config()?)?;
-            Worker::start(setup, rails)?.serve()
+            work(setup, rails)
         }
         #[cfg(not(feature = "verbs"))]
         Transport::Verbs => crate::rails::not_built(),
+    }
+}
+
+fn work<N: Network>(setup: &Setup, rails: N) -> anyhow::Result<()> {
+    match Worker::start(setup, rails)? {
+        Some(worker) => worker.serve(),
+        None => Ok(()),
     }
 }
 
@@ -89,22 +95,24 @@ struct Worker<N: Network> {
     batch: usize,
     concurrency: usize,
     verify: Verify,
-    /// Whether it is the only worker.
-    alone: bool,
     /// Whether there are cores to spare for looking all the time.
     spins: bool,
-    samples: Vec<Sample>,
+    recorder: Recorder,
     arrived: u64,
 }
 
 /// What a done page is looked at with.
 enum Look<'a> {
+    /// In the timed part.
     Count,
+    /// After the timed part, while what is in flight ends.
+    Wait,
     Compare(&'a [Location], u64, &'a mut Verified),
 }
 
 impl<N: Network> Worker<N> {
-    fn start(setup: &Setup, rails: N) -> anyhow::Result<Self> {
+    /// Connects, and asks the parent before it takes memory; `None` if there is no parent any more.
+    fn start(setup: &Setup, rails: N) -> anyhow::Result<Option<Self>> {
         let named = Named::find(&setup.layout).context("no such layout")?;
         let address: Address = setup.connect.parse()?;
         let engine = tune(rails.tuning(), setup.chunk_bytes);
@@ -128,12 +136,17 @@ impl<N: Network> Worker<N> {
         let batch = usize::from(setup.batch).min(pages.len());
         let concurrency = usize::from(setup.concurrency);
         let bytes = pages.len() * named.layout.page_bytes() as usize;
-        if setup.gpu.is_none() {
-            host::afford(bytes as u64, &format!("{} pages of {}", pages.len(), named.name))?;
+        // A GPU's memory is not the host's.
+        let host_bytes = if setup.gpu.is_none() { bytes as u64 } else { 0 };
+        say(&Reply::Connected { host_bytes })?;
+        match hear()? {
+            Some(Order::Register) => {}
+            Some(order) => bail!("a worker is to register its memory first, and was told: {order:?}"),
+            None => return Ok(None),
         }
         let (destination, slots) = Destination::register(&mut reader, bytes, setup.gpu)?;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Ok(Self {
+        Ok(Some(Self {
             reader,
             label,
             names,
@@ -147,11 +160,10 @@ impl<N: Network> Worker<N> {
             batch,
             concurrency,
             verify: setup.verify,
-            alone: setup.share.1 == 1,
             spins: cores > setup.threads,
-            samples: Vec::with_capacity(1 << 16),
+            recorder: Recorder::new(setup.share.1 == 1),
             arrived: 0,
-        })
+        }))
     }
 
     /// Does as it is told, until nothing more is.
@@ -167,8 +179,9 @@ impl<N: Network> Worker<N> {
                 Order::Round { start, warmup, duration, .. } => {
                     Reply::Ran(self.round(start, warmup, duration)?)
                 }
-                Order::Count(span) => Reply::Counted(count(&self.samples, span)),
+                Order::Count(span) => Reply::Counted(self.recorder.count(span)),
                 Order::Verify => Reply::Verified(self.verify()?),
+                Order::Register => bail!("a worker registers its memory once"),
             };
             say(&reply)?;
         }
@@ -177,27 +190,25 @@ impl<N: Network> Worker<N> {
 
     /// The timed part: as many batches in flight as told, for as long as told.
     fn round(&mut self, start: u64, warmup: u64, duration: u64) -> anyhow::Result<Span> {
-        self.samples.clear();
+        let window = Span { from: start + warmup, to: start + warmup + duration };
+        self.recorder.start(window);
         sleep_until(start);
-        let span = Span { from: start + warmup, to: start + warmup + duration };
-        let began = clock::now().0.max(span.from);
+        let began = clock::now().0;
         loop {
             let now = clock::now();
-            if now.0 >= span.to {
+            if now.0 >= window.to {
                 break;
             }
             self.fill(now)?;
             self.reader.poll();
             if !self.take(&mut Look::Count)? && !self.spins {
-                self.reader.wait(Time(span.to));
+                self.reader.wait(Time(window.to));
             }
         }
-        let end = clock::now().0;
-        // Others' windows begin and end elsewhere.
-        let whole = self.alone.then(|| whole(&self.samples, span.from)).flatten();
-        self.drain(&mut Look::Count)?;
         // All of its pipeline was full from the start to the end.
-        Ok(whole.unwrap_or(Span { from: began, to: end }))
+        let at_work = self.recorder.finish(began, clock::now().0);
+        self.drain(&mut Look::Wait)?;
+        Ok(at_work)
     }
 
     /// Submits what may be in flight.
@@ -235,7 +246,9 @@ impl<N: Network> Worker<N> {
             if sample.failed.peer_gone > 0 {
                 self.check_peer()?;
             }
-            self.samples.push(sample);
+            if matches!(look, Look::Count) {
+                self.recorder.record(&sample);
+            }
         }
         Ok(some)
     }
@@ -279,7 +292,6 @@ impl<N: Network> Worker<N> {
         let mut verified = Verified::default();
         let Some(step) = self.verify.step() else { return Ok(verified) };
         let seed = self.peer.epoch().0.get();
-        self.samples.clear();
         let numbers: Vec<usize> = (0..self.pages.len()).step_by(step).collect();
         for some in numbers.chunks(self.batch) {
             let mut batch = self.reader.batch().context("all batches are in use")?;
@@ -299,14 +311,6 @@ impl<N: Network> Worker<N> {
         }
         Ok(verified)
     }
-}
-
-/// The time from just after the first batches were done, from `from` on, until the last were: so what was done
-/// within is what it took that time for. A span that begins anywhere may count a batch too many or too few.
-fn whole(samples: &[Sample], from: u64) -> Option<Span> {
-    let first = samples.iter().map(|sample| sample.at).find(|&at| at >= from)?;
-    let last = samples.last()?.at;
-    (first < last).then_some(Span { from: first + 1, to: last + 1 })
 }
 
 /// What became of the pages of a batch; their slots go home.
@@ -394,24 +398,4 @@ fn share(locations: &[Location], setup: &Setup, page_bytes: u32) -> Vec<Location
     // More workers than pages: some read the same.
     let (from, to) = if from < to { (from, to) } else { (from.min(wanted - 1), from.min(wanted - 1) + 1) };
     locations[from..to].to_vec()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_span_holds_what_it_took_its_time_for() {
-        let sample = |at| Sample { at, took: 1, pages: 10, failed: Failed::default() };
-        // Two at a time, every 100 ns: 20 pages in 100 ns, wherever one looks.
-        let samples: Vec<_> = [100, 100, 200, 200, 300, 300, 400, 400].map(sample).into();
-        for from in [0, 100, 101, 150, 200, 299] {
-            let span = whole(&samples, from).unwrap();
-            let pages = count(&samples, span).pages;
-            assert_eq!(u128::from(pages) * 100, 20 * span.len().as_nanos(), "from {from}: {span:?}");
-        }
-        assert_eq!(whole(&samples, 400), None);
-        assert_eq!(whole(&samples, 401), None);
-        assert_eq!(whole(&[], 0), None);
-    }
 }

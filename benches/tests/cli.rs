@@ -122,7 +122,7 @@ fn a_report_replaces_the_one_before_it_and_nothing_else_does() {
     let path = std::env::temp_dir().join(format!("kvrail-bench-report-{}", std::process::id()));
     let served = Served::start(&["--layout", "vllm_fp8_ds_mla", "--working-set", "1MiB"]);
     let mut args = served.args();
-    args.extend(["--duration", "20ms", "--warmup", "0s", "--json", path.to_str().unwrap()]);
+    args.extend(["--duration", "200ms", "--warmup", "0s", "--json", path.to_str().unwrap()]);
     let old = "x".repeat(1 << 20);
     std::fs::write(&path, &old).unwrap();
     fails(
@@ -140,7 +140,7 @@ fn a_report_replaces_the_one_before_it_and_nothing_else_does() {
 fn a_reader_of_the_table_that_hangs_up_is_no_reason_to_panic() {
     let served = Served::start(&["--layout", "vllm_fp8_ds_mla", "--working-set", "1MiB"]);
     let mut args = served.args();
-    args.extend(["--duration", "20ms", "--warmup", "0s"]);
+    args.extend(["--duration", "200ms", "--warmup", "0s"]);
     let mut child = bench(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = wait(child, SOON);

@@ -230,6 +230,11 @@ impl Publisher {
     /// Overwrites `slot` and publishes it under `tag`. `fill` gets the bytes of the slot's earlier page; what it
     /// leaves there is the new one. Should it panic, the slot stays a miss.
     ///
+    /// Threads that write for `fill` have handed their bytes to this one when it returns (it has
+    /// joined them, or heard of them through a channel or a lock). One of them that made
+    /// non-temporal stores has ended them with an `sfence` before that; this thread's own need
+    /// none.
+    ///
     /// # Errors
     ///
     /// No such slot, or no random numbers; the slot is as it was.

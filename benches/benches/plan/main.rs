@@ -12,9 +12,14 @@
 //! | engine, plain | as many wrs of pages without a plan (one page in 3,904 chunks), to compare with |
 //!
 //! One rail, one lane, 32 wrs to a commit, the last signaled.
-#![allow(missing_docs, unreachable_pub, reason = "a benchmark, not a library")]
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "a benchmark, not a library")]
 #![allow(unsafe_code, reason = "posts without an engine")]
 
+#[path = "../../src/output.rs"]
+mod output;
+
+use std::fmt::Write;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use kvrail::core::abi::{ChainStorage, Wc};
@@ -318,7 +323,7 @@ fn median(mut all: Vec<f64>) -> f64 {
     all[all.len() / 2]
 }
 
-fn main() {
+fn main() -> ExitCode {
     const ROUNDS: usize = 41;
     const TIMES: u32 = 50;
     let mut rows: Vec<Row> = rows::<1>();
@@ -332,7 +337,7 @@ fn main() {
         let n: usize = n.parse().expect("a number of pages");
         let (.., read) = rows.iter_mut().find(|(row, ..)| row == name).expect("the name of a row");
         (0..n).for_each(|_| read());
-        return;
+        return ExitCode::SUCCESS;
     }
     let mut ns = vec![Vec::new(); rows.len()];
     for round in 0..ROUNDS + 3 {
@@ -345,10 +350,13 @@ fn main() {
             }
         }
     }
-    println!("{:<16} {:>6} {:>10} {:>12}", "", "wrs", "ns per wr", "us per page");
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "{:<16} {:>6} {:>10} {:>12}", "", "wrs", "ns per wr", "us per page");
     for ((name, wrs, _), ns) in rows.iter().zip(ns) {
         let ns = median(ns);
-        println!("{name:<16} {wrs:>6} {ns:>10.2} {:>12.2}", ns * *wrs as f64 / 1_000.0);
+        let _ = writeln!(text, "{name:<16} {wrs:>6} {ns:>10.2} {:>12.2}", ns * *wrs as f64 / 1_000.0);
     }
     let _ = PAGE;
+    output::printed(&text)
 }

@@ -10,12 +10,16 @@
 //!
 //! `-- table` makes the table alone. `-- count WORKLOAD N` runs N batches of a workload (its name, with
 //! `-proper` at the end for that part), to be counted by callgrind: see `benches/count-instructions`.
-#![allow(missing_docs, unreachable_pub, reason = "a benchmark, not a library")]
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "a benchmark, not a library")]
 
 mod by_engine;
 mod by_hand;
+#[path = "../../src/output.rs"]
+mod output;
 mod workload;
 
+use std::fmt::Write;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use by_engine::Kvrail;
@@ -81,7 +85,8 @@ fn median(mut all: Vec<f64>) -> f64 {
     all[all.len() / 2]
 }
 
-fn table() {
+fn table() -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
     const ROUNDS: usize = 41;
     let mut runs: Vec<Run> = NAMES.iter().map(|name| make(name)).collect();
     // Of each workload: whole and proper, of each round.
@@ -106,14 +111,14 @@ fn table() {
             median(a.iter().zip(b).map(|(x, y)| by(*x, *y)).collect())
         })
     };
-    println!("\n{:<32} {:>6} {:>9}", "ns per wr", "whole", "proper");
+    writeln!(text, "\n{:<32} {:>6} {:>9}", "ns per wr", "whole", "proper")?;
     for (i, name) in NAMES.iter().enumerate() {
         let [whole, proper] = ns[i].clone().map(median);
-        println!("{name:<32} {whole:>6.2} {proper:>9.2}");
+        writeln!(text, "{name:<32} {whole:>6.2} {proper:>9.2}")?;
     }
-    println!("\n{:<32} {:>6} {:>9}", "over", "whole", "proper");
+    writeln!(text, "\n{:<32} {:>6} {:>9}", "over", "whole", "proper")?;
     let [whole, proper] = compare("engine-1", "loop-1", |x, y| x - y);
-    println!("{:<32} {whole:>+6.2} {proper:>+9.2}", "engine-1 - loop-1, ns");
+    writeln!(text, "{:<32} {whole:>+6.2} {proper:>+9.2}", "engine-1 - loop-1, ns")?;
     for (a, b) in [
         ("engine-16", "loop-16"),
         ("engine-16", "loop-16-spread"),
@@ -125,8 +130,9 @@ fn table() {
         ("loop-1024", "loop-16"),
     ] {
         let [whole, proper] = compare(a, b, |x, y| x / y);
-        println!("{:<32} {whole:>6.2} {proper:>9.2}", format!("{a} : {b}"));
+        writeln!(text, "{:<32} {whole:>6.2} {proper:>9.2}", format!("{a} : {b}"))?;
     }
+    Ok(text)
 }
 
 fn criterion() {
@@ -147,9 +153,9 @@ fn criterion() {
     criterion.final_summary();
 }
 
-fn main() {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    let text = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["count", name, n] => {
             let n: usize = n.parse().expect("a number of batches");
             let (part, name) = match name.strip_suffix("-proper") {
@@ -159,12 +165,13 @@ fn main() {
             let k = in_flight(name);
             let mut run = make(name);
             let time = run(part, k, n / k);
-            println!("{n} batches of {BATCH} in {time:?}");
+            Ok(format!("{n} batches of {BATCH} in {time:?}\n"))
         }
         ["table"] => table(),
         _ => {
             criterion();
-            table();
+            table()
         }
-    }
+    };
+    output::printed(&text.expect("writing to a string does not fail"))
 }

@@ -36,27 +36,31 @@ pub(crate) fn wait(mut child: Child, limit: Duration) -> Output {
 
 /// A `serve`, killed when dropped, and what it printed for `drive`.
 pub(crate) struct Served {
-    process: Child,
+    pub(crate) process: Child,
     pub(crate) line: String,
 }
 
 impl Served {
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut process = bench(&["serve", "--key", KEY])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = bench(&["serve", "--key", KEY]);
+        command.args(args).stderr(Stdio::null());
+        let served = Self::run(command);
+        assert!(served.line.contains(" drive --connect 127.0.0.1:"), "{}", served.line);
+        served
+    }
+
+    /// A `serve` that is started by `command`.
+    pub(crate) fn run(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("kvrail-bench drive --connect 127.0.0.1:"), "{line}");
         Self { process, line }
     }
 
     /// The arguments that it printed.
     pub(crate) fn args(&self) -> Vec<&str> {
-        self.line.split_whitespace().skip(1).collect()
+        let (_, args) = self.line.split_once(" drive ").expect("the line names a command and its arguments");
+        ["drive"].into_iter().chain(args.split_whitespace()).collect()
     }
 
     /// SIGKILL.
@@ -71,6 +75,25 @@ impl Drop for Served {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The processes that `parent` started and that have not ended.
+pub(crate) fn children(parent: u32) -> Vec<u32> {
+    let stat = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|&pid| {
+        let stat = stat(pid);
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        fields.next().is_some_and(|state| state != "Z") && fields.next() == Some(&parent.to_string())
+    })
+    .collect()
+}
+
+/// Sends a signal by its name.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(sent.success(), "no process {pid}");
 }
 
 /// Standard error, of a run that failed with one line that is no panic.

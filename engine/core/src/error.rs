@@ -179,3 +179,24 @@ pub enum SubmitError {
     #[error("the reader is gone: nothing that is sent is read any more")]
     EngineGone,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn a_page_that_had_arrived_is_not_told_to_have_lacked_nothing() {
+        let late = |missing, chunks| PageError::Deadline { deadline: Time(7), missing, chunks }.to_string();
+        assert_eq!(
+            late(0, 1),
+            "the deadline (7 ns) passed when the page had arrived and was not yet validated"
+        );
+        assert_eq!(
+            late(0, 35),
+            "the deadline (7 ns) passed when all 35 chunks had arrived and the page was not yet validated"
+        );
+        assert_eq!(late(1, 1), "the deadline (7 ns) passed with 1 of 1 chunk missing");
+        assert_eq!(late(3, 35), "the deadline (7 ns) passed with 3 of 35 chunks missing");
+    }
+}

@@ -22,8 +22,9 @@
 //!    several smaller pages land in one slot: [`batch::Batch::read_with`].
 //! 7. Many threads feed one engine through a [`hub::Hub`].
 //!
-//! Underneath, [`abi`] holds the structs that `ibv_post_send` and `ibv_poll_cq` speak, and the encoder
-//! for them; [`id`] what things are called in a `wr_id`; [`spsc`] the ring.
+//! Underneath, [`barrier`] holds what orders stores for devices, [`abi`] holds the structs that
+//! `ibv_post_send` and `ibv_poll_cq` speak, and the encoder for them; [`id`] what things are called
+//! in a `wr_id`; [`spsc`] the ring.
 //!
 //! # Panics
 //!
@@ -35,6 +36,7 @@ extern crate std;
 
 #[cfg(not(loom))]
 pub mod abi;
+pub mod barrier;
 #[cfg(not(loom))]
 pub mod batch;
 #[cfg(not(loom))]

@@ -179,7 +179,7 @@ pub type RailKeys = [u32; MAX_RAILS];
 /// Why memory could not be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "rail {rail} could not register {} bytes at {:#x}: errno {errno} (12: raise the locked-memory limit, ulimit -l, or free registrations; 14: the range is not mapped; 95: not memory of this kind)",
+    "rail {rail} could not register {} bytes at {:#x}: errno {errno} (12: raise the locked-memory limit, ulimit -l, which counts the memory once for each rail, or free registrations; 14: the range is not mapped; 95: not memory of this kind)",
     range.len, range.addr
 )]
 pub struct RegisterError {

@@ -15,6 +15,10 @@
 //! key tag is compared as well, so that a location with swapped keys is a miss. The two words of an
 //! entry may be read at different moments; each alone is read whole.
 //!
+//! The order of the owner's stores is what all of this stands on, and a NIC must see it, not only
+//! threads: [`barrier::device_release`](crate::barrier::device_release) stands between the entry
+//! and the bytes on both sides.
+//!
 //! One READ may bring the entries of several slots, once the last data byte of all of their pages has arrived: what
 //! holds of t' above holds of the moment at which each entry was read, whichever came first.
 //!
@@ -26,7 +30,9 @@
 //! | 8..16 | key tag, u64 little-endian |
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::barrier::device_release;
 
 /// Bytes of one table entry.
 pub const ENTRY_BYTES: u64 = 16;
@@ -107,17 +113,24 @@ impl Entry {
     pub fn invalidate(&self) {
         let now = self.load();
         self.generation.store(now.invalid().0.to_le(), Ordering::Relaxed);
-        entry_before_bytes();
+        // The invalid entry is visible, to peers' NICs too, before any byte that is stored from
+        // here on.
+        device_release();
     }
 
     /// Publishes the slot's bytes under `tag`, after the last of them has been written, and says in
     /// which generation. `nonce` is random, fresh each time, and known to nobody before.
     ///
-    /// The caller is the slot's only publisher, and has invalidated it before it wrote.
+    /// The caller is the slot's only publisher, and has invalidated it before it wrote. What other
+    /// threads wrote into the slot must have been handed to this one (by a join, a channel, a
+    /// lock); after non-temporal stores the thread that made them ends them with an `sfence` before
+    /// that.
     pub fn publish(&self, tag: KeyTag, nonce: u32) -> Generation {
         let generation = self.load().successor(nonce);
         self.tag.store(tag.0.to_le(), Ordering::Relaxed);
-        bytes_before_entry();
+        // All bytes stored so far, and the tag, are visible, to peers' NICs too, before the valid
+        // entry is.
+        device_release();
         self.generation.store(generation.0.to_le(), Ordering::Release);
         generation
     }
@@ -139,19 +152,6 @@ impl Entry {
     pub fn snapshot(&self) -> EntryValue {
         EntryValue { generation: self.load(), tag: KeyTag(u64::from_le(self.tag.load(Ordering::Relaxed))) }
     }
-}
-
-/// The invalid entry is visible, to peers too, before any byte stored after it.
-///
-/// x86 keeps the order of stores by itself; elsewhere a sequentially consistent fence is the barrier
-/// that also orders what a device sees of normal cacheable memory.
-fn entry_before_bytes() {
-    fence(Ordering::SeqCst);
-}
-
-/// All bytes stored before are visible, to peers too, before the valid entry is.
-fn bytes_before_entry() {
-    fence(Ordering::SeqCst);
 }
 
 /// The content of an entry.
@@ -258,6 +258,17 @@ mod tests {
         let next = entry.publish(KeyTag(7), 0xDEAD_BEEF);
         assert_ne!(next, generation, "the same nonce gives no generation twice");
         assert!(matches!(entry.snapshot().check(named), Err(Miss::Generation { .. })));
+    }
+
+    /// A thread's fence does not bind a device on every processor.
+    #[test]
+    fn both_sides_of_an_overwrite_are_ordered_for_devices() {
+        let passed = || crate::barrier::tests::CALLS.get();
+        let (entry, before) = (Entry::new(), passed());
+        entry.invalidate();
+        assert_eq!(passed() - before, 1, "before the first byte");
+        entry.publish(KeyTag(1), 2);
+        assert_eq!(passed() - before, 2, "after the last byte");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod common;
 
 use common::*;
 use kvrail_core::abi::WcStatus;
+use kvrail_core::batch::Class;
 use kvrail_core::config::Config;
 use kvrail_core::engine::Engine;
 use kvrail_core::error::PageError;
@@ -99,6 +100,35 @@ fn peers_of_a_full_rail_do_not_hide_one_of_an_empty_rail() {
     }
     // 160 KB at 49 GB/s are 3 us. The other rail's READs never come: the engine sleeps 10 ms for half of all.
     assert!(served < Some(Time(25_000_000)), "served at {served:?}");
+}
+
+#[test]
+fn urgent_work_that_waits_for_a_full_rail_does_not_keep_the_background_from_an_empty_one() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(2);
+    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(2)).unwrap();
+    let owners: Vec<_> =
+        bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
+    let dest = Destination::new(64, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, Config { rail_wrs: 4, ..CONFIG });
+    let mut slots = dest.register(&mut engine, PAGE);
+    let mut regions = Vec::new();
+    for (owner, rail) in owners.iter().zip(0..) {
+        let peer = engine.add_peer().unwrap();
+        regions.push(engine.add_region(peer, &owner.offer()).unwrap());
+        lane(&mut engine, &sim, peer, owner, (rail, rail), 16);
+    }
+    // Eight pages for the first rail, which may have four outstanding.
+    let batch = fill(&mut engine, &owners[0], &regions[0], &mut slots, 8);
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    let posted =
+        |engine: &Engine<'_, sim::Rails<'_>>, rail| engine.rail_stats(RailIndex(rail)).unwrap().posted;
+    assert_eq!((posted(&engine, 0), posted(&engine, 1)), (4, 0));
+    let mut batch = fill(&mut engine, &owners[1], &regions[1], &mut slots, 2);
+    batch.set_class(Class::Background);
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    assert_eq!((posted(&engine, 0), posted(&engine, 1)), (4, 2), "at once, without a poll");
 }
 
 #[test]

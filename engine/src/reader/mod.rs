@@ -97,6 +97,8 @@ pub struct Reader<N: Network> {
     /// Letters taken from the mailbox.
     letters: u64,
     links: HashMap<u64, Linked<N::Dialer>>,
+    /// Which of them is a peer's.
+    link_of: HashMap<PeerId, u64>,
     next_link: u64,
     /// What became of connects that are being waited for.
     arrived: HashMap<u64, Result<Peer, ConnectError>>,
@@ -187,6 +189,7 @@ impl<N: Network> Reader<N> {
             mailbox: Mailbox::new(),
             letters: 0,
             links: HashMap::new(),
+            link_of: HashMap::new(),
             next_link: 0,
             arrived: HashMap::new(),
             events: VecDeque::new(),

@@ -225,7 +225,9 @@ impl<N: Network> Reader<N> {
 
     /// Ends the session with a peer. What is in flight from it fails. A peer that is gone is no matter.
     pub fn disconnect(&mut self, peer: &Peer) {
-        self.links.retain(|_, linked| linked.peer.is_none_or(|(id, _)| id != peer.id));
+        if let Some(number) = self.link_of.remove(&peer.id) {
+            self.links.remove(&number);
+        }
         // Gone already, then.
         let _ = self.engine.remove_peer(peer.id, clock::now());
     }
@@ -289,6 +291,7 @@ impl<N: Network> Reader<N> {
 
     fn lose(&mut self, peer: PeerId, producer: NodeName, why: Arc<SessionError>, now: Time) {
         tracing::warn!(%producer, %why, "a peer is lost");
+        self.link_of.remove(&peer);
         let _ = self.engine.remove_peer(peer, now);
         if self.events.len() == MAX_EVENTS {
             self.events.pop_front();
@@ -312,6 +315,7 @@ impl<N: Network> Reader<N> {
             Ok(peer) => {
                 if let Some(linked) = self.links.get_mut(&number) {
                     linked.peer = Some((id, producer));
+                    self.link_of.insert(id, number);
                 }
                 Ok(peer)
             }
@@ -399,8 +403,8 @@ impl<N: Network> Reader<N> {
     /// Tells the producer that its end of a lane is of no use any more.
     #[cold]
     pub(super) fn release(&mut self, lost: LaneLost) {
-        let of_peer = |linked: &&mut Linked<N::Dialer>| linked.peer.is_some_and(|(id, _)| id == lost.peer);
-        if let Some(linked) = self.links.values_mut().find(of_peer)
+        if let Some(link) = self.link_of.get(&lost.peer)
+            && let Some(linked) = self.links.get_mut(link)
             && let Some(number) = linked.lanes.remove(&lost.lane)
         {
             linked.link.release(number);
@@ -410,8 +414,7 @@ impl<N: Network> Reader<N> {
     /// Passes the engine's wish for a lane on.
     #[cold]
     pub(super) fn want(&mut self, wanted: LaneWanted, now: Time) {
-        let of_peer = |linked: &&Linked<N::Dialer>| linked.peer.is_some_and(|(id, _)| id == wanted.peer);
-        match self.links.values().find(of_peer) {
+        match self.link_of.get(&wanted.peer).and_then(|link| self.links.get(link)) {
             Some(linked) => linked.link.want(wanted),
             None => self.engine.lane_unavailable(wanted, now),
         }

@@ -3,6 +3,14 @@
 use crate::templates::SGES;
 use crate::wire::Mtu;
 
+/// How long a producer's end asks a reader to wait before it sends a READ again that was not
+/// expected yet, in milliseconds. Six of them are 61 ms: time enough to bring a page back from a
+/// fast disk, and far less than the second after which the engine takes a silent lane for dead.
+pub const RNR_DELAY_MS: f64 = 10.24;
+/// The code of [`RNR_DELAY_MS`] in a QP's `min_rnr_timer` (InfiniBand specification, vol. 1, table
+/// of RNR NAK timers).
+pub(crate) const RNR_TIMER: u8 = 20;
+
 /// How rails over verbs are set up. The defaults suit RoCE and InfiniBand fabrics that are configured as most
 /// are; what differs from fabric to fabric is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +37,18 @@ pub struct Config {
     pub traffic_class: u8,
     /// Routers that a packet may pass.
     pub hop_limit: u8,
-    /// Time to an acknowledgement: 4.096 µs x 2^timeout. 14 is 67 ms. 0 would wait for ever.
+    /// Time to an acknowledgement: 4.096 µs x 2^timeout, from 1 to 22 (17 s). 14 is 67 ms. 0 would
+    /// wait for ever.
     pub timeout: u8,
-    /// How often a packet is sent again. 7 is one to be careful with: SoftRoCE takes it for "for ever".
+    /// How often a packet is sent again without an answer: 0 to 6. The field's 7 is not to be had,
+    /// since SoftRoCE takes it for "for ever".
     pub retry: u8,
+    /// How often a READ is sent again that its producer was not ready for: 0 to 6, [`RNR_DELAY_MS`]
+    /// apart. The field's 7 means "for ever", and is not to be had.
+    ///
+    /// A producer's NIC says so while a page that it was asked for is being brought into memory
+    /// (on-demand paging), or while it is short of resources.
+    pub rnr_retry: u8,
     /// Ask for PCIe relaxed ordering where the device takes the flag. Data is visible when its completion is,
     /// never earlier, with or without.
     pub relaxed_ordering: bool,
@@ -54,6 +70,7 @@ impl Config {
         hop_limit: 64,
         timeout: 14,
         retry: 6,
+        rnr_retry: 6,
         relaxed_ordering: true,
     };
 
@@ -70,8 +87,9 @@ impl Config {
             ("read_depth", self.read_depth.map_or(1, u32::from), 1, 255),
             ("service_level", self.service_level.into(), 0, 15),
             ("hop_limit", self.hop_limit.into(), 1, 255),
-            ("timeout", self.timeout.into(), 1, 31),
-            ("retry", self.retry.into(), 0, 7),
+            ("timeout", self.timeout.into(), 1, 22),
+            ("retry", self.retry.into(), 0, 6),
+            ("rnr_retry", self.rnr_retry.into(), 0, 6),
         ];
         for (name, value, least, most) in ranges {
             if value < least || value > most {
@@ -117,8 +135,10 @@ mod tests {
             (Config { service_level: 16, ..Config::DEFAULT }, "service_level"),
             (Config { hop_limit: 0, ..Config::DEFAULT }, "hop_limit"),
             (Config { timeout: 0, ..Config::DEFAULT }, "timeout"),
-            (Config { timeout: 32, ..Config::DEFAULT }, "timeout"),
-            (Config { retry: 8, ..Config::DEFAULT }, "retry"),
+            (Config { timeout: 23, ..Config::DEFAULT }, "timeout is 23: it must be 1 to 22"),
+            // Both are "for ever", the first on SoftRoCE.
+            (Config { retry: 7, ..Config::DEFAULT }, "retry is 7: it must be 0 to 6"),
+            (Config { rnr_retry: 7, ..Config::DEFAULT }, "rnr_retry is 7: it must be 0 to 6"),
         ];
         for (config, says) in bad {
             let error = config.check().unwrap_err().to_string();

@@ -1,4 +1,10 @@
 //! Completion queues, and the channel that one sleeps on.
+//!
+//! A queue keeps its lock. `IBV_CREATE_CQ_ATTR_SINGLE_THREADED` would take it away from
+//! `ibv_start_poll` alone: in libmlx5 (`providers/mlx5/cq.c`) `ibv_poll_cq` locks whatever the flag
+//! says, and so does the removal of a destroyed QP's entries. A queue polled without the lock would
+//! therefore have to rest whenever one of its QPs is destroyed, which takes milliseconds; the lock,
+//! which nobody else wants at most other times, costs some ten nanoseconds a poll.
 #![allow(unsafe_code, reason = "libibverbs")]
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -37,10 +43,20 @@ impl Channel {
     }
 
     /// Takes one event, if there is one. It must be acknowledged before the queue is destroyed.
-    pub(crate) fn take(&self) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// The channel tells no more: its device is gone.
+    pub(crate) fn take(&self) -> Result<bool, Errno> {
         let (mut cq, mut context) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: a live channel, and two locals to write to.
-        unsafe { sys::ibv_get_cq_event(self.raw.as_ptr(), &raw mut cq, &raw mut context) == 0 }
+        if unsafe { sys::ibv_get_cq_event(self.raw.as_ptr(), &raw mut cq, &raw mut context) } == 0 {
+            return Ok(true);
+        }
+        match Errno::last() {
+            Errno(libc::EAGAIN | libc::EINTR) => Ok(false),
+            errno => Err(errno),
+        }
     }
 }
 
@@ -65,11 +81,10 @@ pub(crate) struct Cq {
     raw: NonNull<sys::ibv_cq>,
     poll: PollCq,
     entries: u32,
-    single_threaded: bool,
 }
 
-// SAFETY: a completion queue may be used from any thread. One made for a single thread must not be used by two
-// at a time: `poll` is unsafe and says so.
+// SAFETY: libibverbs allows a completion queue to be used from any thread, and from several at a
+// time.
 unsafe impl Send for Cq {}
 // SAFETY: as above.
 unsafe impl Sync for Cq {}
@@ -78,43 +93,14 @@ impl Cq {
     pub(crate) fn new(context: &Context, channel: Option<&Channel>, entries: u32) -> Result<Self, RailError> {
         let poll = context.poll_cq().ok_or_else(|| context.error("ibv_poll_cq", Errno(libc::EOPNOTSUPP)))?;
         let on = channel.map_or(ptr::null_mut(), |channel| channel.raw.as_ptr());
-        // A producer's QPs come and go on several threads, so its queue keeps its lock.
-        let unlocked = channel.and_then(|_| Self::unlocked(context, on, entries));
-        let (raw, single_threaded) = match unlocked {
-            Some(raw) => (raw, true),
-            None => {
-                let count = i32::try_from(entries).unwrap_or(i32::MAX);
-                // SAFETY: an open context, and a channel of it or none.
-                let raw = unsafe { sys::ibv_create_cq(context.as_ptr(), count, ptr::null_mut(), on, 0) };
-                (context.some("ibv_create_cq", raw)?, false)
-            }
-        };
+        let count = i32::try_from(entries).unwrap_or(i32::MAX);
+        // SAFETY: an open context, and a channel of it or none.
+        let raw = unsafe { sys::ibv_create_cq(context.as_ptr(), count, ptr::null_mut(), on, 0) };
+        let raw = context.some("ibv_create_cq", raw)?;
         // SAFETY: a live queue.
         let got = unsafe { (*raw.as_ptr()).cqe };
         let entries = u32::try_from(got).unwrap_or(entries).max(entries);
-        Ok(Self { raw, poll, entries, single_threaded })
-    }
-
-    /// A queue without a lock, where the device makes such. Where it does not, polling takes a lock that
-    /// nobody contends for.
-    fn unlocked(
-        context: &Context,
-        channel: *mut sys::ibv_comp_channel,
-        entries: u32,
-    ) -> Option<NonNull<sys::ibv_cq>> {
-        let mut init = sys::ibv_cq_init_attr_ex {
-            cqe: entries,
-            cq_context: ptr::null_mut(),
-            channel,
-            comp_vector: 0,
-            wc_flags: 0,
-            comp_mask: sys::ibv_cq_init_attr_mask::IBV_CQ_INIT_ATTR_MASK_FLAGS.0,
-            flags: sys::ibv_create_cq_attr_flags::IBV_CREATE_CQ_ATTR_SINGLE_THREADED.0,
-            parent_domain: ptr::null_mut(),
-        };
-        // SAFETY: an open context, and a local.
-        let raw = unsafe { sys::ibv_create_cq_ex(context.as_ptr(), &raw mut init) };
-        NonNull::new(raw.cast())
+        Ok(Self { raw, poll, entries })
     }
 
     pub(crate) const fn as_ptr(&self) -> *mut sys::ibv_cq {
@@ -125,21 +111,13 @@ impl Cq {
         self.entries
     }
 
-    /// Whether it has no lock, so that a QP on it must not be destroyed while somebody polls it.
-    pub(crate) const fn single_threaded(&self) -> bool {
-        self.single_threaded
-    }
-
     /// Takes completions; the driver's error if it says one.
-    ///
-    /// # Safety
-    ///
-    /// Nobody else polls this queue, or destroys a QP on it, meanwhile.
     #[inline]
-    pub(crate) unsafe fn poll(&self, out: &mut [Wc]) -> Result<usize, i32> {
+    pub(crate) fn poll(&self, out: &mut [Wc]) -> Result<usize, i32> {
         let room = i32::try_from(out.len()).unwrap_or(i32::MAX);
-        // SAFETY: a live queue of the context whose function this is; `out` has `room` places, and a Wc is an
-        // ibv_wc byte for byte (abi.rs) of which every value is valid. The caller has the queue to itself.
+        // SAFETY: a live queue of the context whose function this is; `out` has `room` places, and
+        // a Wc is an ibv_wc byte for byte (abi.rs) of which every value is valid. Its provider
+        // library locks the queue.
         let n = unsafe { (self.poll)(self.as_ptr(), room, out.as_mut_ptr().cast()) };
         usize::try_from(n).map(|n| n.min(out.len())).map_err(|_| n)
     }

@@ -1,7 +1,7 @@
 //! Devices: found, opened, asked what they can do.
 #![allow(unsafe_code, reason = "libibverbs")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fmt;
 use std::ptr::NonNull;
 
@@ -68,6 +68,15 @@ impl Drop for List {
         // SAFETY: from ibv_get_device_list, freed once. Devices that were opened stay.
         unsafe { sys::ibv_free_device_list(self.list.as_ptr()) };
     }
+}
+
+/// What takes libmlx5's locks away for a whole process, which then must have one thread.
+const SINGLE_THREADED: &str = "MLX5_SINGLE_THREADED";
+
+/// Whether the device's provider library takes no locks, `setting` being the value of
+/// [`SINGLE_THREADED`].
+fn lockless(driver: Driver, setting: Option<&OsStr>) -> bool {
+    driver == Driver::Mlx5 && setting.is_some_and(|value| value == "1")
 }
 
 fn list_error(errno: Errno) -> RailError {
@@ -146,6 +155,10 @@ impl Context {
         if transport == sys::ibv_transport_type::IBV_TRANSPORT_IWARP {
             return Err(RailError::Iwarp(name.into()));
         }
+        let driver = sysfs::driver(name);
+        if lockless(driver, std::env::var_os(SINGLE_THREADED).as_deref()) {
+            return Err(RailError::SingleThreaded { device: name.into(), variable: SINGLE_THREADED });
+        }
         // SAFETY: as above; an opened device keeps what it needs of the list.
         let raw = unsafe { sys::ibv_open_device(device.as_ptr()) };
         let Some(raw) = NonNull::new(raw) else {
@@ -154,7 +167,7 @@ impl Context {
         let mut this = Self {
             raw,
             name: name.into(),
-            driver: sysfs::driver(name),
+            driver,
             caps: Caps { ports: 0, max_qp_wr: 0, max_cqe: 0, max_sge: 0, init_depth: 0, dest_depth: 0 },
         };
         this.caps = this.query()?;
@@ -302,6 +315,20 @@ mod tests {
         assert!(matches!(list_error(Errno(95)), RailError::NoLibrary));
         assert!(matches!(list_error(Errno(38)), RailError::NoKernelSupport));
         assert!(matches!(list_error(Errno(1)), RailError::List(Errno(1))));
+    }
+
+    /// The control thread destroys QPs while the engine's thread polls their queue.
+    #[test]
+    fn a_device_whose_library_was_told_to_take_no_locks_is_refused() {
+        let one = Some(OsStr::new("1"));
+        assert!(lockless(Driver::Mlx5, one));
+        assert!(!lockless(Driver::SoftRoce, one) && !lockless(Driver::Hardware, one));
+        // As libmlx5 reads it: anything but "1" is no.
+        for setting in [None, Some(OsStr::new("0")), Some(OsStr::new("")), Some(OsStr::new("yes"))] {
+            assert!(!lockless(Driver::Mlx5, setting), "{setting:?}");
+        }
+        let error = RailError::SingleThreaded { device: "mlx5_0".into(), variable: SINGLE_THREADED };
+        assert!(error.to_string().contains("unset MLX5_SINGLE_THREADED"), "{error}");
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Acceptor {
             return Err(RailError::Count(rails.len()));
         }
         match rails.iter().find(|rail| rail.side() != Side::Producer) {
-            Some(rail) => Err(RailError::InUse(rail.name().into())),
+            Some(rail) => Err(RailError::WrongSide { rail: rail.name().into(), side: rail.side() }),
             None => Ok(Self { rails }),
         }
     }

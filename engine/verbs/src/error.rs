@@ -3,7 +3,11 @@
 use std::fmt;
 use std::io;
 
+use kvrail_core::provider::MemoryRange;
+
 use crate::gid::GidKind;
+use crate::locked::Locked;
+use crate::rail::Side;
 use crate::wire::{LinkLayer, WireError};
 
 /// An errno, told in words.
@@ -74,16 +78,31 @@ pub enum RailError {
         "{0} speaks iWARP, which needs another way of connecting; RoCE and InfiniBand devices can be used"
     )]
     Iwarp(String),
+    /// A rail that was opened for the other side.
+    #[error("rail {rail} was opened as a {side}'s, which cannot be used here: open it for the other side")]
+    WrongSide {
+        /// The rail.
+        rail: String,
+        /// What it was opened for.
+        side: Side,
+    },
     /// The device exists and cannot be opened.
-    #[error(
-        "{device} cannot be opened: {errno}; is /dev/infiniband/uverbs* there and open to this user, and is the \
-         provider library of this device installed (Debian: ibverbs-providers)?"
-    )]
+    #[error("{device} cannot be opened: {errno}{}", open_hint(*.errno))]
     Open {
         /// The device.
         device: String,
         /// Why.
         errno: Errno,
+    },
+    /// The environment takes the provider library's locks away.
+    #[error(
+        "{device} cannot be used by several threads while {variable} is 1, and kvrail uses it from two: unset {variable}"
+    )]
+    SingleThreaded {
+        /// The device.
+        device: String,
+        /// The environment's variable.
+        variable: &'static str,
     },
     /// A port that the device does not have.
     #[error("{device} has {ports} ports, counted from 1, and no port {port}")]
@@ -150,13 +169,33 @@ pub enum RailError {
         errno: Errno,
     },
     /// A thread or descriptor.
-    #[error("{what} was not to be had: {errno}; raise ulimit -n or -u")]
+    #[error("{what} was not to be had: {errno}{}", system_hint(*.errno))]
     System {
         /// What.
         what: &'static str,
         /// Why.
         errno: Errno,
     },
+}
+
+fn open_hint(errno: Errno) -> &'static str {
+    match errno.0 {
+        libc::EMFILE | libc::ENFILE => "; raise the limit on open files (ulimit -n)",
+        libc::ENOMEM => "; the system is out of memory, or this process's control group is",
+        _ => {
+            "; is /dev/infiniband/uverbs* there and open to this user, and is the provider library of this device \
+             installed (Debian: ibverbs-providers)?"
+        }
+    }
+}
+
+fn system_hint(errno: Errno) -> &'static str {
+    match errno.0 {
+        libc::EMFILE | libc::ENFILE => "; raise the limit on open files (ulimit -n)",
+        libc::EAGAIN => "; raise the limit on threads (ulimit -u; in a container, its limit on pids)",
+        libc::ENOMEM => "; the system is out of memory, or this process's control group is",
+        _ => "",
+    }
 }
 
 fn hint(errno: Errno) -> &'static str {
@@ -177,16 +216,21 @@ fn hint(errno: Errno) -> &'static str {
 pub enum MemoryError {
     /// More than may be locked.
     #[error(
-        "{device} may not lock {len} bytes: the limit is {limit}; raise it (ulimit -l unlimited, systemd: \
-         LimitMEMLOCK=infinity, docker: --ulimit memlock=-1)"
+        "{device} may not lock {len} bytes more: this process may lock {limit} bytes and has locked {}. {} raise the \
+         limit (ulimit -l unlimited, systemd: LimitMEMLOCK=infinity, docker: --ulimit memlock=-1)",
+        pinned.map_or("an unknown number".into(), |bytes| bytes.to_string()), again(*rails, *len)
     )]
     LockedMemory {
         /// The device.
         device: String,
         /// Bytes asked for.
         len: u64,
-        /// The limit, in words.
-        limit: String,
+        /// On how many rails: each locks the memory again.
+        rails: usize,
+        /// Bytes that the process may lock.
+        limit: u64,
+        /// Bytes that it has locked, where known.
+        pinned: Option<u64>,
     },
     /// Refused for another reason.
     #[error("{device} cannot register {len} bytes at {addr:#x}: {errno}{}", memory_hint(*.errno))]
@@ -226,16 +270,29 @@ fn memory_hint(errno: Errno) -> &'static str {
     }
 }
 
+/// What the memory is counted as, where that is more than once.
+fn again(rails: usize, len: u64) -> String {
+    if rails < 2 {
+        return "To go on,".into();
+    }
+    let all = len.saturating_mul(rails as u64);
+    format!("Each of {rails} rails locks the memory again, {all} bytes in all: use fewer rails, or")
+}
+
 impl MemoryError {
-    /// Of a registration that was refused with `errno`.
-    pub(crate) fn new(device: &str, addr: u64, len: u64, errno: Errno) -> Self {
+    /// Of memory that was to be registered on `rails` rails, one of which refused it with `errno`.
+    pub(crate) fn new(device: &str, range: MemoryRange, rails: usize, errno: Errno) -> Self {
+        Self::explained(device, range, rails, errno, Locked::of_this_process())
+    }
+
+    fn explained(device: &str, range: MemoryRange, rails: usize, errno: Errno, locked: Locked) -> Self {
         let device = device.to_owned();
-        let limit = rustix_limit();
-        match (errno.0, limit) {
-            (libc::ENOMEM | libc::EPERM, Some(limit)) if limit < len => {
-                Self::LockedMemory { device, len, limit: format!("{limit} bytes") }
-            }
-            _ => Self::Refused { device, addr, len, errno },
+        let MemoryRange { addr, len } = range;
+        // EPERM: a limit of nothing at all.
+        let refused = matches!(errno.0, libc::ENOMEM | libc::EPERM).then(|| locked.refuses(len, rails));
+        match refused.flatten() {
+            Some(limit) => Self::LockedMemory { device, len, rails, limit, pinned: locked.pinned },
+            None => Self::Refused { device, addr, len, errno },
         }
     }
 
@@ -247,11 +304,6 @@ impl MemoryError {
             Self::Refused { errno, .. } | Self::DmabufUnsupported { errno, .. } => errno.0,
         }
     }
-}
-
-/// The soft limit on locked memory; `None`: there is none.
-fn rustix_limit() -> Option<u64> {
-    rustix::process::getrlimit(rustix::process::Resource::Memlock).current
 }
 
 /// Why two ends did not become a lane.
@@ -268,10 +320,10 @@ pub enum LaneError {
     },
     /// What the peer said describes nothing.
     #[error("the peer's end: {0}")]
-    Wire(#[from] WireError),
+    Wire(WireError),
     /// The two ports cannot talk.
     #[error("unreachable: {0}")]
-    Unreachable(#[from] Unreachable),
+    Unreachable(Unreachable),
     /// The rail itself.
     #[error(transparent)]
     Rail(#[from] RailError),
@@ -299,6 +351,20 @@ pub enum LaneError {
     /// No random numbers for a PSN.
     #[error("a lane's first packet number is random, and the system gave no random numbers: {0}")]
     Random(getrandom::Error),
+}
+
+// Their texts are part of this one's, so they are not its sources: who prints a chain prints each
+// text once.
+impl From<WireError> for LaneError {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+impl From<Unreachable> for LaneError {
+    fn from(error: Unreachable) -> Self {
+        Self::Unreachable(error)
+    }
 }
 
 fn step_hint(errno: Errno) -> &'static str {
@@ -347,19 +413,59 @@ mod tests {
 
     #[test]
     fn a_lock_limit_is_told_as_one_and_anything_else_is_not() {
-        let refused = |errno| MemoryError::new("mlx5_0", 4096, 8192, Errno(errno));
-        assert!(refused(libc::EFAULT).to_string().contains("not mapped"));
-        assert!(refused(libc::EINVAL).to_string().contains("8192 bytes at 0x1000"));
-        assert_eq!(refused(libc::EFAULT).errno(), libc::EFAULT);
-        match (rustix_limit(), MemoryError::new("mlx5_0", 0, u64::MAX, Errno(libc::ENOMEM))) {
-            (Some(limit), error) => {
-                assert!(
-                    matches!(&error, MemoryError::LockedMemory { limit: said, .. } if said.contains(&limit.to_string()))
-                );
-                assert!(error.to_string().contains("ulimit -l unlimited"), "{error}");
-            }
-            (None, error) => assert!(matches!(error, MemoryError::Refused { .. })),
+        const GIB: u64 = 1 << 30;
+        let range = MemoryRange { addr: 4096, len: 3 * GIB };
+        let refused = |errno, limit, pinned| {
+            let locked = Locked { limit, pinned: Some(pinned) };
+            MemoryError::explained("mlx5_1", range, 4, Errno(errno), locked)
+        };
+        // The first rail had room, the second has not.
+        let error = refused(libc::ENOMEM, Some(4 * GIB), 3 * GIB);
+        assert_eq!(error.errno(), libc::ENOMEM);
+        let text = error.to_string();
+        for part in ["mlx5_1", "3221225472 bytes more", "may lock 4294967296", "has locked 3221225472"] {
+            assert!(text.contains(part), "{part}: {text}");
         }
+        assert!(text.contains("4 rails") && text.contains("12884901888 bytes in all"), "{text}");
+        assert!(text.contains("ulimit -l unlimited") && !text.contains("memory regions"), "{text}");
+        // There is room under the limit, or none: it is the device.
+        for limit in [Some(4 * GIB), None] {
+            let text = refused(libc::ENOMEM, limit, 0).to_string();
+            assert!(text.contains("out of memory regions") && !text.contains("ulimit"), "{text}");
+        }
+        assert!(matches!(refused(libc::EPERM, Some(0), 0), MemoryError::LockedMemory { limit: 0, .. }));
+        // Another errno is another reason, however low the limit.
+        let error = refused(libc::EFAULT, Some(0), 0);
+        assert!(error.to_string().contains("not mapped") && error.errno() == libc::EFAULT, "{error}");
+        assert!(refused(libc::EINVAL, Some(0), 0).to_string().contains("3221225472 bytes at 0x1000"));
+    }
+
+    #[test]
+    fn a_hint_is_of_the_errno_that_came() {
+        let open = |errno| RailError::Open { device: "mlx5_0".into(), errno: Errno(errno) }.to_string();
+        assert!(open(libc::EMFILE).contains("ulimit -n") && !open(libc::EMFILE).contains("provider library"));
+        assert!(open(libc::ENOENT).contains("provider library"));
+        let system = |errno| RailError::System { what: "a thing", errno: Errno(errno) }.to_string();
+        assert!(system(libc::EMFILE).contains("ulimit -n"));
+        assert!(system(libc::EAGAIN).contains("ulimit -u"));
+        assert!(!system(libc::EBADF).contains("ulimit"));
+        let side = RailError::WrongSide { rail: "mlx5_0".into(), side: Side::Producer }.to_string();
+        assert!(side.contains("producer's") && !side.contains("another engine"), "{side}");
+    }
+
+    /// Whoever prints an error with its sources prints no text twice.
+    #[test]
+    fn an_error_whose_text_has_its_reason_has_no_source() {
+        use std::error::Error as _;
+        let reason = MemoryError::DmabufUnsupported { device: "rxe0".into(), errno: Errno(95) };
+        let region = crate::mr::RegionError { rail: 1, reason };
+        assert!(region.to_string().contains("dma-buf") && region.source().is_none(), "{region}");
+        let unreachable = Unreachable::Partition { ours: 1, theirs: 2 };
+        for error in [LaneError::from(WireError::Format(9)), LaneError::from(unreachable)] {
+            assert!(error.source().is_none(), "{error}");
+        }
+        let rail = LaneError::from(RailError::NoDevice);
+        assert_eq!(rail.to_string(), RailError::NoDevice.to_string(), "this one is the reason");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::rail::Rail;
 
 /// `enum ibv_event_type`, as numbers.
 mod kind {
+    pub(super) const CQ_ERR: u32 = 0;
     pub(super) const QP_FATAL: u32 = 1;
     pub(super) const QP_REQ_ERR: u32 = 2;
     pub(super) const QP_ACCESS_ERR: u32 = 3;
@@ -29,8 +30,10 @@ pub(crate) enum Notice {
     Down,
     /// The rail's port came up.
     Up,
-    /// The device is gone, or has lost its mind.
-    Gone,
+    /// The device has failed, or the rail's completion queue has: completions are lost for good.
+    Lost,
+    /// The device tells nothing any more.
+    HungUp,
     /// A lane's QP is in the error state.
     Lane(LaneId),
     /// Nothing that a rail cares for.
@@ -53,7 +56,7 @@ pub(crate) fn prepare(rail: &Rail) -> Result<(), RailError> {
     })
 }
 
-/// Takes all that has been said. For one thread per rail: the one that destroys the rail's QPs.
+/// Takes all that has been said. For one thread per rail.
 pub(crate) fn read(rail: &Rail, mut tell: impl FnMut(Notice)) {
     loop {
         let mut event = AsyncEvent { element: 0, event_type: u32::MAX };
@@ -81,7 +84,8 @@ fn judge(event: AsyncEvent, port: u8, lane: Option<LaneId>) -> Notice {
     match event.event_type {
         kind::PORT_ERR if ours => Notice::Down,
         kind::PORT_ACTIVE if ours => Notice::Up,
-        kind::DEVICE_FATAL => Notice::Gone,
+        // A context has one queue, so the event's is the rail's.
+        kind::DEVICE_FATAL | kind::CQ_ERR => Notice::Lost,
         kind::QP_FATAL | kind::QP_REQ_ERR | kind::QP_ACCESS_ERR => lane.map_or(Notice::Other, Notice::Lane),
         _ => Notice::Other,
     }
@@ -130,6 +134,14 @@ fn name(kind: u32) -> &'static str {
 mod tests {
     use super::*;
 
+    /// A queue that has overrun has lost completions, and its QPs stay as they were.
+    #[test]
+    fn a_queue_that_has_lost_completions_costs_the_rail() {
+        let event = AsyncEvent { element: 0x1234, event_type: kind::CQ_ERR };
+        assert_eq!(judge(event, 1, None), Notice::Lost);
+        assert_eq!(name(kind::CQ_ERR), "CQ_ERR");
+    }
+
     #[test]
     fn events_of_other_ports_and_unknown_ones_are_nobodys() {
         let event = |event_type, port: u32| AsyncEvent { element: u64::from(port.to_le()), event_type };
@@ -137,11 +149,11 @@ mod tests {
         assert_eq!(judge(event(kind::PORT_ERR, 1), 1, None), Notice::Down);
         assert_eq!(judge(event(kind::PORT_ERR, 2), 1, None), Notice::Other);
         assert_eq!(judge(event(kind::PORT_ACTIVE, 2), 2, None), Notice::Up);
-        assert_eq!(judge(event(kind::DEVICE_FATAL, 0), 2, None), Notice::Gone);
+        assert_eq!(judge(event(kind::DEVICE_FATAL, 0), 2, None), Notice::Lost);
         assert_eq!(judge(event(kind::QP_FATAL, 0), 1, Some(lane)), Notice::Lane(lane));
         // Of a QP that is no lane yet.
         assert_eq!(judge(event(kind::QP_FATAL, 0), 1, None), Notice::Other);
-        for kind in [0, 18, 20, 21, 4_000_000_000] {
+        for kind in [18, 20, 21, 4_000_000_000] {
             assert_eq!(judge(event(kind, 1), 1, None), Notice::Other);
             assert!(!name(kind).is_empty());
         }

@@ -4,6 +4,11 @@
 //! Taking the first, or always number 3, is how systems end up talking RoCE v1 over a link-local address.
 //! Here every entry is classified, each with a reason; of each kind the best is kept, and two ports use the
 //! best kind that both have.
+//!
+//! What is best, in this order: an entry whose netdev is in this network namespace (containers that
+//! share a device see each other's entries); an address that reaches beyond its link by assignment
+//! and not by accident (IPv4's 169.254/16 is what a host gives itself when nobody gave it any); the
+//! [kind](GidKind); the lowest index.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -128,8 +133,23 @@ pub struct Entry {
     pub gid: Gid,
     /// What it is for.
     pub protocol: Protocol,
-    /// The netdev that has the address, where there is one.
-    pub netdev: Option<Netdev>,
+    /// Whose it is.
+    pub holder: Holder,
+}
+
+/// Whose an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// An interface of this network namespace, which has the address.
+    Here(Netdev),
+    /// Nobody's that is known: of an InfiniBand port, or the kernel does not say.
+    Unknown,
+    /// An interface of another network namespace: no interface of this one has this index and this
+    /// address.
+    Elsewhere {
+        /// The index that the table gives it, which counts in its own namespace.
+        index: u32,
+    },
 }
 
 /// The network device behind a RoCE port.
@@ -167,22 +187,33 @@ pub struct Selection {
     pub rejected: Vec<(u32, String)>,
 }
 
+/// How good an address is, the least the best: IPv4 addresses that hosts give themselves come after
+/// all others, then the kind counts.
+pub(crate) fn standing(kind: GidKind, gid: Gid) -> (bool, GidKind) {
+    (gid.ipv4().is_some_and(|ip| ip.is_link_local()), kind)
+}
+
 /// Classifies a table. With `forced` only that entry is looked at, and taken even with its netdev down.
+///
+/// The addresses that come out are in the order in which they are worth using (see the
+/// [module](self)).
 #[must_use]
 pub fn select(entries: &[Entry], forced: Option<u8>) -> Selection {
     let mut selection = Selection::default();
-    let mut ranked: Vec<(u8, LocalGid)> = Vec::new();
+    let mut ranked = Vec::new();
     for entry in entries {
         match judge(entry, forced) {
-            Ok((rank, gid)) => ranked.push((rank, gid)),
+            Ok((away, gid)) => ranked.push(((away, standing(gid.kind, gid.gid), gid.index), gid)),
             Err(why) => selection.rejected.push((entry.index, why)),
         }
     }
-    ranked.sort_by_key(|&(rank, gid)| (gid.kind, rank, gid.index));
-    for (_, gid) in ranked {
+    ranked.sort_by_key(|&(rank, _)| rank);
+    for ((away, ..), gid) in ranked {
         match selection.chosen.iter().find(|chosen| chosen.kind == gid.kind) {
             Some(better) => {
-                let why = format!("{}: GID {} is as good or better", gid.gid, better.index);
+                let away =
+                    if away == AWAY { "its netdev is not in this network namespace, and " } else { "" };
+                let why = format!("{}: {away}GID {} is as good or better", gid.gid, better.index);
                 selection.rejected.push((gid.index.into(), why));
             }
             None => selection.chosen.push(gid),
@@ -192,9 +223,13 @@ pub fn select(entries: &[Entry], forced: Option<u8>) -> Selection {
     selection
 }
 
-/// The entry's kind and, within the kind, its rank (0 is best), or why it is of no use.
+/// The rank of what is another network namespace's.
+const AWAY: u8 = 2;
+
+/// What an entry is and whose (0: of an interface of this namespace, 1: not known, [`AWAY`]), or
+/// why it is of no use.
 fn judge(entry: &Entry, forced: Option<u8>) -> Result<(u8, LocalGid), String> {
-    let Entry { index, gid, protocol, netdev } = entry;
+    let Entry { index, gid, protocol, holder } = entry;
     let gid = *gid;
     let index = u8::try_from(*index).map_err(|_| format!("{gid}: a QP can name indices up to 255"))?;
     if let Some(forced) = forced
@@ -213,29 +248,45 @@ fn judge(entry: &Entry, forced: Option<u8>) -> Result<(u8, LocalGid), String> {
         Protocol::RoceV2 => GidKind::RoceV2Ipv6,
         Protocol::Unknown(code) => return Err(format!("{gid}: GID type {code} is not known")),
     };
-    if let Some(Netdev { name, up: false }) = netdev
+    if let Holder::Here(Netdev { name, up: false }) = holder
         && forced.is_none()
     {
         return Err(format!("{gid}: its netdev {name} is down"));
     }
-    // An address that reaches only this host or link is the last of its kind.
-    let rank = match gid.ipv4() {
-        Some(ip) if ip.is_loopback() || ip.is_unspecified() => {
-            return Err(format!("{gid}: not an address that a peer could reach"));
-        }
-        Some(ip) if ip.is_link_local() => 1,
-        _ => 0,
+    if gid.ipv4().is_some_and(|ip| ip.is_loopback() || ip.is_unspecified()) {
+        return Err(format!("{gid}: not an address that a peer could reach"));
+    }
+    let away = match holder {
+        Holder::Here(_) => 0,
+        Holder::Unknown => 1,
+        Holder::Elsewhere { .. } => AWAY,
     };
-    Ok((rank, LocalGid { kind, gid, index }))
+    Ok((away, LocalGid { kind, gid, index }))
 }
 
-/// The best kind that both have, with the places in their lists.
+/// The best kind that both have, with the places in their lists. Each list is in the order in which
+/// its side would use its addresses, as [`select`] returns it.
+///
+/// A kind is as good as the worse of the two addresses. One that its own side put behind an address
+/// of a worse [kind](GidKind) is there for a reason that its bytes do not show (it is another
+/// network namespace's), and comes last.
 #[must_use]
 pub fn common(ours: &[LocalGid], theirs: &[(GidKind, Gid)]) -> Option<(LocalGid, Gid)> {
-    ours.iter().find_map(|&our| {
-        let &(_, gid) = theirs.iter().find(|&&(kind, _)| kind == our.kind)?;
-        Some((our, gid))
-    })
+    let ours_as: Vec<_> = ours.iter().map(|our| (our.kind, our.gid)).collect();
+    let candidates = ours.iter().enumerate().filter_map(|(place, &our)| {
+        let at = theirs.iter().position(|&(kind, _)| kind == our.kind)?;
+        let gid = theirs[at].1;
+        let put_back = put_back(&ours_as, place) || put_back(theirs, at);
+        let worse = standing(our.kind, our.gid).max(standing(our.kind, gid));
+        Some(((put_back, worse), (our, gid)))
+    });
+    candidates.min_by_key(|&(rank, _)| rank).map(|(_, found)| found)
+}
+
+/// Whether the address at `place` stands behind one that would come after it by itself.
+fn put_back(list: &[(GidKind, Gid)], place: usize) -> bool {
+    let (kind, gid) = list[place];
+    list[..place].iter().any(|&(other, at)| standing(other, at) > standing(kind, gid))
 }
 
 #[cfg(test)]
@@ -244,7 +295,8 @@ mod tests {
 
     fn entry(index: u32, gid: &str, protocol: Protocol, up: Option<bool>) -> Entry {
         let gid = Gid(gid.parse::<Ipv6Addr>().unwrap().octets());
-        Entry { index, gid, protocol, netdev: up.map(|up| Netdev { name: "eth0".into(), up }) }
+        let holder = up.map_or(Holder::Unknown, |up| Holder::Here(Netdev { name: "eth0".into(), up }));
+        Entry { index, gid, protocol, holder }
     }
 
     fn chosen(entries: &[Entry], forced: Option<u8>) -> Vec<(GidKind, u8)> {
@@ -321,6 +373,86 @@ mod tests {
         assert_eq!(selection.rejected[0], (2, "169.254.1.1: GID 4 is as good or better".into()));
     }
 
+    /// Every pair of addresses and holders, in both orders of the table: which one is used.
+    #[test]
+    fn of_any_two_entries_the_better_one_comes_first() {
+        let here = Holder::Here(Netdev { name: "eth0".into(), up: true });
+        let holders = [here, Holder::Unknown, Holder::Elsewhere { index: 7 }];
+        let addresses = [
+            ("::ffff:10.0.0.1", RoceV2),
+            ("2001:db8::1", RoceV2),
+            ("fe80::1", RoceV2),
+            ("2001:db8::1", RoceV1),
+            ("::ffff:169.254.9.9", RoceV2),
+            ("::ffff:169.254.9.9", RoceV1),
+        ];
+        let mut all = Vec::new();
+        for holder in &holders {
+            for &(address, protocol) in &addresses {
+                all.push(Entry { holder: holder.clone(), ..entry(0, address, protocol, None) });
+            }
+        }
+        for (better, good) in all.iter().enumerate() {
+            for worse in &all[better + 1..] {
+                for (good_at, worse_at) in [(0, 1), (1, 0)] {
+                    let mut table = [
+                        Entry { index: good_at, ..good.clone() },
+                        Entry { index: worse_at, ..worse.clone() },
+                    ];
+                    table.sort_by_key(|entry| entry.index);
+                    let first = select(&table, None).chosen[0];
+                    assert_eq!(u32::from(first.index), good_at, "{table:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_another_namespace_has_is_used_where_there_is_nothing_else_and_told_where_there_is() {
+        let mut table = [entry(0, "::ffff:10.0.0.1", RoceV2, None), entry(3, "::ffff:10.0.0.2", RoceV2, UP)];
+        table[0].holder = Holder::Elsewhere { index: 2 };
+        let selection = select(&table, None);
+        assert_eq!(chosen(&table, None), [(GidKind::RoceV2Ipv4, 3)]);
+        assert!(selection.rejected[0].1.contains("not in this network namespace"), "{selection:?}");
+        assert_eq!(chosen(&table[..1], None), [(GidKind::RoceV2Ipv4, 0)]);
+        // By number it is taken whoever has it.
+        assert_eq!(chosen(&table, Some(0)), [(GidKind::RoceV2Ipv4, 0)]);
+    }
+
+    #[test]
+    fn two_ports_avoid_what_is_bad_on_either_side() {
+        use GidKind::{RoceV2Ipv4, RoceV2Ipv6, RoceV2LinkLocal};
+        let gid = |text: &str| Gid(text.parse::<Ipv6Addr>().unwrap().octets());
+        let local = |list: &[(GidKind, &str)]| -> Vec<LocalGid> {
+            list.iter().map(|&(kind, text)| LocalGid { kind, gid: gid(text), index: 0 }).collect()
+        };
+        let remote = |list: &[(GidKind, &str)]| -> Vec<(GidKind, Gid)> {
+            list.iter().map(|&(kind, text)| (kind, gid(text))).collect()
+        };
+        let good = [(RoceV2Ipv4, "::ffff:10.0.0.1"), (RoceV2Ipv6, "fd00::1"), (RoceV2LinkLocal, "fe80::1")];
+        // Its own IPv4 address is one that nobody gave it.
+        let alone =
+            [(RoceV2Ipv6, "fd00::2"), (RoceV2LinkLocal, "fe80::2"), (RoceV2Ipv4, "::ffff:169.254.0.2")];
+        // Its IPv4 address is another namespace's: it put it last.
+        let beside = [(RoceV2Ipv6, "fd00::3"), (RoceV2LinkLocal, "fe80::3"), (RoceV2Ipv4, "::ffff:10.0.0.3")];
+        for (ours, theirs, kind) in [
+            (good, good, RoceV2Ipv4),
+            (good, alone, RoceV2Ipv6),
+            (alone, good, RoceV2Ipv6),
+            (good, beside, RoceV2Ipv6),
+            (beside, good, RoceV2Ipv6),
+            (alone, beside, RoceV2Ipv6),
+        ] {
+            let found = common(&local(&ours), &remote(&theirs)).unwrap();
+            assert_eq!(found.0.kind, kind, "{ours:?} and {theirs:?}");
+        }
+        // Where there is nothing else it will do.
+        let found = common(&local(&alone[2..]), &remote(&beside[2..])).unwrap();
+        assert_eq!(found.1, gid("::ffff:10.0.0.3"));
+        let found = common(&local(&good), &remote(&beside[1..])).unwrap();
+        assert_eq!(found.0.kind, RoceV2LinkLocal, "rather than an address that was put last");
+    }
+
     #[test]
     fn an_infiniband_port_has_one_kind() {
         let table = [
@@ -337,9 +469,9 @@ mod tests {
         let (v4, v6) = (Gid(v4.octets()), Gid(v6.octets()));
         let table = [entry(3, "::ffff:10.0.0.7", RoceV2, UP), entry(4, "fd00::7", RoceV2, UP)];
         let ours = select(&table, None).chosen;
-        let theirs = [(GidKind::RoceV2Ipv6, v6), (GidKind::RoceV2Ipv4, v4)];
+        let theirs = [(GidKind::RoceV2Ipv4, v4), (GidKind::RoceV2Ipv6, v6)];
         assert_eq!(common(&ours, &theirs).map(|(l, g)| (l.index, g)), Some((3, v4)));
-        assert_eq!(common(&ours, &theirs[..1]).map(|(l, g)| (l.index, g)), Some((4, v6)));
+        assert_eq!(common(&ours, &theirs[1..]).map(|(l, g)| (l.index, g)), Some((4, v6)));
         assert_eq!(common(&ours, &[(GidKind::InfiniBand, v6)]), None);
     }
 }

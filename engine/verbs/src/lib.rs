@@ -37,8 +37,11 @@ mod events;
 pub mod gid;
 #[cfg(feature = "cuda")]
 pub mod gpu;
+mod interfaces;
 mod lag;
 mod lane;
+mod locked;
+mod losses;
 mod mr;
 pub mod pair;
 mod port;
@@ -52,7 +55,7 @@ mod wait;
 pub mod wire;
 
 pub use bell::Waker;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, RNR_DELAY_MS};
 pub use device::{Driver, ForkSafety, devices, fork_safety};
 pub use dial::{Accepted, Acceptor, Dialer, Line, Pending};
 pub use error::{Errno, LaneError, MemoryError, RailError, Unreachable};

@@ -44,9 +44,15 @@ impl Mr {
     /// Registers `range`.
     ///
     /// Registering writes nothing. Whether what is written there later is anybody's is the business of who posts.
-    pub(crate) fn new(rail: &Arc<Rail>, range: MemoryRange, rights: Rights) -> Result<Self, MemoryError> {
+    /// `rails`: on how many rails that happens, for the error.
+    pub(crate) fn new(
+        rail: &Arc<Rail>,
+        range: MemoryRange,
+        rights: Rights,
+        rails: usize,
+    ) -> Result<Self, MemoryError> {
         let MemoryRange { addr, len } = range;
-        let refused = |errno| MemoryError::new(rail.device(), addr, len, errno);
+        let refused = |errno| MemoryError::new(rail.device(), range, rails, errno);
         let length = usize::try_from(len).map_err(|_| refused(Errno(libc::EINVAL)))?;
         let at = usize::try_from(addr).map_err(|_| refused(Errno(libc::EINVAL)))?;
         let at = with_exposed_provenance_mut::<libc::c_void>(at);
@@ -84,7 +90,8 @@ impl Mr {
         rights: Rights,
     ) -> Result<Self, MemoryError> {
         let MemoryRange { addr, len } = range;
-        let refused = |errno| MemoryError::new(rail.device(), addr, len, errno);
+        // No limit counts this memory: it is another device's.
+        let refused = |errno| MemoryError::Refused { device: rail.device().into(), addr, len, errno };
         let length = usize::try_from(len).map_err(|_| refused(Errno(libc::EINVAL)))?;
         let access = match rights {
             Rights::RemoteRead => sys::ibv_access_flags::IBV_ACCESS_REMOTE_READ.0,
@@ -142,12 +149,12 @@ pub struct Region {
 
 /// Which rail refused a registration, and why.
 #[derive(Debug, thiserror::Error)]
-#[error("rail {rail}: {source}")]
+#[error("rail {rail}: {reason}")]
 pub struct RegionError {
     /// Its number.
     pub rail: u8,
     /// Its reason.
-    pub source: MemoryError,
+    pub reason: MemoryError,
 }
 
 impl Region {
@@ -157,7 +164,7 @@ impl Region {
     ///
     /// The first rail that refused; nothing stays registered.
     pub fn new(rails: &[Arc<Rail>], range: MemoryRange, rights: Rights) -> Result<Self, RegionError> {
-        Self::with(rails, range, rights, |rail| Mr::new(rail, range, rights))
+        Self::with(rails, range, rights, |rail| Mr::new(rail, range, rights, rails.len()))
     }
 
     /// The same for memory behind a dma-buf, a GPU's for example. READs and keys go by the addresses of `range`, whose
@@ -185,12 +192,18 @@ impl Region {
         let made: Vec<Result<Mr, MemoryError>> = if range.len >= LARGE && rails.len() > 1 {
             std::thread::scope(|scope| {
                 let register = &register;
-                let threads: Vec<_> = rails.iter().map(|rail| scope.spawn(move || register(rail))).collect();
-                let failed = || {
-                    let (errno, device) = (Errno(libc::EIO), String::from("a thread"));
-                    MemoryError::Refused { device, addr: range.addr, len: range.len, errno }
-                };
-                threads.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(failed()))).collect()
+                let threads: Vec<_> = rails
+                    .iter()
+                    .map(|rail| {
+                        (rail, std::thread::Builder::new().spawn_scoped(scope, move || register(rail)))
+                    })
+                    .collect();
+                let done = threads.into_iter().map(|(rail, thread)| match thread {
+                    Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                    // No thread is to be had: one after the other takes longer.
+                    Err(_) => register(rail),
+                });
+                done.collect()
             })
         } else {
             rails.iter().map(&register).collect()
@@ -198,7 +211,7 @@ impl Region {
         let mut mrs = Vec::with_capacity(rails.len());
         for (rail, mr) in made.into_iter().enumerate() {
             // Rails are at most 16.
-            mrs.push(mr.map_err(|source| RegionError { rail: rail as u8, source })?);
+            mrs.push(mr.map_err(|reason| RegionError { rail: rail as u8, reason })?);
         }
         if range.len >= LARGE {
             tracing::info!(

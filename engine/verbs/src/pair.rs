@@ -1,6 +1,6 @@
 //! Which rail of the producer each rail of the reader reads from.
 
-use crate::gid::{Gid, GidKind};
+use crate::gid::{Gid, GidKind, standing};
 use crate::rail::reach;
 use crate::wire::RailEnd;
 
@@ -56,11 +56,12 @@ pub fn nearest(our: &RailEnd, theirs: &[Offered], load: &[u64]) -> Vec<usize> {
     found.into_iter().map(|(_, _, at)| at).collect()
 }
 
-/// How far, or `None` for not at all.
-fn distance(our: &RailEnd, (their, _): &Offered) -> Option<(GidKind, bool)> {
+/// How far, or `None` for not at all: how good the worse of the two addresses is, then whether they
+/// are of one subnet.
+fn distance(our: &RailEnd, (their, _): &Offered) -> Option<((bool, GidKind), bool)> {
     let (kind, gid) = reach(our, their.as_ref()?).ok()?;
-    let same = our.addresses.iter().any(|&(k, g)| k == kind && same_subnet(g, gid));
-    Some((kind, !same))
+    let &(_, own) = our.addresses.iter().find(|&&(k, _)| k == kind)?;
+    Some((standing(kind, own).max(standing(kind, gid)), !same_subnet(own, gid)))
 }
 
 /// The first 64 bits of a GID, which for InfiniBand are the subnet's; the first three bytes of an IPv4 address, for
@@ -139,6 +140,16 @@ mod tests {
         let ours = [ib(1, "fec0:0:0:1::1")];
         let theirs = [(ib(2, "fec0:0:0:2::2"), 0), (ib(3, "fec0:0:0:1::3"), 7)];
         assert_eq!(paired(&ours, &theirs), [(0, 1)]);
+    }
+
+    #[test]
+    fn a_rail_whose_address_nobody_gave_it_is_the_last_choice() {
+        let theirs = [(roce("169.254.7.7"), 0), (six("fd00::2"), 9)];
+        let ours = RailEnd {
+            addresses: [roce("10.0.0.1").addresses, six("fd00::1").addresses].concat(),
+            ..roce("10.0.0.1")
+        };
+        assert_eq!(paired(&[ours], &theirs), [(0, 1)]);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! A port: what it carries, and under which addresses.
 #![allow(unsafe_code, reason = "libibverbs")]
 
-use std::ffi::CStr;
 use std::mem;
 
 use rdma_mummy_sys as sys;
@@ -9,8 +8,8 @@ use rdma_mummy_sys as sys;
 use crate::config::Config;
 use crate::device::Context;
 use crate::error::{Errno, RailError};
-use crate::gid::{self, Entry, Gid, Netdev, Protocol, Selection};
-use crate::sysfs;
+use crate::gid::{self, Entry, Gid, Holder, Protocol, Selection};
+use crate::interfaces::Interfaces;
 use crate::wire::{LinkLayer, Mtu};
 
 /// `IBV_QPF_GRH_REQUIRED` of the port's flags.
@@ -123,6 +122,18 @@ pub(crate) fn pkey(context: &Context, port: u8, index: u16) -> Result<u16, RailE
 
 /// The port's addresses, chosen among.
 pub(crate) fn gids(context: &Context, port: u8, config: &Config) -> Result<Selection, RailError> {
+    let selection = gid::select(&entries(context, port)?, config.gid_index);
+    if selection.chosen.is_empty() {
+        let reasons: Vec<_> =
+            selection.rejected.iter().map(|(index, why)| format!("GID {index}: {why}")).collect();
+        let seen = if reasons.is_empty() { "its table is empty".into() } else { reasons.join("; ") };
+        return Err(RailError::NoUsableGid { device: context.name.clone(), port, seen });
+    }
+    Ok(selection)
+}
+
+/// The port's table, with whose each entry is.
+fn entries(context: &Context, port: u8) -> Result<Vec<Entry>, RailError> {
     // SAFETY: an array of integers, for which zero is a value.
     let empty: sys::ibv_gid_entry = unsafe { mem::zeroed() };
     let mut table = vec![empty; MAX_GIDS];
@@ -132,7 +143,14 @@ pub(crate) fn gids(context: &Context, port: u8, config: &Config) -> Result<Selec
         // Minus an errno, which fits; 95: libibverbs is older than rdma-core 32.
         context.error("ibv_query_gid_table", Errno(i32::try_from(-got).unwrap_or(libc::EIO)))
     })?;
-    let entries: Vec<Entry> = table[..got.min(MAX_GIDS)]
+    let interfaces = match Interfaces::of_this_namespace() {
+        Ok(interfaces) => Some(interfaces),
+        Err(error) => {
+            tracing::warn!(%error, "the interfaces cannot be listed: any GID may be another container's");
+            None
+        }
+    };
+    let entries = table[..got.min(MAX_GIDS)]
         .iter()
         .filter(|entry| entry.port_num == u32::from(port))
         .map(|entry| Entry {
@@ -144,17 +162,12 @@ pub(crate) fn gids(context: &Context, port: u8, config: &Config) -> Result<Selec
                 sys::IBV_GID_TYPE_ROCE_V2 => Protocol::RoceV2,
                 other => Protocol::Unknown(other),
             },
-            netdev: netdev(entry.ndev_ifindex),
+            holder: interfaces
+                .as_ref()
+                .map_or(Holder::Unknown, |all| all.holder(entry.ndev_ifindex, gid_of(entry))),
         })
         .collect();
-    let selection = gid::select(&entries, config.gid_index);
-    if selection.chosen.is_empty() {
-        let reasons: Vec<_> =
-            selection.rejected.iter().map(|(index, why)| format!("GID {index}: {why}")).collect();
-        let seen = if reasons.is_empty() { "its table is empty".into() } else { reasons.join("; ") };
-        return Err(RailError::NoUsableGid { device: context.name.clone(), port, seen });
-    }
-    Ok(selection)
+    Ok(entries)
 }
 
 fn gid_of(entry: &sys::ibv_gid_entry) -> Gid {
@@ -162,25 +175,22 @@ fn gid_of(entry: &sys::ibv_gid_entry) -> Gid {
     Gid(unsafe { entry.gid.raw })
 }
 
-fn netdev(index: u32) -> Option<Netdev> {
-    if index == 0 {
-        return None;
-    }
-    let mut name = [0; libc::IF_NAMESIZE];
-    // SAFETY: a local of IF_NAMESIZE bytes, as the function wants.
-    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
-    if found.is_null() {
-        return None;
-    }
-    // SAFETY: the function has written a C string there.
-    let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
-    let up = sysfs::netdev_up(&name);
-    Some(Netdev { name, up })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In the lane every address is this namespace's: the kernel's table and its interfaces agree.
+    #[test]
+    fn addresses_of_the_lanes_devices_are_found_on_their_interfaces() {
+        if std::env::var_os("KVRAIL_LANE").is_none_or(|lane| lane != "fabric") {
+            return;
+        }
+        for device in crate::devices().unwrap() {
+            let table = entries(&Context::open(&device).unwrap(), 1).unwrap();
+            let here = |entry: &Entry| matches!(&entry.holder, Holder::Here(netdev) if netdev.up);
+            assert!(table.len() >= 2 && table.iter().all(here), "{device}: {table:?}");
+        }
+    }
 
     #[test]
     fn a_400_gbit_port_carries_49_gigabytes() {

@@ -18,6 +18,7 @@ use crate::control::{Control, Order, Told};
 use crate::dial::Line;
 use crate::error::{Errno, LaneError, RailError};
 use crate::lane::{Lane, VerbsPost};
+use crate::losses::Losses;
 use crate::mr::{Region, RegionError, Rights};
 use crate::progress::Progress;
 use crate::qp::Handle;
@@ -36,11 +37,7 @@ pub struct Verbs {
     pub(crate) progress: Progress,
     pub(crate) control: Control,
     pub(crate) bell: Arc<Bell>,
-    /// Rails whose queue the control thread has.
-    away: u32,
-    /// Rails whose queue the driver has given up on, and of those the ones that have been told of.
-    broken: u32,
-    told: u32,
+    pub(crate) losses: Losses,
     id: ProviderId,
     lanes: Vec<Option<Arc<Handle>>>,
     regions: Vec<(RailKeys, Region)>,
@@ -124,7 +121,7 @@ impl Verbs {
             return Err(RailError::Count(rails.len()));
         }
         if let Some(rail) = rails.iter().find(|rail| rail.side() != Side::Reader) {
-            return Err(RailError::InUse(rail.name().into()));
+            return Err(RailError::WrongSide { rail: rail.name().into(), side: rail.side() });
         }
         let bell = Bell::new()?;
         let ports: Vec<_> = rails.iter().map(|rail| Port::new(Arc::clone(rail))).collect();
@@ -136,9 +133,7 @@ impl Verbs {
             progress: Progress::new(),
             control,
             bell,
-            away: 0,
-            broken: 0,
-            told: 0,
+            losses: Losses::default(),
             id: ProviderId::new(),
             lanes: Vec::with_capacity(lanes),
             regions: Vec::new(),
@@ -163,31 +158,19 @@ impl Verbs {
             }
             Err(error) => {
                 tracing::error!(%error, "memory is not registered");
-                Err(RegisterError { rail: error.rail, range, errno: error.source.errno() })
+                Err(RegisterError { rail: error.rail, range, errno: error.reason.errno() })
             }
         }
     }
 
-    /// Lends the control thread the queues that it asks for.
-    #[inline]
-    pub(crate) fn look(&mut self) -> u32 {
-        let (away, more) = self.control.custody.lend();
-        self.away = away;
-        if more {
-            self.control.door.ring();
-        }
-        away
-    }
-
-    /// Polls a rail's queue into `out`, unless it is lent or broken.
+    /// Polls a rail's queue into `out`, unless it is broken.
     #[inline]
     fn reap(&mut self, rail: usize, out: &mut [Wc]) -> usize {
-        if (self.away | self.broken) >> rail & 1 != 0 {
+        if !self.losses.polls(rail) {
             return 0;
         }
         let port = &mut self.ports[rail];
-        // SAFETY: this thread has the queue: it belongs to the engine's, of which there is one, and is not lent.
-        match unsafe { port.rail.cq().poll(out) } {
+        match port.rail.cq().poll(out) {
             Ok(n) => {
                 if n < out.len() {
                     // Empty: closed lanes have nothing in it any more.
@@ -196,7 +179,7 @@ impl Verbs {
                 n
             }
             Err(_) => {
-                self.broken |= 1 << rail;
+                self.losses.break_queue(rail);
                 0
             }
         }
@@ -215,7 +198,7 @@ impl Verbs {
     }
 
     pub(crate) fn has_news(&self) -> bool {
-        self.broken != self.told || self.control.events.slots() > 0
+        self.losses.any_untold() || self.control.events.slots() > 0
     }
 }
 
@@ -354,20 +337,19 @@ unsafe impl Provider for Verbs {
 
     #[inline]
     fn next_event(&mut self) -> Option<Event> {
-        self.look();
-        if self.broken != self.told {
-            let rail = (self.broken & !self.told).trailing_zeros();
-            self.told |= 1 << rail;
-            tracing::error!(rail, "the driver has given up on a completion queue: the rail is lost");
+        if let Some(rail) = self.losses.tell() {
+            let queue = !self.losses.polls(rail);
+            tracing::error!(rail, queue, "the rail is lost: its device is gone, or its queue broken");
+            // Rails are at most 16.
             return Some(Event::RailDown(RailIndex(rail as u8)));
         }
         loop {
-            let Told { event, rail } = self.control.events.pop().ok()?;
-            match event {
-                // A queue that was lost does not come back.
-                Event::RailUp(_) if self.broken >> rail & 1 != 0 => continue,
-                Event::LaneClosed(_) => self.ports[rail].closed += 1,
-                _ => {}
+            let Told { event, rail, lost } = self.control.events.pop().ok()?;
+            if !self.losses.passes(event, rail, lost) {
+                continue;
+            }
+            if let Event::LaneClosed(_) = event {
+                self.ports[rail].closed += 1;
             }
             return Some(event);
         }
@@ -392,8 +374,7 @@ impl Drop for Verbs {
         self.control.end();
         for handle in self.lanes.iter_mut().filter_map(Option::take) {
             let gone = match Arc::try_unwrap(handle) {
-                // The control thread has ended, and this one polls no more.
-                Ok(handle) => handle.unpolled().destroy_unpolled().is_ok(),
+                Ok(handle) => handle.destroy().is_ok(),
                 Err(_) => false,
             };
             if !gone {

@@ -14,6 +14,7 @@ use kvrail_core::id::LaneId;
 use rdma_mummy_sys as sys;
 use sys::ibv_qp_attr_mask as bits;
 
+use crate::config::{Config, RNR_TIMER};
 use crate::error::{Errno, LaneError, Unreachable};
 use crate::lag;
 use crate::rail::{Local, Rail, Side};
@@ -44,8 +45,6 @@ pub(crate) struct Handle {
     raw: NonNull<sys::ibv_qp>,
     tag: Arc<Tag>,
     rail: Arc<Rail>,
-    /// Somebody has said that it may be destroyed here and now.
-    unpolled: bool,
 }
 
 // SAFETY: libibverbs allows a QP to be changed and destroyed from any thread. Posting is its owner's.
@@ -86,7 +85,7 @@ impl Handle {
                 context.some("ibv_create_qp", raw)?
             }
         };
-        Ok(Self { raw, tag, rail: Arc::clone(rail), unpolled: false })
+        Ok(Self { raw, tag, rail: Arc::clone(rail) })
     }
 
     pub(crate) const fn as_ptr(&self) -> *mut sys::ibv_qp {
@@ -123,13 +122,11 @@ impl Handle {
     }
 
     /// Destroys it, here and now. It writes no more when this returns `Ok`. Blocks.
-    ///
-    /// # Safety
-    ///
-    /// Nobody posts to it, and nobody polls its completion queue meanwhile if that is single-threaded.
-    pub(crate) unsafe fn destroy(self) -> Result<(), Errno> {
+    pub(crate) fn destroy(self) -> Result<(), Errno> {
         let this = mem::ManuallyDrop::new(self);
-        // SAFETY: made by `create` and destroyed once: nothing drops `this`. The caller's promise covers the rest.
+        // SAFETY: made by `create` and destroyed once: nothing drops `this`. Nobody posts to it: a
+        // lane does only while its provider has the handle, and that one gives it away when the
+        // lane is closed. That others poll its queue meanwhile libibverbs allows.
         let errno = unsafe { sys::ibv_destroy_qp(this.as_ptr()) };
         // SAFETY: `this` is never used again, and its fields are read once.
         let rail = unsafe { std::ptr::read(&raw const this.rail) };
@@ -149,42 +146,13 @@ impl Handle {
             }
         }
     }
-
-    /// From now on it may be destroyed wherever it is dropped: nobody polls its queue then, or there is a lock. For the
-    /// control thread, which sees to that.
-    pub(crate) fn unpolled(mut self) -> Self {
-        self.unpolled = true;
-        self
-    }
-
-    /// As [`destroy`](Self::destroy), for one that was said to be [`unpolled`](Self::unpolled).
-    pub(crate) fn destroy_unpolled(self) -> Result<(), Errno> {
-        debug_assert!(self.unpolled);
-        // SAFETY: whoever has the handle posts no more; nobody polls, by the caller of `unpolled`.
-        unsafe { self.destroy() }
-    }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let take = |this: &Self| Self {
-            raw: this.raw,
-            tag: Arc::clone(&this.tag),
-            rail: Arc::clone(&this.rail),
-            unpolled: true,
-        };
-        if !self.unpolled
-            && self.rail.cq().single_threaded()
-            && let Some(grave) = self.rail.grave.get()
-        {
-            let Err(handle) = grave.bury(take(self)) else { return };
-            // SAFETY: the QP is being dropped, so nobody posts to it; its engine is gone, so nobody polls.
-            let _ = unsafe { handle.destroy() };
-            return;
-        }
-        // SAFETY: the QP is being dropped, so nobody posts to it; nobody polls its queue without a lock: there is
-        // one, or no engine, or the caller of `unpolled` said so. What `destroy` cannot do it has logged.
-        let _ = unsafe { take(self).destroy() };
+        let this = Self { raw: self.raw, tag: Arc::clone(&self.tag), rail: Arc::clone(&self.rail) };
+        // What it cannot do it has logged.
+        let _ = this.destroy();
     }
 }
 
@@ -285,8 +253,8 @@ impl Qp<Init> {
         attr.rq_psn = remote.psn;
         // Nobody reads from a reader.
         attr.max_dest_rd_atomic = if rail.side() == Side::Producer { read_depth } else { 0 };
-        // Nothing is ever received, so this is never used; it must be given.
-        attr.min_rnr_timer = 12;
+        // What a producer's end answers with to a READ that it cannot serve yet.
+        attr.min_rnr_timer = RNR_TIMER;
         let ah = &mut attr.ah_attr;
         ah.port_num = rail.port();
         ah.sl = config.service_level;
@@ -334,13 +302,7 @@ impl Qp<Rtr> {
     pub(crate) fn ready_to_send(self, number: u32) -> Result<Qp<Rts>, LaneError> {
         let Self { handle, state: Rtr { end, read_depth } } = self;
         let rail = &handle.rail;
-        let config = rail.config();
-        let mut attr = attr(sys::ibv_qp_state::IBV_QPS_RTS);
-        attr.sq_psn = end.psn;
-        attr.timeout = config.timeout;
-        attr.retry_cnt = config.retry;
-        // Receiver not ready is no state of a READ's other end.
-        attr.rnr_retry = 0;
+        let mut attr = sending(rail.config(), &end);
         attr.max_rd_atomic = if rail.side() == Side::Reader { read_depth } else { 0 };
         let fields = bits::IBV_QP_STATE
             | bits::IBV_QP_SQ_PSN
@@ -373,6 +335,18 @@ impl<State> Qp<State> {
     }
 }
 
+/// How a QP sends: from which packet number on, and how often again.
+fn sending(config: &Config, end: &LaneEnd) -> sys::ibv_qp_attr {
+    let mut attr = attr(sys::ibv_qp_state::IBV_QPS_RTS);
+    attr.sq_psn = end.psn;
+    attr.timeout = config.timeout;
+    attr.retry_cnt = config.retry;
+    // A READ may be answered with "not ready", too: by a NIC that waits for a page to be brought
+    // into memory.
+    attr.rnr_retry = config.rnr_retry;
+    attr
+}
+
 /// What both ends can do: the shorter packets, the fewer READs in flight.
 fn agree(ours: &LaneEnd, theirs: &LaneEnd) -> (Mtu, u8) {
     (ours.mtu.min(theirs.mtu), ours.read_depth.min(theirs.read_depth))
@@ -393,11 +367,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_lesser_of_both_ends_counts_whichever_side_it_is_on() {
-        let end = |mtu, read_depth| LaneEnd {
+    fn end(mtu: Mtu, read_depth: u8) -> LaneEnd {
+        LaneEnd {
             qp_num: 2,
-            psn: 0,
+            psn: 7,
             mtu,
             read_depth,
             needs_grh: false,
@@ -405,7 +378,24 @@ mod tests {
             pkey: 0xFFFF,
             kind: GidKind::RoceV2Ipv4,
             gid: Gid([0; 16]),
-        };
+        }
+    }
+
+    /// 0 would cost a lane for the first page that a producer's NIC waits for, 7 would wait for
+    /// ever.
+    #[test]
+    fn a_qp_tries_again_and_not_for_ever() {
+        let attr = sending(&Config::DEFAULT, &end(Mtu::B4096, 16));
+        assert!((1..7).contains(&attr.rnr_retry) && (1..7).contains(&attr.retry_cnt), "{}", attr.rnr_retry);
+        assert!(attr.timeout > 0, "0 waits for ever");
+        assert_eq!(attr.sq_psn, 7);
+        let config = Config { rnr_retry: 2, retry: 3, timeout: 4, ..Config::DEFAULT };
+        let attr = sending(&config, &end(Mtu::B4096, 16));
+        assert_eq!((attr.rnr_retry, attr.retry_cnt, attr.timeout), (2, 3, 4));
+    }
+
+    #[test]
+    fn the_lesser_of_both_ends_counts_whichever_side_it_is_on() {
         let (a, b) = (end(Mtu::B4096, 16), end(Mtu::B1024, 128));
         assert_eq!(agree(&a, &b), (Mtu::B1024, 16));
         assert_eq!(agree(&b, &a), (Mtu::B1024, 16));

@@ -3,13 +3,13 @@
 
 use std::fmt;
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvrail_core::provider::RailInfo;
 use rdma_mummy_sys as sys;
 
 use crate::config::Config;
-use crate::control::Grave;
 use crate::cq::{Channel, Cq};
 use crate::device::{self, Context, Driver};
 use crate::error::{RailError, Unreachable};
@@ -27,6 +27,15 @@ pub enum Side {
     Producer,
 }
 
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reader => "reader",
+            Self::Producer => "producer",
+        })
+    }
+}
+
 /// A port in use. Shared by whatever is made of it; closed when the last of that is gone.
 pub struct Rail {
     // In the order in which they are destroyed: each is made of those below it.
@@ -40,8 +49,8 @@ pub struct Rail {
     info: PortInfo,
     config: Config,
     side: Side,
-    /// Where QPs are destroyed while an engine polls the completion queue.
-    pub(crate) grave: OnceLock<Grave>,
+    /// An engine has it, or has had it.
+    driven: AtomicBool,
 }
 
 /// A protection domain, and what QPs are made in: a parent domain with a thread domain of its own where the device
@@ -53,7 +62,7 @@ struct Domain {
 }
 
 // SAFETY: libibverbs allows its objects to be used from any thread; what must not be used by two at a time
-// (QPs and the completion queue of a thread domain) is guarded by their owners.
+// (the QPs of a thread domain, posted to) is guarded by their owners.
 unsafe impl Send for Domain {}
 // SAFETY: as above.
 unsafe impl Sync for Domain {}
@@ -241,7 +250,6 @@ impl Rail {
             gbit_per_sec = info.bits_per_sec / 1_000_000_000,
             numa,
             own_thread_domain = domain.parent.is_some(),
-            single_threaded_cq = cq.single_threaded(),
             cq_entries = cq.entries(),
             "rail"
         );
@@ -249,8 +257,17 @@ impl Rail {
             tracing::info!(rail = %name, "{caveat}");
         }
         let name = name.to_string();
-        let grave = OnceLock::new();
-        Ok(Self { cq, channel, domain, context, port, name, numa, info, config, side, grave })
+        let driven = AtomicBool::new(false);
+        Ok(Self { cq, channel, domain, context, port, name, numa, info, config, side, driven })
+    }
+
+    /// Has it drive an engine, the only one.
+    pub(crate) fn drive(&self) -> Result<(), RailError> {
+        if self.driven.swap(true, Ordering::Relaxed) {
+            Err(RailError::InUse(self.name.clone()))
+        } else {
+            Ok(())
+        }
     }
 
     /// Its name.

@@ -35,25 +35,6 @@ pub(crate) fn numa(device: &str) -> Option<u8> {
     text.trim().parse().ok()
 }
 
-/// Whether a netdev is set up and has a carrier. One whose files cannot be read counts as up: the port's own
-/// state is looked at, too.
-pub(crate) fn netdev_up(name: &str) -> bool {
-    let at = Path::new("/sys/class/net").join(name);
-    let flags = fs::read_to_string(at.join("flags")).ok();
-    let state = fs::read_to_string(at.join("operstate")).ok();
-    is_up(flags.as_deref(), state.as_deref())
-}
-
-fn is_up(flags: Option<&str>, state: Option<&str>) -> bool {
-    const IFF_UP: u32 = 1;
-    let set_up = flags
-        .and_then(|text| u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok())
-        .is_none_or(|flags| flags & IFF_UP != 0);
-    // A dummy device has a state that is unknown, and works.
-    let carrier = !matches!(state.map(str::trim), Some("down" | "lowerlayerdown" | "notpresent"));
-    set_up && carrier
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,14 +47,5 @@ mod tests {
         assert_eq!(classify("/sys/devices/virtual/infiniband/rxe0", None, true), Driver::SoftRoce);
         assert_eq!(classify("/sys/devices/virtual/infiniband/siw0", None, false), Driver::Software);
         assert!(Driver::SoftRoce.caveat().is_some() && Driver::Mlx5.caveat().is_none());
-    }
-
-    #[test]
-    fn a_netdev_is_up_when_it_is_set_up_and_has_a_carrier() {
-        assert!(is_up(Some("0x1003\n"), Some("up\n")));
-        assert!(is_up(Some("0x83\n"), Some("unknown\n")));
-        assert!(!is_up(Some("0x1002\n"), Some("down\n")));
-        assert!(!is_up(Some("0x1003\n"), Some("lowerlayerdown\n")));
-        assert!(is_up(None, None));
     }
 }

@@ -5,6 +5,7 @@
 
 mod lane;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvrail_core::abi::{Wc, WcStatus};
@@ -18,13 +19,16 @@ const ID: LaneId = LaneId::new(0, 1);
 const READS: u32 = 16;
 const BYTES: u32 = 256 << 10;
 const RAIL: RailIndex = RailIndex(0);
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A bound against hanging only.
+const PATIENCE: Duration = lane::HANGS;
 
 /// One lane by hand, and its memory.
 struct Bench {
     verbs: Verbs,
     lane: Lane,
-    _far: kvrail_verbs::Accepted,
+    _far: Vec<kvrail_verbs::Accepted>,
+    dialer: Dialer,
+    acceptor: Acceptor,
     _source: Region,
     from: MemoryRange,
     to: &'static mut [u8],
@@ -34,6 +38,18 @@ struct Bench {
 
 fn range(memory: &mut [u8]) -> MemoryRange {
     MemoryRange { addr: memory.as_mut_ptr().expose_provenance() as u64, len: memory.len() as u64 }
+}
+
+fn connected(
+    verbs: &mut Verbs,
+    id: LaneId,
+    dialer: &Dialer,
+    acceptor: &Acceptor,
+) -> (Lane, kvrail_verbs::Accepted) {
+    let remote = acceptor.rails()[0].end().unwrap().encode();
+    let (pending, ours) = dialer.prepare(0, &remote).unwrap();
+    let (accepted, theirs) = acceptor.accept(0, &ours).unwrap();
+    (verbs.open(id, RAIL, dialer.connect(pending, &theirs).unwrap()).unwrap(), accepted)
 }
 
 impl Bench {
@@ -48,13 +64,18 @@ impl Bench {
         let region = Region::new(&far, from, Rights::RemoteRead).unwrap();
         let to = kvrail::memory::leaked(bytes).unwrap();
         let lkey = verbs.register(range(to)).unwrap()[0];
-        let remote = far[0].end().unwrap().encode();
         let (dialer, acceptor) = (Dialer::new(verbs.ports()), Acceptor::new(far).unwrap());
-        let (pending, ours) = dialer.prepare(0, &remote).unwrap();
-        let (accepted, theirs) = acceptor.accept(0, &ours).unwrap();
-        let lane = verbs.open(ID, RAIL, dialer.connect(pending, &theirs).unwrap()).unwrap();
+        let (lane, accepted) = connected(&mut verbs, ID, &dialer, &acceptor);
         let rkey = region.keys()[0];
-        Self { verbs, lane, _far: accepted, _source: region, from, to, lkey, rkey }
+        let _far = vec![accepted];
+        Self { verbs, lane, _far, dialer, acceptor, _source: region, from, to, lkey, rkey }
+    }
+
+    /// Another lane of the rail.
+    fn another(&mut self, id: LaneId) -> Lane {
+        let (lane, accepted) = connected(&mut self.verbs, id, &self.dialer, &self.acceptor);
+        self._far.push(accepted);
+        lane
     }
 
     /// Posts so many READs, the first with sequence number `first`.
@@ -93,19 +114,19 @@ impl Bench {
         all
     }
 
-    fn failed(&mut self) {
+    /// Waits for the lane's next event.
+    fn hears(&mut self, wanted: Event) {
         let start = Instant::now();
         loop {
             match self.verbs.next_event() {
-                Some(Event::LaneFailed(failed)) => {
-                    assert_eq!(failed, ID);
+                Some(Event::RailDown(_) | Event::RailUp(_)) => {}
+                Some(event) => {
+                    assert_eq!(event, wanted);
                     return;
                 }
-                Some(Event::RailDown(_) | Event::RailUp(_)) => {}
-                Some(other) => panic!("{other:?}"),
                 None => std::thread::sleep(Duration::from_millis(1)),
             }
-            assert!(start.elapsed() < PATIENCE, "the lane is not in the error state");
+            assert!(start.elapsed() < PATIENCE, "no {wanted:?}");
         }
     }
 }
@@ -132,7 +153,7 @@ fn drained(test: &str, fabric: &Fabric, by_itself: bool) {
     }
     let Bench { verbs, lane, .. } = &mut bench;
     verbs.fail(lane);
-    bench.failed();
+    bench.hears(Event::LaneFailed(ID));
     let drain = WrId::new(ID, 2 + READS);
     bench.verbs.drain(&mut bench.lane, drain).unwrap();
     before.extend(bench.completions(Some(drain), PATIENCE));
@@ -171,6 +192,51 @@ fn a_drain_comes_back_behind_what_failed_by_itself() {
     const TEST: &str = "drain of a lane that failed by itself";
     let Some(fabric) = Fabric::find_breakable(TEST) else { return };
     drained(TEST, &fabric, true);
+}
+
+/// A QP is destroyed without the engine's help, and its neighbours' completions are found
+/// meanwhile: an engine that had to keep away from the queue would take healthy lanes for silent.
+#[test]
+fn a_queue_is_polled_while_a_lane_of_it_is_destroyed() {
+    const TEST: &str = "a lane closed beside one that works";
+    let Some(fabric) = Fabric::find(TEST) else { return };
+    let mut bench = Bench::new(&fabric);
+    let (mut found, mut posted) = (0, 0);
+    for life in 1..=8 {
+        let closed = LaneId::new(1, life);
+        let lane = bench.another(closed);
+        let rail = bench.verbs.ports().swap_remove(0);
+        // Each QP keeps its rail.
+        let before = Arc::strong_count(&rail);
+        bench.verbs.close(lane);
+        let (start, mut reads) = (Instant::now(), 0);
+        while Arc::strong_count(&rail) == before || reads == 0 {
+            assert!(start.elapsed() < PATIENCE, "the QP waits until the engine asks for events");
+            bench.post(posted, 1);
+            let done = bench.completions(Some(WrId::new(ID, posted)), PATIENCE);
+            assert!(done.len() == 1 && done[0].status().is_success(), "{done:?}");
+            (reads, posted) = (reads + 1, posted + 1);
+        }
+        found += reads;
+        bench.hears(Event::LaneClosed(closed));
+    }
+    said(&format!("{TEST}: {found} READs completed while 8 QPs of their rail were destroyed"));
+}
+
+#[test]
+fn a_rail_is_used_for_the_side_that_it_was_opened_for() {
+    const TEST: &str = "rails of the other side";
+    let Some(fabric) = Fabric::find(TEST) else { return };
+    let open = |side| rail::open(&fabric.reader, Config::DEFAULT, side).unwrap();
+    let error = Verbs::start(open(Side::Producer)).unwrap_err().to_string();
+    assert!(error.contains("producer's"), "{error}");
+    let error = Acceptor::new(open(Side::Reader)).unwrap_err().to_string();
+    assert!(error.contains("reader's"), "{error}");
+    // What drives an engine, or did, drives no other.
+    let rails = open(Side::Reader);
+    drop(Verbs::start(rails.clone()).unwrap());
+    let error = Verbs::start(rails).unwrap_err().to_string();
+    assert!(error.contains("another engine"), "{error}");
 }
 
 #[test]

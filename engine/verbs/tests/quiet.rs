@@ -9,7 +9,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::time::Duration;
 
 use kvrail::core::memory::Slot;
 use kvrail::core::time::Nanos;
@@ -147,16 +146,16 @@ fn reading_makes_no_heap_call() {
     let bytes = FLIGHT * BATCH * LAYOUT.page_bytes() as usize;
     let slots = reader.register(memory::leaked(bytes).unwrap()).unwrap();
     let peer = reader.connect(&producer.address, &lane::key()).unwrap();
-    let locations = reader.published(&peer, 0, clock::within(Duration::from_secs(10))).unwrap();
+    let locations = reader.published(&peer, 0, clock::within(lane::HANGS)).unwrap();
     let pages: Vec<_> = locations.iter().map(|&l| peer.page(l).unwrap()).collect();
     let mut home: Vec<Slot> = slots.collect();
 
     let (mut next, mut polls) = (0, 0_u64);
     let mut read = |batches: u64| {
         let (mut begun, mut arrived) = (0, 0_u64);
-        let until = clock::within(Duration::from_secs(200));
+        let until = clock::within(lane::HANGS);
         while arrived < batches * BATCH as u64 {
-            assert!(clock::now() < until, "{arrived} pages in 200 s");
+            assert!(clock::now() < until, "{arrived} pages in {:?}", lane::HANGS);
             while begun < batches && home.len() >= BATCH {
                 let mut batch = reader.batch().unwrap();
                 for _ in 0..BATCH {

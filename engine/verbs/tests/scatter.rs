@@ -3,12 +3,10 @@
 
 mod lane;
 
-use std::time::Duration;
-
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::{Bf16, Plan, Selection};
 use kvrail::{Config, KvLayout, PageLayout, Publisher, Reader, clock, memory, verbs};
-use lane::{Fabric, key, said};
+use lane::{Fabric, HANGS, key, said};
 
 /// Four layers of tokens.
 #[derive(KvLayout)]
@@ -63,7 +61,7 @@ fn pieces_land_where_the_plan_says() {
         for (&location, slot) in locations.iter().zip(slots) {
             batch.read_with(peer.page(location).unwrap(), slot, by).unwrap();
         }
-        let deadline = clock::within(Duration::from_secs(30));
+        let deadline = clock::within(HANGS);
         reader.submit(batch, deadline).unwrap();
         let mut done = loop {
             reader.poll();

@@ -14,8 +14,11 @@ use super::window::Window;
 type Status = c_int;
 type Context = *mut c_void;
 
-// cuda.h: CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED, CU_POINTER_ATTRIBUTE_*, CU_MEMORYTYPE_DEVICE,
-// CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD.
+// cuda.h: CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING and
+// CU_GPU_DIRECT_RDMA_WRITES_ORDERING_OWNER (CUDA 11.3), CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED,
+// CU_POINTER_ATTRIBUTE_*, CU_MEMORYTYPE_DEVICE, CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD.
+pub(super) const ATTRIBUTE_WRITES_ORDERING: c_int = 118;
+pub(super) const ORDERED_FOR_OWNER: c_int = 100;
 pub(super) const ATTRIBUTE_DMA_BUF_SUPPORTED: c_int = 124;
 pub(super) const POINTER_CONTEXT: c_int = 1;
 pub(super) const POINTER_MEMORY_TYPE: c_int = 2;
@@ -165,6 +168,27 @@ impl Cuda {
         let status = unsafe { (self.api.device_get)(&mut device, ordinal) };
         self.check("cuDeviceGet", status)?;
         Ok(device)
+    }
+
+    /// Whether a GPU sees what a NIC has written into its memory as soon as the host sees the
+    /// completion, or why that is not so.
+    ///
+    /// Data and completion take different ways through PCIe, one to the GPU and one to the host, so
+    /// this is a property of GPU and platform. Without it each completion would need a
+    /// `cuFlushGPUDirectRDMAWrites` before anybody is told.
+    pub(super) fn writes_ordered(&self, ordinal: c_int) -> Result<(), String> {
+        let device = self.handle(ordinal).map_err(|e| e.to_string())?;
+        let mut ordering = 0;
+        // SAFETY: it writes one integer.
+        let status = unsafe { (self.api.device_attribute)(&mut ordering, ATTRIBUTE_WRITES_ORDERING, device) };
+        self.check("cuDeviceGetAttribute(GPU_DIRECT_RDMA_WRITES_ORDERING)", status)
+            .map_err(|e| format!("{e}: a driver of CUDA 11.3 or later tells"))?;
+        if ordering < ORDERED_FOR_OWNER {
+            return Err(format!(
+                "its attribute GPU_DIRECT_RDMA_WRITES_ORDERING is {ordering}, less than 100 (owner)"
+            ));
+        }
+        Ok(())
     }
 
     /// Whether the GPU's memory can be exported, or why not.

@@ -83,6 +83,16 @@ pub enum GpuError {
         /// Why not by dmabuf.
         no_dmabuf: String,
     },
+    /// A page that has arrived might not be there yet when a kernel reads it.
+    #[error(
+        "GPU {ordinal} does not order what a NIC writes into its memory before the completion that the host sees ({reason}): a kernel could read a page before it is there. Use another GPU, or read into host memory"
+    )]
+    Unordered {
+        /// The GPU.
+        ordinal: i32,
+        /// How that is known.
+        reason: String,
+    },
     /// The address and the offset disagree.
     #[error(
         "offset {offset:#x} of the dmabuf cannot appear at {iova:#x}: both must lie at the same place within a page of {page} bytes"

@@ -5,8 +5,12 @@
 //! GPU's addresses. [`DeviceMemory`] finds out which is open, or says what is missing. libcuda is opened at
 //! run time: a program with this feature starts on a machine without a GPU.
 //!
-//! Slots of such memory have an address and no bytes ([`Access::Device`]). That a page has arrived makes it
-//! visible to kernels launched after; it says nothing to one that is running already.
+//! Slots of such memory have an address and no bytes ([`Access::Device`]). That a page has arrived
+//! makes it visible to kernels launched after; it says nothing to one that is running already. That
+//! holds where the GPU orders a NIC's writes for its own kernels, which its attribute
+//! `GPU_DIRECT_RDMA_WRITES_ORDERING` tells (100 or more); memory of a GPU that does not is refused,
+//! since nothing here flushes such writes. Of a dmabuf that somebody else has exported kvrail
+//! cannot ask: its exporter must ([`DeviceMemory::from_dmabuf`]).
 //!
 //! [`Access::Device`]: kvrail_core::memory::Access::Device
 //!
@@ -132,7 +136,10 @@ impl DeviceMemory {
     ///
     /// # Safety
     ///
-    /// While the memory is registered it is written by nobody but the slots' owner.
+    /// While the memory is registered it is written by nobody but the slots' owner. Whoever reads a
+    /// page in it by the device sees what a NIC wrote before the host saw its completion: for a
+    /// GPU, its attribute `GPU_DIRECT_RDMA_WRITES_ORDERING` is 100 or more, or the reader flushes
+    /// first (`cuFlushGPUDirectRDMAWrites`).
     pub unsafe fn from_dmabuf(fd: OwnedFd, offset: u64, iova: u64, len: u64) -> Result<Self, GpuError> {
         if len == 0 || iova.checked_add(len).is_none() {
             return Err(GpuError::Range { addr: iova, len });
@@ -160,6 +167,8 @@ impl DeviceMemory {
         let page = host_page();
         let around = Window::around(range.addr, range.len, page);
         let window = around.ok_or(GpuError::Range { addr: range.addr, len: range.len })?;
+        let ordered = gpu.cuda.writes_ordered(gpu.ordinal);
+        ordered.map_err(|reason| GpuError::Unordered { ordinal: gpu.ordinal, reason })?;
         let export = gpu
             .cuda
             .dmabuf_supported(gpu.ordinal)

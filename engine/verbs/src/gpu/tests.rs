@@ -6,14 +6,16 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 use std::path::Path;
 
 use super::cuda::{
-    ATTRIBUTE_DMA_BUF_SUPPORTED, Api, HANDLE_DMA_BUF_FD, MEMORY_TYPE_DEVICE, POINTER_CONTEXT,
-    POINTER_DEVICE_ORDINAL, POINTER_MEMORY_TYPE, POINTER_SYNC_MEMOPS,
+    ATTRIBUTE_DMA_BUF_SUPPORTED, ATTRIBUTE_WRITES_ORDERING, Api, HANDLE_DMA_BUF_FD, MEMORY_TYPE_DEVICE,
+    POINTER_CONTEXT, POINTER_DEVICE_ORDINAL, POINTER_MEMORY_TYPE, POINTER_SYNC_MEMOPS,
 };
 use super::*;
 
 /// What the stand-in has, and what it was asked.
 #[derive(Clone, Debug)]
 struct Driver {
+    /// Of a NIC's writes; `None`: the driver does not know the attribute.
+    ordering: Option<c_int>,
     dmabuf: c_int,
     refuse_export: c_int,
     /// The one allocation.
@@ -29,6 +31,7 @@ struct Driver {
 }
 
 const DRIVER: Driver = Driver {
+    ordering: Some(100),
     dmabuf: 1,
     refuse_export: 0,
     base: 0x7F00_0000_0000,
@@ -76,9 +79,14 @@ unsafe extern "C" fn device_get(device: *mut c_int, ordinal: c_int) -> c_int {
     0
 }
 unsafe extern "C" fn device_attribute(value: *mut c_int, attribute: c_int, _: c_int) -> c_int {
-    assert_eq!(attribute, ATTRIBUTE_DMA_BUF_SUPPORTED);
+    let told = match attribute {
+        ATTRIBUTE_DMA_BUF_SUPPORTED => Some(with(|d| d.dmabuf)),
+        ATTRIBUTE_WRITES_ORDERING => with(|d| d.ordering),
+        other => panic!("attribute {other}"),
+    };
+    let Some(told) = told else { return 1 };
     // SAFETY: as above.
-    unsafe { *value = with(|d| d.dmabuf) };
+    unsafe { *value = told };
     0
 }
 unsafe extern "C" fn device_pci(_: *mut c_char, _: c_int, _: c_int) -> c_int {
@@ -272,6 +280,30 @@ fn what_cannot_be_exported_goes_as_peer_memory_or_names_what_is_missing() {
     let old = Cuda::fake(Api { range_handle: None, ..API }).unwrap();
     let error = DeviceMemory::from_raw_with(old, not_loaded(), DRIVER.base, 4096).unwrap_err();
     assert!(error.to_string().contains("older than CUDA 11.7"), "{error}");
+}
+
+#[test]
+fn a_gpu_that_does_not_order_a_nics_writes_is_refused() {
+    for ordering in [Some(100), Some(200)] {
+        with(|d| d.ordering = ordering);
+        assert!(raw(DRIVER.base, 4096, not_loaded()).is_ok(), "{ordering:?}");
+    }
+    with(|d| d.exported.clear());
+    for (ordering, says) in
+        [(Some(0), "WRITES_ORDERING is 0"), (Some(99), "is 99"), (None, "CUDA 11.3 or later")]
+    {
+        with(|d| d.ordering = ordering);
+        // Whichever way its memory would go.
+        for peermem in [loaded(), not_loaded()] {
+            let error = raw(DRIVER.base, 4096, peermem).unwrap_err();
+            assert!(matches!(error, GpuError::Unordered { ordinal: 1, .. }), "{error}");
+            assert!(error.to_string().contains(says), "{error}");
+        }
+        let error = DeviceMemory::allocate_with(cuda(), loaded(), 1, 4096).unwrap_err();
+        assert!(matches!(error, GpuError::Unordered { .. }), "{error}");
+    }
+    assert!(with(|d| d.exported.is_empty()), "nothing is exported that would not be read into");
+    assert_eq!(with(|d| d.freed.clone()), [DRIVER.base; 3], "allocations of our own are not kept");
 }
 
 #[test]

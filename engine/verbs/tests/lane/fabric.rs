@@ -1,7 +1,7 @@
 //! Which devices there are, and how they are broken.
 
 use std::io::Write as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One test at a time has the fabric.
@@ -89,14 +89,26 @@ pub(crate) struct Broken {
 
 impl Drop for Broken {
     fn drop(&mut self) {
-        self.rails.iter().for_each(|rail| fabric_break(&[self.mended, rail]));
+        self.rails.iter().for_each(|rail| drop(fabric_break(&[self.mended, rail])));
     }
 }
 
-fn fabric_break(args: &[&str]) {
+/// How many packets the broken `rails` have dropped so far.
+pub(crate) fn dropped_by(rails: &[&str]) -> u64 {
+    rails.iter().map(|rail| fabric_break(&["dropped", rail]).trim().parse::<u64>().unwrap()).sum()
+}
+
+fn fabric_break(args: &[&str]) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/softroce/fabric-break");
-    let status = Command::new("bash").arg(script).args(args).status().unwrap();
-    assert!(status.success(), "fabric-break {args:?}: {status}");
+    let output = Command::new("bash").arg(script).args(args).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "fabric-break {args:?}: {}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whether time is the guest's own here, counted in instructions: then a limit on a time says something of
+/// kvrail. Elsewhere the host decides how long things take.
+pub(crate) fn time_is_the_guests() -> bool {
+    std::env::var("KVRAIL_TIME").is_ok_and(|time| time == "guest")
 }
 
 /// Says what a test found: on stderr past the harness, and in the lane's report.

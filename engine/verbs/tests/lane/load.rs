@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use kvrail::core::batch::Ticket;
 use kvrail::core::config::Config as EngineConfig;
 use kvrail::core::error::PageError;
 use kvrail::core::memory::Slot;
@@ -15,9 +16,13 @@ use kvrail::{Config, Event, Network as _, Peer, Reader, clock, memory};
 use super::producer::key;
 use super::{CHUNK, LAYOUT, Producer, page};
 
-const BATCH: usize = 16;
+/// Pages in a batch.
+pub(crate) const BATCH: usize = 16;
 /// Batches in flight, unless said otherwise.
 pub(crate) const FLIGHT: usize = 4;
+/// The longest that a test waits for anything. Only a bound against hanging: a host that is busy with other
+/// things makes everything in the guest late, and decides no test by that.
+pub(crate) const HANGS: Duration = Duration::from_secs(120);
 /// What a slot holds that nothing has been read into.
 const WIPED: u8 = 0xA5;
 
@@ -37,6 +42,7 @@ struct Sent {
     pages: Vec<usize>,
     at: Instant,
     deadline: Time,
+    ticket: Ticket,
     told: bool,
 }
 
@@ -59,8 +65,11 @@ pub(crate) struct Load {
     pub(crate) gap: Duration,
     /// The longest that a batch took.
     pub(crate) slowest: Duration,
-    /// How long after its deadline a batch was still neither done nor told to be late, at worst.
+    /// How long after its deadline a batch was done or told to be late, at worst.
     pub(crate) overrun: Duration,
+    /// Polls that began after the deadline of a batch, and after which the batch was neither done nor told to
+    /// be late. There must be none.
+    pub(crate) untold: u64,
     pub(crate) lost: Option<String>,
 }
 
@@ -83,11 +92,12 @@ impl Load {
             tags: 0,
             next: 0,
             tally: Tally::default(),
-            patience: Duration::from_secs(20),
+            patience: HANGS,
             last: Instant::now(),
             gap: Duration::ZERO,
             slowest: Duration::ZERO,
             overrun: Duration::ZERO,
+            untold: 0,
             lost: None,
         }
     }
@@ -102,8 +112,7 @@ impl Load {
     /// Reads from `producer` from now on.
     pub(crate) fn connect(&mut self, producer: &Producer) {
         let peer = self.reader.connect(&producer.address, &key()).unwrap();
-        let locations: Vec<Location> =
-            self.reader.published(&peer, 0, clock::within(Duration::from_secs(10))).unwrap();
+        let locations: Vec<Location> = self.reader.published(&peer, 0, clock::within(HANGS)).unwrap();
         assert_eq!(locations.len(), super::SLOTS as usize);
         self.pages = locations.iter().map(|&l| peer.page(l).unwrap()).collect();
         self.expected = locations.iter().map(|l| page(producer.seed, l.slot)).collect();
@@ -119,21 +128,39 @@ impl Load {
 
     /// Reads for so long.
     pub(crate) fn run(&mut self, duration: Duration) {
-        self.run_until(duration, |_| false);
-    }
-
-    /// Reads until `enough`, or so long; whether it was enough.
-    pub(crate) fn run_until(&mut self, limit: Duration, mut enough: impl FnMut(&Self) -> bool) -> bool {
         let start = Instant::now();
-        while start.elapsed() < limit {
-            if enough(self) {
-                return true;
-            }
+        while start.elapsed() < duration {
             self.submit();
             self.take();
         }
         self.breathe();
-        enough(self)
+    }
+
+    /// Reads until `enough`, which `what` says in words.
+    ///
+    /// # Panics
+    ///
+    /// It is not enough after [`HANGS`].
+    pub(crate) fn run_until(&mut self, what: &str, mut enough: impl FnMut(&Self) -> bool) {
+        let start = Instant::now();
+        while !enough(self) {
+            assert!(start.elapsed() < HANGS, "after {HANGS:?} not yet: {what}; {}", self.state());
+            self.submit();
+            self.take();
+        }
+        self.breathe();
+    }
+
+    /// All that a failed test wants to know.
+    pub(crate) fn state(&self) -> String {
+        let stats: Vec<_> = (0..self.reader.rails()).map(|rail| self.stats(rail)).collect();
+        format!("{} in flight, {:?}, lost: {:?}, {stats:#?}", self.sent.len(), self.tally, self.lost)
+    }
+
+    /// Reads until `pages` more have arrived.
+    pub(crate) fn run_pages(&mut self, pages: u64) {
+        let enough = self.tally.arrived + pages;
+        self.run_until("more pages", |load| load.tally.arrived >= enough);
     }
 
     /// Reads while another thread does `work`, which may take its time.
@@ -151,13 +178,14 @@ impl Load {
     /// Submits nothing more, waits for everything that was, and checks that all of it is accounted for. The
     /// longest it may take is the patience and what it takes to flush.
     pub(crate) fn finish(&mut self) -> Tally {
-        let until = Instant::now() + self.patience + Duration::from_secs(10);
+        let until = Instant::now() + self.patience + HANGS;
         while !self.sent.is_empty() {
             assert!(Instant::now() < until, "{} batches never came back: {:?}", self.sent.len(), self.tally);
             self.take();
         }
         let Tally { submitted, arrived, late, gone } = self.tally;
         assert_eq!(arrived + late + gone, submitted, "{:?}", self.tally);
+        assert_eq!(self.untold, 0, "polls that did not tell what was late");
         assert_eq!(self.home.len(), (self.flight + 1) * BATCH, "slots were lost");
         let mut numbers: Vec<usize> = self.home.iter().map(Slot::index).collect();
         numbers.sort_unstable();
@@ -183,14 +211,9 @@ impl Load {
         self.sent.len()
     }
 
-    /// How long ago the deadline was of a batch that is neither done nor told to be late, at worst.
-    pub(crate) fn untold(&self) -> Duration {
-        self.sent
-            .values()
-            .filter(|sent| !sent.told)
-            .map(|sent| since(sent.deadline))
-            .max()
-            .unwrap_or_default()
+    /// What all rails together have done.
+    pub(crate) fn sum(&self, of: impl Fn(RailStats) -> u64) -> u64 {
+        (0..self.reader.rails()).map(|rail| of(self.stats(rail))).sum()
     }
 
     fn submit(&mut self) {
@@ -207,9 +230,10 @@ impl Load {
             }
             let deadline = clock::within(self.patience);
             match self.reader.submit(batch, deadline) {
-                Ok(_) => {
+                Ok(ticket) => {
                     self.tally.submitted += BATCH as u64;
-                    self.sent.insert(self.tags, Sent { pages, at: Instant::now(), deadline, told: false });
+                    let at = Instant::now();
+                    self.sent.insert(self.tags, Sent { pages, at, deadline, ticket, told: false });
                 }
                 Err(mut rejected) => {
                     // The peer went while the batch was filled.
@@ -222,6 +246,7 @@ impl Load {
     }
 
     fn take(&mut self) {
+        let polled = clock::now();
         self.reader.poll();
         let mut some = false;
         while let Some(mut done) = self.reader.next_done() {
@@ -251,15 +276,14 @@ impl Load {
                 self.overrun = self.overrun.max(since(sent.deadline));
             }
         }
-        // Batches that hardware still writes into are told apart by their tickets only; here all are alike.
-        while self.reader.next_overdue().is_some() {
-            let late =
-                self.sent.values_mut().filter(|sent| !sent.told && since(sent.deadline) > Duration::ZERO);
-            if let Some(sent) = late.min_by_key(|sent| sent.deadline) {
-                sent.told = true;
-                self.overrun = self.overrun.max(since(sent.deadline));
-            }
+        while let Some(ticket) = self.reader.next_overdue() {
+            let sent = self.sent.values_mut().find(|sent| sent.ticket == ticket);
+            let sent = sent.expect("a batch is late that has come back, or was never sent");
+            assert!(!std::mem::replace(&mut sent.told, true), "told twice that a batch is late");
+            assert!(sent.deadline <= clock::now(), "told to be late before its deadline");
+            self.overrun = self.overrun.max(since(sent.deadline));
         }
+        self.untold += self.sent.values().filter(|sent| !sent.told && sent.deadline < polled).count() as u64;
         self.events();
         if !some {
             self.reader.wait(clock::now() + Nanos::from_millis(5));

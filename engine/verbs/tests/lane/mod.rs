@@ -10,8 +10,8 @@ mod fabric;
 mod load;
 mod producer;
 
-pub(crate) use fabric::{Broken, Fabric, break_rails, said};
-pub(crate) use load::{FLIGHT, Load, Tally};
+pub(crate) use fabric::{Broken, Fabric, break_rails, dropped_by, said, time_is_the_guests};
+pub(crate) use load::{BATCH, FLIGHT, HANGS, Load, Tally};
 pub(crate) use producer::{Producer, key, produce_if_told};
 
 use kvrail::PageLayout;

@@ -1,0 +1,29 @@
+//! The README says how many targets are not met; docs/performance.md has the one table that says
+//! which.
+
+use std::fs;
+use std::path::Path;
+
+const NUMBERS: [&str; 8] = ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven"];
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn the_readme_counts_the_targets_that_are_missed() {
+    let performance = read("docs/performance.md");
+    let (_, section) = performance.split_once("### Against what was asked for\n").unwrap();
+    let rows = section.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let missed = rows.filter(|row| row.contains("**no**")).count();
+    // What stands elsewhere would not be counted.
+    let elsewhere =
+        performance.lines().filter(|line| line.starts_with('|') && line.contains("**no**")).count();
+    assert_eq!(elsewhere, missed, "a target that is missed stands outside of the table");
+    let verb = if missed == 1 { "target is" } else { "targets are" };
+    let told = format!("{} {verb} not met", NUMBERS[missed]);
+    let readme = read("README.md");
+    assert!(readme.contains(&told), "the README does not say: {told}");
+    assert_eq!(readme.matches("not met").count(), 1);
+}

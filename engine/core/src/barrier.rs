@@ -1,0 +1,90 @@
+//! Barriers towards devices.
+//!
+//! A NIC reads memory as an observer outside of the processors' own domain. Rust's fences order
+//! what *threads* see: on 64-bit ARM a sequentially consistent fence is `dmb ish`, which binds the
+//! inner shareable domain only, and a NIC sits in the outer one. Stores that a device must see in
+//! order therefore have a barrier of their own here, as they have in the Linux kernel (`dma_wmb`)
+//! and in rdma-core (`udma_ordering_write_barrier`).
+//!
+//! The opposite direction needs no function: a provider library orders the reads that follow a
+//! completion itself (`ibv_poll_cq` ends its look at an entry that the device wrote with `dmb
+//! oshld`, or what its processor has for that), and `ibv_post_send` makes all earlier stores
+//! visible before it rings the doorbell.
+#![allow(unsafe_code, reason = "one barrier instruction per architecture")]
+
+use core::sync::atomic::{Ordering, fence};
+
+/// Orders the stores of this thread for every reader of the memory, devices included: nobody sees a
+/// store that comes after this call without each store that comes before it.
+///
+/// | processor | instruction | why this one |
+/// |---|---|---|
+/// | x86-64 | `sfence` | ordinary stores keep their order, non-temporal ones only behind this |
+/// | 64-bit ARM | `dmb oshst` | stores before stores, out to the domain where devices are |
+/// | others | a sequentially consistent fence | the language's strongest; proven for no device |
+///
+/// Ordered are the stores of the calling thread, and those that other threads have handed to it by
+/// a lock, a channel or a join (barriers are cumulative). Non-temporal stores of other threads are
+/// not: the thread that makes them ends them with an `sfence` before it hands them on.
+// A function of its own, so that the instruction in it can be looked at.
+#[inline(never)]
+pub fn device_release() {
+    #[cfg(test)]
+    tests::CALLS.set(tests::CALLS.get() + 1);
+    // For threads, in the language's terms. On x86-64 it is no instruction.
+    fence(Ordering::Release);
+    order_stores();
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+fn order_stores() {
+    // SAFETY: every x86-64 processor has SSE; the instruction touches no register and no memory.
+    // The compiler moves no store over it, since it is not told that memory stays untouched.
+    unsafe { core::arch::asm!("sfence", options(nostack, preserves_flags)) };
+}
+
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+fn order_stores() {
+    // SAFETY: an instruction of every 64-bit ARM processor, which touches no register and no
+    // memory. The compiler moves no store over it, since it is not told that memory stays
+    // untouched.
+    unsafe { core::arch::asm!("dmb oshst", options(nostack, preserves_flags)) };
+}
+
+#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+fn order_stores() {
+    fence(Ordering::SeqCst);
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use core::cell::Cell;
+
+    use super::*;
+
+    std::thread_local! {
+        /// How often this thread has passed the barrier.
+        pub(crate) static CALLS: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Whether the order is kept shows on a device alone; which instruction is to keep it shows in
+    /// the code.
+    #[test]
+    #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn the_barrier_is_the_instruction_that_devices_need() {
+        #[cfg(target_arch = "x86_64")]
+        const WANTED: &[u8] = &[0x0F, 0xAE, 0xF8];
+        #[cfg(target_arch = "aarch64")]
+        const WANTED: &[u8] = &0xD503_32BF_u32.to_le_bytes();
+
+        device_release();
+        let code = device_release as fn() as *const u8;
+        let mut seen = std::vec::Vec::new();
+        while !seen.ends_with(WANTED) {
+            assert!(seen.len() < 128, "no {WANTED:02x?} in {seen:02x?}");
+            // SAFETY: within the program's code, which is mapped for reading: this function, whose
+            // instruction ends the loop, or a few bytes of what follows it.
+            seen.push(unsafe { code.wrapping_add(seen.len()).read_volatile() });
+        }
+    }
+}

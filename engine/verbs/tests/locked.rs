@@ -1,0 +1,57 @@
+//! A limit on locked memory under which one rail's registration fits and two do not.
+#![allow(missing_docs, reason = "tests")]
+
+mod lane;
+
+use std::process::Command;
+
+use kvrail_core::provider::MemoryRange;
+use kvrail_verbs::{Config, MemoryError, Region, Rights, Side, rail};
+use lane::{Fabric, said};
+
+/// Set in the process that has the limit: the rails.
+const RAILS: &str = "KVRAIL_TEST_LOCKED_RAILS";
+const BYTES: u64 = 16 << 20;
+const LIMIT: u64 = 24 << 20;
+
+/// In a process of its own, since the limit and the lack of the capability that lifts it are a
+/// process's.
+#[test]
+fn the_limit_is_named_when_the_second_rail_meets_it() {
+    const TEST: &str = "two rails under a limit of locked memory";
+    let Some(fabric) = Fabric::find_breakable(TEST) else { return };
+    let status = Command::new("prlimit")
+        .arg(format!("--memlock={LIMIT}"))
+        // Across an exec root gets what the bounding set has.
+        .args(["setpriv", "--bounding-set", "-ipc_lock", "--inh-caps", "-ipc_lock"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "registers_under_a_limit", "--nocapture"])
+        .env(RAILS, &fabric.reader)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+    said(&format!("{TEST}: {} bytes on two rails, limit {LIMIT}: the limit is named", BYTES));
+}
+
+#[test]
+fn registers_under_a_limit() {
+    let Some(rails) = std::env::var(RAILS).ok() else { return };
+    let rails = rail::open(&rails, Config::DEFAULT, Side::Producer).unwrap();
+    assert_eq!(rails.len(), 2);
+    let memory = kvrail::memory::leaked(BYTES as usize).unwrap();
+    let range = MemoryRange { addr: memory.as_mut_ptr().expose_provenance() as u64, len: BYTES };
+    // One rail alone has room, again and again.
+    for _ in 0..2 {
+        drop(Region::new(&rails[..1], range, Rights::RemoteRead).unwrap());
+    }
+    let error = Region::new(&rails, range, Rights::RemoteRead).unwrap_err();
+    assert_eq!(error.rail, 1);
+    let MemoryError::LockedMemory { len: BYTES, rails: 2, limit: LIMIT, pinned: Some(pinned), .. } =
+        error.reason
+    else {
+        panic!("{error}")
+    };
+    // The first rail's, and little else.
+    assert!((BYTES..BYTES + (1 << 20)).contains(&pinned), "{pinned} bytes were locked");
+    assert!(error.to_string().contains("ulimit -l"), "{error}");
+}
