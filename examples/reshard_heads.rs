@@ -9,7 +9,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use kvrail::core::table::KeyTag;
-use kvrail::layouts::{AxisKind, Bf16, Plan, Selection, View, ViewMut};
+use kvrail::layouts::{AxisKind, Bf16, Placed, Plan, Selection, View, ViewMut};
 use kvrail::{KvLayout, PageLayout, PeerKey, Publisher, Reader, clock, memory, shm};
 
 const LAYERS: u64 = 32;
@@ -31,7 +31,7 @@ struct Whole {
     v: [Bf16; 128],
 }
 
-/// The same page as each of two decode ranks has it.
+/// The same page as each of two decode ranks has it; which of the two is known at run time.
 #[derive(KvLayout)]
 #[kv(order(planes, layer, token, head), layers = 32, tokens = 16, heads = 4, sharded(head, ranks = 2))]
 struct Half {
@@ -41,7 +41,6 @@ struct Half {
 }
 
 const WHOLE: PageLayout = PageLayout::of::<Whole>();
-const HALF: PageLayout = PageLayout::of::<Half>();
 
 /// What the cache holds for these indices: no two alike nearby.
 fn value(field: usize, page: u64, layer: u64, token: u64, head: u64) -> Bf16 {
@@ -81,16 +80,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("prefill, 1 rank: {WHOLE}, heads 0..8");
 
     for rank in 0..2 {
-        let mine =
-            Half::GEOMETRY.at_rank(AxisKind::Head, rank).map_err(|refusal| refusal.text().to_string())?;
-        let plan = Plan::between(Whole::GEOMETRY, &mine, Selection::ALL)?;
+        let mine = Placed::<Half>::new(|page| page)?.at_rank(AxisKind::Head, rank)?;
+        let half = PageLayout::placed(&mine)?;
+        let plan = Plan::between(Whole::GEOMETRY, mine.geometry(), Selection::ALL)?;
         let mut reader = Reader::start(WHOLE, shm::rails(2)?, kvrail::Config::default())?;
         let by = reader.add_plan(&plan)?;
         let first = u64::from(rank) * 4;
-        println!("decode, rank {rank} of 2: {HALF}, heads {first}..{}", first + 4);
+        println!("decode, rank {rank} of 2: {half}, heads {first}..{}", first + 4);
         println!("  a page is {plan}: {} READs over these rails", by.wrs());
 
-        let slots = reader.register_for(&HALF, memory::leaked(8 * HALF.page_bytes() as usize)?)?;
+        let slots = reader.register_for(&half, memory::leaked(8 * half.page_bytes() as usize)?)?;
         let peer = reader.connect(&prefill.local_addr().into(), &key)?;
         let mut batch = reader.batch().ok_or("all batches are in use")?;
         for (&location, slot) in locations.iter().zip(slots) {
@@ -110,7 +109,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut checked = 0;
         for page in done.pages() {
             page.result()?;
-            let view = View::<Half>::new(page.slot.bytes().ok_or("host memory")?, Half::FINGERPRINT)?;
+            let bytes = [page.slot.bytes().ok_or("host memory")?];
+            let view = View::of_placed(&bytes, &mine, half.fingerprint())?;
             for (layer, token, head) in indices(HEADS / 2) {
                 for field in 0..2 {
                     let run: &[Bf16] = view.run(field, &[layer, token, head])?;

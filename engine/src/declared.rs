@@ -7,20 +7,36 @@
 use kvrail_core::config::Config as Figures;
 use kvrail_layouts::plan::{Limits, Plan};
 use kvrail_layouts::text::Text;
+use kvrail_layouts::{Fingerprint, Geometry, KvLayout};
 
 use crate::layout::PageLayout;
 use crate::network::Network;
-use crate::reader::{Config, MAX_SUBMITTERS, Reader, StartError};
+use crate::reader::{Config, MAX_SUBMITTERS, Reader, StartError, TakenStorage};
 pub use crate::reader::{Room, State};
 
 /// A type of reader that [`engine!`](crate::engine) has declared.
 pub trait Declared {
     /// Room for the whole state of one.
     type State: Room;
-    /// What its pages are.
-    const PAGE: PageLayout;
+    /// What its pages are. Their rank may be left to run time.
+    const PAGE: Page;
     /// The numbers it was declared with.
     const MAXIMA: Maxima;
+}
+
+/// The page of a declaration, at any rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    name: &'static str,
+    fingerprint: Fingerprint,
+}
+
+impl Page {
+    /// The page `L`.
+    #[must_use]
+    pub const fn of<L: KvLayout>() -> Self {
+        Self { name: L::NAME, fingerprint: L::GEOMETRY.identity().fingerprint_of_any_rank() }
+    }
 }
 
 /// The numbers of a declaration, given or by default. Sizes in bytes.
@@ -54,22 +70,30 @@ pub struct Maxima {
     pub page: usize,
 }
 
-/// Starts a declared reader.
+/// Starts a declared reader, for the declared page at the rank that `layout` has.
 ///
 /// # Errors
 ///
-/// More rails than declared, or figures that cannot work.
+/// Other pages or more rails than declared; figures that cannot work, or that are not the declared
+/// ones. The storage can be taken again.
+#[allow(unsafe_code, reason = "the state that was taken is given to an engine")]
 pub fn start<R: Declared, N: Network>(
-    state: &'static mut R::State,
+    taken: TakenStorage<R::State>,
+    layout: PageLayout,
     rails: N,
     config: Config,
 ) -> Result<Reader<N>, StartError> {
-    let maxima = R::MAXIMA;
-    let figures = config.engine.unwrap_or_else(|| maxima.over(rails.tuning()));
-    let reader = Reader::begin(state, R::PAGE, rails, config, figures)?;
-    if reader.rails() > maxima.rails {
-        return Err(StartError::TooManyRails { rails: reader.rails(), max: maxima.rails });
+    let Page { name: declared, fingerprint: expected } = R::PAGE;
+    let (given, found) = (layout.name(), layout.identity().fingerprint_of_any_rank());
+    if found != expected {
+        return Err(StartError::OtherPage { declared, expected, given, found });
     }
+    let figures = R::MAXIMA.figures(config.engine, rails.tuning())?;
+    // SAFETY: asked for once. `begin` leaves nothing behind that uses the state if it fails; if it
+    // does not, `taken` is forgotten.
+    let state = unsafe { taken.state() };
+    let reader = Reader::begin(state, layout, rails, config, figures, R::MAXIMA.rails)?;
+    taken.keep();
     Ok(reader)
 }
 
@@ -91,6 +115,32 @@ impl Maxima {
             figures.rail_wrs = small(wrs);
         }
         figures
+    }
+
+    /// What the engine is started with: `chosen`, which must not contradict what was declared, or
+    /// else `tuning` below it.
+    fn figures(&self, chosen: Option<Figures>, tuning: Figures) -> Result<Figures, StartError> {
+        let Some(chosen) = chosen else { return Ok(self.over(tuning)) };
+        let said = [
+            ("chunk", "chunk_bytes", self.chunk, u64::from(chosen.chunk_bytes)),
+            ("rail_bytes", "rail_bytes", self.rail_bytes, chosen.rail_bytes),
+            ("rail_wrs", "rail_wrs", self.rail_wrs, u64::from(chosen.rail_wrs)),
+        ];
+        for (key, figure, declared, configured) in said {
+            if let Some(declared) = declared.map(|number| number as u64)
+                && declared != configured
+            {
+                return Err(StartError::Declared { key, figure, declared, configured });
+            }
+        }
+        let chunk_bytes = chosen.chunk_bytes;
+        // Of 0 the engine itself complains.
+        let chunks = self.page.div_ceil((chunk_bytes as usize).max(1));
+        let (wrs, room) = (self.batch.saturating_mul(chunks), self.lanes.saturating_mul(self.depth - 1));
+        if wrs > room {
+            return Err(StartError::BatchTooLong { chunk_bytes, wrs: wrs as u64, room: room as u64 });
+        }
+        Ok(chosen)
     }
 
     /// wrs of one page: in declared chunks, or in those of [`Figures::DEFAULT`].
@@ -149,13 +199,18 @@ pub const fn accept_range(name: &str, number: usize, least: usize, most: usize) 
     }
 }
 
-/// `page`: one range of bytes, that a work request can name.
+/// `page`: one range of bytes, that a work request can name, and as long as the compiler thinks.
 ///
 /// # Panics
 ///
 /// With what it has instead.
 #[track_caller]
-pub const fn accept_page(regions: u32, bytes: u64) {
+pub const fn accept_page(page: &Geometry) {
+    let (regions, bytes) = (page.regions(), page.page_bytes());
+    if !page.is_placed() {
+        say!(.str("the page has strides or distances that are known only at run time, and is as long as they make it: \
+            declare it densely, or start an undeclared Reader with PageLayout::placed"));
+    }
     if regions != 1 {
         say!(.str("the page has ").num(regions as u64).str(" regions: a reader's pages are one range of bytes"));
     }
@@ -184,7 +239,7 @@ pub const fn accept_peers(m: &Maxima) {
     accept_range("max_peers", m.peers, 1, 65_534);
 }
 
-/// `max_regions`: at least one for each peer.
+/// `max_regions`: at least two for each peer, its pages and their table.
 ///
 /// # Panics
 ///
@@ -192,9 +247,11 @@ pub const fn accept_peers(m: &Maxima) {
 #[track_caller]
 pub const fn accept_regions(m: &Maxima) {
     accept_range("max_regions", m.regions, 1, 65_535);
-    if m.regions < m.peers {
+    if m.regions / 2 < m.peers {
         let (regions, peers) = (m.regions as u64, m.peers as u64);
-        say!(.str("max_regions is ").num(regions).str(", max_peers ").num(peers).str(": each peer has a region"));
+        say!(.str("max_regions is ").num(regions).str(", max_peers ").num(peers)
+            .str(": each peer takes two, one for its pages and one for their table; ").num(2 * peers)
+            .str(" would be enough for peers that publish one pool"));
     }
 }
 
@@ -359,6 +416,25 @@ pub const fn accept_cq(m: &Maxima, max_cq: usize) {
             .num(m.depth as u64).str(" on one rail need ").num(need as u64)
             .str(" entries: lower max_depth or max_lanes"));
     }
+}
+
+/// `plan`: it reads or writes the declared page, at whichever rank.
+///
+/// # Panics
+///
+/// With the fingerprints of both of its ends, and of the page.
+#[track_caller]
+pub const fn accept_plan_of(page: &Geometry, plan: &Plan) {
+    let page = page.identity().fingerprint_of_any_rank();
+    let (from, to) = (plan.source().fingerprint_of_any_rank(), plan.destination().fingerprint_of_any_rank());
+    if !same(page, from) && !same(page, to) {
+        say!(.str("the plan goes from pages with fingerprint ").hex(&from.to_bytes()).str(" to pages with ")
+            .hex(&to.to_bytes()).str(", and the page has ").hex(&page.to_bytes()).str(": it is made for others"));
+    }
+}
+
+const fn same(a: Fingerprint, b: Fingerprint) -> bool {
+    u128::from_le_bytes(a.to_bytes()) == u128::from_le_bytes(b.to_bytes())
 }
 
 /// `max_sges`: enough for the plan, in chunks as declared.

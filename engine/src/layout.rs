@@ -3,50 +3,202 @@
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU64};
 
-use kvrail_layouts::{Fingerprint, KvLayout};
+use kvrail_layouts::{AxisKind, Fingerprint, Geometry, Identity, KvLayout, Placed, Refusal, Undetermined};
 use kvrail_session::{LayoutName, Name};
 
-/// A [`KvLayout`] as a value, for what is decided at run time: which layout a process serves.
+/// The most bytes of a layout's name.
+const NAME_BYTES: usize = 64;
+
+/// A [`KvLayout`] as a value, for what is decided at run time: which layout a process serves, of
+/// which rank, at which distances.
 ///
-/// Only layouts of one region fit: a page is one range of bytes here. That is checked when
-/// [`of`](Self::of) is compiled.
+/// Two peers compare all of that, so it must be known: [`of`](Self::of) compiles for a layout that
+/// leaves nothing to run time. The page of one rank is made by [`at_rank`](Self::at_rank), one
+/// whose strides or distances are known only at run time by [`placed`](Self::placed).
+///
+/// Only layouts of one region fit: a page is one range of bytes here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageLayout {
     name: &'static str,
-    fingerprint: Fingerprint,
+    identity: Identity,
     page_bytes: u32,
     tokens: u64,
     synthetic: bool,
 }
 
+/// Why a layout is none that peers can agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PageLayoutError {
+    /// There is no such rank, or no such axis.
+    #[error("`{layout}`: {why}")]
+    Rank {
+        /// The layout's name.
+        layout: &'static str,
+        /// Why not.
+        why: Refusal,
+    },
+    /// A rank or a distance is still not known.
+    #[error("{}", .why.text(.layout))]
+    Undetermined {
+        /// The layout's name.
+        layout: &'static str,
+        /// What is not known.
+        why: Undetermined,
+    },
+    /// A page is one range of bytes.
+    #[error(
+        "a page of `{layout}` has {regions} regions: one of several cannot be read as one range of bytes"
+    )]
+    Regions {
+        /// The layout's name.
+        layout: &'static str,
+        /// How many regions.
+        regions: u32,
+    },
+    /// A page is more than one work request can name.
+    #[error("a page of `{layout}` spans {bytes} bytes: 4294967295 is the most that a work request can name")]
+    PageBytes {
+        /// The layout's name.
+        layout: &'static str,
+        /// Its bytes, from the first to the last.
+        bytes: u64,
+    },
+}
+
 impl PageLayout {
-    /// The layout `L`.
+    /// The layout `L`, which leaves no rank and no distance to run time. One that does is not
+    /// compiled:
+    ///
+    /// ```compile_fail,E0080
+    /// # use kvrail::{KvLayout, PageLayout, layouts::Bf16};
+    /// #[derive(KvLayout)]
+    /// #[kv(order(strided(planes), token), tokens = 16)]
+    /// struct Apart { k: [Bf16; 128], #[kv(plane)] v: [Bf16; 128] }
+    ///
+    /// let page = PageLayout::of::<Apart>(); // where is `v`?
+    /// ```
     #[must_use]
     pub const fn of<L: KvLayout>() -> Self {
         const {
+            named::<L>();
             assert!(L::REGIONS == 1, "a page of several regions cannot be read as one range of bytes");
             assert!(L::PAGE_BYTES <= u32::MAX as u64, "a page is larger than a work request can name");
-            assert!(!L::NAME.is_empty() && L::NAME.len() <= 64, "a layout's name is 1 to 64 bytes");
         }
         Self {
             name: L::NAME,
-            fingerprint: L::FINGERPRINT,
+            identity: Identity::of_layout::<L>(),
             page_bytes: L::PAGE_BYTES as u32,
             tokens: L::TOKENS,
             synthetic: L::SYNTHETIC,
         }
     }
 
-    /// What people call it.
+    /// The page of `L` as `rank` holds it, of a layout that one axis is sharded of.
+    ///
+    /// ```
+    /// use kvrail::layouts::{AxisKind, Bf16};
+    /// use kvrail::{KvLayout, PageLayout};
+    ///
+    /// #[derive(KvLayout)]
+    /// #[kv(order(layer, token, head), layers = 80, tokens = 64, heads = 1, sharded(head, ranks = 8))]
+    /// struct Gqa { k: [Bf16; 128], v: [Bf16; 128] }
+    ///
+    /// let [zero, one] = [0, 1].map(|rank| PageLayout::at_rank::<Gqa>(AxisKind::Head, rank));
+    /// assert_ne!(zero?.fingerprint(), one?.fingerprint());
+    /// assert_eq!(one?.to_string(), "Gqa, head rank 1 of 8 (2621440 bytes a page)");
+    /// # Ok::<(), kvrail::PageLayoutError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// There is no such rank or sharded axis; something else is left to run time; or as
+    /// [`placed`](Self::placed).
+    pub const fn at_rank<L: KvLayout>(axis: AxisKind, rank: u32) -> Result<Self, PageLayoutError> {
+        Self::at_ranks::<L>(&[(axis, rank)])
+    }
+
+    /// The same along several axes: heads of a tensor-parallel rank in the layers of a pipeline
+    /// stage.
+    ///
+    /// # Errors
+    ///
+    /// As [`at_rank`](Self::at_rank).
+    pub const fn at_ranks<L: KvLayout>(ranks: &[(AxisKind, u32)]) -> Result<Self, PageLayoutError> {
+        let mut page = *L::GEOMETRY;
+        let mut i = 0;
+        while i < ranks.len() {
+            let (axis, rank) = ranks[i];
+            page = match page.at_rank(axis, rank) {
+                Ok(page) => page,
+                Err(why) => return Err(PageLayoutError::Rank { layout: L::NAME, why }),
+            };
+            i += 1;
+        }
+        Self::new::<L>(&page)
+    }
+
+    /// The page of `L` with the strides, distances and ranks that it has been given. Peers that
+    /// were given other ones are refused.
+    ///
+    /// ```
+    /// use kvrail::layouts::{Bf16, Placed};
+    /// use kvrail::{KvLayout, PageLayout};
+    ///
+    /// #[derive(KvLayout)]
+    /// #[kv(order(strided(planes), token), tokens = 16)]
+    /// struct Apart { k: [Bf16; 128], #[kv(plane)] v: [Bf16; 128] }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let near = Placed::<Apart>::new(|page| page.plane_of("v", 4_096))?;
+    /// let far = Placed::<Apart>::new(|page| page.plane_of("v", 65_536))?;
+    /// assert_ne!(PageLayout::placed(&near)?.fingerprint(), PageLayout::placed(&far)?.fingerprint());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A rank is still open; the page has several regions, or spans more than a work request can
+    /// name.
+    pub const fn placed<L: KvLayout>(placed: &Placed<L>) -> Result<Self, PageLayoutError> {
+        Self::new::<L>(placed.geometry())
+    }
+
+    const fn new<L: KvLayout>(page: &Geometry) -> Result<Self, PageLayoutError> {
+        const { named::<L>() }
+        let (layout, identity) = (L::NAME, Identity::of(page));
+        if let Some(why) = identity.undetermined() {
+            return Err(PageLayoutError::Undetermined { layout, why });
+        }
+        if page.regions() != 1 {
+            return Err(PageLayoutError::Regions { layout, regions: page.regions() });
+        }
+        let bytes = page.page_bytes();
+        if bytes > u32::MAX as u64 {
+            return Err(PageLayoutError::PageBytes { layout, bytes });
+        }
+        let (tokens, synthetic) = (L::TOKENS, L::SYNTHETIC);
+        Ok(Self { name: layout, identity, page_bytes: bytes as u32, tokens, synthetic })
+    }
+
+    /// What people call it, whatever its rank.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What two peers compare.
+    /// What two peers compare: where every byte is, distances that were given at run time and ranks
+    /// included.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
-        self.fingerprint
+        self.identity.fingerprint()
+    }
+
+    /// The same, told apart: what all ranks have in common, and which rank it is.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Bytes of a page, at least 1.
@@ -67,17 +219,79 @@ impl PageLayout {
         self.synthetic
     }
 
-    /// In the words of the bootstrap.
+    /// In the words of the bootstrap. Ranks stand in the name, so that a refusal tells both.
     pub(crate) fn to_session(self) -> kvrail_session::Layout {
-        let name: LayoutName = Name::lossy(self.name);
+        let mut ranks = String::new();
+        self.write_ranks(&mut ranks).unwrap_or_default();
+        // Of a name that is too long the end goes, and not the ranks.
+        let room = NAME_BYTES.saturating_sub(ranks.len());
+        let name: LayoutName =
+            Name::lossy(&format!("{}{ranks}", &self.name[..self.name.floor_char_boundary(room)]));
         // A geometry has at least one byte.
         let page_bytes = NonZeroU64::new(self.page_bytes.into()).unwrap_or(NonZeroU64::MIN);
-        kvrail_session::Layout { name, fingerprint: self.fingerprint, page_bytes, parts: NonZeroU16::MIN }
+        kvrail_session::Layout { name, fingerprint: self.fingerprint(), page_bytes, parts: NonZeroU16::MIN }
     }
+
+    fn write_ranks(&self, f: &mut impl fmt::Write) -> fmt::Result {
+        for of in self.identity.ranks() {
+            if let Some(rank) = of.rank {
+                write!(f, ", {} rank {rank} of {}", of.axis, of.ranks)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Nothing, if a layout's name is one.
+///
+/// # Panics
+///
+/// If not; in a constant, that is a compile error.
+const fn named<L: KvLayout>() {
+    assert!(!L::NAME.is_empty() && L::NAME.len() <= NAME_BYTES, "a layout's name is 1 to 64 bytes");
 }
 
 impl fmt::Display for PageLayout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({} bytes a page)", self.name, self.page_bytes)
+        f.write_str(self.name)?;
+        self.write_ranks(f)?;
+        write!(f, " ({} bytes a page)", self.page_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvrail_layouts::{Axis, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
+
+    /// A page of as long a name as may be.
+    struct Long;
+    impl KvLayout for Long {
+        const NAME: &'static str = "long_long_long_long_long_long_long_long_long_long_long_long_long";
+        const GEOMETRY: &'static Geometry = &Declaration {
+            axes: &[Axis::sharded(AxisKind::Layer, 2, 4), Axis::sharded(AxisKind::Head, 1, 16)],
+            order: &[Level::Axis(AxisKind::Layer), Level::Axis(AxisKind::Head)],
+            planes: &[PlaneDecl::of(&[FieldDecl::new("k", ElementKind::U8, 8)])],
+            ..Declaration::EMPTY
+        }
+        .expect();
+    }
+
+    #[test]
+    fn a_name_on_the_wire_keeps_its_ranks() {
+        let page = PageLayout::at_ranks::<Long>(&[(AxisKind::Head, 15), (AxisKind::Layer, 3)]).unwrap();
+        let name = page.to_session().name;
+        assert_eq!(name.as_str(), "long_long_long_long_long_, layer rank 3 of 4, head rank 15 of 16");
+    }
+
+    #[test]
+    fn every_rank_must_be_said_and_must_be_one() {
+        let open = PageLayout::at_rank::<Long>(AxisKind::Head, 0).unwrap_err();
+        let why = Undetermined::Rank { axis: AxisKind::Layer, ranks: 4 };
+        assert_eq!(open, PageLayoutError::Undetermined { layout: Long::NAME, why });
+        assert!(open.to_string().contains("is one of 4 ranks along layer and does not say which"), "{open}");
+        let beyond = PageLayout::at_rank::<Long>(AxisKind::Head, 16).unwrap_err();
+        assert!(beyond.to_string().ends_with("rank 16 of 16 ranks: ranks count from 0"), "{beyond}");
+        assert!(matches!(PageLayout::at_rank::<Long>(AxisKind::Token, 0), Err(PageLayoutError::Rank { .. })));
     }
 }

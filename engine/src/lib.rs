@@ -60,14 +60,14 @@
 //! In the order in which a newcomer needs them:
 //!
 //! 1. [`layouts`] – what a page is; [`KvLayout`](derive@KvLayout) declares one. [`PageLayout`] is a layout as
-//!    a value.
+//!    a value, at its rank and with its distances: what two peers compare.
 //! 2. [`Publisher`] – slots that peers can read, and the publication table that makes it impossible to
 //!    serve a wrong page. The names of pages, [`Location`](core::remote::Location)s, travel however the
 //!    application likes.
 //! 3. [`Reader`] – an engine with its rails, storage, clock and sessions; its state is on the heap, or, where
 //!    [`engine!`](engine) has declared its maxima, in a `static` [`Storage`]. Once it is set up, what it does
 //!    per batch and poll takes no lock, allocates nothing and (waking a sleeping rail aside) makes no system
-//!    call.
+//!    call. Other threads feed it by a [`Submitter`] each.
 //! 4. [`shm`] and [`tcp`] – what there is to read over. TCP is functional only. With the feature `verbs`, RDMA:
 //!    `verbs::rails("auto")`; and with `cuda`, GPU memory to read into: `gpu::DeviceMemory`.
 //! 5. [`session`] – how two peers agree before they move bytes, and what the key protects.
@@ -99,7 +99,7 @@ pub use kvrail_sim as sim;
 
 #[cfg(feature = "cuda")]
 pub use kvrail_verbs::gpu;
-pub use layout::PageLayout;
+pub use layout::{PageLayout, PageLayoutError};
 #[cfg(feature = "verbs")]
 pub use network::verbs;
 pub use network::{Network, OpenRails, Publish, Published, TransportError, shm, tcp};
@@ -108,5 +108,5 @@ pub use publisher::{Publisher, PublisherError, WriteError};
 pub use reader::DeviceError;
 pub use reader::{
     Config, ConnectError, Event, MAX_BATCH, MAX_BATCHES, MAX_LISTED, MAX_PEERS, MAX_SUBMITTERS, Peer, Reader,
-    StartError, Storage, StorageTaken, Submitter, TableError,
+    StartError, Storage, StorageTaken, Submitter, TableError, TakenStorage,
 };

@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kvrail::core::config::Config as EngineConfig;
 use kvrail::core::hub::Outcome;
 use kvrail::core::table::KeyTag;
+use kvrail::declared::Declared;
 use kvrail::layouts::Bf16;
 use kvrail::{
-    Config, KvLayout, PageLayout, PeerKey, Publisher, StartError, Storage, StorageTaken, clock, engine,
-    memory, shm, tcp,
+    Config, KvLayout, PageLayout, Peer, PeerKey, Publisher, Reader, StartError, Storage, StorageTaken,
+    Submitter, TakenStorage, clock, engine, memory, shm, tcp,
 };
 
 #[derive(KvLayout)]
@@ -79,20 +81,106 @@ fn a_declared_reader_reads_from_a_static_within_its_maxima() {
 
 #[test]
 fn more_rails_than_declared_are_refused_and_any_rails_will_do() {
-    static ONE: Storage<Small> = Storage::new();
-    static TWO: Storage<Small> = Storage::new();
-    let refused = Small::start(ONE.take().unwrap(), shm::rails(3).unwrap(), Config::default());
+    static STORAGE: Storage<Small> = Storage::new();
+    let refused = Small::start(STORAGE.take().unwrap(), shm::rails(3).unwrap(), Config::default());
     assert!(matches!(refused, Err(StartError::TooManyRails { rails: 3, max: 2 })), "{refused:?}");
     // The same storage, whatever the rails.
     let reader: Small<tcp::TcpRails> =
-        Small::start(TWO.take().unwrap(), tcp::rails(2).unwrap(), Config::default()).unwrap();
+        Small::start(STORAGE.take().unwrap(), tcp::rails(2).unwrap(), Config::default()).unwrap();
     assert_eq!(reader.rails(), 2);
+}
+
+/// A start that fails at each of its steps leaves the storage to the next one, and a drop as well.
+#[test]
+fn a_storage_is_spent_by_a_reader_and_by_nothing_less() {
+    static STORAGE: Storage<Small> = Storage::new();
+    let start = |config| Small::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), config);
+    let no_lanes = start(Config { lanes_per_rail: 0, ..Config::default() });
+    assert!(matches!(no_lanes, Err(StartError::NoLanes)), "{no_lanes:?}");
+    let figures = |engine| Config { engine: Some(engine), ..Config::default() };
+    let good = EngineConfig { chunk_bytes: 8192, ..EngineConfig::DEFAULT };
+    let refused = start(figures(EngineConfig { run_chunks: 0, ..good }));
+    assert!(matches!(refused, Err(StartError::Engine(_))), "{refused:?}");
+    let taken = STORAGE.take().unwrap();
+    assert_eq!(STORAGE.take().unwrap_err(), StorageTaken, "one at a time");
+    drop(taken);
+    let reader = start(figures(good)).unwrap();
+    assert_eq!(STORAGE.take().unwrap_err(), StorageTaken);
+    drop(reader);
+    assert_eq!(STORAGE.take().unwrap_err(), StorageTaken, "a reader's storage is its own for ever");
+}
+
+#[test]
+fn figures_that_contradict_the_declaration_are_refused_with_both() {
+    static STORAGE: Storage<Small> = Storage::new();
+    static FED: Storage<Fed> = Storage::new();
+    let figures = |chunk_bytes| Config {
+        engine: Some(EngineConfig { chunk_bytes, ..EngineConfig::DEFAULT }),
+        ..Config::default()
+    };
+    let refused = Small::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), figures(4096)).unwrap_err();
+    assert!(matches!(refused, StartError::Declared { key: "chunk", declared: 8192, configured: 4096, .. }));
+    assert!(
+        refused.to_string().contains("chunk: 8192") && refused.to_string().contains("chunk_bytes = 4096")
+    );
+    let reader = Small::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), figures(8192)).unwrap();
+    assert_eq!(reader.engine_config().chunk_bytes, 8192);
+    // Where nothing was declared of chunks, a full batch must fit all the same: 4 pages of 16
+    // chunks are 64 wrs.
+    let refused = Narrow::start(NARROW.take().unwrap(), shm::rails(1).unwrap(), figures(4096)).unwrap_err();
+    let room = StartError::BatchTooLong { chunk_bytes: 4096, wrs: 64, room: 62 };
+    assert_eq!(refused.to_string(), room.to_string());
+    assert!(Narrow::start(NARROW.take().unwrap(), shm::rails(1).unwrap(), figures(8192)).is_ok());
+    assert!(Fed::start(FED.take().unwrap(), shm::rails(1).unwrap(), figures(4096)).is_ok());
+}
+
+engine! { Narrow { page: Page, max_rails: 1, max_peers: 1, max_lanes: 2, max_depth: 32, max_batch: 4, max_batches: 2 } }
+static NARROW: Storage<Narrow> = Storage::new();
+
+/// A reader goes to the thread that drives it, whether that is the one that started it or not.
+#[test]
+fn a_reader_may_go_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Reader<shm::ShmRails>>();
+    is_send::<Reader<tcp::TcpRails>>();
+    #[cfg(feature = "verbs")]
+    is_send::<Reader<kvrail::verbs::VerbsRails>>();
+    is_send::<Small>();
+    is_send::<Small<tcp::TcpRails>>();
+    is_send::<TakenStorage<<Small as Declared>::State>>();
+    is_send::<Submitter<shm::ShmRails>>();
+    is_send::<Peer>();
+    is_send::<Publisher>();
+    let key = PeerKey::from_hex(&"5a".repeat(32)).unwrap();
+    let (producer, locations) = producer(&key);
+    let mut reader = Reader::start(PAGE, shm::rails(1).unwrap(), Config::default()).unwrap();
+    let mut slots = reader.register(memory::leaked(PAGE.page_bytes() as usize).unwrap()).unwrap();
+    let peer = reader.connect(&producer.local_addr().into(), &key).unwrap();
+    // Connected here, driven and dropped there.
+    let driver = std::thread::spawn(move || {
+        let mut batch = reader.batch().unwrap();
+        batch.read(peer.page(locations[3]).unwrap(), slots.next().unwrap()).unwrap();
+        let until = clock::within(Duration::from_secs(20));
+        reader.submit(batch, until).unwrap();
+        loop {
+            reader.poll();
+            if let Some(mut done) = reader.next_done() {
+                let page = done.pages().next().unwrap();
+                page.result().unwrap();
+                break page.slot.bytes().unwrap().iter().all(|&byte| byte == 4);
+            }
+            reader.wait(until);
+        }
+    });
+    assert!(driver.join().unwrap());
 }
 
 #[test]
 fn a_large_state_is_no_part_of_the_program() {
     static STORAGE: Storage<Large> = Storage::new();
     const { assert!(Large::STATE_BYTES > 100 << 20) };
+    assert_eq!(Large::STATE_BYTES, size_of::<Storage<Large>>());
+    assert_eq!(Small::STATE_BYTES, size_of::<Storage<Small>>());
     let file = std::fs::metadata(std::env::current_exe().unwrap()).unwrap().len();
     assert!(file < Large::STATE_BYTES as u64 / 2, "{file} bytes of program, {} of state", Large::STATE_BYTES);
     let small_stack = std::thread::Builder::new().stack_size(512 << 10);

@@ -113,11 +113,29 @@ fuzz_target!(|draft: Draft| {
     }
 });
 
+/// What is left to run time is told, and ranks differ in nothing else.
+fn check_identity(geometry: &Geometry) {
+    let identity = geometry.identity();
+    assert_eq!(identity.fingerprint(), geometry.fingerprint());
+    assert_eq!(identity.fingerprint_of_any_rank(), geometry.fingerprint(), "no rank has been said");
+    let open = identity.ranks().iter().any(|of| of.rank.is_none());
+    assert_eq!(identity.undetermined().is_some(), open || !geometry.is_placed());
+    let mut ranked = *geometry;
+    for of in identity.ranks() {
+        ranked = ranked.at_rank(of.axis, of.ranks - 1).expect("the last rank");
+        assert_eq!(ranked.identity().fingerprint_of_any_rank(), geometry.fingerprint());
+        assert_ne!(ranked.fingerprint(), geometry.fingerprint());
+    }
+    let open = ranked.identity().undetermined();
+    assert_eq!(open.is_some(), !geometry.is_placed(), "{open:?}");
+}
+
 /// Every element lies in its region, and (where there are few enough to look) on bytes of its own.
 fn check(geometry: &Geometry) {
     assert!(!geometry.to_string().is_empty());
     assert_eq!(Fingerprint::of(geometry), geometry.fingerprint());
     assert!(geometry.payload_bytes() <= geometry.page_bytes());
+    check_identity(geometry);
     // A page of whole regions, each a multiple of the alignment.
     let mut sum = 0;
     for region in 0..geometry.regions() {

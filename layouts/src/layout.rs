@@ -45,6 +45,9 @@ pub trait KvLayout: 'static {
     const TOKENS: u64 = Self::GEOMETRY.tokens();
     /// Layers of a page; 1 if it has no such axis.
     const LAYERS: u64 = Self::GEOMETRY.extent(crate::AxisKind::Layer);
-    /// What two peers compare before they move bytes.
+    /// What two peers compare before they move bytes, where the declaration leaves nothing to run
+    /// time. Of one that does it is the declaration's alone: pages have distances and ranks, and
+    /// are compared by [`Placed::fingerprint`](crate::Placed::fingerprint) or
+    /// [`Identity`](crate::Identity).
     const FINGERPRINT: Fingerprint = Fingerprint::of(Self::GEOMETRY);
 }

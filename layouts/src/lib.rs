@@ -21,7 +21,7 @@
 //!    that it is.
 //! 7. [`placement`] – strides and distances that are only known at run time become a `Geometry` too.
 //! 8. [`fingerprint`] – 128 bits that differ whenever one byte could land elsewhere ([`sha256`] is
-//!    underneath).
+//!    underneath); [`identity`] – what two pages are compared by, ranks included.
 //! 9. [`layout`] – [`KvLayout`], a geometry as a type; [`field`] – a field of it; [`view`] – typed access to a page's bytes
 //!    without copying; [`catalogue`] – the layouts that we ship.
 //! 10. [`plan`] – the reads that bring a page of one layout into a page of another.
@@ -42,6 +42,11 @@
 
 #![no_std]
 
+/// So that `#[kv(crate = "..")]` means the same whether it names kvrail or this crate: where
+/// `layouts` is found.
+#[doc(hidden)]
+pub extern crate self as layouts;
+
 pub mod address;
 pub mod axis;
 pub mod catalogue;
@@ -52,6 +57,7 @@ pub mod expand;
 pub mod field;
 pub mod fingerprint;
 pub mod geometry;
+pub mod identity;
 pub mod layout;
 mod overlap;
 pub mod placement;
@@ -69,6 +75,7 @@ pub use element::{Bf16, E4m3, E5m2, Element, ElementKind, F16, F32, Fp4x2, Ue8m0
 pub use field::FieldOf;
 pub use fingerprint::Fingerprint;
 pub use geometry::{Field, Geometry, Plane, Step};
+pub use identity::{Identity, RankOf, Undetermined};
 pub use layout::KvLayout;
 pub use placement::{Placed, Placement, PlacementError};
 pub use plan::{Plan, PlanError};

@@ -30,6 +30,7 @@ use crate::fingerprint::Fingerprint;
 use crate::geometry::{Geometry, MAX_PLANES, Step};
 use crate::layout::KvLayout;
 use crate::overlap::Comb;
+use crate::refusal::Refusal;
 
 /// Why strides do not make a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -370,7 +371,8 @@ fn places(placed: &Geometry, declared: &Geometry) -> bool {
     erased == *declared
 }
 
-/// A layout whose run-time numbers have been given: a [`Geometry`] that is known to be `L`'s.
+/// A layout whose run-time numbers have been given, ranks included: a [`Geometry`] that is known to
+/// be `L`'s. Of a layout that leaves nothing to run time it is `Placed::<L>::new(|page| page)`.
 pub struct Placed<L> {
     geometry: Geometry,
     fingerprint: Fingerprint,
@@ -389,6 +391,20 @@ impl<L: KvLayout> Placed<L> {
             return Err(PlacementError::Foreign);
         }
         Ok(Self { geometry, fingerprint: Fingerprint::of(&geometry), layout: PhantomData })
+    }
+
+    /// The same page as this rank holds it: [`Geometry::at_rank`].
+    ///
+    /// # Errors
+    ///
+    /// The axis does not exist or is not sharded, or there are not so many ranks.
+    pub const fn at_rank(self, axis: AxisKind, rank: u32) -> Result<Self, Refusal> {
+        match self.geometry.at_rank(axis, rank) {
+            Ok(geometry) => {
+                Ok(Self { geometry, fingerprint: Fingerprint::of(&geometry), layout: PhantomData })
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// The geometry, addressable.

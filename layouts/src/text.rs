@@ -54,6 +54,20 @@ impl Text {
         self
     }
 
+    /// This text, followed by bytes in hexadecimal: a fingerprint.
+    #[must_use]
+    pub const fn hex(mut self, bytes: &[u8]) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut i = 0;
+        while i < 2 * bytes.len() && self.len < Self::CAPACITY {
+            let byte = bytes[i / 2];
+            self.bytes[self.len] = DIGITS[(if i % 2 == 0 { byte >> 4 } else { byte & 15 }) as usize];
+            self.len += 1;
+            i += 1;
+        }
+        self
+    }
+
     /// This text, followed by an axis as [`AxisKind`] is displayed.
     #[must_use]
     pub(crate) const fn axis(self, axis: AxisKind) -> Self {
@@ -114,6 +128,8 @@ pub(crate) const fn same(a: &str, b: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     #[test]
@@ -121,6 +137,13 @@ mod tests {
         for n in [0, 1, 9, 10, 99, 100, 4_497_408, u64::MAX] {
             assert_eq!(Text::new().num(n).as_str().parse(), Ok(n));
         }
+    }
+
+    #[test]
+    fn bytes_are_written_as_a_fingerprint_is() {
+        let print =
+            crate::Fingerprint::from_bytes([0xA0, 1, 0x2F, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0xFF]);
+        assert_eq!(Text::new().hex(&print.to_bytes()).as_str(), std::format!("{print}"));
     }
 
     #[test]

@@ -342,3 +342,104 @@ fn the_random_pairs_reach_what_they_are_for() {
     }
     assert!(plans > 1_000 && none > 100, "{plans} plans, {none} pairs without one");
 }
+
+/// Blocks of which neither divides the other: 48 tokens and 64. Where a block of each overlap, a
+/// selection of each side says which tokens these are; the plans together write every byte of the
+/// destination once.
+#[test]
+fn blocks_that_do_not_divide_are_planned_by_their_overlaps() {
+    let page = |tokens, order: &[Level]| {
+        Declaration {
+            axes: &[Axis::whole(L, 3), Axis::whole(T, tokens)],
+            order,
+            planes: &[PlaneDecl::of(&[LATENT, ROPE])],
+            ..Declaration::EMPTY
+        }
+        .expect()
+    };
+    let (from, to) = (page(48, &[TOKEN, LAYER]), page(64, &[LAYER, TOKEN]));
+    assert!(matches!(
+        Plan::between_blocks(&from, &to, &[(T, 0)], Selection::ALL),
+        Err(PlanError::Block { smaller: 48, larger: 64, .. })
+    ));
+    let mut written = vec![vec![0_u8; to.page_bytes() as usize]; 3];
+    let mut sources = [Vec::new(), Vec::new(), Vec::new()];
+    for (block, written) in (0..).zip(&mut written) {
+        let (start, end) = (64 * block, 64 * (block + 1));
+        for source in start / 48..=(end - 1) / 48 {
+            let (first, last) = (start.max(48 * source), end.min(48 * (source + 1)));
+            let some = Selection::ALL.tokens(first - 48 * source, last - first);
+            let into = Selection::ALL.tokens(first - start, last - first);
+            let plan = Plan::of(&from.select(some).unwrap(), &to.select(into).unwrap()).unwrap();
+            for piece in plan.iter() {
+                // Which token and layer the bytes are of, by either side.
+                let row = |offset: u64| offset / 1_152;
+                let (token, layer) =
+                    (48 * source + row(piece.source.offset) / 3, row(piece.source.offset) % 3);
+                let to = row(piece.destination.offset);
+                assert_eq!((start + to % 64, to / 64), (token, layer));
+                let at = piece.destination.offset as usize;
+                written[at..][..piece.len as usize].iter_mut().for_each(|byte| *byte += 1);
+            }
+            sources[block as usize].push(source);
+        }
+    }
+    assert_eq!(sources, [vec![0, 1], vec![1, 2], vec![2, 3]]);
+    assert!(written.iter().flatten().all(|&byte| byte == 1));
+}
+
+/// More tensor-parallel ranks than KV heads: each head is on several ranks. The heads are what is
+/// sharded, so there are as many ranks as heads, and several engine ranks are one of them.
+#[test]
+fn replicated_heads_are_ranks_of_one_head_each() {
+    let (tensor_parallel, heads) = (16, 4_u32);
+    let order = [TOKEN, HEAD];
+    let declared = pool_of_heads(&order, Axis::sharded(H, 1, heads));
+    let whole = pool_of_heads(&order, Axis::whole(H, heads.into()));
+    for rank in 0..tensor_parallel {
+        let head = rank * heads / tensor_parallel;
+        let page = declared.at_rank(H, head).unwrap();
+        let plan = Plan::between(&whole, &page, Selection::ALL).unwrap();
+        assert_eq!(plan.iter().next().unwrap().source.offset, u64::from(head) * 256);
+        assert_eq!(page.identity().undetermined(), None);
+    }
+}
+
+fn pool_of_heads(order: &[Level], head: Axis) -> Geometry {
+    Declaration {
+        axes: &[Axis::whole(T, 16), head],
+        order,
+        planes: &[PlaneDecl::of(&[K])],
+        ..Declaration::EMPTY
+    }
+    .expect()
+}
+
+/// A plan knows the pages at both of its ends, at their ranks, and which region of each it goes
+/// between.
+#[test]
+fn a_plan_knows_both_of_its_ends() {
+    let regions = mla(&[Level::Regions(L), TOKEN]);
+    let plan = Plan::between(&regions, &mla(&[TOKEN, LAYER]), Selection::ALL).unwrap();
+    assert_eq!(*plan.source(), regions.identity());
+    assert_eq!(*plan.destination(), mla(&[TOKEN, LAYER]).identity());
+    assert_eq!(plan.between_regions(), None);
+    assert_eq!(plan.only(7, 0).unwrap().between_regions(), Some((7, 0)));
+    assert_eq!(*plan.only(7, 0).unwrap().source(), regions.identity());
+    let layer = Plan::between(&regions, &mla(&[TOKEN, LAYER]), Selection::ALL.layers(9, 1)).unwrap();
+    assert_eq!(layer.between_regions(), Some((9, 0)));
+    // The same loops, of other pages.
+    let other = |version| {
+        let page = Declaration {
+            axes: &[Axis::whole(T, 4)],
+            order: &[TOKEN],
+            planes: &[PlaneDecl::of(&[K])],
+            version,
+            ..Declaration::EMPTY
+        }
+        .expect();
+        Plan::between(&page, &page, Selection::ALL).unwrap()
+    };
+    assert_eq!(other(1).lists(), other(2).lists());
+    assert_ne!(other(1), other(2));
+}

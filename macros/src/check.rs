@@ -14,6 +14,7 @@ use syn::{
 };
 
 use crate::ast::{Axis, Extent, Number, Order, Page};
+use crate::krate;
 use crate::parse::items;
 pub(crate) use planes::{constant, element};
 use value::{Seen, number, path, small, text, unknown};
@@ -24,7 +25,7 @@ pub(crate) type Mistakes = Vec<syn::Error>;
 const KEYS: &str = "`order(..)`, `layers`, `tokens`, `parts`, `heads`, `blocks`, `axis(..)`, `sharded(..)`, \
                     `replicated(..)`, `tokens_per_state`, `align`, `bytes`, `version`, `swizzle`, `name`, `crate`";
 
-pub(crate) fn check(input: &DeriveInput) -> Result<Page, Vec<syn::Error>> {
+pub(crate) fn check(input: &DeriveInput, krate: &Path) -> Result<Page, Vec<syn::Error>> {
     let mut no = Mistakes::new();
     let head = head(input, &mut no);
     let own: Vec<Axis> = head.extents.iter().map(|extent| extent.axis.clone()).collect();
@@ -35,12 +36,11 @@ pub(crate) fn check(input: &DeriveInput) -> Result<Page, Vec<syn::Error>> {
     states(&head, &mut no);
     if let (Some(order), Some(planes), true) = (head.order, planes, no.is_empty()) {
         let here = |value| Number::Literal { value, span: input.ident.span() };
-        let krate = krate(input);
         return Ok(Page {
             ident: input.ident.clone(),
             vis: input.vis.clone(),
-            generics: generics(input, &krate),
-            krate,
+            generics: generics(input, krate),
+            krate: krate.clone(),
             name: head.name.unwrap_or_else(|| input.ident.unraw().to_string()),
             axes: head.extents,
             order,
@@ -55,13 +55,18 @@ pub(crate) fn check(input: &DeriveInput) -> Result<Page, Vec<syn::Error>> {
     Err(no)
 }
 
-/// The path to `kvrail-layouts`: what `crate = ".."` says, if that can be read.
-pub(crate) fn krate(input: &DeriveInput) -> Path {
-    items(&input.attrs, &mut Mistakes::new())
+/// The path of what a declaration is made of: `layouts` in what `crate = ".."` says, if that can be
+/// read.
+pub(crate) fn krate(input: &DeriveInput, renamed: Option<&str>) -> (Path, Option<syn::Error>) {
+    let said = items(&input.attrs, &mut Mistakes::new())
         .iter()
         .filter(|item| item.key == "crate")
-        .find_map(|item| path(item, &mut Mistakes::new()))
-        .unwrap_or_else(|| parse_quote!(::kvrail::layouts))
+        .find_map(|item| path(item, &mut Mistakes::new()));
+    let (path, hint) = match said {
+        Some(path) => (path, None),
+        None => krate::unsaid(renamed, &input.ident),
+    };
+    (parse_quote!(#path::layouts), hint)
 }
 
 /// The struct's parameters; types are what fields are made of, so they are elements. A bound joins those

@@ -4,7 +4,7 @@
 mod docs;
 mod numbers;
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{quote, quote_spanned};
 use syn::{DeriveInput, Fields, GenericParam, Path};
 
@@ -87,17 +87,16 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
 }
 
 /// The mistakes, and an impl, so that what uses the layout is not reported as well.
-pub(crate) fn stub(input: &DeriveInput, mistakes: &[syn::Error]) -> TokenStream {
+pub(crate) fn stub(input: &DeriveInput, krate: &Path, mistakes: &[syn::Error]) -> TokenStream {
     let ident = &input.ident;
     let mistakes = mistakes.iter().map(syn::Error::to_compile_error);
-    let krate = check::krate(input);
     let name = ident.to_string();
-    let generics = check::generics(input, &krate);
+    let generics = check::generics(input, krate);
     let (parameters, arguments, bounds) = generics.split_for_impl();
     // A struct that borrows is one mistake already, and its impl would be another.
     let simple = !generics.params.iter().any(|p| matches!(p, GenericParam::Lifetime(_)));
     let implementation = simple.then(|| {
-        let constants = stub_constants(input, &krate);
+        let constants = stub_constants(input, krate);
         quote! {
             #[automatically_derived]
             impl #parameters #krate::KvLayout for #ident #arguments #bounds {
@@ -343,11 +342,21 @@ fn states_are_asked(tokens: &Number, per: &Number) -> bool {
     per.value() != Some(1) && (tokens.value().is_none() || per.value().is_none())
 }
 
+/// The tokens, where the author's token is.
+///
+/// A span also says what a name means: in `macro_rules!` the author's token may come from the call, and the
+/// expansion from the definition. So the names that the expansion itself gives keep their meaning: with
+/// parameters they are variables, which are told apart by it.
 pub(crate) fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
     tokens
         .into_iter()
         .map(|mut token| {
-            token.set_span(span);
+            match &token {
+                TokenTree::Ident(ident) if ident.to_string().starts_with("__KVRAIL") => {
+                    token.set_span(Span::call_site().located_at(span));
+                }
+                _ => token.set_span(span),
+            }
             token
         })
         .collect()

@@ -24,6 +24,7 @@ mod ast;
 mod check;
 mod engine_macro;
 mod expand;
+mod krate;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -57,7 +58,7 @@ use proc_macro::TokenStream;
 /// - `bytes = N`: the page's size, checked.
 /// - `version = N`, `swizzle = N`: part of the fingerprint.
 /// - `name = ".."`: what messages call the page; the struct's name otherwise.
-/// - `crate = "path"`: where `kvrail-layouts` is; `::kvrail::layouts` otherwise.
+/// - `crate = "path"`: where kvrail is, or `kvrail-layouts`; `::kvrail` otherwise.
 ///
 /// A number is a literal, a constant, a const parameter, or an expression of them, of type `usize`. (A tag
 /// is a literal.)
@@ -95,14 +96,18 @@ use proc_macro::TokenStream;
 #[proc_macro_derive(KvLayout, attributes(kv))]
 pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
-    derive(&input).into()
+    derive(&input, krate::renamed_here().as_deref()).into()
 }
 
-fn derive(input: &syn::DeriveInput) -> proc_macro2::TokenStream {
-    match check::check(input) {
+/// What the derive writes, where kvrail may have been renamed.
+fn derive(input: &syn::DeriveInput, renamed: Option<&str>) -> proc_macro2::TokenStream {
+    let (krate, hint) = check::krate(input, renamed);
+    let hint = hint.map(|hint| hint.to_compile_error());
+    let expansion = match check::check(input, &krate) {
         Ok(page) => expand::expand(&page),
-        Err(mistakes) => expand::stub(input, &mistakes),
-    }
+        Err(mistakes) => expand::stub(input, &krate, &mistakes),
+    };
+    quote::quote!(#hint #expansion)
 }
 
 /// Declares a type of reader: what its pages are, and how much it can ever have of anything.
@@ -125,18 +130,19 @@ fn derive(input: &syn::DeriveInput) -> proc_macro2::TokenStream {
 /// # }
 /// ```
 ///
-/// `Reader` is `Reader<N = ShmRails>` for any rails `N`, and derefs to kvrail's own `Reader`. Its whole state is
-/// `Reader::STATE_BYTES` large and lives in a `Storage`: in a `static`, which takes no room in the program's file.
-/// What is in use (rails, lanes, chunks) are run-time figures below the maxima.
+/// `Reader` is `Reader<N = ShmRails>` for any rails `N`, and derefs to kvrail's own `Reader`. Its
+/// whole state is `Reader::STATE_BYTES` large and lives in a `Storage`: in a `static`, which takes
+/// no room in the program's file. What is in use (rails, lanes, chunks) are run-time figures below
+/// the maxima. `Config::engine` must not contradict what is declared.
 ///
 /// # Keys
 ///
 /// | key | unless given | what |
 /// |---|---|---|
-/// | `page` | | a type that derives `KvLayout` |
+/// | `page` | | a type that derives `KvLayout`; one that is `sharded` without a rank is started by `start_as` |
 /// | `max_rails` | 8 | local rails, up to 16 |
 /// | `max_peers` | 64 | peers connected at a time |
-/// | `max_regions` | 4 per peer | what they publish; a table counts as one |
+/// | `max_regions` | 4 per peer | what they publish, at least 2 per peer; a table counts as one |
 /// | `max_lanes` | 2 per rail and peer, 16,384 at most | lanes to all peers together |
 /// | `max_depth` | 128 | send queue entries of a lane, a power of two |
 /// | `max_batch` | 256 | pages of one batch |
@@ -152,9 +158,9 @@ fn derive(input: &syn::DeriveInput) -> proc_macro2::TokenStream {
 /// A value is any constant of type `usize`. Numbers that cannot work together are a compile error on the one to
 /// change: "chunk is 262144, page has only 41984".
 ///
-/// `#[kv(crate = "..")]` on the declaration says where kvrail is, if not at `::kvrail`; documentation goes to the
-/// type.
+/// `#[kv(crate = "..")]` on the declaration says where kvrail is, if not at `::kvrail`, as it does
+/// on a page; documentation goes to the type.
 #[proc_macro]
 pub fn engine(input: TokenStream) -> TokenStream {
-    engine_macro::engine(input.into()).into()
+    engine_macro::engine(input.into(), krate::renamed_here().as_deref()).into()
 }

@@ -9,7 +9,7 @@ use syn::{DeriveInput, parse_quote};
 
 #[track_caller]
 fn golden(name: &str, input: &DeriveInput) {
-    golden_file(name, crate::derive(input));
+    golden_file(name, crate::derive(input, None));
 }
 
 #[track_caller]
@@ -43,7 +43,7 @@ fn every_word() {
     golden(
         "every_word",
         &parse_quote! {
-            #[kv(crate = "layouts", name = "everything", version = 1, swizzle = 2)]
+            #[kv(crate = "kv", name = "everything", version = 1, swizzle = 2)]
             #[kv(order(regions(part), pad(4096), strided(layer), planes, token, pad(64), head))]
             #[kv(parts = 2, layers = 4, tokens = 64, heads = 8, tokens_per_state = 4, align = 4096)]
             #[kv(bytes = 1_000)]
@@ -88,6 +88,29 @@ fn a_stub_after_mistakes() {
             }
         },
     );
+}
+
+/// One error that says what to write, and an expansion that goes by the right name, so that there
+/// is no other.
+#[test]
+fn a_renamed_dependency_is_told_by_name() {
+    let page: DeriveInput = parse_quote! {
+        #[kv(order(token), tokens = 64)]
+        struct Page { latent: [u8; 576] }
+    };
+    let reader = || quote::quote!(Reader { page: Page });
+    for found in [crate::derive(&page, Some("kv")), crate::engine_macro::engine(reader(), Some("kv"))] {
+        let found = found.to_string();
+        assert_eq!(found.matches("compile_error").count(), 1, "{found}");
+        assert!(found.contains("add `#[kv(crate = \\\"::kv\\\")]`"), "{found}");
+        assert!(found.contains(":: kv ::") && !found.contains(":: kvrail ::"), "{found}");
+    }
+    // Who has said where it is is not told.
+    let page: DeriveInput = parse_quote! {
+        #[kv(crate = "::kv", order(token), tokens = 64)]
+        struct Page { latent: [u8; 576] }
+    };
+    assert!(!crate::derive(&page, Some("kv")).to_string().contains("compile_error"));
 }
 
 #[test]

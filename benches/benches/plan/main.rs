@@ -246,7 +246,10 @@ impl<const SGES: usize> Kvrail<SGES> {
         let layers = (0..LAYERS)
             .map(|layer| {
                 let plan = engine.add_plan(&PLAN.only(layer, 0).expect("a layer")).expect("a place");
-                (region(&mut engine, peer, LAYER), plan)
+                let mut region = region(&mut engine, peer, LAYER);
+                let layout = engine.add_layout(PLAN.source(), layer).expect("a place");
+                region.set_layout(layout).expect("a region of this engine");
+                (region, plan)
             })
             .collect();
         let whole = region(&mut engine, peer, slot_bytes as u32);

@@ -1,12 +1,15 @@
 //! Pages read together.
 
+mod kind;
+
 use core::fmt;
 use core::mem::ManuallyDrop;
 
+use self::kind::Kind;
 use crate::error::{PageError, ReadError};
-use crate::id::Source;
+use crate::layout::NO_LAYOUT;
 use crate::memory::{Home, Slot};
-use crate::page::{MAX_CHUNKS, Page, Phase, Segment, chunks};
+use crate::page::{Page, Phase, Segment};
 use crate::plan::PlanRef;
 use crate::pool::{Buffer, Limits};
 use crate::remote::{NO_ENTRY, RemotePage};
@@ -44,46 +47,6 @@ pub struct Batch<'s> {
     checked: bool,
     /// What was checked of the last page, and need not be of one that is like it.
     last: Kind,
-}
-
-/// What pages must have in common to be alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kind {
-    source: Source,
-    home: Home,
-    len: u32,
-    chunks: u32,
-}
-
-impl Kind {
-    /// No page is like this.
-    const NONE: Self = Self { source: Source::NONE, home: Home::NONE, len: 0, chunks: 0 };
-
-    /// What a page and its slot are, if the page may stand at place `at` of `buffer`.
-    // By itself and by value: so a loop that fills a batch can keep batch, page and slot in registers.
-    #[inline(never)]
-    fn check(of: (Source, u32), to: (Home, usize), limits: Limits, at: u32) -> Result<Self, ReadError> {
-        let ((source, len), (home, slot_bytes)) = (of, to);
-        let Limits { engine, capacity, chunk_shift } = limits;
-        let chunks = chunks(len, chunk_shift);
-        if source.engine() != engine {
-            return Err(ReadError::OtherEngine("page"));
-        }
-        if home.engine() != engine {
-            return Err(ReadError::OtherEngine("slot"));
-        }
-        if len as usize > slot_bytes {
-            return Err(ReadError::SlotTooSmall { page_bytes: len, slot_bytes });
-        }
-        if chunks > MAX_CHUNKS {
-            let chunk_bytes = 1 << chunk_shift;
-            return Err(ReadError::TooManyChunks { page_bytes: len, chunk_bytes, chunks, max: MAX_CHUNKS });
-        }
-        if at >= u32::from(capacity) {
-            return Err(ReadError::Full { capacity: usize::from(capacity) });
-        }
-        Ok(Self { source, home, len, chunks })
-    }
 }
 
 impl<'s> Batch<'s> {
@@ -194,8 +157,8 @@ impl<'s> Batch<'s> {
         let alike = page.source == last.source && slot.home() == last.home && page.len == last.len;
         let at = self.len;
         if !alike || at >= u32::from(self.buffer.limits.capacity) {
-            let (of, to) = ((page.source, page.len), (slot.home(), slot.len()));
-            match Kind::check(of, to, self.buffer.limits, at) {
+            let (of, to) = ((page.source, page.len, page.layout), (slot.home(), slot.len()));
+            match Kind::check(of, to, self.buffer.limits, self.buffer.layouts, at) {
                 Ok(kind) => self.turn_to(kind),
                 Err(error) => return Err((error, slot)),
             }
@@ -243,7 +206,7 @@ impl<'s> Batch<'s> {
     }
 
     /// Adds the READ of another page into the slot of the page before, from byte `offset` of the slot on:
-    /// a slot is filled from several pages, of one peer or of several.
+    /// a slot, which is of no layout, is filled from several pages, of one peer or of several.
     ///
     /// The slot comes back once, with the first of its pages, and its result is good only if all of them
     /// have arrived. Pages that overlap leave there whatever came last.
@@ -254,7 +217,8 @@ impl<'s> Batch<'s> {
     pub fn read_also(&mut self, page: RemotePage, offset: u32) -> Result<(), ReadError> {
         let (slot, place) = self.last_slot()?;
         let room = slot.len().saturating_sub(offset as usize);
-        let kind = Kind::check((page.source, page.len), (slot.home(), room), self.buffer.limits, self.len);
+        let (of, to) = ((page.source, page.len, page.layout), (slot.home(), room));
+        let kind = Kind::check(of, to, self.buffer.limits, self.buffer.layouts, self.len);
         let kind = kind.map_err(|error| match error {
             ReadError::SlotTooSmall { .. } => {
                 let (page_bytes, slot_bytes) = (page.len, slot.len());
@@ -297,12 +261,22 @@ impl<'s> Batch<'s> {
         if plan.engine != engine {
             return Err(ReadError::OtherEngine("plan"));
         }
+        if page.source.engine() != engine {
+            return Err(ReadError::OtherEngine("page"));
+        }
+        if slot.home().engine() != engine {
+            return Err(ReadError::OtherEngine("slot"));
+        }
+        let layout = slot.home().layout();
+        if page.layout != plan.reads || (layout != plan.writes && layout != NO_LAYOUT) {
+            self.buffer.layouts.follows(&plan, page.layout, layout)?;
+        }
         if page.len < plan.source_end {
             return Err(ReadError::PageTooSmall { page_bytes: page.len, plan_bytes: plan.source_end });
         }
         // Pages and slots are as long as can be, so only what is not the plan's is looked at.
-        let to = (slot.home(), slot.len());
-        Kind::check((page.source, plan.destination_end), to, self.buffer.limits, self.len)?;
+        let (of, to) = ((page.source, plan.destination_end, layout), (slot.home(), slot.len()));
+        Kind::check(of, to, self.buffer.limits, self.buffer.layouts, self.len)?;
         // Never alike: its chunks are work requests of the plan.
         Ok(Kind { source: page.source, home: Home::NONE, len: plan.bytes, chunks: plan.wrs })
     }

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::abi::WcStatus;
+use crate::layout::LayoutMismatch;
 use crate::table::Miss;
 use crate::time::Time;
 
@@ -127,6 +128,9 @@ pub enum ReadError {
         /// What the plan needs.
         plan_bytes: u32,
     },
+    /// Bytes of one layout do not belong where another one's are.
+    #[error(transparent)]
+    Layout(#[from] LayoutMismatch),
     /// Page, slot and batch must be of one engine.
     #[error("the {0} belongs to another engine than the batch")]
     OtherEngine(&'static str),

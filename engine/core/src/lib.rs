@@ -17,7 +17,8 @@
 //!    slots.
 //! 5. A page counts only if its owner's [`table::Entry`], read after the page's last byte, is still the
 //!    one that the [`remote::Location`] names. Otherwise it is a [`table::Miss`] with its reason.
-//! 6. A page in another layout than the slots' lands in one all the same, by a [`plan::PlanRef`], and
+//! 6. Remote regions and slots may be said to hold pages of a [`layout::LayoutRef`]: then a page of
+//!    one is refused by a slot of another. It lands there all the same by a [`plan::PlanRef`], and
 //!    several smaller pages land in one slot: [`batch::Batch::read_with`].
 //! 7. Many threads feed one engine through a [`hub::Hub`].
 //!
@@ -53,6 +54,8 @@ pub mod hub;
 pub mod id;
 #[cfg(not(loom))]
 mod lane;
+#[cfg(not(loom))]
+pub mod layout;
 #[cfg(not(loom))]
 pub mod memory;
 #[cfg(not(loom))]

@@ -11,6 +11,7 @@ use core::ptr::NonNull;
 use core::slice;
 
 use crate::id::RegionId;
+use crate::layout::{LayoutRef, NO_LAYOUT, SetLayoutError};
 use crate::provider::MemoryRange;
 
 /// Whether the CPU can look at the memory of a region.
@@ -79,17 +80,30 @@ pub(crate) const MAX_PLANS: usize = (1 << (Mark::WRS - Mark::PLAN)) - 1;
 
 const _: () = assert!(crate::page::MAX_CHUNKS == 1 << (u32::BITS - Mark::WRS));
 
-/// A slot's region, and the engine that knows it by that number. Slots with the same home are equally
-/// long: a place in the table of regions changes hands only when no slot of the old region is left.
+/// A slot's region, the engine that knows it by that number, and the layout of its pages. Slots
+/// with the same home are equally long: a place in the table of regions changes hands only when no
+/// slot of the old region is left.
+///
+/// | bits | content |
+/// |---|---|
+/// | 0..8 | the region |
+/// | 8..16 | the number of the layout |
+/// | 16..32 | the engine |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Home(u32);
 
 impl Home {
-    /// No slot's: places in the table of regions end before.
+    /// No slot's: the numbers of engines end before.
     pub(crate) const NONE: Self = Self(u32::MAX);
 
-    const fn new(region: RegionId, engine: u16) -> Self {
-        Self((engine as u32) << 16 | region.0 as u32)
+    const fn new(region: RegionId, layout: u8, engine: u16) -> Self {
+        // Places in the table of regions are at most 256.
+        Self((engine as u32) << 16 | (layout as u32) << 8 | region.0 as u32)
+    }
+
+    #[inline]
+    pub(crate) const fn layout(self) -> u8 {
+        (self.0 >> 8) as u8
     }
 
     #[inline]
@@ -99,7 +113,7 @@ impl Home {
 
     #[inline]
     pub(crate) const fn region(self) -> RegionId {
-        RegionId(self.0 as u16)
+        RegionId(self.0 as u8 as u16)
     }
 }
 
@@ -248,6 +262,9 @@ pub enum RegionError {
         /// The maximum.
         limit: usize,
     },
+    /// One layout more than an engine tells apart.
+    #[error(transparent)]
+    Layout(#[from] crate::layout::AddLayoutError),
     /// The provider refused.
     #[error(transparent)]
     Provider(#[from] crate::provider::RegisterError),
@@ -266,6 +283,7 @@ pub struct Slots {
     out: u32,
     region: RegionId,
     engine: u16,
+    layout: u8,
     access: Access,
     range: MemoryRange,
 }
@@ -310,12 +328,14 @@ impl Slots {
         access: Access,
     ) -> Self {
         let RegionShape { slot_bytes, count } = shape;
-        Self { base, slot_bytes, count, next: 0, out: 0, region, engine, access, range }
+        let (next, out, layout) = (0, 0, NO_LAYOUT);
+        Self { base, slot_bytes, count, next, out, region, engine, layout, access, range }
     }
 
-    /// How many slots the region has in all.
+    /// How many slots the region has in all. (Not `count`: that is the iterator's, which takes all
+    /// slots that are left and loses them.)
     #[must_use]
-    pub const fn count(&self) -> usize {
+    pub const fn total(&self) -> usize {
         self.count as usize
     }
 
@@ -337,6 +357,31 @@ impl Slots {
         self.region
     }
 
+    /// Says what the slots' pages are: then only pages of the same layout go into them, or what
+    /// plans that write such pages bring. Slots of no layout take any bytes.
+    ///
+    /// # Errors
+    ///
+    /// A layout that another engine knows; slots that have another one already, or of which some
+    /// have been given out.
+    pub fn set_layout(&mut self, layout: LayoutRef) -> Result<(), SetLayoutError> {
+        if layout.engine != self.engine {
+            return Err(SetLayoutError::OtherEngine);
+        }
+        if self.layout != NO_LAYOUT && self.layout != layout.number {
+            return Err(SetLayoutError::Another);
+        }
+        if self.layout == NO_LAYOUT && self.next != 0 {
+            return Err(SetLayoutError::Given { given: self.next as usize });
+        }
+        self.layout = layout.number;
+        Ok(())
+    }
+
+    fn home(&self) -> Home {
+        Home::new(self.region, self.layout, self.engine)
+    }
+
     pub(crate) const fn engine(&self) -> u16 {
         self.engine
     }
@@ -352,7 +397,7 @@ impl Slots {
     ///
     /// A slot of another region comes back.
     pub fn put(&mut self, slot: Slot) -> Result<(), Slot> {
-        if slot.home != Home::new(self.region, self.engine) {
+        if slot.home != self.home() {
             return Err(slot);
         }
         self.out -= 1;
@@ -374,13 +419,7 @@ impl Iterator for Slots {
         let offset = index as usize * self.slot_bytes as usize;
         // SAFETY: index < count, and count slots lie within the region, by RegionShape::check.
         let addr = unsafe { self.base.add(offset) };
-        Some(Slot {
-            addr,
-            len: self.slot_bytes,
-            index,
-            home: Home::new(self.region, self.engine),
-            mark: Mark::new(self.access),
-        })
+        Some(Slot { addr, len: self.slot_bytes, index, home: self.home(), mark: Mark::new(self.access) })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

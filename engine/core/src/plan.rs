@@ -2,6 +2,7 @@
 
 use kvrail_layouts::plan::{Cursor, Cut, CutError, CutList, Limits, Plan};
 
+use crate::layout::{AddLayoutError, Layouts};
 use crate::memory::MAX_PLANS;
 
 /// Plans of one engine, in places that [`Storage`](crate::storage::Storage) has for them.
@@ -19,6 +20,9 @@ pub const MAX_SGES: u32 = 32;
 pub struct PlanRef {
     pub(crate) engine: u16,
     pub(crate) number: u16,
+    /// The layouts that it reads and writes, by their numbers.
+    pub(crate) reads: u8,
+    pub(crate) writes: u8,
     pub(crate) wrs: u32,
     pub(crate) bytes: u32,
     /// Where in the remote page it begins, and ends.
@@ -63,6 +67,9 @@ pub enum AddPlanError {
     /// It moves nothing.
     #[error("the plan moves no byte")]
     Empty,
+    /// What it reads or writes is one layout more than an engine tells apart.
+    #[error(transparent)]
+    Layout(#[from] AddLayoutError),
     /// The table is full.
     #[error(
         "{plans} plans of {lists} lists of runs are known already, the most that this engine's storage holds"
@@ -111,11 +118,15 @@ impl<'s> Plans<'s> {
     }
 
     /// Learns a plan, unless it is known.
-    pub(crate) fn add(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
+    pub(crate) fn add(&mut self, plan: &Plan, layouts: &mut Layouts<'_>) -> Result<PlanRef, AddPlanError> {
         let cut = plan.cut(self.limits)?;
         if cut.wrs() == 0 {
             return Err(AddPlanError::Empty);
         }
+        // A plan that has been cut goes between two regions.
+        let (from, to) = plan.between_regions().ok_or(CutError::Regions)?;
+        let reads = layouts.learn(plan.source(), from)?.number;
+        let writes = layouts.learn(plan.destination(), to)?.number;
         let (based, source, destination) = cut.rebased();
         let full = AddPlanError::Full { plans: self.known, lists: self.listed };
         let span = match self.find(based.lists()) {
@@ -137,6 +148,8 @@ impl<'s> Plans<'s> {
             engine: self.engine,
             // Places are fewer than MAX_PLANS.
             number: number as u16,
+            reads,
+            writes,
             wrs: cut.wrs(),
             bytes: cut.bytes(),
             source,

@@ -10,6 +10,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use crate::free::FreeSet;
+use crate::layout::Table;
 use crate::page::{Page, PageRef, PageTable, are_at_rest};
 use crate::time::Time;
 
@@ -57,6 +58,7 @@ pub(crate) struct Pool<'s> {
     heads: &'s [UnsafeCell<Head>],
     pages: &'s [UnsafeCell<Page>],
     free: &'s [FreeSet],
+    layouts: Table<'s>,
     limits: Limits,
 }
 
@@ -82,6 +84,7 @@ pub(crate) struct Buffer<'s> {
     pages: NonNull<UnsafeCell<Page>>,
     free: &'s FreeSet,
     index: u16,
+    pub(crate) layouts: Table<'s>,
     pub(crate) limits: Limits,
     lifetime: PhantomData<&'s mut [Page]>,
 }
@@ -96,6 +99,7 @@ impl<'s> Pool<'s> {
         heads: &'s mut [Head],
         pages: &'s mut [Page],
         free: &'s [FreeSet],
+        layouts: Table<'s>,
         chunk_shift: u8,
         engine: u16,
     ) -> Self {
@@ -104,6 +108,7 @@ impl<'s> Pool<'s> {
             heads: cells(heads),
             pages: cells(pages),
             free,
+            layouts,
             // At most a u16, by Storage::CHECKED.
             limits: Limits { capacity: pages_per_batch as u16, chunk_shift, engine },
         }
@@ -140,7 +145,8 @@ impl<'s> Pool<'s> {
         let head = NonNull::from(&self.heads[i]).cast::<Head>();
         let per = usize::from(self.limits.capacity);
         let pages = NonNull::from(&self.pages[i * per..][..per]).cast::<UnsafeCell<Page>>();
-        Buffer { head, pages, free: &self.free[i / 64], index, limits: self.limits, lifetime: PhantomData }
+        let Self { layouts, limits, .. } = *self;
+        Buffer { head, pages, free: &self.free[i / 64], index, layouts, limits, lifetime: PhantomData }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A peer's published memory, checked once into types that later steps trust.
 
 use crate::id::{PeerId, Source};
+use crate::layout::{LayoutRef, NO_LAYOUT, SetLayoutError};
 use crate::provider::RailKeys;
 use crate::table::{ENTRY_BYTES, EntryValue};
 
@@ -116,6 +117,8 @@ pub struct RemoteRegion {
     pub(crate) page_bytes: u32,
     pub(crate) base: u64,
     pub(crate) stride: u64,
+    /// What its pages are, by the engine's number.
+    pub(crate) layout: u8,
     pub(crate) has_table: bool,
 }
 
@@ -164,6 +167,8 @@ pub struct RemotePage {
     pub(crate) entry: u32,
     pub(crate) expected: EntryValue,
     pub(crate) source: Source,
+    /// What it is, or is a part of, by the engine's number.
+    pub(crate) layout: u8,
 }
 
 /// In place of an entry's number: the page is not validated.
@@ -188,6 +193,23 @@ impl RemoteRegion {
         self.page_bytes
     }
 
+    /// Says what its pages are: then they go only into slots of the same layout, or by plans that
+    /// read such pages. Copies that were made before know nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// A layout that another engine knows, or a region that has another one already.
+    pub fn set_layout(&mut self, layout: LayoutRef) -> Result<(), SetLayoutError> {
+        if layout.engine != self.source.engine() {
+            return Err(SetLayoutError::OtherEngine);
+        }
+        if self.layout != NO_LAYOUT && self.layout != layout.number {
+            return Err(SetLayoutError::Another);
+        }
+        self.layout = layout.number;
+        Ok(())
+    }
+
     #[inline]
     fn at(&self, slot: u32, entry: u32, expected: EntryValue) -> Result<RemotePage, PageRangeError> {
         if slot >= self.slots {
@@ -200,6 +222,7 @@ impl RemoteRegion {
             entry,
             expected,
             source: self.source,
+            layout: self.layout,
         })
     }
 
@@ -243,6 +266,9 @@ impl RemotePage {
 
     /// `len` bytes from `offset` of this page, validated as the whole is.
     ///
+    /// They are bytes of no layout, since none of them is where the page's layout has it: they go into
+    /// slots of no layout. What is to keep its meaning goes by a plan of a selection.
+    ///
     /// # Errors
     ///
     /// An empty part, or one that ends beyond the page.
@@ -252,7 +278,8 @@ impl RemotePage {
         if len == 0 || end > self.len {
             return Err(error);
         }
-        Ok(Self { addr: self.addr + u64::from(offset), len, ..self })
+        let layout = if len == self.len { self.layout } else { NO_LAYOUT };
+        Ok(Self { addr: self.addr + u64::from(offset), len, layout, ..self })
     }
 
     /// What a plan reads of this page, which has been found long enough for it.

@@ -11,14 +11,17 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use kvrail_layouts::plan::CutList;
 
-use crate::engine::LaneLost;
+use crate::config::Config;
+use crate::engine::{Engine, LaneLost, StartError};
 use crate::free::FreeSet;
 use crate::id::{LaneId, MAX_RAILS};
 use crate::lane::{Lane, Record};
+use crate::layout::{self, LAYOUTS};
 use crate::page::Page;
 use crate::peer::{CLASSES, Local, Peer, Remote};
 use crate::plan::{PLAN_LISTS, PLANS, Place};
 use crate::pool::Head;
+use crate::provider::Provider;
 use crate::rail::Rail;
 use crate::repairs::Paths;
 use crate::table::Entry;
@@ -27,8 +30,10 @@ use crate::turns::Room;
 
 /// Groups of 64 batches that a storage may have.
 const GROUPS: usize = 256;
-/// Local regions of one engine, the engine's own included.
+/// Local regions of one engine, the engine's own included: their numbers fit the 8 bits that a slot
+/// has for one.
 pub(crate) const LOCAL_REGIONS: usize = 256;
+const _: () = assert!(LOCAL_REGIONS <= 1 << 8);
 /// What a provider's part of a lane ([`Provider::Lane`](crate::provider::Provider::Lane)) may take, in bytes.
 /// A larger one goes behind a pointer; the compiler says so where an engine is started.
 pub const LANE_BYTES: usize = 128;
@@ -67,6 +72,7 @@ pub struct Storage<
     deadlines: [MaybeUninit<Time>; GROUPS],
     plans: [MaybeUninit<Place>; PLANS],
     plan_lists: [MaybeUninit<CutList>; PLAN_LISTS],
+    layouts: [MaybeUninit<layout::Place>; LAYOUTS],
 }
 
 /// The largest thing that a lane's place holds.
@@ -104,6 +110,7 @@ pub(crate) struct Parts<'s, L> {
     pub(crate) deadlines: &'s mut [Time],
     pub(crate) plans: &'s mut [Place],
     pub(crate) plan_lists: &'s mut [CutList],
+    pub(crate) layouts: &'s [layout::Place; LAYOUTS],
     pub(crate) depth: u32,
 }
 
@@ -114,6 +121,18 @@ fn fill<T>(room: &mut [MaybeUninit<T>], mut value: impl FnMut(usize) -> T) -> &m
     }
     // SAFETY: every element has just been written.
     unsafe { room.assume_init_mut() }
+}
+
+/// The same of an array, whose length stays known.
+fn fill_array<T, const N: usize>(
+    room: &mut [MaybeUninit<T>; N],
+    mut value: impl FnMut(usize) -> T,
+) -> &mut [T; N] {
+    match fill(room, &mut value).first_chunk_mut() {
+        Some(array) => array,
+        // `fill` gives as many as it got.
+        None => unreachable!(),
+    }
 }
 
 /// The places of lanes `L`.
@@ -184,6 +203,7 @@ impl<
             deadlines: [const { MaybeUninit::uninit() }; GROUPS],
             plans: [const { MaybeUninit::uninit() }; PLANS],
             plan_lists: [const { MaybeUninit::uninit() }; PLAN_LISTS],
+            layouts: [const { MaybeUninit::uninit() }; LAYOUTS],
         }
     }
 
@@ -245,6 +265,7 @@ impl<
             deadlines: fill(&mut self.deadlines[..groups], |_| Time::NEVER),
             plans: fill(&mut self.plans, |_| Place::FREE),
             plan_lists: fill(&mut self.plan_lists, |_| CutList::NONE),
+            layouts: fill_array(&mut self.layouts, |_| layout::Place::free()),
             depth: DEPTH as u32,
         }
     }
@@ -271,7 +292,8 @@ pub struct StaticStorage<S> {
     storage: UnsafeCell<S>,
 }
 
-// SAFETY: the storage is reachable only through `take`, which gives it to one caller, once.
+// SAFETY: the storage is reachable only through `take`, which gives it to one caller at a time:
+// again only when `start` has seen the engine that had it fail, and nothing else of it is left.
 unsafe impl<S: Send> Sync for StaticStorage<S> {}
 
 impl<S> StaticStorage<S> {
@@ -280,7 +302,8 @@ impl<S> StaticStorage<S> {
         Self { taken: AtomicBool::new(false), storage: UnsafeCell::new(storage) }
     }
 
-    /// The storage, the first time; `None` ever after.
+    /// The storage, the first time; `None` ever after. An engine that does not start has spent it:
+    /// [`start`](Self::start) gives it back.
     #[allow(clippy::mut_from_ref, reason = "the flag lets exactly one caller have it")]
     pub fn take(&'static self) -> Option<&'static mut S> {
         if self.taken.swap(true, Ordering::AcqRel) {
@@ -288,5 +311,45 @@ impl<S> StaticStorage<S> {
         }
         // SAFETY: the swap lets exactly one caller get here, so the reference is the only one.
         Some(unsafe { &mut *self.storage.get() })
+    }
+}
+
+/// Why no engine was started in a storage of a `static`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StaticStartError {
+    /// Another one has it.
+    #[error("the storage has been taken: it has room for one engine, once")]
+    Taken,
+    /// The engine does not start. The storage is as it was.
+    #[error(transparent)]
+    Engine(#[from] StartError),
+}
+
+impl<
+    const PEERS: usize,
+    const REGIONS: usize,
+    const LANES: usize,
+    const DEPTH: usize,
+    const BATCHES: usize,
+    const PAGES: usize,
+> StaticStorage<Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>>
+{
+    /// Starts an engine in it: [`Engine::start`]. If that fails, it can be tried again.
+    ///
+    /// # Errors
+    ///
+    /// It has been taken; or as `Engine::start`.
+    pub fn start<P: Provider>(
+        &'static self,
+        provider: P,
+        config: Config,
+    ) -> Result<Engine<'static, P>, StaticStartError> {
+        let storage = self.take().ok_or(StaticStartError::Taken)?;
+        let started = Engine::start(storage, provider, config);
+        if started.is_err() {
+            // The reference went into `start`, which keeps it in the engine or nowhere.
+            self.taken.store(false, Ordering::Release);
+        }
+        Ok(started?)
     }
 }

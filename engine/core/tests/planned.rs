@@ -8,8 +8,10 @@ use common::*;
 use kvrail_core::config::Config;
 use kvrail_core::error::{PageError, ReadError};
 use kvrail_core::id::RailIndex;
+use kvrail_core::layout::LayoutMismatch;
 use kvrail_core::memory::Slot;
 use kvrail_core::plan::AddPlanError;
+use kvrail_core::remote::RegionOffer;
 use kvrail_core::table::Miss;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_layouts::plan::CutError;
@@ -229,8 +231,17 @@ fn what_does_not_fit_is_refused_and_nothing_is_lost() {
     let (error, slot) = batch.read_with(page, short.next().unwrap(), whole).unwrap_err();
     assert_eq!(error, ReadError::SlotTooSmall { page_bytes: PAGE as u32, slot_bytes: PAGE - 1 });
     short.put(slot).unwrap();
+    // A plan is of whole pages: of a part it would take other bytes than it means.
     let part = page.part(1, PAGE as u32 - 1).unwrap();
     let (error, slot) = batch.read_with(part, slots.next().unwrap(), whole).unwrap_err();
+    let plan = by_token().fingerprint();
+    assert_eq!(error, LayoutMismatch::Source { plan, page: None }.into());
+    // What is said of a region's pages may be wrong, and its bounds hold all the same.
+    let short = RegionOffer { page_bytes: PAGE as u64 - 1, ..owner.offer() };
+    let mut short = engine.add_region(region.peer(), &short).unwrap();
+    short.set_layout(engine.add_layout(&by_token().identity(), 0).unwrap()).unwrap();
+    let short = short.page(owner.location(0)).unwrap();
+    let (error, slot) = batch.read_with(short, slot, whole).unwrap_err();
     assert_eq!(error, ReadError::PageTooSmall { page_bytes: PAGE as u32 - 1, plan_bytes: PAGE as u32 });
     batch.read_with(page, slot, whole).unwrap();
     for offset in [1, PAGE as u32, u32::MAX] {

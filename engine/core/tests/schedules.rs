@@ -389,10 +389,12 @@ impl World<'_, '_> {
             return;
         }
         let Ok(peer) = self.engine.add_peer() else { return };
-        let Ok(region) = self.engine.add_region(peer, &self.owners[which].offer()) else {
+        let Ok(mut region) = self.engine.add_region(peer, &self.owners[which].offer()) else {
             self.engine.remove_peer(peer, self.sim.now()).unwrap();
             return;
         };
+        // Known since the first peers were connected.
+        region.set_layout(self.engine.add_layout(&by_token().identity(), 0).unwrap()).unwrap();
         for rail in 0..3 {
             for _ in 0..1 + self.rng.below(2) {
                 let _ = attach(&mut self.engine, self.sim, peer, &self.owners[which], rail, self.depth);

@@ -4,10 +4,10 @@
 use std::mem::MaybeUninit;
 
 use kvrail_core::abi::ChainStorage;
-use kvrail_core::config::Config;
-use kvrail_core::engine::{Engine, LaneSpec};
+use kvrail_core::config::{Config, ConfigError};
+use kvrail_core::engine::{Engine, LaneSpec, StartError};
 use kvrail_core::id::{PeerId, RailIndex};
-use kvrail_core::storage::{StaticStorage, Storage};
+use kvrail_core::storage::{StaticStartError, StaticStorage, Storage};
 use kvrail_core::time::Time;
 use kvrail_sim::null::{Cq, Cqe, NullRails, Parts, Qp, Wqe};
 use kvrail_sim::sim::{self, RailSpec, Sim};
@@ -68,6 +68,26 @@ fn once<const LANES: usize>(storage: &mut Storage<2, 2, LANES, 16, 2, 4>, earlie
         assert!(engine.peer_stats(stranger).is_none(), "{stranger:?} of an earlier engine is known");
     }
     peer
+}
+
+/// What an engine that does not start leaves behind is a storage for another one.
+#[test]
+fn a_start_that_fails_leaves_the_storage_to_the_next() {
+    static STORAGE: StaticStorage<Storage<2, 2, 2, 16, 2, 4>> = StaticStorage::new(Storage::new());
+    let bad = Config { run_chunks: 0, ..Config::DEFAULT };
+    let refused = STORAGE.start(sim_rails(), bad).unwrap_err();
+    assert_eq!(refused, StaticStartError::Engine(StartError::Config(ConfigError::Zero("run_chunks"))));
+    let mut engine = STORAGE.start(sim_rails(), Config::DEFAULT).unwrap();
+    assert!(engine.add_peer().is_ok());
+    assert_eq!(STORAGE.start(sim_rails(), Config::DEFAULT).unwrap_err(), StaticStartError::Taken);
+    assert!(STORAGE.take().is_none());
+}
+
+/// Rails that live for ever.
+fn sim_rails() -> kvrail_sim::sim::Rails<'static> {
+    let memory = Box::leak(Box::new(sim::Storage::<1, 1, 8, 32, 64>::new()));
+    let spec = [RailSpec { cq_entries: 64, ..RailSpec::GBITS_400 }];
+    Box::leak(Box::new(Sim::new(memory, sim::Config::new(1), &spec).unwrap())).rails()
 }
 
 #[test]

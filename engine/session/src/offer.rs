@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU64};
 
 use kvrail_core::id::MAX_RAILS;
 use kvrail_core::remote::{OfferError, RegionOffer};
-use kvrail_layouts::{Fingerprint, KvLayout};
+use kvrail_layouts::{Fingerprint, Identity, KvLayout};
 
 use crate::list::List;
 use crate::name::{LayoutName, NameError, RailName};
@@ -36,7 +36,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout `L`.
+    /// The layout `L`, which leaves no rank and no distance to run time; one that does is not
+    /// compiled, and the reason given ([`Identity::of_layout`]).
     ///
     /// # Errors
     ///
@@ -49,7 +50,7 @@ impl Layout {
         let parts = u16::try_from(L::REGIONS).ok().and_then(NonZeroU16::new);
         Ok(Self {
             name: LayoutName::new(L::NAME)?,
-            fingerprint: L::FINGERPRINT,
+            fingerprint: Identity::of_layout::<L>().fingerprint(),
             page_bytes: NonZeroU64::new(L::PAGE_BYTES).expect("a page has bytes"),
             parts: parts.expect("a page has 1 to 65,535 regions"),
         })

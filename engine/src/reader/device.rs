@@ -50,7 +50,8 @@ impl<N: Network> Reader<N> {
             return Err(DeviceError::Registered);
         }
         let registered = Registered(memory.clone());
-        let slots = self.register_claimed(memory)?;
+        let known = self.engine.add_layout(self.layout.identity(), 0).map_err(RegionError::from)?;
+        let slots = super::register::of_layout(self.register_claimed(memory)?, known);
         self.devices.push((slots.region(), registered));
         Ok(slots)
     }

@@ -6,16 +6,22 @@
 //! | `peers.rs` | connecting, losing and re-making: what the sessions' threads report |
 //! | `link.rs` | the hand on a session's thread |
 //! | `session_thread.rs` | what that thread does |
+//! | `config.rs` | how it behaves, and why it does not start |
 //! | `device.rs` | GPU memory as destination |
+//! | `heap.rs` | the state of a reader that was not declared |
+//! | `register.rs` | memory that pages land in, and plans by which they do |
 //! | `state.rs` | where its state lives |
 //! | `submitters.rs` | other threads that feed it |
 //! | `table.rs` | what a peer has published, by reading its table |
 #![allow(unsafe_code, reason = "the storage is given back when nothing can reach it any more")]
 
+mod config;
 #[cfg(feature = "cuda")]
 mod device;
+mod heap;
 mod link;
 mod peers;
+mod register;
 mod session_thread;
 mod state;
 mod submitters;
@@ -32,28 +38,28 @@ use kvrail_core::batch::{Batch, Done, Ticket};
 use kvrail_core::config::Config as EngineConfig;
 use kvrail_core::engine::{Engine, Rejected};
 use kvrail_core::hub;
-use kvrail_core::id::{LaneId, PeerId, RailIndex};
-use kvrail_core::memory::{Access, RegionError, Slot, Slots};
+use kvrail_core::id::{LaneId, MAX_RAILS, PeerId, RailIndex};
+use kvrail_core::layout::LayoutRef;
+use kvrail_core::memory::Slot;
 use kvrail_core::peer::PeerStats;
-use kvrail_core::plan::{AddPlanError, PlanRef};
-use kvrail_core::provider::{MemoryRange, Provider};
+use kvrail_core::provider::Provider;
 use kvrail_core::rail::RailStats;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_layouts::Plan;
-use kvrail_session::{Address, Fabric, LaneNumber, Name, NodeName};
+use kvrail_session::{Address, Fabric, LaneNumber, NodeName};
 
+pub use self::config::{Config, StartError};
 #[cfg(feature = "cuda")]
 pub use self::device::DeviceError;
+use self::heap::{Home, room};
 use self::link::{Link, Mailbox};
 pub use self::peers::{ConnectError, Event, Peer};
-use self::state::Sealed as _;
-pub use self::state::{Room, State, Storage, StorageTaken};
+pub use self::state::{Room, State, Storage, StorageTaken, TakenStorage};
 pub use self::submitters::MAX_SUBMITTERS;
 use self::submitters::Submitters;
 pub use self::table::{MAX_LISTED, TableError};
 use crate::clock;
 use crate::layout::PageLayout;
-use crate::network::{DEPTH, Network};
+use crate::network::Network;
 
 /// The most peers of a reader that was not declared.
 pub const MAX_PEERS: usize = 64;
@@ -62,59 +68,10 @@ pub const MAX_BATCHES: usize = 64;
 /// The most pages of one batch of such a reader.
 pub const MAX_BATCH: usize = 256;
 
-/// The state of a reader that was not declared.
-type Undeclared = State<MAX_PEERS, 256, 512, { DEPTH as usize }, MAX_BATCHES, MAX_BATCH, 0, 2>;
-
 /// How long the end of a reader waits for READs that are under way.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 /// How long it waits for sessions' threads.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// How a reader behaves.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// What it calls itself, for the logs and errors of its peers.
-    pub node: NodeName,
-    /// How many lanes lead from each rail to each peer, at least 1. A NIC wants two or more; for rails
-    /// that are threads one is enough.
-    pub lanes_per_rail: usize,
-    /// How long [`Reader::connect`] may take.
-    pub connect: Duration,
-    /// The engine's figures; `None` takes what suits the rails.
-    pub engine: Option<EngineConfig>,
-}
-
-impl Default for Config {
-    /// Named by process id, one lane per rail, ten seconds.
-    fn default() -> Self {
-        Self {
-            node: Name::lossy(&format!("reader-{}", std::process::id())),
-            lanes_per_rail: 1,
-            connect: Duration::from_secs(10),
-            engine: None,
-        }
-    }
-}
-
-/// Why a reader does not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// No lanes.
-    #[error("lanes_per_rail is 0: it must be at least 1")]
-    NoLanes,
-    /// More than were declared.
-    #[error("{rails} rails, and the reader was declared with max_rails: {max}")]
-    TooManyRails {
-        /// How many there are.
-        rails: usize,
-        /// How many it was declared with.
-        max: usize,
-    },
-    /// The engine refuses.
-    #[error(transparent)]
-    Engine(#[from] kvrail_core::engine::StartError),
-}
 
 /// Pulls pages of one layout out of peers' memory: owned and driven by one thread.
 ///
@@ -129,7 +86,7 @@ pub struct Reader<N: Network> {
     // Taken by `drop` alone.
     engine: ManuallyDrop<Engine<'static, N::Provider>>,
     /// The state, if it is the reader's own and is freed with it.
-    home: Option<NonNull<Undeclared>>,
+    home: Option<Home>,
     submitters: Option<Submitters<N::Provider>>,
     /// Bounds what is remembered of batches: as many as there are.
     batches: usize,
@@ -168,6 +125,8 @@ pub type Submitter<N> = hub::Submitter<'static, 'static, <<N as Network>::Provid
 struct Linked<F: Fabric> {
     link: Link<F>,
     address: Address,
+    /// What the producer's pages are.
+    layout: LayoutRef,
     /// Once it stands.
     peer: Option<(PeerId, NodeName)>,
     /// What the session calls the lanes in use.
@@ -186,9 +145,9 @@ impl<N: Network> Reader<N> {
         // engine and buffers are gone.
         let state = unsafe { &mut *home.as_ptr() };
         let figures = config.engine.unwrap_or_else(|| rails.tuning());
-        match Self::begin(state, layout, rails, config, figures) {
+        match Self::begin(state, layout, rails, config, figures, MAX_RAILS) {
             Ok(mut reader) => {
-                reader.home = Some(home);
+                reader.home = Some(Home(home));
                 Ok(reader)
             }
             Err(error) => {
@@ -199,18 +158,24 @@ impl<N: Network> Reader<N> {
         }
     }
 
-    /// Starts an engine in `state`.
+    /// Starts an engine in `state`, over `max_rails` rails at most. After an error nothing uses
+    /// `state` any more: it is looked at last, by an engine that keeps it only if it starts.
     pub(crate) fn begin<S: Room>(
         state: &'static mut S,
         layout: PageLayout,
         rails: N,
         config: Config,
         figures: EngineConfig,
+        max_rails: usize,
     ) -> Result<Self, StartError> {
         if config.lanes_per_rail == 0 {
             return Err(StartError::NoLanes);
         }
         let (provider, plan) = rails.split();
+        let rails = provider.rails();
+        if rails > max_rails {
+            return Err(StartError::TooManyRails { rails, max: max_rails });
+        }
         let (engine, submitters) = state.open(provider, figures)?;
         let (batches, _) = engine.capacity();
         Ok(Self {
@@ -237,8 +202,9 @@ impl<N: Network> Reader<N> {
         })
     }
 
-    /// A handle for another thread, by which it fills batches, submits them and takes what is done, while
-    /// this thread polls; `None` when there is none left. As many can be had as
+    /// A handle for another thread, by which it fills batches ([`batch`](hub::Submitter::batch)),
+    /// [submits](hub::Submitter::submit) them and takes [what becomes of them](hub::Outcome), while
+    /// this thread goes on polling; `None` when there is none left. As many can be had as
     /// [`engine!`](crate::engine) was told: `max_submitters`.
     ///
     /// Every batch goes back to whom it came from. Drop the handles, and take out what is on its way, before
@@ -260,77 +226,6 @@ impl<N: Network> Reader<N> {
     #[must_use]
     pub const fn layout(&self) -> &PageLayout {
         &self.layout
-    }
-
-    /// Makes destination slots, one per page, of memory that lives for ever.
-    ///
-    /// # Errors
-    ///
-    /// Memory that holds no page, or that the rails cannot register.
-    pub fn register(&mut self, memory: &'static mut [u8]) -> Result<Slots, RegionError> {
-        self.engine.register(memory, self.layout.page_bytes().into())
-    }
-
-    /// Makes destination slots for pages of another layout than the peers', in which pages land by a
-    /// [plan](Self::add_plan).
-    ///
-    /// # Errors
-    ///
-    /// As [`register`](Self::register).
-    pub fn register_for(
-        &mut self,
-        layout: &PageLayout,
-        memory: &'static mut [u8],
-    ) -> Result<Slots, RegionError> {
-        self.engine.register(memory, layout.page_bytes().into())
-    }
-
-    /// Learns how the peers' pages land in slots of another layout
-    /// ([`Batch::read_with`](kvrail_core::batch::Batch::read_with)), with no copy in between. The plan is made from
-    /// the geometry that the peers publish: the layout of this reader, at the rank of theirs.
-    ///
-    /// # Errors
-    ///
-    /// A plan between several regions, one that is no list of work requests, a full table.
-    pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
-        self.engine.add_plan(plan)
-    }
-
-    /// Makes destination slots of foreign memory: an inference engine's pool, pinned memory, a GPU's. `numa` is its
-    /// node, where known.
-    ///
-    /// # Errors
-    ///
-    /// As [`register`](Self::register).
-    ///
-    /// # Safety
-    ///
-    /// Until [`unregister`](Self::unregister) gives the range back (for ever, if it never does) the memory
-    /// is valid, belongs to the slots alone, and is not unmapped. With [`Access::Host`] it is readable
-    /// and writable by the CPU, and initialised.
-    pub unsafe fn register_foreign(
-        &mut self,
-        range: MemoryRange,
-        access: Access,
-        numa: Option<u8>,
-    ) -> Result<Slots, RegionError> {
-        let slot_bytes = self.layout.page_bytes().into();
-        // SAFETY: the caller's promise is the same.
-        unsafe { self.engine.register_foreign(range, slot_bytes, access, numa) }
-    }
-
-    /// Releases memory whose slots have all come home.
-    ///
-    /// # Errors
-    ///
-    /// The slots, where some are still out or belong to another reader.
-    pub fn unregister(&mut self, slots: Slots) -> Result<MemoryRange, Slots> {
-        #[cfg(feature = "cuda")]
-        let region = slots.region();
-        let range = self.engine.unregister(slots)?;
-        #[cfg(feature = "cuda")]
-        self.devices.retain(|(of, _)| *of != region);
-        Ok(range)
     }
 
     /// An empty batch, or `None` when all are in use: then poll, and drop what is done. (Of a reader that was
@@ -507,14 +402,6 @@ impl<N: Network> Reader<N> {
     }
 }
 
-/// An empty storage on the heap, made there.
-fn room() -> Box<Undeclared> {
-    let mut room = Box::new_uninit();
-    Undeclared::in_place(&mut room);
-    // SAFETY: it has just been made where it is.
-    unsafe { room.assume_init() }
-}
-
 impl<N: Network> Drop for Reader<N> {
     fn drop(&mut self) {
         for linked in self.links.values_mut() {
@@ -527,11 +414,11 @@ impl<N: Network> Drop for Reader<N> {
             // SAFETY: taken once, here, and nothing uses it after.
             unsafe { ManuallyDrop::drop(&mut self.engine) };
             let room = self.home.take();
-            if let (true, Some(room)) = (home, room) {
+            if let (true, Some(room)) = (home, &room) {
                 // SAFETY: it came out of a box. The engine, which had the one reference to it, is
                 // gone; and so is every way to a buffer: batches and done batches are home, and there are
                 // no submitters, which can claim one, over such a state.
-                drop(unsafe { Box::from_raw(room.as_ptr()) });
+                drop(unsafe { Box::from_raw(room.0.as_ptr()) });
             } else if room.is_some() {
                 tracing::warn!("a reader's batches outlive it: its storage is leaked");
             }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use kvrail_core::engine::{LaneLost, LaneSpec, LaneWanted, PeerError};
 use kvrail_core::id::{LaneId, PeerId};
+use kvrail_core::layout::{AddLayoutError, LayoutRef};
 use kvrail_core::provider::Provider;
 use kvrail_core::remote::{
     Location, OfferError, PageRangeError, RegionOffer, RemotePage, RemoteRegion, TableOffer,
@@ -20,6 +21,7 @@ use kvrail_session::{
 use super::link::{Agreed, Errand, Link, LinkError, News};
 use super::{Linked, Reader};
 use crate::clock;
+use crate::layout::PageLayout;
 use crate::network::{Network, TransportError};
 
 /// Events that nobody has taken, at most. The oldest go first.
@@ -141,6 +143,9 @@ pub enum ConnectError {
         // Raw: the text has it, so it is no source beside the text.
         r#source: OfferError,
     },
+    /// Its layout is one more than the reader tells apart.
+    #[error(transparent)]
+    Layout(#[from] AddLayoutError),
     /// The reader is full.
     #[error(transparent)]
     Peer(#[from] PeerError),
@@ -160,6 +165,24 @@ impl<N: Network> Reader<N> {
     ///
     /// What went wrong, with both sides' words for it.
     pub fn connect(&mut self, address: &Address, key: &PeerKey) -> Result<Peer, ConnectError> {
+        let layout = self.layout;
+        self.connect_to(address, key, &layout)
+    }
+
+    /// The same, to a producer whose pages are of another layout than the reader's, or of another
+    /// rank: they go into slots that were [registered for it](Self::register_for), or by a
+    /// [plan](Self::add_plan).
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_to(
+        &mut self,
+        address: &Address,
+        key: &PeerKey,
+        layout: &PageLayout,
+    ) -> Result<Peer, ConnectError> {
+        let known = self.engine.add_layout(layout.identity(), 0)?;
         let number = self.next_link;
         self.next_link += 1;
         let until = clock::within(self.config.connect);
@@ -167,7 +190,7 @@ impl<N: Network> Reader<N> {
             number,
             address: address.clone(),
             key: key.clone(),
-            hello: Hello::new(self.config.node, self.layout.to_session()),
+            hello: Hello::new(self.config.node, layout.to_session()),
             lanes_per_rail: self.config.lanes_per_rail,
             deadline: Instant::now() + self.config.connect,
         };
@@ -176,8 +199,10 @@ impl<N: Network> Reader<N> {
         let dialers = (0..=self.rails()).map(|_| N::dialer(&self.plan)).collect();
         let link = Link::start(errand, dialers, Arc::clone(&self.mailbox), waker);
         let link = link.map_err(ConnectError::Thread)?;
-        self.links
-            .insert(number, Linked { link, address: address.clone(), peer: None, lanes: HashMap::new() });
+        self.links.insert(
+            number,
+            Linked { link, address: address.clone(), layout: known, peer: None, lanes: HashMap::new() },
+        );
         loop {
             self.poll();
             if let Some(arrived) = self.arrived.remove(&number) {
@@ -216,8 +241,8 @@ impl<N: Network> Reader<N> {
             let Some(linked) = self.links.get_mut(&number) else { continue };
             match news {
                 News::Agreed(agreed) => {
-                    let address = linked.address.clone();
-                    let arrived = self.admit(number, &address, *agreed, now);
+                    let (address, layout) = (linked.address.clone(), linked.layout);
+                    let arrived = self.admit(number, &address, layout, *agreed, now);
                     if arrived.is_err() {
                         self.links.remove(&number);
                     }
@@ -279,12 +304,13 @@ impl<N: Network> Reader<N> {
         &mut self,
         number: u64,
         address: &Address,
+        layout: LayoutRef,
         agreed: Agreed<N::Line>,
         now: Time,
     ) -> Result<Peer, ConnectError> {
         let id = self.engine.add_peer()?;
         let producer = agreed.producer;
-        let peer = self.furnish(number, id, address, agreed, now);
+        let peer = self.furnish(number, id, (address, layout), agreed, now);
         match peer {
             Ok(peer) => {
                 if let Some(linked) = self.links.get_mut(&number) {
@@ -304,7 +330,7 @@ impl<N: Network> Reader<N> {
         &mut self,
         number: u64,
         id: PeerId,
-        address: &Address,
+        (address, layout): (&Address, LayoutRef),
         agreed: Agreed<N::Line>,
         now: Time,
     ) -> Result<Peer, ConnectError> {
@@ -320,7 +346,10 @@ impl<N: Network> Reader<N> {
         let (mut regions, mut tables) = (Vec::new(), Vec::new());
         for offered in &offer.regions {
             let (pages, table) = offers(offered);
-            regions.push(self.engine.add_region(id, &pages).map_err(refused)?);
+            let mut region = self.engine.add_region(id, &pages).map_err(refused)?;
+            let said = region.set_layout(layout);
+            debug_assert_eq!(said, Ok(()), "a region of one engine, just learnt");
+            regions.push(region);
             // A table that is too long for one region is read by nobody; entries are, one by one.
             tables.push(table.and_then(|table| self.engine.add_region(id, &table).ok()));
         }

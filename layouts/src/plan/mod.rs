@@ -42,7 +42,8 @@
 //!   the source has more ranks than the destination, each source page gives a part of the destination;
 //! - where one page is a block of the other (fewer tokens to a page, one layer to a page), by the block's
 //!   number: [`Plan::between_blocks`];
-//! - as you say: [`Plan::of`] takes a selection of each side.
+//! - as you say: [`Plan::of`] takes a selection of each side. So blocks are planned of which neither
+//!   divides the other: by the tokens that two of them have in common.
 //!
 //! Padding is neither read nor written: where two layouts are equal, and a page's memory is its own, read
 //! it without a plan, as one run. What is no copy is refused by name: [`PlanError`].
@@ -60,15 +61,19 @@ pub use self::list::List;
 use crate::address::Place;
 use crate::axis::AxisKind;
 use crate::geometry::{Geometry, MAX_FIELDS};
+use crate::identity::Identity;
 use crate::selection::{Selected, Selection};
 
-/// How the bytes of one page become those of another. See the [module](self).
+/// How the bytes of one page become those of another, and which pages those are. See the
+/// [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Plan {
     lists: [List; MAX_FIELDS],
     count: usize,
     source_regions: u32,
     destination_regions: u32,
+    source: Identity,
+    destination: Identity,
 }
 
 /// Bytes that are contiguous on both sides.
@@ -148,6 +153,8 @@ impl Plan {
             count: strands.count,
             source_regions: source.geometry().regions,
             destination_regions: destination.geometry().regions,
+            source: Identity::of(source.geometry()),
+            destination: Identity::of(destination.geometry()),
         };
         let mut i = 0;
         while i < strands.count {
@@ -255,6 +262,39 @@ impl Plan {
             i += 1;
         }
         most
+    }
+
+    /// What pages it reads: an engine compares this with the page before it follows the plan. Where
+    /// the plan was made of pages whose rank nobody has said, it reads those of any rank.
+    #[must_use]
+    pub const fn source(&self) -> &Identity {
+        &self.source
+    }
+
+    /// What pages it writes, as [`source`](Self::source).
+    #[must_use]
+    pub const fn destination(&self) -> &Identity {
+        &self.destination
+    }
+
+    /// The one region of a source page that it reads, and the one of a destination page that it
+    /// writes; `None` if there are several on either side, or if it moves nothing.
+    #[must_use]
+    pub const fn between_regions(&self) -> Option<(u32, u32)> {
+        if self.count == 0 {
+            return None;
+        }
+        let (source, destination) = (self.lists[0].source.region, self.lists[0].destination.region);
+        let mut i = 0;
+        while i < self.count {
+            let list = &self.lists[i];
+            let same = list.source.region == source && list.destination.region == destination;
+            if !same || !list.is_in_one_region() {
+                return None;
+            }
+            i += 1;
+        }
+        Some((source, destination))
     }
 
     /// Regions of a source page, and of a destination page.

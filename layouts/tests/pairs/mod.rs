@@ -322,6 +322,15 @@ impl Pair {
             }
             Err(error) => panic!("{error}: {self:#?}"),
         };
+        // It knows whose pages it moves, and between which regions.
+        assert_eq!(
+            (*plan.source(), *plan.destination()),
+            (self.source.identity(), self.destination.identity())
+        );
+        let regions: std::collections::BTreeSet<_> =
+            plan.iter().map(|piece| (piece.source.region, piece.destination.region)).collect();
+        let only = if regions.len() == 1 { regions.first().copied() } else { None };
+        assert_eq!(plan.between_regions(), only, "{self:#?}");
         let oracle = oracle.expect("no two bytes go to one place");
         let mut map = BTreeMap::new();
         let mut pieces = 0;

@@ -111,7 +111,7 @@ pub(super) fn path(item: &Item, no: &mut Mistakes) -> Option<Path> {
     }
     no.push(syn::Error::new(
         item.key.span(),
-        "`crate` takes the path of kvrail-layouts, in quotes: `crate = \"::kvrail::layouts\"`",
+        "`crate` takes the path of kvrail (or of kvrail-layouts), in quotes: `crate = \"::kvrail\"`",
     ));
     None
 }

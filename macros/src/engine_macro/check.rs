@@ -1,7 +1,7 @@
 //! What the items mean, and every mistake in them that tokens show.
 
 use proc_macro2::Span;
-use syn::{Attribute, Expr, ExprLit, Lit, Path, parse_quote};
+use syn::{Attribute, Expr, ExprLit, Lit, Path};
 
 use super::ast::{Key, Reader};
 use super::parse::{self, Value};
@@ -9,9 +9,9 @@ use crate::parse::{Value as AttributeValue, items};
 
 type Mistakes = Vec<syn::Error>;
 
-pub(crate) fn check(reader: &parse::Reader) -> Result<Reader, Mistakes> {
+pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mistakes> {
     let mut no = Mistakes::new();
-    let krate = krate(&reader.attributes, &mut no);
+    said_krate(&reader.attributes, &mut no);
     let docs: Vec<Attribute> =
         reader.attributes.iter().filter(|attribute| !attribute.path().is_ident("kv")).cloned().collect();
     for attribute in &docs {
@@ -57,7 +57,7 @@ pub(crate) fn check(reader: &parse::Reader) -> Result<Reader, Mistakes> {
     }
     match page {
         Some(page) if no.is_empty() => {
-            let (vis, ident) = (reader.vis.clone(), reader.ident.clone());
+            let (vis, ident, krate) = (reader.vis.clone(), reader.ident.clone(), krate.clone());
             Ok(Reader { docs, vis, ident, krate, page, numbers })
         }
         _ => Err(no),
@@ -88,8 +88,15 @@ fn unknown(word: &str, span: Span) -> syn::Error {
     syn::Error::new(span, format!("`{word}` is none of `page`, {}", known.join(", ")))
 }
 
-/// The path to kvrail.
-pub(super) fn krate(attributes: &[Attribute], no: &mut Mistakes) -> Path {
+/// The path of kvrail: what `crate = ".."` says, if that can be read.
+pub(super) fn krate(reader: &parse::Reader, renamed: Option<&str>) -> (Path, Option<syn::Error>) {
+    match said_krate(&reader.attributes, &mut Mistakes::new()) {
+        Some(path) => (path, None),
+        None => crate::krate::unsaid(renamed, &reader.ident),
+    }
+}
+
+fn said_krate(attributes: &[Attribute], no: &mut Mistakes) -> Option<Path> {
     let mut krate = None;
     for item in items(attributes, no) {
         if item.key != "crate" {
@@ -107,5 +114,5 @@ pub(super) fn krate(attributes: &[Attribute], no: &mut Mistakes) -> Path {
             ));
         }
     }
-    krate.unwrap_or_else(|| parse_quote!(::kvrail))
+    krate
 }

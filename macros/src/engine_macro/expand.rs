@@ -2,10 +2,11 @@
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, quote, quote_spanned};
+use syn::Path;
 use syn::spanned::Spanned as _;
 
 use super::ast::{Key, Reader};
-use super::{check, parse};
+use super::parse;
 use crate::expand::respanned;
 
 pub(crate) fn expand(reader: &Reader) -> TokenStream {
@@ -37,12 +38,12 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
                 const __MAXIMA: #declared::Maxima = #maxima;
                 /// Bytes of a reader's whole state, the rails' own aside: the size of its `Storage`.
                 #vis const STATE_BYTES: ::core::primitive::usize =
-                    ::core::mem::size_of::<<#ident as #declared::Declared>::State>();
+                    ::core::mem::size_of::<#krate::Storage<#ident>>();
             }
             #[automatically_derived]
             impl<N: #krate::Network> #declared::Declared for #ident<N> {
                 type State = #state;
-                const PAGE: #krate::PageLayout = #krate::PageLayout::of::<#page>();
+                const PAGE: #declared::Page = #declared::Page::of::<#page>();
                 const MAXIMA: #declared::Maxima = #numbers;
             }
             #questions
@@ -52,7 +53,7 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
 
 /// The type, and what it can do whatever its numbers are.
 fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
-    let Reader { vis, ident, krate, .. } = reader;
+    let Reader { vis, ident, krate, page, .. } = reader;
     let declared = quote!(#krate::declared);
     quote! {
         #docs
@@ -61,17 +62,33 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
         }
         #[allow(dead_code)]
         impl<N: #krate::Network> #ident<N> {
-            /// Starts a reader over `rails` in the state of a `Storage`.
+            /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
+            /// page whose rank is known at run time: then it is `start_as`.
             ///
             /// # Errors
             ///
-            /// More rails than declared, or figures that cannot work.
+            /// More rails than declared, figures that cannot work or that are not the declared
+            /// ones. The storage can be taken again.
             #vis fn start(
-                state: &'static mut <Self as #declared::Declared>::State,
+                state: #krate::TakenStorage<<Self as #declared::Declared>::State>,
                 rails: N,
                 config: #krate::Config,
             ) -> ::core::result::Result<Self, #krate::StartError> {
-                match #declared::start::<Self, N>(state, rails, config) {
+                Self::start_as(state, #krate::PageLayout::of::<#page>(), rails, config)
+            }
+
+            /// The same for the declared page at a rank: `PageLayout::at_rank`.
+            ///
+            /// # Errors
+            ///
+            /// As `start`, or the pages of another layout.
+            #vis fn start_as(
+                state: #krate::TakenStorage<<Self as #declared::Declared>::State>,
+                layout: #krate::PageLayout,
+                rails: N,
+                config: #krate::Config,
+            ) -> ::core::result::Result<Self, #krate::StartError> {
+                match #declared::start::<Self, N>(state, layout, rails, config) {
                     ::core::result::Result::Ok(reader) => ::core::result::Result::Ok(Self { reader }),
                     ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
                 }
@@ -107,9 +124,8 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
 }
 
 /// The mistakes, and a type, so that what uses it is not reported as well.
-pub(crate) fn stub(reader: &parse::Reader, mistakes: &[syn::Error]) -> TokenStream {
+pub(crate) fn stub(reader: &parse::Reader, krate: Path, mistakes: &[syn::Error]) -> TokenStream {
     let mistakes = mistakes.iter().map(syn::Error::to_compile_error);
-    let krate = check::krate(&reader.attributes, &mut Vec::new());
     let stub = Reader {
         docs: Vec::new(),
         vis: reader.vis.clone(),
@@ -211,8 +227,8 @@ fn questions(reader: &Reader) -> TokenStream {
     let mut questions: TokenStream =
         simple.into_iter().map(|(call, key)| ask(call, maxima.clone(), reader.span(key))).collect();
     let page = &reader.page;
-    let layout = quote!(<#page as #krate::layouts::KvLayout>);
-    questions.extend(ask("accept_page", quote!(#layout::REGIONS, #layout::PAGE_BYTES), page.span()));
+    let geometry = quote!(<#page as #krate::layouts::KvLayout>::GEOMETRY);
+    questions.extend(ask("accept_page", geometry.clone(), page.span()));
     // mlx5 takes messages of 1 GiB, and no NIC less (max_msg_sz).
     let message = match reader.number(Key::MaxMessage) {
         Some(message) => quote!(#message),
@@ -228,6 +244,7 @@ fn questions(reader: &Reader) -> TokenStream {
             Some(sges) => quote!(#sges),
             None => quote!(32),
         };
+        questions.extend(ask("accept_plan_of", quote!(#geometry, &#plan), plan.span()));
         let span = reader.number(Key::MaxSges).map_or(plan.span(), |sges| sges.span());
         questions.extend(ask("accept_plan", quote!(#maxima, &#plan, #sges), span));
     }

@@ -13,7 +13,7 @@ use syn::parse::Parser as _;
 use syn::punctuated::Punctuated;
 
 /// The declarations, one type each.
-pub(crate) fn engine(input: TokenStream) -> TokenStream {
+pub(crate) fn engine(input: TokenStream, renamed: Option<&str>) -> TokenStream {
     let several = Punctuated::<parse::Reader, Token![;]>::parse_terminated;
     let readers = match syn::parse2::<parse::Reader>(input.clone()) {
         Ok(reader) => vec![reader],
@@ -24,9 +24,14 @@ pub(crate) fn engine(input: TokenStream) -> TokenStream {
     };
     readers
         .iter()
-        .map(|reader| match check::check(reader) {
-            Ok(legal) => expand::expand(&legal),
-            Err(mistakes) => expand::stub(reader, &mistakes),
+        .map(|reader| {
+            let (krate, hint) = check::krate(reader, renamed);
+            let hint = hint.map(|hint| hint.to_compile_error());
+            let expansion = match check::check(reader, &krate) {
+                Ok(legal) => expand::expand(&legal),
+                Err(mistakes) => expand::stub(reader, krate, &mistakes),
+            };
+            quote::quote!(#hint #expansion)
         })
         .collect()
 }

@@ -26,17 +26,32 @@ pub(crate) struct Pull<N: kv::Network = kv::shm::ShmRails> {
 }
 #[allow(dead_code)]
 impl<N: kv::Network> Pull<N> {
-    /// Starts a reader over `rails` in the state of a `Storage`.
+    /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
+    /// page whose rank is known at run time: then it is `start_as`.
     ///
     /// # Errors
     ///
-    /// More rails than declared, or figures that cannot work.
+    /// More rails than declared, figures that cannot work or that are not the declared
+    /// ones. The storage can be taken again.
     pub(crate) fn start(
-        state: &'static mut <Self as kv::declared::Declared>::State,
+        state: kv::TakenStorage<<Self as kv::declared::Declared>::State>,
         rails: N,
         config: kv::Config,
     ) -> ::core::result::Result<Self, kv::StartError> {
-        match kv::declared::start::<Self, N>(state, rails, config) {
+        Self::start_as(state, kv::PageLayout::of::<pages::Mla>(), rails, config)
+    }
+    /// The same for the declared page at a rank: `PageLayout::at_rank`.
+    ///
+    /// # Errors
+    ///
+    /// As `start`, or the pages of another layout.
+    pub(crate) fn start_as(
+        state: kv::TakenStorage<<Self as kv::declared::Declared>::State>,
+        layout: kv::PageLayout,
+        rails: N,
+        config: kv::Config,
+    ) -> ::core::result::Result<Self, kv::StartError> {
+        match kv::declared::start::<Self, N>(state, layout, rails, config) {
             ::core::result::Result::Ok(reader) => {
                 ::core::result::Result::Ok(Self { reader })
             }
@@ -92,7 +107,7 @@ const _: () = {
         };
         /// Bytes of a reader's whole state, the rails' own aside: the size of its `Storage`.
         pub(crate) const STATE_BYTES: ::core::primitive::usize = ::core::mem::size_of::<
-            <Pull as kv::declared::Declared>::State,
+            kv::Storage<Pull>,
         >();
     }
     #[automatically_derived]
@@ -112,7 +127,7 @@ const _: () = {
                 )
             },
         >;
-        const PAGE: kv::PageLayout = kv::PageLayout::of::<pages::Mla>();
+        const PAGE: kv::declared::Page = kv::declared::Page::of::<pages::Mla>();
         const MAXIMA: kv::declared::Maxima = Pull::<kv::shm::ShmRails>::__MAXIMA;
     }
     const _: () = kv::declared::accept_rails(&Pull::<kv::shm::ShmRails>::__MAXIMA);
@@ -127,14 +142,17 @@ const _: () = {
     const _: () = kv::declared::accept_rail_wrs(&Pull::<kv::shm::ShmRails>::__MAXIMA);
     const _: () = kv::declared::accept_deadline(&Pull::<kv::shm::ShmRails>::__MAXIMA);
     const _: () = kv::declared::accept_page(
-        <pages::Mla as kv::layouts::KvLayout>::REGIONS,
-        <pages::Mla as kv::layouts::KvLayout>::PAGE_BYTES,
+        <pages::Mla as kv::layouts::KvLayout>::GEOMETRY,
     );
     const _: () = kv::declared::accept_chunk(
         &Pull::<kv::shm::ShmRails>::__MAXIMA,
         1 << 24,
     );
     const _: () = kv::declared::accept_cq(&Pull::<kv::shm::ShmRails>::__MAXIMA, 4096);
+    const _: () = kv::declared::accept_plan_of(
+        <pages::Mla as kv::layouts::KvLayout>::GEOMETRY,
+        &PLAN,
+    );
     const _: () = kv::declared::accept_plan(
         &Pull::<kv::shm::ShmRails>::__MAXIMA,
         &PLAN,

@@ -20,17 +20,37 @@ struct Reader<N: ::kvrail::Network = ::kvrail::shm::ShmRails> {
 }
 #[allow(dead_code)]
 impl<N: ::kvrail::Network> Reader<N> {
-    /// Starts a reader over `rails` in the state of a `Storage`.
+    /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
+    /// page whose rank is known at run time: then it is `start_as`.
     ///
     /// # Errors
     ///
-    /// More rails than declared, or figures that cannot work.
+    /// More rails than declared, figures that cannot work or that are not the declared
+    /// ones. The storage can be taken again.
     fn start(
-        state: &'static mut <Self as ::kvrail::declared::Declared>::State,
+        state: ::kvrail::TakenStorage<<Self as ::kvrail::declared::Declared>::State>,
         rails: N,
         config: ::kvrail::Config,
     ) -> ::core::result::Result<Self, ::kvrail::StartError> {
-        match ::kvrail::declared::start::<Self, N>(state, rails, config) {
+        Self::start_as(
+            state,
+            ::kvrail::PageLayout::of::<::kvrail::layouts::catalogue::Opaque<4096>>(),
+            rails,
+            config,
+        )
+    }
+    /// The same for the declared page at a rank: `PageLayout::at_rank`.
+    ///
+    /// # Errors
+    ///
+    /// As `start`, or the pages of another layout.
+    fn start_as(
+        state: ::kvrail::TakenStorage<<Self as ::kvrail::declared::Declared>::State>,
+        layout: ::kvrail::PageLayout,
+        rails: N,
+        config: ::kvrail::Config,
+    ) -> ::core::result::Result<Self, ::kvrail::StartError> {
+        match ::kvrail::declared::start::<Self, N>(state, layout, rails, config) {
             ::core::result::Result::Ok(reader) => {
                 ::core::result::Result::Ok(Self { reader })
             }
@@ -87,7 +107,7 @@ const _: () = {
         };
         /// Bytes of a reader's whole state, the rails' own aside: the size of its `Storage`.
         const STATE_BYTES: ::core::primitive::usize = ::core::mem::size_of::<
-            <Reader as ::kvrail::declared::Declared>::State,
+            ::kvrail::Storage<Reader>,
         >();
     }
     #[automatically_derived]
@@ -107,7 +127,7 @@ const _: () = {
                 )
             },
         >;
-        const PAGE: ::kvrail::PageLayout = ::kvrail::PageLayout::of::<
+        const PAGE: ::kvrail::declared::Page = ::kvrail::declared::Page::of::<
             ::kvrail::layouts::catalogue::Opaque<4096>,
         >();
         const MAXIMA: ::kvrail::declared::Maxima = Reader::<
@@ -150,10 +170,7 @@ const _: () = {
     const _: () = ::kvrail::declared::accept_page(
         <::kvrail::layouts::catalogue::Opaque<
             4096,
-        > as ::kvrail::layouts::KvLayout>::REGIONS,
-        <::kvrail::layouts::catalogue::Opaque<
-            4096,
-        > as ::kvrail::layouts::KvLayout>::PAGE_BYTES,
+        > as ::kvrail::layouts::KvLayout>::GEOMETRY,
     );
     const _: () = ::kvrail::declared::accept_chunk(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,

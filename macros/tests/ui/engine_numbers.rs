@@ -45,10 +45,11 @@ engine! { ChunkAgainstDevice { page: Large, chunk: 1 << 20, max_message: 1 << 16
 engine! { BatchAgainstDepth { page: Large, max_peers: 1, max_lanes: 1, max_depth: 64, max_batch: BATCH } }
 engine! { CqAgainstSq { page: Small, max_rails: 2, max_lanes: 512, max_depth: 128, max_cq: 4_096 } }
 engine! { SgesAgainstPlan { page: ByToken, plan: PLAN, max_sges: 4 } }
+engine! { PlanOfOthers { page: Small, plan: PLAN, max_sges: 32 } }
 engine! { Rails { page: Small, max_rails: 17 } }
 engine! { Peers { page: Small, max_peers: 0 } }
 engine! { Lanes { page: Small, max_peers: 64, max_lanes: 63 } }
-engine! { Regions { page: Small, max_peers: 64, max_regions: 63 } }
+engine! { Regions { page: Small, max_peers: 64, max_regions: 127 } }
 engine! { Depth { page: Small, max_depth: 100 } }
 engine! { Batches { page: Small, max_batches: 20_000 } }
 engine! { Submitters { page: Small, max_submitters: 65 } }

@@ -39,6 +39,7 @@ use crate::config::{Config, ConfigError};
 use crate::fifo::Fifo;
 use crate::id::{MAX_RAILS, RailIndex};
 use crate::lane::{Lane, NO_LANE, Record, place};
+use crate::layout::Layouts;
 use crate::page::{List, Queued};
 use crate::peer::{CLASSES, Local, Peer, PeerStats, Remote};
 use crate::plan::{MAX_SGES, Plans};
@@ -107,6 +108,7 @@ pub struct Engine<'s, P: Provider> {
 
     pages: Held<'s>,
     plans: Plans<'s>,
+    layouts: Layouts<'s>,
     landing: &'s [Entry],
     landing_keys: RailKeys,
     done: Fifo<'s, u16>,
@@ -217,7 +219,8 @@ impl<'s, P: Provider> Engine<'s, P> {
         let tag = tag.map_err(|_| StartError::TooManyEngines)?;
         let limits = Limits { sges: provider.sges().clamp(1, MAX_SGES), bytes: config.chunk_bytes };
         let chunk_shift = config.chunk_bytes.trailing_zeros() as u8;
-        let pool = Pool::new(parts.heads, parts.pages, parts.free, chunk_shift, tag);
+        let layouts = Layouts::new(parts.layouts, tag);
+        let pool = Pool::new(parts.heads, parts.pages, parts.free, layouts.table(), chunk_shift, tag);
         let mut engine = Self {
             provider: ManuallyDrop::new(provider),
             config,
@@ -242,6 +245,7 @@ impl<'s, P: Provider> Engine<'s, P> {
             free_lane: 0,
             pages: Held::new(pool),
             plans: Plans::new(parts.plans, parts.plan_lists, limits, tag),
+            layouts,
             landing,
             landing_keys,
             done: Fifo::new(parts.done),

@@ -2,11 +2,12 @@
 
 use core::ptr::NonNull;
 
-use kvrail_layouts::plan::Plan;
+use kvrail_layouts::{Identity, plan::Plan};
 
 use super::Engine;
 use crate::id::{MAX_RAILS, PeerId, RailIndex, RegionId, Source};
 use crate::lane::{Lane, LaneState, NO_LANE};
+use crate::layout::{AddLayoutError, LayoutRef, NO_LAYOUT};
 use crate::memory::{Access, RegionError, RegionShape, Slots};
 use crate::peer::{Local, NO_REGION, Peer, PeerState, Remote};
 use crate::plan::{AddPlanError, PlanRef};
@@ -207,8 +208,22 @@ impl<P: Provider> Engine<'_, P> {
     ///
     /// A plan between several regions (see [`Plan::only`]), one that is no list of work requests, a full
     /// table.
+    ///
+    /// Whether pages and slots are those that the plan was made for is found where they are put
+    /// together: [`LayoutMismatch`](crate::layout::LayoutMismatch).
     pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
-        self.plans.add(plan)
+        self.plans.add(plan, &mut self.layouts)
+    }
+
+    /// Learns a layout, unless it is known, so that remote regions and slots can be said to hold
+    /// its pages ([`RemoteRegion::set_layout`], [`Slots::set_layout`]). `region` is which region of
+    /// a page they hold: 0, where a page has one. Layouts are known for as long as the engine is.
+    ///
+    /// # Errors
+    ///
+    /// A layout that leaves a distance or a rank open, a full table.
+    pub fn add_layout(&mut self, layout: &Identity, region: u32) -> Result<LayoutRef, AddLayoutError> {
+        self.layouts.add(layout, region)
     }
 
     /// Makes room for a peer. It can be read from once it has a region and a lane.
@@ -309,6 +324,7 @@ impl<P: Provider> Engine<'_, P> {
             page_bytes: offer.page_bytes as u32,
             base: offer.base,
             stride: offer.stride,
+            layout: NO_LAYOUT,
             has_table: table.is_some(),
         })
     }

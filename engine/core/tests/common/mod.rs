@@ -178,7 +178,18 @@ pub fn attach<'m>(
     Some((id, key))
 }
 
-/// A peer with its region and `lanes` lanes on each of the first `rails` rails.
+/// Pages of [`rows`], token by token: what the owners publish.
+pub fn by_token() -> Geometry {
+    rows(&[Level::Axis(AxisKind::Token), Level::Axis(AxisKind::Layer)])
+}
+
+/// The same, layer by layer: what [`turned`] makes of them.
+pub fn by_layer() -> Geometry {
+    rows(&[Level::Axis(AxisKind::Layer), Level::Axis(AxisKind::Token)])
+}
+
+/// A peer with its region, which holds pages [`by_token`], and `lanes` lanes on each of the first
+/// `rails` rails.
 pub fn connect<'m>(
     engine: &mut Engine<'_, Rails<'m>>,
     sim: &Sim<'m>,
@@ -188,7 +199,8 @@ pub fn connect<'m>(
     depth: u32,
 ) -> (PeerId, RemoteRegion, Vec<LaneKey>) {
     let peer = engine.add_peer().unwrap();
-    let region = engine.add_region(peer, &owner.offer()).unwrap();
+    let mut region = engine.add_region(peer, &owner.offer()).unwrap();
+    region.set_layout(engine.add_layout(&by_token().identity(), 0).unwrap()).unwrap();
     let mut made = Vec::new();
     for rail in 0..rails {
         for _ in 0..lanes {
@@ -267,8 +279,7 @@ pub fn rows(order: &[Level]) -> Geometry {
 /// From token-major pages into layer-major slots: the tokens that are selected. 5 pieces of 500 bytes each
 /// token at the destination, one run at the source.
 pub fn turned(selection: Selection) -> Plan {
-    let (layer, token) = (Level::Axis(AxisKind::Layer), Level::Axis(AxisKind::Token));
-    Plan::between(&rows(&[token, layer]), &rows(&[layer, token]), selection).unwrap()
+    Plan::between(&by_token(), &by_layer(), selection).unwrap()
 }
 
 /// Where byte `at` of a page that has been turned comes from.

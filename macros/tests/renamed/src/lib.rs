@@ -21,7 +21,7 @@ mod layouts {}
 
 /// A page with a footer, of one rank.
 #[derive(::kv::KvLayout)]
-#[kv(crate = "::kv::layouts", order(regions(layer), tile, pad(64), planes, token, head), layers = N, tokens = 2 * N)]
+#[kv(crate = "::kv", order(regions(layer), tile, pad(64), planes, token, head), layers = N, tokens = 2 * N)]
 #[kv(axis(tile = 3), heads = 1, sharded(head, ranks = 8, rank = 7), tokens_per_state = N, version = N)]
 pub struct Page {
     /// The latent part.
@@ -32,7 +32,7 @@ pub struct Page {
 
 /// As generic as they come.
 #[derive(::kv::KvLayout)]
-#[kv(crate = "::kv::layouts", order(planes, head, token), heads = H, tokens = 16)]
+#[kv(crate = "::kv", order(planes, head, token), heads = H, tokens = 16)]
 pub struct Gqa<const H: ::core::primitive::usize, E>
 where
     E: ::core::marker::Copy,

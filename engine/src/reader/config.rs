@@ -1,0 +1,98 @@
+//! How a reader behaves, and why it does not start.
+
+use std::time::Duration;
+
+use kvrail_core::config::Config as EngineConfig;
+use kvrail_layouts::Fingerprint;
+use kvrail_session::{Name, NodeName};
+
+/// How a reader behaves.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What it calls itself, for the logs and errors of its peers.
+    pub node: NodeName,
+    /// How many lanes lead from each rail to each peer, at least 1. A NIC wants two or more; for
+    /// rails that are threads one is enough.
+    pub lanes_per_rail: usize,
+    /// How long [`Reader::connect`](crate::Reader::connect) may take.
+    pub connect: Duration,
+    /// The engine's figures; `None` takes what suits the rails. What [`engine!`](crate::engine) has
+    /// declared (`chunk`, `rail_bytes`, `rail_wrs`) they must agree with.
+    pub engine: Option<EngineConfig>,
+}
+
+impl Default for Config {
+    /// Named by process id, one lane per rail, ten seconds.
+    fn default() -> Self {
+        Self {
+            node: Name::lossy(&format!("reader-{}", std::process::id())),
+            lanes_per_rail: 1,
+            connect: Duration::from_secs(10),
+            engine: None,
+        }
+    }
+}
+
+/// Why a reader does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No lanes.
+    #[error("lanes_per_rail is 0: it must be at least 1")]
+    NoLanes,
+    /// More than were declared.
+    #[error("{rails} rails, and the reader was declared with max_rails: {max}")]
+    TooManyRails {
+        /// How many there are.
+        rails: usize,
+        /// How many it was declared with.
+        max: usize,
+    },
+    /// A figure of [`Config::engine`] is not the one that `engine!` declared and checked.
+    #[error(
+        "`engine!` declares {key}: {declared}, and Config::engine has {figure} = {configured}: give it the declared \
+         number, or leave `{key}` out of the declaration"
+    )]
+    Declared {
+        /// What `engine!` calls it.
+        key: &'static str,
+        /// What the engine calls it.
+        figure: &'static str,
+        /// The declared number.
+        declared: u64,
+        /// The configured one.
+        configured: u64,
+    },
+    /// In chunks of [`Config::engine`] a full batch does not fit the send queues that `engine!`
+    /// declared.
+    #[error(
+        "in chunks of {chunk_bytes} bytes (Config::engine) a batch of max_batch pages is {wrs} wrs, and the lanes that \
+         `engine!` declares hold {room}: raise chunk_bytes, max_lanes or max_depth, or lower max_batch"
+    )]
+    BatchTooLong {
+        /// The configured chunk.
+        chunk_bytes: u32,
+        /// wrs of a full batch.
+        wrs: u64,
+        /// What all lanes hold.
+        room: u64,
+    },
+    /// The pages are others than those that were declared, at whichever rank.
+    #[error(
+        "the reader was declared for pages of `{declared}` (fingerprint {expected} at any rank), and is to be started for \
+         `{given}` ({found})"
+    )]
+    OtherPage {
+        /// The declared layout's name.
+        declared: &'static str,
+        /// Its fingerprint, with no rank said.
+        expected: Fingerprint,
+        /// The given layout's name.
+        given: &'static str,
+        /// Its fingerprint, with no rank said.
+        found: Fingerprint,
+    },
+    /// The engine refuses.
+    #[error(transparent)]
+    Engine(#[from] kvrail_core::engine::StartError),
+}

@@ -1,0 +1,114 @@
+//! Memory that pages land in, and plans by which they land there in another layout.
+#![allow(unsafe_code, reason = "foreign memory, on the caller's word")]
+
+use kvrail_core::layout::LayoutRef;
+use kvrail_core::memory::{Access, RegionError, Slots};
+use kvrail_core::plan::{AddPlanError, PlanRef};
+use kvrail_core::provider::MemoryRange;
+use kvrail_layouts::Plan;
+
+use super::Reader;
+use crate::layout::PageLayout;
+use crate::network::Network;
+
+impl<N: Network> Reader<N> {
+    /// Makes destination slots, one per page, of memory that lives for ever.
+    ///
+    /// # Errors
+    ///
+    /// Memory that holds no page, or that the rails cannot register.
+    pub fn register(&mut self, memory: &'static mut [u8]) -> Result<Slots, RegionError> {
+        let layout = self.layout;
+        self.register_for(&layout, memory)
+    }
+
+    /// Makes destination slots for pages of another layout than the reader's: of a peer that was
+    /// [connected to as that](Self::connect_to), or in which pages land by a
+    /// [plan](Self::add_plan).
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    pub fn register_for(
+        &mut self,
+        layout: &PageLayout,
+        memory: &'static mut [u8],
+    ) -> Result<Slots, RegionError> {
+        let known = self.engine.add_layout(layout.identity(), 0)?;
+        Ok(of_layout(self.engine.register(memory, layout.page_bytes().into())?, known))
+    }
+
+    /// Makes slots of `slot_bytes` each, of no layout: whatever is read into them is bytes. For parts
+    /// of pages ([`RemotePage::part`](kvrail_core::remote::RemotePage::part)), and for several pages
+    /// beside each other in a slot ([`Batch::read_also`](kvrail_core::batch::Batch::read_also)).
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    pub fn register_bytes(
+        &mut self,
+        memory: &'static mut [u8],
+        slot_bytes: u32,
+    ) -> Result<Slots, RegionError> {
+        self.engine.register(memory, slot_bytes.into())
+    }
+
+    /// Learns how the peers' pages land in slots of another layout
+    /// ([`Batch::read_with`](kvrail_core::batch::Batch::read_with)), with no copy in between. The
+    /// plan is made from the geometry that the peers publish, at their rank, to the one that the
+    /// slots were registered for: a page or a slot of another layout or rank is refused there. A
+    /// plan between geometries of no rank goes from each rank to the same.
+    ///
+    /// # Errors
+    ///
+    /// A plan between several regions, one that is no list of work requests, a full table.
+    pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
+        self.engine.add_plan(plan)
+    }
+
+    /// Makes destination slots of foreign memory: an inference engine's pool, pinned memory, a
+    /// GPU's. `numa` is its node, where known.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    ///
+    /// # Safety
+    ///
+    /// Until [`unregister`](Self::unregister) gives the range back (for ever, if it never does) the
+    /// memory is valid, belongs to the slots alone, and is not unmapped. With [`Access::Host`] it
+    /// is readable and writable by the CPU, and initialised.
+    pub unsafe fn register_foreign(
+        &mut self,
+        range: MemoryRange,
+        access: Access,
+        numa: Option<u8>,
+    ) -> Result<Slots, RegionError> {
+        let slot_bytes = self.layout.page_bytes().into();
+        let known = self.engine.add_layout(self.layout.identity(), 0)?;
+        // SAFETY: the caller's promise is the same.
+        let slots = unsafe { self.engine.register_foreign(range, slot_bytes, access, numa) }?;
+        Ok(of_layout(slots, known))
+    }
+
+    /// Releases memory whose slots have all come home.
+    ///
+    /// # Errors
+    ///
+    /// The slots, where some are still out or belong to another reader.
+    pub fn unregister(&mut self, slots: Slots) -> Result<MemoryRange, Slots> {
+        #[cfg(feature = "cuda")]
+        let region = slots.region();
+        let range = self.engine.unregister(slots)?;
+        #[cfg(feature = "cuda")]
+        self.devices.retain(|(of, _)| *of != region);
+        Ok(range)
+    }
+}
+
+/// Slots that have just been made, for pages of this layout.
+pub(super) fn of_layout(mut slots: Slots, layout: LayoutRef) -> Slots {
+    let said = slots.set_layout(layout);
+    debug_assert_eq!(said, Ok(()), "slots of one engine, none of them given out");
+    slots
+}

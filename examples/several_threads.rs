@@ -1,0 +1,120 @@
+//! Several threads of an inference engine feed one reader: each fills batches, submits them and
+//! gets its own back, while one thread polls.
+//!
+//! ```text
+//! cargo run --example several_threads
+//! ```
+
+use std::error::Error;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kvrail::core::hub::Outcome;
+use kvrail::core::memory::Slot;
+use kvrail::core::remote::Location;
+use kvrail::core::table::KeyTag;
+use kvrail::layouts::Bf16;
+use kvrail::shm::ShmRails;
+use kvrail::{
+    Config, KvLayout, PageLayout, Peer, PeerKey, Publisher, Storage, Submitter, clock, engine, memory, shm,
+};
+
+/// One layer of DeepSeek's MLA.
+#[derive(KvLayout)]
+#[kv(order(token), tokens = 64)]
+struct Mla {
+    latent: [Bf16; 512],
+    rope: [Bf16; 64],
+}
+const MLA: PageLayout = PageLayout::of::<Mla>();
+
+const THREADS: usize = 3;
+const PAGES: usize = 4;
+
+engine! {
+    Reader { page: Mla, max_rails: 2, max_peers: 1, max_batch: 4, max_batches: 8, max_submitters: THREADS }
+}
+static STORAGE: Storage<Reader> = Storage::new();
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
+    let key = PeerKey::from_passphrase("everybody who may read knows this")?;
+    let (name, anywhere) = ("prefill".parse()?, "127.0.0.1:0".parse()?);
+    let mut producer = Publisher::start(name, MLA, 12, &anywhere, key.clone(), shm::publish(2))?;
+    let mut locations = Vec::new();
+    for slot in 0..12 {
+        locations.push(producer.write(slot, KeyTag(slot.into()), |bytes| bytes.fill(slot as u8))?);
+    }
+
+    let mut reader = Reader::start(STORAGE.take()?, shm::rails(2)?, Config::default())?;
+    let slots = THREADS * PAGES * MLA.page_bytes() as usize;
+    let mut slots: Vec<Slot> = reader.register(memory::leaked(slots)?)?.collect();
+    let peer = reader.connect(&producer.local_addr().into(), &key)?;
+
+    let running = AtomicUsize::new(THREADS);
+    std::thread::scope(|scope| -> Result<(), Failure> {
+        let mut threads = Vec::new();
+        for locations in locations.chunks(PAGES) {
+            // As many as were declared: max_submitters.
+            let submitter = reader.submitter().ok_or("all submitters have been given away")?;
+            let (peer, slots) = (peer.clone(), slots.split_off(slots.len() - PAGES));
+            let running = &running;
+            threads.push(scope.spawn(move || {
+                let good = feed(submitter, &peer, locations, slots);
+                running.fetch_sub(1, Ordering::Release);
+                good
+            }));
+        }
+        // The reader's own thread moves everything on, and may read for itself (`submit`,
+        // `next_done`). A submitter wakes it.
+        while running.load(Ordering::Acquire) > 0 {
+            reader.poll();
+            reader.wait(clock::within(Duration::from_millis(10)));
+        }
+        for (number, thread) in threads.into_iter().enumerate() {
+            let good = thread.join().map_err(|_| "a thread panicked")??;
+            println!("thread {number}: {good} pages, each the one that was asked for");
+        }
+        Ok(())
+    })
+}
+
+/// One of the threads: a batch out, what becomes of it back.
+fn feed(
+    mut submitter: Submitter<ShmRails>,
+    peer: &Peer,
+    locations: &[Location],
+    slots: Vec<Slot>,
+) -> Result<usize, Failure> {
+    let mut batch = submitter.batch().ok_or("all batches are in use")?;
+    for (&location, slot) in locations.iter().zip(slots) {
+        batch.read(peer.page(location)?, slot).map_err(|(error, _slot)| error)?;
+    }
+    // What does not fit the mailbox comes back, untouched, as it does when the reader is gone.
+    submitter.submit(batch, clock::within(Duration::from_secs(5))).map_err(|full| full.to_string())?;
+    let mut done = loop {
+        match submitter.next_outcome() {
+            Some(Outcome::Done(done)) => break done,
+            // Refused by the reader: a peer that has been removed, a deadline that has passed.
+            Some(Outcome::Rejected(rejected)) => return Err(rejected.error.into()),
+            // The reader has been dropped, and with it the slots that it had.
+            Some(Outcome::ReaderGone(batches)) => {
+                return Err(format!("the reader is gone, with {batches} batches").into());
+            }
+            // The deadline has passed, and hardware still writes into the slots; `Done` follows.
+            Some(Outcome::Overdue(..)) => {}
+            // Of other submitters that are gone; comes to the reader's own thread alone.
+            Some(Outcome::Orphan(slot)) => return Err(format!("{slot:?} of nobody").into()),
+            // An engine's thread has other things to do; this one has not.
+            None => std::thread::yield_now(),
+        }
+    };
+    let mut good = 0;
+    for page in done.pages() {
+        page.result()?;
+        let bytes = page.slot.bytes().ok_or("host memory")?;
+        good += usize::from(bytes.iter().all(|&byte| u32::from(byte) == locations[page.index].slot));
+    }
+    Ok(good)
+}

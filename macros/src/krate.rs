@@ -1,0 +1,95 @@
+//! Where kvrail is: what `crate = ".."` says, `::kvrail` if it says nothing.
+//!
+//! A dependency may be renamed (`kv = { package = "kvrail" }`), and then `::kvrail` names nothing.
+//! The compiler would complain of every path of an expansion, and not say what to do. So the
+//! manifest is looked at: where it renames kvrail, one error says what is missing, and the
+//! expansion goes by the name that kvrail has, so that nothing else is reported.
+
+use std::path::PathBuf;
+
+use proc_macro2::Ident;
+use syn::{Path, parse_quote};
+
+/// What kvrail goes by in the crate that is compiled, where that is another name.
+pub(crate) fn renamed_here() -> Option<String> {
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR")?;
+    renamed(&std::fs::read_to_string(PathBuf::from(folder).join("Cargo.toml")).ok()?)
+}
+
+/// The path that a macro goes by if `crate = ".."` says nothing, and what to say about it.
+pub(crate) fn unsaid(renamed: Option<&str>, ident: &Ident) -> (Path, Option<syn::Error>) {
+    let found = renamed.and_then(|name| Some((name, syn::parse_str::<Ident>(name).ok()?)));
+    let Some((name, known)) = found else { return (parse_quote!(::kvrail), None) };
+    let text = format!(
+        "this crate's Cargo.toml calls kvrail `{name}`, and `::kvrail` is what the macro looks for: add \
+         `#[kv(crate = \"::{name}\")]`"
+    );
+    (parse_quote!(::#known), Some(syn::Error::new(ident.span(), text)))
+}
+
+/// The name under which a manifest has kvrail, if that is not its own. It is read line by line:
+/// what is written otherwise than people write it is not found, and then the compiler complains by
+/// itself.
+fn renamed(manifest: &str) -> Option<String> {
+    let mut table = "";
+    let mut name = None;
+    for line in manifest.lines() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.starts_with('[') {
+            table = line.trim_matches(['[', ']']);
+        }
+        // `[dependencies]`, or `[dependencies.kv]`, of whatever target or purpose.
+        let (of, entry) = match table.rsplit_once('.') {
+            Some((of, entry)) if of.ends_with("dependencies") => (of, Some(entry)),
+            _ => (table, None),
+        };
+        if !of.ends_with("dependencies") {
+            continue;
+        }
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        let key = entry.unwrap_or(key).trim().trim_matches('"');
+        // `kvrail.workspace = true`
+        let key = key.split('.').next().unwrap_or(key);
+        let said = |text: &str| text.split_whitespace().collect::<String>();
+        let (line, value) = (said(line), said(value));
+        let renames = match entry {
+            Some(_) => line == "package=\"kvrail\"",
+            None => value.contains("package=\"kvrail\""),
+        };
+        match (key, renames) {
+            ("kvrail", _) => return None,
+            (key, true) => name = Some(key.replace('-', "_")),
+            _ => {}
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::renamed;
+
+    #[test]
+    fn a_name_is_found_where_people_write_it() {
+        for (manifest, name) in [
+            ("[dependencies]\nkv = { package = \"kvrail\", version = \"0.1\" }", Some("kv")),
+            (
+                "[dependencies]\nserde = \"1\"\nmy-kv = {version=\"0.1\",package=\"kvrail\"} # renamed",
+                Some("my_kv"),
+            ),
+            ("[dev-dependencies.kv]\nversion = \"0.1\"\npackage = \"kvrail\"", Some("kv")),
+            ("[target.'cfg(unix)'.dependencies]\nkv = { package = \"kvrail\" }", Some("kv")),
+            // Under its own name, whatever else.
+            ("[dependencies]\nkvrail = \"0.1\"", None),
+            ("[dependencies]\nkvrail.workspace = true\nkv = { package = \"kvrail\" }", None),
+            ("[dependencies.kvrail]\npath = \"..\"", None),
+            // Other packages, other tables, nothing.
+            ("[dependencies]\nkv = { package = \"kvrail-layouts\" }", None),
+            ("[package]\nname = \"kvrail\"\n[dependencies]\nserde = \"1\"", None),
+            ("[package.metadata.x]\nkv = { package = \"kvrail\" }", None),
+            ("", None),
+        ] {
+            assert_eq!(renamed(manifest).as_deref(), name, "{manifest}");
+        }
+    }
+}
