@@ -292,7 +292,9 @@ fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
         }
         attach(&mut engine, &sim, peer, &owner, round % 2, 8).unwrap();
         // The lane is chosen, and a suspect posted on it.
-        (0..3).for_each(|_| drop(engine.poll(sim.now())));
+        for _ in 0..3 {
+            engine.poll(sim.now());
+        }
         for rail in 0..2 {
             sim.apply(Action::RailDown { rail: RailIndex(rail), told: false });
         }
