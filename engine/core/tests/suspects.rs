@@ -7,6 +7,7 @@ mod common;
 
 use common::*;
 use kvrail_core::abi::WcStatus;
+use kvrail_core::batch::Class;
 use kvrail_core::config::Config;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::error::PageError;
@@ -308,6 +309,52 @@ fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
     let mut results = Vec::new();
     settle(&mut engine, &sim, LATE, |mut done| results.extend(done.pages().map(|page| page.result)));
     assert_eq!(results, [Ok(()); 4]);
+}
+
+/// What is not to be read stands behind all else of its segment, which is posted one chunk at a time while urgent work
+/// has most turns: the batch may be done before the segment has another one.
+#[test]
+fn a_batch_whose_last_page_is_set_aside_leaves_nothing_waiting() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::Config::new(8), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 5);
+    let dest = Destination::new(160, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = Config { chunk_bytes: 4096, rail_wrs: 1, ..Config::DEFAULT };
+    let mut engine = start(&mut state, &sim, config);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 4, 8);
+    let place = 3_usize;
+    let failed = Failed { offset: (place * STRIDE) as u64, len: 1, stride: 1, count: 1 };
+    sim.apply(Action::FailMemory(owner.memory, failed));
+    let mut results = Vec::new();
+    for pages in [1, 4, 3, 2] {
+        let mut batch = engine.batch().unwrap();
+        batch.set_class(Class::Background);
+        batch.set_tag(1);
+        for i in (0..pages).rev() {
+            let location = owner.location(place - i);
+            batch.read(region.page(location).unwrap(), slots.next().unwrap()).unwrap();
+        }
+        engine.submit(batch, sim.now(), LATE).unwrap();
+        for first in 5..9 {
+            let mut urgent = engine.batch().unwrap();
+            for i in 0..8 {
+                let location = owner.location(first + i % 8);
+                urgent.read(region.page(location).unwrap(), slots.next().unwrap()).unwrap();
+            }
+            engine.submit(urgent, sim.now(), LATE).unwrap();
+        }
+        let before = results.len();
+        settle(&mut engine, &sim, LATE, |mut done| {
+            let good = done.tag() == 1;
+            results.extend(done.pages().map(|page| page.result).filter(|_| good));
+        });
+        assert_eq!(results.len() - before, pages, "the batch is done");
+        let (last, others) = results[before..].split_last().unwrap();
+        assert!(others.iter().all(Result::is_ok) && last.is_err(), "{results:?}");
+    }
 }
 
 /// A page in the middle of a row that waits to be validated together is found guilty by another request for it: those

@@ -102,33 +102,37 @@ impl<P: Provider> Engine<'_, P> {
                 // k <= seg_len - seg_done, a u16.
                 seg_done += k as u16;
             } else {
-                while seg_done < seg_len && n < limit && (bytes < max_bytes || n == 0) {
+                while seg_done < seg_len {
                     let at = PageRef(segment.0 + u32::from(seg_done));
                     let shift = self.chunk_shift;
                     let page = self.pages.at(at);
                     let chunks = page.chunks(shift);
-                    if page.next < chunks {
-                        let chunk = page.next;
-                        let (len, alike) = match page.plan() {
-                            None => page.alike(chunk, shift),
-                            Some(plan) => self.plans.alike(plan, chunk),
-                        };
-                        // The run ends with the wr that reaches its bytes.
-                        let fit = max_bytes.saturating_sub(bytes).div_ceil(u64::from(len)).max(1);
-                        let k = alike.min(limit - n).min(u32::try_from(fit).unwrap_or(u32::MAX));
-                        // A record counts no further.
-                        let k = k.min(u16::MAX.into());
-                        bytes += u64::from(k) * u64::from(len);
-                        page.next += k;
-                        let whole = page.next == chunks;
-                        let record = self.record(lane, head.wrapping_add(n));
-                        *record = Record { page: at, chunk, len, count: k as u16, run: Run::Chunks };
-                        n += k;
-                        seg_done += u16::from(whole);
-                    } else {
-                        // Failed since: its other chunks are not going to be posted.
+                    if page.next >= chunks {
+                        // Failed before: nothing of it is going to be posted. Those at the end are passed over at once,
+                        // or the segment would wait for nothing, and its batch could be done before.
                         seg_done += 1;
+                        continue;
                     }
+                    if n >= limit || bytes >= max_bytes && n > 0 {
+                        break;
+                    }
+                    let chunk = page.next;
+                    let (len, alike) = match page.plan() {
+                        None => page.alike(chunk, shift),
+                        Some(plan) => self.plans.alike(plan, chunk),
+                    };
+                    // The run ends with the wr that reaches its bytes.
+                    let fit = max_bytes.saturating_sub(bytes).div_ceil(u64::from(len)).max(1);
+                    let k = alike.min(limit - n).min(u32::try_from(fit).unwrap_or(u32::MAX));
+                    // A record counts no further.
+                    let k = k.min(u16::MAX.into());
+                    bytes += u64::from(k) * u64::from(len);
+                    page.next += k;
+                    let whole = page.next == chunks;
+                    let record = self.record(lane, head.wrapping_add(n));
+                    *record = Record { page: at, chunk, len, count: k as u16, run: Run::Chunks };
+                    n += k;
+                    seg_done += u16::from(whole);
                 }
             }
             self.pages.at(segment).seg_done = seg_done;

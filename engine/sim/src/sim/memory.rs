@@ -59,7 +59,8 @@ impl Failed {
     /// Whether one of the ranges holds a byte of `from..to`.
     fn touches(&self, from: u64, to: u64) -> bool {
         // The first range that does not end before `from`.
-        let before = from.saturating_sub(self.offset + self.len - self.len.min(1)) / self.stride.max(1);
+        let past = from.saturating_sub(self.offset + self.len - self.len.min(1));
+        let before = past.checked_div(self.stride).unwrap_or(0);
         (before..self.count.min(before + 2)).any(|k| {
             let start = self.offset + k * self.stride;
             start < to && from < start + self.len
