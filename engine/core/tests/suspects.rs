@@ -16,7 +16,7 @@ use kvrail_core::memory::{Access, Slot, Slots};
 use kvrail_core::remote::{RegionOffer, RemotePage, RemoteRegion};
 use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{self, Action, Failed, Fate, Sim};
+use kvrail_sim::sim::{self, Action, Delay, Failed, Fate, Sim};
 
 const RAILS: u8 = 2;
 const LANES: usize = 4;
@@ -265,7 +265,8 @@ fn what_is_set_aside_is_tried_again_after_a_while() {
 fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(8), &rails(2)).unwrap();
+    let model = sim::Config { retry: Nanos::from_millis(1), ..sim::Config::new(8) };
+    let sim = Sim::new(&mut storage, model, &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -363,7 +364,8 @@ fn a_batch_whose_last_page_is_set_aside_leaves_nothing_waiting() {
 fn a_page_that_is_set_aside_in_the_middle_of_a_row_leaves_the_rest_of_the_row() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(8), &rails(2)).unwrap();
+    let model = sim::Config { flush: Delay::fixed(Nanos::from_millis(2)), ..sim::Config::new(8) };
+    let sim = Sim::new(&mut storage, model, &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -384,6 +386,7 @@ fn a_page_that_is_set_aside_in_the_middle_of_a_row_leaves_the_rest_of_the_row() 
         step(1);
         engine.poll(sim.now());
     }
+    step(1_000);
     engine.poll(sim.now());
     // A row of four by the first rail. Its bytes and the drain are found by one poll, in this order.
     attach(&mut engine, &sim, peer, &owner, 0, 8).unwrap();
