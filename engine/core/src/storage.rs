@@ -34,7 +34,7 @@ const GROUPS: usize = 256;
 /// has for one.
 pub(crate) const LOCAL_REGIONS: usize = 256;
 const _: () = assert!(LOCAL_REGIONS <= 1 << 8);
-/// What a provider's part of a lane ([`Provider::Lane`](crate::provider::Provider::Lane)) may take, in bytes.
+/// What a provider's part of a lane ([`Provider::Lane`]) may take, in bytes.
 /// A larger one goes behind a pointer; the compiler says so where an engine is started.
 pub const LANE_BYTES: usize = 128;
 
