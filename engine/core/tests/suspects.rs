@@ -405,3 +405,49 @@ fn a_page_that_is_set_aside_in_the_middle_of_a_row_leaves_the_rest_of_the_row() 
 }
 
 const LATE: Time = Time(10_000_000_000);
+
+/// The first page of a row whose entries are being read is set aside, and then the lane fails that reads them: the
+/// others of the row are validated by another lane, and are no misses.
+#[test]
+fn a_row_whose_first_page_is_set_aside_while_its_entries_are_read_is_read_again_when_its_lane_fails() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let model = sim::Config { retry: Nanos::from_millis(5), ..sim::Config::new(8) };
+    let sim = Sim::new(&mut storage, model, &rails(2)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 5);
+    let dest = Destination::new(SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+    let mut engine = start(&mut state, &sim, config);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let peer = engine.add_peer().unwrap();
+    let region = engine.add_region(peer, &owner.offer()).unwrap();
+    attach(&mut engine, &sim, peer, &owner, 0, 8).unwrap();
+    let row = fill(&mut engine, &owner, &region, &mut slots, 4);
+    engine.submit(row, sim.now(), LATE).unwrap();
+    // Its data have arrived, its entries are asked for, and then nothing comes by this rail.
+    let step = |micros| sim.advance_to(sim.now() + Nanos::from_micros(micros));
+    while engine.rail_stats(RailIndex(0)).unwrap().posted < 5 {
+        step(1);
+        engine.poll(sim.now());
+    }
+    sim.apply(Action::RemoteRailDown(owner.peer, RailIndex(0)));
+    let (_, second) = attach(&mut engine, &sim, peer, &owner, 1, 8).unwrap();
+    sim.script(second, Fate::Status { nth: 0, status: WcStatus::REM_ACCESS_ERR }).unwrap();
+    let same = fill(&mut engine, &owner, &region, &mut slots, 1);
+    engine.submit(same, sim.now(), LATE).unwrap();
+    step(2_000);
+    engine.poll(sim.now());
+    step(1_000);
+    engine.poll(sim.now());
+    attach(&mut engine, &sim, peer, &owner, 1, 8).unwrap();
+    let mut results = Vec::new();
+    settle(&mut engine, &sim, LATE, |mut done| {
+        results.push(done.pages().map(|page| page.result).collect::<Vec<_>>());
+    });
+    results.sort_by_key(Vec::len);
+    assert!(matches!(results[0][..], [Err(PageError::Fault { .. })]), "{results:?}");
+    let [Err(PageError::SetAside { .. }), Ok(()), Ok(()), Ok(())] = results[1][..] else {
+        panic!("{results:?}")
+    };
+}

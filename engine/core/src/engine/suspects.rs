@@ -14,7 +14,7 @@ use super::death::fail_page;
 use crate::abi::FaultKind;
 use crate::error::PageError;
 use crate::lane::{Fatal, Hold, LaneState, NO_LANE, Record};
-use crate::page::{Page, PageRef, PageTable, Phase, VALIDATE, settle_pages};
+use crate::page::{Page, PageRef, PageTable, VALIDATE, settle_pages};
 use crate::peer::{NO_REGION, Remote};
 use crate::provider::Provider;
 use crate::suspicion::{GUILTY, Patience, SUSPECTED};
@@ -41,10 +41,10 @@ impl<P: Provider> Engine<'_, P> {
         }
         let seq = lane.tail.wrapping_add(place);
         let record = *self.record(index, seq);
-        let page = self.pages.at(record.page);
-        if page.phase == Phase::Dead {
+        if self.is_dead(record) {
             return None;
         }
+        let page = self.pages.at(record.page);
         let (region, peer) = (page.source.region(), page.peer());
         if fatal.status.fault() == FaultKind::Page {
             self.convict(index, record, fatal, GUILTY, now);
