@@ -459,3 +459,26 @@ fn peers_that_fill_a_rail_as_often_as_it_has_room_leave_a_third_its_turn() {
     assert!(before <= 32, "{before} pages of the others were done before");
     settle(&mut engine, &sim, LATE, |_| ());
 }
+
+/// What waits for a lane goes by it as soon as it is there, however long the engine may sleep.
+#[test]
+fn an_engine_does_not_sleep_over_work_for_a_lane_that_has_been_attached() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::Config::new(4), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(4, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (peer, region, _) = connect(&mut engine, &sim, &owner, 0, 0, 8);
+    let batch = fill(&mut engine, &owner, &region, &mut slots, 1);
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    engine.poll(sim.now());
+    lane(&mut engine, &sim, peer, &owner, (0, 0), 8);
+    let begun = sim.now();
+    engine.wait(sim.now(), LATE);
+    settle(&mut engine, &sim, LATE, |mut done| assert!(done.pages().all(|page| page.result.is_ok())));
+    let took = sim.now().since(begun);
+    assert!(took < Nanos::from_millis(2), "{took:?}");
+}

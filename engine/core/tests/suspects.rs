@@ -451,3 +451,29 @@ fn a_row_whose_first_page_is_set_aside_while_its_entries_are_read_is_read_again_
         panic!("{results:?}")
     };
 }
+
+/// A suspect is tried at once where a lane is idle, however long the engine may sleep.
+#[test]
+fn a_suspect_does_not_wait_for_a_lane_that_is_idle() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let model = sim::Config { close: Delay::fixed(Nanos::from_millis(50)), ..sim::Config::new(8) };
+    let sim = Sim::new(&mut storage, model, &rails(2)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 5);
+    let dest = Destination::new(SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+    let mut engine = start(&mut state, &sim, config);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (_, region, lanes) = connect(&mut engine, &sim, &owner, 2, 1, 8);
+    // By whichever lane it goes first, that one fails.
+    for lane in lanes {
+        sim.script(lane, Fate::Status { nth: 0, status: WcStatus::REM_OP_ERR }).unwrap();
+    }
+    let batch = fill(&mut engine, &owner, &region, &mut slots, 1);
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    let begun = sim.now();
+    settle(&mut engine, &sim, LATE, |_| ());
+    let took = sim.now().since(begun);
+    assert!(took < Nanos::from_millis(2), "{took:?}");
+}

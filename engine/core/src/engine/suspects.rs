@@ -188,14 +188,15 @@ impl<P: Provider> Engine<'_, P> {
             }
             return busy;
         }
-        if kept == NO_LANE {
-            if let Some(lane) = self.choose_trial_lane(peer, usize::from(from)) {
-                self.lanes[usize::from(lane)].hold.set(Hold::KEPT);
-                self.peers[usize::from(peer)].trial = lane;
-            }
-            return true;
-        }
-        let lane = usize::from(kept);
+        let lane = if kept == NO_LANE {
+            let Some(lane) = self.choose_trial_lane(peer, usize::from(from)) else { return true };
+            self.lanes[usize::from(lane)].hold.set(Hold::KEPT);
+            self.peers[usize::from(peer)].trial = lane;
+            lane
+        } else {
+            kept
+        };
+        let lane = usize::from(lane);
         if self.lanes[lane].outstanding() > 0 {
             return true;
         }
