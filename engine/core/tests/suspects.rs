@@ -477,3 +477,46 @@ fn a_suspect_does_not_wait_for_a_lane_that_is_idle() {
     let took = sim.now().since(begun);
     assert!(took < Nanos::from_millis(2), "{took:?}");
 }
+
+/// Two suspects, and lanes that fail one after the other whoever is tried on them: each is tried in its turn.
+#[test]
+fn a_suspect_that_fails_again_and_again_does_not_keep_another_from_being_tried() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let model = sim::Config { retry: Nanos::from_millis(1), ..sim::Config::new(8) };
+    let sim = Sim::new(&mut storage, model, &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 5);
+    let dest = Destination::new(SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+    let mut engine = start(&mut state, &sim, config);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (peer, region, lanes) = connect(&mut engine, &sim, &owner, 1, 2, 8);
+    for (tag, lane) in (0..).zip(lanes) {
+        sim.script(lane, Fate::Status { nth: 0, status: WcStatus::REM_OP_ERR }).unwrap();
+        let mut batch = fill(&mut engine, &owner, &region, &mut slots, 1);
+        batch.set_tag(tag);
+        engine.submit(batch, sim.now(), LATE).unwrap();
+    }
+    let settle_down = |engine: &mut Engine<'_, _>| {
+        for _ in 0..200 {
+            sim.advance_to(sim.now() + Nanos::from_micros(500));
+            engine.poll(sim.now());
+        }
+        assert_eq!((engine.outstanding(), engine.in_flight()), (0, 2));
+    };
+    settle_down(&mut engine);
+    for _ in 0..2 {
+        let (_, lane) = attach(&mut engine, &sim, peer, &owner, 0, 8).unwrap();
+        sim.script(lane, Fate::Status { nth: 0, status: WcStatus::RETRY_EXC_ERR }).unwrap();
+        settle_down(&mut engine);
+    }
+    attach(&mut engine, &sim, peer, &owner, 0, 8).unwrap();
+    let mut tags = Vec::new();
+    settle(&mut engine, &sim, LATE, |mut done| {
+        assert!(done.pages().all(|page| page.result.is_ok()));
+        tags.push(done.tag());
+    });
+    // The lane with the second batch has failed first.
+    assert_eq!(tags, [1, 0], "the first was tried first, and then the other, and then the first again");
+}

@@ -147,8 +147,13 @@ impl<P: Provider> Engine<'_, P> {
         }
         let p = &mut self.peers[usize::from(peer)];
         if left == 1 && lane.suspect {
-            // Lanes are fewer than 65,535.
-            lane.next = core::mem::replace(&mut p.suspects, index as u16);
+            // One that fails again and again does not keep those before it from being tried. Lanes are fewer than 65,535.
+            let (last, at) = (core::mem::replace(&mut p.suspects_end, index as u16), index as u16);
+            lane.next = NO_LANE;
+            match p.suspects {
+                NO_LANE => p.suspects = at,
+                _ => self.lanes[usize::from(last)].next = at,
+            }
             self.doubt(peer);
         } else {
             lane.next = core::mem::replace(&mut p.carcass, index as u16);
