@@ -86,7 +86,7 @@ impl<'s> Turns<'s> {
         };
         self.urgent = if class == 0 { self.urgent.saturating_add(1) } else { 0 };
         let waiting = self.waiting[class] & open;
-        self.waited[class] = waiting != 0 && !(self.waited[class] && !self.ready[class].is_empty());
+        self.waited[class] = waiting != 0 && (!self.waited[class] || self.ready[class].is_empty());
         if !self.waited[class] {
             let peer = self.ready[class].pop()?;
             peers[usize::from(peer)].ready &= !(1 << class);
