@@ -146,6 +146,7 @@ impl<'r, T> Producer<'r, T> {
 
 impl<T> Consumer<'_, T> {
     /// How many items there are, as far as is known.
+    #[cfg(not(loom))]
     pub(crate) fn len(&self) -> usize {
         self.seen.wrapping_sub(self.next)
     }
