@@ -204,12 +204,20 @@ struct Desk<'s, 'r> {
     orphaned: bool,
 }
 
-/// The engine's ends of at most `M` mailboxes. An engine has one hub: what was submitted through another comes
-/// back to whoever has the same place in this one.
+/// The engine's ends of at most `M` mailboxes. An engine has one hub at a time: what was submitted through another comes
+/// to the engine's own thread.
 #[derive(Debug)]
 pub struct Hub<'s, 'r, const M: usize> {
     desks: [Option<Desk<'s, 'r>>; M],
     open: usize,
+    origins: Origins,
+}
+
+/// By which numbers an engine knows the submitters of a hub: from `first` on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origins {
+    pub(crate) engine: u16,
+    pub(crate) first: u16,
 }
 
 /// A hub has no place for another submitter.
@@ -226,10 +234,12 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
     #[allow(clippy::new_without_default, reason = "a hub is made once per engine")]
     pub const fn new() -> Self {
         const { assert!(M < u16::MAX as usize, "a hub has fewer than 65535 submitters") };
-        Self { desks: [const { None }; M], open: 0 }
+        // No engine is number 0.
+        Self { desks: [const { None }; M], open: 0, origins: Origins { engine: 0, first: 0 } }
     }
 
-    /// A submitter for `engine`, over `mailbox`, to be sent to its thread.
+    /// A submitter for `engine`, over `mailbox`, to be sent to its thread. What an earlier one has left in the mailbox is
+    /// on its way to this one.
     ///
     /// # Errors
     ///
@@ -242,7 +252,13 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         let desk = self.desks.get_mut(self.open).ok_or(HubFull { limit: M })?;
         self.open += 1;
         let (orders_in, orders_out) = mailbox.orders.split();
-        let (outcomes_in, outcomes_out) = mailbox.outcomes.split();
+        let (mut outcomes_in, mut outcomes_out) = mailbox.outcomes.split();
+        // An earlier submitter had no more on their way than there is room for. Who was late then is not told now.
+        let mut in_flight = orders_out.len();
+        for _ in 0..outcomes_out.len() {
+            let left = outcomes_out.pop().filter(|outcome| !matches!(outcome, Outcome::Overdue(..)));
+            in_flight += usize::from(left.is_some_and(|outcome| outcomes_in.push(outcome).is_ok()));
+        }
         let ended = &mailbox.ended;
         ended.submitter.store(false, Ordering::Relaxed);
         ended.hub.store(false, Ordering::Relaxed);
@@ -253,7 +269,7 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
             ended,
             pool: engine.pool(),
             waker: engine.provider().waker(),
-            in_flight: 0,
+            in_flight,
         })
     }
 
@@ -267,14 +283,16 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         now: Time,
         mut own: impl FnMut(Outcome<'s>),
     ) -> usize {
-        for (origin, desk) in self.desks[..self.open].iter_mut().enumerate() {
+        self.origins = engine.origins(self.origins, M as u16);
+        let first = self.origins.first;
+        for (place, desk) in self.desks[..self.open].iter_mut().enumerate() {
             let Some(desk) = desk else { continue };
             if !desk.orphaned && desk.ended.submitter.load(Ordering::Acquire) {
                 desk.inherit(&mut own);
             }
             for _ in 0..ORDERS_PER_TURN {
                 let Some(Order { mut batch, deadline }) = desk.orders.pop() else { break };
-                batch.set_origin(origin as u16 + 1);
+                batch.set_origin(first + place as u16);
                 if let Err(mut rejected) = engine.submit(batch, now, deadline) {
                     // Whoever submits it next is who waits for it.
                     rejected.batch.set_origin(0);
@@ -286,7 +304,8 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         let mut outcomes = 0;
         let mut tell = |origin: u16, outcome| {
             outcomes += 1;
-            match usize::from(origin).checked_sub(1).and_then(|i| self.desks.get_mut(i)?.as_mut()) {
+            let place = origin.checked_sub(first).map(usize::from);
+            match place.and_then(|place| self.desks.get_mut(place)?.as_mut()) {
                 Some(desk) => desk.tell(outcome, &mut own),
                 None => own(outcome),
             }

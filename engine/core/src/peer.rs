@@ -37,6 +37,8 @@ pub(crate) struct Peer {
     pub(crate) carcass: u16,
     /// First of the quiet lanes whose only wr left is suspected of having killed it.
     pub(crate) suspects: u16,
+    /// The last of them, while there are some.
+    pub(crate) suspects_end: u16,
     /// The lane that is kept for suspects, while there are some.
     pub(crate) trial: u16,
     /// It stands in the queue of those with suspects.
@@ -82,6 +84,7 @@ impl Peer {
         lanes_all: 0,
         carcass: NO_LANE,
         suspects: NO_LANE,
+        suspects_end: NO_LANE,
         trial: NO_LANE,
         doubted: false,
         faulty: false,

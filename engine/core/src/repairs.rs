@@ -18,6 +18,8 @@ pub(crate) struct Path {
     lost: [Lost; MAX_RAILS],
     /// The same of all rails of the peer.
     total: Lost,
+    /// The rail of the peer to which a lane was asked for last: its others come first.
+    last: u8,
     /// Failures in a row, for the back-off.
     pub(crate) failures: u8,
     pub(crate) retry_at: Time,
@@ -39,8 +41,14 @@ impl Lost {
 }
 
 impl Path {
-    const NEW: Self =
-        Self { lost: [Lost::NONE; MAX_RAILS], total: Lost::NONE, failures: 0, retry_at: Time::ZERO };
+    const NEW: Self = Self {
+        lost: [Lost::NONE; MAX_RAILS],
+        total: Lost::NONE,
+        // Rails are at most 16.
+        last: MAX_RAILS as u8 - 1,
+        failures: 0,
+        retry_at: Time::ZERO,
+    };
 }
 
 /// The paths of one peer.
@@ -157,8 +165,12 @@ impl<'s> Repairs<'s> {
             paths.rails.iter().map(|path| u32::from(which(&path.total))).sum::<u32>()
         };
         let paths = &mut self.peers[usize::from(peer)];
+        let asked = total(|lost| lost.asked, paths);
         self.missing -= total(|lost| lost.missing, paths);
-        self.asked -= total(|lost| lost.asked, paths);
+        self.asked -= asked;
+        if asked > 0 {
+            self.polled = Time::ZERO;
+        }
         paths.rails = [Path::NEW; MAX_RAILS];
         paths.asked = (Time::ZERO, 0);
         self.place(peer);
@@ -194,7 +206,10 @@ impl<'s> Repairs<'s> {
         let wanted = |&rail: &usize| up >> rail & 1 != 0 && paths.rails[rail].total.is_wanted();
         let rail = (0..MAX_RAILS).filter(wanted).min_by_key(|&rail| paths.rails[rail].retry_at)?;
         let path = paths.rail(rail);
-        let remote_rail = path.lost.iter().position(|lost| lost.is_wanted())?;
+        let mut others = (1..=MAX_RAILS).map(|step| (usize::from(path.last) + step) % MAX_RAILS);
+        let remote_rail = others.find(|&remote_rail| path.lost[remote_rail].is_wanted())?;
+        // Rails are at most 16.
+        path.last = remote_rail as u8;
         path.lost[remote_rail].asked += 1;
         path.total.asked += 1;
         // The same path comes last among those of the peer that are due.
@@ -401,6 +416,20 @@ mod tests {
     }
 
     #[test]
+    fn a_rail_of_a_peer_to_which_no_lane_can_be_made_does_not_hide_its_others() {
+        let (mut peers, mut heap) = (paths(1), vec![0; 1]);
+        let mut repairs = Repairs::new(&mut peers, &mut heap, 1, 1);
+        (0..3).for_each(|remote| repairs.lose(0, 0, remote, Time(1)));
+        let mut asked = Vec::new();
+        for now in 1..7 {
+            let (peer, rail, remote) = repairs.next(Time(now)).unwrap();
+            asked.push(remote);
+            repairs.give_up(peer, rail, remote, Time(now + 1));
+        }
+        assert_eq!(asked, [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
     fn a_lane_that_becomes_due_wakes_and_one_that_nobody_asked_for_does_not() {
         let (mut peers, mut heap) = (paths(3), vec![0; 3]);
         let mut repairs = Repairs::new(&mut peers, &mut heap, 2, 1);
@@ -416,5 +445,11 @@ mod tests {
         assert_eq!((repairs.next(Time(12)), repairs.next_at()), (None, Time::NEVER), "two are being made");
         repairs.give_up(0, 0, 0, Time(90));
         assert_eq!(repairs.next_at(), Time(11), "there is room for another");
+        assert_eq!(repairs.next(Time(12)), Some((2, 0, 0)));
+        repairs.poll(Time(13));
+        repairs.lose(0, 0, 1, Time(12));
+        assert_eq!(repairs.next_at(), Time::NEVER, "two are being made");
+        repairs.forget(2);
+        assert_eq!(repairs.next_at(), Time(12), "one of them is not needed any more");
     }
 }

@@ -145,6 +145,12 @@ impl<'r, T> Producer<'r, T> {
 }
 
 impl<T> Consumer<'_, T> {
+    /// How many items there are, as far as is known.
+    #[cfg(not(loom))]
+    pub(crate) fn len(&self) -> usize {
+        self.seen.wrapping_sub(self.next)
+    }
+
     /// Takes the oldest item out, if there is one.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {

@@ -19,6 +19,8 @@ pub(crate) struct Turns<'s> {
     capped: [[Fifo<'s, u16>; MAX_RAILS]; CLASSES],
     /// Per class, the rails whose queue is not empty.
     waiting: [u16; CLASSES],
+    /// Per class, whether the last turn was of a peer that had waited for a rail.
+    waited: [bool; CLASSES],
     /// Urgent turns since the last one of the background class.
     urgent: u32,
 }
@@ -33,6 +35,7 @@ impl<'s> Turns<'s> {
             ready: [urgent.0, background.0],
             capped: [urgent.1, background.1],
             waiting: [0; CLASSES],
+            waited: [false; CLASSES],
             urgent: 0,
         }
     }
@@ -71,8 +74,9 @@ impl<'s> Turns<'s> {
         }
     }
 
-    /// Takes the next peer that could be served over the rails in `open`, and its class. Peers that waited for a rail
-    /// come before peers that are ready, since they have waited longer. The peer is taken out of that one queue only.
+    /// Takes the next peer that could be served over the rails in `open`, and its class. Those that waited for a rail
+    /// and those that are ready take turns: what few peers use up whenever there is room would never come to any other.
+    /// Each is taken out of that one queue only.
     pub(crate) fn next(&mut self, peers: &mut [Peer], open: u16) -> Option<(u16, usize)> {
         let class = match (self.any_of(0, open), self.any_of(1, open)) {
             (false, false) => return None,
@@ -82,7 +86,8 @@ impl<'s> Turns<'s> {
         };
         self.urgent = if class == 0 { self.urgent.saturating_add(1) } else { 0 };
         let waiting = self.waiting[class] & open;
-        if waiting == 0 {
+        self.waited[class] = waiting != 0 && (!self.waited[class] || self.ready[class].is_empty());
+        if !self.waited[class] {
             let peer = self.ready[class].pop()?;
             peers[usize::from(peer)].ready &= !(1 << class);
             return Some((peer, class));
@@ -139,6 +144,23 @@ mod tests {
         turns.wait_for(&mut peers, 0, 0, 0b01);
         turns.make_ready(&mut peers, 1, 1);
         assert_eq!(turns.next(&mut peers, 0b10), Some((1, 1)));
+    }
+
+    #[test]
+    fn peers_that_wait_for_a_rail_again_and_again_leave_one_that_is_ready_its_turn() {
+        let (mut rooms, mut peers) = ([[[0; PEERS]; 1 + MAX_RAILS]; CLASSES], peers());
+        let mut turns = turns(&mut rooms);
+        for peer in 0..3 {
+            turns.wait_for(&mut peers, peer, 0, 0b01);
+        }
+        turns.make_ready(&mut peers, 3, 0);
+        let mut order = Vec::new();
+        for _ in 0..8 {
+            let (peer, class) = turns.next(&mut peers, 0b01).unwrap();
+            turns.wait_for(&mut peers, peer, class, 0b01);
+            order.push(peer);
+        }
+        assert_eq!(order, [0, 3, 1, 2, 0, 3, 1, 2]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::*;
 use kvrail_core::config::Config;
 use kvrail_core::error::SubmitError;
-use kvrail_core::hub::{Hub, Mailbox, Outcome, SendError};
+use kvrail_core::hub::{Hub, Mailbox, Outcome, SendError, Submitter};
 use kvrail_core::memory::Slot;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Sim};
@@ -237,4 +237,63 @@ fn a_submitter_is_told_that_its_reader_is_gone() {
     assert_eq!((rejected.error, rejected.batch.clear().count()), (SubmitError::EngineGone, 1));
     assert!(matches!(submitter.next_outcome(), Some(Outcome::ReaderGone(1))));
     assert!(submitter.next_outcome().is_none() && submitter.in_flight() == 0);
+}
+
+/// A hub is dropped with batches not yet taken by the engine, in it, and done and not taken; another takes its place, over
+/// the same mailbox. The new submitter is told its own outcomes and those left in the mailbox, which count as on their way,
+/// and the engine's own thread those of batches that were in the engine.
+#[test]
+fn a_second_hub_over_the_same_mailbox_counts_only_what_its_submitter_sends() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(12, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut mailbox = Mailbox::<4>::new();
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
+    let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 8);
+    let send = |submitter: &mut Submitter<'_, '_, _>, slots: &mut Vec<Slot>, tag| {
+        let mut batch = submitter.batch().unwrap();
+        batch.set_tag(tag);
+        batch.read(region.page(owner.location(0)).unwrap(), slots.pop().unwrap()).unwrap();
+        submitter.submit(batch, LATE).unwrap();
+    };
+    for turns in [0, 1, 60] {
+        {
+            let mut hub = Hub::<1>::new();
+            let mut submitter = hub.submitter(&engine, &mut mailbox).unwrap();
+            (0..2).for_each(|_| send(&mut submitter, &mut slots, 0));
+            for _ in 0..turns {
+                hub.turn(&mut engine, sim.now(), |_| panic!("nothing is the own thread's"));
+                engine.wait(sim.now(), sim.now() + Nanos::from_micros(20));
+            }
+        }
+        let mut hub = Hub::<1>::new();
+        let mut submitter = hub.submitter(&engine, &mut mailbox).unwrap();
+        assert_eq!(submitter.in_flight(), if turns == 1 { 0 } else { 2 }, "{turns} turns");
+        let (mut own, mut told, mut sent) = (0, [0; 2], 0);
+        for _ in 0..200 {
+            if sent < 2 && submitter.in_flight() < 2 {
+                send(&mut submitter, &mut slots, 1);
+                sent += 1;
+            }
+            hub.turn(&mut engine, sim.now(), |outcome| {
+                let Outcome::Done(mut done) = outcome else { panic!("{outcome:?}") };
+                assert_eq!(done.tag(), 0);
+                own += 1;
+                slots.extend(done.pages().map(|page| page.slot));
+            });
+            engine.wait(sim.now(), sim.now() + Nanos::from_micros(20));
+            while let Some(outcome) = submitter.next_outcome() {
+                let Outcome::Done(mut done) = outcome else { panic!("{outcome:?}") };
+                told[done.tag() as usize] += 1;
+                slots.extend(done.pages().map(|page| page.slot));
+            }
+        }
+        let (with_engine, in_mailbox) = if turns == 1 { (2, 0) } else { (0, 2) };
+        assert_eq!((own, told), (with_engine, [in_mailbox, 2]), "{turns} turns");
+        assert_eq!((submitter.in_flight(), slots.len()), (0, 12), "{turns} turns");
+    }
 }

@@ -420,3 +420,65 @@ fn a_peer_is_not_taken_for_one_that_was_there_before() {
     }
     let _ = slots.next();
 }
+
+/// Two peers keep the only rail at its cap, which is less than a turn; it is looked at so often that there is never room
+/// for much. A third, that comes later, has its turn all the same.
+#[test]
+fn peers_that_fill_a_rail_as_often_as_it_has_room_leave_a_third_its_turn() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(3);
+    let sim = Sim::new(&mut storage, sim::Config::new(4), &rails(1)).unwrap();
+    let owners: Vec<_> =
+        bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
+    let dest = Destination::new(16 * 15, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = Config { rail_wrs: 4, signal_wrs: 1, ..CONFIG };
+    let mut engine = start(&mut state, &sim, config);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let peers: Vec<_> = owners.iter().map(|owner| connect(&mut engine, &sim, owner, 1, 1, 16)).collect();
+    for _ in 0..7 {
+        for which in 0..2 {
+            let batch = fill(&mut engine, &owners[which], &peers[which].1, &mut slots, 16);
+            engine.submit(batch, sim.now(), LATE).unwrap();
+        }
+    }
+    let mut batch = fill(&mut engine, &owners[2], &peers[2].1, &mut slots, 1);
+    batch.set_tag(1);
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    let mut before = 0;
+    'all: loop {
+        sim.advance_to(sim.now() + Nanos(100));
+        engine.poll(sim.now());
+        while let Some(done) = engine.next_done() {
+            if done.tag() == 1 {
+                break 'all;
+            }
+            before += done.len();
+        }
+    }
+    assert!(before <= 32, "{before} pages of the others were done before");
+    settle(&mut engine, &sim, LATE, |_| ());
+}
+
+/// What waits for a lane goes by it as soon as it is there, however long the engine may sleep.
+#[test]
+fn an_engine_does_not_sleep_over_work_for_a_lane_that_has_been_attached() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::Config::new(4), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(4, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (peer, region, _) = connect(&mut engine, &sim, &owner, 0, 0, 8);
+    let batch = fill(&mut engine, &owner, &region, &mut slots, 1);
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    engine.poll(sim.now());
+    lane(&mut engine, &sim, peer, &owner, (0, 0), 8);
+    let begun = sim.now();
+    engine.wait(sim.now(), LATE);
+    settle(&mut engine, &sim, LATE, |mut done| assert!(done.pages().all(|page| page.result.is_ok())));
+    let took = sim.now().since(begun);
+    assert!(took < Nanos::from_millis(2), "{took:?}");
+}

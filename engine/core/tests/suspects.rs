@@ -405,3 +405,118 @@ fn a_page_that_is_set_aside_in_the_middle_of_a_row_leaves_the_rest_of_the_row() 
 }
 
 const LATE: Time = Time(10_000_000_000);
+
+/// The first page of a row whose entries are being read is set aside, and then the lane fails that reads them: the
+/// others of the row are validated by another lane, and are no misses.
+#[test]
+fn a_row_whose_first_page_is_set_aside_while_its_entries_are_read_is_read_again_when_its_lane_fails() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let model = sim::Config { retry: Nanos::from_millis(5), ..sim::Config::new(8) };
+    let sim = Sim::new(&mut storage, model, &rails(2)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 5);
+    let dest = Destination::new(SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+    let mut engine = start(&mut state, &sim, config);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let peer = engine.add_peer().unwrap();
+    let region = engine.add_region(peer, &owner.offer()).unwrap();
+    attach(&mut engine, &sim, peer, &owner, 0, 8).unwrap();
+    let row = fill(&mut engine, &owner, &region, &mut slots, 4);
+    engine.submit(row, sim.now(), LATE).unwrap();
+    // Its data have arrived, its entries are asked for, and then nothing comes by this rail.
+    let step = |micros| sim.advance_to(sim.now() + Nanos::from_micros(micros));
+    while engine.rail_stats(RailIndex(0)).unwrap().posted < 5 {
+        step(1);
+        engine.poll(sim.now());
+    }
+    sim.apply(Action::RemoteRailDown(owner.peer, RailIndex(0)));
+    let (_, second) = attach(&mut engine, &sim, peer, &owner, 1, 8).unwrap();
+    sim.script(second, Fate::Status { nth: 0, status: WcStatus::REM_ACCESS_ERR }).unwrap();
+    let same = fill(&mut engine, &owner, &region, &mut slots, 1);
+    engine.submit(same, sim.now(), LATE).unwrap();
+    step(2_000);
+    engine.poll(sim.now());
+    step(1_000);
+    engine.poll(sim.now());
+    attach(&mut engine, &sim, peer, &owner, 1, 8).unwrap();
+    let mut results = Vec::new();
+    settle(&mut engine, &sim, LATE, |mut done| {
+        results.push(done.pages().map(|page| page.result).collect::<Vec<_>>());
+    });
+    results.sort_by_key(Vec::len);
+    assert!(matches!(results[0][..], [Err(PageError::Fault { .. })]), "{results:?}");
+    let [Err(PageError::SetAside { .. }), Ok(()), Ok(()), Ok(())] = results[1][..] else {
+        panic!("{results:?}")
+    };
+}
+
+/// A suspect is tried at once where a lane is idle, however long the engine may sleep.
+#[test]
+fn a_suspect_does_not_wait_for_a_lane_that_is_idle() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let model = sim::Config { close: Delay::fixed(Nanos::from_millis(50)), ..sim::Config::new(8) };
+    let sim = Sim::new(&mut storage, model, &rails(2)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 5);
+    let dest = Destination::new(SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+    let mut engine = start(&mut state, &sim, config);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (_, region, lanes) = connect(&mut engine, &sim, &owner, 2, 1, 8);
+    // By whichever lane it goes first, that one fails.
+    for lane in lanes {
+        sim.script(lane, Fate::Status { nth: 0, status: WcStatus::REM_OP_ERR }).unwrap();
+    }
+    let batch = fill(&mut engine, &owner, &region, &mut slots, 1);
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    let begun = sim.now();
+    settle(&mut engine, &sim, LATE, |_| ());
+    let took = sim.now().since(begun);
+    assert!(took < Nanos::from_millis(2), "{took:?}");
+}
+
+/// Two suspects, and lanes that fail one after the other whoever is tried on them: each is tried in its turn.
+#[test]
+fn a_suspect_that_fails_again_and_again_does_not_keep_another_from_being_tried() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let model = sim::Config { retry: Nanos::from_millis(1), ..sim::Config::new(8) };
+    let sim = Sim::new(&mut storage, model, &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 5);
+    let dest = Destination::new(SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+    let mut engine = start(&mut state, &sim, config);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (peer, region, lanes) = connect(&mut engine, &sim, &owner, 1, 2, 8);
+    for (tag, lane) in (0..).zip(lanes) {
+        sim.script(lane, Fate::Status { nth: 0, status: WcStatus::REM_OP_ERR }).unwrap();
+        let mut batch = fill(&mut engine, &owner, &region, &mut slots, 1);
+        batch.set_tag(tag);
+        engine.submit(batch, sim.now(), LATE).unwrap();
+    }
+    let settle_down = |engine: &mut Engine<'_, _>| {
+        for _ in 0..200 {
+            sim.advance_to(sim.now() + Nanos::from_micros(500));
+            engine.poll(sim.now());
+        }
+        assert_eq!((engine.outstanding(), engine.in_flight()), (0, 2));
+    };
+    settle_down(&mut engine);
+    for _ in 0..2 {
+        let (_, lane) = attach(&mut engine, &sim, peer, &owner, 0, 8).unwrap();
+        sim.script(lane, Fate::Status { nth: 0, status: WcStatus::RETRY_EXC_ERR }).unwrap();
+        settle_down(&mut engine);
+    }
+    attach(&mut engine, &sim, peer, &owner, 0, 8).unwrap();
+    let mut tags = Vec::new();
+    settle(&mut engine, &sim, LATE, |mut done| {
+        assert!(done.pages().all(|page| page.result.is_ok()));
+        tags.push(done.tag());
+    });
+    // The lane with the second batch has failed first.
+    assert_eq!(tags, [1, 0], "the first was tried first, and then the other, and then the first again");
+}

@@ -147,8 +147,13 @@ impl<P: Provider> Engine<'_, P> {
         }
         let p = &mut self.peers[usize::from(peer)];
         if left == 1 && lane.suspect {
-            // Lanes are fewer than 65,535.
-            lane.next = core::mem::replace(&mut p.suspects, index as u16);
+            // One that fails again and again does not keep those before it from being tried. Lanes are fewer than 65,535.
+            let (last, at) = (core::mem::replace(&mut p.suspects_end, index as u16), index as u16);
+            lane.next = NO_LANE;
+            match p.suspects {
+                NO_LANE => p.suspects = at,
+                _ => self.lanes[usize::from(last)].next = at,
+            }
             self.doubt(peer);
         } else {
             lane.next = core::mem::replace(&mut p.carcass, index as u16);
@@ -181,6 +186,12 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
+    /// Whether nobody waits for a wr any more: all of its pages have failed. Of those whose entries it reads, some may
+    /// have been set aside, and the others are waited for.
+    pub(super) fn is_dead(&mut self, wr: Record) -> bool {
+        self.pages.slice(wr.page, wr.covers(1)).iter().all(|page| page.phase == Phase::Dead)
+    }
+
     /// Accounts for the wrs of a quiet lane whose pages have failed, and keeps the others: the `suspect`, so many behind
     /// the oldest, or the one that is known already, as the last.
     fn purge(&mut self, index: usize, suspect: Option<u32>) {
@@ -190,8 +201,7 @@ impl<P: Provider> Engine<'_, P> {
         let (mut kept, mut last) = (tail, None);
         for i in 0..n {
             let record = *self.record(index, tail.wrapping_add(i));
-            // Pages of one wr fail together: their batch is late, their peer gone, or the wr itself has failed.
-            if self.pages.at(record.page).phase == Phase::Dead {
+            if self.is_dead(record) {
                 self.drop_wr(record);
             } else if suspect == Some(i) {
                 last = Some(record);

@@ -118,6 +118,8 @@ pub struct Engine<'s, P: Provider> {
     overdue: &'s mut [u64],
     in_flight: u32,
     serial: u32,
+    /// The first number that no submitter of a hub has had.
+    origins: u16,
 
     /// A lower bound of the deadlines in flight, of each group of 64 batches and of all.
     deadlines: &'s mut [Time],
@@ -254,6 +256,7 @@ impl<'s, P: Provider> Engine<'s, P> {
             overdue: parts.overdue,
             in_flight: 0,
             serial: 0,
+            origins: 1,
             deadlines: parts.deadlines,
             next_deadline: Time::NEVER,
             sweep: usize::MAX,

@@ -12,7 +12,7 @@ use super::pump::Work;
 use crate::config::Config;
 use crate::id::WrId;
 use crate::lane::{Lane, Record, Run, place};
-use crate::page::{Link, Page, PageRef, PageTable, Phase, VALIDATE};
+use crate::page::{Link, Page, PageRef, PageTable, VALIDATE};
 use crate::plan::{MAX_SGES, Plans};
 use crate::provider::{Commit, Piece, Post, Provider, Read};
 use crate::rail::Rail;
@@ -58,7 +58,7 @@ impl<P: Provider> Engine<'_, P> {
             let seq = self.lanes[from].tail;
             self.lanes[from].tail = seq.wrapping_add(1);
             let old = *self.record(from, seq);
-            if self.pages.at(old.page).phase == Phase::Dead {
+            if self.is_dead(old) {
                 self.drop_wr(old);
                 continue;
             }

@@ -5,6 +5,7 @@ use core::fmt;
 use super::Engine;
 use crate::batch::{Batch, Done, Ticket};
 use crate::error::{PageError, SubmitError};
+use crate::hub::Origins;
 use crate::page::{PageRef, PageTable};
 use crate::peer::PeerState;
 use crate::provider::Provider;
@@ -164,6 +165,19 @@ impl<'s, P: Provider> Engine<'s, P> {
             }
         }
         None
+    }
+
+    /// Numbers for the `n` submitters of a hub, unless it has some of this engine. Those of a hub that is gone are used
+    /// again when there are no others.
+    pub(crate) fn origins(&mut self, known: Origins, n: u16) -> Origins {
+        let engine = self.tag;
+        if known.engine == engine {
+            return known;
+        }
+        // 0 is the engine's own thread.
+        let first = if self.origins > u16::MAX - n { 1 } else { self.origins };
+        self.origins = first + n;
+        Origins { engine, first }
     }
 
     /// One page is finished with, for better or worse.

@@ -14,7 +14,7 @@ use super::death::fail_page;
 use crate::abi::FaultKind;
 use crate::error::PageError;
 use crate::lane::{Fatal, Hold, LaneState, NO_LANE, Record};
-use crate::page::{Page, PageRef, PageTable, Phase, VALIDATE, settle_pages};
+use crate::page::{Page, PageRef, PageTable, VALIDATE, settle_pages};
 use crate::peer::{NO_REGION, Remote};
 use crate::provider::Provider;
 use crate::suspicion::{GUILTY, Patience, SUSPECTED};
@@ -41,10 +41,10 @@ impl<P: Provider> Engine<'_, P> {
         }
         let seq = lane.tail.wrapping_add(place);
         let record = *self.record(index, seq);
-        let page = self.pages.at(record.page);
-        if page.phase == Phase::Dead {
+        if self.is_dead(record) {
             return None;
         }
+        let page = self.pages.at(record.page);
         let (region, peer) = (page.source.region(), page.peer());
         if fatal.status.fault() == FaultKind::Page {
             self.convict(index, record, fatal, GUILTY, now);
@@ -188,14 +188,15 @@ impl<P: Provider> Engine<'_, P> {
             }
             return busy;
         }
-        if kept == NO_LANE {
-            if let Some(lane) = self.choose_trial_lane(peer, usize::from(from)) {
-                self.lanes[usize::from(lane)].hold.set(Hold::KEPT);
-                self.peers[usize::from(peer)].trial = lane;
-            }
-            return true;
-        }
-        let lane = usize::from(kept);
+        let lane = if kept == NO_LANE {
+            let Some(lane) = self.choose_trial_lane(peer, usize::from(from)) else { return true };
+            self.lanes[usize::from(lane)].hold.set(Hold::KEPT);
+            self.peers[usize::from(peer)].trial = lane;
+            lane
+        } else {
+            kept
+        };
+        let lane = usize::from(lane);
         if self.lanes[lane].outstanding() > 0 {
             return true;
         }

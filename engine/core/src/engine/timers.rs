@@ -240,11 +240,15 @@ impl<P: Provider> Engine<'_, P> {
 
     /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a submitter wakes
     /// the engine, a lane is wanted) or `until` is reached. The one call that may sleep. Returns at once when
-    /// batches are done already; poll after it in any case.
+    /// batches are done already, or can be posted; poll after it in any case.
     ///
     /// Waking for each completion would cost more than the completions do (docs/performance.md).
     pub fn wait(&mut self, now: Time, until: Time) {
         if !self.done.is_empty() || self.overdue.iter().any(|&word| word != 0) {
+            return;
+        }
+        if self.choice.open != 0 && self.turns.any(self.choice.open) {
+            // A lane has been attached since the last poll, or a rail has room: somebody has his turn.
             return;
         }
         let outstanding: u32 = self.rails.iter().map(|rail| rail.wrs).sum();
