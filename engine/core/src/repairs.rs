@@ -1,8 +1,9 @@
 //! Lanes that are missing: of whom, since when, and who is asked for next.
 //!
-//! Every peer with a lane that could be asked for stands in a heap by the time at which that may be: the earliest
-//! retry of its paths, or, where later, the time at which one of its lanes was last asked for. So the peers take
-//! turns, however slow the attempts are, and finding the next one takes as many steps as the heap is deep.
+//! Every peer with a lane that could be asked for stands in a heap by the time at which that may
+//! be: the earliest retry of its paths, or, where later, the time at which one of its lanes was
+//! last asked for. So the peers take turns, however slow the attempts are, and finding the next one
+//! takes as many steps as the heap is deep.
 
 use crate::id::MAX_RAILS;
 use crate::time::Time;
@@ -13,8 +14,8 @@ const OUT: u16 = u16::MAX;
 /// One path of a peer: all lanes over one local rail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
-    /// Lanes that failed and have not been replaced, by the rail of the peer that they led to; and of
-    /// these, how many are being made just now.
+    /// Lanes that failed and have not been replaced, by the rail of the peer that they led to; and
+    /// of these, how many are being made just now.
     lost: [Lost; MAX_RAILS],
     /// The same of all rails of the peer.
     total: Lost,
@@ -79,7 +80,8 @@ pub(crate) struct Repairs<'s> {
     most: u32,
     /// Rails over which lanes can be made.
     up: u16,
-    /// When the engine was last polled: what was due then, and has not been asked for since, is left out on purpose.
+    /// When the engine was last polled: what was due then, and has not been asked for since, is
+    /// left out on purpose.
     polled: Time,
     serial: u64,
 }
@@ -120,7 +122,8 @@ impl<'s> Repairs<'s> {
         self.path(peer, rail).lost.get(remote_rail).is_some_and(|lost| lost.asked > 0)
     }
 
-    /// A lane that [is being made](Self::is_asked) could not be; it is wanted again from `retry_at` on.
+    /// A lane that [is being made](Self::is_asked) could not be; it is wanted again from `retry_at`
+    /// on.
     pub(crate) fn give_up(&mut self, peer: u16, rail: usize, remote_rail: usize, retry_at: Time) {
         let path = self.path(peer, rail);
         path.lost[remote_rail].asked -= 1;
@@ -183,7 +186,8 @@ impl<'s> Repairs<'s> {
         self.place_all();
     }
 
-    /// Takes the next lane that should be made now: whose, over which rail, to which rail of the peer.
+    /// Takes the next lane that should be made now: whose, over which rail, to which rail of the
+    /// peer.
     pub(crate) fn next(&mut self, now: Time) -> Option<(u16, usize, usize)> {
         let peer = *self.heap[..self.len].first()?;
         let paths = &mut self.peers[usize::from(peer)];
@@ -212,8 +216,9 @@ impl<'s> Repairs<'s> {
         self.polled = now;
     }
 
-    /// When there is a reason to ask for a lane next: one becomes due, or one that is due may be asked for since
-    /// another has been made. A lane that could have been asked for since the last poll is none.
+    /// When there is a reason to ask for a lane next: one becomes due, or one that is due may be
+    /// asked for since another has been made. A lane that could have been asked for since the last
+    /// poll is none.
     pub(crate) fn next_at(&self) -> Time {
         let first = self.heap[..self.len].first();
         let at = first.map_or(Time::NEVER, |&peer| self.peers[usize::from(peer)].key.0);
@@ -362,8 +367,8 @@ mod tests {
         }
     }
 
-    /// Peers that have lost `lanes` lanes each at the same time, attempts that take 5 s and fail: how long each
-    /// has waited at most from one attempt to the next, and its fair share.
+    /// Peers that have lost `lanes` lanes each at the same time, attempts that take 5 s and fail:
+    /// how long each has waited at most from one attempt to the next, and its fair share.
     fn longest_wait(n: usize, lanes: usize, at_once: u16) -> (Nanos, Nanos) {
         const ATTEMPT: Nanos = Nanos::from_secs(5);
         let (mut peers, mut heap) = (paths(n), vec![0; n]);

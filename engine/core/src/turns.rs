@@ -1,8 +1,8 @@
 //! Which peer has its turn next.
 //!
-//! A peer with work is *ready* until its turn shows that all rails over which it has room are at their caps. Then it
-//! waits in the queue of each of these rails and costs nothing until one of them has room: what a call does depends on
-//! the peers that can be served, not on those that wait.
+//! A peer with work is *ready* until its turn shows that all rails over which it has room are at
+//! their caps. Then it waits in the queue of each of these rails and costs nothing until one of
+//! them has room: what a call does depends on the peers that can be served, not on those that wait.
 
 use crate::fifo::Fifo;
 use crate::id::MAX_RAILS;
@@ -71,8 +71,9 @@ impl<'s> Turns<'s> {
         }
     }
 
-    /// Takes the next peer that could be served over the rails in `open`, and its class. Those that waited for a rail
-    /// come before those that are ready: they have waited longer. Each is taken out of that one queue only.
+    /// Takes the next peer that could be served over the rails in `open`, and its class. Those that
+    /// waited for a rail come before those that are ready: they have waited longer. Each is taken
+    /// out of that one queue only.
     pub(crate) fn next(&mut self, peers: &mut [Peer], open: u16) -> Option<(u16, usize)> {
         let class = match (self.any_of(0, open), self.any_of(1, open)) {
             (false, false) => return None,

@@ -137,8 +137,8 @@ impl<P: Provider> Engine<'_, P> {
         self.keep_rest(index);
     }
 
-    /// Has what is left of a quiet lane posted again: what is not suspected with the next turn of its peer, the wr that
-    /// killed the lane alone.
+    /// Has what is left of a quiet lane posted again: what is not suspected with the next turn of
+    /// its peer, the wr that killed the lane alone.
     fn keep_rest(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
         let (left, peer) = (lane.outstanding(), lane.peer);
@@ -181,8 +181,8 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// Accounts for the wrs of a quiet lane whose pages have failed, and keeps the others: the `suspect`, so many behind
-    /// the oldest, or the one that is known already, as the last.
+    /// Accounts for the wrs of a quiet lane whose pages have failed, and keeps the others: the
+    /// `suspect`, so many behind the oldest, or the one that is known already, as the last.
     fn purge(&mut self, index: usize, suspect: Option<u32>) {
         let lane = &self.lanes[index];
         let (tail, n) = (lane.tail, lane.outstanding());
