@@ -44,7 +44,7 @@ fn bad_flags_are_named() {
     if cfg!(feature = "verbs") {
         // With libibverbs or without, with devices or without: what is missing is named.
         fails(&drive(&["--transport", "verbs", "--rails", "no_such_nic"]), &["RDMA"]);
-        fails(&drive(&["--transport", "verbs", "--retry", "8"]), &["retry is 8", "0 to 7"]);
+        fails(&drive(&["--transport", "verbs", "--retry", "8"]), &["retry is 8", "0 to 6"]);
         fails(&drive(&["--transport", "verbs", "--mtu", "1500"]), &["--mtu 1500"]);
     } else {
         fails(&drive(&["--transport", "verbs"]), &["--features verbs", "cmake"]);

@@ -270,3 +270,40 @@ fn each_thread_that_feeds_a_reader_gets_its_own_batches_back() {
     });
     assert_eq!(reader.in_flight(), 0);
 }
+
+#[test]
+fn a_submitter_and_its_reader_learn_of_each_others_end() {
+    static STORAGE: Storage<Fed> = Storage::new();
+    let key = PeerKey::from_hex(&"5a".repeat(32)).unwrap();
+    let (producer, locations) = producer(&key);
+    let mut reader = Fed::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), Config::default()).unwrap();
+    let mut slots =
+        reader.register(memory::leaked(4 * PAGE.page_bytes() as usize).unwrap()).unwrap().collect::<Vec<_>>();
+    let peer = reader.connect(&producer.local_addr().into(), &key).unwrap();
+    let (mut stays, mut goes) = (reader.submitter().unwrap(), reader.submitter().unwrap());
+    let until = clock::within(Duration::from_secs(20));
+    let mut batch = goes.batch().unwrap();
+    for location in &locations[..3] {
+        batch.read(peer.page(*location).unwrap(), slots.pop().unwrap()).unwrap();
+    }
+    goes.submit(batch, until).unwrap();
+    drop(goes);
+    let start = std::time::Instant::now();
+    let mut home = 0;
+    while home < 3 {
+        assert!(start.elapsed() < Duration::from_secs(20), "{home} slots came home");
+        reader.poll();
+        assert!(reader.next_done().is_none(), "the batch was another thread's");
+        home += std::iter::from_fn(|| reader.next_orphan()).count();
+        reader.wait(clock::within(Duration::from_millis(2)));
+    }
+
+    // Not taken yet when the reader goes: it comes back.
+    let mut batch = stays.batch().unwrap();
+    batch.read(peer.page(locations[0]).unwrap(), slots.pop().unwrap()).unwrap();
+    stays.submit(batch, until).unwrap();
+    drop(reader);
+    let Some(Outcome::Rejected(mut rejected)) = stays.next_outcome() else { panic!("the reader is gone") };
+    assert_eq!(rejected.batch.clear().count(), 1);
+    assert!(stays.is_orphaned() && stays.batch().is_none() && stays.next_outcome().is_none());
+}

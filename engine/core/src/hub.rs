@@ -162,12 +162,14 @@ impl<'s, W: Wake> Submitter<'s, '_, W> {
         Some(outcome)
     }
 
-    /// There is none, which is the last word only where the hub has not ended.
+    /// Called when the ring is empty: finds out whether the hub has ended, and what becomes of the
+    /// batches on their way.
     fn last_outcome(&mut self) -> Option<Outcome<'s>> {
         if self.in_flight == 0 || !self.is_orphaned() {
             return None;
         }
-        // One may have come between the look into the ring and the hub's end; no more come now.
+        // An outcome may have arrived between the look into the ring and the hub's end. No more can
+        // arrive now.
         if let Some(outcome) = self.outcomes.pop() {
             self.in_flight -= usize::from(!matches!(outcome, Outcome::Overdue(..)));
             return Some(outcome);

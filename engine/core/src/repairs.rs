@@ -1,4 +1,4 @@
-//! Lanes that are missing: of whom, since when, and who is asked for next.
+//! Lanes that are missing: of which peers, since when, and which peer's lane is asked for next.
 //!
 //! Every peer with a lane that could be asked for stands in a heap by the time at which that may
 //! be: the earliest retry of its paths, or, where later, the time at which one of its lanes was
@@ -210,15 +210,16 @@ impl<'s> Repairs<'s> {
         Some((peer, rail, remote_rail))
     }
 
-    /// The engine is polled: whoever wants to make lanes asks for them now.
+    /// The engine is polled. A caller that makes lanes asks for them after that, and before the
+    /// next wait.
     #[inline]
     pub(crate) fn poll(&mut self, now: Time) {
         self.polled = now;
     }
 
-    /// When there is a reason to ask for a lane next: one becomes due, or one that is due may be
-    /// asked for since another has been made. A lane that could have been asked for since the last
-    /// poll is none.
+    /// When there is a reason to wake up and ask for a lane: a lane becomes due, or a due lane may
+    /// be asked for because another one has been made. A lane that was due at the last poll and was
+    /// not asked for is no reason.
     pub(crate) fn next_at(&self) -> Time {
         let first = self.heap[..self.len].first();
         let at = first.map_or(Time::NEVER, |&peer| self.peers[usize::from(peer)].key.0);

@@ -34,8 +34,8 @@ const GROUPS: usize = 256;
 /// has for one.
 pub(crate) const LOCAL_REGIONS: usize = 256;
 const _: () = assert!(LOCAL_REGIONS <= 1 << 8);
-/// What a provider's part of a lane ([`Provider::Lane`]) may take, in bytes. A larger one
-/// goes behind a pointer; the compiler says so where an engine is started.
+/// What a provider's part of a lane ([`Provider::Lane`]) may take, in bytes.
+/// A larger one goes behind a pointer; the compiler says so where an engine is started.
 pub const LANE_BYTES: usize = 128;
 
 /// Room for one engine: at most `PEERS` peers with `REGIONS` published regions and `LANES` lanes

@@ -71,9 +71,9 @@ impl<'s> Turns<'s> {
         }
     }
 
-    /// Takes the next peer that could be served over the rails in `open`, and its class. Those that
-    /// waited for a rail come before those that are ready: they have waited longer. Each is taken
-    /// out of that one queue only.
+    /// Takes the next peer that could be served over the rails in `open`, and its class. Peers that
+    /// waited for a rail come before peers that are ready, since they have waited longer. The peer
+    /// is taken out of that one queue only.
     pub(crate) fn next(&mut self, peers: &mut [Peer], open: u16) -> Option<(u16, usize)> {
         let class = match (self.any_of(0, open), self.any_of(1, open)) {
             (false, false) => return None,

@@ -10,7 +10,7 @@
 //! 2. A reader's rails become a [`Verbs`], which is a [`Provider`](kvrail_core::provider::Provider) for an engine; a
 //!    producer registers what it publishes as a [`Region`], readable by peers and nothing else.
 //! 3. [`pair`](pair::pair) says which rail reads from which; a [`Dialer`] and an [`Acceptor`] make the two ends of a lane,
-//!    exchanging 64 bytes each way ([`wire`]); [`Verbs::open`] takes the result into use.
+//!    exchanging 64 bytes each way ([`wire`]); the engine has it opened by [`Verbs`].
 //! 4. The engine posts by core's `ibv_send_wr` encoder through the context's own table, and polls into core's `Wc`;
 //!    that these structs are the library's is proven at compile time (`abi.rs`).
 //!

@@ -63,7 +63,7 @@ impl Failed {
         let before = past.checked_div(self.stride).unwrap_or(0);
         (before..self.count.min(before + 2)).any(|k| {
             let start = self.offset + k * self.stride;
-            start < to && from < start + self.len
+            start < to && from < start + self.len && self.len > 0
         })
     }
 }
