@@ -344,9 +344,9 @@ fn states_are_asked(tokens: &Number, per: &Number) -> bool {
 
 /// The tokens, where the author's token is.
 ///
-/// A span also says what a name means: in `macro_rules!` the author's token may come from the call, and the
-/// expansion from the definition. So the names that the expansion itself gives keep their meaning: with
-/// parameters they are variables, which are told apart by it.
+/// A span also says what a name means: in `macro_rules!` the author's token may come from the call,
+/// and the expansion from the definition. So the names that the expansion itself gives keep their
+/// meaning: with parameters they are variables, which are told apart by it.
 pub(crate) fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
     tokens
         .into_iter()

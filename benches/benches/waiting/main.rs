@@ -1,11 +1,13 @@
-//! What peers cost that wait, or do nothing: a call's work is bounded by what can be served, not by who is connected.
+//! What peers cost that wait, or do nothing: a call's work is bounded by what can be served, not by
+//! who is connected.
 //!
-//! One rail is at its cap and stays there, since nothing completes on it, with any number of peers that wait for it.
-//! Another peer reads over the other rail meanwhile. `count PART PEERS ROUNDS` does that so many times, to be counted by
-//! callgrind (`benches/count-instructions`); a run by itself prints the time of each part with few and with many peers.
+//! One rail is at its cap and stays there, since nothing completes on it, with any number of peers
+//! that wait for it. Another peer reads over the other rail meanwhile. `count PART PEERS ROUNDS`
+//! does that so many times, to be counted by callgrind (`benches/count-instructions`); a run by
+//! itself prints the time of each part with few and with many peers.
 //!
-//! `submit` and `poll` are a batch of the peer that reads. `remove` is the removal of a peer with lanes that has nothing in
-//! flight.
+//! `submit` and `poll` are a batch of the peer that reads. `remove` is the removal of a peer with
+//! lanes that has nothing in flight.
 #![allow(missing_docs, unreachable_pub, reason = "a benchmark, not a library")]
 #![allow(unsafe_code, reason = "a provider that withholds what another says")]
 

@@ -35,7 +35,8 @@ pub struct Config {
     pub reconnects: u16,
     /// So many pages of one region may be found to kill their lanes; then all of it is set aside.
     pub region_faults: u16,
-    /// For how long a page that killed its lanes, or a region of such pages, is not read: each new try costs a lane.
+    /// For how long a page that killed its lanes, or a region of such pages, is not read: each new
+    /// try costs a lane.
     pub set_aside: Nanos,
 }
 

@@ -41,7 +41,8 @@ pub enum PageError {
     Deadline {
         /// The deadline.
         deadline: Time,
-        /// Chunks that had not arrived; 0: all had, and what was missing is the owner's table entry that proves them.
+        /// Chunks that had not arrived; 0: all had, and what was missing is the owner's table entry
+        /// that proves them.
         missing: u32,
         /// Chunks of the page.
         chunks: u32,
@@ -49,7 +50,8 @@ pub enum PageError {
     /// The peer was removed.
     #[error("the peer was removed")]
     PeerGone,
-    /// It was not read: READs of it, or of other pages of its region, have killed their lanes just before.
+    /// It was not read: READs of it, or of other pages of its region, have killed their lanes just
+    /// before.
     #[error(
         "not read before {} ns, since {} {status}, last at {remote_addr:#x}: the peer's memory there must be looked at",
         until.0,

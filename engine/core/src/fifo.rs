@@ -1,7 +1,7 @@
 //! A queue in memory that somebody else owns.
 
-/// First in, first out. A full one forgets its oldest: batches and peers have a place each, so that it
-/// never is; lost lanes may be more than anybody asks for.
+/// First in, first out. A full one forgets its oldest: batches and peers have a place each, so that
+/// it never is; lost lanes may be more than anybody asks for.
 #[derive(Debug)]
 pub(crate) struct Fifo<'s, T> {
     ring: &'s mut [T],

@@ -39,8 +39,8 @@ impl FreeSet {
         debug_assert_eq!(before & (1 << number), 0, "released twice");
     }
 
-    /// How many are free, at some moment. Acquires what those did that released them: who finds all of them free may
-    /// free the memory behind them.
+    /// How many are free, at some moment. Acquires what those did that released them: who finds all
+    /// of them free may free the memory behind them.
     pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::Acquire).count_ones() as usize
     }

@@ -4,8 +4,9 @@
 //! wait-free. The engine's thread calls [`Hub::turn`] in its loop; a submitter that finds the engine
 //! asleep wakes it.
 //!
-//! Either side may end first. Of a submitter that is dropped, what it had on its way goes on, and the slots come to the
-//! engine's own thread ([`Outcome::Orphan`]). Of a hub that is dropped, submitters are told at their next call.
+//! Either side may end first. Of a submitter that is dropped, what it had on its way goes on, and
+//! the slots come to the engine's own thread ([`Outcome::Orphan`]). Of a hub that is dropped,
+//! submitters are told at their next call.
 #![allow(unsafe_code, reason = "one side takes what the other, which has ended, left in a ring")]
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -40,8 +41,9 @@ pub enum Outcome<'s> {
     Overdue(Ticket, u64),
     /// A slot of a submitter that is gone; comes to the engine's own thread.
     Orphan(Slot),
-    /// To a submitter: the engine's side is gone, and with it so many batches that it had, slots included. The last
-    /// outcome. (Batches that it had not taken yet come back as [`Rejected`](Outcome::Rejected) before.)
+    /// To a submitter: the engine's side is gone, and with it so many batches that it had, slots
+    /// included. The last outcome. (Batches that it had not taken yet come back as
+    /// [`Rejected`](Outcome::Rejected) before.)
     ReaderGone(usize),
 }
 
@@ -160,18 +162,20 @@ impl<'s, W: Wake> Submitter<'s, '_, W> {
         Some(outcome)
     }
 
-    /// Called when the ring is empty: finds out whether the hub has ended, and what becomes of the batches on their way.
+    /// Called when the ring is empty: finds out whether the hub has ended, and what becomes of the
+    /// batches on their way.
     fn last_outcome(&mut self) -> Option<Outcome<'s>> {
         if self.in_flight == 0 || !self.is_orphaned() {
             return None;
         }
-        // An outcome may have arrived between the look into the ring and the hub's end. No more can arrive now.
+        // An outcome may have arrived between the look into the ring and the hub's end. No more can
+        // arrive now.
         if let Some(outcome) = self.outcomes.pop() {
             self.in_flight -= usize::from(!matches!(outcome, Outcome::Overdue(..)));
             return Some(outcome);
         }
-        // SAFETY: the hub has ended, which was acquired: its consumer is gone, and another one is made here alone,
-        // one after the other.
+        // SAFETY: the hub has ended, which was acquired: its consumer is gone, and another one is
+        // made here alone, one after the other.
         let mut orders = unsafe { self.orders.take_over() };
         if let Some(Order { batch, .. }) = orders.pop() {
             self.in_flight -= 1;
@@ -273,9 +277,9 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         })
     }
 
-    /// Takes orders to the engine, polls it, and takes outcomes back. What the engine's own thread has
-    /// submitted itself goes to `own`, and so do the slots of submitters that are gone. Says how many outcomes there
-    /// were.
+    /// Takes orders to the engine, polls it, and takes outcomes back. What the engine's own thread
+    /// has submitted itself goes to `own`, and so do the slots of submitters that are gone. Says
+    /// how many outcomes there were.
     #[inline]
     pub fn turn<P: Provider>(
         &mut self,
@@ -326,17 +330,19 @@ impl<'s> Desk<'s, '_> {
         if self.orphaned {
             return give_away(outcome, own);
         }
-        // N / 2 batches are on their way at most, with two outcomes each at most: there is room for N.
+        // N / 2 batches are on their way at most, with two outcomes each at most: there is room for
+        // N.
         let told = self.outcomes.push(outcome);
         debug_assert!(told.is_ok(), "a mailbox has room for the outcomes of all its batches");
     }
 
-    /// The submitter is gone: what it has not taken goes to the engine's own thread, as all that is to come does.
+    /// The submitter is gone: what it has not taken goes to the engine's own thread, as all that is
+    /// to come does.
     #[cold]
     fn inherit(&mut self, own: &mut impl FnMut(Outcome<'s>)) {
         self.orphaned = true;
-        // SAFETY: the submitter's last act was to say that it ends, which was acquired: its consumer is gone, and
-        // another one is made here, once.
+        // SAFETY: the submitter's last act was to say that it ends, which was acquired: its
+        // consumer is gone, and another one is made here, once.
         let mut left = unsafe { self.outcomes.take_over() };
         while let Some(outcome) = left.pop() {
             give_away(outcome, own);
@@ -344,7 +350,8 @@ impl<'s> Desk<'s, '_> {
     }
 }
 
-/// Gives the slots of an outcome that nobody waits for to the engine's own thread, and its batch back to the pool.
+/// Gives the slots of an outcome that nobody waits for to the engine's own thread, and its batch
+/// back to the pool.
 #[cold]
 fn give_away<'s>(outcome: Outcome<'s>, own: &mut impl FnMut(Outcome<'s>)) {
     match outcome {

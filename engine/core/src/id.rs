@@ -22,9 +22,9 @@ impl RailIndex {
 
 /// One life of a peer. A peer that is removed and connected again is another peer.
 ///
-/// Regions and pages carry the low 16 bits of the life alone. One that was kept of a peer whose place has had 65,536
-/// others since is taken for the present one's: a page of it that is validated is a miss even then
-/// ([`table`](crate::table)).
+/// Regions and pages carry the low 16 bits of the life alone. One that was kept of a peer whose
+/// place has had 65,536 others since is taken for the present one's: a page of it that is validated
+/// is a miss even then ([`table`](crate::table)).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId {
     pub(crate) index: u16,
@@ -89,8 +89,8 @@ impl fmt::Debug for LaneId {
     }
 }
 
-/// One provider among all of a process. A lane carries that of the provider that opened it, so that no other
-/// provider takes it for one of its own.
+/// One provider among all of a process. A lane carries that of the provider that opened it, so that
+/// no other provider takes it for one of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProviderId(u64);
 

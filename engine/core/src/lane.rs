@@ -80,8 +80,8 @@ pub(crate) struct Hold(u8);
 
 impl Hold {
     pub(crate) const NONE: Self = Self(0);
-    /// Nothing has completed for longer than it should take; what is outstanding does not count against the rail's
-    /// caps.
+    /// Nothing has completed for longer than it should take; what is outstanding does not count
+    /// against the rail's caps.
     pub(crate) const SILENT: Self = Self(1);
     /// It is kept for wrs that are suspected of killing lanes.
     pub(crate) const KEPT: Self = Self(2);
@@ -147,8 +147,8 @@ pub(crate) struct Lane<L> {
     pub(crate) peer: u16,
     /// Of a quiet lane: the last of its wrs is the one that killed it.
     pub(crate) suspect: bool,
-    /// The next lane of the same peer and rail, in a circle; of the carcasses, or of the suspects, of the peer when
-    /// quiet.
+    /// The next lane of the same peer and rail, in a circle; of the carcasses, or of the suspects,
+    /// of the peer when quiet.
     pub(crate) next: u16,
     /// wrs that may be outstanding; the drain wr's place is not counted.
     pub(crate) credits: u32,

@@ -25,7 +25,8 @@ pub(crate) enum PeerState {
 pub(crate) struct Peer {
     pub(crate) life: u32,
     pub(crate) state: PeerState,
-    /// Classes in which it is ready, and per class the rails that it waits for: its places in the queues for turns.
+    /// Classes in which it is ready, and per class the rails that it waits for: its places in the
+    /// queues for turns.
     pub(crate) ready: u8,
     pub(crate) capped: [u16; CLASSES],
     /// Rails with a lane that may have room.

@@ -132,8 +132,8 @@ pub trait Post {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The lane is in the error state now ([`Provider::fail`] took effect, or it got there by
-    /// itself): nothing new will be executed, everything posted will be flushed. The id is the one that
-    /// [`Provider::open`] was given.
+    /// itself): nothing new will be executed, everything posted will be flushed. The id is the one
+    /// that [`Provider::open`] was given.
     LaneFailed(LaneId),
     /// The lane's QP has been destroyed ([`Provider::close`] took effect): it writes no more.
     LaneClosed(LaneId),
@@ -236,18 +236,20 @@ impl WaitFor {
 ///    cannot make sure of that does not return from `drop` normally (it leaks what the hardware may
 ///    still touch, or aborts).
 /// 6. An `accepted` prefix is exact: what is beyond it has not been and will not be executed.
-/// 7. An event names a lane by the id that [`open`](Provider::open) was given for it, and only what has happened to
-///    that lane. [`fail`](Provider::fail), [`drain`](Provider::drain) and [`close`](Provider::close) touch no lane
-///    that another provider has opened, whatever has become of it: a lane carries the [`ProviderId`] of its own.
+/// 7. An event names a lane by the id that [`open`](Provider::open) was given for it, and only what
+///    has happened to that lane. [`fail`](Provider::fail), [`drain`](Provider::drain) and
+///    [`close`](Provider::close) touch no lane that another provider has opened, whatever has
+///    become of it: a lane carries the [`ProviderId`] of its own.
 ///
 /// [`ProviderId`]: crate::id::ProviderId
 pub unsafe trait Provider {
     /// The most descriptors in one commit, at least 1.
     const CHAIN: usize;
-    /// A lane that is connected and that no provider has opened yet. Dropping one releases what it holds.
+    /// A lane that is connected and that no provider has opened yet. Dropping one releases what it
+    /// holds.
     type Unopened;
-    /// The provider's part of a lane: what a QP is to verbs. An engine keeps it to itself, so that no lane is closed
-    /// behind its back.
+    /// The provider's part of a lane: what a QP is to verbs. An engine keeps it to itself, so that
+    /// no lane is closed behind its back.
     type Lane;
     /// Why a lane cannot be opened.
     type OpenError: core::error::Error;
@@ -290,12 +292,13 @@ pub unsafe trait Provider {
     /// [`register_dmabuf`](Self::register_dmabuf).
     fn deregister(&mut self, range: MemoryRange, keys: &RailKeys);
 
-    /// Takes a connected lane into use on `rail`. From now on it is `id`, in events and in the wr_ids of its wrs, whose
-    /// sequence numbers begin at 0.
+    /// Takes a connected lane into use on `rail`. From now on it is `id`, in events and in the
+    /// wr_ids of its wrs, whose sequence numbers begin at 0.
     ///
     /// # Errors
     ///
-    /// There is no such rail, it has no place left, or the lane was not connected for it. The lane is released.
+    /// There is no such rail, it has no place left, or the lane was not connected for it. The lane
+    /// is released.
     fn open(
         &mut self,
         id: LaneId,
@@ -307,9 +310,10 @@ pub unsafe trait Provider {
     ///
     /// # Safety
     ///
-    /// This provider has opened the lane. For each READ that is added and committed: its local range is either not registered, or nobody
-    /// else reads or writes it until the READ is known to write no more. (This is where memory is
-    /// written on somebody's word; to register a range writes nothing.)
+    /// This provider has opened the lane. For each READ that is added and committed: its local
+    /// range is either not registered, or nobody else reads or writes it until the READ is known to
+    /// write no more. (This is where memory is written on somebody's word; to register a range
+    /// writes nothing.)
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut Self::Lane) -> Self::Post<'a>;
 
     /// Takes completions of all the rail's lanes, oldest first, into the front of `out`, and says how
@@ -329,8 +333,8 @@ pub unsafe trait Provider {
     fn drain(&mut self, lane: &mut Self::Lane, wr_id: WrId) -> Result<(), i32>;
 
     /// Starts destroying `lane` and returns at once. [`Event::LaneClosed`] follows; if it cannot be
-    /// destroyed, nothing follows, and the lane's place is never used again. Nothing follows either for a lane of
-    /// another provider, which is left as it is.
+    /// destroyed, nothing follows, and the lane's place is never used again. Nothing follows either
+    /// for a lane of another provider, which is left as it is.
     fn close(&mut self, lane: Self::Lane);
 
     /// The next event, if any.

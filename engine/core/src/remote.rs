@@ -266,8 +266,8 @@ impl RemotePage {
 
     /// `len` bytes from `offset` of this page, validated as the whole is.
     ///
-    /// They are bytes of no layout, since none of them is where the page's layout has it: they go into
-    /// slots of no layout. What is to keep its meaning goes by a plan of a selection.
+    /// They are bytes of no layout, since none of them is where the page's layout has it: they go
+    /// into slots of no layout. What is to keep its meaning goes by a plan of a selection.
     ///
     /// # Errors
     ///

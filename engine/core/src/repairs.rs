@@ -1,8 +1,9 @@
 //! Lanes that are missing: of which peers, since when, and which peer's lane is asked for next.
 //!
-//! Every peer with a lane that could be asked for stands in a heap by the time at which that may be: the earliest
-//! retry of its paths, or, where later, the time at which one of its lanes was last asked for. So the peers take
-//! turns, however slow the attempts are, and finding the next one takes as many steps as the heap is deep.
+//! Every peer with a lane that could be asked for stands in a heap by the time at which that may
+//! be: the earliest retry of its paths, or, where later, the time at which one of its lanes was
+//! last asked for. So the peers take turns, however slow the attempts are, and finding the next one
+//! takes as many steps as the heap is deep.
 
 use crate::id::MAX_RAILS;
 use crate::time::Time;
@@ -13,8 +14,8 @@ const OUT: u16 = u16::MAX;
 /// One path of a peer: all lanes over one local rail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
-    /// Lanes that failed and have not been replaced, by the rail of the peer that they led to; and of
-    /// these, how many are being made just now.
+    /// Lanes that failed and have not been replaced, by the rail of the peer that they led to; and
+    /// of these, how many are being made just now.
     lost: [Lost; MAX_RAILS],
     /// The same of all rails of the peer.
     total: Lost,
@@ -87,7 +88,8 @@ pub(crate) struct Repairs<'s> {
     most: u32,
     /// Rails over which lanes can be made.
     up: u16,
-    /// When the engine was last polled: what was due then, and has not been asked for since, is left out on purpose.
+    /// When the engine was last polled: what was due then, and has not been asked for since, is
+    /// left out on purpose.
     polled: Time,
     serial: u64,
 }
@@ -128,7 +130,8 @@ impl<'s> Repairs<'s> {
         self.path(peer, rail).lost.get(remote_rail).is_some_and(|lost| lost.asked > 0)
     }
 
-    /// A lane that [is being made](Self::is_asked) could not be; it is wanted again from `retry_at` on.
+    /// A lane that [is being made](Self::is_asked) could not be; it is wanted again from `retry_at`
+    /// on.
     pub(crate) fn give_up(&mut self, peer: u16, rail: usize, remote_rail: usize, retry_at: Time) {
         let path = self.path(peer, rail);
         path.lost[remote_rail].asked -= 1;
@@ -195,7 +198,8 @@ impl<'s> Repairs<'s> {
         self.place_all();
     }
 
-    /// Takes the next lane that should be made now: whose, over which rail, to which rail of the peer.
+    /// Takes the next lane that should be made now: whose, over which rail, to which rail of the
+    /// peer.
     pub(crate) fn next(&mut self, now: Time) -> Option<(u16, usize, usize)> {
         let peer = *self.heap[..self.len].first()?;
         let paths = &mut self.peers[usize::from(peer)];
@@ -221,14 +225,16 @@ impl<'s> Repairs<'s> {
         Some((peer, rail, remote_rail))
     }
 
-    /// The engine is polled. A caller that makes lanes asks for them after that, and before the next wait.
+    /// The engine is polled. A caller that makes lanes asks for them after that, and before the
+    /// next wait.
     #[inline]
     pub(crate) fn poll(&mut self, now: Time) {
         self.polled = now;
     }
 
-    /// When there is a reason to wake up and ask for a lane: a lane becomes due, or a due lane may be asked for because
-    /// another one has been made. A lane that was due at the last poll and was not asked for is no reason.
+    /// When there is a reason to wake up and ask for a lane: a lane becomes due, or a due lane may
+    /// be asked for because another one has been made. A lane that was due at the last poll and was
+    /// not asked for is no reason.
     pub(crate) fn next_at(&self) -> Time {
         let first = self.heap[..self.len].first();
         let at = first.map_or(Time::NEVER, |&peer| self.peers[usize::from(peer)].key.0);
@@ -377,8 +383,8 @@ mod tests {
         }
     }
 
-    /// Peers that have lost `lanes` lanes each at the same time, attempts that take 5 s and fail: how long each
-    /// has waited at most from one attempt to the next, and its fair share.
+    /// Peers that have lost `lanes` lanes each at the same time, attempts that take 5 s and fail:
+    /// how long each has waited at most from one attempt to the next, and its fair share.
     fn longest_wait(n: usize, lanes: usize, at_once: u16) -> (Nanos, Nanos) {
         const ATTEMPT: Nanos = Nanos::from_secs(5);
         let (mut peers, mut heap) = (paths(n), vec![0; n]);

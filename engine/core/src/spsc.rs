@@ -332,7 +332,8 @@ mod loom_tests {
             while gone.load(Ordering::Acquire) == 0 {
                 thread::yield_now();
             }
-            // SAFETY: the consumer's thread has said that it ends, which was acquired; loom checks it.
+            // SAFETY: the consumer's thread has said that it ends, which was acquired; loom checks
+            // it.
             let mut rest = unsafe { put.take_over() };
             let mut all: std::vec::Vec<_> = consumer.join().unwrap().into_iter().collect();
             all.extend(core::iter::from_fn(|| rest.pop().map(|item| *item)));

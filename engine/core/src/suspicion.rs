@@ -1,8 +1,9 @@
 //! What is held against a region of a peer.
 //!
-//! A READ that fails kills its lane and all that the lane carries, so pages that fail must not be read again and
-//! again. Some pages of a region are remembered one by one; when too many fail, the region is set aside as a whole.
-//! Neither is for ever: memory may be mended, and the verdict may have been wrong.
+//! A READ that fails kills its lane and all that the lane carries, so pages that fail must not be
+//! read again and again. Some pages of a region are remembered one by one; when too many fail, the
+//! region is set aside as a whole. Neither is for ever: memory may be mended, and the verdict may
+//! have been wrong.
 
 use crate::abi::WcStatus;
 use crate::error::PageError;

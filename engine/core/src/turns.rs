@@ -1,8 +1,8 @@
 //! Which peer has its turn next.
 //!
-//! A peer with work is *ready* until its turn shows that all rails over which it has room are at their caps. Then it
-//! waits in the queue of each of these rails and costs nothing until one of them has room: what a call does depends on
-//! the peers that can be served, not on those that wait.
+//! A peer with work is *ready* until its turn shows that all rails over which it has room are at
+//! their caps. Then it waits in the queue of each of these rails and costs nothing until one of
+//! them has room: what a call does depends on the peers that can be served, not on those that wait.
 
 use crate::fifo::Fifo;
 use crate::id::MAX_RAILS;
@@ -74,9 +74,9 @@ impl<'s> Turns<'s> {
         }
     }
 
-    /// Takes the next peer that could be served over the rails in `open`, and its class. Those that waited for a rail
-    /// and those that are ready take turns: what few peers use up whenever there is room would never come to any other.
-    /// Each is taken out of that one queue only.
+    /// Takes the next peer that could be served over the rails in `open`, and its class. Peers that
+    /// waited for a rail and peers that are ready take turns, so that a few peers which fill a rail
+    /// as often as it has room leave the others theirs. The peer is taken out of that one queue only.
     pub(crate) fn next(&mut self, peers: &mut [Peer], open: u16) -> Option<(u16, usize)> {
         let class = match (self.any_of(0, open), self.any_of(1, open)) {
             (false, false) => return None,

@@ -161,7 +161,8 @@ fn slots_of_a_submitter_that_is_gone_come_home_and_its_batches_are_free_again() 
     let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
     let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 8);
     let batches = engine.batches_free();
-    // Dropped with batches done and not taken, in the engine, not yet taken by it, and refused by it.
+    // Dropped with batches done and not taken, in the engine, not yet taken by it, and refused by
+    // it.
     for (turns, deadline) in [(0, LATE), (1, LATE), (60, LATE), (0, Time(1))] {
         let mut mailbox = Mailbox::<8>::new();
         let mut hub = Hub::<1>::new();

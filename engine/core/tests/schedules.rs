@@ -377,7 +377,8 @@ impl World<'_, '_> {
         }
     }
 
-    /// A peer is removed in the middle of everything, or one that was is added again, with the lanes that can be made.
+    /// A peer is removed in the middle of everything, or one that was is added again, with the
+    /// lanes that can be made.
     fn come_and_go(&mut self) {
         let which = self.rng.below(OWNERS as u64) as usize;
         if self.peers[which].is_some() && self.rng.chance(85) {
@@ -544,8 +545,8 @@ fn told(name: &str) -> Option<u64> {
         .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-/// Others in each run, so that each run looks for what the ones before have not found. Which ones they are is said, and
-/// any of them can be run again.
+/// Others in each run, so that each run looks for what the ones before have not found. Which ones
+/// they are is said, and any of them can be run again.
 fn seeds() -> Range<u64> {
     if let Some(seed) = told("KVRAIL_SEED") {
         return seed..seed + 1;

@@ -1,5 +1,5 @@
-//! Pages whose READs kill their lanes: each costs two lanes at most, a region of them a handful, and what is good
-//! arrives all the same.
+//! Pages whose READs kill their lanes: each costs two lanes at most, a region of them a handful,
+//! and what is good arrives all the same.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "destination memory is owned by the test and outlives the engine")]
 
@@ -36,8 +36,8 @@ struct Given {
 /// A page of the plan: in which region, at which place of it.
 type Place = (usize, u32);
 
-/// Regions of so many pages, each a memory of its own, what happens to them, and from which places batches are filled:
-/// `pick` gives the page at each position of the batch that is the n-th.
+/// Regions of so many pages, each a memory of its own, what happens to them, and from which places
+/// batches are filled: `pick` gives the page at each position of the batch that is the n-th.
 fn run(
     regions: &[u32],
     befall: impl Fn(&Sim<'_>, &[sim::MemoryKey]),
@@ -153,7 +153,8 @@ const TIME: Nanos = Nanos::from_secs(2);
 
 #[test]
 fn one_page_whose_memory_has_failed_costs_two_lanes_and_nothing_else() {
-    // The first page of the first batch; and, worse, of every batch, so that up to four are posted at once.
+    // The first page of the first batch; and, worse, of every batch, so that up to four are posted
+    // at once.
     let good = |rng: &mut Rng| (0, 1 + rng.below(1023) as u32);
     let none = run(&[1024], |_, _| {}, |rng, _| good(rng), TIME);
     let poison = |sim: &Sim<'_>, memories: &[sim::MemoryKey]| {
@@ -276,7 +277,8 @@ fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
     let (peer, region, _) = connect(&mut engine, &sim, &owner, 2, 1, 8);
     let batch = fill(&mut engine, &owner, &region, &mut slots, 4);
     engine.submit(batch, sim.now(), LATE).unwrap();
-    // First one rail, then the other, on which the suspects of the first are tried: nothing answers.
+    // First one rail, then the other, on which the suspects of the first are tried: nothing
+    // answers.
     for rail in 0..2 {
         sim.apply(Action::RailDown { rail: RailIndex(rail), told: false });
     }
@@ -312,8 +314,8 @@ fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
     assert_eq!(results, [Ok(()); 4]);
 }
 
-/// What is not to be read stands behind all else of its segment, which is posted one chunk at a time while urgent work
-/// has most turns: the batch may be done before the segment has another one.
+/// What is not to be read stands behind all else of its segment, which is posted one chunk at a
+/// time while urgent work has most turns: the batch may be done before the segment has another one.
 #[test]
 fn a_batch_whose_last_page_is_set_aside_leaves_nothing_waiting() {
     let mut storage = Box::new(SmallSim::new());
@@ -358,8 +360,8 @@ fn a_batch_whose_last_page_is_set_aside_leaves_nothing_waiting() {
     }
 }
 
-/// A page in the middle of a row that waits to be validated together is found guilty by another request for it: those
-/// behind it in the row are validated all the same.
+/// A page in the middle of a row that waits to be validated together is found guilty by another
+/// request for it: those behind it in the row are validated all the same.
 #[test]
 fn a_page_that_is_set_aside_in_the_middle_of_a_row_leaves_the_rest_of_the_row() {
     let mut storage = Box::new(SmallSim::new());
@@ -388,7 +390,8 @@ fn a_page_that_is_set_aside_in_the_middle_of_a_row_leaves_the_rest_of_the_row() 
     }
     step(1_000);
     engine.poll(sim.now());
-    // A row of four by the first rail. Its bytes and the drain are found by one poll, in this order.
+    // A row of four by the first rail. Its bytes and the drain are found by one poll, in this
+    // order.
     attach(&mut engine, &sim, peer, &owner, 0, 8).unwrap();
     let batch = fill(&mut engine, &owner, &region, &mut slots, 4);
     engine.submit(batch, sim.now(), LATE).unwrap();

@@ -1,4 +1,5 @@
-//! What a call does to one batch or peer may end others: no walk over all of them takes one twice, or one that is gone.
+//! What a call does to one batch or peer may end others: no walk over all of them takes one twice,
+//! or one that is gone.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -16,9 +17,9 @@ use kvrail_sim::sim::{self, Fate, Rails, Sim};
 const CONFIG: Config = Config { chunk_bytes: 4096, run_chunks: 1, ..Config::DEFAULT };
 const DEADLINE: Time = Time(5_000_000);
 
-/// Three batches of one peer in flight, the first and the last of which wait for a lane. Of the second nothing is left
-/// but a chunk of a page that has failed, on a lane that is quiet: whatever fails pages of the first has that chunk
-/// accounted for, and so ends the second.
+/// Three batches of one peer in flight, the first and the last of which wait for a lane. Of the
+/// second nothing is left but a chunk of a page that has failed, on a lane that is quiet: whatever
+/// fails pages of the first has that chunk accounted for, and so ends the second.
 fn one_ends_with_the_other<'s, 'm>(
     engine: &mut Engine<'s, Rails<'m>>,
     sim: &'m Sim<'m>,
@@ -26,8 +27,8 @@ fn one_ends_with_the_other<'s, 'm>(
     slots: &mut Slots,
 ) -> PeerId {
     let (peer, region, lanes) = connect(engine, sim, owner, 1, 2, 2);
-    // One lane dies at once, with one of the page's two chunks; the other when its chunk comes back as refused by this
-    // side, and until then it has no room for the first one's.
+    // One lane dies at once, with one of the page's two chunks; the other when its chunk comes back
+    // as refused by this side, and until then it has no room for the first one's.
     sim.script(lanes[0], Fate::Prefix { nth: 0, accepted: 0, errno: 12 }).unwrap();
     sim.script(lanes[1], Fate::Status { nth: 0, status: WcStatus::LOC_PROT_ERR }).unwrap();
     let mut first = engine.batch().unwrap();

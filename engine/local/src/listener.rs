@@ -82,8 +82,8 @@ impl Listener {
     /// # Errors
     ///
     /// [`WouldBlock`](io::ErrorKind::WouldBlock): none is there. `EMFILE`: one was there, and this
-    /// process has no descriptor left for it. Others: the connection was gone already, or the thread
-    /// has ended.
+    /// process has no descriptor left for it. Others: the connection was gone already, or the
+    /// thread has ended.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let mut byte = [0; 1];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

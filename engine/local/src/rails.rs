@@ -142,7 +142,8 @@ impl<T: Transport> Drop for Rails<T> {
 //    nothing after it has seen `stop`, and nothing exists that could take its place.
 // 6. Only staged commands are counted as accepted and only they are published; what was refused was
 //    never put into the ring.
-// 7. A lane carries its id, its provider and a number that no other lane of that has, by which `place` knows it again.
+// 7. A lane carries its id, its provider and a number that no other lane of that has, by which
+//    `place` knows it again.
 unsafe impl<T: Transport> Provider for Rails<T> {
     const CHAIN: usize = CHAIN;
     type Unopened = T;

@@ -240,8 +240,8 @@ fn a_child_that_drops_its_copies_ends_and_does_the_parent_no_harm() {
     let server = Server::start("127.0.0.1:0".parse().unwrap(), vec![Export::segment(segment)]).unwrap();
     let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, PAGE);
     let mut lane = driver.open(0, RAIL, Connection::open(server.address()).unwrap());
-    // SAFETY: the child drops values, for which it needs no other thread, and ends. The C library lets
-    // the child of its fork allocate.
+    // SAFETY: the child drops values, for which it needs no other thread, and ends. The C library
+    // lets the child of its fork allocate.
     let child = unsafe { libc::fork() };
     if child == 0 {
         drop((driver, lane, peer, server, exporter));

@@ -89,8 +89,8 @@ pub trait Fabric {
     ) -> Result<Self::Lane, FabricError>;
 }
 
-/// The producer's side of a transport: makes the other ends of lanes. Called from several threads at a
-/// time: at most one per session and rail.
+/// The producer's side of a transport: makes the other ends of lanes. Called from several threads
+/// at a time: at most one per session and rail.
 pub trait Responder: Send + Sync + 'static {
     /// This end of a lane.
     type Lane: Send;

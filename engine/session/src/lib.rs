@@ -9,8 +9,8 @@
 //! 2. carries the producer's [`Offer`]: its [`Epoch`], rails and regions, with their keys;
 //! 3. makes lanes, at the start and again after a failure: this side's [`Fabric`] and the producer's
 //!    [`Responder`] exchange 64 bytes per lane through it;
-//! 4. stays, as the sign that the peer lives: each side says so every two seconds, since a connection
-//!    alone may be kept open by a child of a dead process.
+//! 4. stays, as the sign that the peer lives: each side says so every two seconds, since a
+//!    connection alone may be kept open by a child of a dead process.
 //!
 //! A newcomer reads in this order: [`Server::start`] and [`connect`], which are the two ends; [`Session`],
 //! what a reader has then; [`Fabric`] and [`Responder`], what a transport plugs in, and [`rails`], two that

@@ -54,8 +54,8 @@ pub trait Network {
     /// The parts.
     fn split(self) -> (Self::Provider, Self::Plan);
 
-    /// A dialer for one rail of one session. A session has one for each rail, and one more that says
-    /// which rails go together, so that no rail waits for another.
+    /// A dialer for one rail of one session. A session has one for each rail, and one more that
+    /// says which rails go together, so that no rail waits for another.
     fn dialer(plan: &Self::Plan) -> Self::Dialer;
 
     /// How many send queue entries a lane over `line` has, the drain's included.

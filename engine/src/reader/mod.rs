@@ -207,8 +207,11 @@ impl<N: Network> Reader<N> {
     /// this thread goes on polling; `None` when there is none left. As many can be had as
     /// [`engine!`](crate::engine) was told: `max_submitters`.
     ///
-    /// Every batch goes back to whom it came from. Drop the handles, and take out what is on its way, before
-    /// the reader is dropped: slots left in a mailbox are lost.
+    /// Every batch goes back to whom it came from. A handle may be dropped at any time: the slots
+    /// that it had on their way come by [`next_orphan`](Self::next_orphan); it does not count as
+    /// left again. When the reader is dropped first, a handle still gets what was done, and what
+    /// had not been taken from it; slots that the reader had are lost, and
+    /// [counted](hub::Outcome::ReaderGone).
     pub fn submitter(&mut self) -> Option<Submitter<N>> {
         self.submitters.as_mut()?.give()
     }
@@ -280,8 +283,8 @@ impl<N: Network> Reader<N> {
         }
     }
 
-    /// The next slot of a [`Submitter`] that was dropped with batches on their way: they are read all the same, and their
-    /// slots come here.
+    /// The next slot of a [`Submitter`] that was dropped with batches on their way: they are read
+    /// all the same, and their slots come here.
     pub fn next_orphan(&mut self) -> Option<Slot> {
         self.submitters.as_mut()?.next_orphan()
     }

@@ -38,9 +38,10 @@ impl<N: Network> Reader<N> {
         Ok(of_layout(self.engine.register(memory, layout.page_bytes().into())?, known))
     }
 
-    /// Makes slots of `slot_bytes` each, of no layout: whatever is read into them is bytes. For parts
-    /// of pages ([`RemotePage::part`](kvrail_core::remote::RemotePage::part)), and for several pages
-    /// beside each other in a slot ([`Batch::read_also`](kvrail_core::batch::Batch::read_also)).
+    /// Makes slots of `slot_bytes` each, of no layout: whatever is read into them is bytes. For
+    /// parts of pages ([`RemotePage::part`](kvrail_core::remote::RemotePage::part)), and for
+    /// several pages beside each other in a slot
+    /// ([`Batch::read_also`](kvrail_core::batch::Batch::read_also)).
     ///
     /// # Errors
     ///

@@ -33,7 +33,8 @@ impl Pending {
     }
 }
 
-/// A connected lane that no engine has yet: for [`Verbs`](crate::Verbs) to open. Dropping it frees all of it.
+/// A connected lane that no engine has yet: for [`Verbs`](crate::Verbs) to open. Dropping it frees
+/// all of it.
 #[derive(Debug)]
 pub struct Line(Qp<Rts>);
 

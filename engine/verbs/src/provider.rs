@@ -212,8 +212,9 @@ impl Verbs {
 // 5. `drop` destroys every QP that was opened, and aborts the process if one cannot be.
 // 6. The driver's bad_wr is the first wr that was not queued (ibv_post_send's contract); where it is null, or none
 //    of the chain, the commit counts as unknown.
-// 7. A lane carries its id and its provider's: a slot's number means something only where that is this one. A lane is
-//    not Clone and is consumed by `close`, so while it is there its slot holds its own QP.
+// 7. A lane carries its id and its provider's: a slot's number means something only where that is
+//    this one. A lane is not Clone and is consumed by `close`, so while it is there its slot holds
+//    its own QP.
 unsafe impl Provider for Verbs {
     const CHAIN: usize = CHAIN;
     type Unopened = Line;

@@ -15,11 +15,12 @@ const ANY: &str = "127.0.0.1:0";
 const PAGES: u64 = 400;
 /// Of each rail, for a reader with the usual figures.
 const LANES: u64 = 2;
-/// The longest that nothing may arrive while there is another rail. This and the other times are promises where
-/// time is the guest's own; elsewhere they are told, and decide nothing.
+/// The longest that nothing may arrive while there is another rail. This and the other times are
+/// promises where time is the guest's own; elsewhere they are told, and decide nothing.
 const STALL: Duration = Duration::from_secs(1);
-/// The same where nothing tells that a rail is dead but the lanes made over it, one after the other, each after all
-/// its retries: half a second. All that is under way may be waiting for the same lane, more than once.
+/// The same where nothing tells that a rail is dead but the lanes made over it, one after the
+/// other, each after all its retries: half a second. All that is under way may be waiting for the
+/// same lane, more than once.
 const SILENT_STALL: Duration = Duration::from_secs(2);
 /// A rail that has come back is used again after so long at most.
 const BACK: Duration = Duration::from_secs(5);
@@ -64,7 +65,8 @@ fn rail_breaks(test: &str, how: &[&str]) {
     let (_producer, mut load) = begin(&fabric);
     let (failed, again) = (load.stats(0).lanes_failed, load.sum(|rail| rail.reposted));
     let broken = load.during(|| break_rails(&["a0"], how));
-    // A link that goes down takes all lanes along, busy or not. Without that news lanes fail by what they carry.
+    // A link that goes down takes all lanes along, busy or not. Without that news lanes fail by
+    // what they carry.
     let silent = how[0] != "down";
     load.run_until("the rail's lanes are given up, and what they carried is posted again", |l| {
         let posted_again = l.sum(|rail| rail.reposted) > again;

@@ -42,8 +42,8 @@
 //!   the source has more ranks than the destination, each source page gives a part of the destination;
 //! - where one page is a block of the other (fewer tokens to a page, one layer to a page), by the block's
 //!   number: [`Plan::between_blocks`];
-//! - as you say: [`Plan::of`] takes a selection of each side. So blocks are planned of which neither
-//!   divides the other: by the tokens that two of them have in common.
+//! - as you say: [`Plan::of`] takes a selection of each side. So blocks are planned of which
+//!   neither divides the other: by the tokens that two of them have in common.
 //!
 //! Padding is neither read nor written: where two layouts are equal, and a page's memory is its own, read
 //! it without a plan, as one run. What is no copy is refused by name: [`PlanError`].

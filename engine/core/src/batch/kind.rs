@@ -20,8 +20,8 @@ impl Kind {
     /// No page is like this.
     pub(super) const NONE: Self = Self { source: Source::NONE, home: Home::NONE, len: 0, chunks: 0 };
 
-    /// What a page (from where, how long, of which layout) and its slot are, if the page may stand at
-    /// place `at` of a buffer of these `limits`.
+    /// What a page (from where, how long, of which layout) and its slot are, if the page may stand
+    /// at place `at` of a buffer of these `limits`.
     // By itself and by value: so a loop that fills a batch can keep batch, page and slot in
     // registers.
     #[inline(never)]

@@ -137,8 +137,8 @@ impl<P: Provider> Engine<'_, P> {
         self.keep_rest(index);
     }
 
-    /// Has what is left of a quiet lane posted again: what is not suspected with the next turn of its peer, the wr that
-    /// killed the lane alone.
+    /// Has what is left of a quiet lane posted again: what is not suspected with the next turn of
+    /// its peer, the wr that killed the lane alone.
     fn keep_rest(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
         let (left, peer) = (lane.outstanding(), lane.peer);
@@ -186,14 +186,14 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// Whether nobody waits for a wr any more: all of its pages have failed. Of those whose entries it reads, some may
-    /// have been set aside, and the others are waited for.
+    /// Whether all pages of a wr have failed. Of the pages whose entries it reads some may have been
+    /// set aside, and the others are still waited for.
     pub(super) fn is_dead(&mut self, wr: Record) -> bool {
         self.pages.slice(wr.page, wr.covers(1)).iter().all(|page| page.phase == Phase::Dead)
     }
 
-    /// Accounts for the wrs of a quiet lane whose pages have failed, and keeps the others: the `suspect`, so many behind
-    /// the oldest, or the one that is known already, as the last.
+    /// Accounts for the wrs of a quiet lane whose pages have failed, and keeps the others: the
+    /// `suspect`, so many behind the oldest, or the one that is known already, as the last.
     fn purge(&mut self, index: usize, suspect: Option<u32>) {
         let lane = &self.lanes[index];
         let (tail, n) = (lane.tail, lane.outstanding());

@@ -88,8 +88,8 @@ impl<P: Provider> Engine<'_, P> {
         self.repairs.rail_up(rail, now);
     }
 
-    /// A lane that should be made now, if there is one: at most `Config::reconnects` are being made at
-    /// the same time, each path waits longer after each failure, and peers take turns.
+    /// A lane that should be made now, if there is one: at most `Config::reconnects` are being made
+    /// at the same time, each path waits longer after each failure, and peers take turns.
     pub fn next_wanted_lane(&mut self, now: Time) -> Option<LaneWanted> {
         let (peer, rail, remote_rail) = self.repairs.next(now)?;
         Some(LaneWanted {
@@ -113,8 +113,9 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// The next lane that has failed: the peer may release its end. Of lanes of peers that have been removed
-    /// nothing is told. As many as the storage has lanes are remembered; the oldest are forgotten first.
+    /// The next lane that has failed: the peer may release its end. Of lanes of peers that have
+    /// been removed nothing is told. As many as the storage has lanes are remembered; the oldest
+    /// are forgotten first.
     pub fn next_lost_lane(&mut self) -> Option<LaneLost> {
         self.lost.pop()
     }

@@ -273,8 +273,9 @@ impl<'s, P: Provider> Engine<'s, P> {
         Ok(engine)
     }
 
-    /// The provider, to look at. There is no `&mut` to it: code that could exchange the provider, or close one of its
-    /// lanes, could make the engine give memory back that is still being written.
+    /// The provider, to look at. There is no `&mut` to it: code that could exchange the provider,
+    /// or close one of its lanes, could make the engine give memory back that is still being
+    /// written.
     pub fn provider(&self) -> &P {
         &self.provider
     }

@@ -108,8 +108,9 @@ impl<P: Provider> Engine<'_, P> {
                     let page = self.pages.at(at);
                     let chunks = page.chunks(shift);
                     if page.next >= chunks {
-                        // Failed before: nothing of it is going to be posted. Those at the end are passed over at once,
-                        // or the segment would wait for nothing, and its batch could be done before.
+                        // Failed before: nothing of it is going to be posted. Those at the end are
+                        // passed over at once, or the segment would wait for nothing, and its batch
+                        // could be done before.
                         seg_done += 1;
                         continue;
                     }

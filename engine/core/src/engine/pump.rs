@@ -71,8 +71,9 @@ impl<P: Provider> Engine<'_, P> {
         self.pump(now);
     }
 
-    /// Ends, since each turn takes a peer out of a queue, and puts it back only after it has posted something (of which
-    /// the caps allow so much) or where it is not found before a rail opens that is closed now.
+    /// Ends, since each turn takes a peer out of a queue, and puts it back only after it has posted
+    /// something (of which the caps allow so much) or where it is not found before a rail opens
+    /// that is closed now.
     #[inline(never)]
     fn pump_all(&mut self, now: Time) {
         while self.choice.open != 0 {

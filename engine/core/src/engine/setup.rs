@@ -37,7 +37,8 @@ pub struct LaneSpec {
     pub rail: RailIndex,
     /// The peer's rail at the other end: says which of a region's keys is used.
     pub remote_rail: u8,
-    /// Entries of the QP's send queue, or fewer: so many are used. One of them is kept for the drain wr.
+    /// Entries of the QP's send queue, or fewer: so many are used. One of them is kept for the
+    /// drain wr.
     pub depth: u32,
 }
 
@@ -272,7 +273,8 @@ impl<P: Provider> Engine<'_, P> {
     /// Frees the place of a leaving peer once nothing of it is left.
     pub(super) fn leave(&mut self, index: u16) {
         let peer = &mut self.peers[usize::from(index)];
-        // While its pages are being cancelled, the last of its lanes may go before the last page has.
+        // While its pages are being cancelled, the last of its lanes may go before the last page
+        // has.
         if peer.state != PeerState::Leaving || peer.lanes_all != 0 || peer.in_flight() > 0 {
             return;
         }
@@ -329,7 +331,8 @@ impl<P: Provider> Engine<'_, P> {
         })
     }
 
-    /// Takes a connected lane into use: the provider opens it, and from then on the engine alone has it.
+    /// Takes a connected lane into use: the provider opens it, and from then on the engine alone
+    /// has it.
     ///
     /// # Errors
     ///

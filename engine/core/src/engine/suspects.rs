@@ -1,11 +1,12 @@
 //! wrs that kill lanes are found out, one at a time, and set aside.
 //!
-//! A READ of memory that has failed kills its lane with the status of a bad path, and so it would kill every lane on
-//! which it is posted again, with all that these carry. So the wr whose completion killed a lane is *suspected*: it goes
-//! last, alone, over one lane that the peer keeps for that, while the other lanes go on with everything else. If it
-//! kills that lane as well, and the path was not to blame, its page is found guilty and fails. READs that overlap what
-//! is guilty are not posted for a while ([`Config::set_aside`]), and neither is anything of a region of which too much
-//! is.
+//! A READ of memory that has failed kills its lane with the status of a bad path, and so it would
+//! kill every lane on which it is posted again, with all that these carry. So the wr whose
+//! completion killed a lane is *suspected*: it goes last, alone, over one lane that the peer keeps
+//! for that, while the other lanes go on with everything else. If it kills that lane as well, and
+//! the path was not to blame, its page is found guilty and fails. READs that overlap what is guilty
+//! are not posted for a while ([`Config::set_aside`]), and neither is anything of a region of which
+//! too much is.
 //!
 //! [`Config::set_aside`]: crate::config::Config::set_aside
 
@@ -25,8 +26,8 @@ use crate::time::Time;
 const PEERS: usize = 16;
 
 impl<P: Provider> Engine<'_, P> {
-    /// Finds out what the wr that killed a quiet lane means. One that is suspected is told by how many wrs of the lane
-    /// come before it; one that is guilty has failed its pages.
+    /// Finds out what the wr that killed a quiet lane means. One that is suspected is told by how
+    /// many wrs of the lane come before it; one that is guilty has failed its pages.
     pub(super) fn judge(&mut self, index: usize, now: Time) -> Option<u32> {
         let lane = &mut self.lanes[index];
         // Of a lane that was kept for suspects the only wr is one.
@@ -61,8 +62,8 @@ impl<P: Provider> Engine<'_, P> {
         None
     }
 
-    /// Whether a wr that was tried alone, and failed, cannot have done so because of its path: the peer has answered it,
-    /// or both its peer and its rail have carried other READs meanwhile.
+    /// Whether a wr that was tried alone, and failed, cannot have done so because of its path: the
+    /// peer has answered it, or both its peer and its rail have carried other READs meanwhile.
     fn was_the_path_fine(&mut self, index: usize, fatal: Fatal) -> bool {
         let lane = &self.lanes[index];
         let p = &self.peers[usize::from(lane.peer)];
@@ -86,8 +87,8 @@ impl<P: Provider> Engine<'_, P> {
         (page.remote + offset, len, remote.keys[remote_rail])
     }
 
-    /// Fails the page whose wr killed the lane; where that is a READ of several entries, all pages whose entries it
-    /// should have brought.
+    /// Fails the page whose wr killed the lane; where that is a READ of several entries, all pages
+    /// whose entries it should have brought.
     fn convict(&mut self, index: usize, record: Record, fatal: Fatal, weight: u16, now: Time) {
         let (remote_addr, len, rkey) = self.where_is(record, index);
         let batch = self.pages.at(record.page).batch;
@@ -181,7 +182,8 @@ impl<P: Provider> Engine<'_, P> {
         let p = &self.peers[usize::from(peer)];
         let (from, kept) = (p.suspects, p.trial);
         if from == NO_LANE {
-            // Once the lane has nothing outstanding, the last one has arrived or its pages have failed.
+            // Once the lane has nothing outstanding, the last one has arrived or its pages have
+            // failed.
             let busy = kept != NO_LANE && self.lanes[usize::from(kept)].outstanding() > 0;
             if !busy {
                 self.stop_keeping(peer);
@@ -209,7 +211,8 @@ impl<P: Provider> Engine<'_, P> {
         true
     }
 
-    /// Posts the suspect of the quiet lane `from`, the first of its peer's, on the lane that is kept for that.
+    /// Posts the suspect of the quiet lane `from`, the first of its peer's, on the lane that is
+    /// kept for that.
     fn try_on(&mut self, lane: usize, from: usize, now: Time) {
         let suspect = &mut self.lanes[from];
         let (seq, peer) = (suspect.tail, usize::from(suspect.peer));
@@ -227,8 +230,8 @@ impl<P: Provider> Engine<'_, P> {
         self.post(lane, 1, now);
     }
 
-    /// A lane on which a suspect can be tried: not over the rail where it has killed one, if there is another, one that
-    /// has worked before, and with as little outstanding as may be.
+    /// A lane on which a suspect can be tried: not over the rail where it has killed one, if there
+    /// is another, one that has worked before, and with as little outstanding as may be.
     fn choose_trial_lane(&self, peer: u16, from: usize) -> Option<u16> {
         let suspect = self.lanes[from].rail;
         let mut best = None;

@@ -37,8 +37,8 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// The first batch of a group, from number `from` in it on, that is in flight: looked up anew each time, since what
-    /// is done to one batch may end others.
+    /// The first batch of a group, from number `from` in it on, that is in flight: looked up anew
+    /// each time, since what is done to one batch may end others.
     fn next_flying(&self, group: usize, from: u32) -> Option<u32> {
         let rest = u64::MAX.checked_shl(from)? & self.flying[group];
         (rest != 0).then(|| rest.trailing_zeros())
@@ -106,8 +106,9 @@ impl<P: Provider> Engine<'_, P> {
         }
     }
 
-    /// Fails the pages of a batch that are not retired and of which `why` tells why they fail. What is not posted is
-    /// accounted for here; what is posted when it comes back or its lane is quiet. Other batches may be done by it.
+    /// Fails the pages of a batch that are not retired and of which `why` tells why they fail. What
+    /// is not posted is accounted for here; what is posted when it comes back or its lane is quiet.
+    /// Other batches may be done by it.
     pub(super) fn cancel(&mut self, batch: u16, why: impl Fn(&[Remote], &Page) -> Option<PageError>) {
         let (first, shift) = (self.pages.first(batch), self.chunk_shift);
         let head = self.pages.head(batch);
@@ -162,8 +163,8 @@ impl<P: Provider> Engine<'_, P> {
         self.release_batch(batch, 1);
     }
 
-    /// A page has failed. If its validating READ has not been posted, it is not going to be; a page behind it that was
-    /// to be validated with it stands in the list itself from now on.
+    /// A page has failed. If its validating READ has not been posted, it is not going to be; a page
+    /// behind it that was to be validated with it stands in the list itself from now on.
     fn stop_validating(&mut self, page: PageRef, has_next: bool) {
         let peer = usize::from(self.pages.at(page).peer());
         let behind = self.pages.at(page).validate.is_behind();

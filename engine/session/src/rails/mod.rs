@@ -5,8 +5,8 @@
 //! of its own: the ends are [`LaneBlob::EMPTY`].
 //!
 //! A lane here is what a provider ([`kvrail_local::Rails`]) opens, not yet a lane of one: making it
-//! blocks, and so belongs on a control thread, while the provider belongs to its engine, which opens
-//! the lane as part of `Engine::attach`.
+//! blocks, and so belongs on a control thread, while the provider belongs to its engine, which
+//! opens the lane as part of `Engine::attach`.
 //!
 //! The address holds the secrets that open the memory. It travels authenticated, and not encrypted: who
 //! can listen between the peers can read it.

@@ -50,8 +50,8 @@ pub enum Action {
     FailLane(LaneKey),
     /// A peer's memory is deregistered: requests for it are refused.
     Revoke(MemoryKey),
-    /// Ranges of a peer's memory have failed, as a DIMM does: READs of them come back with `REM_OP_ERR`, which kills
-    /// their lanes.
+    /// Ranges of a peer's memory have failed, as a DIMM does: READs of them come back with
+    /// `REM_OP_ERR`, which kills their lanes.
     FailMemory(MemoryKey, Failed),
     /// The owner writes 16 bytes, which is an entry of the publication table.
     Write {

@@ -192,7 +192,8 @@ impl<'m> Memories<'m> {
         })
     }
 
-    /// What the peer answers to `read`: success, that it does not let it in, or that its memory has failed.
+    /// What the peer answers to `read`: success, that it does not let it in, or that its memory has
+    /// failed.
     pub(super) fn answer(&self, peer: PeerKey, rail: RailIndex, read: &Read) -> WcStatus {
         let Some(source) = self.source(peer, rail, read) else { return WcStatus::REM_ACCESS_ERR };
         let from = read.remote_addr - source.base;

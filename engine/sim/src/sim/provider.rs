@@ -27,7 +27,8 @@ impl<'m> Rails<'m> {
     }
 }
 
-/// A QP of a model that is connected and that no engine has. Dropping it destroys nothing; the end of the rails does.
+/// A QP of a model that is connected and that no engine has. Dropping it destroys nothing; the end
+/// of the rails does.
 #[derive(Debug)]
 pub struct SimQp {
     key: LaneKey,
@@ -119,8 +120,8 @@ impl Wake for SimWaker<'_> {
 }
 
 impl Rails<'_> {
-    /// Where the lane is, if it is one of this model's. A `SimLane` is not `Clone`, and is consumed by `close`, so a
-    /// lane of this model has its place to itself.
+    /// Where the lane is, if it is one of this model's. A `SimLane` is not `Clone`, and is consumed
+    /// by `close`, so a lane of this model has its place to itself.
     fn place(&self, model: &Model<'_>, qp: &SimQp) -> Option<usize> {
         (qp.model == self.sim.id && model.find(qp.key).is_some()).then_some(qp.key.place as usize)
     }

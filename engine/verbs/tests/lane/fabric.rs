@@ -105,8 +105,8 @@ fn fabric_break(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Whether time is the guest's own here, counted in instructions: then a limit on a time says something of
-/// kvrail. Elsewhere the host decides how long things take.
+/// Whether time is the guest's own here, counted in instructions: then a limit on a time says
+/// something of kvrail. Elsewhere the host decides how long things take.
 pub(crate) fn time_is_the_guests() -> bool {
     std::env::var("KVRAIL_TIME").is_ok_and(|time| time == "guest")
 }

@@ -20,8 +20,8 @@ use super::{CHUNK, LAYOUT, Producer, page};
 pub(crate) const BATCH: usize = 16;
 /// Batches in flight, unless said otherwise.
 pub(crate) const FLIGHT: usize = 4;
-/// The longest that a test waits for anything. Only a bound against hanging: a host that is busy with other
-/// things makes everything in the guest late, and decides no test by that.
+/// The longest that a test waits for anything. Only a bound against hanging: a host that is busy
+/// with other things makes everything in the guest late, and decides no test by that.
 pub(crate) const HANGS: Duration = Duration::from_secs(120);
 /// What a slot holds that nothing has been read into.
 const WIPED: u8 = 0xA5;
@@ -67,8 +67,8 @@ pub(crate) struct Load {
     pub(crate) slowest: Duration,
     /// How long after its deadline a batch was done or told to be late, at worst.
     pub(crate) overrun: Duration,
-    /// Polls that began after the deadline of a batch, and after which the batch was neither done nor told to
-    /// be late. There must be none.
+    /// Polls that began after the deadline of a batch, and after which the batch was neither done
+    /// nor told to be late. There must be none.
     pub(crate) untold: u64,
     pub(crate) lost: Option<String>,
 }
