@@ -25,11 +25,20 @@ struct Bad {
     until: Time,
 }
 
+impl Bad {
+    fn overlaps(&self, addr: u64, len: u32) -> bool {
+        addr < self.addr.saturating_add(self.len.into()) && self.addr < addr.saturating_add(len.into())
+    }
+}
+
 /// What is held against a region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Faults {
     pages: [Bad; PAGES],
     next: u8,
+    /// What killed a lane once.
+    suspected: [Bad; PAGES],
+    next_suspected: u8,
     strikes: u16,
     /// Of the last strike: when it was, what was said, and of which address.
     last: Time,
@@ -52,6 +61,8 @@ impl Faults {
     pub(crate) const NONE: Self = Self {
         pages: [Bad { addr: 0, len: 0, until: Time::ZERO }; PAGES],
         next: 0,
+        suspected: [Bad { addr: 0, len: 0, until: Time::ZERO }; PAGES],
+        next_suspected: 0,
         strikes: 0,
         last: Time::ZERO,
         status: WcStatus::SUCCESS,
@@ -79,6 +90,17 @@ impl Faults {
         aside
     }
 
+    /// A wr of `len` bytes at `addr` has killed a lane. Says whether another one that overlaps it has done so
+    /// before; this one is remembered until `until`.
+    pub(crate) fn suspect(&mut self, addr: u64, len: u32, now: Time, until: Time) -> bool {
+        if self.suspected.iter().any(|bad| now < bad.until && bad.overlaps(addr, len)) {
+            return true;
+        }
+        self.suspected[usize::from(self.next_suspected) % PAGES] = Bad { addr, len, until };
+        self.next_suspected = (self.next_suspected + 1) % PAGES as u8;
+        false
+    }
+
     /// `len` bytes at `addr` are not to be read before `until`.
     pub(crate) fn remember(&mut self, addr: u64, len: u32, until: Time) {
         self.pages[usize::from(self.next) % PAGES] = Bad { addr, len, until };
@@ -96,9 +118,8 @@ impl Faults {
         if now < aside {
             return Some(PageError::SetAside { remote_addr, status, whole_region: true, until: aside });
         }
-        let end = addr.saturating_add(len.into());
-        let overlaps = |bad: &&Bad| addr < bad.addr.saturating_add(bad.len.into()) && bad.addr < end;
-        let bad = self.pages.iter().filter(|bad| now < bad.until).find(overlaps)?;
+        let mut held = self.pages.iter().filter(|bad| now < bad.until);
+        let bad = held.find(|bad| bad.overlaps(addr, len))?;
         Some(PageError::SetAside { remote_addr: bad.addr, status, whole_region: false, until: bad.until })
     }
 }
@@ -126,6 +147,15 @@ mod tests {
             assert_eq!(faults.forbid(0x9999, 1, until), None);
             assert!(!faults.strike(weight, WHAT, until, PATIENCE), "it begins anew");
         }
+    }
+
+    #[test]
+    fn what_has_killed_a_lane_before_is_known_again_for_a_while() {
+        let mut faults = Faults::NONE;
+        assert!(!faults.suspect(0x1000, 0x100, Time(1), Time(50)));
+        assert!(!faults.suspect(0x1100, 0x100, Time(2), Time(50)), "its neighbour");
+        assert!(faults.suspect(0x10FF, 1, Time(49), Time(99)));
+        assert!(!faults.suspect(0x1000, 0x100, Time(50), Time(99)), "that was long ago");
     }
 
     #[test]

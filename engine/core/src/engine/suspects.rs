@@ -55,6 +55,13 @@ impl<P: Provider> Engine<'_, P> {
         } else {
             if fatal.status.is_answer() {
                 let at = self.where_is(record, index);
+                let (until, faults) =
+                    (now + self.config.set_aside, &mut self.remotes[usize::from(region)].faults);
+                if faults.suspect(at.0, at.1, now, until) {
+                    // Asked for more than once, it has killed another lane before.
+                    self.convict(index, record, fatal, SUSPECTED, now);
+                    return None;
+                }
                 self.strike(peer, region, SUSPECTED, fatal, at, now);
             }
             return Some(place);
