@@ -4,8 +4,8 @@ use crate::templates::SGES;
 use crate::wire::Mtu;
 
 /// How long a producer's end asks a reader to wait before it sends a READ again that was not
-/// expected yet, in milliseconds. Six of them are 61 ms: time enough to bring a page back from a
-/// fast disk, and far less than the second after which the engine takes a silent lane for dead.
+/// expected yet, in milliseconds: a hundredth of the second after which the engine takes a lane
+/// without progress for dead.
 pub const RNR_DELAY_MS: f64 = 10.24;
 /// The code of [`RNR_DELAY_MS`] in a QP's `min_rnr_timer` (InfiniBand specification, vol. 1, table
 /// of RNR NAK timers).
@@ -44,7 +44,8 @@ pub struct Config {
     /// since SoftRoCE takes it for "for ever".
     pub retry: u8,
     /// How often a READ is sent again that its producer was not ready for: 0 to 6, [`RNR_DELAY_MS`]
-    /// apart. The field's 7 means "for ever", and is not to be had.
+    /// apart, or 7, which is "for ever". Then the engine bounds it: it fails a lane that has made no
+    /// progress for `kvrail_core::config::Config::stall`, and tells a batch at its deadline.
     ///
     /// A producer's NIC says so while a page that it was asked for is being brought into memory
     /// (on-demand paging), or while it is short of resources.
@@ -70,7 +71,7 @@ impl Config {
         hop_limit: 64,
         timeout: 14,
         retry: 6,
-        rnr_retry: 6,
+        rnr_retry: 7,
         relaxed_ordering: true,
     };
 
@@ -89,7 +90,7 @@ impl Config {
             ("hop_limit", self.hop_limit.into(), 1, 255),
             ("timeout", self.timeout.into(), 1, 22),
             ("retry", self.retry.into(), 0, 6),
-            ("rnr_retry", self.rnr_retry.into(), 0, 6),
+            ("rnr_retry", self.rnr_retry.into(), 0, 7),
         ];
         for (name, value, least, most) in ranges {
             if value < least || value > most {
@@ -136,9 +137,9 @@ mod tests {
             (Config { hop_limit: 0, ..Config::DEFAULT }, "hop_limit"),
             (Config { timeout: 0, ..Config::DEFAULT }, "timeout"),
             (Config { timeout: 23, ..Config::DEFAULT }, "timeout is 23: it must be 1 to 22"),
-            // Both are "for ever", the first on SoftRoCE.
+            // It is "for ever" on SoftRoCE.
             (Config { retry: 7, ..Config::DEFAULT }, "retry is 7: it must be 0 to 6"),
-            (Config { rnr_retry: 7, ..Config::DEFAULT }, "rnr_retry is 7: it must be 0 to 6"),
+            (Config { rnr_retry: 8, ..Config::DEFAULT }, "rnr_retry is 8: it must be 0 to 7"),
         ];
         for (config, says) in bad {
             let error = config.check().unwrap_err().to_string();
