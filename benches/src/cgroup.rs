@@ -296,7 +296,7 @@ fn below(root: &Path, group: &str) -> Option<PathBuf> {
     inside.then(|| below.to_owned())
 }
 
-/// The text of a file; `None` if there is none: not every group has every limit.
+/// The text of a file. `None` if the file does not exist, since not every group has every limit.
 fn read(path: &Path) -> Result<Option<String>, Unknown> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),

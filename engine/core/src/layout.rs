@@ -180,8 +180,8 @@ impl Place {
         Self([const { AtomicU64::new(0) }; WORDS])
     }
 
-    /// Whoever reads a place has its number by way of the thread that wrote it, so plain loads see
-    /// it.
+    /// A thread gets the number of a place from the thread that wrote the place, by a hand-over that
+    /// orders the two. So relaxed loads see what was written.
     fn load(&self) -> [u64; WORDS] {
         core::array::from_fn(|i| self.0[i].load(Ordering::Relaxed))
     }
@@ -264,7 +264,7 @@ pub(crate) struct Layouts<'s> {
     engine: u16,
 }
 
-/// The table, for whoever fills batches.
+/// The table, as the threads that fill batches use it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Table<'s>(&'s [Place; LAYOUTS]);
 

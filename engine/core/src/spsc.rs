@@ -314,7 +314,7 @@ mod loom_tests {
         });
     }
 
-    /// A consumer that ends says so; whoever puts in takes what it left, each item once.
+    /// A consumer says that it ends; the producer then takes the items that it left, each once.
     #[test]
     fn what_a_consumer_leaves_is_taken_by_who_put_it_in() {
         loom::model(|| {

@@ -315,8 +315,8 @@ impl Session {
         Ok(number)
     }
 
-    /// The next answer to an [`ask`](Self::ask): the producer's end, or why there is none. Does not
-    /// block. Where the session has ended, every lane asked for is answered with that.
+    /// The next answer to an [`ask`](Self::ask): the producer's end of the lane, or why the producer
+    /// made none. Does not block. After the session's end every open ask is answered with that end.
     pub fn next_answer(&mut self) -> Option<(LaneNumber, Result<LaneBlob, LaneError>)> {
         self.closed();
         self.answers.pop_front()
