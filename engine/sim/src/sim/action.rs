@@ -1,7 +1,7 @@
 //! What befalls rails, peers and memory, now or at a model time.
 
 use kvrail_core::id::RailIndex;
-use kvrail_core::provider::Event;
+use kvrail_core::provider::ProviderEvent;
 
 use super::config::Rate;
 use super::lane::State;
@@ -122,14 +122,14 @@ impl Model<'_> {
                 self.rails[rail.get()].up = false;
                 self.paths_changed();
                 if told {
-                    self.tell(Event::RailDown(rail));
+                    self.tell(ProviderEvent::RailDown(rail));
                 }
             }
             Action::RailUp { rail, told } => {
                 self.rails[rail.get()].up = true;
                 self.paths_changed();
                 if told {
-                    self.tell(Event::RailUp(rail));
+                    self.tell(ProviderEvent::RailUp(rail));
                 }
             }
             Action::RailRate { rail, rate } => self.set_rate(rail, rate),
@@ -148,7 +148,7 @@ impl Model<'_> {
                 let Some(place) = self.find(lane) else { return };
                 self.enter_error(place);
                 if let Some(id) = self.lanes[place].id {
-                    self.tell(Event::LaneFailed(id));
+                    self.tell(ProviderEvent::LaneFailed(id));
                 }
                 self.rearm(place);
             }

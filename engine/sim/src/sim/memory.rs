@@ -4,9 +4,9 @@
 use core::marker::PhantomData;
 use core::{ptr, slice};
 
-use kvrail_core::abi::WcStatus;
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::provider::{MemoryRange, RailKeys, Read};
+use kvrail_core::verbs_abi::WcStatus;
 
 use super::{MemoryError, MemoryKey, PeerKey};
 

@@ -1,9 +1,9 @@
 //! The model's state and its clock. What a lane does when its time has come is in `progress`, what
 //! the engine does to it in `posting`, what befalls rails and peers in `action`.
 
-use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex};
-use kvrail_core::provider::Event;
+use kvrail_core::provider::ProviderEvent;
+use kvrail_core::verbs_abi::{Wc, WcStatus};
 
 use super::action::Agenda;
 use super::config::{Config, RailSpec, Rate};
@@ -68,7 +68,7 @@ pub(super) struct Model<'m> {
     pub(super) depth: usize,
     pub(super) timers: Timers<'m>,
     pub(super) cqs: [Ring<'m, Cqe>; MAX_RAILS],
-    pub(super) events: Ring<'m, Event>,
+    pub(super) events: Ring<'m, ProviderEvent>,
     pub(super) agenda: Agenda<'m>,
     pub(super) scripts: Scripts<'m>,
     pub(super) violations: Violations,
@@ -216,7 +216,7 @@ impl Model<'_> {
 
     // What the engine is told.
 
-    pub(super) fn tell(&mut self, event: Event) {
+    pub(super) fn tell(&mut self, event: ProviderEvent) {
         if let Err(event) = self.events.push(event) {
             self.violations.record(Violation::EventLost { event });
         }

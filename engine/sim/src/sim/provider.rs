@@ -5,11 +5,12 @@ use core::cell::RefMut;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use kvrail_core::abi::Wc;
 use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{
-    Commit, Event, MemoryRange, Piece, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
+    Commit, MemoryRange, Piece, Post, Provider, ProviderEvent, RailInfo, RailKeys, Read, RegisterError,
+    WaitFor, Wake,
 };
+use kvrail_core::verbs_abi::Wc;
 
 use super::model::Model;
 use super::posting::{EINVAL, ENOMEM};
@@ -212,7 +213,7 @@ unsafe impl<'m> Provider for Rails<'m> {
         model.close(place, lane.id);
     }
 
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<ProviderEvent> {
         self.sim.model.borrow_mut().events.pop()
     }
 

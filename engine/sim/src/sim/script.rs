@@ -1,6 +1,6 @@
 //! Faults that a test asks for by name.
 
-use kvrail_core::abi::WcStatus;
+use kvrail_core::verbs_abi::WcStatus;
 
 use super::LaneKey;
 

@@ -1,9 +1,9 @@
 //! Where a model lives.
 
-use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::id::{RailIndex, WrId};
-use kvrail_core::provider::{Event, MemoryRange};
+use kvrail_core::provider::{MemoryRange, ProviderEvent};
 use kvrail_core::time::Nanos;
+use kvrail_core::verbs_abi::{Wc, WcStatus};
 
 use super::action::Action;
 use super::config::{RailSpec, Rate};
@@ -46,7 +46,7 @@ pub struct Storage<
     pub(super) winners: [[u16; 2]; LANES],
     pub(super) wrs: [[Wr; DEPTH]; LANES],
     pub(super) cqes: [[Cqe; CQES]; RAILS],
-    pub(super) events: [[Event; EVENTS_PER_LANE]; LANES],
+    pub(super) events: [[ProviderEvent; EVENTS_PER_LANE]; LANES],
     pub(super) actions: [(u64, Action); PLANS],
     pub(super) fates: [(LaneKey, Fate); PLANS],
 }
@@ -79,7 +79,7 @@ impl<const RAILS: usize, const PEERS: usize, const LANES: usize, const DEPTH: us
             winners: [[0; 2]; LANES],
             wrs: [[Wr::NONE; DEPTH]; LANES],
             cqes: [[Cqe { wc, lane: NO_LANE, upto: 0 }; CQES]; RAILS],
-            events: [[Event::RailUp(RailIndex(0)); EVENTS_PER_LANE]; LANES],
+            events: [[ProviderEvent::RailUp(RailIndex(0)); EVENTS_PER_LANE]; LANES],
             actions: [(0, Action::PeerUp(PeerKey(0))); PLANS],
             fates: [(NO_LANE, Fate::DrainLost); PLANS],
         }
