@@ -7,7 +7,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{Expr, Path};
 
-use crate::ast::Number;
+use crate::layout::ast::Number;
 
 /// The expressions of a declaration. Each is written down once, under a name, so that a mistake in it is
 /// one message.
@@ -27,7 +27,7 @@ impl<'a> Numbers<'a> {
             Number::Literal { value, .. } => quote!(#value),
             Number::Expr(expr) => {
                 let (krate, name) = (self.krate, self.name(expr));
-                quote!(#krate::expand::number(#name))
+                quote!(#krate::macro_support::number(#name))
             }
         }
     }
@@ -41,7 +41,7 @@ impl<'a> Numbers<'a> {
             }
             Number::Expr(expr) => {
                 let (krate, name) = (self.krate, self.name(expr));
-                quote!(#krate::expand::small(#name))
+                quote!(#krate::macro_support::small(#name))
             }
         }
     }
@@ -56,7 +56,7 @@ impl<'a> Numbers<'a> {
             }
             _ => {
                 let (krate, tokens, per) = (self.krate, self.large(tokens), self.large(per));
-                quote!(#krate::expand::states(#tokens, #per))
+                quote!(#krate::macro_support::states(#tokens, #per))
             }
         }
     }

@@ -54,7 +54,7 @@ impl Spot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each says it in `text`, with the numbers it names")]
-pub enum Why {
+pub enum DeclarationErrorKind {
     TooMany { what: &'static str, max: u64, found: u64 },
     NoFields,
     ZeroExtent { axis: AxisKind },
@@ -81,69 +81,69 @@ pub enum Why {
 
 /// One mistake, at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct DeclarationError {
     /// Where.
     pub at: Spot,
     /// What.
-    pub why: Why,
+    pub why: DeclarationErrorKind,
 }
 
-impl Refusal {
+impl DeclarationError {
     /// The mistake in the author's words, with the numbers that disagree and what would fit.
     #[must_use]
     pub const fn text(&self) -> Text {
         let text = Text::new();
         match self.why {
-            Why::TooMany { what, max, found } => {
+            DeclarationErrorKind::TooMany { what, max, found } => {
                 text.num(found).str(" ").str(what).str(", and a page has at most ").num(max)
             }
-            Why::NoFields => text.str("a plane without fields holds nothing"),
-            Why::ZeroExtent { axis } => zero_extent(Text::new().axis(axis)),
-            Why::SameAxisTwice { axis } => {
+            DeclarationErrorKind::NoFields => text.str("a plane without fields holds nothing"),
+            DeclarationErrorKind::ZeroExtent { axis } => zero_extent(Text::new().axis(axis)),
+            DeclarationErrorKind::SameAxisTwice { axis } => {
                 text.str("axis `").axis(axis).str("` has two extents; say one")
             }
-            Why::Ranks { ranks, rank: Some(rank) } => {
+            DeclarationErrorKind::Ranks { ranks, rank: Some(rank) } => {
                 text.str("rank ").num(rank as u64).str(" of ").num(ranks as u64).str(" ranks: ranks count from 0")
             }
-            Why::Ranks { ranks, rank: None } => {
+            DeclarationErrorKind::Ranks { ranks, rank: None } => {
                 text.str("an axis spread over ").num(ranks as u64).str(" ranks; say at least 1")
             }
-            Why::NotSharded { axis } => text
+            DeclarationErrorKind::NotSharded { axis } => text
                 .str("axis `")
                 .axis(axis)
                 .str("` is not sharded on this page, so no rank has a part of it"),
-            Why::UnknownAxis { axis } => text
+            DeclarationErrorKind::UnknownAxis { axis } => text
                 .str("the order names axis `").axis(axis).str("`, which has no extent; say how many"),
-            Why::RepeatedAxis { axis } => {
+            DeclarationErrorKind::RepeatedAxis { axis } => {
                 text.str("the order goes along axis `").axis(axis).str("` twice")
             }
-            Why::UnusedAxis { axis, extent } => text
+            DeclarationErrorKind::UnusedAxis { axis, extent } => text
                 .str("axis `").axis(axis).str("` has ").num(extent)
                 .str(" places and no place in the order; name it there"),
-            Why::ZeroCount { field } => {
+            DeclarationErrorKind::ZeroCount { field } => {
                 text.str("field `").str(field).str("` has 0 elements; leave it out, or say at least 1")
             }
-            Why::SameFieldTwice { field } => {
+            DeclarationErrorKind::SameFieldTwice { field } => {
                 text.str("two fields are called `").str(field).str("`; names tell them apart in the fingerprint")
             }
-            Why::ZeroPad => text.str("no size is a multiple of 0; pad to at least 1"),
-            Why::ZeroAlign => text.str("no address is a multiple of 0; align to at least 1"),
-            Why::ZeroTokensPerState => text.str("a state stands for at least 1 token, not 0"),
-            Why::PlanesTwice => text.str("the order splits into planes twice; a page has one level of planes"),
-            Why::PlanesMissing { planes } => text
+            DeclarationErrorKind::ZeroPad => text.str("no size is a multiple of 0; pad to at least 1"),
+            DeclarationErrorKind::ZeroAlign => text.str("no address is a multiple of 0; align to at least 1"),
+            DeclarationErrorKind::ZeroTokensPerState => text.str("a state stands for at least 1 token, not 0"),
+            DeclarationErrorKind::PlanesTwice => text.str("the order splits into planes twice; a page has one level of planes"),
+            DeclarationErrorKind::PlanesMissing { planes } => text
                 .str("there are ").num(planes)
                 .str(" planes, and the order does not say where they split: put `planes` before the axes that each has for itself"),
-            Why::OrderWithoutPlanes => text
+            DeclarationErrorKind::OrderWithoutPlanes => text
                 .str("a plane has an order of its own only below `planes` in the page's order, and there is none"),
-            Why::RegionsInside => text
+            DeclarationErrorKind::RegionsInside => text
                 .str("a region cannot lie inside of a region's bytes: put `regions(..)` before every other level"),
-            Why::RegionsUnderPlanes => text
+            DeclarationErrorKind::RegionsUnderPlanes => text
                 .str("planes that share a region cannot have regions of their own: write `regions(planes)`, or put `regions(..)` before `planes`"),
-            Why::Overflow => text.str("the page outgrows 2^63 bytes here"),
-            Why::Bytes { expected, actual } => {
+            DeclarationErrorKind::Overflow => text.str("the page outgrows 2^63 bytes here"),
+            DeclarationErrorKind::Bytes { expected, actual } => {
                 text.str("the page has ").num(actual).str(" bytes, not ").num(expected)
             }
-            Why::Align { align, region } => {
+            DeclarationErrorKind::Align { align, region } => {
                 let text = text
                     .str("a region of ").num(region).str(" bytes is no multiple of align = ").num(align)
                     .str(", so the next page would be misaligned");
@@ -157,13 +157,13 @@ impl Refusal {
     }
 }
 
-impl core::fmt::Display for Refusal {
+impl core::fmt::Display for DeclarationError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.pad(self.text().as_str())
     }
 }
 
-impl core::error::Error for Refusal {}
+impl core::error::Error for DeclarationError {}
 
 /// Of an axis that the author calls `axis`.
 pub(crate) const fn zero_extent(axis: Text) -> Text {
@@ -171,14 +171,14 @@ pub(crate) const fn zero_extent(axis: Text) -> Text {
 }
 
 /// All that is wrong with a declaration, at most one for each [`Spot`], the first
-/// [`Refusals::CAPACITY`] of them.
+/// [`DeclarationErrors::CAPACITY`] of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusals {
-    list: [Option<Refusal>; Self::CAPACITY],
+pub struct DeclarationErrors {
+    list: [Option<DeclarationError>; Self::CAPACITY],
     len: usize,
 }
 
-impl Refusals {
+impl DeclarationErrors {
     /// How many are kept.
     pub const CAPACITY: usize = 16;
 
@@ -186,9 +186,9 @@ impl Refusals {
         Self { list: [None; Self::CAPACITY], len: 0 }
     }
 
-    pub(crate) const fn push(&mut self, at: Spot, why: Why) {
+    pub(crate) const fn push(&mut self, at: Spot, why: DeclarationErrorKind) {
         if self.len < Self::CAPACITY && self.at(at).is_none() {
-            self.list[self.len] = Some(Refusal { at, why });
+            self.list[self.len] = Some(DeclarationError { at, why });
             self.len += 1;
         }
     }
@@ -201,13 +201,13 @@ impl Refusals {
 
     /// The first that was found.
     #[must_use]
-    pub const fn first(&self) -> Option<Refusal> {
+    pub const fn first(&self) -> Option<DeclarationError> {
         self.list[0]
     }
 
     /// What is wrong at `at`, if anything is.
     #[must_use]
-    pub const fn at(&self, at: Spot) -> Option<Refusal> {
+    pub const fn at(&self, at: Spot) -> Option<DeclarationError> {
         let mut i = 0;
         while i < self.len {
             if let Some(refusal) = self.list[i]
@@ -221,12 +221,12 @@ impl Refusals {
     }
 
     /// All of them, in the order in which they were found.
-    pub fn iter(&self) -> impl Iterator<Item = Refusal> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = DeclarationError> + '_ {
         self.list.iter().flatten().copied()
     }
 }
 
-impl core::fmt::Display for Refusals {
+impl core::fmt::Display for DeclarationErrors {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         for (i, refusal) in self.iter().enumerate() {
             write!(f, "{}{refusal}", if i == 0 { "" } else { "; " })?;
@@ -235,4 +235,4 @@ impl core::fmt::Display for Refusals {
     }
 }
 
-impl core::error::Error for Refusals {}
+impl core::error::Error for DeclarationErrors {}

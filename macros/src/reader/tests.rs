@@ -2,7 +2,7 @@
 
 use quote::quote;
 
-use crate::tests::golden_file;
+use crate::golden::golden_file;
 
 #[test]
 fn a_reader() {

@@ -4,11 +4,11 @@
 //! sizes, and no tokens. A [`Spot`] is what both know. The derive asks about every spot, in a constant
 //! that has the spot's token for its span, so that each mistake is reported there and only there.
 
+use crate::declaration::error::{DeclarationErrorKind, DeclarationErrors, Spot, zero_extent};
 use crate::declaration::{Declaration, FieldDecl, PlaneDecl};
 use crate::element::ElementKind;
 use crate::field::FieldOf;
 use crate::geometry::{Geometry, MAX_AXES};
-use crate::refusal::{Refusals, Spot, Why, zero_extent};
 use crate::text::Text;
 
 /// Nothing, if the declaration is right at `at`.
@@ -17,7 +17,7 @@ use crate::text::Text;
 ///
 /// With the mistake, if it is not. Called in a constant, that is a compile error at the call.
 #[track_caller]
-pub const fn accept(built: &Result<Geometry, Refusals>, at: Spot) {
+pub const fn accept(built: &Result<Geometry, DeclarationErrors>, at: Spot) {
     if let Err(refusals) = built
         && let Some(refusal) = refusals.at(at)
     {
@@ -31,10 +31,10 @@ pub const fn accept(built: &Result<Geometry, Refusals>, at: Spot) {
 ///
 /// As `accept`.
 #[track_caller]
-pub const fn accept_axis(built: &Result<Geometry, Refusals>, axis: usize, word: &str) {
+pub const fn accept_axis(built: &Result<Geometry, DeclarationErrors>, axis: usize, word: &str) {
     if let Err(refusals) = built
         && let Some(refusal) = refusals.at(Spot::Axis(axis))
-        && let Why::ZeroExtent { .. } = refusal.why
+        && let DeclarationErrorKind::ZeroExtent { .. } = refusal.why
     {
         panic!("{}", zero_extent(Text::new().str(word)).as_str());
     }
@@ -107,7 +107,7 @@ pub const fn field<L, E>(index: usize) -> FieldOf<L, E> {
 /// # Panics
 ///
 /// If not: that is a mistake in this crate, not the author's.
-pub const fn cross_check(built: &Result<Geometry, Refusals>, sizes: &[usize]) {
+pub const fn cross_check(built: &Result<Geometry, DeclarationErrors>, sizes: &[usize]) {
     let Ok(geometry) = built else { return };
     assert!(sizes.len() == geometry.field_count, "kvrail: the derive counted other fields");
     let mut row = 0;
@@ -144,7 +144,7 @@ pub const fn cross_check(built: &Result<Geometry, Refusals>, sizes: &[usize]) {
 /// The geometry; or, after mistakes that [`accept`] reports, that of a page of one byte, so that what
 /// uses the layout is not reported as well.
 #[must_use]
-pub const fn geometry_or_stub(built: &Result<Geometry, Refusals>) -> Geometry {
+pub const fn geometry_or_stub(built: &Result<Geometry, DeclarationErrors>) -> Geometry {
     match built {
         Ok(geometry) => *geometry,
         Err(_) => STUB,
@@ -164,7 +164,7 @@ mod tests {
     use crate::catalogue::SglV32Indexer;
     use crate::layout::KvLayout;
 
-    const BUILT: Result<Geometry, Refusals> = Ok(*SglV32Indexer::GEOMETRY);
+    const BUILT: Result<Geometry, DeclarationErrors> = Ok(*SglV32Indexer::GEOMETRY);
 
     #[test]
     fn what_the_compiler_finds_is_what_was_declared() {

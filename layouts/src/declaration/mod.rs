@@ -26,15 +26,16 @@
 //! };
 //! let geometry = V4.build()?;
 //! assert_eq!(geometry.page_bytes(), 37_440); // 37,376 and 64 of padding
-//! # Ok::<(), kvrail_layouts::Refusals>(())
+//! # Ok::<(), kvrail_layouts::DeclarationErrors>(())
 //! ```
 
 mod build;
+pub(crate) mod error;
+
+pub use self::error::{DeclarationError, DeclarationErrorKind, DeclarationErrors, Spot};
 
 use crate::axis::{Axis, AxisKind};
 use crate::element::{Element, ElementKind};
-use crate::geometry::Geometry;
-use crate::refusal::Refusals;
 
 /// One level of a page's order.
 ///
@@ -138,39 +139,4 @@ impl Declaration<'_> {
         version: 0,
         swizzle: 0,
     };
-
-    /// The geometry, checked.
-    ///
-    /// # Errors
-    ///
-    /// All that is wrong, each at its [`Spot`](crate::Spot).
-    #[allow(
-        clippy::result_large_err,
-        reason = "no heap to put it on; it is made once, mostly in the compiler"
-    )]
-    pub const fn build(&self) -> Result<Geometry, Refusals> {
-        let mut refusals = Refusals::none();
-        let geometry = self.work(&mut refusals);
-        match geometry {
-            Some(geometry) if refusals.is_empty() => Ok(geometry),
-            _ => Err(refusals),
-        }
-    }
-
-    /// The geometry, for a declaration that is known to be right.
-    ///
-    /// # Panics
-    ///
-    /// With the first mistake, if there is one; in a constant, that is a compile error.
-    #[must_use]
-    #[track_caller]
-    pub const fn expect(&self) -> Geometry {
-        match self.build() {
-            Ok(geometry) => geometry,
-            Err(refusals) => match refusals.first() {
-                Some(refusal) => panic!("{}", refusal.text().as_str()),
-                None => unreachable!(),
-            },
-        }
-    }
 }

@@ -2,13 +2,13 @@
 
 use crate::address::Place;
 use crate::geometry::MAX_AXES;
-use crate::plan::strand::{Dim, Strand, moved};
+use crate::plan::strided::{Dim, StridedCopy, moved};
 
 /// Remote runs of one length, each of equally long pieces; both at nested distances.
 ///
 /// A piece is contiguous on both sides. A run is contiguous at the source, and lands in one piece or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct List {
+pub struct RunList {
     pub(super) source: Place,
     pub(super) destination: Place,
     /// Bytes of a piece.
@@ -19,7 +19,7 @@ pub struct List {
     pub(super) count: usize,
 }
 
-impl List {
+impl RunList {
     pub(super) const NONE: Self = Self {
         source: Place { region: 0, offset: 0 },
         destination: Place { region: 0, offset: 0 },
@@ -29,19 +29,19 @@ impl List {
         count: 0,
     };
 
-    /// The runs of a strand, by ascending remote address: what is dense at the source is a level of pieces.
-    pub(super) const fn of(mut strand: Strand) -> Self {
-        let Strand { source, destination, len: piece, count, .. } = strand;
+    /// The runs of a copy, by ascending remote address: what is dense at the source is a level of pieces.
+    pub(super) const fn of(mut copy: StridedCopy) -> Self {
+        let StridedCopy { source, destination, len: piece, count, .. } = copy;
         let mut list = Self { source, destination, piece, count, outer: count, ..Self::NONE };
         let mut run = piece;
         let mut i = 0;
-        while i < strand.count {
-            let dim = strand.dims[i];
+        while i < copy.count {
+            let dim = copy.dims[i];
             if dim.source.regions == 0 && dim.source.bytes == run && dim.destination.regions == 0 {
                 run *= dim.extent;
                 list.outer -= 1;
                 list.levels[list.outer] = dim;
-                strand.remove(i);
+                copy.remove(i);
                 i = 0;
             } else {
                 i += 1;
@@ -49,17 +49,17 @@ impl List {
         }
         // What is left, the largest step first.
         let mut at = 0;
-        while strand.count > 0 {
+        while copy.count > 0 {
             let mut largest = 0;
             i = 1;
-            while i < strand.count {
-                if steps_further(&strand.dims[i], &strand.dims[largest]) {
+            while i < copy.count {
+                if steps_further(&copy.dims[i], &copy.dims[largest]) {
                     largest = i;
                 }
                 i += 1;
             }
-            list.levels[at] = strand.dims[largest];
-            strand.remove(largest);
+            list.levels[at] = copy.dims[largest];
+            copy.remove(largest);
             at += 1;
         }
         list

@@ -1,13 +1,13 @@
 //! A legal declaration, written down: the type, its numbers, and a question for each of them.
 
-use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, quote, quote_spanned};
 use syn::Path;
 use syn::spanned::Spanned as _;
 
 use super::ast::{Key, Reader};
 use super::parse;
-use crate::expand::respanned;
+use crate::spans::call_at;
 
 pub(crate) fn expand(reader: &Reader) -> TokenStream {
     let Reader { docs, vis, ident, krate, page, .. } = reader;
@@ -204,12 +204,8 @@ fn questions(reader: &Reader) -> TokenStream {
     let (krate, ident) = (&reader.krate, &reader.ident);
     let maxima = quote!(&#ident::<#krate::shm::ShmRails>::__MAXIMA);
     let ask = |call: &str, arguments: TokenStream, span: Span| {
-        // A constant's panic is shown from the first to the last token of the call.
-        let call = Ident::new(call, span);
-        let question = respanned(quote!(#krate::declared::#call), span);
-        let mut group = TokenTree::from(Group::new(Delimiter::Parenthesis, respanned(arguments, span)));
-        group.set_span(span);
-        quote_spanned!(span=> const _: () = #question #group;)
+        let question = call_at(span, quote!(#krate::declared), call, arguments);
+        quote_spanned!(span=> const _: () = #question;)
     };
     let simple = [
         ("accept_rails", Key::Rails),

@@ -2,10 +2,10 @@
 
 use syn::{Expr, Ident};
 
-use super::Mistakes;
 use super::value::{number_of, unknown};
-use crate::ast::{Axis, Extent, Level, LevelKind, Order, Plane};
-use crate::parse::{Item, Value, list};
+use crate::attribute::{Item, Value, list};
+use crate::layout::ast::{Axis, Extent, Level, LevelKind, Order, Plane};
+use crate::mistakes::Mistakes;
 
 /// What an order is made of, the author's own axes included.
 fn words(own: &[Axis]) -> String {
@@ -22,42 +22,42 @@ const PAD: &str = "`pad` takes a number of bytes: `pad(576)`";
 
 /// The levels of an `order(..)`; `None` if one could not be read, so that nothing is concluded from
 /// its absence.
-pub(super) fn order(item: &Item, own: &[Axis], no: &mut Mistakes) -> Option<Order> {
+pub(super) fn order(item: &Item, own: &[Axis], mistakes: &mut Mistakes) -> Option<Order> {
     let span = item.key.span();
     let Value::List(tokens) = &item.value else {
-        no.push(syn::Error::new(span, "`order` takes levels, outermost first: `order(layer, token)`"));
+        mistakes.push(syn::Error::new(span, "`order` takes levels, outermost first: `order(layer, token)`"));
         return None;
     };
     let words = match list(tokens) {
         Ok(words) => words,
         Err(mistake) => {
-            no.push(mistake);
+            mistakes.push(mistake);
             return None;
         }
     };
-    let before = no.len();
-    let levels = words.iter().filter_map(|word| level(word, own, no)).collect();
-    (no.len() == before).then_some(Order { levels, span })
+    let before = mistakes.len();
+    let levels = words.iter().filter_map(|word| level(word, own, mistakes)).collect();
+    (mistakes.len() == before).then_some(Order { levels, span })
 }
 
-fn level(word: &Item, own: &[Axis], no: &mut Mistakes) -> Option<Level> {
+fn level(word: &Item, own: &[Axis], mistakes: &mut Mistakes) -> Option<Level> {
     let span = word.key.span();
     let name = word.key.to_string();
     let kind = match (name.as_str(), &word.value) {
         ("planes", Value::None) => LevelKind::Planes,
-        ("strided", Value::List(inner)) => match inside(word, inner, own, no)? {
+        ("strided", Value::List(inner)) => match inside(word, inner, own, mistakes)? {
             Inside::Axis(axis) => LevelKind::Strided(axis),
             Inside::Planes => LevelKind::StridedPlanes,
         },
-        ("regions", Value::List(inner)) => match inside(word, inner, own, no)? {
+        ("regions", Value::List(inner)) => match inside(word, inner, own, mistakes)? {
             Inside::Axis(axis) => LevelKind::Regions(axis),
             Inside::Planes => LevelKind::RegionPlanes,
         },
         ("pad", Value::List(inner)) => {
             let number = match syn::parse2::<Expr>(inner.clone()) {
-                Ok(to) => number_of("pad", &to, 1, u64::MAX, no),
+                Ok(to) => number_of("pad", &to, 1, u64::MAX, mistakes),
                 Err(_) => {
-                    no.push(match inner.is_empty() {
+                    mistakes.push(match inner.is_empty() {
                         true => syn::Error::new(span, PAD),
                         false => syn::Error::new_spanned(inner, PAD),
                     });
@@ -67,24 +67,25 @@ fn level(word: &Item, own: &[Axis], no: &mut Mistakes) -> Option<Level> {
             LevelKind::Pad(number?)
         }
         ("strided" | "regions", _) => {
-            no.push(syn::Error::new(span, format!("`{name}` takes an axis or `planes`: `{name}(layer)`")));
+            mistakes
+                .push(syn::Error::new(span, format!("`{name}` takes an axis or `planes`: `{name}(layer)`")));
             return None;
         }
         ("pad", _) => {
-            no.push(syn::Error::new(span, PAD));
+            mistakes.push(syn::Error::new(span, PAD));
             return None;
         }
         (_, value) => match (axis(&word.key, own), value) {
             (Some(axis), Value::None) => LevelKind::Axis(axis),
             (Some(axis), _) => {
-                no.push(syn::Error::new(
+                mistakes.push(syn::Error::new(
                     span,
                     format!("an axis stands alone in the order; how many is `{}`", axis.how_many()),
                 ));
                 return None;
             }
             (None, _) => {
-                no.push(unknown(&word.key, &words(own)));
+                mistakes.push(unknown(&word.key, &words(own)));
                 return None;
             }
         },
@@ -101,7 +102,12 @@ enum Inside {
     Planes,
 }
 
-fn inside(word: &Item, tokens: &proc_macro2::TokenStream, own: &[Axis], no: &mut Mistakes) -> Option<Inside> {
+fn inside(
+    word: &Item,
+    tokens: &proc_macro2::TokenStream,
+    own: &[Axis],
+    mistakes: &mut Mistakes,
+) -> Option<Inside> {
     let name = &word.key;
     let items = list(tokens).unwrap_or_default();
     if let [Item { key, value: Value::None }] = items.as_slice() {
@@ -111,21 +117,22 @@ fn inside(word: &Item, tokens: &proc_macro2::TokenStream, own: &[Axis], no: &mut
         if let Some(axis) = axis(key, own) {
             return Some(Inside::Axis(axis));
         }
-        no.push(unknown(key, &format!("{}, `planes`", axes(own))));
+        mistakes.push(unknown(key, &format!("{}, `planes`", axes(own))));
         return None;
     }
-    no.push(syn::Error::new(name.span(), format!("`{name}` takes one axis, or `planes`: `{name}(layer)`")));
+    mistakes
+        .push(syn::Error::new(name.span(), format!("`{name}` takes one axis, or `planes`: `{name}(layer)`")));
     None
 }
 
 /// Whether the levels, planes and extents make one page.
-pub(super) fn check(order: &Order, planes: &[Plane], extents: &[Extent], no: &mut Mistakes) {
-    let split = split(order, planes, no);
+pub(super) fn check(order: &Order, planes: &[Plane], extents: &[Extent], mistakes: &mut Mistakes) {
+    let split = split(order, planes, mistakes);
     let (outer, inner) = match split {
         Some(at) => order.levels.split_at(at),
         None => (order.levels.as_slice(), [].as_slice()),
     };
-    let mut path = Path { extents, seen: Vec::new(), no };
+    let mut path = Path { extents, seen: Vec::new(), mistakes };
     for plane in planes {
         // The split itself stays in front of the plane's own levels: it decides about regions.
         match (&plane.order, inner) {
@@ -138,7 +145,7 @@ pub(super) fn check(order: &Order, planes: &[Plane], extents: &[Extent], no: &mu
     for Extent { axis, extent, .. } in extents {
         if !levels.iter().any(|level| level.kind.axis() == Some(axis)) {
             let (key, word) = (axis.key().unwrap_or("axis"), axis.word());
-            no.push(syn::Error::new(
+            mistakes.push(syn::Error::new(
                 extent.span(),
                 format!("`{key}` says how many, and `{word}` has no place in the order: name it there"),
             ));
@@ -147,21 +154,21 @@ pub(super) fn check(order: &Order, planes: &[Plane], extents: &[Extent], no: &mu
 }
 
 /// Which level splits into planes.
-fn split(order: &Order, planes: &[Plane], no: &mut Mistakes) -> Option<usize> {
+fn split(order: &Order, planes: &[Plane], mistakes: &mut Mistakes) -> Option<usize> {
     let mut splits = order.levels.iter().enumerate().filter(|(_, level)| level.kind.splits());
     let first = splits.next();
     for (_, again) in splits {
-        no.push(syn::Error::new(
+        mistakes.push(syn::Error::new(
             again.span,
             "the order splits into planes twice; a page has one level of planes",
         ));
     }
     match (first, planes) {
-        (Some((_, level)), [_]) => no.push(syn::Error::new(
+        (Some((_, level)), [_]) => mistakes.push(syn::Error::new(
             level.span,
             "the order splits into planes, and no field begins a second one: put `#[kv(plane)]` on it",
         )),
-        (None, [_, second, ..]) => no.push(syn::Error::new(
+        (None, [_, second, ..]) => mistakes.push(syn::Error::new(
             second.span,
             "a plane begins here, and the order does not say where planes split: put `planes` before the axes \
              that each has for itself, as in `order(layer, planes, token)`",
@@ -171,13 +178,13 @@ fn split(order: &Order, planes: &[Plane], no: &mut Mistakes) -> Option<usize> {
     for plane in planes {
         if let Some(own) = &plane.order {
             if first.is_none() && planes.len() == 1 {
-                no.push(syn::Error::new(
+                mistakes.push(syn::Error::new(
                     own.span,
                     "the page has one plane, so its levels are the page's: write them into the struct's `order(..)`",
                 ));
             }
             for level in own.levels.iter().filter(|level| level.kind.splits()) {
-                no.push(syn::Error::new(level.span, "a plane cannot split into planes again"));
+                mistakes.push(syn::Error::new(level.span, "a plane cannot split into planes again"));
             }
         }
     }
@@ -189,7 +196,7 @@ struct Path<'a> {
     extents: &'a [Extent],
     /// Levels that have been complained about: planes share the outer ones.
     seen: Vec<*const Level>,
-    no: &'a mut Mistakes,
+    mistakes: &'a mut Mistakes,
 }
 
 impl Path<'_> {
@@ -221,7 +228,7 @@ impl Path<'_> {
     fn not(&mut self, level: &Level, message: String) {
         if !self.seen.contains(&std::ptr::from_ref(level)) {
             self.seen.push(std::ptr::from_ref(level));
-            self.no.push(syn::Error::new(level.span, message));
+            self.mistakes.push(syn::Error::new(level.span, message));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use quote::ToTokens as _;
 
-use crate::ast::{Axis, Holds, LevelKind, Number, Order, Page};
+use crate::layout::ast::{Axis, Holds, LevelKind, Number, Order, Page};
 
 /// The order and the extents.
 pub(super) fn declaration(page: &Page) -> String {

@@ -3,29 +3,9 @@
 use proc_macro2::Ident;
 use syn::{Expr, ExprLit, ExprUnary, Lit, Path, UnOp};
 
-use super::Mistakes;
-use crate::ast::Number;
-use crate::parse::{Item, Value};
-
-/// Which keys were there.
-#[derive(Default)]
-pub(super) struct Seen(Vec<String>);
-
-impl Seen {
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.0.iter().any(|seen| seen == key)
-    }
-
-    pub(super) fn first(&mut self, key: &Ident, no: &mut Mistakes) -> bool {
-        let word = key.to_string();
-        if self.has(&word) {
-            no.push(syn::Error::new(key.span(), format!("`{word}` is said twice; say it once")));
-            return false;
-        }
-        self.0.push(word);
-        true
-    }
-}
+use crate::attribute::{Item, Value};
+use crate::layout::ast::Number;
+use crate::mistakes::Mistakes;
 
 pub(super) fn unknown(key: &Ident, known: &str) -> syn::Error {
     syn::Error::new(key.span(), format!("`{key}` is none of {known}"))
@@ -33,36 +13,42 @@ pub(super) fn unknown(key: &Ident, known: &str) -> syn::Error {
 
 /// A number from `least` to `most`, if it is a literal; an expression otherwise, whose value is checked
 /// where it is known.
-pub(super) fn number(item: &Item, least: u64, most: u64, no: &mut Mistakes) -> Option<Number> {
+pub(super) fn number(item: &Item, least: u64, most: u64, mistakes: &mut Mistakes) -> Option<Number> {
     match &item.value {
-        Value::Expr(expr) => number_of(&item.key.to_string(), expr, least, most, no),
+        Value::Expr(expr) => number_of(&item.key.to_string(), expr, least, most, mistakes),
         Value::None | Value::List(_) => {
             let key = &item.key;
-            no.push(syn::Error::new(key.span(), format!("`{key}` takes a number: `{key} = N`")));
+            mistakes.push(syn::Error::new(key.span(), format!("`{key}` takes a number: `{key} = N`")));
             None
         }
     }
 }
 
 /// The number that `key` takes.
-pub(super) fn number_of(key: &str, expr: &Expr, least: u64, most: u64, no: &mut Mistakes) -> Option<Number> {
+pub(super) fn number_of(
+    key: &str,
+    expr: &Expr,
+    least: u64,
+    most: u64,
+    mistakes: &mut Mistakes,
+) -> Option<Number> {
     let literal = match expr {
         Expr::Lit(ExprLit { lit: Lit::Int(literal), .. }) => literal,
         Expr::Unary(ExprUnary { op: UnOp::Neg(_), .. }) => {
-            no.push(syn::Error::new_spanned(
+            mistakes.push(syn::Error::new_spanned(
                 expr,
                 format!("`{key}` is at least {least}, and this is negative"),
             ));
             return None;
         }
         Expr::Lit(_) => {
-            no.push(syn::Error::new_spanned(
+            mistakes.push(syn::Error::new_spanned(
                 expr,
                 format!("`{key}` takes a whole number: a literal, a constant `usize` or a const parameter"),
             ));
             return None;
         }
-        Expr::Group(group) => return number_of(key, &group.expr, least, most, no),
+        Expr::Group(group) => return number_of(key, &group.expr, least, most, mistakes),
         _ => return Some(Number::Expr(expr.clone())),
     };
     let span = literal.span();
@@ -71,45 +57,45 @@ pub(super) fn number_of(key: &str, expr: &Expr, least: u64, most: u64, no: &mut 
             Some(Number::Literal { value, span })
         }
         Ok(_) if !literal.suffix().is_empty() => {
-            no.push(syn::Error::new(span, format!("`{key}` takes a number without a suffix")));
+            mistakes.push(syn::Error::new(span, format!("`{key}` takes a number without a suffix")));
             None
         }
         Ok(value) if value < least => {
-            no.push(syn::Error::new(span, format!("`{key}` is at least {least}, not {value}")));
+            mistakes.push(syn::Error::new(span, format!("`{key}` is at least {least}, not {value}")));
             None
         }
         _ => {
-            no.push(syn::Error::new(span, format!("`{key}` is at most {most}")));
+            mistakes.push(syn::Error::new(span, format!("`{key}` is at most {most}")));
             None
         }
     }
 }
 
 /// A number below 2^32.
-pub(super) fn small(item: &Item, least: u64, no: &mut Mistakes) -> Option<Number> {
-    number(item, least, u32::MAX.into(), no)
+pub(super) fn small(item: &Item, least: u64, mistakes: &mut Mistakes) -> Option<Number> {
+    number(item, least, u32::MAX.into(), mistakes)
 }
 
-pub(super) fn text(item: &Item, no: &mut Mistakes) -> Option<String> {
+pub(super) fn text(item: &Item, mistakes: &mut Mistakes) -> Option<String> {
     match &item.value {
         Value::Expr(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) if !text.value().is_empty() => {
             Some(text.value())
         }
         _ => {
             let key = &item.key;
-            no.push(syn::Error::new(key.span(), format!("`{key}` takes a string: `{key} = \"..\"`")));
+            mistakes.push(syn::Error::new(key.span(), format!("`{key}` takes a string: `{key} = \"..\"`")));
             None
         }
     }
 }
 
-pub(super) fn path(item: &Item, no: &mut Mistakes) -> Option<Path> {
+pub(super) fn path(item: &Item, mistakes: &mut Mistakes) -> Option<Path> {
     if let Value::Expr(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) = &item.value
         && let Ok(path) = text.parse_with(Path::parse_mod_style)
     {
         return Some(path);
     }
-    no.push(syn::Error::new(
+    mistakes.push(syn::Error::new(
         item.key.span(),
         "`crate` takes the path of kvrail (or of kvrail-layouts), in quotes: `crate = \"::kvrail\"`",
     ));

@@ -5,18 +5,17 @@ use syn::{Attribute, Expr, ExprLit, Lit, Path};
 
 use super::ast::{Key, Reader};
 use super::parse::{self, Value};
-use crate::parse::{Value as AttributeValue, items};
-
-type Mistakes = Vec<syn::Error>;
+use crate::attribute::{Value as AttributeValue, items};
+use crate::mistakes::{Mistakes, SeenKeys};
 
 pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mistakes> {
-    let mut no = Mistakes::new();
-    said_krate(&reader.attributes, &mut no);
+    let mut mistakes = Mistakes::new();
+    said_krate(&reader.attributes, &mut mistakes);
     let docs: Vec<Attribute> =
         reader.attributes.iter().filter(|attribute| !attribute.path().is_ident("kv")).cloned().collect();
     for attribute in &docs {
         if !["doc", "cfg", "allow", "expect"].iter().any(|known| attribute.path().is_ident(known)) {
-            no.push(syn::Error::new_spanned(
+            mistakes.push(syn::Error::new_spanned(
                 attribute,
                 "a reader takes documentation, lints and `#[kv(crate = \"..\")]`, no other attribute",
             ));
@@ -24,55 +23,53 @@ pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mist
     }
     let mut page = None;
     let mut numbers: Vec<Option<Expr>> = vec![None; Key::ALL.len()];
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen = SeenKeys::default();
     for item in &reader.items {
         let word = item.key.to_string();
-        if seen.contains(&word) {
-            no.push(syn::Error::new(item.key.span(), format!("`{word}` is said twice; say it once")));
+        if !seen.first(&item.key, &mut mistakes) {
             continue;
         }
-        seen.push(word.clone());
         let key = Key::ALL.into_iter().find(|(_, known)| *known == word).map(|(key, _)| key);
         match (&item.value, key) {
             (Value::Page(of), _) => page = Some(of.clone()),
             (Value::Number(value), Some(key)) => {
-                number(&word, key, value, &mut no);
+                number(&word, key, value, &mut mistakes);
                 numbers[key as usize] = Some(value.clone());
             }
-            (Value::Number(_), None) => no.push(unknown(&word, item.key.span())),
+            (Value::Number(_), None) => mistakes.push(unknown(&word, item.key.span())),
         }
     }
     let given = |key: Key| numbers[key as usize].is_some();
     if let (true, false) = (given(Key::MaxSges), given(Key::Plan)) {
-        no.push(syn::Error::new_spanned(
+        mistakes.push(syn::Error::new_spanned(
             &numbers[Key::MaxSges as usize],
             "`max_sges` is what `plan` must do with: name the plan, `plan: RESHARD`",
         ));
     }
-    if page.is_none() && !seen.iter().any(|word| word == "page") {
-        no.push(syn::Error::new(
+    if page.is_none() && !seen.has("page") {
+        mistakes.push(syn::Error::new(
             reader.ident.span(),
             "nothing says what is read: add `page: Mla`, a type that derives KvLayout",
         ));
     }
     match page {
-        Some(page) if no.is_empty() => {
+        Some(page) if mistakes.is_empty() => {
             let (vis, ident, krate) = (reader.vis.clone(), reader.ident.clone(), krate.clone());
             Ok(Reader { docs, vis, ident, krate, page, numbers })
         }
-        _ => Err(no),
+        _ => Err(mistakes),
     }
 }
 
 /// A literal that is no count is found here; what others are, the compiler knows.
-fn number(word: &str, key: Key, value: &Expr, no: &mut Mistakes) {
+fn number(word: &str, key: Key, value: &Expr, mistakes: &mut Mistakes) {
     if key == Key::Plan {
         return;
     }
     if let Expr::Lit(ExprLit { lit, .. }) = value
         && !matches!(lit, Lit::Int(_))
     {
-        no.push(syn::Error::new_spanned(value, format!("`{word}` takes a number: `{word}: 64`")));
+        mistakes.push(syn::Error::new_spanned(value, format!("`{word}` takes a number: `{word}: 64`")));
     }
 }
 
@@ -96,11 +93,12 @@ pub(super) fn krate(reader: &parse::Reader, renamed: Option<&str>) -> (Path, Opt
     }
 }
 
-fn said_krate(attributes: &[Attribute], no: &mut Mistakes) -> Option<Path> {
+fn said_krate(attributes: &[Attribute], mistakes: &mut Mistakes) -> Option<Path> {
     let mut krate = None;
-    for item in items(attributes, no) {
+    for item in items(attributes, mistakes) {
         if item.key != "crate" {
-            no.push(syn::Error::new(item.key.span(), format!("`{}` is not `crate = \"..\"`", item.key)));
+            mistakes
+                .push(syn::Error::new(item.key.span(), format!("`{}` is not `crate = \"..\"`", item.key)));
             continue;
         }
         if let AttributeValue::Expr(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) = &item.value
@@ -108,7 +106,7 @@ fn said_krate(attributes: &[Attribute], no: &mut Mistakes) -> Option<Path> {
         {
             krate = Some(path);
         } else {
-            no.push(syn::Error::new(
+            mistakes.push(syn::Error::new(
                 item.key.span(),
                 "`crate` takes the path of kvrail, in quotes: `crate = \"::kvrail\"`",
             ));

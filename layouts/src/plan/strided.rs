@@ -1,9 +1,9 @@
-//! From fields to the longest runs: one field on both sides is a strand; strands shrink their dimensions
+//! From fields to the longest runs: one field on both sides is a copy; copies shrink their dimensions
 //! into their length, and join, until nothing changes.
 
 use crate::address::Place;
 use crate::axis::AxisKind;
-use crate::geometry::{MAX_AXES, Plane, Step};
+use crate::geometry::{AxisStep, MAX_AXES, Plane};
 use crate::plan::error::PlanError;
 use crate::selection::Selected;
 
@@ -22,7 +22,7 @@ impl Stride {
     }
 }
 
-/// One axis along which a strand repeats.
+/// One axis along which a copy repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Dim {
     pub(super) extent: u64,
@@ -42,7 +42,7 @@ impl Dim {
 
 /// `len` bytes that are contiguous on both sides, repeated along dimensions above 1.
 #[derive(Clone, Copy)]
-pub(super) struct Strand {
+pub(super) struct StridedCopy {
     pub(super) source: Place,
     pub(super) destination: Place,
     pub(super) len: u64,
@@ -54,10 +54,10 @@ pub(super) struct Strand {
 struct Side {
     start: u64,
     len: u64,
-    step: Step,
+    step: AxisStep,
 }
 
-impl Strand {
+impl StridedCopy {
     pub(super) const NONE: Self = Self {
         source: Place { region: 0, offset: 0 },
         destination: Place { region: 0, offset: 0 },
@@ -78,9 +78,9 @@ impl Strand {
         let (s, d) = (source.geometry(), destination.geometry());
         let (fs, fd) = (&s.fields[from], &d.fields[to]);
         let (ps, pd) = (&s.planes[fs.plane], &d.planes[fd.plane]);
-        let mut strand = Self { len: fd.bytes(), ..Self::NONE };
-        strand.source = origin(ps, fs.offset);
-        strand.destination = origin(pd, fd.offset);
+        let mut copy = Self { len: fd.bytes(), ..Self::NONE };
+        copy.source = origin(ps, fs.offset);
+        copy.destination = origin(pd, fd.offset);
         // The destination's axes, then those that only the source has.
         let mut i = 0;
         while i < d.axis_count + s.axis_count {
@@ -98,20 +98,20 @@ impl Strand {
                 return Err(PlanError::Extent { axis: kind, source_len, destination });
             }
             let (from, to) = (stride(a.step), stride(b.step));
-            strand.source = moved(strand.source, from, a.start);
-            strand.destination = moved(strand.destination, to, b.start);
-            if a.len == 1 || (matches!(a.step, Step::Shared) && matches!(b.step, Step::Shared)) {
+            copy.source = moved(copy.source, from, a.start);
+            copy.destination = moved(copy.destination, to, b.start);
+            if a.len == 1 || (matches!(a.step, AxisStep::Shared) && matches!(b.step, AxisStep::Shared)) {
                 continue;
             }
-            if matches!(b.step, Step::Shared) {
+            if matches!(b.step, AxisStep::Shared) {
                 return Err(PlanError::Merged { field: fd.name, axis: kind, extent: b.len });
             }
             // Above 1 on both sides, so both have the axis: there are no more of these than axes of a page.
-            strand.dims[strand.count] = Dim { extent: a.len, source: from, destination: to };
-            strand.count += 1;
+            copy.dims[copy.count] = Dim { extent: a.len, source: from, destination: to };
+            copy.count += 1;
         }
-        strand.shrink();
-        Ok(strand)
+        copy.shrink();
+        Ok(copy)
     }
 
     /// Takes into the length what is dense in both, from the inside out.
@@ -177,7 +177,7 @@ const fn origin(plane: &Plane, offset: u64) -> Place {
 }
 
 const fn side(page: &Selected<'_>, plane: &Plane, axis: Option<usize>, held: Option<u64>) -> Side {
-    let Some(a) = axis else { return Side { start: 0, len: 1, step: Step::Shared } };
+    let Some(a) = axis else { return Side { start: 0, len: 1, step: AxisStep::Shared } };
     let (Some(start), Some(len)) = (page.start(a), page.extent(a)) else { unreachable!() };
     match held {
         Some(index) => Side { start: index, len: 1, step: plane.steps[a] },
@@ -185,13 +185,13 @@ const fn side(page: &Selected<'_>, plane: &Plane, axis: Option<usize>, held: Opt
     }
 }
 
-const fn stride(step: Step) -> Stride {
+const fn stride(step: AxisStep) -> Stride {
     match step {
-        Step::Shared => Stride::NONE,
-        Step::Bytes(bytes) => Stride { bytes, regions: 0 },
-        Step::Regions(regions) => Stride { bytes: 0, regions },
+        AxisStep::Shared => Stride::NONE,
+        AxisStep::Bytes(bytes) => Stride { bytes, regions: 0 },
+        AxisStep::Regions(regions) => Stride { bytes: 0, regions },
         // A selection is made of a placed geometry.
-        Step::Runtime => unreachable!(),
+        AxisStep::Runtime => unreachable!(),
     }
 }
 
@@ -200,23 +200,23 @@ pub(super) const fn moved(place: Place, by: Stride, times: u64) -> Place {
     Place { region: place.region + by.regions * times as u32, offset: place.offset + by.bytes * times }
 }
 
-/// Joins what follows directly, as far as that goes. Says how many strands are left.
-pub(super) const fn join(strands: &mut [Strand], mut count: usize) -> usize {
+/// Joins what follows directly, as far as that goes. Says how many copies are left.
+pub(super) const fn join(copies: &mut [StridedCopy], mut count: usize) -> usize {
     let mut i = 0;
     while i < count {
         let mut k = 0;
         let mut joined = false;
         while k < count && !joined {
-            if k != i && strands[i].continues(&strands[k]) {
-                strands[i].len += strands[k].len;
-                strands[i].shrink();
+            if k != i && copies[i].continues(&copies[k]) {
+                copies[i].len += copies[k].len;
+                copies[i].shrink();
                 count -= 1;
-                strands[k] = strands[count];
+                copies[k] = copies[count];
                 joined = true;
             }
             k += 1;
         }
-        // A longer strand may continue any other.
+        // A longer copy may continue any other.
         i = if joined { 0 } else { i + 1 };
     }
     count

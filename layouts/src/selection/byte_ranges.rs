@@ -4,12 +4,12 @@
 //! walks it in the order of its addresses, inner axes that are dense being part of the block. The
 //! cursors of all planes are merged, and what touches is joined. Nothing is stored but the cursors.
 
-use super::Selected;
-use crate::geometry::{Geometry, MAX_AXES, MAX_FIELDS, Step};
+use super::selected::Selected;
+use crate::geometry::{AxisStep, Geometry, MAX_AXES, MAX_FIELDS};
 
 /// Some contiguous bytes of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Segment {
+pub struct ByteRange {
     /// The region, counted from 0.
     pub region: u32,
     /// Bytes from the region's beginning.
@@ -19,16 +19,16 @@ pub struct Segment {
 }
 
 /// The segments of a selection, by region and offset. No two of them touch, and none has padding in
-/// it. Made by [`Selected::segments`].
+/// it. Made by [`Selected::byte_ranges`].
 ///
 /// A step costs as many comparisons as the page has blocks of fields, for each block that it joins.
 #[derive(Clone, Debug)]
-pub struct Segments {
+pub struct ByteRanges {
     cursors: [Cursor; MAX_FIELDS],
     count: usize,
 }
 
-impl Segments {
+impl ByteRanges {
     pub(super) const fn of(selected: &Selected<'_>) -> Self {
         let geometry = selected.geometry();
         let mut segments = Self { cursors: [Cursor::DONE; MAX_FIELDS], count: 0 };
@@ -55,12 +55,12 @@ impl Segments {
     }
 
     /// The next one: [`next`](Iterator::next), for constants.
-    pub const fn next_segment(&mut self) -> Option<Segment> {
+    pub const fn next_range(&mut self) -> Option<ByteRange> {
         let Some(first) = self.earliest() else { return None };
         let mut segment = self.cursors[first].now;
         self.cursors[first].advance();
         while let Some(next) = self.earliest() {
-            let Segment { region, offset, len } = self.cursors[next].now;
+            let ByteRange { region, offset, len } = self.cursors[next].now;
             if region != segment.region || offset != segment.offset + segment.len {
                 break;
             }
@@ -93,20 +93,28 @@ impl Segments {
     }
 }
 
-impl Iterator for Segments {
-    type Item = Segment;
-
-    fn next(&mut self) -> Option<Segment> {
-        self.next_segment()
+impl Selected<'_> {
+    /// Its bytes as contiguous segments, by region and offset, as few and as long as there are.
+    #[must_use]
+    pub const fn byte_ranges(&self) -> ByteRanges {
+        ByteRanges::of(self)
     }
 }
 
-impl core::iter::FusedIterator for Segments {}
+impl Iterator for ByteRanges {
+    type Item = ByteRange;
+
+    fn next(&mut self) -> Option<ByteRange> {
+        self.next_range()
+    }
+}
+
+impl core::iter::FusedIterator for ByteRanges {}
 
 /// A block of one plane, on its way through the selection.
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
-    now: Segment,
+    now: ByteRange,
     /// The loops that are left, the innermost first.
     loops: [Loop; MAX_AXES],
     count: usize,
@@ -124,7 +132,7 @@ struct Loop {
 
 impl Cursor {
     const DONE: Self = Self {
-        now: Segment { region: 0, offset: 0, len: 0 },
+        now: ByteRange { region: 0, offset: 0, len: 0 },
         loops: [Loop { bytes: 0, regions: 0, extent: 1, index: 0 }; MAX_AXES],
         count: 0,
         done: true,
@@ -134,7 +142,7 @@ impl Cursor {
     const fn of(selected: &Selected<'_>, geometry: &Geometry, field: usize, len: u64) -> Self {
         let field = &geometry.fields[field];
         let plane = &geometry.planes[field.plane];
-        let mut now = Segment { region: plane.region, offset: field.offset, len };
+        let mut now = ByteRange { region: plane.region, offset: field.offset, len };
         if let Some(offset) = plane.offset {
             now.offset += offset;
         }
@@ -143,10 +151,10 @@ impl Cursor {
         while a < geometry.axis_count {
             let (start, extent) = (selected.start[a], selected.len[a]);
             let (bytes, regions) = match plane.steps[a] {
-                Step::Bytes(bytes) => (bytes, 0),
-                Step::Regions(regions) => (0, regions),
+                AxisStep::Bytes(bytes) => (bytes, 0),
+                AxisStep::Regions(regions) => (0, regions),
                 // The one moves nothing, the other has been refused.
-                Step::Shared | Step::Runtime => (0, 0),
+                AxisStep::Shared | AxisStep::Runtime => (0, 0),
             };
             cursor.now.offset += bytes * start;
             // Indices along axes of regions are below MAX_REGIONS.

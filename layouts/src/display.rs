@@ -12,7 +12,7 @@ use core::fmt::{Display, Formatter, Result};
 
 use crate::axis::{Axis, Spread};
 use crate::fingerprint::Fingerprint;
-use crate::geometry::{Geometry, Plane, Step};
+use crate::geometry::{AxisStep, Geometry, Plane};
 
 /// Several lines, without a newline at the end: size, tokens, fingerprint; then each plane with the
 /// place of its first row, its axes from the outermost, and the fields of a row. Offsets are bytes.
@@ -71,10 +71,10 @@ impl Geometry {
             write!(f, "{} {} {} ", if before { "," } else { "" }, axis.kind, axis.extent)?;
             before = true;
             match step {
-                Step::Shared => write!(f, "shared")?,
-                Step::Bytes(bytes) => write!(f, "every {bytes}")?,
-                Step::Regions(regions) => write!(f, "every {}", Count(regions.into(), "region"))?,
-                Step::Runtime => write!(f, "at run time")?,
+                AxisStep::Shared => write!(f, "shared")?,
+                AxisStep::Bytes(bytes) => write!(f, "every {bytes}")?,
+                AxisStep::Regions(regions) => write!(f, "every {}", Count(regions.into(), "region"))?,
+                AxisStep::Runtime => write!(f, "at run time")?,
             }
         }
         if !before {
@@ -102,12 +102,12 @@ struct ByStep<'a> {
 }
 
 impl<'a> ByStep<'a> {
-    fn next_outermost(&mut self) -> Option<(&'a Axis, Step)> {
+    fn next_outermost(&mut self) -> Option<(&'a Axis, AxisStep)> {
         let rank = |step| match step {
-            Step::Regions(regions) => (3, u64::from(regions)),
-            Step::Runtime => (2, 0),
-            Step::Bytes(bytes) => (1, bytes),
-            Step::Shared => (0, 0),
+            AxisStep::Regions(regions) => (3, u64::from(regions)),
+            AxisStep::Runtime => (2, 0),
+            AxisStep::Bytes(bytes) => (1, bytes),
+            AxisStep::Shared => (0, 0),
         };
         let (geometry, plane, done) = (self.geometry, self.plane, self.done);
         let a = (0..geometry.axis_count)

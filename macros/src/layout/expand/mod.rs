@@ -4,12 +4,13 @@
 mod docs;
 mod numbers;
 
-use proc_macro2::{Span, TokenStream, TokenTree};
+use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{DeriveInput, Fields, GenericParam, Path};
 
-use crate::ast::{Axis, Extent, Field, Holds, Level, LevelKind, Number, Order, Page, Plane};
-use crate::check;
+use crate::layout::ast::{Axis, Extent, Field, Holds, Level, LevelKind, Number, Order, Page, Plane};
+use crate::layout::check;
+use crate::spans::call_at;
 use numbers::Numbers;
 
 pub(crate) fn expand(page: &Page) -> TokenStream {
@@ -39,13 +40,13 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
         // Every question is a constant of its own: all mistakes are reported at once.
         let questions =
             questions.into_iter().map(|(question, span)| quote_spanned!(span=> const _: () = #question;));
-        let layout = layout(quote!(&#krate::expand::geometry_or_stub(&#built)));
+        let layout = layout(quote!(&#krate::macro_support::geometry_or_stub(&#built)));
         quote! {
             #definitions
-            const #built: ::core::result::Result<#krate::Geometry, #krate::Refusals> = #declaration.build();
+            const #built: ::core::result::Result<#krate::Geometry, #krate::DeclarationErrors> = #declaration.build();
             #layout
             #(#questions)*
-            const _: () = #krate::expand::cross_check(&#built, &[#(::core::mem::size_of::<#sizes>()),*]);
+            const _: () = #krate::macro_support::cross_check(&#built, &[#(::core::mem::size_of::<#sizes>()),*]);
         }
     } else {
         // Nothing is known before the parameters are: the first mistake of an instance is reported where
@@ -65,8 +66,8 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
                 #[allow(non_snake_case)]
                 let #built = #declaration.build();
                 #(#questions;)*
-                #krate::expand::cross_check(&#built, &[#(::core::mem::size_of::<#sizes>()),*]);
-                #krate::expand::geometry_or_stub(&#built)
+                #krate::macro_support::cross_check(&#built, &[#(::core::mem::size_of::<#sizes>()),*]);
+                #krate::macro_support::geometry_or_stub(&#built)
             }
         });
         quote!(#layout #instance)
@@ -101,7 +102,7 @@ pub(crate) fn stub(input: &DeriveInput, krate: &Path, mistakes: &[syn::Error]) -
             #[automatically_derived]
             impl #parameters #krate::KvLayout for #ident #arguments #bounds {
                 const NAME: &'static ::core::primitive::str = #name;
-                const GEOMETRY: &'static #krate::Geometry = &#krate::expand::STUB;
+                const GEOMETRY: &'static #krate::Geometry = &#krate::macro_support::STUB;
             }
             #[allow(dead_code, missing_docs)]
             impl #parameters #ident #arguments #bounds {
@@ -125,7 +126,7 @@ fn stub_constants(input: &DeriveInput, krate: &Path) -> TokenStream {
             return None;
         }
         names.push(constant.clone());
-        Some(quote!(#vis const #constant: #krate::FieldOf<Self, #element> = #krate::expand::field(0);))
+        Some(quote!(#vis const #constant: #krate::FieldOf<Self, #element> = #krate::macro_support::field(0);))
     });
     quote!(#(#constants)*)
 }
@@ -147,7 +148,7 @@ fn constants(page: &Page, fields: &[&Field]) -> TokenStream {
             #(#docs)*
             #blank
             #[doc = #what]
-            #vis const #constant: #krate::FieldOf<Self, #element> = #krate::expand::field(#index);
+            #vis const #constant: #krate::FieldOf<Self, #element> = #krate::macro_support::field(#index);
         }
     });
     quote! {
@@ -276,14 +277,7 @@ fn questions<'a>(page: &'a Page, numbers: &Numbers<'a>, built: &TokenStream) -> 
     let krate = &page.krate;
     let mut questions = Vec::new();
     let mut ask = |call: &str, arguments: TokenStream, span: Span| {
-        // A constant's panic is shown from the first to the last token of the call: all of them take
-        // the span of the author's token, the path too.
-        let call = syn::Ident::new(call, span);
-        let question = respanned(quote!(#krate::expand::#call), span);
-        let group = proc_macro2::Group::new(proc_macro2::Delimiter::Parenthesis, respanned(arguments, span));
-        let mut group = proc_macro2::TokenTree::from(group);
-        group.set_span(span);
-        questions.push((quote!(#question #group), span));
+        questions.push((call_at(span, quote!(#krate::macro_support), call, arguments), span));
     };
     let spot = |spot: TokenStream| quote!(&#built, #krate::Spot::#spot);
     ask("accept", spot(quote!(Order)), page.order.span);
@@ -340,24 +334,4 @@ fn questions<'a>(page: &'a Page, numbers: &Numbers<'a>, built: &TokenStream) -> 
 /// Whether the compiler has to find out how tokens fit into states.
 fn states_are_asked(tokens: &Number, per: &Number) -> bool {
     per.value() != Some(1) && (tokens.value().is_none() || per.value().is_none())
-}
-
-/// The tokens, where the author's token is.
-///
-/// A span also says what a name means: in `macro_rules!` the author's token may come from the call,
-/// and the expansion from the definition. So the names that the expansion itself gives keep their
-/// meaning: with parameters they are variables, which are told apart by it.
-pub(crate) fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
-    tokens
-        .into_iter()
-        .map(|mut token| {
-            match &token {
-                TokenTree::Ident(ident) if ident.to_string().starts_with("__KVRAIL") => {
-                    token.set_span(Span::call_site().located_at(span));
-                }
-                _ => token.set_span(span),
-            }
-            token
-        })
-        .collect()
 }

@@ -1,28 +1,7 @@
-//! A part of a page: ranges along its axes, and the bytes that they are.
-//!
-//! A [`Selection`] is what one wants, whatever the page; [`Geometry::select`] checks it against a page
-//! and gives a [`Selected`], which is addressable; its [`segments`](Selected::segments) are the
-//! contiguous bytes, as few and as long as there are.
-//!
-//! ```
-//! use kvrail_layouts::{KvLayout, Selection, catalogue::SglMlaPageFirstDirect};
-//!
-//! // [L, T, 576]: two layers are one run of bytes; four tokens of each layer are 61 runs.
-//! let page = SglMlaPageFirstDirect::GEOMETRY;
-//! let layers = page.select(Selection::ALL.layers(10, 2))?;
-//! let mut segments = layers.segments();
-//! assert_eq!(segments.next().map(|s| (s.offset, s.len)), Some((737_280, 147_456)));
-//! assert_eq!(segments.next(), None);
-//! assert_eq!(page.select(Selection::ALL.tokens(0, 4))?.segments().count(), 61);
-//! # Ok::<(), kvrail_layouts::SelectionError>(())
-//! ```
-
-mod segments;
+//! What is selected of a page, before and after it has been checked against one.
 
 use crate::axis::AxisKind;
-use crate::geometry::{Geometry, MAX_AXES, MAX_FIELDS, Step};
-
-pub use segments::{Segment, Segments};
+use crate::geometry::{AxisStep, Geometry, MAX_AXES, MAX_FIELDS};
 
 /// A range along each axis that it names, all of the others; fields by name, or all of them.
 ///
@@ -203,8 +182,8 @@ pub enum SelectionError {
 #[derive(Clone, Copy, Debug)]
 pub struct Selected<'g> {
     geometry: &'g Geometry,
-    start: [u64; MAX_AXES],
-    len: [u64; MAX_AXES],
+    pub(super) start: [u64; MAX_AXES],
+    pub(super) len: [u64; MAX_AXES],
     /// A bit for each field.
     fields: u32,
 }
@@ -296,7 +275,7 @@ impl<'g> Selected<'g> {
                 let mut rows = 1;
                 let mut a = 0;
                 while a < self.geometry.axis_count {
-                    if !matches!(self.geometry.planes[field.plane].steps[a], Step::Shared) {
+                    if !matches!(self.geometry.planes[field.plane].steps[a], AxisStep::Shared) {
                         rows *= self.len[a];
                     }
                     a += 1;
@@ -306,11 +285,5 @@ impl<'g> Selected<'g> {
             f += 1;
         }
         bytes
-    }
-
-    /// Its bytes as contiguous segments, by region and offset, as few and as long as there are.
-    #[must_use]
-    pub const fn segments(&self) -> Segments {
-        Segments::of(self)
     }
 }

@@ -13,28 +13,26 @@ use syn::{
     parse_quote,
 };
 
-use crate::ast::{Axis, Extent, Number, Order, Page};
+use crate::attribute::items;
 use crate::krate;
-use crate::parse::items;
+use crate::layout::ast::{Axis, Extent, Number, Order, Page};
+use crate::mistakes::{Mistakes, SeenKeys};
 pub(crate) use planes::{constant, element};
-use value::{Seen, number, path, small, text, unknown};
-
-/// Mistakes so far.
-pub(crate) type Mistakes = Vec<syn::Error>;
+use value::{number, path, small, text, unknown};
 
 const KEYS: &str = "`order(..)`, `layers`, `tokens`, `parts`, `heads`, `blocks`, `axis(..)`, `sharded(..)`, \
                     `replicated(..)`, `tokens_per_state`, `align`, `bytes`, `version`, `swizzle`, `name`, `crate`";
 
 pub(crate) fn check(input: &DeriveInput, krate: &Path) -> Result<Page, Vec<syn::Error>> {
-    let mut no = Mistakes::new();
-    let head = head(input, &mut no);
+    let mut mistakes = Mistakes::new();
+    let head = head(input, &mut mistakes);
     let own: Vec<Axis> = head.extents.iter().map(|extent| extent.axis.clone()).collect();
-    let planes = planes::planes(input, &own, &mut no);
+    let planes = planes::planes(input, &own, &mut mistakes);
     if let (Some(order), Some(planes)) = (&head.order, &planes) {
-        order::check(order, planes, &head.extents, &mut no);
+        order::check(order, planes, &head.extents, &mut mistakes);
     }
-    states(&head, &mut no);
-    if let (Some(order), Some(planes), true) = (head.order, planes, no.is_empty()) {
+    states(&head, &mut mistakes);
+    if let (Some(order), Some(planes), true) = (head.order, planes, mistakes.is_empty()) {
         let here = |value| Number::Literal { value, span: input.ident.span() };
         return Ok(Page {
             ident: input.ident.clone(),
@@ -52,7 +50,7 @@ pub(crate) fn check(input: &DeriveInput, krate: &Path) -> Result<Page, Vec<syn::
             swizzle: head.swizzle.unwrap_or(here(0)),
         });
     }
-    Err(no)
+    Err(mistakes)
 }
 
 /// The path of what a declaration is made of: `layouts` in what `crate = ".."` says, if that can be
@@ -108,13 +106,13 @@ struct Head {
     name: Option<String>,
 }
 
-fn head(input: &DeriveInput, no: &mut Mistakes) -> Head {
-    let before = no.len();
+fn head(input: &DeriveInput, mistakes: &mut Mistakes) -> Head {
+    let before = mistakes.len();
     let mut head = Head::default();
-    let mut seen = Seen::default();
-    let items = items(&input.attrs, no);
+    let mut seen = SeenKeys::default();
+    let items = items(&input.attrs, mistakes);
     // An order may name the author's own axes before they are declared.
-    head.extents = axes::own(&items, no);
+    head.extents = axes::own(&items, mistakes);
     let own: Vec<Axis> = head.extents.iter().map(|extent| extent.axis.clone()).collect();
     let mut spreads = Vec::new();
     for item in &items {
@@ -128,55 +126,54 @@ fn head(input: &DeriveInput, no: &mut Mistakes) -> Head {
             }
             _ => {}
         }
-        if !seen.first(&item.key, no) {
+        if !seen.first(&item.key, mistakes) {
             continue;
         }
         let span = item.key.span();
         if let Some(axis) = Axis::KNOWN.into_iter().find(|axis| axis.key() == Some(key.as_str())) {
             // A count that cannot be read is still a count: nobody shall ask for it again.
-            let extent = number(item, 1, u64::MAX, no).unwrap_or(Number::Literal { value: 1, span });
+            let extent = number(item, 1, u64::MAX, mistakes).unwrap_or(Number::Literal { value: 1, span });
             head.extents.push(Extent { axis, extent, spread: None });
             continue;
         }
         if let Some(axis) = Axis::KNOWN.into_iter().find(|axis| axis.word() == key) {
             let message = format!("`{key}` is the axis; how many of it is `{}`", axis.how_many());
-            no.push(syn::Error::new(span, message));
+            mistakes.push(syn::Error::new(span, message));
             let extent = Number::Literal { value: 1, span };
             head.extents.push(Extent { axis, extent, spread: None });
             continue;
         }
         match key.as_str() {
-            "order" => head.order = order::order(item, &own, no),
-            "tokens_per_state" => head.tokens_per_state = number(item, 1, u64::MAX, no),
-            "align" => head.align = number(item, 1, u64::MAX, no),
-            "bytes" => head.bytes = number(item, 1, u64::MAX, no),
-            "version" => head.version = small(item, 0, no),
-            "swizzle" => head.swizzle = small(item, 0, no),
-            "name" => head.name = text(item, no),
-            "crate" => drop(path(item, no)),
-            "pad" | "pad_to" => no.push(syn::Error::new(
+            "order" => head.order = order::order(item, &own, mistakes),
+            "tokens_per_state" => head.tokens_per_state = number(item, 1, u64::MAX, mistakes),
+            "align" => head.align = number(item, 1, u64::MAX, mistakes),
+            "bytes" => head.bytes = number(item, 1, u64::MAX, mistakes),
+            "version" => head.version = small(item, 0, mistakes),
+            "swizzle" => head.swizzle = small(item, 0, mistakes),
+            "name" => head.name = text(item, mistakes),
+            "crate" => drop(path(item, mistakes)),
+            "pad" | "pad_to" => mistakes.push(syn::Error::new(
                 span,
                 "padding is a level of the order, before what it pads: `order(pad(N), ..)` pads each region, \
                  `order(.., pad(N))` each row",
             )),
-            "ranks" | "rank" => no.push(syn::Error::new(
+            "ranks" | "rank" => mistakes.push(syn::Error::new(
                 span,
                 format!(
                     "`{key}` belongs to an axis: `sharded(head, ranks = N)` or `replicated(head, ranks = N)`"
                 ),
             )),
-            "plane" => {
-                no.push(syn::Error::new(span, "a plane begins with a field: put `#[kv(plane)]` on that"))
-            }
-            _ => no.push(unknown(&item.key, KEYS)),
+            "plane" => mistakes
+                .push(syn::Error::new(span, "a plane begins with a field: put `#[kv(plane)]` on that")),
+            _ => mistakes.push(unknown(&item.key, KEYS)),
         }
     }
     for item in spreads {
-        axes::spread(item, &mut head.extents, no);
+        axes::spread(item, &mut head.extents, mistakes);
     }
     // An attribute that could not be read may have held the order.
-    if !seen.has("order") && no.len() == before {
-        no.push(syn::Error::new(
+    if !seen.has("order") && mistakes.len() == before {
+        mistakes.push(syn::Error::new(
             input.ident.span(),
             "nothing says how the page is ordered: add `#[kv(order(layer, token), layers = N, tokens = N)]`, \
              outermost axis first",
@@ -186,10 +183,10 @@ fn head(input: &DeriveInput, no: &mut Mistakes) -> Head {
 }
 
 /// Tokens are counted in states: what is known here of how they fit.
-fn states(head: &Head, no: &mut Mistakes) {
+fn states(head: &Head, mistakes: &mut Mistakes) {
     let Some(per_state) = &head.tokens_per_state else { return };
     let Some(tokens) = head.extents.iter().find(|extent| extent.axis == Axis::Token) else {
-        no.push(syn::Error::new(
+        mistakes.push(syn::Error::new(
             per_state.span(),
             "`tokens_per_state` needs `tokens = N`, a multiple of it, and `token` in the order",
         ));
@@ -205,7 +202,7 @@ fn states(head: &Head, no: &mut Mistakes) {
         (less, Some(more)) => format!("{less} or {more}"),
         (less, None) => format!("{less}"),
     };
-    no.push(syn::Error::new(
+    mistakes.push(syn::Error::new(
         per_state.span(),
         format!("{tokens} tokens are no whole number of states of {per}; {fits} would be"),
     ));

@@ -1,24 +1,24 @@
 //! Which part of one page is which part of another: fields by name, indices by rank and block.
 
 use crate::axis::{Axis, AxisKind, Spread};
-use crate::geometry::{Geometry, MAX_FIELDS, Step};
+use crate::geometry::{AxisStep, Geometry, MAX_FIELDS};
 use crate::plan::error::PlanError;
-use crate::plan::strand::{Strand, join};
+use crate::plan::strided::{StridedCopy, join};
 use crate::selection::{Selected, Selection};
 use crate::text::same;
 
-/// The strands of a plan, longest runs first found.
-pub(super) struct Strands {
-    pub(super) all: [Strand; MAX_FIELDS],
+/// The copies of a plan, longest runs first found.
+pub(super) struct StridedCopies {
+    pub(super) all: [StridedCopy; MAX_FIELDS],
     pub(super) count: usize,
 }
 
-impl Strands {
-    const fn push(&mut self, strand: Strand) -> Result<(), PlanError> {
+impl StridedCopies {
+    const fn push(&mut self, copy: StridedCopy) -> Result<(), PlanError> {
         if self.count == MAX_FIELDS {
             return Err(PlanError::TooMany);
         }
-        self.all[self.count] = strand;
+        self.all[self.count] = copy;
         self.count += 1;
         Ok(())
     }
@@ -33,21 +33,21 @@ struct From {
 }
 
 /// All of one selection into all of the other, index for index.
-pub(super) const fn strands(
+pub(super) const fn copies(
     source: &Selected<'_>,
     destination: &Selected<'_>,
     leave: bool,
-) -> Result<Strands, PlanError> {
+) -> Result<StridedCopies, PlanError> {
     let (s, d) = (source.geometry(), destination.geometry());
     if let Err(error) = comparable(s, d) {
         return Err(error);
     }
-    let mut strands = Strands { all: [Strand::NONE; MAX_FIELDS], count: 0 };
+    let mut copies = StridedCopies { all: [StridedCopy::NONE; MAX_FIELDS], count: 0 };
     let mut used: u32 = 0;
     let mut f = 0;
     while f < d.field_count {
         if destination.has_field(f) {
-            match field(source, destination, f, &mut strands) {
+            match field(source, destination, f, &mut copies) {
                 Ok(fields) => used |= fields,
                 Err(error) => return Err(error),
             }
@@ -61,21 +61,21 @@ pub(super) const fn strands(
         }
         f += 1;
     }
-    strands.count = join(&mut strands.all, strands.count);
-    Ok(strands)
+    copies.count = join(&mut copies.all, copies.count);
+    Ok(copies)
 }
 
-/// The strands of one destination field. Says which source fields they come from, a bit for each.
+/// The copies of one destination field. Says which source fields they come from, a bit for each.
 const fn field(
     source: &Selected<'_>,
     destination: &Selected<'_>,
     to: usize,
-    strands: &mut Strands,
+    copies: &mut StridedCopies,
 ) -> Result<u32, PlanError> {
     let (s, d) = (source.geometry(), destination.geometry());
     let name = d.fields[to].name;
     if let Some(From { field, part }) = counterpart(s, d, to) {
-        return one(source, (field, part), destination, (to, None), strands);
+        return one(source, (field, part), destination, (to, None), copies);
     }
     // K and V in one field, by an axis, of two fields.
     let (Some(axis), None) = (split(d, to), s.axis_index(AxisKind::Part)) else {
@@ -90,7 +90,7 @@ const fn field(
         let Some(from) = s.field_named(PARTS[part as usize]) else {
             return Err(PlanError::NoField { field: PARTS[part as usize] });
         };
-        match one(source, (from, None), destination, (to, Some(part)), strands) {
+        match one(source, (from, None), destination, (to, Some(part)), copies) {
             Ok(fields) => used |= fields,
             Err(error) => return Err(error),
         }
@@ -104,7 +104,7 @@ const fn one(
     from: (usize, Option<u64>),
     destination: &Selected<'_>,
     to: (usize, Option<u64>),
-    strands: &mut Strands,
+    copies: &mut StridedCopies,
 ) -> Result<u32, PlanError> {
     let (fs, fd) = (&source.geometry().fields[from.0], &destination.geometry().fields[to.0]);
     let name = fd.name;
@@ -117,8 +117,8 @@ const fn one(
     if fs.count != fd.count {
         return Err(PlanError::Count { field: name, source_count: fs.count, destination: fd.count });
     }
-    match Strand::of(source, from.0, destination, to.0, (from.1, to.1)) {
-        Ok(strand) => match strands.push(strand) {
+    match StridedCopy::of(source, from.0, destination, to.0, (from.1, to.1)) {
+        Ok(copy) => match copies.push(copy) {
             Ok(()) => Ok(1 << from.0),
             Err(error) => Err(error),
         },
@@ -165,7 +165,7 @@ const fn counterpart(s: &Geometry, d: &Geometry, to: usize) -> Option<From> {
 const fn split(page: &Geometry, field: usize) -> Option<usize> {
     match page.axis_index(AxisKind::Part) {
         Some(a) if page.axes[a].extent == 2 => match page.planes[page.fields[field].plane].steps[a] {
-            Step::Shared => None,
+            AxisStep::Shared => None,
             _ => Some(a),
         },
         _ => None,
