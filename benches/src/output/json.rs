@@ -1,4 +1,4 @@
-//! The report for machines: one document per run, in the format `kvrail-bench/2`. docs/bench.md
+//! The report for machines: one document per run, in the format `kvrail-bench/2`. docs/measuring.md
 //! explains every field.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! A geometry as nested blocks, from the page to a row. A picture shows each below the one that it
 //! is a part of.
 
-use kvrail::layouts::{Axis, Geometry, Step};
+use kvrail::layouts::{Axis, AxisStep, Geometry};
 
 /// A block of bytes or regions, and its parts.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,10 +90,10 @@ fn take_apart(geometry: &Geometry, planes: &[usize], left: &[usize], size: Optio
 fn top(geometry: &Geometry, plane: usize, left: &[usize]) -> Option<(usize, Distance)> {
     let steps = left.iter().filter(|a| geometry.axes()[**a].extent > 1).filter_map(|a| {
         let every = match geometry.step(plane, *a)? {
-            Step::Shared => return None,
-            Step::Bytes(step) => Distance::Bytes(step),
-            Step::Runtime => Distance::Unknown,
-            Step::Regions(step) => Distance::Regions(step),
+            AxisStep::Shared => return None,
+            AxisStep::Bytes(step) => Distance::Bytes(step),
+            AxisStep::Runtime => Distance::Unknown,
+            AxisStep::Regions(step) => Distance::Regions(step),
         };
         Some((*a, every))
     });
@@ -120,8 +120,8 @@ fn encloses(geometry: &Geometry, planes: &[usize], every: Distance) -> bool {
 fn own_bytes(geometry: &Geometry, plane: usize, left: &[usize]) -> u64 {
     let outermost = left.iter().filter_map(|a| match geometry.step(plane, *a)? {
         // An axis of one index gives the size, too.
-        Step::Bytes(step) => Some(step * geometry.axes()[*a].extent),
-        Step::Shared | Step::Runtime | Step::Regions(_) => None,
+        AxisStep::Bytes(step) => Some(step * geometry.axes()[*a].extent),
+        AxisStep::Shared | AxisStep::Runtime | AxisStep::Regions(_) => None,
     });
     outermost.max().unwrap_or(geometry.planes()[plane].row_bytes())
 }

@@ -21,7 +21,7 @@ use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_layouts::KvLayout;
 use kvrail_layouts::catalogue::VllmFp8DsMla;
-use kvrail_sim::null::{Cq, Cqe, NullRails, Parts, Qp, Wqe};
+use kvrail_sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 
 const PAGE: usize = VllmFp8DsMla::PAGE_BYTES as usize;
 const DEPTH: usize = 16;
@@ -69,7 +69,7 @@ fn read_a_page() -> Result<(), c_int> {
     // SAFETY: `main` calls this function once, and nothing else names `MEMORY`.
     let memory: &'static mut Memory = unsafe { &mut *(&raw mut MEMORY) };
     let Memory { cqs, cqes, qps, wqes, chain, storage, page } = memory;
-    let rails = NullRails::new(Parts { cqs, cqes, qps, wqes }, chain).map_err(|_| 1)?;
+    let rails = NullRails::new(NullParts { cqs, cqes, qps, wqes }, chain).map_err(|_| 1)?;
     let mut engine = Engine::start(storage, rails, Config::DEFAULT).map_err(|_| 2)?;
     let slot = engine.register(page, PAGE as u64).map_err(|_| 3)?.next().ok_or(4)?;
     let peer = engine.add_peer().map_err(|_| 5)?;
