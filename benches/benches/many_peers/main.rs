@@ -1,15 +1,16 @@
-//! What peers cost that wait, or do nothing: a call's work is bounded by what can be served, not by
-//! who is connected.
+//! The cost of a call while many peers wait or are idle. It depends on the work that can be served,
+//! and not on the number of connected peers.
 //!
-//! One rail is at its cap and stays there, since nothing completes on it, with any number of peers
-//! that wait for it. Another peer reads over the other rail meanwhile. `count PART PEERS ROUNDS`
-//! does that so many times, to be counted by callgrind (`benches/count-instructions`); a run by
-//! itself prints the time of each part with few and with many peers.
+//! One rail is at its cap and stays there, since nothing completes on it, and any number of peers
+//! wait for it. Another peer reads over the other rail meanwhile. `cargo bench -p kvrail-bench
+//! --bench many_peers` prints the time of each part with few and with many peers. `-- count PART
+//! PEERS ROUNDS` runs a part a number of times, for callgrind to count
+//! (`benches/count-instructions`).
 //!
 //! `submit` and `poll` are a batch of the peer that reads. `remove` is the removal of a peer with
 //! lanes that has nothing in flight.
 #![allow(missing_docs, unreachable_pub, reason = "a benchmark, not a library")]
-#![allow(unsafe_code, reason = "a provider that withholds what another says")]
+#![allow(unsafe_code, reason = "a provider that hides the completions of another one")]
 
 use std::time::{Duration, Instant};
 
@@ -34,16 +35,16 @@ const PAGES: usize = 16;
 const PAGE: u64 = 4096;
 const DEPTH: usize = 16;
 const PEERS: usize = 10_000;
-/// What one rail may have outstanding, in wrs.
+/// The cap of a rail: the wrs that may be outstanding on it.
 const CAP: u32 = 64;
 
 type Null = NullRails<'static, CHAIN>;
 type State = Storage<{ PEERS + 8 }, { PEERS + 8 }, { PEERS + 16 }, DEPTH, { PEERS + 64 }, PAGES>;
 
-/// Null rails, the first of which keeps its completions to itself.
+/// Null rails, the first of which hides its completions.
 struct Stuck(Null);
 
-// SAFETY: the null rails' own promises; to say less breaks none of them.
+// SAFETY: the null rails keep the promises, and hiding completions breaks none of them.
 unsafe impl Provider for Stuck {
     const CHAIN: usize = CHAIN;
     type Unopened = ();
@@ -97,7 +98,7 @@ unsafe impl Provider for Stuck {
     }
 }
 
-/// Room for so many of a thing, for ever.
+/// Leaks `count` copies of `item`.
 fn room<T: Clone>(item: &T, count: usize) -> &'static mut [T] {
     vec![item.clone(); count].leak()
 }

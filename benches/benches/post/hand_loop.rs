@@ -1,5 +1,5 @@
-//! What one would write who needs no engine: READs posted to lanes in turn, nothing checked,
-//! counted or expected to fail.
+//! The loop that one writes without an engine: it posts READs to lanes in turn, checks and counts
+//! nothing, and expects no failure.
 #![allow(unsafe_code, reason = "posts without an engine")]
 
 use std::time::{Duration, Instant};

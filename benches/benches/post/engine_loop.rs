@@ -31,7 +31,7 @@ impl Kvrail {
         lanes: usize,
         validated: bool,
     ) -> Self {
-        // One lane gets its chain whole; with several, runs of eight.
+        // A lone lane gets a batch as one chain; several lanes get runs of eight.
         let config = EngineConfig { signal_wrs: 32, ..EngineConfig::DEFAULT };
         let provider = null(rails, LANES, DEPTH);
         let mut engine = Engine::start(state::<PEERS, LANES, DEPTH>(), provider, config).expect("an engine");
@@ -60,7 +60,7 @@ impl Kvrail {
         Self { engine, regions, slots, ready, now: 0, peer: 0, validated }
     }
 
-    /// The others stay connected and idle.
+    /// Reads from one peer only. The others stay connected and idle.
     pub fn on_one_peer(mut self) -> Self {
         self.regions.truncate(1);
         self
@@ -74,10 +74,10 @@ impl Kvrail {
         start.elapsed()
     }
 
-    /// The engine alone: batches that are ready are submitted, `batches` at a time, and polled for
-    /// until they are done.
+    /// The engine alone: submits batches that are ready, `batches` at a time, and polls until they
+    /// are done.
     pub fn proper(&mut self, batches: usize, times: usize) -> Duration {
-        // As many as the storage has, so that the clock is read seldom.
+        // All batches of the storage, so that the clock is read seldom.
         const READY: usize = 16;
         let mut left = batches * times;
         let mut spent = Duration::ZERO;
