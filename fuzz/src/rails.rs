@@ -61,7 +61,6 @@ pub struct Qp {
 #[derive(Debug)]
 pub struct Lane(usize, LaneId);
 
-
 /// All of it.
 #[derive(Debug)]
 pub struct Rails<'m> {
