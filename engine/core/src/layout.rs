@@ -53,7 +53,7 @@ impl AddLayoutError {
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
-            Self::Undetermined(why) => why.code(),
+            Self::Undetermined(_) => 2121,
             Self::Full { .. } => 2120,
         }
     }
