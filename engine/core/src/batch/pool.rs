@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 
 use crate::layout::LayoutTable;
 use crate::limits::{GROUP, narrow};
-use crate::page::list::{Link, Linked, PageRef, Queued, Validating};
+use crate::page::list::{Linked, PageLink, PageRef, Queued, Validating};
 use crate::page::{Page, PageTable, are_at_rest};
 use crate::ring::free::FreeSet;
 use crate::time::Time;
@@ -289,14 +289,14 @@ impl PageTable for Held<'_> {
 
 impl Linked<Queued> for Held<'_> {
     #[inline]
-    fn link(&mut self, page: PageRef) -> &mut Link {
+    fn link(&mut self, page: PageRef) -> &mut PageLink {
         &mut self.at(page).queue
     }
 }
 
 impl Linked<Validating> for Held<'_> {
     #[inline]
-    fn link(&mut self, page: PageRef) -> &mut Link {
+    fn link(&mut self, page: PageRef) -> &mut PageLink {
         &mut self.at(page).validate
     }
 }

@@ -6,9 +6,10 @@ use crate::id::RailIndex;
 use crate::lane::record::{Record, Run};
 use crate::lane::{Fatal, LaneState};
 use crate::limits::narrow;
-use crate::page::list::{Link, PageRef};
+use crate::page::list::{PageLink, PageRef};
 use crate::page::{PageTable, Phase};
 use crate::provider::{Provider, ProviderEvent};
+use crate::rail::rails::Rails;
 use crate::time::Time;
 use crate::verbs_abi::{FaultKind, Wc};
 
@@ -161,9 +162,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let lane = &mut self.lanes[index];
         lane.bytes -= bytes;
         let idle = lane.head == head;
-        let r = &mut self.rails[rail];
+        let Rails { all: rails, choice, .. } = &mut self.rails;
+        let r = &mut rails[rail];
         r.complete(n, bytes, now);
-        self.rails.refresh(rail);
+        choice.refresh(rail, r);
         let p = &mut self.peers[usize::from(peer)];
         if idle {
             // It comes next: it can begin at once, and is still in the cache.
@@ -211,10 +213,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     debug_assert!(page.phase == Phase::NeedsValidation && page.left == 1, "a page under way");
                     // The entry is left.
                     page.phase = Phase::Validating;
-                    page.validate = Link::BEHIND;
+                    page.validate = PageLink::BEHIND;
                 }
                 let head = self.pages.at(first);
-                head.validate = Link::OUT;
+                head.validate = PageLink::OUT;
                 let peer = head.peer();
                 self.peers[usize::from(peer)].validate.push_back(&mut self.pages, first);
                 self.peers.enroll_class(peer, 0);

@@ -5,7 +5,7 @@ use crate::error::PageError;
 use crate::events::{EngineEvent, EventSink};
 use crate::lane::{Hold, LaneState, NO_LANE};
 use crate::limits::narrow;
-use crate::page::list::{Link, PageRef};
+use crate::page::list::{PageLink, PageRef};
 use crate::page::{Page, PageTable, Phase, settle_pages};
 use crate::provider::{Provider, WaitFor};
 use crate::regions::RemotePlace;
@@ -76,6 +76,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         peer: u16,
         why: impl Fn(&[RemotePlace], &Page) -> Option<PageError>,
     ) {
+        if self.peers[usize::from(peer)].in_flight() == 0 {
+            return;
+        }
         for group in 0..self.in_flight.groups() {
             let mut from = 0;
             while self.peers[usize::from(peer)].in_flight() > 0
@@ -159,7 +162,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.pages.at(page).left -= 1;
         let next = PageRef(page.0 + 1);
         if has_next && self.pages.at(next).validate.is_behind() {
-            self.pages.at(next).validate = Link::OUT;
+            self.pages.at(next).validate = PageLink::OUT;
             self.peers[peer].validate.push_back(&mut self.pages, next);
         }
     }

@@ -3,7 +3,7 @@
 pub(crate) mod list;
 pub(crate) mod segment;
 
-use self::list::Link;
+use self::list::PageLink;
 use self::segment::Segment;
 use crate::error::PageError;
 use crate::id::RegionRef;
@@ -63,8 +63,8 @@ pub(crate) struct Page {
     pub(crate) phase: Phase,
     // What is touched when a page is validated, fails, or heads a segment.
     pub(crate) expected: EntryValue,
-    pub(crate) queue: Link,
-    pub(crate) validate: Link,
+    pub(crate) queue: PageLink,
+    pub(crate) validate: PageLink,
     pub(crate) outcome: PageError,
 }
 
@@ -85,8 +85,8 @@ impl Page {
         seg: Segment::PER_PAGE,
         phase: Phase::Lost,
         expected: EntryValue { generation: crate::table::Generation(0), tag: crate::table::KeyTag(0) },
-        queue: Link::OUT,
-        validate: Link::OUT,
+        queue: PageLink::OUT,
+        validate: PageLink::OUT,
         outcome: PageError::PeerGone,
     };
 

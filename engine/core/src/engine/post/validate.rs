@@ -6,7 +6,7 @@ use super::Signals;
 use crate::events::EventSink;
 use crate::id::WrId;
 use crate::lane::record::{Record, Run, VALIDATE, place};
-use crate::page::list::{Link, PageRef};
+use crate::page::list::{PageLink, PageRef};
 use crate::page::{Page, PageTable};
 use crate::provider::{Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
@@ -81,7 +81,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     break;
                 }
                 if n == limit {
-                    pages.at(at).validate = Link::OUT;
+                    pages.at(at).validate = PageLink::OUT;
                     peer.validate.push_back(pages, at);
                     break;
                 }
@@ -107,14 +107,14 @@ struct Row {
 #[inline]
 fn take_row(pages: &mut [Page]) -> Row {
     let Some((first, behind)) = pages.split_first_mut() else { return Row { entry: 0, pages: 0 } };
-    first.validate = Link::OUT;
+    first.validate = PageLink::OUT;
     let entry = first.entry;
     let mut count = 1;
     for page in behind {
         if !page.validate.is_behind() || page.entry != entry.wrapping_add(count) {
             break;
         }
-        page.validate = Link::OUT;
+        page.validate = PageLink::OUT;
         count += 1;
     }
     Row { entry, pages: count }
