@@ -19,8 +19,8 @@ const ROUNDS: usize = 16;
 const EVENTS: usize = 64;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Takes completions and events, returns credits, posts what there is room for now, and keeps the
-    /// deadlines. Says how many batches are done.
+    /// Takes completions and events, returns credits, posts what there is room for now, and keeps
+    /// the deadlines. Says how many batches are done.
     #[inline]
     pub fn poll(&mut self, now: Time) -> usize {
         self.emit_time(now);
@@ -63,7 +63,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 r.cq_used -= core::mem::take(&mut r.cq_residue);
                 break;
             }
-            // What has not been taken says nothing yet about who has stalled.
+            // Completions that are still in the queue may be those of a lane that seems to stall.
             self.arrivals.behind |= round + 1 == ROUNDS;
         }
         let r = &mut self.rails[rail];
@@ -180,8 +180,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// One chunk (or the entry) of each of `n` pages in a row has arrived, or `n` chunks of one. Says how many pages are through
-    /// with that: all that were waiting for nothing else.
+    /// Accounts for the chunk (or the entry) of each of `n` pages in a row, or for `n` chunks of
+    /// one page. Returns how many pages have arrived with it.
     #[inline]
     fn arrived(&mut self, first: PageRef, n: u32, run: Run) -> u64 {
         if run == Run::Chunks {
@@ -196,7 +196,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let run = if self.pages.head(batch).must_settle_each { Run::PerPage } else { run };
         match run {
             Run::NoValidation => {
-                // Each waited for this alone: nobody needs to look at it.
+                // Each page waited for this wr alone, so none of them has to be looked at.
                 debug_assert!(
                     self.pages.slice(first, n).iter().all(|page| page.phase == Phase::NoValidation
                         && page.left == 1
@@ -246,7 +246,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         u64::from(arrived)
     }
 
-    /// The entries of `n` pages in a row have arrived. Says how many of these are what was asked for.
+    /// Compares the entries of `n` pages in a row with what the reader expects. Returns how many
+    /// are equal.
     fn validated(&mut self, first: PageRef, n: u32, batch: u16) -> u64 {
         let peer = usize::from(self.pages.at(first).peer());
         let entries = self.landing.of(first, n);
@@ -270,7 +271,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         arrived
     }
 
-    /// The same for a lane that is dying: its rail no longer counts it.
+    /// Does what `advance` does for a lane that is dying, whose wrs its rail no longer counts.
     #[cold]
     fn advance_dying(&mut self, index: usize, n: u32) {
         self.emit(|engine| EngineEvent::Completed { lane: engine.lanes[index].id, wrs: n });

@@ -13,8 +13,8 @@ use crate::time::{Nanos, Time};
 
 /// How much longer than expected half of what is outstanding is waited for.
 const PATIENCE: Nanos = Nanos::from_millis(10);
-/// A lane is silent when nothing has completed for so long, or for eight times as long as all that its rail
-/// has should take, whichever is longer.
+/// A lane is silent when nothing has completed for so long, or for eight times as long as all that
+/// its rail has should take, whichever is longer.
 const SILENCE: Nanos = Nanos::from_millis(10);
 /// Lanes looked at per poll while a sweep is under way.
 const SWEEP: usize = 256;
@@ -250,9 +250,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a submitter wakes
-    /// the engine, a lane is wanted) or `until` is reached. The one call that may sleep. Returns at once when
-    /// batches are done already, or can be posted; poll after it in any case.
+    /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a
+    /// submitter wakes the engine, a lane is wanted) or `until` is reached. The one call that may
+    /// sleep. Returns at once when batches are done already, or can be posted; poll after it in any
+    /// case.
     ///
     /// Waking for each completion would cost more than the completions do (docs/performance.md).
     pub fn wait(&mut self, now: Time, until: Time) {
@@ -260,7 +261,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             return;
         }
         if self.rails.choice.open != 0 && self.peers.turns.any(self.rails.choice.open) {
-            // A lane has been attached since the last poll, or a rail has room: somebody has his turn.
+            // A lane has been attached since the last poll, or a rail has room: somebody has his
+            // turn.
             return;
         }
         let outstanding = self.rails.outstanding_wrs();
@@ -271,8 +273,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
         until = until.min(self.repairs.next_at());
         if outstanding > 0 {
-            // Some of what is outstanding may never come (a silent peer): half of all is waited for only as
-            // long as it should take.
+            // Some of what is outstanding may never come (a silent peer): half of all is waited for
+            // only as long as it should take.
             until = until.min(now + self.rails.expected_time() + PATIENCE);
         }
         if until <= now {

@@ -26,7 +26,8 @@ pub enum ProviderEvent {
 /// A rail, as the scheduler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RailInfo {
-    /// What the port carries at best, in bytes per second: 49,000,000,000 for 400 Gb/s with MTU 4096.
+    /// What the port carries at best, in bytes per second: 49,000,000,000 for 400 Gb/s with MTU
+    /// 4096.
     pub nominal_bytes_per_sec: u64,
     /// The NUMA node it hangs on, if known.
     pub numa: Option<u8>,
@@ -72,7 +73,8 @@ pub struct RegisterError {
 }
 
 impl RegisterError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         2180
@@ -81,7 +83,7 @@ impl RegisterError {
 
 /// Wakes an engine that sleeps in [`Provider::wait`], from any thread.
 pub trait Wake: Send + Sync {
-    /// Makes the present or the next `wait` return. Cheap when nobody sleeps.
+    /// Makes the present or the next `wait` return. Cheap while the engine is awake.
     fn wake(&self);
 }
 
@@ -112,13 +114,13 @@ impl WaitFor {
 /// The engine hands out memory again (slots to their user, regions to their owner) on a provider's
 /// word. An implementation promises:
 ///
-/// 1. A READ writes only to `local_addr .. local_addr + len` of its descriptor, a scattered one only to its
-///    pieces.
+/// 1. A READ writes only to `local_addr .. local_addr + len` of its descriptor, a scattered one
+///    only to its pieces.
 /// 2. It writes nothing more after it has been reported a success: by its own completion, or by a
-///    successful completion of a later wr of the same lane; completions of one lane come in the order
-///    of posting. (A failed or flushed wr may still be writing: see 3 and 4.)
-/// 3. After [`ProviderEvent::LaneFailed`], a wr posted by [`drain`](Provider::drain) completes only when no
-///    earlier wr of the lane writes any more.
+///    successful completion of a later wr of the same lane; completions of one lane come in the
+///    order of posting. (A failed or flushed wr may still be writing: see 3 and 4.)
+/// 3. After [`ProviderEvent::LaneFailed`], a wr posted by [`drain`](Provider::drain) completes only
+///    when no earlier wr of the lane writes any more.
 /// 4. After [`ProviderEvent::LaneClosed`] no wr of the lane writes any more.
 /// 5. When the provider has been dropped, none of its lanes writes any more; an implementation that
 ///    cannot make sure of that does not return from `drop` normally (it leaks what the hardware may
@@ -166,11 +168,13 @@ pub unsafe trait Provider {
     /// The first rail that refused; nothing stays registered then.
     fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError>;
 
-    /// The same of memory that another device has exported. `range` says by which addresses it goes.
+    /// The same of memory that another device has exported. `range` says by which addresses it
+    /// goes.
     ///
     /// # Errors
     ///
-    /// As [`register`](Self::register); errno 95 (EOPNOTSUPP) of rails that take no memory of that kind.
+    /// As [`register`](Self::register); errno 95 (EOPNOTSUPP) of rails that take no memory of that
+    /// kind.
     fn register_dmabuf(&mut self, range: MemoryRange, dmabuf: DmaBuf) -> Result<RailKeys, RegisterError> {
         let _ = dmabuf;
         Err(RegisterError { rail: 0, range, errno: 95 })
@@ -199,17 +203,17 @@ pub unsafe trait Provider {
     /// # Safety
     ///
     /// This provider has opened the lane. For each READ that is added and committed: its local
-    /// range is either not registered, or nobody else reads or writes it until the READ is known to
-    /// write no more. (This is where memory is written on somebody's word; to register a range
+    /// range is either not registered, or no other code reads or writes it until the READ is known
+    /// to write no more. (This is where memory is written on somebody's word; to register a range
     /// writes nothing.)
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut Self::Lane) -> Self::Post<'a>;
 
-    /// Takes completions of all the rail's lanes, oldest first, into the front of `out`, and says how
-    /// many.
+    /// Takes completions of all the rail's lanes, oldest first, into the front of `out`, and says
+    /// how many.
     fn poll(&mut self, rail: RailIndex, out: &mut [Wc]) -> usize;
 
-    /// Starts moving `lane` to the error state and returns at once. [`ProviderEvent::LaneFailed`] follows.
-    /// Does nothing to a lane of another provider.
+    /// Starts moving `lane` to the error state and returns at once. [`ProviderEvent::LaneFailed`]
+    /// follows. Does nothing to a lane of another provider.
     fn fail(&mut self, lane: &mut Self::Lane);
 
     /// Posts a signaled wr to a lane in the error state, to learn when it has been flushed. The
@@ -220,9 +224,9 @@ pub unsafe trait Provider {
     /// The provider's errno; nothing was posted. EINVAL (22) for a lane of another provider.
     fn drain(&mut self, lane: &mut Self::Lane, wr_id: WrId) -> Result<(), i32>;
 
-    /// Starts destroying `lane` and returns at once. [`ProviderEvent::LaneClosed`] follows; if it cannot be
-    /// destroyed, nothing follows, and the lane's place is never used again. Nothing follows either
-    /// for a lane of another provider, which is left as it is.
+    /// Starts destroying `lane` and returns at once. [`ProviderEvent::LaneClosed`] follows; if it
+    /// cannot be destroyed, nothing follows, and the lane's place is never used again. Nothing
+    /// follows either for a lane of another provider, which is left as it is.
     fn close(&mut self, lane: Self::Lane);
 
     /// The next event, if any.

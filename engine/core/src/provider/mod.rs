@@ -8,7 +8,8 @@
 //! libibverbs.
 //!
 //! [`Provider`] is an unsafe trait, since the engine gives memory back to its owner on a provider's
-//! word. The seven promises of an implementation stand in its [`# Safety`](Provider#safety) section.
+//! word. The seven promises of an implementation stand in its [`# Safety`](Provider#safety)
+//! section.
 //!
 //! No call may block except [`wait`](Provider::wait) and [`register`](Provider::register). To move
 //! a QP to the error state and to destroy one blocks in the kernel: a provider does both on a
@@ -60,7 +61,7 @@
 //!                 None => WcStatus::REM_ACCESS_ERR,
 //!                 Some(bytes) => {
 //!                     let to = std::ptr::with_exposed_provenance_mut(read.local_addr as usize);
-//!                     // SAFETY: the caller of `begin` has promised that these bytes are ours to write.
+//!                     // SAFETY: the caller of `begin` has promised that we may write there.
 //!                     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
 //!                     WcStatus::SUCCESS
 //!                 }

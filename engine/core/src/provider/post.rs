@@ -83,10 +83,12 @@ pub enum Commit {
 
 /// A commit being built on one lane. Dropping it posts nothing.
 pub trait Post {
-    /// Adds one descriptor. The engine adds at most [`Provider::CHAIN`](super::Provider::CHAIN) to a commit.
+    /// Adds one descriptor. The engine adds at most [`Provider::CHAIN`](super::Provider::CHAIN) to
+    /// a commit.
     fn read(&mut self, read: Read);
 
-    /// Adds descriptors that have all but their addresses in common, in this order. The last is signaled.
+    /// Adds descriptors that have all but their addresses in common, in this order. The last is
+    /// signaled.
     ///
     /// What is the same for all of them is worked out once by an encoder that does this by itself.
     #[inline]
@@ -98,8 +100,9 @@ pub trait Post {
         }
     }
 
-    /// One descriptor with the bytes scattered over `pieces`, in their order: 2 to [`Provider::sges`](super::Provider::sges) of them, all
-    /// by the key of `read`, together as long as it. `read.local_addr` is the first one's.
+    /// One descriptor with the bytes scattered over `pieces`, in their order: 2 to
+    /// [`Provider::sges`](super::Provider::sges) of them, all by the key of `read`, together as
+    /// long as it. `read.local_addr` is the first one's.
     ///
     /// Counts as one descriptor of the commit. Called on providers that take several pieces only.
     fn scatter(&mut self, read: Read, pieces: &[Piece]) {

@@ -111,8 +111,8 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         let sge = Sge { addr: read.local_addr, length: read.len, lkey: read.lkey };
         // SAFETY: `fill` has found i < N, within the array of N.
         let sges = unsafe { self.chain.sges.as_ptr().add(i) };
-        // SAFETY: as for the template in `fill`; the sges are another array than the wrs, so the two do not
-        // alias. S is at least 1.
+        // SAFETY: as for the template in `fill`; the sges are another array than the wrs, so the
+        // two do not alias. S is at least 1.
         unsafe { sges.cast::<Sge>().write(sge) };
     }
 
@@ -131,7 +131,7 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         }
         // SAFETY: first <= N, within the array of N or one past it.
         let wrs = unsafe { self.chain.wrs.as_ptr().add(first) };
-        // SAFETY: n live, linked templates follow, and nobody else has them now (see `fill`).
+        // SAFETY: n live, linked templates follow, and no other code has them now (see `fill`).
         let wrs = unsafe { core::slice::from_raw_parts_mut(wrs, n) };
         // SAFETY: first <= N, within the array of N or one past it.
         let sges = unsafe { self.chain.sges.as_ptr().add(first) };
@@ -196,8 +196,8 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         assert!(i < N, "a chain of {N} wrs is full");
         // SAFETY: i < N, within the array of N.
         let wr = unsafe { self.chain.wrs.as_ptr().add(i) };
-        // SAFETY: `wr` points at a live, linked template; the storage is borrowed exclusively by the
-        // chain, the chain by `self`, and no driver walks it now (it does only inside `post`).
+        // SAFETY: `wr` points at a live, linked template; the storage is borrowed exclusively by
+        // the chain, the chain by `self`, and no driver walks it now (it does only inside `post`).
         let wr = unsafe { &mut *wr };
         wr.wr_id = read.wr_id.0;
         wr.send_flags = if read.signaled { SendFlags::SIGNALED } else { SendFlags::empty() };
@@ -213,8 +213,8 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
 
     /// Ends the chain after the last encoded wr, gives its head to `post_send`, and links it again.
     ///
-    /// `post_send` gets the head and returns what `ibv_post_send` does: 0 or an errno, and `bad_wr`.
-    /// It is called once, or not at all for an empty chain.
+    /// `post_send` gets the head and returns what `ibv_post_send` does: 0 or an errno, and
+    /// `bad_wr`. It is called once, or not at all for an empty chain.
     #[inline]
     pub fn post(self, post_send: impl FnOnce(*mut SendWr) -> (i32, *mut SendWr)) -> Commit {
         let Some(last) = self.len.checked_sub(1) else { return Commit::All };
@@ -223,7 +223,7 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         let last = unsafe { head.add(last) };
         // SAFETY: `last` points at a live template.
         let link = unsafe { &raw mut (*last).next };
-        // SAFETY: nobody else accesses the templates before `post_send`.
+        // SAFETY: no other code accesses the templates before `post_send`.
         let next = unsafe { link.replace(ptr::null_mut()) };
         let (errno, bad_wr) = post_send(head);
         // SAFETY: `post_send` has returned, and ibv_post_send keeps no pointer to the wrs.

@@ -265,8 +265,8 @@ impl WcStatus {
         matches!(self, Self::LOC_LEN_ERR | Self::LOC_QP_OP_ERR | Self::LOC_PROT_ERR | Self::LOC_ACCESS_ERR)
     }
 
-    /// What it blames. Unknown values blame the path: to try elsewhere is harmless, and the deadline
-    /// bounds it.
+    /// What it blames. Unknown values blame the path: to try elsewhere is harmless, and the
+    /// deadline bounds it.
     #[must_use]
     pub const fn fault(self) -> FaultKind {
         match self {

@@ -39,7 +39,8 @@ pub struct Sge {
     pub lkey: u32,
 }
 
-/// `struct ibv_send_wr`, with the member `wr.rdma` of its union spelled out and the rest as padding.
+/// `struct ibv_send_wr`, with the member `wr.rdma` of its union spelled out and the rest as
+/// padding.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SendWr {
