@@ -14,7 +14,7 @@ set -euo pipefail
 work=$(mktemp -d -p /var/tmp)
 trap 'rm -rf "$work"' EXIT
 cpu_torch "$work/venv" lmcache==0.5.6
-pip aiohttp==3.14.5 cachetools==8.0.2 cryptography==50.0.2 dill==0.4.1 numba==0.68.1 opentelemetry-api==1.45.2 \
+also aiohttp==3.14.5 cachetools==8.0.2 cryptography==50.0.2 dill==0.4.1 numba==0.68.1 opentelemetry-api==1.45.2 \
   opentelemetry-sdk==1.45.2 prometheus-client==0.26.0 psutil==7.2.2 py-cpuinfo==9.0.0 pyyaml==6.0.4 requests==2.34.2 \
   sortedcontainers==2.4.0 tqdm==4.70.1
 cat >"$work/flags.py" <<'PY'

@@ -15,7 +15,7 @@ set -euo pipefail
 work=$(mktemp -d -p /var/tmp)
 trap 'rm -rf "$work"' EXIT
 cpu_torch "$work/venv" sglang==0.5.23 torchvision==0.29.2 compressed-tensors==0.20.1
-pip aiohttp==3.14.5 apache-tvm-ffi==0.1.15.post2 dill==0.4.1 einops==0.8.2 fastapi==0.165.0 gguf==0.19.0 ipython==9.18.1 loguru==0.7.3 \
+also aiohttp==3.14.5 apache-tvm-ffi==0.1.15.post2 dill==0.4.1 einops==0.8.2 fastapi==0.165.0 gguf==0.19.0 ipython==9.18.1 loguru==0.7.3 \
   mistral_common==1.13.1 msgspec==0.22.0 ninja==1.13.2 orjson==3.13.0 partial_json_parser==0.2.1.1.post7 pillow==13.0.0 \
   psutil==7.2.2 pybase64==1.5.1 pydantic==2.14.4 python-multipart==0.0.34 pyzmq==27.3.0 requests==2.34.2 safetensors==0.8.0 \
   sentencepiece==0.2.3 setuptools==80.9.0 tqdm==4.70.1 transformers==5.24.0 uvicorn==0.54.0
