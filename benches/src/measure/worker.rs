@@ -1,18 +1,19 @@
 //! The reading process: it connects, and pulls pages in the rounds that its parent orders.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use kvrail::core::batch::Done;
-use kvrail::core::config::Config as EngineConfig;
+use kvrail::core::config::EngineConfig;
 use kvrail::core::error::PageError;
 use kvrail::core::id::MAX_RAILS;
 use kvrail::core::memory::Slot;
 use kvrail::core::remote::{Location, RemotePage};
 use kvrail::core::time::Time;
-use kvrail::session::Address;
-use kvrail::{Config, Event, Network, Peer, Reader, clock, shm, tcp};
+use kvrail::session::{Address, Cause, Reason};
+use kvrail::{Config, ConnectError, Event, Network, Peer, Reader, clock, shm, tcp};
 
 use crate::catalogue::NamedLayout;
 use crate::cli::common::{ReadOrder, Transport, Verify};
@@ -341,20 +342,25 @@ fn with_chunk(tuning: EngineConfig, chunk_bytes: Option<u32>) -> EngineConfig {
 }
 
 /// Adds to an error what its user can do about it.
-fn with_hint(error: kvrail::ConnectError) -> anyhow::Error {
-    let text = error.to_string();
-    let hint = if text.contains("refused (os error") {
-        "is `kvrail-bench serve` running there, at that port?"
-    } else if text.contains("the peer keys differ") {
-        "take --key from the line that serve printed, or give the same --key-file"
-    } else if text.contains("the layouts differ") {
-        "drive with the --layout that serve was started with"
-    } else if text.contains("no transport in common") {
-        "drive with the --transport that serve was started with"
-    } else {
-        return error.into();
+fn with_hint(error: ConnectError) -> anyhow::Error {
+    let session = match &error {
+        ConnectError::Session(session) => {
+            Some((session.refusal().map(|refusal| refusal.reason), &session.cause))
+        }
+        _ => None,
     };
-    anyhow::anyhow!("{text}; {hint}")
+    let hint = match (&error, session) {
+        (_, Some((Some(Reason::Key(_)), _))) => {
+            "take --key from the line that serve printed, or give the same --key-file"
+        }
+        (_, Some((Some(Reason::Layout(_)), _))) => "drive with the --layout that serve was started with",
+        (_, Some((_, Cause::Io(io)))) if io.kind() == ErrorKind::ConnectionRefused => {
+            "is `kvrail-bench serve` running there, at that port?"
+        }
+        (ConnectError::Transport { .. }, _) => "drive with the --transport that serve was started with",
+        _ => return error.into(),
+    };
+    anyhow!("{error}; {hint}")
 }
 
 /// The locations of all pages of the producer, once it has published every slot.
