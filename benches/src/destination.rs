@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use anyhow::Context as _;
 use kvrail::core::memory::Slot;
-use kvrail::{Network, Reader, memory};
+use kvrail::{Reader, ReaderTransport, memory};
 
 use crate::pattern;
 
@@ -25,7 +25,7 @@ pub(crate) enum Destination {
 
 impl Destination {
     /// `bytes` of the host's memory, or of a GPU's by its ordinal, as slots.
-    pub(crate) fn register<N: Network>(
+    pub(crate) fn register<N: ReaderTransport>(
         reader: &mut Reader<N>,
         bytes: usize,
         gpu: Option<u8>,
@@ -37,7 +37,7 @@ impl Destination {
     }
 
     #[cfg(feature = "cuda")]
-    fn on_gpu<N: Network>(
+    fn on_gpu<N: ReaderTransport>(
         reader: &mut Reader<N>,
         bytes: usize,
         ordinal: u8,
@@ -51,7 +51,7 @@ impl Destination {
     }
 
     #[cfg(not(feature = "cuda"))]
-    fn on_gpu<N: Network>(
+    fn on_gpu<N: ReaderTransport>(
         _: &mut Reader<N>,
         bytes: usize,
         ordinal: u8,

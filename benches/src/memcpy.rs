@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::window::{Count, Failed, Recorder, Sample, Span};
 
 /// How much of a page an engine hands to a rail at a time.
-pub(crate) const PIECE: usize = shm::TUNING.chunk_bytes as usize;
+pub(crate) const PIECE: usize = shm::ENGINE_CONFIG.chunk_bytes as usize;
 
 /// What copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

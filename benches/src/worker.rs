@@ -12,7 +12,7 @@ use kvrail::core::memory::Slot;
 use kvrail::core::remote::{Location, RemotePage};
 use kvrail::core::time::Time;
 use kvrail::session::Address;
-use kvrail::{Config, Event, Network, Peer, Reader, clock, shm, tcp};
+use kvrail::{Config, Peer, Reader, ReaderEvent, ReaderTransport, clock, shm, tcp};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Named;
@@ -71,14 +71,14 @@ pub(crate) fn child(setup: &Setup) -> anyhow::Result<()> {
     }
 }
 
-fn work<N: Network>(setup: &Setup, rails: N) -> anyhow::Result<()> {
+fn work<N: ReaderTransport>(setup: &Setup, rails: N) -> anyhow::Result<()> {
     match Worker::start(setup, rails)? {
         Some(worker) => worker.serve(),
         None => Ok(()),
     }
 }
 
-struct Worker<N: Network> {
+struct Worker<N: ReaderTransport> {
     reader: Reader<N>,
     /// What reports call the transport, and each rail.
     label: String,
@@ -110,12 +110,12 @@ enum Look<'a> {
     Compare(&'a [Location], u64, &'a mut Verified),
 }
 
-impl<N: Network> Worker<N> {
+impl<N: ReaderTransport> Worker<N> {
     /// Connects, and asks the parent before it takes memory; `None` if there is no parent any more.
     fn start(setup: &Setup, rails: N) -> anyhow::Result<Option<Self>> {
         let named = Named::find(&setup.layout).context("no such layout")?;
         let address: Address = setup.connect.parse()?;
-        let engine = tune(rails.tuning(), setup.chunk_bytes);
+        let engine = tune(rails.engine_config(), setup.chunk_bytes);
         let config =
             Config { lanes_per_rail: setup.lanes_per_rail.into(), engine: Some(engine), ..Config::default() };
         let label = rails.label();
@@ -276,7 +276,7 @@ impl<N: Network> Worker<N> {
     /// An error if the producer is gone.
     fn check_peer(&mut self) -> anyhow::Result<()> {
         self.reader.poll();
-        if let Some(Event::Lost { producer, why, .. }) = self.reader.next_event() {
+        if let Some(ReaderEvent::Lost { producer, why, .. }) = self.reader.next_event() {
             bail!(
                 "the producer {producer} at {} is gone after {} pages had arrived ({}); start it again, and drive with the line that it prints",
                 self.address,
@@ -371,7 +371,7 @@ fn hint(error: kvrail::ConnectError) -> anyhow::Error {
 }
 
 /// All that the producer publishes, once it has filled its slots.
-fn published<N: Network>(reader: &mut Reader<N>, peer: &Peer) -> anyhow::Result<Vec<Location>> {
+fn published<N: ReaderTransport>(reader: &mut Reader<N>, peer: &Peer) -> anyhow::Result<Vec<Location>> {
     let until = clock::within(FILL_PATIENCE);
     let slots = peer.regions()[0].slots();
     loop {

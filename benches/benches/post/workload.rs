@@ -2,7 +2,7 @@
 
 use kvrail::core::abi::ChainStorage;
 use kvrail::core::storage::Storage;
-use kvrail::sim::null::{Cq, Cqe, NullRails, Parts, Qp, Wqe};
+use kvrail_sim::null::{Cq, Cqe, NullRails, Parts, Qp, Wqe};
 
 /// READs per batch, as the cost of posting is usually put.
 pub const BATCH: usize = 32;

@@ -23,7 +23,7 @@ use kvrail::core::provider::{Event, MemoryRange, Provider, RailInfo, RailKeys, R
 use kvrail::core::remote::{RegionOffer, RemoteRegion};
 use kvrail::core::storage::Storage;
 use kvrail::core::time::Time;
-use kvrail::sim::null::{Cq, Cqe, NullLane, NullPost, NullRails, NullWaker, OpenError, Parts, Qp, Wqe};
+use kvrail_sim::null::{Cq, Cqe, NullLane, NullPost, NullRails, NullWaker, OpenError, Parts, Qp, Wqe};
 
 const CHAIN: usize = 32;
 const PAGES: usize = 16;

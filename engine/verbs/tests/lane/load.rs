@@ -11,7 +11,7 @@ use kvrail::core::rail::RailStats;
 use kvrail::core::remote::{Location, RemotePage};
 use kvrail::core::time::{Nanos, Time};
 use kvrail::verbs::{self, VerbsRails};
-use kvrail::{Config, Event, Network as _, Peer, Reader, clock, memory};
+use kvrail::{Config, Peer, Reader, ReaderEvent, ReaderTransport as _, clock, memory};
 
 use super::producer::key;
 use super::{CHUNK, LAYOUT, Producer, page};
@@ -293,7 +293,7 @@ impl Load {
     fn events(&mut self) {
         while let Some(event) = self.reader.next_event() {
             match event {
-                Event::Lost { why, .. } => self.lost = Some(why.to_string()),
+                ReaderEvent::Lost { why, .. } => self.lost = Some(why.to_string()),
                 other => panic!("{other:?}"),
             }
         }

@@ -9,34 +9,34 @@ use std::time::{Duration, Instant};
 use kvrail_local::{Listener, Newcomers};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::fabric::Responder;
+use super::connection::connection;
+use super::shared::{Permit, ServerEvent, Shared};
 use crate::handshake::{Newcomer, blunt_refusal};
-use crate::io::{LINGER, Stream, timeout};
+use crate::lane::LaneAcceptor;
 use crate::refusal::Reason;
-use crate::serve;
-use crate::server::{Permit, ServerEvent, Shared};
+use crate::stream::{LINGER, Stream, timeout};
 
 /// Connections turned away that may be waited for, until they have read why, at a time.
 const TURNED_AWAY: usize = 64;
-/// Stack of a session's thread. It keeps nothing large; a [`Responder`] runs on it.
+/// Stack of a session's thread. It keeps nothing large; a [`LaneAcceptor`] runs on it.
 const STACK: usize = 512 << 10;
 /// How long to leave a process alone that has run out of file descriptors.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
-/// The thread that accepts.
-pub(crate) struct Acceptor<R> {
+/// What the thread that accepts connections has.
+pub(crate) struct AcceptLoop<R> {
     listener: Listener,
     newcomers: Arc<Newcomers>,
     shared: Arc<Shared>,
-    responder: Arc<R>,
+    acceptor: Arc<R>,
     /// Told why, and given until then to read it. Oldest first.
     turned_away: VecDeque<(Stream, Instant)>,
 }
 
-impl<R: Responder> Acceptor<R> {
-    pub(crate) fn new(listener: Listener, shared: Arc<Shared>, responder: Arc<R>) -> Self {
+impl<R: LaneAcceptor> AcceptLoop<R> {
+    pub(crate) fn new(listener: Listener, shared: Arc<Shared>, acceptor: Arc<R>) -> Self {
         let newcomers = Newcomers::new(shared.config.max_handshakes);
-        Self { listener, newcomers, shared, responder, turned_away: VecDeque::new() }
+        Self { listener, newcomers, shared, acceptor, turned_away: VecDeque::new() }
     }
 
     pub(crate) fn run(mut self) {
@@ -103,10 +103,9 @@ impl<R: Responder> Acceptor<R> {
             Err(error) => return tracing::debug!(%peer, %error, "set-up of a connection"),
         };
         let newcomer = Newcomer { place, limit: self.newcomers.limit() };
-        let (shared, responder) = (Arc::clone(&self.shared), Arc::clone(&self.responder));
+        let (shared, acceptor) = (Arc::clone(&self.shared), Arc::clone(&self.acceptor));
         let thread = std::thread::Builder::new().name("kvrail-session".into()).stack_size(STACK);
-        let spawned =
-            thread.spawn(move || serve::connection(&shared, &*responder, stream, peer, newcomer, permit));
+        let spawned = thread.spawn(move || connection(&shared, &*acceptor, stream, peer, newcomer, permit));
         if let Err(error) = spawned {
             // The connection went with the closure; the peer sees it closed.
             if let Some(left_out) = self.shared.log.allows() {

@@ -234,13 +234,13 @@ impl Stream {
         if self.heard.elapsed() >= LULL { Err(Cause::Silence(LULL)) } else { Ok(None) }
     }
 
-    /// Waits until there is something to read, `bell` rings, or `until` is past. Whether the server
+    /// Waits until there is something to read, `wake` is readable, or `until` is past. Whether the server
     /// has stopped.
-    pub(crate) fn wait_in_session(&self, bell: BorrowedFd<'_>, until: Instant) -> io::Result<bool> {
-        let stop = self.stop.as_deref().map_or(bell, AsFd::as_fd);
+    pub(crate) fn wait_in_session(&self, wake: BorrowedFd<'_>, until: Instant) -> io::Result<bool> {
+        let stop = self.stop.as_deref().map_or(wake, AsFd::as_fd);
         let mut fds = [
             PollFd::new(&self.tcp, PollFlags::IN),
-            PollFd::from_borrowed_fd(bell, PollFlags::IN),
+            PollFd::from_borrowed_fd(wake, PollFlags::IN),
             PollFd::from_borrowed_fd(stop, PollFlags::IN),
         ];
         match poll(&mut fds, Some(&timeout(until))) {
