@@ -80,11 +80,9 @@
 //! reason; its request was wrong; its deadline passed; its peer is gone. A rail that fails is no error: its
 //! work goes to the others. A slot comes back only when nothing can write into it any more.
 
-pub mod clock;
 mod layout;
 #[doc(hidden)]
 pub mod macro_support;
-pub mod memory;
 mod publisher;
 mod reader;
 mod transport;
@@ -93,6 +91,7 @@ pub use kvrail_core as core;
 pub use kvrail_core::error::PageError;
 pub use kvrail_core::remote::Location;
 pub use kvrail_core::table::KeyTag;
+pub use kvrail_host::{clock, memory};
 pub use kvrail_layouts as layouts;
 pub use kvrail_layouts::{Bf16, KvLayout, View};
 pub use kvrail_local as local;

@@ -6,8 +6,7 @@
 
 use kvrail_core::config::Config as EngineConfig;
 use kvrail_layouts::plan::{Limits, Plan};
-use kvrail_layouts::text::Text;
-use kvrail_layouts::{Fingerprint, Geometry};
+use kvrail_layouts::{Fingerprint, Geometry, Text};
 
 use super::declared::{Maxima, small};
 use crate::reader::submitters::MAX_SUBMITTERS;

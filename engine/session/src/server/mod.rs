@@ -20,7 +20,8 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use kvrail_local::{Listener, Maker};
+use kvrail_host::descriptors::OwnerProcess;
+use kvrail_host::listener::Listener;
 
 use self::accept::AcceptLoop;
 use self::shared::Shared;
@@ -37,7 +38,7 @@ pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
     listener: Option<JoinHandle<()>>,
-    maker: Maker,
+    owner: OwnerProcess,
 }
 
 impl Server {
@@ -70,7 +71,7 @@ impl Server {
             .name("kvrail-accept".into())
             .spawn(move || accept.run())
             .map_err(ServeError::Thread)?;
-        Ok(Self { shared, address, listener: Some(listener), maker: Maker::this_process() })
+        Ok(Self { shared, address, listener: Some(listener), owner: OwnerProcess::current() })
     }
 
     /// Where it listens, with the port that it got.
@@ -113,7 +114,7 @@ impl Server {
     ///
     /// In a child of a fork it does nothing: the server is the parent's.
     pub fn stop(&mut self, deadline: Instant) -> usize {
-        if !self.maker.is_this_process() {
+        if !self.owner.is_current() {
             self.listener.take();
             return 0;
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kvrail_local::LogLimit;
+use kvrail_host::log_limit::LogLimit;
 
 use crate::address::Address;
 use crate::error::SessionError;
