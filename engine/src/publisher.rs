@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use kvrail_core::remote::{Location, OfferError, RegionOffer, TableOffer};
 use kvrail_core::table::{ENTRY_BYTES, Entry, EntryValue, KeyTag};
-use kvrail_local::shm::{Segment, SegmentError};
+use kvrail_host::segment::{Segment, SegmentError};
 use kvrail_session::{
     Address, Epoch, NodeName, OfferedRegion, PeerKey, ProducerDescription, ServeError, Server, ServerConfig,
 };

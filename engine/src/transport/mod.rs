@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use kvrail_core::config::Config as EngineConfig;
 use kvrail_core::provider::{Provider, RailKeys};
-use kvrail_local::shm::Segment;
+use kvrail_host::segment::Segment;
 use kvrail_session::{LaneAcceptor, LaneDialer};
 
 /// Entries of a lane's send queue, the drain's included: the depth of a reader's storage.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use kvrail_core::config::Config as EngineConfig;
 use kvrail_core::id::MAX_RAILS;
-use kvrail_local::shm::{Address, Exporter, Peer, Segment, Shm};
+use kvrail_host::segment::Segment;
+use kvrail_local::shm::{Address, Exporter, Peer, Shm};
 use kvrail_local::{Config as LocalConfig, StartError};
 use kvrail_session::{RailAddress, TransportKind};
 

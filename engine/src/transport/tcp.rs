@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kvrail_core::config::Config as EngineConfig;
 use kvrail_core::id::MAX_RAILS;
 use kvrail_core::time::Nanos;
-use kvrail_local::shm::Segment;
+use kvrail_host::segment::Segment;
 use kvrail_local::tcp::{Address, Connection, Export, Server, Tcp};
 use kvrail_local::{Config as LocalConfig, StartError};
 use kvrail_session::{RailAddress, TransportKind};

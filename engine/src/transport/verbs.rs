@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kvrail_core::config::Config as EngineConfig;
 use kvrail_core::id::{MAX_RAILS, RailIndex};
-use kvrail_local::shm::Segment;
+use kvrail_host::segment::Segment;
 use kvrail_session::{
     LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Name, NothingInCommon, RailAddress, RailDescription,
     RailList, RailPair, TransportKind,

@@ -3,94 +3,69 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use kvrail_host::accept::ConnectionSource as _;
+use kvrail_host::accept::{AcceptHandler, accept_loop};
 use kvrail_host::handshakes::Handshakes;
 use kvrail_host::listener::Listener;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
 use super::connection::connection;
 use super::shared::{Permit, ServerEvent, Shared};
 use crate::handshake::{Newcomer, blunt_refusal};
 use crate::lane::LaneAcceptor;
 use crate::refusal::Reason;
-use crate::stream::{LINGER, Stream, timeout};
+use crate::stream::{LINGER, Stream};
 
 /// Connections turned away that may be waited for, until they have read why, at a time.
 const TURNED_AWAY: usize = 64;
 /// Stack of a session's thread. It keeps nothing large; a [`LaneAcceptor`] runs on it.
 const STACK: usize = 512 << 10;
-/// How long to leave a process alone that has run out of file descriptors.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+
+/// Accepts connections from `listener` until the server stops.
+pub(crate) fn accept<A: LaneAcceptor>(listener: &Listener, shared: Arc<Shared>, acceptor: Arc<A>) {
+    let stop = Arc::clone(&shared.stop);
+    let newcomers = Handshakes::new(shared.config.max_handshakes);
+    let mut admission = Admission { newcomers, shared, acceptor, turned_away: VecDeque::new() };
+    if let Err(error) = accept_loop(listener, stop.as_fd(), &mut admission) {
+        tracing::error!(%error, "no reader can connect any more");
+    }
+}
 
 /// What the thread that accepts connections has.
-pub(crate) struct AcceptLoop<R> {
-    listener: Listener,
+struct Admission<A> {
     newcomers: Arc<Handshakes>,
     shared: Arc<Shared>,
-    acceptor: Arc<R>,
+    acceptor: Arc<A>,
     /// Told why, and given until then to read it. Oldest first.
     turned_away: VecDeque<(Stream, Instant)>,
 }
 
-impl<R: LaneAcceptor> AcceptLoop<R> {
-    pub(crate) fn new(listener: Listener, shared: Arc<Shared>, acceptor: Arc<R>) -> Self {
-        let newcomers = Handshakes::new(shared.config.max_handshakes);
-        Self { listener, newcomers, shared, acceptor, turned_away: VecDeque::new() }
+impl<A: LaneAcceptor> AcceptHandler<(TcpStream, SocketAddr)> for Admission<A> {
+    fn accepted(&mut self, (tcp, peer): (TcpStream, SocketAddr)) {
+        self.admit(tcp, peer);
     }
 
-    pub(crate) fn run(mut self) {
-        loop {
-            match self.wait(self.turned_away.front().map(|t| t.1)) {
-                Next::Stop => return,
-                Next::Look => {}
-            }
-            let now = Instant::now();
-            self.turned_away.retain_mut(|(stream, until)| now < *until && !stream.drained());
-            match self.listener.accept() {
-                Ok((tcp, peer)) => self.admit(tcp, peer),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) if is_out_of_descriptors(&e) => {
-                    if let Some(left_out) = self.shared.log.allows() {
-                        tracing::warn!(error = %e, left_out, "cannot accept; raise the limit (ulimit -n)");
-                    }
-                    if matches!(self.rest(OUT_OF_DESCRIPTORS), Next::Stop) {
-                        return;
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                    return tracing::error!("the thread that listens has ended: no reader can connect");
-                }
-                // The connection was gone before it was accepted, or the like.
-                Err(e) => tracing::debug!(error = %e, "accept"),
-            }
+    fn cannot_accept(&mut self, error: &io::Error) {
+        if let Some(left_out) = self.shared.log.allows() {
+            tracing::warn!(%error, left_out, "cannot accept; raise the limit (ulimit -n)");
         }
     }
 
-    /// Waits for a connection, one turned away, the stop, or `until`.
-    fn wait(&self, until: Option<Instant>) -> Next {
-        let mut fds = Vec::with_capacity(2 + TURNED_AWAY);
-        fds.push(PollFd::new(&*self.shared.stop, PollFlags::IN));
-        fds.push(PollFd::new(&self.listener, PollFlags::IN));
+    fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) -> Option<Instant> {
         fds.extend(self.turned_away.iter().map(|(stream, _)| PollFd::new(stream, PollFlags::IN)));
-        Self::poll(&mut fds, until.map(timeout))
+        self.turned_away.front().map(|&(_, until)| until)
     }
 
-    /// Waits for the stop only.
-    fn rest(&self, time: Duration) -> Next {
-        let mut fds = [PollFd::new(&*self.shared.stop, PollFlags::IN)];
-        Self::poll(&mut fds, Some(timeout(Instant::now() + time)))
+    fn woken(&mut self, now: Instant, _: &[bool]) {
+        self.turned_away.retain_mut(|(stream, until)| now < *until && !stream.drained());
     }
+}
 
-    fn poll(fds: &mut [PollFd<'_>], time: Option<Timespec>) -> Next {
-        match poll(fds, time.as_ref()) {
-            Ok(n) if n > 0 && !fds[0].revents().is_empty() => Next::Stop,
-            _ => Next::Look,
-        }
-    }
-
+impl<A: LaneAcceptor> Admission<A> {
+    /// Gives a connection a thread, or turns it away.
     fn admit(&mut self, tcp: TcpStream, peer: SocketAddr) {
         let Some(permit) = Permit::new(&self.shared) else {
             return match self.stream(tcp) {
@@ -133,16 +108,4 @@ impl<R: LaneAcceptor> AcceptLoop<R> {
         self.turned_away.push_back((stream, Instant::now() + LINGER));
         self.shared.tell(ServerEvent::TurnedAway { peer, max_handshakes });
     }
-}
-
-enum Next {
-    Look,
-    Stop,
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
-        .iter()
-        .any(|e| error.raw_os_error() == Some(e.raw_os_error()))
 }

@@ -3,7 +3,7 @@
 //! session.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,7 +11,7 @@ use std::thread::{Builder, Scope};
 use std::{io, iter};
 
 use kvrail_core::id::RailIndex;
-use rustix::event::{EventfdFlags, eventfd};
+use kvrail_host::wake::EventFd;
 
 use super::shared::Shared;
 use crate::lane::LaneAcceptor;
@@ -27,24 +27,19 @@ pub(crate) struct LaneMaker<'a, R: LaneAcceptor> {
     shared: &'a Shared,
     acceptor: &'a R,
     /// Readable when there is an answer.
-    answered: OwnedFd,
+    answered: EventFd,
     /// The session has ended: what has not been begun is not made any more.
     over: AtomicBool,
 }
 
 impl<'a, R: LaneAcceptor> LaneMaker<'a, R> {
     pub(crate) fn new(shared: &'a Shared, acceptor: &'a R) -> io::Result<Self> {
-        let answered = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let answered = EventFd::new()?;
         Ok(Self { shared, acceptor, answered, over: AtomicBool::new(false) })
     }
 
     pub(crate) fn answered(&self) -> BorrowedFd<'_> {
         self.answered.as_fd()
-    }
-
-    fn wake_session(&self) {
-        // Fails only when the counter is full, and then it is readable.
-        let _ = rustix::io::write(&self.answered, &1_u64.to_ne_bytes());
     }
 
     /// Makes or frees lanes of `rail`, one after the other.
@@ -54,12 +49,12 @@ impl<'a, R: LaneAcceptor> LaneMaker<'a, R> {
                 let result = self.make(rail, &ask);
                 // Where the session has ended meanwhile, the lane comes back and is freed.
                 let _ = tell.send(Told::Made(exchange, ask, result));
-                self.wake_session();
+                self.answered.signal();
             }
             // A lane to be freed is, when its job is dropped.
         }
         let _ = tell.send(Told::Idle(rail));
-        self.wake_session();
+        self.answered.signal();
     }
 
     fn make(&self, rail: RailIndex, ask: &LaneAsk) -> Made<'_, R> {
@@ -208,8 +203,7 @@ impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
 
     /// What has become of lanes since the last call, one exchange per message.
     pub(crate) fn answers(&mut self) -> Vec<LaneAnswers> {
-        // Heard. It does not block, and what it counted is of no interest.
-        let _ = rustix::io::read(&self.maker.answered, &mut [0_u8; 8]);
+        self.maker.answered.clear();
         let mut ready = std::mem::take(&mut self.refused);
         while let Ok(told) = self.told.try_recv() {
             match told {

@@ -23,7 +23,7 @@ use std::time::Instant;
 use kvrail_host::descriptors::OwnerProcess;
 use kvrail_host::listener::Listener;
 
-use self::accept::AcceptLoop;
+use self::accept::accept;
 use self::shared::Shared;
 pub use self::shared::{Observer, ProducerDescription, ServeError, ServerConfig, ServerEvent};
 use crate::address::Address;
@@ -66,10 +66,10 @@ impl Server {
         let address = listener.local_addr();
         let shared = Arc::new(Shared::new(key, producer, rails, config)?);
         tracing::info!(%address, node = %shared.node, epoch = %shared.epoch, "listening");
-        let accept = AcceptLoop::new(listener, Arc::clone(&shared), Arc::new(acceptor));
+        let (of_thread, acceptor) = (Arc::clone(&shared), Arc::new(acceptor));
         let listener = std::thread::Builder::new()
             .name("kvrail-accept".into())
-            .spawn(move || accept.run())
+            .spawn(move || accept(&listener, of_thread, acceptor))
             .map_err(ServeError::Thread)?;
         Ok(Self { shared, address, listener: Some(listener), owner: OwnerProcess::current() })
     }

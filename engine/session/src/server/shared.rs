@@ -8,13 +8,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kvrail_host::log_limit::LogLimit;
+use kvrail_host::wake::StopSignal;
 
 use crate::address::Address;
 use crate::error::SessionError;
 use crate::key::PeerKey;
 use crate::name::NodeName;
 use crate::offer::{Epoch, Layout, MAX_LANES, OfferedRegion, OfferedRegionError, RailList};
-use crate::stream::{SILENCE, StopSignal};
+use crate::stream::SILENCE;
 
 /// What a producer says of itself.
 #[derive(Clone, Debug)]
@@ -212,7 +213,7 @@ impl Shared {
             loads: rails.iter().map(|_| AtomicU32::new(0)).collect(),
             rails,
             config,
-            stop: Arc::new(StopSignal::new().map_err(ServeError::Thread)?),
+            stop: Arc::new(StopSignal::new().map_err(|errno| ServeError::Thread(errno.into()))?),
             sessions: AtomicUsize::new(0),
             session_numbers: AtomicU64::new(1),
             handshakes: AtomicUsize::new(0),

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::rig::*;
-use crate::stream::{LULL, timeout};
+use crate::stream::LULL;
 use crate::{
     ByeReason, Cause, Hello, Kind, Message, OfferedRegionError, ProducerDescription, Reason, ServeError,
     Server, ServerConfig, ServerEvent, Step, connect,
 };
+use kvrail_host::wake::poll_timeout;
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -214,7 +215,11 @@ fn stopping_says_goodbye_and_waits_for_nobody() {
     let error = rig.connect().unwrap_err();
     assert_eq!(error.step, Step::Connecting);
     let mut fds = [PollFd::new(&session, PollFlags::IN)];
-    assert_eq!(poll(&mut fds, Some(&timeout(soon()))), Ok(1), "readable when there is something to learn");
+    assert_eq!(
+        poll(&mut fds, Some(&poll_timeout(soon()))),
+        Ok(1),
+        "readable when there is something to learn"
+    );
     let why = session.closed().unwrap();
     assert!(matches!(why.cause, Cause::Bye(ByeReason::Stopping)), "{why}");
     assert!(!session.is_alive() && session.as_fd().try_clone_to_owned().is_ok());

@@ -1,12 +1,12 @@
 //! What a reader and the threads of its sessions tell each other.
 
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use kvrail_core::engine::LaneWanted;
+use kvrail_host::wake::EventFd;
 use kvrail_session::{
     Address, Attached, Hello, LaneBlob, LaneDialer, LaneNumber, NodeName, NothingInCommon, Offer, PeerKey,
     SessionError, SessionLaneError,
@@ -99,7 +99,7 @@ pub(super) enum Order<D: LaneDialer> {
 pub(super) struct OrderSender<D: LaneDialer> {
     orders: Sender<Order<D>>,
     /// Readable when there are orders.
-    pub(super) wake: Arc<OwnedFd>,
+    pub(super) wake: Arc<EventFd>,
 }
 
 impl<D: LaneDialer> Clone for OrderSender<D> {
@@ -109,14 +109,13 @@ impl<D: LaneDialer> Clone for OrderSender<D> {
 }
 
 impl<D: LaneDialer> OrderSender<D> {
-    pub(super) fn new(orders: Sender<Order<D>>, wake: OwnedFd) -> Self {
+    pub(super) fn new(orders: Sender<Order<D>>, wake: EventFd) -> Self {
         Self { orders, wake: Arc::new(wake) }
     }
 
     pub(super) fn send(&self, order: Order<D>) {
         // If the thread has ended, an event has said so.
         let _ = self.orders.send(order);
-        // Fails only when the counter is full, and then it is readable.
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        self.wake.signal();
     }
 }

@@ -15,8 +15,8 @@ use std::{fmt, io};
 
 use kvrail_core::engine::LaneWanted;
 use kvrail_core::provider::Wake;
+use kvrail_host::wake::EventFd;
 use kvrail_session::{LaneDialer, LaneNumber};
-use rustix::event::{EventfdFlags, eventfd};
 
 pub(super) use self::messages::{Agreed, ConnectRequest, Mailbox, SessionEvent, SessionFailure};
 use self::messages::{Order, OrderSender};
@@ -42,7 +42,7 @@ where
         waker: impl Wake + 'static,
     ) -> io::Result<Self> {
         let (orders, told) = channel();
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let wake = EventFd::new()?;
         let orders = OrderSender::new(orders, wake);
         let own = orders.clone();
         let number = request.number;

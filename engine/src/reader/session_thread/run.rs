@@ -2,18 +2,19 @@
 //! of them.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use kvrail_core::engine::LaneWanted;
 use kvrail_core::id::RailIndex;
+use kvrail_host::wake::{EventFd, poll_timeout};
 use kvrail_session::{
     Attached, LaneBlob, LaneDialer, LaneNumber, NothingInCommon, RailDescription, RailPair, Session,
     SessionError, SessionLaneError, connect,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::messages::{Agreed, ConnectRequest, Order, OrderSender, SessionEvent, SessionFailure};
@@ -425,17 +426,14 @@ fn dial<D: LaneDialer>(
     orders.send(Order::Made(at, dialer, lane));
 }
 
-/// Sleeps until the peer says something or hangs up, the wake rings, or `until` is past.
-fn sleep(session: &Session, wake: &OwnedFd, until: Instant) -> Result<(), Errno> {
+/// Sleeps until the peer says something or hangs up, `wake` is readable, or `until` is past.
+fn sleep(session: &Session, wake: &EventFd, until: Instant) -> Result<(), Errno> {
     let mut fds =
         [PollFd::from_borrowed_fd(session.as_fd(), PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
-    let left = until.saturating_duration_since(Instant::now());
-    let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-    match poll(&mut fds, Some(&left)) {
+    match poll(&mut fds, Some(&poll_timeout(until))) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(errno) => return Err(errno),
     }
-    // Heard. It does not block, and what it counted is of no interest.
-    let _ = rustix::io::read(wake, &mut [0_u8; 8]);
+    wake.clear();
     Ok(())
 }
