@@ -1,7 +1,7 @@
 //! The null device and the shape of the load, which both sides of the comparison share.
 
-use kvrail::core::abi::ChainStorage;
 use kvrail::core::storage::Storage;
+use kvrail::core::verbs_abi::ChainStorage;
 use kvrail::sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 
 /// READs per batch, a usual number where the cost of posting is given.
