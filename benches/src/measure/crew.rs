@@ -16,8 +16,8 @@ const START: Duration = Duration::from_secs(90);
 const LEAD: Duration = Duration::from_millis(25);
 /// How much longer than planned a child may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often a round is run until the workers are at work at the same time. On a busy machine a worker
-/// may wake up later than a short round ends.
+/// How often a round is run until the workers are at work at the same time. On a busy machine a
+/// worker may wake up later than a short round ends.
 const ATTEMPTS: u32 = 5;
 
 /// Waits until all workers are connected, and lets them take the memory that they read into. They
