@@ -30,6 +30,14 @@ pub struct ParseAddressError {
     why: &'static str,
 }
 
+impl ParseAddressError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        4040
+    }
+}
+
 impl FromStr for Address {
     type Err = ParseAddressError;
 

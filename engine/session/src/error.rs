@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::message::{ByeReason, ParseError};
 use crate::offer::OfferedRegionError;
 use crate::refusal::Refusal;
-use crate::wire::Kind;
+use crate::wire::MessageKind;
 
 /// What went wrong, with whom, and when in the exchange.
 #[derive(Debug, thiserror::Error)]
@@ -21,17 +21,26 @@ pub struct SessionError {
     pub cause: Cause,
 }
 
+impl SessionError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub fn code(&self) -> u32 {
+        self.cause.code()
+    }
+}
+
 /// A step of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Step {
     /// Asking for the addresses behind a name.
     Resolving,
     /// Making the connection.
     Connecting,
     /// Sending a message.
-    Sending(Kind),
+    Sending(MessageKind),
     /// Waiting for a message, or checking it.
-    Awaiting(Kind),
+    Awaiting(MessageKind),
     /// The session stood, and nothing was asked.
     Idle,
 }
@@ -94,7 +103,7 @@ pub enum Cause {
     #[error("{got:?} came instead")]
     Unexpected {
         /// What came.
-        got: Kind,
+        got: MessageKind,
     },
     /// A message of another kind than the one that is due in the handshake.
     #[error(
@@ -103,9 +112,9 @@ pub enum Cause {
     )]
     Instead {
         /// What was due.
-        want: Kind,
+        want: MessageKind,
         /// What came.
-        got: Kind,
+        got: MessageKind,
     },
     /// A message's MAC is wrong.
     #[error("the message's MAC is wrong: it was changed on its way, or replayed")]
@@ -138,6 +147,31 @@ pub enum Cause {
     /// This side is stopping.
     #[error("this side is stopping")]
     Stopped,
+}
+
+impl Cause {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::Io(_) => 4070,
+            Self::Random(_) => 4071,
+            Self::Silence(_) => 4072,
+            Self::Deadline => 4073,
+            Self::Closed => 4074,
+            Self::Truncated { .. } => 4075,
+            Self::Unexpected { .. } => 4076,
+            Self::Instead { .. } => 4077,
+            Self::Forged => 4078,
+            Self::SentAway { .. } => 4079,
+            Self::Contradiction(_) => 4080,
+            Self::Bye(_) => 4081,
+            Self::Stopped => 4082,
+            Self::Parse(source) => source.code(),
+            Self::Regions(source) => source.code(),
+            Self::Refused { refusal, .. } => refusal.reason.code(),
+        }
+    }
 }
 
 impl SessionError {

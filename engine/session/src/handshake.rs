@@ -11,7 +11,7 @@ use crate::message::{self, FromMessage, Message, ParseError};
 use crate::name::NodeName;
 use crate::refusal::{Both, Reason, Refusal, Role};
 use crate::stream::{BEAT, Frame, LINGER, LULL, Stream};
-use crate::wire::{self, Kind};
+use crate::wire::{self, MessageKind};
 
 /// One side of a handshake.
 pub(crate) struct Handshake {
@@ -95,11 +95,11 @@ impl Handshake {
     }
 
     /// The next message, which must be a `want`, as bytes. Its MAC has not been checked yet.
-    pub(crate) fn receive_frame(&mut self, want: Kind) -> Result<Vec<u8>, SessionError> {
+    pub(crate) fn receive_frame(&mut self, want: MessageKind) -> Result<Vec<u8>, SessionError> {
         let step = Step::Awaiting(want);
         match self.stream.recv(self.deadline) {
             Ok((kind, frame)) if kind == want => Ok(frame),
-            Ok((Kind::Refused, frame)) => Err(self.refused(step, &frame)),
+            Ok((MessageKind::Refused, frame)) => Err(self.refused(step, &frame)),
             Ok((got, _)) => {
                 self.tell(Reason::Malformed { kind: got as u16 });
                 Err(self.error(step, Cause::Instead { want, got }))
@@ -150,7 +150,7 @@ impl Handshake {
     }
 
     /// Checks a message's MAC. After the first good one the peer has proved itself.
-    pub(crate) fn open(&mut self, kind: Kind, frame: &[u8]) -> Result<(), SessionError> {
+    pub(crate) fn open(&mut self, kind: MessageKind, frame: &[u8]) -> Result<(), SessionError> {
         if self.transcript.open(direction(opposite(self.role)), frame).is_ok() {
             self.proven = true;
             self.place = None;

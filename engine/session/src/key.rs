@@ -29,6 +29,7 @@ pub struct KeyId(pub [u8; 8]);
 
 /// Why something is no [`PeerKey`].
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeyError {
     /// Not 64 hexadecimal digits.
     #[error("a peer key is 64 hexadecimal digits, this has {len}: make one with `openssl rand -hex 32`")]
@@ -76,6 +77,21 @@ pub enum KeyError {
         // Raw: the text has it, so it is no source beside the text.
         r#source: Box<KeyError>,
     },
+}
+
+impl KeyError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::Length { .. } => 4030,
+            Self::Digit { .. } => 4031,
+            Self::Passphrase { .. } => 4032,
+            Self::File { .. } => 4033,
+            Self::Exposed { .. } => 4034,
+            Self::Content { source, .. } => source.code(),
+        }
+    }
 }
 
 impl PeerKey {

@@ -22,6 +22,14 @@ pub struct LaneEndError {
 }
 
 impl LaneEndError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        4120
+    }
+}
+
+impl LaneEndError {
     /// `source` happened on `rail`.
     pub fn new(rail: RailIndex, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { rail, source: source.into() }
@@ -130,6 +138,7 @@ pub struct Attached<L> {
 
 /// Why a session made no lane.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionLaneError {
     /// The producer offers no such rail.
     #[error("the producer has {rails} rails, and no rail {}", remote_rail.0)]
@@ -157,4 +166,19 @@ pub enum SessionLaneError {
     /// The session ended first. All its lanes are gone with it.
     #[error(transparent)]
     Session(Arc<SessionError>),
+}
+
+impl SessionLaneError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::NoSuchRail { .. } => 4121,
+            Self::Late => 4122,
+            Self::Unanswered { .. } => 4123,
+            Self::Transport(source) => source.code(),
+            Self::Refused(source) => source.code(),
+            Self::Session(source) => source.code(),
+        }
+    }
 }

@@ -15,7 +15,7 @@
 //! A newcomer reads in this order: [`Server::start`] and [`connect`], which are the two ends; [`Session`],
 //! what a reader has then; [`LaneDialer`] and [`LaneAcceptor`], what a transport plugs in, and [`rails`], two that
 //! do; [`pair`], which rail talks to which; [`blocks`], the pages of one request, for whoever is to read
-//! them. [`Kind`], [`Message`] and [`parse`] are the bytes;
+//! them. [`MessageKind`], [`Message`] and [`parse`] are the bytes;
 //! docs/protocol.md describes them field by field.
 //!
 //! ```no_run
@@ -84,7 +84,7 @@ pub use message::{
     ByeReason, Greeting, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
     LaneRefusalCode, Message, OfferHead, ParseError, parse,
 };
-pub use name::{LayoutName, Name, NameError, NodeName, RailName};
+pub use name::{LayoutName, Name, NameError, NodeName};
 pub use offer::{
     Epoch, LaneBlob, Layout, MAX_LANES, MAX_REGIONS, Offer, OfferedRegion, OfferedRegionError, RailAddress,
     RailDescription, RailList, TransportKind,
@@ -93,6 +93,6 @@ pub use pairing::{NothingInCommon, RailPair, pair};
 pub use refusal::{Both, Reason, Refusal, Role, Versions};
 pub use server::{Observer, ProducerDescription, ServeError, Server, ServerConfig, ServerEvent};
 pub use stream::{BEAT, LULL, SILENCE};
-pub use wire::Kind;
+pub use wire::MessageKind;
 
 pub use kvrail_layouts::Fingerprint;

@@ -14,11 +14,10 @@ pub struct Name<const N: usize> {
 pub type NodeName = Name<64>;
 /// What a layout is called: at most 64 bytes.
 pub type LayoutName = Name<64>;
-/// What a rail is called (`mlx5_0:1`): at most 32 bytes.
-pub type RailName = Name<32>;
 
 /// Why some bytes are no [`Name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NameError {
     /// Nothing there.
     #[error("a name is empty: give at least one byte")]
@@ -49,6 +48,20 @@ pub enum NameError {
         /// Where the name ended.
         end: usize,
     },
+}
+
+impl NameError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Empty => 4020,
+            Self::TooLong { .. } => 4021,
+            Self::NotUtf8 { .. } => 4022,
+            Self::Control { .. } => 4023,
+            Self::NotPadded { .. } => 4024,
+        }
+    }
 }
 
 impl<const N: usize> Name<N> {

@@ -8,7 +8,7 @@ use kvrail_core::id::MAX_RAILS;
 use kvrail_core::remote::{OfferError, RegionOffer};
 use kvrail_layouts::{Fingerprint, Identity, KvLayout};
 
-use crate::name::{LayoutName, NameError, RailName};
+use crate::name::{LayoutName, Name, NameError};
 
 /// The most regions that one producer offers.
 pub const MAX_REGIONS: usize = 1024;
@@ -104,6 +104,7 @@ impl fmt::Debug for Epoch {
 
 /// What moves the bytes of a rail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TransportKind {
     /// Shared memory of one host.
     Shm,
@@ -186,8 +187,8 @@ impl fmt::Debug for LaneBlob {
 /// A rail, as its owner tells a peer of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RailDescription {
-    /// What the owner calls it.
-    pub name: RailName,
+    /// The owner's name for it, `mlx5_0:1` for example.
+    pub name: Name<32>,
     /// What moves its bytes.
     pub kind: TransportKind,
     /// Where it is, in the transport's own words.
@@ -239,6 +240,7 @@ impl OfferedRegion {
 
 /// Why regions cannot be offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum OfferedRegionError {
     /// A part that the layout does not have.
     #[error("region {index} holds part {part} of each page, the layout has {parts} parts, counted from 0")]
@@ -282,6 +284,19 @@ pub enum OfferedRegionError {
         /// How many.
         count: usize,
     },
+}
+
+impl OfferedRegionError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Part { .. } => 4050,
+            Self::PartBytes { .. } => 4051,
+            Self::Page { .. } => 4052,
+            Self::TooMany { .. } => 4053,
+        }
+    }
 }
 
 /// Whether regions can be the layout's: each part has one size, those there add up to a page if they

@@ -31,6 +31,14 @@ pub struct NothingInCommon {
     pub theirs: String,
 }
 
+impl NothingInCommon {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        4140
+    }
+}
+
 /// Pairs every rail of the reader with a producer's rail of the same transport; rails of a transport
 /// that the producer does not have stay alone.
 ///
@@ -48,10 +56,10 @@ pub fn pair(
     let mut pairs = Vec::with_capacity(reader.len());
     let mut load: Vec<u64> = producer.iter().map(|rail| rail.lanes.into()).collect();
     for (index, rail) in reader.iter().enumerate() {
-        let alike = |rails: &[RailDescription]| rails.iter().filter(|r| r.kind == rail.kind).count();
+        let of_kind = |rails: &[RailDescription]| rails.iter().filter(|r| r.kind == rail.kind).count();
         let remotes = producer.iter().enumerate().filter(|(_, r)| r.kind == rail.kind).map(|(i, _)| i);
-        let chosen = if alike(reader) == alike(producer) {
-            remotes.clone().nth(alike(&reader[..index]))
+        let chosen = if of_kind(reader) == of_kind(producer) {
+            remotes.clone().nth(of_kind(&reader[..index]))
         } else {
             remotes.min_by_key(|&i| load[i])
         };

@@ -15,7 +15,7 @@ use rustix::net::sockopt;
 
 use crate::error::Cause;
 use crate::message;
-use crate::wire::{HEADER, Kind, LARGEST};
+use crate::wire::{HEADER, LARGEST, MessageKind};
 
 /// How long a peer may say nothing while it is expected to say something.
 pub const SILENCE: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ enum Woken {
 }
 
 /// One message as it came, whole: its size is its kind's.
-pub(crate) type Frame = (Kind, Vec<u8>);
+pub(crate) type Frame = (MessageKind, Vec<u8>);
 
 /// One connection.
 pub(crate) struct Stream {

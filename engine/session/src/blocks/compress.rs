@@ -9,7 +9,8 @@ use std::num::NonZeroU32;
 
 use kvrail_core::remote::Location;
 
-use super::{Column, RUN, Run, wire};
+use super::run::{Column, RUN, Run};
+use super::wire;
 
 /// Kinds of runs: a bit for each column that is listed.
 const KINDS: usize = 8;

@@ -64,6 +64,21 @@ pub enum ServeError {
     Thread(io::Error),
 }
 
+impl ServeError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Listen { .. } => 4060,
+            Self::Resolve { .. } => 4061,
+            Self::NoRails => 4062,
+            Self::Random(_) => 4063,
+            Self::Thread(_) => 4064,
+            Self::Regions(source) => source.code(),
+        }
+    }
+}
+
 fn hint(source: &io::Error, address: SocketAddr) -> String {
     match source.kind() {
         io::ErrorKind::AddrInUse => format!(

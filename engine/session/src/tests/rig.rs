@@ -15,9 +15,9 @@ use kvrail_core::remote::{RegionOffer, TableOffer};
 use crate::message;
 use crate::wire::HEADER;
 use crate::{
-    Fingerprint, Hello, KeyId, Kind, LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Layout, Message,
-    OfferedRegion, PeerKey, ProducerDescription, RailAddress, RailDescription, RailList, RailPair, Server,
-    ServerConfig, ServerEvent, Session, SessionError, TransportKind, Versions, connect,
+    Fingerprint, Hello, KeyId, LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Layout, Message,
+    MessageKind, OfferedRegion, PeerKey, ProducerDescription, RailAddress, RailDescription, RailList,
+    RailPair, Server, ServerConfig, ServerEvent, Session, SessionError, TransportKind, Versions, connect,
 };
 
 pub(super) fn key() -> PeerKey {
@@ -264,7 +264,7 @@ pub(super) fn raw_hello(change: impl FnOnce(&mut crate::Greeting)) -> Vec<u8> {
 pub(super) fn read_message(stream: &mut TcpStream) -> (Message, Vec<u8>) {
     let mut bytes = vec![0; HEADER];
     stream.read_exact(&mut bytes).unwrap();
-    let kind: Kind = message::header(&bytes).unwrap();
+    let kind: MessageKind = message::header(&bytes).unwrap();
     bytes.resize(kind.bytes(), 0);
     stream.read_exact(&mut bytes[HEADER..]).unwrap();
     (message::parse(&bytes).unwrap(), bytes)
