@@ -197,7 +197,7 @@ fn a_declared_reader_is_started_at_a_rank() {
     };
     let refused = start(PageLayout::of::<Whole>()).unwrap_err();
     assert!(
-        matches!(refused, StartError::OtherPage { declared: "ByToken", given: "Whole", .. }),
+        matches!(refused, StartError::OtherPage { name: "ByToken", given: "Whole", .. }),
         "{refused}"
     );
     let refused = start(at_rank::<ByHead>(3)).unwrap_err();

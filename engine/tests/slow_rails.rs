@@ -82,7 +82,7 @@ impl ReaderTransport for SlowRails {
     type DialerSeed = (<tcp::TcpRails as ReaderTransport>::DialerSeed, Slow);
     const LABEL: &'static str = "slow";
 
-    fn engine_config(&self) -> kvrail::core::config::Config {
+    fn engine_config(&self) -> kvrail::core::config::EngineConfig {
         self.0.engine_config()
     }
 
