@@ -36,7 +36,7 @@ pub(crate) fn header(bytes: &[u8]) -> Result<MessageKind, ParseError> {
         return Err(ParseError::Magic { got: header.magic });
     }
     let got = header.kind.get();
-    let kind = MessageKind::from_code(got).ok_or(ParseError::Kind { got })?;
+    let kind = MessageKind::from_code(got).ok_or(ParseError::UnknownKind { got })?;
     let (got, want) = (header.version.get(), kind.version());
     if got != want {
         return Err(ParseError::Version { kind, got, want });

@@ -33,7 +33,7 @@ pub enum ParseError {
     },
     /// A kind that this version does not know.
     #[error("message kind {got} is unknown: another version?")]
-    Kind {
+    UnknownKind {
         /// Its number.
         got: u16,
     },
@@ -113,7 +113,7 @@ impl ParseError {
             Self::Short { .. } => 4000,
             Self::Long { .. } => 4001,
             Self::Magic { .. } => 4002,
-            Self::Kind { .. } => 4003,
+            Self::UnknownKind { .. } => 4003,
             Self::Version { .. } => 4004,
             Self::Size { .. } => 4005,
             Self::Field { .. } => 4006,

@@ -36,8 +36,8 @@ fn a_header_is_checked_field_by_field() {
     assert_eq!(with(0, b'K'), ParseError::Magic { got: *b"Kvrail\r\n" });
     // What a text mode makes of CR LF.
     assert_eq!(with(6, b'\n'), ParseError::Magic { got: *b"kvrail\n\n" });
-    assert_eq!(with(8, 99), ParseError::Kind { got: 99 });
-    assert_eq!(with(9, 1), ParseError::Kind { got: 0x110 });
+    assert_eq!(with(8, 99), ParseError::UnknownKind { got: 99 });
+    assert_eq!(with(9, 1), ParseError::UnknownKind { got: 0x110 });
     assert_eq!(with(10, 2), ParseError::Version { kind: MessageKind::Propose, got: 2, want: 1 });
     assert_eq!(
         with(15, 0xff),
