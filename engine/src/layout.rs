@@ -103,7 +103,8 @@ impl PageLayout {
     /// use kvrail::{KvLayout, PageLayout};
     ///
     /// #[derive(KvLayout)]
-    /// #[kv(order(layer, token, head), layers = 80, tokens = 64, heads = 1, sharded(head, ranks = 8))]
+    /// #[kv(order(layer, token, head), layers = 80, tokens = 64, heads = 1)]
+    /// #[kv(sharded(head, ranks = 8))]
     /// struct Gqa { k: [Bf16; 128], v: [Bf16; 128] }
     ///
     /// let [zero, one] = [0, 1].map(|rank| PageLayout::at_rank::<Gqa>(AxisKind::Head, rank));
@@ -154,7 +155,8 @@ impl PageLayout {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let near = Placed::<Apart>::new(|page| page.plane_of("v", 4_096))?;
     /// let far = Placed::<Apart>::new(|page| page.plane_of("v", 65_536))?;
-    /// assert_ne!(PageLayout::placed(&near)?.fingerprint(), PageLayout::placed(&far)?.fingerprint());
+    /// let [near, far] = [PageLayout::placed(&near)?, PageLayout::placed(&far)?];
+    /// assert_ne!(near.fingerprint(), far.fingerprint());
     /// # Ok(())
     /// # }
     /// ```

@@ -23,8 +23,8 @@
 //! let key = PeerKey::from_hex(&"5a".repeat(32))?;
 //!
 //! // The producer, usually another process: 8 slots, at any free port.
-//! let node = "prefill-0".parse()?;
-//! let mut producer = Publisher::start(node, MLA, 8, &"127.0.0.1:0".parse()?, key.clone(), shm::publish(2))?;
+//! let (node, listen) = ("prefill-0".parse()?, "127.0.0.1:0".parse()?);
+//! let mut producer = Publisher::start(node, MLA, 8, &listen, key.clone(), shm::publish(2))?;
 //! let location = producer.write(3, KeyTag(0xA11CE), |page| page.fill(0x3C))?;
 //!
 //! // The reader.

@@ -48,8 +48,8 @@ impl Hello {
 /// Connects to the producer at `address` and agrees with it: on version, key and layout. What it
 /// offers comes back checked.
 ///
-/// Blocks, no longer than until `deadline`. A name that stands for several addresses is tried at each
-/// in turn.
+/// Blocks, no longer than until `deadline`. A name that stands for several addresses is tried at
+/// each in turn.
 ///
 /// # Errors
 ///
@@ -189,8 +189,8 @@ struct Asked {
     exchange: u32,
     pair: RailPair,
     until: Instant,
-    /// The lane did not come in time, and [`SessionLaneError::Late`] has been told. Should it come, it is
-    /// given back.
+    /// The lane did not come in time, and [`SessionLaneError::Late`] has been told. Should it come,
+    /// it is given back.
     late: bool,
 }
 
@@ -237,8 +237,8 @@ impl Session {
     /// ready to receive when this returns.
     ///
     /// Blocks, until `deadline` and for as long as `dialer` takes beyond it. A lane that does not
-    /// come in time is [`SessionLaneError::Late`]; the session goes on, and gives the lane back should it
-    /// come.
+    /// come in time is [`SessionLaneError::Late`]; the session goes on, and gives the lane back
+    /// should it come.
     pub fn attach<D: LaneDialer>(
         &mut self,
         dialer: &mut D,
@@ -285,8 +285,8 @@ impl Session {
     }
 
     /// Asks the producer for its end of a lane between the rails of `pair`, for this side's end
-    /// `blob`. [`next_answer`](Self::next_answer) tells what became of it, [`SessionLaneError::Late`] if
-    /// nothing has until `until`.
+    /// `blob`. [`next_answer`](Self::next_answer) tells what became of it,
+    /// [`SessionLaneError::Late`] if nothing has until `until`.
     ///
     /// # Errors
     ///
@@ -312,8 +312,9 @@ impl Session {
         Ok(number)
     }
 
-    /// The next answer to an [`ask`](Self::ask): the producer's end of the lane, or why the producer
-    /// made none. Does not block. After the session's end every open ask is answered with that end.
+    /// The next answer to an [`ask`](Self::ask): the producer's end of the lane, or why the
+    /// producer made none. Does not block. After the session's end every open ask is answered with
+    /// that end.
     pub fn next_answer(&mut self) -> Option<(LaneNumber, Result<LaneBlob, SessionLaneError>)> {
         self.closed();
         self.answers.pop_front()

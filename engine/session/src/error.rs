@@ -73,10 +73,10 @@ pub enum Cause {
     /// The operating system said so.
     #[error(transparent)]
     Io(io::Error),
-    /// It has random numbers to give, and does not.
+    /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
-    /// Not a byte came, or was taken, for so long.
+    /// The peer sent nothing, or took nothing, for this time.
     #[error(
         "not a byte for {:.1} s: has the peer's process died or been stopped, or is something else on that port?",
         .0.as_secs_f64()
@@ -96,7 +96,7 @@ pub enum Cause {
         /// Bytes that the message has, as far as known.
         want: usize,
     },
-    /// What the peer sent is no message.
+    /// The peer sent bytes that are not a message.
     #[error(transparent)]
     Parse(#[from] ParseError),
     /// A good message, out of turn.
@@ -119,7 +119,7 @@ pub enum Cause {
     /// A message's MAC is wrong.
     #[error("the message's MAC is wrong: it was changed on its way, or replayed")]
     Forged,
-    /// So many others came meanwhile that this one, which had not proved itself yet, had to go.
+    /// The connection had not authenticated when others needed its place.
     #[error("it had not proved itself when there were {limit} newcomers, or half as many of its address")]
     SentAway {
         /// How many newcomers there may be.
@@ -138,7 +138,8 @@ pub enum Cause {
         by: By,
         /// Why, as this side sees it.
         refusal: Box<Refusal>,
-        /// Whether it is certain that this refusal is the peer's own word: its MAC is right. Ours is.
+        /// Whether it is certain that this refusal is the peer's own word: its MAC is right. Ours
+        /// is.
         verified: bool,
     },
     /// The peer ended the session in good order.

@@ -113,7 +113,7 @@ impl Handshake {
                     return Err(self.error(step, Cause::SentAway { limit }));
                 }
                 let reason = match &cause {
-                    // Not our protocol: there is nobody who would understand.
+                    // Not our protocol: the other side would not understand a refusal.
                     Cause::Parse(ParseError::Magic { .. }) => None,
                     Cause::Parse(_) => Some(Reason::Malformed { kind: self.stream.header_kind() }),
                     Cause::Stopped => Some(Reason::Stopping),
@@ -179,7 +179,8 @@ impl Handshake {
         self.error(step, Cause::Refused { by: By::Us, refusal, verified: true })
     }
 
-    /// Last words. That they arrive is worth a moment, but no error of its own.
+    /// Sends the refusal, and lingers so that the peer can read it. Failing to deliver it is not an
+    /// error of its own.
     fn tell(&mut self, reason: Reason) -> Box<Refusal> {
         let refusal = Refusal { nodes: Both { ours: Some(self.ours), theirs: self.theirs }, reason };
         let mut frame = Message::Refused(Box::new(refusal.flip())).encode();
@@ -263,8 +264,8 @@ impl SecureStream {
     }
 }
 
-/// A refusal from a side that has heard nothing yet, and so can prove nothing: for a connection that
-/// there is no room for.
+/// A refusal from a side that has heard nothing yet, and so can prove nothing: for a connection
+/// that there is no room for.
 pub(crate) fn blunt_refusal(ours: NodeName, reason: Reason) -> Vec<u8> {
     let refusal = Refusal { nodes: Both { ours: None, theirs: Some(ours) }, reason };
     let frame = Message::Refused(Box::new(refusal)).encode();

@@ -15,7 +15,7 @@ pub type NodeName = Name<64>;
 /// What a layout is called: at most 64 bytes.
 pub type LayoutName = Name<64>;
 
-/// Why some bytes are no [`Name`].
+/// Why bytes cannot be a [`Name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
@@ -126,7 +126,7 @@ impl<const N: usize> Name<N> {
     #[must_use]
     pub fn as_str(&self) -> &str {
         let end = self.field.iter().position(|&b| b == 0).unwrap_or(N);
-        // Checked when it was made; nothing to say is better than a panic should that ever be wrong.
+        // Checked when it was made. If the check were wrong, an empty name is better than a panic.
         std::str::from_utf8(&self.field[..end]).unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! What a producer offers: a layout, an epoch, regions, rails.
+//! The offer of a producer: a layout, an epoch, regions, rails.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,9 +23,9 @@ pub type RailList = heapless::Vec<RailDescription, MAX_RAILS>;
 /// Equal values have equal names as well; [`same_bytes`](Self::same_bytes) is what peers ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
-    /// What people call it, in messages. Two sides may call the same bytes differently.
+    /// Its name, for messages. Two sides may call the same bytes differently.
     pub name: LayoutName,
-    /// What it is.
+    /// What two sides compare.
     pub fingerprint: Fingerprint,
     /// Bytes of one page, all its parts together.
     pub page_bytes: NonZeroU64,
@@ -44,7 +44,8 @@ impl Layout {
     ///
     /// # Panics
     ///
-    /// Not for a layout that [`KvLayout`] can describe: its pages have 1 to 65,535 regions, and bytes.
+    /// Not for a layout that [`KvLayout`] can describe: its pages have 1 to 65,535 regions, and
+    /// bytes.
     pub fn of<L: KvLayout>() -> Result<Self, NameError> {
         let parts = u16::try_from(L::REGIONS).ok().and_then(NonZeroU16::new);
         Ok(Self {
@@ -70,8 +71,8 @@ impl fmt::Display for Layout {
     }
 }
 
-/// One life of a producer: another number after each start, so that what was learnt from an earlier
-/// life (keys, addresses, locations) is not believed. Epochs are random and have no order.
+/// The epoch of a producer: another number after each start, so that keys, addresses and locations
+/// from before a restart are not believed. Epochs are random and have no order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub NonZeroU64);
 
@@ -156,8 +157,8 @@ impl fmt::Display for TransportKind {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RailAddress(pub [u8; 64]);
 
-/// 64 bytes that only a transport understands: one end of a lane (QP number, PSN, GID). All zero for
-/// transports that need no exchange.
+/// 64 bytes that only a transport understands: one end of a lane (QP number, PSN, GID). All zero
+/// for transports that need no exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LaneBlob(pub [u8; 64]);
 
@@ -299,8 +300,8 @@ impl OfferedRegionError {
     }
 }
 
-/// Whether regions can be the layout's: each part has one size, those there add up to a page if they
-/// are all, to less if they are not, and they are not too many.
+/// Checks that regions can be the layout's: they are not too many, each part has one size, and the
+/// sizes add up to a page if all parts are there, to less otherwise.
 pub(crate) fn check_regions(layout: &Layout, regions: &[OfferedRegion]) -> Result<(), OfferedRegionError> {
     if regions.len() > MAX_REGIONS {
         return Err(OfferedRegionError::TooMany { count: regions.len() });

@@ -39,12 +39,12 @@ impl NothingInCommon {
     }
 }
 
-/// Pairs every rail of the reader with a producer's rail of the same transport; rails of a transport
-/// that the producer does not have stay alone.
+/// Pairs every rail of the reader with a producer's rail of the same transport; rails of a
+/// transport that the producer does not have stay alone.
 ///
-/// Where both sides have as many rails of a transport, the first goes to the first, and so on: fabrics
-/// are built so that these hang on one switch. Otherwise each goes to the rail that has fewest lanes,
-/// those paired here included; the lowest index wins a tie.
+/// Where both sides have as many rails of a transport, the first goes to the first, and so on:
+/// fabrics are built so that these hang on one switch. Otherwise each goes to the rail that has
+/// fewest lanes, those paired here included; the lowest index wins a tie.
 ///
 /// # Errors
 ///
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn transports_are_not_mixed() {
         assert_eq!(paired(&[T, V, V], &[V, T, V]), [(0, 1), (1, 0), (2, 2)]);
-        // The shm rail has nobody to talk to.
+        // The shm rail has no counterpart.
         assert_eq!(paired(&[S, T], &[T]), [(1, 0)]);
         assert_eq!(paired(&[T, S, T, T], &[S, T, T]), [(0, 1), (1, 0), (2, 2), (3, 1)]);
     }

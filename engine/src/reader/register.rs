@@ -139,9 +139,9 @@ impl<T: ReaderTransport> Reader<T> {
         let (range, numa) = (memory.range(), memory.numa());
         let slot_bytes = self.layout.page_bytes().into();
         if let Some(dmabuf) = memory.dmabuf() {
-            // SAFETY: claimed, so it is the slots' alone, and it stays while `devices` has a
-            // handle: until it is unregistered, or the engine is gone. Whoever made a handle of
-            // memory of their own promised the rest.
+            // SAFETY: claimed, so the slots alone use it, and it stays valid while `devices` has a
+            // handle: until it is unregistered, or the engine is gone. The code that made a handle
+            // of memory of its own promised the rest.
             match unsafe { self.engine.register_dmabuf(range, dmabuf, slot_bytes, numa) } {
                 Err(RegionError::Provider(error)) if memory.is_peer_memory() => {
                     tracing::info!(%error, "not as a dmabuf: by nvidia-peermem");

@@ -10,7 +10,8 @@ use super::run::{EACH, HEADER, Head, MAX_BLOCKS, RUN, Run};
 use super::{compress, wire};
 use crate::offer::MAX_REGIONS;
 
-/// The pages of one request in one region, in order: at least one, at most [`MAX_BLOCKS`](Self::MAX_BLOCKS).
+/// The pages of one request in one region, in order: at least one, at most
+/// [`MAX_BLOCKS`](Self::MAX_BLOCKS).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockList {
     head: Head,
@@ -18,7 +19,7 @@ pub struct BlockList {
     runs: Vec<Run>,
 }
 
-/// Why locations are no list.
+/// Why locations cannot be a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoList {
@@ -123,7 +124,8 @@ impl BlockList {
         out
     }
 
-    /// The list that `bytes` are: all of them and no more. [`encode`](Self::encode) gives the same again.
+    /// The list that `bytes` are: all of them and no more. [`encode`](Self::encode) gives the same
+    /// again.
     ///
     /// # Errors
     ///

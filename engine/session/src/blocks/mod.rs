@@ -1,10 +1,11 @@
-//! The block list of a request: which pages a prefill node has written for it, in the form in which a decode
-//! node is told.
+//! The block list of a request: the pages that a prefill node has written for it, in the form in
+//! which a decode node receives them.
 //!
-//! A [`BlockList`] is locations (slot, generation, key tag) of one region, in the order of the request's
-//! tokens. On the wire it is runs: what goes on evenly is said once, what does not is listed. 1,024 pages
-//! of evenly spaced slots, of one generation and of evenly spaced tags, are 96 bytes;
-//! [`BlockList::MAX_BYTES`] is the most, 20 bytes a page when nothing is even.
+//! A [`BlockList`] is locations (slot, generation, key tag) of one region, in the order of the
+//! request's tokens. On the wire it is a list of runs: values with an even step are sent once with
+//! the step, others are listed. 1,024 pages of evenly spaced slots, of one generation and of evenly
+//! spaced tags, are 96 bytes; [`BlockList::MAX_BYTES`] is the most, 20 bytes a page when no value
+//! is even.
 //!
 //! ```
 //! use kvrail_core::remote::Location;
@@ -29,9 +30,9 @@
 //! # }
 //! ```
 //!
-//! A list is a hint: it is read as any location is, and a page that is not, or no longer, the one it names
-//! is a miss. Nothing in it is trusted but to be what it says; it carries no MAC of its own, and travels
-//! over an authenticated connection where that matters.
+//! A list is a hint: its locations are validated as any location is, and a page that is not, or no
+//! longer, the named one is a miss. It carries no MAC of its own: where that matters, it travels
+//! over an authenticated connection.
 
 mod compress;
 mod decode;

@@ -1,4 +1,4 @@
-//! What a list consists of: its head, and runs of pages.
+//! The parts of a block list: its head, and runs of pages.
 
 use std::num::NonZeroU32;
 
@@ -11,7 +11,7 @@ use zerocopy::little_endian::{U32, U64};
 use super::wire;
 use crate::offer::Epoch;
 
-/// What is said once of a list.
+/// What all pages of a list have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The layout of the pages.
@@ -20,7 +20,7 @@ pub struct Head {
     pub epoch: Epoch,
     /// Which of the regions in the producer's offer they are in, below [`MAX_REGIONS`].
     pub region: u16,
-    /// The request, as prefill and decode call it.
+    /// The request's number at both nodes.
     pub request: u64,
 }
 

@@ -84,7 +84,8 @@ pub(super) fn samples() -> [Message; 11] {
     ]
 }
 
-/// The samples as one exchange: each sealed into the transcript, or the session, after those before.
+/// The samples as one exchange: each sealed into the transcript, or the session, after those
+/// before.
 fn sealed() -> Vec<(MessageKind, Vec<u8>)> {
     let from_reader = |kind| {
         matches!(

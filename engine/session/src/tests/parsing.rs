@@ -1,4 +1,5 @@
-//! Bytes from anywhere: an error that says what is wrong, or a message that encodes to the same bytes.
+//! Bytes from anywhere: an error that says what is wrong, or a message that encodes to the same
+//! bytes.
 
 use proptest::prelude::*;
 

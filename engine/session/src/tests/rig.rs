@@ -1,4 +1,5 @@
-//! What the tests share: a producer, a reader, a transport that needs an exchange, a man in the middle.
+//! What the tests share: a producer, a reader, a transport that needs an exchange, a man in the
+//! middle.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -234,7 +235,7 @@ impl Rig {
         connect(&self.server.local_addr().into(), &key(), hello(), soon())
     }
 
-    /// A stranger's connection.
+    /// A connection that has not authenticated.
     pub(super) fn raw(&self) -> TcpStream {
         raw(self.server.local_addr())
     }
@@ -254,7 +255,7 @@ pub(super) fn raw_hello(change: impl FnOnce(&mut crate::Greeting)) -> Vec<u8> {
         role: crate::Role::Reader,
         key_id: key().id(),
         nonce: [3; 32],
-        node: "stranger".parse().unwrap(),
+        node: "outsider".parse().unwrap(),
     };
     change(&mut greeting);
     Message::Hello(greeting).encode()
