@@ -75,7 +75,7 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn new(rails: VerbsRails, lanes_per_rail: usize, flight: usize) -> Self {
-        let engine = EngineConfig { chunk_bytes: CHUNK, ..rails.tuning() };
+        let engine = EngineConfig { chunk_bytes: CHUNK, ..rails.engine_config() };
         let config = Config { lanes_per_rail, engine: Some(engine), ..Config::default() };
         let mut reader = Reader::start(LAYOUT, rails, config).unwrap();
         // One batch more than is in flight, so that a slot that came back twice would show.
