@@ -68,6 +68,19 @@ pub enum PageLayoutError {
     },
 }
 
+impl PageLayoutError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Rank { .. } => 6010,
+            Self::Undetermined { .. } => 6011,
+            Self::Regions { .. } => 6012,
+            Self::PageBytes { .. } => 6013,
+        }
+    }
+}
+
 impl PageLayout {
     /// The layout `L`, which leaves no rank and no distance to run time. One that does is not
     /// compiled:

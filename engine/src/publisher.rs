@@ -86,6 +86,20 @@ pub enum PublisherError {
     Serve(#[from] ServeError),
 }
 
+impl PublisherError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Slots { .. } => 6060,
+            Self::Transport(_) => 6061,
+            Self::Segment(source) => source.code(),
+            Self::Region(source) => source.code(),
+            Self::Serve(source) => source.code(),
+        }
+    }
+}
+
 /// Why a page was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -101,6 +115,17 @@ pub enum WriteError {
     /// The system gave no random numbers, and a generation must not be foreseeable.
     #[error("a page's generation needs random numbers, and the system gave none: {0}")]
     Random(getrandom::Error),
+}
+
+impl WriteError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Slot { .. } => 6070,
+            Self::Random(_) => 6071,
+        }
+    }
 }
 
 impl Publisher {

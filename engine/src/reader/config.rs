@@ -96,3 +96,18 @@ pub enum StartError {
     #[error(transparent)]
     Engine(#[from] kvrail_core::engine::EngineStartError),
 }
+
+impl StartError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NoLanes => 6000,
+            Self::TooManyRails { .. } => 6001,
+            Self::NotAsDeclared { .. } => 6002,
+            Self::BatchTooLong { .. } => 6003,
+            Self::OtherPage { .. } => 6004,
+            Self::Engine(source) => source.code(),
+        }
+    }
+}

@@ -21,6 +21,18 @@ pub enum DeviceError {
     Region(#[from] RegionError),
 }
 
+impl DeviceError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Registered => 6080,
+            Self::Refused(_) => 6081,
+            Self::Region(source) => source.code(),
+        }
+    }
+}
+
 /// Memory that is registered. While this value lives the memory is valid, and registered nowhere
 /// else.
 #[derive(Debug)]

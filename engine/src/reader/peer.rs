@@ -135,3 +135,22 @@ pub enum ConnectError {
     #[error("no thread for a session could be started: {0}")]
     Thread(io::Error),
 }
+
+impl ConnectError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::NoLane { .. } => 6030,
+            Self::NoRegions(_) => 6031,
+            Self::TooManyRegions { .. } => 6032,
+            Self::Deadline(_) => 6033,
+            Self::Thread(_) => 6034,
+            Self::Session(source) => source.code(),
+            Self::Transport { source, .. } => source.code(),
+            Self::Offer { source, .. } => source.code(),
+            Self::Layout(source) => source.code(),
+            Self::Peer(source) => source.code(),
+        }
+    }
+}

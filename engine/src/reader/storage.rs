@@ -27,6 +27,14 @@ unsafe impl<R: Declared> Sync for Storage<R> {}
 )]
 pub struct StorageTaken;
 
+impl StorageTaken {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        6020
+    }
+}
+
 /// The state `S` of a [`Storage`], taken, for a declared reader's `start`. If no reader is started
 /// in it (it is dropped, or the start fails) the storage can be taken again.
 #[must_use = "a reader is started in it"]

@@ -72,6 +72,25 @@ pub enum TableError {
     Deadline,
 }
 
+impl TableError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::None { .. } => 6050,
+            Self::Slots { .. } => 6051,
+            Self::Busy => 6052,
+            Self::Deadline => 6053,
+            Self::Memory(source) => source.code(),
+            Self::Register(source) => source.code(),
+            Self::Range(source) => source.code(),
+            Self::Read(source) => source.code(),
+            Self::Submit(source) => source.code(),
+            Self::Page(source) => source.code(),
+        }
+    }
+}
+
 impl From<PageError> for TableError {
     fn from(error: PageError) -> Self {
         Self::Page(error)
