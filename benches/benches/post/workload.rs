@@ -2,7 +2,7 @@
 
 use kvrail::core::abi::ChainStorage;
 use kvrail::core::storage::Storage;
-use kvrail::sim::null::{Cq, Cqe, NullRails, Parts, Qp, Wqe};
+use kvrail::sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 
 /// READs per batch, as the cost of posting is usually put.
 pub const BATCH: usize = 32;
@@ -12,8 +12,9 @@ pub const PAGE: u64 = 4096;
 pub const CHAIN: usize = 32;
 /// Send queue entries of the only lane there is: a batch of 32, and the drain wr.
 pub const DEEP: usize = 64;
-/// Send queue entries of one lane of sixteen: a run of sixteen, the drain wr, and some room. Those who
-/// connect 1,024 peers by 16 lanes each keep them short: 16,384 such queues are 32 MiB of work queue entries.
+/// Send queue entries of one lane of sixteen: a run of sixteen, the drain wr, and some room. Those
+/// who connect 1,024 peers by 16 lanes each keep them short: 16,384 such queues are 32 MiB of work
+/// queue entries.
 pub const SHALLOW: usize = 32;
 /// Chunks that the hand-written loop gives to a lane, where there are several.
 pub const RUN: usize = 8;
@@ -32,7 +33,7 @@ fn leak<T>(value: T) -> &'static mut T {
 
 /// The device.
 pub fn null(rails: usize, lanes: usize, depth: usize) -> Null {
-    let parts = Parts {
+    let parts = NullParts {
         cqs: vec![Cq::NEW; rails].leak(),
         cqes: vec![Cqe::NEW; rails * (lanes / rails * depth).next_power_of_two()].leak(),
         qps: vec![Qp::NEW; lanes].leak(),
