@@ -1,6 +1,6 @@
 //! A geometry as nested blocks, from the page to a row: what a picture shows one below the other.
 
-use kvrail::layouts::{Axis, Geometry, AxisStep};
+use kvrail::layouts::{Axis, AxisStep, Geometry};
 
 /// A block of bytes or regions, taken apart once.
 #[derive(Debug, PartialEq, Eq)]
