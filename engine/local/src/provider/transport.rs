@@ -1,8 +1,8 @@
 //! What carries out a lane's READs.
 #![allow(unsafe_code, reason = "an unsafe trait: its implementations write to registered memory")]
 
-use kvrail_core::abi::WcStatus;
 use kvrail_core::provider::Read;
+use kvrail_core::verbs_abi::WcStatus;
 
 /// Carries out the READs of one lane.
 ///
