@@ -1,0 +1,199 @@
+//! One rail on the engine's thread: its ends of the rings, its lanes, and a commit that is being
+//! built.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
+
+use kvrail_core::id::{LaneId, ProviderId, RailIndex};
+use kvrail_core::provider::{Commit, Post, Read};
+use static_assertions::{assert_impl_all, assert_not_impl_any};
+
+use super::registry::Registry;
+use super::ring::{Consumer, Producer};
+use super::transport::LaneTransport;
+use super::worker::{Command, Completion, Notice, WorkerSignals};
+
+/// READs of one commit, at most.
+pub(crate) const CHAIN: usize = 128;
+
+pub(crate) const EINVAL: i32 = 22;
+pub(crate) const ENOMEM: i32 = 12;
+
+#[derive(Debug)]
+pub(crate) struct Rail<T: LaneTransport> {
+    pub(crate) provider: ProviderId,
+    pub(crate) index: RailIndex,
+    pub(crate) commands: Producer<Command<T>>,
+    pub(crate) completions: Consumer<Completion>,
+    pub(crate) notices: Consumer<Notice>,
+    pub(crate) signals: Arc<WorkerSignals>,
+    pub(crate) thread: Option<JoinHandle<()>>,
+    pub(crate) lanes: Vec<LanePlace<T>>,
+}
+
+/// A lane's place on its rail.
+pub(crate) struct LanePlace<T: LaneTransport> {
+    /// The number of the lane that uses the place; 0: free.
+    pub(crate) qp_num: u32,
+    /// Send queue entries in use.
+    pub(crate) outstanding: u32,
+    /// The worker has dropped the lane; the place is free when no entry is in use.
+    pub(crate) closed: bool,
+    pub(crate) interrupt: Option<LaneInterrupt<T>>,
+}
+
+/// How the engine's thread fails a lane without waiting for the commands before it.
+pub(crate) struct LaneInterrupt<T: LaneTransport> {
+    pub(crate) failing: Arc<AtomicBool>,
+    pub(crate) handle: T::Interrupt,
+}
+
+impl<T: LaneTransport> LaneInterrupt<T> {
+    pub(crate) fn fail(&self) {
+        self.failing.store(true, Ordering::Release);
+        T::interrupt(&self.handle);
+    }
+}
+
+/// A lane of [`LocalProvider`](crate::LocalProvider). Dropping one does not close it:
+/// [`Provider::close`](kvrail_core::provider::Provider::close) does, or the end of the rails.
+#[derive(Debug)]
+pub struct LocalLane {
+    pub(crate) provider: ProviderId,
+    pub(crate) id: LaneId,
+    pub(crate) rail: RailIndex,
+    pub(crate) slot: u16,
+    pub(crate) qp_num: u32,
+    pub(crate) depth: u32,
+    pub(crate) fail_asked: bool,
+}
+
+// A lane moves between threads with its engine, and there is one handle to it.
+assert_impl_all!(LocalLane: Send);
+assert_not_impl_any!(LocalLane: Clone);
+
+impl LocalLane {
+    /// How many READs may be outstanding. The lane has one more entry, for a drain.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// The rail to which it belongs.
+    #[must_use]
+    pub fn rail(&self) -> RailIndex {
+        self.rail
+    }
+}
+
+/// A number that is not given again before 2^32 others, so that it tells a lane from earlier lanes
+/// of the same place.
+pub(crate) fn next_qp_num() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed).max(1)
+}
+
+impl<T: LaneTransport> Rail<T> {
+    /// The lane's place, if the lane is a lane of this rail.
+    pub(crate) fn place(&mut self, lane: &LocalLane) -> Option<&mut LanePlace<T>> {
+        let place = self.lanes.get_mut(usize::from(lane.slot));
+        place.filter(|place| place.qp_num == lane.qp_num && lane.provider == self.provider)
+    }
+
+    /// Frees entries of the lane `qp_num`, and its place when the lane is closed and no entry is in
+    /// use.
+    pub(crate) fn retire(&mut self, slot: u16, qp_num: u32, entries: u32) {
+        if let Some(place) = self.lanes.get_mut(usize::from(slot))
+            && place.qp_num == qp_num
+        {
+            place.outstanding = place.outstanding.saturating_sub(entries);
+            if place.closed && place.outstanding == 0 {
+                place.qp_num = 0;
+            }
+        }
+    }
+
+    /// Sends a command. The ring has room for it: its size counts these commands for each lane.
+    pub(crate) fn send(&mut self, command: Command<T>) {
+        let pushed = self.commands.push(command);
+        debug_assert!(pushed.is_ok(), "command ring overrun");
+        self.signals.sleeper.wake_if_asleep();
+    }
+}
+
+/// A commit on a lane of [`LocalProvider`](crate::LocalProvider).
+pub struct LocalPost<'a, T: LaneTransport> {
+    pub(crate) rail: &'a mut Rail<T>,
+    pub(crate) registry: &'a Registry,
+    pub(crate) posted: &'a mut u64,
+    pub(crate) slot: u16,
+    /// Entries that are free.
+    pub(crate) room: u32,
+    pub(crate) staged: u32,
+    pub(crate) refused: Option<i32>,
+}
+
+impl<T: LaneTransport> Post for LocalPost<'_, T> {
+    #[inline]
+    fn read(&mut self, read: Read) {
+        if self.refused.is_some() {
+            return;
+        }
+        if self.staged == self.room {
+            self.refused = Some(ENOMEM);
+            return;
+        }
+        let slot = self.slot;
+        let command = if self.registry.allows(self.rail.index, &read) {
+            Command::Read { slot, read }
+        } else {
+            Command::Refused { slot, wr_id: read.wr_id }
+        };
+        match self.rail.commands.stage(command) {
+            Ok(()) => self.staged += 1,
+            Err(_) => self.refused = Some(ENOMEM),
+        }
+    }
+
+    #[inline]
+    fn commit(self) -> Commit {
+        if self.staged > 0 {
+            self.rail.lanes[usize::from(self.slot)].outstanding += self.staged;
+            *self.posted += u64::from(self.staged);
+            self.rail.commands.publish();
+            self.rail.signals.sleeper.wake_if_asleep();
+        }
+        match self.refused {
+            None => Commit::All,
+            Some(errno) => Commit::Prefix { accepted: self.staged, errno },
+        }
+    }
+}
+
+impl<T: LaneTransport> Drop for LocalPost<'_, T> {
+    fn drop(&mut self) {
+        // After a commit there are no staged commands.
+        self.rail.commands.discard();
+    }
+}
+
+impl<T: LaneTransport> fmt::Debug for LanePlace<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LanePlace")
+            .field("qp_num", &self.qp_num)
+            .field("outstanding", &self.outstanding)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: LaneTransport> fmt::Debug for LocalPost<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalPost")
+            .field("rail", &self.rail.index)
+            .field("staged", &self.staged)
+            .field("room", &self.room)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,102 @@
+//! Atomics and a futex word; loom's versions when loom checks them.
+
+#[cfg(not(loom))]
+mod real {
+    pub(crate) use std::sync::Arc;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+    use rustix::thread::futex;
+    use rustix::time::Timespec;
+
+    /// An `UnsafeCell` whose accesses loom can see.
+    #[derive(Debug)]
+    pub(crate) struct Cell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> Cell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline]
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+
+    /// A word that a thread can sleep on.
+    #[derive(Debug, Default)]
+    pub(crate) struct Futex {
+        pub(crate) word: AtomicU32,
+    }
+
+    impl Futex {
+        /// Sleeps while the word is `expected`, until a waker wakes the thread or `nanos` have
+        /// passed (`None`: without a limit). The sleep may also end for no reason.
+        pub(crate) fn wait(&self, expected: u32, nanos: Option<u64>) {
+            let timeout = nanos.map(|n| Timespec {
+                // 2^64 ns are 584 years: both parts fit.
+                tv_sec: (n / 1_000_000_000).cast_signed(),
+                tv_nsec: (n % 1_000_000_000).cast_signed(),
+            });
+            // After every outcome (woken, already awake, timed out, a signal) the caller looks
+            // again.
+            let _ = futex::wait(&self.word, futex::Flags::PRIVATE, expected, timeout.as_ref());
+        }
+
+        /// Wakes one sleeper.
+        pub(crate) fn wake(&self) {
+            // Fails only for a bad address, and the word is a live atomic.
+            let _ = futex::wake(&self.word, futex::Flags::PRIVATE, 1);
+        }
+    }
+}
+
+#[cfg(not(loom))]
+pub(crate) use real::*;
+
+#[cfg(loom)]
+mod model {
+    pub(crate) use loom::sync::Arc;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    use loom::sync::{Condvar, Mutex};
+
+    #[derive(Debug)]
+    pub(crate) struct Cell<T>(loom::cell::UnsafeCell<T>);
+
+    impl<T> Cell<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::cell::UnsafeCell::new(value))
+        }
+
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            self.0.with_mut(f)
+        }
+    }
+
+    /// Models the promise of futex(2): seen from `wake`, comparing the word and falling asleep are
+    /// one step. No time passes in a model: a thread that is not woken sleeps for ever, and loom
+    /// reports a deadlock.
+    #[derive(Debug, Default)]
+    pub(crate) struct Futex {
+        pub(crate) word: AtomicU32,
+        kernel: Mutex<()>,
+        queue: Condvar,
+    }
+
+    impl Futex {
+        pub(crate) fn wait(&self, expected: u32, _nanos: Option<u64>) {
+            let kernel = self.kernel.lock().unwrap();
+            if self.word.load(Ordering::Relaxed) == expected {
+                drop(self.queue.wait(kernel));
+            }
+        }
+
+        pub(crate) fn wake(&self) {
+            let _kernel = self.kernel.lock().unwrap();
+            self.queue.notify_one();
+        }
+    }
+}
+
+#[cfg(loom)]
+pub(crate) use model::*;

@@ -1,0 +1,204 @@
+//! A rail's worker: the thread that plays a NIC's DMA engine.
+//!
+//! It takes commands from one ring, in order, and puts completions and notices into two others. A
+//! lane behaves as a QP does: it is ready, or in the error state, where every wr is flushed.
+#![allow(unsafe_code, reason = "executing a READ writes to registered memory")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kvrail_core::id::{LaneId, WrId};
+use kvrail_core::provider::Read;
+use kvrail_core::verbs_abi::WcStatus;
+
+use super::progress::Reporter;
+use super::ring::{Consumer, Producer};
+use super::sleep::Sleeper;
+use super::transport::LaneTransport;
+
+/// A command from the engine's thread to a worker. `slot` is the number of the lane's place on its
+/// rail.
+#[derive(Debug)]
+pub(crate) enum Command<T> {
+    /// Take a lane into use.
+    Open { slot: u16, lane: Box<WorkerLane<T>> },
+    /// Carry out a READ, whose local range has been checked.
+    Read { slot: u16, read: Read },
+    /// Complete a READ whose local range is not registered, with an error and in its turn.
+    Refused { slot: u16, wr_id: WrId },
+    /// Complete a drain wr, in its turn.
+    Drain { slot: u16, wr_id: WrId },
+    /// Put the lane into the error state.
+    Fail { slot: u16, id: LaneId },
+    /// Drop the lane.
+    Close { slot: u16, id: LaneId },
+}
+
+/// From a worker to the engine's thread: a wr has completed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completion {
+    pub(crate) wr_id: WrId,
+    pub(crate) status: WcStatus,
+    pub(crate) qp_num: u32,
+    /// Send queue entries that become free: those of this wr and of the unsignaled wrs before it.
+    pub(crate) retires: u32,
+    pub(crate) slot: u16,
+}
+
+/// From a worker to the engine's thread: a lane has changed its state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Notice {
+    /// The lane is in the error state.
+    Failed(LaneId),
+    /// The lane is dropped; the entries of its last unsignaled wrs become free.
+    Closed { id: LaneId, slot: u16, retires: u32 },
+}
+
+/// A worker's side of a lane.
+#[derive(Debug)]
+pub(crate) struct WorkerLane<T> {
+    pub(crate) transport: T,
+    pub(crate) qp_num: u32,
+    /// Set by the engine's thread as soon as it wants the lane failed or closed, so that queued wrs
+    /// are flushed at once and not carried out first.
+    pub(crate) failing: Arc<AtomicBool>,
+    pub(crate) failed: bool,
+    /// Wrs that have succeeded unsignaled and that no completion covers yet.
+    pub(crate) uncovered: u32,
+}
+
+/// What a worker and the engine's thread share beside the rings.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerSignals {
+    pub(crate) sleeper: Sleeper,
+    pub(crate) stop: AtomicBool,
+}
+
+/// The worker of one rail.
+#[derive(Debug)]
+pub(crate) struct Worker<T> {
+    pub(crate) commands: Consumer<Command<T>>,
+    pub(crate) completions: Producer<Completion>,
+    pub(crate) notices: Producer<Notice>,
+    pub(crate) lanes: Box<[Option<Box<WorkerLane<T>>>]>,
+    pub(crate) reporter: Reporter,
+    pub(crate) signals: Arc<WorkerSignals>,
+    /// How often the worker looks for a command before it sleeps.
+    pub(crate) spins: u32,
+}
+
+impl<T: LaneTransport> Worker<T> {
+    /// Works until `stop` is set. Commands that are queued then are dropped, not carried out.
+    pub(crate) fn run(mut self) {
+        while !self.signals.stop.load(Ordering::Acquire) {
+            match self.commands.pop() {
+                Some(command) => self.carry_out(command),
+                None => self.idle(),
+            }
+        }
+    }
+
+    fn idle(&mut self) {
+        for _ in 0..self.spins {
+            if !self.commands.is_empty() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        let signals = &self.signals;
+        signals.sleeper.prepare_sleep();
+        if !self.commands.is_empty() || signals.stop.load(Ordering::Acquire) {
+            signals.sleeper.cancel_sleep();
+        } else {
+            signals.sleeper.sleep(None);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command<T>) {
+        match command {
+            Command::Open { slot, lane } => self.lanes[usize::from(slot)] = Some(lane),
+            Command::Read { slot, read } => {
+                let status = match &mut self.lanes[usize::from(slot)] {
+                    Some(lane) => lane.execute(&read),
+                    None => WcStatus::WR_FLUSH_ERR,
+                };
+                self.finish(slot, read.wr_id, status, read.signaled);
+            }
+            Command::Refused { slot, wr_id } => {
+                let status = match &self.lanes[usize::from(slot)] {
+                    Some(lane) if !lane.flushes() => WcStatus::LOC_PROT_ERR,
+                    _ => WcStatus::WR_FLUSH_ERR,
+                };
+                self.finish(slot, wr_id, status, true);
+            }
+            Command::Drain { slot, wr_id } => {
+                let status = match &self.lanes[usize::from(slot)] {
+                    Some(lane) if !lane.flushes() => WcStatus::SUCCESS,
+                    _ => WcStatus::WR_FLUSH_ERR,
+                };
+                self.finish(slot, wr_id, status, true);
+            }
+            Command::Fail { slot, id } => {
+                if let Some(lane) = &mut self.lanes[usize::from(slot)] {
+                    lane.failed = true;
+                }
+                self.notify(Notice::Failed(id), 0);
+            }
+            Command::Close { slot, id } => {
+                let lane = self.lanes[usize::from(slot)].take();
+                let retires = lane.map_or(0, |lane| lane.uncovered);
+                self.notify(Notice::Closed { id, slot, retires }, retires);
+            }
+        }
+    }
+
+    /// Reports the outcome of a wr. A success that is not signaled gets no completion of its own.
+    fn finish(&mut self, slot: u16, wr_id: WrId, status: WcStatus, signaled: bool) {
+        let ok = status.is_success();
+        let Some(lane) = &mut self.lanes[usize::from(slot)] else { return };
+        if ok && !signaled {
+            lane.uncovered += 1;
+            self.reporter.finished(0, false);
+            return;
+        }
+        let retires = std::mem::take(&mut lane.uncovered) + 1;
+        let failed_now = !ok && !std::mem::replace(&mut lane.failed, true);
+        // Where the engine's thread has asked for the failure, `Command::Fail` reports it in its
+        // turn.
+        let report = failed_now && !lane.failing.load(Ordering::Relaxed);
+        let pushed = self.completions.push(Completion { wr_id, status, qp_num: lane.qp_num, retires, slot });
+        // The ring has an entry for each outstanding wr.
+        debug_assert!(pushed.is_ok(), "completion ring overrun");
+        if report {
+            self.notify(Notice::Failed(wr_id.lane()), 0);
+        }
+        self.reporter.finished(retires, !ok);
+    }
+
+    fn notify(&mut self, notice: Notice, retires: u32) {
+        let pushed = self.notices.push(notice);
+        debug_assert!(pushed.is_ok(), "notice ring overrun");
+        self.reporter.notice(retires);
+    }
+}
+
+impl<T: LaneTransport> WorkerLane<T> {
+    fn flushes(&self) -> bool {
+        self.failed || self.failing.load(Ordering::Acquire)
+    }
+
+    fn execute(&mut self, read: &Read) -> WcStatus {
+        if self.flushes() {
+            return WcStatus::WR_FLUSH_ERR;
+        }
+        // SAFETY: the range was found within a registered one when the READ was posted. The engine
+        // keeps registered memory valid until every READ into it has been reported complete, and
+        // this READ's completion is put into the ring after this call.
+        let status = unsafe { self.transport.execute(read) };
+        // A READ that was interrupted counts as flushed: neither the page nor the path is at fault.
+        if !status.is_success() && self.failing.load(Ordering::Acquire) {
+            return WcStatus::WR_FLUSH_ERR;
+        }
+        status
+    }
+}
