@@ -8,7 +8,7 @@
 # add_remote_agent. A retry of add_remote_agent alone never succeeds, however long it goes on.
 #
 # Needs Python 3.10 or newer with venv. Seen with nixl-cu12 1.5.1, its UCX backend and host memory, on a machine without a GPU or a NIC,
-# 130 MB of download, about 30 s. Exits 1 when the behaviour is another one.
+# 90 MB of download, about 30 s. Exits 1 when the behaviour is another one.
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR
