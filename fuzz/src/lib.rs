@@ -1,7 +1,7 @@
 //! The fuzz targets, and what they share: a device that walks work requests, and rails made of it.
 //!
-//! A target is a function here, so that `replay/` can run it without a fuzzer. `fuzz_targets/` gives
-//! it to libFuzzer.
+//! A target is a function here, so that `replay/` can run it without a fuzzer. `fuzz_targets/`
+//! gives it to libFuzzer.
 
 pub mod device;
 pub mod rails;
