@@ -1,4 +1,4 @@
-//! Bytes from a stranger: a message that encodes to the same bytes, or an error that can be printed.
+//! Arbitrary bytes are a message that encodes to the same bytes, or an error that can be printed.
 #![no_main]
 
 use kvrail_session::{MessageKind, Message, Reason, parse};
