@@ -122,3 +122,8 @@ pub use transport::open::{OpenDialer, OpenRails};
 #[cfg(feature = "verbs")]
 pub use transport::verbs;
 pub use transport::{Published, PublisherTransport, ReaderTransport, TransportError, shm, tcp};
+
+// A reader is owned by one thread, and may be moved to another one.
+static_assertions::assert_impl_all!(Reader<shm::ShmRails>: Send);
+static_assertions::assert_impl_all!(Reader<tcp::TcpRails>: Send);
+static_assertions::assert_impl_all!(Publisher: Send, Sync);
