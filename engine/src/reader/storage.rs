@@ -28,8 +28,8 @@ impl StorageTaken {
     }
 }
 
-/// The state `S` of a [`Storage`], taken, for a declared reader's `start`. If no reader is started in
-/// it (it is dropped, or the start fails) the storage can be taken again.
+/// The state `S` of a [`Storage`], taken, for a declared reader's `start`. If no reader is started
+/// in it (it is dropped, or the start fails) the storage can be taken again.
 #[must_use = "a reader is started in it"]
 pub struct TakenStorage<S: Room> {
     state: &'static mut MaybeUninit<S>,
@@ -59,8 +59,8 @@ impl<S: Room> TakenStorage<S> {
 
 impl<S: Room> Drop for GiveBack<S> {
     fn drop(&mut self) {
-        // SAFETY: it is dropped together with the unused reference, or after a start that failed, by
-        // which nothing uses the reference any more.
+        // SAFETY: it is dropped together with the unused reference, or after a start that failed,
+        // by which nothing uses the reference any more.
         unsafe { self.0.give_back() };
     }
 }
