@@ -92,9 +92,13 @@ mod reader;
 mod transport;
 
 pub use kvrail_core as core;
+pub use kvrail_core::batch::{Batch, Done, DonePage, Ticket};
 pub use kvrail_core::error::PageError;
+pub use kvrail_core::hub::Outcome;
+pub use kvrail_core::memory::{Slot, Slots};
 pub use kvrail_core::remote::Location;
 pub use kvrail_core::table::KeyTag;
+pub use kvrail_core::time::Time;
 pub use kvrail_host::segment::Segment;
 pub use kvrail_host::{clock, memory};
 pub use kvrail_layouts as layouts;
@@ -102,7 +106,7 @@ pub use kvrail_layouts::{Bf16, KvLayout, View};
 pub use kvrail_local as local;
 pub use kvrail_macros::{KvLayout, engine};
 pub use kvrail_session as session;
-pub use kvrail_session::PeerKey;
+pub use kvrail_session::{Address, NodeName, PeerKey};
 
 #[cfg(feature = "cuda")]
 pub use kvrail_verbs::gpu;
