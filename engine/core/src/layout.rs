@@ -49,7 +49,8 @@ pub enum AddLayoutError {
 }
 
 impl AddLayoutError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -78,7 +79,8 @@ pub enum SetLayoutError {
 }
 
 impl SetLayoutError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -177,7 +179,8 @@ pub enum LayoutMismatch {
 }
 
 impl LayoutMismatch {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -225,8 +228,8 @@ impl LayoutPlace {
         Self([const { AtomicU64::new(0) }; WORDS])
     }
 
-    /// A thread gets the number of a place from the thread that wrote the place, by a hand-over that
-    /// orders the two. So relaxed loads see what was written.
+    /// A thread gets the number of a place from the thread that wrote the place, by a hand-over
+    /// that orders the two. So relaxed loads see what was written.
     fn load(&self) -> [u64; WORDS] {
         core::array::from_fn(|i| self.0[i].load(Ordering::Relaxed))
     }

@@ -73,7 +73,8 @@ pub enum AddPlanError {
 }
 
 impl AddPlanError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {

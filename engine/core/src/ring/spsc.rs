@@ -115,8 +115,8 @@ impl<T> Producer<'_, T> {
             }
         }
         self.slots[self.next & (capacity - 1)].with_mut(|slot| {
-            // SAFETY: next - head < capacity, so the consumer has taken this slot's last item (its release
-            // store of `head` was acquired) and does not look here before `tail` passes it.
+            // SAFETY: next - head < capacity, so the consumer has taken this slot's last item (its
+            // release store of `head` was acquired) and does not look here before `tail` passes it.
             let slot = unsafe { &mut *slot };
             slot.write(item);
         });
@@ -145,7 +145,7 @@ impl<'r, T> Producer<'r, T> {
 }
 
 impl<T> Consumer<'_, T> {
-    /// How many items there are, as far as is known.
+    /// How many items the consumer knows to be there.
     #[cfg(not(loom))]
     pub(crate) fn len(&self) -> usize {
         self.seen.wrapping_sub(self.next)
@@ -161,8 +161,8 @@ impl<T> Consumer<'_, T> {
             }
         }
         let item = self.slots[self.next & (self.slots.len() - 1)].with_mut(|slot| {
-            // SAFETY: next < tail, whose release store after the write was acquired: the slot holds an
-            // item, and the producer does not touch it before `head` passes it.
+            // SAFETY: next < tail, whose release store after the write was acquired: the slot holds
+            // an item, and the producer does not touch it before `head` passes it.
             let slot = unsafe { &*slot };
             // SAFETY: as above; `next` moves on, so the item is read once.
             unsafe { slot.assume_init_read() }
@@ -271,8 +271,8 @@ mod loom_tests {
         });
     }
 
-    /// A slot's bytes travel with the buffer that holds it: claimed, written, sent through the ring,
-    /// read by the engine, released, claimed again by the other thread.
+    /// A slot's bytes travel with the buffer that holds it: claimed, written, sent through the
+    /// ring, read by the engine, released, claimed again by the other thread.
     #[test]
     fn a_slot_handed_over_is_seen_whole() {
         loom::model(|| {
@@ -304,7 +304,8 @@ mod loom_tests {
                     }
                 };
                 let seen = bytes.with_mut(|at| {
-                    // SAFETY: the buffer came through the ring: this thread owns it; loom checks it.
+                    // SAFETY: the buffer came through the ring: this thread owns it; loom checks
+                    // it.
                     unsafe { at.read() }
                 });
                 assert_eq!(seen, round);
@@ -360,7 +361,7 @@ mod loom_tests {
                 thread::yield_now();
             }
             let seen = bytes.with_mut(|at| {
-                // SAFETY: nobody has a number any more; loom checks it.
+                // SAFETY: no thread has a number any more; loom checks it.
                 unsafe { at.read() }
             });
             assert_eq!(seen, 7);
