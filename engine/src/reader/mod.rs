@@ -109,7 +109,7 @@ pub struct Reader<T: ReaderTransport> {
 
 /// A handle by which another thread feeds a reader: [`Reader::submitter`].
 pub type Submitter<T> =
-    hub::Submitter<'static, 'static, <<T as ReaderTransport>::Provider as Provider>::Waker>;
+    hub::HubSubmitter<'static, 'static, <<T as ReaderTransport>::Provider as Provider>::Waker>;
 
 /// A session, from the reader's side.
 #[derive(Debug)]
@@ -193,8 +193,8 @@ impl<T: ReaderTransport> Reader<T> {
         })
     }
 
-    /// A handle for another thread, by which it fills batches ([`batch`](hub::Submitter::batch)),
-    /// [submits](hub::Submitter::submit) them and takes [their outcomes](hub::Outcome), while
+    /// A handle for another thread, by which it fills batches ([`batch`](hub::HubSubmitter::batch)),
+    /// [submits](hub::HubSubmitter::submit) them and takes [their outcomes](hub::Outcome), while
     /// this thread goes on polling; `None` when there is none left. As many can be had as
     /// [`engine!`](crate::engine) was told: `max_submitters`.
     ///
