@@ -92,9 +92,13 @@ mod reader;
 mod transport;
 
 pub use kvrail_core as core;
+pub use kvrail_core::batch::{Batch, Done, DonePage, Ticket};
 pub use kvrail_core::error::PageError;
+pub use kvrail_core::hub::Outcome;
+pub use kvrail_core::memory::{Slot, Slots};
 pub use kvrail_core::remote::Location;
 pub use kvrail_core::table::KeyTag;
+pub use kvrail_core::time::Time;
 pub use kvrail_host::segment::Segment;
 pub use kvrail_host::{clock, memory};
 pub use kvrail_layouts as layouts;
@@ -102,7 +106,7 @@ pub use kvrail_layouts::{Bf16, KvLayout, View};
 pub use kvrail_local as local;
 pub use kvrail_macros::{KvLayout, engine};
 pub use kvrail_session as session;
-pub use kvrail_session::PeerKey;
+pub use kvrail_session::{Address, NodeName, PeerKey};
 
 #[cfg(feature = "cuda")]
 pub use kvrail_verbs::gpu;
@@ -122,3 +126,8 @@ pub use transport::open::{OpenDialer, OpenRails};
 #[cfg(feature = "verbs")]
 pub use transport::verbs;
 pub use transport::{Published, PublisherTransport, ReaderTransport, TransportError, shm, tcp};
+
+// A reader is owned by one thread, and may be moved to another one.
+static_assertions::assert_impl_all!(Reader<shm::ShmRails>: Send);
+static_assertions::assert_impl_all!(Reader<tcp::TcpRails>: Send);
+static_assertions::assert_impl_all!(Publisher: Send, Sync);

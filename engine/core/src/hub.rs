@@ -79,7 +79,7 @@ impl<'s, const N: usize> Mailbox<'s, N> {
 
 /// An application thread's end. Dropped, it leaves its slots to the engine's own thread.
 #[derive(Debug)]
-pub struct Submitter<'s, 'r, W: Wake> {
+pub struct HubSubmitter<'s, 'r, W: Wake> {
     orders: Producer<'r, Order<'s>>,
     outcomes: Consumer<'r, Outcome<'s>>,
     ended: &'r Ended,
@@ -130,7 +130,7 @@ impl<'s> SendError<'s> {
     }
 }
 
-impl<'s, W: Wake> Submitter<'s, '_, W> {
+impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
     /// An empty batch of the engine's pool, or `None` when all are in use, or the engine is gone.
     #[inline]
     pub fn batch(&mut self) -> Option<Batch<'s>> {
@@ -207,7 +207,7 @@ impl<'s, W: Wake> Submitter<'s, '_, W> {
     }
 }
 
-impl<W: Wake> Drop for Submitter<'_, '_, W> {
+impl<W: Wake> Drop for HubSubmitter<'_, '_, W> {
     fn drop(&mut self) {
         self.ended.submitter.store(true, Ordering::Release);
         self.waker.wake();
@@ -270,7 +270,7 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         &mut self,
         engine: &Engine<'s, P, E>,
         mailbox: &'r mut Mailbox<'s, N>,
-    ) -> Result<Submitter<'s, 'r, P::Waker>, HubFull> {
+    ) -> Result<HubSubmitter<'s, 'r, P::Waker>, HubFull> {
         let desk = self.desks.get_mut(self.open).ok_or(HubFull { limit: M })?;
         self.open += 1;
         let (orders_in, orders_out) = mailbox.orders.split();
@@ -286,7 +286,7 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         ended.submitter.store(false, Ordering::Relaxed);
         ended.hub.store(false, Ordering::Relaxed);
         *desk = Some(Desk { orders: orders_out, outcomes: outcomes_in, ended, orphaned: false });
-        Ok(Submitter {
+        Ok(HubSubmitter {
             orders: orders_in,
             outcomes: outcomes_out,
             ended,
