@@ -27,7 +27,7 @@ pub enum AxisKind {
 impl AxisKind {
     /// The number under which the axis enters a fingerprint, and by which axes are sorted.
     #[must_use]
-    pub const fn code(self) -> u64 {
+    pub const fn number(self) -> u64 {
         match self {
             Self::Layer => 1,
             Self::Token => 2,
@@ -52,7 +52,7 @@ impl AxisKind {
     }
 
     pub(crate) const fn same(self, other: Self) -> bool {
-        self.code() == other.code()
+        self.number() == other.number()
     }
 }
 

@@ -13,7 +13,7 @@
 //! | tokens per state | the declaration's |
 //! | regions | how many |
 //! | axes | how many follow: all but those of extent 1 that are whole |
-//! | for each axis, by code | [`AxisKind::code`](crate::AxisKind::code), extent, spread: 0 whole, 1 sharded, 2 replicated; ranks (0 if whole); rank + 1 (0 if not said) |
+//! | for each axis, by code | [`AxisKind::number`](crate::AxisKind::number), extent, spread: 0 whole, 1 sharded, 2 replicated; ranks (0 if whole); rank + 1 (0 if not said) |
 //! | fields | how many follow |
 //! | for each field, as declared | the name's length in bytes, the name (UTF-8, no padding), [`ElementKind`](crate::ElementKind) as a number, count, region, region's bytes, and where its first run begins: its offset in the region, then 0; or, if its plane's distance is known only at run time, `u64::MAX`, then its offset in the row |
 //! | … for each of the axes above | step: 0 shared, 1 bytes, 2 regions, 3 run time; how many (0 for shared and run time) |
@@ -72,7 +72,7 @@ impl Fingerprint {
                 Spread::Sharded { ranks, rank: Some(rank) } => (1, ranks, rank as u64 + 1),
                 Spread::Replicated { ranks } => (2, ranks, 0),
             };
-            hash = number(number(hash, axis.kind.code()), axis.extent);
+            hash = number(number(hash, axis.kind.number()), axis.extent);
             hash = number(number(number(hash, tag), ranks as u64), rank);
             i += 1;
         }

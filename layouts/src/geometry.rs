@@ -6,7 +6,7 @@
 //!
 //! - every element of every field lies within its region, and no two of them overlap;
 //! - all sums and products that address them fit in 63 bits;
-//! - axes are sorted by [`AxisKind::code`], each kind once, no extent 0.
+//! - axes are sorted by [`AxisKind::number`], each kind once, no extent 0.
 //!
 //! [`Declaration::build`]: crate::Declaration::build
 //! [`Placement::finish`]: crate::Placement::finish
@@ -160,7 +160,7 @@ impl Geometry {
         swizzle: 0,
     };
 
-    /// The axes, sorted by [`AxisKind::code`]: the order in which indices are given.
+    /// The axes, sorted by [`AxisKind::number`]: the order in which indices are given.
     #[must_use]
     pub const fn axes(&self) -> &[Axis] {
         self.axes.split_at(self.axis_count).0

@@ -73,6 +73,17 @@ pub enum Undetermined {
 }
 
 impl Undetermined {
+    /// The number of this error, listed in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Distance => 1140,
+            Self::Rank { .. } => 1141,
+        }
+    }
+}
+
+impl Undetermined {
     /// The reason, for the layout of this name, and what to do.
     #[must_use]
     pub const fn text(&self, layout: &str) -> Text {
@@ -152,7 +163,7 @@ impl Identity {
         self.any_rank
     }
 
-    /// The sharded axes, sorted by [`AxisKind::code`], and which part of each the page holds.
+    /// The sharded axes, sorted by [`AxisKind::number`], and which part of each the page holds.
     #[must_use]
     pub const fn ranks(&self) -> &[RankOf] {
         self.ranks.split_at(self.count).0

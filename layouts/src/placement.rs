@@ -129,6 +129,28 @@ pub enum PlacementError {
     },
 }
 
+impl PlacementError {
+    /// The number of this error, listed in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Plane { .. } => 1070,
+            Self::Field { .. } => 1071,
+            Self::FixedStride { .. } => 1072,
+            Self::FixedPlane { .. } => 1073,
+            Self::MissingStride { .. } => 1074,
+            Self::MissingPlane { .. } => 1075,
+            Self::RowsOverlap { .. } => 1076,
+            Self::PlanesOverlap { .. } => 1077,
+            Self::OutOfRegion { .. } => 1078,
+            Self::RegionBytes { .. } => 1079,
+            Self::Align { .. } => 1080,
+            Self::Foreign => 1081,
+            Self::Overflow { .. } => 1082,
+        }
+    }
+}
+
 /// Run-time numbers on their way into a [`Geometry`]; [`finish`](Self::finish) checks them.
 ///
 /// Each setter keeps the first mistake for `finish` to report.
@@ -357,9 +379,9 @@ const fn shares_regions(geometry: &Geometry, a: usize, b: usize) -> bool {
 }
 
 /// Whether `placed` is `declared` but for what that leaves to run time.
-fn places(placed: &Geometry, declared: &Geometry) -> bool {
+fn places(placed: &Geometry, declaration: &Geometry) -> bool {
     let mut erased = *placed;
-    for (plane, was) in erased.planes.iter_mut().zip(&declared.planes) {
+    for (plane, was) in erased.planes.iter_mut().zip(&declaration.planes) {
         plane.region_bytes = was.region_bytes;
         plane.offset = plane.offset.filter(|_| was.offset.is_some());
         for (step, was) in plane.steps.iter_mut().zip(&was.steps) {
@@ -368,7 +390,7 @@ fn places(placed: &Geometry, declared: &Geometry) -> bool {
             }
         }
     }
-    erased == *declared
+    erased == *declaration
 }
 
 /// A layout whose run-time numbers have been given, ranks included: a [`Geometry`] that is known to

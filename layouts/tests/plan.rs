@@ -394,11 +394,11 @@ fn blocks_that_do_not_divide_are_planned_by_their_overlaps() {
 fn replicated_heads_are_ranks_of_one_head_each() {
     let (tensor_parallel, heads) = (16, 4_u32);
     let order = [TOKEN, HEAD];
-    let declared = pool_of_heads(&order, Axis::sharded(H, 1, heads));
+    let declaration = pool_of_heads(&order, Axis::sharded(H, 1, heads));
     let whole = pool_of_heads(&order, Axis::whole(H, heads.into()));
     for rank in 0..tensor_parallel {
         let head = rank * heads / tensor_parallel;
-        let page = declared.at_rank(H, head).unwrap();
+        let page = declaration.at_rank(H, head).unwrap();
         let plan = Plan::between(&whole, &page, Selection::ALL).unwrap();
         assert_eq!(plan.iter().next().unwrap().source.offset, u64::from(head) * 256);
         assert_eq!(page.identity().undetermined(), None);

@@ -103,7 +103,7 @@ impl Declaration<'_> {
                 _ => {}
             }
             let mut at = geometry.axis_count;
-            while at > 0 && geometry.axes[at - 1].kind.code() > axis.kind.code() {
+            while at > 0 && geometry.axes[at - 1].kind.number() > axis.kind.number() {
                 geometry.axes[at] = geometry.axes[at - 1];
                 at -= 1;
             }

@@ -79,6 +79,37 @@ pub enum DeclarationErrorKind {
     Align { align: u64, region: u64 },
 }
 
+impl DeclarationErrorKind {
+    /// The number of this error, listed in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::TooMany { .. } => 1000,
+            Self::NoFields => 1001,
+            Self::ZeroExtent { .. } => 1002,
+            Self::SameAxisTwice { .. } => 1003,
+            Self::NotSharded { .. } => 1004,
+            Self::Ranks { .. } => 1005,
+            Self::UnknownAxis { .. } => 1006,
+            Self::RepeatedAxis { .. } => 1007,
+            Self::UnusedAxis { .. } => 1008,
+            Self::ZeroCount { .. } => 1009,
+            Self::SameFieldTwice { .. } => 1010,
+            Self::ZeroPad => 1011,
+            Self::ZeroAlign => 1012,
+            Self::ZeroTokensPerState => 1013,
+            Self::PlanesTwice => 1014,
+            Self::PlanesMissing { .. } => 1015,
+            Self::OrderWithoutPlanes => 1016,
+            Self::RegionsInside => 1017,
+            Self::RegionsUnderPlanes => 1018,
+            Self::Overflow => 1019,
+            Self::Bytes { .. } => 1020,
+            Self::Align { .. } => 1021,
+        }
+    }
+}
+
 /// One mistake, at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeclarationError {
@@ -89,6 +120,12 @@ pub struct DeclarationError {
 }
 
 impl DeclarationError {
+    /// The number of [`why`](Self::why).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        self.why.code()
+    }
+
     /// The mistake in the author's words, with the numbers that disagree and what would fit.
     #[must_use]
     pub const fn text(&self) -> Text {
@@ -190,6 +227,15 @@ impl DeclarationErrors {
         if self.len < Self::CAPACITY && self.at(at).is_none() {
             self.list[self.len] = Some(DeclarationError { at, why });
             self.len += 1;
+        }
+    }
+
+    /// The number of the first mistake; 0 if there is none.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self.first() {
+            Some(error) => error.code(),
+            None => u32::MIN,
         }
     }
 

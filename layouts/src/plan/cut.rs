@@ -127,7 +127,7 @@ impl CutList {
     /// Bytes of work request `wr` of these lists, which are one [`Cut`]'s, and how many are as long from it on,
     /// as far as is easily seen: at least 1. (0, 0) beyond the last.
     #[must_use]
-    pub fn alike(lists: &[Self], wr: u32) -> (u32, u32) {
+    pub fn equal_wrs(lists: &[Self], wr: u32) -> (u32, u32) {
         let Some(list) = lists.iter().find(|list| wr < list.end) else { return (0, 0) };
         if list.parts == 1 && list.pieces.is_multiple_of(list.group) {
             return (list.group * list.piece, list.end - wr);

@@ -112,7 +112,7 @@ const fn one(
         return Err(PlanError::NoField { field: name });
     }
     if fs.kind as u8 != fd.kind as u8 {
-        return Err(PlanError::Kind { field: name, source_kind: fs.kind, destination: fd.kind });
+        return Err(PlanError::ElementKind { field: name, source_kind: fs.kind, destination: fd.kind });
     }
     if fs.count != fd.count {
         return Err(PlanError::Count { field: name, source_count: fs.count, destination: fd.count });
@@ -149,8 +149,8 @@ const fn counterpart(s: &Geometry, d: &Geometry, to: usize) -> Option<From> {
     let mut found = None;
     let mut f = 0;
     while f < s.field_count {
-        let alike = s.fields[f].kind as u8 == wanted.kind as u8 && s.fields[f].count == wanted.count;
-        if alike && split(s, f).is_some() {
+        let same_shape = s.fields[f].kind as u8 == wanted.kind as u8 && s.fields[f].count == wanted.count;
+        if same_shape && split(s, f).is_some() {
             if found.is_some() {
                 return None;
             }
@@ -346,11 +346,11 @@ const fn shares(
     }
     let unrelated = PlanError::Unrelated { axis: kind, source_extent: s, destination: d };
     // Two pages of one rank, which neither names, hold the same part.
-    let alike = matches!(
+    let same_shape = matches!(
         (source.spread, destination.spread),
         (Spread::Sharded { ranks: a, rank: None }, Spread::Sharded { ranks: b, rank: None }) if a == b
     );
-    if alike && s == d {
+    if same_shape && s == d {
         return Ok((Share { origin: 0, len: s, total: s }, Share { origin: 0, len: d, total: d }));
     }
     let spread = matches!(source.spread, Spread::Sharded { .. })

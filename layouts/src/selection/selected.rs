@@ -178,6 +178,22 @@ pub enum SelectionError {
     Unplaced,
 }
 
+impl SelectionError {
+    /// The number of this error, listed in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NoAxis { .. } => 1050,
+            Self::Range { .. } => 1051,
+            Self::Empty { .. } => 1052,
+            Self::HalfState { .. } => 1053,
+            Self::NoField { .. } => 1054,
+            Self::TooMany => 1055,
+            Self::Unplaced => 1056,
+        }
+    }
+}
+
 /// A selection of a page, checked: every index is in range, every stride known.
 #[derive(Clone, Copy, Debug)]
 pub struct Selected<'g> {

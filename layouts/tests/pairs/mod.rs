@@ -246,17 +246,17 @@ impl Pair {
                         continue;
                     }
                     match self.index(*kind, *index) {
-                        Some(index) => _ = named.insert(kind.code(), index),
+                        Some(index) => _ = named.insert(kind.number(), index),
                         None => there = false,
                     }
                 }
                 // What the destination has no axis for, the source has one index of, the whole's 0.
                 for along in &self.all {
-                    if named.contains_key(&along.kind.code()) {
+                    if named.contains_key(&along.kind.number()) {
                         continue;
                     }
                     match self.index(along.kind, 0) {
-                        Some(index) => _ = named.insert(along.kind.code(), index),
+                        Some(index) => _ = named.insert(along.kind.number(), index),
                         None => there = false,
                     }
                 }
@@ -276,7 +276,7 @@ impl Pair {
                         .iter()
                         .map(|axis| match axis.kind {
                             AxisKind::Part => part.unwrap(),
-                            kind => named[&kind.code()],
+                            kind => named[&kind.number()],
                         })
                         .collect();
                     for element in 0..field.count() {
@@ -433,10 +433,10 @@ fn check_cut(
         all.push((wr, pieces));
     }
     for at in 0..all.len() {
-        let (bytes, n) = CutList::alike(cut.lists(), at as u32);
+        let (bytes, n) = CutList::equal_wrs(cut.lists(), at as u32);
         assert!(n >= 1 && all[at..][..n as usize].iter().all(|(wr, _)| wr.len == bytes), "{n} from {at}");
     }
-    assert_eq!(CutList::alike(cut.lists(), cut.wrs()), (0, 0));
+    assert_eq!(CutList::equal_wrs(cut.lists(), cut.wrs()), (0, 0));
     assert_eq!((all.len(), written.len()), (cut.wrs() as usize, cut.bytes() as usize));
     assert!(written.iter().all(|(to, from)| map.iter().any(|(b, a)| (b.1, a.1) == (*to, *from))));
     assert_eq!(written.len(), map.len());

@@ -15,10 +15,10 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
     let questions = questions(reader);
     let about = about(reader);
     let blank = (!docs.is_empty()).then(|| quote!(#[doc = ""]));
-    let declared = quote!(#krate::declared);
+    let support = quote!(#krate::declared);
     let numbers = quote!(#ident::<#krate::shm::ShmRails>::__MAXIMA);
     let state = quote! {
-        #declared::State<
+        #support::State<
             { #numbers.peers },
             { #numbers.regions },
             { #numbers.lanes },
@@ -26,7 +26,7 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
             { #numbers.batches },
             { #numbers.batch },
             { #numbers.submitters },
-            { #declared::mail(#numbers.submitters, #numbers.batches) },
+            { #support::mail(#numbers.submitters, #numbers.batches) },
         >
     };
     let item = item(&quote!(#(#docs)* #blank #(#[doc = #about])*), reader);
@@ -35,16 +35,16 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
         const _: () = {
             impl #ident<#krate::shm::ShmRails> {
                 #[doc(hidden)]
-                const __MAXIMA: #declared::Maxima = #maxima;
+                const __MAXIMA: #support::Maxima = #maxima;
                 /// Bytes of a reader's whole state, the rails' own aside: the size of its `Storage`.
                 #vis const STATE_BYTES: ::core::primitive::usize =
                     ::core::mem::size_of::<#krate::Storage<#ident>>();
             }
             #[automatically_derived]
-            impl<N: #krate::Network> #declared::Declared for #ident<N> {
+            impl<N: #krate::Network> #support::Declared for #ident<N> {
                 type State = #state;
-                const PAGE: #declared::Page = #declared::Page::of::<#page>();
-                const MAXIMA: #declared::Maxima = #numbers;
+                const PAGE: #support::Page = #support::Page::of::<#page>();
+                const MAXIMA: #support::Maxima = #numbers;
             }
             #questions
         };
@@ -54,7 +54,7 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
 /// The type, and what it can do whatever its numbers are.
 fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
     let Reader { vis, ident, krate, page, .. } = reader;
-    let declared = quote!(#krate::declared);
+    let support = quote!(#krate::declared);
     quote! {
         #docs
         #vis struct #ident<N: #krate::Network = #krate::shm::ShmRails> {
@@ -70,7 +70,7 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
             /// More rails than declared, figures that cannot work or that are not the declared
             /// ones. The storage can be taken again.
             #vis fn start(
-                state: #krate::TakenStorage<<Self as #declared::Declared>::State>,
+                state: #krate::TakenStorage<<Self as #support::Declared>::State>,
                 rails: N,
                 config: #krate::Config,
             ) -> ::core::result::Result<Self, #krate::StartError> {
@@ -83,12 +83,12 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
             ///
             /// As `start`, or the pages of another layout.
             #vis fn start_as(
-                state: #krate::TakenStorage<<Self as #declared::Declared>::State>,
+                state: #krate::TakenStorage<<Self as #support::Declared>::State>,
                 layout: #krate::PageLayout,
                 rails: N,
                 config: #krate::Config,
             ) -> ::core::result::Result<Self, #krate::StartError> {
-                match #declared::start::<Self, N>(state, layout, rails, config) {
+                match #support::start::<Self, N>(state, layout, rails, config) {
                     ::core::result::Result::Ok(reader) => ::core::result::Result::Ok(Self { reader }),
                     ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
                 }
@@ -97,7 +97,7 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
             /// When a batch is due that is submitted now and may take what the declaration allows.
             #[must_use]
             #vis fn deadline(&self) -> #krate::core::time::Time {
-                let milliseconds = <Self as #declared::Declared>::MAXIMA.deadline_ms;
+                let milliseconds = <Self as #support::Declared>::MAXIMA.deadline_ms;
                 #krate::clock::within(::core::time::Duration::from_millis(milliseconds as ::core::primitive::u64))
             }
         }
@@ -165,7 +165,7 @@ fn about(reader: &Reader) -> Vec<String> {
 
 fn maxima(reader: &Reader) -> TokenStream {
     let krate = &reader.krate;
-    let declared = quote!(#krate::declared);
+    let support = quote!(#krate::declared);
     let page = &reader.page;
     let or =
         |key: Key, default: TokenStream| reader.number(key).map_or(default, quote::ToTokens::to_token_stream);
@@ -174,14 +174,14 @@ fn maxima(reader: &Reader) -> TokenStream {
         None => quote!(::core::option::Option::None),
     };
     let (rails, peers) = (or(Key::Rails, quote!(8)), or(Key::Peers, quote!(64)));
-    let regions = or(Key::Regions, quote!(#declared::regions(#peers)));
-    let lanes = or(Key::Lanes, quote!(#declared::lanes(#peers, #rails)));
+    let regions = or(Key::Regions, quote!(#support::regions(#peers)));
+    let lanes = or(Key::Lanes, quote!(#support::lanes(#peers, #rails)));
     let (depth, batch) = (or(Key::Depth, quote!(128)), or(Key::Batch, quote!(256)));
     let (batches, submitters) = (or(Key::Batches, quote!(64)), or(Key::Submitters, quote!(0)));
     let deadline_ms = or(Key::DeadlineMs, quote!(1000));
     let (chunk, rail_bytes, rail_wrs) = (maybe(Key::Chunk), maybe(Key::RailBytes), maybe(Key::RailWrs));
     quote! {
-        #declared::Maxima {
+        #support::Maxima {
             rails: #rails,
             peers: #peers,
             regions: #regions,

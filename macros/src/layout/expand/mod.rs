@@ -23,10 +23,10 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
     let constants = constants(page, &fields);
     let (parameters, arguments, bounds) = generics.split_for_impl();
     let built = quote!(__KVRAIL_BUILT);
-    let declared = docs::declaration(page);
+    let words = docs::declaration(page);
     let layout = |geometry: TokenStream| {
         quote! {
-            #[doc = #declared]
+            #[doc = #words]
             #[automatically_derived]
             impl #parameters #krate::KvLayout for #ident #arguments #bounds {
                 const NAME: &'static ::core::primitive::str = #name;
