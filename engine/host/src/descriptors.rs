@@ -1,6 +1,6 @@
-//! A thread with a table of file descriptors of its own, and the process that made a value.
+//! Threads with a descriptor table of their own, and values that know which process made them.
 //!
-//! A child of `fork` gets a copy of the descriptor table of the thread that forked. Descriptors of
+//! A child of fork(2) gets a copy of the descriptor table of the thread that forked. Descriptors of
 //! a thread with a table of its own are therefore in no child, however the child was made and
 //! whatever the child does: when the process dies, these descriptors are closed for good.
 #![allow(unsafe_code, reason = "system calls that change which descriptors a thread has")]
@@ -15,19 +15,27 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// `CLOSE_RANGE_UNSHARE` of linux/close_range.h.
 const CLOSE_RANGE_UNSHARE: libc::c_uint = 1 << 1;
-/// Standard input, output and error stay, so that no other descriptor gets their numbers: a panic's
-/// message goes to standard error.
+/// The first number behind standard input, output and error. These three stay open, so that no other
+/// descriptor gets their numbers: a panic's message goes to standard error.
 const STANDARD: RawFd = 3;
 
-/// Starts a thread that has a descriptor table of its own, holding the standard three and `keep`.
-/// `body` learns whether that worked: `Err` says why the thread shares the process's table after
-/// all.
+/// Starts a thread called `name` with a descriptor table of its own, which holds the three standard
+/// descriptors and `keep`.
 ///
-/// The owners of `keep` stay with the caller, and stay open until the thread has ended.
-/// `body` gets them borrowed, in the order given. `body` must neither take in nor let out any other
-/// value that owns a descriptor, and must not call code that uses descriptors of its own (a logger
-/// for instance): a number means something else in the other table.
-pub(crate) fn spawn(
+/// `body` gets the descriptors of `keep`, in their order, and `Err` if the thread shares the table of
+/// the process after all, with the system's reason.
+///
+/// # Errors
+///
+/// The system gave no thread.
+///
+/// # Safety
+///
+/// - The descriptors of `keep` are open, and stay open until the thread has ended.
+/// - `body` neither takes in nor lets out any other value that owns a descriptor, and calls no code
+///   that uses descriptors of its own (a logger, for instance): the same number means something else in
+///   the other table.
+pub unsafe fn spawn_isolated(
     name: &str,
     keep: Vec<RawFd>,
     body: impl FnOnce(&[BorrowedFd<'_>], Result<(), Errno>) + Send + 'static,
@@ -35,8 +43,8 @@ pub(crate) fn spawn(
     std::thread::Builder::new().name(name.into()).spawn(move || {
         let own = unshare(&keep);
         let borrow = |&fd: &RawFd| {
-            // SAFETY: open in this thread's table: kept if the table is its own, and by the
-            // caller's word if it is the process's. The thread closes none of them.
+            // SAFETY: open in this thread's table, by the caller's promise: `unshare` keeps it if the
+            // table is the thread's own. The thread closes none of them.
             unsafe { BorrowedFd::borrow_raw(fd) }
         };
         let borrowed: Vec<_> = keep.iter().map(borrow).collect();
@@ -50,14 +58,15 @@ fn unshare(keep: &[RawFd]) -> Result<(), Errno> {
     kept.sort_unstable();
     kept.dedup();
     let above = kept.last().map_or(STANDARD, |&last| STANDARD.max(last + 1));
-    // Copies no descriptor above the last that is kept, so closing those has no side effect.
+    // The kernel does not even copy the descriptors above the last that is kept, so closing them has no
+    // side effect.
     match close_range(above, libc::c_uint::MAX, CLOSE_RANGE_UNSHARE) {
         Ok(()) => {
             let mut first = STANDARD;
             for &fd in kept.iter().filter(|&&fd| fd >= STANDARD) {
                 if fd > first {
-                    // Cannot fail for a range in order; what would stay open is a copy of a
-                    // descriptor.
+                    // Cannot fail for a range in ascending order; if it did, a copy of a descriptor would
+                    // stay open.
                     let _ = close_range(first, (fd - 1).unsigned_abs(), 0);
                 }
                 first = fd + 1;
@@ -66,8 +75,8 @@ fn unshare(keep: &[RawFd]) -> Result<(), Errno> {
         }
         // Linux before 5.9, or a filter of system calls that does not know this one.
         Err(_) => {
-            // SAFETY: the rest of this thread uses descriptors that are kept and those that it
-            // makes, by the contract of `spawn`.
+            // SAFETY: the rest of this thread uses the descriptors that are kept and those that it
+            // makes, by the contract of `spawn_isolated`.
             unsafe { unshare_unsafe(UnshareFlags::FILES) }?;
             close_all_but(&kept);
             Ok(())
@@ -87,40 +96,43 @@ fn close_range(first: RawFd, last: libc::c_uint, flags: libc::c_uint) -> Result<
     }
 }
 
-/// Closes what a table that has just been copied holds beside the standard three and `kept`.
+/// Closes all descriptors but the standard three and `kept`, in a table that has just been copied.
 fn close_all_but(kept: &[RawFd]) {
     let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
     let open: Vec<RawFd> = match fs::read_dir("/proc/thread-self/fd") {
         Ok(entries) => entries.filter_map(number).collect(),
-        // No /proc: every number that a descriptor can have, within reason.
+        // Without /proc: every number that a descriptor can have, up to 2^20.
         Err(_) => {
             let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
             (0..limit.unwrap_or(1 << 20).min(1 << 20) as RawFd).collect()
         }
     };
     for fd in open.into_iter().filter(|fd| *fd >= STANDARD && !kept.contains(fd)) {
-        // SAFETY: an integer is passed, nothing else. The table is this thread's own, and its other
-        // entries are copies that no code uses by this table.
+        // SAFETY: the call takes an integer. The table is this thread's own, and no code uses its
+        // other entries, which are copies.
         let _ = unsafe { libc::close(fd) };
     }
 }
 
-/// The process that made a value. In a child of a fork the value is a copy: the threads behind it
-/// are not there, and its descriptors are those that the parent goes on using.
+/// The process that made a value.
+///
+/// In a child of fork(2) the value is a copy: its threads are not there, and its descriptors are the ones
+/// that the parent goes on using. A value with threads or connections keeps an `OwnerProcess`, so that
+/// its drop in a child leaves them alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Maker(Pid);
+pub struct OwnerProcess(Pid);
 
-impl Maker {
-    /// This process.
+impl OwnerProcess {
+    /// The calling process.
     #[must_use]
-    pub fn this_process() -> Self {
+    pub fn current() -> Self {
         Self(getpid())
     }
 
-    /// Whether this is the process that made the value, and not a child of it.
+    /// Whether the calling process is the one that made the value, and not a child of it.
     #[must_use]
-    pub fn is_this_process(self) -> bool {
-        self == Self::this_process()
+    pub fn is_current(self) -> bool {
+        self == Self::current()
     }
 }
 
@@ -144,11 +156,14 @@ mod tests {
         let [low, mid, high] = [(); 3].map(|()| eventfd(0, EventfdFlags::CLOEXEC).unwrap());
         let keep = vec![high.as_raw_fd(), low.as_raw_fd()];
         let (tell, told) = channel();
-        let thread = spawn("own", keep.clone(), move |kept, own| {
+        let body = move |kept: &[BorrowedFd<'_>], own| {
             let &[high, low] = kept else { panic!("{kept:?}") };
             rustix::io::write(high, &7_u64.to_ne_bytes()).unwrap();
             tell.send((own, open_numbers(), high.as_raw_fd(), low.as_raw_fd())).unwrap();
-        });
+        };
+        // SAFETY: the descriptors are open until the thread has been joined below; the body uses them
+        // and one that it opens and closes.
+        let thread = unsafe { spawn_isolated("own", keep.clone(), body) };
         thread.unwrap().join().unwrap();
         let (own, seen, got_high, got_low) = told.recv().unwrap();
         assert_eq!((own, got_high, got_low), (Ok(()), keep[0], keep[1]));

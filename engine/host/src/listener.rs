@@ -1,4 +1,5 @@
 //! A TCP listener that no child of a fork inherits.
+#![allow(unsafe_code, reason = "its thread has a descriptor table of its own")]
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -14,50 +15,50 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
-use crate::descriptors::{self, Maker};
+use crate::accept::{ConnectionSource, PAUSE, concerns_one_connection};
+use crate::descriptors::{OwnerProcess, spawn_isolated};
 
-/// Connections that wait to be accepted, at most (and `net.core.somaxconn` at most).
+/// How many connections wait to be accepted, at most (and at most `net.core.somaxconn`).
 const BACKLOG: i32 = 1024;
-/// How long the thread leaves a listener alone that cannot accept.
-const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// A listening TCP socket that belongs to the life of this process alone.
+/// A listening TCP socket that is closed when this process dies, even if a child of it lives on.
 ///
 /// An ordinary listening socket is inherited by the children of a fork. If the process dies and a
 /// child lives on, the socket goes on listening: the port is taken, and a connect hangs, since no
-/// process accepts. This one is in the descriptor table of a thread of its own (Linux 5.9, or where
-/// `unshare` is allowed), so it is closed with the process. The connections that it accepts are
-/// handed over to the process's table.
+/// process accepts. This socket is in the descriptor table of a thread of its own (Linux 5.9, or where
+/// `unshare` is allowed), so it is closed with the process. The thread accepts connections and hands
+/// them over to the process.
 ///
-/// Its file descriptor is readable when [`accept`](Self::accept) has something. Tools that look for
-/// a port's owner in `/proc/<pid>/fd` (`ss -p`, `lsof`) show no process for it.
+/// Its file descriptor is readable when [`accept`](ConnectionSource::accept) has a connection. Tools that
+/// look for a port's owner in `/proc/<pid>/fd` (`ss -p`, `lsof`) show no process for it.
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,
-    /// Connections come out of here.
+    /// This end of a socket pair: the thread sends connections through the other end.
     ours: OwnedFd,
-    /// Kept open for the thread, which has it borrowed.
+    /// The thread's end, which it has borrowed.
     _theirs: OwnedFd,
     thread: Option<JoinHandle<()>>,
-    maker: Maker,
+    owner: OwnerProcess,
 }
 
-/// What the thread says when it has begun: the address, and whether its descriptors are its own.
+/// The thread's first message: the address, and whether its descriptor table is its own.
 type Begun = (io::Result<SocketAddr>, Result<(), Errno>);
 
 impl Listener {
-    /// Listens at `address` (port 0: one of the system's choice) from a thread called `name`.
+    /// Listens at `address` (port 0: any free port) from a thread called `name`.
     ///
     /// # Errors
     ///
-    /// What the system says about the address, or no thread or descriptor.
+    /// The system refuses the address, or has no thread or descriptor left.
     pub fn bind(address: SocketAddr, name: &str) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let (tell, told) = sync_channel(1);
-        let thread = descriptors::spawn(name, vec![theirs.as_raw_fd()], move |kept, own| {
-            run(address, kept[0], own, &tell);
-        })?;
+        let body = move |kept: &[BorrowedFd<'_>], own| run(address, kept[0], own, &tell);
+        // SAFETY: `theirs` is open until `drop` has joined the thread. The thread takes in an address and
+        // a channel and lets out messages, which own no descriptor; it logs nothing.
+        let thread = unsafe { spawn_isolated(name, vec![theirs.as_raw_fd()], body) }?;
         let ended = |_| io::Error::other("the listener's thread ended at once");
         let (bound, own) = told.recv().map_err(ended)?;
         let address = bound?;
@@ -65,26 +66,30 @@ impl Listener {
             tracing::warn!(
                 %address, %errno,
                 "a child of a fork would keep this port after this process has died: \
-                 the system gives a thread no descriptors of its own"
+                 the system gives a thread no descriptor table of its own"
             );
         }
-        Ok(Self { address, ours, _theirs: theirs, thread: Some(thread), maker: Maker::this_process() })
+        Ok(Self { address, ours, _theirs: theirs, thread: Some(thread), owner: OwnerProcess::current() })
     }
 
-    /// Where it listens, with the port that it got.
+    /// The address at which it listens, with the port that it got.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
     }
+}
+
+impl ConnectionSource for Listener {
+    type Connection = (TcpStream, SocketAddr);
 
     /// The next connection. Does not block.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock): none is there. `EMFILE`: one was there, and this
-    /// process has no descriptor left for it. Others: the connection was gone already, or the
-    /// thread has ended.
-    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): there is none. `EMFILE`: there was one, and this
+    /// process has no descriptor left for it. [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): the
+    /// thread has ended. Others: the connection was gone already.
+    fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let mut byte = [0; 1];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -101,7 +106,7 @@ impl Listener {
                 Ok((stream, from))
             }
             None if message.bytes == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            // The system had no descriptor to put it into.
+            // The process had no descriptor left for the connection.
             None => Err(Errno::MFILE.into()),
         }
     }
@@ -116,12 +121,12 @@ impl AsFd for Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         // In a child of a fork the thread is not there, and the socket is the parent's.
-        if !self.maker.is_this_process() {
+        if !self.owner.is_current() {
             self.thread.take();
             return;
         }
-        // The thread sees its end of the pair end. A child of a fork may have the pair open, so to
-        // close this end would not do.
+        // The thread sees the end of the pair. To close this end is not enough: a child of a fork may
+        // have it open.
         let _ = net::shutdown(&self.ours, net::Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             // A panic there has been printed.
@@ -130,11 +135,11 @@ impl Drop for Listener {
     }
 }
 
-/// The thread: binds, says so, and passes connections on until the other end has ended.
+/// The thread: binds, reports that, and passes connections on until the other end of the pair is closed.
 fn run(address: SocketAddr, out: BorrowedFd<'_>, own: Result<(), Errno>, tell: &SyncSender<Begun>) {
     let bound = TcpListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        // Once more, for a longer queue than the standard library's.
+        // A second time, for a longer queue than the standard library's.
         .and_then(|listener| Ok(net::listen(&listener, BACKLOG).map(|()| listener)?))
         .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
     let listener = match bound {
@@ -144,7 +149,7 @@ fn run(address: SocketAddr, out: BorrowedFd<'_>, own: Result<(), Errno>, tell: &
         }
         Err(error) => return drop(tell.send((Err(error), own))),
     };
-    // Only accepts what can be passed on: what cannot waits in the system's own queue.
+    // Accepts only if the connection can be passed on: otherwise it waits in the system's own queue.
     while wait(out, PollFlags::OUT, None) == Some(true) {
         let mut fds = [PollFd::from_borrowed_fd(out, PollFlags::IN), PollFd::new(&listener, PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -154,20 +159,18 @@ fn run(address: SocketAddr, out: BorrowedFd<'_>, own: Result<(), Errno>, tell: &
         }
         let passed = match listener.accept() {
             Ok((stream, _)) => pass(out, &stream),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {
-                    Ok(())
-                }
-                _ => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
-            },
+            Err(error) if concerns_one_connection(&error) => Ok(()),
+            Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         };
-        if passed.is_err() && wait(out, PollFlags::IN, Some(REST)).is_none_or(|ended| ended) {
+        let pause = Timespec { tv_sec: 0, tv_nsec: PAUSE.subsec_nanos().into() };
+        if passed.is_err() && wait(out, PollFlags::IN, Some(pause)).is_none_or(|ended| ended) {
             return;
         }
     }
 }
 
-/// Waits for the pair. `None`: it cannot, or the pair has ended.
+/// Waits until the pair is ready for `what` (`true`) or `time` has passed (`false`). `None`: the pair is
+/// closed, or the system cannot wait.
 fn wait(out: BorrowedFd<'_>, what: PollFlags, time: Option<Timespec>) -> Option<bool> {
     let mut fds = [PollFd::from_borrowed_fd(out, what)];
     loop {
@@ -181,7 +184,7 @@ fn wait(out: BorrowedFd<'_>, what: PollFlags, time: Option<Timespec>) -> Option<
     }
 }
 
-/// Hands a connection over. This thread's descriptor of it is closed by the caller.
+/// Sends a connection to the process. The caller closes this thread's descriptor of it.
 fn pass(out: BorrowedFd<'_>, stream: &TcpStream) -> Result<(), Errno> {
     let fds = [stream.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -191,7 +194,7 @@ fn pass(out: BorrowedFd<'_>, stream: &TcpStream) -> Result<(), Errno> {
     match net::sendmsg(out, &[IoSlice::new(&[1])], &mut control, flags) {
         Ok(_) => Ok(()),
         Err(errno) => {
-            // Too many are on their way already: this one is told at once.
+            // The pair is full of connections that have not been taken out yet: this one ends at once.
             let _ = stream.shutdown(Shutdown::Both);
             Err(errno)
         }
@@ -226,7 +229,7 @@ mod tests {
             near.read_exact(&mut bytes).unwrap();
             assert_eq!(u32::from_le_bytes(bytes), turn);
         }
-        // More than the pair holds wait in the listener's own queue.
+        // Connections that the pair has no room for wait in the listener's own queue.
         let many: Vec<_> = (0..400).map(|_| TcpStream::connect(address).unwrap()).collect();
         let near: Vec<_> = many.iter().map(|_| accept(&listener)).collect();
         assert_eq!(near.len(), 400);

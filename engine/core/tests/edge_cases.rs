@@ -1,5 +1,5 @@
-//! What a hostile reviewer asks: places that are used twice, neighbours that fall silent, queues that
-//! are full, figures at their ends.
+//! Edges: places that are used twice, peers that fall silent beside others, queues that are full,
+//! numbers at the ends of their ranges.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "storages larger than the common one, and a provider that does nothing")]
 
@@ -24,7 +24,7 @@ const LATE: Time = Time(20_000_000_000);
 fn a_place_used_again_stands_in_the_queue_once() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(4);
-    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
     let owners: Vec<_> =
         bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(64, PAGE);
@@ -59,13 +59,13 @@ fn a_place_used_again_stands_in_the_queue_once() {
 
 #[test]
 fn peers_of_a_full_rail_do_not_hide_one_of_an_empty_rail() {
-    type WideSim = sim::Storage<2, 48, 48, 32, 2048>;
+    type WideSim = sim::SimStorage<2, 48, 48, 32, 2048>;
     type Wide = Storage<48, 48, 48, 32, 64, 16>;
     const PEERS: usize = 40;
     let mut storage = Box::new(WideSim::new());
     let mut bytes = memory(PEERS + 1);
     let specs = vec![RailSpec { cq_entries: 2048, ..RailSpec::GBITS_400 }; 2];
-    let sim = Sim::new(&mut storage, sim::Config::new(3), &specs).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(3), &specs).unwrap();
     let owners: Vec<_> =
         bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(16 * (PEERS + 1), PAGE);
@@ -106,7 +106,7 @@ fn peers_of_a_full_rail_do_not_hide_one_of_an_empty_rail() {
 fn urgent_work_that_waits_for_a_full_rail_does_not_keep_the_background_from_an_empty_one() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(2);
-    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(2)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(2)).unwrap();
     let owners: Vec<_> =
         bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(64, PAGE);
@@ -123,7 +123,7 @@ fn urgent_work_that_waits_for_a_full_rail_does_not_keep_the_background_from_an_e
     let batch = fill(&mut engine, &owners[0], &regions[0], &mut slots, 8);
     engine.submit(batch, sim.now(), LATE).unwrap();
     let posted =
-        |engine: &Engine<'_, sim::Rails<'_>>, rail| engine.rail_stats(RailIndex(rail)).unwrap().posted;
+        |engine: &Engine<'_, sim::SimRails<'_>>, rail| engine.rail_stats(RailIndex(rail)).unwrap().posted;
     assert_eq!((posted(&engine, 0), posted(&engine, 1)), (4, 0));
     let mut batch = fill(&mut engine, &owners[1], &regions[1], &mut slots, 2);
     batch.set_class(Class::Background);
@@ -137,7 +137,7 @@ fn a_batch_is_as_long_as_its_pages_are() {
     let mut bytes = memory(1);
     let specs =
         [RailSpec { rate: Rate::bytes_per_sec(1_000_000_000), cq_entries: 1024, ..RailSpec::GBITS_400 }];
-    let sim = Sim::new(&mut storage, sim::Config::new(5), &specs).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(5), &specs).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(64, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -168,12 +168,12 @@ fn a_batch_is_as_long_as_its_pages_are() {
 fn the_last_words_of_a_dead_lane_have_room_in_the_queue() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let config = sim::Config {
+    let config = sim::SimConfig {
         fail: Delay::fixed(Nanos::from_micros(10)),
         close: Delay::fixed(Nanos::from_micros(100)),
         flush: Delay::ZERO,
         purge: false,
-        ..sim::Config::new(6)
+        ..sim::SimConfig::new(6)
     };
     let specs = [RailSpec { cq_entries: 8, ..RailSpec::GBITS_400 }];
     let sim = Sim::new(&mut storage, config, &specs).unwrap();
@@ -211,7 +211,7 @@ fn the_last_words_of_a_dead_lane_have_room_in_the_queue() {
 fn a_drain_that_comes_back_late_still_ends_the_flush() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let config = sim::Config { flush: Delay::fixed(Nanos::from_millis(3)), ..sim::Config::new(8) };
+    let config = sim::SimConfig { flush: Delay::fixed(Nanos::from_millis(3)), ..sim::SimConfig::new(8) };
     let sim = Sim::new(&mut storage, config, &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
@@ -251,7 +251,7 @@ fn a_config_that_is_accepted_starts_and_survives_a_failure() {
         let run = std::panic::catch_unwind(|| {
             let mut storage = Box::new(SmallSim::new());
             let mut bytes = memory(1);
-            let sim = Sim::new(&mut storage, sim::Config::new(9), &rails(2)).unwrap();
+            let sim = Sim::new(&mut storage, sim::SimConfig::new(9), &rails(2)).unwrap();
             let owner = Owner::new(&sim, &mut bytes[0], 5);
             let dest = Destination::new(SLOTS, PAGE);
             let mut state = Box::new(SmallState::new());
@@ -278,7 +278,7 @@ fn a_rail_is_not_slow_because_its_lanes_died() {
     let mut bytes = memory(1);
     let rate = 1_000_000_000;
     let specs = [RailSpec { rate: Rate::bytes_per_sec(rate), cq_entries: 1024, ..RailSpec::GBITS_400 }];
-    let sim = Sim::new(&mut storage, sim::Config::new(10), &specs).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(10), &specs).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(256, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -309,7 +309,7 @@ fn a_rail_is_not_slow_because_its_lanes_died() {
 fn completions_that_wait_to_be_taken_are_progress() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(11), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(11), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(256, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -346,7 +346,7 @@ fn completions_that_wait_to_be_taken_are_progress() {
 fn reaches(which: usize) -> bool {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(2);
-    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
     let owners: Vec<_> =
         bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(16, PAGE);
@@ -378,7 +378,7 @@ fn short_segments_go_to_all_lanes_of_their_rail_in_turn() {
 fn a_refused_validation_says_what_was_refused() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(13), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(13), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -402,7 +402,7 @@ fn a_refused_validation_says_what_was_refused() {
 fn a_peer_is_not_taken_for_one_that_was_there_before() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(15), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(15), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -427,7 +427,7 @@ fn a_peer_is_not_taken_for_one_that_was_there_before() {
 fn peers_that_fill_a_rail_as_often_as_it_has_room_leave_a_third_its_turn() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(3);
-    let sim = Sim::new(&mut storage, sim::Config::new(4), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(4), &rails(1)).unwrap();
     let owners: Vec<_> =
         bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(16 * 15, PAGE);
@@ -465,7 +465,7 @@ fn peers_that_fill_a_rail_as_often_as_it_has_room_leave_a_third_its_turn() {
 fn an_engine_does_not_sleep_over_work_for_a_lane_that_has_been_attached() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(4), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(4), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(4, PAGE);
     let mut state = Box::new(SmallState::new());

@@ -10,7 +10,7 @@ use kvrail_core::engine::Engine;
 use kvrail_core::id::RailIndex;
 use kvrail_core::memory::Slot;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{self, Action, RailSpec, Rails, Rate, Sim};
+use kvrail_sim::sim::{self, Action, RailSpec, Rate, Sim, SimRails};
 
 /// A page is one chunk.
 const CONFIG: Config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
@@ -20,7 +20,7 @@ const LATE: Time = Time(20_000_000_000);
 fn a_lost_lane_is_told_of_and_wanted_where_it_led() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(2)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -60,8 +60,8 @@ fn a_lost_lane_is_told_of_and_wanted_where_it_led() {
 }
 
 /// READs that get no answer are retried for longer than anything here takes.
-fn patient(seed: u64) -> sim::Config {
-    sim::Config { retry: Nanos::from_secs(60), ..sim::Config::new(seed) }
+fn patient(seed: u64) -> sim::SimConfig {
+    sim::SimConfig { retry: Nanos::from_secs(60), ..sim::SimConfig::new(seed) }
 }
 
 fn ok_pages(done: &mut Done<'_>) -> usize {
@@ -69,7 +69,7 @@ fn ok_pages(done: &mut Done<'_>) -> usize {
 }
 
 /// Polls and sleeps until a batch with this tag is done: when that was, and how many pages arrived.
-fn until_done<'m>(engine: &mut Engine<'_, Rails<'m>>, sim: &Sim<'m>, tag: u64) -> (Time, usize) {
+fn until_done<'m>(engine: &mut Engine<'_, SimRails<'m>>, sim: &Sim<'m>, tag: u64) -> (Time, usize) {
     loop {
         engine.poll(sim.now());
         while let Some(mut done) = engine.next_done() {
@@ -165,7 +165,7 @@ fn what_was_put_aside_is_tried_when_the_rails_are_idle() {
     let mut bytes = memory(1);
     let specs =
         [RailSpec { rate: Rate::bytes_per_sec(1_000_000_000), cq_entries: 1024, ..RailSpec::GBITS_400 }];
-    let sim = Sim::new(&mut storage, sim::Config::new(4), &specs).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(4), &specs).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(64, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -195,7 +195,7 @@ fn what_was_put_aside_is_tried_when_the_rails_are_idle() {
 fn sleeping_does_not_pass_the_time_for_a_lane() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(5), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(5), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(64, PAGE);
     let mut state = Box::new(SmallState::new());

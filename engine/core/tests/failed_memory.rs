@@ -14,7 +14,7 @@ use kvrail_core::memory::{Access, Slot};
 use kvrail_core::remote::{RegionOffer, RemotePage};
 use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{self, Action, Failed, Sim};
+use kvrail_sim::sim::{self, Action, FailedRanges, Sim};
 
 const RAILS: u8 = 2;
 const LANES: usize = 4;
@@ -38,14 +38,14 @@ type Place = (usize, u32);
 /// batches are filled: `pick` gives the page at each position of the batch that is the n-th.
 fn run(
     regions: &[u32],
-    befall: impl Fn(&Sim<'_>, &[sim::MemoryKey]),
+    befall: impl Fn(&Sim<'_>, &[sim::MemoryHandle]),
     pick: impl Fn(&mut Rng, usize) -> Place,
     time: Nanos,
 ) -> Given {
-    let mut storage = Box::new(sim::Storage::<4, 4, 64, 64, 1024>::new());
+    let mut storage = Box::new(sim::SimStorage::<4, 4, 64, 64, 1024>::new());
     let mut bytes: Vec<Vec<u8>> =
         regions.iter().map(|&pages| vec![0; (u64::from(pages) * BYTES) as usize]).collect();
-    let model = sim::Config { copy_up_to: 64, ..sim::Config::new(3) };
+    let model = sim::SimConfig { copy_up_to: 64, ..sim::SimConfig::new(3) };
     let rail = sim::RailSpec {
         cq_entries: 1024,
         rate: sim::Rate::bytes_per_sec(1 << 30),
@@ -86,8 +86,8 @@ fn run(
             engine.add_region(peer, &offer).unwrap()
         })
         .collect();
-    let attach = |engine: &mut Engine<'_, sim::Rails<'_>>, rail: u8| {
-        let spec = sim::LaneSpec { sq_entries: 64, rd_atomic: 16 };
+    let attach = |engine: &mut Engine<'_, sim::SimRails<'_>>, rail: u8| {
+        let spec = sim::SimLaneSpec { sq_entries: 64, rd_atomic: 16 };
         let qp = sim.connect(RailIndex(rail), peer_key, RailIndex(rail), spec).unwrap();
         engine
             .attach(peer, LaneSpec { rail: RailIndex(rail), remote_rail: rail, depth: 64 }, qp, sim.now())
@@ -142,8 +142,8 @@ fn run(
 }
 
 /// Every page of `count` ones from number `first` on has failed.
-fn bad(first: u32, count: u32) -> Failed {
-    Failed { offset: u64::from(first) * BYTES, len: BYTES, stride: BYTES, count: count.into() }
+fn bad(first: u32, count: u32) -> FailedRanges {
+    FailedRanges { offset: u64::from(first) * BYTES, len: BYTES, stride: BYTES, count: count.into() }
 }
 
 /// Of model time.
@@ -155,7 +155,7 @@ fn one_page_whose_memory_has_failed_costs_two_lanes_and_nothing_else() {
     // at once.
     let good = |rng: &mut Rng| (0, 1 + rng.below(1023) as u32);
     let none = run(&[1024], |_, _| {}, |rng, _| good(rng), TIME);
-    let poison = |sim: &Sim<'_>, memories: &[sim::MemoryKey]| {
+    let poison = |sim: &Sim<'_>, memories: &[sim::MemoryHandle]| {
         sim.apply(Action::FailMemory(memories[0], bad(0, 1)));
     };
     let asked = std::cell::Cell::new(false);

@@ -1,15 +1,15 @@
-//! Log lines that a stranger can cause, bounded in rate.
+//! A rate limit for log lines that a remote side can cause.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines that may come at once.
+/// Lines that may be logged at once.
 const BURST: u32 = 8;
-/// One more line may come each.
+/// How often one more line may be logged.
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// Bounds how many lines of one kind are logged: eight at once, and one more every two seconds. The
-/// next line that is logged says how many were left out before it.
+/// caller writes into the next line how many lines were left out before it.
 #[derive(Debug)]
 pub struct LogLimit(Mutex<State>);
 
@@ -23,7 +23,7 @@ struct State {
 }
 
 impl LogLimit {
-    /// With a full burst.
+    /// A limit that allows a full burst.
     #[must_use]
     pub const fn new() -> Self {
         Self(Mutex::new(State { tokens: BURST, since: None, left_out: 0 }))
@@ -37,7 +37,7 @@ impl LogLimit {
     }
 
     fn allows_at(&self, now: Instant) -> Option<u64> {
-        // A poisoned lock guards numbers, which are whole whatever panicked.
+        // The lock guards numbers, which are valid even if a thread panicked while it held the lock.
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = *state.since.get_or_insert(now);
         let periods = now.saturating_duration_since(since).as_nanos() / PERIOD.as_nanos();

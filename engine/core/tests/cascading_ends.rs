@@ -12,7 +12,7 @@ use kvrail_core::id::PeerId;
 use kvrail_core::memory::Slots;
 use kvrail_core::remote::RemoteRegion;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{self, Fate, Rails, Sim};
+use kvrail_sim::sim::{self, Fate, Sim, SimRails};
 
 const CONFIG: Config = Config { chunk_bytes: 4096, run_chunks: 1, ..Config::DEFAULT };
 const DEADLINE: Time = Time(5_000_000);
@@ -21,7 +21,7 @@ const DEADLINE: Time = Time(5_000_000);
 /// second nothing is left but a chunk of a page that has failed, on a lane that is quiet: whatever
 /// fails pages of the first has that chunk accounted for, and so ends the second.
 fn one_ends_with_the_other<'s, 'm>(
-    engine: &mut Engine<'s, Rails<'m>>,
+    engine: &mut Engine<'s, SimRails<'m>>,
     sim: &'m Sim<'m>,
     owner: &Owner,
     slots: &mut Slots,
@@ -57,10 +57,10 @@ fn one_ends_with_the_other<'s, 'm>(
     peer
 }
 
-fn with_all(end: impl FnOnce(&mut Engine<'_, Rails<'_>>, &Sim<'_>, PeerId)) {
+fn with_all(end: impl FnOnce(&mut Engine<'_, SimRails<'_>>, &Sim<'_>, PeerId)) {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(3), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(3), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -93,7 +93,7 @@ fn batches_that_expire_together_end_once_each() {
 fn a_peer_whose_last_lane_goes_while_its_pages_are_cancelled_stays_until_all_of_them_are() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(3), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(3), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -128,7 +128,7 @@ fn a_peer_whose_last_lane_goes_while_its_pages_are_cancelled_stays_until_all_of_
 fn batches_of_other_peers_are_not_touched_when_one_is_removed() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(2);
-    let sim = Sim::new(&mut storage, sim::Config::new(3), &rails(2)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(3), &rails(2)).unwrap();
     let [a, b] = &mut bytes[..] else { panic!("two owners") };
     let (kept, gone) = (Owner::new(&sim, a, 5), Owner::new(&sim, b, 6));
     let dest = Destination::new(SLOTS, PAGE);
@@ -137,7 +137,7 @@ fn batches_of_other_peers_are_not_touched_when_one_is_removed() {
     let mut slots = dest.register(&mut engine, PAGE);
     let (_, region, _) = connect(&mut engine, &sim, &kept, 2, 1, 8);
     let (peer, other, _) = connect(&mut engine, &sim, &gone, 2, 1, 8);
-    let both = |engine: &mut Engine<'_, Rails<'_>>| {
+    let both = |engine: &mut Engine<'_, SimRails<'_>>| {
         let stats = |id| engine.peer_stats(id).unwrap();
         (stats(region.peer()), engine.in_flight())
     };
@@ -161,7 +161,7 @@ fn batches_of_other_peers_are_not_touched_when_one_is_removed() {
 fn an_engine_for_one_peer_takes_it_on_again_and_again() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(15), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(15), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let mut state = Box::new(kvrail_core::storage::Storage::<1, 2, 4, 8, 2, 4>::new());
     // SAFETY: the storage is declared before the engine, which is not forgotten.

@@ -12,7 +12,7 @@ use kvrail_core::id::RailIndex;
 use kvrail_core::remote::PageRangeError;
 use kvrail_core::table::Miss;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{self, Action, Fate, LaneSpec, Sim};
+use kvrail_sim::sim::{self, Action, Fate, Sim, SimLaneSpec};
 
 const CONFIG: Config = Config { chunk_bytes: 4096, ..Config::DEFAULT };
 const LATE: Time = Time(1_000_000_000);
@@ -21,7 +21,7 @@ const LATE: Time = Time(1_000_000_000);
 fn pages_arrive_whole_in_their_slots() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(2)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -71,7 +71,7 @@ impl Fixture {
 #[test]
 fn a_page_that_changed_is_a_miss_with_its_reason() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
-    let sim = Sim::new(&mut storage, sim::Config::new(2), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(2), &rails(1)).unwrap();
     let mut owner = Owner::new(&sim, &mut bytes[0], 3);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -105,7 +105,7 @@ fn a_page_that_changed_is_a_miss_with_its_reason() {
 #[test]
 fn one_bad_key_in_a_stream_fails_one_page() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
-    let sim = Sim::new(&mut storage, sim::Config::new(3), &rails(2)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(3), &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -145,7 +145,7 @@ fn one_bad_key_in_a_stream_fails_one_page() {
 #[test]
 fn what_is_out_of_bounds_is_refused_before_it_is_read() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
-    let sim = Sim::new(&mut storage, sim::Config::new(4), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(4), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(20, PAGE);
     let small = Destination::new(1, PAGE - 1);
@@ -197,13 +197,13 @@ fn a_completion_queue_is_never_promised_twice() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
     let mut specs = rails(1);
     specs[0].cq_entries = 40;
-    let sim = Sim::new(&mut storage, sim::Config::new(5), &specs).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(5), &specs).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let mut state = Box::new(SmallState::new());
     let mut engine = start(&mut state, &sim, CONFIG);
     let (peer, _, _) = connect(&mut engine, &sim, &owner, 1, 1, 32);
     let mut attach = |depth| {
-        let spec = LaneSpec { sq_entries: depth, rd_atomic: 1 };
+        let spec = SimLaneSpec { sq_entries: depth, rd_atomic: 1 };
         let lane = sim.connect(RailIndex(0), owner.peer, RailIndex(0), spec).unwrap();
         let spec = kvrail_core::engine::LaneSpec { rail: RailIndex(0), remote_rail: 0, depth };
         engine.attach(peer, spec, lane, sim.now())
@@ -216,7 +216,7 @@ fn a_completion_queue_is_never_promised_twice() {
 #[test]
 fn no_batch_is_lost_when_all_are_in_flight() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
-    let sim = Sim::new(&mut storage, sim::Config::new(6), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(6), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(64, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -244,7 +244,7 @@ fn no_batch_is_lost_when_all_are_in_flight() {
 #[test]
 fn a_dead_path_moves_its_pages_and_comes_back() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
-    let config = sim::Config { retry: Nanos::from_millis(20), ..sim::Config::new(7) };
+    let config = sim::SimConfig { retry: Nanos::from_millis(20), ..sim::SimConfig::new(7) };
     let sim = Sim::new(&mut storage, config, &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
@@ -295,7 +295,7 @@ fn a_partial_post_and_a_lost_completion_lose_nothing() {
         Fate::Lost { nth: 7 },
     ] {
         let Fixture { sim: mut storage, mut bytes } = Fixture::new();
-        let sim = Sim::new(&mut storage, sim::Config::new(8), &rails(2)).unwrap();
+        let sim = Sim::new(&mut storage, sim::SimConfig::new(8), &rails(2)).unwrap();
         let owner = Owner::new(&sim, &mut bytes[0], 5);
         let dest = Destination::new(SLOTS, PAGE);
         let mut state = Box::new(SmallState::new());
@@ -325,7 +325,7 @@ fn a_partial_post_and_a_lost_completion_lose_nothing() {
 #[test]
 fn a_deadline_is_told_at_once_and_frees_slots_when_it_is_safe() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
-    let config = sim::Config { retry: Nanos::from_millis(100), ..sim::Config::new(9) };
+    let config = sim::SimConfig { retry: Nanos::from_millis(100), ..sim::SimConfig::new(9) };
     let sim = Sim::new(&mut storage, config, &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
@@ -364,7 +364,7 @@ fn a_deadline_is_told_at_once_and_frees_slots_when_it_is_safe() {
 #[test]
 fn a_removed_peer_fails_its_pages_and_no_others() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
-    let sim = Sim::new(&mut storage, sim::Config::new(10), &rails(2)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(10), &rails(2)).unwrap();
     let (first, second) = bytes.split_at_mut(1);
     let owners = [Owner::new(&sim, &mut first[0], 5), Owner::new(&sim, &mut second[0], 6)];
     let dest = Destination::new(SLOTS, PAGE);
@@ -402,12 +402,12 @@ fn a_removed_peer_fails_its_pages_and_no_others() {
 #[test]
 fn a_completion_of_an_earlier_life_is_dropped() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
-    let config = sim::Config {
+    let config = sim::SimConfig {
         fail: sim::Delay::fixed(Nanos::from_micros(10)),
         close: sim::Delay::fixed(Nanos::from_micros(2_500)),
         flush: sim::Delay::fixed(Nanos::from_millis(1)),
         purge: false,
-        ..sim::Config::new(12)
+        ..sim::SimConfig::new(12)
     };
     let sim = Sim::new(&mut storage, config, &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
@@ -419,7 +419,7 @@ fn a_completion_of_an_earlier_life_is_dropped() {
     let status = kvrail_core::abi::WcStatus::RETRY_EXC_ERR;
     sim.script(lanes[0], Fate::Status { nth: 0, status }).unwrap();
     sim.script(lanes[0], Fate::DrainRefused { errno: 12 }).unwrap();
-    let mut submit = |engine: &mut kvrail_core::engine::Engine<'_, sim::Rails<'_>>, deadline| {
+    let mut submit = |engine: &mut kvrail_core::engine::Engine<'_, sim::SimRails<'_>>, deadline| {
         let mut batch = engine.batch().unwrap();
         for i in 0..4 {
             batch.read(region.page(owner.location(i)).unwrap(), slots.next().unwrap()).unwrap();

@@ -1,14 +1,13 @@
-//! Pages of memory: mapping them, and making sure that they are there.
+//! A mapping of a file, aligned for huge pages.
 #![allow(unsafe_code, reason = "mmap and madvise")]
 
 use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
 
-use kvrail_core::provider::MemoryRange;
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
-/// What huge pages want to begin at.
+/// The size and the alignment of a huge page, in bytes.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 /// A shared mapping of a file, from its start. Unmapped when dropped.
@@ -18,17 +17,17 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
-// SAFETY: a mapping is an address range that this value alone unmaps; access goes through raw
-// pointers under rules of their users.
+// SAFETY: a mapping is an address range that this value alone unmaps. Its bytes are accessed through
+// raw pointers, and each access proves itself.
 unsafe impl Send for Mapping {}
-// SAFETY: as above; `&Mapping` only tells where it is.
+// SAFETY: as above; a `&Mapping` gives its address and length and nothing else.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `len` bytes of `fd`, at a multiple of [`HUGE_PAGE`] if they are as long as one.
+    /// Maps the first `len` bytes of `fd`, at a multiple of [`HUGE_PAGE`] if `len` is one or more.
     ///
-    /// Touching pages beyond the end of the file raises SIGBUS: the caller has made sure that the
-    /// file is as long and stays so.
+    /// Access beyond the end of the file raises SIGBUS: the caller has made sure that the file has
+    /// `len` bytes and cannot shrink.
     pub(crate) fn new(fd: BorrowedFd<'_>, len: usize, writable: bool) -> Result<Self, Errno> {
         let mut protection = ProtFlags::READ;
         protection.set(ProtFlags::WRITE, writable);
@@ -45,7 +44,7 @@ impl Mapping {
         }?;
         let skip = if spare == 0 { 0 } else { reserved.addr().wrapping_neg() % HUGE_PAGE };
         let at = reserved.wrapping_byte_add(skip);
-        // SAFETY: at .. at + len lies within the range reserved just now, which nobody else knows:
+        // SAFETY: at .. at + len lies within the range reserved just now, which no other code knows:
         // skip < spare, and room = len + spare.
         let mapped = unsafe { mm::mmap(at, len, protection, MapFlags::SHARED | MapFlags::FIXED, fd, 0) };
         let mapped = match mapped {
@@ -60,26 +59,26 @@ impl Mapping {
         let end = len.next_multiple_of(rustix::param::page_size());
         unmap(mapped.wrapping_byte_add(end), (room - skip).saturating_sub(end));
         let start = NonNull::new(mapped.cast()).ok_or(Errno::NOMEM)?;
-        // Ignored where the kernel has no huge pages for shared memory.
+        // Fails where the kernel has no huge pages for shared memory; small pages do as well.
         // SAFETY: the range is the mapping made above; the advice changes no content.
         let _ = unsafe { mm::madvise(mapped, len, Advice::LinuxHugepage) };
         Ok(Self { start, len })
     }
 
-    /// Enters every page into the page table, so that no READ has to stop for it. Best effort: what
-    /// is not entered now is when it is touched. Whether all were.
+    /// Enters every page into the page table, so that no READ takes a page fault, and says whether that
+    /// worked. A page that is not entered now is entered when it is first accessed.
     pub(crate) fn populate(&self, writable: bool) -> bool {
         let advice = if writable { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
         // SAFETY: the range is this mapping; populating changes no content.
         unsafe { mm::madvise(self.start.as_ptr().cast(), self.len, advice) }.is_ok()
     }
 
-    /// Writes a zero into every page of a writable mapping that is new, and so holds nothing else.
+    /// Writes a zero into every page of a writable mapping that is new, and so holds zeros already.
     pub(crate) fn touch(&mut self) {
         for at in (0..self.len).step_by(rustix::param::page_size()) {
             let byte = self.start.as_ptr().wrapping_add(at);
-            // SAFETY: within the mapping, which the caller can write to and nobody else knows yet. Volatile,
-            // for what counts is that the page is written to.
+            // SAFETY: within the mapping, which is writable and known to its creator alone yet. The write
+            // is volatile so that it is not left out: its effect is that the kernel allocates the page.
             unsafe { byte.write_volatile(0) };
         }
     }
@@ -99,33 +98,12 @@ impl Drop for Mapping {
     }
 }
 
-/// Unmaps a range that belongs to the caller; nothing for an empty one.
+/// Unmaps a range that belongs to the caller. An empty range is left alone.
 fn unmap(at: *mut core::ffi::c_void, len: usize) {
     if len > 0 {
-        // SAFETY: private to this module, and called for ranges that `Mapping` owns and nobody uses
-        // any more. A failure leaves the range mapped, which harms nobody.
+        // SAFETY: private to this module, and called for ranges that a `Mapping` owns and that are in
+        // use no more. A failure leaves the range mapped, which is a leak and nothing worse.
         let _ = unsafe { mm::munmap(at, len) };
-    }
-}
-
-/// Makes sure that every page of `range` exists, as registering with hardware does. The errno when
-/// it is not mapped.
-pub(crate) fn populate_for_write(range: MemoryRange) -> Result<(), i32> {
-    let efault = Errno::FAULT.raw_os_error();
-    let page = rustix::param::page_size();
-    let start = usize::try_from(range.addr).map_err(|_| efault)?;
-    let len = usize::try_from(range.len).map_err(|_| efault)?;
-    let end = start.checked_add(len).and_then(|end| end.checked_next_multiple_of(page)).ok_or(efault)?;
-    let first = start - start % page;
-    // Exposed or not, the address comes from the caller; only the kernel follows the pointer.
-    let at = ptr::with_exposed_provenance_mut(first);
-    // SAFETY: populating changes neither content nor what is mapped: it does what a write to each
-    // page that writes what was there would do, and fails where none is possible.
-    match unsafe { mm::madvise(at, end - first, Advice::LinuxPopulateWrite) } {
-        // Nothing mapped there, or not all of it.
-        Err(Errno::NOMEM | Errno::FAULT) => Err(efault),
-        // EINVAL: a kernel before 5.14, or device memory, which needs no populating.
-        _ => Ok(()),
     }
 }
 
@@ -149,15 +127,5 @@ mod tests {
             // SAFETY: as above; nobody else uses it.
             unsafe { last.write(7) };
         }
-    }
-
-    #[test]
-    fn what_is_not_mapped_cannot_be_populated() {
-        let buffer = vec![1u8; 10_000];
-        let range = |addr, len| MemoryRange { addr, len };
-        assert_eq!(populate_for_write(range(buffer.as_ptr().addr() as u64, 10_000)), Ok(()));
-        assert!(buffer.iter().all(|&b| b == 1), "the content is left alone");
-        assert_eq!(populate_for_write(range(4096, 1)), Err(14));
-        assert_eq!(populate_for_write(range(u64::MAX, 2)), Err(14));
     }
 }

@@ -1,4 +1,4 @@
-//! The clock that every reader and producer of a host shares.
+//! One monotonic clock for all processes of a host, as the engine's [`Time`].
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 #[must_use]
 pub fn now() -> Time {
     let now = clock_gettime(ClockId::Boottime);
-    // Positive since the boot, and 2^63 s are for ever.
+    // Both are positive, and 2^64 ns are 584 years.
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
     Time(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
@@ -22,8 +22,9 @@ pub fn within(after: Duration) -> Time {
     now() + nanos(after)
 }
 
-/// A duration in the core's words; more than 584 years are 584 years.
-pub(crate) fn nanos(duration: Duration) -> Nanos {
+/// `duration` as the engine has it; [`u64::MAX`] nanoseconds (584 years) at most.
+#[must_use]
+pub fn nanos(duration: Duration) -> Nanos {
     Nanos(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
