@@ -30,8 +30,8 @@ struct Fp8 {
     rope: [Bf16; 64],
 }
 
-/// DeepSeek V4: a state for every 4 tokens, scales behind all states in rows of 8 bytes, and each layer padded
-/// up to a multiple of 576.
+/// DeepSeek V4: a state for every 4 tokens, scales behind all states in rows of 8 bytes, and each
+/// layer padded up to a multiple of 576.
 #[derive(KvLayout)]
 #[kv(order(layer, pad(576), planes, token), layers = 21, tokens = 256, tokens_per_state = 4)]
 struct V4 {
@@ -41,7 +41,8 @@ struct V4 {
     scales: [Ue8m0; 7],
 }
 
-/// Heads and elements as parameters; K and V are objects of their own, and the heads are one rank's of eight.
+/// Heads and elements as parameters; K and V are objects of their own, and the heads are one rank's
+/// of eight.
 #[derive(KvLayout)]
 #[kv(order(regions(planes), head, token, layer), sharded(head, ranks = 8))]
 #[kv(layers = LAYERS, tokens = 64, heads = H)]

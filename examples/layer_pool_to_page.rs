@@ -1,5 +1,5 @@
-//! A device pool keeps each layer of a page in a place of its own; host storage wants a page in one piece, token by
-//! token. 61 small pages land in one slot, transposed on the way, without a copy.
+//! A device pool keeps each layer of a page in a place of its own; host storage wants a page in one
+//! piece, token by token. 61 small pages land in one slot, transposed on the way, without a copy.
 //!
 //! ```text
 //! cargo run --release --example layer_pool_to_page

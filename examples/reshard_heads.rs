@@ -1,5 +1,5 @@
-//! Prefill runs on one GPU, decode on two: each decode rank pulls its half of the heads out of whole pages,
-//! straight into its own layout.
+//! Prefill runs on one GPU, decode on two: each decode rank pulls its half of the heads out of
+//! whole pages, straight into its own layout.
 //!
 //! ```text
 //! cargo run --release --example reshard_heads

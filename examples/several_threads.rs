@@ -104,9 +104,9 @@ fn feed(
             }
             // The deadline has passed, and hardware still writes into the slots; `Done` follows.
             Some(Outcome::Overdue(..)) => {}
-            // Of other submitters that are gone; comes to the reader's own thread alone.
-            Some(Outcome::Orphan(slot)) => return Err(format!("{slot:?} of nobody").into()),
-            // An engine's thread has other things to do; this one has not.
+            // A slot of a dropped submitter; only the reader's own thread receives it.
+            Some(Outcome::Orphan(slot)) => return Err(format!("{slot:?} of a dropped submitter").into()),
+            // A thread of a real engine would do its other work here.
             None => std::thread::yield_now(),
         }
     };

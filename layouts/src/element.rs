@@ -1,14 +1,15 @@
 //! What one number looks like in memory.
 //!
 //! Every type here is a wrapper of bytes: alignment 1, little-endian whatever the machine, any bit
-//! pattern valid. So a run of them can be borrowed from a page at any offset. There is no arithmetic:
-//! kvrail moves numbers, kernels compute with them. Equality is equality of bits.
+//! pattern valid. So a run of them can be borrowed from a page at any offset. There is no
+//! arithmetic: kvrail moves numbers, kernels compute with them. Equality is equality of bits.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The kind of an element, as it enters a fingerprint.
 ///
-/// The discriminants are part of the fingerprint's definition: they never change and are never reused.
+/// The discriminants are part of the fingerprint's definition: they never change and are never
+/// reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -134,7 +135,8 @@ element!(
     F16, u16, 2
 );
 element!(
-    /// bfloat16, little-endian, alignment 1. `f32::from_bits((x.to_bits() as u32) << 16)` is its value.
+    /// bfloat16, little-endian, alignment 1. `f32::from_bits((x.to_bits() as u32) << 16)` is its
+    /// value.
     Bf16, u16, 2
 );
 element!(

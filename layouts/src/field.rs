@@ -10,8 +10,8 @@ use crate::text::Text;
 
 /// A field of the layout `L` whose elements are `E`.
 ///
-/// `#[derive(KvLayout)]` gives the struct one as a constant for each field: `Mla::LATENT` for `latent`.
-/// For a layout of the catalogue it is found by name, at compile time:
+/// `#[derive(KvLayout)]` gives the struct one as a constant for each field: `Mla::LATENT` for
+/// `latent`. For a layout of the catalogue it is found by name, at compile time:
 ///
 /// ```
 /// use kvrail_layouts::{Bf16, FieldOf, KvLayout, View, catalogue::VllmFp8DsMla};

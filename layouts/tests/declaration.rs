@@ -1,5 +1,5 @@
-//! What a declaration is refused for, and at which spot. The derive's fixtures show the same from the
-//! author's side; this covers what the derive cannot even say.
+//! What a declaration is refused for, and at which spot. The derive's fixtures show the same from
+//! the author's side; this covers what the derive cannot even say.
 
 use kvrail_layouts::Text;
 use kvrail_layouts::{

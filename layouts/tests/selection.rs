@@ -1,4 +1,5 @@
-//! Selections: what they refuse, and that their segments are exactly the bytes that nested loops find.
+//! Selections: what they refuse, and that their segments are exactly the bytes that nested loops
+//! find.
 
 mod common;
 

@@ -6,7 +6,7 @@
 use crate::axis::AxisKind;
 use crate::text::Text;
 
-/// The part of a declaration that a refusal is about. Numbers count from 0, in the declaration's
+/// The part of a declaration that a error is about. Numbers count from 0, in the declaration's
 /// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spot {
@@ -202,7 +202,7 @@ impl core::fmt::Display for DeclarationError {
 
 impl core::error::Error for DeclarationError {}
 
-/// Of an axis that the author calls `axis`.
+/// The text about an extent of 0, for an axis that the author calls `axis`.
 pub(crate) const fn zero_extent(axis: Text) -> Text {
     Text::new().str("axis `").str(axis.as_str()).str("` has extent 0; leave it out, or say at least 1")
 }
@@ -256,10 +256,10 @@ impl DeclarationErrors {
     pub const fn at(&self, at: Spot) -> Option<DeclarationError> {
         let mut i = 0;
         while i < self.len {
-            if let Some(refusal) = self.list[i]
-                && refusal.at.same(at)
+            if let Some(error) = self.list[i]
+                && error.at.same(at)
             {
-                return Some(refusal);
+                return Some(error);
             }
             i += 1;
         }
@@ -274,8 +274,8 @@ impl DeclarationErrors {
 
 impl core::fmt::Display for DeclarationErrors {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        for (i, refusal) in self.iter().enumerate() {
-            write!(f, "{}{refusal}", if i == 0 { "" } else { "; " })?;
+        for (i, error) in self.iter().enumerate() {
+            write!(f, "{}{error}", if i == 0 { "" } else { "; " })?;
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use crate::geometry::MAX_FIELDS;
 use crate::selection::SelectionError;
 use crate::text::Text;
 
-/// Why there is no plan. What needs arithmetic (quantisation, another tiling of scales, a permutation of
-/// bytes) is a kernel's work, and refused by the field's name.
+/// Why there is no plan. What needs arithmetic (quantisation, another tiling of scales, a
+/// permutation of bytes) is a kernel's work; the error names the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanError {
@@ -36,7 +36,7 @@ pub enum PlanError {
         /// The destination's.
         destination: u32,
     },
-    /// The destination wants a field that the source has not.
+    /// The destination wants a field that the source lacks.
     NoField {
         /// The field.
         field: &'static str,
@@ -153,7 +153,8 @@ impl PlanError {
 }
 
 impl PlanError {
-    /// The reason in words; what is wrong with a selection is said by the [`SelectionError`] inside.
+    /// The reason in words; what is wrong with a selection is said by the [`SelectionError`]
+    /// inside.
     #[must_use]
     pub const fn text(&self) -> Text {
         let text = Text::new();

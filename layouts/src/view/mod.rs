@@ -1,7 +1,7 @@
 //! Typed access to a page's bytes, without copying them.
 //!
-//! A view is made once, and checks once that the bytes are that page: the fingerprint that came with
-//! them, the number of regions, each length, each address. After that it only looks up.
+//! A view is made once, and checks once that the bytes are that page: the fingerprint that came
+//! with them, the number of regions, each length, each address. After that it only looks up.
 
 mod error;
 
@@ -45,7 +45,8 @@ impl<'a> Regions<'a> {
 }
 
 impl<'a, L: KvLayout> View<'a, L> {
-    /// `bytes` as a page in one region; `fingerprint` is what came with them, from a peer or a file.
+    /// `bytes` as a page in one region; `fingerprint` is what came with them, from a peer or a
+    /// file.
     ///
     /// # Errors
     ///
@@ -89,7 +90,8 @@ impl<'a, L: KvLayout> View<'a, L> {
         self.geometry
     }
 
-    /// The elements of one field in one row, one index for each of [`Geometry::axes`], in that order.
+    /// The elements of one field in one row, one index for each of [`Geometry::axes`], in that
+    /// order.
     ///
     /// # Errors
     ///
@@ -109,7 +111,7 @@ impl<'a, L: KvLayout> View<'a, L> {
         Ok(typed(&self.regions.region(region)[range]))
     }
 
-    /// The bytes of one field in one row, whatever they mean.
+    /// The bytes of one field in one row, whatever its element type.
     ///
     /// # Errors
     ///
@@ -125,7 +127,7 @@ impl<'a, L: KvLayout> View<'a, L> {
         (region < self.geometry.regions()).then(|| self.regions.region(region))
     }
 
-    /// A part of the page as contiguous pieces, as few and as long as there are, in the order of
+    /// A part of the page as contiguous pieces, as few and as long as possible, in the order of
     /// [`Selected::byte_ranges`](crate::Selected::byte_ranges).
     ///
     /// # Errors

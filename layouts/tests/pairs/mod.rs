@@ -1,5 +1,6 @@
-//! Random pairs of layouts, and what a plan between them must be: worked out element by element, from
-//! names and indices, with nothing of the plan's own arithmetic. The fuzz target `plan` includes this file.
+//! Random pairs of layouts, and what a plan between them must be: worked out element by element,
+//! from names and indices, with nothing of the plan's own arithmetic. The fuzz target `plan`
+//! includes this file.
 
 use std::collections::BTreeMap;
 
@@ -227,8 +228,8 @@ impl Pair {
         (index < along.extents[0]).then_some(index)
     }
 
-    /// Every wanted byte of the destination with the byte of the source that goes there; `None` where two
-    /// go to one place.
+    /// Every wanted byte of the destination with the byte of the source that goes there; `None`
+    /// where two go to one place.
     fn oracle(&self) -> Option<BTreeMap<(u32, u64), (u32, u64)>> {
         let (s, d) = (&self.source, &self.destination);
         let mut map = BTreeMap::new();
@@ -364,7 +365,8 @@ impl Pair {
     }
 }
 
-/// Runs are pieces that follow each other at the source, and any one of them can be had by its number.
+/// Runs are pieces that follow each other at the source, and any one of them can be had by its
+/// number.
 fn check_runs(plan: &Plan) {
     let mut pieces = plan.iter();
     for number in 0..plan.runs() {

@@ -1,4 +1,4 @@
-//! A legal declaration, written down: the type, its numbers, and a question for each of them.
+//! The expansion of a legal declaration: the type, its numbers, and a check for each number.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, quote, quote_spanned};
@@ -36,7 +36,8 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
             impl #ident<#krate::shm::ShmRails> {
                 #[doc(hidden)]
                 const __MAXIMA: #support::Maxima = #maxima;
-                /// Bytes of a reader's whole state, the rails' own aside: the size of its `Storage`.
+                /// Bytes of a reader's whole state, without the rails' own: the size of its
+                /// `Storage`.
                 #vis const STATE_BYTES: ::core::primitive::usize =
                     ::core::mem::size_of::<#krate::Storage<#ident>>();
             }
@@ -51,7 +52,7 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
     }
 }
 
-/// The type, and what it can do whatever its numbers are.
+/// The type, and the items that do not depend on its numbers.
 fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
     let Reader { vis, ident, krate, page, .. } = reader;
     let support = quote!(#krate::declared);
@@ -62,13 +63,13 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
         }
         #[allow(dead_code)]
         impl<N: #krate::Network> #ident<N> {
-            /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
-            /// page whose rank is known at run time: then it is `start_as`.
+            /// Starts a reader over `rails` in the state of a `Storage`. For a page whose rank is
+            /// known only at run time it does not compile: use `start_as`.
             ///
             /// # Errors
             ///
-            /// More rails than declared, figures that cannot work or that are not the declared
-            /// ones. The storage can be taken again.
+            /// More rails than declared, or numbers in `config` that cannot work or contradict the
+            /// declaration. The storage can be taken again.
             #vis fn start(
                 state: #krate::TakenStorage<<Self as #support::Declared>::State>,
                 rails: N,
@@ -77,7 +78,7 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
                 Self::start_as(state, #krate::PageLayout::of::<#page>(), rails, config)
             }
 
-            /// The same for the declared page at a rank: `PageLayout::at_rank`.
+            /// As `start`, for the declared page at a rank: `PageLayout::at_rank`.
             ///
             /// # Errors
             ///
@@ -94,7 +95,7 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
                 }
             }
 
-            /// When a batch is due that is submitted now and may take what the declaration allows.
+            /// The deadline of a batch that is submitted now: the declared time from now.
             #[must_use]
             #vis fn deadline(&self) -> #krate::core::time::Time {
                 let milliseconds = <Self as #support::Declared>::MAXIMA.deadline_ms;
@@ -123,7 +124,7 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
     }
 }
 
-/// The mistakes, and a type, so that what uses it is not reported as well.
+/// The mistakes, and a type, so that uses of the type are not reported as well.
 pub(crate) fn stub(reader: &parse::Reader, krate: Path, mistakes: &[syn::Error]) -> TokenStream {
     let mistakes = mistakes.iter().map(syn::Error::to_compile_error);
     let stub = Reader {
@@ -157,9 +158,7 @@ fn about(reader: &Reader) -> Vec<String> {
         lines.truncate(1);
     }
     lines.push(String::new());
-    lines.push(
-        " It lives in a `Storage`, whole; what is in use is a run-time figure below the maxima.".into(),
-    );
+    lines.push(" Its whole state is in a `Storage`. How much of it is in use is set at run time.".into());
     lines
 }
 
@@ -199,7 +198,7 @@ fn maxima(reader: &Reader) -> TokenStream {
     }
 }
 
-/// A constant for each number that can be wrong, on its token.
+/// A constant for each number that can be wrong, with the span of its token.
 fn questions(reader: &Reader) -> TokenStream {
     let (krate, ident) = (&reader.krate, &reader.ident);
     let maxima = quote!(&#ident::<#krate::shm::ShmRails>::__MAXIMA);
