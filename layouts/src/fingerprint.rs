@@ -1,5 +1,6 @@
 //! 128 bits that differ whenever one byte could land elsewhere: SHA-256 over a geometry.
 
+use static_assertions::{assert_eq_align, assert_eq_size};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::axis::Spread;
@@ -47,6 +48,10 @@ use crate::sha256::Sha256;
 )]
 #[repr(transparent)]
 pub struct Fingerprint([u8; 16]);
+
+// It stands in wire messages as it is in memory.
+assert_eq_size!(Fingerprint, [u8; 16]);
+assert_eq_align!(Fingerprint, u8);
 
 impl Fingerprint {
     /// The fingerprint of a geometry.

@@ -85,7 +85,7 @@ impl<'a> PlaneDecl<'a> {
 /// ```
 /// use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
 ///
-/// // DeepSeek V4, 64 states of 4 tokens, one layer: {64 × 576, 64 × 8}, padded to a multiple of 576.
+/// // One layer of DeepSeek V4, 64 states of 4 tokens: {64 × 576, 64 × 8}, padded to 65 × 576.
 /// const V4: Declaration<'static> = Declaration {
 ///     axes: &[Axis::whole(AxisKind::Token, 64)],
 ///     order: &[Level::Pad(576), Level::Planes, Level::Axis(AxisKind::Token)],

@@ -8,9 +8,11 @@ mod error;
 use core::marker::PhantomData;
 use core::ops::Range;
 
+use static_assertions::{assert_impl_all, assert_not_impl_any};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::address::Place;
+use crate::catalogue::Opaque;
 use crate::element::Element;
 use crate::field::FieldOf;
 use crate::fingerprint::Fingerprint;
@@ -206,6 +208,11 @@ impl RegionsMut<'_> {
         }
     }
 }
+
+// Two of them would write the same bytes.
+assert_not_impl_any!(ViewMut<'static, Opaque<1>>: Clone);
+// A view of a page may go to any thread.
+assert_impl_all!(View<'static, Opaque<1>>: Copy, Send, Sync);
 
 impl<'a, L: KvLayout> ViewMut<'a, L> {
     /// As [`View::new`].

@@ -142,9 +142,8 @@ pub(crate) fn stub(reader: &parse::Reader, krate: Path, mistakes: &[syn::Error])
 fn about(reader: &Reader) -> Vec<String> {
     let page = reader.page.to_token_stream().to_string().replace(' ', "");
     let mut lines = vec![
-        format!(
-            " Pulls pages of `{page}` out of peers' memory: a `Reader` whose maxima are known at compile time."
-        ),
+        format!(" Pulls pages of `{page}` out of peers' memory:"),
+        " a `Reader` whose maxima are known at compile time.".into(),
         String::new(),
         " | maximum | |".into(),
         " |---|---|".into(),
@@ -154,8 +153,8 @@ fn about(reader: &Reader) -> Vec<String> {
             lines.push(format!(" | `{word}` | {} |", number.to_token_stream()));
         }
     }
-    if lines.len() == 4 {
-        lines.truncate(1);
+    if lines.len() == 5 {
+        lines.truncate(2);
     }
     lines.push(String::new());
     lines.push(" Its whole state is in a `Storage`. How much of it is in use is set at run time.".into());

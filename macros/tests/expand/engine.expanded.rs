@@ -1,4 +1,5 @@
-/// Pulls pages of `Mla` out of peers' memory: a `Reader` whose maxima are known at compile time.
+/// Pulls pages of `Mla` out of peers' memory:
+/// a `Reader` whose maxima are known at compile time.
 ///
 /// | maximum | |
 /// |---|---|

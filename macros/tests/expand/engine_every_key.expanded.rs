@@ -1,6 +1,7 @@
 /// Pulls.
 ///
-/// Pulls pages of `pages::Mla` out of peers' memory: a `Reader` whose maxima are known at compile time.
+/// Pulls pages of `pages::Mla` out of peers' memory:
+/// a `Reader` whose maxima are known at compile time.
 ///
 /// | maximum | |
 /// |---|---|

@@ -12,7 +12,8 @@
 }
 #[allow(missing_docs)]
 ///
-/// Pulls pages of `::kvrail::layouts::catalogue::Opaque<4096>` out of peers' memory: a `Reader` whose maxima are known at compile time.
+/// Pulls pages of `::kvrail::layouts::catalogue::Opaque<4096>` out of peers' memory:
+/// a `Reader` whose maxima are known at compile time.
 ///
 /// Its whole state is in a `Storage`. How much of it is in use is set at run time.
 struct Reader<N: ::kvrail::Network = ::kvrail::shm::ShmRails> {

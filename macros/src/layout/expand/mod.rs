@@ -27,7 +27,7 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
     let words = docs::declaration(page);
     let layout = |geometry: TokenStream| {
         quote! {
-            #[doc = #words]
+            #(#[doc = #words])*
             #[automatically_derived]
             impl #parameters #krate::KvLayout for #ident #arguments #bounds {
                 const NAME: &'static ::core::primitive::str = #name;
