@@ -26,7 +26,7 @@ use kvrail::core::remote::{RegionOffer, RemoteRegion};
 use kvrail::core::storage::Storage;
 use kvrail::core::time::Time;
 use kvrail::core::verbs_abi::{ChainStorage, Wc};
-use kvrail::sim::null::{
+use kvrail_sim::null::{
     Cq, Cqe, NullLane, NullLaneError, NullParts, NullPost, NullRails, NullWaker, Qp, Wqe,
 };
 

@@ -36,7 +36,7 @@ use kvrail::layouts::plan::{Cut, Limits};
 use kvrail::layouts::{
     Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, Plan, PlaneDecl, Selection,
 };
-use kvrail::sim::null::{Cq, Cqe, NullLane, NullParts, NullRails, Qp, Wqe};
+use kvrail_sim::null::{Cq, Cqe, NullLane, NullParts, NullRails, Qp, Wqe};
 
 const CHAIN: usize = 32;
 const DEPTH: usize = 64;

@@ -2,7 +2,7 @@
 
 use kvrail::core::storage::Storage;
 use kvrail::core::verbs_abi::ChainStorage;
-use kvrail::sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
+use kvrail_sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 
 /// READs per batch, a usual number where the cost of posting is given.
 pub const BATCH: usize = 32;

@@ -13,7 +13,7 @@ use kvrail::core::memory::Slot;
 use kvrail::core::remote::{Location, RemotePage};
 use kvrail::core::time::Time;
 use kvrail::session::{Address, Cause, Reason};
-use kvrail::{Config, ConnectError, Event, Network, Peer, Reader, clock, shm, tcp};
+use kvrail::{Config, ConnectError, ReaderEvent, ReaderTransport, Peer, Reader, clock, shm, tcp};
 
 use crate::catalogue::NamedLayout;
 use crate::cli::common::{ReadOrder, Transport, Verify};
@@ -45,14 +45,14 @@ pub(crate) fn child(setup: &WorkerSetup) -> anyhow::Result<()> {
     }
 }
 
-fn work<N: Network>(setup: &WorkerSetup, rails: N) -> anyhow::Result<()> {
+fn work<N: ReaderTransport>(setup: &WorkerSetup, rails: N) -> anyhow::Result<()> {
     match Worker::start(setup, rails)? {
         Some(worker) => worker.obey(),
         None => Ok(()),
     }
 }
 
-struct Worker<N: Network> {
+struct Worker<N: ReaderTransport> {
     reader: Reader<N>,
     /// The transport's name in reports.
     label: String,
@@ -92,14 +92,14 @@ enum Purpose<'a> {
     Compare(&'a [Location], u64, &'a mut Verified),
 }
 
-impl<N: Network> Worker<N> {
+impl<N: ReaderTransport> Worker<N> {
     /// Connects, and waits for the parent's order before it takes memory. `None`: the parent is
     /// gone.
     fn start(setup: &WorkerSetup, rails: N) -> anyhow::Result<Option<Self>> {
         let named = NamedLayout::find(&setup.layout)
             .with_context(|| format!("no layout is called {}", setup.layout))?;
         let address: Address = setup.connect.parse()?;
-        let engine = with_chunk(rails.tuning(), setup.chunk_bytes);
+        let engine = with_chunk(rails.engine_config(), setup.chunk_bytes);
         let config =
             Config { lanes_per_rail: setup.lanes_per_rail.into(), engine: Some(engine), ..Config::default() };
         let label = rails.label();
@@ -261,7 +261,7 @@ impl<N: Network> Worker<N> {
     /// An error if the producer is gone.
     fn check_peer(&mut self) -> anyhow::Result<()> {
         self.reader.poll();
-        if let Some(Event::Lost { producer, why, .. }) = self.reader.next_event() {
+        if let Some(ReaderEvent::Lost { producer, why, .. }) = self.reader.next_event() {
             bail!(
                 "the producer {producer} at {} is gone after {} pages had arrived ({}); start it again, and run the line that it prints",
                 self.address,
@@ -364,7 +364,7 @@ fn with_hint(error: ConnectError) -> anyhow::Error {
 }
 
 /// The locations of all pages of the producer, once it has published every slot.
-fn published<N: Network>(reader: &mut Reader<N>, peer: &Peer) -> anyhow::Result<Vec<Location>> {
+fn published<N: ReaderTransport>(reader: &mut Reader<N>, peer: &Peer) -> anyhow::Result<Vec<Location>> {
     let until = clock::within(FILL_PATIENCE);
     let slots = peer.regions()[0].slots();
     loop {

@@ -15,7 +15,7 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
     let questions = questions(reader);
     let about = about(reader);
     let blank = (!docs.is_empty()).then(|| quote!(#[doc = ""]));
-    let support = quote!(#krate::declared);
+    let support = quote!(#krate::macro_support);
     let numbers = quote!(#ident::<#krate::shm::ShmRails>::__MAXIMA);
     let state = quote! {
         #support::State<
@@ -42,9 +42,9 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
                     ::core::mem::size_of::<#krate::Storage<#ident>>();
             }
             #[automatically_derived]
-            impl<N: #krate::Network> #support::Declared for #ident<N> {
+            impl<T: #krate::ReaderTransport> #support::Declared for #ident<T> {
                 type State = #state;
-                const PAGE: #support::Page = #support::Page::of::<#page>();
+                const PAGE: #support::DeclaredPage = #support::DeclaredPage::of::<#page>();
                 const MAXIMA: #support::Maxima = #numbers;
             }
             #questions
@@ -55,14 +55,14 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
 /// The type, and the items that do not depend on its numbers.
 fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
     let Reader { vis, ident, krate, page, .. } = reader;
-    let support = quote!(#krate::declared);
+    let support = quote!(#krate::macro_support);
     quote! {
         #docs
-        #vis struct #ident<N: #krate::Network = #krate::shm::ShmRails> {
-            reader: #krate::Reader<N>,
+        #vis struct #ident<T: #krate::ReaderTransport = #krate::shm::ShmRails> {
+            reader: #krate::Reader<T>,
         }
         #[allow(dead_code)]
-        impl<N: #krate::Network> #ident<N> {
+        impl<T: #krate::ReaderTransport> #ident<T> {
             /// Starts a reader over `rails` in the state of a `Storage`. For a page whose rank is
             /// known only at run time it does not compile: use `start_as`.
             ///
@@ -72,7 +72,7 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
             /// declaration. The storage can be taken again.
             #vis fn start(
                 state: #krate::TakenStorage<<Self as #support::Declared>::State>,
-                rails: N,
+                rails: T,
                 config: #krate::Config,
             ) -> ::core::result::Result<Self, #krate::StartError> {
                 Self::start_as(state, #krate::PageLayout::of::<#page>(), rails, config)
@@ -86,10 +86,10 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
             #vis fn start_as(
                 state: #krate::TakenStorage<<Self as #support::Declared>::State>,
                 layout: #krate::PageLayout,
-                rails: N,
+                rails: T,
                 config: #krate::Config,
             ) -> ::core::result::Result<Self, #krate::StartError> {
-                match #support::start::<Self, N>(state, layout, rails, config) {
+                match #support::start::<Self, T>(state, layout, rails, config) {
                     ::core::result::Result::Ok(reader) => ::core::result::Result::Ok(Self { reader }),
                     ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
                 }
@@ -103,20 +103,20 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
             }
         }
         #[automatically_derived]
-        impl<N: #krate::Network> ::core::ops::Deref for #ident<N> {
-            type Target = #krate::Reader<N>;
+        impl<T: #krate::ReaderTransport> ::core::ops::Deref for #ident<T> {
+            type Target = #krate::Reader<T>;
             fn deref(&self) -> &Self::Target {
                 &self.reader
             }
         }
         #[automatically_derived]
-        impl<N: #krate::Network> ::core::ops::DerefMut for #ident<N> {
+        impl<T: #krate::ReaderTransport> ::core::ops::DerefMut for #ident<T> {
             fn deref_mut(&mut self) -> &mut Self::Target {
                 &mut self.reader
             }
         }
         #[automatically_derived]
-        impl<N: #krate::Network> ::core::fmt::Debug for #ident<N> {
+        impl<T: #krate::ReaderTransport> ::core::fmt::Debug for #ident<T> {
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 ::core::fmt::Debug::fmt(&self.reader, f)
             }
@@ -163,7 +163,7 @@ fn about(reader: &Reader) -> Vec<String> {
 
 fn maxima(reader: &Reader) -> TokenStream {
     let krate = &reader.krate;
-    let support = quote!(#krate::declared);
+    let support = quote!(#krate::macro_support);
     let page = &reader.page;
     let or =
         |key: Key, default: TokenStream| reader.number(key).map_or(default, quote::ToTokens::to_token_stream);
@@ -202,7 +202,7 @@ fn questions(reader: &Reader) -> TokenStream {
     let (krate, ident) = (&reader.krate, &reader.ident);
     let maxima = quote!(&#ident::<#krate::shm::ShmRails>::__MAXIMA);
     let ask = |call: &str, arguments: TokenStream, span: Span| {
-        let question = call_at(span, quote!(#krate::declared), call, arguments);
+        let question = call_at(span, quote!(#krate::macro_support), call, arguments);
         quote_spanned!(span=> const _: () = #question;)
     };
     let simple = [

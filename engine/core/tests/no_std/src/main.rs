@@ -12,8 +12,8 @@
 use core::ffi::c_int;
 use core::panic::PanicInfo;
 
-use kvrail_core::abi::ChainStorage;
-use kvrail_core::config::Config;
+use kvrail_core::verbs_abi::ChainStorage;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::remote::RegionOffer;
@@ -70,7 +70,7 @@ fn read_a_page() -> Result<(), c_int> {
     let memory: &'static mut Memory = unsafe { &mut *(&raw mut MEMORY) };
     let Memory { cqs, cqes, qps, wqes, chain, storage, page } = memory;
     let rails = NullRails::new(NullParts { cqs, cqes, qps, wqes }, chain).map_err(|_| 1)?;
-    let mut engine = Engine::start(storage, rails, Config::DEFAULT).map_err(|_| 2)?;
+    let mut engine = Engine::start(storage, rails, EngineConfig::DEFAULT).map_err(|_| 2)?;
     let slot = engine.register(page, PAGE as u64).map_err(|_| 3)?.next().ok_or(4)?;
     let peer = engine.add_peer().map_err(|_| 5)?;
     let offer = RegionOffer {

@@ -12,18 +12,18 @@ use kvrail_host::descriptors::OwnerProcess;
 
 use crate::address::Address;
 use crate::error::{Cause, SessionError, Step};
-use crate::fabric::{Attached, Fabric, LaneError};
-use crate::handshake::{Handshake, Line};
-use crate::io::{LULL, SILENCE, Stream};
+use crate::handshake::{Handshake, SecureStream};
 use crate::key::PeerKey;
-use crate::list::List;
+use crate::lane::{Attached, LaneDialer, SessionLaneError};
 use crate::message::{
-    ByeReason, Greeting, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, Message, OfferHead,
+    ByeReason, Challenge, Greeting, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, Message,
+    OfferHead, Regions,
 };
 use crate::name::NodeName;
 use crate::offer::{LaneBlob, Layout, MAX_LANES, Offer, RailDescription, check_regions};
 use crate::pairing::RailPair;
 use crate::refusal::{Both, Reason, Role, Versions};
+use crate::stream::{LULL, SILENCE, Stream};
 use crate::wire::Kind;
 
 /// What a reader says of itself.
@@ -105,17 +105,14 @@ fn agree(mut handshake: Handshake, key: &PeerKey, hello: Hello) -> Result<Sessio
 
     handshake.send(&Message::Propose(hello.layout))?;
     let step = Step::Awaiting(Kind::Offer);
-    let head = match handshake.receive(Kind::Offer)? {
-        Message::Offer(head) => head,
-        other => return Err(handshake.error(step, Cause::Unexpected { got: other.kind() })),
-    };
+    let head: OfferHead = handshake.receive()?;
     if !head.layout.same_bytes(&hello.layout) {
         let layouts = Both { ours: hello.layout, theirs: head.layout };
         return Err(handshake.refuse(step, Reason::Layout(layouts)));
     }
     let offer = complete(&mut handshake, head)?;
-    let line = handshake.finish();
-    let session = Session::new(line, producer, version, offer);
+    let stream = handshake.finish();
+    let session = Session::new(stream, producer, version, offer);
     tracing::debug!(%producer, version, epoch = %session.offer.epoch, "session stands");
     Ok(session)
 }
@@ -125,10 +122,7 @@ fn meet(handshake: &mut Handshake, ours: &Greeting) -> Result<(NodeName, u16), S
     let step = Step::Awaiting(Kind::Challenge);
     let frame = handshake.receive_frame(Kind::Challenge)?;
     // Parsed before its MAC is checked: if the keys differ, this is how to say so.
-    let (theirs, chosen) = match handshake.parse(Kind::Challenge, &frame)? {
-        Message::Challenge(theirs, chosen) => (theirs, chosen),
-        other => return Err(handshake.error(step, Cause::Unexpected { got: other.kind() })),
-    };
+    let Challenge(theirs, chosen) = handshake.parse(&frame)?;
     handshake.met(theirs.node);
     if theirs.role != Role::Producer {
         let roles = Both { ours: Role::Reader, theirs: theirs.role };
@@ -151,10 +145,7 @@ fn complete(handshake: &mut Handshake, head: OfferHead) -> Result<Offer, Session
     let step = Step::Awaiting(Kind::Regions);
     let mut regions = Vec::new();
     while regions.len() < head.regions as usize {
-        let (first, more) = match handshake.receive(Kind::Regions)? {
-            Message::Regions { first, regions } => (first, regions),
-            other => return Err(handshake.error(step, Cause::Unexpected { got: other.kind() })),
-        };
+        let Regions(first, more) = handshake.receive()?;
         let fits = first as usize == regions.len()
             && !more.is_empty()
             && regions.len() + more.len() <= head.regions as usize;
@@ -179,7 +170,7 @@ fn complete(handshake: &mut Handshake, head: OfferHead) -> Result<Offer, Session
 ///
 /// Dropping it says goodbye; the producer then frees all lanes of the session.
 pub struct Session {
-    line: Line,
+    stream: SecureStream,
     producer: NodeName,
     version: u16,
     offer: Offer,
@@ -187,7 +178,7 @@ pub struct Session {
     exchanges: u32,
     /// Lanes asked for and not answered yet.
     asked: HashMap<LaneNumber, Asked>,
-    answers: VecDeque<(LaneNumber, Result<LaneBlob, LaneError>)>,
+    answers: VecDeque<(LaneNumber, Result<LaneBlob, SessionLaneError>)>,
     ended: Option<Arc<SessionError>>,
     owner: OwnerProcess,
 }
@@ -197,7 +188,7 @@ struct Asked {
     exchange: u32,
     pair: RailPair,
     until: Instant,
-    /// The lane did not come in time, and [`LaneError::Late`] has been told. Should it come, it is
+    /// The lane did not come in time, and [`SessionLaneError::Late`] has been told. Should it come, it is
     /// given back.
     late: bool,
 }
@@ -207,9 +198,9 @@ struct Asked {
 const MAX_ASKED: usize = 256;
 
 impl Session {
-    fn new(line: Line, producer: NodeName, version: u16, offer: Offer) -> Self {
+    fn new(stream: SecureStream, producer: NodeName, version: u16, offer: Offer) -> Self {
         Self {
-            line,
+            stream,
             producer,
             version,
             offer,
@@ -244,21 +235,21 @@ impl Session {
     /// of each, in their order. Each is asked for and answered by itself. The producer's ends are
     /// ready to receive when this returns.
     ///
-    /// Blocks, until `deadline` and for as long as `fabric` takes beyond it. A lane that does not
-    /// come in time is [`LaneError::Late`]; the session goes on, and gives the lane back should it
+    /// Blocks, until `deadline` and for as long as `dialer` takes beyond it. A lane that does not
+    /// come in time is [`SessionLaneError::Late`]; the session goes on, and gives the lane back should it
     /// come.
-    pub fn attach<F: Fabric>(
+    pub fn attach<D: LaneDialer>(
         &mut self,
-        fabric: &mut F,
+        dialer: &mut D,
         pairs: &[RailPair],
         deadline: Instant,
-    ) -> Vec<Result<Attached<F::Lane>, LaneError>> {
+    ) -> Vec<Result<Attached<D::UnopenedLane>, SessionLaneError>> {
         let mut lanes: Vec<_> = pairs.iter().map(|_| None).collect();
         let mut pending = HashMap::new();
         for (at, &pair) in pairs.iter().enumerate() {
             let prepared = self.rail(pair.remote_rail).copied().and_then(|remote| {
-                let failed = |e| LaneError::Fabric(Arc::new(e));
-                let (end, blob) = fabric.prepare(pair.rail, &remote).map_err(failed)?;
+                let failed = |e| SessionLaneError::Transport(Arc::new(e));
+                let (end, blob) = dialer.prepare(pair.rail, &remote).map_err(failed)?;
                 Ok((self.ask(pair, blob, deadline)?, end))
             });
             match prepared {
@@ -271,16 +262,16 @@ impl Session {
             self.closed();
             let Some((number, result)) = self.next_answer() else {
                 // A failure to wait is the next reading's error.
-                let _ = self.line.stream.wait_readable(self.due());
+                let _ = self.stream.plain.wait_readable(self.due());
                 continue;
             };
             let Some((at, end)) = pending.remove(&number) else { continue };
             let pair @ RailPair { rail, remote_rail } = pairs[at];
             let lane = result.and_then(|blob| {
                 let remote = *self.rail(pair.remote_rail)?;
-                fabric.connect(end, &remote, &blob).map_err(|error| {
+                dialer.connect(end, &remote, &blob).map_err(|error| {
                     unused.push(number);
-                    LaneError::Fabric(Arc::new(error))
+                    SessionLaneError::Transport(Arc::new(error))
                 })
             });
             lanes[at] = Some(lane.map(|lane| Attached { number, rail, remote_rail, lane }));
@@ -289,42 +280,47 @@ impl Session {
             // If this fails the session has ended, and all its lanes with it.
             let _ = self.release(&unused);
         }
-        lanes.into_iter().map(|lane| lane.unwrap_or(Err(LaneError::Late))).collect()
+        lanes.into_iter().map(|lane| lane.unwrap_or(Err(SessionLaneError::Late))).collect()
     }
 
     /// Asks the producer for its end of a lane between the rails of `pair`, for this side's end
-    /// `blob`. [`next_answer`](Self::next_answer) tells what became of it, [`LaneError::Late`] if
+    /// `blob`. [`next_answer`](Self::next_answer) tells what became of it, [`SessionLaneError::Late`] if
     /// nothing has until `until`.
     ///
     /// # Errors
     ///
     /// No such rail, too many lanes without an answer, or the session has ended.
-    pub fn ask(&mut self, pair: RailPair, blob: LaneBlob, until: Instant) -> Result<LaneNumber, LaneError> {
+    pub fn ask(
+        &mut self,
+        pair: RailPair,
+        blob: LaneBlob,
+        until: Instant,
+    ) -> Result<LaneNumber, SessionLaneError> {
         self.rail(pair.remote_rail)?;
-        self.still_open().map_err(LaneError::Session)?;
+        self.still_open().map_err(SessionLaneError::Session)?;
         if self.asked.len() >= MAX_ASKED {
-            return Err(LaneError::Unanswered { asked: self.asked.len() });
+            return Err(SessionLaneError::Unanswered { asked: self.asked.len() });
         }
         let number = self.next_number();
         self.exchanges = self.exchanges.wrapping_add(1);
         let exchange = self.exchanges;
         let ask = LaneAsk { number, rail: pair.rail, remote_rail: pair.remote_rail, blob };
-        let lanes = List::new(vec![ask]).unwrap_or_default();
-        self.send(&Message::Lanes(LaneAsks { exchange, lanes })).map_err(LaneError::Session)?;
+        let lanes = [ask].into_iter().collect();
+        self.send(&Message::Lanes(LaneAsks { exchange, lanes })).map_err(SessionLaneError::Session)?;
         self.asked.insert(number, Asked { exchange, pair, until, late: false });
         Ok(number)
     }
 
     /// The next answer to an [`ask`](Self::ask): the producer's end of the lane, or why the producer
     /// made none. Does not block. After the session's end every open ask is answered with that end.
-    pub fn next_answer(&mut self) -> Option<(LaneNumber, Result<LaneBlob, LaneError>)> {
+    pub fn next_answer(&mut self) -> Option<(LaneNumber, Result<LaneBlob, SessionLaneError>)> {
         self.closed();
         self.answers.pop_front()
     }
 
-    fn rail(&self, remote_rail: RailIndex) -> Result<&RailDescription, LaneError> {
+    fn rail(&self, remote_rail: RailIndex) -> Result<&RailDescription, SessionLaneError> {
         let rails = &self.offer.rails;
-        rails.get(remote_rail.get()).ok_or(LaneError::NoSuchRail { remote_rail, rails: rails.len() })
+        rails.get(remote_rail.get()).ok_or(SessionLaneError::NoSuchRail { remote_rail, rails: rails.len() })
     }
 
     /// A session that makes 2^32 lanes has been up for too long; numbers in use are refused anyway.
@@ -336,14 +332,14 @@ impl Session {
 
     /// Takes the producer's answers in.
     fn hear(&mut self, answers: LaneAnswers) -> Result<(), Cause> {
-        for LaneAnswer { number, rail, remote_rail, result } in answers.lanes.into_vec() {
+        for LaneAnswer { number, rail, remote_rail, result } in answers.lanes {
             let pair = RailPair { rail, remote_rail };
             let asked = self.asked.remove(&number);
             let Some(asked) = asked.filter(|a| (a.exchange, a.pair) == (answers.exchange, pair)) else {
                 return Err(Cause::Contradiction("it answers for a lane that it was not asked for"));
             };
             if !asked.late {
-                self.answers.push_back((number, result.map_err(LaneError::Refused)));
+                self.answers.push_back((number, result.map_err(SessionLaneError::Refused)));
             } else if result.is_ok() {
                 self.send_release(&[number]).map_err(|_| Cause::Closed)?;
             }
@@ -357,7 +353,7 @@ impl Session {
         for (&number, asked) in &mut self.asked {
             if !asked.late && now >= asked.until {
                 asked.late = true;
-                self.answers.push_back((number, Err(LaneError::Late)));
+                self.answers.push_back((number, Err(SessionLaneError::Late)));
             }
         }
     }
@@ -375,7 +371,7 @@ impl Session {
 
     fn send_release(&mut self, lanes: &[LaneNumber]) -> Result<(), Arc<SessionError>> {
         for chunk in lanes.chunks(MAX_LANES) {
-            let Ok(list) = List::new(chunk.to_vec()) else { continue };
+            let list = chunk.iter().copied().take(MAX_LANES).collect();
             self.send(&Message::Release(list))?;
         }
         Ok(())
@@ -384,7 +380,7 @@ impl Session {
     /// Sends a message whole: a message that is begun must be finished, whatever deadline passes
     /// meanwhile.
     fn send(&mut self, message: &Message) -> Result<(), Arc<SessionError>> {
-        let sent = self.line.send(message, Instant::now() + LULL);
+        let sent = self.stream.send(message, Instant::now() + LULL);
         sent.map_err(|error| self.end(error))
     }
 
@@ -413,7 +409,7 @@ impl Session {
             if self.ended.is_some() {
                 break;
             }
-            let heard = match self.line.try_receive() {
+            let heard = match self.stream.try_receive() {
                 Ok(None) => break,
                 Ok(Some(Message::Alive)) => Ok(()),
                 Ok(Some(Message::LanesReady(answers))) => self.hear(answers),
@@ -422,12 +418,12 @@ impl Session {
                 Err(cause) => Err(cause),
             };
             if let Err(cause) = heard {
-                let error = self.line.error(Step::Idle, cause);
+                let error = self.stream.error(Step::Idle, cause);
                 self.end(error);
             }
         }
         if self.ended.is_none()
-            && let Err(error) = self.line.beat()
+            && let Err(error) = self.stream.beat()
         {
             self.end(error);
         }
@@ -435,7 +431,7 @@ impl Session {
             None => self.expire(),
             Some(why) => {
                 let left = self.asked.drain().filter(|(_, asked)| !asked.late);
-                let lost = left.map(|(number, _)| (number, Err(LaneError::Session(Arc::clone(why)))));
+                let lost = left.map(|(number, _)| (number, Err(SessionLaneError::Session(Arc::clone(why)))));
                 self.answers.extend(lost);
             }
         }
@@ -446,7 +442,7 @@ impl Session {
     #[must_use]
     pub fn due(&self) -> Instant {
         let asked = self.asked.values().filter(|a| !a.late).map(|a| a.until);
-        asked.fold(self.line.due(), Instant::min)
+        asked.fold(self.stream.due(), Instant::min)
     }
 
     /// Whether the session stands, as far as this side knows. Does not block.
@@ -458,7 +454,7 @@ impl Session {
 impl AsFd for Session {
     /// Readable when there is something to learn from [`closed`](Self::closed).
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.line.stream.as_fd()
+        self.stream.plain.as_fd()
     }
 }
 
@@ -466,7 +462,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         // In a child of a fork the connection is the parent's.
         if self.ended.is_none() && self.owner.is_current() {
-            self.line.send_now(&Message::Bye(ByeReason::Finished));
+            self.stream.send_now(&Message::Bye(ByeReason::Finished));
         }
     }
 }

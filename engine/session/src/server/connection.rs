@@ -5,23 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::lanes::{LaneMaker, Lanes};
+use super::shared::{Permit, ServerEvent, Shared};
 use crate::error::{Cause, SessionError, Step};
-use crate::fabric::Responder;
-use crate::handshake::{Handshake, Line, Newcomer};
-use crate::io::{LINGER, Stream};
-use crate::lanes::{LaneMaker, Lanes};
-use crate::list::List;
-use crate::message::{ByeReason, Greeting, Message, OfferHead};
+use crate::handshake::{Handshake, Newcomer, SecureStream};
+use crate::lane::LaneAcceptor;
+use crate::message::{ByeReason, Greeting, Hello, Message, OfferHead};
 use crate::name::NodeName;
-use crate::offer::{RailDescription, Rails};
+use crate::offer::{Layout, RailDescription, RailList};
 use crate::refusal::{Both, Reason, Role, Versions};
-use crate::server::{Permit, ServerEvent, Shared};
+use crate::stream::{LINGER, Stream};
 use crate::wire::{Kind, REGIONS};
 
 /// Handshake and session with one reader.
-pub(crate) fn connection<R: Responder>(
+pub(crate) fn connection<R: LaneAcceptor>(
     shared: &Arc<Shared>,
-    responder: &R,
+    acceptor: &R,
     stream: Stream,
     peer: SocketAddr,
     newcomer: Newcomer,
@@ -34,16 +33,16 @@ pub(crate) fn connection<R: Responder>(
     permit.shaken();
     match agreed {
         Err(why) => shared.tell(ServerEvent::Failed { peer, why }),
-        Ok((mut line, reader, seat)) => {
+        Ok((mut stream, reader, seat)) => {
             let session = shared.session_numbers.fetch_add(1, Ordering::Relaxed);
             shared.tell(ServerEvent::Opened { session, peer, reader });
             // Ends when the threads that make lanes have ended, too.
-            let why = match LaneMaker::new(shared, responder) {
+            let why = match LaneMaker::new(shared, acceptor) {
                 Ok(maker) => std::thread::scope(|scope| {
                     let mut lanes = Lanes::new(scope, &maker);
-                    converse(&mut line, &maker, &mut lanes)
+                    converse(&mut stream, &maker, &mut lanes)
                 }),
-                Err(error) => line.error(Step::Idle, Cause::Io(error)),
+                Err(error) => stream.error(Step::Idle, Cause::Io(error)),
             };
             drop(seat);
             shared.tell(ServerEvent::Closed { session, reader, why });
@@ -60,14 +59,14 @@ impl Drop for Seat<'_> {
     }
 }
 
-fn agree(shared: &Shared, mut handshake: Handshake) -> Result<(Line, NodeName, Seat<'_>), SessionError> {
+fn agree(
+    shared: &Shared,
+    mut handshake: Handshake,
+) -> Result<(SecureStream, NodeName, Seat<'_>), SessionError> {
     let reader = meet(shared, &mut handshake)?;
 
     let step = Step::Awaiting(Kind::Propose);
-    let layout = match handshake.receive(Kind::Propose)? {
-        Message::Propose(layout) => layout,
-        other => return Err(handshake.error(step, Cause::Unexpected { got: other.kind() })),
-    };
+    let layout: Layout = handshake.receive()?;
     if !layout.same_bytes(&shared.layout) {
         return Err(handshake.refuse(step, Reason::Layout(Both { ours: shared.layout, theirs: layout })));
     }
@@ -86,7 +85,7 @@ fn agree(shared: &Shared, mut handshake: Handshake) -> Result<(Line, NodeName, S
         rails: loaded_rails(shared),
     }))?;
     for (index, chunk) in regions.chunks(REGIONS).enumerate() {
-        let Ok(chunk) = List::new(chunk.to_vec()) else { continue };
+        let chunk = chunk.iter().copied().take(REGIONS).collect();
         handshake.send(&Message::Regions { first: (index * REGIONS) as u32, regions: chunk })?;
     }
     Ok((handshake.finish(), reader, seat))
@@ -98,10 +97,7 @@ fn meet(shared: &Shared, handshake: &mut Handshake) -> Result<NodeName, SessionE
     let frame = handshake.receive_frame(Kind::Hello)?;
     // In the transcript whatever it says, so that a refusal can be seen to be an answer to it.
     handshake.absorb(&frame);
-    let reader = match handshake.parse(Kind::Hello, &frame)? {
-        Message::Hello(reader) => reader,
-        other => return Err(handshake.error(step, Cause::Unexpected { got: other.kind() })),
-    };
+    let Hello(reader) = handshake.parse(&frame)?;
     handshake.met(reader.node);
     if reader.role != Role::Reader {
         let roles = Both { ours: Role::Producer, theirs: reader.role };
@@ -125,21 +121,19 @@ fn meet(shared: &Shared, handshake: &mut Handshake) -> Result<NodeName, SessionE
 }
 
 /// The rails with the lanes that are on them now.
-fn loaded_rails(shared: &Shared) -> Rails {
+fn loaded_rails(shared: &Shared) -> RailList {
     let loaded = shared.rails.iter().zip(&shared.loads);
-    let rails =
-        loaded.map(|(rail, load)| RailDescription { lanes: load.load(Ordering::Relaxed), ..*rail }).collect();
-    List::new(rails).unwrap_or_default()
+    loaded.map(|(rail, load)| RailDescription { lanes: load.load(Ordering::Relaxed), ..*rail }).collect()
 }
 
 /// Answers the reader until one of the two has enough.
-fn converse<R: Responder>(
-    line: &mut Line,
+fn converse<R: LaneAcceptor>(
+    stream: &mut SecureStream,
     maker: &LaneMaker<'_, R>,
     lanes: &mut Lanes<'_, '_, R>,
 ) -> SessionError {
     let cause = loop {
-        let received = line.try_receive();
+        let received = stream.try_receive();
         let quiet = matches!(received, Ok(None));
         match received {
             Ok(Some(Message::Lanes(asks))) => lanes.begin(&asks),
@@ -151,18 +145,18 @@ fn converse<R: Responder>(
             Err(cause) => break cause,
         }
         // Also between messages: a reader may say more than is answered before the server stops.
-        let until = if quiet { line.due() } else { Instant::now() };
-        match line.stream.wait_in_session(maker.bell(), until) {
+        let until = if quiet { stream.due() } else { Instant::now() };
+        match stream.plain.wait_in_session(maker.answered(), until) {
             Ok(false) => {}
             Ok(true) => break Cause::Stopped,
             Err(error) => break Cause::Io(error),
         }
-        let deadline = Instant::now() + line.stream.silence();
+        let deadline = Instant::now() + stream.plain.silence();
         let sent = lanes
             .answers()
             .into_iter()
-            .try_for_each(|answers| line.send(&Message::LanesReady(answers), deadline));
-        if let Err(error) = sent.and_then(|()| line.beat()) {
+            .try_for_each(|answers| stream.send(&Message::LanesReady(answers), deadline));
+        if let Err(error) = sent.and_then(|()| stream.beat()) {
             return error;
         }
     };
@@ -172,8 +166,8 @@ fn converse<R: Responder>(
         _ => None,
     };
     if let Some(reason) = last_words {
-        line.send_now(&Message::Bye(reason));
-        line.stream.linger(Instant::now() + LINGER);
+        stream.send_now(&Message::Bye(reason));
+        stream.plain.linger(Instant::now() + LINGER);
     }
-    line.error(Step::Idle, cause)
+    stream.error(Step::Idle, cause)
 }

@@ -1,185 +1,15 @@
-//! What [`engine!`](crate::engine) expands to calls this.
+//! The questions that [`engine!`](crate::engine) asks about each number.
 //!
-//! The macro knows tokens and no sizes: a page may have any, and a maximum may be a constant. So it asks here,
-//! in constants whose tokens are the author's: what cannot work together is a compile error on the number
-//! that should change.
+//! The macro knows tokens and no sizes: a page may have any, and a maximum may be a constant. So it asks
+//! here, in constants whose tokens are the author's: numbers that cannot work together are a compile
+//! error on the number that should change.
 
-use kvrail_core::config::EngineConfig as Figures;
-use kvrail_layouts::Text;
+use kvrail_core::config::EngineConfig;
 use kvrail_layouts::plan::{Limits, Plan};
-use kvrail_layouts::{Fingerprint, Geometry, KvLayout};
+use kvrail_layouts::{Fingerprint, Geometry, Text};
 
-use crate::layout::PageLayout;
-use crate::network::Network;
-use crate::reader::{Config, MAX_SUBMITTERS, Reader, StartError, TakenStorage};
-pub use crate::reader::{Room, State};
-
-/// A type of reader that [`engine!`](crate::engine) has declared.
-pub trait Declared {
-    /// Room for the whole state of one.
-    type State: Room;
-    /// What its pages are. Their rank may be left to run time.
-    const PAGE: Page;
-    /// The numbers it was declared with.
-    const MAXIMA: Maxima;
-}
-
-/// The page of a declaration, at any rank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
-    name: &'static str,
-    fingerprint: Fingerprint,
-}
-
-impl Page {
-    /// The page `L`.
-    #[must_use]
-    pub const fn of<L: KvLayout>() -> Self {
-        Self { name: L::NAME, fingerprint: L::GEOMETRY.identity().fingerprint_of_any_rank() }
-    }
-}
-
-/// The numbers of a declaration, given or by default. Sizes in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Maxima {
-    /// Local rails.
-    pub rails: usize,
-    /// Peers connected at a time.
-    pub peers: usize,
-    /// Regions of all peers together; a publication table counts as one.
-    pub regions: usize,
-    /// Lanes to all peers together.
-    pub lanes: usize,
-    /// Send queue entries of a lane, the drain wr's included.
-    pub depth: usize,
-    /// Pages of one batch.
-    pub batch: usize,
-    /// Batches being filled, in flight, or done and not dropped.
-    pub batches: usize,
-    /// Other threads that feed the reader.
-    pub submitters: usize,
-    /// A page longer than this travels as several wrs; `None` leaves it to the rails.
-    pub chunk: Option<usize>,
-    /// Outstanding on one rail; `None` leaves it to the rails.
-    pub rail_bytes: Option<usize>,
-    /// wrs outstanding on one rail; `None` leaves it to the rails.
-    pub rail_wrs: Option<usize>,
-    /// What a batch may take unless told otherwise, in milliseconds.
-    pub deadline_ms: usize,
-    /// The page, in bytes.
-    pub page: usize,
-}
-
-/// Starts a declared reader, for the declared page at the rank that `layout` has.
-///
-/// # Errors
-///
-/// Other pages or more rails than declared; figures that cannot work, or that are not the declared
-/// ones. The storage can be taken again.
-#[allow(unsafe_code, reason = "the state that was taken is given to an engine")]
-pub fn start<R: Declared, N: Network>(
-    taken: TakenStorage<R::State>,
-    layout: PageLayout,
-    rails: N,
-    config: Config,
-) -> Result<Reader<N>, StartError> {
-    let Page { name: declared, fingerprint: expected } = R::PAGE;
-    let (given, found) = (layout.name(), layout.identity().fingerprint_of_any_rank());
-    if found != expected {
-        return Err(StartError::OtherPage { declared, expected, given, found });
-    }
-    let figures = R::MAXIMA.figures(config.engine, rails.tuning())?;
-    // SAFETY: asked for once. `begin` leaves nothing behind that uses the state if it fails; if it
-    // does not, `taken` is forgotten.
-    let state = unsafe { taken.state() };
-    let reader = Reader::begin(state, layout, rails, config, figures, R::MAXIMA.rails)?;
-    taken.keep();
-    Ok(reader)
-}
-
-/// Numbers fit a u32 where they have been accepted; what has not been does not compile.
-const fn small(number: usize) -> u32 {
-    if number > u32::MAX as usize { u32::MAX } else { number as u32 }
-}
-
-impl Maxima {
-    /// The rails' figures, with what was declared in their place.
-    const fn over(&self, mut figures: Figures) -> Figures {
-        if let Some(chunk) = self.chunk {
-            figures.chunk_bytes = small(chunk);
-        }
-        if let Some(bytes) = self.rail_bytes {
-            figures.rail_bytes = bytes as u64;
-        }
-        if let Some(wrs) = self.rail_wrs {
-            figures.rail_wrs = small(wrs);
-        }
-        figures
-    }
-
-    /// What the engine is started with: `chosen`, which must not contradict what was declared, or
-    /// else `tuning` below it.
-    fn figures(&self, chosen: Option<Figures>, tuning: Figures) -> Result<Figures, StartError> {
-        let Some(chosen) = chosen else { return Ok(self.over(tuning)) };
-        let said = [
-            ("chunk", "chunk_bytes", self.chunk, u64::from(chosen.chunk_bytes)),
-            ("rail_bytes", "rail_bytes", self.rail_bytes, chosen.rail_bytes),
-            ("rail_wrs", "rail_wrs", self.rail_wrs, u64::from(chosen.rail_wrs)),
-        ];
-        for (key, figure, declared, configured) in said {
-            if let Some(declared) = declared.map(|number| number as u64)
-                && declared != configured
-            {
-                return Err(StartError::Declared { key, figure, declared, configured });
-            }
-        }
-        let chunk_bytes = chosen.chunk_bytes;
-        // Of 0 the engine itself complains.
-        let chunks = self.page.div_ceil((chunk_bytes as usize).max(1));
-        let (wrs, room) = (self.batch.saturating_mul(chunks), self.lanes.saturating_mul(self.depth - 1));
-        if wrs > room {
-            return Err(StartError::BatchTooLong { chunk_bytes, wrs: wrs as u64, room: room as u64 });
-        }
-        Ok(chosen)
-    }
-
-    /// wrs of one page: in declared chunks, or in those of [`Figures::DEFAULT`].
-    const fn chunks(&self) -> usize {
-        let chunk = match self.chunk {
-            Some(chunk) => chunk,
-            None => Figures::DEFAULT.chunk_bytes as usize,
-        };
-        if chunk == 0 { 0 } else { self.page.div_ceil(chunk) }
-    }
-}
-
-/// Lanes for `peers` over `rails`, if nobody says how many: two for each rail of each peer, 16,384 at most.
-#[must_use]
-pub const fn lanes(peers: usize, rails: usize) -> usize {
-    // Where one of them is 0, that is the mistake, and is reported there alone.
-    let (peers, rails) = (if peers == 0 { 1 } else { peers }, if rails == 0 { 8 } else { rails });
-    match peers.saturating_mul(rails).saturating_mul(2) {
-        lanes if lanes > 16_384 && peers <= 16_384 => 16_384,
-        lanes if lanes > 65_534 => 65_534,
-        lanes => lanes,
-    }
-}
-
-/// Regions for `peers`, if nobody says how many: two and their tables for each.
-#[must_use]
-pub const fn regions(peers: usize) -> usize {
-    match peers.saturating_mul(4) {
-        0 => 1,
-        regions if regions > 65_535 => 65_535,
-        regions => regions,
-    }
-}
-
-/// Places in a mailbox: two for each batch, a power of two.
-#[must_use]
-pub const fn mail(submitters: usize, batches: usize) -> usize {
-    if submitters == 0 || batches > 16_384 { 2 } else { (2 * batches).next_power_of_two() }
-}
+use super::declared::{Maxima, small};
+use crate::reader::submitters::MAX_SUBMITTERS;
 
 /// Fails the compilation, if there is something to say.
 macro_rules! say {
@@ -446,7 +276,7 @@ const fn same(a: Fingerprint, b: Fingerprint) -> bool {
 pub const fn accept_plan(m: &Maxima, plan: &Plan, max_sges: usize) {
     let bytes = match m.chunk {
         Some(chunk) => small(chunk),
-        None => Figures::DEFAULT.chunk_bytes,
+        None => EngineConfig::DEFAULT.chunk_bytes,
     };
     let (need, sges) = (plan.sges(), small(max_sges));
     if need > max_sges as u64 || plan.cut(Limits { sges, bytes }).is_err() {

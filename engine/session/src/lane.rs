@@ -5,7 +5,7 @@ use std::error::Error;
 use kvrail_core::id::RailIndex;
 
 use crate::message::LaneRefusal;
-use crate::offer::{LaneBlob, RailDescription, Rails};
+use crate::offer::{LaneBlob, RailDescription, RailList};
 use crate::pairing::{NothingInCommon, RailPair};
 use crate::{LaneNumber, SessionError};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Why a transport could not do its part.
 #[derive(Debug, thiserror::Error)]
 #[error("rail {}: {source}", rail.0)]
-pub struct FabricError {
+pub struct LaneEndError {
     /// The rail, on the side that says so.
     pub rail: RailIndex,
     /// What went wrong there.
@@ -21,7 +21,7 @@ pub struct FabricError {
     pub r#source: Box<dyn Error + Send + Sync>,
 }
 
-impl FabricError {
+impl LaneEndError {
     /// `source` happened on `rail`.
     pub fn new(rail: RailIndex, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { rail, source: source.into() }
@@ -34,14 +34,14 @@ impl FabricError {
 /// makes this end and says what the peer must know of it; [`connect`](Self::connect) gets the same
 /// of the peer's end, which can receive by then. A pending lane that is never connected is dropped:
 /// dropping it frees all it holds.
-pub trait Fabric {
-    /// A lane, ready to post.
-    type Lane;
+pub trait LaneDialer {
+    /// A lane whose two ends know each other, for the engine's provider to open.
+    type UnopenedLane;
     /// This end of a lane whose other end is not known yet.
     type Pending;
 
     /// The rails, in the provider's order. Keys and indices refer to it; it does not change.
-    fn rails(&self) -> Rails;
+    fn rails(&self) -> RailList;
 
     /// Which of a producer's rails each of these reads from: see [`pair`](crate::pair()). A transport that can tell
     /// which rails cannot reach each other does.
@@ -74,7 +74,7 @@ pub trait Fabric {
         &mut self,
         rail: RailIndex,
         remote: &RailDescription,
-    ) -> Result<(Self::Pending, LaneBlob), FabricError>;
+    ) -> Result<(Self::Pending, LaneBlob), LaneEndError>;
 
     /// Connects it to the producer's end.
     ///
@@ -86,17 +86,17 @@ pub trait Fabric {
         pending: Self::Pending,
         remote: &RailDescription,
         remote_lane: &LaneBlob,
-    ) -> Result<Self::Lane, FabricError>;
+    ) -> Result<Self::UnopenedLane, LaneEndError>;
 }
 
 /// The producer's side of a transport: makes the other ends of lanes. Called from several threads
 /// at a time: at most one per session and rail.
-pub trait Responder: Send + Sync + 'static {
+pub trait LaneAcceptor: Send + Sync + 'static {
     /// This end of a lane.
     type Lane: Send;
 
     /// The rails that peers read over, at least one; asked once, when the server starts.
-    fn rails(&self) -> Rails;
+    fn rails(&self) -> RailList;
 
     /// Makes this end of a lane on `rail`, for the reader's end `remote_lane`.
     ///
@@ -107,7 +107,8 @@ pub trait Responder: Send + Sync + 'static {
     ///
     /// What the reader said is wrong, or the transport could not. The reader is told (the first 64
     /// bytes of the text), and nothing is left behind.
-    fn accept(&self, rail: RailIndex, remote_lane: &LaneBlob) -> Result<(Self::Lane, LaneBlob), FabricError>;
+    fn accept(&self, rail: RailIndex, remote_lane: &LaneBlob)
+    -> Result<(Self::Lane, LaneBlob), LaneEndError>;
 
     /// Frees a lane, since the reader gave it back or is gone. Called exactly once for every lane that
     /// [`accept`](Self::accept) made.
@@ -129,7 +130,7 @@ pub struct Attached<L> {
 
 /// Why a session made no lane.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum LaneError {
+pub enum SessionLaneError {
     /// The producer offers no such rail.
     #[error("the producer has {rails} rails, and no rail {}", remote_rail.0)]
     NoSuchRail {
@@ -140,7 +141,7 @@ pub enum LaneError {
     },
     /// This side's transport could not.
     #[error("this side's transport failed: {0}")]
-    Fabric(Arc<FabricError>),
+    Transport(Arc<LaneEndError>),
     /// The producer made no lane.
     #[error(transparent)]
     Refused(LaneRefusal),

@@ -1,164 +1,33 @@
 //! Connecting to peers, losing them, making lanes again.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kvrail_core::engine::{LaneSpec, PeerError};
+use kvrail_core::engine::LaneSpec;
 use kvrail_core::events::{LaneLost, LaneWanted};
 use kvrail_core::id::{LaneId, PeerId};
-use kvrail_core::layout::{AddLayoutError, LayoutRef};
+use kvrail_core::layout::LayoutRef;
 use kvrail_core::provider::Provider;
-use kvrail_core::remote::{
-    Location, OfferError, PageRangeError, RegionOffer, RemotePage, RemoteRegion, TableOffer,
-};
+use kvrail_core::remote::{RegionOffer, TableOffer};
 use kvrail_core::table::ENTRY_BYTES;
 use kvrail_core::time::Time;
-use kvrail_session::{
-    Address, Attached, Epoch, Hello, NodeName, NothingInCommon, OfferedRegion, PeerKey, SessionError,
-};
+use kvrail_session::{Address, Attached, Hello, NodeName, OfferedRegion, PeerKey, SessionError};
 
-use super::link::{Agreed, Errand, Link, LinkError, News};
-use super::{Linked, Reader};
+use super::peer::{ConnectError, Peer, ReaderEvent};
+use super::session_thread::{Agreed, ConnectRequest, SessionEvent, SessionFailure, SessionThread};
+use super::{PeerSession, Reader};
 use crate::clock;
 use crate::layout::PageLayout;
-use crate::network::{Network, TransportError};
+use crate::transport::{ReaderTransport, TransportError};
 
-/// Events that nobody has taken, at most. The oldest go first.
+/// The most events that wait to be taken. The oldest go first.
 const MAX_EVENTS: usize = 256;
 
 /// Places for regions that every producer can have: for one region and its table.
 const PLACES_PER_PEER: usize = 2;
 
-/// A connected producer: the handle from which pages are named. Plain data; it says nothing about
-/// whether the producer is still there.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    id: PeerId,
-    producer: NodeName,
-    epoch: Epoch,
-    regions: Arc<[RemoteRegion]>,
-    /// The tables of `regions`, each as a region of one page.
-    pub(super) tables: Arc<[Option<RemoteRegion>]>,
-}
-
-impl Peer {
-    /// Its place in the engine, as [`Event`]s name it.
-    #[must_use]
-    pub const fn id(&self) -> PeerId {
-        self.id
-    }
-
-    /// What it calls itself.
-    #[must_use]
-    pub const fn producer(&self) -> NodeName {
-        self.producer
-    }
-
-    /// Which life of it.
-    #[must_use]
-    pub const fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
-    /// What it offered when the session was made, at least one region.
-    #[must_use]
-    pub fn regions(&self) -> &[RemoteRegion] {
-        &self.regions
-    }
-
-    /// The page at `location` of its first region, to be validated after it has been read.
-    ///
-    /// # Errors
-    ///
-    /// A slot beyond the region, or a region without a publication table.
-    #[inline]
-    pub fn page(&self, location: Location) -> Result<RemotePage, PageRangeError> {
-        self.regions[0].page(location)
-    }
-}
-
-/// What happened to a peer without anybody asking.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// Its session has ended, and it has been removed. Pages in flight have failed.
-    Lost {
-        /// Which peer.
-        peer: PeerId,
-        /// What it called itself.
-        producer: NodeName,
-        /// Why.
-        why: Arc<SessionError>,
-    },
-}
-
-/// Why there is no connection to a producer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The producer was not reached, or the two do not agree.
-    #[error("cannot connect to {0}")]
-    Session(Arc<SessionError>),
-    /// The transports differ.
-    #[error("cannot read from {address}: {source}; start both sides with the same transport")]
-    Transport {
-        /// Of the producer.
-        address: Address,
-        /// What each side has.
-        // Raw: the text has it, so it is no source beside the text.
-        r#source: NothingInCommon,
-    },
-    /// Not one lane came about.
-    #[error("connected to {address}, but no lane to it could be made: {why}")]
-    NoLane {
-        /// Of the producer.
-        address: Address,
-        /// Why the last one was not.
-        why: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// It publishes nothing.
-    #[error("the producer at {0} offers no region: there is nothing to read")]
-    NoRegions(Address),
-    /// It offers so many regions that there would be no places left for other producers.
-    #[error(
-        "the producer at {address} offers {offered} regions and tables, and one producer may have {places} of the \
-         reader's places: let it offer fewer, or declare the reader with a larger max_regions"
-    )]
-    TooManyRegions {
-        /// Of the producer.
-        address: Address,
-        /// Regions and publication tables, each of which takes a place.
-        offered: usize,
-        /// Places that it may have: all that are free but two for each producer that there is room
-        /// for beside it.
-        places: usize,
-    },
-    /// A region's numbers cannot be.
-    #[error("the producer at {address} offers what cannot be read: {source}")]
-    Offer {
-        /// Of the producer.
-        address: Address,
-        /// What is wrong.
-        // Raw: the text has it, so it is no source beside the text.
-        r#source: OfferError,
-    },
-    /// Its layout is one more than the reader tells apart.
-    #[error(transparent)]
-    Layout(#[from] AddLayoutError),
-    /// The reader is full.
-    #[error(transparent)]
-    Peer(#[from] PeerError),
-    /// Reaching a rail took longer than connecting may.
-    #[error("connecting to {0} took longer than allowed: a rail of the producer does not answer")]
-    Deadline(Address),
-    /// No thread or descriptor.
-    #[error("no thread for a session could be started: {0}")]
-    Thread(io::Error),
-}
-
-impl<N: Network> Reader<N> {
+impl<T: ReaderTransport> Reader<T> {
     /// Connects to the producer at `address`, agrees with it on key and layout, and makes lanes over
     /// every rail that both have. Blocks, `Config::connect` at most; what is in flight goes on meanwhile.
     ///
@@ -184,10 +53,10 @@ impl<N: Network> Reader<N> {
         layout: &PageLayout,
     ) -> Result<Peer, ConnectError> {
         let known = self.engine.add_layout(layout.identity(), 0)?;
-        let number = self.next_link;
-        self.next_link += 1;
+        let number = self.next_session;
+        self.next_session += 1;
         let until = clock::within(self.config.connect);
-        let errand = Errand {
+        let request = ConnectRequest {
             number,
             address: address.clone(),
             key: key.clone(),
@@ -197,12 +66,18 @@ impl<N: Network> Reader<N> {
         };
         let waker = self.engine.provider().waker();
         // One for each rail, so that none waits for another, and one that pairs them.
-        let dialers = (0..=self.rails()).map(|_| N::dialer(&self.plan)).collect();
-        let link = Link::start(errand, dialers, Arc::clone(&self.mailbox), waker);
-        let link = link.map_err(ConnectError::Thread)?;
-        self.links.insert(
+        let dialers = (0..=self.rails()).map(|_| T::dialer(&self.dialer_seed)).collect();
+        let thread = SessionThread::start(request, dialers, Arc::clone(&self.mailbox), waker);
+        let thread = thread.map_err(ConnectError::Thread)?;
+        self.sessions.insert(
             number,
-            Linked { link, address: address.clone(), layout: known, peer: None, lanes: HashMap::new() },
+            PeerSession {
+                thread,
+                address: address.clone(),
+                layout: known,
+                peer: None,
+                lanes: HashMap::new(),
+            },
         );
         loop {
             self.poll();
@@ -217,7 +92,7 @@ impl<N: Network> Reader<N> {
             let now = clock::now();
             // The thread gives up at the deadline: it gets a moment more to say so.
             if now.since(until) > clock::nanos(self.config.connect / 4) {
-                self.links.remove(&number);
+                self.sessions.remove(&number);
                 return Err(ConnectError::Deadline(address.clone()));
             }
             self.engine.wait(now, now + kvrail_core::time::Nanos::from_millis(100));
@@ -226,48 +101,48 @@ impl<N: Network> Reader<N> {
 
     /// Ends the session with a peer. What is in flight from it fails. A peer that is gone is no matter.
     pub fn disconnect(&mut self, peer: &Peer) {
-        if let Some(number) = self.link_of.remove(&peer.id) {
-            self.links.remove(&number);
+        if let Some(number) = self.session_of.remove(&peer.id) {
+            self.sessions.remove(&number);
         }
         // Gone already, then.
         let _ = self.engine.remove_peer(peer.id, clock::now());
     }
 
-    /// What the sessions' threads have to say.
+    /// Takes in the events of the sessions' threads.
     #[cold]
-    pub(super) fn read_mail(&mut self, now: Time) {
-        self.letters = self.mailbox.count();
-        for (number, news) in self.mailbox.take() {
-            // A link that nobody has any more: what it made is dropped.
-            let Some(linked) = self.links.get_mut(&number) else { continue };
-            match news {
-                News::Agreed(agreed) => {
-                    let (address, layout) = (linked.address.clone(), linked.layout);
+    pub(super) fn take_session_events(&mut self, now: Time) {
+        self.events_seen = self.mailbox.posted();
+        for (number, event) in self.mailbox.take() {
+            // The session has been given up: the lanes that it made are dropped.
+            let Some(session) = self.sessions.get_mut(&number) else { continue };
+            match event {
+                SessionEvent::Agreed(agreed) => {
+                    let (address, layout) = (session.address.clone(), session.layout);
                     let arrived = self.admit(number, &address, layout, *agreed, now);
                     if arrived.is_err() {
-                        self.links.remove(&number);
+                        self.sessions.remove(&number);
                     }
                     self.arrived.insert(number, arrived);
                 }
-                News::Failed(error) => {
+                SessionEvent::Failed(error) => {
                     let error = match error {
-                        LinkError::Session(error) => ConnectError::Session(error),
-                        LinkError::Nothing(source) => {
-                            ConnectError::Transport { address: linked.address.clone(), source }
+                        SessionFailure::Session(error) => ConnectError::Session(error),
+                        SessionFailure::Nothing(source) => {
+                            ConnectError::Transport { address: session.address.clone(), source }
                         }
                     };
-                    self.links.remove(&number);
+                    self.sessions.remove(&number);
                     self.arrived.insert(number, Err(error));
                 }
-                News::More(lane) => {
-                    let Some((peer, producer)) = linked.peer else { continue };
+                SessionEvent::More(lane) => {
+                    let Some((peer, producer)) = session.peer else { continue };
                     let rail = lane.rail.0;
                     match self.take_lane(number, peer, lane, now) {
                         Ok(()) => tracing::info!(rail, %producer, "a slow lane is there"),
                         Err(error) => tracing::warn!(rail, %producer, %error, "no place for a slow lane"),
                     }
                 }
-                News::Lane(wanted, lane) => {
+                SessionEvent::Lane(wanted, lane) => {
                     let made = lane
                         .map_err(Into::into)
                         .and_then(|lane| self.take_lane(number, wanted.peer, lane, now));
@@ -279,9 +154,9 @@ impl<N: Network> Reader<N> {
                         }
                     }
                 }
-                News::Ended(why) => {
-                    let lost = linked.peer;
-                    self.links.remove(&number);
+                SessionEvent::Ended(why) => {
+                    let lost = session.peer;
+                    self.sessions.remove(&number);
                     if let Some((peer, producer)) = lost {
                         self.lose(peer, producer, why, now);
                     }
@@ -292,31 +167,31 @@ impl<N: Network> Reader<N> {
 
     fn lose(&mut self, peer: PeerId, producer: NodeName, why: Arc<SessionError>, now: Time) {
         tracing::warn!(%producer, %why, "a peer is lost");
-        self.link_of.remove(&peer);
+        self.session_of.remove(&peer);
         let _ = self.engine.remove_peer(peer, now);
         if self.events.len() == MAX_EVENTS {
             self.events.pop_front();
         }
-        self.events.push_back(Event::Lost { peer, producer, why });
+        self.events.push_back(ReaderEvent::Lost { peer, producer, why });
     }
 
-    /// A producer that was agreed with becomes a peer.
+    /// Makes a peer of a producer that this side has agreed with.
     fn admit(
         &mut self,
         number: u64,
         address: &Address,
         layout: LayoutRef,
-        agreed: Agreed<N::Line>,
+        agreed: Agreed<T::UnopenedLane>,
         now: Time,
     ) -> Result<Peer, ConnectError> {
         let id = self.engine.add_peer()?;
         let producer = agreed.producer;
-        let peer = self.furnish(number, id, (address, layout), agreed, now);
+        let peer = self.add_peer_from_offer(number, id, (address, layout), agreed, now);
         match peer {
             Ok(peer) => {
-                if let Some(linked) = self.links.get_mut(&number) {
-                    linked.peer = Some((id, producer));
-                    self.link_of.insert(id, number);
+                if let Some(session) = self.sessions.get_mut(&number) {
+                    session.peer = Some((id, producer));
+                    self.session_of.insert(id, number);
                 }
                 Ok(peer)
             }
@@ -327,12 +202,13 @@ impl<N: Network> Reader<N> {
         }
     }
 
-    fn furnish(
+    /// Gives a new peer the offered regions and the first lanes.
+    fn add_peer_from_offer(
         &mut self,
         number: u64,
         id: PeerId,
         (address, layout): (&Address, LayoutRef),
-        agreed: Agreed<N::Line>,
+        agreed: Agreed<T::UnopenedLane>,
         now: Time,
     ) -> Result<Peer, ConnectError> {
         let Agreed { producer, offer, lanes } = agreed;
@@ -351,7 +227,7 @@ impl<N: Network> Reader<N> {
             let said = region.set_layout(layout);
             debug_assert_eq!(said, Ok(()), "a region of one engine, just learnt");
             regions.push(region);
-            // A table that is too long for one region is read by nobody; entries are, one by one.
+            // A table that is too long for one region is never read whole; its entries are, one by one.
             tables.push(table.and_then(|table| self.engine.add_region(id, &table).ok()));
         }
         if regions.is_empty() {
@@ -373,29 +249,34 @@ impl<N: Network> Reader<N> {
         Ok(Peer { id, producer, epoch: offer.epoch, regions: regions.into(), tables: tables.into() })
     }
 
-    /// Takes a lane that link `link` has made into use, or gives it back.
+    /// Takes a lane that session `session` has made into use, or gives it back.
     fn take_lane(
         &mut self,
-        link: u64,
+        session: u64,
         id: PeerId,
-        made: Attached<N::Line>,
+        made: Attached<T::UnopenedLane>,
         now: Time,
     ) -> Result<(), TransportError> {
         let number = made.number;
         let taken = self.attach(id, made, now);
-        if let Some(linked) = self.links.get_mut(&link) {
+        if let Some(session) = self.sessions.get_mut(&session) {
             match &taken {
-                Ok(lane) => drop(linked.lanes.insert(*lane, number)),
-                Err(_) => linked.link.release(number),
+                Ok(lane) => drop(session.lanes.insert(*lane, number)),
+                Err(_) => session.thread.release(number),
             }
         }
         taken.map(drop)
     }
 
-    fn attach(&mut self, id: PeerId, made: Attached<N::Line>, now: Time) -> Result<LaneId, TransportError> {
+    fn attach(
+        &mut self,
+        id: PeerId,
+        made: Attached<T::UnopenedLane>,
+        now: Time,
+    ) -> Result<LaneId, TransportError> {
         let Attached { rail, remote_rail, lane, .. } = made;
         // A lane may have more places than the reader was declared with: it uses so many.
-        let depth = N::depth(&lane).min(self.engine.depth());
+        let depth = T::depth(&lane).min(self.engine.depth());
         let spec = LaneSpec { rail, remote_rail: remote_rail.0, depth };
         // The provider's own error may not be Send.
         self.engine.attach(id, spec, lane, now).map_err(|error| error.to_string().into())
@@ -404,19 +285,19 @@ impl<N: Network> Reader<N> {
     /// Tells the producer that its end of a lane is of no use any more.
     #[cold]
     pub(super) fn release(&mut self, lost: LaneLost) {
-        if let Some(link) = self.link_of.get(&lost.peer)
-            && let Some(linked) = self.links.get_mut(link)
-            && let Some(number) = linked.lanes.remove(&lost.lane)
+        if let Some(number) = self.session_of.get(&lost.peer)
+            && let Some(session) = self.sessions.get_mut(number)
+            && let Some(number) = session.lanes.remove(&lost.lane)
         {
-            linked.link.release(number);
+            session.thread.release(number);
         }
     }
 
     /// Passes the engine's wish for a lane on.
     #[cold]
     pub(super) fn want(&mut self, wanted: LaneWanted, now: Time) {
-        match self.link_of.get(&wanted.peer).and_then(|link| self.links.get(link)) {
-            Some(linked) => linked.link.want(wanted),
+        match self.session_of.get(&wanted.peer).and_then(|number| self.sessions.get(number)) {
+            Some(session) => session.thread.want(wanted),
             None => self.engine.lane_unavailable(wanted, now),
         }
     }

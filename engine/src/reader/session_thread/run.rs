@@ -2,21 +2,22 @@
 //! of them.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use kvrail_core::events::LaneWanted;
 use kvrail_core::id::RailIndex;
+use kvrail_host::wake::{EventFd, poll_timeout};
 use kvrail_session::{
-    Attached, Fabric, LaneBlob, LaneError, LaneNumber, NothingInCommon, RailDescription, RailPair, Session,
-    SessionError, connect,
+    Attached, LaneBlob, LaneDialer, LaneNumber, NothingInCommon, RailDescription, RailPair, Session,
+    SessionError, SessionLaneError, connect,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::link::{Agreed, Errand, Hand, LinkError, News, Order};
+use super::messages::{Agreed, ConnectRequest, Order, OrderSender, SessionEvent, SessionFailure};
 
 /// How long the making of one lane may take.
 const LANE_PATIENCE: Duration = Duration::from_secs(5);
@@ -27,29 +28,29 @@ const SETTLE: Duration = Duration::from_secs(1);
 const GIVE_UP: usize = 2;
 
 /// Runs a session until it ends or the reader hangs up.
-pub(super) fn run<F>(
-    errand: Errand,
-    dialers: Vec<F>,
-    told: &Receiver<Order<F>>,
-    hand: &Hand<F>,
-    tell: impl Fn(News<F::Lane>),
+pub(super) fn run<D>(
+    request: ConnectRequest,
+    dialers: Vec<D>,
+    told: &Receiver<Order<D>>,
+    orders: &OrderSender<D>,
+    tell: impl Fn(SessionEvent<D::UnopenedLane>),
 ) where
-    F: Fabric + Send + 'static,
-    F::Lane: Send + 'static,
+    D: LaneDialer + Send + 'static,
+    D::UnopenedLane: Send + 'static,
 {
-    let session = match connect(&errand.address, &errand.key, errand.hello, errand.deadline) {
+    let session = match connect(&request.address, &request.key, request.hello, request.deadline) {
         Ok(session) => session,
-        Err(error) => return tell(News::Failed(LinkError::Session(Arc::new(error)))),
+        Err(error) => return tell(SessionEvent::Failed(SessionFailure::Session(Arc::new(error)))),
     };
-    let mut this = match Thread::new(errand, session, dialers, hand) {
+    let mut this = match Thread::new(request, session, dialers, orders) {
         Ok(this) => this,
-        Err(error) => return tell(News::Failed(error.into())),
+        Err(error) => return tell(SessionEvent::Failed(error.into())),
     };
     loop {
         loop {
             match told.try_recv() {
                 Ok(Order::HangUp) | Err(TryRecvError::Disconnected) => return,
-                Ok(order) => this.obey(order, &tell),
+                Ok(order) => this.carry_out(order, &tell),
                 Err(TryRecvError::Empty) => break,
             }
         }
@@ -61,10 +62,10 @@ pub(super) fn run<F>(
         }
         this.expire(&tell);
         this.agree(&tell);
-        if let Err(errno) = sleep(&this.session, &hand.bell, this.due()) {
+        if let Err(errno) = sleep(&this.session, &orders.wake, this.due()) {
             tracing::error!(%errno, "a session cannot be watched any more, and is ended");
             let why = SessionError {
-                peer: this.errand.address.to_string(),
+                peer: this.request.address.to_string(),
                 step: kvrail_session::Step::Idle,
                 cause: kvrail_session::Cause::Io(errno.into()),
             };
@@ -74,23 +75,23 @@ pub(super) fn run<F>(
 }
 
 /// What the thread knows.
-struct Thread<'a, F: Fabric> {
-    errand: Errand,
+struct Thread<'a, D: LaneDialer> {
+    request: ConnectRequest,
     session: Session,
-    hand: &'a Hand<F>,
+    orders: &'a OrderSender<D>,
     /// Asks which rails go together, while the others reach peers.
-    guide: F,
-    rails: Vec<Rail<F>>,
+    guide: D,
+    rails: Vec<Rail<D>>,
     /// What becomes of the first lanes, until the reader is told of them.
-    first: Option<Vec<Result<Attached<F::Lane>, LaneError>>>,
+    first: Option<Vec<Result<Attached<D::UnopenedLane>, SessionLaneError>>>,
     /// When the first of them was made.
     since: Option<Instant>,
 }
 
 /// A rail of the reader, as this session sees it.
-struct Rail<F: Fabric> {
+struct Rail<D: LaneDialer> {
     /// Away while a lane is made.
-    dialer: Option<F>,
+    dialer: Option<D>,
     making: Option<Making>,
     wanted: VecDeque<(LaneWanted, Instant)>,
     /// Its first lanes; `None` for a rail that has no counterpart, or all of them.
@@ -113,28 +114,28 @@ struct Making {
     wanted: Option<LaneWanted>,
     number: Option<LaneNumber>,
     /// Tells the thread of the producer's end.
-    answer: Sender<Result<LaneBlob, LaneError>>,
+    answer: Sender<Result<LaneBlob, SessionLaneError>>,
     until: Instant,
     /// It has not come in time, and has been counted as a failure.
     late: bool,
 }
 
-impl<'a, F> Thread<'a, F>
+impl<'a, D> Thread<'a, D>
 where
-    F: Fabric + Send + 'static,
-    F::Lane: Send + 'static,
+    D: LaneDialer + Send + 'static,
+    D::UnopenedLane: Send + 'static,
 {
     fn new(
-        errand: Errand,
+        request: ConnectRequest,
         session: Session,
-        dialers: Vec<F>,
-        hand: &'a Hand<F>,
+        dialers: Vec<D>,
+        orders: &'a OrderSender<D>,
     ) -> Result<Self, NothingInCommon> {
         let mut dialers = dialers.into_iter();
         let none = || NothingInCommon::between(&[], &session.offer().rails);
         let guide = dialers.next().ok_or_else(none)?;
         let pairs = guide.pair(&session.offer().rails)?;
-        let left = errand.lanes_per_rail;
+        let left = request.lanes_per_rail;
         let rails = dialers.enumerate().map(|(rail, dialer)| {
             let pair = pairs.iter().find(|pair| pair.rail.get() == rail);
             let path = pair.map(|&RailPair { remote_rail: remote, .. }| Path {
@@ -147,12 +148,12 @@ where
             Rail { dialer: Some(dialer), making: None, wanted: VecDeque::new(), path }
         });
         let rails = rails.collect();
-        let mut this = Self { errand, session, hand, guide, rails, first: Some(Vec::new()), since: None };
+        let mut this = Self { request, session, orders, guide, rails, first: Some(Vec::new()), since: None };
         (0..this.rails.len()).for_each(|rail| this.go_on(rail));
         Ok(this)
     }
 
-    fn obey(&mut self, order: Order<F>, tell: &impl Fn(News<F::Lane>)) {
+    fn carry_out(&mut self, order: Order<D>, tell: &impl Fn(SessionEvent<D::UnopenedLane>)) {
         match order {
             Order::HangUp => {}
             Order::Lane(wanted) => match self.rails.get_mut(wanted.rail.get()) {
@@ -162,7 +163,10 @@ where
                 }
                 None => {
                     let (remote_rail, rails) = (wanted.rail, self.rails.len());
-                    tell(News::Lane(wanted, Err(LaneError::NoSuchRail { remote_rail, rails })));
+                    tell(SessionEvent::Lane(
+                        wanted,
+                        Err(SessionLaneError::NoSuchRail { remote_rail, rails }),
+                    ));
                 }
             },
             // Of a session that has ended everything is given back, and it says so itself.
@@ -171,7 +175,7 @@ where
                 let Some(making) = self.rails.get_mut(rail).and_then(|r| r.making.as_mut()) else { return };
                 if making.late {
                     // Its thread ends when it is told so.
-                    let _ = making.answer.send(Err(LaneError::Late));
+                    let _ = making.answer.send(Err(SessionLaneError::Late));
                     return;
                 }
                 match self.session.ask(making.pair, blob, making.until) {
@@ -206,14 +210,14 @@ where
         let Some(dialer) = rail.dialer.take() else { return };
         let remote = self.session.offer().rails.get(remote_rail.get()).copied();
         let rails = self.session.offer().rails.len();
-        let hand = self.hand.clone();
+        let orders = self.orders.clone();
         let dial = move || {
             dial(
                 dialer,
                 at,
                 pair,
-                remote.ok_or(LaneError::NoSuchRail { remote_rail, rails }),
-                &hand,
+                remote.ok_or(SessionLaneError::NoSuchRail { remote_rail, rails }),
+                &orders,
                 &answered,
             )
         };
@@ -226,7 +230,7 @@ where
     }
 
     /// The producer's end of a lane, or why there is none, to the thread that waits for it.
-    fn pass_on(&mut self, number: LaneNumber, result: Result<LaneBlob, LaneError>) {
+    fn pass_on(&mut self, number: LaneNumber, result: Result<LaneBlob, SessionLaneError>) {
         let mut all = self.rails.iter_mut().filter_map(|rail| rail.making.as_mut());
         let making = all.find(|making| making.number == Some(number));
         let Some(making) = making else {
@@ -248,9 +252,9 @@ where
     fn made(
         &mut self,
         at: usize,
-        dialer: F,
-        result: Result<F::Lane, LaneError>,
-        tell: &impl Fn(News<F::Lane>),
+        dialer: D,
+        result: Result<D::UnopenedLane, SessionLaneError>,
+        tell: &impl Fn(SessionEvent<D::UnopenedLane>),
     ) {
         let Some(rail) = self.rails.get_mut(at) else { return };
         rail.dialer = Some(dialer);
@@ -260,10 +264,10 @@ where
                 let RailPair { rail, remote_rail } = pair;
                 Ok(Attached { number, rail, remote_rail, lane })
             }
-            (Ok(_), None) => Err(LaneError::Late),
+            (Ok(_), None) => Err(SessionLaneError::Late),
             (Err(error), number) => {
                 // An end that this side could not use is given back.
-                if let (LaneError::Fabric(_), Some(number)) = (&error, number) {
+                if let (SessionLaneError::Transport(_), Some(number)) = (&error, number) {
                     self.give_back(number, true);
                 }
                 Err(error)
@@ -285,11 +289,11 @@ where
         &mut self,
         at: usize,
         wanted: Option<LaneWanted>,
-        result: Result<Attached<F::Lane>, LaneError>,
-        tell: &impl Fn(News<F::Lane>),
+        result: Result<Attached<D::UnopenedLane>, SessionLaneError>,
+        tell: &impl Fn(SessionEvent<D::UnopenedLane>),
     ) {
         if let Some(wanted) = wanted {
-            return tell(News::Lane(wanted, result));
+            return tell(SessionEvent::Lane(wanted, result));
         }
         match &result {
             Ok(_) => {
@@ -304,7 +308,7 @@ where
         match (&mut self.first, result) {
             (Some(first), result) => first.push(result),
             // The reader has been told of the session without it, and takes it into use now.
-            (None, Ok(lane)) => tell(News::More(lane)),
+            (None, Ok(lane)) => tell(SessionEvent::More(lane)),
             (None, Err(error)) => tracing::warn!(rail = at, %error, "a lane is missing from the start"),
         }
     }
@@ -332,11 +336,11 @@ where
             "a rail is led to another one of the producer"
         );
         path.tried.push(other);
-        (path.remote, path.left, path.failed_in_a_row) = (other, self.errand.lanes_per_rail, 0);
+        (path.remote, path.left, path.failed_in_a_row) = (other, self.request.lanes_per_rail, 0);
     }
 
     /// Gives up what has not come in time.
-    fn expire(&mut self, tell: &impl Fn(News<F::Lane>)) {
+    fn expire(&mut self, tell: &impl Fn(SessionEvent<D::UnopenedLane>)) {
         let now = Instant::now();
         for at in 0..self.rails.len() {
             let rail = &mut self.rails[at];
@@ -344,7 +348,7 @@ where
                 && now >= until
             {
                 rail.wanted.pop_front();
-                tell(News::Lane(wanted, Err(LaneError::Late)));
+                tell(SessionEvent::Lane(wanted, Err(SessionLaneError::Late)));
             }
             if let Some(making) = &mut rail.making
                 && !making.late
@@ -352,16 +356,16 @@ where
             {
                 making.late = true;
                 let wanted = making.wanted;
-                self.settle(at, wanted, Err(LaneError::Late), tell);
+                self.settle(at, wanted, Err(SessionLaneError::Late), tell);
             }
         }
     }
 
     /// Tells the reader of the session: when all first lanes are settled; a moment after the first
     /// was made, so that no slow rail keeps it; or when its time is over.
-    fn agree(&mut self, tell: &impl Fn(News<F::Lane>)) {
+    fn agree(&mut self, tell: &impl Fn(SessionEvent<D::UnopenedLane>)) {
         let Some(until) = self.content_at() else { return };
-        let busy = |rail: &Rail<F>| {
+        let busy = |rail: &Rail<D>| {
             let first = rail.making.as_ref().is_some_and(|making| making.wanted.is_none() && !making.late);
             // A rail whose thread is stuck makes no more, and is not waited for.
             let more = rail.making.is_none() && rail.path.as_ref().is_some_and(|path| path.left > 0);
@@ -372,17 +376,17 @@ where
         }
         if let Some(mut lanes) = self.first.take() {
             if lanes.is_empty() {
-                lanes.push(Err(LaneError::Late));
+                lanes.push(Err(SessionLaneError::Late));
             }
             let (producer, offer) = (self.session.producer(), self.session.offer().clone());
-            tell(News::Agreed(Box::new(Agreed { producer, offer, lanes })));
+            tell(SessionEvent::Agreed(Box::new(Agreed { producer, offer, lanes })));
         }
     }
 
     /// Until when the first lanes are waited for; `None`: the reader has been told.
     fn content_at(&self) -> Option<Instant> {
         self.first.as_ref()?;
-        let deadline = self.errand.deadline;
+        let deadline = self.request.deadline;
         Some(self.since.map_or(deadline, |since| deadline.min(since + SETTLE)))
     }
 
@@ -393,42 +397,43 @@ where
     }
 
     /// The session is over: before the reader was told of it, or after.
-    fn ended(&self, why: Arc<SessionError>) -> News<F::Lane> {
-        if self.first.is_some() { News::Failed(LinkError::Session(why)) } else { News::Ended(why) }
+    fn ended(&self, why: Arc<SessionError>) -> SessionEvent<D::UnopenedLane> {
+        if self.first.is_some() {
+            SessionEvent::Failed(SessionFailure::Session(why))
+        } else {
+            SessionEvent::Ended(why)
+        }
     }
 }
 
 /// A thread that makes one lane: whatever blocks of that, blocks here.
-fn dial<F: Fabric>(
-    mut dialer: F,
+fn dial<D: LaneDialer>(
+    mut dialer: D,
     at: usize,
     pair: RailPair,
-    remote: Result<RailDescription, LaneError>,
-    hand: &Hand<F>,
-    answered: &Receiver<Result<LaneBlob, LaneError>>,
+    remote: Result<RailDescription, SessionLaneError>,
+    orders: &OrderSender<D>,
+    answered: &Receiver<Result<LaneBlob, SessionLaneError>>,
 ) {
-    let failed = |error| LaneError::Fabric(Arc::new(error));
+    let failed = |error| SessionLaneError::Transport(Arc::new(error));
     let lane = remote.and_then(|remote| {
         let (pending, blob) = dialer.prepare(pair.rail, &remote).map_err(failed)?;
-        hand.order(Order::Prepared(at, blob));
+        orders.send(Order::Prepared(at, blob));
         // Ends when the session's thread does.
-        let answer = answered.recv().unwrap_or(Err(LaneError::Late))?;
+        let answer = answered.recv().unwrap_or(Err(SessionLaneError::Late))?;
         dialer.connect(pending, &remote, &answer).map_err(failed)
     });
-    hand.order(Order::Made(at, dialer, lane));
+    orders.send(Order::Made(at, dialer, lane));
 }
 
-/// Sleeps until the peer says something or hangs up, the bell rings, or `until` is past.
-fn sleep(session: &Session, bell: &OwnedFd, until: Instant) -> Result<(), Errno> {
+/// Sleeps until the peer says something or hangs up, `wake` is readable, or `until` is past.
+fn sleep(session: &Session, wake: &EventFd, until: Instant) -> Result<(), Errno> {
     let mut fds =
-        [PollFd::from_borrowed_fd(session.as_fd(), PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
-    let left = until.saturating_duration_since(Instant::now());
-    let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-    match poll(&mut fds, Some(&left)) {
+        [PollFd::from_borrowed_fd(session.as_fd(), PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
+    match poll(&mut fds, Some(&poll_timeout(until))) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(errno) => return Err(errno),
     }
-    // Heard. It does not block, and what it counted is of no interest.
-    let _ = rustix::io::read(bell, &mut [0_u8; 8]);
+    wake.clear();
     Ok(())
 }

@@ -5,11 +5,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use kvrail_host::wake::{StopSignal, poll_timeout};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt;
 
 use crate::error::Cause;
@@ -33,36 +34,6 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_PROBES: u32 = 3;
 /// The same where bytes are on their way: the system's own patience would be some 15 minutes.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
-
-/// Wakes everybody who waits on a stream of its server, for good.
-#[derive(Debug)]
-pub(crate) struct StopSignal(OwnedFd);
-
-impl StopSignal {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
-    }
-
-    /// Nobody ever reads the counter, so it stays readable: everybody wakes, now and later.
-    pub(crate) fn raise(&self) {
-        // The only possible error is that the counter is full, and then it is readable.
-        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
-    }
-}
-
-impl AsFd for StopSignal {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// The time from now to `until`, as `poll` wants it.
-pub(crate) fn timeout(until: Instant) -> Timespec {
-    let left = until.saturating_duration_since(Instant::now());
-    // A poll that lasts longer than an hour may as well return and be called again.
-    let left = left.min(Duration::from_secs(3600));
-    Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
-}
 
 #[derive(PartialEq, Eq)]
 enum Woken {
@@ -117,7 +88,7 @@ impl Stream {
         ];
         let watched = if stop.is_some() { 2 } else { 1 };
         loop {
-            let until = until.map(timeout);
+            let until = until.map(poll_timeout);
             match poll(&mut fds[..watched], until.as_ref()) {
                 Ok(0) => return Ok(Woken::TimedOut),
                 Ok(_) if watched == 2 && !fds[1].revents().is_empty() => return Ok(Woken::Stopped),
@@ -234,16 +205,16 @@ impl Stream {
         if self.heard.elapsed() >= LULL { Err(Cause::Silence(LULL)) } else { Ok(None) }
     }
 
-    /// Waits until there is something to read, `bell` rings, or `until` is past. Whether the server
+    /// Waits until there is something to read, `wake` is readable, or `until` is past. Whether the server
     /// has stopped.
-    pub(crate) fn wait_in_session(&self, bell: BorrowedFd<'_>, until: Instant) -> io::Result<bool> {
-        let stop = self.stop.as_deref().map_or(bell, AsFd::as_fd);
+    pub(crate) fn wait_in_session(&self, wake: BorrowedFd<'_>, until: Instant) -> io::Result<bool> {
+        let stop = self.stop.as_deref().map_or(wake, AsFd::as_fd);
         let mut fds = [
             PollFd::new(&self.tcp, PollFlags::IN),
-            PollFd::from_borrowed_fd(bell, PollFlags::IN),
+            PollFd::from_borrowed_fd(wake, PollFlags::IN),
             PollFd::from_borrowed_fd(stop, PollFlags::IN),
         ];
-        match poll(&mut fds, Some(&timeout(until))) {
+        match poll(&mut fds, Some(&poll_timeout(until))) {
             Ok(_) => Ok(self.stop.is_some() && !fds[2].revents().is_empty()),
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(errno) => Err(errno.into()),

@@ -3,7 +3,7 @@
 //! session.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,41 +11,35 @@ use std::thread::{Builder, Scope};
 use std::{io, iter};
 
 use kvrail_core::id::RailIndex;
-use rustix::event::{EventfdFlags, eventfd};
+use kvrail_host::wake::EventFd;
 
-use crate::fabric::Responder;
-use crate::list::List;
+use super::shared::Shared;
+use crate::lane::LaneAcceptor;
 use crate::message::{LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal, LaneRefusalCode};
 use crate::name::Name;
 use crate::offer::{LaneBlob, MAX_LANES};
-use crate::server::Shared;
 
-/// Stack of a thread that makes lanes: a [`Responder`] runs on it.
+/// Stack of a thread that makes lanes: a [`LaneAcceptor`] runs on it.
 const STACK: usize = 512 << 10;
 
 /// What the threads that make lanes share with their session.
-pub(crate) struct LaneMaker<'a, R: Responder> {
+pub(crate) struct LaneMaker<'a, R: LaneAcceptor> {
     shared: &'a Shared,
-    responder: &'a R,
+    acceptor: &'a R,
     /// Readable when there is an answer.
-    bell: OwnedFd,
+    answered: EventFd,
     /// The session has ended: what has not been begun is not made any more.
     over: AtomicBool,
 }
 
-impl<'a, R: Responder> LaneMaker<'a, R> {
-    pub(crate) fn new(shared: &'a Shared, responder: &'a R) -> io::Result<Self> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { shared, responder, bell, over: AtomicBool::new(false) })
+impl<'a, R: LaneAcceptor> LaneMaker<'a, R> {
+    pub(crate) fn new(shared: &'a Shared, acceptor: &'a R) -> io::Result<Self> {
+        let answered = EventFd::new()?;
+        Ok(Self { shared, acceptor, answered, over: AtomicBool::new(false) })
     }
 
-    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
-    }
-
-    fn ring(&self) {
-        // Fails only when the counter is full, and then it is readable.
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    pub(crate) fn answered(&self) -> BorrowedFd<'_> {
+        self.answered.as_fd()
     }
 
     /// Makes or frees lanes of `rail`, one after the other.
@@ -55,20 +49,20 @@ impl<'a, R: Responder> LaneMaker<'a, R> {
                 let result = self.make(rail, &ask);
                 // Where the session has ended meanwhile, the lane comes back and is freed.
                 let _ = tell.send(Told::Made(exchange, ask, result));
-                self.ring();
+                self.answered.signal();
             }
             // A lane to be freed is, when its job is dropped.
         }
         let _ = tell.send(Told::Idle(rail));
-        self.ring();
+        self.answered.signal();
     }
 
     fn make(&self, rail: RailIndex, ask: &LaneAsk) -> Made<'_, R> {
         if self.over.load(Ordering::Relaxed) {
-            return Err(refuse(LaneRefusalCode::Fabric, "the session has ended"));
+            return Err(refuse(LaneRefusalCode::Transport, "the session has ended"));
         }
-        // A responder's panic is its lane's failure; the message has been printed.
-        match catch_unwind(AssertUnwindSafe(|| self.responder.accept(rail, &ask.blob))) {
+        // A acceptor's panic is its lane's failure; the message has been printed.
+        match catch_unwind(AssertUnwindSafe(|| self.acceptor.accept(rail, &ask.blob))) {
             Ok(Ok((lane, blob))) => {
                 self.shared.loads[rail.get()].fetch_add(1, Ordering::Relaxed);
                 Ok((Held { maker: self, rail, lane: Some(lane) }, blob))
@@ -77,26 +71,26 @@ impl<'a, R: Responder> LaneMaker<'a, R> {
                 if let Some(left_out) = self.shared.lane_log.allows() {
                     tracing::warn!(%error, left_out, "no lane for a reader");
                 }
-                Err(refuse(LaneRefusalCode::Fabric, &error.to_string()))
+                Err(refuse(LaneRefusalCode::Transport, &error.to_string()))
             }
-            Err(_) => Err(refuse(LaneRefusalCode::Fabric, "the producer's transport panicked")),
+            Err(_) => Err(refuse(LaneRefusalCode::Transport, "the producer's transport panicked")),
         }
     }
 }
 
 /// This side's end of a lane. Dropping it frees the lane.
-struct Held<'b, R: Responder> {
+struct Held<'b, R: LaneAcceptor> {
     maker: &'b LaneMaker<'b, R>,
     rail: RailIndex,
     /// Taken by `drop` alone.
     lane: Option<R::Lane>,
 }
 
-impl<R: Responder> Drop for Held<'_, R> {
+impl<R: LaneAcceptor> Drop for Held<'_, R> {
     fn drop(&mut self) {
         if let Some(lane) = self.lane.take() {
             self.maker.shared.loads[self.rail.get()].fetch_sub(1, Ordering::Relaxed);
-            self.maker.responder.release(lane);
+            self.maker.acceptor.release(lane);
         }
     }
 }
@@ -108,14 +102,14 @@ fn refuse(code: LaneRefusalCode, text: &str) -> LaneRefusal {
     LaneRefusal { code, text: Name::lossy(text) }
 }
 
-enum Job<'b, R: Responder> {
+enum Job<'b, R: LaneAcceptor> {
     Make(u32, LaneAsk),
     /// Held until it is dropped.
     Free(#[allow(dead_code, reason = "dropping it is what counts")] Held<'b, R>),
 }
 
 /// What a thread says.
-enum Told<'b, R: Responder> {
+enum Told<'b, R: LaneAcceptor> {
     /// What became of a lane that an exchange asked for.
     Made(u32, LaneAsk, Made<'b, R>),
     /// Its jobs are done.
@@ -123,14 +117,14 @@ enum Told<'b, R: Responder> {
 }
 
 /// What is to be done on one of the producer's rails.
-struct Queue<'b, R: Responder> {
+struct Queue<'b, R: LaneAcceptor> {
     waiting: VecDeque<Job<'b, R>>,
     /// A thread is at work.
     busy: bool,
 }
 
 /// The lanes of one session. Dropping it frees those that have been made.
-pub(crate) struct Lanes<'scope, 'env, R: Responder> {
+pub(crate) struct Lanes<'scope, 'env, R: LaneAcceptor> {
     scope: &'scope Scope<'scope, 'env>,
     maker: &'env LaneMaker<'env, R>,
     made: HashMap<LaneNumber, Held<'env, R>>,
@@ -143,7 +137,7 @@ pub(crate) struct Lanes<'scope, 'env, R: Responder> {
     refused: Vec<(u32, LaneAnswer)>,
 }
 
-impl<'scope, 'env, R: Responder> Lanes<'scope, 'env, R> {
+impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
     pub(crate) fn new(scope: &'scope Scope<'scope, 'env>, maker: &'env LaneMaker<'env, R>) -> Self {
         let (tell, told) = channel();
         let queue = || Queue { waiting: VecDeque::new(), busy: false };
@@ -200,7 +194,7 @@ impl<'scope, 'env, R: Responder> Lanes<'scope, 'env, R> {
                 tracing::warn!(%error, "no thread to make lanes");
                 for (exchange, ask) in asked {
                     self.making.remove(&ask.number);
-                    let refusal = refuse(LaneRefusalCode::Fabric, "the producer has no thread left");
+                    let refusal = refuse(LaneRefusalCode::Transport, "the producer has no thread left");
                     self.refused.push((exchange, answer(&ask, Err(refusal))));
                 }
             }
@@ -209,8 +203,7 @@ impl<'scope, 'env, R: Responder> Lanes<'scope, 'env, R> {
 
     /// What has become of lanes since the last call, one exchange per message.
     pub(crate) fn answers(&mut self) -> Vec<LaneAnswers> {
-        // Heard. It does not block, and what it counted is of no interest.
-        let _ = rustix::io::read(&self.maker.bell, &mut [0_u8; 8]);
+        self.maker.answered.clear();
         let mut ready = std::mem::take(&mut self.refused);
         while let Ok(told) = self.told.try_recv() {
             match told {
@@ -221,9 +214,9 @@ impl<'scope, 'env, R: Responder> Lanes<'scope, 'env, R> {
         self.go_on();
         let mut messages: Vec<LaneAnswers> = Vec::new();
         for chunk in ready.chunk_by(|a, b| a.0 == b.0).flat_map(|same| same.chunks(MAX_LANES)) {
-            let lanes = List::new(chunk.iter().map(|(_, answer)| *answer).collect());
             // At most MAX_LANES of them, and of one exchange.
-            messages.push(LaneAnswers { exchange: chunk[0].0, lanes: lanes.unwrap_or_default() });
+            let lanes = chunk.iter().map(|(_, answer)| *answer).collect();
+            messages.push(LaneAnswers { exchange: chunk[0].0, lanes });
         }
         messages
     }
@@ -234,7 +227,7 @@ impl<'scope, 'env, R: Responder> Lanes<'scope, 'env, R> {
         let result = result.and_then(|(held, blob)| {
             if given_back {
                 self.queues[held.rail.get()].waiting.push_back(Job::Free(held));
-                return Err(refuse(LaneRefusalCode::Fabric, "given back before it was made"));
+                return Err(refuse(LaneRefusalCode::Transport, "given back before it was made"));
             }
             self.made.insert(ask.number, held);
             Ok(blob)
@@ -253,13 +246,13 @@ impl<'scope, 'env, R: Responder> Lanes<'scope, 'env, R> {
     }
 }
 
-impl<R: Responder> Drop for Lanes<'_, '_, R> {
+impl<R: LaneAcceptor> Drop for Lanes<'_, '_, R> {
     fn drop(&mut self) {
         self.maker.over.store(true, Ordering::Relaxed);
     }
 }
 
-fn asked<R: Responder>(job: &Job<'_, R>) -> Option<(u32, LaneAsk)> {
+fn asked<R: LaneAcceptor>(job: &Job<'_, R>) -> Option<(u32, LaneAsk)> {
     match job {
         Job::Make(exchange, ask) => Some((*exchange, *ask)),
         Job::Free(_) => None,

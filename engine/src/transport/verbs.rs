@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use kvrail_core::config::EngineConfig;
-use kvrail_core::id::RailIndex;
-use kvrail_local::shm::Segment;
+use kvrail_core::id::{MAX_RAILS, RailIndex};
+use kvrail_host::segment::Segment;
 use kvrail_session::{
-    Fabric, FabricError, LaneBlob, List, Name, NothingInCommon, RailAddress, RailDescription, RailPair,
-    Rails, Responder, TransportKind,
+    LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Name, NothingInCommon, RailAddress, RailDescription,
+    RailList, RailPair, TransportKind,
 };
 use kvrail_verbs::pair::{self, Offered};
 use kvrail_verbs::wire::RailEnd;
@@ -16,7 +16,7 @@ use kvrail_verbs::{
     Accepted, Acceptor, Dialer, LaneError, Line, Pending, Rail, RailError, Region, Rights, Side, Verbs, rail,
 };
 
-use super::{Network, Publish, Published, TransportError};
+use super::{Published, PublisherTransport, ReaderTransport, TransportError};
 
 pub use kvrail_verbs::wire::Mtu;
 pub use kvrail_verbs::{Config, Driver, StartError, devices, fork_safety};
@@ -50,7 +50,7 @@ pub fn rails_with(spec: &str, config: Config) -> Result<VerbsRails, StartError> 
 /// What [`rails`] sets rails up with.
 #[must_use]
 pub const fn config() -> Config {
-    Config { sq_entries: super::DEPTH, ..Config::DEFAULT }
+    Config { sq_entries: super::LANE_DEPTH, ..Config::DEFAULT }
 }
 
 impl VerbsRails {
@@ -59,11 +59,11 @@ impl VerbsRails {
     }
 }
 
-impl Network for VerbsRails {
+impl ReaderTransport for VerbsRails {
     type Provider = Verbs;
-    type Line = Line;
-    type Dialer = VerbsFabric;
-    type Plan = Dialer;
+    type UnopenedLane = Line;
+    type Dialer = VerbsDialer;
+    type DialerSeed = Dialer;
     const LABEL: &'static str = "verbs";
 
     /// Software devices are named as such: their figures say nothing about hardware.
@@ -77,7 +77,7 @@ impl Network for VerbsRails {
         self.ports().get(rail).map_or_else(String::new, |rail| rail.name().into())
     }
 
-    fn tuning(&self) -> EngineConfig {
+    fn engine_config(&self) -> EngineConfig {
         EngineConfig::DEFAULT
     }
 
@@ -87,18 +87,18 @@ impl Network for VerbsRails {
         (self.provider, dialer)
     }
 
-    fn dialer(plan: &Dialer) -> VerbsFabric {
-        VerbsFabric(plan.clone())
+    fn dialer(seed: &Dialer) -> VerbsDialer {
+        VerbsDialer(seed.clone())
     }
 
-    fn depth(line: &Line) -> u32 {
-        line.depth()
+    fn depth(lane: &Line) -> u32 {
+        lane.depth()
     }
 }
 
 /// Makes a reader's ends of lanes.
 #[derive(Debug)]
-pub struct VerbsFabric(Dialer);
+pub struct VerbsDialer(Dialer);
 
 /// What a peer is told of a rail; its address is empty if it is down.
 fn describe(rail: &Rail) -> RailDescription {
@@ -120,9 +120,8 @@ fn describe(rail: &Rail) -> RailDescription {
     }
 }
 
-fn describe_all(rails: &[Arc<Rail>]) -> Rails {
-    // There are at most 16.
-    List::new(rails.iter().map(|rail| describe(rail)).collect()).unwrap_or_default()
+fn describe_all(rails: &[Arc<Rail>]) -> RailList {
+    rails.iter().take(MAX_RAILS).map(|rail| describe(rail)).collect()
 }
 
 /// A producer's rails as this crate's pairing takes them.
@@ -140,11 +139,11 @@ fn offered(producer: &[RailDescription]) -> Vec<Offered> {
     producer.iter().map(|rail| (decode(rail), rail.lanes)).collect()
 }
 
-impl Fabric for VerbsFabric {
-    type Lane = Line;
+impl LaneDialer for VerbsDialer {
+    type UnopenedLane = Line;
     type Pending = Pending;
 
-    fn rails(&self) -> Rails {
+    fn rails(&self) -> RailList {
         describe_all(self.0.rails())
     }
 
@@ -183,11 +182,11 @@ impl Fabric for VerbsFabric {
         &mut self,
         rail: RailIndex,
         remote: &RailDescription,
-    ) -> Result<(Pending, LaneBlob), FabricError> {
-        let failed = |error: LaneError| FabricError::new(rail, error);
+    ) -> Result<(Pending, LaneBlob), LaneEndError> {
+        let failed = |error: LaneError| LaneEndError::new(rail, error);
         if remote.kind != TransportKind::Verbs {
             let text = format!("the producer's rail {} is {}, not verbs", remote.name, remote.kind);
-            return Err(FabricError::new(rail, text));
+            return Err(LaneEndError::new(rail, text));
         }
         let (pending, end) = self.0.prepare(rail.get(), &remote.address.0).map_err(failed)?;
         Ok((pending, LaneBlob(end)))
@@ -198,9 +197,9 @@ impl Fabric for VerbsFabric {
         pending: Pending,
         _: &RailDescription,
         remote: &LaneBlob,
-    ) -> Result<Line, FabricError> {
+    ) -> Result<Line, LaneEndError> {
         let rail = pending.rail_of(self.0.rails());
-        self.0.connect(pending, &remote.0).map_err(|error| FabricError::new(RailIndex(rail as u8), error))
+        self.0.connect(pending, &remote.0).map_err(|error| LaneEndError::new(RailIndex(rail as u8), error))
     }
 }
 
@@ -230,26 +229,26 @@ pub fn publish_with(spec: &str, config: Config) -> Result<VerbsPublish, StartErr
 }
 
 // SAFETY: the segment is registered for remote READ alone: NICs read from it, and nothing of this process touches it.
-unsafe impl Publish for VerbsPublish {
-    type Responder = VerbsResponder;
+unsafe impl PublisherTransport for VerbsPublish {
+    type Acceptor = VerbsAcceptor;
 
-    fn publish(self, segment: Arc<Segment>) -> Result<Published<VerbsResponder>, TransportError> {
+    fn publish(self, segment: Arc<Segment>) -> Result<Published<VerbsAcceptor>, TransportError> {
         let region = Region::new(&self.rails, segment.range(), Rights::RemoteRead)?;
         let keys = region.keys();
-        let responder = VerbsResponder::new(self.rails)?;
+        let acceptor = VerbsAcceptor::new(self.rails)?;
         // The registration goes before the memory that it is of.
-        Ok(Published { responder, keys, keep: Box::new((region, segment)) })
+        Ok(Published { acceptor, keys, keep: Box::new((region, segment)) })
     }
 }
 
 /// Makes a producer's ends of lanes.
 #[derive(Debug)]
-pub struct VerbsResponder {
+pub struct VerbsAcceptor {
     acceptor: Acceptor,
-    rails: Rails,
+    rails: RailList,
 }
 
-impl VerbsResponder {
+impl VerbsAcceptor {
     fn new(rails: Vec<Arc<Rail>>) -> Result<Self, RailError> {
         let acceptor = Acceptor::new(rails)?;
         let rails = describe_all(acceptor.rails());
@@ -257,16 +256,16 @@ impl VerbsResponder {
     }
 }
 
-impl Responder for VerbsResponder {
+impl LaneAcceptor for VerbsAcceptor {
     type Lane = Accepted;
 
-    fn rails(&self) -> Rails {
+    fn rails(&self) -> RailList {
         self.rails.clone()
     }
 
-    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(Accepted, LaneBlob), FabricError> {
+    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(Accepted, LaneBlob), LaneEndError> {
         let (lane, end) =
-            self.acceptor.accept(rail.get(), &remote.0).map_err(|error| FabricError::new(rail, error))?;
+            self.acceptor.accept(rail.get(), &remote.0).map_err(|error| LaneEndError::new(rail, error))?;
         Ok((lane, LaneBlob(end)))
     }
 
