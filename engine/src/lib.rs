@@ -1,88 +1,47 @@
-//! Pull KV-cache pages out of a peer's memory, one-sidedly, over every rail of a machine.
+// The README is the first half of this page. A link's first definition wins: chapters that are in the
+// manual are linked there, the others in the repository.
+//! [concepts]: manual::concepts
+//! [getting-started]: manual::first_page
+//! [plans]: manual::plans
+//! [failure]: manual::failure
 //!
-//! A *producer* (a prefill node) computes pages and keeps them in memory that its peers may read. A
-//! *reader* (a decode node) pulls pages out of it; the producer's processor takes no part in that. What
-//! moves the bytes are *rails*: the ports of NICs, and where there is no NIC, shared memory of one host.
-//!
-//! ```
-//! use kvrail::{
-//!     Bf16, KeyTag, KvLayout, PageLayout, PeerKey, Publisher, Reader, View, clock, memory, shm,
-//! };
-//! use std::time::Duration;
-//!
-//! // What a page is: declared once, known at compile time, compared when two peers meet.
-//! #[derive(KvLayout)]
-//! #[kv(order(layer, token), layers = 4, tokens = 64)]
-//! struct Mla {
-//!     latent: [Bf16; 512],
-//!     rope: [Bf16; 64],
-//! }
-//! const MLA: PageLayout = PageLayout::of::<Mla>();
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let key = PeerKey::from_hex(&"5a".repeat(32))?;
-//!
-//! // The producer, usually another process: 8 slots, served at any free port.
-//! let node = "prefill-0".parse()?;
-//! let mut producer = Publisher::start(node, MLA, 8, &"127.0.0.1:0".parse()?, key.clone(), shm::publish(2))?;
-//! let location = producer.write(3, KeyTag(0xA11CE), |page| page.fill(0x3C))?;
-//!
-//! // The reader.
-//! let mut reader = Reader::start(MLA, shm::rails(2)?, Default::default())?;
-//! let mut slots = reader.register(memory::leaked(8 * MLA.page_bytes() as usize)?)?;
-//! let peer = reader.connect(&producer.local_addr().into(), &key)?;
-//!
-//! let mut batch = reader.batch().ok_or("all batches are in use")?;
-//! let slot = slots.next().ok_or("all slots are in use")?;
-//! batch.read(peer.page(location)?, slot).map_err(|(error, _slot)| error)?;
-//! let deadline = clock::within(Duration::from_secs(5));
-//! reader.submit(batch, deadline)?;
-//! let mut done = loop {
-//!     reader.poll();
-//!     match reader.next_done() {
-//!         Some(done) => break done,
-//!         None => reader.wait(deadline),
-//!     }
-//! };
-//! for page in done.pages() {
-//!     page.result()?; // arrived, whole, and still what the location names
-//!     let bytes = page.slot.bytes().ok_or("device memory")?;
-//!     let view = View::<Mla>::new(bytes, Mla::FINGERPRINT)?;
-//!     let latent: &[Bf16] = view.get(Mla::LATENT, &[2, 17])?; // of layer 2, token 17
-//!     assert_eq!(latent.len(), 512);
-//! }
-//! # Ok(())
-//! # }
-//! ```
+#![doc = include_str!("../README.md")]
 //!
 //! # The layers
 //!
 //! In the order in which a newcomer needs them:
 //!
-//! 1. [`layouts`] – what a page is; [`KvLayout`](derive@KvLayout) declares one. [`PageLayout`] is a layout as
-//!    a value, at its rank and with its distances: what two peers compare.
-//! 2. [`Publisher`] – slots that peers can read, and the publication table that makes it impossible to
-//!    serve a wrong page. The names of pages, [`Location`]s, travel however the
-//!    application likes.
-//! 3. [`Reader`] – an engine with its rails, storage, clock and sessions; its state is on the heap, or, where
-//!    [`engine!`](engine) has declared its maxima, in a `static` [`Storage`]. Once it is set up, what it does
-//!    per batch and poll takes no lock, allocates nothing and (waking a sleeping rail aside) makes no system
-//!    call. Other threads feed it by a [`Submitter`] each.
-//! 4. [`shm`] and [`tcp`] – what there is to read over. TCP is functional only. With the feature `verbs`, RDMA:
+//! 1. [`layouts`]: what a page is. [`KvLayout`](derive@KvLayout) declares one. [`PageLayout`] is a
+//!    layout as a value, at its rank and with its distances: what two peers compare.
+//! 2. [`Publisher`]: slots that peers can read, and the publication table that makes it impossible to
+//!    serve a wrong page. The names of pages, [`Location`]s, travel however the application likes.
+//! 3. [`Reader`]: an engine with its rails, storage, clock and sessions. Its state is on the heap, or,
+//!    where [`engine!`](engine) has declared its maxima, in a `static` [`Storage`]. Once it is set up,
+//!    a batch and a poll take no lock, allocate nothing and make no system call, except to wake a
+//!    sleeping rail. Other threads feed it by a [`Submitter`] each.
+//! 4. [`shm`] and [`tcp`]: transports. TCP is functional only. With the feature `verbs`, RDMA:
 //!    `verbs::rails("auto")`; and with `cuda`, GPU memory to read into: `gpu::DeviceMemory`.
-//! 5. [`session`] – how two peers agree before they move bytes, and what the key protects.
-//! 6. [`core`] – the engine itself, `no_std`, for those who bring storage, threads and time of their own;
-//!    [`local`] has rails for it.
+//! 5. [`session`]: how two peers agree before they move bytes, and what the key protects.
+//! 6. [`core`]: the engine itself, `no_std`, for programs that bring storage, threads and time of their
+//!    own; [`local`] has rails for it.
+//!
+//! The [`manual`] has the chapters of the book that a user of this crate reads.
 //!
 //! # What can go wrong
 //!
-//! Every page of a batch has its own result ([`PageError`]): it missed, with the
-//! reason; its request was wrong; its deadline passed; its peer is gone. A rail that fails is no error: its
-//! work goes to the others. A slot comes back only when nothing can write into it any more.
+//! Every page of a batch has its own result ([`PageError`]): it missed, with the reason; its request
+//! was wrong; its deadline passed; its peer is gone. The failure of a rail is no error: its work goes to
+//! the others. A slot comes back only when nothing can write into it any more.
+//!
+//! Every error has a number, `code()`, that never changes its meaning.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod layout;
 #[doc(hidden)]
 pub mod macro_support;
+// Documentation only; `doctest` so that its programs are tested.
+#[cfg(any(doc, doctest))]
+pub mod manual;
 mod publisher;
 mod reader;
 mod transport;
