@@ -2,8 +2,8 @@
 //!
 //!     cargo run --example declare_a_page
 
-use kvrail::KvLayout;
-use kvrail::layouts::{AxisKind, Bf16, E4m3, F32, Placed, Selection, Ue8m0, View, ViewMut};
+use kvrail::layouts::{AxisKind, E4m3, F32, Placed, Selection, Ue8m0, ViewMut};
+use kvrail::{Bf16, KvLayout, View};
 
 /// DeepSeek's MLA in bf16: the struct is one token of one layer, `order` is what is around it.
 #[derive(KvLayout)]

@@ -8,9 +8,10 @@
 use std::error::Error;
 use std::time::Duration;
 
-use kvrail::core::table::KeyTag;
-use kvrail::layouts::{Bf16, View, ViewMut};
-use kvrail::{Config, KvLayout, PageLayout, PeerKey, Publisher, Reader, clock, memory, shm};
+use kvrail::layouts::ViewMut;
+use kvrail::{
+    Bf16, Config, KeyTag, KvLayout, PageLayout, PeerKey, Publisher, Reader, View, clock, memory, shm,
+};
 
 /// 64 tokens of DeepSeek's MLA, all 61 layers: 4.5 MB, layer by layer.
 #[derive(KvLayout)]

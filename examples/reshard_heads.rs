@@ -8,9 +8,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use kvrail::core::table::KeyTag;
-use kvrail::layouts::{AxisKind, Bf16, Placed, Plan, Selection, View, ViewMut};
-use kvrail::{KvLayout, PageLayout, PeerKey, Publisher, Reader, clock, memory, shm};
+use kvrail::layouts::{AxisKind, Placed, Plan, Selection, ViewMut};
+use kvrail::{Bf16, KeyTag, KvLayout, PageLayout, PeerKey, Publisher, Reader, View, clock, memory, shm};
 
 const LAYERS: u64 = 32;
 const TOKENS: u64 = 16;

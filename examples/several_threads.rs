@@ -11,12 +11,10 @@ use std::time::Duration;
 
 use kvrail::core::hub::Outcome;
 use kvrail::core::memory::Slot;
-use kvrail::core::remote::Location;
-use kvrail::core::table::KeyTag;
-use kvrail::layouts::Bf16;
 use kvrail::shm::ShmRails;
 use kvrail::{
-    Config, KvLayout, PageLayout, Peer, PeerKey, Publisher, Storage, Submitter, clock, engine, memory, shm,
+    Bf16, Config, KeyTag, KvLayout, Location, PageLayout, Peer, PeerKey, Publisher, Storage, Submitter,
+    clock, engine, memory, shm,
 };
 
 /// One layer of DeepSeek's MLA.

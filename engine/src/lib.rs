@@ -1,5 +1,5 @@
-// The README is the first half of this page. A link's first definition wins: chapters that are in the
-// manual are linked there, the others in the repository.
+// The README is the first half of this page. The first definition of a link counts, so chapters of
+// the manual are linked here, and the others in the repository.
 //! [concepts]: manual::concepts
 //! [getting-started]: manual::first_page
 //! [plans]: manual::plans
@@ -7,33 +7,36 @@
 //!
 #![doc = include_str!("../README.md")]
 //!
-//! # The layers
+//! # The parts
 //!
 //! In the order in which a newcomer needs them:
 //!
-//! 1. [`layouts`]: what a page is. [`KvLayout`](derive@KvLayout) declares one. [`PageLayout`] is a
-//!    layout as a value, at its rank and with its distances: what two peers compare.
-//! 2. [`Publisher`]: slots that peers can read, and the publication table that makes it impossible to
-//!    serve a wrong page. The names of pages, [`Location`]s, travel however the application likes.
-//! 3. [`Reader`]: an engine with its rails, storage, clock and sessions. Its state is on the heap, or,
-//!    where [`engine!`](engine) has declared its maxima, in a `static` [`Storage`]. Once it is set up,
-//!    a batch and a poll take no lock, allocate nothing and make no system call, except to wake a
-//!    sleeping rail. Other threads feed it by a [`Submitter`] each.
-//! 4. [`shm`] and [`tcp`]: transports. TCP is functional only. With the feature `verbs`, RDMA:
-//!    `verbs::rails("auto")`; and with `cuda`, GPU memory to read into: `gpu::DeviceMemory`.
+//! 1. [`layouts`]: what a page is. [`KvLayout`](derive@KvLayout) declares one; [`PageLayout`] is a
+//!    layout as a value, at its rank and with its distances, which two peers compare.
+//! 2. [`Publisher`]: slots that peers can read, and the publication table that makes it impossible
+//!    to serve a wrong page. The names of pages, [`Location`]s, travel however the application
+//!    likes.
+//! 3. [`Reader`]: an engine with its rails, storage, clock and sessions. Its state is on the heap,
+//!    or, where [`engine!`](engine) has declared its maxima, in a `static` [`Storage`]. After
+//!    set-up a batch and a poll take no lock, allocate nothing, and make no system call but to wake
+//!    a sleeping rail. Other threads feed it by a [`Submitter`] each.
+//! 4. [`shm`] and [`tcp`]: transports to read over. TCP is functional only. The feature `verbs`
+//!    adds RDMA, `verbs::rails("auto")`; `cuda` adds GPU memory to read into, `gpu::DeviceMemory`.
 //! 5. [`session`]: how two peers agree before they move bytes, and what the key protects.
-//! 6. [`core`]: the engine itself, `no_std`, for programs that bring storage, threads and time of their
-//!    own; [`local`] has rails for it.
+//! 6. [`core`]: the engine itself, `no_std`, for an application that brings storage, threads and
+//!    time of its own. [`local`] has rails for it.
 //!
-//! The [`manual`] has the chapters of the book that a user of this crate reads.
+//! The [`manual`] holds the chapters of the book that a user of this crate reads.
 //!
-//! # What can go wrong
+//! # Failure
 //!
-//! Every page of a batch has its own result ([`PageError`]): it missed, with the reason; its request
-//! was wrong; its deadline passed; its peer is gone. The failure of a rail is no error: its work goes to
-//! the others. A slot comes back only when nothing can write into it any more.
+//! Every page of a batch has its own result, a [`PageError`] where it was not read: it missed, with
+//! the reason; its request was wrong; its deadline passed; its peer is gone. A rail that fails is
+//! no error: its work goes to the other rails. A slot comes back only when nothing can write into
+//! it any more.
 //!
-//! Every error has a number, `code()`, that never changes its meaning.
+//! Every error has a number by `code()`, which never changes its meaning; docs/errors.md lists
+//! them.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod layout;
@@ -50,6 +53,7 @@ pub use kvrail_core as core;
 pub use kvrail_core::error::PageError;
 pub use kvrail_core::remote::Location;
 pub use kvrail_core::table::KeyTag;
+pub use kvrail_host::segment::Segment;
 pub use kvrail_host::{clock, memory};
 pub use kvrail_layouts as layouts;
 pub use kvrail_layouts::{Bf16, KvLayout, View};

@@ -1,6 +1,7 @@
 //! The chapters of the book that a user of this crate reads, in their order.
 //!
-//! The whole book, with pictures and the chapters for contributors, lies in the repository's `docs/`.
+//! The whole book, with pictures and the chapters for contributors, lies in the repository's
+//! `docs/`.
 
 #[doc = include_str!("../manual/concepts.md")]
 pub mod concepts {}

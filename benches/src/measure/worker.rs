@@ -13,7 +13,7 @@ use kvrail::core::memory::Slot;
 use kvrail::core::remote::{Location, RemotePage};
 use kvrail::core::time::Time;
 use kvrail::session::{Address, Cause, Reason};
-use kvrail::{Config, ConnectError, ReaderEvent, ReaderTransport, Peer, Reader, clock, shm, tcp};
+use kvrail::{Config, ConnectError, Peer, Reader, ReaderEvent, ReaderTransport, clock, shm, tcp};
 
 use crate::catalogue::NamedLayout;
 use crate::cli::common::{ReadOrder, Transport, Verify};
@@ -314,9 +314,10 @@ fn take_pages(
         match page.result {
             Ok(()) => sample.pages += 1,
             Err(PageError::Miss(_)) => sample.failed.miss += 1,
-            Err(PageError::Fault { .. } | PageError::SetAside { .. }) => sample.failed.fault += 1,
             Err(PageError::Deadline { .. }) => sample.failed.deadline += 1,
             Err(PageError::PeerGone) => sample.failed.peer_gone += 1,
+            // `Fault`, `SetAside`, and what later versions add.
+            Err(_) => sample.failed.fault += 1,
         }
         if let Purpose::Compare(locations, seed, verified) = purpose {
             let Location { slot, expected } = locations[page.index];
