@@ -1,5 +1,4 @@
-//! Declare a page, publish some, pull them out of the producer's memory over two rails, look at
-//! them.
+//! Declare a page, publish some pages, and read them out of the producer's memory over two rails.
 //!
 //! ```text
 //! cargo run --example read_pages
@@ -42,8 +41,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // One page changes after its location was given away.
     producer.write(5, KeyTag(0xBEEF), |_| ())?;
 
-    // The reader: a decode node. It agrees with the producer on key and layout, and then needs it
-    // no more.
+    // The reader: a decode node. It agrees with the producer on key and layout; after that the
+    // producer takes no part in what it reads.
     let mut reader = Reader::start(MLA, shm::rails(2)?, Config::default())?;
     let slots = reader.register(memory::leaked(8 * MLA.page_bytes() as usize)?)?;
     let peer = reader.connect(&producer.local_addr().into(), &key)?;

@@ -1,5 +1,5 @@
-//! Several threads of an inference engine feed one reader: each fills batches, submits them and
-//! gets its own back, while one thread polls.
+//! Several threads of an inference engine feed one reader. Each fills batches, submits them, and
+//! receives their outcomes, while one thread polls.
 //!
 //! ```text
 //! cargo run --example several_threads
@@ -54,7 +54,7 @@ fn main() -> Result<(), Failure> {
     std::thread::scope(|scope| -> Result<(), Failure> {
         let mut threads = Vec::new();
         for locations in locations.chunks(PAGES) {
-            // As many as were declared: max_submitters.
+            // At most `max_submitters` of them.
             let submitter = reader.submitter().ok_or("all submitters have been given away")?;
             let (peer, slots) = (peer.clone(), slots.split_off(slots.len() - PAGES));
             let running = &running;
@@ -78,7 +78,7 @@ fn main() -> Result<(), Failure> {
     })
 }
 
-/// One of the threads: a batch out, what becomes of it back.
+/// One of the threads: submits a batch, and waits for its outcome.
 fn feed(
     mut submitter: Submitter<ShmRails>,
     peer: &Peer,
