@@ -240,7 +240,7 @@ impl Known {
         let mut ranks = [None; AXES];
         for (to, RankOf { axis, rank, .. }) in ranks.iter_mut().zip(identity.ranks()) {
             // Codes are below 512. A rank is below a number of ranks, which is a u32.
-            *to = Some((axis.code() as u16, rank.map_or(0, |rank| rank + 1)));
+            *to = Some((axis.number() as u16, rank.map_or(0, |rank| rank + 1)));
         }
         let (fingerprint, any_rank) = (identity.fingerprint(), identity.fingerprint_of_any_rank());
         Self { fingerprint, any_rank, region, ranks }
@@ -298,7 +298,7 @@ impl Known {
 /// The axis of this code.
 fn axis(code: u16) -> AxisKind {
     let named = [AxisKind::Layer, AxisKind::Token, AxisKind::Part, AxisKind::Head, AxisKind::Block];
-    let known = named.into_iter().find(|axis| axis.code() == u64::from(code));
+    let known = named.into_iter().find(|axis| axis.number() == u64::from(code));
     // The codes of an author's own axes begin at 256.
     known.unwrap_or(AxisKind::Other(code as u8))
 }

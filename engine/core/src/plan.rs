@@ -185,7 +185,7 @@ impl<'s> Plans<'s> {
     #[inline]
     pub(crate) fn equal_wrs(&self, plan: u16, wr: u32) -> (u32, u32) {
         let place = self.places[usize::from(plan)];
-        CutList::alike(self.span((place.first, place.count)), wr)
+        CutList::equal_wrs(self.span((place.first, place.count)), wr)
     }
 
     /// Start in the remote page and length of one work request of a plan.
