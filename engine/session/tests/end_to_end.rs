@@ -49,8 +49,8 @@ impl Pool {
     fn entry(&self, slot: usize) -> &Entry {
         assert!(slot < SLOTS);
         let at = self.segment.as_ptr().wrapping_add(self.table_at + slot * ENTRY_BYTES as usize);
-        // SAFETY: the segment is alive, zeroed (an Entry of zeros is one that was never published), long
-        // enough and aligned to pages; its owner writes to the table through entries only.
+        // SAFETY: the segment is alive, zeroed (an Entry of zeros is one that was never published),
+        // long enough and aligned to pages; its owner writes to the table through entries only.
         unsafe { &*at.cast::<Entry>() }
     }
 

@@ -1,5 +1,5 @@
 //! Over shared memory: the peers are processes of one host.
-#![allow(unsafe_code, reason = "who publishes a segment promises to write nothing to it")]
+#![allow(unsafe_code, reason = "a published segment is not written to")]
 
 use std::sync::Arc;
 
@@ -79,7 +79,8 @@ pub struct ShmPublish {
     rails: usize,
 }
 
-/// As `rails` rails. Readers that have as many are spread evenly; it costs nothing here.
+/// Publishes as `rails` rails. Take as many as the readers have: each of theirs then has one of its
+/// own. A rail costs the producer nothing here.
 #[must_use]
 pub const fn publish(rails: usize) -> ShmPublish {
     ShmPublish { rails }

@@ -1,5 +1,5 @@
-//! Over TCP: works wherever there is a network, and says nothing about how fast rails are.
-#![allow(unsafe_code, reason = "who publishes a segment promises to write nothing to it")]
+//! Over TCP: works on every network, and says nothing about how fast rails are.
+#![allow(unsafe_code, reason = "a published segment is not written to")]
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ pub struct TcpPublish {
     rails: usize,
 }
 
-/// As `rails` rails, at a port of the system's choice of this host's address `ip`.
+/// Publishes as `rails` rails, at a port of the system's choice of this host's address `ip`.
 #[must_use]
 pub const fn publish(ip: IpAddr, rails: usize) -> TcpPublish {
     TcpPublish { ip, rails }
