@@ -124,15 +124,15 @@ pub(crate) fn not_built<T>() -> anyhow::Result<T> {
 #[cfg(feature = "verbs")]
 impl VerbsArgs {
     /// As the library takes it.
-    pub(crate) fn config(&self) -> anyhow::Result<kvrail::verbs::Config> {
+    pub(crate) fn config(&self) -> anyhow::Result<kvrail::verbs::VerbsConfig> {
         use anyhow::Context;
-        use kvrail::verbs::{Config, Mtu, config};
+        use kvrail::verbs::{Mtu, VerbsConfig, config};
 
         let usual = config();
         let mtu = |bytes| {
             Mtu::from_bytes(bytes).with_context(|| format!("--mtu {bytes}: there is no such path MTU"))
         };
-        let config = Config {
+        let config = VerbsConfig {
             gid_index: self.gid_index,
             read_depth: self.read_depth,
             mtu: self.mtu.map(mtu).transpose()?,

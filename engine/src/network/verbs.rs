@@ -10,22 +10,23 @@ use kvrail_session::{
     Fabric, FabricError, LaneBlob, List, Name, NothingInCommon, RailAddress, RailDescription, RailPair,
     Rails, Responder, TransportKind,
 };
-use kvrail_verbs::pair::{self, Offered};
+use kvrail_verbs::pairing::{self, Offered};
 use kvrail_verbs::wire::RailEnd;
 use kvrail_verbs::{
-    Accepted, Acceptor, Dialer, LaneError, Line, Pending, Rail, RailError, Region, Rights, Side, Verbs, rail,
+    AcceptedLane, PendingLane, QpAcceptor, QpDialer, Rail, RailError, Rights, Side, UnopenedLane, Verbs,
+    VerbsLaneError, VerbsRegion, rail,
 };
 
 use super::{Network, Publish, Published, TransportError};
 
 pub use kvrail_verbs::wire::Mtu;
-pub use kvrail_verbs::{Config, Driver, StartError, devices, fork_safety};
+pub use kvrail_verbs::{Driver, VerbsConfig, VerbsStartError, devices, fork_safety};
 
 /// Rails over RDMA, for a reader.
 #[derive(Debug)]
 pub struct VerbsRails {
     provider: Verbs,
-    config: Config,
+    config: VerbsConfig,
 }
 
 /// The rails named by `spec` (`auto` for every port that can be used, or `mlx5_0,mlx5_1:2`), set up in the usual way.
@@ -33,7 +34,7 @@ pub struct VerbsRails {
 /// # Errors
 ///
 /// What is missing, and what to do about it.
-pub fn rails(spec: &str) -> Result<VerbsRails, StartError> {
+pub fn rails(spec: &str) -> Result<VerbsRails, VerbsStartError> {
     rails_with(spec, config())
 }
 
@@ -43,14 +44,14 @@ pub fn rails(spec: &str) -> Result<VerbsRails, StartError> {
 /// # Errors
 ///
 /// What is missing, and what to do about it.
-pub fn rails_with(spec: &str, config: Config) -> Result<VerbsRails, StartError> {
+pub fn rails_with(spec: &str, config: VerbsConfig) -> Result<VerbsRails, VerbsStartError> {
     Ok(VerbsRails { provider: Verbs::open_rails(spec, config)?, config })
 }
 
 /// What [`rails`] sets rails up with.
 #[must_use]
-pub const fn config() -> Config {
-    Config { sq_entries: super::DEPTH, ..Config::DEFAULT }
+pub const fn config() -> VerbsConfig {
+    VerbsConfig { sq_entries: super::DEPTH, ..VerbsConfig::DEFAULT }
 }
 
 impl VerbsRails {
@@ -61,9 +62,9 @@ impl VerbsRails {
 
 impl Network for VerbsRails {
     type Provider = Verbs;
-    type Line = Line;
+    type Line = UnopenedLane;
     type Dialer = VerbsFabric;
-    type Plan = Dialer;
+    type Plan = QpDialer;
     const LABEL: &'static str = "verbs";
 
     /// Software devices are named as such: their figures say nothing about hardware.
@@ -81,24 +82,24 @@ impl Network for VerbsRails {
         EngineConfig::DEFAULT
     }
 
-    fn split(self) -> (Verbs, Dialer) {
+    fn split(self) -> (Verbs, QpDialer) {
         tracing::debug!(config = ?self.config, "verbs");
-        let dialer = Dialer::new(self.provider.ports());
+        let dialer = QpDialer::new(self.provider.ports());
         (self.provider, dialer)
     }
 
-    fn dialer(plan: &Dialer) -> VerbsFabric {
+    fn dialer(plan: &QpDialer) -> VerbsFabric {
         VerbsFabric(plan.clone())
     }
 
-    fn depth(line: &Line) -> u32 {
+    fn depth(line: &UnopenedLane) -> u32 {
         line.depth()
     }
 }
 
 /// Makes a reader's ends of lanes.
 #[derive(Debug)]
-pub struct VerbsFabric(Dialer);
+pub struct VerbsFabric(QpDialer);
 
 /// What a peer is told of a rail; its address is empty if it is down.
 fn describe(rail: &Rail) -> RailDescription {
@@ -141,8 +142,8 @@ fn offered(producer: &[RailDescription]) -> Vec<Offered> {
 }
 
 impl Fabric for VerbsFabric {
-    type Lane = Line;
-    type Pending = Pending;
+    type Lane = UnopenedLane;
+    type Pending = PendingLane;
 
     fn rails(&self) -> Rails {
         describe_all(self.0.rails())
@@ -150,7 +151,7 @@ impl Fabric for VerbsFabric {
 
     fn pair(&self, producer: &[RailDescription]) -> Result<Vec<RailPair>, NothingInCommon> {
         let ours: Vec<_> = self.0.rails().iter().map(|rail| rail.end().ok()).collect();
-        let pairs = pair::pair(&ours, &offered(producer));
+        let pairs = pairing::pair(&ours, &offered(producer));
         if pairs.is_empty() {
             return Err(NothingInCommon::between(&self.rails(), producer));
         }
@@ -175,7 +176,7 @@ impl Fabric for VerbsFabric {
         let our = self.0.rails().get(rail.get())?.end().ok()?;
         let offered = offered(producer);
         let load: Vec<u64> = offered.iter().map(|&(_, lanes)| lanes.into()).collect();
-        let candidates = pair::nearest(&our, &offered, &load);
+        let candidates = pairing::nearest(&our, &offered, &load);
         candidates.into_iter().map(|at| RailIndex(at as u8)).find(|at| !tried.contains(at))
     }
 
@@ -183,8 +184,8 @@ impl Fabric for VerbsFabric {
         &mut self,
         rail: RailIndex,
         remote: &RailDescription,
-    ) -> Result<(Pending, LaneBlob), FabricError> {
-        let failed = |error: LaneError| FabricError::new(rail, error);
+    ) -> Result<(PendingLane, LaneBlob), FabricError> {
+        let failed = |error: VerbsLaneError| FabricError::new(rail, error);
         if remote.kind != TransportKind::Verbs {
             let text = format!("the producer's rail {} is {}, not verbs", remote.name, remote.kind);
             return Err(FabricError::new(rail, text));
@@ -195,10 +196,10 @@ impl Fabric for VerbsFabric {
 
     fn connect(
         &mut self,
-        pending: Pending,
+        pending: PendingLane,
         _: &RailDescription,
         remote: &LaneBlob,
-    ) -> Result<Line, FabricError> {
+    ) -> Result<UnopenedLane, FabricError> {
         let rail = pending.rail_of(self.0.rails());
         self.0.connect(pending, &remote.0).map_err(|error| FabricError::new(RailIndex(rail as u8), error))
     }
@@ -215,7 +216,7 @@ pub struct VerbsPublish {
 /// # Errors
 ///
 /// What is missing, and what to do about it.
-pub fn publish(spec: &str) -> Result<VerbsPublish, StartError> {
+pub fn publish(spec: &str) -> Result<VerbsPublish, VerbsStartError> {
     publish_with(spec, config())
 }
 
@@ -224,7 +225,7 @@ pub fn publish(spec: &str) -> Result<VerbsPublish, StartError> {
 /// # Errors
 ///
 /// What is missing, and what to do about it.
-pub fn publish_with(spec: &str, config: Config) -> Result<VerbsPublish, StartError> {
+pub fn publish_with(spec: &str, config: VerbsConfig) -> Result<VerbsPublish, VerbsStartError> {
     config.check()?;
     Ok(VerbsPublish { rails: rail::open(spec, config, Side::Producer)? })
 }
@@ -234,7 +235,7 @@ unsafe impl Publish for VerbsPublish {
     type Responder = VerbsResponder;
 
     fn publish(self, segment: Arc<Segment>) -> Result<Published<VerbsResponder>, TransportError> {
-        let region = Region::new(&self.rails, segment.range(), Rights::RemoteRead)?;
+        let region = VerbsRegion::new(&self.rails, segment.range(), Rights::RemoteRead)?;
         let keys = region.keys();
         let responder = VerbsResponder::new(self.rails)?;
         // The registration goes before the memory that it is of.
@@ -245,32 +246,32 @@ unsafe impl Publish for VerbsPublish {
 /// Makes a producer's ends of lanes.
 #[derive(Debug)]
 pub struct VerbsResponder {
-    acceptor: Acceptor,
+    acceptor: QpAcceptor,
     rails: Rails,
 }
 
 impl VerbsResponder {
     fn new(rails: Vec<Arc<Rail>>) -> Result<Self, RailError> {
-        let acceptor = Acceptor::new(rails)?;
+        let acceptor = QpAcceptor::new(rails)?;
         let rails = describe_all(acceptor.rails());
         Ok(Self { acceptor, rails })
     }
 }
 
 impl Responder for VerbsResponder {
-    type Lane = Accepted;
+    type Lane = AcceptedLane;
 
     fn rails(&self) -> Rails {
         self.rails.clone()
     }
 
-    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(Accepted, LaneBlob), FabricError> {
+    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(AcceptedLane, LaneBlob), FabricError> {
         let (lane, end) =
             self.acceptor.accept(rail.get(), &remote.0).map_err(|error| FabricError::new(rail, error))?;
         Ok((lane, LaneBlob(end)))
     }
 
-    fn release(&self, lane: Accepted) {
+    fn release(&self, lane: AcceptedLane) {
         drop(lane);
     }
 }

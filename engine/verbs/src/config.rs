@@ -1,8 +1,9 @@
 //! What can be chosen, and the defaults.
 
-use crate::templates::SGES;
 use crate::wire::Mtu;
 
+/// The most pieces of local memory that one READ may land in.
+pub(crate) const MAX_SGES: u32 = 16;
 /// How long a producer's end asks a reader to wait before it sends a READ again that was not
 /// expected yet, in milliseconds: a hundredth of the second after which the engine takes a lane
 /// without progress for dead.
@@ -14,7 +15,7 @@ pub(crate) const RNR_TIMER: u8 = 20;
 /// How rails over verbs are set up. The defaults suit RoCE and InfiniBand fabrics that are configured as most
 /// are; what differs from fabric to fabric is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct VerbsConfig {
     /// Send queue entries of a lane, the drain's included: at least 2.
     pub sq_entries: u32,
     /// Completion queue entries of a rail, bounded by the device. A rail has room for `cq_entries / sq_entries`
@@ -55,7 +56,7 @@ pub struct Config {
     pub relaxed_ordering: bool,
 }
 
-impl Config {
+impl VerbsConfig {
     /// The defaults. `timeout` and `retry` together find out about a dead path after half a second (measured
     /// on SoftRoCE: 0.47 s).
     pub const DEFAULT: Self = Self {
@@ -80,11 +81,11 @@ impl Config {
     /// # Errors
     ///
     /// The first figure that cannot work.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    pub fn check(&self) -> Result<(), VerbsConfigError> {
         let ranges = [
             ("sq_entries", self.sq_entries, 2, 1 << 15),
             ("cq_entries", self.cq_entries, self.sq_entries, 1 << 22),
-            ("sges", self.sges, 1, SGES as u32),
+            ("sges", self.sges, 1, MAX_SGES),
             ("read_depth", self.read_depth.map_or(1, u32::from), 1, 255),
             ("service_level", self.service_level.into(), 0, 15),
             ("hop_limit", self.hop_limit.into(), 1, 255),
@@ -94,14 +95,14 @@ impl Config {
         ];
         for (name, value, least, most) in ranges {
             if value < least || value > most {
-                return Err(ConfigError { name, value, least, most });
+                return Err(VerbsConfigError { name, value, least, most });
             }
         }
         Ok(())
     }
 }
 
-impl Default for Config {
+impl Default for VerbsConfig {
     fn default() -> Self {
         Self::DEFAULT
     }
@@ -110,7 +111,7 @@ impl Default for Config {
 /// A figure that cannot work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} is {value}: it must be {least} to {most}")]
-pub struct ConfigError {
+pub struct VerbsConfigError {
     /// Which.
     pub name: &'static str,
     /// What it is.
@@ -121,25 +122,33 @@ pub struct ConfigError {
     pub most: u32,
 }
 
+impl VerbsConfigError {
+    /// The code of this error: see `docs/errors.md`.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        5000
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_cannot_work_is_refused_by_name() {
-        assert_eq!(Config::DEFAULT.check(), Ok(()));
+        assert_eq!(VerbsConfig::DEFAULT.check(), Ok(()));
         let bad = [
-            (Config { sq_entries: 1, ..Config::DEFAULT }, "sq_entries is 1: it must be 2"),
-            (Config { cq_entries: 64, ..Config::DEFAULT }, "cq_entries is 64: it must be 128"),
-            (Config { sges: 17, ..Config::DEFAULT }, "sges is 17: it must be 1 to 16"),
-            (Config { read_depth: Some(0), ..Config::DEFAULT }, "read_depth"),
-            (Config { service_level: 16, ..Config::DEFAULT }, "service_level"),
-            (Config { hop_limit: 0, ..Config::DEFAULT }, "hop_limit"),
-            (Config { timeout: 0, ..Config::DEFAULT }, "timeout"),
-            (Config { timeout: 23, ..Config::DEFAULT }, "timeout is 23: it must be 1 to 22"),
+            (VerbsConfig { sq_entries: 1, ..VerbsConfig::DEFAULT }, "sq_entries is 1: it must be 2"),
+            (VerbsConfig { cq_entries: 64, ..VerbsConfig::DEFAULT }, "cq_entries is 64: it must be 128"),
+            (VerbsConfig { sges: 17, ..VerbsConfig::DEFAULT }, "sges is 17: it must be 1 to 16"),
+            (VerbsConfig { read_depth: Some(0), ..VerbsConfig::DEFAULT }, "read_depth"),
+            (VerbsConfig { service_level: 16, ..VerbsConfig::DEFAULT }, "service_level"),
+            (VerbsConfig { hop_limit: 0, ..VerbsConfig::DEFAULT }, "hop_limit"),
+            (VerbsConfig { timeout: 0, ..VerbsConfig::DEFAULT }, "timeout"),
+            (VerbsConfig { timeout: 23, ..VerbsConfig::DEFAULT }, "timeout is 23: it must be 1 to 22"),
             // It is "for ever" on SoftRoCE.
-            (Config { retry: 7, ..Config::DEFAULT }, "retry is 7: it must be 0 to 6"),
-            (Config { rnr_retry: 8, ..Config::DEFAULT }, "rnr_retry is 8: it must be 0 to 7"),
+            (VerbsConfig { retry: 7, ..VerbsConfig::DEFAULT }, "retry is 7: it must be 0 to 6"),
+            (VerbsConfig { rnr_retry: 8, ..VerbsConfig::DEFAULT }, "rnr_retry is 8: it must be 0 to 7"),
         ];
         for (config, says) in bad {
             let error = config.check().unwrap_err().to_string();

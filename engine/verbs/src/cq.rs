@@ -7,6 +7,7 @@
 //! which nobody else wants at most other times, costs some ten nanoseconds a poll.
 #![allow(unsafe_code, reason = "libibverbs")]
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
@@ -14,7 +15,7 @@ use kvrail_core::abi::Wc;
 use rdma_mummy_sys as sys;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use crate::device::{Context, PollCq};
+use crate::device::context::{Context, PollCq};
 use crate::error::{Errno, RailError};
 
 /// A completion channel: readable when a queue that was armed has got an entry.
@@ -77,7 +78,7 @@ impl Drop for Channel {
 }
 
 /// A completion queue.
-pub(crate) struct Cq {
+pub struct Cq {
     raw: NonNull<sys::ibv_cq>,
     poll: PollCq,
     entries: u32,
@@ -132,6 +133,12 @@ impl Cq {
     pub(crate) fn acknowledge(&self, events: u32) {
         // SAFETY: a live queue; as many events as were taken.
         unsafe { sys::ibv_ack_cq_events(self.as_ptr(), events) };
+    }
+}
+
+impl fmt::Debug for Cq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "completion queue of {} entries", self.entries)
     }
 }
 

@@ -17,7 +17,7 @@
 //!                                      34  reserved
 //! ```
 
-use crate::gid::{Gid, GidKind};
+use crate::device::gid::{Gid, GidKind};
 
 /// Length of both.
 pub const BLOB: usize = 64;
@@ -87,8 +87,9 @@ impl std::fmt::Display for LinkLayer {
     }
 }
 
-/// Bytes that describe nothing.
+/// Why 64 bytes do not describe a rail or a lane's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WireError {
     /// Of another version of this format, or of another transport.
     #[error("format {0} is not known: the peers' versions of kvrail-verbs differ, or it is no verbs rail")]
@@ -112,6 +113,19 @@ pub enum WireError {
         /// What it is.
         gid: Gid,
     },
+}
+
+impl WireError {
+    /// The code of this error: see `docs/errors.md`.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Format(_) => 5080,
+            Self::Value { .. } => 5081,
+            Self::Reserved(_) => 5082,
+            Self::Address { .. } => 5083,
+        }
+    }
 }
 
 /// Where a rail is.
@@ -248,6 +262,16 @@ impl RailEnd {
 }
 
 impl LaneEnd {
+    /// The rail that it is an end on, as far as it says: one address.
+    pub(crate) fn rail(&self) -> RailEnd {
+        let link = match self.kind {
+            GidKind::InfiniBand => LinkLayer::InfiniBand,
+            _ => LinkLayer::Ethernet,
+        };
+        let addresses = vec![(self.kind, self.gid)];
+        RailEnd { link, needs_grh: self.needs_grh, lid: self.lid, pkey: self.pkey, addresses }
+    }
+
     /// As it travels.
     #[must_use]
     pub fn encode(&self) -> [u8; BLOB] {

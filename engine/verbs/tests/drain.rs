@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, Event, MemoryRange, Post as _, Provider as _, Read};
-use kvrail_verbs::{Acceptor, Config, Dialer, Lane, Region, Rights, Side, Verbs, rail};
+use kvrail_verbs::{
+    AcceptedLane, QpAcceptor, QpDialer, Rights, Side, Verbs, VerbsConfig, VerbsLane, VerbsRegion, rail,
+};
 use lane::{Fabric, said};
 
 /// What the lane is opened as.
@@ -25,11 +27,11 @@ const PATIENCE: Duration = lane::HANGS;
 /// One lane by hand, and its memory.
 struct Bench {
     verbs: Verbs,
-    lane: Lane,
-    _far: Vec<kvrail_verbs::Accepted>,
-    dialer: Dialer,
-    acceptor: Acceptor,
-    _source: Region,
+    lane: VerbsLane,
+    _far: Vec<AcceptedLane>,
+    dialer: QpDialer,
+    acceptor: QpAcceptor,
+    _source: VerbsRegion,
     from: MemoryRange,
     to: &'static mut [u8],
     lkey: u32,
@@ -43,9 +45,9 @@ fn range(memory: &mut [u8]) -> MemoryRange {
 fn connected(
     verbs: &mut Verbs,
     id: LaneId,
-    dialer: &Dialer,
-    acceptor: &Acceptor,
-) -> (Lane, kvrail_verbs::Accepted) {
+    dialer: &QpDialer,
+    acceptor: &QpAcceptor,
+) -> (VerbsLane, AcceptedLane) {
     let remote = acceptor.rails()[0].end().unwrap().encode();
     let (pending, ours) = dialer.prepare(0, &remote).unwrap();
     let (accepted, theirs) = acceptor.accept(0, &ours).unwrap();
@@ -55,16 +57,16 @@ fn connected(
 impl Bench {
     fn new(fabric: &Fabric) -> Self {
         let first = |rails: &str| if rails == "auto" { rails.into() } else { rails[..3].to_owned() };
-        let mut verbs = Verbs::open_rails(&first(&fabric.reader), Config::DEFAULT).unwrap();
-        let far = rail::open(&first(&fabric.producer), Config::DEFAULT, Side::Producer).unwrap();
+        let mut verbs = Verbs::open_rails(&first(&fabric.reader), VerbsConfig::DEFAULT).unwrap();
+        let far = rail::open(&first(&fabric.producer), VerbsConfig::DEFAULT, Side::Producer).unwrap();
         let bytes = (READS * BYTES) as usize;
         let source = kvrail::memory::leaked(bytes).unwrap();
         source.fill(0x5A);
         let from = range(source);
-        let region = Region::new(&far, from, Rights::RemoteRead).unwrap();
+        let region = VerbsRegion::new(&far, from, Rights::RemoteRead).unwrap();
         let to = kvrail::memory::leaked(bytes).unwrap();
         let lkey = verbs.register(range(to)).unwrap()[0];
-        let (dialer, acceptor) = (Dialer::new(verbs.ports()), Acceptor::new(far).unwrap());
+        let (dialer, acceptor) = (QpDialer::new(verbs.ports()), QpAcceptor::new(far).unwrap());
         let (lane, accepted) = connected(&mut verbs, ID, &dialer, &acceptor);
         let rkey = region.keys()[0];
         let _far = vec![accepted];
@@ -72,7 +74,7 @@ impl Bench {
     }
 
     /// Another lane of the rail.
-    fn another(&mut self, id: LaneId) -> Lane {
+    fn another(&mut self, id: LaneId) -> VerbsLane {
         let (lane, accepted) = connected(&mut self.verbs, id, &self.dialer, &self.acceptor);
         self._far.push(accepted);
         lane
@@ -227,10 +229,10 @@ fn a_queue_is_polled_while_a_lane_of_it_is_destroyed() {
 fn a_rail_is_used_for_the_side_that_it_was_opened_for() {
     const TEST: &str = "rails of the other side";
     let Some(fabric) = Fabric::find(TEST) else { return };
-    let open = |side| rail::open(&fabric.reader, Config::DEFAULT, side).unwrap();
+    let open = |side| rail::open(&fabric.reader, VerbsConfig::DEFAULT, side).unwrap();
     let error = Verbs::start(open(Side::Producer)).unwrap_err().to_string();
     assert!(error.contains("producer's"), "{error}");
-    let error = Acceptor::new(open(Side::Reader)).unwrap_err().to_string();
+    let error = QpAcceptor::new(open(Side::Reader)).unwrap_err().to_string();
     assert!(error.contains("reader's"), "{error}");
     // What drives an engine, or did, drives no other.
     let rails = open(Side::Reader);

@@ -255,7 +255,7 @@ fn deadline_with_retries_that_outlast_it() {
     let Some(fabric) = Fabric::find_breakable(TEST) else { return };
     let producer = Producer::start(&fabric.producer, 1, ANY);
     // 4.3 s to an acknowledgement, seven times.
-    let config = kvrail::verbs::Config { timeout: 20, ..kvrail::verbs::config() };
+    let config = kvrail::verbs::VerbsConfig { timeout: 20, ..kvrail::verbs::config() };
     let mut load = Load::new(kvrail::verbs::rails_with(&fabric.reader, config).unwrap(), 2, lane::FLIGHT);
     load.connect(&producer);
     all_rails_break(TEST, load, &["netem", "loss", "100%"]);

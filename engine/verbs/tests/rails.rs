@@ -33,7 +33,7 @@ fn rate(load: &mut Load) -> u64 {
 fn carried(rails: &str, producer: &Producer) -> u64 {
     // What is outstanding waits its turn at the link for longer than an acknowledgement may usually
     // take.
-    let config = verbs::Config { timeout: 18, ..verbs::config() };
+    let config = verbs::VerbsConfig { timeout: 18, ..verbs::config() };
     let mut load = Load::new(verbs::rails_with(rails, config).unwrap(), 1, FLIGHT);
     load.connect(producer);
     let rate = rate(&mut load);

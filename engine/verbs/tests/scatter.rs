@@ -49,7 +49,8 @@ fn pieces_land_where_the_plan_says() {
                 producer.write(page, KeyTag(page.into()), fill).unwrap()
             })
             .collect();
-        let rails = verbs::rails_with(&fabric.reader, verbs::Config { sges, ..verbs::config() }).unwrap();
+        let rails =
+            verbs::rails_with(&fabric.reader, verbs::VerbsConfig { sges, ..verbs::config() }).unwrap();
         let mut reader = Reader::start(from, rails, Config::default()).unwrap();
         let plan = Plan::between(ByLayer::GEOMETRY, ByToken::GEOMETRY, Selection::ALL).unwrap();
         let by = reader.add_plan(&plan).unwrap();

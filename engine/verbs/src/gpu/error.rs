@@ -134,3 +134,34 @@ pub enum GpuError {
     #[error("memory that came as a dmabuf is copied by whoever exported it")]
     NotCudas,
 }
+
+impl CudaError {
+    /// The code of this error in kvrail, whatever CUDA's is: see `docs/errors.md`.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        5100
+    }
+}
+
+impl GpuError {
+    /// The code of this error, or of the one inside: see `docs/errors.md`.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NoLibrary { .. } => 5101,
+            Self::OldLibrary { .. } => 5102,
+            Self::Cuda(error) => error.code(),
+            Self::NoDevice { .. } => 5103,
+            Self::NotDevice { .. } => 5104,
+            Self::Range { .. } => 5105,
+            Self::Allocation { .. } => 5106,
+            Self::NoWay { .. } => 5107,
+            Self::Unordered { .. } => 5108,
+            Self::Congruence { .. } => 5109,
+            Self::BeyondDmaBuf { .. } => 5110,
+            Self::DmaBuf(_) => 5111,
+            Self::Outside { .. } => 5112,
+            Self::NotCudas => 5113,
+        }
+    }
+}

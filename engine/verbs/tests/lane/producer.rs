@@ -10,7 +10,7 @@ use kvrail::local::shm::Segment;
 use kvrail::session::{Address, FabricError, LaneBlob, Rails, Responder};
 use kvrail::verbs::{self, VerbsPublish};
 use kvrail::{PeerKey, Publish, Published, Publisher, TransportError};
-use kvrail_verbs::Accepted;
+use kvrail_verbs::AcceptedLane;
 
 use super::{LAYOUT, SLOTS, page};
 
@@ -53,7 +53,7 @@ pub(crate) fn produce_if_told() {
     std::process::exit(0);
 }
 
-type Lanes = Arc<Mutex<Vec<Weak<Accepted>>>>;
+type Lanes = Arc<Mutex<Vec<Weak<AcceptedLane>>>>;
 
 /// Publishes as it would, and remembers the lanes.
 struct Known(VerbsPublish, Lanes);
@@ -70,21 +70,25 @@ unsafe impl Publish for Known {
 
 struct Remembering<R>(R, Lanes);
 
-impl<R: Responder<Lane = Accepted>> Responder for Remembering<R> {
-    type Lane = Arc<Accepted>;
+impl<R: Responder<Lane = AcceptedLane>> Responder for Remembering<R> {
+    type Lane = Arc<AcceptedLane>;
 
     fn rails(&self) -> Rails {
         self.0.rails()
     }
 
-    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(Arc<Accepted>, LaneBlob), FabricError> {
+    fn accept(
+        &self,
+        rail: RailIndex,
+        remote: &LaneBlob,
+    ) -> Result<(Arc<AcceptedLane>, LaneBlob), FabricError> {
         let (lane, end) = self.0.accept(rail, remote)?;
         let lane = Arc::new(lane);
         self.1.lock().unwrap().push(Arc::downgrade(&lane));
         Ok((lane, end))
     }
 
-    fn release(&self, lane: Arc<Accepted>) {
+    fn release(&self, lane: Arc<AcceptedLane>) {
         if let Some(lane) = Arc::into_inner(lane) {
             self.0.release(lane);
         }

@@ -1,0 +1,17 @@
+//! What wakes an engine over verbs.
+
+use std::sync::Arc;
+
+use kvrail_core::provider::Wake;
+
+use crate::wake::WakeFd;
+
+/// Wakes an engine over verbs, from any thread.
+#[derive(Clone, Debug)]
+pub struct VerbsWaker(pub(super) Arc<WakeFd>);
+
+impl Wake for VerbsWaker {
+    fn wake(&self) {
+        self.0.request();
+    }
+}
