@@ -309,10 +309,10 @@ mod tests {
 
     #[test]
     fn the_docs_tell_the_targets() {
-        let docs = include_str!("../../docs/bench.md");
+        let docs = include_str!("../../docs/measuring.md");
         let (large, small) = TARGETS;
         let told = format!("{large:.2} of `memcpy` for pages of 1 MiB and more, {small:.2} for smaller ones");
-        assert!(docs.contains(&told), "docs/bench.md does not say: {told}");
+        assert!(docs.contains(&told), "docs/measuring.md does not say: {told}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The report for machines: one document per run, `kvrail-bench/2`. docs/bench.md explains every
+//! The report for machines: one document per run, `kvrail-bench/2`. docs/measuring.md explains every
 //! field.
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 
 use kvrail_core::config::Config as Figures;
 use kvrail_layouts::plan::{Limits, Plan};
-use kvrail_layouts::text::Text;
+use kvrail_layouts::Text;
 use kvrail_layouts::{Fingerprint, Geometry, KvLayout};
 
 use crate::layout::PageLayout;

@@ -36,7 +36,7 @@ use kvrail::layouts::plan::{Cut, Limits};
 use kvrail::layouts::{
     Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, Plan, PlaneDecl, Selection,
 };
-use kvrail::sim::null::{Cq, Cqe, NullLane, NullRails, Parts, Qp, Wqe};
+use kvrail::sim::null::{Cq, Cqe, NullLane, NullParts, NullRails, Qp, Wqe};
 
 const CHAIN: usize = 32;
 const DEPTH: usize = 64;
@@ -70,7 +70,7 @@ type Null<const SGES: usize> = NullRails<'static, CHAIN, SGES>;
 fn null<const SGES: usize>() -> Null<SGES> {
     // A wr of 16 pieces is five blocks.
     let wqes = (DEPTH * (2 + SGES).div_ceil(4)).next_power_of_two();
-    let parts = Parts {
+    let parts = NullParts {
         cqs: vec![Cq::NEW; 1].leak(),
         cqes: vec![Cqe::NEW; DEPTH].leak(),
         qps: vec![Qp::NEW; 1].leak(),

@@ -2,7 +2,7 @@
 
 use kvrail::core::abi::ChainStorage;
 use kvrail::core::storage::Storage;
-use kvrail::sim::null::{Cq, Cqe, NullRails, Parts, Qp, Wqe};
+use kvrail::sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 
 /// READs per batch, as the cost of posting is usually put.
 pub const BATCH: usize = 32;
@@ -32,7 +32,7 @@ fn leak<T>(value: T) -> &'static mut T {
 
 /// The device.
 pub fn null(rails: usize, lanes: usize, depth: usize) -> Null {
-    let parts = Parts {
+    let parts = NullParts {
         cqs: vec![Cq::NEW; rails].leak(),
         cqes: vec![Cqe::NEW; rails * (lanes / rails * depth).next_power_of_two()].leak(),
         qps: vec![Qp::NEW; lanes].leak(),

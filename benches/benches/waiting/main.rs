@@ -23,7 +23,9 @@ use kvrail::core::provider::{Event, MemoryRange, Provider, RailInfo, RailKeys, R
 use kvrail::core::remote::{RegionOffer, RemoteRegion};
 use kvrail::core::storage::Storage;
 use kvrail::core::time::Time;
-use kvrail::sim::null::{Cq, Cqe, NullLane, NullPost, NullRails, NullWaker, OpenError, Parts, Qp, Wqe};
+use kvrail::sim::null::{
+    Cq, Cqe, NullLane, NullLaneError, NullParts, NullPost, NullRails, NullWaker, Qp, Wqe,
+};
 
 const CHAIN: usize = 32;
 const PAGES: usize = 16;
@@ -44,7 +46,7 @@ unsafe impl Provider for Stuck {
     const CHAIN: usize = CHAIN;
     type Unopened = ();
     type Lane = NullLane<'static>;
-    type OpenError = OpenError;
+    type OpenError = NullLaneError;
     type Post<'a> = NullPost<'a, 'static, CHAIN>;
     type Waker = NullWaker;
 
@@ -60,7 +62,7 @@ unsafe impl Provider for Stuck {
     fn deregister(&mut self, range: MemoryRange, keys: &RailKeys) {
         self.0.deregister(range, keys);
     }
-    fn open(&mut self, id: LaneId, rail: RailIndex, (): ()) -> Result<NullLane<'static>, OpenError> {
+    fn open(&mut self, id: LaneId, rail: RailIndex, (): ()) -> Result<NullLane<'static>, NullLaneError> {
         self.0.open(id, rail, ())
     }
     #[inline]
@@ -111,7 +113,7 @@ struct Waiting {
 impl Waiting {
     fn new(waiting: usize, idle: usize) -> Self {
         let lanes = (PEERS + 16).next_power_of_two();
-        let parts = Parts {
+        let parts = NullParts {
             cqs: vec![Cq::NEW; 2].leak(),
             cqes: room(&Cqe::NEW, 2 * 4096),
             qps: vec![Qp::NEW; lanes].leak(),

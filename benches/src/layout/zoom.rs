@@ -1,6 +1,6 @@
 //! A geometry as nested blocks, from the page to a row: what a picture shows one below the other.
 
-use kvrail::layouts::{Axis, Geometry, Step};
+use kvrail::layouts::{Axis, Geometry, AxisStep};
 
 /// A block of bytes or regions, taken apart once.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,10 +88,10 @@ fn take_apart(geometry: &Geometry, planes: &[usize], left: &[usize], size: Optio
 fn top(geometry: &Geometry, plane: usize, left: &[usize]) -> Option<(usize, Distance)> {
     let steps = left.iter().filter(|a| geometry.axes()[**a].extent > 1).filter_map(|a| {
         let every = match geometry.step(plane, *a)? {
-            Step::Shared => return None,
-            Step::Bytes(step) => Distance::Bytes(step),
-            Step::Runtime => Distance::Unknown,
-            Step::Regions(step) => Distance::Regions(step),
+            AxisStep::Shared => return None,
+            AxisStep::Bytes(step) => Distance::Bytes(step),
+            AxisStep::Runtime => Distance::Unknown,
+            AxisStep::Regions(step) => Distance::Regions(step),
         };
         Some((*a, every))
     });
@@ -118,8 +118,8 @@ fn encloses(geometry: &Geometry, planes: &[usize], every: Distance) -> bool {
 fn own_bytes(geometry: &Geometry, plane: usize, left: &[usize]) -> u64 {
     let outermost = left.iter().filter_map(|a| match geometry.step(plane, *a)? {
         // An axis of one index tells the size, too.
-        Step::Bytes(step) => Some(step * geometry.axes()[*a].extent),
-        Step::Shared | Step::Runtime | Step::Regions(_) => None,
+        AxisStep::Bytes(step) => Some(step * geometry.axes()[*a].extent),
+        AxisStep::Shared | AxisStep::Runtime | AxisStep::Regions(_) => None,
     });
     outermost.max().unwrap_or(geometry.planes()[plane].row_bytes())
 }

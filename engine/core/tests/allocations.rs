@@ -68,7 +68,7 @@ fn the_counter_counts() {
 fn the_data_path_makes_no_heap_call() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let config = sim::Config { retry: Nanos::from_micros(500), ..sim::Config::new(21) };
+    let config = sim::SimConfig { retry: Nanos::from_micros(500), ..sim::SimConfig::new(21) };
     let sim = Sim::new(&mut storage, config, &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(64, PAGE);

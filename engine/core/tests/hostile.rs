@@ -20,7 +20,7 @@ use kvrail_core::provider::{
 use kvrail_core::remote::RegionOffer;
 use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{self, Action, Rails, Sim, SimLane, SimPost, SimQp, SimWaker};
+use kvrail_sim::sim::{self, Action, Sim, SimLane, SimPost, SimQp, SimRails, SimWaker};
 
 const CONFIG: Config = Config { chunk_bytes: 4096, ..Config::DEFAULT };
 const LATE: Time = Time(20_000_000_000);
@@ -28,7 +28,7 @@ const LATE: Time = Time(20_000_000_000);
 /// The model's rails, and between their words others: what was said before, and what nobody meant. It keeps
 /// the contract, for none of it gives memory back.
 struct Liar<'m> {
-    rails: Rails<'m>,
+    rails: SimRails<'m>,
     rng: Rng,
     said: Vec<Wc>,
     told: Vec<Event>,
@@ -38,10 +38,10 @@ struct Liar<'m> {
 // SAFETY: the model's own promises; what is added names wrs that have completed, or none, and events that
 // have been told, or name no lane.
 unsafe impl<'m> Provider for Liar<'m> {
-    const CHAIN: usize = <Rails<'m> as Provider>::CHAIN;
+    const CHAIN: usize = <SimRails<'m> as Provider>::CHAIN;
     type Unopened = SimQp;
     type Lane = SimLane;
-    type OpenError = sim::OpenError;
+    type OpenError = sim::SimLaneError;
     type Post<'a>
         = SimPost<'a, 'm>
     where
@@ -60,7 +60,7 @@ unsafe impl<'m> Provider for Liar<'m> {
     fn deregister(&mut self, range: MemoryRange, keys: &RailKeys) {
         self.rails.deregister(range, keys);
     }
-    fn open(&mut self, id: LaneId, rail: RailIndex, qp: SimQp) -> Result<SimLane, sim::OpenError> {
+    fn open(&mut self, id: LaneId, rail: RailIndex, qp: SimQp) -> Result<SimLane, sim::SimLaneError> {
         self.rails.open(id, rail, qp)
     }
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut SimLane) -> SimPost<'a, 'm> {
@@ -128,7 +128,7 @@ fn words_that_are_repeated_or_made_up_change_nothing() {
     let mut storage = Box::new(SmallSim::new());
     for seed in 0..100 {
         let mut bytes = memory(1);
-        let sim = Sim::new(&mut storage, sim::Config::new(seed), &rails(2)).unwrap();
+        let sim = Sim::new(&mut storage, sim::SimConfig::new(seed), &rails(2)).unwrap();
         let owner = Owner::new(&sim, &mut bytes[0], 1);
         let dest = Destination::new(64, PAGE);
         let mut state = Box::new(Storage::<4, 8, 64, 32, 16, 16>::new());
@@ -143,9 +143,9 @@ fn words_that_are_repeated_or_made_up_change_nothing() {
         let region = engine.add_region(peer, &owner.offer()).unwrap();
         let mut lanes = Vec::new();
         let connect = |engine: &mut Engine<'_, Liar<'_>>, rail: RailIndex| {
-            let spec = sim::LaneSpec { sq_entries: 16, rd_atomic: 4 };
+            let spec = sim::SimLaneSpec { sq_entries: 16, rd_atomic: 4 };
             let lane = sim.connect(rail, owner.peer, rail, spec).unwrap();
-            let key = lane.key();
+            let key = lane.handle();
             let spec = LaneSpec { rail, remote_rail: rail.0, depth: 16 };
             engine.attach(peer, spec, lane, sim.now()).unwrap();
             key

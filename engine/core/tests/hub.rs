@@ -22,7 +22,7 @@ const LATE: Time = Time(1_000_000_000);
 fn a_full_mailbox_gives_the_batch_back() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(8, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -84,7 +84,7 @@ fn four_threads_get_back_what_they_sent() {
     const ROUNDS: usize = 200;
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(2), &rails(2)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(2), &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(4 * THREADS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -153,7 +153,7 @@ fn four_threads_get_back_what_they_sent() {
 fn slots_of_a_submitter_that_is_gone_come_home_and_its_batches_are_free_again() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(8, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -196,7 +196,7 @@ fn slots_of_a_submitter_that_is_gone_come_home_and_its_batches_are_free_again() 
 fn a_submitter_is_told_that_its_reader_is_gone() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(8, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -247,7 +247,7 @@ fn a_submitter_is_told_that_its_reader_is_gone() {
 fn a_second_hub_over_the_same_mailbox_counts_only_what_its_submitter_sends() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(12, PAGE);
     let mut state = Box::new(SmallState::new());

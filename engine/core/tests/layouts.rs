@@ -18,9 +18,9 @@ use kvrail_layouts::{
     Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, Plan, PlaneDecl, Selection,
     Undetermined,
 };
-use kvrail_sim::sim::{self, Rails, Sim};
+use kvrail_sim::sim::{self, Sim, SimRails};
 
-type Small<'s, 'm> = Engine<'s, Rails<'m>>;
+type Small<'s, 'm> = Engine<'s, SimRails<'m>>;
 
 /// A page of [`PAGE`] bytes: 4 tokens of 5 heads of 500 bytes, one of `ranks` parts.
 fn heads(order: [AxisKind; 2], ranks: u32) -> Geometry {
@@ -83,7 +83,7 @@ fn read(
 fn fixture(test: impl FnOnce(&mut Small<'_, '_>, &Owner)) {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let mut state = Box::new(SmallState::new());
     let mut engine = start(&mut state, &sim, Config { chunk_bytes: 4096, ..Config::DEFAULT });
@@ -284,7 +284,7 @@ const PLANES: &[PlaneDecl<'static>] = &[PlaneDecl::of(&[FieldDecl::new("row", El
 fn slots_of_a_layout_come_home() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(2), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(2), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(4, PAGE);
     let mut state = Box::new(SmallState::new());

@@ -12,7 +12,7 @@ use kvrail_core::remote::{Location, RegionOffer, RemoteRegion, TableOffer};
 use kvrail_core::storage::Storage;
 use kvrail_core::table::{EntryValue, Generation, KeyTag};
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{self, Action, PeerKey, RailSpec, Rails, Rate, Sim};
+use kvrail_sim::sim::{self, Action, PeerHandle, RailSpec, Rate, Sim, SimRails};
 
 const RAILS: usize = 8;
 const LANES_PER_RAIL: usize = 2;
@@ -25,16 +25,16 @@ const SLOTS: u32 = 64;
 const TABLE: u64 = SLOTS as u64 * PAGE;
 /// The engine's batches; the first figure of each is what most tests use.
 type State<const BATCHES: usize> = Storage<4, 4, 96, 64, BATCHES, PAGES>;
-type Model = sim::Storage<RAILS, 4, 96, 64, 4096>;
+type Model = sim::SimStorage<RAILS, 4, 96, 64, 4096>;
 
-fn config(seed: u64) -> sim::Config {
-    sim::Config { copy_up_to: 1024, retry: Nanos::from_millis(1), ..sim::Config::new(seed) }
+fn config(seed: u64) -> sim::SimConfig {
+    sim::SimConfig { copy_up_to: 1024, retry: Nanos::from_millis(1), ..sim::SimConfig::new(seed) }
 }
 
 struct Bench<'s, 'm> {
     sim: &'m Sim<'m>,
-    engine: Engine<'s, Rails<'m>>,
-    peers: Vec<(PeerId, PeerKey, RemoteRegion)>,
+    engine: Engine<'s, SimRails<'m>>,
+    peers: Vec<(PeerId, PeerHandle, RemoteRegion)>,
     slots: Vec<Slot>,
     good: u64,
     bad: u64,
@@ -92,7 +92,7 @@ impl<'s, 'm> Bench<'s, 'm> {
     fn attach(&mut self, which: usize, rail: u8) -> bool {
         let (peer, key, _) = self.peers[which];
         let rail = RailIndex(rail);
-        let spec = sim::LaneSpec { sq_entries: 64, rd_atomic: 16 };
+        let spec = sim::SimLaneSpec { sq_entries: 64, rd_atomic: 16 };
         let Ok(lane) = self.sim.connect(rail, key, rail, spec) else { return false };
         let spec = LaneSpec { rail, remote_rail: rail.0, depth: 64 };
         self.engine.attach(peer, spec, lane, self.sim.now()).is_ok()

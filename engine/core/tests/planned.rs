@@ -48,7 +48,7 @@ fn is_turned(slot: &Slot, page: usize, tokens: std::ops::Range<usize>) -> bool {
 fn every_byte_of_another_layout_finds_its_place_whatever_befalls_the_lanes() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let config = sim::Config { retry: Nanos::from_micros(300), ..sim::Config::new(5) };
+    let config = sim::SimConfig { retry: Nanos::from_micros(300), ..sim::SimConfig::new(5) };
     let sim = Sim::new(&mut storage, config, &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     pattern(&sim, &owner);
@@ -128,7 +128,7 @@ fn every_byte_of_another_layout_finds_its_place_whatever_befalls_the_lanes() {
 fn several_pages_fill_one_slot_and_what_they_do_not_write_stays() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(2);
-    let sim = Sim::new(&mut storage, sim::Config::new(6), &rails(2)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(6), &rails(2)).unwrap();
     let owners: Vec<_> =
         bytes.iter_mut().zip([1, 9]).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(4, PAGE);
@@ -179,7 +179,7 @@ fn several_pages_fill_one_slot_and_what_they_do_not_write_stays() {
 fn a_slot_is_good_only_if_all_of_its_pages_are() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(7), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(7), &rails(1)).unwrap();
     let mut owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(4, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -214,7 +214,7 @@ fn a_slot_is_good_only_if_all_of_its_pages_are() {
 fn what_does_not_fit_is_refused_and_nothing_is_lost() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(8), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(8), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let (dest, other_dest) = (Destination::new(24, PAGE), Destination::new(4, PAGE - 1));
     let mut state = Box::new(SmallState::new());
@@ -278,7 +278,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_lost() {
 #[test]
 fn the_table_of_plans_ends_and_says_so() {
     let mut storage = Box::new(SmallSim::new());
-    let sim = Sim::new(&mut storage, sim::Config::new(9), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(9), &rails(1)).unwrap();
     let mut state = Box::new(SmallState::new());
     let mut engine = start(&mut state, &sim, CONFIG);
     let page = |bytes, pad| {

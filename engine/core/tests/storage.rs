@@ -9,7 +9,7 @@ use kvrail_core::engine::{Engine, LaneSpec, StartError};
 use kvrail_core::id::{PeerId, RailIndex};
 use kvrail_core::storage::{StaticStartError, StaticStorage, Storage};
 use kvrail_core::time::Time;
-use kvrail_sim::null::{Cq, Cqe, NullRails, Parts, Qp, Wqe};
+use kvrail_sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 use kvrail_sim::sim::{self, RailSpec, Sim};
 
 /// 110 MB.
@@ -22,7 +22,7 @@ fn null<'m>(
     queues: (&'m mut [Cq; 1], &'m mut [Cqe; 64], &'m mut [Qp; 2], &'m mut [Wqe; 32]),
 ) -> NullRails<'m, 32> {
     let (cqs, cqes, qps, wqes) = queues;
-    NullRails::new(Parts { cqs, cqes, qps, wqes }, chain).unwrap()
+    NullRails::new(NullParts { cqs, cqes, qps, wqes }, chain).unwrap()
 }
 
 #[test]
@@ -84,10 +84,10 @@ fn a_start_that_fails_leaves_the_storage_to_the_next() {
 }
 
 /// Rails that live for ever.
-fn sim_rails() -> kvrail_sim::sim::Rails<'static> {
-    let memory = Box::leak(Box::new(sim::Storage::<1, 1, 8, 32, 64>::new()));
+fn sim_rails() -> kvrail_sim::sim::SimRails<'static> {
+    let memory = Box::leak(Box::new(sim::SimStorage::<1, 1, 8, 32, 64>::new()));
     let spec = [RailSpec { cq_entries: 64, ..RailSpec::GBITS_400 }];
-    Box::leak(Box::new(Sim::new(memory, sim::Config::new(1), &spec).unwrap())).rails()
+    Box::leak(Box::new(Sim::new(memory, sim::SimConfig::new(1), &spec).unwrap())).rails()
 }
 
 #[test]
@@ -99,10 +99,13 @@ fn engines_that_follow_each_other_are_strangers_whatever_they_run_over() {
         let peer = once(storage, &peers);
         peers.push(peer);
         // Another provider, whose lanes are of another size, in the same places.
-        let mut memory = Box::new(sim::Storage::<1, 1, 8, 32, 64>::new());
-        let sim =
-            Sim::new(&mut memory, sim::Config::new(1), &[RailSpec { cq_entries: 64, ..RailSpec::GBITS_400 }])
-                .unwrap();
+        let mut memory = Box::new(sim::SimStorage::<1, 1, 8, 32, 64>::new());
+        let sim = Sim::new(
+            &mut memory,
+            sim::SimConfig::new(1),
+            &[RailSpec { cq_entries: 64, ..RailSpec::GBITS_400 }],
+        )
+        .unwrap();
         // SAFETY: the storage is declared before the engine, which is not forgotten.
         let mut engine = unsafe { Engine::start_scoped(storage, sim.rails(), Config::DEFAULT) }.unwrap();
         assert_eq!((engine.in_flight(), engine.batches_free(), engine.lanes_dying()), (0, 2, 0));

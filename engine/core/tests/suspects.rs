@@ -13,11 +13,11 @@ use kvrail_core::id::RailIndex;
 use kvrail_core::memory::Slots;
 use kvrail_core::remote::RemoteRegion;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{self, Action, Delay, Failed, Fate, Sim};
+use kvrail_sim::sim::{self, Action, Delay, FailedRanges, Fate, Sim};
 
 /// Reads the first two pages.
 fn read<'m>(
-    engine: &mut Engine<'_, sim::Rails<'m>>,
+    engine: &mut Engine<'_, sim::SimRails<'m>>,
     sim: &Sim<'m>,
     owner: &Owner,
     region: &RemoteRegion,
@@ -35,7 +35,7 @@ fn read<'m>(
 fn what_is_set_aside_is_tried_again_after_a_while() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(8), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(8), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -43,7 +43,7 @@ fn what_is_set_aside_is_tried_again_after_a_while() {
     let mut engine = start(&mut state, &sim, config);
     let mut slots = dest.register(&mut engine, PAGE);
     let (peer, region, _) = connect(&mut engine, &sim, &owner, 1, 4, 8);
-    let first = Failed { offset: 0, len: 1, stride: 1, count: 1 };
+    let first = FailedRanges { offset: 0, len: 1, stride: 1, count: 1 };
     sim.apply(Action::FailMemory(owner.memory, first));
     let (bad, good) = read(&mut engine, &sim, &owner, &region, &mut slots);
     assert!(matches!(bad, Err(PageError::Fault { status: WcStatus::REM_OP_ERR, .. })), "{bad:?}");
@@ -58,7 +58,7 @@ fn what_is_set_aside_is_tried_again_after_a_while() {
     let lanes = engine.rail_stats(RailIndex(0)).unwrap().lanes_failed;
     assert_eq!(lanes, 2, "one in company, one alone");
     // Somebody has mended it.
-    sim.apply(Action::FailMemory(owner.memory, Failed::NOTHING));
+    sim.apply(Action::FailMemory(owner.memory, FailedRanges::NOTHING));
     sim.advance_to(until);
     assert_eq!(read(&mut engine, &sim, &owner, &region, &mut slots), (Ok(()), Ok(())));
     let stats = engine.peer_stats(peer).unwrap();
@@ -69,7 +69,7 @@ fn what_is_set_aside_is_tried_again_after_a_while() {
 fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let model = sim::Config { retry: Nanos::from_millis(1), ..sim::Config::new(8) };
+    let model = sim::SimConfig { retry: Nanos::from_millis(1), ..sim::SimConfig::new(8) };
     let sim = Sim::new(&mut storage, model, &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
@@ -123,7 +123,7 @@ fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
 fn a_batch_whose_last_page_is_set_aside_leaves_nothing_waiting() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(8), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(8), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(160, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -132,7 +132,7 @@ fn a_batch_whose_last_page_is_set_aside_leaves_nothing_waiting() {
     let mut slots = dest.register(&mut engine, PAGE);
     let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 4, 8);
     let place = 3_usize;
-    let failed = Failed { offset: (place * STRIDE) as u64, len: 1, stride: 1, count: 1 };
+    let failed = FailedRanges { offset: (place * STRIDE) as u64, len: 1, stride: 1, count: 1 };
     sim.apply(Action::FailMemory(owner.memory, failed));
     let mut results = Vec::new();
     for pages in [1, 4, 3, 2] {
@@ -169,7 +169,7 @@ fn a_batch_whose_last_page_is_set_aside_leaves_nothing_waiting() {
 fn a_page_that_is_set_aside_in_the_middle_of_a_row_leaves_the_rest_of_the_row() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let model = sim::Config { flush: Delay::fixed(Nanos::from_millis(2)), ..sim::Config::new(8) };
+    let model = sim::SimConfig { flush: Delay::fixed(Nanos::from_millis(2)), ..sim::SimConfig::new(8) };
     let sim = Sim::new(&mut storage, model, &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
@@ -218,7 +218,7 @@ const LATE: Time = Time(10_000_000_000);
 fn a_row_whose_first_page_is_set_aside_while_its_entries_are_read_is_read_again_when_its_lane_fails() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let model = sim::Config { retry: Nanos::from_millis(5), ..sim::Config::new(8) };
+    let model = sim::SimConfig { retry: Nanos::from_millis(5), ..sim::SimConfig::new(8) };
     let sim = Sim::new(&mut storage, model, &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
@@ -263,7 +263,7 @@ fn a_row_whose_first_page_is_set_aside_while_its_entries_are_read_is_read_again_
 fn a_suspect_does_not_wait_for_a_lane_that_is_idle() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let model = sim::Config { close: Delay::fixed(Nanos::from_millis(50)), ..sim::Config::new(8) };
+    let model = sim::SimConfig { close: Delay::fixed(Nanos::from_millis(50)), ..sim::SimConfig::new(8) };
     let sim = Sim::new(&mut storage, model, &rails(2)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
@@ -289,7 +289,7 @@ fn a_suspect_does_not_wait_for_a_lane_that_is_idle() {
 fn a_suspect_that_fails_again_and_again_does_not_keep_another_from_being_tried() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let model = sim::Config { retry: Nanos::from_millis(1), ..sim::Config::new(8) };
+    let model = sim::SimConfig { retry: Nanos::from_millis(1), ..sim::SimConfig::new(8) };
     let sim = Sim::new(&mut storage, model, &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);

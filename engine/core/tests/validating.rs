@@ -21,11 +21,11 @@ const LATE: Time = Time(1_000_000_000);
 /// Reads `slots` of the owner in one batch over one rail with one lane.
 struct Bench<'s, 'm> {
     sim: &'m Sim<'m>,
-    engine: kvrail_core::engine::Engine<'s, sim::Rails<'m>>,
+    engine: kvrail_core::engine::Engine<'s, sim::SimRails<'m>>,
     slots: kvrail_core::memory::Slots,
     peer: PeerId,
     region: RemoteRegion,
-    lane: sim::LaneKey,
+    lane: sim::LaneHandle,
 }
 
 impl<'s, 'm> Bench<'s, 'm> {
@@ -63,7 +63,7 @@ impl<'s, 'm> Bench<'s, 'm> {
 fn a_row_of_entries_is_one_read() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(1), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(2 * SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -87,7 +87,7 @@ fn a_row_of_entries_is_one_read() {
 fn each_page_of_a_row_is_judged_by_its_own_entry() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(2), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(2), &rails(1)).unwrap();
     let mut owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -108,7 +108,7 @@ fn each_page_of_a_row_is_judged_by_its_own_entry() {
 fn a_row_that_is_refused_fails_all_its_pages_and_no_others() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, sim::Config::new(3), &rails(1)).unwrap();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(3), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
@@ -161,7 +161,7 @@ fn a_row_whose_lane_dies_is_read_again_over_another() {
     for seed in 0..50 {
         let mut storage = Box::new(SmallSim::new());
         let mut bytes = memory(1);
-        let sim = Sim::new(&mut storage, sim::Config::new(seed), &rails(2)).unwrap();
+        let sim = Sim::new(&mut storage, sim::SimConfig::new(seed), &rails(2)).unwrap();
         let owner = Owner::new(&sim, &mut bytes[0], 1);
         let dest = Destination::new(SLOTS, PAGE);
         let mut state = Box::new(SmallState::new());

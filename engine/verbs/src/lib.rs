@@ -29,7 +29,7 @@
 //!
 //! # What it has run on
 //!
-//! SoftRoCE only, so far: `docs/verbs.md` says what that means, and what is written and has never run.
+//! SoftRoCE only, so far: `docs/rdma.md` says what that means, and what is written and has never run.
 //!
 //! # Forks
 //!
@@ -48,7 +48,6 @@ mod mr;
 mod provider;
 mod qp;
 pub mod rail;
-mod wake;
 pub mod wire;
 
 pub use config::{RNR_DELAY_MS, VerbsConfig, VerbsConfigError};

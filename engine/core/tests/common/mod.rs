@@ -17,7 +17,7 @@ use kvrail_core::time::Time;
 use kvrail_layouts::{
     Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, Plan, PlaneDecl, Selection,
 };
-use kvrail_sim::sim::{self, LaneKey, MemoryKey, PeerKey, RailSpec, Rails, Sim};
+use kvrail_sim::sim::{self, LaneHandle, MemoryHandle, PeerHandle, RailSpec, Sim, SimRails};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone)]
@@ -41,7 +41,7 @@ impl Rng {
     }
 }
 
-pub type SmallSim = sim::Storage<4, 4, 64, 32, 1024>;
+pub type SmallSim = sim::SimStorage<4, 4, 64, 32, 1024>;
 pub type SmallState = Storage<4, 8, 64, 32, 16, 16>;
 
 /// What the peers publish.
@@ -53,8 +53,8 @@ pub const BASE: u64 = 0x7000_0000;
 
 /// A peer's pages, its table, and what they should hold.
 pub struct Owner {
-    pub peer: PeerKey,
-    pub memory: MemoryKey,
+    pub peer: PeerHandle,
+    pub memory: MemoryHandle,
     pub entries: [EntryValue; SLOTS],
     pub counts: [u32; SLOTS],
     salt: u8,
@@ -148,7 +148,7 @@ impl Destination {
         Self { _memory: memory, range: MemoryRange { addr, len } }
     }
 
-    pub fn register(&self, engine: &mut Engine<'_, Rails<'_>>, slot_bytes: usize) -> Slots {
+    pub fn register(&self, engine: &mut Engine<'_, SimRails<'_>>, slot_bytes: usize) -> Slots {
         // SAFETY: the box is alive for as long as `self`, which every test declares before its engine,
         // and nobody touches it but through the slots.
         unsafe { engine.register_foreign(self.range, slot_bytes as u64, Access::Host, None) }.unwrap()
@@ -156,23 +156,27 @@ impl Destination {
 }
 
 /// An engine in a box of the test's.
-pub fn start<'s, 'm>(state: &'s mut SmallState, sim: &'m Sim<'m>, config: Config) -> Engine<'s, Rails<'m>> {
+pub fn start<'s, 'm>(
+    state: &'s mut SmallState,
+    sim: &'m Sim<'m>,
+    config: Config,
+) -> Engine<'s, SimRails<'m>> {
     // SAFETY: every test declares its storage before the engine and forgets nothing.
     unsafe { Engine::start_scoped(state, sim.rails(), config) }.unwrap()
 }
 
 /// Connects and attaches one lane.
 pub fn attach<'m>(
-    engine: &mut Engine<'_, Rails<'m>>,
+    engine: &mut Engine<'_, SimRails<'m>>,
     sim: &Sim<'m>,
     peer: PeerId,
     owner: &Owner,
     rail: u8,
     depth: u32,
-) -> Option<(LaneId, LaneKey)> {
-    let spec = sim::LaneSpec { sq_entries: depth, rd_atomic: 4 };
+) -> Option<(LaneId, LaneHandle)> {
+    let spec = sim::SimLaneSpec { sq_entries: depth, rd_atomic: 4 };
     let lane = sim.connect(RailIndex(rail), owner.peer, RailIndex(rail), spec).ok()?;
-    let key = lane.key();
+    let key = lane.handle();
     let spec = LaneSpec { rail: RailIndex(rail), remote_rail: rail, depth };
     let id = engine.attach(peer, spec, lane, sim.now()).ok()?;
     Some((id, key))
@@ -191,13 +195,13 @@ pub fn by_layer() -> Geometry {
 /// A peer with its region, which holds pages [`by_token`], and `lanes` lanes on each of the first
 /// `rails` rails.
 pub fn connect<'m>(
-    engine: &mut Engine<'_, Rails<'m>>,
+    engine: &mut Engine<'_, SimRails<'m>>,
     sim: &Sim<'m>,
     owner: &Owner,
     rails: u8,
     lanes: usize,
     depth: u32,
-) -> (PeerId, RemoteRegion, Vec<LaneKey>) {
+) -> (PeerId, RemoteRegion, Vec<LaneHandle>) {
     let peer = engine.add_peer().unwrap();
     let mut region = engine.add_region(peer, &owner.offer()).unwrap();
     region.set_layout(engine.add_layout(&by_token().identity(), 0).unwrap()).unwrap();
@@ -212,7 +216,7 @@ pub fn connect<'m>(
 
 /// A batch of pages of one owner, none of which may be in use.
 pub fn fill<'s>(
-    engine: &mut Engine<'s, Rails<'_>>,
+    engine: &mut Engine<'s, SimRails<'_>>,
     owner: &Owner,
     region: &RemoteRegion,
     slots: &mut Slots,
@@ -227,23 +231,23 @@ pub fn fill<'s>(
 
 /// One lane between any two rails, that keeps its READs at the responder.
 pub fn lane<'m>(
-    engine: &mut Engine<'_, Rails<'m>>,
+    engine: &mut Engine<'_, SimRails<'m>>,
     sim: &Sim<'m>,
     peer: PeerId,
     owner: &Owner,
     (rail, remote): (u8, u8),
     depth: u32,
-) -> (LaneId, LaneKey) {
-    let spec = sim::LaneSpec { sq_entries: depth, rd_atomic: 32 };
+) -> (LaneId, LaneHandle) {
+    let spec = sim::SimLaneSpec { sq_entries: depth, rd_atomic: 32 };
     let made = sim.connect(RailIndex(rail), owner.peer, RailIndex(remote), spec).unwrap();
-    let key = made.key();
+    let key = made.handle();
     let spec = LaneSpec { rail: RailIndex(rail), remote_rail: remote, depth };
     (engine.attach(peer, spec, made, sim.now()).unwrap(), key)
 }
 
 /// Polls and sleeps until nothing is in flight or `until` is reached.
 pub fn settle<'s, 'm>(
-    engine: &mut Engine<'s, Rails<'m>>,
+    engine: &mut Engine<'s, SimRails<'m>>,
     sim: &Sim<'m>,
     until: Time,
     mut done: impl FnMut(kvrail_core::batch::Done<'s>),

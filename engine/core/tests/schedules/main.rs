@@ -43,8 +43,8 @@ fn faults(rng: &mut Rng) -> Faults {
     }
 }
 
-fn model(seed: u64, rng: &mut Rng) -> sim::Config {
-    sim::Config {
+fn model(seed: u64, rng: &mut Rng) -> sim::SimConfig {
+    sim::SimConfig {
         retry: Nanos::from_micros(50 + rng.below(2_000)),
         pieces: 1 + rng.below(4) as u8,
         fail: Delay::between(Nanos(0), Nanos::from_micros(rng.below(500))),
@@ -53,7 +53,7 @@ fn model(seed: u64, rng: &mut Rng) -> sim::Config {
         late_bytes: rng.chance(50),
         purge: rng.chance(50),
         faults: faults(rng),
-        ..sim::Config::new(seed)
+        ..sim::SimConfig::new(seed)
     }
 }
 

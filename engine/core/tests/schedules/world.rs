@@ -13,7 +13,7 @@ use kvrail_core::provider::MemoryRange;
 use kvrail_core::remote::{Location, RemotePage, RemoteRegion};
 use kvrail_core::table::ENTRY_BYTES;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_sim::sim::{Action, Failed, Rails, Rate, Sim};
+use kvrail_sim::sim::{Action, FailedRanges, Rate, Sim, SimRails};
 
 use crate::common::*;
 
@@ -76,7 +76,7 @@ pub struct Tally {
 
 pub struct World<'s, 'm> {
     pub sim: &'m Sim<'m>,
-    pub engine: Engine<'s, Rails<'m>>,
+    pub engine: Engine<'s, SimRails<'m>>,
     pub owners: Vec<Owner>,
     pub peers: Vec<Option<(PeerId, RemoteRegion)>>,
     pub free: Vec<Slot>,
@@ -354,7 +354,7 @@ impl World<'_, '_> {
                 let count = 1 + self.rng.below(3);
                 Action::FailMemory(
                     memory,
-                    Failed {
+                    FailedRanges {
                         offset: first * STRIDE as u64 + self.rng.below(PAGE as u64),
                         len: 1 + self.rng.below(4_000),
                         stride: STRIDE as u64,
@@ -364,9 +364,9 @@ impl World<'_, '_> {
             }
             7 if self.rng.chance(30) => {
                 let len = SLOTS as u64 * ENTRY_BYTES;
-                Action::FailMemory(memory, Failed { offset: TABLE as u64, len, stride: len, count: 1 })
+                Action::FailMemory(memory, FailedRanges { offset: TABLE as u64, len, stride: len, count: 1 })
             }
-            7 => Action::FailMemory(memory, Failed::NOTHING),
+            7 => Action::FailMemory(memory, FailedRanges::NOTHING),
             0 => Action::RailDown { rail, told },
             1 | 2 => Action::RailUp { rail, told },
             3 => Action::RailRate { rail, rate: Rate::bytes_per_sec(1 << (28 + self.rng.below(7))) },

@@ -15,7 +15,7 @@
 //! use kvrail_core::abi::{ChainStorage, Wc};
 //! use kvrail_core::id::{LaneId, RailIndex, WrId};
 //! use kvrail_core::provider::{Commit, Post, Provider, Read};
-//! use kvrail_sim::null::{Cq, Cqe, NullRails, Parts, Qp, Wqe};
+//! use kvrail_sim::null::{Cq, Cqe, NullRails, NullParts, Qp, Wqe};
 //!
 //! // One rail, 1,024 lanes of 64 wrs each.
 //! let mut cqs = [Cq::NEW; 1];
@@ -23,7 +23,7 @@
 //! let mut qps = vec![Qp::NEW; 1024];
 //! let mut wqes = vec![Wqe::NEW; 1024 * 64];
 //! let mut chain = ChainStorage::<32>::new();
-//! let parts = Parts { cqs: &mut cqs, cqes: &mut cqes, qps: &mut qps, wqes: &mut wqes };
+//! let parts = NullParts { cqs: &mut cqs, cqes: &mut cqes, qps: &mut qps, wqes: &mut wqes };
 //! let mut rails = NullRails::new(parts, &mut chain)?;
 //! let mut lane = rails.open(LaneId::new(0, 1), RailIndex(0), ())?;
 //!
@@ -46,4 +46,4 @@ mod provider;
 mod tests;
 
 pub use device::{Context, Cq, Cqe, Ops, Qp, Wqe, ibv_poll_cq, ibv_post_send};
-pub use provider::{NullLane, NullPost, NullRails, NullWaker, OpenError, Parts, PartsError};
+pub use provider::{NullLane, NullLaneError, NullParts, NullPartsError, NullPost, NullRails, NullWaker};

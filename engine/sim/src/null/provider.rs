@@ -15,7 +15,7 @@ use super::device::{Cq, Cqe, MAX_SGES, Qp, Wqe, ibv_poll_cq, ibv_post_send, purg
 
 /// The memory of null rails.
 #[derive(Debug)]
-pub struct Parts<'m> {
+pub struct NullParts<'m> {
     /// One per rail, 1 to [`MAX_RAILS`].
     pub cqs: &'m mut [Cq],
     /// Shared out evenly among the rails; each rail's share is a power of two.
@@ -26,9 +26,10 @@ pub struct Parts<'m> {
     pub wqes: &'m mut [Wqe],
 }
 
-/// Parts that do not fit each other.
+/// NullParts that do not fit each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PartsError {
+#[non_exhaustive]
+pub enum NullPartsError {
     /// No rail, or too many.
     #[error("{rails} completion queues: there is one per rail, for 1 to {MAX_RAILS} rails")]
     Rails {
@@ -49,9 +50,21 @@ pub enum PartsError {
     },
 }
 
+impl NullPartsError {
+    /// The number of this error in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Rails { .. } => 9100,
+            Self::Uneven { .. } => 9101,
+        }
+    }
+}
+
 /// Why a null lane cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
+#[non_exhaustive]
+pub enum NullLaneError {
     /// No such rail.
     #[error("there is no rail {rail}: these are {rails}")]
     NoSuchRail {
@@ -61,15 +74,26 @@ pub enum OpenError {
         rails: usize,
     },
     /// No lane is free.
-    #[error("all lanes are in use: Parts::qps has one each")]
+    #[error("all lanes are in use: NullParts::qps has one each")]
     Full,
 }
 
+impl NullLaneError {
+    /// The number of this error in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NoSuchRail { .. } => 9110,
+            Self::Full => 9111,
+        }
+    }
+}
+
 /// The share of each, if it is a power of two.
-fn share(what: &'static str, entries: usize, among: usize) -> Result<u32, PartsError> {
+fn share(what: &'static str, entries: usize, among: usize) -> Result<u32, NullPartsError> {
     let even = among != 0 && entries.is_multiple_of(among);
     let share = if even { u32::try_from(entries / among).ok().filter(|s| s.is_power_of_two()) } else { None };
-    share.ok_or(PartsError::Uneven { what, entries, among })
+    share.ok_or(NullPartsError::Uneven { what, entries, among })
 }
 
 /// What is said of a lane of other rails.
@@ -127,12 +151,15 @@ impl<'m, const CHAIN: usize, const SGES: usize> NullRails<'m, CHAIN, SGES> {
     /// # Errors
     ///
     /// The parts do not fit each other.
-    pub fn new(parts: Parts<'m>, chain: &'m mut ChainStorage<CHAIN, SGES>) -> Result<Self, PartsError> {
+    pub fn new(
+        parts: NullParts<'m>,
+        chain: &'m mut ChainStorage<CHAIN, SGES>,
+    ) -> Result<Self, NullPartsError> {
         const { assert!(SGES >= 1 && SGES <= MAX_SGES as usize, "a wr has 1 to 30 pieces") };
-        let Parts { cqs, cqes, qps, wqes } = parts;
+        let NullParts { cqs, cqes, qps, wqes } = parts;
         let (rails, lanes) = (cqs.len(), qps.len());
         if rails == 0 || rails > MAX_RAILS {
-            return Err(PartsError::Rails { rails });
+            return Err(NullPartsError::Rails { rails });
         }
         let cq_entries = share("completion queue entries", cqes.len(), rails)?;
         let depth = share("work queue entries", wqes.len(), lanes)?;
@@ -251,7 +278,7 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
     const CHAIN: usize = CHAIN;
     type Unopened = ();
     type Lane = NullLane<'m>;
-    type OpenError = OpenError;
+    type OpenError = NullLaneError;
     type Post<'a>
         = NullPost<'a, 'm, CHAIN, SGES>
     where
@@ -279,11 +306,11 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
     fn deregister(&mut self, _: MemoryRange, _: &RailKeys) {}
 
     /// A closed lane's QP is free again when its `LaneClosed` has been read.
-    fn open(&mut self, id: LaneId, rail: RailIndex, (): ()) -> Result<NullLane<'m>, OpenError> {
+    fn open(&mut self, id: LaneId, rail: RailIndex, (): ()) -> Result<NullLane<'m>, NullLaneError> {
         if rail.get() >= self.rails {
-            return Err(OpenError::NoSuchRail { rail: rail.0, rails: self.rails });
+            return Err(NullLaneError::NoSuchRail { rail: rail.0, rails: self.rails });
         }
-        let qp = NonNull::new(self.free).ok_or(OpenError::Full)?;
+        let qp = NonNull::new(self.free).ok_or(NullLaneError::Full)?;
         let cq = self.cq(rail);
         // SAFETY: a QP of the free list: an element of the parts, which nobody else uses.
         let state = unsafe { &mut *qp.as_ptr() };

@@ -15,7 +15,7 @@ use super::*;
 const CHAIN: usize = 16;
 
 fn rails(rails: usize, cq: usize, lanes: usize, depth: usize) -> NullRails<'static, CHAIN> {
-    let parts = Parts {
+    let parts = NullParts {
         cqs: vec![Cq::NEW; rails].leak(),
         cqes: vec![Cqe::NEW; rails * cq].leak(),
         qps: vec![Qp::NEW; lanes].leak(),
@@ -70,8 +70,11 @@ fn every_signaled_wr_is_told_once_on_its_rail() {
     let mut rails = rails(2, 16, 4, 16);
     let mut lanes: Vec<_> =
         (0..4).map(|i| rails.open(id(i), RailIndex((i % 2) as u8), ()).unwrap()).collect();
-    assert_eq!(rails.open(id(9), R0, ()).unwrap_err(), OpenError::Full);
-    assert_eq!(rails.open(id(9), RailIndex(2), ()).unwrap_err(), OpenError::NoSuchRail { rail: 2, rails: 2 });
+    assert_eq!(rails.open(id(9), R0, ()).unwrap_err(), NullLaneError::Full);
+    assert_eq!(
+        rails.open(id(9), RailIndex(2), ()).unwrap_err(),
+        NullLaneError::NoSuchRail { rail: 2, rails: 2 }
+    );
     for round in 0..50 {
         for (i, lane) in (0..).zip(&mut lanes) {
             let seqs = [0, 1, 2, 3, 4, 5, 6, 7].map(|s| s + 8 * round);
@@ -222,7 +225,7 @@ fn sixteen_lanes_for_each_of_a_thousand_peers() {
 #[test]
 fn parts_that_do_not_fit_are_named() {
     let refuse = |cqs: usize, cqes: usize, qps: usize, wqes: usize| {
-        let parts = Parts {
+        let parts = NullParts {
             cqs: vec![Cq::NEW; cqs].leak(),
             cqes: vec![Cqe::NEW; cqes].leak(),
             qps: vec![Qp::NEW; qps].leak(),
@@ -230,20 +233,20 @@ fn parts_that_do_not_fit_are_named() {
         };
         NullRails::<CHAIN>::new(parts, Box::leak(Box::new(ChainStorage::new()))).unwrap_err()
     };
-    assert_eq!(refuse(0, 8, 1, 8), PartsError::Rails { rails: 0 });
-    assert_eq!(refuse(17, 17, 1, 8), PartsError::Rails { rails: 17 });
+    assert_eq!(refuse(0, 8, 1, 8), NullPartsError::Rails { rails: 0 });
+    assert_eq!(refuse(17, 17, 1, 8), NullPartsError::Rails { rails: 17 });
     let what = "completion queue entries";
-    assert_eq!(refuse(2, 7, 1, 8), PartsError::Uneven { what, entries: 7, among: 2 });
-    assert_eq!(refuse(2, 6, 1, 8), PartsError::Uneven { what, entries: 6, among: 2 });
+    assert_eq!(refuse(2, 7, 1, 8), NullPartsError::Uneven { what, entries: 7, among: 2 });
+    assert_eq!(refuse(2, 6, 1, 8), NullPartsError::Uneven { what, entries: 6, among: 2 });
     let what = "work queue entries";
-    assert_eq!(refuse(2, 8, 3, 8), PartsError::Uneven { what, entries: 8, among: 3 });
-    assert_eq!(refuse(2, 8, 0, 8), PartsError::Uneven { what, entries: 8, among: 0 });
-    assert_eq!(refuse(2, 8, 1, 0), PartsError::Uneven { what, entries: 0, among: 1 });
+    assert_eq!(refuse(2, 8, 3, 8), NullPartsError::Uneven { what, entries: 8, among: 3 });
+    assert_eq!(refuse(2, 8, 0, 8), NullPartsError::Uneven { what, entries: 8, among: 0 });
+    assert_eq!(refuse(2, 8, 1, 0), NullPartsError::Uneven { what, entries: 0, among: 1 });
 }
 
 #[test]
 fn pieces_are_data_segments_in_the_ring() {
-    let parts = Parts {
+    let parts = NullParts {
         cqs: vec![Cq::NEW; 1].leak(),
         cqes: vec![Cqe::NEW; 16].leak(),
         qps: vec![Qp::NEW; 1].leak(),

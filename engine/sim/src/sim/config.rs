@@ -122,7 +122,7 @@ impl RailSpec {
 
 /// One lane, as it is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaneSpec {
+pub struct SimLaneSpec {
     /// Entries of the send queue, the one for the drain included.
     pub sq_entries: u32,
     /// READs at the responder at a time (`max_rd_atomic`), at least 1.
@@ -193,7 +193,7 @@ impl Faults {
 
 /// Everything that is not a rail, a peer or a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct SimConfig {
     /// Decides everything that is left to chance.
     pub seed: u64,
     /// READs longer than this move no bytes, and cost no copy. `u32::MAX` moves all; 1,024 moves table
@@ -218,7 +218,7 @@ pub struct Config {
     pub faults: Faults,
 }
 
-impl Config {
+impl SimConfig {
     /// Nothing goes wrong, all bytes move, and QPs take some microseconds to be changed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {

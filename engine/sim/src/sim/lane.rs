@@ -4,8 +4,9 @@ use kvrail_core::abi::WcStatus;
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{MemoryRange, Piece, Read};
 
+use super::handle::PeerHandle;
+use super::limits::SGES;
 use super::timers::NEVER;
-use super::{PeerKey, SGES};
 
 /// What a QP is to the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +106,7 @@ pub(super) struct Lane {
     /// What the engine calls it.
     pub(super) id: Option<LaneId>,
     pub(super) rail: RailIndex,
-    pub(super) peer: PeerKey,
+    pub(super) peer: PeerHandle,
     pub(super) remote_rail: RailIndex,
     pub(super) sq_entries: u32,
     pub(super) rd_atomic: u32,
@@ -144,7 +145,7 @@ impl Lane {
         life: 0,
         id: None,
         rail: RailIndex(0),
-        peer: PeerKey(0),
+        peer: PeerHandle(0),
         remote_rail: RailIndex(0),
         sq_entries: 0,
         rd_atomic: 0,

@@ -4,14 +4,14 @@
 use core::marker::PhantomData;
 use core::{ptr, slice};
 
+use heapless::vec::VecView;
 use kvrail_core::abi::WcStatus;
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::provider::{MemoryRange, RailKeys, Read};
 
-use super::{MemoryError, MemoryKey, PeerKey};
-
-/// Memories that one peer may publish at a time.
-pub(super) const MEMORIES_PER_PEER: usize = 4;
+use super::error::SimMemoryError;
+use super::handle::{MemoryHandle, PeerHandle};
+use super::limits::MEMORIES_PER_PEER;
 
 /// A peer's published memory.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Remote {
     live: bool,
     /// Lent by `&mut`: nobody but the model touches it.
     exclusive: bool,
-    failed: Failed,
+    failed: FailedRanges,
 }
 
 impl Remote {
@@ -35,13 +35,13 @@ impl Remote {
         keys: [0; MAX_RAILS],
         live: false,
         exclusive: false,
-        failed: Failed::NOTHING,
+        failed: FailedRanges::NOTHING,
     };
 }
 
 /// Ranges of a memory that have failed: a READ that touches one of them cannot be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failed {
+pub struct FailedRanges {
     /// Where the first begins, in bytes from the memory's start.
     pub offset: u64,
     /// Bytes of each.
@@ -52,7 +52,7 @@ pub struct Failed {
     pub count: u64,
 }
 
-impl Failed {
+impl FailedRanges {
     /// None of it.
     pub const NOTHING: Self = Self { offset: 0, len: 0, stride: 1, count: 0 };
 
@@ -91,8 +91,7 @@ fn within(addr: u64, len: u64, base: u64, room: u64) -> bool {
 pub(super) struct Memories<'m> {
     remote: &'m mut [Remote],
     local: &'m mut [Local],
-    protected: &'m mut [MemoryRange],
-    protections: usize,
+    protected: &'m mut VecView<MemoryRange>,
     /// Counts registrations, so that an old key is never valid again.
     registered: u32,
     bytes: PhantomData<&'m mut [u8]>,
@@ -102,11 +101,12 @@ impl<'m> Memories<'m> {
     pub(super) fn new(
         remote: &'m mut [Remote],
         local: &'m mut [Local],
-        protected: &'m mut [MemoryRange],
+        protected: &'m mut VecView<MemoryRange>,
     ) -> Self {
         remote.fill(Remote::NONE);
         local.fill(Local::NONE);
-        Self { remote, local, protected, protections: 0, registered: 0, bytes: PhantomData }
+        protected.clear();
+        Self { remote, local, protected, registered: 0, bytes: PhantomData }
     }
 
     // Remote side.
@@ -114,11 +114,11 @@ impl<'m> Memories<'m> {
     /// Publishes memory of `peer`.
     pub(super) fn publish(
         &mut self,
-        peer: PeerKey,
+        peer: PeerHandle,
         base: u64,
         bytes: &'m mut [u8],
         keys: RailKeys,
-    ) -> Result<MemoryKey, MemoryError> {
+    ) -> Result<MemoryHandle, SimMemoryError> {
         let len = bytes.len();
         self.insert(
             peer,
@@ -142,30 +142,30 @@ impl<'m> Memories<'m> {
     /// they do not change.
     pub(super) unsafe fn publish_shared(
         &mut self,
-        peer: PeerKey,
+        peer: PeerHandle,
         base: u64,
         start: *mut u8,
         len: usize,
         keys: RailKeys,
-    ) -> Result<MemoryKey, MemoryError> {
+    ) -> Result<MemoryHandle, SimMemoryError> {
         self.insert(peer, Remote { base, start, len, keys, live: true, ..Remote::NONE })
     }
 
-    fn insert(&mut self, peer: PeerKey, memory: Remote) -> Result<MemoryKey, MemoryError> {
+    fn insert(&mut self, peer: PeerHandle, memory: Remote) -> Result<MemoryHandle, SimMemoryError> {
         let (base, len) = (memory.base, memory.len as u64);
         if base.checked_add(len).is_none() {
-            return Err(MemoryError::Range { base, len });
+            return Err(SimMemoryError::Range { base, len });
         }
         let first = peer.0 as usize * MEMORIES_PER_PEER;
         let places = &mut self.remote[first..first + MEMORIES_PER_PEER];
-        let free = places.iter().position(|m| !m.live).ok_or(MemoryError::Full { peer })?;
+        let free = places.iter().position(|m| !m.live).ok_or(SimMemoryError::Full { peer })?;
         places[free] = memory;
-        // Storage holds at most 2^14 peers.
-        Ok(MemoryKey((first + free) as u16))
+        // SimStorage holds at most 2^14 peers.
+        Ok(MemoryHandle((first + free) as u16))
     }
 
     /// Takes published memory back: requests for it are refused from now on.
-    pub(super) fn revoke(&mut self, memory: MemoryKey) {
+    pub(super) fn revoke(&mut self, memory: MemoryHandle) {
         self.remote[memory.0 as usize].live = false;
     }
 
@@ -174,7 +174,7 @@ impl<'m> Memories<'m> {
     /// # Panics
     ///
     /// When the memory is shared: it has another writer, and no slice of it may exist.
-    pub(super) fn bytes(&mut self, memory: MemoryKey) -> &mut [u8] {
+    pub(super) fn bytes(&mut self, memory: MemoryHandle) -> &mut [u8] {
         let memory = self.remote[memory.0 as usize];
         assert!(memory.exclusive, "shared memory is its owner's to read and write");
         // SAFETY: `start` and `len` are those of a `&'m mut [u8]` that `publish` consumed, so the
@@ -183,7 +183,7 @@ impl<'m> Memories<'m> {
     }
 
     /// The live memory of `peer` that `read` may take its bytes from by way of `rail` of the peer.
-    fn source(&self, peer: PeerKey, rail: RailIndex, read: &Read) -> Option<&Remote> {
+    fn source(&self, peer: PeerHandle, rail: RailIndex, read: &Read) -> Option<&Remote> {
         let first = peer.0 as usize * MEMORIES_PER_PEER;
         self.remote[first..first + MEMORIES_PER_PEER].iter().find(|m| {
             m.live
@@ -194,7 +194,7 @@ impl<'m> Memories<'m> {
 
     /// What the peer answers to `read`: success, that it does not let it in, or that its memory has
     /// failed.
-    pub(super) fn answer(&self, peer: PeerKey, rail: RailIndex, read: &Read) -> WcStatus {
+    pub(super) fn answer(&self, peer: PeerHandle, rail: RailIndex, read: &Read) -> WcStatus {
         let Some(source) = self.source(peer, rail, read) else { return WcStatus::REM_ACCESS_ERR };
         let from = read.remote_addr - source.base;
         match source.failed.touches(from, from + u64::from(read.len)) {
@@ -204,7 +204,7 @@ impl<'m> Memories<'m> {
     }
 
     /// These ranges of a memory have failed from now on, and no others.
-    pub(super) fn fail(&mut self, memory: MemoryKey, failed: Failed) {
+    pub(super) fn fail(&mut self, memory: MemoryHandle, failed: FailedRanges) {
         self.remote[memory.0 as usize].failed = failed;
     }
 
@@ -237,27 +237,20 @@ impl<'m> Memories<'m> {
 
     /// Nothing may be written to `range` from now on; `false` when there is no room to remember it.
     pub(super) fn protect(&mut self, range: MemoryRange) -> bool {
-        let Some(place) = self.protected.get_mut(self.protections) else { return false };
-        *place = range;
-        self.protections += 1;
-        true
+        self.protected.push(range).is_ok()
     }
 
     /// Takes one [`protect`](Self::protect) of `range` back; `false` when there was none.
     pub(super) fn unprotect(&mut self, range: MemoryRange) -> bool {
-        let held = &mut self.protected[..self.protections];
-        let Some(at) = held.iter().position(|p| *p == range) else { return false };
-        held[at] = held[self.protections - 1];
-        self.protections -= 1;
+        let Some(at) = self.protected.iter().position(|p| *p == range) else { return false };
+        self.protected.swap_remove(at);
         true
     }
 
     /// Whether some byte of `range` is protected.
     pub(super) fn is_protected(&self, range: MemoryRange) -> bool {
         let end = range.addr.saturating_add(range.len);
-        self.protected[..self.protections]
-            .iter()
-            .any(|p| p.addr < end && range.addr < p.addr.saturating_add(p.len))
+        self.protected.iter().any(|p| p.addr < end && range.addr < p.addr.saturating_add(p.len))
     }
 
     // Both.
@@ -269,7 +262,7 @@ impl<'m> Memories<'m> {
     /// What the READ completes with: one of the two sides does not, or no longer, allow it.
     pub(super) fn copy(
         &mut self,
-        peer: PeerKey,
+        peer: PeerHandle,
         (rail, remote_rail): (RailIndex, RailIndex),
         read: &Read,
         (from, range): (u32, MemoryRange),
@@ -302,7 +295,7 @@ mod tests {
     #[test]
     fn a_range_that_has_failed_is_found_wherever_it_is_touched() {
         for (len, stride, count) in [(1, 10, 5), (4, 10, 5), (10, 10, 5), (7, 0, 1), (0, 5, 9)] {
-            let failed = Failed { offset: 20, len, stride, count };
+            let failed = FailedRanges { offset: 20, len, stride, count };
             for from in 0..100 {
                 for to in from + 1..100 {
                     let one =

@@ -1,20 +1,36 @@
-//! The model's state and its clock. What a lane does when its time has come is in `progress`, what
-//! the engine does to it in `posting`, what befalls rails and peers in `action`.
+//! The model's state. What a lane does when its time has come is in `progress`, what the engine does to it in
+//! `posting`, what befalls rails and peers in `apply`, and the clock in `clock`.
 
+use heapless::deque::DequeView;
 use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex};
 use kvrail_core::provider::Event;
 
 use super::action::Agenda;
-use super::config::{Config, RailSpec, Rate};
+use super::config::{RailSpec, Rate, SimConfig, SimLaneSpec};
+use super::error::SimConnectError;
+use super::handle::{LaneHandle, PeerHandle};
 use super::lane::{Lane, State, Wr};
 use super::memory::Memories;
-use super::ring::Ring;
 use super::script::Scripts;
 use super::timers::{NEVER, Timers};
 use super::violation::{Violation, Violations};
-use super::{ConnectError, LaneKey, LaneSpec, PeerKey, RailStats};
 use crate::rng::SplitMix64;
+
+/// What a rail has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SimRailStats {
+    /// READs that succeeded, told or not.
+    pub reads: u64,
+    /// Their bytes, moved or not.
+    pub bytes: u64,
+    /// wrs that failed, flushes included.
+    pub failed: u64,
+}
+
+impl SimRailStats {
+    pub(super) const NONE: Self = Self { reads: 0, bytes: 0, failed: 0 };
+}
 
 /// A local rail.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +40,7 @@ pub(super) struct Rail {
     /// Until when the line is booked, in picoseconds.
     pub(super) free: u64,
     pub(super) up: bool,
-    pub(super) stats: RailStats,
+    pub(super) stats: SimRailStats,
 }
 
 /// A peer.
@@ -46,7 +62,7 @@ impl Peer {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cqe {
     pub(super) wc: Wc,
-    pub(super) lane: LaneKey,
+    pub(super) lane: LaneHandle,
     /// How many wrs of the lane are known to be complete once this has been polled.
     pub(super) upto: u64,
 }
@@ -55,7 +71,7 @@ pub(super) struct Cqe {
 #[derive(Debug)]
 pub(super) struct Model<'m> {
     pub(super) now: u64,
-    pub(super) config: Config,
+    pub(super) config: SimConfig,
     pub(super) rng: SplitMix64,
     pub(super) rails: &'m mut [Rail],
     pub(super) peers: &'m mut [Peer],
@@ -67,110 +83,41 @@ pub(super) struct Model<'m> {
     pub(super) wrs: &'m mut [Wr],
     pub(super) depth: usize,
     pub(super) timers: Timers<'m>,
-    pub(super) cqs: [Ring<'m, Cqe>; MAX_RAILS],
-    pub(super) events: Ring<'m, Event>,
+    /// One for each of `rails`.
+    pub(super) cqs: [Option<&'m mut DequeView<Cqe>>; MAX_RAILS],
+    pub(super) events: &'m mut DequeView<Event>,
     pub(super) agenda: Agenda<'m>,
     pub(super) scripts: Scripts<'m>,
     pub(super) violations: Violations,
     /// wrs completed, told or not.
     pub(super) completed: u64,
-    /// Failed completions told and not yet polled.
+    /// FailedRanges completions told and not yet polled.
     pub(super) bad_news: u64,
 }
 
 impl Model<'_> {
-    // The clock.
-
-    fn next_time(&self) -> u64 {
-        self.agenda.first().min(self.timers.first().0)
-    }
-
-    /// Does one thing whose time has come, if there is one.
-    fn turn(&mut self) -> bool {
-        if self.agenda.first() <= self.now {
-            if let Some(action) = self.agenda.pop() {
-                self.apply(action);
-            }
-            return true;
-        }
-        let (time, place) = self.timers.first();
-        if time > self.now {
-            return false;
-        }
-        self.lane_turn(place);
-        true
-    }
-
-    /// Moves the clock to the next thing that happens, and lets it happen.
-    pub(super) fn step(&mut self) -> bool {
-        let next = self.next_time();
-        if next == NEVER {
-            return false;
-        }
-        self.now = self.now.max(next);
-        self.turn()
-    }
-
-    /// Moves the clock to `time`; everything until then, and at that moment, happens.
-    pub(super) fn advance_to(&mut self, time: u64) {
-        while self.next_time() <= time && self.step() {}
-        if time != NEVER {
-            self.now = self.now.max(time);
-        }
-    }
-
-    /// Moves the clock until `completions` more wrs are complete, an error or an event has come, or
-    /// `until`. Without anything that could happen and without an end, it does not move.
-    pub(super) fn wait(&mut self, until: u64, completions: u32) {
-        let rails = self.rails.len();
-        let told = completions > 0 && self.cqs[..rails].iter().any(|cq| !cq.is_empty());
-        // Of those that the caller takes for outstanding some may have completed without a word: more
-        // than there are under way cannot complete.
-        let lanes = self.lanes.iter().filter(|lane| lane.state != State::Free);
-        let under_way: u64 = lanes.map(|lane| lane.posted.saturating_sub(lane.head)).sum();
-        let target = self.completed + u64::from(completions).min(under_way.max(1));
-        let mut done = told;
-        loop {
-            // What happens at one moment happens before anybody wakes.
-            while self.turn() {}
-            done |= self.bad_news > 0 || !self.events.is_empty();
-            done |= completions > 0 && self.completed >= target;
-            let next = self.next_time();
-            if done {
-                return;
-            }
-            if next > until || next == NEVER {
-                if until != NEVER {
-                    self.now = self.now.max(until);
-                }
-                return;
-            }
-            self.now = next;
-        }
-    }
-
     // Lanes.
 
     /// Makes a lane.
     pub(super) fn connect(
         &mut self,
         rail: RailIndex,
-        peer: PeerKey,
+        peer: PeerHandle,
         remote_rail: RailIndex,
-        spec: LaneSpec,
-    ) -> Result<LaneKey, ConnectError> {
+        spec: SimLaneSpec,
+    ) -> Result<LaneHandle, SimConnectError> {
         if rail.get() >= self.rails.len() {
-            return Err(ConnectError::NoRail { rail, rails: self.rails.len() });
+            return Err(SimConnectError::NoRail { rail, rails: self.rails.len() });
         }
         if spec.sq_entries == 0 || spec.sq_entries as usize > self.depth || spec.rd_atomic == 0 {
-            return Err(ConnectError::Spec { spec, depth: self.depth });
+            return Err(SimConnectError::Spec { spec, depth: self.depth });
         }
         if !self.path_is_up(rail, peer, remote_rail) {
-            return Err(ConnectError::Unreachable { rail, peer, remote_rail });
+            return Err(SimConnectError::Unreachable { rail, peer, remote_rail });
         }
         let lanes = self.lanes.len();
         let place = self.lanes.iter().position(|l| l.state == State::Free);
-        let place = place.ok_or(ConnectError::Full { lanes })?;
+        let place = place.ok_or(SimConnectError::Full { lanes })?;
         let life = self.lanes[place].life.wrapping_add(1);
         self.lanes[place] = Lane {
             state: State::Ready,
@@ -184,15 +131,15 @@ impl Model<'_> {
         };
         self.timers.set(place, NEVER);
         // Timers bound the places to 2^16.
-        Ok(LaneKey { place: place as u16, life })
+        Ok(LaneHandle { place: place as u16, life })
     }
 
-    pub(super) fn key(&self, place: usize) -> LaneKey {
-        LaneKey { place: place as u16, life: self.lanes[place].life }
+    pub(super) fn key(&self, place: usize) -> LaneHandle {
+        LaneHandle { place: place as u16, life: self.lanes[place].life }
     }
 
     /// Whether the lane that `key` names still exists, and where.
-    pub(super) fn find(&self, key: LaneKey) -> Option<usize> {
+    pub(super) fn find(&self, key: LaneHandle) -> Option<usize> {
         let lane = self.lanes.get(key.place as usize)?;
         (lane.life == key.life && lane.state != State::Free).then_some(key.place as usize)
     }
@@ -217,7 +164,7 @@ impl Model<'_> {
     // What the engine is told.
 
     pub(super) fn tell(&mut self, event: Event) {
-        if let Err(event) = self.events.push(event) {
+        if let Err(event) = self.events.push_back(event) {
             self.violations.record(Violation::EventLost { event });
         }
     }
@@ -245,12 +192,12 @@ impl Model<'_> {
         // A QP number is the lane's place and the low bits of its life, as far as 24 bits go.
         let qp_num = (lane.life << 16 | place as u32) & 0xFF_FFFF;
         let wc = Wc::new(self.wrs[slot].read.wr_id, status, vendor_err, qp_num);
-        match self.cqs[rail.get()].push(Cqe { wc, lane, upto: k + 1 }) {
-            Ok(()) => self.bad_news += u64::from(!status.is_success()),
-            Err(_) => {
-                let entries = self.rails[rail.get()].spec.cq_entries;
-                self.violations.record(Violation::CqOverrun { rail, entries });
-            }
+        let entries = self.rails[rail.get()].spec.cq_entries;
+        // The storage's queue may be larger than the rail's.
+        let cq = self.cqs[rail.get()].as_mut().filter(|cq| cq.storage_len() < entries as usize);
+        match cq.map(|cq| cq.push_back(Cqe { wc, lane, upto: k + 1 })) {
+            Some(Ok(())) => self.bad_news += u64::from(!status.is_success()),
+            _ => self.violations.record(Violation::CqOverrun { rail, entries }),
         }
     }
 
@@ -258,7 +205,7 @@ impl Model<'_> {
     pub(super) fn poll(&mut self, rail: RailIndex, out: &mut [Wc]) -> usize {
         let mut n = 0;
         while n < out.len() {
-            let Some(cqe) = self.cqs[rail.get()].pop() else { break };
+            let Some(cqe) = self.cqs[rail.get()].as_mut().and_then(|cq| cq.pop_front()) else { break };
             out[n] = cqe.wc;
             n += 1;
             self.bad_news -= u64::from(!cqe.wc.status().is_success());
@@ -271,9 +218,10 @@ impl Model<'_> {
     }
 
     /// The completions of a destroyed lane go with it.
-    pub(super) fn purge(&mut self, rail: RailIndex, lane: LaneKey) {
+    pub(super) fn purge(&mut self, rail: RailIndex, lane: LaneHandle) {
         let bad_news = &mut self.bad_news;
-        self.cqs[rail.get()].retain(|cqe| {
+        let Some(cq) = &mut self.cqs[rail.get()] else { return };
+        cq.retain(|cqe| {
             let keep = cqe.lane != lane;
             if !keep {
                 *bad_news -= u64::from(!cqe.wc.status().is_success());

@@ -3,12 +3,13 @@
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Piece, RailKeys, Read};
 
+use super::handle::LaneHandle;
 use super::lane::{State, Wr};
+use super::limits::{CHAIN, SGES};
 use super::model::Model;
 use super::script::Fate;
 use super::timers::NEVER;
 use super::violation::Violation;
-use super::{CHAIN, LaneKey, SGES};
 
 /// What a full send queue says.
 pub(super) const ENOMEM: i32 = 12;
@@ -77,7 +78,7 @@ impl Model<'_> {
         }
     }
 
-    fn fate_of_commit(&mut self, lane: LaneKey, commit: u64, wanted: u32) -> Fate {
+    fn fate_of_commit(&mut self, lane: LaneHandle, commit: u64, wanted: u32) -> Fate {
         let scripted = self.scripts.find(lane, |fate| match fate {
             Fate::Prefix { nth, .. } | Fate::Unknown { nth, .. } if nth == commit => Some(fate),
             _ => None,

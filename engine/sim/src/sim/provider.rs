@@ -6,44 +6,33 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use kvrail_core::abi::Wc;
-use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
+use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{
     Commit, Event, MemoryRange, Piece, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
 };
 
+use super::control::Sim;
+use super::handle::{LaneHandle, SimQp};
+use super::limits::{CHAIN, SGES};
 use super::model::Model;
 use super::posting::{EINVAL, ENOMEM};
-use super::{CHAIN, LaneKey, SGES, Sim};
 
 /// All rails of a model, as one engine thread has them.
 #[derive(Debug)]
-pub struct Rails<'m> {
+pub struct SimRails<'m> {
     sim: &'m Sim<'m>,
 }
 
-impl<'m> Rails<'m> {
-    pub(super) fn new(sim: &'m Sim<'m>) -> Self {
-        Self { sim }
-    }
-}
-
-/// A QP of a model that is connected and that no engine has. Dropping it destroys nothing; the end
-/// of the rails does.
-#[derive(Debug)]
-pub struct SimQp {
-    key: LaneKey,
-    model: ProviderId,
-}
-
-impl SimQp {
-    pub(super) fn new(key: LaneKey, model: ProviderId) -> Self {
-        Self { key, model }
-    }
-
-    /// Its name for scripts and actions, also after it has been given to an engine.
+impl<'m> Sim<'m> {
+    /// The engine's side. When it is dropped, all lanes are destroyed.
+    ///
+    /// # Panics
+    ///
+    /// When an engine has it already.
     #[must_use]
-    pub fn key(&self) -> LaneKey {
-        self.key
+    pub fn rails(&'m self) -> SimRails<'m> {
+        assert!(!self.taken.replace(true), "a model's rails belong to one engine");
+        SimRails { sim: self }
     }
 }
 
@@ -55,19 +44,20 @@ pub struct SimLane {
 }
 
 impl SimLane {
-    /// Its name for scripts and actions.
+    /// What scripts and actions call it.
     #[must_use]
-    pub fn key(&self) -> LaneKey {
-        self.qp.key
+    pub fn handle(&self) -> LaneHandle {
+        self.qp.handle
     }
 }
 
 /// Why a model's lane cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
+#[non_exhaustive]
+pub enum SimLaneError {
     /// It was connected in another model, or is gone.
     #[error("{0:?} is no lane of this model")]
-    NotOurs(LaneKey),
+    NotOurs(LaneHandle),
     /// It was connected over another rail.
     #[error("the lane was connected over rail {connected}, not over rail {asked}")]
     OtherRail {
@@ -76,6 +66,17 @@ pub enum OpenError {
         /// The rail asked for.
         asked: u8,
     },
+}
+
+impl SimLaneError {
+    /// The number of this error in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NotOurs(_) => 9050,
+            Self::OtherRail { .. } => 9051,
+        }
+    }
 }
 
 /// A commit on a model's lane.
@@ -119,11 +120,11 @@ impl Wake for SimWaker<'_> {
     }
 }
 
-impl Rails<'_> {
+impl SimRails<'_> {
     /// Where the lane is, if it is one of this model's. A `SimLane` is not `Clone`, and is consumed
     /// by `close`, so a lane of this model has its place to itself.
     fn place(&self, model: &Model<'_>, qp: &SimQp) -> Option<usize> {
-        (qp.model == self.sim.id && model.find(qp.key).is_some()).then_some(qp.key.place as usize)
+        (qp.model == self.sim.id && model.find(qp.handle).is_some()).then_some(qp.handle.place as usize)
     }
 }
 
@@ -132,7 +133,7 @@ impl Rails<'_> {
 //    having found them registered.
 // 2. Wrs of a lane complete in order, and land before or at their completion: `land_due` runs before
 //    `complete_due`, and `lands_at` is at most `done`. A wr's own error completion cancels what has not
-//    landed. Config::late_bytes makes the one documented exception, for flushed wrs only; an engine
+//    landed. SimConfig::late_bytes makes the one documented exception, for flushed wrs only; an engine
 //    that keeps to the contract's rule 3 (nothing is released before a drain or a close) does not see
 //    it.
 // 3. A drain completes only when `last_landing` has passed, and `drained` stops all landing.
@@ -140,11 +141,11 @@ impl Rails<'_> {
 // 5. `drop` closes every lane.
 // 6. `accept` takes exactly the prefix that `commit` reports.
 // 7. A lane carries its id and its model's; `place` finds none for a lane of another model.
-unsafe impl<'m> Provider for Rails<'m> {
+unsafe impl<'m> Provider for SimRails<'m> {
     const CHAIN: usize = CHAIN;
     type Unopened = SimQp;
     type Lane = SimLane;
-    type OpenError = OpenError;
+    type OpenError = SimLaneError;
     type Post<'a>
         = SimPost<'a, 'm>
     where
@@ -173,12 +174,12 @@ unsafe impl<'m> Provider for Rails<'m> {
         self.sim.model.borrow_mut().deregister(range, keys);
     }
 
-    fn open(&mut self, id: LaneId, rail: RailIndex, qp: SimQp) -> Result<SimLane, OpenError> {
+    fn open(&mut self, id: LaneId, rail: RailIndex, qp: SimQp) -> Result<SimLane, SimLaneError> {
         let mut model = self.sim.model.borrow_mut();
-        let place = self.place(&model, &qp).ok_or(OpenError::NotOurs(qp.key))?;
+        let place = self.place(&model, &qp).ok_or(SimLaneError::NotOurs(qp.handle))?;
         let connected = model.lanes[place].rail.0;
         if connected != rail.0 {
-            return Err(OpenError::OtherRail { connected, asked: rail.0 });
+            return Err(SimLaneError::OtherRail { connected, asked: rail.0 });
         }
         model.learn_id(place, id);
         Ok(SimLane { qp, id })
@@ -213,7 +214,7 @@ unsafe impl<'m> Provider for Rails<'m> {
     }
 
     fn next_event(&mut self) -> Option<Event> {
-        self.sim.model.borrow_mut().events.pop()
+        self.sim.model.borrow_mut().events.pop_front()
     }
 
     fn wait(&mut self, wait: WaitFor) {
@@ -228,7 +229,7 @@ unsafe impl<'m> Provider for Rails<'m> {
     }
 }
 
-impl Drop for Rails<'_> {
+impl Drop for SimRails<'_> {
     /// Destroys all lanes: none of them writes any more.
     fn drop(&mut self) {
         // Dropping must not panic: a test that unwinds out of `with_memory` holds the model.

@@ -1,8 +1,9 @@
 //! Faults that a test asks for by name.
 
+use heapless::vec::VecView;
 use kvrail_core::abi::WcStatus;
 
-use super::LaneKey;
+use super::handle::LaneHandle;
 
 /// What is to happen to one lane. `nth` counts what the lane accepted, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,29 +53,23 @@ pub enum Fate {
 /// All fates, in the order in which they were asked for.
 #[derive(Debug)]
 pub(super) struct Scripts<'m> {
-    places: &'m mut [(LaneKey, Fate)],
-    len: usize,
+    held: &'m mut VecView<(LaneHandle, Fate)>,
 }
 
 impl<'m> Scripts<'m> {
-    pub(super) fn new(places: &'m mut [(LaneKey, Fate)]) -> Self {
-        Self { places, len: 0 }
+    pub(super) fn new(held: &'m mut VecView<(LaneHandle, Fate)>) -> Self {
+        held.clear();
+        Self { held }
     }
 
     /// `false` when there is no room.
-    pub(super) fn add(&mut self, lane: LaneKey, fate: Fate) -> bool {
-        let Some(place) = self.places.get_mut(self.len) else { return false };
-        *place = (lane, fate);
-        self.len += 1;
-        true
+    pub(super) fn add(&mut self, lane: LaneHandle, fate: Fate) -> bool {
+        self.held.push((lane, fate)).is_ok()
     }
 
     /// The first fate of `lane` in which `pick` finds what it looks for.
     #[inline]
-    pub(super) fn find<T>(&self, lane: LaneKey, pick: impl Fn(Fate) -> Option<T>) -> Option<T> {
-        if self.len == 0 {
-            return None;
-        }
-        self.places[..self.len].iter().filter(|(l, _)| *l == lane).find_map(|(_, fate)| pick(*fate))
+    pub(super) fn find<T>(&self, lane: LaneHandle, pick: impl Fn(Fate) -> Option<T>) -> Option<T> {
+        self.held.iter().filter(|(l, _)| *l == lane).find_map(|(_, fate)| pick(*fate))
     }
 }

@@ -22,7 +22,7 @@ impl<'m> Timers<'m> {
         let mut tree = Self { times, winners };
         let n = tree.times.len();
         for lane in 0..n {
-            // Storage holds at most 2^16 lanes.
+            // SimStorage holds at most 2^16 lanes.
             tree.winners[n + lane] = lane as u16;
         }
         for node in (1..n).rev() {

@@ -2,19 +2,21 @@
 
 use core::fmt;
 
+use heapless::Vec;
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Event, MemoryRange};
 
-use super::LaneKey;
+use super::handle::LaneHandle;
 
 /// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Violation {
     /// More wrs posted than the send queue holds. Places are given back by polled completions only.
     #[error("{lane:?} got {wanted} wrs where its send queue had room for {room}: post only with credits")]
     SqOverrun {
         /// Whose send queue.
-        lane: LaneKey,
+        lane: LaneHandle,
         /// How many were to be posted.
         wanted: u32,
         /// How many would have fitted.
@@ -32,7 +34,7 @@ pub enum Violation {
     #[error("a commit on {lane:?} is longer than Provider::CHAIN ({chain})")]
     ChainTooLong {
         /// On which lane.
-        lane: LaneKey,
+        lane: LaneHandle,
         /// The most.
         chain: usize,
     },
@@ -58,7 +60,7 @@ pub enum Violation {
     #[error("{lane:?} is {expected:?}, and was called {found:?}")]
     WrongLaneId {
         /// On which lane.
-        lane: LaneKey,
+        lane: LaneHandle,
         /// What the engine called it first.
         expected: LaneId,
         /// What it called it now.
@@ -68,7 +70,7 @@ pub enum Violation {
     #[error("a drain was posted to {lane:?}, which is not in the error state: wait for LaneFailed")]
     DrainTooEarly {
         /// On which lane.
-        lane: LaneKey,
+        lane: LaneHandle,
     },
     /// Memory was deregistered while a wr that writes into it had not completed.
     #[error("{} bytes at {:#x} were deregistered while {wr_id:?} of {lane:?} may write there", range.len, range.addr)]
@@ -76,7 +78,7 @@ pub enum Violation {
         /// The memory.
         range: MemoryRange,
         /// A lane with such a wr.
-        lane: LaneKey,
+        lane: LaneHandle,
         /// Its oldest.
         wr_id: WrId,
     },
@@ -91,7 +93,7 @@ pub enum Violation {
     #[error("{wr_id:?} of {lane:?} would write {} bytes at {:#x} after they were given back", range.len, range.addr)]
     WriteAfterRelease {
         /// Whose bytes.
-        lane: LaneKey,
+        lane: LaneHandle,
         /// Of which wr.
         wr_id: WrId,
         /// Where to.
@@ -105,23 +107,42 @@ pub enum Violation {
     },
 }
 
+impl Violation {
+    /// The number of this error in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::SqOverrun { .. } => 9060,
+            Self::CqOverrun { .. } => 9061,
+            Self::ChainTooLong { .. } => 9062,
+            Self::EmptyRead { .. } => 9063,
+            Self::Pieces { .. } => 9064,
+            Self::WrongLaneId { .. } => 9065,
+            Self::DrainTooEarly { .. } => 9066,
+            Self::DeregisteredInUse { .. } => 9067,
+            Self::NotRegistered { .. } => 9068,
+            Self::WriteAfterRelease { .. } => 9069,
+            Self::EventLost { .. } => 9070,
+        }
+    }
+}
+
 /// How many violations are kept; the rest are counted.
 const KEPT: usize = 16;
 
 /// What has been recorded, in order of model time.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Violations {
-    first: [Option<Violation>; KEPT],
+    first: Vec<Violation, KEPT>,
     count: u64,
 }
 
 impl Violations {
-    pub(super) const NONE: Self = Self { first: [None; KEPT], count: 0 };
+    pub(super) const NONE: Self = Self { first: Vec::new(), count: 0 };
 
     pub(super) fn record(&mut self, violation: Violation) {
-        if let Some(place) = usize::try_from(self.count).ok().and_then(|i| self.first.get_mut(i)) {
-            *place = Some(violation);
-        }
+        // Those that find no room are only counted.
+        let _ = self.first.push(violation);
         self.count += 1;
     }
 
@@ -139,7 +160,7 @@ impl Violations {
 
     /// The first sixteen of them.
     pub fn iter(&self) -> impl Iterator<Item = Violation> {
-        self.first.into_iter().flatten()
+        self.first.iter().copied()
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex};
 use kvrail_core::provider::Event;
+use kvrail_host::wake::WakeFd;
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::Timespec;
 
@@ -23,7 +24,6 @@ use super::polling::{Ready, poll_fds};
 use crate::error::{Errno, RailError};
 use crate::qp::handle::QpHandle;
 use crate::rail::Rail;
-use crate::wake::WakeFd;
 
 /// How soon a full ring of events, or a poll(2) that has failed, is tried again.
 const RETRY: Duration = Duration::from_millis(10);
@@ -165,7 +165,7 @@ impl Worker {
                 self.sleep();
             }
             self.wake.finish_sleep();
-            self.wake.take_request();
+            let _ = self.wake.take_request();
         }
     }
 

@@ -26,6 +26,7 @@ use kvrail_core::provider::{
     DmaBuf, Event, MemoryRange, Provider, RailInfo, RailKeys, RegisterError, WaitFor,
 };
 use kvrail_core::time::Time;
+use kvrail_host::wake::WakeFd;
 
 use self::control::{Control, ControlEvent, wake_fd};
 use self::queues::Queues;
@@ -36,7 +37,6 @@ use crate::error::{RailError, VerbsLaneError, VerbsRegionError, VerbsStartError}
 use crate::mr::{Rights, VerbsRegion};
 use crate::qp::handle::QpHandle;
 use crate::rail::{self, Rail, Side};
-use crate::wake::WakeFd;
 
 /// Rails over RDMA verbs, whose work requests `E` encodes.
 ///

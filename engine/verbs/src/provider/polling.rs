@@ -3,10 +3,10 @@
 use std::os::fd::BorrowedFd;
 
 use kvrail_core::id::MAX_RAILS;
+use kvrail_host::wake::WakeFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::Errno;
-use crate::wake::WakeFd;
 
 /// What poll(2) reported of some descriptors, a bit for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

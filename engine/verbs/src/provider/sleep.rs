@@ -4,12 +4,12 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use kvrail_core::id::{MAX_RAILS, RailIndex};
+use kvrail_host::wake::WakeFd;
 use rustix::event::Timespec;
 
 use super::polling::{Ready, poll_fds};
 use super::queues::Queues;
 use crate::encoder::Encoder;
-use crate::wake::WakeFd;
 
 /// Sleeps until `completions` wrs have completed (0: completions are no reason to wake up), a wr has failed, there is an
 /// event (`has_events`, or a lost rail), a wake-up is requested, or `until`.

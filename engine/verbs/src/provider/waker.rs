@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use kvrail_core::provider::Wake;
-
-use crate::wake::WakeFd;
+use kvrail_host::wake::WakeFd;
 
 /// Wakes an engine over verbs, from any thread.
 #[derive(Clone, Debug)]

@@ -15,9 +15,9 @@ fn after_the_ninth(status: WcStatus) -> Vec<(u32, WcStatus)> {
 #[test]
 fn a_failed_wr_is_told_and_all_later_ones_are_flushed() {
     for &status in Faults::EVERY_STATUS {
-        let mut bench = Bench::new(Config::new(1), &[rail()]);
+        let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
         let mut lane = bench.lane(0, 0, SPEC);
-        bench.sim.script(lane.lane.key(), Fate::Status { nth: 9, status }).unwrap();
+        bench.sim.script(lane.lane.handle(), Fate::Status { nth: 9, status }).unwrap();
         sparse(&mut bench, &mut lane, 20);
         bench.run();
         assert_eq!(bench.statuses(), after_the_ninth(status), "{status:?}");
@@ -34,7 +34,7 @@ fn errors_come_by_chance_too() {
     let faults = Faults { wr: Odds::per_million(10_000), statuses: Faults::EVERY_STATUS, ..Faults::NONE };
     let mut kinds = std::collections::BTreeSet::new();
     for seed in 0..400 {
-        let mut bench = Bench::sized(Config { faults, ..Config::new(seed) }, &[rail()], 4096);
+        let mut bench = Bench::sized(SimConfig { faults, ..SimConfig::new(seed) }, &[rail()], 4096);
         let mut lane = bench.lane(0, 0, SPEC);
         bench.post(&mut lane, 60, 64);
         bench.run();
@@ -60,7 +60,7 @@ fn the_responder_checks_key_and_range() {
         |read| read.remote_addr = 0,
     ];
     for spoil in spoils {
-        let mut bench = Bench::new(Config::new(1), &[rail()]);
+        let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
         let mut lane = bench.lane(0, 0, SPEC);
         let _ = bench.post_with(&mut lane, 20, 1000, |i, read| {
             read.signaled = i % 4 == 3;
@@ -84,7 +84,7 @@ fn the_nic_checks_local_key_and_range() {
         |read| read.local_addr += MIB as u64,
     ];
     for spoil in spoils {
-        let mut bench = Bench::new(Config::new(1), &[rail()]);
+        let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
         let mut lane = bench.lane(0, 0, SPEC);
         let _ = bench.post_with(&mut lane, 20, 1000, |i, read| {
             read.signaled = i % 4 == 3;
@@ -99,7 +99,7 @@ fn the_nic_checks_local_key_and_range() {
 
 #[test]
 fn revoked_memory_refuses_what_comes_later_and_what_is_being_read() {
-    let mut bench = Bench::new(Config { pieces: 8, ..Config::new(1) }, &[rail()]);
+    let mut bench = Bench::new(SimConfig { pieces: 8, ..SimConfig::new(1) }, &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post(&mut lane, 3, 49_000);
     // The first READ is being taken from 3,000 to 7,000 ns.
@@ -111,9 +111,9 @@ fn revoked_memory_refuses_what_comes_later_and_what_is_being_read() {
 
 #[test]
 fn a_partial_post_executes_its_prefix_and_nothing_else() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
-    bench.sim.script(lane.lane.key(), Fate::Prefix { nth: 1, accepted: 3, errno: 12 }).unwrap();
+    bench.sim.script(lane.lane.handle(), Fate::Prefix { nth: 1, accepted: 3, errno: 12 }).unwrap();
     assert_eq!(bench.post(&mut lane, 4, 1000), Commit::All);
     assert_eq!(bench.post(&mut lane, 4, 1000), Commit::Prefix { accepted: 3, errno: 12 });
     bench.run();
@@ -124,9 +124,9 @@ fn a_partial_post_executes_its_prefix_and_nothing_else() {
 #[test]
 fn an_unclear_post_may_have_queued_all_or_some() {
     for (queued, n) in [(u32::MAX, 8), (2, 6), (0, 4)] {
-        let mut bench = Bench::new(Config::new(1), &[rail()]);
+        let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
         let mut lane = bench.lane(0, 0, SPEC);
-        bench.sim.script(lane.lane.key(), Fate::Unknown { nth: 1, queued, errno: 5 }).unwrap();
+        bench.sim.script(lane.lane.handle(), Fate::Unknown { nth: 1, queued, errno: 5 }).unwrap();
         assert_eq!(bench.post(&mut lane, 4, 1000), Commit::All);
         assert_eq!(bench.post(&mut lane, 4, 1000), Commit::Unknown { errno: 5 });
         bench.run();
@@ -136,9 +136,9 @@ fn an_unclear_post_may_have_queued_all_or_some() {
 
 #[test]
 fn a_lost_completion_is_implied_by_the_next() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
-    bench.sim.script(lane.lane.key(), Fate::Lost { nth: 1 }).unwrap();
+    bench.sim.script(lane.lane.handle(), Fate::Lost { nth: 1 }).unwrap();
     bench.post(&mut lane, 3, 1000);
     bench.run();
     assert_eq!(bench.statuses(), [(0, WcStatus::SUCCESS), (2, WcStatus::SUCCESS)]);
@@ -147,7 +147,7 @@ fn a_lost_completion_is_implied_by_the_next() {
 
 #[test]
 fn a_dead_rail_answers_nothing_and_fails_after_the_retries() {
-    let config = Config { retry: Nanos::from_micros(400), ..Config::new(1) };
+    let config = SimConfig { retry: Nanos::from_micros(400), ..SimConfig::new(1) };
     let mut bench = Bench::new(config, &[rail(), rail()]);
     let (mut dead, mut alive) = (bench.lane(0, 0, SPEC), bench.lane(1, 1, SPEC));
     // READs of 1,000 ns each complete at 7,000, 8,000, ...
@@ -164,7 +164,7 @@ fn a_dead_rail_answers_nothing_and_fails_after_the_retries() {
     assert_eq!(of(0).nth(4).unwrap().0, 410_500);
     // No lane can be made on it until it is up.
     let refused = bench.sim.connect(RailIndex(0), bench.peer, RailIndex(0), SPEC);
-    assert!(matches!(refused, Err(ConnectError::Unreachable { .. })));
+    assert!(matches!(refused, Err(SimConnectError::Unreachable { .. })));
     bench.sim.apply(Action::RailUp { rail: RailIndex(0), told: true });
     assert_eq!(bench.events(), [Event::RailUp(RailIndex(0))]);
     bench.lane(2, 0, SPEC);
@@ -172,7 +172,7 @@ fn a_dead_rail_answers_nothing_and_fails_after_the_retries() {
 
 #[test]
 fn a_path_that_comes_back_in_time_loses_nothing() {
-    let config = Config { retry: Nanos::from_micros(400), pieces: 3, ..Config::new(1) };
+    let config = SimConfig { retry: Nanos::from_micros(400), pieces: 3, ..SimConfig::new(1) };
     for down_peer in [false, true] {
         let mut bench = Bench::new(config, &[rail()]);
         let mut lane = bench.lane(0, 0, SPEC);
@@ -196,7 +196,7 @@ fn a_path_that_comes_back_in_time_loses_nothing() {
 
 #[test]
 fn what_is_posted_to_a_dead_peer_fails_after_the_retries() {
-    let config = Config { retry: Nanos::from_micros(400), ..Config::new(1) };
+    let config = SimConfig { retry: Nanos::from_micros(400), ..SimConfig::new(1) };
     let mut bench = Bench::new(config, &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.sim.apply(Action::RemoteRailDown(bench.peer, RailIndex(0)));
@@ -213,15 +213,15 @@ fn what_is_posted_to_a_dead_peer_fails_after_the_retries() {
 
 #[test]
 fn a_lane_can_fail_by_itself_and_say_so() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post(&mut lane, 10, 49_000);
-    bench.sim.at(Time(8_500), Action::FailLane(lane.lane.key())).unwrap();
+    bench.sim.at(Time(8_500), Action::FailLane(lane.lane.handle())).unwrap();
     bench.run();
     assert_eq!(bench.statuses(), successes(0, 2).chain(flushes(2, 10)).collect::<Vec<_>>());
     assert_eq!(bench.events(), [Event::LaneFailed(lane.id)]);
     let announced = Faults { announced: Odds::ALWAYS, ..Faults::NONE };
-    let mut bench = Bench::new(Config { faults: announced, ..Config::new(1) }, &[rail()]);
+    let mut bench = Bench::new(SimConfig { faults: announced, ..SimConfig::new(1) }, &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post_with(&mut lane, 1, 64, |_, read| read.rkey = 0);
     bench.run();
@@ -230,27 +230,27 @@ fn a_lane_can_fail_by_itself_and_say_so() {
 
 #[test]
 fn connecting_has_its_limits_and_names_them() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let (sim, peer) = (bench.sim, bench.peer);
     let connect = |rail, spec| sim.connect(RailIndex(rail), peer, RailIndex(0), spec).unwrap_err();
-    assert_eq!(connect(1, SPEC), ConnectError::NoRail { rail: RailIndex(1), rails: 1 });
+    assert_eq!(connect(1, SPEC), SimConnectError::NoRail { rail: RailIndex(1), rails: 1 });
     for spec in [
-        LaneSpec { sq_entries: 65, ..SPEC },
-        LaneSpec { sq_entries: 0, ..SPEC },
-        LaneSpec { rd_atomic: 0, ..SPEC },
+        SimLaneSpec { sq_entries: 65, ..SPEC },
+        SimLaneSpec { sq_entries: 0, ..SPEC },
+        SimLaneSpec { rd_atomic: 0, ..SPEC },
     ] {
-        assert_eq!(connect(0, spec), ConnectError::Spec { spec, depth: 64 });
+        assert_eq!(connect(0, spec), SimConnectError::Spec { spec, depth: 64 });
     }
     for i in 0..8 {
         bench.lane(i, 0, SPEC);
     }
-    assert_eq!(connect(0, SPEC), ConnectError::Full { lanes: 8 });
+    assert_eq!(connect(0, SPEC), SimConnectError::Full { lanes: 8 });
     let mut storage = Room::new();
     let rails = [RailSpec { cq_entries: 257, ..rail() }];
-    let refused = Sim::new(&mut storage, Config::new(1), &rails).unwrap_err();
-    assert_eq!(refused, ConfigError::CqEntries { rail: 0, entries: 257, room: 256 });
+    let refused = Sim::new(&mut storage, SimConfig::new(1), &rails).unwrap_err();
+    assert_eq!(refused, SimConfigError::CqEntries { rail: 0, entries: 257, room: 256 });
     assert_eq!(
-        Sim::new(&mut storage, Config::new(1), &[]).unwrap_err(),
-        ConfigError::Rails { rails: 0, room: 4 }
+        Sim::new(&mut storage, SimConfig::new(1), &[]).unwrap_err(),
+        SimConfigError::Rails { rails: 0, room: 4 }
     );
 }

@@ -1,4 +1,5 @@
 //! The model against what a QP does.
+#![allow(unsafe_code, reason = "a test promises whose memory it reads into")]
 
 mod faults;
 mod order;
@@ -21,14 +22,14 @@ const BASE: u64 = 0x7000_0000_0000;
 const RKEY: u32 = 0x55;
 const MIB: usize = 1 << 20;
 
-type Room = Storage<4, 2, 8, 64, 256>;
+type Room = SimStorage<4, 2, 8, 64, 256>;
 
 /// A model with an engine's side, and memory on both sides. Leaked: a test is short.
 struct Bench {
     sim: &'static Sim<'static>,
-    rails: Rails<'static>,
-    peer: PeerKey,
-    memory: MemoryKey,
+    rails: SimRails<'static>,
+    peer: PeerHandle,
+    memory: MemoryHandle,
     ours: *mut u8,
     len: usize,
     keys: RailKeys,
@@ -49,12 +50,12 @@ fn rail() -> RailSpec {
 }
 
 impl Bench {
-    fn new(config: Config, rails: &[RailSpec]) -> Self {
+    fn new(config: SimConfig, rails: &[RailSpec]) -> Self {
         Self::sized(config, rails, MIB)
     }
 
     /// With `len` bytes on both sides.
-    fn sized(config: Config, rails: &[RailSpec], len: usize) -> Self {
+    fn sized(config: SimConfig, rails: &[RailSpec], len: usize) -> Self {
         let storage = Box::leak(Box::new(Room::new()));
         let sim: &'static Sim<'static> = Box::leak(Box::new(Sim::new(storage, config, rails).unwrap()));
         let theirs: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
@@ -72,7 +73,7 @@ impl Bench {
         MemoryRange { addr: self.ours as u64, len: self.len as u64 }
     }
 
-    fn lane(&mut self, index: u16, rail: u8, spec: LaneSpec) -> Lane {
+    fn lane(&mut self, index: u16, rail: u8, spec: SimLaneSpec) -> Lane {
         let rail = RailIndex(rail);
         let qp = self.sim.connect(rail, self.peer, RailIndex(0), spec).unwrap();
         let id = LaneId::new(index, 1);
@@ -152,7 +153,7 @@ impl Bench {
     }
 }
 
-const SPEC: LaneSpec = LaneSpec { sq_entries: 64, rd_atomic: 16 };
+const SPEC: SimLaneSpec = SimLaneSpec { sq_entries: 64, rd_atomic: 16 };
 
 /// n successes from sequence number `first`.
 fn successes(first: u32, n: u32) -> impl Iterator<Item = (u32, WcStatus)> {

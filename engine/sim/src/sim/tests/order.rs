@@ -5,7 +5,7 @@ use crate::rng::SplitMix64;
 
 #[test]
 fn bytes_arrive_where_they_belong() {
-    let mut bench = Bench::new(Config { pieces: 5, ..Config::new(1) }, &[rail()]);
+    let mut bench = Bench::new(SimConfig { pieces: 5, ..SimConfig::new(1) }, &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post(&mut lane, 10, 10_007);
     bench.run();
@@ -16,19 +16,19 @@ fn bytes_arrive_where_they_belong() {
 
 #[test]
 fn only_signaled_successes_are_told() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post_with(&mut lane, 20, 1000, |i, read| read.signaled = i % 8 == 7 || i == 19);
     bench.run();
     let told: Vec<u32> = bench.statuses().iter().map(|(seq, _)| *seq).collect();
     assert_eq!(told, [7, 15, 19]);
-    assert_eq!(bench.sim.rail_stats(RailIndex(0)), RailStats { reads: 20, bytes: 20_000, failed: 0 });
+    assert_eq!(bench.sim.rail_stats(RailIndex(0)), SimRailStats { reads: 20, bytes: 20_000, failed: 0 });
 }
 
 #[test]
 fn a_lane_keeps_its_order_and_lanes_do_not_keep_theirs() {
     let spec = RailSpec { jitter: Nanos::from_micros(30), ..rail() };
-    let mut bench = Bench::new(Config::new(9), &[spec, spec]);
+    let mut bench = Bench::new(SimConfig::new(9), &[spec, spec]);
     let mut lanes: Vec<_> = (0..4).map(|i| bench.lane(i, (i % 2) as u8, SPEC)).collect();
     for lane in &mut lanes {
         bench.post(lane, 60, 500);
@@ -62,12 +62,12 @@ fn fuzz(seed: u64) -> (Vec<(u64, u64, WcStatus)>, Vec<Event>, u64) {
         close_hangs: odds,
         announced: Odds::per_million(500_000),
     };
-    let config = Config {
+    let config = SimConfig {
         pieces: 3,
         late_bytes: seed.is_multiple_of(2),
         purge: seed.is_multiple_of(3),
         faults,
-        ..Config::new(seed)
+        ..SimConfig::new(seed)
     };
     let spec = RailSpec { jitter: Nanos::from_micros(5), ..rail() };
     let mut bench = Bench::sized(config, &[spec, spec], 1 << 15);
@@ -116,19 +116,19 @@ fn the_same_seed_gives_the_same_run_and_another_another() {
 
 #[test]
 fn one_storage_serves_one_model_after_another() {
-    let mut storage = Storage::<1, 1, 2, 4, 8>::new();
+    let mut storage = SimStorage::<1, 1, 2, 4, 8>::new();
     let mut ends = Vec::new();
     for _ in 0..3 {
         let (mut theirs, mut ours) = ([3_u8; 64], [0_u8; 64]);
         let spec = RailSpec { cq_entries: 8, ..rail() };
-        let sim = Sim::new(&mut storage, Config::new(5), &[spec]).unwrap();
+        let sim = Sim::new(&mut storage, SimConfig::new(5), &[spec]).unwrap();
         let peer = sim.add_peer().unwrap();
-        assert_eq!(sim.add_peer(), Err(PeerError { room: 1 }));
+        assert_eq!(sim.add_peer(), Err(SimPeerError { room: 1 }));
         sim.publish(peer, 0, &mut theirs, [9; 16]).unwrap();
         let mut rails = sim.rails();
         let addr = ours.as_mut_ptr().expose_provenance() as u64;
         let keys = rails.register(MemoryRange { addr, len: 64 }).unwrap();
-        let spec = LaneSpec { sq_entries: 4, rd_atomic: 1 };
+        let spec = SimLaneSpec { sq_entries: 4, rd_atomic: 1 };
         let qp = sim.connect(RailIndex(0), peer, RailIndex(0), spec).unwrap();
         let mut lane = rails.open(LaneId::new(0, 0), RailIndex(0), qp).unwrap();
         let wr_id = WrId::new(LaneId::new(0, 0), 0);
@@ -154,7 +154,7 @@ fn one_storage_serves_one_model_after_another() {
 
 #[test]
 fn a_torn_page_is_torn_where_the_owner_wrote() {
-    let mut bench = Bench::new(Config { pieces: 4, ..Config::new(2) }, &[rail()]);
+    let mut bench = Bench::new(SimConfig { pieces: 4, ..SimConfig::new(2) }, &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.sim.with_memory(bench.memory, |bytes| bytes.fill(1));
     bench.post(&mut lane, 1, 400_000);
@@ -172,7 +172,7 @@ fn a_torn_page_is_torn_where_the_owner_wrote() {
 
 #[test]
 fn waiting_ends_for_the_reasons_it_should() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     let wait = |bench: &mut Bench, until, completions| {
         let now = bench.sim.now();

@@ -6,8 +6,8 @@ const RATE: f64 = 49e9;
 
 /// Bytes per second of one lane with `rd_atomic` READs of `len` in flight, always kept full.
 fn carried(rails: &[RailSpec], rd_atomic: u32, len: u32, lanes: u16, until: u64) -> f64 {
-    let mut bench = Bench::new(Config { copy_up_to: 64, ..Config::new(1) }, rails);
-    let spec = LaneSpec { sq_entries: 64, rd_atomic };
+    let mut bench = Bench::new(SimConfig { copy_up_to: 64, ..SimConfig::new(1) }, rails);
+    let spec = SimLaneSpec { sq_entries: 64, rd_atomic };
     let mut lanes: Vec<_> =
         (0..lanes).map(|i| bench.lane(i, (i as usize % rails.len()) as u8, spec)).collect();
     for lane in &mut lanes {
@@ -62,7 +62,7 @@ fn lanes_share_their_line_and_rails_add_up() {
 
 #[test]
 fn a_read_alone_takes_what_the_formula_says() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post(&mut lane, 1, 131_072);
     bench.run();
@@ -73,7 +73,7 @@ fn a_read_alone_takes_what_the_formula_says() {
 #[test]
 fn the_peers_line_can_be_the_narrow_one() {
     for (remote, expected) in [(10_000_000_000, 10e9), (100_000_000_000, 49e9)] {
-        let mut bench = Bench::new(Config { copy_up_to: 0, ..Config::new(1) }, &[rail()]);
+        let mut bench = Bench::new(SimConfig { copy_up_to: 0, ..SimConfig::new(1) }, &[rail()]);
         bench.sim.apply(Action::RemoteRate(bench.peer, RailIndex(0), Rate::bytes_per_sec(remote)));
         let mut lanes: Vec<_> = (0..2).map(|i| bench.lane(i, 0, SPEC)).collect();
         for lane in &mut lanes {
@@ -87,7 +87,7 @@ fn the_peers_line_can_be_the_narrow_one() {
 
 #[test]
 fn a_slow_peer_does_not_hold_our_line() {
-    let mut bench = Bench::new(Config { copy_up_to: 0, ..Config::new(1) }, &[rail()]);
+    let mut bench = Bench::new(SimConfig { copy_up_to: 0, ..SimConfig::new(1) }, &[rail()]);
     let mut slow = bench.lane(0, 0, SPEC);
     bench.sim.apply(Action::RemoteRate(bench.peer, RailIndex(0), Rate::bytes_per_sec(1_000_000_000)));
     bench.peer = bench.sim.add_peer().unwrap();
@@ -103,7 +103,7 @@ fn a_slow_peer_does_not_hold_our_line() {
 
 #[test]
 fn a_line_that_slows_down_slows_what_is_on_its_way() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post(&mut lane, 10, 98_000);
     // 10 READs of 2,000 ns each begin at 3,000 ns. At 13,000 ns half of it is through.
@@ -120,7 +120,7 @@ fn a_line_that_slows_down_slows_what_is_on_its_way() {
 fn only_the_lines_own_part_changes_with_its_rate() {
     let spec = RailSpec { jitter: Nanos::from_micros(30), ..rail() };
     let ends = |rate: Option<(Rate, Rate)>| {
-        let mut bench = Bench::new(Config::new(4), &[spec]);
+        let mut bench = Bench::new(SimConfig::new(4), &[spec]);
         let mut lane = bench.lane(0, 0, SPEC);
         if let Some((before, after)) = rate {
             bench.sim.apply(Action::RailRate { rail: RailIndex(0), rate: before });
@@ -143,8 +143,8 @@ fn only_the_lines_own_part_changes_with_its_rate() {
 
 #[test]
 fn eight_rails_for_twenty_milliseconds_are_quick_to_model() {
-    let storage = Box::leak(Box::new(Storage::<8, 1, 16, 64, 256>::new()));
-    let config = Config { copy_up_to: 64, ..Config::new(1) };
+    let storage = Box::leak(Box::new(SimStorage::<8, 1, 16, 64, 256>::new()));
+    let config = SimConfig { copy_up_to: 64, ..SimConfig::new(1) };
     let sim: &'static Sim<'static> = Box::leak(Box::new(Sim::new(storage, config, &[rail(); 8]).unwrap()));
     let mut rails = sim.rails();
     let peer = sim.add_peer().unwrap();
@@ -159,7 +159,7 @@ fn eight_rails_for_twenty_milliseconds_are_quick_to_model() {
             rails.open(LaneId::new(i.into(), 1), rail, qp).unwrap()
         })
         .collect();
-    let post = |rails: &mut Rails<'static>, lane: &mut SimLane, i: u16, n: u32| {
+    let post = |rails: &mut SimRails<'static>, lane: &mut SimLane, i: u16, n: u32| {
         // SAFETY: the local memory is this test's, and not looked at meanwhile.
         let mut post = unsafe { rails.begin(lane) };
         for _ in 0..n {

@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn slow_changes(seed: u64) -> Config {
-    Config {
+fn slow_changes(seed: u64) -> SimConfig {
+    SimConfig {
         fail: Delay::fixed(Nanos::from_micros(50)),
         close: Delay::fixed(Nanos::from_micros(100)),
         flush: Delay::fixed(Nanos(100)),
-        ..Config::new(seed)
+        ..SimConfig::new(seed)
     }
 }
 
@@ -15,7 +15,7 @@ fn slow_changes(seed: u64) -> Config {
 fn a_failed_lane_flushes_and_the_drain_is_last() {
     for late_bytes in [false, true] {
         for seed in 0..20 {
-            let config = Config { late_bytes, pieces: 4, ..slow_changes(seed) };
+            let config = SimConfig { late_bytes, pieces: 4, ..slow_changes(seed) };
             let mut bench = Bench::new(config, &[rail()]);
             let mut lane = bench.lane(0, 0, SPEC);
             // 100 us each: the first is long being read when the error state is reached.
@@ -52,7 +52,7 @@ fn a_failed_lane_flushes_and_the_drain_is_last() {
 fn late_bytes_land_after_their_flush_and_before_the_drain() {
     let mut late = 0;
     for seed in 0..40 {
-        let config = Config { late_bytes: true, ..slow_changes(seed) };
+        let config = SimConfig { late_bytes: true, ..slow_changes(seed) };
         let mut bench = Bench::new(config, &[rail()]);
         let mut lane = bench.lane(0, 0, SPEC);
         bench.post(&mut lane, 2, 120_000);
@@ -79,9 +79,9 @@ fn late_bytes_land_after_their_flush_and_before_the_drain() {
 fn drains_and_closes_can_fail_in_every_way() {
     let mut bench = Bench::new(slow_changes(1), &[rail()]);
     let mut lanes: Vec<_> = (0..3).map(|i| bench.lane(i, 0, SPEC)).collect();
-    bench.sim.script(lanes[0].lane.key(), Fate::DrainLost).unwrap();
-    bench.sim.script(lanes[1].lane.key(), Fate::DrainRefused { errno: 28 }).unwrap();
-    bench.sim.script(lanes[2].lane.key(), Fate::CloseHangs).unwrap();
+    bench.sim.script(lanes[0].lane.handle(), Fate::DrainLost).unwrap();
+    bench.sim.script(lanes[1].lane.handle(), Fate::DrainRefused { errno: 28 }).unwrap();
+    bench.sim.script(lanes[2].lane.handle(), Fate::CloseHangs).unwrap();
     for lane in &mut lanes {
         bench.rails.fail(&mut lane.lane);
     }
@@ -109,7 +109,7 @@ fn drains_and_closes_can_fail_in_every_way() {
 #[test]
 fn a_closed_lane_tells_nothing_new_and_may_take_what_it_told() {
     for (purge, told) in [(false, 2), (true, 0)] {
-        let mut bench = Bench::new(Config { purge, ..slow_changes(1) }, &[rail()]);
+        let mut bench = Bench::new(SimConfig { purge, ..slow_changes(1) }, &[rail()]);
         let (mut lane, mut other) = (bench.lane(0, 0, SPEC), bench.lane(1, 0, SPEC));
         // 20 us each: two of five complete before the close takes effect at 100 us.
         bench.sim.apply(Action::RailRate { rail: RailIndex(0), rate: Rate::bytes_per_sec(2_450_000_000) });
@@ -127,7 +127,7 @@ fn a_closed_lane_tells_nothing_new_and_may_take_what_it_told() {
 
 #[test]
 fn dropping_the_rails_stops_all_writing() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post(&mut lane, 5, 10_000);
     drop(bench.rails);
@@ -146,9 +146,9 @@ fn only(bench: &Bench) -> Violation {
 
 #[test]
 fn posting_without_credits_is_recorded() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
-    let mut lane = bench.lane(0, 0, LaneSpec { sq_entries: 8, rd_atomic: 2 });
-    let key = lane.lane.key();
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
+    let mut lane = bench.lane(0, 0, SimLaneSpec { sq_entries: 8, rd_atomic: 2 });
+    let key = lane.lane.handle();
     assert_eq!(bench.post(&mut lane, 7, 100), Commit::All);
     assert!(bench.sim.violations().is_empty());
     // A completion gives its place back when it is polled, not when it happens.
@@ -164,7 +164,7 @@ fn posting_without_credits_is_recorded() {
 
 #[test]
 fn an_overrun_completion_queue_is_recorded() {
-    let mut bench = Bench::new(Config::new(1), &[RailSpec { cq_entries: 9, ..rail() }]);
+    let mut bench = Bench::new(SimConfig::new(1), &[RailSpec { cq_entries: 9, ..rail() }]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post(&mut lane, 9, 100);
     bench.sim.advance_to(Time(1_000_000));
@@ -178,9 +178,9 @@ fn an_overrun_completion_queue_is_recorded() {
 
 #[test]
 fn a_write_after_release_is_recorded_and_does_not_happen() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
-    let key = lane.lane.key();
+    let key = lane.lane.handle();
     bench.post(&mut lane, 3, 1000);
     let range = MemoryRange { addr: bench.range().addr + 1999, len: 1 };
     bench.sim.protect(range).unwrap();
@@ -196,11 +196,11 @@ fn a_write_after_release_is_recorded_and_does_not_happen() {
 #[test]
 fn the_model_checks_itself_for_writes_of_drained_and_closed_lanes() {
     for (state, drained) in [(super::lane::State::Error, true), (super::lane::State::Free, false)] {
-        let mut bench = Bench::new(Config::new(1), &[rail()]);
+        let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
         let mut lane = bench.lane(0, 0, SPEC);
         bench.post(&mut lane, 1, 1000);
         let mut model = bench.sim.model.borrow_mut();
-        let place = lane.lane.key().place as usize;
+        let place = lane.lane.handle().place as usize;
         model.lanes[place].state = state;
         model.lanes[place].drained = drained;
         let slot = model.slot(place, 0);
@@ -214,13 +214,13 @@ fn the_model_checks_itself_for_writes_of_drained_and_closed_lanes() {
 
 #[test]
 fn memory_in_use_must_not_be_deregistered() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post(&mut lane, 3, 1000);
     let (range, keys) = (bench.range(), bench.keys);
     bench.rails.deregister(range, &keys);
     let expected =
-        Violation::DeregisteredInUse { range, lane: lane.lane.key(), wr_id: WrId::new(lane.id, 0) };
+        Violation::DeregisteredInUse { range, lane: lane.lane.handle(), wr_id: WrId::new(lane.id, 0) };
     assert_eq!(only(&bench), expected);
     bench.run();
     // And it is not written.
@@ -237,7 +237,7 @@ fn memory_in_use_must_not_be_deregistered() {
 
 #[test]
 fn registrations_are_bounded() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let range = bench.range();
     let made = std::iter::from_fn(|| bench.rails.register(range).ok()).count();
     assert_eq!(made, 63);
@@ -246,9 +246,9 @@ fn registrations_are_bounded() {
 
 #[test]
 fn other_broken_promises_are_recorded() {
-    let mut bench = Bench::new(Config::new(1), &[rail()]);
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
-    let key = lane.lane.key();
+    let key = lane.lane.handle();
     bench.post(&mut lane, 1, 64);
     assert_eq!(bench.rails.drain(&mut lane.lane, WrId::new(lane.id, 1)), Ok(()));
     bench.run();
@@ -277,10 +277,10 @@ fn other_broken_promises_are_recorded() {
 #[test]
 fn a_lane_of_another_model_is_left_as_it_is() {
     let (mut bench, mut others) =
-        (Bench::new(Config::new(1), &[rail()]), Bench::new(Config::new(1), &[rail()]));
+        (Bench::new(SimConfig::new(1), &[rail()]), Bench::new(SimConfig::new(1), &[rail()]));
     // Of the same name in both.
     let (mut lane, mut other) = (bench.lane(0, 0, SPEC), others.lane(0, 0, SPEC));
-    assert_eq!(lane.lane.key(), other.lane.key());
+    assert_eq!(lane.lane.handle(), other.lane.handle());
     bench.post(&mut lane, 1, 64);
     others.rails.fail(&mut lane.lane);
     assert_eq!(others.rails.drain(&mut lane.lane, WrId::new(lane.id, 1)), Err(22));
@@ -291,14 +291,14 @@ fn a_lane_of_another_model_is_left_as_it_is() {
     others.run();
     assert_eq!(others.statuses(), successes(0, 1).collect::<Vec<_>>(), "its own is not closed");
     let qp = bench.sim.connect(RailIndex(0), bench.peer, RailIndex(0), SPEC).unwrap();
-    let (key, id) = (qp.key(), LaneId::new(1, 1));
-    assert_eq!(others.rails.open(id, RailIndex(0), qp).unwrap_err(), OpenError::NotOurs(key));
+    let (key, id) = (qp.handle(), LaneId::new(1, 1));
+    assert_eq!(others.rails.open(id, RailIndex(0), qp).unwrap_err(), SimLaneError::NotOurs(key));
     assert!(bench.sim.violations().is_empty() && others.sim.violations().is_empty());
 }
 
 #[test]
 fn unread_events_pile_up_only_so_far() {
-    let bench = Bench::new(Config::new(1), &[rail()]);
+    let bench = Bench::new(SimConfig::new(1), &[rail()]);
     for _ in 0..33 {
         bench.sim.apply(Action::RailUp { rail: RailIndex(0), told: true });
     }
