@@ -1,18 +1,21 @@
 //! The RDMA rail: one-sided READs over libibverbs, on RoCE and InfiniBand.
 //!
-//! libibverbs is opened at run time: what is built with this crate starts on a host without it, and then says what
-//! is missing ([`RailError`]).
+//! libibverbs is opened at run time: what is built with this crate starts on a host without it, and
+//! then says what is missing ([`RailError`]).
 //!
 //! # From the outside in
 //!
-//! 1. [`rail::open`] opens ports by name, or all of them (`auto`), for a reader or for a producer. Each [`Rail`] has
-//!    chosen its address ([`gid`]) and says in the log why.
-//! 2. A reader's rails become a [`Verbs`], which is a [`Provider`](kvrail_core::provider::Provider) for an engine; a
-//!    producer registers what it publishes as a [`VerbsRegion`], readable by peers and nothing else.
-//! 3. [`pairing`] says which rail reads from which. A [`QpDialer`] and a [`QpAcceptor`] make the two ends of a lane,
-//!    exchanging 64 bytes each way ([`wire`]); the engine has the lane opened by [`Verbs`].
-//! 4. An [`Encoder`] puts the engine's READs into the lane's send queue: [`SendWrEncoder`], on any device. Completions
-//!    are polled into core's `Wc`. That core's structs are the library's is proven at compile time (`abi.rs`).
+//! 1. [`rail::open`] opens ports by name, or all of them (`auto`), for a reader or for a producer.
+//!    Each [`Rail`] has chosen its address ([`gid`]) and says in the log why.
+//! 2. A reader's rails become a [`Verbs`], which is a [`Provider`](kvrail_core::provider::Provider)
+//!    for an engine; a producer registers what it publishes as a [`VerbsRegion`], readable by peers
+//!    and nothing else.
+//! 3. [`pairing`] says which rail reads from which. A [`QpDialer`] and a [`QpAcceptor`] make the
+//!    two ends of a lane, exchanging 64 bytes each way ([`wire`]); the engine has the lane opened
+//!    by [`Verbs`].
+//! 4. An [`Encoder`] puts the engine's READs into the lane's send queue: [`SendWrEncoder`], on any
+//!    device. Completions are polled into core's `Wc`. That core's structs are the library's is
+//!    proven at compile time (`abi.rs`).
 //!
 //! # Folders
 //!
@@ -29,7 +32,8 @@
 //!
 //! # What it has run on
 //!
-//! SoftRoCE only, so far: `docs/rdma.md` says what that means, and what is written and has never run.
+//! SoftRoCE only, so far: `docs/rdma.md` says what that means, and what is written and has never
+//! run.
 //!
 //! # Forks
 //!

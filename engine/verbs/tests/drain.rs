@@ -1,5 +1,5 @@
-//! What rule 2 of the design rests on, on a real stack: a wr posted to a QP in the error state comes back
-//! flushed, behind all that was posted before; after it nothing is written any more.
+//! What rule 2 of the design rests on, on a real stack: a wr posted to a QP in the error state
+//! comes back flushed, behind all that was posted before; after it nothing is written any more.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "posts READs by hand")]
 
@@ -14,7 +14,7 @@ use kvrail_core::provider::{Commit, Event, MemoryRange, Post as _, Provider as _
 use kvrail_verbs::{
     AcceptedLane, QpAcceptor, QpDialer, Rights, Side, Verbs, VerbsConfig, VerbsLane, VerbsRegion, rail,
 };
-use lane::{Fabric, said};
+use lane::{Devices, said};
 
 /// What the lane is opened as.
 const ID: LaneId = LaneId::new(0, 1);
@@ -55,7 +55,7 @@ fn connected(
 }
 
 impl Bench {
-    fn new(fabric: &Fabric) -> Self {
+    fn new(fabric: &Devices) -> Self {
         let first = |rails: &str| if rails == "auto" { rails.into() } else { rails[..3].to_owned() };
         let mut verbs = Verbs::open_rails(&first(&fabric.reader), VerbsConfig::DEFAULT).unwrap();
         let far = rail::open(&first(&fabric.producer), VerbsConfig::DEFAULT, Side::Producer).unwrap();
@@ -134,7 +134,7 @@ impl Bench {
 }
 
 /// Posts, fails the lane while READs are under way, drains, and checks what came in which order.
-fn drained(test: &str, fabric: &Fabric, by_itself: bool) {
+fn drained(test: &str, fabric: &Devices, by_itself: bool) {
     let mut bench = Bench::new(fabric);
     // It works at all.
     bench.post(0, 2);
@@ -185,14 +185,14 @@ fn drained(test: &str, fabric: &Fabric, by_itself: bool) {
 #[test]
 fn a_drain_comes_back_behind_what_was_under_way() {
     const TEST: &str = "drain of a lane that was failed";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     drained(TEST, &fabric, false);
 }
 
 #[test]
 fn a_drain_comes_back_behind_what_failed_by_itself() {
     const TEST: &str = "drain of a lane that failed by itself";
-    let Some(fabric) = Fabric::find_breakable(TEST) else { return };
+    let Some(fabric) = Devices::find_breakable(TEST) else { return };
     drained(TEST, &fabric, true);
 }
 
@@ -201,7 +201,7 @@ fn a_drain_comes_back_behind_what_failed_by_itself() {
 #[test]
 fn a_queue_is_polled_while_a_lane_of_it_is_destroyed() {
     const TEST: &str = "a lane closed beside one that works";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     let mut bench = Bench::new(&fabric);
     let (mut found, mut posted) = (0, 0);
     for life in 1..=8 {
@@ -228,7 +228,7 @@ fn a_queue_is_polled_while_a_lane_of_it_is_destroyed() {
 #[test]
 fn a_rail_is_used_for_the_side_that_it_was_opened_for() {
     const TEST: &str = "rails of the other side";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     let open = |side| rail::open(&fabric.reader, VerbsConfig::DEFAULT, side).unwrap();
     let error = Verbs::start(open(Side::Producer)).unwrap_err().to_string();
     assert!(error.contains("producer's"), "{error}");

@@ -1,5 +1,5 @@
-//! Rails, QPs and producers that fail while pages are read: nothing is lost, nothing counted twice, nothing
-//! wrong. Every byte of every page is compared.
+//! Rails, QPs and producers that fail while pages are read: nothing is lost, nothing counted twice,
+//! nothing wrong. Every byte of every page is compared.
 #![allow(missing_docs, reason = "tests")]
 
 mod lane;
@@ -7,7 +7,7 @@ mod lane;
 use std::time::{Duration, Instant};
 
 use lane::{
-    BATCH, Fabric, HANGS, Load, Producer, break_rails, dropped_by, produce_if_told, said, time_is_the_guests,
+    BATCH, Devices, HANGS, Load, Producer, break_rails, dropped_by, produce_if_told, said, time_is_the_guests,
 };
 
 const ANY: &str = "127.0.0.1:0";
@@ -42,7 +42,7 @@ fn ms(duration: Duration) -> String {
 }
 
 /// Starts both ends and reads until all rails have carried something and pages have arrived.
-fn begin(fabric: &Fabric) -> (Producer, Load) {
+fn begin(fabric: &Devices) -> (Producer, Load) {
     let producer = Producer::start(&fabric.producer, 1, ANY);
     let mut load = Load::start(&fabric.reader, &producer);
     warm(&mut load);
@@ -61,7 +61,7 @@ fn warm(load: &mut Load) {
 
 /// Rail 0 of the reader is broken while it reads, mended, and used again.
 fn rail_breaks(test: &str, how: &[&str]) {
-    let Some(fabric) = Fabric::find_breakable(test) else { return };
+    let Some(fabric) = Devices::find_breakable(test) else { return };
     let (_producer, mut load) = begin(&fabric);
     let (failed, again) = (load.stats(0).lanes_failed, load.sum(|rail| rail.reposted));
     let broken = load.during(|| break_rails(&["a0"], how));
@@ -110,7 +110,7 @@ fn packet_loss_100() {
 /// Nothing fails; it is slow.
 fn rail_limps(test: &str, how: &[&str]) {
     const RAILS: [&str; 2] = ["a0", "b0"];
-    let Some(fabric) = Fabric::find_breakable(test) else { return };
+    let Some(fabric) = Devices::find_breakable(test) else { return };
     let (_producer, mut load) = begin(&fabric);
     let broken = load.during(|| break_rails(&RAILS, how));
     let before = load.stats(0).bytes;
@@ -148,7 +148,7 @@ fn delay_2_ms() {
 #[test]
 fn target_qps_in_error() {
     const TEST: &str = "target QPs in error";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     let (mut producer, mut load) = begin(&fabric);
     let mut failed = 0;
     for _ in 0..3 {
@@ -168,7 +168,7 @@ fn target_qps_in_error() {
 #[test]
 fn producer_killed() {
     const TEST: &str = "producer killed";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     let (mut producer, mut load) = begin(&fabric);
     producer.kill();
     let killed = Instant::now();
@@ -188,7 +188,7 @@ fn producer_killed() {
 #[test]
 fn producer_restarted_with_new_keys() {
     const TEST: &str = "producer restarted with new keys";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     let (mut producer, mut load) = begin(&fabric);
     let mut listen = producer.address.to_string();
     for seed in 2..4 {
@@ -243,7 +243,7 @@ fn all_rails_break(test: &str, mut load: Load, how: &[&str]) {
 #[test]
 fn all_rails_down() {
     const TEST: &str = "all rails down";
-    let Some(fabric) = Fabric::find_breakable(TEST) else { return };
+    let Some(fabric) = Devices::find_breakable(TEST) else { return };
     let producer = Producer::start(&fabric.producer, 1, ANY);
     let load = Load::start(&fabric.reader, &producer);
     all_rails_break(TEST, load, &["down"]);
@@ -252,7 +252,7 @@ fn all_rails_down() {
 #[test]
 fn deadline_with_retries_that_outlast_it() {
     const TEST: &str = "all rails lose everything, retries for half a minute";
-    let Some(fabric) = Fabric::find_breakable(TEST) else { return };
+    let Some(fabric) = Devices::find_breakable(TEST) else { return };
     let producer = Producer::start(&fabric.producer, 1, ANY);
     // 4.3 s to an acknowledgement, seven times.
     let config = kvrail::verbs::VerbsConfig { timeout: 20, ..kvrail::verbs::config() };

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use kvrail_core::provider::MemoryRange;
 use kvrail_verbs::{MrError, Rights, Side, VerbsConfig, VerbsRegion, rail};
-use lane::{Fabric, said};
+use lane::{Devices, said};
 
 /// Set in the process that has the limit: the rails.
 const RAILS: &str = "KVRAIL_TEST_LOCKED_RAILS";
@@ -19,7 +19,7 @@ const LIMIT: u64 = 24 << 20;
 #[test]
 fn the_limit_is_named_when_the_second_rail_meets_it() {
     const TEST: &str = "two rails under a limit of locked memory";
-    let Some(fabric) = Fabric::find_breakable(TEST) else { return };
+    let Some(fabric) = Devices::find_breakable(TEST) else { return };
     let status = Command::new("prlimit")
         .arg(format!("--memlock={LIMIT}"))
         // Across an exec root gets what the bounding set has.

@@ -6,7 +6,7 @@ mod lane;
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::{Bf16, Plan, Selection};
 use kvrail::{Config, KvLayout, PageLayout, Publisher, Reader, clock, memory, verbs};
-use lane::{Fabric, HANGS, key, said};
+use lane::{Devices, HANGS, key, said};
 
 /// Four layers of tokens.
 #[derive(KvLayout)]
@@ -33,7 +33,7 @@ fn row(page: u32, layer: usize, token: usize) -> u8 {
 #[test]
 fn pieces_land_where_the_plan_says() {
     const TEST: &str = "pieces";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     for sges in [1, 16] {
         let (from, to) = (PageLayout::of::<ByLayer>(), PageLayout::of::<ByToken>());
         let (name, anywhere) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());

@@ -14,8 +14,8 @@ use crate::wire::{BLOB, LaneEnd};
 pub struct AcceptedLane(Qp<Rts>);
 
 impl AcceptedLane {
-    /// Moves it to the error state: the reader can read no more over it, and learns that by its retries. Blocks in the
-    /// kernel.
+    /// Moves it to the error state: the reader can read no more over it, and learns that by its
+    /// retries. Blocks in the kernel.
     ///
     /// # Errors
     ///
@@ -53,12 +53,14 @@ impl QpAcceptor {
         &self.rails
     }
 
-    /// Makes this end of a lane on `rail` for the reader's end `remote` (64 bytes of a [`LaneEnd`]), ready to be read
-    /// from, and returns what the reader must know of it (64 bytes of a [`LaneEnd`]).
+    /// Makes this end of a lane on `rail` for the reader's end `remote` (64 bytes of a
+    /// [`LaneEnd`]), ready to be read from, and returns what the reader must know of it (64 bytes
+    /// of a [`LaneEnd`]).
     ///
     /// # Errors
     ///
-    /// The bytes do not describe a lane's end, the two rails cannot reach each other, or the device refuses.
+    /// The bytes do not describe a lane's end, the two rails cannot reach each other, or the device
+    /// refuses.
     pub fn accept(
         &self,
         rail: usize,

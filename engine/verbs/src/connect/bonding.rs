@@ -1,8 +1,8 @@
-//! Lanes of a bonded mlx5 port, spread over its slaves.
+//! Lanes of a bonded mlx5 port, spread over its physical ports.
 //!
-//! A bond of two ports shows as one device. Left alone, the firmware places QPs as it sees fit; here lane n goes
-//! to slave n mod 2, and its packets get a UDP source port of their own, by which switches spread them. Devices
-//! that cannot (everything but mlx5, and mlx5 without a bond) are left as they are.
+//! A bond of two ports shows as one device, and by default the firmware places QPs. Here lane n
+//! goes to port n mod 2, and its packets get a UDP source port of their own, by which switches
+//! spread them. Other devices, and mlx5 without a bond, are left unchanged.
 //!
 //! **Not run on hardware yet**: written after mlx5dv's manual pages.
 #![allow(unsafe_code, reason = "libmlx5")]
@@ -16,24 +16,25 @@ use crate::device::context::Context;
 use crate::qp::handle::QpHandle;
 use crate::rail::Side;
 
-/// RoCE v2 source ports: the dynamic ones.
+/// The first of the dynamic UDP ports, which RoCE v2 uses as source ports.
 const FIRST_PORT: u32 = 0xC000;
 const PORTS: u32 = 0x4000;
 
-/// How many physical ports are behind the device's one; 1 unless it is a bond.
+/// How many physical ports the device's one port stands for: 1 unless it is a bond.
 fn lag_ports(context: &Context) -> u8 {
     // SAFETY: integers and a pointer, for which zero is a value.
     let mut attr: sys::mlx5dv_context = unsafe { mem::zeroed() };
     attr.comp_mask = sys::mlx5dv_context_comp_mask::MLX5DV_CONTEXT_MASK_NUM_LAG_PORTS.0.into();
-    // SAFETY: an open context of an mlx5 device (the caller looked), and a local. An older library than the bindings
-    // writes less, a newer one no more than the mask asks for.
+    // SAFETY: an open context of an mlx5 device (the caller has checked), and a local. A library
+    // older than the bindings writes less; a newer one writes no more than the mask asks for.
     let errno = unsafe { sys::mlx5dv_query_device(context.as_ptr(), &raw mut attr) };
     let answered =
         attr.comp_mask & u64::from(sys::mlx5dv_context_comp_mask::MLX5DV_CONTEXT_MASK_NUM_LAG_PORTS.0);
     if errno != 0 || answered == 0 { 1 } else { attr.num_lag_ports.max(1) }
 }
 
-/// Places the QP of lane `number`, which is in RTS, on one of the ports of a bond. Does nothing on other devices.
+/// Places the QP of lane `number`, which is in RTS, on one of the ports of a bond. Does nothing on
+/// other devices.
 pub(super) fn spread(qp: &QpHandle, number: u32) {
     let rail = qp.rail();
     if rail.driver() != Driver::Mlx5 || rail.side() != Side::Reader {
@@ -62,7 +63,8 @@ pub(super) fn spread(qp: &QpHandle, number: u32) {
 }
 
 fn source_port(number: u32) -> u16 {
-    // Neighbouring lanes far apart, so that hashes of few bits tell them apart. Below 2^16 by construction.
+    // Neighbouring lanes get ports far apart, so that hashes of few bits tell them apart. The sum
+    // is below 2^16.
     (FIRST_PORT + number.wrapping_mul(0x9E5) % PORTS) as u16
 }
 

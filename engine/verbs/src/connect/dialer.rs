@@ -25,7 +25,8 @@ impl PendingLane {
     }
 }
 
-/// A connected lane that no engine has opened yet: [`Verbs`](crate::Verbs) does. Dropping it destroys the QP.
+/// A connected lane that no engine has opened yet: [`Verbs`](crate::Verbs) does. Dropping it
+/// destroys the QP.
 #[derive(Debug)]
 pub struct UnopenedLane(Qp<Rts>);
 
@@ -66,8 +67,8 @@ impl QpDialer {
         &self.rails
     }
 
-    /// Makes this end of a lane from `rail` to the producer's rail at `remote` (64 bytes of a [`RailEnd`]), and
-    /// returns what the producer must know of it (64 bytes of a [`LaneEnd`]).
+    /// Makes this end of a lane from `rail` to the producer's rail at `remote` (64 bytes of a
+    /// [`RailEnd`]), and returns what the producer must know of it (64 bytes of a [`LaneEnd`]).
     ///
     /// # Errors
     ///

@@ -6,8 +6,8 @@
 //!   connect: QP in RTR, RTS  <-- LaneEnd --
 //! ```
 //!
-//! So when the reader posts its first READ, the producer's end has been ready for a while. A session carries the 64
-//! bytes of each [`LaneEnd`](crate::wire::LaneEnd), authenticated.
+//! So when the reader posts its first READ, the producer's end has been ready for a while. A
+//! session carries the 64 bytes of each [`LaneEnd`](crate::wire::LaneEnd), authenticated.
 
 mod acceptor;
 mod bonding;

@@ -4,7 +4,7 @@ use crate::device::gid::{Gid, GidKind, standing};
 use crate::rail::reach;
 use crate::wire::RailEnd;
 
-/// A pair, by the places in both lists.
+/// Two rails, by their places in both sides' lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pair {
     /// The reader's rail.
@@ -13,15 +13,18 @@ pub struct Pair {
     pub theirs: usize,
 }
 
-/// What a producer's rail is, and how many lanes it has. `None`: it is no verbs rail, or says what cannot be.
+/// A producer's rail, and how many lanes it has. `None`: it is no verbs rail, or its bytes describe
+/// none.
 pub type Offered = (Option<RailEnd>, u32);
 
-/// Pairs each of `ours` (`None`: it is down) with the best of `theirs` that it can reach; rails that reach none stay alone.
+/// Pairs each of `ours` (`None`: it is down) with the best of `theirs` that it can reach. A rail
+/// that reaches none has no pair.
 ///
-/// Where both sides have as many rails, the first goes to the first and so on, since fabrics are built so that
-/// these hang on one switch; but where two such cannot talk, and where the counts differ, a rail goes to the
-/// nearest and least loaded one that it can talk to. Nearest: an address of a better kind first, then one of the
-/// same subnet as far as addresses tell.
+/// Where both sides have equally many rails, the first goes to the first and so on, since fabrics
+/// are built so that these are on one switch. Where two such rails cannot talk, and where the
+/// counts differ, a rail goes to the nearest and least loaded one that it can talk to. A rail is
+/// nearer if its address is of a better kind, and among those of one kind if it is of the same
+/// subnet, as far as addresses tell.
 #[must_use]
 pub fn pair(ours: &[Option<RailEnd>], theirs: &[Offered]) -> Vec<Pair> {
     let mut load: Vec<u64> = theirs.iter().map(|&(_, lanes)| lanes.into()).collect();
@@ -29,11 +32,12 @@ pub fn pair(ours: &[Option<RailEnd>], theirs: &[Offered]) -> Vec<Pair> {
     let mut pairs = Vec::with_capacity(ours.len());
     for (index, our) in ours.iter().enumerate() {
         let Some(our) = our else { continue };
-        let twin =
+        let counterpart =
             theirs.iter().enumerate().filter(|(_, (end, _))| end.is_some()).nth(index).map(|(at, _)| at);
-        let twin = twin.filter(|&at| offered == ours.len() && distance(our, &theirs[at]).is_some());
+        let counterpart =
+            counterpart.filter(|&at| offered == ours.len() && distance(our, &theirs[at]).is_some());
         let best = || nearest(our, theirs, &load).first().copied();
-        match twin.or_else(best) {
+        match counterpart.or_else(best) {
             Some(theirs) => {
                 load[theirs] += 1;
                 pairs.push(Pair { ours: index, theirs });
@@ -56,16 +60,16 @@ pub fn nearest(our: &RailEnd, theirs: &[Offered], load: &[u64]) -> Vec<usize> {
     found.into_iter().map(|(_, _, at)| at).collect()
 }
 
-/// How far, or `None` for not at all: how good the worse of the two addresses is, then whether they
-/// are of one subnet.
+/// A sort key by which the nearest rail comes first, or `None` for one that cannot be reached: how
+/// good the worse of the two addresses is, then whether they are of one subnet.
 fn distance(our: &RailEnd, (their, _): &Offered) -> Option<((bool, GidKind), bool)> {
     let (kind, gid) = reach(our, their.as_ref()?).ok()?;
     let &(_, own) = our.addresses.iter().find(|&&(k, _)| k == kind)?;
     Some((standing(kind, own).max(standing(kind, gid)), !same_subnet(own, gid)))
 }
 
-/// The first 64 bits of a GID, which for InfiniBand are the subnet's; the first three bytes of an IPv4 address, for
-/// want of the netmask.
+/// Compares the first 64 bits of GIDs, which for InfiniBand are the subnet's, and the first three
+/// bytes of IPv4 addresses, since the netmask is not known.
 fn same_subnet(a: Gid, b: Gid) -> bool {
     match (a.ipv4(), b.ipv4()) {
         (Some(a), Some(b)) => a.octets()[..3] == b.octets()[..3],
@@ -123,7 +127,7 @@ mod tests {
     fn a_pair_that_cannot_talk_is_avoided() {
         let ours = [roce("10.0.0.1"), six("fd00::1"), ib(3, "fe80::3")];
         let theirs = [(six("fd00::2"), 0), (roce("10.0.0.2"), 0), (roce("10.0.0.3"), 0)];
-        // The twin of the first has no IPv4; the InfiniBand rail has nobody to talk to.
+        // The first's counterpart has no IPv4 address; the InfiniBand rail can reach none.
         assert_eq!(paired(&ours, &theirs), [(0, 1), (1, 0)]);
         assert_eq!(paired(&[ib(3, "fe80::3")], &theirs), []);
     }
@@ -136,14 +140,14 @@ mod tests {
         let ours = vec![roce("10.0.0.1"); 4];
         let theirs = [(roce("10.0.0.2"), 0), (roce("10.0.0.3"), 1)];
         assert_eq!(paired(&ours, &theirs), [(0, 0), (1, 0), (2, 1), (3, 0)]);
-        // InfiniBand subnets by their prefix.
+        // InfiniBand subnets are compared by their prefix.
         let ours = [ib(1, "fec0:0:0:1::1")];
         let theirs = [(ib(2, "fec0:0:0:2::2"), 0), (ib(3, "fec0:0:0:1::3"), 7)];
         assert_eq!(paired(&ours, &theirs), [(0, 1)]);
     }
 
     #[test]
-    fn a_rail_whose_address_nobody_gave_it_is_the_last_choice() {
+    fn a_rail_that_gave_its_address_to_itself_is_the_last_choice() {
         let theirs = [(roce("169.254.7.7"), 0), (six("fd00::2"), 9)];
         let ours = RailEnd {
             addresses: [roce("10.0.0.1").addresses, six("fd00::1").addresses].concat(),
@@ -157,7 +161,7 @@ mod tests {
         let theirs = [(None, 0), (Some(roce("10.0.0.2")), 0), (None, 0)];
         let pairs = pair(&[Some(roce("10.0.0.1"))], &theirs);
         assert_eq!(pairs, [Pair { ours: 0, theirs: 1 }]);
-        // A rail of ours that is down keeps its number.
+        // The place of a rail that is down counts.
         let pairs = pair(&[None, Some(roce("10.0.0.1"))], &theirs);
         assert_eq!(pairs, [Pair { ours: 1, theirs: 1 }]);
         assert_eq!(nearest(&roce("10.0.0.1"), &theirs, &[0, 0, 0]), [1]);

@@ -12,7 +12,8 @@ use super::list::DeviceList;
 use super::sysfs;
 use crate::error::{Errno, RailError};
 
-/// The variable that takes libmlx5's locks away for a whole process, which then must have one thread.
+/// The variable that takes libmlx5's locks away for a whole process, which then must have one
+/// thread.
 const SINGLE_THREADED: &str = "MLX5_SINGLE_THREADED";
 
 /// Whether the device's provider library takes no locks, `setting` being the value of
@@ -109,7 +110,7 @@ impl Context {
         self.raw.as_ptr()
     }
 
-    /// The descriptor that async events are read from.
+    /// The descriptor that asynchronous events are read from.
     pub(crate) fn async_fd(&self) -> i32 {
         // SAFETY: an open context.
         unsafe { (*self.as_ptr()).async_fd }
@@ -127,12 +128,12 @@ impl Context {
         unsafe { (*self.as_ptr()).ops.poll_cq }
     }
 
-    /// An error if a call that returns an errno did not return 0.
+    /// The error of a call that returns an errno, unless it returned 0.
     pub(crate) fn check(&self, call: &'static str, errno: i32) -> Result<(), RailError> {
         if errno == 0 { Ok(()) } else { Err(self.error(call, Errno(errno.abs()))) }
     }
 
-    /// The pointer, or the error of a call that returns one and sets errno.
+    /// The pointer, or the error of a call that returns null and sets errno.
     pub(crate) fn some<T>(&self, call: &'static str, pointer: *mut T) -> Result<NonNull<T>, RailError> {
         NonNull::new(pointer).ok_or_else(|| self.error(call, Errno::last()))
     }
@@ -150,7 +151,8 @@ pub(crate) type PollCq = unsafe extern "C" fn(*mut sys::ibv_cq, i32, *mut sys::i
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: opened once, closed once; what was made from it holds an Arc on its rail, and is gone.
+        // SAFETY: opened once, closed once; what was made from it holds an Arc of its rail, and is
+        // gone.
         let errno = unsafe { sys::ibv_close_device(self.as_ptr()) };
         if errno != 0 {
             tracing::warn!(device = %self.name, errno, "a device did not close");
@@ -170,7 +172,7 @@ mod tests {
     use super::super::list::devices;
     use super::*;
 
-    /// Whatever this host has: libibverbs or not, devices or not. What comes out is typed.
+    /// On any host, with libibverbs and devices or without: the error's type says what is missing.
     #[test]
     fn what_is_missing_is_told_by_type() {
         match devices() {
@@ -195,7 +197,7 @@ mod tests {
         let one = Some(OsStr::new("1"));
         assert!(lockless(Driver::Mlx5, one));
         assert!(!lockless(Driver::SoftRoce, one) && !lockless(Driver::Hardware, one));
-        // As libmlx5 reads it: anything but "1" is no.
+        // libmlx5 takes any value but "1" for no.
         for setting in [None, Some(OsStr::new("0")), Some(OsStr::new("")), Some(OsStr::new("yes"))] {
             assert!(!lockless(Driver::Mlx5, setting), "{setting:?}");
         }

@@ -5,9 +5,10 @@ use rdma_mummy_sys as sys;
 
 /// Whether a `fork` endangers registered memory, and what was done about it.
 ///
-/// From Linux 5.12 on a child gets copies of pinned pages, and nothing needs to be done. On an older kernel, a
-/// registered page that the parent touches after a `fork` becomes another page, and the NIC writes into the old
-/// one. `ibv_fork_init`, called before the first registration, prevents that, at a price for huge pages.
+/// From Linux 5.12 on a child gets copies of pinned pages, and nothing needs to be done. On an
+/// older kernel, a registered page that the parent touches after a `fork` becomes another page, and
+/// the NIC writes into the old one. `ibv_fork_init`, called before the first registration, prevents
+/// that, at a price for huge pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForkSafety {

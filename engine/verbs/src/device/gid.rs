@@ -1,14 +1,17 @@
 //! Which of a port's addresses to use, and why.
 //!
-//! A RoCE port has a table of GIDs: one per IP address of its netdev and RoCE version, in no useful order.
-//! Taking the first, or always number 3, is how systems end up talking RoCE v1 over a link-local address.
-//! Here every entry is classified, each with a reason; of each kind the best is kept, and two ports use the
-//! best kind that both have.
+//! A RoCE port has a table of GIDs: one for each IP address of its netdev and each RoCE version, in
+//! no useful order. A system that takes the first, or always number 3, ends up with RoCE v1 over a
+//! link-local address. Here every entry is classified, with a reason. The best of each kind is
+//! kept, and two ports use the best kind that both have.
 //!
-//! What is best, in this order: an entry whose netdev is in this network namespace (containers that
-//! share a device see each other's entries); an address that reaches beyond its link by assignment
-//! and not by accident (IPv4's 169.254/16 is what a host gives itself when nobody gave it any); the
-//! [kind](GidKind); the lowest index.
+//! Entries are compared by these properties, in this order:
+//!
+//! 1. Its netdev is in this network namespace. Containers that share a device see each other's
+//!    entries.
+//! 2. It is not of 169.254/16, which an IPv4 host gives itself when it was given no address.
+//! 3. The [kind](GidKind).
+//! 4. The lowest index.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -18,25 +21,25 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub struct Gid(pub [u8; 16]);
 
 impl Gid {
-    /// Whether nothing is in the table's entry.
+    /// Whether it is 0: the table's entry is empty.
     #[must_use]
     pub const fn is_zero(self) -> bool {
         u128::from_be_bytes(self.0) == 0
     }
 
-    /// The IPv4 address that it stands for, if it does.
+    /// The IPv4 address that is mapped into it, if there is one.
     #[must_use]
     pub fn ipv4(self) -> Option<Ipv4Addr> {
         Ipv6Addr::from(self.0).to_ipv4_mapped()
     }
 
-    /// `fe80::/10`: reaches no further than its link.
+    /// Whether it is of `fe80::/10` and reaches no further than its link.
     #[must_use]
     pub const fn is_link_local(self) -> bool {
         self.0[0] == 0xFE && self.0[1] & 0xC0 == 0x80
     }
 
-    /// The InfiniBand subnet that it is of.
+    /// The first 64 bits: on InfiniBand, those of the subnet.
     #[must_use]
     pub const fn subnet_prefix(self) -> [u8; 8] {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
@@ -59,11 +62,12 @@ impl fmt::Debug for Gid {
     }
 }
 
-/// What two ports must have in common, best first.
+/// The kind of an address. Two ports can talk if both have an address of one kind. The best comes
+/// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum GidKind {
-    /// Of an InfiniBand port.
+    /// An InfiniBand port's address.
     InfiniBand = 1,
     /// RoCE v2 over IPv4: routable.
     RoceV2Ipv4 = 2,
@@ -76,7 +80,7 @@ pub enum GidKind {
 }
 
 impl GidKind {
-    /// All, best first.
+    /// All kinds, best first.
     pub const ALL: [Self; 5] =
         [Self::InfiniBand, Self::RoceV2Ipv4, Self::RoceV2Ipv6, Self::RoceV2LinkLocal, Self::RoceV1];
 
@@ -111,7 +115,7 @@ impl fmt::Display for GidKind {
     }
 }
 
-/// What an entry of the table is for.
+/// What an entry of the table is for: `enum ibv_gid_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GidType {
     /// InfiniBand.
@@ -120,34 +124,34 @@ pub enum GidType {
     RoceV1,
     /// RoCE v2.
     RoceV2,
-    /// Something that this version does not know.
+    /// A type that this version does not know.
     Unknown(u32),
 }
 
-/// An entry of a port's table.
+/// An entry of a port's GID table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GidEntry {
-    /// Its place.
+    /// Its place in the table.
     pub index: u32,
     /// The address.
     pub gid: Gid,
-    /// What it is for.
+    /// Which protocol it is for.
     pub gid_type: GidType,
-    /// Whose it is.
+    /// Which interface has it.
     pub owner: GidOwner,
 }
 
-/// Whose an entry is.
+/// Which interface has an entry's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GidOwner {
     /// An interface of this network namespace, which has the address.
     Here(Netdev),
-    /// Nobody's that is known: of an InfiniBand port, or the kernel does not say.
+    /// Not known: it is an InfiniBand port's, or the kernel does not say.
     Unknown,
     /// An interface of another network namespace: no interface of this one has this index and this
     /// address.
     Elsewhere {
-        /// The index that the table gives it, which counts in its own namespace.
+        /// The index of its interface in its own namespace.
         index: u32,
     },
 }
@@ -161,10 +165,10 @@ pub struct Netdev {
     pub up: bool,
 }
 
-/// An address that can be used.
+/// An address of a port that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalGid {
-    /// What it is.
+    /// Its kind.
     pub kind: GidKind,
     /// The address.
     pub gid: Gid,
@@ -178,25 +182,25 @@ impl fmt::Display for LocalGid {
     }
 }
 
-/// What became of the entries of a table.
+/// Which entries of a table are used, and why the others are not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GidSelection {
-    /// The usable ones, one per kind, best first.
+    /// The addresses to use, one per kind, best first.
     pub chosen: Vec<LocalGid>,
-    /// The others, each with its reason, for logs and errors.
+    /// The other entries by their index, each with its reason, for logs and errors.
     pub rejected: Vec<(u32, String)>,
 }
 
-/// How good an address is, the least the best: IPv4 addresses that hosts give themselves come after
-/// all others, then the kind counts.
+/// A sort key by which the best address comes first: IPv4 addresses of 169.254/16 come after all
+/// others, then the kind counts.
 pub(crate) fn standing(kind: GidKind, gid: Gid) -> (bool, GidKind) {
     (gid.ipv4().is_some_and(|ip| ip.is_link_local()), kind)
 }
 
-/// Classifies a table. With `forced` only that entry is looked at, and taken even with its netdev down.
+/// Chooses addresses from a table, best first (see the [module](self)).
 ///
-/// The addresses that come out are in the order in which they are worth using (see the
-/// [module](self)).
+/// With `forced`, only the entry of that index is considered, and it is taken even if its netdev is
+/// down.
 #[must_use]
 pub fn select(entries: &[GidEntry], forced: Option<u8>) -> GidSelection {
     let mut selection = GidSelection::default();
@@ -223,11 +227,11 @@ pub fn select(entries: &[GidEntry], forced: Option<u8>) -> GidSelection {
     selection
 }
 
-/// The rank of what is another network namespace's.
+/// The rank of an entry that another network namespace has.
 const AWAY: u8 = 2;
 
-/// What an entry is and whose (0: of an interface of this namespace, 1: not known, [`AWAY`]), or
-/// why it is of no use.
+/// The entry's address and rank (0: of an interface of this namespace, 1: not known, [`AWAY`]), or
+/// why it cannot be used.
 fn judge(entry: &GidEntry, forced: Option<u8>) -> Result<(u8, LocalGid), String> {
     let GidEntry { index, gid, gid_type, owner } = entry;
     let gid = *gid;
@@ -264,12 +268,12 @@ fn judge(entry: &GidEntry, forced: Option<u8>) -> Result<(u8, LocalGid), String>
     Ok((away, LocalGid { kind, gid, index }))
 }
 
-/// The best kind that both have, with the places in their lists. Each list is in the order in which
+/// The pair of addresses, of the best kind that both sides have. Each list is in the order in which
 /// its side would use its addresses, as [`select`] returns it.
 ///
-/// A kind is as good as the worse of the two addresses. One that its own side put behind an address
-/// of a worse [kind](GidKind) is there for a reason that its bytes do not show (it is another
-/// network namespace's), and comes last.
+/// A kind is as good as the worse of its two addresses. A side may list an address behind one of a
+/// worse [kind](GidKind) for a reason that its bytes do not show: another network namespace has it.
+/// Such a kind comes last.
 #[must_use]
 pub fn common(ours: &[LocalGid], theirs: &[(GidKind, Gid)]) -> Option<(LocalGid, Gid)> {
     let ours_as: Vec<_> = ours.iter().map(|our| (our.kind, our.gid)).collect();
@@ -283,7 +287,7 @@ pub fn common(ours: &[LocalGid], theirs: &[(GidKind, Gid)]) -> Option<(LocalGid,
     candidates.min_by_key(|&(rank, _)| rank).map(|(_, found)| found)
 }
 
-/// Whether the address at `place` stands behind one that would come after it by itself.
+/// Whether the address at `place` is listed behind one that [`standing`] would put after it.
 fn put_back(list: &[(GidKind, Gid)], place: usize) -> bool {
     let (kind, gid) = list[place];
     list[..place].iter().any(|&(other, at)| standing(other, at) > standing(kind, gid))

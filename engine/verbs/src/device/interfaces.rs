@@ -1,11 +1,11 @@
-//! The interfaces of this network namespace, by which a GID of its own is told from one of another
+//! The interfaces of this network namespace. They tell its own GIDs from those of another
 //! container.
 //!
-//! Containers that share an RDMA device see one table of GIDs, with the addresses of all of them,
-//! and with netdevs by an index that counts within the namespace of each: number 3 there is another
-//! interface here. So an entry is this namespace's only if the interface with its index has its
-//! address. The names in sysfs (`gid_attrs/ndevs`) tell no more: there is an `eth0` in every
-//! container.
+//! Containers that share an RDMA device see one table of GIDs, with the addresses of all
+//! containers. It names netdevs by an index that counts within each namespace: number 3 of another
+//! namespace is a different interface from number 3 of this one. So an entry is this namespace's
+//! only if the interface with its index has its address. The names in sysfs (`gid_attrs/ndevs`) do
+//! not help: there is an `eth0` in every container.
 #![allow(unsafe_code, reason = "getifaddrs")]
 
 use std::ffi::CStr;
@@ -24,15 +24,15 @@ pub(crate) struct Interfaces(Vec<Interface>);
 struct Interface {
     index: u32,
     name: String,
-    /// Set up, with a carrier as far as its driver tells.
+    /// It is set up and, as far as its driver reports, has a carrier.
     up: bool,
-    /// Its addresses; IPv4 ones as IPv6 has them.
+    /// Its addresses; IPv4 addresses are mapped into IPv6.
     addresses: Vec<Ipv6Addr>,
     mac: Option<[u8; 6]>,
 }
 
 impl Interfaces {
-    /// Asks the kernel.
+    /// Asks the kernel for the list.
     pub(crate) fn of_this_namespace() -> Result<Self, Errno> {
         let mut first = ptr::null_mut();
         // SAFETY: a local to write the list's beginning to.
@@ -51,7 +51,7 @@ impl Interfaces {
         Ok(all)
     }
 
-    /// Adds what an entry of the list says: one address of one interface.
+    /// Adds an entry of the list: one address of one interface.
     fn add(&mut self, entry: &libc::ifaddrs) {
         // SAFETY: a C string of the list.
         let name = unsafe { CStr::from_ptr(entry.ifa_name) };
@@ -95,7 +95,7 @@ impl Interfaces {
         }
     }
 
-    /// Whose an entry of a GID table is that names the netdev `index` (0: none).
+    /// The owner of an entry of a GID table that names the netdev `index` (0: none).
     pub(crate) fn owner(&self, index: u32, gid: Gid) -> GidOwner {
         if index == 0 {
             return GidOwner::Unknown;
@@ -108,8 +108,8 @@ impl Interfaces {
 }
 
 impl Interface {
-    /// Whether `gid` is one of its addresses, or the one that the kernel gives every RoCE port by
-    /// its MAC, even where the interface itself goes by another link-local address, or none.
+    /// Whether `gid` is one of its addresses, or the link-local address that the kernel makes of a
+    /// RoCE port's MAC even where the interface has another one, or none.
     fn has(&self, gid: Gid) -> bool {
         let by_mac =
             |[a, b, c, d, e, f]: [u8; 6]| [0xFE, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xFF, 0xFE, d, e, f];
@@ -125,7 +125,7 @@ mod tests {
         Gid(text.parse::<Ipv6Addr>().unwrap().octets())
     }
 
-    /// The container's: `eth0` is number 3 here, and something else in the namespace of the host.
+    /// A container's: `eth0` is number 3 here, and another number in the host's namespace.
     fn here() -> Interfaces {
         let addresses = ["::ffff:10.0.0.7", "fd00::7", "fe80::dead:beef"].map(|a| a.parse().unwrap()).into();
         Interfaces(vec![
@@ -146,10 +146,10 @@ mod tests {
         for address in ["::ffff:10.0.0.7", "fd00::7", "fe80::dead:beef", "fe80::11:22ff:fe33:4455"] {
             assert_eq!(here().owner(3, gid(address)), ours, "{address}");
         }
-        // The index of another container's interface is a number here, too.
+        // The index of another container's interface is an interface of this one, too.
         assert_eq!(here().owner(3, gid("::ffff:10.0.0.8")), GidOwner::Elsewhere { index: 3 });
         assert_eq!(here().owner(3, gid("fe80::11:22ff:fe33:4456")), GidOwner::Elsewhere { index: 3 });
-        // An address that two namespaces have is ours by our index alone.
+        // Where two namespaces have an address, the index decides.
         assert_eq!(here().owner(9, gid("::ffff:10.0.0.7")), GidOwner::Elsewhere { index: 9 });
         assert_eq!(here().owner(0, gid("::ffff:10.0.0.7")), GidOwner::Unknown);
     }

@@ -38,7 +38,8 @@ pub(super) struct DeviceList {
 impl DeviceList {
     pub(super) fn new() -> Result<Self, RailError> {
         let mut count = 0;
-        // SAFETY: a local to write the count to. Without the library the stub fails and touches nothing.
+        // SAFETY: a local to write the count to. Without the library the stub fails and touches
+        // nothing.
         let list = unsafe { sys::ibv_get_device_list(&raw mut count) };
         let Some(list) = NonNull::new(list) else { return Err(list_error(Errno::last())) };
         Ok(Self { list, count: usize::try_from(count).unwrap_or(0) })
@@ -46,7 +47,8 @@ impl DeviceList {
 
     /// Each device with its name. The pointers are valid while the list is.
     pub(super) fn devices(&self) -> impl Iterator<Item = (String, NonNull<sys::ibv_device>)> {
-        // SAFETY: libibverbs returned an array of `count` pointers, which lives until `self` is dropped.
+        // SAFETY: libibverbs returned an array of `count` pointers, which lives until `self` is
+        // dropped.
         let devices = unsafe { std::slice::from_raw_parts(self.list.as_ptr(), self.count) };
         devices.iter().filter_map(|&device| {
             let device = NonNull::new(device)?;

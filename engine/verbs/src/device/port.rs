@@ -1,8 +1,9 @@
-//! A port: what it carries, and under which addresses.
+//! A port: what its link carries, and which addresses it has.
 #![allow(unsafe_code, reason = "libibverbs")]
 
 use std::mem;
 
+use bitflags::bitflags;
 use rdma_mummy_sys as sys;
 
 use super::context::Context;
@@ -12,12 +13,19 @@ use crate::config::VerbsConfig;
 use crate::error::{Errno, RailError};
 use crate::wire::{LinkLayer, Mtu};
 
-/// `IBV_QPF_GRH_REQUIRED` of the port's flags.
-const GRH_REQUIRED: u8 = 1;
+bitflags! {
+    /// The `flags` of `struct ibv_port_attr`. Bits without a name are kept.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct PortFlags: u8 {
+        /// `IBV_QPF_GRH_REQUIRED`: packets need a global route header.
+        const GRH_REQUIRED = 1;
+    }
+}
+
 /// Entries of a GID table that are looked at. mlx5 has 256.
 const MAX_GIDS: usize = 1024;
 
-/// What a port is, as it was when it was asked.
+/// What a port is, at the time of the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PortInfo {
     pub(crate) link: LinkLayer,
@@ -26,13 +34,13 @@ pub(crate) struct PortInfo {
     pub(crate) mtu: Mtu,
     pub(crate) lid: u16,
     pub(crate) needs_grh: bool,
-    /// What the link signals, in bits per second.
+    /// The rate at which the link signals, in bits per second.
     pub(crate) bits_per_sec: u64,
 }
 
 impl PortInfo {
-    /// Payload that the link carries at best, in bytes per second: the rate less the headers of full packets. 49.0
-    /// GB/s for 400 Gb/s RoCE with 4096 bytes per packet.
+    /// The most payload that the link carries, in bytes per second: the rate less the headers of
+    /// full packets. That is 49.0 GB/s for 400 Gb/s RoCE with 4096 bytes per packet.
     pub(crate) fn bytes_per_sec(&self) -> u64 {
         let overhead = match self.link {
             // Preamble, gap, Ethernet, IPv4, UDP, BTH, ICRC, FCS.
@@ -45,7 +53,7 @@ impl PortInfo {
     }
 }
 
-/// Asks the port. A port that is down is no error here.
+/// Queries the port. A port that is down is no error here.
 pub(crate) fn query(context: &Context, port: u8) -> Result<PortInfo, RailError> {
     // SAFETY: integers, for which zero is a value.
     let mut attr: sys::ibv_port_attr = unsafe { mem::zeroed() };
@@ -53,7 +61,7 @@ pub(crate) fn query(context: &Context, port: u8) -> Result<PortInfo, RailError> 
     let errno = unsafe { sys::ibv_query_port(context.as_ptr(), port, &raw mut attr) };
     context.check("ibv_query_port", errno)?;
     let link = match attr.link_layer {
-        // 0 is "unspecified", which is what InfiniBand drivers said before there was RoCE.
+        // 0 is "unspecified": InfiniBand drivers of the time before RoCE say that.
         0 | 1 => LinkLayer::InfiniBand,
         _ => LinkLayer::Ethernet,
     };
@@ -61,10 +69,11 @@ pub(crate) fn query(context: &Context, port: u8) -> Result<PortInfo, RailError> 
         link,
         active: attr.state == sys::ibv_port_state::IBV_PORT_ACTIVE,
         state: state(attr.state),
-        // A port that is not up may tell none.
+        // A port that is not up may report none.
         mtu: Mtu::from_code(attr.active_mtu).unwrap_or(Mtu::B1024),
         lid: attr.lid,
-        needs_grh: link == LinkLayer::Ethernet || attr.flags & GRH_REQUIRED != 0,
+        needs_grh: link == LinkLayer::Ethernet
+            || PortFlags::from_bits_retain(attr.flags).contains(PortFlags::GRH_REQUIRED),
         bits_per_sec: speed(attr.active_speed, attr.active_speed_ex) * width(attr.active_width),
     })
 }
@@ -81,7 +90,8 @@ const fn state(state: u32) -> &'static str {
     }
 }
 
-/// Bits per second of one lane of the link, by the numbers of the InfiniBand specification (Vol. 1, PortInfo).
+/// Bits per second of one lane of the link, by the numbers of the InfiniBand specification (Vol. 1,
+/// PortInfo).
 const fn speed(code: u8, extended: u32) -> u64 {
     let code = if extended != 0 { extended } else { code as u32 };
     match code {
@@ -120,7 +130,7 @@ pub(crate) fn pkey(context: &Context, port: u8, index: u16) -> Result<u16, RailE
     Ok(key)
 }
 
-/// The port's addresses, chosen among.
+/// The addresses to use among the port's.
 pub(crate) fn gids(context: &Context, port: u8, config: &VerbsConfig) -> Result<GidSelection, RailError> {
     let selection = gid::select(&entries(context, port)?, config.gid_index);
     if selection.chosen.is_empty() {
@@ -132,15 +142,16 @@ pub(crate) fn gids(context: &Context, port: u8, config: &VerbsConfig) -> Result<
     Ok(selection)
 }
 
-/// The port's table, with whose each entry is.
+/// The port's GID table, with the owner of each entry.
 fn entries(context: &Context, port: u8) -> Result<Vec<GidEntry>, RailError> {
     // SAFETY: an array of integers, for which zero is a value.
     let empty: sys::ibv_gid_entry = unsafe { mem::zeroed() };
     let mut table = vec![empty; MAX_GIDS];
-    // SAFETY: an open context, and an array of as many entries as it is told, each as long as told.
+    // SAFETY: an open context, and an array of MAX_GIDS entries, each as long as the call assumes.
     let got = unsafe { sys::ibv_query_gid_table(context.as_ptr(), table.as_mut_ptr(), MAX_GIDS, 0) };
     let got = usize::try_from(got).map_err(|_| {
-        // Minus an errno, which fits; 95: libibverbs is older than rdma-core 32.
+        // The call returns minus an errno, which fits. 95 comes from a libibverbs older than
+        // rdma-core 32.
         context.error("ibv_query_gid_table", Errno(i32::try_from(-got).unwrap_or(libc::EIO)))
     })?;
     let interfaces = match Interfaces::of_this_namespace() {
@@ -179,7 +190,8 @@ fn gid_of(entry: &sys::ibv_gid_entry) -> Gid {
 mod tests {
     use super::*;
 
-    /// In the lane every address is this namespace's: the kernel's table and its interfaces agree.
+    /// In the SoftRoCE guest every address is this namespace's: the kernel's table and its
+    /// interfaces agree.
     #[test]
     fn addresses_of_the_lanes_devices_are_found_on_their_interfaces() {
         if std::env::var_os("KVRAIL_LANE").is_none_or(|lane| lane != "fabric") {
@@ -204,7 +216,7 @@ mod tests {
             bits_per_sec: 400_000_000_000,
         };
         assert_eq!(port.bytes_per_sec() / 100_000_000, 490);
-        // As NDR is signaled: four lanes of 106.25 Gb/s.
+        // NDR signals four lanes of 106.25 Gb/s.
         assert_eq!(speed(128, 0) * width(2), 425_000_000_000);
         assert_eq!(speed(32, 0) * width(2), 103_125_000_000);
         assert_eq!(speed(128, 256), 212_500_000_000);

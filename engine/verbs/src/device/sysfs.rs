@@ -1,4 +1,4 @@
-//! What the kernel's files tell of devices that libibverbs does not.
+//! What the kernel's files say of devices, and libibverbs does not.
 
 use std::fs;
 use std::path::Path;
@@ -16,8 +16,8 @@ pub(crate) fn driver(device: &str) -> Driver {
     classify(&target.to_string_lossy(), module.as_deref(), at.join("parent").exists())
 }
 
-/// `target`: where the device's link leads; `module`: its bus driver; `parent`: whether it names the netdev that
-/// it sits on, which rxe alone does.
+/// Tells drivers apart. `target` is where the device's link leads, `module` its bus driver, and
+/// `parent` says whether it names the netdev below it, which rxe alone does.
 fn classify(target: &str, module: Option<&str>, parent: bool) -> Driver {
     match module {
         _ if parent => Driver::SoftRoce,
@@ -31,7 +31,7 @@ fn classify(target: &str, module: Option<&str>, parent: bool) -> Driver {
 /// The NUMA node of a device, where it has one.
 pub(crate) fn numa(device: &str) -> Option<u8> {
     let text = fs::read_to_string(Path::new(DEVICES).join(device).join("device/numa_node")).ok()?;
-    // -1: none.
+    // The kernel writes -1 for none.
     text.trim().parse().ok()
 }
 

@@ -15,7 +15,8 @@ use crate::device::context::PostSend;
 use crate::error::{Errno, VerbsLaneError};
 use crate::qp::handle::QpHandle;
 
-/// Encodes by core's [`Chain`](kvrail_core::abi::Chain) of work request templates, shared by all lanes of the thread.
+/// Encodes by core's [`Chain`](kvrail_core::abi::Chain) of work request templates, shared by all
+/// lanes of the thread.
 #[derive(Debug)]
 pub struct SendWrEncoder {
     templates: Templates,
@@ -39,8 +40,9 @@ impl SendWrQueue {
     #[inline]
     unsafe fn post(&mut self, head: *mut SendWr) -> (i32, *mut SendWr) {
         let mut bad_wr = ptr::null_mut();
-        // SAFETY: the QP is alive by the caller's promise, and this is its context's function; a SendWr is an
-        // ibv_send_wr byte for byte (abi.rs); no other thread posts, since `self` is borrowed mutably.
+        // SAFETY: the QP is alive by the caller's promise, and this is its context's function; a
+        // SendWr is an ibv_send_wr byte for byte (abi.rs); no other thread posts, since `self` is
+        // borrowed mutably.
         let errno = unsafe { (self.post_send)(self.qp, head.cast(), &raw mut bad_wr) };
         (errno, bad_wr.cast())
     }
@@ -59,12 +61,12 @@ impl SendWrEncoder {
 }
 
 // SAFETY: the promises of `Encoder`:
-// - A READ is one ibv_send_wr with its descriptor's local range as one sge, or its pieces as several. An RC QP executes
-//   READs in order and completes them in order, and a completion is in the queue after its data (IBTA vol. 1, 9.5,
-//   10.8.3; libibverbs' ibv_poll_cq).
+// - A READ is one ibv_send_wr with its descriptor's local range as one sge, or its pieces as
+//   several. An RC QP executes READs in order and completes them in order, and a completion is in
+//   the queue after its data (IBTA vol. 1, 9.5, 10.8.3; libibverbs' ibv_poll_cq).
 // - `drain` posts a signaled wr, and a send queue is worked off in the order of posting.
-// - The driver's bad_wr is the first wr that was not queued (ibv_post_send's contract). Where it is null, or no wr of
-//   the chain, the chain says `Commit::Unknown`. Only `commit` calls the driver.
+// - The driver's bad_wr is the first wr that was not queued (ibv_post_send's contract). Where it is
+//   null, or no wr of the chain, the chain says `Commit::Unknown`. Only `commit` calls the driver.
 // - A queue holds the pointer of the QP that it was opened on, and `post` uses no other.
 unsafe impl Encoder for SendWrEncoder {
     const CHAIN: usize = CHAIN;
@@ -126,8 +128,9 @@ impl Post for SendWrPost<'_> {
     #[inline]
     fn commit(self) -> Commit {
         let Self { posting, queue } = self;
-        // SAFETY: the caller of `begin` promised that the QP lives as long as this commit; the head of the chain's
-        // live templates. That the memory may be written was promised to `begin`, too.
+        // SAFETY: the caller of `begin` promised that the QP lives as long as this commit; the head
+        // of the chain's live templates. That the memory may be written was promised to `begin`,
+        // too.
         posting.post(|head| unsafe { queue.post(head) })
     }
 }

@@ -25,7 +25,8 @@ unsafe impl Send for Templates {}
 impl Templates {
     pub(super) fn new() -> Self {
         let storage = NonNull::from(Box::leak(Box::new(ChainStorage::new())));
-        // SAFETY: out of a box just now, and freed by `drop` alone, which runs after the last use of the chain.
+        // SAFETY: out of a box just now, and freed by `drop` alone, which runs after the last use
+        // of the chain.
         let chain = Chain::new(unsafe { &mut *storage.as_ptr() });
         Self { chain, storage }
     }

@@ -75,7 +75,8 @@ fn again(rails: usize, len: u64) -> String {
 }
 
 impl MrError {
-    /// The error of `range`, which was to be registered on `rails` rails and which `device` refused with `errno`.
+    /// The error of `range`, which was to be registered on `rails` rails and which `device` refused
+    /// with `errno`.
     pub(crate) fn new(device: &str, range: MemoryRange, rails: usize, errno: Errno) -> Self {
         Self::explained(device, range, rails, errno, Locked::of_this_process())
     }

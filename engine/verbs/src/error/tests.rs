@@ -1,4 +1,4 @@
-//! Texts say what to do, and nothing twice.
+//! Error texts say what to do, and say nothing twice.
 
 use kvrail_core::provider::MemoryRange;
 
@@ -15,7 +15,7 @@ fn a_lock_limit_is_told_as_one_and_anything_else_is_not() {
         let locked = Locked { limit, pinned: Some(pinned) };
         MrError::explained("mlx5_1", range, 4, Errno(errno), locked)
     };
-    // The first rail had room, the second has not.
+    // The limit has room for the first rail's registration and not for the second's.
     let error = refused(libc::ENOMEM, Some(4 * GIB), 3 * GIB);
     assert_eq!(error.errno(), libc::ENOMEM);
     let text = error.to_string();
@@ -24,7 +24,7 @@ fn a_lock_limit_is_told_as_one_and_anything_else_is_not() {
     }
     assert!(text.contains("4 rails") && text.contains("12884901888 bytes in all"), "{text}");
     assert!(text.contains("ulimit -l unlimited") && !text.contains("memory regions"), "{text}");
-    // There is room under the limit, or none: it is the device.
+    // Where the limit has room, or there is no limit, the device is the reason.
     for limit in [Some(4 * GIB), None] {
         let text = refused(libc::ENOMEM, limit, 0).to_string();
         assert!(text.contains("out of memory regions") && !text.contains("ulimit"), "{text}");
@@ -49,7 +49,7 @@ fn a_hint_is_of_the_errno_that_came() {
     assert!(side.contains("producer's") && !side.contains("another engine"), "{side}");
 }
 
-/// Whoever prints an error with its sources prints no text twice.
+/// A program that prints an error with its sources prints no text twice.
 #[test]
 fn an_error_whose_text_has_its_reason_has_no_source() {
     use std::error::Error as _;

@@ -1,18 +1,18 @@
 //! How much memory this process may pin, and has pinned.
 //!
 //! The kernel counts each registration by itself: the same memory on four rails counts four times.
-//! It compares with the soft limit on locked memory what `/proc/self/status` calls `VmPin` (not
-//! `VmLck`), and lets a process through that has CAP_IPC_LOCK in the first user namespace
+//! It compares the sum, which `/proc/self/status` calls `VmPin` (not `VmLck`), with the soft limit
+//! on locked memory. A process with CAP_IPC_LOCK in the first user namespace has no limit
 //! (`ib_umem_get` in the kernel's `drivers/infiniband/core/umem.c`).
 
 use std::fs;
 
-/// What the kernel goes by.
+/// The limit and the count that the kernel compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Locked {
-    /// In bytes; `None`: as much as there is.
+    /// Bytes that may be pinned; `None` for no limit.
     pub(crate) limit: Option<u64>,
-    /// In bytes, where known.
+    /// Bytes that are pinned, where known.
     pub(crate) pinned: Option<u64>,
 }
 
@@ -25,8 +25,8 @@ impl Locked {
     }
 
     fn new(limit: Option<u64>, status: &str, user_namespace: &str) -> Self {
-        // Bit 14 of the effective set; and the first user namespace has this number in every
-        // kernel.
+        // CAP_IPC_LOCK is bit 14 of the effective set. The first user namespace has this number in
+        // every kernel.
         const IPC_LOCK: u64 = 1 << 14;
         const FIRST: &str = "user:[4026531837]";
         let capabilities = field(status, "CapEff:").and_then(|text| u64::from_str_radix(text, 16).ok());
@@ -35,11 +35,11 @@ impl Locked {
         Self { limit: limit.filter(|_| !exempt), pinned: pinned.and_then(|kib: u64| kib.checked_mul(1024)) }
     }
 
-    /// The limit, if it is why `len` bytes could not be pinned on one of `rails` rails.
+    /// The limit, if it is the reason why `len` bytes could not be pinned on one of `rails` rails.
     pub(crate) fn refuses(self, len: u64, rails: usize) -> Option<u64> {
         let wanted = match self.pinned {
             Some(pinned) => pinned.saturating_add(len),
-            // What else is pinned is not known: at least this is, on every rail.
+            // At least these bytes are pinned, once for each rail.
             None => len.saturating_mul(rails as u64),
         };
         self.limit.filter(|&limit| wanted > limit)
@@ -65,7 +65,7 @@ mod tests {
         let root = STATUS.replace("0000000000000000", "000001ffffffffff");
         assert_eq!(Locked::new(Some(100), &root, "user:[4026531837]").limit, None);
         assert_eq!(Locked::new(Some(100), &root, "user:[4026532999]").limit, Some(100));
-        // This process's own.
+        // The kernel reports the figure for this process.
         assert!(Locked::of_this_process().pinned.is_some());
     }
 

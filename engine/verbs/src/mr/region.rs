@@ -14,7 +14,7 @@ use super::access::{AccessFlags, Rights};
 use crate::error::{Errno, MrError, VerbsRegionError};
 use crate::rail::Rail;
 
-/// From this size on, registering is worth a line in the log and, with several rails, a thread for each.
+/// From this size on a registration is logged and, on several rails, has a thread for each.
 const LARGE: u64 = 64 << 20;
 
 /// Memory registered on one rail.
@@ -25,14 +25,14 @@ pub(crate) struct Mr {
 
 // SAFETY: libibverbs allows a region to be released from any thread.
 unsafe impl Send for Mr {}
-// SAFETY: as above; `&Mr` only tells keys.
+// SAFETY: as above; `&Mr` only reads keys.
 unsafe impl Sync for Mr {}
 
 impl Mr {
-    /// Registers `range`.
+    /// Registers `range`. `rails` is on how many rails that happens, for the error.
     ///
-    /// Registering writes nothing. Whether what is written there later is anybody's is the business of who posts.
-    /// `rails`: on how many rails that happens, for the error.
+    /// Registering writes nothing: what a later READ writes there is the responsibility of the code
+    /// that posts it.
     pub(crate) fn new(
         rail: &Arc<Rail>,
         range: MemoryRange,
@@ -47,14 +47,15 @@ impl Mr {
         let access = rights.access();
         if rail.config().relaxed_ordering {
             let relaxed = (access | AccessFlags::RELAXED_ORDERING).bits();
-            // The flag is an optional one: where the kernel does not know it, libibverbs leaves it out.
+            // The flag is one of the optional ones, which libibverbs leaves out where the kernel
+            // does not know them.
             // SAFETY: a live PD; the kernel checks the range, and pins what is there.
             let raw = unsafe { sys::ibv_reg_mr_iova2(rail.pd(), at, length, addr, relaxed) };
             if let Some(raw) = NonNull::new(raw) {
                 return Ok(Self { raw, rail: Arc::clone(rail) });
             }
             let errno = Errno::last();
-            // The library is older than the function, or the driver refuses the flag.
+            // Else the library is older than the function, or the driver refuses the flag.
             if !matches!(errno.0, libc::EOPNOTSUPP | libc::EINVAL) {
                 return Err(refused(errno));
             }
@@ -67,7 +68,7 @@ impl Mr {
         Ok(Self { raw, rail: Arc::clone(rail) })
     }
 
-    /// Registers memory behind a dma-buf.
+    /// Registers memory that a dma-buf holds.
     pub(crate) fn from_dmabuf(
         rail: &Arc<Rail>,
         range: MemoryRange,
@@ -75,7 +76,7 @@ impl Mr {
         rights: Rights,
     ) -> Result<Self, MrError> {
         let MemoryRange { addr, len } = range;
-        // No limit counts this memory: it is another device's.
+        // No limit of locked memory counts another device's memory.
         let refused = |errno| MrError::Refused { device: rail.device().into(), addr, len, errno };
         let length = usize::try_from(len).map_err(|_| refused(Errno(libc::EINVAL)))?;
         let access = rights.access();
@@ -131,21 +132,22 @@ pub struct VerbsRegion {
 }
 
 impl VerbsRegion {
-    /// Registers `range` on every rail, at the same time on all where it is large.
+    /// Registers `range` on every rail; a large range on all rails at the same time.
     ///
     /// # Errors
     ///
-    /// The first rail that refused; nothing stays registered.
+    /// Names the first rail that refused; nothing stays registered.
     pub fn new(rails: &[Arc<Rail>], range: MemoryRange, rights: Rights) -> Result<Self, VerbsRegionError> {
         Self::with(rails, range, rights, |rail| Mr::new(rail, range, rights, rails.len()))
     }
 
-    /// The same for memory behind a dma-buf, a GPU's for example. READs and keys go by the addresses of `range`, whose
-    /// first has the same offset within a host page as the place in the dma-buf.
+    /// Registers memory that a dma-buf holds, a GPU's for example. READs name it by the addresses
+    /// of `range`, whose first must have the same offset within a host page as the place in the
+    /// dma-buf.
     ///
     /// # Errors
     ///
-    /// The first rail that refused; nothing stays registered.
+    /// Names the first rail that refused; nothing stays registered.
     pub fn from_dmabuf(
         rails: &[Arc<Rail>],
         range: MemoryRange,
@@ -173,7 +175,7 @@ impl VerbsRegion {
                     .collect();
                 let done = threads.into_iter().map(|(rail, thread)| match thread {
                     Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                    // No thread is to be had: one after the other takes longer.
+                    // Without a thread, registering one after the other only takes longer.
                     Err(_) => register(rail),
                 });
                 done.collect()
@@ -198,13 +200,13 @@ impl VerbsRegion {
         Ok(Self { mrs, range, rights })
     }
 
-    /// What is registered.
+    /// The registered range.
     #[must_use]
     pub const fn range(&self) -> MemoryRange {
         self.range
     }
 
-    /// The key on each rail: local ones of a destination, remote ones of what is published.
+    /// The key on each rail: local keys of a destination, remote keys of published memory.
     #[must_use]
     pub fn keys(&self) -> RailKeys {
         let mut keys = [0; MAX_RAILS];

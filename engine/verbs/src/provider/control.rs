@@ -1,10 +1,11 @@
 //! The control thread: QP changes that block in the kernel, and the devices' own events.
 //!
-//! Moving a QP to the error state and destroying it are system calls that wait for the device. The engine's
-//! thread asks for them through one ring, and learns through another when they have been done.
+//! Moving a QP to the error state and destroying it are system calls that wait for the device. The
+//! engine's thread asks for them through one ring, and learns through another when they have been
+//! done.
 //!
-//! The engine goes on polling a completion queue while QPs on it are destroyed: every provider library takes its
-//! queue's lock for the moment in which it removes a QP's last entries (`cq.rs`).
+//! The engine goes on polling a completion queue while QPs on it are destroyed: every provider
+//! library takes its queue's lock for the moment in which it removes a QP's last entries (`cq.rs`).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -57,9 +58,11 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Starts the thread for `rails`, which have room for `lanes` lanes at a time. `engine` wakes the engine.
+    /// Starts the thread for `rails`, which have room for `lanes` lanes at a time. `engine` wakes
+    /// the engine.
     pub(super) fn start(rails: &[Arc<Rail>], lanes: usize, engine: &Arc<WakeFd>) -> Result<Self, RailError> {
-        // Each lane fails once and closes once, and the control thread may be as many requests behind again.
+        // Each lane fails once and closes once, and the control thread may be as many requests
+        // behind again.
         let (requests, requests_out) = RingBuffer::new(4 * lanes + 64);
         let (events_in, events) = RingBuffer::new(4 * lanes + 64);
         let wake = Arc::new(wake_fd()?);
@@ -236,7 +239,8 @@ impl Worker {
         let Ready { readable, hung_up } = match poll_fds(&self.wake, &fds[..self.rails.len()], timeout) {
             Ok(ready) => ready,
             Err(error) => {
-                // The system is out of memory for a moment. Without a pause this thread would only spin.
+                // The system is out of memory for a moment. Without a pause this thread would only
+                // spin.
                 tracing::error!(%error, "the devices' events cannot be waited for");
                 std::thread::sleep(RETRY);
                 return;
@@ -273,7 +277,8 @@ impl Worker {
                 self.hung_up |= 1 << index;
                 self.report_lost(rail);
             }
-            // The QP went to the error state by itself: for the engine the same as if it had asked for it.
+            // The QP went to the error state by itself: for the engine the same as if it had asked
+            // for it.
             DeviceEvent::LaneFailed(id) => self.report(Event::LaneFailed(id), index),
             DeviceEvent::Other => {}
         }

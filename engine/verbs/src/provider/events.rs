@@ -12,7 +12,7 @@ use crate::error::{Errno, RailError};
 use crate::qp::tag::LaneTag;
 use crate::rail::Rail;
 
-/// `enum ibv_event_type`, as numbers.
+/// Numbers of `enum ibv_event_type`.
 mod kind {
     pub(super) const CQ_ERR: u32 = 0;
     pub(super) const QP_FATAL: u32 = 1;
@@ -30,7 +30,7 @@ pub(super) enum DeviceEvent {
     PortDown,
     /// The rail's port came up.
     PortUp,
-    /// The device has failed, or the rail's completion queue has: completions are lost for good.
+    /// The device or the rail's completion queue has failed: completions are lost for good.
     Lost,
     /// The device's descriptor reports no event any more: the device is gone.
     HungUp,
@@ -61,8 +61,8 @@ pub(super) fn read(rail: &Rail, mut report: impl FnMut(DeviceEvent)) {
     loop {
         let mut event = AsyncEvent { element: 0, event_type: u32::MAX };
         let at = (&raw mut event).cast::<sys::ibv_async_event>();
-        // SAFETY: an open context; the local is an ibv_async_event byte for byte (abi.rs), and its type is never
-        // looked at as the enum that the bindings make of it.
+        // SAFETY: an open context; the local is an ibv_async_event byte for byte (abi.rs), and its
+        // type is never read as the enum that the bindings make of it.
         if unsafe { sys::ibv_get_async_event(rail.context().as_ptr(), at) } != 0 {
             return;
         }
@@ -84,7 +84,7 @@ fn classify(event: AsyncEvent, port: u8, lane: Option<LaneId>) -> DeviceEvent {
     match event.event_type {
         kind::PORT_ERR if ours => DeviceEvent::PortDown,
         kind::PORT_ACTIVE if ours => DeviceEvent::PortUp,
-        // A context has one queue, so the event's is the rail's.
+        // A context has one completion queue, the rail's.
         kind::DEVICE_FATAL | kind::CQ_ERR => DeviceEvent::Lost,
         kind::QP_FATAL | kind::QP_REQ_ERR | kind::QP_ACCESS_ERR => {
             lane.map_or(DeviceEvent::Other, DeviceEvent::LaneFailed)
@@ -93,18 +93,18 @@ fn classify(event: AsyncEvent, port: u8, lane: Option<LaneId>) -> DeviceEvent {
     }
 }
 
-/// The lane of a QP event, once its QP is one.
+/// The lane of a QP event, if an engine has opened the QP as a lane.
 fn lane(event: AsyncEvent) -> Option<LaneId> {
     let qp = usize::try_from(event.element).ok()?;
     let qp = std::ptr::with_exposed_provenance::<sys::ibv_qp>(qp);
-    // SAFETY: libibverbs gives the QP that it made itself. It is not destroyed before the event has been
-    // acknowledged, which happens after this.
+    // SAFETY: libibverbs gives the QP that it made itself. It is not destroyed before the event has
+    // been acknowledged, which happens after this.
     let tag = unsafe { (*qp).qp_context }.cast_const().cast::<LaneTag>();
     // SAFETY: set when the QP was made, to a tag that lives until the QP is destroyed.
     unsafe { tag.as_ref() }?.get()
 }
 
-/// The header's names, for the log.
+/// The name of an event in the header, for the log.
 fn name(kind: u32) -> &'static str {
     const NAMES: [&str; 21] = [
         "CQ_ERR",
@@ -136,7 +136,7 @@ fn name(kind: u32) -> &'static str {
 mod tests {
     use super::*;
 
-    /// A queue that has overrun has lost completions, and its QPs stay as they were.
+    /// A queue that has overrun has lost completions, and its QPs do not show it.
     #[test]
     fn a_queue_that_has_lost_completions_costs_the_rail() {
         let event = AsyncEvent { element: 0x1234, event_type: kind::CQ_ERR };
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(classify(event(kind::PORT_ACTIVE, 2), 2, None), DeviceEvent::PortUp);
         assert_eq!(classify(event(kind::DEVICE_FATAL, 0), 2, None), DeviceEvent::Lost);
         assert_eq!(classify(event(kind::QP_FATAL, 0), 1, Some(lane)), DeviceEvent::LaneFailed(lane));
-        // Of a QP that is no lane yet.
+        // The QP is no lane yet.
         assert_eq!(classify(event(kind::QP_FATAL, 0), 1, None), DeviceEvent::Other);
         for kind in [18, 20, 21, 4_000_000_000] {
             assert_eq!(classify(event(kind, 1), 1, None), DeviceEvent::Other);

@@ -1,16 +1,16 @@
-//! Which rails are lost for good, so that each is told of once, whoever finds out first.
+//! Which rails are lost for good. Each loss is reported once, whichever thread finds it first.
 
 use kvrail_core::provider::Event;
 
-/// A bit for each rail.
+/// Sets of rails, a bit for each rail.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Losses {
-    /// The driver has given up on their completion queue: they are not polled any more.
+    /// Rails whose driver has given up on the completion queue: they are not polled any more.
     broken: u32,
-    /// Their completion channel has hung up: nothing of theirs wakes the engine.
+    /// Rails whose completion channel has hung up: they cannot wake the engine.
     hung_up: u32,
-    /// They have been told of.
-    told: u32,
+    /// Rails whose loss has been reported.
+    reported: u32,
 }
 
 impl Losses {
@@ -34,31 +34,31 @@ impl Losses {
         self.hung_up |= 1 << rail;
     }
 
-    /// Whether there is a loss to be told of.
+    /// Whether there is a loss to be reported.
     #[inline]
-    pub(super) fn any_untold(&self) -> bool {
-        (self.broken | self.hung_up) & !self.told != 0
+    pub(super) fn any_unreported(&self) -> bool {
+        (self.broken | self.hung_up) & !self.reported != 0
     }
 
-    /// The next rail whose loss is to be told of. From now on it has been.
+    /// The next rail whose loss is to be reported. It counts as reported from now on.
     #[inline]
     pub(super) fn next(&mut self) -> Option<usize> {
-        if !self.any_untold() {
+        if !self.any_unreported() {
             return None;
         }
-        let rail = ((self.broken | self.hung_up) & !self.told).trailing_zeros() as usize;
-        self.told |= 1 << rail;
+        let rail = ((self.broken | self.hung_up) & !self.reported).trailing_zeros() as usize;
+        self.reported |= 1 << rail;
         Some(rail)
     }
 
-    /// Whether an event of `rail` from the control thread is passed on; `lost`: the rail is lost by
-    /// it.
+    /// Whether an event of `rail` from the control thread is passed on to the engine. `lost` says
+    /// that the rail is lost by it.
     pub(super) fn passes(&mut self, event: Event, rail: usize, lost: bool) -> bool {
-        let known = self.told >> rail & 1 != 0;
+        let known = self.reported >> rail & 1 != 0;
         match event {
-            // What is lost for good is lost once, and does not come back.
+            // A rail that is lost for good does not come back.
             Event::RailUp(_) | Event::RailDown(_) if known => return false,
-            Event::RailDown(_) if lost => self.told |= 1 << rail,
+            Event::RailDown(_) if lost => self.reported |= 1 << rail,
             _ => {}
         }
         true
@@ -75,30 +75,30 @@ mod tests {
     const UP: Event = Event::RailUp(RailIndex(3));
 
     #[test]
-    fn a_device_that_is_gone_is_told_of_once_whoever_notices_first() {
-        // The sleeping engine, by its channel, before the control thread.
+    fn a_device_that_is_gone_is_reported_once() {
+        // The sleeping engine finds it by its channel, before the control thread.
         let mut losses = Losses::default();
         losses.hang_up(3);
-        assert!(losses.polls(3) && !losses.wakes(3), "what lies in its queue can still be had");
-        assert!(losses.any_untold());
-        assert_eq!((losses.next(), losses.next(), losses.any_untold()), (Some(3), None, false));
+        assert!(losses.polls(3) && !losses.wakes(3), "completions that lie in its queue can still be taken");
+        assert!(losses.any_unreported());
+        assert_eq!((losses.next(), losses.next(), losses.any_unreported()), (Some(3), None, false));
         assert!(!losses.passes(DOWN, 3, true));
         losses.break_queue(3);
         assert_eq!(losses.next(), None);
         assert!(!losses.polls(3));
-        // The control thread first.
+        // The control thread finds it first.
         let mut losses = Losses::default();
         assert!(losses.passes(DOWN, 3, true));
         losses.hang_up(3);
-        assert_eq!((losses.any_untold(), losses.next()), (false, None));
+        assert_eq!((losses.any_unreported(), losses.next()), (false, None));
         assert!(!losses.wakes(3), "it is left out of the sleep all the same");
-        // It does not come back; its lanes still end.
+        // It does not come back; its lanes are still closed.
         assert!(!losses.passes(UP, 3, false));
         assert!(losses.passes(Event::LaneClosed(LaneId::new(0, 1)), 3, false));
     }
 
     #[test]
-    fn a_port_that_comes_and_goes_is_told_of_each_time() {
+    fn a_port_that_goes_down_and_up_is_reported_each_time() {
         let mut losses = Losses::default();
         for _ in 0..3 {
             assert!(losses.passes(DOWN, 3, false) && losses.passes(UP, 3, false));

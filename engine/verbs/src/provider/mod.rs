@@ -40,9 +40,9 @@ use crate::rail::{self, Rail, Side};
 
 /// Rails over RDMA verbs, whose work requests `E` encodes.
 ///
-/// On the engine's thread `begin`, `read`, `commit` and `poll` make no heap call, take no lock and make no system
-/// call of ours. What a provider library does in its `post_send` and `poll_cq` is its own (rxe's doorbell is a
-/// system call). A control thread changes and destroys QPs.
+/// On the engine's thread `begin`, `read`, `commit` and `poll` make no heap call, take no lock and
+/// make no system call of ours. What a provider library does in its `post_send` and `poll_cq` is
+/// its own (rxe's doorbell is a system call). A control thread changes and destroys QPs.
 pub struct Verbs<E: Encoder = SendWrEncoder> {
     queues: Queues,
     encoder: E,
@@ -69,8 +69,8 @@ impl Verbs {
     ///
     /// # Errors
     ///
-    /// There are no rails or too many of them, one is in use or was opened for a producer, or there is no thread to be
-    /// had.
+    /// There are no rails or too many of them, one is in use or was opened for a producer, or there
+    /// is no thread to be had.
     pub fn start(rails: Vec<Arc<Rail>>) -> Result<Self, RailError> {
         Self::start_with(rails, SendWrEncoder::new())
     }
@@ -132,11 +132,12 @@ impl<E: Encoder> Verbs<E> {
     }
 }
 
-// SAFETY: the promises of `Provider`, by number.
-// 1., 2. and 6. are the encoder's (`Encoder`, `SendWrEncoder`): each READ, commit and drain goes through it.
-// 3. LaneFailed is told after ibv_modify_qp to the error state has succeeded, or for a QP that its device has moved
-//    there: from then on wrs are flushed in order, and a flushed wr's completion comes when the device is
-//    done with it (IBTA vol. 1, 10.3.1.5 and 10.7.3.1). The encoder posts the drain's wr behind all others.
+// SAFETY: the promises of `Provider`, by number. 1., 2. and 6. are the encoder's (`Encoder`,
+// `SendWrEncoder`): each READ, commit and drain goes through it.
+// 3. LaneFailed is told after ibv_modify_qp to the error state has succeeded, or for a QP that its
+//    device has moved there: from then on wrs are flushed in order, and a flushed wr's completion
+//    comes when the device is done with it (IBTA vol. 1, 10.3.1.5 and 10.7.3.1). The encoder posts
+//    the drain's wr behind all others.
 // 4. LaneClosed is told after ibv_destroy_qp has succeeded, which waits for the device.
 // 5. `drop` destroys every QP that was opened, and aborts the process if one cannot be.
 // 7. A lane carries its id and its provider's: a slot's number means something only where that is
@@ -214,9 +215,9 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
     #[inline]
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut VerbsLane<E>) -> VerbsPost<'a, E> {
         let rail = lane.rail;
-        // SAFETY: the caller promises that this provider has opened the lane, and both are borrowed for as long as
-        // the commit lives: the lane is not closed, so its QP is alive. That the READs may be executed is the
-        // caller's promise, too.
+        // SAFETY: the caller promises that this provider has opened the lane, and both are borrowed
+        // for as long as the commit lives: the lane is not closed, so its QP is alive. That the
+        // READs may be executed is the caller's promise, too.
         let post = unsafe { self.encoder.begin(&mut lane.queue) };
         VerbsPost { post, rail, progress: &mut self.queues.progress }
     }
@@ -238,7 +239,8 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
         if lane.provider != self.id {
             return Err(libc::EINVAL);
         }
-        // SAFETY: this provider has opened the lane and, since it is there, not closed it: its QP is alive.
+        // SAFETY: this provider has opened the lane and, since it is there, not closed it: its QP
+        // is alive.
         unsafe { self.encoder.drain(&mut lane.queue, wr_id) }
     }
 

@@ -13,13 +13,13 @@ use crate::error::Errno;
 pub(super) struct Ready {
     /// There is something to be read.
     pub(super) readable: u32,
-    /// Nothing more will ever come: the other end is closed, the device is gone, or it is no descriptor. What came
-    /// before may still be there to be read.
+    /// Nothing more will ever come: the other end is closed, the device is gone, or it is no
+    /// descriptor. What came before may still be there to be read.
     pub(super) hung_up: u32,
 }
 
-/// Sleeps until a wake-up is requested, one of `fds` is ready (at most [`MAX_RAILS`]; `None` is left out), a signal
-/// comes, or the timeout.
+/// Sleeps until a wake-up is requested, one of `fds` is ready (at most [`MAX_RAILS`]; `None` is
+/// left out), a signal comes, or the timeout.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! How many wrs are outstanding, and how many a completion stands for: what a sleeping engine waits by.
+//! How many wrs are outstanding, and how many a completion stands for. A sleeping engine waits by
+//! these counts.
 
 use kvrail_core::abi::Wc;
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
@@ -8,22 +9,23 @@ const LANES: usize = 1 << 16;
 /// Generation and sequence number of a wr_id.
 const LIFE_AND_SEQ: u64 = (1 << 48) - 1;
 
-/// Counts.
+/// The counts of all rails.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// Of each lane number: generation and sequence number of the last wr that a completion stands for. The pages
-    /// of numbers that are never used are never touched.
+    /// For each lane number, generation and sequence number of the last wr that a completion stands
+    /// for. Memory of numbers that are never used is never touched.
     last: Box<[u64]>,
-    /// Posted and not stood for, per rail. What a lane that died had stays in it: it errs towards "some".
+    /// For each rail, the wrs that were posted and that no completion stands for. The wrs of a
+    /// failed lane stay in it, so the count is never too low.
     outstanding: [u64; MAX_RAILS],
 }
 
-/// What some completions say.
+/// What a number of completions say together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// Wrs that they stand for.
+    /// How many wrs they stand for.
     pub(super) wrs: u64,
-    /// Whether one is a failure.
+    /// Whether one of them is a failure.
     pub(super) failed: bool,
 }
 
@@ -32,7 +34,7 @@ impl Progress {
         Self { last: vec![0; LANES].into_boxed_slice(), outstanding: [0; MAX_RAILS] }
     }
 
-    /// A lane posts for the first time, as `first` says.
+    /// A lane begins, with `first` as its first wr.
     pub(super) fn begin(&mut self, first: WrId) {
         let before = WrId::new(first.lane(), first.seq().wrapping_sub(1) % WrId::SEQUENCES);
         self.last[first.lane().index()] = before.0 & LIFE_AND_SEQ;
@@ -47,7 +49,8 @@ impl Progress {
         self.outstanding[rail.get() % MAX_RAILS] == 0
     }
 
-    /// Counts what `completions` of `rail` stand for: each for all wrs of its lane since the one before.
+    /// Counts the wrs that `completions` of `rail` stand for: each stands for all wrs of its lane
+    /// since the last one.
     #[inline]
     pub(super) fn count(&mut self, rail: RailIndex, completions: &[Wc]) -> Seen {
         let mut seen = Seen::default();
@@ -57,7 +60,7 @@ impl Progress {
             let last = &mut self.last[id.lane().index() % LANES];
             let now = id.0 & LIFE_AND_SEQ;
             let step = id.seq().wrapping_sub(*last as u32) % WrId::SEQUENCES;
-            // Another life's, or one that comes again: it stands for nothing.
+            // One of another generation, or one that came before, stands for no wr.
             if now >> 24 == *last >> 24 && step < WrId::SEQUENCES / 2 {
                 *last = now;
                 seen.wrs += u64::from(step);
@@ -93,7 +96,7 @@ mod tests {
         assert_eq!(progress.count(RAIL, &[wc(a, 7), wc(b, 108)]), Seen { wrs: 8 + 9, failed: false });
         assert_eq!(progress.count(RAIL, &[wc(a, 15)]).wrs, 8);
         assert!(progress.is_idle(RAIL));
-        // Again, and of an earlier life.
+        // The same again, and one of an earlier generation.
         assert_eq!(progress.count(RAIL, &[wc(a, 15), wc(LaneId::new(5, 2), 40)]).wrs, 0);
     }
 
@@ -109,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_whoever_it_is_of() {
+    fn a_failure_is_seen_on_any_lane() {
         let mut progress = Progress::new();
         let wc = Wc::new(WrId(u64::MAX), WcStatus::RETRY_EXC_ERR, 0, 7);
         assert!(progress.count(RAIL, &[wc]).failed);

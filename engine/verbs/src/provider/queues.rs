@@ -24,13 +24,14 @@ pub(super) struct Queues {
 pub(super) struct RailQueue {
     pub(super) rail: Arc<Rail>,
     pub(super) info: RailInfo,
-    /// Lanes whose completions may be in the queue: open ones, those that are being closed, and closed ones whose last
-    /// completions may still lie in the queue.
+    /// Lanes whose completions may be in the queue: open ones, those that are being closed, and
+    /// closed ones whose last completions may still lie in the queue.
     pub(super) lanes: usize,
     /// How many of `lanes` are closed.
     pub(super) closed: usize,
     pub(super) max_lanes: usize,
-    /// Completions that were found while falling asleep: `from .. to` of `stash` are not yet handed to the engine.
+    /// Completions that were found while falling asleep: `from .. to` of `stash` are not yet handed
+    /// to the engine.
     stash: Box<[Wc]>,
     from: usize,
     to: usize,
@@ -66,7 +67,7 @@ impl RailQueue {
     ///
     /// # Errors
     ///
-    /// The channel tells no more: its device is gone.
+    /// The channel reports no more events: its device is gone.
     pub(super) fn take_events(&mut self) -> Result<(), Errno> {
         let Some(channel) = self.rail.channel() else { return Ok(()) };
         while channel.take()? {

@@ -11,15 +11,17 @@ use super::polling::{Ready, poll_fds};
 use super::queues::Queues;
 use crate::encoder::Encoder;
 
-/// Sleeps until `completions` wrs have completed (0: completions are no reason to wake up), a wr has failed, there is an
-/// event (`has_events`, or a lost rail), a wake-up is requested, or `until`.
+/// Sleeps until `completions` wrs have completed (0: completions are no reason to wake up), a wr
+/// has failed, there is an event (`has_events`, or a lost rail), a wake-up is requested, or
+/// `until`.
 ///
-/// An armed queue signals its channel once, for the next completion, and only for one that comes after the arming. So
-/// each round arms first, polls second and sleeps third: the poll finds what came before the arming, and what came
-/// after it makes the channel readable. What the poll finds goes to the stash for the engine's next poll, and counts.
+/// An armed queue signals its channel once, for the next completion, and only for one that comes
+/// after the arming. So each round arms first, polls second and sleeps third: the poll finds what
+/// came before the arming, and what came after it makes the channel readable. What the poll finds
+/// goes to the stash for the engine's next poll, and counts.
 ///
-/// A channel that has hung up (its device is gone) is left out from then on: poll(2) would report it at once, each
-/// time.
+/// A channel that has hung up (its device is gone) is left out from then on: poll(2) would report
+/// it at once, each time.
 pub(super) fn sleep<E: Encoder>(
     queues: &mut Queues,
     encoder: &mut E,
@@ -45,7 +47,7 @@ pub(super) fn sleep<E: Encoder>(
             failed |= seen.failed;
         }
         let enough = completions > 0 && done >= completions;
-        if failed || enough || queues.losses.any_untold() || has_events() || wake.take_request() {
+        if failed || enough || queues.losses.any_unreported() || has_events() || wake.take_request() {
             return;
         }
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));

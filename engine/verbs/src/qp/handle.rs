@@ -14,17 +14,19 @@ use super::tag::LaneTag;
 use crate::error::{Errno, VerbsLaneError};
 use crate::rail::{Rail, Side};
 
-/// A QP in whatever state, and what it was made of. Dropping the handle destroys the QP, which blocks in the kernel.
+/// A QP in whatever state, and what it was made of. Dropping the handle destroys the QP, which
+/// blocks in the kernel.
 pub struct QpHandle {
     raw: NonNull<sys::ibv_qp>,
     /// Taken once, by `destroy` or by `drop`.
     keep: ManuallyDrop<QpReclaimer>,
 }
 
-// SAFETY: libibverbs allows a QP to be changed and destroyed from any thread. Only its owner posts to it.
+// SAFETY: libibverbs allows a QP to be changed and destroyed from any thread. Only its owner posts
+// to it.
 unsafe impl Send for QpHandle {}
-// SAFETY: what `&QpHandle` does (read the number, move to the error state) libibverbs allows from several threads at
-// a time.
+// SAFETY: what `&QpHandle` does (read the number, move to the error state) libibverbs allows from
+// several threads at a time.
 unsafe impl Sync for QpHandle {}
 
 impl QpHandle {
@@ -44,7 +46,7 @@ impl QpHandle {
         init.qp_type = sys::ibv_qp_type::IBV_QPT_RC;
         init.pd = rail.qp_domain();
         let pd = sys::ibv_qp_init_attr_mask::IBV_QP_INIT_ATTR_PD.0;
-        // For READs alone: mlx5 then keeps 64 bytes per wr instead of 256.
+        // A QP for READs alone: mlx5 then keeps 64 bytes per wr instead of 256.
         init.comp_mask = pd | sys::ibv_qp_init_attr_mask::IBV_QP_INIT_ATTR_SEND_OPS_FLAGS.0;
         init.send_ops_flags = sys::ibv_qp_create_send_ops_flags::IBV_QP_EX_WITH_RDMA_READ.0.into();
         let context = rail.context();
@@ -86,8 +88,9 @@ impl QpHandle {
         fields: bits,
         to: &'static str,
     ) -> Result<(), VerbsLaneError> {
-        // The signature takes the mask as a C int.
-        // SAFETY: a live QP and a local; libibverbs serialises changes of a QP's state in the kernel.
+        // The C signature takes the mask as an int.
+        // SAFETY: a live QP and a local; libibverbs serialises changes of a QP's state in the
+        // kernel.
         let errno = unsafe { sys::ibv_modify_qp(self.as_ptr(), attr, fields.0.cast_signed()) };
         if errno == 0 {
             return Ok(());
@@ -95,7 +98,8 @@ impl QpHandle {
         Err(VerbsLaneError::Step { rail: self.rail().name().into(), to, errno: Errno(errno.abs()) })
     }
 
-    /// Moves the QP to the error state: nothing new is executed, and outstanding wrs are flushed. Blocks in the kernel.
+    /// Moves the QP to the error state: nothing new is executed, and outstanding wrs are flushed.
+    /// Blocks in the kernel.
     pub(crate) fn fail(&self) -> Result<(), VerbsLaneError> {
         let mut attr = attr(sys::ibv_qp_state::IBV_QPS_ERR);
         self.modify(&mut attr, bits::IBV_QP_STATE, "error")
@@ -108,11 +112,12 @@ impl QpHandle {
 
     /// Called once, by an owner that does not use the handle any more.
     fn destroy_once(&mut self) -> Result<(), Errno> {
-        // SAFETY: `destroy` and `drop` each end the handle, and only one of them runs: `keep` is taken once.
+        // SAFETY: `destroy` and `drop` each end the handle, and only one of them runs: `keep` is
+        // taken once.
         let keep = unsafe { ManuallyDrop::take(&mut self.keep) };
-        // SAFETY: made by `create` with what `keep` holds, and destroyed once, as above. Nothing posts to it: a lane
-        // does only while its provider has the handle, and the provider gives the handle away when the lane is
-        // closed.
+        // SAFETY: made by `create` with what `keep` holds, and destroyed once, as above. Nothing
+        // posts to it: a lane does only while its provider has the handle, and the provider gives
+        // the handle away when the lane is closed.
         unsafe { keep.reclaim(self.raw) }
     }
 }

@@ -11,8 +11,8 @@ use super::tag::LaneTag;
 use crate::error::Errno;
 use crate::rail::Rail;
 
-/// What a QP is made of and what must outlive it: its context pointer leads to the tag, and its domain and
-/// completion queue belong to the rail.
+/// What a QP is made of and what must outlive it: its context pointer leads to the tag, and its
+/// domain and completion queue belong to the rail.
 pub(super) struct QpReclaimer {
     tag: Arc<LaneTag>,
     rail: Arc<Rail>,
@@ -31,13 +31,13 @@ impl QpReclaimer {
         &self.rail
     }
 
-    /// Destroys `qp`, which writes no more when this returns `Ok`. A QP that cannot be destroyed is leaked, with
-    /// its tag and its rail. Blocks in the kernel.
+    /// Destroys `qp`, which writes no more when this returns `Ok`. A QP that cannot be destroyed is
+    /// leaked, with its tag and its rail. Blocks in the kernel.
     ///
     /// # Safety
     ///
-    /// `qp` was made with this tag on this rail and has not been destroyed; nothing posts to it any more. Its
-    /// completion queue may be polled meanwhile: libibverbs allows that.
+    /// `qp` was made with this tag on this rail and has not been destroyed; nothing posts to it any
+    /// more. Its completion queue may be polled meanwhile: libibverbs allows that.
     pub(super) unsafe fn reclaim(self, qp: NonNull<sys::ibv_qp>) -> Result<(), Errno> {
         // SAFETY: the caller's promise.
         let errno = unsafe { sys::ibv_destroy_qp(qp.as_ptr()) };

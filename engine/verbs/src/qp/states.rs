@@ -1,7 +1,7 @@
 //! The states of a queue pair, as types: Reset, Init, Rtr, Rts.
 //!
-//! Only a QP in RTS can be posted to, and it gets there through the other three in this order. What both ends
-//! must agree on is worked out from both ends' [`LaneEnd`]s.
+//! Only a QP in RTS can be posted to, and it gets there through the other three in this order. What
+//! both ends must agree on is worked out from both ends' [`LaneEnd`]s.
 
 use std::sync::Arc;
 
@@ -15,26 +15,26 @@ use crate::mr::access::AccessFlags;
 use crate::rail::{LocalPort, Rail, Side};
 use crate::wire::{BITS_24, LaneEnd, LinkLayer, Mtu, RailEnd};
 
-/// Made, and nothing else.
+/// A new QP: it knows nothing of its port or its peer.
 #[derive(Debug)]
 pub(crate) struct Reset;
-/// Knows its port. Has told the other end of itself.
+/// A QP with its port and its rights. The other end needs its [`LaneEnd`].
 #[derive(Debug)]
 pub(crate) struct Init {
     local: LocalPort,
     end: LaneEnd,
 }
-/// Takes what the other end sends.
+/// A QP that receives from the other end (ready to receive).
 #[derive(Debug)]
 pub(crate) struct Rtr {
     end: LaneEnd,
     read_depth: u8,
 }
-/// Can be posted to.
+/// A QP that can be posted to (ready to send).
 #[derive(Debug)]
 pub(crate) struct Rts;
 
-/// A queue pair in a state.
+/// A queue pair in the state that its type names.
 #[derive(Debug)]
 pub(crate) struct Qp<State> {
     handle: QpHandle,
@@ -42,13 +42,13 @@ pub(crate) struct Qp<State> {
 }
 
 impl Qp<Reset> {
-    /// Makes one on `rail`.
+    /// Makes a QP on `rail`.
     pub(crate) fn new(rail: &Arc<Rail>) -> Result<Self, VerbsLaneError> {
         Ok(Self { handle: QpHandle::create(rail)?, state: Reset })
     }
 
-    /// Gives it its port and its rights: a producer's may be read from, a reader's grants nothing. `remote` decides
-    /// which of the port's addresses it goes by.
+    /// Gives it its port and its rights: peers may read through a producer's QP; a reader's grants
+    /// nothing. `remote` decides which of the port's addresses it uses.
     pub(crate) fn init(self, remote: &RailEnd) -> Result<Qp<Init>, VerbsLaneError> {
         let Self { handle, .. } = self;
         let rail = handle.rail();
@@ -81,12 +81,12 @@ impl Qp<Reset> {
 }
 
 impl Qp<Init> {
-    /// What the other end must know.
+    /// What the other end must know of this one.
     pub(crate) const fn end(&self) -> &LaneEnd {
         &self.state.end
     }
 
-    /// Points it at the other end: from now on it answers.
+    /// Connects it to the other end: from now on it answers READs, if it is a producer's.
     pub(crate) fn ready_to_receive(self, remote: &LaneEnd) -> Result<Qp<Rtr>, VerbsLaneError> {
         let Self { handle, state: Init { local, end } } = self;
         let rail = handle.rail();
@@ -98,9 +98,9 @@ impl Qp<Init> {
         attr.path_mtu = mtu as u32;
         attr.dest_qp_num = remote.qp_num;
         attr.rq_psn = remote.psn;
-        // Nobody reads from a reader.
+        // No peer reads from a reader.
         attr.max_dest_rd_atomic = if rail.side() == Side::Producer { read_depth } else { 0 };
-        // What a producer's end answers with to a READ that it cannot serve yet.
+        // The pause that a producer's end asks for when it cannot serve a READ yet.
         attr.min_rnr_timer = RNR_TIMER;
         let ah = &mut attr.ah_attr;
         ah.port_num = rail.port();
@@ -133,14 +133,14 @@ impl Qp<Init> {
             remote = %remote.gid,
             mtu = mtu.bytes(),
             read_depth,
-            "QP points at its peer"
+            "QP is connected to its peer"
         );
         Ok(Qp { handle, state: Rtr { end: LaneEnd { mtu, read_depth, ..end }, read_depth } })
     }
 }
 
 impl Qp<Rtr> {
-    /// What was agreed on, for the answer to the other end.
+    /// What both ends use, for the answer to the other end.
     pub(crate) const fn end(&self) -> &LaneEnd {
         &self.state.end
     }
@@ -178,19 +178,18 @@ impl<State> Qp<State> {
     }
 }
 
-/// How a QP sends: from which packet number on, and how often again.
+/// How a QP sends: its first packet number, and how often it tries again.
 fn sending(config: &VerbsConfig, end: &LaneEnd) -> sys::ibv_qp_attr {
     let mut attr = attr(sys::ibv_qp_state::IBV_QPS_RTS);
     attr.sq_psn = end.psn;
     attr.timeout = config.timeout;
     attr.retry_cnt = config.retry;
-    // A READ may be answered with "not ready", too: by a NIC that waits for a page to be brought
-    // into memory.
+    // A producer's NIC answers a READ with "not ready" while a page is being brought into memory.
     attr.rnr_retry = config.rnr_retry;
     attr
 }
 
-/// What both ends can do: the shorter packets, the fewer READs in flight.
+/// What both ends can do: the smaller MTU, the fewer READs in flight.
 fn agree(ours: &LaneEnd, theirs: &LaneEnd) -> (Mtu, u8) {
     (ours.mtu.min(theirs.mtu), ours.read_depth.min(theirs.read_depth))
 }
@@ -214,8 +213,8 @@ mod tests {
         }
     }
 
-    /// A producer that is not ready has answered: it is waited for until the engine's `stall`. One
-    /// that does not answer is given up on by the transport.
+    /// A producer that is not ready has answered: the reader waits until the engine's `stall`. For
+    /// a producer that does not answer, the transport stops trying.
     #[test]
     fn a_qp_tries_again_and_not_for_ever() {
         let attr = sending(&VerbsConfig::DEFAULT, &end(Mtu::B4096, 16));

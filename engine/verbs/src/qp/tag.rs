@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kvrail_core::id::LaneId;
 
-/// Which lane a QP is, once an engine has opened it. The QP's context pointer leads here, so that an async event
-/// finds it.
+/// Which lane a QP is, once an engine has opened it. The QP's context pointer leads here, so that
+/// an async event finds it.
 #[derive(Debug, Default)]
 pub(crate) struct LaneTag(AtomicU64);
 

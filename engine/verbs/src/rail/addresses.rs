@@ -25,7 +25,7 @@ impl LocalPort {
         }
     }
 
-    /// The address to use towards a peer's rail.
+    /// The address to use towards a peer's rail, of the kind that [`reach`] chooses.
     pub(crate) fn towards(&self, remote: &RailEnd) -> Result<LocalGid, Unreachable> {
         let chosen = reach(&self.end(), remote)?;
         let found = self.gids.iter().find(|gid| gid.kind == chosen.0).copied();
@@ -38,7 +38,7 @@ impl LocalPort {
     }
 }
 
-/// Whether two rails can talk as far as their addresses tell, and by which kind, to which address.
+/// The kind and the remote address by which two rails can talk, as far as their addresses tell.
 ///
 /// # Errors
 ///
@@ -47,7 +47,7 @@ pub fn reach(ours: &RailEnd, theirs: &RailEnd) -> Result<(GidKind, Gid), Unreach
     if ours.link != theirs.link {
         return Err(Unreachable::LinkLayer { ours: ours.link, theirs: theirs.link });
     }
-    // The top bit tells full from limited members; at least one must be a full one.
+    // The top bit tells full members of a partition from limited ones; at least one must be full.
     let (a, b) = (ours.pkey, theirs.pkey);
     if (a ^ b) & 0x7FFF != 0 || (a | b) & 0x8000 == 0 {
         return Err(Unreachable::Partition { ours: a, theirs: b });

@@ -1,4 +1,4 @@
-//! What memory is registered in, and what QPs are made in.
+//! Protection domains: the one that memory is registered in, and the one that QPs are made in.
 #![allow(unsafe_code, reason = "libibverbs")]
 
 use std::ptr::{self, NonNull};
@@ -8,16 +8,16 @@ use rdma_mummy_sys as sys;
 use crate::device::context::Context;
 use crate::error::RailError;
 
-/// A protection domain, and what QPs are made in: a parent domain with a thread domain of its own where the device
-/// has such, which spares the lock around every post.
+/// A protection domain. Where the device can, QPs are made in a parent domain of it with a thread
+/// domain of its own: then posting takes no lock of the library's.
 pub(super) struct Domain {
     context: NonNull<sys::ibv_context>,
     pd: NonNull<sys::ibv_pd>,
     parent: Option<(NonNull<sys::ibv_pd>, NonNull<sys::ibv_td>)>,
 }
 
-// SAFETY: libibverbs allows its objects to be used from any thread; what must not be used by two at a time
-// (the QPs of a thread domain, posted to) is guarded by their owners.
+// SAFETY: libibverbs allows its objects to be used from any thread; what must not be used by two at
+// a time (the QPs of a thread domain, posted to) is guarded by their owners.
 unsafe impl Send for Domain {}
 // SAFETY: as above.
 unsafe impl Sync for Domain {}
@@ -34,7 +34,8 @@ impl Domain {
         Ok(this)
     }
 
-    /// A parent domain; `None` where the device has none, which costs a lock that nobody contends for.
+    /// A parent domain with its thread domain. `None` where the device has none: posting takes an
+    /// uncontended lock then.
     fn parent(&self) -> Option<(NonNull<sys::ibv_pd>, NonNull<sys::ibv_td>)> {
         let mut init = sys::ibv_td_init_attr { comp_mask: 0 };
         // SAFETY: an open context, and a local.
@@ -69,7 +70,7 @@ impl Domain {
         self.parent.is_some()
     }
 
-    /// What QPs are made in.
+    /// The domain that QPs are made in.
     pub(super) fn for_qps(&self) -> *mut sys::ibv_pd {
         self.parent.map_or(self.pd, |(parent, _)| parent).as_ptr()
     }
@@ -78,7 +79,8 @@ impl Domain {
 impl Drop for Domain {
     fn drop(&mut self) {
         if let Some((parent, td)) = self.parent {
-            // SAFETY: allocated in `parent`; the QPs made in it hold an Arc of the rail, so they are gone.
+            // SAFETY: allocated in `parent`; the QPs made in it hold an Arc of the rail, so they
+            // are gone.
             unsafe { sys::ibv_dealloc_pd(parent.as_ptr()) };
             // SAFETY: allocated in `parent`; the parent domain that it was in is gone.
             unsafe { sys::ibv_dealloc_td(td.as_ptr()) };

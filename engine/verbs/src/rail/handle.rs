@@ -9,17 +9,18 @@ use rdma_mummy_sys as sys;
 use super::domain::Domain;
 use super::{LocalPort, PortName, Side};
 use crate::config::VerbsConfig;
-use crate::cq::{Channel, Cq};
+use crate::cq::{Channel, CqHandle};
 use crate::device::context::Context;
 use crate::device::port::{self, PortInfo};
 use crate::device::{Driver, sysfs};
 use crate::error::RailError;
 use crate::wire::{LinkLayer, RailEnd};
 
-/// A port in use. Shared by whatever is made of it; closed when the last of that is gone.
+/// An opened port. QPs, regions and lanes hold an `Arc` of it, and it closes when the last of them
+/// is gone.
 pub struct Rail {
-    // In the order in which they are destroyed: each is made of those below it.
-    cq: Cq,
+    // Destroyed in this order: each is made of those below it.
+    cq: CqHandle,
     channel: Option<Channel>,
     domain: Domain,
     context: Context,
@@ -29,12 +30,12 @@ pub struct Rail {
     info: PortInfo,
     config: VerbsConfig,
     side: Side,
-    /// An engine has it, or has had it.
+    /// An engine drives it, or has driven it.
     driven: AtomicBool,
 }
 
 impl Rail {
-    /// Opens a port. Logs what it is, which address it got and why, and what the device could not do.
+    /// Opens a port. Logs which addresses it has and why, and what the device cannot do.
     ///
     /// # Errors
     ///
@@ -59,7 +60,7 @@ impl Rail {
             Side::Reader => (Some(Channel::new(&context)?), config.cq_entries.min(context.caps.max_cqe)),
             Side::Producer => (None, 1),
         };
-        let cq = Cq::new(&context, channel.as_ref(), entries)?;
+        let cq = CqHandle::new(&context, channel.as_ref(), entries)?;
         let numa = sysfs::numa(&context.name);
         for (index, why) in &selection.rejected {
             tracing::debug!(rail = %name, index, %why, "GID not used");
@@ -85,7 +86,7 @@ impl Rail {
         Ok(Self { cq, channel, domain, context, port, name, numa, info, config, side, driven })
     }
 
-    /// Has it drive an engine, the only one.
+    /// Has it drive an engine. It can drive only one, ever.
     pub(crate) fn drive(&self) -> Result<(), RailError> {
         if self.driven.swap(true, Ordering::Relaxed) {
             Err(RailError::InUse(self.name.clone()))
@@ -106,7 +107,7 @@ impl Rail {
         self.context.driver
     }
 
-    /// As the scheduler sees it.
+    /// What the engine's scheduler needs to know of it.
     #[must_use]
     pub fn info(&self) -> RailInfo {
         RailInfo {
@@ -116,13 +117,13 @@ impl Rail {
         }
     }
 
-    /// What it was set up with.
+    /// The configuration that it was opened with.
     #[must_use]
     pub const fn config(&self) -> &VerbsConfig {
         &self.config
     }
 
-    /// What it is used for.
+    /// The side that it was opened for.
     #[must_use]
     pub const fn side(&self) -> Side {
         self.side
@@ -141,7 +142,7 @@ impl Rail {
         &self.context
     }
 
-    pub(crate) const fn cq(&self) -> &Cq {
+    pub(crate) const fn cq(&self) -> &CqHandle {
         &self.cq
     }
 
@@ -149,17 +150,17 @@ impl Rail {
         self.channel.as_ref()
     }
 
-    /// What memory is registered in.
+    /// The domain that memory is registered in.
     pub(crate) fn pd(&self) -> *mut sys::ibv_pd {
         self.domain.pd()
     }
 
-    /// What QPs are made in.
+    /// The domain that QPs are made in.
     pub(crate) fn qp_domain(&self) -> *mut sys::ibv_pd {
         self.domain.for_qps()
     }
 
-    /// Its addresses now: they come and go with the netdev's.
+    /// Its addresses and limits now: they come and go with the netdev's.
     pub(crate) fn local(&self) -> Result<LocalPort, RailError> {
         let selection = port::gids(&self.context, self.port, &self.config)?;
         let info = port::query(&self.context, self.port)?;
@@ -172,7 +173,7 @@ impl Rail {
         Ok(LocalPort { info, mtu, pkey, gids: selection.chosen })
     }
 
-    /// Where it is, to be told to peers.
+    /// Its addresses, for peers.
     ///
     /// # Errors
     ///
@@ -181,7 +182,7 @@ impl Rail {
         Ok(self.local()?.end())
     }
 
-    /// READs in flight per QP: as the reader, or as the one that is read from.
+    /// READs in flight per QP: those that a reader may have, or those that a producer answers.
     pub(crate) fn read_depth(&self) -> u8 {
         let caps = &self.context.caps;
         let device = match self.side {
@@ -196,7 +197,7 @@ impl Rail {
         self.config.sq_entries.min(self.context.caps.max_qp_wr)
     }
 
-    /// Pieces that one READ may land in.
+    /// The most pieces that one READ may land in.
     pub(crate) fn sges(&self) -> u32 {
         self.config.sges.min(self.context.caps.max_sge).max(1)
     }

@@ -175,8 +175,8 @@ impl Load {
         })
     }
 
-    /// Submits nothing more, waits for everything that was, and checks that all of it is accounted for. The
-    /// longest it may take is the patience and what it takes to flush.
+    /// Submits nothing more, waits for everything that was, and checks that all of it is accounted
+    /// for. The longest it may take is the patience and what it takes to flush.
     pub(crate) fn finish(&mut self) -> Tally {
         let until = Instant::now() + self.patience + HANGS;
         while !self.sent.is_empty() {

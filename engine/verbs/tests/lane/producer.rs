@@ -21,7 +21,8 @@ pub(crate) fn key() -> PeerKey {
     PeerKey::from_bytes([0x5A; 32])
 }
 
-/// In the other process: serves until its standard input ends, and does not return. In the first: nothing.
+/// In the other process: serves until its standard input ends, and does not return. In the first:
+/// nothing.
 pub(crate) fn produce_if_told() {
     let Ok(told) = std::env::var(PRODUCE) else { return };
     let [rails, seed, listen] = told.split(' ').collect::<Vec<_>>().try_into().unwrap();
@@ -105,8 +106,8 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// Starts one over `rails` at `listen`, its pages made from `seed`. The binary has a test called
-    /// `produces`, which calls [`produce_if_told`].
+    /// Starts one over `rails` at `listen`, its pages made from `seed`. The binary has a test
+    /// called `produces`, which calls [`produce_if_told`].
     pub(crate) fn start(rails: &str, seed: u64, listen: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "produces", "--nocapture"])

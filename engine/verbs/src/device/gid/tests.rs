@@ -17,7 +17,7 @@ use GidType::{RoceV1, RoceV2};
 
 #[test]
 fn a_usual_table_gives_the_routable_address_first() {
-    // As mlx5 has it: v1 and v2 of the link-local address, then of the IPv4 one, then of an IPv6 one.
+    // mlx5 lists v1 and v2 of the link-local address, then of the IPv4 one, then of an IPv6 one.
     let table = [
         entry(0, "fe80::1", RoceV1, UP),
         entry(1, "fe80::1", RoceV2, UP),
@@ -66,7 +66,7 @@ fn what_cannot_be_reached_is_not_chosen_and_says_why() {
             (256, "10.0.0.3: a QP can name indices up to 255"),
         ]
     );
-    // Whoever asks for it by number knows better.
+    // A forced index is taken all the same.
     assert_eq!(chosen(&table, Some(2)), [(GidKind::RoceV2Ipv4, 2)]);
 }
 
@@ -124,7 +124,7 @@ fn what_another_namespace_has_is_used_where_there_is_nothing_else_and_told_where
     assert_eq!(chosen(&table, None), [(GidKind::RoceV2Ipv4, 3)]);
     assert!(selection.rejected[0].1.contains("not in this network namespace"), "{selection:?}");
     assert_eq!(chosen(&table[..1], None), [(GidKind::RoceV2Ipv4, 0)]);
-    // By number it is taken whoever has it.
+    // A forced index is taken in whichever namespace it is.
     assert_eq!(chosen(&table, Some(0)), [(GidKind::RoceV2Ipv4, 0)]);
 }
 
@@ -139,9 +139,9 @@ fn two_ports_avoid_what_is_bad_on_either_side() {
         list.iter().map(|&(kind, text)| (kind, gid(text))).collect()
     };
     let good = [(RoceV2Ipv4, "::ffff:10.0.0.1"), (RoceV2Ipv6, "fd00::1"), (RoceV2LinkLocal, "fe80::1")];
-    // Its own IPv4 address is one that nobody gave it.
+    // This side gave its IPv4 address to itself.
     let alone = [(RoceV2Ipv6, "fd00::2"), (RoceV2LinkLocal, "fe80::2"), (RoceV2Ipv4, "::ffff:169.254.0.2")];
-    // Its IPv4 address is another namespace's: it put it last.
+    // This side's IPv4 address is another namespace's, so it is listed last.
     let beside = [(RoceV2Ipv6, "fd00::3"), (RoceV2LinkLocal, "fe80::3"), (RoceV2Ipv4, "::ffff:10.0.0.3")];
     for (ours, theirs, kind) in [
         (good, good, RoceV2Ipv4),
@@ -154,7 +154,7 @@ fn two_ports_avoid_what_is_bad_on_either_side() {
         let found = common(&local(&ours), &remote(&theirs)).unwrap();
         assert_eq!(found.0.kind, kind, "{ours:?} and {theirs:?}");
     }
-    // Where there is nothing else it will do.
+    // Where there is nothing else, such an address is used.
     let found = common(&local(&alone[2..]), &remote(&beside[2..])).unwrap();
     assert_eq!(found.1, gid("::ffff:10.0.0.3"));
     let found = common(&local(&good), &remote(&beside[1..])).unwrap();

@@ -1,4 +1,5 @@
-//! A second encoder, which posts to a list: whether the seam is enough for one that writes no `ibv_send_wr`.
+//! A second encoder, which posts to a list: whether the seam is enough for one that writes no
+//! `ibv_send_wr`.
 #![allow(unsafe_code, reason = "the encoder's and the provider's contracts")]
 
 use kvrail_core::id::{LaneId, RailIndex, WrId};
@@ -158,10 +159,11 @@ fn all_kinds_of_posts_reach_an_encoder_in_order_with_one_doorbell_each() {
 #[test]
 fn a_commit_that_is_dropped_posts_nothing() {
     let (mut verbs, mut lane) = opened(16);
-    // SAFETY: nothing is executed.
-    let mut post = unsafe { verbs.begin(&mut lane) };
-    post.read(read(0, true));
-    drop(post);
+    {
+        // SAFETY: nothing is executed.
+        let mut post = unsafe { verbs.begin(&mut lane) };
+        post.read(read(0, true));
+    }
     assert_eq!((lane.queue.entries.len(), lane.queue.doorbells), (0, 0));
     assert!(verbs.queues.progress.is_idle(RAIL));
 }

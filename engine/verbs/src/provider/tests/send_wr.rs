@@ -1,4 +1,5 @@
-//! A driver of the test's own behind the lane's function pointer: what it is given, and what is made of its answers.
+//! A driver of the test's own behind the lane's function pointer: what it is given, and what is
+//! made of its answers.
 #![allow(unsafe_code, reason = "a driver's function, and the provider's contract")]
 
 use std::cell::RefCell;
@@ -20,7 +21,8 @@ type Given = (u64, u64, u32, u64, u32, u32, u32);
 
 thread_local! {
     static SEEN: RefCell<Vec<Given>> = const { RefCell::new(Vec::new()) };
-    /// Its answer: an errno, and the place of the wr that it names as bad; `None` leaves bad_wr alone.
+    /// Its answer: an errno, and the place of the wr that it names as bad; `None` leaves bad_wr
+    /// alone.
     static ANSWER: RefCell<(i32, Option<usize>)> = const { RefCell::new((0, None)) };
     static DOORBELLS: RefCell<usize> = const { RefCell::new(0) };
 }

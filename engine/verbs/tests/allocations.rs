@@ -1,5 +1,5 @@
-//! Over a real provider: what submit, post, poll and refill cost beside the driver's work. Heap calls of
-//! ours: none. The provider's locks are counted and told, as theirs.
+//! Over a real provider: what submit, post, poll and refill cost beside the driver's work. Heap
+//! calls of ours: none. The provider's locks are counted and told, as theirs.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "a counting allocator, and functions in front of libc's")]
 
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use kvrail::core::memory::Slot;
 use kvrail::core::time::Nanos;
 use kvrail::{Config, Reader, clock, memory, verbs};
-use lane::{Fabric, LAYOUT, Producer, produce_if_told, said};
+use lane::{Devices, LAYOUT, Producer, produce_if_told, said};
 
 const BATCH: usize = 32;
 const FLIGHT: usize = 4;
@@ -139,7 +139,7 @@ fn the_counters_count() {
 #[test]
 fn reading_makes_no_heap_call() {
     const TEST: &str = "heap calls and locks";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     let producer = Producer::start(&fabric.producer, 1, "127.0.0.1:0");
     let rails = verbs::rails(&fabric.reader).unwrap();
     let mut reader = Reader::start(LAYOUT, rails, Config { lanes_per_rail: 2, ..Config::default() }).unwrap();
