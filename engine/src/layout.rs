@@ -3,7 +3,9 @@
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU64};
 
-use kvrail_layouts::{AxisKind, Fingerprint, Geometry, Identity, KvLayout, Placed, DeclarationError, Undetermined};
+use kvrail_layouts::{
+    AxisKind, DeclarationError, Fingerprint, Geometry, Identity, KvLayout, Placed, Undetermined,
+};
 use kvrail_session::{LayoutName, Name};
 
 /// The most bytes of a layout's name.

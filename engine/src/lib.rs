@@ -5,9 +5,9 @@
 //! moves the bytes are *rails*: the ports of NICs, and where there is no NIC, shared memory of one host.
 //!
 //! ```
-//! use kvrail::layouts::{Bf16, View};
-//! use kvrail::{KvLayout, PageLayout, PeerKey, Publisher, Reader, clock, memory, shm};
-//! use kvrail::core::table::KeyTag;
+//! use kvrail::{
+//!     Bf16, KeyTag, KvLayout, PageLayout, PeerKey, Publisher, Reader, View, clock, memory, shm,
+//! };
 //! use std::time::Duration;
 //!
 //! // What a page is: declared once, known at compile time, compared when two peers meet.
@@ -62,7 +62,7 @@
 //! 1. [`layouts`] – what a page is; [`KvLayout`](derive@KvLayout) declares one. [`PageLayout`] is a layout as
 //!    a value, at its rank and with its distances: what two peers compare.
 //! 2. [`Publisher`] – slots that peers can read, and the publication table that makes it impossible to
-//!    serve a wrong page. The names of pages, [`Location`](core::remote::Location)s, travel however the
+//!    serve a wrong page. The names of pages, [`Location`]s, travel however the
 //!    application likes.
 //! 3. [`Reader`] – an engine with its rails, storage, clock and sessions; its state is on the heap, or, where
 //!    [`engine!`](engine) has declared its maxima, in a `static` [`Storage`]. Once it is set up, what it does
@@ -72,41 +72,48 @@
 //!    `verbs::rails("auto")`; and with `cuda`, GPU memory to read into: `gpu::DeviceMemory`.
 //! 5. [`session`] – how two peers agree before they move bytes, and what the key protects.
 //! 6. [`core`] – the engine itself, `no_std`, for those who bring storage, threads and time of their own;
-//!    [`local`] and [`sim`] are rails for it.
+//!    [`local`] has rails for it.
 //!
 //! # What can go wrong
 //!
-//! Every page of a batch has its own result ([`PageError`](core::error::PageError)): it missed, with the
+//! Every page of a batch has its own result ([`PageError`]): it missed, with the
 //! reason; its request was wrong; its deadline passed; its peer is gone. A rail that fails is no error: its
 //! work goes to the others. A slot comes back only when nothing can write into it any more.
 
-pub use kvrail_host::clock;
-pub mod declared;
 mod layout;
-pub use kvrail_host::memory;
-mod network;
+#[doc(hidden)]
+pub mod macro_support;
 mod publisher;
 mod reader;
+mod transport;
 
 pub use kvrail_core as core;
+pub use kvrail_core::error::PageError;
+pub use kvrail_core::remote::Location;
+pub use kvrail_core::table::KeyTag;
+pub use kvrail_host::{clock, memory};
 pub use kvrail_layouts as layouts;
-pub use kvrail_layouts::KvLayout;
+pub use kvrail_layouts::{Bf16, KvLayout, View};
 pub use kvrail_local as local;
 pub use kvrail_macros::{KvLayout, engine};
 pub use kvrail_session as session;
 pub use kvrail_session::PeerKey;
-pub use kvrail_sim as sim;
 
 #[cfg(feature = "cuda")]
 pub use kvrail_verbs::gpu;
 pub use layout::{PageLayout, PageLayoutError};
-#[cfg(feature = "verbs")]
-pub use network::verbs;
-pub use network::{Network, OpenRails, Publish, Published, TransportError, shm, tcp};
 pub use publisher::{Publisher, PublisherError, WriteError};
+pub use reader::config::{Config, StartError};
 #[cfg(feature = "cuda")]
-pub use reader::DeviceError;
-pub use reader::{
-    Config, ConnectError, Event, MAX_BATCH, MAX_BATCHES, MAX_LISTED, MAX_PEERS, MAX_SUBMITTERS, Peer, Reader,
-    StartError, Storage, StorageTaken, Submitter, TableError, TakenStorage,
-};
+pub use reader::device::DeviceError;
+pub use reader::peer::{ConnectError, Peer, ReaderEvent};
+pub use reader::state::{MAX_BATCH, MAX_BATCHES, MAX_PEERS};
+pub use reader::storage::{Storage, StorageTaken, TakenStorage};
+pub use reader::submitters::MAX_SUBMITTERS;
+pub use reader::table::{MAX_LISTED, TableError};
+pub use reader::{Reader, Submitter};
+#[doc(hidden)]
+pub use transport::open::{OpenDialer, OpenRails};
+#[cfg(feature = "verbs")]
+pub use transport::verbs;
+pub use transport::{Published, PublisherTransport, ReaderTransport, TransportError, shm, tcp};

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use kvrail_core::remote::{Location, OfferError, RegionOffer, TableOffer};
 use kvrail_core::table::{ENTRY_BYTES, Entry, EntryValue, KeyTag};
-use kvrail_local::shm::{Segment, SegmentError};
+use kvrail_host::segment::{Segment, SegmentError};
 use kvrail_session::{
-    Address, Epoch, NodeName, OfferedRegion, PeerKey, Producer, ServeError, Server, ServerConfig,
+    Address, Epoch, NodeName, OfferedRegion, PeerKey, ProducerDescription, ServeError, Server, ServerConfig,
 };
 
 use crate::layout::PageLayout;
-use crate::network::{Publish, TransportError};
+use crate::transport::{PublisherTransport, TransportError};
 
 /// Where pages and slots begin: a cache line.
 const LINE: u64 = 64;
@@ -116,7 +116,7 @@ impl Publisher {
         slots: u32,
         listen: &Address,
         key: PeerKey,
-        over: impl Publish,
+        over: impl PublisherTransport,
     ) -> Result<Self, PublisherError> {
         let page_bytes = layout.page_bytes();
         let bad = || PublisherError::Slots { slots, page_bytes };
@@ -132,8 +132,8 @@ impl Publisher {
             keys,
             table: Some(TableOffer { base: segment.addr(), keys }),
         })?;
-        let producer = Producer { node, layout: layout.to_session(), regions: vec![region] };
-        let server = Server::start(listen, key, producer, published.responder, ServerConfig::default())?;
+        let producer = ProducerDescription { node, layout: layout.to_session(), regions: vec![region] };
+        let server = Server::start(listen, key, producer, published.acceptor, ServerConfig::default())?;
         Ok(Self { server, _keep: published.keep, segment, layout, shape })
     }
 

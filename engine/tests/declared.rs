@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kvrail::core::config::Config as EngineConfig;
+use kvrail::core::config::EngineConfig;
 use kvrail::core::hub::Outcome;
 use kvrail::core::table::KeyTag;
-use kvrail::declared::Declared;
 use kvrail::layouts::Bf16;
+use kvrail::macro_support::Declared;
 use kvrail::{
     Config, KvLayout, PageLayout, Peer, PeerKey, Publisher, Reader, StartError, Storage, StorageTaken,
     Submitter, TakenStorage, clock, engine, memory, shm, tcp,

@@ -25,16 +25,16 @@ enum Host {
 /// Why a text is no [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no address: {why}; write host:port, 10.0.0.1:7470 or [fd00::1]:7470")]
-pub struct AddressError {
+pub struct ParseAddressError {
     text: String,
     why: &'static str,
 }
 
 impl FromStr for Address {
-    type Err = AddressError;
+    type Err = ParseAddressError;
 
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let bad = |why| AddressError { text: text.chars().take(300).collect(), why };
+    fn from_str(text: &str) -> Result<Self, ParseAddressError> {
+        let bad = |why| ParseAddressError { text: text.chars().take(300).collect(), why };
         if let Ok(known) = text.parse::<SocketAddr>() {
             return Ok(Self { host: Host::Known(known), port: known.port() });
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::message::{ByeReason, ParseError};
-use crate::offer::RegionError;
+use crate::offer::OfferedRegionError;
 use crate::refusal::Refusal;
 use crate::wire::Kind;
 
@@ -96,6 +96,17 @@ pub enum Cause {
         /// What came.
         got: Kind,
     },
+    /// A message of another kind than the one that is due in the handshake.
+    #[error(
+        "the peer sent no valid {want:?} (message kind {}), but {got:?}: does something else use this port?",
+        *.want as u16
+    )]
+    Instead {
+        /// What was due.
+        want: Kind,
+        /// What came.
+        got: Kind,
+    },
     /// A message's MAC is wrong.
     #[error("the message's MAC is wrong: it was changed on its way, or replayed")]
     Forged,
@@ -110,7 +121,7 @@ pub enum Cause {
     Contradiction(&'static str),
     /// The regions that the peer offers are not its layout's.
     #[error(transparent)]
-    Regions(#[from] RegionError),
+    Regions(#[from] OfferedRegionError),
     /// One of the sides refused the other.
     #[error("{}{refusal}", if *.verified { "" } else { "(the peer says, unproven) " })]
     Refused {

@@ -6,11 +6,11 @@ use kvrail_host::handshakes::HandshakePlace;
 
 use crate::auth::{Channel, Direction, Transcript};
 use crate::error::{By, Cause, SessionError, Step};
-use crate::io::{BEAT, Frame, LINGER, LULL, Stream};
 use crate::key::PeerKey;
-use crate::message::{self, Message, ParseError};
+use crate::message::{self, FromMessage, Message, ParseError};
 use crate::name::NodeName;
 use crate::refusal::{Both, Reason, Refusal, Role};
+use crate::stream::{BEAT, Frame, LINGER, LULL, Stream};
 use crate::wire::{self, Kind};
 
 /// One side of a handshake.
@@ -102,7 +102,7 @@ impl Handshake {
             Ok((Kind::Refused, frame)) => Err(self.refused(step, &frame)),
             Ok((got, _)) => {
                 self.tell(Reason::Malformed { kind: got as u16 });
-                Err(self.error(step, Cause::Unexpected { got }))
+                Err(self.error(step, Cause::Instead { want, got }))
             }
             Err(cause) => {
                 if let Some(Newcomer { place, limit }) = &self.place
@@ -127,19 +127,21 @@ impl Handshake {
         }
     }
 
-    /// The next message, which must be a `want`, its MAC right.
-    pub(crate) fn receive(&mut self, want: Kind) -> Result<Message, SessionError> {
-        let frame = self.receive_frame(want)?;
-        self.open(want, &frame)?;
-        self.parse(want, &frame)
+    /// The next message, which must be an `M` with the right MAC.
+    pub(crate) fn receive<M: FromMessage>(&mut self) -> Result<M, SessionError> {
+        let frame = self.receive_frame(M::KIND)?;
+        self.open(M::KIND, &frame)?;
+        self.parse(&frame)
     }
 
-    /// What `frame` says.
-    pub(crate) fn parse(&mut self, kind: Kind, frame: &[u8]) -> Result<Message, SessionError> {
-        message::parse(frame).map_err(|error| {
-            self.tell(Reason::Malformed { kind: kind as u16 });
-            self.error(Step::Awaiting(kind), Cause::Parse(error))
-        })
+    /// The `M` that `frame` says. Its MAC is not checked.
+    pub(crate) fn parse<M: FromMessage>(&mut self, frame: &[u8]) -> Result<M, SessionError> {
+        let step = Step::Awaiting(M::KIND);
+        let message = message::parse(frame).map_err(|error| {
+            self.tell(Reason::Malformed { kind: M::KIND as u16 });
+            self.error(step, Cause::Parse(error))
+        })?;
+        M::from_message(message).map_err(|got| self.error(step, Cause::Instead { want: M::KIND, got }))
     }
 
     /// Takes in a message that has no MAC.
@@ -190,21 +192,21 @@ impl Handshake {
     }
 
     /// The peers have agreed: from here on each direction is on its own.
-    pub(crate) fn finish(self) -> Line {
+    pub(crate) fn finish(self) -> SecureStream {
         let channel = self.transcript.finish(direction(self.role));
-        Line { stream: self.stream, channel, peer: self.peer, next_beat: Instant::now() + BEAT }
+        SecureStream { plain: self.stream, channel, peer: self.peer, next_beat: Instant::now() + BEAT }
     }
 }
 
 /// An established session's connection: whole messages, each with its MAC.
-pub(crate) struct Line {
-    pub(crate) stream: Stream,
+pub(crate) struct SecureStream {
+    pub(crate) plain: Stream,
     channel: Channel,
     peer: String,
     next_beat: Instant,
 }
 
-impl Line {
+impl SecureStream {
     pub(crate) fn error(&self, step: Step, cause: Cause) -> SessionError {
         SessionError { peer: self.peer.clone(), step, cause }
     }
@@ -212,7 +214,7 @@ impl Line {
     pub(crate) fn send(&mut self, message: &Message, deadline: Instant) -> Result<(), SessionError> {
         let mut frame = message.encode();
         self.channel.seal(&mut frame);
-        let sent = self.stream.send(&frame, deadline);
+        let sent = self.plain.send(&frame, deadline);
         sent.map_err(|cause| self.error(Step::Sending(message.kind()), cause))
     }
 
@@ -220,7 +222,7 @@ impl Line {
     pub(crate) fn send_now(&mut self, message: &Message) {
         let mut frame = message.encode();
         self.channel.seal(&mut frame);
-        self.stream.send_now(&frame);
+        self.plain.send_now(&frame);
     }
 
     /// What a message that came says, once its MAC is right.
@@ -238,7 +240,7 @@ impl Line {
 
     /// The next message that is there, once its MAC is right.
     pub(crate) fn try_receive(&mut self) -> Result<Option<Message>, Cause> {
-        match self.stream.try_recv()? {
+        match self.plain.try_recv()? {
             Some(frame) => self.open(frame).map(Some),
             None => Ok(None),
         }
@@ -257,7 +259,7 @@ impl Line {
     /// When there is something to do if nothing comes: to say that this side lives, or to notice
     /// that the peer does not.
     pub(crate) fn due(&self) -> Instant {
-        self.next_beat.min(self.stream.heard() + LULL)
+        self.next_beat.min(self.plain.heard() + LULL)
     }
 }
 

@@ -7,13 +7,13 @@
 //! 1. agrees on a protocol version, proves to each side that the other holds the same [`PeerKey`], and
 //!    compares [`Layout`]s; a mismatch is a [`Refusal`], the same on both sides, that names both;
 //! 2. carries the producer's [`Offer`]: its [`Epoch`], rails and regions, with their keys;
-//! 3. makes lanes, at the start and again after a failure: this side's [`Fabric`] and the producer's
-//!    [`Responder`] exchange 64 bytes per lane through it;
+//! 3. makes lanes, at the start and again after a failure: this side's [`LaneDialer`] and the producer's
+//!    [`LaneAcceptor`] exchange 64 bytes per lane through it;
 //! 4. stays, as the sign that the peer lives: each side says so every two seconds, since a
 //!    connection alone may be kept open by a child of a dead process.
 //!
 //! A newcomer reads in this order: [`Server::start`] and [`connect`], which are the two ends; [`Session`],
-//! what a reader has then; [`Fabric`] and [`Responder`], what a transport plugs in, and [`rails`], two that
+//! what a reader has then; [`LaneDialer`] and [`LaneAcceptor`], what a transport plugs in, and [`rails`], two that
 //! do; [`pair`], which rail talks to which; [`blocks`], the pages of one request, for whoever is to read
 //! them. [`Kind`], [`Message`] and [`parse`] are the bytes;
 //! docs/protocol.md describes them field by field.
@@ -55,50 +55,44 @@
 //! handshakes and sessions; of those that have not proved themselves the oldest goes when there are
 //! too many.
 
-mod accept;
 mod address;
 mod auth;
 pub mod blocks;
+mod client;
 mod error;
-mod fabric;
 mod handshake;
-mod io;
 mod key;
-mod lanes;
-mod list;
+mod lane;
 mod message;
 mod name;
 mod offer;
 mod pairing;
-pub mod rails;
 mod refusal;
-mod serve;
 mod server;
-mod session;
+mod stream;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, ParseAddressError};
+pub use client::{Hello, Session, connect};
 pub use error::{By, Cause, SessionError, Step};
-pub use fabric::{Attached, Fabric, FabricError, LaneError, Responder};
-pub use io::{BEAT, LULL, SILENCE};
 pub use key::{KeyError, KeyId, PeerKey};
-pub use list::{List, TooMany};
+pub use lane::{Attached, LaneAcceptor, LaneDialer, LaneEndError, SessionLaneError};
 pub use message::{
     ByeReason, Greeting, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
     LaneRefusalCode, Message, OfferHead, ParseError, parse,
 };
 pub use name::{LayoutName, Name, NameError, NodeName, RailName};
 pub use offer::{
-    Epoch, LaneBlob, Layout, MAX_LANES, MAX_REGIONS, Offer, OfferedRegion, RailAddress, RailDescription,
-    Rails, RegionError, TransportKind,
+    Epoch, LaneBlob, Layout, MAX_LANES, MAX_REGIONS, Offer, OfferedRegion, OfferedRegionError, RailAddress,
+    RailDescription, RailList, TransportKind,
 };
 pub use pairing::{NothingInCommon, RailPair, pair};
 pub use refusal::{Both, Reason, Refusal, Role, Versions};
-pub use server::{Observer, Producer, ServeError, Server, ServerConfig, ServerEvent};
-pub use session::{Hello, Session, connect};
+pub use server::{Observer, ProducerDescription, ServeError, Server, ServerConfig, ServerEvent};
+pub use stream::{BEAT, LULL, SILENCE};
 pub use wire::Kind;
 
 pub use kvrail_layouts::Fingerprint;

@@ -8,7 +8,6 @@ use kvrail_core::id::MAX_RAILS;
 use kvrail_core::remote::{OfferError, RegionOffer};
 use kvrail_layouts::{Fingerprint, Identity, KvLayout};
 
-use crate::list::List;
 use crate::name::{LayoutName, NameError, RailName};
 
 /// The most regions that one producer offers.
@@ -17,7 +16,7 @@ pub const MAX_REGIONS: usize = 1024;
 pub const MAX_LANES: usize = 64;
 
 /// The rails of one side.
-pub type Rails = List<RailDescription, MAX_RAILS>;
+pub type RailList = heapless::Vec<RailDescription, MAX_RAILS>;
 
 /// What both sides must agree on before a byte moves: all but the name.
 ///
@@ -240,7 +239,7 @@ impl OfferedRegion {
 
 /// Why regions cannot be offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RegionError {
+pub enum OfferedRegionError {
     /// A part that the layout does not have.
     #[error("region {index} holds part {part} of each page, the layout has {parts} parts, counted from 0")]
     Part {
@@ -287,28 +286,28 @@ pub enum RegionError {
 
 /// Whether regions can be the layout's: each part has one size, those there add up to a page if they
 /// are all, to less if they are not, and they are not too many.
-pub(crate) fn check_regions(layout: &Layout, regions: &[OfferedRegion]) -> Result<(), RegionError> {
+pub(crate) fn check_regions(layout: &Layout, regions: &[OfferedRegion]) -> Result<(), OfferedRegionError> {
     if regions.len() > MAX_REGIONS {
-        return Err(RegionError::TooMany { count: regions.len() });
+        return Err(OfferedRegionError::TooMany { count: regions.len() });
     }
     let (bytes, parts) = (layout.page_bytes.get(), layout.parts.get());
     // No more entries than regions.
     let mut sizes = BTreeMap::new();
     for (index, &OfferedRegion { offer, part }) in regions.iter().enumerate() {
         if part >= parts {
-            return Err(RegionError::Part { index, part, parts });
+            return Err(OfferedRegionError::Part { index, part, parts });
         }
         let region = offer.page_bytes;
         let earlier = *sizes.entry(part).or_insert(region);
         if earlier != region {
-            return Err(RegionError::PartBytes { index, part, region, earlier });
+            return Err(OfferedRegionError::PartBytes { index, part, region, earlier });
         }
     }
     // 1024 sizes below 2^32.
     let sum = sizes.values().sum::<u64>();
     let present = sizes.len();
     let fits = if present == usize::from(parts) { sum == bytes } else { sum < bytes };
-    if fits { Ok(()) } else { Err(RegionError::Page { present, parts, sum, layout: bytes }) }
+    if fits { Ok(()) } else { Err(OfferedRegionError::Page { present, parts, sum, layout: bytes }) }
 }
 
 /// All that a producer offers, checked: the regions can hold the layout's pages.
@@ -319,7 +318,7 @@ pub struct Offer {
     /// This life of the producer.
     pub epoch: Epoch,
     /// Its rails. Keys of a region are in the same order.
-    pub rails: Rails,
+    pub rails: RailList,
     /// Its regions, at most [`MAX_REGIONS`].
     pub regions: Vec<OfferedRegion>,
 }
@@ -362,14 +361,17 @@ mod tests {
         // Two pools, of which the second has not published all its parts yet.
         assert_eq!(check(3, &[(0, 40), (2, 20), (1, 40), (0, 40)]), Ok(()));
         assert_eq!(check(3, &[(2, 20)]), Ok(()));
-        let page = |present, parts, sum| Err(RegionError::Page { present, parts, sum, layout: 100 });
+        let page = |present, parts, sum| Err(OfferedRegionError::Page { present, parts, sum, layout: 100 });
         assert_eq!(check(1, &[(0, 99)]), page(1, 1, 99));
         assert_eq!(check(2, &[(0, 100)]), page(1, 2, 100));
         assert_eq!(check(2, &[(0, 50), (1, 51)]), page(2, 2, 101));
-        assert_eq!(check(2, &[(0, 50), (2, 50)]), Err(RegionError::Part { index: 1, part: 2, parts: 2 }));
+        assert_eq!(
+            check(2, &[(0, 50), (2, 50)]),
+            Err(OfferedRegionError::Part { index: 1, part: 2, parts: 2 })
+        );
         assert_eq!(
             check(2, &[(1, 50), (0, 50), (1, 49)]),
-            Err(RegionError::PartBytes { index: 2, part: 1, region: 49, earlier: 50 })
+            Err(OfferedRegionError::PartBytes { index: 2, part: 1, region: 49, earlier: 50 })
         );
     }
 

@@ -5,20 +5,21 @@ use std::num::{NonZeroU16, NonZeroU64};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::error::PageError;
+use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::remote::{Location, RegionOffer, TableOffer};
 use kvrail_core::storage::Storage;
 use kvrail_core::table::{ENTRY_BYTES, Entry, KeyTag};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_local::shm::{Exporter, Segment};
 use kvrail_local::tcp::Export;
-use kvrail_local::{Rails, Transport};
-use kvrail_session::rails::{LocalFabric, LocalResponder, Reach, Serves, keys};
+use kvrail_local::{Rails, Region, Transport, shm, tcp};
 use kvrail_session::{
-    Fabric, Fingerprint, Hello, Layout, OfferedRegion, PeerKey, Producer, Responder, Server, ServerConfig,
-    connect, pair,
+    Fingerprint, Hello, LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Layout, Name, OfferedRegion,
+    PeerKey, ProducerDescription, RailAddress, RailDescription, RailList, Server, ServerConfig,
+    TransportKind, connect, pair,
 };
 
 const PAGE: usize = 20_000;
@@ -62,7 +63,68 @@ impl Pool {
     }
 }
 
-fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>) -> S) {
+fn rails(count: usize, kind: TransportKind, address: [u8; 64]) -> RailList {
+    let rail = |index| RailDescription {
+        name: Name::lossy(&format!("{kind}{index}")),
+        kind,
+        address: RailAddress(address),
+        nominal_bytes_per_sec: 7_000_000_000,
+        numa: None,
+        lanes: 0,
+    };
+    (0..count).map(rail).collect()
+}
+
+/// Two rails of a reader. A lane is one more user of the producer's address.
+struct Dialer<T> {
+    kind: TransportKind,
+    reach: fn(&[u8; 64]) -> T,
+}
+
+impl<T> LaneDialer for Dialer<T> {
+    type UnopenedLane = T;
+    type Pending = T;
+
+    fn rails(&self) -> RailList {
+        rails(2, self.kind, [0; 64])
+    }
+
+    fn prepare(&mut self, _: RailIndex, remote: &RailDescription) -> Result<(T, LaneBlob), LaneEndError> {
+        Ok(((self.reach)(&remote.address.0), LaneBlob::EMPTY))
+    }
+
+    fn connect(&mut self, pending: T, _: &RailDescription, _: &LaneBlob) -> Result<T, LaneEndError> {
+        Ok(pending)
+    }
+}
+
+/// What a producer serves, at one address.
+struct Served<S> {
+    _server: S,
+    kind: TransportKind,
+    address: [u8; 64],
+    region: Region,
+}
+
+impl<S: Send + Sync + 'static> LaneAcceptor for Served<S> {
+    type Lane = ();
+
+    fn rails(&self) -> RailList {
+        rails(1, self.kind, self.address)
+    }
+
+    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
+        Ok(((), LaneBlob::EMPTY))
+    }
+
+    fn release(&self, (): ()) {}
+}
+
+fn pages_travel<S, T>(reach: fn(&[u8; 64]) -> T, serve: impl FnOnce(Arc<Segment>) -> Served<S>)
+where
+    S: Send + Sync + 'static,
+    T: Transport,
+{
     let key = PeerKey::from_bytes([9; 32]);
     let layout = Layout {
         name: "opaque".parse().unwrap(),
@@ -74,25 +136,26 @@ fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>
     // The producer.
     let pool = Pool::new();
     let mut locations: Vec<_> = (0..SLOTS).map(|slot| pool.publish(slot, slot as u8 + 1)).collect();
-    let responder = LocalResponder::new(serve(Arc::clone(&pool.segment)), 7_000_000_000);
-    let region = responder.regions()[0];
+    let served = serve(Arc::clone(&pool.segment));
+    let (kind, region) = (served.kind, served.region);
+    let keys = [region.rkey; MAX_RAILS];
     let offer = RegionOffer {
         base: region.base,
         page_bytes: PAGE as u64,
         stride: PAGE as u64,
         slots: SLOTS as u32,
-        keys: keys(&region),
-        table: Some(TableOffer { base: region.base + pool.table_at as u64, keys: keys(&region) }),
+        keys,
+        table: Some(TableOffer { base: region.base + pool.table_at as u64, keys }),
     };
     let regions = vec![OfferedRegion::new(offer).unwrap()];
-    let producer = Producer { node: "prefill-1".parse().unwrap(), layout, regions };
-    assert_eq!(responder.rails().len(), 1);
+    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), layout, regions };
+    assert_eq!(served.rails().len(), 1);
     let listen = "127.0.0.1:0".parse().unwrap();
-    let server = Server::start(&listen, key.clone(), producer, responder, ServerConfig::default()).unwrap();
+    let server = Server::start(&listen, key.clone(), producer, served, ServerConfig::default()).unwrap();
 
     // The reader.
     let config = kvrail_local::Config { rails: 2, sq_entries: 31, cq_entries: 1024, ..Default::default() };
-    let mut fabric = LocalFabric::<T>::new(&config);
+    let mut dialer = Dialer { kind, reach };
     let deadline = Instant::now() + Duration::from_secs(20);
     let hello = Hello::new("decode-3".parse().unwrap(), layout);
     let mut session = connect(&server.local_addr().into(), &key, hello, deadline).unwrap();
@@ -101,14 +164,14 @@ fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>
     let clock = Clock(Instant::now());
     let storage = Box::leak(Box::new(Storage::<2, 2, 8, 32, 2, 16>::new()));
     let rails = Rails::<T>::start(config).unwrap();
-    let mut engine = Engine::start(storage, rails, Config::DEFAULT).unwrap();
+    let mut engine = Engine::start(storage, rails, EngineConfig::DEFAULT).unwrap();
     let mut slots =
         engine.register(Box::leak(vec![0; SLOTS * PAGE].into_boxed_slice()), PAGE as u64).unwrap();
     let peer = engine.add_peer().unwrap();
     let remote = engine.add_region(peer, session.offer().regions[0].offer()).unwrap();
-    let wanted = pair(&fabric.rails(), &session.offer().rails).unwrap();
+    let wanted = pair(&dialer.rails(), &session.offer().rails).unwrap();
     assert_eq!(wanted.len(), 2, "both rails of the reader go to the producer's one");
-    for lane in session.attach(&mut fabric, &wanted, deadline) {
+    for lane in session.attach(&mut dialer, &wanted, deadline) {
         let lane = lane.unwrap();
         let spec =
             LaneSpec { rail: lane.rail, remote_rail: lane.remote_rail.0, depth: config.sq_entries + 1 };
@@ -161,13 +224,21 @@ fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>
 
 #[test]
 fn pages_travel_over_shared_memory() {
-    pages_travel::<_, kvrail_local::shm::Peer>(|segment| Exporter::start(vec![segment]).unwrap());
+    let reach = |address: &[u8; 64]| shm::Peer::connect(&shm::Address::parse(address).unwrap()).unwrap();
+    pages_travel(reach, |segment| {
+        let server = Exporter::start(vec![segment]).unwrap();
+        let (address, region) = (server.address().to_bytes(), server.regions()[0]);
+        Served { _server: server, kind: TransportKind::Shm, address, region }
+    });
 }
 
 #[test]
 fn pages_travel_over_tcp() {
-    pages_travel::<_, kvrail_local::tcp::Connection>(|segment| {
+    let reach = |address: &[u8; 64]| tcp::Connection::open(&tcp::Address::parse(address).unwrap()).unwrap();
+    pages_travel(reach, |segment| {
         let bind = "127.0.0.1:0".parse().unwrap();
-        kvrail_local::tcp::Server::start(bind, vec![Export::segment(segment)]).unwrap()
+        let server = tcp::Server::start(bind, vec![Export::segment(segment)]).unwrap();
+        let (address, region) = (server.address().to_bytes(), server.regions()[0]);
+        Served { _server: server, kind: TransportKind::Tcp, address, region }
     });
 }

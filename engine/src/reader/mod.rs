@@ -3,29 +3,29 @@
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | start, the calls of the data path, the end |
-//! | `peers.rs` | connecting, losing and re-making: what the sessions' threads report |
-//! | `link.rs` | the hand on a session's thread |
-//! | `session_thread.rs` | what that thread does |
 //! | `config.rs` | how it behaves, and why it does not start |
-//! | `device.rs` | GPU memory as destination |
-//! | `heap.rs` | the state of a reader that was not declared |
+//! | `connect.rs` | connecting to peers, losing them, making lanes again |
+//! | `peer.rs` | a connected producer, what happens to it, why there is none |
+//! | `session_thread/` | the thread of a session, and its messages |
 //! | `register.rs` | memory that pages land in, and plans by which they do |
-//! | `state.rs` | where its state lives |
+//! | `device.rs` | GPU memory as destination |
+//! | `state.rs` | the whole state, on the heap or in a `static` |
+//! | `storage.rs` | room for it in a `static` |
 //! | `submitters.rs` | other threads that feed it |
 //! | `table.rs` | what a peer has published, by reading its table |
 #![allow(unsafe_code, reason = "the storage is given back when nothing can reach it any more")]
 
-mod config;
+pub(crate) mod config;
+mod connect;
 #[cfg(feature = "cuda")]
-mod device;
-mod heap;
-mod link;
-mod peers;
+pub(crate) mod device;
+pub(crate) mod peer;
 mod register;
 mod session_thread;
-mod state;
-mod submitters;
-mod table;
+pub(crate) mod state;
+pub(crate) mod storage;
+pub(crate) mod submitters;
+pub(crate) mod table;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvrail_core::batch::{Batch, Done, Ticket};
-use kvrail_core::config::Config as EngineConfig;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, Rejected};
 use kvrail_core::hub;
 use kvrail_core::id::{LaneId, MAX_RAILS, PeerId, RailIndex};
@@ -45,28 +45,16 @@ use kvrail_core::peer::PeerStats;
 use kvrail_core::provider::Provider;
 use kvrail_core::rail::RailStats;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_session::{Address, Fabric, LaneNumber, NodeName};
+use kvrail_session::{Address, LaneDialer, LaneNumber, NodeName};
 
-pub use self::config::{Config, StartError};
-#[cfg(feature = "cuda")]
-pub use self::device::DeviceError;
-use self::heap::{Home, room};
-use self::link::{Link, Mailbox};
-pub use self::peers::{ConnectError, Event, Peer};
-pub use self::state::{Room, State, Storage, StorageTaken, TakenStorage};
-pub use self::submitters::MAX_SUBMITTERS;
+use self::config::{Config, StartError};
+use self::peer::{ConnectError, Peer, ReaderEvent};
+use self::session_thread::{Mailbox, SessionThread};
+use self::state::{OwnedState, Room, boxed};
 use self::submitters::Submitters;
-pub use self::table::{MAX_LISTED, TableError};
 use crate::clock;
 use crate::layout::PageLayout;
-use crate::network::Network;
-
-/// The most peers of a reader that was not declared.
-pub const MAX_PEERS: usize = 64;
-/// The most batches of such a reader: being filled, in flight, or done and not dropped.
-pub const MAX_BATCHES: usize = 64;
-/// The most pages of one batch of such a reader.
-pub const MAX_BATCH: usize = 256;
+use crate::transport::ReaderTransport;
 
 /// How long the end of a reader waits for READs that are under way.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -82,27 +70,27 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 ///
 /// Dropping it ends its sessions and waits (5 s at most) until nothing writes into its slots any more. What
 /// cannot be made sure of by then is leaked, and logged as an error.
-pub struct Reader<N: Network> {
+pub struct Reader<T: ReaderTransport> {
     // Taken by `drop` alone.
-    engine: ManuallyDrop<Engine<'static, N::Provider>>,
+    engine: ManuallyDrop<Engine<'static, T::Provider>>,
     /// The state, if it is the reader's own and is freed with it.
-    home: Option<Home>,
-    submitters: Option<Submitters<N::Provider>>,
+    owned_state: Option<OwnedState>,
+    submitters: Option<Submitters<T::Provider>>,
     /// Bounds what is remembered of batches: as many as there are.
     batches: usize,
-    plan: N::Plan,
+    dialer_seed: T::DialerSeed,
     layout: PageLayout,
     config: Config,
-    mailbox: Arc<Mailbox<N::Line>>,
-    /// Letters taken from the mailbox.
-    letters: u64,
-    links: HashMap<u64, Linked<N::Dialer>>,
-    /// Which of them is a peer's.
-    link_of: HashMap<PeerId, u64>,
-    next_link: u64,
+    mailbox: Arc<Mailbox<T::UnopenedLane>>,
+    /// How many of the mailbox's events have been taken.
+    events_seen: u64,
+    sessions: HashMap<u64, PeerSession<T::Dialer>>,
+    /// The number of each peer's session.
+    session_of: HashMap<PeerId, u64>,
+    next_session: u64,
     /// What became of connects that are being waited for.
     arrived: HashMap<u64, Result<Peer, ConnectError>>,
-    events: VecDeque<Event>,
+    events: VecDeque<ReaderEvent>,
     /// Done batches that were met while looking for another.
     stash: VecDeque<Done<'static>>,
     /// Where tables are read to.
@@ -118,12 +106,13 @@ pub struct Reader<N: Network> {
 }
 
 /// Another thread's way into a reader: [`Reader::submitter`].
-pub type Submitter<N> = hub::Submitter<'static, 'static, <<N as Network>::Provider as Provider>::Waker>;
+pub type Submitter<T> =
+    hub::Submitter<'static, 'static, <<T as ReaderTransport>::Provider as Provider>::Waker>;
 
 /// A session, from the reader's side.
 #[derive(Debug)]
-struct Linked<F: Fabric> {
-    link: Link<F>,
+struct PeerSession<D: LaneDialer> {
+    thread: SessionThread<D>,
     address: Address,
     /// What the producer's pages are.
     layout: LayoutRef,
@@ -133,26 +122,26 @@ struct Linked<F: Fabric> {
     lanes: HashMap<LaneId, LaneNumber>,
 }
 
-impl<N: Network> Reader<N> {
+impl<T: ReaderTransport> Reader<T> {
     /// Starts an engine for pages of `layout` over `rails`.
     ///
     /// # Errors
     ///
     /// Figures that cannot work.
-    pub fn start(layout: PageLayout, rails: N, config: Config) -> Result<Self, StartError> {
-        let home = NonNull::from(Box::leak(room()));
+    pub fn start(layout: PageLayout, rails: T, config: Config) -> Result<Self, StartError> {
+        let owned = NonNull::from(Box::leak(boxed()));
         // SAFETY: leaked just now, and known to nobody else. It is given back in `drop` alone, when
         // engine and buffers are gone.
-        let state = unsafe { &mut *home.as_ptr() };
-        let figures = config.engine.unwrap_or_else(|| rails.tuning());
-        match Self::begin(state, layout, rails, config, figures, MAX_RAILS) {
+        let state = unsafe { &mut *owned.as_ptr() };
+        let engine_config = config.engine.unwrap_or_else(|| rails.engine_config());
+        match Self::begin(state, layout, rails, config, engine_config, MAX_RAILS) {
             Ok(mut reader) => {
-                reader.home = Some(Home(home));
+                reader.owned_state = Some(OwnedState(owned));
                 Ok(reader)
             }
             Err(error) => {
                 // SAFETY: out of a box, and there is no engine that could have kept the reference.
-                drop(unsafe { Box::from_raw(home.as_ptr()) });
+                drop(unsafe { Box::from_raw(owned.as_ptr()) });
                 Err(error)
             }
         }
@@ -163,34 +152,34 @@ impl<N: Network> Reader<N> {
     pub(crate) fn begin<S: Room>(
         state: &'static mut S,
         layout: PageLayout,
-        rails: N,
+        rails: T,
         config: Config,
-        figures: EngineConfig,
+        engine_config: EngineConfig,
         max_rails: usize,
     ) -> Result<Self, StartError> {
         if config.lanes_per_rail == 0 {
             return Err(StartError::NoLanes);
         }
-        let (provider, plan) = rails.split();
+        let (provider, dialer_seed) = rails.split();
         let rails = provider.rails();
         if rails > max_rails {
             return Err(StartError::TooManyRails { rails, max: max_rails });
         }
-        let (engine, submitters) = state.open(provider, figures)?;
+        let (engine, submitters) = state.open(provider, engine_config)?;
         let (batches, _) = engine.capacity();
         Ok(Self {
             engine: ManuallyDrop::new(engine),
-            home: None,
+            owned_state: None,
             submitters,
             batches,
-            plan,
+            dialer_seed,
             layout,
             config,
             mailbox: Mailbox::new(),
-            letters: 0,
-            links: HashMap::new(),
-            link_of: HashMap::new(),
-            next_link: 0,
+            events_seen: 0,
+            sessions: HashMap::new(),
+            session_of: HashMap::new(),
+            next_session: 0,
             arrived: HashMap::new(),
             events: VecDeque::new(),
             stash: VecDeque::new(),
@@ -212,7 +201,7 @@ impl<N: Network> Reader<N> {
     /// left again. When the reader is dropped first, a handle still gets what was done, and what
     /// had not been taken from it; slots that the reader had are lost, and
     /// [counted](hub::Outcome::ReaderGone).
-    pub fn submitter(&mut self) -> Option<Submitter<N>> {
+    pub fn submitter(&mut self) -> Option<Submitter<T>> {
         self.submitters.as_mut()?.give()
     }
 
@@ -253,8 +242,8 @@ impl<N: Network> Reader<N> {
     #[inline]
     pub fn poll(&mut self) {
         let now = clock::now();
-        if self.mailbox.count() != self.letters {
-            self.read_mail(now);
+        if self.mailbox.posted() != self.events_seen {
+            self.take_session_events(now);
         }
         match &mut self.submitters {
             None => drop(self.engine.poll(now)),
@@ -321,7 +310,7 @@ impl<N: Network> Reader<N> {
     }
 
     /// The next thing that happened to a peer.
-    pub fn next_event(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<ReaderEvent> {
         self.events.pop_front()
     }
 
@@ -338,7 +327,10 @@ impl<N: Network> Reader<N> {
         /// A lane that failed may be wanted again.
         const SOME_DOWN: Nanos = Nanos::from_millis(250);
         let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.is_empty());
-        if waiting || self.mailbox.count() != self.letters || !self.stash.is_empty() || self.hear_of_overdue()
+        if waiting
+            || self.mailbox.posted() != self.events_seen
+            || !self.stash.is_empty()
+            || self.hear_of_overdue()
         {
             return;
         }
@@ -379,7 +371,7 @@ impl<N: Network> Reader<N> {
         self.engine.peer_stats(peer.id())
     }
 
-    /// The engine's figures in use.
+    /// The engine's engine_config in use.
     #[must_use]
     pub fn engine_config(&self) -> &EngineConfig {
         self.engine.config()
@@ -405,24 +397,24 @@ impl<N: Network> Reader<N> {
     }
 }
 
-impl<N: Network> Drop for Reader<N> {
+impl<T: ReaderTransport> Drop for Reader<T> {
     fn drop(&mut self) {
-        for linked in self.links.values_mut() {
-            linked.link.hang_up();
+        for session in self.sessions.values_mut() {
+            session.thread.hang_up();
         }
         self.stash.clear();
         let (batches, _) = self.engine.capacity();
         if self.come_to_rest() {
-            let home = self.engine.batches_free() == batches;
+            let all_free = self.engine.batches_free() == batches;
             // SAFETY: taken once, here, and nothing uses it after.
             unsafe { ManuallyDrop::drop(&mut self.engine) };
-            let room = self.home.take();
-            if let (true, Some(room)) = (home, &room) {
+            let state = self.owned_state.take();
+            if let (true, Some(state)) = (all_free, &state) {
                 // SAFETY: it came out of a box. The engine, which had the one reference to it, is
                 // gone; and so is every way to a buffer: batches and done batches are home, and there are
                 // no submitters, which can claim one, over such a state.
-                drop(unsafe { Box::from_raw(room.0.as_ptr()) });
-            } else if room.is_some() {
+                drop(unsafe { Box::from_raw(state.0.as_ptr()) });
+            } else if state.is_some() {
                 tracing::warn!("a reader's batches outlive it: its storage is leaked");
             }
         } else {
@@ -435,22 +427,22 @@ impl<N: Network> Drop for Reader<N> {
             std::mem::forget(std::mem::take(&mut self.devices));
         }
         let until = Instant::now() + LAST_WORDS;
-        for linked in self.links.values_mut() {
-            if !linked.link.join(until) {
+        for session in self.sessions.values_mut() {
+            if !session.thread.join(until) {
                 tracing::debug!("a session's thread is in an exchange, and ends later");
             }
         }
     }
 }
 
-impl<N: Network> fmt::Debug for Reader<N> {
+impl<T: ReaderTransport> fmt::Debug for Reader<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
-            .field("over", &N::LABEL)
+            .field("over", &T::LABEL)
             .field("layout", &self.layout)
             .field("rails", &self.rails())
             .field("in_flight", &self.in_flight())
-            .field("sessions", &self.links.len())
+            .field("sessions", &self.sessions.len())
             .finish_non_exhaustive()
     }
 }

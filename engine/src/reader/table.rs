@@ -9,10 +9,11 @@ use kvrail_core::remote::{Location, PageRangeError, RemotePage};
 use kvrail_core::table::{ENTRY_BYTES, EntryValue};
 use kvrail_core::time::Time;
 
-use super::{Peer, Reader};
+use super::Reader;
+use super::peer::Peer;
 use crate::clock;
 use crate::memory::{AllocateError, leaked};
-use crate::network::Network;
+use crate::transport::ReaderTransport;
 
 /// How much of a table is read at a time: 4,096 entries.
 const PART: usize = 4096 * ENTRY_BYTES as usize;
@@ -77,7 +78,7 @@ impl From<PageError> for TableError {
     }
 }
 
-impl<N: Network> Reader<N> {
+impl<T: ReaderTransport> Reader<T> {
     /// What the peer has published in `region`, in the order of its slots: a snapshot, as any directory's
     /// word is. The table is read as pages are, one-sidedly; the peer takes no part in it.
     ///

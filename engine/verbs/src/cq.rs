@@ -11,7 +11,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
-use kvrail_core::abi::Wc;
+use kvrail_core::verbs_abi::Wc;
 use rdma_mummy_sys as sys;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 

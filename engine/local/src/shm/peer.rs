@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use kvrail_core::abi::WcStatus;
 use kvrail_core::provider::Read;
+use kvrail_core::verbs_abi::WcStatus;
 use kvrail_host::descriptors::{OwnerProcess, spawn_isolated};
 use kvrail_host::segment::{SegmentView, SegmentViewError};
 use kvrail_host::wake::StopSignal;

@@ -3,6 +3,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 
+use heapless::Vec;
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::remote::{RegionOffer, TableOffer};
 use kvrail_layouts::Fingerprint;
@@ -15,7 +16,6 @@ use super::{
     LaneRefusalCode, Message, OfferHead, ParseError,
 };
 use crate::key::KeyId;
-use crate::list::List;
 use crate::name::{Name, NodeName};
 use crate::offer::{
     Epoch, LaneBlob, Layout, MAX_REGIONS, OfferedRegion, RailAddress, RailDescription, TransportKind,
@@ -113,10 +113,13 @@ fn counted<'a, T>(kind: Kind, list: &'a [T], count: u8, want: &'static str) -> R
 fn list<T, const N: usize>(
     kind: Kind,
     items: impl Iterator<Item = Result<T, ParseError>>,
-) -> Result<List<T, N>, ParseError> {
-    let items = items.collect::<Result<Vec<_>, _>>()?;
-    let len = items.len() as u64;
-    List::new(items).map_err(|_| field(kind, "count", len, "no more than the list holds"))
+) -> Result<Vec<T, N>, ParseError> {
+    let mut list = Vec::new();
+    for item in items {
+        let full = |_| field(kind, "count", N as u64 + 1, "no more than the list holds");
+        list.push(item?).map_err(full)?;
+    }
+    Ok(list)
 }
 
 fn name<const N: usize>(kind: Kind, field: &'static str, bytes: &[u8; N]) -> Result<Name<N>, ParseError> {

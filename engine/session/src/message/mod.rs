@@ -6,12 +6,12 @@ mod encode;
 use std::num::NonZeroU32;
 
 use crate::key::KeyId;
-use crate::list::List;
 use crate::name::{NameError, NodeName};
-use crate::offer::{Epoch, LaneBlob, Layout, MAX_LANES, OfferedRegion, Rails};
+use crate::offer::{Epoch, LaneBlob, Layout, MAX_LANES, OfferedRegion, RailList};
 use crate::refusal::{Refusal, Role, Versions};
 use crate::wire::{Kind, REGIONS};
 
+use heapless::Vec;
 use kvrail_core::id::RailIndex;
 use kvrail_core::remote::OfferError;
 
@@ -20,6 +20,10 @@ pub use decode::parse;
 
 /// A message. [`parse`] makes it of bytes; it does not say whether its MAC is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, on its way to or from the wire, where it is as long"
+)]
 pub enum Message {
     /// The reader's first word.
     Hello(Greeting),
@@ -36,14 +40,14 @@ pub enum Message {
         /// The place of the first of them in the producer's list.
         first: u32,
         /// They.
-        regions: List<OfferedRegion, REGIONS>,
+        regions: Vec<OfferedRegion, REGIONS>,
     },
     /// The reader asks for lanes.
     Lanes(LaneAsks),
     /// The producer's ends of them.
     LanesReady(LaneAnswers),
     /// The reader gives lanes back.
-    Release(List<LaneNumber, MAX_LANES>),
+    Release(Vec<LaneNumber, MAX_LANES>),
     /// A side closes the session.
     Bye(ByeReason),
     /// The sender lives, and had nothing else to say.
@@ -68,6 +72,45 @@ impl Message {
             Self::Alive => Kind::Alive,
         }
     }
+}
+
+/// A message of one kind, for a step of the handshake that takes no other.
+pub(crate) trait FromMessage: Sized {
+    /// The kind that is awaited.
+    const KIND: Kind;
+
+    /// What `message` says, or the kind that it has instead.
+    fn from_message(message: Message) -> Result<Self, Kind>;
+}
+
+macro_rules! from_message {
+    ($($type:ident($kind:ident): $pattern:pat => $value:expr,)*) => {$(
+        impl FromMessage for $type {
+            const KIND: Kind = Kind::$kind;
+
+            fn from_message(message: Message) -> Result<Self, Kind> {
+                match message {
+                    $pattern => Ok($value),
+                    other => Err(other.kind()),
+                }
+            }
+        }
+    )*};
+}
+
+/// [`Message::Hello`].
+pub(crate) struct Hello(pub(crate) Greeting);
+/// [`Message::Challenge`].
+pub(crate) struct Challenge(pub(crate) Greeting, pub(crate) u16);
+/// [`Message::Regions`].
+pub(crate) struct Regions(pub(crate) u32, pub(crate) Vec<OfferedRegion, REGIONS>);
+
+from_message! {
+    Hello(Hello): Message::Hello(greeting) => Self(greeting),
+    Challenge(Challenge): Message::Challenge(greeting, chosen) => Self(greeting, chosen),
+    Layout(Propose): Message::Propose(layout) => layout,
+    OfferHead(Offer): Message::Offer(head) => head,
+    Regions(Regions): Message::Regions { first, regions } => Self(first, regions),
 }
 
 /// A side's first word.
@@ -95,7 +138,7 @@ pub struct OfferHead {
     /// How many regions follow, at most [`MAX_REGIONS`](crate::MAX_REGIONS).
     pub regions: u32,
     /// Its rails.
-    pub rails: Rails,
+    pub rails: RailList,
 }
 
 /// What a session calls a lane; the reader counts them from 1.
@@ -108,7 +151,7 @@ pub struct LaneAsks {
     /// Which exchange of the session this is, counted from 1. The answer repeats it.
     pub exchange: u32,
     /// They.
-    pub lanes: List<LaneAsk, MAX_LANES>,
+    pub lanes: Vec<LaneAsk, MAX_LANES>,
 }
 
 /// One lane asked for.
@@ -131,7 +174,7 @@ pub struct LaneAnswers {
     /// Which exchange this answers.
     pub exchange: u32,
     /// They.
-    pub lanes: List<LaneAnswer, MAX_LANES>,
+    pub lanes: Vec<LaneAnswer, MAX_LANES>,
 }
 
 /// One lane answered.
@@ -161,7 +204,7 @@ pub struct LaneRefusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaneRefusalCode {
     /// Its transport could not.
-    Fabric,
+    Transport,
     /// It has no such rail.
     NoSuchRail,
     /// The number is that of a lane in use.
@@ -178,7 +221,7 @@ impl LaneRefusalCode {
     pub const fn from_code(code: u16) -> Option<Self> {
         Some(match code {
             0 => return None,
-            1 => Self::Fabric,
+            1 => Self::Transport,
             2 => Self::NoSuchRail,
             3 => Self::NumberInUse,
             4 => Self::TooMany,
@@ -190,7 +233,7 @@ impl LaneRefusalCode {
     #[must_use]
     pub const fn code(self) -> u16 {
         match self {
-            Self::Fabric => 1,
+            Self::Transport => 1,
             Self::NoSuchRail => 2,
             Self::NumberInUse => 3,
             Self::TooMany => 4,
@@ -204,7 +247,7 @@ impl LaneRefusalCode {
 impl std::fmt::Display for LaneRefusalCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Fabric => f.write_str("the producer's transport failed"),
+            Self::Transport => f.write_str("the producer's transport failed"),
             Self::NoSuchRail => f.write_str("the producer has no such rail"),
             Self::NumberInUse => f.write_str("the lane's number is in use"),
             Self::TooMany => f.write_str("the session has too many lanes"),

@@ -9,8 +9,8 @@ use kvrail_core::id::RailIndex;
 use super::rig::*;
 use crate::auth::{Channel, Direction, Transcript};
 use crate::{
-    ByeReason, Cause, Kind, LaneAnswer, LaneAsk, LaneAsks, LaneBlob, LaneError, LaneNumber, LaneRefusalCode,
-    List, Message, Reason, Role, ServerConfig, SessionError, Step, connect,
+    ByeReason, Cause, Kind, LaneAnswer, LaneAsk, LaneAsks, LaneBlob, LaneNumber, LaneRefusalCode, Message,
+    Reason, Role, ServerConfig, SessionError, SessionLaneError, Step, connect,
 };
 
 /// Connects through the man in the middle and makes a lane: an error if anything went wrong.
@@ -19,7 +19,7 @@ fn whole_exchange(rig: &Rig, flip: Option<Flip>) -> (Result<(), String>, [Vec<u8
     let result = connect(&address.into(), &key(), hello(), soon()).map_err(|e| e.to_string()).and_then(
         |mut session| {
             let lane = session.attach(&mut Dial::new(&rig.ends), &pairs(&[(0, 1)]), soon()).remove(0);
-            lane.map(drop).map_err(|e: LaneError| e.to_string())
+            lane.map(drop).map_err(|e: SessionLaneError| e.to_string())
         },
     );
     (result, thread.join().unwrap())
@@ -127,7 +127,7 @@ fn a_reader_does_not_take_its_own_words_for_a_producers() {
         stream.write_all(&frame).unwrap();
         read_message(&mut stream);
     });
-    assert!(matches!(error.cause, Cause::Unexpected { got: Kind::Hello }), "{error}");
+    assert!(matches!(error.cause, Cause::Instead { want: Kind::Challenge, got: Kind::Hello }), "{error}");
     // Dressed up as a challenge.
     let error = reader_meets(|mut stream| {
         let (Message::Hello(own), _) = read_message(&mut stream) else { panic!("no hello") };
@@ -151,7 +151,7 @@ fn a_session_cannot_be_taken_over() {
                     if from_reader { (&mut reader, &mut producer) } else { (&mut producer, &mut reader) };
                 to.write_all(&read_message(from).1).unwrap();
             }
-            producer.write_all(&Message::Release(List::default()).encode()).unwrap();
+            producer.write_all(&Message::Release(heapless::Vec::default()).encode()).unwrap();
             assert!(matches!(read_message(&mut producer).0, Message::Bye(ByeReason::Protocol)));
         }
     });
@@ -238,7 +238,7 @@ fn a_reader_that_asks_for_nonsense_gets_none() {
         blob: LaneBlob([end & 0xfe; 64]),
     };
     let lanes =
-        List::new(vec![ask(1, 0, 2), ask(1, 1, 4), ask(2, 2, 6), ask(3, 15, 8), ask(4, 1, 10)]).unwrap();
+        [ask(1, 0, 2), ask(1, 1, 4), ask(2, 2, 6), ask(3, 15, 8), ask(4, 1, 10)].into_iter().collect();
     // Each is answered once, whatever becomes of the others and in whatever order.
     let mut message = rogue.ask(&Message::Lanes(LaneAsks { exchange: 99, lanes }));
     let mut codes = Vec::new();
@@ -257,7 +257,7 @@ fn a_reader_that_asks_for_nonsense_gets_none() {
     assert_eq!(codes, [(1, Ok(())), (1, in_use), (2, no_rail), (3, no_rail), (4, Ok(()))]);
     assert_eq!(rig.server.lanes(), [1, 1]);
     // What only a producer says ends it.
-    let regions = Message::Regions { first: 0, regions: List::default() };
+    let regions = Message::Regions { first: 0, regions: heapless::Vec::default() };
     assert_eq!(rogue.ask(&regions), Message::Bye(ByeReason::Protocol));
     let why = rig.closed();
     assert!(matches!(why.cause, Cause::Unexpected { got: Kind::Regions }), "{why}");

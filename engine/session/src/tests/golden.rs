@@ -9,7 +9,7 @@ use super::rig::*;
 use crate::auth::{Direction, Transcript};
 use crate::{
     Both, ByeReason, Epoch, Greeting, Kind, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneBlob, LaneNumber,
-    LaneRefusal, LaneRefusalCode, List, Message, OfferHead, Reason, Refusal, Role, Versions, parse,
+    LaneRefusal, LaneRefusalCode, Message, OfferHead, Reason, Refusal, Role, Versions, parse,
 };
 
 /// Lines of 16 bytes with their offset; lines of zeros are left out.
@@ -63,26 +63,22 @@ pub(super) fn samples() -> [Message; 11] {
             layout: layout(),
             epoch: Epoch(NonZeroU64::new(0x1122_3344_5566_7788).unwrap()),
             regions: 3,
-            rails: List::new(vec![
-                rail("mlx5_0:1", Some(1)),
-                crate::RailDescription { lanes: 5, ..rail("mlx5_1:1", None) },
-            ])
-            .unwrap(),
+            rails: [rail("mlx5_0:1", Some(1)), crate::RailDescription { lanes: 5, ..rail("mlx5_1:1", None) }]
+                .into_iter()
+                .collect(),
         }),
-        Message::Regions {
-            first: 1,
-            regions: List::new(vec![region(1), region(2).of_part(0x0102)]).unwrap(),
-        },
+        Message::Regions { first: 1, regions: [region(1), region(2).of_part(0x0102)].into_iter().collect() },
         Message::Lanes(LaneAsks {
             exchange: 7,
-            lanes: List::new(vec![ask(0x0102_0304, 0, 1), ask(2, 3, 15)]).unwrap(),
+            lanes: [ask(0x0102_0304, 0, 1), ask(2, 3, 15)].into_iter().collect(),
         }),
         Message::LanesReady(LaneAnswers {
             exchange: 7,
-            lanes: List::new(vec![answer(0x0102_0304, 0, 1, Ok(blob(0xb0))), answer(2, 3, 15, Err(refusal))])
-                .unwrap(),
+            lanes: [answer(0x0102_0304, 0, 1, Ok(blob(0xb0))), answer(2, 3, 15, Err(refusal))]
+                .into_iter()
+                .collect(),
         }),
-        Message::Release(List::new(vec![number(2), number(0x0102_0304)]).unwrap()),
+        Message::Release([number(2), number(0x0102_0304)].into_iter().collect()),
         Message::Bye(ByeReason::Stopping),
         Message::Alive,
     ]

@@ -7,8 +7,8 @@ use std::time::Instant;
 use super::rig::*;
 use crate::auth::{Direction, Transcript};
 use crate::{
-    Both, By, Cause, Fingerprint, Hello, Kind, Layout, List, Message, OfferHead, ParseError, PeerKey, Reason,
-    Role, SessionError, Step, Versions, connect,
+    Both, By, Cause, Fingerprint, Hello, Kind, Layout, Message, OfferHead, ParseError, PeerKey, Reason, Role,
+    SessionError, Step, Versions, connect,
 };
 
 /// Both sides saw the same, each from its own side.
@@ -186,9 +186,9 @@ fn a_reader_refuses_a_producer_with_another_role_or_key() {
 fn a_reader_refuses_regions_that_are_not_the_announced_ones() {
     let regions = |first, of: &[u32]| Message::Regions {
         first,
-        regions: List::new(of.iter().map(|&index| region(index)).collect()).unwrap(),
+        regions: of.iter().map(|&index| region(index)).collect(),
     };
-    let odd = Message::Regions { first: 0, regions: List::new(vec![region(0).of_part(1)]).unwrap() };
+    let odd = Message::Regions { first: 0, regions: [region(0).of_part(1)].into_iter().collect() };
     for (announced, sent, what) in [
         (2, regions(1, &[1]), "not those it announced"),
         (2, regions(0, &[]), "not those it announced"),

@@ -1,14 +1,11 @@
 //! What an encoder is given, and what it promises.
-#![allow(
-    unsafe_code,
-    reason = "an unsafe trait: memory is written and handed out again on an encoder's word"
-)]
+#![allow(unsafe_code, reason = "an unsafe trait: memory is written on an encoder's word")]
 
 use std::fmt;
 
-use kvrail_core::abi::Wc;
 use kvrail_core::id::{RailIndex, WrId};
 use kvrail_core::provider::Post;
+use kvrail_core::verbs_abi::Wc;
 
 use crate::cq::CqHandle;
 use crate::error::VerbsLaneError;
@@ -28,7 +25,7 @@ use crate::qp::handle::QpHandle;
 /// | [`drain`](Self::drain) | once per lane, when it is in the error state |
 /// | [`poll`](Self::poll), [`arm`](Self::arm) | for each rail's completion queue |
 ///
-/// All calls come from one thread at a time. `read`, `read_alike`, `scatter` and `commit` are those
+/// All calls come from one thread at a time. `read`, `read_uniform`, `scatter` and `commit` are those
 /// of [`Post`]. The provider never has more wrs outstanding on a lane than the QP was made for, the
 /// drain included, and adds at most [`CHAIN`](Self::CHAIN) to a commit. An encoder therefore need
 /// not look for room.

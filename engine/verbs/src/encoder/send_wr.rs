@@ -4,9 +4,9 @@
 use std::fmt;
 use std::ptr;
 
-use kvrail_core::abi::{IBV_SEND_SIGNALED, Posting, SendWr, Sge};
 use kvrail_core::id::WrId;
-use kvrail_core::provider::{Alike, Commit, Ends, Piece, Post, Read};
+use kvrail_core::provider::{Commit, Ends, Piece, Post, Read, UniformReads};
+use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, Posting, SendWr, Sge};
 use rdma_mummy_sys as sys;
 
 use super::contract::{Encoder, EncoderPost};
@@ -15,7 +15,7 @@ use crate::device::context::PostSend;
 use crate::error::{Errno, VerbsLaneError};
 use crate::qp::handle::QpHandle;
 
-/// Encodes by core's [`Chain`](kvrail_core::abi::Chain) of work request templates, shared by all
+/// Encodes by core's [`Chain`](kvrail_core::verbs_abi::Chain) of work request templates, shared by all
 /// lanes of the thread.
 #[derive(Debug)]
 pub struct SendWrEncoder {
@@ -116,8 +116,8 @@ impl Post for SendWrPost<'_> {
     }
 
     #[inline]
-    fn read_alike(&mut self, alike: Alike, ends: impl ExactSizeIterator<Item = Ends>) {
-        self.posting.push_alike(&alike, ends);
+    fn read_uniform(&mut self, reads: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
+        self.posting.push_uniform(&reads, ends);
     }
 
     #[inline]

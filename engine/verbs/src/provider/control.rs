@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex};
-use kvrail_core::provider::Event;
+use kvrail_core::provider::ProviderEvent;
 use kvrail_host::wake::WakeFd;
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::Timespec;
@@ -41,7 +41,7 @@ enum Request {
 /// An event for the engine, and the rail that it is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ControlEvent {
-    pub(super) event: Event,
+    pub(super) event: ProviderEvent,
     pub(super) rail: usize,
     /// The rail does not come back: its device is gone, or its queue has lost completions.
     pub(super) lost: bool,
@@ -177,7 +177,7 @@ impl Worker {
         match request {
             Request::Fail(id, qp) => {
                 match qp.fail() {
-                    Ok(()) => self.report(Event::LaneFailed(id), self.place(&qp)),
+                    Ok(()) => self.report(ProviderEvent::LaneFailed(id), self.place(&qp)),
                     // The engine waits for the flush for a while, and then has the QP destroyed.
                     Err(error) => tracing::error!(?id, %error, "a lane cannot be failed"),
                 }
@@ -191,7 +191,7 @@ impl Worker {
                     let us = began.elapsed().as_micros() as u64;
                     tracing::debug!(?id, rail, destroyed, us, "QP destroyed");
                     if destroyed {
-                        self.report(Event::LaneClosed(id), rail);
+                        self.report(ProviderEvent::LaneClosed(id), rail);
                     }
                 }
                 Err(_) => tracing::error!(?id, "a lane that is in use elsewhere cannot be closed"),
@@ -204,12 +204,16 @@ impl Worker {
         self.rails.iter().position(|rail| Arc::ptr_eq(rail, qp.rail())).unwrap_or(0)
     }
 
-    fn report(&mut self, event: Event, rail: usize) {
+    fn report(&mut self, event: ProviderEvent, rail: usize) {
         self.backlog.push_back(ControlEvent { event, rail, lost: false });
     }
 
     fn report_lost(&mut self, rail: RailIndex) {
-        self.backlog.push_back(ControlEvent { event: Event::RailDown(rail), rail: rail.get(), lost: true });
+        self.backlog.push_back(ControlEvent {
+            event: ProviderEvent::RailDown(rail),
+            rail: rail.get(),
+            lost: true,
+        });
     }
 
     /// Moves the backlog into the ring, as far as the ring has room.
@@ -270,8 +274,8 @@ impl Worker {
         // Rails are at most 16.
         let rail = RailIndex(index as u8);
         match event {
-            DeviceEvent::PortDown => self.report(Event::RailDown(rail), index),
-            DeviceEvent::PortUp => self.report(Event::RailUp(rail), index),
+            DeviceEvent::PortDown => self.report(ProviderEvent::RailDown(rail), index),
+            DeviceEvent::PortUp => self.report(ProviderEvent::RailUp(rail), index),
             DeviceEvent::Lost => self.report_lost(rail),
             DeviceEvent::HungUp => {
                 self.hung_up |= 1 << index;
@@ -279,7 +283,7 @@ impl Worker {
             }
             // The QP went to the error state by itself: for the engine the same as if it had asked
             // for it.
-            DeviceEvent::LaneFailed(id) => self.report(Event::LaneFailed(id), index),
+            DeviceEvent::LaneFailed(id) => self.report(ProviderEvent::LaneFailed(id), index),
             DeviceEvent::Other => {}
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kvrail_core::id::{LaneId, ProviderId, RailIndex};
-use kvrail_core::provider::{Alike, Commit, Ends, Piece, Post, Read};
+use kvrail_core::provider::{Commit, Ends, Piece, Post, Read, UniformReads};
 
 use super::progress::Progress;
 use crate::encoder::{Encoder, EncoderPost, SendWrEncoder};
@@ -53,8 +53,8 @@ impl<E: Encoder> Post for VerbsPost<'_, E> {
     }
 
     #[inline]
-    fn read_alike(&mut self, alike: Alike, ends: impl ExactSizeIterator<Item = Ends>) {
-        self.post.read_alike(alike, ends);
+    fn read_uniform(&mut self, reads: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
+        self.post.read_uniform(reads, ends);
     }
 
     #[inline]

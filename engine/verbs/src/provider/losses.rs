@@ -1,6 +1,6 @@
 //! Which rails are lost for good. Each loss is reported once, whichever thread finds it first.
 
-use kvrail_core::provider::Event;
+use kvrail_core::provider::ProviderEvent;
 
 /// Sets of rails, a bit for each rail.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,12 +53,12 @@ impl Losses {
 
     /// Whether an event of `rail` from the control thread is passed on to the engine. `lost` says
     /// that the rail is lost by it.
-    pub(super) fn passes(&mut self, event: Event, rail: usize, lost: bool) -> bool {
+    pub(super) fn passes(&mut self, event: ProviderEvent, rail: usize, lost: bool) -> bool {
         let known = self.reported >> rail & 1 != 0;
         match event {
             // A rail that is lost for good does not come back.
-            Event::RailUp(_) | Event::RailDown(_) if known => return false,
-            Event::RailDown(_) if lost => self.reported |= 1 << rail,
+            ProviderEvent::RailUp(_) | ProviderEvent::RailDown(_) if known => return false,
+            ProviderEvent::RailDown(_) if lost => self.reported |= 1 << rail,
             _ => {}
         }
         true
@@ -71,8 +71,8 @@ mod tests {
 
     use super::*;
 
-    const DOWN: Event = Event::RailDown(RailIndex(3));
-    const UP: Event = Event::RailUp(RailIndex(3));
+    const DOWN: ProviderEvent = ProviderEvent::RailDown(RailIndex(3));
+    const UP: ProviderEvent = ProviderEvent::RailUp(RailIndex(3));
 
     #[test]
     fn a_device_that_is_gone_is_reported_once() {
@@ -94,7 +94,7 @@ mod tests {
         assert!(!losses.wakes(3), "it is left out of the sleep all the same");
         // It does not come back; its lanes are still closed.
         assert!(!losses.passes(UP, 3, false));
-        assert!(losses.passes(Event::LaneClosed(LaneId::new(0, 1)), 3, false));
+        assert!(losses.passes(ProviderEvent::LaneClosed(LaneId::new(0, 1)), 3, false));
     }
 
     #[test]

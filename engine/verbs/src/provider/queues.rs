@@ -3,9 +3,9 @@
 use std::mem;
 use std::sync::Arc;
 
-use kvrail_core::abi::Wc;
 use kvrail_core::id::RailIndex;
 use kvrail_core::provider::RailInfo;
+use kvrail_core::verbs_abi::Wc;
 
 use super::losses::Losses;
 use super::progress::{Progress, Seen};

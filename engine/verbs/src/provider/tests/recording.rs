@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "the encoder's and the provider's contracts")]
 
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{Alike, Commit, Ends, Piece, Post, Provider, Read};
+use kvrail_core::provider::{Commit, Ends, Piece, Post, Provider, Read, UniformReads};
 
 use crate::encoder::{Encoder, EncoderPost};
 use crate::error::VerbsLaneError;
@@ -137,13 +137,13 @@ fn all_kinds_of_posts_reach_an_encoder_in_order_with_one_doorbell_each() {
         post.scatter(read(1, true), &pieces);
     });
     assert_eq!(commit, Commit::All);
-    let alike = Alike { wr_id: WrId::new(ID, 2), len: 64, rkey: 5, lkey: 6 };
+    let reads = UniformReads { wr_id: WrId::new(ID, 2), len: 64, rkey: 5, lkey: 6 };
     let ends = (2..4_u32).map(|seq| {
         let Read { remote_addr, local_addr, .. } = read(seq, false);
         Ends { remote_addr, local_addr }
     });
     let ends: Vec<_> = ends.collect();
-    let commit = engine_posts(&mut verbs, &mut lane, |post| post.read_alike(alike, ends.into_iter()));
+    let commit = engine_posts(&mut verbs, &mut lane, |post| post.read_uniform(reads, ends.into_iter()));
     assert_eq!(commit, Commit::All);
     let expected = [
         Entry::Read(read(0, false), Vec::new()),

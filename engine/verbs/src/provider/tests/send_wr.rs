@@ -5,9 +5,9 @@
 use std::cell::RefCell;
 use std::ptr;
 
-use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, Post as _, Provider as _, Read};
+use kvrail_core::verbs_abi::{Wc, WcStatus};
 use rdma_mummy_sys as sys;
 
 use crate::encoder::{SendWrEncoder, SendWrQueue};

@@ -1,0 +1,160 @@
+//! What a transport plugs in: its rails, and its side of making a lane.
+
+use std::error::Error;
+
+use kvrail_core::id::RailIndex;
+
+use crate::message::LaneRefusal;
+use crate::offer::{LaneBlob, RailDescription, RailList};
+use crate::pairing::{NothingInCommon, RailPair};
+use crate::{LaneNumber, SessionError};
+use std::sync::Arc;
+
+/// Why a transport could not do its part.
+#[derive(Debug, thiserror::Error)]
+#[error("rail {}: {source}", rail.0)]
+pub struct LaneEndError {
+    /// The rail, on the side that says so.
+    pub rail: RailIndex,
+    /// What went wrong there.
+    // Raw: the text has it, so it is no source beside the text.
+    pub r#source: Box<dyn Error + Send + Sync>,
+}
+
+impl LaneEndError {
+    /// `source` happened on `rail`.
+    pub fn new(rail: RailIndex, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { rail, source: source.into() }
+    }
+}
+
+/// The reader's side of a transport: makes lanes for an engine's provider.
+///
+/// A lane takes two steps here, since the two ends must know each other: [`prepare`](Self::prepare)
+/// makes this end and says what the peer must know of it; [`connect`](Self::connect) gets the same
+/// of the peer's end, which can receive by then. A pending lane that is never connected is dropped:
+/// dropping it frees all it holds.
+pub trait LaneDialer {
+    /// A lane whose two ends know each other, for the engine's provider to open.
+    type UnopenedLane;
+    /// This end of a lane whose other end is not known yet.
+    type Pending;
+
+    /// The rails, in the provider's order. Keys and indices refer to it; it does not change.
+    fn rails(&self) -> RailList;
+
+    /// Which of a producer's rails each of these reads from: see [`pair`](crate::pair()). A transport that can tell
+    /// which rails cannot reach each other does.
+    ///
+    /// # Errors
+    ///
+    /// No pair at all.
+    fn pair(&self, producer: &[RailDescription]) -> Result<Vec<RailPair>, NothingInCommon> {
+        crate::pairing::pair(&self.rails(), producer)
+    }
+
+    /// Another rail of the producer for a rail of these, where no lane to those in `tried` came about, if there is one
+    /// that may do.
+    fn instead(
+        &self,
+        rail: RailIndex,
+        tried: &[RailIndex],
+        producer: &[RailDescription],
+    ) -> Option<RailIndex> {
+        let _ = (rail, tried, producer);
+        None
+    }
+
+    /// Makes this end of a lane from `rail` to the producer's rail `remote`.
+    ///
+    /// # Errors
+    ///
+    /// There is no such rail, or the transport could not.
+    fn prepare(
+        &mut self,
+        rail: RailIndex,
+        remote: &RailDescription,
+    ) -> Result<(Self::Pending, LaneBlob), LaneEndError>;
+
+    /// Connects it to the producer's end.
+    ///
+    /// # Errors
+    ///
+    /// What the producer said is wrong, or the transport could not. `pending` is gone.
+    fn connect(
+        &mut self,
+        pending: Self::Pending,
+        remote: &RailDescription,
+        remote_lane: &LaneBlob,
+    ) -> Result<Self::UnopenedLane, LaneEndError>;
+}
+
+/// The producer's side of a transport: makes the other ends of lanes. Called from several threads
+/// at a time: at most one per session and rail.
+pub trait LaneAcceptor: Send + Sync + 'static {
+    /// This end of a lane.
+    type Lane: Send;
+
+    /// The rails that peers read over, at least one; asked once, when the server starts.
+    fn rails(&self) -> RailList;
+
+    /// Makes this end of a lane on `rail`, for the reader's end `remote_lane`.
+    ///
+    /// It returns only when this end is *ready to receive* (a QP: in RTR or RTS): the reader posts as
+    /// soon as it has the answer.
+    ///
+    /// # Errors
+    ///
+    /// What the reader said is wrong, or the transport could not. The reader is told (the first 64
+    /// bytes of the text), and nothing is left behind.
+    fn accept(&self, rail: RailIndex, remote_lane: &LaneBlob)
+    -> Result<(Self::Lane, LaneBlob), LaneEndError>;
+
+    /// Frees a lane, since the reader gave it back or is gone. Called exactly once for every lane that
+    /// [`accept`](Self::accept) made.
+    fn release(&self, lane: Self::Lane);
+}
+
+/// A lane that a session made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached<L> {
+    /// What the session calls it: for [`Session::release`](crate::Session::release).
+    pub number: LaneNumber,
+    /// The reader's rail.
+    pub rail: RailIndex,
+    /// The producer's rail.
+    pub remote_rail: RailIndex,
+    /// The provider's part.
+    pub lane: L,
+}
+
+/// Why a session made no lane.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SessionLaneError {
+    /// The producer offers no such rail.
+    #[error("the producer has {rails} rails, and no rail {}", remote_rail.0)]
+    NoSuchRail {
+        /// The rail asked for.
+        remote_rail: RailIndex,
+        /// How many it has.
+        rails: usize,
+    },
+    /// This side's transport could not.
+    #[error("this side's transport failed: {0}")]
+    Transport(Arc<LaneEndError>),
+    /// The producer made no lane.
+    #[error(transparent)]
+    Refused(LaneRefusal),
+    /// It did not come in time. Should it come, it is given back.
+    #[error("the lane did not come in time: one of the two transports is slow or stuck")]
+    Late,
+    /// The producer leaves asks without an answer.
+    #[error("{asked} lanes have been asked for and not been answered: the producer's transport is stuck")]
+    Unanswered {
+        /// How many.
+        asked: usize,
+    },
+    /// The session ended first. All its lanes are gone with it.
+    #[error(transparent)]
+    Session(Arc<SessionError>),
+}
