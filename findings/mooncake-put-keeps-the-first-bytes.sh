@@ -8,7 +8,9 @@
 #
 # Needs Python 3.9 or newer with venv. Seen with mooncake-transfer-engine-non-cuda 0.3.13.post1 (one master, one client, TCP),
 # 60 MB of download, about 20 s. Exits 1 when the behaviour is another one.
-set -euo pipefail
+set -Eeuo pipefail
+# What fails on the way is not a change of the behaviour.
+trap 'exit 2' ERR
 work=$(mktemp -d)
 master=
 trap 'if [ -n "$master" ]; then kill "$master" 2>/dev/null || true; wait "$master" 2>/dev/null || true; fi; rm -rf "$work"' EXIT
@@ -53,12 +55,11 @@ print(f"upsert D * 4096: {upsert}, then get: {after_upsert[:1]} * {len(after_ups
 same = (first, second, third, upsert) == (0, 0, 0, 0)
 same = same and after_second == b"A" * 4096 and after_third == b"A" * 4096 and after_upsert == b"D" * 4096
 store.close()
-sys.exit(0 if same else 1)
+sys.exit(0 if same else 10)
 PY
 status=0
 timeout 120 "$work/venv/bin/python" "$work/put.py" "$rpc" "$http" 2>"$work/log" || status=$?
-if [ "$status" -eq 1 ]; then
-  tail -n 5 "$work/log"
+if [ "$status" -eq 10 ]; then
   echo "CHANGED: a second put no longer behaves as described"
   exit 1
 elif [ "$status" -ne 0 ]; then

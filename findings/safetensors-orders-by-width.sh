@@ -10,7 +10,9 @@
 #
 # Needs Python 3.9 or newer with venv. Seen with safetensors 0.8.0, numpy 2.2.6 and ml_dtypes 0.5.4, 25 MB of download, about 15 s.
 # Exits 1 when the behaviour is another one.
-set -euo pipefail
+set -Eeuo pipefail
+# What fails on the way is not a change of the behaviour.
+trap 'exit 2' ERR
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
@@ -47,10 +49,14 @@ print("the data begin at bytes", before[2], "and", after[2], "of the file")
 same = before[0] == ["keys", "rope", "scale"] and before[1] == 0
 same = same and after[0] == ["scale", "rope", "keys"] and after[1] == TOKENS * (4 * 4 + 64 * 2)
 same = same and (before[2] % 8, after[2] % 8) == (0, 0) and (before[2] % 64 or after[2] % 64)
-sys.exit(0 if same else 1)
+sys.exit(0 if same else 10)
 PY
-if ! "$work/venv/bin/python" "$work/order.py"; then
+status=0
+"$work/venv/bin/python" "$work/order.py" || status=$?
+if [ "$status" -eq 10 ]; then
   echo "CHANGED: tensors are no longer ordered as described"
   exit 1
+elif [ "$status" -ne 0 ]; then
+  exit 2
 fi
 echo "as described: the widest elements first, whatever the order that was given"

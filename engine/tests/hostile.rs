@@ -7,7 +7,7 @@ use kvrail::core::id::{MAX_RAILS, RailIndex};
 use kvrail::core::remote::{RegionOffer, TableOffer};
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
-use kvrail::local::shm::{Exporter, Segment};
+use kvrail::local::shm::{Segment, ShmExporter};
 use kvrail::session::{
     LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, OfferedRegion, ProducerDescription, RailAddress,
     RailDescription, RailList, Server, ServerConfig, TransportKind,
@@ -25,7 +25,7 @@ fn key() -> PeerKey {
 /// One open rail, and what answers there.
 struct Served {
     rail: RailDescription,
-    _exporter: Exporter,
+    _exporter: ShmExporter,
 }
 
 impl LaneAcceptor for Served {
@@ -45,7 +45,7 @@ impl LaneAcceptor for Served {
 /// A producer of one small segment, which it offers `times` over as regions of `slots` slots.
 fn producer(times: usize, slots: u32) -> Server {
     let segment = Arc::new(Segment::new(1 << 20).unwrap());
-    let exporter = Exporter::start(vec![segment]).unwrap();
+    let exporter = ShmExporter::start(vec![segment]).unwrap();
     let region = exporter.regions()[0];
     let keys = [region.rkey; MAX_RAILS];
     let page_bytes = u64::from(LAYOUT.page_bytes());

@@ -154,7 +154,8 @@ fn an_overdue_batch_ends_one_wait_and_not_every_one() {
         reader.wait(clock::within(Duration::from_millis(50)));
         waits += 1;
     }
-    // With something under way that does not come it looks around every few milliseconds, for silent lanes.
+    // With something under way that does not come it looks around every few milliseconds, for
+    // silent lanes.
     assert!(waits < 200, "{waits} waits in 400 ms: it spins");
     // Who asks late is told all the same, once.
     assert_eq!((reader.next_overdue(), reader.next_overdue()), (Some(ticket), None));

@@ -301,8 +301,8 @@ fn a_table_that_comes_too_late_is_no_batch_of_the_users() {
     let mut f = fixture(tcp::publish(LOCALHOST, 1), tcp::rails(1).unwrap());
     let location = write(f.publisher(), 0);
     assert_eq!(f.reader.published(&f.peer, 0, clock::within(Duration::from_secs(5))).unwrap(), [location]);
-    // Somewhere between too short to post anything and long enough for an answer there is no patience to
-    // wait for what has been posted.
+    // Somewhere between too short to post anything and long enough for an answer there is no
+    // patience to wait for what has been posted.
     let mut late = 0;
     for micros in (5..400).step_by(5).cycle().take(4000) {
         match f.reader.published(&f.peer, 0, clock::within(Duration::from_micros(micros))) {

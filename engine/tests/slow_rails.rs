@@ -10,7 +10,7 @@ use kvrail::core::id::RailIndex;
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::shm::Segment;
-use kvrail::local::tcp::{Connection, Tcp};
+use kvrail::local::tcp::{TcpConnection, TcpProvider};
 use kvrail::session::{LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, RailDescription, RailList};
 use kvrail::{
     Config, OpenRails, PageLayout, PeerKey, Published, Publisher, PublisherTransport, Reader,
@@ -49,8 +49,8 @@ struct SlowRails(tcp::TcpRails, Slow);
 struct SlowDialer(<tcp::TcpRails as ReaderTransport>::Dialer, Slow);
 
 impl LaneDialer for SlowDialer {
-    type UnopenedLane = Connection;
-    type Pending = Connection;
+    type UnopenedLane = TcpConnection;
+    type Pending = TcpConnection;
 
     fn rails(&self) -> RailList {
         self.0.rails()
@@ -60,24 +60,24 @@ impl LaneDialer for SlowDialer {
         &mut self,
         rail: RailIndex,
         remote: &RailDescription,
-    ) -> Result<(Connection, LaneBlob), LaneEndError> {
+    ) -> Result<(TcpConnection, LaneBlob), LaneEndError> {
         self.1.act(rail)?;
         self.0.prepare(rail, remote)
     }
 
     fn connect(
         &mut self,
-        pending: Connection,
+        pending: TcpConnection,
         remote: &RailDescription,
         end: &LaneBlob,
-    ) -> Result<Connection, LaneEndError> {
+    ) -> Result<TcpConnection, LaneEndError> {
         self.0.connect(pending, remote, end)
     }
 }
 
 impl ReaderTransport for SlowRails {
-    type Provider = Tcp;
-    type UnopenedLane = Connection;
+    type Provider = TcpProvider;
+    type UnopenedLane = TcpConnection;
     type Dialer = SlowDialer;
     type DialerSeed = (<tcp::TcpRails as ReaderTransport>::DialerSeed, Slow);
     const LABEL: &'static str = "slow";
@@ -86,7 +86,7 @@ impl ReaderTransport for SlowRails {
         self.0.engine_config()
     }
 
-    fn split(self) -> (Tcp, Self::DialerSeed) {
+    fn split(self) -> (TcpProvider, Self::DialerSeed) {
         let (provider, seed) = self.0.split();
         (provider, (seed, self.1))
     }
@@ -95,7 +95,7 @@ impl ReaderTransport for SlowRails {
         SlowDialer(tcp::TcpRails::dialer(seed), *slow)
     }
 
-    fn depth(lane: &Connection) -> u32 {
+    fn depth(lane: &TcpConnection) -> u32 {
         tcp::TcpRails::depth(lane)
     }
 }

@@ -1,11 +1,10 @@
-//! What the engine says to a device is what a device finds: arbitrary commits through the chain encoder,
+//! A device finds in a chain what the engine posted: arbitrary commits through the chain encoder,
 //! and arbitrary batches through an engine over it.
 #![no_main]
 
 use std::collections::HashMap;
 
 use arbitrary::Arbitrary;
-use kvrail_core::verbs_abi::{Chain, ChainStorage};
 use kvrail_core::batch::Class;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
@@ -16,6 +15,7 @@ use kvrail_core::provider::{Commit, MemoryRange, Read};
 use kvrail_core::remote::RegionOffer;
 use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
+use kvrail_core::verbs_abi::{Chain, ChainStorage};
 use kvrail_fuzz::device::{Answer, ENOMEM, walk};
 use kvrail_fuzz::rails::{Fate, Rails, byte_at};
 use libfuzzer_sys::fuzz_target;
@@ -167,7 +167,7 @@ fn travel(journey: &Journey) {
     let mut state = Box::new(State::new());
     // SAFETY: the storage is declared before the engine, which is not forgotten.
     let mut engine = unsafe { Engine::start_scoped(&mut *state, provider, config) }.unwrap();
-    // SAFETY: `memory` outlives the engine, and nobody touches it but through the slots.
+    // SAFETY: `memory` outlives the engine, and only the slots give access to it.
     let slots = unsafe { engine.register_foreign(range, u64::from(PAGE), Access::Host, None) }.unwrap();
     let mut slots: Vec<Slot> = slots.collect();
 

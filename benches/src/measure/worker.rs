@@ -314,9 +314,10 @@ fn take_pages(
         match page.result {
             Ok(()) => sample.pages += 1,
             Err(PageError::Miss(_)) => sample.failed.miss += 1,
-            Err(PageError::Fault { .. } | PageError::SetAside { .. }) => sample.failed.fault += 1,
             Err(PageError::Deadline { .. }) => sample.failed.deadline += 1,
             Err(PageError::PeerGone) => sample.failed.peer_gone += 1,
+            // `Fault`, `SetAside`, and what later versions add.
+            Err(_) => sample.failed.fault += 1,
         }
         if let Purpose::Compare(locations, seed, verified) = purpose {
             let Location { slot, expected } = locations[page.index];

@@ -1,18 +1,18 @@
-//! What a producer publishes, as READs name it.
+//! A piece of memory that a producer publishes, as READs name it.
 
-/// A piece of a producer's memory.
+/// A piece of a producer's memory that readers can read: address, length and key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
+pub struct ExportedRegion {
     /// Address of its first byte in the producer's memory.
     pub base: u64,
     /// Length in bytes.
     pub len: u64,
-    /// Its rkey, on every rail.
+    /// Its rkey, the same on every rail.
     pub rkey: u32,
 }
 
-impl Region {
-    /// The offset of `addr` in the region, if `len` bytes from there lie within it.
+impl ExportedRegion {
+    /// The offset of `addr` in the region, if `len` bytes from there lie within the region.
     #[inline]
     pub(crate) fn offset(&self, addr: u64, len: u32) -> Option<u64> {
         let offset = addr.checked_sub(self.base)?;
@@ -26,8 +26,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_lies_within_has_an_offset() {
-        let region = Region { base: 1000, len: 100, rkey: 0 };
+    fn a_range_has_an_offset_only_if_it_lies_within() {
+        let region = ExportedRegion { base: 1000, len: 100, rkey: 0 };
         assert_eq!(region.offset(1000, 100), Some(0));
         assert_eq!(region.offset(1099, 1), Some(99));
         for (addr, len) in [(999, 1), (1000, 101), (1099, 2), (1101, 0), (u64::MAX, u32::MAX), (0, u32::MAX)]

@@ -12,9 +12,9 @@ use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Post as _, Provider as _, ProviderEvent, Read, Wake as _};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::{Wc, WcStatus};
-use kvrail_local::shm::{Peer, Segment};
-use kvrail_local::tcp::Connection;
-use kvrail_local::{Config, Lane, OpenError, Region};
+use kvrail_local::shm::{Segment, ShmPeer};
+use kvrail_local::tcp::TcpConnection;
+use kvrail_local::{ExportedRegion, LocalConfig, LocalLane, LocalOpenError};
 
 const OK: WcStatus = WcStatus::SUCCESS;
 const FLUSH: WcStatus = WcStatus::WR_FLUSH_ERR;
@@ -22,8 +22,8 @@ const FLUSH: WcStatus = WcStatus::WR_FLUSH_ERR;
 /// A driver with one lane to a producer of `bytes` bytes.
 struct World<T: Producer> {
     driver: Driver<T>,
-    lane: Lane,
-    region: Region,
+    lane: LocalLane,
+    region: ExportedRegion,
     source: Vec<u8>,
     owner: T::Owner,
 }
@@ -32,7 +32,7 @@ fn id(lane: u16) -> LaneId {
     LaneId::new(lane, 1)
 }
 
-fn world<T: Producer>(config: Config, bytes: usize) -> World<T> {
+fn world<T: Producer>(config: LocalConfig, bytes: usize) -> World<T> {
     let segment = Arc::new(Segment::new(bytes).unwrap());
     let source = pattern(bytes);
     segment.write(0, &source).unwrap();
@@ -42,8 +42,8 @@ fn world<T: Producer>(config: Config, bytes: usize) -> World<T> {
     World { driver, lane, region: regions[0], source, owner }
 }
 
-fn config(sq_entries: u32) -> Config {
-    Config { rails: 1, sq_entries, cq_entries: 4 * (sq_entries + 1), ..Config::default() }
+fn config(sq_entries: u32) -> LocalConfig {
+    LocalConfig { rails: 1, sq_entries, cq_entries: 4 * (sq_entries + 1), ..LocalConfig::default() }
 }
 
 impl<T: Producer> World<T> {
@@ -60,10 +60,10 @@ impl<T: Producer> World<T> {
 macro_rules! of_both_kinds {
     ($($(#[$doc:meta])* $name:ident;)*) => {
         mod shm {
-            $(#[test] fn $name() { super::$name::<super::Peer>(); })*
+            $(#[test] fn $name() { super::$name::<super::ShmPeer>(); })*
         }
         mod tcp {
-            $(#[test] fn $name() { super::$name::<super::Connection>(); })*
+            $(#[test] fn $name() { super::$name::<super::TcpConnection>(); })*
         }
     };
 }
@@ -110,7 +110,7 @@ fn only_signaled_successes_are_told<T: Producer>() {
 }
 
 fn a_stray_read_fails_alone_and_flushes_the_rest<T: Producer>() {
-    let strays: [fn(&mut Read, Region); 6] = [
+    let strays: [fn(&mut Read, ExportedRegion); 6] = [
         |read, _| read.rkey = 1,
         |read, _| read.rkey = u32::MAX,
         |read, region| read.remote_addr = region.base - 1,
@@ -128,7 +128,7 @@ fn a_stray_read_fails_alone_and_flushes_the_rest<T: Producer>() {
         let expected = [(1, WcStatus::REM_ACCESS_ERR), (2, FLUSH), (3, FLUSH)];
         assert_eq!(w.driver.completions(3), expected, "case {case}");
         w.driver.event(ProviderEvent::LaneFailed(id(0)));
-        // All entries are free again: what is posted now is flushed, and told.
+        // All entries are free again: a READ that is posted now is flushed and reported.
         let reads: Vec<_> = (0..8).map(|i| Read { signaled: false, ..w.read(i, 0, 1) }).collect();
         assert_eq!(w.post(&reads), Commit::All);
         assert!(w.driver.completions(8).iter().all(|&(_, status)| status == FLUSH));
@@ -179,7 +179,7 @@ fn a_send_queue_takes_what_it_holds<T: Producer>() {
 }
 
 fn a_commit_takes_a_chain<T: Producer>() {
-    let chain = <kvrail_local::Rails<T>>::CHAIN as u32;
+    let chain = <kvrail_local::LocalProvider<T>>::CHAIN as u32;
     let mut w = world::<T>(config(2 * chain), 4096);
     let reads: Vec<_> = (0..=chain).map(|i| w.read(i, 0, 1)).collect();
     assert_eq!(w.post(&reads), Commit::Prefix { accepted: chain, errno: 12 });
@@ -218,17 +218,17 @@ fn failing_flushes_in_order_and_the_drain_comes_last<T: Producer>() {
     let flushed = done.iter().position(|d| d.1 == FLUSH).unwrap();
     assert!(done[..flushed].iter().all(|d| d.1 == OK) && done[flushed..].iter().all(|d| d.1 == FLUSH));
     assert!(flushed < 32, "what was queued was not carried out first: {flushed}");
-    w.driver.reap();
+    w.driver.poll();
     assert!(w.driver.events.is_empty(), "one failure, one event: {:?}", w.driver.events);
 }
 
 fn closing_ends_the_lane_and_frees_its_place<T: Producer>() {
-    let one = Config { cq_entries: 5, ..config(4) };
+    let one = LocalConfig { cq_entries: 5, ..config(4) };
     let mut w = world::<T>(one, 4096);
     let full = w.driver.rails.open(id(1), RAIL, T::reach(&w.owner)).unwrap_err();
-    assert!(matches!(full, OpenError::RailFull { rail: 0, lanes: 1, .. }), "{full}");
+    assert!(matches!(full, LocalOpenError::RailFull { rail: 0, lanes: 1, .. }), "{full}");
     let none = w.driver.rails.open(id(1), RailIndex(1), T::reach(&w.owner)).unwrap_err();
-    assert_eq!(none, OpenError::NoSuchRail { rail: 1, rails: 1 });
+    assert_eq!(none, LocalOpenError::NoSuchRail { rail: 1, rails: 1 });
     let World { mut driver, mut lane, region, owner, .. } = w;
     for life in 0..20 {
         // Some are told, some are not, some may be flushed: every entry comes back all the same.
@@ -239,7 +239,7 @@ fn closing_ends_the_lane_and_frees_its_place<T: Producer>() {
         driver.rails.close(lane);
         assert!(driver.rails.open(new, RAIL, T::reach(&owner)).is_err(), "its end is not known yet");
         driver.event(ProviderEvent::LaneClosed(LaneId::new(0, 1 + life)));
-        driver.reap();
+        driver.poll();
         driver.done.clear();
         lane = driver.rails.open(new, RAIL, T::reach(&owner)).unwrap();
     }
@@ -248,8 +248,8 @@ fn closing_ends_the_lane_and_frees_its_place<T: Producer>() {
     assert_eq!(driver.completions(4), [(0, OK), (1, OK), (2, OK), (3, OK)]);
 }
 
-/// A lane that is none of the driver's.
-fn other_lane<T: Producer>() -> Lane {
+/// A lane of other rails than the driver's.
+fn other_lane<T: Producer>() -> LocalLane {
     world::<T>(config(7), 4096).lane
 }
 
@@ -296,7 +296,7 @@ fn dropping_the_rails_stops_the_writing<T: Producer>() {
     let start = Instant::now();
     drop(rails);
     assert!(start.elapsed() < Duration::from_secs(5), "what was queued was not carried out first");
-    // Nobody writes now: what is put here stays.
+    // No READ is under way, so bytes that are stored here stay.
     memory.write(0, &[0xEE; 4096]).unwrap();
     std::thread::sleep(Duration::from_millis(20));
     #[allow(unsafe_code, reason = "looks at what must not change")]
@@ -314,16 +314,17 @@ fn wait_counts_what_is_not_signaled_too<T: Producer>() {
         assert_eq!(w.post(&reads), Commit::All);
         w.driver.wait(16, long);
         // Two halves and no spin: the second wait cannot be satisfied by the first one's wrs.
-        w.driver.reap();
+        w.driver.poll();
         if w.driver.done.is_empty() {
             w.driver.wait(16, long);
-            w.driver.reap();
+            w.driver.poll();
         }
         assert_eq!(w.driver.done, [(31, OK)]);
         w.driver.done.clear();
         assert!(start.elapsed() < Duration::from_secs(5), "slept through it");
     }
-    // More than there can be is as many as there are, and what lies in the ring counts.
+    // A wait for more completions than there can be is a wait for all; completions in the ring
+    // count.
     assert_eq!(w.post(&reads), Commit::All);
     let start = Instant::now();
     w.driver.wait(1000, long);

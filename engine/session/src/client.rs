@@ -24,7 +24,7 @@ use crate::offer::{LaneBlob, Layout, MAX_LANES, Offer, RailDescription, check_re
 use crate::pairing::RailPair;
 use crate::refusal::{Both, Reason, Role, Versions};
 use crate::stream::{LULL, SILENCE, Stream};
-use crate::wire::Kind;
+use crate::wire::MessageKind;
 
 /// What a reader says of itself.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +48,8 @@ impl Hello {
 /// Connects to the producer at `address` and agrees with it: on version, key and layout. What it
 /// offers comes back checked.
 ///
-/// Blocks, no longer than until `deadline`. A name that stands for several addresses is tried at each
-/// in turn.
+/// Blocks, no longer than until `deadline`. A name that stands for several addresses is tried at
+/// each in turn.
 ///
 /// # Errors
 ///
@@ -92,7 +92,8 @@ fn dial(address: &Address, deadline: Instant) -> Result<TcpStream, (Step, io::Er
 
 fn agree(mut handshake: Handshake, key: &PeerKey, hello: Hello) -> Result<Session, SessionError> {
     let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|e| handshake.error(Step::Sending(Kind::Hello), Cause::Random(e)))?;
+    getrandom::fill(&mut nonce)
+        .map_err(|e| handshake.error(Step::Sending(MessageKind::Hello), Cause::Random(e)))?;
     let ours = Greeting {
         versions: Versions::SUPPORTED,
         role: Role::Reader,
@@ -104,7 +105,7 @@ fn agree(mut handshake: Handshake, key: &PeerKey, hello: Hello) -> Result<Sessio
     let (producer, version) = meet(&mut handshake, &ours)?;
 
     handshake.send(&Message::Propose(hello.layout))?;
-    let step = Step::Awaiting(Kind::Offer);
+    let step = Step::Awaiting(MessageKind::Offer);
     let head: OfferHead = handshake.receive()?;
     if !head.layout.same_bytes(&hello.layout) {
         let layouts = Both { ours: hello.layout, theirs: head.layout };
@@ -119,8 +120,8 @@ fn agree(mut handshake: Handshake, key: &PeerKey, hello: Hello) -> Result<Sessio
 
 /// The producer's first word: who it is, and that it holds the key.
 fn meet(handshake: &mut Handshake, ours: &Greeting) -> Result<(NodeName, u16), SessionError> {
-    let step = Step::Awaiting(Kind::Challenge);
-    let frame = handshake.receive_frame(Kind::Challenge)?;
+    let step = Step::Awaiting(MessageKind::Challenge);
+    let frame = handshake.receive_frame(MessageKind::Challenge)?;
     // Parsed before its MAC is checked: if the keys differ, this is how to say so.
     let Challenge(theirs, chosen) = handshake.parse(&frame)?;
     handshake.met(theirs.node);
@@ -132,7 +133,7 @@ fn meet(handshake: &mut Handshake, ours: &Greeting) -> Result<(NodeName, u16), S
         let ids = Both { ours: ours.key_id, theirs: theirs.key_id };
         return Err(handshake.refuse(step, Reason::Key(ids)));
     }
-    handshake.open(Kind::Challenge, &frame)?;
+    handshake.open(MessageKind::Challenge, &frame)?;
     if ours.versions.common(theirs.versions) != Some(chosen) {
         let versions = Both { ours: ours.versions, theirs: theirs.versions };
         return Err(handshake.refuse(step, Reason::Version(versions)));
@@ -142,7 +143,7 @@ fn meet(handshake: &mut Handshake, ours: &Greeting) -> Result<(NodeName, u16), S
 
 /// The regions that follow an offer, in order, as many as it said.
 fn complete(handshake: &mut Handshake, head: OfferHead) -> Result<Offer, SessionError> {
-    let step = Step::Awaiting(Kind::Regions);
+    let step = Step::Awaiting(MessageKind::Regions);
     let mut regions = Vec::new();
     while regions.len() < head.regions as usize {
         let Regions(first, more) = handshake.receive()?;
@@ -150,13 +151,13 @@ fn complete(handshake: &mut Handshake, head: OfferHead) -> Result<Offer, Session
             && !more.is_empty()
             && regions.len() + more.len() <= head.regions as usize;
         if !fits {
-            handshake.refuse(step, Reason::Malformed { kind: Kind::Regions as u16 });
+            handshake.refuse(step, Reason::Malformed { kind: MessageKind::Regions as u16 });
             return Err(handshake.error(step, Cause::Contradiction("its regions are not those it announced")));
         }
         regions.extend_from_slice(&more);
     }
     if let Err(error) = check_regions(&head.layout, &regions) {
-        handshake.refuse(step, Reason::Malformed { kind: Kind::Regions as u16 });
+        handshake.refuse(step, Reason::Malformed { kind: MessageKind::Regions as u16 });
         return Err(handshake.error(step, Cause::Regions(error)));
     }
     Ok(Offer { layout: head.layout, epoch: head.epoch, rails: head.rails, regions })
@@ -188,8 +189,8 @@ struct Asked {
     exchange: u32,
     pair: RailPair,
     until: Instant,
-    /// The lane did not come in time, and [`SessionLaneError::Late`] has been told. Should it come, it is
-    /// given back.
+    /// The lane did not come in time, and [`SessionLaneError::Late`] has been told. Should it come,
+    /// it is given back.
     late: bool,
 }
 
@@ -236,8 +237,8 @@ impl Session {
     /// ready to receive when this returns.
     ///
     /// Blocks, until `deadline` and for as long as `dialer` takes beyond it. A lane that does not
-    /// come in time is [`SessionLaneError::Late`]; the session goes on, and gives the lane back should it
-    /// come.
+    /// come in time is [`SessionLaneError::Late`]; the session goes on, and gives the lane back
+    /// should it come.
     pub fn attach<D: LaneDialer>(
         &mut self,
         dialer: &mut D,
@@ -284,8 +285,8 @@ impl Session {
     }
 
     /// Asks the producer for its end of a lane between the rails of `pair`, for this side's end
-    /// `blob`. [`next_answer`](Self::next_answer) tells what became of it, [`SessionLaneError::Late`] if
-    /// nothing has until `until`.
+    /// `blob`. [`next_answer`](Self::next_answer) tells what became of it,
+    /// [`SessionLaneError::Late`] if nothing has until `until`.
     ///
     /// # Errors
     ///
@@ -311,8 +312,9 @@ impl Session {
         Ok(number)
     }
 
-    /// The next answer to an [`ask`](Self::ask): the producer's end of the lane, or why the producer
-    /// made none. Does not block. After the session's end every open ask is answered with that end.
+    /// The next answer to an [`ask`](Self::ask): the producer's end of the lane, or why the
+    /// producer made none. Does not block. After the session's end every open ask is answered with
+    /// that end.
     pub fn next_answer(&mut self) -> Option<(LaneNumber, Result<LaneBlob, SessionLaneError>)> {
         self.closed();
         self.answers.pop_front()

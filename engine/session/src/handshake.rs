@@ -11,7 +11,7 @@ use crate::message::{self, FromMessage, Message, ParseError};
 use crate::name::NodeName;
 use crate::refusal::{Both, Reason, Refusal, Role};
 use crate::stream::{BEAT, Frame, LINGER, LULL, Stream};
-use crate::wire::{self, Kind};
+use crate::wire::{self, MessageKind};
 
 /// One side of a handshake.
 pub(crate) struct Handshake {
@@ -95,11 +95,11 @@ impl Handshake {
     }
 
     /// The next message, which must be a `want`, as bytes. Its MAC has not been checked yet.
-    pub(crate) fn receive_frame(&mut self, want: Kind) -> Result<Vec<u8>, SessionError> {
+    pub(crate) fn receive_frame(&mut self, want: MessageKind) -> Result<Vec<u8>, SessionError> {
         let step = Step::Awaiting(want);
         match self.stream.recv(self.deadline) {
             Ok((kind, frame)) if kind == want => Ok(frame),
-            Ok((Kind::Refused, frame)) => Err(self.refused(step, &frame)),
+            Ok((MessageKind::Refused, frame)) => Err(self.refused(step, &frame)),
             Ok((got, _)) => {
                 self.tell(Reason::Malformed { kind: got as u16 });
                 Err(self.error(step, Cause::Instead { want, got }))
@@ -113,7 +113,7 @@ impl Handshake {
                     return Err(self.error(step, Cause::SentAway { limit }));
                 }
                 let reason = match &cause {
-                    // Not our protocol: there is nobody who would understand.
+                    // Not our protocol: the other side would not understand a refusal.
                     Cause::Parse(ParseError::Magic { .. }) => None,
                     Cause::Parse(_) => Some(Reason::Malformed { kind: self.stream.header_kind() }),
                     Cause::Stopped => Some(Reason::Stopping),
@@ -150,7 +150,7 @@ impl Handshake {
     }
 
     /// Checks a message's MAC. After the first good one the peer has proved itself.
-    pub(crate) fn open(&mut self, kind: Kind, frame: &[u8]) -> Result<(), SessionError> {
+    pub(crate) fn open(&mut self, kind: MessageKind, frame: &[u8]) -> Result<(), SessionError> {
         if self.transcript.open(direction(opposite(self.role)), frame).is_ok() {
             self.proven = true;
             self.place = None;
@@ -179,7 +179,8 @@ impl Handshake {
         self.error(step, Cause::Refused { by: By::Us, refusal, verified: true })
     }
 
-    /// Last words. That they arrive is worth a moment, but no error of its own.
+    /// Sends the refusal, and lingers so that the peer can read it. Failing to deliver it is not an
+    /// error of its own.
     fn tell(&mut self, reason: Reason) -> Box<Refusal> {
         let refusal = Refusal { nodes: Both { ours: Some(self.ours), theirs: self.theirs }, reason };
         let mut frame = Message::Refused(Box::new(refusal.flip())).encode();
@@ -263,8 +264,8 @@ impl SecureStream {
     }
 }
 
-/// A refusal from a side that has heard nothing yet, and so can prove nothing: for a connection that
-/// there is no room for.
+/// A refusal from a side that has heard nothing yet, and so can prove nothing: for a connection
+/// that there is no room for.
 pub(crate) fn blunt_refusal(ours: NodeName, reason: Reason) -> Vec<u8> {
     let refusal = Refusal { nodes: Both { ours: None, theirs: Some(ours) }, reason };
     let frame = Message::Refused(Box::new(refusal)).encode();

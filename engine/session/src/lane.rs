@@ -1,4 +1,4 @@
-//! What a transport plugs in: its rails, and its side of making a lane.
+//! What a transport implements: its rails, and its part in making a lane.
 
 use std::error::Error;
 
@@ -10,15 +10,23 @@ use crate::pairing::{NothingInCommon, RailPair};
 use crate::{LaneNumber, SessionError};
 use std::sync::Arc;
 
-/// Why a transport could not do its part.
+/// Why a transport did not make its end of a lane.
 #[derive(Debug, thiserror::Error)]
 #[error("rail {}: {source}", rail.0)]
 pub struct LaneEndError {
-    /// The rail, on the side that says so.
+    /// The rail, on the side that reports the error.
     pub rail: RailIndex,
-    /// What went wrong there.
+    /// The transport's error.
     // Raw: the text has it, so it is no source beside the text.
     pub r#source: Box<dyn Error + Send + Sync>,
+}
+
+impl LaneEndError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        4120
+    }
 }
 
 impl LaneEndError {
@@ -43,8 +51,8 @@ pub trait LaneDialer {
     /// The rails, in the provider's order. Keys and indices refer to it; it does not change.
     fn rails(&self) -> RailList;
 
-    /// Which of a producer's rails each of these reads from: see [`pair`](crate::pair()). A transport that can tell
-    /// which rails cannot reach each other does.
+    /// Which of a producer's rails each of these reads from: see [`pair`](crate::pair()). A
+    /// transport that knows which rails cannot reach each other implements it by itself.
     ///
     /// # Errors
     ///
@@ -53,8 +61,8 @@ pub trait LaneDialer {
         crate::pairing::pair(&self.rails(), producer)
     }
 
-    /// Another rail of the producer for a rail of these, where no lane to those in `tried` came about, if there is one
-    /// that may do.
+    /// Another rail of the producer for `rail`, where no lane to the rails in `tried` could be
+    /// made. `None`: the transport knows none.
     fn instead(
         &self,
         rail: RailIndex,
@@ -69,7 +77,7 @@ pub trait LaneDialer {
     ///
     /// # Errors
     ///
-    /// There is no such rail, or the transport could not.
+    /// There is no such rail, or the transport failed.
     fn prepare(
         &mut self,
         rail: RailIndex,
@@ -80,7 +88,7 @@ pub trait LaneDialer {
     ///
     /// # Errors
     ///
-    /// What the producer said is wrong, or the transport could not. `pending` is gone.
+    /// The producer's end is wrong, or the transport failed. `pending` has been dropped.
     fn connect(
         &mut self,
         pending: Self::Pending,
@@ -100,36 +108,37 @@ pub trait LaneAcceptor: Send + Sync + 'static {
 
     /// Makes this end of a lane on `rail`, for the reader's end `remote_lane`.
     ///
-    /// It returns only when this end is *ready to receive* (a QP: in RTR or RTS): the reader posts as
-    /// soon as it has the answer.
+    /// It returns only when this end is *ready to receive* (a QP: in RTR or RTS): the reader posts
+    /// as soon as it has the answer.
     ///
     /// # Errors
     ///
-    /// What the reader said is wrong, or the transport could not. The reader is told (the first 64
-    /// bytes of the text), and nothing is left behind.
+    /// The reader's end is wrong, or the transport failed. The reader is told the first 64 bytes of
+    /// the text, and nothing is left behind.
     fn accept(&self, rail: RailIndex, remote_lane: &LaneBlob)
     -> Result<(Self::Lane, LaneBlob), LaneEndError>;
 
-    /// Frees a lane, since the reader gave it back or is gone. Called exactly once for every lane that
-    /// [`accept`](Self::accept) made.
+    /// Frees a lane that the reader gave back, or whose reader is gone. Called exactly once for
+    /// every lane that [`accept`](Self::accept) made.
     fn release(&self, lane: Self::Lane);
 }
 
 /// A lane that a session made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attached<L> {
-    /// What the session calls it: for [`Session::release`](crate::Session::release).
+    /// Its number in the session, for [`Session::release`](crate::Session::release).
     pub number: LaneNumber,
     /// The reader's rail.
     pub rail: RailIndex,
     /// The producer's rail.
     pub remote_rail: RailIndex,
-    /// The provider's part.
+    /// The lane, for the reader's provider to open.
     pub lane: L,
 }
 
 /// Why a session made no lane.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionLaneError {
     /// The producer offers no such rail.
     #[error("the producer has {rails} rails, and no rail {}", remote_rail.0)]
@@ -139,16 +148,16 @@ pub enum SessionLaneError {
         /// How many it has.
         rails: usize,
     },
-    /// This side's transport could not.
+    /// This side's transport failed.
     #[error("this side's transport failed: {0}")]
     Transport(Arc<LaneEndError>),
     /// The producer made no lane.
     #[error(transparent)]
     Refused(LaneRefusal),
-    /// It did not come in time. Should it come, it is given back.
+    /// It did not come in time. If it comes later, the session gives it back.
     #[error("the lane did not come in time: one of the two transports is slow or stuck")]
     Late,
-    /// The producer leaves asks without an answer.
+    /// The producer leaves requests unanswered.
     #[error("{asked} lanes have been asked for and not been answered: the producer's transport is stuck")]
     Unanswered {
         /// How many.
@@ -157,4 +166,19 @@ pub enum SessionLaneError {
     /// The session ended first. All its lanes are gone with it.
     #[error(transparent)]
     Session(Arc<SessionError>),
+}
+
+impl SessionLaneError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::NoSuchRail { .. } => 4121,
+            Self::Late => 4122,
+            Self::Unanswered { .. } => 4123,
+            Self::Transport(source) => source.code(),
+            Self::Refused(source) => source.code(),
+            Self::Session(source) => source.code(),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What a producer offers: a layout, an epoch, regions, rails.
+//! The offer of a producer: a layout, an epoch, regions, rails.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use kvrail_core::id::MAX_RAILS;
 use kvrail_core::remote::{OfferError, RegionOffer};
 use kvrail_layouts::{Fingerprint, Identity, KvLayout};
 
-use crate::name::{LayoutName, NameError, RailName};
+use crate::name::{LayoutName, Name, NameError};
 
 /// The most regions that one producer offers.
 pub const MAX_REGIONS: usize = 1024;
@@ -23,9 +23,9 @@ pub type RailList = heapless::Vec<RailDescription, MAX_RAILS>;
 /// Equal values have equal names as well; [`same_bytes`](Self::same_bytes) is what peers ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
-    /// What people call it, in messages. Two sides may call the same bytes differently.
+    /// Its name, for messages. Two sides may call the same bytes differently.
     pub name: LayoutName,
-    /// What it is.
+    /// What two sides compare.
     pub fingerprint: Fingerprint,
     /// Bytes of one page, all its parts together.
     pub page_bytes: NonZeroU64,
@@ -44,7 +44,8 @@ impl Layout {
     ///
     /// # Panics
     ///
-    /// Not for a layout that [`KvLayout`] can describe: its pages have 1 to 65,535 regions, and bytes.
+    /// Not for a layout that [`KvLayout`] can describe: its pages have 1 to 65,535 regions, and
+    /// bytes.
     pub fn of<L: KvLayout>() -> Result<Self, NameError> {
         let parts = u16::try_from(L::REGIONS).ok().and_then(NonZeroU16::new);
         Ok(Self {
@@ -70,8 +71,8 @@ impl fmt::Display for Layout {
     }
 }
 
-/// One life of a producer: another number after each start, so that what was learnt from an earlier
-/// life (keys, addresses, locations) is not believed. Epochs are random and have no order.
+/// The epoch of a producer: another number after each start, so that keys, addresses and locations
+/// from before a restart are not believed. Epochs are random and have no order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub NonZeroU64);
 
@@ -104,6 +105,7 @@ impl fmt::Debug for Epoch {
 
 /// What moves the bytes of a rail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TransportKind {
     /// Shared memory of one host.
     Shm,
@@ -155,8 +157,8 @@ impl fmt::Display for TransportKind {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RailAddress(pub [u8; 64]);
 
-/// 64 bytes that only a transport understands: one end of a lane (QP number, PSN, GID). All zero for
-/// transports that need no exchange.
+/// 64 bytes that only a transport understands: one end of a lane (QP number, PSN, GID). All zero
+/// for transports that need no exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LaneBlob(pub [u8; 64]);
 
@@ -186,8 +188,8 @@ impl fmt::Debug for LaneBlob {
 /// A rail, as its owner tells a peer of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RailDescription {
-    /// What the owner calls it.
-    pub name: RailName,
+    /// The owner's name for it, `mlx5_0:1` for example.
+    pub name: Name<32>,
     /// What moves its bytes.
     pub kind: TransportKind,
     /// Where it is, in the transport's own words.
@@ -239,6 +241,7 @@ impl OfferedRegion {
 
 /// Why regions cannot be offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum OfferedRegionError {
     /// A part that the layout does not have.
     #[error("region {index} holds part {part} of each page, the layout has {parts} parts, counted from 0")]
@@ -284,8 +287,21 @@ pub enum OfferedRegionError {
     },
 }
 
-/// Whether regions can be the layout's: each part has one size, those there add up to a page if they
-/// are all, to less if they are not, and they are not too many.
+impl OfferedRegionError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Part { .. } => 4050,
+            Self::PartBytes { .. } => 4051,
+            Self::Page { .. } => 4052,
+            Self::TooMany { .. } => 4053,
+        }
+    }
+}
+
+/// Checks that regions can be the layout's: they are not too many, each part has one size, and the
+/// sizes add up to a page if all parts are there, to less otherwise.
 pub(crate) fn check_regions(layout: &Layout, regions: &[OfferedRegion]) -> Result<(), OfferedRegionError> {
     if regions.len() > MAX_REGIONS {
         return Err(OfferedRegionError::TooMany { count: regions.len() });

@@ -1,7 +1,8 @@
 //! A stream of whole messages, in which nothing waits for ever.
 //!
-//! The socket is non-blocking, and every wait is a `poll` with a time-out, so that one clock bounds a
-//! whole exchange however few bytes a peer sends at a time, and so that a stop reaches every thread.
+//! The socket is non-blocking, and every wait is a `poll` with a time-out, so that one clock bounds
+//! a whole exchange however few bytes a peer sends at a time, and so that a stop reaches every
+//! thread.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -15,7 +16,7 @@ use rustix::net::sockopt;
 
 use crate::error::Cause;
 use crate::message;
-use crate::wire::{HEADER, Kind, LARGEST};
+use crate::wire::{HEADER, LARGEST, MessageKind};
 
 /// How long a peer may say nothing while it is expected to say something.
 pub const SILENCE: Duration = Duration::from_secs(10);
@@ -43,7 +44,7 @@ enum Woken {
 }
 
 /// One message as it came, whole: its size is its kind's.
-pub(crate) type Frame = (Kind, Vec<u8>);
+pub(crate) type Frame = (MessageKind, Vec<u8>);
 
 /// One connection.
 pub(crate) struct Stream {
@@ -142,7 +143,7 @@ impl Stream {
         let _ = self.tcp.write(bytes);
     }
 
-    /// Reads as much of the next message as is there. Never reads beyond it.
+    /// Reads the bytes of the next message that have arrived, and none beyond it.
     fn fill(&mut self) -> Result<Fill, Cause> {
         let mut progressed = false;
         loop {
@@ -205,8 +206,8 @@ impl Stream {
         if self.heard.elapsed() >= LULL { Err(Cause::Silence(LULL)) } else { Ok(None) }
     }
 
-    /// Waits until there is something to read, `wake` is readable, or `until` is past. Whether the server
-    /// has stopped.
+    /// Waits until there is something to read, `wake` is readable, or `until` is past. Whether the
+    /// server has stopped.
     pub(crate) fn wait_in_session(&self, wake: BorrowedFd<'_>, until: Instant) -> io::Result<bool> {
         let stop = self.stop.as_deref().map_or(wake, AsFd::as_fd);
         let mut fds = [

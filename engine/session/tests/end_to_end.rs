@@ -13,9 +13,9 @@ use kvrail_core::remote::{Location, RegionOffer, TableOffer};
 use kvrail_core::storage::Storage;
 use kvrail_core::table::{ENTRY_BYTES, Entry, KeyTag};
 use kvrail_core::time::{Nanos, Time};
-use kvrail_local::shm::{Exporter, Segment};
-use kvrail_local::tcp::Export;
-use kvrail_local::{Rails, Region, Transport, shm, tcp};
+use kvrail_local::shm::{Segment, ShmExporter};
+use kvrail_local::tcp::TcpExport;
+use kvrail_local::{ExportedRegion, LaneTransport, LocalProvider, shm, tcp};
 use kvrail_session::{
     Fingerprint, Hello, LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Layout, Name, OfferedRegion,
     PeerKey, ProducerDescription, RailAddress, RailDescription, RailList, Server, ServerConfig,
@@ -49,8 +49,8 @@ impl Pool {
     fn entry(&self, slot: usize) -> &Entry {
         assert!(slot < SLOTS);
         let at = self.segment.as_ptr().wrapping_add(self.table_at + slot * ENTRY_BYTES as usize);
-        // SAFETY: the segment is alive, zeroed (an Entry of zeros is one that was never published), long
-        // enough and aligned to pages; its owner writes to the table through entries only.
+        // SAFETY: the segment is alive, zeroed (an Entry of zeros is one that was never published),
+        // long enough and aligned to pages; its owner writes to the table through entries only.
         unsafe { &*at.cast::<Entry>() }
     }
 
@@ -103,7 +103,7 @@ struct Served<S> {
     _server: S,
     kind: TransportKind,
     address: [u8; 64],
-    region: Region,
+    region: ExportedRegion,
 }
 
 impl<S: Send + Sync + 'static> LaneAcceptor for Served<S> {
@@ -123,7 +123,7 @@ impl<S: Send + Sync + 'static> LaneAcceptor for Served<S> {
 fn pages_travel<S, T>(reach: fn(&[u8; 64]) -> T, serve: impl FnOnce(Arc<Segment>) -> Served<S>)
 where
     S: Send + Sync + 'static,
-    T: Transport,
+    T: LaneTransport,
 {
     let key = PeerKey::from_bytes([9; 32]);
     let layout = Layout {
@@ -154,7 +154,8 @@ where
     let server = Server::start(&listen, key.clone(), producer, served, ServerConfig::default()).unwrap();
 
     // The reader.
-    let config = kvrail_local::Config { rails: 2, sq_entries: 31, cq_entries: 1024, ..Default::default() };
+    let config =
+        kvrail_local::LocalConfig { rails: 2, sq_entries: 31, cq_entries: 1024, ..Default::default() };
     let mut dialer = Dialer { kind, reach };
     let deadline = Instant::now() + Duration::from_secs(20);
     let hello = Hello::new("decode-3".parse().unwrap(), layout);
@@ -163,7 +164,7 @@ where
 
     let clock = Clock(Instant::now());
     let storage = Box::leak(Box::new(Storage::<2, 2, 8, 32, 2, 16>::new()));
-    let rails = Rails::<T>::start(config).unwrap();
+    let rails = LocalProvider::<T>::start(config).unwrap();
     let mut engine = Engine::start(storage, rails, EngineConfig::DEFAULT).unwrap();
     let mut slots =
         engine.register(Box::leak(vec![0; SLOTS * PAGE].into_boxed_slice()), PAGE as u64).unwrap();
@@ -224,9 +225,10 @@ where
 
 #[test]
 fn pages_travel_over_shared_memory() {
-    let reach = |address: &[u8; 64]| shm::Peer::connect(&shm::Address::parse(address).unwrap()).unwrap();
+    let reach =
+        |address: &[u8; 64]| shm::ShmPeer::connect(&shm::ShmAddress::parse(address).unwrap()).unwrap();
     pages_travel(reach, |segment| {
-        let server = Exporter::start(vec![segment]).unwrap();
+        let server = ShmExporter::start(vec![segment]).unwrap();
         let (address, region) = (server.address().to_bytes(), server.regions()[0]);
         Served { _server: server, kind: TransportKind::Shm, address, region }
     });
@@ -234,10 +236,11 @@ fn pages_travel_over_shared_memory() {
 
 #[test]
 fn pages_travel_over_tcp() {
-    let reach = |address: &[u8; 64]| tcp::Connection::open(&tcp::Address::parse(address).unwrap()).unwrap();
+    let reach =
+        |address: &[u8; 64]| tcp::TcpConnection::open(&tcp::TcpAddress::parse(address).unwrap()).unwrap();
     pages_travel(reach, |segment| {
         let bind = "127.0.0.1:0".parse().unwrap();
-        let server = tcp::Server::start(bind, vec![Export::segment(segment)]).unwrap();
+        let server = tcp::TcpServer::start(bind, vec![TcpExport::segment(segment)]).unwrap();
         let (address, region) = (server.address().to_bytes(), server.regions()[0]);
         Served { _server: server, kind: TransportKind::Tcp, address, region }
     });

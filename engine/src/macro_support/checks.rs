@@ -1,17 +1,17 @@
-//! The questions that [`engine!`](crate::engine) asks about each number.
+//! Checks of each number of a declaration.
 //!
-//! The macro knows tokens and no sizes: a page may have any, and a maximum may be a constant. So it asks
-//! here, in constants whose tokens are the author's: numbers that cannot work together are a compile
-//! error on the number that should change.
+//! The macro knows tokens and no sizes: a page may have any size, and a maximum may be a constant.
+//! So the code that it writes calls these checks in constants whose tokens are the author's:
+//! numbers that cannot work together are a compile error on the number that should change.
 
 use kvrail_core::config::EngineConfig;
 use kvrail_layouts::plan::{Limits, Plan};
 use kvrail_layouts::{Fingerprint, Geometry, Text};
 
-use super::declared::{Maxima, small};
+use super::declaration::{Maxima, small};
 use crate::reader::submitters::MAX_SUBMITTERS;
 
-/// Fails the compilation, if there is something to say.
+/// Fails the compilation with a text.
 macro_rules! say {
     ($($text:tt)*) => { panic!("{}", Text::new()$($text)*.as_str()) };
 }
@@ -29,11 +29,12 @@ pub const fn accept_range(name: &str, number: usize, least: usize, most: usize) 
     }
 }
 
-/// `page`: one range of bytes, that a work request can name, and as long as the compiler thinks.
+/// `page`: one range of bytes, short enough for a work request, with a length that the compiler
+/// knows.
 ///
 /// # Panics
 ///
-/// With what it has instead.
+/// With the property that forbids it.
 #[track_caller]
 pub const fn accept_page(page: &Geometry) {
     let (regions, bytes) = (page.regions(), page.page_bytes());
@@ -122,7 +123,7 @@ pub const fn accept_depth(m: &Maxima) {
 #[track_caller]
 pub const fn accept_batch(m: &Maxima) {
     accept_range("max_batch", m.batch, 1, 65_534);
-    // Another number is wrong, and is reported there.
+    // If so, another number is wrong, and its own check reports it.
     if m.depth < 2 || m.lanes == 0 || m.chunks() == 0 {
         return;
     }
@@ -248,7 +249,7 @@ pub const fn accept_cq(m: &Maxima, max_cq: usize) {
     }
 }
 
-/// `plan`: it reads or writes the declared page, at whichever rank.
+/// `plan`: it reads or writes the declared page, at any rank.
 ///
 /// # Panics
 ///
@@ -271,7 +272,7 @@ const fn same(a: Fingerprint, b: Fingerprint) -> bool {
 ///
 /// # Panics
 ///
-/// With what the plan needs.
+/// With the number of pieces that the plan needs.
 #[track_caller]
 pub const fn accept_plan(m: &Maxima, plan: &Plan, max_sges: usize) {
     let bytes = match m.chunk {

@@ -1,8 +1,8 @@
-//! What [`engine!`](crate::engine) expands to calls this. It is no part of the interface: it changes with
-//! the macro.
+//! Support for the code that [`engine!`](crate::engine) writes. It is no part of the interface: it
+//! changes with the macro.
 
 mod checks;
-pub(crate) mod declared;
+pub(crate) mod declaration;
 mod start;
 
 pub use self::checks::{
@@ -10,6 +10,6 @@ pub use self::checks::{
     accept_page, accept_peers, accept_plan, accept_plan_of, accept_rail_bytes, accept_rail_wrs, accept_rails,
     accept_range, accept_regions, accept_submitters,
 };
-pub use self::declared::{Declared, DeclaredPage, Maxima, lanes, mail, regions};
+pub use self::declaration::{Declared, DeclaredPage, Maxima, lanes, mail, regions};
 pub use self::start::start;
 pub use crate::reader::state::{Room, State};

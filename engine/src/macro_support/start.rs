@@ -3,7 +3,7 @@
 
 use kvrail_core::config::EngineConfig;
 
-use super::declared::{Declared, DeclaredPage, Maxima};
+use super::declaration::{Declared, DeclaredPage, Maxima};
 use crate::layout::PageLayout;
 use crate::reader::Reader;
 use crate::reader::config::{Config, StartError};
@@ -14,7 +14,7 @@ use crate::transport::ReaderTransport;
 ///
 /// # Errors
 ///
-/// Other pages or more rails than declared; figures that cannot work, or that are not the declared
+/// Other pages or more rails than declared; settings that cannot work, or that are not the declared
 /// ones. The storage can be taken again.
 pub fn start<R: Declared, T: ReaderTransport>(
     taken: TakenStorage<R::State>,
@@ -22,14 +22,14 @@ pub fn start<R: Declared, T: ReaderTransport>(
     rails: T,
     config: Config,
 ) -> Result<Reader<T>, StartError> {
-    let DeclaredPage { name: declared, fingerprint: expected } = R::PAGE;
+    let DeclaredPage { name, fingerprint: expected } = R::PAGE;
     let (given, found) = (layout.name(), layout.identity().fingerprint_of_any_rank());
     if found != expected {
-        return Err(StartError::OtherPage { declared, expected, given, found });
+        return Err(StartError::OtherPage { name, expected, given, found });
     }
     let engine_config = engine_config(&R::MAXIMA, config.engine, rails.engine_config())?;
-    // SAFETY: asked for once. `begin` leaves nothing behind that uses the state if it fails; if it
-    // does not, `taken` is forgotten.
+    // SAFETY: the state is asked for once. If `begin` fails, nothing uses the state any more; if it
+    // succeeds, `taken` is forgotten.
     let state = unsafe { taken.state() };
     let reader = Reader::begin(state, layout, rails, config, engine_config, R::MAXIMA.rails)?;
     taken.keep();
@@ -49,11 +49,11 @@ fn engine_config(
         ("rail_bytes", "rail_bytes", m.rail_bytes, chosen.rail_bytes),
         ("rail_wrs", "rail_wrs", m.rail_wrs, u64::from(chosen.rail_wrs)),
     ];
-    for (key, figure, declared, configured) in said {
-        if let Some(declared) = declared.map(|number| number as u64)
-            && declared != configured
+    for (key, field, number, configured) in said {
+        if let Some(number) = number.map(|number| number as u64)
+            && number != configured
         {
-            return Err(StartError::Declared { key, figure, declared, configured });
+            return Err(StartError::NotAsDeclared { key, number, field, configured });
         }
     }
     let chunk_bytes = chosen.chunk_bytes;

@@ -28,12 +28,13 @@ const MAX_EVENTS: usize = 256;
 const PLACES_PER_PEER: usize = 2;
 
 impl<T: ReaderTransport> Reader<T> {
-    /// Connects to the producer at `address`, agrees with it on key and layout, and makes lanes over
-    /// every rail that both have. Blocks, `Config::connect` at most; what is in flight goes on meanwhile.
+    /// Connects to the producer at `address`, agrees with it on key and layout, and makes lanes
+    /// over every rail that both have. Blocks, `Config::connect` at most; batches in flight go on
+    /// meanwhile.
     ///
     /// # Errors
     ///
-    /// What went wrong, with both sides' words for it.
+    /// The producer was not reached, the two sides do not agree, or no lane could be made.
     pub fn connect(&mut self, address: &Address, key: &PeerKey) -> Result<Peer, ConnectError> {
         let layout = self.layout;
         self.connect_to(address, key, &layout)
@@ -84,13 +85,13 @@ impl<T: ReaderTransport> Reader<T> {
             if let Some(arrived) = self.arrived.remove(&number) {
                 return arrived;
             }
-            // With something done and not taken the engine would not sleep.
+            // The engine does not sleep while a done batch has not been taken.
             while let Some(done) = self.finished() {
                 self.stash.push_back(done);
             }
             self.hear_of_overdue();
             let now = clock::now();
-            // The thread gives up at the deadline: it gets a moment more to say so.
+            // The session's thread gives up at the deadline, and gets a moment more to report it.
             if now.since(until) > clock::nanos(self.config.connect / 4) {
                 self.sessions.remove(&number);
                 return Err(ConnectError::Deadline(address.clone()));
@@ -99,12 +100,13 @@ impl<T: ReaderTransport> Reader<T> {
         }
     }
 
-    /// Ends the session with a peer. What is in flight from it fails. A peer that is gone is no matter.
+    /// Ends the session with a peer. Its pages in flight fail. A peer that is gone already is no
+    /// error.
     pub fn disconnect(&mut self, peer: &Peer) {
         if let Some(number) = self.session_of.remove(&peer.id) {
             self.sessions.remove(&number);
         }
-        // Gone already, then.
+        // An error means that the peer is gone already.
         let _ = self.engine.remove_peer(peer.id, clock::now());
     }
 
@@ -138,8 +140,8 @@ impl<T: ReaderTransport> Reader<T> {
                     let Some((peer, producer)) = session.peer else { continue };
                     let rail = lane.rail.0;
                     match self.take_lane(number, peer, lane, now) {
-                        Ok(()) => tracing::info!(rail, %producer, "a slow lane is there"),
-                        Err(error) => tracing::warn!(rail, %producer, %error, "no place for a slow lane"),
+                        Ok(()) => tracing::info!(rail, %producer, "a late lane is in use"),
+                        Err(error) => tracing::warn!(rail, %producer, %error, "a late lane is of no use"),
                     }
                 }
                 SessionEvent::Lane(wanted, lane) => {
@@ -227,7 +229,8 @@ impl<T: ReaderTransport> Reader<T> {
             let said = region.set_layout(layout);
             debug_assert_eq!(said, Ok(()), "a region of one engine, just learnt");
             regions.push(region);
-            // A table that is too long for one region is never read whole; its entries are, one by one.
+            // A table that is too long for one region is never read whole; its entries are, one by
+            // one.
             tables.push(table.and_then(|table| self.engine.add_region(id, &table).ok()));
         }
         if regions.is_empty() {
@@ -275,14 +278,14 @@ impl<T: ReaderTransport> Reader<T> {
         now: Time,
     ) -> Result<LaneId, TransportError> {
         let Attached { rail, remote_rail, lane, .. } = made;
-        // A lane may have more places than the reader was declared with: it uses so many.
+        // A lane may be deeper than the storage: then the reader uses as many entries as that has.
         let depth = T::depth(&lane).min(self.engine.depth());
         let spec = LaneSpec { rail, remote_rail: remote_rail.0, depth };
         // The provider's own error may not be Send.
         self.engine.attach(id, spec, lane, now).map_err(|error| error.to_string().into())
     }
 
-    /// Tells the producer that its end of a lane is of no use any more.
+    /// Gives a lost lane back to the producer.
     #[cold]
     pub(super) fn release(&mut self, lost: LaneLost) {
         if let Some(number) = self.session_of.get(&lost.peer)
@@ -293,7 +296,7 @@ impl<T: ReaderTransport> Reader<T> {
         }
     }
 
-    /// Passes the engine's wish for a lane on.
+    /// Passes the engine's request for a lane on to the peer's session.
     #[cold]
     pub(super) fn want(&mut self, wanted: LaneWanted, now: Time) {
         match self.session_of.get(&wanted.peer).and_then(|number| self.sessions.get(number)) {

@@ -1,4 +1,4 @@
-//! GPU memory as destination: who has it, and why it cannot be read into.
+//! GPU memory as destination: its registration, and why it cannot be read into.
 
 use kvrail_core::memory::RegionError;
 use kvrail_core::provider::RegisterError;
@@ -8,20 +8,33 @@ use kvrail_verbs::gpu::DeviceMemory;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// Somebody has it.
+    /// A reader has it already.
     #[error("this device memory is registered already: unregister it there first")]
     Registered,
-    /// The rails know only one way, and it is closed.
+    /// Neither of the two ways to register it is open.
     #[error(
         "the rails do not take device memory as a dmabuf ({0}), and nvidia-peermem is not loaded. Either is enough: a NIC whose driver knows dmabufs (mlx5, with Linux 5.12 and rdma-core 34), or `modprobe nvidia-peermem`"
     )]
     Refused(RegisterError),
-    /// As any memory.
+    /// Its region cannot be registered, for the reasons of any memory.
     #[error(transparent)]
     Region(#[from] RegionError),
 }
 
-/// Memory that is registered: it lives, and is nobody else's, as long as this does.
+impl DeviceError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Registered => 6080,
+            Self::Refused(_) => 6081,
+            Self::Region(source) => source.code(),
+        }
+    }
+}
+
+/// Memory that is registered. While this value lives the memory is valid, and registered nowhere
+/// else.
 #[derive(Debug)]
 pub(super) struct Registered(pub(super) DeviceMemory);
 

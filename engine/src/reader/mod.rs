@@ -3,10 +3,10 @@
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | start, the calls of the data path, the end |
-//! | `config.rs` | how it behaves, and why it does not start |
+//! | `config.rs` | its configuration, and why it does not start |
 //! | `connect.rs` | connecting to peers, losing them, making lanes again |
 //! | `peer.rs` | a connected producer, what happens to it, why there is none |
-//! | `session_thread/` | the thread of a session, and its messages |
+//! | `session_thread/` | the thread of a session, and the messages to and from it |
 //! | `register.rs` | memory that pages land in, and plans by which they do |
 //! | `device.rs` | GPU memory as destination |
 //! | `state.rs` | the whole state, on the heap or in a `static` |
@@ -59,24 +59,26 @@ use crate::transport::ReaderTransport;
 /// How long the end of a reader waits for READs that are under way.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 /// How long it waits for sessions' threads.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const SESSIONS_WAIT: Duration = Duration::from_secs(1);
 
 /// Pulls pages of one layout out of peers' memory: owned and driven by one thread.
 ///
 /// [`connect`](Self::connect), fill a [`batch`](Self::batch), [`submit`](Self::submit), then
-/// [`poll`](Self::poll) and take what is done by [`next_done`](Self::next_done); [`wait`](Self::wait) sleeps
-/// until that is worth while. Lanes that fail are made again in the background. A peer whose session
-/// ends is removed: its pages fail, and [`next_event`](Self::next_event) tells.
+/// [`poll`](Self::poll) and take done batches by [`next_done`](Self::next_done);
+/// [`wait`](Self::wait) sleeps until there is something to do. Lanes that fail are made again in
+/// the background. A peer whose session ends is removed: its pages fail, and
+/// [`next_event`](Self::next_event) tells.
 ///
-/// Dropping it ends its sessions and waits (5 s at most) until nothing writes into its slots any more. What
-/// cannot be made sure of by then is leaked, and logged as an error.
+/// Dropping it ends its sessions, and waits (5 s at most) until nothing writes into its slots any
+/// more. If something still may by then, engine, rails and slots are leaked, and an error is
+/// logged.
 pub struct Reader<T: ReaderTransport> {
     // Taken by `drop` alone.
     engine: ManuallyDrop<Engine<'static, T::Provider>>,
-    /// The state, if it is the reader's own and is freed with it.
+    /// The state, if it is on the heap: it is freed with the reader.
     owned_state: Option<OwnedState>,
     submitters: Option<Submitters<T::Provider>>,
-    /// Bounds what is remembered of batches: as many as there are.
+    /// How many batches there are: the bound of every queue of batches here.
     batches: usize,
     dialer_seed: T::DialerSeed,
     layout: PageLayout,
@@ -88,24 +90,24 @@ pub struct Reader<T: ReaderTransport> {
     /// The number of each peer's session.
     session_of: HashMap<PeerId, u64>,
     next_session: u64,
-    /// What became of connects that are being waited for.
+    /// Results of connects, until [`connect`](Self::connect) takes them.
     arrived: HashMap<u64, Result<Peer, ConnectError>>,
     events: VecDeque<ReaderEvent>,
-    /// Done batches that were met while looking for another.
+    /// Done batches that came while another one was waited for.
     stash: VecDeque<Done<'static>>,
-    /// Where tables are read to.
+    /// Slots that publication tables are read into.
     scratch: Vec<Slot>,
-    /// READs of tables that were given up: what comes of them is nobody's but the scratch's.
+    /// READs of tables that were given up. Their slots go back to `scratch` when they are done.
     abandoned: Vec<Ticket>,
-    /// Overdue batches that the engine has told of and the user has not asked for: each ends one wait,
-    /// not every one.
+    /// Overdue batches that the engine has reported and the user has not taken. Each ends one wait,
+    /// and not every wait.
     overdue: VecDeque<Ticket>,
     /// Device memory that is registered.
     #[cfg(feature = "cuda")]
     devices: Vec<(kvrail_core::id::RegionId, device::Registered)>,
 }
 
-/// Another thread's way into a reader: [`Reader::submitter`].
+/// A handle by which another thread feeds a reader: [`Reader::submitter`].
 pub type Submitter<T> =
     hub::Submitter<'static, 'static, <<T as ReaderTransport>::Provider as Provider>::Waker>;
 
@@ -114,11 +116,11 @@ pub type Submitter<T> =
 struct PeerSession<D: LaneDialer> {
     thread: SessionThread<D>,
     address: Address,
-    /// What the producer's pages are.
+    /// The layout of the producer's pages.
     layout: LayoutRef,
-    /// Once it stands.
+    /// The peer, once the session stands.
     peer: Option<(PeerId, NodeName)>,
-    /// What the session calls the lanes in use.
+    /// The session's numbers of the lanes in use.
     lanes: HashMap<LaneId, LaneNumber>,
 }
 
@@ -127,11 +129,11 @@ impl<T: ReaderTransport> Reader<T> {
     ///
     /// # Errors
     ///
-    /// Figures that cannot work.
+    /// Settings that cannot work.
     pub fn start(layout: PageLayout, rails: T, config: Config) -> Result<Self, StartError> {
         let owned = NonNull::from(Box::leak(boxed()));
-        // SAFETY: leaked just now, and known to nobody else. It is given back in `drop` alone, when
-        // engine and buffers are gone.
+        // SAFETY: leaked just now, so this is the only reference. It is given back in `drop` alone,
+        // when engine and buffers are gone.
         let state = unsafe { &mut *owned.as_ptr() };
         let engine_config = config.engine.unwrap_or_else(|| rails.engine_config());
         match Self::begin(state, layout, rails, config, engine_config, MAX_RAILS) {
@@ -196,11 +198,11 @@ impl<T: ReaderTransport> Reader<T> {
     /// this thread goes on polling; `None` when there is none left. As many can be had as
     /// [`engine!`](crate::engine) was told: `max_submitters`.
     ///
-    /// Every batch goes back to whom it came from. A handle may be dropped at any time: the slots
-    /// that it had on their way come by [`next_orphan`](Self::next_orphan); it does not count as
-    /// left again. When the reader is dropped first, a handle still gets what was done, and what
-    /// had not been taken from it; slots that the reader had are lost, and
-    /// [counted](hub::Outcome::ReaderGone).
+    /// Every batch goes back to the handle that it came from. A handle may be dropped at any time:
+    /// the slots of its batches under way come by [`next_orphan`](Self::next_orphan), and the
+    /// handle is not given out again. If the reader is dropped first, a handle still gets the
+    /// batches that were done, and those that the reader had not taken; slots that the reader had
+    /// are lost, and [counted](hub::Outcome::ReaderGone).
     pub fn submitter(&mut self) -> Option<Submitter<T>> {
         self.submitters.as_mut()?.give()
     }
@@ -214,21 +216,23 @@ impl<T: ReaderTransport> Reader<T> {
         }
     }
 
-    /// What its pages are.
+    /// The layout of its pages.
     #[must_use]
     pub const fn layout(&self) -> &PageLayout {
         &self.layout
     }
 
-    /// An empty batch, or `None` when all are in use: then poll, and drop what is done. (Of a reader that was
-    /// not declared [`MAX_BATCHES`] of up to [`MAX_BATCH`] pages.)
+    /// An empty batch, or `None` when all are in use: then poll, and drop done batches. A reader
+    /// that was not declared has [`MAX_BATCHES`](crate::MAX_BATCHES) of up to
+    /// [`MAX_BATCH`](crate::MAX_BATCH) pages.
     #[inline]
     pub fn batch(&mut self) -> Option<Batch<'static>> {
         self.engine.batch()
     }
 
-    /// Hands a batch over, and with it its slots. All of it comes back by [`next_done`](Self::next_done), at
-    /// the deadline at the latest but for what hardware still writes into.
+    /// Hands a batch over, and with it its slots. The batch comes back by
+    /// [`next_done`](Self::next_done): at the deadline at the latest, unless hardware still writes
+    /// into one of its slots.
     ///
     /// # Errors
     ///
@@ -238,7 +242,7 @@ impl<T: ReaderTransport> Reader<T> {
         self.engine.submit(batch, clock::now(), deadline)
     }
 
-    /// Moves everything on: completions in, more READs out, news of the sessions. Does not block.
+    /// Takes in completions and events of the sessions, and posts more READs. Does not block.
     #[inline]
     pub fn poll(&mut self) {
         let now = clock::now();
@@ -257,7 +261,8 @@ impl<T: ReaderTransport> Reader<T> {
         }
     }
 
-    /// The next batch that is done. Take its pages before it is dropped: slots left inside are lost.
+    /// The next batch that is done. Take its pages before it is dropped: slots left inside are
+    /// lost.
     #[inline]
     pub fn next_done(&mut self) -> Option<Done<'static>> {
         if self.abandoned.is_empty() && self.overdue.is_empty() {
@@ -272,14 +277,14 @@ impl<T: ReaderTransport> Reader<T> {
         }
     }
 
-    /// The next slot of a [`Submitter`] that was dropped with batches on their way: they are read
-    /// all the same, and their slots come here.
+    /// The next slot of a [`Submitter`] that was dropped with batches under way: these are read to
+    /// the end, and their slots come here.
     pub fn next_orphan(&mut self) -> Option<Slot> {
         self.submitters.as_mut()?.next_orphan()
     }
 
-    /// The next batch whose deadline has passed while hardware still wrote into its slots. Its pages
-    /// are lost; the batch comes back by [`next_done`](Self::next_done) later.
+    /// The next batch whose deadline has passed while hardware still wrote into its slots. Its
+    /// pages are lost; the batch comes back by [`next_done`](Self::next_done) later.
     pub fn next_overdue(&mut self) -> Option<Ticket> {
         self.hear_of_overdue();
         self.overdue.pop_front()
@@ -292,14 +297,14 @@ impl<T: ReaderTransport> Reader<T> {
         }
     }
 
-    /// Takes note of what is overdue, and says whether there was anything.
+    /// Takes in the engine's reports of overdue batches, and says whether there were any.
     fn hear_of_overdue(&mut self) -> bool {
         let mut some = false;
         while let Some(ticket) = self.next_notice() {
             if self.abandoned.contains(&ticket) {
                 continue;
             }
-            // There cannot be more that matter: those of batches that have come since matter no more.
+            // If the queue is full, its oldest entry is of a batch that has come back since.
             if self.overdue.len() == self.batches {
                 self.overdue.pop_front();
             }
@@ -309,24 +314,25 @@ impl<T: ReaderTransport> Reader<T> {
         some
     }
 
-    /// The next thing that happened to a peer.
+    /// The next event of a peer.
     pub fn next_event(&mut self) -> Option<ReaderEvent> {
         self.events.pop_front()
     }
 
-    /// Sleeps until there is something to poll for: half of what is outstanding has arrived, a deadline
-    /// has passed, a peer is lost; or until `until`. The one call that sleeps.
+    /// Sleeps until there is something to poll for (half of the outstanding bytes have arrived, a
+    /// deadline has passed, a peer is lost), or until `until`. No other call sleeps.
     ///
     /// With batches in flight it sleeps for up to 10 ms even if `until` has passed, so that a loop
     /// that waits until a batch's deadline does not spin when the batch is late.
     pub fn wait(&mut self, until: Time) {
-        /// With work and nothing outstanding all lanes are down, and wanted again in so long at most.
+        /// With batches in flight and nothing outstanding all lanes are down; the engine asks for
+        /// them again within this time.
         const ALL_DOWN: Nanos = Nanos::from_millis(10);
-        /// At least so long with batches in flight.
+        /// The shortest sleep with batches in flight.
         const PAST: Nanos = Nanos::from_millis(10);
-        /// A lane that failed may be wanted again.
+        /// How soon to look whether the engine asks for a lane that failed.
         const SOME_DOWN: Nanos = Nanos::from_millis(250);
-        let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.is_empty());
+        let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.none_done());
         if waiting
             || self.mailbox.posted() != self.events_seen
             || !self.stash.is_empty()
@@ -359,32 +365,33 @@ impl<T: ReaderTransport> Reader<T> {
         self.engine.rails()
     }
 
-    /// What a rail has done so far, or `None` for one that is not there.
+    /// Counters of a rail, or `None` if the reader has no such rail.
     #[must_use]
     pub fn rail_stats(&self, rail: usize) -> Option<RailStats> {
         self.engine.rail_stats(RailIndex(u8::try_from(rail).ok()?))
     }
 
-    /// What a peer has given so far, or `None` once it is gone.
+    /// Counters of a peer, or `None` once it is gone.
     #[must_use]
     pub fn peer_stats(&self, peer: &Peer) -> Option<PeerStats> {
         self.engine.peer_stats(peer.id())
     }
 
-    /// The engine's engine_config in use.
+    /// The engine's configuration in use.
     #[must_use]
     pub fn engine_config(&self) -> &EngineConfig {
         self.engine.config()
     }
 
-    /// Brings the engine to rest: no lane left, nothing in flight. Whether it got there.
+    /// Brings the engine to rest, with no lane left and nothing in flight. Returns whether it came
+    /// to rest.
     fn come_to_rest(&mut self) -> bool {
         let until = clock::within(LAST_WAIT);
         self.engine.stop(clock::now());
         loop {
             let now = clock::now();
             self.engine.poll(now);
-            // Slots of these are lost, as those of every batch that is dropped with its slots.
+            // A batch that is dropped here loses its slots, as everywhere.
             while self.engine.next_done().is_some() {}
             if self.engine.in_flight() == 0 && self.engine.lanes_dying() == 0 {
                 return true;
@@ -411,11 +418,11 @@ impl<T: ReaderTransport> Drop for Reader<T> {
             let state = self.owned_state.take();
             if let (true, Some(state)) = (all_free, &state) {
                 // SAFETY: it came out of a box. The engine, which had the one reference to it, is
-                // gone; and so is every way to a buffer: batches and done batches are home, and there are
-                // no submitters, which can claim one, over such a state.
+                // gone. So is every reference to a buffer: all batches have come back, and a state
+                // on the heap has no submitters.
                 drop(unsafe { Box::from_raw(state.0.as_ptr()) });
             } else if state.is_some() {
-                tracing::warn!("a reader's batches outlive it: its storage is leaked");
+                tracing::warn!("a reader's batches outlive it: its state is leaked");
             }
         } else {
             tracing::error!(
@@ -426,7 +433,7 @@ impl<T: ReaderTransport> Drop for Reader<T> {
             #[cfg(feature = "cuda")]
             std::mem::forget(std::mem::take(&mut self.devices));
         }
-        let until = Instant::now() + LAST_WORDS;
+        let until = Instant::now() + SESSIONS_WAIT;
         for session in self.sessions.values_mut() {
             if !session.thread.join(until) {
                 tracing::debug!("a session's thread is in an exchange, and ends later");

@@ -9,7 +9,7 @@ use kvrail_core::layout::AddLayoutError;
 use kvrail_core::remote::{Location, OfferError, PageRangeError, RemotePage, RemoteRegion};
 use kvrail_session::{Address, Epoch, NodeName, NothingInCommon, SessionError};
 
-/// A connected producer: the handle from which pages are named. Plain data; it says nothing about
+/// A connected producer: the handle from which pages are named. It is plain data, and does not say
 /// whether the producer is still there.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -28,19 +28,19 @@ impl Peer {
         self.id
     }
 
-    /// What it calls itself.
+    /// Its name.
     #[must_use]
     pub const fn producer(&self) -> NodeName {
         self.producer
     }
 
-    /// Which life of it.
+    /// Its epoch: another one after each start of the producer.
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// What it offered when the session was made, at least one region.
+    /// The regions that it offered when the session was made, at least one.
     #[must_use]
     pub fn regions(&self) -> &[RemoteRegion] {
         &self.regions
@@ -57,7 +57,7 @@ impl Peer {
     }
 }
 
-/// What happened to a peer without anybody asking.
+/// What happened to a peer by itself.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ReaderEvent {
@@ -65,14 +65,14 @@ pub enum ReaderEvent {
     Lost {
         /// Which peer.
         peer: PeerId,
-        /// What it called itself.
+        /// Its name.
         producer: NodeName,
         /// Why.
         why: Arc<SessionError>,
     },
 }
 
-/// Why there is no connection to a producer.
+/// Why a reader did not connect to a producer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -82,21 +82,21 @@ pub enum ConnectError {
     /// The transports differ.
     #[error("cannot read from {address}: {source}; start both sides with the same transport")]
     Transport {
-        /// Of the producer.
+        /// The producer's address.
         address: Address,
-        /// What each side has.
+        /// The rails of each side.
         // Raw: the text has it, so it is no source beside the text.
         r#source: NothingInCommon,
     },
-    /// Not one lane came about.
+    /// Not one lane was made.
     #[error("connected to {address}, but no lane to it could be made: {why}")]
     NoLane {
-        /// Of the producer.
+        /// The producer's address.
         address: Address,
         /// Why the last one was not.
         why: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It publishes nothing.
+    /// It offers no region.
     #[error("the producer at {0} offers no region: there is nothing to read")]
     NoRegions(Address),
     /// It offers so many regions that there would be no places left for other producers.
@@ -105,33 +105,52 @@ pub enum ConnectError {
          reader's places: let it offer fewer, or declare the reader with a larger max_regions"
     )]
     TooManyRegions {
-        /// Of the producer.
+        /// The producer's address.
         address: Address,
         /// Regions and publication tables, each of which takes a place.
         offered: usize,
-        /// Places that it may have: all that are free but two for each producer that there is room
-        /// for beside it.
+        /// Places that it may have: all free ones, but for two for each other producer that there
+        /// is room for.
         places: usize,
     },
-    /// A region's numbers cannot be.
+    /// A region that cannot be one.
     #[error("the producer at {address} offers what cannot be read: {source}")]
     Offer {
-        /// Of the producer.
+        /// The producer's address.
         address: Address,
         /// What is wrong.
         // Raw: the text has it, so it is no source beside the text.
         r#source: OfferError,
     },
-    /// Its layout is one more than the reader tells apart.
+    /// The reader cannot tell more layouts apart.
     #[error(transparent)]
     Layout(#[from] AddLayoutError),
     /// The reader is full.
     #[error(transparent)]
     Peer(#[from] PeerError),
-    /// Reaching a rail took longer than connecting may.
+    /// A rail of the producer did not answer in the time that connecting may take.
     #[error("connecting to {0} took longer than allowed: a rail of the producer does not answer")]
     Deadline(Address),
-    /// No thread or descriptor.
+    /// The system has no thread or file descriptor left.
     #[error("no thread for a session could be started: {0}")]
     Thread(io::Error),
+}
+
+impl ConnectError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::NoLane { .. } => 6030,
+            Self::NoRegions(_) => 6031,
+            Self::TooManyRegions { .. } => 6032,
+            Self::Deadline(_) => 6033,
+            Self::Thread(_) => 6034,
+            Self::Session(source) => source.code(),
+            Self::Transport { source, .. } => source.code(),
+            Self::Offer { source, .. } => source.code(),
+            Self::Layout(source) => source.code(),
+            Self::Peer(source) => source.code(),
+        }
+    }
 }

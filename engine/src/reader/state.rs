@@ -1,4 +1,4 @@
-//! Where a reader's whole state lives: made in place, in a `static` or on the heap.
+//! A reader's whole state: made in place, in a `static` or on the heap.
 #![allow(unsafe_code, reason = "made in place; where it is on the heap, it outlives the engine in it")]
 
 use std::fmt;
@@ -14,8 +14,8 @@ use kvrail_core::storage;
 use super::submitters::Submitters;
 use crate::transport::LANE_DEPTH;
 
-/// A reader's state: an engine's storage, and the mailboxes of `SUBMITTERS` threads that feed it, each for
-/// `MAIL / 2` batches. [`engine!`](crate::engine) works the numbers out.
+/// A reader's state: an engine's storage, and the mailboxes of `SUBMITTERS` threads that feed it,
+/// each for `MAIL / 2` batches. [`engine!`](crate::engine) works the numbers out.
 pub struct State<
     const PEERS: usize,
     const REGIONS: usize,
@@ -30,23 +30,23 @@ pub struct State<
     mailboxes: [MaybeUninit<Mailbox<'static, MAIL>>; SUBMITTERS],
 }
 
-/// What [`State`] does for a reader, whatever its numbers. Nothing else implements it.
-pub trait Room: Sized + Send + 'static + sealed::Sealed {}
+/// A [`State`] of any numbers. Nothing else implements it.
+pub trait Room: Sized + Send + 'static + sealed::SealedState {}
 
 mod sealed {
     use super::*;
 
-    pub trait Sealed: Sized {
+    pub trait SealedState: Sized {
         fn in_place(room: &mut MaybeUninit<Self>) -> &mut Self;
 
         fn open<P: Provider>(
             &'static mut self,
             provider: P,
-            figures: EngineConfig,
+            engine_config: EngineConfig,
         ) -> Result<(Engine<'static, P>, Option<Submitters<P>>), EngineStartError>;
     }
 }
-pub(super) use sealed::Sealed;
+pub(super) use sealed::SealedState;
 
 impl<
     const PEERS: usize,
@@ -70,7 +70,7 @@ impl<
     const PAGES: usize,
     const SUBMITTERS: usize,
     const MAIL: usize,
-> Sealed for State<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES, SUBMITTERS, MAIL>
+> SealedState for State<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES, SUBMITTERS, MAIL>
 {
     fn in_place(room: &mut MaybeUninit<Self>) -> &mut Self {
         type Inner<
@@ -94,9 +94,9 @@ impl<
     fn open<P: Provider>(
         &'static mut self,
         provider: P,
-        figures: EngineConfig,
+        engine_config: EngineConfig,
     ) -> Result<(Engine<'static, P>, Option<Submitters<P>>), EngineStartError> {
-        let engine = Engine::start(&mut self.storage, provider, figures)?;
+        let engine = Engine::start(&mut self.storage, provider, engine_config)?;
         let mailboxes = self.mailboxes.iter_mut().map(|mailbox| mailbox.write(Mailbox::new()));
         let submitters = (SUBMITTERS > 0).then(|| Submitters::new(&engine, mailboxes));
         Ok((engine, submitters))
@@ -142,7 +142,7 @@ const _: () = is_send::<Undeclared>();
 // engine's references into it go with the engine, to the same thread.
 unsafe impl Send for OwnedState {}
 
-/// An empty state on the heap, made there.
+/// An empty state, made on the heap in place.
 pub(super) fn boxed() -> Box<Undeclared> {
     let mut state = Box::new_uninit();
     Undeclared::in_place(&mut state);

@@ -6,11 +6,11 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::state::{Room, Sealed};
-use crate::macro_support::declared::Declared;
+use super::state::{Room, SealedState};
+use crate::macro_support::declaration::Declared;
 
-/// Room for one reader of the declared type `R`, for a `static`: zeros, which take no place in the program's
-/// file, until the reader is started in it.
+/// Room for one reader of the declared type `R`, for a `static`: zeros, which take no place in the
+/// program's file, until the reader is started in it.
 pub struct Storage<R: Declared> {
     taken: AtomicBool,
     state: UnsafeCell<MaybeUninit<R::State>>,
@@ -20,12 +20,20 @@ pub struct Storage<R: Declared> {
 // allows one at a time.
 unsafe impl<R: Declared> Sync for Storage<R> {}
 
-/// A storage has been taken before, and a reader started in it.
+/// A storage that has been taken already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the storage has been taken: it has room for one reader, once; declare another `static` for another one"
 )]
 pub struct StorageTaken;
+
+impl StorageTaken {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        6020
+    }
+}
 
 /// The state `S` of a [`Storage`], taken, for a declared reader's `start`. If no reader is started
 /// in it (it is dropped, or the start fails) the storage can be taken again.
@@ -50,7 +58,7 @@ impl<S: Room> TakenStorage<S> {
         // SAFETY: `take` made this the storage's only `TakenStorage`, and the caller asks it once:
         // so this is the only reference. Another follows after the drop of `self`, by which nothing
         // uses this one any more.
-        Sealed::in_place(unsafe { &mut *self.state.get() })
+        SealedState::in_place(unsafe { &mut *self.state.get() })
     }
 
     /// A reader has been started in the state, which is never given out again.

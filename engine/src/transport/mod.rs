@@ -1,7 +1,8 @@
-//! What a [`Reader`](crate::Reader) reads over, and a [`Publisher`](crate::Publisher) is read over.
+//! Transports: what a [`Reader`](crate::Reader) reads over, and a [`Publisher`](crate::Publisher)
+//! publishes over.
 //!
-//! A transport is one file here, whole: its rails for a reader ([`ReaderTransport`]), what dials lanes
-//! for them, and how a producer's memory is published over it ([`PublisherTransport`]).
+//! A transport is one file here, whole: its rails for a reader ([`ReaderTransport`]), what dials
+//! lanes for them, and how a producer's memory is published over it ([`PublisherTransport`]).
 //!
 //! Another transport is added in at most four places:
 //!
@@ -10,9 +11,9 @@
 //!    [`LaneDialer`] and [`LaneAcceptor`].
 //! 2. `mod.rs` (this file): `pub mod <name>;`, behind its feature if it needs one.
 //! 3. `engine/src/lib.rs`: `pub use transport::<name>;`.
-//! 4. `kvrail_session::TransportKind`: a variant with its number on the wire, which is added and never
-//!    changed. A transport outside this crate takes `TransportKind::Other(n)` and needs nothing of this
-//!    list.
+//! 4. `kvrail_session::TransportKind`: a variant with its number on the wire, which is added and
+//!    never changed. A transport outside this crate takes `TransportKind::Other(n)` and needs
+//!    nothing of this list.
 
 #![allow(unsafe_code, reason = "a trait whose implementors promise to write nothing to a segment")]
 
@@ -34,16 +35,16 @@ use kvrail_session::{LaneAcceptor, LaneDialer};
 /// Entries of a lane's send queue, the drain's included: the depth of a reader's storage.
 pub(crate) const LANE_DEPTH: u32 = 128;
 
-/// Why something of a transport failed, in its own words.
+/// Why a transport failed, in its own words.
 pub type TransportError = Box<dyn Error + Send + Sync>;
 
 /// The reader's side of a transport: rails for an engine, and what dials lanes for them.
 ///
 /// Dialling blocks, so it happens on threads of its own. Its result, an
-/// [`UnopenedLane`](Self::UnopenedLane), is opened by the provider on the engine's thread, which does
-/// not block.
+/// [`UnopenedLane`](Self::UnopenedLane), is opened by the provider on the engine's thread, which
+/// does not block.
 pub trait ReaderTransport {
-    /// What moves the bytes.
+    /// The rails, as an engine drives them.
     type Provider: Provider<Unopened = Self::UnopenedLane, Lane: Send> + 'static;
     /// A lane whose two ends know each other, and which the provider has not opened yet.
     type UnopenedLane: Send + 'static;
@@ -52,10 +53,10 @@ pub trait ReaderTransport {
     /// What dialers are made of: see [`dialer`](Self::dialer).
     type DialerSeed;
 
-    /// What carries the bytes, for reports.
+    /// The name of what carries the bytes, for reports.
     const LABEL: &'static str;
 
-    /// What carries the bytes, with what a report must say of it.
+    /// The name of what carries the bytes, with its caveats.
     fn label(&self) -> String {
         Self::LABEL.into()
     }
@@ -84,13 +85,13 @@ pub trait ReaderTransport {
 /// # Safety
 ///
 /// A [`Publisher`](crate::Publisher) gives out references to the segment's bytes, while an
-/// [`Arc<Segment>`](Segment) lets anybody write. So an implementation, and whatever it hands the segment
-/// to, only reads from it, and makes no reference to its bytes.
+/// [`Arc<Segment>`](Segment) lets any thread write. So an implementation, and whatever it hands the
+/// segment to, only reads from it, and makes no reference to its bytes.
 ///
 /// An implementation that does not promise it (`unsafe impl`) does not compile:
 ///
 /// ```compile_fail,E0200
-/// use kvrail::{OpenRails, Published, PublisherTransport, TransportError, local::shm::Segment};
+/// use kvrail::{OpenRails, Published, PublisherTransport, Segment, TransportError};
 /// use std::sync::Arc;
 ///
 /// struct Scribbler;
@@ -106,22 +107,22 @@ pub unsafe trait PublisherTransport {
     /// Makes the producer's ends of lanes.
     type Acceptor: LaneAcceptor;
 
-    /// Makes `segment` readable to peers that learn the rails' addresses, until the returned value is
-    /// dropped.
+    /// Makes `segment` readable to peers that learn the rails' addresses, until the returned value
+    /// is dropped.
     ///
     /// # Errors
     ///
-    /// What the system refused.
+    /// The system refused something, and the error says what.
     fn publish(self, segment: Arc<Segment>) -> Result<Published<Self::Acceptor>, TransportError>;
 }
 
-/// A segment that can be read.
+/// A segment that peers can read.
 pub struct Published<A> {
     /// Tells readers of the rails, and makes the producer's ends of lanes.
     pub acceptor: A,
     /// The segment's key on each rail.
     pub keys: RailKeys,
-    /// What keeps it readable.
+    /// Keeps the segment readable until it is dropped.
     pub keep: Box<dyn Send + Sync>,
 }
 

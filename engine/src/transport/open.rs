@@ -1,8 +1,8 @@
 //! Rails whose lanes need nothing of the producer: a reader goes to the address that a rail's
 //! description carries, and each of its lanes is one more user of that address.
 //!
-//! The address may hold the secret that opens the memory. It travels authenticated and not encrypted:
-//! a listener between the peers can read it.
+//! The address may hold the secret that opens the memory. It travels authenticated and not
+//! encrypted: a listener between the peers can read it.
 
 use std::fmt;
 
@@ -62,8 +62,8 @@ pub struct OpenDialer<L> {
 }
 
 impl<L> OpenDialer<L> {
-    /// For `count` rails of the reader. `reach` goes to an address of the producer, and may block for
-    /// some seconds.
+    /// For `count` rails of the reader. `reach` goes to an address of the producer, and may block
+    /// for some seconds.
     pub(crate) fn new(
         kind: TransportKind,
         nominal_bytes_per_sec: u64,

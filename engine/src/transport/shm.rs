@@ -1,13 +1,13 @@
 //! Over shared memory: the peers are processes of one host.
-#![allow(unsafe_code, reason = "who publishes a segment promises to write nothing to it")]
+#![allow(unsafe_code, reason = "a published segment is not written to")]
 
 use std::sync::Arc;
 
 use kvrail_core::config::EngineConfig;
 use kvrail_core::id::MAX_RAILS;
 use kvrail_host::segment::Segment;
-use kvrail_local::shm::{Address, Exporter, Peer, Shm};
-use kvrail_local::{Config as LocalConfig, StartError};
+use kvrail_local::shm::{ShmAddress, ShmExporter, ShmPeer, ShmProvider};
+use kvrail_local::{LocalConfig, LocalStartError};
 use kvrail_session::{RailAddress, TransportKind};
 
 use super::open::{OpenDialer, OpenRails};
@@ -31,7 +31,7 @@ pub const ENGINE_CONFIG: EngineConfig = EngineConfig {
 /// Rails over shared memory.
 #[derive(Debug)]
 pub struct ShmRails {
-    provider: Shm,
+    provider: ShmProvider,
     config: LocalConfig,
 }
 
@@ -40,19 +40,19 @@ pub struct ShmRails {
 /// # Errors
 ///
 /// 0 rails or more than 16, or a thread that could not be started.
-pub fn rails(count: usize) -> Result<ShmRails, StartError> {
+pub fn rails(count: usize) -> Result<ShmRails, LocalStartError> {
     let config = LocalConfig { rails: count, sq_entries: LANE_DEPTH - 1, ..LocalConfig::default() };
-    Ok(ShmRails { provider: Shm::start(config)?, config })
+    Ok(ShmRails { provider: ShmProvider::start(config)?, config })
 }
 
-fn reach(address: &RailAddress) -> Result<Peer, TransportError> {
-    Ok(Peer::connect(&Address::parse(&address.0)?)?)
+fn reach(address: &RailAddress) -> Result<ShmPeer, TransportError> {
+    Ok(ShmPeer::connect(&ShmAddress::parse(&address.0)?)?)
 }
 
 impl ReaderTransport for ShmRails {
-    type Provider = Shm;
-    type UnopenedLane = Peer;
-    type Dialer = OpenDialer<Peer>;
+    type Provider = ShmProvider;
+    type UnopenedLane = ShmPeer;
+    type Dialer = OpenDialer<ShmPeer>;
     type DialerSeed = LocalConfig;
     const LABEL: &'static str = "shm";
 
@@ -60,15 +60,15 @@ impl ReaderTransport for ShmRails {
         ENGINE_CONFIG
     }
 
-    fn split(self) -> (Shm, LocalConfig) {
+    fn split(self) -> (ShmProvider, LocalConfig) {
         (self.provider, self.config)
     }
 
-    fn dialer(seed: &LocalConfig) -> OpenDialer<Peer> {
+    fn dialer(seed: &LocalConfig) -> OpenDialer<ShmPeer> {
         OpenDialer::new(TransportKind::Shm, seed.nominal_bytes_per_sec, seed.rails, reach)
     }
 
-    fn depth(_: &Peer) -> u32 {
+    fn depth(_: &ShmPeer) -> u32 {
         LANE_DEPTH
     }
 }
@@ -79,7 +79,8 @@ pub struct ShmPublish {
     rails: usize,
 }
 
-/// As `rails` rails. Readers that have as many are spread evenly; it costs nothing here.
+/// Publishes as `rails` rails. Take as many as the readers have: each of theirs then has one of its
+/// own. A rail costs the producer nothing here.
 #[must_use]
 pub const fn publish(rails: usize) -> ShmPublish {
     ShmPublish { rails }
@@ -90,7 +91,7 @@ unsafe impl PublisherTransport for ShmPublish {
     type Acceptor = OpenRails;
 
     fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
-        let exporter = Exporter::start(vec![segment])?;
+        let exporter = ShmExporter::start(vec![segment])?;
         let nominal = LocalConfig::default().nominal_bytes_per_sec;
         let acceptor =
             OpenRails::new(TransportKind::Shm, exporter.address().to_bytes(), nominal, self.rails)?;

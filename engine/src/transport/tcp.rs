@@ -1,5 +1,5 @@
-//! Over TCP: works wherever there is a network, and says nothing about how fast rails are.
-#![allow(unsafe_code, reason = "who publishes a segment promises to write nothing to it")]
+//! Over TCP: works on every network, and says nothing about how fast rails are.
+#![allow(unsafe_code, reason = "a published segment is not written to")]
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use kvrail_core::config::EngineConfig;
 use kvrail_core::id::MAX_RAILS;
 use kvrail_core::time::Nanos;
 use kvrail_host::segment::Segment;
-use kvrail_local::tcp::{Address, Connection, Export, Server, Tcp};
-use kvrail_local::{Config as LocalConfig, StartError};
+use kvrail_local::tcp::{TcpAddress, TcpConnection, TcpExport, TcpProvider, TcpServer};
+use kvrail_local::{LocalConfig, LocalStartError};
 use kvrail_session::{RailAddress, TransportKind};
 
 use super::open::{OpenDialer, OpenRails};
@@ -24,7 +24,7 @@ pub const ENGINE_CONFIG: EngineConfig = EngineConfig { stall: Nanos::from_secs(1
 /// Rails over TCP. Functional only.
 #[derive(Debug)]
 pub struct TcpRails {
-    provider: Tcp,
+    provider: TcpProvider,
     config: LocalConfig,
 }
 
@@ -33,19 +33,19 @@ pub struct TcpRails {
 /// # Errors
 ///
 /// 0 rails or more than 16, or a thread that could not be started.
-pub fn rails(count: usize) -> Result<TcpRails, StartError> {
+pub fn rails(count: usize) -> Result<TcpRails, LocalStartError> {
     let config = LocalConfig { rails: count, sq_entries: LANE_DEPTH - 1, ..LocalConfig::default() };
-    Ok(TcpRails { provider: Tcp::start(config)?, config })
+    Ok(TcpRails { provider: TcpProvider::start(config)?, config })
 }
 
-fn reach(address: &RailAddress) -> Result<Connection, TransportError> {
-    Ok(Connection::open(&Address::parse(&address.0)?)?)
+fn reach(address: &RailAddress) -> Result<TcpConnection, TransportError> {
+    Ok(TcpConnection::open(&TcpAddress::parse(&address.0)?)?)
 }
 
 impl ReaderTransport for TcpRails {
-    type Provider = Tcp;
-    type UnopenedLane = Connection;
-    type Dialer = OpenDialer<Connection>;
+    type Provider = TcpProvider;
+    type UnopenedLane = TcpConnection;
+    type Dialer = OpenDialer<TcpConnection>;
     type DialerSeed = LocalConfig;
     const LABEL: &'static str = "tcp (functional only)";
 
@@ -53,15 +53,15 @@ impl ReaderTransport for TcpRails {
         ENGINE_CONFIG
     }
 
-    fn split(self) -> (Tcp, LocalConfig) {
+    fn split(self) -> (TcpProvider, LocalConfig) {
         (self.provider, self.config)
     }
 
-    fn dialer(seed: &LocalConfig) -> OpenDialer<Connection> {
+    fn dialer(seed: &LocalConfig) -> OpenDialer<TcpConnection> {
         OpenDialer::new(TransportKind::Tcp, seed.nominal_bytes_per_sec, seed.rails, reach)
     }
 
-    fn depth(_: &Connection) -> u32 {
+    fn depth(_: &TcpConnection) -> u32 {
         LANE_DEPTH
     }
 }
@@ -73,7 +73,7 @@ pub struct TcpPublish {
     rails: usize,
 }
 
-/// As `rails` rails, at a port of the system's choice of this host's address `ip`.
+/// Publishes as `rails` rails, at a port of the system's choice of this host's address `ip`.
 #[must_use]
 pub const fn publish(ip: IpAddr, rails: usize) -> TcpPublish {
     TcpPublish { ip, rails }
@@ -84,7 +84,7 @@ unsafe impl PublisherTransport for TcpPublish {
     type Acceptor = OpenRails;
 
     fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
-        let server = Server::start((self.ip, 0).into(), vec![Export::segment(segment)])?;
+        let server = TcpServer::start((self.ip, 0).into(), vec![TcpExport::segment(segment)])?;
         let address = server.address().to_bytes();
         let acceptor = OpenRails::new(TransportKind::Tcp, address, NOMINAL_BYTES_PER_SEC, self.rails)?;
         let keys = [server.regions()[0].rkey; MAX_RAILS];

@@ -1,5 +1,5 @@
 //! Over RDMA: RoCE and InfiniBand, by libibverbs.
-#![allow(unsafe_code, reason = "who publishes a segment promises to write nothing to it")]
+#![allow(unsafe_code, reason = "a published segment is not written to")]
 
 use std::sync::Arc;
 
@@ -29,7 +29,8 @@ pub struct VerbsRails {
     config: VerbsConfig,
 }
 
-/// The rails named by `spec` (`auto` for every port that can be used, or `mlx5_0,mlx5_1:2`), set up in the usual way.
+/// The rails named by `spec` (`auto` for every port that can be used, or `mlx5_0,mlx5_1:2`), with
+/// [`config`].
 ///
 /// # Errors
 ///
@@ -38,8 +39,8 @@ pub fn rails(spec: &str) -> Result<VerbsRails, VerbsStartError> {
     rails_with(spec, config())
 }
 
-/// The same with figures of one's own. [`config`] is what to begin from: a reader's lanes have as many send queue entries
-/// as its storage has room for, at most.
+/// The same with another [`Config`]. Begin from [`config`]: a reader's lanes use no more send queue
+/// entries than its storage has room for.
 ///
 /// # Errors
 ///
@@ -48,7 +49,7 @@ pub fn rails_with(spec: &str, config: VerbsConfig) -> Result<VerbsRails, VerbsSt
     Ok(VerbsRails { provider: Verbs::open_rails(spec, config)?, config })
 }
 
-/// What [`rails`] sets rails up with.
+/// What [`rails`] and [`publish`] set rails up with.
 #[must_use]
 pub const fn config() -> VerbsConfig {
     VerbsConfig { sq_entries: super::LANE_DEPTH, ..VerbsConfig::DEFAULT }
@@ -67,7 +68,7 @@ impl ReaderTransport for VerbsRails {
     type DialerSeed = QpDialer;
     const LABEL: &'static str = "verbs";
 
-    /// Software devices are named as such: their figures say nothing about hardware.
+    /// Names software devices: their numbers say nothing about hardware.
     fn label(&self) -> String {
         let mut caveats: Vec<_> = self.ports().iter().filter_map(|rail| rail.driver().caveat()).collect();
         caveats.dedup();
@@ -101,12 +102,12 @@ impl ReaderTransport for VerbsRails {
 #[derive(Debug)]
 pub struct VerbsDialer(QpDialer);
 
-/// What a peer is told of a rail; its address is empty if it is down.
+/// A rail as a peer is told of it. Its address is empty if the rail is down.
 fn describe(rail: &Rail) -> RailDescription {
     let address = match rail.end() {
         Ok(end) => end.encode(),
         Err(error) => {
-            tracing::warn!(rail = rail.name(), %error, "a rail without an address");
+            tracing::warn!(rail = rail.name(), %error, "no address for a rail");
             [0; 64]
         }
     };
@@ -125,7 +126,7 @@ fn describe_all(rails: &[Arc<Rail>]) -> RailList {
     rails.iter().take(MAX_RAILS).map(|rail| describe(rail)).collect()
 }
 
-/// A producer's rails as this crate's pairing takes them.
+/// A producer's rails, as the pairing of rails takes them.
 fn offered(producer: &[RailDescription]) -> Vec<Offered> {
     let decode = |rail: &RailDescription| {
         if rail.kind != TransportKind::Verbs {
@@ -210,7 +211,7 @@ pub struct VerbsPublish {
     rails: Vec<Arc<Rail>>,
 }
 
-/// Over the rails named by `spec`, as for [`rails`].
+/// Publishes over the rails named by `spec`, as for [`rails`].
 ///
 /// # Errors
 ///
@@ -219,7 +220,7 @@ pub fn publish(spec: &str) -> Result<VerbsPublish, VerbsStartError> {
     publish_with(spec, config())
 }
 
-/// The same with figures of one's own.
+/// The same with another [`Config`].
 ///
 /// # Errors
 ///
@@ -229,7 +230,8 @@ pub fn publish_with(spec: &str, config: VerbsConfig) -> Result<VerbsPublish, Ver
     Ok(VerbsPublish { rails: rail::open(spec, config, Side::Producer)? })
 }
 
-// SAFETY: the segment is registered for remote READ alone: NICs read from it, and nothing of this process touches it.
+// SAFETY: the segment is registered for remote READ alone: NICs read from it, and nothing of this
+// process touches it.
 unsafe impl PublisherTransport for VerbsPublish {
     type Acceptor = VerbsAcceptor;
 
@@ -237,7 +239,7 @@ unsafe impl PublisherTransport for VerbsPublish {
         let region = VerbsRegion::new(&self.rails, segment.range(), Rights::RemoteRead)?;
         let keys = region.keys();
         let acceptor = VerbsAcceptor::new(self.rails)?;
-        // The registration goes before the memory that it is of.
+        // Dropped in this order: the registration, then its memory.
         Ok(Published { acceptor, keys, keep: Box::new((region, segment)) })
     }
 }

@@ -38,7 +38,7 @@ impl Channel {
         let flags =
             fcntl_getfl(this.as_fd()).and_then(|flags| fcntl_setfl(this.as_fd(), flags | OFlags::NONBLOCK));
         flags.map_err(|e| RailError::System {
-            what: "a completion channel that does not block",
+            what: "non-blocking completion channel",
             errno: Errno(e.raw_os_error()),
         })?;
         Ok(this)

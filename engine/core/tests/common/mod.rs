@@ -7,6 +7,7 @@
 use kvrail_core::batch::Batch;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
+use kvrail_core::events::EventSink;
 use kvrail_core::id::{LaneId, MAX_RAILS, PeerId, RailIndex};
 use kvrail_core::memory::{Access, Slot, Slots};
 use kvrail_core::provider::MemoryRange;
@@ -148,7 +149,11 @@ impl Destination {
         Self { _memory: memory, range: MemoryRange { addr, len } }
     }
 
-    pub fn register(&self, engine: &mut Engine<'_, SimRails<'_>>, slot_bytes: usize) -> Slots {
+    pub fn register<E: EventSink>(
+        &self,
+        engine: &mut Engine<'_, SimRails<'_>, E>,
+        slot_bytes: usize,
+    ) -> Slots {
         // SAFETY: the box is alive for as long as `self`, which every test declares before its engine,
         // and nobody touches it but through the slots.
         unsafe { engine.register_foreign(self.range, slot_bytes as u64, Access::Host, None) }.unwrap()
@@ -166,8 +171,8 @@ pub fn start<'s, 'm>(
 }
 
 /// Connects and attaches one lane.
-pub fn attach<'m>(
-    engine: &mut Engine<'_, SimRails<'m>>,
+pub fn attach<'m, E: EventSink>(
+    engine: &mut Engine<'_, SimRails<'m>, E>,
     sim: &Sim<'m>,
     peer: PeerId,
     owner: &Owner,
@@ -194,8 +199,8 @@ pub fn by_layer() -> Geometry {
 
 /// A peer with its region, which holds pages [`by_token`], and `lanes` lanes on each of the first
 /// `rails` rails.
-pub fn connect<'m>(
-    engine: &mut Engine<'_, SimRails<'m>>,
+pub fn connect<'m, E: EventSink>(
+    engine: &mut Engine<'_, SimRails<'m>, E>,
     sim: &Sim<'m>,
     owner: &Owner,
     rails: u8,
@@ -215,8 +220,8 @@ pub fn connect<'m>(
 }
 
 /// A batch of pages of one owner, none of which may be in use.
-pub fn fill<'s>(
-    engine: &mut Engine<'s, SimRails<'_>>,
+pub fn fill<'s, E: EventSink>(
+    engine: &mut Engine<'s, SimRails<'_>, E>,
     owner: &Owner,
     region: &RemoteRegion,
     slots: &mut Slots,
@@ -246,8 +251,8 @@ pub fn lane<'m>(
 }
 
 /// Polls and sleeps until nothing is in flight or `until` is reached.
-pub fn settle<'s, 'm>(
-    engine: &mut Engine<'s, SimRails<'m>>,
+pub fn settle<'s, 'm, E: EventSink>(
+    engine: &mut Engine<'s, SimRails<'m>, E>,
     sim: &Sim<'m>,
     until: Time,
     mut done: impl FnMut(kvrail_core::batch::Done<'s>),

@@ -1,24 +1,28 @@
-//! Where an exporter listens, and what opens it.
+//! The address of an exporter: the name of its socket, and the secrets that open it.
 
+use std::mem::offset_of;
+
+use kvrail_host::secret::{RandomError, Secret, random_bytes};
+use static_assertions::{const_assert, const_assert_eq};
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
-use crate::address::AddressError;
-use kvrail_host::secret::{RandomError, Secret, random_bytes};
+use crate::address::LocalAddressError;
 
 const MAGIC: [u8; 4] = *b"KVSM";
-/// Of the address and of the hello.
+/// The version of the address and of the hello.
 pub(crate) const VERSION: u16 = 1;
 
-/// The address of an [`Exporter`](super::Exporter): 64 bytes for the bootstrap, to be sent only to
-/// whom the exporter trusts, for whoever has it can read the segments.
+/// The address of a [`ShmExporter`](super::ShmExporter): 64 bytes that the peers' session carries.
+///
+/// Send it only to readers that the exporter trusts: a process that has it can read the segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// Of the abstract Unix socket. No secret: any process of the host can list it.
+pub struct ShmAddress {
+    /// The name of the abstract Unix socket. It is no secret: any process of the host can list it.
     pub(crate) name: [u8; 16],
-    /// What the reader presents.
+    /// The reader sends it to the exporter.
     pub(crate) token: Secret,
-    /// What the exporter replies to it, and what proves that it is the one that was meant.
+    /// The exporter's reply to the token. It proves that this exporter made the address.
     pub(crate) answer: Secret,
 }
 
@@ -35,21 +39,24 @@ struct Wire {
     rest: [u8; 8],
 }
 
-impl Address {
+const_assert_eq!(size_of::<Wire>(), 64);
+const_assert!(offset_of!(Wire, name) == 8 && offset_of!(Wire, token) == 24 && offset_of!(Wire, answer) == 40);
+
+impl ShmAddress {
     pub(crate) fn random() -> Result<Self, RandomError> {
         Ok(Self { name: random_bytes()?, token: Secret::random()?, answer: Secret::random()? })
     }
 
-    /// From its wire form.
+    /// Reads the wire form.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
-    pub fn parse(bytes: &[u8; 64]) -> Result<Self, AddressError> {
+    /// The bytes are not an address of this kind and version.
+    pub fn parse(bytes: &[u8; 64]) -> Result<Self, LocalAddressError> {
         let wire: Wire = transmute!(*bytes);
-        AddressError::check_head(wire.magic, MAGIC, wire.version.get(), VERSION)?;
+        LocalAddressError::check_head(wire.magic, MAGIC, wire.version.get(), VERSION)?;
         if (wire.zero, wire.rest) != ([0; 2], [0; 8]) {
-            return Err(AddressError::Field { field: "padding" });
+            return Err(LocalAddressError::Field { field: "padding" });
         }
         Ok(Self {
             name: wire.name,
@@ -58,7 +65,7 @@ impl Address {
         })
     }
 
-    /// Into its wire form.
+    /// The wire form.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 64] {
         transmute!(Wire {
@@ -79,7 +86,7 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let address = Address {
+        let address = ShmAddress {
             name: [1; 16],
             token: Secret::from_bytes([2; 16]),
             answer: Secret::from_bytes([3; 16]),
@@ -90,16 +97,16 @@ mod tests {
         golden[24..40].fill(2);
         golden[40..56].fill(3);
         assert_eq!(address.to_bytes(), golden);
-        assert_eq!(Address::parse(&golden), Ok(address));
+        assert_eq!(ShmAddress::parse(&golden), Ok(address));
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
-        let good = Address::random().unwrap().to_bytes();
+    fn other_bytes_are_refused() {
+        let good = ShmAddress::random().unwrap().to_bytes();
         for (at, what) in [(0, "begins with"), (4, "version"), (7, "padding"), (63, "padding")] {
             let mut bytes = good;
             bytes[at] ^= 0x80;
-            let error = Address::parse(&bytes).unwrap_err().to_string();
+            let error = ShmAddress::parse(&bytes).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
     }

@@ -1,8 +1,8 @@
 //! The producer's side: segments that readers can map.
 //!
 //! Two threads: one sends file descriptors to readers, the other logs for it. The first has a
-//! descriptor table of its own, with the connections in it. So no child of a fork inherits them, and
-//! they end with this process: readers notice its death, whatever its children do.
+//! descriptor table of its own, with the connections in it. So no child of a fork inherits them,
+//! and they end with this process: readers notice its death, whatever its children do.
 #![allow(unsafe_code, reason = "its thread has a descriptor table of its own")]
 
 use std::io;
@@ -19,17 +19,17 @@ use kvrail_host::segment::Segment;
 use kvrail_host::wake::StopSignal;
 use rustix::io::Errno;
 
-use super::address::Address;
+use super::address::ShmAddress;
 use super::hello::{self, MAX_SEGMENTS};
-use super::serve::{Line, SegmentServer, SocketListener};
-use crate::region::Region;
+use super::serve::{LogLine, SegmentServer, SocketListener};
+use crate::region::ExportedRegion;
 
-/// Serves [`Segment`]s to readers that know its address. Dropping it ends every connection, and READs
-/// of its segments fail from then on, as they do when the process dies.
+/// Serves [`Segment`]s to readers that know its address. Dropping it ends every connection, and
+/// READs of its segments fail from then on, as they do when the process dies.
 #[derive(Debug)]
-pub struct Exporter {
-    address: Address,
-    regions: Vec<Region>,
+pub struct ShmExporter {
+    address: ShmAddress,
+    regions: Vec<ExportedRegion>,
     /// The thread has borrowed it, and the segments' descriptors likewise.
     stop: StopSignal,
     _segments: Vec<Arc<Segment>>,
@@ -41,7 +41,7 @@ pub struct Exporter {
 /// Why segments could not be exported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ExportError {
+pub enum ShmExportError {
     /// Too few or too many segments.
     #[error("{segments} segments were given to one exporter; it takes 1 to {MAX_SEGMENTS}: use larger ones")]
     Segments {
@@ -64,23 +64,36 @@ pub enum ExportError {
     Thread(#[source] io::Error),
 }
 
-impl Exporter {
-    /// Listens on an abstract Unix socket with a random name, and serves `segments` from a thread of
-    /// its own until it is dropped.
+impl ShmExportError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Segments { .. } => 3130,
+            Self::System { .. } => 3131,
+            Self::Random(_) => 3132,
+            Self::Thread(_) => 3133,
+        }
+    }
+}
+
+impl ShmExporter {
+    /// Listens on an abstract Unix socket with a random name, and serves `segments` from a thread
+    /// of its own until it is dropped.
     ///
     /// # Errors
     ///
     /// No segment or more than [`MAX_SEGMENTS`]; or the system refused something.
-    pub fn start(segments: Vec<Arc<Segment>>) -> Result<Self, ExportError> {
+    pub fn start(segments: Vec<Arc<Segment>>) -> Result<Self, ShmExportError> {
         if segments.is_empty() || segments.len() > MAX_SEGMENTS {
-            return Err(ExportError::Segments { segments: segments.len() });
+            return Err(ShmExportError::Segments { segments: segments.len() });
         }
-        let address = Address::random().map_err(ExportError::Random)?;
-        let stop = StopSignal::new().map_err(|errno| ExportError::System { step: "eventfd", errno })?;
-        let regions: Vec<Region> = segments
+        let address = ShmAddress::random().map_err(ShmExportError::Random)?;
+        let stop = StopSignal::new().map_err(|errno| ShmExportError::System { step: "eventfd", errno })?;
+        let regions: Vec<ExportedRegion> = segments
             .iter()
             .zip(0..)
-            .map(|(s, rkey)| Region { base: s.addr(), len: s.len() as u64, rkey })
+            .map(|(s, rkey)| ExportedRegion { base: s.addr(), len: s.len() as u64, rkey })
             .collect();
         let welcome = hello::welcome(address.answer, &regions);
         let fds = segments.iter().map(|s| s.fd().as_raw_fd());
@@ -94,21 +107,22 @@ impl Exporter {
                 SegmentServer::new(address, &kept[1..], welcome, log).run(&listener, kept[0]);
             }
         };
-        // SAFETY: `drop` joins the thread before it closes `stop` and the segments. The thread takes in
-        // an address, bytes and channels and lets out messages that own no descriptor; it logs nothing.
+        // SAFETY: `drop` joins the thread before it closes `stop` and the segments. The thread
+        // takes in an address, bytes and channels and lets out messages that own no descriptor; it
+        // logs nothing.
         let thread = unsafe { spawn_isolated("kvrail-exporter", keep, body) };
         let mut this = Self {
             address,
             regions,
             stop,
             _segments: segments,
-            thread: Some(thread.map_err(ExportError::Thread)?),
+            thread: Some(thread.map_err(ShmExportError::Thread)?),
             logger: None,
             owner: OwnerProcess::current(),
         };
-        let ended = |_| ExportError::Thread(io::Error::other("it ended at once"));
+        let ended = |_| ShmExportError::Thread(io::Error::other("it ended at once"));
         let bound = told.recv().map_err(ended)?;
-        let own = bound.map_err(|(step, errno)| ExportError::System { step, errno })?;
+        let own = bound.map_err(|(step, errno)| ShmExportError::System { step, errno })?;
         if let Err(errno) = own {
             tracing::warn!(
                 %errno,
@@ -124,24 +138,24 @@ impl Exporter {
                 }
             }
         });
-        this.logger = Some(logger.map_err(ExportError::Thread)?);
+        this.logger = Some(logger.map_err(ShmExportError::Thread)?);
         Ok(this)
     }
 
     /// The address that a reader connects to.
     #[must_use]
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> &ShmAddress {
         &self.address
     }
 
     /// The segments, in the order given: base, length and rkey, as READs name them.
     #[must_use]
-    pub fn regions(&self) -> &[Region] {
+    pub fn regions(&self) -> &[ExportedRegion] {
         &self.regions
     }
 }
 
-impl Drop for Exporter {
+impl Drop for ShmExporter {
     fn drop(&mut self) {
         // In a child of a fork there are no threads, and the stop signal is the parent's.
         if !self.owner.is_current() {
@@ -154,15 +168,17 @@ impl Drop for Exporter {
     }
 }
 
-fn write_line(line: &Line, left_out: u64) {
+fn write_line(line: &LogLine, left_out: u64) {
     match line {
-        Line::Refused(refusal) => tracing::warn!(?refusal, left_out, "refused a reader"),
-        Line::NotAccepted(error) => {
+        LogLine::Refused(refusal) => tracing::warn!(?refusal, left_out, "refused a reader"),
+        LogLine::NotAccepted(error) => {
             tracing::warn!(
                 %error, left_out,
                 "a reader could not be accepted; if descriptors are short raise the limit (ulimit -n)"
             );
         }
-        Line::Ended(error) => tracing::error!(%error, "the exporter stops: READs of its segments will fail"),
+        LogLine::Ended(error) => {
+            tracing::error!(%error, "the exporter stops: READs of its segments will fail")
+        }
     }
 }

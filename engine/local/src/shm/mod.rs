@@ -1,24 +1,25 @@
 //! Rails over shared memory: one-sided READs of another process's memory on one host.
 //!
-//! The producer puts what it publishes into [`Segment`]s, starts an [`Exporter`] over them, and tells its
-//! [`Address`] to whom it trusts. A reader makes a [`Peer`] of the address: the segments' sealed file
-//! descriptors come over a Unix socket and are mapped read-only. From then on a READ is a copy by
-//! the rail's worker thread; the producer takes no part in it, as with RDMA.
+//! The producer puts its pages into [`Segment`]s, starts an [`ShmExporter`] over them, and sends
+//! its [`ShmAddress`] to readers that it trusts. A reader connects an [`ShmPeer`] to the address:
+//! it gets the segments' sealed file descriptors over a Unix socket and maps them read-only. From
+//! then on a READ is a copy by the rail's worker thread; the producer takes no part in it, as with
+//! RDMA.
 //!
 //! ```
 //! use kvrail_core::id::{LaneId, RailIndex};
 //! use kvrail_core::provider::Provider;
-//! use kvrail_local::{Config, shm::{Exporter, Peer, Segment, Shm}};
+//! use kvrail_local::{LocalConfig, shm::{Segment, ShmExporter, ShmPeer, ShmProvider}};
 //! use std::sync::Arc;
 //!
 //! // The producer, usually another process.
 //! let segment = Arc::new(Segment::new(1 << 20)?);
 //! segment.write(0, b"a page")?;
-//! let exporter = Exporter::start(vec![Arc::clone(&segment)])?;
+//! let exporter = ShmExporter::start(vec![Arc::clone(&segment)])?;
 //!
 //! // The reader.
-//! let mut rails = Shm::start(Config::default())?;
-//! let peer = Peer::connect(exporter.address())?;
+//! let mut rails = ShmProvider::start(LocalConfig::default())?;
+//! let peer = ShmPeer::connect(exporter.address())?;
 //! let lane = rails.open(LaneId::new(0, 1), RailIndex(0), peer.clone())?;
 //! assert_eq!(peer.regions()[0].base, segment.addr());
 //! # drop(lane);
@@ -27,42 +28,46 @@
 //!
 //! # What a READ names
 //!
-//! The remote address is the producer's own: the segment's base plus an offset. The rkey is the
-//! segment's number, the same on every rail. [`Exporter::regions`] tells both; they are what goes into a
-//! region offer. The worker checks every READ against them and completes one that strays with
-//! `REM_ACCESS_ERR`.
+//! The remote address is an address of the producer: the segment's base plus an offset. The rkey is
+//! the segment's number, the same on every rail. [`ShmExporter::regions`] returns both, and a
+//! region offer carries them to readers. The worker checks every READ against them, and completes a
+//! READ outside a segment with `REM_ACCESS_ERR`.
 //!
 //! # When the producer dies
 //!
-//! The connection that the descriptors came over stays open as a sign of life. When it ends, by a
-//! kill, an exit or the [`Exporter`]'s drop, READs of all lanes to that producer complete with
-//! `RETRY_EXC_ERR`, later ones are flushed, and so it goes on until a new [`Peer`] is made. The
-//! memory stays mapped as long as a lane has it, so a READ that is under way ends well. No child of
-//! a fork can keep the connection open: it is in a descriptor table of the exporter's thread (Linux
-//! 5.9, or where `unshare` is allowed; otherwise a warning is logged, and such a child does keep
-//! it).
+//! The connection over which the descriptors came stays open as a sign of life. It ends when the
+//! producer is killed or exits, or drops its [`ShmExporter`]. From then on a READ of a lane to that
+//! producer completes with `RETRY_EXC_ERR`, and the lane's later READs are flushed; a new
+//! [`ShmPeer`] to the new producer ends that. The memory stays mapped as long as a lane uses it, so
+//! a READ that is being carried out ends well.
+//!
+//! No child of a fork keeps the connection open, because the connection is in a descriptor table of
+//! the exporter's thread. That takes Linux 5.9, or a system that allows `unshare`; elsewhere a
+//! warning is logged, and such a child does keep it open.
 //!
 //! # Trust
 //!
-//! The address holds two secrets: the reader shows one, the producer answers with the other. Whoever
-//! has the address can read the segments, and keep what was mapped. Nobody but the owner can write to
-//! a segment, and no producer can kill a reader by shrinking one: the seals are checked first.
+//! The address holds two secrets: the reader shows one, the producer answers with the other. A
+//! process that has the address can read the segments, and can keep them mapped. Only the owner can
+//! write to a segment, and no producer can kill a reader by shrinking a segment: the reader checks
+//! the seals first.
 
 mod address;
+mod copy;
 mod exporter;
 mod hello;
 mod peer;
 mod serve;
 
-pub use crate::region::Region;
-pub use address::Address;
-pub use exporter::{ExportError, Exporter};
+pub use address::ShmAddress;
+pub use copy::{AROUND_THE_CACHE, copy_bytes};
+pub use exporter::{ShmExportError, ShmExporter};
 pub use hello::MAX_SEGMENTS;
 pub use kvrail_host::segment::{OutOfSegment, Segment, SegmentError};
-pub use peer::{ConnectError, Peer};
-pub use serve::MAX_CLIENTS;
+pub use peer::{ShmConnectError, ShmPeer};
+pub use serve::MAX_READERS;
 
-use crate::rails::Rails;
+use crate::provider::LocalProvider;
 
-/// Rails over shared memory.
-pub type Shm = Rails<Peer>;
+/// A provider of rails over shared memory.
+pub type ShmProvider = LocalProvider<ShmPeer>;

@@ -15,7 +15,7 @@ use crate::name::NodeName;
 use crate::offer::{Layout, RailDescription, RailList};
 use crate::refusal::{Both, Reason, Role, Versions};
 use crate::stream::{LINGER, Stream};
-use crate::wire::{Kind, REGIONS};
+use crate::wire::{MessageKind, REGIONS};
 
 /// Handshake and session with one reader.
 pub(crate) fn connection<R: LaneAcceptor>(
@@ -65,7 +65,7 @@ fn agree(
 ) -> Result<(SecureStream, NodeName, Seat<'_>), SessionError> {
     let reader = meet(shared, &mut handshake)?;
 
-    let step = Step::Awaiting(Kind::Propose);
+    let step = Step::Awaiting(MessageKind::Propose);
     let layout: Layout = handshake.receive()?;
     if !layout.same_bytes(&shared.layout) {
         return Err(handshake.refuse(step, Reason::Layout(Both { ours: shared.layout, theirs: layout })));
@@ -93,8 +93,8 @@ fn agree(
 
 /// The reader's first word and ours.
 fn meet(shared: &Shared, handshake: &mut Handshake) -> Result<NodeName, SessionError> {
-    let step = Step::Awaiting(Kind::Hello);
-    let frame = handshake.receive_frame(Kind::Hello)?;
+    let step = Step::Awaiting(MessageKind::Hello);
+    let frame = handshake.receive_frame(MessageKind::Hello)?;
     // In the transcript whatever it says, so that a refusal can be seen to be an answer to it.
     handshake.absorb(&frame);
     let Hello(reader) = handshake.parse(&frame)?;
@@ -111,7 +111,7 @@ fn meet(shared: &Shared, handshake: &mut Handshake) -> Result<NodeName, SessionE
     if key_id != reader.key_id {
         return Err(handshake.refuse(step, Reason::Key(Both { ours: key_id, theirs: reader.key_id })));
     }
-    let step = Step::Sending(Kind::Challenge);
+    let step = Step::Sending(MessageKind::Challenge);
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).map_err(|e| handshake.error(step, Cause::Random(e)))?;
     let versions = Versions::SUPPORTED;

@@ -1,6 +1,6 @@
-//! The producer's ends of one session's lanes. Making one may take long, so it happens on a thread
-//! of its own: one at a time for each rail, so that a slow rail delays no lane of another, nor the
-//! session.
+//! The producer's ends of one session's lanes. Making one may take long, so each rail makes them on
+//! a thread of its own, one after the other: a slow rail delays neither another rail's lanes nor
+//! the session.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,7 +28,7 @@ pub(crate) struct LaneMaker<'a, R: LaneAcceptor> {
     acceptor: &'a R,
     /// Readable when there is an answer.
     answered: EventFd,
-    /// The session has ended: what has not been begun is not made any more.
+    /// The session has ended: lanes that have not been begun are not made any more.
     over: AtomicBool,
 }
 
@@ -61,7 +61,7 @@ impl<'a, R: LaneAcceptor> LaneMaker<'a, R> {
         if self.over.load(Ordering::Relaxed) {
             return Err(refuse(LaneRefusalCode::Transport, "the session has ended"));
         }
-        // A acceptor's panic is its lane's failure; the message has been printed.
+        // A panic of the transport is its lane's failure; the message has been printed.
         match catch_unwind(AssertUnwindSafe(|| self.acceptor.accept(rail, &ask.blob))) {
             Ok(Ok((lane, blob))) => {
                 self.shared.loads[rail.get()].fetch_add(1, Ordering::Relaxed);
@@ -108,9 +108,9 @@ enum Job<'b, R: LaneAcceptor> {
     Free(#[allow(dead_code, reason = "dropping it is what counts")] Held<'b, R>),
 }
 
-/// What a thread says.
+/// A report of a thread that makes lanes.
 enum Told<'b, R: LaneAcceptor> {
-    /// What became of a lane that an exchange asked for.
+    /// The result of a lane that an exchange asked for.
     Made(u32, LaneAsk, Made<'b, R>),
     /// Its jobs are done.
     Idle(RailIndex),
@@ -146,7 +146,7 @@ impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
         Self { scope, maker, made, making, queues, tell, told, refused: Vec::new() }
     }
 
-    /// Begins to make what was asked for.
+    /// Begins to make the requested lanes.
     pub(crate) fn begin(&mut self, asks: &LaneAsks) {
         for ask in asks.lanes.iter() {
             if let Err(refusal) = self.check(ask) {
@@ -201,7 +201,7 @@ impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
         }
     }
 
-    /// What has become of lanes since the last call, one exchange per message.
+    /// The lanes' results since the last call, one exchange per message.
     pub(crate) fn answers(&mut self) -> Vec<LaneAnswers> {
         self.maker.answered.clear();
         let mut ready = std::mem::take(&mut self.refused);
@@ -221,7 +221,7 @@ impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
         messages
     }
 
-    /// Takes note of a lane that has been made, or not.
+    /// Takes in the result of one lane.
     fn settle(&mut self, ask: &LaneAsk, result: Made<'env, R>) -> LaneAnswer {
         let given_back = self.making.remove(&ask.number).unwrap_or(true);
         let result = result.and_then(|(held, blob)| {

@@ -1,4 +1,4 @@
-//! The producer's side: listen, and let no peer wait for another.
+//! The producer's side: it listens, and no peer waits for another.
 //!
 //! | file | what |
 //! |---|---|
@@ -32,8 +32,8 @@ use crate::lane::LaneAcceptor;
 use crate::offer::{Epoch, OfferedRegion, OfferedRegionError, check_regions};
 use crate::stream::{LINGER, SILENCE};
 
-/// A producer that can be connected to. Dropping it stops it, as [`stop`](Server::stop) does, within
-/// two seconds.
+/// A producer that can be connected to. Dropping it stops it, as [`stop`](Server::stop) does,
+/// within two seconds.
 pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -42,14 +42,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on `address` (port 0: any free one) for readers that hold `key` and have `producer`'s
-    /// layout, and makes lanes for them with `acceptor`. A new epoch begins.
+    /// Listens on `address` (port 0: any free one) for readers that hold `key` and have
+    /// `producer`'s layout, and makes lanes for them with `acceptor`. A new epoch begins.
     ///
     /// A thread accepts; every connection has one of its own.
     ///
     /// # Errors
     ///
-    /// What is wrong with the address, the regions, the rails or the system.
+    /// The address, the regions or the rails are wrong, or the system refused something.
     pub fn start<R: LaneAcceptor>(
         address: &Address,
         key: PeerKey,
@@ -74,19 +74,19 @@ impl Server {
         Ok(Self { shared, address, listener: Some(listener), owner: OwnerProcess::current() })
     }
 
-    /// Where it listens, with the port that it got.
+    /// The address that it listens on, with the port that it got.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// This life of the producer.
+    /// The epoch of this server: another one after each start.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.shared.epoch
     }
 
-    /// How many sessions stand.
+    /// How many sessions there are.
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.shared.sessions.load(Ordering::Relaxed)
@@ -109,8 +109,8 @@ impl Server {
         Ok(())
     }
 
-    /// Accepts nobody any more, says goodbye to every session and releases its lanes. Returns how many
-    /// connections were still not done at `deadline`: 0, unless a [`LaneAcceptor`] is stuck.
+    /// Accepts no more connections, ends every session and releases its lanes. Returns how many
+    /// connections had not ended at `deadline`: 0, unless a [`LaneAcceptor`] hangs.
     ///
     /// In a child of a fork it does nothing: the server is the parent's.
     pub fn stop(&mut self, deadline: Instant) -> usize {

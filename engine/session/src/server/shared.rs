@@ -1,4 +1,4 @@
-//! What all threads of a server share: its limits, what it tells, and how many of what there are.
+//! What all threads of a server share: its limits, its events, and its counts.
 
 use std::fmt;
 use std::io;
@@ -17,14 +17,14 @@ use crate::name::NodeName;
 use crate::offer::{Epoch, Layout, MAX_LANES, OfferedRegion, OfferedRegionError, RailList};
 use crate::stream::SILENCE;
 
-/// What a producer says of itself.
+/// A producer, as it describes itself.
 #[derive(Clone, Debug)]
 pub struct ProducerDescription {
     /// Its name, for logs and errors on both sides.
     pub node: NodeName,
     /// The layout of all its regions.
     pub layout: Layout,
-    /// What it publishes now; [`Server::publish`] changes it.
+    /// The regions that it offers; [`Server::publish`](super::Server::publish) changes them.
     pub regions: Vec<OfferedRegion>,
 }
 
@@ -54,7 +54,7 @@ pub enum ServeError {
     #[error(transparent)]
     Regions(#[from] OfferedRegionError),
     /// Nothing to read over.
-    #[error("the responder has no rails: a producer needs at least one")]
+    #[error("the transport has no rails: a producer needs at least one")]
     NoRails,
     /// The system has no random numbers for an epoch.
     #[error("the system gives no random numbers: {0}")]
@@ -62,6 +62,21 @@ pub enum ServeError {
     /// The system has no thread or file descriptor left.
     #[error("cannot start the server's thread: {0}")]
     Thread(io::Error),
+}
+
+impl ServeError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Listen { .. } => 4060,
+            Self::Resolve { .. } => 4061,
+            Self::NoRails => 4062,
+            Self::Random(_) => 4063,
+            Self::Thread(_) => 4064,
+            Self::Regions(source) => source.code(),
+        }
+    }
 }
 
 fn hint(source: &io::Error, address: SocketAddr) -> String {
@@ -93,12 +108,12 @@ pub struct ServerConfig {
     pub silence: Duration,
     /// How long a whole handshake may take. 20 seconds.
     pub handshake: Duration,
-    /// Is told of everything that happens, on the thread where it does, the one that accepts included:
+    /// Is called with every event, on the thread where it happens, the accepting one included. It
     /// must not block.
     pub observer: Option<Observer>,
 }
 
-/// Somebody to be told of [`ServerEvent`]s.
+/// A function that is called with each [`ServerEvent`].
 pub type Observer = Arc<dyn Fn(ServerEvent) + Send + Sync>;
 
 impl Default for ServerConfig {
@@ -130,42 +145,42 @@ impl fmt::Debug for ServerConfig {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServerEvent {
-    /// A session stands.
+    /// A session is established.
     Opened {
         /// Its number, counted from 1.
         session: u64,
-        /// Where the reader is.
+        /// The reader's address.
         peer: SocketAddr,
-        /// What it calls itself.
+        /// Its name.
         reader: NodeName,
     },
-    /// A session is over; all its lanes have been released.
+    /// A session has ended, and all its lanes have been released.
     Closed {
         /// Its number.
         session: u64,
-        /// What the reader calls itself.
+        /// The reader's name.
         reader: NodeName,
         /// Why: [`Cause::Bye`](crate::Cause::Bye) if all is well.
         why: SessionError,
     },
     /// No session came of a connection.
     Failed {
-        /// Where the peer is.
+        /// The peer's address.
         peer: SocketAddr,
         /// Why.
         why: SessionError,
     },
-    /// A connection was turned away: those that were sent away for others are not gone yet, or no
-    /// thread is to be had.
+    /// A connection was turned away: there are too many handshakes, or the system has no thread
+    /// left.
     TurnedAway {
-        /// Where the peer is.
+        /// The peer's address.
         peer: SocketAddr,
         /// The limit.
         max_handshakes: usize,
     },
 }
 
-/// Handshakes beyond the limit: those that were sent away for others, while their threads end.
+/// Handshakes beyond the limit: they have been displaced by others, and their threads are ending.
 const LEAVING: usize = 64;
 
 /// What all threads of a server share.
@@ -183,16 +198,16 @@ pub(crate) struct Shared {
     pub(crate) session_numbers: AtomicU64,
     /// Threads in a handshake, those included that have been sent away and are about to end.
     handshakes: AtomicUsize,
-    /// For what strangers can cause.
+    /// For log lines that any host can cause.
     pub(crate) log: LogLimit,
-    /// For what readers can cause.
+    /// For log lines that readers can cause.
     pub(crate) lane_log: LogLimit,
     regions: Mutex<Arc<[OfferedRegion]>>,
     threads: Mutex<usize>,
     thread_ended: Condvar,
 }
 
-/// A poisoned lock guards plain values here, which are whole whoever panicked.
+/// A poisoned lock guards plain values here, which are valid whichever thread panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -230,7 +245,8 @@ impl Shared {
         *lock(&self.regions) = regions.into();
     }
 
-    /// Waits until all threads of connections have ended, and returns how many had not at `deadline`.
+    /// Waits until all threads of connections have ended, and returns how many had not at
+    /// `deadline`.
     pub(crate) fn wait_for_threads(&self, deadline: Instant) -> usize {
         let mut threads = lock(&self.threads);
         while *threads > 0 {

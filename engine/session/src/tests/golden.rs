@@ -8,8 +8,8 @@ use kvrail_core::id::RailIndex;
 use super::rig::*;
 use crate::auth::{Direction, Transcript};
 use crate::{
-    Both, ByeReason, Epoch, Greeting, Kind, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneBlob, LaneNumber,
-    LaneRefusal, LaneRefusalCode, Message, OfferHead, Reason, Refusal, Role, Versions, parse,
+    Both, ByeReason, Epoch, Greeting, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneBlob, LaneNumber,
+    LaneRefusal, LaneRefusalCode, Message, MessageKind, OfferHead, Reason, Refusal, Role, Versions, parse,
 };
 
 /// Lines of 16 bytes with their offset; lines of zeros are left out.
@@ -84,10 +84,19 @@ pub(super) fn samples() -> [Message; 11] {
     ]
 }
 
-/// The samples as one exchange: each sealed into the transcript, or the session, after those before.
-fn sealed() -> Vec<(Kind, Vec<u8>)> {
+/// The samples as one exchange: each sealed into the transcript, or the session, after those
+/// before.
+fn sealed() -> Vec<(MessageKind, Vec<u8>)> {
     let from_reader = |kind| {
-        matches!(kind, Kind::Hello | Kind::Propose | Kind::Lanes | Kind::Release | Kind::Bye | Kind::Alive)
+        matches!(
+            kind,
+            MessageKind::Hello
+                | MessageKind::Propose
+                | MessageKind::Lanes
+                | MessageKind::Release
+                | MessageKind::Bye
+                | MessageKind::Alive
+        )
     };
     let mut transcript = Transcript::new(key());
     let mut channels = None;
@@ -98,13 +107,17 @@ fn sealed() -> Vec<(Kind, Vec<u8>)> {
             let mut frame = message.encode();
             let direction = if from_reader(kind) { Direction::ToProducer } else { Direction::ToReader };
             match kind {
-                Kind::Hello => transcript.absorb(&frame),
-                Kind::Challenge | Kind::Propose | Kind::Offer | Kind::Regions => {
+                MessageKind::Hello => transcript.absorb(&frame),
+                MessageKind::Challenge | MessageKind::Propose | MessageKind::Offer | MessageKind::Regions => {
                     transcript.seal(direction, &mut frame);
                 }
                 // Beside the exchange, not in it.
-                Kind::Refused => transcript.clone().seal(direction, &mut frame),
-                Kind::Lanes | Kind::LanesReady | Kind::Release | Kind::Bye | Kind::Alive => {
+                MessageKind::Refused => transcript.clone().seal(direction, &mut frame),
+                MessageKind::Lanes
+                | MessageKind::LanesReady
+                | MessageKind::Release
+                | MessageKind::Bye
+                | MessageKind::Alive => {
                     let (reader, producer) = channels.get_or_insert_with(|| {
                         let finish = |way| transcript.clone().finish(way);
                         (finish(Direction::ToProducer), finish(Direction::ToReader))

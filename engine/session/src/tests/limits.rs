@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::rig::*;
 use crate::stream::LULL;
 use crate::{
-    ByeReason, Cause, Hello, Kind, Message, OfferedRegionError, ProducerDescription, Reason, ServeError,
-    Server, ServerConfig, ServerEvent, Step, connect,
+    ByeReason, Cause, Hello, Message, MessageKind, OfferedRegionError, ProducerDescription, Reason,
+    ServeError, Server, ServerConfig, ServerEvent, Step, connect,
 };
 use kvrail_host::wake::poll_timeout;
 
@@ -26,14 +26,14 @@ fn a_silent_peer_is_an_error_that_says_for_how_long() {
     let begun = Instant::now();
     let error = rig.failure();
     assert!(matches!(error.cause, Cause::Silence(SHORT)), "{error}");
-    assert_eq!(error.step, Step::Awaiting(Kind::Hello));
+    assert_eq!(error.step, Step::Awaiting(MessageKind::Hello));
     assert!(error.to_string().contains("0.2 s"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(10));
     // Silent in the middle, too.
     let mut half = rig.raw();
     half.write_all(&raw_hello(|_| ())).unwrap();
     let error = rig.failure();
-    assert_eq!(error.step, Step::Awaiting(Kind::Propose));
+    assert_eq!(error.step, Step::Awaiting(MessageKind::Propose));
     drop(silent);
 }
 

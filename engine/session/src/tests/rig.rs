@@ -1,4 +1,5 @@
-//! What the tests share: a producer, a reader, a transport that needs an exchange, a man in the middle.
+//! What the tests share: a producer, a reader, a transport that needs an exchange, a man in the
+//! middle.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -15,9 +16,9 @@ use kvrail_core::remote::{RegionOffer, TableOffer};
 use crate::message;
 use crate::wire::HEADER;
 use crate::{
-    Fingerprint, Hello, KeyId, Kind, LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Layout, Message,
-    OfferedRegion, PeerKey, ProducerDescription, RailAddress, RailDescription, RailList, RailPair, Server,
-    ServerConfig, ServerEvent, Session, SessionError, TransportKind, Versions, connect,
+    Fingerprint, Hello, KeyId, LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Layout, Message,
+    MessageKind, OfferedRegion, PeerKey, ProducerDescription, RailAddress, RailDescription, RailList,
+    RailPair, Server, ServerConfig, ServerEvent, Session, SessionError, TransportKind, Versions, connect,
 };
 
 pub(super) fn key() -> PeerKey {
@@ -234,7 +235,7 @@ impl Rig {
         connect(&self.server.local_addr().into(), &key(), hello(), soon())
     }
 
-    /// A stranger's connection.
+    /// A connection that has not authenticated.
     pub(super) fn raw(&self) -> TcpStream {
         raw(self.server.local_addr())
     }
@@ -254,7 +255,7 @@ pub(super) fn raw_hello(change: impl FnOnce(&mut crate::Greeting)) -> Vec<u8> {
         role: crate::Role::Reader,
         key_id: key().id(),
         nonce: [3; 32],
-        node: "stranger".parse().unwrap(),
+        node: "outsider".parse().unwrap(),
     };
     change(&mut greeting);
     Message::Hello(greeting).encode()
@@ -264,7 +265,7 @@ pub(super) fn raw_hello(change: impl FnOnce(&mut crate::Greeting)) -> Vec<u8> {
 pub(super) fn read_message(stream: &mut TcpStream) -> (Message, Vec<u8>) {
     let mut bytes = vec![0; HEADER];
     stream.read_exact(&mut bytes).unwrap();
-    let kind: Kind = message::header(&bytes).unwrap();
+    let kind: MessageKind = message::header(&bytes).unwrap();
     bytes.resize(kind.bytes(), 0);
     stream.read_exact(&mut bytes[HEADER..]).unwrap();
     (message::parse(&bytes).unwrap(), bytes)

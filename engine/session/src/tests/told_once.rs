@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use kvrail_core::id::RailIndex;
 
 use crate::{
-    Cause, KeyError, Kind, LaneEndError, NodeName, ParseError, ServeError, SessionError, SessionLaneError,
-    Step,
+    Cause, KeyError, LaneEndError, MessageKind, NodeName, ParseError, ServeError, SessionError,
+    SessionLaneError, Step,
 };
 
 /// The whole chain, as a program prints it that prints causes.
@@ -36,7 +36,11 @@ fn no_error_repeats_its_source() {
         Box::new(ServeError::Thread(io())),
         Box::new(KeyError::File { path: "/key".into(), source: io() }),
         Box::new(session(Cause::Io(io()))),
-        Box::new(session(Cause::Parse(ParseError::Name { kind: Kind::Hello, field: "node", source: name }))),
+        Box::new(session(Cause::Parse(ParseError::Name {
+            kind: MessageKind::Hello,
+            field: "node",
+            source: name,
+        }))),
     ];
     for error in errors {
         let text = told(&*error);

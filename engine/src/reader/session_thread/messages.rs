@@ -1,4 +1,4 @@
-//! What a reader and the threads of its sessions tell each other.
+//! Messages between a reader and the threads of its sessions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -53,15 +53,15 @@ impl<L> Mailbox<L> {
 
 /// What happened at a session.
 pub(crate) enum SessionEvent<L> {
-    /// It stands, and these are its first lanes.
+    /// The session stands, with these first lanes.
     Agreed(Box<Agreed<L>>),
-    /// It does not stand.
+    /// The session was not made.
     Failed(SessionFailure),
     /// A first lane that came after the reader had been told of the session.
     More(Attached<L>),
-    /// A lane was asked for; this became of it.
+    /// The result of [`Order::Lane`].
     Lane(LaneWanted, Result<Attached<L>, SessionLaneError>),
-    /// It is over.
+    /// The session has ended.
     Ended(Arc<SessionError>),
 }
 
@@ -81,17 +81,17 @@ pub(crate) enum SessionFailure {
     Nothing(#[from] NothingInCommon),
 }
 
-/// What a session's thread is told.
+/// An order to a session's thread.
 pub(super) enum Order<D: LaneDialer> {
-    /// By the reader: to make a lane. An answer comes, or the session's end does.
+    /// From the reader: make a lane. [`SessionEvent::Lane`] or [`SessionEvent::Ended`] answers it.
     Lane(LaneWanted),
-    /// By the reader: to tell the producer that it need not keep its end of a lane.
+    /// From the reader: tell the producer to free its end of a lane.
     Release(LaneNumber),
-    /// By the reader: to end the session.
+    /// From the reader: end the session.
     HangUp,
-    /// By a thread that makes a lane on this rail: this side's end.
+    /// From a thread that makes a lane on this rail: this side's end.
     Prepared(usize, LaneBlob),
-    /// By the same: its result, and the dialer back.
+    /// From the same thread: its dialer, and the lane or why there is none.
     Made(usize, D, Result<D::UnopenedLane, SessionLaneError>),
 }
 

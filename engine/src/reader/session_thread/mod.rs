@@ -1,4 +1,5 @@
-//! A thread per session, and one for each lane that is being made: everything that blocks happens there.
+//! A thread per session, and one for each lane that is being made: everything that blocks happens
+//! there.
 //!
 //! Lanes of one rail are made one after the other, those of different rails side by side, so that a
 //! slow rail delays no other. The session's thread itself never waits for a transport, and goes on
@@ -59,12 +60,12 @@ where
 }
 
 impl<D: LaneDialer> SessionThread<D> {
-    /// Asks for a lane. An answer comes, or the session's end does.
+    /// Asks for a lane. An event answers: the lane's, or the session's end.
     pub(crate) fn want(&self, lane: LaneWanted) {
         self.order(Order::Lane(lane));
     }
 
-    /// The producer need not keep its end of this lane.
+    /// Tells the producer to free its end of this lane.
     pub(crate) fn release(&self, lane: LaneNumber) {
         self.order(Order::Release(lane));
     }
@@ -75,14 +76,14 @@ impl<D: LaneDialer> SessionThread<D> {
         }
     }
 
-    /// Tells the thread to end. It does at once, unless it is connecting.
+    /// Tells the thread to end. It ends at once, unless it is connecting.
     pub(crate) fn hang_up(&mut self) {
         if let Some(orders) = self.orders.take() {
             orders.send(Order::HangUp);
         }
     }
 
-    /// Waits for the thread, and says whether it has ended.
+    /// Waits for the thread until `deadline`, and returns whether it has ended.
     pub(crate) fn join(&mut self, deadline: Instant) -> bool {
         self.hang_up();
         while let Some(thread) = &self.thread {

@@ -1,5 +1,5 @@
-//! What a session's thread does: makes lanes, each on a thread of its own, and tells what becomes
-//! of them.
+//! The work of a session's thread: it makes lanes, each on a thread of its own, and reports the
+//! results.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -21,8 +21,8 @@ use super::messages::{Agreed, ConnectRequest, Order, OrderSender, SessionEvent, 
 
 /// How long the making of one lane may take.
 const LANE_PATIENCE: Duration = Duration::from_secs(5);
-/// How long connecting waits for other first lanes once one has been made. What comes later is
-/// taken into use when it comes.
+/// How long connecting waits for other first lanes once one has been made. A later lane is taken
+/// into use when it comes.
 const SETTLE: Duration = Duration::from_secs(1);
 /// First lanes of a rail that fail in a row before the path is given up.
 const GIVE_UP: usize = 2;
@@ -74,15 +74,15 @@ pub(super) fn run<D>(
     }
 }
 
-/// What the thread knows.
+/// The state of a session's thread.
 struct Thread<'a, D: LaneDialer> {
     request: ConnectRequest,
     session: Session,
     orders: &'a OrderSender<D>,
-    /// Asks which rails go together, while the others reach peers.
+    /// Pairs rails, while the other dialers make lanes.
     guide: D,
     rails: Vec<Rail<D>>,
-    /// What becomes of the first lanes, until the reader is told of them.
+    /// Results of the first lanes, until the reader is told of them.
     first: Option<Vec<Result<Attached<D::UnopenedLane>, SessionLaneError>>>,
     /// When the first of them was made.
     since: Option<Instant>,
@@ -90,11 +90,11 @@ struct Thread<'a, D: LaneDialer> {
 
 /// A rail of the reader, as this session sees it.
 struct Rail<D: LaneDialer> {
-    /// Away while a lane is made.
+    /// `None` while a thread makes a lane with it.
     dialer: Option<D>,
     making: Option<Making>,
     wanted: VecDeque<(LaneWanted, Instant)>,
-    /// Its first lanes; `None` for a rail that has no counterpart, or all of them.
+    /// Its first lanes; `None` for a rail that has no counterpart.
     path: Option<Path>,
 }
 
@@ -113,10 +113,10 @@ struct Making {
     /// The engine's request; `None`: it is one of the first lanes.
     wanted: Option<LaneWanted>,
     number: Option<LaneNumber>,
-    /// Tells the thread of the producer's end.
+    /// Sends the producer's end to that thread.
     answer: Sender<Result<LaneBlob, SessionLaneError>>,
     until: Instant,
-    /// It has not come in time, and has been counted as a failure.
+    /// The lane has not come in time, and has been counted as a failure.
     late: bool,
 }
 
@@ -169,12 +169,12 @@ where
                     ));
                 }
             },
-            // Of a session that has ended everything is given back, and it says so itself.
+            // If the session has ended, all its lanes are given back already.
             Order::Release(lane) => drop(self.session.release(&[lane])),
             Order::Prepared(rail, blob) => {
                 let Some(making) = self.rails.get_mut(rail).and_then(|r| r.making.as_mut()) else { return };
                 if making.late {
-                    // Its thread ends when it is told so.
+                    // The thread ends when it receives this.
                     let _ = making.answer.send(Err(SessionLaneError::Late));
                     return;
                 }
@@ -223,13 +223,13 @@ where
         };
         let spawned = std::thread::Builder::new().name(format!("kvrail-dial-{at}")).spawn(dial);
         if let Err(error) = spawned {
-            // The dialer is gone with the closure: the rail makes no more lanes to this peer. What
-            // was begun fails when its time is over.
+            // The dialer went with the closure: the rail makes no more lanes to this peer. The lane
+            // that was begun fails when its time is over.
             tracing::error!(rail = at, %error, "no thread to make a lane");
         }
     }
 
-    /// The producer's end of a lane, or why there is none, to the thread that waits for it.
+    /// Passes the producer's end of a lane, or why there is none, to the thread that waits for it.
     fn pass_on(&mut self, number: LaneNumber, result: Result<LaneBlob, SessionLaneError>) {
         let mut all = self.rails.iter_mut().filter_map(|rail| rail.making.as_mut());
         let making = all.find(|making| making.number == Some(number));
@@ -243,12 +243,12 @@ where
 
     fn give_back(&mut self, number: LaneNumber, made: bool) {
         if made {
-            // Where the session has ended, its lanes are gone with it.
+            // If the session has ended, its lanes have ended with it.
             let _ = self.session.release(&[number]);
         }
     }
 
-    /// A thread has made a lane, or not.
+    /// Takes a thread's result, and its dialer.
     fn made(
         &mut self,
         at: usize,
@@ -274,7 +274,7 @@ where
             }
         };
         if late {
-            // It has been given up: what came of it is dropped, on both sides.
+            // It has been given up: a lane that came all the same is dropped, on both sides.
             if let Ok(Attached { number, .. }) = result {
                 self.give_back(number, true);
             }
@@ -284,7 +284,8 @@ where
         self.go_on(at);
     }
 
-    /// Reports what became of a lane: to the engine, if it asked for it, else to the first lanes.
+    /// Reports a lane's result: to the engine, if it asked for the lane, else among the first
+    /// lanes.
     fn settle(
         &mut self,
         at: usize,
@@ -339,7 +340,7 @@ where
         (path.remote, path.left, path.failed_in_a_row) = (other, self.request.lanes_per_rail, 0);
     }
 
-    /// Gives up what has not come in time.
+    /// Gives up lanes that have not come in time.
     fn expire(&mut self, tell: &impl Fn(SessionEvent<D::UnopenedLane>)) {
         let now = Instant::now();
         for at in 0..self.rails.len() {
@@ -362,12 +363,12 @@ where
     }
 
     /// Tells the reader of the session: when all first lanes are settled; a moment after the first
-    /// was made, so that no slow rail keeps it; or when its time is over.
+    /// was made, so that a slow rail does not delay it; or when the time to connect is over.
     fn agree(&mut self, tell: &impl Fn(SessionEvent<D::UnopenedLane>)) {
-        let Some(until) = self.content_at() else { return };
+        let Some(until) = self.settled_by() else { return };
         let busy = |rail: &Rail<D>| {
             let first = rail.making.as_ref().is_some_and(|making| making.wanted.is_none() && !making.late);
-            // A rail whose thread is stuck makes no more, and is not waited for.
+            // A rail whose thread hangs makes no more lanes, and is not waited for.
             let more = rail.making.is_none() && rail.path.as_ref().is_some_and(|path| path.left > 0);
             first || more
         };
@@ -383,8 +384,8 @@ where
         }
     }
 
-    /// Until when the first lanes are waited for; `None`: the reader has been told.
-    fn content_at(&self) -> Option<Instant> {
+    /// The time until which the first lanes are waited for; `None`: the reader has been told.
+    fn settled_by(&self) -> Option<Instant> {
         self.first.as_ref()?;
         let deadline = self.request.deadline;
         Some(self.since.map_or(deadline, |since| deadline.min(since + SETTLE)))
@@ -393,10 +394,10 @@ where
     fn due(&self) -> Instant {
         let making = self.rails.iter().filter_map(|r| r.making.as_ref()).filter(|m| !m.late).map(|m| m.until);
         let wanted = self.rails.iter().filter_map(|r| r.wanted.front()).map(|&(_, until)| until);
-        making.chain(wanted).chain(self.content_at()).fold(self.session.due(), Instant::min)
+        making.chain(wanted).chain(self.settled_by()).fold(self.session.due(), Instant::min)
     }
 
-    /// The session is over: before the reader was told of it, or after.
+    /// The event of the session's end, which depends on whether the reader was told of the session.
     fn ended(&self, why: Arc<SessionError>) -> SessionEvent<D::UnopenedLane> {
         if self.first.is_some() {
             SessionEvent::Failed(SessionFailure::Session(why))
@@ -406,7 +407,7 @@ where
     }
 }
 
-/// A thread that makes one lane: whatever blocks of that, blocks here.
+/// Makes one lane, on a thread of its own: it may block.
 fn dial<D: LaneDialer>(
     mut dialer: D,
     at: usize,

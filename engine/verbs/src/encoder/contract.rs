@@ -25,10 +25,12 @@ use crate::qp::handle::QpHandle;
 /// | [`drain`](Self::drain) | once per lane, when it is in the error state |
 /// | [`poll`](Self::poll), [`arm`](Self::arm) | for each rail's completion queue |
 ///
-/// All calls come from one thread at a time. `read`, `read_uniform`, `scatter` and `commit` are those
-/// of [`Post`]. The provider never has more wrs outstanding on a lane than the QP was made for, the
-/// drain included, and adds at most [`CHAIN`](Self::CHAIN) to a commit. An encoder therefore need
-/// not look for room.
+/// All calls come from one thread at a time. `read`, `read_uniform`, `scatter` and `commit` are
+/// those of [`Post`].
+///
+/// The provider never has more wrs outstanding on a lane than the QP was made for, the drain
+/// included, and adds at most [`CHAIN`](Self::CHAIN) to a commit. An encoder therefore need not
+/// look for room.
 ///
 /// # Safety
 ///

@@ -15,8 +15,8 @@ use crate::device::context::PostSend;
 use crate::error::{Errno, VerbsLaneError};
 use crate::qp::handle::QpHandle;
 
-/// Encodes by core's [`Chain`](kvrail_core::verbs_abi::Chain) of work request templates, shared by all
-/// lanes of the thread.
+/// Encodes by core's [`Chain`](kvrail_core::verbs_abi::Chain) of work request templates, which all
+/// lanes of the thread share.
 #[derive(Debug)]
 pub struct SendWrEncoder {
     templates: Templates,

@@ -22,43 +22,43 @@ pub enum RailError {
     /// The list of devices was refused for another reason.
     #[error("the RDMA devices cannot be listed: {0}")]
     List(Errno),
-    /// There is none at all.
+    /// This host has no RDMA device.
     #[error(
         "there is no RDMA device: look at `rdma link` and at /dev/infiniband; without a NIC, SoftRoCE makes one \
          (rdma link add rxe0 type rxe netdev eth0)"
     )]
     NoDevice,
-    /// None of the ports can be used.
+    /// No port of any device can be used. The text says of each why.
     #[error("none of the RDMA ports can be used: {0}")]
     NoUsablePort(String),
-    /// No device of this name.
+    /// There is no device of this name.
     #[error("there is no RDMA device `{name}`; there are: {known}")]
     NoSuchDevice {
-        /// Asked for.
+        /// The name asked for.
         name: String,
-        /// What there is.
+        /// The names of the devices that there are.
         known: String,
     },
-    /// A name that cannot be one.
+    /// The text is no name of a rail.
     #[error("`{0}` names no rail: write a device (mlx5_0), or a device and its port (mlx5_0:2)")]
     Name(String),
-    /// Too many or none.
+    /// No rail or more than 16 were asked for.
     #[error("{0} rails were asked for; there can be 1 to 16")]
     Count(usize),
-    /// A rail has one engine.
+    /// The rail drives an engine already, or has driven one.
     #[error("rail {0} drives another engine already: open it once more")]
     InUse(String),
-    /// Another kind of RDMA.
+    /// The device speaks iWARP.
     #[error(
         "{0} speaks iWARP, which needs another way of connecting; RoCE and InfiniBand devices can be used"
     )]
     Iwarp(String),
-    /// A rail that was opened for the other side.
+    /// The rail was opened for the other side.
     #[error("rail {rail} was opened as a {side}'s, which cannot be used here: open it for the other side")]
     WrongSide {
         /// The rail.
         rail: String,
-        /// What it was opened for.
+        /// The side that it was opened for.
         side: Side,
     },
     /// The device exists and cannot be opened.
@@ -66,7 +66,7 @@ pub enum RailError {
     Open {
         /// The device.
         device: String,
-        /// Why.
+        /// The errno.
         errno: Errno,
     },
     /// The environment takes the provider library's locks away.
@@ -79,17 +79,17 @@ pub enum RailError {
         /// The environment's variable.
         variable: &'static str,
     },
-    /// A port that the device does not have.
+    /// The device does not have this port.
     #[error("{device} has {ports} ports, counted from 1, and no port {port}")]
     NoSuchPort {
         /// The device.
         device: String,
-        /// Asked for.
+        /// The port asked for.
         port: u8,
-        /// How many it has.
+        /// How many ports it has.
         ports: u8,
     },
-    /// The port is there and carries nothing.
+    /// The port is not active.
     #[error(
         "port {port} of {device} is {state}, not active: check cable and switch, `ip link set .. up` (RoCE) or \
          the subnet manager (InfiniBand)"
@@ -99,10 +99,10 @@ pub enum RailError {
         device: String,
         /// Its port.
         port: u8,
-        /// What it is.
+        /// The port's state.
         state: &'static str,
     },
-    /// An InfiniBand port that no subnet manager has configured.
+    /// No subnet manager has configured the InfiniBand port.
     #[error("port {port} of {device} has no LID: no subnet manager has seen it (is opensm running?)")]
     NoLid {
         /// The device.
@@ -110,7 +110,7 @@ pub enum RailError {
         /// Its port.
         port: u8,
     },
-    /// No address.
+    /// The port has no address that can be used.
     #[error(
         "port {port} of {device} has no usable address ({seen}): give its netdev an IP address and set it up, or \
          name a GID by its index (see `rdma link` and /sys/class/infiniband/{device}/ports/{port}/gids)"
@@ -120,35 +120,35 @@ pub enum RailError {
         device: String,
         /// Its port.
         port: u8,
-        /// What there is, each with its reason.
+        /// The addresses that it has, each with the reason why it cannot be used.
         seen: String,
     },
-    /// No such partition.
+    /// The port has no partition key at this index.
     #[error("port {port} of {device} has no partition key at index {index}: see `ibv_devinfo -v`")]
     NoPkey {
         /// The device.
         device: String,
         /// Its port.
         port: u8,
-        /// Asked for.
+        /// The index asked for.
         index: u16,
     },
-    /// A query or an allocation that does not fail on a working device.
+    /// A call of libibverbs failed that does not fail on a working device.
     #[error("{device}: {call} failed: {errno}{}", hint(*.errno))]
     Call {
         /// The device.
         device: String,
         /// The libibverbs function.
         call: &'static str,
-        /// Why.
+        /// The errno.
         errno: Errno,
     },
-    /// A thread or descriptor.
-    #[error("{what} was not to be had: {errno}{}", system_hint(*.errno))]
+    /// The system gave no thread or no descriptor.
+    #[error("the system gave no {what}: {errno}{}", system_hint(*.errno))]
     System {
-        /// What.
+        /// What was asked for.
         what: &'static str,
-        /// Why.
+        /// The errno.
         errno: Errno,
     },
 }

@@ -83,7 +83,7 @@ impl Control {
         };
         let thread = std::thread::Builder::new().name("kvrail-verbs".into()).spawn(move || worker.run());
         let thread = thread.map_err(|e| RailError::System {
-            what: "a control thread",
+            what: "control thread",
             errno: Errno(e.raw_os_error().unwrap_or(libc::EAGAIN)),
         })?;
         Ok(Self { requests, events, wake, stop, thread: Some(thread) })
@@ -137,7 +137,7 @@ impl fmt::Debug for Control {
 
 /// A wake flag with its descriptor.
 pub(super) fn wake_fd() -> Result<WakeFd, RailError> {
-    WakeFd::new().map_err(|e| RailError::System { what: "an eventfd", errno: Errno(e.raw_os_error()) })
+    WakeFd::new().map_err(|e| RailError::System { what: "eventfd", errno: Errno(e.raw_os_error()) })
 }
 
 struct Worker {

@@ -51,7 +51,7 @@ pub(super) fn prepare(rail: &Rail) -> Result<(), RailError> {
     let fd = fd(rail);
     let set = fcntl_getfl(fd).and_then(|flags| fcntl_setfl(fd, flags | OFlags::NONBLOCK));
     set.map_err(|e| RailError::System {
-        what: "device events that do not block",
+        what: "non-blocking descriptor of device events",
         errno: Errno(e.raw_os_error()),
     })
 }

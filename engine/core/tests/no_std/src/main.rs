@@ -12,13 +12,13 @@
 use core::ffi::c_int;
 use core::panic::PanicInfo;
 
-use kvrail_core::verbs_abi::ChainStorage;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::remote::RegionOffer;
 use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
+use kvrail_core::verbs_abi::ChainStorage;
 use kvrail_layouts::KvLayout;
 use kvrail_layouts::catalogue::VllmFp8DsMla;
 use kvrail_sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};

@@ -119,7 +119,10 @@ fn figures_that_contradict_the_declaration_are_refused_with_both() {
         ..Config::default()
     };
     let refused = Small::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), figures(4096)).unwrap_err();
-    assert!(matches!(refused, StartError::Declared { key: "chunk", declared: 8192, configured: 4096, .. }));
+    assert!(matches!(
+        refused,
+        StartError::NotAsDeclared { key: "chunk", number: 8192, configured: 4096, .. }
+    ));
     assert!(
         refused.to_string().contains("chunk: 8192") && refused.to_string().contains("chunk_bytes = 4096")
     );

@@ -1,4 +1,4 @@
-//! What a declaration of a reader says: its page and its maxima.
+//! The declaration of a reader: its page and its maxima.
 
 use kvrail_core::config::EngineConfig;
 use kvrail_layouts::{Fingerprint, KvLayout};
@@ -9,7 +9,7 @@ use crate::reader::state::Room;
 pub trait Declared {
     /// Room for the whole state of one.
     type State: Room;
-    /// What its pages are. Their rank may be left to run time.
+    /// Its page. The rank may be left to run time.
     const PAGE: DeclaredPage;
     /// The numbers it was declared with.
     const MAXIMA: Maxima;
@@ -55,19 +55,20 @@ pub struct Maxima {
     pub rail_bytes: Option<usize>,
     /// wrs outstanding on one rail; `None` leaves it to the rails.
     pub rail_wrs: Option<usize>,
-    /// What a batch may take unless told otherwise, in milliseconds.
+    /// The default deadline of a batch, in milliseconds after it is submitted.
     pub deadline_ms: usize,
     /// The page, in bytes.
     pub page: usize,
 }
 
-/// Numbers fit a u32 where they have been accepted; what has not been does not compile.
+/// `number` as a `u32`. A number that does not fit has failed its check, and the program does not
+/// compile.
 pub(super) const fn small(number: usize) -> u32 {
     if number > u32::MAX as usize { u32::MAX } else { number as u32 }
 }
 
 impl Maxima {
-    /// The rails' figures, with what was declared in their place.
+    /// `config`, the configuration that suits the rails, with the declared numbers in it.
     pub(super) const fn over(&self, mut config: EngineConfig) -> EngineConfig {
         if let Some(chunk) = self.chunk {
             config.chunk_bytes = small(chunk);
@@ -91,10 +92,10 @@ impl Maxima {
     }
 }
 
-/// Lanes for `peers` over `rails`, if nobody says how many: two for each rail of each peer, 16,384 at most.
+/// The default of `max_lanes`: two for each rail of each peer, 16,384 at most.
 #[must_use]
 pub const fn lanes(peers: usize, rails: usize) -> usize {
-    // Where one of them is 0, that is the mistake, and is reported there alone.
+    // A 0 is reported by its own check alone.
     let (peers, rails) = (if peers == 0 { 1 } else { peers }, if rails == 0 { 8 } else { rails });
     match peers.saturating_mul(rails).saturating_mul(2) {
         lanes if lanes > 16_384 && peers <= 16_384 => 16_384,
@@ -103,7 +104,7 @@ pub const fn lanes(peers: usize, rails: usize) -> usize {
     }
 }
 
-/// Regions for `peers`, if nobody says how many: two and their tables for each.
+/// The default of `max_regions`: two and their tables for each peer.
 #[must_use]
 pub const fn regions(peers: usize) -> usize {
     match peers.saturating_mul(4) {
