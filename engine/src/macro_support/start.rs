@@ -34,8 +34,8 @@ pub fn start<R: Declared, T: ReaderTransport>(
     unsafe { taken.start(begin) }
 }
 
-/// The engine's configuration: `chosen`, which must agree with the declared numbers; or else the one
-/// that suits the rails, with the declared numbers in it.
+/// The engine's configuration: `chosen`, which must agree with the declared numbers; or else the
+/// one that suits the rails, with the declared numbers in it.
 fn engine_config(
     m: &Maxima,
     chosen: Option<EngineConfig>,

@@ -193,10 +193,10 @@ impl<T: ReaderTransport> Reader<T> {
         })
     }
 
-    /// A handle for another thread, by which it fills batches ([`batch`](hub::HubSubmitter::batch)),
-    /// [submits](hub::HubSubmitter::submit) them and takes [their outcomes](hub::Outcome), while
-    /// this thread goes on polling; `None` when there is none left. As many can be had as
-    /// [`engine!`](crate::engine) was told: `max_submitters`.
+    /// A handle for another thread, by which it fills batches
+    /// ([`batch`](hub::HubSubmitter::batch)), [submits](hub::HubSubmitter::submit) them and takes
+    /// [their outcomes](hub::Outcome), while this thread goes on polling; `None` when there is none
+    /// left. As many can be had as [`engine!`](crate::engine) was told: `max_submitters`.
     ///
     /// Every batch goes back to the handle that it came from. A handle may be dropped at any time:
     /// the slots of its batches under way come by [`next_orphan`](Self::next_orphan), and the
