@@ -33,7 +33,7 @@ pub struct VerbsRails {
 ///
 /// # Errors
 ///
-/// What is missing, and what to do about it.
+/// A device, a port or a right is missing; the error says which, and what to do.
 pub fn rails(spec: &str) -> Result<VerbsRails, StartError> {
     rails_with(spec, config())
 }
@@ -43,12 +43,12 @@ pub fn rails(spec: &str) -> Result<VerbsRails, StartError> {
 ///
 /// # Errors
 ///
-/// What is missing, and what to do about it.
+/// A device, a port or a right is missing; the error says which, and what to do.
 pub fn rails_with(spec: &str, config: Config) -> Result<VerbsRails, StartError> {
     Ok(VerbsRails { provider: Verbs::open_rails(spec, config)?, config })
 }
 
-/// What [`rails`] and [`publish`] set rails up with.
+/// The configuration of [`rails`] and [`publish`].
 #[must_use]
 pub const fn config() -> Config {
     Config { sq_entries: super::LANE_DEPTH, ..Config::DEFAULT }
@@ -214,7 +214,7 @@ pub struct VerbsPublish {
 ///
 /// # Errors
 ///
-/// What is missing, and what to do about it.
+/// A device, a port or a right is missing; the error says which, and what to do.
 pub fn publish(spec: &str) -> Result<VerbsPublish, StartError> {
     publish_with(spec, config())
 }
@@ -223,7 +223,7 @@ pub fn publish(spec: &str) -> Result<VerbsPublish, StartError> {
 ///
 /// # Errors
 ///
-/// What is missing, and what to do about it.
+/// A device, a port or a right is missing; the error says which, and what to do.
 pub fn publish_with(spec: &str, config: Config) -> Result<VerbsPublish, StartError> {
     config.check()?;
     Ok(VerbsPublish { rails: rail::open(spec, config, Side::Producer)? })

@@ -5,7 +5,7 @@
 
 use std::mem::{align_of, offset_of, size_of};
 
-use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr, Sge, Wc, WcStatus};
+use kvrail_core::verbs_abi::{IBV_WR_RDMA_READ, SendFlags, SendWr, Sge, Wc, WcStatus};
 use rdma_mummy_sys as sys;
 
 /// `$ours.$field` lies where `$theirs.$member` does, and is as long.
@@ -57,7 +57,7 @@ const _: () = {
 
 const _: () = {
     assert!(IBV_WR_RDMA_READ == sys::ibv_wr_opcode::IBV_WR_RDMA_READ);
-    assert!(IBV_SEND_SIGNALED == sys::ibv_send_flags::IBV_SEND_SIGNALED.0);
+    assert!(SendFlags::SIGNALED.bits() == sys::ibv_send_flags::IBV_SEND_SIGNALED.0);
     assert!(WcStatus::SUCCESS.0 == sys::ibv_wc_status::IBV_WC_SUCCESS);
     assert!(WcStatus::WR_FLUSH_ERR.0 == sys::ibv_wc_status::IBV_WC_WR_FLUSH_ERR);
     assert!(WcStatus::REM_ACCESS_ERR.0 == sys::ibv_wc_status::IBV_WC_REM_ACCESS_ERR);
