@@ -9,6 +9,7 @@ use crate::text::Text;
 /// The part of a declaration that a error is about. Numbers count from 0, in the declaration's
 /// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Spot {
     /// The axis of this number in [`Declaration::axes`](crate::Declaration::axes).
     Axis(usize),

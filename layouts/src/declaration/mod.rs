@@ -12,6 +12,7 @@ use crate::element::{Element, ElementKind};
 ///
 /// Region levels come first; then those that take bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Level {
     /// One block per index of the axis, densely one after the other.
     Axis(AxisKind),
