@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use kvrail::core::batch::Done;
-use kvrail::core::config::Config as EngineConfig;
+use kvrail::core::config::EngineConfig;
 use kvrail::core::error::PageError;
 use kvrail::core::id::MAX_RAILS;
 use kvrail::core::memory::Slot;

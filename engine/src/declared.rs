@@ -4,7 +4,7 @@
 //! in constants whose tokens are the author's: what cannot work together is a compile error on the number
 //! that should change.
 
-use kvrail_core::config::Config as Figures;
+use kvrail_core::config::EngineConfig as Figures;
 use kvrail_layouts::plan::{Limits, Plan};
 use kvrail_layouts::text::Text;
 use kvrail_layouts::{Fingerprint, Geometry, KvLayout};

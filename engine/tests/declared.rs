@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kvrail::core::config::Config as EngineConfig;
+use kvrail::core::config::EngineConfig;
 use kvrail::core::hub::Outcome;
 use kvrail::core::table::KeyTag;
 use kvrail::declared::Declared;

@@ -83,7 +83,7 @@ impl Network for SlowRails {
     type Plan = (<tcp::TcpRails as Network>::Plan, Slow);
     const LABEL: &'static str = "slow";
 
-    fn tuning(&self) -> kvrail::core::config::Config {
+    fn tuning(&self) -> kvrail::core::config::EngineConfig {
         self.0.tuning()
     }
 

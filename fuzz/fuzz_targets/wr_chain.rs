@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 
 use arbitrary::Arbitrary;
-use kvrail_core::abi::{Chain, ChainStorage};
+use kvrail_core::verbs_abi::{Chain, ChainStorage};
 use kvrail_core::batch::Class;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::error::PageError;
 use kvrail_core::id::{MAX_RAILS, RailIndex, WrId};
@@ -129,8 +129,8 @@ const PEERS: usize = 2;
 type State = Storage<PEERS, PEERS, { 2 * LANES }, DEPTH, 4, 8>;
 
 impl Journey {
-    fn config(&self) -> Config {
-        Config {
+    fn config(&self) -> EngineConfig {
+        EngineConfig {
             // 4 to 32 KiB: up to six chunks a page.
             chunk_bytes: 4096 << (self.chunk_shift % 4),
             run_chunks: 1 + u32::from(self.run_chunks % 16),
@@ -144,7 +144,7 @@ impl Journey {
             drain: Nanos::from_millis(10),
             backoff_min: Nanos::from_micros(10),
             backoff_max: Nanos::from_millis(1),
-            ..Config::DEFAULT
+            ..EngineConfig::DEFAULT
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A device, as far as `ibv_post_send` shows it to a program: it walks a chain.
 
-use kvrail_core::abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr};
+use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr};
 use kvrail_core::id::WrId;
 use kvrail_core::provider::Read;
 

@@ -5,11 +5,11 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
-use kvrail_core::abi::{Chain, ChainStorage, Posting, Wc, WcStatus};
-use kvrail_core::config::Config;
+use kvrail_core::verbs_abi::{Chain, ChainStorage, Posting, Wc, WcStatus};
+use kvrail_core::config::EngineConfig;
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
 use kvrail_core::provider::{
-    Alike, Commit, Ends, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError,
+    UniformReads, Commit, Ends, ProviderEvent, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError,
     WaitFor, Wake,
 };
 
@@ -70,12 +70,12 @@ pub struct Rails<'m> {
     qps: Vec<Qp>,
     /// Completions, and how many send queue entries each gives back.
     cqs: Vec<VecDeque<(Wc, usize, usize)>>,
-    events: VecDeque<Event>,
+    events: VecDeque<ProviderEvent>,
     answers: VecDeque<Answer>,
     fates: VecDeque<Fate>,
     /// How many wrs a rail carries out in one poll; from the front, then all.
     paces: VecDeque<u8>,
-    config: Config,
+    config: EngineConfig,
     /// wrs that the device took, and that came to an end.
     pub taken: u64,
     pub ended: u64,
@@ -87,7 +87,7 @@ impl<'m> Rails<'m> {
     pub fn new(
         storage: &'m mut ChainStorage<CHAIN>,
         rails: usize,
-        config: Config,
+        config: EngineConfig,
         answers: Vec<Answer>,
         fates: Vec<Fate>,
         paces: Vec<u8>,
@@ -172,7 +172,7 @@ pub struct Walked<'a, 'm> {
     said: Vec<Read>,
     qp: &'a mut Qp,
     answer: Answer,
-    config: &'a Config,
+    config: &'a EngineConfig,
     taken: &'a mut u64,
 }
 
@@ -182,9 +182,9 @@ impl Post for Walked<'_, '_> {
         self.said.push(read);
     }
 
-    fn read_alike(&mut self, alike: Alike, ends: impl ExactSizeIterator<Item = Ends>) {
+    fn read_uniform(&mut self, alike: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         let ends: Vec<Ends> = ends.collect();
-        self.posting.push_alike(&alike, ends.iter().copied());
+        self.posting.push_uniform(&alike, ends.iter().copied());
         let last = ends.len().checked_sub(1).expect("nothing is said of no READ");
         self.said.extend((0_u32..).zip(ends).map(|(i, ends)| alike.read(i, ends, i as usize == last)));
     }
@@ -221,7 +221,7 @@ impl Post for Walked<'_, '_> {
 
 /// Signaled are: the last wr of a commit, and within it the first to make `signal_wrs` wrs or
 /// `signal_bytes` bytes since the one before. No other.
-pub fn check_signals(reads: &[Read], config: &Config) {
+pub fn check_signals(reads: &[Read], config: &EngineConfig) {
     let (mut wrs, mut bytes) = (0, 0);
     for (i, read) in reads.iter().enumerate() {
         (wrs, bytes) = (wrs + 1, bytes + u64::from(read.len));
@@ -307,7 +307,7 @@ unsafe impl<'m> Provider for Rails<'m> {
 
     fn fail(&mut self, lane: &mut Lane) {
         self.qps[lane.0].failed = true;
-        self.events.push_back(Event::LaneFailed(lane.1));
+        self.events.push_back(ProviderEvent::LaneFailed(lane.1));
     }
 
     fn drain(&mut self, lane: &mut Lane, wr_id: WrId) -> Result<(), i32> {
@@ -324,10 +324,10 @@ unsafe impl<'m> Provider for Rails<'m> {
         self.ended += qp.queue.len() as u64;
         qp.queue.clear();
         qp.open = false;
-        self.events.push_back(Event::LaneClosed(lane.1));
+        self.events.push_back(ProviderEvent::LaneClosed(lane.1));
     }
 
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<ProviderEvent> {
         self.events.pop_front()
     }
 

@@ -22,8 +22,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use kvrail::core::abi::{ChainStorage, Wc};
-use kvrail::core::config::Config;
+use kvrail::core::config::EngineConfig;
 use kvrail::core::engine::{Engine, LaneSpec};
 use kvrail::core::id::{LaneId, MAX_RAILS, PeerId, RailIndex, WrId};
 use kvrail::core::memory::Slot;
@@ -32,6 +31,7 @@ use kvrail::core::provider::{Commit, Piece, Post, Provider, Read};
 use kvrail::core::remote::{RegionOffer, RemoteRegion};
 use kvrail::core::storage::Storage;
 use kvrail::core::time::{Nanos, Time};
+use kvrail::core::verbs_abi::{ChainStorage, Wc};
 use kvrail::layouts::plan::{Cut, Limits};
 use kvrail::layouts::{
     Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, Plan, PlaneDecl, Selection,
@@ -236,7 +236,7 @@ fn region<const SGES: usize>(
 
 impl<const SGES: usize> Kvrail<SGES> {
     fn new(chunk_bytes: u32) -> Self {
-        let config = Config { signal_wrs: CHAIN as u32, chunk_bytes, ..Config::DEFAULT };
+        let config = EngineConfig { signal_wrs: CHAIN as u32, chunk_bytes, ..EngineConfig::DEFAULT };
         let mut engine = Engine::start(leak(State::new()), null(), config).expect("an engine");
         // As large as the largest page here: 3,904 chunks of 4 KiB.
         let slot_bytes = 3_904 * 4_096;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kvrail::core::batch::Batch;
-use kvrail::core::config::Config;
+use kvrail::core::config::EngineConfig;
 use kvrail::core::engine::{Engine, LaneSpec};
 use kvrail::core::id::{MAX_RAILS, RailIndex};
 use kvrail::core::memory::Slot;
@@ -31,7 +31,7 @@ impl Kvrail {
         validated: bool,
     ) -> Self {
         // One lane gets its chain whole; with several, runs of eight.
-        let config = Config { signal_wrs: 32, ..Config::DEFAULT };
+        let config = EngineConfig { signal_wrs: 32, ..EngineConfig::DEFAULT };
         let provider = null(rails, LANES, DEPTH);
         let mut engine = Engine::start(state::<PEERS, LANES, DEPTH>(), provider, config).expect("an engine");
         let memory = vec![0_u8; 16 * BATCH * PAGE as usize].leak();

@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use kvrail::core::abi::Wc;
 use kvrail::core::id::{LaneId, RailIndex, WrId};
 use kvrail::core::provider::{Commit, Post, Provider, Read};
+use kvrail::core::verbs_abi::Wc;
 use kvrail::sim::null::NullLane;
 
 use crate::workload::{BATCH, DEEP, Null, PAGE, REMOTE, SHALLOW, null};

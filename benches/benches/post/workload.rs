@@ -1,7 +1,7 @@
 //! What both sides of the comparison share: the null device and the shape of the load.
 
-use kvrail::core::abi::ChainStorage;
 use kvrail::core::storage::Storage;
+use kvrail::core::verbs_abi::ChainStorage;
 use kvrail::sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 
 /// READs per batch, as the cost of posting is usually put.

@@ -13,16 +13,18 @@
 
 use std::time::{Duration, Instant};
 
-use kvrail::core::abi::{ChainStorage, Wc};
 use kvrail::core::batch::Batch;
-use kvrail::core::config::Config;
+use kvrail::core::config::EngineConfig;
 use kvrail::core::engine::{Engine, LaneSpec};
 use kvrail::core::id::{LaneId, MAX_RAILS, PeerId, RailIndex, WrId};
 use kvrail::core::memory::Slot;
-use kvrail::core::provider::{Event, MemoryRange, Provider, RailInfo, RailKeys, RegisterError, WaitFor};
+use kvrail::core::provider::{
+    MemoryRange, Provider, ProviderEvent, RailInfo, RailKeys, RegisterError, WaitFor,
+};
 use kvrail::core::remote::{RegionOffer, RemoteRegion};
 use kvrail::core::storage::Storage;
 use kvrail::core::time::Time;
+use kvrail::core::verbs_abi::{ChainStorage, Wc};
 use kvrail::sim::null::{
     Cq, Cqe, NullLane, NullLaneError, NullParts, NullPost, NullRails, NullWaker, Qp, Wqe,
 };
@@ -84,7 +86,7 @@ unsafe impl Provider for Stuck {
         self.0.close(lane);
     }
     #[inline]
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<ProviderEvent> {
         self.0.next_event()
     }
     fn wait(&mut self, wait: WaitFor) {
@@ -121,7 +123,7 @@ impl Waiting {
         };
         let rails = NullRails::new(parts, Box::leak(Box::new(ChainStorage::new()))).expect("parts that fit");
         let state = State::in_place(Box::leak(Box::<State>::new_uninit()));
-        let config = Config { rail_wrs: CAP, ..Config::DEFAULT };
+        let config = EngineConfig { rail_wrs: CAP, ..EngineConfig::DEFAULT };
         let mut engine = Engine::start(state, Stuck(rails), config).expect("an engine");
         let memory = vec![0_u8; (PEERS + 64) * PAGE as usize].leak();
         let slots = engine.register(memory, PAGE).expect("slots").collect();

@@ -2,10 +2,10 @@
 #![allow(unsafe_code, reason = "posting promises whose memory is read into")]
 
 use heapless::Vec;
-use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{Commit, Event, Piece, Post as _, Provider, RailKeys, Read, WaitFor};
+use kvrail_core::provider::{Commit, Piece, Post as _, Provider, ProviderEvent, RailKeys, Read, WaitFor};
 use kvrail_core::time::Nanos;
+use kvrail_core::verbs_abi::{Wc, WcStatus};
 
 use crate::destination::Destination;
 use crate::failure::{Stop, Verdict, ensure, fail};
@@ -46,7 +46,7 @@ pub(crate) struct Driver<R: Rig> {
     pub(crate) memory: Destination,
     pub(crate) keys: RailKeys,
     pub(crate) done: Vec<Done, 1024>,
-    pub(crate) events: Vec<Event, 64>,
+    pub(crate) events: Vec<ProviderEvent, 64>,
     lanes: u32,
 }
 
@@ -176,7 +176,7 @@ impl<R: Rig> Driver<R> {
         }
         while let Some(event) = self.provider.next_event() {
             // Ports of the machine may go and come meanwhile; that is no matter of this suite.
-            if let Event::LaneFailed(_) | Event::LaneClosed(_) = event
+            if let ProviderEvent::LaneFailed(_) | ProviderEvent::LaneClosed(_) = event
                 && self.events.push(event).is_err()
             {
                 fail!("events come without end: the last is {event:?}");
@@ -211,9 +211,9 @@ impl<R: Rig> Driver<R> {
     }
 
     /// Waits for `event` and forgets it.
-    pub(crate) fn event(&mut self, event: Event) -> Verdict {
+    pub(crate) fn event(&mut self, event: ProviderEvent) -> Verdict {
         let what = match event {
-            Event::LaneClosed(_) => "LaneClosed of the lane that was closed",
+            ProviderEvent::LaneClosed(_) => "LaneClosed of the lane that was closed",
             _ => "LaneFailed of the lane that was failed",
         };
         self.until(what, |d| d.events.contains(&event))?;

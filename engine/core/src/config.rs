@@ -4,7 +4,7 @@ use crate::time::Nanos;
 
 /// How an engine behaves. The defaults suit 400 Gb/s ports; each names its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct EngineConfig {
     /// A page longer than this travels as several work requests; a power of two, at least 4,096.
     pub chunk_bytes: u32,
     /// How many chunks go to one lane in one commit when the peer has several lanes: 16, the READ depth of
@@ -40,7 +40,7 @@ pub struct Config {
     pub set_aside: Nanos,
 }
 
-impl Config {
+impl EngineConfig {
     /// The defaults.
     pub const DEFAULT: Self = Self {
         chunk_bytes: 256 << 10,
@@ -65,9 +65,9 @@ impl Config {
     /// # Errors
     ///
     /// The first figure that cannot work, and what would.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    pub fn check(&self) -> Result<(), EngineConfigError> {
         if !self.chunk_bytes.is_power_of_two() || self.chunk_bytes < 4096 {
-            return Err(ConfigError::Chunk(self.chunk_bytes));
+            return Err(EngineConfigError::Chunk(self.chunk_bytes));
         }
         let positive = [
             ("run_chunks", u64::from(self.run_chunks)),
@@ -86,7 +86,7 @@ impl Config {
         ];
         for (name, value) in positive {
             if value == 0 {
-                return Err(ConfigError::Zero(name));
+                return Err(EngineConfigError::Zero(name));
             }
         }
         let limits = [
@@ -96,17 +96,17 @@ impl Config {
         ];
         for (name, value, least, most) in limits {
             if value < least || value > most {
-                return Err(ConfigError::Range { name, value, least, most });
+                return Err(EngineConfigError::Range { name, value, least, most });
             }
         }
         if self.backoff_max < self.backoff_min {
-            return Err(ConfigError::Backoff { min: self.backoff_min.0, max: self.backoff_max.0 });
+            return Err(EngineConfigError::Backoff { min: self.backoff_min.0, max: self.backoff_max.0 });
         }
         Ok(())
     }
 }
 
-impl Default for Config {
+impl Default for EngineConfig {
     fn default() -> Self {
         Self::DEFAULT
     }
@@ -114,7 +114,7 @@ impl Default for Config {
 
 /// A configuration that cannot work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
+pub enum EngineConfigError {
     /// The chunk size.
     #[error("chunk_bytes is {0}: it must be a power of two, at least 4096")]
     Chunk(u32),

@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use crate::abi::WcStatus;
 use crate::layout::LayoutMismatch;
 use crate::table::Miss;
 use crate::time::Time;
+use crate::verbs_abi::WcStatus;
 
 /// Why a page did not arrive. Its slot's bytes are unspecified then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -11,13 +11,16 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crate::batch::in_flight::Origins;
+use crate::batch::pool::Pool;
 use crate::batch::{Batch, Done, Ticket};
 use crate::engine::{Engine, Rejected};
 use crate::error::SubmitError;
+use crate::events::EventSink;
+use crate::limits::narrow;
 use crate::memory::Slot;
-use crate::pool::Pool;
 use crate::provider::{Provider, Wake};
-use crate::spsc::{Consumer, Producer, Ring};
+use crate::ring::{Consumer, Producer, Ring};
 use crate::time::Time;
 
 /// Orders taken from one submitter before the next one's turn.
@@ -217,13 +220,6 @@ pub struct Hub<'s, 'r, const M: usize> {
     origins: Origins,
 }
 
-/// By which numbers an engine knows the submitters of a hub: from `first` on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Origins {
-    pub(crate) engine: u16,
-    pub(crate) first: u16,
-}
-
 /// A hub has no place for another submitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{limit} submitters are connected already, the most that this hub holds")]
@@ -248,9 +244,9 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
     /// # Errors
     ///
     /// A hub with `M` submitters has no more.
-    pub fn submitter<P: Provider, const N: usize>(
+    pub fn submitter<P: Provider, E: EventSink, const N: usize>(
         &mut self,
-        engine: &Engine<'s, P>,
+        engine: &Engine<'s, P, E>,
         mailbox: &'r mut Mailbox<'s, N>,
     ) -> Result<Submitter<'s, 'r, P::Waker>, HubFull> {
         let desk = self.desks.get_mut(self.open).ok_or(HubFull { limit: M })?;
@@ -281,13 +277,13 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
     /// has submitted itself goes to `own`, and so do the slots of submitters that are gone. Says
     /// how many outcomes there were.
     #[inline]
-    pub fn turn<P: Provider>(
+    pub fn turn<P: Provider, E: EventSink>(
         &mut self,
-        engine: &mut Engine<'s, P>,
+        engine: &mut Engine<'s, P, E>,
         now: Time,
         mut own: impl FnMut(Outcome<'s>),
     ) -> usize {
-        self.origins = engine.origins(self.origins, M as u16);
+        self.origins = engine.origins(self.origins, narrow(M));
         let first = self.origins.first;
         for (place, desk) in self.desks[..self.open].iter_mut().enumerate() {
             let Some(desk) = desk else { continue };
@@ -296,7 +292,7 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
             }
             for _ in 0..ORDERS_PER_TURN {
                 let Some(Order { mut batch, deadline }) = desk.orders.pop() else { break };
-                batch.set_origin(first + place as u16);
+                batch.set_origin(first + narrow(place));
                 if let Err(mut rejected) = engine.submit(batch, now, deadline) {
                     // Whoever submits it next is who waits for it.
                     rejected.batch.set_origin(0);

@@ -3,9 +3,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// The most rails that one engine drives. Keys are kept per rail in fixed arrays of this length, and
-/// rail sets are bit masks of 16 bits.
-pub const MAX_RAILS: usize = 16;
+pub use crate::limits::MAX_RAILS;
 
 /// A local rail: the position of a NIC port in the provider's list, below [`MAX_RAILS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +15,19 @@ impl RailIndex {
     #[must_use]
     pub const fn get(self) -> usize {
         self.0 as usize
+    }
+
+    /// The rail at this place, which is below [`MAX_RAILS`].
+    #[inline]
+    pub(crate) const fn at(place: usize) -> Self {
+        debug_assert!(place < MAX_RAILS, "an engine drives at most MAX_RAILS rails");
+        Self(place as u8)
+    }
+}
+
+impl fmt::Display for RailIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rail {}", self.0)
     }
 }
 
@@ -36,6 +47,12 @@ impl PeerId {
     #[must_use]
     pub const fn index(self) -> usize {
         self.index as usize
+    }
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
     }
 }
 
@@ -80,6 +97,12 @@ impl LaneId {
     /// The next life of the same place.
     pub(crate) const fn next_life(self) -> Self {
         Self::new(self.index, self.generation + 1)
+    }
+}
+
+impl fmt::Display for LaneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
     }
 }
 
@@ -169,12 +192,25 @@ impl RegionId {
     }
 }
 
+/// A submitted batch, while it is in flight and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    pub(crate) batch: u16,
+    pub(crate) serial: u32,
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "batch {}.{}", self.batch, self.serial)
+    }
+}
+
 /// Where pages come from: an engine's name for a remote region, in one life of its peer. One word, so
 /// that two are compared, and moved, in one go.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Source(u64);
+pub(crate) struct RegionRef(u64);
 
-impl Source {
+impl RegionRef {
     /// Nowhere: no page has it, since region numbers end before.
     pub(crate) const NONE: Self = Self(u64::MAX);
 
@@ -222,7 +258,7 @@ impl fmt::Debug for PeerOf {
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for RegionRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "region {} of {:?}, engine {}", self.region(), self.peer(), self.engine())
     }
@@ -234,10 +270,10 @@ mod tests {
 
     #[test]
     fn a_source_gives_back_what_went_in() {
-        let source = Source::new(65_535, 65_534, PeerId { index: 65_533, life: 0x7_FFFE });
+        let source = RegionRef::new(65_535, 65_534, PeerId { index: 65_533, life: 0x7_FFFE });
         assert_eq!((source.engine(), source.region()), (65_535, 65_534));
         assert_eq!((source.peer().index(), source.peer().life()), (65_533, 65_534));
-        assert_ne!(source, Source::NONE);
+        assert_ne!(source, RegionRef::NONE);
     }
 
     #[test]

@@ -11,10 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use kvrail_layouts::{AxisKind, Fingerprint, Identity, RankOf, Undetermined};
 
-use crate::plan::PlanRef;
-
-/// Layouts of one engine: numbers from 1 to this fit a slot's word.
-pub(crate) const LAYOUTS: usize = 255;
+use crate::limits::LAYOUTS;
 
 /// The number of no layout: bytes about which nothing was said.
 pub(crate) const NO_LAYOUT: u8 = 0;
@@ -27,6 +24,13 @@ const AXES: usize = kvrail_layouts::geometry::MAX_AXES;
 pub struct LayoutRef {
     pub(crate) engine: u16,
     pub(crate) number: u8,
+}
+
+/// The layouts that a plan reads and writes, by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlanLayouts {
+    pub(crate) reads: u8,
+    pub(crate) writes: u8,
 }
 
 /// Why an engine does not learn a layout.
@@ -173,9 +177,9 @@ const WORDS: usize = 5 + AXES;
 
 /// The place of one layout. It is written before its number is known to anybody, and never again.
 #[derive(Debug)]
-pub(crate) struct Place([AtomicU64; WORDS]);
+pub(crate) struct LayoutPlace([AtomicU64; WORDS]);
 
-impl Place {
+impl LayoutPlace {
     pub(crate) fn free() -> Self {
         Self([const { AtomicU64::new(0) }; WORDS])
     }
@@ -258,7 +262,7 @@ fn axis(code: u16) -> AxisKind {
 /// The layouts of an engine: its own hand on the table.
 #[derive(Debug)]
 pub(crate) struct Layouts<'s> {
-    table: Table<'s>,
+    table: LayoutTable<'s>,
     /// How many are known.
     known: usize,
     engine: u16,
@@ -266,14 +270,14 @@ pub(crate) struct Layouts<'s> {
 
 /// The table, as the threads that fill batches use it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Table<'s>(&'s [Place; LAYOUTS]);
+pub(crate) struct LayoutTable<'s>(&'s [LayoutPlace; LAYOUTS]);
 
 impl<'s> Layouts<'s> {
-    pub(crate) fn new(places: &'s [Place; LAYOUTS], engine: u16) -> Self {
-        Self { table: Table(places), known: 0, engine }
+    pub(crate) fn new(places: &'s [LayoutPlace; LAYOUTS], engine: u16) -> Self {
+        Self { table: LayoutTable(places), known: 0, engine }
     }
 
-    pub(crate) fn table(&self) -> Table<'s> {
+    pub(crate) fn table(&self) -> LayoutTable<'s> {
         self.table
     }
 
@@ -305,7 +309,7 @@ impl<'s> Layouts<'s> {
     }
 }
 
-impl Table<'_> {
+impl LayoutTable<'_> {
     fn known(&self, number: u8) -> Option<Known> {
         let at = usize::from(number).checked_sub(1)?;
         Some(Known::from_words(&self.0.get(at)?.load()))
@@ -333,7 +337,7 @@ impl Table<'_> {
     /// Whether a plan takes such a page into such a slot, whose numbers are not both the plan's
     /// own: because the slot's layout was not said, or because the plan leaves ranks open.
     #[cold]
-    pub(crate) fn follows(&self, plan: &PlanRef, page: u8, slot: u8) -> Result<(), LayoutMismatch> {
+    pub(crate) fn follows(&self, plan: PlanLayouts, page: u8, slot: u8) -> Result<(), LayoutMismatch> {
         let (Some(source), Some(destination)) = (self.known(plan.reads), self.known(plan.writes)) else {
             // A plan's numbers are known before the plan is.
             return Ok(());

@@ -9,7 +9,7 @@
 //!
 //! 1. [`storage::Storage`] holds an engine's whole state; its maxima are compile-time constants.
 //! 2. [`engine::Engine`] is started over a storage, a [`provider::Provider`] (all rails of one thread)
-//!    and a [`config::Config`].
+//!    and a [`config::EngineConfig`].
 //! 3. Destination memory becomes [`memory::Slots`]; a peer is added, what it has published becomes a
 //!    [`remote::RemoteRegion`], and connected lanes are attached.
 //! 4. A [`batch::Batch`] is filled with READs of [`remote::RemotePage`]s into slots, and submitted with a
@@ -22,9 +22,9 @@
 //!    several smaller pages land in one slot: [`batch::Batch::read_with`].
 //! 7. Many threads feed one engine through a [`hub::Hub`].
 //!
-//! Underneath, [`barrier`] holds what orders stores for devices, [`abi`] holds the structs that
+//! Underneath, [`barrier`] holds what orders stores for devices, [`verbs_abi`] holds the structs that
 //! `ibv_post_send` and `ibv_poll_cq` speak, and the encoder for them; [`id`] what things are called
-//! in a `wr_id`; [`spsc`] the ring.
+//! in a `wr_id`; [`ring`] the ring.
 //!
 //! # Panics
 //!
@@ -34,8 +34,6 @@
 #[cfg(test)]
 extern crate std;
 
-#[cfg(not(loom))]
-pub mod abi;
 pub mod barrier;
 #[cfg(not(loom))]
 pub mod batch;
@@ -46,8 +44,7 @@ pub mod engine;
 #[cfg(not(loom))]
 pub mod error;
 #[cfg(not(loom))]
-mod fifo;
-mod free;
+pub mod events;
 #[cfg(not(loom))]
 pub mod hub;
 #[cfg(not(loom))]
@@ -57,6 +54,8 @@ mod lane;
 #[cfg(not(loom))]
 pub mod layout;
 #[cfg(not(loom))]
+pub mod limits;
+#[cfg(not(loom))]
 pub mod memory;
 #[cfg(not(loom))]
 mod page;
@@ -65,24 +64,20 @@ pub mod peer;
 #[cfg(not(loom))]
 pub mod plan;
 #[cfg(not(loom))]
-mod pool;
-#[cfg(not(loom))]
 pub mod provider;
 #[cfg(not(loom))]
 pub mod rail;
 #[cfg(not(loom))]
-pub mod remote;
+mod regions;
 #[cfg(not(loom))]
-mod repairs;
-pub mod spsc;
+pub mod remote;
+pub mod ring;
 #[cfg(not(loom))]
 pub mod storage;
-#[cfg(not(loom))]
-mod suspicion;
 mod sync;
 #[cfg(not(loom))]
 pub mod table;
 #[cfg(not(loom))]
 pub mod time;
 #[cfg(not(loom))]
-mod turns;
+pub mod verbs_abi;

@@ -2,27 +2,16 @@
 
 use kvrail_layouts::plan::{Cursor, Cut, CutError, CutList, Limits, Plan};
 
-use crate::layout::{AddLayoutError, Layouts};
-use crate::memory::MAX_PLANS;
-
-/// Plans of one engine, in places that [`Storage`](crate::storage::Storage) has for them.
-pub(crate) const PLANS: usize = 512;
-/// Lists of runs of all of them. Plans that differ only in where they begin share theirs.
-pub(crate) const PLAN_LISTS: usize = 64;
-
-const _: () = assert!(PLANS <= MAX_PLANS);
-
-/// The most local pieces of a work request, whatever the device would take.
-pub const MAX_SGES: u32 = 32;
+use crate::layout::{AddLayoutError, Layouts, PlanLayouts};
+pub use crate::limits::MAX_SGES;
+use crate::limits::narrow;
 
 /// A plan that an engine knows. Plain data, to be copied to whichever thread fills batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanRef {
     pub(crate) engine: u16,
     pub(crate) number: u16,
-    /// The layouts that it reads and writes, by their numbers.
-    pub(crate) reads: u8,
-    pub(crate) writes: u8,
+    pub(crate) layouts: PlanLayouts,
     pub(crate) wrs: u32,
     pub(crate) bytes: u32,
     /// Where in the remote page it begins, and ends.
@@ -84,21 +73,21 @@ pub enum AddPlanError {
 
 /// One plan's place.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct PlanPlace {
     first: u16,
     count: u16,
     /// Where in the slot it begins.
     destination: u32,
 }
 
-impl Place {
+impl PlanPlace {
     pub(crate) const FREE: Self = Self { first: 0, count: 0, destination: 0 };
 }
 
 /// The plans of an engine.
 #[derive(Debug)]
 pub(crate) struct Plans<'s> {
-    places: &'s mut [Place],
+    places: &'s mut [PlanPlace],
     lists: &'s mut [CutList],
     /// How many of each are in use.
     known: usize,
@@ -109,7 +98,7 @@ pub(crate) struct Plans<'s> {
 
 impl<'s> Plans<'s> {
     pub(crate) fn new(
-        places: &'s mut [Place],
+        places: &'s mut [PlanPlace],
         lists: &'s mut [CutList],
         limits: Limits,
         engine: u16,
@@ -135,21 +124,19 @@ impl<'s> Plans<'s> {
         };
         let (first, count) = span;
         let same =
-            |place: &Place| (place.first, place.count, place.destination) == (first, count, destination);
+            |place: &PlanPlace| (place.first, place.count, place.destination) == (first, count, destination);
         let number = match self.places[..self.known].iter().position(same) {
             Some(number) => number,
             None => {
-                *self.places.get_mut(self.known).ok_or(full)? = Place { first, count, destination };
+                *self.places.get_mut(self.known).ok_or(full)? = PlanPlace { first, count, destination };
                 self.known += 1;
                 self.known - 1
             }
         };
         Ok(PlanRef {
             engine: self.engine,
-            // Places are fewer than MAX_PLANS.
-            number: number as u16,
-            reads,
-            writes,
+            number: narrow(number),
+            layouts: PlanLayouts { reads, writes },
             wrs: cut.wrs(),
             bytes: cut.bytes(),
             source,
@@ -169,8 +156,7 @@ impl<'s> Plans<'s> {
         // A place is taken with the lists, or not at all.
         self.places.get(self.known)?;
         room.copy_from_slice(lists);
-        // Lists are fewer than 65,536.
-        let span = (self.listed as u16, lists.len() as u16);
+        let span = (narrow(self.listed), narrow(lists.len()));
         self.listed += lists.len();
         Some(span)
     }
@@ -182,7 +168,7 @@ impl<'s> Plans<'s> {
 
     /// Bytes of one work request of a plan, and of how many from it on at least.
     #[inline]
-    pub(crate) fn alike(&self, plan: u16, wr: u32) -> (u32, u32) {
+    pub(crate) fn equal_wrs(&self, plan: u16, wr: u32) -> (u32, u32) {
         let place = self.places[usize::from(plan)];
         CutList::alike(self.span((place.first, place.count)), wr)
     }

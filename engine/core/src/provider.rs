@@ -4,19 +4,19 @@
 //! lanes (QPs) on each. The engine hands it READ descriptors and gets completions back; which lane
 //! gets which descriptor, how many are outstanding and what a failure means is the engine's business
 //! alone. Work requests, work queue entries, ring slots: how a descriptor is encoded is the
-//! provider's. [`Chain`](crate::abi::Chain) is the `ibv_send_wr` encoder for those that want it.
+//! provider's. [`Chain`](crate::verbs_abi::Chain) is the `ibv_send_wr` encoder for those that want it.
 //!
 //! Nothing here may block except [`wait`](Provider::wait) and [`register`](Provider::register).
 //! Moving a QP to the error state and destroying one block in the kernel: a provider does them on a
-//! control thread and reports by [`Event`].
+//! control thread and reports by [`ProviderEvent`].
 
 #![allow(unsafe_code, reason = "an unsafe trait: memory is handed out again on a provider's word")]
 
 use core::fmt;
 
-use crate::abi::Wc;
 use crate::id::{LaneId, MAX_RAILS, RailIndex, WrId};
 use crate::time::{Nanos, Time};
+use crate::verbs_abi::Wc;
 
 /// One one-sided READ: `len` bytes at `remote_addr` of the peer's memory into `local_addr`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct Piece {
 
 /// What READs have in common that go from one remote region into one local one, with one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alike {
+pub struct UniformReads {
     /// Of the first of them; the others' follow it ([`WrId::nth`]).
     pub wr_id: WrId,
     /// Bytes of each, at least 1.
@@ -59,7 +59,7 @@ pub struct Alike {
     pub lkey: u32,
 }
 
-impl Alike {
+impl UniformReads {
     /// The READ number `i` of them, between these addresses.
     #[inline]
     #[must_use]
@@ -106,7 +106,7 @@ pub trait Post {
     ///
     /// What is the same for all of them is worked out once by an encoder that does this by itself.
     #[inline]
-    fn read_alike(&mut self, alike: Alike, ends: impl ExactSizeIterator<Item = Ends>) {
+    fn read_uniform(&mut self, alike: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         let mut left = ends.len();
         for (i, ends) in (0..).zip(ends) {
             left -= 1;
@@ -130,7 +130,7 @@ pub trait Post {
 
 /// What a provider reports that is not a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum ProviderEvent {
     /// The lane is in the error state now ([`Provider::fail`] took effect, or it got there by
     /// itself): nothing new will be executed, everything posted will be flushed. The id is the one
     /// that [`Provider::open`] was given.
@@ -205,7 +205,7 @@ pub struct WaitFor {
     /// Return at this time at the latest.
     pub until: Time,
     /// Return once so many of the wrs outstanding at the call have completed, signaled or not.
-    /// 0: completions are no reason to return. An error or an [`Event`] always is.
+    /// 0: completions are no reason to return. An error or an [`ProviderEvent`] always is.
     pub completions: u32,
 }
 
@@ -229,9 +229,9 @@ impl WaitFor {
 /// 2. It writes nothing more after it has been reported a success: by its own completion, or by a
 ///    successful completion of a later wr of the same lane; completions of one lane come in the order
 ///    of posting. (A failed or flushed wr may still be writing: see 3 and 4.)
-/// 3. After [`Event::LaneFailed`], a wr posted by [`drain`](Provider::drain) completes only when no
+/// 3. After [`ProviderEvent::LaneFailed`], a wr posted by [`drain`](Provider::drain) completes only when no
 ///    earlier wr of the lane writes any more.
-/// 4. After [`Event::LaneClosed`] no wr of the lane writes any more.
+/// 4. After [`ProviderEvent::LaneClosed`] no wr of the lane writes any more.
 /// 5. When the provider has been dropped, none of its lanes writes any more; an implementation that
 ///    cannot make sure of that does not return from `drop` normally (it leaks what the hardware may
 ///    still touch, or aborts).
@@ -320,7 +320,7 @@ pub unsafe trait Provider {
     /// many.
     fn poll(&mut self, rail: RailIndex, out: &mut [Wc]) -> usize;
 
-    /// Starts moving `lane` to the error state and returns at once. [`Event::LaneFailed`] follows.
+    /// Starts moving `lane` to the error state and returns at once. [`ProviderEvent::LaneFailed`] follows.
     /// Does nothing to a lane of another provider.
     fn fail(&mut self, lane: &mut Self::Lane);
 
@@ -332,13 +332,13 @@ pub unsafe trait Provider {
     /// The provider's errno; nothing was posted. EINVAL (22) for a lane of another provider.
     fn drain(&mut self, lane: &mut Self::Lane, wr_id: WrId) -> Result<(), i32>;
 
-    /// Starts destroying `lane` and returns at once. [`Event::LaneClosed`] follows; if it cannot be
+    /// Starts destroying `lane` and returns at once. [`ProviderEvent::LaneClosed`] follows; if it cannot be
     /// destroyed, nothing follows, and the lane's place is never used again. Nothing follows either
     /// for a lane of another provider, which is left as it is.
     fn close(&mut self, lane: Self::Lane);
 
     /// The next event, if any.
-    fn next_event(&mut self) -> Option<Event>;
+    fn next_event(&mut self) -> Option<ProviderEvent>;
 
     /// Sleeps until `wait` says. May return early, never late by more than the scheduler's doing.
     fn wait(&mut self, wait: WaitFor);

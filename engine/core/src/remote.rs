@@ -1,9 +1,10 @@
 //! A peer's published memory, checked once into types that later steps trust.
 
-use crate::id::{PeerId, Source};
+use crate::id::{PeerId, RegionRef};
 use crate::layout::{LayoutRef, NO_LAYOUT, SetLayoutError};
+use crate::plan::PlanRef;
 use crate::provider::RailKeys;
-use crate::table::{ENTRY_BYTES, EntryValue};
+use crate::table::{ENTRY_BYTES, EntryValue, NO_ENTRY};
 
 /// What a peer says of one published region. Addresses are the peer's own, keys are per rail of the
 /// peer.
@@ -112,7 +113,7 @@ impl RegionOffer {
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteRegion {
     pub(crate) peer: PeerId,
-    pub(crate) source: Source,
+    pub(crate) source: RegionRef,
     pub(crate) slots: u32,
     pub(crate) page_bytes: u32,
     pub(crate) base: u64,
@@ -166,13 +167,10 @@ pub struct RemotePage {
     /// Number of the slot's table entry, or [`NO_ENTRY`].
     pub(crate) entry: u32,
     pub(crate) expected: EntryValue,
-    pub(crate) source: Source,
+    pub(crate) source: RegionRef,
     /// What it is, or is a part of, by the engine's number.
     pub(crate) layout: u8,
 }
-
-/// In place of an entry's number: the page is not validated.
-pub(crate) const NO_ENTRY: u32 = u32::MAX;
 
 impl RemoteRegion {
     /// The peer that owns it.
@@ -283,7 +281,7 @@ impl RemotePage {
     }
 
     /// What a plan reads of this page, which has been found long enough for it.
-    pub(crate) const fn part_of(self, plan: crate::plan::PlanRef) -> Self {
+    pub(crate) const fn part_of(self, plan: PlanRef) -> Self {
         // The plan begins before it ends, within the page.
         Self { addr: self.addr + plan.source as u64, ..self }
     }

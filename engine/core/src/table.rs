@@ -30,12 +30,18 @@
 //! | 8..16 | key tag, u64 little-endian |
 
 use core::fmt;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
+
+use static_assertions::{assert_eq_size, const_assert_eq};
 
 use crate::barrier::device_release;
 
 /// Bytes of one table entry.
 pub const ENTRY_BYTES: u64 = 16;
+
+/// In place of an entry's number: the page is not validated.
+pub(crate) const NO_ENTRY: u32 = u32::MAX;
 
 /// Which publication of a slot. The zero generation is never published.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -97,7 +103,9 @@ pub struct Entry {
     tag: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Entry>() as u64 == ENTRY_BYTES);
+assert_eq_size!(Entry, [u8; ENTRY_BYTES as usize]);
+const_assert_eq!(offset_of!(Entry, generation), 0);
+const_assert_eq!(offset_of!(Entry, tag), 8);
 
 impl Entry {
     /// A slot that has never been published.

@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use common::*;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::id::RailIndex;
 use kvrail_core::memory::Slot;
 use kvrail_core::time::{Nanos, Time};
@@ -73,7 +73,7 @@ fn the_data_path_makes_no_heap_call() {
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(64, PAGE);
     let mut state = Box::new(SmallState::new());
-    let config = Config { chunk_bytes: 4096, stall: Nanos::from_millis(3), ..Config::DEFAULT };
+    let config = EngineConfig { chunk_bytes: 4096, stall: Nanos::from_millis(3), ..EngineConfig::DEFAULT };
     let mut engine = start(&mut state, &sim, config);
     let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
     let (_, region, lanes) = connect(&mut engine, &sim, &owner, 2, 2, 16);
@@ -81,7 +81,7 @@ fn the_data_path_makes_no_heap_call() {
     let [whole, first, second] =
         [all, all.tokens(0, 2), all.tokens(2, 2)].map(|part| engine.add_plan(&turned(part)).unwrap());
     // A bad completion, a partial post, a lost completion, and a rail that goes and comes back.
-    sim.script(lanes[0], Fate::Status { nth: 10, status: kvrail_core::abi::WcStatus::RETRY_EXC_ERR })
+    sim.script(lanes[0], Fate::Status { nth: 10, status: kvrail_core::verbs_abi::WcStatus::RETRY_EXC_ERR })
         .unwrap();
     sim.script(lanes[1], Fate::Prefix { nth: 1, accepted: 1, errno: 12 }).unwrap();
     sim.script(lanes[2], Fate::Lost { nth: 3 }).unwrap();

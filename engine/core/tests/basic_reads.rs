@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use kvrail_core::batch::Class;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::AttachError;
 use kvrail_core::error::{PageError, ReadError, SubmitError};
 use kvrail_core::id::RailIndex;
@@ -14,7 +14,7 @@ use kvrail_core::table::Miss;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Action, Fate, Sim, SimLaneSpec};
 
-const CONFIG: Config = Config { chunk_bytes: 4096, ..Config::DEFAULT };
+const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT };
 const LATE: Time = Time(1_000_000_000);
 
 #[test]
@@ -299,7 +299,7 @@ fn a_partial_post_and_a_lost_completion_lose_nothing() {
         let owner = Owner::new(&sim, &mut bytes[0], 5);
         let dest = Destination::new(SLOTS, PAGE);
         let mut state = Box::new(SmallState::new());
-        let config = Config { stall: Nanos::from_millis(5), drain: Nanos::from_millis(5), ..CONFIG };
+        let config = EngineConfig { stall: Nanos::from_millis(5), drain: Nanos::from_millis(5), ..CONFIG };
         let mut engine = start(&mut state, &sim, config);
         let slots = dest.register(&mut engine, PAGE);
         let (_, region, lanes) = connect(&mut engine, &sim, &owner, 2, 1, 32);
@@ -416,7 +416,7 @@ fn a_completion_of_an_earlier_life_is_dropped() {
     let mut engine = start(&mut state, &sim, CONFIG);
     let mut slots = dest.register(&mut engine, PAGE);
     let (peer, region, lanes) = connect(&mut engine, &sim, &owner, 1, 1, 32);
-    let status = kvrail_core::abi::WcStatus::RETRY_EXC_ERR;
+    let status = kvrail_core::verbs_abi::WcStatus::RETRY_EXC_ERR;
     sim.script(lanes[0], Fate::Status { nth: 0, status }).unwrap();
     sim.script(lanes[0], Fate::DrainRefused { errno: 12 }).unwrap();
     let mut submit = |engine: &mut kvrail_core::engine::Engine<'_, sim::SimRails<'_>>, deadline| {

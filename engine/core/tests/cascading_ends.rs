@@ -5,16 +5,16 @@
 mod common;
 
 use common::*;
-use kvrail_core::abi::WcStatus;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::Engine;
 use kvrail_core::id::PeerId;
 use kvrail_core::memory::Slots;
 use kvrail_core::remote::RemoteRegion;
 use kvrail_core::time::{Nanos, Time};
+use kvrail_core::verbs_abi::WcStatus;
 use kvrail_sim::sim::{self, Fate, Sim, SimRails};
 
-const CONFIG: Config = Config { chunk_bytes: 4096, run_chunks: 1, ..Config::DEFAULT };
+const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 4096, run_chunks: 1, ..EngineConfig::DEFAULT };
 const DEADLINE: Time = Time(5_000_000);
 
 /// Three batches of one peer in flight, the first and the last of which wait for a lane. Of the

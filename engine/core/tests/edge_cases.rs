@@ -6,18 +6,18 @@
 mod common;
 
 use common::*;
-use kvrail_core::abi::WcStatus;
 use kvrail_core::batch::Class;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::Engine;
 use kvrail_core::error::PageError;
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
+use kvrail_core::verbs_abi::WcStatus;
 use kvrail_sim::sim::{self, Action, Delay, Fate, RailSpec, Rate, Sim};
 
 /// A page is one chunk.
-const CONFIG: Config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 16_384, ..EngineConfig::DEFAULT };
 const LATE: Time = Time(20_000_000_000);
 
 #[test]
@@ -70,7 +70,7 @@ fn peers_of_a_full_rail_do_not_hide_one_of_an_empty_rail() {
         bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(16 * (PEERS + 1), PAGE);
     let mut state = Box::new(Wide::new());
-    let config = Config { rail_bytes: 200_000, ..CONFIG };
+    let config = EngineConfig { rail_bytes: 200_000, ..CONFIG };
     // SAFETY: the storage is declared before the engine, and nothing is forgotten.
     let mut engine = unsafe { Engine::start_scoped(&mut *state, sim.rails(), config) }.unwrap();
     let mut slots = dest.register(&mut engine, PAGE);
@@ -111,7 +111,7 @@ fn urgent_work_that_waits_for_a_full_rail_does_not_keep_the_background_from_an_e
         bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(64, PAGE);
     let mut state = Box::new(SmallState::new());
-    let mut engine = start(&mut state, &sim, Config { rail_wrs: 4, ..CONFIG });
+    let mut engine = start(&mut state, &sim, EngineConfig { rail_wrs: 4, ..CONFIG });
     let mut slots = dest.register(&mut engine, PAGE);
     let mut regions = Vec::new();
     for (owner, rail) in owners.iter().zip(0..) {
@@ -180,7 +180,7 @@ fn the_last_words_of_a_dead_lane_have_room_in_the_queue() {
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
-    let mut engine = start(&mut state, &sim, Config { signal_wrs: 1, drain: Nanos(4_000), ..CONFIG });
+    let mut engine = start(&mut state, &sim, EngineConfig { signal_wrs: 1, drain: Nanos(4_000), ..CONFIG });
     let mut slots = dest.register(&mut engine, PAGE);
     let (peer, region, lanes) = connect(&mut engine, &sim, &owner, 1, 1, 8);
     sim.script(lanes[0], Fate::DrainRefused { errno: 12 }).unwrap();
@@ -216,7 +216,7 @@ fn a_drain_that_comes_back_late_still_ends_the_flush() {
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
-    let mut engine = start(&mut state, &sim, Config { drain: Nanos::from_millis(2), ..CONFIG });
+    let mut engine = start(&mut state, &sim, EngineConfig { drain: Nanos::from_millis(2), ..CONFIG });
     let mut slots = dest.register(&mut engine, PAGE);
     let (peer, region, lanes) = connect(&mut engine, &sim, &owner, 1, 1, 8);
     sim.script(lanes[0], Fate::Status { nth: 0, status: WcStatus::GENERAL_ERR }).unwrap();
@@ -236,14 +236,21 @@ fn a_drain_that_comes_back_late_still_ends_the_flush() {
 fn a_config_that_is_accepted_starts_and_survives_a_failure() {
     let forever = Nanos(u64::MAX);
     for config in [
-        Config { rail_bytes: u64::MAX, ..CONFIG },
-        Config { rail_wrs: u32::MAX, ..CONFIG },
-        Config { backoff_min: forever, backoff_max: forever, ..CONFIG },
-        Config { stall: forever, drain: forever, ..CONFIG },
-        Config { chunk_bytes: 1 << 31, run_bytes: u32::MAX, quantum_bytes: u32::MAX, ..CONFIG },
-        Config { signal_bytes: u32::MAX, signal_wrs: u32::MAX, run_chunks: u32::MAX, ..CONFIG },
-        Config { signal_bytes: 1, signal_wrs: 1, run_chunks: 1, run_bytes: 1, quantum_bytes: 1, ..CONFIG },
-        Config { rail_bytes: 1, rail_wrs: 1, reconnects: 1, ..CONFIG },
+        EngineConfig { rail_bytes: u64::MAX, ..CONFIG },
+        EngineConfig { rail_wrs: u32::MAX, ..CONFIG },
+        EngineConfig { backoff_min: forever, backoff_max: forever, ..CONFIG },
+        EngineConfig { stall: forever, drain: forever, ..CONFIG },
+        EngineConfig { chunk_bytes: 1 << 31, run_bytes: u32::MAX, quantum_bytes: u32::MAX, ..CONFIG },
+        EngineConfig { signal_bytes: u32::MAX, signal_wrs: u32::MAX, run_chunks: u32::MAX, ..CONFIG },
+        EngineConfig {
+            signal_bytes: 1,
+            signal_wrs: 1,
+            run_chunks: 1,
+            run_bytes: 1,
+            quantum_bytes: 1,
+            ..CONFIG
+        },
+        EngineConfig { rail_bytes: 1, rail_wrs: 1, reconnects: 1, ..CONFIG },
     ] {
         if config.check().is_err() {
             continue;
@@ -313,14 +320,14 @@ fn completions_that_wait_to_be_taken_are_progress() {
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(256, PAGE);
     let mut state = Box::new(SmallState::new());
-    let config = Config {
+    let config = EngineConfig {
         chunk_bytes: 4096,
         rail_wrs: 4096,
         rail_bytes: 64 << 20,
         signal_wrs: 1,
         run_bytes: 1 << 20,
         run_chunks: 64,
-        ..Config::DEFAULT
+        ..EngineConfig::DEFAULT
     };
     let mut engine = start(&mut state, &sim, config);
     let mut slots = dest.register(&mut engine, PAGE);
@@ -351,7 +358,7 @@ fn reaches(which: usize) -> bool {
         bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(16, PAGE);
     let mut state = Box::new(SmallState::new());
-    let mut engine = start(&mut state, &sim, Config { run_chunks: 2, ..CONFIG });
+    let mut engine = start(&mut state, &sim, EngineConfig { run_chunks: 2, ..CONFIG });
     let mut slots = dest.register(&mut engine, PAGE);
     // One rail, two lanes of it to each peer, whose pages take turns in the batch.
     let peers: Vec<_> = owners.iter().map(|owner| connect(&mut engine, &sim, owner, 1, 2, 32)).collect();
@@ -432,7 +439,7 @@ fn peers_that_fill_a_rail_as_often_as_it_has_room_leave_a_third_its_turn() {
         bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(16 * 15, PAGE);
     let mut state = Box::new(SmallState::new());
-    let config = Config { rail_wrs: 4, signal_wrs: 1, ..CONFIG };
+    let config = EngineConfig { rail_wrs: 4, signal_wrs: 1, ..CONFIG };
     let mut engine = start(&mut state, &sim, config);
     let mut slots = dest.register(&mut engine, PAGE);
     let peers: Vec<_> = owners.iter().map(|owner| connect(&mut engine, &sim, owner, 1, 1, 16)).collect();

@@ -2,19 +2,20 @@
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "storage and destination memory are the test's, and outlive the engine")]
 
-use kvrail_core::abi::Wc;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::Engine;
 use kvrail_core::error::ReadError;
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
 use kvrail_core::memory::Access;
 use kvrail_core::provider::{
-    Commit, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
+    Commit, MemoryRange, Post, Provider, ProviderEvent, RailInfo, RailKeys, Read, RegisterError, WaitFor,
+    Wake,
 };
 use kvrail_core::remote::RegionOffer;
 use kvrail_core::storage::Storage;
+use kvrail_core::verbs_abi::Wc;
 
-const CONFIG: Config = Config::DEFAULT;
+const CONFIG: EngineConfig = EngineConfig::DEFAULT;
 
 /// One rail on which nothing happens.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ unsafe impl Provider for Nothing {
         Ok(())
     }
     fn close(&mut self, (): ()) {}
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<ProviderEvent> {
         None
     }
     fn wait(&mut self, _: WaitFor) {}

@@ -6,7 +6,7 @@
 mod common;
 
 use common::*;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::error::PageError;
 use kvrail_core::id::RailIndex;
@@ -64,7 +64,11 @@ fn run(
     let mut state = Box::new(Storage::<2, 4, 64, 64, 8, BATCH>::new());
     // SAFETY: the storage is declared before the engine, which is not forgotten.
     let mut engine = unsafe {
-        Engine::start_scoped(&mut *state, sim.rails(), Config { chunk_bytes: 4096, ..Config::DEFAULT })
+        Engine::start_scoped(
+            &mut *state,
+            sim.rails(),
+            EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT },
+        )
     }
     .unwrap();
     // SAFETY: the destination outlives the engine, and nobody touches it but through the slots.

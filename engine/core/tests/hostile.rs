@@ -8,21 +8,21 @@ mod common;
 use std::collections::VecDeque;
 
 use common::*;
-use kvrail_core::abi::{Wc, WcStatus};
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
 use kvrail_core::memory::{Access, RegionError};
 use kvrail_core::provider::{
-    Commit, DmaBuf, Event, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor,
-    Wake,
+    Commit, DmaBuf, MemoryRange, Post, Provider, ProviderEvent, RailInfo, RailKeys, Read, RegisterError,
+    WaitFor, Wake,
 };
 use kvrail_core::remote::RegionOffer;
 use kvrail_core::storage::Storage;
 use kvrail_core::time::{Nanos, Time};
+use kvrail_core::verbs_abi::{Wc, WcStatus};
 use kvrail_sim::sim::{self, Action, Sim, SimLane, SimPost, SimQp, SimRails, SimWaker};
 
-const CONFIG: Config = Config { chunk_bytes: 4096, ..Config::DEFAULT };
+const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT };
 const LATE: Time = Time(20_000_000_000);
 
 /// The model's rails, and between their words others: what was said before, and what nobody meant. It keeps
@@ -31,7 +31,7 @@ struct Liar<'m> {
     rails: SimRails<'m>,
     rng: Rng,
     said: Vec<Wc>,
-    told: Vec<Event>,
+    told: Vec<ProviderEvent>,
     lies: u64,
 }
 
@@ -98,7 +98,7 @@ unsafe impl<'m> Provider for Liar<'m> {
     fn close(&mut self, lane: SimLane) {
         self.rails.close(lane);
     }
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<ProviderEvent> {
         if let Some(event) = self.rails.next_event() {
             self.told.push(event);
             return Some(event);
@@ -109,10 +109,10 @@ unsafe impl<'m> Provider for Liar<'m> {
         self.lies += 1;
         let again = self.told.get(self.rng.below(1 + self.told.len() as u64) as usize);
         Some(match self.rng.below(4) {
-            0 => Event::LaneFailed(LaneId::new(self.rng.next() as u16 | 0x100, 3)),
-            1 => Event::LaneClosed(LaneId::new(self.rng.next() as u16 | 0x100, 3)),
-            2 => Event::RailDown(RailIndex(200)),
-            _ => *again.unwrap_or(&Event::RailUp(RailIndex(17))),
+            0 => ProviderEvent::LaneFailed(LaneId::new(self.rng.next() as u16 | 0x100, 3)),
+            1 => ProviderEvent::LaneClosed(LaneId::new(self.rng.next() as u16 | 0x100, 3)),
+            2 => ProviderEvent::RailDown(RailIndex(200)),
+            _ => *again.unwrap_or(&ProviderEvent::RailUp(RailIndex(17))),
         })
     }
     fn wait(&mut self, wait: WaitFor) {
@@ -256,7 +256,7 @@ unsafe impl Provider for Quick {
         Ok(())
     }
     fn close(&mut self, (): ()) {}
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<ProviderEvent> {
         None
     }
     fn wait(&mut self, wait: WaitFor) {

@@ -8,14 +8,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::*;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::error::SubmitError;
 use kvrail_core::hub::{Hub, Mailbox, Outcome, SendError, Submitter};
 use kvrail_core::memory::Slot;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Sim};
 
-const CONFIG: Config = Config { chunk_bytes: 4096, ..Config::DEFAULT };
+const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT };
 const LATE: Time = Time(1_000_000_000);
 
 #[test]

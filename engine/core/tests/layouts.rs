@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use kvrail_core::batch::Batch;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::Engine;
 use kvrail_core::error::ReadError;
 use kvrail_core::layout::{AddLayoutError, LayoutMismatch, LayoutRef, SetLayoutError};
@@ -86,7 +86,7 @@ fn fixture(test: impl FnOnce(&mut Small<'_, '_>, &Owner)) {
     let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let mut state = Box::new(SmallState::new());
-    let mut engine = start(&mut state, &sim, Config { chunk_bytes: 4096, ..Config::DEFAULT });
+    let mut engine = start(&mut state, &sim, EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT });
     test(&mut engine, &owner);
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
 }
@@ -288,7 +288,7 @@ fn slots_of_a_layout_come_home() {
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(4, PAGE);
     let mut state = Box::new(SmallState::new());
-    let mut engine = start(&mut state, &sim, Config { chunk_bytes: 4096, ..Config::DEFAULT });
+    let mut engine = start(&mut state, &sim, EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT });
     let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 8);
     let mut slots = slots(&mut engine, &dest, &by_token());
     // A method call and the iterator's own `count` are told apart by name.

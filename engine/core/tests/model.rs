@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "storage and destination memory are the test's, and outlive the engine")]
 
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::id::{MAX_RAILS, PeerId, RailIndex};
 use kvrail_core::memory::{Access, Slot};
@@ -55,7 +55,7 @@ impl<'s, 'm> Bench<'s, 'm> {
         slots: usize,
     ) -> Self {
         let chunk_bytes = 128 << 10;
-        let config = Config { chunk_bytes, stall: Nanos::from_millis(20), ..Config::DEFAULT };
+        let config = EngineConfig { chunk_bytes, stall: Nanos::from_millis(20), ..EngineConfig::DEFAULT };
         // SAFETY: the storage is declared before the engine in every test, and nothing is forgotten.
         let mut engine = unsafe { Engine::start_scoped(state, sim.rails(), config) }.unwrap();
         // Terabytes may be in flight: there is no memory behind the slots.

@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::error::{PageError, ReadError};
 use kvrail_core::id::RailIndex;
 use kvrail_core::layout::LayoutMismatch;
@@ -18,7 +18,7 @@ use kvrail_layouts::plan::CutError;
 use kvrail_layouts::{AxisKind, Level, Plan, Selection};
 use kvrail_sim::sim::{self, Action, Fate, Sim};
 
-const CONFIG: Config = Config { chunk_bytes: 4096, ..Config::DEFAULT };
+const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT };
 const LATE: Time = Time(1_000_000_000);
 
 /// Gives every byte of every page of an owner a value of its own place.
@@ -54,7 +54,7 @@ fn every_byte_of_another_layout_finds_its_place_whatever_befalls_the_lanes() {
     pattern(&sim, &owner);
     let dest = Destination::new(64, PAGE);
     let mut state = Box::new(SmallState::new());
-    let config = Config { stall: Nanos::from_millis(2), run_chunks: 3, ..CONFIG };
+    let config = EngineConfig { stall: Nanos::from_millis(2), run_chunks: 3, ..CONFIG };
     let mut engine = start(&mut state, &sim, config);
     let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
     let (_, region, lanes) = connect(&mut engine, &sim, &owner, 2, 2, 8);
@@ -66,7 +66,7 @@ fn every_byte_of_another_layout_finds_its_place_whatever_befalls_the_lanes() {
     assert_eq!((second.wrs(), second.source_bytes()), (3, PAGE as u32));
 
     // In the middle of pages: a bad completion, a partial post, a lost completion, a rail that goes.
-    let status = kvrail_core::abi::WcStatus::RETRY_EXC_ERR;
+    let status = kvrail_core::verbs_abi::WcStatus::RETRY_EXC_ERR;
     sim.script(lanes[0], Fate::Status { nth: 7, status }).unwrap();
     sim.script(lanes[1], Fate::Prefix { nth: 3, accepted: 1, errno: 12 }).unwrap();
     sim.script(lanes[2], Fate::Lost { nth: 5 }).unwrap();

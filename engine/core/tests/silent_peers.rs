@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use kvrail_core::batch::Done;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::Engine;
 use kvrail_core::id::RailIndex;
 use kvrail_core::memory::Slot;
@@ -13,7 +13,7 @@ use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Action, RailSpec, Rate, Sim, SimRails};
 
 /// A page is one chunk.
-const CONFIG: Config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 16_384, ..EngineConfig::DEFAULT };
 const LATE: Time = Time(20_000_000_000);
 
 #[test]
@@ -24,7 +24,7 @@ fn a_lost_lane_is_told_of_and_wanted_where_it_led() {
     let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
-    let mut engine = start(&mut state, &sim, Config { run_chunks: 1, ..CONFIG });
+    let mut engine = start(&mut state, &sim, EngineConfig { run_chunks: 1, ..CONFIG });
     let mut slots = dest.register(&mut engine, PAGE);
     let (peer, region, _) = connect(&mut engine, &sim, &owner, 0, 0, 8);
     // One local rail leads to both of the peer's.
@@ -92,7 +92,7 @@ fn a_silent_peer_does_not_stop_its_neighbours() {
         bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(64, PAGE);
     let mut state = Box::new(SmallState::new());
-    let mut engine = start(&mut state, &sim, Config { rail_wrs: 16, ..CONFIG });
+    let mut engine = start(&mut state, &sim, EngineConfig { rail_wrs: 16, ..CONFIG });
     let mut slots = dest.register(&mut engine, PAGE);
     let (_, gone, _) = connect(&mut engine, &sim, &owners[0], 1, 2, 32);
     let (_, there, _) = connect(&mut engine, &sim, &owners[1], 1, 1, 32);
@@ -128,7 +128,7 @@ fn a_silent_rail_is_trusted_with_little() {
     let dest = Destination::new(128, PAGE);
     let mut state = Box::new(SmallState::new());
     // An eighth of it is one.
-    let config = Config { rail_wrs: 8, run_chunks: 4, ..CONFIG };
+    let config = EngineConfig { rail_wrs: 8, run_chunks: 4, ..CONFIG };
     let mut engine = start(&mut state, &sim, config);
     let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
     let regions: Vec<_> = owners.iter().map(|owner| connect(&mut engine, &sim, owner, 2, 4, 32).1).collect();
@@ -233,7 +233,7 @@ fn a_row_that_waits_to_be_validated_meets_its_deadline() {
         bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(64, PAGE);
     let mut state = Box::new(SmallState::new());
-    let mut engine = start(&mut state, &sim, Config { rail_wrs: 8, ..CONFIG });
+    let mut engine = start(&mut state, &sim, EngineConfig { rail_wrs: 8, ..CONFIG });
     let mut slots = dest.register(&mut engine, PAGE);
     let (_, first, _) = connect(&mut engine, &sim, &owners[0], 1, 1, 32);
     let (_, second, _) = connect(&mut engine, &sim, &owners[1], 1, 1, 32);

@@ -3,12 +3,12 @@
 
 use std::mem::MaybeUninit;
 
-use kvrail_core::abi::ChainStorage;
-use kvrail_core::config::{Config, ConfigError};
-use kvrail_core::engine::{Engine, LaneSpec, StartError};
+use kvrail_core::config::{EngineConfig, EngineConfigError};
+use kvrail_core::engine::{Engine, EngineStartError, LaneSpec};
 use kvrail_core::id::{PeerId, RailIndex};
 use kvrail_core::storage::{StaticStartError, StaticStorage, Storage};
 use kvrail_core::time::Time;
+use kvrail_core::verbs_abi::ChainStorage;
 use kvrail_sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 use kvrail_sim::sim::{self, RailSpec, Sim};
 
@@ -45,7 +45,7 @@ fn a_large_box_passes_over_no_stack() {
             ([Cq::NEW; 1], [Cqe::NEW; 64], [Qp::NEW; 2], [Wqe::NEW; 32]);
         let rails = null(&mut chain, (&mut cqs, &mut cqes, &mut qps, &mut wqes));
         // SAFETY: the storage is declared before the engine, which is not forgotten.
-        let mut engine = unsafe { Engine::start_scoped(storage, rails, Config::DEFAULT) }.unwrap();
+        let mut engine = unsafe { Engine::start_scoped(storage, rails, EngineConfig::DEFAULT) }.unwrap();
         assert_eq!(engine.capacity(), (4_096, 256));
         assert_eq!(engine.batches_free(), 4_096);
         engine.add_peer().unwrap();
@@ -60,7 +60,7 @@ fn once<const LANES: usize>(storage: &mut Storage<2, 2, LANES, 16, 2, 4>, earlie
     let (mut cqs, mut cqes, mut qps, mut wqes) = ([Cq::NEW; 1], [Cqe::NEW; 64], [Qp::NEW; 2], [Wqe::NEW; 32]);
     let rails = null(&mut chain, (&mut cqs, &mut cqes, &mut qps, &mut wqes));
     // SAFETY: the storage outlives the call, and with it the engine, which is not forgotten.
-    let mut engine = unsafe { Engine::start_scoped(storage, rails, Config::DEFAULT) }.unwrap();
+    let mut engine = unsafe { Engine::start_scoped(storage, rails, EngineConfig::DEFAULT) }.unwrap();
     let peer = engine.add_peer().unwrap();
     let spec = LaneSpec { rail: RailIndex(0), remote_rail: 0, depth: 16 };
     engine.attach(peer, spec, (), Time(1)).unwrap();
@@ -74,12 +74,15 @@ fn once<const LANES: usize>(storage: &mut Storage<2, 2, LANES, 16, 2, 4>, earlie
 #[test]
 fn a_start_that_fails_leaves_the_storage_to_the_next() {
     static STORAGE: StaticStorage<Storage<2, 2, 2, 16, 2, 4>> = StaticStorage::new(Storage::new());
-    let bad = Config { run_chunks: 0, ..Config::DEFAULT };
+    let bad = EngineConfig { run_chunks: 0, ..EngineConfig::DEFAULT };
     let refused = STORAGE.start(sim_rails(), bad).unwrap_err();
-    assert_eq!(refused, StaticStartError::Engine(StartError::Config(ConfigError::Zero("run_chunks"))));
-    let mut engine = STORAGE.start(sim_rails(), Config::DEFAULT).unwrap();
+    assert_eq!(
+        refused,
+        StaticStartError::Engine(EngineStartError::Config(EngineConfigError::Zero("run_chunks")))
+    );
+    let mut engine = STORAGE.start(sim_rails(), EngineConfig::DEFAULT).unwrap();
     assert!(engine.add_peer().is_ok());
-    assert_eq!(STORAGE.start(sim_rails(), Config::DEFAULT).unwrap_err(), StaticStartError::Taken);
+    assert_eq!(STORAGE.start(sim_rails(), EngineConfig::DEFAULT).unwrap_err(), StaticStartError::Taken);
     assert!(STORAGE.take().is_none());
 }
 
@@ -107,7 +110,8 @@ fn engines_that_follow_each_other_are_strangers_whatever_they_run_over() {
         )
         .unwrap();
         // SAFETY: the storage is declared before the engine, which is not forgotten.
-        let mut engine = unsafe { Engine::start_scoped(storage, sim.rails(), Config::DEFAULT) }.unwrap();
+        let mut engine =
+            unsafe { Engine::start_scoped(storage, sim.rails(), EngineConfig::DEFAULT) }.unwrap();
         assert_eq!((engine.in_flight(), engine.batches_free(), engine.lanes_dying()), (0, 2, 0));
         let peer = engine.add_peer().unwrap();
         assert!(!peers.contains(&peer));

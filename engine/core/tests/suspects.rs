@@ -4,15 +4,15 @@
 mod common;
 
 use common::*;
-use kvrail_core::abi::WcStatus;
 use kvrail_core::batch::Class;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::Engine;
 use kvrail_core::error::PageError;
 use kvrail_core::id::RailIndex;
 use kvrail_core::memory::Slots;
 use kvrail_core::remote::RemoteRegion;
 use kvrail_core::time::{Nanos, Time};
+use kvrail_core::verbs_abi::WcStatus;
 use kvrail_sim::sim::{self, Action, Delay, FailedRanges, Fate, Sim};
 
 /// Reads the first two pages.
@@ -39,7 +39,8 @@ fn what_is_set_aside_is_tried_again_after_a_while() {
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
-    let config = Config { chunk_bytes: 16_384, set_aside: Nanos::from_millis(500), ..Config::DEFAULT };
+    let config =
+        EngineConfig { chunk_bytes: 16_384, set_aside: Nanos::from_millis(500), ..EngineConfig::DEFAULT };
     let mut engine = start(&mut state, &sim, config);
     let mut slots = dest.register(&mut engine, PAGE);
     let (peer, region, _) = connect(&mut engine, &sim, &owner, 1, 4, 8);
@@ -74,7 +75,8 @@ fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
-    let config = Config { chunk_bytes: 16_384, backoff_min: Nanos::from_millis(1), ..Config::DEFAULT };
+    let config =
+        EngineConfig { chunk_bytes: 16_384, backoff_min: Nanos::from_millis(1), ..EngineConfig::DEFAULT };
     let mut engine = start(&mut state, &sim, config);
     let mut slots = dest.register(&mut engine, PAGE);
     let (peer, region, _) = connect(&mut engine, &sim, &owner, 2, 1, 8);
@@ -127,7 +129,7 @@ fn a_batch_whose_last_page_is_set_aside_leaves_nothing_waiting() {
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(160, PAGE);
     let mut state = Box::new(SmallState::new());
-    let config = Config { chunk_bytes: 4096, rail_wrs: 1, ..Config::DEFAULT };
+    let config = EngineConfig { chunk_bytes: 4096, rail_wrs: 1, ..EngineConfig::DEFAULT };
     let mut engine = start(&mut state, &sim, config);
     let mut slots = dest.register(&mut engine, PAGE);
     let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 4, 8);
@@ -174,7 +176,7 @@ fn a_page_that_is_set_aside_in_the_middle_of_a_row_leaves_the_rest_of_the_row() 
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
-    let config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+    let config = EngineConfig { chunk_bytes: 16_384, ..EngineConfig::DEFAULT };
     let mut engine = start(&mut state, &sim, config);
     let mut slots = dest.register(&mut engine, PAGE);
     let peer = engine.add_peer().unwrap();
@@ -223,7 +225,7 @@ fn a_row_whose_first_page_is_set_aside_while_its_entries_are_read_is_read_again_
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
-    let config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+    let config = EngineConfig { chunk_bytes: 16_384, ..EngineConfig::DEFAULT };
     let mut engine = start(&mut state, &sim, config);
     let mut slots = dest.register(&mut engine, PAGE);
     let peer = engine.add_peer().unwrap();
@@ -268,7 +270,7 @@ fn a_suspect_does_not_wait_for_a_lane_that_is_idle() {
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
-    let config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+    let config = EngineConfig { chunk_bytes: 16_384, ..EngineConfig::DEFAULT };
     let mut engine = start(&mut state, &sim, config);
     let mut slots = dest.register(&mut engine, PAGE);
     let (_, region, lanes) = connect(&mut engine, &sim, &owner, 2, 1, 8);
@@ -294,7 +296,7 @@ fn a_suspect_that_fails_again_and_again_does_not_keep_another_from_being_tried()
     let owner = Owner::new(&sim, &mut bytes[0], 5);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
-    let config = Config { chunk_bytes: 16_384, ..Config::DEFAULT };
+    let config = EngineConfig { chunk_bytes: 16_384, ..EngineConfig::DEFAULT };
     let mut engine = start(&mut state, &sim, config);
     let mut slots = dest.register(&mut engine, PAGE);
     let (peer, region, lanes) = connect(&mut engine, &sim, &owner, 1, 2, 8);

@@ -4,18 +4,19 @@
 mod common;
 
 use common::*;
-use kvrail_core::abi::WcStatus;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::error::PageError;
 use kvrail_core::id::{MAX_RAILS, PeerId, RailIndex};
 use kvrail_core::remote::RemoteRegion;
 use kvrail_core::table::Miss;
 use kvrail_core::time::{Nanos, Time};
+use kvrail_core::verbs_abi::WcStatus;
 use kvrail_sim::sim::{self, Action, Fate, Sim};
 
 /// A page is one chunk.
 /// No region is set aside, whatever is refused.
-const CONFIG: Config = Config { chunk_bytes: 16_384, region_faults: u16::MAX, ..Config::DEFAULT };
+const CONFIG: EngineConfig =
+    EngineConfig { chunk_bytes: 16_384, region_faults: u16::MAX, ..EngineConfig::DEFAULT };
 const LATE: Time = Time(1_000_000_000);
 
 /// Reads `slots` of the owner in one batch over one rail with one lane.

@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use kvrail_core::abi::Wc;
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Post, Provider, RailKeys, Read, WaitFor};
 use kvrail_core::time::{Nanos, Time};
+use kvrail_core::verbs_abi::Wc;
 use kvrail_local::shm::{Exporter, Peer, Segment, Shm};
 use kvrail_local::{Config, Lane};
 

@@ -5,10 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kvrail_core::abi::Wc;
 use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
-use kvrail_core::provider::{Event, MemoryRange, Provider, RailInfo, RailKeys, RegisterError, WaitFor};
+use kvrail_core::provider::{
+    MemoryRange, Provider, ProviderEvent, RailInfo, RailKeys, RegisterError, WaitFor,
+};
 use kvrail_core::time::Time;
+use kvrail_core::verbs_abi::Wc;
 
 use crate::config::{Config, OpenError, StartError};
 use crate::descriptors::Maker;
@@ -264,7 +266,7 @@ unsafe impl<T: Transport> Provider for Rails<T> {
         rail.tell(Command::Close { slot: lane.slot, id: lane.id });
     }
 
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<ProviderEvent> {
         for _ in 0..self.rails.len() {
             let rail = &mut self.rails[self.turn];
             let Some(notice) = rail.notices.pop() else {
@@ -273,14 +275,14 @@ unsafe impl<T: Transport> Provider for Rails<T> {
             };
             self.alarms += 1;
             return Some(match notice {
-                Notice::Failed(id) => Event::LaneFailed(id),
+                Notice::Failed(id) => ProviderEvent::LaneFailed(id),
                 Notice::Closed { id, slot, retires } => {
                     self.reaped += u64::from(retires);
                     let place = &mut rail.lanes[usize::from(slot)];
                     (place.closed, place.reach) = (true, None);
                     let qp_num = place.qp_num;
                     rail.retire(slot, qp_num, retires);
-                    Event::LaneClosed(id)
+                    ProviderEvent::LaneClosed(id)
                 }
             });
         }

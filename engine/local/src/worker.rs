@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kvrail_core::abi::WcStatus;
 use kvrail_core::id::{LaneId, WrId};
 use kvrail_core::provider::Read;
+use kvrail_core::verbs_abi::WcStatus;
 
 use crate::progress::Reporter;
 use crate::ring::{Consumer, Producer};

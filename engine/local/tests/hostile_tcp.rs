@@ -10,9 +10,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::{Driver, RAIL, pattern};
-use kvrail_core::abi::WcStatus;
 use kvrail_core::id::LaneId;
-use kvrail_core::provider::{Commit, Event, MemoryRange, Provider as _};
+use kvrail_core::provider::{Commit, MemoryRange, Provider as _, ProviderEvent};
+use kvrail_core::verbs_abi::WcStatus;
 use kvrail_local::shm::Segment;
 use kvrail_local::tcp::{Address, ConnectError, Connection, Export, STALL, ServeError, Server};
 use kvrail_local::{Config, Region};
@@ -226,7 +226,7 @@ fn failing_a_lane_that_stalls_does_not_take_as_long() {
     std::thread::sleep(Duration::from_millis(50));
     let id = LaneId::new(0, 1);
     driver.rails.fail(&mut lane);
-    driver.event(Event::LaneFailed(id));
+    driver.event(ProviderEvent::LaneFailed(id));
     assert!(start.elapsed() < STALL, "{:?}", start.elapsed());
     let flushed = WcStatus::WR_FLUSH_ERR;
     assert_eq!(driver.completions(2), [(0, flushed), (1, flushed)]);

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Driver, Producer, RAIL, pattern};
-use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{Commit, Event, MemoryRange, Post as _, Provider as _, Read, Wake as _};
+use kvrail_core::provider::{Commit, MemoryRange, Post as _, Provider as _, ProviderEvent, Read, Wake as _};
 use kvrail_core::time::{Nanos, Time};
+use kvrail_core::verbs_abi::{Wc, WcStatus};
 use kvrail_local::shm::{Peer, Segment};
 use kvrail_local::tcp::Connection;
 use kvrail_local::{Config, Lane, OpenError, Region};
@@ -127,7 +127,7 @@ fn a_stray_read_fails_alone_and_flushes_the_rest<T: Producer>() {
         assert_eq!(w.post(&reads), Commit::All);
         let expected = [(1, WcStatus::REM_ACCESS_ERR), (2, FLUSH), (3, FLUSH)];
         assert_eq!(w.driver.completions(3), expected, "case {case}");
-        w.driver.event(Event::LaneFailed(id(0)));
+        w.driver.event(ProviderEvent::LaneFailed(id(0)));
         // All entries are free again: what is posted now is flushed, and told.
         let reads: Vec<_> = (0..8).map(|i| Read { signaled: false, ..w.read(i, 0, 1) }).collect();
         assert_eq!(w.post(&reads), Commit::All);
@@ -153,7 +153,7 @@ fn a_destination_that_is_not_registered_is_protected<T: Producer>() {
         };
         assert_eq!(w.post(&[stray, w.read(1, 0, 8)]), Commit::All);
         assert_eq!(w.driver.completions(2), [(0, WcStatus::LOC_PROT_ERR), (1, FLUSH)], "case {case}");
-        w.driver.event(Event::LaneFailed(id(0)));
+        w.driver.event(ProviderEvent::LaneFailed(id(0)));
     }
     assert!(canary.iter().all(|&b| b == 7));
     let w = world::<T>(config(8), 4096);
@@ -211,7 +211,7 @@ fn failing_flushes_in_order_and_the_drain_comes_last<T: Producer>() {
     assert_eq!(w.post(&reads), Commit::All);
     w.driver.rails.fail(&mut w.lane);
     w.driver.rails.fail(&mut w.lane);
-    w.driver.event(Event::LaneFailed(id(0)));
+    w.driver.event(ProviderEvent::LaneFailed(id(0)));
     assert_eq!(w.driver.rails.drain(&mut w.lane, WrId::new(id(0), 64)), Ok(()));
     let done = w.driver.completions(65);
     assert!(done.iter().map(|d| d.0).eq(0..65), "in the order of posting: {done:?}");
@@ -238,7 +238,7 @@ fn closing_ends_the_lane_and_frees_its_place<T: Producer>() {
         let new = LaneId::new(0, 2 + life);
         driver.rails.close(lane);
         assert!(driver.rails.open(new, RAIL, T::reach(&owner)).is_err(), "its end is not known yet");
-        driver.event(Event::LaneClosed(LaneId::new(0, 1 + life)));
+        driver.event(ProviderEvent::LaneClosed(LaneId::new(0, 1 + life)));
         driver.reap();
         driver.done.clear();
         lane = driver.rails.open(new, RAIL, T::reach(&owner)).unwrap();
@@ -282,7 +282,7 @@ fn a_producer_that_leaves_is_a_dead_path<T: Producer>() {
             other => panic!("{other:?}"),
         }
     }
-    driver.event(Event::LaneFailed(id(0)));
+    driver.event(ProviderEvent::LaneFailed(id(0)));
     assert_eq!(driver.post(&mut lane, &[first]), Commit::All);
     assert_eq!(driver.completions(1), [(0, FLUSH)]);
 }
@@ -355,7 +355,7 @@ fn wait_ends_for_a_waker_a_failure_and_the_time<T: Producer>() {
     w.driver.wait(4, Nanos::from_secs(10));
     assert!(start.elapsed() < Duration::from_secs(5), "slept through something");
     assert_eq!(w.driver.completions(2), [(0, WcStatus::REM_ACCESS_ERR), (1, FLUSH)]);
-    w.driver.event(Event::LaneFailed(id(0)));
+    w.driver.event(ProviderEvent::LaneFailed(id(0)));
     let mut none = [Wc::default(); 1];
     assert_eq!(w.driver.rails.poll(RailIndex(15), &mut none), 0, "no such rail");
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Driver, PATIENCE, RAIL, pattern};
-use kvrail_core::abi::WcStatus;
 use kvrail_core::id::RailIndex;
 use kvrail_core::provider::{Commit, Read};
+use kvrail_core::verbs_abi::WcStatus;
 use kvrail_local::shm::{Address, ConnectError, Exporter, Peer, Segment};
 use kvrail_local::tcp::{Connection, Export, Server};
 use kvrail_local::{Config, Lane};

@@ -1,6 +1,6 @@
 //! Which of a producer's rails each rail of the reader talks to.
 
-use kvrail_core::engine::LaneWanted;
+use kvrail_core::events::LaneWanted;
 use kvrail_core::id::RailIndex;
 
 use crate::offer::RailDescription;

@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU64};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::error::PageError;
 use kvrail_core::remote::{Location, RegionOffer, TableOffer};
@@ -101,7 +101,7 @@ fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>
     let clock = Clock(Instant::now());
     let storage = Box::leak(Box::new(Storage::<2, 2, 8, 32, 2, 16>::new()));
     let rails = Rails::<T>::start(config).unwrap();
-    let mut engine = Engine::start(storage, rails, Config::DEFAULT).unwrap();
+    let mut engine = Engine::start(storage, rails, EngineConfig::DEFAULT).unwrap();
     let mut slots =
         engine.register(Box::leak(vec![0; SLOTS * PAGE].into_boxed_slice()), PAGE as u64).unwrap();
     let peer = engine.add_peer().unwrap();

@@ -107,9 +107,9 @@ mod null {
     use std::time::Instant;
 
     use kvrail_conformance::{Abilities, BYTES, Destination, RemoteBytes, Rig};
-    use kvrail_core::abi::ChainStorage;
     use kvrail_core::id::{MAX_RAILS, RailIndex};
     use kvrail_core::time::{Nanos, Time};
+    use kvrail_core::verbs_abi::ChainStorage;
     use kvrail_sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 
     /// What the null device promises: everything but bytes.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::provider::{Provider, RailKeys};
 use kvrail_local as local;
@@ -49,7 +49,7 @@ pub trait Network {
     }
 
     /// How an engine over these rails behaves best.
-    fn tuning(&self) -> Config;
+    fn tuning(&self) -> EngineConfig;
 
     /// The parts.
     fn split(self) -> (Self::Provider, Self::Plan);
@@ -164,14 +164,14 @@ pub mod shm {
     const RAIL_BYTES: u64 = 1 << 30;
 
     /// How an engine over these rails behaves best. A page travels in pieces of `chunk_bytes`.
-    pub const TUNING: Config = Config {
+    pub const TUNING: EngineConfig = EngineConfig {
         chunk_bytes: 1 << 20,
         run_bytes: 1 << 20,
         quantum_bytes: 4 << 20,
         signal_bytes: 1 << 20,
         rail_bytes: RAIL_BYTES,
         rail_wrs: 4_096,
-        ..Config::DEFAULT
+        ..EngineConfig::DEFAULT
     };
 
     /// Rails over shared memory.
@@ -198,7 +198,7 @@ pub mod shm {
         type Plan = local::Config;
         const LABEL: &'static str = "shm";
 
-        fn tuning(&self) -> Config {
+        fn tuning(&self) -> EngineConfig {
             TUNING
         }
 
@@ -271,9 +271,9 @@ pub mod tcp {
         type Plan = local::Config;
         const LABEL: &'static str = "tcp (functional only)";
 
-        fn tuning(&self) -> Config {
+        fn tuning(&self) -> EngineConfig {
             // A READ that waits for the network is no stall.
-            Config { stall: kvrail_core::time::Nanos::from_secs(15), ..Config::DEFAULT }
+            EngineConfig { stall: kvrail_core::time::Nanos::from_secs(15), ..EngineConfig::DEFAULT }
         }
 
         fn split(self) -> (Tcp, local::Config) {

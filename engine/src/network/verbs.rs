@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kvrail_core::config::Config as EngineConfig;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::id::RailIndex;
 use kvrail_local::shm::Segment;
 use kvrail_session::{

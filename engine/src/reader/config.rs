@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kvrail_core::config::Config as EngineConfig;
+use kvrail_core::config::EngineConfig;
 use kvrail_layouts::Fingerprint;
 use kvrail_session::{Name, NodeName};
 
@@ -94,5 +94,5 @@ pub enum StartError {
     },
     /// The engine refuses.
     #[error(transparent)]
-    Engine(#[from] kvrail_core::engine::StartError),
+    Engine(#[from] kvrail_core::engine::EngineStartError),
 }

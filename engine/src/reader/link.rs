@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use kvrail_core::engine::LaneWanted;
+use kvrail_core::events::LaneWanted;
 use kvrail_core::provider::Wake;
 use kvrail_session::{
     Address, Attached, Fabric, Hello, LaneBlob, LaneError, LaneNumber, NodeName, NothingInCommon, Offer,

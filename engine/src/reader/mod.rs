@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvrail_core::batch::{Batch, Done, Ticket};
-use kvrail_core::config::Config as EngineConfig;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, Rejected};
 use kvrail_core::hub;
 use kvrail_core::id::{LaneId, MAX_RAILS, PeerId, RailIndex};

@@ -5,7 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kvrail_core::engine::{LaneLost, LaneSpec, LaneWanted, PeerError};
+use kvrail_core::engine::{LaneSpec, PeerError};
+use kvrail_core::events::{LaneLost, LaneWanted};
 use kvrail_core::id::{LaneId, PeerId};
 use kvrail_core::layout::{AddLayoutError, LayoutRef};
 use kvrail_core::provider::Provider;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use kvrail_core::engine::LaneWanted;
+use kvrail_core::events::LaneWanted;
 use kvrail_core::id::RailIndex;
 use kvrail_session::{
     Attached, Fabric, LaneBlob, LaneError, LaneNumber, NothingInCommon, RailDescription, RailPair, Session,

@@ -6,8 +6,8 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kvrail_core::config::Config;
-use kvrail_core::engine::{Engine, StartError};
+use kvrail_core::config::EngineConfig;
+use kvrail_core::engine::{Engine, EngineStartError};
 use kvrail_core::hub::Mailbox;
 use kvrail_core::provider::Provider;
 use kvrail_core::storage;
@@ -43,8 +43,8 @@ mod sealed {
         fn open<P: Provider>(
             &'static mut self,
             provider: P,
-            figures: Config,
-        ) -> Result<(Engine<'static, P>, Option<Submitters<P>>), StartError>;
+            figures: EngineConfig,
+        ) -> Result<(Engine<'static, P>, Option<Submitters<P>>), EngineStartError>;
     }
 }
 pub(super) use sealed::Sealed;
@@ -95,8 +95,8 @@ impl<
     fn open<P: Provider>(
         &'static mut self,
         provider: P,
-        figures: Config,
-    ) -> Result<(Engine<'static, P>, Option<Submitters<P>>), StartError> {
+        figures: EngineConfig,
+    ) -> Result<(Engine<'static, P>, Option<Submitters<P>>), EngineStartError> {
         let engine = Engine::start(&mut self.storage, provider, figures)?;
         let mailboxes = self.mailboxes.iter_mut().map(|mailbox| mailbox.write(Mailbox::new()));
         let submitters = (SUBMITTERS > 0).then(|| Submitters::new(&engine, mailboxes));

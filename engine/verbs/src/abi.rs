@@ -5,7 +5,7 @@
 
 use std::mem::{align_of, offset_of, size_of};
 
-use kvrail_core::abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr, Sge, Wc, WcStatus};
+use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr, Sge, Wc, WcStatus};
 use rdma_mummy_sys as sys;
 
 /// `$ours.$field` lies where `$theirs.$member` does, and is as long.

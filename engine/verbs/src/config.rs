@@ -45,7 +45,7 @@ pub struct Config {
     pub retry: u8,
     /// How often a READ is sent again that its producer was not ready for: 0 to 6, [`RNR_DELAY_MS`]
     /// apart, or 7, which is "for ever". Then the engine bounds it: it fails a lane that has made no
-    /// progress for `kvrail_core::config::Config::stall`, and tells a batch at its deadline.
+    /// progress for `kvrail_core::config::EngineConfig::stall`, and tells a batch at its deadline.
     ///
     /// A producer's NIC says so while a page that it was asked for is being brought into memory
     /// (on-demand paging), or while it is short of resources.

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex};
-use kvrail_core::provider::Event;
+use kvrail_core::provider::ProviderEvent;
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::Timespec;
 
@@ -40,7 +40,7 @@ pub(crate) enum Order {
 /// An event, and the rail that it is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
-    pub(crate) event: Event,
+    pub(crate) event: ProviderEvent,
     pub(crate) rail: usize,
     /// The rail does not come back: its device is gone, or its queue has lost completions.
     pub(crate) lost: bool,
@@ -148,7 +148,7 @@ impl Worker {
         match order {
             Order::Fail(id, handle) => {
                 match handle.fail() {
-                    Ok(()) => self.tell(Event::LaneFailed(id), self.place(&handle)),
+                    Ok(()) => self.tell(ProviderEvent::LaneFailed(id), self.place(&handle)),
                     // The engine gives up on the flush after a while, and has the QP destroyed.
                     Err(error) => tracing::error!(?id, %error, "a lane cannot be failed"),
                 }
@@ -160,7 +160,7 @@ impl Worker {
                     let gone = handle.destroy().is_ok();
                     tracing::debug!(?id, rail, gone, us = began.elapsed().as_micros() as u64, "QP destroyed");
                     if gone {
-                        self.tell(Event::LaneClosed(id), rail);
+                        self.tell(ProviderEvent::LaneClosed(id), rail);
                     }
                 }
                 Err(_) => tracing::error!(?id, "a lane that is in use elsewhere cannot be closed"),
@@ -173,7 +173,7 @@ impl Worker {
         self.rails.iter().position(|rail| Arc::ptr_eq(rail, handle.rail())).unwrap_or(0)
     }
 
-    fn tell(&mut self, event: Event, rail: usize) {
+    fn tell(&mut self, event: ProviderEvent, rail: usize) {
         self.backlog.push_back(Told { event, rail, lost: false });
     }
 
@@ -233,20 +233,20 @@ impl Worker {
         // Rails are at most 16.
         let rail = RailIndex(index as u8);
         match notice {
-            Notice::Down => self.tell(Event::RailDown(rail), index),
-            Notice::Up => self.tell(Event::RailUp(rail), index),
+            Notice::Down => self.tell(ProviderEvent::RailDown(rail), index),
+            Notice::Up => self.tell(ProviderEvent::RailUp(rail), index),
             Notice::Lost => self.lose(rail),
             Notice::HungUp => {
                 self.deaf |= 1 << index;
                 self.lose(rail);
             }
             // In the error state by itself: as if it had been asked for.
-            Notice::Lane(id) => self.tell(Event::LaneFailed(id), index),
+            Notice::Lane(id) => self.tell(ProviderEvent::LaneFailed(id), index),
             Notice::Other => {}
         }
     }
 
     fn lose(&mut self, rail: RailIndex) {
-        self.backlog.push_back(Told { event: Event::RailDown(rail), rail: rail.get(), lost: true });
+        self.backlog.push_back(Told { event: ProviderEvent::RailDown(rail), rail: rail.get(), lost: true });
     }
 }

@@ -10,7 +10,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
-use kvrail_core::abi::Wc;
+use kvrail_core::verbs_abi::Wc;
 use rdma_mummy_sys as sys;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 

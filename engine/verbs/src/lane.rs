@@ -4,9 +4,9 @@
 use std::fmt;
 use std::ptr;
 
-use kvrail_core::abi::{IBV_SEND_SIGNALED, Posting, SendWr, Sge};
 use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
-use kvrail_core::provider::{Alike, Commit, Ends, Piece, Post, Read};
+use kvrail_core::provider::{Commit, Ends, Piece, Post, Read, UniformReads};
+use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, Posting, SendWr, Sge};
 use rdma_mummy_sys as sys;
 
 use crate::device::PostSend;
@@ -96,8 +96,8 @@ impl Post for VerbsPost<'_> {
     }
 
     #[inline]
-    fn read_alike(&mut self, alike: Alike, ends: impl ExactSizeIterator<Item = Ends>) {
-        self.posting.push_alike(&alike, ends);
+    fn read_uniform(&mut self, alike: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
+        self.posting.push_uniform(&alike, ends);
     }
 
     #[inline]

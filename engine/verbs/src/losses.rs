@@ -1,6 +1,6 @@
 //! Which rails are lost for good, so that each is told of once, whoever finds out first.
 
-use kvrail_core::provider::Event;
+use kvrail_core::provider::ProviderEvent;
 
 /// A bit for each rail.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,12 +53,12 @@ impl Losses {
 
     /// Whether an event of `rail` from the control thread is passed on; `lost`: the rail is lost by
     /// it.
-    pub(crate) fn passes(&mut self, event: Event, rail: usize, lost: bool) -> bool {
+    pub(crate) fn passes(&mut self, event: ProviderEvent, rail: usize, lost: bool) -> bool {
         let known = self.told >> rail & 1 != 0;
         match event {
             // What is lost for good is lost once, and does not come back.
-            Event::RailUp(_) | Event::RailDown(_) if known => return false,
-            Event::RailDown(_) if lost => self.told |= 1 << rail,
+            ProviderEvent::RailUp(_) | ProviderEvent::RailDown(_) if known => return false,
+            ProviderEvent::RailDown(_) if lost => self.told |= 1 << rail,
             _ => {}
         }
         true
@@ -71,8 +71,8 @@ mod tests {
 
     use super::*;
 
-    const DOWN: Event = Event::RailDown(RailIndex(3));
-    const UP: Event = Event::RailUp(RailIndex(3));
+    const DOWN: ProviderEvent = ProviderEvent::RailDown(RailIndex(3));
+    const UP: ProviderEvent = ProviderEvent::RailUp(RailIndex(3));
 
     #[test]
     fn a_device_that_is_gone_is_told_of_once_whoever_notices_first() {
@@ -94,7 +94,7 @@ mod tests {
         assert!(!losses.wakes(3), "it is left out of the sleep all the same");
         // It does not come back; its lanes still end.
         assert!(!losses.passes(UP, 3, false));
-        assert!(losses.passes(Event::LaneClosed(LaneId::new(0, 1)), 3, false));
+        assert!(losses.passes(ProviderEvent::LaneClosed(LaneId::new(0, 1)), 3, false));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How many wrs are outstanding, and how many a completion stands for: what a sleeping engine waits by.
 
-use kvrail_core::abi::Wc;
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
+use kvrail_core::verbs_abi::Wc;
 
 /// Lane numbers have 16 bits.
 const LANES: usize = 1 << 16;
@@ -74,7 +74,7 @@ const _: () = assert!(LaneId::GENERATIONS == 1 << 24 && WrId::SEQUENCES == 1 << 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvrail_core::abi::WcStatus;
+    use kvrail_core::verbs_abi::WcStatus;
 
     const RAIL: RailIndex = RailIndex(2);
 

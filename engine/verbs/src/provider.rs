@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvrail_core::abi::Wc;
 use kvrail_core::id::{LaneId, MAX_RAILS, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{
-    DmaBuf, Event, MemoryRange, Provider, RailInfo, RailKeys, RegisterError, WaitFor,
+    DmaBuf, MemoryRange, Provider, ProviderEvent, RailInfo, RailKeys, RegisterError, WaitFor,
 };
 use kvrail_core::time::Time;
+use kvrail_core::verbs_abi::Wc;
 
 use crate::bell::{Bell, Waker};
 use crate::config::{Config, ConfigError};
@@ -337,19 +337,19 @@ unsafe impl Provider for Verbs {
     }
 
     #[inline]
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<ProviderEvent> {
         if let Some(rail) = self.losses.tell() {
             let queue = !self.losses.polls(rail);
             tracing::error!(rail, queue, "the rail is lost: its device is gone, or its queue broken");
             // Rails are at most 16.
-            return Some(Event::RailDown(RailIndex(rail as u8)));
+            return Some(ProviderEvent::RailDown(RailIndex(rail as u8)));
         }
         loop {
             let Told { event, rail, lost } = self.control.events.pop().ok()?;
             if !self.losses.passes(event, rail, lost) {
                 continue;
             }
-            if let Event::LaneClosed(_) = event {
+            if let ProviderEvent::LaneClosed(_) = event {
                 self.ports[rail].closed += 1;
             }
             return Some(event);

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use kvrail_core::abi::{Chain, ChainStorage};
+use kvrail_core::verbs_abi::{Chain, ChainStorage};
 
 /// READs in one commit at most: a reader's send queue.
 pub(crate) const CHAIN: usize = 128;

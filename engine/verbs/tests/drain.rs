@@ -8,9 +8,9 @@ mod lane;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{Commit, Event, MemoryRange, Post as _, Provider as _, Read};
+use kvrail_core::provider::{Commit, MemoryRange, Post as _, Provider as _, ProviderEvent, Read};
+use kvrail_core::verbs_abi::{Wc, WcStatus};
 use kvrail_verbs::{Acceptor, Config, Dialer, Lane, Region, Rights, Side, Verbs, rail};
 use lane::{Fabric, said};
 
@@ -119,7 +119,7 @@ impl Bench {
         let start = Instant::now();
         loop {
             match self.verbs.next_event() {
-                Some(Event::RailDown(_) | Event::RailUp(_)) => {}
+                Some(ProviderEvent::RailDown(_) | ProviderEvent::RailUp(_)) => {}
                 Some(event) => {
                     assert_eq!(event, wanted);
                     return;
@@ -153,7 +153,7 @@ fn drained(test: &str, fabric: &Fabric, by_itself: bool) {
     }
     let Bench { verbs, lane, .. } = &mut bench;
     verbs.fail(lane);
-    bench.hears(Event::LaneFailed(ID));
+    bench.hears(ProviderEvent::LaneFailed(ID));
     let drain = WrId::new(ID, 2 + READS);
     bench.verbs.drain(&mut bench.lane, drain).unwrap();
     before.extend(bench.completions(Some(drain), PATIENCE));
@@ -218,7 +218,7 @@ fn a_queue_is_polled_while_a_lane_of_it_is_destroyed() {
             (reads, posted) = (reads + 1, posted + 1);
         }
         found += reads;
-        bench.hears(Event::LaneClosed(closed));
+        bench.hears(ProviderEvent::LaneClosed(closed));
     }
     said(&format!("{TEST}: {found} READs completed while 8 QPs of their rail were destroyed"));
 }

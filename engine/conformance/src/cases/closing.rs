@@ -1,6 +1,6 @@
 //! The end of lanes, and of the provider.
 
-use kvrail_core::provider::{Event, Provider as _};
+use kvrail_core::provider::{Provider as _, ProviderEvent};
 
 use crate::driver::{CANARY, Driver, LINGER, RAIL, TestLane, need};
 use crate::failure::{Verdict, ensure, fail};
@@ -11,7 +11,7 @@ use crate::rig::Rig;
 fn ends<R: Rig>(d: &mut Driver<R>, lane: TestLane<R::Provider>) -> Verdict {
     let id = lane.id;
     d.provider.close(lane.lane);
-    d.event(Event::LaneClosed(id))?;
+    d.event(ProviderEvent::LaneClosed(id))?;
     // LaneFailed may have come before.
     d.events.clear();
     d.expect_no_writer("after LaneClosed of the lane that wrote")?;
@@ -60,7 +60,7 @@ pub(crate) fn a_closed_lane_gives_its_place_back<R: Rig>() -> Verdict {
         d.post_all(&mut lane, &reads)?;
         let id = lane.id;
         d.provider.close(lane.lane);
-        d.event(Event::LaneClosed(id))?;
+        d.event(ProviderEvent::LaneClosed(id))?;
         d.events.clear();
         d.done.clear();
     }

@@ -1,8 +1,8 @@
 //! The error state, and the drain.
 
-use kvrail_core::abi::WcStatus;
 use kvrail_core::id::WrId;
-use kvrail_core::provider::{Event, Provider as _};
+use kvrail_core::provider::{Provider as _, ProviderEvent};
+use kvrail_core::verbs_abi::WcStatus;
 
 use crate::driver::{Driver, PATIENCE, RAIL, TestLane, expect_flush, expect_in_order, need};
 use crate::failure::{Verdict, ensure};
@@ -17,7 +17,7 @@ pub(crate) fn a_lane_that_is_failed_says_so_and_flushes_what_it_has<R: Rig>() ->
     reads.iter_mut().take(last).skip(1).step_by(3).for_each(|read| read.signaled = false);
     d.post_all(&mut lane, &reads)?;
     d.provider.fail(&mut lane.lane);
-    d.event(Event::LaneFailed(lane.id))?;
+    d.event(ProviderEvent::LaneFailed(lane.id))?;
     d.until("the end of the last READ", |d| {
         d.done.last().is_some_and(|done| done.wr_id == reads[last].wr_id)
     })?;
@@ -52,7 +52,7 @@ pub(crate) fn a_lane_that_is_failed_says_so_and_flushes_what_it_has<R: Rig>() ->
 /// Waits for `LaneFailed` without taking a completion.
 fn await_failure<R: Rig>(d: &mut Driver<R>, lane: &TestLane<R::Provider>) -> Verdict {
     let end = d.rig.now() + PATIENCE;
-    while d.provider.next_event() != Some(Event::LaneFailed(lane.id)) {
+    while d.provider.next_event() != Some(ProviderEvent::LaneFailed(lane.id)) {
         ensure!(d.rig.now() < end, "LaneFailed of a lane that was failed never came");
         d.rig.pass(kvrail_core::time::Nanos::from_micros(10));
     }
@@ -66,7 +66,7 @@ pub(crate) fn a_drain_completes_after_everything_before_it<R: Rig>() -> Verdict 
         let reads = d.full_queue(&mut lane);
         d.post_all(&mut lane, &reads)?;
         d.provider.fail(&mut lane.lane);
-        d.event(Event::LaneFailed(lane.id))?;
+        d.event(ProviderEvent::LaneFailed(lane.id))?;
         let drain = WrId::new(lane.id, lane.next);
         let posted = d.provider.drain(&mut lane.lane, drain);
         ensure!(posted.is_ok(), "a drain was refused with errno {posted:?}");
@@ -102,7 +102,7 @@ pub(crate) fn failing_one_lane_leaves_its_neighbours_alone<R: Rig>() -> Verdict 
     let mut d = Driver::<R>::new()?;
     let (mut failed, mut other) = (d.open(RAIL)?, d.open(RAIL)?);
     d.provider.fail(&mut failed.lane);
-    d.event(Event::LaneFailed(failed.id))?;
+    d.event(ProviderEvent::LaneFailed(failed.id))?;
     for round in 0..2 {
         let reads = d.full_queue(&mut other);
         d.post_all(&mut other, &reads)?;
@@ -110,7 +110,7 @@ pub(crate) fn failing_one_lane_leaves_its_neighbours_alone<R: Rig>() -> Verdict 
         expect_in_order(&done, other.id, round * R::DEPTH)?;
     }
     d.linger()?;
-    let stray = d.events.iter().find(|event| **event != Event::LaneFailed(failed.id));
+    let stray = d.events.iter().find(|event| **event != ProviderEvent::LaneFailed(failed.id));
     ensure!(stray.is_none(), "{stray:?} came; only lane {:?} was failed", failed.id);
     Ok(())
 }
@@ -125,7 +125,7 @@ pub(crate) fn while_a_failure_takes_its_time_each_read_still_ends_once<R: Rig>()
     d.provider.fail(&mut lane.lane);
     // Nothing forbids to post until the failure is told.
     d.post_all(&mut lane, after)?;
-    d.event(Event::LaneFailed(lane.id))?;
+    d.event(ProviderEvent::LaneFailed(lane.id))?;
     let drain = WrId::new(lane.id, lane.next);
     let posted = d.provider.drain(&mut lane.lane, drain);
     ensure!(posted.is_ok(), "a drain after LaneFailed was refused: {posted:?}");

@@ -1,7 +1,7 @@
 //! READs that succeed.
 
 use kvrail_core::id::{RailIndex, WrId};
-use kvrail_core::provider::{Alike, Commit, Ends, Piece, Post as _, Provider as _, Read};
+use kvrail_core::provider::{Commit, Ends, Piece, Post as _, Provider as _, Read, UniformReads};
 
 use crate::driver::{Driver, RAIL, expect_in_order, need};
 use crate::failure::{Verdict, ensure};
@@ -72,7 +72,7 @@ pub(crate) fn uniform_reads_are_what_the_same_reads_one_by_one_are<R: Rig>() -> 
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let model = d.read(&mut lane, 0, 256);
-    let alike = Alike { wr_id: model.wr_id, len: model.len, rkey: model.rkey, lkey: model.lkey };
+    let alike = UniformReads { wr_id: model.wr_id, len: model.len, rkey: model.rkey, lkey: model.lkey };
     // Places that are not in a row, at either end.
     let ends = [(0, 4_096), (4_096, 0), (1_024, 9_999)];
     let places = ends.map(|(from, to)| Ends {
@@ -83,7 +83,7 @@ pub(crate) fn uniform_reads_are_what_the_same_reads_one_by_one_are<R: Rig>() -> 
     // SAFETY: this provider has opened the lane, and the local ranges are of the destination, which is looked
     // at by raw volatile accesses only.
     let mut post = unsafe { d.provider.begin(&mut lane.lane) };
-    post.read_alike(alike, places.into_iter());
+    post.read_uniform(alike, places.into_iter());
     let commit = post.commit();
     ensure!(commit == Commit::All, "{commit:?} for {} uniform READs on an idle lane", ends.len());
     d.until("the completion of uniform READs, of which the last is signaled", |d| !d.done.is_empty())?;

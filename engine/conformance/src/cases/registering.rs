@@ -1,7 +1,7 @@
 //! Memory that may be read into, and memory that may not.
 
-use kvrail_core::abi::WcStatus;
 use kvrail_core::provider::{MemoryRange, Provider as _, Read};
+use kvrail_core::verbs_abi::WcStatus;
 
 use crate::driver::{Driver, RAIL, expect_in_order, need};
 use crate::failure::{Verdict, ensure};

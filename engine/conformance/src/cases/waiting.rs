@@ -1,6 +1,6 @@
 //! How long a provider sleeps. It may always wake early; a case fails where it wakes late or never.
 
-use kvrail_core::provider::{Event, Provider as _};
+use kvrail_core::provider::{Provider as _, ProviderEvent};
 use kvrail_core::time::Nanos;
 
 use crate::driver::{Driver, PATIENCE, RAIL, need};
@@ -90,7 +90,7 @@ pub(crate) fn wait_ends_for_an_event<R: Rig>() -> Verdict {
     let mut lane = d.open(RAIL)?;
     d.provider.fail(&mut lane.lane);
     let start = d.rig.now();
-    while !d.events.contains(&Event::LaneFailed(lane.id)) {
+    while !d.events.contains(&ProviderEvent::LaneFailed(lane.id)) {
         d.sleep(0, PATIENCE);
         d.reap()?;
         let slept = d.rig.now().since(start);

@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kvrail_core::abi::Wc;
 use kvrail_core::id::{LaneId, MAX_RAILS, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{
-    Alike, Commit, Ends, Event, MemoryRange, Piece, Post, Provider, RailInfo, RailKeys, Read, RegisterError,
-    WaitFor, Wake,
+    Commit, Ends, MemoryRange, Piece, Post, Provider, ProviderEvent, RailInfo, RailKeys, Read, RegisterError,
+    UniformReads, WaitFor, Wake,
 };
+use kvrail_core::verbs_abi::Wc;
 
 use super::defect::Defect;
 use super::state::{DEPTH, NEVER, PLACES, RAILS, State, ToyQp, Wr};
@@ -55,7 +55,7 @@ impl Post for ToyPost<'_> {
         self.scatter(read, &[Piece { addr: read.local_addr, len: read.len }]);
     }
 
-    fn read_alike(&mut self, alike: Alike, ends: impl ExactSizeIterator<Item = Ends>) {
+    fn read_uniform(&mut self, alike: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         let each = self.toy.state.borrow().is(Defect::SignalsEachUniformRead);
         let last = ends.len() - 1;
         for (i, ends) in ends.enumerate() {
@@ -74,7 +74,7 @@ impl Post for ToyPost<'_> {
         let wanted = self.wrs.len() as u32;
         if wanted == 0 && state.is(Defect::TellsOfEmptyCommits) {
             let (id, life) = (state.qps[self.place].id, state.qps[self.place].life);
-            let wc = Wc::new(WrId::new(id, 0), kvrail_core::abi::WcStatus::SUCCESS, 0, 0);
+            let wc = Wc::new(WrId::new(id, 0), kvrail_core::verbs_abi::WcStatus::SUCCESS, 0, 0);
             state.cqs[0].push_back((wc, self.place, life, 0));
         }
         if state.is(Defect::LosesPostsWhileFailing) && state.qps[self.place].fail_at != NEVER {
@@ -259,7 +259,7 @@ unsafe impl Provider for Toy {
         state.qps[place].close_at = state.now + LATE_CLOSE;
     }
 
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<ProviderEvent> {
         self.state.borrow_mut().events.pop_front()
     }
 

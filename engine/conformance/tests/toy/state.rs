@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use kvrail_conformance::{BYTES, pattern};
-use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
-use kvrail_core::provider::{Event, MemoryRange, Piece, Read};
+use kvrail_core::provider::{MemoryRange, Piece, ProviderEvent, Read};
+use kvrail_core::verbs_abi::{Wc, WcStatus};
 
 use super::defect::{DEFECT, Defect};
 
@@ -61,7 +61,7 @@ pub struct State {
     pub qps: Vec<ToyQp>,
     /// Completions, whose place they are of, its life, and how many entries they retire.
     pub cqs: [VecDeque<(Wc, usize, u32, u32)>; RAILS],
-    pub events: VecDeque<Event>,
+    pub events: VecDeque<ProviderEvent>,
     pub woken: Arc<AtomicBool>,
     /// wrs that have ended, and those of them that were signaled.
     pub ended: u64,
@@ -133,7 +133,7 @@ impl State {
                 _ => self.qps[place].id,
             };
             if !self.is(Defect::FailsWithoutAWord) {
-                self.events.push_back(Event::LaneFailed(id));
+                self.events.push_back(ProviderEvent::LaneFailed(id));
             }
         }
         if self.qps[place].close_at <= self.now {
@@ -176,7 +176,7 @@ impl State {
             qp.fail_at = self.now + 1;
         }
         if !self.is(Defect::ClosesWithoutAWord) {
-            self.events.push_back(Event::LaneClosed(id));
+            self.events.push_back(ProviderEvent::LaneClosed(id));
         }
     }
 

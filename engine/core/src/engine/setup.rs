@@ -4,16 +4,21 @@ use core::ptr::NonNull;
 
 use kvrail_layouts::{Identity, plan::Plan};
 
-use super::Engine;
-use crate::id::{MAX_RAILS, PeerId, RailIndex, RegionId, Source};
+use super::state::Engine;
+use crate::events::{EngineEvent, EventSink};
+use crate::id::{LaneId, PeerId, RailIndex, RegionId, RegionRef};
+use crate::lane::lanes::next_in_circle;
 use crate::lane::{Lane, LaneState, NO_LANE};
 use crate::layout::{AddLayoutError, LayoutRef, NO_LAYOUT};
-use crate::memory::{Access, RegionError, RegionShape, Slots};
-use crate::peer::{Local, NO_REGION, Peer, PeerState, Remote};
+use crate::limits::{MAX_RAILS, narrow};
+use crate::memory::region::{RegionError, RegionShape, Slots};
+use crate::memory::slot::Access;
+use crate::peer::{Peer, PeerState};
 use crate::plan::{AddPlanError, PlanRef};
 use crate::provider::{DmaBuf, MemoryRange, Provider, RailKeys, RegisterError};
+use crate::regions::faults::Faults;
+use crate::regions::{LocalPlace, NO_REGION, RemotePlace};
 use crate::remote::{OfferError, RegionOffer, RemoteRegion};
-use crate::suspicion::Faults;
 use crate::time::Time;
 
 /// Why a peer cannot be added or removed.
@@ -91,7 +96,7 @@ pub enum AttachError<E: core::error::Error> {
     Open(E),
 }
 
-impl<P: Provider> Engine<'_, P> {
+impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Registers memory that lives for ever as destination, `slot_bytes` per slot.
     ///
     /// # Errors
@@ -163,8 +168,9 @@ impl<P: Provider> Engine<'_, P> {
         register: impl FnOnce(&mut P) -> Result<RailKeys, RegisterError>,
     ) -> Result<Slots, RegionError> {
         let shape = RegionShape::check(range.len, slot_bytes)?;
-        let limit = self.locals.len();
-        let place = self.locals.iter().position(|local| !local.used).ok_or(RegionError::Full { limit })?;
+        let limit = self.regions.locals.len();
+        let place =
+            self.regions.locals.iter().position(|local| !local.used).ok_or(RegionError::Full { limit })?;
         let keys = register(&mut self.provider)?;
         let mut near = 0;
         for (i, rail) in self.rails.iter().enumerate() {
@@ -172,12 +178,10 @@ impl<P: Provider> Engine<'_, P> {
                 near |= 1 << i;
             }
         }
-        self.locals[place] = Local { used: true, near, keys };
+        self.regions.locals[place] = LocalPlace { used: true, near, keys };
         let batch = slot_bytes.saturating_mul(self.pages.pool().pages_per_batch() as u64);
-        self.largest_batch = self.largest_batch.max(batch);
-        self.refresh_rate();
-        // Places are fewer than 65,536.
-        let region = RegionId(place as u16);
+        self.rails.may_carry(batch, &self.config);
+        let region = RegionId(narrow(place));
         // SAFETY: `register` has the memory exclusively and for ever; `register_foreign`'s caller
         // promises the same until `unregister`. The shape was checked just now.
         #[allow(unsafe_code, reason = "the slots of memory that was promised")]
@@ -193,14 +197,14 @@ impl<P: Provider> Engine<'_, P> {
         if slots.engine() != self.tag || slots.out() != 0 {
             return Err(slots);
         }
-        let local = &mut self.locals[slots.region().index()];
+        let local = &mut self.regions.locals[slots.region().index()];
         self.provider.deregister(slots.range(), &local.keys);
-        *local = Local::FREE;
+        *local = LocalPlace::FREE;
         Ok(slots.range())
     }
 
     /// Learns how pages in another layout land in slots ([`Batch::read_with`](crate::batch::Batch::read_with)).
-    /// The plan is cut into work requests of at most `Config::chunk_bytes` in as many pieces as the rails take.
+    /// The plan is cut into work requests of at most `EngineConfig::chunk_bytes` in as many pieces as the rails take.
     ///
     /// A plan that is known already has the same place; those that only begin elsewhere in the page or in
     /// the slot share most of it. Plans are known for as long as the engine is.
@@ -234,16 +238,16 @@ impl<P: Provider> Engine<'_, P> {
     /// A full table.
     pub fn add_peer(&mut self) -> Result<PeerId, PeerError> {
         let limit = self.peers.len();
-        let free = self.peers[self.free_peer..].iter().position(|peer| peer.state == PeerState::Free);
-        let place = free.ok_or(PeerError::Full { limit })? + self.free_peer;
-        self.free_peer = place + 1;
+        let place = self.peers.find_free().ok_or(PeerError::Full { limit })?;
+        self.peers.first_free = place + 1;
         let peer = &mut self.peers[place];
         // It may still stand in queues, which name the place.
-        let Peer { life, ready, capped, doubted, .. } = *peer;
+        let Peer { life, ready, capped, in_trials, .. } = *peer;
         let life = life.wrapping_add(1);
-        *peer = Peer { life, ready, capped, doubted, state: PeerState::Up, ..Peer::EMPTY };
-        // Peers are fewer than 65,535 by Storage::CHECKED.
-        Ok(peer.id(place as u16))
+        *peer = Peer { life, ready, capped, in_trials, state: PeerState::Up, ..Peer::EMPTY };
+        let peer = peer.id(narrow(place));
+        self.emit(|_| EngineEvent::PeerAdded { peer });
+        Ok(peer)
     }
 
     /// Removes a peer: what is not posted of its pages fails at once, its lanes are flushed and
@@ -253,8 +257,10 @@ impl<P: Provider> Engine<'_, P> {
     ///
     /// A peer that is not there.
     pub fn remove_peer(&mut self, id: PeerId, now: Time) -> Result<(), PeerError> {
-        self.peer(id).ok_or(PeerError::NoPeer)?;
+        self.peers.find(id).ok_or(PeerError::NoPeer)?;
         let index = id.index;
+        self.emit_time(now);
+        self.emit(|_| EngineEvent::PeerRemoved { peer: id });
         self.peers[id.index()].state = PeerState::Leaving;
         self.cancel_peer(index);
         for rail in 0..self.rails.len() {
@@ -262,7 +268,7 @@ impl<P: Provider> Engine<'_, P> {
             while let lane = self.peers[id.index()].lanes[rail]
                 && lane != NO_LANE
             {
-                self.kill(lane.into(), now);
+                self.fail_lane(lane.into(), now);
             }
         }
         self.repairs.forget(index);
@@ -279,20 +285,16 @@ impl<P: Provider> Engine<'_, P> {
             return;
         }
         peer.state = PeerState::Free;
-        self.free_peer = self.free_peer.min(index.into());
-        let mut remote = core::mem::replace(&mut peer.remotes, NO_REGION);
-        while remote != NO_REGION {
-            let place = usize::from(remote);
-            self.free_remote = self.free_remote.min(place);
-            remote = core::mem::replace(&mut self.remotes[place], Remote::FREE).next;
-        }
+        let remotes = core::mem::replace(&mut peer.remotes, NO_REGION);
+        self.peers.first_free = self.peers.first_free.min(index.into());
+        self.regions.free_remotes(remotes);
     }
 
     /// How many more peers, and how many more regions of peers, the storage has places for.
     #[must_use]
     pub fn places_free(&self) -> (usize, usize) {
-        let peers = self.peers.iter().filter(|peer| peer.state == PeerState::Free).count();
-        (peers, self.remotes.iter().filter(|remote| !remote.used).count())
+        let peers = self.peers.all.iter().filter(|peer| peer.state == PeerState::Free).count();
+        (peers, self.regions.remotes.iter().filter(|remote| !remote.used).count())
     }
 
     /// Learns of a region that the peer has published.
@@ -301,17 +303,15 @@ impl<P: Provider> Engine<'_, P> {
     ///
     /// An offer whose numbers cannot be, an unknown peer, or a full table.
     pub fn add_region(&mut self, id: PeerId, offer: &RegionOffer) -> Result<RemoteRegion, OfferError> {
-        self.peer(id).ok_or(OfferError::NoPeer)?;
+        self.peers.find(id).ok_or(OfferError::NoPeer)?;
         offer.check()?;
-        let limit = self.remotes.len();
-        let free = self.remotes[self.free_remote..].iter().position(|remote| !remote.used);
-        let place = free.ok_or(OfferError::Full { limit })? + self.free_remote;
-        self.free_remote = place + 1;
+        let limit = self.regions.remotes.len();
+        let place = self.regions.find_free_remote().ok_or(OfferError::Full { limit })?;
+        self.regions.first_free_remote = place + 1;
         let table = offer.table.as_ref();
-        self.remotes[place] = Remote {
+        self.regions.remotes[place] = RemotePlace {
             used: true,
-            // Places are fewer than 65,535 by Storage::CHECKED.
-            next: core::mem::replace(&mut self.peers[id.index()].remotes, place as u16),
+            next: core::mem::replace(&mut self.peers[id.index()].remotes, narrow(place)),
             table: table.map_or(0, |table| table.base),
             keys: offer.keys,
             table_keys: table.map_or([0; MAX_RAILS], |table| table.keys),
@@ -319,8 +319,7 @@ impl<P: Provider> Engine<'_, P> {
         };
         Ok(RemoteRegion {
             peer: id,
-            // Places are fewer than 65,535 by Storage::CHECKED.
-            source: Source::new(self.tag, place as u16, id),
+            source: RegionRef::new(self.tag, narrow(place), id),
             slots: offer.slots,
             // Checked by the offer.
             page_bytes: offer.page_bytes as u32,
@@ -343,17 +342,17 @@ impl<P: Provider> Engine<'_, P> {
         spec: LaneSpec,
         unopened: P::Unopened,
         now: Time,
-    ) -> Result<crate::id::LaneId, AttachError<P::OpenError>> {
+    ) -> Result<LaneId, AttachError<P::OpenError>> {
         let LaneSpec { rail, remote_rail, depth } = spec;
-        if self.peer(id).is_none() {
+        if self.peers.find(id).is_none() {
             return Err(AttachError::NoPeer);
         }
         let rails = self.rails.len();
         if rail.get() >= rails || usize::from(remote_rail) >= MAX_RAILS {
             return Err(AttachError::NoRail { rail: rail.0, rails, remote_rail });
         }
-        if depth < 2 || depth > self.depth {
-            return Err(AttachError::Depth { depth, limit: self.depth });
+        if depth < 2 || depth > self.lanes.depth {
+            return Err(AttachError::Depth { depth, limit: self.lanes.depth });
         }
         let entries = self.rails[rail.get()].info.cq_entries;
         let used = self.rails[rail.get()].cq_used;
@@ -361,11 +360,10 @@ impl<P: Provider> Engine<'_, P> {
             return Err(AttachError::CqFull { rail: rail.0, entries, used, depth });
         }
         let limit = self.lanes.len();
-        let free = self.lanes[self.free_lane..].iter().position(|lane| lane.state == LaneState::Free);
-        let place = free.map(|at| at + self.free_lane).ok_or(AttachError::Full { limit })?;
+        let place = self.lanes.find_free().ok_or(AttachError::Full { limit })?;
         let id_of_lane = self.lanes[place].id;
         let handle = self.provider.open(id_of_lane, rail, unopened).map_err(AttachError::Open)?;
-        self.free_lane = place + 1;
+        self.lanes.first_free = place + 1;
         self.rails[rail.get()].cq_used = used + depth;
         self.lanes[place] = Lane {
             id: id_of_lane,
@@ -379,9 +377,11 @@ impl<P: Provider> Engine<'_, P> {
             handle: Some(handle),
             ..Lane::EMPTY
         };
-        self.link_lane(place as u16);
+        self.link_lane(narrow(place));
         self.repairs.find(id.index, rail.get(), usize::from(remote_rail));
-        self.enroll(id.index);
+        self.peers.enroll(id.index);
+        self.emit_time(now);
+        self.emit(|_| EngineEvent::LaneAttached { lane: id_of_lane, peer: id, rail, remote_rail });
         Ok(id_of_lane)
     }
 
@@ -409,7 +409,7 @@ impl<P: Provider> Engine<'_, P> {
         let (peer, rail) = (usize::from(l.peer), usize::from(l.rail));
         let after = l.next;
         let mut at = lane;
-        while let Some(next) = super::next_in_circle(self.lanes, at, lane) {
+        while let Some(next) = next_in_circle(self.lanes.all, at, lane) {
             at = next;
         }
         let peer = &mut self.peers[peer];

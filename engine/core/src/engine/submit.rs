@@ -2,11 +2,15 @@
 
 use core::fmt;
 
-use super::Engine;
+use super::state::Engine;
+use crate::batch::in_flight::Origins;
+use crate::batch::pool::Pool;
 use crate::batch::{Batch, Done, Ticket};
 use crate::error::{PageError, SubmitError};
-use crate::hub::Origins;
-use crate::page::{PageRef, PageTable};
+use crate::events::{EngineEvent, EventSink};
+use crate::limits::narrow;
+use crate::page::PageTable;
+use crate::page::list::PageRef;
 use crate::peer::PeerState;
 use crate::provider::Provider;
 use crate::time::Time;
@@ -33,7 +37,7 @@ impl fmt::Display for Rejected<'_> {
 
 impl core::error::Error for Rejected<'_> {}
 
-impl<'s, P: Provider> Engine<'s, P> {
+impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
     /// An empty batch, or `None` when all are being filled, in flight, or done and not yet dropped:
     /// then there is nothing to do but poll.
     #[inline]
@@ -41,7 +45,7 @@ impl<'s, P: Provider> Engine<'s, P> {
         self.pages.pool().claim().map(Batch::new)
     }
 
-    pub(crate) fn pool(&self) -> crate::pool::Pool<'s> {
+    pub(crate) fn pool(&self) -> Pool<'s> {
         self.pages.pool()
     }
 
@@ -78,18 +82,22 @@ impl<'s, P: Provider> Engine<'s, P> {
         }
         let mut buffer = batch.into_buffer();
         let index = buffer.index();
-        let serial = self.serial;
-        self.serial = serial.wrapping_add(1);
+        let serial = self.in_flight.next_serial();
         let head = buffer.head_mut();
         head.left = head.len;
         head.serial = serial;
         head.deadline = deadline;
         head.started = false;
-        head.spoilt = false;
+        head.must_settle_each = false;
         let (len, class) = (head.len, usize::from(head.class));
         let first = self.pages.take(buffer);
-        self.in_flight += 1;
-        self.watch(index, deadline);
+        self.in_flight.begin(index, deadline);
+        self.emit_time(now);
+        self.emit(|_| EngineEvent::Submitted {
+            batch: Ticket { batch: index, serial },
+            pages: len,
+            deadline,
+        });
 
         let (mut at, mut faulty) = (0, false);
         loop {
@@ -105,10 +113,10 @@ impl<'s, P: Provider> Engine<'s, P> {
                 if faulty {
                     self.leave_out(index, now);
                 }
-                self.pump_for(peer, class, now);
+                self.schedule_for(peer, class, now);
                 return Ok(Ticket { batch: index, serial });
             }
-            self.enroll_class(peer, class);
+            self.peers.enroll_class(peer, class);
         }
     }
 
@@ -120,7 +128,7 @@ impl<'s, P: Provider> Engine<'s, P> {
         if deadline <= now {
             return Err(SubmitError::DeadlinePassed { deadline, now });
         }
-        let len = batch.len() as u16;
+        let len = narrow(batch.len());
         if len == 0 {
             return Err(SubmitError::Empty);
         }
@@ -141,7 +149,7 @@ impl<'s, P: Provider> Engine<'s, P> {
     /// The next batch that is done, in the order in which they were.
     #[inline]
     pub fn next_done(&mut self) -> Option<Done<'s>> {
-        let batch = self.done.pop()?;
+        let batch = self.in_flight.done.pop()?;
         Some(Done::new(self.pages.give_up(batch)))
     }
 
@@ -154,17 +162,9 @@ impl<'s, P: Provider> Engine<'s, P> {
 
     /// The same, with the submitter that waits for it and the caller's number.
     pub(crate) fn next_overdue_of(&mut self) -> Option<(Ticket, u16, u64)> {
-        for group in 0..self.overdue.len() {
-            let word = self.overdue[group];
-            if word != 0 {
-                self.overdue[group] = word & (word - 1);
-                // Batches are fewer than 16,385 by Storage::CHECKED.
-                let batch = (64 * group) as u16 + word.trailing_zeros() as u16;
-                let head = self.pages.head(batch);
-                return Some((Ticket { batch, serial: head.serial }, head.origin, head.tag));
-            }
-        }
-        None
+        let batch = self.in_flight.next_overdue()?;
+        let head = self.pages.head(batch);
+        Some((Ticket { batch, serial: head.serial }, head.origin, head.tag))
     }
 
     /// Numbers for the `n` submitters of a hub, unless it has some of this engine. Those of a hub that is gone are used
@@ -174,25 +174,45 @@ impl<'s, P: Provider> Engine<'s, P> {
         if known.engine == engine {
             return known;
         }
-        // 0 is the engine's own thread.
-        let first = if self.origins > u16::MAX - n { 1 } else { self.origins };
-        self.origins = first + n;
-        Origins { engine, first }
+        self.in_flight.origins(engine, n)
     }
 
     /// One page is finished with, for better or worse.
     pub(super) fn retire(&mut self, page: PageRef) {
         let p = self.pages.at(page);
         debug_assert!(p.is_retired() && p.left == 0, "a page retires with all its chunks");
-        let batch = p.batch;
+        let (batch, result) = (p.batch, p.result());
         let stats = &mut self.peers[usize::from(p.peer())].stats;
-        match p.result() {
+        match result {
             Ok(()) => stats.pages += 1,
             Err(PageError::Miss(_)) => stats.misses += 1,
             Err(PageError::Fault { .. } | PageError::SetAside { .. }) => stats.faults += 1,
             Err(_) => stats.late += 1,
         }
+        self.emit_result(page, result);
         self.release_batch(batch, 1);
+    }
+
+    /// Reports that a page has arrived, or is not the one that was asked for. That it has failed was reported then.
+    #[inline(always)]
+    pub(super) fn emit_result(&mut self, page: PageRef, result: Result<(), PageError>) {
+        match result {
+            Ok(()) => self.emit_arrived(page, 1),
+            Err(PageError::Miss(miss)) => self.emit(|engine| {
+                let (batch, page) = engine.name_of(page);
+                EngineEvent::PageMissed { batch, page, miss }
+            }),
+            Err(_) => {}
+        }
+    }
+
+    /// Reports that `n` pages in a row have arrived.
+    #[inline(always)]
+    pub(super) fn emit_arrived(&mut self, first: PageRef, n: u32) {
+        self.emit(|engine| {
+            let (batch, first) = engine.name_of(first);
+            EngineEvent::PagesArrived { batch, first, pages: narrow(n as usize) }
+        });
     }
 
     /// `n` things less keep a batch from being done: pages, or a walk over its pages.
@@ -201,11 +221,8 @@ impl<'s, P: Provider> Engine<'s, P> {
         let head = self.pages.head(batch);
         head.left -= n;
         if head.left == 0 {
-            self.in_flight -= 1;
-            self.done.push(batch);
-            let (group, bit) = (usize::from(batch / 64), 1 << (batch % 64));
-            self.flying[group] &= !bit;
-            self.overdue[group] &= !bit;
+            self.in_flight.end(batch);
+            self.emit(|engine| EngineEvent::Done { batch: engine.ticket(batch) });
         }
     }
 }

@@ -5,30 +5,33 @@
 //! completion killed a lane is *suspected*: it goes last, alone, over one lane that the peer keeps
 //! for that, while the other lanes go on with everything else. If it kills that lane as well, and
 //! the path was not to blame, its page is found guilty and fails. READs that overlap what is guilty
-//! are not posted for a while ([`Config::set_aside`]), and neither is anything of a region of which
+//! are not posted for a while ([`EngineConfig::set_aside`]), and neither is anything of a region of which
 //! too much is.
 //!
-//! [`Config::set_aside`]: crate::config::Config::set_aside
+//! [`EngineConfig::set_aside`]: crate::config::EngineConfig::set_aside
 
-use super::Engine;
-use super::death::fail_page;
-use crate::abi::FaultKind;
+use super::state::Engine;
 use crate::error::PageError;
-use crate::lane::{Fatal, Hold, LaneState, NO_LANE, Record};
-use crate::page::{Page, PageRef, PageTable, VALIDATE, settle_pages};
-use crate::peer::{NO_REGION, Remote};
+use crate::events::{EngineEvent, EventSink};
+use crate::lane::lanes::next_in_circle;
+use crate::lane::record::{Record, VALIDATE};
+use crate::lane::{Fatal, Hold, LaneState, NO_LANE};
+use crate::page::list::PageRef;
+use crate::page::{Page, PageTable, settle_pages};
 use crate::provider::Provider;
-use crate::suspicion::{GUILTY, Patience, SUSPECTED};
+use crate::regions::faults::{GUILTY, Patience, SUSPECTED};
+use crate::regions::{NO_REGION, RemotePlace};
 use crate::table::ENTRY_BYTES;
 use crate::time::Time;
+use crate::verbs_abi::FaultKind;
 
 /// Peers whose suspects are looked after in one poll.
 const PEERS: usize = 16;
 
-impl<P: Provider> Engine<'_, P> {
+impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Finds out what the wr that killed a quiet lane means. One that is suspected is told by how
     /// many wrs of the lane come before it; one that is guilty has failed its pages.
-    pub(super) fn judge(&mut self, index: usize, now: Time) -> Option<u32> {
+    pub(super) fn find_suspect(&mut self, index: usize, now: Time) -> Option<u32> {
         let lane = &mut self.lanes[index];
         // Of a lane that was kept for suspects the only wr is one.
         let tried = lane.hold.clear(Hold::TRYING) && lane.outstanding() == 1;
@@ -41,25 +44,25 @@ impl<P: Provider> Engine<'_, P> {
             return None;
         }
         let seq = lane.tail.wrapping_add(place);
-        let record = *self.record(index, seq);
+        let record = *self.lanes.record(index, seq);
         if self.is_dead(record) {
             return None;
         }
         let page = self.pages.at(record.page);
         let (region, peer) = (page.source.region(), page.peer());
         if fatal.status.fault() == FaultKind::Page {
-            self.convict(index, record, fatal, GUILTY, now);
+            self.blame_page(index, record, fatal, GUILTY, now);
         } else if tried && self.was_the_path_fine(index, fatal) {
             let weight = if fatal.status.is_answer() { SUSPECTED } else { GUILTY };
-            self.convict(index, record, fatal, weight, now);
+            self.blame_page(index, record, fatal, weight, now);
         } else {
             if fatal.status.is_answer() {
                 let at = self.where_is(record, index);
                 let (until, faults) =
-                    (now + self.config.set_aside, &mut self.remotes[usize::from(region)].faults);
+                    (now + self.config.set_aside, &mut self.regions.remotes[usize::from(region)].faults);
                 if faults.suspect(at.0, at.1, now, until) {
                     // Asked for more than once, it has killed another lane before.
-                    self.convict(index, record, fatal, SUSPECTED, now);
+                    self.blame_page(index, record, fatal, SUSPECTED, now);
                     return None;
                 }
                 self.strike(peer, region, SUSPECTED, fatal, at, now);
@@ -82,7 +85,7 @@ impl<P: Provider> Engine<'_, P> {
     fn where_is(&mut self, record: Record, index: usize) -> (u64, u32, u32) {
         let remote_rail = usize::from(self.lanes[index].remote_rail);
         let page = self.pages.at(record.page);
-        let remote = &self.remotes[usize::from(page.source.region())];
+        let remote = &self.regions.remotes[usize::from(page.source.region())];
         if record.chunk == VALIDATE {
             let entry = remote.table + u64::from(page.entry) * ENTRY_BYTES;
             return (entry, record.len, remote.table_keys[remote_rail]);
@@ -96,7 +99,7 @@ impl<P: Provider> Engine<'_, P> {
 
     /// Fails the page whose wr killed the lane; where that is a READ of several entries, all pages
     /// whose entries it should have brought.
-    fn convict(&mut self, index: usize, record: Record, fatal: Fatal, weight: u16, now: Time) {
+    fn blame_page(&mut self, index: usize, record: Record, fatal: Fatal, weight: u16, now: Time) {
         let (remote_addr, len, rkey) = self.where_is(record, index);
         let batch = self.pages.at(record.page).batch;
         let (first, pages) = (self.pages.first(batch), self.pages.head(batch).len);
@@ -104,10 +107,10 @@ impl<P: Provider> Engine<'_, P> {
         let Fatal { status, vendor_err, .. } = fatal;
         let rail = self.lanes[index].rail;
         let error = PageError::Fault { status, vendor_err, rail, remote_addr, len, rkey };
-        self.pages.head(batch).spoilt = true;
+        self.pages.head(batch).must_settle_each = true;
         for i in 0..record.covers(1) {
             let page = PageRef(record.page.0 + i);
-            fail_page(self.pages.at(page), error, self.chunk_shift);
+            self.fail_page(page, error);
             self.trim(page);
         }
         let page = self.pages.at(record.page);
@@ -117,7 +120,7 @@ impl<P: Provider> Engine<'_, P> {
             return;
         }
         let until = now + self.config.set_aside;
-        self.remotes[usize::from(region)].faults.remember(remote_addr, len, until);
+        self.regions.remotes[usize::from(region)].faults.remember(remote_addr, len, until);
         self.peers[usize::from(peer)].faulty = true;
         if !self.strike(peer, region, weight, fatal, (remote_addr, len, rkey), now) {
             self.leave_out_all(peer, now);
@@ -135,7 +138,7 @@ impl<P: Provider> Engine<'_, P> {
         now: Time,
     ) -> bool {
         let patience = Patience { pages: self.config.region_faults, time: self.config.set_aside };
-        let faults = &mut self.remotes[usize::from(region)].faults;
+        let faults = &mut self.regions.remotes[usize::from(region)].faults;
         let aside = faults.strike(weight, (fatal.status, addr), now, patience);
         if aside {
             self.peers[usize::from(peer)].faulty = true;
@@ -163,23 +166,14 @@ impl<P: Provider> Engine<'_, P> {
         self.cancel(batch, |remotes, page| forbid(remotes, page, now));
     }
 
-    /// A peer has a suspect.
-    pub(super) fn doubt(&mut self, peer: u16) {
-        let p = &mut self.peers[usize::from(peer)];
-        if !p.doubted {
-            p.doubted = true;
-            self.doubted.push(peer);
-        }
-    }
-
     /// Goes on with the trials of some peers.
     #[cold]
     pub(super) fn try_suspects(&mut self, now: Time) {
-        for _ in 0..self.doubted.len().min(PEERS) {
-            let Some(peer) = self.doubted.pop() else { return };
-            self.peers[usize::from(peer)].doubted = false;
+        for _ in 0..self.peers.trials.len().min(PEERS) {
+            let Some(peer) = self.peers.trials.pop() else { return };
+            self.peers[usize::from(peer)].in_trials = false;
             if self.try_suspect(peer, now) {
-                self.doubt(peer);
+                self.peers.queue_trial(peer);
             }
         }
     }
@@ -199,7 +193,7 @@ impl<P: Provider> Engine<'_, P> {
         }
         let lane = if kept == NO_LANE {
             let Some(lane) = self.choose_trial_lane(peer, usize::from(from)) else { return true };
-            self.lanes[usize::from(lane)].hold.set(Hold::KEPT);
+            self.lanes[usize::from(lane)].hold.insert(Hold::KEPT);
             self.peers[usize::from(peer)].trial = lane;
             lane
         } else {
@@ -227,11 +221,12 @@ impl<P: Provider> Engine<'_, P> {
         suspect.suspect = false;
         self.peers[peer].suspects = suspect.next;
         self.peers[peer].tried = (now, self.peers[peer].stats.bytes);
-        let record = *self.record(from, seq);
+        let record = *self.lanes.record(from, seq);
         let head = self.lanes[lane].head;
-        *self.record(lane, head) = record;
+        *self.lanes.record(lane, head) = record;
         self.free_lane(from);
-        self.lanes[lane].hold.set(Hold::TRYING);
+        self.lanes[lane].hold.insert(Hold::TRYING);
+        self.emit(|engine| EngineEvent::SuspectTried { lane: engine.lanes[lane].id });
         let rail = usize::from(self.lanes[lane].rail);
         self.rails[rail].stats.reposted += 1;
         self.post(lane, 1, now);
@@ -247,13 +242,13 @@ impl<P: Provider> Engine<'_, P> {
             loop {
                 let lane = &self.lanes[usize::from(at)];
                 debug_assert_eq!(lane.state, LaneState::Up);
-                if lane.hold == Hold::NONE {
+                if lane.hold == Hold::empty() {
                     let key = (lane.rail == suspect, lane.fresh, lane.outstanding());
                     if best.is_none_or(|(least, _)| key < least) {
                         best = Some((key, at));
                     }
                 }
-                match super::next_in_circle(self.lanes, at, first) {
+                match next_in_circle(self.lanes.all, at, first) {
                     Some(next) => at = next,
                     None => break,
                 }
@@ -271,7 +266,7 @@ impl<P: Provider> Engine<'_, P> {
             lane.hold.clear(Hold::TRYING);
             lane.hold.clear(Hold::KEPT);
             p.room |= 1 << lane.rail;
-            self.enroll(peer);
+            self.peers.enroll(peer);
         }
     }
 
@@ -280,7 +275,7 @@ impl<P: Provider> Engine<'_, P> {
         let mut at = self.peers[usize::from(peer)].remotes;
         let mut faulty = false;
         while at != NO_REGION {
-            let remote = &self.remotes[usize::from(at)];
+            let remote = &self.regions.remotes[usize::from(at)];
             faulty |= !remote.faults.are_over(now);
             at = remote.next;
         }
@@ -289,6 +284,6 @@ impl<P: Provider> Engine<'_, P> {
 }
 
 /// Why a page is not read now, if it is not.
-fn forbid(remotes: &[Remote], page: &Page, now: Time) -> Option<PageError> {
+fn forbid(remotes: &[RemotePlace], page: &Page, now: Time) -> Option<PageError> {
     remotes[usize::from(page.source.region())].faults.forbid(page.remote, page.len, now)
 }

@@ -5,7 +5,7 @@
 #![allow(clippy::cast_possible_wrap, reason = "small numbers of tests")]
 
 use kvrail_core::batch::Batch;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::id::{LaneId, MAX_RAILS, PeerId, RailIndex};
 use kvrail_core::memory::{Access, Slot, Slots};
@@ -159,7 +159,7 @@ impl Destination {
 pub fn start<'s, 'm>(
     state: &'s mut SmallState,
     sim: &'m Sim<'m>,
-    config: Config,
+    config: EngineConfig,
 ) -> Engine<'s, SimRails<'m>> {
     // SAFETY: every test declares its storage before the engine and forgets nothing.
     unsafe { Engine::start_scoped(state, sim.rails(), config) }.unwrap()

@@ -13,7 +13,7 @@ mod world;
 use std::ops::Range;
 
 use common::*;
-use kvrail_core::config::Config;
+use kvrail_core::config::EngineConfig;
 use kvrail_core::id::RailIndex;
 use kvrail_core::memory::Slot;
 use kvrail_core::time::Nanos;
@@ -57,8 +57,8 @@ fn model(seed: u64, rng: &mut Rng) -> sim::SimConfig {
     }
 }
 
-fn engine_config(rng: &mut Rng) -> Config {
-    Config {
+fn engine_config(rng: &mut Rng) -> EngineConfig {
+    EngineConfig {
         chunk_bytes: 4096 << rng.below(3),
         run_chunks: 1 + rng.below(8) as u32,
         run_bytes: 4096 << rng.below(4),

@@ -4,8 +4,9 @@
 use std::ops::Range;
 
 use kvrail_core::batch::{Batch, Class, Ticket};
-use kvrail_core::engine::{Engine, LaneWanted};
+use kvrail_core::engine::Engine;
 use kvrail_core::error::PageError;
+use kvrail_core::events::LaneWanted;
 use kvrail_core::id::{PeerId, RailIndex};
 use kvrail_core::memory::Slot;
 use kvrail_core::plan::PlanRef;

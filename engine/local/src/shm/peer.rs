@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use kvrail_core::abi::WcStatus;
 use kvrail_core::provider::Read;
+use kvrail_core::verbs_abi::WcStatus;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{self, SealFlags, SeekFrom};
 use rustix::io::Errno;

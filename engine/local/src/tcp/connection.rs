@@ -8,8 +8,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvrail_core::abi::WcStatus;
 use kvrail_core::provider::Read;
+use kvrail_core::verbs_abi::WcStatus;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{Commit, Event, MemoryRange, Post, Provider, RailKeys, Read, WaitFor};
+use kvrail_core::provider::{Commit, MemoryRange, Post, Provider, ProviderEvent, RailKeys, Read, WaitFor};
 use kvrail_core::time::{Nanos, Time};
+use kvrail_core::verbs_abi::{Wc, WcStatus};
 use kvrail_local::shm::{Exporter, Peer, Segment};
 use kvrail_local::tcp::{Connection, Export, Server};
 use kvrail_local::{Config, Lane, Rails, Region, Transport};
@@ -30,7 +30,7 @@ pub struct Driver<T: Transport> {
     pub keys: RailKeys,
     pub memory: Segment,
     pub done: Vec<(u32, WcStatus)>,
-    pub events: Vec<Event>,
+    pub events: Vec<ProviderEvent>,
     start: Instant,
 }
 
@@ -114,7 +114,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Waits for `event`.
-    pub fn event(&mut self, event: Event) {
+    pub fn event(&mut self, event: ProviderEvent) {
         self.until(|d| d.events.contains(&event));
         self.events.retain(|e| *e != event);
     }

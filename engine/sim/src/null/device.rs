@@ -3,8 +3,8 @@
 
 use core::ptr;
 
-use kvrail_core::abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr, Wc, WcStatus};
 use kvrail_core::id::{LaneId, WrId};
+use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr, Wc, WcStatus};
 
 pub(super) const EINVAL: i32 = 22;
 pub(super) const ENOMEM: i32 = 12;

@@ -2,7 +2,7 @@
 //!
 //! What an engine costs can be measured only above something that costs less. Here a post is what it
 //! is in a driver, and no more: an indirect call through a table of C functions, a walk along the
-//! chain of [`SendWr`](kvrail_core::abi::SendWr)s, 64 bytes written per wr into the lane's ring (a work
+//! chain of [`SendWr`](kvrail_core::verbs_abi::SendWr)s, 64 bytes written per wr into the lane's ring (a work
 //! queue entry as mlx5 lays it out), one doorbell word stored. Every signaled wr has completed by the
 //! next poll of its rail. A prototype of this in C cost 3.4 ns and 66 instructions per wr with a
 //! prelinked template chain (docs/performance.md).
@@ -12,7 +12,7 @@
 //! the same code runs below both.
 //!
 //! ```
-//! use kvrail_core::abi::{ChainStorage, Wc};
+//! use kvrail_core::verbs_abi::{ChainStorage, Wc};
 //! use kvrail_core::id::{LaneId, RailIndex, WrId};
 //! use kvrail_core::provider::{Commit, Post, Provider, Read};
 //! use kvrail_sim::null::{Cq, Cqe, NullRails, NullParts, Qp, Wqe};

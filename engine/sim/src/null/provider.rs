@@ -4,12 +4,12 @@
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
-use kvrail_core::abi::{Chain, ChainStorage, IBV_SEND_SIGNALED, Posting, SendWr, Sge, Wc};
 use kvrail_core::id::{LaneId, MAX_RAILS, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{
-    Alike, Commit, Ends, Event, MemoryRange, Piece, Post, Provider, RailInfo, RailKeys, Read, RegisterError,
-    WaitFor, Wake,
+    Commit, Ends, MemoryRange, Piece, Post, Provider, ProviderEvent, RailInfo, RailKeys, Read, RegisterError,
+    UniformReads, WaitFor, Wake,
 };
+use kvrail_core::verbs_abi::{Chain, ChainStorage, IBV_SEND_SIGNALED, Posting, SendWr, Sge, Wc};
 
 use super::device::{Cq, Cqe, MAX_SGES, Qp, Wqe, ibv_poll_cq, ibv_post_send, purge};
 
@@ -242,8 +242,8 @@ impl<const CHAIN: usize, const SGES: usize> Post for NullPost<'_, '_, CHAIN, SGE
     }
 
     #[inline]
-    fn read_alike(&mut self, alike: Alike, ends: impl ExactSizeIterator<Item = Ends>) {
-        self.posting.push_alike(&alike, ends);
+    fn read_uniform(&mut self, alike: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
+        self.posting.push_uniform(&alike, ends);
     }
 
     #[inline]
@@ -374,7 +374,7 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
         self.say(lane.qp, CLOSED);
     }
 
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<ProviderEvent> {
         let mut qp = NonNull::new(self.first_unread)?;
         // SAFETY: a QP of the list, an element of the parts; its lane, if it still has one, is not
         // being used while `self` is.
@@ -394,7 +394,7 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
                 self.free = qp.as_ptr();
             }
         }
-        Some(if failed { Event::LaneFailed(id) } else { Event::LaneClosed(id) })
+        Some(if failed { ProviderEvent::LaneFailed(id) } else { ProviderEvent::LaneClosed(id) })
     }
 
     /// Returns at once: whatever was posted has completed.

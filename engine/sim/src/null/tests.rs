@@ -6,9 +6,9 @@ use std::ptr;
 use std::vec;
 use std::vec::Vec;
 
-use kvrail_core::abi::{ChainStorage, IBV_SEND_SIGNALED, SendWr, Sge, Wc, WcStatus};
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{Commit, Event, Piece, Post, Provider, Read};
+use kvrail_core::provider::{Commit, Piece, Post, Provider, ProviderEvent, Read};
+use kvrail_core::verbs_abi::{ChainStorage, IBV_SEND_SIGNALED, SendWr, Sge, Wc, WcStatus};
 
 use super::*;
 
@@ -157,7 +157,7 @@ fn a_failed_lane_flushes_and_drains() {
     let (mut lane, mut other) = (rails.open(id(0), R0, ()).unwrap(), rails.open(id(1), R0, ()).unwrap());
     assert_eq!(post(&mut rails, &mut lane, id(0), &[0, 1, 2, 3]), Commit::All);
     rails.fail(&mut lane);
-    assert_eq!((rails.next_event(), rails.next_event()), (Some(Event::LaneFailed(id(0))), None));
+    assert_eq!((rails.next_event(), rails.next_event()), (Some(ProviderEvent::LaneFailed(id(0))), None));
     assert_eq!(post(&mut rails, &mut lane, id(0), &[4, 5]), Commit::All);
     assert_eq!(post(&mut rails, &mut other, id(1), &[3]), Commit::All);
     assert_eq!(rails.drain(&mut lane, WrId::new(id(0), 6)), Ok(()));
@@ -186,7 +186,7 @@ fn a_closed_lane_is_silent_and_its_queue_pair_lives_again() {
     rails.close(lane);
     assert!(rails.open(id(2), R0, ()).is_err(), "its events are not read yet");
     let events: Vec<_> = std::iter::from_fn(|| rails.next_event()).collect();
-    assert_eq!(events, [Event::LaneFailed(id(0)), Event::LaneClosed(id(0))]);
+    assert_eq!(events, [ProviderEvent::LaneFailed(id(0)), ProviderEvent::LaneClosed(id(0))]);
     assert_eq!(told(&mut rails, R0), [(WrId::new(id(1), 3), WcStatus::SUCCESS); 2]);
     let mut again = rails.open(LaneId::new(0, 2), R0, ()).unwrap();
     let seqs: Vec<u32> = (0..8).collect();

@@ -1,7 +1,7 @@
 //! What an [`Action`] does to a model.
 
 use kvrail_core::id::RailIndex;
-use kvrail_core::provider::Event;
+use kvrail_core::provider::ProviderEvent;
 
 use super::action::Action;
 use super::config::Rate;
@@ -17,14 +17,14 @@ impl Model<'_> {
                 self.rails[rail.get()].up = false;
                 self.paths_changed();
                 if told {
-                    self.tell(Event::RailDown(rail));
+                    self.tell(ProviderEvent::RailDown(rail));
                 }
             }
             Action::RailUp { rail, told } => {
                 self.rails[rail.get()].up = true;
                 self.paths_changed();
                 if told {
-                    self.tell(Event::RailUp(rail));
+                    self.tell(ProviderEvent::RailUp(rail));
                 }
             }
             Action::RailRate { rail, rate } => self.set_rate(rail, rate),
@@ -43,7 +43,7 @@ impl Model<'_> {
                 let Some(place) = self.find(lane) else { return };
                 self.enter_error(place);
                 if let Some(id) = self.lanes[place].id {
-                    self.tell(Event::LaneFailed(id));
+                    self.tell(ProviderEvent::LaneFailed(id));
                 }
                 self.rearm(place);
             }

@@ -1,7 +1,7 @@
 //! What a model is told before it starts.
 
-use kvrail_core::abi::WcStatus;
 use kvrail_core::time::Nanos;
+use kvrail_core::verbs_abi::WcStatus;
 
 use crate::rng::SplitMix64;
 

@@ -1,8 +1,8 @@
 //! One lane: a send queue whose wrs go through the same stations in the same order.
 
-use kvrail_core::abi::WcStatus;
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{MemoryRange, Piece, Read};
+use kvrail_core::verbs_abi::WcStatus;
 
 use super::handle::PeerHandle;
 use super::limits::SGES;

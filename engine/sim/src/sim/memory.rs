@@ -5,9 +5,9 @@ use core::marker::PhantomData;
 use core::{ptr, slice};
 
 use heapless::vec::VecView;
-use kvrail_core::abi::WcStatus;
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::provider::{MemoryRange, RailKeys, Read};
+use kvrail_core::verbs_abi::WcStatus;
 
 use super::error::SimMemoryError;
 use super::handle::{MemoryHandle, PeerHandle};

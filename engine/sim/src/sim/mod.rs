@@ -21,7 +21,7 @@
 //! # Use
 //!
 //! ```
-//! use kvrail_core::abi::Wc;
+//! use kvrail_core::verbs_abi::Wc;
 //! use kvrail_core::id::{LaneId, RailIndex, WrId};
 //! use kvrail_core::provider::{Commit, MemoryRange, Post, Provider, Read, WaitFor};
 //! use kvrail_core::time::{Nanos, Time};

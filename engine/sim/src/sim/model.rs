@@ -2,9 +2,9 @@
 //! `posting`, what befalls rails and peers in `apply`, and the clock in `clock`.
 
 use heapless::deque::DequeView;
-use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex};
-use kvrail_core::provider::Event;
+use kvrail_core::provider::ProviderEvent;
+use kvrail_core::verbs_abi::{Wc, WcStatus};
 
 use super::action::Agenda;
 use super::config::{RailSpec, Rate, SimConfig, SimLaneSpec};
@@ -86,7 +86,7 @@ pub(super) struct Model<'m> {
     pub(super) timers: Timers<'m>,
     /// One for each of `rails`.
     pub(super) cqs: [Option<&'m mut DequeView<Cqe>>; MAX_RAILS],
-    pub(super) events: &'m mut DequeView<Event>,
+    pub(super) events: &'m mut DequeView<ProviderEvent>,
     pub(super) agenda: Agenda<'m>,
     pub(super) scripts: Scripts<'m>,
     pub(super) violations: Violations,
@@ -164,7 +164,7 @@ impl Model<'_> {
 
     // What the engine is told.
 
-    pub(super) fn tell(&mut self, event: Event) {
+    pub(super) fn tell(&mut self, event: ProviderEvent) {
         let room = self.events.storage_len() < EVENTS_PER_LANE * self.lanes.len();
         if !room || self.events.push_back(event).is_err() {
             self.violations.record(Violation::EventLost { event });

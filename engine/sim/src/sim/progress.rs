@@ -5,8 +5,8 @@
 //! moment of that, and completes half a round trip after its last byte, never before its
 //! predecessor.
 
-use kvrail_core::abi::{FaultKind, WcStatus};
-use kvrail_core::provider::Event;
+use kvrail_core::provider::ProviderEvent;
+use kvrail_core::verbs_abi::{FaultKind, WcStatus};
 
 use super::lane::State;
 use super::model::Model;
@@ -26,7 +26,7 @@ impl Model<'_> {
             lane.fail_at = NEVER;
             self.enter_error(place);
             if let Some(id) = self.lanes[place].id {
-                self.tell(Event::LaneFailed(id));
+                self.tell(ProviderEvent::LaneFailed(id));
             }
         }
         if self.lanes[place].retry_at <= now {
@@ -244,7 +244,7 @@ impl Model<'_> {
         lane.land = lane.land.max(lane.head);
         let announced = self.config.faults.announced.draw(&mut self.rng);
         if announced && let Some(id) = self.lanes[place].id {
-            self.tell(Event::LaneFailed(id));
+            self.tell(ProviderEvent::LaneFailed(id));
         }
     }
 
@@ -331,7 +331,7 @@ impl Model<'_> {
             self.purge(lane.rail, key);
         }
         if let Some(id) = lane.id {
-            self.tell(Event::LaneClosed(id));
+            self.tell(ProviderEvent::LaneClosed(id));
         }
     }
 }

@@ -5,11 +5,12 @@ use core::cell::RefMut;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use kvrail_core::abi::Wc;
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{
-    Commit, Event, MemoryRange, Piece, Post, Provider, RailInfo, RailKeys, Read, RegisterError, WaitFor, Wake,
+    Commit, MemoryRange, Piece, Post, Provider, ProviderEvent, RailInfo, RailKeys, Read, RegisterError,
+    WaitFor, Wake,
 };
+use kvrail_core::verbs_abi::Wc;
 
 use super::control::Sim;
 use super::handle::{LaneHandle, SimQp};
@@ -213,7 +214,7 @@ unsafe impl<'m> Provider for SimRails<'m> {
         model.close(place, lane.id);
     }
 
-    fn next_event(&mut self) -> Option<Event> {
+    fn next_event(&mut self) -> Option<ProviderEvent> {
         self.sim.model.borrow_mut().events.pop_front()
     }
 

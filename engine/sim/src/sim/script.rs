@@ -1,7 +1,7 @@
 //! Faults that a test asks for by name.
 
 use heapless::vec::VecView;
-use kvrail_core::abi::WcStatus;
+use kvrail_core::verbs_abi::WcStatus;
 
 use super::handle::LaneHandle;
 

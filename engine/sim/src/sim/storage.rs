@@ -2,7 +2,7 @@
 
 use heapless::{Deque, Vec};
 use kvrail_core::id::MAX_RAILS;
-use kvrail_core::provider::{Event, MemoryRange};
+use kvrail_core::provider::{MemoryRange, ProviderEvent};
 use kvrail_core::time::Nanos;
 
 use super::action::Action;
@@ -38,7 +38,7 @@ pub struct SimStorage<
     pub(super) winners: [[u16; 2]; LANES],
     pub(super) wrs: [[Wr; DEPTH]; LANES],
     pub(super) cqs: [Deque<Cqe, CQES>; RAILS],
-    pub(super) events: Deque<Event, EVENTS>,
+    pub(super) events: Deque<ProviderEvent, EVENTS>,
     pub(super) actions: Vec<(u64, Action), PLANS>,
     pub(super) fates: Vec<(LaneHandle, Fate), PLANS>,
 }

@@ -4,7 +4,7 @@ use core::fmt;
 
 use heapless::Vec;
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{Event, MemoryRange};
+use kvrail_core::provider::{MemoryRange, ProviderEvent};
 
 use super::handle::LaneHandle;
 
@@ -103,7 +103,7 @@ pub enum Violation {
     #[error("{event:?} was lost: events are to be read at every poll")]
     EventLost {
         /// The one that found no room.
-        event: Event,
+        event: ProviderEvent,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use kvrail_core::abi::{Wc, WcStatus};
+use kvrail_core::verbs_abi::{Wc, WcStatus};
 
 use super::*;
 use crate::templates::Templates;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use kvrail::core::batch::Ticket;
-use kvrail::core::config::Config as EngineConfig;
+use kvrail::core::config::EngineConfig;
 use kvrail::core::error::PageError;
 use kvrail::core::memory::Slot;
 use kvrail::core::rail::RailStats;

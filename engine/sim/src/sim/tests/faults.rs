@@ -155,7 +155,7 @@ fn a_dead_rail_answers_nothing_and_fails_after_the_retries() {
     bench.post(&mut alive, 10, 49_000);
     bench.sim.at(Time(10_500), Action::RailDown { rail: RailIndex(0), told: true }).unwrap();
     bench.run();
-    assert_eq!(bench.events(), [Event::RailDown(RailIndex(0))]);
+    assert_eq!(bench.events(), [ProviderEvent::RailDown(RailIndex(0))]);
     let of = |lane: usize| bench.seen.iter().filter(move |(_, wc)| wc.wr_id().lane().index() == lane);
     assert!(of(1).count() == 10 && of(1).all(|(_, wc)| wc.status().is_success()));
     let told: Vec<_> = of(0).map(|(_, wc)| (wc.wr_id().seq(), wc.status())).collect();
@@ -166,7 +166,7 @@ fn a_dead_rail_answers_nothing_and_fails_after_the_retries() {
     let refused = bench.sim.connect(RailIndex(0), bench.peer, RailIndex(0), SPEC);
     assert!(matches!(refused, Err(SimConnectError::Unreachable { .. })));
     bench.sim.apply(Action::RailUp { rail: RailIndex(0), told: true });
-    assert_eq!(bench.events(), [Event::RailUp(RailIndex(0))]);
+    assert_eq!(bench.events(), [ProviderEvent::RailUp(RailIndex(0))]);
     bench.lane(2, 0, SPEC);
 }
 
@@ -219,13 +219,13 @@ fn a_lane_can_fail_by_itself_and_say_so() {
     bench.sim.at(Time(8_500), Action::FailLane(lane.lane.handle())).unwrap();
     bench.run();
     assert_eq!(bench.statuses(), successes(0, 2).chain(flushes(2, 10)).collect::<Vec<_>>());
-    assert_eq!(bench.events(), [Event::LaneFailed(lane.id)]);
+    assert_eq!(bench.events(), [ProviderEvent::LaneFailed(lane.id)]);
     let announced = Faults { announced: Odds::ALWAYS, ..Faults::NONE };
     let mut bench = Bench::new(SimConfig { faults: announced, ..SimConfig::new(1) }, &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post_with(&mut lane, 1, 64, |_, read| read.rkey = 0);
     bench.run();
-    assert_eq!(bench.events(), [Event::LaneFailed(lane.id)]);
+    assert_eq!(bench.events(), [ProviderEvent::LaneFailed(lane.id)]);
 }
 
 #[test]

@@ -10,10 +10,10 @@ use std::boxed::Box;
 use std::vec;
 use std::vec::Vec;
 
-use kvrail_core::abi::{Wc, WcStatus};
 use kvrail_core::id::{LaneId, RailIndex, WrId};
-use kvrail_core::provider::{Commit, Event, MemoryRange, Post, Provider, RailKeys, Read, WaitFor};
+use kvrail_core::provider::{Commit, MemoryRange, Post, Provider, ProviderEvent, RailKeys, Read, WaitFor};
 use kvrail_core::time::{Nanos, Time};
+use kvrail_core::verbs_abi::{Wc, WcStatus};
 
 use super::*;
 
@@ -142,7 +142,7 @@ impl Bench {
         self.seen.iter().map(|(_, wc)| (wc.wr_id().seq(), wc.status())).collect()
     }
 
-    fn events(&mut self) -> Vec<Event> {
+    fn events(&mut self) -> Vec<ProviderEvent> {
         std::iter::from_fn(|| self.rails.next_event()).collect()
     }
 

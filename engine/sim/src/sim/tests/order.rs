@@ -49,7 +49,7 @@ fn a_lane_keeps_its_order_and_lanes_do_not_keep_theirs() {
 }
 
 /// What a run tells: times, completions, events, and a digest of the bytes.
-fn fuzz(seed: u64) -> (Vec<(u64, u64, WcStatus)>, Vec<Event>, u64) {
+fn fuzz(seed: u64) -> (Vec<(u64, u64, WcStatus)>, Vec<ProviderEvent>, u64) {
     let odds = Odds::per_million(20_000);
     let faults = Faults {
         wr: odds,
@@ -199,7 +199,7 @@ fn waiting_ends_for_the_reasons_it_should() {
     bench.sim.at(Time(50_000), Action::RailUp { rail: RailIndex(0), told: true }).unwrap();
     assert_eq!(wait(&mut bench, 99_000, 0), 50_000);
     assert_eq!(wait(&mut bench, 99_000, 0), 50_000);
-    assert_eq!(bench.events(), [Event::RailUp(RailIndex(0))]);
+    assert_eq!(bench.events(), [ProviderEvent::RailUp(RailIndex(0))]);
     kvrail_core::provider::Wake::wake(&bench.rails.waker());
     assert_eq!(wait(&mut bench, 99_000, 0), 50_000);
     assert_eq!(wait(&mut bench, 99_000, 0), 99_000);

@@ -28,7 +28,7 @@ fn a_failed_lane_flushes_and_the_drain_is_last() {
             assert_eq!(bench.events(), []);
             bench.sim.advance_to(Time(50_000));
             bench.poll();
-            assert_eq!((bench.events(), bench.seen.len()), (vec![Event::LaneFailed(lane.id)], 0));
+            assert_eq!((bench.events(), bench.seen.len()), (vec![ProviderEvent::LaneFailed(lane.id)], 0));
             let drain = WrId::new(lane.id, 1000);
             assert_eq!(bench.rails.drain(&mut lane.lane, drain), Ok(()));
             bench.run();
@@ -38,7 +38,7 @@ fn a_failed_lane_flushes_and_the_drain_is_last() {
             bench.sim.protect(bench.range()).unwrap();
             bench.rails.close(lane.lane);
             bench.sim.advance_to(bench.sim.now() + Nanos::from_millis(10));
-            assert_eq!(bench.events(), [Event::LaneClosed(lane.id)]);
+            assert_eq!(bench.events(), [ProviderEvent::LaneClosed(lane.id)]);
             assert!(
                 bench.ours() == before && bench.sim.violations().is_empty(),
                 "{:?}",
@@ -98,7 +98,7 @@ fn drains_and_closes_can_fail_in_every_way() {
         bench.rails.close(lane.lane);
     }
     bench.run();
-    assert_eq!(bench.events(), [Event::LaneClosed(ids[0]), Event::LaneClosed(ids[1])]);
+    assert_eq!(bench.events(), [ProviderEvent::LaneClosed(ids[0]), ProviderEvent::LaneClosed(ids[1])]);
     // The place of the one that hangs is not used again.
     for i in 0..7 {
         bench.lane(i, 0, SPEC);
@@ -118,7 +118,7 @@ fn a_closed_lane_tells_nothing_new_and_may_take_what_it_told() {
         let id = lane.id;
         bench.rails.close(lane.lane);
         bench.sim.advance_to(Time(10_000_000));
-        assert_eq!(bench.events(), [Event::LaneClosed(id)]);
+        assert_eq!(bench.events(), [ProviderEvent::LaneClosed(id)]);
         bench.poll();
         let of = |index| bench.seen.iter().filter(|(_, wc)| wc.wr_id().lane().index() == index).count();
         assert_eq!((of(0), of(1)), (told, 1));
@@ -302,7 +302,7 @@ fn unread_events_pile_up_only_so_far() {
     for _ in 0..33 {
         bench.sim.apply(Action::RailUp { rail: RailIndex(0), told: true });
     }
-    assert_eq!(only(&bench), Violation::EventLost { event: Event::RailUp(RailIndex(0)) });
+    assert_eq!(only(&bench), Violation::EventLost { event: ProviderEvent::RailUp(RailIndex(0)) });
     let text = std::format!("{:?}", bench.sim.violations());
     assert!(text.contains("EventLost"), "{text}");
 }

@@ -1,0 +1,370 @@
+//! Pages read together.
+
+use core::fmt;
+use core::mem::ManuallyDrop;
+
+use super::pool::{Buffer, BufferLimits};
+use super::shape::PageShape;
+use crate::error::ReadError;
+use crate::layout::{NO_LAYOUT, PlanLayouts};
+use crate::limits::narrow;
+use crate::memory::slot::{Slot, SlotRegion};
+use crate::page::Phase;
+use crate::page::segment::Segment;
+use crate::plan::PlanRef;
+use crate::remote::RemotePage;
+use crate::table::NO_ENTRY;
+
+/// How urgent a batch is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Served first: somebody waits for it.
+    #[default]
+    Urgent,
+    /// Served when nothing urgent waits, and now and then in between, so that it never starves.
+    Background,
+}
+
+/// Pages to be read together, from one peer or several: a buffer of the engine's pool.
+///
+/// Dropping it gives the buffer back; slots still inside are lost (never freed), so take them out
+/// first, by [`clear`](Self::clear).
+pub struct Batch<'s> {
+    buffer: ManuallyDrop<Buffer<'s>>,
+    /// At most the capacity, a u16.
+    len: u32,
+    /// First page of the last segment, and whether all its pages are of one shape and one chunk each.
+    segment: u32,
+    uniform: bool,
+    /// Whether some of that segment's pages are not to be validated, and whether some are.
+    some_unvalidated: bool,
+    some_validated: bool,
+    /// The shape of the last page: what was checked of it need not be checked of another page of the same shape.
+    last: PageShape,
+}
+
+impl<'s> Batch<'s> {
+    #[inline]
+    pub(crate) fn new(mut buffer: Buffer<'s>) -> Self {
+        let head = buffer.head_mut();
+        head.len = 0;
+        head.class = 0;
+        head.tag = 0;
+        head.origin = 0;
+        head.has_shared_or_planned = false;
+        Self {
+            buffer: ManuallyDrop::new(buffer),
+            len: 0,
+            segment: 0,
+            uniform: true,
+            some_unvalidated: false,
+            some_validated: false,
+            last: PageShape::NONE,
+        }
+    }
+
+    /// The buffer, with all that was said of its pages written down.
+    #[inline]
+    pub(crate) fn into_buffer(mut self) -> Buffer<'s> {
+        self.close_segment();
+        self.buffer.head_mut().len = narrow(self.len as usize);
+        let buffer = Self::take(&mut self);
+        core::mem::forget(self);
+        buffer
+    }
+
+    /// Writes the last segment's length into its first page.
+    #[inline]
+    pub(crate) fn close_segment(&mut self) {
+        if self.len > 0 {
+            let (segment, len) = (self.segment, self.len);
+            let seg = match (self.uniform, self.some_unvalidated, self.some_validated) {
+                (true, true, false) => Segment::UNIFORM.union(Segment::NO_VALIDATION),
+                (true, false, true) => Segment::UNIFORM.union(Segment::NEEDS_VALIDATION),
+                (true, ..) => Segment::UNIFORM,
+                (false, ..) => Segment::PER_PAGE,
+            };
+            let first = self.buffer.page_mut(segment);
+            first.seg_len = narrow((len - segment) as usize);
+            first.seg_done = 0;
+            first.seg = seg;
+        }
+    }
+
+    #[allow(unsafe_code, reason = "moves the buffer out of a value that is dropped or forgotten next")]
+    #[inline]
+    fn take(this: &mut Self) -> Buffer<'s> {
+        // SAFETY: no caller touches `this.buffer` again: two forget `this`, the third is its drop.
+        unsafe { ManuallyDrop::take(&mut this.buffer) }
+    }
+
+    pub(crate) fn engine(&self) -> u16 {
+        self.buffer.limits.engine
+    }
+
+    /// Which submitter waits for it, from 1; 0 for the engine's own thread.
+    pub(crate) fn set_origin(&mut self, origin: u16) {
+        self.buffer.head_mut().origin = origin;
+    }
+
+    #[inline]
+    pub(super) fn buffer(&self) -> &Buffer<'s> {
+        &self.buffer
+    }
+
+    #[inline]
+    pub(crate) fn buffer_mut(&mut self) -> &mut Buffer<'s> {
+        &mut self.buffer
+    }
+
+    /// Around the buffer of a batch of `len` pages that is done, to take its slots and results from.
+    #[inline]
+    pub(super) fn of_done(buffer: Buffer<'s>, len: u32) -> Self {
+        Self {
+            buffer: ManuallyDrop::new(buffer),
+            len,
+            segment: 0,
+            uniform: true,
+            some_unvalidated: false,
+            some_validated: false,
+            last: PageShape::NONE,
+        }
+    }
+
+    /// The same buffer, empty. Slots inside are lost.
+    #[inline]
+    pub(super) fn emptied(mut self) -> Self {
+        let buffer = Self::take(&mut self);
+        core::mem::forget(self);
+        Self::new(buffer)
+    }
+
+    /// How many pages it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many pages it can hold.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        usize::from(self.buffer.limits.capacity)
+    }
+
+    /// Sets how urgent it is; [`Class::Urgent`] unless told otherwise.
+    pub fn set_class(&mut self, class: Class) {
+        self.buffer.head_mut().class = class as u8;
+    }
+
+    /// Sets a number of the caller's, to be found in the [`Done`] again; 0 unless told otherwise.
+    pub fn set_tag(&mut self, tag: u64) {
+        self.buffer.head_mut().tag = tag;
+    }
+
+    /// Adds the READ of `page` into `slot`, which stays with the engine until the page is done.
+    ///
+    /// # Errors
+    ///
+    /// The reason, and the slot back.
+    // A slot and a page passed through memory, and a result back, cost more than the rest.
+    #[inline(always)]
+    pub fn read(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
+        let last = self.last;
+        let same_shape =
+            page.source == last.source && slot.slot_region() == last.slot_region && page.len == last.len;
+        let at = self.len;
+        if !same_shape || at >= u32::from(self.buffer.limits.capacity) {
+            let (of, to) = ((page.source, page.len, page.layout), (slot.slot_region(), slot.len()));
+            match PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, at) {
+                Ok(shape) => self.turn_to(shape),
+                Err(error) => return Err((error, slot)),
+            }
+        }
+        let state = self.buffer.page_mut(at);
+        state.remote = page.addr;
+        state.slot = Some(slot);
+        state.source = page.source;
+        state.len = page.len;
+        state.entry = page.entry;
+        state.next = 0;
+        state.left = self.last.chunks;
+        if page.entry == NO_ENTRY {
+            state.phase = Phase::NoValidation;
+            self.some_unvalidated = true;
+        } else {
+            state.phase = Phase::NeedsValidation;
+            state.expected = page.expected;
+            self.some_validated = true;
+        }
+        self.len = at + 1;
+        Ok(())
+    }
+
+    /// Adds the READ of `page` into `slot` by a plan: it lands there in another layout, with no copy in
+    /// between. What the plan does not write stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// The reason, and the slot back.
+    pub fn read_with(
+        &mut self,
+        page: RemotePage,
+        mut slot: Slot,
+        plan: PlanRef,
+    ) -> Result<(), (ReadError, Slot)> {
+        match self.planned(page, &slot, plan) {
+            Ok(shape) => {
+                slot.follow(plan.number, plan.wrs);
+                self.put(page.part_of(plan), slot, shape);
+                Ok(())
+            }
+            Err(error) => Err((error, slot)),
+        }
+    }
+
+    /// Adds the READ of another page into the slot of the page before, from byte `offset` of the slot on:
+    /// a slot, which is of no layout, is filled from several pages, of one peer or of several.
+    ///
+    /// The slot comes back once, with the first of its pages, and its result is good only if all of them
+    /// have arrived. Pages that overlap leave there whatever came last.
+    ///
+    /// # Errors
+    ///
+    /// The reason: there is no page before, the page ends beyond the slot, the batch is full, …
+    pub fn read_also(&mut self, page: RemotePage, offset: u32) -> Result<(), ReadError> {
+        let (slot, place) = self.last_slot()?;
+        let room = slot.len().saturating_sub(offset as usize);
+        let (of, to) = ((page.source, page.len, page.layout), (slot.slot_region(), room));
+        let shape = PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, self.len);
+        let shape = shape.map_err(|error| match error {
+            ReadError::SlotTooSmall { .. } => {
+                let (page_bytes, slot_bytes) = (page.len, slot.len());
+                ReadError::BeyondSlot { page_bytes, offset, slot_bytes }
+            }
+            error => error,
+        })?;
+        let view = slot.share(offset, place);
+        self.put(page, view, PageShape { slot_region: SlotRegion::NONE, ..shape });
+        Ok(())
+    }
+
+    /// The same by a plan, which says where in the slot the page lands: pages of 16 tokens in slots of 64,
+    /// pages of one layer in slots of all, heads of several ranks.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_also`](Self::read_also), or as [`read_with`](Self::read_with).
+    pub fn read_also_with(&mut self, page: RemotePage, plan: PlanRef) -> Result<(), ReadError> {
+        let (slot, place) = self.last_slot()?;
+        let shape = self.planned(page, slot, plan)?;
+        let mut view = slot.share(0, place);
+        view.follow(plan.number, plan.wrs);
+        self.put(page.part_of(plan), view, shape);
+        Ok(())
+    }
+
+    /// The slot that the page before lands in, and its place.
+    fn last_slot(&self) -> Result<(&Slot, u32), ReadError> {
+        let pages = self.buffer.pages();
+        let slot = |at: u32| pages[at as usize].slot.as_ref().ok_or(ReadError::NoSlot);
+        let last = self.len.checked_sub(1).ok_or(ReadError::NoSlot)?;
+        let at = slot(last)?.shares().unwrap_or(last);
+        Ok((slot(at)?, at))
+    }
+
+    /// What a page is that lands in `slot` by `plan`, if it may.
+    fn planned(&self, page: RemotePage, slot: &Slot, plan: PlanRef) -> Result<PageShape, ReadError> {
+        let BufferLimits { engine, .. } = self.buffer.limits;
+        if plan.engine != engine {
+            return Err(ReadError::OtherEngine("plan"));
+        }
+        if page.source.engine() != engine {
+            return Err(ReadError::OtherEngine("page"));
+        }
+        if slot.slot_region().engine() != engine {
+            return Err(ReadError::OtherEngine("slot"));
+        }
+        let layout = slot.slot_region().layout();
+        let PlanLayouts { reads, writes } = plan.layouts;
+        if page.layout != reads || (layout != writes && layout != NO_LAYOUT) {
+            self.buffer.layouts.follows(plan.layouts, page.layout, layout)?;
+        }
+        if page.len < plan.source_end {
+            return Err(ReadError::PageTooSmall { page_bytes: page.len, plan_bytes: plan.source_end });
+        }
+        // Pages and slots are as long as can be, so only what is not the plan's is looked at.
+        let (of, to) = ((page.source, plan.destination_end, layout), (slot.slot_region(), slot.len()));
+        PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, self.len)?;
+        // Never the shape of another page: its chunks are work requests of the plan.
+        Ok(PageShape {
+            source: page.source,
+            slot_region: SlotRegion::NONE,
+            len: plan.bytes,
+            chunks: plan.wrs,
+        })
+    }
+
+    /// Puts a page that has been checked into the next place.
+    fn put(&mut self, page: RemotePage, slot: Slot, shape: PageShape) {
+        self.turn_to(shape);
+        self.uniform = false;
+        let at = self.len;
+        let state = self.buffer.page_mut(at);
+        state.remote = page.addr;
+        state.slot = Some(slot);
+        state.source = page.source;
+        state.len = shape.len;
+        state.entry = page.entry;
+        state.next = 0;
+        state.left = shape.chunks;
+        state.phase = if page.entry == NO_ENTRY { Phase::NoValidation } else { Phase::NeedsValidation };
+        state.expected = page.expected;
+        self.len = at + 1;
+        self.buffer.head_mut().has_shared_or_planned = true;
+    }
+
+    /// The next page is not like the one before; where its peer is another, it begins a segment.
+    #[inline]
+    fn turn_to(&mut self, shape: PageShape) {
+        if self.len == 0 || shape.source.peer() != self.last.source.peer() {
+            self.close_segment();
+            (self.segment, self.uniform) = (self.len, shape.chunks == 1);
+            (self.some_unvalidated, self.some_validated) = (false, false);
+        } else {
+            self.uniform = false;
+        }
+        self.last = shape;
+    }
+
+    /// Empties it, slot by slot.
+    pub fn clear(&mut self) -> impl Iterator<Item = Slot> + use<'_, 's> {
+        let len = core::mem::take(&mut self.len);
+        self.last = PageShape::NONE;
+        self.buffer.head_mut().has_shared_or_planned = false;
+        let pages = &mut self.buffer.pages_mut()[..len as usize];
+        pages.iter_mut().filter_map(|page| page.slot.take().and_then(Slot::unmark))
+    }
+}
+
+impl Drop for Batch<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        Self::take(self).release();
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("number", &self.buffer.index())
+            .field("pages", &self.len())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}

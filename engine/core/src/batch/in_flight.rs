@@ -1,0 +1,140 @@
+//! Batches that the engine has: which, until when, and those that are done.
+
+use crate::limits::{GROUP, narrow};
+use crate::ring::fifo::Fifo;
+use crate::time::Time;
+
+/// The batches of an engine that have been submitted, by their numbers, in groups of 64.
+///
+/// Invariants: a batch is `flying` from `submit` until all of its pages are retired, and then in `done` until it is taken.
+/// A batch that is `overdue` is flying, its deadline has passed, and the caller has not been told. `earliest` of a group,
+/// and `next_deadline` of all, are lower bounds of the deadlines that have not passed.
+#[derive(Debug)]
+pub(crate) struct InFlight<'s> {
+    flying: &'s mut [u64],
+    overdue: &'s mut [u64],
+    earliest: &'s mut [Time],
+    next_deadline: Time,
+    count: u32,
+    serial: u32,
+    pub(crate) done: Fifo<'s, u16>,
+    /// The first number that no submitter of a hub has had.
+    next_origin: u16,
+}
+
+/// By which numbers an engine knows the submitters of a hub: from `first` on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origins {
+    pub(crate) engine: u16,
+    pub(crate) first: u16,
+}
+
+/// The group of a batch, and its bit there.
+#[inline]
+const fn group_and_bit(batch: u16) -> (usize, u64) {
+    (batch as usize / GROUP, 1 << (batch as usize % GROUP))
+}
+
+impl<'s> InFlight<'s> {
+    pub(crate) fn new(
+        flying: &'s mut [u64],
+        overdue: &'s mut [u64],
+        earliest: &'s mut [Time],
+        done: &'s mut [u16],
+    ) -> Self {
+        let (next_deadline, done) = (Time::NEVER, Fifo::new(done));
+        Self { flying, overdue, earliest, next_deadline, count: 0, serial: 0, done, next_origin: 1 }
+    }
+
+    /// How many are flying.
+    pub(crate) const fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// The number by which the next batch is told from others that have the same buffer.
+    #[inline]
+    pub(crate) fn next_serial(&mut self) -> u32 {
+        let serial = self.serial;
+        self.serial = serial.wrapping_add(1);
+        serial
+    }
+
+    /// A batch begins to fly, until `deadline`.
+    #[inline]
+    pub(crate) fn begin(&mut self, batch: u16, deadline: Time) {
+        let (group, bit) = group_and_bit(batch);
+        self.count += 1;
+        self.flying[group] |= bit;
+        self.earliest[group] = self.earliest[group].min(deadline);
+        self.next_deadline = self.next_deadline.min(deadline);
+    }
+
+    /// All pages of a batch are retired.
+    #[inline]
+    pub(crate) fn end(&mut self, batch: u16) {
+        let (group, bit) = group_and_bit(batch);
+        self.count -= 1;
+        self.done.push(batch);
+        self.flying[group] &= !bit;
+        self.overdue[group] &= !bit;
+    }
+
+    /// No deadline passes before.
+    #[inline]
+    pub(crate) const fn next_deadline(&self) -> Time {
+        self.next_deadline
+    }
+
+    pub(crate) const fn groups(&self) -> usize {
+        self.earliest.len()
+    }
+
+    /// Whether a deadline of a group may have passed.
+    pub(crate) fn may_be_late(&self, group: usize, now: Time) -> bool {
+        self.earliest[group] <= now
+    }
+
+    /// Notes the earliest deadline of a group that has not passed.
+    pub(crate) fn set_earliest(&mut self, group: usize, earliest: Time) {
+        self.earliest[group] = earliest;
+    }
+
+    /// Works out the earliest deadline of all from those of the groups.
+    pub(crate) fn refresh_next_deadline(&mut self) {
+        self.next_deadline = self.earliest.iter().copied().fold(Time::NEVER, Time::min);
+    }
+
+    /// The first batch of a group, from number `from` in it on, that is flying; and the number behind it. It is looked
+    /// up anew each time, since what is done to one batch may end others.
+    pub(crate) fn next_flying(&self, group: usize, from: u32) -> Option<(u16, u32)> {
+        let rest = u64::MAX.checked_shl(from)? & self.flying[group];
+        let number = rest.trailing_zeros();
+        (rest != 0).then(|| (narrow(GROUP * group + number as usize), number + 1))
+    }
+
+    /// Notes that a batch is overdue, if it is still flying.
+    pub(crate) fn set_overdue(&mut self, batch: u16) {
+        let (group, bit) = group_and_bit(batch);
+        self.overdue[group] |= self.flying[group] & bit;
+    }
+
+    pub(crate) fn any_overdue(&self) -> bool {
+        self.overdue.iter().any(|&word| word != 0)
+    }
+
+    /// The next batch that is overdue; it is told once.
+    pub(crate) fn next_overdue(&mut self) -> Option<u16> {
+        let group = self.overdue.iter().position(|&word| word != 0)?;
+        let word = self.overdue[group];
+        self.overdue[group] = word & (word - 1);
+        Some(narrow(GROUP * group + word.trailing_zeros() as usize))
+    }
+
+    /// Numbers for the `n` submitters of a hub. Those of a hub that is gone are used again when there are no others.
+    pub(crate) fn origins(&mut self, engine: u16, n: u16) -> Origins {
+        // 0 is the engine's own thread.
+        let first = if self.next_origin > u16::MAX - n { 1 } else { self.next_origin };
+        self.next_origin = first + n;
+        Origins { engine, first }
+    }
+}

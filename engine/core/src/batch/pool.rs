@@ -1,0 +1,302 @@
+//! The batches of an engine: a fixed pool, whose buffers change hands without being copied.
+//!
+//! A buffer (a [`Head`] and its pages) has exactly one owner at any time: the free set; a
+//! [`Batch`](crate::batch::Batch) or [`Done`](crate::batch::Done), on any thread; or the engine,
+//! from `submit` until the batch is done. The owner alone touches the cells.
+#![allow(unsafe_code, reason = "buffers change owners across threads")]
+
+use core::cell::UnsafeCell;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use crate::layout::LayoutTable;
+use crate::limits::{GROUP, narrow};
+use crate::page::list::{Link, Linked, PageRef, Queued, Validating};
+use crate::page::{Page, PageTable, are_at_rest};
+use crate::ring::free::FreeSet;
+use crate::time::Time;
+
+/// What is said once per batch.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) len: u16,
+    /// Pages not retired.
+    pub(crate) left: u16,
+    pub(crate) class: u8,
+    /// The submitter that waits for it; meaningful to a hub.
+    pub(crate) origin: u16,
+    /// The engine has it.
+    pub(crate) held: bool,
+    /// Some chunk of it has been posted.
+    pub(crate) started: bool,
+    /// Some page of it lands by a plan, or in the slot of another.
+    pub(crate) has_shared_or_planned: bool,
+    /// Some page of it failed while it was under way: each must be looked at when its wrs complete.
+    pub(crate) must_settle_each: bool,
+    pub(crate) serial: u32,
+    pub(crate) deadline: Time,
+    pub(crate) tag: u64,
+}
+
+impl Head {
+    pub(crate) const EMPTY: Self = Self {
+        len: 0,
+        left: 0,
+        class: 0,
+        origin: 0,
+        held: false,
+        started: false,
+        has_shared_or_planned: false,
+        must_settle_each: false,
+        serial: 0,
+        deadline: Time::NEVER,
+        tag: 0,
+    };
+}
+
+/// The buffers of an engine's storage.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pool<'s> {
+    heads: &'s [UnsafeCell<Head>],
+    pages: &'s [UnsafeCell<Page>],
+    free: &'s [FreeSet],
+    layouts: LayoutTable<'s>,
+    limits: BufferLimits,
+}
+
+/// What a buffer holds, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BufferLimits {
+    /// Pages.
+    pub(crate) capacity: u16,
+    pub(crate) chunk_shift: u8,
+    pub(crate) engine: u16,
+}
+
+// SAFETY: the cells behind a pool are touched by their owner only (module docs); ownership moves
+// between threads through `FreeSet` (release/acquire) or with a `Buffer`, which is sent.
+unsafe impl Send for Pool<'_> {}
+// SAFETY: as above; `&Pool` only claims buffers.
+unsafe impl Sync for Pool<'_> {}
+
+/// The right to one buffer.
+#[derive(Debug)]
+pub(crate) struct Buffer<'s> {
+    head: NonNull<Head>,
+    pages: NonNull<UnsafeCell<Page>>,
+    free: &'s FreeSet,
+    index: u16,
+    pub(crate) layouts: LayoutTable<'s>,
+    pub(crate) limits: BufferLimits,
+    lifetime: PhantomData<&'s mut [Page]>,
+}
+
+// SAFETY: a buffer is the only owner of its cells; Head and Page are Send.
+unsafe impl Send for Buffer<'_> {}
+
+impl<'s> Pool<'s> {
+    /// A pool over cells that nobody else uses from now on, as [`Storage::open`](crate::storage::Storage)
+    /// has written them: `pages` holds as many for each head, `free` one word for each 64 heads.
+    pub(crate) fn new(
+        heads: &'s mut [Head],
+        pages: &'s mut [Page],
+        free: &'s [FreeSet],
+        layouts: LayoutTable<'s>,
+        chunk_shift: u8,
+        engine: u16,
+    ) -> Self {
+        let pages_per_batch = pages.len() / heads.len();
+        Self {
+            heads: cells(heads),
+            pages: cells(pages),
+            free,
+            layouts,
+            limits: BufferLimits { capacity: narrow(pages_per_batch), chunk_shift, engine },
+        }
+    }
+
+    pub(crate) fn batches(&self) -> usize {
+        self.heads.len()
+    }
+
+    pub(crate) fn pages_per_batch(&self) -> usize {
+        usize::from(self.limits.capacity)
+    }
+
+    /// How many buffers are free, at some moment.
+    pub(crate) fn free(&self) -> usize {
+        self.free.iter().map(FreeSet::count).sum()
+    }
+
+    /// A free buffer.
+    #[inline]
+    pub(crate) fn claim(&self) -> Option<Buffer<'s>> {
+        for (group, free) in self.free.iter().enumerate() {
+            if let Some(bit) = free.claim() {
+                return Some(self.buffer(narrow(GROUP * group + bit as usize)));
+            }
+        }
+        None
+    }
+
+    /// The buffer number `index`, to which the caller has the right.
+    #[inline]
+    fn buffer(&self, index: u16) -> Buffer<'s> {
+        let i = usize::from(index);
+        let head = NonNull::from(&self.heads[i]).cast::<Head>();
+        let per = usize::from(self.limits.capacity);
+        let pages = NonNull::from(&self.pages[i * per..][..per]).cast::<UnsafeCell<Page>>();
+        let Self { layouts, limits, .. } = *self;
+        Buffer { head, pages, free: &self.free[i / GROUP], index, layouts, limits, lifetime: PhantomData }
+    }
+}
+
+/// A slice of values as one of cells.
+fn cells<T>(slice: &mut [T]) -> &[UnsafeCell<T>] {
+    let cells = core::ptr::from_mut(slice) as *const [UnsafeCell<T>];
+    // SAFETY: UnsafeCell<T> has the layout of T, and the exclusive borrow becomes the cells' only way in.
+    unsafe { &*cells }
+}
+
+impl Buffer<'_> {
+    pub(crate) fn index(&self) -> u16 {
+        self.index
+    }
+
+    #[inline]
+    pub(crate) fn head(&self) -> &Head {
+        // SAFETY: the buffer is the only owner of its head (module docs).
+        unsafe { self.head.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn head_mut(&mut self) -> &mut Head {
+        // SAFETY: the buffer is the only owner of its head, borrowed exclusively.
+        unsafe { self.head.as_mut() }
+    }
+
+    /// All its pages, used or not.
+    #[inline]
+    pub(crate) fn pages(&self) -> &[Page] {
+        let first = self.pages.as_ptr().cast::<Page>();
+        // SAFETY: as in `pages_mut`; the borrow of `self` keeps others from getting a mutable one.
+        unsafe { core::slice::from_raw_parts(first, usize::from(self.limits.capacity)) }
+    }
+
+    /// All its pages, used or not.
+    #[inline]
+    pub(crate) fn pages_mut(&mut self) -> &mut [Page] {
+        let first = self.pages.as_ptr().cast::<Page>();
+        // SAFETY: `capacity` pages follow `first`; the buffer is their only owner, borrowed exclusively.
+        unsafe { core::slice::from_raw_parts_mut(first, usize::from(self.limits.capacity)) }
+    }
+
+    /// One of its pages.
+    ///
+    /// # Panics
+    ///
+    /// Beyond the capacity.
+    #[inline]
+    pub(crate) fn page_mut(&mut self, i: u32) -> &mut Page {
+        &mut self.pages_mut()[i as usize]
+    }
+
+    /// Makes it free.
+    #[inline]
+    pub(crate) fn release(self) {
+        self.free.release(u32::from(self.index) % u64::BITS);
+    }
+}
+
+/// The engine's access to the batches that it holds.
+#[derive(Debug)]
+pub(crate) struct Held<'s> {
+    pool: Pool<'s>,
+}
+
+impl<'s> Held<'s> {
+    pub(crate) fn new(pool: Pool<'s>) -> Self {
+        Self { pool }
+    }
+
+    pub(crate) fn pool(&self) -> Pool<'s> {
+        self.pool
+    }
+
+    /// Takes a buffer over; the caller's right becomes the engine's. Says where its pages are.
+    #[inline]
+    pub(crate) fn take(&mut self, mut buffer: Buffer<'s>) -> PageRef {
+        buffer.head_mut().held = true;
+        PageRef(u32::from(buffer.index) * u32::from(buffer.limits.capacity))
+    }
+
+    /// Gives a buffer up. The engine keeps no `PageRef` of it: every ring entry, link and queue that
+    /// holds one counts in a page's `left`, and all pages have been retired.
+    ///
+    /// # Panics
+    ///
+    /// When the engine does not hold it, or some page of it is not retired: a bug in the engine.
+    #[inline]
+    pub(crate) fn give_up(&mut self, index: u16) -> Buffer<'s> {
+        let mut buffer = self.pool.buffer(index);
+        let head = buffer.head_mut();
+        assert!(head.held && head.left == 0, "a batch that is not done leaves the engine");
+        head.held = false;
+        let len = usize::from(head.len);
+        debug_assert!(
+            are_at_rest(&buffer.pages()[..len]),
+            "a batch that is still in some list leaves the engine"
+        );
+        buffer
+    }
+
+    #[inline]
+    pub(crate) fn head(&mut self, index: u16) -> &mut Head {
+        let cell = self.pool.heads[usize::from(index)].get();
+        // SAFETY: the engine names only batches that it holds, so it is the cell's only owner; the
+        // borrow of `self` makes this the only reference.
+        let head = unsafe { &mut *cell };
+        debug_assert!(head.held);
+        head
+    }
+
+    /// `len` pages of one held batch, from `first` on.
+    #[inline]
+    pub(crate) fn slice(&mut self, first: PageRef, len: u32) -> &mut [Page] {
+        let cells = &self.pool.pages[first.0 as usize..][..len as usize];
+        let start = UnsafeCell::raw_get(cells.as_ptr());
+        // SAFETY: as in `at`, for each of the `len` pages, which lie within one slice of cells.
+        unsafe { core::slice::from_raw_parts_mut(start, cells.len()) }
+    }
+
+    /// Where a batch's pages are.
+    pub(crate) fn first(&self, batch: u16) -> PageRef {
+        PageRef(u32::from(batch) * u32::from(self.pool.limits.capacity))
+    }
+}
+
+impl PageTable for Held<'_> {
+    #[inline]
+    fn at(&mut self, page: PageRef) -> &mut Page {
+        let cells = self.pool.pages;
+        let cell = cells[page.0 as usize].get();
+        // SAFETY: a PageRef is made from a held batch and dropped before the batch is given up (see
+        // `give_up`), so the engine is the cell's only owner; the borrow of `self` makes this the only
+        // reference. UnsafeCell writes through a shared slice are what it is for.
+        unsafe { &mut *cell }
+    }
+}
+
+impl Linked<Queued> for Held<'_> {
+    #[inline]
+    fn link(&mut self, page: PageRef) -> &mut Link {
+        &mut self.at(page).queue
+    }
+}
+
+impl Linked<Validating> for Held<'_> {
+    #[inline]
+    fn link(&mut self, page: PageRef) -> &mut Link {
+        &mut self.at(page).validate
+    }
+}

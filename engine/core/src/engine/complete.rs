@@ -1,0 +1,345 @@
+//! Completions come back: credits, pages, batches.
+
+use super::state::{Engine, WCS};
+use crate::events::{EngineEvent, EventSink};
+use crate::id::RailIndex;
+use crate::lane::record::{Record, Run};
+use crate::lane::{Fatal, LaneState};
+use crate::limits::narrow;
+use crate::page::list::{Link, PageRef};
+use crate::page::{PageTable, Phase};
+use crate::provider::{Provider, ProviderEvent};
+use crate::time::Time;
+use crate::verbs_abi::{FaultKind, Wc};
+
+/// Calls of the provider per rail and poll, so that one poll ends.
+const ROUNDS: usize = 16;
+/// Events per poll.
+const EVENTS: usize = 64;
+
+impl<P: Provider, E: EventSink> Engine<'_, P, E> {
+    /// Takes completions and events, returns credits, posts what there is room for now, and keeps the
+    /// deadlines. Says how many batches are done.
+    #[inline]
+    pub fn poll(&mut self, now: Time) -> usize {
+        self.emit_time(now);
+        for _ in 0..EVENTS {
+            let Some(event) = self.provider.next_event() else { break };
+            self.event(event, now);
+        }
+        for rail in 0..self.rails.len() {
+            self.poll_rail(rail, now);
+        }
+        self.arrivals.slept = false;
+        self.repairs.poll(now);
+        self.timers(now);
+        self.arrivals.behind = false;
+        if self.peers.any_parked() {
+            self.unpark();
+        }
+        if !self.peers.trials.is_empty() {
+            self.try_suspects(now);
+        }
+        self.schedule(now);
+        self.in_flight.done.len()
+    }
+
+    #[inline]
+    fn poll_rail(&mut self, rail: usize, now: Time) {
+        for round in 0..ROUNDS {
+            let r = &self.rails[rail];
+            if r.wrs == 0 && r.dying == 0 && r.silent == 0 && r.cq_residue == 0 && !self.arrivals.slept {
+                break;
+            }
+            let n = self.provider.poll(RailIndex::at(rail), &mut self.arrivals.wcs).min(WCS);
+            self.rails[rail].stats.completions += n as u64;
+            for i in 0..n {
+                self.completion(rail, i, now);
+            }
+            if n < WCS {
+                // The queue is empty: nothing of a lane that is gone is left in it.
+                let r = &mut self.rails[rail];
+                r.cq_used -= core::mem::take(&mut r.cq_residue);
+                break;
+            }
+            // What has not been taken says nothing yet about who has stalled.
+            self.arrivals.behind |= round + 1 == ROUNDS;
+        }
+        let r = &mut self.rails[rail];
+        if r.speed.tick(now, r.bytes, u64::from(self.config.run_bytes)) {
+            self.rails.refresh(rail);
+            self.rails.refresh_rate(&self.config);
+        }
+    }
+
+    /// Completion number `at` of those just taken from `rail`.
+    #[inline]
+    fn completion(&mut self, rail: usize, at: usize, now: Time) {
+        let wc = &self.arrivals.wcs[at];
+        let id = wc.wr_id().lane();
+        let index = id.index();
+        let Some(lane) = self.lanes.get(index).filter(|lane| lane.id == id) else {
+            self.rails[rail].stats.stale += 1;
+            return;
+        };
+        let covered = lane.covered(wc.wr_id().seq());
+        if covered <= lane.outstanding() && wc.status().is_success() {
+            match lane.state {
+                LaneState::Up => return self.advance(index, covered, now),
+                LaneState::Failing | LaneState::Draining | LaneState::Closing if lane.fatal.is_none() => {
+                    return self.advance_dying(index, covered);
+                }
+                _ => {}
+            }
+        }
+        let wc = *wc;
+        self.unusual(rail, index, &wc, covered, now);
+    }
+
+    /// Anything but a success of a lane in use.
+    #[cold]
+    fn unusual(&mut self, rail: usize, index: usize, wc: &Wc, covered: u32, now: Time) {
+        let lane = &mut self.lanes[index];
+        let stats = &mut self.rails[rail].stats;
+        let flushing = matches!(lane.state, LaneState::Draining | LaneState::Closing);
+        if flushing && covered == lane.outstanding() + 1 {
+            // The drain wr: everything before it has been flushed.
+            return self.lane_is_quiet(index, now);
+        }
+        let dead = matches!(lane.state, LaneState::Free | LaneState::Quiet);
+        if dead || covered > lane.outstanding() || wc.status().is_success() {
+            stats.stale += 1;
+            return;
+        }
+        match wc.status().fault() {
+            FaultKind::Page => stats.page_faults += 1,
+            FaultKind::Path => stats.path_faults += 1,
+            FaultKind::Flushed => stats.flushed += 1,
+        }
+        let (status, vendor_err) = (wc.status(), wc.vendor_err());
+        // The first error is the cause, the rest is flushed. That earlier wrs succeeded is implied
+        // only where every completion can be trusted to come; what has not been seen to succeed is
+        // read again.
+        if lane.fatal.is_none() {
+            lane.fatal = Some(Fatal { seq: wc.wr_id().seq(), status, vendor_err });
+        }
+        let (lane, up) = (lane.id, lane.state == LaneState::Up);
+        self.emit(|_| EngineEvent::WrFailed { lane, seq: wc.wr_id().seq(), status, vendor_err });
+        if up {
+            self.fail_lane(index, now);
+        }
+    }
+
+    /// The `n` oldest wrs of a lane in use have succeeded.
+    #[inline]
+    fn advance(&mut self, index: usize, n: u32, now: Time) {
+        if self.rails.silent_count > 0 {
+            self.heard(index);
+        }
+        let lane = &mut self.lanes[index];
+        let (peer, rail, fresh) = (lane.peer, usize::from(lane.rail), lane.fresh);
+        let (mut seq, head) = (lane.tail, lane.tail.wrapping_add(n));
+        lane.tail = head;
+        lane.since = now;
+        if fresh {
+            lane.fresh = false;
+            self.repairs.path(peer, rail).failures = 0;
+        }
+        let (mut bytes, mut pages) = (0, 0);
+        self.emit(|engine| EngineEvent::Completed { lane: engine.lanes[index].id, wrs: n });
+        while seq != head {
+            let record = *self.lanes.record(index, seq);
+            let count = u32::from(record.count);
+            let done = count.min(head.wrapping_sub(seq));
+            seq = seq.wrapping_add(done);
+            bytes += u64::from(done) * u64::from(record.len);
+            pages += self.arrived(record.page, record.covers(done), record.run);
+            if done < count {
+                *self.lanes.record(index, seq) = record.behind(done);
+            }
+        }
+        let lane = &mut self.lanes[index];
+        lane.bytes -= bytes;
+        let idle = lane.head == head;
+        let r = &mut self.rails[rail];
+        r.complete(n, bytes, now);
+        self.rails.refresh(rail);
+        let p = &mut self.peers[usize::from(peer)];
+        if idle {
+            // It comes next: it can begin at once, and is still in the cache.
+            p.lanes[rail] = narrow(index);
+        }
+        p.stats.pages += pages;
+        p.stats.bytes += bytes;
+        // With room on some rail it stands in the queues already, if it wants anything.
+        if p.room & 1 << rail == 0 {
+            p.room |= 1 << rail;
+            self.peers.enroll(peer);
+        }
+    }
+
+    /// One chunk (or the entry) of each of `n` pages in a row has arrived, or `n` chunks of one. Says how many pages are through
+    /// with that: all that were waiting for nothing else.
+    #[inline]
+    fn arrived(&mut self, first: PageRef, n: u32, run: Run) -> u64 {
+        if run == Run::Chunks {
+            let page = self.pages.at(first);
+            page.left -= n;
+            if page.left == 0 {
+                self.complete(first);
+            }
+            return 0;
+        }
+        let batch = self.pages.at(first).batch;
+        let run = if self.pages.head(batch).must_settle_each { Run::PerPage } else { run };
+        match run {
+            Run::NoValidation => {
+                // Each waited for this alone: nobody needs to look at it.
+                debug_assert!(
+                    self.pages.slice(first, n).iter().all(|page| page.phase == Phase::NoValidation
+                        && page.left == 1
+                        && page.landed().is_none()),
+                    "bare pages under way"
+                );
+                self.pages.at(first).land(n);
+                self.emit_arrived(first, n);
+                self.release_batch(batch, narrow(n as usize));
+                return u64::from(n);
+            }
+            Run::NeedsValidation => {
+                for page in self.pages.slice(first, n) {
+                    debug_assert!(page.phase == Phase::NeedsValidation && page.left == 1, "a page under way");
+                    // The entry is left.
+                    page.phase = Phase::Validating;
+                    page.validate = Link::BEHIND;
+                }
+                let head = self.pages.at(first);
+                head.validate = Link::OUT;
+                let peer = head.peer();
+                self.peers[usize::from(peer)].validate.push_back(&mut self.pages, first);
+                self.peers.enroll_class(peer, 0);
+                return 0;
+            }
+            Run::Validating => return self.validated(first, n, batch),
+            Run::PerPage | Run::Chunks => {}
+        }
+        let (mut at, mut arrived) = (first.0, 0);
+        while at < first.0 + n {
+            let pages = self.pages.slice(PageRef(at), first.0 + n - at);
+            let other = pages.iter_mut().position(|page| !page.arrive());
+            // A place in a slice of n pages.
+            let bare = other.map_or(first.0 + n - at, |i| i as u32);
+            if E::ENABLED && bare > 0 {
+                self.emit_arrived(PageRef(at), bare);
+            }
+            (at, arrived) = (at + bare, arrived + bare);
+            if other.is_some() {
+                self.drop_chunk(PageRef(at));
+                at += 1;
+            }
+        }
+        if arrived > 0 {
+            self.release_batch(batch, narrow(arrived as usize));
+        }
+        u64::from(arrived)
+    }
+
+    /// The entries of `n` pages in a row have arrived. Says how many of these are what was asked for.
+    fn validated(&mut self, first: PageRef, n: u32, batch: u16) -> u64 {
+        let peer = usize::from(self.pages.at(first).peer());
+        let entries = self.landing.of(first, n);
+        let mut arrived = 0;
+        for (page, entry) in self.pages.slice(first, n).iter_mut().zip(entries) {
+            debug_assert!(page.phase == Phase::Validating && page.left == 1, "a page under way");
+            page.left = 0;
+            match entry.snapshot().check(page.expected) {
+                Ok(()) => {
+                    page.phase = Phase::Arrived;
+                    arrived += 1;
+                }
+                Err(miss) => (page.phase, page.outcome) = (Phase::Lost, miss.into()),
+            }
+        }
+        self.peers[peer].stats.misses += u64::from(n) - arrived;
+        if E::ENABLED {
+            for page in (0..n).map(|i| PageRef(first.0 + i)) {
+                let result = self.pages.at(page).result();
+                self.emit_result(page, result);
+            }
+        }
+        self.release_batch(batch, narrow(n as usize));
+        arrived
+    }
+
+    /// The same for a lane that is dying: its rail no longer counts it.
+    #[cold]
+    fn advance_dying(&mut self, index: usize, n: u32) {
+        self.emit(|engine| EngineEvent::Completed { lane: engine.lanes[index].id, wrs: n });
+        let mut bytes = 0;
+        for _ in 0..n {
+            let seq = self.lanes[index].tail;
+            let wr = *self.lanes.record(index, seq);
+            self.lanes[index].tail = seq.wrapping_add(1);
+            bytes += u64::from(wr.len);
+            self.drop_wr(wr);
+        }
+        let lane = &self.lanes[index];
+        let stats = &mut self.rails[usize::from(lane.rail)].stats;
+        stats.chunks += u64::from(n);
+        stats.bytes += bytes;
+        self.peers[usize::from(lane.peer)].stats.bytes += bytes;
+    }
+
+    /// One wr is accounted for, of however many pages.
+    pub(super) fn drop_wr(&mut self, wr: Record) {
+        for i in 0..wr.covers(1) {
+            self.drop_chunk(PageRef(wr.page.0 + i));
+        }
+    }
+
+    /// One posted chunk of a page is accounted for: it arrived, or it no longer matters.
+    #[inline]
+    pub(super) fn drop_chunk(&mut self, page: PageRef) {
+        let p = self.pages.at(page);
+        p.left -= 1;
+        if p.left == 0 {
+            self.complete(page);
+        }
+    }
+
+    /// All chunks of a page are accounted for.
+    #[inline]
+    pub(super) fn complete(&mut self, page: PageRef) {
+        let p = self.pages.at(page);
+        match p.phase {
+            Phase::NeedsValidation => {
+                p.phase = Phase::Validating;
+                p.left = 1;
+                let peer = p.peer();
+                self.peers[usize::from(peer)].validate.push_back(&mut self.pages, page);
+                return self.peers.enroll_class(peer, 0);
+            }
+            Phase::Validating => {
+                let found = self.landing.of_one(page).snapshot();
+                match found.check(p.expected) {
+                    Ok(()) => p.phase = Phase::Arrived,
+                    Err(miss) => (p.phase, p.outcome) = (Phase::Lost, miss.into()),
+                }
+            }
+            Phase::NoValidation => p.phase = Phase::Arrived,
+            Phase::Failed => p.phase = Phase::Lost,
+            Phase::Arrived | Phase::Lost => debug_assert!(false, "a page retires once"),
+        }
+        self.retire(page);
+    }
+
+    #[cold]
+    fn event(&mut self, event: ProviderEvent, now: Time) {
+        match event {
+            ProviderEvent::LaneFailed(id) => self.lane_failed(id, now),
+            ProviderEvent::LaneClosed(id) => self.lane_closed(id, now),
+            ProviderEvent::RailDown(rail) => self.rail_down(rail.get(), now),
+            ProviderEvent::RailUp(rail) => self.rail_up(rail.get(), now),
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Deadlines, stalls, sleeping.
+
+use super::state::Engine;
+use crate::error::PageError;
+use crate::events::{EngineEvent, EventSink};
+use crate::lane::{Hold, LaneState, NO_LANE};
+use crate::limits::narrow;
+use crate::page::list::{Link, PageRef};
+use crate::page::{Page, PageTable, Phase, settle_pages};
+use crate::provider::{Provider, WaitFor};
+use crate::regions::RemotePlace;
+use crate::time::{Nanos, Time};
+
+/// How much longer than expected half of what is outstanding is waited for.
+const PATIENCE: Nanos = Nanos::from_millis(10);
+/// A lane is silent when nothing has completed for so long, or for eight times as long as all that its rail
+/// has should take, whichever is longer.
+const SILENCE: Nanos = Nanos::from_millis(10);
+/// Lanes looked at per poll while a sweep is under way.
+const SWEEP: usize = 256;
+
+impl<P: Provider, E: EventSink> Engine<'_, P, E> {
+    #[inline]
+    pub(super) fn timers(&mut self, now: Time) {
+        if now >= self.in_flight.next_deadline() {
+            self.expire(now);
+        }
+        if now >= self.sweep.next || self.sweep.lane < self.lanes.len() {
+            self.sweep(now);
+        }
+    }
+
+    #[cold]
+    fn expire(&mut self, now: Time) {
+        for group in 0..self.in_flight.groups() {
+            if !self.in_flight.may_be_late(group, now) {
+                continue;
+            }
+            let (mut earliest, mut from) = (Time::NEVER, 0);
+            while let Some((batch, behind)) = self.in_flight.next_flying(group, from) {
+                from = behind;
+                let deadline = self.pages.head(batch).deadline;
+                if deadline > now {
+                    earliest = earliest.min(deadline);
+                } else {
+                    // What is left of it is with the hardware: there is nothing to look for again.
+                    self.pages.head(batch).deadline = Time::NEVER;
+                    self.expire_batch(batch, deadline);
+                }
+            }
+            self.in_flight.set_earliest(group, earliest);
+        }
+        self.in_flight.refresh_next_deadline();
+    }
+
+    fn expire_batch(&mut self, batch: u16, deadline: Time) {
+        let shift = self.chunk_shift;
+        let late = |page: &Page| PageError::Deadline {
+            deadline,
+            missing: if page.phase == Phase::Validating { 0 } else { page.left },
+            chunks: page.chunks(shift),
+        };
+        self.emit(|engine| EngineEvent::DeadlinePassed { batch: engine.ticket(batch), deadline });
+        self.cancel(batch, |_, page| Some(late(page)));
+        self.in_flight.set_overdue(batch);
+    }
+
+    /// Fails all that is in flight from one peer.
+    pub(super) fn cancel_peer(&mut self, peer: u16) {
+        self.cancel_some(peer, |_, _| Some(PageError::PeerGone));
+    }
+
+    /// Fails the pages in flight from one peer of which `why` tells why they fail.
+    pub(super) fn cancel_some(
+        &mut self,
+        peer: u16,
+        why: impl Fn(&[RemotePlace], &Page) -> Option<PageError>,
+    ) {
+        for group in 0..self.in_flight.groups() {
+            let mut from = 0;
+            while self.peers[usize::from(peer)].in_flight() > 0
+                && let Some((batch, behind)) = self.in_flight.next_flying(group, from)
+            {
+                from = behind;
+                self.cancel(
+                    batch,
+                    |remotes, page| if page.peer() == peer { why(remotes, page) } else { None },
+                );
+            }
+        }
+    }
+
+    /// Fails the pages of a batch that are not retired and of which `why` tells why they fail. What
+    /// is not posted is accounted for here; what is posted when it comes back or its lane is quiet.
+    /// Other batches may be done by it.
+    pub(super) fn cancel(&mut self, batch: u16, why: impl Fn(&[RemotePlace], &Page) -> Option<PageError>) {
+        let first = self.pages.first(batch);
+        let head = self.pages.head(batch);
+        let (len, class) = (head.len, usize::from(head.class));
+        let hit = |remotes: &[RemotePlace], page: &Page| !page.is_retired() && why(remotes, page).is_some();
+        let (pages, remotes) = (&mut self.pages, &*self.regions.remotes);
+        if !pages.slice(first, u32::from(len)).iter().any(|page| hit(remotes, page)) {
+            return;
+        }
+        settle_pages(pages.slice(first, u32::from(len)));
+        // The batch must not be done before all its pages have been looked at.
+        let head = pages.head(batch);
+        head.left += 1;
+        head.must_settle_each = true;
+        let mut at = 0;
+        while at < len {
+            let segment = PageRef(first.0 + u32::from(at));
+            let (pages, remotes) = (&mut self.pages, &*self.regions.remotes);
+            let page = pages.at(segment);
+            let (peer, seg_len) = (page.peer(), page.seg_len);
+            at += seg_len;
+            let segment_pages = pages.slice(segment, u32::from(seg_len));
+            let hits = segment_pages.iter().filter(|page| hit(remotes, page)).count();
+            let living = segment_pages.iter().filter(|page| !page.is_retired()).count();
+            if hits == 0 {
+                continue;
+            }
+            if hits == living {
+                self.dequeue(usize::from(peer), class, segment);
+            } else {
+                pages.at(segment).seg.make_per_page();
+            }
+            for i in 0..u32::from(seg_len) {
+                let at = PageRef(segment.0 + i);
+                let page = self.pages.at(at);
+                if let Some(error) = why(self.regions.remotes, page).filter(|_| !page.is_retired()) {
+                    self.fail_page(at, error);
+                    self.stop_validating(at, i + 1 < u32::from(seg_len));
+                    if self.pages.at(at).left == 0 {
+                        self.complete(at);
+                    }
+                }
+            }
+            if hits < living {
+                self.trim(segment);
+            }
+            let p = &self.peers[usize::from(peer)];
+            if p.dead_lanes != NO_LANE || p.suspects != NO_LANE {
+                self.purge_peer(peer);
+            }
+        }
+        self.release_batch(batch, 1);
+    }
+
+    /// A page has failed. If its validating READ has not been posted, it is not going to be; a page
+    /// behind it that was to be validated with it stands in the list itself from now on.
+    fn stop_validating(&mut self, page: PageRef, has_next: bool) {
+        let peer = usize::from(self.pages.at(page).peer());
+        let behind = self.pages.at(page).validate.is_behind();
+        let list = &mut self.peers[peer].validate;
+        if !list.remove(&mut self.pages, page) && !behind {
+            return;
+        }
+        self.pages.at(page).left -= 1;
+        let next = PageRef(page.0 + 1);
+        if has_next && self.pages.at(next).validate.is_behind() {
+            self.pages.at(next).validate = Link::OUT;
+            self.peers[peer].validate.push_back(&mut self.pages, next);
+        }
+    }
+
+    /// Looks for lanes that complete nothing and flushes that do not end, a part of them at a time.
+    #[cold]
+    fn sweep(&mut self, now: Time) {
+        if self.sweep.lane >= self.lanes.len() {
+            self.sweep.lane = 0;
+            self.sweep.next = now + Nanos(self.config.stall.0.min(self.config.drain.0) / 4).min(SILENCE);
+        }
+        let end = self.lanes.len().min(self.sweep.lane + SWEEP);
+        for index in self.sweep.lane..end {
+            let lane = &self.lanes[index];
+            let still = now.since(lane.since);
+            match lane.state {
+                LaneState::Up
+                    if lane.outstanding() > 0 && still >= self.config.stall && !self.arrivals.behind =>
+                {
+                    self.rails[usize::from(lane.rail)].stats.lanes_stalled += 1;
+                    self.emit(|engine| EngineEvent::LaneStalled { lane: engine.lanes[index].id });
+                    self.fail_lane(index, now);
+                }
+                LaneState::Up
+                    if lane.outstanding() > 0
+                        && !lane.hold.contains(Hold::SILENT)
+                        && !self.arrivals.behind =>
+                {
+                    let rail = &self.rails[usize::from(lane.rail)];
+                    // What was posted to a rail under suspicion is what was risked.
+                    if still >= SILENCE.max(Nanos(8 * rail.key(0))) && lane.since <= rail.suspect {
+                        self.set_silent(index, now);
+                    }
+                }
+                LaneState::Failing | LaneState::Draining if still >= self.config.drain => {
+                    self.begin_close(index, now);
+                }
+                _ => {}
+            }
+        }
+        self.sweep.lane = end;
+    }
+
+    /// A lane is silent: its peer may be gone, which is no reason to keep others waiting.
+    fn set_silent(&mut self, index: usize, now: Time) {
+        let lane = &mut self.lanes[index];
+        lane.hold.insert(Hold::SILENT);
+        let rail = usize::from(lane.rail);
+        // Its other lanes over this rail are not tried before one of them is heard of.
+        self.peers[usize::from(lane.peer)].room &= !(1 << rail);
+        let suspected =
+            self.rails[rail].set_silent(lane.outstanding(), lane.bytes, lane.since, now, &self.config);
+        self.rails.silent_count += 1 + u32::from(suspected);
+        self.emit(|engine| EngineEvent::LaneSilent { lane: engine.lanes[index].id });
+        self.rails.refresh(rail);
+    }
+
+    /// Fails a page that is not retired: see [`Page::fail`].
+    pub(super) fn fail_page(&mut self, at: PageRef, error: PageError) {
+        let shift = self.chunk_shift;
+        let page = self.pages.at(at);
+        let new = page.phase != Phase::Failed;
+        page.fail(error, shift);
+        if new {
+            self.emit(|engine| {
+                let (batch, page) = engine.name_of(at);
+                EngineEvent::PageFailed { batch, page, error }
+            });
+        }
+    }
+
+    /// Something has completed on a lane while some are silent.
+    #[cold]
+    pub(super) fn heard(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        let rail = usize::from(lane.rail);
+        if lane.hold.clear(Hold::SILENT) {
+            self.rails[rail].clear_silent(lane.outstanding(), lane.bytes);
+            self.rails.silent_count -= 1;
+            self.emit(|engine| EngineEvent::LaneHeard { lane: engine.lanes[index].id });
+        }
+        if self.rails[rail].suspect != Time::NEVER {
+            self.rails[rail].clear_suspicion(&self.config);
+            self.rails.silent_count -= 1;
+        }
+    }
+
+    /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a submitter wakes
+    /// the engine, a lane is wanted) or `until` is reached. The one call that may sleep. Returns at once when
+    /// batches are done already, or can be posted; poll after it in any case.
+    ///
+    /// Waking for each completion would cost more than the completions do (docs/performance.md).
+    pub fn wait(&mut self, now: Time, until: Time) {
+        if !self.in_flight.done.is_empty() || self.in_flight.any_overdue() {
+            return;
+        }
+        if self.rails.choice.open != 0 && self.peers.turns.any(self.rails.choice.open) {
+            // A lane has been attached since the last poll, or a rail has room: somebody has his turn.
+            return;
+        }
+        let outstanding = self.rails.outstanding_wrs();
+        let silent = self.rails.iter().any(|rail| rail.silent > 0);
+        let mut until = until.min(self.in_flight.next_deadline());
+        if outstanding > 0 || silent || self.lanes.dying > 0 {
+            until = until.min(self.sweep.next);
+        }
+        until = until.min(self.repairs.next_at());
+        if outstanding > 0 {
+            // Some of what is outstanding may never come (a silent peer): half of all is waited for only as
+            // long as it should take.
+            until = until.min(now + self.rails.expected_time() + PATIENCE);
+        }
+        if until <= now {
+            return;
+        }
+        let completions = outstanding.div_ceil(2).max(u32::from(silent));
+        self.arrivals.slept = true;
+        self.provider.wait(WaitFor { now, until, completions });
+    }
+
+    /// Something that wakes an engine out of [`wait`](Self::wait), from any thread.
+    pub fn waker(&self) -> P::Waker {
+        self.provider.waker()
+    }
+
+    /// Removes all peers. The engine is at rest when [`lanes_dying`](Self::lanes_dying) and
+    /// [`in_flight`](Self::in_flight) are 0; poll until then, and take what is done.
+    pub fn stop(&mut self, now: Time) {
+        for index in 0..self.peers.len() {
+            let id = self.peers[index].id(narrow(index));
+            // Places without a peer refuse, which is as well.
+            let _ = self.remove_peer(id, now);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Lanes fail, are flushed, and what they had goes elsewhere.
+//!
+//! ```text
+//!            kill               LaneFailed, drain posted       drain wr back
+//!   Up ------------> Failing ------------------> Draining ------------------> Quiet --> Free
+//!                       |                            |                          ^
+//!                       | too slow                   | too slow, not accepted   | LaneClosed
+//!                       +-------------------------> Closing ---------------------+
+//! ```
+//!
+//! Nothing that the lane had is posted again or given back before Quiet: until then its QP may write.
+
+use super::state::Engine;
+use crate::events::{EngineEvent, EventSink};
+use crate::id::{LaneId, WrId};
+use crate::lane::record::Record;
+use crate::lane::{Hold, LaneState, NO_LANE};
+use crate::limits::narrow;
+use crate::page::list::PageRef;
+use crate::page::{PageTable, Phase};
+use crate::peer::PeerState;
+use crate::provider::Provider;
+use crate::time::Time;
+
+impl<P: Provider, E: EventSink> Engine<'_, P, E> {
+    /// Takes a lane out of service and starts its flush.
+    #[cold]
+    pub(super) fn fail_lane(&mut self, index: usize, now: Time) {
+        self.begin_failover(index, now);
+        let lane = &mut self.lanes[index];
+        if let Some(handle) = lane.handle.as_mut() {
+            self.provider.fail(handle);
+        }
+    }
+
+    /// The bookkeeping of [`fail_lane`](Self::fail_lane).
+    fn begin_failover(&mut self, index: usize, now: Time) {
+        let lane = &mut self.lanes[index];
+        debug_assert_eq!(lane.state, LaneState::Up);
+        lane.state = LaneState::Failing;
+        lane.since = now;
+        let (peer, rail) = (lane.peer, usize::from(lane.rail));
+        let silent = lane.hold.clear(Hold::SILENT);
+        let r = &mut self.rails.all[rail];
+        if silent {
+            r.clear_silent(lane.outstanding(), lane.bytes);
+            self.rails.silent_count -= 1;
+        }
+        r.forget(lane.outstanding(), lane.bytes);
+        r.dying += 1;
+        r.stats.lanes_failed += 1;
+        self.emit(|engine| {
+            let lane = &engine.lanes[index];
+            EngineEvent::LaneFailing { lane: lane.id, outstanding: lane.outstanding() }
+        });
+        self.rails.refresh(rail);
+        self.lanes.split_records(index);
+        self.lanes.dying += 1;
+        self.unlink_lane(narrow(index));
+        if silent && self.peers[usize::from(peer)].lanes[rail] != NO_LANE {
+            self.peers[usize::from(peer)].room |= 1 << rail;
+            self.peers.enroll(peer);
+        }
+        let p = &mut self.peers[usize::from(peer)];
+        if usize::from(p.trial) == index {
+            p.trial = NO_LANE;
+        }
+        if p.state == PeerState::Up {
+            self.lost(index, now);
+        }
+    }
+
+    pub(super) fn lane_failed(&mut self, id: LaneId, now: Time) {
+        let Some(index) = self.lanes.find(id) else { return };
+        if self.lanes[index].state == LaneState::Up {
+            self.begin_failover(index, now);
+        }
+        let lane = &mut self.lanes[index];
+        if lane.state != LaneState::Failing {
+            return;
+        }
+        let Some(handle) = lane.handle.as_mut() else { return };
+        let drain = WrId::new(id, lane.head);
+        lane.state = LaneState::Draining;
+        lane.since = now;
+        if self.provider.drain(handle, drain).is_err() {
+            self.begin_close(index, now);
+        }
+    }
+
+    /// Gives up on seeing the flush end: a destroyed QP writes no more either.
+    pub(super) fn begin_close(&mut self, index: usize, now: Time) {
+        let lane = &mut self.lanes[index];
+        lane.state = LaneState::Closing;
+        lane.since = now;
+        if let Some(handle) = lane.handle.take() {
+            self.provider.close(handle);
+        }
+    }
+
+    pub(super) fn lane_closed(&mut self, id: LaneId, now: Time) {
+        let Some(index) = self.lanes.find(id) else { return };
+        if self.lanes[index].state == LaneState::Up {
+            self.begin_failover(index, now);
+        }
+        self.lanes[index].closed = true;
+        match self.lanes[index].state {
+            LaneState::Quiet => self.free_lane(index),
+            _ => self.lane_is_quiet(index, now),
+        }
+    }
+
+    /// It is known that the lane writes no more.
+    pub(super) fn lane_is_quiet(&mut self, index: usize, now: Time) {
+        let lane = &mut self.lanes[index];
+        lane.state = LaneState::Quiet;
+        lane.since = now;
+        let rail = usize::from(lane.rail);
+        if let Some(handle) = lane.handle.take() {
+            self.provider.close(handle);
+        }
+        self.rails[rail].dying -= 1;
+        self.emit(|engine| {
+            let lane = &engine.lanes[index];
+            EngineEvent::LaneQuiet { lane: lane.id, left: lane.outstanding() }
+        });
+        let suspect = self.find_suspect(index, now);
+        self.purge(index, suspect);
+        self.keep_rest(index);
+    }
+
+    /// Has what is left of a quiet lane posted again: what is not suspected with the next turn of
+    /// its peer, the wr that killed the lane alone.
+    fn keep_rest(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        let (left, peer) = (lane.outstanding(), lane.peer);
+        if left == 0 {
+            return self.free_lane(index);
+        }
+        let p = &mut self.peers[usize::from(peer)];
+        if left == 1 && lane.suspect {
+            // One that fails again and again does not keep those before it from being tried.
+            let (last, at) = (core::mem::replace(&mut p.suspects_end, narrow(index)), narrow(index));
+            lane.next = NO_LANE;
+            match p.suspects {
+                NO_LANE => p.suspects = at,
+                _ => self.lanes[usize::from(last)].next = at,
+            }
+            self.peers.queue_trial(peer);
+        } else {
+            lane.next = core::mem::replace(&mut p.dead_lanes, narrow(index));
+            self.peers.enroll_class(peer, 0);
+        }
+    }
+
+    /// A failed page may have been the last of its segment with something to post: then the segment must
+    /// not wait to be posted, for its batch may be done before.
+    pub(super) fn trim(&mut self, page: PageRef) {
+        let p = self.pages.at(page);
+        let (batch, peer, shift) = (p.batch, usize::from(p.peer()), self.chunk_shift);
+        let mut segment = self.pages.first(batch);
+        while segment.0 + u32::from(self.pages.at(segment).seg_len) <= page.0 {
+            segment.0 += u32::from(self.pages.at(segment).seg_len);
+        }
+        let first = self.pages.at(segment);
+        let (seg_len, mut seg_done) = (first.seg_len, first.seg_done);
+        while seg_done < seg_len {
+            let p = self.pages.at(PageRef(segment.0 + u32::from(seg_done)));
+            if p.next < p.chunks(shift) {
+                break;
+            }
+            seg_done += 1;
+        }
+        self.pages.at(segment).seg_done = seg_done;
+        if seg_done == seg_len {
+            let class = usize::from(self.pages.head(batch).class);
+            self.dequeue(peer, class, segment);
+        }
+    }
+
+    /// Whether all pages of a wr have failed. Of the pages whose entries it reads some may have been
+    /// set aside, and the others are still waited for.
+    pub(super) fn is_dead(&mut self, wr: Record) -> bool {
+        self.pages.slice(wr.page, wr.covers(1)).iter().all(|page| page.phase == Phase::Failed)
+    }
+
+    /// Accounts for the wrs of a quiet lane whose pages have failed, and keeps the others: the
+    /// `suspect`, so many behind the oldest, or the one that is known already, as the last.
+    fn purge(&mut self, index: usize, suspect: Option<u32>) {
+        let lane = &self.lanes[index];
+        let (tail, n) = (lane.tail, lane.outstanding());
+        let suspect = suspect.or(lane.suspect.then(|| n.wrapping_sub(1)));
+        let (mut kept, mut last) = (tail, None);
+        for i in 0..n {
+            let record = *self.lanes.record(index, tail.wrapping_add(i));
+            if self.is_dead(record) {
+                self.drop_wr(record);
+            } else if suspect == Some(i) {
+                last = Some(record);
+            } else {
+                *self.lanes.record(index, kept) = record;
+                kept = kept.wrapping_add(1);
+            }
+        }
+        if let Some(record) = last {
+            *self.lanes.record(index, kept) = record;
+            kept = kept.wrapping_add(1);
+        }
+        let lane = &mut self.lanes[index];
+        lane.head = kept;
+        lane.suspect = last.is_some();
+    }
+
+    /// Purges all dead_laneses and suspects of a peer, after pages of it have failed.
+    pub(super) fn purge_peer(&mut self, peer: u16) {
+        let p = &mut self.peers[usize::from(peer)];
+        let lists = [&mut p.dead_lanes, &mut p.suspects].map(|list| core::mem::replace(list, NO_LANE));
+        for mut at in lists {
+            while at != NO_LANE {
+                let index = usize::from(at);
+                at = self.lanes[index].next;
+                self.purge(index, None);
+                self.keep_rest(index);
+            }
+        }
+    }
+
+    /// The first dead_lanes of its peer may have nothing left, or the suspect alone.
+    pub(super) fn dead_lane_emptied(&mut self, index: usize) {
+        let lane = &self.lanes[index];
+        if lane.outstanding() <= u32::from(lane.suspect) {
+            self.peers[usize::from(lane.peer)].dead_lanes = lane.next;
+            self.keep_rest(index);
+        }
+    }
+
+    /// Frees a lane's place, if nothing of it is left.
+    pub(super) fn free_lane(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        if lane.state != LaneState::Quiet || !lane.closed || lane.outstanding() != 0 {
+            return;
+        }
+        lane.state = LaneState::Free;
+        let (id, peer, rail) = (lane.id, lane.peer, usize::from(lane.rail));
+        lane.id = id.next_life();
+        // Its last words may still lie in the completion queue: its share of that is free when they have
+        // been taken out.
+        self.rails[rail].cq_residue += self.lanes[index].credits + 1;
+        self.lanes.dying -= 1;
+        self.lanes.first_free = self.lanes.first_free.min(index);
+        self.peers[usize::from(peer)].lanes_all -= 1;
+        self.emit(|_| EngineEvent::LaneFreed { lane: id });
+        self.leave(peer);
+    }
+}

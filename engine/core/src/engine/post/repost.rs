@@ -1,0 +1,37 @@
+//! wrs of a lane that was lost are posted on another one.
+
+use super::super::state::Engine;
+use crate::events::{EngineEvent, EventSink};
+use crate::provider::Provider;
+
+impl<P: Provider, E: EventSink> Engine<'_, P, E> {
+    /// Takes wrs over from the dead lane `from`, all but the one that killed it.
+    #[cold]
+    pub(super) fn gather_again(&mut self, lane: usize, from: usize, limit: u32, max_bytes: u64) -> u32 {
+        let head = self.lanes[lane].head;
+        let (mut n, mut bytes) = (0, 0);
+        let suspect = u32::from(self.lanes[from].suspect);
+        while n < limit && bytes < max_bytes && self.lanes[from].outstanding() > suspect {
+            let seq = self.lanes[from].tail;
+            self.lanes[from].tail = seq.wrapping_add(1);
+            let old = *self.lanes.record(from, seq);
+            if self.is_dead(old) {
+                self.drop_wr(old);
+                continue;
+            }
+            bytes += u64::from(old.len);
+            *self.lanes.record(lane, head.wrapping_add(n)) = old;
+            n += 1;
+        }
+        let rail = usize::from(self.lanes[lane].rail);
+        self.rails[rail].stats.reposted += u64::from(n);
+        if n > 0 {
+            self.emit(|engine| {
+                let (from, to) = (engine.lanes[from].id, engine.lanes[lane].id);
+                EngineEvent::FailedOver { from, to, wrs: n }
+            });
+        }
+        self.dead_lane_emptied(from);
+        n
+    }
+}

@@ -1,0 +1,174 @@
+//! Uniform segments: pages of one length, one region on each side, and one chunk each.
+//!
+//! What all of them share is worked out once. A run of them is one record in its lane's ring, and is encoded from its
+//! pages, of which only the addresses are looked at. A run goes out by itself ([`Engine::post_uniform`]); the rest of a
+//! segment that is shorter than a run goes out in one commit with the segments behind it
+//! ([`Engine::gather_uniform`], [`add_reads`]).
+#![allow(unsafe_code, reason = "here memory is handed to the hardware")]
+
+use super::super::state::Engine;
+use super::{Stop, account, next_lane, refused};
+use crate::events::{EngineEvent, EventSink};
+use crate::id::WrId;
+use crate::lane::record::{Record, place};
+use crate::limits::narrow;
+use crate::page::list::PageRef;
+use crate::page::{Page, PageTable};
+use crate::provider::{Commit, Ends, Post, Provider, Read, UniformReads};
+use crate::time::Time;
+
+/// How many of `left` pages of `len` bytes go in a run of at most `limit` wrs and `max_bytes` (but at least one page), and
+/// whether the run is full with them.
+#[inline(always)]
+fn fit(left: u32, limit: u32, len: u32, max_bytes: u64) -> (u32, bool) {
+    let n = left.min(limit);
+    if u64::from(n) * u64::from(len) > max_bytes {
+        // At most n, a u32.
+        (((max_bytes / u64::from(len)) as u32).max(1), true)
+    } else {
+        (n, n == limit)
+    }
+}
+
+/// Where the bytes of a page come from and go to.
+#[inline(always)]
+fn ends(page: &Page) -> Ends {
+    let (local_addr, _) = page.local();
+    Ends { remote_addr: page.remote, local_addr }
+}
+
+/// Adds the READs of uniform pages to a commit that has other READs as well. `read` makes a READ of its two ends.
+#[inline]
+pub(super) fn add_reads(post: &mut impl Post, pages: &[Page], mut read: impl FnMut(Ends) -> Read) {
+    for page in pages {
+        post.read(read(ends(page)));
+    }
+}
+
+impl<P: Provider, E: EventSink> Engine<'_, P, E> {
+    /// Posts a uniform segment, the first of its peer's queue, as far as credits, caps and the `quantum` go, from which
+    /// it takes what it posts.
+    // On its own, its loops have the registers for themselves.
+    #[inline(never)]
+    pub(in super::super) fn post_uniform(
+        &mut self,
+        peer: u16,
+        segment: PageRef,
+        class: usize,
+        quantum: &mut u64,
+        now: Time,
+    ) -> Stop {
+        let first = self.pages.at(segment);
+        let (len, seg_len, source) = (first.len, first.seg_len, first.source);
+        let (_, local) = first.local();
+        let run = first.seg.run();
+        // The references themselves, so that they need not be looked up again after every store.
+        let Self { provider, events, config, pages, .. } = self;
+        let (choice, rails) = (&mut self.rails.choice, &mut *self.rails.all);
+        let (lanes, records, depth) = (&mut *self.lanes.all, &mut *self.lanes.records, self.lanes.depth);
+        let peer = &mut self.peers.all[usize::from(peer)];
+        let (local, remote) =
+            (&self.regions.locals[local], &self.regions.remotes[usize::from(source.region())]);
+        // Where there is one lane only, there is nothing to spread over.
+        let alone = peer.lanes_up == 1;
+        let (run_wrs, run_bytes) =
+            if alone { (u32::MAX, config.quantum_bytes) } else { (config.run_chunks, config.run_bytes) };
+        let run_wrs = run_wrs.min(P::CHAIN as u32);
+        let mut seg_done = pages.at(segment).seg_done;
+        let stop = loop {
+            let mask = peer.room & choice.open;
+            if mask == 0 {
+                break Stop::NoRoom;
+            }
+            let index = choice.rail(rails, mask, local.near, u64::from(len.min(config.run_bytes)));
+            // Every failure to find a lane takes a rail out of the peer's room, so this ends.
+            let Some(at) = next_lane(lanes, peer, index) else { continue };
+            let (lane, rail) = (&mut lanes[at], &mut rails[index]);
+
+            let left = u32::from(seg_len - seg_done);
+            let limit = run_wrs.min(lane.room()).min(rail.wrs_cap - rail.wrs);
+            let max_bytes = u64::from(run_bytes).min(rail.bytes_cap - rail.bytes);
+            let (n, full) = fit(left, limit, len, max_bytes);
+            if n == left && !full && !peer.queue[class].is_last(segment) {
+                // Nothing was posted on this lane, so make it the next candidate again.
+                peer.lanes[index] = narrow(at);
+                break Stop::Short;
+            }
+            let Some(handle) = lane.handle.as_mut() else { break Stop::NoRoom };
+
+            let page = PageRef(segment.0 + u32::from(seg_done));
+            seg_done += narrow(n as usize);
+            let record = Record { page, chunk: 0, len, count: narrow(n as usize), run };
+            records[place(at, lane.head, depth)] = record;
+            let bytes = u64::from(n) * u64::from(len);
+            let mut every = config.signal_wrs;
+            if bytes > u64::from(config.signal_bytes) {
+                every = every.min(config.signal_bytes.div_ceil(len));
+            }
+            let mut reads = UniformReads {
+                wr_id: WrId::new(lane.id, lane.head),
+                len,
+                rkey: remote.keys[usize::from(lane.remote_rail)],
+                lkey: local.keys[index],
+            };
+            // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is done.
+            let mut post = unsafe { provider.begin(handle) };
+            let mut rest: &[Page] = pages.slice(page, n);
+            while rest.len() > every as usize {
+                let (signaled, behind) = rest.split_at(every as usize);
+                post.read_uniform(reads, signaled.iter().map(ends));
+                reads.wr_id = reads.wr_id.nth(every);
+                rest = behind;
+            }
+            post.read_uniform(reads, rest.iter().map(ends));
+            let commit = post.commit();
+
+            account(lane, rail, n, bytes, now);
+            choice.refresh(index, rail);
+            *quantum = quantum.saturating_sub(bytes);
+            if E::ENABLED {
+                events.event(EngineEvent::Posted { lane: lane.id, wrs: n, bytes });
+            }
+            if commit != Commit::All {
+                rail.stats.path_faults += 1;
+                pages.at(segment).seg_done = seg_done;
+                if seg_done == seg_len {
+                    peer.queue[class].remove(pages, segment);
+                }
+                // What was accepted is flushed with the rest; what was not is in the ring all the same, and goes
+                // elsewhere when the lane is known to be quiet.
+                self.emit(|engine| refused(engine.lanes[at].id, commit));
+                self.fail_lane(at, now);
+                return Stop::Posted;
+            }
+            if seg_done == seg_len || *quantum == 0 {
+                break Stop::Posted;
+            }
+        };
+        pages.at(segment).seg_done = seg_done;
+        if seg_done == seg_len {
+            peer.queue[class].remove(pages, segment);
+        }
+        stop
+    }
+
+    /// Writes into the ring of `lane`, as its wrs from `seq` on, those pages of a uniform segment that go in a run with
+    /// other segments: at most `limit`, and `max_bytes`. Says how many there are.
+    #[inline]
+    pub(super) fn gather_uniform(
+        &mut self,
+        lane: usize,
+        seq: u32,
+        segment: PageRef,
+        limit: u32,
+        max_bytes: u64,
+    ) -> u32 {
+        let first = self.pages.at(segment);
+        let page = PageRef(segment.0 + u32::from(first.seg_done));
+        let (n, _) = fit(u32::from(first.seg_len - first.seg_done), limit, first.len, max_bytes);
+        first.seg_done += narrow(n as usize);
+        let (len, count, run) = (first.len, narrow(n as usize), first.seg.run());
+        *self.lanes.record(lane, seq) = Record { page, chunk: 0, len, count, run };
+        n
+    }
+}

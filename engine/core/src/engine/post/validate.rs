@@ -1,0 +1,121 @@
+//! Validating READs: the table entries of pages whose data has arrived.
+#![allow(unsafe_code, reason = "here memory is handed to the hardware")]
+
+use super::super::state::Engine;
+use super::Signals;
+use crate::events::EventSink;
+use crate::id::WrId;
+use crate::lane::record::{Record, Run, VALIDATE, place};
+use crate::page::list::{Link, PageRef};
+use crate::page::{Page, PageTable};
+use crate::provider::{Post, Provider, Read};
+use crate::table::{ENTRY_BYTES, Entry};
+use crate::time::Time;
+
+/// Entries that one READ has at most: 1 KiB of them, a packet where the MTU is 1024 or more, and little enough for a rail
+/// that copies to do it with ordinary stores (engine/local).
+const ROW: u32 = 64;
+
+impl<P: Provider, E: EventSink> Engine<'_, P, E> {
+    /// Posts at most `limit` validating READs of the lane's peer. One READ has the entries of pages in a row whose
+    /// entries stand in a row, too, as those of pages that were published together do.
+    #[inline(never)]
+    pub(super) fn post_validating(&mut self, lane: usize, limit: u32, now: Time) -> u64 {
+        let Self { provider, pages, landing, config, .. } = self;
+        let (lanes, records, depth) = (&mut *self.lanes.all, &mut *self.lanes.records, self.lanes.depth);
+        let (peers, remotes) = (&mut *self.peers.all, &*self.regions.remotes);
+        let l = &mut lanes[lane];
+        let peer = &mut peers[usize::from(l.peer)];
+        let Some(handle) = l.handle.as_mut() else { return 0 };
+        let (id, head, remote_rail) = (l.id, l.head, usize::from(l.remote_rail));
+        let lkey = landing.keys[usize::from(l.rail)];
+        let mut signals = Signals::new(config);
+        // The READ before: whether it is the last, and signaled, is known when there is none behind it.
+        let mut before: Option<Read> = None;
+        let (mut n, mut bytes) = (0, 0);
+        // SAFETY: every READ goes to the places of its pages in the landing area, which nobody looks at before it
+        // has completed.
+        let mut post = unsafe { provider.begin(handle) };
+        while let Some(mut at) = if n < limit { peer.validate.first() } else { None } {
+            peer.validate.remove(pages, at);
+            let first = pages.at(at);
+            let (batch, remote) = (first.batch, &remotes[usize::from(first.source.region())]);
+            let rkey = remote.table_keys[remote_rail];
+            let end = pages.first(batch).0 + u32::from(pages.head(batch).len);
+            // The record of the READ before, if that has one entry of this batch, and its page.
+            let mut single: Option<(usize, PageRef)> = None;
+            loop {
+                let row = take_row(pages.slice(at, (end - at.0).min(ROW)));
+                let entries = landing.of(at, row.pages);
+                // Whatever earlier pages left there must not pass for these.
+                entries.iter().for_each(Entry::clear);
+                let len = row.pages * ENTRY_BYTES as u32;
+                bytes += u64::from(len);
+                let read = Read {
+                    wr_id: WrId::new(id, head.wrapping_add(n)),
+                    remote_addr: remote.table + u64::from(row.entry) * ENTRY_BYTES,
+                    local_addr: entries.as_ptr().expose_provenance() as u64,
+                    len,
+                    rkey,
+                    lkey,
+                    signaled: false,
+                };
+                if let Some(read) = before.replace(read) {
+                    post.read(Read { signaled: signals.next(read.len), ..read });
+                }
+                match single {
+                    Some((record, page)) if row.pages == 1 && page.0 + 1 == at.0 => {
+                        records[record].count += 1;
+                        single = Some((record, at));
+                    }
+                    _ => {
+                        let place = place(lane, head.wrapping_add(n), depth);
+                        records[place] =
+                            Record { page: at, chunk: VALIDATE, len, count: 1, run: Run::Validating };
+                        single = (row.pages == 1).then_some((place, at));
+                    }
+                }
+                n += 1;
+                at.0 += row.pages;
+                if at.0 == end || !pages.at(at).validate.is_behind() {
+                    break;
+                }
+                if n == limit {
+                    pages.at(at).validate = Link::OUT;
+                    peer.validate.push_back(pages, at);
+                    break;
+                }
+            }
+        }
+        if let Some(read) = before {
+            post.read(Read { signaled: true, ..read });
+        }
+        let commit = post.commit();
+        self.posted(lane, n, bytes, commit, now)
+    }
+}
+
+/// Pages in a row whose entries are in a row.
+struct Row {
+    /// The first page's.
+    entry: u32,
+    pages: u32,
+}
+
+/// Takes the longest prefix of `pages` whose table entries are consecutive, and unlinks those pages from the validation
+/// queue.
+#[inline]
+fn take_row(pages: &mut [Page]) -> Row {
+    let Some((first, behind)) = pages.split_first_mut() else { return Row { entry: 0, pages: 0 } };
+    first.validate = Link::OUT;
+    let entry = first.entry;
+    let mut count = 1;
+    for page in behind {
+        if !page.validate.is_behind() || page.entry != entry.wrapping_add(count) {
+            break;
+        }
+        page.validate = Link::OUT;
+        count += 1;
+    }
+    Row { entry, pages: count }
+}

@@ -1,0 +1,87 @@
+//! Lanes are made again, by the control path: it is told what is lost and what is wanted.
+
+use super::state::Engine;
+use crate::events::{EngineEvent, EventSink, LaneLost, LaneWanted};
+use crate::id::RailIndex;
+use crate::lane::LaneState;
+use crate::provider::Provider;
+use crate::time::{Nanos, Time};
+
+impl<P: Provider, E: EventSink> Engine<'_, P, E> {
+    /// A lane of a peer that is connected has failed.
+    pub(super) fn lost(&mut self, index: usize, now: Time) {
+        let lane = &self.lanes[index];
+        let (peer, rail, remote_rail) = (lane.peer, usize::from(lane.rail), lane.remote_rail);
+        let id = self.peers[usize::from(peer)].id(peer);
+        self.repairs.lost.push(LaneLost { lane: lane.id, peer: id, rail: RailIndex(lane.rail), remote_rail });
+        let retry_at = self.back_off(peer, rail, now);
+        self.repairs.lose(peer, rail, usize::from(remote_rail), retry_at);
+    }
+
+    /// Counts a failure of a path, and says when it may be tried again.
+    fn back_off(&mut self, peer: u16, rail: usize, now: Time) -> Time {
+        let Nanos(min) = self.config.backoff_min;
+        let path = self.repairs.path(peer, rail);
+        let wait = min.saturating_mul(1 << path.failures.min(20)).min(self.config.backoff_max.0);
+        // Up to a quarter more, different for each path, so that paths that failed together do not
+        // come back together.
+        let spread = (u64::from(peer) * 31 + rail as u64 * 7 + u64::from(path.failures)) % 16;
+        path.failures = path.failures.saturating_add(1);
+        now + Nanos(wait.saturating_add(wait / 64 * spread))
+    }
+
+    pub(super) fn rail_down(&mut self, rail: usize, now: Time) {
+        let Some(r) = self.rails.all.get_mut(rail) else { return };
+        r.up = false;
+        self.emit(|_| EngineEvent::RailDown { rail: RailIndex::at(rail) });
+        self.rails.refresh(rail);
+        self.rails.refresh_rate(&self.config);
+        self.repairs.rail_down(rail);
+        for index in 0..self.lanes.len() {
+            let lane = &self.lanes[index];
+            if lane.state == LaneState::Up && usize::from(lane.rail) == rail {
+                self.fail_lane(index, now);
+            }
+        }
+    }
+
+    pub(super) fn rail_up(&mut self, rail: usize, now: Time) {
+        let Some(r) = self.rails.all.get_mut(rail) else { return };
+        r.up = true;
+        self.emit(|_| EngineEvent::RailUp { rail: RailIndex::at(rail) });
+        self.rails.refresh(rail);
+        self.rails.refresh_rate(&self.config);
+        self.repairs.rail_up(rail, now);
+    }
+
+    /// A lane that should be made now, if there is one: at most `EngineConfig::reconnects` are being made
+    /// at the same time, each path waits longer after each failure, and peers take turns.
+    pub fn next_wanted_lane(&mut self, now: Time) -> Option<LaneWanted> {
+        let (peer, rail, remote_rail) = self.repairs.next(now)?;
+        let failures = self.repairs.path(peer, rail).failures;
+        let (peer, rail) = (self.peers[usize::from(peer)].id(peer), RailIndex::at(rail));
+        let remote_rail = RailIndex::at(remote_rail).0;
+        self.emit_time(now);
+        self.emit(|_| EngineEvent::LaneRequested { peer, rail, remote_rail, failures });
+        Some(LaneWanted { peer, rail, remote_rail, failures })
+    }
+
+    /// A wanted lane could not be made. It is wanted again after a longer while.
+    pub fn lane_unavailable(&mut self, wanted: LaneWanted, now: Time) {
+        let (peer, rail) = (wanted.peer.index, wanted.rail.get());
+        if self.peers.find(wanted.peer).is_none() || rail >= self.rails.len() {
+            return;
+        }
+        if self.repairs.is_asked(peer, rail, wanted.remote_rail.into()) {
+            let retry_at = self.back_off(peer, rail, now);
+            self.repairs.give_up(peer, rail, wanted.remote_rail.into(), retry_at);
+        }
+    }
+
+    /// The next lane that has failed: the peer may release its end. Of lanes of peers that have
+    /// been removed nothing is told. As many as the storage has lanes are remembered; the oldest
+    /// are forgotten first.
+    pub fn next_lost_lane(&mut self) -> Option<LaneLost> {
+        self.repairs.lost.pop()
+    }
+}

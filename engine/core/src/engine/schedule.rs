@@ -1,0 +1,203 @@
+//! Whose turn it is, which rail, which lane.
+//!
+//! Peers with work stand in a queue per class and take turns of `quantum_bytes`. In its turn a peer's
+//! work is cut into runs (some eight small chunks, or one large one); each goes to the rail that would
+//! be through with it first, and there to the peer's next lane with room. One run is one commit.
+
+use super::post::{Stop, Turn, Work, next_lane};
+use super::state::Engine;
+use crate::events::EventSink;
+use crate::lane::NO_LANE;
+use crate::limits::CLASSES;
+use crate::page::PageTable;
+use crate::page::list::PageRef;
+use crate::provider::Provider;
+use crate::time::{Nanos, Time};
+
+impl<P: Provider, E: EventSink> Engine<'_, P, E> {
+    /// Posts what waits, as far as credits and caps go.
+    #[inline]
+    pub(super) fn schedule(&mut self, now: Time) {
+        if self.rails.choice.open != 0 && self.peers.turns.any(self.rails.choice.open) {
+            self.schedule_all(now);
+        }
+    }
+
+    /// The same where only this peer has something new. It need not queue where nobody else does.
+    #[inline]
+    pub(super) fn schedule_for(&mut self, peer: u16, class: usize, now: Time) {
+        if self.rails.choice.open != 0 && !self.peers.turns.any(self.rails.choice.open) {
+            self.serve(peer, class, now);
+        } else {
+            self.peers.enroll_class(peer, class);
+        }
+        self.schedule(now);
+    }
+
+    /// Ends, since each turn takes a peer out of a queue, and puts it back only after it has posted
+    /// something (of which the caps allow so much) or where it is not found before a rail opens
+    /// that is closed now.
+    #[inline(never)]
+    fn schedule_all(&mut self, now: Time) {
+        while self.rails.choice.open != 0 {
+            let Some((peer, class)) = self.peers.next_turn(self.rails.choice.open) else { return };
+            self.serve(peer, class, now);
+        }
+    }
+
+    /// Gives a peer its turn, and has it wait for the next one where it has more.
+    #[inline]
+    fn serve(&mut self, peer: u16, class: usize, now: Time) {
+        match self.turn(peer, class, now) {
+            Turn::More => self.peers.enroll_class(peer, class),
+            Turn::Capped => self.peers.wait_for_rails(peer, class),
+            Turn::Over | Turn::Blocked => {}
+        }
+    }
+
+    /// One peer's turn.
+    #[inline(never)]
+    fn turn(&mut self, peer: u16, class: usize, now: Time) -> Turn {
+        let mut left = u64::from(self.config.quantum_bytes);
+        loop {
+            let Some(work) = self.next_work(peer, class, now) else { return Turn::Over };
+            if let Work::Fresh(segment) = work
+                && self.pages.at(segment).seg.is_uniform()
+            {
+                let stop = self.post_uniform(peer, segment, class, &mut left, now);
+                if left == 0 {
+                    let more = self.peers[usize::from(peer)].has_work(class);
+                    return if more { Turn::More } else { Turn::Over };
+                }
+                match stop {
+                    Stop::Posted => continue,
+                    Stop::NoRoom => {
+                        let blocked = self.peers[usize::from(peer)].room == 0;
+                        return if blocked { Turn::Blocked } else { Turn::Capped };
+                    }
+                    Stop::Short => {}
+                }
+            }
+            loop {
+                let room = self.peers[usize::from(peer)].room;
+                let rails = room & self.rails.choice.open;
+                if rails == 0 {
+                    return if room == 0 { Turn::Blocked } else { Turn::Capped };
+                }
+                // Every failure to find a lane takes a rail out of `room`, so this ends.
+                let Some(lane) = self.pick(peer, rails, work) else { continue };
+                let posted = self.run(lane, work, class, now);
+                left = left.saturating_sub(posted);
+                if left == 0 {
+                    let more = self.peers[usize::from(peer)].has_work(class);
+                    return if more { Turn::More } else { Turn::Over };
+                }
+                // The same segment as long as there is something of it: nothing comes before it meanwhile.
+                match work {
+                    Work::Fresh(segment)
+                        if self.peers[usize::from(peer)].queue[class].first() == Some(segment) => {}
+                    _ => break,
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn next_work(&mut self, peer: u16, class: usize, now: Time) -> Option<Work> {
+        let p = &self.peers[usize::from(peer)];
+        if class == 0 {
+            if !p.validate.is_empty() {
+                return Some(Work::Validate);
+            }
+            if p.dead_lanes != NO_LANE {
+                return Some(Work::Again(p.dead_lanes));
+            }
+        }
+        if p.queue[class].is_empty() {
+            return None;
+        }
+        self.next_segment(peer, class, now).map(Work::Fresh)
+    }
+
+    /// The segment to be posted next. One that cannot make its deadline any more, and has not been
+    /// begun, is put aside until the rails are idle, or the deadline fails it: its bytes would only make
+    /// others late.
+    #[inline]
+    pub(super) fn next_segment(&mut self, peer: u16, class: usize, now: Time) -> Option<PageRef> {
+        let segment = self.peers[usize::from(peer)].queue[class].first()?;
+        let batch = self.pages.at(segment).batch;
+        let head = self.pages.head(batch);
+        if head.started || head.deadline.since(now) >= self.rails.slack_threshold() {
+            head.started = true;
+            return Some(segment);
+        }
+        self.next_in_time(peer, class, now)
+    }
+
+    /// The same where the deadline of the first is so near that it has to be looked at.
+    #[cold]
+    fn next_in_time(&mut self, peer: u16, class: usize, now: Time) -> Option<PageRef> {
+        loop {
+            let segment = self.peers[usize::from(peer)].queue[class].first()?;
+            let first = self.pages.at(segment);
+            let (batch, len) = (first.batch, first.seg_len);
+            let head = self.pages.head(batch);
+            let slack = head.deadline.since(now);
+            if head.started || slack >= self.rails.slack_threshold() || !self.hopeless(slack, segment, len) {
+                self.pages.head(batch).started = true;
+                return Some(segment);
+            }
+            self.peers[usize::from(peer)].queue[class].remove(&mut self.pages, segment);
+            self.peers.parked[class].push_back(&mut self.pages, segment);
+            self.pages.at(segment).seg.park();
+        }
+    }
+
+    /// Takes a segment out of the list in which it waits, if it does.
+    pub(super) fn dequeue(&mut self, peer: usize, class: usize, segment: PageRef) {
+        let list = match self.pages.at(segment).seg.unpark() {
+            true => &mut self.peers.parked[class],
+            false => &mut self.peers[peer].queue[class],
+        };
+        list.remove(&mut self.pages, segment);
+    }
+
+    /// Nothing keeps what was put aside from being tried once the rails have nothing else to do.
+    #[cold]
+    pub(super) fn unpark(&mut self) {
+        if self.rails.iter().any(|rail| rail.wrs > 0) {
+            return;
+        }
+        for class in 0..CLASSES {
+            while let Some(segment) = self.peers.parked[class].first() {
+                let peer = self.pages.at(segment).peer();
+                self.dequeue(peer.into(), class, segment);
+                self.peers[usize::from(peer)].queue[class].push_back(&mut self.pages, segment);
+                self.peers.enroll_class(peer, class);
+            }
+        }
+    }
+
+    /// Whether a segment, begun now, would be late: its deadline passes `slack` from now.
+    #[cold]
+    fn hopeless(&mut self, slack: Nanos, segment: PageRef, len: u16) -> bool {
+        let bytes = self.pages.slice(segment, u32::from(len)).iter().map(|page| u64::from(page.len)).sum();
+        self.rails.would_be_late(slack, bytes)
+    }
+
+    /// The lane for a run: on the rail that would be through with it first.
+    #[inline]
+    fn pick(&mut self, peer: u16, rails: u16, work: Work) -> Option<usize> {
+        let (size, local) = match work {
+            Work::Fresh(page) => {
+                let page = self.pages.at(page);
+                (page.len, page.local().1)
+            }
+            Work::Validate | Work::Again(_) => (0, usize::MAX),
+        };
+        let near = self.regions.locals.get(local).map_or(u16::MAX, |local| local.near);
+        let rail =
+            self.rails.choice.rail(self.rails.all, rails, near, u64::from(size.min(self.config.run_bytes)));
+        next_lane(self.lanes.all, &mut self.peers[usize::from(peer)], rail)
+    }
+}

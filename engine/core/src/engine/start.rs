@@ -1,0 +1,201 @@
+//! Engines start.
+
+use core::mem::ManuallyDrop;
+use core::sync::atomic::{AtomicU16, Ordering};
+
+use kvrail_layouts::plan::Limits;
+
+use super::state::{Arrivals, Engine, Sweep, WCS};
+use crate::batch::in_flight::InFlight;
+use crate::batch::landing::Landing;
+use crate::batch::pool::{Held, Pool};
+use crate::config::{EngineConfig, EngineConfigError};
+use crate::events::{EventSink, NoEvents};
+use crate::id::RailIndex;
+use crate::lane::lanes::Lanes;
+use crate::layout::Layouts;
+use crate::limits::{MAX_RAILS, MAX_SGES};
+use crate::peer::peers::Peers;
+use crate::peer::repairs::Repairs;
+use crate::plan::Plans;
+use crate::provider::{MemoryRange, Provider, RegisterError};
+use crate::rail::Rail;
+use crate::rail::rails::Rails;
+use crate::regions::Regions;
+use crate::storage::room::{Parts, Storage};
+use crate::table::Entry;
+use crate::time::Time;
+use crate::verbs_abi::Wc;
+
+/// Why an engine does not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineStartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] EngineConfigError),
+    /// No rails, or too many.
+    #[error("the provider has {0} rails: 1 to 16 can be driven")]
+    Rails(usize),
+    /// Every engine of a process has a name of its own, so that none takes another's slots.
+    #[error("65534 engines have been started by this process, the most that can be told apart")]
+    TooManyEngines,
+    /// The landing area for validating READs.
+    #[error("the landing area for validating READs: {0}")]
+    Landing(#[from] RegisterError),
+}
+
+/// Tells engines of one process apart, so that a slot of one is refused by another.
+static NEXT_TAG: AtomicU16 = AtomicU16::new(1);
+
+/// A fuzz target starts an engine for every input, one after the other, and no slot of one meets another.
+fn next_tag(tag: u16) -> Option<u16> {
+    if cfg!(fuzzing) { Some(tag.checked_add(1).unwrap_or(1)) } else { tag.checked_add(1) }
+}
+
+impl<P: Provider> Engine<'static, P> {
+    /// Starts an engine in storage that lives for ever: a `static`, or a leaked box.
+    ///
+    /// # Errors
+    ///
+    /// A configuration that cannot work, a provider without rails, or one that cannot register memory.
+    pub fn start<
+        const PEERS: usize,
+        const REGIONS: usize,
+        const LANES: usize,
+        const DEPTH: usize,
+        const BATCHES: usize,
+        const PAGES: usize,
+    >(
+        storage: &'static mut Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        provider: P,
+        config: EngineConfig,
+    ) -> Result<Self, EngineStartError> {
+        Self::begin(provider, config, NoEvents, |rails, rail| storage.open(rail, rails))
+    }
+}
+
+impl<P: Provider, E: EventSink> Engine<'static, P, E> {
+    /// The same with a sink for the engine's [events](crate::events).
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Engine::start).
+    pub fn start_with_events<
+        const PEERS: usize,
+        const REGIONS: usize,
+        const LANES: usize,
+        const DEPTH: usize,
+        const BATCHES: usize,
+        const PAGES: usize,
+    >(
+        storage: &'static mut Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        provider: P,
+        config: EngineConfig,
+        events: E,
+    ) -> Result<Self, EngineStartError> {
+        Self::begin(provider, config, events, |rails, rail| storage.open(rail, rails))
+    }
+}
+
+impl<'s, P: Provider> Engine<'s, P> {
+    /// Starts an engine in storage that its owner keeps.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Engine::start).
+    ///
+    /// # Safety
+    ///
+    /// The engine is dropped before the storage is, and is not forgotten (`mem::forget`): hardware
+    /// writes validating READs into the storage for as long as the provider lives.
+    #[allow(unsafe_code, reason = "the caller's promise is in the signature")]
+    pub unsafe fn start_scoped<
+        const PEERS: usize,
+        const REGIONS: usize,
+        const LANES: usize,
+        const DEPTH: usize,
+        const BATCHES: usize,
+        const PAGES: usize,
+    >(
+        storage: &'s mut Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        provider: P,
+        config: EngineConfig,
+    ) -> Result<Self, EngineStartError> {
+        Self::begin(provider, config, NoEvents, |rails, rail| storage.open(rail, rails))
+    }
+}
+
+impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
+    /// The same as [`start_scoped`](Engine::start_scoped), with a sink for the engine's [events](crate::events).
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Engine::start).
+    ///
+    /// # Safety
+    ///
+    /// As [`start_scoped`](Engine::start_scoped).
+    #[allow(unsafe_code, reason = "the caller's promise is in the signature")]
+    pub unsafe fn start_scoped_with_events<
+        const PEERS: usize,
+        const REGIONS: usize,
+        const LANES: usize,
+        const DEPTH: usize,
+        const BATCHES: usize,
+        const PAGES: usize,
+    >(
+        storage: &'s mut Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        provider: P,
+        config: EngineConfig,
+        events: E,
+    ) -> Result<Self, EngineStartError> {
+        Self::begin(provider, config, events, |rails, rail| storage.open(rail, rails))
+    }
+
+    fn begin(
+        mut provider: P,
+        config: EngineConfig,
+        events: E,
+        open: impl FnOnce(usize, &dyn Fn(usize) -> Rail) -> Parts<'s, P::Lane>,
+    ) -> Result<Self, EngineStartError> {
+        config.check()?;
+        let rails = provider.rails();
+        if rails == 0 || rails > MAX_RAILS {
+            return Err(EngineStartError::Rails(rails));
+        }
+        let rail = |i| Rail::new(provider.rail(RailIndex::at(i)), &config);
+        let parts = open(rails, &rail);
+        let landing: &'s [Entry] = parts.landing;
+        let landing_range = MemoryRange {
+            addr: landing.as_ptr().expose_provenance() as u64,
+            len: size_of_val(landing) as u64,
+        };
+        let landing_keys = provider.register(landing_range)?;
+
+        let tag = NEXT_TAG.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next_tag);
+        let tag = tag.map_err(|_| EngineStartError::TooManyEngines)?;
+        let limits = Limits { sges: provider.sges().clamp(1, MAX_SGES), bytes: config.chunk_bytes };
+        let chunk_shift = config.chunk_bytes.trailing_zeros() as u8;
+        let layouts = Layouts::new(parts.layouts, tag);
+        let pool = Pool::new(parts.heads, parts.pages, parts.free, layouts.table(), chunk_shift, tag);
+        Ok(Self {
+            provider: ManuallyDrop::new(provider),
+            events,
+            chunk_shift,
+            tag,
+            rails: Rails::new(parts.rails, &config),
+            lanes: Lanes::new(parts.lanes, parts.records, parts.depth),
+            peers: Peers::new(parts.peers, parts.turns, parts.trials),
+            repairs: Repairs::new(parts.paths, parts.repairs, parts.lost, config.reconnects, rails),
+            regions: Regions::new(parts.locals, parts.remotes),
+            layouts,
+            plans: Plans::new(parts.plans, parts.plan_lists, limits, tag),
+            pages: Held::new(pool),
+            landing: Landing::new(landing, landing_keys),
+            in_flight: InFlight::new(parts.flying, parts.overdue, parts.deadlines, parts.done),
+            sweep: Sweep { lane: usize::MAX, next: Time::ZERO },
+            arrivals: Arrivals { wcs: [Wc::default(); WCS], slept: false, behind: false },
+            config,
+        })
+    }
+}

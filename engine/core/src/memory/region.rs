@@ -1,0 +1,206 @@
+//! Destination memory: regions, and the slots of each.
+#![allow(unsafe_code, reason = "slots are views of memory that hardware writes")]
+
+use core::ptr::NonNull;
+
+use super::slot::{Access, Slot, SlotRegion};
+use crate::id::RegionId;
+use crate::layout::{AddLayoutError, LayoutRef, NO_LAYOUT, SetLayoutError};
+use crate::provider::{MemoryRange, RegisterError};
+
+/// Why memory cannot be a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegionError {
+    /// A slot must hold something, and no more than a work request can name.
+    #[error("a slot of {slot_bytes} bytes: it needs 1 to 4294967295")]
+    SlotBytes {
+        /// What was asked for.
+        slot_bytes: u64,
+    },
+    /// The memory does not hold one slot.
+    #[error("{bytes} bytes of memory hold no slot of {slot_bytes} bytes")]
+    TooSmall {
+        /// The memory.
+        bytes: u64,
+        /// One slot.
+        slot_bytes: u64,
+    },
+    /// More slots than can be numbered.
+    #[error("{slots} slots in one region: at most 4294967295 can be numbered; register it in parts")]
+    TooMany {
+        /// How many.
+        slots: u64,
+    },
+    /// The engine's table of regions is full.
+    #[error("{limit} regions are registered already, the most that this engine's storage holds")]
+    Full {
+        /// The maximum.
+        limit: usize,
+    },
+    /// One layout more than an engine tells apart.
+    #[error(transparent)]
+    Layout(#[from] AddLayoutError),
+    /// The provider refused.
+    #[error(transparent)]
+    Provider(#[from] RegisterError),
+}
+
+/// The slots of one region, each given out once; and the way back.
+///
+/// An iterator over the slots not yet given out. When all have come home by [`put`](Self::put) (or
+/// were never taken), the engine's `unregister` releases the region.
+#[derive(Debug)]
+pub struct Slots {
+    base: NonNull<u8>,
+    slot_bytes: u32,
+    count: u32,
+    next: u32,
+    out: u32,
+    region: RegionId,
+    engine: u16,
+    layout: u8,
+    access: Access,
+    range: MemoryRange,
+}
+
+// SAFETY: as for Slot: the slots not given out are owned by this value alone.
+unsafe impl Send for Slots {}
+
+/// A region's shape, checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RegionShape {
+    pub(crate) slot_bytes: u32,
+    pub(crate) count: u32,
+}
+
+impl RegionShape {
+    pub(crate) fn check(bytes: u64, slot_bytes: u64) -> Result<Self, RegionError> {
+        let small = u32::try_from(slot_bytes).ok().filter(|&n| n > 0);
+        let slot = small.ok_or(RegionError::SlotBytes { slot_bytes })?;
+        let slots = bytes / slot_bytes;
+        if slots == 0 {
+            return Err(RegionError::TooSmall { bytes, slot_bytes });
+        }
+        let count = u32::try_from(slots).map_err(|_| RegionError::TooMany { slots })?;
+        Ok(Self { slot_bytes: slot, count })
+    }
+}
+
+impl Slots {
+    /// The slots of `range`.
+    ///
+    /// # Safety
+    ///
+    /// The range is valid for reads and writes (and initialised, for [`Access::Host`]), is used
+    /// by nobody else, and stays so until all slots are gone or the range has been given back by
+    /// `unregister`. `shape` was checked against `range.len`, and `base` is its start, not null.
+    pub(crate) unsafe fn new(
+        base: NonNull<u8>,
+        range: MemoryRange,
+        shape: RegionShape,
+        region: RegionId,
+        engine: u16,
+        access: Access,
+    ) -> Self {
+        let RegionShape { slot_bytes, count } = shape;
+        let (next, out, layout) = (0, 0, NO_LAYOUT);
+        Self { base, slot_bytes, count, next, out, region, engine, layout, access, range }
+    }
+
+    /// How many slots the region has in all. (Not `count`: that is the iterator's, which takes all
+    /// slots that are left and loses them.)
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.count as usize
+    }
+
+    /// How many are out: given out, and not put back.
+    #[must_use]
+    pub const fn out(&self) -> usize {
+        self.out as usize
+    }
+
+    /// Bytes of one slot.
+    #[must_use]
+    pub const fn slot_bytes(&self) -> usize {
+        self.slot_bytes as usize
+    }
+
+    /// The region's name.
+    #[must_use]
+    pub const fn region(&self) -> RegionId {
+        self.region
+    }
+
+    /// Says what the slots' pages are: then only pages of the same layout go into them, or what
+    /// plans that write such pages bring. Slots of no layout take any bytes.
+    ///
+    /// # Errors
+    ///
+    /// A layout that another engine knows; slots that have another one already, or of which some
+    /// have been given out.
+    pub fn set_layout(&mut self, layout: LayoutRef) -> Result<(), SetLayoutError> {
+        if layout.engine != self.engine {
+            return Err(SetLayoutError::OtherEngine);
+        }
+        if self.layout != NO_LAYOUT && self.layout != layout.number {
+            return Err(SetLayoutError::Another);
+        }
+        if self.layout == NO_LAYOUT && self.next != 0 {
+            return Err(SetLayoutError::Given { given: self.next as usize });
+        }
+        self.layout = layout.number;
+        Ok(())
+    }
+
+    fn slot_region(&self) -> SlotRegion {
+        SlotRegion::new(self.region, self.layout, self.engine)
+    }
+
+    pub(crate) const fn engine(&self) -> u16 {
+        self.engine
+    }
+
+    pub(crate) const fn range(&self) -> MemoryRange {
+        self.range
+    }
+
+    /// Takes a slot home for good: it is not given out again, and the region can be released when
+    /// the last is home.
+    ///
+    /// # Errors
+    ///
+    /// A slot of another region comes back.
+    pub fn put(&mut self, slot: Slot) -> Result<(), Slot> {
+        if slot.slot_region() != self.slot_region() {
+            return Err(slot);
+        }
+        self.out -= 1;
+        Ok(())
+    }
+}
+
+impl Iterator for Slots {
+    type Item = Slot;
+
+    #[inline]
+    fn next(&mut self) -> Option<Slot> {
+        let index = self.next;
+        if index == self.count {
+            return None;
+        }
+        self.next += 1;
+        self.out += 1;
+        let offset = index as usize * self.slot_bytes as usize;
+        // SAFETY: index < count, and count slots lie within the region, by RegionShape::check.
+        let addr = unsafe { self.base.add(offset) };
+        Some(Slot::new(addr, self.slot_bytes, index, self.slot_region(), self.access))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.count - self.next) as usize;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Slots {}

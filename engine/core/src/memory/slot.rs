@@ -1,0 +1,250 @@
+//! One destination page, and who may touch it.
+#![allow(unsafe_code, reason = "slots are views of memory that hardware writes")]
+
+use core::fmt;
+use core::ptr::NonNull;
+use core::slice;
+
+use bitflags::bitflags;
+use static_assertions::{assert_eq_size, assert_not_impl_any, const_assert_eq};
+
+use crate::id::RegionId;
+use crate::limits::{LOCAL_REGIONS, MAX_CHUNKS, MAX_PLANS, narrow};
+
+/// Whether the CPU can look at the memory of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Ordinary host memory: slots give byte views.
+    Host,
+    /// Memory of a device (a GPU): slots give an address and no bytes.
+    Device,
+}
+
+/// One destination page.
+///
+/// It is not `Clone`, so it cannot be used twice:
+///
+/// ```compile_fail,E0382
+/// # use kvrail_core::{batch::Batch, memory::Slot, remote::RemotePage};
+/// fn twice(batch: &mut Batch<'_>, page: RemotePage, slot: Slot) {
+///     let _ = batch.read(page, slot);
+///     let _ = batch.read(page, slot); // error[E0382]: use of moved value: `slot`
+/// }
+/// ```
+// Moved four times for each page read. Only the address may have a niche: then an Option<Slot> is
+// copied and tested as two words and a half, not field by field.
+#[repr(C)]
+pub struct Slot {
+    addr: NonNull<u8>,
+    len: u32,
+    /// Within its region; of a view, see [`Slot::share`].
+    index: u32,
+    slot_region: SlotRegion,
+    flags: SlotFlags,
+}
+
+assert_eq_size!(Option<Slot>, [u64; 3]);
+assert_not_impl_any!(Slot: Clone, Copy);
+
+bitflags! {
+    /// Whether a slot is of device memory; and, while a batch has the slot, what is to land in it. A slot that the user
+    /// has says nothing of the latter.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct SlotFlags: u32 {
+        /// Device memory.
+        const DEVICE = 1;
+        /// Not the slot, but a view of the one that an earlier page of the batch has.
+        const VIEW = 1 << 1;
+        /// The number of the plan of the page that lands here, plus 1; 0 for a page without a plan.
+        const PLAN = (MAX_PLANS as u32) << SlotFlags::PLAN_SHIFT;
+        /// Work requests of that plan, minus 1.
+        const WRS = (MAX_CHUNKS - 1) << SlotFlags::WRS_SHIFT;
+    }
+}
+
+impl SlotFlags {
+    const PLAN_SHIFT: u32 = 2;
+    const WRS_SHIFT: u32 = 12;
+
+    const fn new(access: Access) -> Self {
+        match access {
+            Access::Host => Self::empty(),
+            Access::Device => Self::DEVICE,
+        }
+    }
+
+    /// The same, with this plan and so many work requests (1 to `MAX_CHUNKS`) of it.
+    const fn with_plan(self, plan: u16, wrs: u32) -> Self {
+        debug_assert!((plan as usize) < MAX_PLANS && wrs >= 1 && wrs <= MAX_CHUNKS);
+        let of_plan = (plan as u32 + 1) << Self::PLAN_SHIFT | (wrs - 1) << Self::WRS_SHIFT;
+        self.intersection(Self::DEVICE.union(Self::VIEW)).union(Self::from_bits_retain(of_plan))
+    }
+
+    #[inline]
+    const fn plan(self) -> Option<(u16, u32)> {
+        match narrow((self.bits() >> Self::PLAN_SHIFT) as usize & MAX_PLANS) {
+            0 => None,
+            number => Some((number - 1, (self.bits() >> Self::WRS_SHIFT) + 1)),
+        }
+    }
+}
+
+// The four do not overlap, and fill the word.
+const_assert_eq!(
+    SlotFlags::DEVICE.bits() + SlotFlags::VIEW.bits() + SlotFlags::PLAN.bits(),
+    (1 << SlotFlags::WRS_SHIFT) - 1
+);
+const_assert_eq!(SlotFlags::WRS.bits(), u32::MAX << SlotFlags::WRS_SHIFT);
+
+/// A slot's region, the engine that knows it by that number, and the layout of its pages. Slots
+/// with the same home are equally long: a place in the table of regions changes hands only when no
+/// slot of the old region is left.
+///
+/// | bits | content |
+/// |---|---|
+/// | 0..8 | the region |
+/// | 8..16 | the number of the layout |
+/// | 16..32 | the engine |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotRegion(u32);
+
+impl SlotRegion {
+    /// No slot's: the numbers of engines end before.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
+    pub(super) const fn new(region: RegionId, layout: u8, engine: u16) -> Self {
+        debug_assert!(region.index() < LOCAL_REGIONS);
+        Self((engine as u32) << 16 | (layout as u32) << 8 | region.0 as u32)
+    }
+
+    #[inline]
+    pub(crate) const fn layout(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    #[inline]
+    pub(crate) const fn engine(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    #[inline]
+    pub(crate) const fn region(self) -> RegionId {
+        RegionId(self.0 as u8 as u16)
+    }
+}
+
+// SAFETY: a slot is the only owner of its bytes, as a Box<[u8]> is, and has no interior mutability.
+unsafe impl Send for Slot {}
+// SAFETY: as above; a shared slot gives shared bytes only.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    /// The slot number `index` of a region: `len` bytes from `addr` on.
+    #[inline]
+    pub(super) const fn new(addr: NonNull<u8>, len: u32, index: u32, of: SlotRegion, access: Access) -> Self {
+        Self { addr, len, index, slot_region: of, flags: SlotFlags::new(access) }
+    }
+
+    /// Its bytes, or `None` for device memory.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        if self.flags.contains(SlotFlags::DEVICE) {
+            return None;
+        }
+        // SAFETY: the region's owner promised `len` initialised bytes that outlive the slot; the slot is
+        // their only owner, and whoever has it has no READ in flight into it.
+        Some(unsafe { slice::from_raw_parts(self.addr.as_ptr(), self.len as usize) })
+    }
+
+    /// Its bytes, to be changed, or `None` for device memory.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        if self.flags.contains(SlotFlags::DEVICE) {
+            return None;
+        }
+        // SAFETY: as in `bytes`; `&mut self` makes the view exclusive.
+        Some(unsafe { slice::from_raw_parts_mut(self.addr.as_ptr(), self.len as usize) })
+    }
+
+    /// Where it starts, in the address space it was registered from.
+    #[must_use]
+    #[inline]
+    pub fn address(&self) -> u64 {
+        self.addr.as_ptr().expose_provenance() as u64
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether it holds nothing; never, since an empty slot is not made.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Its number within its region, from 0.
+    #[must_use]
+    pub const fn index(&self) -> usize {
+        self.index as usize
+    }
+
+    /// Its region.
+    #[must_use]
+    pub const fn region(&self) -> RegionId {
+        self.slot_region.region()
+    }
+
+    #[inline]
+    pub(crate) const fn slot_region(&self) -> SlotRegion {
+        self.slot_region
+    }
+
+    /// Says by which plan the page lands here, and how many work requests (1 to `MAX_CHUNKS`) that is.
+    pub(crate) const fn follow(&mut self, plan: u16, wrs: u32) {
+        self.flags = self.flags.with_plan(plan, wrs);
+    }
+
+    /// By which plan the page lands here, and how many work requests that is.
+    #[inline]
+    pub(crate) const fn plan(&self) -> Option<(u16, u32)> {
+        self.flags.plan()
+    }
+
+    /// The same bytes once more, from byte `offset` on, for another page of the batch that lands in them; it
+    /// remembers at which `place` of the batch the slot itself is. It never reaches the user:
+    /// [`unmark`](Self::unmark) tells it from the slot.
+    ///
+    /// # Panics
+    ///
+    /// Beyond the slot.
+    pub(crate) fn share(&self, offset: u32, place: u32) -> Self {
+        assert!(offset < self.len, "a view of a slot lies within it");
+        // SAFETY: within the slot's bytes, by the assertion.
+        let addr = unsafe { self.addr.add(offset as usize) };
+        let flags = self.flags.intersection(SlotFlags::DEVICE).union(SlotFlags::VIEW);
+        Self { addr, len: self.len - offset, index: place, slot_region: self.slot_region, flags }
+    }
+
+    /// At which place of the batch the slot is of which this is a view, if it is one.
+    pub(crate) const fn shares(&self) -> Option<u32> {
+        if self.flags.contains(SlotFlags::VIEW) { Some(self.index) } else { None }
+    }
+
+    /// The user's slot again; `None` for a view of one.
+    pub(crate) const fn unmark(mut self) -> Option<Self> {
+        if self.shares().is_some() {
+            return None;
+        }
+        self.flags = self.flags.intersection(SlotFlags::DEVICE);
+        Some(self)
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "slot {} of region {} ({} bytes)", self.index, self.slot_region.region().0, self.len)
+    }
+}

@@ -1,0 +1,155 @@
+//! Lists that pages form: which page, in which list, behind which other.
+
+use core::marker::PhantomData;
+
+/// A page in flight: its place among all pages of the storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PageRef(pub(crate) u32);
+
+/// No page, in links.
+pub(crate) const NIL: PageRef = PageRef(u32::MAX);
+
+/// No list to be in, in links.
+const NO_LIST: PageRef = PageRef(u32::MAX - 1);
+
+/// In no list, but behind the page before, which is, in links.
+const BEHIND: PageRef = PageRef(u32::MAX - 2);
+
+/// Neighbours in a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    next: PageRef,
+    prev: PageRef,
+}
+
+impl Link {
+    /// In no list.
+    pub(crate) const OUT: Self = Self { next: NO_LIST, prev: NIL };
+
+    /// In no list itself: the page before stands for it.
+    pub(crate) const BEHIND: Self = Self { next: BEHIND, prev: NIL };
+
+    pub(super) fn is_in(self) -> bool {
+        self.next != NO_LIST && self.next != BEHIND
+    }
+
+    /// Neither in a list nor behind a page that is.
+    pub(super) fn is_out(self) -> bool {
+        self.next == NO_LIST
+    }
+
+    #[inline]
+    pub(crate) fn is_behind(self) -> bool {
+        self.next == BEHIND
+    }
+}
+
+/// The list of segments that wait to be posted, by their first page.
+#[derive(Debug)]
+pub(crate) struct Queued;
+
+/// The list of pages that wait for their validating READ to be posted.
+#[derive(Debug)]
+pub(crate) struct Validating;
+
+/// A table of pages, each with a link for the list `Which`.
+pub(crate) trait Linked<Which> {
+    fn link(&mut self, page: PageRef) -> &mut Link;
+}
+
+/// A doubly linked list through pages: all operations are O(1), none allocates.
+#[derive(Debug)]
+pub(crate) struct List<Which> {
+    head: PageRef,
+    tail: PageRef,
+    which: PhantomData<Which>,
+}
+
+impl<Which> List<Which> {
+    pub(crate) const EMPTY: Self = Self { head: NIL, tail: NIL, which: PhantomData };
+
+    #[inline]
+    pub(crate) fn first(&self) -> Option<PageRef> {
+        (self.head != NIL).then_some(self.head)
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head == NIL
+    }
+
+    /// Whether `page`, which is in the list, is its last.
+    #[inline]
+    pub(crate) fn is_last(&self, page: PageRef) -> bool {
+        self.tail == page
+    }
+
+    #[inline]
+    pub(crate) fn push_back(&mut self, pages: &mut impl Linked<Which>, page: PageRef) {
+        let link = pages.link(page);
+        debug_assert!(!link.is_in(), "linked twice");
+        *link = Link { next: NIL, prev: self.tail };
+        match self.tail {
+            NIL => self.head = page,
+            tail => pages.link(tail).next = page,
+        }
+        self.tail = page;
+    }
+
+    /// Takes a page out, wherever it stands, and says whether it was in.
+    #[inline]
+    pub(crate) fn remove(&mut self, pages: &mut impl Linked<Which>, page: PageRef) -> bool {
+        let link = core::mem::replace(pages.link(page), Link::OUT);
+        if !link.is_in() {
+            return false;
+        }
+        match link.prev {
+            NIL => self.head = link.next,
+            prev => pages.link(prev).next = link.next,
+        }
+        match link.next {
+            NIL => self.tail = link.prev,
+            next => pages.link(next).prev = link.prev,
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    impl Linked<Queued> for Vec<Link> {
+        fn link(&mut self, page: PageRef) -> &mut Link {
+            &mut self[page.0 as usize]
+        }
+    }
+
+    fn order(list: &List<Queued>, pages: &mut Vec<Link>) -> Vec<u32> {
+        let (mut at, mut out) = (list.head, Vec::new());
+        while at != NIL {
+            out.push(at.0);
+            at = pages.link(at).next;
+        }
+        out
+    }
+
+    #[test]
+    fn pages_leave_a_list_from_any_place() {
+        for gone in 0..4_u32 {
+            let mut pages = vec![Link::OUT; 4];
+            let mut list = List::<Queued>::EMPTY;
+            for i in 0..4 {
+                list.push_back(&mut pages, PageRef(i));
+            }
+            list.remove(&mut pages, PageRef(gone));
+            list.remove(&mut pages, PageRef(gone));
+            let want: Vec<u32> = (0..4).filter(|&i| i != gone).collect();
+            assert_eq!(order(&list, &mut pages), want);
+            list.push_back(&mut pages, PageRef(gone));
+            assert_eq!(order(&list, &mut pages).last(), Some(&gone));
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The state of a page while the engine has it.
+
+pub(crate) mod list;
+pub(crate) mod segment;
+
+use self::list::Link;
+use self::segment::Segment;
+use crate::error::PageError;
+use crate::id::RegionRef;
+use crate::memory::slot::Slot;
+use crate::table::{EntryValue, NO_ENTRY};
+
+/// Where a page is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Under way, not to be validated. When its last chunk arrives there is nothing to do but to count it. It may have
+    /// arrived already: then it stands in a row that has [`landed`](Page::landed), until each page is settled.
+    NoValidation,
+    /// Under way. When its last chunk arrives its entry is read.
+    NeedsValidation,
+    /// Its data has arrived, its entry is being read.
+    Validating,
+    /// Failed, and not retired; `outcome` says why. Chunks that are not posted are not going to be; chunks that are
+    /// posted no longer matter.
+    Failed,
+    /// Retired: it has arrived.
+    Arrived,
+    /// Retired: it has not, `outcome` says why.
+    Lost,
+}
+
+/// One page of a batch.
+///
+/// Its chunks are accounted for in `left`, each exactly once: those from `next` on have not been
+/// posted; of those before, each is either in the ring of exactly one lane or has finished and been
+/// subtracted from `left`.
+// Two cache lines. What filling, posting and completing touch is in the first.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Page {
+    pub(crate) remote: u64,
+    /// Where the bytes go; here from `read` until the caller takes it back.
+    pub(crate) slot: Option<Slot>,
+    pub(crate) source: RegionRef,
+    /// Bytes that are read.
+    pub(crate) len: u32,
+    /// The number of the table entry. Of a bare page [`NO_ENTRY`], or how many pages in a row, this one first, have
+    /// arrived without any of them having been looked at ([`landed`](Self::landed)).
+    pub(crate) entry: u32,
+    /// The first chunk that has not been posted. In a plain segment that is for its first page's `seg_done` to say,
+    /// until somebody needs to know ([`settle_pages`]).
+    pub(crate) next: u32,
+    /// Chunks that have not finished.
+    pub(crate) left: u32,
+    pub(crate) batch: u16,
+    /// Pages from here to the next segment (pages of one peer in a row); in a segment's first page.
+    pub(crate) seg_len: u16,
+    /// How many of them have been posted whole.
+    pub(crate) seg_done: u16,
+    /// What is to be known of the segment.
+    pub(crate) seg: Segment,
+    pub(crate) phase: Phase,
+    // What is touched when a page is validated, fails, or heads a segment.
+    pub(crate) expected: EntryValue,
+    pub(crate) queue: Link,
+    pub(crate) validate: Link,
+    pub(crate) outcome: PageError,
+}
+
+const _: () = assert!(core::mem::offset_of!(Page, expected) == 64 && size_of::<Page>() == 128);
+
+impl Page {
+    pub(crate) const EMPTY: Self = Self {
+        remote: 0,
+        slot: None,
+        source: RegionRef::NONE,
+        len: 0,
+        entry: 0,
+        next: 0,
+        left: 0,
+        batch: 0,
+        seg_len: 0,
+        seg_done: 0,
+        seg: Segment::PER_PAGE,
+        phase: Phase::Lost,
+        expected: EntryValue { generation: crate::table::Generation(0), tag: crate::table::KeyTag(0) },
+        queue: Link::OUT,
+        validate: Link::OUT,
+        outcome: PageError::PeerGone,
+    };
+
+    /// How many chunks it has: parts of so many bytes, or the work requests of its plan.
+    #[inline]
+    pub(crate) fn chunks(&self, shift: u8) -> u32 {
+        match self.slot.as_ref().and_then(Slot::plan) {
+            None => chunks(self.len, shift),
+            Some((_, wrs)) => wrs,
+        }
+    }
+
+    /// The number of the plan by which it lands in its slot, if it does not as it is.
+    #[inline]
+    pub(crate) fn plan(&self) -> Option<u16> {
+        self.slot.as_ref().and_then(Slot::plan).map(|(plan, _)| plan)
+    }
+
+    /// Where its bytes go: the address, and the number of the local region.
+    #[inline]
+    pub(crate) fn local(&self) -> (u64, usize) {
+        // A page that is posted has its slot.
+        self.slot.as_ref().map_or((0, 0), |slot| (slot.address(), slot.region().index()))
+    }
+
+    /// Whose it is.
+    #[inline]
+    pub(crate) fn peer(&self) -> u16 {
+        self.source.peer().index()
+    }
+
+    /// What became of it, once it is retired or its batch is done. A bare page of a batch that is done has
+    /// landed: had it not, it would be lost.
+    #[inline]
+    pub(crate) fn result(&self) -> Result<(), PageError> {
+        if matches!(self.phase, Phase::Arrived | Phase::NoValidation) { Ok(()) } else { Err(self.outcome) }
+    }
+
+    /// It and those behind it, `n` bare pages of one chunk each, have arrived: said here for all of them.
+    #[inline]
+    pub(crate) fn land(&mut self, n: u32) {
+        self.entry = n;
+    }
+
+    /// How many pages in a row, this one first, have arrived without any of them having been looked at.
+    #[inline]
+    pub(crate) fn landed(&self) -> Option<u32> {
+        (self.phase == Phase::NoValidation && self.entry != NO_ENTRY).then_some(self.entry)
+    }
+
+    /// Its only chunk under way has arrived: a bare page is through with that and says so. Of any other
+    /// nothing changes.
+    #[inline]
+    pub(crate) fn arrive(&mut self) -> bool {
+        let through = self.phase == Phase::NoValidation && self.left == 1;
+        if through {
+            self.phase = Phase::Arrived;
+            self.left = 0;
+        }
+        through
+    }
+
+    #[inline]
+    pub(crate) fn is_retired(&self) -> bool {
+        matches!(self.phase, Phase::Arrived | Phase::Lost)
+    }
+
+    /// Whether it is in no list.
+    fn is_out(&self) -> bool {
+        !self.queue.is_in() && self.validate.is_out()
+    }
+
+    /// Fails a page that is not retired: what is not posted of it will not be. What is posted still counts in `left`,
+    /// and at least one chunk is, or the caller retires the page.
+    pub(crate) fn fail(&mut self, error: PageError, shift: u8) {
+        if self.phase != Phase::Failed {
+            self.phase = Phase::Failed;
+            self.outcome = error;
+            let chunks = self.chunks(shift);
+            self.left -= chunks - self.next;
+            self.next = chunks;
+        }
+    }
+
+    /// Length of one chunk of a page without a plan, and of how many from it on.
+    #[inline]
+    pub(crate) fn equal_chunks(&self, chunk: u32, shift: u8) -> (u32, u32) {
+        match (self.len >> shift).saturating_sub(chunk) {
+            0 => (self.chunk(chunk, shift).1, 1),
+            whole => (1 << shift, whole),
+        }
+    }
+
+    /// Start and length of one chunk of a page without a plan, relative to the page.
+    #[inline]
+    pub(crate) fn chunk(&self, chunk: u32, shift: u8) -> (u64, u32) {
+        let offset = u64::from(chunk) << shift;
+        // chunk < chunks, so offset < len <= u32::MAX.
+        let rest = self.len - offset as u32;
+        (offset, rest.min(1 << shift))
+    }
+}
+
+/// Writes down in each page of a batch whether it has been posted and whether it has arrived, where that has been
+/// said for several together.
+pub(crate) fn settle_pages(pages: &mut [Page]) {
+    let (mut segment, mut posted, mut landed) = (0, 0, 0);
+    for (at, page) in pages.iter_mut().enumerate() {
+        if at == segment {
+            segment += usize::from(page.seg_len);
+            posted = if page.seg.is_uniform() { page.seg_done } else { 0 };
+        }
+        if posted > 0 {
+            posted -= 1;
+            page.next = 1;
+        }
+        landed = page.landed().unwrap_or(landed);
+        if landed > 0 {
+            landed -= 1;
+            (page.phase, page.left, page.entry) = (Phase::Arrived, 0, NO_ENTRY);
+        }
+    }
+}
+
+/// Whether all pages of a batch are retired or have landed, in no list, with nothing outstanding.
+pub(crate) fn are_at_rest(pages: &[Page]) -> bool {
+    let mut landed = 0;
+    pages.iter().all(|page| {
+        landed = page.landed().unwrap_or(landed);
+        if landed > 0 {
+            landed -= 1;
+            return page.is_out() && page.phase == Phase::NoValidation && page.left == 1;
+        }
+        page.is_out() && page.is_retired() && page.left == 0
+    })
+}
+
+/// A table of pages.
+pub(crate) trait PageTable {
+    fn at(&mut self, page: list::PageRef) -> &mut Page;
+}
+
+/// How many chunks `len` bytes are.
+#[inline]
+pub(crate) fn chunks(len: u32, shift: u8) -> u32 {
+    ((u64::from(len) + (1 << shift) - 1) >> shift) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn what_has_landed_is_told_page_by_page() {
+        let bare = || Page { phase: Phase::NoValidation, entry: NO_ENTRY, left: 1, ..Page::EMPTY };
+        let mut pages: Vec<Page> = (0..9).map(|_| bare()).collect();
+        // Two rows that follow each other, one under way, one that failed, and a row of one.
+        pages[0].land(3);
+        pages[3].land(2);
+        (pages[6].phase, pages[6].left) = (Phase::Lost, 0);
+        pages[7].land(1);
+        assert!(!are_at_rest(&pages), "number 5 is under way");
+        (pages[5].phase, pages[5].left) = (Phase::Lost, 0);
+        (pages[8].phase, pages[8].left) = (Phase::Arrived, 0);
+        assert!(are_at_rest(&pages));
+        let results = |pages: &[Page]| -> Vec<bool> { pages.iter().map(|p| p.result().is_ok()).collect() };
+        let want = [true, true, true, true, true, false, false, true, true];
+        assert_eq!(results(&pages), want);
+        (pages[0].seg_len, pages[0].seg_done, pages[0].seg) =
+            (6, 6, Segment::UNIFORM | Segment::NO_VALIDATION);
+        (pages[6].seg_len, pages[6].seg_done, pages[6].seg) =
+            (3, 2, Segment::UNIFORM | Segment::NO_VALIDATION);
+        settle_pages(&mut pages);
+        assert!(are_at_rest(&pages) && pages.iter().all(Page::is_retired));
+        assert_eq!(pages.iter().map(|page| page.next).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 1, 1, 1, 0]);
+        assert_eq!(results(&pages), want);
+    }
+
+    #[test]
+    fn the_last_chunk_is_what_remains() {
+        let page = Page { len: 10_000, ..Page::EMPTY };
+        assert_eq!(page.chunk(0, 12), (0, 4096));
+        assert_eq!(page.chunk(2, 12), (8192, 1808));
+        let whole = Page { len: u32::MAX, ..Page::EMPTY };
+        assert_eq!(whole.chunk((1 << 20) - 1, 12), (0xFFFF_F000, 4095));
+    }
+}

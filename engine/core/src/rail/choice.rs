@@ -1,0 +1,101 @@
+//! Which rail a run goes to: the one that would be through with it first.
+
+use super::Rail;
+use crate::id::MAX_RAILS;
+
+/// Bits of a rail's number.
+const RAIL_BITS: u32 = MAX_RAILS.ilog2();
+/// Runs of pages up to this size are weighed alike when rails are compared: 16 KiB, as much as a wr weighs itself.
+const SMALL: u64 = 16 << 10;
+
+/// Which rails more may be posted to, and which of them would be through with it first.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    /// Rails that are up and below their caps.
+    pub(crate) open: u16,
+    /// What is compared for a run of small pages: when each rail would be through, its number in the lowest bits; all
+    /// ones for a rail that is not open.
+    keys: [u64; MAX_RAILS],
+}
+
+impl Choice {
+    pub(crate) const NONE: Self = Self { open: 0, keys: [u64::MAX; MAX_RAILS] };
+
+    /// Brings up to date what is known of rail `index`.
+    #[inline]
+    pub(crate) fn refresh(&mut self, index: usize, rail: &Rail) {
+        let (bit, open) = (1 << (index % MAX_RAILS), rail.is_open());
+        self.open = if open { self.open | bit } else { self.open & !bit };
+        let key = rail.key(SMALL) << RAIL_BITS | index as u64;
+        self.keys[index % MAX_RAILS] = if open { key } else { u64::MAX };
+    }
+
+    /// Picks the rail that would finish a run of pages of `size` bytes first. `mask` is not empty and holds open rails
+    /// only; rails in `near` are preferred.
+    #[inline]
+    pub(crate) fn rail(&self, rails: &[Rail], mut mask: u16, near: u16, size: u64) -> usize {
+        if mask & (mask - 1) != 0 {
+            if mask & near != 0 {
+                mask &= near;
+            }
+            return self.first_through(rails, mask, size);
+        }
+        mask.trailing_zeros() as usize
+    }
+
+    /// Picks the rail that would finish `more` bytes first. `mask` is not empty and holds open rails only.
+    #[inline]
+    fn first_through(&self, rails: &[Rail], mask: u16, more: u64) -> usize {
+        // A number of steps that the compiler knows: there are no more than eight rails on most machines.
+        let (few, _) = self.keys.split_at(MAX_RAILS / 2);
+        let best = if more <= SMALL && mask == self.open && rails.len() <= few.len() {
+            few.iter().fold(u64::MAX, |least, &key| least.min(key))
+        } else {
+            least_of(rails, mask, more)
+        };
+        best as usize % MAX_RAILS
+    }
+}
+
+/// The least key of the rails in `mask`.
+#[inline(never)]
+fn least_of(rails: &[Rail], mask: u16, more: u64) -> u64 {
+    let mut best = u64::MAX;
+    for (i, rail) in (0_u8..).zip(rails) {
+        // Time above, the rail's number below; all ones for a rail that is not in the mask. Which rail is
+        // best changes with every run: a branch on it would be mispredicted more often than not.
+        let not_in = u64::from(mask >> i & 1).wrapping_sub(1);
+        best = best.min(rail.key(more) << RAIL_BITS | u64::from(i) | not_in);
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::rail;
+    use super::*;
+
+    #[test]
+    fn the_choice_is_the_same_by_kept_keys_and_by_looking_at_each_rail() {
+        let mut rails = [const { Rail::EMPTY }; MAX_RAILS];
+        let mut choice = Choice::NONE;
+        for (i, at) in rails.iter_mut().enumerate() {
+            *at = rail();
+            // Neither rising nor falling, and one of the first eight down.
+            at.post(1, (i as u64 * 7919) % 1009 * 1000);
+            at.up = i % 7 != 3;
+            choice.refresh(i, at);
+        }
+        for n in 1..=MAX_RAILS / 2 {
+            let open = choice.open & (u16::MAX >> (MAX_RAILS - n));
+            let mut choice = Choice { open, keys: choice.keys };
+            choice.keys[n..].fill(u64::MAX);
+            let by_looking = least_of(&rails[..n], open, SMALL) as usize % MAX_RAILS;
+            assert_eq!(choice.first_through(&rails[..n], open, SMALL), by_looking, "{n} rails");
+            assert_eq!(choice.first_through(&rails[..n], open, 0), by_looking, "small runs weigh alike");
+        }
+        rails[5].up = false;
+        choice.refresh(5, &rails[5]);
+        assert_eq!(choice.open >> 5 & 1, 0);
+    }
+}

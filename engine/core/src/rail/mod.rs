@@ -1,0 +1,235 @@
+//! A local rail as the scheduler sees it: what is outstanding, how fast it has been.
+
+pub(crate) mod choice;
+pub(crate) mod estimate;
+pub(crate) mod rails;
+
+use self::estimate::Estimate;
+use crate::config::EngineConfig;
+use crate::provider::RailInfo;
+use crate::time::Time;
+
+/// What a wr costs a rail beside its bytes, in bytes. Without it the validating READs, which have next to
+/// none, would all go to the rail that happens to be emptiest, and fill its send queues. In the model of
+/// tests/model.rs eight rails carry 383 of 392 GB/s with 0, 388 with 4 KiB, all of it with 16 KiB.
+const WR_BYTES: u64 = 16 << 10;
+/// One rail.
+// As large as a power of two, so that finding it takes a shift.
+#[derive(Debug)]
+#[repr(align(256))]
+pub(crate) struct Rail {
+    pub(crate) info: RailInfo,
+    pub(crate) up: bool,
+    /// Bytes and wrs on its living lanes, but for the silent ones.
+    pub(crate) bytes: u64,
+    pub(crate) wrs: u32,
+    /// How much of each there may be.
+    pub(crate) bytes_cap: u64,
+    pub(crate) wrs_cap: u32,
+    /// What the scheduler weighs: bytes, and `WR_BYTES` for each wr, those of silent lanes included.
+    load: u64,
+    /// Lanes that are silent, and their wrs.
+    pub(crate) silent: u32,
+    pub(crate) silent_wrs: u32,
+    /// Since when the rail itself may be what is silent; `NEVER` if it is not.
+    pub(crate) suspect: Time,
+    /// When something last completed.
+    pub(crate) heard: Time,
+    /// Lanes whose completions still matter though they are dying.
+    pub(crate) dying: u32,
+    /// CQ entries that its lanes may need at the same time; and of these, those of lanes that are gone
+    /// whose last words have not been looked for.
+    pub(crate) cq_used: u32,
+    pub(crate) cq_residue: u32,
+    /// How fast it carries bytes.
+    pub(crate) speed: Estimate,
+    pub(crate) stats: RailStats,
+}
+
+/// What a rail has done since the engine started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RailStats {
+    /// wrs posted.
+    pub posted: u64,
+    /// Doorbells: commits with at least one wr.
+    pub commits: u64,
+    /// Completions taken, of any status.
+    pub completions: u64,
+    /// Bytes of chunks that arrived.
+    pub bytes: u64,
+    /// Chunks that arrived (validating READs among them).
+    pub chunks: u64,
+    /// Completions that failed their page.
+    pub page_faults: u64,
+    /// Completions that accused the path.
+    pub path_faults: u64,
+    /// Completions of flushed wrs.
+    pub flushed: u64,
+    /// Completions of wrs that nobody knows (an earlier life of a lane, or invented).
+    pub stale: u64,
+    /// wrs posted again here after another lane had failed.
+    pub reposted: u64,
+    /// Lanes that failed.
+    pub lanes_failed: u64,
+    /// Of these, lanes that the engine failed because nothing completed for `stall`.
+    pub lanes_stalled: u64,
+}
+
+impl Rail {
+    pub(crate) const EMPTY: Self = Self {
+        info: RailInfo { nominal_bytes_per_sec: 1, numa: None, cq_entries: 0 },
+        up: false,
+        bytes: 0,
+        wrs: 0,
+        bytes_cap: 0,
+        wrs_cap: 0,
+        load: 0,
+        silent: 0,
+        silent_wrs: 0,
+        suspect: Time::NEVER,
+        heard: Time::ZERO,
+        dying: 0,
+        cq_used: 0,
+        cq_residue: 0,
+        speed: Estimate::NONE,
+        stats: RailStats {
+            posted: 0,
+            commits: 0,
+            completions: 0,
+            bytes: 0,
+            chunks: 0,
+            page_faults: 0,
+            path_faults: 0,
+            flushed: 0,
+            stale: 0,
+            reposted: 0,
+            lanes_failed: 0,
+            lanes_stalled: 0,
+        },
+    };
+
+    pub(crate) fn new(info: RailInfo, config: &EngineConfig) -> Self {
+        let speed = Estimate::new(info.nominal_bytes_per_sec);
+        let (bytes_cap, wrs_cap) = (config.rail_bytes, config.rail_wrs);
+        Self { info, up: true, speed, bytes_cap, wrs_cap, ..Self::EMPTY }
+    }
+
+    /// Whether more may be posted.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.up && self.bytes < self.bytes_cap && self.wrs < self.wrs_cap
+    }
+
+    /// When what is outstanding, and `more` bytes, would be through: the scheduler's key, in ns.
+    #[inline]
+    pub(crate) fn key(&self, more: u64) -> u64 {
+        self.speed.time_for(self.load + more)
+    }
+
+    /// Accounts for what has been posted.
+    #[inline]
+    pub(crate) fn post(&mut self, wrs: u32, bytes: u64) {
+        self.wrs += wrs;
+        self.bytes += bytes;
+        self.load += bytes + WR_BYTES * u64::from(wrs);
+        self.stats.posted += u64::from(wrs);
+        self.stats.commits += 1;
+    }
+
+    /// A lane is silent: what it has no longer keeps others from posting, but still weighs. Where nothing
+    /// else has been heard of the rail either, it may be the rail: then only an eighth of the caps is
+    /// risked until something is. Says whether that is so from now on.
+    pub(crate) fn set_silent(
+        &mut self,
+        wrs: u32,
+        bytes: u64,
+        since: Time,
+        now: Time,
+        config: &EngineConfig,
+    ) -> bool {
+        self.wrs -= wrs;
+        self.bytes -= bytes;
+        self.speed.saw_outstanding(self.bytes);
+        self.silent += 1;
+        self.silent_wrs += wrs;
+        let suspected = self.suspect == Time::NEVER && self.heard <= since;
+        if suspected {
+            self.suspect = now;
+            self.bytes_cap = (config.rail_bytes / 8).max(1);
+            self.wrs_cap = (config.rail_wrs / 8).max(1);
+        }
+        suspected
+    }
+
+    /// Something has completed on a silent lane, or it has died.
+    pub(crate) fn clear_silent(&mut self, wrs: u32, bytes: u64) {
+        self.wrs += wrs;
+        self.bytes += bytes;
+        self.silent -= 1;
+        self.silent_wrs -= wrs;
+    }
+
+    /// Something has completed: the rail is not to blame.
+    pub(crate) fn clear_suspicion(&mut self, config: &EngineConfig) {
+        self.suspect = Time::NEVER;
+        (self.bytes_cap, self.wrs_cap) = (config.rail_bytes, config.rail_wrs);
+    }
+
+    /// Takes off what a dead lane had. The rail was not the limit of what it did not carry.
+    pub(crate) fn forget(&mut self, wrs: u32, bytes: u64) {
+        self.wrs -= wrs;
+        self.bytes -= bytes;
+        self.load -= bytes + WR_BYTES * u64::from(wrs);
+        self.speed.saw_outstanding(self.bytes);
+    }
+
+    /// Accounts for what has completed.
+    #[inline]
+    pub(crate) fn complete(&mut self, wrs: u32, bytes: u64, now: Time) {
+        self.heard = now;
+        self.wrs -= wrs;
+        self.bytes -= bytes;
+        self.load -= bytes + WR_BYTES * u64::from(wrs);
+        self.speed.carried(bytes);
+        self.speed.saw_outstanding(self.bytes);
+        self.stats.chunks += u64::from(wrs);
+        self.stats.bytes += bytes;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn rail() -> Rail {
+        let info = RailInfo { nominal_bytes_per_sec: 49_000_000_000, numa: None, cq_entries: 1024 };
+        Rail::new(info, &EngineConfig::DEFAULT)
+    }
+
+    #[test]
+    fn the_key_is_time() {
+        // 49 MB at 49 GB/s are 1 ms.
+        let key = rail().key(49_000_000);
+        assert!((990_000..=1_010_000).contains(&key), "{key}");
+    }
+
+    #[test]
+    fn a_slow_rail_is_found_out_and_tried_again() {
+        let mut rail = rail();
+        // Half its rate, always backlogged.
+        rail.post(100, 4 << 20);
+        for ms in 1..40 {
+            rail.speed.tick(Time(ms * 1_000_000), rail.bytes, 1 << 20);
+            rail.post(1, 24_500_000);
+            rail.complete(1, 24_500_000, Time(ms * 1_000_000));
+        }
+        let slow = rail.speed.bytes_per_sec();
+        assert!((23_000_000_000..27_000_000_000).contains(&slow), "{slow}");
+        // Idle windows teach nothing: it drifts back.
+        rail.complete(100, 4 << 20, Time(40_000_000));
+        for ms in 40..200 {
+            rail.speed.tick(Time(ms * 1_000_000), rail.bytes, 1 << 20);
+        }
+        assert!(rail.speed.bytes_per_sec() > 48_000_000_000, "{}", rail.speed.bytes_per_sec());
+    }
+}

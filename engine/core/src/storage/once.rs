@@ -1,0 +1,79 @@
+//! A storage in a `static`.
+#![allow(unsafe_code, reason = "a static that is handed out once")]
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::room::Storage;
+use crate::config::EngineConfig;
+use crate::engine::{Engine, EngineStartError};
+use crate::provider::Provider;
+
+/// A storage in a `static`, to be taken once.
+#[derive(Debug)]
+pub struct StaticStorage<S> {
+    taken: AtomicBool,
+    storage: UnsafeCell<S>,
+}
+
+// SAFETY: the storage is reachable only through `take`, which gives it to one caller at a time:
+// again only when `start` has seen the engine that had it fail, and nothing else of it is left.
+unsafe impl<S: Send> Sync for StaticStorage<S> {}
+
+impl<S> StaticStorage<S> {
+    /// Around a storage.
+    pub const fn new(storage: S) -> Self {
+        Self { taken: AtomicBool::new(false), storage: UnsafeCell::new(storage) }
+    }
+
+    /// The storage, the first time; `None` ever after. An engine that does not start has spent it:
+    /// [`start`](Self::start) gives it back.
+    #[allow(clippy::mut_from_ref, reason = "the flag lets exactly one caller have it")]
+    pub fn take(&'static self) -> Option<&'static mut S> {
+        if self.taken.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        // SAFETY: the swap lets exactly one caller get here, so the reference is the only one.
+        Some(unsafe { &mut *self.storage.get() })
+    }
+}
+
+/// Why no engine was started in a storage of a `static`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StaticStartError {
+    /// Another one has it.
+    #[error("the storage has been taken: it has room for one engine, once")]
+    Taken,
+    /// The engine does not start. The storage is as it was.
+    #[error(transparent)]
+    Engine(#[from] EngineStartError),
+}
+
+impl<
+    const PEERS: usize,
+    const REGIONS: usize,
+    const LANES: usize,
+    const DEPTH: usize,
+    const BATCHES: usize,
+    const PAGES: usize,
+> StaticStorage<Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>>
+{
+    /// Starts an engine in it: [`Engine::start`]. If that fails, it can be tried again.
+    ///
+    /// # Errors
+    ///
+    /// It has been taken; or as `Engine::start`.
+    pub fn start<P: Provider>(
+        &'static self,
+        provider: P,
+        config: EngineConfig,
+    ) -> Result<Engine<'static, P>, StaticStartError> {
+        let storage = self.take().ok_or(StaticStartError::Taken)?;
+        let started = Engine::start(storage, provider, config);
+        if started.is_err() {
+            // The reference went into `start`, which keeps it in the engine or nowhere.
+            self.taken.store(false, Ordering::Release);
+        }
+        Ok(started?)
+    }
+}

@@ -1,0 +1,274 @@
+//! The room for an engine's state, and the parts into which an engine takes it.
+#![allow(unsafe_code, reason = "memory that is initialised in place")]
+
+use core::mem::MaybeUninit;
+
+use kvrail_layouts::plan::CutList;
+use static_assertions::const_assert_eq;
+
+use crate::batch::pool::Head;
+use crate::events::LaneLost;
+use crate::id::LaneId;
+use crate::lane::Lane;
+use crate::lane::record::Record;
+use crate::layout::LayoutPlace;
+use crate::limits::{
+    CLASSES, GROUP, LANE_BYTES, LAYOUTS, LOCAL_REGIONS, MAX_BATCHES, MAX_DEPTH, MAX_GROUPS, MAX_PAGES,
+    MAX_PLACES, MAX_RAILS, PLAN_LISTS, PLANS, narrow,
+};
+use crate::page::Page;
+use crate::peer::Peer;
+use crate::peer::repairs::Paths;
+use crate::peer::turns::TurnRoom;
+use crate::plan::PlanPlace;
+use crate::rail::Rail;
+use crate::regions::{LocalPlace, RemotePlace};
+use crate::ring::free::FreeSet;
+use crate::table::Entry;
+use crate::time::Time;
+
+/// Room for one engine: at most `PEERS` peers with `REGIONS` published regions and `LANES` lanes
+/// together, `DEPTH` wrs outstanding per lane (the drain wr's place included; a power of two), and
+/// `BATCHES` batches of `PAGES` pages, filled, in flight or done. Over any provider.
+pub struct Storage<
+    const PEERS: usize,
+    const REGIONS: usize,
+    const LANES: usize,
+    const DEPTH: usize,
+    const BATCHES: usize,
+    const PAGES: usize,
+> {
+    /// How many engines have been started in it. 0: nothing below is initialised.
+    starts: u32,
+    rails: [MaybeUninit<Rail>; MAX_RAILS],
+    locals: [MaybeUninit<LocalPlace>; LOCAL_REGIONS],
+    peers: [MaybeUninit<Peer>; PEERS],
+    paths: [MaybeUninit<Paths>; PEERS],
+    repairs: [MaybeUninit<u16>; PEERS],
+    trials: [MaybeUninit<u16>; PEERS],
+    turns: [[[MaybeUninit<u16>; PEERS]; 1 + MAX_RAILS]; CLASSES],
+    remotes: [MaybeUninit<RemotePlace>; REGIONS],
+    lanes: [LaneRoom; LANES],
+    records: [[MaybeUninit<Record>; DEPTH]; LANES],
+    heads: [MaybeUninit<Head>; BATCHES],
+    pages: [[MaybeUninit<Page>; PAGES]; BATCHES],
+    landing: [[MaybeUninit<Entry>; PAGES]; BATCHES],
+    free: [MaybeUninit<FreeSet>; MAX_GROUPS],
+    done: [MaybeUninit<u16>; BATCHES],
+    lost: [MaybeUninit<LaneLost>; LANES],
+    flying: [MaybeUninit<u64>; MAX_GROUPS],
+    overdue: [MaybeUninit<u64>; MAX_GROUPS],
+    deadlines: [MaybeUninit<Time>; MAX_GROUPS],
+    plans: [MaybeUninit<PlanPlace>; PLANS],
+    plan_lists: [MaybeUninit<CutList>; PLAN_LISTS],
+    layouts: [MaybeUninit<LayoutPlace>; LAYOUTS],
+}
+
+/// The largest thing that a lane's place holds.
+type LargestLane = Lane<[u64; LANE_BYTES / 8]>;
+
+/// Room for a [`Lane`] of any provider.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct LaneRoom(MaybeUninit<[u8; size_of::<LargestLane>()]>);
+
+const_assert_eq!(align_of::<LaneRoom>(), align_of::<LargestLane>());
+const_assert_eq!(size_of::<LaneRoom>(), size_of::<LargestLane>());
+
+/// The parts of a storage, written anew, over a provider with lanes `L`.
+#[derive(Debug)]
+pub(crate) struct Parts<'s, L> {
+    pub(crate) rails: &'s mut [Rail],
+    pub(crate) locals: &'s mut [LocalPlace],
+    pub(crate) peers: &'s mut [Peer],
+    pub(crate) paths: &'s mut [Paths],
+    pub(crate) repairs: &'s mut [u16],
+    pub(crate) trials: &'s mut [u16],
+    pub(crate) turns: [TurnRoom<'s>; CLASSES],
+    pub(crate) remotes: &'s mut [RemotePlace],
+    pub(crate) lanes: &'s mut [Lane<L>],
+    pub(crate) records: &'s mut [Record],
+    pub(crate) heads: &'s mut [Head],
+    pub(crate) pages: &'s mut [Page],
+    pub(crate) landing: &'s [Entry],
+    pub(crate) free: &'s [FreeSet],
+    pub(crate) done: &'s mut [u16],
+    pub(crate) lost: &'s mut [LaneLost],
+    pub(crate) flying: &'s mut [u64],
+    pub(crate) overdue: &'s mut [u64],
+    pub(crate) deadlines: &'s mut [Time],
+    pub(crate) plans: &'s mut [PlanPlace],
+    pub(crate) plan_lists: &'s mut [CutList],
+    pub(crate) layouts: &'s [LayoutPlace; LAYOUTS],
+    pub(crate) depth: u32,
+}
+
+/// Writes every element where it is.
+fn fill<T>(room: &mut [MaybeUninit<T>], mut value: impl FnMut(usize) -> T) -> &mut [T] {
+    for (i, at) in room.iter_mut().enumerate() {
+        at.write(value(i));
+    }
+    // SAFETY: every element has just been written.
+    unsafe { room.assume_init_mut() }
+}
+
+/// The same of an array, whose length stays known.
+fn fill_array<T, const N: usize>(
+    room: &mut [MaybeUninit<T>; N],
+    mut value: impl FnMut(usize) -> T,
+) -> &mut [T; N] {
+    match fill(room, &mut value).first_chunk_mut() {
+        Some(array) => array,
+        // `fill` gives as many as it got.
+        None => unreachable!(),
+    }
+}
+
+/// The places of lanes `L`.
+fn places<L>(rooms: &mut [LaneRoom]) -> &mut [MaybeUninit<Lane<L>>] {
+    const {
+        assert!(
+            size_of::<Lane<L>>() <= size_of::<LaneRoom>() && align_of::<Lane<L>>() <= align_of::<LaneRoom>(),
+            "Provider::Lane is larger than storage::LANE_BYTES (128), or aligned to more than 64: put it in a box"
+        );
+    }
+    let (first, len) = (rooms.as_mut_ptr().cast::<MaybeUninit<Lane<L>>>(), rooms.len());
+    // SAFETY: `len` rooms, each at least as large as a Lane<L> and no less aligned, borrowed exclusively for
+    // as long as the result; a MaybeUninit may be any bytes.
+    unsafe { core::slice::from_raw_parts_mut(first, len) }
+}
+
+impl<
+    const PEERS: usize,
+    const REGIONS: usize,
+    const LANES: usize,
+    const DEPTH: usize,
+    const BATCHES: usize,
+    const PAGES: usize,
+> Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>
+{
+    /// Its size in bytes: the engine's whole state but for the provider's own.
+    pub const BYTES: usize = size_of::<Self>();
+
+    /// The maxima are ones that the engine can count with.
+    const WITHIN_BOUNDS: () = {
+        assert!(PEERS >= 1 && PEERS <= MAX_PLACES, "PEERS must be 1 to 65534");
+        assert!(REGIONS >= 1 && REGIONS <= MAX_PLACES + 1, "REGIONS must be 1 to 65535");
+        assert!(LANES >= 1 && LANES <= MAX_PLACES, "LANES must be 1 to 65534");
+        assert!(
+            DEPTH.is_power_of_two() && DEPTH >= 2 && DEPTH <= MAX_DEPTH,
+            "DEPTH must be a power of two from 2 (one wr and the drain's place) to 65536"
+        );
+        assert!(BATCHES >= 1 && BATCHES <= MAX_BATCHES, "BATCHES must be 1 to 16384");
+        assert!(PAGES >= 1 && PAGES <= MAX_PLACES, "PAGES must be 1 to 65534");
+        assert!(BATCHES * PAGES <= MAX_PAGES, "BATCHES x PAGES must be below 2^32 - 3");
+    };
+
+    /// Empty; fit for a `static`, where it takes no place in the program's file. A large one elsewhere passes
+    /// over the stack: see [`in_place`](Self::in_place).
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "a value this large is not made in passing")]
+    pub const fn new() -> Self {
+        const { Self::WITHIN_BOUNDS };
+        Self {
+            starts: 0,
+            rails: [const { MaybeUninit::uninit() }; MAX_RAILS],
+            locals: [const { MaybeUninit::uninit() }; LOCAL_REGIONS],
+            peers: [const { MaybeUninit::uninit() }; PEERS],
+            paths: [const { MaybeUninit::uninit() }; PEERS],
+            repairs: [const { MaybeUninit::uninit() }; PEERS],
+            trials: [const { MaybeUninit::uninit() }; PEERS],
+            turns: [const { [const { [const { MaybeUninit::uninit() }; PEERS] }; 1 + MAX_RAILS] }; CLASSES],
+            remotes: [const { MaybeUninit::uninit() }; REGIONS],
+            lanes: [const { LaneRoom(MaybeUninit::uninit()) }; LANES],
+            records: [const { [const { MaybeUninit::uninit() }; DEPTH] }; LANES],
+            heads: [const { MaybeUninit::uninit() }; BATCHES],
+            pages: [const { [const { MaybeUninit::uninit() }; PAGES] }; BATCHES],
+            landing: [const { [const { MaybeUninit::uninit() }; PAGES] }; BATCHES],
+            free: [const { MaybeUninit::uninit() }; MAX_GROUPS],
+            done: [const { MaybeUninit::uninit() }; BATCHES],
+            lost: [const { MaybeUninit::uninit() }; LANES],
+            flying: [const { MaybeUninit::uninit() }; MAX_GROUPS],
+            overdue: [const { MaybeUninit::uninit() }; MAX_GROUPS],
+            deadlines: [const { MaybeUninit::uninit() }; MAX_GROUPS],
+            plans: [const { MaybeUninit::uninit() }; PLANS],
+            plan_lists: [const { MaybeUninit::uninit() }; PLAN_LISTS],
+            layouts: [const { MaybeUninit::uninit() }; LAYOUTS],
+        }
+    }
+
+    /// An empty one where `room` is, on the heap or wherever: nothing passes over a stack.
+    pub fn in_place(room: &mut MaybeUninit<Self>) -> &mut Self {
+        const { Self::WITHIN_BOUNDS };
+        let this = room.as_mut_ptr();
+        // SAFETY: `this` points at `room`, which is as large and aligned as a Self.
+        let starts = unsafe { &raw mut (*this).starts };
+        // SAFETY: as above, and borrowed exclusively.
+        unsafe { starts.write(0) };
+        // SAFETY: the one field that must be initialised is; all others are MaybeUninit.
+        unsafe { room.assume_init_mut() }
+    }
+
+    /// Writes all of it for an engine with `rails` rails.
+    pub(crate) fn open<L>(&mut self, mut rail: impl FnMut(usize) -> Rail, rails: usize) -> Parts<'_, L> {
+        let groups = BATCHES.div_ceil(GROUP);
+        // Generations keep counting across engines, so ids from an earlier engine never match.
+        let starts = self.starts;
+        let life = |peer: &MaybeUninit<Peer>| match starts {
+            0 => Peer::EMPTY.life,
+            // SAFETY: a storage that an engine was started in is initialised: `starts` is counted below,
+            // after `peers` have been written.
+            _ => unsafe { peer.assume_init_ref() }.life,
+        };
+        for peer in &mut self.peers {
+            peer.write(Peer { life: life(peer), ..Peer::EMPTY });
+        }
+        self.starts = starts.wrapping_add(1).max(1);
+        // SAFETY: written just now, every one.
+        let peers = unsafe { self.peers.assume_init_mut() };
+        // 65,536 lives of a lane's place in each engine.
+        let generation = (starts << 16).wrapping_add(1);
+        let lane = |i: usize| Lane { id: LaneId::new(narrow(i), generation), ..Lane::EMPTY };
+        let page = |i: usize| Page { batch: narrow(i / PAGES), ..Page::EMPTY };
+        let batches = |group: usize| BATCHES.saturating_sub(GROUP * group).min(GROUP);
+        Parts {
+            rails: fill(&mut self.rails[..rails], &mut rail),
+            locals: fill(&mut self.locals, |_| LocalPlace::FREE),
+            peers,
+            paths: fill(&mut self.paths, |_| Paths::NEW),
+            repairs: fill(&mut self.repairs, |_| 0),
+            trials: fill(&mut self.trials, |_| 0),
+            turns: self.turns.each_mut().map(|class| class.each_mut().map(|queue| fill(queue, |_| 0))),
+            remotes: fill(&mut self.remotes, |_| RemotePlace::FREE),
+            lanes: fill(places(&mut self.lanes), lane),
+            records: fill(self.records.as_flattened_mut(), |_| Record::EMPTY),
+            heads: fill(&mut self.heads, |_| Head::EMPTY),
+            pages: fill(self.pages.as_flattened_mut(), page),
+            landing: fill(self.landing.as_flattened_mut(), |_| Entry::new()),
+            free: fill(&mut self.free[..groups], |group| FreeSet::below(batches(group))),
+            done: fill(&mut self.done, |_| 0),
+            lost: fill(&mut self.lost, |_| LaneLost::NONE),
+            flying: fill(&mut self.flying[..groups], |_| 0),
+            overdue: fill(&mut self.overdue[..groups], |_| 0),
+            deadlines: fill(&mut self.deadlines[..groups], |_| Time::NEVER),
+            plans: fill(&mut self.plans, |_| PlanPlace::FREE),
+            plan_lists: fill(&mut self.plan_lists, |_| CutList::NONE),
+            layouts: fill_array(&mut self.layouts, |_| LayoutPlace::free()),
+            depth: DEPTH as u32,
+        }
+    }
+}
+
+impl<
+    const PEERS: usize,
+    const REGIONS: usize,
+    const LANES: usize,
+    const DEPTH: usize,
+    const BATCHES: usize,
+    const PAGES: usize,
+> core::fmt::Debug for Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>
+{
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Storage").field("bytes", &Self::BYTES).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,428 @@
+//! The `ibv_send_wr` encoder: a chain of templates, linked once, of which a commit changes only the
+//! words that differ.
+//!
+//! Zeroing one 128-byte wr costs more than all the rest of posting it (docs/performance.md), so
+//! nothing is ever zeroed or linked again. One chain serves all lanes of a posting thread and stays
+//! hot in its cache.
+#![allow(unsafe_code, reason = "the templates point at each other; all access goes through one provenance")]
+
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+
+use super::wr::{IBV_SEND_SIGNALED, SendWr, Sge};
+use crate::id::WrId;
+use crate::provider::{Commit, Ends, Piece, Read, UniformReads};
+
+/// Where the templates of a [`Chain`] of at most `N` wrs live, each of at most `S` pieces.
+#[derive(Debug)]
+pub struct ChainStorage<const N: usize, const S: usize = 1> {
+    wrs: [SendWr; N],
+    sges: [[Sge; S]; N],
+}
+
+impl<const N: usize, const S: usize> ChainStorage<N, S> {
+    /// Storage, not linked yet; fit for a `static` or a box.
+    #[must_use]
+    pub const fn new() -> Self {
+        const { assert!(N >= 1, "a chain holds at least one wr") };
+        const { assert!(S >= 1 && S <= 64, "a wr has 1 to 64 pieces") };
+        Self { wrs: [SendWr::EMPTY; N], sges: [[Sge { addr: 0, length: 0, lkey: 0 }; S]; N] }
+    }
+}
+
+impl<const N: usize, const S: usize> Default for ChainStorage<N, S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Templates of `N` READs, each with at most `S` pieces of local memory, each pointing at the next.
+#[derive(Debug)]
+pub struct Chain<'s, const N: usize, const S: usize = 1> {
+    wrs: NonNull<SendWr>,
+    sges: NonNull<[Sge; S]>,
+    storage: PhantomData<&'s mut ChainStorage<N, S>>,
+}
+
+// SAFETY: a chain is the exclusive borrow of its storage, which holds plain integers and pointers
+// into itself; nothing of it is tied to a thread.
+unsafe impl<const N: usize, const S: usize> Send for Chain<'_, N, S> {}
+
+impl<'s, const N: usize, const S: usize> Chain<'s, N, S> {
+    /// Links the templates.
+    #[must_use]
+    pub fn new(storage: &'s mut ChainStorage<N, S>) -> Self {
+        let sges = NonNull::from(&mut storage.sges).cast::<[Sge; S]>();
+        let wrs = NonNull::from(&mut storage.wrs).cast::<SendWr>();
+        for i in 0..N {
+            let next = if i + 1 < N {
+                // SAFETY: i + 1 < N, within the array of N.
+                unsafe { wrs.as_ptr().add(i + 1) }
+            } else {
+                ptr::null_mut()
+            };
+            // SAFETY: i < N, within the array of N.
+            let sg_list = unsafe { sges.as_ptr().add(i) }.cast();
+            // SAFETY: i < N, within the array of N.
+            let wr = unsafe { wrs.as_ptr().add(i) };
+            // SAFETY: `wr` points at a live SendWr of the storage, borrowed exclusively for 's.
+            unsafe { wr.write(SendWr { next, sg_list, ..SendWr::EMPTY }) };
+        }
+        Self { wrs, sges, storage: PhantomData }
+    }
+
+    /// Begins a commit.
+    #[inline]
+    pub fn begin(&mut self) -> Posting<'_, 's, N, S> {
+        Posting { chain: self, len: 0 }
+    }
+}
+
+/// A commit being encoded. Dropping it posts nothing and spoils nothing.
+#[derive(Debug)]
+pub struct Posting<'c, 's, const N: usize, const S: usize = 1> {
+    chain: &'c mut Chain<'s, N, S>,
+    len: usize,
+}
+
+impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
+    /// How many wrs are encoded.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none is.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Encodes one READ into the next template.
+    ///
+    /// # Panics
+    ///
+    /// When `N` are encoded already.
+    #[inline]
+    pub fn push(&mut self, read: &Read) {
+        let i = self.fill(read, 1);
+        let sge = Sge { addr: read.local_addr, length: read.len, lkey: read.lkey };
+        // SAFETY: `fill` has found i < N, within the array of N.
+        let sges = unsafe { self.chain.sges.as_ptr().add(i) };
+        // SAFETY: as for the template in `fill`; the sges are another array than the wrs, so the two do not
+        // alias. S is at least 1.
+        unsafe { sges.cast::<Sge>().write(sge) };
+    }
+
+    /// Encodes READs that are alike into the next templates, and signals the last.
+    ///
+    /// # Panics
+    ///
+    /// When `N` would be exceeded.
+    // By itself, its loop has the registers for itself.
+    #[inline(never)]
+    pub fn push_uniform(&mut self, alike: &UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
+        let (first, n) = (self.len, ends.len());
+        assert!(n <= N - first, "a chain of {N} wrs, {first} of them encoded, takes no {n} more");
+        if alike.wr_id.nth(n as u32).0 < alike.wr_id.0 {
+            return self.push_each(alike, ends);
+        }
+        // SAFETY: first <= N, within the array of N or one past it.
+        let wrs = unsafe { self.chain.wrs.as_ptr().add(first) };
+        // SAFETY: n live, linked templates follow, and nobody else has them now (see `fill`).
+        let wrs = unsafe { core::slice::from_raw_parts_mut(wrs, n) };
+        // SAFETY: first <= N, within the array of N or one past it.
+        let sges = unsafe { self.chain.sges.as_ptr().add(first) };
+        // SAFETY: as for the templates; S is at least 1.
+        let sges = unsafe { core::slice::from_raw_parts_mut(sges, n) };
+        let UniformReads { wr_id: WrId(wr_id), len: length, rkey, lkey } = *alike;
+        // Of an iterator that gives fewer than it said, those that it gave.
+        let mut given = 0;
+        for ((wr, sges), ends) in wrs.iter_mut().zip(sges).zip(ends) {
+            // Sequence numbers do not begin again before the last of these.
+            wr.wr_id = wr_id.wrapping_add(given);
+            given += 1;
+            wr.send_flags = 0;
+            wr.remote_addr = ends.remote_addr;
+            wr.rkey = rkey;
+            if S > 1 {
+                wr.num_sge = 1;
+            }
+            sges[0] = Sge { addr: ends.local_addr, length, lkey };
+        }
+        // At most n, a length.
+        let given = given as usize;
+        if let Some(last) = given.checked_sub(1) {
+            wrs[last].send_flags = IBV_SEND_SIGNALED;
+        }
+        self.len = first + given;
+    }
+
+    /// The same, one by one.
+    #[cold]
+    fn push_each(&mut self, alike: &UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
+        let mut left = ends.len();
+        for (i, ends) in (0..).zip(ends) {
+            left -= 1;
+            self.push(&alike.read(i, ends, left == 0));
+        }
+    }
+
+    /// Encodes one READ of several pieces into the next template.
+    ///
+    /// # Panics
+    ///
+    /// When `N` are encoded already, or with no pieces or more than `S`.
+    #[inline]
+    pub fn push_scattered(&mut self, read: &Read, pieces: &[Piece]) {
+        let n = pieces.len();
+        assert!(n >= 1 && n <= S, "a READ of {n} pieces in a chain of wrs with 1 to {S}");
+        let i = self.fill(read, n);
+        // SAFETY: `fill` has found i < N, within the array of N.
+        let sges = unsafe { self.chain.sges.as_ptr().add(i) };
+        // SAFETY: as in `push`.
+        let sges = unsafe { &mut *sges };
+        for (sge, piece) in sges.iter_mut().zip(pieces) {
+            *sge = Sge { addr: piece.addr, length: piece.len, lkey: read.lkey };
+        }
+    }
+
+    /// Encodes all but the pieces, of which there are `n`, at most `S`. Says into which template.
+    #[inline]
+    fn fill(&mut self, read: &Read, n: usize) -> usize {
+        let i = self.len;
+        assert!(i < N, "a chain of {N} wrs is full");
+        // SAFETY: i < N, within the array of N.
+        let wr = unsafe { self.chain.wrs.as_ptr().add(i) };
+        // SAFETY: `wr` points at a live, linked template; the storage is borrowed exclusively by the
+        // chain, the chain by `self`, and no driver walks it now (it does only inside `post`).
+        let wr = unsafe { &mut *wr };
+        wr.wr_id = read.wr_id.0;
+        wr.send_flags = if read.signaled { IBV_SEND_SIGNALED } else { 0 };
+        wr.remote_addr = read.remote_addr;
+        wr.rkey = read.rkey;
+        if S > 1 {
+            // At most 64.
+            wr.num_sge = (n as u32).cast_signed();
+        }
+        self.len = i + 1;
+        i
+    }
+
+    /// Ends the chain after the last encoded wr, gives its head to `post_send`, and links it again.
+    ///
+    /// `post_send` gets the head and returns what `ibv_post_send` does: 0 or an errno, and `bad_wr`.
+    /// It is called once, or not at all for an empty chain.
+    #[inline]
+    pub fn post(self, post_send: impl FnOnce(*mut SendWr) -> (i32, *mut SendWr)) -> Commit {
+        let Some(last) = self.len.checked_sub(1) else { return Commit::All };
+        let head = self.chain.wrs.as_ptr();
+        // SAFETY: last < len <= N, within the array of N.
+        let last = unsafe { head.add(last) };
+        // SAFETY: `last` points at a live template.
+        let link = unsafe { &raw mut (*last).next };
+        // SAFETY: nobody else accesses the templates before `post_send`.
+        let next = unsafe { link.replace(ptr::null_mut()) };
+        let (errno, bad_wr) = post_send(head);
+        // SAFETY: `post_send` has returned, and ibv_post_send keeps no pointer to the wrs.
+        unsafe { link.write(next) };
+        if errno == 0 {
+            return Commit::All;
+        }
+        // rxe can fail with a null bad_wr after it has queued everything; a pointer that is none of
+        // ours says as little.
+        let offset = (bad_wr as usize).wrapping_sub(head as usize);
+        let accepted = offset / size_of::<SendWr>();
+        if bad_wr.is_null() || !offset.is_multiple_of(size_of::<SendWr>()) || accepted >= self.len {
+            return Commit::Unknown { errno };
+        }
+        // accepted < N, and no chain is longer than a u32 counts.
+        Commit::Prefix { accepted: accepted as u32, errno }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::LaneId;
+
+    fn read(i: u32, signaled: bool) -> Read {
+        Read {
+            wr_id: WrId::new(LaneId::new(1, 2), i),
+            remote_addr: 0x1000 + u64::from(i),
+            local_addr: 0x2000 + u64::from(i),
+            len: 4096 + i,
+            rkey: 10 + i,
+            lkey: 20 + i,
+            signaled,
+        }
+    }
+
+    /// Walks a chain as a device would.
+    fn walk(head: *mut SendWr, out: &mut [(u64, u64, u32, u64, u32, u32, u32); 8]) -> usize {
+        let (mut at, mut n) = (head.cast_const(), 0);
+        while !at.is_null() {
+            // SAFETY: the chain under test ends in null and holds live wrs only.
+            let wr = unsafe { &*at };
+            assert_eq!((wr.num_sge, wr.opcode), (1, super::super::IBV_WR_RDMA_READ));
+            // SAFETY: every template points at its sge.
+            let sge = unsafe { &*wr.sg_list };
+            out[n] = (wr.wr_id, wr.remote_addr, wr.rkey, sge.addr, sge.length, sge.lkey, wr.send_flags);
+            n += 1;
+            at = wr.next;
+        }
+        n
+    }
+
+    #[test]
+    fn a_device_that_walks_the_chain_finds_the_batch() {
+        let mut storage = ChainStorage::<8>::new();
+        let mut chain = Chain::new(&mut storage);
+        // A long commit, a short one, a long one: the links are mended each time.
+        for len in [8_u32, 3, 8, 1] {
+            let mut posting = chain.begin();
+            for i in 0..len {
+                posting.push(&read(i, i + 1 == len));
+            }
+            let mut seen = [(0, 0, 0, 0, 0, 0, 0); 8];
+            let mut n = 0;
+            let commit = posting.post(|head| {
+                n = walk(head, &mut seen);
+                (0, ptr::null_mut())
+            });
+            assert_eq!(commit, Commit::All);
+            assert_eq!(n, len as usize);
+            for (i, got) in (0..len).zip(seen) {
+                let r = read(i, i + 1 == len);
+                let flags = if r.signaled { IBV_SEND_SIGNALED } else { 0 };
+                assert_eq!(got, (r.wr_id.0, r.remote_addr, r.rkey, r.local_addr, r.len, r.lkey, flags));
+            }
+        }
+    }
+
+    #[test]
+    fn reads_that_are_alike_are_encoded_as_one_by_one() {
+        let mut storage = ChainStorage::<8, 2>::new();
+        let mut chain = Chain::new(&mut storage);
+        let pieces = [Piece { addr: 0x10, len: 1 }, Piece { addr: 0x20, len: 2 }];
+        let alike = UniformReads { wr_id: WrId::new(LaneId::new(1, 2), 7), len: 96, rkey: 5, lkey: 6 };
+        let ends = |i: u32| Ends { remote_addr: 0x1000 + u64::from(i), local_addr: 0x2000 + u64::from(i) };
+        // What earlier commits left in the templates does not show.
+        for (before, seq) in (0..5).flat_map(|n| [0, 4, 3, 2, 1].map(|left| (n, WrId::SEQUENCES - left))) {
+            let alike = UniformReads { wr_id: WrId::new(alike.wr_id.lane(), seq), ..alike };
+            let mut posting = chain.begin();
+            (0..8).for_each(|i| posting.push_scattered(&read(i, i % 2 == 0), &pieces));
+            assert_eq!(posting.post(|_| (0, ptr::null_mut())), Commit::All);
+            let mut posting = chain.begin();
+            (0..before).for_each(|i| posting.push(&read(i, false)));
+            posting.push_uniform(&alike, (0..3).map(ends));
+            assert_eq!(posting.len(), before as usize + 3);
+            let commit = posting.post(|head| {
+                let mut seen = [(0, 0, 0, 0, 0, 0, 0); 8];
+                assert_eq!(walk(head, &mut seen), before as usize + 3);
+                for i in 0..3 {
+                    let r = alike.read(i, ends(i), i == 2);
+                    let flags = if i == 2 { IBV_SEND_SIGNALED } else { 0 };
+                    let want = (r.wr_id.0, r.remote_addr, r.rkey, r.local_addr, r.len, r.lkey, flags);
+                    assert_eq!(seen[(before + i) as usize], want);
+                }
+                (0, ptr::null_mut())
+            });
+            assert_eq!(commit, Commit::All);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a chain of 4 wrs, 2 of them encoded, takes no 3 more")]
+    fn a_full_chain_takes_no_more_that_are_alike() {
+        let mut storage = ChainStorage::<4>::new();
+        let mut chain = Chain::new(&mut storage);
+        let mut posting = chain.begin();
+        (0..2).for_each(|i| posting.push(&read(i, true)));
+        let alike = UniformReads { wr_id: WrId(0), len: 1, rkey: 0, lkey: 0 };
+        posting.push_uniform(&alike, (0..3).map(|_| Ends { remote_addr: 0, local_addr: 0 }));
+    }
+
+    #[test]
+    fn pieces_go_to_their_own_wr_and_are_forgotten_by_the_next() {
+        let mut storage = ChainStorage::<3, 4>::new();
+        let mut chain = Chain::new(&mut storage);
+        let pieces =
+            [Piece { addr: 0x10, len: 1 }, Piece { addr: 0x20, len: 2 }, Piece { addr: 0x30, len: 3 }];
+        // The second commit puts one piece where the first had three, and the other way round.
+        for counts in [[1, 3, 2], [3, 1, 1]] {
+            let mut posting = chain.begin();
+            for (i, n) in counts.into_iter().enumerate() {
+                let read = read(i as u32, true);
+                if n == 1 { posting.push(&read) } else { posting.push_scattered(&read, &pieces[..n]) }
+            }
+            let commit = posting.post(|head| {
+                let mut at = head.cast_const();
+                for (i, n) in counts.into_iter().enumerate() {
+                    // SAFETY: the chain has three live wrs, then null.
+                    let wr = unsafe { &*at };
+                    assert_eq!(
+                        (wr.wr_id, wr.num_sge.unsigned_abs() as usize),
+                        (read(i as u32, true).wr_id.0, n)
+                    );
+                    // SAFETY: each wr points at an array of its own, of four live sges.
+                    let sges = unsafe { core::slice::from_raw_parts(wr.sg_list, n) };
+                    for (sge, piece) in sges.iter().zip(&pieces) {
+                        let read = read(i as u32, true);
+                        let want = if n == 1 { (read.local_addr, read.len) } else { (piece.addr, piece.len) };
+                        assert_eq!((sge.addr, sge.length, sge.lkey), (want.0, want.1, read.lkey));
+                    }
+                    at = wr.next;
+                }
+                assert!(at.is_null());
+                (0, ptr::null_mut())
+            });
+            assert_eq!(commit, Commit::All);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a READ of 3 pieces in a chain of wrs with 1 to 2")]
+    fn a_wr_takes_no_more_pieces_than_it_has_room_for() {
+        let mut storage = ChainStorage::<2, 2>::new();
+        Chain::new(&mut storage).begin().push_scattered(&read(0, true), &[Piece::default(); 3]);
+    }
+
+    #[test]
+    fn bad_wr_says_how_much_was_accepted() {
+        let mut storage = ChainStorage::<4>::new();
+        let mut chain = Chain::new(&mut storage);
+        let mut commit = |bad: fn(*mut SendWr) -> *mut SendWr| {
+            let mut posting = chain.begin();
+            for i in 0..3 {
+                posting.push(&read(i, true));
+            }
+            posting.post(|head| (12, bad(head)))
+        };
+        assert_eq!(commit(|head| head), Commit::Prefix { accepted: 0, errno: 12 });
+        assert_eq!(commit(|head| head.wrapping_add(2)), Commit::Prefix { accepted: 2, errno: 12 });
+        // Beyond the commit, between two wrs, null: all of it counts as posted.
+        assert_eq!(commit(|head| head.wrapping_add(3)), Commit::Unknown { errno: 12 });
+        assert_eq!(commit(|head| head.wrapping_byte_add(64)), Commit::Unknown { errno: 12 });
+        assert_eq!(commit(|_| ptr::null_mut()), Commit::Unknown { errno: 12 });
+    }
+
+    #[test]
+    fn an_empty_commit_rings_no_doorbell() {
+        let mut storage = ChainStorage::<4>::new();
+        assert_eq!(Chain::new(&mut storage).begin().post(|_| unreachable!()), Commit::All);
+    }
+
+    #[test]
+    #[should_panic(expected = "a chain of 2 wrs is full")]
+    fn a_full_chain_takes_no_more() {
+        let mut storage = ChainStorage::<2>::new();
+        let mut chain = Chain::new(&mut storage);
+        let mut posting = chain.begin();
+        for i in 0..3 {
+            posting.push(&read(i, true));
+        }
+    }
+}
