@@ -81,11 +81,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("the scales of token 7 are at {}; the last of them is in bytes", place.offset);
     println!("{:?}\n", &bytes[place.offset as usize + 12..][..4]);
 
-    println!("== What a part of a page is: contiguous segments\n");
-    segments::<Mla>("layers 10 and 11", Selection::ALL.layers(10, 2))?;
-    segments::<Mla>("the first 16 tokens", Selection::ALL.tokens(0, 16))?;
-    segments::<V4>("tokens 128 to 255 of layer 3", Selection::ALL.layers(3, 1).tokens(128, 128))?;
-    segments::<Gqa<4, Bf16>>("heads 2 and 3 of V", Selection::ALL.heads(2, 2).field("v"))?;
+    println!("== What a part of a page is: contiguous byte ranges\n");
+    byte_ranges::<Mla>("layers 10 and 11", Selection::ALL.layers(10, 2))?;
+    byte_ranges::<Mla>("the first 16 tokens", Selection::ALL.tokens(0, 16))?;
+    byte_ranges::<V4>("tokens 128 to 255 of layer 3", Selection::ALL.layers(3, 1).tokens(128, 128))?;
+    byte_ranges::<Gqa<4, Bf16>>("heads 2 and 3 of V", Selection::ALL.heads(2, 2).field("v"))?;
 
     println!("\n== Distances of a pool are given at run time, and checked then\n");
     let (pages, page) = (1_000, 16 * 8 * 256);
@@ -106,12 +106,12 @@ fn describe<L: KvLayout>() {
     println!("{}: {}\n", L::NAME, L::GEOMETRY);
 }
 
-fn segments<L: KvLayout>(what: &str, selection: Selection) -> Result<(), Box<dyn std::error::Error>> {
+fn byte_ranges<L: KvLayout>(what: &str, selection: Selection) -> Result<(), Box<dyn std::error::Error>> {
     let selected = L::GEOMETRY.select(selection)?;
-    let first = selected.segments().next().ok_or("a selection is not empty")?;
-    let count = selected.segments().count();
+    let first = selected.byte_ranges().next().ok_or("a selection is not empty")?;
+    let count = selected.byte_ranges().count();
     println!(
-        "{}, {what}: {} bytes, segments: {count}, the first: {} bytes at {} of region {}",
+        "{}, {what}: {} bytes, byte ranges: {count}, the first: {} bytes at {} of region {}",
         L::NAME,
         selected.bytes(),
         first.len,

@@ -1,56 +1,116 @@
-//! The layouts that can be benchmarked, by name.
+//! The layouts that this program knows, by name: one line each.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kvrail::PageLayout;
 use kvrail::layouts::catalogue::{
-    Opaque, SglMlaPageFirst, SglMlaPageFirstDirect, SglV32Fp8PageFirst, SglV32Indexer, TrtllmLlama3_8b, V4C4,
-    VllmFp8DsMla, VllmMlaBf16,
+    Opaque, SglLlama3_8bPageFirstDirect, SglLlama3_70bTp8PageHead, SglMlaLayerFirst, SglMlaPageFirst,
+    SglMlaPageFirstDirect, SglV32Fp8PageFirst, SglV32Indexer, TrtllmLlama3_8b, V4C4, VllmFp8DsMla,
+    VllmLlama3_8bLbhnc, VllmMlaBf16,
 };
+use kvrail::layouts::{Geometry, KvLayout};
 
-/// A layout, and what the command line calls it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Named {
-    /// On the command line and in reports.
+/// A layout that ships with kvrail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shipped {
+    /// Its name on the command line and in reports.
     pub(crate) name: &'static str,
-    /// What it is.
+    /// Where its bytes are.
+    pub(crate) geometry: &'static Geometry,
+    /// The layout as `serve` and `drive` take it. `None` where a page has several regions: these
+    /// commands read a page as one range of bytes.
+    page: Option<PageLayout>,
+}
+
+/// A layout whose pages can be read as one range of bytes, and its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NamedLayout {
+    /// Its name on the command line and in reports.
+    pub(crate) name: &'static str,
+    /// The layout itself.
     pub(crate) layout: PageLayout,
 }
 
-/// All of one region: a page is one range of bytes here. The first two are real pages at the two ends of what engines use.
-pub(crate) const LAYOUTS: &[Named] = &[
-    Named { name: "sgl_mla_page_first_direct", layout: PageLayout::of::<SglMlaPageFirstDirect>() },
-    Named { name: "vllm_fp8_ds_mla", layout: PageLayout::of::<VllmFp8DsMla>() },
-    Named { name: "sgl_v32_indexer", layout: PageLayout::of::<SglV32Indexer>() },
-    Named { name: "opaque-4k", layout: PageLayout::of::<Opaque<{ 4 << 10 }>>() },
-    Named { name: "sgl_mla_page_first", layout: PageLayout::of::<SglMlaPageFirst>() },
-    Named { name: "sgl_v32_fp8_page_first", layout: PageLayout::of::<SglV32Fp8PageFirst>() },
-    Named { name: "vllm_mla_bf16", layout: PageLayout::of::<VllmMlaBf16>() },
-    Named { name: "v4_c4", layout: PageLayout::of::<V4C4>() },
-    Named { name: "trtllm_llama3_8b", layout: PageLayout::of::<TrtllmLlama3_8b>() },
-    Named { name: "opaque-128k", layout: PageLayout::of::<Opaque<{ 128 << 10 }>>() },
-    Named { name: "opaque-1m", layout: PageLayout::of::<Opaque<{ 1 << 20 }>>() },
+/// Every layout, real pages first.
+pub(crate) const SHIPPED: &[Shipped] = &[
+    readable::<SglMlaPageFirst>(SglMlaPageFirst::NAME),
+    readable::<SglMlaPageFirstDirect>(SglMlaPageFirstDirect::NAME),
+    several_regions::<SglMlaLayerFirst>(),
+    readable::<SglV32Fp8PageFirst>(SglV32Fp8PageFirst::NAME),
+    readable::<SglV32Indexer>(SglV32Indexer::NAME),
+    readable::<VllmFp8DsMla>(VllmFp8DsMla::NAME),
+    readable::<VllmMlaBf16>(VllmMlaBf16::NAME),
+    readable::<V4C4>(V4C4::NAME),
+    several_regions::<SglLlama3_8bPageFirstDirect>(),
+    several_regions::<SglLlama3_70bTp8PageHead>(),
+    several_regions::<VllmLlama3_8bLbhnc>(),
+    readable::<TrtllmLlama3_8b>(TrtllmLlama3_8b::NAME),
+    readable::<Opaque<{ 4 << 10 }>>("opaque-4k"),
+    readable::<Opaque<{ 128 << 10 }>>("opaque-128k"),
+    readable::<Opaque<{ 1 << 20 }>>("opaque-1m"),
 ];
 
-impl Named {
-    /// The layout of this name.
-    pub(crate) fn find(name: &str) -> Option<Self> {
-        LAYOUTS.iter().copied().find(|named| named.name == name)
+/// The layouts of the demo: a large real page (4.5 MB) and a small one (42 KB).
+pub(crate) const OF_THE_DEMO: [NamedLayout; 2] = [
+    NamedLayout { name: SglMlaPageFirstDirect::NAME, layout: PageLayout::of::<SglMlaPageFirstDirect>() },
+    NamedLayout { name: VllmFp8DsMla::NAME, layout: PageLayout::of::<VllmFp8DsMla>() },
+];
+
+const fn readable<L: KvLayout>(name: &'static str) -> Shipped {
+    Shipped { name, geometry: L::GEOMETRY, page: Some(PageLayout::of::<L>()) }
+}
+
+const fn several_regions<L: KvLayout>() -> Shipped {
+    Shipped { name: L::NAME, geometry: L::GEOMETRY, page: None }
+}
+
+impl NamedLayout {
+    /// All layouts that `serve` and `drive` take.
+    fn all() -> impl Iterator<Item = Self> {
+        SHIPPED.iter().filter_map(|&Shipped { name, page, .. }| Some(Self { name, layout: page? }))
     }
 
-    /// What reports call it: a made-up page says so.
+    /// The layout called `name`.
+    pub(crate) fn find(name: &str) -> Option<Self> {
+        Self::all().find(|named| named.name == name)
+    }
+
+    /// The name with a remark where no engine has such pages.
     pub(crate) fn label(&self) -> String {
         if self.layout.synthetic() { format!("{} (synthetic)", self.name) } else { self.name.into() }
     }
 
-    /// Pages per batch, unless told otherwise: 32, as the system that we compare with; but 8 of the large
-    /// ones, which are 36 MB already.
+    /// Pages per batch by default: 32, as in the system that kvrail is compared with; 8 where a
+    /// page is larger than 1 MiB, because 8 such pages are 36 MB already.
     pub(crate) const fn batch(&self) -> usize {
         if self.layout.page_bytes() > 1 << 20 { 8 } else { 32 }
     }
 }
 
-/// Reads a layout's name, and names all of them when it is none.
-pub(crate) fn parser() -> impl TypedValueParser<Value = Named> {
-    PossibleValuesParser::new(LAYOUTS.iter().map(|named| named.name))
-        .try_map(|name| Named::find(&name).ok_or("no such layout"))
+/// Parses the name of a layout that `serve` and `drive` take. The error lists all of them.
+pub(crate) fn readable_layout() -> impl TypedValueParser<Value = NamedLayout> {
+    PossibleValuesParser::new(NamedLayout::all().map(|named| named.name))
+        .try_map(|name| NamedLayout::find(&name).ok_or("no such layout"))
+}
+
+/// Parses the name of any layout. The error lists all of them.
+pub(crate) fn any_layout() -> impl TypedValueParser<Value = Shipped> {
+    PossibleValuesParser::new(SHIPPED.iter().map(|shipped| shipped.name))
+        .try_map(|name| SHIPPED.iter().copied().find(|shipped| shipped.name == name).ok_or("no such layout"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_finds_its_own_layout() {
+        for &Shipped { name, geometry, page } in SHIPPED {
+            let found = NamedLayout::find(name);
+            assert_eq!(found.map(|named| named.layout), page, "{name}");
+            assert_eq!(geometry.regions() == 1, page.is_some(), "{name}");
+        }
+        for named in OF_THE_DEMO {
+            assert_eq!(NamedLayout::find(named.name), Some(named));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "an allocator that counts")]
 #![allow(dead_code, reason = "the module has more than is looked at here")]
 
-#[path = "../src/window.rs"]
+#[path = "../src/measure/window.rs"]
 mod window;
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -84,7 +84,7 @@ fn drive_reads_what_serve_publishes_over_shm() {
     assert_eq!(
         got,
         SHAPE.lines().collect::<Vec<_>>(),
-        "the format has changed: raise its version, and docs/bench.md with it"
+        "the format has changed: raise its version, and docs/measuring.md with it"
     );
 
     let (meta, row) = (&report["meta"], &report["results"][0]);

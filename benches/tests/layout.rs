@@ -27,7 +27,7 @@ fn names() -> Vec<String> {
 #[test]
 fn the_list_and_the_dump() {
     let names = names();
-    assert_eq!(names.len(), 14);
+    assert_eq!(names.len(), 15);
     let list = said(&["layout"]);
     assert!(list.contains("01a162daf80f9358152722a9038ebb43"), "{list}");
     let dump = said(&["layout", "sgl_v32_indexer"]);

@@ -5,8 +5,8 @@
 //! that should change.
 
 use kvrail_core::config::EngineConfig as Figures;
+use kvrail_layouts::Text;
 use kvrail_layouts::plan::{Limits, Plan};
-use kvrail_layouts::text::Text;
 use kvrail_layouts::{Fingerprint, Geometry, KvLayout};
 
 use crate::layout::PageLayout;

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU64};
 
-use kvrail_layouts::{AxisKind, Fingerprint, Geometry, Identity, KvLayout, Placed, Refusal, Undetermined};
+use kvrail_layouts::{
+    AxisKind, DeclarationError, Fingerprint, Geometry, Identity, KvLayout, Placed, Undetermined,
+};
 use kvrail_session::{LayoutName, Name};
 
 /// The most bytes of a layout's name.
@@ -36,7 +38,7 @@ pub enum PageLayoutError {
         /// The layout's name.
         layout: &'static str,
         /// Why not.
-        why: Refusal,
+        why: DeclarationError,
     },
     /// A rank or a distance is still not known.
     #[error("{}", .why.text(.layout))]

@@ -80,10 +80,10 @@
 //! reason; its request was wrong; its deadline passed; its peer is gone. A rail that fails is no error: its
 //! work goes to the others. A slot comes back only when nothing can write into it any more.
 
-pub mod clock;
+pub use kvrail_host::clock;
 pub mod declared;
 mod layout;
-pub mod memory;
+pub use kvrail_host::memory;
 mod network;
 mod publisher;
 mod reader;

@@ -4,7 +4,7 @@
 //! region instead. Everything is u64; a consumer with 32-bit limits checks them where it is.
 
 use crate::axis::AxisKind;
-use crate::geometry::{Geometry, Step};
+use crate::geometry::{AxisStep, Geometry};
 
 /// Where something begins: a region of the page, and an offset in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,7 +18,7 @@ pub struct Place {
 /// Why a field has no such place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum AddressError {
+pub enum OffsetError {
     /// The page has fewer fields.
     #[error("there is no field {field}: the page has {fields}")]
     Field {
@@ -77,19 +77,19 @@ impl Geometry {
     /// # Errors
     ///
     /// What is out of range, with its range; or a stride that is still unknown.
-    pub const fn offset_of(&self, field: usize, indices: &[u64]) -> Result<Place, AddressError> {
+    pub const fn offset_of(&self, field: usize, indices: &[u64]) -> Result<Place, OffsetError> {
         if field >= self.field_count {
-            return Err(AddressError::Field { field, fields: self.field_count });
+            return Err(OffsetError::Field { field, fields: self.field_count });
         }
         let field = &self.fields[field];
         let name = field.name;
         if indices.len() != self.axis_count {
             let (expected, found) = (self.axis_count, indices.len());
-            return Err(AddressError::Indices { field: name, expected, found });
+            return Err(OffsetError::Indices { field: name, expected, found });
         }
         let plane = &self.planes[field.plane];
         let Some(offset) = plane.offset else {
-            return Err(AddressError::Unplaced { field: name });
+            return Err(OffsetError::Unplaced { field: name });
         };
         let mut place = Place { region: plane.region, offset: offset + field.offset };
         let mut a = 0;
@@ -97,14 +97,14 @@ impl Geometry {
             let (axis, index) = (&self.axes[a], indices[a]);
             if index >= axis.extent {
                 let (axis, extent) = (axis.kind, axis.extent);
-                return Err(AddressError::Index { field: name, axis, index, extent });
+                return Err(OffsetError::Index { field: name, axis, index, extent });
             }
             match plane.steps[a] {
-                Step::Shared => {}
+                AxisStep::Shared => {}
                 // A geometry's sums fit: that is what building it has checked.
-                Step::Bytes(step) => place.offset += index * step,
-                Step::Regions(step) => place.region += index as u32 * step,
-                Step::Runtime => return Err(AddressError::Unplaced { field: name }),
+                AxisStep::Bytes(step) => place.offset += index * step,
+                AxisStep::Regions(step) => place.region += index as u32 * step,
+                AxisStep::Runtime => return Err(OffsetError::Unplaced { field: name }),
             }
             a += 1;
         }
@@ -121,13 +121,13 @@ impl Geometry {
         field: usize,
         indices: &[u64],
         element: u64,
-    ) -> Result<Place, AddressError> {
+    ) -> Result<Place, OffsetError> {
         match self.offset_of(field, indices) {
             Ok(Place { region, offset }) => {
                 let field = &self.fields[field];
                 if element >= field.count {
                     let (field, count) = (field.name, field.count);
-                    return Err(AddressError::Element { field, element, count });
+                    return Err(OffsetError::Element { field, element, count });
                 }
                 Ok(Place { region, offset: offset + element * field.kind.bytes() })
             }

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use crate::address::{AddressError, Place};
+use crate::address::{OffsetError, Place};
 use crate::element::Element;
 use crate::geometry::Field;
 use crate::layout::KvLayout;
@@ -81,7 +81,7 @@ impl<L: KvLayout, E: Element> FieldOf<L, E> {
     /// # Errors
     ///
     /// As `offset_of`.
-    pub const fn place(self, indices: &[u64]) -> Result<Place, AddressError> {
+    pub const fn place(self, indices: &[u64]) -> Result<Place, OffsetError> {
         L::GEOMETRY.offset_of(self.index, indices)
     }
 }

@@ -33,7 +33,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::axis::Spread;
-use crate::geometry::{Geometry, MAX_AXES, Step};
+use crate::geometry::{AxisStep, Geometry, MAX_AXES};
 use crate::sha256::Sha256;
 
 /// What identifies a geometry between peers, builds and machines: 16 bytes, printed as 32 hexadecimal
@@ -92,10 +92,10 @@ impl Fingerprint {
             let mut i = 0;
             while i < count {
                 let (tag, step) = match plane.steps[said[i]] {
-                    Step::Shared => (0, 0),
-                    Step::Bytes(step) => (1, step),
-                    Step::Regions(step) => (2, step as u64),
-                    Step::Runtime => (3, 0),
+                    AxisStep::Shared => (0, 0),
+                    AxisStep::Bytes(step) => (1, step),
+                    AxisStep::Regions(step) => (2, step as u64),
+                    AxisStep::Runtime => (3, 0),
                 };
                 hash = number(number(hash, tag), step);
                 i += 1;
@@ -122,6 +122,14 @@ impl Fingerprint {
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0
+    }
+}
+
+impl Geometry {
+    /// What identifies it: [`Fingerprint::of`].
+    #[must_use]
+    pub const fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self)
     }
 }
 

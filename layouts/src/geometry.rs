@@ -12,9 +12,8 @@
 //! [`Placement::finish`]: crate::Placement::finish
 
 use crate::axis::{Axis, AxisKind, Spread};
+use crate::declaration::error::{DeclarationError, DeclarationErrorKind, Spot};
 use crate::element::ElementKind;
-use crate::fingerprint::Fingerprint;
-use crate::refusal::{Refusal, Spot, Why};
 use crate::text::same;
 
 /// Most axes of a page. Five kinds are known to engines; the rest is for `Other`.
@@ -28,7 +27,7 @@ pub const MAX_REGIONS: u32 = 4096;
 
 /// How one index of an axis moves a plane's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
+pub enum AxisStep {
     /// Not at all: the plane lacks the axis, and its bytes are the same for all indices.
     Shared,
     /// This many bytes, within the region.
@@ -46,7 +45,7 @@ pub struct Plane {
     pub(crate) offset: Option<u64>,
     pub(crate) row: u64,
     pub(crate) region_bytes: u64,
-    pub(crate) steps: [Step; MAX_AXES],
+    pub(crate) steps: [AxisStep; MAX_AXES],
 }
 
 impl Plane {
@@ -149,7 +148,7 @@ impl Geometry {
             offset: Some(0),
             row: 0,
             region_bytes: 0,
-            steps: [Step::Shared; MAX_AXES],
+            steps: [AxisStep::Shared; MAX_AXES],
         }; MAX_PLANES],
         plane_count: 0,
         fields: [Field { name: "", kind: ElementKind::U8, count: 0, plane: 0, offset: 0 }; MAX_FIELDS],
@@ -217,7 +216,7 @@ impl Geometry {
     /// How a plane's rows move along an axis (indices into [`planes`](Self::planes) and
     /// [`axes`](Self::axes)); `None` if there is no such plane or axis.
     #[must_use]
-    pub const fn step(&self, plane: usize, axis: usize) -> Option<Step> {
+    pub const fn step(&self, plane: usize, axis: usize) -> Option<AxisStep> {
         if plane < self.plane_count && axis < self.axis_count {
             Some(self.planes[plane].steps[axis])
         } else {
@@ -281,7 +280,7 @@ impl Geometry {
             let mut rows = 1;
             let mut a = 0;
             while a < self.axis_count {
-                if !matches!(self.planes[p].steps[a], Step::Shared) {
+                if !matches!(self.planes[p].steps[a], AxisStep::Shared) {
                     rows *= self.axes[a].extent;
                 }
                 a += 1;
@@ -302,7 +301,7 @@ impl Geometry {
         while p < self.plane_count {
             let mut a = 0;
             while a < self.axis_count {
-                if let Step::Bytes(step) = self.planes[p].steps[a]
+                if let AxisStep::Bytes(step) = self.planes[p].steps[a]
                     && self.axes[a].extent > 1
                     && step > largest
                 {
@@ -363,12 +362,6 @@ impl Geometry {
         self.swizzle
     }
 
-    /// What identifies it: [`Fingerprint::of`].
-    #[must_use]
-    pub const fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(self)
-    }
-
     /// Whether every stride and distance is known: whether it is ready to be addressed.
     #[must_use]
     pub const fn is_placed(&self) -> bool {
@@ -379,7 +372,7 @@ impl Geometry {
             }
             let mut a = 0;
             while a < self.axis_count {
-                if matches!(self.planes[p].steps[a], Step::Runtime) {
+                if matches!(self.planes[p].steps[a], AxisStep::Runtime) {
                     return false;
                 }
                 a += 1;
@@ -397,20 +390,21 @@ impl Geometry {
     /// # Errors
     ///
     /// The axis does not exist or is not sharded, or there are not so many ranks.
-    pub const fn at_rank(mut self, axis: AxisKind, rank: u32) -> Result<Self, Refusal> {
+    pub const fn at_rank(mut self, axis: AxisKind, rank: u32) -> Result<Self, DeclarationError> {
         let Some(a) = self.axis_index(axis) else {
-            return Err(Refusal { at: Spot::Order, why: Why::NotSharded { axis } });
+            return Err(DeclarationError { at: Spot::Order, why: DeclarationErrorKind::NotSharded { axis } });
         };
         match self.axes[a].spread {
             Spread::Sharded { ranks, .. } if rank < ranks => {
                 self.axes[a].spread = Spread::Sharded { ranks, rank: Some(rank) };
                 Ok(self)
             }
-            Spread::Sharded { ranks, .. } => {
-                Err(Refusal { at: Spot::Axis(a), why: Why::Ranks { ranks, rank: Some(rank) } })
-            }
+            Spread::Sharded { ranks, .. } => Err(DeclarationError {
+                at: Spot::Axis(a),
+                why: DeclarationErrorKind::Ranks { ranks, rank: Some(rank) },
+            }),
             Spread::Whole | Spread::Replicated { .. } => {
-                Err(Refusal { at: Spot::Axis(a), why: Why::NotSharded { axis } })
+                Err(DeclarationError { at: Spot::Axis(a), why: DeclarationErrorKind::NotSharded { axis } })
             }
         }
     }
@@ -429,7 +423,7 @@ impl Geometry {
             let mut extent = 0;
             let mut a = 0;
             while a < self.axis_count {
-                if let Step::Regions(step) = plane.steps[a]
+                if let AxisStep::Regions(step) = plane.steps[a]
                     && step < below
                     && (step > largest || (step == largest && self.axes[a].extent > extent))
                 {

@@ -5,26 +5,25 @@
 //! have the same size and different bytes. This crate gives one model in which each of them is a
 //! value, known at compile time, that can be addressed, compared, hashed and printed.
 //!
-//! Read it in the order a page is made:
+//! Read it in the order in which a page is made:
 //!
-//! 1. [`element`] – what one number looks like in memory: [`Bf16`], [`E4m3`], [`F32`], `u8`, … All
-//!    of them have alignment 1 and a fixed byte order.
-//! 2. [`axis`] – what is counted: layers, tokens, parts (K and V), heads; and how an axis is spread
-//!    over ranks.
-//! 3. [`declaration`] – what an author writes: fields, planes, and the order of the axes, outermost
-//!    first. [`Declaration::build`] is where all checking happens; it reports every mistake, each at
-//!    its [`Spot`].
-//! 4. [`geometry`] – what comes out: a [`Geometry`], in which each field has a place and each axis a
-//!    step. It cannot be wrong, so nothing after it checks again. Its `Display` is meant to be read.
-//! 5. [`address`] – the one formula: `base[region] + offset[field] + Σ index · stride`.
-//! 6. [`selection`] – a part of a page (layers, tokens, a group of heads, fields), and the contiguous bytes
-//!    that it is.
-//! 7. [`placement`] – strides and distances that are only known at run time become a `Geometry` too.
-//! 8. [`fingerprint`] – 128 bits that differ whenever one byte could land elsewhere ([`sha256`] is
-//!    underneath); [`identity`] – what two pages are compared by, ranks included.
-//! 9. [`layout`] – [`KvLayout`], a geometry as a type; [`field`] – a field of it; [`view`] – typed access to a page's bytes
-//!    without copying; [`catalogue`] – the layouts that we ship.
-//! 10. [`plan`] – the reads that bring a page of one layout into a page of another.
+//! 1. **Elements**: what one number looks like in memory: [`Bf16`], [`E4m3`], [`F32`], `u8` and others. All of them
+//!    have alignment 1 and a fixed byte order.
+//! 2. **Axes**: what is counted, [`AxisKind`]: layers, tokens, parts (K and V), heads; and how an axis is
+//!    distributed over ranks, [`Spread`].
+//! 3. **Declaration**: what an author writes: fields, planes, and the order of the axes, outermost first.
+//!    [`Declaration::build`] does all checking. It reports every mistake, each at its [`Spot`].
+//! 4. **Geometry**: the result, a [`Geometry`]: an offset for each field and a step for each axis. It cannot be
+//!    wrong, so nothing after it checks again. Its `Display` is meant to be read.
+//! 5. **Address**: [`Geometry::offset_of`], the one formula: `base[region] + offset[field] + Σ index · stride`.
+//! 6. **Selection**: a part of a page (layers, tokens, a group of heads, fields), [`Selection`], and the contiguous
+//!    bytes that it consists of, [`Selected::byte_ranges`].
+//! 7. **Placement**: strides and distances that are known only at run time: [`Placement`], [`Placed`].
+//! 8. **Fingerprint**: 128 bits that differ whenever one byte could land elsewhere, [`Fingerprint`]. Two pages are
+//!    compared by their [`Identity`], which includes ranks.
+//! 9. **Types**: [`KvLayout`] is a geometry as a type, [`FieldOf`] a field of it, and a [`View`] gives typed access to
+//!    a page's bytes without copying. [`catalogue`] holds the layouts that we ship.
+//! 10. **Plans**: the READs that bring a page of one layout into a page of another: [`plan`].
 //!
 //! ```
 //! use kvrail_layouts::{Bf16, FieldOf, KvLayout, View, catalogue::VllmFp8DsMla};
@@ -47,38 +46,40 @@
 #[doc(hidden)]
 pub extern crate self as layouts;
 
-pub mod address;
-pub mod axis;
+mod address;
+mod axis;
 pub mod catalogue;
-pub mod declaration;
-mod dump;
-pub mod element;
-pub mod expand;
-pub mod field;
-pub mod fingerprint;
-pub mod geometry;
-pub mod identity;
-pub mod layout;
+mod declaration;
+mod display;
+mod element;
+mod field;
+mod fingerprint;
+mod geometry;
+mod identity;
+mod layout;
+#[doc(hidden)]
+pub mod macro_support;
 mod overlap;
-pub mod placement;
+mod placement;
 pub mod plan;
-pub mod refusal;
-pub mod selection;
-pub mod sha256;
-pub mod text;
-pub mod view;
+mod selection;
+mod sha256;
+mod text;
+mod view;
 
-pub use address::{AddressError, Place};
+pub use address::{OffsetError, Place};
 pub use axis::{Axis, AxisKind, Spread};
-pub use declaration::{Declaration, FieldDecl, Level, PlaneDecl};
+pub use declaration::{
+    Declaration, DeclarationError, DeclarationErrorKind, DeclarationErrors, FieldDecl, Level, PlaneDecl, Spot,
+};
 pub use element::{Bf16, E4m3, E5m2, Element, ElementKind, F16, F32, Fp4x2, Ue8m0};
 pub use field::FieldOf;
 pub use fingerprint::Fingerprint;
-pub use geometry::{Field, Geometry, Plane, Step};
+pub use geometry::{AxisStep, Field, Geometry, MAX_AXES, MAX_FIELDS, MAX_PLANES, MAX_REGIONS, Plane};
 pub use identity::{Identity, RankOf, Undetermined};
 pub use layout::KvLayout;
 pub use placement::{Placed, Placement, PlacementError};
 pub use plan::{Plan, PlanError};
-pub use refusal::{Refusal, Refusals, Spot, Why};
-pub use selection::{Segment, Segments, Selected, Selection, SelectionError};
-pub use view::{RunError, View, ViewError, ViewMut};
+pub use selection::{ByteRange, ByteRanges, Selected, Selection, SelectionError};
+pub use text::Text;
+pub use view::{Pieces, RunError, View, ViewError, ViewMut};

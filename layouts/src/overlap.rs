@@ -4,7 +4,7 @@
 //! a hard problem whether two sets of sums of strides meet. Real pages are nested, so the test asks
 //! for nesting: it accepts nothing that overlaps, and refuses some exotic interleavings that do not.
 
-use crate::geometry::{Geometry, MAX_AXES, Step};
+use crate::geometry::{AxisStep, Geometry, MAX_AXES};
 
 /// `len` bytes at `offset + Σ index · step`, for all indices below their extents.
 #[derive(Clone, Copy)]
@@ -26,8 +26,8 @@ impl Comb {
         let mut a = 0;
         while a < geometry.axis_count {
             match plane.steps[a] {
-                Step::Runtime => return None,
-                Step::Bytes(step) if geometry.axes[a].extent > 1 => {
+                AxisStep::Runtime => return None,
+                AxisStep::Bytes(step) if geometry.axes[a].extent > 1 => {
                     let mut at = comb.count;
                     while at > 0 && comb.teeth[at - 1].0 < step {
                         comb.teeth[at] = comb.teeth[at - 1];
@@ -36,7 +36,7 @@ impl Comb {
                     comb.teeth[at] = (step, geometry.axes[a].extent);
                     comb.count += 1;
                 }
-                Step::Bytes(_) | Step::Shared | Step::Regions(_) => {}
+                AxisStep::Bytes(_) | AxisStep::Shared | AxisStep::Regions(_) => {}
             }
             a += 1;
         }

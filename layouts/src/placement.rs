@@ -26,11 +26,11 @@
 use core::marker::PhantomData;
 
 use crate::axis::AxisKind;
+use crate::declaration::error::DeclarationError;
 use crate::fingerprint::Fingerprint;
-use crate::geometry::{Geometry, MAX_PLANES, Step};
+use crate::geometry::{AxisStep, Geometry, MAX_PLANES};
 use crate::layout::KvLayout;
 use crate::overlap::Comb;
-use crate::refusal::Refusal;
 
 /// Why strides do not make a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -154,8 +154,8 @@ impl Placement {
             return self.not(PlacementError::Plane { plane, planes: self.geometry.plane_count });
         }
         match self.geometry.axis_index(axis) {
-            Some(a) if matches!(self.geometry.planes[plane].steps[a], Step::Runtime) => {
-                self.geometry.planes[plane].steps[a] = Step::Bytes(bytes);
+            Some(a) if matches!(self.geometry.planes[plane].steps[a], AxisStep::Runtime) => {
+                self.geometry.planes[plane].steps[a] = AxisStep::Bytes(bytes);
                 self
             }
             _ => self.not(PlacementError::FixedStride { plane, axis }),
@@ -179,9 +179,9 @@ impl Placement {
         let mut plane = 0;
         while plane < self.geometry.plane_count {
             if let Some(a) = self.geometry.axis_index(axis)
-                && matches!(self.geometry.planes[plane].steps[a], Step::Runtime)
+                && matches!(self.geometry.planes[plane].steps[a], AxisStep::Runtime)
             {
-                self.geometry.planes[plane].steps[a] = Step::Bytes(bytes);
+                self.geometry.planes[plane].steps[a] = AxisStep::Bytes(bytes);
                 given = true;
             }
             plane += 1;
@@ -296,7 +296,7 @@ impl Placement {
 
 /// What a geometry promises and [`Declaration::build`](crate::Declaration::build) gives by
 /// construction. Tests hold every built geometry against it.
-pub(crate) const fn check(geometry: &Geometry) -> Result<(), PlacementError> {
+const fn check(geometry: &Geometry) -> Result<(), PlacementError> {
     let mut plane = 0;
     while plane < geometry.plane_count {
         if let Some(wrong) = missing(geometry, plane) {
@@ -342,7 +342,7 @@ const fn missing(geometry: &Geometry, plane: usize) -> Option<PlacementError> {
     }
     let mut a = 0;
     while a < geometry.axis_count {
-        if matches!(geometry.planes[plane].steps[a], Step::Runtime) {
+        if matches!(geometry.planes[plane].steps[a], AxisStep::Runtime) {
             return Some(PlacementError::MissingStride { plane, axis: geometry.axes[a].kind });
         }
         a += 1;
@@ -363,8 +363,8 @@ fn places(placed: &Geometry, declared: &Geometry) -> bool {
         plane.region_bytes = was.region_bytes;
         plane.offset = plane.offset.filter(|_| was.offset.is_some());
         for (step, was) in plane.steps.iter_mut().zip(&was.steps) {
-            if *was == Step::Runtime {
-                *step = Step::Runtime;
+            if *was == AxisStep::Runtime {
+                *step = AxisStep::Runtime;
             }
         }
     }
@@ -398,7 +398,7 @@ impl<L: KvLayout> Placed<L> {
     /// # Errors
     ///
     /// The axis does not exist or is not sharded, or there are not so many ranks.
-    pub const fn at_rank(self, axis: AxisKind, rank: u32) -> Result<Self, Refusal> {
+    pub const fn at_rank(self, axis: AxisKind, rank: u32) -> Result<Self, DeclarationError> {
         match self.geometry.at_rank(axis, rank) {
             Ok(geometry) => {
                 Ok(Self { geometry, fingerprint: Fingerprint::of(&geometry), layout: PhantomData })

@@ -16,8 +16,8 @@ const K: [u32; 64] = [
 ];
 
 /// A digest in the making.
-#[derive(Clone, Debug)]
-pub struct Sha256 {
+#[derive(Clone)]
+pub(crate) struct Sha256 {
     state: [u32; 8],
     block: [u8; 64],
     /// Bytes taken so far; the low six bits are the fill of `block`.
@@ -27,7 +27,7 @@ pub struct Sha256 {
 impl Sha256 {
     /// The digest of nothing yet (§5.3.3).
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             state: [
                 0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab,
@@ -40,7 +40,7 @@ impl Sha256 {
 
     /// Takes `bytes` in.
     #[must_use]
-    pub const fn update(mut self, bytes: &[u8]) -> Self {
+    pub(crate) const fn update(mut self, bytes: &[u8]) -> Self {
         let mut i = 0;
         while i < bytes.len() {
             self = self.byte(bytes[i]);
@@ -51,7 +51,7 @@ impl Sha256 {
 
     /// The digest of all that was taken in (§5.1.1: a one bit, zeros, the length in bits).
     #[must_use]
-    pub const fn finish(mut self) -> [u8; 32] {
+    pub(crate) const fn finish(mut self) -> [u8; 32] {
         let bits = self.taken.wrapping_mul(8).to_be_bytes();
         self = self.byte(0x80);
         while self.taken % 64 != 56 {
@@ -74,12 +74,6 @@ impl Sha256 {
             self.state = compress(self.state, &self.block);
         }
         self
-    }
-}
-
-impl Default for Sha256 {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -13,7 +13,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// Longest text, in bytes. The longest message of [`Why`](crate::Why) is below it (tested).
+    /// Longest text, in bytes. The longest message of [`DeclarationErrorKind`](crate::DeclarationErrorKind) is below it (tested).
     pub const CAPACITY: usize = 320;
 
     /// No text.

@@ -8,14 +8,14 @@ use core::ops::Range;
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::address::{AddressError, Place};
+use crate::address::{OffsetError, Place};
 use crate::element::{Element, ElementKind};
 use crate::field::FieldOf;
 use crate::fingerprint::Fingerprint;
 use crate::geometry::Geometry;
 use crate::layout::KvLayout;
 use crate::placement::Placed;
-use crate::selection::{Segments, Selection, SelectionError};
+use crate::selection::{ByteRanges, Selection, SelectionError};
 
 /// Why bytes are not the page they are taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,7 +89,7 @@ pub enum ViewError {
 pub enum RunError {
     /// No such place.
     #[error(transparent)]
-    Address(#[from] AddressError),
+    Address(#[from] OffsetError),
     /// The field's elements are of another kind.
     #[error("`{field}` is declared as {declared}, and was asked for as {asked}")]
     Kind {
@@ -207,13 +207,13 @@ impl<'a, L: KvLayout> View<'a, L> {
     }
 
     /// A part of the page as contiguous pieces, as few and as long as there are, in the order of
-    /// [`Selected::segments`](crate::Selected::segments).
+    /// [`Selected::byte_ranges`](crate::Selected::byte_ranges).
     ///
     /// # Errors
     ///
     /// The selection is no part of this page.
     pub fn select(&self, selection: Selection) -> Result<Pieces<'a>, SelectionError> {
-        let segments = self.geometry.select(selection)?.segments();
+        let segments = self.geometry.select(selection)?.byte_ranges();
         Ok(Pieces { regions: self.regions, segments })
     }
 }
@@ -222,7 +222,7 @@ impl<'a, L: KvLayout> View<'a, L> {
 #[derive(Clone)]
 pub struct Pieces<'a> {
     regions: Regions<'a>,
-    segments: Segments,
+    segments: ByteRanges,
 }
 
 impl<'a> Iterator for Pieces<'a> {
@@ -401,7 +401,7 @@ impl<'a, L: KvLayout> ViewMut<'a, L> {
     }
 
     /// Writes the bytes of a selection, piece by piece in the order of
-    /// [`Selected::segments`](crate::Selected::segments): `write` is called with each.
+    /// [`Selected::byte_ranges`](crate::Selected::byte_ranges): `write` is called with each.
     ///
     /// # Errors
     ///
@@ -411,7 +411,7 @@ impl<'a, L: KvLayout> ViewMut<'a, L> {
         selection: Selection,
         mut write: impl FnMut(&mut [u8]),
     ) -> Result<(), SelectionError> {
-        for segment in self.geometry.select(selection)?.segments() {
+        for segment in self.geometry.select(selection)?.byte_ranges() {
             // Within a region, whose length is that of a slice.
             let begin = segment.offset as usize;
             write(&mut self.regions.region_mut(segment.region)[begin..begin + segment.len as usize]);

@@ -1,10 +1,10 @@
 //! What a declaration is refused for, and at which spot. The derive's fixtures show the same from the
 //! author's side; this covers what the derive cannot even say.
 
-use kvrail_layouts::text::Text;
+use kvrail_layouts::Text;
 use kvrail_layouts::{
-    Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, PlaneDecl, Refusal, Refusals, Spot,
-    Spread, Step, Why,
+    Axis, AxisKind, AxisStep, Declaration, DeclarationError, DeclarationErrorKind, DeclarationErrors,
+    ElementKind, FieldDecl, Geometry, Level, PlaneDecl, Spot, Spread,
 };
 
 use AxisKind::{Head, Layer, Other, Part, Token};
@@ -20,7 +20,7 @@ fn page<'a>(axes: &'a [Axis], order: &'a [Level], planes: &'a [PlaneDecl<'a>]) -
 }
 
 #[track_caller]
-fn refused(declaration: &Declaration<'_>, expected: &[(Spot, Why)]) {
+fn refused(declaration: &Declaration<'_>, expected: &[(Spot, DeclarationErrorKind)]) {
     let refusals = declaration.build().expect_err("refused");
     let found: Vec<_> = refusals.iter().map(|refusal| (refusal.at, refusal.why)).collect();
     assert_eq!(found, expected, "{refusals}");
@@ -38,35 +38,38 @@ fn axes() {
     refused(
         &page(&axes, &[], ROW),
         &[
-            (Spot::Axis(0), Why::ZeroExtent { axis: Layer }),
-            (Spot::Axis(2), Why::SameAxisTwice { axis: Token }),
-            (Spot::Spread(3), Why::Ranks { ranks: 0, rank: None }),
-            (Spot::Spread(4), Why::Ranks { ranks: 2, rank: Some(2) }),
+            (Spot::Axis(0), DeclarationErrorKind::ZeroExtent { axis: Layer }),
+            (Spot::Axis(2), DeclarationErrorKind::SameAxisTwice { axis: Token }),
+            (Spot::Spread(3), DeclarationErrorKind::Ranks { ranks: 0, rank: None }),
+            (Spot::Spread(4), DeclarationErrorKind::Ranks { ranks: 2, rank: Some(2) }),
         ],
     );
     let many: Vec<_> = (0..9).map(|tag| Axis::whole(Other(tag), 2)).collect();
-    refused(&page(&many, &[], ROW), &[(Spot::Axis(8), Why::TooMany { what: "axes", max: 8, found: 9 })]);
+    refused(
+        &page(&many, &[], ROW),
+        &[(Spot::Axis(8), DeclarationErrorKind::TooMany { what: "axes", max: 8, found: 9 })],
+    );
 }
 
 #[test]
 fn rows() {
-    refused(&page(&[], &[], &[]), &[(Spot::Order, Why::NoFields)]);
+    refused(&page(&[], &[], &[]), &[(Spot::Order, DeclarationErrorKind::NoFields)]);
     let zero = FieldDecl::new("none", ElementKind::F32, 0);
     refused(
         &page(&[], &[Planes], &[PlaneDecl::of(&[zero, U8, U8]), PlaneDecl::of(&[])]),
         &[
-            (Spot::Field(0), Why::ZeroCount { field: "none" }),
-            (Spot::Field(2), Why::SameFieldTwice { field: "bytes" }),
-            (Spot::Plane(1), Why::NoFields),
+            (Spot::Field(0), DeclarationErrorKind::ZeroCount { field: "none" }),
+            (Spot::Field(2), DeclarationErrorKind::SameFieldTwice { field: "bytes" }),
+            (Spot::Plane(1), DeclarationErrorKind::NoFields),
         ],
     );
     let huge = FieldDecl::new("huge", ElementKind::F32, u64::MAX / 4);
-    refused(&page(&[], &[], &[PlaneDecl::of(&[huge])]), &[(Spot::Field(0), Why::Overflow)]);
+    refused(&page(&[], &[], &[PlaneDecl::of(&[huge])]), &[(Spot::Field(0), DeclarationErrorKind::Overflow)]);
     let nine = [PlaneDecl::of(&[]); 9];
     let refusals = page(&[], &[Planes], &nine).build().unwrap_err();
     assert_eq!(
         refusals.at(Spot::Plane(8)).map(|refusal| refusal.why),
-        Some(Why::TooMany { what: "planes", max: 8, found: 9 })
+        Some(DeclarationErrorKind::TooMany { what: "planes", max: 8, found: 9 })
     );
 }
 
@@ -74,31 +77,42 @@ fn rows() {
 fn order() {
     let axes = [Axis::whole(Layer, 61), Axis::whole(Token, 64)];
     let (layer, token) = (Level::Axis(Layer), Level::Axis(Token));
-    let check = |order: &[Level], expected: &[(Spot, Why)]| refused(&page(&axes, order, ROW), expected);
-    check(&[layer, token, Level::Axis(Head)], &[(Spot::Level(2), Why::UnknownAxis { axis: Head })]);
+    let check = |order: &[Level], expected: &[(Spot, DeclarationErrorKind)]| {
+        refused(&page(&axes, order, ROW), expected)
+    };
+    check(
+        &[layer, token, Level::Axis(Head)],
+        &[(Spot::Level(2), DeclarationErrorKind::UnknownAxis { axis: Head })],
+    );
     let refusals = page(&axes, &[layer, token, Level::Axis(Other(3))], ROW).build().unwrap_err();
     assert_eq!(refusals.to_string(), "the order names axis `other#3`, which has no extent; say how many");
-    check(&[layer, token, layer], &[(Spot::Level(0), Why::RepeatedAxis { axis: Layer })]);
-    check(&[layer], &[(Spot::Axis(1), Why::UnusedAxis { axis: Token, extent: 64 })]);
-    check(&[layer, token, Pad(0)], &[(Spot::Level(2), Why::ZeroPad)]);
-    check(&[layer, Regions(Token)], &[(Spot::Level(0), Why::RegionsInside)]);
+    check(&[layer, token, layer], &[(Spot::Level(0), DeclarationErrorKind::RepeatedAxis { axis: Layer })]);
+    check(&[layer], &[(Spot::Axis(1), DeclarationErrorKind::UnusedAxis { axis: Token, extent: 64 })]);
+    check(&[layer, token, Pad(0)], &[(Spot::Level(2), DeclarationErrorKind::ZeroPad)]);
+    check(&[layer, Regions(Token)], &[(Spot::Level(0), DeclarationErrorKind::RegionsInside)]);
     check(
         &[Pad(8), layer, Regions(Token)],
-        &[(Spot::Level(1), Why::RegionsInside), (Spot::Level(0), Why::RegionsInside)],
+        &[
+            (Spot::Level(1), DeclarationErrorKind::RegionsInside),
+            (Spot::Level(0), DeclarationErrorKind::RegionsInside),
+        ],
     );
-    check(&[layer, token, Pad(u64::MAX)], &[(Spot::Level(2), Why::Overflow)]);
+    check(&[layer, token, Pad(u64::MAX)], &[(Spot::Level(2), DeclarationErrorKind::Overflow)]);
     let refusals = page(&[Axis::whole(Token, 1 << 60)], &[token], ROW).build().unwrap_err();
-    assert_eq!(refusals.first(), Some(Refusal { at: Spot::Level(0), why: Why::Overflow }));
+    assert_eq!(
+        refusals.first(),
+        Some(DeclarationError { at: Spot::Level(0), why: DeclarationErrorKind::Overflow })
+    );
     // Each region is small enough, all of them are not.
     let axes = [Axis::whole(Layer, 4096), Axis::whole(Token, 1 << 53)];
     refused(
         &page(&axes, &[Regions(Layer), token], &[PlaneDecl::of(&[FieldDecl::new("b", ElementKind::U8, 1)])]),
-        &[(Spot::Order, Why::Overflow)],
+        &[(Spot::Order, DeclarationErrorKind::Overflow)],
     );
     let axes = [Axis::whole(Layer, 4097)];
     refused(
         &page(&axes, &[Regions(Layer)], ROW),
-        &[(Spot::Level(0), Why::TooMany { what: "regions", max: 4096, found: 4097 })],
+        &[(Spot::Level(0), DeclarationErrorKind::TooMany { what: "regions", max: 4096, found: 4097 })],
     );
 }
 
@@ -106,20 +120,29 @@ fn order() {
 fn planes() {
     let axes = [Axis::whole(Token, 64)];
     let token = Level::Axis(Token);
-    refused(&page(&axes, &[token], TWO), &[(Spot::Order, Why::PlanesMissing { planes: 2 })]);
-    refused(&page(&axes, &[Planes, StridedPlanes, token], TWO), &[(Spot::Level(1), Why::PlanesTwice)]);
+    refused(&page(&axes, &[token], TWO), &[(Spot::Order, DeclarationErrorKind::PlanesMissing { planes: 2 })]);
+    refused(
+        &page(&axes, &[Planes, StridedPlanes, token], TWO),
+        &[(Spot::Level(1), DeclarationErrorKind::PlanesTwice)],
+    );
     let own = [PlaneDecl { fields: &[U8], order: Some(&[token]) }];
-    refused(&page(&axes, &[token], &own), &[(Spot::Plane(0), Why::OrderWithoutPlanes)]);
+    refused(&page(&axes, &[token], &own), &[(Spot::Plane(0), DeclarationErrorKind::OrderWithoutPlanes)]);
     let regions = [TWO[0], PlaneDecl { fields: TWO[1].fields, order: Some(&[Regions(Token)]) }];
-    refused(&page(&axes, &[Planes, token], &regions), &[(Spot::Level(0), Why::RegionsUnderPlanes)]);
+    refused(
+        &page(&axes, &[Planes, token], &regions),
+        &[(Spot::Level(0), DeclarationErrorKind::RegionsUnderPlanes)],
+    );
     let wrong = [TWO[0], PlaneDecl { fields: TWO[1].fields, order: Some(&[token, Pad(0)]) }];
-    refused(&page(&axes, &[Planes, token], &wrong), &[(Spot::PlaneLevel(1, 1), Why::ZeroPad)]);
+    refused(
+        &page(&axes, &[Planes, token], &wrong),
+        &[(Spot::PlaneLevel(1, 1), DeclarationErrorKind::ZeroPad)],
+    );
     // A region for K, and one per token for its scales.
     let geometry = page(&axes, &[RegionPlanes, token], &regions).build().unwrap();
     assert_eq!(geometry.regions(), 65);
     assert_eq!(geometry.region_bytes(0), Some(36_864));
     assert_eq!(geometry.region_bytes(64), Some(8));
-    assert_eq!(geometry.step(1, 0), Some(Step::Regions(1)));
+    assert_eq!(geometry.step(1, 0), Some(AxisStep::Regions(1)));
 }
 
 #[test]
@@ -127,11 +150,17 @@ fn sizes() {
     let axes = [Axis::whole(Token, 64)];
     let order = [Level::Axis(Token)];
     let declared = Declaration { bytes: Some(36_000), align: 4096, ..page(&axes, &order, ROW) };
-    refused(&declared, &[(Spot::Bytes, Why::Bytes { expected: 36_000, actual: 36_864 })]);
+    refused(&declared, &[(Spot::Bytes, DeclarationErrorKind::Bytes { expected: 36_000, actual: 36_864 })]);
     let declared = Declaration { bytes: None, align: 5000, ..declared };
-    refused(&declared, &[(Spot::Align, Why::Align { align: 5000, region: 36_864 })]);
+    refused(&declared, &[(Spot::Align, DeclarationErrorKind::Align { align: 5000, region: 36_864 })]);
     let declared = Declaration { align: 0, tokens_per_state: 0, ..declared };
-    refused(&declared, &[(Spot::TokensPerState, Why::ZeroTokensPerState), (Spot::Align, Why::ZeroAlign)]);
+    refused(
+        &declared,
+        &[
+            (Spot::TokensPerState, DeclarationErrorKind::ZeroTokensPerState),
+            (Spot::Align, DeclarationErrorKind::ZeroAlign),
+        ],
+    );
     // An alignment need not be a power of two.
     assert!(Declaration { align: 576, tokens_per_state: 1, ..declared }.build().is_ok());
 }
@@ -164,7 +193,7 @@ fn real_pages() {
     let order = [layer, Pad(576), Planes, token];
     let geometry = Declaration { tokens_per_state: 4, ..page(&axes, &order, &planes) }.build().unwrap();
     assert_eq!((geometry.page_bytes(), geometry.tokens()), (786_240, 256));
-    assert_eq!(geometry.step(0, 0), Some(Step::Bytes(37_440)));
+    assert_eq!(geometry.step(0, 0), Some(AxisStep::Bytes(37_440)));
     // SGLang, page_head, one of eight ranks: K and V objects, [1, T, L, D].
     let axes = [Axis::sharded(Head, 1, 8), Axis::whole(Layer, 80), Axis::whole(Token, 64)];
     let (k, v) = (d("k"), d("v"));
@@ -192,12 +221,12 @@ fn ranks() {
     assert_ne!(print(0), kvrail_layouts::Fingerprint::of(&geometry));
     assert_eq!(
         geometry.at_rank(Head, 8).map_err(|refusal| refusal.why),
-        Err(Why::Ranks { ranks: 8, rank: Some(8) })
+        Err(DeclarationErrorKind::Ranks { ranks: 8, rank: Some(8) })
     );
     for (axis, why) in [
-        (Token, Why::NotSharded { axis: Token }),
-        (Layer, Why::NotSharded { axis: Layer }),
-        (Part, Why::NotSharded { axis: Part }),
+        (Token, DeclarationErrorKind::NotSharded { axis: Token }),
+        (Layer, DeclarationErrorKind::NotSharded { axis: Layer }),
+        (Part, DeclarationErrorKind::NotSharded { axis: Part }),
     ] {
         assert_eq!(geometry.at_rank(axis, 0).map_err(|refusal| refusal.why), Err(why));
     }
@@ -231,17 +260,17 @@ fn meaning_takes_part_in_the_fingerprint_and_alignment_does_not() {
 fn texts_fit() {
     let long = AxisKind::Other(255);
     let all = [
-        Why::TooMany { what: "regions", max: u64::MAX, found: u64::MAX },
-        Why::UnknownAxis { axis: long },
-        Why::UnusedAxis { axis: long, extent: u64::MAX },
-        Why::PlanesMissing { planes: u64::MAX },
-        Why::OrderWithoutPlanes,
-        Why::RegionsUnderPlanes,
-        Why::NotSharded { axis: long },
-        Why::Align { align: 1 << 62, region: (1 << 62) + 1 },
+        DeclarationErrorKind::TooMany { what: "regions", max: u64::MAX, found: u64::MAX },
+        DeclarationErrorKind::UnknownAxis { axis: long },
+        DeclarationErrorKind::UnusedAxis { axis: long, extent: u64::MAX },
+        DeclarationErrorKind::PlanesMissing { planes: u64::MAX },
+        DeclarationErrorKind::OrderWithoutPlanes,
+        DeclarationErrorKind::RegionsUnderPlanes,
+        DeclarationErrorKind::NotSharded { axis: long },
+        DeclarationErrorKind::Align { align: 1 << 62, region: (1 << 62) + 1 },
     ];
     for why in all {
-        let text = Refusal { at: Spot::Order, why }.to_string();
+        let text = DeclarationError { at: Spot::Order, why }.to_string();
         assert!(text.len() < Text::CAPACITY, "{text}");
     }
     let refusals = page(&[Axis::whole(Layer, 0), Axis::whole(Token, 0)], &[], ROW).build().unwrap_err();
@@ -252,7 +281,7 @@ fn texts_fit() {
     );
     assert!(!refusals.is_empty());
     assert_eq!(refusals.iter().count(), 2);
-    const { assert!(Refusals::CAPACITY >= 16) };
+    const { assert!(DeclarationErrors::CAPACITY >= 16) };
 }
 
 #[test]

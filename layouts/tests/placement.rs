@@ -1,8 +1,8 @@
 //! Numbers that are given at run time: what is accepted is addressable, and the rest is refused.
 
 use kvrail_layouts::{
-    AddressError, Axis, AxisKind, Declaration, ElementKind, FieldDecl, Fingerprint, Geometry, KvLayout,
-    Level, Placed, PlacementError, PlaneDecl, View, ViewError, ViewMut,
+    Axis, AxisKind, Declaration, ElementKind, FieldDecl, Fingerprint, Geometry, KvLayout, Level, OffsetError,
+    Placed, PlacementError, PlaneDecl, View, ViewError, ViewMut,
 };
 
 use AxisKind::{Layer, Token};
@@ -45,20 +45,20 @@ fn numbers_are_given_by_name_or_for_all_planes() {
     assert_eq!(refused(Pool::GEOMETRY.place().strides(Token, 1)), fixed);
 }
 
-/// Segments go by address, whichever plane has them; what touches is one.
+/// ByteRanges go by address, whichever plane has them; what touches is one.
 #[test]
 fn segments_of_planes_that_interleave() {
     let all = |k, v, distance| {
         let geometry = place(k, v, distance).unwrap();
         let selected = geometry.select(kvrail_layouts::Selection::ALL).unwrap();
-        selected.segments().map(|s| (s.offset, s.len)).collect::<Vec<_>>()
+        selected.byte_ranges().map(|s| (s.offset, s.len)).collect::<Vec<_>>()
     };
     assert_eq!(all(64, 64, 32), [(0, 192)]);
     assert_eq!(all(70, 70, 32), [(0, 64), (70, 64), (140, 64)]);
     assert_eq!(all(70, 70, 35), [(0, 32), (35, 32), (70, 32), (105, 32), (140, 32), (175, 32)]);
     let one = place(70, 70, 35).unwrap();
     let some = kvrail_layouts::Selection::ALL.layers(1, 2).tokens(1, 2);
-    let some: Vec<_> = one.select(some).unwrap().segments().map(|s| (s.offset, s.len)).collect();
+    let some: Vec<_> = one.select(some).unwrap().byte_ranges().map(|s| (s.offset, s.len)).collect();
     assert_eq!(some, [(78, 16), (113, 16), (148, 16), (183, 16)]);
 }
 
@@ -159,7 +159,7 @@ fn nothing_is_addressed_before_it_is_placed() {
     assert!(!Pool::GEOMETRY.is_placed());
     for field in ["k", "v"] {
         let index = Pool::GEOMETRY.field_named(field).unwrap();
-        assert_eq!(Pool::GEOMETRY.offset_of(index, &[0, 0]), Err(AddressError::Unplaced { field }));
+        assert_eq!(Pool::GEOMETRY.offset_of(index, &[0, 0]), Err(OffsetError::Unplaced { field }));
     }
     let bytes = vec![0; Pool::PAGE_BYTES as usize];
     assert_eq!(

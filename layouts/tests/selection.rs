@@ -7,26 +7,26 @@ use std::collections::BTreeSet;
 use common::draft::drafts;
 use kvrail_layouts::catalogue::{SglMlaPageFirstDirect, SglV32Indexer, VllmFp8DsMla};
 use kvrail_layouts::{
-    Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, KvLayout, Level, PlaneDecl, Segment,
+    Axis, AxisKind, ByteRange, Declaration, ElementKind, FieldDecl, Geometry, KvLayout, Level, PlaneDecl,
     Selection, SelectionError,
 };
 use proptest::prelude::*;
 
 use AxisKind::{Head, Layer, Other, Part, Token};
 
-fn segments(geometry: &Geometry, selection: Selection) -> Vec<(u32, u64, u64)> {
+fn byte_ranges(geometry: &Geometry, selection: Selection) -> Vec<(u32, u64, u64)> {
     let selected = geometry.select(selection).unwrap();
     let all: Vec<_> =
-        selected.segments().map(|Segment { region, offset, len }| (region, offset, len)).collect();
+        selected.byte_ranges().map(|ByteRange { region, offset, len }| (region, offset, len)).collect();
     assert_eq!(all.iter().map(|(_, _, len)| len).sum::<u64>(), selected.bytes());
     all
 }
 
 #[test]
 fn all_of_a_page_is_one_segment_of_each_region() {
-    assert_eq!(segments(SglMlaPageFirstDirect::GEOMETRY, Selection::ALL), [(0, 0, 4_497_408)]);
+    assert_eq!(byte_ranges(SglMlaPageFirstDirect::GEOMETRY, Selection::ALL), [(0, 0, 4_497_408)]);
     // Two planes that touch are one.
-    assert_eq!(segments(SglV32Indexer::GEOMETRY, Selection::ALL), [(0, 0, 515_328)]);
+    assert_eq!(byte_ranges(SglV32Indexer::GEOMETRY, Selection::ALL), [(0, 0, 515_328)]);
     let objects = Declaration {
         axes: &[Axis::whole(Layer, 3), Axis::whole(Token, 4)],
         order: &[Level::Regions(Layer), Level::Planes, Level::Axis(Token)],
@@ -37,26 +37,26 @@ fn all_of_a_page_is_one_segment_of_each_region() {
         ..Declaration::EMPTY
     }
     .expect();
-    assert_eq!(segments(&objects, Selection::ALL), [(0, 0, 128), (1, 0, 128), (2, 0, 128)]);
-    assert_eq!(segments(&objects, Selection::ALL.field("v").layers(1, 2)), [(1, 64, 64), (2, 64, 64)]);
+    assert_eq!(byte_ranges(&objects, Selection::ALL), [(0, 0, 128), (1, 0, 128), (2, 0, 128)]);
+    assert_eq!(byte_ranges(&objects, Selection::ALL.field("v").layers(1, 2)), [(1, 64, 64), (2, 64, 64)]);
 }
 
 #[test]
 fn layers_tokens_heads_and_fields() {
     let page = SglV32Indexer::GEOMETRY;
-    assert_eq!(segments(page, Selection::ALL.layers(2, 3)), [(0, 2 * 8_448, 3 * 8_448)]);
+    assert_eq!(byte_ranges(page, Selection::ALL.layers(2, 3)), [(0, 2 * 8_448, 3 * 8_448)]);
     assert_eq!(
-        segments(page, Selection::ALL.layers(60, 1).tokens(8, 4)),
+        byte_ranges(page, Selection::ALL.layers(60, 1).tokens(8, 4)),
         [(0, 60 * 8_448 + 8 * 128, 4 * 128), (0, 60 * 8_448 + 8_192 + 8 * 4, 16)]
     );
-    assert_eq!(segments(page, Selection::ALL.field("scale")).len(), 61);
+    assert_eq!(byte_ranges(page, Selection::ALL.field("scale")).len(), 61);
     // The last word on an axis holds, and the order of fields is the page's.
     assert_eq!(
-        segments(page, Selection::ALL.layers(7, 1).layers(0, 1).field("scale").field("keys")),
+        byte_ranges(page, Selection::ALL.layers(7, 1).layers(0, 1).field("scale").field("keys")),
         [(0, 0, 8_448)]
     );
     // A row's first and last field, without the one between.
-    let rows = segments(VllmFp8DsMla::GEOMETRY, Selection::ALL.field("latent").field("rope").tokens(1, 2));
+    let rows = byte_ranges(VllmFp8DsMla::GEOMETRY, Selection::ALL.field("latent").field("rope").tokens(1, 2));
     assert_eq!(rows, [(0, 656, 512), (0, 656 + 528, 128 + 512), (0, 1_312 + 528, 128)]);
 
     // [H, T, L, D]: a head group is contiguous; [T, H, D]: a run per token.
@@ -68,11 +68,11 @@ fn layers_tokens_heads_and_fields() {
         Declaration { axes: &axes, order: &[head, token, layer], planes: &planes, ..Declaration::EMPTY };
     let head_bytes = 16 * 4 * 256;
     assert_eq!(
-        segments(&page_head.expect(), Selection::ALL.heads(2, 4)),
+        byte_ranges(&page_head.expect(), Selection::ALL.heads(2, 4)),
         [(0, 2 * head_bytes, 4 * head_bytes)]
     );
     let nhd = Declaration { order: &[layer, token, head], ..page_head };
-    let runs = segments(&nhd.expect(), Selection::ALL.heads(2, 4));
+    let runs = byte_ranges(&nhd.expect(), Selection::ALL.heads(2, 4));
     assert_eq!((runs.len(), runs[1]), (64, (0, 2_048 + 512, 1_024)));
 }
 
@@ -90,15 +90,15 @@ fn states_and_padding() {
         ..Declaration::EMPTY
     }
     .expect();
-    assert_eq!(segments(&page, Selection::ALL), [(0, 0, 43), (0, 100, 43)]);
+    assert_eq!(byte_ranges(&page, Selection::ALL), [(0, 0, 43), (0, 100, 43)]);
     assert_eq!(
-        segments(&page, Selection::ALL.tokens(4, 8)),
+        byte_ranges(&page, Selection::ALL.tokens(4, 8)),
         [(0, 10, 20), (0, 40, 3), (0, 110, 20), (0, 140, 3)],
         "the footer belongs to all tokens"
     );
     assert_eq!(
-        segments(&page, Selection::ALL.along(Token, 1, 2)),
-        segments(&page, Selection::ALL.tokens(4, 8))
+        byte_ranges(&page, Selection::ALL.along(Token, 1, 2)),
+        byte_ranges(&page, Selection::ALL.tokens(4, 8))
     );
     let error = page.select(Selection::ALL.tokens(2, 4)).unwrap_err();
     assert_eq!(error, SelectionError::HalfState { start: 2, len: 4, tokens_per_state: 4 });
@@ -142,7 +142,7 @@ fn what_is_no_part_of_the_page_is_refused_with_the_numbers() {
     .expect();
     assert_eq!(strided.select(Selection::ALL).unwrap_err(), SelectionError::Unplaced);
     let placed = strided.place().stride(0, Layer, 100).finish().unwrap();
-    assert_eq!(segments(&placed, Selection::ALL), [(0, 0, 8), (0, 100, 8)]);
+    assert_eq!(byte_ranges(&placed, Selection::ALL), [(0, 0, 8), (0, 100, 8)]);
 }
 
 /// In constants, too.
@@ -152,9 +152,9 @@ const _: () = {
     };
     assert!(selected.bytes() == 256 && selected.has_field(1) && !selected.has_field(0));
     assert!(matches!((selected.start(0), selected.extent(0), selected.start(2)), (Some(1), Some(1), None)));
-    let mut segments = selected.segments();
-    let Some(Segment { region: 0, offset: 16_640, len: 256 }) = segments.next_segment() else { panic!() };
-    assert!(segments.next_segment().is_none());
+    let mut segments = selected.byte_ranges();
+    let Some(ByteRange { region: 0, offset: 16_640, len: 256 }) = segments.next_range() else { panic!() };
+    assert!(segments.next_range().is_none());
 };
 
 proptest! {
@@ -203,8 +203,8 @@ proptest! {
         let selected = geometry.select(selection).unwrap();
         prop_assert_eq!(selected.bytes(), expected.len() as u64);
         let mut found = Vec::new();
-        let mut before: Option<Segment> = None;
-        for segment in selected.segments() {
+        let mut before: Option<ByteRange> = None;
+        for segment in selected.byte_ranges() {
             prop_assert!(segment.len > 0);
             if let Some(before) = before {
                 // Ascending, and not even touching: else they were one.

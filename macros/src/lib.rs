@@ -20,14 +20,14 @@
 //! `kvrail::layouts::Declaration` and one impl. Sizes are not known here (`[Bf16; N]`): what depends on
 //! them is checked by `Declaration::build` in a constant, and reported on the token by its span.
 
-mod ast;
-mod check;
-mod engine_macro;
-mod expand;
-mod krate;
-mod parse;
+mod attribute;
 #[cfg(test)]
-mod tests;
+mod golden;
+mod krate;
+mod layout;
+mod mistakes;
+mod reader;
+mod spans;
 
 use proc_macro::TokenStream;
 
@@ -96,18 +96,7 @@ use proc_macro::TokenStream;
 #[proc_macro_derive(KvLayout, attributes(kv))]
 pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
-    derive(&input, krate::renamed_here().as_deref()).into()
-}
-
-/// What the derive writes, where kvrail may have been renamed.
-fn derive(input: &syn::DeriveInput, renamed: Option<&str>) -> proc_macro2::TokenStream {
-    let (krate, hint) = check::krate(input, renamed);
-    let hint = hint.map(|hint| hint.to_compile_error());
-    let expansion = match check::check(input, &krate) {
-        Ok(page) => expand::expand(&page),
-        Err(mistakes) => expand::stub(input, &krate, &mistakes),
-    };
-    quote::quote!(#hint #expansion)
+    layout::derive(&input, krate::renamed_here().as_deref()).into()
 }
 
 /// Declares a type of reader: what its pages are, and how much it can ever have of anything.
@@ -162,5 +151,5 @@ fn derive(input: &syn::DeriveInput, renamed: Option<&str>) -> proc_macro2::Token
 /// on a page; documentation goes to the type.
 #[proc_macro]
 pub fn engine(input: TokenStream) -> TokenStream {
-    engine_macro::engine(input.into(), krate::renamed_here().as_deref()).into()
+    reader::engine(input.into(), krate::renamed_here().as_deref()).into()
 }

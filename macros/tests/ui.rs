@@ -1,15 +1,25 @@
-//! What the derive says about each mistake, and that every expectation still has its fixture.
+//! What the macros say about each mistake, and that every expectation still has its fixture.
+//!
+//! `BLESS=1 cargo test -p kvrail-macros --test ui` writes what is said; read the difference.
+
+mod runner;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-/// `TRYBUILD=overwrite cargo test -p kvrail-macros --test ui` blesses; read what it wrote.
+use runner::Compiler;
+
 #[test]
 fn mistakes_are_reported_on_their_tokens() {
-    let cases = trybuild::TestCases::new();
-    cases.compile_fail("tests/ui/*.rs");
-    cases.pass("tests/pass/*.rs");
+    let compiler = Compiler::of_this_build();
+    runner::all("tests/ui", |fixture| compiler.must_fail(fixture));
+}
+
+#[test]
+fn legal_declarations_compile_and_run() {
+    let compiler = Compiler::of_this_build();
+    runner::all("tests/pass", |fixture| compiler.must_pass(fixture));
 }
 
 #[test]

@@ -1,22 +1,22 @@
-//! What it costs to feed a plan: one MLA page (61 layers of 64 tokens, bf16) out of a layer-first pool into a
-//! page-first slot, 3,904 pieces of 1,152 bytes, on the null device.
+//! What it costs to feed a plan: one MLA page (61 layers of 64 tokens, bf16) out of a layer-first
+//! pool into a page-first slot, 3,904 pieces of 1,152 bytes, on the null device.
 //!
-//! `cargo bench -p kvrail-bench --bench plan`. Medians of interleaved rounds. `-- count ROW N` reads N pages of one row
-//! and says nothing, to be counted by callgrind.
+//! `cargo bench -p kvrail-bench --bench plan`. Medians of interleaved rounds. `-- count ROW N`
+//! reads N pages of one row and says nothing, to be counted by callgrind.
 //!
 //! | row | what |
 //! |---|---|
 //! | loop | READs whose addresses are worked out already, posted by a hand-written loop |
 //! | plan | the same loop, with addresses from a walk over the plan |
 //! | engine | the plan through the engine, everything included: 61 pages in one slot |
-//! | engine, plain | as many wrs of pages without a plan (one page in 3,904 chunks), to compare with |
+//! | engine, plain | as many wrs of a page without a plan (3,904 chunks), to compare with |
 //!
 //! One rail, one lane, 32 wrs to a commit, the last signaled.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a benchmark, not a library")]
 #![allow(unsafe_code, reason = "posts without an engine")]
 
-#[path = "../../src/output.rs"]
-mod output;
+#[path = "../../src/output/write.rs"]
+mod write;
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -358,5 +358,5 @@ fn main() -> ExitCode {
         let _ = writeln!(text, "{name:<16} {wrs:>6} {ns:>10.2} {:>12.2}", ns * *wrs as f64 / 1_000.0);
     }
     let _ = PAGE;
-    output::printed(&text)
+    write::printed(&text)
 }

@@ -24,7 +24,8 @@ pub struct Kvrail {
 }
 
 impl Kvrail {
-    /// `PEERS` peers with `lanes` lanes each, spread over the rails. Batches go to the peers in turn.
+    /// `PEERS` peers with `lanes` lanes each, spread over the rails. Batches go to the peers in
+    /// turn.
     pub fn new<const PEERS: usize, const LANES: usize, const DEPTH: usize>(
         rails: usize,
         lanes: usize,
@@ -65,16 +66,16 @@ impl Kvrail {
         self
     }
 
-    /// `times` times reads `batches` batches, with everything that an application does for a READ: filling
-    /// the batch, submitting it, polling, taking the results and the slots back.
+    /// `times` times reads `batches` batches, with everything that an application does for a READ:
+    /// filling the batch, submitting it, polling, taking the results and the slots back.
     pub fn whole(&mut self, batches: usize, times: usize) -> Duration {
         let start = Instant::now();
         (0..times).for_each(|_| self.read(batches));
         start.elapsed()
     }
 
-    /// The engine alone: batches that are ready are submitted, `batches` at a time, and polled for until
-    /// they are done.
+    /// The engine alone: batches that are ready are submitted, `batches` at a time, and polled for
+    /// until they are done.
     pub fn proper(&mut self, batches: usize, times: usize) -> Duration {
         // As many as the storage has, so that the clock is read seldom.
         const READY: usize = 16;

@@ -1,5 +1,5 @@
-//! What one would write who needs no engine: READs posted to lanes in turn, nothing checked, counted or
-//! expected to fail.
+//! What one would write who needs no engine: READs posted to lanes in turn, nothing checked,
+//! counted or expected to fail.
 #![allow(unsafe_code, reason = "posts without an engine")]
 
 use std::time::{Duration, Instant};
@@ -53,8 +53,8 @@ impl Loop {
         }
     }
 
-    /// `times` times reads `batches` batches of 32 remote pages, each into a free buffer, and takes the
-    /// buffers back.
+    /// `times` times reads `batches` batches of 32 remote pages, each into a free buffer, and takes
+    /// the buffers back.
     pub fn whole(&mut self, batches: usize, times: usize) -> Duration {
         let start = Instant::now();
         (0..times).for_each(|_| self.read_into_buffers(batches));

@@ -4,19 +4,21 @@
 //! `cargo bench -p kvrail-bench --bench post`. Criterion's own figures come first; the table after
 //! them is what docs/performance.md quotes: medians of interleaved rounds, and their ratios.
 //!
-//! Each workload is timed twice. *Whole* is what a user sees: for each READ a destination is taken and two
-//! addresses are worked out, it is posted and completes, the destination is put back. *Proper* is posting
-//! and completing alone, of READs that are ready: what scheduling, credits and accounting cost.
+//! Each workload is timed twice. *Whole* is what a user sees: for each READ a destination is taken
+//! and two addresses are worked out, it is posted and completes, the destination is put back.
+//! *Proper* is posting and completing alone, of READs that are ready: what scheduling, credits and
+//! accounting cost.
 //!
-//! `-- table` makes the table alone. `-- count WORKLOAD N` runs N batches of a workload (its name, with
-//! `-proper` at the end for that part), to be counted by callgrind: see `benches/count-instructions`.
+//! `-- table` makes the table alone. `-- count WORKLOAD N` runs N batches of a workload (its name,
+//! with `-proper` at the end for that part), to be counted by callgrind: see
+//! `benches/count-instructions`.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a benchmark, not a library")]
 
 mod by_engine;
 mod by_hand;
-#[path = "../../src/output.rs"]
-mod output;
 mod workload;
+#[path = "../../src/output/write.rs"]
+mod write;
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -27,7 +29,8 @@ use by_hand::Loop;
 use criterion::{Criterion, Throughput};
 use workload::{BATCH, DEEP, RUN, SHALLOW};
 
-/// Reads so many batches at a time, so many times, and says how long the whole or the proper part took.
+/// Reads so many batches at a time, so many times, and says how long the whole or the proper part
+/// took.
 type Run = Box<dyn FnMut(Part, usize, usize) -> Duration>;
 
 #[derive(Clone, Copy)]
@@ -75,7 +78,8 @@ fn make(name: &str) -> Run {
     }
 }
 
-/// Batches in flight at a time: with one lane, what its queue holds; with sixteen, eight READs for each.
+/// Batches in flight at a time: with one lane, what its queue holds; with sixteen, eight READs for
+/// each.
 fn in_flight(name: &str) -> usize {
     if name.ends_with("-1") { 1 } else { 4 }
 }
@@ -173,5 +177,5 @@ fn main() -> ExitCode {
             table()
         }
     };
-    output::printed(&text.expect("writing to a string does not fail"))
+    write::printed(&text.expect("writing to a string does not fail"))
 }

@@ -12,8 +12,9 @@ pub const PAGE: u64 = 4096;
 pub const CHAIN: usize = 32;
 /// Send queue entries of the only lane there is: a batch of 32, and the drain wr.
 pub const DEEP: usize = 64;
-/// Send queue entries of one lane of sixteen: a run of sixteen, the drain wr, and some room. Those who
-/// connect 1,024 peers by 16 lanes each keep them short: 16,384 such queues are 32 MiB of work queue entries.
+/// Send queue entries of one lane of sixteen: a run of sixteen, the drain wr, and some room. Those
+/// who connect 1,024 peers by 16 lanes each keep them short: 16,384 such queues are 32 MiB of work
+/// queue entries.
 pub const SHALLOW: usize = 32;
 /// Chunks that the hand-written loop gives to a lane, where there are several.
 pub const RUN: usize = 8;

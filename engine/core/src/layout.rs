@@ -17,7 +17,7 @@ use crate::limits::LAYOUTS;
 pub(crate) const NO_LAYOUT: u8 = 0;
 
 /// Sharded axes of a layout: as many as a page has axes.
-const AXES: usize = kvrail_layouts::geometry::MAX_AXES;
+const AXES: usize = kvrail_layouts::MAX_AXES;
 
 /// A layout that an engine knows. Plain data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

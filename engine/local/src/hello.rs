@@ -3,7 +3,7 @@
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
-use crate::secret::Secret;
+use kvrail_host::secret::Secret;
 
 /// Which protocol, and which version of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,12 @@ pub(crate) enum Refusal {
 impl Protocol {
     /// The hello that presents `token`.
     pub(crate) fn hello(self, token: Secret) -> [u8; HELLO_BYTES] {
-        transmute!(Wire { magic: self.magic, version: U16::new(self.version), zero: [0; 2], token: token.0 })
+        transmute!(Wire {
+            magic: self.magic,
+            version: U16::new(self.version),
+            zero: [0; 2],
+            token: token.to_bytes()
+        })
     }
 
     /// The producer's judgement of what came first.
@@ -57,7 +62,7 @@ impl Protocol {
         if wire.zero != [0; 2] {
             return Err(Refusal::Malformed);
         }
-        if Secret(wire.token) != token {
+        if Secret::from_bytes(wire.token) != token {
             return Err(Refusal::Token);
         }
         Ok(())
@@ -98,7 +103,7 @@ impl Protocol {
     /// The head of a welcome.
     pub(crate) fn welcome(self, answer: Secret, count: u8) -> ReplyHead {
         let version = U16::new(self.version);
-        ReplyHead { magic: self.magic, version, status: 0, count, answer: answer.0 }
+        ReplyHead { magic: self.magic, version, status: 0, count, answer: answer.to_bytes() }
     }
 
     /// The head of a refusal. Tells the version, and why, and nothing else.
@@ -123,7 +128,7 @@ impl Protocol {
             CROWDED => return Err(ReplyError::Crowded),
             _ => return Err(ReplyError::Refused),
         }
-        if Secret(head.answer) != answer {
+        if Secret::from_bytes(head.answer) != answer {
             return Err(ReplyError::Impostor);
         }
         Ok(())
@@ -135,8 +140,8 @@ mod tests {
     use super::*;
 
     const PROTOCOL: Protocol = Protocol { magic: *b"TEST", version: 1 };
-    const TOKEN: Secret = Secret([7; 16]);
-    const ANSWER: Secret = Secret([9; 16]);
+    const TOKEN: Secret = Secret::from_bytes([7; 16]);
+    const ANSWER: Secret = Secret::from_bytes([9; 16]);
 
     #[test]
     fn golden_bytes() {

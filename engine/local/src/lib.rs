@@ -17,17 +17,7 @@ mod config;
 #[cfg(not(loom))]
 mod copy;
 #[cfg(not(loom))]
-mod descriptors;
-#[cfg(not(loom))]
 mod hello;
-#[cfg(not(loom))]
-mod listener;
-#[cfg(not(loom))]
-mod log_limit;
-#[cfg(not(loom))]
-mod mapping;
-#[cfg(not(loom))]
-mod newcomers;
 mod progress;
 #[cfg(not(loom))]
 mod rail;
@@ -38,10 +28,6 @@ mod region;
 #[cfg(not(loom))]
 mod registry;
 mod ring;
-#[cfg(not(loom))]
-mod secret;
-#[cfg(not(loom))]
-mod segment;
 #[cfg(not(loom))]
 pub mod shm;
 mod sleep;
@@ -57,14 +43,6 @@ pub use address::AddressError;
 pub use config::{Config, MAX_CQ_ENTRIES, OpenError, StartError};
 #[cfg(not(loom))]
 pub use copy::{AROUND_THE_CACHE, copy_bytes};
-#[cfg(not(loom))]
-pub use descriptors::Maker;
-#[cfg(not(loom))]
-pub use listener::Listener;
-#[cfg(not(loom))]
-pub use log_limit::LogLimit;
-#[cfg(not(loom))]
-pub use newcomers::{Newcomers, Place as NewcomersPlace};
 #[cfg(not(loom))]
 pub use progress::Waker;
 #[cfg(not(loom))]

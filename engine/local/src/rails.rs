@@ -11,10 +11,10 @@ use kvrail_core::provider::{
 };
 use kvrail_core::time::Time;
 use kvrail_core::verbs_abi::Wc;
+use kvrail_host::descriptors::OwnerProcess;
+use kvrail_host::memory::populate_for_write;
 
 use crate::config::{Config, OpenError, StartError};
-use crate::descriptors::Maker;
-use crate::mapping;
 use crate::progress::{Progress, Reporter, Waker};
 use crate::rail::{CHAIN, EINVAL, ENOMEM, Lane, Place, Posting, Rail, Reach, next_qp_num};
 use crate::registry::Registry;
@@ -42,7 +42,7 @@ pub struct Rails<T: Transport> {
     alarms: u64,
     /// Where the search for events goes on.
     turn: usize,
-    maker: Maker,
+    owner: OwnerProcess,
 }
 
 impl<T: Transport> Rails<T> {
@@ -62,7 +62,7 @@ impl<T: Transport> Rails<T> {
             reaped: 0,
             alarms: 0,
             turn: 0,
-            maker: Maker::this_process(),
+            owner: OwnerProcess::current(),
         };
         let provider = ProviderId::new();
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -115,7 +115,7 @@ impl<T: Transport> Rails<T> {
 impl<T: Transport> Drop for Rails<T> {
     fn drop(&mut self) {
         // In a child of a fork there are no workers to wait for, and connections are the parent's.
-        if !self.maker.is_this_process() {
+        if !self.owner.is_current() {
             return;
         }
         for rail in &self.rails {
@@ -172,7 +172,7 @@ unsafe impl<T: Transport> Provider for Rails<T> {
 
     fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError> {
         let refused = |errno| RegisterError { rail: 0, range, errno };
-        mapping::populate_for_write(range).map_err(refused)?;
+        populate_for_write(range).map_err(|errno| refused(errno.raw_os_error()))?;
         self.registry.register(range).ok_or(refused(ENOMEM))
     }
 

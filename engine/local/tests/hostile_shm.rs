@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use kvrail_host::segment::SegmentViewError;
 use kvrail_local::shm::{Address, ConnectError, ExportError, Exporter, Peer, Segment};
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fstat, ftruncate, memfd_create,
@@ -110,23 +111,41 @@ fn a_segment_that_could_change_is_refused() {
         (5, SEALS.difference(SealFlags::FUTURE_WRITE)),
     ] {
         let error = error_for(seed, welcome(|_| ()), vec![memfd(LEN, seals)]);
-        assert!(matches!(error, ConnectError::Unsealed { segment: 0, .. }), "{error}");
+        assert!(
+            matches!(error, ConnectError::Segment { segment: 0, source: SegmentViewError::Unsealed { .. } }),
+            "{error}"
+        );
     }
     let file: OwnedFd = std::fs::File::open("/proc/self/exe").unwrap().into();
     let error = error_for(6, welcome(|_| ()), vec![file]);
-    assert!(matches!(error, ConnectError::Unsealed { segment: 0, .. }), "{error}");
+    assert!(
+        matches!(error, ConnectError::Segment { segment: 0, source: SegmentViewError::Unsealed { .. } }),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_segment_that_is_not_all_there_is_refused() {
     let truncated = memfd(LEN - 4096, SEALS);
     let error = error_for(7, welcome(|_| ()), vec![truncated]);
-    assert!(matches!(error, ConnectError::Size { segment: 0, found: 4096, told: LEN }), "{error}");
+    assert!(
+        matches!(
+            error,
+            ConnectError::Segment { segment: 0, source: SegmentViewError::Size { found: 4096, told: LEN } }
+        ),
+        "{error}"
+    );
     let holes = memfd_create("liar", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     ftruncate(&holes, LEN).unwrap();
     fcntl_add_seals(&holes, SEALS).unwrap();
     let error = error_for(8, welcome(|_| ()), vec![holes]);
-    assert!(matches!(error, ConnectError::Size { segment: 0, found: 0, told: LEN }), "{error}");
+    assert!(
+        matches!(
+            error,
+            ConnectError::Segment { segment: 0, source: SegmentViewError::Size { found: 0, told: LEN } }
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -140,7 +159,13 @@ fn a_hole_is_found_whatever_the_number_of_blocks() {
     assert_eq!((stat.st_size, stat.st_blocks * 512), (LEN.cast_signed(), LEN.cast_signed()));
     fcntl_add_seals(&holes, SEALS).unwrap();
     let error = error_for(20, welcome(|_| ()), vec![holes]);
-    assert!(matches!(error, ConnectError::Size { segment: 0, found: 4096, told: LEN }), "{error}");
+    assert!(
+        matches!(
+            error,
+            ConnectError::Segment { segment: 0, source: SegmentViewError::Size { found: 4096, told: LEN } }
+        ),
+        "{error}"
+    );
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvrail_local::{Listener, Newcomers};
+use kvrail_host::accept::ConnectionSource as _;
+use kvrail_host::handshakes::Handshakes;
+use kvrail_host::listener::Listener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::fabric::Responder;
@@ -26,7 +28,7 @@ const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 /// The thread that accepts.
 pub(crate) struct Acceptor<R> {
     listener: Listener,
-    newcomers: Arc<Newcomers>,
+    newcomers: Arc<Handshakes>,
     shared: Arc<Shared>,
     responder: Arc<R>,
     /// Told why, and given until then to read it. Oldest first.
@@ -35,7 +37,7 @@ pub(crate) struct Acceptor<R> {
 
 impl<R: Responder> Acceptor<R> {
     pub(crate) fn new(listener: Listener, shared: Arc<Shared>, responder: Arc<R>) -> Self {
-        let newcomers = Newcomers::new(shared.config.max_handshakes);
+        let newcomers = Handshakes::new(shared.config.max_handshakes);
         Self { listener, newcomers, shared, responder, turned_away: VecDeque::new() }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use kvrail_local::NewcomersPlace;
+use kvrail_host::handshakes::HandshakePlace;
 
 use crate::auth::{Channel, Direction, Transcript};
 use crate::error::{By, Cause, SessionError, Step};
@@ -31,7 +31,7 @@ pub(crate) struct Handshake {
 
 /// A newcomer's place, and how many there are.
 pub(crate) struct Newcomer {
-    pub(crate) place: NewcomersPlace,
+    pub(crate) place: HandshakePlace,
     pub(crate) limit: usize,
 }
 
@@ -73,7 +73,7 @@ impl Handshake {
     pub(crate) fn met(&mut self, theirs: NodeName) {
         self.theirs = Some(theirs);
         if let Some(newcomer) = &self.place {
-            newcomer.place.has_spoken();
+            newcomer.place.mark_spoken();
         }
     }
 
@@ -106,7 +106,7 @@ impl Handshake {
             }
             Err(cause) => {
                 if let Some(Newcomer { place, limit }) = &self.place
-                    && place.sent_away()
+                    && place.was_displaced()
                 {
                     let (limit, many) = (*limit, Reason::TooManyHandshakes { limit: *limit as u64 });
                     self.stream.send_now(&blunt_refusal(self.ours, many));

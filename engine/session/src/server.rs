@@ -8,7 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kvrail_local::{Listener, LogLimit, Maker};
+use kvrail_host::descriptors::OwnerProcess;
+use kvrail_host::listener::Listener;
+use kvrail_host::log_limit::LogLimit;
 
 use crate::accept::Acceptor;
 use crate::address::Address;
@@ -268,7 +270,7 @@ pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
     listener: Option<JoinHandle<()>>,
-    maker: Maker,
+    owner: OwnerProcess,
 }
 
 impl Server {
@@ -318,7 +320,7 @@ impl Server {
             .name("kvrail-accept".into())
             .spawn(move || acceptor.run())
             .map_err(ServeError::Thread)?;
-        Ok(Self { shared, address, listener: Some(listener), maker: Maker::this_process() })
+        Ok(Self { shared, address, listener: Some(listener), owner: OwnerProcess::current() })
     }
 
     /// Where it listens, with the port that it got.
@@ -361,7 +363,7 @@ impl Server {
     ///
     /// In a child of a fork it does nothing: the server is the parent's.
     pub fn stop(&mut self, deadline: Instant) -> usize {
-        if !self.maker.is_this_process() {
+        if !self.owner.is_current() {
             self.listener.take();
             return 0;
         }

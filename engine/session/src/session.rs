@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io, net::TcpStream};
 
 use kvrail_core::id::RailIndex;
-use kvrail_local::Maker;
+use kvrail_host::descriptors::OwnerProcess;
 
 use crate::address::Address;
 use crate::error::{Cause, SessionError, Step};
@@ -189,7 +189,7 @@ pub struct Session {
     asked: HashMap<LaneNumber, Asked>,
     answers: VecDeque<(LaneNumber, Result<LaneBlob, LaneError>)>,
     ended: Option<Arc<SessionError>>,
-    maker: Maker,
+    owner: OwnerProcess,
 }
 
 /// What the producer has been asked for.
@@ -218,7 +218,7 @@ impl Session {
             asked: HashMap::new(),
             answers: VecDeque::new(),
             ended: None,
-            maker: Maker::this_process(),
+            owner: OwnerProcess::current(),
         }
     }
 
@@ -465,7 +465,7 @@ impl AsFd for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         // In a child of a fork the connection is the parent's.
-        if self.ended.is_none() && self.maker.is_this_process() {
+        if self.ended.is_none() && self.owner.is_current() {
             self.line.send_now(&Message::Bye(ByeReason::Finished));
         }
     }

@@ -19,7 +19,7 @@
 //!
 //! # What it has run on
 //!
-//! SoftRoCE only, so far: `docs/verbs.md` says what that means, and what is written and has never run.
+//! SoftRoCE only, so far: `docs/rdma.md` says what that means, and what is written and has never run.
 //!
 //! # Forks
 //!

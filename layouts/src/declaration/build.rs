@@ -2,26 +2,61 @@
 
 use super::{Declaration, Level};
 use crate::axis::{Axis, AxisKind, Spread};
-use crate::geometry::{Field, Geometry, MAX_AXES, MAX_FIELDS, MAX_PLANES, MAX_REGIONS, Step};
-use crate::refusal::{Refusals, Spot, Why};
+use crate::declaration::error::{DeclarationErrorKind, DeclarationErrors, Spot};
+use crate::geometry::{AxisStep, Field, Geometry, MAX_AXES, MAX_FIELDS, MAX_PLANES, MAX_REGIONS};
 use crate::text::same;
 
 /// No page is larger: offsets and lengths stay below the largest `isize` of a 64-bit machine.
 const MAX_BYTES: u64 = i64::MAX as u64;
 
 impl Declaration<'_> {
+    /// The geometry, checked.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong, each at its [`Spot`](crate::Spot).
+    #[allow(
+        clippy::result_large_err,
+        reason = "no heap to put it on; it is made once, mostly in the compiler"
+    )]
+    pub const fn build(&self) -> Result<Geometry, DeclarationErrors> {
+        let mut refusals = DeclarationErrors::none();
+        let geometry = self.work(&mut refusals);
+        match geometry {
+            Some(geometry) if refusals.is_empty() => Ok(geometry),
+            _ => Err(refusals),
+        }
+    }
+
+    /// The geometry, for a declaration that is known to be right.
+    ///
+    /// # Panics
+    ///
+    /// With the first mistake, if there is one; in a constant, that is a compile error.
+    #[must_use]
+    #[track_caller]
+    pub const fn expect(&self) -> Geometry {
+        match self.build() {
+            Ok(geometry) => geometry,
+            Err(refusals) => match refusals.first() {
+                Some(refusal) => panic!("{}", refusal.text().as_str()),
+                None => unreachable!(),
+            },
+        }
+    }
+
     /// The geometry, or `None` and the reasons in `no`.
-    pub(super) const fn work(&self, no: &mut Refusals) -> Option<Geometry> {
+    const fn work(&self, no: &mut DeclarationErrors) -> Option<Geometry> {
         let mut geometry = Geometry::EMPTY;
         geometry.tokens_per_state = self.tokens_per_state;
         geometry.align = self.align;
         geometry.version = self.version;
         geometry.swizzle = self.swizzle;
         if self.tokens_per_state == 0 {
-            no.push(Spot::TokensPerState, Why::ZeroTokensPerState);
+            no.push(Spot::TokensPerState, DeclarationErrorKind::ZeroTokensPerState);
         }
         if self.align == 0 {
-            no.push(Spot::Align, Why::ZeroAlign);
+            no.push(Spot::Align, DeclarationErrorKind::ZeroAlign);
         }
         self.sort_axes(&mut geometry, no);
         self.pads(no);
@@ -44,7 +79,7 @@ impl Declaration<'_> {
     }
 
     /// Takes the axes over, sorted by code.
-    const fn sort_axes(&self, geometry: &mut Geometry, no: &mut Refusals) {
+    const fn sort_axes(&self, geometry: &mut Geometry, no: &mut DeclarationErrors) {
         let mut i = 0;
         while i < self.axes.len() {
             let axis = self.axes[i];
@@ -53,17 +88,17 @@ impl Declaration<'_> {
                 return;
             }
             if axis.extent == 0 {
-                no.push(Spot::Axis(i), Why::ZeroExtent { axis: axis.kind });
+                no.push(Spot::Axis(i), DeclarationErrorKind::ZeroExtent { axis: axis.kind });
             }
             if geometry.axis_index(axis.kind).is_some() {
-                no.push(Spot::Axis(i), Why::SameAxisTwice { axis: axis.kind });
+                no.push(Spot::Axis(i), DeclarationErrorKind::SameAxisTwice { axis: axis.kind });
             }
             match axis.spread {
                 Spread::Sharded { ranks, rank: Some(rank) } if rank >= ranks => {
-                    no.push(Spot::Spread(i), Why::Ranks { ranks, rank: Some(rank) });
+                    no.push(Spot::Spread(i), DeclarationErrorKind::Ranks { ranks, rank: Some(rank) });
                 }
                 Spread::Sharded { ranks: 0, .. } | Spread::Replicated { ranks: 0 } => {
-                    no.push(Spot::Spread(i), Why::Ranks { ranks: 0, rank: None });
+                    no.push(Spot::Spread(i), DeclarationErrorKind::Ranks { ranks: 0, rank: None });
                 }
                 _ => {}
             }
@@ -79,11 +114,11 @@ impl Declaration<'_> {
     }
 
     /// What is wrong with levels whatever the axes and rows are.
-    const fn pads(&self, no: &mut Refusals) {
+    const fn pads(&self, no: &mut DeclarationErrors) {
         let mut i = 0;
         while i < self.order.len() {
             if let Level::Pad(0) = self.order[i] {
-                no.push(Spot::Level(i), Why::ZeroPad);
+                no.push(Spot::Level(i), DeclarationErrorKind::ZeroPad);
             }
             i += 1;
         }
@@ -93,7 +128,7 @@ impl Declaration<'_> {
                 let mut i = 0;
                 while i < own.len() {
                     if let Level::Pad(0) = own[i] {
-                        no.push(Spot::PlaneLevel(p, i), Why::ZeroPad);
+                        no.push(Spot::PlaneLevel(p, i), DeclarationErrorKind::ZeroPad);
                     }
                     i += 1;
                 }
@@ -103,9 +138,9 @@ impl Declaration<'_> {
     }
 
     /// Lays out each plane's row.
-    const fn rows(&self, geometry: &mut Geometry, walk: &mut Walk, no: &mut Refusals) {
+    const fn rows(&self, geometry: &mut Geometry, walk: &mut Walk, no: &mut DeclarationErrors) {
         if self.planes.is_empty() {
-            no.push(Spot::Order, Why::NoFields);
+            no.push(Spot::Order, DeclarationErrorKind::NoFields);
         }
         let mut p = 0;
         while p < self.planes.len() {
@@ -115,7 +150,7 @@ impl Declaration<'_> {
             }
             let fields = self.planes[p].fields;
             if fields.is_empty() {
-                no.push(Spot::Plane(p), Why::NoFields);
+                no.push(Spot::Plane(p), DeclarationErrorKind::NoFields);
             }
             let mut row = 0;
             let mut f = 0;
@@ -127,12 +162,12 @@ impl Declaration<'_> {
                     return;
                 }
                 if field.count == 0 {
-                    no.push(at, Why::ZeroCount { field: field.name });
+                    no.push(at, DeclarationErrorKind::ZeroCount { field: field.name });
                 }
                 let mut other = 0;
                 while other < geometry.field_count {
                     if same(geometry.fields[other].name, field.name) {
-                        no.push(at, Why::SameFieldTwice { field: field.name });
+                        no.push(at, DeclarationErrorKind::SameFieldTwice { field: field.name });
                     }
                     other += 1;
                 }
@@ -142,7 +177,7 @@ impl Declaration<'_> {
                 row = match bounded(field.count.checked_mul(field.kind.bytes())) {
                     Some(bytes) if row <= MAX_BYTES - bytes => row + bytes,
                     _ => {
-                        no.push(at, Why::Overflow);
+                        no.push(at, DeclarationErrorKind::Overflow);
                         return;
                     }
                 };
@@ -156,7 +191,7 @@ impl Declaration<'_> {
     }
 
     /// Walks the levels, innermost first, and gives every axis its step.
-    const fn levels(&self, geometry: &mut Geometry, walk: &mut Walk, no: &mut Refusals) {
+    const fn levels(&self, geometry: &mut Geometry, walk: &mut Walk, no: &mut DeclarationErrors) {
         let split = self.split(no);
         let inner = if split < self.order.len() { split + 1 } else { split };
         let mut p = 0;
@@ -170,7 +205,7 @@ impl Declaration<'_> {
                     }
                 }
                 Some(_) if split == self.order.len() => {
-                    no.push(Spot::Plane(p), Why::OrderWithoutPlanes);
+                    no.push(Spot::Plane(p), DeclarationErrorKind::OrderWithoutPlanes);
                 }
                 Some(own) => {
                     let mut i = own.len();
@@ -198,13 +233,13 @@ impl Declaration<'_> {
     }
 
     /// Where the order splits into planes; its length if nowhere.
-    const fn split(&self, no: &mut Refusals) -> usize {
+    const fn split(&self, no: &mut DeclarationErrors) -> usize {
         let mut split = self.order.len();
         let mut i = 0;
         while i < self.order.len() {
             if let Level::Planes | Level::StridedPlanes | Level::RegionPlanes = self.order[i] {
                 if split < self.order.len() {
-                    no.push(Spot::Level(i), Why::PlanesTwice);
+                    no.push(Spot::Level(i), DeclarationErrorKind::PlanesTwice);
                 } else {
                     split = i;
                 }
@@ -212,13 +247,13 @@ impl Declaration<'_> {
             i += 1;
         }
         if split == self.order.len() && self.planes.len() > 1 {
-            no.push(Spot::Order, Why::PlanesMissing { planes: self.planes.len() as u64 });
+            no.push(Spot::Order, DeclarationErrorKind::PlanesMissing { planes: self.planes.len() as u64 });
         }
         split
     }
 
     /// Refuses axes that no plane goes along: all their indices would have the same bytes.
-    const fn unused(&self, geometry: &Geometry, no: &mut Refusals) {
+    const fn unused(&self, geometry: &Geometry, no: &mut DeclarationErrors) {
         let mut i = 0;
         while i < self.axes.len() {
             let Axis { kind: axis, extent, .. } = self.axes[i];
@@ -226,33 +261,33 @@ impl Declaration<'_> {
             let mut p = 0;
             while p < geometry.plane_count {
                 if let Some(a) = geometry.axis_index(axis) {
-                    used = used || !matches!(geometry.planes[p].steps[a], Step::Shared);
+                    used = used || !matches!(geometry.planes[p].steps[a], AxisStep::Shared);
                 }
                 p += 1;
             }
             if !used {
-                no.push(Spot::Axis(i), Why::UnusedAxis { axis, extent });
+                no.push(Spot::Axis(i), DeclarationErrorKind::UnusedAxis { axis, extent });
             }
             i += 1;
         }
     }
 
     /// The checks that speak of the finished page.
-    const fn sizes(&self, geometry: &Geometry, no: &mut Refusals) {
+    const fn sizes(&self, geometry: &Geometry, no: &mut DeclarationErrors) {
         let Some(actual) = geometry.checked_page_bytes() else {
-            no.push(Spot::Order, Why::Overflow);
+            no.push(Spot::Order, DeclarationErrorKind::Overflow);
             return;
         };
         if let Some(expected) = self.bytes
             && expected != actual
         {
-            no.push(Spot::Bytes, Why::Bytes { expected, actual });
+            no.push(Spot::Bytes, DeclarationErrorKind::Bytes { expected, actual });
         }
         let mut p = 0;
         while p < geometry.plane_count {
             let region = geometry.planes[p].region_bytes;
             if !region.is_multiple_of(self.align) {
-                no.push(Spot::Align, Why::Align { align: self.align, region });
+                no.push(Spot::Align, DeclarationErrorKind::Align { align: self.align, region });
             }
             p += 1;
         }
@@ -270,33 +305,40 @@ struct Walk {
 impl Walk {
     const START: Self = Self { size: [0; MAX_PLANES], regions: [0; MAX_PLANES] };
 
-    const fn level(&mut self, geometry: &mut Geometry, p: usize, level: Level, at: Spot, no: &mut Refusals) {
+    const fn level(
+        &mut self,
+        geometry: &mut Geometry,
+        p: usize,
+        level: Level,
+        at: Spot,
+        no: &mut DeclarationErrors,
+    ) {
         match level {
             Level::Axis(axis) | Level::Strided(axis) => {
                 let Some(a) = fresh(geometry, p, axis, at, no) else { return };
                 if self.regions[p] > 0 {
-                    return no.push(at, Why::RegionsInside);
+                    return no.push(at, DeclarationErrorKind::RegionsInside);
                 }
                 geometry.planes[p].steps[a] = match level {
-                    Level::Strided(_) => Step::Runtime,
-                    _ => Step::Bytes(self.size[p]),
+                    Level::Strided(_) => AxisStep::Runtime,
+                    _ => AxisStep::Bytes(self.size[p]),
                 };
                 match bounded(self.size[p].checked_mul(geometry.axes[a].extent)) {
                     Some(size) => self.size[p] = size,
-                    None => no.push(at, Why::Overflow),
+                    None => no.push(at, DeclarationErrorKind::Overflow),
                 }
             }
             // Reported by `pads`, and nothing has come here.
             Level::Pad(0) => {}
-            Level::Pad(_) if self.regions[p] > 0 => no.push(at, Why::RegionsInside),
+            Level::Pad(_) if self.regions[p] > 0 => no.push(at, DeclarationErrorKind::RegionsInside),
             Level::Pad(to) => match bounded(self.size[p].checked_next_multiple_of(to)) {
                 Some(size) => self.size[p] = size,
-                None => no.push(at, Why::Overflow),
+                None => no.push(at, DeclarationErrorKind::Overflow),
             },
             Level::Regions(axis) => {
                 let Some(a) = fresh(geometry, p, axis, at, no) else { return };
                 let inner = if self.regions[p] == 0 { 1 } else { self.regions[p] };
-                geometry.planes[p].steps[a] = Step::Regions(inner);
+                geometry.planes[p].steps[a] = AxisStep::Regions(inner);
                 let all = geometry.axes[a].extent.saturating_mul(inner as u64);
                 self.set_regions(p, all, at, no);
             }
@@ -305,9 +347,12 @@ impl Walk {
         }
     }
 
-    const fn set_regions(&mut self, p: usize, all: u64, at: Spot, no: &mut Refusals) {
+    const fn set_regions(&mut self, p: usize, all: u64, at: Spot, no: &mut DeclarationErrors) {
         if all > MAX_REGIONS as u64 {
-            no.push(at, Why::TooMany { what: "regions", max: MAX_REGIONS as u64, found: all });
+            no.push(
+                at,
+                DeclarationErrorKind::TooMany { what: "regions", max: MAX_REGIONS as u64, found: all },
+            );
         } else {
             // Not above MAX_REGIONS, which is an u32.
             self.regions[p] = all as u32;
@@ -315,7 +360,7 @@ impl Walk {
     }
 
     /// Puts the planes beside each other.
-    const fn join(&mut self, geometry: &mut Geometry, level: Level, at: Spot, no: &mut Refusals) {
+    const fn join(&mut self, geometry: &mut Geometry, level: Level, at: Spot, no: &mut DeclarationErrors) {
         let mut bytes = 0;
         let mut regions: u64 = 0;
         let mut p = 0;
@@ -328,13 +373,13 @@ impl Walk {
                 }
                 _ => {
                     if self.regions[p] > 0 {
-                        no.push(at, Why::RegionsUnderPlanes);
+                        no.push(at, DeclarationErrorKind::RegionsUnderPlanes);
                     }
                     let strided = matches!(level, Level::StridedPlanes) && p > 0;
                     geometry.planes[p].offset = if strided { None } else { Some(bytes) };
                     bytes = match bounded(self.size[p].checked_add(bytes)) {
                         Some(bytes) => bytes,
-                        None => return no.push(at, Why::Overflow),
+                        None => return no.push(at, DeclarationErrorKind::Overflow),
                     };
                 }
             }
@@ -361,20 +406,26 @@ impl Walk {
 }
 
 /// The index of an axis that plane `p` does not go along yet.
-const fn fresh(geometry: &Geometry, p: usize, axis: AxisKind, at: Spot, no: &mut Refusals) -> Option<usize> {
+const fn fresh(
+    geometry: &Geometry,
+    p: usize,
+    axis: AxisKind,
+    at: Spot,
+    no: &mut DeclarationErrors,
+) -> Option<usize> {
     let Some(a) = geometry.axis_index(axis) else {
-        no.push(at, Why::UnknownAxis { axis });
+        no.push(at, DeclarationErrorKind::UnknownAxis { axis });
         return None;
     };
-    if !matches!(geometry.planes[p].steps[a], Step::Shared) {
-        no.push(at, Why::RepeatedAxis { axis });
+    if !matches!(geometry.planes[p].steps[a], AxisStep::Shared) {
+        no.push(at, DeclarationErrorKind::RepeatedAxis { axis });
         return None;
     }
     Some(a)
 }
 
-const fn too_many(what: &'static str, max: usize, found: usize) -> Why {
-    Why::TooMany { what, max: max as u64, found: found as u64 }
+const fn too_many(what: &'static str, max: usize, found: usize) -> DeclarationErrorKind {
+    DeclarationErrorKind::TooMany { what, max: max as u64, found: found as u64 }
 }
 
 const fn bounded(bytes: Option<u64>) -> Option<u64> {

@@ -2,7 +2,7 @@
 //!
 //! A [`Plan`] is made from two geometries, in a constant where both are static, and cannot be wrong: every
 //! selected byte of the destination is written exactly once, nothing else is, and nothing outside of the
-//! source's fields is read. It is compressed to a few [`List`]s of nested loops, so its size does not
+//! source's fields is read. It is compressed to a few [`RunList`]s of nested loops, so its size does not
 //! depend on how many runs there are.
 //!
 //! What is contiguous on both sides is a *piece*; there are none longer. What is contiguous at the source
@@ -48,15 +48,17 @@
 //! Padding is neither read nor written: where two layouts are equal, and a page's memory is its own, read
 //! it without a plan, as one run. What is no copy is refused by name: [`PlanError`].
 
+mod cursor;
 mod cut;
 mod error;
-mod list;
-mod pair;
-mod strand;
+mod matching;
+mod runs;
+mod strided;
 
-pub use self::cut::{Cursor, Cut, CutList, Limits, MAX_WRS, Row, Wr};
+pub use self::cursor::{Cursor, Row, Wr};
+pub use self::cut::{Cut, CutList, Limits, MAX_WRS};
 pub use self::error::{CutError, PlanError};
-pub use self::list::List;
+pub use self::runs::RunList;
 
 use crate::address::Place;
 use crate::axis::AxisKind;
@@ -68,7 +70,7 @@ use crate::selection::{Selected, Selection};
 /// [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Plan {
-    lists: [List; MAX_FIELDS],
+    lists: [RunList; MAX_FIELDS],
     count: usize,
     source_regions: u32,
     destination_regions: u32,
@@ -78,7 +80,7 @@ pub struct Plan {
 
 /// Bytes that are contiguous on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Piece {
+pub struct PlanPiece {
     /// Where they are read.
     pub source: Place,
     /// Where they are written.
@@ -90,7 +92,7 @@ pub struct Piece {
 /// Bytes that are contiguous at the source, and land in one piece or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run<'p> {
-    list: &'p List,
+    list: &'p RunList,
     /// The first of its pieces, among all of the list.
     first: u64,
 }
@@ -126,8 +128,8 @@ impl Plan {
         blocks: &[(AxisKind, u64)],
         selection: Selection,
     ) -> Result<Self, PlanError> {
-        match pair::meet(source, destination, blocks, selection) {
-            Ok((from, to)) => Self::new(&from, &to, pair::is_partial(&to)),
+        match matching::meet(source, destination, blocks, selection) {
+            Ok((from, to)) => Self::new(&from, &to, matching::is_partial(&to)),
             Err(error) => Err(error),
         }
     }
@@ -144,21 +146,21 @@ impl Plan {
     }
 
     const fn new(source: &Selected<'_>, destination: &Selected<'_>, leave: bool) -> Result<Self, PlanError> {
-        let strands = match pair::strands(source, destination, leave) {
-            Ok(strands) => strands,
+        let copies = match matching::copies(source, destination, leave) {
+            Ok(copies) => copies,
             Err(error) => return Err(error),
         };
         let mut plan = Self {
-            lists: [List::NONE; MAX_FIELDS],
-            count: strands.count,
+            lists: [RunList::NONE; MAX_FIELDS],
+            count: copies.count,
             source_regions: source.geometry().regions,
             destination_regions: destination.geometry().regions,
             source: Identity::of(source.geometry()),
             destination: Identity::of(destination.geometry()),
         };
         let mut i = 0;
-        while i < strands.count {
-            plan.lists[i] = List::of(strands.all[i]);
+        while i < copies.count {
+            plan.lists[i] = RunList::of(copies.all[i]);
             i += 1;
         }
         Ok(plan)
@@ -180,7 +182,7 @@ impl Plan {
 
     /// Its lists of runs.
     #[must_use]
-    pub const fn lists(&self) -> &[List] {
+    pub const fn lists(&self) -> &[RunList] {
         self.lists.split_at(self.count).0
     }
 
@@ -307,7 +309,7 @@ impl Plan {
     /// requests go from one published page into one slot.
     #[must_use]
     pub const fn only(&self, source: u32, destination: u32) -> Option<Self> {
-        let mut only = Self { lists: [List::NONE; MAX_FIELDS], count: 0, ..*self };
+        let mut only = Self { lists: [RunList::NONE; MAX_FIELDS], count: 0, ..*self };
         let mut i = 0;
         while i < self.count {
             if let Some(list) = self.lists[i].only(source, destination) {
@@ -335,7 +337,7 @@ impl Plan {
     }
 
     /// All its pieces, in the order of their runs.
-    pub fn iter(&self) -> impl Iterator<Item = Piece> + Clone + use<'_> {
+    pub fn iter(&self) -> impl Iterator<Item = PlanPiece> + Clone + use<'_> {
         self.lists().iter().flat_map(|list| (0..list.runs() * list.pieces()).map(|n| list.at(n)))
     }
 
@@ -350,11 +352,11 @@ impl Plan {
     }
 }
 
-impl List {
-    /// Piece `number` of all its runs, which has so many.
-    const fn at(&self, number: u64) -> Piece {
+impl RunList {
+    /// PlanPiece `number` of all its runs, which has so many.
+    const fn at(&self, number: u64) -> PlanPiece {
         let (source, destination) = self.places(number);
-        Piece { source, destination, len: self.piece }
+        PlanPiece { source, destination, len: self.piece }
     }
 }
 
@@ -379,7 +381,7 @@ impl Run<'_> {
 
     /// One of them, in the order of the source; `None` beyond.
     #[must_use]
-    pub const fn piece(&self, number: u64) -> Option<Piece> {
+    pub const fn piece(&self, number: u64) -> Option<PlanPiece> {
         if number < self.list.pieces() { Some(self.list.at(self.first + number)) } else { None }
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use kvrail_layouts::plan::{Cut, CutList, Limits, Plan, PlanError, Wr};
 use kvrail_layouts::{
-    Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, Place, PlaneDecl, Selection, Step,
+    Axis, AxisKind, AxisStep, Declaration, ElementKind, FieldDecl, Geometry, Level, Place, PlaneDecl,
+    Selection,
 };
 
 const KINDS: [AxisKind; 4] = [AxisKind::Layer, AxisKind::Token, AxisKind::Head, AxisKind::Other(3)];
@@ -316,7 +317,7 @@ impl Pair {
                 let a = self.destination.axis_index(axis).unwrap();
                 let f = self.destination.field_named(field).unwrap();
                 let plane = self.destination.fields()[f].plane();
-                assert_eq!(self.destination.step(plane, a), Some(Step::Shared));
+                assert_eq!(self.destination.step(plane, a), Some(AxisStep::Shared));
                 assert_eq!(oracle, None, "{self:#?}");
                 return false;
             }

@@ -2,7 +2,7 @@
 const _: () = {
     const __KVRAIL_BUILT: ::core::result::Result<
         kv::layouts::Geometry,
-        kv::layouts::Refusals,
+        kv::layouts::DeclarationErrors,
     > = kv::layouts::Declaration {
         axes: &[
             kv::layouts::Axis::whole(kv::layouts::AxisKind::Part, 2u64),
@@ -48,78 +48,103 @@ const _: () = {
     #[automatically_derived]
     impl kv::layouts::KvLayout for Everything {
         const NAME: &'static ::core::primitive::str = "everything";
-        const GEOMETRY: &'static kv::layouts::Geometry = &kv::layouts::expand::geometry_or_stub(
+        const GEOMETRY: &'static kv::layouts::Geometry = &kv::layouts::macro_support::geometry_or_stub(
             &__KVRAIL_BUILT,
         );
     }
-    const _: () = kv::layouts::expand::accept(&__KVRAIL_BUILT, kv::layouts::Spot::Order);
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
+        &__KVRAIL_BUILT,
+        kv::layouts::Spot::Order,
+    );
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::TokensPerState,
     );
-    const _: () = kv::layouts::expand::accept(&__KVRAIL_BUILT, kv::layouts::Spot::Align);
-    const _: () = kv::layouts::expand::accept(&__KVRAIL_BUILT, kv::layouts::Spot::Bytes);
-    const _: () = kv::layouts::expand::accept_axis(&__KVRAIL_BUILT, 0usize, "part");
-    const _: () = kv::layouts::expand::accept_axis(&__KVRAIL_BUILT, 1usize, "layer");
-    const _: () = kv::layouts::expand::accept_axis(&__KVRAIL_BUILT, 2usize, "token");
-    const _: () = kv::layouts::expand::accept_axis(&__KVRAIL_BUILT, 3usize, "head");
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
+        &__KVRAIL_BUILT,
+        kv::layouts::Spot::Align,
+    );
+    const _: () = kv::layouts::macro_support::accept(
+        &__KVRAIL_BUILT,
+        kv::layouts::Spot::Bytes,
+    );
+    const _: () = kv::layouts::macro_support::accept_axis(
+        &__KVRAIL_BUILT,
+        0usize,
+        "part",
+    );
+    const _: () = kv::layouts::macro_support::accept_axis(
+        &__KVRAIL_BUILT,
+        1usize,
+        "layer",
+    );
+    const _: () = kv::layouts::macro_support::accept_axis(
+        &__KVRAIL_BUILT,
+        2usize,
+        "token",
+    );
+    const _: () = kv::layouts::macro_support::accept_axis(
+        &__KVRAIL_BUILT,
+        3usize,
+        "head",
+    );
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::Level(0usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::Level(1usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::Level(2usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::Level(3usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::Level(4usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::Level(5usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::Level(6usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::Plane(0usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::Field(0usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::Field(1usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::Plane(1usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::PlaneLevel(1usize, 0usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::PlaneLevel(1usize, 1usize),
     );
-    const _: () = kv::layouts::expand::accept(
+    const _: () = kv::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         kv::layouts::Spot::Field(2usize),
     );
-    const _: () = kv::layouts::expand::cross_check(
+    const _: () = kv::layouts::macro_support::cross_check(
         &__KVRAIL_BUILT,
         &[
             ::core::mem::size_of::<[E4m3; N + 1]>(),
@@ -130,15 +155,15 @@ const _: () = {
     #[allow(dead_code)]
     impl Everything {
         /// Field `first` of a row: N + 1 × `E4m3`.
-        const FIRST: kv::layouts::FieldOf<Self, E4m3> = kv::layouts::expand::field(
+        const FIRST: kv::layouts::FieldOf<Self, E4m3> = kv::layouts::macro_support::field(
             0usize,
         );
         /// Field `scale` of a row: one `F32`.
-        const SECOND: kv::layouts::FieldOf<Self, F32> = kv::layouts::expand::field(
+        const SECOND: kv::layouts::FieldOf<Self, F32> = kv::layouts::macro_support::field(
             1usize,
         );
         /// Field `footer` of a row: 3 × `u8`.
-        const FOOTER: kv::layouts::FieldOf<Self, u8> = kv::layouts::expand::field(
+        const FOOTER: kv::layouts::FieldOf<Self, u8> = kv::layouts::macro_support::field(
             2usize,
         );
     }

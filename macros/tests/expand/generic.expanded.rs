@@ -29,21 +29,21 @@ const _: () = {
                     ),
                     ::kvrail::layouts::Axis::replicated(
                         ::kvrail::layouts::AxisKind::Layer,
-                        ::kvrail::layouts::expand::number(__KVRAIL_2),
+                        ::kvrail::layouts::macro_support::number(__KVRAIL_2),
                         2u32,
                     ),
                     ::kvrail::layouts::Axis::whole(
                         ::kvrail::layouts::AxisKind::Token,
-                        ::kvrail::layouts::expand::states(
-                            ::kvrail::layouts::expand::number(__KVRAIL_3),
-                            ::kvrail::layouts::expand::number(__KVRAIL_0),
+                        ::kvrail::layouts::macro_support::states(
+                            ::kvrail::layouts::macro_support::number(__KVRAIL_3),
+                            ::kvrail::layouts::macro_support::number(__KVRAIL_0),
                         ),
                     ),
                     ::kvrail::layouts::Axis {
                         kind: ::kvrail::layouts::AxisKind::Head,
-                        extent: ::kvrail::layouts::expand::number(__KVRAIL_4),
+                        extent: ::kvrail::layouts::macro_support::number(__KVRAIL_4),
                         spread: ::kvrail::layouts::Spread::Sharded {
-                            ranks: ::kvrail::layouts::expand::small(__KVRAIL_5),
+                            ranks: ::kvrail::layouts::macro_support::small(__KVRAIL_5),
                             rank: ::core::option::Option::Some(3u32),
                         },
                     },
@@ -67,84 +67,100 @@ const _: () = {
                         order: ::core::option::Option::None,
                     },
                 ],
-                tokens_per_state: ::kvrail::layouts::expand::number(__KVRAIL_0),
+                tokens_per_state: ::kvrail::layouts::macro_support::number(__KVRAIL_0),
                 align: 1u64,
                 bytes: ::core::option::Option::None,
-                version: ::kvrail::layouts::expand::small(__KVRAIL_1),
+                version: ::kvrail::layouts::macro_support::small(__KVRAIL_1),
                 swizzle: 0u32,
             }
                 .build();
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Order,
             );
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::TokensPerState,
             );
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Align,
             );
-            ::kvrail::layouts::expand::accept_axis(&__KVRAIL_BUILT, 0usize, "tile");
-            ::kvrail::layouts::expand::accept_axis(&__KVRAIL_BUILT, 1usize, "layer");
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept_axis(
+                &__KVRAIL_BUILT,
+                0usize,
+                "tile",
+            );
+            ::kvrail::layouts::macro_support::accept_axis(
+                &__KVRAIL_BUILT,
+                1usize,
+                "layer",
+            );
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Spread(1usize),
             );
-            ::kvrail::layouts::expand::accept_axis(&__KVRAIL_BUILT, 2usize, "token");
-            ::kvrail::layouts::expand::accept_states(
-                ::kvrail::layouts::expand::number(__KVRAIL_3),
-                ::kvrail::layouts::expand::number(__KVRAIL_0),
+            ::kvrail::layouts::macro_support::accept_axis(
+                &__KVRAIL_BUILT,
+                2usize,
+                "token",
             );
-            ::kvrail::layouts::expand::accept_axis(&__KVRAIL_BUILT, 3usize, "head");
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept_states(
+                ::kvrail::layouts::macro_support::number(__KVRAIL_3),
+                ::kvrail::layouts::macro_support::number(__KVRAIL_0),
+            );
+            ::kvrail::layouts::macro_support::accept_axis(
+                &__KVRAIL_BUILT,
+                3usize,
+                "head",
+            );
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Spread(3usize),
             );
-            ::kvrail::layouts::expand::accept_small(__KVRAIL_1);
-            ::kvrail::layouts::expand::accept_small(__KVRAIL_5);
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept_small(__KVRAIL_1);
+            ::kvrail::layouts::macro_support::accept_small(__KVRAIL_5);
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Level(0usize),
             );
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Level(1usize),
             );
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Level(2usize),
             );
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Level(3usize),
             );
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Level(4usize),
             );
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Plane(0usize),
             );
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Field(0usize),
             );
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Plane(1usize),
             );
-            ::kvrail::layouts::expand::accept(
+            ::kvrail::layouts::macro_support::accept(
                 &__KVRAIL_BUILT,
                 ::kvrail::layouts::Spot::Field(1usize),
             );
-            ::kvrail::layouts::expand::cross_check(
+            ::kvrail::layouts::macro_support::cross_check(
                 &__KVRAIL_BUILT,
                 &[::core::mem::size_of::<[E; 128]>(), ::core::mem::size_of::<[E; 128]>()],
             );
-            ::kvrail::layouts::expand::geometry_or_stub(&__KVRAIL_BUILT)
+            ::kvrail::layouts::macro_support::geometry_or_stub(&__KVRAIL_BUILT)
         };
     }
     #[allow(dead_code)]
@@ -155,11 +171,11 @@ const _: () = {
         /// Keys.
         ///
         /// Field `k` of a row: 128 × `E`.
-        pub const K: ::kvrail::layouts::FieldOf<Self, E> = ::kvrail::layouts::expand::field(
+        pub const K: ::kvrail::layouts::FieldOf<Self, E> = ::kvrail::layouts::macro_support::field(
             0usize,
         );
         /// Field `v` of a row: 128 × `E`.
-        pub const V: ::kvrail::layouts::FieldOf<Self, E> = ::kvrail::layouts::expand::field(
+        pub const V: ::kvrail::layouts::FieldOf<Self, E> = ::kvrail::layouts::macro_support::field(
             1usize,
         );
     }

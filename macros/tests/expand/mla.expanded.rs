@@ -2,7 +2,7 @@
 const _: () = {
     const __KVRAIL_BUILT: ::core::result::Result<
         ::kvrail::layouts::Geometry,
-        ::kvrail::layouts::Refusals,
+        ::kvrail::layouts::DeclarationErrors,
     > = ::kvrail::layouts::Declaration {
         axes: &[
             ::kvrail::layouts::Axis::whole(::kvrail::layouts::AxisKind::Layer, 61u64),
@@ -32,64 +32,64 @@ const _: () = {
     #[automatically_derived]
     impl ::kvrail::layouts::KvLayout for Mla {
         const NAME: &'static ::core::primitive::str = "Mla";
-        const GEOMETRY: &'static ::kvrail::layouts::Geometry = &::kvrail::layouts::expand::geometry_or_stub(
+        const GEOMETRY: &'static ::kvrail::layouts::Geometry = &::kvrail::layouts::macro_support::geometry_or_stub(
             &__KVRAIL_BUILT,
         );
     }
-    const _: () = ::kvrail::layouts::expand::accept(
+    const _: () = ::kvrail::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         ::kvrail::layouts::Spot::Order,
     );
-    const _: () = ::kvrail::layouts::expand::accept(
+    const _: () = ::kvrail::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         ::kvrail::layouts::Spot::TokensPerState,
     );
-    const _: () = ::kvrail::layouts::expand::accept(
+    const _: () = ::kvrail::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         ::kvrail::layouts::Spot::Align,
     );
-    const _: () = ::kvrail::layouts::expand::accept_axis(
+    const _: () = ::kvrail::layouts::macro_support::accept_axis(
         &__KVRAIL_BUILT,
         0usize,
         "layer",
     );
-    const _: () = ::kvrail::layouts::expand::accept_axis(
+    const _: () = ::kvrail::layouts::macro_support::accept_axis(
         &__KVRAIL_BUILT,
         1usize,
         "token",
     );
-    const _: () = ::kvrail::layouts::expand::accept(
+    const _: () = ::kvrail::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         ::kvrail::layouts::Spot::Level(0usize),
     );
-    const _: () = ::kvrail::layouts::expand::accept(
+    const _: () = ::kvrail::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         ::kvrail::layouts::Spot::Level(1usize),
     );
-    const _: () = ::kvrail::layouts::expand::accept(
+    const _: () = ::kvrail::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         ::kvrail::layouts::Spot::Plane(0usize),
     );
-    const _: () = ::kvrail::layouts::expand::accept(
+    const _: () = ::kvrail::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         ::kvrail::layouts::Spot::Field(0usize),
     );
-    const _: () = ::kvrail::layouts::expand::accept(
+    const _: () = ::kvrail::layouts::macro_support::accept(
         &__KVRAIL_BUILT,
         ::kvrail::layouts::Spot::Field(1usize),
     );
-    const _: () = ::kvrail::layouts::expand::cross_check(
+    const _: () = ::kvrail::layouts::macro_support::cross_check(
         &__KVRAIL_BUILT,
         &[::core::mem::size_of::<[Bf16; 512]>(), ::core::mem::size_of::<[Bf16; 64]>()],
     );
     #[allow(dead_code)]
     impl Mla {
         /// Field `latent` of a row: 512 × `Bf16`.
-        const LATENT: ::kvrail::layouts::FieldOf<Self, Bf16> = ::kvrail::layouts::expand::field(
+        const LATENT: ::kvrail::layouts::FieldOf<Self, Bf16> = ::kvrail::layouts::macro_support::field(
             0usize,
         );
         /// Field `rope` of a row: 64 × `Bf16`.
-        const ROPE: ::kvrail::layouts::FieldOf<Self, Bf16> = ::kvrail::layouts::expand::field(
+        const ROPE: ::kvrail::layouts::FieldOf<Self, Bf16> = ::kvrail::layouts::macro_support::field(
             1usize,
         );
     }

@@ -4,7 +4,7 @@ use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
 use crate::address::AddressError;
-use crate::secret::Secret;
+use kvrail_host::secret::{RandomError, Secret, random_bytes};
 
 const MAGIC: [u8; 4] = *b"KVSM";
 /// Of the address and of the hello.
@@ -36,8 +36,8 @@ struct Wire {
 }
 
 impl Address {
-    pub(crate) fn random() -> Result<Self, getrandom::Error> {
-        Ok(Self { name: Secret::random()?.0, token: Secret::random()?, answer: Secret::random()? })
+    pub(crate) fn random() -> Result<Self, RandomError> {
+        Ok(Self { name: random_bytes()?, token: Secret::random()?, answer: Secret::random()? })
     }
 
     /// From its wire form.
@@ -51,7 +51,11 @@ impl Address {
         if (wire.zero, wire.rest) != ([0; 2], [0; 8]) {
             return Err(AddressError::Field { field: "padding" });
         }
-        Ok(Self { name: wire.name, token: Secret(wire.token), answer: Secret(wire.answer) })
+        Ok(Self {
+            name: wire.name,
+            token: Secret::from_bytes(wire.token),
+            answer: Secret::from_bytes(wire.answer),
+        })
     }
 
     /// Into its wire form.
@@ -62,8 +66,8 @@ impl Address {
             version: U16::new(VERSION),
             zero: [0; 2],
             name: self.name,
-            token: self.token.0,
-            answer: self.answer.0,
+            token: self.token.to_bytes(),
+            answer: self.answer.to_bytes(),
             rest: [0; 8],
         })
     }
@@ -75,7 +79,11 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let address = Address { name: [1; 16], token: Secret([2; 16]), answer: Secret([3; 16]) };
+        let address = Address {
+            name: [1; 16],
+            token: Secret::from_bytes([2; 16]),
+            answer: Secret::from_bytes([3; 16]),
+        };
         let mut golden = [0; 64];
         golden[..8].copy_from_slice(b"KVSM\x01\0\0\0");
         golden[8..24].fill(1);

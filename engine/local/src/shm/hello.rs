@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 use super::address::VERSION;
 use crate::hello::{Protocol, Refusal, ReplyError, ReplyHead};
 use crate::region::Region;
-use crate::secret::Secret;
+use kvrail_host::secret::Secret;
 
 /// The most segments of one exporter.
 pub const MAX_SEGMENTS: usize = 16;
@@ -64,7 +64,7 @@ pub(crate) fn check_reply(bytes: &[u8; REPLY_BYTES], answer: Secret) -> Result<V
 mod tests {
     use super::*;
 
-    const ANSWER: Secret = Secret([9; 16]);
+    const ANSWER: Secret = Secret::from_bytes([9; 16]);
 
     #[test]
     fn golden_bytes() {

@@ -52,13 +52,15 @@ mod address;
 mod exporter;
 mod hello;
 mod peer;
+mod serve;
 
 pub use crate::region::Region;
-pub use crate::segment::{OutOfSegment, Segment, SegmentError};
 pub use address::Address;
-pub use exporter::{ExportError, Exporter, MAX_CLIENTS};
+pub use exporter::{ExportError, Exporter};
 pub use hello::MAX_SEGMENTS;
+pub use kvrail_host::segment::{OutOfSegment, Segment, SegmentError};
 pub use peer::{ConnectError, Peer};
+pub use serve::MAX_CLIENTS;
 
 use crate::rails::Rails;
 

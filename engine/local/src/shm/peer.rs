@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use kvrail_core::provider::Read;
 use kvrail_core::verbs_abi::WcStatus;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fs::{self, SealFlags, SeekFrom};
+use kvrail_host::descriptors::{OwnerProcess, spawn_isolated};
+use kvrail_host::segment::{SegmentView, SegmentViewError};
+use kvrail_host::wake::StopSignal;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -23,14 +25,11 @@ use rustix::net::{
 };
 
 use super::address::{Address, VERSION};
-use super::exporter::MAX_CLIENTS;
 use super::hello::{self, MAX_SEGMENTS, PROTOCOL, REPLY_BYTES};
+use super::serve::MAX_CLIENTS;
 use crate::copy::copy;
-use crate::descriptors::{self, Maker};
 use crate::hello::ReplyError;
-use crate::mapping::Mapping;
 use crate::region::Region;
-use crate::segment::READER_SEALS;
 use crate::worker::Transport;
 
 /// How long each step of the handshake may take.
@@ -47,17 +46,17 @@ pub struct Peer(Arc<Shared>);
 struct Shared {
     regions: Vec<Region>,
     /// In the order of `regions`, which are the segments' numbers.
-    mappings: Vec<Mapping>,
+    mappings: Vec<SegmentView>,
     /// The connection has ended, and with it the producer.
     dead: Arc<AtomicBool>,
     /// Ends the watcher, which has it borrowed.
-    stop: OwnedFd,
+    stop: StopSignal,
     watcher: Option<JoinHandle<()>>,
-    maker: Maker,
+    owner: OwnerProcess,
 }
 
 /// What a connection gives: no descriptor among it.
-type Reached = (Vec<Region>, Vec<Mapping>);
+type Reached = (Vec<Region>, Vec<SegmentView>);
 
 /// Why there is no connection to a producer.
 #[derive(Debug, thiserror::Error)]
@@ -102,35 +101,14 @@ pub enum ConnectError {
         /// What is wrong.
         what: &'static str,
     },
-    /// A segment could be changed under the reader.
-    #[error("segment {segment} is not sealed against {missing}: the exporter could kill its readers")]
-    Unsealed {
+    /// A segment is not safe to read, or could not be mapped.
+    #[error("segment {segment} cannot be read: {source}")]
+    Segment {
         /// Its number.
         segment: usize,
-        /// What it is not sealed against.
-        missing: &'static str,
-    },
-    /// A segment is smaller than the exporter says, or has holes.
-    #[error(
-        "segment {segment} has {found} bytes of memory before its end or first hole, the exporter says {told}"
-    )]
-    Size {
-        /// Its number.
-        segment: usize,
-        /// Bytes that are there in one piece.
-        found: u64,
-        /// Bytes that the exporter tells of.
-        told: u64,
-    },
-    /// A segment could not be mapped.
-    #[error("segment {segment} of {len} bytes could not be mapped: {errno}")]
-    Map {
-        /// Its number.
-        segment: usize,
-        /// Its length in bytes.
-        len: u64,
-        /// The system's reason.
-        errno: Errno,
+        /// What is wrong with it.
+        // A raw name: the text contains the cause, so it must not be reported as a source beside it.
+        r#source: SegmentViewError,
     },
     /// No thread to watch the connection.
     #[error(
@@ -164,7 +142,7 @@ impl Peer {
         let peers = PEERS.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = peers.iter().find(|(a, _)| a == address)?.1.upgrade()?;
         // One that a parent of this process made has no watcher here.
-        Some(Self(shared)).filter(|peer| peer.0.maker.is_this_process() && peer.is_alive())
+        Some(Self(shared)).filter(|peer| peer.0.owner.is_current() && peer.is_alive())
     }
 
     /// The segments, as READs name them.
@@ -184,12 +162,12 @@ impl Shared {
     /// Connects on the watcher's thread: the connection is in that thread's descriptor table, so
     /// that no child of a fork keeps the exporter's place taken when this process has died.
     fn connect(address: &Address) -> Result<Self, ConnectError> {
-        let stop = eventfd(0, EventfdFlags::CLOEXEC)
-            .map_err(|errno| ConnectError::System { step: "eventfd", errno })?;
+        let stop = StopSignal::new().map_err(|errno| ConnectError::System { step: "eventfd", errno })?;
         let dead = Arc::new(AtomicBool::new(false));
         let (tell, told) = sync_channel::<Result<Reached, ConnectError>>(1);
         let (address, watched) = (*address, Arc::clone(&dead));
-        let watcher = descriptors::spawn("kvrail-watcher", vec![stop.as_raw_fd()], move |kept, _| {
+        let keep = vec![stop.as_fd().as_raw_fd()];
+        let body = move |kept: &[BorrowedFd<'_>], _: Result<(), Errno>| {
             let (socket, reached) = match reach(&address) {
                 Ok(reached) => reached,
                 Err(error) => return drop(tell.send(Err(error))),
@@ -197,7 +175,10 @@ impl Shared {
             let _ = tell.send(Ok(reached));
             watch(&socket, kept[0]);
             watched.store(true, Ordering::Release);
-        });
+        };
+        // SAFETY: `stop` is open until the thread has been joined, here or in `drop`. The thread takes in
+        // an address, a flag and a channel and lets out mappings, which own no descriptor; it logs nothing.
+        let watcher = unsafe { spawn_isolated("kvrail-watcher", keep, body) };
         let watcher = watcher.map_err(ConnectError::Thread)?;
         let ended = |_| ConnectError::Thread(std::io::Error::other("it ended at once"));
         let told = told.recv().map_err(ended).flatten();
@@ -209,8 +190,8 @@ impl Shared {
                 return Err(error);
             }
         };
-        let maker = Maker::this_process();
-        Ok(Self { regions, mappings, dead, stop, watcher: Some(watcher), maker })
+        let owner = OwnerProcess::current();
+        Ok(Self { regions, mappings, dead, stop, watcher: Some(watcher), owner })
     }
 
     /// Where `len` bytes from `addr` of the segment `rkey` are, here. `None`: not within one.
@@ -220,18 +201,17 @@ impl Shared {
         let (region, mapping) = (self.regions.get(index)?, self.mappings.get(index)?);
         let offset = region.offset(addr, len)?;
         // A mapping is as long as its region, so the offset fits a usize.
-        Some(mapping.as_ptr().cast_const().wrapping_add(offset as usize))
+        Some(mapping.as_ptr().wrapping_add(offset as usize))
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         // In a child of a fork there is no watcher, and the connection is the parent's.
-        if !self.maker.is_this_process() {
+        if !self.owner.is_current() {
             return;
         }
-        // Fails only if the counter would overflow; it is written once.
-        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        self.stop.raise();
         if let Some(watcher) = self.watcher.take() {
             let _ = watcher.join();
         }
@@ -266,7 +246,10 @@ fn reach(address: &Address) -> Result<(OwnedFd, Reached), ConnectError> {
     if fds.len() != regions.len() {
         return Err(ConnectError::Malformed { what: "as many segments as file descriptors" });
     }
-    let mappings = fds.iter().zip(&regions).map(|(fd, region)| map(fd, region));
+    let mappings = fds.iter().zip(&regions).map(|(fd, region)| {
+        let failed = |source| ConnectError::Segment { segment: region.rkey as usize, source };
+        SegmentView::map(fd.as_fd(), region.len).map_err(failed)
+    });
     let mappings = mappings.collect::<Result<_, _>>()?;
     Ok((socket, (regions, mappings)))
 }
@@ -300,33 +283,6 @@ fn receive(socket: &OwnedFd) -> Result<([u8; REPLY_BYTES], Vec<OwnedFd>), Connec
         return Err(ConnectError::Malformed { what: "its length" });
     }
     Ok((bytes, fds))
-}
-
-/// Maps a segment that cannot be shrunk, punched or be less than it is said to be.
-fn map(fd: &OwnedFd, region: &Region) -> Result<Mapping, ConnectError> {
-    let segment = region.rkey as usize;
-    // Fails for everything but memory files.
-    let seals = fs::fcntl_get_seals(fd).unwrap_or(SealFlags::empty());
-    for (seal, missing) in READER_SEALS {
-        if !seals.contains(seal) {
-            return Err(ConnectError::Unsealed { segment, missing });
-        }
-    }
-    let system = |errno| ConnectError::System { step: "looking at a segment", errno };
-    let stat = fs::fstat(fd).map_err(system)?;
-    let size = u64::try_from(stat.st_size).unwrap_or(0);
-    // A hole would be filled from this process's memory, or raise SIGBUS where there is none. Asked for by
-    // its place: blocks may lie beyond the end, where their number says nothing.
-    let hole = fs::seek(fd, SeekFrom::Hole(0)).map_err(system)?;
-    let found = size.min(hole);
-    if found < region.len {
-        return Err(ConnectError::Size { segment, found, told: region.len });
-    }
-    let failed = |errno| ConnectError::Map { segment, len: region.len, errno };
-    let len = usize::try_from(region.len).map_err(|_| failed(Errno::NOMEM))?;
-    let mapping = Mapping::new(fd.as_fd(), len, false).map_err(failed)?;
-    mapping.populate(false);
-    Ok(mapping)
 }
 
 // SAFETY: `execute` writes by one copy to the local range, and the copy is over when it returns.

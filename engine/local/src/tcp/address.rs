@@ -6,7 +6,7 @@ use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
 use crate::address::AddressError;
-use crate::secret::Secret;
+use kvrail_host::secret::{RandomError, Secret};
 
 const MAGIC: [u8; 4] = *b"KVTC";
 /// Of the address, the hello and the requests.
@@ -43,7 +43,7 @@ struct Wire {
 }
 
 impl Address {
-    pub(crate) fn random(socket: SocketAddr) -> Result<Self, getrandom::Error> {
+    pub(crate) fn random(socket: SocketAddr) -> Result<Self, RandomError> {
         Ok(Self { socket, token: Secret::random()?, answer: Secret::random()? })
     }
 
@@ -76,7 +76,7 @@ impl Address {
         if port == 0 || socket.ip().is_unspecified() {
             return Err(bad("IP address or port"));
         }
-        Ok(Self { socket, token: Secret(wire.token), answer: Secret(wire.answer) })
+        Ok(Self { socket, token: Secret::from_bytes(wire.token), answer: Secret::from_bytes(wire.answer) })
     }
 
     /// Into its wire form.
@@ -102,8 +102,8 @@ impl Address {
             rest: [0; 2],
             scope: U32::new(scope),
             ip,
-            token: self.token.0,
-            answer: self.answer.0,
+            token: self.token.to_bytes(),
+            answer: self.answer.to_bytes(),
         })
     }
 }
@@ -113,7 +113,11 @@ mod tests {
     use super::*;
 
     fn address(socket: &str) -> Address {
-        Address { socket: socket.parse().unwrap(), token: Secret([2; 16]), answer: Secret([3; 16]) }
+        Address {
+            socket: socket.parse().unwrap(),
+            token: Secret::from_bytes([2; 16]),
+            answer: Secret::from_bytes([3; 16]),
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::address::{Address, VERSION};
-use super::server::MAX_LANES;
+use super::serve::MAX_LANES;
 use super::wire::{PROTOCOL, Request, Response, read_until};
 use crate::hello::{ReplyError, ReplyHead};
 use crate::worker::Transport;

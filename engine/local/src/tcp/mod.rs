@@ -34,12 +34,14 @@
 
 mod address;
 mod connection;
+mod serve;
 mod server;
 mod wire;
 
 pub use address::Address;
 pub use connection::{ConnectError, Connection, STALL};
-pub use server::{Export, MAX_EXPORTS, MAX_LANES, ServeError, Server};
+pub use serve::{Export, MAX_LANES};
+pub use server::{MAX_EXPORTS, ServeError, Server};
 
 use crate::rails::Rails;
 

@@ -1,0 +1,68 @@
+//! The key that both sides hold, given as text or in a file.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use kvrail::PeerKey;
+use kvrail::session::KeyError;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    /// The key that both sides hold: 64 hexadecimal digits. Other users of this host can see it
+    /// while this runs.
+    #[arg(long, value_name = "HEX", value_parser = Key::parse, conflicts_with = "key_file")]
+    pub(crate) key: Option<Key>,
+    /// A file that holds the key, readable by its owner only.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+/// A valid key as text, in the form in which a child process gets it over its pipe.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Key(String);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+impl Key {
+    /// A new random key.
+    pub(crate) fn random() -> anyhow::Result<Self> {
+        let mut bytes = [0_u8; 32];
+        getrandom::fill(&mut bytes).map_err(|error| {
+            anyhow!("cannot make a key, because the system gives no random numbers: {error}; give one by --key-file")
+        })?;
+        Ok(Self(bytes.iter().map(|b| format!("{b:02x}")).collect()))
+    }
+
+    fn parse(text: &str) -> Result<Self, KeyError> {
+        PeerKey::from_hex(text)?;
+        Ok(Self(text.trim_ascii().into()))
+    }
+
+    /// The key in the library's type.
+    pub(crate) fn peer_key(&self) -> anyhow::Result<PeerKey> {
+        Ok(PeerKey::from_hex(&self.0)?)
+    }
+
+    /// The key as 64 hexadecimal digits.
+    pub(crate) fn hex(&self) -> &str {
+        &self.0
+    }
+}
+
+impl KeyArgs {
+    /// The key that was given, directly or by its file; `None` if there was neither.
+    pub(crate) fn read(&self) -> anyhow::Result<Option<Key>> {
+        let Some(path) = &self.key_file else { return Ok(self.key.clone()) };
+        // Checks the file's permissions and its content.
+        PeerKey::from_file(path)?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the key file {}", path.display()))?;
+        Ok(Some(Key(text.trim_ascii().into())))
+    }
+}

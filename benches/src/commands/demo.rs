@@ -1,0 +1,70 @@
+//! `demo`: the ladder, from a plain copy to many rails and many processes, over the same pages.
+
+use std::time::Duration;
+
+use crate::catalogue::{NamedLayout, OF_THE_DEMO, readable_layout};
+use crate::cli::common::{ReportArgs, Transport, duration, size};
+use crate::machine::memory::Memory;
+use crate::measure::ladder::{self, Ladder};
+use crate::output::host::Watch;
+use crate::output::json::{Meta, Report, Sink};
+use crate::output::progress::Bar;
+use crate::output::{verdict, write};
+use crate::process::stop;
+
+/// Start a producer here, read from it in every way, and print a ladder (what a bare run does).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The layouts; by default a large real page (4.5 MB) and a small one (42 KB).
+    #[arg(long = "layout", value_parser = readable_layout())]
+    layouts: Vec<NamedLayout>,
+    /// Rails, and processes, of the rows with many: 2 to 16. By default as many as there are cores,
+    /// from 2 to 8.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=16))]
+    rails: Option<u8>,
+    /// How long each row is measured, spread over rounds in which all rows take turns.
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    duration: Duration,
+    #[command(flatten)]
+    report: ReportArgs,
+    /// Bytes of published pages, e.g. 512MiB. By default that, or an eighth of the available memory
+    /// if that is less.
+    #[arg(long, value_parser = size)]
+    working_set: Option<u64>,
+}
+
+/// Measures every row of every layout, and reports.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    stop::end_process_1_on_signals()?;
+    let json = args.report.json.as_deref().map(Sink::open).transpose()?;
+    let layouts = if args.layouts.is_empty() { &OF_THE_DEMO[..] } else { &args.layouts[..] };
+    let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
+    // 2 to 8 fits into a u8.
+    let many = args.rails.unwrap_or(cores.clamp(2, 8) as u8);
+    let memory = Memory::now();
+    let working_set = ladder::working_set(args.working_set, layouts, many, &memory)?;
+    if args.working_set.is_none() && working_set < ladder::WORKING_SET {
+        write::stderr(ladder::reduced(working_set, &memory).as_bytes())?;
+    }
+    let ladder = Ladder { many, working_set, duration: args.duration, verify: args.report.verify };
+    let watch = Watch::start();
+
+    let bar = Bar::steps("starting", layouts.len() as u64 * u64::from(ladder.rounds()));
+    let mut rows = Vec::new();
+    let mut meta = Meta::of("demo", Transport::Shm.label(), layouts);
+    for named in layouts {
+        let (mut measured, ready) = ladder.climb(*named, &bar)?;
+        meta.working_set.push(u64::from(ready.pages) * u64::from(named.layout.page_bytes()));
+        (meta.chunk_bytes, meta.rails) = (ready.chunk_bytes, ready.rails);
+        rows.append(&mut measured);
+    }
+    bar.done();
+    meta.concurrency = ladder::CONCURRENCY;
+    meta.processes = many;
+    meta.duration_s = args.duration.as_secs_f64();
+    meta.warmup_s = ladder::WARMUP.as_secs_f64() * f64::from(ladder.rounds());
+    meta.verify = args.report.verify;
+    let document = Report::new(meta, rows, &watch);
+    let text = verdict::text(&document, many);
+    document.deliver(&text, json)
+}

@@ -1,0 +1,80 @@
+//! `serve`: publishes pages until it is stopped.
+
+use kvrail::session::Address;
+
+use crate::catalogue::{NamedLayout, readable_layout};
+use crate::cli::common::{Transport, size};
+use crate::cli::key::{Key, KeyArgs};
+use crate::cli::rails::{Rails, VerbsArgs};
+use crate::machine::addresses::Reachable;
+use crate::measure::producer;
+use crate::output::drive_line::{DriveLine, GivenKey, explanation};
+use crate::output::progress::Bar;
+use crate::output::write::{self, Delivery};
+use crate::process::protocol::ProducerSetup;
+use crate::process::stop::Stop;
+
+/// Publish pages for `drive`, until Ctrl-C. Prints the command that reads them.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where readers connect to; port 0 for any free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: Address,
+    #[command(flatten)]
+    key: KeyArgs,
+    /// What moves the bytes.
+    #[arg(long, value_enum, default_value = "shm")]
+    transport: Transport,
+    /// The layout of the published pages.
+    #[arg(long, default_value = "sgl_mla_page_first_direct", value_parser = readable_layout())]
+    layout: NamedLayout,
+    /// Bytes of published pages.
+    #[arg(long, default_value = "512MiB", value_parser = size)]
+    working_set: u64,
+    /// How many rails readers see at this side: 1 to 16, 1 by default. They cost nothing here. Over
+    /// verbs: which NIC ports (mlx5_0,mlx5_1:2), or auto, the default.
+    #[arg(long)]
+    rails: Option<Rails>,
+    #[command(flatten)]
+    verbs: VerbsArgs,
+}
+
+/// Publishes pages, prints the line that reads them, and waits for a signal.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    // Signals are caught before anything is published, so that all that is published is released.
+    let mut stop = Stop::catch()?;
+    let key = match args.key.read()? {
+        Some(key) => key,
+        None => Key::random()?,
+    };
+    let setup = ProducerSetup {
+        listen: args.listen.to_string(),
+        key: key.clone(),
+        transport: args.transport,
+        layout: args.layout.name.into(),
+        working_set: args.working_set,
+        rails: Rails::of(args.rails.as_ref(), args.transport, 1)?,
+        verbs: args.verbs.clone(),
+        copy: None,
+    };
+    let bar = Bar::bytes("publishing pages", 0);
+    let Some(publisher) = producer::publish(&setup, &bar, Some(&stop))? else { return Ok(()) };
+    bar.done();
+    let at = Reachable::of(publisher.local_addr())?;
+    let line = DriveLine {
+        address: at.best,
+        key: args.key.key_file.as_deref().map_or(GivenKey::Hex(key.hex()), GivenKey::File),
+        transport: args.transport,
+        layout: args.layout.name,
+    };
+    if write::stdout(&line.text()?)? == Delivery::ReaderGone {
+        // The line is the only way to learn the key, so no reader can come.
+        return Ok(());
+    }
+    let pages = format!("{} pages of {}", publisher.slots(), args.layout.label());
+    write::stderr(explanation(&pages, args.transport, &at).as_bytes())?;
+    if let Some(signal) = stop.wait() {
+        write::stderr(format!("stopped by {signal}\n").as_bytes())?;
+    }
+    Ok(())
+}

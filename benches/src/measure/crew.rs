@@ -1,0 +1,123 @@
+//! A crew: several child processes that start together and are counted together.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use kvrail::clock;
+
+use crate::machine::memory::Memory;
+use crate::measure::window::{Span, Tally};
+use crate::process::parent::Child;
+use crate::process::protocol::{Order, Ready, Reply, Routine, Verified};
+
+/// How long a worker may take to connect, or to map and register its memory.
+const START: Duration = Duration::from_secs(90);
+/// The time between the order and the start, which every pipe and process needs.
+const LEAD: Duration = Duration::from_millis(25);
+/// How much longer than planned a child may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until all workers are connected, and lets them take the memory that they read into. They
+/// take it at the same time, so the memory that all of them want together has to be there.
+pub(crate) fn ready(crew: &mut [Child]) -> anyhow::Result<Vec<Ready>> {
+    let mut bytes = 0_u64;
+    for child in &mut *crew {
+        match child.reply(START)? {
+            Reply::Connected { host_bytes } => bytes = bytes.saturating_add(host_bytes),
+            other => return Err(child.unexpected(&other)),
+        }
+    }
+    Memory::now()
+        .afford(bytes, crew.len(), || format!("{} readers and the pages that they read into", crew.len()))?;
+    crew.iter_mut().try_for_each(|child| child.order(Order::Register))?;
+    let ready = |child: &mut Child| match child.reply(START)? {
+        Reply::Ready(ready) => Ok(ready),
+        other => Err(child.unexpected(&other)),
+    };
+    crew.iter_mut().map(ready).collect()
+}
+
+fn ns(duration: Duration) -> u64 {
+    // The command line permits an hour at most.
+    duration.as_nanos() as u64
+}
+
+/// Runs one round, which all workers start at one moment. What they did within their common window
+/// is added to `tally`. Producers copy with `routine`.
+pub(crate) fn round(
+    crew: &mut [Child],
+    routine: Routine,
+    warmup: Duration,
+    duration: Duration,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    let start = clock::within(LEAD).0;
+    let order = Order::Round { start, warmup: ns(warmup), duration: ns(duration), routine };
+    crew.iter_mut().try_for_each(|child| child.order(order))?;
+    let mut spans = Vec::with_capacity(crew.len());
+    for child in &mut *crew {
+        match child.reply(LEAD + warmup + duration + PATIENCE)? {
+            Reply::Ran(span) => spans.push(span),
+            other => return Err(child.unexpected(&other)),
+        }
+    }
+    let Some(window) = Span::common(spans.iter().copied()) else {
+        bail!(
+            "the {} workers were never at work at the same time, because the machine is too busy; give a longer --duration, or fewer --processes",
+            crew.len()
+        );
+    };
+    crew.iter_mut().try_for_each(|child| child.order(Order::Count(window)))?;
+    let mut counts = Vec::with_capacity(crew.len());
+    for child in &mut *crew {
+        match child.reply(PATIENCE)? {
+            Reply::Counted(count) => counts.push(count),
+            other => return Err(child.unexpected(&other)),
+        }
+    }
+    tally.add(&counts, window);
+    Ok(())
+}
+
+/// Lets every worker read and compare its share of the pages once.
+pub(crate) fn verify(crew: &mut [Child]) -> anyhow::Result<Verified> {
+    crew.iter_mut().try_for_each(|child| child.order(Order::Verify))?;
+    let mut all = Verified::default();
+    for child in crew {
+        match child.reply(6 * PATIENCE)? {
+            Reply::Verified(one) => {
+                all.compared += one.compared;
+                all.wrong += one.wrong;
+                all.missing += one.missing;
+            }
+            other => return Err(child.unexpected(&other)),
+        }
+    }
+    Ok(all)
+}
+
+/// An error if no batch ended in any round: a row of zeros would pass for a measurement.
+pub(crate) fn require_batches(tally: &Tally, scenario: &str, duration: Duration) -> anyhow::Result<()> {
+    if tally.is_empty() {
+        bail!("{scenario}: no batch ended within the {duration:.0?} measured; give a longer --duration");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::window::{Count, Span};
+
+    #[test]
+    fn a_run_in_which_nothing_ends_is_no_measurement() {
+        let mut tally = Tally::default();
+        tally.add(&[Count::default()], Span { from: 0, to: 10 });
+        let error = require_batches(&tally, "n-rails", Duration::from_millis(10)).unwrap_err().to_string();
+        for word in ["n-rails", "10ms", "--duration"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+        tally.add(&[Count { pages: 1, ..Count::default() }], Span { from: 10, to: 20 });
+        assert!(require_batches(&tally, "n-rails", Duration::from_millis(10)).is_ok());
+    }
+}

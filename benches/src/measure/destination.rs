@@ -1,0 +1,92 @@
+//! The memory that pages are read into: the host's, or a GPU's.
+
+use std::collections::VecDeque;
+
+use anyhow::Context as _;
+use kvrail::core::memory::Slot;
+use kvrail::{Network, Reader, memory};
+
+use crate::measure::pattern;
+
+#[cfg(feature = "cuda")]
+use kvrail::gpu::DeviceMemory;
+
+/// The memory that pages are read into.
+#[derive(Debug)]
+pub(crate) enum Destination {
+    /// The host's memory.
+    Host,
+    /// A GPU's memory.
+    #[cfg(feature = "cuda")]
+    Gpu {
+        memory: DeviceMemory,
+        /// A page on its way to be compared.
+        page: Vec<u8>,
+    },
+}
+
+impl Destination {
+    /// Allocates and registers `bytes` of the host's memory, or of the GPU with this ordinal, and
+    /// returns them as slots.
+    pub(crate) fn register<N: Network>(
+        reader: &mut Reader<N>,
+        bytes: usize,
+        gpu: Option<u8>,
+    ) -> anyhow::Result<(Self, VecDeque<Slot>)> {
+        match gpu {
+            None => Ok((Self::Host, reader.register(memory::leaked(bytes)?)?.collect())),
+            Some(ordinal) => Self::on_gpu(reader, bytes, ordinal),
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu<N: Network>(
+        reader: &mut Reader<N>,
+        bytes: usize,
+        ordinal: u8,
+    ) -> anyhow::Result<(Self, VecDeque<Slot>)> {
+        let memory = DeviceMemory::allocate(ordinal.into(), bytes as u64)
+            .with_context(|| format!("--gpu {ordinal}: cannot take {bytes} bytes of its memory"))?;
+        memory.fill(pattern::WIPED)?;
+        let slots = reader.register_device(&memory).with_context(|| format!("--gpu {ordinal}"))?;
+        let page = vec![0; slots.slot_bytes()];
+        Ok((Self::Gpu { memory, page }, slots.collect()))
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn on_gpu<N: Network>(
+        _: &mut Reader<N>,
+        bytes: usize,
+        ordinal: u8,
+    ) -> anyhow::Result<(Self, VecDeque<Slot>)> {
+        anyhow::bail!(
+            "--gpu {ordinal}: this kvrail-bench cannot take {bytes} bytes of GPU memory, because it was built without CUDA: `cargo build --release -p kvrail-bench --features cuda` builds one with it"
+        )
+    }
+
+    /// Overwrites a slot, so that the bytes that are compared later must have arrived since.
+    pub(crate) fn wipe(&self, slot: &mut Slot) -> anyhow::Result<()> {
+        match self {
+            Self::Host => {
+                slot.bytes_mut().context("a slot of the host's memory has no bytes")?.fill(pattern::WIPED)
+            }
+            #[cfg(feature = "cuda")]
+            Self::Gpu { memory, page } => {
+                memory.copy_from_host(slot.address(), &vec![pattern::WIPED; page.len()])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of a slot; `None` if they cannot be read.
+    pub(crate) fn bytes<'a>(&'a mut self, slot: &'a Slot) -> Option<&'a [u8]> {
+        match self {
+            Self::Host => slot.bytes(),
+            #[cfg(feature = "cuda")]
+            Self::Gpu { memory, page } => {
+                memory.copy_to_host(slot.address(), page).ok()?;
+                Some(page)
+            }
+        }
+    }
+}

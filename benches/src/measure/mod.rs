@@ -1,0 +1,11 @@
+//! The measurement: what producers and workers do, how a crew of them is led, and what counts.
+
+pub(crate) mod clock;
+pub(crate) mod crew;
+mod destination;
+pub(crate) mod ladder;
+pub(crate) mod memcpy;
+mod pattern;
+pub(crate) mod producer;
+pub(crate) mod window;
+pub(crate) mod worker;

@@ -1,0 +1,389 @@
+//! The reading process: it connects, and pulls pages in the rounds that its parent orders.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use kvrail::core::batch::Done;
+use kvrail::core::config::EngineConfig;
+use kvrail::core::error::PageError;
+use kvrail::core::id::MAX_RAILS;
+use kvrail::core::memory::Slot;
+use kvrail::core::remote::{Location, RemotePage};
+use kvrail::core::time::Time;
+use kvrail::session::Address;
+use kvrail::{Config, Event, Network, Peer, Reader, clock, shm, tcp};
+
+use crate::catalogue::NamedLayout;
+use crate::cli::common::{ReadOrder, Transport, Verify};
+use crate::measure::clock::sleep_until;
+use crate::measure::destination::Destination;
+use crate::measure::pattern;
+use crate::measure::window::{Failed, Recorder, Sample, Span};
+use crate::process::protocol::{Order, Ready, Reply, Verified, WorkerSetup, receive, send};
+
+/// How long a batch may take. No network that pages are read over is so slow.
+const BATCH_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the engine may take to hand an overdue batch back.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long the producer may take to publish all its slots.
+const FILL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The worker's main function.
+pub(crate) fn child(setup: &WorkerSetup) -> anyhow::Result<()> {
+    match setup.transport {
+        Transport::Shm => work(setup, shm::rails(setup.rails.count()?.into())?),
+        Transport::Tcp => work(setup, tcp::rails(setup.rails.count()?.into())?),
+        #[cfg(feature = "verbs")]
+        Transport::Verbs => {
+            let rails = kvrail::verbs::rails_with(setup.rails.ports()?, setup.verbs.config()?)?;
+            work(setup, rails)
+        }
+        #[cfg(not(feature = "verbs"))]
+        Transport::Verbs => crate::cli::rails::not_built(),
+    }
+}
+
+fn work<N: Network>(setup: &WorkerSetup, rails: N) -> anyhow::Result<()> {
+    match Worker::start(setup, rails)? {
+        Some(worker) => worker.obey(),
+        None => Ok(()),
+    }
+}
+
+struct Worker<N: Network> {
+    reader: Reader<N>,
+    /// The transport's name in reports.
+    label: String,
+    /// The rails' names in reports.
+    names: Vec<String>,
+    peer: Peer,
+    address: Address,
+    /// The locations of this worker's pages.
+    locations: Vec<Location>,
+    /// The same pages, checked against the peer's region.
+    pages: Vec<RemotePage>,
+    /// A queue, so that destinations take turns as sources do.
+    slots: VecDeque<Slot>,
+    destination: Destination,
+    /// The index of the page that is read next.
+    next: usize,
+    /// Pages of a batch.
+    batch: usize,
+    /// Batches in flight.
+    concurrency: usize,
+    verify: Verify,
+    /// Whether it polls all the time instead of sleeping, since there are cores to spare.
+    spins: bool,
+    recorder: Recorder,
+    /// Pages that have arrived so far.
+    arrived: u64,
+}
+
+/// What is done with the batches that come back.
+enum Purpose<'a> {
+    /// In the timed part they are counted.
+    Count,
+    /// After the timed part they are only awaited.
+    Drain,
+    /// In the comparison their pages are compared: with the locations of the batch and the
+    /// producer's seed.
+    Compare(&'a [Location], u64, &'a mut Verified),
+}
+
+impl<N: Network> Worker<N> {
+    /// Connects, and waits for the parent's order before it takes memory. `None`: the parent is
+    /// gone.
+    fn start(setup: &WorkerSetup, rails: N) -> anyhow::Result<Option<Self>> {
+        let named = NamedLayout::find(&setup.layout)
+            .with_context(|| format!("no layout is called {}", setup.layout))?;
+        let address: Address = setup.connect.parse()?;
+        let engine = with_chunk(rails.tuning(), setup.chunk_bytes);
+        let config =
+            Config { lanes_per_rail: setup.lanes_per_rail.into(), engine: Some(engine), ..Config::default() };
+        let label = rails.label();
+        let mut names: Vec<_> = (0..MAX_RAILS).map(|rail| rails.name(rail)).collect();
+        let mut reader = Reader::start(named.layout, rails, config)?;
+        names.truncate(reader.rails());
+        let peer = reader.connect(&address, &setup.key.peer_key()?).map_err(with_hint)?;
+        let locations = published(&mut reader, &peer)?;
+        let mut locations = share(&locations, setup, named.layout.page_bytes());
+        if setup.order == ReadOrder::Shuffled {
+            pattern::shuffle(&mut locations);
+        }
+        let page = |&at: &Location| match setup.validate {
+            true => peer.page(at),
+            false => peer.regions()[0].unvalidated(at.slot),
+        };
+        let pages: Vec<_> = locations.iter().map(page).collect::<Result<_, _>>()?;
+        let batch = usize::from(setup.batch).min(pages.len());
+        let concurrency = usize::from(setup.concurrency);
+        let bytes = pages.len() * named.layout.page_bytes() as usize;
+        // A GPU's memory is not the host's.
+        let host_bytes = if setup.gpu.is_none() { bytes as u64 } else { 0 };
+        send(&Reply::Connected { host_bytes })?;
+        match receive()? {
+            Some(Order::Register) => {}
+            Some(order) => bail!("a worker registers its memory first, and was told: {order:?}"),
+            None => return Ok(None),
+        }
+        let (destination, slots) = Destination::register(&mut reader, bytes, setup.gpu)?;
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        Ok(Some(Self {
+            reader,
+            label,
+            names,
+            peer,
+            address,
+            locations,
+            pages,
+            slots,
+            destination,
+            next: 0,
+            batch,
+            concurrency,
+            verify: setup.verify,
+            spins: cores > setup.threads,
+            recorder: Recorder::new(setup.workers == 1),
+            arrived: 0,
+        }))
+    }
+
+    /// Obeys orders until the parent closes the pipe.
+    fn obey(mut self) -> anyhow::Result<()> {
+        send(&Reply::Ready(Ready {
+            transport: self.label.clone(),
+            rails: self.names.clone(),
+            chunk_bytes: self.reader.engine_config().chunk_bytes,
+            pages: self.pages.len() as u32,
+        }))?;
+        while let Some(order) = receive()? {
+            let reply = match order {
+                Order::Round { start, warmup, duration, .. } => {
+                    Reply::Ran(self.round(start, warmup, duration)?)
+                }
+                Order::Count(span) => Reply::Counted(self.recorder.count(span)),
+                Order::Verify => Reply::Verified(self.verify()?),
+                Order::Register => bail!("a worker registers its memory once, and was told to do it again"),
+            };
+            send(&reply)?;
+        }
+        Ok(())
+    }
+
+    /// The timed part: keeps `concurrency` batches in flight until the end of the window.
+    fn round(&mut self, start: u64, warmup: u64, duration: u64) -> anyhow::Result<Span> {
+        let window = Span { from: start + warmup, to: start + warmup + duration };
+        self.recorder.start(window);
+        sleep_until(start);
+        let began = clock::now().0;
+        loop {
+            let now = clock::now();
+            if now.0 >= window.to {
+                break;
+            }
+            self.fill(now)?;
+            self.reader.poll();
+            if !self.take(&mut Purpose::Count)? && !self.spins {
+                self.reader.wait(Time(window.to));
+            }
+        }
+        // The pipeline was full from `began` until now.
+        let at_work = self.recorder.finish(began, clock::now().0);
+        self.drain(&mut Purpose::Drain)?;
+        Ok(at_work)
+    }
+
+    /// Submits batches until `concurrency` of them are in flight.
+    fn fill(&mut self, now: Time) -> anyhow::Result<()> {
+        while self.reader.in_flight() < self.concurrency && self.slots.len() >= self.batch {
+            let Some(mut batch) = self.reader.batch() else { return Ok(()) };
+            batch.set_tag(now.0);
+            for _ in 0..self.batch {
+                let Some(slot) = self.slots.pop_front() else { break };
+                let page = self.pages[self.next];
+                self.next = if self.next + 1 == self.pages.len() { 0 } else { self.next + 1 };
+                if let Err((error, slot)) = batch.read(page, slot) {
+                    self.slots.push_back(slot);
+                    return Err(error.into());
+                }
+            }
+            let deadline = now + kvrail::core::time::Nanos(BATCH_PATIENCE.as_nanos() as u64);
+            if let Err(rejected) = self.reader.submit(batch, deadline) {
+                self.check_peer()?;
+                return Err(rejected.error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the batches that are done, and returns whether there were any.
+    fn take(&mut self, purpose: &mut Purpose<'_>) -> anyhow::Result<bool> {
+        let mut any = false;
+        // Batches that are found together get the same time, since nothing tells which was done
+        // first.
+        let at = clock::now().0;
+        while let Some(mut done) = self.reader.next_done() {
+            any = true;
+            let sample = take_pages(&mut done, at, &mut self.slots, &mut self.destination, purpose);
+            self.arrived += u64::from(sample.pages);
+            if sample.failed.peer_gone > 0 {
+                self.check_peer()?;
+            }
+            if matches!(purpose, Purpose::Count) {
+                self.recorder.record(&sample);
+            }
+        }
+        Ok(any)
+    }
+
+    /// Waits until nothing is in flight.
+    fn drain(&mut self, purpose: &mut Purpose<'_>) -> anyhow::Result<()> {
+        let until = clock::within(BATCH_PATIENCE + GRACE);
+        loop {
+            self.reader.poll();
+            self.take(purpose)?;
+            if self.reader.in_flight() == 0 {
+                return self.check_peer();
+            }
+            if clock::now() >= until {
+                bail!(
+                    "{} batches from {} did not end within {BATCH_PATIENCE:?}, nor in the {GRACE:?} after it",
+                    self.reader.in_flight(),
+                    self.address
+                );
+            }
+            self.reader.wait(until);
+        }
+    }
+
+    /// An error if the producer is gone.
+    fn check_peer(&mut self) -> anyhow::Result<()> {
+        self.reader.poll();
+        if let Some(Event::Lost { producer, why, .. }) = self.reader.next_event() {
+            bail!(
+                "the producer {producer} at {} is gone after {} pages had arrived ({}); start it again, and run the line that it prints",
+                self.address,
+                self.arrived,
+                why.cause
+            );
+        }
+        Ok(())
+    }
+
+    /// Reads every n-th page once and compares it with what the producer wrote.
+    fn verify(&mut self) -> anyhow::Result<Verified> {
+        let mut verified = Verified::default();
+        let Some(step) = self.verify.step() else { return Ok(verified) };
+        let seed = self.peer.epoch().0.get();
+        let numbers: Vec<usize> = (0..self.pages.len()).step_by(step).collect();
+        for numbers in numbers.chunks(self.batch) {
+            let mut batch = self.reader.batch().context("no batch is free, although nothing is in flight")?;
+            let locations: Vec<_> = numbers.iter().map(|&n| self.locations[n]).collect();
+            for &n in numbers {
+                let mut slot =
+                    self.slots.pop_front().context("no slot is free, although nothing is in flight")?;
+                // Destinations take turns as sources do, so this slot may hold the requested page
+                // already, from the timed part.
+                self.destination.wipe(&mut slot)?;
+                batch.read(self.pages[n], slot).map_err(|(error, _)| error)?;
+            }
+            if let Err(rejected) = self.reader.submit(batch, clock::within(BATCH_PATIENCE)) {
+                self.check_peer()?;
+                return Err(rejected.error.into());
+            }
+            self.drain(&mut Purpose::Compare(&locations, seed, &mut verified))?;
+        }
+        Ok(verified)
+    }
+}
+
+/// Sums up what happened to the pages of a batch, compares them if that is the purpose, and takes
+/// their slots back.
+fn take_pages(
+    done: &mut Done<'static>,
+    at: u64,
+    slots: &mut VecDeque<Slot>,
+    destination: &mut Destination,
+    purpose: &mut Purpose<'_>,
+) -> Sample {
+    let took = at.saturating_sub(done.tag());
+    let mut sample = Sample { at, took, pages: 0, failed: Failed::default() };
+    for page in done.pages() {
+        match page.result {
+            Ok(()) => sample.pages += 1,
+            Err(PageError::Miss(_)) => sample.failed.miss += 1,
+            Err(PageError::Fault { .. } | PageError::SetAside { .. }) => sample.failed.fault += 1,
+            Err(PageError::Deadline { .. }) => sample.failed.deadline += 1,
+            Err(PageError::PeerGone) => sample.failed.peer_gone += 1,
+        }
+        if let Purpose::Compare(locations, seed, verified) = purpose {
+            let Location { slot, expected } = locations[page.index];
+            if page.result.is_err() {
+                verified.missing += 1;
+            } else {
+                verified.compared += 1;
+                let generation = expected.generation.count();
+                let bytes = destination.bytes(&page.slot);
+                let good = bytes.is_some_and(|b| pattern::check(b, *seed, slot, generation));
+                verified.wrong += u64::from(!good);
+            }
+        }
+        slots.push_back(page.slot);
+    }
+    sample
+}
+
+/// The transport's own settings with another chunk, if one was given.
+fn with_chunk(tuning: EngineConfig, chunk_bytes: Option<u32>) -> EngineConfig {
+    let Some(chunk_bytes) = chunk_bytes else { return tuning };
+    EngineConfig { chunk_bytes, run_bytes: tuning.run_bytes.max(chunk_bytes), ..tuning }
+}
+
+/// Adds to an error what its user can do about it.
+fn with_hint(error: kvrail::ConnectError) -> anyhow::Error {
+    let text = error.to_string();
+    let hint = if text.contains("refused (os error") {
+        "is `kvrail-bench serve` running there, at that port?"
+    } else if text.contains("the peer keys differ") {
+        "take --key from the line that serve printed, or give the same --key-file"
+    } else if text.contains("the layouts differ") {
+        "drive with the --layout that serve was started with"
+    } else if text.contains("no transport in common") {
+        "drive with the --transport that serve was started with"
+    } else {
+        return error.into();
+    };
+    anyhow::anyhow!("{text}; {hint}")
+}
+
+/// The locations of all pages of the producer, once it has published every slot.
+fn published<N: Network>(reader: &mut Reader<N>, peer: &Peer) -> anyhow::Result<Vec<Location>> {
+    let until = clock::within(FILL_PATIENCE);
+    let slots = peer.regions()[0].slots();
+    loop {
+        let locations =
+            reader.published(peer, 0, until).context("cannot read the producer's publication table")?;
+        if locations.len() == slots as usize {
+            return Ok(locations);
+        }
+        if clock::now() >= until {
+            bail!(
+                "the producer has published only {} of its {slots} pages within {FILL_PATIENCE:?}; wait until serve has printed its line",
+                locations.len()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// This worker's share of the pages, which is at least one page.
+fn share(locations: &[Location], setup: &WorkerSetup, page_bytes: u32) -> Vec<Location> {
+    let (number, of) = (setup.number, setup.workers);
+    let wanted = setup.working_set.map_or(locations.len(), |bytes| (bytes / u64::from(page_bytes)) as usize);
+    let wanted = wanted.clamp(1, locations.len());
+    let (from, to) = (number * wanted / of, (number + 1) * wanted / of);
+    // With more workers than pages some workers read the same page.
+    let (from, to) = if from < to { (from, to) } else { (from.min(wanted - 1), from.min(wanted - 1) + 1) };
+    locations[from..to].to_vec()
+}

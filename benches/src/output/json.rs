@@ -1,0 +1,267 @@
+//! The report for machines: one document per run, in the format `kvrail-bench/2`. docs/measuring.md
+//! explains every field.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use crate::catalogue::NamedLayout;
+use crate::cli::common::{Op, ReadOrder, Verify};
+use crate::measure::window::Tally;
+use crate::output::host::{Host, Watch};
+use crate::output::numbers::grouped;
+use crate::output::write::{self, Delivery};
+use crate::process::protocol::Verified;
+
+/// The version of the format.
+pub(crate) const SCHEMA: &str = "kvrail-bench/2";
+
+/// The `op` of rows that copy pages and read none.
+pub(crate) const COPY: &str = "copy";
+
+/// Where a report goes.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    /// To stdout.
+    Stdout,
+    /// To an open file, with its path.
+    File(File, PathBuf),
+}
+
+impl Sink {
+    /// Opens `path`, `-` for stdout. This is done before the work, so that a path that cannot be
+    /// written is an error at once. The file keeps its content until there is a report to replace
+    /// it.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        if path.as_os_str() == "-" {
+            return Ok(Self::Stdout);
+        }
+        let file = File::options().write(true).create(true).truncate(false).open(path);
+        let file = file.with_context(|| {
+            format!("cannot write the report to {}; give --json the path of a writable file", path.display())
+        })?;
+        Ok(Self::File(file, path.into()))
+    }
+}
+
+/// The whole document.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) schema: &'static str,
+    pub(crate) created_at: String,
+    pub(crate) host: Host,
+    pub(crate) meta: Meta,
+    pub(crate) results: Vec<Row>,
+}
+
+/// The settings of the run. A setting that differs between layouts is a list in the order of
+/// `layout`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Meta {
+    pub(crate) command: &'static str,
+    pub(crate) transport: String,
+    pub(crate) layout: Vec<&'static str>,
+    pub(crate) fingerprint: Vec<String>,
+    pub(crate) page_bytes: Vec<u32>,
+    pub(crate) synthetic: Vec<bool>,
+    pub(crate) batch: Vec<usize>,
+    /// Bytes of the pages that are read over and over, per layout.
+    pub(crate) working_set: Vec<u64>,
+    pub(crate) chunk_bytes: u32,
+    pub(crate) rails: Vec<String>,
+    pub(crate) lanes_per_rail: u8,
+    pub(crate) concurrency: u8,
+    pub(crate) processes: u8,
+    pub(crate) duration_s: f64,
+    pub(crate) warmup_s: f64,
+    pub(crate) verify: Verify,
+    pub(crate) order: ReadOrder,
+}
+
+impl Meta {
+    /// The settings that follow from the layouts, and defaults for the others.
+    pub(crate) fn of(command: &'static str, transport: &str, layouts: &[NamedLayout]) -> Self {
+        fn each<T>(layouts: &[NamedLayout], what: impl Fn(&NamedLayout) -> T) -> Vec<T> {
+            layouts.iter().map(what).collect()
+        }
+        Self {
+            command,
+            transport: transport.into(),
+            layout: each(layouts, |named| named.name),
+            fingerprint: each(layouts, |named| named.layout.fingerprint().to_string()),
+            page_bytes: each(layouts, |named| named.layout.page_bytes()),
+            synthetic: each(layouts, |named| named.layout.synthetic()),
+            batch: each(layouts, NamedLayout::batch),
+            working_set: Vec::new(),
+            chunk_bytes: 0,
+            rails: Vec::new(),
+            lanes_per_rail: 1,
+            concurrency: 0,
+            processes: 1,
+            duration_s: 0.0,
+            warmup_s: 0.0,
+            verify: Verify::All,
+            order: ReadOrder::Turn,
+        }
+    }
+}
+
+/// One line of the ladder.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) scenario: String,
+    pub(crate) layout: &'static str,
+    pub(crate) page_bytes: u32,
+    pub(crate) op: &'static str,
+    /// Rails of each process. Of a row that copies: threads.
+    pub(crate) rails: u8,
+    pub(crate) processes: u8,
+    pub(crate) concurrency: u8,
+    pub(crate) gb_per_s: f64,
+    pub(crate) pages_per_s: f64,
+    /// `None` for a layout whose pages have no tokens.
+    pub(crate) tokens_per_s: Option<f64>,
+    pub(crate) latency_us: Latency,
+    /// The share of the requested pages that arrived; `None` where none is validated.
+    pub(crate) hit_ratio: Option<f64>,
+    pub(crate) pages_verified: u64,
+    pub(crate) pages_wrong: u64,
+    /// Pages that did not arrive, by reason, in the timed part and in the comparison.
+    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) ratio: Ratio,
+}
+
+/// The time from the submission of a batch to its end, in microseconds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) max: f64,
+}
+
+/// A row in proportion to the limits of the machine.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ratio {
+    /// Its pages per second over those of the `memcpy` row of the same layout and run; `None` where
+    /// there is no such row.
+    pub(crate) memcpy: Option<f64>,
+}
+
+/// The settings of one row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) named: NamedLayout,
+    pub(crate) op: &'static str,
+    pub(crate) rails: u8,
+    pub(crate) processes: u8,
+    pub(crate) concurrency: u8,
+}
+
+impl Row {
+    pub(crate) fn new(scenario: &str, shape: Shape, tally: &Tally, verified: Verified) -> Self {
+        let Shape { named, op, rails, processes, concurrency } = shape;
+        let page_bytes = named.layout.page_bytes();
+        let pages_per_s = tally.pages_per_s();
+        let us = |quantile| tally.latencies.value_at_quantile(quantile) as f64 / 1e3;
+        let mut errors = tally.failed.clone();
+        if verified.missing > 0 {
+            *errors.entry("missing_in_verified_pass".into()).or_default() += verified.missing;
+        }
+        Self {
+            scenario: scenario.into(),
+            layout: named.name,
+            page_bytes,
+            op,
+            rails,
+            processes,
+            concurrency,
+            gb_per_s: pages_per_s * f64::from(page_bytes) / 1e9,
+            pages_per_s,
+            tokens_per_s: (named.layout.tokens() > 0).then(|| pages_per_s * named.layout.tokens() as f64),
+            latency_us: Latency {
+                p50: us(0.5),
+                p90: us(0.9),
+                p99: us(0.99),
+                p999: us(0.999),
+                max: tally.latencies.max() as f64 / 1e3,
+            },
+            hit_ratio: if op == Op::Checked.label() { tally.hit_ratio() } else { None },
+            pages_verified: verified.compared,
+            pages_wrong: verified.wrong,
+            errors,
+            ratio: Ratio { memcpy: None },
+        }
+    }
+}
+
+/// Replaces the content of `file` by `text`, and syncs it.
+fn replace(mut file: &File, text: &[u8]) -> std::io::Result<()> {
+    // A device or a pipe has no length, and cannot be synced.
+    let regular = file.metadata()?.is_file();
+    if regular {
+        file.set_len(0)?;
+    }
+    file.write_all(text)?;
+    // Some file systems report only here that they are full.
+    if regular { file.sync_all() } else { Ok(()) }
+}
+
+impl Report {
+    pub(crate) fn new(meta: Meta, results: Vec<Row>, watch: &Watch) -> Self {
+        let created_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        Self { schema: SCHEMA, created_at, host: Host::this(watch), meta, results }
+    }
+
+    /// Writes the table and the report, and judges the run: a wrong page is a failure, and so is a
+    /// page that did not arrive.
+    pub(crate) fn deliver(&self, table: &str, json: Option<Sink>) -> anyhow::Result<()> {
+        // The report is written even if the table cannot be.
+        let table = match json {
+            Some(Sink::Stdout) => write::stderr(table.as_bytes()),
+            _ => write::stdout(table.as_bytes()),
+        };
+        let written = json.map(|sink| self.write(sink)).transpose();
+        let (wrong, failed) = (self.wrong(), self.failed());
+        if wrong > 0 {
+            bail!("{} pages differ from what was written: do not use this build", grouped(wrong));
+        }
+        if failed > 0 {
+            bail!(
+                "{} pages did not arrive; `errors` in the --json report gives the reasons",
+                grouped(failed)
+            );
+        }
+        written?;
+        table?;
+        Ok(())
+    }
+
+    fn write(&self, to: Sink) -> anyhow::Result<Delivery> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        match to {
+            Sink::Stdout => Ok(write::stdout(text.as_bytes())?),
+            Sink::File(file, path) => {
+                let written = replace(&file, text.as_bytes());
+                Ok(write::delivery(written, || format!("the report's file {}", path.display()))?)
+            }
+        }
+    }
+
+    /// Pages that differ from what was written, over all rows.
+    fn wrong(&self) -> u64 {
+        self.results.iter().map(|row| row.pages_wrong).sum()
+    }
+
+    /// Pages that did not arrive, over all rows.
+    fn failed(&self) -> u64 {
+        self.results.iter().flat_map(|row| row.errors.values()).sum()
+    }
+}

@@ -1,0 +1,73 @@
+//! The report for people: a table that can be read without having read anything else.
+
+use std::fmt::Write;
+
+use crate::output::json::{COPY, Row};
+use crate::output::numbers::{grouped, time};
+
+/// Headings, and whether a column is of numbers.
+const COLUMNS: [(&str, bool); 9] = [
+    ("scenario", false),
+    ("layout", false),
+    ("rails x proc", true),
+    ("GB/s", true),
+    ("pages/s", true),
+    ("p50", true),
+    ("p99", true),
+    ("of memcpy", true),
+    ("verified pages", true),
+];
+
+/// The table of these rows, with a rule between layouts.
+pub(crate) fn of(rows: &[Row]) -> String {
+    let cells: Vec<[String; 9]> = rows.iter().map(cells).collect();
+    let mut widths = COLUMNS.map(|(name, _)| name.len());
+    for row in &cells {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    line(&mut text, &widths, &COLUMNS.map(|(name, _)| name.to_owned()));
+    let rule = "-".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1));
+    for (at, row) in cells.iter().enumerate() {
+        if at == 0 || rows[at].layout != rows[at - 1].layout {
+            text.push_str(&rule);
+            text.push('\n');
+        }
+        line(&mut text, &widths, row);
+    }
+    text
+}
+
+fn line(text: &mut String, widths: &[usize; 9], cells: &[String; 9]) {
+    let mut one = String::new();
+    for ((width, cell), (_, number)) in widths.iter().zip(cells).zip(COLUMNS) {
+        let width = *width;
+        // Writing to a string does not fail.
+        let _ = if number { write!(one, "{cell:>width$}  ") } else { write!(one, "{cell:<width$}  ") };
+    }
+    text.push_str(one.trim_end());
+    text.push('\n');
+}
+
+#[expect(clippy::cast_sign_loss, reason = "a rate is not negative")]
+fn cells(row: &Row) -> [String; 9] {
+    let verified = match (row.op, row.pages_verified, row.pages_wrong) {
+        (COPY, ..) => "-".into(),
+        (_, 0, 0) => "none".into(),
+        (_, good, 0) => format!("{}, 0 wrong", grouped(good)),
+        (_, all, wrong) => format!("{}, {} WRONG", grouped(all), grouped(wrong)),
+    };
+    [
+        row.scenario.clone(),
+        row.layout.to_owned(),
+        format!("{} x {}", row.rails, row.processes),
+        format!("{:.2}", row.gb_per_s),
+        grouped(row.pages_per_s.round() as u64),
+        time(row.latency_us.p50),
+        time(row.latency_us.p99),
+        row.ratio.memcpy.map_or("-".into(), |ratio| format!("{:.0} %", 100.0 * ratio)),
+        verified,
+    ]
+}

@@ -1,0 +1,32 @@
+//! A child process: takes its role, and obeys its parent until the pipe is closed.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::measure::{producer, worker};
+use crate::output::error_text::with_causes;
+use crate::process::protocol::{Reply, Role, receive, send};
+
+/// A child's main function.
+pub(crate) fn run() -> ExitCode {
+    match obey() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // This fails only if there is no parent any more that could read it.
+            let _ = send(&Reply::Failed(with_causes(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey() -> anyhow::Result<()> {
+    // A parent that died before this call has closed the pipe, which ends the child as well.
+    set_parent_process_death_signal(Some(Signal::KILL)).context("cannot tie this process to its parent")?;
+    match receive::<Role>()? {
+        Some(Role::Producer(setup)) => producer::child(&setup),
+        Some(Role::Worker(setup)) => worker::child(&setup),
+        None => Ok(()),
+    }
+}

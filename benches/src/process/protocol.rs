@@ -1,0 +1,179 @@
+//! What a parent and its child processes say to each other: one JSON document per line.
+
+use std::io::Write;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::common::{ReadOrder, Transport, Verify};
+use crate::cli::key::Key;
+use crate::cli::rails::{Rails, VerbsArgs};
+use crate::measure::window::{Count, Span};
+
+/// The role of a child, which is the first line that it gets.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// Publishes pages, and copies them for comparison.
+    Producer(ProducerSetup),
+    /// Reads pages.
+    Worker(WorkerSetup),
+}
+
+/// All that a producer has to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ProducerSetup {
+    /// The address to listen at.
+    pub(crate) listen: String,
+    pub(crate) key: Key,
+    pub(crate) transport: Transport,
+    /// The layout's name in the catalogue.
+    pub(crate) layout: String,
+    /// Bytes of published pages.
+    pub(crate) working_set: u64,
+    pub(crate) rails: Rails,
+    pub(crate) verbs: VerbsArgs,
+    /// For the rows that copy; `None` if there are none.
+    pub(crate) copy: Option<CopySetup>,
+}
+
+/// How a producer copies its own pages.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct CopySetup {
+    /// How many threads copy.
+    pub(crate) threads: usize,
+    /// Pages that a thread copies between two looks at the clock, as a reader's batch.
+    pub(crate) batch: usize,
+}
+
+/// The routine of a row that copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Routine {
+    /// The routine of a rail, piece by piece: the limit.
+    Rail,
+    /// The C library's `memcpy`, whole pages: for comparison.
+    Libc,
+}
+
+/// All that a worker has to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WorkerSetup {
+    /// The producer's address.
+    pub(crate) connect: String,
+    pub(crate) key: Key,
+    pub(crate) transport: Transport,
+    /// The layout's name in the catalogue.
+    pub(crate) layout: String,
+    pub(crate) rails: Rails,
+    pub(crate) verbs: VerbsArgs,
+    pub(crate) lanes_per_rail: u8,
+    /// Pages of a batch.
+    pub(crate) batch: u16,
+    /// `None`: what suits the transport.
+    pub(crate) chunk_bytes: Option<u32>,
+    /// Batches in flight.
+    pub(crate) concurrency: u8,
+    /// Bytes of pages that all workers read together; `None`: all that are published.
+    pub(crate) working_set: Option<u64>,
+    /// The number of this worker, from 0.
+    pub(crate) number: usize,
+    /// How many workers share the pages.
+    pub(crate) workers: usize,
+    /// Threads that read at the same time, those of all workers together.
+    pub(crate) threads: usize,
+    pub(crate) verify: Verify,
+    /// Whether each page's entry in the publication table is read after the page.
+    pub(crate) validate: bool,
+    pub(crate) order: ReadOrder,
+    /// The GPU whose memory is read into; `None`: the host's memory.
+    pub(crate) gpu: Option<u8>,
+}
+
+/// An order to a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Take the memory that [`Reply::Connected`] asked for. Answer [`Reply::Ready`].
+    Register,
+    /// Work from `start` on: warm up, then go on for `duration`. Answer [`Reply::Ran`].
+    Round {
+        /// The starting time on the clock that all processes share, in nanoseconds.
+        start: u64,
+        /// In nanoseconds.
+        warmup: u64,
+        /// In nanoseconds.
+        duration: u64,
+        /// The routine that a producer copies with.
+        routine: Routine,
+    },
+    /// Count what was done within this window of the last round. Answer [`Reply::Counted`].
+    Count(Span),
+    /// Compare pages. Answer [`Reply::Verified`].
+    Verify,
+}
+
+/// A child's answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// A producer has published its pages.
+    Serving {
+        /// The address at which readers connect.
+        address: String,
+        /// How many pages are published.
+        pages: u32,
+    },
+    /// A worker is connected, and has not taken its memory yet.
+    Connected {
+        /// Bytes of the host's memory that it wants to read into.
+        host_bytes: u64,
+    },
+    /// A worker is connected, and its memory is registered.
+    Ready(Ready),
+    /// The time at which the child was at work in the round.
+    Ran(Span),
+    /// What it did within the window.
+    Counted(Count),
+    /// What the comparison found.
+    Verified(Verified),
+    /// Why the child cannot go on. This is its last line.
+    Failed(String),
+}
+
+/// What a worker tells of itself when it is ready.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    /// The transport's name in reports.
+    pub(crate) transport: String,
+    /// The rails' names.
+    pub(crate) rails: Vec<String>,
+    /// The engine's chunk.
+    pub(crate) chunk_bytes: u32,
+    /// Pages that this worker reads.
+    pub(crate) pages: u32,
+}
+
+/// What a comparison of pages found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Verified {
+    /// Pages that were compared, every byte of them.
+    pub(crate) compared: u64,
+    /// The compared pages that differ from what was written.
+    pub(crate) wrong: u64,
+    /// Pages that did not arrive, and so were not compared.
+    pub(crate) missing: u64,
+}
+
+/// Receives the parent's next line in a child. `None`: the parent has closed the pipe.
+pub(crate) fn receive<T: for<'a> Deserialize<'a>>() -> anyhow::Result<Option<T>> {
+    let mut line = String::new();
+    if std::io::stdin().read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let parsed = serde_json::from_str(&line);
+    parsed.map(Some).context("this command is for the program's own use: run demo, serve or drive")
+}
+
+/// Sends a line to the parent.
+pub(crate) fn send(reply: &Reply) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(reply)?)?;
+    Ok(out.flush()?)
+}

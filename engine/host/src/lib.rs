@@ -1,0 +1,29 @@
+//! What kvrail's crates need of a Linux host, in one place.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`clock`] | one monotonic clock for all processes of a host, as the engine's [`Time`](kvrail_core::time::Time) |
+//! | [`memory`] | zeroed memory in huge pages, to read into |
+//! | [`segment`] | memory that its owner shares with other processes, who can read it and never write it |
+//! | [`wake`] | [`EventFd`](wake::EventFd), [`StopSignal`](wake::StopSignal), [`WakeFd`](wake::WakeFd): how a thread that sleeps in poll(2) is woken |
+//! | [`accept`] | the loop that accepts connections: it pauses where descriptors run out, and ends on a stop signal |
+//! | [`listener`] | a TCP listener that no child of a fork inherits |
+//! | [`handshakes`] | a bound on connections that have not authenticated yet |
+//! | [`descriptors`] | threads with a descriptor table of their own; [`OwnerProcess`](descriptors::OwnerProcess) |
+//! | [`secret`] | random bytes, and secrets that compare in constant time |
+//! | [`log_limit`] | a rate limit for log lines that a remote side can cause |
+//!
+//! The crate knows the host and nothing of rails, sessions or pages. Of kvrail it uses two types of
+//! kvrail-core: points in time and memory ranges.
+
+pub mod accept;
+pub mod clock;
+pub mod descriptors;
+pub mod handshakes;
+pub mod listener;
+pub mod log_limit;
+mod mapping;
+pub mod memory;
+pub mod secret;
+pub mod segment;
+pub mod wake;

@@ -1,0 +1,257 @@
+//! The server's threads: one that accepts, and one for each connection, which answers requests in order.
+#![allow(unsafe_code, reason = "the kernel reads published memory on our word")]
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use kvrail_core::provider::MemoryRange;
+use kvrail_host::accept::{AcceptHandler, accept_loop};
+use kvrail_host::handshakes::{HandshakePlace, Handshakes};
+use kvrail_host::listener::Listener;
+use kvrail_host::log_limit::LogLimit;
+use kvrail_host::segment::Segment;
+use kvrail_host::wake::StopSignal;
+use rustix::net::{SendFlags, sockopt};
+use zerocopy::IntoBytes as _;
+
+use super::address::Address;
+use super::wire::{PROTOCOL, Request, Response, read_until};
+use crate::hello::{HELLO_BYTES, Refusal};
+use crate::region::Region;
+
+/// Time for the hello, and for a reader to take what was sent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Lanes that one server serves at a time, each a connection with a thread.
+pub const MAX_LANES: usize = 1024;
+
+/// How many connections may wait for their hello at a time.
+const MAX_SILENT: usize = 64;
+/// Threads: those of connections that were displaced and are about to end included.
+const MAX_THREADS: usize = MAX_LANES + 2 * MAX_SILENT;
+
+/// Memory that a server publishes.
+#[derive(Debug)]
+pub struct Export {
+    pub(super) range: MemoryRange,
+    /// Keeps the memory alive; `None` where the caller does.
+    _owner: Option<Arc<Segment>>,
+}
+
+impl Export {
+    /// A segment, which the server keeps alive.
+    #[must_use]
+    pub fn segment(segment: Arc<Segment>) -> Self {
+        Self { range: segment.range(), _owner: Some(segment) }
+    }
+
+    /// Any memory.
+    ///
+    /// # Safety
+    ///
+    /// Until the server has been dropped, `range` is mapped, and its bytes may become known to every
+    /// reader that has the address. It may be written to meanwhile.
+    #[must_use]
+    pub unsafe fn memory(range: MemoryRange) -> Self {
+        Self { range, _owner: None }
+    }
+}
+
+/// What all connections share.
+pub(super) struct Served {
+    address: Address,
+    regions: Vec<Region>,
+    _exports: Vec<Export>,
+    /// Connections whose hello was accepted.
+    lanes: AtomicUsize,
+    max_lanes: usize,
+    /// For lines that any process that reaches the port can cause.
+    log: LogLimit,
+}
+
+impl Served {
+    pub(super) fn new(
+        address: Address,
+        regions: Vec<Region>,
+        exports: Vec<Export>,
+        max_lanes: usize,
+    ) -> Self {
+        let lanes = AtomicUsize::new(0);
+        Self { address, regions, _exports: exports, lanes, max_lanes, log: LogLimit::new() }
+    }
+}
+
+/// The thread that accepts.
+pub(super) struct ServerThread {
+    handshakes: Arc<Handshakes>,
+    served: Arc<Served>,
+    /// Each connection's thread owns its stream, so the stream is closed when the thread ends and not
+    /// when this list is looked at next.
+    connections: Vec<(Weak<TcpStream>, JoinHandle<()>)>,
+}
+
+impl ServerThread {
+    pub(super) fn new(served: Served) -> Self {
+        Self { handshakes: Handshakes::new(MAX_SILENT), served: Arc::new(served), connections: Vec::new() }
+    }
+
+    /// Serves until `stop` is raised, and returns when all connections have ended.
+    pub(super) fn run(mut self, listener: &Listener, stop: &StopSignal) {
+        if let Err(error) = accept_loop(listener, stop.as_fd(), &mut self) {
+            tracing::error!(%error, "the TCP server stops");
+        }
+        for (stream, _) in &self.connections {
+            // A stream that cannot be upgraded has been closed already.
+            let _ = stream.upgrade().map(|stream| stream.shutdown(Shutdown::Both));
+        }
+        for (_, thread) in self.connections {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl AcceptHandler<(TcpStream, SocketAddr)> for ServerThread {
+    fn accepted(&mut self, (stream, from): (TcpStream, SocketAddr)) {
+        self.connections.retain(|(_, thread)| !thread.is_finished());
+        let log = |why: &str| {
+            if let Some(left_out) = self.served.log.allows() {
+                tracing::warn!(%from, why, left_out, "refused a reader");
+            }
+        };
+        if self.connections.len() >= MAX_THREADS {
+            return log("the threads of displaced connections have not ended yet");
+        }
+        // A connection that is displaced by this one notices that by itself.
+        let place = match self.handshakes.admit(from.ip(), &stream) {
+            Ok((place, _)) => place,
+            Err(error) => return log(&error.to_string()),
+        };
+        let stream = Arc::new(stream);
+        let (served, handle) = (Arc::clone(&self.served), Arc::downgrade(&stream));
+        let thread = std::thread::Builder::new().name("kvrail-tcp-conn".into()).spawn(move || {
+            if let Err(error) = served.serve(&stream, place) {
+                tracing::debug!(%from, %error, "a connection has ended");
+            }
+        });
+        match thread {
+            Ok(thread) => self.connections.push((handle, thread)),
+            Err(error) => log(&format!("no thread: {error}")),
+        }
+    }
+
+    fn cannot_accept(&mut self, error: &io::Error) {
+        if let Some(left_out) = self.served.log.allows() {
+            tracing::warn!(
+                %error, left_out,
+                "a reader could not be accepted; if descriptors are short raise the limit (ulimit -n)"
+            );
+        }
+    }
+}
+
+impl Served {
+    /// Serves one connection to its end.
+    fn serve(&self, mut stream: &TcpStream, place: HandshakePlace) -> io::Result<()> {
+        stream.set_nonblocking(false)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut hello = [0; HELLO_BYTES];
+        let heard = read_until(stream, &mut hello, Instant::now() + PATIENCE);
+        let judged = match heard {
+            Err(_) if place.was_displaced() => Err(Refusal::Crowded),
+            Err(error) => return Err(error),
+            Ok(()) => PROTOCOL.check_hello(&hello, self.address.token),
+        };
+        let judged =
+            judged.and_then(|()| Counted::one_more(&self.lanes, self.max_lanes).ok_or(Refusal::Full));
+        // The handshake is over, either way.
+        drop(place);
+        let _lane = match judged {
+            Ok(lane) => lane,
+            Err(refusal) => {
+                if let Some(left_out) = self.log.allows() {
+                    tracing::warn!(?refusal, left_out, "refused a reader");
+                }
+                // A peer that does not speak the protocol gets no answer.
+                if refusal != Refusal::Malformed {
+                    stream.write_all(PROTOCOL.refuse(refusal).as_bytes())?;
+                }
+                return Ok(());
+            }
+        };
+        stream.write_all(PROTOCOL.welcome(self.address.answer, 0).as_bytes())?;
+        // A lane may be idle for long. The system's keepalive finds out whether its machine is gone.
+        stream.set_read_timeout(None)?;
+        sockopt::set_tcp_keepidle(stream, PATIENCE)?;
+        sockopt::set_tcp_keepintvl(stream, PATIENCE)?;
+        sockopt::set_tcp_keepcnt(stream, 3)?;
+        sockopt::set_socket_keepalive(stream, true)?;
+        loop {
+            let mut bytes = [0; size_of::<Request>()];
+            match stream.read_exact(&mut bytes) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                other => other?,
+            }
+            let request: Request = zerocopy::transmute!(bytes);
+            let (addr, len) = (request.addr.get(), request.len.get());
+            let region = self.regions.get(request.rkey.get() as usize);
+            match region.and_then(|region| region.offset(addr, len)) {
+                Some(_) => {
+                    rustix::net::send(
+                        stream,
+                        Response::DATA.as_bytes(),
+                        SendFlags::NOSIGNAL | SendFlags::MORE,
+                    )?;
+                    send_memory(stream, MemoryRange { addr, len: u64::from(len) })?;
+                }
+                None => stream.write_all(Response::ACCESS.as_bytes())?,
+            }
+        }
+    }
+}
+
+/// One of the lanes, counted until it is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn one_more(lanes: &'a AtomicUsize, max: usize) -> Option<Self> {
+        let more = |now| (now < max).then_some(now + 1);
+        lanes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then_some(Self(lanes))
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Sends `range`, which lies within an export.
+fn send_memory(stream: &TcpStream, range: MemoryRange) -> io::Result<()> {
+    let mut at = ptr::with_exposed_provenance::<u8>(range.addr as usize);
+    let mut left = range.len as usize;
+    while left > 0 {
+        // SAFETY: at .. at + left lies within an export, which is mapped until the server has been
+        // dropped: a segment by its Arc, other memory by its owner's promise; the server's drop joins
+        // this thread. The kernel reads the bytes: other threads may write to them meanwhile without
+        // there being a data race of this program.
+        let sent = unsafe { libc::send(stream.as_raw_fd(), at.cast(), left, libc::MSG_NOSIGNAL) };
+        match usize::try_from(sent) {
+            Ok(sent) => {
+                at = at.wrapping_add(sent);
+                left -= sent;
+            }
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}

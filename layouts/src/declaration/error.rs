@@ -1,0 +1,238 @@
+//! Why a declaration is refused, and at which of its tokens.
+//!
+//! The messages are written here once, for the compiler (the derive puts each on its token) and for
+//! a program that builds a [`Declaration`](crate::Declaration) itself.
+
+use crate::axis::AxisKind;
+use crate::text::Text;
+
+/// The part of a declaration that a refusal is about. Numbers count from 0, in the declaration's
+/// order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spot {
+    /// The axis of this number in [`Declaration::axes`](crate::Declaration::axes).
+    Axis(usize),
+    /// How the axis of this number is spread over ranks.
+    Spread(usize),
+    /// The order as a whole.
+    Order,
+    /// This level of the order.
+    Level(usize),
+    /// This plane as a whole.
+    Plane(usize),
+    /// This level (second) of this plane's own order (first).
+    PlaneLevel(usize, usize),
+    /// The field of this number, counted through all planes.
+    Field(usize),
+    /// `tokens_per_state`.
+    TokensPerState,
+    /// `align`.
+    Align,
+    /// `bytes`.
+    Bytes,
+}
+
+impl Spot {
+    const fn same(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Axis(a), Self::Axis(b))
+            | (Self::Spread(a), Self::Spread(b))
+            | (Self::Level(a), Self::Level(b))
+            | (Self::Plane(a), Self::Plane(b))
+            | (Self::Field(a), Self::Field(b)) => a == b,
+            (Self::PlaneLevel(a, i), Self::PlaneLevel(b, j)) => a == b && i == j,
+            (Self::Order, Self::Order)
+            | (Self::TokensPerState, Self::TokensPerState)
+            | (Self::Align, Self::Align)
+            | (Self::Bytes, Self::Bytes) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "each says it in `text`, with the numbers it names")]
+pub enum DeclarationErrorKind {
+    TooMany { what: &'static str, max: u64, found: u64 },
+    NoFields,
+    ZeroExtent { axis: AxisKind },
+    SameAxisTwice { axis: AxisKind },
+    NotSharded { axis: AxisKind },
+    Ranks { ranks: u32, rank: Option<u32> },
+    UnknownAxis { axis: AxisKind },
+    RepeatedAxis { axis: AxisKind },
+    UnusedAxis { axis: AxisKind, extent: u64 },
+    ZeroCount { field: &'static str },
+    SameFieldTwice { field: &'static str },
+    ZeroPad,
+    ZeroAlign,
+    ZeroTokensPerState,
+    PlanesTwice,
+    PlanesMissing { planes: u64 },
+    OrderWithoutPlanes,
+    RegionsInside,
+    RegionsUnderPlanes,
+    Overflow,
+    Bytes { expected: u64, actual: u64 },
+    Align { align: u64, region: u64 },
+}
+
+/// One mistake, at its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeclarationError {
+    /// Where.
+    pub at: Spot,
+    /// What.
+    pub why: DeclarationErrorKind,
+}
+
+impl DeclarationError {
+    /// The mistake in the author's words, with the numbers that disagree and what would fit.
+    #[must_use]
+    pub const fn text(&self) -> Text {
+        let text = Text::new();
+        match self.why {
+            DeclarationErrorKind::TooMany { what, max, found } => {
+                text.num(found).str(" ").str(what).str(", and a page has at most ").num(max)
+            }
+            DeclarationErrorKind::NoFields => text.str("a plane without fields holds nothing"),
+            DeclarationErrorKind::ZeroExtent { axis } => zero_extent(Text::new().axis(axis)),
+            DeclarationErrorKind::SameAxisTwice { axis } => {
+                text.str("axis `").axis(axis).str("` has two extents; say one")
+            }
+            DeclarationErrorKind::Ranks { ranks, rank: Some(rank) } => {
+                text.str("rank ").num(rank as u64).str(" of ").num(ranks as u64).str(" ranks: ranks count from 0")
+            }
+            DeclarationErrorKind::Ranks { ranks, rank: None } => {
+                text.str("an axis spread over ").num(ranks as u64).str(" ranks; say at least 1")
+            }
+            DeclarationErrorKind::NotSharded { axis } => text
+                .str("axis `")
+                .axis(axis)
+                .str("` is not sharded on this page, so no rank has a part of it"),
+            DeclarationErrorKind::UnknownAxis { axis } => text
+                .str("the order names axis `").axis(axis).str("`, which has no extent; say how many"),
+            DeclarationErrorKind::RepeatedAxis { axis } => {
+                text.str("the order goes along axis `").axis(axis).str("` twice")
+            }
+            DeclarationErrorKind::UnusedAxis { axis, extent } => text
+                .str("axis `").axis(axis).str("` has ").num(extent)
+                .str(" places and no place in the order; name it there"),
+            DeclarationErrorKind::ZeroCount { field } => {
+                text.str("field `").str(field).str("` has 0 elements; leave it out, or say at least 1")
+            }
+            DeclarationErrorKind::SameFieldTwice { field } => {
+                text.str("two fields are called `").str(field).str("`; names tell them apart in the fingerprint")
+            }
+            DeclarationErrorKind::ZeroPad => text.str("no size is a multiple of 0; pad to at least 1"),
+            DeclarationErrorKind::ZeroAlign => text.str("no address is a multiple of 0; align to at least 1"),
+            DeclarationErrorKind::ZeroTokensPerState => text.str("a state stands for at least 1 token, not 0"),
+            DeclarationErrorKind::PlanesTwice => text.str("the order splits into planes twice; a page has one level of planes"),
+            DeclarationErrorKind::PlanesMissing { planes } => text
+                .str("there are ").num(planes)
+                .str(" planes, and the order does not say where they split: put `planes` before the axes that each has for itself"),
+            DeclarationErrorKind::OrderWithoutPlanes => text
+                .str("a plane has an order of its own only below `planes` in the page's order, and there is none"),
+            DeclarationErrorKind::RegionsInside => text
+                .str("a region cannot lie inside of a region's bytes: put `regions(..)` before every other level"),
+            DeclarationErrorKind::RegionsUnderPlanes => text
+                .str("planes that share a region cannot have regions of their own: write `regions(planes)`, or put `regions(..)` before `planes`"),
+            DeclarationErrorKind::Overflow => text.str("the page outgrows 2^63 bytes here"),
+            DeclarationErrorKind::Bytes { expected, actual } => {
+                text.str("the page has ").num(actual).str(" bytes, not ").num(expected)
+            }
+            DeclarationErrorKind::Align { align, region } => {
+                let text = text
+                    .str("a region of ").num(region).str(" bytes is no multiple of align = ").num(align)
+                    .str(", so the next page would be misaligned");
+                match region.checked_next_multiple_of(align) {
+                    Some(fits) => text
+                        .str("; pad(").num(align).str(") before the axes would make it ").num(fits),
+                    None => text,
+                }
+            }
+        }
+    }
+}
+
+impl core::fmt::Display for DeclarationError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.text().as_str())
+    }
+}
+
+impl core::error::Error for DeclarationError {}
+
+/// Of an axis that the author calls `axis`.
+pub(crate) const fn zero_extent(axis: Text) -> Text {
+    Text::new().str("axis `").str(axis.as_str()).str("` has extent 0; leave it out, or say at least 1")
+}
+
+/// All that is wrong with a declaration, at most one for each [`Spot`], the first
+/// [`DeclarationErrors::CAPACITY`] of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeclarationErrors {
+    list: [Option<DeclarationError>; Self::CAPACITY],
+    len: usize,
+}
+
+impl DeclarationErrors {
+    /// How many are kept.
+    pub const CAPACITY: usize = 16;
+
+    pub(crate) const fn none() -> Self {
+        Self { list: [None; Self::CAPACITY], len: 0 }
+    }
+
+    pub(crate) const fn push(&mut self, at: Spot, why: DeclarationErrorKind) {
+        if self.len < Self::CAPACITY && self.at(at).is_none() {
+            self.list[self.len] = Some(DeclarationError { at, why });
+            self.len += 1;
+        }
+    }
+
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The first that was found.
+    #[must_use]
+    pub const fn first(&self) -> Option<DeclarationError> {
+        self.list[0]
+    }
+
+    /// What is wrong at `at`, if anything is.
+    #[must_use]
+    pub const fn at(&self, at: Spot) -> Option<DeclarationError> {
+        let mut i = 0;
+        while i < self.len {
+            if let Some(refusal) = self.list[i]
+                && refusal.at.same(at)
+            {
+                return Some(refusal);
+            }
+            i += 1;
+        }
+        None
+    }
+
+    /// All of them, in the order in which they were found.
+    pub fn iter(&self) -> impl Iterator<Item = DeclarationError> + '_ {
+        self.list.iter().flatten().copied()
+    }
+}
+
+impl core::fmt::Display for DeclarationErrors {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for (i, refusal) in self.iter().enumerate() {
+            write!(f, "{}{refusal}", if i == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+impl core::error::Error for DeclarationErrors {}

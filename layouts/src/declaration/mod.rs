@@ -1,0 +1,142 @@
+//! What an author writes down, and the one place where it is checked.
+//!
+//! A page is told from the outside in. `order` lists its levels, outermost first: axes, where the
+//! planes split, where bytes are padded, what lives in a region of its own. The innermost thing is a
+//! row: the fields of a plane, one after the other.
+//!
+//! ```
+//! use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
+//!
+//! // DeepSeek V4, 64 states of 4 tokens, one layer: {64 × 576, 64 × 8, padded up to a multiple of 576}.
+//! const V4: Declaration<'static> = Declaration {
+//!     axes: &[Axis::whole(AxisKind::Token, 64)],
+//!     order: &[Level::Pad(576), Level::Planes, Level::Axis(AxisKind::Token)],
+//!     planes: &[
+//!         PlaneDecl::of(&[
+//!             FieldDecl::new("latent", ElementKind::E4m3, 448),
+//!             FieldDecl::new("rope", ElementKind::Bf16, 64),
+//!         ]),
+//!         PlaneDecl::of(&[
+//!             FieldDecl::new("scales", ElementKind::Ue8m0, 7),
+//!             FieldDecl::new("unused", ElementKind::U8, 1),
+//!         ]),
+//!     ],
+//!     tokens_per_state: 4,
+//!     ..Declaration::EMPTY
+//! };
+//! let geometry = V4.build()?;
+//! assert_eq!(geometry.page_bytes(), 37_440); // 37,376 and 64 of padding
+//! # Ok::<(), kvrail_layouts::DeclarationErrors>(())
+//! ```
+
+mod build;
+pub(crate) mod error;
+
+pub use self::error::{DeclarationError, DeclarationErrorKind, DeclarationErrors, Spot};
+
+use crate::axis::{Axis, AxisKind};
+use crate::element::{Element, ElementKind};
+
+/// One level of a page's order.
+///
+/// Region levels come first; then those that take bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// One block per index of the axis, densely one after the other.
+    Axis(AxisKind),
+    /// One block per index of the axis, at a distance known only at run time
+    /// ([`Placement::stride`](crate::Placement::stride)). Sizes count it as if it were dense.
+    Strided(AxisKind),
+    /// One region per index of the axis.
+    Regions(AxisKind),
+    /// The planes, densely one after the other; the levels that follow are within each plane.
+    Planes,
+    /// As `Planes`, at distances known only at run time
+    /// ([`Placement::plane`](crate::Placement::plane)).
+    StridedPlanes,
+    /// Each plane in a region of its own.
+    RegionPlanes,
+    /// What follows, padded up to a multiple of this many bytes (any number from 1). As the last
+    /// level it pads the row, as the first the region.
+    Pad(u64),
+}
+
+/// One field of a row: `count` elements of one kind, densely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldDecl {
+    /// What the field is called. Unique in a page, and part of its fingerprint: two fields of one
+    /// shape, such as K and V, are told apart by nothing else.
+    pub name: &'static str,
+    /// What its elements are.
+    pub kind: ElementKind,
+    /// How many there are in a row; at least 1.
+    pub count: u64,
+}
+
+impl FieldDecl {
+    /// A field of `count` elements of this kind.
+    #[must_use]
+    pub const fn new(name: &'static str, kind: ElementKind, count: u64) -> Self {
+        Self { name, kind, count }
+    }
+
+    /// A field of `count` elements of this type.
+    #[must_use]
+    pub const fn of<E: Element>(name: &'static str, count: usize) -> Self {
+        Self::new(name, E::KIND, count as u64)
+    }
+}
+
+/// Rows of the same fields, one for each index of the plane's axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaneDecl<'a> {
+    /// The fields of one row, in the order of their bytes; at least one.
+    pub fields: &'a [FieldDecl],
+    /// The plane's own levels, in place of those that follow `planes` in the page's order. It need
+    /// not name every axis: a field has the same bytes for all indices of an axis it lacks.
+    pub order: Option<&'a [Level]>,
+}
+
+impl<'a> PlaneDecl<'a> {
+    /// A plane in the page's order.
+    #[must_use]
+    pub const fn of(fields: &'a [FieldDecl]) -> Self {
+        Self { fields, order: None }
+    }
+}
+
+/// A page as its author tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Declaration<'a> {
+    /// The axes, in any order, each kind once.
+    pub axes: &'a [Axis],
+    /// The page's levels, outermost first.
+    pub order: &'a [Level],
+    /// The planes; one, where a page has no planes to speak of.
+    pub planes: &'a [PlaneDecl<'a>],
+    /// How many tokens one index of the token axis stands for; at least 1.
+    pub tokens_per_state: u64,
+    /// What the address of every region is a multiple of, any number from 1. Every region's length
+    /// must be one too, so that pages can follow each other.
+    pub align: u64,
+    /// The page's size, if the author wants it checked.
+    pub bytes: Option<u64>,
+    /// The author's version of the meaning of the bytes.
+    pub version: u32,
+    /// A tag for a platform's permutation of bytes within the page; 0 for none.
+    pub swizzle: u32,
+}
+
+impl Declaration<'_> {
+    /// Nothing, with the defaults: for `..Declaration::EMPTY`.
+    pub const EMPTY: Self = Declaration {
+        axes: &[],
+        order: &[],
+        planes: &[],
+        tokens_per_state: 1,
+        align: 1,
+        bytes: None,
+        version: 0,
+        swizzle: 0,
+    };
+}

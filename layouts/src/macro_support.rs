@@ -1,0 +1,209 @@
+//! What the expansion of `#[derive(KvLayout)]` calls.
+//!
+//! The derive knows tokens, and no sizes; [`Declaration::build`](crate::Declaration::build) knows
+//! sizes, and no tokens. A [`Spot`] is what both know. The derive asks about every spot, in a constant
+//! that has the spot's token for its span, so that each mistake is reported there and only there.
+
+use crate::declaration::error::{DeclarationErrorKind, DeclarationErrors, Spot, zero_extent};
+use crate::declaration::{Declaration, FieldDecl, PlaneDecl};
+use crate::element::ElementKind;
+use crate::field::FieldOf;
+use crate::geometry::{Geometry, MAX_AXES};
+use crate::text::Text;
+
+/// Nothing, if the declaration is right at `at`.
+///
+/// # Panics
+///
+/// With the mistake, if it is not. Called in a constant, that is a compile error at the call.
+#[track_caller]
+pub const fn accept(built: &Result<Geometry, DeclarationErrors>, at: Spot) {
+    if let Err(refusals) = built
+        && let Some(refusal) = refusals.at(at)
+    {
+        panic!("{}", refusal.text().as_str());
+    }
+}
+
+/// As [`accept`] of an axis, which the author calls `word`.
+///
+/// # Panics
+///
+/// As `accept`.
+#[track_caller]
+pub const fn accept_axis(built: &Result<Geometry, DeclarationErrors>, axis: usize, word: &str) {
+    if let Err(refusals) = built
+        && let Some(refusal) = refusals.at(Spot::Axis(axis))
+        && let DeclarationErrorKind::ZeroExtent { .. } = refusal.why
+    {
+        panic!("{}", zero_extent(Text::new().str(word)).as_str());
+    }
+    accept(built, Spot::Axis(axis));
+}
+
+/// Nothing, if tokens make whole states; `per` of 0 is another mistake, reported elsewhere.
+///
+/// # Panics
+///
+/// With what would fit, if they do not.
+#[track_caller]
+pub const fn accept_states(tokens: u64, per: u64) {
+    if per == 0 || tokens.is_multiple_of(per) {
+        return;
+    }
+    let text = Text::new().num(tokens).str(" tokens are no whole number of states of ").num(per).str("; ");
+    let less = tokens - tokens % per;
+    let text = match (less, less.checked_add(per)) {
+        (0, Some(more)) => text.num(more),
+        (less, Some(more)) => text.num(less).str(" or ").num(more),
+        (less, None) => text.num(less),
+    };
+    panic!("{}", text.str(" would be").as_str());
+}
+
+/// The indices of a token axis: how many states `tokens` are. Of 0 per state, which is refused, all.
+#[must_use]
+pub const fn states(tokens: u64, per: u64) -> u64 {
+    match tokens.checked_div(per) {
+        Some(states) => states,
+        None => tokens,
+    }
+}
+
+/// A number that the author wrote as an expression: a `usize`, as lengths of arrays are.
+#[must_use]
+pub const fn number(number: usize) -> u64 {
+    number as u64
+}
+
+/// A number that the author wrote as an expression, where it must be below 2^32; [`accept_small`] says so.
+#[must_use]
+pub const fn small(number: usize) -> u32 {
+    if number as u64 > u32::MAX as u64 { u32::MAX } else { number as u32 }
+}
+
+/// Nothing, if a number is below 2^32.
+///
+/// # Panics
+///
+/// If it is not.
+#[track_caller]
+pub const fn accept_small(number: usize) {
+    if number as u64 > u32::MAX as u64 {
+        let text = Text::new().num(number as u64).str(" is too large; say at most 4294967295");
+        panic!("{}", text.as_str());
+    }
+}
+
+/// The field of this number, as the derive counts them.
+#[must_use]
+pub const fn field<L, E>(index: usize) -> FieldOf<L, E> {
+    FieldOf::numbered(index)
+}
+
+/// Nothing, if the compiler finds each field as long as the geometry does, each where those before it
+/// in its row end, and the last row of each within its region. Nothing either after mistakes.
+///
+/// # Panics
+///
+/// If not: that is a mistake in this crate, not the author's.
+pub const fn cross_check(built: &Result<Geometry, DeclarationErrors>, sizes: &[usize]) {
+    let Ok(geometry) = built else { return };
+    assert!(sizes.len() == geometry.field_count, "kvrail: the derive counted other fields");
+    let mut row = 0;
+    let mut f = 0;
+    while f < sizes.len() {
+        let field = &geometry.fields[f];
+        if f > 0 && geometry.fields[f - 1].plane != field.plane {
+            row = 0;
+        }
+        assert!(field.bytes() == sizes[f] as u64, "kvrail: the compiler finds another size of a field");
+        assert!(field.offset == row, "kvrail: a field is not where those before it end");
+        row += sizes[f] as u64;
+        assert!(row <= geometry.planes[field.plane].region_bytes, "kvrail: a row is longer than its region");
+        if geometry.is_placed() {
+            let mut last = [0; MAX_AXES];
+            let mut a = 0;
+            while a < geometry.axis_count {
+                last[a] = geometry.axes[a].extent - 1;
+                a += 1;
+            }
+            let (last, _) = last.split_at(geometry.axis_count);
+            match geometry.offset_of(f, last) {
+                Ok(place) => assert!(
+                    place.offset + sizes[f] as u64 <= geometry.planes[field.plane].region_bytes,
+                    "kvrail: the last row of a field ends outside of its region"
+                ),
+                Err(_) => panic!("kvrail: the last row of a field has no place"),
+            }
+        }
+        f += 1;
+    }
+}
+
+/// The geometry; or, after mistakes that [`accept`] reports, that of a page of one byte, so that what
+/// uses the layout is not reported as well.
+#[must_use]
+pub const fn geometry_or_stub(built: &Result<Geometry, DeclarationErrors>) -> Geometry {
+    match built {
+        Ok(geometry) => *geometry,
+        Err(_) => STUB,
+    }
+}
+
+/// A page of one byte, for a declaration that has been refused.
+pub const STUB: Geometry = Declaration {
+    planes: &[PlaneDecl::of(&[FieldDecl::new("refused", ElementKind::U8, 1)])],
+    ..Declaration::EMPTY
+}
+.expect();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::SglV32Indexer;
+    use crate::layout::KvLayout;
+
+    const BUILT: Result<Geometry, DeclarationErrors> = Ok(*SglV32Indexer::GEOMETRY);
+
+    #[test]
+    fn what_the_compiler_finds_is_what_was_declared() {
+        cross_check(&BUILT, &[128, 4]);
+    }
+
+    #[test]
+    #[should_panic = "another size"]
+    fn a_field_of_another_size_is_found() {
+        cross_check(&BUILT, &[128, 8]);
+    }
+
+    #[test]
+    #[should_panic = "counted other fields"]
+    fn a_field_too_many_is_found() {
+        cross_check(&BUILT, &[128, 4, 1]);
+    }
+
+    #[test]
+    #[should_panic = "ends outside of its region"]
+    fn a_row_beyond_its_region_is_found() {
+        let mut wrong = *SglV32Indexer::GEOMETRY;
+        wrong.planes[1].region_bytes -= 1;
+        cross_check(&Ok(wrong), &[128, 4]);
+    }
+
+    #[test]
+    #[should_panic = "not where those before it end"]
+    fn a_field_that_is_elsewhere_is_found() {
+        let mut wrong = *SglV32Indexer::GEOMETRY;
+        wrong.fields[1].offset = 4;
+        cross_check(&Ok(wrong), &[128, 4]);
+    }
+
+    #[test]
+    #[should_panic = "252 tokens are no whole number of states of 8; 248 or 256 would be"]
+    fn tokens_are_whole_states() {
+        accept_states(256, 8);
+        accept_states(250, 0);
+        accept_states(252, 8);
+    }
+}

@@ -1,0 +1,116 @@
+//! What the items mean, and every mistake in them that tokens show.
+
+use proc_macro2::Span;
+use syn::{Attribute, Expr, ExprLit, Lit, Path};
+
+use super::ast::{Key, Reader};
+use super::parse::{self, Value};
+use crate::attribute::{Value as AttributeValue, items};
+use crate::mistakes::{Mistakes, SeenKeys};
+
+pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mistakes> {
+    let mut mistakes = Mistakes::new();
+    said_krate(&reader.attributes, &mut mistakes);
+    let docs: Vec<Attribute> =
+        reader.attributes.iter().filter(|attribute| !attribute.path().is_ident("kv")).cloned().collect();
+    for attribute in &docs {
+        if !["doc", "cfg", "allow", "expect"].iter().any(|known| attribute.path().is_ident(known)) {
+            mistakes.push(syn::Error::new_spanned(
+                attribute,
+                "a reader takes documentation, lints and `#[kv(crate = \"..\")]`, no other attribute",
+            ));
+        }
+    }
+    let mut page = None;
+    let mut numbers: Vec<Option<Expr>> = vec![None; Key::ALL.len()];
+    let mut seen = SeenKeys::default();
+    for item in &reader.items {
+        let word = item.key.to_string();
+        if !seen.first(&item.key, &mut mistakes) {
+            continue;
+        }
+        let key = Key::ALL.into_iter().find(|(_, known)| *known == word).map(|(key, _)| key);
+        match (&item.value, key) {
+            (Value::Page(of), _) => page = Some(of.clone()),
+            (Value::Number(value), Some(key)) => {
+                number(&word, key, value, &mut mistakes);
+                numbers[key as usize] = Some(value.clone());
+            }
+            (Value::Number(_), None) => mistakes.push(unknown(&word, item.key.span())),
+        }
+    }
+    let given = |key: Key| numbers[key as usize].is_some();
+    if let (true, false) = (given(Key::MaxSges), given(Key::Plan)) {
+        mistakes.push(syn::Error::new_spanned(
+            &numbers[Key::MaxSges as usize],
+            "`max_sges` is what `plan` must do with: name the plan, `plan: RESHARD`",
+        ));
+    }
+    if page.is_none() && !seen.has("page") {
+        mistakes.push(syn::Error::new(
+            reader.ident.span(),
+            "nothing says what is read: add `page: Mla`, a type that derives KvLayout",
+        ));
+    }
+    match page {
+        Some(page) if mistakes.is_empty() => {
+            let (vis, ident, krate) = (reader.vis.clone(), reader.ident.clone(), krate.clone());
+            Ok(Reader { docs, vis, ident, krate, page, numbers })
+        }
+        _ => Err(mistakes),
+    }
+}
+
+/// A literal that is no count is found here; what others are, the compiler knows.
+fn number(word: &str, key: Key, value: &Expr, mistakes: &mut Mistakes) {
+    if key == Key::Plan {
+        return;
+    }
+    if let Expr::Lit(ExprLit { lit, .. }) = value
+        && !matches!(lit, Lit::Int(_))
+    {
+        mistakes.push(syn::Error::new_spanned(value, format!("`{word}` takes a number: `{word}: 64`")));
+    }
+}
+
+fn unknown(word: &str, span: Span) -> syn::Error {
+    // Without the `max_`, as one would say it.
+    let meant =
+        Key::ALL.iter().map(|(_, known)| *known).find(|known| known.strip_prefix("max_") == Some(word));
+    if let Some(meant) = meant {
+        let text = format!("what is in use is a run-time figure; the most that can be is `{meant}`");
+        return syn::Error::new(span, text);
+    }
+    let known: Vec<_> = Key::ALL.iter().map(|(_, known)| format!("`{known}`")).collect();
+    syn::Error::new(span, format!("`{word}` is none of `page`, {}", known.join(", ")))
+}
+
+/// The path of kvrail: what `crate = ".."` says, if that can be read.
+pub(super) fn krate(reader: &parse::Reader, renamed: Option<&str>) -> (Path, Option<syn::Error>) {
+    match said_krate(&reader.attributes, &mut Mistakes::new()) {
+        Some(path) => (path, None),
+        None => crate::krate::unsaid(renamed, &reader.ident),
+    }
+}
+
+fn said_krate(attributes: &[Attribute], mistakes: &mut Mistakes) -> Option<Path> {
+    let mut krate = None;
+    for item in items(attributes, mistakes) {
+        if item.key != "crate" {
+            mistakes
+                .push(syn::Error::new(item.key.span(), format!("`{}` is not `crate = \"..\"`", item.key)));
+            continue;
+        }
+        if let AttributeValue::Expr(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) = &item.value
+            && let Ok(path) = text.parse_with(Path::parse_mod_style)
+        {
+            krate = Some(path);
+        } else {
+            mistakes.push(syn::Error::new(
+                item.key.span(),
+                "`crate` takes the path of kvrail, in quotes: `crate = \"::kvrail\"`",
+            ));
+        }
+    }
+    krate
+}

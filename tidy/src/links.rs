@@ -1,0 +1,72 @@
+//! Links and paths of the docs that lead to nothing.
+
+use std::fs;
+use std::path::Path;
+
+use crate::workspace::{root, shown};
+
+/// Folders at the root: a word in code style that begins with one of them is a path of the tree.
+const ROOMS: [&str; 10] = [
+    ".ci/",
+    "benches/",
+    "docs/",
+    "engine/",
+    "examples/",
+    "findings/",
+    "fuzz/",
+    "layouts/",
+    "macros/",
+    "tidy/",
+];
+
+/// A line for each relative link and each path in code style that is not there.
+#[must_use]
+pub fn broken(page: &Path) -> Vec<String> {
+    let text = fs::read_to_string(page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+    let folder = page.parent().unwrap_or(Path::new(""));
+    let mut findings = Vec::new();
+    for target in links(&text) {
+        if !folder.join(&target).exists() {
+            findings.push(format!("{}: the link {target} leads to nothing", shown(page)));
+        }
+    }
+    for path in paths(&text) {
+        if !root().join(&path).exists() {
+            findings.push(format!("{}: {path} is not there", shown(page)));
+        }
+    }
+    findings
+}
+
+/// Where the links of a page lead, without other hosts, and without what stands behind `#`.
+fn links(text: &str) -> Vec<String> {
+    let parts = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let local = parts.filter(|target| !target.contains("://") && !target.contains(' '));
+    let files = local.filter_map(|target| target.split('#').next());
+    files.filter(|target| !target.is_empty() && !target.starts_with("mailto:")).map(str::to_owned).collect()
+}
+
+/// The paths of this tree among the words in code style: one word, no pattern.
+fn paths(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for code in text.split('`').skip(1).step_by(2) {
+        let word = code.split(' ').next().unwrap_or_default();
+        let plain = word.chars().all(|c| c.is_alphanumeric() || "._-/".contains(c));
+        if plain && ROOMS.iter().any(|room| word.starts_with(room)) {
+            found.push(word.to_owned());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_and_paths_are_told_from_other_text() {
+        let text = "[a](b.md#c) [d](https://e) [f](#g) `engine/x.rs` `engine/{a,b}` `fuzz/run 60` `Engine`";
+        assert_eq!(links(text), ["b.md"]);
+        assert_eq!(paths(text), ["engine/x.rs", "fuzz/run"]);
+    }
+}
