@@ -6,7 +6,7 @@ use std::time::Duration;
 use kvrail::core::remote::{RegionOffer, TableOffer};
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
-use kvrail::local::shm::{Exporter, Segment};
+use kvrail::local::shm::{Segment, ShmExporter};
 use kvrail::session::rails::{LocalResponder, keys};
 use kvrail::session::{Layout, OfferedRegion, Producer, Server, ServerConfig};
 use kvrail::{
@@ -22,7 +22,7 @@ fn key() -> PeerKey {
 /// A producer of one small segment, which it offers `times` over as regions of `slots` slots.
 fn producer(times: usize, slots: u32) -> Server {
     let segment = Arc::new(Segment::new(1 << 20).unwrap());
-    let exporter = Exporter::start(vec![segment]).unwrap();
+    let exporter = ShmExporter::start(vec![segment]).unwrap();
     let region = exporter.regions()[0];
     let page_bytes = u64::from(LAYOUT.page_bytes());
     let offer = RegionOffer {

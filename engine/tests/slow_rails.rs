@@ -10,7 +10,7 @@ use kvrail::core::id::RailIndex;
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::shm::Segment;
-use kvrail::local::tcp::{Connection, Tcp};
+use kvrail::local::tcp::{TcpConnection, TcpProvider};
 use kvrail::session::rails::TcpFabric;
 use kvrail::session::{Fabric, FabricError, LaneBlob, RailDescription, Rails, Responder};
 use kvrail::{
@@ -50,8 +50,8 @@ struct SlowRails(tcp::TcpRails, Slow);
 struct SlowDialer(TcpFabric, Slow);
 
 impl Fabric for SlowDialer {
-    type Lane = Connection;
-    type Pending = Connection;
+    type Lane = TcpConnection;
+    type Pending = TcpConnection;
 
     fn rails(&self) -> Rails {
         self.0.rails()
@@ -61,24 +61,24 @@ impl Fabric for SlowDialer {
         &mut self,
         rail: RailIndex,
         remote: &RailDescription,
-    ) -> Result<(Connection, LaneBlob), FabricError> {
+    ) -> Result<(TcpConnection, LaneBlob), FabricError> {
         self.1.act(rail)?;
         self.0.prepare(rail, remote)
     }
 
     fn connect(
         &mut self,
-        pending: Connection,
+        pending: TcpConnection,
         remote: &RailDescription,
         end: &LaneBlob,
-    ) -> Result<Connection, FabricError> {
+    ) -> Result<TcpConnection, FabricError> {
         self.0.connect(pending, remote, end)
     }
 }
 
 impl Network for SlowRails {
-    type Provider = Tcp;
-    type Line = Connection;
+    type Provider = TcpProvider;
+    type Line = TcpConnection;
     type Dialer = SlowDialer;
     type Plan = (<tcp::TcpRails as Network>::Plan, Slow);
     const LABEL: &'static str = "slow";
@@ -87,7 +87,7 @@ impl Network for SlowRails {
         self.0.tuning()
     }
 
-    fn split(self) -> (Tcp, Self::Plan) {
+    fn split(self) -> (TcpProvider, Self::Plan) {
         let (provider, plan) = self.0.split();
         (provider, (plan, self.1))
     }
@@ -96,7 +96,7 @@ impl Network for SlowRails {
         SlowDialer(tcp::TcpRails::dialer(plan), *slow)
     }
 
-    fn depth(line: &Connection) -> u32 {
+    fn depth(line: &TcpConnection) -> u32 {
         tcp::TcpRails::depth(line)
     }
 }

@@ -18,8 +18,8 @@ use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Post, Provider, RailKeys, Read, WaitFor};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::Wc;
-use kvrail_local::shm::{Exporter, Peer, Segment, Shm};
-use kvrail_local::{Config, Lane};
+use kvrail_local::shm::{Segment, ShmExporter, ShmPeer, ShmProvider};
+use kvrail_local::{LocalConfig, LocalLane};
 
 const RAILS: usize = 2;
 /// Pages in flight: four batches of 32.
@@ -85,13 +85,13 @@ struct Bench<'c> {
     case: &'c Case,
     segment: Arc<Segment>,
     pool: Segment,
-    rails: Shm,
-    lanes: Vec<Lane>,
+    rails: ShmProvider,
+    lanes: Vec<LocalLane>,
     keys: RailKeys,
     start: Instant,
     pages: u32,
     waits: u32,
-    _exporter: Exporter,
+    _exporter: ShmExporter,
 }
 
 impl<'c> Bench<'c> {
@@ -101,9 +101,9 @@ impl<'c> Bench<'c> {
         let segment = Arc::new(Segment::new(bytes)?);
         segment.write(0, &vec![1; bytes])?;
         let pool = Segment::new(bytes)?;
-        let exporter = Exporter::start(vec![Arc::clone(&segment)])?;
-        let mut rails = Shm::start(Config { rails: RAILS, ..Config::default() })?;
-        let peer = Peer::connect(exporter.address())?;
+        let exporter = ShmExporter::start(vec![Arc::clone(&segment)])?;
+        let mut rails = ShmProvider::start(LocalConfig { rails: RAILS, ..LocalConfig::default() })?;
+        let peer = ShmPeer::connect(exporter.address())?;
         let lanes = (0..RAILS)
             .map(|rail| rails.open(LaneId::new(rail as u16, 1), RailIndex(rail as u8), peer.clone()));
         let lanes = lanes.collect::<Result<_, _>>()?;

@@ -3,7 +3,7 @@
 /// Bytes that are no address of the expected kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum AddressError {
+pub enum LocalAddressError {
     /// Something else, or damaged.
     #[error("not an address of this kind: it begins with {begin:02x?}, and not with {expected:02x?}")]
     Magic {
@@ -30,13 +30,13 @@ pub enum AddressError {
     },
 }
 
-impl AddressError {
+impl LocalAddressError {
     pub(crate) fn check_head(
         begin: [u8; 4],
         magic: [u8; 4],
         found: u16,
         version: u16,
-    ) -> Result<(), AddressError> {
+    ) -> Result<(), LocalAddressError> {
         if begin != magic {
             return Err(Self::Magic { begin, expected: magic });
         }

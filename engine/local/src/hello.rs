@@ -26,7 +26,7 @@ pub(crate) const HELLO_BYTES: usize = size_of::<Wire>();
 /// Why a producer does not serve a reader, as its reply's status says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Refusal {
+pub(crate) enum HelloRefusal {
     /// It speaks another version.
     Version = 1,
     /// The token is not the one in its address.
@@ -51,19 +51,19 @@ impl Protocol {
     }
 
     /// The producer's judgement of what came first.
-    pub(crate) fn check_hello(self, bytes: &[u8; HELLO_BYTES], token: Secret) -> Result<(), Refusal> {
+    pub(crate) fn check_hello(self, bytes: &[u8; HELLO_BYTES], token: Secret) -> Result<(), HelloRefusal> {
         let wire: Wire = transmute!(*bytes);
         if wire.magic != self.magic {
-            return Err(Refusal::Malformed);
+            return Err(HelloRefusal::Malformed);
         }
         if wire.version.get() != self.version {
-            return Err(Refusal::Version);
+            return Err(HelloRefusal::Version);
         }
         if wire.zero != [0; 2] {
-            return Err(Refusal::Malformed);
+            return Err(HelloRefusal::Malformed);
         }
         if Secret::from_bytes(wire.token) != token {
-            return Err(Refusal::Token);
+            return Err(HelloRefusal::Token);
         }
         Ok(())
     }
@@ -92,7 +92,7 @@ pub(crate) enum ReplyError {
 pub(crate) struct ReplyHead {
     magic: [u8; 4],
     version: U16,
-    /// 0, or a [`Refusal`].
+    /// 0, or a [`HelloRefusal`].
     status: u8,
     /// How much follows; the protocol says of what.
     pub(crate) count: u8,
@@ -107,7 +107,7 @@ impl Protocol {
     }
 
     /// The head of a refusal. Tells the version, and why, and nothing else.
-    pub(crate) fn refuse(self, refusal: Refusal) -> ReplyHead {
+    pub(crate) fn refuse(self, refusal: HelloRefusal) -> ReplyHead {
         let version = U16::new(self.version);
         ReplyHead { magic: self.magic, version, status: refusal as u8, count: 0, answer: [0; 16] }
     }
@@ -120,8 +120,8 @@ impl Protocol {
         if head.version.get() != self.version {
             return Err(ReplyError::Version { theirs: head.version.get() });
         }
-        const FULL: u8 = Refusal::Full as u8;
-        const CROWDED: u8 = Refusal::Crowded as u8;
+        const FULL: u8 = HelloRefusal::Full as u8;
+        const CROWDED: u8 = HelloRefusal::Crowded as u8;
         match head.status {
             0 => {}
             FULL => return Err(ReplyError::Full),
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(PROTOCOL.welcome(ANSWER, 5).as_bytes(), golden);
         golden[6..8].copy_from_slice(&[2, 0]);
         golden[8..].fill(0);
-        assert_eq!(PROTOCOL.refuse(Refusal::Token).as_bytes(), golden);
+        assert_eq!(PROTOCOL.refuse(HelloRefusal::Token).as_bytes(), golden);
     }
 
     #[test]
@@ -161,11 +161,11 @@ mod tests {
         let good = PROTOCOL.hello(TOKEN);
         assert_eq!(PROTOCOL.check_hello(&good, TOKEN), Ok(()));
         for (at, refusal) in [
-            (0, Refusal::Malformed),
-            (4, Refusal::Version),
-            (6, Refusal::Malformed),
-            (8, Refusal::Token),
-            (23, Refusal::Token),
+            (0, HelloRefusal::Malformed),
+            (4, HelloRefusal::Version),
+            (6, HelloRefusal::Malformed),
+            (8, HelloRefusal::Token),
+            (23, HelloRefusal::Token),
         ] {
             let mut bytes = good;
             bytes[at] ^= 1;
@@ -185,12 +185,12 @@ mod tests {
         assert_eq!(edit(4), Err(ReplyError::Version { theirs: 9 }));
         assert_eq!(edit(6), Err(ReplyError::Refused));
         assert_eq!(edit(8), Err(ReplyError::Impostor));
-        for refusal in [Refusal::Version, Refusal::Token, Refusal::Malformed] {
+        for refusal in [HelloRefusal::Version, HelloRefusal::Token, HelloRefusal::Malformed] {
             assert_eq!(PROTOCOL.check_reply(&PROTOCOL.refuse(refusal), ANSWER), Err(ReplyError::Refused));
         }
-        assert_eq!(PROTOCOL.check_reply(&PROTOCOL.refuse(Refusal::Full), ANSWER), Err(ReplyError::Full));
+        assert_eq!(PROTOCOL.check_reply(&PROTOCOL.refuse(HelloRefusal::Full), ANSWER), Err(ReplyError::Full));
         assert_eq!(
-            PROTOCOL.check_reply(&PROTOCOL.refuse(Refusal::Crowded), ANSWER),
+            PROTOCOL.check_reply(&PROTOCOL.refuse(HelloRefusal::Crowded), ANSWER),
             Err(ReplyError::Crowded)
         );
     }

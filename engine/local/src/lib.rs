@@ -3,53 +3,50 @@
 //! - [`shm`]: one-sided READs of another process's memory. Fast: two rails move what two threads of
 //!   `memcpy` do, less a few per cent.
 //! - [`tcp`]: a functional stand-in, for machines that share nothing but a network. It behaves like a
-//!   rail, and says nothing about how fast one is.
+//!   rail, and says nothing about how fast a rail is.
 //!
-//! Both are [`Rails`] over a [`Transport`]: a worker thread per rail plays the NIC. It takes READs from
-//! one wait-free ring and puts completions into another, in order; a lane behaves as a QP does, in
-//! the error state too. The engine's thread takes no lock, and enters the kernel only to wake a
-//! worker that sleeps, or to sleep itself.
+//! # The two ends
+//!
+//! Both transports have the same shape, and all of their public items are these:
+//!
+//! | | [`shm`] | [`tcp`] |
+//! |---|---|---|
+//! | the producer publishes memory | [`ShmExporter`](shm::ShmExporter) | [`TcpServer`](tcp::TcpServer) |
+//! | its address, 64 bytes that the peers' session carries | [`ShmAddress`](shm::ShmAddress) | [`TcpAddress`](tcp::TcpAddress) |
+//! | what it publishes, as READs name it | [`ExportedRegion`] | [`ExportedRegion`] |
+//! | the reader reaches it, on a thread that may block | [`ShmPeer`](shm::ShmPeer) | [`TcpConnection`](tcp::TcpConnection) |
+//! | the reader's rails, opened by its engine | [`ShmProvider`](shm::ShmProvider) | [`TcpProvider`](tcp::TcpProvider) |
+//!
+//! `ShmPeer` and `TcpConnection` are what a provider opens as a lane: `Provider::Unopened`. A producer's
+//! end of a lane needs no exchange beyond the address, so the producer does nothing when a lane is made.
+//!
+//! # The provider
+//!
+//! Both providers are a [`LocalProvider`] over a [`LaneTransport`]: one worker thread per rail plays the
+//! NIC. It takes READs from one wait-free ring and puts completions into another, in order; a lane
+//! behaves as a QP does, in the error state too. The engine's thread takes no lock, and enters the
+//! kernel only to wake a worker that sleeps, or to sleep itself.
 
 #[cfg(not(loom))]
 mod address;
 #[cfg(not(loom))]
-mod config;
-#[cfg(not(loom))]
-mod copy;
-#[cfg(not(loom))]
 mod hello;
-mod progress;
-#[cfg(not(loom))]
-mod rail;
-#[cfg(not(loom))]
-mod rails;
+mod provider;
 #[cfg(not(loom))]
 mod region;
 #[cfg(not(loom))]
-mod registry;
-mod ring;
-#[cfg(not(loom))]
 pub mod shm;
-mod sleep;
-mod sync;
 #[cfg(not(loom))]
 pub mod tcp;
-#[cfg(not(loom))]
-mod worker;
 
 #[cfg(not(loom))]
-pub use address::AddressError;
+pub use address::LocalAddressError;
 #[cfg(not(loom))]
-pub use config::{Config, MAX_CQ_ENTRIES, OpenError, StartError};
+pub use provider::{
+    LaneTransport, LocalConfig, LocalLane, LocalOpenError, LocalPost, LocalProvider, LocalStartError,
+    LocalWaker, MAX_CQ_ENTRIES,
+};
 #[cfg(not(loom))]
-pub use copy::{AROUND_THE_CACHE, copy_bytes};
+pub use region::ExportedRegion;
 #[cfg(not(loom))]
-pub use progress::Waker;
-#[cfg(not(loom))]
-pub use rail::{Lane, Posting};
-#[cfg(not(loom))]
-pub use rails::Rails;
-#[cfg(not(loom))]
-pub use region::Region;
-#[cfg(not(loom))]
-pub use worker::Transport;
+pub use shm::{AROUND_THE_CACHE, copy_bytes};

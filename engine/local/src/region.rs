@@ -2,7 +2,7 @@
 
 /// A piece of a producer's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
+pub struct ExportedRegion {
     /// Address of its first byte in the producer's memory.
     pub base: u64,
     /// Length in bytes.
@@ -11,7 +11,7 @@ pub struct Region {
     pub rkey: u32,
 }
 
-impl Region {
+impl ExportedRegion {
     /// The offset of `addr` in the region, if `len` bytes from there lie within it.
     #[inline]
     pub(crate) fn offset(&self, addr: u64, len: u32) -> Option<u64> {
@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn only_what_lies_within_has_an_offset() {
-        let region = Region { base: 1000, len: 100, rkey: 0 };
+        let region = ExportedRegion { base: 1000, len: 100, rkey: 0 };
         assert_eq!(region.offset(1000, 100), Some(0));
         assert_eq!(region.offset(1099, 1), Some(99));
         for (addr, len) in [(999, 1), (1000, 101), (1099, 2), (1101, 0), (u64::MAX, u32::MAX), (0, u32::MAX)]

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, RAIL};
 use kvrail_core::id::LaneId;
 use kvrail_core::provider::Provider as _;
-use kvrail_local::shm::{Exporter, Peer, Segment, Shm};
-use kvrail_local::tcp::{Connection, Export, Server, Tcp};
-use kvrail_local::{Config, Rails, Transport};
+use kvrail_local::shm::{Segment, ShmExporter, ShmPeer, ShmProvider};
+use kvrail_local::tcp::{TcpConnection, TcpExport, TcpProvider, TcpServer};
+use kvrail_local::{LaneTransport, LocalConfig, LocalProvider};
 
 /// Descriptors and threads of this process.
 fn held() -> (usize, usize) {
@@ -41,9 +41,9 @@ fn settles(before: (usize, usize), what: &str) {
     }
 }
 
-fn come_and_go<T: Transport>(reach: impl Fn() -> T) {
+fn come_and_go<T: LaneTransport>(reach: impl Fn() -> T) {
     for _ in 0..20 {
-        let mut rails = Rails::start(Config { rails: 1, ..Config::default() }).unwrap();
+        let mut rails = LocalProvider::start(LocalConfig { rails: 1, ..LocalConfig::default() }).unwrap();
         let mut lanes: Vec<_> =
             (0..3).map(|i| rails.open(LaneId::new(i, 1), RAIL, reach()).unwrap()).collect();
         let lane = lanes.pop().unwrap();
@@ -55,33 +55,36 @@ fn come_and_go<T: Transport>(reach: impl Fn() -> T) {
 fn nothing_is_left_of_readers_and_producers_that_are_gone() {
     let segment = Arc::new(Segment::new(4096).unwrap());
     // What the first of each makes once and for all (the standard library's, the system's) is no leak.
-    drop((Shm::start(Config::default()).unwrap(), Tcp::start(Config::default()).unwrap()));
+    drop((
+        ShmProvider::start(LocalConfig::default()).unwrap(),
+        TcpProvider::start(LocalConfig::default()).unwrap(),
+    ));
     let before = held();
 
     let none = sockets();
-    let exporter = Exporter::start(vec![Arc::clone(&segment)]).unwrap();
-    let peer = Peer::connect(exporter.address()).unwrap();
+    let exporter = ShmExporter::start(vec![Arc::clone(&segment)]).unwrap();
+    let peer = ShmPeer::connect(exporter.address()).unwrap();
     assert_eq!(sockets(), none, "an exporter and a reader of it keep theirs from children");
     drop(peer);
     let serving = held();
-    come_and_go(|| Peer::connect(exporter.address()).unwrap());
+    come_and_go(|| ShmPeer::connect(exporter.address()).unwrap());
     settles(serving, "readers over shm");
     let mut forged = exporter.address().to_bytes();
     forged[24] ^= 1;
-    let forged = kvrail_local::shm::Address::parse(&forged).unwrap();
-    (0..20).for_each(|_| drop(Peer::connect(&forged).unwrap_err()));
+    let forged = kvrail_local::shm::ShmAddress::parse(&forged).unwrap();
+    (0..20).for_each(|_| drop(ShmPeer::connect(&forged).unwrap_err()));
     settles(serving, "strangers over shm");
     drop(exporter);
     settles(before, "a producer over shm");
 
-    let server = Server::start("127.0.0.1:0".parse().unwrap(), vec![Export::segment(segment)]).unwrap();
+    let server = TcpServer::start("127.0.0.1:0".parse().unwrap(), vec![TcpExport::segment(segment)]).unwrap();
     let serving = held();
-    come_and_go(|| Connection::open(server.address()).unwrap());
+    come_and_go(|| TcpConnection::open(server.address()).unwrap());
     settles(serving, "readers over TCP");
     let mut forged = server.address().to_bytes();
     forged[32] ^= 1;
-    let forged = kvrail_local::tcp::Address::parse(&forged).unwrap();
-    (0..20).for_each(|_| drop(Connection::open(&forged).unwrap_err()));
+    let forged = kvrail_local::tcp::TcpAddress::parse(&forged).unwrap();
+    (0..20).for_each(|_| drop(TcpConnection::open(&forged).unwrap_err()));
     settles(serving, "strangers over TCP");
     drop(server);
     settles(before, "a producer over TCP");

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kvrail_host::segment::SegmentViewError;
-use kvrail_local::shm::{Address, ConnectError, ExportError, Exporter, Peer, Segment};
+use kvrail_local::shm::{Segment, ShmAddress, ShmConnectError, ShmExportError, ShmExporter, ShmPeer};
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fstat, ftruncate, memfd_create,
 };
@@ -53,7 +53,7 @@ fn welcome(edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 /// Listens like an exporter, and answers one client with `reply` and `fds`.
-fn liar(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> (Address, JoinHandle<()>) {
+fn liar(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> (ShmAddress, JoinHandle<()>) {
     let bytes = address_bytes(seed);
     let listener = socket();
     net::bind(&listener, &name(&bytes)).unwrap();
@@ -65,7 +65,7 @@ fn liar(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> (Address, JoinHandle<()>
         // Stays until the client has made up its mind.
         let _ = net::recv(&client, &mut [0_u8; 64], RecvFlags::empty());
     });
-    (Address::parse(&bytes).unwrap(), thread)
+    (ShmAddress::parse(&bytes).unwrap(), thread)
 }
 
 fn send(to: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
@@ -85,9 +85,9 @@ fn memfd(len: u64, seals: SealFlags) -> OwnedFd {
     fd
 }
 
-fn error_for(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> ConnectError {
+fn error_for(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> ShmConnectError {
     let (address, thread) = liar(seed, reply, fds);
-    let error = Peer::connect(&address).unwrap_err();
+    let error = ShmPeer::connect(&address).unwrap_err();
     thread.join().unwrap();
     error
 }
@@ -96,7 +96,7 @@ fn error_for(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> ConnectError {
 fn a_good_reply_is_accepted() {
     // So that what is refused below is refused for what is wrong with it.
     let (address, thread) = liar(1, welcome(|_| ()), vec![memfd(LEN, SEALS)]);
-    let peer = Peer::connect(&address).unwrap();
+    let peer = ShmPeer::connect(&address).unwrap();
     assert_eq!(peer.regions()[0].len, LEN);
     drop(peer);
     thread.join().unwrap();
@@ -112,14 +112,17 @@ fn a_segment_that_could_change_is_refused() {
     ] {
         let error = error_for(seed, welcome(|_| ()), vec![memfd(LEN, seals)]);
         assert!(
-            matches!(error, ConnectError::Segment { segment: 0, source: SegmentViewError::Unsealed { .. } }),
+            matches!(
+                error,
+                ShmConnectError::Segment { segment: 0, source: SegmentViewError::Unsealed { .. } }
+            ),
             "{error}"
         );
     }
     let file: OwnedFd = std::fs::File::open("/proc/self/exe").unwrap().into();
     let error = error_for(6, welcome(|_| ()), vec![file]);
     assert!(
-        matches!(error, ConnectError::Segment { segment: 0, source: SegmentViewError::Unsealed { .. } }),
+        matches!(error, ShmConnectError::Segment { segment: 0, source: SegmentViewError::Unsealed { .. } }),
         "{error}"
     );
 }
@@ -131,7 +134,10 @@ fn a_segment_that_is_not_all_there_is_refused() {
     assert!(
         matches!(
             error,
-            ConnectError::Segment { segment: 0, source: SegmentViewError::Size { found: 4096, told: LEN } }
+            ShmConnectError::Segment {
+                segment: 0,
+                source: SegmentViewError::Size { found: 4096, told: LEN }
+            }
         ),
         "{error}"
     );
@@ -142,7 +148,7 @@ fn a_segment_that_is_not_all_there_is_refused() {
     assert!(
         matches!(
             error,
-            ConnectError::Segment { segment: 0, source: SegmentViewError::Size { found: 0, told: LEN } }
+            ShmConnectError::Segment { segment: 0, source: SegmentViewError::Size { found: 0, told: LEN } }
         ),
         "{error}"
     );
@@ -162,7 +168,10 @@ fn a_hole_is_found_whatever_the_number_of_blocks() {
     assert!(
         matches!(
             error,
-            ConnectError::Segment { segment: 0, source: SegmentViewError::Size { found: 4096, told: LEN } }
+            ShmConnectError::Segment {
+                segment: 0,
+                source: SegmentViewError::Size { found: 4096, told: LEN }
+            }
         ),
         "{error}"
     );
@@ -172,29 +181,29 @@ fn a_hole_is_found_whatever_the_number_of_blocks() {
 fn a_reply_that_is_none_is_refused() {
     let good = || memfd(LEN, SEALS);
     let error = error_for(9, welcome(|r| r[0] = 0), vec![good()]);
-    assert!(matches!(error, ConnectError::Malformed { .. }), "{error}");
+    assert!(matches!(error, ShmConnectError::Malformed { .. }), "{error}");
     let error = error_for(10, welcome(|r| r[4] = 7), vec![good()]);
-    assert!(matches!(error, ConnectError::Version { theirs: 7, ours: 1 }), "{error}");
+    assert!(matches!(error, ShmConnectError::Version { theirs: 7, ours: 1 }), "{error}");
     let error = error_for(11, welcome(|r| r[8] = 0), vec![good()]);
-    assert!(matches!(error, ConnectError::Impostor), "{error}");
+    assert!(matches!(error, ShmConnectError::Impostor), "{error}");
     let error = error_for(12, welcome(|r| r[7] = 200), vec![good()]);
-    assert!(matches!(error, ConnectError::Malformed { .. }), "{error}");
+    assert!(matches!(error, ShmConnectError::Malformed { .. }), "{error}");
     for (seed, len) in [(13, 279), (14, 281), (15, 1)] {
         let error = error_for(seed, welcome(|r| r.resize(len, 0)), vec![good()]);
-        assert!(matches!(error, ConnectError::Malformed { what: "its length" }), "{error}");
+        assert!(matches!(error, ShmConnectError::Malformed { what: "its length" }), "{error}");
     }
     for (seed, fds) in [(16, 0), (17, 2), (18, 20)] {
         let error = error_for(seed, welcome(|_| ()), (0..fds).map(|_| good()).collect());
-        assert!(matches!(error, ConnectError::Malformed { .. }), "{error}");
+        assert!(matches!(error, ShmConnectError::Malformed { .. }), "{error}");
     }
     let error = error_for(19, welcome(|r| r[24..32].fill(0xFF)), vec![good()]);
-    assert!(matches!(error, ConnectError::Malformed { .. }), "{error}");
-    let nobody = Address::parse(&address_bytes(20)).unwrap();
-    assert!(matches!(Peer::connect(&nobody), Err(ConnectError::Nobody)));
+    assert!(matches!(error, ShmConnectError::Malformed { .. }), "{error}");
+    let nobody = ShmAddress::parse(&address_bytes(20)).unwrap();
+    assert!(matches!(ShmPeer::connect(&nobody), Err(ShmConnectError::Nobody)));
 }
 
-fn exporter() -> (Exporter, [u8; 64]) {
-    let exporter = Exporter::start(vec![Arc::new(Segment::new(4096).unwrap())]).unwrap();
+fn exporter() -> (ShmExporter, [u8; 64]) {
+    let exporter = ShmExporter::start(vec![Arc::new(Segment::new(4096).unwrap())]).unwrap();
     let bytes = exporter.address().to_bytes();
     (exporter, bytes)
 }
@@ -241,9 +250,9 @@ fn a_forged_hello_gets_no_memory() {
     }
     let mut forged = address;
     forged[30] ^= 1;
-    let error = Peer::connect(&Address::parse(&forged).unwrap()).unwrap_err();
-    assert!(matches!(error, ConnectError::Refused), "{error}");
-    assert!(Peer::connect(exporter.address()).is_ok(), "and the exporter lives on");
+    let error = ShmPeer::connect(&ShmAddress::parse(&forged).unwrap()).unwrap_err();
+    assert!(matches!(error, ShmConnectError::Refused), "{error}");
+    assert!(ShmPeer::connect(exporter.address()).is_ok(), "and the exporter lives on");
 }
 
 #[test]
@@ -257,7 +266,7 @@ fn a_silent_client_delays_no_other() {
         })
         .collect();
     let start = Instant::now();
-    let peer = Peer::connect(exporter.address()).unwrap();
+    let peer = ShmPeer::connect(exporter.address()).unwrap();
     assert!(start.elapsed() < Duration::from_secs(5));
     drop(silent);
     assert!(peer.is_alive(), "their end is not the end of others");
@@ -279,7 +288,7 @@ fn a_flood_of_silent_clients_is_sent_away_and_keeps_no_reader_out() {
             client
         })
         .collect();
-    let peer = Peer::connect(exporter.address()).unwrap();
+    let peer = ShmPeer::connect(exporter.address()).unwrap();
     // The oldest are hung up on, long before their ten seconds are over; the youngest are not.
     let youngest = silent.pop().unwrap();
     for (client, gone) in [(&silent[0], true), (&silent[100], true), (&youngest, false)] {
@@ -300,9 +309,9 @@ fn a_flood_of_silent_clients_is_sent_away_and_keeps_no_reader_out() {
 fn peers_of_one_address_share_a_connection() {
     let (exporter, _) = exporter();
     let open = || std::fs::read_dir("/proc/self/task").unwrap().count();
-    let first = Peer::connect(exporter.address()).unwrap();
+    let first = ShmPeer::connect(exporter.address()).unwrap();
     let threads = open();
-    let more: Vec<_> = (0..8).map(|_| Peer::connect(exporter.address()).unwrap()).collect();
+    let more: Vec<_> = (0..8).map(|_| ShmPeer::connect(exporter.address()).unwrap()).collect();
     assert!(more.iter().all(|p| p.regions() == first.regions()));
     // Other tests of this binary come and go at the same time; eight watchers would show.
     assert!(open() < threads + 8, "a watcher per connection, not per peer");
@@ -312,9 +321,9 @@ fn peers_of_one_address_share_a_connection() {
 fn too_many_segments_are_refused() {
     let segment = Arc::new(Segment::new(4096).unwrap());
     for n in [0, 17] {
-        let error = Exporter::start(vec![Arc::clone(&segment); n]).unwrap_err();
-        assert!(matches!(error, ExportError::Segments { segments } if segments == n), "{error}");
+        let error = ShmExporter::start(vec![Arc::clone(&segment); n]).unwrap_err();
+        assert!(matches!(error, ShmExportError::Segments { segments } if segments == n), "{error}");
     }
-    let exporter = Exporter::start(vec![segment; 16]).unwrap();
-    assert_eq!(Peer::connect(exporter.address()).unwrap().regions(), exporter.regions());
+    let exporter = ShmExporter::start(vec![segment; 16]).unwrap();
+    assert_eq!(ShmPeer::connect(exporter.address()).unwrap().regions(), exporter.regions());
 }

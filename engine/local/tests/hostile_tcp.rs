@@ -14,18 +14,20 @@ use kvrail_core::id::LaneId;
 use kvrail_core::provider::{Commit, MemoryRange, Provider as _, ProviderEvent};
 use kvrail_core::verbs_abi::WcStatus;
 use kvrail_local::shm::Segment;
-use kvrail_local::tcp::{Address, ConnectError, Connection, Export, STALL, ServeError, Server};
-use kvrail_local::{Config, Region};
+use kvrail_local::tcp::{
+    STALL, TcpAddress, TcpConnectError, TcpConnection, TcpExport, TcpServeError, TcpServer,
+};
+use kvrail_local::{ExportedRegion, LocalConfig};
 
-fn server(bind: &str) -> Server {
+fn server(bind: &str) -> TcpServer {
     let segment = Arc::new(Segment::new(4096).unwrap());
     segment.write(0, &pattern(4096)).unwrap();
-    Server::start(bind.parse().unwrap(), vec![Export::segment(segment)]).unwrap()
+    TcpServer::start(bind.parse().unwrap(), vec![TcpExport::segment(segment)]).unwrap()
 }
 
-fn one_read_over(server: &Server) {
-    let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, 4096);
-    let mut lane = driver.open(0, RAIL, Connection::open(server.address()).unwrap());
+fn one_read_over(server: &TcpServer) {
+    let mut driver = Driver::<TcpConnection>::new(LocalConfig { rails: 1, ..LocalConfig::default() }, 4096);
+    let mut lane = driver.open(0, RAIL, TcpConnection::open(server.address()).unwrap());
     let read = driver.read(0, 0, server.regions()[0], 0, 4096);
     assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
     assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
@@ -34,7 +36,7 @@ fn one_read_over(server: &Server) {
 
 #[test]
 fn it_says_what_it_is() {
-    let rails = kvrail_local::tcp::Tcp::start(Config::default()).unwrap();
+    let rails = kvrail_local::tcp::TcpProvider::start(LocalConfig::default()).unwrap();
     assert_eq!(rails.label(), "tcp (functional only)");
 }
 
@@ -50,26 +52,26 @@ fn ipv4_and_ipv6_and_any_memory() {
     let range = MemoryRange { addr: own.as_ptr().expose_provenance() as u64, len: 4096 };
     #[allow(unsafe_code, reason = "exports memory of its own")]
     // SAFETY: `own` outlives the server, and its bytes are no secret.
-    let export = unsafe { Export::memory(range) };
-    one_read_over(&Server::start("127.0.0.1:0".parse().unwrap(), vec![export]).unwrap());
+    let export = unsafe { TcpExport::memory(range) };
+    one_read_over(&TcpServer::start("127.0.0.1:0".parse().unwrap(), vec![export]).unwrap());
 }
 
 #[test]
 fn what_cannot_be_served_is_refused() {
-    let start = |bind: &str, exports| Server::start(bind.parse().unwrap(), exports).unwrap_err();
+    let start = |bind: &str, exports| TcpServer::start(bind.parse().unwrap(), exports).unwrap_err();
     let segment = Arc::new(Segment::new(4096).unwrap());
-    let export = || Export::segment(Arc::clone(&segment));
-    assert!(matches!(start("127.0.0.1:0", vec![]), ServeError::Exports { exports: 0 }));
+    let export = || TcpExport::segment(Arc::clone(&segment));
+    assert!(matches!(start("127.0.0.1:0", vec![]), TcpServeError::Exports { exports: 0 }));
     let many = (0..17).map(|_| export()).collect();
-    assert!(matches!(start("127.0.0.1:0", many), ServeError::Exports { exports: 17 }));
-    assert!(matches!(start("0.0.0.0:0", vec![export()]), ServeError::Unspecified { .. }));
-    assert!(matches!(start("[::]:0", vec![export()]), ServeError::Unspecified { .. }));
+    assert!(matches!(start("127.0.0.1:0", many), TcpServeError::Exports { exports: 17 }));
+    assert!(matches!(start("0.0.0.0:0", vec![export()]), TcpServeError::Unspecified { .. }));
+    assert!(matches!(start("[::]:0", vec![export()]), TcpServeError::Unspecified { .. }));
     // 192.0.2.0/24 is for documentation: no interface has it.
-    assert!(matches!(start("192.0.2.1:0", vec![export()]), ServeError::System { .. }));
+    assert!(matches!(start("192.0.2.1:0", vec![export()]), TcpServeError::System { .. }));
     #[allow(unsafe_code, reason = "a range that is refused")]
     // SAFETY: an empty range holds no bytes.
-    let empty = unsafe { Export::memory(MemoryRange { addr: 4096, len: 0 }) };
-    assert!(matches!(start("127.0.0.1:0", vec![export(), empty]), ServeError::Range { index: 1, .. }));
+    let empty = unsafe { TcpExport::memory(MemoryRange { addr: 4096, len: 0 }) };
+    assert!(matches!(start("127.0.0.1:0", vec![export(), empty]), TcpServeError::Range { index: 1, .. }));
 }
 
 /// Says `hello` and gives all that comes back.
@@ -105,8 +107,8 @@ fn a_forged_hello_gets_no_service() {
     }
     let mut forged = address;
     forged[40] ^= 1;
-    let error = Connection::open(&Address::parse(&forged).unwrap()).unwrap_err();
-    assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
+    let error = TcpConnection::open(&TcpAddress::parse(&forged).unwrap()).unwrap_err();
+    assert!(matches!(error, TcpConnectError::Refused { .. }), "{error}");
     one_read_over(&server);
 }
 
@@ -137,14 +139,14 @@ fn silent_strangers_lock_no_reader_out() {
 #[test]
 fn more_than_256_lanes_are_served() {
     let server = server("127.0.0.1:0");
-    let lanes: Vec<_> = (0..300).map(|_| Connection::open(server.address()).unwrap()).collect();
+    let lanes: Vec<_> = (0..300).map(|_| TcpConnection::open(server.address()).unwrap()).collect();
     one_read_over(&server);
     drop(lanes);
 }
 
 /// Listens like a server, answers one hello with `reply` and one request with `response`, and then stays
 /// silent until the client goes.
-fn liar(reply: &'static [u8], response: &'static [u8]) -> (Address, JoinHandle<()>) {
+fn liar(reply: &'static [u8], response: &'static [u8]) -> (TcpAddress, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut address = *b"KVTC\x01\0\x04\0--------------------------------------------------------";
     address[8..10].copy_from_slice(&listener.local_addr().unwrap().port().to_le_bytes());
@@ -160,7 +162,7 @@ fn liar(reply: &'static [u8], response: &'static [u8]) -> (Address, JoinHandle<(
             let _ = stream.read_to_end(&mut Vec::new());
         }
     });
-    (Address::parse(&address).unwrap(), thread)
+    (TcpAddress::parse(&address).unwrap(), thread)
 }
 
 const WELCOME: &[u8] = b"KVTH\x01\0\0\0----------------";
@@ -169,29 +171,29 @@ const WELCOME: &[u8] = b"KVTH\x01\0\0\0----------------";
 fn a_reply_that_is_none_is_refused() {
     let error = |reply| {
         let (address, thread) = liar(reply, b"");
-        let error = Connection::open(&address).unwrap_err();
+        let error = TcpConnection::open(&address).unwrap_err();
         thread.join().unwrap();
         error
     };
-    assert!(matches!(error(b"HTTP/1.1 400 Bad Request"), ConnectError::Malformed { .. }));
+    assert!(matches!(error(b"HTTP/1.1 400 Bad Request"), TcpConnectError::Malformed { .. }));
     let version = error(b"KVTH\x09\0\0\0----------------");
-    assert!(matches!(version, ConnectError::Version { theirs: 9, ours: 1, .. }), "{version}");
-    assert!(matches!(error(b"KVTH\x01\0\0\0!!!!!!!!!!!!!!!!"), ConnectError::Impostor { .. }));
+    assert!(matches!(version, TcpConnectError::Version { theirs: 9, ours: 1, .. }), "{version}");
+    assert!(matches!(error(b"KVTH\x01\0\0\0!!!!!!!!!!!!!!!!"), TcpConnectError::Impostor { .. }));
     let full = error(b"KVTH\x01\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     assert!(full.to_string().contains("1024 lanes already"), "{full}");
     let crowded = error(b"KVTH\x01\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
-    assert!(matches!(crowded, ConnectError::Crowded { .. }), "{crowded}");
+    assert!(matches!(crowded, TcpConnectError::Crowded { .. }), "{crowded}");
     let (address, thread) = liar(WELCOME, b"");
-    drop(Connection::open(&address).unwrap());
+    drop(TcpConnection::open(&address).unwrap());
     thread.join().unwrap();
 }
 
 /// What becomes of one READ of 64 bytes from a server that answers `response`.
 fn status_for(response: &'static [u8]) -> WcStatus {
     let (address, thread) = liar(WELCOME, response);
-    let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, 4096);
-    let mut lane = driver.open(0, RAIL, Connection::open(&address).unwrap());
-    let read = driver.read(0, 0, Region { base: 0, len: 64, rkey: 0 }, 0, 64);
+    let mut driver = Driver::<TcpConnection>::new(LocalConfig { rails: 1, ..LocalConfig::default() }, 4096);
+    let mut lane = driver.open(0, RAIL, TcpConnection::open(&address).unwrap());
+    let read = driver.read(0, 0, ExportedRegion { base: 0, len: 64, rkey: 0 }, 0, 64);
     assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
     let status = driver.completions(1)[0].1;
     drop(driver);
@@ -217,9 +219,9 @@ fn a_server_that_stalls_is_a_dead_path() {
 #[test]
 fn failing_a_lane_that_stalls_does_not_take_as_long() {
     let (address, thread) = liar(WELCOME, b"");
-    let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, 4096);
-    let mut lane = driver.open(0, RAIL, Connection::open(&address).unwrap());
-    let region = Region { base: 0, len: 64, rkey: 0 };
+    let mut driver = Driver::<TcpConnection>::new(LocalConfig { rails: 1, ..LocalConfig::default() }, 4096);
+    let mut lane = driver.open(0, RAIL, TcpConnection::open(&address).unwrap());
+    let region = ExportedRegion { base: 0, len: 64, rkey: 0 };
     let reads = [driver.read(0, 0, region, 0, 64), driver.read(0, 1, region, 0, 64)];
     let start = Instant::now();
     assert_eq!(driver.post(&mut lane, &reads), Commit::All);

@@ -12,9 +12,9 @@ use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Post as _, Provider as _, ProviderEvent, Read, Wake as _};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::{Wc, WcStatus};
-use kvrail_local::shm::{Peer, Segment};
-use kvrail_local::tcp::Connection;
-use kvrail_local::{Config, Lane, OpenError, Region};
+use kvrail_local::shm::{Segment, ShmPeer};
+use kvrail_local::tcp::TcpConnection;
+use kvrail_local::{ExportedRegion, LocalConfig, LocalLane, LocalOpenError};
 
 const OK: WcStatus = WcStatus::SUCCESS;
 const FLUSH: WcStatus = WcStatus::WR_FLUSH_ERR;
@@ -22,8 +22,8 @@ const FLUSH: WcStatus = WcStatus::WR_FLUSH_ERR;
 /// A driver with one lane to a producer of `bytes` bytes.
 struct World<T: Producer> {
     driver: Driver<T>,
-    lane: Lane,
-    region: Region,
+    lane: LocalLane,
+    region: ExportedRegion,
     source: Vec<u8>,
     owner: T::Owner,
 }
@@ -32,7 +32,7 @@ fn id(lane: u16) -> LaneId {
     LaneId::new(lane, 1)
 }
 
-fn world<T: Producer>(config: Config, bytes: usize) -> World<T> {
+fn world<T: Producer>(config: LocalConfig, bytes: usize) -> World<T> {
     let segment = Arc::new(Segment::new(bytes).unwrap());
     let source = pattern(bytes);
     segment.write(0, &source).unwrap();
@@ -42,8 +42,8 @@ fn world<T: Producer>(config: Config, bytes: usize) -> World<T> {
     World { driver, lane, region: regions[0], source, owner }
 }
 
-fn config(sq_entries: u32) -> Config {
-    Config { rails: 1, sq_entries, cq_entries: 4 * (sq_entries + 1), ..Config::default() }
+fn config(sq_entries: u32) -> LocalConfig {
+    LocalConfig { rails: 1, sq_entries, cq_entries: 4 * (sq_entries + 1), ..LocalConfig::default() }
 }
 
 impl<T: Producer> World<T> {
@@ -60,10 +60,10 @@ impl<T: Producer> World<T> {
 macro_rules! of_both_kinds {
     ($($(#[$doc:meta])* $name:ident;)*) => {
         mod shm {
-            $(#[test] fn $name() { super::$name::<super::Peer>(); })*
+            $(#[test] fn $name() { super::$name::<super::ShmPeer>(); })*
         }
         mod tcp {
-            $(#[test] fn $name() { super::$name::<super::Connection>(); })*
+            $(#[test] fn $name() { super::$name::<super::TcpConnection>(); })*
         }
     };
 }
@@ -110,7 +110,7 @@ fn only_signaled_successes_are_told<T: Producer>() {
 }
 
 fn a_stray_read_fails_alone_and_flushes_the_rest<T: Producer>() {
-    let strays: [fn(&mut Read, Region); 6] = [
+    let strays: [fn(&mut Read, ExportedRegion); 6] = [
         |read, _| read.rkey = 1,
         |read, _| read.rkey = u32::MAX,
         |read, region| read.remote_addr = region.base - 1,
@@ -179,7 +179,7 @@ fn a_send_queue_takes_what_it_holds<T: Producer>() {
 }
 
 fn a_commit_takes_a_chain<T: Producer>() {
-    let chain = <kvrail_local::Rails<T>>::CHAIN as u32;
+    let chain = <kvrail_local::LocalProvider<T>>::CHAIN as u32;
     let mut w = world::<T>(config(2 * chain), 4096);
     let reads: Vec<_> = (0..=chain).map(|i| w.read(i, 0, 1)).collect();
     assert_eq!(w.post(&reads), Commit::Prefix { accepted: chain, errno: 12 });
@@ -223,12 +223,12 @@ fn failing_flushes_in_order_and_the_drain_comes_last<T: Producer>() {
 }
 
 fn closing_ends_the_lane_and_frees_its_place<T: Producer>() {
-    let one = Config { cq_entries: 5, ..config(4) };
+    let one = LocalConfig { cq_entries: 5, ..config(4) };
     let mut w = world::<T>(one, 4096);
     let full = w.driver.rails.open(id(1), RAIL, T::reach(&w.owner)).unwrap_err();
-    assert!(matches!(full, OpenError::RailFull { rail: 0, lanes: 1, .. }), "{full}");
+    assert!(matches!(full, LocalOpenError::RailFull { rail: 0, lanes: 1, .. }), "{full}");
     let none = w.driver.rails.open(id(1), RailIndex(1), T::reach(&w.owner)).unwrap_err();
-    assert_eq!(none, OpenError::NoSuchRail { rail: 1, rails: 1 });
+    assert_eq!(none, LocalOpenError::NoSuchRail { rail: 1, rails: 1 });
     let World { mut driver, mut lane, region, owner, .. } = w;
     for life in 0..20 {
         // Some are told, some are not, some may be flushed: every entry comes back all the same.
@@ -249,7 +249,7 @@ fn closing_ends_the_lane_and_frees_its_place<T: Producer>() {
 }
 
 /// A lane that is none of the driver's.
-fn other_lane<T: Producer>() -> Lane {
+fn other_lane<T: Producer>() -> LocalLane {
     world::<T>(config(7), 4096).lane
 }
 

@@ -13,9 +13,9 @@ use common::{Driver, PATIENCE, RAIL, pattern};
 use kvrail_core::id::RailIndex;
 use kvrail_core::provider::{Commit, Read};
 use kvrail_core::verbs_abi::WcStatus;
-use kvrail_local::shm::{Address, ConnectError, Exporter, Peer, Segment};
-use kvrail_local::tcp::{Connection, Export, Server};
-use kvrail_local::{Config, Lane};
+use kvrail_local::shm::{Segment, ShmAddress, ShmConnectError, ShmExporter, ShmPeer};
+use kvrail_local::tcp::{TcpConnection, TcpExport, TcpServer};
+use kvrail_local::{LocalConfig, LocalLane};
 
 const PAGE: usize = 1 << 20;
 const PAGES: usize = 32;
@@ -29,7 +29,7 @@ fn produce() {
     segment.write(0, &pattern(PAGES * PAGE)).unwrap();
     let small = Arc::new(Segment::new(4096).unwrap());
     small.write(0, b"small").unwrap();
-    let exporter = Exporter::start(vec![segment, small]).unwrap();
+    let exporter = ShmExporter::start(vec![segment, small]).unwrap();
     let hex: String = exporter.address().to_bytes().iter().map(|b| format!("{b:02x}")).collect();
     println!("\naddress {hex}");
     std::io::stdout().flush().unwrap();
@@ -70,7 +70,7 @@ struct Producer {
     stdin: Option<ChildStdin>,
     /// Kept open for what the test harness says in the end.
     stdout: BufReader<ChildStdout>,
-    address: Address,
+    address: ShmAddress,
 }
 
 impl Producer {
@@ -91,7 +91,7 @@ impl Producer {
         let hex = hex.expect("the producer tells its address");
         let bytes = std::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap());
         let stdin = child.stdin.take();
-        Self { child, stdin, stdout, address: Address::parse(&bytes).unwrap() }
+        Self { child, stdin, stdout, address: ShmAddress::parse(&bytes).unwrap() }
     }
 }
 
@@ -102,9 +102,9 @@ impl Drop for Producer {
     }
 }
 
-fn reader(address: &Address) -> (Driver<Peer>, Vec<Lane>, Peer) {
-    let mut driver = Driver::<Peer>::new(Config::default(), PAGES * PAGE);
-    let peer = Peer::connect(address).unwrap();
+fn reader(address: &ShmAddress) -> (Driver<ShmPeer>, Vec<LocalLane>, ShmPeer) {
+    let mut driver = Driver::<ShmPeer>::new(LocalConfig::default(), PAGES * PAGE);
+    let peer = ShmPeer::connect(address).unwrap();
     let lanes = (0..2).map(|rail| driver.open(rail.into(), RailIndex(rail), peer.clone())).collect();
     (driver, lanes, peer)
 }
@@ -182,7 +182,7 @@ fn read_until_dead(end: impl FnOnce(&mut Producer)) {
     assert!(driver.done.iter().all(|d| d.1 == WcStatus::WR_FLUSH_ERR));
     assert_eq!(driver.events.len(), 2, "{:?}", driver.events);
     assert!(!peer.is_alive());
-    assert!(matches!(Peer::connect(&producer.address), Err(ConnectError::Nobody)));
+    assert!(matches!(ShmPeer::connect(&producer.address), Err(ShmConnectError::Nobody)));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_stopped_producer_serves_on() {
 #[test]
 fn a_producer_that_dies_is_noticed_though_a_child_of_its_fork_lives() {
     let mut producer = Producer::start();
-    let peer = Peer::connect(&producer.address).unwrap();
+    let peer = ShmPeer::connect(&producer.address).unwrap();
     producer.stdin.take().unwrap().write_all(FORK).unwrap();
     let lines = producer.stdout.by_ref().lines().map(Result::unwrap);
     let child = lines.filter_map(|l| l.strip_prefix("child ")?.parse().ok()).next().unwrap();
@@ -224,22 +224,22 @@ fn a_producer_that_dies_is_noticed_though_a_child_of_its_fork_lives() {
     while peer.is_alive() && start.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let again = Peer::connect(&producer.address);
+    let again = ShmPeer::connect(&producer.address);
     // The child was there all the time.
     rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
     assert!(!peer.is_alive(), "the producer's death is not noticed");
-    assert!(matches!(again, Err(ConnectError::Nobody)), "{again:?}");
+    assert!(matches!(again, Err(ShmConnectError::Nobody)), "{again:?}");
 }
 
 #[test]
 fn a_child_that_drops_its_copies_ends_and_does_the_parent_no_harm() {
     let segment = Arc::new(Segment::new(PAGE).unwrap());
     segment.write(0, &pattern(PAGE)).unwrap();
-    let exporter = Exporter::start(vec![Arc::clone(&segment)]).unwrap();
-    let peer = Peer::connect(exporter.address()).unwrap();
-    let server = Server::start("127.0.0.1:0".parse().unwrap(), vec![Export::segment(segment)]).unwrap();
-    let mut driver = Driver::<Connection>::new(Config { rails: 1, ..Config::default() }, PAGE);
-    let mut lane = driver.open(0, RAIL, Connection::open(server.address()).unwrap());
+    let exporter = ShmExporter::start(vec![Arc::clone(&segment)]).unwrap();
+    let peer = ShmPeer::connect(exporter.address()).unwrap();
+    let server = TcpServer::start("127.0.0.1:0".parse().unwrap(), vec![TcpExport::segment(segment)]).unwrap();
+    let mut driver = Driver::<TcpConnection>::new(LocalConfig { rails: 1, ..LocalConfig::default() }, PAGE);
+    let mut lane = driver.open(0, RAIL, TcpConnection::open(server.address()).unwrap());
     // SAFETY: the child drops values, for which it needs no other thread, and ends. The C library
     // lets the child of its fork allocate.
     let child = unsafe { libc::fork() };
@@ -262,8 +262,8 @@ fn a_child_that_drops_its_copies_ends_and_does_the_parent_no_harm() {
     let read = driver.read(0, 0, server.regions()[0], 0, PAGE as u32);
     assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
     assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
-    assert!(Connection::open(server.address()).is_ok());
+    assert!(TcpConnection::open(server.address()).is_ok());
     assert!(peer.is_alive());
     drop(peer);
-    assert!(Peer::connect(exporter.address()).is_ok());
+    assert!(ShmPeer::connect(exporter.address()).is_ok());
 }

@@ -12,9 +12,9 @@ use kvrail_core::remote::{Location, RegionOffer, TableOffer};
 use kvrail_core::storage::Storage;
 use kvrail_core::table::{ENTRY_BYTES, Entry, KeyTag};
 use kvrail_core::time::{Nanos, Time};
-use kvrail_local::shm::{Exporter, Segment};
-use kvrail_local::tcp::Export;
-use kvrail_local::{Rails, Transport};
+use kvrail_local::shm::{Segment, ShmExporter};
+use kvrail_local::tcp::TcpExport;
+use kvrail_local::{LaneTransport, LocalProvider};
 use kvrail_session::rails::{LocalFabric, LocalResponder, Reach, Serves, keys};
 use kvrail_session::{
     Fabric, Fingerprint, Hello, Layout, OfferedRegion, PeerKey, Producer, Responder, Server, ServerConfig,
@@ -62,7 +62,7 @@ impl Pool {
     }
 }
 
-fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>) -> S) {
+fn pages_travel<S: Serves, T: Reach + LaneTransport>(serve: impl FnOnce(Arc<Segment>) -> S) {
     let key = PeerKey::from_bytes([9; 32]);
     let layout = Layout {
         name: "opaque".parse().unwrap(),
@@ -91,7 +91,8 @@ fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>
     let server = Server::start(&listen, key.clone(), producer, responder, ServerConfig::default()).unwrap();
 
     // The reader.
-    let config = kvrail_local::Config { rails: 2, sq_entries: 31, cq_entries: 1024, ..Default::default() };
+    let config =
+        kvrail_local::LocalConfig { rails: 2, sq_entries: 31, cq_entries: 1024, ..Default::default() };
     let mut fabric = LocalFabric::<T>::new(&config);
     let deadline = Instant::now() + Duration::from_secs(20);
     let hello = Hello::new("decode-3".parse().unwrap(), layout);
@@ -100,7 +101,7 @@ fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>
 
     let clock = Clock(Instant::now());
     let storage = Box::leak(Box::new(Storage::<2, 2, 8, 32, 2, 16>::new()));
-    let rails = Rails::<T>::start(config).unwrap();
+    let rails = LocalProvider::<T>::start(config).unwrap();
     let mut engine = Engine::start(storage, rails, EngineConfig::DEFAULT).unwrap();
     let mut slots =
         engine.register(Box::leak(vec![0; SLOTS * PAGE].into_boxed_slice()), PAGE as u64).unwrap();
@@ -161,13 +162,13 @@ fn pages_travel<S: Serves, T: Reach + Transport>(serve: impl FnOnce(Arc<Segment>
 
 #[test]
 fn pages_travel_over_shared_memory() {
-    pages_travel::<_, kvrail_local::shm::Peer>(|segment| Exporter::start(vec![segment]).unwrap());
+    pages_travel::<_, kvrail_local::shm::ShmPeer>(|segment| ShmExporter::start(vec![segment]).unwrap());
 }
 
 #[test]
 fn pages_travel_over_tcp() {
-    pages_travel::<_, kvrail_local::tcp::Connection>(|segment| {
+    pages_travel::<_, kvrail_local::tcp::TcpConnection>(|segment| {
         let bind = "127.0.0.1:0".parse().unwrap();
-        kvrail_local::tcp::Server::start(bind, vec![Export::segment(segment)]).unwrap()
+        kvrail_local::tcp::TcpServer::start(bind, vec![TcpExport::segment(segment)]).unwrap()
     });
 }

@@ -156,7 +156,7 @@ pub(crate) fn describe(
 /// Over shared memory: the peers are processes of one host.
 pub mod shm {
     use super::*;
-    use kvrail_local::shm::{Exporter, Peer, Shm};
+    use kvrail_local::shm::{ShmExporter, ShmPeer, ShmProvider};
     use kvrail_session::rails::ShmFabric;
 
     /// How much may be outstanding on a rail: these are no NICs, and what counts is that a worker has
@@ -177,8 +177,8 @@ pub mod shm {
     /// Rails over shared memory.
     #[derive(Debug)]
     pub struct ShmRails {
-        provider: Shm,
-        config: local::Config,
+        provider: ShmProvider,
+        config: local::LocalConfig,
     }
 
     /// `count` rails, each with a thread that copies.
@@ -186,27 +186,27 @@ pub mod shm {
     /// # Errors
     ///
     /// 0 rails or more than 16, or a thread that could not be started.
-    pub fn rails(count: usize) -> Result<ShmRails, local::StartError> {
+    pub fn rails(count: usize) -> Result<ShmRails, local::LocalStartError> {
         let config = config(count);
-        Ok(ShmRails { provider: Shm::start(config)?, config })
+        Ok(ShmRails { provider: ShmProvider::start(config)?, config })
     }
 
     impl Network for ShmRails {
-        type Provider = Shm;
-        type Line = Peer;
+        type Provider = ShmProvider;
+        type Line = ShmPeer;
         type Dialer = ShmFabric;
-        type Plan = local::Config;
+        type Plan = local::LocalConfig;
         const LABEL: &'static str = "shm";
 
         fn tuning(&self) -> EngineConfig {
             TUNING
         }
 
-        fn split(self) -> (Shm, local::Config) {
+        fn split(self) -> (ShmProvider, local::LocalConfig) {
             (self.provider, self.config)
         }
 
-        fn dialer(plan: &local::Config) -> ShmFabric {
+        fn dialer(plan: &local::LocalConfig) -> ShmFabric {
             ShmFabric::new(plan)
         }
 
@@ -232,8 +232,8 @@ pub mod shm {
         type Responder = OpenRails;
 
         fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
-            let exporter = Exporter::start(vec![segment])?;
-            let nominal = local::Config::default().nominal_bytes_per_sec;
+            let exporter = ShmExporter::start(vec![segment])?;
+            let nominal = local::LocalConfig::default().nominal_bytes_per_sec;
             let rails = describe(TransportKind::Shm, exporter.address().to_bytes(), nominal, self.rails)?;
             let keys = [exporter.regions()[0].rkey; MAX_RAILS];
             Ok(Published { responder: OpenRails(rails), keys, keep: Box::new(exporter) })
@@ -244,14 +244,14 @@ pub mod shm {
 /// Over TCP: works wherever there is a network, and says nothing about how fast rails are.
 pub mod tcp {
     use super::*;
-    use kvrail_local::tcp::{Connection, Export, Server, Tcp};
+    use kvrail_local::tcp::{TcpConnection, TcpExport, TcpProvider, TcpServer};
     use kvrail_session::rails::TcpFabric;
 
     /// Rails over TCP. Functional only.
     #[derive(Debug)]
     pub struct TcpRails {
-        provider: Tcp,
-        config: local::Config,
+        provider: TcpProvider,
+        config: local::LocalConfig,
     }
 
     /// `count` rails, each with a thread that carries out one READ at a time.
@@ -259,16 +259,16 @@ pub mod tcp {
     /// # Errors
     ///
     /// 0 rails or more than 16, or a thread that could not be started.
-    pub fn rails(count: usize) -> Result<TcpRails, local::StartError> {
+    pub fn rails(count: usize) -> Result<TcpRails, local::LocalStartError> {
         let config = config(count);
-        Ok(TcpRails { provider: Tcp::start(config)?, config })
+        Ok(TcpRails { provider: TcpProvider::start(config)?, config })
     }
 
     impl Network for TcpRails {
-        type Provider = Tcp;
-        type Line = Connection;
+        type Provider = TcpProvider;
+        type Line = TcpConnection;
         type Dialer = TcpFabric;
-        type Plan = local::Config;
+        type Plan = local::LocalConfig;
         const LABEL: &'static str = "tcp (functional only)";
 
         fn tuning(&self) -> EngineConfig {
@@ -276,11 +276,11 @@ pub mod tcp {
             EngineConfig { stall: kvrail_core::time::Nanos::from_secs(15), ..EngineConfig::DEFAULT }
         }
 
-        fn split(self) -> (Tcp, local::Config) {
+        fn split(self) -> (TcpProvider, local::LocalConfig) {
             (self.provider, self.config)
         }
 
-        fn dialer(plan: &local::Config) -> TcpFabric {
+        fn dialer(plan: &local::LocalConfig) -> TcpFabric {
             TcpFabric::new(plan)
         }
 
@@ -307,7 +307,7 @@ pub mod tcp {
         type Responder = OpenRails;
 
         fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
-            let server = Server::start((self.ip, 0).into(), vec![Export::segment(segment)])?;
+            let server = TcpServer::start((self.ip, 0).into(), vec![TcpExport::segment(segment)])?;
             let rails = describe(TransportKind::Tcp, server.address().to_bytes(), 1_000_000_000, self.rails)?;
             let keys = [server.regions()[0].rkey; MAX_RAILS];
             Ok(Published { responder: OpenRails(rails), keys, keep: Box::new(server) })
@@ -318,6 +318,6 @@ pub mod tcp {
 /// Entries of a lane's send queue, the drain's included: the depth of a reader's storage.
 pub(crate) const DEPTH: u32 = 128;
 
-fn config(rails: usize) -> local::Config {
-    local::Config { rails, sq_entries: DEPTH - 1, ..local::Config::default() }
+fn config(rails: usize) -> local::LocalConfig {
+    local::LocalConfig { rails, sq_entries: DEPTH - 1, ..local::LocalConfig::default() }
 }

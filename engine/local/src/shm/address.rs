@@ -3,17 +3,17 @@
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
-use crate::address::AddressError;
+use crate::address::LocalAddressError;
 use kvrail_host::secret::{RandomError, Secret, random_bytes};
 
 const MAGIC: [u8; 4] = *b"KVSM";
 /// Of the address and of the hello.
 pub(crate) const VERSION: u16 = 1;
 
-/// The address of an [`Exporter`](super::Exporter): 64 bytes for the bootstrap, to be sent only to
+/// The address of an [`ShmExporter`](super::ShmExporter): 64 bytes for the bootstrap, to be sent only to
 /// whom the exporter trusts, for whoever has it can read the segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
+pub struct ShmAddress {
     /// Of the abstract Unix socket. No secret: any process of the host can list it.
     pub(crate) name: [u8; 16],
     /// What the reader presents.
@@ -35,7 +35,7 @@ struct Wire {
     rest: [u8; 8],
 }
 
-impl Address {
+impl ShmAddress {
     pub(crate) fn random() -> Result<Self, RandomError> {
         Ok(Self { name: random_bytes()?, token: Secret::random()?, answer: Secret::random()? })
     }
@@ -45,11 +45,11 @@ impl Address {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub fn parse(bytes: &[u8; 64]) -> Result<Self, AddressError> {
+    pub fn parse(bytes: &[u8; 64]) -> Result<Self, LocalAddressError> {
         let wire: Wire = transmute!(*bytes);
-        AddressError::check_head(wire.magic, MAGIC, wire.version.get(), VERSION)?;
+        LocalAddressError::check_head(wire.magic, MAGIC, wire.version.get(), VERSION)?;
         if (wire.zero, wire.rest) != ([0; 2], [0; 8]) {
-            return Err(AddressError::Field { field: "padding" });
+            return Err(LocalAddressError::Field { field: "padding" });
         }
         Ok(Self {
             name: wire.name,
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let address = Address {
+        let address = ShmAddress {
             name: [1; 16],
             token: Secret::from_bytes([2; 16]),
             answer: Secret::from_bytes([3; 16]),
@@ -90,16 +90,16 @@ mod tests {
         golden[24..40].fill(2);
         golden[40..56].fill(3);
         assert_eq!(address.to_bytes(), golden);
-        assert_eq!(Address::parse(&golden), Ok(address));
+        assert_eq!(ShmAddress::parse(&golden), Ok(address));
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
-        let good = Address::random().unwrap().to_bytes();
+        let good = ShmAddress::random().unwrap().to_bytes();
         for (at, what) in [(0, "begins with"), (4, "version"), (7, "padding"), (63, "padding")] {
             let mut bytes = good;
             bytes[at] ^= 0x80;
-            let error = Address::parse(&bytes).unwrap_err().to_string();
+            let error = ShmAddress::parse(&bytes).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
     }

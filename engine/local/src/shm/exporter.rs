@@ -19,17 +19,17 @@ use kvrail_host::segment::Segment;
 use kvrail_host::wake::StopSignal;
 use rustix::io::Errno;
 
-use super::address::Address;
+use super::address::ShmAddress;
 use super::hello::{self, MAX_SEGMENTS};
 use super::serve::{Line, SegmentServer, SocketListener};
-use crate::region::Region;
+use crate::region::ExportedRegion;
 
 /// Serves [`Segment`]s to readers that know its address. Dropping it ends every connection, and READs
 /// of its segments fail from then on, as they do when the process dies.
 #[derive(Debug)]
-pub struct Exporter {
-    address: Address,
-    regions: Vec<Region>,
+pub struct ShmExporter {
+    address: ShmAddress,
+    regions: Vec<ExportedRegion>,
     /// The thread has borrowed it, and the segments' descriptors likewise.
     stop: StopSignal,
     _segments: Vec<Arc<Segment>>,
@@ -41,7 +41,7 @@ pub struct Exporter {
 /// Why segments could not be exported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ExportError {
+pub enum ShmExportError {
     /// Too few or too many segments.
     #[error("{segments} segments were given to one exporter; it takes 1 to {MAX_SEGMENTS}: use larger ones")]
     Segments {
@@ -64,23 +64,23 @@ pub enum ExportError {
     Thread(#[source] io::Error),
 }
 
-impl Exporter {
+impl ShmExporter {
     /// Listens on an abstract Unix socket with a random name, and serves `segments` from a thread of
     /// its own until it is dropped.
     ///
     /// # Errors
     ///
     /// No segment or more than [`MAX_SEGMENTS`]; or the system refused something.
-    pub fn start(segments: Vec<Arc<Segment>>) -> Result<Self, ExportError> {
+    pub fn start(segments: Vec<Arc<Segment>>) -> Result<Self, ShmExportError> {
         if segments.is_empty() || segments.len() > MAX_SEGMENTS {
-            return Err(ExportError::Segments { segments: segments.len() });
+            return Err(ShmExportError::Segments { segments: segments.len() });
         }
-        let address = Address::random().map_err(ExportError::Random)?;
-        let stop = StopSignal::new().map_err(|errno| ExportError::System { step: "eventfd", errno })?;
-        let regions: Vec<Region> = segments
+        let address = ShmAddress::random().map_err(ShmExportError::Random)?;
+        let stop = StopSignal::new().map_err(|errno| ShmExportError::System { step: "eventfd", errno })?;
+        let regions: Vec<ExportedRegion> = segments
             .iter()
             .zip(0..)
-            .map(|(s, rkey)| Region { base: s.addr(), len: s.len() as u64, rkey })
+            .map(|(s, rkey)| ExportedRegion { base: s.addr(), len: s.len() as u64, rkey })
             .collect();
         let welcome = hello::welcome(address.answer, &regions);
         let fds = segments.iter().map(|s| s.fd().as_raw_fd());
@@ -102,13 +102,13 @@ impl Exporter {
             regions,
             stop,
             _segments: segments,
-            thread: Some(thread.map_err(ExportError::Thread)?),
+            thread: Some(thread.map_err(ShmExportError::Thread)?),
             logger: None,
             owner: OwnerProcess::current(),
         };
-        let ended = |_| ExportError::Thread(io::Error::other("it ended at once"));
+        let ended = |_| ShmExportError::Thread(io::Error::other("it ended at once"));
         let bound = told.recv().map_err(ended)?;
-        let own = bound.map_err(|(step, errno)| ExportError::System { step, errno })?;
+        let own = bound.map_err(|(step, errno)| ShmExportError::System { step, errno })?;
         if let Err(errno) = own {
             tracing::warn!(
                 %errno,
@@ -124,24 +124,24 @@ impl Exporter {
                 }
             }
         });
-        this.logger = Some(logger.map_err(ExportError::Thread)?);
+        this.logger = Some(logger.map_err(ShmExportError::Thread)?);
         Ok(this)
     }
 
     /// The address that a reader connects to.
     #[must_use]
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> &ShmAddress {
         &self.address
     }
 
     /// The segments, in the order given: base, length and rkey, as READs name them.
     #[must_use]
-    pub fn regions(&self) -> &[Region] {
+    pub fn regions(&self) -> &[ExportedRegion] {
         &self.regions
     }
 }
 
-impl Drop for Exporter {
+impl Drop for ShmExporter {
     fn drop(&mut self) {
         // In a child of a fork there are no threads, and the stop signal is the parent's.
         if !self.owner.is_current() {

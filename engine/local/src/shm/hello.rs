@@ -4,8 +4,8 @@ use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
 use super::address::VERSION;
-use crate::hello::{Protocol, Refusal, ReplyError, ReplyHead};
-use crate::region::Region;
+use crate::hello::{HelloRefusal, Protocol, ReplyError, ReplyHead};
+use crate::region::ExportedRegion;
 use kvrail_host::secret::Secret;
 
 /// The most segments of one exporter.
@@ -32,7 +32,7 @@ struct SegmentWire {
 pub(crate) const REPLY_BYTES: usize = size_of::<Wire>();
 
 /// The reply to a good hello.
-pub(crate) fn welcome(answer: Secret, regions: &[Region]) -> [u8; REPLY_BYTES] {
+pub(crate) fn welcome(answer: Secret, regions: &[ExportedRegion]) -> [u8; REPLY_BYTES] {
     let mut segments = [SegmentWire::default(); MAX_SEGMENTS];
     for (wire, region) in segments.iter_mut().zip(regions) {
         *wire = SegmentWire { base: U64::new(region.base), len: U64::new(region.len) };
@@ -42,12 +42,15 @@ pub(crate) fn welcome(answer: Secret, regions: &[Region]) -> [u8; REPLY_BYTES] {
 }
 
 /// The reply to a bad one.
-pub(crate) fn refuse(refusal: Refusal) -> [u8; REPLY_BYTES] {
+pub(crate) fn refuse(refusal: HelloRefusal) -> [u8; REPLY_BYTES] {
     transmute!(Wire { head: PROTOCOL.refuse(refusal), segments: [SegmentWire::default(); MAX_SEGMENTS] })
 }
 
 /// The reader's judgement of the reply: the segments, if it is the right exporter's welcome.
-pub(crate) fn check_reply(bytes: &[u8; REPLY_BYTES], answer: Secret) -> Result<Vec<Region>, ReplyError> {
+pub(crate) fn check_reply(
+    bytes: &[u8; REPLY_BYTES],
+    answer: Secret,
+) -> Result<Vec<ExportedRegion>, ReplyError> {
     let wire: Wire = transmute!(*bytes);
     PROTOCOL.check_reply(&wire.head, answer)?;
     let count = usize::from(wire.head.count);
@@ -55,7 +58,7 @@ pub(crate) fn check_reply(bytes: &[u8; REPLY_BYTES], answer: Secret) -> Result<V
     let regions = segments.iter().zip(0..).map(|(wire, rkey)| {
         let (base, len) = (wire.base.get(), wire.len.get());
         base.checked_add(len).filter(|_| len > 0).ok_or(ReplyError::Malformed)?;
-        Ok(Region { base, len, rkey })
+        Ok(ExportedRegion { base, len, rkey })
     });
     regions.collect()
 }
@@ -68,7 +71,7 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let regions = [Region { base: 0x1122, len: 0x33, rkey: 0 }];
+        let regions = [ExportedRegion { base: 0x1122, len: 0x33, rkey: 0 }];
         let reply = welcome(ANSWER, &regions);
         assert_eq!(reply.len(), 280);
         assert_eq!(reply[..8], *b"KVSH\x01\0\0\x01");
@@ -80,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_bad_reply_gives_no_segments() {
-        let with = |base, len| welcome(ANSWER, &[Region { base, len, rkey: 0 }]);
+        let with = |base, len| welcome(ANSWER, &[ExportedRegion { base, len, rkey: 0 }]);
         let edit = |at: usize, value: u8| {
             let mut bytes = with(4096, 4096);
             bytes[at] = value;
@@ -91,6 +94,6 @@ mod tests {
         assert_eq!(edit(7, 17), Err(ReplyError::Malformed));
         assert_eq!(edit(7, 2), Err(ReplyError::Malformed), "an empty segment");
         assert_eq!(check_reply(&with(u64::MAX, 2), ANSWER), Err(ReplyError::Malformed));
-        assert_eq!(check_reply(&refuse(Refusal::Token), ANSWER), Err(ReplyError::Refused));
+        assert_eq!(check_reply(&refuse(HelloRefusal::Token), ANSWER), Err(ReplyError::Refused));
     }
 }

@@ -24,13 +24,13 @@ use rustix::net::{
     SocketAddrUnix, SocketFlags, SocketType,
 };
 
-use super::address::{Address, VERSION};
+use super::address::{ShmAddress, VERSION};
+use super::copy::copy;
 use super::hello::{self, MAX_SEGMENTS, PROTOCOL, REPLY_BYTES};
-use super::serve::MAX_CLIENTS;
-use crate::copy::copy;
+use super::serve::MAX_READERS;
 use crate::hello::ReplyError;
-use crate::region::Region;
-use crate::worker::Transport;
+use crate::provider::LaneTransport;
+use crate::region::ExportedRegion;
 
 /// How long each step of the handshake may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,11 +40,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Clones are the same connection, and so are all peers of one address in a process: lanes share the
 /// mappings. A lane keeps its peer.
 #[derive(Clone, Debug)]
-pub struct Peer(Arc<Shared>);
+pub struct ShmPeer(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    regions: Vec<Region>,
+    regions: Vec<ExportedRegion>,
     /// In the order of `regions`, which are the segments' numbers.
     mappings: Vec<SegmentView>,
     /// The connection has ended, and with it the producer.
@@ -56,12 +56,12 @@ struct Shared {
 }
 
 /// What a connection gives: no descriptor among it.
-type Reached = (Vec<Region>, Vec<SegmentView>);
+type Reached = (Vec<ExportedRegion>, Vec<SegmentView>);
 
 /// Why there is no connection to a producer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ConnectError {
+pub enum ShmConnectError {
     /// Nobody listens at the address.
     #[error(
         "no exporter listens at this address: its process has ended, or runs in another network namespace"
@@ -87,7 +87,7 @@ pub enum ConnectError {
     #[error("the exporter refused the address's token: the address is forged, or of an earlier exporter")]
     Refused,
     /// The exporter serves as many readers as it can.
-    #[error("the exporter serves {MAX_CLIENTS} reader processes already, and no more: use another producer")]
+    #[error("the exporter serves {MAX_READERS} reader processes already, and no more: use another producer")]
     Full,
     /// Others pushed this connection out.
     #[error("too many connect to the exporter at the same time: try again")]
@@ -118,16 +118,16 @@ pub enum ConnectError {
 }
 
 /// The peers of this process, by address.
-static PEERS: Mutex<Vec<(Address, Weak<Shared>)>> = Mutex::new(Vec::new());
+static PEERS: Mutex<Vec<(ShmAddress, Weak<Shared>)>> = Mutex::new(Vec::new());
 
-impl Peer {
+impl ShmPeer {
     /// Connects to the exporter at `address` and maps its segments; or finds the connection that this
     /// process has. Blocks for 10 s at most per step.
     ///
     /// # Errors
     ///
     /// Nobody there, not the right one, not the same version, or segments that are not safe to read.
-    pub fn connect(address: &Address) -> Result<Self, ConnectError> {
+    pub fn connect(address: &ShmAddress) -> Result<Self, ShmConnectError> {
         if let Some(known) = Self::known(address) {
             return Ok(known);
         }
@@ -138,7 +138,7 @@ impl Peer {
         Ok(peer)
     }
 
-    fn known(address: &Address) -> Option<Self> {
+    fn known(address: &ShmAddress) -> Option<Self> {
         let peers = PEERS.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = peers.iter().find(|(a, _)| a == address)?.1.upgrade()?;
         // One that a parent of this process made has no watcher here.
@@ -147,7 +147,7 @@ impl Peer {
 
     /// The segments, as READs name them.
     #[must_use]
-    pub fn regions(&self) -> &[Region] {
+    pub fn regions(&self) -> &[ExportedRegion] {
         &self.0.regions
     }
 
@@ -161,10 +161,10 @@ impl Peer {
 impl Shared {
     /// Connects on the watcher's thread: the connection is in that thread's descriptor table, so
     /// that no child of a fork keeps the exporter's place taken when this process has died.
-    fn connect(address: &Address) -> Result<Self, ConnectError> {
-        let stop = StopSignal::new().map_err(|errno| ConnectError::System { step: "eventfd", errno })?;
+    fn connect(address: &ShmAddress) -> Result<Self, ShmConnectError> {
+        let stop = StopSignal::new().map_err(|errno| ShmConnectError::System { step: "eventfd", errno })?;
         let dead = Arc::new(AtomicBool::new(false));
-        let (tell, told) = sync_channel::<Result<Reached, ConnectError>>(1);
+        let (tell, told) = sync_channel::<Result<Reached, ShmConnectError>>(1);
         let (address, watched) = (*address, Arc::clone(&dead));
         let keep = vec![stop.as_fd().as_raw_fd()];
         let body = move |kept: &[BorrowedFd<'_>], _: Result<(), Errno>| {
@@ -179,8 +179,8 @@ impl Shared {
         // SAFETY: `stop` is open until the thread has been joined, here or in `drop`. The thread takes in
         // an address, a flag and a channel and lets out mappings, which own no descriptor; it logs nothing.
         let watcher = unsafe { spawn_isolated("kvrail-watcher", keep, body) };
-        let watcher = watcher.map_err(ConnectError::Thread)?;
-        let ended = |_| ConnectError::Thread(std::io::Error::other("it ended at once"));
+        let watcher = watcher.map_err(ShmConnectError::Thread)?;
+        let ended = |_| ShmConnectError::Thread(std::io::Error::other("it ended at once"));
         let told = told.recv().map_err(ended).flatten();
         let (regions, mappings) = match told {
             Ok(reached) => reached,
@@ -219,8 +219,8 @@ impl Drop for Shared {
 }
 
 /// Connects to the exporter, and maps what it has. On the watcher's thread.
-fn reach(address: &Address) -> Result<(OwnedFd, Reached), ConnectError> {
-    let failed = |step| move |errno| ConnectError::System { step, errno };
+fn reach(address: &ShmAddress) -> Result<(OwnedFd, Reached), ShmConnectError> {
+    let failed = |step| move |errno| ShmConnectError::System { step, errno };
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(failed("socket"))?;
     for direction in [Timeout::Send, Timeout::Recv] {
@@ -229,25 +229,25 @@ fn reach(address: &Address) -> Result<(OwnedFd, Reached), ConnectError> {
     }
     let name = SocketAddrUnix::new_abstract_name(&address.name).map_err(failed("naming"))?;
     net::connect(&socket, &name).map_err(|errno| match errno {
-        Errno::CONNREFUSED => ConnectError::Nobody,
+        Errno::CONNREFUSED => ShmConnectError::Nobody,
         errno => failed("connect")(errno),
     })?;
     net::send(&socket, &PROTOCOL.hello(address.token), SendFlags::NOSIGNAL)
         .map_err(failed("saying hello"))?;
     let (reply, fds) = receive(&socket)?;
     let regions = hello::check_reply(&reply, address.answer).map_err(|error| match error {
-        ReplyError::Version { theirs } => ConnectError::Version { theirs, ours: VERSION },
-        ReplyError::Refused => ConnectError::Refused,
-        ReplyError::Full => ConnectError::Full,
-        ReplyError::Crowded => ConnectError::Crowded,
-        ReplyError::Impostor => ConnectError::Impostor,
-        ReplyError::Malformed => ConnectError::Malformed { what: "its fields" },
+        ReplyError::Version { theirs } => ShmConnectError::Version { theirs, ours: VERSION },
+        ReplyError::Refused => ShmConnectError::Refused,
+        ReplyError::Full => ShmConnectError::Full,
+        ReplyError::Crowded => ShmConnectError::Crowded,
+        ReplyError::Impostor => ShmConnectError::Impostor,
+        ReplyError::Malformed => ShmConnectError::Malformed { what: "its fields" },
     })?;
     if fds.len() != regions.len() {
-        return Err(ConnectError::Malformed { what: "as many segments as file descriptors" });
+        return Err(ShmConnectError::Malformed { what: "as many segments as file descriptors" });
     }
     let mappings = fds.iter().zip(&regions).map(|(fd, region)| {
-        let failed = |source| ConnectError::Segment { segment: region.rkey as usize, source };
+        let failed = |source| ShmConnectError::Segment { segment: region.rkey as usize, source };
         SegmentView::map(fd.as_fd(), region.len).map_err(failed)
     });
     let mappings = mappings.collect::<Result<_, _>>()?;
@@ -262,13 +262,13 @@ fn watch(socket: &OwnedFd, stop: BorrowedFd<'_>) {
 }
 
 /// The reply, and what came with it.
-fn receive(socket: &OwnedFd) -> Result<([u8; REPLY_BYTES], Vec<OwnedFd>), ConnectError> {
+fn receive(socket: &OwnedFd) -> Result<([u8; REPLY_BYTES], Vec<OwnedFd>), ShmConnectError> {
     let mut bytes = [0; REPLY_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SEGMENTS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut slices = [IoSliceMut::new(&mut bytes)];
     let message = net::recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)
-        .map_err(|errno| ConnectError::System { step: "waiting for the reply", errno })?;
+        .map_err(|errno| ShmConnectError::System { step: "waiting for the reply", errno })?;
     let mut fds = Vec::new();
     for part in control.drain() {
         // The system gives no more descriptors than there is space for: 16.
@@ -277,16 +277,16 @@ fn receive(socket: &OwnedFd) -> Result<([u8; REPLY_BYTES], Vec<OwnedFd>), Connec
         }
     }
     if message.bytes == 0 {
-        return Err(ConnectError::Malformed { what: "it hung up without one" });
+        return Err(ShmConnectError::Malformed { what: "it hung up without one" });
     }
     if message.bytes != REPLY_BYTES || message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(ConnectError::Malformed { what: "its length" });
+        return Err(ShmConnectError::Malformed { what: "its length" });
     }
     Ok((bytes, fds))
 }
 
 // SAFETY: `execute` writes by one copy to the local range, and the copy is over when it returns.
-unsafe impl Transport for Peer {
+unsafe impl LaneTransport for ShmPeer {
     const LABEL: &'static str = "shm";
     type Interrupt = ();
 

@@ -14,15 +14,15 @@ use rustix::net::{
     SocketFlags, SocketType,
 };
 
-use super::address::Address;
+use super::address::ShmAddress;
 use super::hello::{self, MAX_SEGMENTS, PROTOCOL};
-use crate::hello::{HELLO_BYTES, Refusal};
+use crate::hello::{HELLO_BYTES, HelloRefusal};
 
 /// How long a client may take to send its hello.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Readers that one exporter serves at a time.
-pub const MAX_CLIENTS: usize = 1024;
+pub const MAX_READERS: usize = 1024;
 
 /// How many connections may wait for their hello at a time. Any process of the host can make one; one
 /// more displaces the oldest, so that silent connections neither use up this process's descriptors
@@ -32,7 +32,7 @@ const MAX_SILENT: usize = 64;
 /// What the thread reports to the thread that logs for it. It cannot log itself: a logger's
 /// descriptors are not in its table.
 pub(super) enum Line {
-    Refused(Refusal),
+    Refused(HelloRefusal),
     NotAccepted(io::Error),
     Ended(AcceptError),
 }
@@ -42,7 +42,7 @@ pub(super) struct SocketListener(OwnedFd);
 
 impl SocketListener {
     /// Listens at the name in `address`. On failure: the step, and the system's reason.
-    pub(super) fn bind(address: &Address) -> Result<Self, (&'static str, Errno)> {
+    pub(super) fn bind(address: &ShmAddress) -> Result<Self, (&'static str, Errno)> {
         let failed = |step| move |errno| (step, errno);
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let listener = net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -78,7 +78,7 @@ struct Client {
 /// What the thread owns. It never waits for one client: it polls all descriptors, and a message of a
 /// SEQPACKET socket comes and goes whole.
 pub(super) struct SegmentServer<'a> {
-    pub(super) address: Address,
+    pub(super) address: ShmAddress,
     pub(super) segments: &'a [BorrowedFd<'a>],
     pub(super) welcome: [u8; hello::REPLY_BYTES],
     pub(super) log: SyncSender<Line>,
@@ -88,7 +88,7 @@ pub(super) struct SegmentServer<'a> {
 
 impl<'a> SegmentServer<'a> {
     pub(super) fn new(
-        address: Address,
+        address: ShmAddress,
         segments: &'a [BorrowedFd<'a>],
         welcome: [u8; hello::REPLY_BYTES],
         log: SyncSender<Line>,
@@ -126,10 +126,10 @@ impl<'a> SegmentServer<'a> {
             Ok(hello) => PROTOCOL.check_hello(hello, self.address.token).and(if room {
                 Ok(())
             } else {
-                Err(Refusal::Full)
+                Err(HelloRefusal::Full)
             }),
             Err(_) if received == 0 => return false,
-            Err(_) => Err(Refusal::Malformed),
+            Err(_) => Err(HelloRefusal::Malformed),
         };
         let sent = match judged {
             Ok(()) => send(client.fd.as_fd(), &self.welcome, self.segments),
@@ -151,7 +151,7 @@ impl AcceptHandler<OwnedFd> for SegmentServer<'_> {
         {
             let displaced = self.clients.remove(oldest);
             // Fails if the client has closed its end.
-            let _ = send(displaced.fd.as_fd(), &hello::refuse(Refusal::Crowded), &[]);
+            let _ = send(displaced.fd.as_fd(), &hello::refuse(HelloRefusal::Crowded), &[]);
         }
         self.clients.push(Client { fd, hello_due: Some(Instant::now() + PATIENCE) });
     }
@@ -175,7 +175,7 @@ impl AcceptHandler<OwnedFd> for SegmentServer<'_> {
             let is_ready = ready.next().is_some_and(|&r| r);
             let before = usize::from(client.hello_due.is_none());
             let stays = if is_ready {
-                self.serve(client, readers < MAX_CLIENTS)
+                self.serve(client, readers < MAX_READERS)
             } else {
                 client.hello_due.is_none_or(|due| now < due)
             };

@@ -5,17 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
-use crate::address::AddressError;
+use crate::address::LocalAddressError;
 use kvrail_host::secret::{RandomError, Secret};
 
 const MAGIC: [u8; 4] = *b"KVTC";
 /// Of the address, the hello and the requests.
 pub(crate) const VERSION: u16 = 1;
 
-/// The address of a [`Server`](super::Server): 64 bytes for the bootstrap, to be sent only to whom the
+/// The address of a [`TcpServer`](super::TcpServer): 64 bytes for the bootstrap, to be sent only to whom the
 /// server trusts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
+pub struct TcpAddress {
     pub(crate) socket: SocketAddr,
     /// What the reader presents.
     pub(crate) token: Secret,
@@ -42,7 +42,7 @@ struct Wire {
     answer: [u8; 16],
 }
 
-impl Address {
+impl TcpAddress {
     pub(crate) fn random(socket: SocketAddr) -> Result<Self, RandomError> {
         Ok(Self { socket, token: Secret::random()?, answer: Secret::random()? })
     }
@@ -58,10 +58,10 @@ impl Address {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub fn parse(bytes: &[u8; 64]) -> Result<Self, AddressError> {
+    pub fn parse(bytes: &[u8; 64]) -> Result<Self, LocalAddressError> {
         let wire: Wire = transmute!(*bytes);
-        AddressError::check_head(wire.magic, MAGIC, wire.version.get(), VERSION)?;
-        let bad = |field| AddressError::Field { field };
+        LocalAddressError::check_head(wire.magic, MAGIC, wire.version.get(), VERSION)?;
+        let bad = |field| LocalAddressError::Field { field };
         if (wire.zero, wire.rest) != (0, [0; 2]) {
             return Err(bad("padding"));
         }
@@ -112,8 +112,8 @@ impl Address {
 mod tests {
     use super::*;
 
-    fn address(socket: &str) -> Address {
-        Address {
+    fn address(socket: &str) -> TcpAddress {
+        TcpAddress {
             socket: socket.parse().unwrap(),
             token: Secret::from_bytes([2; 16]),
             answer: Secret::from_bytes([3; 16]),
@@ -129,7 +129,7 @@ mod tests {
         golden[48..].fill(3);
         assert_eq!(address("10.1.2.3:4660").to_bytes(), golden);
         for socket in ["10.1.2.3:4660", "[::1]:1", "[fe80::1%7]:65535"] {
-            assert_eq!(Address::parse(&address(socket).to_bytes()), Ok(address(socket)));
+            assert_eq!(TcpAddress::parse(&address(socket).to_bytes()), Ok(address(socket)));
         }
     }
 
@@ -146,11 +146,11 @@ mod tests {
         ] {
             let mut bytes = good;
             bytes[at] ^= 0x80;
-            let error = Address::parse(&bytes).unwrap_err().to_string();
+            let error = TcpAddress::parse(&bytes).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
         for socket in ["10.1.2.3:0", "0.0.0.0:1", "[::]:1"] {
-            let error = Address::parse(&address(socket).to_bytes()).unwrap_err().to_string();
+            let error = TcpAddress::parse(&address(socket).to_bytes()).unwrap_err().to_string();
             assert!(error.contains("IP address or port"), "{error}");
         }
     }

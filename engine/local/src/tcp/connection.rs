@@ -13,11 +13,11 @@ use kvrail_core::verbs_abi::WcStatus;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
-use super::address::{Address, VERSION};
+use super::address::{TcpAddress, VERSION};
 use super::serve::MAX_LANES;
 use super::wire::{PROTOCOL, Request, Response, read_until};
 use crate::hello::{ReplyError, ReplyHead};
-use crate::worker::Transport;
+use crate::provider::LaneTransport;
 
 /// How long a READ waits for the next byte before the path counts as dead.
 pub const STALL: Duration = Duration::from_secs(2);
@@ -25,16 +25,16 @@ pub const STALL: Duration = Duration::from_secs(2);
 /// How long each step of the handshake may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection to a [`Server`](super::Server), for one lane.
+/// A connection to a [`TcpServer`](super::TcpServer), for one lane.
 #[derive(Debug)]
-pub struct Connection {
+pub struct TcpConnection {
     stream: Arc<TcpStream>,
 }
 
 /// Why there is no connection to a server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ConnectError {
+pub enum TcpConnectError {
     /// The system refused something, or a step took longer than 10 s.
     #[error("the server at {socket} could not be talked to: {step} failed: {source}")]
     System {
@@ -95,15 +95,15 @@ pub enum ConnectError {
     },
 }
 
-impl Connection {
+impl TcpConnection {
     /// Connects to the server at `address`. Blocks for 10 s at most per step.
     ///
     /// # Errors
     ///
     /// Nobody there, not the right one, or not the same version.
-    pub fn open(address: &Address) -> Result<Self, ConnectError> {
+    pub fn open(address: &TcpAddress) -> Result<Self, TcpConnectError> {
         let socket = address.socket;
-        let failed = |step| move |source| ConnectError::System { socket, step, source };
+        let failed = |step| move |source| TcpConnectError::System { socket, step, source };
         let stream = TcpStream::connect_timeout(&socket, PATIENCE).map_err(failed("connecting"))?;
         stream.set_nodelay(true).map_err(failed("setting TCP_NODELAY"))?;
         stream.set_write_timeout(Some(STALL)).map_err(failed("setting a time-out"))?;
@@ -112,12 +112,12 @@ impl Connection {
         read_until(&stream, head.as_mut_bytes(), Instant::now() + PATIENCE)
             .map_err(failed("waiting for the reply"))?;
         PROTOCOL.check_reply(&head, address.answer).map_err(|error| match error {
-            ReplyError::Version { theirs } => ConnectError::Version { socket, theirs, ours: VERSION },
-            ReplyError::Refused => ConnectError::Refused { socket },
-            ReplyError::Full => ConnectError::Full { socket },
-            ReplyError::Crowded => ConnectError::Crowded { socket },
-            ReplyError::Impostor => ConnectError::Impostor { socket },
-            ReplyError::Malformed => ConnectError::Malformed { socket },
+            ReplyError::Version { theirs } => TcpConnectError::Version { socket, theirs, ours: VERSION },
+            ReplyError::Refused => TcpConnectError::Refused { socket },
+            ReplyError::Full => TcpConnectError::Full { socket },
+            ReplyError::Crowded => TcpConnectError::Crowded { socket },
+            ReplyError::Impostor => TcpConnectError::Impostor { socket },
+            ReplyError::Malformed => TcpConnectError::Malformed { socket },
         })?;
         stream.set_read_timeout(Some(STALL)).map_err(failed("setting a time-out"))?;
         Ok(Self { stream: Arc::new(stream) })
@@ -164,7 +164,7 @@ unsafe fn receive(stream: &TcpStream, mut at: *mut u8, mut len: usize) -> io::Re
 
 // SAFETY: `execute` writes by `receive` alone, which the kernel has finished with when it returns, and
 // which gets the local range and no more.
-unsafe impl Transport for Connection {
+unsafe impl LaneTransport for TcpConnection {
     const LABEL: &'static str = "tcp (functional only)";
     type Interrupt = Arc<TcpStream>;
 

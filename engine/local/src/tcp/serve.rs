@@ -20,10 +20,10 @@ use kvrail_host::wake::StopSignal;
 use rustix::net::{SendFlags, sockopt};
 use zerocopy::IntoBytes as _;
 
-use super::address::Address;
+use super::address::TcpAddress;
 use super::wire::{PROTOCOL, Request, Response, read_until};
-use crate::hello::{HELLO_BYTES, Refusal};
-use crate::region::Region;
+use crate::hello::{HELLO_BYTES, HelloRefusal};
+use crate::region::ExportedRegion;
 
 /// Time for the hello, and for a reader to take what was sent.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,13 +38,13 @@ const MAX_THREADS: usize = MAX_LANES + 2 * MAX_SILENT;
 
 /// Memory that a server publishes.
 #[derive(Debug)]
-pub struct Export {
+pub struct TcpExport {
     pub(super) range: MemoryRange,
     /// Keeps the memory alive; `None` where the caller does.
     _owner: Option<Arc<Segment>>,
 }
 
-impl Export {
+impl TcpExport {
     /// A segment, which the server keeps alive.
     #[must_use]
     pub fn segment(segment: Arc<Segment>) -> Self {
@@ -65,9 +65,9 @@ impl Export {
 
 /// What all connections share.
 pub(super) struct Served {
-    address: Address,
-    regions: Vec<Region>,
-    _exports: Vec<Export>,
+    address: TcpAddress,
+    regions: Vec<ExportedRegion>,
+    _exports: Vec<TcpExport>,
     /// Connections whose hello was accepted.
     lanes: AtomicUsize,
     max_lanes: usize,
@@ -77,9 +77,9 @@ pub(super) struct Served {
 
 impl Served {
     pub(super) fn new(
-        address: Address,
-        regions: Vec<Region>,
-        exports: Vec<Export>,
+        address: TcpAddress,
+        regions: Vec<ExportedRegion>,
+        exports: Vec<TcpExport>,
         max_lanes: usize,
     ) -> Self {
         let lanes = AtomicUsize::new(0);
@@ -164,12 +164,12 @@ impl Served {
         let mut hello = [0; HELLO_BYTES];
         let heard = read_until(stream, &mut hello, Instant::now() + PATIENCE);
         let judged = match heard {
-            Err(_) if place.was_displaced() => Err(Refusal::Crowded),
+            Err(_) if place.was_displaced() => Err(HelloRefusal::Crowded),
             Err(error) => return Err(error),
             Ok(()) => PROTOCOL.check_hello(&hello, self.address.token),
         };
         let judged =
-            judged.and_then(|()| Counted::one_more(&self.lanes, self.max_lanes).ok_or(Refusal::Full));
+            judged.and_then(|()| Counted::one_more(&self.lanes, self.max_lanes).ok_or(HelloRefusal::Full));
         // The handshake is over, either way.
         drop(place);
         let _lane = match judged {
@@ -179,7 +179,7 @@ impl Served {
                     tracing::warn!(?refusal, left_out, "refused a reader");
                 }
                 // A peer that does not speak the protocol gets no answer.
-                if refusal != Refusal::Malformed {
+                if refusal != HelloRefusal::Malformed {
                     stream.write_all(PROTOCOL.refuse(refusal).as_bytes())?;
                 }
                 return Ok(());

@@ -11,9 +11,9 @@ use kvrail_host::listener::Listener;
 use kvrail_host::secret::RandomError;
 use kvrail_host::wake::StopSignal;
 
-use super::address::Address;
-use super::serve::{Export, MAX_LANES, Served, ServerThread};
-use crate::region::Region;
+use super::address::TcpAddress;
+use super::serve::{MAX_LANES, Served, ServerThread, TcpExport};
+use crate::region::ExportedRegion;
 
 /// The most exports of one server.
 pub const MAX_EXPORTS: usize = 16;
@@ -21,9 +21,9 @@ pub const MAX_EXPORTS: usize = 16;
 /// Answers READs of its exports. Functional only: see [the module](super). Dropping it ends every
 /// connection, and its exports are not read any more.
 #[derive(Debug)]
-pub struct Server {
-    address: Address,
-    regions: Vec<Region>,
+pub struct TcpServer {
+    address: TcpAddress,
+    regions: Vec<ExportedRegion>,
     stop: Arc<StopSignal>,
     thread: Option<JoinHandle<()>>,
     owner: OwnerProcess,
@@ -32,7 +32,7 @@ pub struct Server {
 /// Why nothing can be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ServeError {
+pub enum TcpServeError {
     /// Too few or too many exports.
     #[error("{exports} exports were given to one server; it takes 1 to {MAX_EXPORTS}: use larger ones")]
     Exports {
@@ -69,34 +69,34 @@ pub enum ServeError {
     Random(RandomError),
 }
 
-impl Server {
+impl TcpServer {
     /// Listens at `bind` (port 0: one of the system's choice) and serves `exports` until it is dropped.
     ///
     /// # Errors
     ///
     /// No export or more than [`MAX_EXPORTS`], one that is no range; an unspecified IP address; or the
     /// system refused something.
-    pub fn start(bind: SocketAddr, exports: Vec<Export>) -> Result<Self, ServeError> {
+    pub fn start(bind: SocketAddr, exports: Vec<TcpExport>) -> Result<Self, TcpServeError> {
         Self::start_for(bind, exports, MAX_LANES)
     }
 
-    fn start_for(bind: SocketAddr, exports: Vec<Export>, max_lanes: usize) -> Result<Self, ServeError> {
+    fn start_for(bind: SocketAddr, exports: Vec<TcpExport>, max_lanes: usize) -> Result<Self, TcpServeError> {
         if exports.is_empty() || exports.len() > MAX_EXPORTS {
-            return Err(ServeError::Exports { exports: exports.len() });
+            return Err(TcpServeError::Exports { exports: exports.len() });
         }
         if bind.ip().is_unspecified() {
-            return Err(ServeError::Unspecified { bind });
+            return Err(TcpServeError::Unspecified { bind });
         }
         let regions = exports.iter().zip(0..).map(|(export, rkey)| {
             let range @ MemoryRange { addr: base, len } = export.range;
-            let bad = ServeError::Range { index: rkey as usize, range };
+            let bad = TcpServeError::Range { index: rkey as usize, range };
             base.checked_add(len).filter(|_| len > 0).ok_or(bad)?;
-            Ok(Region { base, len, rkey })
+            Ok(ExportedRegion { base, len, rkey })
         });
         let regions = regions.collect::<Result<Vec<_>, _>>()?;
-        let failed = |step| move |source| ServeError::System { bind, step, source };
+        let failed = |step| move |source| TcpServeError::System { bind, step, source };
         let listener = Listener::bind(bind, "kvrail-tcp-listen").map_err(failed("listening"))?;
-        let address = Address::random(listener.local_addr()).map_err(ServeError::Random)?;
+        let address = TcpAddress::random(listener.local_addr()).map_err(TcpServeError::Random)?;
         let stop = StopSignal::new().map_err(|errno| failed("eventfd")(errno.into()))?;
         let stop = Arc::new(stop);
         let thread = ServerThread::new(Served::new(address, regions.clone(), exports, max_lanes));
@@ -110,18 +110,18 @@ impl Server {
 
     /// The address that a reader connects to.
     #[must_use]
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> &TcpAddress {
         &self.address
     }
 
     /// The exports, in the order given: base, length and rkey, as READs name them.
     #[must_use]
-    pub fn regions(&self) -> &[Region] {
+    pub fn regions(&self) -> &[ExportedRegion] {
         &self.regions
     }
 }
 
-impl Drop for Server {
+impl Drop for TcpServer {
     fn drop(&mut self) {
         // In a child of a fork there is no thread, and the stop signal is the parent's.
         if !self.owner.is_current() {
@@ -141,17 +141,17 @@ mod tests {
     use kvrail_host::segment::Segment;
 
     use super::*;
-    use crate::tcp::{ConnectError, Connection};
+    use crate::tcp::{TcpConnectError, TcpConnection};
 
     #[test]
     fn one_lane_too_many_is_told_so_and_has_a_place_when_another_goes() {
         let segment = Arc::new(Segment::new(4096).unwrap());
         let bind = "127.0.0.1:0".parse().unwrap();
-        let server = Server::start_for(bind, vec![Export::segment(segment)], 2).unwrap();
-        let open = || Connection::open(server.address());
+        let server = TcpServer::start_for(bind, vec![TcpExport::segment(segment)], 2).unwrap();
+        let open = || TcpConnection::open(server.address());
         let (first, _second) = (open().unwrap(), open().unwrap());
         let error = open().unwrap_err();
-        assert!(matches!(error, ConnectError::Full { .. }), "{error}");
+        assert!(matches!(error, TcpConnectError::Full { .. }), "{error}");
         drop(first);
         let begun = Instant::now();
         while let Err(error) = open() {

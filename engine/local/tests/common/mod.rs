@@ -10,9 +10,9 @@ use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Post, Provider, ProviderEvent, RailKeys, Read, WaitFor};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::{Wc, WcStatus};
-use kvrail_local::shm::{Exporter, Peer, Segment};
-use kvrail_local::tcp::{Connection, Export, Server};
-use kvrail_local::{Config, Lane, Rails, Region, Transport};
+use kvrail_local::shm::{Segment, ShmExporter, ShmPeer};
+use kvrail_local::tcp::{TcpConnection, TcpExport, TcpServer};
+use kvrail_local::{ExportedRegion, LaneTransport, LocalConfig, LocalLane, LocalProvider};
 
 /// Nothing here takes as long; what does has hung.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,9 +24,9 @@ pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| ((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
 }
 
-/// Rails, destination memory registered with them, and what they have said so far.
-pub struct Driver<T: Transport> {
-    pub rails: Rails<T>,
+/// LocalProvider, destination memory registered with them, and what they have said so far.
+pub struct Driver<T: LaneTransport> {
+    pub rails: LocalProvider<T>,
     pub keys: RailKeys,
     pub memory: Segment,
     pub done: Vec<(u32, WcStatus)>,
@@ -34,9 +34,9 @@ pub struct Driver<T: Transport> {
     start: Instant,
 }
 
-impl<T: Transport> Driver<T> {
-    pub fn new(config: Config, bytes: usize) -> Self {
-        let mut rails = Rails::start(config).unwrap();
+impl<T: LaneTransport> Driver<T> {
+    pub fn new(config: LocalConfig, bytes: usize) -> Self {
+        let mut rails = LocalProvider::start(config).unwrap();
         let memory = Segment::new(bytes).unwrap();
         let keys = rails.register(memory.range()).unwrap();
         Self { rails, keys, memory, done: Vec::new(), events: Vec::new(), start: Instant::now() }
@@ -48,7 +48,7 @@ impl<T: Transport> Driver<T> {
 
     /// A READ of `len` bytes at `offset` of `region` to the same offset here, in sequence `seq` of lane
     /// `lane`.
-    pub fn read(&self, lane: u16, seq: u32, region: Region, offset: u64, len: u32) -> Read {
+    pub fn read(&self, lane: u16, seq: u32, region: ExportedRegion, offset: u64, len: u32) -> Read {
         Read {
             wr_id: WrId::new(LaneId::new(lane, 1), seq),
             remote_addr: region.base + offset,
@@ -61,11 +61,11 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Opens lane number `lane`, in its first life.
-    pub fn open(&mut self, lane: u16, rail: RailIndex, transport: T) -> Lane {
+    pub fn open(&mut self, lane: u16, rail: RailIndex, transport: T) -> LocalLane {
         self.rails.open(LaneId::new(lane, 1), rail, transport).unwrap()
     }
 
-    pub fn post(&mut self, lane: &mut Lane, reads: &[Read]) -> Commit {
+    pub fn post(&mut self, lane: &mut LocalLane, reads: &[Read]) -> Commit {
         // SAFETY: the local memory is this test's, and not looked at meanwhile.
         let mut post = unsafe { self.rails.begin(lane) };
         for &read in reads {
@@ -138,37 +138,37 @@ impl<T: Transport> Driver<T> {
 }
 
 /// A producer of either kind in this process, for what needs no other.
-pub trait Producer: Transport + Sized {
+pub trait Producer: LaneTransport + Sized {
     type Owner;
-    fn produce(segment: Arc<Segment>) -> (Self::Owner, Vec<Region>);
+    fn produce(segment: Arc<Segment>) -> (Self::Owner, Vec<ExportedRegion>);
     fn reach(owner: &Self::Owner) -> Self;
 }
 
-impl Producer for Peer {
-    type Owner = Exporter;
+impl Producer for ShmPeer {
+    type Owner = ShmExporter;
 
-    fn produce(segment: Arc<Segment>) -> (Exporter, Vec<Region>) {
-        let exporter = Exporter::start(vec![segment]).unwrap();
+    fn produce(segment: Arc<Segment>) -> (ShmExporter, Vec<ExportedRegion>) {
+        let exporter = ShmExporter::start(vec![segment]).unwrap();
         let regions = exporter.regions().to_vec();
         (exporter, regions)
     }
 
-    fn reach(owner: &Exporter) -> Self {
+    fn reach(owner: &ShmExporter) -> Self {
         Self::connect(owner.address()).unwrap()
     }
 }
 
-impl Producer for Connection {
-    type Owner = Server;
+impl Producer for TcpConnection {
+    type Owner = TcpServer;
 
-    fn produce(segment: Arc<Segment>) -> (Server, Vec<Region>) {
+    fn produce(segment: Arc<Segment>) -> (TcpServer, Vec<ExportedRegion>) {
         let bind = "127.0.0.1:0".parse().unwrap();
-        let server = Server::start(bind, vec![Export::segment(segment)]).unwrap();
+        let server = TcpServer::start(bind, vec![TcpExport::segment(segment)]).unwrap();
         let regions = server.regions().to_vec();
         (server, regions)
     }
 
-    fn reach(owner: &Server) -> Self {
+    fn reach(owner: &TcpServer) -> Self {
         Self::open(owner.address()).unwrap()
     }
 }

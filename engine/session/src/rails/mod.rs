@@ -4,7 +4,7 @@
 //! rail's description carries, and a lane is one more user of that address. So a lane needs no exchange
 //! of its own: the ends are [`LaneBlob::EMPTY`].
 //!
-//! A lane here is what a provider ([`kvrail_local::Rails`]) opens, not yet a lane of one: making it
+//! A lane here is what a provider ([`kvrail_local::LocalProvider`]) opens, not yet a lane of one: making it
 //! blocks, and so belongs on a control thread, while the provider belongs to its engine, which
 //! opens the lane as part of `Engine::attach`.
 //!
@@ -20,7 +20,7 @@ use std::marker::PhantomData;
 
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::provider::RailKeys;
-use kvrail_local::{Config, Region};
+use kvrail_local::{ExportedRegion, LocalConfig};
 
 use crate::fabric::{Fabric, FabricError, Responder};
 use crate::list::List;
@@ -28,13 +28,13 @@ use crate::name::Name;
 use crate::offer::{LaneBlob, RailAddress, RailDescription, Rails, TransportKind};
 
 /// Shared memory, as a reader uses it.
-pub type ShmFabric = LocalFabric<kvrail_local::shm::Peer>;
+pub type ShmFabric = LocalFabric<kvrail_local::shm::ShmPeer>;
 /// TCP, as a reader uses it. Functional only.
-pub type TcpFabric = LocalFabric<kvrail_local::tcp::Connection>;
+pub type TcpFabric = LocalFabric<kvrail_local::tcp::TcpConnection>;
 /// Shared memory, as a producer serves it.
-pub type ShmResponder = LocalResponder<kvrail_local::shm::Exporter>;
+pub type ShmResponder = LocalResponder<kvrail_local::shm::ShmExporter>;
 /// TCP, as a producer serves it. Functional only.
-pub type TcpResponder = LocalResponder<kvrail_local::tcp::Server>;
+pub type TcpResponder = LocalResponder<kvrail_local::tcp::TcpServer>;
 
 /// A reader's way to a producer's memory.
 pub trait Reach: Sized {
@@ -58,7 +58,7 @@ pub trait Serves: Send + Sync + 'static {
     fn address(&self) -> RailAddress;
 
     /// What it serves.
-    fn regions(&self) -> &[Region];
+    fn regions(&self) -> &[ExportedRegion];
 }
 
 fn describe(
@@ -80,7 +80,7 @@ pub struct LocalFabric<T> {
 impl<T: Reach> LocalFabric<T> {
     /// For rails that are started with `config`.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &LocalConfig) -> Self {
         let nowhere = RailAddress([0; 64]);
         let rail = |index| describe(T::KIND, index, nowhere, config.nominal_bytes_per_sec);
         let rails = (0..config.rails.min(MAX_RAILS)).map(rail).collect();
@@ -133,7 +133,7 @@ impl<S: Serves> LocalResponder<S> {
     }
 
     /// What it serves, to make region offers of: see [`keys`].
-    pub fn regions(&self) -> &[Region] {
+    pub fn regions(&self) -> &[ExportedRegion] {
         self.serves.regions()
     }
 }
@@ -141,7 +141,7 @@ impl<S: Serves> LocalResponder<S> {
 /// The keys of a region of one of these transports, for a [`RegionOffer`](kvrail_core::remote::RegionOffer): the
 /// same on every rail.
 #[must_use]
-pub const fn keys(region: &Region) -> RailKeys {
+pub const fn keys(region: &ExportedRegion) -> RailKeys {
     [region.rkey; MAX_RAILS]
 }
 

@@ -2,28 +2,28 @@
 
 use std::error::Error;
 
-use kvrail_local::Region;
-use kvrail_local::shm::{Address, Exporter, Peer};
+use kvrail_local::ExportedRegion;
+use kvrail_local::shm::{ShmAddress, ShmExporter, ShmPeer};
 
 use super::{Reach, Serves};
 use crate::offer::{RailAddress, TransportKind};
 
-impl Reach for Peer {
+impl Reach for ShmPeer {
     const KIND: TransportKind = TransportKind::Shm;
 
     fn reach(address: &RailAddress) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        Ok(Self::connect(&Address::parse(&address.0)?)?)
+        Ok(Self::connect(&ShmAddress::parse(&address.0)?)?)
     }
 }
 
-impl Serves for Exporter {
+impl Serves for ShmExporter {
     const KIND: TransportKind = TransportKind::Shm;
 
     fn address(&self) -> RailAddress {
         RailAddress(self.address().to_bytes())
     }
 
-    fn regions(&self) -> &[Region] {
+    fn regions(&self) -> &[ExportedRegion] {
         self.regions()
     }
 }

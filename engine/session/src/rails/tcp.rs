@@ -2,28 +2,28 @@
 
 use std::error::Error;
 
-use kvrail_local::Region;
-use kvrail_local::tcp::{Address, Connection, Server};
+use kvrail_local::ExportedRegion;
+use kvrail_local::tcp::{TcpAddress, TcpConnection, TcpServer};
 
 use super::{Reach, Serves};
 use crate::offer::{RailAddress, TransportKind};
 
-impl Reach for Connection {
+impl Reach for TcpConnection {
     const KIND: TransportKind = TransportKind::Tcp;
 
     fn reach(address: &RailAddress) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        Ok(Self::open(&Address::parse(&address.0)?)?)
+        Ok(Self::open(&TcpAddress::parse(&address.0)?)?)
     }
 }
 
-impl Serves for Server {
+impl Serves for TcpServer {
     const KIND: TransportKind = TransportKind::Tcp;
 
     fn address(&self) -> RailAddress {
         RailAddress(self.address().to_bytes())
     }
 
-    fn regions(&self) -> &[Region] {
+    fn regions(&self) -> &[ExportedRegion] {
         self.regions()
     }
 }

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 
-use crate::sync::{Arc, AtomicUsize, Cell, Ordering};
+use super::sync::{Arc, AtomicUsize, Cell, Ordering};
 
 /// On its own pair of cache lines: adjacent lines are prefetched together on x86.
 #[repr(align(128))]

@@ -9,8 +9,8 @@ pub const MAX_CQ_ENTRIES: u32 = 1 << 20;
 
 /// How many rails, and how large their queues are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Rails, 1 to 16, each with a worker thread. More than the machine has cores to copy with is
+pub struct LocalConfig {
+    /// LocalProvider, 1 to 16, each with a worker thread. More than the machine has cores to copy with is
     /// waste.
     pub rails: usize,
     /// READs that may be outstanding on one lane, at least 1. One more entry is there for a drain.
@@ -24,13 +24,13 @@ pub struct Config {
     pub nominal_bytes_per_sec: u64,
 }
 
-impl Default for Config {
+impl Default for LocalConfig {
     fn default() -> Self {
         Self { rails: 2, sq_entries: 128, cq_entries: 8_192, nominal_bytes_per_sec: 7_000_000_000 }
     }
 }
 
-/// What follows from a [`Config`].
+/// What follows from a [`LocalConfig`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) lanes: usize,
@@ -39,14 +39,14 @@ pub(crate) struct Limits {
     pub(crate) notice_ring: usize,
 }
 
-impl Config {
-    pub(crate) fn check(&self) -> Result<Limits, StartError> {
+impl LocalConfig {
+    pub(crate) fn check(&self) -> Result<Limits, LocalStartError> {
         let Self { rails, sq_entries, cq_entries, .. } = *self;
         if rails == 0 || rails > MAX_RAILS {
-            return Err(StartError::Rails { rails });
+            return Err(LocalStartError::LocalProvider { rails });
         }
         if sq_entries == 0 || sq_entries >= cq_entries || cq_entries > MAX_CQ_ENTRIES {
-            return Err(StartError::Queues { sq_entries, cq_entries });
+            return Err(LocalStartError::Queues { sq_entries, cq_entries });
         }
         let entries = cq_entries as usize;
         let lanes = (entries / (sq_entries as usize + 1)).min(usize::from(u16::MAX));
@@ -64,10 +64,10 @@ impl Config {
 /// Why rails could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StartError {
+pub enum LocalStartError {
     /// Too few or too many.
     #[error("{rails} rails were asked for; there can be 1 to {MAX_RAILS}")]
-    Rails {
+    LocalProvider {
         /// How many were asked for.
         rails: usize,
     },
@@ -95,7 +95,7 @@ pub enum StartError {
 /// Why a lane could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum OpenError {
+pub enum LocalOpenError {
     /// There is no such rail.
     #[error("rail {rail} does not exist: there are {rails}")]
     NoSuchRail {
@@ -127,17 +127,21 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused() {
-        let with =
-            |rails, sq_entries, cq_entries| Config { rails, sq_entries, cq_entries, ..Config::default() };
-        assert_eq!(Config::default().check().unwrap().lanes, 63);
+        let with = |rails, sq_entries, cq_entries| LocalConfig {
+            rails,
+            sq_entries,
+            cq_entries,
+            ..LocalConfig::default()
+        };
+        assert_eq!(LocalConfig::default().check().unwrap().lanes, 63);
         assert_eq!(with(1, 1, 2).check().unwrap().lanes, 1);
         assert_eq!(with(16, 1, MAX_CQ_ENTRIES).check().unwrap().lanes, 65_535);
         for bad in [with(0, 1, 2), with(17, 1, 2)] {
-            assert!(matches!(bad.check(), Err(StartError::Rails { .. })));
+            assert!(matches!(bad.check(), Err(LocalStartError::LocalProvider { .. })));
         }
         for bad in [with(1, 0, 2), with(1, 2, 2), with(1, u32::MAX, u32::MAX), with(1, 1, MAX_CQ_ENTRIES + 1)]
         {
-            assert!(matches!(bad.check(), Err(StartError::Queues { .. })));
+            assert!(matches!(bad.check(), Err(LocalStartError::Queues { .. })));
         }
     }
 }

@@ -4,9 +4,9 @@
 #[cfg(not(loom))]
 use kvrail_core::provider::Wake;
 
-use crate::ring::Padded;
-use crate::sleep::Sleeper;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+use super::ring::Padded;
+use super::sleep::Sleeper;
+use super::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 
 /// One rail's counters, written by its worker alone. They only grow; 2^64 are never reached.
 #[derive(Debug, Default)]
@@ -65,9 +65,9 @@ impl Progress {
     /// demands it or `nanos` have passed. The engine's thread only.
     pub(crate) fn sleep_until(&self, goal: u64, alarms_seen: u64, nanos: Option<u64>) {
         self.goal.store(goal, Ordering::Relaxed);
-        self.engine.0.lie_down();
+        self.engine.0.prepare_sleep();
         if self.finished() >= goal || self.alarms() != alarms_seen || self.woken.load(Ordering::Relaxed) {
-            self.engine.0.stay_awake();
+            self.engine.0.cancel_sleep();
         } else {
             self.engine.0.sleep(nanos);
         }
@@ -118,26 +118,26 @@ impl Reporter {
     fn alarm(&mut self) {
         self.alarms += 1;
         self.progress.rails[self.rail].0.alarms.store(self.alarms, Ordering::Release);
-        self.progress.engine.0.rouse();
+        self.progress.engine.0.wake_if_asleep();
     }
 }
 
 /// Wakes the engine that sleeps in the `wait` of the rails it was made from.
 #[derive(Clone, Debug)]
 #[cfg_attr(loom, allow(unreachable_pub, reason = "under loom nothing is exported"))]
-pub struct Waker {
+pub struct LocalWaker {
     pub(crate) progress: Arc<Progress>,
 }
 
-impl Waker {
+impl LocalWaker {
     fn demand(&self) {
         self.progress.woken.store(true, Ordering::Release);
-        self.progress.engine.0.rouse();
+        self.progress.engine.0.wake_if_asleep();
     }
 }
 
 #[cfg(not(loom))]
-impl Wake for Waker {
+impl Wake for LocalWaker {
     fn wake(&self) {
         self.demand();
     }
@@ -186,8 +186,8 @@ mod loom_tests {
                 reporter.finished(1, false);
             });
             progress.goal.store(9, Ordering::Relaxed);
-            progress.engine.0.lie_down();
-            progress.engine.0.stay_awake();
+            progress.engine.0.prepare_sleep();
+            progress.engine.0.cancel_sleep();
             while progress.finished() < 2 {
                 progress.sleep_until(2, 0, None);
             }
@@ -204,7 +204,7 @@ mod loom_tests {
                 reporter.finished(1, true);
                 reporter.event(0);
             });
-            let waker = Waker { progress: Arc::clone(&progress) };
+            let waker = LocalWaker { progress: Arc::clone(&progress) };
             let other = thread::spawn(move || waker.demand());
             let (mut alarms, mut woken) = (0, false);
             while alarms < 2 || !woken {

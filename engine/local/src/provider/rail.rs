@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 use kvrail_core::id::{LaneId, ProviderId, RailIndex};
 use kvrail_core::provider::{Commit, Post, Read};
 
-use crate::registry::Registry;
-use crate::ring::{Consumer, Producer};
-use crate::worker::{Bed, Command, Completion, Notice, Transport};
+use super::registry::Registry;
+use super::ring::{Consumer, Producer};
+use super::transport::LaneTransport;
+use super::worker::{Command, Completion, Notice, WorkerSignals};
 
 /// Descriptors in one commit.
 pub(crate) const CHAIN: usize = 128;
@@ -19,44 +20,44 @@ pub(crate) const EINVAL: i32 = 22;
 pub(crate) const ENOMEM: i32 = 12;
 
 #[derive(Debug)]
-pub(crate) struct Rail<T: Transport> {
+pub(crate) struct Rail<T: LaneTransport> {
     pub(crate) provider: ProviderId,
     pub(crate) index: RailIndex,
     pub(crate) commands: Producer<Command<T>>,
     pub(crate) completions: Consumer<Completion>,
     pub(crate) notices: Consumer<Notice>,
-    pub(crate) bed: Arc<Bed>,
+    pub(crate) signals: Arc<WorkerSignals>,
     pub(crate) thread: Option<JoinHandle<()>>,
-    pub(crate) lanes: Vec<Place<T>>,
+    pub(crate) lanes: Vec<LanePlace<T>>,
 }
 
 /// A lane's place on its rail.
-pub(crate) struct Place<T: Transport> {
+pub(crate) struct LanePlace<T: LaneTransport> {
     /// Of the lane that has it; 0: free.
     pub(crate) qp_num: u32,
     /// Send queue entries in use.
     pub(crate) outstanding: u32,
     pub(crate) closed: bool,
-    pub(crate) reach: Option<Reach<T>>,
+    pub(crate) reach: Option<LaneInterrupt<T>>,
 }
 
 /// How the engine's thread reaches a lane past the queue.
-pub(crate) struct Reach<T: Transport> {
+pub(crate) struct LaneInterrupt<T: LaneTransport> {
     pub(crate) failing: Arc<AtomicBool>,
     pub(crate) interrupt: T::Interrupt,
 }
 
-impl<T: Transport> Reach<T> {
+impl<T: LaneTransport> LaneInterrupt<T> {
     pub(crate) fn fail(&self) {
         self.failing.store(true, Ordering::Release);
         T::interrupt(&self.interrupt);
     }
 }
 
-/// A lane of [`Rails`](crate::Rails). Dropping one does not close it:
+/// A lane of [`LocalProvider`](crate::LocalProvider). Dropping one does not close it:
 /// [`Provider::close`](kvrail_core::provider::Provider::close) does, or the end of the rails.
 #[derive(Debug)]
-pub struct Lane {
+pub struct LocalLane {
     pub(crate) provider: ProviderId,
     pub(crate) id: LaneId,
     pub(crate) rail: RailIndex,
@@ -66,7 +67,7 @@ pub struct Lane {
     pub(crate) fail_asked: bool,
 }
 
-impl Lane {
+impl LocalLane {
     /// How many READs may be outstanding. One more entry is there for a drain.
     #[must_use]
     pub fn depth(&self) -> u32 {
@@ -87,9 +88,9 @@ pub(crate) fn next_qp_num() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed).max(1)
 }
 
-impl<T: Transport> Rail<T> {
+impl<T: LaneTransport> Rail<T> {
     /// The lane's place, if the lane is one of this rail's.
-    pub(crate) fn place(&mut self, lane: &Lane) -> Option<&mut Place<T>> {
+    pub(crate) fn place(&mut self, lane: &LocalLane) -> Option<&mut LanePlace<T>> {
         let place = self.lanes.get_mut(usize::from(lane.slot));
         place.filter(|place| place.qp_num == lane.qp_num && lane.provider == self.provider)
     }
@@ -110,12 +111,12 @@ impl<T: Transport> Rail<T> {
     pub(crate) fn tell(&mut self, command: Command<T>) {
         let told = self.commands.push(command);
         debug_assert!(told.is_ok(), "command ring overrun");
-        self.bed.sleeper.rouse();
+        self.signals.sleeper.wake_if_asleep();
     }
 }
 
-/// A commit on a lane of [`Rails`](crate::Rails).
-pub struct Posting<'a, T: Transport> {
+/// A commit on a lane of [`LocalProvider`](crate::LocalProvider).
+pub struct LocalPost<'a, T: LaneTransport> {
     pub(crate) rail: &'a mut Rail<T>,
     pub(crate) registry: &'a Registry,
     pub(crate) posted: &'a mut u64,
@@ -126,7 +127,7 @@ pub struct Posting<'a, T: Transport> {
     pub(crate) refused: Option<i32>,
 }
 
-impl<T: Transport> Post for Posting<'_, T> {
+impl<T: LaneTransport> Post for LocalPost<'_, T> {
     #[inline]
     fn read(&mut self, read: Read) {
         if self.refused.is_some() {
@@ -154,7 +155,7 @@ impl<T: Transport> Post for Posting<'_, T> {
             self.rail.lanes[usize::from(self.slot)].outstanding += self.staged;
             *self.posted += u64::from(self.staged);
             self.rail.commands.publish();
-            self.rail.bed.sleeper.rouse();
+            self.rail.signals.sleeper.wake_if_asleep();
         }
         match self.refused {
             None => Commit::All,
@@ -163,25 +164,25 @@ impl<T: Transport> Post for Posting<'_, T> {
     }
 }
 
-impl<T: Transport> Drop for Posting<'_, T> {
+impl<T: LaneTransport> Drop for LocalPost<'_, T> {
     fn drop(&mut self) {
         // After a commit nothing is left to discard.
         self.rail.commands.discard();
     }
 }
 
-impl<T: Transport> fmt::Debug for Place<T> {
+impl<T: LaneTransport> fmt::Debug for LanePlace<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place")
+        f.debug_struct("LanePlace")
             .field("qp_num", &self.qp_num)
             .field("outstanding", &self.outstanding)
             .finish_non_exhaustive()
     }
 }
 
-impl<T: Transport> fmt::Debug for Posting<'_, T> {
+impl<T: LaneTransport> fmt::Debug for LocalPost<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Posting")
+        f.debug_struct("LocalPost")
             .field("rail", &self.rail.index)
             .field("staged", &self.staged)
             .field("room", &self.room)

@@ -11,36 +11,10 @@ use kvrail_core::id::{LaneId, WrId};
 use kvrail_core::provider::Read;
 use kvrail_core::verbs_abi::WcStatus;
 
-use crate::progress::Reporter;
-use crate::ring::{Consumer, Producer};
-use crate::sleep::Sleeper;
-
-/// What carries the bytes of one lane.
-///
-/// # Safety
-///
-/// [`execute`](Transport::execute) writes to nothing but `local_addr .. local_addr + len` of its READ,
-/// and not after it has returned.
-pub unsafe trait Transport: Send + 'static {
-    /// What it is called in logs and reports.
-    const LABEL: &'static str;
-
-    /// What reaches a lane whose READ blocks, from another thread.
-    type Interrupt: Send + 'static;
-
-    /// A handle for [`interrupt`](Self::interrupt).
-    fn interrupt_handle(&self) -> Self::Interrupt;
-
-    /// Makes a READ that blocks, now or later, fail soon. Does not block.
-    fn interrupt(handle: &Self::Interrupt);
-
-    /// Carries out one READ and says how it went. Blocks for a bounded time.
-    ///
-    /// # Safety
-    ///
-    /// `read.local_addr .. + read.len` is valid for writes until the call returns.
-    unsafe fn execute(&mut self, read: &Read) -> WcStatus;
-}
+use super::progress::Reporter;
+use super::ring::{Consumer, Producer};
+use super::sleep::Sleeper;
+use super::transport::LaneTransport;
 
 /// From the engine's thread to a worker. `slot` is the lane's place on its rail.
 #[derive(Debug)]
@@ -94,7 +68,7 @@ pub(crate) struct WorkerLane<T> {
 
 /// What a worker and the engine's thread share besides the rings.
 #[derive(Debug, Default)]
-pub(crate) struct Bed {
+pub(crate) struct WorkerSignals {
     pub(crate) sleeper: Sleeper,
     pub(crate) stop: AtomicBool,
 }
@@ -107,15 +81,15 @@ pub(crate) struct Worker<T> {
     pub(crate) notices: Producer<Notice>,
     pub(crate) lanes: Box<[Option<Box<WorkerLane<T>>>]>,
     pub(crate) reporter: Reporter,
-    pub(crate) bed: Arc<Bed>,
+    pub(crate) signals: Arc<WorkerSignals>,
     /// How often to look for work before going to sleep.
     pub(crate) spins: u32,
 }
 
-impl<T: Transport> Worker<T> {
+impl<T: LaneTransport> Worker<T> {
     /// Works until told to stop. What is queued then is dropped, not carried out.
     pub(crate) fn run(mut self) {
-        while !self.bed.stop.load(Ordering::Acquire) {
+        while !self.signals.stop.load(Ordering::Acquire) {
             match self.commands.pop() {
                 Some(command) => self.obey(command),
                 None => self.idle(),
@@ -130,12 +104,12 @@ impl<T: Transport> Worker<T> {
             }
             std::hint::spin_loop();
         }
-        let bed = &self.bed;
-        bed.sleeper.lie_down();
-        if !self.commands.is_empty() || bed.stop.load(Ordering::Acquire) {
-            bed.sleeper.stay_awake();
+        let signals = &self.signals;
+        signals.sleeper.prepare_sleep();
+        if !self.commands.is_empty() || signals.stop.load(Ordering::Acquire) {
+            signals.sleeper.cancel_sleep();
         } else {
-            bed.sleeper.sleep(None);
+            signals.sleeper.sleep(None);
         }
     }
 
@@ -206,7 +180,7 @@ impl<T: Transport> Worker<T> {
     }
 }
 
-impl<T: Transport> WorkerLane<T> {
+impl<T: LaneTransport> WorkerLane<T> {
     fn flushes(&self) -> bool {
         self.failed || self.failing.load(Ordering::Acquire)
     }

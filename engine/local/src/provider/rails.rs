@@ -14,14 +14,15 @@ use kvrail_core::verbs_abi::Wc;
 use kvrail_host::descriptors::OwnerProcess;
 use kvrail_host::memory::populate_for_write;
 
-use crate::config::{Config, OpenError, StartError};
-use crate::progress::{Progress, Reporter, Waker};
-use crate::rail::{CHAIN, EINVAL, ENOMEM, Lane, Place, Posting, Rail, Reach, next_qp_num};
-use crate::registry::Registry;
-use crate::ring::ring;
-use crate::worker::{Bed, Command, Notice, Transport, Worker, WorkerLane};
+use super::config::{LocalConfig, LocalOpenError, LocalStartError};
+use super::progress::{LocalWaker, Progress, Reporter};
+use super::rail::{CHAIN, EINVAL, ENOMEM, LaneInterrupt, LanePlace, LocalLane, LocalPost, Rail, next_qp_num};
+use super::registry::Registry;
+use super::ring::ring;
+use super::transport::LaneTransport;
+use super::worker::{Command, Notice, Worker, WorkerLane, WorkerSignals};
 
-/// Rails over a [`Transport`]: [`Shm`](crate::shm::Shm) and [`Tcp`](crate::tcp::Tcp) are two of its kind.
+/// LocalProvider over a [`LaneTransport`]: [`Shm`](crate::shm::Shm) and [`Tcp`](crate::tcp::Tcp) are two of its kind.
 ///
 /// One worker thread per rail executes the READs of all the rail's lanes in the order of posting.
 /// The engine's thread and a worker meet in rings only. On the engine's thread `begin`, `read`,
@@ -30,9 +31,9 @@ use crate::worker::{Bed, Command, Notice, Transport, Worker, WorkerLane};
 ///
 /// Memory that is registered must stay valid for writes until it is deregistered, and may be
 /// deregistered only when every READ into it has been reported complete or its lane closed.
-pub struct Rails<T: Transport> {
+pub struct LocalProvider<T: LaneTransport> {
     rails: Vec<Rail<T>>,
-    config: Config,
+    config: LocalConfig,
     registry: Registry,
     progress: Arc<Progress>,
     /// Wrs given to the workers, and those of them that completions have accounted for.
@@ -45,13 +46,13 @@ pub struct Rails<T: Transport> {
     owner: OwnerProcess,
 }
 
-impl<T: Transport> Rails<T> {
+impl<T: LaneTransport> LocalProvider<T> {
     /// Starts the workers.
     ///
     /// # Errors
     ///
     /// A configuration out of bounds, or a thread that could not be started.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(config: LocalConfig) -> Result<Self, LocalStartError> {
         let limits = config.check()?;
         let mut this = Self {
             rails: Vec::with_capacity(config.rails),
@@ -72,22 +73,22 @@ impl<T: Transport> Rails<T> {
             let (commands, worker_commands) = ring(limits.command_ring);
             let (worker_completions, completions) = ring(limits.completion_ring);
             let (worker_notices, notices) = ring(limits.notice_ring);
-            let bed = Arc::new(Bed::default());
+            let signals = Arc::new(WorkerSignals::default());
             let worker = Worker {
                 commands: worker_commands,
                 completions: worker_completions,
                 notices: worker_notices,
                 lanes: (0..limits.lanes).map(|_| None).collect(),
                 reporter: Reporter::new(Arc::clone(&this.progress), index),
-                bed: Arc::clone(&bed),
+                signals: Arc::clone(&signals),
                 spins,
             };
             let thread = std::thread::Builder::new()
                 .name(format!("kvrail-rail-{index}"))
                 .spawn(move || worker.run())
-                .map_err(|source| StartError::Thread { rail: index, source })?;
+                .map_err(|source| LocalStartError::Thread { rail: index, source })?;
             let lanes = (0..limits.lanes)
-                .map(|_| Place { qp_num: 0, outstanding: 0, closed: false, reach: None })
+                .map(|_| LanePlace { qp_num: 0, outstanding: 0, closed: false, reach: None })
                 .collect();
             // Less than MAX_RAILS, so it fits.
             let index = RailIndex(index as u8);
@@ -97,7 +98,7 @@ impl<T: Transport> Rails<T> {
                 commands,
                 completions,
                 notices,
-                bed,
+                signals,
                 thread: Some(thread),
                 lanes,
             });
@@ -112,18 +113,18 @@ impl<T: Transport> Rails<T> {
     }
 }
 
-impl<T: Transport> Drop for Rails<T> {
+impl<T: LaneTransport> Drop for LocalProvider<T> {
     fn drop(&mut self) {
         // In a child of a fork there are no workers to wait for, and connections are the parent's.
         if !self.owner.is_current() {
             return;
         }
         for rail in &self.rails {
-            rail.bed.stop.store(true, Ordering::Release);
+            rail.signals.stop.store(true, Ordering::Release);
             for reach in rail.lanes.iter().filter_map(|p| p.reach.as_ref()) {
                 reach.fail();
             }
-            rail.bed.sleeper.rouse();
+            rail.signals.sleeper.wake_if_asleep();
         }
         for rail in &mut self.rails {
             if let Some(thread) = rail.thread.take() {
@@ -135,9 +136,9 @@ impl<T: Transport> Drop for Rails<T> {
 }
 
 // SAFETY: the promises of `Provider`, by number.
-// 1. A Transport writes only to the local range of its READ (its own promise).
+// 1. A LaneTransport writes only to the local range of its READ (its own promise).
 // 2. A worker executes the wrs of a rail one after the other; a completion is put into the ring when
-//    `execute` of its wr has returned, and a Transport writes nothing after that. So at any
+//    `execute` of its wr has returned, and a LaneTransport writes nothing after that. So at any
 //    completion no earlier wr of the rail, let alone the lane, writes; and the ring keeps order.
 // 3. and 4. The same: a drain and a close are commands in the same queue.
 // 5. `drop` sets `stop`, reaches every lane past the queue, and joins the workers; a worker executes
@@ -146,13 +147,13 @@ impl<T: Transport> Drop for Rails<T> {
 //    never put into the ring.
 // 7. A lane carries its id, its provider and a number that no other lane of that has, by which
 //    `place` knows it again.
-unsafe impl<T: Transport> Provider for Rails<T> {
+unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
     const CHAIN: usize = CHAIN;
     type Unopened = T;
-    type Lane = Lane;
-    type OpenError = OpenError;
-    type Post<'a> = Posting<'a, T>;
-    type Waker = Waker;
+    type Lane = LocalLane;
+    type OpenError = LocalOpenError;
+    type Post<'a> = LocalPost<'a, T>;
+    type Waker = LocalWaker;
 
     fn rails(&self) -> usize {
         self.rails.len()
@@ -181,13 +182,13 @@ unsafe impl<T: Transport> Provider for Rails<T> {
     }
 
     /// Makes a lane on `rail` over `transport`.
-    fn open(&mut self, id: LaneId, rail: RailIndex, transport: T) -> Result<Lane, OpenError> {
+    fn open(&mut self, id: LaneId, rail: RailIndex, transport: T) -> Result<LocalLane, LocalOpenError> {
         let rails = self.rails.len();
         let depth = self.config.sq_entries;
         let Some(rail) = self.rails.get_mut(rail.get()) else {
-            return Err(OpenError::NoSuchRail { rail: rail.0, rails });
+            return Err(LocalOpenError::NoSuchRail { rail: rail.0, rails });
         };
-        let full = OpenError::RailFull {
+        let full = LocalOpenError::RailFull {
             rail: rail.index.0,
             lanes: rail.lanes.len(),
             sq_entries: depth,
@@ -196,20 +197,28 @@ unsafe impl<T: Transport> Provider for Rails<T> {
         let Some((slot, place)) = rail.lanes.iter_mut().enumerate().find(|(_, p)| p.qp_num == 0) else {
             return Err(full);
         };
-        // Config::check keeps the number of places within a u16.
+        // LocalConfig::check keeps the number of places within a u16.
         let slot = slot as u16;
         let qp_num = next_qp_num();
         let failing = Arc::new(AtomicBool::new(false));
-        let reach = Reach { failing: Arc::clone(&failing), interrupt: transport.interrupt_handle() };
+        let reach = LaneInterrupt { failing: Arc::clone(&failing), interrupt: transport.interrupt_handle() };
         let lane = Box::new(WorkerLane { transport, qp_num, failing, failed: false, untold: 0 });
         rail.commands.push(Command::Open { slot, lane }).map_err(|_| full)?;
-        rail.bed.sleeper.rouse();
-        *place = Place { qp_num, outstanding: 0, closed: false, reach: Some(reach) };
-        Ok(Lane { provider: rail.provider, id, rail: rail.index, slot, qp_num, depth, fail_asked: false })
+        rail.signals.sleeper.wake_if_asleep();
+        *place = LanePlace { qp_num, outstanding: 0, closed: false, reach: Some(reach) };
+        Ok(LocalLane {
+            provider: rail.provider,
+            id,
+            rail: rail.index,
+            slot,
+            qp_num,
+            depth,
+            fail_asked: false,
+        })
     }
 
     #[inline]
-    unsafe fn begin<'a>(&'a mut self, lane: &'a mut Lane) -> Posting<'a, T> {
+    unsafe fn begin<'a>(&'a mut self, lane: &'a mut LocalLane) -> LocalPost<'a, T> {
         let rail = &mut self.rails[lane.rail.get()];
         let (room, refused) = match rail.place(lane) {
             Some(place) => (lane.depth.saturating_sub(place.outstanding).min(CHAIN as u32), None),
@@ -218,7 +227,7 @@ unsafe impl<T: Transport> Provider for Rails<T> {
         // Left by a post that was forgotten, not dropped: not to be posted with this one.
         rail.commands.discard();
         let (registry, posted) = (&self.registry, &mut self.posted);
-        Posting { rail, registry, posted, slot: lane.slot, room, staged: 0, refused }
+        LocalPost { rail, registry, posted, slot: lane.slot, room, staged: 0, refused }
     }
 
     #[inline]
@@ -234,7 +243,7 @@ unsafe impl<T: Transport> Provider for Rails<T> {
         out.len()
     }
 
-    fn fail(&mut self, lane: &mut Lane) {
+    fn fail(&mut self, lane: &mut LocalLane) {
         let Some(rail) = self.rails.get_mut(lane.rail.get()) else { return };
         let Some(place) = rail.place(lane) else { return };
         if let Some(reach) = &place.reach {
@@ -245,7 +254,7 @@ unsafe impl<T: Transport> Provider for Rails<T> {
         }
     }
 
-    fn drain(&mut self, lane: &mut Lane, wr_id: WrId) -> Result<(), i32> {
+    fn drain(&mut self, lane: &mut LocalLane, wr_id: WrId) -> Result<(), i32> {
         let rail = self.rails.get_mut(lane.rail.get()).ok_or(EINVAL)?;
         let place = rail.place(lane).ok_or(EINVAL)?;
         if place.outstanding > lane.depth {
@@ -257,7 +266,7 @@ unsafe impl<T: Transport> Provider for Rails<T> {
         Ok(())
     }
 
-    fn close(&mut self, lane: Lane) {
+    fn close(&mut self, lane: LocalLane) {
         let Some(rail) = self.rails.get_mut(lane.rail.get()) else { return };
         let Some(place) = rail.place(&lane) else { return };
         if let Some(reach) = &place.reach {
@@ -316,14 +325,14 @@ unsafe impl<T: Transport> Provider for Rails<T> {
         self.progress.take_woken();
     }
 
-    fn waker(&self) -> Waker {
-        Waker { progress: Arc::clone(&self.progress) }
+    fn waker(&self) -> LocalWaker {
+        LocalWaker { progress: Arc::clone(&self.progress) }
     }
 }
 
-impl<T: Transport> fmt::Debug for Rails<T> {
+impl<T: LaneTransport> fmt::Debug for LocalProvider<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rails")
+        f.debug_struct("LocalProvider")
             .field("label", &T::LABEL)
             .field("config", &self.config)
             .field("posted", &self.posted)

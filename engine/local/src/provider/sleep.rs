@@ -1,6 +1,6 @@
 //! Who sleeps, and who wakes whom.
 //!
-//! A [`Sleeper`] is one thread's bed: the thread that owns it sleeps, others wake it. A waker that
+//! A [`Sleeper`] is one thread's signals: the thread that owns it sleeps, others wake it. A waker that
 //! finds nobody asleep pays a fence and a load, no system call.
 //!
 //! # Why no wake is lost
@@ -32,7 +32,7 @@
 //! part, fences, and then computes the sum itself: of two that write at the same time, the one whose
 //! fence comes second sees both parts.
 
-use crate::sync::{Futex, Ordering, fence};
+use super::sync::{Futex, Ordering, fence};
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
@@ -45,15 +45,15 @@ pub(crate) struct Sleeper {
 
 impl Sleeper {
     /// Says that its owner is about to sleep. Look for a reason not to after this, then call
-    /// [`sleep`](Self::sleep) or [`stay_awake`](Self::stay_awake).
-    pub(crate) fn lie_down(&self) {
+    /// [`sleep`](Self::sleep) or [`cancel_sleep`](Self::cancel_sleep).
+    pub(crate) fn prepare_sleep(&self) {
         // Release: who sees the 1 sees what was stored before it (a goal).
         self.state.word.swap(ASLEEP, Ordering::Release);
         fence(Ordering::SeqCst); // (S)
     }
 
     /// There was a reason.
-    pub(crate) fn stay_awake(&self) {
+    pub(crate) fn cancel_sleep(&self) {
         self.state.word.swap(AWAKE, Ordering::Relaxed);
     }
 
@@ -73,13 +73,13 @@ impl Sleeper {
 
     /// Wakes the owner, if it sleeps. At most one of several calls enters the kernel.
     #[inline]
-    pub(crate) fn rouse(&self) {
+    pub(crate) fn wake_if_asleep(&self) {
         if self.is_asleep() {
             self.wake();
         }
     }
 
-    /// The waking half of [`rouse`](Self::rouse), after [`is_asleep`](Self::is_asleep).
+    /// The waking half of [`wake_if_asleep`](Self::wake_if_asleep), after [`is_asleep`](Self::is_asleep).
     #[cold]
     pub(crate) fn wake(&self) {
         if self.state.word.swap(AWAKE, Ordering::Relaxed) == ASLEEP {
@@ -100,7 +100,7 @@ mod tests {
     fn a_sleep_ends_at_its_time() {
         let sleeper = Sleeper::default();
         let start = Instant::now();
-        sleeper.lie_down();
+        sleeper.prepare_sleep();
         sleeper.sleep(Some(20_000_000));
         assert!(start.elapsed() < Duration::from_secs(5));
         assert!(!sleeper.is_asleep());
@@ -115,9 +115,9 @@ mod tests {
         let await_turn = |me: &Sleeper, turn: &AtomicU64, wanted: u64| {
             let start = Instant::now();
             while turn.load(Ordering::Acquire) < wanted {
-                me.lie_down();
+                me.prepare_sleep();
                 if turn.load(Ordering::Acquire) >= wanted {
-                    me.stay_awake();
+                    me.cancel_sleep();
                 } else {
                     me.sleep(Some(5_000_000_000));
                 }
@@ -129,12 +129,12 @@ mod tests {
             for i in 0..ROUNDS {
                 await_turn(&other.1, &other.2, 2 * i + 1);
                 other.2.store(2 * i + 2, Ordering::Release);
-                other.0.rouse();
+                other.0.wake_if_asleep();
             }
         });
         for i in 0..ROUNDS {
             shared.2.store(2 * i + 1, Ordering::Release);
-            shared.1.rouse();
+            shared.1.wake_if_asleep();
             await_turn(&shared.0, &shared.2, 2 * i + 2);
         }
         thread.join().unwrap();
@@ -145,8 +145,8 @@ mod tests {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
-    use crate::ring::{Consumer, ring};
-    use crate::sync::{Arc, AtomicBool, AtomicU32};
+    use crate::provider::ring::{Consumer, ring};
+    use crate::provider::sync::{Arc, AtomicBool, AtomicU32};
     use loom::thread;
 
     /// Takes an item as a worker does: looks, lies down, looks again, sleeps.
@@ -155,11 +155,11 @@ mod loom_tests {
             if let Some(item) = rx.pop() {
                 return item;
             }
-            sleeper.lie_down();
+            sleeper.prepare_sleep();
             if rx.is_empty() {
                 sleeper.sleep(None);
             } else {
-                sleeper.stay_awake();
+                sleeper.cancel_sleep();
             }
         }
     }
@@ -169,14 +169,14 @@ mod loom_tests {
         loom::model(|| {
             let sleeper = Arc::new(Sleeper::default());
             let (mut tx, mut rx) = ring(2);
-            let bed = Arc::clone(&sleeper);
+            let signals = Arc::clone(&sleeper);
             let worker = thread::spawn(move || {
-                assert_eq!(take(&bed, &mut rx), 1);
-                assert_eq!(take(&bed, &mut rx), 2);
+                assert_eq!(take(&signals, &mut rx), 1);
+                assert_eq!(take(&signals, &mut rx), 2);
             });
             for item in 1..=2 {
                 tx.push(item).unwrap();
-                sleeper.rouse();
+                sleeper.wake_if_asleep();
             }
             worker.join().unwrap();
         });
@@ -194,14 +194,14 @@ mod loom_tests {
                 thread::spawn(move || {
                     let reason = if which == 0 { &shared.1 } else { &shared.2 };
                     reason.store(true, Ordering::Release);
-                    shared.0.rouse();
+                    shared.0.wake_if_asleep();
                 })
             });
             // Sleeps until both have come.
             let both = || shared.1.load(Ordering::Acquire) && shared.2.load(Ordering::Acquire);
             while !both() {
-                shared.0.lie_down();
-                if both() { shared.0.stay_awake() } else { shared.0.sleep(None) }
+                shared.0.prepare_sleep();
+                if both() { shared.0.cancel_sleep() } else { shared.0.sleep(None) }
             }
             for waker in wakers {
                 waker.join().unwrap();
@@ -219,11 +219,11 @@ mod loom_tests {
             let other = std::sync::Arc::clone(&shared);
             let sleeper = thread::spawn(move || {
                 while other.1.load(Ordering::Acquire) == 0 {
-                    other.0.lie_down();
+                    other.0.prepare_sleep();
                     if other.1.load(Ordering::Acquire) == 0 {
                         other.0.sleep(None);
                     } else {
-                        other.0.stay_awake();
+                        other.0.cancel_sleep();
                     }
                 }
             });
