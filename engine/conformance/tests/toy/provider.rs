@@ -274,7 +274,7 @@ unsafe impl Provider for Toy {
         loop {
             let unpolled = state.cqs.iter().any(|cq| !cq.is_empty());
             let errors = state.cqs.iter().flatten().any(|(wc, ..)| !wc.status().is_success());
-            let completed = wait.completions > 0 && (ended(state) >= goal || unpolled);
+            let completed = wait.completions > 0 && (ended(state) >= goal || (unpolled && !signaled_only));
             let done = (completed && !state.is(Defect::SleepsOverCompletions))
                 || (errors && !state.is(Defect::SleepsOverErrors))
                 || (!state.events.is_empty() && !state.is(Defect::SleepsOverEvents));
