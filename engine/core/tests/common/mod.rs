@@ -4,9 +4,12 @@
 #![allow(unsafe_code, reason = "destination memory is owned by the harness and outlives the engine")]
 #![allow(clippy::cast_possible_wrap, reason = "small numbers of tests")]
 
+pub mod seeds;
+
 use kvrail_core::batch::Batch;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
+use kvrail_core::events::EventSink;
 use kvrail_core::id::{LaneId, MAX_RAILS, PeerId, RailIndex};
 use kvrail_core::memory::{Access, Slot, Slots};
 use kvrail_core::provider::MemoryRange;
@@ -148,7 +151,11 @@ impl Destination {
         Self { _memory: memory, range: MemoryRange { addr, len } }
     }
 
-    pub fn register(&self, engine: &mut Engine<'_, SimRails<'_>>, slot_bytes: usize) -> Slots {
+    pub fn register<E: EventSink>(
+        &self,
+        engine: &mut Engine<'_, SimRails<'_>, E>,
+        slot_bytes: usize,
+    ) -> Slots {
         // SAFETY: the box is alive for as long as `self`, which every test declares before its engine,
         // and nobody touches it but through the slots.
         unsafe { engine.register_foreign(self.range, slot_bytes as u64, Access::Host, None) }.unwrap()
@@ -166,8 +173,8 @@ pub fn start<'s, 'm>(
 }
 
 /// Connects and attaches one lane.
-pub fn attach<'m>(
-    engine: &mut Engine<'_, SimRails<'m>>,
+pub fn attach<'m, E: EventSink>(
+    engine: &mut Engine<'_, SimRails<'m>, E>,
     sim: &Sim<'m>,
     peer: PeerId,
     owner: &Owner,
@@ -194,8 +201,8 @@ pub fn by_layer() -> Geometry {
 
 /// A peer with its region, which holds pages [`by_token`], and `lanes` lanes on each of the first
 /// `rails` rails.
-pub fn connect<'m>(
-    engine: &mut Engine<'_, SimRails<'m>>,
+pub fn connect<'m, E: EventSink>(
+    engine: &mut Engine<'_, SimRails<'m>, E>,
     sim: &Sim<'m>,
     owner: &Owner,
     rails: u8,
