@@ -2,15 +2,4 @@
 //! source, and nothing else, whole and cut into work requests; or none, for a reason that the oracle sees.
 #![no_main]
 
-#[path = "../../layouts/tests/pairs/mod.rs"]
-mod pairs;
-
-use libfuzzer_sys::fuzz_target;
-use pairs::{Dice, Pair};
-
-fuzz_target!(|bytes: &[u8]| {
-    let mut dice = Dice(bytes);
-    if let Some(pair) = Pair::draw(&mut dice) {
-        pair.check(&mut dice);
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kvrail_fuzz::targets::plan::run(bytes));

@@ -1,8 +1,8 @@
 //! A device, as far as `ibv_post_send` shows it to a program: it walks a chain.
 
-use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr};
 use kvrail_core::id::WrId;
 use kvrail_core::provider::Read;
+use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr};
 
 /// What a device finds in a chain of at most `most` READs, each into one piece of memory.
 ///

@@ -5,13 +5,13 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
-use kvrail_core::verbs_abi::{Chain, ChainStorage, Posting, Wc, WcStatus};
 use kvrail_core::config::EngineConfig;
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
 use kvrail_core::provider::{
-    UniformReads, Commit, Ends, ProviderEvent, MemoryRange, Post, Provider, RailInfo, RailKeys, Read, RegisterError,
-    WaitFor, Wake,
+    Commit, Ends, MemoryRange, Post, Provider, ProviderEvent, RailInfo, RailKeys, Read, RegisterError,
+    UniformReads, WaitFor, Wake,
 };
+use kvrail_core::verbs_abi::{Chain, ChainStorage, Posting, Wc, WcStatus};
 
 use crate::device::{Answer, ENOMEM, walk};
 
@@ -60,7 +60,6 @@ pub struct Qp {
 /// A lane: the number of its QP, and what it was opened as.
 #[derive(Debug)]
 pub struct Lane(usize, LaneId);
-
 
 /// All of it.
 #[derive(Debug)]
