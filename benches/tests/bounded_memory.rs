@@ -1,6 +1,6 @@
-//! What a reader writes down about its batches takes the same memory however many there are.
+//! The record of a reader's batches takes the same memory however many batches there are.
 #![allow(unsafe_code, reason = "an allocator that counts")]
-#![allow(dead_code, reason = "the module has more than is looked at here")]
+#![allow(dead_code, reason = "the test uses a part of the module")]
 
 #[path = "../src/measure/window.rs"]
 mod window;
@@ -10,14 +10,14 @@ use std::cell::Cell;
 
 use window::{Failed, Recorder, Sample, Span};
 
-/// Counts every call of a thread that could make memory grow.
+/// Counts the allocations of each thread.
 struct Counting;
 
 thread_local! {
     static CALLS: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is handed to the system's allocator as it is.
+// SAFETY: every call is handed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.set(CALLS.get() + 1);
@@ -43,7 +43,7 @@ fn a_million_batches_take_no_more_memory_than_one() {
             let before = CALLS.get();
             recorder.start(Span { from, to: from + 10_000_000 });
             for number in 0..1_000_000 {
-                // Latencies from a nanosecond to beyond the longest that is told apart.
+                // Latencies from a nanosecond to beyond the longest that is recorded exactly.
                 let took = 1 << (number % 50);
                 recorder.record(&Sample {
                     at: from + 10 * number,

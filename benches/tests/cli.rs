@@ -1,4 +1,5 @@
-//! Every mistake gets a message that names it, a status that is not 0, and no panic.
+//! Every mistake on the command line gives an error that names it, an exit status other than 0, and
+//! no panic.
 
 mod common;
 
@@ -77,11 +78,11 @@ fn an_address_that_cannot_be_listened_on_is_named() {
 
 #[test]
 fn a_producer_that_is_not_there_is_named() {
-    // Bound and dropped: nobody listens.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // Bound and dropped, so no program listens there.
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     fails(
-        &["drive", "--connect", &nobody, "--key", KEY],
-        &[&nobody, "refused", "is `kvrail-bench serve` running"],
+        &["drive", "--connect", &unused, "--key", KEY],
+        &[&unused, "refused", "is `kvrail-bench serve` running"],
     );
 }
 
@@ -110,7 +111,7 @@ fn a_report_that_cannot_be_written_is_named_before_the_work_is_done() {
     let json = ["--json", "/nonexistent/report.json"];
     let words = ["/nonexistent/report.json", "No such file", "--json"];
     let start = Instant::now();
-    // Nobody is there to be driven; that would be the next complaint.
+    // There is no producer either, which would be the next error.
     fails(&[&["drive", "--connect", "127.0.0.1:1", "--key", KEY], &json[..]].concat(), &words);
     fails(&[&["--duration", "1h"], &json[..]].concat(), &words);
     fails(&["--duration", "1h", "--json", "/"], &["to /;", "directory"]);
@@ -153,7 +154,7 @@ fn more_memory_than_there_is_is_refused_and_not_taken() {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
     let available = meminfo.lines().find(|l| l.starts_with("MemAvailable")).unwrap();
     let kib: u64 = available.split_whitespace().nth(1).unwrap().parse().unwrap();
-    // As much again is not there. A terabyte is the most that can be asked for.
+    // Twice the available memory is not there. The command line permits a terabyte at most.
     let ask = format!("{}KiB", (2 * kib).min(1 << 30));
     if 2 * kib <= 1 << 30 {
         fails(&["serve", "--working-set", &ask], &["available", "--working-set"]);
@@ -169,5 +170,5 @@ fn the_inner_command_says_what_it_is() {
         .stdin(std::process::Stdio::null())
         .output()
         .unwrap();
-    assert!(output.status.success(), "an end of orders is an end: {output:?}");
+    assert!(output.status.success(), "without orders a child ends: {output:?}");
 }

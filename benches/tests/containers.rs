@@ -1,4 +1,5 @@
-//! In real control groups: what a limit leaves is what there is, and a quota is called a quota.
+//! In real control groups: the available memory is what a limit leaves, and a quota is called a
+//! quota.
 
 mod common;
 
@@ -13,12 +14,13 @@ use serde_json::Value;
 const SOON: Duration = Duration::from_secs(120);
 const MIB: u64 = 1 << 20;
 
-/// A control group below this process's own, removed when dropped.
+/// A control group below this process's own. It is removed when this is dropped.
 struct Group(PathBuf);
 
 impl Group {
-    /// A group with a limit of a controller: the file of version 2 and that of version 1, each with
-    /// what is written to it. `None`, and a word about it, where this process may not make one.
+    /// Makes a group with a limit of a controller. `two` and `one` are the file of that limit and
+    /// its new content in version 2 and version 1. `None`, and a line on stderr, where this process
+    /// may not make one.
     fn new(controller: &str, name: &str, two: (&str, &str), one: (&str, &str)) -> Option<Self> {
         let skipped = |why: &str| {
             eprintln!("SKIPPED: no control group with a limit on {controller} can be made here ({why})");
@@ -55,7 +57,7 @@ impl Group {
         Self::new("memory", name, ("memory.max", &text), ("memory.limit_in_bytes", &text))
     }
 
-    /// Runs the program in it.
+    /// Runs the program in the group.
     fn run(&self, args: &[&str]) -> Output {
         let mut command = Command::new("sh");
         command.args(["-c", "echo $$ >\"$0\" && exec \"$@\""]);
@@ -66,7 +68,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Processes take a moment to leave it.
+        // Processes take a moment to leave the group.
         let until = Instant::now() + Duration::from_secs(5);
         while fs::remove_dir(&self.0).is_err() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));
@@ -106,7 +108,7 @@ fn what_does_not_fit_into_a_container_is_refused_and_not_taken() {
 fn readers_that_do_not_fit_together_are_refused_together() {
     let Some(group) = Group::memory("readers", 96 * MIB) else { return };
     let served = Served::start(&["--layout", "opaque-128k", "--working-set", "160MiB"]);
-    // Each of them would fit.
+    // Each reader would fit alone.
     let text = complaint(&group.run(&[&served.args()[..], &["--processes", "4"]].concat()));
     for word in
         ["4 readers and the pages that they read into take 208.0 MiB", "is 96.0 MiB)", "--working-set"]
@@ -116,7 +118,7 @@ fn readers_that_do_not_fit_together_are_refused_together() {
 }
 
 #[test]
-fn a_quota_is_told_and_what_it_did() {
+fn a_quota_and_its_effect_are_reported() {
     let cpu = ("cpu.max", "30000 100000");
     let Some(group) = Group::new("cpu", "quota", cpu, ("cpu.cfs_quota_us", "30000")) else { return };
     let served = Served::start(&["--layout", "opaque-128k", "--working-set", "8MiB"]);
@@ -129,6 +131,6 @@ fn a_quota_is_told_and_what_it_did() {
     let stopped = stat.lines().find_map(|line| line.strip_prefix("nr_throttled ")).unwrap();
     let told = report["host"]["throttled_times"].as_u64().unwrap();
     assert!(told <= stopped.trim().parse().unwrap(), "{told} {stat}");
-    // Whether it came to that depends on what else the machine does.
+    // Whether the quota stopped the run depends on the load of the machine.
     assert_eq!(text.contains("A CPU quota of 0.30 cores stopped this run"), told > 0, "{told} {text}");
 }

@@ -1,4 +1,5 @@
-//! serve and drive, demo, and what happens when one of them dies: real processes, tiny durations.
+//! serve and drive, the demo, and the death of one of their processes: real processes, short
+//! durations.
 
 mod common;
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Every field of a report with its type: what a report is, so that a change of it is seen.
+/// Every field of a report with its type, so that a change of the format is seen.
 const SHAPE: &str = include_str!("report.shape");
 
 fn shape(value: &Value, path: &str, out: &mut String) {
@@ -72,7 +73,7 @@ fn drive_reads_what_serve_publishes_over_shm() {
     let report = drive(&served, &["--processes", "2", "--rails", "2", "--concurrency", "2", "--batch", "8"]);
     let mut got = String::new();
     shape(&report, "", &mut got);
-    // A machine with NICs has one line more, and what limits there are depends on where this runs.
+    // A machine with NICs has one line more, and the limits depend on where the test runs.
     let limits = [".host.cpu_quota_cores", ".host.memory_limit_bytes", ".host.limits_unknown"];
     for limit in limits {
         assert!(got.contains(limit), "{limit}: {got}");
@@ -99,7 +100,7 @@ fn drive_reads_what_serve_publishes_over_shm() {
     let gigabytes = row["gb_per_s"].as_f64().unwrap();
     assert!((gigabytes * 1e9 / pages - 41_984.0).abs() < 1e-3);
 
-    // A part of the pages, a sample of it, pieces of pages, several lanes.
+    // With a part of the pages, a sample of them, smaller chunks, several lanes.
     let more =
         ["--working-set", "2MiB", "--verify", "sample", "--chunk-bytes", "8KiB", "--lanes-per-rail", "2"];
     let report = drive(&served, &more);
@@ -137,7 +138,7 @@ fn the_demo_climbs_its_ladder() {
         assert!(row["ratio"]["memcpy"].as_f64().unwrap() > 0.0);
     }
     assert!(rows[2]["rails"].as_u64().unwrap() >= 2 && rows[3]["processes"].as_u64().unwrap() >= 2);
-    // The table goes where it disturbs nobody.
+    // The table goes to stderr, apart from the report.
     let table = String::from_utf8_lossy(&output.stderr);
     assert!(table.contains("One host is not a fabric") && table.contains("of memcpy"), "{table}");
 }
@@ -166,7 +167,7 @@ fn a_key_file_serves_both_sides() {
     fs::remove_file(&path).unwrap();
 }
 
-/// A drive that has been at work for a moment.
+/// Starts a drive, and returns when it has been at work for a moment.
 fn driving(served: &Served, duration: &str) -> std::process::Child {
     let mut args = served.args();
     args.extend(["--duration", duration, "--warmup", "0s", "--processes", "2"]);

@@ -1,6 +1,6 @@
-//! What `layout` says, and that the pictures in the book are those of the layouts as they are.
+//! `layout` describes the layouts, and the pictures in the book are the ones that it draws.
 //!
-//! `BLESS=1 cargo test -p kvrail-bench --test layout` draws them; look at the difference.
+//! `BLESS=1 cargo test -p kvrail-bench --test layout` draws them again; look at the difference.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn said(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// All that are listed.
+/// The names in the list.
 fn names() -> Vec<String> {
     said(&["layout"]).lines().skip(1).filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
@@ -43,7 +43,7 @@ fn the_list_and_the_dump() {
 fn the_books_pictures_are_the_layouts() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/layouts");
     let mut expected = BTreeSet::new();
-    // Bytes without structure are no picture.
+    // Opaque pages have no structure to draw.
     for name in names().into_iter().filter(|name| !name.starts_with("opaque")) {
         let path = folder.join(format!("{name}.svg"));
         let drawn = said(&["layout", &name, "--svg"]);

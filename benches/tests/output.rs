@@ -1,5 +1,5 @@
-//! A write that fails is an error that names where it went; a reader that hangs up ends a command
-//! quietly.
+//! A failed write is an error that names where it went. A reader that closes its end of a pipe ends
+//! a command without an error.
 
 mod common;
 
@@ -55,7 +55,7 @@ fn a_full_disk_behind_stdout_is_a_failure_that_names_it() {
 }
 
 #[test]
-fn a_reader_that_hangs_up_has_read_enough() {
+fn a_reader_that_closes_its_end_has_read_enough() {
     let served = Served::start(&SMALL);
     for command in commands(&served) {
         let what = format!("{command:?}");
@@ -78,7 +78,7 @@ fn a_full_disk_behind_a_report_is_a_failure_that_names_it() {
         let output = finished(command, Stdio::piped());
         let text = complaint(&output);
         assert!(text.contains("/dev/full: No space left on device"), "{text}");
-        // The table is there all the same.
+        // The table is written nevertheless.
         assert!(String::from_utf8_lossy(&output.stdout).contains("GB/s"), "{output:?}");
     }
 }
@@ -86,8 +86,7 @@ fn a_full_disk_behind_a_report_is_a_failure_that_names_it() {
 #[test]
 fn a_full_disk_behind_stderr_is_a_failure_and_no_panic() {
     let served = Served::start(&SMALL);
-    // The table goes to stderr here, and so do the logs, without which the work is done all the
-    // same.
+    // The table goes to stderr here, and so do the logs. The work is done without them.
     let drive = [&served.args()[..], &["--warmup", "0s", "--json", "-", "--verbose"], &SHORT].concat();
     for (args, report) in [(&drive[..], true), (&["drive", "--frobnicate"], false)] {
         let mut command = bench(args);

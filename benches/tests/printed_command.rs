@@ -1,4 +1,4 @@
-//! What `serve` prints is run as it stands, by a shell, in another folder.
+//! A shell runs the line that `serve` prints, unchanged, in another folder.
 
 mod common;
 
@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(60);
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kvrail-bench");
 const SMALL: [&str; 4] = ["--layout", "vllm_fp8_ds_mla", "--working-set", "1MiB"];
 
-/// A folder whose name a shell would take apart, removed when dropped.
+/// A folder whose name a shell would split into words. It is removed when this is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -32,7 +32,8 @@ impl Drop for Folder {
     }
 }
 
-/// Runs the line that a `serve` by `command` prints, and returns the address in it.
+/// Runs the line that a `serve` prints which `command` starts. Returns the line and the address in
+/// it.
 fn run_printed(mut command: Command, path: Option<&Path>) -> (String, SocketAddr) {
     command.stderr(Stdio::null());
     let served = Served::run(command);
@@ -73,7 +74,7 @@ fn it_runs_after_a_start_by_name_and_with_a_key_file_next_to_it() {
 }
 
 #[test]
-fn it_runs_from_a_folder_whose_name_a_shell_would_take_apart() {
+fn it_runs_from_a_folder_whose_name_a_shell_would_split() {
     let folder = Folder::new("$HOME `id`");
     let program = folder.0.join("the program");
     symlink(PROGRAM, &program).unwrap();
@@ -84,7 +85,7 @@ fn it_runs_from_a_folder_whose_name_a_shell_would_take_apart() {
 }
 
 #[test]
-fn who_listens_at_every_address_prints_one_that_can_be_connected_to() {
+fn a_serve_at_every_address_prints_one_that_can_be_connected_to() {
     for everywhere in ["0.0.0.0:0", "[::]:0"] {
         if let Err(error) = TcpListener::bind(everywhere) {
             eprintln!("SKIPPED: this host has no {everywhere} ({error})");
@@ -95,7 +96,7 @@ fn who_listens_at_every_address_prints_one_that_can_be_connected_to() {
         let (line, address) = run_printed(command, None);
         assert!(!address.ip().is_unspecified(), "{line}");
         assert_eq!(address.is_ipv4(), everywhere.starts_with('0'), "{line}");
-        // That it is loopback means that this host has no other address.
+        // The address is a loopback address only if this host has no other.
         if address.ip().is_loopback() {
             eprintln!("SKIPPED: this host has no address beside loopback's for {everywhere}");
         }

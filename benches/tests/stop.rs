@@ -1,5 +1,4 @@
-//! `serve` ends in an orderly way when it is told to, as an ordinary process and as process 1 of a
-//! container.
+//! Signals end `serve` in an orderly way, as an ordinary process and as process 1 of a container.
 
 mod common;
 
@@ -18,7 +17,7 @@ fn serve(mut command: Command) -> Served {
     Served::run(command)
 }
 
-/// How it ended, and what it said.
+/// Waits until it has ended, and returns its status and its stderr.
 fn end(served: &mut Served) -> (ExitStatus, String) {
     let until = Instant::now() + SOON;
     let status = loop {
@@ -38,7 +37,7 @@ fn port_is_free(served: &Served) {
     TcpListener::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
 }
 
-/// This program as process 1 of a new namespace; `None` if the system does not permit that.
+/// Starts this program as process 1 of a new namespace; `None` if the system does not permit that.
 fn as_init() -> Option<Command> {
     let unshare = || {
         let mut unshare = Command::new("unshare");
@@ -56,7 +55,7 @@ fn as_init() -> Option<Command> {
 }
 
 #[test]
-fn an_ordinary_process_ends_cleanly_when_it_is_told_to() {
+fn a_signal_ends_an_ordinary_process_cleanly() {
     for name in ["TERM", "INT", "HUP"] {
         let mut served = serve(bench(&[]));
         signal(served.process.id(), name);
@@ -68,7 +67,7 @@ fn an_ordinary_process_ends_cleanly_when_it_is_told_to() {
 }
 
 #[test]
-fn process_1_ends_cleanly_when_it_is_told_to() {
+fn a_signal_ends_process_1_cleanly() {
     for name in ["TERM", "INT"] {
         let Some(command) = as_init() else { return };
         let mut served = serve(command);
@@ -76,7 +75,7 @@ fn process_1_ends_cleanly_when_it_is_told_to() {
         assert!(output.status.success(), "{output:?}");
         let init = children(served.process.id())[0];
         signal(init, name);
-        // unshare ends as its child does.
+        // unshare ends with the status of its child.
         let (status, text) = end(&mut served);
         assert!(status.success(), "{name}: {status} {text}");
         assert!(text.contains(&format!("stopped by SIG{name}")), "{text}");
@@ -85,14 +84,14 @@ fn process_1_ends_cleanly_when_it_is_told_to() {
 }
 
 #[test]
-fn process_1_that_reads_ends_when_it_is_told_to() {
+fn a_signal_ends_process_1_that_reads() {
     let served = Served::start(&SMALL);
     let Some(mut command) = as_init() else { return };
     command.args(served.args()).args(["--duration", "1h"]);
     let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let until = Instant::now() + SOON;
     let init = loop {
-        // It catches signals before it starts its reader.
+        // It catches signals before it starts its worker.
         match children(process.id())[..] {
             [init] if !children(init).is_empty() => break init,
             _ => assert!(Instant::now() < until, "no reader"),
@@ -123,8 +122,8 @@ fn a_reader_is_told_when_the_producer_stops() {
 }
 
 #[test]
-fn what_it_is_started_to_ignore_it_ignores() {
-    // As nohup does it.
+fn a_signal_that_its_parent_ignores_is_ignored() {
+    // nohup does this.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_kvrail-bench")]);
     let mut served = serve(command);

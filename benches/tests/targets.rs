@@ -1,5 +1,5 @@
-//! The README says how many targets are not met; docs/performance.md has the one table that says
-//! which.
+//! The README gives the number of targets that are not met, and the table in docs/performance.md
+//! names them.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn the_readme_counts_the_targets_that_are_missed() {
     let (_, section) = performance.split_once("### Against what was asked for\n").unwrap();
     let rows = section.lines().skip(1).take_while(|line| line.starts_with('|'));
     let missed = rows.filter(|row| row.contains("**no**")).count();
-    // What stands elsewhere would not be counted.
+    // A target outside of the table would not be counted.
     let elsewhere =
         performance.lines().filter(|line| line.starts_with('|') && line.contains("**no**")).count();
     assert_eq!(elsewhere, missed, "a target that is missed stands outside of the table");

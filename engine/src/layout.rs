@@ -1,4 +1,4 @@
-//! A page layout as a value: what two peers must agree on.
+//! A page layout as a value, which two peers must agree on.
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU64};
@@ -11,11 +11,11 @@ use kvrail_session::{LayoutName, Name};
 /// The most bytes of a layout's name.
 const NAME_BYTES: usize = 64;
 
-/// A [`KvLayout`] as a value, for what is decided at run time: which layout a process serves, of
-/// which rank, at which distances.
+/// A [`KvLayout`] as a value, for decisions at run time: which layout a process serves, of which
+/// rank, at which distances.
 ///
-/// Two peers compare all of that, so it must be known: [`of`](Self::of) compiles for a layout that
-/// leaves nothing to run time. The page of one rank is made by [`at_rank`](Self::at_rank), one
+/// Two peers compare all of these, so each must be known: [`of`](Self::of) compiles for a layout
+/// that leaves nothing to run time. The page of one rank is made by [`at_rank`](Self::at_rank), one
 /// whose strides or distances are known only at run time by [`placed`](Self::placed).
 ///
 /// Only layouts of one region fit: a page is one range of bytes here.
@@ -28,7 +28,7 @@ pub struct PageLayout {
     synthetic: bool,
 }
 
-/// Why a layout is none that peers can agree on.
+/// Why peers cannot agree on a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PageLayoutError {
@@ -68,6 +68,19 @@ pub enum PageLayoutError {
     },
 }
 
+impl PageLayoutError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Rank { .. } => 6010,
+            Self::Undetermined { .. } => 6011,
+            Self::Regions { .. } => 6012,
+            Self::PageBytes { .. } => 6013,
+        }
+    }
+}
+
 impl PageLayout {
     /// The layout `L`, which leaves no rank and no distance to run time. One that does is not
     /// compiled:
@@ -103,7 +116,8 @@ impl PageLayout {
     /// use kvrail::{KvLayout, PageLayout};
     ///
     /// #[derive(KvLayout)]
-    /// #[kv(order(layer, token, head), layers = 80, tokens = 64, heads = 1, sharded(head, ranks = 8))]
+    /// #[kv(order(layer, token, head), layers = 80, tokens = 64, heads = 1)]
+    /// #[kv(sharded(head, ranks = 8))]
     /// struct Gqa { k: [Bf16; 128], v: [Bf16; 128] }
     ///
     /// let [zero, one] = [0, 1].map(|rank| PageLayout::at_rank::<Gqa>(AxisKind::Head, rank));
@@ -154,7 +168,8 @@ impl PageLayout {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let near = Placed::<Apart>::new(|page| page.plane_of("v", 4_096))?;
     /// let far = Placed::<Apart>::new(|page| page.plane_of("v", 65_536))?;
-    /// assert_ne!(PageLayout::placed(&near)?.fingerprint(), PageLayout::placed(&far)?.fingerprint());
+    /// let [near, far] = [PageLayout::placed(&near)?, PageLayout::placed(&far)?];
+    /// assert_ne!(near.fingerprint(), far.fingerprint());
     /// # Ok(())
     /// # }
     /// ```
@@ -184,20 +199,20 @@ impl PageLayout {
         Ok(Self { name: layout, identity, page_bytes: bytes as u32, tokens, synthetic })
     }
 
-    /// What people call it, whatever its rank.
+    /// The layout's name, the same at every rank.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What two peers compare: where every byte is, distances that were given at run time and ranks
-    /// included.
+    /// The fingerprint that two peers compare: of the place of every byte, with distances that were
+    /// given at run time, and with ranks.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.identity.fingerprint()
     }
 
-    /// The same, told apart: what all ranks have in common, and which rank it is.
+    /// The identity behind the fingerprint: what all ranks have in common, and which rank this is.
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.identity
@@ -209,23 +224,23 @@ impl PageLayout {
         self.page_bytes
     }
 
-    /// Tokens of a page; 0 if it does not say.
+    /// Tokens of a page; 0 if the layout does not say.
     #[must_use]
     pub const fn tokens(&self) -> u64 {
         self.tokens
     }
 
-    /// Whether no inference engine has such a page.
+    /// Whether the layout is made up: no inference engine has such a page.
     #[must_use]
     pub const fn synthetic(&self) -> bool {
         self.synthetic
     }
 
-    /// In the words of the bootstrap. Ranks stand in the name, so that a refusal tells both.
+    /// The layout as a session compares it. Ranks stand in the name, so that a refusal tells both.
     pub(crate) fn to_session(self) -> kvrail_session::Layout {
         let mut ranks = String::new();
         self.write_ranks(&mut ranks).unwrap_or_default();
-        // Of a name that is too long the end goes, and not the ranks.
+        // A name that is too long loses its end, and keeps its ranks.
         let room = NAME_BYTES.saturating_sub(ranks.len());
         let name: LayoutName =
             Name::lossy(&format!("{}{ranks}", &self.name[..self.name.floor_char_boundary(room)]));
@@ -244,11 +259,11 @@ impl PageLayout {
     }
 }
 
-/// Nothing, if a layout's name is one.
+/// Checks that a layout has a name of 1 to 64 bytes.
 ///
 /// # Panics
 ///
-/// If not; in a constant, that is a compile error.
+/// If it has none; in a constant, that is a compile error.
 const fn named<L: KvLayout>() {
     assert!(!L::NAME.is_empty() && L::NAME.len() <= NAME_BYTES, "a layout's name is 1 to 64 bytes");
 }

@@ -1,4 +1,4 @@
-//! The producer: pages that peers read without its help.
+//! The producer's side: pages that peers read without its help.
 #![allow(unsafe_code, reason = "the publication table and the pages are in memory that peers read")]
 
 use std::net::SocketAddr;
@@ -7,26 +7,26 @@ use std::time::Instant;
 
 use kvrail_core::remote::{Location, OfferError, RegionOffer, TableOffer};
 use kvrail_core::table::{ENTRY_BYTES, Entry, EntryValue, KeyTag};
-use kvrail_local::shm::{Segment, SegmentError};
+use kvrail_host::segment::{Segment, SegmentError};
 use kvrail_session::{
-    Address, Epoch, NodeName, OfferedRegion, PeerKey, Producer, ServeError, Server, ServerConfig,
+    Address, Epoch, NodeName, OfferedRegion, PeerKey, ProducerDescription, ServeError, Server, ServerConfig,
 };
 
 use crate::layout::PageLayout;
-use crate::network::{Publish, TransportError};
+use crate::transport::{PublisherTransport, TransportError};
 
-/// Where pages and slots begin: a cache line.
+/// Slots begin at multiples of this: a cache line.
 const LINE: u64 = 64;
-/// Where the first page begins: behind the table, on a page of the host.
+/// The first page begins at a multiple of this, behind the table: a page of the host.
 const PAGES_AT: u64 = 4096;
 
 /// Slots of pages that peers read one-sidedly, and the server that tells peers of them.
 ///
-/// Each slot has an entry in a publication table, in the same memory.
-/// [`write`](Self::write) makes it invalid, lets the caller write, and publishes it in a new generation: a
-/// reader that was in the middle of the old page gets a miss, and never a mixture.
+/// Each slot has an entry in a publication table, in the same memory. [`write`](Self::write) makes
+/// the entry invalid, lets the caller write, and publishes the page in a new generation: a reader
+/// that was in the middle of the old page gets a miss, and never a mixture.
 ///
-/// Dropping it says goodbye to every reader and ends their reads.
+/// Dropping it ends all sessions with readers, and their reads.
 pub struct Publisher {
     // Dropped in this order: no new reader, no reads, no memory.
     server: Server,
@@ -36,7 +36,7 @@ pub struct Publisher {
     shape: Shape,
 }
 
-/// Where things are in the segment.
+/// How the segment is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
     slots: u32,
@@ -44,7 +44,7 @@ struct Shape {
     stride: u64,
     /// Offset of slot 0.
     pages: u64,
-    /// Of the whole.
+    /// Bytes of the whole segment.
     bytes: u64,
 }
 
@@ -86,6 +86,20 @@ pub enum PublisherError {
     Serve(#[from] ServeError),
 }
 
+impl PublisherError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Slots { .. } => 6060,
+            Self::Transport(_) => 6061,
+            Self::Segment(source) => source.code(),
+            Self::Region(source) => source.code(),
+            Self::Serve(source) => source.code(),
+        }
+    }
+}
+
 /// Why a page was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -98,25 +112,36 @@ pub enum WriteError {
         /// How many there are.
         slots: u32,
     },
-    /// A generation must not be foreseeable.
+    /// The system gave no random numbers, and a generation must not be foreseeable.
     #[error("a page's generation needs random numbers, and the system gave none: {0}")]
     Random(getrandom::Error),
 }
 
+impl WriteError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Slot { .. } => 6070,
+            Self::Random(_) => 6071,
+        }
+    }
+}
+
 impl Publisher {
-    /// Makes `slots` slots, none of them published, and answers readers that come to `listen` (port 0:
-    /// any free one) with `key` and the same layout.
+    /// Makes `slots` slots, none of them published, and answers readers that come to `listen` (port
+    /// 0: any free one) with `key` and the same layout.
     ///
     /// # Errors
     ///
-    /// What the system refused, or the address.
+    /// The address cannot be listened on, or the system refused something; the error says what.
     pub fn start(
         node: NodeName,
         layout: PageLayout,
         slots: u32,
         listen: &Address,
         key: PeerKey,
-        over: impl Publish,
+        over: impl PublisherTransport,
     ) -> Result<Self, PublisherError> {
         let page_bytes = layout.page_bytes();
         let bad = || PublisherError::Slots { slots, page_bytes };
@@ -132,24 +157,24 @@ impl Publisher {
             keys,
             table: Some(TableOffer { base: segment.addr(), keys }),
         })?;
-        let producer = Producer { node, layout: layout.to_session(), regions: vec![region] };
-        let server = Server::start(listen, key, producer, published.responder, ServerConfig::default())?;
+        let producer = ProducerDescription { node, layout: layout.to_session(), regions: vec![region] };
+        let server = Server::start(listen, key, producer, published.acceptor, ServerConfig::default())?;
         Ok(Self { server, _keep: published.keep, segment, layout, shape })
     }
 
-    /// Where readers connect to, with the port that it got.
+    /// The address that readers connect to, with the port that it got.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.server.local_addr()
     }
 
-    /// This life of the producer.
+    /// The epoch of this publisher: another one after each start.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.server.epoch()
     }
 
-    /// What its pages are.
+    /// The layout of its pages.
     #[must_use]
     pub const fn layout(&self) -> &PageLayout {
         &self.layout
@@ -173,9 +198,9 @@ impl Publisher {
             return Err(WriteError::Slot { slot, slots });
         }
         let at = self.segment.as_ptr().cast::<Entry>().wrapping_add(slot as usize);
-        // SAFETY: the table begins where the mapping does, which is aligned to a host page; entry `slot`
-        // ends before the first page by `Shape`. Zeros are an entry, entries are atomics, and nothing
-        // else of this process writes there. The mapping lives as long as `self`.
+        // SAFETY: the table begins where the mapping does, which is aligned to a host page; entry
+        // `slot` ends before the first page by `Shape`. Zeros are an entry, entries are atomics,
+        // and nothing else of this process writes there. The mapping lives as long as `self`.
         Ok(unsafe { &*at })
     }
 
@@ -186,18 +211,19 @@ impl Publisher {
     /// No such slot.
     pub fn page(&self, slot: u32) -> Result<&[u8], WriteError> {
         self.entry(slot)?;
-        // SAFETY: `bytes_at` is of a slot that is there; nobody writes while `self` is shared, for only
-        // `write` does: the segment is private here, and whoever published it promised not to.
+        // SAFETY: the slot exists, so its bytes lie in the mapping. Only `write` writes to them,
+        // and it takes `&mut self`; the segment is private here, and the transport promised to
+        // write nothing.
         Ok(unsafe { std::slice::from_raw_parts(self.bytes_at(slot), self.shape.page_bytes as usize) })
     }
 
-    /// Where the page of a slot begins that is there.
+    /// The address of the page in `slot`, which must exist.
     fn bytes_at(&self, slot: u32) -> *mut u8 {
         let at = self.shape.pages + self.shape.stride * u64::from(slot);
         self.segment.as_ptr().wrapping_add(at as usize)
     }
 
-    /// Where the page in `slot` is, if one is published.
+    /// The location of the page in `slot`, if one is published.
     ///
     /// # Errors
     ///
@@ -217,7 +243,7 @@ impl Publisher {
         Ok(self.entry(slot)?.load().count())
     }
 
-    /// Takes the page in `slot` back: from now on it is a miss for everybody.
+    /// Takes the page in `slot` back: from now on every reader misses it.
     ///
     /// # Errors
     ///
@@ -227,13 +253,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Overwrites `slot` and publishes it under `tag`. `fill` gets the bytes of the slot's earlier page; what it
-    /// leaves there is the new one. Should it panic, the slot stays a miss.
+    /// Overwrites `slot` and publishes it under `tag`. `fill` is given the bytes of the slot's
+    /// earlier page, and leaves the new page there. If `fill` panics, the slot stays a miss.
     ///
-    /// Threads that write for `fill` have handed their bytes to this one when it returns (it has
-    /// joined them, or heard of them through a channel or a lock). One of them that made
-    /// non-temporal stores has ended them with an `sfence` before that; this thread's own need
-    /// none.
+    /// Where other threads write for `fill`, `fill` waits for them before it returns: it joins
+    /// them, or synchronises with them through a channel or a lock. A thread that made non-temporal
+    /// stores ends them with an `sfence` before that; this thread's own need none.
     ///
     /// # Errors
     ///
@@ -248,17 +273,19 @@ impl Publisher {
         let nonce = getrandom::u32().map_err(WriteError::Random)?;
         entry.invalidate();
         let at = self.bytes_at(slot);
-        // SAFETY: `Shape` put the slot's `page_bytes` bytes within the mapping and apart from the table
-        // and the other slots. `&mut self` makes this the only reference to them in this process: the
-        // segment is private here, and whoever published it promised to make none. Peers read them through mappings of their own (or the kernel does),
-        // by raw copies, at any time: that they get a mixture is what the invalid entry tells them.
+        // SAFETY: `Shape` put the slot's `page_bytes` bytes within the mapping and apart from the
+        // table and the other slots. `&mut self` makes this the only reference to them in this
+        // process: the segment is private here, and the transport promised to make none. Peers read
+        // the bytes through mappings of their own (or the kernel does), by raw copies, at any time:
+        // the invalid entry tells them that they may have got a mixture.
         let bytes = unsafe { std::slice::from_raw_parts_mut(at, self.shape.page_bytes as usize) };
         fill(bytes);
         let generation = entry.publish(tag, nonce);
         Ok(Location { slot, expected: EntryValue { generation, tag } })
     }
 
-    /// Says goodbye to all readers, and waits for them until `deadline`. Says how many would not go.
+    /// Ends all sessions with readers, and waits until `deadline` for their threads. Returns how
+    /// many had not ended by then.
     pub fn stop(&mut self, deadline: Instant) -> usize {
         self.server.stop(deadline)
     }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::{
-    Config, Event, Network, PageLayout, PeerKey, Publish, Publisher, Reader, clock, memory, shm, tcp,
+    Config, PageLayout, PeerKey, Publisher, PublisherTransport, Reader, ReaderEvent, ReaderTransport, clock,
+    memory, shm, tcp,
 };
 
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
@@ -25,7 +26,7 @@ fn key() -> PeerKey {
     PeerKey::from_bytes([8; 32])
 }
 
-fn start(listen: SocketAddr, over: impl Publish) -> Publisher {
+fn start(listen: SocketAddr, over: impl PublisherTransport) -> Publisher {
     Publisher::start("producer".parse().unwrap(), LAYOUT, 1, &listen.into(), key(), over).unwrap()
 }
 
@@ -62,7 +63,7 @@ fn fork(how: &str) -> libc::pid_t {
 
 /// The producer's process: publishes a page, forks when there is a reader, and lives until it is
 /// killed.
-fn produce(how: &str, over: impl Publish) -> ! {
+fn produce(how: &str, over: impl PublisherTransport) -> ! {
     let mut publisher = start((LOCALHOST, 0).into(), over);
     publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
     println!("\nport {}", publisher.local_addr().port());
@@ -133,7 +134,7 @@ impl Drop for Producer {
     }
 }
 
-fn dies<P: Publish, N: Network>(
+fn dies<P: PublisherTransport, N: ReaderTransport>(
     test: &str,
     how: &str,
     publish: impl Fn() -> P,
@@ -170,7 +171,7 @@ fn dies<P: Publish, N: Network>(
         assert!(killed.elapsed() < within, "the death goes unnoticed");
         reader.wait(clock::within(Duration::from_millis(100)));
     };
-    let Event::Lost { peer: lost, .. } = event else { panic!("{event:?}") };
+    let ReaderEvent::Lost { peer: lost, .. } = event else { panic!("{event:?}") };
     assert_eq!(lost, peer.id());
     let mut batch = reader.batch().unwrap();
     batch.read(peer.page(location).unwrap(), slots.next().unwrap()).unwrap();

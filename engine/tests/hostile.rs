@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kvrail::core::id::{MAX_RAILS, RailIndex};
 use kvrail::core::remote::{RegionOffer, TableOffer};
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::shm::{Segment, ShmExporter};
-use kvrail::session::rails::{LocalResponder, keys};
-use kvrail::session::{Layout, OfferedRegion, Producer, Server, ServerConfig};
+use kvrail::session::{
+    LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, OfferedRegion, ProducerDescription, RailAddress,
+    RailDescription, RailList, Server, ServerConfig, TransportKind,
+};
 use kvrail::{
     Config, ConnectError, MAX_LISTED, PageLayout, PeerKey, Publisher, Reader, TableError, clock, shm,
 };
@@ -19,28 +22,57 @@ fn key() -> PeerKey {
     PeerKey::from_bytes([4; 32])
 }
 
+/// One open rail, and what answers there.
+struct Served {
+    rail: RailDescription,
+    _exporter: ShmExporter,
+}
+
+impl LaneAcceptor for Served {
+    type Lane = ();
+
+    fn rails(&self) -> RailList {
+        [self.rail].into_iter().collect()
+    }
+
+    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
+        Ok(((), LaneBlob::EMPTY))
+    }
+
+    fn release(&self, (): ()) {}
+}
+
 /// A producer of one small segment, which it offers `times` over as regions of `slots` slots.
 fn producer(times: usize, slots: u32) -> Server {
     let segment = Arc::new(Segment::new(1 << 20).unwrap());
     let exporter = ShmExporter::start(vec![segment]).unwrap();
     let region = exporter.regions()[0];
+    let keys = [region.rkey; MAX_RAILS];
     let page_bytes = u64::from(LAYOUT.page_bytes());
     let offer = RegionOffer {
         base: region.base,
         page_bytes,
         stride: page_bytes,
         slots,
-        keys: keys(&region),
-        table: Some(TableOffer { base: region.base, keys: keys(&region) }),
+        keys,
+        table: Some(TableOffer { base: region.base, keys }),
     };
-    let producer = Producer {
+    let producer = ProducerDescription {
         node: "producer".parse().unwrap(),
         layout: Layout::of::<VllmFp8DsMla>().unwrap(),
         regions: vec![OfferedRegion::new(offer).unwrap(); times],
     };
-    let responder = LocalResponder::new(exporter, 1_000_000_000);
+    let rail = RailDescription {
+        name: Name::lossy("shm0"),
+        kind: TransportKind::Shm,
+        address: RailAddress(exporter.address().to_bytes()),
+        nominal_bytes_per_sec: 1_000_000_000,
+        numa: None,
+        lanes: 0,
+    };
+    let served = Served { rail, _exporter: exporter };
     let listen = "127.0.0.1:0".parse().unwrap();
-    Server::start(&listen, key(), producer, responder, ServerConfig::default()).unwrap()
+    Server::start(&listen, key(), producer, served, ServerConfig::default()).unwrap()
 }
 
 fn reader() -> Reader<shm::ShmRails> {

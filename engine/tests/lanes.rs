@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::shm::Segment;
-use kvrail::session::List;
 use kvrail::{
-    Config, OpenRails, PageLayout, PeerKey, Publish, Published, Publisher, Reader, TransportError, clock,
-    memory, tcp,
+    Config, OpenRails, PageLayout, PeerKey, Published, Publisher, PublisherTransport, Reader, TransportError,
+    clock, memory, tcp,
 };
 
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
@@ -69,19 +68,19 @@ impl Wires {
 struct Through(Wires);
 
 // SAFETY: only passes the segment on to another that promises the same.
-unsafe impl Publish for Through {
-    type Responder = OpenRails;
+unsafe impl PublisherTransport for Through {
+    type Acceptor = OpenRails;
 
-    fn publish(self, segment: Arc<Segment>) -> Result<Published, TransportError> {
+    fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
         let published = tcp::publish(LOCALHOST, 2).publish(segment)?;
-        let mut rails = published.responder.0.clone().into_vec();
+        let mut rails = published.acceptor.0.clone();
         // The port is at bytes 8 and 9 of an address.
         let port = |bytes: &[u8; 64]| u16::from_le_bytes([bytes[8], bytes[9]]);
         let proxy = self.0.proxy((LOCALHOST, port(&rails[0].address.0)).into());
         for rail in &mut rails {
             rail.address.0[8..10].copy_from_slice(&proxy.port().to_le_bytes());
         }
-        Ok(Published { responder: OpenRails(List::new(rails)?), ..published })
+        Ok(Published { acceptor: OpenRails(rails), ..published })
     }
 }
 
@@ -155,7 +154,8 @@ fn an_overdue_batch_ends_one_wait_and_not_every_one() {
         reader.wait(clock::within(Duration::from_millis(50)));
         waits += 1;
     }
-    // With something under way that does not come it looks around every few milliseconds, for silent lanes.
+    // With something under way that does not come it looks around every few milliseconds, for
+    // silent lanes.
     assert!(waits < 200, "{waits} waits in 400 ms: it spins");
     // Who asks late is told all the same, once.
     assert_eq!((reader.next_overdue(), reader.next_overdue()), (Some(ticket), None));

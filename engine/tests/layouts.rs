@@ -196,10 +196,7 @@ fn a_declared_reader_is_started_at_a_rank() {
         Declared::start_as(storage, layout, rails, Config::default())
     };
     let refused = start(PageLayout::of::<Whole>()).unwrap_err();
-    assert!(
-        matches!(refused, StartError::OtherPage { declared: "ByToken", given: "Whole", .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, StartError::OtherPage { name: "ByToken", given: "Whole", .. }), "{refused}");
     let refused = start(at_rank::<ByHead>(3)).unwrap_err();
     assert!(matches!(refused, StartError::OtherPage { .. }), "{refused}");
     let reader = start(at_rank::<ByToken>(3)).unwrap();

@@ -12,8 +12,8 @@ use kvrail::layouts::Bf16;
 use kvrail::layouts::catalogue::{Opaque, VllmFp8DsMla};
 use kvrail::session::Address;
 use kvrail::{
-    Config, ConnectError, Event, KvLayout, Network, PageLayout, Peer, PeerKey, Publish, Publisher, Reader,
-    TableError, clock, memory, shm, tcp,
+    Config, ConnectError, KvLayout, PageLayout, Peer, PeerKey, Publisher, PublisherTransport, Reader,
+    ReaderEvent, ReaderTransport, TableError, clock, memory, shm, tcp,
 };
 
 #[derive(KvLayout)]
@@ -32,7 +32,7 @@ fn key(byte: &str) -> PeerKey {
     PeerKey::from_hex(&byte.repeat(32)).unwrap()
 }
 
-fn publisher(over: impl Publish) -> Publisher {
+fn publisher(over: impl PublisherTransport) -> Publisher {
     let listen: Address = "127.0.0.1:0".parse().unwrap();
     Publisher::start("producer".parse().unwrap(), MLA, SLOTS, &listen, key("5a"), over).unwrap()
 }
@@ -47,18 +47,18 @@ fn write(publisher: &mut Publisher, slot: u32) -> Location {
     publisher.write(slot, KeyTag(slot.into()), |page| page.fill(byte(slot, count))).unwrap()
 }
 
-struct Fixture<N: Network> {
+struct Fixture<N: ReaderTransport> {
     publisher: Option<Publisher>,
     reader: Reader<N>,
     peer: Peer,
     slots: Vec<Slot>,
 }
 
-fn fixture<N: Network>(over: impl Publish, rails: N) -> Fixture<N> {
+fn fixture<N: ReaderTransport>(over: impl PublisherTransport, rails: N) -> Fixture<N> {
     configured(over, rails, Config::default())
 }
 
-fn configured<N: Network>(over: impl Publish, rails: N, config: Config) -> Fixture<N> {
+fn configured<N: ReaderTransport>(over: impl PublisherTransport, rails: N, config: Config) -> Fixture<N> {
     let publisher = publisher(over);
     let mut reader = Reader::start(MLA, rails, config).unwrap();
     let memory = memory::leaked(64 * MLA.page_bytes() as usize).unwrap();
@@ -67,7 +67,7 @@ fn configured<N: Network>(over: impl Publish, rails: N, config: Config) -> Fixtu
     Fixture { publisher: Some(publisher), reader, peer, slots }
 }
 
-impl<N: Network> Fixture<N> {
+impl<N: ReaderTransport> Fixture<N> {
     fn publisher(&mut self) -> &mut Publisher {
         self.publisher.as_mut().unwrap()
     }
@@ -109,7 +109,7 @@ impl<N: Network> Fixture<N> {
     }
 }
 
-fn pages_arrive<N: Network>(mut f: Fixture<N>) {
+fn pages_arrive<N: ReaderTransport>(mut f: Fixture<N>) {
     let locations: Vec<_> = (0..SLOTS).map(|slot| write(f.publisher(), slot)).collect();
     // The table tells what is published, over more than one part of a READ.
     assert_eq!(f.reader.published(&f.peer, 0, clock::within(Duration::from_secs(5))).unwrap(), locations);
@@ -146,7 +146,7 @@ fn pages_arrive_over_tcp() {
     pages_arrive(fixture(tcp::publish(LOCALHOST, 1), tcp::rails(2).unwrap()));
 }
 
-fn a_lost_producer_is_an_event<N: Network>(mut f: Fixture<N>) {
+fn a_lost_producer_is_an_event<N: ReaderTransport>(mut f: Fixture<N>) {
     let location = write(f.publisher(), 0);
     assert_eq!(f.read(&[location]), [Ok(())]);
     f.submit(&[location; 50], Duration::from_secs(10));
@@ -164,7 +164,7 @@ fn a_lost_producer_is_an_event<N: Network>(mut f: Fixture<N>) {
         assert!(Instant::now() < until, "the loss goes unnoticed");
         f.reader.wait(clock::within(Duration::from_secs(1)));
     };
-    let Event::Lost { peer, producer, .. } = event else { panic!("{event:?}") };
+    let ReaderEvent::Lost { peer, producer, .. } = event else { panic!("{event:?}") };
     assert_eq!((peer, producer.as_str()), (f.peer.id(), "producer"));
     let mut batch = f.reader.batch().unwrap();
     batch.read(f.peer.page(location).unwrap(), f.slots.pop().unwrap()).unwrap();
@@ -256,7 +256,7 @@ fn with_nothing_in_flight_it_sleeps_until_told() {
         }
         assert!(start.elapsed() < Duration::from_secs(10), "woken for nothing, again and again");
     };
-    assert!(matches!(event, Event::Lost { .. }));
+    assert!(matches!(event, ReaderEvent::Lost { .. }));
     thread.join().unwrap();
 }
 
@@ -301,8 +301,8 @@ fn a_table_that_comes_too_late_is_no_batch_of_the_users() {
     let mut f = fixture(tcp::publish(LOCALHOST, 1), tcp::rails(1).unwrap());
     let location = write(f.publisher(), 0);
     assert_eq!(f.reader.published(&f.peer, 0, clock::within(Duration::from_secs(5))).unwrap(), [location]);
-    // Somewhere between too short to post anything and long enough for an answer there is no patience to
-    // wait for what has been posted.
+    // Somewhere between too short to post anything and long enough for an answer there is no
+    // patience to wait for what has been posted.
     let mut late = 0;
     for micros in (5..400).step_by(5).cycle().take(4000) {
         match f.reader.published(&f.peer, 0, clock::within(Duration::from_micros(micros))) {

@@ -11,11 +11,10 @@ use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::shm::Segment;
 use kvrail::local::tcp::{TcpConnection, TcpProvider};
-use kvrail::session::rails::TcpFabric;
-use kvrail::session::{Fabric, FabricError, LaneBlob, RailDescription, Rails, Responder};
+use kvrail::session::{LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, RailDescription, RailList};
 use kvrail::{
-    Config, Network, OpenRails, PageLayout, PeerKey, Publish, Published, Publisher, Reader, TransportError,
-    clock, memory, tcp,
+    Config, OpenRails, PageLayout, PeerKey, Published, Publisher, PublisherTransport, Reader,
+    ReaderTransport, TransportError, clock, memory, tcp,
 };
 
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
@@ -29,12 +28,12 @@ enum Slow {
 }
 
 impl Slow {
-    fn act(self, rail: RailIndex) -> Result<(), FabricError> {
+    fn act(self, rail: RailIndex) -> Result<(), LaneEndError> {
         match self {
             _ if rail.0 != 1 => Ok(()),
             Self::RefusesAfter(time) => {
                 std::thread::sleep(time);
-                Err(FabricError::new(rail, "no route to the switch"))
+                Err(LaneEndError::new(rail, "no route to the switch"))
             }
             Self::AgreesAfter(time) => {
                 std::thread::sleep(time);
@@ -47,13 +46,13 @@ impl Slow {
 /// TCP rails of a reader, the second of which is slow to dial.
 struct SlowRails(tcp::TcpRails, Slow);
 
-struct SlowDialer(TcpFabric, Slow);
+struct SlowDialer(<tcp::TcpRails as ReaderTransport>::Dialer, Slow);
 
-impl Fabric for SlowDialer {
-    type Lane = TcpConnection;
+impl LaneDialer for SlowDialer {
+    type UnopenedLane = TcpConnection;
     type Pending = TcpConnection;
 
-    fn rails(&self) -> Rails {
+    fn rails(&self) -> RailList {
         self.0.rails()
     }
 
@@ -61,7 +60,7 @@ impl Fabric for SlowDialer {
         &mut self,
         rail: RailIndex,
         remote: &RailDescription,
-    ) -> Result<(TcpConnection, LaneBlob), FabricError> {
+    ) -> Result<(TcpConnection, LaneBlob), LaneEndError> {
         self.1.act(rail)?;
         self.0.prepare(rail, remote)
     }
@@ -71,33 +70,33 @@ impl Fabric for SlowDialer {
         pending: TcpConnection,
         remote: &RailDescription,
         end: &LaneBlob,
-    ) -> Result<TcpConnection, FabricError> {
+    ) -> Result<TcpConnection, LaneEndError> {
         self.0.connect(pending, remote, end)
     }
 }
 
-impl Network for SlowRails {
+impl ReaderTransport for SlowRails {
     type Provider = TcpProvider;
-    type Line = TcpConnection;
+    type UnopenedLane = TcpConnection;
     type Dialer = SlowDialer;
-    type Plan = (<tcp::TcpRails as Network>::Plan, Slow);
+    type DialerSeed = (<tcp::TcpRails as ReaderTransport>::DialerSeed, Slow);
     const LABEL: &'static str = "slow";
 
-    fn tuning(&self) -> kvrail::core::config::EngineConfig {
-        self.0.tuning()
+    fn engine_config(&self) -> kvrail::core::config::EngineConfig {
+        self.0.engine_config()
     }
 
-    fn split(self) -> (TcpProvider, Self::Plan) {
-        let (provider, plan) = self.0.split();
-        (provider, (plan, self.1))
+    fn split(self) -> (TcpProvider, Self::DialerSeed) {
+        let (provider, seed) = self.0.split();
+        (provider, (seed, self.1))
     }
 
-    fn dialer((plan, slow): &Self::Plan) -> SlowDialer {
-        SlowDialer(tcp::TcpRails::dialer(plan), *slow)
+    fn dialer((seed, slow): &Self::DialerSeed) -> SlowDialer {
+        SlowDialer(tcp::TcpRails::dialer(seed), *slow)
     }
 
-    fn depth(line: &TcpConnection) -> u32 {
-        tcp::TcpRails::depth(line)
+    fn depth(lane: &TcpConnection) -> u32 {
+        tcp::TcpRails::depth(lane)
     }
 }
 
@@ -121,23 +120,23 @@ struct Counted(Counts, Slow);
 struct CountedRails(OpenRails, Counts, Slow);
 
 // SAFETY: only passes the segment on to another that promises the same.
-unsafe impl Publish for Counted {
-    type Responder = CountedRails;
+unsafe impl PublisherTransport for Counted {
+    type Acceptor = CountedRails;
 
     fn publish(self, segment: Arc<Segment>) -> Result<Published<CountedRails>, TransportError> {
-        let Published { responder, keys, keep } = tcp::publish(LOCALHOST, 2).publish(segment)?;
-        Ok(Published { responder: CountedRails(responder, self.0, self.1), keys, keep })
+        let Published { acceptor, keys, keep } = tcp::publish(LOCALHOST, 2).publish(segment)?;
+        Ok(Published { acceptor: CountedRails(acceptor, self.0, self.1), keys, keep })
     }
 }
 
-impl Responder for CountedRails {
+impl LaneAcceptor for CountedRails {
     type Lane = RailIndex;
 
-    fn rails(&self) -> Rails {
+    fn rails(&self) -> RailList {
         self.0.rails()
     }
 
-    fn accept(&self, rail: RailIndex, end: &LaneBlob) -> Result<(RailIndex, LaneBlob), FabricError> {
+    fn accept(&self, rail: RailIndex, end: &LaneBlob) -> Result<(RailIndex, LaneBlob), LaneEndError> {
         self.2.act(rail)?;
         let ((), end) = self.0.accept(rail, end)?;
         self.1.0[rail.get()][0].fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What the engine says to a device is what a device finds: arbitrary commits through the chain encoder,
+//! A device finds in a chain what the engine posted: arbitrary commits through the chain encoder,
 //! and arbitrary batches through an engine over it.
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Rails over [`device`](crate::device): they encode with core's chain, walk it, and carry out what they
-//! find, byte by byte. What the engine must keep to is asserted at every commit.
+//! Rails over [`device`](crate::device): they encode with core's chain, walk it, and carry out what
+//! they find, byte by byte. What the engine must keep to is asserted at every commit.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -158,8 +158,8 @@ impl<'m> Rails<'m> {
 fn carry_out(read: &Read) {
     let to = std::ptr::with_exposed_provenance_mut::<u8>(read.local_addr as usize);
     for i in 0..u64::from(read.len) {
-        // SAFETY: the address sanitizer watches; and what an engine posts lies in slots that the target
-        // has registered and that are in flight, which is what is being tested.
+        // SAFETY: the address sanitizer watches; and what an engine posts lies in slots that the
+        // target has registered and that are in flight, which is what is being tested.
         unsafe { to.add(i as usize).write(byte_at(read.remote_addr.wrapping_add(i))) };
     }
 }
@@ -181,11 +181,11 @@ impl Post for Walked<'_, '_> {
         self.said.push(read);
     }
 
-    fn read_uniform(&mut self, alike: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
+    fn read_uniform(&mut self, reads: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         let ends: Vec<Ends> = ends.collect();
-        self.posting.push_uniform(&alike, ends.iter().copied());
+        self.posting.push_uniform(&reads, ends.iter().copied());
         let last = ends.len().checked_sub(1).expect("nothing is said of no READ");
-        self.said.extend((0_u32..).zip(ends).map(|(i, ends)| alike.read(i, ends, i as usize == last)));
+        self.said.extend((0_u32..).zip(ends).map(|(i, ends)| reads.read(i, ends, i as usize == last)));
     }
 
     fn commit(self) -> Commit {
@@ -232,7 +232,7 @@ pub fn check_signals(reads: &[Read], config: &EngineConfig) {
     }
 }
 
-/// Nobody sleeps here.
+/// These rails never sleep, so a wake-up does nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Waker;
 
@@ -240,8 +240,8 @@ impl Wake for Waker {
     fn wake(&self) {}
 }
 
-// SAFETY: a READ is carried out within `poll`, before its completion is there to be taken, and never
-// after the lane has failed or been closed; `Refused` takes exactly what it says.
+// SAFETY: a READ is carried out within `poll`, before its completion is there to be taken, and
+// never after the lane has failed or been closed; `Refused` takes exactly what it says.
 unsafe impl<'m> Provider for Rails<'m> {
     const CHAIN: usize = CHAIN;
     /// How many send queue entries a QP has.

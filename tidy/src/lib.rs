@@ -13,6 +13,7 @@
 //! | [`names`] | is a public type name declared twice, or a banned name declared |
 //! | [`codes`] | are error codes unique, in their crate's range, and listed |
 //! | [`links`] | does a page of the docs point at something that is not there |
+//! | [`unsafety`] | are the files with unsafe code those that docs/safety.md lists |
 
 pub mod circles;
 pub mod codes;
@@ -21,4 +22,5 @@ pub mod links;
 pub mod modules;
 pub mod names;
 pub mod text;
+pub mod unsafety;
 pub mod workspace;

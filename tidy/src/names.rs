@@ -14,7 +14,7 @@ pub const TWICE: [(&str, &str); 1] = [("KvLayout", "the trait, and the derive ma
 
 /// Names of items, fields, variants and modules that were given up, because they were pictures or
 /// stood for several things, and what to use instead.
-pub const GIVEN_UP: [(&str, &str); 40] = [
+pub const GIVEN_UP: [(&str, &str); 34] = [
     ("Bare", "NoValidation"),
     ("Line", "UnopenedLane or SecureStream"),
     ("Link", "SessionThread"),
@@ -48,13 +48,22 @@ pub const GIVEN_UP: [(&str, &str); 40] = [
     ("Letters", "ConnectRequest"),
     ("alike", "UniformReads"),
     ("spoilt", "must_settle_each"),
+    ("CHECKED", "NeedsValidation"),
+];
+
+/// File and module names that were given up, because they answer no question.
+pub const FILES_GIVEN_UP: [(&str, &str); 11] = [
     ("death", "failover"),
     ("pump", "schedule"),
     ("reap", "complete"),
+    ("plain", "uniform"),
     ("lag", "bonding"),
+    ("dial", "dialer"),
     ("declared", "macro_support"),
     ("strand", "a name that says what it holds"),
-    ("CHECKED", "NeedsValidation"),
+    ("moving", "basic_reads"),
+    ("neighbours", "edge_cases"),
+    ("quiet", "allocations"),
 ];
 
 /// A line for each public type name that two places of the published libraries declare.
@@ -103,13 +112,14 @@ fn public_types(item: &Item) -> Vec<String> {
 #[must_use]
 pub fn given_up(path: &Path) -> Vec<String> {
     let source = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut names = declared_names(&source).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    names.push(stem);
     names.sort();
     names.dedup();
-    let found = names.iter().filter_map(|name| GIVEN_UP.iter().find(|(old, _)| old == name));
-    found.map(|(old, new)| format!("{}: {old} was given up: {new}", shown(path))).collect()
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let names = names.iter().filter_map(|name| GIVEN_UP.iter().find(|(old, _)| old == name));
+    let files = FILES_GIVEN_UP.iter().chain(&GIVEN_UP).filter(|(old, _)| *old == stem || *old == folder);
+    names.chain(files).map(|(old, new)| format!("{}: {old} was given up: {new}", shown(path))).collect()
 }
 
 fn declared_names(source: &str) -> syn::Result<Vec<String>> {

@@ -1,8 +1,9 @@
 //! This tree keeps the rules that a program can check. CONTRIBUTING.md has them in words.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use kvrail_tidy::{circles, codes, links, names, text, workspace};
+use kvrail_tidy::{circles, codes, links, names, text, unsafety, workspace};
 
 /// Fails with all findings, a line each.
 fn none(rule: &str, findings: &[String]) {
@@ -72,4 +73,19 @@ fn error_codes_are_unique_and_listed() {
 fn no_page_points_at_nothing() {
     let pages = workspace::files(&["md"]);
     none("docs are true", &pages.iter().flat_map(|page| links::broken(page)).collect::<Vec<_>>());
+}
+
+#[test]
+fn files_with_unsafe_code_are_listed() {
+    let folders = ["/tests/", "/benches/", "/examples/"];
+    let product = sources().into_iter().map(|path| (workspace::shown(&path), path));
+    let product = product.filter(|(shown, path)| {
+        !folders.iter().any(|folder| shown.contains(folder))
+            && !shown.ends_with("tests.rs")
+            && !is_this_crate(path)
+    });
+    let files: BTreeSet<String> =
+        product.filter(|(_, path)| unsafety::lifts(path)).map(|(shown, _)| shown).collect();
+    let page = std::fs::read_to_string(workspace::root().join("docs/safety.md")).expect("docs/safety.md");
+    none("unsafe code is where the docs say", &unsafety::unlisted(&files, &page));
 }

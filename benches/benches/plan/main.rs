@@ -1,15 +1,15 @@
-//! What it costs to feed a plan: one MLA page (61 layers of 64 tokens, bf16) out of a layer-first
+//! The cost of reading by a plan: one MLA page (61 layers of 64 tokens, bf16) out of a layer-first
 //! pool into a page-first slot, 3,904 pieces of 1,152 bytes, on the null device.
 //!
-//! `cargo bench -p kvrail-bench --bench plan`. Medians of interleaved rounds. `-- count ROW N`
-//! reads N pages of one row and says nothing, to be counted by callgrind.
+//! `cargo bench -p kvrail-bench --bench plan` prints medians of interleaved rounds. `-- count ROW
+//! N` reads N pages of one row and prints nothing, for callgrind to count.
 //!
 //! | row | what |
 //! |---|---|
-//! | loop | READs whose addresses are worked out already, posted by a hand-written loop |
+//! | loop | READs with addresses that are ready, posted by a hand-written loop |
 //! | plan | the same loop, with addresses from a walk over the plan |
 //! | engine | the plan through the engine, everything included: 61 pages in one slot |
-//! | engine, plain | as many wrs of a page without a plan (3,904 chunks), to compare with |
+//! | engine, no plan | as many wrs of a page without a plan (3,904 chunks), to compare with |
 //!
 //! One rail, one lane, 32 wrs to a commit, the last signaled.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a benchmark, not a library")]
@@ -36,7 +36,7 @@ use kvrail::layouts::plan::{Cut, Limits};
 use kvrail::layouts::{
     Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, Plan, PlaneDecl, Selection,
 };
-use kvrail::sim::null::{Cq, Cqe, NullLane, NullParts, NullRails, Qp, Wqe};
+use kvrail_sim::null::{Cq, Cqe, NullLane, NullParts, NullRails, Qp, Wqe};
 
 const CHAIN: usize = 32;
 const DEPTH: usize = 64;
@@ -79,13 +79,13 @@ fn null<const SGES: usize>() -> Null<SGES> {
     NullRails::new(parts, leak(ChainStorage::new())).expect("parts that fit")
 }
 
-/// Without an engine.
+/// The hand-written loop.
 struct Loop<const SGES: usize> {
     rails: Null<SGES>,
     lane: NullLane<'static>,
     /// The plan of each layer.
     cuts: Vec<Cut>,
-    /// Every wr worked out: READ and pieces.
+    /// Every wr of the plan: its READ and its pieces.
     ready: Vec<(Read, Vec<Piece>)>,
     wcs: [Wc; 8],
 }
@@ -124,7 +124,7 @@ impl<const SGES: usize> Loop<SGES> {
         self.ready.len()
     }
 
-    /// The addresses are there.
+    /// Posts the READs whose addresses are ready.
     #[inline(never)]
     fn ready(&mut self) {
         for wrs in self.ready.chunks(CHAIN) {
@@ -138,7 +138,7 @@ impl<const SGES: usize> Loop<SGES> {
         }
     }
 
-    /// They are the plan's, row by row.
+    /// Posts READs with addresses from the plan, row by row.
     #[inline(never)]
     fn plan_rows(&mut self) {
         let mut seq = 0;
@@ -172,7 +172,7 @@ impl<const SGES: usize> Loop<SGES> {
         self.rails.poll(RailIndex(0), &mut self.wcs);
     }
 
-    /// They are the plan's.
+    /// Posts READs with addresses from the plan.
     #[inline(never)]
     fn plan(&mut self) {
         if SGES == 1 {
@@ -214,7 +214,7 @@ impl<const SGES: usize> Loop<SGES> {
 
 type State = Storage<1, 64, 1, DEPTH, 2, 64>;
 
-/// With one.
+/// The engine.
 struct Kvrail<const SGES: usize> {
     engine: Engine<'static, Null<SGES>>,
     layers: Vec<(RemoteRegion, PlanRef)>,
@@ -238,7 +238,7 @@ impl<const SGES: usize> Kvrail<SGES> {
     fn new(chunk_bytes: u32) -> Self {
         let config = EngineConfig { signal_wrs: CHAIN as u32, chunk_bytes, ..EngineConfig::DEFAULT };
         let mut engine = Engine::start(leak(State::new()), null(), config).expect("an engine");
-        // As large as the largest page here: 3,904 chunks of 4 KiB.
+        // The size of the largest page here: 3,904 chunks of 4 KiB.
         let slot_bytes = 3_904 * 4_096;
         let memory = vec![0_u8; slot_bytes].leak();
         let slot = engine.register(memory, slot_bytes as u64).expect("slots").next();
@@ -280,7 +280,7 @@ impl<const SGES: usize> Kvrail<SGES> {
     }
 
     #[inline(never)]
-    fn plain(&mut self) {
+    fn no_plan(&mut self) {
         let mut batch = self.engine.batch().expect("a free batch");
         let (page, slot) = (self.whole.unvalidated(0).expect("a page"), self.slot.take().expect("the slot"));
         batch.read(page, slot).map_err(|(error, _)| error).expect("room");
@@ -303,7 +303,7 @@ impl<const SGES: usize> Kvrail<SGES> {
     }
 }
 
-/// A row: its name, how many wrs one page is, and how to read one.
+/// A row: its name, the wrs of one page, and a function that reads one page.
 type Row = (String, usize, Box<dyn FnMut()>);
 
 fn rows<const SGES: usize>() -> Vec<Row> {
@@ -327,8 +327,8 @@ fn main() -> ExitCode {
     const ROUNDS: usize = 41;
     const TIMES: u32 = 50;
     let mut rows: Vec<Row> = rows::<1>();
-    let mut plain = Kvrail::<1>::new(4_096);
-    rows.push(("engine, plain".into(), 3_904, Box::new(move || plain.plain())));
+    let mut no_plan = Kvrail::<1>::new(4_096);
+    rows.push(("engine, no plan".into(), 3_904, Box::new(move || no_plan.no_plan())));
     rows.extend(self::rows::<16>());
     let args: Vec<String> = std::env::args().collect();
     if let [_, count, name, n, ..] = &args[..]

@@ -1,21 +1,21 @@
-//! What the engine costs above the driver: ns per work request, beside a hand-written loop over the
-//! same templates and the same null device, in the same run.
+//! The cost of the engine above the driver: ns per work request, beside a hand-written loop over
+//! the same templates and the same null device, in the same run.
 //!
-//! `cargo bench -p kvrail-bench --bench post`. Criterion's own figures come first; the table after
-//! them is what docs/performance.md quotes: medians of interleaved rounds, and their ratios.
+//! `cargo bench -p kvrail-bench --bench post`. Criterion's own figures come first. The table after
+//! them, which docs/performance.md quotes, has medians of interleaved rounds, and their ratios.
 //!
-//! Each workload is timed twice. *Whole* is what a user sees: for each READ a destination is taken
-//! and two addresses are worked out, it is posted and completes, the destination is put back.
-//! *Proper* is posting and completing alone, of READs that are ready: what scheduling, credits and
-//! accounting cost.
+//! Each workload is timed twice. *Whole* is the time that a user sees: for each READ a destination
+//! is taken and two addresses are computed, the READ is posted and completes, and the destination
+//! is put back. *Proper* is posting and completing alone, of READs that are ready: the cost of
+//! scheduling, credits and accounting.
 //!
-//! `-- table` makes the table alone. `-- count WORKLOAD N` runs N batches of a workload (its name,
-//! with `-proper` at the end for that part), to be counted by callgrind: see
-//! `benches/count-instructions`.
+//! `-- table` prints the table alone. `-- count WORKLOAD N` runs N batches of a workload, for
+//! callgrind to count: see `benches/count-instructions`. The name of a workload with `-proper` at
+//! its end is that part of it.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a benchmark, not a library")]
 
-mod by_engine;
-mod by_hand;
+mod engine_loop;
+mod hand_loop;
 mod workload;
 #[path = "../../src/output/write.rs"]
 mod write;
@@ -24,13 +24,12 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use by_engine::Kvrail;
-use by_hand::Loop;
 use criterion::{Criterion, Throughput};
+use engine_loop::Kvrail;
+use hand_loop::Loop;
 use workload::{BATCH, DEEP, RUN, SHALLOW};
 
-/// Reads so many batches at a time, so many times, and says how long the whole or the proper part
-/// took.
+/// Reads a number of batches at a time, a number of times, and returns how long that part took.
 type Run = Box<dyn FnMut(Part, usize, usize) -> Duration>;
 
 #[derive(Clone, Copy)]
@@ -93,7 +92,7 @@ fn table() -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     const ROUNDS: usize = 41;
     let mut runs: Vec<Run> = NAMES.iter().map(|name| make(name)).collect();
-    // Of each workload: whole and proper, of each round.
+    // For each workload the whole and the proper times of all rounds.
     let mut ns = vec![[const { Vec::new() }; 2]; NAMES.len()];
     for round in 0..ROUNDS + 3 {
         for (i, run) in runs.iter_mut().enumerate() {
@@ -108,7 +107,7 @@ fn table() -> Result<String, std::fmt::Error> {
         }
     }
     let at = |name: &str| NAMES.iter().position(|n| *n == name).expect("a workload");
-    // Medians of what each round gave, so that a noisy round counts once.
+    // The medians of the results of each round, so that a noisy round counts once.
     let compare = |a: &str, b: &str, by: fn(f64, f64) -> f64| {
         [0, 1].map(|part| {
             let (a, b) = (&ns[at(a)][part], &ns[at(b)][part]);

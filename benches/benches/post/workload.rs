@@ -1,29 +1,28 @@
-//! What both sides of the comparison share: the null device and the shape of the load.
+//! The null device and the shape of the load, which both sides of the comparison share.
 
 use kvrail::core::storage::Storage;
 use kvrail::core::verbs_abi::ChainStorage;
-use kvrail::sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
+use kvrail_sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 
-/// READs per batch, as the cost of posting is usually put.
+/// READs per batch, a usual number where the cost of posting is given.
 pub const BATCH: usize = 32;
-/// Bytes per READ: small ones, of which one core must post one every 10 ns for eight rails.
+/// Bytes per READ. One core must post such a small READ every 10 ns to fill eight rails.
 pub const PAGE: u64 = 4096;
 /// The longest chain.
 pub const CHAIN: usize = 32;
 /// Send queue entries of the only lane there is: a batch of 32, and the drain wr.
 pub const DEEP: usize = 64;
-/// Send queue entries of one lane of sixteen: a run of sixteen, the drain wr, and some room. Those
-/// who connect 1,024 peers by 16 lanes each keep them short: 16,384 such queues are 32 MiB of work
-/// queue entries.
+/// Send queue entries of one lane of sixteen: a run of sixteen, the drain wr, and some room. They
+/// are short because 1,024 peers with 16 lanes each have 16,384 such queues, which take 32 MiB.
 pub const SHALLOW: usize = 32;
-/// Chunks that the hand-written loop gives to a lane, where there are several.
+/// Chunks that the hand-written loop gives to a lane, where there are several lanes.
 pub const RUN: usize = 8;
-/// Where the pages are in the peer's memory.
+/// The address of the pages in the peer's memory.
 pub const REMOTE: u64 = 0x7000_0000;
 
-/// Rails that move nothing.
+/// Rails that move no bytes.
 pub type Null = NullRails<'static, CHAIN>;
-/// Room for an engine.
+/// The storage of an engine.
 pub type State<const PEERS: usize, const LANES: usize, const DEPTH: usize> =
     Storage<PEERS, PEERS, LANES, DEPTH, 16, BATCH>;
 
@@ -31,7 +30,7 @@ fn leak<T>(value: T) -> &'static mut T {
     Box::leak(Box::new(value))
 }
 
-/// The device.
+/// Makes the null device.
 pub fn null(rails: usize, lanes: usize, depth: usize) -> Null {
     let parts = NullParts {
         cqs: vec![Cq::NEW; rails].leak(),
@@ -42,7 +41,7 @@ pub fn null(rails: usize, lanes: usize, depth: usize) -> Null {
     NullRails::new(parts, leak(ChainStorage::new())).expect("parts that fit")
 }
 
-/// A storage is large: made on the heap, where it stays.
+/// Makes a storage on the heap, where it stays, because it is large.
 pub fn state<const PEERS: usize, const LANES: usize, const DEPTH: usize>()
 -> &'static mut State<PEERS, LANES, DEPTH> {
     // The compiler builds the constant in place when it is written straight into the box.

@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use kvrail::PeerKey;
 use kvrail::session::KeyError;
+use kvrail_host::secret::random_bytes;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Args)]
@@ -32,8 +33,7 @@ impl std::fmt::Debug for Key {
 impl Key {
     /// A new random key.
     pub(crate) fn random() -> anyhow::Result<Self> {
-        let mut bytes = [0_u8; 32];
-        getrandom::fill(&mut bytes).map_err(|error| {
+        let bytes: [u8; 32] = random_bytes().map_err(|error| {
             anyhow!("cannot make a key, because the system gives no random numbers: {error}; give one by --key-file")
         })?;
         Ok(Self(bytes.iter().map(|b| format!("{b:02x}")).collect()))

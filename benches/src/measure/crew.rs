@@ -16,6 +16,9 @@ const START: Duration = Duration::from_secs(90);
 const LEAD: Duration = Duration::from_millis(25);
 /// How much longer than planned a child may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often a round is run until the workers are at work at the same time. On a busy machine a
+/// worker may wake up later than a short round ends.
+const ATTEMPTS: u32 = 5;
 
 /// Waits until all workers are connected, and lets them take the memory that they read into. They
 /// take it at the same time, so the memory that all of them want together has to be there.
@@ -44,6 +47,11 @@ fn ns(duration: Duration) -> u64 {
 
 /// Runs one round, which all workers start at one moment. What they did within their common window
 /// is added to `tally`. Producers copy with `routine`.
+///
+/// # Errors
+///
+/// A child is gone or does not answer; or the workers were not at work at the same time in any of
+/// several attempts.
 pub(crate) fn round(
     crew: &mut [Child],
     routine: Routine,
@@ -51,6 +59,32 @@ pub(crate) fn round(
     duration: Duration,
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
+    for _ in 0..ATTEMPTS {
+        let Some(window) = attempt(crew, routine, warmup, duration)? else { continue };
+        crew.iter_mut().try_for_each(|child| child.order(Order::Count(window)))?;
+        let mut counts = Vec::with_capacity(crew.len());
+        for child in &mut *crew {
+            match child.reply(PATIENCE)? {
+                Reply::Counted(count) => counts.push(count),
+                other => return Err(child.unexpected(&other)),
+            }
+        }
+        tally.add(&counts, window);
+        return Ok(());
+    }
+    bail!(
+        "the {} workers were not at work at the same time in {ATTEMPTS} rounds of {duration:.0?}: the machine is too busy; give a longer --duration, or fewer --processes",
+        crew.len()
+    );
+}
+
+/// Lets all workers run a round, and returns their common window; `None` if they have none.
+fn attempt(
+    crew: &mut [Child],
+    routine: Routine,
+    warmup: Duration,
+    duration: Duration,
+) -> anyhow::Result<Option<Span>> {
     let start = clock::within(LEAD).0;
     let order = Order::Round { start, warmup: ns(warmup), duration: ns(duration), routine };
     crew.iter_mut().try_for_each(|child| child.order(order))?;
@@ -61,22 +95,7 @@ pub(crate) fn round(
             other => return Err(child.unexpected(&other)),
         }
     }
-    let Some(window) = Span::common(spans.iter().copied()) else {
-        bail!(
-            "the {} workers were never at work at the same time, because the machine is too busy; give a longer --duration, or fewer --processes",
-            crew.len()
-        );
-    };
-    crew.iter_mut().try_for_each(|child| child.order(Order::Count(window)))?;
-    let mut counts = Vec::with_capacity(crew.len());
-    for child in &mut *crew {
-        match child.reply(PATIENCE)? {
-            Reply::Counted(count) => counts.push(count),
-            other => return Err(child.unexpected(&other)),
-        }
-    }
-    tally.add(&counts, window);
-    Ok(())
+    Ok(Span::common(spans))
 }
 
 /// Lets every worker read and compare its share of the pages once.

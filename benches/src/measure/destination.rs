@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use anyhow::Context as _;
 use kvrail::core::memory::Slot;
-use kvrail::{Network, Reader, memory};
+use kvrail::{Reader, ReaderTransport, memory};
 
 use crate::measure::pattern;
 
@@ -28,7 +28,7 @@ pub(crate) enum Destination {
 impl Destination {
     /// Allocates and registers `bytes` of the host's memory, or of the GPU with this ordinal, and
     /// returns them as slots.
-    pub(crate) fn register<N: Network>(
+    pub(crate) fn register<N: ReaderTransport>(
         reader: &mut Reader<N>,
         bytes: usize,
         gpu: Option<u8>,
@@ -40,7 +40,7 @@ impl Destination {
     }
 
     #[cfg(feature = "cuda")]
-    fn on_gpu<N: Network>(
+    fn on_gpu<N: ReaderTransport>(
         reader: &mut Reader<N>,
         bytes: usize,
         ordinal: u8,
@@ -54,7 +54,7 @@ impl Destination {
     }
 
     #[cfg(not(feature = "cuda"))]
-    fn on_gpu<N: Network>(
+    fn on_gpu<N: ReaderTransport>(
         _: &mut Reader<N>,
         bytes: usize,
         ordinal: u8,

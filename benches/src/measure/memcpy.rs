@@ -14,7 +14,7 @@ use crate::measure::window::{Count, Failed, Recorder, Sample, Span};
 use crate::process::protocol::{CopySetup, Routine};
 
 /// How much of a page an engine hands to a rail at a time.
-const PIECE: usize = shm::TUNING.chunk_bytes as usize;
+const PIECE: usize = shm::ENGINE_CONFIG.chunk_bytes as usize;
 
 /// Copies one page.
 fn copy_page(routine: Routine, from: &[u8], to: &mut [u8]) {

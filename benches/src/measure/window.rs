@@ -1,15 +1,14 @@
 //! Only the time in which all workers are at work counts.
 //!
 //! All workers of a round have the same nominal window on a clock that they share. A worker that
-//! starts late was at work in the rest of it only, so after a round the window that counts is
-//! `[latest start, earliest end]` over all workers of all processes; what was done within it is
-//! counted, what was done outside (while some worker had not begun, or had already stopped) is not.
-//! Merging figures of workers that did not run at the same time is how a benchmark gets more out of
-//! a link than it carries.
+//! starts late was at work in the rest of it only. So the window that counts, after the round, is
+//! `[latest start, earliest end]` over all workers of all processes. Batches that were done outside
+//! of it, while some worker had not begun or had already stopped, are not counted: a benchmark that
+//! adds up workers which did not run at the same time gets more out of a link than it carries.
 //!
 //! The window that counts is known only after the round. A [`Recorder`] therefore adds up its
 //! samples by slices of the nominal window, and the window that counts begins and ends with a
-//! slice. Its memory is the same after a million batches as after the first.
+//! slice. A recorder takes the same memory after a million batches as after the first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,58 +19,58 @@ use serde::{Deserialize, Serialize};
 /// A span of time on the clock that all processes of a host share, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Span {
-    /// Its first nanosecond.
+    /// The first nanosecond.
     pub(crate) from: u64,
-    /// The one after its last.
+    /// The nanosecond after the last.
     pub(crate) to: u64,
 }
 
 impl Span {
-    /// The time common to all spans; `None` where there is none, or no span.
+    /// The time that all spans have in common; `None` if they have none, or if there is no span.
     pub(crate) fn common(spans: impl IntoIterator<Item = Self>) -> Option<Self> {
         let both = |a: Self, b: Self| Self { from: a.from.max(b.from), to: a.to.min(b.to) };
         spans.into_iter().reduce(both).filter(|span| span.from < span.to)
     }
 
-    /// Its length.
+    /// The length.
     pub(crate) const fn len(self) -> Duration {
         Duration::from_nanos(self.to - self.from)
     }
 
-    /// Whether all of `part`, which is not empty, lies within it.
+    /// Whether `part` is not empty and lies within this span.
     const fn contains(self, part: Self) -> bool {
         self.from <= part.from && part.from < part.to && part.to <= self.to
     }
 }
 
-/// A batch that was done, or so many pages copied.
+/// A batch that is done. Of a producer: a number of pages that it copied.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// When.
+    /// When it was done.
     pub(crate) at: u64,
-    /// How long after it had been submitted, in nanoseconds.
+    /// The time from its submission until then, in nanoseconds.
     pub(crate) took: u64,
     /// Pages that arrived.
     pub(crate) pages: u32,
-    /// Pages that did not, by reason.
+    /// Pages that did not arrive, by reason.
     pub(crate) failed: Failed,
 }
 
 /// Pages that did not arrive, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Failed {
-    /// Not the page that was asked for.
+    /// The publication table named another page.
     pub(crate) miss: u32,
-    /// A wrong request.
+    /// The request was wrong, or the page's memory has failed.
     pub(crate) fault: u32,
-    /// Too late.
+    /// The deadline passed.
     pub(crate) deadline: u32,
     /// The producer was gone.
     pub(crate) peer_gone: u32,
 }
 
 impl Failed {
-    /// What reports call the reasons.
+    /// The names of the reasons in reports.
     const REASONS: [&'static str; 4] = ["miss", "fault", "deadline", "peer_gone"];
 
     /// Pages by reason, in the order of [`REASONS`](Self::REASONS).
@@ -85,33 +84,33 @@ impl Failed {
 pub(crate) struct Count {
     /// Pages that arrived.
     pub(crate) pages: u64,
-    /// Pages that did not, by reason; reasons without a page are left out.
+    /// Pages that did not arrive, by reason. Reasons without a page are left out.
     pub(crate) failed: BTreeMap<String, u64>,
-    /// Latencies: (ns, how many).
+    /// Latencies in nanoseconds, each with the number of batches that had it.
     pub(crate) latencies: Vec<(u64, u64)>,
 }
 
-/// The shortest latency that is told from a shorter one, in nanoseconds.
+/// Shorter latencies are recorded as this one, in nanoseconds.
 const SHORTEST: u64 = 1;
-/// The longest latency that is told from a longer one: 1,000 s in nanoseconds.
+/// Longer latencies are recorded as this one: 1,000 s in nanoseconds.
 const LONGEST: u64 = 1_000_000_000_000;
-/// The digits to which a latency is kept.
+/// The significant digits of a recorded latency.
 const DIGITS: u8 = 3;
 
-/// Latencies of any number of batches.
+/// An empty histogram for the latencies of any number of batches.
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(SHORTEST, LONGEST, DIGITS)
         .expect("bounds and digits are constants that hdrhistogram allows")
 }
 
-/// How many slices a nominal window is cut into. A worker that starts late loses at most one slice
-/// more than the time by which it was late. Each slice costs 124 KiB of latencies.
+/// The number of slices of a nominal window. A worker that starts late loses at most one slice
+/// beyond the time by which it was late. The latencies of each slice take 124 KiB.
 const SLICES: usize = 8;
 
-/// What was done in a part of a window.
+/// The batches that were done in a part of a window.
 #[derive(Debug)]
 struct Slice {
-    /// Empty if nothing can have been done in it.
+    /// Empty if no batch can fall into this slice.
     span: Span,
     pages: u64,
     failed: [u64; Failed::REASONS.len()],
@@ -141,33 +140,34 @@ impl Slice {
     }
 }
 
-/// What one thread of one worker did in a round. All of its memory is allocated by
-/// [`new`](Self::new).
+/// The batches of one thread of one worker in a round. [`new`](Self::new) allocates all of its
+/// memory.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     /// The nominal window of the round.
     window: Span,
-    /// A worker without others has no window in common with anybody. Its window begins just after
-    /// the moment at which its first batches were done and ends just after its last were, so that
-    /// what was done within took just that time; a window that begins anywhere may count a batch
-    /// too many or too few. `slices[0]` is that first moment then, and `slices[1]` all the rest.
+    /// Whether the worker is the only one, and so needs no window in common with others. Its window
+    /// begins just after its first batches were done and ends just after its last were, so that the
+    /// batches within it took exactly that time. A window that begins anywhere else may count a
+    /// batch too many or too few. `slices[0]` is the moment of the first batches then, and
+    /// `slices[1]` the rest.
     alone: bool,
     slices: Box<[Slice]>,
 }
 
 impl Recorder {
-    /// A recorder for a worker that is `alone`, or one of several.
+    /// A recorder for a worker that is `alone`, or that is one of several.
     pub(crate) fn new(alone: bool) -> Self {
         let slices = if alone { 2 } else { SLICES };
         let slices = (0..slices).map(|_| Slice::new()).collect();
         Self { window: Span { from: 0, to: 0 }, alone, slices }
     }
 
-    /// Forgets everything, and begins a round with this nominal window.
+    /// Begins a round with this nominal window, and removes the samples of the round before.
     pub(crate) fn start(&mut self, window: Span) {
         self.window = window;
         let count = self.slices.len() as u64;
-        // At most an hour in nanoseconds, by the command line, so no product overflows.
+        // The command line permits an hour at most, so no product overflows.
         let edge = |n: u64| window.from + (window.to - window.from) * n / count;
         for (number, slice) in (0..).zip(&mut self.slices) {
             let nominal = Span { from: edge(number), to: edge(number + 1) };
@@ -175,7 +175,7 @@ impl Recorder {
         }
     }
 
-    /// Adds a batch that was done. Samples come in the order of their times.
+    /// Adds a batch that is done. Samples come in the order of their times.
     pub(crate) fn record(&mut self, sample: &Sample) {
         let at = sample.at;
         if at < self.window.from {
@@ -201,9 +201,9 @@ impl Recorder {
         slice.add(sample);
     }
 
-    /// The part of the round in which this worker was at work, from when it `began` until it
-    /// `ended`, which is the end of the nominal window at the earliest. It begins and ends with
-    /// slices; it is empty if the worker began too late.
+    /// The slices of the round in which this worker was at work all the time. It worked from
+    /// `began` to `ended`, and `ended` is not before the end of the nominal window. The span is
+    /// empty if the worker began too late.
     pub(crate) fn finish(&self, began: u64, ended: u64) -> Span {
         let from = began.max(self.window.from);
         if self.alone {
@@ -214,12 +214,12 @@ impl Recorder {
         Span { from: first.unwrap_or(self.window.to), to: self.window.to }
     }
 
-    /// What was done in the slices that lie within `span`.
+    /// The batches in the slices that lie within `span`.
     pub(crate) fn count(&self, span: Span) -> Count {
         Self::count_all([self], span)
     }
 
-    /// What several recorders hold of `span`, added up.
+    /// The same of several recorders, added up.
     pub(crate) fn count_all<'a>(all: impl IntoIterator<Item = &'a Self>, span: Span) -> Count {
         let mut count = Count::default();
         let mut latencies = histogram();
@@ -241,13 +241,13 @@ impl Recorder {
     }
 }
 
-/// What all workers of a row did in all its windows.
+/// The sums over all workers and all windows of a row.
 #[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) pages: u64,
     pub(crate) failed: BTreeMap<String, u64>,
     pub(crate) latencies: Histogram<u64>,
-    /// Of all windows together.
+    /// The lengths of all windows, added up.
     pub(crate) time: Duration,
 }
 
@@ -258,7 +258,7 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Adds what the workers did in one window.
+    /// Adds one window with the counts of all workers.
     pub(crate) fn add(&mut self, counts: &[Count], span: Span) {
         self.time += span.len();
         for count in counts {
@@ -272,20 +272,20 @@ impl Tally {
         }
     }
 
-    /// Nothing to tell of: not one batch ended in time.
+    /// Whether no batch was done in any window.
     pub(crate) fn is_empty(&self) -> bool {
         self.pages == 0 && self.failed.is_empty()
     }
 
-    /// Pages per second, all workers together.
+    /// Pages per second of all workers together.
     pub(crate) fn pages_per_s(&self) -> f64 {
         if self.time.is_zero() { 0.0 } else { self.pages as f64 / self.time.as_secs_f64() }
     }
 
-    /// Of the pages asked for, how many arrived; `None` if none was asked for.
+    /// The share of the requested pages that arrived; `None` if none was requested.
     pub(crate) fn hit_ratio(&self) -> Option<f64> {
-        let asked = self.pages + self.failed.values().sum::<u64>();
-        (asked > 0).then(|| self.pages as f64 / asked as f64)
+        let requested = self.pages + self.failed.values().sum::<u64>();
+        (requested > 0).then(|| self.pages as f64 / requested as f64)
     }
 }
 
@@ -301,7 +301,7 @@ mod tests {
         Sample { at, took: 1000 * at, pages: 2, failed: Failed { miss: 1, ..Failed::default() } }
     }
 
-    /// A recorder that has had a sample in every nanosecond of 0 to 99, of a window of 0 to 80.
+    /// A recorder with a sample in every nanosecond from 0 to 99, and a window from 0 to 80.
     fn recorded(alone: bool) -> Recorder {
         let mut recorder = Recorder::new(alone);
         recorder.start(span(0, 80));
@@ -329,12 +329,12 @@ mod tests {
         assert_eq!((count.pages, count.failed["miss"]), (80, 40));
         assert_eq!(count.latencies.iter().map(|l| l.1).sum::<u64>(), 40);
         assert!(!count.failed.contains_key("fault"));
-        // What is done after the window counts in no span.
+        // Batches after the nominal window count in no span.
         assert_eq!(recorder.count(span(0, 1000)).pages, 160);
     }
 
     #[test]
-    fn who_starts_late_loses_the_slice_in_which_it_starts() {
+    fn a_late_worker_loses_the_slice_in_which_it_starts() {
         let recorder = recorded(false);
         let window = |began| recorder.finish(began, 83);
         assert_eq!((window(0), window(1), window(10)), (span(0, 80), span(10, 80), span(10, 80)));
@@ -351,8 +351,8 @@ mod tests {
     }
 
     #[test]
-    fn a_window_of_one_worker_holds_what_it_took_its_time_for() {
-        // Two at a time, every 100 ns: 20 pages in 100 ns, wherever one looks.
+    fn the_window_of_a_lone_worker_begins_and_ends_with_its_batches() {
+        // Two batches at a time, every 100 ns: 20 pages in 100 ns, wherever the window begins.
         let times = [100, 100, 200, 200, 300, 300, 400, 400];
         let alone = |from| {
             let mut recorder = Recorder::new(true);
@@ -371,13 +371,13 @@ mod tests {
                 "from {from}: {window:?}"
             );
         }
-        // With nothing to measure from it is the time that it was at work.
+        // With at most one moment of batches it is the time in which the worker was at work.
         assert_eq!((alone(310).0, alone(310).1.pages), (span(310, 450), 20));
         assert_eq!((alone(401).0, alone(401).1.pages), (span(401, 450), 0));
     }
 
     #[test]
-    fn a_round_knows_nothing_of_the_one_before() {
+    fn a_new_round_starts_empty() {
         for alone in [false, true] {
             let mut recorder = recorded(alone);
             recorder.start(span(1000, 2000));

@@ -1,9 +1,10 @@
 //! The reading process: it connects, and pulls pages in the rounds that its parent orders.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use kvrail::core::batch::Done;
 use kvrail::core::config::EngineConfig;
 use kvrail::core::error::PageError;
@@ -11,8 +12,8 @@ use kvrail::core::id::MAX_RAILS;
 use kvrail::core::memory::Slot;
 use kvrail::core::remote::{Location, RemotePage};
 use kvrail::core::time::Time;
-use kvrail::session::Address;
-use kvrail::{Config, Event, Network, Peer, Reader, clock, shm, tcp};
+use kvrail::session::{Address, Cause, Reason};
+use kvrail::{Config, ConnectError, Peer, Reader, ReaderEvent, ReaderTransport, clock, shm, tcp};
 
 use crate::catalogue::NamedLayout;
 use crate::cli::common::{ReadOrder, Transport, Verify};
@@ -44,14 +45,14 @@ pub(crate) fn child(setup: &WorkerSetup) -> anyhow::Result<()> {
     }
 }
 
-fn work<N: Network>(setup: &WorkerSetup, rails: N) -> anyhow::Result<()> {
+fn work<N: ReaderTransport>(setup: &WorkerSetup, rails: N) -> anyhow::Result<()> {
     match Worker::start(setup, rails)? {
         Some(worker) => worker.obey(),
         None => Ok(()),
     }
 }
 
-struct Worker<N: Network> {
+struct Worker<N: ReaderTransport> {
     reader: Reader<N>,
     /// The transport's name in reports.
     label: String,
@@ -91,14 +92,14 @@ enum Purpose<'a> {
     Compare(&'a [Location], u64, &'a mut Verified),
 }
 
-impl<N: Network> Worker<N> {
+impl<N: ReaderTransport> Worker<N> {
     /// Connects, and waits for the parent's order before it takes memory. `None`: the parent is
     /// gone.
     fn start(setup: &WorkerSetup, rails: N) -> anyhow::Result<Option<Self>> {
         let named = NamedLayout::find(&setup.layout)
             .with_context(|| format!("no layout is called {}", setup.layout))?;
         let address: Address = setup.connect.parse()?;
-        let engine = with_chunk(rails.tuning(), setup.chunk_bytes);
+        let engine = with_chunk(rails.engine_config(), setup.chunk_bytes);
         let config =
             Config { lanes_per_rail: setup.lanes_per_rail.into(), engine: Some(engine), ..Config::default() };
         let label = rails.label();
@@ -260,7 +261,7 @@ impl<N: Network> Worker<N> {
     /// An error if the producer is gone.
     fn check_peer(&mut self) -> anyhow::Result<()> {
         self.reader.poll();
-        if let Some(Event::Lost { producer, why, .. }) = self.reader.next_event() {
+        if let Some(ReaderEvent::Lost { producer, why, .. }) = self.reader.next_event() {
             bail!(
                 "the producer {producer} at {} is gone after {} pages had arrived ({}); start it again, and run the line that it prints",
                 self.address,
@@ -313,9 +314,10 @@ fn take_pages(
         match page.result {
             Ok(()) => sample.pages += 1,
             Err(PageError::Miss(_)) => sample.failed.miss += 1,
-            Err(PageError::Fault { .. } | PageError::SetAside { .. }) => sample.failed.fault += 1,
             Err(PageError::Deadline { .. }) => sample.failed.deadline += 1,
             Err(PageError::PeerGone) => sample.failed.peer_gone += 1,
+            // `Fault`, `SetAside`, and what later versions add.
+            Err(_) => sample.failed.fault += 1,
         }
         if let Purpose::Compare(locations, seed, verified) = purpose {
             let Location { slot, expected } = locations[page.index];
@@ -341,24 +343,29 @@ fn with_chunk(tuning: EngineConfig, chunk_bytes: Option<u32>) -> EngineConfig {
 }
 
 /// Adds to an error what its user can do about it.
-fn with_hint(error: kvrail::ConnectError) -> anyhow::Error {
-    let text = error.to_string();
-    let hint = if text.contains("refused (os error") {
-        "is `kvrail-bench serve` running there, at that port?"
-    } else if text.contains("the peer keys differ") {
-        "take --key from the line that serve printed, or give the same --key-file"
-    } else if text.contains("the layouts differ") {
-        "drive with the --layout that serve was started with"
-    } else if text.contains("no transport in common") {
-        "drive with the --transport that serve was started with"
-    } else {
-        return error.into();
+fn with_hint(error: ConnectError) -> anyhow::Error {
+    let session = match &error {
+        ConnectError::Session(session) => {
+            Some((session.refusal().map(|refusal| refusal.reason), &session.cause))
+        }
+        _ => None,
     };
-    anyhow::anyhow!("{text}; {hint}")
+    let hint = match (&error, session) {
+        (_, Some((Some(Reason::Key(_)), _))) => {
+            "take --key from the line that serve printed, or give the same --key-file"
+        }
+        (_, Some((Some(Reason::Layout(_)), _))) => "drive with the --layout that serve was started with",
+        (_, Some((_, Cause::Io(io)))) if io.kind() == ErrorKind::ConnectionRefused => {
+            "is `kvrail-bench serve` running there, at that port?"
+        }
+        (ConnectError::Transport { .. }, _) => "drive with the --transport that serve was started with",
+        _ => return error.into(),
+    };
+    anyhow!("{error}; {hint}")
 }
 
 /// The locations of all pages of the producer, once it has published every slot.
-fn published<N: Network>(reader: &mut Reader<N>, peer: &Peer) -> anyhow::Result<Vec<Location>> {
+fn published<N: ReaderTransport>(reader: &mut Reader<N>, peer: &Peer) -> anyhow::Result<Vec<Location>> {
     let until = clock::within(FILL_PATIENCE);
     let slots = peer.regions()[0].slots();
     loop {

@@ -31,7 +31,7 @@ pub(crate) struct Host {
     pub(crate) nics: Nics,
 }
 
-/// The RDMA devices of the machine, which these figures say nothing about.
+/// The RDMA devices of the machine.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Nics {
     /// Their names.
@@ -39,13 +39,14 @@ pub(crate) struct Nics {
     pub(crate) note: &'static str,
 }
 
-const NO_NIC: &str = "no RDMA device on this host; where there is one, this holds device, port, firmware, link rate, MTU, GID index and NUMA node of each rail";
-const UNUSED: &str = "there are RDMA devices, and none of the transports measured here uses them";
+const NO_NIC: &str = "this host has no RDMA device";
+const UNUSED: &str = "this host has RDMA devices, but the run did not read over them";
+const USED: &str = "the run read over those of these RDMA devices that meta.rails names";
 
 impl Host {
     /// Describes this machine; a property that is not known is `unknown` or 0. `watch` was started
-    /// when the run began.
-    pub(crate) fn this(watch: &Watch) -> Self {
+    /// when the run began. `over_nics`: the run read over RDMA devices.
+    pub(crate) fn this(watch: &Watch, over_nics: bool) -> Self {
         let memory = Memory::now();
         let (quota, throttled) = watch.compare(cgroup::cpu(Path::new("/")));
         let unknown = memory.limit().err().or(quota.as_ref().err()).map(ToString::to_string);
@@ -55,6 +56,11 @@ impl Host {
             name.strip_prefix("node").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
         });
         let devices = list("/sys/class/infiniband");
+        let note = match (devices.is_empty(), over_nics) {
+            (true, _) => NO_NIC,
+            (false, false) => UNUSED,
+            (false, true) => USED,
+        };
         Self {
             cpu: cpu(&cpuinfo).unwrap_or("unknown").into(),
             cores: std::thread::available_parallelism().map_or(0, |n| n.get()),
@@ -66,7 +72,7 @@ impl Host {
             throttled_times: throttled.times,
             throttled_s: throttled.time.as_secs_f64(),
             kernel: rustix::system::uname().release().to_string_lossy().into(),
-            nics: Nics { note: if devices.is_empty() { NO_NIC } else { UNUSED }, devices },
+            nics: Nics { devices, note },
         }
     }
 }
@@ -188,7 +194,7 @@ mod tests {
             throttled_times: 7,
             throttled_s: 0.7,
             limits_unknown: None,
-            ..Host::this(&Watch::start())
+            ..Host::this(&Watch::start(), false)
         };
         assert_eq!(host.share(), "2 cores (CPU quota: 1.50 of them), 64.0 GiB RAM (memory limit: 2.0 GiB)");
         let text = host.throttled();
@@ -205,7 +211,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_a_core_and_memory() {
-        let host = Host::this(&Watch::start());
+        let host = Host::this(&Watch::start(), false);
         assert!(host.cores >= 1 && host.numa_nodes >= 1 && host.ram_bytes > 1 << 20, "{host:?}");
         assert!(!host.kernel.is_empty());
     }

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use crate::catalogue::NamedLayout;
-use crate::cli::common::{Op, ReadOrder, Verify};
+use crate::cli::common::{Op, ReadOrder, Transport, Verify};
 use crate::measure::window::Tally;
 use crate::output::host::{Host, Watch};
 use crate::output::numbers::grouped;
@@ -216,7 +216,9 @@ fn replace(mut file: &File, text: &[u8]) -> std::io::Result<()> {
 impl Report {
     pub(crate) fn new(meta: Meta, results: Vec<Row>, watch: &Watch) -> Self {
         let created_at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        Self { schema: SCHEMA, created_at, host: Host::this(watch), meta, results }
+        // A label may say more: "verbs on rxe".
+        let host = Host::this(watch, meta.transport.starts_with(Transport::Verbs.label()));
+        Self { schema: SCHEMA, created_at, host, meta, results }
     }
 
     /// Writes the table and the report, and judges the run: a wrong page is a failure, and so is a

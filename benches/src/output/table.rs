@@ -1,11 +1,11 @@
-//! The report for people: a table that can be read without having read anything else.
+//! The report for people: a table that needs no other reading.
 
 use std::fmt::Write;
 
 use crate::output::json::{COPY, Row};
 use crate::output::numbers::{grouped, time};
 
-/// Headings, and whether a column is of numbers.
+/// The headings, and whether a column holds numbers.
 const COLUMNS: [(&str, bool); 9] = [
     ("scenario", false),
     ("layout", false),

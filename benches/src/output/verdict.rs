@@ -54,11 +54,12 @@ pub(crate) fn text(document: &Report, many: u8) -> String {
     text
 }
 
-/// More than noise above the limit: then others have taken the cores, of which a plain copy, with
-/// one thread less than a reader, had the smaller share.
+/// A ratio above this is more than noise. Then other programs have taken the cores, and a plain
+/// copy lost more by that than a reader, which has one thread more.
 const BEYOND: f64 = 1.05;
 
-/// `throttled`: a CPU quota has stopped the run, of which the machine's other users know nothing.
+/// The judgement in words. `throttled`: a CPU quota has stopped the run, so other programs need not
+/// be the cause.
 fn judged(ratio: f64, target: f64, throttled: bool) -> &'static str {
     match (ratio > BEYOND, ratio >= target, throttled) {
         (true, _, false) => {
@@ -71,7 +72,7 @@ fn judged(ratio: f64, target: f64, throttled: bool) -> &'static str {
     }
 }
 
-/// Whether a row of many rails is what it should be.
+/// Whether a row with many rails meets its target, as a line of text.
 fn verdict(row: &Row, throttled: bool) -> String {
     let target = if row.page_bytes >= 1 << 20 { TARGETS.0 } else { TARGETS.1 };
     let ratio = row.ratio.memcpy.unwrap_or(0.0);
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_that_cannot_be_is_not_called_met() {
+    fn an_impossible_ratio_is_not_called_met() {
         let judged = |ratio| super::judged(ratio, 0.9, false);
         assert_eq!((judged(0.9), judged(BEYOND)), ("met", "met"));
         assert!(judged(0.89).starts_with("MISSED"));

@@ -25,7 +25,7 @@ pub(crate) struct Stop {
 
 /// A signal that was caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StopSignal(i32);
+pub(crate) struct CaughtSignal(i32);
 
 impl Stop {
     /// Catches the signals from now on, except those that the parent started this process to
@@ -52,12 +52,12 @@ impl Stop {
     }
 
     /// Waits until a signal comes, or has come, and returns it.
-    pub(crate) fn wait(&mut self) -> Option<StopSignal> {
-        self.signals.forever().next().map(StopSignal)
+    pub(crate) fn wait(&mut self) -> Option<CaughtSignal> {
+        self.signals.forever().next().map(CaughtSignal)
     }
 }
 
-impl fmt::Display for StopSignal {
+impl fmt::Display for CaughtSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match SIGNALS.iter().find(|(signal, _)| *signal == self.0) {
             Some((_, name)) => f.write_str(name),

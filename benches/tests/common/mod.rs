@@ -1,5 +1,5 @@
-//! Running the program as its users do.
-#![allow(dead_code, reason = "each test takes what it needs")]
+//! Runs the program as its users do.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
@@ -8,19 +8,20 @@ use std::time::{Duration, Instant};
 /// The key of all tests.
 pub(crate) const KEY: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
 
-/// The program.
+/// The program with these arguments.
 pub(crate) fn bench(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvrail-bench"));
     command.args(args);
     command
 }
 
-/// What it wrote, and whether it succeeded. Killed, and the test failed, after `limit`.
+/// Runs the program, and returns its output and status. After `limit` it is killed, and the test
+/// fails.
 pub(crate) fn run(args: &[&str], limit: Duration) -> Output {
     wait(bench(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(), limit)
 }
 
-/// The same of one that runs already.
+/// The same for a program that runs already.
 pub(crate) fn wait(mut child: Child, limit: Duration) -> Output {
     let until = Instant::now() + limit;
     while child.try_wait().unwrap().is_none() {
@@ -34,7 +35,7 @@ pub(crate) fn wait(mut child: Child, limit: Duration) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// A `serve`, killed when dropped, and what it printed for `drive`.
+/// A running `serve`, and the line that it printed for `drive`. It is killed when this is dropped.
 pub(crate) struct Served {
     pub(crate) process: Child,
     pub(crate) line: String,
@@ -49,7 +50,7 @@ impl Served {
         served
     }
 
-    /// A `serve` that is started by `command`.
+    /// Starts a `serve` by `command`.
     pub(crate) fn run(mut command: Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -57,13 +58,13 @@ impl Served {
         Self { process, line }
     }
 
-    /// The arguments that it printed.
+    /// The arguments of the printed line, from `drive` on.
     pub(crate) fn args(&self) -> Vec<&str> {
         let (_, args) = self.line.split_once(" drive ").expect("the line names a command and its arguments");
         ["drive"].into_iter().chain(args.split_whitespace()).collect()
     }
 
-    /// SIGKILL.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -90,13 +91,13 @@ pub(crate) fn children(parent: u32) -> Vec<u32> {
     .collect()
 }
 
-/// Sends a signal by its name.
+/// Sends the signal with this name.
 pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(sent.success(), "no process {pid}");
 }
 
-/// Standard error, of a run that failed with one line that is no panic.
+/// The stderr of a run that failed without a panic.
 pub(crate) fn complaint(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "it succeeded: {text}");

@@ -114,6 +114,7 @@ impl Default for EngineConfig {
 
 /// A configuration that cannot work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EngineConfigError {
     /// The chunk size.
     #[error("chunk_bytes is {0}: it must be a power of two, at least 4096")]
@@ -141,4 +142,17 @@ pub enum EngineConfigError {
         /// The most.
         max: u64,
     },
+}
+
+impl EngineConfigError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Chunk(..) => 2000,
+            Self::Zero(..) => 2001,
+            Self::Range { .. } => 2002,
+            Self::Backoff { .. } => 2003,
+        }
+    }
 }

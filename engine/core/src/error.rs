@@ -9,6 +9,7 @@ use crate::verbs_abi::WcStatus;
 
 /// Why a page did not arrive. Its slot's bytes are unspecified then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PageError {
     /// It arrived and is not, or no longer, the page that was asked for.
     #[error("miss: {0}")]
@@ -69,6 +70,20 @@ pub enum PageError {
     },
 }
 
+impl PageError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Miss(miss) => miss.code(),
+            Self::Fault { .. } => 2051,
+            Self::Deadline { .. } => 2052,
+            Self::PeerGone => 2053,
+            Self::SetAside { .. } => 2054,
+        }
+    }
+}
+
 /// What a page lacked when its deadline passed.
 struct Unfinished {
     missing: u32,
@@ -92,6 +107,7 @@ impl fmt::Display for Unfinished {
 
 /// Why a page cannot join a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The batch holds as many pages as it can.
     #[error("the batch is full: {capacity} pages")]
@@ -152,8 +168,26 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Full { .. } => 2070,
+            Self::SlotTooSmall { .. } => 2071,
+            Self::BeyondSlot { .. } => 2072,
+            Self::NoSlot => 2073,
+            Self::PageTooSmall { .. } => 2074,
+            Self::Layout(error) => error.code(),
+            Self::OtherEngine(..) => 2075,
+            Self::TooManyChunks { .. } => 2076,
+        }
+    }
+}
+
 /// Why a batch was refused. It comes back untouched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SubmitError {
     /// Nothing to read.
     #[error("the batch holds no page")]
@@ -180,6 +214,20 @@ pub enum SubmitError {
     /// The engine ended before it took the batch from its submitter.
     #[error("the reader is gone: nothing that is sent is read any more")]
     EngineGone,
+}
+
+impl SubmitError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Empty => 2090,
+            Self::DeadlinePassed { .. } => 2091,
+            Self::PeerGone { .. } => 2092,
+            Self::OtherEngine => 2093,
+            Self::EngineGone => 2094,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What an engine reports of its own work: typed events, at no cost where nobody listens.
+//! What an engine reports of its own work: typed events, at no cost without a sink.
 //!
 //! An [`Engine`](crate::engine::Engine) is started with an [`EventSink`], to which it hands an [`EngineEvent`] for each thing
 //! that it does or finds out. The default sink, [`NoEvents`], is empty, and says so to the compiler
@@ -57,7 +57,7 @@ pub trait EventSink {
     fn event(&mut self, event: EngineEvent);
 }
 
-/// The sink of an engine to which nobody listens.
+/// The empty sink, of an engine whose events are of no interest.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoEvents;
 
@@ -158,7 +158,8 @@ pub enum EngineEvent {
         /// Why.
         error: PageError,
     },
-    /// The deadline of a batch that was not done has passed. Each page that had not arrived has failed before.
+    /// The deadline of a batch that is not done has passed. `PageFailed` follows for each of its pages that has neither
+    /// arrived nor failed.
     DeadlinePassed {
         /// The batch.
         batch: Ticket,

@@ -90,6 +90,7 @@ pub struct Submitter<'s, 'r, W: Wake> {
 
 /// A batch was not sent.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SendError<'s> {
     /// As many are on their way as the mailbox allows.
     #[error("{in_flight} batches are on their way, the most that this mailbox allows: take outcomes first")]
@@ -105,6 +106,17 @@ pub enum SendError<'s> {
         /// The batch, untouched.
         batch: Batch<'s>,
     },
+}
+
+impl SendError<'_> {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Full { .. } => 2100,
+            Self::ReaderGone { .. } => 2101,
+        }
+    }
 }
 
 impl<'s> SendError<'s> {
@@ -226,6 +238,14 @@ pub struct Hub<'s, 'r, const M: usize> {
 pub struct HubFull {
     /// The maximum.
     pub limit: usize,
+}
+
+impl HubFull {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        2110
+    }
 }
 
 impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {

@@ -35,6 +35,7 @@ pub(crate) struct PlanLayouts {
 
 /// Why an engine does not learn a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AddLayoutError {
     /// A distance or a rank is not known, so the layout cannot be compared with another.
     #[error("{}", .0.text("the layout"))]
@@ -47,8 +48,20 @@ pub enum AddLayoutError {
     },
 }
 
+impl AddLayoutError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Undetermined(_) => 2121,
+            Self::Full { .. } => 2120,
+        }
+    }
+}
+
 /// Why a region cannot be said to hold pages of a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SetLayoutError {
     /// Region and layout must be of one engine.
     #[error("the layout is known to another engine than the one that the region belongs to")]
@@ -62,6 +75,18 @@ pub enum SetLayoutError {
         /// How many.
         given: usize,
     },
+}
+
+impl SetLayoutError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::OtherEngine => 2130,
+            Self::Another => 2131,
+            Self::Given { .. } => 2132,
+        }
+    }
 }
 
 /// Why a page does not belong into a slot, or not by this plan. Fingerprints are those of
@@ -149,6 +174,22 @@ pub enum LayoutMismatch {
         /// The page's or slot's.
         found: u32,
     },
+}
+
+impl LayoutMismatch {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NoPlan { .. } => 2140,
+            Self::Source { .. } => 2141,
+            Self::Destination { .. } => 2142,
+            Self::Rank { .. } => 2143,
+            Self::Ranks { .. } => 2144,
+            Self::Regions { .. } => 2145,
+            Self::Region { .. } => 2146,
+        }
+    }
 }
 
 /// A layout in words.

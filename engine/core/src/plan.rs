@@ -49,6 +49,7 @@ impl PlanRef {
 
 /// Why an engine does not take a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AddPlanError {
     /// It is no list of work requests.
     #[error(transparent)]
@@ -69,6 +70,19 @@ pub enum AddPlanError {
         /// Lists known.
         lists: usize,
     },
+}
+
+impl AddPlanError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Cut(_) => 2172,
+            Self::Empty => 2170,
+            Self::Layout(error) => error.code(),
+            Self::Full { .. } => 2171,
+        }
+    }
 }
 
 /// One plan's place.

@@ -191,6 +191,14 @@ pub struct RegisterError {
     pub errno: i32,
 }
 
+impl RegisterError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        2180
+    }
+}
+
 /// Wakes an engine that sleeps in [`Provider::wait`], from any thread.
 pub trait Wake: Send + Sync {
     /// Makes the present or the next `wait` return. Cheap when nobody sleeps.

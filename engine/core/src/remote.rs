@@ -35,6 +35,7 @@ pub struct TableOffer {
 
 /// Why an offer is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum OfferError {
     /// A page must hold something, and no more than a work request can name.
     #[error("the peer offers pages of {0} bytes: 1 to 4294967295 can be read")]
@@ -72,6 +73,22 @@ pub enum OfferError {
     /// The peer is not, or no longer, connected.
     #[error("the peer is not connected")]
     NoPeer,
+}
+
+impl OfferError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::PageBytes(..) => 2190,
+            Self::NoSlots => 2191,
+            Self::Stride { .. } => 2192,
+            Self::Wraps { .. } => 2193,
+            Self::TableAlignment(..) => 2194,
+            Self::Full { .. } => 2195,
+            Self::NoPeer => 2196,
+        }
+    }
 }
 
 impl RegionOffer {
@@ -135,6 +152,7 @@ pub struct Location {
 
 /// Why a page cannot be named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PageRangeError {
     /// Beyond the region.
     #[error("slot {slot} of a remote region that has {slots}: the last is {}", slots - 1)]
@@ -157,6 +175,18 @@ pub enum PageRangeError {
         /// The page.
         page_bytes: u32,
     },
+}
+
+impl PageRangeError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Slot { .. } => 2200,
+            Self::NoTable => 2201,
+            Self::Part { .. } => 2202,
+        }
+    }
 }
 
 /// One page, or part of one, of a peer: within bounds by construction.

@@ -173,6 +173,7 @@ pub struct EntryValue {
 
 /// Why a page that arrived is not the page that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Miss {
     /// The owner has taken the slot back and not published it again.
     #[error("the owner was overwriting the slot (generation {found}, asked for {expected})")]
@@ -198,6 +199,18 @@ pub enum Miss {
         /// What the entry held.
         found: KeyTag,
     },
+}
+
+impl Miss {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Overwriting { .. } => 2060,
+            Self::Generation { .. } => 2061,
+            Self::Key { .. } => 2062,
+        }
+    }
 }
 
 impl EntryValue {

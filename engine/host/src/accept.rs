@@ -159,7 +159,8 @@ fn pause(stop: BorrowedFd<'_>) -> Result<bool, AcceptError> {
 }
 
 /// Whether an error of accept(2) concerns the connection that would have come, and not the ones
-/// after it: the connection is gone, or there was none. accept(2) lists these under "Error handling".
+/// after it: the connection is gone, or there was none. accept(2) lists these under "Error
+/// handling".
 pub(crate) fn concerns_one_connection(error: &io::Error) -> bool {
     const GONE: [Errno; 13] = [
         Errno::AGAIN,

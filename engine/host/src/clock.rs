@@ -6,7 +6,8 @@ use kvrail_core::time::{Nanos, Time};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds since this host started, suspension included (`CLOCK_BOOTTIME`): the same in every
-/// process of the host, and it never goes back. Read without a system call where the kernel has a vDSO.
+/// process of the host, and it never goes back. Read without a system call where the kernel has a
+/// vDSO.
 #[must_use]
 pub fn now() -> Time {
     let now = clock_gettime(ClockId::Boottime);

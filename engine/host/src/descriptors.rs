@@ -15,15 +15,15 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// `CLOSE_RANGE_UNSHARE` of linux/close_range.h.
 const CLOSE_RANGE_UNSHARE: libc::c_uint = 1 << 1;
-/// The first number behind standard input, output and error. These three stay open, so that no other
-/// descriptor gets their numbers: a panic's message goes to standard error.
+/// The first number behind standard input, output and error. These three stay open, so that no
+/// other descriptor gets their numbers: a panic's message goes to standard error.
 const STANDARD: RawFd = 3;
 
 /// Starts a thread called `name` with a descriptor table of its own, which holds the three standard
 /// descriptors and `keep`.
 ///
-/// `body` gets the descriptors of `keep`, in their order, and `Err` if the thread shares the table of
-/// the process after all, with the system's reason.
+/// `body` gets the descriptors of `keep`, in their order, and `Err` if the thread shares the table
+/// of the process after all, with the system's reason.
 ///
 /// # Errors
 ///
@@ -33,8 +33,8 @@ const STANDARD: RawFd = 3;
 ///
 /// - The descriptors of `keep` are open, and stay open until the thread has ended.
 /// - `body` neither takes in nor lets out any other value that owns a descriptor, and calls no code
-///   that uses descriptors of its own (a logger, for instance): the same number means something else in
-///   the other table.
+///   that uses descriptors of its own (a logger, for instance): the same number means something
+///   else in the other table.
 pub unsafe fn spawn_isolated(
     name: &str,
     keep: Vec<RawFd>,
@@ -43,8 +43,8 @@ pub unsafe fn spawn_isolated(
     std::thread::Builder::new().name(name.into()).spawn(move || {
         let own = unshare(&keep);
         let borrow = |&fd: &RawFd| {
-            // SAFETY: open in this thread's table, by the caller's promise: `unshare` keeps it if the
-            // table is the thread's own. The thread closes none of them.
+            // SAFETY: open in this thread's table, by the caller's promise: `unshare` keeps it if
+            // the table is the thread's own. The thread closes none of them.
             unsafe { BorrowedFd::borrow_raw(fd) }
         };
         let borrowed: Vec<_> = keep.iter().map(borrow).collect();
@@ -58,15 +58,15 @@ fn unshare(keep: &[RawFd]) -> Result<(), Errno> {
     kept.sort_unstable();
     kept.dedup();
     let above = kept.last().map_or(STANDARD, |&last| STANDARD.max(last + 1));
-    // The kernel does not even copy the descriptors above the last that is kept, so closing them has no
-    // side effect.
+    // The kernel does not even copy the descriptors above the last that is kept, so closing them
+    // has no side effect.
     match close_range(above, libc::c_uint::MAX, CLOSE_RANGE_UNSHARE) {
         Ok(()) => {
             let mut first = STANDARD;
             for &fd in kept.iter().filter(|&&fd| fd >= STANDARD) {
                 if fd > first {
-                    // Cannot fail for a range in ascending order; if it did, a copy of a descriptor would
-                    // stay open.
+                    // Cannot fail for a range in ascending order; if it did, a copy of a descriptor
+                    // would stay open.
                     let _ = close_range(first, (fd - 1).unsigned_abs(), 0);
                 }
                 first = fd + 1;
@@ -116,9 +116,9 @@ fn close_all_but(kept: &[RawFd]) {
 
 /// The process that made a value.
 ///
-/// In a child of fork(2) the value is a copy: its threads are not there, and its descriptors are the ones
-/// that the parent goes on using. A value with threads or connections keeps an `OwnerProcess`, so that
-/// its drop in a child leaves them alone.
+/// In a child of fork(2) the value is a copy: its threads are not there, and its descriptors are
+/// the ones that the parent goes on using. A value with threads or connections keeps an
+/// `OwnerProcess`, so that its drop in a child leaves them alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnerProcess(Pid);
 
@@ -161,8 +161,8 @@ mod tests {
             rustix::io::write(high, &7_u64.to_ne_bytes()).unwrap();
             tell.send((own, open_numbers(), high.as_raw_fd(), low.as_raw_fd())).unwrap();
         };
-        // SAFETY: the descriptors are open until the thread has been joined below; the body uses them
-        // and one that it opens and closes.
+        // SAFETY: the descriptors are open until the thread has been joined below; the body uses
+        // them and one that it opens and closes.
         let thread = unsafe { spawn_isolated("own", keep.clone(), body) };
         thread.unwrap().join().unwrap();
         let (own, seen, got_high, got_low) = told.recv().unwrap();

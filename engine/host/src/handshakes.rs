@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The connections of one listener whose handshake is not over.
 ///
-/// Any process that reaches the port can make one. When there are too many, the oldest is displaced,
-/// and not the one that has just come: a connection that needs a few round trips gets them. The
-/// oldest connection that has sent nothing valid is displaced before the oldest that has. Connections
-/// of one address (for IPv6 of one /64 network) get half of the places; where an address has more, its own
-/// oldest connection is displaced.
+/// Any process that reaches the port can make one. When there are too many, the oldest is
+/// displaced, and not the one that has just come: a connection that needs a few round trips gets
+/// them. The oldest connection that has sent nothing valid is displaced before the oldest that has.
+/// Connections of one address (for IPv6 of one /64 network) get half of the places; where an
+/// address has more, its own oldest connection is displaced.
 #[derive(Debug)]
 pub struct Handshakes {
     limit: usize,
@@ -84,7 +84,8 @@ impl Handshakes {
             // The list is in the order of arrival, so `swap_remove` will not do.
             let displaced = waiting.remove(at);
             displaced.displaced.store(true, Ordering::Release);
-            // Wakes the thread that reads from it. Fails if the peer has closed the connection already.
+            // Wakes the thread that reads from it. Fails if the peer has closed the connection
+            // already.
             let _ = displaced.stream.shutdown(Shutdown::Read);
         }
         waiting.push(Arc::clone(&this));

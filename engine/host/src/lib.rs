@@ -2,14 +2,14 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`clock`] | one monotonic clock for all processes of a host, as the engine's [`Time`](kvrail_core::time::Time) |
+//! | [`clock`] | one monotonic clock for all processes of a host |
 //! | [`memory`] | zeroed memory in huge pages, to read into |
-//! | [`segment`] | memory that its owner shares with other processes, who can read it and never write it |
-//! | [`wake`] | [`EventFd`](wake::EventFd), [`StopSignal`](wake::StopSignal), [`WakeFd`](wake::WakeFd): how a thread that sleeps in poll(2) is woken |
-//! | [`accept`] | the loop that accepts connections: it pauses where descriptors run out, and ends on a stop signal |
+//! | [`segment`] | memory that other processes can read and never write |
+//! | [`wake`] | how a thread that sleeps in poll(2) is woken |
+//! | [`accept`] | the loop that accepts connections |
 //! | [`listener`] | a TCP listener that no child of a fork inherits |
 //! | [`handshakes`] | a bound on connections that have not authenticated yet |
-//! | [`descriptors`] | threads with a descriptor table of their own; [`OwnerProcess`](descriptors::OwnerProcess) |
+//! | [`descriptors`] | threads with a descriptor table of their own |
 //! | [`secret`] | random bytes, and secrets that compare in constant time |
 //! | [`log_limit`] | a rate limit for log lines that a remote side can cause |
 //!

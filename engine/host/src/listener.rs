@@ -25,12 +25,12 @@ const BACKLOG: i32 = 1024;
 ///
 /// An ordinary listening socket is inherited by the children of a fork. If the process dies and a
 /// child lives on, the socket goes on listening: the port is taken, and a connect hangs, since no
-/// process accepts. This socket is in the descriptor table of a thread of its own (Linux 5.9, or where
-/// `unshare` is allowed), so it is closed with the process. The thread accepts connections and hands
-/// them over to the process.
+/// process accepts. This socket is in the descriptor table of a thread of its own (Linux 5.9, or
+/// where `unshare` is allowed), so it is closed with the process. The thread accepts connections
+/// and hands them over to the process.
 ///
-/// Its file descriptor is readable when [`accept`](ConnectionSource::accept) has a connection. Tools that
-/// look for a port's owner in `/proc/<pid>/fd` (`ss -p`, `lsof`) show no process for it.
+/// Its file descriptor is readable when [`accept`](ConnectionSource::accept) has a connection.
+/// Tools that look for a port's owner in `/proc/<pid>/fd` (`ss -p`, `lsof`) show no process for it.
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,
@@ -56,8 +56,8 @@ impl Listener {
         let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let (tell, told) = sync_channel(1);
         let body = move |kept: &[BorrowedFd<'_>], own| run(address, kept[0], own, &tell);
-        // SAFETY: `theirs` is open until `drop` has joined the thread. The thread takes in an address and
-        // a channel and lets out messages, which own no descriptor; it logs nothing.
+        // SAFETY: `theirs` is open until `drop` has joined the thread. The thread takes in an
+        // address and a channel and lets out messages, which own no descriptor; it logs nothing.
         let thread = unsafe { spawn_isolated(name, vec![theirs.as_raw_fd()], body) }?;
         let ended = |_| io::Error::other("the listener's thread ended at once");
         let (bound, own) = told.recv().map_err(ended)?;
@@ -125,8 +125,8 @@ impl Drop for Listener {
             self.thread.take();
             return;
         }
-        // The thread sees the end of the pair. To close this end is not enough: a child of a fork may
-        // have it open.
+        // The thread sees the end of the pair. To close this end is not enough: a child of a fork
+        // may have it open.
         let _ = net::shutdown(&self.ours, net::Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             // A panic there has been printed.
@@ -135,7 +135,8 @@ impl Drop for Listener {
     }
 }
 
-/// The thread: binds, reports that, and passes connections on until the other end of the pair is closed.
+/// The thread: binds, reports that, and passes connections on until the other end of the pair is
+/// closed.
 fn run(address: SocketAddr, out: BorrowedFd<'_>, own: Result<(), Errno>, tell: &SyncSender<Begun>) {
     let bound = TcpListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
@@ -149,7 +150,8 @@ fn run(address: SocketAddr, out: BorrowedFd<'_>, own: Result<(), Errno>, tell: &
         }
         Err(error) => return drop(tell.send((Err(error), own))),
     };
-    // Accepts only if the connection can be passed on: otherwise it waits in the system's own queue.
+    // Accepts only if the connection can be passed on: otherwise it waits in the system's own
+    // queue.
     while wait(out, PollFlags::OUT, None) == Some(true) {
         let mut fds = [PollFd::from_borrowed_fd(out, PollFlags::IN), PollFd::new(&listener, PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -169,8 +171,8 @@ fn run(address: SocketAddr, out: BorrowedFd<'_>, own: Result<(), Errno>, tell: &
     }
 }
 
-/// Waits until the pair is ready for `what` (`true`) or `time` has passed (`false`). `None`: the pair is
-/// closed, or the system cannot wait.
+/// Waits until the pair is ready for `what` (`true`) or `time` has passed (`false`). `None`: the
+/// pair is closed, or the system cannot wait.
 fn wait(out: BorrowedFd<'_>, what: PollFlags, time: Option<Timespec>) -> Option<bool> {
     let mut fds = [PollFd::from_borrowed_fd(out, what)];
     loop {
@@ -194,7 +196,8 @@ fn pass(out: BorrowedFd<'_>, stream: &TcpStream) -> Result<(), Errno> {
     match net::sendmsg(out, &[IoSlice::new(&[1])], &mut control, flags) {
         Ok(_) => Ok(()),
         Err(errno) => {
-            // The pair is full of connections that have not been taken out yet: this one ends at once.
+            // The pair is full of connections that have not been taken out yet: this one ends at
+            // once.
             let _ = stream.shutdown(Shutdown::Both);
             Err(errno)
         }

@@ -37,7 +37,8 @@ impl LogLimit {
     }
 
     fn allows_at(&self, now: Instant) -> Option<u64> {
-        // The lock guards numbers, which are valid even if a thread panicked while it held the lock.
+        // The lock guards numbers, which are valid even if a thread panicked while it held the
+        // lock.
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = *state.since.get_or_insert(now);
         let periods = now.saturating_duration_since(since).as_nanos() / PERIOD.as_nanos();

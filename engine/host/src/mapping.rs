@@ -17,8 +17,8 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
-// SAFETY: a mapping is an address range that this value alone unmaps. Its bytes are accessed through
-// raw pointers, and each access proves itself.
+// SAFETY: a mapping is an address range that this value alone unmaps. Its bytes are accessed
+// through raw pointers, and each access proves itself.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; a `&Mapping` gives its address and length and nothing else.
 unsafe impl Sync for Mapping {}
@@ -44,8 +44,8 @@ impl Mapping {
         }?;
         let skip = if spare == 0 { 0 } else { reserved.addr().wrapping_neg() % HUGE_PAGE };
         let at = reserved.wrapping_byte_add(skip);
-        // SAFETY: at .. at + len lies within the range reserved just now, which no other code knows:
-        // skip < spare, and room = len + spare.
+        // SAFETY: at .. at + len lies within the range reserved just now, which no other code
+        // knows: skip < spare, and room = len + spare.
         let mapped = unsafe { mm::mmap(at, len, protection, MapFlags::SHARED | MapFlags::FIXED, fd, 0) };
         let mapped = match mapped {
             Ok(mapped) => mapped,
@@ -65,8 +65,8 @@ impl Mapping {
         Ok(Self { start, len })
     }
 
-    /// Enters every page into the page table, so that no READ takes a page fault, and says whether that
-    /// worked. A page that is not entered now is entered when it is first accessed.
+    /// Enters every page into the page table, so that no READ takes a page fault, and says whether
+    /// that worked. A page that is not entered now is entered when it is first accessed.
     pub(crate) fn populate(&self, writable: bool) -> bool {
         let advice = if writable { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
         // SAFETY: the range is this mapping; populating changes no content.
@@ -77,8 +77,9 @@ impl Mapping {
     pub(crate) fn touch(&mut self) {
         for at in (0..self.len).step_by(rustix::param::page_size()) {
             let byte = self.start.as_ptr().wrapping_add(at);
-            // SAFETY: within the mapping, which is writable and known to its creator alone yet. The write
-            // is volatile so that it is not left out: its effect is that the kernel allocates the page.
+            // SAFETY: within the mapping, which is writable and known to its creator alone yet. The
+            // write is volatile so that it is not left out: its effect is that the kernel allocates
+            // the page.
             unsafe { byte.write_volatile(0) };
         }
     }
@@ -101,8 +102,8 @@ impl Drop for Mapping {
 /// Unmaps a range that belongs to the caller. An empty range is left alone.
 fn unmap(at: *mut core::ffi::c_void, len: usize) {
     if len > 0 {
-        // SAFETY: private to this module, and called for ranges that a `Mapping` owns and that are in
-        // use no more. A failure leaves the range mapped, which is a leak and nothing worse.
+        // SAFETY: private to this module, and called for ranges that a `Mapping` owns and that are
+        // in use no more. A failure leaves the range mapped, which is a leak and nothing worse.
         let _ = unsafe { mm::munmap(at, len) };
     }
 }
@@ -124,7 +125,7 @@ mod tests {
             assert!(len < HUGE_PAGE || mapping.as_ptr().addr().is_multiple_of(HUGE_PAGE));
             // SAFETY: the last byte of a live, writable mapping.
             let last = unsafe { mapping.as_ptr().add(len - 1) };
-            // SAFETY: as above; nobody else uses it.
+            // SAFETY: as above; no other code uses it.
             unsafe { last.write(7) };
         }
     }

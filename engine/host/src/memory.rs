@@ -29,8 +29,8 @@ impl AllocateError {
 
 /// Allocates `bytes` of zeroed memory, in huge pages where the system has some, and never frees it.
 ///
-/// It is for memory that a process uses as long as it runs, such as the slots that a reader registers. An
-/// application that has a pool of its own registers that pool instead.
+/// It is for memory that a process uses as long as it runs, such as the slots that a reader
+/// registers. An application that has a pool of its own registers that pool instead.
 ///
 /// # Errors
 ///
@@ -38,7 +38,8 @@ impl AllocateError {
 pub fn leaked(bytes: usize) -> Result<&'static mut [u8], AllocateError> {
     let failed = |errno| AllocateError { bytes, errno };
     let room = bytes.checked_add(HUGE_PAGE).filter(|_| bytes > 0).ok_or(failed(Errno::INVAL))?;
-    // SAFETY: a new private mapping at an address of the kernel's choice touches nothing that exists.
+    // SAFETY: a new private mapping at an address of the kernel's choice touches nothing that
+    // exists.
     let start = unsafe {
         mm::mmap_anonymous(ptr::null_mut(), room, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
     }
@@ -52,8 +53,8 @@ pub fn leaked(bytes: usize) -> Result<&'static mut [u8], AllocateError> {
     Ok(unsafe { std::slice::from_raw_parts_mut(at.cast(), bytes) })
 }
 
-/// Makes sure that every page of `range` is present and writable, as registering memory with hardware
-/// does. The content stays as it is.
+/// Makes sure that every page of `range` is present and writable, as registering memory with
+/// hardware does. The content stays as it is.
 ///
 /// # Errors
 ///

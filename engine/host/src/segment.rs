@@ -1,7 +1,8 @@
 //! Memory that its owner shares with other processes: they can read it, and never write it.
 //!
 //! The owner makes a [`Segment`] and sends its file descriptor to readers. A reader makes a
-//! [`SegmentView`] of the descriptor, which checks that the owner cannot take the memory away again.
+//! [`SegmentView`] of the descriptor, which checks that the owner cannot take the memory away
+//! again.
 #![allow(unsafe_code, reason = "bytes that other processes read are accessed through raw pointers")]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use kvrail_core::provider::MemoryRange;
 use rustix::fs::{self, FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
 use rustix::io::Errno;
+use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 use crate::mapping::{HUGE_PAGE, Mapping};
 
@@ -21,7 +23,8 @@ use crate::mapping::{HUGE_PAGE, Mapping};
 const SEALS: [(SealFlags, &str); 3] =
     [(SealFlags::SHRINK, "shrinking"), (SealFlags::GROW, "growing"), (SealFlags::FUTURE_WRITE, "writing")];
 
-/// A piece of memory in a sealed memfd: mapped for writing by its owner, readable by other processes.
+/// A piece of memory in a sealed memfd: mapped for writing by its owner, readable by other
+/// processes.
 ///
 /// Its size can never change, and only this mapping can ever write to it, whatever another process
 /// does with the file descriptor. Every page is allocated at once.
@@ -34,6 +37,11 @@ pub struct Segment {
     mapping: Mapping,
     fd: OwnedFd,
 }
+
+// Threads share a segment; its memory has one owner.
+assert_impl_all!(Segment: Send, Sync);
+assert_not_impl_any!(Segment: Clone);
+assert_impl_all!(SegmentView: Send, Sync);
 
 /// Why a segment could not be made. Its [`code`](Self::code) is the same for every step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,8 +93,8 @@ impl OutOfSegment {
 }
 
 impl Segment {
-    /// Makes a segment of `len` bytes, all zero. `len` is rounded up to whole pages, of 2 MiB if it is
-    /// that large.
+    /// Makes a segment of `len` bytes, all zero. `len` is rounded up to whole pages, of 2 MiB if it
+    /// is that large.
     ///
     /// # Errors
     ///
@@ -105,8 +113,8 @@ impl Segment {
         fs::fallocate(&fd, FallocateFlags::empty(), 0, size as u64).map_err(failed("fallocate"))?;
         let seals = SEALS.iter().fold(SealFlags::SEAL, |seals, &(seal, _)| seals | seal);
         fs::fcntl_add_seals(&fd, seals).map_err(failed("sealing"))?;
-        // A page that is allocated but was never written looks like a hole to readers, who accept none.
-        // A kernel before 5.14 cannot populate pages, so they are written here.
+        // A page that is allocated but was never written looks like a hole to readers, who accept
+        // none. A kernel before 5.14 cannot populate pages, so they are written here.
         if !mapping.populate(true) {
             mapping.touch();
         }
@@ -132,7 +140,8 @@ impl Segment {
         MemoryRange { addr: self.addr(), len: self.len() as u64 }
     }
 
-    /// Its first byte. Valid for reads and writes of [`len`](Self::len) bytes as long as the segment lives.
+    /// Its first byte. Valid for reads and writes of [`len`](Self::len) bytes as long as the
+    /// segment lives.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         self.mapping.as_ptr()
@@ -157,8 +166,9 @@ impl Segment {
         let (head, rest) = bytes.split_at(head);
         let (words, tail) = rest.as_chunks::<8>();
         let store = |at: *mut u8, byte: u8| {
-            // SAFETY: `check` found the range within the mapping, which outlives `self`; an AtomicU8 has
-            // no alignment or validity to violate, and all safe access to the mapping is atomic.
+            // SAFETY: `check` found the range within the mapping, which outlives `self`; an
+            // AtomicU8 has no alignment or validity to violate, and all safe access to the mapping
+            // is atomic.
             let cell = unsafe { AtomicU8::from_ptr(at) };
             cell.store(byte, Ordering::Relaxed);
         };
@@ -167,7 +177,8 @@ impl Segment {
             at = at.wrapping_add(1);
         }
         for &word in words {
-            // SAFETY: as for the bytes; `at` is aligned to 8, for the head ended at such an address.
+            // SAFETY: as for the bytes; `at` is aligned to 8, for the head ended at such an
+            // address.
             let cell = unsafe { AtomicU64::from_ptr(at.cast()) };
             cell.store(u64::from_ne_bytes(word), Ordering::Relaxed);
             at = at.wrapping_add(8);
@@ -189,9 +200,9 @@ impl Segment {
 
 /// A segment of another process, mapped for reading.
 ///
-/// Reading it raises no signal, whatever its owner does: its file cannot shrink and has no holes. The
-/// owner may write to it at any time, so its bytes are read through raw pointers only, and never
-/// through a reference.
+/// Reading it raises no signal, whatever its owner does: its file cannot shrink and has no holes.
+/// The owner may write to it at any time, so its bytes are read through raw pointers only, and
+/// never through a reference.
 #[derive(Debug)]
 pub struct SegmentView(Mapping);
 
@@ -255,8 +266,9 @@ impl SegmentView {
         }
         let stat = fs::fstat(fd).map_err(SegmentViewError::Stat)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        // A hole would be filled from this process's memory, or raise SIGBUS where there is none. The
-        // place of the first hole is compared, not the number of blocks: blocks may lie beyond the end.
+        // A hole would be filled from this process's memory, or raise SIGBUS where there is none.
+        // The place of the first hole is compared, not the number of blocks: blocks may lie beyond
+        // the end.
         let hole = fs::seek(fd, SeekFrom::Hole(0)).map_err(SegmentViewError::Stat)?;
         let found = size.min(hole);
         if found < len {

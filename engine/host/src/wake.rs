@@ -73,11 +73,11 @@ impl AsFd for StopSignal {
 
 /// A wake flag, and an eventfd that is readable while the flag is set and a thread sleeps.
 ///
-/// One thread sleeps; any thread wakes it. The sleeper calls [`prepare_sleep`](Self::prepare_sleep),
-/// polls the descriptor if the answer is `true`, and calls [`finish_sleep`](Self::finish_sleep). Each
-/// side sets its own word before it reads the other side's, in one order for both (`SeqCst`). So at
-/// least one side sees the other: either the sleeper sees the request and does not sleep, or the
-/// waker sees the sleeper and signals.
+/// One thread sleeps; any thread wakes it. The sleeper calls
+/// [`prepare_sleep`](Self::prepare_sleep), polls the descriptor if the answer is `true`, and calls
+/// [`finish_sleep`](Self::finish_sleep). Each side sets its own word before it reads the other
+/// side's, in one order for both (`SeqCst`). So at least one side sees the other: either the
+/// sleeper sees the request and does not sleep, or the waker sees the sleeper and signals.
 #[derive(Debug)]
 pub struct WakeFd {
     fd: EventFd,
@@ -109,8 +109,8 @@ impl WakeFd {
         self.requested.load(Ordering::Relaxed) && self.requested.swap(false, Ordering::SeqCst)
     }
 
-    /// The calling thread is about to sleep on the descriptor. `false`: a wake-up has been requested
-    /// already, so do not sleep.
+    /// The calling thread is about to sleep on the descriptor. `false`: a wake-up has been
+    /// requested already, so do not sleep.
     #[must_use]
     pub fn prepare_sleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
@@ -130,8 +130,8 @@ impl AsFd for WakeFd {
     }
 }
 
-/// The time from now to `until`, as poll(2) takes it: 0 if `until` has passed, an hour at most. Loops
-/// that poll look at the clock again when poll(2) returns.
+/// The time from now to `until`, as poll(2) takes it: 0 if `until` has passed, an hour at most.
+/// Loops that poll look at the clock again when poll(2) returns.
 #[must_use]
 pub fn poll_timeout(until: Instant) -> Timespec {
     let left = until.saturating_duration_since(Instant::now()).min(Duration::from_secs(3600));

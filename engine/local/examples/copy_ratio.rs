@@ -1,5 +1,5 @@
-//! How much of a plain copy's speed is left when the copy is a READ: two shm rails, driven through the
-//! provider's trait alone, against two threads of `memcpy` over the same bytes in the same run.
+//! How much of a plain copy's speed is left when the copy is a READ: two shm rails, driven through
+//! the provider's trait alone, against two threads of `memcpy` over the same bytes in the same run.
 //!
 //! ```text
 //! cargo run --release -p kvrail-local --example copy_ratio -- [ROUNDS]
@@ -25,7 +25,7 @@ const RAILS: usize = 2;
 /// Pages in flight: four batches of 32.
 const IN_FLIGHT: u32 = 128;
 
-/// What is measured: a page's size, the READs of one commit, the commits of one round.
+/// One measurement: a page's size, the READs of one commit, the commits of one round.
 struct Case {
     name: &'static str,
     page: usize,
@@ -36,10 +36,12 @@ struct Case {
 }
 
 const CASES: [Case; 3] = [
-    // One MLA page over all layers, and over one, from more memory than a cache holds, as pools are.
+    // One MLA page over all layers, and over one, from more memory than a cache holds, as pools
+    // are.
     Case { name: "4.5 MB", page: 4_497_408, run: 1, commits: 256, pool: 576 << 20 },
     Case { name: "42 KB", page: 41_984, run: 8, commits: 2_000, pool: 576 << 20 },
-    // The same out of the cache: no real pool is as small, but what the rails cost shows best.
+    // The same from within the cache: no real pool is as small, but the cost of the rails shows
+    // best.
     Case { name: "42 KB cached", page: 41_984, run: 8, commits: 2_000, pool: 128 * 41_984 },
 ];
 
@@ -112,7 +114,7 @@ impl<'c> Bench<'c> {
         Ok(Self { case, segment, pool, rails, lanes, keys, start, pages, waits: 0, _exporter: exporter })
     }
 
-    /// Two threads copy the pages, each the next commit's that nobody has begun.
+    /// Two threads copy the pages; each takes the next commit that no thread has begun.
     fn memcpy(&self) -> Duration {
         let start = Instant::now();
         let (from, to) = (self.segment.as_ptr().expose_provenance(), self.pool.as_ptr().expose_provenance());
@@ -131,8 +133,9 @@ impl<'c> Bench<'c> {
                             let offset = (i % pages) as usize * page;
                             let from = ptr::with_exposed_provenance::<u8>(from + offset);
                             let to = ptr::with_exposed_provenance_mut::<u8>(to + offset);
-                            // SAFETY: both are within live segments of so many pages, and nobody else
-                            // uses them now: the rails are idle, and the threads copy different pages.
+                            // SAFETY: both are within live segments of that many pages. No other
+                            // code uses them now: the rails are idle, and the threads copy
+                            // different pages.
                             unsafe { ptr::copy_nonoverlapping(from, to, page) };
                         }
                     }

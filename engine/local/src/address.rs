@@ -1,15 +1,15 @@
-//! What addresses of both kinds have in common.
+//! What addresses of both transports have in common: magic, version, and how they fail to parse.
 
-/// Bytes that are no address of the expected kind.
+/// Bytes that are not an address of the expected kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalAddressError {
-    /// Something else, or damaged.
+    /// The bytes are something else, or damaged.
     #[error("not an address of this kind: it begins with {begin:02x?}, and not with {expected:02x?}")]
     Magic {
-        /// What the bytes begin with.
+        /// The first four bytes.
         begin: [u8; 4],
-        /// What an address of this kind begins with.
+        /// The first four bytes of an address of this kind.
         expected: [u8; 4],
     },
     /// An address of another version.
@@ -17,20 +17,31 @@ pub enum LocalAddressError {
         "the address has version {found}, this side speaks {expected}: run the same release on both sides"
     )]
     Version {
-        /// What it has.
+        /// The address's version.
         found: u16,
-        /// What this side speaks.
+        /// This side's version.
         expected: u16,
     },
-    /// A field holds what none may hold.
-    #[error("the address is damaged: its {field} cannot be so")]
+    /// A field has a value that no address has.
+    #[error("the address is damaged: its {field} has an impossible value")]
     Field {
-        /// Which.
+        /// The field.
         field: &'static str,
     },
 }
 
 impl LocalAddressError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Magic { .. } => 3100,
+            Self::Version { .. } => 3101,
+            Self::Field { .. } => 3102,
+        }
+    }
+
+    /// Checks the first two fields, which addresses of all kinds share.
     pub(crate) fn check_head(
         begin: [u8; 4],
         magic: [u8; 4],

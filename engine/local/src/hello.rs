@@ -1,11 +1,13 @@
-//! What a reader says first, to a producer of either kind: 24 bytes.
+//! The handshake of both transports: the reader's hello of 24 bytes, and the head of the reply.
 
+use std::mem::offset_of;
+
+use kvrail_host::secret::Secret;
+use static_assertions::{const_assert, const_assert_eq};
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
-use kvrail_host::secret::Secret;
-
-/// Which protocol, and which version of it.
+/// A protocol and its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Protocol {
     pub(crate) magic: [u8; 4],
@@ -22,20 +24,22 @@ struct Wire {
 }
 
 pub(crate) const HELLO_BYTES: usize = size_of::<Wire>();
+const_assert_eq!(HELLO_BYTES, 24);
+const_assert!(offset_of!(Wire, version) == 4 && offset_of!(Wire, token) == 8);
 
-/// Why a producer does not serve a reader, as its reply's status says it.
+/// Why a producer does not serve a reader: the status of its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum HelloRefusal {
-    /// It speaks another version.
+    /// The reader speaks another version.
     Version = 1,
-    /// The token is not the one in its address.
+    /// The token is not the one in the producer's address.
     Token = 2,
-    /// The message is none.
+    /// The message is not a hello.
     Malformed = 3,
-    /// It serves as many readers as it can.
+    /// The producer serves as many readers as it can.
     Full = 4,
-    /// So many connected at the same time that this one had to go.
+    /// So many connected at the same time that this connection was displaced.
     Crowded = 5,
 }
 
@@ -50,7 +54,7 @@ impl Protocol {
         })
     }
 
-    /// The producer's judgement of what came first.
+    /// What the producer thinks of a reader's first message.
     pub(crate) fn check_hello(self, bytes: &[u8; HELLO_BYTES], token: Secret) -> Result<(), HelloRefusal> {
         let wire: Wire = transmute!(*bytes);
         if wire.magic != self.magic {
@@ -72,17 +76,17 @@ impl Protocol {
 /// Why a producer's reply is not a welcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplyError {
-    /// It speaks another version.
+    /// The producer speaks another version.
     Version { theirs: u16 },
-    /// It does not serve this reader.
+    /// The producer does not serve this reader.
     Refused,
-    /// It serves as many readers as it can.
+    /// The producer serves as many readers as it can.
     Full,
-    /// Too many connected at the same time.
+    /// Too many readers connected at the same time.
     Crowded,
-    /// It cannot give the answer that its address holds.
+    /// The process that replied does not know the answer that the address holds.
     Impostor,
-    /// It is no reply.
+    /// The message is not a reply.
     Malformed,
 }
 
@@ -94,10 +98,13 @@ pub(crate) struct ReplyHead {
     version: U16,
     /// 0, or a [`HelloRefusal`].
     status: u8,
-    /// How much follows; the protocol says of what.
+    /// How many items follow; each protocol defines its items.
     pub(crate) count: u8,
     answer: [u8; 16],
 }
+
+const_assert_eq!(size_of::<ReplyHead>(), 24);
+const_assert!(offset_of!(ReplyHead, status) == 6 && offset_of!(ReplyHead, answer) == 8);
 
 impl Protocol {
     /// The head of a welcome.
@@ -106,13 +113,13 @@ impl Protocol {
         ReplyHead { magic: self.magic, version, status: 0, count, answer: answer.to_bytes() }
     }
 
-    /// The head of a refusal. Tells the version, and why, and nothing else.
+    /// The head of a refusal: the version and the reason, and nothing else.
     pub(crate) fn refuse(self, refusal: HelloRefusal) -> ReplyHead {
         let version = U16::new(self.version);
         ReplyHead { magic: self.magic, version, status: refusal as u8, count: 0, answer: [0; 16] }
     }
 
-    /// The reader's judgement of a reply.
+    /// What the reader thinks of a reply.
     pub(crate) fn check_reply(self, head: &ReplyHead, answer: Secret) -> Result<(), ReplyError> {
         if head.magic != self.magic {
             return Err(ReplyError::Malformed);
@@ -174,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_reply_is_found_out() {
+    fn a_bad_reply_is_recognised() {
         let edit = |at: usize| {
             let mut head = PROTOCOL.welcome(ANSWER, 0);
             head.as_mut_bytes()[at] ^= 8;

@@ -2,8 +2,8 @@
 //!
 //! - [`shm`]: one-sided READs of another process's memory. Fast: two rails move what two threads of
 //!   `memcpy` do, less a few per cent.
-//! - [`tcp`]: a functional stand-in, for machines that share nothing but a network. It behaves like a
-//!   rail, and says nothing about how fast a rail is.
+//! - [`tcp`]: a functional stand-in, for machines that share nothing but a network. It behaves like
+//!   a rail, and says nothing about how fast a rail is.
 //!
 //! # The two ends
 //!
@@ -11,21 +11,31 @@
 //!
 //! | | [`shm`] | [`tcp`] |
 //! |---|---|---|
-//! | the producer publishes memory | [`ShmExporter`](shm::ShmExporter) | [`TcpServer`](tcp::TcpServer) |
-//! | its address, 64 bytes that the peers' session carries | [`ShmAddress`](shm::ShmAddress) | [`TcpAddress`](tcp::TcpAddress) |
+//! | the producer publishes memory | [`ShmExporter`] | [`TcpServer`] |
+//! | its address: 64 bytes that the peers' session carries | [`ShmAddress`] | [`TcpAddress`] |
 //! | what it publishes, as READs name it | [`ExportedRegion`] | [`ExportedRegion`] |
-//! | the reader reaches it, on a thread that may block | [`ShmPeer`](shm::ShmPeer) | [`TcpConnection`](tcp::TcpConnection) |
-//! | the reader's rails, opened by its engine | [`ShmProvider`](shm::ShmProvider) | [`TcpProvider`](tcp::TcpProvider) |
+//! | the reader reaches it, on a thread that may block | [`ShmPeer`] | [`TcpConnection`] |
+//! | the reader's rails, which its engine owns | [`ShmProvider`] | [`TcpProvider`] |
 //!
-//! `ShmPeer` and `TcpConnection` are what a provider opens as a lane: `Provider::Unopened`. A producer's
-//! end of a lane needs no exchange beyond the address, so the producer does nothing when a lane is made.
+//! [`ShmExporter`]: shm::ShmExporter
+//! [`TcpServer`]: tcp::TcpServer
+//! [`ShmAddress`]: shm::ShmAddress
+//! [`TcpAddress`]: tcp::TcpAddress
+//! [`ShmPeer`]: shm::ShmPeer
+//! [`TcpConnection`]: tcp::TcpConnection
+//! [`ShmProvider`]: shm::ShmProvider
+//! [`TcpProvider`]: tcp::TcpProvider
+//!
+//! `ShmPeer` and `TcpConnection` are what a provider opens as a lane: `Provider::Unopened`. A
+//! producer's end of a lane needs no exchange beyond the address, so the producer does nothing when
+//! a lane is made.
 //!
 //! # The provider
 //!
-//! Both providers are a [`LocalProvider`] over a [`LaneTransport`]: one worker thread per rail plays the
-//! NIC. It takes READs from one wait-free ring and puts completions into another, in order; a lane
-//! behaves as a QP does, in the error state too. The engine's thread takes no lock, and enters the
-//! kernel only to wake a worker that sleeps, or to sleep itself.
+//! Both providers are a [`LocalProvider`] over a [`LaneTransport`]: one worker thread per rail
+//! plays the NIC. It takes READs from one wait-free ring and puts completions into another, in
+//! order; a lane behaves as a QP does, in the error state too. The engine's thread takes no lock,
+//! and enters the kernel only to wake a worker that sleeps, or to sleep itself.
 
 #[cfg(not(loom))]
 mod address;

@@ -1,5 +1,5 @@
-//! Whoever comes and goes leaves nothing behind: no descriptor, no thread. Alone in its binary, for it
-//! counts those of the whole process.
+//! Readers and producers that have ended leave no descriptor and no thread behind. The test is
+//! alone in its binary, since it counts those of the whole process.
 #![allow(missing_docs, reason = "a test")]
 
 mod common;
@@ -27,7 +27,8 @@ fn sockets() -> usize {
     links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
-/// What is held once it is no more than `before`, or after a while.
+/// The descriptors and threads that are left, as soon as they are no more than `before`, or after a
+/// while.
 #[track_caller]
 fn settles(before: (usize, usize), what: &str) {
     let start = Instant::now();
@@ -54,7 +55,8 @@ fn come_and_go<T: LaneTransport>(reach: impl Fn() -> T) {
 #[test]
 fn nothing_is_left_of_readers_and_producers_that_are_gone() {
     let segment = Arc::new(Segment::new(4096).unwrap());
-    // What the first of each makes once and for all (the standard library's, the system's) is no leak.
+    // Descriptors that the first of each opens for the whole process (for the standard library or
+    // the system) are no leak.
     drop((
         ShmProvider::start(LocalConfig::default()).unwrap(),
         TcpProvider::start(LocalConfig::default()).unwrap(),

@@ -41,7 +41,7 @@ fn name(address: &[u8; 64]) -> SocketAddrUnix {
     SocketAddrUnix::new_abstract_name(&address[8..24]).unwrap()
 }
 
-/// What a liar replies: the welcome of one segment of LEN bytes, edited.
+/// The reply of a dishonest exporter: a welcome with one segment of LEN bytes, edited.
 fn welcome(edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut reply = b"KVSH\x01\0\0\x01".to_vec();
     reply.extend([3; 16]);
@@ -94,7 +94,7 @@ fn error_for(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> ShmConnectError {
 
 #[test]
 fn a_good_reply_is_accepted() {
-    // So that what is refused below is refused for what is wrong with it.
+    // The unedited reply is accepted, so each refusal below is for the one thing that is wrong.
     let (address, thread) = liar(1, welcome(|_| ()), vec![memfd(LEN, SEALS)]);
     let peer = ShmPeer::connect(&address).unwrap();
     assert_eq!(peer.regions()[0].len, LEN);
@@ -199,7 +199,7 @@ fn a_reply_that_is_none_is_refused() {
     let error = error_for(19, welcome(|r| r[24..32].fill(0xFF)), vec![good()]);
     assert!(matches!(error, ShmConnectError::Malformed { .. }), "{error}");
     let nobody = ShmAddress::parse(&address_bytes(20)).unwrap();
-    assert!(matches!(ShmPeer::connect(&nobody), Err(ShmConnectError::Nobody)));
+    assert!(matches!(ShmPeer::connect(&nobody), Err(ShmConnectError::NotListening)));
 }
 
 fn exporter() -> (ShmExporter, [u8; 64]) {
@@ -208,7 +208,8 @@ fn exporter() -> (ShmExporter, [u8; 64]) {
     (exporter, bytes)
 }
 
-/// Says `hello` to the exporter at `address`, and gives its reply and how many descriptors came with it.
+/// Sends `hello` to the exporter at `address`, and returns its reply and how many descriptors came
+/// with it.
 fn say(address: &[u8; 64], hello: &[u8]) -> (Vec<u8>, usize) {
     let client = socket();
     net::connect(&client, &name(address)).unwrap();

@@ -74,7 +74,7 @@ fn what_cannot_be_served_is_refused() {
     assert!(matches!(start("127.0.0.1:0", vec![export(), empty]), TcpServeError::Range { index: 1, .. }));
 }
 
-/// Says `hello` and gives all that comes back.
+/// Sends `hello` and returns all bytes that come back.
 fn say(to: SocketAddr, hello: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -144,8 +144,8 @@ fn more_than_256_lanes_are_served() {
     drop(lanes);
 }
 
-/// Listens like a server, answers one hello with `reply` and one request with `response`, and then stays
-/// silent until the client goes.
+/// Listens like a server, answers one hello with `reply` and one request with `response`, and then
+/// stays silent until the client goes.
 fn liar(reply: &'static [u8], response: &'static [u8]) -> (TcpAddress, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut address = *b"KVTC\x01\0\x04\0--------------------------------------------------------";
@@ -188,7 +188,7 @@ fn a_reply_that_is_none_is_refused() {
     thread.join().unwrap();
 }
 
-/// What becomes of one READ of 64 bytes from a server that answers `response`.
+/// The outcome of one READ of 64 bytes from a server that answers `response`.
 fn status_for(response: &'static [u8]) -> WcStatus {
     let (address, thread) = liar(WELCOME, response);
     let mut driver = Driver::<TcpConnection>::new(LocalConfig { rails: 1, ..LocalConfig::default() }, 4096);

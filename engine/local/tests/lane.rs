@@ -128,7 +128,7 @@ fn a_stray_read_fails_alone_and_flushes_the_rest<T: Producer>() {
         let expected = [(1, WcStatus::REM_ACCESS_ERR), (2, FLUSH), (3, FLUSH)];
         assert_eq!(w.driver.completions(3), expected, "case {case}");
         w.driver.event(ProviderEvent::LaneFailed(id(0)));
-        // All entries are free again: what is posted now is flushed, and told.
+        // All entries are free again: a READ that is posted now is flushed and reported.
         let reads: Vec<_> = (0..8).map(|i| Read { signaled: false, ..w.read(i, 0, 1) }).collect();
         assert_eq!(w.post(&reads), Commit::All);
         assert!(w.driver.completions(8).iter().all(|&(_, status)| status == FLUSH));
@@ -218,7 +218,7 @@ fn failing_flushes_in_order_and_the_drain_comes_last<T: Producer>() {
     let flushed = done.iter().position(|d| d.1 == FLUSH).unwrap();
     assert!(done[..flushed].iter().all(|d| d.1 == OK) && done[flushed..].iter().all(|d| d.1 == FLUSH));
     assert!(flushed < 32, "what was queued was not carried out first: {flushed}");
-    w.driver.reap();
+    w.driver.poll();
     assert!(w.driver.events.is_empty(), "one failure, one event: {:?}", w.driver.events);
 }
 
@@ -239,7 +239,7 @@ fn closing_ends_the_lane_and_frees_its_place<T: Producer>() {
         driver.rails.close(lane);
         assert!(driver.rails.open(new, RAIL, T::reach(&owner)).is_err(), "its end is not known yet");
         driver.event(ProviderEvent::LaneClosed(LaneId::new(0, 1 + life)));
-        driver.reap();
+        driver.poll();
         driver.done.clear();
         lane = driver.rails.open(new, RAIL, T::reach(&owner)).unwrap();
     }
@@ -248,7 +248,7 @@ fn closing_ends_the_lane_and_frees_its_place<T: Producer>() {
     assert_eq!(driver.completions(4), [(0, OK), (1, OK), (2, OK), (3, OK)]);
 }
 
-/// A lane that is none of the driver's.
+/// A lane of other rails than the driver's.
 fn other_lane<T: Producer>() -> LocalLane {
     world::<T>(config(7), 4096).lane
 }
@@ -296,7 +296,7 @@ fn dropping_the_rails_stops_the_writing<T: Producer>() {
     let start = Instant::now();
     drop(rails);
     assert!(start.elapsed() < Duration::from_secs(5), "what was queued was not carried out first");
-    // Nobody writes now: what is put here stays.
+    // No READ is under way, so bytes that are stored here stay.
     memory.write(0, &[0xEE; 4096]).unwrap();
     std::thread::sleep(Duration::from_millis(20));
     #[allow(unsafe_code, reason = "looks at what must not change")]
@@ -314,16 +314,17 @@ fn wait_counts_what_is_not_signaled_too<T: Producer>() {
         assert_eq!(w.post(&reads), Commit::All);
         w.driver.wait(16, long);
         // Two halves and no spin: the second wait cannot be satisfied by the first one's wrs.
-        w.driver.reap();
+        w.driver.poll();
         if w.driver.done.is_empty() {
             w.driver.wait(16, long);
-            w.driver.reap();
+            w.driver.poll();
         }
         assert_eq!(w.driver.done, [(31, OK)]);
         w.driver.done.clear();
         assert!(start.elapsed() < Duration::from_secs(5), "slept through it");
     }
-    // More than there can be is as many as there are, and what lies in the ring counts.
+    // A wait for more completions than there can be is a wait for all; completions in the ring
+    // count.
     assert_eq!(w.post(&reads), Commit::All);
     let start = Instant::now();
     w.driver.wait(1000, long);

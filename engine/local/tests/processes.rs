@@ -1,4 +1,4 @@
-//! Two processes: what is read is what the other wrote, and its death hurts nobody.
+//! Two processes: one reads what the other wrote, and survives its death.
 #![allow(missing_docs, reason = "a test")]
 #![allow(unsafe_code, reason = "forks")]
 
@@ -20,7 +20,8 @@ use kvrail_local::{LocalConfig, LocalLane};
 const PAGE: usize = 1 << 20;
 const PAGES: usize = 32;
 
-/// Set for the other process, which is this binary again, asked for the one test below that looks at it.
+/// Set in the environment of the other process, which is this binary, told to run the one test
+/// below that looks at it.
 const PRODUCES: &str = "KVRAIL_TEST_PRODUCES";
 
 /// The producer's half: ends with its standard input.
@@ -46,8 +47,8 @@ fn produce() {
 /// Tells the producer to fork, and to live until it is killed.
 const FORK: &[u8] = b"fork";
 
-/// A child of this process that keeps all that it has inherited, and does nothing. Made without the
-/// C library's knowledge.
+/// Makes a child of this process that keeps everything that it has inherited, and does nothing. The
+/// C library does not know of it.
 fn fork() -> libc::c_long {
     let (flags, none) = (libc::c_long::from(libc::SIGCHLD), 0 as libc::c_long);
     // SAFETY: no memory is shared and no stack is given, so this is a fork; the child calls nothing
@@ -68,7 +69,7 @@ fn fork() -> libc::c_long {
 struct Producer {
     child: Child,
     stdin: Option<ChildStdin>,
-    /// Kept open for what the test harness says in the end.
+    /// Kept open for the last output of the test harness.
     stdout: BufReader<ChildStdout>,
     address: ShmAddress,
 }
@@ -166,7 +167,7 @@ fn read_until_dead(end: impl FnOnce(&mut Producer)) {
             // There are at least 16 in flight now.
             end(&mut producer);
         }
-        driver.reap();
+        driver.poll();
         for (seq, status) in driver.done.drain(..) {
             told += 1;
             let dead = &mut dead[seq as usize / 16];
@@ -182,7 +183,7 @@ fn read_until_dead(end: impl FnOnce(&mut Producer)) {
     assert!(driver.done.iter().all(|d| d.1 == WcStatus::WR_FLUSH_ERR));
     assert_eq!(driver.events.len(), 2, "{:?}", driver.events);
     assert!(!peer.is_alive());
-    assert!(matches!(ShmPeer::connect(&producer.address), Err(ShmConnectError::Nobody)));
+    assert!(matches!(ShmPeer::connect(&producer.address), Err(ShmConnectError::NotListening)));
 }
 
 #[test]
@@ -228,7 +229,7 @@ fn a_producer_that_dies_is_noticed_though_a_child_of_its_fork_lives() {
     // The child was there all the time.
     rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
     assert!(!peer.is_alive(), "the producer's death is not noticed");
-    assert!(matches!(again, Err(ShmConnectError::Nobody)), "{again:?}");
+    assert!(matches!(again, Err(ShmConnectError::NotListening)), "{again:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `host:port`, checked before anybody waits for it.
+//! `host:port`, checked before it is used.
 
 use std::fmt;
 use std::io;
@@ -7,8 +7,8 @@ use std::str::FromStr;
 use std::sync::mpsc;
 use std::time::Instant;
 
-/// Where a peer listens: a name or an IPv4 address and a port (`prefill-1:7470`, `10.0.0.1:7470`), or
-/// an IPv6 address in brackets (`[fd00::1]:7470`).
+/// Where a peer listens: a name or an IPv4 address and a port (`prefill-1:7470`, `10.0.0.1:7470`),
+/// or an IPv6 address in brackets (`[fd00::1]:7470`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     host: Host,
@@ -22,19 +22,27 @@ enum Host {
     Name(String),
 }
 
-/// Why a text is no [`Address`].
+/// Why a text is not an [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no address: {why}; write host:port, 10.0.0.1:7470 or [fd00::1]:7470")]
-pub struct AddressError {
+pub struct ParseAddressError {
     text: String,
     why: &'static str,
 }
 
-impl FromStr for Address {
-    type Err = AddressError;
+impl ParseAddressError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        4040
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let bad = |why| AddressError { text: text.chars().take(300).collect(), why };
+impl FromStr for Address {
+    type Err = ParseAddressError;
+
+    fn from_str(text: &str) -> Result<Self, ParseAddressError> {
+        let bad = |why| ParseAddressError { text: text.chars().take(300).collect(), why };
         if let Ok(known) = text.parse::<SocketAddr>() {
             return Ok(Self { host: Host::Known(known), port: known.port() });
         }
@@ -105,7 +113,7 @@ impl Address {
         let port = self.port;
         std::thread::Builder::new().name("kvrail-resolve".into()).spawn(move || {
             let found = (name.as_str(), port).to_socket_addrs().map(Vec::from_iter);
-            // Nobody listens any more after the deadline.
+            // After the deadline the receiver is gone.
             let _ = tell.send(found);
         })?;
         let found = told

@@ -18,8 +18,8 @@ pub(crate) enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forged;
 
-/// All bytes that went to and fro since the connection was made, in the order of the protocol, which
-/// is the same on both sides.
+/// All bytes that went to and fro since the connection was made, in the order of the protocol,
+/// which is the same on both sides.
 #[derive(Clone)]
 pub(crate) struct Transcript {
     key: PeerKey,
@@ -73,8 +73,8 @@ impl Transcript {
     }
 }
 
-/// A session's MACs: each side may speak at any time, so each direction has a key and a count of its
-/// own.
+/// A session's MACs: each side may speak at any time, so each direction has a key and a count of
+/// its own.
 pub(crate) struct Channel {
     outgoing: Half,
     incoming: Half,

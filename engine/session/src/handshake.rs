@@ -6,12 +6,12 @@ use kvrail_host::handshakes::HandshakePlace;
 
 use crate::auth::{Channel, Direction, Transcript};
 use crate::error::{By, Cause, SessionError, Step};
-use crate::io::{BEAT, Frame, LINGER, LULL, Stream};
 use crate::key::PeerKey;
-use crate::message::{self, Message, ParseError};
+use crate::message::{self, FromMessage, Message, ParseError};
 use crate::name::NodeName;
 use crate::refusal::{Both, Reason, Refusal, Role};
-use crate::wire::{self, Kind};
+use crate::stream::{BEAT, Frame, LINGER, LULL, Stream};
+use crate::wire::{self, MessageKind};
 
 /// One side of a handshake.
 pub(crate) struct Handshake {
@@ -95,14 +95,14 @@ impl Handshake {
     }
 
     /// The next message, which must be a `want`, as bytes. Its MAC has not been checked yet.
-    pub(crate) fn receive_frame(&mut self, want: Kind) -> Result<Vec<u8>, SessionError> {
+    pub(crate) fn receive_frame(&mut self, want: MessageKind) -> Result<Vec<u8>, SessionError> {
         let step = Step::Awaiting(want);
         match self.stream.recv(self.deadline) {
             Ok((kind, frame)) if kind == want => Ok(frame),
-            Ok((Kind::Refused, frame)) => Err(self.refused(step, &frame)),
+            Ok((MessageKind::Refused, frame)) => Err(self.refused(step, &frame)),
             Ok((got, _)) => {
                 self.tell(Reason::Malformed { kind: got as u16 });
-                Err(self.error(step, Cause::Unexpected { got }))
+                Err(self.error(step, Cause::Instead { want, got }))
             }
             Err(cause) => {
                 if let Some(Newcomer { place, limit }) = &self.place
@@ -113,7 +113,7 @@ impl Handshake {
                     return Err(self.error(step, Cause::SentAway { limit }));
                 }
                 let reason = match &cause {
-                    // Not our protocol: there is nobody who would understand.
+                    // Not our protocol: the other side would not understand a refusal.
                     Cause::Parse(ParseError::Magic { .. }) => None,
                     Cause::Parse(_) => Some(Reason::Malformed { kind: self.stream.header_kind() }),
                     Cause::Stopped => Some(Reason::Stopping),
@@ -127,19 +127,21 @@ impl Handshake {
         }
     }
 
-    /// The next message, which must be a `want`, its MAC right.
-    pub(crate) fn receive(&mut self, want: Kind) -> Result<Message, SessionError> {
-        let frame = self.receive_frame(want)?;
-        self.open(want, &frame)?;
-        self.parse(want, &frame)
+    /// The next message, which must be an `M` with the right MAC.
+    pub(crate) fn receive<M: FromMessage>(&mut self) -> Result<M, SessionError> {
+        let frame = self.receive_frame(M::KIND)?;
+        self.open(M::KIND, &frame)?;
+        self.parse(&frame)
     }
 
-    /// What `frame` says.
-    pub(crate) fn parse(&mut self, kind: Kind, frame: &[u8]) -> Result<Message, SessionError> {
-        message::parse(frame).map_err(|error| {
-            self.tell(Reason::Malformed { kind: kind as u16 });
-            self.error(Step::Awaiting(kind), Cause::Parse(error))
-        })
+    /// The `M` that `frame` says. Its MAC is not checked.
+    pub(crate) fn parse<M: FromMessage>(&mut self, frame: &[u8]) -> Result<M, SessionError> {
+        let step = Step::Awaiting(M::KIND);
+        let message = message::parse(frame).map_err(|error| {
+            self.tell(Reason::Malformed { kind: M::KIND as u16 });
+            self.error(step, Cause::Parse(error))
+        })?;
+        M::from_message(message).map_err(|got| self.error(step, Cause::Instead { want: M::KIND, got }))
     }
 
     /// Takes in a message that has no MAC.
@@ -148,7 +150,7 @@ impl Handshake {
     }
 
     /// Checks a message's MAC. After the first good one the peer has proved itself.
-    pub(crate) fn open(&mut self, kind: Kind, frame: &[u8]) -> Result<(), SessionError> {
+    pub(crate) fn open(&mut self, kind: MessageKind, frame: &[u8]) -> Result<(), SessionError> {
         if self.transcript.open(direction(opposite(self.role)), frame).is_ok() {
             self.proven = true;
             self.place = None;
@@ -177,7 +179,8 @@ impl Handshake {
         self.error(step, Cause::Refused { by: By::Us, refusal, verified: true })
     }
 
-    /// Last words. That they arrive is worth a moment, but no error of its own.
+    /// Sends the refusal, and lingers so that the peer can read it. Failing to deliver it is not an
+    /// error of its own.
     fn tell(&mut self, reason: Reason) -> Box<Refusal> {
         let refusal = Refusal { nodes: Both { ours: Some(self.ours), theirs: self.theirs }, reason };
         let mut frame = Message::Refused(Box::new(refusal.flip())).encode();
@@ -190,21 +193,21 @@ impl Handshake {
     }
 
     /// The peers have agreed: from here on each direction is on its own.
-    pub(crate) fn finish(self) -> Line {
+    pub(crate) fn finish(self) -> SecureStream {
         let channel = self.transcript.finish(direction(self.role));
-        Line { stream: self.stream, channel, peer: self.peer, next_beat: Instant::now() + BEAT }
+        SecureStream { plain: self.stream, channel, peer: self.peer, next_beat: Instant::now() + BEAT }
     }
 }
 
 /// An established session's connection: whole messages, each with its MAC.
-pub(crate) struct Line {
-    pub(crate) stream: Stream,
+pub(crate) struct SecureStream {
+    pub(crate) plain: Stream,
     channel: Channel,
     peer: String,
     next_beat: Instant,
 }
 
-impl Line {
+impl SecureStream {
     pub(crate) fn error(&self, step: Step, cause: Cause) -> SessionError {
         SessionError { peer: self.peer.clone(), step, cause }
     }
@@ -212,7 +215,7 @@ impl Line {
     pub(crate) fn send(&mut self, message: &Message, deadline: Instant) -> Result<(), SessionError> {
         let mut frame = message.encode();
         self.channel.seal(&mut frame);
-        let sent = self.stream.send(&frame, deadline);
+        let sent = self.plain.send(&frame, deadline);
         sent.map_err(|cause| self.error(Step::Sending(message.kind()), cause))
     }
 
@@ -220,7 +223,7 @@ impl Line {
     pub(crate) fn send_now(&mut self, message: &Message) {
         let mut frame = message.encode();
         self.channel.seal(&mut frame);
-        self.stream.send_now(&frame);
+        self.plain.send_now(&frame);
     }
 
     /// What a message that came says, once its MAC is right.
@@ -238,7 +241,7 @@ impl Line {
 
     /// The next message that is there, once its MAC is right.
     pub(crate) fn try_receive(&mut self) -> Result<Option<Message>, Cause> {
-        match self.stream.try_recv()? {
+        match self.plain.try_recv()? {
             Some(frame) => self.open(frame).map(Some),
             None => Ok(None),
         }
@@ -257,12 +260,12 @@ impl Line {
     /// When there is something to do if nothing comes: to say that this side lives, or to notice
     /// that the peer does not.
     pub(crate) fn due(&self) -> Instant {
-        self.next_beat.min(self.stream.heard() + LULL)
+        self.next_beat.min(self.plain.heard() + LULL)
     }
 }
 
-/// A refusal from a side that has heard nothing yet, and so can prove nothing: for a connection that
-/// there is no room for.
+/// A refusal from a side that has heard nothing yet, and so can prove nothing: for a connection
+/// that there is no room for.
 pub(crate) fn blunt_refusal(ours: NodeName, reason: Reason) -> Vec<u8> {
     let refusal = Refusal { nodes: Both { ours: None, theirs: Some(ours) }, reason };
     let frame = Message::Refused(Box::new(refusal)).encode();

@@ -1,4 +1,4 @@
-//! The pre-shared key: who holds it may join.
+//! The pre-shared key: every holder may join.
 
 use std::fmt;
 use std::io::Read;
@@ -22,13 +22,14 @@ const PASSPHRASE_MIN: usize = 16;
 #[derive(Clone)]
 pub struct PeerKey([u8; 32]);
 
-/// A public digest of a key: equal keys have equal ids, and the id does not tell the key. Both sides
-/// print it when their keys differ.
+/// A public digest of a key: equal keys have equal ids, and the id does not tell the key. Both
+/// sides print it when their keys differ.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyId(pub [u8; 8]);
 
-/// Why something is no [`PeerKey`].
+/// Why there is no [`PeerKey`].
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeyError {
     /// Not 64 hexadecimal digits.
     #[error("a peer key is 64 hexadecimal digits, this has {len}: make one with `openssl rand -hex 32`")]
@@ -59,7 +60,7 @@ pub enum KeyError {
         // Raw: the text has it, so it is no source beside the text.
         r#source: std::io::Error,
     },
-    /// Everybody on the machine can read or replace the key.
+    /// Every user of the machine can read or replace the key.
     #[error("the key file {} has mode {mode:03o}, open to others: `chmod o-rwx` it, and consider the key known", path.display())]
     Exposed {
         /// Which file.
@@ -76,6 +77,21 @@ pub enum KeyError {
         // Raw: the text has it, so it is no source beside the text.
         r#source: Box<KeyError>,
     },
+}
+
+impl KeyError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::Length { .. } => 4030,
+            Self::Digit { .. } => 4031,
+            Self::Passphrase { .. } => 4032,
+            Self::File { .. } => 4033,
+            Self::Exposed { .. } => 4034,
+            Self::Content { source, .. } => source.code(),
+        }
+    }
 }
 
 impl PeerKey {
@@ -131,8 +147,8 @@ impl PeerKey {
 
     /// A key derived from words that people can remember: PBKDF2-HMAC-SHA-256, 600,000 iterations.
     ///
-    /// It takes about a tenth of a second, and it is the weaker choice: whoever records one exchange
-    /// can try words against it without asking anybody. A file of random bytes has no such weakness.
+    /// It takes about a tenth of a second, and it is the weaker choice: an attacker who records one
+    /// exchange can try words against it offline. A file of random bytes has no such weakness.
     ///
     /// # Errors
     ///
@@ -157,7 +173,8 @@ impl PeerKey {
         KeyId(id)
     }
 
-    /// A MAC under this key for one purpose. Labels have one length, so none is another's beginning.
+    /// A MAC under this key for one purpose. Labels have one length, so none is another's
+    /// beginning.
     pub(crate) fn mac(&self, label: &[u8; 16]) -> Hmac<Sha256> {
         // HMAC takes keys of any length: this cannot fail, and a key of 32 bytes is used as it is.
         let mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes 32 bytes");

@@ -1,22 +1,25 @@
 //! Two peers agree before they move bytes.
 //!
-//! A *producer* owns regions of KV-cache pages, a *reader* pulls pages out of them. Before it can, the
-//! two must know that they mean the same pages, where these are, and how to get there. That is what a
-//! session is for: one authenticated TCP connection between the two, which
+//! A *producer* owns regions of KV-cache pages, a *reader* pulls pages out of them. Before it can,
+//! the two must know that they mean the same pages, where these are, and how to get there. They
+//! learn it in a session, an authenticated TCP connection between the two, which
 //!
-//! 1. agrees on a protocol version, proves to each side that the other holds the same [`PeerKey`], and
-//!    compares [`Layout`]s; a mismatch is a [`Refusal`], the same on both sides, that names both;
+//! 1. agrees on a protocol version, proves to each side that the other holds the same [`PeerKey`],
+//!    and compares [`Layout`]s; a mismatch is a [`Refusal`], the same on both sides, that names
+//!    both;
 //! 2. carries the producer's [`Offer`]: its [`Epoch`], rails and regions, with their keys;
-//! 3. makes lanes, at the start and again after a failure: this side's [`Fabric`] and the producer's
-//!    [`Responder`] exchange 64 bytes per lane through it;
+//! 3. makes lanes, at the start and again after a failure: this side's [`LaneDialer`] and the
+//!    producer's [`LaneAcceptor`] exchange 64 bytes per lane through it;
 //! 4. stays, as the sign that the peer lives: each side says so every two seconds, since a
 //!    connection alone may be kept open by a child of a dead process.
 //!
-//! A newcomer reads in this order: [`Server::start`] and [`connect`], which are the two ends; [`Session`],
-//! what a reader has then; [`Fabric`] and [`Responder`], what a transport plugs in, and [`rails`], two that
-//! do; [`pair`], which rail talks to which; [`blocks`], the pages of one request, for whoever is to read
-//! them. [`Kind`], [`Message`] and [`parse`] are the bytes;
+//! A newcomer reads in this order: [`Server::start`] and [`connect`], the two ends; [`Session`],
+//! the reader's end of an established one; [`LaneDialer`] and [`LaneAcceptor`], which a transport
+//! implements; [`pair`], which joins the rails of the two sides; [`blocks`], the pages of one
+//! request, for the node that reads them. [`MessageKind`], [`Message`] and [`parse`] are the bytes;
 //! docs/protocol.md describes them field by field.
+//!
+//! The crate knows no transport: what a lane is, and how pages travel over it, is the transport's.
 //!
 //! ```no_run
 //! use std::time::{Duration, Instant};
@@ -37,15 +40,16 @@
 //!
 //! # What the key gives, and what not
 //!
-//! Both sides prove that they hold the same 32 bytes, freshly (random nonces), and every message after
-//! the nonces carries an HMAC-SHA-256 over everything said before: who does not hold the key can
-//! neither join, nor change, drop, repeat or reorder a message without ending the session.
+//! Both sides prove that they hold the same 32 bytes, freshly (random nonces), and every message
+//! after the nonces carries an HMAC-SHA-256 over all earlier messages: a host without the
+//! key can neither join, nor change, drop, repeat or reorder a message without ending the session.
 //!
-//! There is **no confidentiality**: names, addresses and remote keys travel in the clear, and so do the
-//! pages, over whatever moves them. Nothing authenticates the data plane: who can inject packets into an
-//! RDMA fabric, and has seen an rkey, can read what it is for. Keep that fabric private. All holders of a
-//! key are equal: a reader with the key could pose as a producer. Who records an exchange can try
-//! passphrases against it, so prefer random keys.
+//! There is **no confidentiality**: names, addresses and remote keys travel in the clear, and so do
+//! the pages, over whatever moves them. Nothing authenticates the data plane: a host that
+//! can inject packets into an RDMA fabric, and has seen an rkey, can read the memory of that rkey.
+//! Keep that fabric private. All holders of a key are equal: a reader with the key could pose as a
+//! producer. An attacker who records an exchange can try passphrases against it, so prefer random
+//! keys.
 //!
 //! # Bounds
 //!
@@ -55,50 +59,44 @@
 //! handshakes and sessions; of those that have not proved themselves the oldest goes when there are
 //! too many.
 
-mod accept;
 mod address;
 mod auth;
 pub mod blocks;
+mod client;
 mod error;
-mod fabric;
 mod handshake;
-mod io;
 mod key;
-mod lanes;
-mod list;
+mod lane;
 mod message;
 mod name;
 mod offer;
 mod pairing;
-pub mod rails;
 mod refusal;
-mod serve;
 mod server;
-mod session;
+mod stream;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, ParseAddressError};
+pub use client::{Hello, Session, connect};
 pub use error::{By, Cause, SessionError, Step};
-pub use fabric::{Attached, Fabric, FabricError, LaneError, Responder};
-pub use io::{BEAT, LULL, SILENCE};
 pub use key::{KeyError, KeyId, PeerKey};
-pub use list::{List, TooMany};
+pub use lane::{Attached, LaneAcceptor, LaneDialer, LaneEndError, SessionLaneError};
 pub use message::{
     ByeReason, Greeting, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
     LaneRefusalCode, Message, OfferHead, ParseError, parse,
 };
-pub use name::{LayoutName, Name, NameError, NodeName, RailName};
+pub use name::{LayoutName, Name, NameError, NodeName};
 pub use offer::{
-    Epoch, LaneBlob, Layout, MAX_LANES, MAX_REGIONS, Offer, OfferedRegion, RailAddress, RailDescription,
-    Rails, RegionError, TransportKind,
+    Epoch, LaneBlob, Layout, MAX_LANES, MAX_REGIONS, Offer, OfferedRegion, OfferedRegionError, RailAddress,
+    RailDescription, RailList, TransportKind,
 };
 pub use pairing::{NothingInCommon, RailPair, pair};
 pub use refusal::{Both, Reason, Refusal, Role, Versions};
-pub use server::{Observer, Producer, ServeError, Server, ServerConfig, ServerEvent};
-pub use session::{Hello, Session, connect};
-pub use wire::Kind;
+pub use server::{Observer, ProducerDescription, ServeError, Server, ServerConfig, ServerEvent};
+pub use stream::{BEAT, LULL, SILENCE};
+pub use wire::MessageKind;
 
 pub use kvrail_layouts::Fingerprint;

@@ -14,11 +14,10 @@ pub struct Name<const N: usize> {
 pub type NodeName = Name<64>;
 /// What a layout is called: at most 64 bytes.
 pub type LayoutName = Name<64>;
-/// What a rail is called (`mlx5_0:1`): at most 32 bytes.
-pub type RailName = Name<32>;
 
-/// Why some bytes are no [`Name`].
+/// Why bytes cannot be a [`Name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NameError {
     /// Nothing there.
     #[error("a name is empty: give at least one byte")]
@@ -49,6 +48,20 @@ pub enum NameError {
         /// Where the name ended.
         end: usize,
     },
+}
+
+impl NameError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Empty => 4020,
+            Self::TooLong { .. } => 4021,
+            Self::NotUtf8 { .. } => 4022,
+            Self::Control { .. } => 4023,
+            Self::NotPadded { .. } => 4024,
+        }
+    }
 }
 
 impl<const N: usize> Name<N> {
@@ -113,7 +126,7 @@ impl<const N: usize> Name<N> {
     #[must_use]
     pub fn as_str(&self) -> &str {
         let end = self.field.iter().position(|&b| b == 0).unwrap_or(N);
-        // Checked when it was made; nothing to say is better than a panic should that ever be wrong.
+        // Checked when it was made. If the check were wrong, an empty name is better than a panic.
         std::str::from_utf8(&self.field[..end]).unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! What a producer offers: a layout, an epoch, regions, rails.
+//! The offer of a producer: a layout, an epoch, regions, rails.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +8,7 @@ use kvrail_core::id::MAX_RAILS;
 use kvrail_core::remote::{OfferError, RegionOffer};
 use kvrail_layouts::{Fingerprint, Identity, KvLayout};
 
-use crate::list::List;
-use crate::name::{LayoutName, NameError, RailName};
+use crate::name::{LayoutName, Name, NameError};
 
 /// The most regions that one producer offers.
 pub const MAX_REGIONS: usize = 1024;
@@ -17,16 +16,16 @@ pub const MAX_REGIONS: usize = 1024;
 pub const MAX_LANES: usize = 64;
 
 /// The rails of one side.
-pub type Rails = List<RailDescription, MAX_RAILS>;
+pub type RailList = heapless::Vec<RailDescription, MAX_RAILS>;
 
 /// What both sides must agree on before a byte moves: all but the name.
 ///
 /// Equal values have equal names as well; [`same_bytes`](Self::same_bytes) is what peers ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
-    /// What people call it, in messages. Two sides may call the same bytes differently.
+    /// Its name, for messages. Two sides may call the same bytes differently.
     pub name: LayoutName,
-    /// What it is.
+    /// What two sides compare.
     pub fingerprint: Fingerprint,
     /// Bytes of one page, all its parts together.
     pub page_bytes: NonZeroU64,
@@ -45,7 +44,8 @@ impl Layout {
     ///
     /// # Panics
     ///
-    /// Not for a layout that [`KvLayout`] can describe: its pages have 1 to 65,535 regions, and bytes.
+    /// Not for a layout that [`KvLayout`] can describe: its pages have 1 to 65,535 regions, and
+    /// bytes.
     pub fn of<L: KvLayout>() -> Result<Self, NameError> {
         let parts = u16::try_from(L::REGIONS).ok().and_then(NonZeroU16::new);
         Ok(Self {
@@ -71,8 +71,8 @@ impl fmt::Display for Layout {
     }
 }
 
-/// One life of a producer: another number after each start, so that what was learnt from an earlier
-/// life (keys, addresses, locations) is not believed. Epochs are random and have no order.
+/// The epoch of a producer: another number after each start, so that keys, addresses and locations
+/// from before a restart are not believed. Epochs are random and have no order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub NonZeroU64);
 
@@ -105,6 +105,7 @@ impl fmt::Debug for Epoch {
 
 /// What moves the bytes of a rail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TransportKind {
     /// Shared memory of one host.
     Shm,
@@ -156,8 +157,8 @@ impl fmt::Display for TransportKind {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RailAddress(pub [u8; 64]);
 
-/// 64 bytes that only a transport understands: one end of a lane (QP number, PSN, GID). All zero for
-/// transports that need no exchange.
+/// 64 bytes that only a transport understands: one end of a lane (QP number, PSN, GID). All zero
+/// for transports that need no exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LaneBlob(pub [u8; 64]);
 
@@ -187,8 +188,8 @@ impl fmt::Debug for LaneBlob {
 /// A rail, as its owner tells a peer of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RailDescription {
-    /// What the owner calls it.
-    pub name: RailName,
+    /// The owner's name for it, `mlx5_0:1` for example.
+    pub name: Name<32>,
     /// What moves its bytes.
     pub kind: TransportKind,
     /// Where it is, in the transport's own words.
@@ -240,7 +241,8 @@ impl OfferedRegion {
 
 /// Why regions cannot be offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RegionError {
+#[non_exhaustive]
+pub enum OfferedRegionError {
     /// A part that the layout does not have.
     #[error("region {index} holds part {part} of each page, the layout has {parts} parts, counted from 0")]
     Part {
@@ -285,30 +287,43 @@ pub enum RegionError {
     },
 }
 
-/// Whether regions can be the layout's: each part has one size, those there add up to a page if they
-/// are all, to less if they are not, and they are not too many.
-pub(crate) fn check_regions(layout: &Layout, regions: &[OfferedRegion]) -> Result<(), RegionError> {
+impl OfferedRegionError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Part { .. } => 4050,
+            Self::PartBytes { .. } => 4051,
+            Self::Page { .. } => 4052,
+            Self::TooMany { .. } => 4053,
+        }
+    }
+}
+
+/// Checks that regions can be the layout's: they are not too many, each part has one size, and the
+/// sizes add up to a page if all parts are there, to less otherwise.
+pub(crate) fn check_regions(layout: &Layout, regions: &[OfferedRegion]) -> Result<(), OfferedRegionError> {
     if regions.len() > MAX_REGIONS {
-        return Err(RegionError::TooMany { count: regions.len() });
+        return Err(OfferedRegionError::TooMany { count: regions.len() });
     }
     let (bytes, parts) = (layout.page_bytes.get(), layout.parts.get());
     // No more entries than regions.
     let mut sizes = BTreeMap::new();
     for (index, &OfferedRegion { offer, part }) in regions.iter().enumerate() {
         if part >= parts {
-            return Err(RegionError::Part { index, part, parts });
+            return Err(OfferedRegionError::Part { index, part, parts });
         }
         let region = offer.page_bytes;
         let earlier = *sizes.entry(part).or_insert(region);
         if earlier != region {
-            return Err(RegionError::PartBytes { index, part, region, earlier });
+            return Err(OfferedRegionError::PartBytes { index, part, region, earlier });
         }
     }
     // 1024 sizes below 2^32.
     let sum = sizes.values().sum::<u64>();
     let present = sizes.len();
     let fits = if present == usize::from(parts) { sum == bytes } else { sum < bytes };
-    if fits { Ok(()) } else { Err(RegionError::Page { present, parts, sum, layout: bytes }) }
+    if fits { Ok(()) } else { Err(OfferedRegionError::Page { present, parts, sum, layout: bytes }) }
 }
 
 /// All that a producer offers, checked: the regions can hold the layout's pages.
@@ -319,7 +334,7 @@ pub struct Offer {
     /// This life of the producer.
     pub epoch: Epoch,
     /// Its rails. Keys of a region are in the same order.
-    pub rails: Rails,
+    pub rails: RailList,
     /// Its regions, at most [`MAX_REGIONS`].
     pub regions: Vec<OfferedRegion>,
 }
@@ -362,14 +377,17 @@ mod tests {
         // Two pools, of which the second has not published all its parts yet.
         assert_eq!(check(3, &[(0, 40), (2, 20), (1, 40), (0, 40)]), Ok(()));
         assert_eq!(check(3, &[(2, 20)]), Ok(()));
-        let page = |present, parts, sum| Err(RegionError::Page { present, parts, sum, layout: 100 });
+        let page = |present, parts, sum| Err(OfferedRegionError::Page { present, parts, sum, layout: 100 });
         assert_eq!(check(1, &[(0, 99)]), page(1, 1, 99));
         assert_eq!(check(2, &[(0, 100)]), page(1, 2, 100));
         assert_eq!(check(2, &[(0, 50), (1, 51)]), page(2, 2, 101));
-        assert_eq!(check(2, &[(0, 50), (2, 50)]), Err(RegionError::Part { index: 1, part: 2, parts: 2 }));
+        assert_eq!(
+            check(2, &[(0, 50), (2, 50)]),
+            Err(OfferedRegionError::Part { index: 1, part: 2, parts: 2 })
+        );
         assert_eq!(
             check(2, &[(1, 50), (0, 50), (1, 49)]),
-            Err(RegionError::PartBytes { index: 2, part: 1, region: 49, earlier: 50 })
+            Err(OfferedRegionError::PartBytes { index: 2, part: 1, region: 49, earlier: 50 })
         );
     }
 

@@ -31,12 +31,20 @@ pub struct NothingInCommon {
     pub theirs: String,
 }
 
-/// Pairs every rail of the reader with a producer's rail of the same transport; rails of a transport
-/// that the producer does not have stay alone.
+impl NothingInCommon {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        4140
+    }
+}
+
+/// Pairs every rail of the reader with a producer's rail of the same transport; rails of a
+/// transport that the producer does not have stay alone.
 ///
-/// Where both sides have as many rails of a transport, the first goes to the first, and so on: fabrics
-/// are built so that these hang on one switch. Otherwise each goes to the rail that has fewest lanes,
-/// those paired here included; the lowest index wins a tie.
+/// Where both sides have as many rails of a transport, the first goes to the first, and so on:
+/// fabrics are built so that these hang on one switch. Otherwise each goes to the rail that has
+/// fewest lanes, those paired here included; the lowest index wins a tie.
 ///
 /// # Errors
 ///
@@ -48,10 +56,10 @@ pub fn pair(
     let mut pairs = Vec::with_capacity(reader.len());
     let mut load: Vec<u64> = producer.iter().map(|rail| rail.lanes.into()).collect();
     for (index, rail) in reader.iter().enumerate() {
-        let alike = |rails: &[RailDescription]| rails.iter().filter(|r| r.kind == rail.kind).count();
+        let of_kind = |rails: &[RailDescription]| rails.iter().filter(|r| r.kind == rail.kind).count();
         let remotes = producer.iter().enumerate().filter(|(_, r)| r.kind == rail.kind).map(|(i, _)| i);
-        let chosen = if alike(reader) == alike(producer) {
-            remotes.clone().nth(alike(&reader[..index]))
+        let chosen = if of_kind(reader) == of_kind(producer) {
+            remotes.clone().nth(of_kind(&reader[..index]))
         } else {
             remotes.min_by_key(|&i| load[i])
         };
@@ -123,7 +131,7 @@ mod tests {
     #[test]
     fn transports_are_not_mixed() {
         assert_eq!(paired(&[T, V, V], &[V, T, V]), [(0, 1), (1, 0), (2, 2)]);
-        // The shm rail has nobody to talk to.
+        // The shm rail has no counterpart.
         assert_eq!(paired(&[S, T], &[T]), [(1, 0)]);
         assert_eq!(paired(&[T, S, T, T], &[S, T, T]), [(0, 1), (1, 0), (2, 2), (3, 1)]);
     }

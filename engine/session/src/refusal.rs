@@ -162,6 +162,25 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Version(_) => 4100,
+            Self::Key(_) => 4101,
+            Self::Layout(_) => 4102,
+            Self::Role(_) => 4103,
+            Self::Forged { .. } => 4104,
+            Self::Malformed { .. } => 4105,
+            Self::TooManyHandshakes { .. } => 4106,
+            Self::TooManySessions { .. } => 4107,
+            Self::Stopping => 4108,
+            Self::Other { .. } => 4109,
+        }
+    }
+}
+
 impl Refusal {
     /// The same refusal, seen from the other side.
     #[must_use]

@@ -27,7 +27,8 @@ pub(crate) const LARGEST: usize = size_of::<Lanes>();
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
-pub enum Kind {
+#[non_exhaustive]
+pub enum MessageKind {
     /// The reader's first word.
     Hello = 1,
     /// The producer's first word.
@@ -52,7 +53,7 @@ pub enum Kind {
     Alive = 49,
 }
 
-impl Kind {
+impl MessageKind {
     /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Hello,
@@ -271,14 +272,14 @@ wire! {
 
 const _: () = {
     let mut i = 0;
-    while i < Kind::ALL.len() {
-        assert!(Kind::ALL[i].bytes() <= LARGEST);
+    while i < MessageKind::ALL.len() {
+        assert!(MessageKind::ALL[i].bytes() <= LARGEST);
         i += 1;
     }
 };
 
 impl Header {
-    pub(crate) fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: MessageKind) -> Self {
         Self {
             magic: MAGIC,
             kind: U16::new(kind as u16),

@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::error::PageError;
+use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::remote::{Location, RegionOffer, TableOffer};
 use kvrail_core::storage::Storage;
 use kvrail_core::table::{ENTRY_BYTES, Entry, KeyTag};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_local::shm::{Segment, ShmExporter};
 use kvrail_local::tcp::TcpExport;
-use kvrail_local::{LaneTransport, LocalProvider};
-use kvrail_session::rails::{LocalFabric, LocalResponder, Reach, Serves, keys};
+use kvrail_local::{ExportedRegion, LaneTransport, LocalProvider, shm, tcp};
 use kvrail_session::{
-    Fabric, Fingerprint, Hello, Layout, OfferedRegion, PeerKey, Producer, Responder, Server, ServerConfig,
-    connect, pair,
+    Fingerprint, Hello, LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Layout, Name, OfferedRegion,
+    PeerKey, ProducerDescription, RailAddress, RailDescription, RailList, Server, ServerConfig,
+    TransportKind, connect, pair,
 };
 
 const PAGE: usize = 20_000;
@@ -48,8 +49,8 @@ impl Pool {
     fn entry(&self, slot: usize) -> &Entry {
         assert!(slot < SLOTS);
         let at = self.segment.as_ptr().wrapping_add(self.table_at + slot * ENTRY_BYTES as usize);
-        // SAFETY: the segment is alive, zeroed (an Entry of zeros is one that was never published), long
-        // enough and aligned to pages; its owner writes to the table through entries only.
+        // SAFETY: the segment is alive, zeroed (an Entry of zeros is one that was never published),
+        // long enough and aligned to pages; its owner writes to the table through entries only.
         unsafe { &*at.cast::<Entry>() }
     }
 
@@ -62,7 +63,68 @@ impl Pool {
     }
 }
 
-fn pages_travel<S: Serves, T: Reach + LaneTransport>(serve: impl FnOnce(Arc<Segment>) -> S) {
+fn rails(count: usize, kind: TransportKind, address: [u8; 64]) -> RailList {
+    let rail = |index| RailDescription {
+        name: Name::lossy(&format!("{kind}{index}")),
+        kind,
+        address: RailAddress(address),
+        nominal_bytes_per_sec: 7_000_000_000,
+        numa: None,
+        lanes: 0,
+    };
+    (0..count).map(rail).collect()
+}
+
+/// Two rails of a reader. A lane is one more user of the producer's address.
+struct Dialer<T> {
+    kind: TransportKind,
+    reach: fn(&[u8; 64]) -> T,
+}
+
+impl<T> LaneDialer for Dialer<T> {
+    type UnopenedLane = T;
+    type Pending = T;
+
+    fn rails(&self) -> RailList {
+        rails(2, self.kind, [0; 64])
+    }
+
+    fn prepare(&mut self, _: RailIndex, remote: &RailDescription) -> Result<(T, LaneBlob), LaneEndError> {
+        Ok(((self.reach)(&remote.address.0), LaneBlob::EMPTY))
+    }
+
+    fn connect(&mut self, pending: T, _: &RailDescription, _: &LaneBlob) -> Result<T, LaneEndError> {
+        Ok(pending)
+    }
+}
+
+/// What a producer serves, at one address.
+struct Served<S> {
+    _server: S,
+    kind: TransportKind,
+    address: [u8; 64],
+    region: ExportedRegion,
+}
+
+impl<S: Send + Sync + 'static> LaneAcceptor for Served<S> {
+    type Lane = ();
+
+    fn rails(&self) -> RailList {
+        rails(1, self.kind, self.address)
+    }
+
+    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
+        Ok(((), LaneBlob::EMPTY))
+    }
+
+    fn release(&self, (): ()) {}
+}
+
+fn pages_travel<S, T>(reach: fn(&[u8; 64]) -> T, serve: impl FnOnce(Arc<Segment>) -> Served<S>)
+where
+    S: Send + Sync + 'static,
+    T: LaneTransport,
+{
     let key = PeerKey::from_bytes([9; 32]);
     let layout = Layout {
         name: "opaque".parse().unwrap(),
@@ -74,26 +136,27 @@ fn pages_travel<S: Serves, T: Reach + LaneTransport>(serve: impl FnOnce(Arc<Segm
     // The producer.
     let pool = Pool::new();
     let mut locations: Vec<_> = (0..SLOTS).map(|slot| pool.publish(slot, slot as u8 + 1)).collect();
-    let responder = LocalResponder::new(serve(Arc::clone(&pool.segment)), 7_000_000_000);
-    let region = responder.regions()[0];
+    let served = serve(Arc::clone(&pool.segment));
+    let (kind, region) = (served.kind, served.region);
+    let keys = [region.rkey; MAX_RAILS];
     let offer = RegionOffer {
         base: region.base,
         page_bytes: PAGE as u64,
         stride: PAGE as u64,
         slots: SLOTS as u32,
-        keys: keys(&region),
-        table: Some(TableOffer { base: region.base + pool.table_at as u64, keys: keys(&region) }),
+        keys,
+        table: Some(TableOffer { base: region.base + pool.table_at as u64, keys }),
     };
     let regions = vec![OfferedRegion::new(offer).unwrap()];
-    let producer = Producer { node: "prefill-1".parse().unwrap(), layout, regions };
-    assert_eq!(responder.rails().len(), 1);
+    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), layout, regions };
+    assert_eq!(served.rails().len(), 1);
     let listen = "127.0.0.1:0".parse().unwrap();
-    let server = Server::start(&listen, key.clone(), producer, responder, ServerConfig::default()).unwrap();
+    let server = Server::start(&listen, key.clone(), producer, served, ServerConfig::default()).unwrap();
 
     // The reader.
     let config =
         kvrail_local::LocalConfig { rails: 2, sq_entries: 31, cq_entries: 1024, ..Default::default() };
-    let mut fabric = LocalFabric::<T>::new(&config);
+    let mut dialer = Dialer { kind, reach };
     let deadline = Instant::now() + Duration::from_secs(20);
     let hello = Hello::new("decode-3".parse().unwrap(), layout);
     let mut session = connect(&server.local_addr().into(), &key, hello, deadline).unwrap();
@@ -107,9 +170,9 @@ fn pages_travel<S: Serves, T: Reach + LaneTransport>(serve: impl FnOnce(Arc<Segm
         engine.register(Box::leak(vec![0; SLOTS * PAGE].into_boxed_slice()), PAGE as u64).unwrap();
     let peer = engine.add_peer().unwrap();
     let remote = engine.add_region(peer, session.offer().regions[0].offer()).unwrap();
-    let wanted = pair(&fabric.rails(), &session.offer().rails).unwrap();
+    let wanted = pair(&dialer.rails(), &session.offer().rails).unwrap();
     assert_eq!(wanted.len(), 2, "both rails of the reader go to the producer's one");
-    for lane in session.attach(&mut fabric, &wanted, deadline) {
+    for lane in session.attach(&mut dialer, &wanted, deadline) {
         let lane = lane.unwrap();
         let spec =
             LaneSpec { rail: lane.rail, remote_rail: lane.remote_rail.0, depth: config.sq_entries + 1 };
@@ -162,13 +225,23 @@ fn pages_travel<S: Serves, T: Reach + LaneTransport>(serve: impl FnOnce(Arc<Segm
 
 #[test]
 fn pages_travel_over_shared_memory() {
-    pages_travel::<_, kvrail_local::shm::ShmPeer>(|segment| ShmExporter::start(vec![segment]).unwrap());
+    let reach =
+        |address: &[u8; 64]| shm::ShmPeer::connect(&shm::ShmAddress::parse(address).unwrap()).unwrap();
+    pages_travel(reach, |segment| {
+        let server = ShmExporter::start(vec![segment]).unwrap();
+        let (address, region) = (server.address().to_bytes(), server.regions()[0]);
+        Served { _server: server, kind: TransportKind::Shm, address, region }
+    });
 }
 
 #[test]
 fn pages_travel_over_tcp() {
-    pages_travel::<_, kvrail_local::tcp::TcpConnection>(|segment| {
+    let reach =
+        |address: &[u8; 64]| tcp::TcpConnection::open(&tcp::TcpAddress::parse(address).unwrap()).unwrap();
+    pages_travel(reach, |segment| {
         let bind = "127.0.0.1:0".parse().unwrap();
-        kvrail_local::tcp::TcpServer::start(bind, vec![TcpExport::segment(segment)]).unwrap()
+        let server = tcp::TcpServer::start(bind, vec![TcpExport::segment(segment)]).unwrap();
+        let (address, region) = (server.address().to_bytes(), server.regions()[0]);
+        Served { _server: server, kind: TransportKind::Tcp, address, region }
     });
 }

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use kvrail_core::id::RailIndex;
 use kvrail_session::{
-    FabricError, Fingerprint, LaneBlob, Layout, List, Name, PeerKey, Producer, RailAddress, RailDescription,
-    Rails, Responder, Server, ServerConfig, ServerEvent, TransportKind,
+    Fingerprint, LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, PeerKey, ProducerDescription,
+    RailAddress, RailDescription, RailList, Server, ServerConfig, ServerEvent, TransportKind,
 };
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -44,10 +44,10 @@ impl Subscriber for Count {
 
 struct Nothing;
 
-impl Responder for Nothing {
+impl LaneAcceptor for Nothing {
     type Lane = ();
 
-    fn rails(&self) -> Rails {
+    fn rails(&self) -> RailList {
         let rail = RailDescription {
             name: Name::lossy("rail"),
             kind: TransportKind::Verbs,
@@ -56,10 +56,10 @@ impl Responder for Nothing {
             numa: None,
             lanes: 0,
         };
-        List::new(vec![rail]).unwrap()
+        [rail].into_iter().collect()
     }
 
-    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), FabricError> {
+    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
         Ok(((), LaneBlob::EMPTY))
     }
 
@@ -83,7 +83,7 @@ fn a_thousand_strangers_are_a_dozen_lines() {
         page_bytes: NonZeroU64::MIN,
         parts: NonZeroU16::MIN,
     };
-    let producer = Producer { node: "prefill-1".parse().unwrap(), layout, regions: Vec::new() };
+    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), layout, regions: Vec::new() };
     let listen = "127.0.0.1:0".parse().unwrap();
     let key = PeerKey::from_bytes([9; 32]);
     let server = Server::start(&listen, key, producer, Nothing, config).unwrap();

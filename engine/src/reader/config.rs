@@ -1,4 +1,4 @@
-//! How a reader behaves, and why it does not start.
+//! The configuration of a reader, and why it does not start.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use kvrail_core::config::EngineConfig;
 use kvrail_layouts::Fingerprint;
 use kvrail_session::{Name, NodeName};
 
-/// How a reader behaves.
+/// The configuration of a reader.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What it calls itself, for the logs and errors of its peers.
+    /// Its name, for the logs and errors of its peers.
     pub node: NodeName,
     /// How many lanes lead from each rail to each peer, at least 1. A NIC wants two or more; for
     /// rails that are threads one is enough.
     pub lanes_per_rail: usize,
     /// How long [`Reader::connect`](crate::Reader::connect) may take.
     pub connect: Duration,
-    /// The engine's figures; `None` takes what suits the rails. What [`engine!`](crate::engine) has
-    /// declared (`chunk`, `rail_bytes`, `rail_wrs`) they must agree with.
+    /// The engine's configuration; `None` takes the one that suits the rails. It must agree with
+    /// the numbers that [`engine!`](crate::engine) declares (`chunk`, `rail_bytes`, `rail_wrs`).
     pub engine: Option<EngineConfig>,
 }
 
@@ -48,18 +48,18 @@ pub enum StartError {
         /// How many it was declared with.
         max: usize,
     },
-    /// A figure of [`Config::engine`] is not the one that `engine!` declared and checked.
+    /// A field of [`Config::engine`] is not the number that `engine!` declared and checked.
     #[error(
-        "`engine!` declares {key}: {declared}, and Config::engine has {figure} = {configured}: give it the declared \
+        "`engine!` declares {key}: {number}, and Config::engine has {field} = {configured}: give it the declared \
          number, or leave `{key}` out of the declaration"
     )]
-    Declared {
-        /// What `engine!` calls it.
+    NotAsDeclared {
+        /// Its name in `engine!`.
         key: &'static str,
-        /// What the engine calls it.
-        figure: &'static str,
         /// The declared number.
-        declared: u64,
+        number: u64,
+        /// Its name in the engine's configuration.
+        field: &'static str,
         /// The configured one.
         configured: u64,
     },
@@ -77,22 +77,37 @@ pub enum StartError {
         /// What all lanes hold.
         room: u64,
     },
-    /// The pages are others than those that were declared, at whichever rank.
+    /// The pages are not the declared ones, at any rank.
     #[error(
-        "the reader was declared for pages of `{declared}` (fingerprint {expected} at any rank), and is to be started for \
+        "the reader was declared for pages of `{name}` (fingerprint {expected} at any rank), and is to be started for \
          `{given}` ({found})"
     )]
     OtherPage {
         /// The declared layout's name.
-        declared: &'static str,
-        /// Its fingerprint, with no rank said.
+        name: &'static str,
+        /// Its fingerprint at any rank.
         expected: Fingerprint,
         /// The given layout's name.
         given: &'static str,
-        /// Its fingerprint, with no rank said.
+        /// Its fingerprint at any rank.
         found: Fingerprint,
     },
     /// The engine refuses.
     #[error(transparent)]
     Engine(#[from] kvrail_core::engine::EngineStartError),
+}
+
+impl StartError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NoLanes => 6000,
+            Self::TooManyRails { .. } => 6001,
+            Self::NotAsDeclared { .. } => 6002,
+            Self::BatchTooLong { .. } => 6003,
+            Self::OtherPage { .. } => 6004,
+            Self::Engine(source) => source.code(),
+        }
+    }
 }

@@ -3,29 +3,29 @@
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | start, the calls of the data path, the end |
-//! | `peers.rs` | connecting, losing and re-making: what the sessions' threads report |
-//! | `link.rs` | the hand on a session's thread |
-//! | `session_thread.rs` | what that thread does |
-//! | `config.rs` | how it behaves, and why it does not start |
-//! | `device.rs` | GPU memory as destination |
-//! | `heap.rs` | the state of a reader that was not declared |
+//! | `config.rs` | its configuration, and why it does not start |
+//! | `connect.rs` | connecting to peers, losing them, making lanes again |
+//! | `peer.rs` | a connected producer, what happens to it, why there is none |
+//! | `session_thread/` | the thread of a session, and the messages to and from it |
 //! | `register.rs` | memory that pages land in, and plans by which they do |
-//! | `state.rs` | where its state lives |
+//! | `device.rs` | GPU memory as destination |
+//! | `state.rs` | the whole state, on the heap or in a `static` |
+//! | `storage.rs` | room for it in a `static` |
 //! | `submitters.rs` | other threads that feed it |
 //! | `table.rs` | what a peer has published, by reading its table |
 #![allow(unsafe_code, reason = "the storage is given back when nothing can reach it any more")]
 
-mod config;
+pub(crate) mod config;
+mod connect;
 #[cfg(feature = "cuda")]
-mod device;
-mod heap;
-mod link;
-mod peers;
+pub(crate) mod device;
+pub(crate) mod peer;
 mod register;
 mod session_thread;
-mod state;
-mod submitters;
-mod table;
+pub(crate) mod state;
+pub(crate) mod storage;
+pub(crate) mod submitters;
+pub(crate) mod table;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -45,114 +45,105 @@ use kvrail_core::peer::PeerStats;
 use kvrail_core::provider::Provider;
 use kvrail_core::rail::RailStats;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_session::{Address, Fabric, LaneNumber, NodeName};
+use kvrail_session::{Address, LaneDialer, LaneNumber, NodeName};
 
-pub use self::config::{Config, StartError};
-#[cfg(feature = "cuda")]
-pub use self::device::DeviceError;
-use self::heap::{Home, room};
-use self::link::{Link, Mailbox};
-pub use self::peers::{ConnectError, Event, Peer};
-pub use self::state::{Room, State, Storage, StorageTaken, TakenStorage};
-pub use self::submitters::MAX_SUBMITTERS;
+use self::config::{Config, StartError};
+use self::peer::{ConnectError, Peer, ReaderEvent};
+use self::session_thread::{Mailbox, SessionThread};
+use self::state::{OwnedState, Room, boxed};
 use self::submitters::Submitters;
-pub use self::table::{MAX_LISTED, TableError};
 use crate::clock;
 use crate::layout::PageLayout;
-use crate::network::Network;
-
-/// The most peers of a reader that was not declared.
-pub const MAX_PEERS: usize = 64;
-/// The most batches of such a reader: being filled, in flight, or done and not dropped.
-pub const MAX_BATCHES: usize = 64;
-/// The most pages of one batch of such a reader.
-pub const MAX_BATCH: usize = 256;
+use crate::transport::ReaderTransport;
 
 /// How long the end of a reader waits for READs that are under way.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 /// How long it waits for sessions' threads.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const SESSIONS_WAIT: Duration = Duration::from_secs(1);
 
 /// Pulls pages of one layout out of peers' memory: owned and driven by one thread.
 ///
 /// [`connect`](Self::connect), fill a [`batch`](Self::batch), [`submit`](Self::submit), then
-/// [`poll`](Self::poll) and take what is done by [`next_done`](Self::next_done); [`wait`](Self::wait) sleeps
-/// until that is worth while. Lanes that fail are made again in the background. A peer whose session
-/// ends is removed: its pages fail, and [`next_event`](Self::next_event) tells.
+/// [`poll`](Self::poll) and take done batches by [`next_done`](Self::next_done);
+/// [`wait`](Self::wait) sleeps until there is something to do. Lanes that fail are made again in
+/// the background. A peer whose session ends is removed: its pages fail, and
+/// [`next_event`](Self::next_event) tells.
 ///
-/// Dropping it ends its sessions and waits (5 s at most) until nothing writes into its slots any more. What
-/// cannot be made sure of by then is leaked, and logged as an error.
-pub struct Reader<N: Network> {
+/// Dropping it ends its sessions, and waits (5 s at most) until nothing writes into its slots any
+/// more. If something still may by then, engine, rails and slots are leaked, and an error is
+/// logged.
+pub struct Reader<T: ReaderTransport> {
     // Taken by `drop` alone.
-    engine: ManuallyDrop<Engine<'static, N::Provider>>,
-    /// The state, if it is the reader's own and is freed with it.
-    home: Option<Home>,
-    submitters: Option<Submitters<N::Provider>>,
-    /// Bounds what is remembered of batches: as many as there are.
+    engine: ManuallyDrop<Engine<'static, T::Provider>>,
+    /// The state, if it is on the heap: it is freed with the reader.
+    owned_state: Option<OwnedState>,
+    submitters: Option<Submitters<T::Provider>>,
+    /// How many batches there are: the bound of every queue of batches here.
     batches: usize,
-    plan: N::Plan,
+    dialer_seed: T::DialerSeed,
     layout: PageLayout,
     config: Config,
-    mailbox: Arc<Mailbox<N::Line>>,
-    /// Letters taken from the mailbox.
-    letters: u64,
-    links: HashMap<u64, Linked<N::Dialer>>,
-    /// Which of them is a peer's.
-    link_of: HashMap<PeerId, u64>,
-    next_link: u64,
-    /// What became of connects that are being waited for.
+    mailbox: Arc<Mailbox<T::UnopenedLane>>,
+    /// How many of the mailbox's events have been taken.
+    events_seen: u64,
+    sessions: HashMap<u64, PeerSession<T::Dialer>>,
+    /// The number of each peer's session.
+    session_of: HashMap<PeerId, u64>,
+    next_session: u64,
+    /// Results of connects, until [`connect`](Self::connect) takes them.
     arrived: HashMap<u64, Result<Peer, ConnectError>>,
-    events: VecDeque<Event>,
-    /// Done batches that were met while looking for another.
+    events: VecDeque<ReaderEvent>,
+    /// Done batches that came while another one was waited for.
     stash: VecDeque<Done<'static>>,
-    /// Where tables are read to.
+    /// Slots that publication tables are read into.
     scratch: Vec<Slot>,
-    /// READs of tables that were given up: what comes of them is nobody's but the scratch's.
+    /// READs of tables that were given up. Their slots go back to `scratch` when they are done.
     abandoned: Vec<Ticket>,
-    /// Overdue batches that the engine has told of and the user has not asked for: each ends one wait,
-    /// not every one.
+    /// Overdue batches that the engine has reported and the user has not taken. Each ends one wait,
+    /// and not every wait.
     overdue: VecDeque<Ticket>,
     /// Device memory that is registered.
     #[cfg(feature = "cuda")]
     devices: Vec<(kvrail_core::id::RegionId, device::Registered)>,
 }
 
-/// Another thread's way into a reader: [`Reader::submitter`].
-pub type Submitter<N> = hub::Submitter<'static, 'static, <<N as Network>::Provider as Provider>::Waker>;
+/// A handle by which another thread feeds a reader: [`Reader::submitter`].
+pub type Submitter<T> =
+    hub::Submitter<'static, 'static, <<T as ReaderTransport>::Provider as Provider>::Waker>;
 
 /// A session, from the reader's side.
 #[derive(Debug)]
-struct Linked<F: Fabric> {
-    link: Link<F>,
+struct PeerSession<D: LaneDialer> {
+    thread: SessionThread<D>,
     address: Address,
-    /// What the producer's pages are.
+    /// The layout of the producer's pages.
     layout: LayoutRef,
-    /// Once it stands.
+    /// The peer, once the session stands.
     peer: Option<(PeerId, NodeName)>,
-    /// What the session calls the lanes in use.
+    /// The session's numbers of the lanes in use.
     lanes: HashMap<LaneId, LaneNumber>,
 }
 
-impl<N: Network> Reader<N> {
+impl<T: ReaderTransport> Reader<T> {
     /// Starts an engine for pages of `layout` over `rails`.
     ///
     /// # Errors
     ///
-    /// Figures that cannot work.
-    pub fn start(layout: PageLayout, rails: N, config: Config) -> Result<Self, StartError> {
-        let home = NonNull::from(Box::leak(room()));
-        // SAFETY: leaked just now, and known to nobody else. It is given back in `drop` alone, when
-        // engine and buffers are gone.
-        let state = unsafe { &mut *home.as_ptr() };
-        let figures = config.engine.unwrap_or_else(|| rails.tuning());
-        match Self::begin(state, layout, rails, config, figures, MAX_RAILS) {
+    /// Settings that cannot work.
+    pub fn start(layout: PageLayout, rails: T, config: Config) -> Result<Self, StartError> {
+        let owned = NonNull::from(Box::leak(boxed()));
+        // SAFETY: leaked just now, so this is the only reference. It is given back in `drop` alone,
+        // when engine and buffers are gone.
+        let state = unsafe { &mut *owned.as_ptr() };
+        let engine_config = config.engine.unwrap_or_else(|| rails.engine_config());
+        match Self::begin(state, layout, rails, config, engine_config, MAX_RAILS) {
             Ok(mut reader) => {
-                reader.home = Some(Home(home));
+                reader.owned_state = Some(OwnedState(owned));
                 Ok(reader)
             }
             Err(error) => {
                 // SAFETY: out of a box, and there is no engine that could have kept the reference.
-                drop(unsafe { Box::from_raw(home.as_ptr()) });
+                drop(unsafe { Box::from_raw(owned.as_ptr()) });
                 Err(error)
             }
         }
@@ -163,34 +154,34 @@ impl<N: Network> Reader<N> {
     pub(crate) fn begin<S: Room>(
         state: &'static mut S,
         layout: PageLayout,
-        rails: N,
+        rails: T,
         config: Config,
-        figures: EngineConfig,
+        engine_config: EngineConfig,
         max_rails: usize,
     ) -> Result<Self, StartError> {
         if config.lanes_per_rail == 0 {
             return Err(StartError::NoLanes);
         }
-        let (provider, plan) = rails.split();
+        let (provider, dialer_seed) = rails.split();
         let rails = provider.rails();
         if rails > max_rails {
             return Err(StartError::TooManyRails { rails, max: max_rails });
         }
-        let (engine, submitters) = state.open(provider, figures)?;
+        let (engine, submitters) = state.open(provider, engine_config)?;
         let (batches, _) = engine.capacity();
         Ok(Self {
             engine: ManuallyDrop::new(engine),
-            home: None,
+            owned_state: None,
             submitters,
             batches,
-            plan,
+            dialer_seed,
             layout,
             config,
             mailbox: Mailbox::new(),
-            letters: 0,
-            links: HashMap::new(),
-            link_of: HashMap::new(),
-            next_link: 0,
+            events_seen: 0,
+            sessions: HashMap::new(),
+            session_of: HashMap::new(),
+            next_session: 0,
             arrived: HashMap::new(),
             events: VecDeque::new(),
             stash: VecDeque::new(),
@@ -207,12 +198,12 @@ impl<N: Network> Reader<N> {
     /// this thread goes on polling; `None` when there is none left. As many can be had as
     /// [`engine!`](crate::engine) was told: `max_submitters`.
     ///
-    /// Every batch goes back to whom it came from. A handle may be dropped at any time: the slots
-    /// that it had on their way come by [`next_orphan`](Self::next_orphan); it does not count as
-    /// left again. When the reader is dropped first, a handle still gets what was done, and what
-    /// had not been taken from it; slots that the reader had are lost, and
-    /// [counted](hub::Outcome::ReaderGone).
-    pub fn submitter(&mut self) -> Option<Submitter<N>> {
+    /// Every batch goes back to the handle that it came from. A handle may be dropped at any time:
+    /// the slots of its batches under way come by [`next_orphan`](Self::next_orphan), and the
+    /// handle is not given out again. If the reader is dropped first, a handle still gets the
+    /// batches that were done, and those that the reader had not taken; slots that the reader had
+    /// are lost, and [counted](hub::Outcome::ReaderGone).
+    pub fn submitter(&mut self) -> Option<Submitter<T>> {
         self.submitters.as_mut()?.give()
     }
 
@@ -225,21 +216,23 @@ impl<N: Network> Reader<N> {
         }
     }
 
-    /// What its pages are.
+    /// The layout of its pages.
     #[must_use]
     pub const fn layout(&self) -> &PageLayout {
         &self.layout
     }
 
-    /// An empty batch, or `None` when all are in use: then poll, and drop what is done. (Of a reader that was
-    /// not declared [`MAX_BATCHES`] of up to [`MAX_BATCH`] pages.)
+    /// An empty batch, or `None` when all are in use: then poll, and drop done batches. A reader
+    /// that was not declared has [`MAX_BATCHES`](crate::MAX_BATCHES) of up to
+    /// [`MAX_BATCH`](crate::MAX_BATCH) pages.
     #[inline]
     pub fn batch(&mut self) -> Option<Batch<'static>> {
         self.engine.batch()
     }
 
-    /// Hands a batch over, and with it its slots. All of it comes back by [`next_done`](Self::next_done), at
-    /// the deadline at the latest but for what hardware still writes into.
+    /// Hands a batch over, and with it its slots. The batch comes back by
+    /// [`next_done`](Self::next_done): at the deadline at the latest, unless hardware still writes
+    /// into one of its slots.
     ///
     /// # Errors
     ///
@@ -249,12 +242,12 @@ impl<N: Network> Reader<N> {
         self.engine.submit(batch, clock::now(), deadline)
     }
 
-    /// Moves everything on: completions in, more READs out, news of the sessions. Does not block.
+    /// Takes in completions and events of the sessions, and posts more READs. Does not block.
     #[inline]
     pub fn poll(&mut self) {
         let now = clock::now();
-        if self.mailbox.count() != self.letters {
-            self.read_mail(now);
+        if self.mailbox.posted() != self.events_seen {
+            self.take_session_events(now);
         }
         match &mut self.submitters {
             None => drop(self.engine.poll(now)),
@@ -268,7 +261,8 @@ impl<N: Network> Reader<N> {
         }
     }
 
-    /// The next batch that is done. Take its pages before it is dropped: slots left inside are lost.
+    /// The next batch that is done. Take its pages before it is dropped: slots left inside are
+    /// lost.
     #[inline]
     pub fn next_done(&mut self) -> Option<Done<'static>> {
         if self.abandoned.is_empty() && self.overdue.is_empty() {
@@ -283,14 +277,14 @@ impl<N: Network> Reader<N> {
         }
     }
 
-    /// The next slot of a [`Submitter`] that was dropped with batches on their way: they are read
-    /// all the same, and their slots come here.
+    /// The next slot of a [`Submitter`] that was dropped with batches under way: these are read to
+    /// the end, and their slots come here.
     pub fn next_orphan(&mut self) -> Option<Slot> {
         self.submitters.as_mut()?.next_orphan()
     }
 
-    /// The next batch whose deadline has passed while hardware still wrote into its slots. Its pages
-    /// are lost; the batch comes back by [`next_done`](Self::next_done) later.
+    /// The next batch whose deadline has passed while hardware still wrote into its slots. Its
+    /// pages are lost; the batch comes back by [`next_done`](Self::next_done) later.
     pub fn next_overdue(&mut self) -> Option<Ticket> {
         self.hear_of_overdue();
         self.overdue.pop_front()
@@ -303,14 +297,14 @@ impl<N: Network> Reader<N> {
         }
     }
 
-    /// Takes note of what is overdue, and says whether there was anything.
+    /// Takes in the engine's reports of overdue batches, and says whether there were any.
     fn hear_of_overdue(&mut self) -> bool {
         let mut some = false;
         while let Some(ticket) = self.next_notice() {
             if self.abandoned.contains(&ticket) {
                 continue;
             }
-            // There cannot be more that matter: those of batches that have come since matter no more.
+            // If the queue is full, its oldest entry is of a batch that has come back since.
             if self.overdue.len() == self.batches {
                 self.overdue.pop_front();
             }
@@ -320,25 +314,29 @@ impl<N: Network> Reader<N> {
         some
     }
 
-    /// The next thing that happened to a peer.
-    pub fn next_event(&mut self) -> Option<Event> {
+    /// The next event of a peer.
+    pub fn next_event(&mut self) -> Option<ReaderEvent> {
         self.events.pop_front()
     }
 
-    /// Sleeps until there is something to poll for: half of what is outstanding has arrived, a deadline
-    /// has passed, a peer is lost; or until `until`. The one call that sleeps.
+    /// Sleeps until there is something to poll for (half of the outstanding bytes have arrived, a
+    /// deadline has passed, a peer is lost), or until `until`. No other call sleeps.
     ///
     /// With batches in flight it sleeps for up to 10 ms even if `until` has passed, so that a loop
     /// that waits until a batch's deadline does not spin when the batch is late.
     pub fn wait(&mut self, until: Time) {
-        /// With work and nothing outstanding all lanes are down, and wanted again in so long at most.
+        /// With batches in flight and nothing outstanding all lanes are down; the engine asks for
+        /// them again within this time.
         const ALL_DOWN: Nanos = Nanos::from_millis(10);
-        /// At least so long with batches in flight.
+        /// The shortest sleep with batches in flight.
         const PAST: Nanos = Nanos::from_millis(10);
-        /// A lane that failed may be wanted again.
+        /// How soon to look whether the engine asks for a lane that failed.
         const SOME_DOWN: Nanos = Nanos::from_millis(250);
-        let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.is_empty());
-        if waiting || self.mailbox.count() != self.letters || !self.stash.is_empty() || self.hear_of_overdue()
+        let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.none_done());
+        if waiting
+            || self.mailbox.posted() != self.events_seen
+            || !self.stash.is_empty()
+            || self.hear_of_overdue()
         {
             return;
         }
@@ -367,32 +365,33 @@ impl<N: Network> Reader<N> {
         self.engine.rails()
     }
 
-    /// What a rail has done so far, or `None` for one that is not there.
+    /// Counters of a rail, or `None` if the reader has no such rail.
     #[must_use]
     pub fn rail_stats(&self, rail: usize) -> Option<RailStats> {
         self.engine.rail_stats(RailIndex(u8::try_from(rail).ok()?))
     }
 
-    /// What a peer has given so far, or `None` once it is gone.
+    /// Counters of a peer, or `None` once it is gone.
     #[must_use]
     pub fn peer_stats(&self, peer: &Peer) -> Option<PeerStats> {
         self.engine.peer_stats(peer.id())
     }
 
-    /// The engine's figures in use.
+    /// The engine's configuration in use.
     #[must_use]
     pub fn engine_config(&self) -> &EngineConfig {
         self.engine.config()
     }
 
-    /// Brings the engine to rest: no lane left, nothing in flight. Whether it got there.
+    /// Brings the engine to rest, with no lane left and nothing in flight. Returns whether it came
+    /// to rest.
     fn come_to_rest(&mut self) -> bool {
         let until = clock::within(LAST_WAIT);
         self.engine.stop(clock::now());
         loop {
             let now = clock::now();
             self.engine.poll(now);
-            // Slots of these are lost, as those of every batch that is dropped with its slots.
+            // A batch that is dropped here loses its slots, as everywhere.
             while self.engine.next_done().is_some() {}
             if self.engine.in_flight() == 0 && self.engine.lanes_dying() == 0 {
                 return true;
@@ -405,25 +404,25 @@ impl<N: Network> Reader<N> {
     }
 }
 
-impl<N: Network> Drop for Reader<N> {
+impl<T: ReaderTransport> Drop for Reader<T> {
     fn drop(&mut self) {
-        for linked in self.links.values_mut() {
-            linked.link.hang_up();
+        for session in self.sessions.values_mut() {
+            session.thread.hang_up();
         }
         self.stash.clear();
         let (batches, _) = self.engine.capacity();
         if self.come_to_rest() {
-            let home = self.engine.batches_free() == batches;
+            let all_free = self.engine.batches_free() == batches;
             // SAFETY: taken once, here, and nothing uses it after.
             unsafe { ManuallyDrop::drop(&mut self.engine) };
-            let room = self.home.take();
-            if let (true, Some(room)) = (home, &room) {
+            let state = self.owned_state.take();
+            if let (true, Some(state)) = (all_free, &state) {
                 // SAFETY: it came out of a box. The engine, which had the one reference to it, is
-                // gone; and so is every way to a buffer: batches and done batches are home, and there are
-                // no submitters, which can claim one, over such a state.
-                drop(unsafe { Box::from_raw(room.0.as_ptr()) });
-            } else if room.is_some() {
-                tracing::warn!("a reader's batches outlive it: its storage is leaked");
+                // gone. So is every reference to a buffer: all batches have come back, and a state
+                // on the heap has no submitters.
+                drop(unsafe { Box::from_raw(state.0.as_ptr()) });
+            } else if state.is_some() {
+                tracing::warn!("a reader's batches outlive it: its state is leaked");
             }
         } else {
             tracing::error!(
@@ -434,23 +433,23 @@ impl<N: Network> Drop for Reader<N> {
             #[cfg(feature = "cuda")]
             std::mem::forget(std::mem::take(&mut self.devices));
         }
-        let until = Instant::now() + LAST_WORDS;
-        for linked in self.links.values_mut() {
-            if !linked.link.join(until) {
+        let until = Instant::now() + SESSIONS_WAIT;
+        for session in self.sessions.values_mut() {
+            if !session.thread.join(until) {
                 tracing::debug!("a session's thread is in an exchange, and ends later");
             }
         }
     }
 }
 
-impl<N: Network> fmt::Debug for Reader<N> {
+impl<T: ReaderTransport> fmt::Debug for Reader<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
-            .field("over", &N::LABEL)
+            .field("over", &T::LABEL)
             .field("layout", &self.layout)
             .field("rails", &self.rails())
             .field("in_flight", &self.in_flight())
-            .field("sessions", &self.links.len())
+            .field("sessions", &self.sessions.len())
             .finish_non_exhaustive()
     }
 }

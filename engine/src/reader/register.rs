@@ -6,12 +6,16 @@ use kvrail_core::memory::{Access, RegionError, Slots};
 use kvrail_core::plan::{AddPlanError, PlanRef};
 use kvrail_core::provider::MemoryRange;
 use kvrail_layouts::Plan;
+#[cfg(feature = "cuda")]
+use kvrail_verbs::gpu::DeviceMemory;
 
 use super::Reader;
+#[cfg(feature = "cuda")]
+use super::device::{DeviceError, Registered};
 use crate::layout::PageLayout;
-use crate::network::Network;
+use crate::transport::ReaderTransport;
 
-impl<N: Network> Reader<N> {
+impl<T: ReaderTransport> Reader<T> {
     /// Makes destination slots, one per page, of memory that lives for ever.
     ///
     /// # Errors
@@ -38,8 +42,8 @@ impl<N: Network> Reader<N> {
         Ok(of_layout(self.engine.register(memory, layout.page_bytes().into())?, known))
     }
 
-    /// Makes slots of `slot_bytes` each, of no layout: whatever is read into them is bytes. For
-    /// parts of pages ([`RemotePage::part`](kvrail_core::remote::RemotePage::part)), and for
+    /// Makes slots of `slot_bytes` each, of no layout: everything that is read into them is bytes.
+    /// For parts of pages ([`RemotePage::part`](kvrail_core::remote::RemotePage::part)), and for
     /// several pages beside each other in a slot
     /// ([`Batch::read_also`](kvrail_core::batch::Batch::read_also)).
     ///
@@ -54,7 +58,7 @@ impl<N: Network> Reader<N> {
         self.engine.register(memory, slot_bytes.into())
     }
 
-    /// Learns how the peers' pages land in slots of another layout
+    /// Teaches the engine a plan by which the peers' pages land in slots of another layout
     /// ([`Batch::read_with`](kvrail_core::batch::Batch::read_with)), with no copy in between. The
     /// plan is made from the geometry that the peers publish, at their rank, to the one that the
     /// slots were registered for: a page or a slot of another layout or rank is refused there. A
@@ -92,7 +96,7 @@ impl<N: Network> Reader<N> {
         Ok(of_layout(slots, known))
     }
 
-    /// Releases memory whose slots have all come home.
+    /// Releases memory whose slots have all come back.
     ///
     /// # Errors
     ///
@@ -107,8 +111,52 @@ impl<N: Network> Reader<N> {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl<T: ReaderTransport> Reader<T> {
+    /// Makes destination slots, one per page, of a GPU's memory. They have an address and no bytes.
+    ///
+    /// It is registered as a dmabuf, else as peer memory. A handle is kept until
+    /// [`unregister`](Self::unregister), or until nothing writes into it any more. That a page has
+    /// arrived makes it visible to kernels that are launched after; it says nothing to one that
+    /// runs already.
+    ///
+    /// # Errors
+    ///
+    /// Memory that is registered already, that holds no page, or that the rails do not take, with
+    /// what is missing.
+    pub fn register_device(&mut self, memory: &DeviceMemory) -> Result<Slots, DeviceError> {
+        if !memory.claim() {
+            return Err(DeviceError::Registered);
+        }
+        let registered = Registered(memory.clone());
+        let known = self.engine.add_layout(self.layout.identity(), 0).map_err(RegionError::from)?;
+        let slots = of_layout(self.register_claimed(memory)?, known);
+        self.devices.push((slots.region(), registered));
+        Ok(slots)
+    }
+
+    fn register_claimed(&mut self, memory: &DeviceMemory) -> Result<Slots, DeviceError> {
+        let (range, numa) = (memory.range(), memory.numa());
+        let slot_bytes = self.layout.page_bytes().into();
+        if let Some(dmabuf) = memory.dmabuf() {
+            // SAFETY: claimed, so the slots alone use it, and it stays valid while `devices` has a
+            // handle: until it is unregistered, or the engine is gone. The code that made a handle
+            // of memory of its own promised the rest.
+            match unsafe { self.engine.register_dmabuf(range, dmabuf, slot_bytes, numa) } {
+                Err(RegionError::Provider(error)) if memory.is_peer_memory() => {
+                    tracing::info!(%error, "not as a dmabuf: by nvidia-peermem");
+                }
+                Err(RegionError::Provider(error)) => return Err(DeviceError::Refused(error)),
+                other => return Ok(other?),
+            }
+        }
+        // SAFETY: as above.
+        Ok(unsafe { self.engine.register_foreign(range, slot_bytes, Access::Device, numa) }?)
+    }
+}
+
 /// Slots that have just been made, for pages of this layout.
-pub(super) fn of_layout(mut slots: Slots, layout: LayoutRef) -> Slots {
+fn of_layout(mut slots: Slots, layout: LayoutRef) -> Slots {
     let said = slots.set_layout(layout);
     debug_assert_eq!(said, Ok(()), "slots of one engine, none of them given out");
     slots

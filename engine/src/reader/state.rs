@@ -1,10 +1,9 @@
-//! Where a reader's whole state lives: made in place, in a `static` or on the heap.
-#![allow(unsafe_code, reason = "made in place, and handed out once")]
+//! A reader's whole state: made in place, in a `static` or on the heap.
+#![allow(unsafe_code, reason = "made in place; where it is on the heap, it outlives the engine in it")]
 
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ptr::NonNull;
 
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, EngineStartError};
@@ -13,10 +12,10 @@ use kvrail_core::provider::Provider;
 use kvrail_core::storage;
 
 use super::submitters::Submitters;
-use crate::declared::Declared;
+use crate::transport::LANE_DEPTH;
 
-/// A reader's state: an engine's storage, and the mailboxes of `SUBMITTERS` threads that feed it, each for
-/// `MAIL / 2` batches. [`engine!`](crate::engine) works the numbers out.
+/// A reader's state: an engine's storage, and the mailboxes of `SUBMITTERS` threads that feed it,
+/// each for `MAIL / 2` batches. [`engine!`](crate::engine) works the numbers out.
 pub struct State<
     const PEERS: usize,
     const REGIONS: usize,
@@ -31,23 +30,23 @@ pub struct State<
     mailboxes: [MaybeUninit<Mailbox<'static, MAIL>>; SUBMITTERS],
 }
 
-/// What [`State`] does for a reader, whatever its numbers. Nothing else implements it.
-pub trait Room: Sized + Send + 'static + sealed::Sealed {}
+/// A [`State`] of any numbers. Nothing else implements it.
+pub trait Room: Sized + Send + 'static + sealed::SealedState {}
 
 mod sealed {
     use super::*;
 
-    pub trait Sealed: Sized {
+    pub trait SealedState: Sized {
         fn in_place(room: &mut MaybeUninit<Self>) -> &mut Self;
 
         fn open<P: Provider>(
             &'static mut self,
             provider: P,
-            figures: EngineConfig,
+            engine_config: EngineConfig,
         ) -> Result<(Engine<'static, P>, Option<Submitters<P>>), EngineStartError>;
     }
 }
-pub(super) use sealed::Sealed;
+pub(super) use sealed::SealedState;
 
 impl<
     const PEERS: usize,
@@ -71,7 +70,7 @@ impl<
     const PAGES: usize,
     const SUBMITTERS: usize,
     const MAIL: usize,
-> Sealed for State<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES, SUBMITTERS, MAIL>
+> SealedState for State<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES, SUBMITTERS, MAIL>
 {
     fn in_place(room: &mut MaybeUninit<Self>) -> &mut Self {
         type Inner<
@@ -95,9 +94,9 @@ impl<
     fn open<P: Provider>(
         &'static mut self,
         provider: P,
-        figures: EngineConfig,
+        engine_config: EngineConfig,
     ) -> Result<(Engine<'static, P>, Option<Submitters<P>>), EngineStartError> {
-        let engine = Engine::start(&mut self.storage, provider, figures)?;
+        let engine = Engine::start(&mut self.storage, provider, engine_config)?;
         let mailboxes = self.mailboxes.iter_mut().map(|mailbox| mailbox.write(Mailbox::new()));
         let submitters = (SUBMITTERS > 0).then(|| Submitters::new(&engine, mailboxes));
         Ok((engine, submitters))
@@ -120,94 +119,33 @@ impl<
     }
 }
 
-/// Room for one reader of the declared type `R`, for a `static`: zeros, which take no place in the program's
-/// file, until the reader is started in it.
-pub struct Storage<R: Declared> {
-    taken: AtomicBool,
-    state: UnsafeCell<MaybeUninit<R::State>>,
-}
+/// The most peers of a reader that was not declared.
+pub const MAX_PEERS: usize = 64;
+/// The most batches of such a reader: being filled, in flight, or done and not dropped.
+pub const MAX_BATCHES: usize = 64;
+/// The most pages of one batch of such a reader.
+pub const MAX_BATCH: usize = 256;
 
-// SAFETY: the state, which is Send, is reachable only through a `TakenStorage`, of which the flag
-// allows one at a time.
-unsafe impl<R: Declared> Sync for Storage<R> {}
+/// The state of a reader that was not declared.
+pub(super) type Undeclared =
+    State<MAX_PEERS, 256, 512, { LANE_DEPTH as usize }, MAX_BATCHES, MAX_BATCH, 0, 2>;
 
-/// A storage has been taken before, and a reader started in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the storage has been taken: it has room for one reader, once; declare another `static` for another one"
-)]
-pub struct StorageTaken;
+/// The state of a reader that was not declared, out of a box: freed in the reader's `drop`, when
+/// the engine is gone.
+pub(super) struct OwnedState(pub(super) NonNull<Undeclared>);
 
-/// The state `S` of a [`Storage`], taken, for a declared reader's `start`. If no reader is started
-/// in it (it is dropped, or the start fails) the storage can be taken again.
-#[must_use = "a reader is started in it"]
-pub struct TakenStorage<S: Room> {
-    taken: &'static AtomicBool,
-    state: &'static UnsafeCell<MaybeUninit<S>>,
-}
+const fn is_send<T: Send>() {}
+const _: () = is_send::<Undeclared>();
 
-// SAFETY: of a storage there is one `TakenStorage` at a time, so it is the only way to the state,
-// which is Send.
-unsafe impl<S: Room> Send for TakenStorage<S> {}
+// SAFETY: it stands for the box that it came out of, as a Box does, and is used in the reader's
+// `drop` alone, by whichever thread drops the reader; what is in the box is Send (above). The
+// engine's references into it go with the engine, to the same thread.
+unsafe impl Send for OwnedState {}
 
-impl<S: Room> TakenStorage<S> {
-    /// The state, made anew.
-    ///
-    /// # Safety
-    ///
-    /// By the time that `self` is dropped nothing uses the state any more; if something may, `self`
-    /// is forgotten. The state is asked for once.
-    pub(crate) unsafe fn state(&self) -> &'static mut S {
-        // SAFETY: `take` made this the storage's only `TakenStorage`, and the caller asks it once:
-        // so this is the only reference. Another follows after the drop of `self`, by which nothing
-        // uses this one any more.
-        Sealed::in_place(unsafe { &mut *self.state.get() })
-    }
-
-    /// A reader has been started in the state, which is never given out again.
-    pub(crate) fn keep(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl<S: Room> Drop for TakenStorage<S> {
-    fn drop(&mut self) {
-        self.taken.store(false, Ordering::Release);
-    }
-}
-
-impl<S: Room> fmt::Debug for TakenStorage<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TakenStorage").field("bytes", &size_of::<S>()).finish_non_exhaustive()
-    }
-}
-
-impl<R: Declared> Storage<R> {
-    /// Empty.
-    #[must_use]
-    #[allow(clippy::new_without_default, reason = "for a static, not in passing")]
-    pub const fn new() -> Self {
-        Self { taken: AtomicBool::new(false), state: UnsafeCell::new(MaybeUninit::uninit()) }
-    }
-
-    /// The state, to be given to `R`'s `start`.
-    ///
-    /// # Errors
-    ///
-    /// A reader has been started in it, or is being started.
-    pub fn take(&'static self) -> Result<TakenStorage<R::State>, StorageTaken> {
-        if self.taken.swap(true, Ordering::AcqRel) {
-            return Err(StorageTaken);
-        }
-        Ok(TakenStorage { taken: &self.taken, state: &self.state })
-    }
-}
-
-impl<R: Declared> fmt::Debug for Storage<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Storage")
-            .field("bytes", &size_of::<R::State>())
-            .field("taken", &self.taken)
-            .finish_non_exhaustive()
-    }
+/// An empty state, made on the heap in place.
+pub(super) fn boxed() -> Box<Undeclared> {
+    let mut state = Box::new_uninit();
+    Undeclared::in_place(&mut state);
+    // SAFETY: it has just been made where it is.
+    unsafe { state.assume_init() }
 }

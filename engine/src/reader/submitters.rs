@@ -1,5 +1,5 @@
-//! Threads that feed a reader: the engine's hub, with its mailboxes, and what comes back to the reader's own
-//! thread.
+//! Threads that feed a reader: the engine's hub with its mailboxes, and the outcomes of the
+//! reader's own thread.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,12 +18,13 @@ pub const MAX_SUBMITTERS: usize = 64;
 #[allow(unreachable_pub, reason = "in the signature of a sealed trait")]
 pub struct Submitters<P: Provider> {
     hub: Hub<'static, 'static, MAX_SUBMITTERS>,
-    /// Not given away yet.
+    /// Handles that have not been given out.
     spare: Vec<Submitter<'static, 'static, P::Waker>>,
-    /// What the reader's own thread has submitted, and is done or overdue.
+    /// Batches of the reader's own thread that are done.
     done: VecDeque<Done<'static>>,
+    /// Batches of the reader's own thread that are overdue.
     overdue: VecDeque<Ticket>,
-    /// Slots of submitters that are gone.
+    /// Slots of submitters that have been dropped.
     orphans: VecDeque<Slot>,
 }
 
@@ -44,20 +45,21 @@ impl<P: Provider> Submitters<P> {
         self.spare.pop()
     }
 
-    /// Takes orders, polls, and takes outcomes to those who wait for them.
+    /// Takes in submitted batches, polls the engine, and passes outcomes on to their submitters.
     pub(super) fn turn(&mut self, engine: &mut Engine<'static, P>, now: Time) {
         let Self { hub, done, overdue, orphans, .. } = self;
         hub.turn(engine, now, |outcome| match outcome {
             Outcome::Done(batch) => done.push_back(batch),
             Outcome::Overdue(ticket, _) => {
-                // Nobody asks: the oldest is forgotten.
+                // The reader does not take them: the oldest is dropped.
                 if overdue.len() == overdue.capacity() {
                     overdue.pop_front();
                 }
                 overdue.push_back(ticket);
             }
             Outcome::Orphan(slot) => orphans.push_back(slot),
-            // The own thread's are refused where they are submitted, and it is the reader's side.
+            // Neither concerns the reader's own thread: `submit` refuses its batches, and it has
+            // the reader.
             Outcome::Rejected(_) | Outcome::ReaderGone(_) => {}
         });
     }
@@ -74,8 +76,8 @@ impl<P: Provider> Submitters<P> {
         self.orphans.pop_front()
     }
 
-    /// Whether there is something for the reader's own thread.
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether no batch of the reader's own thread is done.
+    pub(super) fn none_done(&self) -> bool {
         self.done.is_empty()
     }
 }

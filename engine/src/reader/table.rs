@@ -1,4 +1,4 @@
-//! What a peer has published, found out by reading its publication table.
+//! Listing what a peer has published, by reading its publication table.
 
 use std::ops::Range;
 
@@ -9,23 +9,24 @@ use kvrail_core::remote::{Location, PageRangeError, RemotePage};
 use kvrail_core::table::{ENTRY_BYTES, EntryValue};
 use kvrail_core::time::Time;
 
-use super::{Peer, Reader};
+use super::Reader;
+use super::peer::Peer;
 use crate::clock;
 use crate::memory::{AllocateError, leaked};
-use crate::network::Network;
+use crate::transport::ReaderTransport;
 
-/// How much of a table is read at a time: 4,096 entries.
+/// Bytes of a table that are read at a time: 4,096 entries.
 const PART: usize = 4096 * ENTRY_BYTES as usize;
 
-/// The most slots that one call looks at: 64 MiB of table, and as much again and a half for what it
-/// gives back. How many a region has is the producer's word.
+/// The most slots that one call lists: 64 MiB of table, and half as much again for the result. The
+/// number of a region's slots is the producer's claim, so it does not bound memory here.
 pub const MAX_LISTED: u32 = 1 << 22;
 
-/// Why a table was not read.
+/// Why a publication table was not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
-    /// It has none, or one of more than 4 GiB.
+    /// The region has no table, or one of more than 4 GiB.
     #[error("the peer's region {region} has no publication table that can be read as a whole")]
     None {
         /// Which region.
@@ -54,21 +55,40 @@ pub enum TableError {
     /// All batches are in use.
     #[error("all batches are in use: drop what is done first")]
     Busy,
-    /// A part of it could not be named.
+    /// A part of the table cannot be addressed.
     #[error(transparent)]
     Range(#[from] PageRangeError),
-    /// A part of it could not be asked for.
+    /// A part of the table cannot be put into a batch.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The engine refused.
     #[error(transparent)]
     Submit(#[from] SubmitError),
-    /// It did not arrive.
+    /// The table did not arrive.
     #[error("the publication table did not arrive: {0}")]
     Page(PageError),
-    /// It did not arrive in time, and hardware still writes.
+    /// The table did not arrive in time, and hardware may still write into its slot.
     #[error("the publication table did not arrive in time")]
     Deadline,
+}
+
+impl TableError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::None { .. } => 6050,
+            Self::Slots { .. } => 6051,
+            Self::Busy => 6052,
+            Self::Deadline => 6053,
+            Self::Memory(source) => source.code(),
+            Self::Register(source) => source.code(),
+            Self::Range(source) => source.code(),
+            Self::Read(source) => source.code(),
+            Self::Submit(source) => source.code(),
+            Self::Page(source) => source.code(),
+        }
+    }
 }
 
 impl From<PageError> for TableError {
@@ -77,11 +97,12 @@ impl From<PageError> for TableError {
     }
 }
 
-impl<N: Network> Reader<N> {
-    /// What the peer has published in `region`, in the order of its slots: a snapshot, as any directory's
-    /// word is. The table is read as pages are, one-sidedly; the peer takes no part in it.
+impl<T: ReaderTransport> Reader<T> {
+    /// The pages that the peer has published in `region`, in the order of its slots: a snapshot,
+    /// which may be out of date at once. The table is read as pages are, one-sidedly; the peer
+    /// takes no part in it.
     ///
-    /// Blocks, until `deadline` at most. What else is in flight goes on.
+    /// Blocks, until `deadline` at most. Batches in flight go on meanwhile.
     ///
     /// # Errors
     ///
@@ -97,8 +118,8 @@ impl<N: Network> Reader<N> {
         self.published_in(peer, region, 0..slots, deadline)
     }
 
-    /// What the peer has published in the slots `slots` of `region`, as
-    /// [`published`](Self::published) says it of all of them.
+    /// The pages that the peer has published in the slots `slots` of `region`: a part of
+    /// [`published`](Self::published).
     ///
     /// # Errors
     ///
@@ -139,7 +160,7 @@ impl<N: Network> Reader<N> {
         Ok(locations)
     }
 
-    /// Reads one thing into the scratch slot, and waits for it.
+    /// Reads `page` into a scratch slot, and waits for it.
     fn fetch(&mut self, page: RemotePage, deadline: Time) -> Result<Slot, TableError> {
         let slot = match self.scratch.pop() {
             Some(slot) => slot,
@@ -177,7 +198,8 @@ impl<N: Network> Reader<N> {
         }
     }
 
-    /// A batch of the user's own comes back; one that was given up here gives its slot to the scratch.
+    /// Returns `done` if it is the user's. A batch that was given up here puts its slot back into
+    /// `scratch`.
     pub(super) fn theirs(&mut self, mut done: Done<'static>) -> Option<Done<'static>> {
         let ticket = done.ticket();
         let Some(at) = self.abandoned.iter().position(|&t| t == ticket) else { return Some(done) };
@@ -186,8 +208,8 @@ impl<N: Network> Reader<N> {
         None
     }
 
-    /// Polls until the batch of `ticket` is done; others are put aside for `next_done`. `None`: its deadline
-    /// has passed, and it will come later.
+    /// Polls until the batch of `ticket` is done; others are kept for `next_done`. `None`: its
+    /// deadline has passed, and it will come later.
     fn await_batch(&mut self, ticket: Ticket, deadline: Time) -> Option<Done<'static>> {
         loop {
             self.poll();

@@ -115,7 +115,7 @@ impl Bench {
     }
 
     /// Waits for the lane's next event.
-    fn hears(&mut self, wanted: Event) {
+    fn hears(&mut self, wanted: ProviderEvent) {
         let start = Instant::now();
         loop {
             match self.verbs.next_event() {

@@ -8,7 +8,7 @@ mod lane;
 use kvrail::core::memory::RegionError;
 use kvrail::core::provider::RegisterError;
 use kvrail::gpu::DeviceMemory;
-use kvrail::{Config, DeviceError, Network, Reader, shm, verbs};
+use kvrail::{Config, DeviceError, Reader, ReaderTransport, shm, verbs};
 use lane::{Fabric, LAYOUT, said};
 
 fn exported(pages: u64) -> DeviceMemory {
@@ -20,7 +20,7 @@ fn exported(pages: u64) -> DeviceMemory {
 }
 
 /// The refusal of these rails, which leaves the memory free for others.
-fn refusal<N: Network>(rails: N) -> RegisterError {
+fn refusal<N: ReaderTransport>(rails: N) -> RegisterError {
     let memory = exported(4);
     let mut reader = Reader::start(LAYOUT, rails, Config::default()).unwrap();
     let error = reader.register_device(&memory).unwrap_err();

@@ -1,4 +1,5 @@
-//! Any declaration: refused with a reason, or a geometry whose elements lie apart and inside their regions.
+//! An arbitrary declaration is refused with a reason, or gives a geometry whose elements lie apart
+//! and inside their regions.
 
 use arbitrary::{Arbitrary, Unstructured};
 use kvrail_layouts::{

@@ -1,5 +1,6 @@
-//! Any pair of layouts: a plan that writes every wanted byte of the destination once, from the right place of the
-//! source, and nothing else, whole and cut into work requests; or none, for a reason that the oracle sees.
+//! An arbitrary pair of layouts has a plan that writes every wanted byte of the destination once,
+//! from the right place of the source, and no other byte, whole and cut into work requests; or it
+//! has none, for a reason that the oracle confirms.
 
 #[path = "../../../layouts/tests/pairs/mod.rs"]
 mod pairs;

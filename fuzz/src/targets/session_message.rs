@@ -1,6 +1,6 @@
-//! Bytes from a stranger: a message that encodes to the same bytes, or an error that can be printed.
+//! Arbitrary bytes are a message that encodes to the same bytes, or an error that can be printed.
 
-use kvrail_session::{Kind, Message, Reason, parse};
+use kvrail_session::{Message, MessageKind, Reason, parse};
 
 /// Runs the target on an input of a fuzzer, or a seed.
 pub fn run(bytes: &[u8]) {
@@ -15,7 +15,7 @@ pub fn run(bytes: &[u8]) {
                 matches!(&message, Message::Refused(no) if matches!(no.reason, Reason::Other { .. }));
             if !foreign {
                 // The MAC is not the parser's: 32 bytes at the end of all but a greeting.
-                let mac = if message.kind() == Kind::Hello { 0 } else { 32 };
+                let mac = if message.kind() == MessageKind::Hello { 0 } else { 32 };
                 let body = encoded.len() - mac;
                 assert_eq!(encoded[..body], bytes[..body]);
             }

@@ -1,5 +1,6 @@
-//! Bytes from a stranger: a block list that encodes to the same bytes, or an error that can be printed. And any
-//! pages: a list that says them, in no more bytes than it may be, and is the same after parsing.
+//! Arbitrary bytes are a block list that encodes to the same bytes, or an error that can be
+//! printed. Arbitrary pages give a block list within its limit of bytes, which holds the same pages
+//! after parsing.
 
 use arbitrary::{Arbitrary, Unstructured};
 use kvrail_core::remote::Location;

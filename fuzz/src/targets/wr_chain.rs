@@ -1,4 +1,4 @@
-//! What the engine says to a device is what a device finds: arbitrary commits through the chain encoder,
+//! A device finds in a chain what the engine posted: arbitrary commits through the chain encoder,
 //! and arbitrary batches through an engine over it.
 
 use std::collections::HashMap;
@@ -170,7 +170,7 @@ fn travel(journey: &Journey) {
     let mut state = Box::new(State::new());
     // SAFETY: the storage is declared before the engine, which is not forgotten.
     let mut engine = unsafe { Engine::start_scoped(&mut *state, provider, config) }.unwrap();
-    // SAFETY: `memory` outlives the engine, and nobody touches it but through the slots.
+    // SAFETY: `memory` outlives the engine, and only the slots give access to it.
     let slots = unsafe { engine.register_foreign(range, u64::from(PAGE), Access::Host, None) }.unwrap();
     let mut slots: Vec<Slot> = slots.collect();
 

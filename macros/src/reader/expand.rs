@@ -15,7 +15,7 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
     let questions = questions(reader);
     let about = about(reader);
     let blank = (!docs.is_empty()).then(|| quote!(#[doc = ""]));
-    let declared = quote!(#krate::declared);
+    let declared = quote!(#krate::macro_support);
     let numbers = quote!(#ident::<#krate::shm::ShmRails>::__MAXIMA);
     let state = quote! {
         #declared::State<
@@ -41,9 +41,9 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
                     ::core::mem::size_of::<#krate::Storage<#ident>>();
             }
             #[automatically_derived]
-            impl<N: #krate::Network> #declared::Declared for #ident<N> {
+            impl<T: #krate::ReaderTransport> #declared::Declared for #ident<T> {
                 type State = #state;
-                const PAGE: #declared::Page = #declared::Page::of::<#page>();
+                const PAGE: #declared::DeclaredPage = #declared::DeclaredPage::of::<#page>();
                 const MAXIMA: #declared::Maxima = #numbers;
             }
             #questions
@@ -54,14 +54,14 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
 /// The type, and what it can do whatever its numbers are.
 fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
     let Reader { vis, ident, krate, page, .. } = reader;
-    let declared = quote!(#krate::declared);
+    let declared = quote!(#krate::macro_support);
     quote! {
         #docs
-        #vis struct #ident<N: #krate::Network = #krate::shm::ShmRails> {
-            reader: #krate::Reader<N>,
+        #vis struct #ident<T: #krate::ReaderTransport = #krate::shm::ShmRails> {
+            reader: #krate::Reader<T>,
         }
         #[allow(dead_code)]
-        impl<N: #krate::Network> #ident<N> {
+        impl<T: #krate::ReaderTransport> #ident<T> {
             /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
             /// page whose rank is known at run time: then it is `start_as`.
             ///
@@ -71,7 +71,7 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
             /// ones. The storage can be taken again.
             #vis fn start(
                 state: #krate::TakenStorage<<Self as #declared::Declared>::State>,
-                rails: N,
+                rails: T,
                 config: #krate::Config,
             ) -> ::core::result::Result<Self, #krate::StartError> {
                 Self::start_as(state, #krate::PageLayout::of::<#page>(), rails, config)
@@ -85,10 +85,10 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
             #vis fn start_as(
                 state: #krate::TakenStorage<<Self as #declared::Declared>::State>,
                 layout: #krate::PageLayout,
-                rails: N,
+                rails: T,
                 config: #krate::Config,
             ) -> ::core::result::Result<Self, #krate::StartError> {
-                match #declared::start::<Self, N>(state, layout, rails, config) {
+                match #declared::start::<Self, T>(state, layout, rails, config) {
                     ::core::result::Result::Ok(reader) => ::core::result::Result::Ok(Self { reader }),
                     ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
                 }
@@ -102,20 +102,20 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
             }
         }
         #[automatically_derived]
-        impl<N: #krate::Network> ::core::ops::Deref for #ident<N> {
-            type Target = #krate::Reader<N>;
+        impl<T: #krate::ReaderTransport> ::core::ops::Deref for #ident<T> {
+            type Target = #krate::Reader<T>;
             fn deref(&self) -> &Self::Target {
                 &self.reader
             }
         }
         #[automatically_derived]
-        impl<N: #krate::Network> ::core::ops::DerefMut for #ident<N> {
+        impl<T: #krate::ReaderTransport> ::core::ops::DerefMut for #ident<T> {
             fn deref_mut(&mut self) -> &mut Self::Target {
                 &mut self.reader
             }
         }
         #[automatically_derived]
-        impl<N: #krate::Network> ::core::fmt::Debug for #ident<N> {
+        impl<T: #krate::ReaderTransport> ::core::fmt::Debug for #ident<T> {
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 ::core::fmt::Debug::fmt(&self.reader, f)
             }
@@ -165,7 +165,7 @@ fn about(reader: &Reader) -> Vec<String> {
 
 fn maxima(reader: &Reader) -> TokenStream {
     let krate = &reader.krate;
-    let declared = quote!(#krate::declared);
+    let declared = quote!(#krate::macro_support);
     let page = &reader.page;
     let or =
         |key: Key, default: TokenStream| reader.number(key).map_or(default, quote::ToTokens::to_token_stream);
@@ -204,7 +204,7 @@ fn questions(reader: &Reader) -> TokenStream {
     let (krate, ident) = (&reader.krate, &reader.ident);
     let maxima = quote!(&#ident::<#krate::shm::ShmRails>::__MAXIMA);
     let ask = |call: &str, arguments: TokenStream, span: Span| {
-        let question = call_at(span, quote!(#krate::declared), call, arguments);
+        let question = call_at(span, quote!(#krate::macro_support), call, arguments);
         quote_spanned!(span=> const _: () = #question;)
     };
     let simple = [

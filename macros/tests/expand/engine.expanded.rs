@@ -7,11 +7,11 @@
 /// | `max_batch` | 64 |
 ///
 /// It lives in a `Storage`, whole; what is in use is a run-time figure below the maxima.
-pub struct Reader<N: ::kvrail::Network = ::kvrail::shm::ShmRails> {
-    reader: ::kvrail::Reader<N>,
+pub struct Reader<T: ::kvrail::ReaderTransport = ::kvrail::shm::ShmRails> {
+    reader: ::kvrail::Reader<T>,
 }
 #[allow(dead_code)]
-impl<N: ::kvrail::Network> Reader<N> {
+impl<T: ::kvrail::ReaderTransport> Reader<T> {
     /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
     /// page whose rank is known at run time: then it is `start_as`.
     ///
@@ -20,8 +20,10 @@ impl<N: ::kvrail::Network> Reader<N> {
     /// More rails than declared, figures that cannot work or that are not the declared
     /// ones. The storage can be taken again.
     pub fn start(
-        state: ::kvrail::TakenStorage<<Self as ::kvrail::declared::Declared>::State>,
-        rails: N,
+        state: ::kvrail::TakenStorage<
+            <Self as ::kvrail::macro_support::Declared>::State,
+        >,
+        rails: T,
         config: ::kvrail::Config,
     ) -> ::core::result::Result<Self, ::kvrail::StartError> {
         Self::start_as(state, ::kvrail::PageLayout::of::<Mla>(), rails, config)
@@ -32,12 +34,14 @@ impl<N: ::kvrail::Network> Reader<N> {
     ///
     /// As `start`, or the pages of another layout.
     pub fn start_as(
-        state: ::kvrail::TakenStorage<<Self as ::kvrail::declared::Declared>::State>,
+        state: ::kvrail::TakenStorage<
+            <Self as ::kvrail::macro_support::Declared>::State,
+        >,
         layout: ::kvrail::PageLayout,
-        rails: N,
+        rails: T,
         config: ::kvrail::Config,
     ) -> ::core::result::Result<Self, ::kvrail::StartError> {
-        match ::kvrail::declared::start::<Self, N>(state, layout, rails, config) {
+        match ::kvrail::macro_support::start::<Self, T>(state, layout, rails, config) {
             ::core::result::Result::Ok(reader) => {
                 ::core::result::Result::Ok(Self { reader })
             }
@@ -47,27 +51,28 @@ impl<N: ::kvrail::Network> Reader<N> {
     /// When a batch is due that is submitted now and may take what the declaration allows.
     #[must_use]
     pub fn deadline(&self) -> ::kvrail::core::time::Time {
-        let milliseconds = <Self as ::kvrail::declared::Declared>::MAXIMA.deadline_ms;
+        let milliseconds = <Self as ::kvrail::macro_support::Declared>::MAXIMA
+            .deadline_ms;
         ::kvrail::clock::within(
             ::core::time::Duration::from_millis(milliseconds as ::core::primitive::u64),
         )
     }
 }
 #[automatically_derived]
-impl<N: ::kvrail::Network> ::core::ops::Deref for Reader<N> {
-    type Target = ::kvrail::Reader<N>;
+impl<T: ::kvrail::ReaderTransport> ::core::ops::Deref for Reader<T> {
+    type Target = ::kvrail::Reader<T>;
     fn deref(&self) -> &Self::Target {
         &self.reader
     }
 }
 #[automatically_derived]
-impl<N: ::kvrail::Network> ::core::ops::DerefMut for Reader<N> {
+impl<T: ::kvrail::ReaderTransport> ::core::ops::DerefMut for Reader<T> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.reader
     }
 }
 #[automatically_derived]
-impl<N: ::kvrail::Network> ::core::fmt::Debug for Reader<N> {
+impl<T: ::kvrail::ReaderTransport> ::core::fmt::Debug for Reader<T> {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
         ::core::fmt::Debug::fmt(&self.reader, f)
     }
@@ -75,11 +80,11 @@ impl<N: ::kvrail::Network> ::core::fmt::Debug for Reader<N> {
 const _: () = {
     impl Reader<::kvrail::shm::ShmRails> {
         #[doc(hidden)]
-        const __MAXIMA: ::kvrail::declared::Maxima = ::kvrail::declared::Maxima {
+        const __MAXIMA: ::kvrail::macro_support::Maxima = ::kvrail::macro_support::Maxima {
             rails: 8,
             peers: 256,
-            regions: ::kvrail::declared::regions(256),
-            lanes: ::kvrail::declared::lanes(256, 8),
+            regions: ::kvrail::macro_support::regions(256),
+            lanes: ::kvrail::macro_support::lanes(256, 8),
             depth: 128,
             batch: 64,
             batches: 64,
@@ -97,8 +102,8 @@ const _: () = {
         >();
     }
     #[automatically_derived]
-    impl<N: ::kvrail::Network> ::kvrail::declared::Declared for Reader<N> {
-        type State = ::kvrail::declared::State<
+    impl<T: ::kvrail::ReaderTransport> ::kvrail::macro_support::Declared for Reader<T> {
+        type State = ::kvrail::macro_support::State<
             { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.peers },
             { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.regions },
             { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.lanes },
@@ -107,54 +112,56 @@ const _: () = {
             { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.batch },
             { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.submitters },
             {
-                ::kvrail::declared::mail(
+                ::kvrail::macro_support::mail(
                     Reader::<::kvrail::shm::ShmRails>::__MAXIMA.submitters,
                     Reader::<::kvrail::shm::ShmRails>::__MAXIMA.batches,
                 )
             },
         >;
-        const PAGE: ::kvrail::declared::Page = ::kvrail::declared::Page::of::<Mla>();
-        const MAXIMA: ::kvrail::declared::Maxima = Reader::<
+        const PAGE: ::kvrail::macro_support::DeclaredPage = ::kvrail::macro_support::DeclaredPage::of::<
+            Mla,
+        >();
+        const MAXIMA: ::kvrail::macro_support::Maxima = Reader::<
             ::kvrail::shm::ShmRails,
         >::__MAXIMA;
     }
-    const _: () = ::kvrail::declared::accept_rails(
+    const _: () = ::kvrail::macro_support::accept_rails(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_peers(
+    const _: () = ::kvrail::macro_support::accept_peers(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_regions(
+    const _: () = ::kvrail::macro_support::accept_regions(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_lanes(
+    const _: () = ::kvrail::macro_support::accept_lanes(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_depth(
+    const _: () = ::kvrail::macro_support::accept_depth(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_batch(
+    const _: () = ::kvrail::macro_support::accept_batch(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_batches(
+    const _: () = ::kvrail::macro_support::accept_batches(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_submitters(
+    const _: () = ::kvrail::macro_support::accept_submitters(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_rail_bytes(
+    const _: () = ::kvrail::macro_support::accept_rail_bytes(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_rail_wrs(
+    const _: () = ::kvrail::macro_support::accept_rail_wrs(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_deadline(
+    const _: () = ::kvrail::macro_support::accept_deadline(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_page(
+    const _: () = ::kvrail::macro_support::accept_page(
         <Mla as ::kvrail::layouts::KvLayout>::GEOMETRY,
     );
-    const _: () = ::kvrail::declared::accept_chunk(
+    const _: () = ::kvrail::macro_support::accept_chunk(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
         1 << 30,
     );

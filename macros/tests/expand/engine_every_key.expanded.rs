@@ -21,11 +21,11 @@
 /// | `max_sges` | 30 |
 ///
 /// It lives in a `Storage`, whole; what is in use is a run-time figure below the maxima.
-pub(crate) struct Pull<N: kv::Network = kv::shm::ShmRails> {
-    reader: kv::Reader<N>,
+pub(crate) struct Pull<T: kv::ReaderTransport = kv::shm::ShmRails> {
+    reader: kv::Reader<T>,
 }
 #[allow(dead_code)]
-impl<N: kv::Network> Pull<N> {
+impl<T: kv::ReaderTransport> Pull<T> {
     /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
     /// page whose rank is known at run time: then it is `start_as`.
     ///
@@ -34,8 +34,8 @@ impl<N: kv::Network> Pull<N> {
     /// More rails than declared, figures that cannot work or that are not the declared
     /// ones. The storage can be taken again.
     pub(crate) fn start(
-        state: kv::TakenStorage<<Self as kv::declared::Declared>::State>,
-        rails: N,
+        state: kv::TakenStorage<<Self as kv::macro_support::Declared>::State>,
+        rails: T,
         config: kv::Config,
     ) -> ::core::result::Result<Self, kv::StartError> {
         Self::start_as(state, kv::PageLayout::of::<pages::Mla>(), rails, config)
@@ -46,12 +46,12 @@ impl<N: kv::Network> Pull<N> {
     ///
     /// As `start`, or the pages of another layout.
     pub(crate) fn start_as(
-        state: kv::TakenStorage<<Self as kv::declared::Declared>::State>,
+        state: kv::TakenStorage<<Self as kv::macro_support::Declared>::State>,
         layout: kv::PageLayout,
-        rails: N,
+        rails: T,
         config: kv::Config,
     ) -> ::core::result::Result<Self, kv::StartError> {
-        match kv::declared::start::<Self, N>(state, layout, rails, config) {
+        match kv::macro_support::start::<Self, T>(state, layout, rails, config) {
             ::core::result::Result::Ok(reader) => {
                 ::core::result::Result::Ok(Self { reader })
             }
@@ -61,27 +61,27 @@ impl<N: kv::Network> Pull<N> {
     /// When a batch is due that is submitted now and may take what the declaration allows.
     #[must_use]
     pub(crate) fn deadline(&self) -> kv::core::time::Time {
-        let milliseconds = <Self as kv::declared::Declared>::MAXIMA.deadline_ms;
+        let milliseconds = <Self as kv::macro_support::Declared>::MAXIMA.deadline_ms;
         kv::clock::within(
             ::core::time::Duration::from_millis(milliseconds as ::core::primitive::u64),
         )
     }
 }
 #[automatically_derived]
-impl<N: kv::Network> ::core::ops::Deref for Pull<N> {
-    type Target = kv::Reader<N>;
+impl<T: kv::ReaderTransport> ::core::ops::Deref for Pull<T> {
+    type Target = kv::Reader<T>;
     fn deref(&self) -> &Self::Target {
         &self.reader
     }
 }
 #[automatically_derived]
-impl<N: kv::Network> ::core::ops::DerefMut for Pull<N> {
+impl<T: kv::ReaderTransport> ::core::ops::DerefMut for Pull<T> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.reader
     }
 }
 #[automatically_derived]
-impl<N: kv::Network> ::core::fmt::Debug for Pull<N> {
+impl<T: kv::ReaderTransport> ::core::fmt::Debug for Pull<T> {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
         ::core::fmt::Debug::fmt(&self.reader, f)
     }
@@ -89,7 +89,7 @@ impl<N: kv::Network> ::core::fmt::Debug for Pull<N> {
 const _: () = {
     impl Pull<kv::shm::ShmRails> {
         #[doc(hidden)]
-        const __MAXIMA: kv::declared::Maxima = kv::declared::Maxima {
+        const __MAXIMA: kv::macro_support::Maxima = kv::macro_support::Maxima {
             rails: 2,
             peers: PEERS,
             regions: 8,
@@ -111,8 +111,8 @@ const _: () = {
         >();
     }
     #[automatically_derived]
-    impl<N: kv::Network> kv::declared::Declared for Pull<N> {
-        type State = kv::declared::State<
+    impl<T: kv::ReaderTransport> kv::macro_support::Declared for Pull<T> {
+        type State = kv::macro_support::State<
             { Pull::<kv::shm::ShmRails>::__MAXIMA.peers },
             { Pull::<kv::shm::ShmRails>::__MAXIMA.regions },
             { Pull::<kv::shm::ShmRails>::__MAXIMA.lanes },
@@ -121,39 +121,56 @@ const _: () = {
             { Pull::<kv::shm::ShmRails>::__MAXIMA.batch },
             { Pull::<kv::shm::ShmRails>::__MAXIMA.submitters },
             {
-                kv::declared::mail(
+                kv::macro_support::mail(
                     Pull::<kv::shm::ShmRails>::__MAXIMA.submitters,
                     Pull::<kv::shm::ShmRails>::__MAXIMA.batches,
                 )
             },
         >;
-        const PAGE: kv::declared::Page = kv::declared::Page::of::<pages::Mla>();
-        const MAXIMA: kv::declared::Maxima = Pull::<kv::shm::ShmRails>::__MAXIMA;
+        const PAGE: kv::macro_support::DeclaredPage = kv::macro_support::DeclaredPage::of::<
+            pages::Mla,
+        >();
+        const MAXIMA: kv::macro_support::Maxima = Pull::<kv::shm::ShmRails>::__MAXIMA;
     }
-    const _: () = kv::declared::accept_rails(&Pull::<kv::shm::ShmRails>::__MAXIMA);
-    const _: () = kv::declared::accept_peers(&Pull::<kv::shm::ShmRails>::__MAXIMA);
-    const _: () = kv::declared::accept_regions(&Pull::<kv::shm::ShmRails>::__MAXIMA);
-    const _: () = kv::declared::accept_lanes(&Pull::<kv::shm::ShmRails>::__MAXIMA);
-    const _: () = kv::declared::accept_depth(&Pull::<kv::shm::ShmRails>::__MAXIMA);
-    const _: () = kv::declared::accept_batch(&Pull::<kv::shm::ShmRails>::__MAXIMA);
-    const _: () = kv::declared::accept_batches(&Pull::<kv::shm::ShmRails>::__MAXIMA);
-    const _: () = kv::declared::accept_submitters(&Pull::<kv::shm::ShmRails>::__MAXIMA);
-    const _: () = kv::declared::accept_rail_bytes(&Pull::<kv::shm::ShmRails>::__MAXIMA);
-    const _: () = kv::declared::accept_rail_wrs(&Pull::<kv::shm::ShmRails>::__MAXIMA);
-    const _: () = kv::declared::accept_deadline(&Pull::<kv::shm::ShmRails>::__MAXIMA);
-    const _: () = kv::declared::accept_page(
+    const _: () = kv::macro_support::accept_rails(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::macro_support::accept_peers(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::macro_support::accept_regions(
+        &Pull::<kv::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = kv::macro_support::accept_lanes(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::macro_support::accept_depth(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::macro_support::accept_batch(&Pull::<kv::shm::ShmRails>::__MAXIMA);
+    const _: () = kv::macro_support::accept_batches(
+        &Pull::<kv::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = kv::macro_support::accept_submitters(
+        &Pull::<kv::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = kv::macro_support::accept_rail_bytes(
+        &Pull::<kv::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = kv::macro_support::accept_rail_wrs(
+        &Pull::<kv::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = kv::macro_support::accept_deadline(
+        &Pull::<kv::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = kv::macro_support::accept_page(
         <pages::Mla as kv::layouts::KvLayout>::GEOMETRY,
     );
-    const _: () = kv::declared::accept_chunk(
+    const _: () = kv::macro_support::accept_chunk(
         &Pull::<kv::shm::ShmRails>::__MAXIMA,
         1 << 24,
     );
-    const _: () = kv::declared::accept_cq(&Pull::<kv::shm::ShmRails>::__MAXIMA, 4096);
-    const _: () = kv::declared::accept_plan_of(
+    const _: () = kv::macro_support::accept_cq(
+        &Pull::<kv::shm::ShmRails>::__MAXIMA,
+        4096,
+    );
+    const _: () = kv::macro_support::accept_plan_of(
         <pages::Mla as kv::layouts::KvLayout>::GEOMETRY,
         &PLAN,
     );
-    const _: () = kv::declared::accept_plan(
+    const _: () = kv::macro_support::accept_plan(
         &Pull::<kv::shm::ShmRails>::__MAXIMA,
         &PLAN,
         30,

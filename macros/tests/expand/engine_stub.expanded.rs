@@ -15,11 +15,11 @@
 /// Pulls pages of `::kvrail::layouts::catalogue::Opaque<4096>` out of peers' memory: a `Reader` whose maxima are known at compile time.
 ///
 /// It lives in a `Storage`, whole; what is in use is a run-time figure below the maxima.
-struct Reader<N: ::kvrail::Network = ::kvrail::shm::ShmRails> {
-    reader: ::kvrail::Reader<N>,
+struct Reader<T: ::kvrail::ReaderTransport = ::kvrail::shm::ShmRails> {
+    reader: ::kvrail::Reader<T>,
 }
 #[allow(dead_code)]
-impl<N: ::kvrail::Network> Reader<N> {
+impl<T: ::kvrail::ReaderTransport> Reader<T> {
     /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
     /// page whose rank is known at run time: then it is `start_as`.
     ///
@@ -28,8 +28,10 @@ impl<N: ::kvrail::Network> Reader<N> {
     /// More rails than declared, figures that cannot work or that are not the declared
     /// ones. The storage can be taken again.
     fn start(
-        state: ::kvrail::TakenStorage<<Self as ::kvrail::declared::Declared>::State>,
-        rails: N,
+        state: ::kvrail::TakenStorage<
+            <Self as ::kvrail::macro_support::Declared>::State,
+        >,
+        rails: T,
         config: ::kvrail::Config,
     ) -> ::core::result::Result<Self, ::kvrail::StartError> {
         Self::start_as(
@@ -45,12 +47,14 @@ impl<N: ::kvrail::Network> Reader<N> {
     ///
     /// As `start`, or the pages of another layout.
     fn start_as(
-        state: ::kvrail::TakenStorage<<Self as ::kvrail::declared::Declared>::State>,
+        state: ::kvrail::TakenStorage<
+            <Self as ::kvrail::macro_support::Declared>::State,
+        >,
         layout: ::kvrail::PageLayout,
-        rails: N,
+        rails: T,
         config: ::kvrail::Config,
     ) -> ::core::result::Result<Self, ::kvrail::StartError> {
-        match ::kvrail::declared::start::<Self, N>(state, layout, rails, config) {
+        match ::kvrail::macro_support::start::<Self, T>(state, layout, rails, config) {
             ::core::result::Result::Ok(reader) => {
                 ::core::result::Result::Ok(Self { reader })
             }
@@ -60,27 +64,28 @@ impl<N: ::kvrail::Network> Reader<N> {
     /// When a batch is due that is submitted now and may take what the declaration allows.
     #[must_use]
     fn deadline(&self) -> ::kvrail::core::time::Time {
-        let milliseconds = <Self as ::kvrail::declared::Declared>::MAXIMA.deadline_ms;
+        let milliseconds = <Self as ::kvrail::macro_support::Declared>::MAXIMA
+            .deadline_ms;
         ::kvrail::clock::within(
             ::core::time::Duration::from_millis(milliseconds as ::core::primitive::u64),
         )
     }
 }
 #[automatically_derived]
-impl<N: ::kvrail::Network> ::core::ops::Deref for Reader<N> {
-    type Target = ::kvrail::Reader<N>;
+impl<T: ::kvrail::ReaderTransport> ::core::ops::Deref for Reader<T> {
+    type Target = ::kvrail::Reader<T>;
     fn deref(&self) -> &Self::Target {
         &self.reader
     }
 }
 #[automatically_derived]
-impl<N: ::kvrail::Network> ::core::ops::DerefMut for Reader<N> {
+impl<T: ::kvrail::ReaderTransport> ::core::ops::DerefMut for Reader<T> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.reader
     }
 }
 #[automatically_derived]
-impl<N: ::kvrail::Network> ::core::fmt::Debug for Reader<N> {
+impl<T: ::kvrail::ReaderTransport> ::core::fmt::Debug for Reader<T> {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
         ::core::fmt::Debug::fmt(&self.reader, f)
     }
@@ -88,11 +93,11 @@ impl<N: ::kvrail::Network> ::core::fmt::Debug for Reader<N> {
 const _: () = {
     impl Reader<::kvrail::shm::ShmRails> {
         #[doc(hidden)]
-        const __MAXIMA: ::kvrail::declared::Maxima = ::kvrail::declared::Maxima {
+        const __MAXIMA: ::kvrail::macro_support::Maxima = ::kvrail::macro_support::Maxima {
             rails: 8,
             peers: 64,
-            regions: ::kvrail::declared::regions(64),
-            lanes: ::kvrail::declared::lanes(64, 8),
+            regions: ::kvrail::macro_support::regions(64),
+            lanes: ::kvrail::macro_support::lanes(64, 8),
             depth: 128,
             batch: 256,
             batches: 64,
@@ -111,8 +116,8 @@ const _: () = {
         >();
     }
     #[automatically_derived]
-    impl<N: ::kvrail::Network> ::kvrail::declared::Declared for Reader<N> {
-        type State = ::kvrail::declared::State<
+    impl<T: ::kvrail::ReaderTransport> ::kvrail::macro_support::Declared for Reader<T> {
+        type State = ::kvrail::macro_support::State<
             { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.peers },
             { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.regions },
             { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.lanes },
@@ -121,58 +126,58 @@ const _: () = {
             { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.batch },
             { Reader::<::kvrail::shm::ShmRails>::__MAXIMA.submitters },
             {
-                ::kvrail::declared::mail(
+                ::kvrail::macro_support::mail(
                     Reader::<::kvrail::shm::ShmRails>::__MAXIMA.submitters,
                     Reader::<::kvrail::shm::ShmRails>::__MAXIMA.batches,
                 )
             },
         >;
-        const PAGE: ::kvrail::declared::Page = ::kvrail::declared::Page::of::<
+        const PAGE: ::kvrail::macro_support::DeclaredPage = ::kvrail::macro_support::DeclaredPage::of::<
             ::kvrail::layouts::catalogue::Opaque<4096>,
         >();
-        const MAXIMA: ::kvrail::declared::Maxima = Reader::<
+        const MAXIMA: ::kvrail::macro_support::Maxima = Reader::<
             ::kvrail::shm::ShmRails,
         >::__MAXIMA;
     }
-    const _: () = ::kvrail::declared::accept_rails(
+    const _: () = ::kvrail::macro_support::accept_rails(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_peers(
+    const _: () = ::kvrail::macro_support::accept_peers(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_regions(
+    const _: () = ::kvrail::macro_support::accept_regions(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_lanes(
+    const _: () = ::kvrail::macro_support::accept_lanes(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_depth(
+    const _: () = ::kvrail::macro_support::accept_depth(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_batch(
+    const _: () = ::kvrail::macro_support::accept_batch(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_batches(
+    const _: () = ::kvrail::macro_support::accept_batches(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_submitters(
+    const _: () = ::kvrail::macro_support::accept_submitters(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_rail_bytes(
+    const _: () = ::kvrail::macro_support::accept_rail_bytes(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_rail_wrs(
+    const _: () = ::kvrail::macro_support::accept_rail_wrs(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_deadline(
+    const _: () = ::kvrail::macro_support::accept_deadline(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
-    const _: () = ::kvrail::declared::accept_page(
+    const _: () = ::kvrail::macro_support::accept_page(
         <::kvrail::layouts::catalogue::Opaque<
             4096,
         > as ::kvrail::layouts::KvLayout>::GEOMETRY,
     );
-    const _: () = ::kvrail::declared::accept_chunk(
+    const _: () = ::kvrail::macro_support::accept_chunk(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
         1 << 30,
     );

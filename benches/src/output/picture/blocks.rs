@@ -1,16 +1,17 @@
-//! A geometry as nested blocks, from the page to a row: what a picture shows one below the other.
+//! A geometry as nested blocks, from the page to a row. A picture shows each below the one that it
+//! is a part of.
 
 use kvrail::layouts::{Axis, AxisStep, Geometry};
 
-/// A block of bytes or regions, taken apart once.
+/// A block of bytes or regions, and its parts.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Block {
     /// Equal blocks, one for each index of an axis.
     Axis {
         axis: Axis,
-        /// How far apart they are.
+        /// The distance between their beginnings.
         every: Distance,
-        /// What is behind the last, up to the end of this block.
+        /// Bytes after the last of them, up to the end of this block.
         pad: u64,
         /// The first of them.
         inner: Box<Self>,
@@ -20,34 +21,35 @@ pub(crate) enum Block {
         planes: Vec<(usize, u64, Self)>,
         /// Whether each begins in a region of its own.
         apart: bool,
-        /// What is behind the last, up to the end of this block.
+        /// Bytes after the last of them, up to the end of this block.
         pad: u64,
     },
     /// The fields of a plane, one after the other.
     Row {
         plane: usize,
-        /// What is behind the last, up to the end of this block.
+        /// Bytes after the last of them, up to the end of this block.
         pad: u64,
     },
 }
 
-/// How far apart blocks are.
+/// The distance between the beginnings of two neighbouring blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Distance {
     Bytes(u64),
-    /// Known only at run time.
+    /// A distance that is known only at run time.
     Unknown,
     Regions(u32),
 }
 
-/// The whole page.
+/// The blocks of a whole page.
 pub(crate) fn page(geometry: &Geometry) -> Block {
     let planes: Vec<usize> = (0..geometry.planes().len()).collect();
     let left: Vec<usize> = (0..geometry.axes().len()).collect();
     take_apart(geometry, &planes, &left, None)
 }
 
-/// `planes`, along the axes that are `left`, in `size` bytes if that is known.
+/// Takes `planes` apart along the axes that are `left`. Together they have `size` bytes, if that is
+/// known.
 fn take_apart(geometry: &Geometry, planes: &[usize], left: &[usize], size: Option<u64>) -> Block {
     let tops: Vec<_> = planes.iter().map(|plane| top(geometry, *plane, left)).collect();
     let first = planes[0];
@@ -77,14 +79,14 @@ fn take_apart(geometry: &Geometry, planes: &[usize], left: &[usize], size: Optio
     let all = size.unwrap_or(geometry.planes()[first].region_bytes());
     let pad = if apart { 0 } else { all.saturating_sub(sizes.iter().sum()) };
     let planes = planes.iter().zip(sizes).map(|(plane, size)| {
-        // In a region of its own a plane has all of it.
+        // A plane in a region of its own has the whole region.
         let size = if apart { geometry.planes()[*plane].region_bytes() } else { size };
         (*plane, size, take_apart(geometry, &[*plane], left, Some(size)))
     });
     Block::Planes { planes: planes.collect(), apart, pad }
 }
 
-/// The outermost axis of a plane, of those that are left.
+/// The outermost axis of a plane among those that are left, and its step.
 fn top(geometry: &Geometry, plane: usize, left: &[usize]) -> Option<(usize, Distance)> {
     let steps = left.iter().filter(|a| geometry.axes()[**a].extent > 1).filter_map(|a| {
         let every = match geometry.step(plane, *a)? {
@@ -98,7 +100,7 @@ fn top(geometry: &Geometry, plane: usize, left: &[usize]) -> Option<(usize, Dist
     steps.max_by_key(|(_, every)| *every)
 }
 
-/// Whether one step takes in all of these planes.
+/// Whether one step of this length contains all of these planes.
 fn encloses(geometry: &Geometry, planes: &[usize], every: Distance) -> bool {
     let regions = || planes.iter().map(|plane| geometry.planes()[*plane].region());
     let offsets = || planes.iter().map(|plane| geometry.planes()[*plane].offset());
@@ -114,10 +116,10 @@ fn encloses(geometry: &Geometry, planes: &[usize], every: Distance) -> bool {
     }
 }
 
-/// Bytes of a plane along the axes that are left: its outermost block, as often as there are of it.
+/// The bytes of a plane along the axes that are left: its outermost blocks together.
 fn own_bytes(geometry: &Geometry, plane: usize, left: &[usize]) -> u64 {
     let outermost = left.iter().filter_map(|a| match geometry.step(plane, *a)? {
-        // An axis of one index tells the size, too.
+        // An axis of one index gives the size, too.
         AxisStep::Bytes(step) => Some(step * geometry.axes()[*a].extent),
         AxisStep::Shared | AxisStep::Runtime | AxisStep::Regions(_) => None,
     });

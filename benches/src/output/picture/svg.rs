@@ -1,4 +1,4 @@
-//! A page as a picture: bars, each of which takes one block of the bar above it apart.
+//! A page as a picture: bars, each of which shows the parts of one block of the bar above it.
 //!
 //! Widths are not to scale: an axis shows its first blocks and its last, and a field is as wide as
 //! its text at least. The bytes are written down.
@@ -12,22 +12,22 @@ use crate::output::picture::blocks::{Block, Distance, page};
 
 const MARGIN: f64 = 16.0;
 const WIDTH: f64 = 960.0;
-/// A bar, and a bar of fields, which has three lines.
+/// The height of a bar, and of a bar of fields, which has three lines.
 const BAR: f64 = 30.0;
 const ROW: f64 = 56.0;
-/// The words above a bar, and the funnel from the bar before.
+/// The height of the words above a bar, and of the funnel from the bar above.
 const WORDS: f64 = 20.0;
 const FUNNEL: f64 = 22.0;
-/// Between planes beside each other.
+/// The space between planes beside each other.
 const GAP: f64 = 24.0;
-/// Of one character, in the fonts below.
+/// The width of one character in the fonts below.
 const CHARACTER: f64 = 6.2;
-/// One colour for each plane, and again from the first.
+/// The colours of the planes, which repeat from the fifth plane on.
 const COLOURS: [&str; 4] = ["#cfe3f7", "#fbe3c4", "#d6efd3", "#eadcf4"];
-/// Where several planes are still together.
+/// The colour of a block that holds several planes.
 const TOGETHER: &str = "#eceff3";
 
-/// The picture of a page.
+/// Draws a page.
 pub(crate) fn picture(name: &str, geometry: &Geometry) -> String {
     let mut canvas = Canvas { geometry, body: String::new(), bottom: 0.0 };
     canvas.text(MARGIN, 30.0, "title", name);
@@ -87,12 +87,12 @@ struct Canvas<'a> {
 struct Cell {
     lines: Vec<String>,
     fill: String,
-    /// As wide as this, compared with the others.
+    /// Its share of the width that the texts leave.
     weight: f64,
 }
 
 impl Canvas<'_> {
-    /// Draws a block, in the width that it is given, and below it what it is made of.
+    /// Draws a block in the given width, and its parts below it.
     fn block(&mut self, block: &Block, plane: Option<usize>, x: f64, y: f64, width: f64) {
         match block {
             Block::Axis { axis, every, pad, inner } => {
@@ -160,7 +160,8 @@ impl Canvas<'_> {
         }
     }
 
-    /// "64 tokens", or states, where the axis counts those.
+    /// The number of indices of an axis in words: "64 tokens", or states where the axis counts
+    /// those.
     fn counted(&self, axis: &Axis) -> String {
         let s = if axis.extent == 1 { "" } else { "s" };
         match axis.kind {
@@ -173,7 +174,7 @@ impl Canvas<'_> {
         self.geometry.fields().iter().filter(move |field| field.plane() == plane)
     }
 
-    /// Draws words and a bar below them; where each box begins and how wide it is.
+    /// Draws words and a bar below them. Returns the left edge and the width of each box.
     fn bar(
         &mut self,
         words: &str,
@@ -206,7 +207,7 @@ impl Canvas<'_> {
         boxes
     }
 
-    /// From a box to the bar below that takes it apart.
+    /// Draws the funnel from a box to the bar that shows its parts.
     fn funnel(&mut self, (left, wide): (f64, f64), x: f64, y: f64, width: f64) {
         let (right, end, below) = (left + wide, x + width, y + FUNNEL);
         writeln!(
@@ -244,7 +245,7 @@ fn only_plane(block: &Block) -> Option<usize> {
     }
 }
 
-/// Which indices of an axis are drawn; `None` for those that are not.
+/// The indices of an axis that are drawn, with a `None` for those that are left out.
 fn shown(extent: u64) -> Vec<Option<u64>> {
     if extent <= 8 {
         return (0..extent).map(Some).collect();
@@ -252,7 +253,7 @@ fn shown(extent: u64) -> Vec<Option<u64>> {
     [Some(0), Some(1), Some(2), None, Some(extent - 1)].into()
 }
 
-/// Widths by weight, but none too narrow for its text.
+/// The widths of the boxes of a bar: what each text needs, and a share of the rest by weight.
 fn widths(cells: &[Cell], width: f64) -> Vec<f64> {
     let least = |cell: &Cell| {
         let longest = cell.lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
@@ -260,7 +261,7 @@ fn widths(cells: &[Cell], width: f64) -> Vec<f64> {
     };
     let all: f64 = cells.iter().map(least).sum();
     let weights: f64 = cells.iter().map(|cell| cell.weight).sum();
-    // What is left after the texts goes by weight.
+    // The width that the texts leave is shared by weight.
     let rest = (width - all).max(0.0);
     let scale = (width / all).min(1.0);
     cells.iter().map(|cell| least(cell) * scale + rest * cell.weight / weights).collect()

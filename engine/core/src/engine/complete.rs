@@ -262,10 +262,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
         self.peers[peer].stats.misses += u64::from(n) - arrived;
         if E::ENABLED {
-            for page in (0..n).map(|i| PageRef(first.0 + i)) {
-                let result = self.pages.at(page).result();
-                self.emit_result(page, result);
-            }
+            self.emit_results(first, n);
         }
         self.release_batch(batch, narrow(n as usize));
         arrived

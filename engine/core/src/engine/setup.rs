@@ -23,6 +23,7 @@ use crate::time::Time;
 
 /// Why a peer cannot be added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PeerError {
     /// The table is full.
     #[error("{limit} peers are known already, the most that this engine's storage holds")]
@@ -33,6 +34,17 @@ pub enum PeerError {
     /// No such peer.
     #[error("the peer is not connected")]
     NoPeer,
+}
+
+impl PeerError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Full { .. } => 2030,
+            Self::NoPeer => 2031,
+        }
+    }
 }
 
 /// How a lane fits in.
@@ -49,6 +61,7 @@ pub struct LaneSpec {
 
 /// Why a lane cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AttachError<E: core::error::Error> {
     /// The peer is gone.
     #[error("the peer is not connected")]
@@ -94,6 +107,21 @@ pub enum AttachError<E: core::error::Error> {
     /// The provider did not open it.
     #[error(transparent)]
     Open(E),
+}
+
+impl<E: core::error::Error> AttachError<E> {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NoPeer => 2040,
+            Self::NoRail { .. } => 2041,
+            Self::Depth { .. } => 2042,
+            Self::CqFull { .. } => 2043,
+            Self::Full { .. } => 2044,
+            Self::Open(_) => 2045,
+        }
+    }
 }
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {

@@ -29,6 +29,7 @@ use crate::verbs_abi::Wc;
 
 /// Why an engine does not start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EngineStartError {
     /// The configuration.
     #[error(transparent)]
@@ -42,6 +43,19 @@ pub enum EngineStartError {
     /// The landing area for validating READs.
     #[error("the landing area for validating READs: {0}")]
     Landing(#[from] RegisterError),
+}
+
+impl EngineStartError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Config(error) => error.code(),
+            Self::Rails(..) => 2010,
+            Self::TooManyEngines => 2011,
+            Self::Landing(error) => error.code(),
+        }
+    }
 }
 
 /// Tells engines of one process apart, so that a slot of one is refused by another.

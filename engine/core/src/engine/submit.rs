@@ -206,6 +206,25 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         }
     }
 
+    /// The same of `n` pages in a row: those that have arrived one after the other together.
+    #[cold]
+    pub(super) fn emit_results(&mut self, first: PageRef, n: u32) {
+        let mut row = first.0;
+        for page in first.0..first.0 + n {
+            let result = self.pages.at(PageRef(page)).result();
+            if result.is_err() {
+                if page > row {
+                    self.emit_arrived(PageRef(row), page - row);
+                }
+                self.emit_result(PageRef(page), result);
+                row = page + 1;
+            }
+        }
+        if first.0 + n > row {
+            self.emit_arrived(PageRef(row), first.0 + n - row);
+        }
+    }
+
     /// Reports that `n` pages in a row have arrived.
     #[inline(always)]
     pub(super) fn emit_arrived(&mut self, first: PageRef, n: u32) {

@@ -10,6 +10,7 @@ use crate::provider::{MemoryRange, RegisterError};
 
 /// Why memory cannot be a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RegionError {
     /// A slot must hold something, and no more than a work request can name.
     #[error("a slot of {slot_bytes} bytes: it needs 1 to 4294967295")]
@@ -43,6 +44,21 @@ pub enum RegionError {
     /// The provider refused.
     #[error(transparent)]
     Provider(#[from] RegisterError),
+}
+
+impl RegionError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::SlotBytes { .. } => 2160,
+            Self::TooSmall { .. } => 2161,
+            Self::TooMany { .. } => 2162,
+            Self::Full { .. } => 2163,
+            Self::Layout(error) => error.code(),
+            Self::Provider(error) => error.code(),
+        }
+    }
 }
 
 /// The slots of one region, each given out once; and the way back.

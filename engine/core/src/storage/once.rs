@@ -40,6 +40,7 @@ impl<S> StaticStorage<S> {
 
 /// Why no engine was started in a storage of a `static`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum StaticStartError {
     /// Another one has it.
     #[error("the storage has been taken: it has room for one engine, once")]
@@ -47,6 +48,17 @@ pub enum StaticStartError {
     /// The engine does not start. The storage is as it was.
     #[error(transparent)]
     Engine(#[from] EngineStartError),
+}
+
+impl StaticStartError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Taken => 2020,
+            Self::Engine(error) => error.code(),
+        }
+    }
 }
 
 impl<

@@ -222,8 +222,8 @@ pub fn connect<'m, E: EventSink>(
 }
 
 /// A batch of pages of one owner, none of which may be in use.
-pub fn fill<'s>(
-    engine: &mut Engine<'s, SimRails<'_>>,
+pub fn fill<'s, E: EventSink>(
+    engine: &mut Engine<'s, SimRails<'_>, E>,
     owner: &Owner,
     region: &RemoteRegion,
     slots: &mut Slots,
@@ -253,8 +253,8 @@ pub fn lane<'m>(
 }
 
 /// Polls and sleeps until nothing is in flight or `until` is reached.
-pub fn settle<'s, 'm>(
-    engine: &mut Engine<'s, SimRails<'m>>,
+pub fn settle<'s, 'm, E: EventSink>(
+    engine: &mut Engine<'s, SimRails<'m>, E>,
     sim: &Sim<'m>,
     until: Time,
     mut done: impl FnMut(kvrail_core::batch::Done<'s>),

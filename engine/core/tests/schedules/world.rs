@@ -288,6 +288,7 @@ impl World<'_, '_, '_> {
                         assert!(until > flying.submitted, "it was to be read again by then");
                         self.tally.aside += 1;
                     }
+                    Err(error) => panic!("a reason that this test does not know: {error}"),
                 }
                 back.push(page.slot.index());
                 self.sim.protect(range(&page.slot)).unwrap();

@@ -91,7 +91,8 @@ fn a_broken_connection_is_passed_over_at_once_and_a_lack_of_descriptors_after_a_
 #[test]
 fn a_stop_ends_a_pause() {
     let mut handler = Recorder::default();
-    // The last entry raises the stop, so the pause that follows it ends at once, without another try.
+    // The last entry raises the stop, so the pause that follows it ends at once, without another
+    // try.
     assert_eq!(run(vec![Err(Errno::MFILE.into())], &mut handler), (Ok(()), 1));
     assert_eq!(handler.failures.len(), 1);
 }

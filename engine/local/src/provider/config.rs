@@ -1,26 +1,28 @@
-//! How large rails are, checked once.
+//! How many rails there are and how large their queues are, checked once.
 
 use std::io;
 
 use kvrail_core::id::MAX_RAILS;
 
-/// The most entries of a rail's completion queue.
+/// The largest completion queue of a rail, in entries.
 pub const MAX_CQ_ENTRIES: u32 = 1 << 20;
 
-/// How many rails, and how large their queues are.
+/// How many rails there are, and how large their queues are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalConfig {
-    /// LocalProvider, 1 to 16, each with a worker thread. More than the machine has cores to copy with is
-    /// waste.
+    /// Rails, 1 to 16, each with a worker thread. More rails than the machine has cores to copy
+    /// with gain nothing.
     pub rails: usize,
-    /// READs that may be outstanding on one lane, at least 1. One more entry is there for a drain.
+    /// READs that may be outstanding on one lane, at least 1. A lane has one more entry, for a
+    /// drain.
     pub sq_entries: u32,
     /// Completion queue entries of one rail, at most [`MAX_CQ_ENTRIES`]. A rail has room for
     /// `cq_entries / (sq_entries + 1)` lanes, at most 65,535.
     pub cq_entries: u32,
-    /// What the scheduler believes of a rail before it has measured. The default is what one core of
-    /// the two-core machine that the figures in docs/performance.md come from copies while the other
-    /// copies too; all rails are alike, so only the proportion to rails of another kind matters.
+    /// The speed that the scheduler assumes of a rail before it has measured one. The default is
+    /// what one core of the two-core machine of docs/performance.md copies while the other core
+    /// copies, too. All rails here are equally fast, so the value matters only beside rails of
+    /// another kind.
     pub nominal_bytes_per_sec: u64,
 }
 
@@ -30,7 +32,7 @@ impl Default for LocalConfig {
     }
 }
 
-/// What follows from a [`LocalConfig`].
+/// The sizes that follow from a [`LocalConfig`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) lanes: usize,
@@ -43,7 +45,7 @@ impl LocalConfig {
     pub(crate) fn check(&self) -> Result<Limits, LocalStartError> {
         let Self { rails, sq_entries, cq_entries, .. } = *self;
         if rails == 0 || rails > MAX_RAILS {
-            return Err(LocalStartError::LocalProvider { rails });
+            return Err(LocalStartError::Rails { rails });
         }
         if sq_entries == 0 || sq_entries >= cq_entries || cq_entries > MAX_CQ_ENTRIES {
             return Err(LocalStartError::Queues { sq_entries, cq_entries });
@@ -52,10 +54,10 @@ impl LocalConfig {
         let lanes = (entries / (sq_entries as usize + 1)).min(usize::from(u16::MAX));
         Ok(Limits {
             lanes,
-            // Every outstanding wr, and of each lane its opening, failing and closing.
+            // Every outstanding wr, and three commands of each lane: open, fail, close.
             command_ring: entries + 3 * lanes,
             completion_ring: entries,
-            // Of each lane: failed by itself, failed on demand, closed.
+            // Three notices of each lane: failed by itself, failed on demand, closed.
             notice_ring: 3 * lanes,
         })
     }
@@ -65,60 +67,83 @@ impl LocalConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalStartError {
-    /// Too few or too many.
-    #[error("{rails} rails were asked for; there can be 1 to {MAX_RAILS}")]
-    LocalProvider {
-        /// How many were asked for.
+    /// Too few or too many rails.
+    #[error("{rails} rails were requested; there can be 1 to {MAX_RAILS}")]
+    Rails {
+        /// The requested number.
         rails: usize,
     },
-    /// Queues that hold no lane, or are too large.
+    /// The queues have no room for a lane, or are too large.
     #[error(
         "a send queue of {sq_entries} and a completion queue of {cq_entries} entries do not go together: \
          take 1 or more for the first, more than that and at most {MAX_CQ_ENTRIES} for the second"
     )]
     Queues {
-        /// Asked for, per lane.
+        /// Requested entries of a lane's send queue.
         sq_entries: u32,
-        /// Asked for, per rail.
+        /// Requested entries of a rail's completion queue.
         cq_entries: u32,
     },
-    /// The system gave no thread.
+    /// The system gave no worker thread.
     #[error("the worker thread of rail {rail} could not be started; raise the limit on threads (ulimit -u)")]
     Thread {
-        /// Whose worker.
+        /// The rail.
         rail: usize,
         /// The system's reason.
         source: io::Error,
     },
 }
 
-/// Why a lane could not be made.
+impl LocalStartError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Rails { .. } => 3110,
+            Self::Queues { .. } => 3111,
+            Self::Thread { .. } => 3112,
+        }
+    }
+}
+
+/// Why a lane could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalOpenError {
-    /// There is no such rail.
+    /// The rail does not exist.
     #[error("rail {rail} does not exist: there are {rails}")]
     NoSuchRail {
-        /// Asked for.
+        /// The requested rail.
         rail: u8,
-        /// How many there are.
+        /// The number of rails.
         rails: usize,
     },
-    /// Its completion queue has no room for another lane.
+    /// The rail's completion queue has no room for another lane.
     #[error(
         "rail {rail} has its {lanes} lanes of {sq_entries} READs each, all that a completion queue of \
          {cq_entries} entries holds; close lanes, or start with a larger cq_entries"
     )]
     RailFull {
-        /// Asked for.
+        /// The requested rail.
         rail: u8,
-        /// Lanes there are places for.
+        /// The number of lanes for which it has room.
         lanes: usize,
-        /// Per lane.
+        /// Send queue entries of a lane.
         sq_entries: u32,
-        /// Per rail.
+        /// Completion queue entries of the rail.
         cq_entries: u32,
     },
+}
+
+impl LocalOpenError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NoSuchRail { .. } => 3120,
+            Self::RailFull { .. } => 3121,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -126,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn impossible_sizes_are_refused() {
         let with = |rails, sq_entries, cq_entries| LocalConfig {
             rails,
             sq_entries,
@@ -137,7 +162,7 @@ mod tests {
         assert_eq!(with(1, 1, 2).check().unwrap().lanes, 1);
         assert_eq!(with(16, 1, MAX_CQ_ENTRIES).check().unwrap().lanes, 65_535);
         for bad in [with(0, 1, 2), with(17, 1, 2)] {
-            assert!(matches!(bad.check(), Err(LocalStartError::LocalProvider { .. })));
+            assert!(matches!(bad.check(), Err(LocalStartError::Rails { .. })));
         }
         for bad in [with(1, 0, 2), with(1, 2, 2), with(1, u32::MAX, u32::MAX), with(1, 1, MAX_CQ_ENTRIES + 1)]
         {

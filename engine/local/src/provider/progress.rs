@@ -1,5 +1,5 @@
-//! What workers tell the engine's thread besides completions: counters, by which a sleeping engine
-//! is woken when the work that it waits for is done, and not once per wr.
+//! Counters that workers keep for the engine's thread, beside the rings. They wake a sleeping
+//! engine once, when as many wrs as it waits for have finished, and not once per wr.
 
 #[cfg(not(loom))]
 use kvrail_core::provider::Wake;
@@ -8,25 +8,25 @@ use super::ring::Padded;
 use super::sleep::Sleeper;
 use super::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 
-/// One rail's counters, written by its worker alone. They only grow; 2^64 are never reached.
+/// One rail's counters, written by its worker alone. They only grow, and never reach 2^64.
 #[derive(Debug, Default)]
 pub(crate) struct RailProgress {
-    /// Wrs finished: executed, refused or flushed, signaled or not.
+    /// Wrs that have finished: carried out, refused or flushed, signaled or not.
     finished: AtomicU64,
-    /// Of these, the ones that a completion in the ring (or an event) accounts for.
+    /// Finished wrs that a completion or a notice in the rings covers.
     covered: AtomicU64,
-    /// Failed completions and events put into the rings.
+    /// Failed completions and notices that were put into the rings.
     alarms: AtomicU64,
 }
 
-/// Shared by the engine's thread, the workers and the wakers.
+/// The state that the engine's thread, the workers and the wakers share.
 #[derive(Debug)]
 pub(crate) struct Progress {
     engine: Padded<Sleeper>,
-    /// How large the sum of `finished` must be to wake the engine. Written by the engine before it
-    /// lies down.
+    /// The sum of `finished` at which the engine is woken. Written by the engine's thread before it
+    /// prepares to sleep.
     goal: AtomicU64,
-    /// A waker's demand; stays until a wait has returned for it.
+    /// A wake-up was requested. Stays set until a wait has returned for it.
     woken: AtomicBool,
     rails: Box<[Padded<RailProgress>]>,
 }
@@ -41,28 +41,28 @@ impl Progress {
         }
     }
 
-    /// Sum over the rails of what is finished.
+    /// Finished wrs of all rails.
     pub(crate) fn finished(&self) -> u64 {
         self.rails.iter().map(|r| r.0.finished.load(Ordering::Acquire)).sum()
     }
 
-    /// Sum over the rails of what completions account for.
+    /// Covered wrs of all rails.
     pub(crate) fn covered(&self) -> u64 {
         self.rails.iter().map(|r| r.0.covered.load(Ordering::Acquire)).sum()
     }
 
-    /// Sum over the rails of failures and events.
+    /// Failures and notices of all rails.
     pub(crate) fn alarms(&self) -> u64 {
         self.rails.iter().map(|r| r.0.alarms.load(Ordering::Acquire)).sum()
     }
 
-    /// Takes a waker's demand.
+    /// Takes the request to wake up, and says whether there was one.
     pub(crate) fn take_woken(&self) -> bool {
         self.woken.load(Ordering::Relaxed) && self.woken.swap(false, Ordering::Acquire)
     }
 
-    /// Sleeps until `goal` wrs are finished, there are other than `alarms_seen` alarms, a waker
-    /// demands it or `nanos` have passed. The engine's thread only.
+    /// Sleeps until `goal` wrs have finished, the number of alarms differs from `alarms_seen`, a
+    /// waker requests it, or `nanos` have passed. Called by the engine's thread alone.
     pub(crate) fn sleep_until(&self, goal: u64, alarms_seen: u64, nanos: Option<u64>) {
         self.goal.store(goal, Ordering::Relaxed);
         self.engine.0.prepare_sleep();
@@ -74,7 +74,7 @@ impl Progress {
     }
 }
 
-/// A worker's hand on its rail's counters.
+/// A worker's access to its rail's counters.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     progress: Arc<Progress>,
@@ -89,14 +89,14 @@ impl Reporter {
         Self { progress, rail, finished: 0, covered: 0, alarms: 0 }
     }
 
-    /// One more wr is finished; its completion, if it has one, is in the ring and accounts for
-    /// `covers` wrs.
+    /// One more wr has finished. Its completion, if it has one, is in the ring and covers `covers`
+    /// wrs.
     #[inline]
     pub(crate) fn finished(&mut self, covers: u32, failed: bool) {
         let rail = &self.progress.rails[self.rail].0;
         self.finished += 1;
         self.covered += u64::from(covers);
-        // Before `finished`, so that who sees a wr finished sees it covered.
+        // Before `finished`, so that a thread that sees a wr finished sees it covered.
         rail.covered.store(self.covered, Ordering::Release);
         rail.finished.store(self.finished, Ordering::Release);
         if failed {
@@ -108,8 +108,8 @@ impl Reporter {
         }
     }
 
-    /// An event is in the ring; it accounts for `covers` wrs.
-    pub(crate) fn event(&mut self, covers: u32) {
+    /// A notice is in the ring, and covers `covers` wrs.
+    pub(crate) fn notice(&mut self, covers: u32) {
         self.covered += u64::from(covers);
         self.progress.rails[self.rail].0.covered.store(self.covered, Ordering::Release);
         self.alarm();
@@ -122,15 +122,15 @@ impl Reporter {
     }
 }
 
-/// Wakes the engine that sleeps in the `wait` of the rails it was made from.
+/// Wakes the engine that sleeps in the `wait` of the provider that made this waker.
 #[derive(Clone, Debug)]
-#[cfg_attr(loom, allow(unreachable_pub, reason = "under loom nothing is exported"))]
+#[cfg_attr(loom, allow(unreachable_pub, reason = "under loom the crate exports no item"))]
 pub struct LocalWaker {
     pub(crate) progress: Arc<Progress>,
 }
 
 impl LocalWaker {
-    fn demand(&self) {
+    fn request(&self) {
         self.progress.woken.store(true, Ordering::Release);
         self.progress.engine.0.wake_if_asleep();
     }
@@ -139,18 +139,19 @@ impl LocalWaker {
 #[cfg(not(loom))]
 impl Wake for LocalWaker {
     fn wake(&self) {
-        self.demand();
+        self.request();
     }
 }
 
-/// Every interleaving of an engine that sleeps and of those who have reasons to wake it, by loom.
+/// Every interleaving of an engine that sleeps and of threads that have reasons to wake it, by
+/// loom.
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
     use loom::thread;
 
-    /// Three threads with several words each are too many to try in full; a wake is lost by one switch at the
-    /// wrong moment.
+    /// Three threads with several words each have too many interleavings to try all. One switch at
+    /// the wrong moment is enough to lose a wake.
     fn model(f: impl Fn() + Sync + Send + 'static) {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(3);
@@ -168,7 +169,7 @@ mod loom_tests {
             while progress.finished() < 2 {
                 progress.sleep_until(2, 0, None);
             }
-            // Who sees a wr finished sees it covered.
+            // A thread that sees a wr finished sees it covered.
             assert_eq!(progress.covered(), 2);
             for rail in rails {
                 rail.join().unwrap();
@@ -202,10 +203,10 @@ mod loom_tests {
             let mut reporter = Reporter::new(Arc::clone(&progress), 0);
             let rail = thread::spawn(move || {
                 reporter.finished(1, true);
-                reporter.event(0);
+                reporter.notice(0);
             });
             let waker = LocalWaker { progress: Arc::clone(&progress) };
-            let other = thread::spawn(move || waker.demand());
+            let other = thread::spawn(move || waker.request());
             let (mut alarms, mut woken) = (0, false);
             while alarms < 2 || !woken {
                 alarms = progress.alarms();

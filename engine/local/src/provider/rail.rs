@@ -1,4 +1,5 @@
-//! One rail as the engine's thread has it: its ends of the rings, its lanes, and a commit being built.
+//! One rail on the engine's thread: its ends of the rings, its lanes, and a commit that is being
+//! built.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,13 +8,14 @@ use std::thread::JoinHandle;
 
 use kvrail_core::id::{LaneId, ProviderId, RailIndex};
 use kvrail_core::provider::{Commit, Post, Read};
+use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 use super::registry::Registry;
 use super::ring::{Consumer, Producer};
 use super::transport::LaneTransport;
 use super::worker::{Command, Completion, Notice, WorkerSignals};
 
-/// Descriptors in one commit.
+/// READs of one commit, at most.
 pub(crate) const CHAIN: usize = 128;
 
 pub(crate) const EINVAL: i32 = 22;
@@ -33,24 +35,25 @@ pub(crate) struct Rail<T: LaneTransport> {
 
 /// A lane's place on its rail.
 pub(crate) struct LanePlace<T: LaneTransport> {
-    /// Of the lane that has it; 0: free.
+    /// The number of the lane that uses the place; 0: free.
     pub(crate) qp_num: u32,
     /// Send queue entries in use.
     pub(crate) outstanding: u32,
+    /// The worker has dropped the lane; the place is free when no entry is in use.
     pub(crate) closed: bool,
-    pub(crate) reach: Option<LaneInterrupt<T>>,
+    pub(crate) interrupt: Option<LaneInterrupt<T>>,
 }
 
-/// How the engine's thread reaches a lane past the queue.
+/// How the engine's thread fails a lane without waiting for the commands before it.
 pub(crate) struct LaneInterrupt<T: LaneTransport> {
     pub(crate) failing: Arc<AtomicBool>,
-    pub(crate) interrupt: T::Interrupt,
+    pub(crate) handle: T::Interrupt,
 }
 
 impl<T: LaneTransport> LaneInterrupt<T> {
     pub(crate) fn fail(&self) {
         self.failing.store(true, Ordering::Release);
-        T::interrupt(&self.interrupt);
+        T::interrupt(&self.handle);
     }
 }
 
@@ -67,35 +70,40 @@ pub struct LocalLane {
     pub(crate) fail_asked: bool,
 }
 
+// A lane moves between threads with its engine, and there is one handle to it.
+assert_impl_all!(LocalLane: Send);
+assert_not_impl_any!(LocalLane: Clone);
+
 impl LocalLane {
-    /// How many READs may be outstanding. One more entry is there for a drain.
+    /// How many READs may be outstanding. The lane has one more entry, for a drain.
     #[must_use]
     pub fn depth(&self) -> u32 {
         self.depth
     }
 
-    /// The rail that it belongs to.
+    /// The rail to which it belongs.
     #[must_use]
     pub fn rail(&self) -> RailIndex {
         self.rail
     }
 }
 
-/// Not given again before it has given 2^32, so that a lane of a place's earlier life is told from
-/// this one.
+/// A number that is not given again before 2^32 others, so that it tells a lane from earlier lanes
+/// of the same place.
 pub(crate) fn next_qp_num() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed).max(1)
 }
 
 impl<T: LaneTransport> Rail<T> {
-    /// The lane's place, if the lane is one of this rail's.
+    /// The lane's place, if the lane is a lane of this rail.
     pub(crate) fn place(&mut self, lane: &LocalLane) -> Option<&mut LanePlace<T>> {
         let place = self.lanes.get_mut(usize::from(lane.slot));
         place.filter(|place| place.qp_num == lane.qp_num && lane.provider == self.provider)
     }
 
-    /// Gives back entries of the lane `qp_num`, and its place when it is gone with all of them.
+    /// Frees entries of the lane `qp_num`, and its place when the lane is closed and no entry is in
+    /// use.
     pub(crate) fn retire(&mut self, slot: u16, qp_num: u32, entries: u32) {
         if let Some(place) = self.lanes.get_mut(usize::from(slot))
             && place.qp_num == qp_num
@@ -107,10 +115,10 @@ impl<T: LaneTransport> Rail<T> {
         }
     }
 
-    /// Sends a command that has a place of its own in the ring.
-    pub(crate) fn tell(&mut self, command: Command<T>) {
-        let told = self.commands.push(command);
-        debug_assert!(told.is_ok(), "command ring overrun");
+    /// Sends a command. The ring has room for it: its size counts these commands for each lane.
+    pub(crate) fn send(&mut self, command: Command<T>) {
+        let pushed = self.commands.push(command);
+        debug_assert!(pushed.is_ok(), "command ring overrun");
         self.signals.sleeper.wake_if_asleep();
     }
 }
@@ -121,7 +129,7 @@ pub struct LocalPost<'a, T: LaneTransport> {
     pub(crate) registry: &'a Registry,
     pub(crate) posted: &'a mut u64,
     pub(crate) slot: u16,
-    /// Entries left.
+    /// Entries that are free.
     pub(crate) room: u32,
     pub(crate) staged: u32,
     pub(crate) refused: Option<i32>,
@@ -166,7 +174,7 @@ impl<T: LaneTransport> Post for LocalPost<'_, T> {
 
 impl<T: LaneTransport> Drop for LocalPost<'_, T> {
     fn drop(&mut self) {
-        // After a commit nothing is left to discard.
+        // After a commit there are no staged commands.
         self.rail.commands.discard();
     }
 }

@@ -1,4 +1,4 @@
-//! The provider: rails whose work is done by threads of this process.
+//! The engine's thread's side of all rails: the provider.
 #![allow(unsafe_code, reason = "implements the engine's unsafe trait; the promises are argued at the impl")]
 
 use std::fmt;
@@ -22,27 +22,29 @@ use super::ring::ring;
 use super::transport::LaneTransport;
 use super::worker::{Command, Notice, Worker, WorkerLane, WorkerSignals};
 
-/// LocalProvider over a [`LaneTransport`]: [`Shm`](crate::shm::Shm) and [`Tcp`](crate::tcp::Tcp) are two of its kind.
+/// Rails over a [`LaneTransport`]: a [`ShmProvider`](crate::shm::ShmProvider) or a
+/// [`TcpProvider`](crate::tcp::TcpProvider).
 ///
-/// One worker thread per rail executes the READs of all the rail's lanes in the order of posting.
-/// The engine's thread and a worker meet in rings only. On the engine's thread `begin`, `read`,
-/// `commit`, `poll` and `next_event` take no lock and make no system call, except that a commit
-/// wakes a worker that sleeps.
+/// One worker thread per rail carries out the READs of all the rail's lanes, in the order of
+/// posting. The engine's thread and a worker share rings and nothing else of the data path. On the
+/// engine's thread `begin`, `read`, `commit`, `poll` and `next_event` take no lock and make no
+/// system call, except that a commit wakes a worker that sleeps.
 ///
-/// Memory that is registered must stay valid for writes until it is deregistered, and may be
-/// deregistered only when every READ into it has been reported complete or its lane closed.
+/// Registered memory must stay valid for writes until it is deregistered. It may be deregistered
+/// only when every READ into it has been reported complete or its lane has been closed.
 pub struct LocalProvider<T: LaneTransport> {
     rails: Vec<Rail<T>>,
     config: LocalConfig,
     registry: Registry,
     progress: Arc<Progress>,
-    /// Wrs given to the workers, and those of them that completions have accounted for.
+    /// Wrs that were posted.
     posted: u64,
-    reaped: u64,
-    /// Failed completions and events taken out of the rings.
+    /// Posted wrs that the completions taken so far cover.
+    covered: u64,
+    /// Failed completions and notices that were taken out of the rings.
     alarms: u64,
-    /// Where the search for events goes on.
-    turn: usize,
+    /// The rail at which the search for the next notice begins.
+    next_rail: usize,
     owner: OwnerProcess,
 }
 
@@ -60,14 +62,14 @@ impl<T: LaneTransport> LocalProvider<T> {
             registry: Registry::default(),
             progress: Arc::new(Progress::new(config.rails)),
             posted: 0,
-            reaped: 0,
+            covered: 0,
             alarms: 0,
-            turn: 0,
+            next_rail: 0,
             owner: OwnerProcess::current(),
         };
         let provider = ProviderId::new();
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        // A worker that spins on a core that others need makes everything slower.
+        // A worker that spins on a core that other threads need makes the machine slower.
         let spins = if cores > config.rails + 1 { 1_000 } else { 0 };
         for index in 0..config.rails {
             let (commands, worker_commands) = ring(limits.command_ring);
@@ -88,9 +90,9 @@ impl<T: LaneTransport> LocalProvider<T> {
                 .spawn(move || worker.run())
                 .map_err(|source| LocalStartError::Thread { rail: index, source })?;
             let lanes = (0..limits.lanes)
-                .map(|_| LanePlace { qp_num: 0, outstanding: 0, closed: false, reach: None })
+                .map(|_| LanePlace { qp_num: 0, outstanding: 0, closed: false, interrupt: None })
                 .collect();
-            // Less than MAX_RAILS, so it fits.
+            // `check` allows MAX_RAILS rails at most, so the number fits.
             let index = RailIndex(index as u8);
             this.rails.push(Rail {
                 provider,
@@ -106,7 +108,7 @@ impl<T: LaneTransport> LocalProvider<T> {
         Ok(this)
     }
 
-    /// What carries the bytes, for logs and reports.
+    /// The transport's name, for logs and reports.
     #[must_use]
     pub fn label(&self) -> &'static str {
         T::LABEL
@@ -115,20 +117,20 @@ impl<T: LaneTransport> LocalProvider<T> {
 
 impl<T: LaneTransport> Drop for LocalProvider<T> {
     fn drop(&mut self) {
-        // In a child of a fork there are no workers to wait for, and connections are the parent's.
+        // In a child of a fork there are no workers, and the connections are the parent's.
         if !self.owner.is_current() {
             return;
         }
         for rail in &self.rails {
             rail.signals.stop.store(true, Ordering::Release);
-            for reach in rail.lanes.iter().filter_map(|p| p.reach.as_ref()) {
-                reach.fail();
+            for interrupt in rail.lanes.iter().filter_map(|p| p.interrupt.as_ref()) {
+                interrupt.fail();
             }
             rail.signals.sleeper.wake_if_asleep();
         }
         for rail in &mut self.rails {
             if let Some(thread) = rail.thread.take() {
-                // A worker that panicked writes as little as one that has returned.
+                // A worker that has panicked writes no more than one that has returned.
                 let _ = thread.join();
             }
         }
@@ -137,16 +139,16 @@ impl<T: LaneTransport> Drop for LocalProvider<T> {
 
 // SAFETY: the promises of `Provider`, by number.
 // 1. A LaneTransport writes only to the local range of its READ (its own promise).
-// 2. A worker executes the wrs of a rail one after the other; a completion is put into the ring when
-//    `execute` of its wr has returned, and a LaneTransport writes nothing after that. So at any
-//    completion no earlier wr of the rail, let alone the lane, writes; and the ring keeps order.
+// 2. A worker carries out the wrs of a rail one after the other. It puts a completion into the ring
+//    when `execute` of its wr has returned, and a LaneTransport writes nothing after that. So at
+//    any completion no earlier wr of the rail writes, and the ring keeps the order.
 // 3. and 4. The same: a drain and a close are commands in the same queue.
-// 5. `drop` sets `stop`, reaches every lane past the queue, and joins the workers; a worker executes
-//    nothing after it has seen `stop`, and nothing exists that could take its place.
-// 6. Only staged commands are counted as accepted and only they are published; what was refused was
-//    never put into the ring.
-// 7. A lane carries its id, its provider and a number that no other lane of that has, by which
-//    `place` knows it again.
+// 5. `drop` sets `stop`, interrupts every lane, and joins the workers. A worker carries out nothing
+//    after it has seen `stop`, and no other thread carries out commands.
+// 6. Only staged commands are counted as accepted, and only staged commands are published; a READ
+//    that was refused was never put into the ring.
+// 7. A lane carries its id, its provider and a number that no other lane of the provider has, by
+//    which `place` recognises it.
 unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
     const CHAIN: usize = CHAIN;
     type Unopened = T;
@@ -161,7 +163,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
 
     /// # Panics
     ///
-    /// When there is no such rail.
+    /// The rail does not exist.
     fn rail(&self, rail: RailIndex) -> RailInfo {
         assert!(rail.get() < self.rails.len(), "rail {} of {}", rail.0, self.rails.len());
         RailInfo {
@@ -181,7 +183,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         self.registry.deregister(range, keys);
     }
 
-    /// Makes a lane on `rail` over `transport`.
+    /// Opens a lane on `rail` over `transport`.
     fn open(&mut self, id: LaneId, rail: RailIndex, transport: T) -> Result<LocalLane, LocalOpenError> {
         let rails = self.rails.len();
         let depth = self.config.sq_entries;
@@ -197,15 +199,15 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         let Some((slot, place)) = rail.lanes.iter_mut().enumerate().find(|(_, p)| p.qp_num == 0) else {
             return Err(full);
         };
-        // LocalConfig::check keeps the number of places within a u16.
+        // `check` allows 65,535 places at most, so the number fits.
         let slot = slot as u16;
         let qp_num = next_qp_num();
         let failing = Arc::new(AtomicBool::new(false));
-        let reach = LaneInterrupt { failing: Arc::clone(&failing), interrupt: transport.interrupt_handle() };
-        let lane = Box::new(WorkerLane { transport, qp_num, failing, failed: false, untold: 0 });
+        let interrupt = LaneInterrupt { failing: Arc::clone(&failing), handle: transport.interrupt_handle() };
+        let lane = Box::new(WorkerLane { transport, qp_num, failing, failed: false, uncovered: 0 });
         rail.commands.push(Command::Open { slot, lane }).map_err(|_| full)?;
         rail.signals.sleeper.wake_if_asleep();
-        *place = LanePlace { qp_num, outstanding: 0, closed: false, reach: Some(reach) };
+        *place = LanePlace { qp_num, outstanding: 0, closed: false, interrupt: Some(interrupt) };
         Ok(LocalLane {
             provider: rail.provider,
             id,
@@ -224,7 +226,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
             Some(place) => (lane.depth.saturating_sub(place.outstanding).min(CHAIN as u32), None),
             None => (0, Some(EINVAL)),
         };
-        // Left by a post that was forgotten, not dropped: not to be posted with this one.
+        // Commands of a post that was forgotten, not dropped, must not be posted with this one.
         rail.commands.discard();
         let (registry, posted) = (&self.registry, &mut self.posted);
         LocalPost { rail, registry, posted, slot: lane.slot, room, staged: 0, refused }
@@ -235,7 +237,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         let Some(rail) = self.rails.get_mut(rail.get()) else { return 0 };
         for (n, wc) in out.iter_mut().enumerate() {
             let Some(done) = rail.completions.pop() else { return n };
-            self.reaped += u64::from(done.retires);
+            self.covered += u64::from(done.retires);
             self.alarms += u64::from(!done.status.is_success());
             rail.retire(done.slot, done.qp_num, done.retires);
             *wc = Wc::new(done.wr_id, done.status, 0, done.qp_num);
@@ -246,11 +248,11 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
     fn fail(&mut self, lane: &mut LocalLane) {
         let Some(rail) = self.rails.get_mut(lane.rail.get()) else { return };
         let Some(place) = rail.place(lane) else { return };
-        if let Some(reach) = &place.reach {
-            reach.fail();
+        if let Some(interrupt) = &place.interrupt {
+            interrupt.fail();
         }
         if !std::mem::replace(&mut lane.fail_asked, true) {
-            rail.tell(Command::Fail { slot: lane.slot, id: lane.id });
+            rail.send(Command::Fail { slot: lane.slot, id: lane.id });
         }
     }
 
@@ -262,33 +264,33 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         }
         place.outstanding += 1;
         self.posted += 1;
-        rail.tell(Command::Drain { slot: lane.slot, wr_id });
+        rail.send(Command::Drain { slot: lane.slot, wr_id });
         Ok(())
     }
 
     fn close(&mut self, lane: LocalLane) {
         let Some(rail) = self.rails.get_mut(lane.rail.get()) else { return };
         let Some(place) = rail.place(&lane) else { return };
-        if let Some(reach) = &place.reach {
-            reach.fail();
+        if let Some(interrupt) = &place.interrupt {
+            interrupt.fail();
         }
-        rail.tell(Command::Close { slot: lane.slot, id: lane.id });
+        rail.send(Command::Close { slot: lane.slot, id: lane.id });
     }
 
     fn next_event(&mut self) -> Option<ProviderEvent> {
         for _ in 0..self.rails.len() {
-            let rail = &mut self.rails[self.turn];
+            let rail = &mut self.rails[self.next_rail];
             let Some(notice) = rail.notices.pop() else {
-                self.turn = (self.turn + 1) % self.rails.len();
+                self.next_rail = (self.next_rail + 1) % self.rails.len();
                 continue;
             };
             self.alarms += 1;
             return Some(match notice {
                 Notice::Failed(id) => ProviderEvent::LaneFailed(id),
                 Notice::Closed { id, slot, retires } => {
-                    self.reaped += u64::from(retires);
+                    self.covered += u64::from(retires);
                     let place = &mut rail.lanes[usize::from(slot)];
-                    (place.closed, place.reach) = (true, None);
+                    (place.closed, place.interrupt) = (true, None);
                     let qp_num = place.qp_num;
                     rail.retire(slot, qp_num, retires);
                     ProviderEvent::LaneClosed(id)
@@ -303,18 +305,18 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         if self.progress.take_woken() || nanos == 0 || self.progress.alarms() != self.alarms {
             return;
         }
-        // `finished` is read first: a wr that finishes between the two reads counts twice, which
-        // ends the wait early, and never not at all.
+        // `finished` is read first: a wr that finishes between the two reads counts twice. That can
+        // end the wait early, but cannot make it endless.
         let finished = self.progress.finished();
-        let reapable = self.progress.covered().saturating_sub(self.reaped);
+        let not_taken = self.progress.covered().saturating_sub(self.covered);
         let wanted = u64::from(wait.completions);
         let goal = if wanted == 0 {
             u64::MAX
         } else {
-            // Completions that lie in the rings count: the caller does not know of them yet. Those
-            // of which no completion tells do not, or a second wait for them would not sleep.
-            let missing = wanted.saturating_sub(reapable).min(self.posted.saturating_sub(finished));
-            match (missing, reapable) {
+            // Wrs that a completion in a ring covers count: the caller has not seen them yet. Wrs
+            // that no completion covers do not count, or a second wait for them would not sleep.
+            let missing = wanted.saturating_sub(not_taken).min(self.posted.saturating_sub(finished));
+            match (missing, not_taken) {
                 (0, 0) => u64::MAX,
                 (0, _) => return,
                 _ => finished + missing,
@@ -336,7 +338,7 @@ impl<T: LaneTransport> fmt::Debug for LocalProvider<T> {
             .field("label", &T::LABEL)
             .field("config", &self.config)
             .field("posted", &self.posted)
-            .field("reaped", &self.reaped)
+            .field("covered", &self.covered)
             .finish_non_exhaustive()
     }
 }

@@ -90,8 +90,9 @@ impl<T> Producer<T> {
             }
         }
         self.ring.slot(self.staged).with_mut(|slot| {
-            // SAFETY: staged - head < capacity, so the slot is outside head..tail: the producer's. What
-            // it held has been taken (head was loaded with Acquire), nothing is overwritten undropped.
+            // SAFETY: staged - head < capacity, so the slot is outside head..tail: the producer's.
+            // What it held has been taken (head was loaded with Acquire), nothing is overwritten
+            // undropped.
             unsafe { slot.write(MaybeUninit::new(item)) };
         });
         self.staged = self.staged.wrapping_add(1);
@@ -152,8 +153,8 @@ impl<T> Consumer<T> {
         Some(item)
     }
 
-    /// Whether nothing is there to take. Looks at the producer's index only when what was seen of it
-    /// is used up.
+    /// Whether nothing is there to take. Looks at the producer's index only when what was seen of
+    /// it is used up.
     #[inline]
     pub(crate) fn is_empty(&mut self) -> bool {
         if self.head == self.tail {

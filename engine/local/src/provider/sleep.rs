@@ -1,12 +1,12 @@
-//! Who sleeps, and who wakes whom.
+//! How a thread sleeps on a futex, and how other threads wake it.
 //!
-//! A [`Sleeper`] is one thread's signals: the thread that owns it sleeps, others wake it. A waker that
-//! finds nobody asleep pays a fence and a load, no system call.
+//! A [`Sleeper`] belongs to one thread, which sleeps; other threads wake it. A waker that finds the
+//! thread awake pays a fence and a load, and makes no system call.
 //!
 //! # Why no wake is lost
 //!
-//! Two threads, two words: `asleep`, and the reason to wake (a ring's tail, a counter, a flag; below
-//! simply `reason`).
+//! There are two threads and two words: `asleep`, and the reason to wake up (a ring's tail, a
+//! counter, a flag), here called `reason`.
 //!
 //! ```text
 //! sleeper                        waker
@@ -16,58 +16,61 @@
 //! else: futex_wait(asleep, 1)
 //! ```
 //!
-//! SeqCst fences have one order. If (S) is before (W), the waker's load sees `asleep == 1` (or what
-//! came later) and wakes. If (W) is before (S), the sleeper's load sees the reason and does not
-//! sleep. Either way nobody sleeps with a reason to be awake. Between the sleeper's check and its
-//! `futex_wait` the waker may swap `asleep` to 0: the kernel compares the word with 1 under its own
-//! lock, so the call returns at once. Of several wakers the one whose swap found the 1 makes the
-//! system call, and only that one: a thousand reasons cost one wake. A waker that is late may end a
-//! *later* sleep early; every sleeper looks for its reason again, and may be woken for nothing.
+//! SeqCst fences have one order. If (S) is before (W), the waker's load sees `asleep == 1`, or a
+//! later value, and wakes the sleeper. If (W) is before (S), the sleeper's load sees the reason,
+//! and the thread does not sleep. Either way no thread sleeps while there is a reason to wake up.
+//! Between the sleeper's check and its `futex_wait` the waker may swap `asleep` to 0: the kernel
+//! compares the word with 1 under its own lock, so the call returns at once.
 //!
-//! The word is written by swaps alone, here too where nobody asks what was there: loom, which tries every
-//! interleaving of this file, does not know that a plain store comes after a swap that overwrote an
-//! earlier value, and finds wakes lost that no machine loses. Whoever lies down can afford it.
+//! Of several wakers only the one whose swap found the 1 makes the system call: a thousand reasons
+//! cost one wake. A late waker may end a *later* sleep early, so a sleeper always looks for its
+//! reason again.
 //!
-//! Where the reason is a sum over several writers (completions over all rails), each writer adds its
-//! part, fences, and then computes the sum itself: of two that write at the same time, the one whose
-//! fence comes second sees both parts.
+//! The word is written by swaps alone, also where the old value is not used. loom does not know
+//! that a plain store comes after a swap that overwrote an earlier value, and reports lost wakes
+//! that no machine loses. The cost does not matter to a thread that is about to sleep.
+//!
+//! Where the reason is a sum over several writers (finished wrs of all rails), each writer adds its
+//! part, fences, and then computes the sum itself: of two writers that write at the same time, the
+//! one whose fence comes second sees both parts.
 
 use super::sync::{Futex, Ordering, fence};
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
 
-/// Where one thread sleeps.
+/// The word on which one thread sleeps.
 #[derive(Debug, Default)]
 pub(crate) struct Sleeper {
     state: Futex,
 }
 
 impl Sleeper {
-    /// Says that its owner is about to sleep. Look for a reason not to after this, then call
-    /// [`sleep`](Self::sleep) or [`cancel_sleep`](Self::cancel_sleep).
+    /// Announces that the owner is about to sleep. The owner then looks for a reason to stay awake,
+    /// and calls [`sleep`](Self::sleep) or [`cancel_sleep`](Self::cancel_sleep).
     pub(crate) fn prepare_sleep(&self) {
-        // Release: who sees the 1 sees what was stored before it (a goal).
+        // Release: a thread that sees the 1 sees the stores before it, such as the goal.
         self.state.word.swap(ASLEEP, Ordering::Release);
         fence(Ordering::SeqCst); // (S)
     }
 
-    /// There was a reason.
+    /// Takes the announcement back: there was a reason to stay awake.
     pub(crate) fn cancel_sleep(&self) {
         self.state.word.swap(AWAKE, Ordering::Relaxed);
     }
 
-    /// Sleeps until woken, `nanos` have passed (`None`: for ever), or nothing in particular.
+    /// Sleeps until a waker wakes the thread or `nanos` have passed (`None`: without a limit). The
+    /// sleep may also end for no reason.
     pub(crate) fn sleep(&self, nanos: Option<u64>) {
         self.state.wait(ASLEEP, nanos);
         self.state.word.swap(AWAKE, Ordering::Relaxed);
     }
 
-    /// Orders what the caller has just written before the question whether anyone sleeps.
+    /// Whether the owner sleeps. The caller's earlier stores are ordered before this question.
     #[inline]
     pub(crate) fn is_asleep(&self) -> bool {
         fence(Ordering::SeqCst); // (W)
-        // Acquire: with the 1 comes what the sleeper stored before it lay down.
+        // Acquire: a 1 makes the stores visible that the owner made before it prepared to sleep.
         self.state.word.load(Ordering::Acquire) == ASLEEP
     }
 
@@ -79,7 +82,8 @@ impl Sleeper {
         }
     }
 
-    /// The waking half of [`wake_if_asleep`](Self::wake_if_asleep), after [`is_asleep`](Self::is_asleep).
+    /// The waking half of [`wake_if_asleep`](Self::wake_if_asleep), after
+    /// [`is_asleep`](Self::is_asleep).
     #[cold]
     pub(crate) fn wake(&self) {
         if self.state.word.swap(AWAKE, Ordering::Relaxed) == ASLEEP {
@@ -108,8 +112,8 @@ mod tests {
 
     #[test]
     fn no_wake_is_lost() {
-        // Two threads hand a number to and fro; a lost wake stops them for ever, so the sleep is
-        // bounded and its end by time is the failure.
+        // Two threads hand a number to and fro. A lost wake would stop them for ever, so the sleep
+        // has a limit, and to reach the limit is the failure.
         const ROUNDS: u64 = 5_000;
         let shared = Arc::new((Sleeper::default(), Sleeper::default(), AtomicU64::new(0)));
         let await_turn = |me: &Sleeper, turn: &AtomicU64, wanted: u64| {
@@ -141,7 +145,8 @@ mod tests {
     }
 }
 
-/// Every interleaving, by loom. A lost wake is a thread that sleeps for ever: loom calls it a deadlock.
+/// Every interleaving, by loom. A lost wake is a thread that sleeps for ever: loom calls it a
+/// deadlock.
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
@@ -149,7 +154,7 @@ mod loom_tests {
     use crate::provider::sync::{Arc, AtomicBool, AtomicU32};
     use loom::thread;
 
-    /// Takes an item as a worker does: looks, lies down, looks again, sleeps.
+    /// Takes an item as a worker does: looks, prepares to sleep, looks again, sleeps.
     fn take(sleeper: &Sleeper, rx: &mut Consumer<u32>) -> u32 {
         loop {
             if let Some(item) = rx.pop() {
@@ -165,7 +170,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn who_sleeps_at_a_ring_is_woken_for_each_item() {
+    fn a_thread_that_sleeps_at_a_ring_is_woken_for_each_item() {
         loom::model(|| {
             let sleeper = Arc::new(Sleeper::default());
             let (mut tx, mut rx) = ring(2);
@@ -183,8 +188,9 @@ mod loom_tests {
     }
 
     #[test]
-    fn of_two_wakers_neither_relies_on_the_other_in_vain() {
-        // In full it takes more than minutes; a wake is lost by one switch at the wrong moment.
+    fn two_wakers_together_wake_the_sleeper() {
+        // All interleavings would take more than minutes. One switch at the wrong moment is enough
+        // to lose a wake.
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(|| {
@@ -197,7 +203,7 @@ mod loom_tests {
                     shared.0.wake_if_asleep();
                 })
             });
-            // Sleeps until both have come.
+            // Sleeps until both wakers have stored their reason.
             let both = || shared.1.load(Ordering::Acquire) && shared.2.load(Ordering::Acquire);
             while !both() {
                 shared.0.prepare_sleep();

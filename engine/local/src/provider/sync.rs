@@ -1,4 +1,4 @@
-//! What threads meet at: atomics, cells and a futex word; loom's when loom checks them.
+//! Atomics and a futex word; loom's versions when loom checks them.
 
 #[cfg(not(loom))]
 mod real {
@@ -30,21 +30,22 @@ mod real {
     }
 
     impl Futex {
-        /// Sleeps while the word is `expected`: until woken, `nanos` have passed (`None`: for ever), or
-        /// nothing in particular.
+        /// Sleeps while the word is `expected`, until a waker wakes the thread or `nanos` have
+        /// passed (`None`: without a limit). The sleep may also end for no reason.
         pub(crate) fn wait(&self, expected: u32, nanos: Option<u64>) {
             let timeout = nanos.map(|n| Timespec {
                 // 2^64 ns are 584 years: both parts fit.
                 tv_sec: (n / 1_000_000_000).cast_signed(),
                 tv_nsec: (n % 1_000_000_000).cast_signed(),
             });
-            // Every outcome (woken, already awake, timed out, a signal) is a reason to look again.
+            // After every outcome (woken, already awake, timed out, a signal) the caller looks
+            // again.
             let _ = futex::wait(&self.word, futex::Flags::PRIVATE, expected, timeout.as_ref());
         }
 
         /// Wakes one sleeper.
         pub(crate) fn wake(&self) {
-            // Fails for a bad address only; the word is a live atomic.
+            // Fails only for a bad address, and the word is a live atomic.
             let _ = futex::wake(&self.word, futex::Flags::PRIVATE, 1);
         }
     }
@@ -72,8 +73,9 @@ mod model {
         }
     }
 
-    /// What futex(2) promises: the word is compared, and the caller put to sleep, in one step as seen from
-    /// `wake`. No time passes in a model: who sleeps and is not woken sleeps for ever, and loom says so.
+    /// Models the promise of futex(2): seen from `wake`, comparing the word and falling asleep are
+    /// one step. No time passes in a model: a thread that is not woken sleeps for ever, and loom
+    /// reports a deadlock.
     #[derive(Debug, Default)]
     pub(crate) struct Futex {
         pub(crate) word: AtomicU32,

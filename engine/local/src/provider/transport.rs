@@ -8,8 +8,8 @@ use kvrail_core::verbs_abi::WcStatus;
 ///
 /// # Safety
 ///
-/// [`execute`](Self::execute) writes to nothing but `local_addr .. local_addr + len` of its READ, and
-/// writes nothing after it has returned.
+/// [`execute`](Self::execute) writes to nothing but `local_addr .. local_addr + len` of its READ,
+/// and writes nothing after it has returned.
 pub unsafe trait LaneTransport: Send + 'static {
     /// The transport's name in logs and reports.
     const LABEL: &'static str;

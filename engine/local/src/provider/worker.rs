@@ -1,7 +1,7 @@
-//! A rail's worker: the thread that stands in for a NIC's DMA engine.
+//! A rail's worker: the thread that plays a NIC's DMA engine.
 //!
 //! It takes commands from one ring, in order, and puts completions and notices into two others. A
-//! lane here is what a QP is: ready, or in the error state, where everything is flushed.
+//! lane behaves as a QP does: it is ready, or in the error state, where every wr is flushed.
 #![allow(unsafe_code, reason = "executing a READ writes to registered memory")]
 
 use std::sync::Arc;
@@ -16,57 +16,58 @@ use super::ring::{Consumer, Producer};
 use super::sleep::Sleeper;
 use super::transport::LaneTransport;
 
-/// From the engine's thread to a worker. `slot` is the lane's place on its rail.
+/// A command from the engine's thread to a worker. `slot` is the number of the lane's place on its
+/// rail.
 #[derive(Debug)]
 pub(crate) enum Command<T> {
-    /// A lane comes to life.
+    /// Take a lane into use.
     Open { slot: u16, lane: Box<WorkerLane<T>> },
-    /// A READ whose local range has been checked.
+    /// Carry out a READ, whose local range has been checked.
     Read { slot: u16, read: Read },
-    /// A READ whose local range is not registered: fails in its turn.
+    /// Complete a READ whose local range is not registered, with an error and in its turn.
     Refused { slot: u16, wr_id: WrId },
-    /// Completes in its turn.
+    /// Complete a drain wr, in its turn.
     Drain { slot: u16, wr_id: WrId },
-    /// To the error state.
+    /// Put the lane into the error state.
     Fail { slot: u16, id: LaneId },
-    /// The end of the lane.
+    /// Drop the lane.
     Close { slot: u16, id: LaneId },
 }
 
-/// From a worker to the engine's thread: a wr is complete.
+/// From a worker to the engine's thread: a wr has completed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Completion {
     pub(crate) wr_id: WrId,
     pub(crate) status: WcStatus,
     pub(crate) qp_num: u32,
-    /// Send queue entries that come free: this wr's and those of the unsignaled ones before it.
+    /// Send queue entries that become free: those of this wr and of the unsignaled wrs before it.
     pub(crate) retires: u32,
     pub(crate) slot: u16,
 }
 
-/// From a worker to the engine's thread: something else happened.
+/// From a worker to the engine's thread: a lane has changed its state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Notice {
     /// The lane is in the error state.
     Failed(LaneId),
-    /// The lane is gone, and with it the entries of its last unsignaled wrs.
+    /// The lane is dropped; the entries of its last unsignaled wrs become free.
     Closed { id: LaneId, slot: u16, retires: u32 },
 }
 
-/// A lane, as its worker has it.
+/// A worker's side of a lane.
 #[derive(Debug)]
 pub(crate) struct WorkerLane<T> {
     pub(crate) transport: T,
     pub(crate) qp_num: u32,
-    /// Set by the engine's thread as soon as it wants the lane failed or closed, so that what is
-    /// queued is flushed and not carried out first.
+    /// Set by the engine's thread as soon as it wants the lane failed or closed, so that queued wrs
+    /// are flushed at once and not carried out first.
     pub(crate) failing: Arc<AtomicBool>,
     pub(crate) failed: bool,
-    /// Successes that no completion has told yet.
-    pub(crate) untold: u32,
+    /// Wrs that have succeeded unsignaled and that no completion covers yet.
+    pub(crate) uncovered: u32,
 }
 
-/// What a worker and the engine's thread share besides the rings.
+/// What a worker and the engine's thread share beside the rings.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerSignals {
     pub(crate) sleeper: Sleeper,
@@ -82,16 +83,16 @@ pub(crate) struct Worker<T> {
     pub(crate) lanes: Box<[Option<Box<WorkerLane<T>>>]>,
     pub(crate) reporter: Reporter,
     pub(crate) signals: Arc<WorkerSignals>,
-    /// How often to look for work before going to sleep.
+    /// How often the worker looks for a command before it sleeps.
     pub(crate) spins: u32,
 }
 
 impl<T: LaneTransport> Worker<T> {
-    /// Works until told to stop. What is queued then is dropped, not carried out.
+    /// Works until `stop` is set. Commands that are queued then are dropped, not carried out.
     pub(crate) fn run(mut self) {
         while !self.signals.stop.load(Ordering::Acquire) {
             match self.commands.pop() {
-                Some(command) => self.obey(command),
+                Some(command) => self.carry_out(command),
                 None => self.idle(),
             }
         }
@@ -113,7 +114,7 @@ impl<T: LaneTransport> Worker<T> {
         }
     }
 
-    fn obey(&mut self, command: Command<T>) {
+    fn carry_out(&mut self, command: Command<T>) {
         match command {
             Command::Open { slot, lane } => self.lanes[usize::from(slot)] = Some(lane),
             Command::Read { slot, read } => {
@@ -145,38 +146,39 @@ impl<T: LaneTransport> Worker<T> {
             }
             Command::Close { slot, id } => {
                 let lane = self.lanes[usize::from(slot)].take();
-                let retires = lane.map_or(0, |lane| lane.untold);
+                let retires = lane.map_or(0, |lane| lane.uncovered);
                 self.notify(Notice::Closed { id, slot, retires }, retires);
             }
         }
     }
 
-    /// Tells what became of a wr, in as few words as its lane's rules allow.
+    /// Reports the outcome of a wr. A success that is not signaled gets no completion of its own.
     fn finish(&mut self, slot: u16, wr_id: WrId, status: WcStatus, signaled: bool) {
         let ok = status.is_success();
         let Some(lane) = &mut self.lanes[usize::from(slot)] else { return };
         if ok && !signaled {
-            lane.untold += 1;
+            lane.uncovered += 1;
             self.reporter.finished(0, false);
             return;
         }
-        let retires = std::mem::take(&mut lane.untold) + 1;
-        let fell = !ok && !std::mem::replace(&mut lane.failed, true);
-        // A lane whose failure was asked for is reported when the request is reached.
-        let fell = fell && !lane.failing.load(Ordering::Relaxed);
-        let told = self.completions.push(Completion { wr_id, status, qp_num: lane.qp_num, retires, slot });
-        // One entry per outstanding wr is what the ring was made for.
-        debug_assert!(told.is_ok(), "completion ring overrun");
-        if fell {
+        let retires = std::mem::take(&mut lane.uncovered) + 1;
+        let failed_now = !ok && !std::mem::replace(&mut lane.failed, true);
+        // Where the engine's thread has asked for the failure, `Command::Fail` reports it in its
+        // turn.
+        let report = failed_now && !lane.failing.load(Ordering::Relaxed);
+        let pushed = self.completions.push(Completion { wr_id, status, qp_num: lane.qp_num, retires, slot });
+        // The ring has an entry for each outstanding wr.
+        debug_assert!(pushed.is_ok(), "completion ring overrun");
+        if report {
             self.notify(Notice::Failed(wr_id.lane()), 0);
         }
         self.reporter.finished(retires, !ok);
     }
 
     fn notify(&mut self, notice: Notice, retires: u32) {
-        let told = self.notices.push(notice);
-        debug_assert!(told.is_ok(), "notice ring overrun");
-        self.reporter.event(retires);
+        let pushed = self.notices.push(notice);
+        debug_assert!(pushed.is_ok(), "notice ring overrun");
+        self.reporter.notice(retires);
     }
 }
 
@@ -189,11 +191,11 @@ impl<T: LaneTransport> WorkerLane<T> {
         if self.flushes() {
             return WcStatus::WR_FLUSH_ERR;
         }
-        // SAFETY: the range was found within a registered one when the READ was posted, and whoever
-        // registered it keeps it valid until every READ into it has been reported complete, which
-        // this one has not. Its completion is put into the ring after this call.
+        // SAFETY: the range was found within a registered one when the READ was posted. The engine
+        // keeps registered memory valid until every READ into it has been reported complete, and
+        // this READ's completion is put into the ring after this call.
         let status = unsafe { self.transport.execute(read) };
-        // A READ that was interrupted was flushed: nobody's fault.
+        // A READ that was interrupted counts as flushed: neither the page nor the path is at fault.
         if !status.is_success() && self.failing.load(Ordering::Acquire) {
             return WcStatus::WR_FLUSH_ERR;
         }

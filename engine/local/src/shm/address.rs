@@ -1,24 +1,28 @@
-//! Where an exporter listens, and what opens it.
+//! The address of an exporter: the name of its socket, and the secrets that open it.
 
+use std::mem::offset_of;
+
+use kvrail_host::secret::{RandomError, Secret, random_bytes};
+use static_assertions::{const_assert, const_assert_eq};
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
 use crate::address::LocalAddressError;
-use kvrail_host::secret::{RandomError, Secret, random_bytes};
 
 const MAGIC: [u8; 4] = *b"KVSM";
-/// Of the address and of the hello.
+/// The version of the address and of the hello.
 pub(crate) const VERSION: u16 = 1;
 
-/// The address of an [`ShmExporter`](super::ShmExporter): 64 bytes for the bootstrap, to be sent only to
-/// whom the exporter trusts, for whoever has it can read the segments.
+/// The address of a [`ShmExporter`](super::ShmExporter): 64 bytes that the peers' session carries.
+///
+/// Send it only to readers that the exporter trusts: a process that has it can read the segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShmAddress {
-    /// Of the abstract Unix socket. No secret: any process of the host can list it.
+    /// The name of the abstract Unix socket. It is no secret: any process of the host can list it.
     pub(crate) name: [u8; 16],
-    /// What the reader presents.
+    /// The reader sends it to the exporter.
     pub(crate) token: Secret,
-    /// What the exporter replies to it, and what proves that it is the one that was meant.
+    /// The exporter's reply to the token. It proves that this exporter made the address.
     pub(crate) answer: Secret,
 }
 
@@ -35,16 +39,19 @@ struct Wire {
     rest: [u8; 8],
 }
 
+const_assert_eq!(size_of::<Wire>(), 64);
+const_assert!(offset_of!(Wire, name) == 8 && offset_of!(Wire, token) == 24 && offset_of!(Wire, answer) == 40);
+
 impl ShmAddress {
     pub(crate) fn random() -> Result<Self, RandomError> {
         Ok(Self { name: random_bytes()?, token: Secret::random()?, answer: Secret::random()? })
     }
 
-    /// From its wire form.
+    /// Reads the wire form.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// The bytes are not an address of this kind and version.
     pub fn parse(bytes: &[u8; 64]) -> Result<Self, LocalAddressError> {
         let wire: Wire = transmute!(*bytes);
         LocalAddressError::check_head(wire.magic, MAGIC, wire.version.get(), VERSION)?;
@@ -58,7 +65,7 @@ impl ShmAddress {
         })
     }
 
-    /// Into its wire form.
+    /// The wire form.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 64] {
         transmute!(Wire {
@@ -94,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn other_bytes_are_refused() {
         let good = ShmAddress::random().unwrap().to_bytes();
         for (at, what) in [(0, "begins with"), (4, "version"), (7, "padding"), (63, "padding")] {
             let mut bytes = good;

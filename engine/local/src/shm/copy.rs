@@ -1,26 +1,26 @@
-//! Copying what another process may be writing to.
+//! Copies out of memory to which another process may be writing.
 #![allow(unsafe_code, reason = "copies between raw addresses")]
 
 use std::ptr;
 
-/// From this length on a copy goes around the cache.
+/// Copies of this length and more go around the cache (on x86-64).
 ///
-/// An ordinary store reads the line that it overwrites; one that goes around the cache does not. With
-/// two threads on the two-core AMD EPYC of docs/performance.md and pools of 288 MiB (medians of 7):
-/// 4.6 against 6.4 GB/s for 256 KiB, 5.0 against 7.0 for 1 MiB, 4.8 against 6.7 for 4.5 MB, while
-/// others used the machine, too. Below a quarter MiB the bytes may still be in the cache when they are
-/// wanted, which is worth more.
+/// An ordinary store reads the line that it overwrites; a store that goes around the cache does
+/// not. Measured with two threads on the two-core AMD EPYC of docs/performance.md, with pools of
+/// 288 MiB, while other programs used the machine (medians of 7): 4.6 against 6.4 GB/s for 256 KiB,
+/// 5.0 against 7.0 for 1 MiB, 4.8 against 6.7 for 4.5 MB. A shorter copy may still be in the cache
+/// when it is used, which is worth more.
 pub const AROUND_THE_CACHE: usize = 256 << 10;
 
-/// Copies as a rail over shared memory carries out one READ of so many bytes: what is left of its speed
-/// when an engine drives it is measured against this.
+/// Copies exactly as a rail over shared memory carries out one READ of this length.
 ///
-/// Pieces of [`AROUND_THE_CACHE`] and more go around the cache (on x86-64), shorter ones are the C
+/// Benchmarks measure a rail against it: what an engine costs is the difference. Copies of
+/// [`AROUND_THE_CACHE`] bytes and more go around the cache (on x86-64); shorter ones are the C
 /// library's `memcpy`.
 ///
 /// # Panics
 ///
-/// When the two are not equally long.
+/// The two slices differ in length.
 #[inline]
 pub fn copy_bytes(from: &[u8], to: &mut [u8]) {
     assert_eq!(from.len(), to.len(), "bytes to copy, and room for them");
@@ -28,13 +28,12 @@ pub fn copy_bytes(from: &[u8], to: &mut [u8]) {
     unsafe { copy(from.as_ptr(), to.as_mut_ptr(), from.len()) };
 }
 
-/// Copies `len` bytes. When it returns, they are where a later store of this thread cannot overtake
-/// them.
+/// Copies `len` bytes. No later store of this thread becomes visible before them.
 ///
 /// # Safety
 ///
 /// `from` is valid for reads and `to` for writes of `len` bytes, and they do not overlap. Another
-/// process may write to what `from` points at.
+/// process may write to the bytes at `from` meanwhile.
 #[inline]
 pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     if cfg!(target_arch = "x86_64") && len >= AROUND_THE_CACHE {
@@ -44,7 +43,8 @@ pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
             stream(from, to, len);
         }
     } else {
-        // SAFETY: the caller's promise. No reference to the bytes is made, and any bytes are bytes.
+        // SAFETY: the caller's promise. No reference to the bytes is made, and every value of a
+        // byte is valid.
         unsafe { ptr::copy_nonoverlapping(from, to, len) };
     }
 }
@@ -73,8 +73,8 @@ unsafe fn stream(mut from: *const u8, mut to: *mut u8, len: usize) {
             unsafe { _mm_loadu_si128(from.wrapping_add(i * PIECE).cast()) }
         });
         for (i, piece) in line.into_iter().enumerate() {
-            // SAFETY: within the line at `to`, one of the `lines` whole ones, and aligned to 16, for
-            // `head` ended at a multiple of 64 and whole lines have passed since.
+            // SAFETY: within the line at `to`, one of the `lines` whole ones, and aligned to 16,
+            // for `head` ended at a multiple of 64 and whole lines have passed since.
             unsafe { _mm_stream_si128(to.wrapping_add(i * PIECE).cast(), piece) };
         }
         from = from.wrapping_add(LINE);
@@ -82,7 +82,8 @@ unsafe fn stream(mut from: *const u8, mut to: *mut u8, len: usize) {
     }
     // SAFETY: `tail` bytes are left of `len`.
     unsafe { ptr::copy_nonoverlapping(from, to, tail) };
-    // These stores obey no other order: without the fence a completion could be seen before them.
+    // These stores are ordered by this fence alone: without it a completion could be seen before
+    // them.
     // SAFETY: an x86_64 processor has SSE.
     unsafe { _mm_sfence() };
 }
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_length_and_alignment_arrives_and_nothing_beside_it() {
+    fn every_length_and_alignment_arrives_and_no_byte_beside_it() {
         const LONG: usize = AROUND_THE_CACHE;
         let source: Vec<u8> = (0..LONG + 400).map(|i| (i * 31 % 251) as u8 + 1).collect();
         for len in [0, 1, 63, 64, 4097, LONG - 1, LONG, LONG + 1, LONG + 63, LONG + 200] {
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "room for them")]
-    fn what_has_no_room_is_not_copied() {
+    fn a_copy_without_room_panics() {
         copy_bytes(&[1, 2, 3], &mut [0; 2]);
     }
 }

@@ -1,8 +1,8 @@
 //! The producer's side: segments that readers can map.
 //!
 //! Two threads: one sends file descriptors to readers, the other logs for it. The first has a
-//! descriptor table of its own, with the connections in it. So no child of a fork inherits them, and
-//! they end with this process: readers notice its death, whatever its children do.
+//! descriptor table of its own, with the connections in it. So no child of a fork inherits them,
+//! and they end with this process: readers notice its death, whatever its children do.
 #![allow(unsafe_code, reason = "its thread has a descriptor table of its own")]
 
 use std::io;
@@ -21,11 +21,11 @@ use rustix::io::Errno;
 
 use super::address::ShmAddress;
 use super::hello::{self, MAX_SEGMENTS};
-use super::serve::{Line, SegmentServer, SocketListener};
+use super::serve::{LogLine, SegmentServer, SocketListener};
 use crate::region::ExportedRegion;
 
-/// Serves [`Segment`]s to readers that know its address. Dropping it ends every connection, and READs
-/// of its segments fail from then on, as they do when the process dies.
+/// Serves [`Segment`]s to readers that know its address. Dropping it ends every connection, and
+/// READs of its segments fail from then on, as they do when the process dies.
 #[derive(Debug)]
 pub struct ShmExporter {
     address: ShmAddress,
@@ -64,9 +64,22 @@ pub enum ShmExportError {
     Thread(#[source] io::Error),
 }
 
+impl ShmExportError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Segments { .. } => 3130,
+            Self::System { .. } => 3131,
+            Self::Random(_) => 3132,
+            Self::Thread(_) => 3133,
+        }
+    }
+}
+
 impl ShmExporter {
-    /// Listens on an abstract Unix socket with a random name, and serves `segments` from a thread of
-    /// its own until it is dropped.
+    /// Listens on an abstract Unix socket with a random name, and serves `segments` from a thread
+    /// of its own until it is dropped.
     ///
     /// # Errors
     ///
@@ -94,8 +107,9 @@ impl ShmExporter {
                 SegmentServer::new(address, &kept[1..], welcome, log).run(&listener, kept[0]);
             }
         };
-        // SAFETY: `drop` joins the thread before it closes `stop` and the segments. The thread takes in
-        // an address, bytes and channels and lets out messages that own no descriptor; it logs nothing.
+        // SAFETY: `drop` joins the thread before it closes `stop` and the segments. The thread
+        // takes in an address, bytes and channels and lets out messages that own no descriptor; it
+        // logs nothing.
         let thread = unsafe { spawn_isolated("kvrail-exporter", keep, body) };
         let mut this = Self {
             address,
@@ -154,15 +168,17 @@ impl Drop for ShmExporter {
     }
 }
 
-fn write_line(line: &Line, left_out: u64) {
+fn write_line(line: &LogLine, left_out: u64) {
     match line {
-        Line::Refused(refusal) => tracing::warn!(?refusal, left_out, "refused a reader"),
-        Line::NotAccepted(error) => {
+        LogLine::Refused(refusal) => tracing::warn!(?refusal, left_out, "refused a reader"),
+        LogLine::NotAccepted(error) => {
             tracing::warn!(
                 %error, left_out,
                 "a reader could not be accepted; if descriptors are short raise the limit (ulimit -n)"
             );
         }
-        Line::Ended(error) => tracing::error!(%error, "the exporter stops: READs of its segments will fail"),
+        LogLine::Ended(error) => {
+            tracing::error!(%error, "the exporter stops: READs of its segments will fail")
+        }
     }
 }

@@ -1,23 +1,26 @@
 //! The exporter's reply to a reader's hello: one message of fixed size.
 
+use std::mem::offset_of;
+
+use kvrail_host::secret::Secret;
+use static_assertions::{const_assert, const_assert_eq};
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
 use super::address::VERSION;
 use crate::hello::{HelloRefusal, Protocol, ReplyError, ReplyHead};
 use crate::region::ExportedRegion;
-use kvrail_host::secret::Secret;
 
 /// The most segments of one exporter.
 pub const MAX_SEGMENTS: usize = 16;
 
 pub(crate) const PROTOCOL: Protocol = Protocol { magic: *b"KVSH", version: VERSION };
 
-/// The segments' file descriptors come with it, in the same order.
+/// The reply. The segments' file descriptors come with it, in the same order.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Wire {
-    /// Counts segments.
+    /// Its `count` is the number of segments.
     head: ReplyHead,
     segments: [SegmentWire; MAX_SEGMENTS],
 }
@@ -30,8 +33,10 @@ struct SegmentWire {
 }
 
 pub(crate) const REPLY_BYTES: usize = size_of::<Wire>();
+const_assert_eq!(REPLY_BYTES, 24 + 16 * MAX_SEGMENTS);
+const_assert!(offset_of!(Wire, segments) == 24 && offset_of!(SegmentWire, len) == 8);
 
-/// The reply to a good hello.
+/// The reply to a hello that the exporter accepts.
 pub(crate) fn welcome(answer: Secret, regions: &[ExportedRegion]) -> [u8; REPLY_BYTES] {
     let mut segments = [SegmentWire::default(); MAX_SEGMENTS];
     for (wire, region) in segments.iter_mut().zip(regions) {
@@ -41,12 +46,12 @@ pub(crate) fn welcome(answer: Secret, regions: &[ExportedRegion]) -> [u8; REPLY_
     transmute!(Wire { head: PROTOCOL.welcome(answer, count), segments })
 }
 
-/// The reply to a bad one.
+/// The reply to a hello that the exporter refuses.
 pub(crate) fn refuse(refusal: HelloRefusal) -> [u8; REPLY_BYTES] {
     transmute!(Wire { head: PROTOCOL.refuse(refusal), segments: [SegmentWire::default(); MAX_SEGMENTS] })
 }
 
-/// The reader's judgement of the reply: the segments, if it is the right exporter's welcome.
+/// What the reader thinks of the reply: the segments, if it is a welcome of the right exporter.
 pub(crate) fn check_reply(
     bytes: &[u8; REPLY_BYTES],
     answer: Secret,

@@ -1,14 +1,15 @@
 //! Rails over shared memory: one-sided READs of another process's memory on one host.
 //!
-//! The producer puts what it publishes into [`Segment`]s, starts an [`ShmExporter`] over them, and tells its
-//! [`ShmAddress`] to whom it trusts. A reader makes a [`ShmPeer`] of the address: the segments' sealed file
-//! descriptors come over a Unix socket and are mapped read-only. From then on a READ is a copy by
-//! the rail's worker thread; the producer takes no part in it, as with RDMA.
+//! The producer puts its pages into [`Segment`]s, starts an [`ShmExporter`] over them, and sends
+//! its [`ShmAddress`] to readers that it trusts. A reader connects an [`ShmPeer`] to the address:
+//! it gets the segments' sealed file descriptors over a Unix socket and maps them read-only. From
+//! then on a READ is a copy by the rail's worker thread; the producer takes no part in it, as with
+//! RDMA.
 //!
 //! ```
 //! use kvrail_core::id::{LaneId, RailIndex};
 //! use kvrail_core::provider::Provider;
-//! use kvrail_local::{LocalConfig, shm::{ShmExporter, ShmPeer, Segment, ShmProvider}};
+//! use kvrail_local::{LocalConfig, shm::{Segment, ShmExporter, ShmPeer, ShmProvider}};
 //! use std::sync::Arc;
 //!
 //! // The producer, usually another process.
@@ -27,26 +28,29 @@
 //!
 //! # What a READ names
 //!
-//! The remote address is the producer's own: the segment's base plus an offset. The rkey is the
-//! segment's number, the same on every rail. [`ShmExporter::regions`] tells both; they are what goes into a
-//! region offer. The worker checks every READ against them and completes one that strays with
-//! `REM_ACCESS_ERR`.
+//! The remote address is an address of the producer: the segment's base plus an offset. The rkey is
+//! the segment's number, the same on every rail. [`ShmExporter::regions`] returns both, and a
+//! region offer carries them to readers. The worker checks every READ against them, and completes a
+//! READ outside a segment with `REM_ACCESS_ERR`.
 //!
 //! # When the producer dies
 //!
-//! The connection that the descriptors came over stays open as a sign of life. When it ends, by a
-//! kill, an exit or the [`ShmExporter`]'s drop, READs of all lanes to that producer complete with
-//! `RETRY_EXC_ERR`, later ones are flushed, and so it goes on until a new [`ShmPeer`] is made. The
-//! memory stays mapped as long as a lane has it, so a READ that is under way ends well. No child of
-//! a fork can keep the connection open: it is in a descriptor table of the exporter's thread (Linux
-//! 5.9, or where `unshare` is allowed; otherwise a warning is logged, and such a child does keep
-//! it).
+//! The connection over which the descriptors came stays open as a sign of life. It ends when the
+//! producer is killed or exits, or drops its [`ShmExporter`]. From then on a READ of a lane to that
+//! producer completes with `RETRY_EXC_ERR`, and the lane's later READs are flushed; a new
+//! [`ShmPeer`] to the new producer ends that. The memory stays mapped as long as a lane uses it, so
+//! a READ that is being carried out ends well.
+//!
+//! No child of a fork keeps the connection open, because the connection is in a descriptor table of
+//! the exporter's thread. That takes Linux 5.9, or a system that allows `unshare`; elsewhere a
+//! warning is logged, and such a child does keep it open.
 //!
 //! # Trust
 //!
-//! The address holds two secrets: the reader shows one, the producer answers with the other. Whoever
-//! has the address can read the segments, and keep what was mapped. Nobody but the owner can write to
-//! a segment, and no producer can kill a reader by shrinking one: the seals are checked first.
+//! The address holds two secrets: the reader shows one, the producer answers with the other. A
+//! process that has the address can read the segments, and can keep them mapped. Only the owner can
+//! write to a segment, and no producer can kill a reader by shrinking a segment: the reader checks
+//! the seals first.
 
 mod address;
 mod copy;

@@ -1,4 +1,4 @@
-//! The reader's side: a producer's segments, mapped.
+//! The reader's side: a producer's segments, mapped for reading.
 #![allow(unsafe_code, reason = "copies out of memory that another process writes to")]
 
 use std::io::IoSliceMut;
@@ -35,10 +35,10 @@ use crate::region::ExportedRegion;
 /// How long each step of the handshake may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A producer that this process is connected to, and its segments, mapped for reading.
+/// A producer to which this process is connected, and its segments, mapped for reading.
 ///
-/// Clones are the same connection, and so are all peers of one address in a process: lanes share the
-/// mappings. A lane keeps its peer.
+/// Clones share one connection, and so do all peers of one address in a process: their lanes use
+/// the same mappings. A lane keeps its peer.
 #[derive(Clone, Debug)]
 pub struct ShmPeer(Arc<Shared>);
 
@@ -47,28 +47,28 @@ struct Shared {
     regions: Vec<ExportedRegion>,
     /// In the order of `regions`, which are the segments' numbers.
     mappings: Vec<SegmentView>,
-    /// The connection has ended, and with it the producer.
+    /// The connection has ended: the producer has died or has dropped its exporter.
     dead: Arc<AtomicBool>,
-    /// Ends the watcher, which has it borrowed.
+    /// Ends the watcher, which has borrowed it.
     stop: StopSignal,
     watcher: Option<JoinHandle<()>>,
     owner: OwnerProcess,
 }
 
-/// What a connection gives: no descriptor among it.
+/// What the watcher's thread hands out when it has connected. It owns no descriptor.
 type Reached = (Vec<ExportedRegion>, Vec<SegmentView>);
 
 /// Why there is no connection to a producer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShmConnectError {
-    /// Nobody listens at the address.
+    /// No exporter listens at the address.
     #[error(
         "no exporter listens at this address: its process has ended, or runs in another network namespace"
     )]
-    Nobody,
+    NotListening,
     /// The system refused something, or a step took longer than 10 s.
-    #[error("the exporter could not be talked to: {step} failed: {errno}")]
+    #[error("no connection to the exporter: {step} failed: {errno}")]
     System {
         /// The step.
         step: &'static str,
@@ -78,9 +78,9 @@ pub enum ShmConnectError {
     /// The exporter speaks another version.
     #[error("the exporter speaks version {theirs}, this side {ours}: run the same release on both sides")]
     Version {
-        /// The exporter's.
+        /// The exporter's version.
         theirs: u16,
-        /// This side's.
+        /// This side's version.
         ours: u16,
     },
     /// The exporter does not accept the token.
@@ -89,16 +89,16 @@ pub enum ShmConnectError {
     /// The exporter serves as many readers as it can.
     #[error("the exporter serves {MAX_READERS} reader processes already, and no more: use another producer")]
     Full,
-    /// Others pushed this connection out.
-    #[error("too many connect to the exporter at the same time: try again")]
+    /// Other connections displaced this one before it was answered.
+    #[error("too many processes connect to the exporter at the same time: try again")]
     Crowded,
-    /// Whoever listens there cannot give the answer that the address holds.
-    #[error("who listens at this address is not the exporter that it was made by")]
+    /// The process that listens there does not know the answer that the address holds.
+    #[error("the process that listens at this address is not the exporter that made the address")]
     Impostor,
-    /// The reply is not one.
+    /// The reply is not a reply of this protocol.
     #[error("the exporter's reply is malformed: {what}")]
     Malformed {
-        /// What is wrong.
+        /// The part that is wrong.
         what: &'static str,
     },
     /// A segment is not safe to read, or could not be mapped.
@@ -107,26 +107,46 @@ pub enum ShmConnectError {
         /// Its number.
         segment: usize,
         /// What is wrong with it.
-        // A raw name: the text contains the cause, so it must not be reported as a source beside it.
+        // A raw name: the text contains the cause, so `source()` must not return it again.
         r#source: SegmentViewError,
     },
-    /// No thread to watch the connection.
+    /// The system gave no thread to watch the connection.
     #[error(
         "the thread that watches the exporter could not be started; raise the limit on threads (ulimit -u)"
     )]
     Thread(#[source] std::io::Error),
 }
 
+impl ShmConnectError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NotListening => 3140,
+            Self::System { .. } => 3141,
+            Self::Version { .. } => 3142,
+            Self::Refused => 3143,
+            Self::Full => 3144,
+            Self::Crowded => 3145,
+            Self::Impostor => 3146,
+            Self::Malformed { .. } => 3147,
+            Self::Thread(_) => 3148,
+            Self::Segment { source, .. } => source.code(),
+        }
+    }
+}
+
 /// The peers of this process, by address.
 static PEERS: Mutex<Vec<(ShmAddress, Weak<Shared>)>> = Mutex::new(Vec::new());
 
 impl ShmPeer {
-    /// Connects to the exporter at `address` and maps its segments; or finds the connection that this
-    /// process has. Blocks for 10 s at most per step.
+    /// Connects to the exporter at `address` and maps its segments. A process that is connected to
+    /// it already shares that connection. Blocks for 10 s at most per step.
     ///
     /// # Errors
     ///
-    /// Nobody there, not the right one, not the same version, or segments that are not safe to read.
+    /// No exporter listens there, or another one, or one of another version; or its segments are
+    /// not safe to read.
     pub fn connect(address: &ShmAddress) -> Result<Self, ShmConnectError> {
         if let Some(known) = Self::known(address) {
             return Ok(known);
@@ -141,7 +161,7 @@ impl ShmPeer {
     fn known(address: &ShmAddress) -> Option<Self> {
         let peers = PEERS.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = peers.iter().find(|(a, _)| a == address)?.1.upgrade()?;
-        // One that a parent of this process made has no watcher here.
+        // A connection that a parent of this process made has no watcher here.
         Some(Self(shared)).filter(|peer| peer.0.owner.is_current() && peer.is_alive())
     }
 
@@ -151,7 +171,7 @@ impl ShmPeer {
         &self.0.regions
     }
 
-    /// Whether the producer is there, as far as is known now.
+    /// Whether the connection stands, as far as this process knows.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         !self.0.dead.load(Ordering::Acquire)
@@ -159,8 +179,9 @@ impl ShmPeer {
 }
 
 impl Shared {
-    /// Connects on the watcher's thread: the connection is in that thread's descriptor table, so
-    /// that no child of a fork keeps the exporter's place taken when this process has died.
+    /// Connects on the watcher's thread. The connection is in that thread's descriptor table, so
+    /// when this process has died no child of a fork keeps a reader's place at the exporter
+    /// occupied.
     fn connect(address: &ShmAddress) -> Result<Self, ShmConnectError> {
         let stop = StopSignal::new().map_err(|errno| ShmConnectError::System { step: "eventfd", errno })?;
         let dead = Arc::new(AtomicBool::new(false));
@@ -176,8 +197,9 @@ impl Shared {
             watch(&socket, kept[0]);
             watched.store(true, Ordering::Release);
         };
-        // SAFETY: `stop` is open until the thread has been joined, here or in `drop`. The thread takes in
-        // an address, a flag and a channel and lets out mappings, which own no descriptor; it logs nothing.
+        // SAFETY: `stop` is open until the thread has been joined, here or in `drop`. The thread
+        // takes in an address, a flag and a channel and lets out mappings, which own no descriptor;
+        // it logs nothing.
         let watcher = unsafe { spawn_isolated("kvrail-watcher", keep, body) };
         let watcher = watcher.map_err(ShmConnectError::Thread)?;
         let ended = |_| ShmConnectError::Thread(std::io::Error::other("it ended at once"));
@@ -185,7 +207,7 @@ impl Shared {
         let (regions, mappings) = match told {
             Ok(reached) => reached,
             Err(error) => {
-                // It has nothing more to do, and `stop` must outlive it.
+                // The thread ends now, and `stop` must outlive it.
                 let _ = watcher.join();
                 return Err(error);
             }
@@ -194,7 +216,8 @@ impl Shared {
         Ok(Self { regions, mappings, dead, stop, watcher: Some(watcher), owner })
     }
 
-    /// Where `len` bytes from `addr` of the segment `rkey` are, here. `None`: not within one.
+    /// The address in this process of `len` bytes from `addr` of the segment `rkey`. `None`: they
+    /// do not lie within a segment.
     #[inline]
     fn find(&self, rkey: u32, addr: u64, len: u32) -> Option<*const u8> {
         let index = usize::try_from(rkey).ok()?;
@@ -218,22 +241,22 @@ impl Drop for Shared {
     }
 }
 
-/// Connects to the exporter, and maps what it has. On the watcher's thread.
+/// Connects to the exporter and maps its segments, on the watcher's thread.
 fn reach(address: &ShmAddress) -> Result<(OwnedFd, Reached), ShmConnectError> {
     let failed = |step| move |errno| ShmConnectError::System { step, errno };
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(failed("socket"))?;
     for direction in [Timeout::Send, Timeout::Recv] {
-        // The first bounds connecting, too: it waits while the exporter's queue is full.
+        // The send time-out bounds connect(2), too, which waits while the exporter's queue is full.
         set_socket_timeout(&socket, direction, Some(PATIENCE)).map_err(failed("setting a time-out"))?;
     }
     let name = SocketAddrUnix::new_abstract_name(&address.name).map_err(failed("naming"))?;
     net::connect(&socket, &name).map_err(|errno| match errno {
-        Errno::CONNREFUSED => ShmConnectError::Nobody,
+        Errno::CONNREFUSED => ShmConnectError::NotListening,
         errno => failed("connect")(errno),
     })?;
     net::send(&socket, &PROTOCOL.hello(address.token), SendFlags::NOSIGNAL)
-        .map_err(failed("saying hello"))?;
+        .map_err(failed("sending the hello"))?;
     let (reply, fds) = receive(&socket)?;
     let regions = hello::check_reply(&reply, address.answer).map_err(|error| match error {
         ReplyError::Version { theirs } => ShmConnectError::Version { theirs, ours: VERSION },
@@ -254,14 +277,14 @@ fn reach(address: &ShmAddress) -> Result<(OwnedFd, Reached), ShmConnectError> {
     Ok((socket, (regions, mappings)))
 }
 
-/// Waits for the end of the connection, or for `stop`. A producer that speaks now is not to be
-/// trusted, so whatever comes is an end.
+/// Waits for the end of the connection, or for `stop`. A message counts as the end, too: an
+/// exporter sends none at this point.
 fn watch(socket: &OwnedFd, stop: BorrowedFd<'_>) {
     let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
     while poll(&mut fds, None) == Err(Errno::INTR) {}
 }
 
-/// The reply, and what came with it.
+/// Receives the reply, and the descriptors that came with it.
 fn receive(socket: &OwnedFd) -> Result<([u8; REPLY_BYTES], Vec<OwnedFd>), ShmConnectError> {
     let mut bytes = [0; REPLY_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SEGMENTS))];
@@ -271,13 +294,13 @@ fn receive(socket: &OwnedFd) -> Result<([u8; REPLY_BYTES], Vec<OwnedFd>), ShmCon
         .map_err(|errno| ShmConnectError::System { step: "waiting for the reply", errno })?;
     let mut fds = Vec::new();
     for part in control.drain() {
-        // The system gives no more descriptors than there is space for: 16.
+        // The system delivers no more descriptors than `space` has room for: 16.
         if let RecvAncillaryMessage::ScmRights(rights) = part {
             fds.extend(rights);
         }
     }
     if message.bytes == 0 {
-        return Err(ShmConnectError::Malformed { what: "it hung up without one" });
+        return Err(ShmConnectError::Malformed { what: "the connection ended without one" });
     }
     if message.bytes != REPLY_BYTES || message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(ShmConnectError::Malformed { what: "its length" });
@@ -304,12 +327,12 @@ unsafe impl LaneTransport for ShmPeer {
             return WcStatus::REM_ACCESS_ERR;
         };
         let to = ptr::with_exposed_provenance_mut::<u8>(read.local_addr as usize);
-        // SAFETY: `to` is valid for writes of len bytes by the caller's word. `from` is within a
-        // read-only mapping that `self` keeps, of a file that cannot shrink or lose pages (checked
-        // before it was mapped), so reading raises no signal. They do not overlap: nobody can write
-        // to the mapping, so no registered range that is writable is part of it. The producer may
-        // write while we copy. No reference to the bytes is ever made, they are plain bytes, and what
-        // arrives is believed only after the publication table has been read again.
+        // SAFETY: `to` is valid for writes of len bytes by the caller's promise. `from` is within a
+        // view that `self` keeps, whose file cannot shrink or lose pages, so reading raises no
+        // signal. They do not overlap: the view is mapped read-only, so no registered, writable
+        // range is part of it. The producer may write during the copy; no reference to the bytes is
+        // ever made, every value of a byte is valid, and the reader uses the bytes only after the
+        // publication table has confirmed them.
         unsafe { copy(from, to, read.len as usize) };
         WcStatus::SUCCESS
     }

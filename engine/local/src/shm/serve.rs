@@ -24,14 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Readers that one exporter serves at a time.
 pub const MAX_READERS: usize = 1024;
 
-/// How many connections may wait for their hello at a time. Any process of the host can make one; one
-/// more displaces the oldest, so that silent connections neither use up this process's descriptors
-/// nor keep readers out.
+/// How many connections may wait for their hello at a time. Any process of the host can make one;
+/// one more displaces the oldest, so that silent connections neither use up this process's
+/// descriptors nor keep readers out.
 const MAX_SILENT: usize = 64;
 
 /// What the thread reports to the thread that logs for it. It cannot log itself: a logger's
 /// descriptors are not in its table.
-pub(super) enum Line {
+pub(super) enum LogLine {
     Refused(HelloRefusal),
     NotAccepted(io::Error),
     Ended(AcceptError),
@@ -75,13 +75,13 @@ struct Client {
     hello_due: Option<Instant>,
 }
 
-/// What the thread owns. It never waits for one client: it polls all descriptors, and a message of a
-/// SEQPACKET socket comes and goes whole.
+/// What the thread owns. It never waits for one client: it polls all descriptors, and a message of
+/// a SEQPACKET socket comes and goes whole.
 pub(super) struct SegmentServer<'a> {
     pub(super) address: ShmAddress,
     pub(super) segments: &'a [BorrowedFd<'a>],
     pub(super) welcome: [u8; hello::REPLY_BYTES],
-    pub(super) log: SyncSender<Line>,
+    pub(super) log: SyncSender<LogLine>,
     /// In the order of arrival.
     clients: Vec<Client>,
 }
@@ -91,7 +91,7 @@ impl<'a> SegmentServer<'a> {
         address: ShmAddress,
         segments: &'a [BorrowedFd<'a>],
         welcome: [u8; hello::REPLY_BYTES],
-        log: SyncSender<Line>,
+        log: SyncSender<LogLine>,
     ) -> Self {
         Self { address, segments, welcome, log, clients: Vec::new() }
     }
@@ -99,13 +99,13 @@ impl<'a> SegmentServer<'a> {
     /// Serves until `stop` is readable.
     pub(super) fn run(mut self, listener: &SocketListener, stop: BorrowedFd<'_>) {
         if let Err(error) = accept_loop(listener, stop, &mut self) {
-            self.log(Line::Ended(error));
+            self.log(LogLine::Ended(error));
         }
     }
 
-    /// Passes a line on. A line is left out while the logging thread is behind: remote processes can cause
-    /// any number of lines.
-    fn log(&self, line: Line) {
+    /// Passes a line on. A line is left out while the logging thread is behind: remote processes
+    /// can cause any number of lines.
+    fn log(&self, line: LogLine) {
         let _ = self.log.try_send(line);
     }
 
@@ -119,7 +119,8 @@ impl<'a> SegmentServer<'a> {
             Err(_) => return false,
         };
         if client.hello_due.is_none() {
-            // A connected reader sends nothing: this is the end of the connection, or not our protocol.
+            // A connected reader sends nothing: this is the end of the connection, or not our
+            // protocol.
             return false;
         }
         let judged = match <&[u8; HELLO_BYTES]>::try_from(&bytes[..received]) {
@@ -134,7 +135,7 @@ impl<'a> SegmentServer<'a> {
         let sent = match judged {
             Ok(()) => send(client.fd.as_fd(), &self.welcome, self.segments),
             Err(refusal) => {
-                self.log(Line::Refused(refusal));
+                self.log(LogLine::Refused(refusal));
                 send(client.fd.as_fd(), &hello::refuse(refusal), &[])
             }
         };
@@ -159,7 +160,7 @@ impl AcceptHandler<OwnedFd> for SegmentServer<'_> {
     fn cannot_accept(&mut self, error: &io::Error) {
         // A copy of the error: an error of the system is its number.
         let error = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
-        self.log(Line::NotAccepted(error));
+        self.log(LogLine::NotAccepted(error));
     }
 
     fn watch<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) -> Option<Instant> {

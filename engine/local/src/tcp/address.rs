@@ -1,25 +1,28 @@
-//! Where a server listens, and what opens it.
+//! The address of a server: its socket address, and the secrets that open it.
 
+use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use kvrail_host::secret::{RandomError, Secret};
+use static_assertions::{const_assert, const_assert_eq};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
 use crate::address::LocalAddressError;
-use kvrail_host::secret::{RandomError, Secret};
 
 const MAGIC: [u8; 4] = *b"KVTC";
-/// Of the address, the hello and the requests.
+/// The version of the address, the hello and the requests.
 pub(crate) const VERSION: u16 = 1;
 
-/// The address of a [`TcpServer`](super::TcpServer): 64 bytes for the bootstrap, to be sent only to whom the
-/// server trusts.
+/// The address of a [`TcpServer`](super::TcpServer): 64 bytes that the peers' session carries.
+///
+/// Send it only to readers that the server trusts: a process that has it can read the exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpAddress {
     pub(crate) socket: SocketAddr,
-    /// What the reader presents.
+    /// The reader sends it to the server.
     pub(crate) token: Secret,
-    /// What the server replies to it.
+    /// The server's reply to the token. It proves that this server made the address.
     pub(crate) answer: Secret,
 }
 
@@ -34,30 +37,34 @@ struct Wire {
     zero: u8,
     port: U16,
     rest: [u8; 2],
-    /// Of IPv6 link-local addresses; 0 otherwise.
+    /// The scope id of an IPv6 link-local address; 0 otherwise.
     scope: U32,
-    /// IPv4: in the first four bytes, zero beyond.
+    /// An IPv4 address is in the first four bytes, with zeros behind it.
     ip: [u8; 16],
     token: [u8; 16],
     answer: [u8; 16],
 }
+
+const_assert_eq!(size_of::<Wire>(), 64);
+const_assert!(offset_of!(Wire, port) == 8 && offset_of!(Wire, scope) == 12 && offset_of!(Wire, ip) == 16);
+const_assert!(offset_of!(Wire, token) == 32 && offset_of!(Wire, answer) == 48);
 
 impl TcpAddress {
     pub(crate) fn random(socket: SocketAddr) -> Result<Self, RandomError> {
         Ok(Self { socket, token: Secret::random()?, answer: Secret::random()? })
     }
 
-    /// Where it is.
+    /// The socket address at which the server listens.
     #[must_use]
     pub fn socket(&self) -> SocketAddr {
         self.socket
     }
 
-    /// From its wire form.
+    /// Reads the wire form.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// The bytes are not an address of this kind and version.
     pub fn parse(bytes: &[u8; 64]) -> Result<Self, LocalAddressError> {
         let wire: Wire = transmute!(*bytes);
         LocalAddressError::check_head(wire.magic, MAGIC, wire.version.get(), VERSION)?;
@@ -79,7 +86,7 @@ impl TcpAddress {
         Ok(Self { socket, token: Secret::from_bytes(wire.token), answer: Secret::from_bytes(wire.answer) })
     }
 
-    /// Into its wire form.
+    /// The wire form.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 64] {
         let (family, ip) = match self.socket.ip() {
@@ -134,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn other_bytes_are_refused() {
         let good = address("10.1.2.3:4660").to_bytes();
         for (at, what) in [
             (0, "begins with"),

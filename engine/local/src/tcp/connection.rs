@@ -1,5 +1,5 @@
 //! The reader's side: one connection per lane.
-#![allow(unsafe_code, reason = "the kernel writes to registered memory on our word")]
+#![allow(unsafe_code, reason = "the kernel is told to write to registered memory")]
 
 use std::io::{self, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -36,14 +36,14 @@ pub struct TcpConnection {
 #[non_exhaustive]
 pub enum TcpConnectError {
     /// The system refused something, or a step took longer than 10 s.
-    #[error("the server at {socket} could not be talked to: {step} failed: {source}")]
+    #[error("no connection to the server at {socket}: {step} failed: {source}")]
     System {
-        /// Where.
+        /// The server's address.
         socket: SocketAddr,
         /// The step.
         step: &'static str,
         /// The system's reason.
-        // Raw: the text has it, so it is no source beside the text.
+        // A raw name: the text contains the cause, so `source()` must not return it again.
         r#source: io::Error,
     },
     /// The server speaks another version.
@@ -51,11 +51,11 @@ pub enum TcpConnectError {
         "the server at {socket} speaks version {theirs}, this side {ours}: run the same release on both sides"
     )]
     Version {
-        /// Where.
+        /// The server's address.
         socket: SocketAddr,
-        /// The server's.
+        /// The server's version.
         theirs: u16,
-        /// This side's.
+        /// This side's version.
         ours: u16,
     },
     /// The server does not accept the token.
@@ -63,7 +63,7 @@ pub enum TcpConnectError {
         "the server at {socket} refused the address's token: the address is forged, or of an earlier server"
     )]
     Refused {
-        /// Where.
+        /// The server's address.
         socket: SocketAddr,
     },
     /// The server serves as many lanes as it can.
@@ -72,27 +72,43 @@ pub enum TcpConnectError {
          another producer"
     )]
     Full {
-        /// Where.
+        /// The server's address.
         socket: SocketAddr,
     },
-    /// Others pushed this connection out.
-    #[error("too many connect to the server at {socket} at the same time: try again")]
+    /// Other connections displaced this one before it was answered.
+    #[error("too many readers connect to the server at {socket} at the same time: try again")]
     Crowded {
-        /// Where.
+        /// The server's address.
         socket: SocketAddr,
     },
-    /// Whoever listens there cannot give the answer that the address holds.
-    #[error("who listens at {socket} is not the server that the address was made by")]
+    /// The process that listens there does not know the answer that the address holds.
+    #[error("the process that listens at {socket} is not the server that made the address")]
     Impostor {
-        /// Where.
+        /// The server's address.
         socket: SocketAddr,
     },
-    /// The reply is not one.
-    #[error("what listens at {socket} is no kvrail server")]
+    /// The reply is not a reply of this protocol.
+    #[error("the process that listens at {socket} is not a kvrail server")]
     Malformed {
-        /// Where.
+        /// The server's address.
         socket: SocketAddr,
     },
+}
+
+impl TcpConnectError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::System { .. } => 3170,
+            Self::Version { .. } => 3171,
+            Self::Refused { .. } => 3172,
+            Self::Full { .. } => 3173,
+            Self::Crowded { .. } => 3174,
+            Self::Impostor { .. } => 3175,
+            Self::Malformed { .. } => 3176,
+        }
+    }
 }
 
 impl TcpConnection {
@@ -100,14 +116,14 @@ impl TcpConnection {
     ///
     /// # Errors
     ///
-    /// Nobody there, not the right one, or not the same version.
+    /// No server listens there, or another one, or one of another version.
     pub fn open(address: &TcpAddress) -> Result<Self, TcpConnectError> {
         let socket = address.socket;
         let failed = |step| move |source| TcpConnectError::System { socket, step, source };
         let stream = TcpStream::connect_timeout(&socket, PATIENCE).map_err(failed("connecting"))?;
         stream.set_nodelay(true).map_err(failed("setting TCP_NODELAY"))?;
         stream.set_write_timeout(Some(STALL)).map_err(failed("setting a time-out"))?;
-        (&stream).write_all(&PROTOCOL.hello(address.token)).map_err(failed("saying hello"))?;
+        (&stream).write_all(&PROTOCOL.hello(address.token)).map_err(failed("sending the hello"))?;
         let mut head = ReplyHead::new_zeroed();
         read_until(&stream, head.as_mut_bytes(), Instant::now() + PATIENCE)
             .map_err(failed("waiting for the reply"))?;
@@ -123,7 +139,7 @@ impl TcpConnection {
         Ok(Self { stream: Arc::new(stream) })
     }
 
-    /// Asks for the bytes, and learns whether they come.
+    /// Requests the bytes. The response says whether they follow.
     fn request(&self, read: &Read) -> io::Result<Response> {
         let (addr, len, rkey) = (U64::new(read.remote_addr), U32::new(read.len), U32::new(read.rkey));
         (&*self.stream).write_all(Request { addr, len, rkey }.as_bytes())?;
@@ -133,8 +149,8 @@ impl TcpConnection {
     }
 }
 
-/// Receives into `len` bytes at `at`. Fails when nothing comes for [`STALL`], and when all of it takes
-/// longer than 10 s and a second per MiB.
+/// Receives into `len` bytes at `at`. Fails when no byte comes for [`STALL`], and when the whole
+/// takes longer than 10 s and one second per MiB.
 ///
 /// # Safety
 ///
@@ -162,8 +178,8 @@ unsafe fn receive(stream: &TcpStream, mut at: *mut u8, mut len: usize) -> io::Re
     Ok(())
 }
 
-// SAFETY: `execute` writes by `receive` alone, which the kernel has finished with when it returns, and
-// which gets the local range and no more.
+// SAFETY: `execute` writes by `receive` alone. `receive` gets the local range and no more, and the
+// kernel writes nothing after it has returned.
 unsafe impl LaneTransport for TcpConnection {
     const LABEL: &'static str = "tcp (functional only)";
     type Interrupt = Arc<TcpStream>;
@@ -184,7 +200,7 @@ unsafe impl LaneTransport for TcpConnection {
             Ok(_) => return WcStatus::BAD_RESP_ERR,
         }
         let to = ptr::with_exposed_provenance_mut(read.local_addr as usize);
-        // SAFETY: the local range is valid for writes by the caller's word.
+        // SAFETY: the local range is valid for writes by the caller's promise.
         match unsafe { receive(&self.stream, to, read.len as usize) } {
             Ok(()) => WcStatus::SUCCESS,
             Err(_) => WcStatus::RETRY_EXC_ERR,

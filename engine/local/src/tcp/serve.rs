@@ -1,5 +1,5 @@
-//! The server's threads: one that accepts, and one for each connection, which answers requests in order.
-#![allow(unsafe_code, reason = "the kernel reads published memory on our word")]
+//! The server's threads: one accepts, and one for each connection answers requests in order.
+#![allow(unsafe_code, reason = "the kernel is told to read published memory")]
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -25,7 +25,7 @@ use super::wire::{PROTOCOL, Request, Response, read_until};
 use crate::hello::{HELLO_BYTES, HelloRefusal};
 use crate::region::ExportedRegion;
 
-/// Time for the hello, and for a reader to take what was sent.
+/// How long a reader may take to send its hello, or to receive what was sent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Lanes that one server serves at a time, each a connection with a thread.
@@ -36,7 +36,7 @@ const MAX_SILENT: usize = 64;
 /// Threads: those of connections that were displaced and are about to end included.
 const MAX_THREADS: usize = MAX_LANES + 2 * MAX_SILENT;
 
-/// Memory that a server publishes.
+/// A piece of memory that a server publishes.
 #[derive(Debug)]
 pub struct TcpExport {
     pub(super) range: MemoryRange,
@@ -45,25 +45,25 @@ pub struct TcpExport {
 }
 
 impl TcpExport {
-    /// A segment, which the server keeps alive.
+    /// A segment. The server keeps it alive.
     #[must_use]
     pub fn segment(segment: Arc<Segment>) -> Self {
         Self { range: segment.range(), _owner: Some(segment) }
     }
 
-    /// Any memory.
+    /// Any memory of this process.
     ///
     /// # Safety
     ///
-    /// Until the server has been dropped, `range` is mapped, and its bytes may become known to every
-    /// reader that has the address. It may be written to meanwhile.
+    /// Until the server has been dropped, `range` is mapped, and its bytes may become known to
+    /// every reader that has the address. The memory may be written to meanwhile.
     #[must_use]
     pub unsafe fn memory(range: MemoryRange) -> Self {
         Self { range, _owner: None }
     }
 }
 
-/// What all connections share.
+/// The state that all connections share.
 pub(super) struct Served {
     address: TcpAddress,
     regions: Vec<ExportedRegion>,
@@ -91,8 +91,8 @@ impl Served {
 pub(super) struct ServerThread {
     handshakes: Arc<Handshakes>,
     served: Arc<Served>,
-    /// Each connection's thread owns its stream, so the stream is closed when the thread ends and not
-    /// when this list is looked at next.
+    /// Each connection's thread owns its stream, so the stream is closed when the thread ends and
+    /// not when this list is looked at next.
     connections: Vec<(Weak<TcpStream>, JoinHandle<()>)>,
 }
 
@@ -170,7 +170,7 @@ impl Served {
         };
         let judged =
             judged.and_then(|()| Counted::one_more(&self.lanes, self.max_lanes).ok_or(HelloRefusal::Full));
-        // The handshake is over, either way.
+        // The handshake is over, with or without success.
         drop(place);
         let _lane = match judged {
             Ok(lane) => lane,
@@ -186,7 +186,8 @@ impl Served {
             }
         };
         stream.write_all(PROTOCOL.welcome(self.address.answer, 0).as_bytes())?;
-        // A lane may be idle for long. The system's keepalive finds out whether its machine is gone.
+        // A lane may be idle for long. The system's keepalive finds out whether its machine is
+        // gone.
         stream.set_read_timeout(None)?;
         sockopt::set_tcp_keepidle(stream, PATIENCE)?;
         sockopt::set_tcp_keepintvl(stream, PATIENCE)?;
@@ -238,9 +239,9 @@ fn send_memory(stream: &TcpStream, range: MemoryRange) -> io::Result<()> {
     let mut left = range.len as usize;
     while left > 0 {
         // SAFETY: at .. at + left lies within an export, which is mapped until the server has been
-        // dropped: a segment by its Arc, other memory by its owner's promise; the server's drop joins
-        // this thread. The kernel reads the bytes: other threads may write to them meanwhile without
-        // there being a data race of this program.
+        // dropped: a segment by its Arc, other memory by its owner's promise. The server's drop
+        // joins this thread. The kernel reads the bytes, so a write of another thread meanwhile is
+        // no data race of this program.
         let sent = unsafe { libc::send(stream.as_raw_fd(), at.cast(), left, libc::MSG_NOSIGNAL) };
         match usize::try_from(sent) {
             Ok(sent) => {

@@ -29,7 +29,7 @@ pub struct TcpServer {
     owner: OwnerProcess,
 }
 
-/// Why nothing can be served.
+/// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TcpServeError {
@@ -40,28 +40,28 @@ pub enum TcpServeError {
         exports: usize,
     },
     /// An empty range, or one that wraps around.
-    #[error("export {index} is {} bytes at {:#x}: no range of memory", range.len, range.addr)]
+    #[error("export {index} is {} bytes at {:#x}, which is no range of memory", range.len, range.addr)]
     Range {
-        /// Which.
+        /// Its number.
         index: usize,
-        /// What was given.
+        /// The range.
         range: MemoryRange,
     },
-    /// The address to listen at is no place for readers to connect to.
-    #[error("a server cannot listen at {bind}: name the address of the interface that readers shall use")]
+    /// Readers cannot connect to an unspecified IP address.
+    #[error("a server cannot listen at {bind}: give the address of the interface that readers use")]
     Unspecified {
-        /// What was given.
+        /// The address to listen at.
         bind: SocketAddr,
     },
     /// The system refused.
     #[error("a server could not be started at {bind}: {step} failed: {source}")]
     System {
-        /// Where.
+        /// The address to listen at.
         bind: SocketAddr,
-        /// What failed.
+        /// The step.
         step: &'static str,
         /// The system's reason.
-        // Raw: the text has it, so it is no source beside the text.
+        // A raw name: the text contains the cause, so `source()` must not return it again.
         r#source: io::Error,
     },
     /// The system has no random numbers to give.
@@ -69,13 +69,27 @@ pub enum TcpServeError {
     Random(RandomError),
 }
 
+impl TcpServeError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Exports { .. } => 3160,
+            Self::Range { .. } => 3161,
+            Self::Unspecified { .. } => 3162,
+            Self::System { .. } => 3163,
+            Self::Random(_) => 3164,
+        }
+    }
+}
+
 impl TcpServer {
-    /// Listens at `bind` (port 0: one of the system's choice) and serves `exports` until it is dropped.
+    /// Listens at `bind` (port 0: any free port) and serves `exports` until it is dropped.
     ///
     /// # Errors
     ///
-    /// No export or more than [`MAX_EXPORTS`], one that is no range; an unspecified IP address; or the
-    /// system refused something.
+    /// No export or more than [`MAX_EXPORTS`], or an export that is no range of memory; an
+    /// unspecified IP address; or the system refused something.
     pub fn start(bind: SocketAddr, exports: Vec<TcpExport>) -> Result<Self, TcpServeError> {
         Self::start_for(bind, exports, MAX_LANES)
     }
@@ -144,7 +158,7 @@ mod tests {
     use crate::tcp::{TcpConnectError, TcpConnection};
 
     #[test]
-    fn one_lane_too_many_is_told_so_and_has_a_place_when_another_goes() {
+    fn one_lane_too_many_is_refused_and_has_a_place_when_another_ends() {
         let segment = Arc::new(Segment::new(4096).unwrap());
         let bind = "127.0.0.1:0".parse().unwrap();
         let server = TcpServer::start_for(bind, vec![TcpExport::segment(segment)], 2).unwrap();

@@ -1,9 +1,11 @@
-//! Requests and responses, and reading what is due by a certain time.
+//! Requests and responses, and a read that is bounded by a deadline.
 
 use std::io::{self, Read as _};
+use std::mem::offset_of;
 use std::net::TcpStream;
 use std::time::Instant;
 
+use static_assertions::{const_assert, const_assert_eq};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -12,7 +14,7 @@ use crate::hello::Protocol;
 
 pub(crate) const PROTOCOL: Protocol = Protocol { magic: *b"KVTH", version: VERSION };
 
-/// One READ.
+/// The request of one READ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct Request {
@@ -21,7 +23,7 @@ pub(crate) struct Request {
     pub(crate) rkey: U32,
 }
 
-/// What precedes the bytes, or stands for them.
+/// The response, which precedes the bytes or stands instead of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct Response {
@@ -29,14 +31,18 @@ pub(crate) struct Response {
     pub(crate) zero: [u8; 7],
 }
 
+const_assert_eq!(size_of::<Request>(), 16);
+const_assert!(offset_of!(Request, len) == 8 && offset_of!(Request, rkey) == 12);
+const_assert_eq!(size_of::<Response>(), 8);
+
 impl Response {
-    /// As many bytes as were asked for follow.
+    /// The requested bytes follow.
     pub(crate) const DATA: Self = Self { status: 0, zero: [0; 7] };
-    /// The key or the range is not the server's. Nothing follows.
+    /// The server has no region of this key and range. No byte follows.
     pub(crate) const ACCESS: Self = Self { status: 1, zero: [0; 7] };
 }
 
-/// Fills `out` by `deadline`, however little comes at a time.
+/// Fills `out` before `deadline`, however few bytes come at a time.
 pub(crate) fn read_until(mut stream: &TcpStream, mut out: &mut [u8], deadline: Instant) -> io::Result<()> {
     while !out.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());

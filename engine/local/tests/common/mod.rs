@@ -1,4 +1,4 @@
-//! What an engine does with a provider, in a few lines: post, wait, reap.
+//! What an engine does with a provider, in a few lines: post, wait, poll.
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
 #![allow(unsafe_code, reason = "a driver promises whose memory it reads into")]
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
@@ -14,17 +14,17 @@ use kvrail_local::shm::{Segment, ShmExporter, ShmPeer};
 use kvrail_local::tcp::{TcpConnection, TcpExport, TcpServer};
 use kvrail_local::{ExportedRegion, LaneTransport, LocalConfig, LocalLane, LocalProvider};
 
-/// Nothing here takes as long; what does has hung.
+/// No step of these tests takes as long: a step that does has hung.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub const RAIL: RailIndex = RailIndex(0);
 
-/// Bytes that tell their place.
+/// Bytes that differ from place to place.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| ((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
 }
 
-/// LocalProvider, destination memory registered with them, and what they have said so far.
+/// A provider, destination memory that is registered with it, and what it has reported so far.
 pub struct Driver<T: LaneTransport> {
     pub rails: LocalProvider<T>,
     pub keys: RailKeys,
@@ -46,8 +46,8 @@ impl<T: LaneTransport> Driver<T> {
         Time(self.start.elapsed().as_nanos() as u64)
     }
 
-    /// A READ of `len` bytes at `offset` of `region` to the same offset here, in sequence `seq` of lane
-    /// `lane`.
+    /// A READ of `len` bytes at `offset` of `region` to the same offset here, in sequence `seq` of
+    /// lane `lane`.
     pub fn read(&self, lane: u16, seq: u32, region: ExportedRegion, offset: u64, len: u32) -> Read {
         Read {
             wr_id: WrId::new(LaneId::new(lane, 1), seq),
@@ -80,7 +80,7 @@ impl<T: LaneTransport> Driver<T> {
     }
 
     /// Takes what is there.
-    pub fn reap(&mut self) {
+    pub fn poll(&mut self) {
         let mut wcs = [Wc::default(); 7];
         for rail in 0..self.rails.rails() {
             loop {
@@ -98,7 +98,7 @@ impl<T: LaneTransport> Driver<T> {
     pub fn until(&mut self, enough: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         loop {
-            self.reap();
+            self.poll();
             if enough(self) {
                 return;
             }

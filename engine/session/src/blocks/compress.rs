@@ -1,15 +1,16 @@
 //! Pages into the runs that take the fewest bytes.
 //!
-//! A run has three columns, each even or listed: eight kinds of run. Page by page, the cheapest way to end
-//! in a run of each kind is worked out from that of the page before, either going on with the run or
-//! beginning one. What lets a run go on is where its last two pages left off, so a run of one page, which
-//! any page may follow, is told from a longer one.
+//! A run has three columns, each even or listed: eight kinds of run. Page by page, the cheapest way
+//! to end in a run of each kind is worked out from that of the page before, either going on with
+//! the run or beginning one. What lets a run go on is where its last two pages left off, so a run
+//! of one page, which any page may follow, is told from a longer one.
 
 use std::num::NonZeroU32;
 
 use kvrail_core::remote::Location;
 
-use super::{Column, RUN, Run, wire};
+use super::run::{Column, RUN, Run};
+use super::wire;
 
 /// Kinds of runs: a bit for each column that is listed.
 const KINDS: usize = 8;
@@ -24,7 +25,8 @@ struct Way {
 const NO_WAY: Way = Way { bytes: usize::MAX / 2, len: 0 };
 
 pub(super) fn runs(pages: &[Location]) -> Vec<Run> {
-    // Of each page and kind: the way that begins a run with the page, and the way that goes on with one.
+    // Of each page and kind: the way that begins a run with the page, and the way that goes on with
+    // one.
     let mut begun = vec![[NO_WAY; KINDS]; pages.len()];
     let mut gone_on = vec![[NO_WAY; KINDS]; pages.len()];
     let mut before = 0;
@@ -72,8 +74,8 @@ fn best(begun: &[Way; KINDS], gone_on: &[Way; KINDS]) -> (usize, Way) {
     (at % KINDS, way)
 }
 
-/// Whether the last of `pages` can go on with a run of this kind; `steady` if the run has a step already, by
-/// the two pages before it.
+/// Whether the last of `pages` can go on with a run of this kind; `steady` if the run has a step
+/// already, by the two pages before it.
 fn goes_on(pages: &[Location], kind: usize, steady: bool) -> bool {
     let even = |bit: u8| kind & usize::from(bit) == 0;
     let [.., a, b] = pages else { return false };

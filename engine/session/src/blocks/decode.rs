@@ -7,7 +7,8 @@ use kvrail_layouts::Fingerprint;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::{BlockList, Column, EACH, HEADER, Head, RUN, Run, wire};
+use super::run::{Column, EACH, HEADER, Head, MAX_BLOCKS, RUN, Run};
+use super::wire;
 use crate::offer::{Epoch, MAX_REGIONS};
 
 /// Why bytes are no block list.
@@ -41,7 +42,7 @@ pub enum BlockListError {
         got: usize,
     },
     /// No pages, or too many; no runs, or more than pages.
-    #[error("a block list of {pages} pages in {runs} runs: 1 to {max} pages go, in at most as many runs", max = BlockList::MAX_BLOCKS)]
+    #[error("a block list of {pages} pages in {runs} runs: 1 to {max} pages go, in at most as many runs", max = MAX_BLOCKS)]
     Count {
         /// Pages.
         pages: u32,
@@ -114,7 +115,37 @@ pub enum BlockListError {
     },
 }
 
-pub(super) fn parse(bytes: &[u8]) -> Result<BlockList, BlockListError> {
+impl BlockListError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Short { .. } => 4150,
+            Self::Magic { .. } => 4151,
+            Self::Version { .. } => 4152,
+            Self::Size { .. } => 4153,
+            Self::Count { .. } => 4154,
+            Self::Region(_) => 4155,
+            Self::Epoch => 4156,
+            Self::Truncated { .. } => 4157,
+            Self::Pages { .. } => 4158,
+            Self::EmptyRun { .. } => 4159,
+            Self::Stray { .. } => 4160,
+            Self::Slots { .. } => 4161,
+            Self::Generation { .. } => 4162,
+            Self::Extra { .. } => 4163,
+        }
+    }
+}
+
+/// A block list, taken apart.
+pub(super) struct Parsed {
+    pub(super) head: Head,
+    pub(super) count: u32,
+    pub(super) runs: Vec<Run>,
+}
+
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, BlockListError> {
     let got = bytes.len();
     let (header, mut rest) =
         wire::Header::ref_from_prefix(bytes).map_err(|_| BlockListError::Short { got })?;
@@ -129,7 +160,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BlockList, BlockListError> {
         return Err(BlockListError::Size { said, got });
     }
     let (pages, count) = (header.count.get(), header.runs.get());
-    if pages == 0 || pages as usize > BlockList::MAX_BLOCKS || count == 0 || count > pages {
+    if pages == 0 || pages as usize > MAX_BLOCKS || count == 0 || count > pages {
         return Err(BlockListError::Count { pages, runs: count });
     }
     let region = header.region.get();
@@ -156,7 +187,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<BlockList, BlockListError> {
     }
     let fingerprint = Fingerprint::from_bytes(header.fingerprint);
     let head = Head { fingerprint, epoch: Epoch(epoch), region, request: header.request.get() };
-    Ok(BlockList { head, count: pages, runs })
+    Ok(Parsed { head, count: pages, runs })
 }
 
 fn take_run(rest: &mut &[u8], number: u32) -> Result<Run, BlockListError> {

@@ -8,7 +8,8 @@ use kvrail_core::table::{EntryValue, Generation, KeyTag};
 use kvrail_layouts::Fingerprint;
 use proptest::prelude::*;
 
-use super::{BlockList, BlockListError, EACH, HEADER, Head, NoList, RUN};
+use super::run::{EACH, HEADER, RUN};
+use super::{BlockList, BlockListError, Head, NoList};
 use crate::Epoch;
 
 fn head() -> Head {

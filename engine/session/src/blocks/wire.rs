@@ -1,5 +1,5 @@
-//! The bytes of a block list. docs/protocol.md says the same in prose; the `.hex` files beside this one
-//! fix it.
+//! The bytes of a block list. docs/protocol.md says the same in prose; the `.hex` files beside this
+//! one fix it.
 
 use std::mem::{offset_of, size_of};
 
@@ -28,8 +28,8 @@ pub(super) struct Header {
     pub(super) request: U64,
 }
 
-/// Pages in a row. Each of the three columns is listed after the run, if its bit in `listed` is set;
-/// otherwise it goes on from the value here.
+/// Pages in a row. Each of the three columns is listed after the run, if its bit in `listed` is
+/// set; otherwise it goes on from the value here.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct Run {

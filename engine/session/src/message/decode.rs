@@ -3,6 +3,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 
+use heapless::Vec;
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::remote::{RegionOffer, TableOffer};
 use kvrail_layouts::Fingerprint;
@@ -10,32 +11,32 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::encode::code;
-use super::{
+use super::error::ParseError;
+use super::types::{
     ByeReason, Greeting, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
-    LaneRefusalCode, Message, OfferHead, ParseError,
+    LaneRefusalCode, Message, OfferHead,
 };
 use crate::key::KeyId;
-use crate::list::List;
 use crate::name::{Name, NodeName};
 use crate::offer::{
     Epoch, LaneBlob, Layout, MAX_REGIONS, OfferedRegion, RailAddress, RailDescription, TransportKind,
 };
 use crate::refusal::{Both, Reason, Refusal, Role, Versions};
-use crate::wire::{self, HEADER, Kind, MAC, MAGIC};
+use crate::wire::{self, HEADER, MAC, MAGIC, MessageKind};
 
 /// The kind of the message that begins with `bytes`, from its header alone.
 ///
 /// # Errors
 ///
 /// Fewer than 16 bytes, or no header of this version of the protocol.
-pub(crate) fn header(bytes: &[u8]) -> Result<Kind, ParseError> {
+pub(crate) fn header(bytes: &[u8]) -> Result<MessageKind, ParseError> {
     let short = ParseError::Short { got: bytes.len(), want: HEADER };
     let (header, _) = wire::Header::ref_from_prefix(bytes).map_err(|_| short)?;
     if header.magic != MAGIC {
         return Err(ParseError::Magic { got: header.magic });
     }
     let got = header.kind.get();
-    let kind = Kind::from_code(got).ok_or(ParseError::Kind { got })?;
+    let kind = MessageKind::from_code(got).ok_or(ParseError::UnknownKind { got })?;
     let (got, want) = (header.version.get(), kind.version());
     if got != want {
         return Err(ParseError::Version { kind, got, want });
@@ -62,20 +63,20 @@ pub fn parse(bytes: &[u8]) -> Result<Message, ParseError> {
         return Err(ParseError::Long { got, want });
     }
     let message = match kind {
-        Kind::Hello => Message::Hello(greeting(kind, &whole::<wire::Hello>(bytes)?.greeting)?),
-        Kind::Challenge => {
+        MessageKind::Hello => Message::Hello(greeting(kind, &whole::<wire::Hello>(bytes)?.greeting)?),
+        MessageKind::Challenge => {
             let read = &whole::<wire::Challenge>(bytes)?.greeting;
             Message::Challenge(greeting(kind, read)?, read.chosen.get())
         }
-        Kind::Refused => Message::Refused(Box::new(refusal(whole(bytes)?)?)),
-        Kind::Propose => Message::Propose(layout(kind, &whole::<wire::Propose>(bytes)?.layout)?),
-        Kind::Offer => Message::Offer(offer(whole(bytes)?)?),
-        Kind::Regions => regions(whole(bytes)?)?,
-        Kind::Lanes => Message::Lanes(asks(whole(bytes)?)?),
-        Kind::LanesReady => Message::LanesReady(answers(whole(bytes)?)?),
-        Kind::Release => release(whole(bytes)?)?,
-        Kind::Bye => Message::Bye(ByeReason::from_code(whole::<wire::Bye>(bytes)?.reason.get())),
-        Kind::Alive => {
+        MessageKind::Refused => Message::Refused(Box::new(refusal(whole(bytes)?)?)),
+        MessageKind::Propose => Message::Propose(layout(kind, &whole::<wire::Propose>(bytes)?.layout)?),
+        MessageKind::Offer => Message::Offer(offer(whole(bytes)?)?),
+        MessageKind::Regions => regions(whole(bytes)?)?,
+        MessageKind::Lanes => Message::Lanes(asks(whole(bytes)?)?),
+        MessageKind::LanesReady => Message::LanesReady(answers(whole(bytes)?)?),
+        MessageKind::Release => release(whole(bytes)?)?,
+        MessageKind::Bye => Message::Bye(ByeReason::from_code(whole::<wire::Bye>(bytes)?.reason.get())),
+        MessageKind::Alive => {
             whole::<wire::Alive>(bytes)?;
             Message::Alive
         }
@@ -100,30 +101,42 @@ where
     T::ref_from_bytes(bytes).map_err(|_| ParseError::Short { got: bytes.len(), want: size_of::<T>() })
 }
 
-fn field(kind: Kind, field: &'static str, got: impl Into<u64>, want: &'static str) -> ParseError {
+fn field(kind: MessageKind, field: &'static str, got: impl Into<u64>, want: &'static str) -> ParseError {
     ParseError::Field { kind, field, got: got.into(), want }
 }
 
 /// The first `count` of a message's list.
-fn counted<'a, T>(kind: Kind, list: &'a [T], count: u8, want: &'static str) -> Result<&'a [T], ParseError> {
+fn counted<'a, T>(
+    kind: MessageKind,
+    list: &'a [T],
+    count: u8,
+    want: &'static str,
+) -> Result<&'a [T], ParseError> {
     list.get(..count.into()).ok_or_else(|| field(kind, "count", count, want))
 }
 
 /// A list parsed from no more than `N` things is no longer than `N`.
 fn list<T, const N: usize>(
-    kind: Kind,
+    kind: MessageKind,
     items: impl Iterator<Item = Result<T, ParseError>>,
-) -> Result<List<T, N>, ParseError> {
-    let items = items.collect::<Result<Vec<_>, _>>()?;
-    let len = items.len() as u64;
-    List::new(items).map_err(|_| field(kind, "count", len, "no more than the list holds"))
+) -> Result<Vec<T, N>, ParseError> {
+    let mut list = Vec::new();
+    for item in items {
+        let full = |_| field(kind, "count", N as u64 + 1, "no more than the list holds");
+        list.push(item?).map_err(full)?;
+    }
+    Ok(list)
 }
 
-fn name<const N: usize>(kind: Kind, field: &'static str, bytes: &[u8; N]) -> Result<Name<N>, ParseError> {
+fn name<const N: usize>(
+    kind: MessageKind,
+    field: &'static str,
+    bytes: &[u8; N],
+) -> Result<Name<N>, ParseError> {
     Name::from_field(bytes).map_err(|source| ParseError::Name { kind, field, source })
 }
 
-fn versions(kind: Kind, min: u64, max: u64) -> Result<Versions, ParseError> {
+fn versions(kind: MessageKind, min: u64, max: u64) -> Result<Versions, ParseError> {
     let narrow = |n: u64| u16::try_from(n).ok();
     narrow(min)
         .zip(narrow(max))
@@ -131,14 +144,14 @@ fn versions(kind: Kind, min: u64, max: u64) -> Result<Versions, ParseError> {
         .ok_or_else(|| field(kind, "versions", min, "the lowest, at least 1 and at most the highest"))
 }
 
-fn role(kind: Kind, code: u64) -> Result<Role, ParseError> {
+fn role(kind: MessageKind, code: u64) -> Result<Role, ParseError> {
     u8::try_from(code)
         .ok()
         .and_then(Role::from_code)
         .ok_or_else(|| field(kind, "role", code, "1 for a reader, 2 for a producer"))
 }
 
-fn greeting(kind: Kind, read: &wire::Greeting) -> Result<Greeting, ParseError> {
+fn greeting(kind: MessageKind, read: &wire::Greeting) -> Result<Greeting, ParseError> {
     Ok(Greeting {
         versions: versions(kind, read.min.get().into(), read.max.get().into())?,
         role: role(kind, read.role.into())?,
@@ -148,7 +161,7 @@ fn greeting(kind: Kind, read: &wire::Greeting) -> Result<Greeting, ParseError> {
     })
 }
 
-fn layout(kind: Kind, read: &wire::LayoutField) -> Result<Layout, ParseError> {
+fn layout(kind: MessageKind, read: &wire::LayoutField) -> Result<Layout, ParseError> {
     let page_bytes = NonZeroU64::new(read.page_bytes.get());
     Ok(Layout {
         name: name(kind, "layout", &read.name)?,
@@ -159,7 +172,7 @@ fn layout(kind: Kind, read: &wire::LayoutField) -> Result<Layout, ParseError> {
 }
 
 fn refusal(read: &wire::Refused) -> Result<Refusal, ParseError> {
-    const KIND: Kind = Kind::Refused;
+    const KIND: MessageKind = MessageKind::Refused;
     let node = |bytes: &[u8; 64]| -> Result<Option<NodeName>, ParseError> {
         if *bytes == [0; 64] { Ok(None) } else { name(KIND, "node", bytes).map(Some) }
     };
@@ -194,7 +207,7 @@ fn refusal(read: &wire::Refused) -> Result<Refusal, ParseError> {
 }
 
 fn rail(read: &wire::Rail) -> Result<RailDescription, ParseError> {
-    const KIND: Kind = Kind::Offer;
+    const KIND: MessageKind = MessageKind::Offer;
     Ok(RailDescription {
         name: name(KIND, "rail.name", &read.name)?,
         kind: TransportKind::from_code(read.kind)
@@ -211,7 +224,7 @@ fn rail(read: &wire::Rail) -> Result<RailDescription, ParseError> {
 }
 
 fn offer(read: &wire::Offer) -> Result<OfferHead, ParseError> {
-    const KIND: Kind = Kind::Offer;
+    const KIND: MessageKind = MessageKind::Offer;
     let epoch = NonZeroU64::new(read.epoch.get());
     let regions = read.regions.get();
     if regions as usize > MAX_REGIONS {
@@ -230,7 +243,7 @@ fn offer(read: &wire::Offer) -> Result<OfferHead, ParseError> {
 const _: () = assert!(MAX_REGIONS == 1024 && MAX_RAILS == 16);
 
 fn region(index: usize, read: &wire::Region) -> Result<OfferedRegion, ParseError> {
-    const KIND: Kind = Kind::Regions;
+    const KIND: MessageKind = MessageKind::Regions;
     let keys = |keys: &[U32; MAX_RAILS]| keys.map(U32::get);
     let offer = RegionOffer {
         base: read.base.get(),
@@ -249,16 +262,16 @@ fn region(index: usize, read: &wire::Region) -> Result<OfferedRegion, ParseError
 }
 
 fn regions(read: &wire::Regions) -> Result<Message, ParseError> {
-    let regions = counted(Kind::Regions, &read.region, read.count, "at most 16 regions")?;
+    let regions = counted(MessageKind::Regions, &read.region, read.count, "at most 16 regions")?;
     let parsed = regions.iter().enumerate().map(|(index, read)| region(index, read));
-    Ok(Message::Regions { first: read.first.get(), regions: list(Kind::Regions, parsed)? })
+    Ok(Message::Regions { first: read.first.get(), regions: list(MessageKind::Regions, parsed)? })
 }
 
-fn lane_number(kind: Kind, number: U32) -> Result<LaneNumber, ParseError> {
+fn lane_number(kind: MessageKind, number: U32) -> Result<LaneNumber, ParseError> {
     NonZeroU32::new(number.get()).map(LaneNumber).ok_or_else(|| field(kind, "number", 0_u32, "at least 1"))
 }
 
-fn rail_index(kind: Kind, rail: u8) -> Result<RailIndex, ParseError> {
+fn rail_index(kind: MessageKind, rail: u8) -> Result<RailIndex, ParseError> {
     if usize::from(rail) >= MAX_RAILS {
         return Err(field(kind, "rail", rail, "below 16"));
     }
@@ -266,7 +279,7 @@ fn rail_index(kind: Kind, rail: u8) -> Result<RailIndex, ParseError> {
 }
 
 fn asks(read: &wire::Lanes) -> Result<LaneAsks, ParseError> {
-    const KIND: Kind = Kind::Lanes;
+    const KIND: MessageKind = MessageKind::Lanes;
     let lanes = counted(KIND, &read.lane, read.count, "at most 64 lanes")?.iter().map(|lane| {
         Ok(LaneAsk {
             number: lane_number(KIND, lane.number)?,
@@ -279,7 +292,7 @@ fn asks(read: &wire::Lanes) -> Result<LaneAsks, ParseError> {
 }
 
 fn answers(read: &wire::Lanes) -> Result<LaneAnswers, ParseError> {
-    const KIND: Kind = Kind::LanesReady;
+    const KIND: MessageKind = MessageKind::LanesReady;
     let lanes = counted(KIND, &read.lane, read.count, "at most 64 lanes")?.iter().map(|lane| {
         Ok(LaneAnswer {
             number: lane_number(KIND, lane.number)?,
@@ -295,9 +308,9 @@ fn answers(read: &wire::Lanes) -> Result<LaneAnswers, ParseError> {
 }
 
 fn release(read: &wire::Release) -> Result<Message, ParseError> {
-    let numbers = counted(Kind::Release, &read.number, read.count, "at most 64 lanes")?;
-    let parsed = numbers.iter().map(|&number| lane_number(Kind::Release, number));
-    Ok(Message::Release(list(Kind::Release, parsed)?))
+    let numbers = counted(MessageKind::Release, &read.number, read.count, "at most 64 lanes")?;
+    let parsed = numbers.iter().map(|&number| lane_number(MessageKind::Release, number));
+    Ok(Message::Release(list(MessageKind::Release, parsed)?))
 }
 
 // A message that is shorter than its MAC would have no body to compare.

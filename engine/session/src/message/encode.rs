@@ -3,14 +3,14 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{Greeting, LaneAnswers, LaneAsks, Message, OfferHead};
+use super::types::{Greeting, LaneAnswers, LaneAsks, Message, OfferHead};
 use crate::name::NodeName;
 use crate::offer::{Layout, OfferedRegion, RailDescription};
 use crate::refusal::{Both, Reason, Refusal};
-use crate::wire::{self, Header, Kind};
+use crate::wire::{self, Header, MessageKind};
 
 impl Message {
-    /// The message's bytes: [`Kind::bytes`] of them, its MAC zero.
+    /// The message's bytes: [`MessageKind::bytes`] of them, its MAC zero.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let header = Header::new(self.kind());
@@ -243,7 +243,7 @@ fn encode_answers(header: Header, answers: &LaneAnswers) -> Vec<u8> {
     out.as_bytes().to_vec()
 }
 
-impl Kind {
+impl MessageKind {
     /// Where its MAC begins, if it has one.
     pub(crate) const fn mac_at(self) -> Option<usize> {
         match self {

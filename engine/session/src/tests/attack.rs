@@ -9,8 +9,8 @@ use kvrail_core::id::RailIndex;
 use super::rig::*;
 use crate::auth::{Channel, Direction, Transcript};
 use crate::{
-    ByeReason, Cause, Kind, LaneAnswer, LaneAsk, LaneAsks, LaneBlob, LaneError, LaneNumber, LaneRefusalCode,
-    List, Message, Reason, Role, ServerConfig, SessionError, Step, connect,
+    ByeReason, Cause, LaneAnswer, LaneAsk, LaneAsks, LaneBlob, LaneNumber, LaneRefusalCode, Message,
+    MessageKind, Reason, Role, ServerConfig, SessionError, SessionLaneError, Step, connect,
 };
 
 /// Connects through the man in the middle and makes a lane: an error if anything went wrong.
@@ -19,7 +19,7 @@ fn whole_exchange(rig: &Rig, flip: Option<Flip>) -> (Result<(), String>, [Vec<u8
     let result = connect(&address.into(), &key(), hello(), soon()).map_err(|e| e.to_string()).and_then(
         |mut session| {
             let lane = session.attach(&mut Dial::new(&rig.ends), &pairs(&[(0, 1)]), soon()).remove(0);
-            lane.map(drop).map_err(|e: LaneError| e.to_string())
+            lane.map(drop).map_err(|e: SessionLaneError| e.to_string())
         },
     );
     (result, thread.join().unwrap())
@@ -27,10 +27,10 @@ fn whole_exchange(rig: &Rig, flip: Option<Flip>) -> (Result<(), String>, [Vec<u8
 
 /// Bytes that the reader sends before it says goodbye, and that the producer sends.
 fn lengths() -> [usize; 2] {
-    let sum = |kinds: &[Kind]| kinds.iter().map(|kind| kind.bytes()).sum();
+    let sum = |kinds: &[MessageKind]| kinds.iter().map(|kind| kind.bytes()).sum();
     [
-        sum(&[Kind::Hello, Kind::Propose, Kind::Lanes]),
-        sum(&[Kind::Challenge, Kind::Offer, Kind::Regions, Kind::LanesReady]),
+        sum(&[MessageKind::Hello, MessageKind::Propose, MessageKind::Lanes]),
+        sum(&[MessageKind::Challenge, MessageKind::Offer, MessageKind::Regions, MessageKind::LanesReady]),
     ]
 }
 
@@ -50,7 +50,7 @@ fn untouched_bytes_go_through_and_are_as_many_as_the_formats_say() {
     let (result, [there, back]) = whole_exchange(&rig, None);
     result.unwrap();
     let [to_producer, to_reader] = lengths();
-    assert_eq!(there.len(), to_producer + Kind::Bye.bytes());
+    assert_eq!(there.len(), to_producer + MessageKind::Bye.bytes());
     assert_eq!(back.len(), to_reader);
 }
 
@@ -59,8 +59,8 @@ fn untouched_bytes_go_through_and_are_as_many_as_the_formats_say() {
 fn no_byte_of_the_first_words_can_be_changed() {
     let rig = Rig::new();
     for (way, len) in [
-        (Way::ToProducer, Kind::Hello.bytes() + Kind::Propose.bytes()),
-        (Way::ToReader, Kind::Challenge.bytes()),
+        (Way::ToProducer, MessageKind::Hello.bytes() + MessageKind::Propose.bytes()),
+        (Way::ToReader, MessageKind::Challenge.bytes()),
     ] {
         (0..len).for_each(|at| refuses(&rig, Flip { way, at, mask: 1 << (at % 8) }));
     }
@@ -91,7 +91,7 @@ fn a_replayed_reader_is_refused() {
     stream.write_all(&there).unwrap();
     assert!(matches!(read_message(&mut stream).0, Message::Challenge(..)));
     let (Message::Refused(refusal), _) = read_message(&mut stream) else { panic!("not refused") };
-    assert_eq!(refusal.reason, Reason::Forged { kind: Kind::Propose as u16 });
+    assert_eq!(refusal.reason, Reason::Forged { kind: MessageKind::Propose as u16 });
     let error = rig.failure();
     assert!(matches!(error.cause, Cause::Forged), "{error}");
     assert_eq!(rig.server.lanes(), [0, 0]);
@@ -113,10 +113,10 @@ fn a_replayed_producer_is_refused() {
         read_message(&mut stream);
         stream.write_all(&back).unwrap();
         let (Message::Refused(told), _) = read_message(&mut stream) else { panic!("not refused") };
-        assert_eq!(told.reason, Reason::Forged { kind: Kind::Challenge as u16 });
+        assert_eq!(told.reason, Reason::Forged { kind: MessageKind::Challenge as u16 });
     });
     assert!(matches!(error.cause, Cause::Forged), "{error}");
-    assert_eq!(error.step, Step::Awaiting(Kind::Challenge));
+    assert_eq!(error.step, Step::Awaiting(MessageKind::Challenge));
 }
 
 #[test]
@@ -127,7 +127,10 @@ fn a_reader_does_not_take_its_own_words_for_a_producers() {
         stream.write_all(&frame).unwrap();
         read_message(&mut stream);
     });
-    assert!(matches!(error.cause, Cause::Unexpected { got: Kind::Hello }), "{error}");
+    assert!(
+        matches!(error.cause, Cause::Instead { want: MessageKind::Challenge, got: MessageKind::Hello }),
+        "{error}"
+    );
     // Dressed up as a challenge.
     let error = reader_meets(|mut stream| {
         let (Message::Hello(own), _) = read_message(&mut stream) else { panic!("no hello") };
@@ -151,7 +154,7 @@ fn a_session_cannot_be_taken_over() {
                     if from_reader { (&mut reader, &mut producer) } else { (&mut producer, &mut reader) };
                 to.write_all(&read_message(from).1).unwrap();
             }
-            producer.write_all(&Message::Release(List::default()).encode()).unwrap();
+            producer.write_all(&Message::Release(heapless::Vec::default()).encode()).unwrap();
             assert!(matches!(read_message(&mut producer).0, Message::Bye(ByeReason::Protocol)));
         }
     });
@@ -207,7 +210,7 @@ impl Rogue {
         let mut propose = Message::Propose(layout()).encode();
         transcript.seal(Direction::ToProducer, &mut propose);
         stream.write_all(&propose).unwrap();
-        for _ in [Kind::Offer, Kind::Regions] {
+        for _ in [MessageKind::Offer, MessageKind::Regions] {
             transcript.open(Direction::ToReader, &read_message(&mut stream).1).unwrap();
         }
         Self { stream, channel: transcript.finish(Direction::ToProducer) }
@@ -238,7 +241,7 @@ fn a_reader_that_asks_for_nonsense_gets_none() {
         blob: LaneBlob([end & 0xfe; 64]),
     };
     let lanes =
-        List::new(vec![ask(1, 0, 2), ask(1, 1, 4), ask(2, 2, 6), ask(3, 15, 8), ask(4, 1, 10)]).unwrap();
+        [ask(1, 0, 2), ask(1, 1, 4), ask(2, 2, 6), ask(3, 15, 8), ask(4, 1, 10)].into_iter().collect();
     // Each is answered once, whatever becomes of the others and in whatever order.
     let mut message = rogue.ask(&Message::Lanes(LaneAsks { exchange: 99, lanes }));
     let mut codes = Vec::new();
@@ -257,9 +260,9 @@ fn a_reader_that_asks_for_nonsense_gets_none() {
     assert_eq!(codes, [(1, Ok(())), (1, in_use), (2, no_rail), (3, no_rail), (4, Ok(()))]);
     assert_eq!(rig.server.lanes(), [1, 1]);
     // What only a producer says ends it.
-    let regions = Message::Regions { first: 0, regions: List::default() };
+    let regions = Message::Regions { first: 0, regions: heapless::Vec::default() };
     assert_eq!(rogue.ask(&regions), Message::Bye(ByeReason::Protocol));
     let why = rig.closed();
-    assert!(matches!(why.cause, Cause::Unexpected { got: Kind::Regions }), "{why}");
+    assert!(matches!(why.cause, Cause::Unexpected { got: MessageKind::Regions }), "{why}");
     assert_eq!(rig.server.lanes(), [0, 0]);
 }

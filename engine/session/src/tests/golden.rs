@@ -8,8 +8,8 @@ use kvrail_core::id::RailIndex;
 use super::rig::*;
 use crate::auth::{Direction, Transcript};
 use crate::{
-    Both, ByeReason, Epoch, Greeting, Kind, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneBlob, LaneNumber,
-    LaneRefusal, LaneRefusalCode, List, Message, OfferHead, Reason, Refusal, Role, Versions, parse,
+    Both, ByeReason, Epoch, Greeting, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneBlob, LaneNumber,
+    LaneRefusal, LaneRefusalCode, Message, MessageKind, OfferHead, Reason, Refusal, Role, Versions, parse,
 };
 
 /// Lines of 16 bytes with their offset; lines of zeros are left out.
@@ -63,35 +63,40 @@ pub(super) fn samples() -> [Message; 11] {
             layout: layout(),
             epoch: Epoch(NonZeroU64::new(0x1122_3344_5566_7788).unwrap()),
             regions: 3,
-            rails: List::new(vec![
-                rail("mlx5_0:1", Some(1)),
-                crate::RailDescription { lanes: 5, ..rail("mlx5_1:1", None) },
-            ])
-            .unwrap(),
+            rails: [rail("mlx5_0:1", Some(1)), crate::RailDescription { lanes: 5, ..rail("mlx5_1:1", None) }]
+                .into_iter()
+                .collect(),
         }),
-        Message::Regions {
-            first: 1,
-            regions: List::new(vec![region(1), region(2).of_part(0x0102)]).unwrap(),
-        },
+        Message::Regions { first: 1, regions: [region(1), region(2).of_part(0x0102)].into_iter().collect() },
         Message::Lanes(LaneAsks {
             exchange: 7,
-            lanes: List::new(vec![ask(0x0102_0304, 0, 1), ask(2, 3, 15)]).unwrap(),
+            lanes: [ask(0x0102_0304, 0, 1), ask(2, 3, 15)].into_iter().collect(),
         }),
         Message::LanesReady(LaneAnswers {
             exchange: 7,
-            lanes: List::new(vec![answer(0x0102_0304, 0, 1, Ok(blob(0xb0))), answer(2, 3, 15, Err(refusal))])
-                .unwrap(),
+            lanes: [answer(0x0102_0304, 0, 1, Ok(blob(0xb0))), answer(2, 3, 15, Err(refusal))]
+                .into_iter()
+                .collect(),
         }),
-        Message::Release(List::new(vec![number(2), number(0x0102_0304)]).unwrap()),
+        Message::Release([number(2), number(0x0102_0304)].into_iter().collect()),
         Message::Bye(ByeReason::Stopping),
         Message::Alive,
     ]
 }
 
-/// The samples as one exchange: each sealed into the transcript, or the session, after those before.
-fn sealed() -> Vec<(Kind, Vec<u8>)> {
+/// The samples as one exchange: each sealed into the transcript, or the session, after those
+/// before.
+fn sealed() -> Vec<(MessageKind, Vec<u8>)> {
     let from_reader = |kind| {
-        matches!(kind, Kind::Hello | Kind::Propose | Kind::Lanes | Kind::Release | Kind::Bye | Kind::Alive)
+        matches!(
+            kind,
+            MessageKind::Hello
+                | MessageKind::Propose
+                | MessageKind::Lanes
+                | MessageKind::Release
+                | MessageKind::Bye
+                | MessageKind::Alive
+        )
     };
     let mut transcript = Transcript::new(key());
     let mut channels = None;
@@ -102,13 +107,17 @@ fn sealed() -> Vec<(Kind, Vec<u8>)> {
             let mut frame = message.encode();
             let direction = if from_reader(kind) { Direction::ToProducer } else { Direction::ToReader };
             match kind {
-                Kind::Hello => transcript.absorb(&frame),
-                Kind::Challenge | Kind::Propose | Kind::Offer | Kind::Regions => {
+                MessageKind::Hello => transcript.absorb(&frame),
+                MessageKind::Challenge | MessageKind::Propose | MessageKind::Offer | MessageKind::Regions => {
                     transcript.seal(direction, &mut frame);
                 }
                 // Beside the exchange, not in it.
-                Kind::Refused => transcript.clone().seal(direction, &mut frame),
-                Kind::Lanes | Kind::LanesReady | Kind::Release | Kind::Bye | Kind::Alive => {
+                MessageKind::Refused => transcript.clone().seal(direction, &mut frame),
+                MessageKind::Lanes
+                | MessageKind::LanesReady
+                | MessageKind::Release
+                | MessageKind::Bye
+                | MessageKind::Alive => {
                     let (reader, producer) = channels.get_or_insert_with(|| {
                         let finish = |way| transcript.clone().finish(way);
                         (finish(Direction::ToProducer), finish(Direction::ToReader))

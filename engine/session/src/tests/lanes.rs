@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use super::rig::*;
 use crate::{
-    Attached, ByeReason, Cause, LaneBlob, LaneError, LaneRefusalCode, Producer, Server, ServerConfig,
-    Session, pair,
+    Attached, ByeReason, Cause, LaneBlob, LaneRefusalCode, ProducerDescription, Server, ServerConfig,
+    Session, SessionLaneError, pair,
 };
 
 fn attach(
     session: &mut Session,
     dial: &mut Dial,
     list: &[(u8, u8)],
-) -> Vec<Result<Attached<LaneBlob>, LaneError>> {
+) -> Vec<Result<Attached<LaneBlob>, SessionLaneError>> {
     session.attach(dial, &pairs(list), soon())
 }
 
@@ -21,7 +21,7 @@ fn lanes_are_ready_when_they_are_told_and_freed_with_the_session() {
     let rig = Rig::new();
     let mut session = rig.connect().unwrap();
     let mut dial = Dial::new(&rig.ends);
-    let wanted = pair(&crate::Fabric::rails(&dial), &session.offer().rails).unwrap();
+    let wanted = pair(&crate::LaneDialer::rails(&dial), &session.offer().rails).unwrap();
     assert_eq!(wanted, pairs(&[(0, 0), (1, 1)]));
     let first = session.attach(&mut dial, &wanted, soon());
     let more = attach(&mut session, &mut dial, &[(0, 1), (1, 1)]);
@@ -53,8 +53,8 @@ fn a_lane_that_cannot_be_made_takes_no_other_with_it() {
 
     dial.producer_fails = true;
     let lanes = attach(&mut session, &mut dial, &[(0, 0)]);
-    let Err(LaneError::Refused(refusal)) = &lanes[0] else { panic!("{lanes:?}") };
-    assert_eq!(refusal.code, LaneRefusalCode::Fabric);
+    let Err(SessionLaneError::Refused(refusal)) = &lanes[0] else { panic!("{lanes:?}") };
+    assert_eq!(refusal.code, LaneRefusalCode::Transport);
     let text = lanes[0].as_ref().unwrap_err().to_string();
     assert!(text.contains("rail 0: QP 7 did not reach RTR: no route"), "{text}");
 
@@ -73,7 +73,7 @@ fn an_end_that_the_reader_cannot_use_is_given_back() {
     let mut dial = Dial::new(&rig.ends);
     dial.fail_connect = true;
     let lanes = attach(&mut session, &mut dial, &[(0, 0), (1, 1)]);
-    assert!(lanes.iter().all(|lane| matches!(lane, Err(LaneError::Fabric(_)))));
+    assert!(lanes.iter().all(|lane| matches!(lane, Err(SessionLaneError::Transport(_)))));
     dial.fail_connect = false;
     let kept = attach(&mut session, &mut dial, &[(0, 1)]).remove(0).unwrap();
     until("the others are freed", || rig.server.lanes() == [0, 1]);
@@ -89,7 +89,7 @@ fn more_lanes_than_one_exchange_holds_take_several_up_to_the_sessions_limit() {
     let lanes = attach(&mut session, &mut Dial::new(&rig.ends), &[(1, 0); 160]);
     assert!(lanes[..150].iter().all(Result::is_ok));
     for lane in &lanes[150..] {
-        let Err(LaneError::Refused(refusal)) = lane else { panic!("{lane:?}") };
+        let Err(SessionLaneError::Refused(refusal)) = lane else { panic!("{lane:?}") };
         assert_eq!((refusal.code, refusal.text.as_str()), (LaneRefusalCode::TooMany, "150 is the most"));
     }
 }
@@ -103,7 +103,7 @@ fn a_producer_that_goes_away_is_noticed() {
     rig.server.stop(soon());
     let lanes = attach(&mut session, &mut dial, &[(0, 0), (1, 1)]);
     for lane in lanes {
-        let Err(LaneError::Session(why)) = lane else { panic!("{lane:?}") };
+        let Err(SessionLaneError::Session(why)) = lane else { panic!("{lane:?}") };
         assert!(matches!(why.cause, Cause::Bye(ByeReason::Stopping)), "{why}");
     }
     assert!(rig.ends.ready.lock().unwrap().is_empty());
@@ -130,7 +130,8 @@ fn a_connection_that_breaks_ends_the_session_on_both_sides() {
 }
 
 fn server(ends: &Ends) -> Server {
-    let producer = Producer { node: "prefill-1".parse().unwrap(), layout: layout(), regions: Vec::new() };
+    let producer =
+        ProducerDescription { node: "prefill-1".parse().unwrap(), layout: layout(), regions: Vec::new() };
     let listen = "127.0.0.1:0".parse().unwrap();
     Server::start(&listen, key(), producer, ends.clone(), ServerConfig::default()).unwrap()
 }
@@ -150,7 +151,7 @@ fn a_lane_that_comes_too_late_is_given_back_and_the_session_goes_on() {
     let mut session = crate::connect(&server.local_addr().into(), &key(), hello(), soon()).unwrap();
     let deadline = Instant::now() + Duration::from_millis(100);
     let lane = session.attach(&mut Dial::new(&ends), &pairs(&[(0, 0)]), deadline).remove(0);
-    assert!(matches!(lane, Err(LaneError::Late)), "{lane:?}");
+    assert!(matches!(lane, Err(SessionLaneError::Late)), "{lane:?}");
     assert!(session.is_alive());
     until("the late end was made", || !ends.ready.lock().unwrap().is_empty());
     until("it is given back", || session.is_alive() && ends.ready.lock().unwrap().is_empty());
@@ -171,12 +172,12 @@ fn a_slow_rail_delays_no_lane_of_another_and_no_goodbye() {
     for (i, lane) in lanes.iter().enumerate() {
         match lane {
             Ok(lane) => assert_eq!(lane.rail.0, 0),
-            Err(LaneError::Refused(_) | LaneError::Late) => assert_eq!(i % 2, 1),
+            Err(SessionLaneError::Refused(_) | SessionLaneError::Late) => assert_eq!(i % 2, 1),
             Err(error) => panic!("{error}"),
         }
     }
     assert_eq!(lanes.iter().filter(|lane| lane.is_ok()).count(), 12);
-    assert!(lanes.iter().any(|lane| matches!(lane, Err(LaneError::Late))), "12 s did not pass");
+    assert!(lanes.iter().any(|lane| matches!(lane, Err(SessionLaneError::Late))), "12 s did not pass");
     assert!(session.is_alive());
     assert_eq!(server.lanes(), [12, 0]);
     // What has not been begun is not made when the session is over.
@@ -198,8 +199,8 @@ fn a_lane_that_is_given_back_while_it_is_made_is_freed() {
         answer = session.next_answer();
         answer.is_some()
     });
-    let Some((of, Err(LaneError::Refused(refusal)))) = answer else { panic!("{answer:?}") };
-    assert_eq!((of, refusal.code), (number, LaneRefusalCode::Fabric));
+    let Some((of, Err(SessionLaneError::Refused(refusal)))) = answer else { panic!("{answer:?}") };
+    assert_eq!((of, refusal.code), (number, LaneRefusalCode::Transport));
     until("it is freed", || session.is_alive() && ends.ready.lock().unwrap().is_empty());
     assert_eq!(server.lanes(), [0, 0]);
 }
@@ -217,6 +218,6 @@ fn a_producer_that_never_answers_is_not_asked_for_ever() {
     });
     assert!(asked.count() <= 256);
     let error = session.ask(pair, LaneBlob([0; 64]), soon()).unwrap_err();
-    assert!(matches!(error, LaneError::Unanswered { .. }), "{error}");
+    assert!(matches!(error, SessionLaneError::Unanswered { .. }), "{error}");
     assert!(session.is_alive());
 }

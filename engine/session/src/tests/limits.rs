@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::rig::*;
-use crate::io::{LULL, timeout};
+use crate::stream::LULL;
 use crate::{
-    ByeReason, Cause, Hello, Kind, Message, Producer, Reason, RegionError, ServeError, Server, ServerConfig,
-    ServerEvent, Step, connect,
+    ByeReason, Cause, Hello, Message, MessageKind, OfferedRegionError, ProducerDescription, Reason,
+    ServeError, Server, ServerConfig, ServerEvent, Step, connect,
 };
+use kvrail_host::wake::poll_timeout;
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -25,14 +26,14 @@ fn a_silent_peer_is_an_error_that_says_for_how_long() {
     let begun = Instant::now();
     let error = rig.failure();
     assert!(matches!(error.cause, Cause::Silence(SHORT)), "{error}");
-    assert_eq!(error.step, Step::Awaiting(Kind::Hello));
+    assert_eq!(error.step, Step::Awaiting(MessageKind::Hello));
     assert!(error.to_string().contains("0.2 s"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(10));
     // Silent in the middle, too.
     let mut half = rig.raw();
     half.write_all(&raw_hello(|_| ())).unwrap();
     let error = rig.failure();
-    assert_eq!(error.step, Step::Awaiting(Kind::Propose));
+    assert_eq!(error.step, Step::Awaiting(MessageKind::Propose));
     drop(silent);
 }
 
@@ -214,7 +215,11 @@ fn stopping_says_goodbye_and_waits_for_nobody() {
     let error = rig.connect().unwrap_err();
     assert_eq!(error.step, Step::Connecting);
     let mut fds = [PollFd::new(&session, PollFlags::IN)];
-    assert_eq!(poll(&mut fds, Some(&timeout(soon()))), Ok(1), "readable when there is something to learn");
+    assert_eq!(
+        poll(&mut fds, Some(&poll_timeout(soon()))),
+        Ok(1),
+        "readable when there is something to learn"
+    );
     let why = session.closed().unwrap();
     assert!(matches!(why.cause, Cause::Bye(ByeReason::Stopping)), "{why}");
     assert!(!session.is_alive() && session.as_fd().try_clone_to_owned().is_ok());
@@ -235,13 +240,14 @@ fn a_port_in_use_is_named_with_a_way_out() {
     let start = |producer| {
         Server::start(&address.into(), key(), producer, Ends::default(), ServerConfig::default()).unwrap_err()
     };
-    let producer = Producer { node: "prefill-2".parse().unwrap(), layout: layout(), regions: Vec::new() };
+    let producer =
+        ProducerDescription { node: "prefill-2".parse().unwrap(), layout: layout(), regions: Vec::new() };
     let error = start(producer.clone());
     assert!(matches!(error, ServeError::Listen { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains(&address.to_string()) && text.contains("another process has that port"), "{text}");
     let other = crate::Layout { page_bytes: std::num::NonZeroU64::new(512).unwrap(), ..layout() };
-    let error = start(Producer { layout: other, regions: vec![region(0)], ..producer });
+    let error = start(ProducerDescription { layout: other, regions: vec![region(0)], ..producer });
     assert_eq!(
         error.to_string(),
         "1 of 1 parts have 4096 bytes of each page together, the layout's pages have 512"
@@ -250,7 +256,8 @@ fn a_port_in_use_is_named_with_a_way_out() {
 
 #[test]
 fn an_address_of_no_interface_is_named() {
-    let producer = Producer { node: "prefill-2".parse().unwrap(), layout: layout(), regions: Vec::new() };
+    let producer =
+        ProducerDescription { node: "prefill-2".parse().unwrap(), layout: layout(), regions: Vec::new() };
     // TEST-NET-1 of RFC 5737.
     let address = "192.0.2.1:0".parse().unwrap();
     let error =
@@ -260,8 +267,11 @@ fn an_address_of_no_interface_is_named() {
 
 #[test]
 fn ipv6_loopback_works_where_there_is_one() {
-    let producer =
-        Producer { node: "prefill-6".parse().unwrap(), layout: layout(), regions: vec![region(1)] };
+    let producer = ProducerDescription {
+        node: "prefill-6".parse().unwrap(),
+        layout: layout(),
+        regions: vec![region(1)],
+    };
     let listen = "[::1]:0".parse().unwrap();
     match Server::start(&listen, key(), producer, Ends::default(), ServerConfig::default()) {
         Ok(server) => {
@@ -283,7 +293,7 @@ fn regions_beyond_one_message_arrive_in_order_and_beyond_the_maximum_not_at_all(
     rig.server.publish((0..1024).map(region).collect()).unwrap();
     assert_eq!(rig.connect().unwrap().offer().regions.len(), 1024);
     let error = rig.server.publish(vec![region(0); 1025]).unwrap_err();
-    assert_eq!(error, RegionError::TooMany { count: 1025 });
+    assert_eq!(error, OfferedRegionError::TooMany { count: 1025 });
     rig.server.publish(Vec::new()).unwrap();
     assert!(rig.connect().unwrap().offer().regions.is_empty());
 }

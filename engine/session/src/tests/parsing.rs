@@ -1,11 +1,12 @@
-//! Bytes from anywhere: an error that says what is wrong, or a message that encodes to the same bytes.
+//! Bytes from anywhere: an error that says what is wrong, or a message that encodes to the same
+//! bytes.
 
 use proptest::prelude::*;
 
 use super::golden::samples;
-use crate::{Kind, Message, ParseError, Reason, parse};
+use crate::{Message, MessageKind, ParseError, Reason, parse};
 
-fn frame(kind: Kind) -> Vec<u8> {
+fn frame(kind: MessageKind) -> Vec<u8> {
     samples().iter().find(|message| message.kind() == kind).unwrap().encode()
 }
 
@@ -29,66 +30,69 @@ fn every_truncation_is_short_and_every_excess_long() {
 #[test]
 fn a_header_is_checked_field_by_field() {
     let with = |at: usize, byte: u8| {
-        let mut bytes = frame(Kind::Propose);
+        let mut bytes = frame(MessageKind::Propose);
         bytes[at] = byte;
         parse(&bytes).unwrap_err()
     };
     assert_eq!(with(0, b'K'), ParseError::Magic { got: *b"Kvrail\r\n" });
     // What a text mode makes of CR LF.
     assert_eq!(with(6, b'\n'), ParseError::Magic { got: *b"kvrail\n\n" });
-    assert_eq!(with(8, 99), ParseError::Kind { got: 99 });
-    assert_eq!(with(9, 1), ParseError::Kind { got: 0x110 });
-    assert_eq!(with(10, 2), ParseError::Version { kind: Kind::Propose, got: 2, want: 1 });
-    assert_eq!(with(15, 0xff), ParseError::Size { kind: Kind::Propose, got: 0xff00_0000 + 144, want: 144 });
+    assert_eq!(with(8, 99), ParseError::UnknownKind { got: 99 });
+    assert_eq!(with(9, 1), ParseError::UnknownKind { got: 0x110 });
+    assert_eq!(with(10, 2), ParseError::Version { kind: MessageKind::Propose, got: 2, want: 1 });
+    assert_eq!(
+        with(15, 0xff),
+        ParseError::Size { kind: MessageKind::Propose, got: 0xff00_0000 + 144, want: 144 }
+    );
 }
 
 /// A value at an offset of a message, and what the error says.
 #[test]
 fn fields_out_of_range_are_named() {
     for (kind, at, bytes, text) in [
-        (Kind::Hello, 16, &[0, 0][..], "Hello.versions is 0"),
-        (Kind::Hello, 16, &[4, 0], "Hello.versions is 4"),
-        (Kind::Hello, 20, &[1, 0], "Hello has 0x01 at byte 20"),
-        (Kind::Hello, 22, &[3], "Hello.role is 3"),
-        (Kind::Hello, 23, &[1], "Hello has 0x01 at byte 23"),
-        (Kind::Hello, 64, &[0; 64], "Hello.node: a name is empty"),
-        (Kind::Hello, 64, &[0xff], "Hello.node: a name is not UTF-8 after byte 0"),
-        (Kind::Hello, 64, b"\x1b[2J", "Hello.node: a name has a control character at byte 0"),
-        (Kind::Hello, 127, b"x", "Hello.node: a name's field goes on after its end at byte 8"),
-        (Kind::Propose, 96, &[0; 8], "Propose.page_bytes is 0"),
-        (Kind::Propose, 104, &[0; 2], "Propose.parts is 0"),
-        (Kind::Offer, 112, &[0; 8], "Offer.epoch is 0"),
-        (Kind::Offer, 120, &[1, 4, 0, 0], "Offer.regions is 1025"),
-        (Kind::Offer, 120, &[0xff; 4], "Offer.regions is 4294967295"),
-        (Kind::Offer, 124, &[17], "Offer.count is 17"),
-        (Kind::Offer, 124, &[1], "Offer has 0x6d at byte 240, where only 0x00"),
-        (Kind::Offer, 128 + 32, &[0], "Offer.rail.kind is 0"),
-        (Kind::Offer, 128 + 33, &[2], "Offer.rail.numa_known is 2"),
-        (Kind::Offer, 128 + 33, &[0], "Offer has 0x01 at byte 162"),
-        (Kind::Regions, 20, &[17], "Regions.count is 17"),
-        (Kind::Regions, 24 + 24, &[0; 4], "Regions.region[0]: the peer offers a region of 0 slots"),
-        (Kind::Regions, 24 + 28, &[2], "Regions.region.has_table is 2"),
+        (MessageKind::Hello, 16, &[0, 0][..], "Hello.versions is 0"),
+        (MessageKind::Hello, 16, &[4, 0], "Hello.versions is 4"),
+        (MessageKind::Hello, 20, &[1, 0], "Hello has 0x01 at byte 20"),
+        (MessageKind::Hello, 22, &[3], "Hello.role is 3"),
+        (MessageKind::Hello, 23, &[1], "Hello has 0x01 at byte 23"),
+        (MessageKind::Hello, 64, &[0; 64], "Hello.node: a name is empty"),
+        (MessageKind::Hello, 64, &[0xff], "Hello.node: a name is not UTF-8 after byte 0"),
+        (MessageKind::Hello, 64, b"\x1b[2J", "Hello.node: a name has a control character at byte 0"),
+        (MessageKind::Hello, 127, b"x", "Hello.node: a name's field goes on after its end at byte 8"),
+        (MessageKind::Propose, 96, &[0; 8], "Propose.page_bytes is 0"),
+        (MessageKind::Propose, 104, &[0; 2], "Propose.parts is 0"),
+        (MessageKind::Offer, 112, &[0; 8], "Offer.epoch is 0"),
+        (MessageKind::Offer, 120, &[1, 4, 0, 0], "Offer.regions is 1025"),
+        (MessageKind::Offer, 120, &[0xff; 4], "Offer.regions is 4294967295"),
+        (MessageKind::Offer, 124, &[17], "Offer.count is 17"),
+        (MessageKind::Offer, 124, &[1], "Offer has 0x6d at byte 240, where only 0x00"),
+        (MessageKind::Offer, 128 + 32, &[0], "Offer.rail.kind is 0"),
+        (MessageKind::Offer, 128 + 33, &[2], "Offer.rail.numa_known is 2"),
+        (MessageKind::Offer, 128 + 33, &[0], "Offer has 0x01 at byte 162"),
+        (MessageKind::Regions, 20, &[17], "Regions.count is 17"),
+        (MessageKind::Regions, 24 + 24, &[0; 4], "Regions.region[0]: the peer offers a region of 0 slots"),
+        (MessageKind::Regions, 24 + 28, &[2], "Regions.region.has_table is 2"),
         (
-            Kind::Regions,
+            MessageKind::Regions,
             24 + 168 + 16,
             &[0xff, 0x0f, 0],
             "Regions.region[1]: the peer offers slots 4095 bytes",
         ),
         (
-            Kind::Regions,
+            MessageKind::Regions,
             24 + 16 + 7,
             &[0xff],
             "Regions.region[0]: the peer offers 16 slots, 18374686479671631872 bytes",
         ),
-        (Kind::Lanes, 20, &[65], "Lanes.count is 65"),
-        (Kind::Lanes, 24, &[0; 4], "Lanes.number is 0"),
-        (Kind::Lanes, 28, &[16], "Lanes.rail is 16"),
-        (Kind::Lanes, 29, &[255], "Lanes.rail is 255"),
-        (Kind::Lanes, 30, &[1], "Lanes has 0x01 at byte 30"),
-        (Kind::LanesReady, 24 + 6, &[1], "LanesReady.text: a name is not UTF-8"),
-        (Kind::Release, 16, &[65], "Release.count is 65"),
-        (Kind::Release, 16, &[3], "Release.number is 0"),
-        (Kind::Refused, 18, &[1], "Refused has 0x01 at byte 18"),
+        (MessageKind::Lanes, 20, &[65], "Lanes.count is 65"),
+        (MessageKind::Lanes, 24, &[0; 4], "Lanes.number is 0"),
+        (MessageKind::Lanes, 28, &[16], "Lanes.rail is 16"),
+        (MessageKind::Lanes, 29, &[255], "Lanes.rail is 255"),
+        (MessageKind::Lanes, 30, &[1], "Lanes has 0x01 at byte 30"),
+        (MessageKind::LanesReady, 24 + 6, &[1], "LanesReady.text: a name is not UTF-8"),
+        (MessageKind::Release, 16, &[65], "Release.count is 65"),
+        (MessageKind::Release, 16, &[3], "Release.number is 0"),
+        (MessageKind::Refused, 18, &[1], "Refused has 0x01 at byte 18"),
     ] {
         let mut frame = frame(kind);
         frame[at..at + bytes.len()].copy_from_slice(bytes);
@@ -100,10 +104,10 @@ fn fields_out_of_range_are_named() {
 /// From a later version: kept as a number.
 #[test]
 fn unknown_reasons_are_values() {
-    let mut bytes = frame(Kind::Bye);
+    let mut bytes = frame(MessageKind::Bye);
     bytes[16] = 77;
     assert_eq!(parse(&bytes), Ok(Message::Bye(crate::ByeReason::Other(77))));
-    let mut bytes = frame(Kind::Refused);
+    let mut bytes = frame(MessageKind::Refused);
     bytes[16..18].copy_from_slice(&[0x39, 0x30]);
     let Ok(Message::Refused(refusal)) = parse(&bytes) else { panic!("not parsed") };
     assert_eq!(refusal.reason, Reason::Other { code: 12345 });
@@ -128,7 +132,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bodies_never_panic(
-        kind in prop::sample::select(Kind::ALL.to_vec()),
+        kind in prop::sample::select(MessageKind::ALL.to_vec()),
         body in prop::collection::vec(any::<u8>(), 4664),
     ) {
         let mut bytes = frame(kind);
@@ -139,7 +143,7 @@ proptest! {
 
     #[test]
     fn changed_messages_never_panic(
-        kind in prop::sample::select(Kind::ALL.to_vec()),
+        kind in prop::sample::select(MessageKind::ALL.to_vec()),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let mut bytes = frame(kind);

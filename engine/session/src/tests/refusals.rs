@@ -7,8 +7,8 @@ use std::time::Instant;
 use super::rig::*;
 use crate::auth::{Direction, Transcript};
 use crate::{
-    Both, By, Cause, Fingerprint, Hello, Kind, Layout, List, Message, OfferHead, ParseError, PeerKey, Reason,
-    Role, SessionError, Step, Versions, connect,
+    Both, By, Cause, Fingerprint, Hello, Layout, Message, MessageKind, OfferHead, ParseError, PeerKey,
+    Reason, Role, SessionError, Step, Versions, connect,
 };
 
 /// Both sides saw the same, each from its own side.
@@ -94,7 +94,7 @@ fn a_wrong_key_under_the_right_id_is_a_forgery() {
     transcript.seal(Direction::ToProducer, &mut propose);
     stream.write_all(&propose).unwrap();
     let (Message::Refused(refusal), _) = read_message(&mut stream) else { panic!("not refused") };
-    assert_eq!(refusal.reason, Reason::Forged { kind: Kind::Propose as u16 });
+    assert_eq!(refusal.reason, Reason::Forged { kind: MessageKind::Propose as u16 });
     assert!(matches!(rig.failure().cause, Cause::Forged));
 }
 
@@ -186,9 +186,9 @@ fn a_reader_refuses_a_producer_with_another_role_or_key() {
 fn a_reader_refuses_regions_that_are_not_the_announced_ones() {
     let regions = |first, of: &[u32]| Message::Regions {
         first,
-        regions: List::new(of.iter().map(|&index| region(index)).collect()).unwrap(),
+        regions: of.iter().map(|&index| region(index)).collect(),
     };
-    let odd = Message::Regions { first: 0, regions: List::new(vec![region(0).of_part(1)]).unwrap() };
+    let odd = Message::Regions { first: 0, regions: [region(0).of_part(1)].into_iter().collect() };
     for (announced, sent, what) in [
         (2, regions(1, &[1]), "not those it announced"),
         (2, regions(0, &[]), "not those it announced"),
@@ -214,7 +214,7 @@ fn a_reader_refuses_regions_that_are_not_the_announced_ones() {
             say(&mut stream, &Message::Offer(head));
             say(&mut stream, &sent);
             let (Message::Refused(told), _) = read_message(&mut stream) else { panic!("not refused") };
-            assert_eq!(told.reason, Reason::Malformed { kind: Kind::Regions as u16 });
+            assert_eq!(told.reason, Reason::Malformed { kind: MessageKind::Regions as u16 });
         });
         let error = connect(&address.into(), &key(), hello(), soon()).unwrap_err().to_string();
         assert!(error.contains(what), "{error}");
@@ -230,7 +230,7 @@ fn something_else_on_the_port_is_called_that() {
     });
     let error = connect(&address.into(), &key(), hello(), soon()).unwrap_err();
     assert!(matches!(error.cause, Cause::Parse(ParseError::Magic { .. })), "{error}");
-    assert_eq!(error.step, Step::Awaiting(Kind::Challenge));
+    assert_eq!(error.step, Step::Awaiting(MessageKind::Challenge));
     assert!(error.to_string().contains("something else uses this port"), "{error}");
     thread.join().unwrap();
     let rig = Rig::new();

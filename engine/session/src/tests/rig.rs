@@ -1,4 +1,5 @@
-//! What the tests share: a producer, a reader, a transport that needs an exchange, a man in the middle.
+//! What the tests share: a producer, a reader, a transport that needs an exchange, a man in the
+//! middle.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -15,9 +16,9 @@ use kvrail_core::remote::{RegionOffer, TableOffer};
 use crate::message;
 use crate::wire::HEADER;
 use crate::{
-    Fabric, FabricError, Fingerprint, Hello, KeyId, Kind, LaneBlob, Layout, List, Message, OfferedRegion,
-    PeerKey, Producer, RailAddress, RailDescription, RailPair, Rails, Responder, Server, ServerConfig,
-    ServerEvent, Session, SessionError, TransportKind, Versions, connect,
+    Fingerprint, Hello, KeyId, LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Layout, Message,
+    MessageKind, OfferedRegion, PeerKey, ProducerDescription, RailAddress, RailDescription, RailList,
+    RailPair, Server, ServerConfig, ServerEvent, Session, SessionError, TransportKind, Versions, connect,
 };
 
 pub(super) fn key() -> PeerKey {
@@ -69,8 +70,8 @@ pub(super) fn rail(name: &str, numa: Option<u8>) -> RailDescription {
     }
 }
 
-pub(super) fn rails(count: usize) -> Rails {
-    List::new((0..count).map(|i| rail(&format!("mlx5_{i}"), Some(i as u8 % 2))).collect()).unwrap()
+pub(super) fn rails(count: usize) -> RailList {
+    (0..count).map(|i| rail(&format!("mlx5_{i}"), Some(i as u8 % 2))).collect()
 }
 
 /// The producer's side of a transport. Its ends are the reader's blob, reversed, and it knows which
@@ -92,16 +93,16 @@ pub(super) fn reversed(blob: &LaneBlob) -> LaneBlob {
 /// In byte 1 of a reader's end: the producer shall not manage to make its own.
 const UNWANTED: u8 = 1;
 
-impl Responder for Ends {
+impl LaneAcceptor for Ends {
     type Lane = LaneBlob;
 
-    fn rails(&self) -> Rails {
+    fn rails(&self) -> RailList {
         rails(2)
     }
 
-    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(LaneBlob, LaneBlob), FabricError> {
+    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(LaneBlob, LaneBlob), LaneEndError> {
         if remote.0[1] == UNWANTED {
-            return Err(FabricError::new(
+            return Err(LaneEndError::new(
                 rail,
                 "QP 7 did not reach RTR:\nno route to the GID, says the driver",
             ));
@@ -109,7 +110,7 @@ impl Responder for Ends {
         std::thread::sleep(self.accept_takes);
         if let Some(time) = self.rail_1_refuses_after.filter(|_| rail.0 == 1) {
             std::thread::sleep(time);
-            return Err(FabricError::new(rail, "no answer from the switch"));
+            return Err(LaneEndError::new(rail, "no answer from the switch"));
         }
         let end = reversed(remote);
         assert!(self.ready.lock().unwrap().insert(end));
@@ -136,17 +137,21 @@ impl Dial {
     }
 }
 
-impl Fabric for Dial {
-    type Lane = LaneBlob;
+impl LaneDialer for Dial {
+    type UnopenedLane = LaneBlob;
     type Pending = LaneBlob;
 
-    fn rails(&self) -> Rails {
+    fn rails(&self) -> RailList {
         rails(2)
     }
 
-    fn prepare(&mut self, rail: RailIndex, _: &RailDescription) -> Result<(LaneBlob, LaneBlob), FabricError> {
+    fn prepare(
+        &mut self,
+        rail: RailIndex,
+        _: &RailDescription,
+    ) -> Result<(LaneBlob, LaneBlob), LaneEndError> {
         if self.fail_prepare {
-            return Err(FabricError::new(rail, "no QP left"));
+            return Err(LaneEndError::new(rail, "no QP left"));
         }
         let mut blob = [0; 64];
         blob[0] = rail.0;
@@ -161,12 +166,12 @@ impl Fabric for Dial {
         pending: LaneBlob,
         remote: &RailDescription,
         end: &LaneBlob,
-    ) -> Result<LaneBlob, FabricError> {
+    ) -> Result<LaneBlob, LaneEndError> {
         assert!(remote.name.as_str().starts_with("mlx5_"));
         assert_eq!(reversed(&pending), *end);
         assert!(self.ends.ready.lock().unwrap().contains(end), "the producer answered before it was ready");
         if self.fail_connect {
-            return Err(FabricError::new(RailIndex(pending.0[0]), "RTR failed"));
+            return Err(LaneEndError::new(RailIndex(pending.0[0]), "RTR failed"));
         }
         Ok(*end)
     }
@@ -193,7 +198,7 @@ impl Rig {
         let (tell, events) = channel();
         config.observer = Some(Arc::new(move |event| drop(tell.send(event))));
         let ends = Ends::default();
-        let producer = Producer {
+        let producer = ProducerDescription {
             node: "prefill-1".parse().unwrap(),
             layout: layout(),
             regions: (0..regions).map(region).collect(),
@@ -230,7 +235,7 @@ impl Rig {
         connect(&self.server.local_addr().into(), &key(), hello(), soon())
     }
 
-    /// A stranger's connection.
+    /// A connection that has not authenticated.
     pub(super) fn raw(&self) -> TcpStream {
         raw(self.server.local_addr())
     }
@@ -250,7 +255,7 @@ pub(super) fn raw_hello(change: impl FnOnce(&mut crate::Greeting)) -> Vec<u8> {
         role: crate::Role::Reader,
         key_id: key().id(),
         nonce: [3; 32],
-        node: "stranger".parse().unwrap(),
+        node: "outsider".parse().unwrap(),
     };
     change(&mut greeting);
     Message::Hello(greeting).encode()
@@ -260,7 +265,7 @@ pub(super) fn raw_hello(change: impl FnOnce(&mut crate::Greeting)) -> Vec<u8> {
 pub(super) fn read_message(stream: &mut TcpStream) -> (Message, Vec<u8>) {
     let mut bytes = vec![0; HEADER];
     stream.read_exact(&mut bytes).unwrap();
-    let kind: Kind = message::header(&bytes).unwrap();
+    let kind: MessageKind = message::header(&bytes).unwrap();
     bytes.resize(kind.bytes(), 0);
     stream.read_exact(&mut bytes[HEADER..]).unwrap();
     (message::parse(&bytes).unwrap(), bytes)

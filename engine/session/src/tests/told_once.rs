@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use kvrail_core::id::RailIndex;
 
 use crate::{
-    Cause, FabricError, KeyError, Kind, LaneError, NodeName, ParseError, ServeError, SessionError, Step,
+    Cause, KeyError, LaneEndError, MessageKind, NodeName, ParseError, ServeError, SessionError,
+    SessionLaneError, Step,
 };
 
 /// The whole chain, as a program prints it that prints causes.
@@ -24,18 +25,22 @@ fn told(error: &dyn Error) -> String {
 fn no_error_repeats_its_source() {
     let io = || std::io::Error::from_raw_os_error(99);
     let address: SocketAddr = "192.0.2.1:7".parse().unwrap();
-    let fabric = || FabricError::new(RailIndex(3), io());
+    let fabric = || LaneEndError::new(RailIndex(3), io());
     let name = NodeName::new("a\nb").unwrap_err();
     let session = |cause| SessionError { peer: "p:1".into(), step: Step::Idle, cause };
     let errors: Vec<Box<dyn Error>> = vec![
         Box::new(fabric()),
-        Box::new(LaneError::Fabric(std::sync::Arc::new(fabric()))),
+        Box::new(SessionLaneError::Transport(std::sync::Arc::new(fabric()))),
         Box::new(ServeError::Listen { address, source: io() }),
         Box::new(ServeError::Resolve { address: address.into(), source: io() }),
         Box::new(ServeError::Thread(io())),
         Box::new(KeyError::File { path: "/key".into(), source: io() }),
         Box::new(session(Cause::Io(io()))),
-        Box::new(session(Cause::Parse(ParseError::Name { kind: Kind::Hello, field: "node", source: name }))),
+        Box::new(session(Cause::Parse(ParseError::Name {
+            kind: MessageKind::Hello,
+            field: "node",
+            source: name,
+        }))),
     ];
     for error in errors {
         let text = told(&*error);

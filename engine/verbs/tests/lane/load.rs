@@ -11,7 +11,7 @@ use kvrail::core::rail::RailStats;
 use kvrail::core::remote::{Location, RemotePage};
 use kvrail::core::time::{Nanos, Time};
 use kvrail::verbs::{self, VerbsRails};
-use kvrail::{Config, Event, Network as _, Peer, Reader, clock, memory};
+use kvrail::{Config, Peer, Reader, ReaderEvent, ReaderTransport as _, clock, memory};
 
 use super::producer::key;
 use super::{CHUNK, LAYOUT, Producer, page};
@@ -75,7 +75,7 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn new(rails: VerbsRails, lanes_per_rail: usize, flight: usize) -> Self {
-        let engine = EngineConfig { chunk_bytes: CHUNK, ..rails.tuning() };
+        let engine = EngineConfig { chunk_bytes: CHUNK, ..rails.engine_config() };
         let config = Config { lanes_per_rail, engine: Some(engine), ..Config::default() };
         let mut reader = Reader::start(LAYOUT, rails, config).unwrap();
         // One batch more than is in flight, so that a slot that came back twice would show.
@@ -293,7 +293,7 @@ impl Load {
     fn events(&mut self) {
         while let Some(event) = self.reader.next_event() {
             match event {
-                Event::Lost { why, .. } => self.lost = Some(why.to_string()),
+                ReaderEvent::Lost { why, .. } => self.lost = Some(why.to_string()),
                 other => panic!("{other:?}"),
             }
         }

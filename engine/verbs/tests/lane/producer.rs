@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, Weak};
 use kvrail::core::id::RailIndex;
 use kvrail::core::table::KeyTag;
 use kvrail::local::shm::Segment;
-use kvrail::session::{Address, FabricError, LaneBlob, Rails, Responder};
+use kvrail::session::{Address, LaneAcceptor, LaneBlob, LaneEndError, RailList};
 use kvrail::verbs::{self, VerbsPublish};
-use kvrail::{PeerKey, Publish, Published, Publisher, TransportError};
+use kvrail::{PeerKey, Published, Publisher, PublisherTransport, TransportError};
 use kvrail_verbs::Accepted;
 
 use super::{LAYOUT, SLOTS, page};
@@ -59,25 +59,25 @@ type Lanes = Arc<Mutex<Vec<Weak<Accepted>>>>;
 struct Known(VerbsPublish, Lanes);
 
 // SAFETY: only passes the segment on to another that promises the same.
-unsafe impl Publish for Known {
-    type Responder = Remembering<<VerbsPublish as Publish>::Responder>;
+unsafe impl PublisherTransport for Known {
+    type Acceptor = Remembering<<VerbsPublish as PublisherTransport>::Acceptor>;
 
-    fn publish(self, segment: Arc<Segment>) -> Result<Published<Self::Responder>, TransportError> {
-        let Published { responder, keys, keep } = self.0.publish(segment)?;
-        Ok(Published { responder: Remembering(responder, self.1), keys, keep })
+    fn publish(self, segment: Arc<Segment>) -> Result<Published<Self::Acceptor>, TransportError> {
+        let Published { acceptor, keys, keep } = self.0.publish(segment)?;
+        Ok(Published { acceptor: Remembering(acceptor, self.1), keys, keep })
     }
 }
 
 struct Remembering<R>(R, Lanes);
 
-impl<R: Responder<Lane = Accepted>> Responder for Remembering<R> {
+impl<R: LaneAcceptor<Lane = Accepted>> LaneAcceptor for Remembering<R> {
     type Lane = Arc<Accepted>;
 
-    fn rails(&self) -> Rails {
+    fn rails(&self) -> RailList {
         self.0.rails()
     }
 
-    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(Arc<Accepted>, LaneBlob), FabricError> {
+    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(Arc<Accepted>, LaneBlob), LaneEndError> {
         let (lane, end) = self.0.accept(rail, remote)?;
         let lane = Arc::new(lane);
         self.1.lock().unwrap().push(Arc::downgrade(&lane));

@@ -1,0 +1,125 @@
+//! Why bytes are no message.
+
+use kvrail_core::remote::OfferError;
+
+use crate::name::NameError;
+use crate::wire::MessageKind;
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// Fewer bytes than the message has.
+    #[error("{got} bytes of a message of {want}")]
+    Short {
+        /// How many there are.
+        got: usize,
+        /// How many it takes.
+        want: usize,
+    },
+    /// More bytes than the message has.
+    #[error("{got} bytes for a message of {want}")]
+    Long {
+        /// How many there are.
+        got: usize,
+        /// How many it takes.
+        want: usize,
+    },
+    /// Not our protocol.
+    #[error("the stream begins with {got:02x?}, not with kvrail's magic: something else uses this port")]
+    Magic {
+        /// The first eight bytes.
+        got: [u8; 8],
+    },
+    /// A kind that this version does not know.
+    #[error("message kind {got} is unknown: another version?")]
+    UnknownKind {
+        /// Its number.
+        got: u16,
+    },
+    /// The header's version is not the kind's.
+    #[error("{kind:?} of version {got}, not {want}")]
+    Version {
+        /// The message's kind.
+        kind: MessageKind,
+        /// The header's.
+        got: u16,
+        /// The kind's.
+        want: u16,
+    },
+    /// The header's size is not the kind's.
+    #[error("{kind:?} says it has {got} bytes, it has {want}")]
+    Size {
+        /// The message's kind.
+        kind: MessageKind,
+        /// The header's.
+        got: u32,
+        /// The kind's.
+        want: usize,
+    },
+    /// A field has a value that it cannot have.
+    #[error("{kind:?}.{field} is {got}: {want}")]
+    Field {
+        /// The message's kind.
+        kind: MessageKind,
+        /// The field's name.
+        field: &'static str,
+        /// Its value.
+        got: u64,
+        /// What it may be.
+        want: &'static str,
+    },
+    /// A byte that means nothing here has a value: a reserved one, or one beyond a list's end.
+    #[error("{kind:?} has {got:#04x} at byte {at}, where only {want:#04x} can be")]
+    Stray {
+        /// The message's kind.
+        kind: MessageKind,
+        /// Which byte, the header's first being 0.
+        at: usize,
+        /// Its value.
+        got: u8,
+        /// What it must be.
+        want: u8,
+    },
+    /// A name is none.
+    #[error("{kind:?}.{field}: {source}")]
+    Name {
+        /// The message's kind.
+        kind: MessageKind,
+        /// The field's name.
+        field: &'static str,
+        /// What is wrong with it.
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: NameError,
+    },
+    /// A region is none.
+    #[error("{kind:?}.region[{index}]: {source}")]
+    Region {
+        /// The message's kind.
+        kind: MessageKind,
+        /// Which of the message's regions.
+        index: usize,
+        /// What is wrong with it.
+        // Raw: the text has it, so it is no source beside the text.
+        r#source: OfferError,
+    },
+}
+
+impl ParseError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Short { .. } => 4000,
+            Self::Long { .. } => 4001,
+            Self::Magic { .. } => 4002,
+            Self::UnknownKind { .. } => 4003,
+            Self::Version { .. } => 4004,
+            Self::Size { .. } => 4005,
+            Self::Field { .. } => 4006,
+            Self::Stray { .. } => 4007,
+            Self::Region { .. } => 4008,
+            Self::Name { source, .. } => source.code(),
+        }
+    }
+}

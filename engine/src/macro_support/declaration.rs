@@ -1,0 +1,121 @@
+//! The declaration of a reader: its page and its maxima.
+
+use kvrail_core::config::EngineConfig;
+use kvrail_layouts::{Fingerprint, KvLayout};
+
+use crate::reader::state::Room;
+
+/// A type of reader that [`engine!`](crate::engine) has declared.
+pub trait Declared {
+    /// Room for the whole state of one.
+    type State: Room;
+    /// Its page. The rank may be left to run time.
+    const PAGE: DeclaredPage;
+    /// The numbers it was declared with.
+    const MAXIMA: Maxima;
+}
+
+/// The page of a declaration, at any rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeclaredPage {
+    pub(super) name: &'static str,
+    pub(super) fingerprint: Fingerprint,
+}
+
+impl DeclaredPage {
+    /// The page `L`.
+    #[must_use]
+    pub const fn of<L: KvLayout>() -> Self {
+        Self { name: L::NAME, fingerprint: L::GEOMETRY.identity().fingerprint_of_any_rank() }
+    }
+}
+
+/// The numbers of a declaration, given or by default. Sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maxima {
+    /// Local rails.
+    pub rails: usize,
+    /// Peers connected at a time.
+    pub peers: usize,
+    /// Regions of all peers together; a publication table counts as one.
+    pub regions: usize,
+    /// Lanes to all peers together.
+    pub lanes: usize,
+    /// Send queue entries of a lane, the drain wr's included.
+    pub depth: usize,
+    /// Pages of one batch.
+    pub batch: usize,
+    /// Batches being filled, in flight, or done and not dropped.
+    pub batches: usize,
+    /// Other threads that feed the reader.
+    pub submitters: usize,
+    /// A page longer than this travels as several wrs; `None` leaves it to the rails.
+    pub chunk: Option<usize>,
+    /// Outstanding on one rail; `None` leaves it to the rails.
+    pub rail_bytes: Option<usize>,
+    /// wrs outstanding on one rail; `None` leaves it to the rails.
+    pub rail_wrs: Option<usize>,
+    /// The default deadline of a batch, in milliseconds after it is submitted.
+    pub deadline_ms: usize,
+    /// The page, in bytes.
+    pub page: usize,
+}
+
+/// `number` as a `u32`. A number that does not fit has failed its check, and the program does not
+/// compile.
+pub(super) const fn small(number: usize) -> u32 {
+    if number > u32::MAX as usize { u32::MAX } else { number as u32 }
+}
+
+impl Maxima {
+    /// `config`, the configuration that suits the rails, with the declared numbers in it.
+    pub(super) const fn over(&self, mut config: EngineConfig) -> EngineConfig {
+        if let Some(chunk) = self.chunk {
+            config.chunk_bytes = small(chunk);
+        }
+        if let Some(bytes) = self.rail_bytes {
+            config.rail_bytes = bytes as u64;
+        }
+        if let Some(wrs) = self.rail_wrs {
+            config.rail_wrs = small(wrs);
+        }
+        config
+    }
+
+    /// wrs of one page: in declared chunks, or in those of [`EngineConfig::DEFAULT`].
+    pub(super) const fn chunks(&self) -> usize {
+        let chunk = match self.chunk {
+            Some(chunk) => chunk,
+            None => EngineConfig::DEFAULT.chunk_bytes as usize,
+        };
+        if chunk == 0 { 0 } else { self.page.div_ceil(chunk) }
+    }
+}
+
+/// The default of `max_lanes`: two for each rail of each peer, 16,384 at most.
+#[must_use]
+pub const fn lanes(peers: usize, rails: usize) -> usize {
+    // A 0 is reported by its own check alone.
+    let (peers, rails) = (if peers == 0 { 1 } else { peers }, if rails == 0 { 8 } else { rails });
+    match peers.saturating_mul(rails).saturating_mul(2) {
+        lanes if lanes > 16_384 && peers <= 16_384 => 16_384,
+        lanes if lanes > 65_534 => 65_534,
+        lanes => lanes,
+    }
+}
+
+/// The default of `max_regions`: two and their tables for each peer.
+#[must_use]
+pub const fn regions(peers: usize) -> usize {
+    match peers.saturating_mul(4) {
+        0 => 1,
+        regions if regions > 65_535 => 65_535,
+        regions => regions,
+    }
+}
+
+/// Places in a mailbox: two for each batch, a power of two.
+#[must_use]
+pub const fn mail(submitters: usize, batches: usize) -> usize {
+    if submitters == 0 || batches > 16_384 { 2 } else { (2 * batches).next_power_of_two() }
+}

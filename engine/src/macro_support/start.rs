@@ -1,0 +1,67 @@
+//! How a declared reader starts.
+#![allow(unsafe_code, reason = "the state that was taken is given to an engine")]
+
+use kvrail_core::config::EngineConfig;
+
+use super::declaration::{Declared, DeclaredPage, Maxima};
+use crate::layout::PageLayout;
+use crate::reader::Reader;
+use crate::reader::config::{Config, StartError};
+use crate::reader::storage::TakenStorage;
+use crate::transport::ReaderTransport;
+
+/// Starts a declared reader, for the declared page at the rank that `layout` has.
+///
+/// # Errors
+///
+/// Other pages or more rails than declared; settings that cannot work, or that are not the declared
+/// ones. The storage can be taken again.
+pub fn start<R: Declared, T: ReaderTransport>(
+    taken: TakenStorage<R::State>,
+    layout: PageLayout,
+    rails: T,
+    config: Config,
+) -> Result<Reader<T>, StartError> {
+    let DeclaredPage { name, fingerprint: expected } = R::PAGE;
+    let (given, found) = (layout.name(), layout.identity().fingerprint_of_any_rank());
+    if found != expected {
+        return Err(StartError::OtherPage { name, expected, given, found });
+    }
+    let engine_config = engine_config(&R::MAXIMA, config.engine, rails.engine_config())?;
+    // SAFETY: the state is asked for once. If `begin` fails, nothing uses the state any more; if it
+    // succeeds, `taken` is forgotten.
+    let state = unsafe { taken.state() };
+    let reader = Reader::begin(state, layout, rails, config, engine_config, R::MAXIMA.rails)?;
+    taken.keep();
+    Ok(reader)
+}
+
+/// What the engine is started with: `chosen`, which must agree with what was declared; or else
+/// what suits the rails, with the declared numbers in its place.
+fn engine_config(
+    m: &Maxima,
+    chosen: Option<EngineConfig>,
+    rails: EngineConfig,
+) -> Result<EngineConfig, StartError> {
+    let Some(chosen) = chosen else { return Ok(m.over(rails)) };
+    let said = [
+        ("chunk", "chunk_bytes", m.chunk, u64::from(chosen.chunk_bytes)),
+        ("rail_bytes", "rail_bytes", m.rail_bytes, chosen.rail_bytes),
+        ("rail_wrs", "rail_wrs", m.rail_wrs, u64::from(chosen.rail_wrs)),
+    ];
+    for (key, field, number, configured) in said {
+        if let Some(number) = number.map(|number| number as u64)
+            && number != configured
+        {
+            return Err(StartError::NotAsDeclared { key, number, field, configured });
+        }
+    }
+    let chunk_bytes = chosen.chunk_bytes;
+    // Of 0 the engine itself complains.
+    let chunks = m.page.div_ceil((chunk_bytes as usize).max(1));
+    let (wrs, room) = (m.batch.saturating_mul(chunks), m.lanes.saturating_mul(m.depth - 1));
+    if wrs > room {
+        return Err(StartError::BatchTooLong { chunk_bytes, wrs: wrs as u64, room: room as u64 });
+    }
+    Ok(chosen)
+}

@@ -1,0 +1,317 @@
+//! Connecting to peers, losing them, making lanes again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use kvrail_core::engine::LaneSpec;
+use kvrail_core::events::{LaneLost, LaneWanted};
+use kvrail_core::id::{LaneId, PeerId};
+use kvrail_core::layout::LayoutRef;
+use kvrail_core::provider::Provider;
+use kvrail_core::remote::{RegionOffer, TableOffer};
+use kvrail_core::table::ENTRY_BYTES;
+use kvrail_core::time::Time;
+use kvrail_session::{Address, Attached, Hello, NodeName, OfferedRegion, PeerKey, SessionError};
+
+use super::peer::{ConnectError, Peer, ReaderEvent};
+use super::session_thread::{Agreed, ConnectRequest, SessionEvent, SessionFailure, SessionThread};
+use super::{PeerSession, Reader};
+use crate::clock;
+use crate::layout::PageLayout;
+use crate::transport::{ReaderTransport, TransportError};
+
+/// The most events that wait to be taken. The oldest go first.
+const MAX_EVENTS: usize = 256;
+
+/// Places for regions that every producer can have: for one region and its table.
+const PLACES_PER_PEER: usize = 2;
+
+impl<T: ReaderTransport> Reader<T> {
+    /// Connects to the producer at `address`, agrees with it on key and layout, and makes lanes
+    /// over every rail that both have. Blocks, `Config::connect` at most; batches in flight go on
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The producer was not reached, the two sides do not agree, or no lane could be made.
+    pub fn connect(&mut self, address: &Address, key: &PeerKey) -> Result<Peer, ConnectError> {
+        let layout = self.layout;
+        self.connect_to(address, key, &layout)
+    }
+
+    /// The same, to a producer whose pages are of another layout than the reader's, or of another
+    /// rank: they go into slots that were [registered for it](Self::register_for), or by a
+    /// [plan](Self::add_plan).
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_to(
+        &mut self,
+        address: &Address,
+        key: &PeerKey,
+        layout: &PageLayout,
+    ) -> Result<Peer, ConnectError> {
+        let known = self.engine.add_layout(layout.identity(), 0)?;
+        let number = self.next_session;
+        self.next_session += 1;
+        let until = clock::within(self.config.connect);
+        let request = ConnectRequest {
+            number,
+            address: address.clone(),
+            key: key.clone(),
+            hello: Hello::new(self.config.node, layout.to_session()),
+            lanes_per_rail: self.config.lanes_per_rail,
+            deadline: Instant::now() + self.config.connect,
+        };
+        let waker = self.engine.provider().waker();
+        // One for each rail, so that none waits for another, and one that pairs them.
+        let dialers = (0..=self.rails()).map(|_| T::dialer(&self.dialer_seed)).collect();
+        let thread = SessionThread::start(request, dialers, Arc::clone(&self.mailbox), waker);
+        let thread = thread.map_err(ConnectError::Thread)?;
+        self.sessions.insert(
+            number,
+            PeerSession {
+                thread,
+                address: address.clone(),
+                layout: known,
+                peer: None,
+                lanes: HashMap::new(),
+            },
+        );
+        loop {
+            self.poll();
+            if let Some(arrived) = self.arrived.remove(&number) {
+                return arrived;
+            }
+            // The engine does not sleep while a done batch has not been taken.
+            while let Some(done) = self.finished() {
+                self.stash.push_back(done);
+            }
+            self.hear_of_overdue();
+            let now = clock::now();
+            // The session's thread gives up at the deadline, and gets a moment more to report it.
+            if now.since(until) > clock::nanos(self.config.connect / 4) {
+                self.sessions.remove(&number);
+                return Err(ConnectError::Deadline(address.clone()));
+            }
+            self.engine.wait(now, now + kvrail_core::time::Nanos::from_millis(100));
+        }
+    }
+
+    /// Ends the session with a peer. Its pages in flight fail. A peer that is gone already is no
+    /// error.
+    pub fn disconnect(&mut self, peer: &Peer) {
+        if let Some(number) = self.session_of.remove(&peer.id) {
+            self.sessions.remove(&number);
+        }
+        // An error means that the peer is gone already.
+        let _ = self.engine.remove_peer(peer.id, clock::now());
+    }
+
+    /// Takes in the events of the sessions' threads.
+    #[cold]
+    pub(super) fn take_session_events(&mut self, now: Time) {
+        self.events_seen = self.mailbox.posted();
+        for (number, event) in self.mailbox.take() {
+            // The session has been given up: the lanes that it made are dropped.
+            let Some(session) = self.sessions.get_mut(&number) else { continue };
+            match event {
+                SessionEvent::Agreed(agreed) => {
+                    let (address, layout) = (session.address.clone(), session.layout);
+                    let arrived = self.admit(number, &address, layout, *agreed, now);
+                    if arrived.is_err() {
+                        self.sessions.remove(&number);
+                    }
+                    self.arrived.insert(number, arrived);
+                }
+                SessionEvent::Failed(error) => {
+                    let error = match error {
+                        SessionFailure::Session(error) => ConnectError::Session(error),
+                        SessionFailure::Nothing(source) => {
+                            ConnectError::Transport { address: session.address.clone(), source }
+                        }
+                    };
+                    self.sessions.remove(&number);
+                    self.arrived.insert(number, Err(error));
+                }
+                SessionEvent::More(lane) => {
+                    let Some((peer, producer)) = session.peer else { continue };
+                    let rail = lane.rail.0;
+                    match self.take_lane(number, peer, lane, now) {
+                        Ok(()) => tracing::info!(rail, %producer, "a late lane is in use"),
+                        Err(error) => tracing::warn!(rail, %producer, %error, "a late lane is of no use"),
+                    }
+                }
+                SessionEvent::Lane(wanted, lane) => {
+                    let made = lane
+                        .map_err(Into::into)
+                        .and_then(|lane| self.take_lane(number, wanted.peer, lane, now));
+                    match made {
+                        Ok(()) => tracing::info!(rail = wanted.rail.0, peer = ?wanted.peer, "a lane is back"),
+                        Err(error) => {
+                            tracing::warn!(rail = wanted.rail.0, peer = ?wanted.peer, %error, "no lane");
+                            self.engine.lane_unavailable(wanted, now);
+                        }
+                    }
+                }
+                SessionEvent::Ended(why) => {
+                    let lost = session.peer;
+                    self.sessions.remove(&number);
+                    if let Some((peer, producer)) = lost {
+                        self.lose(peer, producer, why, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn lose(&mut self, peer: PeerId, producer: NodeName, why: Arc<SessionError>, now: Time) {
+        tracing::warn!(%producer, %why, "a peer is lost");
+        self.session_of.remove(&peer);
+        let _ = self.engine.remove_peer(peer, now);
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(ReaderEvent::Lost { peer, producer, why });
+    }
+
+    /// Makes a peer of a producer that this side has agreed with.
+    fn admit(
+        &mut self,
+        number: u64,
+        address: &Address,
+        layout: LayoutRef,
+        agreed: Agreed<T::UnopenedLane>,
+        now: Time,
+    ) -> Result<Peer, ConnectError> {
+        let id = self.engine.add_peer()?;
+        let producer = agreed.producer;
+        let peer = self.add_peer_from_offer(number, id, (address, layout), agreed, now);
+        match peer {
+            Ok(peer) => {
+                if let Some(session) = self.sessions.get_mut(&number) {
+                    session.peer = Some((id, producer));
+                    self.session_of.insert(id, number);
+                }
+                Ok(peer)
+            }
+            Err(error) => {
+                let _ = self.engine.remove_peer(id, now);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a new peer the offered regions and the first lanes.
+    fn add_peer_from_offer(
+        &mut self,
+        number: u64,
+        id: PeerId,
+        (address, layout): (&Address, LayoutRef),
+        agreed: Agreed<T::UnopenedLane>,
+        now: Time,
+    ) -> Result<Peer, ConnectError> {
+        let Agreed { producer, offer, lanes } = agreed;
+        let refused = |source| ConnectError::Offer { address: address.clone(), source };
+        let (peers, free) = self.engine.places_free();
+        let places = free.saturating_sub(PLACES_PER_PEER * peers).max(PLACES_PER_PEER);
+        let with_table = offer.regions.iter().filter(|region| region.offer().table.is_some());
+        let offered = offer.regions.len() + with_table.count();
+        if offered > places {
+            return Err(ConnectError::TooManyRegions { address: address.clone(), offered, places });
+        }
+        let (mut regions, mut tables) = (Vec::new(), Vec::new());
+        for offered in &offer.regions {
+            let (pages, table) = offers(offered);
+            let mut region = self.engine.add_region(id, &pages).map_err(refused)?;
+            let said = region.set_layout(layout);
+            debug_assert_eq!(said, Ok(()), "a region of one engine, just learnt");
+            regions.push(region);
+            // A table that is too long for one region is never read whole; its entries are, one by
+            // one.
+            tables.push(table.and_then(|table| self.engine.add_region(id, &table).ok()));
+        }
+        if regions.is_empty() {
+            return Err(ConnectError::NoRegions(address.clone()));
+        }
+        let (mut attached, mut last) = (0, "it offers no rail".into());
+        for lane in lanes {
+            match lane.map_err(TransportError::from).and_then(|lane| self.take_lane(number, id, lane, now)) {
+                Ok(()) => attached += 1,
+                Err(error) => {
+                    tracing::warn!(%producer, %error, "a lane is missing from the start");
+                    last = error;
+                }
+            }
+        }
+        if attached == 0 {
+            return Err(ConnectError::NoLane { address: address.clone(), why: last });
+        }
+        Ok(Peer { id, producer, epoch: offer.epoch, regions: regions.into(), tables: tables.into() })
+    }
+
+    /// Takes a lane that session `session` has made into use, or gives it back.
+    fn take_lane(
+        &mut self,
+        session: u64,
+        id: PeerId,
+        made: Attached<T::UnopenedLane>,
+        now: Time,
+    ) -> Result<(), TransportError> {
+        let number = made.number;
+        let taken = self.attach(id, made, now);
+        if let Some(session) = self.sessions.get_mut(&session) {
+            match &taken {
+                Ok(lane) => drop(session.lanes.insert(*lane, number)),
+                Err(_) => session.thread.release(number),
+            }
+        }
+        taken.map(drop)
+    }
+
+    fn attach(
+        &mut self,
+        id: PeerId,
+        made: Attached<T::UnopenedLane>,
+        now: Time,
+    ) -> Result<LaneId, TransportError> {
+        let Attached { rail, remote_rail, lane, .. } = made;
+        // A lane may be deeper than the storage: then the reader uses as many entries as that has.
+        let depth = T::depth(&lane).min(self.engine.depth());
+        let spec = LaneSpec { rail, remote_rail: remote_rail.0, depth };
+        // The provider's own error may not be Send.
+        self.engine.attach(id, spec, lane, now).map_err(|error| error.to_string().into())
+    }
+
+    /// Gives a lost lane back to the producer.
+    #[cold]
+    pub(super) fn release(&mut self, lost: LaneLost) {
+        if let Some(number) = self.session_of.get(&lost.peer)
+            && let Some(session) = self.sessions.get_mut(number)
+            && let Some(number) = session.lanes.remove(&lost.lane)
+        {
+            session.thread.release(number);
+        }
+    }
+
+    /// Passes the engine's request for a lane on to the peer's session.
+    #[cold]
+    pub(super) fn want(&mut self, wanted: LaneWanted, now: Time) {
+        match self.session_of.get(&wanted.peer).and_then(|number| self.sessions.get(number)) {
+            Some(session) => session.thread.want(wanted),
+            None => self.engine.lane_unavailable(wanted, now),
+        }
+    }
+}
+
+/// A region, and its table as a region of one page.
+fn offers(offered: &OfferedRegion) -> (RegionOffer, Option<RegionOffer>) {
+    let pages = *offered.offer();
+    let whole = pages.table.map(|TableOffer { base, keys }| {
+        let bytes = u64::from(pages.slots) * ENTRY_BYTES;
+        RegionOffer { base, page_bytes: bytes, stride: bytes, slots: 1, keys, table: None }
+    });
+    (pages, whole)
+}

@@ -1,0 +1,114 @@
+//! A thread per session, and one for each lane that is being made: everything that blocks happens
+//! there.
+//!
+//! Lanes of one rail are made one after the other, those of different rails side by side, so that a
+//! slow rail delays no other. The session's thread itself never waits for a transport, and goes on
+//! telling the producer that this side lives.
+
+mod messages;
+mod run;
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use kvrail_core::events::LaneWanted;
+use kvrail_core::provider::Wake;
+use kvrail_host::wake::EventFd;
+use kvrail_session::{LaneDialer, LaneNumber};
+
+pub(super) use self::messages::{Agreed, ConnectRequest, Mailbox, SessionEvent, SessionFailure};
+use self::messages::{Order, OrderSender};
+use self::run::run;
+
+/// A session's thread, as the reader sees it. Dropping it ends the session.
+pub(crate) struct SessionThread<D: LaneDialer> {
+    /// `None`: the thread has been told to end.
+    orders: Option<OrderSender<D>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<D> SessionThread<D>
+where
+    D: LaneDialer + Send + 'static,
+    D::UnopenedLane: Send + 'static,
+{
+    /// Starts the thread, with one dialer more than there are rails.
+    pub(crate) fn start(
+        request: ConnectRequest,
+        dialers: Vec<D>,
+        mailbox: Arc<Mailbox<D::UnopenedLane>>,
+        waker: impl Wake + 'static,
+    ) -> io::Result<Self> {
+        let (orders, told) = channel();
+        let wake = EventFd::new()?;
+        let orders = OrderSender::new(orders, wake);
+        let own = orders.clone();
+        let number = request.number;
+        let thread =
+            std::thread::Builder::new().name(format!("kvrail-session-{number}")).spawn(move || {
+                let tell = |event| {
+                    mailbox.post(number, event);
+                    waker.wake();
+                };
+                run(request, dialers, &told, &own, tell);
+            })?;
+        Ok(Self { orders: Some(orders), thread: Some(thread) })
+    }
+}
+
+impl<D: LaneDialer> SessionThread<D> {
+    /// Asks for a lane. An event answers: the lane's, or the session's end.
+    pub(crate) fn want(&self, lane: LaneWanted) {
+        self.order(Order::Lane(lane));
+    }
+
+    /// Tells the producer to free its end of this lane.
+    pub(crate) fn release(&self, lane: LaneNumber) {
+        self.order(Order::Release(lane));
+    }
+
+    fn order(&self, order: Order<D>) {
+        if let Some(orders) = &self.orders {
+            orders.send(order);
+        }
+    }
+
+    /// Tells the thread to end. It ends at once, unless it is connecting.
+    pub(crate) fn hang_up(&mut self) {
+        if let Some(orders) = self.orders.take() {
+            orders.send(Order::HangUp);
+        }
+    }
+
+    /// Waits for the thread until `deadline`, and returns whether it has ended.
+    pub(crate) fn join(&mut self, deadline: Instant) -> bool {
+        self.hang_up();
+        while let Some(thread) = &self.thread {
+            if thread.is_finished() {
+                // It has nothing to return, and a panic has been printed.
+                let _ = self.thread.take().map(JoinHandle::join);
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+}
+
+impl<D: LaneDialer> Drop for SessionThread<D> {
+    fn drop(&mut self) {
+        self.hang_up();
+    }
+}
+
+impl<D: LaneDialer> fmt::Debug for SessionThread<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionThread").field("open", &self.orders.is_some()).finish_non_exhaustive()
+    }
+}

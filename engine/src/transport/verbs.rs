@@ -1,0 +1,277 @@
+//! Over RDMA: RoCE and InfiniBand, by libibverbs.
+#![allow(unsafe_code, reason = "a published segment is not written to")]
+
+use std::sync::Arc;
+
+use kvrail_core::config::EngineConfig;
+use kvrail_core::id::{MAX_RAILS, RailIndex};
+use kvrail_host::segment::Segment;
+use kvrail_session::{
+    LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Name, NothingInCommon, RailAddress, RailDescription,
+    RailList, RailPair, TransportKind,
+};
+use kvrail_verbs::pair::{self, Offered};
+use kvrail_verbs::wire::RailEnd;
+use kvrail_verbs::{
+    Accepted, Acceptor, Dialer, LaneError, Line, Pending, Rail, RailError, Region, Rights, Side, Verbs, rail,
+};
+
+use super::{Published, PublisherTransport, ReaderTransport, TransportError};
+
+pub use kvrail_verbs::wire::Mtu;
+pub use kvrail_verbs::{Config, Driver, StartError, devices, fork_safety};
+
+/// Rails over RDMA, for a reader.
+#[derive(Debug)]
+pub struct VerbsRails {
+    provider: Verbs,
+    config: Config,
+}
+
+/// The rails named by `spec` (`auto` for every port that can be used, or `mlx5_0,mlx5_1:2`), with
+/// [`config`].
+///
+/// # Errors
+///
+/// What is missing, and what to do about it.
+pub fn rails(spec: &str) -> Result<VerbsRails, StartError> {
+    rails_with(spec, config())
+}
+
+/// The same with another [`Config`]. Begin from [`config`]: a reader's lanes use no more send queue
+/// entries than its storage has room for.
+///
+/// # Errors
+///
+/// What is missing, and what to do about it.
+pub fn rails_with(spec: &str, config: Config) -> Result<VerbsRails, StartError> {
+    Ok(VerbsRails { provider: Verbs::open_rails(spec, config)?, config })
+}
+
+/// What [`rails`] and [`publish`] set rails up with.
+#[must_use]
+pub const fn config() -> Config {
+    Config { sq_entries: super::LANE_DEPTH, ..Config::DEFAULT }
+}
+
+impl VerbsRails {
+    fn ports(&self) -> Vec<Arc<Rail>> {
+        self.provider.ports()
+    }
+}
+
+impl ReaderTransport for VerbsRails {
+    type Provider = Verbs;
+    type UnopenedLane = Line;
+    type Dialer = VerbsDialer;
+    type DialerSeed = Dialer;
+    const LABEL: &'static str = "verbs";
+
+    /// Names software devices: their numbers say nothing about hardware.
+    fn label(&self) -> String {
+        let mut caveats: Vec<_> = self.ports().iter().filter_map(|rail| rail.driver().caveat()).collect();
+        caveats.dedup();
+        if caveats.is_empty() { Self::LABEL.into() } else { format!("verbs on {}", caveats.join(", ")) }
+    }
+
+    fn name(&self, rail: usize) -> String {
+        self.ports().get(rail).map_or_else(String::new, |rail| rail.name().into())
+    }
+
+    fn engine_config(&self) -> EngineConfig {
+        EngineConfig::DEFAULT
+    }
+
+    fn split(self) -> (Verbs, Dialer) {
+        tracing::debug!(config = ?self.config, "verbs");
+        let dialer = Dialer::new(self.provider.ports());
+        (self.provider, dialer)
+    }
+
+    fn dialer(seed: &Dialer) -> VerbsDialer {
+        VerbsDialer(seed.clone())
+    }
+
+    fn depth(lane: &Line) -> u32 {
+        lane.depth()
+    }
+}
+
+/// Makes a reader's ends of lanes.
+#[derive(Debug)]
+pub struct VerbsDialer(Dialer);
+
+/// A rail as a peer is told of it. Its address is empty if the rail is down.
+fn describe(rail: &Rail) -> RailDescription {
+    let address = match rail.end() {
+        Ok(end) => end.encode(),
+        Err(error) => {
+            tracing::warn!(rail = rail.name(), %error, "no address for a rail");
+            [0; 64]
+        }
+    };
+    let info = rail.info();
+    RailDescription {
+        name: Name::lossy(rail.name()),
+        kind: TransportKind::Verbs,
+        address: RailAddress(address),
+        nominal_bytes_per_sec: info.nominal_bytes_per_sec,
+        numa: info.numa,
+        lanes: 0,
+    }
+}
+
+fn describe_all(rails: &[Arc<Rail>]) -> RailList {
+    rails.iter().take(MAX_RAILS).map(|rail| describe(rail)).collect()
+}
+
+/// A producer's rails, as the pairing of rails takes them.
+fn offered(producer: &[RailDescription]) -> Vec<Offered> {
+    let decode = |rail: &RailDescription| {
+        if rail.kind != TransportKind::Verbs {
+            return None;
+        }
+        RailEnd::decode(&rail.address.0)
+            .inspect_err(
+                |error| tracing::warn!(rail = %rail.name, %error, "not used: a rail of the producer"),
+            )
+            .ok()
+    };
+    producer.iter().map(|rail| (decode(rail), rail.lanes)).collect()
+}
+
+impl LaneDialer for VerbsDialer {
+    type UnopenedLane = Line;
+    type Pending = Pending;
+
+    fn rails(&self) -> RailList {
+        describe_all(self.0.rails())
+    }
+
+    fn pair(&self, producer: &[RailDescription]) -> Result<Vec<RailPair>, NothingInCommon> {
+        let ours: Vec<_> = self.0.rails().iter().map(|rail| rail.end().ok()).collect();
+        let pairs = pair::pair(&ours, &offered(producer));
+        if pairs.is_empty() {
+            return Err(NothingInCommon::between(&self.rails(), producer));
+        }
+        let pairs = pairs.into_iter().map(|pair| {
+            tracing::info!(
+                rail = self.0.rails()[pair.ours].name(),
+                remote = %producer[pair.theirs].name,
+                "rails paired"
+            );
+            // Both have at most 16.
+            RailPair { rail: RailIndex(pair.ours as u8), remote_rail: RailIndex(pair.theirs as u8) }
+        });
+        Ok(pairs.collect())
+    }
+
+    fn instead(
+        &self,
+        rail: RailIndex,
+        tried: &[RailIndex],
+        producer: &[RailDescription],
+    ) -> Option<RailIndex> {
+        let our = self.0.rails().get(rail.get())?.end().ok()?;
+        let offered = offered(producer);
+        let load: Vec<u64> = offered.iter().map(|&(_, lanes)| lanes.into()).collect();
+        let candidates = pair::nearest(&our, &offered, &load);
+        candidates.into_iter().map(|at| RailIndex(at as u8)).find(|at| !tried.contains(at))
+    }
+
+    fn prepare(
+        &mut self,
+        rail: RailIndex,
+        remote: &RailDescription,
+    ) -> Result<(Pending, LaneBlob), LaneEndError> {
+        let failed = |error: LaneError| LaneEndError::new(rail, error);
+        if remote.kind != TransportKind::Verbs {
+            let text = format!("the producer's rail {} is {}, not verbs", remote.name, remote.kind);
+            return Err(LaneEndError::new(rail, text));
+        }
+        let (pending, end) = self.0.prepare(rail.get(), &remote.address.0).map_err(failed)?;
+        Ok((pending, LaneBlob(end)))
+    }
+
+    fn connect(
+        &mut self,
+        pending: Pending,
+        _: &RailDescription,
+        remote: &LaneBlob,
+    ) -> Result<Line, LaneEndError> {
+        let rail = pending.rail_of(self.0.rails());
+        self.0.connect(pending, &remote.0).map_err(|error| LaneEndError::new(RailIndex(rail as u8), error))
+    }
+}
+
+/// Publishes over RDMA: see [`publish`].
+#[derive(Debug)]
+pub struct VerbsPublish {
+    rails: Vec<Arc<Rail>>,
+}
+
+/// Publishes over the rails named by `spec`, as for [`rails`].
+///
+/// # Errors
+///
+/// What is missing, and what to do about it.
+pub fn publish(spec: &str) -> Result<VerbsPublish, StartError> {
+    publish_with(spec, config())
+}
+
+/// The same with another [`Config`].
+///
+/// # Errors
+///
+/// What is missing, and what to do about it.
+pub fn publish_with(spec: &str, config: Config) -> Result<VerbsPublish, StartError> {
+    config.check()?;
+    Ok(VerbsPublish { rails: rail::open(spec, config, Side::Producer)? })
+}
+
+// SAFETY: the segment is registered for remote READ alone: NICs read from it, and nothing of this
+// process touches it.
+unsafe impl PublisherTransport for VerbsPublish {
+    type Acceptor = VerbsAcceptor;
+
+    fn publish(self, segment: Arc<Segment>) -> Result<Published<VerbsAcceptor>, TransportError> {
+        let region = Region::new(&self.rails, segment.range(), Rights::RemoteRead)?;
+        let keys = region.keys();
+        let acceptor = VerbsAcceptor::new(self.rails)?;
+        // Dropped in this order: the registration, then its memory.
+        Ok(Published { acceptor, keys, keep: Box::new((region, segment)) })
+    }
+}
+
+/// Makes a producer's ends of lanes.
+#[derive(Debug)]
+pub struct VerbsAcceptor {
+    acceptor: Acceptor,
+    rails: RailList,
+}
+
+impl VerbsAcceptor {
+    fn new(rails: Vec<Arc<Rail>>) -> Result<Self, RailError> {
+        let acceptor = Acceptor::new(rails)?;
+        let rails = describe_all(acceptor.rails());
+        Ok(Self { acceptor, rails })
+    }
+}
+
+impl LaneAcceptor for VerbsAcceptor {
+    type Lane = Accepted;
+
+    fn rails(&self) -> RailList {
+        self.rails.clone()
+    }
+
+    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(Accepted, LaneBlob), LaneEndError> {
+        let (lane, end) =
+            self.acceptor.accept(rail.get(), &remote.0).map_err(|error| LaneEndError::new(rail, error))?;
+        Ok((lane, LaneBlob(end)))
+    }
+
+    fn release(&self, lane: Accepted) {
+        drop(lane);
+    }
+}
