@@ -1,7 +1,7 @@
 //! The modules of one crate, and which file defines the item that a path names.
 //!
-//! Names are followed through `use` and `pub use`, globs included, as far as a reader can follow them
-//! without types. What stands behind `#[cfg(test)]` is left out.
+//! Names are followed through `use` and `pub use`, globs included, as far as a reader can follow
+//! them without types. What stands behind `#[cfg(test)]` is left out.
 
 use std::collections::HashMap;
 use std::fs;

@@ -19,7 +19,7 @@ fn lifted(source: &str) -> bool {
     ["allow(unsafe_code", "expect(unsafe_code"].iter().any(|word| source.contains(word))
 }
 
-/// What differs between the files that lift the lint and those in the first column of the page's tables.
+/// What differs between the files that lift the lint and those in the first column of the tables.
 /// Paths are shown from the workspace's root.
 #[must_use]
 pub fn unlisted(files: &BTreeSet<String>, page: &str) -> Vec<String> {

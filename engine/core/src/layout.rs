@@ -54,7 +54,7 @@ impl AddLayoutError {
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
-            Self::Undetermined(_) => 2121,
+            Self::Undetermined(error) => error.code(),
             Self::Full { .. } => 2120,
         }
     }

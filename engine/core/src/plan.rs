@@ -78,7 +78,7 @@ impl AddPlanError {
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
-            Self::Cut(_) => 2172,
+            Self::Cut(error) => error.code(),
             Self::Empty => 2170,
             Self::Layout(error) => error.code(),
             Self::Full { .. } => 2171,
