@@ -13,12 +13,12 @@ use kvrail_core::time::Time;
 use kvrail_core::verbs_abi::Wc;
 use kvrail_host::descriptors::OwnerProcess;
 use kvrail_host::memory::populate_for_write;
+use kvrail_host::ring::ring;
 
 use super::config::{LocalConfig, LocalOpenError, LocalStartError};
 use super::progress::{LocalWaker, Progress, Reporter};
 use super::rail::{CHAIN, EINVAL, ENOMEM, LaneInterrupt, LanePlace, LocalLane, LocalPost, Rail, next_qp_num};
 use super::registry::Registry;
-use super::ring::ring;
 use super::transport::LaneTransport;
 use super::worker::{Command, Notice, Worker, WorkerLane, WorkerSignals};
 
