@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex};
 use kvrail_core::provider::ProviderEvent;
+use kvrail_host::ring::{RingConsumer, RingProducer, ring};
 use kvrail_host::wake::WakeFd;
-use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::Timespec;
 
 use super::events::{self, DeviceEvent};
@@ -49,8 +49,8 @@ pub(super) struct ControlEvent {
 
 /// The engine's ends of both rings, and the thread.
 pub(super) struct Control {
-    requests: Producer<Request>,
-    events: Consumer<ControlEvent>,
+    requests: RingProducer<Request>,
+    events: RingConsumer<ControlEvent>,
     /// Wakes the control thread.
     wake: Arc<WakeFd>,
     stop: Arc<AtomicBool>,
@@ -63,8 +63,8 @@ impl Control {
     pub(super) fn start(rails: &[Arc<Rail>], lanes: usize, engine: &Arc<WakeFd>) -> Result<Self, RailError> {
         // Each lane fails once and closes once, and the control thread may be as many requests
         // behind again.
-        let (requests, requests_out) = RingBuffer::new(4 * lanes + 64);
-        let (events_in, events) = RingBuffer::new(4 * lanes + 64);
+        let (requests, requests_out) = ring(4 * lanes + 64);
+        let (events_in, events) = ring(4 * lanes + 64);
         let wake = Arc::new(wake_fd()?);
         let stop = Arc::new(AtomicBool::new(false));
         for rail in rails {
@@ -101,7 +101,7 @@ impl Control {
 
     /// The ring has room for more than all lanes can ask for.
     fn request(&mut self, request: Request) {
-        if let Err(rtrb::PushError::Full(request)) = self.requests.push(request) {
+        if let Err(request) = self.requests.push(request) {
             tracing::error!(?request, "the ring of requests is full");
         }
         self.wake.request();
@@ -110,11 +110,11 @@ impl Control {
     /// The oldest event that the engine has not seen.
     #[inline]
     pub(super) fn next_event(&mut self) -> Option<ControlEvent> {
-        self.events.pop().ok()
+        self.events.pop()
     }
 
-    pub(super) fn has_events(&self) -> bool {
-        self.events.slots() > 0
+    pub(super) fn has_events(&mut self) -> bool {
+        !self.events.is_empty()
     }
 
     /// Ends the thread when it has done all that was asked for.
@@ -141,8 +141,8 @@ pub(super) fn wake_fd() -> Result<WakeFd, RailError> {
 }
 
 struct Worker {
-    requests: Consumer<Request>,
-    events: Producer<ControlEvent>,
+    requests: RingConsumer<Request>,
+    events: RingProducer<ControlEvent>,
     /// Events that the ring had no room for.
     backlog: VecDeque<ControlEvent>,
     engine: Arc<WakeFd>,
@@ -157,7 +157,7 @@ impl Worker {
     fn run(mut self) {
         loop {
             let stop = self.stop.load(Ordering::Acquire);
-            while let Ok(request) = self.requests.pop() {
+            while let Some(request) = self.requests.pop() {
                 self.execute(request);
             }
             self.flush();
@@ -220,7 +220,7 @@ impl Worker {
     fn flush(&mut self) {
         let mut some = false;
         while let Some(event) = self.backlog.pop_front() {
-            if let Err(rtrb::PushError::Full(event)) = self.events.push(event) {
+            if let Err(event) = self.events.push(event) {
                 self.backlog.push_front(event);
                 break;
             }

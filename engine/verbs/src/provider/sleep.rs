@@ -26,7 +26,7 @@ pub(super) fn sleep<E: Encoder>(
     queues: &mut Queues,
     encoder: &mut E,
     wake: &WakeFd,
-    has_events: impl Fn() -> bool,
+    mut has_events: impl FnMut() -> bool,
     completions: u64,
     until: Option<Instant>,
 ) {
