@@ -1,7 +1,9 @@
 //! Small programs, each runnable with one command from the workspace's root:
 //!
-//! - `cargo run --example read_pages`: declare a page, publish some, pull them over two rails, look at them.
-//! - `cargo run --example declare_a_page`: declare pages of every kind, and see where their bytes are.
+//! - `cargo run --example read_pages`: declare a page, publish some, pull them over two rails, look
+//!   at them.
+//! - `cargo run --example declare_a_page`: declare pages of every kind, and see where their bytes
+//!   are.
 //! - `cargo run --example reshard_heads`: read pages of another tensor-parallel rank's layout.
 //! - `cargo run --example layer_pool_to_page`: gather a page from pools of single layers.
 //! - `cargo run --example several_threads`: feed one reader from several threads.
@@ -21,8 +23,8 @@ use kvrail::core::time::{Nanos, Time};
 /// Bytes of a page that [`read_page`] reads.
 pub const PAGE: usize = 4_096;
 
-/// What an engine does with any provider: attaches a lane to a peer of four pages, whose first byte has the
-/// address `base` and whose key is 1, and reads page `number`.
+/// What an engine does with any provider: attaches a lane to a peer of four pages, whose first byte
+/// has the address `base` and whose key is 1, and reads page `number`.
 ///
 /// # Errors
 ///

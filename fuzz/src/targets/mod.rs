@@ -1,4 +1,5 @@
-//! What each fuzz target does with an input: plain functions, which `fuzz/replay` runs on the seeds, too.
+//! What each fuzz target does with an input: plain functions, which `fuzz/replay` runs on the
+//! seeds, too.
 
 pub mod declaration;
 pub mod plan;

@@ -277,7 +277,7 @@ fn pieces_are_data_segments_in_the_ring() {
     // A lane of eight blocks has room for 3 + 1 + 2, then not for 3 more.
     assert_eq!(commit(&[7, 1, 3]), Commit::All);
     assert_eq!(commit(&[2, 7]), Commit::Prefix { accepted: 1, errno: 12 });
-    // SAFETY: the lane is alive, and nobody uses it meanwhile.
+    // SAFETY: the lane is alive, and nothing uses it meanwhile.
     let ring = unsafe { &*lane.qp() }.ring();
     // SAFETY: the ring has eight entries, all of which are initialised.
     let blocks = unsafe { std::slice::from_raw_parts(ring, 8) };
