@@ -21,11 +21,16 @@ const ELEMENTS: [ElementKind; 9] = [
 ];
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "a"];
 
+/// An axis: its kind, its extent, and among how many ranks it is sharded or replicated.
+type AnyAxis = (u8, u64, Option<(u32, bool)>);
+/// A plane: its fields, each with name, kind and count, and the order of its levels.
+type AnyPlane = (Vec<(u8, u8, u64)>, Option<Vec<AnyLevel>>);
+
 #[derive(Arbitrary, Debug)]
 struct Draft {
-    axes: Vec<(u8, u64, Option<(u32, bool)>)>,
+    axes: Vec<AnyAxis>,
     order: Vec<AnyLevel>,
-    planes: Vec<(Vec<(u8, u8, u64)>, Option<Vec<AnyLevel>>)>,
+    planes: Vec<AnyPlane>,
     tokens_per_state: u64,
     align: u64,
     bytes: Option<u64>,

@@ -2,6 +2,8 @@
 //! seeds, too.
 
 pub mod declaration;
+#[path = "../../../layouts/tests/pairs/mod.rs"]
+mod pairs;
 pub mod plan;
 pub mod session_message;
 pub mod wire_batch;

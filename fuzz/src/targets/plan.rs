@@ -2,10 +2,7 @@
 //! from the right place of the source, and no other byte, whole and cut into work requests; or it
 //! has none, for a reason that the oracle confirms.
 
-#[path = "../../../layouts/tests/pairs/mod.rs"]
-mod pairs;
-
-use pairs::{Dice, Pair};
+use super::pairs::{Dice, Pair};
 
 /// Runs the target on an input of a fuzzer, or a seed.
 pub fn run(bytes: &[u8]) {

@@ -30,7 +30,8 @@
 //! let wr_id = WrId::new(LaneId::new(0, 0), 0);
 //! // SAFETY: nothing else accesses the local memory meanwhile.
 //! let mut post = unsafe { rails.begin(&mut lane) };
-//! post.read(Read { wr_id, remote_addr: 0, local_addr: 0, len: 4096, rkey: 1, lkey: 1, signaled: true });
+//! let (remote_addr, local_addr, len, signaled) = (0, 0, 4096, true);
+//! post.read(Read { wr_id, remote_addr, local_addr, len, rkey: 1, lkey: 1, signaled });
 //! assert_eq!(post.commit(), Commit::All);
 //!
 //! let mut wcs = [Wc::default(); 8];

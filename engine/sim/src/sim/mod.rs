@@ -56,7 +56,8 @@
 //!
 //! let mut wcs = [Wc::default(); 4];
 //! assert_eq!(rails.poll(RailIndex(0), &mut wcs), 0);
-//! rails.wait(WaitFor { now: sim.now(), until: Time::ZERO + Nanos::from_millis(1), completions: 1 });
+//! let until = Time::ZERO + Nanos::from_millis(1);
+//! rails.wait(WaitFor { now: sim.now(), until, completions: 1 });
 //! assert_eq!(sim.now(), Time(6_084)); // 6 us there and back, 4,096 bytes at 49 GB/s
 //! assert_eq!(rails.poll(RailIndex(0), &mut wcs), 1);
 //! assert!(wcs[0].status().is_success() && sim.violations().is_empty());
