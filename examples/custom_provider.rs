@@ -1,7 +1,7 @@
 //! A provider of one's own, over plain memory: `cargo run --example custom_provider`.
 //!
-//! It has one rail. A lane reads from the buffer that it was connected to, and a READ is done when its
-//! commit returns. docs/extending.md explains it; tests/custom_provider.rs runs the conformance suite on it.
+//! It has one rail. A lane reads from the buffer that it was connected to; a READ is done when its
+//! commit returns. docs/extending.md explains it, and tests/custom_provider.rs tests it.
 #![allow(unsafe_code, reason = "a provider promises what it does to memory")]
 use kvrail::core::id::{LaneId, MAX_RAILS, ProviderId, RailIndex, WrId};
 use kvrail::core::provider::*;
@@ -9,7 +9,7 @@ use kvrail::core::verbs_abi::{Wc, WcStatus};
 use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
 use std::{collections::VecDeque, io, time::Duration, time::Instant};
 
-pub(crate) const BASE: u64 = 0x10_0000; // The peer's address of its buffer's first byte. Its key is 1.
+pub(crate) const BASE: u64 = 0x10_0000; // The address of a peer's first byte. Its key is 1.
 const CQ: usize = 256; // Completions that may wait to be polled.
 /// Its lists never grow beyond what they have room for: posting and polling allocate nothing.
 pub(crate) struct BufferRails {
@@ -22,7 +22,7 @@ pub(crate) struct BufferRails {
     woken: BufferWaker,
 }
 
-pub(crate) struct BufferLane(LaneId, ProviderId, Arc<[u8]>, bool); // The last: whether it has failed.
+pub(crate) struct BufferLane(LaneId, ProviderId, Arc<[u8]>, bool); // The last: it has failed.
 pub(crate) struct BufferPost<'a>(&'a mut BufferRails, &'a mut BufferLane);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BufferWaker(Arc<AtomicBool>);
@@ -46,8 +46,8 @@ impl BufferRails {
         let true = registered else { return WcStatus::LOC_PROT_ERR };
         let Some(from) = from else { return WcStatus::REM_ACCESS_ERR };
         let to = std::ptr::with_exposed_provenance_mut::<u8>(read.local_addr as usize);
-        // SAFETY: `to` begins `from.len()` bytes of registered memory, which the caller of `begin` lends to
-        // this READ; `from` is as long, and memory that nothing writes.
+        // SAFETY: `to` begins `from.len()` bytes of registered memory, which the caller of `begin`
+        // lends to this READ; `from` is as long, and memory that nothing writes.
         unsafe { to.copy_from(from.as_ptr(), from.len()) };
         WcStatus::SUCCESS
     }
@@ -79,9 +79,9 @@ impl Wake for BufferWaker {
     }
 }
 
-// SAFETY: 1: only `execute` writes, to the destination of its READ, which it has found registered. 2 to 5: it
-// runs inside `commit`, READ after READ, so none is under way when a completion, a drain, a close or the drop
-// is seen. 6: `commit` executes what it accepts, and nothing else. 7: a lane knows its name and its provider.
+// SAFETY: 1: only `execute` writes, to the destination of its READ, which is registered. 2 to 5: it
+// runs inside `commit`, READ by READ; none is under way at a completion, a drain, a close or the
+// drop. 6: what `commit` does not accept is not executed. 7: a lane has its name and its provider.
 unsafe impl Provider for BufferRails {
     const CHAIN: usize = 32;
     type Unopened = Arc<[u8]>;

@@ -9,8 +9,8 @@ use crate::pattern::BYTES;
 
 /// [`BYTES`] of local memory that the provider writes, for the rest of the program.
 ///
-/// It is never given back: a provider that breaks its contract may write late, and must not hit anything
-/// else by that.
+/// It is never given back: a provider that breaks its contract may write late, and must not hit
+/// anything else by that.
 #[derive(Debug)]
 pub struct Destination {
     start: *mut u8,
@@ -40,8 +40,8 @@ impl Destination {
         assert!(at < BYTES);
         // SAFETY: `at` is within the BYTES bytes.
         let byte = unsafe { self.start.add(at) };
-        // SAFETY: the memory was lent for the rest of the program, and no reference to it exists. A provider
-        // may write it at the same time; volatile, so that each look is one.
+        // SAFETY: the memory was lent for the rest of the program, and no reference to it exists. A
+        // provider may write it at the same time; volatile, so that each look is one.
         unsafe { ptr::read_volatile(byte) }
     }
 
@@ -50,8 +50,8 @@ impl Destination {
         assert!(at <= BYTES && len <= BYTES - at);
         // SAFETY: `at` is within the BYTES bytes or at their end.
         let first = unsafe { self.start.add(at) };
-        // SAFETY: `len` bytes from `at` on are within the memory, which was lent for the rest of the program;
-        // no reference to it exists.
+        // SAFETY: `len` bytes from `at` on are within the memory, which was lent for the rest of
+        // the program; no reference to it exists.
         unsafe { ptr::write_bytes(first, value, len) };
     }
 }

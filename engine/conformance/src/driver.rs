@@ -69,7 +69,8 @@ impl<R: Rig> Driver<R> {
     /// Opens a lane under a name of its own.
     pub(crate) fn open(&mut self, rail: RailIndex) -> Result<TestLane<R::Provider>, Stop> {
         self.lanes += 1;
-        // Names with another index and another generation each time, so that no two are easily mistaken.
+        // Names with another index and another generation each time, so that no two are easily
+        // mistaken.
         let id = LaneId::new((self.lanes * 3) as u16, self.lanes * 5);
         let unopened = self.rig.connect(&mut self.provider, rail);
         match self.provider.open(id, rail, unopened) {
@@ -111,9 +112,9 @@ impl<R: Rig> Driver<R> {
 
     /// Posts one commit.
     pub(crate) fn post(&mut self, lane: &mut TestLane<R::Provider>, reads: &[Read]) -> Commit {
-        // SAFETY: this provider has opened the lane. The local range is either not registered, or the
-        // destination's, which nothing reads or writes but by raw volatile accesses, or registered memory of a
-        // case that leaves it alone.
+        // SAFETY: this provider has opened the lane. The local range is either not registered, or
+        // the destination's, which nothing reads or writes but by raw volatile accesses, or
+        // registered memory of a case that leaves it alone.
         let mut post = unsafe { self.provider.begin(&mut lane.lane) };
         for &read in reads {
             post.read(read);
@@ -169,7 +170,7 @@ impl<R: Rig> Driver<R> {
     }
 
     /// Takes everything that the provider has to say now.
-    pub(crate) fn reap(&mut self) -> Verdict {
+    pub(crate) fn take_all(&mut self) -> Verdict {
         for rail in 0..self.provider.rails() {
             // At most MAX_RAILS.
             while self.poll(RailIndex(rail as u8), 5)? > 0 {}
@@ -189,7 +190,7 @@ impl<R: Rig> Driver<R> {
     pub(crate) fn until(&mut self, what: &str, enough: impl Fn(&Self) -> bool) -> Verdict {
         let end = self.rig.now() + PATIENCE;
         loop {
-            self.reap()?;
+            self.take_all()?;
             if enough(self) {
                 return Ok(());
             }
@@ -226,7 +227,7 @@ impl<R: Rig> Driver<R> {
         let end = self.rig.now() + LINGER;
         while self.rig.now() < end {
             self.rig.pass(Nanos(LINGER.0 / 4));
-            self.reap()?;
+            self.take_all()?;
         }
         Ok(())
     }
@@ -261,7 +262,8 @@ impl<R: Rig> Driver<R> {
         }
     }
 
-    /// From now on nothing may write: fills the memory, lets time pass, and looks whether it changed.
+    /// From now on nothing may write: fills the memory, lets time pass, and looks whether it
+    /// changed.
     pub(crate) fn expect_no_writer(&mut self, when: &str) -> Verdict {
         self.memory.fill(0, BYTES, CANARY);
         self.linger()?;
@@ -287,8 +289,8 @@ pub(crate) fn expect_in_order(done: &[Done], id: LaneId, first: u32) -> Verdict 
     Ok(())
 }
 
-/// Completions of a failing lane: successes first, then flushes, in the order of posting from wr `first`
-/// on, and each wr that was flushed told, signaled or not. Says how many were successes.
+/// Completions of a failing lane: successes first, then flushes, in the order of posting from wr
+/// `first` on, and each wr that was flushed told, signaled or not. Says how many were successes.
 pub(crate) fn expect_flush(done: &[Done], id: LaneId, first: u32) -> Result<usize, Stop> {
     let good = done.iter().take_while(|done| done.status.is_success()).count();
     for (i, done) in done.iter().enumerate() {

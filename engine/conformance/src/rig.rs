@@ -1,4 +1,4 @@
-//! What the suite asks of whoever tests a provider.
+//! What the author of a provider writes for the suite.
 
 use kvrail_core::id::RailIndex;
 use kvrail_core::provider::{Provider, RailKeys, Wake as _};
@@ -42,15 +42,16 @@ pub trait Rig: Sized {
     /// What it can do.
     const ABILITIES: Abilities;
 
-    /// READs that may be outstanding on a lane, the entry for the drain not counted: 4 to 64. The fewer, the
-    /// quicker the suite. Every rail has room for four lanes of this depth.
+    /// READs that may be outstanding on a lane, the entry for the drain not counted: 4 to 64. The
+    /// fewer, the quicker the suite. Every rail has room for four lanes of this depth.
     const DEPTH: u32;
 
     /// A counterpart with memory to read.
     fn new() -> Self;
 
-    /// The same, over a provider whose control thread is slow: `LaneFailed` and `LaneClosed` come much later
-    /// than they were asked for. `None`: there is no such thread, or it cannot be slowed.
+    /// The same, over a provider whose control thread is slow: `LaneFailed` and `LaneClosed` come
+    /// much later than they were asked for. `None`: there is no such thread, or it cannot be
+    /// slowed.
     fn slow() -> Option<Self> {
         None
     }

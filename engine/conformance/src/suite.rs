@@ -3,7 +3,8 @@
 use crate::failure::{Outcome, Stop, Verdict};
 use crate::rig::Rig;
 
-/// Calls a macro with `$args` and every case as `module::name`. The one list of cases that there is.
+/// Calls a macro with `$args` and every case as `module::name`. The one list of cases that there
+/// is.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __for_each_case {
@@ -85,7 +86,8 @@ pub fn run_all<R: Rig>(mut report: impl FnMut(&'static str, Outcome)) {
     }
 }
 
-/// Makes a `#[test]` of every case, for the rig of that type. Put it into a module where a file has several.
+/// Makes a `#[test]` of every case, for the rig of that type. Put it into a module where a file has
+/// several.
 ///
 /// A test fails with what the provider did, and prints why it was skipped if it was.
 #[macro_export]

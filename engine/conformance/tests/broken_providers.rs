@@ -1,5 +1,5 @@
-//! The suite passes a provider that keeps the contract, and fails one that breaks it by the name of the
-//! promise.
+//! The suite passes a provider that keeps the contract, and fails one that breaks it by the name of
+//! the promise.
 #![allow(missing_docs, reason = "a test")]
 
 mod toy;

@@ -98,7 +98,8 @@ fn peers_of_a_full_rail_do_not_hide_one_of_an_empty_rail() {
             }
         }
     }
-    // 160 KB at 49 GB/s are 3 us. The other rail's READs never come: the engine sleeps 10 ms for half of all.
+    // 160 KB at 49 GB/s are 3 us. The other rail's READs never come: the engine sleeps 10 ms for
+    // half of all.
     assert!(served < Some(Time(25_000_000)), "served at {served:?}");
 }
 
@@ -146,7 +147,8 @@ fn a_batch_is_as_long_as_its_pages_are() {
     let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 8, 32);
     let one = fill(&mut engine, &owner, &region, &mut slots, 1);
     engine.submit(one, sim.now(), LATE).unwrap();
-    // One whole page and 15 parts of 100 bytes are 11,500 bytes, 12 us; behind 10 us, with 200 us of time.
+    // One whole page and 15 parts of 100 bytes are 11,500 bytes, 12 us; behind 10 us, with 200 us
+    // of time.
     let mut batch = engine.batch().unwrap();
     for i in 0..16 {
         let page = region.page(owner.location(i)).unwrap();
@@ -305,7 +307,7 @@ fn a_rail_is_not_slow_because_its_lanes_died() {
     }
     engine.poll(sim.now());
     assert_eq!(engine.outstanding(), 0);
-    // Nobody uses the rail for a while, which says nothing about it.
+    // The rail is idle for a while, which says nothing about it.
     sim.advance_to(sim.now() + Nanos::from_millis(100));
     engine.poll(sim.now());
     let found = engine.rail_bytes_per_sec(RailIndex(0)).unwrap();
@@ -349,7 +351,8 @@ fn completions_that_wait_to_be_taken_are_progress() {
     assert_eq!(engine.rail_stats(RailIndex(0)).unwrap().lanes_stalled, 0);
 }
 
-/// Whether any of 8 segments of one page each goes to lane `which` of two: the first wr that does fails.
+/// Whether any of 8 segments of one page each goes to lane `which` of two: the first wr that does
+/// fails.
 fn reaches(which: usize) -> bool {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(2);
@@ -428,8 +431,8 @@ fn a_peer_is_not_taken_for_one_that_was_there_before() {
     let _ = slots.next();
 }
 
-/// Two peers keep the only rail at its cap, which is less than a turn; it is looked at so often that there is never room
-/// for much. A third, that comes later, has its turn all the same.
+/// Two peers keep the only rail at its cap, which is less than a turn; it is looked at so often
+/// that there is never room for much. A third, that comes later, has its turn all the same.
 #[test]
 fn peers_that_fill_a_rail_as_often_as_it_has_room_leave_a_third_its_turn() {
     let mut storage = Box::new(SmallSim::new());

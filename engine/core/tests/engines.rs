@@ -96,7 +96,7 @@ fn no_two_engines_of_a_process_are_taken_for_each_other() {
     for i in 0..70_000 {
         // SAFETY: as above.
         let Ok(mut engine) = (unsafe { Engine::start_scoped(&mut *two, Nothing, CONFIG) }) else { return };
-        // SAFETY: `bytes` outlives the engine, and nobody reads it.
+        // SAFETY: `bytes` outlives the engine, and nothing reads it.
         let mut slots = unsafe { engine.register_foreign(range, 64, Access::Host, None) }.unwrap();
         let refused = engine.batch().unwrap().read(page, slots.next().unwrap());
         assert!(matches!(refused, Err((ReadError::OtherEngine(_), _))), "engine {i} takes it: {refused:?}");

@@ -71,7 +71,7 @@ fn run(
         )
     }
     .unwrap();
-    // SAFETY: the destination outlives the engine, and nobody touches it but through the slots.
+    // SAFETY: the destination outlives the engine, and only the slots give access to it.
     let slots = unsafe { engine.register_foreign(dest.range, BYTES, Access::Host, None) }.unwrap();
     let mut free: Vec<Slot> = slots.collect();
     let peer = engine.add_peer().unwrap();

@@ -1,5 +1,5 @@
-//! What a hostile reviewer asks: a provider that repeats itself and makes things up, sequence numbers that
-//! wrap, more batches than one word has bits.
+//! A provider that repeats itself and makes things up, sequence numbers that wrap, more batches
+//! than one word has bits.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "providers of its own, and storages larger than the common one")]
 
@@ -25,7 +25,7 @@ use kvrail_sim::sim::{self, Action, Sim, SimLane, SimPost, SimQp, SimRails, SimW
 const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT };
 const LATE: Time = Time(20_000_000_000);
 
-/// The model's rails, and between their words others: what was said before, and what nobody meant. It keeps
+/// The model's rails, which also repeat completions and events and make others up. It keeps
 /// the contract, for none of it gives memory back.
 struct Liar<'m> {
     rails: SimRails<'m>,
@@ -35,8 +35,8 @@ struct Liar<'m> {
     lies: u64,
 }
 
-// SAFETY: the model's own promises; what is added names wrs that have completed, or none, and events that
-// have been told, or name no lane.
+// SAFETY: the model's own promises; what is added names wrs that have completed, or none, and
+// events that have been told, or name no lane.
 unsafe impl<'m> Provider for Liar<'m> {
     const CHAIN: usize = <SimRails<'m> as Provider>::CHAIN;
     type Unopened = SimQp;
@@ -277,7 +277,7 @@ fn a_lane_outlives_its_sequence_numbers() {
     let mut state = Box::new(Storage::<1, 1, 1, 1024, 2, 512>::new());
     // SAFETY: the storage is declared before the engine, and nothing is forgotten.
     let mut engine = unsafe { Engine::start_scoped(&mut *state, Quick::default(), CONFIG) }.unwrap();
-    // SAFETY: `bytes` outlives the engine, and nobody reads it.
+    // SAFETY: `bytes` outlives the engine, and nothing reads it.
     let mut slots = unsafe { engine.register_foreign(range, 64, Access::Host, None) }.unwrap();
     let peer = engine.add_peer().unwrap();
     let region = engine.add_region(peer, &OFFER).unwrap();
@@ -340,7 +340,7 @@ fn each_of_many_deadlines_is_kept_to_the_nanosecond() {
     let mut state = Box::new(Storage::<1, 1, 1, 2, BATCHES, 1>::new());
     // SAFETY: the storage is declared before the engine, and nothing is forgotten.
     let mut engine = unsafe { Engine::start_scoped(&mut *state, Quick::default(), CONFIG) }.unwrap();
-    // SAFETY: `bytes` outlives the engine, and nobody reads it.
+    // SAFETY: `bytes` outlives the engine, and nothing reads it.
     let mut slots = unsafe { engine.register_foreign(range, 64, Access::Host, None) }.unwrap();
     let peer = engine.add_peer().unwrap();
     let page = engine.add_region(peer, &OFFER).unwrap().unvalidated(0).unwrap();

@@ -1,4 +1,5 @@
-//! Many threads feed one engine: orders go in, outcomes come back to whoever asked, nothing is lost.
+//! Many threads feed one engine: orders go in, outcomes come back to the thread that asked, nothing
+//! is lost.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -122,7 +123,11 @@ fn four_threads_get_back_what_they_sent() {
                     match submitter.next_outcome() {
                         Some(Outcome::Done(mut done)) => {
                             let tag = done.tag();
-                            assert_eq!(tag as usize / ROUNDS, thread, "it comes back to whoever asked");
+                            assert_eq!(
+                                tag as usize / ROUNDS,
+                                thread,
+                                "it comes back to the thread that asked"
+                            );
                             for page in done.pages() {
                                 page.result().unwrap();
                                 let (_, byte) = locations[(tag as usize + page.index) % SLOTS];
@@ -175,7 +180,7 @@ fn slots_of_a_submitter_that_is_gone_come_home_and_its_batches_are_free_again() 
             submitter.submit(batch, deadline).unwrap();
         }
         for _ in 0..turns {
-            hub.turn(&mut engine, sim.now(), |_| panic!("nobody is gone yet"));
+            hub.turn(&mut engine, sim.now(), |_| panic!("no submitter is gone yet"));
             engine.wait(sim.now(), sim.now() + Nanos::from_micros(20));
         }
         drop(submitter);
@@ -240,9 +245,10 @@ fn a_submitter_is_told_that_its_reader_is_gone() {
     assert!(submitter.next_outcome().is_none() && submitter.in_flight() == 0);
 }
 
-/// A hub is dropped with batches not yet taken by the engine, in it, and done and not taken; another takes its place, over
-/// the same mailbox. The new submitter is told its own outcomes and those left in the mailbox, which count as on their way,
-/// and the engine's own thread those of batches that were in the engine.
+/// A hub is dropped with batches not yet taken by the engine, in it, and done and not taken;
+/// another takes its place, over the same mailbox. The new submitter is told its own outcomes and
+/// those left in the mailbox, which count as on their way, and the engine's own thread those of
+/// batches that were in the engine.
 #[test]
 fn a_second_hub_over_the_same_mailbox_counts_only_what_its_submitter_sends() {
     let mut storage = Box::new(SmallSim::new());

@@ -1,5 +1,6 @@
 //! What the engine makes of eight rails, in the model: 8 x 49.0 GB/s, 128 KiB pages, 6 us there and
-//! back, 16 READs in flight per lane, every page validated. Model time, not a measurement of anything.
+//! back, 16 READs in flight per lane, every page validated. Model time, not a measurement of
+//! anything.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "storage and destination memory are the test's, and outlive the engine")]
 
@@ -56,7 +57,8 @@ impl<'s, 'm> Bench<'s, 'm> {
     ) -> Self {
         let chunk_bytes = 128 << 10;
         let config = EngineConfig { chunk_bytes, stall: Nanos::from_millis(20), ..EngineConfig::DEFAULT };
-        // SAFETY: the storage is declared before the engine in every test, and nothing is forgotten.
+        // SAFETY: the storage is declared before the engine in every test, and nothing is
+        // forgotten.
         let mut engine = unsafe { Engine::start_scoped(state, sim.rails(), config) }.unwrap();
         // Terabytes may be in flight: there is no memory behind the slots.
         let range = MemoryRange { addr: 1 << 46, len: slots as u64 * PAGE };
@@ -159,7 +161,8 @@ fn lines(n: usize) -> Vec<RailSpec> {
 
 /// Runs `test` on a fresh bench with `peers` peers, `B` batches and slots for them.
 fn with<const B: usize>(peers: usize, slots: usize, test: impl FnOnce(&mut Bench<'_, '_>) + Send) {
-    // Storages of these sizes are moved into their boxes over the stack, unoptimised more than once.
+    // Storages of these sizes are moved into their boxes over the stack, unoptimised more than
+    // once.
     std::thread::scope(|scope| {
         let big = std::thread::Builder::new().stack_size(1 << 30);
         big.spawn_scoped(scope, || alone::<B>(peers, slots, test)).unwrap().join().unwrap();
@@ -230,8 +233,9 @@ fn a_slow_rail_gets_what_it_can_carry() {
     });
 }
 
-/// Half as much again as the rails carry is offered, each batch with 50 ms to live. `B` batches may wait
-/// in the engine; with few, the rest is refused at the door; with many, deadlines pass in the queue.
+/// Half as much again as the rails carry is offered, each batch with 50 ms to live. `B` batches may
+/// wait in the engine; with few, the rest is refused at the door; with many, deadlines pass in the
+/// queue.
 fn overload<const B: usize>(slots: usize) -> (f64, u64, u64, u64) {
     let mut out = (0.0, 0, 0, 0);
     with::<B>(2, slots, |bench| {

@@ -1,5 +1,5 @@
-//! Pages in one layout land in slots of another, and several pages in one slot: every byte in its place,
-//! whatever happens to the lanes, and nothing that does not fit is taken.
+//! Pages in one layout land in slots of another, and several pages in one slot: every byte in its
+//! place, whatever happens to the lanes, and nothing that does not fit is taken.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -65,7 +65,8 @@ fn every_byte_of_another_layout_finds_its_place_whatever_befalls_the_lanes() {
     assert_eq!((whole.wrs(), whole.bytes(), whole.slot_bytes()), (5, PAGE as u32, PAGE as u32));
     assert_eq!((second.wrs(), second.source_bytes()), (3, PAGE as u32));
 
-    // In the middle of pages: a bad completion, a partial post, a lost completion, a rail that goes.
+    // In the middle of pages: a bad completion, a partial post, a lost completion, a rail that
+    // goes.
     let status = kvrail_core::verbs_abi::WcStatus::RETRY_EXC_ERR;
     sim.script(lanes[0], Fate::Status { nth: 7, status }).unwrap();
     sim.script(lanes[1], Fate::Prefix { nth: 3, accepted: 1, errno: 12 }).unwrap();

@@ -1,4 +1,5 @@
-//! Lanes that are lost, peers that fall silent, work that waits: what becomes of the others meanwhile.
+//! Lanes that are lost, peers that fall silent, work that waits: what becomes of the others
+//! meanwhile.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -117,7 +118,8 @@ fn a_silent_peer_does_not_stop_its_neighbours() {
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
 }
 
-/// A rail that went dead without a word must not swallow more and more because its lanes are silent.
+/// A rail that went dead without a word must not swallow more and more because its lanes are
+/// silent.
 #[test]
 fn a_silent_rail_is_trusted_with_little() {
     let mut storage = Box::new(SmallSim::new());
@@ -223,7 +225,8 @@ fn sleeping_does_not_pass_the_time_for_a_lane() {
     assert!(when < Some(Time(40_000_000)), "served at {when:?}");
 }
 
-/// Pages whose data have arrived wait in a row for room to be validated: one deadline ends them all.
+/// Pages whose data have arrived wait in a row for room to be validated: one deadline ends them
+/// all.
 #[test]
 fn a_row_that_waits_to_be_validated_meets_its_deadline() {
     let mut storage = Box::new(SmallSim::new());

@@ -64,8 +64,8 @@ fn once<const LANES: usize>(storage: &mut Storage<2, 2, LANES, 16, 2, 4>, earlie
     let peer = engine.add_peer().unwrap();
     let spec = LaneSpec { rail: RailIndex(0), remote_rail: 0, depth: 16 };
     engine.attach(peer, spec, (), Time(1)).unwrap();
-    for &stranger in earlier {
-        assert!(engine.peer_stats(stranger).is_none(), "{stranger:?} of an earlier engine is known");
+    for &earlier_peer in earlier {
+        assert!(engine.peer_stats(earlier_peer).is_none(), "{earlier_peer:?} of an earlier engine is known");
     }
     peer
 }
@@ -94,7 +94,7 @@ fn sim_rails() -> kvrail_sim::sim::SimRails<'static> {
 }
 
 #[test]
-fn engines_that_follow_each_other_are_strangers_whatever_they_run_over() {
+fn engines_that_follow_each_other_are_earlier_peers_whatever_they_run_over() {
     let mut room = Box::new(MaybeUninit::uninit());
     let storage = Storage::<2, 2, 2, 16, 2, 4>::in_place(&mut room);
     let mut peers = vec![once(storage, &[])];

@@ -1,4 +1,5 @@
-//! wrs that have killed a lane: how they are tried alone, what is set aside, and what is not taken along.
+//! wrs that have killed a lane: how they are tried alone, what is set aside, and what is not taken
+//! along.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -214,8 +215,8 @@ fn a_page_that_is_set_aside_in_the_middle_of_a_row_leaves_the_rest_of_the_row() 
 
 const LATE: Time = Time(10_000_000_000);
 
-/// The first page of a row whose entries are being read is set aside, and then the lane fails that reads them: the
-/// others of the row are validated by another lane, and are no misses.
+/// The first page of a row whose entries are being read is set aside, and then the lane fails that
+/// reads them: the others of the row are validated by another lane, and are no misses.
 #[test]
 fn a_row_whose_first_page_is_set_aside_while_its_entries_are_read_is_read_again_when_its_lane_fails() {
     let mut storage = Box::new(SmallSim::new());
@@ -286,7 +287,8 @@ fn a_suspect_does_not_wait_for_a_lane_that_is_idle() {
     assert!(took < Nanos::from_millis(2), "{took:?}");
 }
 
-/// Two suspects, and lanes that fail whichever of the two is tried on them: the suspects take turns.
+/// Two suspects, and lanes that fail whichever of the two is tried on them: the suspects take
+/// turns.
 #[test]
 fn a_suspect_that_fails_again_and_again_does_not_keep_another_from_being_tried() {
     let mut storage = Box::new(SmallSim::new());

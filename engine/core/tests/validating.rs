@@ -123,8 +123,8 @@ fn a_row_that_is_refused_fails_all_its_pages_and_no_others() {
         let region = if (2..6).contains(&slot) { bad } else { bench.region };
         batch.read(region.page(owner.location(slot)).unwrap(), bench.slots.next().unwrap()).unwrap();
     }
-    // Regions differ, so the pages are not alike, and their entries are asked for one by one; those of a batch
-    // of the bad region alone together.
+    // Regions differ, so the pages are not alike, and their entries are asked for one by one; those
+    // of a batch of the bad region alone together.
     bench.engine.submit(batch, sim.now(), LATE).unwrap();
     let mut batch = bench.engine.batch().unwrap();
     for slot in 10..14 {

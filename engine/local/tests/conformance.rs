@@ -106,7 +106,8 @@ impl<T: Ends> Rig for Local<T> {
     }
 }
 
-/// A READ has one piece, and there is no control thread: a worker changes its lanes itself, between READs.
+/// A READ has one piece, and there is no control thread: a worker changes its lanes itself, between
+/// READs.
 const SKIPPED: [&str; 3] = [
     "a_scattered_read_fills_its_pieces_in_order_and_nothing_else",
     "while_a_failure_takes_its_time_each_read_still_ends_once",

@@ -1,8 +1,8 @@
 //! The model's only source of chance.
 
-/// SplitMix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014),
-/// with the constants of Vigna's public-domain C. One word of state, every seed is a good one, and the
-/// sequence is the same on every machine.
+/// SplitMix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (OOPSLA
+/// 2014), with the constants of Vigna's public-domain C. One word of state, every seed is a good
+/// one, and the sequence is the same on every machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SplitMix64(u64);
 

@@ -36,7 +36,8 @@ mod model {
             let mut rail = RailSpec { cq_entries: 128, ..RailSpec::GBITS_400 };
             let mut config = config;
             if HARSH {
-                // Lanes overtake each other, bytes land in parts, and closed lanes take their completions along.
+                // Lanes overtake each other, bytes land in parts, and closed lanes take their
+                // completions along.
                 rail.jitter = Nanos::from_micros(20);
                 config = SimConfig { pieces: 3, purge: true, flush: Delay::fixed(Nanos(700)), ..config };
             }

@@ -64,7 +64,8 @@ pub(crate) fn a_closed_lane_gives_its_place_back<R: Rig>() -> Verdict {
         d.events.clear();
         d.done.clear();
     }
-    // The last life of the place is as good as the first. What earlier lives left to be polled may come yet.
+    // The last life of the place is as good as the first. What earlier lives left to be polled may
+    // come yet.
     let mut lane = d.open(RAIL)?;
     let reads = d.full_queue(&mut lane);
     d.post_all(&mut lane, &reads)?;

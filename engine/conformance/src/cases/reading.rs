@@ -72,7 +72,7 @@ pub(crate) fn uniform_reads_are_what_the_same_reads_one_by_one_are<R: Rig>() -> 
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let model = d.read(&mut lane, 0, 256);
-    let alike = UniformReads { wr_id: model.wr_id, len: model.len, rkey: model.rkey, lkey: model.lkey };
+    let uniform = UniformReads { wr_id: model.wr_id, len: model.len, rkey: model.rkey, lkey: model.lkey };
     // Places that are not in a row, at either end.
     let ends = [(0, 4_096), (4_096, 0), (1_024, 9_999)];
     let places = ends.map(|(from, to)| Ends {
@@ -80,10 +80,10 @@ pub(crate) fn uniform_reads_are_what_the_same_reads_one_by_one_are<R: Rig>() -> 
         local_addr: model.local_addr + to as u64,
     });
     #[allow(unsafe_code, reason = "posting promises whose memory is read into")]
-    // SAFETY: this provider has opened the lane, and the local ranges are of the destination, which is looked
-    // at by raw volatile accesses only.
+    // SAFETY: this provider has opened the lane, and the local ranges are of the destination, which
+    // is looked at by raw volatile accesses only.
     let mut post = unsafe { d.provider.begin(&mut lane.lane) };
-    post.read_uniform(alike, places.into_iter());
+    post.read_uniform(uniform, places.into_iter());
     let commit = post.commit();
     ensure!(commit == Commit::All, "{commit:?} for {} uniform READs on an idle lane", ends.len());
     d.until("the completion of uniform READs, of which the last is signaled", |d| !d.done.is_empty())?;

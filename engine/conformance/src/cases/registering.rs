@@ -11,7 +11,8 @@ use crate::rig::Rig;
 const REMOTE: &str = "checks of remote keys and ranges";
 const LOCAL: &str = "checks of local keys and ranges";
 
-/// Posts the stray between two good READs, unsignaled: it must fail alone, be told, and flush what follows.
+/// Posts the stray between two good READs, unsignaled: it must fail alone, be told, and flush what
+/// follows.
 fn fails_alone<R: Rig>(what: &str, stray: impl Fn(&Driver<R>, &mut Read)) -> Verdict {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;

@@ -7,7 +7,8 @@ use crate::driver::{Driver, PATIENCE, RAIL, need};
 use crate::failure::{Verdict, ensure};
 use crate::rig::Rig;
 
-/// A sleep that is not ended by its reason lasts as long as [`PATIENCE`]; one that is, less than this.
+/// A sleep that is not ended by its reason lasts as long as [`PATIENCE`]; one that is, less than
+/// this.
 const SHORT: Nanos = Nanos(PATIENCE.0 / 4);
 
 const fn ms(time: Nanos) -> u64 {
@@ -22,7 +23,7 @@ pub(crate) fn wait_ends_when_the_completions_have_come<R: Rig>() -> Verdict {
     let (start, mut left) = (d.rig.now(), R::DEPTH);
     while left > 0 {
         d.sleep(left, PATIENCE);
-        d.reap()?;
+        d.take_all()?;
         left = R::DEPTH.saturating_sub(d.done.len() as u32);
         let slept = d.rig.now().since(start);
         ensure!(slept < SHORT, "wait slept {} ms over completions that it was to return for", ms(slept));
@@ -42,7 +43,7 @@ pub(crate) fn wait_counts_what_is_not_signaled<R: Rig>() -> Verdict {
     while d.done.is_empty() {
         // Half of the queue, of which the last READ alone is signaled.
         d.sleep(R::DEPTH / 2, PATIENCE);
-        d.reap()?;
+        d.take_all()?;
         let slept = d.rig.now().since(start);
         ensure!(
             slept < SHORT,
@@ -87,7 +88,7 @@ pub(crate) fn wait_ends_for_a_failed_completion<R: Rig>() -> Verdict {
     while d.done.is_empty() {
         // No completions asked for: an error is a reason all the same.
         d.sleep(0, PATIENCE);
-        d.reap()?;
+        d.take_all()?;
         let slept = d.rig.now().since(start);
         ensure!(slept < SHORT, "wait slept {} ms over a failed completion", ms(slept));
         d.rig.pass(Nanos(1));
@@ -102,7 +103,7 @@ pub(crate) fn wait_ends_for_an_event<R: Rig>() -> Verdict {
     let start = d.rig.now();
     while !d.events.contains(&ProviderEvent::LaneFailed(lane.id)) {
         d.sleep(0, PATIENCE);
-        d.reap()?;
+        d.take_all()?;
         let slept = d.rig.now().since(start);
         ensure!(slept < SHORT, "wait slept {} ms over LaneFailed", ms(slept));
         d.rig.pass(Nanos(1));

@@ -55,11 +55,11 @@ impl Post for ToyPost<'_> {
         self.scatter(read, &[Piece { addr: read.local_addr, len: read.len }]);
     }
 
-    fn read_uniform(&mut self, alike: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
+    fn read_uniform(&mut self, uniform: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         let each = self.toy.state.borrow().is(Defect::SignalsEachUniformRead);
         let last = ends.len() - 1;
         for (i, ends) in ends.enumerate() {
-            self.read(alike.read(i as u32, ends, each || i == last));
+            self.read(uniform.read(i as u32, ends, each || i == last));
         }
     }
 
@@ -118,10 +118,10 @@ impl Toy {
     }
 }
 
-// SAFETY: without a defect, bytes are written by `State::write` only: to the pieces of a READ whose destination
-// is registered, before its success is reported; or, for one READ of a lane that failed, until the drain or the
-// close, both of which wait for it or forget it; all of it is gone with the provider. With a defect it breaks
-// that, over memory that is never given back.
+// SAFETY: without a defect, bytes are written by `State::write` only: to the pieces of a READ whose
+// destination is registered, before its success is reported; or, for one READ of a lane that
+// failed, until the drain or the close, both of which wait for it or forget it; all of it is gone
+// with the provider. With a defect it breaks that, over memory that is never given back.
 unsafe impl Provider for Toy {
     const CHAIN: usize = 16;
     type Unopened = ();

@@ -102,7 +102,8 @@ impl State {
         times.min().unwrap_or(NEVER)
     }
 
-    /// Moves the clock to the next thing that happens, if that is by `until`. Says whether there was one.
+    /// Moves the clock to the next thing that happens, if that is by `until`. Says whether there
+    /// was one.
     pub fn step(&mut self, until: u64) -> bool {
         let next = self.next_time();
         if next > until || next == NEVER {
@@ -241,8 +242,8 @@ impl State {
             for i in 0..piece.len + more {
                 let at =
                     std::ptr::with_exposed_provenance_mut::<u8>((piece.addr + shift + u64::from(i)) as usize);
-                // SAFETY: registered memory, which a suite never gives back; with the defects that write beyond
-                // it, a byte of the guards around it.
+                // SAFETY: registered memory, which a suite never gives back; with the defects that
+                // write beyond it, a byte of the guards around it.
                 unsafe { at.write_volatile(pattern(from)) };
                 from = from.wrapping_add(1);
             }

@@ -156,8 +156,8 @@ impl Destination {
         engine: &mut Engine<'_, SimRails<'_>, E>,
         slot_bytes: usize,
     ) -> Slots {
-        // SAFETY: the box is alive for as long as `self`, which every test declares before its engine,
-        // and nobody touches it but through the slots.
+        // SAFETY: the box is alive for as long as `self`, which every test declares before its
+        // engine, and only the slots give access to it.
         unsafe { engine.register_foreign(self.range, slot_bytes as u64, Access::Host, None) }.unwrap()
     }
 }
@@ -287,8 +287,8 @@ pub fn rows(order: &[Level]) -> Geometry {
     .expect()
 }
 
-/// From token-major pages into layer-major slots: the tokens that are selected. 5 pieces of 500 bytes each
-/// token at the destination, one run at the source.
+/// From token-major pages into layer-major slots: the tokens that are selected. 5 pieces of 500
+/// bytes each token at the destination, one run at the source.
 pub fn turned(selection: Selection) -> Plan {
     Plan::between(&by_token(), &by_layer(), selection).unwrap()
 }

@@ -58,7 +58,8 @@ pub fn again(test: &str, seed: u64) -> String {
     format!("KVRAIL_SEED={seed} cargo test -p kvrail-core --test {test} -- --nocapture ({})", sources())
 }
 
-/// Runs a test with each of these seeds, or with that in `KVRAIL_SEED` alone. Says whether it ran all.
+/// Runs a test with each of these seeds, or with that in `KVRAIL_SEED` alone. Says whether it ran
+/// all.
 pub fn each(test: &str, seeds: Range<u64>, mut run: impl FnMut(u64)) -> bool {
     let only = number("KVRAIL_SEED");
     for seed in only.map_or(seeds, |seed| seed..seed.saturating_add(1)) {

@@ -1,6 +1,6 @@
 //! Random schedules of faults: whatever order completions, errors, partial posts, lost completions,
-//! rail losses, evictions and deadlines come in, every chunk is accounted for exactly once, every slot
-//! comes back when nothing can write into it any more, and no page is wrong.
+//! rail losses, evictions and deadlines come in, every chunk is accounted for exactly once, every
+//! slot comes back when nothing can write into it any more, and no page is wrong.
 //!
 //! The model records what the engine must never do (`Violation`): post without credits, overrun a
 //! completion queue, drain too early, let a READ write into memory that was given back.

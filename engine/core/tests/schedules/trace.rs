@@ -1,4 +1,4 @@
-//! The last events of an engine, for whoever looks for what went wrong.
+//! The last events of an engine, printed when a schedule fails.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,7 +9,8 @@ use kvrail_core::time::Time;
 /// How many are kept.
 const KEPT: usize = 200;
 
-/// Keeps the last events, each with the time of the call in which it happened, and counts the others.
+/// Keeps the last events, each with the time of the call in which it happened, and counts the
+/// others.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     now: Time,

@@ -1,4 +1,5 @@
-//! What a schedule acts on: an engine, its peers and their owners, the batches in flight, and what must hold of them.
+//! What a schedule acts on: an engine, its peers and their owners, the batches in flight, and what
+//! must hold of them.
 #![allow(unreachable_pub, reason = "a module of one test program")]
 
 use std::ops::Range;
@@ -31,7 +32,8 @@ pub struct Flying {
     pub slots: Vec<usize>,
 }
 
-/// A page of a batch: at which place the slot is that it lands in, and what it must fill there with what.
+/// A page of a batch: at which place the slot is that it lands in, and what it must fill there with
+/// what.
 pub struct Part {
     pub first: usize,
     pub location: Location,
@@ -183,7 +185,8 @@ impl World<'_, '_, '_> {
         }
     }
 
-    /// Pages that are alike, mostly of one owner and of slots in a row: validated, bare, or some of each.
+    /// Pages that are alike, mostly of one owner and of slots in a row: validated, bare, or some of
+    /// each.
     pub fn fill_alike(&mut self, batch: &mut Batch<'_>, pages: &mut Vec<Part>, slots: &mut Vec<usize>) {
         let mut which = self.rng.below(OWNERS as u64) as usize;
         let bare = [0, 0, 100, 100, 30][self.rng.below(5) as usize];
@@ -296,11 +299,11 @@ impl World<'_, '_, '_> {
             }
             assert_eq!(back, flying.slots, "each slot comes back once, in its place");
         }
-        // Whoever is late has been told by now: by the result above, or as overdue.
+        // Each batch that is late has been reported by now: by its result above, or as overdue.
         for flying in self.flying.iter().flatten() {
             assert!(
                 flying.told || now < flying.deadline,
-                "nobody was told of {:?} at {now:?}",
+                "the deadline {:?} passed unreported at {now:?}",
                 flying.deadline
             );
         }

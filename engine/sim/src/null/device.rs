@@ -144,14 +144,14 @@ impl Qp {
     }
 }
 
-/// Posts a chain, as the inline function of that name in `verbs.h` does: through the context's table.
+/// Posts a chain, as the inline function of that name in `verbs.h` does: through the context's
+/// table.
 ///
 /// # Safety
 ///
-/// `qp` is that of a [`NullLane`](super::NullLane) which is alive, and nobody else uses the lane or its
-/// rail during the call. `wr` heads a chain of live wrs that ends in null, each with as many live
-/// sges as it says.
-/// `bad_wr` can be written.
+/// `qp` is that of a [`NullLane`](super::NullLane) which is alive, and nothing else uses the lane
+/// or its rail during the call. `wr` heads a chain of live wrs that ends in null, each with as many
+/// live sges as it says. `bad_wr` can be written.
 #[inline]
 pub unsafe fn ibv_post_send(qp: *mut Qp, wr: *mut SendWr, bad_wr: *mut *mut SendWr) -> i32 {
     // SAFETY: `qp` is a live QP (our caller's promise), which has had a context since it was made.
@@ -164,8 +164,8 @@ pub unsafe fn ibv_post_send(qp: *mut Qp, wr: *mut SendWr, bad_wr: *mut *mut Send
 ///
 /// # Safety
 ///
-/// `cq` is that of a rail which is alive, and nobody else uses the rail or its lanes during the call.
-/// `wc` has room for `num_entries`.
+/// `cq` is that of a rail which is alive, and nothing else uses the rail or its lanes during the
+/// call. `wc` has room for `num_entries`.
 #[inline]
 pub unsafe fn ibv_poll_cq(cq: *mut Cq, num_entries: i32, wc: *mut Wc) -> i32 {
     // SAFETY: `cq` is a live CQ (our caller's promise), which has a context.
@@ -176,10 +176,10 @@ pub unsafe fn ibv_poll_cq(cq: *mut Cq, num_entries: i32, wc: *mut Wc) -> i32 {
 
 /// The driver's `post_send`. Safety: as for [`ibv_post_send`].
 unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *mut SendWr) -> i32 {
-    // SAFETY: a live QP that nobody else uses during the call.
+    // SAFETY: a live QP that nothing else uses during the call.
     let qp_ref = unsafe { &mut *qp };
-    // SAFETY: a connected QP's CQ lives as long as it does, and nobody else uses it during the call;
-    // it is another object than the QP.
+    // SAFETY: a connected QP's CQ lives as long as it does, and nothing else uses it during the
+    // call; it is another object than the QP.
     let cq = unsafe { &mut *qp_ref.cq };
     // What does not change during the call, held in registers.
     let Qp { ring, mask, tail, failed, qp_num, .. } = *qp_ref;
@@ -196,8 +196,8 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
             break;
         }
         if request.opcode != IBV_WR_RDMA_READ || request.num_sge != 1 {
-            // SAFETY: a live wr with as many live sges as it says; the ring of a QP, of which what is not
-            // between tail and head is free.
+            // SAFETY: a live wr with as many live sges as it says; the ring of a QP, of which what
+            // is not between tail and head is free.
             match unsafe { scattered(request, (ring, mask), (head, tail), qp_num, told) } {
                 Ok(next) => head = next,
                 Err(error) => {
@@ -210,11 +210,12 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
             let sge = unsafe { &*request.sg_list };
             // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
             let wqe = unsafe { ring.add((head & mask) as usize) };
-            // SAFETY: an entry of the ring, which belongs to the QP; a ring is written before it is read.
+            // SAFETY: an entry of the ring, which belongs to the QP; a ring is written before it is
+            // read.
             let Wqe(words) = unsafe { &mut *wqe };
             // Word by word, in place: an entry built elsewhere and copied waits for its own stores.
-            // Control: index and opcode (0x10, RDMA READ), QP number and size (3 segments of 16 bytes),
-            // and whether to tell.
+            // Control: index and opcode (0x10, RDMA READ), QP number and size (3 segments of 16
+            // bytes), and whether to tell.
             words[0] = be(head << 8 | 0x10, qp_num << 8 | 3);
             words[1] = be(if told { 8 } else { 0 }, 0);
             words[2] = request.remote_addr.to_be();
@@ -248,13 +249,13 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
 /// The most data segments of a wr.
 pub(super) const MAX_SGES: i32 = 30;
 
-/// Writes a wr of several data segments: two in its first block, four in each that follows. Says where the
-/// next wr begins; or an errno for what it does not know, or has no room for.
+/// Writes a wr of several data segments: two in its first block, four in each that follows. Says
+/// where the next wr begins; or an errno for what it does not know, or has no room for.
 ///
 /// # Safety
 ///
-/// `request` has `num_sge` live sges. `ring` has mask + 1 entries, of which those that are not between tail
-/// and head are the QP's to write.
+/// `request` has `num_sge` live sges. `ring` has mask + 1 entries, of which those that are not
+/// between tail and head are the QP's to write.
 #[cold]
 #[inline(never)]
 unsafe fn scattered(
@@ -289,7 +290,8 @@ unsafe fn scattered(
         }
         // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
         let wqe = unsafe { ring.add((block & mask) as usize) };
-        // SAFETY: an entry of the ring, which belongs to the QP; a ring is written before it is read.
+        // SAFETY: an entry of the ring, which belongs to the QP; a ring is written before it is
+        // read.
         let Wqe(words) = unsafe { &mut *wqe };
         words[word] = value;
         word += 1;
@@ -305,7 +307,7 @@ const fn be(first: u32, second: u32) -> u64 {
 
 /// The driver's `poll_cq`. Safety: as for [`ibv_poll_cq`].
 unsafe extern "C" fn poll_cq(cq: *mut Cq, num_entries: i32, wc: *mut Wc) -> i32 {
-    // SAFETY: a live CQ that nobody else uses during the call.
+    // SAFETY: a live CQ that nothing else uses during the call.
     let cq = unsafe { &mut *cq };
     let mut n = 0;
     while n < num_entries && cq.tail != cq.head {
@@ -313,7 +315,7 @@ unsafe extern "C" fn poll_cq(cq: *mut Cq, num_entries: i32, wc: *mut Wc) -> i32 
         let cqe = unsafe { cq.ring.add((cq.tail & cq.mask) as usize) };
         // SAFETY: entries between tail and head have been written by `post_send`.
         let cqe = unsafe { cqe.read() };
-        // SAFETY: QPs live as long as their CQ, and nobody uses them during the call; a QP that is
+        // SAFETY: QPs live as long as their CQ, and nothing uses them during the call; a QP that is
         // destroyed has taken its entries along (`purge`).
         let qp = unsafe { &mut *cqe.qp };
         qp.tail = cqe.upto;
@@ -331,7 +333,7 @@ unsafe extern "C" fn poll_cq(cq: *mut Cq, num_entries: i32, wc: *mut Wc) -> i32 
 ///
 /// # Safety
 ///
-/// `cq` is alive and nobody else uses it during the call.
+/// `cq` is alive and nothing else uses it during the call.
 pub(super) unsafe fn purge(cq: *mut Cq, qp: *mut Qp) {
     // SAFETY: our caller's promise.
     let cq = unsafe { &mut *cq };

@@ -1,15 +1,15 @@
 //! Rails that move nothing and cost almost nothing.
 //!
-//! What an engine costs can be measured only above something that costs less. Here a post is what it
-//! is in a driver, and no more: an indirect call through a table of C functions, a walk along the
-//! chain of [`SendWr`](kvrail_core::verbs_abi::SendWr)s, 64 bytes written per wr into the lane's ring (a work
-//! queue entry as mlx5 lays it out), one doorbell word stored. Every signaled wr has completed by the
-//! next poll of its rail. A prototype of this in C cost 3.4 ns and 66 instructions per wr with a
-//! prelinked template chain (docs/performance.md).
+//! What an engine costs can be measured only above something that costs less. Here a post is what
+//! it is in a driver, and no more: an indirect call through a table of C functions, a walk along
+//! the chain of [`SendWr`](kvrail_core::verbs_abi::SendWr)s, 64 bytes written per wr into the
+//! lane's ring (a work queue entry as mlx5 lays it out), one doorbell word stored. Every signaled
+//! wr has completed by the next poll of its rail. A prototype of this in C cost 3.4 ns and 66
+//! instructions per wr with a prelinked template chain (docs/performance.md).
 //!
 //! An engine uses [`NullRails`] as a provider. A hand-written loop, to compare it with, calls
-//! [`ibv_post_send`] and [`ibv_poll_cq`] on the [`Qp`] of a [`NullLane`] and the [`Cq`] of its rail:
-//! the same code runs below both.
+//! [`ibv_post_send`] and [`ibv_poll_cq`] on the [`Qp`] of a [`NullLane`] and the [`Cq`] of its
+//! rail: the same code runs below both.
 //!
 //! ```
 //! use kvrail_core::verbs_abi::{ChainStorage, Wc};
@@ -28,9 +28,10 @@
 //! let mut lane = rails.open(LaneId::new(0, 1), RailIndex(0), ())?;
 //!
 //! let wr_id = WrId::new(LaneId::new(0, 0), 0);
-//! // SAFETY: nobody else looks at the local memory meanwhile.
+//! // SAFETY: nothing else accesses the local memory meanwhile.
 //! let mut post = unsafe { rails.begin(&mut lane) };
-//! post.read(Read { wr_id, remote_addr: 0, local_addr: 0, len: 4096, rkey: 1, lkey: 1, signaled: true });
+//! let (remote_addr, local_addr, len, signaled) = (0, 0, 4096, true);
+//! post.read(Read { wr_id, remote_addr, local_addr, len, rkey: 1, lkey: 1, signaled });
 //! assert_eq!(post.commit(), Commit::All);
 //!
 //! let mut wcs = [Wc::default(); 8];

@@ -105,7 +105,8 @@ const CLOSED: u8 = 2;
 
 /// Rails that move nothing, with commits of at most `CHAIN` wrs, each of at most `SGES` pieces.
 ///
-/// A wr of more than two pieces takes more than one work queue entry of its lane: one more for every four.
+/// A wr of more than two pieces takes more than one work queue entry of its lane: one more for
+/// every four.
 #[derive(Debug)]
 pub struct NullRails<'m, const CHAIN: usize, const SGES: usize = 1> {
     chain: Chain<'m, CHAIN, SGES>,
@@ -209,7 +210,7 @@ impl<'m, const CHAIN: usize, const SGES: usize> NullRails<'m, CHAIN, SGES> {
 
     /// Adds to what a QP has to say.
     fn say(&mut self, mut qp: NonNull<Qp>, what: u8) {
-        // SAFETY: the QP of a lane of these rails, which our caller has; nobody else uses it now.
+        // SAFETY: the QP of a lane of these rails, which our caller has; nothing else uses it now.
         let state = unsafe { qp.as_mut() };
         let listed = state.unread != 0;
         state.unread |= what;
@@ -242,8 +243,8 @@ impl<const CHAIN: usize, const SGES: usize> Post for NullPost<'_, '_, CHAIN, SGE
     }
 
     #[inline]
-    fn read_uniform(&mut self, alike: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
-        self.posting.push_uniform(&alike, ends);
+    fn read_uniform(&mut self, uniform: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
+        self.posting.push_uniform(&uniform, ends);
     }
 
     #[inline]
@@ -256,15 +257,15 @@ impl<const CHAIN: usize, const SGES: usize> Post for NullPost<'_, '_, CHAIN, SGE
         let qp = self.qp;
         self.posting.post(|head| {
             let mut bad_wr = ptr::null_mut();
-            // SAFETY: the QP of a lane that `begin` has borrowed along with the rails; the head of a
-            // chain that ends in null, of live templates with live sges; a local.
+            // SAFETY: the QP of a lane that `begin` has borrowed along with the rails; the head of
+            // a chain that ends in null, of live templates with live sges; a local.
             let errno = unsafe { ibv_post_send(qp, head, &raw mut bad_wr) };
             (errno, bad_wr)
         })
     }
 }
 
-/// Nobody ever sleeps on null rails, so waking has nothing to do.
+/// Does nothing: `wait` of null rails never sleeps.
 #[derive(Clone, Copy, Debug)]
 pub struct NullWaker;
 
@@ -272,8 +273,8 @@ impl Wake for NullWaker {
     fn wake(&self) {}
 }
 
-// SAFETY: no READ ever writes anything but the rings of the parts, so there is nothing that could be
-// written too late; `post_send` reports as its bad_wr the first wr that it did not take.
+// SAFETY: no READ ever writes anything but the rings of the parts, so there is nothing that could
+// be written too late; `post_send` reports as its bad_wr the first wr that it did not take.
 unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m, CHAIN, SGES> {
     const CHAIN: usize = CHAIN;
     type Unopened = ();
@@ -312,7 +313,7 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
         }
         let qp = NonNull::new(self.free).ok_or(NullLaneError::Full)?;
         let cq = self.cq(rail);
-        // SAFETY: a QP of the free list: an element of the parts, which nobody else uses.
+        // SAFETY: a QP of the free list: an element of the parts, which nothing else uses.
         let state = unsafe { &mut *qp.as_ptr() };
         self.free = state.link;
         state.link = ptr::null_mut();
@@ -357,8 +358,8 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
             ..SendWr::EMPTY
         };
         let mut bad_wr = ptr::null_mut();
-        // SAFETY: the QP of a lane that is borrowed along with the rails; a chain of one local wr with
-        // one local sge; a local.
+        // SAFETY: the QP of a lane that is borrowed along with the rails; a chain of one local wr
+        // with one local sge; a local.
         let errno = unsafe { ibv_post_send(lane.qp(), &raw mut wr, &raw mut bad_wr) };
         if errno == 0 { Ok(()) } else { Err(errno) }
     }

@@ -108,8 +108,9 @@ fn the_work_queue_entry_is_an_mlx5_read() {
     wqe.0.iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
     let golden: [u8; 64] = [
         0, 0, 4, 0x10, 0, 0, 0, 3, 0, 0, 0, 8, 0, 0, 0, 0, // control
-        0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0xA0, 0xB0, 0xC0, 0xD0, 0, 0, 0, 0, // remote
-        0, 1, 2, 3, 1, 2, 3, 4, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF, 0, // data
+        // remote
+        0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0xA0, 0xB0, 0xC0, 0xD0, 0, 0, 0, 0, 0, 1, 2, 3, 1, 2,
+        3, 4, 0x99, 0xAA, 0xBB, 0xCC, 0xDD, 0xEE, 0xFF, 0, // data
         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
     ];
     assert_eq!(bytes, golden);
@@ -277,7 +278,7 @@ fn pieces_are_data_segments_in_the_ring() {
     // A lane of eight blocks has room for 3 + 1 + 2, then not for 3 more.
     assert_eq!(commit(&[7, 1, 3]), Commit::All);
     assert_eq!(commit(&[2, 7]), Commit::Prefix { accepted: 1, errno: 12 });
-    // SAFETY: the lane is alive, and nobody uses it meanwhile.
+    // SAFETY: the lane is alive, and nothing uses it meanwhile.
     let ring = unsafe { &*lane.qp() }.ring();
     // SAFETY: the ring has eight entries, all of which are initialised.
     let blocks = unsafe { std::slice::from_raw_parts(ring, 8) };

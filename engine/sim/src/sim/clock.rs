@@ -47,8 +47,8 @@ impl Model<'_> {
     /// `until`. Without anything that could happen and without an end, it does not move.
     pub(super) fn wait(&mut self, until: u64, completions: u32) {
         let told = completions > 0 && self.cqs.iter().flatten().any(|cq| !cq.is_empty());
-        // Of those that the caller takes for outstanding some may have completed without a word: more
-        // than there are under way cannot complete.
+        // Of those that the caller takes for outstanding some may have completed without a word:
+        // more than there are under way cannot complete.
         let lanes = self.lanes.iter().filter(|lane| lane.state != State::Free);
         let under_way: u64 = lanes.map(|lane| lane.posted.saturating_sub(lane.head)).sum();
         let target = self.completed + u64::from(completions).min(under_way.max(1));

@@ -136,7 +136,7 @@ pub struct Faults {
     pub wr: Odds,
     /// With which, each as likely as another. Empty: `wr` says nothing.
     pub statuses: &'static [WcStatus],
-    /// A signaled wr succeeds and nobody is told. Drawn per accepted wr.
+    /// A signaled wr succeeds without a completion. Drawn per accepted wr.
     pub lost: Odds,
     /// A commit accepts a prefix, anything from nothing to all but one. Drawn per commit.
     pub prefix: Odds,
@@ -196,8 +196,8 @@ impl Faults {
 pub struct SimConfig {
     /// Decides everything that is left to chance.
     pub seed: u64,
-    /// READs longer than this move no bytes, and cost no copy. `u32::MAX` moves all; 1,024 moves table
-    /// entries, up to 64 of them at once, and runs at the model's own speed.
+    /// READs longer than this move no bytes, and cost no copy. `u32::MAX` moves all; 1,024 moves
+    /// table entries, up to 64 of them at once, and runs at the model's own speed.
     pub copy_up_to: u32,
     /// A READ's bytes are taken and land in so many pieces at different times, in order. 0 is 1.
     pub pieces: u8,
@@ -210,7 +210,8 @@ pub struct SimConfig {
     /// From one flushed completion of a lane to the next.
     pub flush: Delay,
     /// Bytes of a failed lane may land after their wr was flushed, until the drain completes or the
-    /// lane is closed. Harsher than the provider's contract promises, as wary as an engine should be.
+    /// lane is closed. Harsher than the provider's contract promises, as wary as an engine should
+    /// be.
     pub late_bytes: bool,
     /// Destroying a QP also takes its completions out of the queue, as mlx5 does and rxe does not.
     pub purge: bool,

@@ -23,8 +23,8 @@ use crate::rng::SplitMix64;
 
 /// A model: rails, peers, memories, lanes, and a clock that moves only when told to.
 ///
-/// An engine gets the [`SimRails`]; this side of it stays with the test. All methods take `&self`, so both
-/// can be used in turn.
+/// An engine gets the [`SimRails`]; this side of it stays with the test. All methods take `&self`,
+/// so both can be used in turn.
 #[derive(Debug)]
 pub struct Sim<'m> {
     pub(super) model: RefCell<Model<'m>>,
@@ -33,7 +33,8 @@ pub struct Sim<'m> {
     pub(super) id: ProviderId,
     /// Whether an engine has the rails.
     pub(super) taken: Cell<bool>,
-    /// Whether the rails were dropped while a panic unwound out of the model: nothing may happen any more.
+    /// Whether the rails were dropped while a panic unwound out of the model: nothing may happen
+    /// any more.
     pub(super) dead: Cell<bool>,
 }
 
@@ -118,8 +119,8 @@ impl<'m> Sim<'m> {
         Time(self.model.borrow().now)
     }
 
-    /// Moves the clock; everything until `time`, and at that moment, happens. A time in the past does
-    /// not move it; `Time::NEVER` lets everything happen that will.
+    /// Moves the clock; everything until `time`, and at that moment, happens. A time in the past
+    /// does not move it; `Time::NEVER` lets everything happen that will.
     pub fn advance_to(&self, time: Time) {
         if !self.dead.get() {
             self.model.borrow_mut().advance_to(time.0);

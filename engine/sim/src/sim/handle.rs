@@ -17,8 +17,8 @@ pub struct LaneHandle {
     pub(super) life: u32,
 }
 
-/// A QP of a model that is connected and that no engine has opened. Dropping it destroys nothing; dropping the
-/// [`SimRails`](super::SimRails) does.
+/// A QP of a model that is connected and that no engine has opened. Dropping it destroys nothing;
+/// dropping the [`SimRails`](super::SimRails) does.
 #[derive(Debug)]
 pub struct SimQp {
     pub(super) handle: LaneHandle,

@@ -25,7 +25,7 @@ pub(super) struct Wr {
     pub(super) read: Read,
     /// Where its bytes go, one piece after the other.
     pub(super) pieces_at: [Piece; SGES],
-    /// What it will complete with, as far as is known.
+    /// The status that it will complete with, if nothing changes.
     pub(super) status: WcStatus,
     /// Success is not told, though it was asked for.
     pub(super) lost: bool,

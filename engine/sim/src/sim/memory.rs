@@ -22,7 +22,7 @@ pub(super) struct Remote {
     len: usize,
     keys: RailKeys,
     live: bool,
-    /// Lent by `&mut`: nobody but the model touches it.
+    /// Lent by `&mut`: only the model accesses it.
     exclusive: bool,
     failed: FailedRanges,
 }
@@ -138,8 +138,8 @@ impl<'m> Memories<'m> {
     ///
     /// # Safety
     ///
-    /// Until the model is gone, the `len` bytes at `start` can be read, and no reference claims that
-    /// they do not change.
+    /// Until the model is gone, the `len` bytes at `start` can be read, and no reference claims
+    /// that they do not change.
     pub(super) unsafe fn publish_shared(
         &mut self,
         peer: PeerHandle,
@@ -213,8 +213,8 @@ impl<'m> Memories<'m> {
     /// Registers `range`, or returns `None` when there is no room.
     pub(super) fn register(&mut self, range: MemoryRange) -> Option<RailKeys> {
         let free = self.local.iter().position(|l| !l.live)?;
-        // Bits from the top: a count that makes old keys invalid, the place, the rail. 2^22 keys per
-        // place and 2^6 places are what `REGISTRATIONS` bounds.
+        // Bits from the top: a count that makes old keys invalid, the place, the rail. 2^22 keys
+        // per place and 2^6 places are what `REGISTRATIONS` bounds.
         self.registered = (self.registered + 1) % (1 << 22);
         let key = self.registered << 10 | (free as u32) << 4;
         self.local[free] = Local { range, key, live: true };
@@ -279,10 +279,10 @@ impl<'m> Memories<'m> {
         let target = ptr::with_exposed_provenance_mut::<u8>(range.addr as usize);
         let len = range.len as usize;
         // SAFETY: `source` can be read for `len` bytes: memory that `publish` consumed or that
-        // `publish_shared` was promised, in range as above. `target` can be written for `len` bytes:
-        // `local_allows` has found them in a range that is registered now, and who registers memory
-        // with a provider lends it to be written by READs until it is deregistered. The two may be
-        // the same memory, which `copy` allows.
+        // `publish_shared` was promised, in range as above. `target` can be written for `len`
+        // bytes: `local_allows` has found them in a range that is registered now, and who registers
+        // memory with a provider lends it to be written by READs until it is deregistered. The two
+        // may be the same memory, which `copy` allows.
         unsafe { ptr::copy(source, target, len) };
         Ok(())
     }

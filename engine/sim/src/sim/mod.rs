@@ -8,8 +8,8 @@
 //! - Completions of one lane come in order; those of different lanes as lines and jitter will have
 //!   it. Successes are told if signaled, errors always. After an error everything of the lane is
 //!   flushed, in order, signaled or not, and so is whatever is posted later.
-//! - Requests are checked as a responder checks them (key and range: `REM_ACCESS_ERR`), destinations as
-//!   a NIC checks them (`LOC_PROT_ERR`).
+//! - Requests are checked as a responder checks them (key and range: `REM_ACCESS_ERR`),
+//!   destinations as a NIC checks them (`LOC_PROT_ERR`).
 //! - Bytes are taken from the peer's memory somewhere between the arrival of the request and the
 //!   completion, in pieces if asked: what the owner writes meanwhile tears the page.
 //! - [`Faults`] happen by the seed, [`Fate`]s by name, [`Action`]s at a time.
@@ -41,7 +41,7 @@
 //! let qp = sim.connect(RailIndex(0), peer, RailIndex(0), spec)?;
 //! let mut lane = rails.open(LaneId::new(0, 1), RailIndex(0), qp)?;
 //!
-//! // SAFETY: nobody else looks at the local memory meanwhile.
+//! // SAFETY: nothing else accesses the local memory meanwhile.
 //! let mut post = unsafe { rails.begin(&mut lane) };
 //! post.read(Read {
 //!     wr_id: WrId::new(LaneId::new(0, 1), 0),
@@ -56,7 +56,8 @@
 //!
 //! let mut wcs = [Wc::default(); 4];
 //! assert_eq!(rails.poll(RailIndex(0), &mut wcs), 0);
-//! rails.wait(WaitFor { now: sim.now(), until: Time::ZERO + Nanos::from_millis(1), completions: 1 });
+//! let until = Time::ZERO + Nanos::from_millis(1);
+//! rails.wait(WaitFor { now: sim.now(), until, completions: 1 });
 //! assert_eq!(sim.now(), Time(6_084)); // 6 us there and back, 4,096 bytes at 49 GB/s
 //! assert_eq!(rails.poll(RailIndex(0), &mut wcs), 1);
 //! assert!(wcs[0].status().is_success() && sim.violations().is_empty());

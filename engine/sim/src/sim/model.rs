@@ -1,5 +1,5 @@
-//! The model's state. What a lane does when its time has come is in `progress`, what the engine does to it in
-//! `posting`, what befalls rails and peers in `apply`, and the clock in `clock`.
+//! The model's state. What a lane does when its time has come is in `progress`, what the engine
+//! does to it in `posting`, what befalls rails and peers in `apply`, and the clock in `clock`.
 
 use heapless::deque::DequeView;
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex};

@@ -130,13 +130,13 @@ impl SimRails<'_> {
 }
 
 // SAFETY: the promises, in their order.
-// 1. `Memories::copy` is the only place that writes; it writes parts of the pieces of the wr that lands,
-//    having found them registered.
-// 2. Wrs of a lane complete in order, and land before or at their completion: `land_due` runs before
-//    `complete_due`, and `lands_at` is at most `done`. A wr's own error completion cancels what has not
-//    landed. SimConfig::late_bytes makes the one documented exception, for flushed wrs only; an engine
-//    that keeps to the contract's rule 3 (nothing is released before a drain or a close) does not see
-//    it.
+// 1. `Memories::copy` is the only place that writes; it writes parts of the pieces of the wr that
+//    lands, having found them registered.
+// 2. Wrs of a lane complete in order, and land before or at their completion: `land_due` runs
+//    before `complete_due`, and `lands_at` is at most `done`. A wr's own error completion cancels
+//    what has not landed. SimConfig::late_bytes makes the one documented exception, for flushed wrs
+//    only; an engine that keeps to the contract's rule 3 (nothing is released before a drain or a
+//    close) does not see it.
 // 3. A drain completes only when `last_landing` has passed, and `drained` stops all landing.
 // 4. `closed` frees the place; a free place has no time in `timers`, so nothing of it lands.
 // 5. `drop` closes every lane.
@@ -240,7 +240,7 @@ impl Drop for SimRails<'_> {
             }
             self.sim.taken.set(false);
         } else {
-            // The clock moves no more, and nobody else gets the rails.
+            // The clock moves no more, and no other engine gets the rails.
             self.sim.dead.set(true);
         }
     }

@@ -16,7 +16,7 @@ pub enum Fate {
         /// With what.
         status: WcStatus,
     },
-    /// The nth wr succeeds and nobody is told, though it is signaled.
+    /// The nth wr succeeds without a completion, though it is signaled.
     Lost {
         /// Which wr.
         nth: u64,

@@ -14,12 +14,12 @@ use super::memory::{Local, Remote};
 use super::model::{Cqe, Peer, Rail, SimRailStats};
 use super::script::Fate;
 
-/// Room for a model of at most `RAILS` rails with `CQES` completion queue entries each, `PEERS` peers,
-/// and `LANES` lanes with send queues of `DEPTH`. All are maxima. One storage serves one model after
-/// another.
+/// Room for a model of at most `RAILS` rails with `CQES` completion queue entries each, `PEERS`
+/// peers, and `LANES` lanes with send queues of `DEPTH`. All are maxima. One storage serves one
+/// model after another.
 ///
-/// It is large (some 100 bytes per send queue entry, 64 per completion queue entry): box it, or make
-/// it a local of a test with small numbers.
+/// It is large (some 100 bytes per send queue entry, 64 per completion queue entry): box it, or
+/// make it a local of a test with small numbers.
 #[derive(Debug)]
 pub struct SimStorage<
     const RAILS: usize,

@@ -4,8 +4,8 @@
 pub(super) const NEVER: u64 = u64::MAX;
 
 /// A tree in which every inner node names the earlier of its two children, so the root names the
-/// earliest lane. Setting a time plays one lane's way to the root again: as many matches as the tree
-/// is high, whatever the times are.
+/// earliest lane. Setting a time plays one lane's way to the root again: as many matches as the
+/// tree is high, whatever the times are.
 #[derive(Debug)]
 pub(super) struct Timers<'m> {
     /// Per lane.

@@ -44,7 +44,8 @@ pub enum Violation {
         /// Which.
         wr_id: WrId,
     },
-    /// Pieces that are not the READ's bytes, no more and no less, or more than `Provider::sges` of them.
+    /// Pieces that are not the READ's bytes, no more and no less, or more than `Provider::sges` of
+    /// them.
     #[error("{wr_id:?} reads {len} bytes into {pieces} pieces of {bytes} bytes together")]
     Pieces {
         /// Which.
@@ -88,8 +89,8 @@ pub enum Violation {
         /// The memory.
         range: MemoryRange,
     },
-    /// Bytes came to memory that was protected, or from a lane that was drained or closed. They were
-    /// not written.
+    /// Bytes came to memory that was protected, or from a lane that was drained or closed. They
+    /// were not written.
     #[error("{wr_id:?} of {lane:?} would write {} bytes at {:#x} after they were given back", range.len, range.addr)]
     WriteAfterRelease {
         /// Whose bytes.
