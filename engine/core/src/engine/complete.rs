@@ -7,7 +7,7 @@ use crate::lane::record::{Record, Run};
 use crate::lane::{Fatal, LaneState};
 use crate::limits::narrow;
 use crate::page::list::{PageLink, PageRef};
-use crate::page::{PageTable, Phase};
+use crate::page::{Page, PageTable, Phase};
 use crate::provider::{Provider, ProviderEvent};
 use crate::rail::rails::Rails;
 use crate::time::Time;
@@ -67,7 +67,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             self.arrivals.behind |= round + 1 == ROUNDS;
         }
         let r = &mut self.rails[rail];
-        if r.speed.tick(now, r.bytes, u64::from(self.config.run_bytes)) {
+        if r.speed.is_due(now) && r.speed.tick(now, r.bytes, u64::from(self.config.run_bytes)) {
             self.rails.refresh(rail);
             self.rails.refresh_rate(&self.config);
         }
@@ -193,19 +193,24 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             return 0;
         }
         let batch = self.pages.at(first).batch;
-        let run = if self.pages.head(batch).must_settle_each { Run::PerPage } else { run };
+        debug_assert!(
+            run != Run::NoValidation
+                || self.pages.head(batch).must_settle_each
+                || self.pages.slice(first, n).iter().all(Page::is_awaited_unvalidated),
+            "pages under way that are not validated"
+        );
+        let head = self.pages.head(batch);
+        let run = if head.must_settle_each { Run::PerPage } else { run };
         match run {
             Run::NoValidation => {
                 // Each page waited for this wr alone, so none of them has to be looked at.
-                debug_assert!(
-                    self.pages.slice(first, n).iter().all(|page| page.phase == Phase::NoValidation
-                        && page.left == 1
-                        && page.landed().is_none()),
-                    "bare pages under way"
-                );
+                head.left -= narrow(n as usize);
+                let is_last = head.left == 0;
                 self.pages.at(first).land(n);
                 self.emit_arrived(first, n);
-                self.release_batch(batch, narrow(n as usize));
+                if is_last {
+                    self.end_batch(batch);
+                }
                 return u64::from(n);
             }
             Run::NeedsValidation => {

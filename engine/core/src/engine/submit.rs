@@ -241,8 +241,14 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         let head = self.pages.head(batch);
         head.left -= n;
         if head.left == 0 {
-            self.in_flight.end(batch);
-            self.emit(|engine| EngineEvent::Done { batch: engine.ticket(batch) });
+            self.end_batch(batch);
         }
+    }
+
+    /// All pages of a batch are accounted for: it is done.
+    #[inline]
+    pub(super) fn end_batch(&mut self, batch: u16) {
+        self.in_flight.end(batch);
+        self.emit(|engine| EngineEvent::Done { batch: engine.ticket(batch) });
     }
 }

@@ -152,6 +152,11 @@ impl Page {
         through
     }
 
+    /// Whether it is not validated, waits for one chunk, and has not arrived.
+    pub(crate) fn is_awaited_unvalidated(&self) -> bool {
+        self.phase == Phase::NoValidation && self.left == 1 && self.landed().is_none()
+    }
+
     #[inline]
     pub(crate) fn is_retired(&self) -> bool {
         matches!(self.phase, Phase::Arrived | Phase::Lost)

@@ -60,17 +60,18 @@ impl Estimate {
         self.window_low = self.window_low.min(bytes);
     }
 
+    /// Whether the estimate is to be brought up to date.
+    #[inline]
+    pub(crate) fn is_due(&self, now: Time) -> bool {
+        now >= self.window_end
+    }
+
     /// Brings the estimate up to date, and says whether it has changed; `outstanding` bytes are.
     /// Where `backlog` bytes were outstanding all the time, the rail was the limit, and the bytes
     /// that went through are what it carries. Otherwise nothing was learnt, and the estimate drifts
     /// towards the nominal rate, so that a rail that was slow is tried again.
-    #[inline]
-    pub(crate) fn tick(&mut self, now: Time, outstanding: u64, backlog: u64) -> bool {
-        now >= self.window_end && self.end_window(now, outstanding, backlog)
-    }
-
     #[cold]
-    fn end_window(&mut self, now: Time, outstanding: u64, backlog: u64) -> bool {
+    pub(crate) fn tick(&mut self, now: Time, outstanding: u64, backlog: u64) -> bool {
         let before = self.inv;
         let elapsed = now.since(self.window_start).0;
         if self.window_low >= backlog && self.window_bytes > 0 && elapsed > 0 {
