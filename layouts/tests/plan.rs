@@ -9,6 +9,7 @@ use kvrail_layouts::{
 };
 use pairs::{Dice, Pair};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 const L: AxisKind = AxisKind::Layer;
 const T: AxisKind = AxisKind::Token;
@@ -312,8 +313,15 @@ fn a_plan_costs_what_its_lists_cost() {
     assert!(size_of::<Plan>() <= 8 << 10, "{}", size_of::<Plan>());
 }
 
+/// Inputs that failed once, and are tried first from then on. To be committed.
+const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/plan.txt");
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 4_000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn every_wanted_byte_is_written_once_and_from_the_right_place(bytes in prop::collection::vec(any::<u8>(), 96)) {

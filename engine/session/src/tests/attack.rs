@@ -67,7 +67,7 @@ fn no_byte_of_the_first_words_can_be_changed() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn no_byte_of_any_message_can_be_changed(
