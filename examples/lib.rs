@@ -15,7 +15,7 @@ use kvrail::core::engine::{Engine, LaneSpec};
 use kvrail::core::id::{MAX_RAILS, RailIndex};
 use kvrail::core::provider::Provider;
 use kvrail::core::remote::RegionOffer;
-use kvrail::core::storage::Storage;
+use kvrail::core::storage::EngineStorage;
 use kvrail::core::time::{Nanos, Time};
 
 /// Bytes of a page that [`read_page`] reads.
@@ -39,7 +39,7 @@ where
 {
     let start = Instant::now();
     let now = || Time(start.elapsed().as_nanos() as u64);
-    let storage = Box::leak(Box::new(Storage::<1, 1, 1, 16, 1, 1>::new()));
+    let storage = Box::leak(Box::new(EngineStorage::<1, 1, 1, 16, 1, 1>::new()));
     let mut engine = Engine::start(storage, provider, EngineConfig::DEFAULT)?;
     let mut slots = engine.register(vec![0; PAGE].leak(), PAGE as u64)?;
     let peer = engine.add_peer()?;

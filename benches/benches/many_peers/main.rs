@@ -23,7 +23,7 @@ use kvrail::core::provider::{
     MemoryRange, Provider, ProviderEvent, RailInfo, RailKeys, RegisterError, WaitFor,
 };
 use kvrail::core::remote::{RegionOffer, RemoteRegion};
-use kvrail::core::storage::Storage;
+use kvrail::core::storage::EngineStorage;
 use kvrail::core::time::Time;
 use kvrail::core::verbs_abi::{ChainStorage, Wc};
 use kvrail_sim::null::{
@@ -39,7 +39,7 @@ const PEERS: usize = 10_000;
 const CAP: u32 = 64;
 
 type Null = NullRails<'static, CHAIN>;
-type State = Storage<{ PEERS + 8 }, { PEERS + 8 }, { PEERS + 16 }, DEPTH, { PEERS + 64 }, PAGES>;
+type State = EngineStorage<{ PEERS + 8 }, { PEERS + 8 }, { PEERS + 16 }, DEPTH, { PEERS + 64 }, PAGES>;
 
 /// Null rails, the first of which hides its completions.
 struct Stuck(Null);

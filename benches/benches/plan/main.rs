@@ -29,7 +29,7 @@ use kvrail::core::memory::Slot;
 use kvrail::core::plan::PlanRef;
 use kvrail::core::provider::{Commit, Piece, Post, Provider, Read};
 use kvrail::core::remote::{RegionOffer, RemoteRegion};
-use kvrail::core::storage::Storage;
+use kvrail::core::storage::EngineStorage;
 use kvrail::core::time::{Nanos, Time};
 use kvrail::core::verbs_abi::{ChainStorage, Wc};
 use kvrail::layouts::plan::{Cut, Limits};
@@ -212,7 +212,7 @@ impl<const SGES: usize> Loop<SGES> {
     }
 }
 
-type State = Storage<1, 64, 1, DEPTH, 2, 64>;
+type State = EngineStorage<1, 64, 1, DEPTH, 2, 64>;
 
 /// The engine.
 struct Kvrail<const SGES: usize> {

@@ -1,6 +1,6 @@
 //! The null device and the shape of the load, which both sides of the comparison share.
 
-use kvrail::core::storage::Storage;
+use kvrail::core::storage::EngineStorage;
 use kvrail::core::verbs_abi::ChainStorage;
 use kvrail_sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 
@@ -24,7 +24,7 @@ pub const REMOTE: u64 = 0x7000_0000;
 pub type Null = NullRails<'static, CHAIN>;
 /// The storage of an engine.
 pub type State<const PEERS: usize, const LANES: usize, const DEPTH: usize> =
-    Storage<PEERS, PEERS, LANES, DEPTH, 16, BATCH>;
+    EngineStorage<PEERS, PEERS, LANES, DEPTH, 16, BATCH>;
 
 fn leak<T>(value: T) -> &'static mut T {
     Box::leak(Box::new(value))

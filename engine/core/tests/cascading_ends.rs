@@ -163,7 +163,7 @@ fn an_engine_for_one_peer_takes_it_on_again_and_again() {
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(15), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
-    let mut state = Box::new(kvrail_core::storage::Storage::<1, 2, 4, 8, 2, 4>::new());
+    let mut state = Box::new(kvrail_core::storage::EngineStorage::<1, 2, 4, 8, 2, 4>::new());
     // SAFETY: the storage is declared before the engine, which is not forgotten.
     #[allow(unsafe_code, reason = "storage of the test's own")]
     let mut engine = unsafe { Engine::start_scoped(&mut *state, sim.rails(), CONFIG) }.unwrap();

@@ -11,7 +11,7 @@ use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::Engine;
 use kvrail_core::error::PageError;
 use kvrail_core::id::{MAX_RAILS, RailIndex};
-use kvrail_core::storage::Storage;
+use kvrail_core::storage::EngineStorage;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::WcStatus;
 use kvrail_sim::sim::{self, Action, Delay, Fate, RailSpec, Rate, Sim};
@@ -60,7 +60,7 @@ fn a_place_used_again_stands_in_the_queue_once() {
 #[test]
 fn peers_of_a_full_rail_do_not_hide_one_of_an_empty_rail() {
     type WideSim = sim::SimStorage<2, 48, 48, 32, 2048>;
-    type Wide = Storage<48, 48, 48, 32, 64, 16>;
+    type Wide = EngineStorage<48, 48, 48, 32, 64, 16>;
     const PEERS: usize = 40;
     let mut storage = Box::new(WideSim::new());
     let mut bytes = memory(PEERS + 1);

@@ -12,7 +12,7 @@ use kvrail_core::provider::{
     Wake,
 };
 use kvrail_core::remote::RegionOffer;
-use kvrail_core::storage::Storage;
+use kvrail_core::storage::EngineStorage;
 use kvrail_core::verbs_abi::Wc;
 
 const CONFIG: EngineConfig = EngineConfig::DEFAULT;
@@ -83,7 +83,7 @@ unsafe impl Provider for Nothing {
 
 #[test]
 fn no_two_engines_of_a_process_are_taken_for_each_other() {
-    type Tiny = Storage<1, 1, 1, 2, 1, 1>;
+    type Tiny = EngineStorage<1, 1, 1, 2, 1, 1>;
     let offer =
         RegionOffer { base: 0, page_bytes: 64, stride: 64, slots: 1, keys: [0; MAX_RAILS], table: None };
     let mut bytes = [0_u8; 64];

@@ -12,7 +12,7 @@ use kvrail_core::error::PageError;
 use kvrail_core::id::RailIndex;
 use kvrail_core::memory::{Access, Slot};
 use kvrail_core::remote::{RegionOffer, RemotePage};
-use kvrail_core::storage::Storage;
+use kvrail_core::storage::EngineStorage;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Action, FailedRanges, Sim};
 
@@ -61,7 +61,7 @@ fn run(
     befall(&sim, &memories);
 
     let dest = Destination::new(BATCH * IN_FLIGHT, BYTES as usize);
-    let mut state = Box::new(Storage::<2, 4, 64, 64, 8, BATCH>::new());
+    let mut state = Box::new(EngineStorage::<2, 4, 64, 64, 8, BATCH>::new());
     // SAFETY: the storage is declared before the engine, which is not forgotten.
     let mut engine = unsafe {
         Engine::start_scoped(

@@ -17,7 +17,7 @@ use kvrail_core::provider::{
     WaitFor, Wake,
 };
 use kvrail_core::remote::RegionOffer;
-use kvrail_core::storage::Storage;
+use kvrail_core::storage::EngineStorage;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::{Wc, WcStatus};
 use kvrail_sim::sim::{self, Action, Sim, SimLane, SimPost, SimQp, SimRails, SimWaker};
@@ -131,7 +131,7 @@ fn words_that_are_repeated_or_made_up_change_nothing() {
         let sim = Sim::new(&mut storage, sim::SimConfig::new(seed), &rails(2)).unwrap();
         let owner = Owner::new(&sim, &mut bytes[0], 1);
         let dest = Destination::new(64, PAGE);
-        let mut state = Box::new(Storage::<4, 8, 64, 32, 16, 16>::new());
+        let mut state = Box::new(EngineStorage::<4, 8, 64, 32, 16, 16>::new());
         let rails = sim.rails();
         let liar = Liar { rails, rng: Rng(seed), said: Vec::new(), told: Vec::new(), lies: 0 };
         // SAFETY: the storage is declared before the engine, and nothing is forgotten.
@@ -274,7 +274,7 @@ const OFFER: RegionOffer =
 fn a_lane_outlives_its_sequence_numbers() {
     let mut bytes = vec![0_u8; 64 * 512];
     let range = MemoryRange { addr: bytes.as_mut_ptr().expose_provenance() as u64, len: bytes.len() as u64 };
-    let mut state = Box::new(Storage::<1, 1, 1, 1024, 2, 512>::new());
+    let mut state = Box::new(EngineStorage::<1, 1, 1, 1024, 2, 512>::new());
     // SAFETY: the storage is declared before the engine, and nothing is forgotten.
     let mut engine = unsafe { Engine::start_scoped(&mut *state, Quick::default(), CONFIG) }.unwrap();
     // SAFETY: `bytes` outlives the engine, and nothing reads it.
@@ -313,7 +313,7 @@ fn a_lane_outlives_its_sequence_numbers() {
 fn an_export_that_rails_do_not_take_leaves_no_region_behind() {
     const EXPORT: DmaBuf = DmaBuf { fd: -1, offset: 0 };
     let range = MemoryRange { addr: 1 << 46, len: 64 };
-    let mut state = Box::new(Storage::<1, 1, 1, 2, 1, 1>::new());
+    let mut state = Box::new(EngineStorage::<1, 1, 1, 2, 1, 1>::new());
     // SAFETY: the storage is declared before the engine, and nothing is forgotten.
     let mut engine = unsafe { Engine::start_scoped(&mut *state, Quick::default(), CONFIG) }.unwrap();
     for _ in 0..100 {
@@ -337,7 +337,7 @@ fn each_of_many_deadlines_is_kept_to_the_nanosecond() {
     const BATCHES: usize = 200;
     let mut bytes = vec![0_u8; 64 * BATCHES];
     let range = MemoryRange { addr: bytes.as_mut_ptr().expose_provenance() as u64, len: bytes.len() as u64 };
-    let mut state = Box::new(Storage::<1, 1, 1, 2, BATCHES, 1>::new());
+    let mut state = Box::new(EngineStorage::<1, 1, 1, 2, BATCHES, 1>::new());
     // SAFETY: the storage is declared before the engine, and nothing is forgotten.
     let mut engine = unsafe { Engine::start_scoped(&mut *state, Quick::default(), CONFIG) }.unwrap();
     // SAFETY: `bytes` outlives the engine, and nothing reads it.

@@ -10,7 +10,7 @@ use kvrail_core::id::{MAX_RAILS, PeerId, RailIndex};
 use kvrail_core::memory::{Access, Slot};
 use kvrail_core::provider::MemoryRange;
 use kvrail_core::remote::{Location, RegionOffer, RemoteRegion, TableOffer};
-use kvrail_core::storage::Storage;
+use kvrail_core::storage::EngineStorage;
 use kvrail_core::table::{EntryValue, Generation, KeyTag};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Action, PeerHandle, RailSpec, Rate, Sim, SimRails};
@@ -25,7 +25,7 @@ const ENTRY: EntryValue = EntryValue { generation: Generation(0x77_0000_0003), t
 const SLOTS: u32 = 64;
 const TABLE: u64 = SLOTS as u64 * PAGE;
 /// The engine's batches; the first figure of each is what most tests use.
-type State<const BATCHES: usize> = Storage<4, 4, 96, 64, BATCHES, PAGES>;
+type State<const BATCHES: usize> = EngineStorage<4, 4, 96, 64, BATCHES, PAGES>;
 type Model = sim::SimStorage<RAILS, 4, 96, 64, 4096>;
 
 fn config(seed: u64) -> sim::SimConfig {

@@ -6,14 +6,14 @@ use std::mem::MaybeUninit;
 use kvrail_core::config::{EngineConfig, EngineConfigError};
 use kvrail_core::engine::{Engine, EngineStartError, LaneSpec};
 use kvrail_core::id::{PeerId, RailIndex};
-use kvrail_core::storage::{StaticStartError, StaticStorage, Storage};
+use kvrail_core::storage::{StaticStartError, StaticStorage, EngineStorage};
 use kvrail_core::time::Time;
 use kvrail_core::verbs_abi::ChainStorage;
 use kvrail_sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 use kvrail_sim::sim::{self, RailSpec, Sim};
 
 /// 110 MB.
-type Large = Storage<1024, 2048, 16_384, 128, 4_096, 256>;
+type Large = EngineStorage<1024, 2048, 16_384, 128, 4_096, 256>;
 
 static LARGE: StaticStorage<Large> = StaticStorage::new(Large::new());
 
@@ -55,7 +55,7 @@ fn a_large_box_passes_over_no_stack() {
 }
 
 /// Starts an engine in `storage`, adds a peer with a lane of its own, and forgets neither.
-fn once<const LANES: usize>(storage: &mut Storage<2, 2, LANES, 16, 2, 4>, earlier: &[PeerId]) -> PeerId {
+fn once<const LANES: usize>(storage: &mut EngineStorage<2, 2, LANES, 16, 2, 4>, earlier: &[PeerId]) -> PeerId {
     let mut chain = ChainStorage::new();
     let (mut cqs, mut cqes, mut qps, mut wqes) = ([Cq::NEW; 1], [Cqe::NEW; 64], [Qp::NEW; 2], [Wqe::NEW; 32]);
     let rails = null(&mut chain, (&mut cqs, &mut cqes, &mut qps, &mut wqes));
@@ -73,7 +73,7 @@ fn once<const LANES: usize>(storage: &mut Storage<2, 2, LANES, 16, 2, 4>, earlie
 /// What an engine that does not start leaves behind is a storage for another one.
 #[test]
 fn a_start_that_fails_leaves_the_storage_to_the_next() {
-    static STORAGE: StaticStorage<Storage<2, 2, 2, 16, 2, 4>> = StaticStorage::new(Storage::new());
+    static STORAGE: StaticStorage<EngineStorage<2, 2, 2, 16, 2, 4>> = StaticStorage::new(EngineStorage::new());
     let bad = EngineConfig { run_chunks: 0, ..EngineConfig::DEFAULT };
     let refused = STORAGE.start(sim_rails(), bad).unwrap_err();
     assert_eq!(
@@ -96,7 +96,7 @@ fn sim_rails() -> kvrail_sim::sim::SimRails<'static> {
 #[test]
 fn engines_that_follow_each_other_are_earlier_peers_whatever_they_run_over() {
     let mut room = Box::new(MaybeUninit::uninit());
-    let storage = Storage::<2, 2, 2, 16, 2, 4>::in_place(&mut room);
+    let storage = EngineStorage::<2, 2, 2, 16, 2, 4>::in_place(&mut room);
     let mut peers = vec![once(storage, &[])];
     for _ in 0..3 {
         let peer = once(storage, &peers);

@@ -10,7 +10,7 @@ use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::error::PageError;
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::remote::{Location, RegionOffer, TableOffer};
-use kvrail_core::storage::Storage;
+use kvrail_core::storage::EngineStorage;
 use kvrail_core::table::{ENTRY_BYTES, Entry, KeyTag};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_local::shm::{Segment, ShmExporter};
@@ -163,7 +163,7 @@ where
     assert_eq!(session.offer().epoch, server.epoch());
 
     let clock = Clock(Instant::now());
-    let storage = Box::leak(Box::new(Storage::<2, 2, 8, 32, 2, 16>::new()));
+    let storage = Box::leak(Box::new(EngineStorage::<2, 2, 8, 32, 2, 16>::new()));
     let rails = LocalProvider::<T>::start(config).unwrap();
     let mut engine = Engine::start(storage, rails, EngineConfig::DEFAULT).unwrap();
     let mut slots =

@@ -86,7 +86,7 @@ impl<
         let storage = unsafe { &raw mut (*this).storage };
         let storage = storage.cast::<Inner<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>>();
         // SAFETY: within `room`, which is borrowed exclusively; and a MaybeUninit may be any bytes.
-        storage::Storage::in_place(unsafe { &mut *storage });
+        storage::EngineStorage::in_place(unsafe { &mut *storage });
         // SAFETY: the storage has just been made; the mailboxes are MaybeUninit.
         unsafe { room.assume_init_mut() }
     }

@@ -14,7 +14,7 @@ use kvrail_core::id::{MAX_RAILS, RailIndex, WrId};
 use kvrail_core::memory::{Access, Slot};
 use kvrail_core::provider::{Commit, MemoryRange, Read};
 use kvrail_core::remote::RegionOffer;
-use kvrail_core::storage::Storage;
+use kvrail_core::storage::EngineStorage;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::{Chain, ChainStorage};
 
@@ -127,7 +127,7 @@ const DEPTH: usize = 32;
 const LANES: usize = 12;
 const PEERS: usize = 2;
 
-type State = Storage<PEERS, PEERS, { 2 * LANES }, DEPTH, 4, 8>;
+type State = EngineStorage<PEERS, PEERS, { 2 * LANES }, DEPTH, 4, 8>;
 
 impl Journey {
     fn config(&self) -> EngineConfig {

@@ -22,7 +22,7 @@ use crate::provider::{MemoryRange, Provider, RegisterError};
 use crate::rail::Rail;
 use crate::rail::rails::Rails;
 use crate::regions::Regions;
-use crate::storage::room::{Parts, Storage};
+use crate::storage::room::{Parts, EngineStorage};
 use crate::table::Entry;
 use crate::time::Time;
 use crate::verbs_abi::Wc;
@@ -83,7 +83,7 @@ impl<P: Provider> Engine<'static, P> {
         const BATCHES: usize,
         const PAGES: usize,
     >(
-        storage: &'static mut Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        storage: &'static mut EngineStorage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
         provider: P,
         config: EngineConfig,
     ) -> Result<Self, EngineStartError> {
@@ -105,7 +105,7 @@ impl<P: Provider, E: EventSink> Engine<'static, P, E> {
         const BATCHES: usize,
         const PAGES: usize,
     >(
-        storage: &'static mut Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        storage: &'static mut EngineStorage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
         provider: P,
         config: EngineConfig,
         events: E,
@@ -134,7 +134,7 @@ impl<'s, P: Provider> Engine<'s, P> {
         const BATCHES: usize,
         const PAGES: usize,
     >(
-        storage: &'s mut Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        storage: &'s mut EngineStorage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
         provider: P,
         config: EngineConfig,
     ) -> Result<Self, EngineStartError> {
@@ -162,7 +162,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         const BATCHES: usize,
         const PAGES: usize,
     >(
-        storage: &'s mut Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+        storage: &'s mut EngineStorage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
         provider: P,
         config: EngineConfig,
         events: E,

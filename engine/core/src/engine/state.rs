@@ -180,7 +180,7 @@ impl<P: Provider, E: EventSink> Drop for Engine<'_, P, E> {
     fn drop(&mut self) {
         // SAFETY: dropped once, here, and not used after.
         unsafe { ManuallyDrop::drop(&mut self.provider) };
-        // Storage does not know what its lanes are.
+        // EngineStorage does not know what its lanes are.
         self.lanes.all.iter_mut().for_each(|lane| lane.handle = None);
     }
 }

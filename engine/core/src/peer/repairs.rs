@@ -282,7 +282,7 @@ impl<'s> Repairs<'s> {
 
     /// The same of every peer. Walks over all places, which is for events of a port.
     fn place_all(&mut self) {
-        // Peers are fewer than 65,535 by Storage::CHECKED.
+        // Peers are fewer than 65,535 by EngineStorage::CHECKED.
         (0..self.peers.len()).for_each(|peer| self.place(narrow(peer)));
     }
 

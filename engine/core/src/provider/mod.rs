@@ -148,12 +148,12 @@
 //! // An engine over it reads a page of 4 KiB.
 //! use kvrail_core::config::EngineConfig;
 //! use kvrail_core::engine::{Engine, LaneSpec};
-//! use kvrail_core::{remote::RegionOffer, storage::Storage, time::Time};
+//! use kvrail_core::{remote::RegionOffer, storage::EngineStorage, time::Time};
 //!
 //! let remote: &'static [u8] = vec![7; 4096].leak();
 //! let (completions, events) = (VecDeque::new(), VecDeque::new());
 //! let toy = Toy { id: ProviderId::new(), remote, completions, events };
-//! let storage = Box::leak(Box::new(Storage::<1, 1, 1, 16, 1, 1>::new()));
+//! let storage = Box::leak(Box::new(EngineStorage::<1, 1, 1, 16, 1, 1>::new()));
 //! let mut engine = Engine::start(storage, toy, EngineConfig::DEFAULT).unwrap();
 //! let mut slots = engine.register(vec![0; 4096].leak(), 4096).unwrap();
 //! let peer = engine.add_peer().unwrap();

@@ -9,5 +9,5 @@ mod once;
 pub(crate) mod room;
 
 pub use self::once::{StaticStartError, StaticStorage};
-pub use self::room::Storage;
+pub use self::room::EngineStorage;
 pub use crate::limits::LANE_BYTES;

@@ -4,7 +4,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::room::Storage;
+use super::room::EngineStorage;
 use crate::config::EngineConfig;
 use crate::engine::{Engine, EngineStartError};
 use crate::provider::Provider;
@@ -78,7 +78,7 @@ impl<
     const DEPTH: usize,
     const BATCHES: usize,
     const PAGES: usize,
-> StaticStorage<Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>>
+> StaticStorage<EngineStorage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>>
 {
     /// Starts an engine in it: [`Engine::start`]. If that fails, it can be tried again.
     ///

@@ -30,7 +30,7 @@ use crate::time::Time;
 /// Room for one engine: at most `PEERS` peers with `REGIONS` published regions and `LANES` lanes
 /// together, `DEPTH` wrs outstanding per lane (the drain wr's place included; a power of two), and
 /// `BATCHES` batches of `PAGES` pages, filled, in flight or done. Over any provider.
-pub struct Storage<
+pub struct EngineStorage<
     const PEERS: usize,
     const REGIONS: usize,
     const LANES: usize,
@@ -145,7 +145,7 @@ impl<
     const DEPTH: usize,
     const BATCHES: usize,
     const PAGES: usize,
-> Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>
+> EngineStorage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>
 {
     /// Its size in bytes: the engine's whole state but for the provider's own.
     pub const BYTES: usize = size_of::<Self>();
@@ -266,9 +266,9 @@ impl<
     const DEPTH: usize,
     const BATCHES: usize,
     const PAGES: usize,
-> core::fmt::Debug for Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>
+> core::fmt::Debug for EngineStorage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>
 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Storage").field("bytes", &Self::BYTES).finish_non_exhaustive()
+        f.debug_struct("EngineStorage").field("bytes", &Self::BYTES).finish_non_exhaustive()
     }
 }

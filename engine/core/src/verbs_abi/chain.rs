@@ -21,7 +21,7 @@ pub struct ChainStorage<const N: usize, const S: usize = 1> {
 }
 
 impl<const N: usize, const S: usize> ChainStorage<N, S> {
-    /// Storage, not linked yet; fit for a `static` or a box.
+    /// EngineStorage, not linked yet; fit for a `static` or a box.
     #[must_use]
     pub const fn new() -> Self {
         const { assert!(N >= 1, "a chain holds at least one wr") };

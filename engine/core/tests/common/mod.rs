@@ -14,7 +14,7 @@ use kvrail_core::id::{LaneId, MAX_RAILS, PeerId, RailIndex};
 use kvrail_core::memory::{Access, Slot, Slots};
 use kvrail_core::provider::MemoryRange;
 use kvrail_core::remote::{Location, RegionOffer, RemoteRegion, TableOffer};
-use kvrail_core::storage::Storage;
+use kvrail_core::storage::EngineStorage;
 use kvrail_core::table::{ENTRY_BYTES, EntryValue, Generation, KeyTag};
 use kvrail_core::time::Time;
 use kvrail_layouts::{
@@ -45,7 +45,7 @@ impl Rng {
 }
 
 pub type SmallSim = sim::SimStorage<4, 4, 64, 32, 1024>;
-pub type SmallState = Storage<4, 8, 64, 32, 16, 16>;
+pub type SmallState = EngineStorage<4, 8, 64, 32, 16, 16>;
 
 /// What the peers publish.
 pub const PAGE: usize = 10_000;

@@ -16,7 +16,7 @@ use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::remote::RegionOffer;
-use kvrail_core::storage::Storage;
+use kvrail_core::storage::EngineStorage;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::ChainStorage;
 use kvrail_layouts::KvLayout;
@@ -34,7 +34,7 @@ struct Memory {
     qps: [Qp; 1],
     wqes: [Wqe; DEPTH],
     chain: ChainStorage<CHAIN>,
-    storage: Storage<1, 1, 1, DEPTH, 1, 1>,
+    storage: EngineStorage<1, 1, 1, DEPTH, 1, 1>,
     page: [u8; PAGE],
 }
 
@@ -44,7 +44,7 @@ static mut MEMORY: Memory = Memory {
     qps: [Qp::NEW; 1],
     wqes: [const { Wqe::NEW }; DEPTH],
     chain: ChainStorage::new(),
-    storage: Storage::new(),
+    storage: EngineStorage::new(),
     page: [0; PAGE],
 };
 
