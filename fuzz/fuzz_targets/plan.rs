@@ -1,17 +1,6 @@
-//! An arbitrary pair of layouts has a plan that writes every wanted byte of the destination once,
-//! from the right place of the source, and no other byte, whole and cut into work requests; or it
-//! has none, for a reason that the oracle confirms.
 #![no_main]
 
-#[path = "../../layouts/tests/pairs/mod.rs"]
-mod pairs;
-
+use kvrail_fuzz::targets::plan;
 use libfuzzer_sys::fuzz_target;
-use pairs::{Dice, Pair};
 
-fuzz_target!(|bytes: &[u8]| {
-    let mut dice = Dice(bytes);
-    if let Some(pair) = Pair::draw(&mut dice) {
-        pair.check(&mut dice);
-    }
-});
+fuzz_target!(|bytes: &[u8]| plan::run(bytes));

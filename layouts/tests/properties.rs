@@ -9,6 +9,7 @@ use common::draft::{Draft, ELEMENTS, drafts};
 use kvrail_layouts::{Axis, ElementKind, FieldDecl, Fingerprint, Geometry, Level};
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::test_runner::FileFailurePersistence;
 
 /// One change of one parameter.
 fn change(draft: &Draft, what: u8, at: Index, other: Index, number: u64) -> Draft {
@@ -65,8 +66,15 @@ fn change(draft: &Draft, what: u8, at: Index, other: Index, number: u64) -> Draf
     draft
 }
 
+/// Inputs that failed once, and are tried first from then on. To be committed.
+const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/properties.txt");
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 4_000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn every_element_is_where_nested_loops_put_it(draft in drafts()) {
@@ -89,7 +97,7 @@ proptest! {
             let indices: Vec<_> = geometry
                 .axes()
                 .iter()
-                .map(|axis| at.iter().find(|(code, _)| *code == axis.kind.code()).map_or(0, |(_, i)| *i))
+                .map(|axis| at.iter().find(|(code, _)| *code == axis.kind.number()).map_or(0, |(_, i)| *i))
                 .collect();
             let place = geometry.offset_of_element(field, &indices, *element).unwrap();
             prop_assert_eq!((place.region, place.offset), (*region, *offset));

@@ -1,4 +1,5 @@
-//! Selections: what they refuse, and that their segments are exactly the bytes that nested loops find.
+//! Selections: what they refuse, and that their segments are exactly the bytes that nested loops
+//! find.
 
 mod common;
 
@@ -11,6 +12,7 @@ use kvrail_layouts::{
     Selection, SelectionError,
 };
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 use AxisKind::{Head, Layer, Other, Part, Token};
 
@@ -157,8 +159,15 @@ const _: () = {
     assert!(segments.next_range().is_none());
 };
 
+/// Inputs that failed once, and are tried first from then on. To be committed.
+const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/selection.txt");
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 4_000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn segments_are_what_nested_loops_find(
@@ -176,7 +185,7 @@ proptest! {
                 let start = start % geometry.axes()[a].extent;
                 let len = len.min(geometry.axes()[a].extent - start);
                 selection = selection.along(axis, start, len);
-                wanted.push((axis.code(), start..start + len));
+                wanted.push((axis.number(), start..start + len));
             }
         }
         let mut names = Vec::new();

@@ -1,4 +1,5 @@
-//! The events of an engine, in the order in which they happen: all that a trace of a failed run, or a counter, is made of.
+//! The events of an engine, in the order in which they happen: all that a trace of a failed run, or
+//! a counter, is made of.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "the engine's storage is declared before it, and outlives it")]
 
@@ -48,7 +49,8 @@ impl World<'_, '_, '_> {
     }
 }
 
-/// The events of a scenario over `rails` rails, a line each, from its beginning on: the set-up's are left out.
+/// The events of a scenario over `rails` rails, a line each, from its beginning on: the set-up's
+/// are left out.
 fn events_of(
     config: EngineConfig,
     rails_used: u8,

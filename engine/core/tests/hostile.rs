@@ -126,7 +126,7 @@ unsafe impl<'m> Provider for Liar<'m> {
 #[test]
 fn words_that_are_repeated_or_made_up_change_nothing() {
     let mut storage = Box::new(SmallSim::new());
-    for seed in 0..100 {
+    common::seeds::each("hostile", 0..100, |seed| {
         let mut bytes = memory(1);
         let sim = Sim::new(&mut storage, sim::SimConfig::new(seed), &rails(2)).unwrap();
         let owner = Owner::new(&sim, &mut bytes[0], 1);
@@ -184,7 +184,7 @@ fn words_that_are_repeated_or_made_up_change_nothing() {
         }
         assert!(engine.provider().lies > 50, "the test reaches what it is for");
         assert!(sim.violations().is_empty(), "{:?}", sim.violations());
-    }
+    });
 }
 
 /// One rail whose READs are done at once: the next poll tells of all signaled ones.

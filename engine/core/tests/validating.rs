@@ -159,7 +159,7 @@ fn a_row_that_is_refused_fails_all_its_pages_and_no_others() {
 #[test]
 fn a_row_whose_lane_dies_is_read_again_over_another() {
     let mut reposted = 0;
-    for seed in 0..50 {
+    let all = common::seeds::each("validating", 0..50, |seed| {
         let mut storage = Box::new(SmallSim::new());
         let mut bytes = memory(1);
         let sim = Sim::new(&mut storage, sim::SimConfig::new(seed), &rails(2)).unwrap();
@@ -171,7 +171,7 @@ fn a_row_whose_lane_dies_is_read_again_over_another() {
         bench.submit(&owner, &[1, 2, 3, 4, 5, 6, 7, 8]);
         if seed % 2 == 0 {
             // Whatever of it is under way then: pages, entries, nothing any more.
-            sim.advance_to(sim.now() + Nanos(500 * seed));
+            sim.advance_to(sim.now() + Nanos(500 * (seed % 50)));
             bench.engine.poll(sim.now());
             sim.apply(Action::FailLane(bench.lane));
         } else {
@@ -182,6 +182,6 @@ fn a_row_whose_lane_dies_is_read_again_over_another() {
         }
         assert_eq!(bench.results(), [Ok(()); 8], "seed {seed}");
         reposted += bench.engine.rail_stats(RailIndex(1)).unwrap().reposted;
-    }
-    assert!(reposted > 20, "{reposted} wrs were posted again: the test reaches what it is for");
+    });
+    assert!(!all || reposted > 20, "{reposted} wrs were posted again: the test reaches what it is for");
 }

@@ -34,7 +34,7 @@ pub struct VerbsRails {
 ///
 /// # Errors
 ///
-/// What is missing, and what to do about it.
+/// A device, a port or a right is missing; the error says which, and what to do.
 pub fn rails(spec: &str) -> Result<VerbsRails, VerbsStartError> {
     rails_with(spec, config())
 }
@@ -44,12 +44,12 @@ pub fn rails(spec: &str) -> Result<VerbsRails, VerbsStartError> {
 ///
 /// # Errors
 ///
-/// What is missing, and what to do about it.
+/// A device, a port or a right is missing; the error says which, and what to do.
 pub fn rails_with(spec: &str, config: VerbsConfig) -> Result<VerbsRails, VerbsStartError> {
     Ok(VerbsRails { provider: Verbs::open_rails(spec, config)?, config })
 }
 
-/// What [`rails`] and [`publish`] set rails up with.
+/// The configuration of [`rails`] and [`publish`].
 #[must_use]
 pub const fn config() -> VerbsConfig {
     VerbsConfig { sq_entries: super::LANE_DEPTH, ..VerbsConfig::DEFAULT }
@@ -215,7 +215,7 @@ pub struct VerbsPublish {
 ///
 /// # Errors
 ///
-/// What is missing, and what to do about it.
+/// A device, a port or a right is missing; the error says which, and what to do.
 pub fn publish(spec: &str) -> Result<VerbsPublish, VerbsStartError> {
     publish_with(spec, config())
 }
@@ -224,7 +224,7 @@ pub fn publish(spec: &str) -> Result<VerbsPublish, VerbsStartError> {
 ///
 /// # Errors
 ///
-/// What is missing, and what to do about it.
+/// A device, a port or a right is missing; the error says which, and what to do.
 pub fn publish_with(spec: &str, config: VerbsConfig) -> Result<VerbsPublish, VerbsStartError> {
     config.check()?;
     Ok(VerbsPublish { rails: rail::open(spec, config, Side::Producer)? })

@@ -5,7 +5,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr, Sge, Wc, WcStatus};
+use kvrail_core::verbs_abi::{IBV_WR_RDMA_READ, SendFlags, SendWr, Sge, Wc, WcStatus};
 use rdma_mummy_sys as sys;
 use static_assertions::{assert_eq_align, assert_eq_size, const_assert_eq};
 
@@ -62,7 +62,7 @@ same_wc!(
 );
 
 const_assert_eq!(IBV_WR_RDMA_READ, sys::ibv_wr_opcode::IBV_WR_RDMA_READ);
-const_assert_eq!(IBV_SEND_SIGNALED, sys::ibv_send_flags::IBV_SEND_SIGNALED.0);
+const_assert_eq!(SendFlags::SIGNALED.bits(), sys::ibv_send_flags::IBV_SEND_SIGNALED.0);
 const_assert_eq!(WcStatus::SUCCESS.0, sys::ibv_wc_status::IBV_WC_SUCCESS);
 const_assert_eq!(WcStatus::WR_FLUSH_ERR.0, sys::ibv_wc_status::IBV_WC_WR_FLUSH_ERR);
 const_assert_eq!(WcStatus::REM_ACCESS_ERR.0, sys::ibv_wc_status::IBV_WC_REM_ACCESS_ERR);

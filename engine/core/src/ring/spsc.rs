@@ -238,7 +238,7 @@ impl<'r, T> Producer<'r, T> {
 }
 
 impl<T> Consumer<'_, T> {
-    /// How many items there are, as far as is known.
+    /// How many items the consumer knows to be there.
     #[cfg(not(loom))]
     pub(crate) fn len(&self) -> usize {
         self.seen.wrapping_sub(self.next)
@@ -485,7 +485,7 @@ mod loom_tests {
                 thread::yield_now();
             }
             let seen = bytes.with_mut(|at| {
-                // SAFETY: nobody has a number any more; loom checks it.
+                // SAFETY: no thread has a number any more; loom checks it.
                 unsafe { at.read() }
             });
             assert_eq!(seen, 7);

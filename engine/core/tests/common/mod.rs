@@ -4,6 +4,8 @@
 #![allow(unsafe_code, reason = "destination memory is owned by the harness and outlives the engine")]
 #![allow(clippy::cast_possible_wrap, reason = "small numbers of tests")]
 
+pub mod seeds;
+
 use kvrail_core::batch::Batch;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};

@@ -8,17 +8,21 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod trace;
 mod world;
 
 use std::ops::Range;
 
+use common::seeds::{again, number, parse};
 use common::*;
 use kvrail_core::config::EngineConfig;
+use kvrail_core::engine::Engine;
 use kvrail_core::id::RailIndex;
 use kvrail_core::memory::Slot;
 use kvrail_core::time::Nanos;
 use kvrail_layouts::Selection;
 use kvrail_sim::sim::{self, Delay, Faults, Odds, RailSpec, Rate, Sim};
+use trace::Trace;
 use world::{OWNERS, Tally, World, range};
 
 /// How many are run, unless `KVRAIL_SCHEDULES` says otherwise.
@@ -77,7 +81,7 @@ fn engine_config(rng: &mut Rng) -> EngineConfig {
     }
 }
 
-fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>]) -> Tally {
+fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mut Trace) -> Tally {
     let mut rng = Rng(seed);
     let specs: Vec<_> = (0..3)
         .map(|_| RailSpec {
@@ -94,7 +98,11 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>]) -> Tally {
         bytes.iter_mut().zip(3..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(DEST, PAGE);
     let mut state = Box::new(SmallState::new());
-    let mut engine = start(&mut state, &sim, engine_config(&mut rng));
+    let config = engine_config(&mut rng);
+    #[allow(unsafe_code, reason = "storage of this function")]
+    // SAFETY: the storage is declared before the engine, and nothing is forgotten.
+    let mut engine =
+        unsafe { Engine::start_scoped_with_events(&mut *state, sim.rails(), config, trace) }.unwrap();
     let free: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
     for slot in &free {
         sim.protect(range(slot)).unwrap();
@@ -175,36 +183,54 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>]) -> Tally {
     world.tally
 }
 
-/// A number from the environment.
-fn told(name: &str) -> Option<u64> {
-    std::env::var(name)
-        .ok()
-        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
-}
+/// The most schedules of one run: engines of a process are counted, in 16 bits.
+const MOST: u64 = 65_000;
 
 /// Others in each run, so that each run looks for what the ones before have not found. Which ones
 /// they are is said, and any of them can be run again.
 fn seeds() -> Range<u64> {
-    if let Some(seed) = told("KVRAIL_SEED") {
+    let (first, count) = (number("KVRAIL_FIRST_SEED"), number("KVRAIL_SCHEDULES"));
+    if let Some(seed) = number("KVRAIL_SEED") {
+        assert!(
+            first.is_none() && count.is_none(),
+            "KVRAIL_SEED runs one schedule: set no KVRAIL_FIRST_SEED or KVRAIL_SCHEDULES beside it"
+        );
+        assert!(seed < u64::MAX, "KVRAIL_SEED is {seed}: expected at most {}", u64::MAX - 1);
         return seed..seed + 1;
     }
+    let count = count.unwrap_or(SCHEDULES);
+    assert!((1..=MOST).contains(&count), "KVRAIL_SCHEDULES is {count}: expected 1 to {MOST}");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    let first = told("KVRAIL_FIRST_SEED").unwrap_or(now.as_nanos() as u64 % 1_000_000_000_000);
-    first..first + told("KVRAIL_SCHEDULES").unwrap_or(SCHEDULES)
+    let first = first.unwrap_or(now.as_nanos() as u64 % 1_000_000_000_000);
+    let most = u64::MAX - count;
+    assert!(first <= most, "KVRAIL_FIRST_SEED is {first}: expected at most {most} for {count} schedules");
+    first..first + count
+}
+
+#[test]
+fn a_mistyped_seed_is_an_error_that_says_what_is_expected() {
+    assert_eq!(parse("KVRAIL_SEED", "117"), Ok(117));
+    for typed in ["", "1l7", "-1", "0x75", "117 ", "18446744073709551616"] {
+        let error = parse("KVRAIL_SEED", typed).unwrap_err();
+        let expected = format!("KVRAIL_SEED is {typed:?}: expected a decimal number from 0 to");
+        assert!(error.starts_with(&expected), "{error}");
+    }
 }
 
 #[test]
 fn schedules_of_faults() {
     let mut storage = Box::new(SmallSim::new());
-    let mut sum = Tally::default();
+    let (mut sum, mut trace) = (Tally::default(), Trace::default());
     let seeds = seeds();
     let only = seeds.end - seeds.start < 5_000;
     println!("schedules {} to {}", seeds.start, seeds.end - 1);
     for seed in seeds.clone() {
         let mut bytes = memory(OWNERS);
-        let run = std::panic::AssertUnwindSafe(|| schedule(seed, &mut storage, &mut bytes));
+        trace.clear();
+        let run = std::panic::AssertUnwindSafe(|| schedule(seed, &mut storage, &mut bytes, &mut trace));
         let tally = std::panic::catch_unwind(run).unwrap_or_else(|cause| {
-            eprintln!("schedule {seed} fails; run it alone with KVRAIL_SEED={seed}");
+            eprintln!("what the engine did before that, in model time:\n{trace}");
+            eprintln!("schedule {seed} fails; run it again: {}", again("schedules", seed));
             std::panic::resume_unwind(cause)
         });
         sum.hits += tally.hits;

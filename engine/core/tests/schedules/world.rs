@@ -17,6 +17,7 @@ use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{Action, FailedRanges, Rate, Sim, SimRails};
 
 use crate::common::*;
+use crate::trace::Trace;
 
 pub const OWNERS: usize = 2;
 
@@ -75,9 +76,9 @@ pub struct Tally {
     pub stale: u64,
 }
 
-pub struct World<'s, 'm> {
+pub struct World<'s, 'm, 't> {
     pub sim: &'m Sim<'m>,
-    pub engine: Engine<'s, SimRails<'m>>,
+    pub engine: Engine<'s, SimRails<'m>, &'t mut Trace>,
     pub owners: Vec<Owner>,
     pub peers: Vec<Option<(PeerId, RemoteRegion)>>,
     pub free: Vec<Slot>,
@@ -97,7 +98,7 @@ pub fn range(slot: &Slot) -> MemoryRange {
     MemoryRange { addr: slot.address(), len: slot.len() as u64 }
 }
 
-impl World<'_, '_> {
+impl World<'_, '_, '_> {
     pub fn submit(&mut self) {
         let Some(mut batch) = self.engine.batch() else { return };
         let tag = self.flying.len();

@@ -67,7 +67,7 @@ pub struct LocalLane {
     pub(crate) slot: u16,
     pub(crate) qp_num: u32,
     pub(crate) depth: u32,
-    pub(crate) fail_asked: bool,
+    pub(crate) fail_requested: bool,
 }
 
 // A lane moves between threads with its engine, and there is one handle to it.

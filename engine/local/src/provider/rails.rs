@@ -215,7 +215,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
             slot,
             qp_num,
             depth,
-            fail_asked: false,
+            fail_requested: false,
         })
     }
 
@@ -251,7 +251,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         if let Some(interrupt) = &place.interrupt {
             interrupt.fail();
         }
-        if !std::mem::replace(&mut lane.fail_asked, true) {
+        if !std::mem::replace(&mut lane.fail_requested, true) {
             rail.send(Command::Fail { slot: lane.slot, id: lane.id });
         }
     }

@@ -185,7 +185,7 @@ fn pages() -> impl Strategy<Value = Vec<Location>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
     fn there_and_back(pages in pages()) {
@@ -234,7 +234,7 @@ fn fewest(pages: &[Location]) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
     fn no_other_runs_are_fewer_bytes(pages in pages()) {

@@ -13,5 +13,7 @@ pub(super) const REGISTRATIONS: usize = 64;
 pub(super) const PROTECTIONS: usize = 512;
 /// Scripted fates, and scheduled actions, at a time.
 pub(super) const PLANS: usize = 64;
-/// Events that nobody has read yet. An engine reads them at every poll; a lane has up to three between two polls.
+/// Unread events per lane: failed by itself, failed on request, closed, and one of a rail.
+pub(super) const EVENTS_PER_LANE: usize = 4;
+/// Unread events of a model, however many lanes it has. An engine reads them at every poll.
 pub(super) const EVENTS: usize = 4096;

@@ -11,6 +11,7 @@ use super::config::{RailSpec, Rate, SimConfig, SimLaneSpec};
 use super::error::SimConnectError;
 use super::handle::{LaneHandle, PeerHandle};
 use super::lane::{Lane, State, Wr};
+use super::limits::EVENTS_PER_LANE;
 use super::memory::Memories;
 use super::script::Scripts;
 use super::timers::{NEVER, Timers};
@@ -164,7 +165,8 @@ impl Model<'_> {
     // What the engine is told.
 
     pub(super) fn tell(&mut self, event: ProviderEvent) {
-        if let Err(event) = self.events.push_back(event) {
+        let room = self.events.storage_len() < EVENTS_PER_LANE * self.lanes.len();
+        if !room || self.events.push_back(event).is_err() {
             self.violations.record(Violation::EventLost { event });
         }
     }

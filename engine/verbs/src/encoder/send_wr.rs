@@ -6,7 +6,7 @@ use std::ptr;
 
 use kvrail_core::id::WrId;
 use kvrail_core::provider::{Commit, Ends, Piece, Post, Read, UniformReads};
-use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, Posting, SendWr, Sge};
+use kvrail_core::verbs_abi::{Posting, SendFlags, SendWr, Sge};
 use rdma_mummy_sys as sys;
 
 use super::contract::{Encoder, EncoderPost};
@@ -93,7 +93,7 @@ unsafe impl Encoder for SendWrEncoder {
             sg_list: &raw mut sge,
             // No piece of memory: some devices take a length of 0 for 2^31.
             num_sge: 0,
-            send_flags: IBV_SEND_SIGNALED,
+            send_flags: SendFlags::SIGNALED,
             ..SendWr::EMPTY
         };
         // SAFETY: the caller's promise; a chain of one local wr.

@@ -1,132 +1,12 @@
-//! What an engine asks of the thing that moves bytes.
-//!
-//! A provider is *all rails of one engine thread*: one completion queue per rail, any number of
-//! lanes (QPs) on each. The engine hands it READ descriptors and gets completions back; which lane
-//! gets which descriptor, how many are outstanding and what a failure means is the engine's business
-//! alone. Work requests, work queue entries, ring slots: how a descriptor is encoded is the
-//! provider's. [`Chain`](crate::verbs_abi::Chain) is the `ibv_send_wr` encoder for those that want it.
-//!
-//! Nothing here may block except [`wait`](Provider::wait) and [`register`](Provider::register).
-//! Moving a QP to the error state and destroying one block in the kernel: a provider does them on a
-//! control thread and reports by [`ProviderEvent`].
-
+//! The contract between an engine and its provider.
 #![allow(unsafe_code, reason = "an unsafe trait: memory is handed out again on a provider's word")]
 
 use core::fmt;
 
+use super::post::Post;
 use crate::id::{LaneId, MAX_RAILS, RailIndex, WrId};
 use crate::time::{Nanos, Time};
 use crate::verbs_abi::Wc;
-
-/// One one-sided READ: `len` bytes at `remote_addr` of the peer's memory into `local_addr`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Read {
-    /// Comes back in the completion.
-    pub wr_id: WrId,
-    /// Address in the peer's memory.
-    pub remote_addr: u64,
-    /// Address in local registered memory.
-    pub local_addr: u64,
-    /// Bytes, at least 1.
-    pub len: u32,
-    /// The peer's key for the remote region on the peer's rail.
-    pub rkey: u32,
-    /// The local key of the destination region on this rail.
-    pub lkey: u32,
-    /// Whether success must be told. Failure always is.
-    pub signaled: bool,
-}
-
-/// A piece of local registered memory: where some of a READ's bytes go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Piece {
-    /// Address in local registered memory.
-    pub addr: u64,
-    /// Bytes, at least 1.
-    pub len: u32,
-}
-
-/// What READs have in common that go from one remote region into one local one, with one length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UniformReads {
-    /// Of the first of them; the others' follow it ([`WrId::nth`]).
-    pub wr_id: WrId,
-    /// Bytes of each, at least 1.
-    pub len: u32,
-    /// The peer's key for the remote region on the peer's rail.
-    pub rkey: u32,
-    /// The local key of the destination region on this rail.
-    pub lkey: u32,
-}
-
-impl UniformReads {
-    /// The READ number `i` of them, between these addresses.
-    #[inline]
-    #[must_use]
-    pub const fn read(&self, i: u32, ends: Ends, signaled: bool) -> Read {
-        let (Self { wr_id, len, rkey, lkey }, Ends { remote_addr, local_addr }) = (*self, ends);
-        Read { wr_id: wr_id.nth(i), remote_addr, local_addr, len, rkey, lkey, signaled }
-    }
-}
-
-/// Where the bytes of a READ come from and go to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ends {
-    /// Address in the peer's memory.
-    pub remote_addr: u64,
-    /// Address in local registered memory.
-    pub local_addr: u64,
-}
-
-/// What became of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Commit {
-    /// Every descriptor was accepted.
-    All,
-    /// Only the first `accepted` were. The lane is done for: the engine fails it.
-    Prefix {
-        /// How many were accepted.
-        accepted: u32,
-        /// The provider's errno.
-        errno: i32,
-    },
-    /// An error that does not say what was accepted: all of it counts as posted.
-    Unknown {
-        /// The provider's errno.
-        errno: i32,
-    },
-}
-
-/// A commit being built on one lane. Dropping it posts nothing.
-pub trait Post {
-    /// Adds one descriptor. The engine adds at most [`Provider::CHAIN`] to a commit.
-    fn read(&mut self, read: Read);
-
-    /// Adds descriptors that have all but their addresses in common, in this order. The last is signaled.
-    ///
-    /// What is the same for all of them is worked out once by an encoder that does this by itself.
-    #[inline]
-    fn read_uniform(&mut self, alike: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
-        let mut left = ends.len();
-        for (i, ends) in (0..).zip(ends) {
-            left -= 1;
-            self.read(alike.read(i, ends, left == 0));
-        }
-    }
-
-    /// One descriptor with the bytes scattered over `pieces`, in their order: 2 to [`Provider::sges`] of them, all
-    /// by the key of `read`, together as long as it. `read.local_addr` is the first one's.
-    ///
-    /// Counts as one descriptor of the commit. Called on providers that take several pieces only.
-    fn scatter(&mut self, read: Read, pieces: &[Piece]) {
-        let _ = (read, pieces);
-        unreachable!("who says that a READ may have several pieces takes them");
-    }
-
-    /// Rings the doorbell, once.
-    #[must_use]
-    fn commit(self) -> Commit;
-}
 
 /// What a provider reports that is not a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +26,8 @@ pub enum ProviderEvent {
 /// A rail, as the scheduler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RailInfo {
-    /// What the port carries at best, in bytes per second: 49,000,000,000 for 400 Gb/s with MTU 4096.
+    /// What the port carries at best, in bytes per second: 49,000,000,000 for 400 Gb/s with MTU
+    /// 4096.
     pub nominal_bytes_per_sec: u64,
     /// The NUMA node it hangs on, if known.
     pub numa: Option<u8>,
@@ -192,7 +73,8 @@ pub struct RegisterError {
 }
 
 impl RegisterError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         2180
@@ -201,7 +83,7 @@ impl RegisterError {
 
 /// Wakes an engine that sleeps in [`Provider::wait`], from any thread.
 pub trait Wake: Send + Sync {
-    /// Makes the present or the next `wait` return. Cheap when nobody sleeps.
+    /// Makes the present or the next `wait` return. Cheap while the engine is awake.
     fn wake(&self);
 }
 
@@ -232,13 +114,13 @@ impl WaitFor {
 /// The engine hands out memory again (slots to their user, regions to their owner) on a provider's
 /// word. An implementation promises:
 ///
-/// 1. A READ writes only to `local_addr .. local_addr + len` of its descriptor, a scattered one only to its
-///    pieces.
+/// 1. A READ writes only to `local_addr .. local_addr + len` of its descriptor, a scattered one
+///    only to its pieces.
 /// 2. It writes nothing more after it has been reported a success: by its own completion, or by a
-///    successful completion of a later wr of the same lane; completions of one lane come in the order
-///    of posting. (A failed or flushed wr may still be writing: see 3 and 4.)
-/// 3. After [`ProviderEvent::LaneFailed`], a wr posted by [`drain`](Provider::drain) completes only when no
-///    earlier wr of the lane writes any more.
+///    successful completion of a later wr of the same lane; completions of one lane come in the
+///    order of posting. (A failed or flushed wr may still be writing: see 3 and 4.)
+/// 3. After [`ProviderEvent::LaneFailed`], a wr posted by [`drain`](Provider::drain) completes only
+///    when no earlier wr of the lane writes any more.
 /// 4. After [`ProviderEvent::LaneClosed`] no wr of the lane writes any more.
 /// 5. When the provider has been dropped, none of its lanes writes any more; an implementation that
 ///    cannot make sure of that does not return from `drop` normally (it leaks what the hardware may
@@ -286,11 +168,13 @@ pub unsafe trait Provider {
     /// The first rail that refused; nothing stays registered then.
     fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError>;
 
-    /// The same of memory that another device has exported. `range` says by which addresses it goes.
+    /// The same of memory that another device has exported. `range` says by which addresses it
+    /// goes.
     ///
     /// # Errors
     ///
-    /// As [`register`](Self::register); errno 95 (EOPNOTSUPP) of rails that take no memory of that kind.
+    /// As [`register`](Self::register); errno 95 (EOPNOTSUPP) of rails that take no memory of that
+    /// kind.
     fn register_dmabuf(&mut self, range: MemoryRange, dmabuf: DmaBuf) -> Result<RailKeys, RegisterError> {
         let _ = dmabuf;
         Err(RegisterError { rail: 0, range, errno: 95 })
@@ -319,17 +203,17 @@ pub unsafe trait Provider {
     /// # Safety
     ///
     /// This provider has opened the lane. For each READ that is added and committed: its local
-    /// range is either not registered, or nobody else reads or writes it until the READ is known to
-    /// write no more. (This is where memory is written on somebody's word; to register a range
+    /// range is either not registered, or no other code reads or writes it until the READ is known
+    /// to write no more. (This is where memory is written on somebody's word; to register a range
     /// writes nothing.)
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut Self::Lane) -> Self::Post<'a>;
 
-    /// Takes completions of all the rail's lanes, oldest first, into the front of `out`, and says how
-    /// many.
+    /// Takes completions of all the rail's lanes, oldest first, into the front of `out`, and says
+    /// how many.
     fn poll(&mut self, rail: RailIndex, out: &mut [Wc]) -> usize;
 
-    /// Starts moving `lane` to the error state and returns at once. [`ProviderEvent::LaneFailed`] follows.
-    /// Does nothing to a lane of another provider.
+    /// Starts moving `lane` to the error state and returns at once. [`ProviderEvent::LaneFailed`]
+    /// follows. Does nothing to a lane of another provider.
     fn fail(&mut self, lane: &mut Self::Lane);
 
     /// Posts a signaled wr to a lane in the error state, to learn when it has been flushed. The
@@ -340,9 +224,9 @@ pub unsafe trait Provider {
     /// The provider's errno; nothing was posted. EINVAL (22) for a lane of another provider.
     fn drain(&mut self, lane: &mut Self::Lane, wr_id: WrId) -> Result<(), i32>;
 
-    /// Starts destroying `lane` and returns at once. [`ProviderEvent::LaneClosed`] follows; if it cannot be
-    /// destroyed, nothing follows, and the lane's place is never used again. Nothing follows either
-    /// for a lane of another provider, which is left as it is.
+    /// Starts destroying `lane` and returns at once. [`ProviderEvent::LaneClosed`] follows; if it
+    /// cannot be destroyed, nothing follows, and the lane's place is never used again. Nothing
+    /// follows either for a lane of another provider, which is left as it is.
     fn close(&mut self, lane: Self::Lane);
 
     /// The next event, if any.

@@ -1,15 +1,19 @@
 //! Typed access to a page's bytes, without copying them.
 //!
-//! A view is made once, and checks once that the bytes are that page: the fingerprint that came with
-//! them, the number of regions, each length, each address. After that it only looks up.
+//! A view is made once, and checks once that the bytes are that page: the fingerprint that came
+//! with them, the number of regions, each length, each address. After that it only looks up.
+
+mod error;
 
 use core::marker::PhantomData;
 use core::ops::Range;
 
+use static_assertions::{assert_impl_all, assert_not_impl_any};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::address::{OffsetError, Place};
-use crate::element::{Element, ElementKind};
+use crate::address::Place;
+use crate::catalogue::Opaque;
+use crate::element::Element;
 use crate::field::FieldOf;
 use crate::fingerprint::Fingerprint;
 use crate::geometry::Geometry;
@@ -17,90 +21,7 @@ use crate::layout::KvLayout;
 use crate::placement::Placed;
 use crate::selection::{ByteRanges, Selection, SelectionError};
 
-/// Why bytes are not the page they are taken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ViewError {
-    /// The bytes were laid out by another declaration.
-    #[error(
-        "{layout} has fingerprint {expected}, the bytes have {found}: they were written under another \
-         declaration; give both sides the same one"
-    )]
-    Fingerprint {
-        /// The layout's name.
-        layout: &'static str,
-        /// The layout's fingerprint.
-        expected: Fingerprint,
-        /// The one that came with the bytes.
-        found: Fingerprint,
-    },
-    /// Not as many regions as the page has.
-    #[error(
-        "{layout} has its bytes in {expected} regions, and got {found} slices: give one for each, in order"
-    )]
-    Regions {
-        /// The layout's name.
-        layout: &'static str,
-        /// The page's regions.
-        expected: u32,
-        /// How many slices were given.
-        found: usize,
-    },
-    /// A region of another length.
-    #[error(
-        "region {region} of {layout} has {expected} bytes, the slice has {found}: give exactly one page's"
-    )]
-    Length {
-        /// The layout's name.
-        layout: &'static str,
-        /// The region, counted from 0.
-        region: u32,
-        /// Its bytes.
-        expected: u64,
-        /// The slice's bytes.
-        found: usize,
-    },
-    /// An address that is no multiple of the declared alignment.
-    #[error(
-        "region {region} of {layout} is declared with align = {align}, the slice is {over} bytes past a \
-         multiple of it: align the pool's memory, or declare less"
-    )]
-    Misaligned {
-        /// The layout's name.
-        layout: &'static str,
-        /// The region, counted from 0.
-        region: u32,
-        /// The declared alignment, in bytes.
-        align: u64,
-        /// The address modulo the alignment.
-        over: u64,
-    },
-    /// The layout leaves strides to run time.
-    #[error("{layout} has strides that are known only at run time: make a `Placed` of it, and view that")]
-    Unplaced {
-        /// The layout's name.
-        layout: &'static str,
-    },
-}
-
-/// Why there is no such run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// No such place.
-    #[error(transparent)]
-    Address(#[from] OffsetError),
-    /// The field's elements are of another kind.
-    #[error("`{field}` is declared as {declared}, and was asked for as {asked}")]
-    Kind {
-        /// The field's name.
-        field: &'static str,
-        /// Its elements.
-        declared: ElementKind,
-        /// What was asked for.
-        asked: ElementKind,
-    },
-}
+pub use self::error::{RunError, ViewError};
 
 /// A page, for reading.
 pub struct View<'a, L> {
@@ -126,7 +47,8 @@ impl<'a> Regions<'a> {
 }
 
 impl<'a, L: KvLayout> View<'a, L> {
-    /// `bytes` as a page in one region; `fingerprint` is what came with them, from a peer or a file.
+    /// `bytes` as a page in one region; `fingerprint` is what came with them, from a peer or a
+    /// file.
     ///
     /// # Errors
     ///
@@ -170,7 +92,8 @@ impl<'a, L: KvLayout> View<'a, L> {
         self.geometry
     }
 
-    /// The elements of one field in one row, one index for each of [`Geometry::axes`], in that order.
+    /// The elements of one field in one row, one index for each of [`Geometry::axes`], in that
+    /// order.
     ///
     /// # Errors
     ///
@@ -190,7 +113,7 @@ impl<'a, L: KvLayout> View<'a, L> {
         Ok(typed(&self.regions.region(region)[range]))
     }
 
-    /// The bytes of one field in one row, whatever they mean.
+    /// The bytes of one field in one row, whatever its element type.
     ///
     /// # Errors
     ///
@@ -206,7 +129,7 @@ impl<'a, L: KvLayout> View<'a, L> {
         (region < self.geometry.regions()).then(|| self.regions.region(region))
     }
 
-    /// A part of the page as contiguous pieces, as few and as long as there are, in the order of
+    /// A part of the page as contiguous pieces, as few and as long as possible, in the order of
     /// [`Selected::byte_ranges`](crate::Selected::byte_ranges).
     ///
     /// # Errors
@@ -285,6 +208,11 @@ impl RegionsMut<'_> {
         }
     }
 }
+
+// Two of them would write the same bytes.
+assert_not_impl_any!(ViewMut<'static, Opaque<1>>: Clone);
+// A view of a page may go to any thread.
+assert_impl_all!(View<'static, Opaque<1>>: Copy, Send, Sync);
 
 impl<'a, L: KvLayout> ViewMut<'a, L> {
     /// As [`View::new`].
@@ -469,7 +397,7 @@ fn locate<E: Element>(
     let found = range(geometry, field, indices)?;
     let field = &geometry.fields()[field];
     if field.kind() != E::KIND {
-        return Err(RunError::Kind { field: field.name(), declared: field.kind(), asked: E::KIND });
+        return Err(RunError::ElementKind { field: field.name(), actual: field.kind(), asked: E::KIND });
     }
     Ok(found)
 }

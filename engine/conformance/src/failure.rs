@@ -1,0 +1,70 @@
+//! How a case ends.
+
+use core::fmt::{self, Write as _};
+
+use heapless::String;
+
+/// What a case found that the contract forbids.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the provider breaks its contract: {text}")]
+pub struct Failure {
+    text: String<400>,
+}
+
+impl Failure {
+    pub(crate) fn new(text: fmt::Arguments<'_>) -> Self {
+        let mut kept = String::new();
+        // Text that does not fit ends early: still a failure, with the case's name beside it.
+        let _ = kept.write_fmt(text);
+        Self { text: kept }
+    }
+
+    /// The number of this error in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self { .. } => 9200,
+        }
+    }
+}
+
+/// How one case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The provider keeps the promise, as far as the case can see.
+    Passed,
+    /// The rig lacks what the case needs.
+    Skipped {
+        /// What it lacks.
+        missing: &'static str,
+    },
+    /// The provider breaks the promise.
+    Failed(Failure),
+}
+
+/// Why a case cannot go on.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Skip(&'static str),
+    Fail(Failure),
+}
+
+pub(crate) type Verdict = Result<(), Stop>;
+
+/// Ends the case with a failure.
+macro_rules! fail {
+    ($($text:tt)*) => {
+        return Err($crate::failure::Stop::Fail($crate::failure::Failure::new(format_args!($($text)*))))
+    };
+}
+
+/// Ends the case with a failure unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)*) => {
+        if !$condition {
+            $crate::failure::fail!($($text)*);
+        }
+    };
+}
+
+pub(crate) use {ensure, fail};

@@ -1,0 +1,84 @@
+//! What the suite asks of whoever tests a provider.
+
+use kvrail_core::id::RailIndex;
+use kvrail_core::provider::{Provider, RailKeys, Wake as _};
+use kvrail_core::time::{Nanos, Time};
+
+use crate::destination::Destination;
+
+/// The memory that READs take bytes from: [`BYTES`](crate::BYTES) bytes, of which byte `i` is
+/// [`pattern(i)`](crate::pattern).
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteBytes {
+    /// The address of the first byte, as the counterpart names it.
+    pub base: u64,
+    /// The counterpart's key for it, on each of its rails.
+    pub rkeys: RailKeys,
+}
+
+/// What a provider can do. Cases that need more are skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// READs move bytes.
+    pub moves_bytes: bool,
+    /// A READ by a wrong remote key, or of other bytes than were published, fails.
+    pub checks_remote: bool,
+    /// A READ into memory that is not registered with the key that it names fails.
+    pub checks_local: bool,
+}
+
+impl Abilities {
+    /// Everything, which is what a provider for use has.
+    pub const ALL: Self = Self { moves_bytes: true, checks_remote: true, checks_local: true };
+}
+
+/// A provider in a world of its own: a counterpart with memory to read, and a clock.
+///
+/// The suite makes one for each case; some cases make two.
+pub trait Rig: Sized {
+    /// The provider under test.
+    type Provider: Provider;
+
+    /// What it can do.
+    const ABILITIES: Abilities;
+
+    /// READs that may be outstanding on a lane, the entry for the drain not counted: 4 to 64. The fewer, the
+    /// quicker the suite. Every rail has room for four lanes of this depth.
+    const DEPTH: u32;
+
+    /// A counterpart with memory to read.
+    fn new() -> Self;
+
+    /// The same, over a provider whose control thread is slow: `LaneFailed` and `LaneClosed` come much later
+    /// than they were asked for. `None`: there is no such thread, or it cannot be slowed.
+    fn slow() -> Option<Self> {
+        None
+    }
+
+    /// Makes the provider. Called once.
+    fn provider(&mut self) -> Self::Provider;
+
+    /// Connects a lane from `rail` of `provider` to the counterpart's memory.
+    fn connect(
+        &mut self,
+        provider: &mut Self::Provider,
+        rail: RailIndex,
+    ) -> <Self::Provider as Provider>::Unopened;
+
+    /// The counterpart's memory.
+    fn remote(&self) -> RemoteBytes;
+
+    /// Memory to read into: [`Destination::new`] over memory that is never freed.
+    fn destination(&mut self) -> Destination;
+
+    /// The time, by the clock that the provider's `wait` goes by.
+    fn now(&self) -> Time;
+
+    /// Lets time pass without calling the provider, which may be gone already.
+    fn pass(&mut self, time: Nanos);
+
+    /// Wakes `provider`'s present or next `wait`; from another thread, where there are threads.
+    fn wake(&mut self, provider: &Self::Provider) {
+        provider.waker().wake();
+    }
+}

@@ -1,0 +1,71 @@
+//! Seeds of random tests: which ones are run, and how a failure is run again.
+//!
+//! `KVRAIL_SEED=N` runs that one alone, in every random test of this crate.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::Command;
+
+/// What the environment may say, and what it says then.
+const KNOWN: [&str; 3] = ["KVRAIL_SEED", "KVRAIL_FIRST_SEED", "KVRAIL_SCHEDULES"];
+
+/// The number in a variable of the environment; `None` when it is not set.
+///
+/// # Panics
+///
+/// When it holds something else, or a variable is set that looks like one of [`KNOWN`] and is none.
+pub fn number(name: &str) -> Option<u64> {
+    for (other, _) in std::env::vars_os() {
+        let other = other.to_string_lossy().into_owned();
+        let similar = other.starts_with("KVRAIL_S") || other.starts_with("KVRAIL_F");
+        assert!(!similar || KNOWN.contains(&&*other), "{other} is set; the tests know {}", KNOWN.join(", "));
+    }
+    let value = std::env::var_os(name)?;
+    Some(parse(name, &value.to_string_lossy()).unwrap_or_else(|expected| panic!("{expected}")))
+}
+
+/// The number in `value`, or what was expected.
+pub fn parse(name: &str, value: &str) -> Result<u64, String> {
+    value.parse().map_err(|_| {
+        format!("{name} is {value:?}: expected a decimal number from 0 to {}, as in {name}=117", u64::MAX)
+    })
+}
+
+/// The sources that this test was built from: the commit if there is one, else the version.
+pub fn sources() -> String {
+    let version = concat!("version ", env!("CARGO_PKG_VERSION"));
+    let git = Command::new("git")
+        .args([
+            "-C",
+            env!("CARGO_MANIFEST_DIR"),
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=40",
+            "--exclude=*",
+        ])
+        .output();
+    match git {
+        Ok(git) if git.status.success() => {
+            format!("{version}, commit {}", String::from_utf8_lossy(&git.stdout).trim())
+        }
+        _ => version.to_owned(),
+    }
+}
+
+/// How a seed of the test program `test` is run again.
+pub fn again(test: &str, seed: u64) -> String {
+    format!("KVRAIL_SEED={seed} cargo test -p kvrail-core --test {test} -- --nocapture ({})", sources())
+}
+
+/// Runs a test with each of these seeds, or with that in `KVRAIL_SEED` alone. Says whether it ran all.
+pub fn each(test: &str, seeds: Range<u64>, mut run: impl FnMut(u64)) -> bool {
+    let only = number("KVRAIL_SEED");
+    for seed in only.map_or(seeds, |seed| seed..seed.saturating_add(1)) {
+        catch_unwind(AssertUnwindSafe(|| run(seed))).unwrap_or_else(|cause| {
+            eprintln!("seed {seed} fails; run it again: {}", again(test, seed));
+            resume_unwind(cause)
+        });
+    }
+    only.is_none()
+}
