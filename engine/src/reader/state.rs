@@ -26,7 +26,7 @@ pub struct State<
     const SUBMITTERS: usize,
     const MAIL: usize,
 > {
-    storage: storage::Storage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
+    storage: storage::EngineStorage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>,
     mailboxes: [MaybeUninit<Mailbox<'static, MAIL>>; SUBMITTERS],
 }
 
@@ -80,7 +80,7 @@ impl<
             const D: usize,
             const B: usize,
             const N: usize,
-        > = MaybeUninit<storage::Storage<P, R, L, D, B, N>>;
+        > = MaybeUninit<storage::EngineStorage<P, R, L, D, B, N>>;
         let this = room.as_mut_ptr();
         // SAFETY: `this` points at `room`, which is as large and aligned as a Self.
         let storage = unsafe { &raw mut (*this).storage };
