@@ -1,11 +1,13 @@
 //! Declare pages, look at where their bytes are, write and read them, and see what is refused.
 //!
-//!     cargo run --example declare_a_page
+//! ```text
+//! cargo run --example declare_a_page
+//! ```
 
-use kvrail::KvLayout;
-use kvrail::layouts::{AxisKind, Bf16, E4m3, F32, Placed, Selection, Ue8m0, View, ViewMut};
+use kvrail::layouts::{AxisKind, E4m3, F32, Placed, Selection, Ue8m0, ViewMut};
+use kvrail::{Bf16, KvLayout, View};
 
-/// DeepSeek's MLA in bf16: the struct is one token of one layer, `order` is what is around it.
+/// DeepSeek's MLA in bf16: the struct is one token of one layer, and `order` says how these repeat.
 #[derive(KvLayout)]
 #[kv(order(layer, token), layers = 61, tokens = 64)]
 struct Mla {
@@ -13,7 +15,7 @@ struct Mla {
     rope: [Bf16; 64],
 }
 
-/// The same bytes in another order: as long, and not the same page.
+/// The same fields in another order: a page of the same length that must not be mistaken for `Mla`.
 #[derive(KvLayout)]
 #[kv(order(token, layer), layers = 61, tokens = 64)]
 struct MlaTokenFirst {
@@ -21,7 +23,8 @@ struct MlaTokenFirst {
     rope: [Bf16; 64],
 }
 
-/// Element types mixed in one token. What is known beforehand is checked: `bytes`.
+/// Several element types in one token. `bytes` is the expected size; a declaration of another size
+/// does not compile.
 #[derive(KvLayout)]
 #[kv(order(token), tokens = 64, bytes = 41_984)]
 struct Fp8 {
@@ -30,8 +33,8 @@ struct Fp8 {
     rope: [Bf16; 64],
 }
 
-/// DeepSeek V4: a state for every 4 tokens, scales behind all states in rows of 8 bytes, and each layer padded
-/// up to a multiple of 576.
+/// DeepSeek V4: a state for every 4 tokens, scales behind all states in rows of 8 bytes, and each
+/// layer padded up to a multiple of 576.
 #[derive(KvLayout)]
 #[kv(order(layer, pad(576), planes, token), layers = 21, tokens = 256, tokens_per_state = 4)]
 struct V4 {
@@ -41,7 +44,8 @@ struct V4 {
     scales: [Ue8m0; 7],
 }
 
-/// Heads and elements as parameters; K and V are objects of their own, and the heads are one rank's of eight.
+/// Heads and elements as parameters; K and V are objects of their own, and the heads are one rank's
+/// of eight.
 #[derive(KvLayout)]
 #[kv(order(regions(planes), head, token, layer), sharded(head, ranks = 8))]
 #[kv(layers = LAYERS, tokens = 64, heads = H)]

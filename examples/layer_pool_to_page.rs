@@ -1,5 +1,5 @@
-//! A device pool keeps each layer of a page in a place of its own; host storage wants a page in one piece, token by
-//! token. 61 small pages land in one slot, transposed on the way, without a copy.
+//! A device pool keeps each layer of a page in a place of its own; host storage wants a page in one
+//! piece, token by token. 61 small pages land in one slot, transposed on the way, without a copy.
 //!
 //! ```text
 //! cargo run --release --example layer_pool_to_page
@@ -8,9 +8,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use kvrail::core::table::KeyTag;
-use kvrail::layouts::{AxisKind, Bf16, Geometry, Plan, Selection, View, ViewMut};
-use kvrail::{KvLayout, PageLayout, PeerKey, Publisher, Reader, clock, memory, shm};
+use kvrail::layouts::{AxisKind, Geometry, Plan, Selection, ViewMut};
+use kvrail::{Bf16, KeyTag, KvLayout, PageLayout, PeerKey, Publisher, Reader, View, clock, memory, shm};
 
 const LAYERS: u64 = 61;
 const TOKENS: u64 = 64;

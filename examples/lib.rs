@@ -1,13 +1,11 @@
 //! Small programs, each runnable with one command from the workspace's root:
 //!
-//! - `cargo run --example read_pages`: declare a page, publish some, pull them over two rails, look
-//!   at them.
-//! - `cargo run --example declare_a_page`: declare pages of every kind, and see where their bytes
-//!   are.
-//! - `cargo run --example reshard_heads`: read pages of another tensor-parallel rank's layout.
-//! - `cargo run --example layer_pool_to_page`: gather a page from pools of single layers.
-//! - `cargo run --example several_threads`: feed one reader from several threads.
-//! - `cargo run --example custom_provider`: read a page through a provider of one's own.
+//! - `cargo run --example read_pages`: declare a page, publish some, read them over two rails.
+//! - `cargo run --example declare_a_page`: declare pages of every kind; see where bytes are.
+//! - `cargo run --example several_threads`: several threads feed one reader.
+//! - `cargo run --release --example reshard_heads`: read one rank's half of the heads of a page.
+//! - `cargo run --release --example layer_pool_to_page`: read a pool of layers into one page.
+//! - `cargo run --example custom_provider`: read a page through a provider of your own.
 
 use std::error::Error;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Declare a page, publish some, pull them out of the producer's memory over two rails, look at them.
+//! Declare a page, publish some pages, and read them out of the producer's memory over two rails.
 //!
 //! ```text
 //! cargo run --example read_pages
@@ -7,9 +7,10 @@
 use std::error::Error;
 use std::time::Duration;
 
-use kvrail::core::table::KeyTag;
-use kvrail::layouts::{Bf16, View, ViewMut};
-use kvrail::{Config, KvLayout, PageLayout, PeerKey, Publisher, Reader, clock, memory, shm};
+use kvrail::layouts::ViewMut;
+use kvrail::{
+    Bf16, Config, KeyTag, KvLayout, PageLayout, PeerKey, Publisher, Reader, View, clock, memory, shm,
+};
 
 /// 64 tokens of DeepSeek's MLA, all 61 layers: 4.5 MB, layer by layer.
 #[derive(KvLayout)]
@@ -27,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut producer = Publisher::start(name, MLA, 8, &anywhere, key.clone(), shm::publish(2))?;
     let mut locations = Vec::new();
     for slot in 0..8 {
-        // What a page is about, as a digest; whoever looks for it computes the same.
+        // A digest of what the page holds; a peer that looks for the page computes the same digest.
         let tag = KeyTag(0xCAFE_0000 + u64::from(slot));
         locations.push(producer.write(slot, tag, |bytes| {
             if let Ok(mut page) = ViewMut::<Mla>::new(bytes, Mla::FINGERPRINT)
@@ -40,7 +41,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // One page changes after its location was given away.
     producer.write(5, KeyTag(0xBEEF), |_| ())?;
 
-    // The reader: a decode node. It agrees with the producer on key and layout, and then needs it no more.
+    // The reader: a decode node. It agrees with the producer on key and layout; after that the
+    // producer takes no part in what it reads.
     let mut reader = Reader::start(MLA, shm::rails(2)?, Config::default())?;
     let slots = reader.register(memory::leaked(8 * MLA.page_bytes() as usize)?)?;
     let peer = reader.connect(&producer.local_addr().into(), &key)?;

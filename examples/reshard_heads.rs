@@ -1,5 +1,5 @@
-//! Prefill runs on one GPU, decode on two: each decode rank pulls its half of the heads out of whole pages,
-//! straight into its own layout.
+//! Prefill runs on one GPU, decode on two: each decode rank pulls its half of the heads out of
+//! whole pages, straight into its own layout.
 //!
 //! ```text
 //! cargo run --release --example reshard_heads
@@ -8,9 +8,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use kvrail::core::table::KeyTag;
-use kvrail::layouts::{AxisKind, Bf16, Placed, Plan, Selection, View, ViewMut};
-use kvrail::{KvLayout, PageLayout, PeerKey, Publisher, Reader, clock, memory, shm};
+use kvrail::layouts::{AxisKind, Placed, Plan, Selection, ViewMut};
+use kvrail::{Bf16, KeyTag, KvLayout, PageLayout, PeerKey, Publisher, Reader, View, clock, memory, shm};
 
 const LAYERS: u64 = 32;
 const TOKENS: u64 = 16;
@@ -42,13 +41,13 @@ struct Half {
 
 const WHOLE: PageLayout = PageLayout::of::<Whole>();
 
-/// What the cache holds for these indices: no two alike nearby.
+/// The value that the cache holds at these indices; neighbours differ.
 fn value(field: usize, page: u64, layer: u64, token: u64, head: u64) -> Bf16 {
     let n = (((page * LAYERS + layer) * TOKENS + token) * HEADS + head) * 2 + field as u64;
     Bf16::from_bits((n % 65_521) as u16)
 }
 
-/// Writes what prefill computes.
+/// Writes a page as prefill computes it.
 fn fill(bytes: &mut [u8], page: u64) -> Result<(), Box<dyn Error>> {
     let mut view = ViewMut::<Whole>::new(bytes, Whole::FINGERPRINT)?;
     for (layer, token, head) in indices(HEADS) {
@@ -133,7 +132,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// All layers, tokens, and so many heads.
+/// The indices (layer, token, head) of a page with `heads` heads.
 fn indices(heads: u64) -> impl Iterator<Item = (u64, u64, u64)> {
     (0..LAYERS * TOKENS * heads).map(move |n| (n / heads / TOKENS, n / heads % TOKENS, n % heads))
 }

@@ -1,5 +1,5 @@
-//! Several threads of an inference engine feed one reader: each fills batches, submits them and
-//! gets its own back, while one thread polls.
+//! Several threads of an inference engine feed one reader. Each fills batches, submits them, and
+//! receives their outcomes, while one thread polls.
 //!
 //! ```text
 //! cargo run --example several_threads
@@ -11,12 +11,10 @@ use std::time::Duration;
 
 use kvrail::core::hub::Outcome;
 use kvrail::core::memory::Slot;
-use kvrail::core::remote::Location;
-use kvrail::core::table::KeyTag;
-use kvrail::layouts::Bf16;
 use kvrail::shm::ShmRails;
 use kvrail::{
-    Config, KvLayout, PageLayout, Peer, PeerKey, Publisher, Storage, Submitter, clock, engine, memory, shm,
+    Bf16, Config, KeyTag, KvLayout, Location, PageLayout, Peer, PeerKey, Publisher, Storage, Submitter,
+    clock, engine, memory, shm,
 };
 
 /// One layer of DeepSeek's MLA.
@@ -56,7 +54,7 @@ fn main() -> Result<(), Failure> {
     std::thread::scope(|scope| -> Result<(), Failure> {
         let mut threads = Vec::new();
         for locations in locations.chunks(PAGES) {
-            // As many as were declared: max_submitters.
+            // At most `max_submitters` of them.
             let submitter = reader.submitter().ok_or("all submitters have been given away")?;
             let (peer, slots) = (peer.clone(), slots.split_off(slots.len() - PAGES));
             let running = &running;
@@ -80,7 +78,7 @@ fn main() -> Result<(), Failure> {
     })
 }
 
-/// One of the threads: a batch out, what becomes of it back.
+/// One of the threads: submits a batch, and waits for its outcome.
 fn feed(
     mut submitter: Submitter<ShmRails>,
     peer: &Peer,
@@ -104,9 +102,9 @@ fn feed(
             }
             // The deadline has passed, and hardware still writes into the slots; `Done` follows.
             Some(Outcome::Overdue(..)) => {}
-            // Of other submitters that are gone; comes to the reader's own thread alone.
-            Some(Outcome::Orphan(slot)) => return Err(format!("{slot:?} of nobody").into()),
-            // An engine's thread has other things to do; this one has not.
+            // A slot of a dropped submitter; only the reader's own thread receives it.
+            Some(Outcome::Orphan(slot)) => return Err(format!("{slot:?} of a dropped submitter").into()),
+            // A thread of a real engine would do its other work here.
             None => std::thread::yield_now(),
         }
     };

@@ -1,59 +1,11 @@
-//! Pull KV-cache pages out of a peer's memory, one-sidedly, over every rail of a machine.
+// The README is the first half of this page. The first definition of a link counts, so chapters of
+// the manual are linked here, and the others in the repository.
+//! [concepts]: manual::concepts
+//! [getting-started]: manual::first_page
+//! [plans]: manual::plans
+//! [failure]: manual::failure
 //!
-//! A *producer* (a prefill node) computes pages and keeps them in memory that its peers may read. A
-//! *reader* (a decode node) pulls pages out of it; the producer's processor takes no part in that.
-//! *Rails* move the bytes: the ports of NICs, and where there is no NIC, shared memory of one host.
-//!
-//! ```
-//! use kvrail::{
-//!     Bf16, KeyTag, KvLayout, PageLayout, PeerKey, Publisher, Reader, View, clock, memory, shm,
-//! };
-//! use std::time::Duration;
-//!
-//! // A page: declared once, known at compile time, compared when two peers meet.
-//! #[derive(KvLayout)]
-//! #[kv(order(layer, token), layers = 4, tokens = 64)]
-//! struct Mla {
-//!     latent: [Bf16; 512],
-//!     rope: [Bf16; 64],
-//! }
-//! const MLA: PageLayout = PageLayout::of::<Mla>();
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let key = PeerKey::from_hex(&"5a".repeat(32))?;
-//!
-//! // The producer, usually another process: 8 slots, at any free port.
-//! let (node, listen) = ("prefill-0".parse()?, "127.0.0.1:0".parse()?);
-//! let mut producer = Publisher::start(node, MLA, 8, &listen, key.clone(), shm::publish(2))?;
-//! let location = producer.write(3, KeyTag(0xA11CE), |page| page.fill(0x3C))?;
-//!
-//! // The reader.
-//! let mut reader = Reader::start(MLA, shm::rails(2)?, Default::default())?;
-//! let mut slots = reader.register(memory::leaked(8 * MLA.page_bytes() as usize)?)?;
-//! let peer = reader.connect(&producer.local_addr().into(), &key)?;
-//!
-//! let mut batch = reader.batch().ok_or("all batches are in use")?;
-//! let slot = slots.next().ok_or("all slots are in use")?;
-//! batch.read(peer.page(location)?, slot).map_err(|(error, _slot)| error)?;
-//! let deadline = clock::within(Duration::from_secs(5));
-//! reader.submit(batch, deadline)?;
-//! let mut done = loop {
-//!     reader.poll();
-//!     match reader.next_done() {
-//!         Some(done) => break done,
-//!         None => reader.wait(deadline),
-//!     }
-//! };
-//! for page in done.pages() {
-//!     page.result()?; // it has arrived whole, and is still the page that the location names
-//!     let bytes = page.slot.bytes().ok_or("device memory")?;
-//!     let view = View::<Mla>::new(bytes, Mla::FINGERPRINT)?;
-//!     let latent: &[Bf16] = view.get(Mla::LATENT, &[2, 17])?; // of layer 2, token 17
-//!     assert_eq!(latent.len(), 512);
-//! }
-//! # Ok(())
-//! # }
-//! ```
+#![doc = include_str!("../README.md")]
 //!
 //! # The parts
 //!
@@ -74,6 +26,8 @@
 //! 6. [`core`]: the engine itself, `no_std`, for an application that brings storage, threads and
 //!    time of its own. [`local`] has rails for it.
 //!
+//! The [`manual`] holds the chapters of the book that a user of this crate reads.
+//!
 //! # Failure
 //!
 //! Every page of a batch has its own result, a [`PageError`] where it was not read: it missed, with
@@ -83,18 +37,26 @@
 //!
 //! Every error has a number by `code()`, which never changes its meaning; docs/errors.md lists
 //! them.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod layout;
 #[doc(hidden)]
 pub mod macro_support;
+// Documentation only; `doctest` so that its programs are tested.
+#[cfg(any(doc, doctest))]
+pub mod manual;
 mod publisher;
 mod reader;
 mod transport;
 
 pub use kvrail_core as core;
+pub use kvrail_core::batch::{Batch, Done, DonePage, Ticket};
 pub use kvrail_core::error::PageError;
+pub use kvrail_core::hub::Outcome;
+pub use kvrail_core::memory::{Slot, Slots};
 pub use kvrail_core::remote::Location;
 pub use kvrail_core::table::KeyTag;
+pub use kvrail_core::time::Time;
 pub use kvrail_host::segment::Segment;
 pub use kvrail_host::{clock, memory};
 pub use kvrail_layouts as layouts;
@@ -102,7 +64,7 @@ pub use kvrail_layouts::{Bf16, KvLayout, View};
 pub use kvrail_local as local;
 pub use kvrail_macros::{KvLayout, engine};
 pub use kvrail_session as session;
-pub use kvrail_session::PeerKey;
+pub use kvrail_session::{Address, NodeName, PeerKey};
 
 #[cfg(feature = "cuda")]
 pub use kvrail_verbs::gpu;
@@ -122,3 +84,8 @@ pub use transport::open::{OpenDialer, OpenRails};
 #[cfg(feature = "verbs")]
 pub use transport::verbs;
 pub use transport::{Published, PublisherTransport, ReaderTransport, TransportError, shm, tcp};
+
+// A reader is owned by one thread, and may be moved to another one.
+static_assertions::assert_impl_all!(Reader<shm::ShmRails>: Send);
+static_assertions::assert_impl_all!(Reader<tcp::TcpRails>: Send);
+static_assertions::assert_impl_all!(Publisher: Send, Sync);

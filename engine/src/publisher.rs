@@ -107,7 +107,7 @@ pub enum WriteError {
     /// No such slot.
     #[error("slot {slot} of a publisher that has {slots}: the last is {}", slots - 1)]
     Slot {
-        /// What was asked for.
+        /// The requested slot.
         slot: u32,
         /// How many there are.
         slots: u32,

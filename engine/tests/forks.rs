@@ -30,7 +30,7 @@ fn start(listen: SocketAddr, over: impl PublisherTransport) -> Publisher {
     Publisher::start("producer".parse().unwrap(), LAYOUT, 1, &listen.into(), key(), over).unwrap()
 }
 
-/// What a child of a fork does here: nothing, with all that it has inherited.
+/// The child of a fork: it does nothing, and keeps every descriptor that it has inherited.
 fn idle() -> ! {
     // SAFETY: a system call on integers.
     unsafe { libc::alarm(CHILDS_LIFE) };

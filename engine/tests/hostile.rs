@@ -1,4 +1,4 @@
-//! Producers that say what they like of their regions.
+//! Producers that offer regions and tables which do not exist.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,7 +128,7 @@ fn one_producer_leaves_places_for_regions_to_the_others() {
     assert_eq!(first.regions().len(), 65);
     let error = reader.connect(&servers[1].local_addr().into(), &key()).unwrap_err();
     assert!(matches!(error, ConnectError::TooManyRegions { places: 2, .. }), "{error}");
-    // What it took it gives back.
+    // A disconnected peer's places are free again.
     reader.disconnect(&first);
     let begun = std::time::Instant::now();
     while reader.connect(&servers[1].local_addr().into(), &key()).is_err() {

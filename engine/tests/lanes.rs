@@ -157,7 +157,7 @@ fn an_overdue_batch_ends_one_wait_and_not_every_one() {
     // With something under way that does not come it looks around every few milliseconds, for
     // silent lanes.
     assert!(waits < 200, "{waits} waits in 400 ms: it spins");
-    // Who asks late is told all the same, once.
+    // A late call of `next_overdue` still gets the ticket, once.
     assert_eq!((reader.next_overdue(), reader.next_overdue()), (Some(ticket), None));
     wires.1.store(false, Ordering::Relaxed);
     let mut done = loop {

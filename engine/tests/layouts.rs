@@ -108,12 +108,14 @@ fn engines_that_place_k_and_v_differently_are_refused_by_name() {
         }
     });
     let address = producer.local_addr().into();
-    let refused = reader(ours).connect(&address, &key()).unwrap_err().to_string();
+    let refused = reader(ours).connect(&address, &key()).unwrap_err();
+    assert_eq!(refused.code(), 4102, "the code of the refusal inside");
+    let refused = refused.to_string();
     for layout in [ours, theirs] {
         assert!(refused.contains(&layout.fingerprint().to_string()), "{refused}");
     }
     assert!(refused.contains("the layouts differ in fingerprint: "), "{refused}");
-    // Who was given the same distance reads K for K and V for V.
+    // A reader with the same distance reads K for K and V for V.
     let mut reader = reader(theirs);
     let mut slots = slots(&mut reader, &theirs);
     let peer = reader.connect(&address, &key()).unwrap();

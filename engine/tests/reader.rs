@@ -37,7 +37,7 @@ fn publisher(over: impl PublisherTransport) -> Publisher {
     Publisher::start("producer".parse().unwrap(), MLA, SLOTS, &listen, key("5a"), over).unwrap()
 }
 
-/// What `slot` holds in its publication number `count`.
+/// The byte that fills `slot` in its publication number `count`.
 fn byte(slot: u32, count: u32) -> u8 {
     (slot * 7 + count * 31) as u8
 }
@@ -242,7 +242,7 @@ fn with_nothing_in_flight_it_sleeps_until_told() {
     f.reader.wait(clock::within(Duration::from_millis(60)));
     assert!(start.elapsed() >= Duration::from_millis(59), "{:?}", start.elapsed());
     assert!(f.reader.next_done().is_none());
-    // For ever, but for the news that the producer is gone.
+    // It would sleep for ever if the loss of the producer did not wake it.
     let publisher = f.publisher.take();
     let thread = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(50));

@@ -20,7 +20,7 @@ use kvrail::{
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// What a slow side does with rail 1.
+/// The behaviour of a slow side on rail 1.
 #[derive(Clone, Copy)]
 enum Slow {
     RefusesAfter(Duration),
@@ -100,7 +100,7 @@ impl ReaderTransport for SlowRails {
     }
 }
 
-/// What a producer was asked for, and what it was given back.
+/// Lanes that a producer has made, and lanes that it has been given back.
 #[derive(Clone, Default)]
 struct Counts(Arc<[[AtomicU32; 2]; 2]>);
 

@@ -1,4 +1,6 @@
-//! Arbitrary bytes are a message that encodes to the same bytes, or an error that can be printed.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kvrail_fuzz::targets::session_message::run(bytes));
+use kvrail_fuzz::targets::session_message;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| session_message::run(bytes));

@@ -1,5 +1,6 @@
-//! A device finds in a chain what the engine posted: arbitrary commits through the chain encoder,
-//! and arbitrary batches through an engine over it.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kvrail_fuzz::targets::wr_chain::run(bytes));
+use kvrail_fuzz::targets::wr_chain;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: wr_chain::Input| wr_chain::run(&input));

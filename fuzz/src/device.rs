@@ -2,7 +2,7 @@
 
 use kvrail_core::id::WrId;
 use kvrail_core::provider::Read;
-use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr};
+use kvrail_core::verbs_abi::{IBV_WR_RDMA_READ, SendFlags, SendWr};
 
 /// What a device finds in a chain of at most `most` READs, each into one piece of memory.
 ///
@@ -21,7 +21,7 @@ pub unsafe fn walk(head: *const SendWr, most: usize) -> Vec<Read> {
         // SAFETY: the caller's promise.
         let wr = unsafe { &*at };
         assert_eq!(wr.opcode, IBV_WR_RDMA_READ);
-        assert_eq!(wr.send_flags & !IBV_SEND_SIGNALED, 0);
+        assert_eq!(wr.send_flags & !SendFlags::SIGNALED, SendFlags::empty());
         assert_eq!((wr.num_sge, wr.imm_data), (1, 0));
         // SAFETY: the caller's promise.
         let sge = unsafe { &*wr.sg_list };
@@ -32,7 +32,7 @@ pub unsafe fn walk(head: *const SendWr, most: usize) -> Vec<Read> {
             len: sge.length,
             rkey: wr.rkey,
             lkey: sge.lkey,
-            signaled: wr.send_flags == IBV_SEND_SIGNALED,
+            signaled: wr.send_flags == SendFlags::SIGNALED,
         });
         at = wr.next;
     }

@@ -67,6 +67,20 @@ pub enum OffsetError {
     },
 }
 
+impl OffsetError {
+    /// The number of this error, listed in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Field { .. } => 1040,
+            Self::Indices { .. } => 1041,
+            Self::Index { .. } => 1042,
+            Self::Element { .. } => 1043,
+            Self::Unplaced { .. } => 1044,
+        }
+    }
+}
+
 impl Geometry {
     /// Where a field's run begins: its first element, at one index per axis.
     ///

@@ -9,7 +9,8 @@
 pub enum AxisKind {
     /// Transformer layers.
     Layer,
-    /// Token states. One state stands for [`Geometry::tokens_per_state`] tokens, one in most formats.
+    /// Token states. One state stands for [`Geometry::tokens_per_state`] tokens, one in most
+    /// formats.
     ///
     /// [`Geometry::tokens_per_state`]: crate::Geometry::tokens_per_state
     Token,
@@ -27,7 +28,7 @@ pub enum AxisKind {
 impl AxisKind {
     /// The number under which the axis enters a fingerprint, and by which axes are sorted.
     #[must_use]
-    pub const fn code(self) -> u64 {
+    pub const fn number(self) -> u64 {
         match self {
             Self::Layer => 1,
             Self::Token => 2,
@@ -52,7 +53,7 @@ impl AxisKind {
     }
 
     pub(crate) const fn same(self, other: Self) -> bool {
-        self.code() == other.code()
+        self.number() == other.number()
     }
 }
 
@@ -70,7 +71,7 @@ impl core::fmt::Display for AxisKind {
 /// pipeline ranks for layers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Spread {
-    /// This page holds all of the axis, and nobody else is spoken of.
+    /// This page holds all of the axis. Nothing is said about other ranks.
     Whole,
     /// The axis is cut into `ranks` equal parts, of which this page holds one. The axis's extent is
     /// that part's.
@@ -106,7 +107,8 @@ impl Axis {
         Self { kind, extent, spread: Spread::Whole }
     }
 
-    /// The part of an axis that one of `ranks` ranks holds; `extent` is the part's, not the whole's.
+    /// The part of an axis that one of `ranks` ranks holds; `extent` is the part's, not the
+    /// whole's.
     #[must_use]
     pub const fn sharded(kind: AxisKind, extent: u64, ranks: u32) -> Self {
         Self { kind, extent, spread: Spread::Sharded { ranks, rank: None } }

@@ -1,4 +1,4 @@
-//! A geometry, for people.
+//! A geometry as text.
 //!
 //! ```text
 //! 515328 bytes in 1 region, 64 tokens, fingerprint 9f12889b78126e109ac9da2e5415397b

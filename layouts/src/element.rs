@@ -1,14 +1,16 @@
 //! What one number looks like in memory.
 //!
 //! Every type here is a wrapper of bytes: alignment 1, little-endian whatever the machine, any bit
-//! pattern valid. So a run of them can be borrowed from a page at any offset. There is no arithmetic:
-//! kvrail moves numbers, kernels compute with them. Equality is equality of bits.
+//! pattern valid. So a run of them can be borrowed from a page at any offset. There is no
+//! arithmetic: kvrail moves numbers, kernels compute with them. Equality is equality of bits.
 
+use static_assertions::{assert_eq_align, const_assert_eq};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The kind of an element, as it enters a fingerprint.
 ///
-/// The discriminants are part of the fingerprint's definition: they never change and are never reused.
+/// The discriminants are part of the fingerprint's definition: they never change and are never
+/// reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -77,7 +79,7 @@ impl core::fmt::Display for ElementKind {
     note = "a field is one element or an array of them, `[Bf16; 64]`; what lies outside of a row is an axis: `order(layer, token)`"
 )]
 pub trait Element:
-    FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned + Copy + sealed::Sealed + 'static
+    FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned + Copy + sealed::SealedElement + 'static
 {
     /// What the type is, for comparison with a field's declaration.
     const KIND: ElementKind;
@@ -86,7 +88,7 @@ pub trait Element:
 }
 
 mod sealed {
-    pub trait Sealed {}
+    pub trait SealedElement {}
 }
 
 macro_rules! element {
@@ -116,12 +118,12 @@ macro_rules! element {
         element!(@ $name, $name);
     };
     (@ $name:ty, $kind:ident) => {
-        impl sealed::Sealed for $name {}
+        impl sealed::SealedElement for $name {}
         impl Element for $name {
             const KIND: ElementKind = ElementKind::$kind;
         }
-        const _: () = assert!(size_of::<$name>() as u64 == <$name as Element>::BYTES);
-        const _: () = assert!(align_of::<$name>() == 1);
+        const_assert_eq!(size_of::<$name>() as u64, <$name as Element>::BYTES);
+        assert_eq_align!($name, u8);
     };
 }
 
@@ -134,7 +136,8 @@ element!(
     F16, u16, 2
 );
 element!(
-    /// bfloat16, little-endian, alignment 1. `f32::from_bits((x.to_bits() as u32) << 16)` is its value.
+    /// bfloat16, little-endian, alignment 1. `f32::from_bits((x.to_bits() as u32) << 16)` is its
+    /// value.
     Bf16, u16, 2
 );
 element!(

@@ -10,8 +10,8 @@ use crate::text::Text;
 
 /// A field of the layout `L` whose elements are `E`.
 ///
-/// `#[derive(KvLayout)]` gives the struct one as a constant for each field: `Mla::LATENT` for `latent`.
-/// For a layout of the catalogue it is found by name, at compile time:
+/// `#[derive(KvLayout)]` gives the struct one as a constant for each field: `Mla::LATENT` for
+/// `latent`. For a layout of the catalogue it is found by name, at compile time:
 ///
 /// ```
 /// use kvrail_layouts::{Bf16, FieldOf, KvLayout, View, catalogue::VllmFp8DsMla};
@@ -72,7 +72,7 @@ impl<L: KvLayout, E: Element> FieldOf<L, E> {
 
     /// Its description; `None` only for a layout whose declaration was refused.
     #[must_use]
-    pub const fn declared(self) -> Option<&'static Field> {
+    pub const fn description(self) -> Option<&'static Field> {
         if self.index < L::GEOMETRY.field_count { Some(&L::GEOMETRY.fields[self.index]) } else { None }
     }
 
@@ -96,7 +96,7 @@ impl<L, E> Copy for FieldOf<L, E> {}
 
 impl<L: KvLayout, E: Element> core::fmt::Debug for FieldOf<L, E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let name = self.declared().map_or("?", Field::name);
+        let name = self.description().map_or("?", Field::name);
         write!(f, "{}::{name}: {}", L::NAME, E::KIND)
     }
 }

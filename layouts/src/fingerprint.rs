@@ -1,48 +1,57 @@
-//! 128 bits that differ whenever one byte could land elsewhere.
-//!
-//! # The fingerprint, byte by byte
-//!
-//! The first 16 bytes of SHA-256 over the following. Every number is a u64, little-endian, eight
-//! bytes.
-//!
-//! | what | value |
-//! |---|---|
-//! | 16 bytes | `kvrail geometry1` (the last is the version of this list) |
-//! | version | the declaration's |
-//! | swizzle | the declaration's |
-//! | tokens per state | the declaration's |
-//! | regions | how many |
-//! | axes | how many follow: all but those of extent 1 that are whole |
-//! | for each axis, by code | [`AxisKind::code`](crate::AxisKind::code), extent, spread: 0 whole, 1 sharded, 2 replicated; ranks (0 if whole); rank + 1 (0 if not said) |
-//! | fields | how many follow |
-//! | for each field, as declared | the name's length in bytes, the name (UTF-8, no padding), [`ElementKind`](crate::ElementKind) as a number, count, region, region's bytes, and where its first run begins: its offset in the region, then 0; or, if its plane's distance is known only at run time, `u64::MAX`, then its offset in the row |
-//! | … for each of the axes above | step: 0 shared, 1 bytes, 2 regions, 3 run time; how many (0 for shared and run time) |
-//!
-//! So neither the split into planes, nor the order of axes, nor where padding was written matters in
-//! itself: only where the bytes are.
-//!
-//! # What takes part, and what does not
-//!
-//! - Field **names** do. K and V have one shape; if they were declared in the other order, every byte
-//!   of K would land in V, and nothing but the name could tell. The price is that a peer which calls a
-//!   field otherwise is refused, by name; `#[kv(name = "…")]` brings the two together.
-//! - The **page's name** does not: what it is called in a program moves nothing.
-//! - **Alignment** does not: it is a promise about a base address, and each side has its own.
-//! - **Ranks** do: the same place holds other heads on another rank.
+//! 128 bits that differ whenever one byte could land elsewhere: SHA-256 over a geometry.
 
+use static_assertions::{assert_eq_align, assert_eq_size};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::axis::Spread;
 use crate::geometry::{AxisStep, Geometry, MAX_AXES};
 use crate::sha256::Sha256;
 
-/// What identifies a geometry between peers, builds and machines: 16 bytes, printed as 32 hexadecimal
-/// digits.
+/// What identifies a geometry between peers, builds and machines: 128 bits that differ whenever one
+/// byte could land elsewhere. Printed as 32 hexadecimal digits.
+///
+/// # The fingerprint, byte by byte
+///
+/// The first 16 bytes of SHA-256 over the following. Every number is a u64, little-endian, eight
+/// bytes.
+///
+/// 1. 16 bytes: `kvrail geometry1` (the last character is the version of this list).
+/// 2. Version, swizzle and tokens per state, as declared.
+/// 3. The number of regions.
+/// 4. The number of axes that follow: all but those of extent 1 that are whole.
+/// 5. For each of these axes, in ascending order of [`AxisKind::number`](crate::AxisKind::number):
+///    that number; the extent; the spread, 0 whole, 1 sharded, 2 replicated; the ranks, 0 if whole;
+///    the rank + 1, 0 if it is not known.
+/// 6. The number of fields.
+/// 7. For each field, in the order of the declaration:
+///    - the name's length in bytes, and the name (UTF-8, no padding);
+///    - the [`ElementKind`](crate::ElementKind) as a number, and the count;
+///    - the region of the first run, and that region's bytes;
+///    - where the first run begins: its offset in the region, then 0; or, if its plane's distance
+///      is known only at run time, `u64::MAX`, then its offset in the row;
+///    - for each axis of 4: the step, 0 shared, 1 bytes, 2 regions, 3 run time; then how many bytes
+///      or regions, 0 for shared and run time.
+///
+/// So neither the split into planes, nor the order of axes, nor where padding was written matters
+/// in itself: only where the bytes are.
+///
+/// # What takes part, and what does not
+///
+/// - Field **names** do. K and V have one shape; if they were declared in the other order, every
+///   byte of K would land in V, and nothing but the name could tell. The price is that a peer which
+///   calls a field otherwise is refused, by name; `#[kv(name = "…")]` brings the two together.
+/// - The **page's name** does not: what it is called in a program moves nothing.
+/// - **Alignment** does not: it is a promise about a base address, and each side has its own.
+/// - **Ranks** do: the same place holds other heads on another rank.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
 )]
 #[repr(transparent)]
 pub struct Fingerprint([u8; 16]);
+
+// It stands in wire messages as it is in memory.
+assert_eq_size!(Fingerprint, [u8; 16]);
+assert_eq_align!(Fingerprint, u8);
 
 impl Fingerprint {
     /// The fingerprint of a geometry.
@@ -51,13 +60,13 @@ impl Fingerprint {
         let mut hash = Sha256::new().update(b"kvrail geometry1");
         hash = number(number(hash, geometry.version as u64), geometry.swizzle as u64);
         hash = number(number(hash, geometry.tokens_per_state), geometry.regions as u64);
-        let mut said = [0; MAX_AXES];
+        let mut listed = [0; MAX_AXES];
         let mut count = 0;
         let mut a = 0;
         while a < geometry.axis_count {
             let axis = &geometry.axes[a];
             if axis.extent > 1 || !matches!(axis.spread, Spread::Whole) {
-                said[count] = a;
+                listed[count] = a;
                 count += 1;
             }
             a += 1;
@@ -65,14 +74,14 @@ impl Fingerprint {
         hash = number(hash, count as u64);
         let mut i = 0;
         while i < count {
-            let axis = &geometry.axes[said[i]];
+            let axis = &geometry.axes[listed[i]];
             let (tag, ranks, rank) = match axis.spread {
                 Spread::Whole => (0, 0, 0),
                 Spread::Sharded { ranks, rank: None } => (1, ranks, 0),
                 Spread::Sharded { ranks, rank: Some(rank) } => (1, ranks, rank as u64 + 1),
                 Spread::Replicated { ranks } => (2, ranks, 0),
             };
-            hash = number(number(hash, axis.kind.code()), axis.extent);
+            hash = number(number(hash, axis.kind.number()), axis.extent);
             hash = number(number(number(hash, tag), ranks as u64), rank);
             i += 1;
         }
@@ -91,7 +100,7 @@ impl Fingerprint {
             };
             let mut i = 0;
             while i < count {
-                let (tag, step) = match plane.steps[said[i]] {
+                let (tag, step) = match plane.steps[listed[i]] {
                     AxisStep::Shared => (0, 0),
                     AxisStep::Bytes(step) => (1, step),
                     AxisStep::Regions(step) => (2, step as u64),

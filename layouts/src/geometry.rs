@@ -1,15 +1,4 @@
-//! Where every byte of a page is, as plain constant data that cannot be wrong.
-//!
-//! A [`Geometry`] comes from [`Declaration::build`] or [`Placement::finish`], and from nowhere else.
-//! It is flat: nesting, padding and order have become an offset for each field and a step for each
-//! axis of each plane. What it promises:
-//!
-//! - every element of every field lies within its region, and no two of them overlap;
-//! - all sums and products that address them fit in 63 bits;
-//! - axes are sorted by [`AxisKind::code`], each kind once, no extent 0.
-//!
-//! [`Declaration::build`]: crate::Declaration::build
-//! [`Placement::finish`]: crate::Placement::finish
+//! Where every byte of a page is, as plain constant data.
 
 use crate::axis::{Axis, AxisKind, Spread};
 use crate::declaration::error::{DeclarationError, DeclarationErrorKind, Spot};
@@ -28,7 +17,7 @@ pub const MAX_REGIONS: u32 = 4096;
 /// How one index of an axis moves a plane's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AxisStep {
-    /// Not at all: the plane lacks the axis, and its bytes are the same for all indices.
+    /// By nothing: the plane lacks the axis, and its bytes are the same for all indices.
     Shared,
     /// This many bytes, within the region.
     Bytes(u64),
@@ -122,7 +111,18 @@ impl Field {
     }
 }
 
-/// Where every byte of a page is. See the [module](self).
+/// Where every byte of a page is, as plain constant data that cannot be wrong.
+///
+/// It comes from [`Declaration::build`] or [`Placement::finish`], and from nowhere else.
+/// It is flat: nesting, padding and order have become an offset for each field and a step for each
+/// axis of each plane. It promises:
+///
+/// - every element of every field lies within its region, and no two of them overlap;
+/// - all sums and products that address them fit in 63 bits;
+/// - axes are sorted by [`AxisKind::number`], each kind once, no extent 0.
+///
+/// [`Declaration::build`]: crate::Declaration::build
+/// [`Placement::finish`]: crate::Placement::finish
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
     pub(crate) axes: [Axis; MAX_AXES],
@@ -139,7 +139,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// What [`Declaration::build`](crate::Declaration::build) starts from; breaks every promise.
+    /// What [`Declaration::build`](crate::Declaration::build) starts from. It breaks every promise
+    /// of a geometry.
     pub(crate) const EMPTY: Self = Self {
         axes: [Axis::whole(AxisKind::Layer, 1); MAX_AXES],
         axis_count: 0,
@@ -160,7 +161,7 @@ impl Geometry {
         swizzle: 0,
     };
 
-    /// The axes, sorted by [`AxisKind::code`]: the order in which indices are given.
+    /// The axes, sorted by [`AxisKind::number`]: the order in which indices are given.
     #[must_use]
     pub const fn axes(&self) -> &[Axis] {
         self.axes.split_at(self.axis_count).0
@@ -291,9 +292,9 @@ impl Geometry {
         bytes
     }
 
-    /// The longest step in bytes along an axis of more than one index; 0 if there is none, and as if it
-    /// were not there while it is left to run time. For consumers with 32-bit strides (FlashInfer counts
-    /// elements in a u32): nothing here is bounded by them.
+    /// The longest step in bytes along an axis of more than one index; 0 if there is none. Steps
+    /// that are known only at run time do not count. A consumer with 32-bit strides (FlashInfer
+    /// counts elements in a u32) compares it with its own limit; a geometry has no such limit.
     #[must_use]
     pub const fn largest_step(&self) -> u64 {
         let mut largest = 0;
@@ -314,7 +315,8 @@ impl Geometry {
         largest
     }
 
-    /// Bytes of the longest region. For consumers with 32-bit lengths (LMCache's are i32).
+    /// Bytes of the longest region. A consumer with 32-bit lengths (LMCache's are i32) compares it
+    /// with its own limit.
     #[must_use]
     pub const fn largest_region(&self) -> u64 {
         let mut largest = 0;

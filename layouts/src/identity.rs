@@ -1,33 +1,4 @@
-//! What pages are compared by before bytes move: where every byte is, and whose part of the whole
-//! it is.
-//!
-//! A declaration may leave two things to run time: distances (`strided`), and which rank a page
-//! belongs to (`sharded` without a rank). Two pages of such a declaration can hold different bytes
-//! at the same place. So two peers compare the [`Identity`] of a page for which both are known, and
-//! an identity says whether they are: [`Identity::undetermined`].
-//!
-//! ```
-//! use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
-//! use kvrail_layouts::Undetermined;
-//!
-//! // One of 8 tensor-parallel ranks' heads.
-//! let declared = Declaration {
-//!     axes: &[Axis::whole(AxisKind::Token, 16), Axis::sharded(AxisKind::Head, 1, 8)],
-//!     order: &[Level::Axis(AxisKind::Token), Level::Axis(AxisKind::Head)],
-//!     planes: &[PlaneDecl::of(&[FieldDecl::new("k", ElementKind::Bf16, 128)])],
-//!     ..Declaration::EMPTY
-//! }
-//! .build()?;
-//! let any = declared.identity();
-//! assert_eq!(any.undetermined(), Some(Undetermined::Rank { axis: AxisKind::Head, ranks: 8 }));
-//!
-//! let zero = declared.at_rank(AxisKind::Head, 0)?.identity();
-//! let one = declared.at_rank(AxisKind::Head, 1)?.identity();
-//! assert_eq!(one.undetermined(), None);
-//! assert_ne!(zero.fingerprint(), one.fingerprint());
-//! assert_eq!(zero.fingerprint_of_any_rank(), one.fingerprint_of_any_rank());
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
+//! What two pages are compared by before bytes move.
 
 use crate::axis::{AxisKind, Spread};
 use crate::fingerprint::Fingerprint;
@@ -35,7 +6,36 @@ use crate::geometry::{Geometry, MAX_AXES};
 use crate::layout::KvLayout;
 use crate::text::Text;
 
-/// What a page is compared by. See the [module](self).
+/// What pages are compared by before bytes move: where every byte is, and whose part of the whole
+/// it is.
+///
+/// A declaration may leave two things to run time: distances (`strided`), and which rank a page
+/// belongs to (`sharded` without a rank). Two pages of such a declaration can hold different bytes
+/// at the same place. So two peers compare the [`Identity`] of a page for which both are known, and
+/// an identity says whether they are: [`Identity::undetermined`].
+///
+/// ```
+/// use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
+/// use kvrail_layouts::Undetermined;
+///
+/// // One of 8 tensor-parallel ranks' heads.
+/// let declared = Declaration {
+///     axes: &[Axis::whole(AxisKind::Token, 16), Axis::sharded(AxisKind::Head, 1, 8)],
+///     order: &[Level::Axis(AxisKind::Token), Level::Axis(AxisKind::Head)],
+///     planes: &[PlaneDecl::of(&[FieldDecl::new("k", ElementKind::Bf16, 128)])],
+///     ..Declaration::EMPTY
+/// }
+/// .build()?;
+/// let any = declared.identity();
+/// assert_eq!(any.undetermined(), Some(Undetermined::Rank { axis: AxisKind::Head, ranks: 8 }));
+///
+/// let zero = declared.at_rank(AxisKind::Head, 0)?.identity();
+/// let one = declared.at_rank(AxisKind::Head, 1)?.identity();
+/// assert_eq!(one.undetermined(), None);
+/// assert_ne!(zero.fingerprint(), one.fingerprint());
+/// assert_eq!(zero.fingerprint_of_any_rank(), one.fingerprint_of_any_rank());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     fingerprint: Fingerprint,
@@ -52,7 +52,7 @@ pub struct RankOf {
     pub axis: AxisKind,
     /// How many parts there are.
     pub ranks: u32,
-    /// Which part the page holds, below `ranks`; `None` if nobody has said.
+    /// Which part the page holds, below `ranks`; `None` if that is not known yet.
     pub rank: Option<u32>,
 }
 
@@ -70,6 +70,17 @@ pub enum Undetermined {
         /// How many ranks there are.
         ranks: u32,
     },
+}
+
+impl Undetermined {
+    /// The number of this error, listed in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Distance => 1140,
+            Self::Rank { .. } => 1141,
+        }
+    }
 }
 
 impl Undetermined {
@@ -107,7 +118,7 @@ impl Identity {
             placed: geometry.is_placed(),
         };
         let mut erased = *geometry;
-        let mut said = false;
+        let mut has_rank = false;
         let mut a = 0;
         while a < geometry.axis_count {
             let axis = &geometry.axes[a];
@@ -115,18 +126,18 @@ impl Identity {
                 identity.ranks[identity.count] = RankOf { axis: axis.kind, ranks, rank };
                 identity.count += 1;
                 erased.axes[a].spread = Spread::Sharded { ranks, rank: None };
-                said = said || rank.is_some();
+                has_rank = has_rank || rank.is_some();
             }
             a += 1;
         }
-        if said {
+        if has_rank {
             identity.any_rank = Fingerprint::of(&erased);
         }
         identity
     }
 
     /// The identity of the pages of `L`. A layout that leaves a distance or a rank to run time has
-    /// none: asking for it does not compile, and says why.
+    /// none: asking for it is a compile error with the reason.
     #[must_use]
     pub const fn of_layout<L: KvLayout>() -> Self {
         const { Self::of(L::GEOMETRY).must_be_determined(L::NAME) }
@@ -146,19 +157,19 @@ impl Identity {
         self.fingerprint
     }
 
-    /// What all ranks have in common: the fingerprint of the same page with no rank said.
+    /// What all ranks have in common: the fingerprint of the same page without its ranks.
     #[must_use]
     pub const fn fingerprint_of_any_rank(&self) -> Fingerprint {
         self.any_rank
     }
 
-    /// The sharded axes, sorted by [`AxisKind::code`], and which part of each the page holds.
+    /// The sharded axes, sorted by [`AxisKind::number`], and which part of each the page holds.
     #[must_use]
     pub const fn ranks(&self) -> &[RankOf] {
         self.ranks.split_at(self.count).0
     }
 
-    /// What is not known yet, if anything: then the page must not be compared with another.
+    /// What is not known yet, if anything is. Such a page must not be compared with another.
     #[must_use]
     pub const fn undetermined(&self) -> Option<Undetermined> {
         if !self.placed {

@@ -5,12 +5,13 @@ use crate::geometry::Geometry;
 
 /// A page that is known at compile time.
 ///
-/// Derive it (`#[derive(KvLayout)]`), take one from the [`catalogue`](crate::catalogue), or implement
-/// it with a [`Declaration`](crate::Declaration); only [`NAME`](Self::NAME) and
+/// Derive it (`#[derive(KvLayout)]`), take one from the [`catalogue`](crate::catalogue), or
+/// implement it with a [`Declaration`](crate::Declaration); only [`NAME`](Self::NAME) and
 /// [`GEOMETRY`](Self::GEOMETRY) are to be given, the rest follows from them.
 ///
 /// ```
-/// use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, KvLayout, Level, PlaneDecl};
+/// use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
+/// use kvrail_layouts::{Geometry, KvLayout};
 ///
 /// struct Latent;
 /// impl KvLayout for Latent {
@@ -45,9 +46,8 @@ pub trait KvLayout: 'static {
     const TOKENS: u64 = Self::GEOMETRY.tokens();
     /// Layers of a page; 1 if it has no such axis.
     const LAYERS: u64 = Self::GEOMETRY.extent(crate::AxisKind::Layer);
-    /// What two peers compare before they move bytes, where the declaration leaves nothing to run
-    /// time. Of one that does it is the declaration's alone: pages have distances and ranks, and
-    /// are compared by [`Placed::fingerprint`](crate::Placed::fingerprint) or
-    /// [`Identity`](crate::Identity).
+    /// What two peers compare before they move bytes. Where the declaration leaves distances or a
+    /// rank to run time, this is the fingerprint of the declaration only; pages are then compared
+    /// by [`Placed::fingerprint`](crate::Placed::fingerprint) or [`Identity`](crate::Identity).
     const FINGERPRINT: Fingerprint = Fingerprint::of(Self::GEOMETRY);
 }

@@ -7,22 +7,26 @@
 //!
 //! Read it in the order in which a page is made:
 //!
-//! 1. **Elements**: what one number looks like in memory: [`Bf16`], [`E4m3`], [`F32`], `u8` and others. All of them
-//!    have alignment 1 and a fixed byte order.
-//! 2. **Axes**: what is counted, [`AxisKind`]: layers, tokens, parts (K and V), heads; and how an axis is
-//!    distributed over ranks, [`Spread`].
-//! 3. **Declaration**: what an author writes: fields, planes, and the order of the axes, outermost first.
-//!    [`Declaration::build`] does all checking. It reports every mistake, each at its [`Spot`].
-//! 4. **Geometry**: the result, a [`Geometry`]: an offset for each field and a step for each axis. It cannot be
-//!    wrong, so nothing after it checks again. Its `Display` is meant to be read.
-//! 5. **Address**: [`Geometry::offset_of`], the one formula: `base[region] + offset[field] + Σ index · stride`.
-//! 6. **Selection**: a part of a page (layers, tokens, a group of heads, fields), [`Selection`], and the contiguous
-//!    bytes that it consists of, [`Selected::byte_ranges`].
-//! 7. **Placement**: strides and distances that are known only at run time: [`Placement`], [`Placed`].
-//! 8. **Fingerprint**: 128 bits that differ whenever one byte could land elsewhere, [`Fingerprint`]. Two pages are
-//!    compared by their [`Identity`], which includes ranks.
-//! 9. **Types**: [`KvLayout`] is a geometry as a type, [`FieldOf`] a field of it, and a [`View`] gives typed access to
-//!    a page's bytes without copying. [`catalogue`] holds the layouts that we ship.
+//! 1. **Elements**: what one number looks like in memory: [`Bf16`], [`E4m3`], [`F32`], `u8` and
+//!    others. All of them have alignment 1 and a fixed byte order.
+//! 2. **Axes**: what is counted, [`AxisKind`]: layers, tokens, parts (K and V), heads; and how an
+//!    axis is distributed over ranks, [`Spread`].
+//! 3. **Declaration**: what an author writes: fields, planes, and the order of the axes, outermost
+//!    first. [`Declaration::build`] does all checking. It reports every mistake, each at its
+//!    [`Spot`].
+//! 4. **Geometry**: the result, a [`Geometry`]: an offset for each field and a step for each axis.
+//!    It cannot be wrong, so nothing after it checks again. Its `Display` is meant to be read.
+//! 5. **Address**: [`Geometry::offset_of`], the one formula: `base[region] + offset[field] + Σ
+//!    index · stride`.
+//! 6. **Selection**: a part of a page (layers, tokens, a group of heads, fields), [`Selection`],
+//!    and the contiguous bytes that it consists of, [`Selected::byte_ranges`].
+//! 7. **Placement**: strides and distances that are known only at run time: [`Placement`],
+//!    [`Placed`].
+//! 8. **Fingerprint**: 128 bits that differ whenever one byte could land elsewhere,
+//!    [`Fingerprint`]. Two pages are compared by their [`Identity`], which includes ranks.
+//! 9. **Types**: [`KvLayout`] is a geometry as a type, [`FieldOf`] a field of it, and a [`View`]
+//!    gives typed access to a page's bytes without copying. [`catalogue`] holds the layouts that we
+//!    ship.
 //! 10. **Plans**: the READs that bring a page of one layout into a page of another: [`plan`].
 //!
 //! ```

@@ -1,8 +1,9 @@
 //! What the expansion of `#[derive(KvLayout)]` calls.
 //!
-//! The derive knows tokens, and no sizes; [`Declaration::build`](crate::Declaration::build) knows
-//! sizes, and no tokens. A [`Spot`] is what both know. The derive asks about every spot, in a constant
-//! that has the spot's token for its span, so that each mistake is reported there and only there.
+//! The derive knows tokens but no sizes; [`Declaration::build`](crate::Declaration::build) knows
+//! sizes but no tokens. Both know a [`Spot`]. The derive emits one constant for each spot, with the
+//! span of the spot's token; the constant panics if the declaration has a mistake there. So each
+//! mistake is reported on its token, and only there.
 
 use crate::declaration::error::{DeclarationErrorKind, DeclarationErrors, Spot, zero_extent};
 use crate::declaration::{Declaration, FieldDecl, PlaneDecl};
@@ -11,41 +12,42 @@ use crate::field::FieldOf;
 use crate::geometry::{Geometry, MAX_AXES};
 use crate::text::Text;
 
-/// Nothing, if the declaration is right at `at`.
+/// Does nothing if the declaration has no mistake at `at`.
 ///
 /// # Panics
 ///
-/// With the mistake, if it is not. Called in a constant, that is a compile error at the call.
+/// With the mistake's text, if it has one. In a constant, that is a compile error at the call.
 #[track_caller]
 pub const fn accept(built: &Result<Geometry, DeclarationErrors>, at: Spot) {
-    if let Err(refusals) = built
-        && let Some(refusal) = refusals.at(at)
+    if let Err(errors) = built
+        && let Some(error) = errors.at(at)
     {
-        panic!("{}", refusal.text().as_str());
+        panic!("{}", error.text().as_str());
     }
 }
 
-/// As [`accept`] of an axis, which the author calls `word`.
+/// As [`accept`], at an axis that the author calls `word`.
 ///
 /// # Panics
 ///
 /// As `accept`.
 #[track_caller]
 pub const fn accept_axis(built: &Result<Geometry, DeclarationErrors>, axis: usize, word: &str) {
-    if let Err(refusals) = built
-        && let Some(refusal) = refusals.at(Spot::Axis(axis))
-        && let DeclarationErrorKind::ZeroExtent { .. } = refusal.why
+    if let Err(errors) = built
+        && let Some(error) = errors.at(Spot::Axis(axis))
+        && let DeclarationErrorKind::ZeroExtent { .. } = error.why
     {
         panic!("{}", zero_extent(Text::new().str(word)).as_str());
     }
     accept(built, Spot::Axis(axis));
 }
 
-/// Nothing, if tokens make whole states; `per` of 0 is another mistake, reported elsewhere.
+/// Does nothing if `tokens` are whole states of `per` tokens. A `per` of 0 is another mistake,
+/// which is reported elsewhere.
 ///
 /// # Panics
 ///
-/// With what would fit, if they do not.
+/// With what would fit, if they are not.
 #[track_caller]
 pub const fn accept_states(tokens: u64, per: u64) {
     if per == 0 || tokens.is_multiple_of(per) {
@@ -61,7 +63,8 @@ pub const fn accept_states(tokens: u64, per: u64) {
     panic!("{}", text.str(" would be").as_str());
 }
 
-/// The indices of a token axis: how many states `tokens` are. Of 0 per state, which is refused, all.
+/// The extent of a token axis: how many states `tokens` are. For a `per` of 0, which is refused
+/// elsewhere, it is `tokens`.
 #[must_use]
 pub const fn states(tokens: u64, per: u64) -> u64 {
     match tokens.checked_div(per) {
@@ -76,13 +79,14 @@ pub const fn number(number: usize) -> u64 {
     number as u64
 }
 
-/// A number that the author wrote as an expression, where it must be below 2^32; [`accept_small`] says so.
+/// A number that the author wrote as an expression and that must be below 2^32; [`accept_small`]
+/// reports a larger one.
 #[must_use]
 pub const fn small(number: usize) -> u32 {
     if number as u64 > u32::MAX as u64 { u32::MAX } else { number as u32 }
 }
 
-/// Nothing, if a number is below 2^32.
+/// Does nothing if a number is below 2^32.
 ///
 /// # Panics
 ///
@@ -101,12 +105,13 @@ pub const fn field<L, E>(index: usize) -> FieldOf<L, E> {
     FieldOf::numbered(index)
 }
 
-/// Nothing, if the compiler finds each field as long as the geometry does, each where those before it
-/// in its row end, and the last row of each within its region. Nothing either after mistakes.
+/// Compares the geometry with what the compiler knows: each field is as long as its type, begins
+/// where the fields before it in its row end, and its last row ends within its region. Does nothing
+/// after mistakes.
 ///
 /// # Panics
 ///
-/// If not: that is a mistake in this crate, not the author's.
+/// If they differ. That is a mistake in this crate, not the author's.
 pub const fn cross_check(built: &Result<Geometry, DeclarationErrors>, sizes: &[usize]) {
     let Ok(geometry) = built else { return };
     assert!(sizes.len() == geometry.field_count, "kvrail: the derive counted other fields");
@@ -141,8 +146,8 @@ pub const fn cross_check(built: &Result<Geometry, DeclarationErrors>, sizes: &[u
     }
 }
 
-/// The geometry; or, after mistakes that [`accept`] reports, that of a page of one byte, so that what
-/// uses the layout is not reported as well.
+/// The geometry; or, after mistakes that [`accept`] reports, that of a page of one byte, so that
+/// what uses the layout is not reported as well.
 #[must_use]
 pub const fn geometry_or_stub(built: &Result<Geometry, DeclarationErrors>) -> Geometry {
     match built {

@@ -1,8 +1,9 @@
-//! Whether the rows of a page keep clear of each other.
+//! Whether rows of a page overlap.
 //!
-//! A plane in a region is a comb: a row of some bytes, repeated at nested distances. In general it is
-//! a hard problem whether two sets of sums of strides meet. Real pages are nested, so the test asks
-//! for nesting: it accepts nothing that overlaps, and refuses some exotic interleavings that do not.
+//! A plane in a region is a comb: a row of some bytes, repeated at nested distances. In general it
+//! is a hard problem whether two sets of sums of strides meet. Real pages are nested, so the test
+//! asks for nesting: it accepts nothing that overlaps, and refuses some exotic interleavings that
+//! do not.
 
 use crate::geometry::{AxisStep, Geometry, MAX_AXES};
 

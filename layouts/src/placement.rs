@@ -1,27 +1,4 @@
 //! Strides and distances that are known only at run time.
-//!
-//! A pool's layer stride depends on how many pages the pool has; V may lie behind all of K. The
-//! declaration marks such a number ([`Level::Strided`], [`Level::StridedPlanes`]); here it is given,
-//! and the result is a [`Geometry`] like any other, checked once and addressed without checks.
-//!
-//! ```
-//! use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
-//!
-//! // A device pool of 1,000 pages, layer first: 61 layers of [T, 576], each a pool apart.
-//! let declared = Declaration {
-//!     axes: &[Axis::whole(AxisKind::Layer, 61), Axis::whole(AxisKind::Token, 64)],
-//!     order: &[Level::Strided(AxisKind::Layer), Level::Axis(AxisKind::Token)],
-//!     planes: &[PlaneDecl::of(&[FieldDecl::new("latent", ElementKind::Bf16, 576)])],
-//!     ..Declaration::EMPTY
-//! }
-//! .build()?;
-//! let placed = declared.place().stride_of("latent", AxisKind::Layer, 1_000 * 73_728).finish()?;
-//! assert_eq!(placed.offset_of(0, &[2, 1])?.offset, 2 * 73_728_000 + 1_152);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! [`Level::Strided`]: crate::Level::Strided
-//! [`Level::StridedPlanes`]: crate::Level::StridedPlanes
 
 use core::marker::PhantomData;
 
@@ -32,7 +9,7 @@ use crate::geometry::{AxisStep, Geometry, MAX_PLANES};
 use crate::layout::KvLayout;
 use crate::overlap::Comb;
 
-/// Why strides do not make a page.
+/// Why run-time numbers do not make a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlacementError {
@@ -129,7 +106,54 @@ pub enum PlacementError {
     },
 }
 
-/// Run-time numbers on their way into a [`Geometry`]; [`finish`](Self::finish) checks them.
+impl PlacementError {
+    /// The number of this error, listed in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Plane { .. } => 1070,
+            Self::Field { .. } => 1071,
+            Self::FixedStride { .. } => 1072,
+            Self::FixedPlane { .. } => 1073,
+            Self::MissingStride { .. } => 1074,
+            Self::MissingPlane { .. } => 1075,
+            Self::RowsOverlap { .. } => 1076,
+            Self::PlanesOverlap { .. } => 1077,
+            Self::OutOfRegion { .. } => 1078,
+            Self::RegionBytes { .. } => 1079,
+            Self::Align { .. } => 1080,
+            Self::Foreign => 1081,
+            Self::Overflow { .. } => 1082,
+        }
+    }
+}
+
+/// Strides and distances that are known only at run time, on their way into a [`Geometry`];
+/// [`finish`](Self::finish) checks them.
+///
+/// A pool's layer stride depends on how many pages the pool has; V may lie behind all of K. The
+/// declaration marks such a number ([`Level::Strided`], [`Level::StridedPlanes`]); here it is
+/// given, and the result is a [`Geometry`] like any other, checked once and addressed without
+/// checks.
+///
+/// ```
+/// use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
+///
+/// // A device pool of 1,000 pages, layer first: 61 layers of [T, 576], each a pool apart.
+/// let declared = Declaration {
+///     axes: &[Axis::whole(AxisKind::Layer, 61), Axis::whole(AxisKind::Token, 64)],
+///     order: &[Level::Strided(AxisKind::Layer), Level::Axis(AxisKind::Token)],
+///     planes: &[PlaneDecl::of(&[FieldDecl::new("latent", ElementKind::Bf16, 576)])],
+///     ..Declaration::EMPTY
+/// }
+/// .build()?;
+/// let placed = declared.place().stride_of("latent", AxisKind::Layer, 1_000 * 73_728).finish()?;
+/// assert_eq!(placed.offset_of(0, &[2, 1])?.offset, 2 * 73_728_000 + 1_152);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// [`Level::Strided`]: crate::Level::Strided
+/// [`Level::StridedPlanes`]: crate::Level::StridedPlanes
 ///
 /// Each setter keeps the first mistake for `finish` to report.
 #[derive(Clone, Copy, Debug)]
@@ -151,14 +175,14 @@ impl Placement {
     /// The distance between two indices of an axis in a plane, in bytes.
     pub const fn stride(mut self, plane: usize, axis: AxisKind, bytes: u64) -> Self {
         if plane >= self.geometry.plane_count {
-            return self.not(PlacementError::Plane { plane, planes: self.geometry.plane_count });
+            return self.refuse(PlacementError::Plane { plane, planes: self.geometry.plane_count });
         }
         match self.geometry.axis_index(axis) {
             Some(a) if matches!(self.geometry.planes[plane].steps[a], AxisStep::Runtime) => {
                 self.geometry.planes[plane].steps[a] = AxisStep::Bytes(bytes);
                 self
             }
-            _ => self.not(PlacementError::FixedStride { plane, axis }),
+            _ => self.refuse(PlacementError::FixedStride { plane, axis }),
         }
     }
 
@@ -169,11 +193,12 @@ impl Placement {
                 let plane = self.geometry.fields[f].plane;
                 self.stride(plane, axis, bytes)
             }
-            None => self.not(PlacementError::Field { field }),
+            None => self.refuse(PlacementError::Field { field }),
         }
     }
 
-    /// As [`stride`](Self::stride), in every plane whose stride along this axis is left to run time.
+    /// As [`stride`](Self::stride), in every plane whose stride along this axis is left to run
+    /// time.
     pub const fn strides(mut self, axis: AxisKind, bytes: u64) -> Self {
         let mut given = false;
         let mut plane = 0;
@@ -186,7 +211,7 @@ impl Placement {
             }
             plane += 1;
         }
-        if given { self } else { self.not(PlacementError::FixedStride { plane: 0, axis }) }
+        if given { self } else { self.refuse(PlacementError::FixedStride { plane: 0, axis }) }
     }
 
     /// As [`plane`](Self::plane), of the plane that this field is in.
@@ -196,34 +221,34 @@ impl Placement {
                 let plane = self.geometry.fields[f].plane;
                 self.plane(plane, offset)
             }
-            None => self.not(PlacementError::Field { field }),
+            None => self.refuse(PlacementError::Field { field }),
         }
     }
 
     /// Where a plane begins, in bytes from its region's beginning.
     pub const fn plane(mut self, plane: usize, offset: u64) -> Self {
         if plane >= self.geometry.plane_count {
-            return self.not(PlacementError::Plane { plane, planes: self.geometry.plane_count });
+            return self.refuse(PlacementError::Plane { plane, planes: self.geometry.plane_count });
         }
         if self.geometry.planes[plane].offset.is_some() {
-            return self.not(PlacementError::FixedPlane { plane });
+            return self.refuse(PlacementError::FixedPlane { plane });
         }
         self.geometry.planes[plane].offset = Some(offset);
         self
     }
 
     /// Bytes of each region that a plane has rows in, and with it those of the planes that share
-    /// them. Without it a region has what the declaration gives it, or, where its rows go beyond that,
-    /// ends with the last of them, padded to the alignment.
+    /// them. Without it a region has what the declaration gives it, or, where its rows go beyond
+    /// that, ends with the last of them, padded to the alignment.
     pub const fn region_bytes(mut self, plane: usize, bytes: u64) -> Self {
         if plane >= self.geometry.plane_count {
-            return self.not(PlacementError::Plane { plane, planes: self.geometry.plane_count });
+            return self.refuse(PlacementError::Plane { plane, planes: self.geometry.plane_count });
         }
         self.region_bytes[plane] = Some(bytes);
         self
     }
 
-    const fn not(mut self, wrong: PlacementError) -> Self {
+    const fn refuse(mut self, wrong: PlacementError) -> Self {
         if self.wrong.is_none() {
             self.wrong = Some(wrong);
         }
@@ -294,8 +319,8 @@ impl Placement {
     }
 }
 
-/// What a geometry promises and [`Declaration::build`](crate::Declaration::build) gives by
-/// construction. Tests hold every built geometry against it.
+/// Checks what a geometry promises. [`Declaration::build`](crate::Declaration::build) keeps the
+/// same promises by construction.
 const fn check(geometry: &Geometry) -> Result<(), PlacementError> {
     let mut plane = 0;
     while plane < geometry.plane_count {
@@ -356,10 +381,10 @@ const fn shares_regions(geometry: &Geometry, a: usize, b: usize) -> bool {
     geometry.planes[a].region == geometry.planes[b].region
 }
 
-/// Whether `placed` is `declared` but for what that leaves to run time.
-fn places(placed: &Geometry, declared: &Geometry) -> bool {
+/// Whether the two are one page, except for what the declaration leaves to run time.
+fn places(placed: &Geometry, declaration: &Geometry) -> bool {
     let mut erased = *placed;
-    for (plane, was) in erased.planes.iter_mut().zip(&declared.planes) {
+    for (plane, was) in erased.planes.iter_mut().zip(&declaration.planes) {
         plane.region_bytes = was.region_bytes;
         plane.offset = plane.offset.filter(|_| was.offset.is_some());
         for (step, was) in plane.steps.iter_mut().zip(&was.steps) {
@@ -368,7 +393,7 @@ fn places(placed: &Geometry, declared: &Geometry) -> bool {
             }
         }
     }
-    erased == *declared
+    erased == *declaration
 }
 
 /// A layout whose run-time numbers have been given, ranks included: a [`Geometry`] that is known to
@@ -380,7 +405,8 @@ pub struct Placed<L> {
 }
 
 impl<L: KvLayout> Placed<L> {
-    /// Gives `L` its numbers: `Placed::<L>::new(|page| page.stride_of("k", AxisKind::Layer, bytes))`.
+    /// Gives `L` its numbers: `Placed::<L>::new(|page| page.stride_of("k", AxisKind::Layer,
+    /// bytes))`.
     ///
     /// # Errors
     ///

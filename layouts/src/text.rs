@@ -1,11 +1,11 @@
 //! Text that a `const fn` can write.
 //!
-//! A mistake in a declaration is found in const evaluation, where `format!` does not exist; and a
-//! message without the two numbers that disagree is no help. This is the least that gets them in.
+//! A mistake in a declaration is found in const evaluation, where `format!` does not exist. A
+//! message without the two numbers that disagree is no help; this type writes them.
 
 use crate::axis::AxisKind;
 
-/// A line of text of at most [`Text::CAPACITY`] bytes; what goes beyond is cut off.
+/// A line of text of at most [`Text::CAPACITY`] bytes. Longer text is cut off.
 #[derive(Clone, Copy)]
 pub struct Text {
     bytes: [u8; Self::CAPACITY],
@@ -13,7 +13,8 @@ pub struct Text {
 }
 
 impl Text {
-    /// Longest text, in bytes. The longest message of [`DeclarationErrorKind`](crate::DeclarationErrorKind) is below it (tested).
+    /// Longest text, in bytes. The longest message of
+    /// [`DeclarationErrorKind`](crate::DeclarationErrorKind) is below it (tested).
     pub const CAPACITY: usize = 320;
 
     /// No text.

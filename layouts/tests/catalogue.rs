@@ -1,13 +1,13 @@
-//! The shipped layouts against nested loops and golden values. (`macros/tests/catalogue` holds the derive against
-//! them.)
+//! The shipped layouts against nested loops and golden values. (`macros/tests/catalogue` holds the
+//! derive against them.)
 
 use std::marker::PhantomData;
 
 use kvrail_layouts::catalogue::*;
 use kvrail_layouts::{Bf16, KvLayout, Place};
 
-/// Goes through a page as its shape is told, one element after the other, with a cursor that knows no
-/// stride, and asserts that the geometry says the same.
+/// Goes through a page as its shape is told, one element after the other, with a cursor that knows
+/// no stride, and asserts that the geometry says the same.
 struct Walk<L> {
     region: u32,
     at: u64,
@@ -332,8 +332,8 @@ fn swapped_fields_are_another_page() {
 
 /// Computed apart from this crate, with another SHA-256, from the table in `fingerprint.rs`.
 ///
-/// Peers of other builds and machines hold these values. If one changes, either a layout did, or the
-/// definition in `fingerprint.rs` did, and its version has to.
+/// Peers of other builds and machines hold these values. If one changes, either a layout did, or
+/// the definition in `fingerprint.rs` did, and its version has to.
 #[test]
 fn golden_fingerprints() {
     let golden = [

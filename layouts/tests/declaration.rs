@@ -1,5 +1,5 @@
-//! What a declaration is refused for, and at which spot. The derive's fixtures show the same from the
-//! author's side; this covers what the derive cannot even say.
+//! What a declaration is refused for, and at which spot. The derive's fixtures show the same from
+//! the author's side; this covers what the derive cannot even say.
 
 use kvrail_layouts::Text;
 use kvrail_layouts::{
@@ -149,20 +149,20 @@ fn planes() {
 fn sizes() {
     let axes = [Axis::whole(Token, 64)];
     let order = [Level::Axis(Token)];
-    let declared = Declaration { bytes: Some(36_000), align: 4096, ..page(&axes, &order, ROW) };
-    refused(&declared, &[(Spot::Bytes, DeclarationErrorKind::Bytes { expected: 36_000, actual: 36_864 })]);
-    let declared = Declaration { bytes: None, align: 5000, ..declared };
-    refused(&declared, &[(Spot::Align, DeclarationErrorKind::Align { align: 5000, region: 36_864 })]);
-    let declared = Declaration { align: 0, tokens_per_state: 0, ..declared };
+    let declaration = Declaration { bytes: Some(36_000), align: 4096, ..page(&axes, &order, ROW) };
+    refused(&declaration, &[(Spot::Bytes, DeclarationErrorKind::Bytes { expected: 36_000, actual: 36_864 })]);
+    let declaration = Declaration { bytes: None, align: 5000, ..declaration };
+    refused(&declaration, &[(Spot::Align, DeclarationErrorKind::Align { align: 5000, region: 36_864 })]);
+    let declaration = Declaration { align: 0, tokens_per_state: 0, ..declaration };
     refused(
-        &declared,
+        &declaration,
         &[
             (Spot::TokensPerState, DeclarationErrorKind::ZeroTokensPerState),
             (Spot::Align, DeclarationErrorKind::ZeroAlign),
         ],
     );
     // An alignment need not be a power of two.
-    assert!(Declaration { align: 576, tokens_per_state: 1, ..declared }.build().is_ok());
+    assert!(Declaration { align: 576, tokens_per_state: 1, ..declaration }.build().is_ok());
 }
 
 /// The pages of facts that are not shipped yet, as far as their sizes go.

@@ -1,8 +1,8 @@
-//! Every token format, and every order in which an engine keeps a page, can be declared: each is, by the
-//! derive, and compared with the shape that the engine's source has, index by index.
+//! Every token format, and every order in which an engine keeps a page, can be declared: each is,
+//! by the derive, and compared with the shape that the engine's source has, index by index.
 //!
-//! A shape is a list of (axis, extent), outermost first: the offset of an index is what a mixed radix
-//! number is worth. It knows nothing of steps, planes and levels.
+//! A shape is a list of (axis, extent), outermost first: the offset of an index is what a mixed
+//! radix number is worth. It knows nothing of steps, planes and levels.
 
 use kvrail_layouts::{AxisKind, Bf16, E4m3, F32, KvLayout, Placed, Ue8m0};
 use kvrail_macros::KvLayout;
@@ -14,7 +14,8 @@ const L: u64 = 5;
 const H: u64 = 3;
 const B: u64 = 4;
 
-/// Where something of `cell` bytes is in a dense array of this shape; each index of `at` must be used.
+/// Where something of `cell` bytes is in a dense array of this shape; each index of `at` must be
+/// used.
 fn dense(shape: &[(AxisKind, u64)], at: &[(AxisKind, u64)], cell: u64) -> u64 {
     let mut number = 0;
     let mut used = 0;
@@ -157,7 +158,8 @@ mod orders {
         #[kv(order(regions(planes), head, token, layer), layers = 5, tokens = 16, heads = 3)]
         SglPageHeadMha { k: [Bf16; 4], #[kv(plane)] v: [Bf16; 4] }
 
-        // B of vLLM's pools is the pool's; here a page has 4 blocks, which shows where the axis goes.
+        // B of vLLM's pools is the pool's; here a page has 4 blocks, which shows where the axis
+        // goes.
         #[kv(order(regions(layer), part, block, token, head))]
         #[kv(layers = 5, parts = 2, blocks = 4, tokens = 16, heads = 3)]
         VllmNhd { kv: [Bf16; 4] }
@@ -223,7 +225,8 @@ mod orders {
         size::<SglLayerFirstMha>(10, 2 * L * T * H * D);
     }
 
-    /// `address = base + token·576·es + layer·size·576·es`, and V's distance from K: both depend on the pool.
+    /// `address = base + token·576·es + layer·size·576·es`, and V's distance from K: both depend on
+    /// the pool.
     #[test]
     fn sglang_pools() {
         let tokens_of_the_pool = 1_000;
@@ -270,7 +273,8 @@ mod orders {
     }
 }
 
-/// As many regions as a page may have: the compiler goes through all of them, without a complaint about it.
+/// As many regions as a page may have: the compiler goes through all of them, without a complaint
+/// about it.
 mod many_regions {
     use super::*;
 

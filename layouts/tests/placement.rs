@@ -89,8 +89,9 @@ fn numbers_become_a_geometry() {
 /// Nothing to give, nothing changed: padding that the declaration wrote stays.
 #[test]
 fn a_page_without_run_time_numbers_is_its_own_placement() {
-    let declared = Declaration { order: &[Level::Pad(100), Level::Axis(Layer), Level::Axis(Token)], ..ONE };
-    let geometry = declared.expect();
+    let declaration =
+        Declaration { order: &[Level::Pad(100), Level::Axis(Layer), Level::Axis(Token)], ..ONE };
+    let geometry = declaration.expect();
     assert_eq!(geometry.page_bytes(), 100);
     assert_eq!(geometry.place().finish(), Ok(geometry));
 }

@@ -129,7 +129,8 @@ fn a_plan_of_static_layouts_is_a_constant() {
 
 #[test]
 fn heads_are_re_sharded_either_way() {
-    // Four source ranks of 2 heads, two destination ranks of 4: each destination page comes from two.
+    // Four source ranks of 2 heads, two destination ranks of 4: each destination page comes from
+    // two.
     let order = &[Level::RegionPlanes, LAYER, TOKEN, HEAD][..];
     let (from, into) = (Axis::sharded(H, 2, 4), Axis::sharded(H, 4, 2));
     let to = half(gqa(order, into), 1);
@@ -247,11 +248,12 @@ fn what_is_no_copy_is_refused_by_name() {
     assert!(
         plan(&one(&more), &from).starts_with("the source has `scale`, and the destination no such field")
     );
-    // Said that it may be lost, it may.
+    // A field that the selection leaves out may be lost.
     let some =
         Plan::between(&one(&more).expect(), &one(&more).expect(), Selection::ALL.field("scale")).unwrap();
     assert_eq!(some.bytes(), 16);
-    // Not every plan has a meeting: nobody says which rank, or which block.
+    // Pages that are not known to be parts of one whole have no plan: no rank, or no block, is
+    // given.
     let heads = |head| gqa(&[Level::Planes, LAYER, TOKEN, HEAD], head);
     assert_eq!(
         Plan::between(&heads(TP1), &heads(TP2), Selection::ALL),
@@ -402,11 +404,11 @@ fn blocks_that_do_not_divide_are_planned_by_their_overlaps() {
 fn replicated_heads_are_ranks_of_one_head_each() {
     let (tensor_parallel, heads) = (16, 4_u32);
     let order = [TOKEN, HEAD];
-    let declared = pool_of_heads(&order, Axis::sharded(H, 1, heads));
+    let declaration = pool_of_heads(&order, Axis::sharded(H, 1, heads));
     let whole = pool_of_heads(&order, Axis::whole(H, heads.into()));
     for rank in 0..tensor_parallel {
         let head = rank * heads / tensor_parallel;
-        let page = declared.at_rank(H, head).unwrap();
+        let page = declaration.at_rank(H, head).unwrap();
         let plan = Plan::between(&whole, &page, Selection::ALL).unwrap();
         assert_eq!(plan.iter().next().unwrap().source.offset, u64::from(head) * 256);
         assert_eq!(page.identity().undetermined(), None);

@@ -97,7 +97,7 @@ proptest! {
             let indices: Vec<_> = geometry
                 .axes()
                 .iter()
-                .map(|axis| at.iter().find(|(code, _)| *code == axis.kind.code()).map_or(0, |(_, i)| *i))
+                .map(|axis| at.iter().find(|(code, _)| *code == axis.kind.number()).map_or(0, |(_, i)| *i))
                 .collect();
             let place = geometry.offset_of_element(field, &indices, *element).unwrap();
             prop_assert_eq!((place.region, place.offset), (*region, *offset));

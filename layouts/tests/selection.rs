@@ -1,4 +1,5 @@
-//! Selections: what they refuse, and that their segments are exactly the bytes that nested loops find.
+//! Selections: what they refuse, and that their segments are exactly the bytes that nested loops
+//! find.
 
 mod common;
 
@@ -184,7 +185,7 @@ proptest! {
                 let start = start % geometry.axes()[a].extent;
                 let len = len.min(geometry.axes()[a].extent - start);
                 selection = selection.along(axis, start, len);
-                wanted.push((axis.code(), start..start + len));
+                wanted.push((axis.number(), start..start + len));
             }
         }
         let mut names = Vec::new();

@@ -78,7 +78,7 @@ fn runs_are_where_the_geometry_says() {
     let error = view.run::<Bf16>(scale, &[2, 5]).unwrap_err();
     assert_eq!(
         error,
-        RunError::Kind { field: "scale", declared: ElementKind::F32, asked: ElementKind::Bf16 }
+        RunError::ElementKind { field: "scale", actual: ElementKind::F32, asked: ElementKind::Bf16 }
     );
     assert_eq!(error.to_string(), "`scale` is declared as F32, and was asked for as Bf16");
     assert_eq!(
@@ -102,7 +102,7 @@ fn fields_are_found_by_their_constants() {
     assert_eq!(v.0[94..96], [0x80, 0x3f]);
 
     assert_eq!((Objects::K.index(), Objects::V.index()), (0, 1));
-    assert_eq!(Objects::V.declared().map(|field| field.name()), Some("v"));
+    assert_eq!(Objects::V.description().map(|field| field.name()), Some("v"));
     assert_eq!(Objects::V.place(&[0, 1, 0]), Objects::GEOMETRY.offset_of(1, &[0, 1, 0]));
     assert_eq!(format!("{:?}", Objects::V), "two objects::v: Bf16");
 }

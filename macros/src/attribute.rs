@@ -1,4 +1,4 @@
-//! `#[kv(..)]`, taken apart: keys and what follows them, without meaning.
+//! Parses `#[kv(..)]` into keys and values, without their meaning. Both macros use it.
 
 use proc_macro2::{Ident, TokenStream};
 use syn::ext::IdentExt as _;
@@ -36,8 +36,8 @@ impl Parse for Item {
     }
 }
 
-/// All items of all `#[kv(..)]`; an attribute that cannot be read is one mistake, and the others
-/// are read all the same.
+/// All items of all `#[kv(..)]`. An attribute that cannot be parsed is one mistake; the others are
+/// parsed nevertheless.
 pub(crate) fn items(attributes: &[Attribute], mistakes: &mut Vec<syn::Error>) -> Vec<Item> {
     let mut items = Vec::new();
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("kv")) {

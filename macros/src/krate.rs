@@ -1,22 +1,22 @@
-//! Where kvrail is: what `crate = ".."` says, `::kvrail` if it says nothing.
+//! The path of kvrail where `crate = ".."` does not give it.
 //!
-//! A dependency may be renamed (`kv = { package = "kvrail" }`), and then `::kvrail` names nothing.
-//! The compiler would complain of every path of an expansion, and not say what to do. So the
-//! manifest is looked at: where it renames kvrail, one error says what is missing, and the
-//! expansion goes by the name that kvrail has, so that nothing else is reported.
+//! A dependency may be renamed (`kv = { package = "kvrail" }`). Then `::kvrail` names nothing, and
+//! the compiler would report every path of an expansion without the remedy. So this module reads
+//! the manifest. Where it renames kvrail, one error says what to write, and the expansion uses
+//! kvrail's actual name, so that nothing else is reported.
 
 use std::path::PathBuf;
 
 use proc_macro2::Ident;
 use syn::{Path, parse_quote};
 
-/// What kvrail goes by in the crate that is compiled, where that is another name.
+/// The name that the compiled crate's manifest gives to kvrail, if it is another one.
 pub(crate) fn renamed_here() -> Option<String> {
     let folder = std::env::var_os("CARGO_MANIFEST_DIR")?;
     renamed(&std::fs::read_to_string(PathBuf::from(folder).join("Cargo.toml")).ok()?)
 }
 
-/// The path that a macro goes by if `crate = ".."` says nothing, and what to say about it.
+/// The path that a macro uses without `crate = ".."`, and a mistake if the dependency is renamed.
 pub(crate) fn unsaid(renamed: Option<&str>, ident: &Ident) -> (Path, Option<syn::Error>) {
     let found = renamed.and_then(|name| Some((name, syn::parse_str::<Ident>(name).ok()?)));
     let Some((name, known)) = found else { return (parse_quote!(::kvrail), None) };
@@ -27,9 +27,8 @@ pub(crate) fn unsaid(renamed: Option<&str>, ident: &Ident) -> (Path, Option<syn:
     (parse_quote!(::#known), Some(syn::Error::new(ident.span(), text)))
 }
 
-/// The name under which a manifest has kvrail, if that is not its own. It is read line by line:
-/// what is written otherwise than people write it is not found, and then the compiler complains by
-/// itself.
+/// The name under which a manifest has kvrail, if it is not `kvrail`. The manifest is read line by
+/// line. An unusual spelling is not found; then the compiler reports the path by itself.
 fn renamed(manifest: &str) -> Option<String> {
     let mut table = "";
     let mut name = None;

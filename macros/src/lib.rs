@@ -14,11 +14,12 @@
 //! assert_eq!(Mla::PAGE_BYTES, 4_497_408);
 //! ```
 //!
-//! It goes in four steps, one module each: `parse` takes the attributes apart and knows no meaning;
-//! `check` gives them one and collects every mistake, each on its own token; `ast` is what a legal
-//! declaration is, and cannot hold another; `expand` writes it down as one constant of
-//! `kvrail::layouts::Declaration` and one impl. Sizes are not known here (`[Bf16; N]`): what depends on
-//! them is checked by `Declaration::build` in a constant, and reported on the token by its span.
+//! Each macro works in four steps, one module each. The parser splits attributes and items into
+//! keys and values. `check` gives them a meaning and collects every mistake, each on its own token.
+//! `ast` is a legal declaration and can hold no other. `expand` writes it as one constant of
+//! `kvrail::layouts::Declaration` and one impl. A macro knows no sizes (`[Bf16; N]`):
+//! `Declaration::build` checks them in a constant, and its message is shown on the token by its
+//! span.
 
 mod attribute;
 #[cfg(test)]
@@ -31,49 +32,51 @@ mod spans;
 
 use proc_macro::TokenStream;
 
-/// Declares a page: implements `KvLayout` for a struct whose fields are one row, and gives the struct a
-/// constant for each field (`Mla::LATENT` for `latent`), by which views find it.
+/// Declares a page: implements `KvLayout` for a struct whose fields are one row, and gives the
+/// struct a constant for each field (`Mla::LATENT` for `latent`), by which views find it.
 ///
 /// # On the struct
 ///
 /// `#[kv(..)]` takes, in any order and over any number of attributes:
 ///
 /// - `order(..)`, required: the levels of the page, outermost first. A level is
-///   - an axis, `layer`, `token`, `part` (K and V), `head`, `block` or one of your own: its indices follow
-///     each other densely;
+///   - an axis, `layer`, `token`, `part` (K and V), `head`, `block` or one of your own: its indices
+///     follow each other densely;
 ///   - `strided(axis)`: they are a distance apart that is known only at run time;
 ///   - `regions(axis)`: each is in a region of its own;
-///   - `planes`, `strided(planes)` or `regions(planes)`: here the planes split; the levels that follow
-///     are within each plane;
+///   - `planes`, `strided(planes)` or `regions(planes)`: here the planes split; the levels that
+///     follow are within each plane;
 ///   - `pad(N)`: what follows is padded up to a multiple of N bytes, any number.
-/// - `layers = N`, `tokens = N`, `parts = N`, `heads = N`, `blocks = N`: how many; one for each axis in the
-///   order.
-/// - `axis(tile = N)`: an axis of your own, `tile` in the order. In the fingerprint it is a number: its place
-///   among your own axes, from 0, or what `axis(tile = N, tag = 7)` says.
-/// - `sharded(head, ranks = N)`: the page holds one of N equal parts of the axis; its extent is that part's.
-///   `sharded(head, ranks = N, rank = R)` also says which. `replicated(layer, ranks = N)`: each of N ranks
-///   holds all of it.
-/// - `tokens_per_state = N`: a state stands for N tokens; `tokens` counts tokens and must be a multiple.
+/// - `layers = N`, `tokens = N`, `parts = N`, `heads = N`, `blocks = N`: how many; one for each
+///   axis in the order.
+/// - `axis(tile = N)`: an axis of your own, `tile` in the order. In the fingerprint it is a number:
+///   its place among your own axes, from 0, or what `axis(tile = N, tag = 7)` says.
+/// - `sharded(head, ranks = N)`: the page holds one of N equal parts of the axis; its extent is
+///   that part's. `sharded(head, ranks = N, rank = R)` also says which. `replicated(layer, ranks =
+///   N)`: each of N ranks holds all of it.
+/// - `tokens_per_state = N`: a state stands for N tokens; `tokens` counts tokens and must be a
+///   multiple.
 /// - `align = N`: every region's address and length is a multiple of N.
 /// - `bytes = N`: the page's size, checked.
 /// - `version = N`, `swizzle = N`: part of the fingerprint.
 /// - `name = ".."`: what messages call the page; the struct's name otherwise.
 /// - `crate = "path"`: where kvrail is, or `kvrail-layouts`; `::kvrail` otherwise.
 ///
-/// A number is a literal, a constant, a const parameter, or an expression of them, of type `usize`. (A tag
-/// is a literal.)
+/// A number is a literal, a constant, a const parameter, or an expression of them, of type `usize`.
+/// (A tag is a literal.)
 ///
 /// # On a field
 ///
 /// A field is an element (`F32`) or an array of them (`[Bf16; 64]`).
 ///
-/// - `plane`: a new plane begins with this field; with `order(..)`, it has levels of its own in place
-///   of those after `planes`.
+/// - `plane`: a new plane begins with this field; with `order(..)`, it has levels of its own in
+///   place of those after `planes`.
 /// - `name = ".."`: what the fingerprint calls the field; its own name otherwise.
 ///
 /// # Parameters
 ///
-/// A struct may have const parameters, for lengths and numbers, and type parameters, which are elements:
+/// A struct may have const parameters, for lengths and numbers, and type parameters, which are
+/// elements:
 ///
 /// ```
 /// # use kvrail_layouts::{Bf16, E4m3, KvLayout as _};
@@ -91,15 +94,16 @@ use proc_macro::TokenStream;
 /// assert_eq!(Gqa::<1, E4m3>::PAGE_BYTES, 16_384);
 /// ```
 ///
-/// What is wrong with a number that depends on them is reported when an instance is used in a constant or
-/// compiled, on the number's token. Where all parameters have defaults, those are tried at once.
+/// What is wrong with a number that depends on them is reported when an instance is used in a
+/// constant or compiled, on the number's token. Where all parameters have defaults, those are tried
+/// at once.
 #[proc_macro_derive(KvLayout, attributes(kv))]
 pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
     layout::derive(&input, krate::renamed_here().as_deref()).into()
 }
 
-/// Declares a type of reader: what its pages are, and how much it can ever have of anything.
+/// Declares a type of reader: its pages, and the maxima of everything that it holds.
 ///
 /// ```
 /// use kvrail::{Config, KvLayout, Storage, engine, shm};
@@ -128,7 +132,7 @@ pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
 ///
 /// | key | unless given | what |
 /// |---|---|---|
-/// | `page` | | a type that derives `KvLayout`; one that is `sharded` without a rank is started by `start_as` |
+/// | `page` | | a type that derives `KvLayout`; `sharded` without a rank: see `start_as` |
 /// | `max_rails` | 8 | local rails, up to 16 |
 /// | `max_peers` | 64 | peers connected at a time |
 /// | `max_regions` | 4 per peer | what they publish, at least 2 per peer; a table counts as one |
@@ -144,8 +148,8 @@ pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
 /// | `max_cq` | | the largest completion queue of the device, for lanes and depth |
 /// | `plan`, `max_sges` | | a copy plan, and the pieces of a work request that the device takes |
 ///
-/// A value is any constant of type `usize`. Numbers that cannot work together are a compile error on the one to
-/// change: "chunk is 262144, page has only 41984".
+/// A value is any constant of type `usize`. Numbers that cannot work together are a compile error
+/// on the one to change: "chunk is 262144, page has only 41984".
 ///
 /// `#[kv(crate = "..")]` on the declaration says where kvrail is, if not at `::kvrail`, as it does
 /// on a page; documentation goes to the type.

@@ -4,7 +4,8 @@ use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::quote;
 
 /// The call of `function` (a path and a name) with `arguments`, all of it at `span`: the panic of a
-/// constant is shown from the first to the last token of the call, so every token needs the author's span.
+/// constant is shown from the first to the last token of the call, so every token needs the
+/// author's span.
 pub(crate) fn call_at(span: Span, path: TokenStream, function: &str, arguments: TokenStream) -> TokenStream {
     let function = Ident::new(function, span);
     let path = respanned(quote!(#path::#function), span);

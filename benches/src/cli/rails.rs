@@ -132,16 +132,16 @@ pub(crate) fn not_built<T>() -> anyhow::Result<T> {
 #[cfg(feature = "verbs")]
 impl VerbsArgs {
     /// The settings in the library's type.
-    pub(crate) fn config(&self) -> anyhow::Result<kvrail::verbs::Config> {
+    pub(crate) fn config(&self) -> anyhow::Result<kvrail::verbs::VerbsConfig> {
         use anyhow::Context;
-        use kvrail::verbs::{Config, Mtu, config};
+        use kvrail::verbs::{Mtu, VerbsConfig, config};
 
         let usual = config();
         let mtu = |bytes| {
             Mtu::from_bytes(bytes)
                 .with_context(|| format!("--mtu {bytes}: a path MTU is 256, 512, 1024, 2048 or 4096"))
         };
-        let config = Config {
+        let config = VerbsConfig {
             gid_index: self.gid_index,
             read_depth: self.read_depth,
             mtu: self.mtu.map(mtu).transpose()?,

@@ -1,6 +1,6 @@
 //! The commands: each file has its arguments, `Args`, whose doc comment is its help, and `run`.
 //!
-//! A new command is a file here and its name in the list below.
+//! A new command is a file here and two lines below: its `mod`, and its name in the list.
 
 use std::process::{ExitCode, Termination};
 

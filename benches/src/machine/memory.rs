@@ -82,7 +82,7 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// They are not.
+    /// There is less memory.
     pub(crate) fn afford(
         &self,
         pages: u64,

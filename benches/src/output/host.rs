@@ -23,9 +23,9 @@ pub(crate) struct Host {
     pub(crate) cpu_quota_cores: Option<f64>,
     /// How often a CPU quota stopped the processes of this run.
     pub(crate) throttled_times: u64,
-    /// For how long, summed over CPUs.
+    /// How long it stopped them, summed over CPUs.
     pub(crate) throttled_s: f64,
-    /// Why the limits of control groups are not known. The fields above mean nothing then.
+    /// Why the limits of control groups are not known. The four fields above mean nothing then.
     pub(crate) limits_unknown: Option<String>,
     pub(crate) kernel: String,
     pub(crate) nics: Nics,
@@ -36,6 +36,7 @@ pub(crate) struct Host {
 pub(crate) struct Nics {
     /// Their names.
     pub(crate) devices: Vec<String>,
+    /// Whether the run read over them.
     pub(crate) note: &'static str,
 }
 
@@ -75,9 +76,7 @@ impl Host {
             nics: Nics { devices, note },
         }
     }
-}
 
-impl Host {
     /// Cores, memory and their limits in words.
     pub(crate) fn share(&self) -> String {
         let quota = self.cpu_quota_cores.map(|cores| format!(" (CPU quota: {cores:.2} of them)"));
@@ -117,8 +116,8 @@ impl Watch {
         Self(cgroup::cpu(Path::new("/")).unwrap_or_default())
     }
 
-    /// The lowest quota, and how much the strictest one has throttled since the start. Quotas are
-    /// not added up, because a process that two of them stop is stopped once.
+    /// The lowest quota, and how much the one that throttled most often has done so since the
+    /// start. Quotas are not added up, because a process that two of them stop is stopped once.
     fn compare(&self, now: Result<Vec<CpuQuota>, Unknown>) -> (Result<Option<f64>, Unknown>, Throttled) {
         let quotas = match now {
             Ok(quotas) => quotas,

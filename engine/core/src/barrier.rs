@@ -14,8 +14,8 @@
 
 use core::sync::atomic::{Ordering, fence};
 
-/// Orders the stores of this thread for every reader of the memory, devices included: nobody sees a
-/// store that comes after this call without each store that comes before it.
+/// Orders the stores of this thread for every reader of the memory, devices included: a reader that
+/// sees a store made after this call also sees every store made before it.
 ///
 /// | processor | instruction | why this one |
 /// |---|---|---|

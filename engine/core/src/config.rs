@@ -7,9 +7,9 @@ use crate::time::Nanos;
 pub struct EngineConfig {
     /// A page longer than this travels as several work requests; a power of two, at least 4,096.
     pub chunk_bytes: u32,
-    /// How many chunks go to one lane in one commit when the peer has several lanes: 16, the READ depth of
-    /// most devices. Deciding for each chunk costs three times as much, runs of 8 a third more
-    /// (docs/performance.md).
+    /// How many chunks go to one lane in one commit when the peer has several lanes: 16, the READ
+    /// depth of most devices. Deciding for each chunk costs three times as much, runs of 8 a third
+    /// more (docs/performance.md).
     pub run_chunks: u32,
     /// A run ends at this many bytes.
     pub run_bytes: u32,
@@ -145,7 +145,8 @@ pub enum EngineConfigError {
 }
 
 impl EngineConfigError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {

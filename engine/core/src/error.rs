@@ -25,8 +25,9 @@ pub enum PageError {
         vendor_err: u32,
         /// The local rail.
         rail: u8,
-        /// Where what was asked for is in the peer's memory: a chunk of the page, or its table entry and those of its
-        /// neighbours in the batch, which were asked for together and fail together.
+        /// Where what was asked for is in the peer's memory: a chunk of the page, or its table
+        /// entry and those of its neighbours in the batch, which were asked for together and fail
+        /// together.
         remote_addr: u64,
         /// Its length.
         len: u32,
@@ -71,7 +72,8 @@ pub enum PageError {
 }
 
 impl PageError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -169,7 +171,8 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -217,7 +220,8 @@ pub enum SubmitError {
 }
 
 impl SubmitError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {

@@ -1,12 +1,12 @@
 //! What an engine reports of its own work: typed events, at no cost without a sink.
 //!
-//! An [`Engine`](crate::engine::Engine) is started with an [`EventSink`], to which it hands an [`EngineEvent`] for each thing
-//! that it does or finds out. The default sink, [`NoEvents`], is empty, and says so to the compiler
-//! ([`EventSink::ENABLED`]): then no event is made, and an engine without a sink is the same machine code as if there were no
-//! events.
+//! An [`Engine`](crate::engine::Engine) is started with an [`EventSink`], to which it hands an
+//! [`EngineEvent`] for each thing that it does or finds out. The default sink, [`NoEvents`], is
+//! empty, and says so to the compiler ([`EventSink::ENABLED`]): then no event is made, and an
+//! engine without a sink is the same machine code as if there were no events.
 //!
-//! A sink runs on the engine's thread, in the middle of `submit` and `poll`. It counts, or copies the event into a ring; what
-//! it does is part of the data path.
+//! A sink runs on the engine's thread, in the middle of `submit` and `poll`. It counts, or copies
+//! the event into a ring; what it does is part of the data path.
 //!
 //! ```
 //! use kvrail_core::events::{EngineEvent, EventSink};
@@ -45,10 +45,12 @@ use crate::verbs_abi::WcStatus;
 
 /// Takes the events of an engine.
 pub trait EventSink {
-    /// Whether events are made at all. `false` removes them, and all that is computed for them, from the code.
+    /// Whether events are made at all. `false` removes them, and all that is computed for them,
+    /// from the code.
     const ENABLED: bool = true;
 
-    /// A call of the engine begins at `now`: the events that follow, up to the next call of this, happen then.
+    /// A call of the engine begins at `now`: the events that follow, up to the next call of this,
+    /// happen then.
     fn time(&mut self, now: Time) {
         let _ = now;
     }
@@ -158,8 +160,8 @@ pub enum EngineEvent {
         /// Why.
         error: PageError,
     },
-    /// The deadline of a batch that is not done has passed. `PageFailed` follows for each of its pages that has neither
-    /// arrived nor failed.
+    /// The deadline of a batch that is not done has passed. `PageFailed` follows for each of its
+    /// pages that has neither arrived nor failed.
     DeadlinePassed {
         /// The batch.
         batch: Ticket,
@@ -182,8 +184,8 @@ pub enum EngineEvent {
         /// To which rail of the peer.
         remote_rail: u8,
     },
-    /// A lane is lost: it is taken out of service and flushed. What is outstanding on it goes to other lanes once it is
-    /// known to write no more.
+    /// A lane is lost: it is taken out of service and flushed. What is outstanding on it goes to
+    /// other lanes once it is known to write no more.
     LaneFailing {
         /// Which.
         lane: LaneId,
@@ -194,7 +196,8 @@ pub enum EngineEvent {
     LaneQuiet {
         /// Which.
         lane: LaneId,
-        /// How many wrs are left to be posted on other lanes, or dropped where their pages have failed.
+        /// How many wrs are left to be posted on other lanes, or dropped where their pages have
+        /// failed.
         left: u32,
     },
     /// The place of a lane that was lost is free.
@@ -216,7 +219,8 @@ pub enum EngineEvent {
         /// On which lane.
         lane: LaneId,
     },
-    /// Nothing has completed on a lane for too long: nothing more is posted there until something does.
+    /// Nothing has completed on a lane for too long: nothing more is posted there until something
+    /// does.
     LaneSilent {
         /// Which.
         lane: LaneId,

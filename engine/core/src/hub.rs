@@ -1,8 +1,8 @@
 //! Many application threads feed one engine thread.
 //!
-//! Each submitter has a [`Mailbox`]: a ring of orders to the engine and a ring of outcomes back, both
-//! wait-free. The engine's thread calls [`Hub::turn`] in its loop; a submitter that finds the engine
-//! asleep wakes it.
+//! Each submitter has a [`Mailbox`]: a ring of orders to the engine and a ring of outcomes back,
+//! both wait-free. The engine's thread calls [`Hub::turn`] in its loop; a submitter that finds the
+//! engine asleep wakes it.
 //!
 //! Either side may end first. Of a submitter that is dropped, what it had on its way goes on, and
 //! the slots come to the engine's own thread ([`Outcome::Orphan`]). Of a hub that is dropped,
@@ -50,8 +50,8 @@ pub enum Outcome<'s> {
     ReaderGone(usize),
 }
 
-/// Both ways between one submitter and the engine: at most `N / 2` batches on their way, `N` a power
-/// of two, at least 2. (An overdue batch has two outcomes, so the way back never overflows.)
+/// Both ways between one submitter and the engine: at most `N / 2` batches on their way, `N` a
+/// power of two, at least 2. (An overdue batch has two outcomes, so the way back never overflows.)
 #[derive(Debug)]
 pub struct Mailbox<'s, const N: usize> {
     orders: Ring<Order<'s>, N>,
@@ -79,7 +79,7 @@ impl<'s, const N: usize> Mailbox<'s, N> {
 
 /// An application thread's end. Dropped, it leaves its slots to the engine's own thread.
 #[derive(Debug)]
-pub struct Submitter<'s, 'r, W: Wake> {
+pub struct HubSubmitter<'s, 'r, W: Wake> {
     orders: Producer<'r, Order<'s>>,
     outcomes: Consumer<'r, Outcome<'s>>,
     ended: &'r Ended,
@@ -109,7 +109,8 @@ pub enum SendError<'s> {
 }
 
 impl SendError<'_> {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -129,7 +130,7 @@ impl<'s> SendError<'s> {
     }
 }
 
-impl<'s, W: Wake> Submitter<'s, '_, W> {
+impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
     /// An empty batch of the engine's pool, or `None` when all are in use, or the engine is gone.
     #[inline]
     pub fn batch(&mut self) -> Option<Batch<'s>> {
@@ -206,7 +207,7 @@ impl<'s, W: Wake> Submitter<'s, '_, W> {
     }
 }
 
-impl<W: Wake> Drop for Submitter<'_, '_, W> {
+impl<W: Wake> Drop for HubSubmitter<'_, '_, W> {
     fn drop(&mut self) {
         self.ended.submitter.store(true, Ordering::Release);
         self.waker.wake();
@@ -223,8 +224,8 @@ struct Desk<'s, 'r> {
     orphaned: bool,
 }
 
-/// The engine's ends of at most `M` mailboxes. An engine has one hub at a time: what was submitted through another comes
-/// to the engine's own thread.
+/// The engine's ends of at most `M` mailboxes. An engine has one hub at a time: what was submitted
+/// through another comes to the engine's own thread.
 #[derive(Debug)]
 pub struct Hub<'s, 'r, const M: usize> {
     desks: [Option<Desk<'s, 'r>>; M],
@@ -241,7 +242,8 @@ pub struct HubFull {
 }
 
 impl HubFull {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         2110
@@ -258,8 +260,8 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         Self { desks: [const { None }; M], open: 0, origins: Origins { engine: 0, first: 0 } }
     }
 
-    /// A submitter for `engine`, over `mailbox`, to be sent to its thread. What an earlier one has left in the mailbox is
-    /// on its way to this one.
+    /// A submitter for `engine`, over `mailbox`, to be sent to its thread. What an earlier one has
+    /// left in the mailbox is on its way to this one.
     ///
     /// # Errors
     ///
@@ -268,12 +270,13 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         &mut self,
         engine: &Engine<'s, P, E>,
         mailbox: &'r mut Mailbox<'s, N>,
-    ) -> Result<Submitter<'s, 'r, P::Waker>, HubFull> {
+    ) -> Result<HubSubmitter<'s, 'r, P::Waker>, HubFull> {
         let desk = self.desks.get_mut(self.open).ok_or(HubFull { limit: M })?;
         self.open += 1;
         let (orders_in, orders_out) = mailbox.orders.split();
         let (mut outcomes_in, mut outcomes_out) = mailbox.outcomes.split();
-        // An earlier submitter had no more on their way than there is room for. Who was late then is not told now.
+        // An earlier submitter had no more on their way than there is room for. Who was late then
+        // is not told now.
         let mut in_flight = orders_out.len();
         for _ in 0..outcomes_out.len() {
             let left = outcomes_out.pop().filter(|outcome| !matches!(outcome, Outcome::Overdue(..)));
@@ -283,7 +286,7 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         ended.submitter.store(false, Ordering::Relaxed);
         ended.hub.store(false, Ordering::Relaxed);
         *desk = Some(Desk { orders: orders_out, outcomes: outcomes_in, ended, orphaned: false });
-        Ok(Submitter {
+        Ok(HubSubmitter {
             orders: orders_in,
             outcomes: outcomes_out,
             ended,
@@ -314,7 +317,7 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
                 let Some(Order { mut batch, deadline }) = desk.orders.pop() else { break };
                 batch.set_origin(first + narrow(place));
                 if let Err(mut rejected) = engine.submit(batch, now, deadline) {
-                    // Whoever submits it next is who waits for it.
+                    // The thread that submits it next is the one that waits for it.
                     rejected.batch.set_origin(0);
                     desk.tell(Outcome::Rejected(rejected), &mut own);
                 }
@@ -366,7 +369,7 @@ impl<'s> Desk<'s, '_> {
     }
 }
 
-/// Gives the slots of an outcome that nobody waits for to the engine's own thread, and its batch
+/// Gives the slots of an outcome whose submitter is gone to the engine's own thread, and its batch
 /// back to the pool.
 #[cold]
 fn give_away<'s>(outcome: Outcome<'s>, own: &mut impl FnMut(Outcome<'s>)) {

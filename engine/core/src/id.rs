@@ -62,8 +62,8 @@ impl fmt::Debug for PeerId {
     }
 }
 
-/// One life of a lane. The generation distinguishes the QPs that use one place in turn, so that what
-/// an earlier one still had to say (a completion, an event) is recognised and dropped.
+/// One life of a lane. The generation distinguishes the QPs that use one place in turn, so that
+/// what an earlier one still had to say (a completion, an event) is recognised and dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LaneId {
     index: u16,
@@ -135,8 +135,8 @@ impl fmt::Debug for ProviderId {
 }
 
 /// What a work request is called while the hardware has it: lane (16 bits), generation (24 bits),
-/// sequence number on the lane (24 bits), from the high end down. Never a pointer: a completion that
-/// names something unknown is dropped, not followed.
+/// sequence number on the lane (24 bits), from the high end down. Never a pointer: a completion
+/// that names something unknown is dropped, not followed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WrId(pub u64);
 
@@ -205,8 +205,8 @@ impl fmt::Display for Ticket {
     }
 }
 
-/// Where pages come from: an engine's name for a remote region, in one life of its peer. One word, so
-/// that two are compared, and moved, in one go.
+/// Where pages come from: an engine's name for a remote region, in one life of its peer. One word,
+/// so that two are compared, and moved, in one go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RegionRef(u64);
 

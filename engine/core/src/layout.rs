@@ -49,7 +49,8 @@ pub enum AddLayoutError {
 }
 
 impl AddLayoutError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -78,7 +79,8 @@ pub enum SetLayoutError {
 }
 
 impl SetLayoutError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -177,7 +179,8 @@ pub enum LayoutMismatch {
 }
 
 impl LayoutMismatch {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -225,8 +228,8 @@ impl LayoutPlace {
         Self([const { AtomicU64::new(0) }; WORDS])
     }
 
-    /// A thread gets the number of a place from the thread that wrote the place, by a hand-over that
-    /// orders the two. So relaxed loads see what was written.
+    /// A thread gets the number of a place from the thread that wrote the place, by a hand-over
+    /// that orders the two. So relaxed loads see what was written.
     fn load(&self) -> [u64; WORDS] {
         core::array::from_fn(|i| self.0[i].load(Ordering::Relaxed))
     }
@@ -237,7 +240,7 @@ impl Known {
         let mut ranks = [None; AXES];
         for (to, RankOf { axis, rank, .. }) in ranks.iter_mut().zip(identity.ranks()) {
             // Codes are below 512. A rank is below a number of ranks, which is a u32.
-            *to = Some((axis.code() as u16, rank.map_or(0, |rank| rank + 1)));
+            *to = Some((axis.number() as u16, rank.map_or(0, |rank| rank + 1)));
         }
         let (fingerprint, any_rank) = (identity.fingerprint(), identity.fingerprint_of_any_rank());
         Self { fingerprint, any_rank, region, ranks }
@@ -295,7 +298,7 @@ impl Known {
 /// The axis of this code.
 fn axis(code: u16) -> AxisKind {
     let named = [AxisKind::Layer, AxisKind::Token, AxisKind::Part, AxisKind::Head, AxisKind::Block];
-    let known = named.into_iter().find(|axis| axis.code() == u64::from(code));
+    let known = named.into_iter().find(|axis| axis.number() == u64::from(code));
     // The codes of an author's own axes begin at 256.
     known.unwrap_or(AxisKind::Other(code as u8))
 }

@@ -1,21 +1,21 @@
 //! Every bound of the core, and the one narrowing to the widths that these bounds allow.
 //!
-//! Numbers of peers, lanes, batches, pages and regions travel in links, queues and `wr_id`s as 16 bits.
-//! [`Storage`](crate::storage::Storage) checks its maxima against the bounds below when it is compiled, so every place
-//! number fits, and [`narrow`] is where a number becomes a `u16`.
+//! Numbers of peers, lanes, batches, pages and regions travel in links, queues and `wr_id`s as 16
+//! bits. [`Storage`](crate::storage::Storage) checks its maxima against the bounds below when it is
+//! compiled, so every place number fits, and [`narrow`] is where a number becomes a `u16`.
 
 use static_assertions::const_assert;
 
-/// The most rails that one engine drives. Keys are kept per rail in fixed arrays of this length, and
-/// rail sets are bit masks of 16 bits.
+/// The most rails that one engine drives. Keys are kept per rail in fixed arrays of this length,
+/// and rail sets are bit masks of 16 bits.
 pub const MAX_RAILS: usize = 16;
 const_assert!(MAX_RAILS == u16::BITS as usize);
 
 /// Priority classes.
 pub(crate) const CLASSES: usize = 2;
 
-/// The most peers, lanes, remote regions or pages of a batch that a storage has places for. The number above stands for
-/// "none" in links.
+/// The most peers, lanes, remote regions or pages of a batch that a storage has places for. The
+/// number above stands for "none" in links.
 pub(crate) const MAX_PLACES: usize = u16::MAX as usize - 1;
 
 /// Batches are kept in groups of 64, one bit of a word each.
@@ -45,7 +45,8 @@ const_assert!(LAYOUTS <= u8::MAX as usize);
 
 /// Plans of one engine.
 pub(crate) const PLANS: usize = 512;
-/// Lists of runs of all plans of one engine. Plans that differ only in where they begin share their list.
+/// Lists of runs of all plans of one engine. Plans that differ only in where they begin share their
+/// list.
 pub(crate) const PLAN_LISTS: usize = 64;
 /// The numbers that plans may have: 1 to this fit the 10 bits that a slot's flags have for a plan.
 pub(crate) const MAX_PLANS: usize = (1 << 10) - 1;
@@ -54,8 +55,8 @@ const_assert!(PLANS <= MAX_PLANS);
 /// The most local pieces of a work request, whatever the device would take.
 pub const MAX_SGES: u32 = 32;
 
-/// What a provider's part of a lane ([`Provider::Lane`](crate::provider::Provider::Lane)) may take, in bytes.
-/// A larger one goes behind a pointer; the compiler says so where an engine is started.
+/// What a provider's part of a lane ([`Provider::Lane`](crate::provider::Provider::Lane)) may take,
+/// in bytes. A larger one goes behind a pointer; the compiler says so where an engine is started.
 pub const LANE_BYTES: usize = 128;
 
 /// `n` as 16 bits: the number of a place, or a count of at most that many things.

@@ -73,7 +73,8 @@ pub enum AddPlanError {
 }
 
 impl AddPlanError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -184,7 +185,7 @@ impl<'s> Plans<'s> {
     #[inline]
     pub(crate) fn equal_wrs(&self, plan: u16, wr: u32) -> (u32, u32) {
         let place = self.places[usize::from(plan)];
-        CutList::alike(self.span((place.first, place.count)), wr)
+        CutList::equal_wrs(self.span((place.first, place.count)), wr)
     }
 
     /// Start in the remote page and length of one work request of a plan.

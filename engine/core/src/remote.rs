@@ -76,7 +76,8 @@ pub enum OfferError {
 }
 
 impl OfferError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -178,7 +179,8 @@ pub enum PageRangeError {
 }
 
 impl PageRangeError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -267,8 +269,8 @@ impl RemoteRegion {
         self.at(location.slot, location.slot, location.expected)
     }
 
-    /// Whatever is in `slot`: nothing proves that it is one page, or which. For memory that does not
-    /// change, and for measuring.
+    /// Whatever is in `slot`: nothing proves that it is one page, or which. For memory that does
+    /// not change, and for measuring.
     ///
     /// # Errors
     ///

@@ -2,25 +2,27 @@
 //!
 //! A published region has one [`Entry`] per slot, readable by peers. The owner makes a slot's entry
 //! invalid before it overwrites the first byte of the slot, and valid again, with a new generation,
-//! after the last. A reader that has a whole page READs the entry *afterwards*: if it still holds the
-//! pair that the reader's location names, no byte of the page can have been overwritten in between.
+//! after the last. A reader that has a whole page READs the entry *afterwards*: if it still holds
+//! the pair that the reader's location names, no byte of the page can have been overwritten in
+//! between.
 //!
 //! # Why this is enough
 //!
-//! Let a reader's last data byte have arrived at time t, and the entry have been read at t' > t with
-//! generation G. Generations of one slot never repeat, so the entry held G from its publication p
-//! without interruption until t'. The slot's bytes were written before p and not again before t'.
-//! The location that named G existed only after p (half of a generation is random, nobody can name
-//! it in advance), and the reader read after it had the location. So every byte belongs to G. The
-//! key tag is compared as well, so that a location with swapped keys is a miss. The two words of an
-//! entry may be read at different moments; each alone is read whole.
+//! Let a reader's last data byte have arrived at time t, and the entry have been read at t' > t
+//! with generation G. Generations of one slot never repeat, so the entry held G from its
+//! publication p without interruption until t'. The slot's bytes were written before p and not
+//! again before t'. The location that named G existed only after p (half of a generation is random,
+//! it cannot be named in advance), and the reader read after it had the location. So every byte
+//! belongs to G. The key tag is compared as well, so that a location with swapped keys is a miss.
+//! The two words of an entry may be read at different moments; each alone is read whole.
 //!
 //! The order of the owner's stores is what all of this stands on, and a NIC must see it, not only
 //! threads: [`barrier::device_release`](crate::barrier::device_release) stands between the entry
 //! and the bytes on both sides.
 //!
-//! One READ may bring the entries of several slots, once the last data byte of all of their pages has arrived: what
-//! holds of t' above holds of the moment at which each entry was read, whichever came first.
+//! One READ may bring the entries of several slots, once the last data byte of all of their pages
+//! has arrived: what holds of t' above holds of the moment at which each entry was read, whichever
+//! came first.
 //!
 //! # Wire form
 //!
@@ -85,7 +87,7 @@ impl fmt::Display for Generation {
     }
 }
 
-/// A digest of the key whose page a slot holds. Whoever publishes and whoever reads compute it alike.
+/// A digest of the key whose page a slot holds. Publisher and reader compute it alike.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct KeyTag(pub u64);
 
@@ -127,7 +129,7 @@ impl Entry {
     }
 
     /// Publishes the slot's bytes under `tag`, after the last of them has been written, and says in
-    /// which generation. `nonce` is random, fresh each time, and known to nobody before.
+    /// which generation. `nonce` is random, fresh each time, and not known before.
     ///
     /// The caller is the slot's only publisher, and has invalidated it before it wrote. What other
     /// threads wrote into the slot must have been handed to this one (by a join, a channel, a
@@ -202,7 +204,8 @@ pub enum Miss {
 }
 
 impl Miss {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {

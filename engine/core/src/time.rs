@@ -1,7 +1,7 @@
 //! Time is an argument: the core never reads a clock.
 //!
-//! A [`Time`] is a number of nanoseconds since an origin that the caller chose (process start, boot,
-//! the start of a simulation) and never moves backwards. 2^64 ns are 584 years.
+//! A [`Time`] is a number of nanoseconds since an origin that the caller chose (process start,
+//! boot, the start of a simulation) and never moves backwards. 2^64 ns are 584 years.
 
 use core::ops::Add;
 

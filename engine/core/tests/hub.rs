@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::*;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::error::SubmitError;
-use kvrail_core::hub::{Hub, Mailbox, Outcome, SendError, Submitter};
+use kvrail_core::hub::{Hub, HubSubmitter, Mailbox, Outcome, SendError};
 use kvrail_core::memory::Slot;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Sim};
@@ -261,7 +261,7 @@ fn a_second_hub_over_the_same_mailbox_counts_only_what_its_submitter_sends() {
     let mut engine = start(&mut state, &sim, CONFIG);
     let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
     let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 8);
-    let send = |submitter: &mut Submitter<'_, '_, _>, slots: &mut Vec<Slot>, tag| {
+    let send = |submitter: &mut HubSubmitter<'_, '_, _>, slots: &mut Vec<Slot>, tag| {
         let mut batch = submitter.batch().unwrap();
         batch.set_tag(tag);
         batch.read(region.page(owner.location(0)).unwrap(), slots.pop().unwrap()).unwrap();

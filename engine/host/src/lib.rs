@@ -10,20 +10,33 @@
 //! | [`listener`] | a TCP listener that no child of a fork inherits |
 //! | [`handshakes`] | a bound on connections that have not authenticated yet |
 //! | [`descriptors`] | threads with a descriptor table of their own |
+//! | [`ring`] | a wait-free ring between two threads |
 //! | [`secret`] | random bytes, and secrets that compare in constant time |
 //! | [`log_limit`] | a rate limit for log lines that a remote side can cause |
 //!
-//! The crate knows the host and nothing of rails, sessions or pages. Of kvrail it uses two types of
-//! kvrail-core: points in time and memory ranges.
+//! The crate knows the host and nothing of rails, sessions or pages. Of kvrail-core it uses the
+//! points in time, the memory ranges and the ring.
 
+#[cfg(not(loom))]
 pub mod accept;
+#[cfg(not(loom))]
 pub mod clock;
+#[cfg(not(loom))]
 pub mod descriptors;
+#[cfg(not(loom))]
 pub mod handshakes;
+#[cfg(not(loom))]
 pub mod listener;
+#[cfg(not(loom))]
 pub mod log_limit;
+#[cfg(not(loom))]
 mod mapping;
+#[cfg(not(loom))]
 pub mod memory;
+pub mod ring;
+#[cfg(not(loom))]
 pub mod secret;
+#[cfg(not(loom))]
 pub mod segment;
+#[cfg(not(loom))]
 pub mod wake;

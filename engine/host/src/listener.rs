@@ -56,12 +56,20 @@ impl Listener {
         let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let (tell, told) = sync_channel(1);
         let body = move |kept: &[BorrowedFd<'_>], own| run(address, kept[0], own, &tell);
-        // SAFETY: `theirs` is open until `drop` has joined the thread. The thread takes in an
-        // address and a channel and lets out messages, which own no descriptor; it logs nothing.
+        // SAFETY: `theirs` is open until the thread has been joined, here or in `drop`. The thread
+        // takes in an address and a channel and lets out messages, which own no descriptor; it logs
+        // nothing.
         let thread = unsafe { spawn_isolated(name, vec![theirs.as_raw_fd()], body) }?;
         let ended = |_| io::Error::other("the listener's thread ended at once");
-        let (bound, own) = told.recv().map_err(ended)?;
-        let address = bound?;
+        let begun = told.recv().map_err(ended).and_then(|(bound, own)| Ok((bound?, own)));
+        let (address, own) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                // The thread ends now, and `theirs` must outlive it.
+                let _ = thread.join();
+                return Err(error);
+            }
+        };
         if let Err(errno) = own {
             tracing::warn!(
                 %address, %errno,

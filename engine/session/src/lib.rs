@@ -30,7 +30,8 @@
 //! let key = PeerKey::from_file("/etc/kvrail/key")?;
 //! let layout = Layout::of::<VllmFp8DsMla>()?;
 //! let deadline = Instant::now() + Duration::from_secs(5);
-//! let session = connect(&"prefill-1:7470".parse()?, &key, Hello::new("decode-3".parse()?, layout), deadline)?;
+//! let hello = Hello::new("decode-3".parse()?, layout);
+//! let session = connect(&"prefill-1:7470".parse()?, &key, hello, deadline)?;
 //! for region in &session.offer().regions {
 //!     println!("{} slots at {:#x}", region.offer().slots, region.offer().base);
 //! }

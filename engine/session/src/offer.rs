@@ -120,7 +120,7 @@ pub enum TransportKind {
 impl TransportKind {
     /// The kind behind a number on the wire; 0 is none.
     #[must_use]
-    pub const fn from_code(code: u8) -> Option<Self> {
+    pub const fn from_wire(code: u8) -> Option<Self> {
         Some(match code {
             0 => return None,
             1 => Self::Shm,
@@ -132,7 +132,7 @@ impl TransportKind {
 
     /// Its number on the wire.
     #[must_use]
-    pub const fn code(self) -> u8 {
+    pub const fn to_wire(self) -> u8 {
         match self {
             Self::Shm => 1,
             Self::Tcp => 2,

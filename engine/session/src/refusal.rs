@@ -67,7 +67,7 @@ pub enum Role {
 impl Role {
     /// The role behind a number on the wire.
     #[must_use]
-    pub const fn from_code(code: u8) -> Option<Self> {
+    pub const fn from_wire(code: u8) -> Option<Self> {
         match code {
             1 => Some(Self::Reader),
             2 => Some(Self::Producer),
@@ -77,7 +77,7 @@ impl Role {
 
     /// Its number on the wire.
     #[must_use]
-    pub const fn code(self) -> u8 {
+    pub const fn to_wire(self) -> u8 {
         match self {
             Self::Reader => 1,
             Self::Producer => 2,

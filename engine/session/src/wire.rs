@@ -71,7 +71,7 @@ impl MessageKind {
 
     /// The kind with this number, if this version knows it.
     #[must_use]
-    pub fn from_code(code: u16) -> Option<Self> {
+    pub fn from_wire(code: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|&kind| kind as u16 == code)
     }
 

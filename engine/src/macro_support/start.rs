@@ -28,16 +28,14 @@ pub fn start<R: Declared, T: ReaderTransport>(
         return Err(StartError::OtherPage { name, expected, given, found });
     }
     let engine_config = engine_config(&R::MAXIMA, config.engine, rails.engine_config())?;
-    // SAFETY: the state is asked for once. If `begin` fails, nothing uses the state any more; if it
-    // succeeds, `taken` is forgotten.
-    let state = unsafe { taken.state() };
-    let reader = Reader::begin(state, layout, rails, config, engine_config, R::MAXIMA.rails)?;
-    taken.keep();
-    Ok(reader)
+    let max_rails = R::MAXIMA.rails;
+    let begin = |state| Reader::begin(state, layout, rails, config, engine_config, max_rails);
+    // SAFETY: if `begin` fails, nothing uses the state any more.
+    unsafe { taken.start(begin) }
 }
 
-/// What the engine is started with: `chosen`, which must agree with what was declared; or else
-/// what suits the rails, with the declared numbers in its place.
+/// The engine's configuration: `chosen`, which must agree with the declared numbers; or else the
+/// one that suits the rails, with the declared numbers in it.
 fn engine_config(
     m: &Maxima,
     chosen: Option<EngineConfig>,

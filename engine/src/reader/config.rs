@@ -74,7 +74,7 @@ pub enum StartError {
         chunk_bytes: u32,
         /// wrs of a full batch.
         wrs: u64,
-        /// What all lanes hold.
+        /// wrs that the send queues of all lanes hold.
         room: u64,
     },
     /// The pages are not the declared ones, at any rank.

@@ -7,7 +7,7 @@
 //! | `connect.rs` | connecting to peers, losing them, making lanes again |
 //! | `peer.rs` | a connected producer, what happens to it, why there is none |
 //! | `session_thread/` | the thread of a session, and the messages to and from it |
-//! | `register.rs` | memory that pages land in, and plans by which they do |
+//! | `register.rs` | destination memory, and plans by which pages land in another layout |
 //! | `device.rs` | GPU memory as destination |
 //! | `state.rs` | the whole state, on the heap or in a `static` |
 //! | `storage.rs` | room for it in a `static` |
@@ -109,7 +109,7 @@ pub struct Reader<T: ReaderTransport> {
 
 /// A handle by which another thread feeds a reader: [`Reader::submitter`].
 pub type Submitter<T> =
-    hub::Submitter<'static, 'static, <<T as ReaderTransport>::Provider as Provider>::Waker>;
+    hub::HubSubmitter<'static, 'static, <<T as ReaderTransport>::Provider as Provider>::Waker>;
 
 /// A session, from the reader's side.
 #[derive(Debug)]
@@ -193,10 +193,10 @@ impl<T: ReaderTransport> Reader<T> {
         })
     }
 
-    /// A handle for another thread, by which it fills batches ([`batch`](hub::Submitter::batch)),
-    /// [submits](hub::Submitter::submit) them and takes [what becomes of them](hub::Outcome), while
-    /// this thread goes on polling; `None` when there is none left. As many can be had as
-    /// [`engine!`](crate::engine) was told: `max_submitters`.
+    /// A handle for another thread, by which it fills batches
+    /// ([`batch`](hub::HubSubmitter::batch)), [submits](hub::HubSubmitter::submit) them and takes
+    /// [their outcomes](hub::Outcome), while this thread goes on polling; `None` when there is none
+    /// left. As many can be had as [`engine!`](crate::engine) was told: `max_submitters`.
     ///
     /// Every batch goes back to the handle that it came from. A handle may be dropped at any time:
     /// the slots of its batches under way come by [`next_orphan`](Self::next_orphan), and the

@@ -118,7 +118,7 @@ pub enum ConnectError {
     Offer {
         /// The producer's address.
         address: Address,
-        /// What is wrong.
+        /// Why not.
         // Raw: the text has it, so it is no source beside the text.
         r#source: OfferError,
     },

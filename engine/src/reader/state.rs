@@ -134,11 +134,10 @@ pub(super) type Undeclared =
 /// the engine is gone.
 pub(super) struct OwnedState(pub(super) NonNull<Undeclared>);
 
-const fn is_send<T: Send>() {}
-const _: () = is_send::<Undeclared>();
+static_assertions::assert_impl_all!(Undeclared: Send);
 
 // SAFETY: it stands for the box that it came out of, as a Box does, and is used in the reader's
-// `drop` alone, by whichever thread drops the reader; what is in the box is Send (above). The
+// `drop` alone, by the thread that drops the reader; the state in the box is Send (above). The
 // engine's references into it go with the engine, to the same thread.
 unsafe impl Send for OwnedState {}
 

@@ -1,24 +1,17 @@
 //! Room for a declared reader's state in a `static`, given out once.
-#![allow(unsafe_code, reason = "made in place, and handed out once")]
+#![allow(unsafe_code, reason = "a state is given back when nothing uses it any more")]
 
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use kvrail_core::storage::StaticStorage;
 
 use super::state::{Room, SealedState};
 use crate::macro_support::declaration::Declared;
 
 /// Room for one reader of the declared type `R`, for a `static`: zeros, which take no place in the
 /// program's file, until the reader is started in it.
-pub struct Storage<R: Declared> {
-    taken: AtomicBool,
-    state: UnsafeCell<MaybeUninit<R::State>>,
-}
-
-// SAFETY: the state, which is Send, is reachable only through a `TakenStorage`, of which the flag
-// allows one at a time.
-unsafe impl<R: Declared> Sync for Storage<R> {}
+pub struct Storage<R: Declared>(StaticStorage<MaybeUninit<R::State>>);
 
 /// A storage that has been taken already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,37 +32,36 @@ impl StorageTaken {
 /// in it (it is dropped, or the start fails) the storage can be taken again.
 #[must_use = "a reader is started in it"]
 pub struct TakenStorage<S: Room> {
-    taken: &'static AtomicBool,
-    state: &'static UnsafeCell<MaybeUninit<S>>,
+    state: &'static mut MaybeUninit<S>,
+    give_back: GiveBack<S>,
 }
 
-// SAFETY: of a storage there is one `TakenStorage` at a time, so it is the only way to the state,
-// which is Send.
-unsafe impl<S: Room> Send for TakenStorage<S> {}
+/// Lets a storage be taken again when it is dropped.
+struct GiveBack<S: Room>(&'static StaticStorage<MaybeUninit<S>>);
 
 impl<S: Room> TakenStorage<S> {
-    /// The state, made anew.
+    /// Starts a reader in the state, made anew.
     ///
     /// # Safety
     ///
-    /// By the time that `self` is dropped nothing uses the state any more; if something may, `self`
-    /// is forgotten. The state is asked for once.
-    pub(crate) unsafe fn state(&self) -> &'static mut S {
-        // SAFETY: `take` made this the storage's only `TakenStorage`, and the caller asks it once:
-        // so this is the only reference. Another follows after the drop of `self`, by which nothing
-        // uses this one any more.
-        SealedState::in_place(unsafe { &mut *self.state.get() })
-    }
-
-    /// A reader has been started in the state, which is never given out again.
-    pub(crate) fn keep(self) {
-        std::mem::forget(self);
+    /// If `start` fails, nothing uses the state any more.
+    pub(crate) unsafe fn start<T, E>(
+        self,
+        start: impl FnOnce(&'static mut S) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let Self { state, give_back } = self;
+        let started = start(SealedState::in_place(state))?;
+        // The reader keeps the state for ever.
+        std::mem::forget(give_back);
+        Ok(started)
     }
 }
 
-impl<S: Room> Drop for TakenStorage<S> {
+impl<S: Room> Drop for GiveBack<S> {
     fn drop(&mut self) {
-        self.taken.store(false, Ordering::Release);
+        // SAFETY: it is dropped together with the unused reference, or after a start that failed,
+        // by which nothing uses the reference any more.
+        unsafe { self.0.give_back() };
     }
 }
 
@@ -84,7 +76,7 @@ impl<R: Declared> Storage<R> {
     #[must_use]
     #[allow(clippy::new_without_default, reason = "for a static, not in passing")]
     pub const fn new() -> Self {
-        Self { taken: AtomicBool::new(false), state: UnsafeCell::new(MaybeUninit::uninit()) }
+        Self(StaticStorage::new(MaybeUninit::uninit()))
     }
 
     /// The state, to be given to `R`'s `start`.
@@ -93,18 +85,13 @@ impl<R: Declared> Storage<R> {
     ///
     /// A reader has been started in it, or is being started.
     pub fn take(&'static self) -> Result<TakenStorage<R::State>, StorageTaken> {
-        if self.taken.swap(true, Ordering::AcqRel) {
-            return Err(StorageTaken);
-        }
-        Ok(TakenStorage { taken: &self.taken, state: &self.state })
+        let state = self.0.take().ok_or(StorageTaken)?;
+        Ok(TakenStorage { state, give_back: GiveBack(&self.0) })
     }
 }
 
 impl<R: Declared> fmt::Debug for Storage<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Storage")
-            .field("bytes", &size_of::<R::State>())
-            .field("taken", &self.taken)
-            .finish_non_exhaustive()
+        f.debug_struct("Storage").field("bytes", &size_of::<R::State>()).finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use kvrail_core::batch::{Done, Ticket};
 use kvrail_core::engine::Engine;
-use kvrail_core::hub::{Hub, Mailbox, Outcome, Submitter};
+use kvrail_core::hub::{Hub, HubSubmitter, Mailbox, Outcome};
 use kvrail_core::memory::Slot;
 use kvrail_core::provider::Provider;
 use kvrail_core::time::Time;
@@ -19,7 +19,7 @@ pub const MAX_SUBMITTERS: usize = 64;
 pub struct Submitters<P: Provider> {
     hub: Hub<'static, 'static, MAX_SUBMITTERS>,
     /// Handles that have not been given out.
-    spare: Vec<Submitter<'static, 'static, P::Waker>>,
+    spare: Vec<HubSubmitter<'static, 'static, P::Waker>>,
     /// Batches of the reader's own thread that are done.
     done: VecDeque<Done<'static>>,
     /// Batches of the reader's own thread that are overdue.
@@ -41,7 +41,7 @@ impl<P: Provider> Submitters<P> {
         Self { hub, spare, done, overdue, orphans: VecDeque::new() }
     }
 
-    pub(super) fn give(&mut self) -> Option<Submitter<'static, 'static, P::Waker>> {
+    pub(super) fn give(&mut self) -> Option<HubSubmitter<'static, 'static, P::Waker>> {
         self.spare.pop()
     }
 

@@ -66,7 +66,7 @@ pub trait ReaderTransport {
         format!("{}{rail}", Self::LABEL.split(' ').next().unwrap_or_default())
     }
 
-    /// What suits an engine over these rails.
+    /// The configuration that suits an engine over these rails.
     fn engine_config(&self) -> EngineConfig;
 
     /// The provider for the engine, and the seed of all dialers.

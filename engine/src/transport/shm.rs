@@ -17,7 +17,8 @@ use super::{LANE_DEPTH, Published, PublisherTransport, ReaderTransport, Transpor
 /// enough to do while the engine's thread waits for a core (docs/performance.md).
 const RAIL_BYTES: u64 = 1 << 30;
 
-/// What suits an engine over these rails. A page travels in pieces of `chunk_bytes`.
+/// The configuration that suits an engine over these rails. A page travels in pieces of
+/// `chunk_bytes`.
 pub const ENGINE_CONFIG: EngineConfig = EngineConfig {
     chunk_bytes: 1 << 20,
     run_bytes: 1 << 20,

@@ -15,10 +15,11 @@ use kvrail_session::{RailAddress, TransportKind};
 use super::open::{OpenDialer, OpenRails};
 use super::{LANE_DEPTH, Published, PublisherTransport, ReaderTransport, TransportError};
 
-/// What a producer says that its rails carry: 8 Gbit/s.
+/// The nominal rate of a producer's rails: 8 Gbit/s.
 const NOMINAL_BYTES_PER_SEC: u64 = 1_000_000_000;
 
-/// What suits an engine over these rails: a READ that waits for the network is no stall.
+/// The configuration that suits an engine over these rails. A READ that waits for the network is no
+/// stall.
 pub const ENGINE_CONFIG: EngineConfig = EngineConfig { stall: Nanos::from_secs(15), ..EngineConfig::DEFAULT };
 
 /// Rails over TCP. Functional only.

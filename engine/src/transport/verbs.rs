@@ -10,22 +10,23 @@ use kvrail_session::{
     LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Name, NothingInCommon, RailAddress, RailDescription,
     RailList, RailPair, TransportKind,
 };
-use kvrail_verbs::pair::{self, Offered};
+use kvrail_verbs::pairing::{self, Offered};
 use kvrail_verbs::wire::RailEnd;
 use kvrail_verbs::{
-    Accepted, Acceptor, Dialer, LaneError, Line, Pending, Rail, RailError, Region, Rights, Side, Verbs, rail,
+    AcceptedLane, PendingLane, QpAcceptor, QpDialer, Rail, RailError, Rights, Side, UnopenedLane, Verbs,
+    VerbsLaneError, VerbsRegion, rail,
 };
 
 use super::{Published, PublisherTransport, ReaderTransport, TransportError};
 
 pub use kvrail_verbs::wire::Mtu;
-pub use kvrail_verbs::{Config, Driver, StartError, devices, fork_safety};
+pub use kvrail_verbs::{Driver, VerbsConfig, VerbsStartError, devices, fork_safety};
 
 /// Rails over RDMA, for a reader.
 #[derive(Debug)]
 pub struct VerbsRails {
     provider: Verbs,
-    config: Config,
+    config: VerbsConfig,
 }
 
 /// The rails named by `spec` (`auto` for every port that can be used, or `mlx5_0,mlx5_1:2`), with
@@ -33,8 +34,8 @@ pub struct VerbsRails {
 ///
 /// # Errors
 ///
-/// What is missing, and what to do about it.
-pub fn rails(spec: &str) -> Result<VerbsRails, StartError> {
+/// A device, a port or a right is missing; the error says which, and what to do.
+pub fn rails(spec: &str) -> Result<VerbsRails, VerbsStartError> {
     rails_with(spec, config())
 }
 
@@ -43,15 +44,15 @@ pub fn rails(spec: &str) -> Result<VerbsRails, StartError> {
 ///
 /// # Errors
 ///
-/// What is missing, and what to do about it.
-pub fn rails_with(spec: &str, config: Config) -> Result<VerbsRails, StartError> {
+/// A device, a port or a right is missing; the error says which, and what to do.
+pub fn rails_with(spec: &str, config: VerbsConfig) -> Result<VerbsRails, VerbsStartError> {
     Ok(VerbsRails { provider: Verbs::open_rails(spec, config)?, config })
 }
 
-/// What [`rails`] and [`publish`] set rails up with.
+/// The configuration of [`rails`] and [`publish`].
 #[must_use]
-pub const fn config() -> Config {
-    Config { sq_entries: super::LANE_DEPTH, ..Config::DEFAULT }
+pub const fn config() -> VerbsConfig {
+    VerbsConfig { sq_entries: super::LANE_DEPTH, ..VerbsConfig::DEFAULT }
 }
 
 impl VerbsRails {
@@ -62,9 +63,9 @@ impl VerbsRails {
 
 impl ReaderTransport for VerbsRails {
     type Provider = Verbs;
-    type UnopenedLane = Line;
+    type UnopenedLane = UnopenedLane;
     type Dialer = VerbsDialer;
-    type DialerSeed = Dialer;
+    type DialerSeed = QpDialer;
     const LABEL: &'static str = "verbs";
 
     /// Names software devices: their numbers say nothing about hardware.
@@ -82,24 +83,24 @@ impl ReaderTransport for VerbsRails {
         EngineConfig::DEFAULT
     }
 
-    fn split(self) -> (Verbs, Dialer) {
+    fn split(self) -> (Verbs, QpDialer) {
         tracing::debug!(config = ?self.config, "verbs");
-        let dialer = Dialer::new(self.provider.ports());
+        let dialer = QpDialer::new(self.provider.ports());
         (self.provider, dialer)
     }
 
-    fn dialer(seed: &Dialer) -> VerbsDialer {
+    fn dialer(seed: &QpDialer) -> VerbsDialer {
         VerbsDialer(seed.clone())
     }
 
-    fn depth(lane: &Line) -> u32 {
+    fn depth(lane: &UnopenedLane) -> u32 {
         lane.depth()
     }
 }
 
 /// Makes a reader's ends of lanes.
 #[derive(Debug)]
-pub struct VerbsDialer(Dialer);
+pub struct VerbsDialer(QpDialer);
 
 /// A rail as a peer is told of it. Its address is empty if the rail is down.
 fn describe(rail: &Rail) -> RailDescription {
@@ -141,8 +142,8 @@ fn offered(producer: &[RailDescription]) -> Vec<Offered> {
 }
 
 impl LaneDialer for VerbsDialer {
-    type UnopenedLane = Line;
-    type Pending = Pending;
+    type UnopenedLane = UnopenedLane;
+    type Pending = PendingLane;
 
     fn rails(&self) -> RailList {
         describe_all(self.0.rails())
@@ -150,7 +151,7 @@ impl LaneDialer for VerbsDialer {
 
     fn pair(&self, producer: &[RailDescription]) -> Result<Vec<RailPair>, NothingInCommon> {
         let ours: Vec<_> = self.0.rails().iter().map(|rail| rail.end().ok()).collect();
-        let pairs = pair::pair(&ours, &offered(producer));
+        let pairs = pairing::pair(&ours, &offered(producer));
         if pairs.is_empty() {
             return Err(NothingInCommon::between(&self.rails(), producer));
         }
@@ -175,7 +176,7 @@ impl LaneDialer for VerbsDialer {
         let our = self.0.rails().get(rail.get())?.end().ok()?;
         let offered = offered(producer);
         let load: Vec<u64> = offered.iter().map(|&(_, lanes)| lanes.into()).collect();
-        let candidates = pair::nearest(&our, &offered, &load);
+        let candidates = pairing::nearest(&our, &offered, &load);
         candidates.into_iter().map(|at| RailIndex(at as u8)).find(|at| !tried.contains(at))
     }
 
@@ -183,8 +184,8 @@ impl LaneDialer for VerbsDialer {
         &mut self,
         rail: RailIndex,
         remote: &RailDescription,
-    ) -> Result<(Pending, LaneBlob), LaneEndError> {
-        let failed = |error: LaneError| LaneEndError::new(rail, error);
+    ) -> Result<(PendingLane, LaneBlob), LaneEndError> {
+        let failed = |error: VerbsLaneError| LaneEndError::new(rail, error);
         if remote.kind != TransportKind::Verbs {
             let text = format!("the producer's rail {} is {}, not verbs", remote.name, remote.kind);
             return Err(LaneEndError::new(rail, text));
@@ -195,10 +196,10 @@ impl LaneDialer for VerbsDialer {
 
     fn connect(
         &mut self,
-        pending: Pending,
+        pending: PendingLane,
         _: &RailDescription,
         remote: &LaneBlob,
-    ) -> Result<Line, LaneEndError> {
+    ) -> Result<UnopenedLane, LaneEndError> {
         let rail = pending.rail_of(self.0.rails());
         self.0.connect(pending, &remote.0).map_err(|error| LaneEndError::new(RailIndex(rail as u8), error))
     }
@@ -214,8 +215,8 @@ pub struct VerbsPublish {
 ///
 /// # Errors
 ///
-/// What is missing, and what to do about it.
-pub fn publish(spec: &str) -> Result<VerbsPublish, StartError> {
+/// A device, a port or a right is missing; the error says which, and what to do.
+pub fn publish(spec: &str) -> Result<VerbsPublish, VerbsStartError> {
     publish_with(spec, config())
 }
 
@@ -223,8 +224,8 @@ pub fn publish(spec: &str) -> Result<VerbsPublish, StartError> {
 ///
 /// # Errors
 ///
-/// What is missing, and what to do about it.
-pub fn publish_with(spec: &str, config: Config) -> Result<VerbsPublish, StartError> {
+/// A device, a port or a right is missing; the error says which, and what to do.
+pub fn publish_with(spec: &str, config: VerbsConfig) -> Result<VerbsPublish, VerbsStartError> {
     config.check()?;
     Ok(VerbsPublish { rails: rail::open(spec, config, Side::Producer)? })
 }
@@ -235,7 +236,7 @@ unsafe impl PublisherTransport for VerbsPublish {
     type Acceptor = VerbsAcceptor;
 
     fn publish(self, segment: Arc<Segment>) -> Result<Published<VerbsAcceptor>, TransportError> {
-        let region = Region::new(&self.rails, segment.range(), Rights::RemoteRead)?;
+        let region = VerbsRegion::new(&self.rails, segment.range(), Rights::RemoteRead)?;
         let keys = region.keys();
         let acceptor = VerbsAcceptor::new(self.rails)?;
         // Dropped in this order: the registration, then its memory.
@@ -246,32 +247,32 @@ unsafe impl PublisherTransport for VerbsPublish {
 /// Makes a producer's ends of lanes.
 #[derive(Debug)]
 pub struct VerbsAcceptor {
-    acceptor: Acceptor,
+    acceptor: QpAcceptor,
     rails: RailList,
 }
 
 impl VerbsAcceptor {
     fn new(rails: Vec<Arc<Rail>>) -> Result<Self, RailError> {
-        let acceptor = Acceptor::new(rails)?;
+        let acceptor = QpAcceptor::new(rails)?;
         let rails = describe_all(acceptor.rails());
         Ok(Self { acceptor, rails })
     }
 }
 
 impl LaneAcceptor for VerbsAcceptor {
-    type Lane = Accepted;
+    type Lane = AcceptedLane;
 
     fn rails(&self) -> RailList {
         self.rails.clone()
     }
 
-    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(Accepted, LaneBlob), LaneEndError> {
+    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(AcceptedLane, LaneBlob), LaneEndError> {
         let (lane, end) =
             self.acceptor.accept(rail.get(), &remote.0).map_err(|error| LaneEndError::new(rail, error))?;
         Ok((lane, LaneBlob(end)))
     }
 
-    fn release(&self, lane: Accepted) {
+    fn release(&self, lane: AcceptedLane) {
         drop(lane);
     }
 }

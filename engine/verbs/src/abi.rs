@@ -1,21 +1,21 @@
-//! The core's structs against the headers', size and every offset, at compile time.
+//! Compares core's structs with the C headers' at compile time: sizes and every offset.
 //!
-//! The core writes `ibv_send_wr`s and reads `ibv_wc`s through structs of its own, since it may not depend
-//! on bindings. Whoever builds this crate builds the proof that the two are the same bytes.
+//! Core writes `ibv_send_wr`s and reads `ibv_wc`s through structs of its own, since it does not
+//! depend on the bindings. This crate compiles only if the two are the same bytes.
 
-use std::mem::{align_of, offset_of, size_of};
+use std::mem::{offset_of, size_of};
 
-use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr, Sge, Wc, WcStatus};
+use kvrail_core::verbs_abi::{IBV_WR_RDMA_READ, SendFlags, SendWr, Sge, Wc, WcStatus};
 use rdma_mummy_sys as sys;
+use static_assertions::{assert_eq_align, assert_eq_size, const_assert_eq};
 
-/// `$ours.$field` lies where `$theirs.$member` does, and is as long.
+/// `$ours` and `$theirs` have one size and alignment, and `$ours.$field` lies where
+/// `$theirs.$member` does.
 macro_rules! same {
     ($ours:ty, $theirs:ty: $($field:ident = $($member:ident).+),+ $(,)?) => {
-        const _: () = {
-            assert!(size_of::<$ours>() == size_of::<$theirs>());
-            assert!(align_of::<$ours>() == align_of::<$theirs>());
-            $(assert!(offset_of!($ours, $field) == offset_of!($theirs, $($member).+));)+
-        };
+        assert_eq_size!($ours, $theirs);
+        assert_eq_align!($ours, $theirs);
+        $(const_assert_eq!(offset_of!($ours, $field), offset_of!($theirs, $($member).+));)+
     };
 }
 
@@ -32,41 +32,45 @@ same!(SendWr, sys::ibv_send_wr:
     remote_addr = wr.rdma.remote_addr,
     rkey = wr.rdma.rkey,
 );
-// What the core calls `rest` begins right behind the key and ends with the struct.
-const _: () = assert!(offset_of!(SendWr, rest) == offset_of!(sys::ibv_send_wr, wr.rdma.rkey) + 4);
-const _: () = assert!(offset_of!(SendWr, rest) + 19 * 4 == size_of::<sys::ibv_send_wr>());
+// Core's field `rest` begins right behind the key and ends with the struct.
+const_assert_eq!(offset_of!(SendWr, rest), offset_of!(sys::ibv_send_wr, wr.rdma.rkey) + 4);
+const_assert_eq!(offset_of!(SendWr, rest) + 19 * 4, size_of::<sys::ibv_send_wr>());
 
-/// The core keeps the fields of its `Wc` to itself; it publishes where they are.
-const _: () = {
-    assert!(size_of::<Wc>() == size_of::<sys::ibv_wc>());
-    assert!(align_of::<Wc>() == align_of::<sys::ibv_wc>());
-    assert!(Wc::OFFSETS.wr_id == offset_of!(sys::ibv_wc, wr_id));
-    assert!(Wc::OFFSETS.status == offset_of!(sys::ibv_wc, status));
-    assert!(Wc::OFFSETS.opcode == offset_of!(sys::ibv_wc, opcode));
-    assert!(Wc::OFFSETS.vendor_err == offset_of!(sys::ibv_wc, vendor_err));
-    assert!(Wc::OFFSETS.byte_len == offset_of!(sys::ibv_wc, byte_len));
-    assert!(Wc::OFFSETS.imm_data == offset_of!(sys::ibv_wc, imm_data_invalidated_rkey_union));
-    assert!(Wc::OFFSETS.qp_num == offset_of!(sys::ibv_wc, qp_num));
-    assert!(Wc::OFFSETS.src_qp == offset_of!(sys::ibv_wc, src_qp));
-    assert!(Wc::OFFSETS.wc_flags == offset_of!(sys::ibv_wc, wc_flags));
-    assert!(Wc::OFFSETS.pkey_index == offset_of!(sys::ibv_wc, pkey_index));
-    assert!(Wc::OFFSETS.slid == offset_of!(sys::ibv_wc, slid));
-    assert!(Wc::OFFSETS.sl == offset_of!(sys::ibv_wc, sl));
-    assert!(Wc::OFFSETS.dlid_path_bits == offset_of!(sys::ibv_wc, dlid_path_bits));
-};
+/// Core's `Wc` has private fields, and publishes their offsets.
+macro_rules! same_wc {
+    ($($field:ident = $member:ident),+ $(,)?) => {
+        assert_eq_size!(Wc, sys::ibv_wc);
+        assert_eq_align!(Wc, sys::ibv_wc);
+        $(const_assert_eq!(Wc::OFFSETS.$field, offset_of!(sys::ibv_wc, $member));)+
+    };
+}
 
-const _: () = {
-    assert!(IBV_WR_RDMA_READ == sys::ibv_wr_opcode::IBV_WR_RDMA_READ);
-    assert!(IBV_SEND_SIGNALED == sys::ibv_send_flags::IBV_SEND_SIGNALED.0);
-    assert!(WcStatus::SUCCESS.0 == sys::ibv_wc_status::IBV_WC_SUCCESS);
-    assert!(WcStatus::WR_FLUSH_ERR.0 == sys::ibv_wc_status::IBV_WC_WR_FLUSH_ERR);
-    assert!(WcStatus::REM_ACCESS_ERR.0 == sys::ibv_wc_status::IBV_WC_REM_ACCESS_ERR);
-    assert!(WcStatus::RETRY_EXC_ERR.0 == sys::ibv_wc_status::IBV_WC_RETRY_EXC_ERR);
-    assert!(WcStatus::GENERAL_ERR.0 == sys::ibv_wc_status::IBV_WC_GENERAL_ERR);
-};
+same_wc!(
+    wr_id = wr_id,
+    status = status,
+    opcode = opcode,
+    vendor_err = vendor_err,
+    byte_len = byte_len,
+    imm_data = imm_data_invalidated_rkey_union,
+    qp_num = qp_num,
+    src_qp = src_qp,
+    wc_flags = wc_flags,
+    pkey_index = pkey_index,
+    slid = slid,
+    sl = sl,
+    dlid_path_bits = dlid_path_bits,
+);
 
-/// `struct ibv_async_event` with the type as the integer that the driver wrote: the bindings make it a Rust
-/// enum, and a value that a newer kernel adds would be undefined behaviour there.
+const_assert_eq!(IBV_WR_RDMA_READ, sys::ibv_wr_opcode::IBV_WR_RDMA_READ);
+const_assert_eq!(SendFlags::SIGNALED.bits(), sys::ibv_send_flags::IBV_SEND_SIGNALED.0);
+const_assert_eq!(WcStatus::SUCCESS.0, sys::ibv_wc_status::IBV_WC_SUCCESS);
+const_assert_eq!(WcStatus::WR_FLUSH_ERR.0, sys::ibv_wc_status::IBV_WC_WR_FLUSH_ERR);
+const_assert_eq!(WcStatus::REM_ACCESS_ERR.0, sys::ibv_wc_status::IBV_WC_REM_ACCESS_ERR);
+const_assert_eq!(WcStatus::RETRY_EXC_ERR.0, sys::ibv_wc_status::IBV_WC_RETRY_EXC_ERR);
+const_assert_eq!(WcStatus::GENERAL_ERR.0, sys::ibv_wc_status::IBV_WC_GENERAL_ERR);
+
+/// `struct ibv_async_event` with the type as the integer that the driver wrote. The bindings make
+/// the type a Rust enum, where a value that a newer kernel adds would be undefined behaviour.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct AsyncEvent {
@@ -75,15 +79,10 @@ pub(crate) struct AsyncEvent {
     pub(crate) event_type: u32,
 }
 
-const _: () = {
-    assert!(size_of::<AsyncEvent>() == size_of::<sys::ibv_async_event>());
-    assert!(align_of::<AsyncEvent>() == align_of::<sys::ibv_async_event>());
-    assert!(offset_of!(AsyncEvent, element) == offset_of!(sys::ibv_async_event, element));
-    assert!(offset_of!(AsyncEvent, event_type) == offset_of!(sys::ibv_async_event, event_type));
-};
+same!(AsyncEvent, sys::ibv_async_event: element = element, event_type = event_type);
 
 impl AsyncEvent {
-    /// The port of a port event: a `c_int` in the union's first bytes.
+    /// The port of a port event, which is a `c_int` in the union's first bytes.
     pub(crate) fn port(self) -> i32 {
         let [a, b, c, d, ..] = self.element.to_ne_bytes();
         i32::from_ne_bytes([a, b, c, d])

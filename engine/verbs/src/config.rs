@@ -1,31 +1,30 @@
-//! What can be chosen, and the defaults.
+//! How rails over verbs are configured.
 
-use crate::templates::SGES;
 use crate::wire::Mtu;
 
-/// How long a producer's end asks a reader to wait before it sends a READ again that was not
-/// expected yet, in milliseconds: a hundredth of the second after which the engine takes a lane
-/// without progress for dead.
+/// The most pieces of local memory that one READ may land in.
+pub(crate) const MAX_SGES: u32 = 16;
+/// Milliseconds that a reader waits before it sends a READ again that the producer was not ready
+/// for. They are a hundredth of the second after which the engine fails a lane without progress.
 pub const RNR_DELAY_MS: f64 = 10.24;
 /// The code of [`RNR_DELAY_MS`] in a QP's `min_rnr_timer` (InfiniBand specification, vol. 1, table
 /// of RNR NAK timers).
 pub(crate) const RNR_TIMER: u8 = 20;
 
-/// How rails over verbs are set up. The defaults suit RoCE and InfiniBand fabrics that are configured as most
-/// are; what differs from fabric to fabric is here.
+/// How rails over verbs are set up. The defaults suit usual RoCE and InfiniBand fabrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct VerbsConfig {
     /// Send queue entries of a lane, the drain's included: at least 2.
     pub sq_entries: u32,
-    /// Completion queue entries of a rail, bounded by the device. A rail has room for `cq_entries / sq_entries`
-    /// lanes.
+    /// Completion queue entries of a rail, at most what the device allows. A rail has room for
+    /// `cq_entries / sq_entries` lanes.
     pub cq_entries: u32,
-    /// Pieces of memory that one READ may land in, for pages that land in another layout: 1 to 16, bounded by the
-    /// device. A send queue has room for that many in each of its entries.
+    /// Pieces of memory that one READ may land in, for pages that land in another layout: 1 to 16,
+    /// at most what the device allows. Each entry of a send queue has room for so many.
     pub sges: u32,
-    /// READs in flight per lane at most. `None`: what both devices can do, usually 16.
+    /// The most READs in flight per lane. `None`: what both devices can do, usually 16.
     pub read_depth: Option<u8>,
-    /// The path MTU at most. `None`: the smaller of both ports' active ones.
+    /// The largest path MTU. `None`: the smaller of both ports' active ones.
     pub mtu: Option<Mtu>,
     /// The GID to use, by index. `None`: the best (see [`gid::select`](crate::gid::select)).
     pub gid_index: Option<u8>,
@@ -37,27 +36,27 @@ pub struct Config {
     pub traffic_class: u8,
     /// Routers that a packet may pass.
     pub hop_limit: u8,
-    /// Time to an acknowledgement: 4.096 µs x 2^timeout, from 1 to 22 (17 s). 14 is 67 ms. 0 would
-    /// wait for ever.
+    /// How long the transport waits for an acknowledgement: 4.096 µs x 2^timeout, from 1 to 22,
+    /// which is 17 s. 14 is 67 ms. 0 would wait for ever, and is refused.
     pub timeout: u8,
-    /// How often a packet is sent again without an answer: 0 to 6. The field's 7 is not to be had,
-    /// since SoftRoCE takes it for "for ever".
+    /// How often a packet without an answer is sent again: 0 to 6. 7 is refused, since SoftRoCE
+    /// takes it for "for ever".
     pub retry: u8,
     /// How often a READ is sent again that its producer was not ready for: 0 to 6, [`RNR_DELAY_MS`]
-    /// apart, or 7, which is "for ever". Then the engine bounds it: it fails a lane that has made no
-    /// progress for `kvrail_core::config::EngineConfig::stall`, and tells a batch at its deadline.
+    /// apart, or 7, which is "for ever". With 7 the engine is the bound: it fails a lane that has
+    /// made no progress for the `stall` of its configuration, and reports a batch at its deadline.
     ///
-    /// A producer's NIC says so while a page that it was asked for is being brought into memory
+    /// A producer's NIC is not ready while the page that it is to send is brought into memory
     /// (on-demand paging), or while it is short of resources.
     pub rnr_retry: u8,
-    /// Ask for PCIe relaxed ordering where the device takes the flag. Data is visible when its completion is,
-    /// never earlier, with or without.
+    /// Ask for PCIe relaxed ordering where the device takes the flag. Data is visible when its
+    /// completion is, never earlier, with the flag and without.
     pub relaxed_ordering: bool,
 }
 
-impl Config {
-    /// The defaults. `timeout` and `retry` together find out about a dead path after half a second (measured
-    /// on SoftRoCE: 0.47 s).
+impl VerbsConfig {
+    /// The defaults. With these `timeout` and `retry` a dead path shows after half a second
+    /// (measured on SoftRoCE: 0.47 s).
     pub const DEFAULT: Self = Self {
         sq_entries: 128,
         cq_entries: 8192,
@@ -79,12 +78,12 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// The first figure that cannot work.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    /// Names the first value that cannot work.
+    pub fn check(&self) -> Result<(), VerbsConfigError> {
         let ranges = [
             ("sq_entries", self.sq_entries, 2, 1 << 15),
             ("cq_entries", self.cq_entries, self.sq_entries, 1 << 22),
-            ("sges", self.sges, 1, SGES as u32),
+            ("sges", self.sges, 1, MAX_SGES),
             ("read_depth", self.read_depth.map_or(1, u32::from), 1, 255),
             ("service_level", self.service_level.into(), 0, 15),
             ("hop_limit", self.hop_limit.into(), 1, 255),
@@ -94,31 +93,39 @@ impl Config {
         ];
         for (name, value, least, most) in ranges {
             if value < least || value > most {
-                return Err(ConfigError { name, value, least, most });
+                return Err(VerbsConfigError { name, value, least, most });
             }
         }
         Ok(())
     }
 }
 
-impl Default for Config {
+impl Default for VerbsConfig {
     fn default() -> Self {
         Self::DEFAULT
     }
 }
 
-/// A figure that cannot work.
+/// A value of the configuration that cannot work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} is {value}: it must be {least} to {most}")]
-pub struct ConfigError {
-    /// Which.
+pub struct VerbsConfigError {
+    /// The field.
     pub name: &'static str,
-    /// What it is.
+    /// Its value.
     pub value: u32,
-    /// The least.
+    /// The least that works.
     pub least: u32,
-    /// The most.
+    /// The most that works.
     pub most: u32,
+}
+
+impl VerbsConfigError {
+    /// The code of this error: see `docs/errors.md`.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        5000
+    }
 }
 
 #[cfg(test)]
@@ -127,19 +134,19 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused_by_name() {
-        assert_eq!(Config::DEFAULT.check(), Ok(()));
+        assert_eq!(VerbsConfig::DEFAULT.check(), Ok(()));
         let bad = [
-            (Config { sq_entries: 1, ..Config::DEFAULT }, "sq_entries is 1: it must be 2"),
-            (Config { cq_entries: 64, ..Config::DEFAULT }, "cq_entries is 64: it must be 128"),
-            (Config { sges: 17, ..Config::DEFAULT }, "sges is 17: it must be 1 to 16"),
-            (Config { read_depth: Some(0), ..Config::DEFAULT }, "read_depth"),
-            (Config { service_level: 16, ..Config::DEFAULT }, "service_level"),
-            (Config { hop_limit: 0, ..Config::DEFAULT }, "hop_limit"),
-            (Config { timeout: 0, ..Config::DEFAULT }, "timeout"),
-            (Config { timeout: 23, ..Config::DEFAULT }, "timeout is 23: it must be 1 to 22"),
-            // It is "for ever" on SoftRoCE.
-            (Config { retry: 7, ..Config::DEFAULT }, "retry is 7: it must be 0 to 6"),
-            (Config { rnr_retry: 8, ..Config::DEFAULT }, "rnr_retry is 8: it must be 0 to 7"),
+            (VerbsConfig { sq_entries: 1, ..VerbsConfig::DEFAULT }, "sq_entries is 1: it must be 2"),
+            (VerbsConfig { cq_entries: 64, ..VerbsConfig::DEFAULT }, "cq_entries is 64: it must be 128"),
+            (VerbsConfig { sges: 17, ..VerbsConfig::DEFAULT }, "sges is 17: it must be 1 to 16"),
+            (VerbsConfig { read_depth: Some(0), ..VerbsConfig::DEFAULT }, "read_depth"),
+            (VerbsConfig { service_level: 16, ..VerbsConfig::DEFAULT }, "service_level"),
+            (VerbsConfig { hop_limit: 0, ..VerbsConfig::DEFAULT }, "hop_limit"),
+            (VerbsConfig { timeout: 0, ..VerbsConfig::DEFAULT }, "timeout"),
+            (VerbsConfig { timeout: 23, ..VerbsConfig::DEFAULT }, "timeout is 23: it must be 1 to 22"),
+            // SoftRoCE takes 7 for "for ever".
+            (VerbsConfig { retry: 7, ..VerbsConfig::DEFAULT }, "retry is 7: it must be 0 to 6"),
+            (VerbsConfig { rnr_retry: 8, ..VerbsConfig::DEFAULT }, "rnr_retry is 8: it must be 0 to 7"),
         ];
         for (config, says) in bad {
             let error = config.check().unwrap_err().to_string();

@@ -1,12 +1,13 @@
 //! Completion queues, and the channel that one sleeps on.
 //!
-//! A queue keeps its lock. `IBV_CREATE_CQ_ATTR_SINGLE_THREADED` would take it away from
-//! `ibv_start_poll` alone: in libmlx5 (`providers/mlx5/cq.c`) `ibv_poll_cq` locks whatever the flag
-//! says, and so does the removal of a destroyed QP's entries. A queue polled without the lock would
-//! therefore have to rest whenever one of its QPs is destroyed, which takes milliseconds; the lock,
-//! which nobody else wants at most other times, costs some ten nanoseconds a poll.
+//! A queue keeps its library's lock. `IBV_CREATE_CQ_ATTR_SINGLE_THREADED` would remove it from
+//! `ibv_start_poll` alone: in libmlx5 (`providers/mlx5/cq.c`) `ibv_poll_cq` takes it whatever the
+//! flag says, and so does the removal of a destroyed QP's entries. A queue that is polled without
+//! the lock could not be polled while one of its QPs is destroyed, which takes milliseconds. The
+//! lock is uncontended at all other times and costs some ten nanoseconds a poll.
 #![allow(unsafe_code, reason = "libibverbs")]
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
@@ -14,7 +15,7 @@ use kvrail_core::verbs_abi::Wc;
 use rdma_mummy_sys as sys;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use crate::device::{Context, PollCq};
+use crate::device::context::{Context, PollCq};
 use crate::error::{Errno, RailError};
 
 /// A completion channel: readable when a queue that was armed has got an entry.
@@ -32,11 +33,12 @@ impl Channel {
         // SAFETY: an open context.
         let raw = unsafe { sys::ibv_create_comp_channel(context.as_ptr()) };
         let this = Self { raw: context.some("ibv_create_comp_channel", raw)? };
-        // Events are only ever taken when the descriptor is readable, but a wait must not depend on that.
+        // Events are taken when the descriptor is readable. Should it not be, the call must not
+        // block.
         let flags =
             fcntl_getfl(this.as_fd()).and_then(|flags| fcntl_setfl(this.as_fd(), flags | OFlags::NONBLOCK));
         flags.map_err(|e| RailError::System {
-            what: "a completion channel that does not block",
+            what: "non-blocking completion channel",
             errno: Errno(e.raw_os_error()),
         })?;
         Ok(this)
@@ -46,7 +48,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// The channel tells no more: its device is gone.
+    /// The channel reports no more events: its device is gone.
     pub(crate) fn take(&self) -> Result<bool, Errno> {
         let (mut cq, mut context) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: a live channel, and two locals to write to.
@@ -77,7 +79,7 @@ impl Drop for Channel {
 }
 
 /// A completion queue.
-pub(crate) struct Cq {
+pub struct CqHandle {
     raw: NonNull<sys::ibv_cq>,
     poll: PollCq,
     entries: u32,
@@ -85,11 +87,11 @@ pub(crate) struct Cq {
 
 // SAFETY: libibverbs allows a completion queue to be used from any thread, and from several at a
 // time.
-unsafe impl Send for Cq {}
+unsafe impl Send for CqHandle {}
 // SAFETY: as above.
-unsafe impl Sync for Cq {}
+unsafe impl Sync for CqHandle {}
 
-impl Cq {
+impl CqHandle {
     pub(crate) fn new(context: &Context, channel: Option<&Channel>, entries: u32) -> Result<Self, RailError> {
         let poll = context.poll_cq().ok_or_else(|| context.error("ibv_poll_cq", Errno(libc::EOPNOTSUPP)))?;
         let on = channel.map_or(ptr::null_mut(), |channel| channel.raw.as_ptr());
@@ -111,7 +113,7 @@ impl Cq {
         self.entries
     }
 
-    /// Takes completions; the driver's error if it says one.
+    /// Takes completions into the front of `out`, and says how many, or the driver's error.
     #[inline]
     pub(crate) fn poll(&self, out: &mut [Wc]) -> Result<usize, i32> {
         let room = i32::try_from(out.len()).unwrap_or(i32::MAX);
@@ -124,7 +126,8 @@ impl Cq {
 
     /// Has the next completion make the channel readable.
     pub(crate) fn arm(&self) -> bool {
-        // SAFETY: a live queue. Arming writes to words of its own, and may be done while others poll.
+        // SAFETY: a live queue. Arming writes to words of its own, and may be done while others
+        // poll.
         unsafe { sys::ibv_req_notify_cq(self.as_ptr(), 0) == 0 }
     }
 
@@ -135,10 +138,16 @@ impl Cq {
     }
 }
 
-impl Drop for Cq {
+impl fmt::Debug for CqHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "completion queue of {} entries", self.entries)
+    }
+}
+
+impl Drop for CqHandle {
     fn drop(&mut self) {
-        // SAFETY: made in `new`; QPs on it hold an Arc of the rail, so they are gone, and events of it have been
-        // acknowledged by whoever took them.
+        // SAFETY: made in `new`; QPs on it hold an Arc of the rail, so they are gone, and events of
+        // it have been acknowledged by the RailQueue that took them.
         let errno = unsafe { sys::ibv_destroy_cq(self.as_ptr()) };
         if errno != 0 {
             tracing::warn!(errno, "a completion queue was not destroyed");

@@ -1,65 +1,71 @@
 //! The RDMA rail: one-sided READs over libibverbs, on RoCE and InfiniBand.
 //!
-//! libibverbs is opened at run time: what is built with this crate starts on a host without it, and then says what
-//! is missing ([`RailError`]).
+//! libibverbs is opened at run time: what is built with this crate starts on a host without it, and
+//! then says what is missing ([`RailError`]).
 //!
 //! # From the outside in
 //!
-//! 1. [`rail::open`] opens ports by name, or all of them (`auto`), for a reader or for a producer. Each [`Rail`] has
-//!    chosen its address ([`gid`]) and says in the log why.
-//! 2. A reader's rails become a [`Verbs`], which is a [`Provider`](kvrail_core::provider::Provider) for an engine; a
-//!    producer registers what it publishes as a [`Region`], readable by peers and nothing else.
-//! 3. [`pair`](pair::pair) says which rail reads from which; a [`Dialer`] and an [`Acceptor`] make the two ends of a lane,
-//!    exchanging 64 bytes each way ([`wire`]); the engine has it opened by [`Verbs`].
-//! 4. The engine posts by core's `ibv_send_wr` encoder through the context's own table, and polls into core's `Wc`;
-//!    that these structs are the library's is proven at compile time (`abi.rs`).
+//! 1. [`rail::open`] opens ports by name, or all of them (`auto`), for a reader or for a producer.
+//!    Each [`Rail`] has chosen its address ([`gid`]) and says in the log why.
+//! 2. A reader's rails become a [`Verbs`], which is a [`Provider`](kvrail_core::provider::Provider)
+//!    for an engine; a producer registers what it publishes as a [`VerbsRegion`], readable by peers
+//!    and nothing else.
+//! 3. [`pairing`] says which rail reads from which. A [`QpDialer`] and a [`QpAcceptor`] make the
+//!    two ends of a lane, exchanging 64 bytes each way ([`wire`]); the engine has the lane opened
+//!    by [`Verbs`].
+//! 4. An [`Encoder`] puts the engine's READs into the lane's send queue: [`SendWrEncoder`], on any
+//!    device. Completions are polled into core's `Wc`. That core's structs are the library's is
+//!    proven at compile time (`abi.rs`).
 //!
-//! Underneath: `qp.rs`, the states of a QP as types; `control.rs`, the thread for what blocks; `events.rs`, what
-//! devices say; `wait.rs`, how an engine sleeps; `mr.rs`, registered memory.
+//! # Folders
+//!
+//! | folder | holds |
+//! |---|---|
+//! | `device/` | devices and ports, and the choice of a port's address |
+//! | `rail/` | an opened port with its domain and its completion queue (`cq.rs`) |
+//! | `mr/` | registered memory |
+//! | `qp/` | queue pairs: handle, states, destruction |
+//! | `connect/` | the two ends of a lane, pairing of rails, lanes of bonded ports |
+//! | `encoder/` | how work requests get into a send queue |
+//! | `provider/` | the engine's side: lanes, polling, sleeping, the control thread, device events |
+//! | `gpu/` | GPU memory as a destination (feature `cuda`) |
 //!
 //! # What it has run on
 //!
-//! SoftRoCE only, so far: `docs/rdma.md` says what that means, and what is written and has never run.
+//! SoftRoCE only, so far: `docs/rdma.md` says what that means, and what is written and has never
+//! run.
 //!
 //! # Forks
 //!
 //! See [`ForkSafety`]. A child must not use anything of this crate that its parent made.
 
 mod abi;
-mod bell;
 mod config;
-mod control;
+mod connect;
 mod cq;
 mod device;
-mod dial;
+mod encoder;
 mod error;
-mod events;
-pub mod gid;
 #[cfg(feature = "cuda")]
 pub mod gpu;
-mod interfaces;
-mod lag;
-mod lane;
-mod locked;
-mod losses;
 mod mr;
-pub mod pair;
-mod port;
-mod progress;
 mod provider;
 mod qp;
 pub mod rail;
-mod sysfs;
-mod templates;
-mod wait;
 pub mod wire;
 
-pub use bell::Waker;
-pub use config::{Config, ConfigError, RNR_DELAY_MS};
-pub use device::{Driver, ForkSafety, devices, fork_safety};
-pub use dial::{Accepted, Acceptor, Dialer, Line, Pending};
-pub use error::{Errno, LaneError, MemoryError, RailError, Unreachable};
-pub use lane::{Lane, VerbsPost};
-pub use mr::{Region, RegionError, Rights};
-pub use provider::{StartError, Verbs};
-pub use rail::{Rail, RailName, Side};
+pub use config::{RNR_DELAY_MS, VerbsConfig, VerbsConfigError};
+pub use connect::{AcceptedLane, PendingLane, QpAcceptor, QpDialer, UnopenedLane, pairing};
+pub use device::{Driver, ForkSafety, devices, fork_safety, gid};
+pub use encoder::{Encoder, EncoderPost, SendWrEncoder, SendWrPost, SendWrQueue};
+pub use error::{Errno, MrError, RailError, Unreachable, VerbsLaneError, VerbsRegionError, VerbsStartError};
+pub use mr::{Rights, VerbsRegion};
+pub use provider::{Verbs, VerbsLane, VerbsPost, VerbsWaker};
+pub use rail::{PortName, Rail, Side};
+
+static_assertions::assert_impl_all!(Verbs: Send);
+static_assertions::assert_not_impl_any!(Verbs: Sync, Clone);
+static_assertions::assert_impl_all!(VerbsLane: Send);
+static_assertions::assert_not_impl_any!(VerbsLane: Clone, Copy);
+static_assertions::assert_impl_all!(QpDialer: Send, Sync);
+static_assertions::assert_impl_all!(QpAcceptor: Send, Sync);

@@ -1,5 +1,6 @@
-//! What the two ends of a lane, and of a rail, tell each other: the 64 bytes that kvrail-session carries for a
-//! transport. Fixed offsets, big-endian, reserved bytes zero, and nothing believed that cannot be.
+//! The 64 bytes that kvrail-session carries for this transport: the address of a rail, and one end
+//! of a lane. Offsets are fixed, numbers are big-endian, reserved bytes are zero, and a value out
+//! of its range is refused.
 //!
 //! ```text
 //! rail address                         lane end
@@ -17,16 +18,27 @@
 //!                                      34  reserved
 //! ```
 
-use crate::gid::{Gid, GidKind};
+use bitflags::bitflags;
 
-/// Length of both.
+use crate::device::gid::{Gid, GidKind};
+
+/// The length of a rail's address and of a lane's end, in bytes.
 pub const BLOB: usize = 64;
-/// The most addresses of a rail that are told.
+/// The most addresses that a rail's bytes have room for.
 pub const MAX_ADDRESSES: usize = 3;
 
 const FORMAT: u8 = 1;
-const NEEDS_GRH: u8 = 1;
-/// QP numbers and PSNs have 24 bits.
+
+bitflags! {
+    /// The flags of a rail and of a lane's end.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct EndFlags: u8 {
+        /// Packets need a global route header.
+        const NEEDS_GRH = 1;
+    }
+}
+
+/// The largest QP number and packet sequence number (PSN): both have 24 bits.
 pub const BITS_24: u32 = 0xFF_FFFF;
 
 /// The path MTU, as `enum ibv_mtu` numbers it.
@@ -46,16 +58,16 @@ pub enum Mtu {
 }
 
 impl Mtu {
-    /// All, shortest first.
+    /// All MTUs, smallest first.
     pub const ALL: [Self; 5] = [Self::B256, Self::B512, Self::B1024, Self::B2048, Self::B4096];
 
-    /// The one with this number.
+    /// The MTU with this number in `enum ibv_mtu`.
     #[must_use]
     pub fn from_code(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|&mtu| mtu as u32 == code)
     }
 
-    /// The one of so many bytes.
+    /// The MTU of so many bytes.
     #[must_use]
     pub fn from_bytes(bytes: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|mtu| mtu.bytes() == bytes)
@@ -87,34 +99,48 @@ impl std::fmt::Display for LinkLayer {
     }
 }
 
-/// Bytes that describe nothing.
+/// Why 64 bytes do not describe a rail or a lane's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WireError {
-    /// Of another version of this format, or of another transport.
+    /// The bytes are of another version of this format, or of another transport.
     #[error("format {0} is not known: the peers' versions of kvrail-verbs differ, or it is no verbs rail")]
     Format(u8),
-    /// A value out of its range.
-    #[error("{field} is {value}, which cannot be")]
+    /// A value is out of its range.
+    #[error("{field} is {value}, which is out of its range")]
     Value {
-        /// Which.
+        /// The field.
         field: &'static str,
-        /// What it is.
+        /// Its value.
         value: u32,
     },
-    /// Bytes that must be zero are not.
+    /// A byte that must be zero is not.
     #[error("byte {0} is reserved and not zero")]
     Reserved(usize),
-    /// An address that is not of its kind.
+    /// An address is not of the kind that it claims.
     #[error("{gid} is no address of the kind {kind}")]
     Address {
-        /// What it claims to be.
+        /// The kind that it claims.
         kind: GidKind,
-        /// What it is.
+        /// The address.
         gid: Gid,
     },
 }
 
-/// Where a rail is.
+impl WireError {
+    /// The code of this error: see `docs/errors.md`.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Format(_) => 5080,
+            Self::Value { .. } => 5081,
+            Self::Reserved(_) => 5082,
+            Self::Address { .. } => 5083,
+        }
+    }
+}
+
+/// The addresses of a rail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RailEnd {
     /// What carries its packets.
@@ -125,7 +151,7 @@ pub struct RailEnd {
     pub lid: u16,
     /// Its partition.
     pub pkey: u16,
-    /// Its addresses, best first, 1 to [`MAX_ADDRESSES`].
+    /// Its addresses, best first: 1 to [`MAX_ADDRESSES`].
     pub addresses: Vec<(GidKind, Gid)>,
 }
 
@@ -136,7 +162,7 @@ pub struct LaneEnd {
     pub qp_num: u32,
     /// The sequence number of the first packet that this end sends, 24 bits.
     pub psn: u32,
-    /// The longest packets that it takes.
+    /// The largest packets that it takes.
     pub mtu: Mtu,
     /// How many READs may be in flight as far as this end is concerned, at least 1.
     pub read_depth: u8,
@@ -146,7 +172,7 @@ pub struct LaneEnd {
     pub lid: u16,
     /// Its partition.
     pub pkey: u16,
-    /// What its address is.
+    /// The kind of its address.
     pub kind: GidKind,
     /// Its address.
     pub gid: Gid,
@@ -172,11 +198,12 @@ fn address(code: u8, gid: Gid) -> Result<(GidKind, Gid), WireError> {
     if kind.fits(gid) { Ok((kind, gid)) } else { Err(WireError::Address { kind, gid }) }
 }
 
-fn flags(code: u8) -> Result<bool, WireError> {
-    if code > NEEDS_GRH {
-        return Err(WireError::Value { field: "the flags", value: code.into() });
-    }
-    Ok(code == NEEDS_GRH)
+fn flags(code: u8) -> Result<EndFlags, WireError> {
+    EndFlags::from_bits(code).ok_or(WireError::Value { field: "the flags", value: code.into() })
+}
+
+fn flags_of(needs_grh: bool) -> EndFlags {
+    if needs_grh { EndFlags::NEEDS_GRH } else { EndFlags::empty() }
 }
 
 fn zero(bytes: &[u8; BLOB], range: std::ops::Range<usize>) -> Result<(), WireError> {
@@ -187,7 +214,7 @@ fn zero(bytes: &[u8; BLOB], range: std::ops::Range<usize>) -> Result<(), WireErr
 }
 
 fn lid(link: LinkLayer, lid: u16) -> Result<u16, WireError> {
-    // 0 is none, and from 0xC000 on they are multicast.
+    // LID 0 is none, and LIDs from 0xC000 on are multicast.
     let fits = match link {
         LinkLayer::InfiniBand => (1..0xC000).contains(&lid),
         LinkLayer::Ethernet => lid == 0,
@@ -200,27 +227,32 @@ fn format(bytes: &[u8; BLOB]) -> Result<(), WireError> {
 }
 
 impl RailEnd {
-    /// As it travels. Addresses beyond [`MAX_ADDRESSES`] are not told.
+    /// Encodes it. Addresses beyond [`MAX_ADDRESSES`] are left out.
     #[must_use]
     pub fn encode(&self) -> [u8; BLOB] {
         let mut bytes = [0; BLOB];
-        let told = &self.addresses[..self.addresses.len().min(MAX_ADDRESSES)];
-        // At most three.
-        bytes[..4].copy_from_slice(&[FORMAT, self.link as u8, u8::from(self.needs_grh), told.len() as u8]);
+        let listed = &self.addresses[..self.addresses.len().min(MAX_ADDRESSES)];
+        // MAX_ADDRESSES fits a byte.
+        bytes[..4].copy_from_slice(&[
+            FORMAT,
+            self.link as u8,
+            flags_of(self.needs_grh).bits(),
+            listed.len() as u8,
+        ]);
         bytes[4..6].copy_from_slice(&self.lid.to_be_bytes());
         bytes[6..8].copy_from_slice(&self.pkey.to_be_bytes());
-        for ((kind, gid), at) in told.iter().zip((8..).step_by(17)) {
+        for ((kind, gid), at) in listed.iter().zip((8..).step_by(17)) {
             bytes[at] = *kind as u8;
             bytes[at + 1..at + 17].copy_from_slice(&gid.0);
         }
         bytes
     }
 
-    /// Reads it, and believes nothing.
+    /// Decodes it, and checks every value.
     ///
     /// # Errors
     ///
-    /// What cannot be.
+    /// Names the first value that cannot be.
     pub fn decode(bytes: &[u8; BLOB]) -> Result<Self, WireError> {
         format(bytes)?;
         let link = match bytes[1] {
@@ -228,7 +260,7 @@ impl RailEnd {
             2 => LinkLayer::Ethernet,
             other => return Err(WireError::Value { field: "the link layer", value: other.into() }),
         };
-        let needs_grh = flags(bytes[2])?;
+        let needs_grh = flags(bytes[2])?.contains(EndFlags::NEEDS_GRH);
         let count = usize::from(bytes[3]);
         if count == 0 || count > MAX_ADDRESSES {
             return Err(WireError::Value { field: "the number of addresses", value: bytes[3].into() });
@@ -248,7 +280,17 @@ impl RailEnd {
 }
 
 impl LaneEnd {
-    /// As it travels.
+    /// The rail that it is an end on, as far as it says: one address.
+    pub(crate) fn rail(&self) -> RailEnd {
+        let link = match self.kind {
+            GidKind::InfiniBand => LinkLayer::InfiniBand,
+            _ => LinkLayer::Ethernet,
+        };
+        let addresses = vec![(self.kind, self.gid)];
+        RailEnd { link, needs_grh: self.needs_grh, lid: self.lid, pkey: self.pkey, addresses }
+    }
+
+    /// Encodes it.
     #[must_use]
     pub fn encode(&self) -> [u8; BLOB] {
         let mut bytes = [0; BLOB];
@@ -258,7 +300,7 @@ impl LaneEnd {
             self.mtu as u8,
             self.read_depth,
             kind,
-            u8::from(self.needs_grh),
+            flags_of(self.needs_grh).bits(),
         ]);
         bytes[6..8].copy_from_slice(&self.lid.to_be_bytes());
         bytes[8..12].copy_from_slice(&self.qp_num.to_be_bytes());
@@ -268,11 +310,11 @@ impl LaneEnd {
         bytes
     }
 
-    /// Reads it, and believes nothing.
+    /// Decodes it, and checks every value.
     ///
     /// # Errors
     ///
-    /// What cannot be.
+    /// Names the first value that cannot be.
     pub fn decode(bytes: &[u8; BLOB]) -> Result<Self, WireError> {
         format(bytes)?;
         let value = |field, value| WireError::Value { field, value };
@@ -282,12 +324,12 @@ impl LaneEnd {
             return Err(value("the READ depth", 0));
         }
         let (kind, gid) = address(bytes[3], gid_at(bytes, 16))?;
-        let needs_grh = flags(bytes[4])?;
+        let needs_grh = flags(bytes[4])?.contains(EndFlags::NEEDS_GRH);
         zero(bytes, 5..6)?;
         let link = if kind == GidKind::InfiniBand { LinkLayer::InfiniBand } else { LinkLayer::Ethernet };
         let lid = lid(link, u16_at(bytes, 6))?;
         let qp_num = u32_at(bytes, 8);
-        // 0 and 1 are the subnet manager's and the general services'; all ones is multicast.
+        // QPs 0 and 1 are the subnet manager's and the general services'; all ones is multicast.
         if !(2..BITS_24).contains(&qp_num) {
             return Err(value("the QP number", qp_num));
         }

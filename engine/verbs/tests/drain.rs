@@ -1,5 +1,5 @@
-//! What rule 2 of the design rests on, on a real stack: a wr posted to a QP in the error state comes back
-//! flushed, behind all that was posted before; after it nothing is written any more.
+//! What rule 2 of the design rests on, on a real stack: a wr posted to a QP in the error state
+//! comes back flushed, behind all that was posted before; after it nothing is written any more.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "posts READs by hand")]
 
@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Post as _, Provider as _, ProviderEvent, Read};
 use kvrail_core::verbs_abi::{Wc, WcStatus};
-use kvrail_verbs::{Acceptor, Config, Dialer, Lane, Region, Rights, Side, Verbs, rail};
-use lane::{Fabric, said};
+use kvrail_verbs::{
+    AcceptedLane, QpAcceptor, QpDialer, Rights, Side, Verbs, VerbsConfig, VerbsLane, VerbsRegion, rail,
+};
+use lane::{Devices, said};
 
 /// What the lane is opened as.
 const ID: LaneId = LaneId::new(0, 1);
@@ -25,11 +27,11 @@ const PATIENCE: Duration = lane::HANGS;
 /// One lane by hand, and its memory.
 struct Bench {
     verbs: Verbs,
-    lane: Lane,
-    _far: Vec<kvrail_verbs::Accepted>,
-    dialer: Dialer,
-    acceptor: Acceptor,
-    _source: Region,
+    lane: VerbsLane,
+    _far: Vec<AcceptedLane>,
+    dialer: QpDialer,
+    acceptor: QpAcceptor,
+    _source: VerbsRegion,
     from: MemoryRange,
     to: &'static mut [u8],
     lkey: u32,
@@ -43,9 +45,9 @@ fn range(memory: &mut [u8]) -> MemoryRange {
 fn connected(
     verbs: &mut Verbs,
     id: LaneId,
-    dialer: &Dialer,
-    acceptor: &Acceptor,
-) -> (Lane, kvrail_verbs::Accepted) {
+    dialer: &QpDialer,
+    acceptor: &QpAcceptor,
+) -> (VerbsLane, AcceptedLane) {
     let remote = acceptor.rails()[0].end().unwrap().encode();
     let (pending, ours) = dialer.prepare(0, &remote).unwrap();
     let (accepted, theirs) = acceptor.accept(0, &ours).unwrap();
@@ -53,18 +55,18 @@ fn connected(
 }
 
 impl Bench {
-    fn new(fabric: &Fabric) -> Self {
+    fn new(fabric: &Devices) -> Self {
         let first = |rails: &str| if rails == "auto" { rails.into() } else { rails[..3].to_owned() };
-        let mut verbs = Verbs::open_rails(&first(&fabric.reader), Config::DEFAULT).unwrap();
-        let far = rail::open(&first(&fabric.producer), Config::DEFAULT, Side::Producer).unwrap();
+        let mut verbs = Verbs::open_rails(&first(&fabric.reader), VerbsConfig::DEFAULT).unwrap();
+        let far = rail::open(&first(&fabric.producer), VerbsConfig::DEFAULT, Side::Producer).unwrap();
         let bytes = (READS * BYTES) as usize;
         let source = kvrail::memory::leaked(bytes).unwrap();
         source.fill(0x5A);
         let from = range(source);
-        let region = Region::new(&far, from, Rights::RemoteRead).unwrap();
+        let region = VerbsRegion::new(&far, from, Rights::RemoteRead).unwrap();
         let to = kvrail::memory::leaked(bytes).unwrap();
         let lkey = verbs.register(range(to)).unwrap()[0];
-        let (dialer, acceptor) = (Dialer::new(verbs.ports()), Acceptor::new(far).unwrap());
+        let (dialer, acceptor) = (QpDialer::new(verbs.ports()), QpAcceptor::new(far).unwrap());
         let (lane, accepted) = connected(&mut verbs, ID, &dialer, &acceptor);
         let rkey = region.keys()[0];
         let _far = vec![accepted];
@@ -72,7 +74,7 @@ impl Bench {
     }
 
     /// Another lane of the rail.
-    fn another(&mut self, id: LaneId) -> Lane {
+    fn another(&mut self, id: LaneId) -> VerbsLane {
         let (lane, accepted) = connected(&mut self.verbs, id, &self.dialer, &self.acceptor);
         self._far.push(accepted);
         lane
@@ -132,7 +134,7 @@ impl Bench {
 }
 
 /// Posts, fails the lane while READs are under way, drains, and checks what came in which order.
-fn drained(test: &str, fabric: &Fabric, by_itself: bool) {
+fn drained(test: &str, fabric: &Devices, by_itself: bool) {
     let mut bench = Bench::new(fabric);
     // It works at all.
     bench.post(0, 2);
@@ -183,14 +185,14 @@ fn drained(test: &str, fabric: &Fabric, by_itself: bool) {
 #[test]
 fn a_drain_comes_back_behind_what_was_under_way() {
     const TEST: &str = "drain of a lane that was failed";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     drained(TEST, &fabric, false);
 }
 
 #[test]
 fn a_drain_comes_back_behind_what_failed_by_itself() {
     const TEST: &str = "drain of a lane that failed by itself";
-    let Some(fabric) = Fabric::find_breakable(TEST) else { return };
+    let Some(fabric) = Devices::find_breakable(TEST) else { return };
     drained(TEST, &fabric, true);
 }
 
@@ -199,7 +201,7 @@ fn a_drain_comes_back_behind_what_failed_by_itself() {
 #[test]
 fn a_queue_is_polled_while_a_lane_of_it_is_destroyed() {
     const TEST: &str = "a lane closed beside one that works";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     let mut bench = Bench::new(&fabric);
     let (mut found, mut posted) = (0, 0);
     for life in 1..=8 {
@@ -226,11 +228,11 @@ fn a_queue_is_polled_while_a_lane_of_it_is_destroyed() {
 #[test]
 fn a_rail_is_used_for_the_side_that_it_was_opened_for() {
     const TEST: &str = "rails of the other side";
-    let Some(fabric) = Fabric::find(TEST) else { return };
-    let open = |side| rail::open(&fabric.reader, Config::DEFAULT, side).unwrap();
+    let Some(fabric) = Devices::find(TEST) else { return };
+    let open = |side| rail::open(&fabric.reader, VerbsConfig::DEFAULT, side).unwrap();
     let error = Verbs::start(open(Side::Producer)).unwrap_err().to_string();
     assert!(error.contains("producer's"), "{error}");
-    let error = Acceptor::new(open(Side::Reader)).unwrap_err().to_string();
+    let error = QpAcceptor::new(open(Side::Reader)).unwrap_err().to_string();
     assert!(error.contains("reader's"), "{error}");
     // What drives an engine, or did, drives no other.
     let rails = open(Side::Reader);

@@ -1,5 +1,5 @@
-//! Rails, QPs and producers that fail while pages are read: nothing is lost, nothing counted twice, nothing
-//! wrong. Every byte of every page is compared.
+//! Rails, QPs and producers that fail while pages are read: nothing is lost, nothing counted twice,
+//! nothing wrong. Every byte of every page is compared.
 #![allow(missing_docs, reason = "tests")]
 
 mod lane;
@@ -7,27 +7,26 @@ mod lane;
 use std::time::{Duration, Instant};
 
 use lane::{
-    BATCH, Fabric, HANGS, Load, Producer, break_rails, dropped_by, produce_if_told, said, time_is_the_guests,
+    BATCH, Devices, HANGS, Load, Producer, break_rails, dropped_by, produce_if_told, said, time_is_the_guests,
 };
 
 const ANY: &str = "127.0.0.1:0";
-/// Pages that are read while something is broken, at least.
+/// The fewest pages that are read while something is broken.
 const PAGES: u64 = 400;
-/// Of each rail, for a reader with the usual figures.
+/// Lanes of each rail, for a reader with the default configuration.
 const LANES: u64 = 2;
-/// The longest that nothing may arrive while there is another rail. This and the other times are
-/// promises where time is the guest's own; elsewhere they are told, and decide nothing.
+/// The longest time without a page while there is another rail. This and the other times are limits
+/// where time is the guest's own; elsewhere they are reported and decide no test.
 const STALL: Duration = Duration::from_secs(1);
-/// The same where nothing tells that a rail is dead but the lanes made over it, one after the
-/// other, each after all its retries: half a second. All that is under way may be waiting for the
-/// same lane, more than once.
+/// The same where no event says that a rail is dead: the lanes on it fail one after the other, each
+/// after all its retries, half a second. All pages under way may wait for one lane, more than once.
 const SILENT_STALL: Duration = Duration::from_secs(2);
-/// A rail that has come back is used again after so long at most.
+/// The longest until a rail that has come back is used again.
 const BACK: Duration = Duration::from_secs(5);
-/// How much later than its deadline a batch may be told to be late.
+/// The longest from a batch's deadline to the notice that it is late.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// Holds a time to its limit, where time is the guest's own.
+/// Fails if a time exceeds its limit and time is the guest's own.
 fn in_time(what: &str, took: Duration, limit: Duration) {
     assert!(!time_is_the_guests() || took <= limit, "{what}: {took:?}, {limit:?} at most");
 }
@@ -42,7 +41,7 @@ fn ms(duration: Duration) -> String {
 }
 
 /// Starts both ends and reads until all rails have carried something and pages have arrived.
-fn begin(fabric: &Fabric) -> (Producer, Load) {
+fn begin(fabric: &Devices) -> (Producer, Load) {
     let producer = Producer::start(&fabric.producer, 1, ANY);
     let mut load = Load::start(&fabric.reader, &producer);
     warm(&mut load);
@@ -61,7 +60,7 @@ fn warm(load: &mut Load) {
 
 /// Rail 0 of the reader is broken while it reads, mended, and used again.
 fn rail_breaks(test: &str, how: &[&str]) {
-    let Some(fabric) = Fabric::find_breakable(test) else { return };
+    let Some(fabric) = Devices::find_breakable(test) else { return };
     let (_producer, mut load) = begin(&fabric);
     let (failed, again) = (load.stats(0).lanes_failed, load.sum(|rail| rail.reposted));
     let broken = load.during(|| break_rails(&["a0"], how));
@@ -72,7 +71,7 @@ fn rail_breaks(test: &str, how: &[&str]) {
         let posted_again = l.sum(|rail| rail.reposted) > again;
         l.stats(0).lanes_failed >= failed + LANES && (posted_again || !silent)
     });
-    // What had arrived by the rail before it broke may have been noticed after.
+    // Pages that arrived by the rail before it broke may be counted after.
     load.run_pages(100);
     let (here, there) = (load.stats(0).bytes, load.stats(1).bytes);
     load.run_pages(PAGES);
@@ -107,16 +106,16 @@ fn packet_loss_100() {
     rail_breaks("packet loss 100%", &["netem", "loss", "100%"]);
 }
 
-/// Nothing fails; it is slow.
-fn rail_limps(test: &str, how: &[&str]) {
+/// Rail 0 of both ends becomes slow, and no lane fails.
+fn rail_is_slow(test: &str, how: &[&str]) {
     const RAILS: [&str; 2] = ["a0", "b0"];
-    let Some(fabric) = Fabric::find_breakable(test) else { return };
+    let Some(fabric) = Devices::find_breakable(test) else { return };
     let (_producer, mut load) = begin(&fabric);
     let broken = load.during(|| break_rails(&RAILS, how));
     let before = load.stats(0).bytes;
     let start = Instant::now();
     let mut lost = 0;
-    // The rail limps, and is used all the same.
+    // The rail is slow, and is used all the same.
     while load.stats(0).bytes < before + (1 << 20) || (how[1] == "loss" && lost < 5) {
         assert!(start.elapsed() < HANGS, "{lost} packets lost; {}", load.state());
         load.run_pages(PAGES);
@@ -137,18 +136,18 @@ fn rail_limps(test: &str, how: &[&str]) {
 
 #[test]
 fn packet_loss_1() {
-    rail_limps("packet loss 1%", &["netem", "loss", "1%"]);
+    rail_is_slow("packet loss 1%", &["netem", "loss", "1%"]);
 }
 
 #[test]
 fn delay_2_ms() {
-    rail_limps("delay 2 ms", &["netem", "delay", "2ms"]);
+    rail_is_slow("delay 2 ms", &["netem", "delay", "2ms"]);
 }
 
 #[test]
 fn target_qps_in_error() {
     const TEST: &str = "target QPs in error";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     let (mut producer, mut load) = begin(&fabric);
     let mut failed = 0;
     for _ in 0..3 {
@@ -168,7 +167,7 @@ fn target_qps_in_error() {
 #[test]
 fn producer_killed() {
     const TEST: &str = "producer killed";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     let (mut producer, mut load) = begin(&fabric);
     producer.kill();
     let killed = Instant::now();
@@ -188,7 +187,7 @@ fn producer_killed() {
 #[test]
 fn producer_restarted_with_new_keys() {
     const TEST: &str = "producer restarted with new keys";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     let (mut producer, mut load) = begin(&fabric);
     let mut listen = producer.address.to_string();
     for seed in 2..4 {
@@ -196,7 +195,7 @@ fn producer_restarted_with_new_keys() {
         load.run_until("the producer is lost, and every batch back", |l| {
             l.lost.is_some() && l.in_flight() == 0
         });
-        // The same place, other pages, other keys.
+        // A producer at the same address, with other pages and other keys.
         producer = Producer::start(&fabric.producer, seed, &listen);
         listen = producer.address.to_string();
         load.connect(&producer);
@@ -212,7 +211,7 @@ fn producer_restarted_with_new_keys() {
 
 /// All rails break; every batch ends at its deadline, and reads succeed again after.
 fn all_rails_break(test: &str, mut load: Load, how: &[&str]) {
-    /// Batches that are late: twice all that can be under way.
+    /// How many batches are late: twice as many as can be under way.
     const LATE: u64 = (2 * lane::FLIGHT * BATCH) as u64;
     warm(&mut load);
     load.finish_with_all();
@@ -226,7 +225,7 @@ fn all_rails_break(test: &str, mut load: Load, how: &[&str]) {
     let mended = Instant::now();
     load.run_pages(100);
     let back_after = mended.elapsed();
-    // Every notice came with the first poll after the deadline, or this fails.
+    // Fails unless every notice came with the first poll after the deadline.
     let tally = load.finish();
     said(&format!(
         "{test}: {} pages, all right; {late} timed out, each told by the first poll after its deadline, the last notice {} after; reads succeed again after {}",
@@ -243,7 +242,7 @@ fn all_rails_break(test: &str, mut load: Load, how: &[&str]) {
 #[test]
 fn all_rails_down() {
     const TEST: &str = "all rails down";
-    let Some(fabric) = Fabric::find_breakable(TEST) else { return };
+    let Some(fabric) = Devices::find_breakable(TEST) else { return };
     let producer = Producer::start(&fabric.producer, 1, ANY);
     let load = Load::start(&fabric.reader, &producer);
     all_rails_break(TEST, load, &["down"]);
@@ -252,10 +251,10 @@ fn all_rails_down() {
 #[test]
 fn deadline_with_retries_that_outlast_it() {
     const TEST: &str = "all rails lose everything, retries for half a minute";
-    let Some(fabric) = Fabric::find_breakable(TEST) else { return };
+    let Some(fabric) = Devices::find_breakable(TEST) else { return };
     let producer = Producer::start(&fabric.producer, 1, ANY);
-    // 4.3 s to an acknowledgement, seven times.
-    let config = kvrail::verbs::Config { timeout: 20, ..kvrail::verbs::config() };
+    // The transport waits 4.3 s for an acknowledgement, seven times.
+    let config = kvrail::verbs::VerbsConfig { timeout: 20, ..kvrail::verbs::config() };
     let mut load = Load::new(kvrail::verbs::rails_with(&fabric.reader, config).unwrap(), 2, lane::FLIGHT);
     load.connect(&producer);
     all_rails_break(TEST, load, &["netem", "loss", "100%"]);

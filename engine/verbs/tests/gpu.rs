@@ -1,6 +1,7 @@
-//! Device memory meets rails that do not take it. (There is no GPU here; a file stands for its export.)
+//! Device memory meets rails that do not take it. (There is no GPU here; a file stands for its
+//! export.)
 #![allow(missing_docs, reason = "tests")]
-#![allow(unsafe_code, reason = "memory that somebody else has exported")]
+#![allow(unsafe_code, reason = "memory that other code has exported")]
 #![cfg(feature = "cuda")]
 
 mod lane;
@@ -9,13 +10,13 @@ use kvrail::core::memory::RegionError;
 use kvrail::core::provider::RegisterError;
 use kvrail::gpu::DeviceMemory;
 use kvrail::{Config, DeviceError, Reader, ReaderTransport, shm, verbs};
-use lane::{Fabric, LAYOUT, said};
+use lane::{Devices, LAYOUT, said};
 
 fn exported(pages: u64) -> DeviceMemory {
     let bytes = pages * u64::from(LAYOUT.page_bytes());
     let file = rustix::fs::memfd_create("stand-in", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     rustix::fs::ftruncate(&file, bytes).unwrap();
-    // SAFETY: nobody writes to it.
+    // SAFETY: no code writes to it.
     unsafe { DeviceMemory::from_dmabuf(file, 0, 0x7F00_0000_0000, bytes) }.unwrap()
 }
 
@@ -39,7 +40,7 @@ fn refusal<N: ReaderTransport>(rails: N) -> RegisterError {
 fn small() -> DeviceMemory {
     let file = rustix::fs::memfd_create("stand-in", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     rustix::fs::ftruncate(&file, 4096).unwrap();
-    // SAFETY: nobody writes to it.
+    // SAFETY: no code writes to it.
     unsafe { DeviceMemory::from_dmabuf(file, 0, 0x7F00_0000_0000, 4096) }.unwrap()
 }
 
@@ -51,7 +52,7 @@ fn rails_that_are_no_nics_refuse_it_and_say_what_would_take_it() {
 #[test]
 fn a_device_without_dmabufs_refuses_it_and_says_what_would_take_it() {
     const TEST: &str = "device memory on SoftRoCE";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     let refused = refusal(verbs::rails(&fabric.reader).unwrap());
     if fabric.breakable {
         assert_eq!(refused.errno, 95, "rxe takes no dmabuf: {refused}");

@@ -6,8 +6,8 @@ mod lane;
 use std::process::Command;
 
 use kvrail_core::provider::MemoryRange;
-use kvrail_verbs::{Config, MemoryError, Region, Rights, Side, rail};
-use lane::{Fabric, said};
+use kvrail_verbs::{MrError, Rights, Side, VerbsConfig, VerbsRegion, rail};
+use lane::{Devices, said};
 
 /// Set in the process that has the limit: the rails.
 const RAILS: &str = "KVRAIL_TEST_LOCKED_RAILS";
@@ -19,7 +19,7 @@ const LIMIT: u64 = 24 << 20;
 #[test]
 fn the_limit_is_named_when_the_second_rail_meets_it() {
     const TEST: &str = "two rails under a limit of locked memory";
-    let Some(fabric) = Fabric::find_breakable(TEST) else { return };
+    let Some(fabric) = Devices::find_breakable(TEST) else { return };
     let status = Command::new("prlimit")
         .arg(format!("--memlock={LIMIT}"))
         // Across an exec root gets what the bounding set has.
@@ -36,18 +36,17 @@ fn the_limit_is_named_when_the_second_rail_meets_it() {
 #[test]
 fn registers_under_a_limit() {
     let Some(rails) = std::env::var(RAILS).ok() else { return };
-    let rails = rail::open(&rails, Config::DEFAULT, Side::Producer).unwrap();
+    let rails = rail::open(&rails, VerbsConfig::DEFAULT, Side::Producer).unwrap();
     assert_eq!(rails.len(), 2);
     let memory = kvrail::memory::leaked(BYTES as usize).unwrap();
     let range = MemoryRange { addr: memory.as_mut_ptr().expose_provenance() as u64, len: BYTES };
     // One rail alone has room, again and again.
     for _ in 0..2 {
-        drop(Region::new(&rails[..1], range, Rights::RemoteRead).unwrap());
+        drop(VerbsRegion::new(&rails[..1], range, Rights::RemoteRead).unwrap());
     }
-    let error = Region::new(&rails, range, Rights::RemoteRead).unwrap_err();
+    let error = VerbsRegion::new(&rails, range, Rights::RemoteRead).unwrap_err();
     assert_eq!(error.rail, 1);
-    let MemoryError::LockedMemory { len: BYTES, rails: 2, limit: LIMIT, pinned: Some(pinned), .. } =
-        error.reason
+    let MrError::LockedMemory { len: BYTES, rails: 2, limit: LIMIT, pinned: Some(pinned), .. } = error.reason
     else {
         panic!("{error}")
     };

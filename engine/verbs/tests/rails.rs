@@ -6,11 +6,12 @@ mod lane;
 use std::time::{Duration, Instant};
 
 use kvrail::verbs;
-use lane::{Fabric, Load, Producer, produce_if_told, said, time_is_the_guests};
+use lane::{Devices, Load, Producer, produce_if_told, said, time_is_the_guests};
 
 /// What two rails must carry, in hundredths of what one does.
 const LEAST: u64 = 170;
-/// Batches in flight: 8 MB. Runs are 256 KiB long, and a rail that waits for half a run more or less must not show.
+/// Batches in flight: 8 MB. Runs are 256 KiB long, and a rail that waits for half a run more or
+/// less must not show.
 const FLIGHT: usize = 12;
 /// Of each rail, so that links are what is scarce, and not the guest's emulated processors.
 const RATE: [&str; 3] = ["netem", "rate", "40mbit"];
@@ -33,7 +34,7 @@ fn rate(load: &mut Load) -> u64 {
 fn carried(rails: &str, producer: &Producer) -> u64 {
     // What is outstanding waits its turn at the link for longer than an acknowledgement may usually
     // take.
-    let config = verbs::Config { timeout: 18, ..verbs::config() };
+    let config = verbs::VerbsConfig { timeout: 18, ..verbs::config() };
     let mut load = Load::new(verbs::rails_with(rails, config).unwrap(), 1, FLIGHT);
     load.connect(producer);
     let rate = rate(&mut load);
@@ -49,7 +50,7 @@ fn carried(rails: &str, producer: &Producer) -> u64 {
 #[test]
 fn two_rails_carry_almost_twice_what_one_does() {
     const TEST: &str = "two rails";
-    let Some(fabric) = Fabric::find_breakable(TEST) else { return };
+    let Some(fabric) = Devices::find_breakable(TEST) else { return };
     let rates = fabric.break_rails(&["b0", "b1"], &RATE);
     let producer = Producer::start(&fabric.producer, 1, "127.0.0.1:0");
     let (one, two) = (carried("ra0", &producer), carried("ra0,ra1", &producer));

@@ -6,7 +6,7 @@ mod lane;
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::{Bf16, Plan, Selection};
 use kvrail::{Config, KvLayout, PageLayout, Publisher, Reader, clock, memory, verbs};
-use lane::{Fabric, HANGS, key, said};
+use lane::{Devices, HANGS, key, said};
 
 /// Four layers of tokens.
 #[derive(KvLayout)]
@@ -33,7 +33,7 @@ fn row(page: u32, layer: usize, token: usize) -> u8 {
 #[test]
 fn pieces_land_where_the_plan_says() {
     const TEST: &str = "pieces";
-    let Some(fabric) = Fabric::find(TEST) else { return };
+    let Some(fabric) = Devices::find(TEST) else { return };
     for sges in [1, 16] {
         let (from, to) = (PageLayout::of::<ByLayer>(), PageLayout::of::<ByToken>());
         let (name, anywhere) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
@@ -49,7 +49,8 @@ fn pieces_land_where_the_plan_says() {
                 producer.write(page, KeyTag(page.into()), fill).unwrap()
             })
             .collect();
-        let rails = verbs::rails_with(&fabric.reader, verbs::Config { sges, ..verbs::config() }).unwrap();
+        let rails =
+            verbs::rails_with(&fabric.reader, verbs::VerbsConfig { sges, ..verbs::config() }).unwrap();
         let mut reader = Reader::start(from, rails, Config::default()).unwrap();
         let plan = Plan::between(ByLayer::GEOMETRY, ByToken::GEOMETRY, Selection::ALL).unwrap();
         let by = reader.add_plan(&plan).unwrap();

@@ -1,7 +1,7 @@
 //! An arbitrary declaration is refused with a reason, or gives a geometry whose elements lie apart
 //! and inside their regions.
 
-use arbitrary::{Arbitrary, Unstructured};
+use arbitrary::Arbitrary;
 use kvrail_layouts::{
     Axis, AxisKind, Declaration, ElementKind, FieldDecl, Fingerprint, Geometry, Level, PlaneDecl,
 };
@@ -21,16 +21,11 @@ const ELEMENTS: [ElementKind; 9] = [
 ];
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "a"];
 
-/// An axis: its kind, its extent, and among how many ranks it is sharded or replicated.
-type AnyAxis = (u8, u64, Option<(u32, bool)>);
-/// A plane: its fields, each with name, kind and count, and the order of its levels.
-type AnyPlane = (Vec<(u8, u8, u64)>, Option<Vec<AnyLevel>>);
-
 #[derive(Arbitrary, Debug)]
-struct Draft {
-    axes: Vec<AnyAxis>,
+pub struct Draft {
+    axes: Vec<(u8, u64, Option<(u32, bool)>)>,
     order: Vec<AnyLevel>,
-    planes: Vec<AnyPlane>,
+    planes: Vec<(Vec<(u8, u8, u64)>, Option<Vec<AnyLevel>>)>,
     tokens_per_state: u64,
     align: u64,
     bytes: Option<u64>,
@@ -41,7 +36,7 @@ struct Draft {
 }
 
 #[derive(Arbitrary, Debug)]
-enum AnyLevel {
+pub enum AnyLevel {
     Axis(u8),
     Strided(u8),
     Regions(u8),
@@ -71,9 +66,8 @@ impl Draft {
     }
 }
 
-/// Runs the target on an input of a fuzzer, or a seed.
-pub fn run(bytes: &[u8]) {
-    let Ok(draft) = Draft::arbitrary_take_rest(Unstructured::new(bytes)) else { return };
+/// Runs the target.
+pub fn run(draft: &Draft) {
     let axes: Vec<Axis> = draft
         .axes
         .iter()

@@ -2,9 +2,12 @@
 //! from the right place of the source, and no other byte, whole and cut into work requests; or it
 //! has none, for a reason that the oracle confirms.
 
-use super::pairs::{Dice, Pair};
+#[path = "../../../layouts/tests/pairs/mod.rs"]
+mod pairs;
 
-/// Runs the target on an input of a fuzzer, or a seed.
+use pairs::{Dice, Pair};
+
+/// Runs the target.
 pub fn run(bytes: &[u8]) {
     let mut dice = Dice(bytes);
     if let Some(pair) = Pair::draw(&mut dice) {

@@ -2,7 +2,7 @@
 
 use kvrail_session::{Message, MessageKind, Reason, parse};
 
-/// Runs the target on an input of a fuzzer, or a seed.
+/// Runs the target.
 pub fn run(bytes: &[u8]) {
     match parse(bytes) {
         Err(error) => assert!(!error.to_string().is_empty()),

@@ -59,7 +59,7 @@ fn make(stretches: &[Stretch], region: u16, request: u64) {
     }
 }
 
-/// Runs the target on an input of a fuzzer, or a seed. Its first byte says which of the two it is.
+/// Runs the target. The first byte chooses between bytes and pages.
 pub fn run(input: &[u8]) {
     match input.split_first() {
         Some((0, bytes)) => parse(bytes),

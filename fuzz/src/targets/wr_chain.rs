@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::device::{Answer, ENOMEM, walk};
 use crate::rails::{Fate, Rails, byte_at};
-use arbitrary::{Arbitrary, Unstructured};
+use arbitrary::Arbitrary;
 use kvrail_core::batch::Class;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
@@ -19,7 +19,7 @@ use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::{Chain, ChainStorage};
 
 #[derive(Arbitrary, Debug)]
-enum Input {
+pub enum Input {
     /// Commits, one after the other, on one chain.
     Encoder(Vec<(Vec<AnyRead>, Answer)>),
     /// Batches through an engine.
@@ -27,7 +27,7 @@ enum Input {
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
-struct AnyRead {
+pub struct AnyRead {
     wr_id: u64,
     remote_addr: u64,
     local_addr: u64,
@@ -38,7 +38,7 @@ struct AnyRead {
 }
 
 #[derive(Arbitrary, Debug)]
-struct Journey {
+pub struct Journey {
     chunk_shift: u8,
     run_chunks: u8,
     signal_wrs: u8,
@@ -54,7 +54,7 @@ struct Journey {
 }
 
 #[derive(Arbitrary, Debug)]
-enum Step {
+pub enum Step {
     Submit {
         pages: Vec<Page>,
         background: bool,
@@ -68,20 +68,18 @@ enum Step {
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
-struct Page {
+pub struct Page {
     peer: bool,
     slot: u8,
     offset: u16,
     len: u16,
 }
 
-/// Runs the target on an input of a fuzzer, or a seed.
-pub fn run(bytes: &[u8]) {
-    match Input::arbitrary_take_rest(Unstructured::new(bytes)) {
-        Ok(Input::Encoder(commits)) => encode(&commits),
-        Ok(Input::Engine(journey)) => travel(&journey),
-        // Too short for either.
-        Err(_) => {}
+/// Runs the target.
+pub fn run(input: &Input) {
+    match input {
+        Input::Encoder(commits) => encode(commits),
+        Input::Engine(journey) => travel(journey),
     }
 }
 

@@ -1,4 +1,5 @@
-//! How a declaration becomes a geometry: rows first, then level by level outwards.
+//! How a declaration becomes a geometry: its rows first, then level by level outwards. All checks
+//! are here.
 
 use super::{Declaration, Level};
 use crate::axis::{Axis, AxisKind, Spread};
@@ -20,11 +21,11 @@ impl Declaration<'_> {
         reason = "no heap to put it on; it is made once, mostly in the compiler"
     )]
     pub const fn build(&self) -> Result<Geometry, DeclarationErrors> {
-        let mut refusals = DeclarationErrors::none();
-        let geometry = self.work(&mut refusals);
+        let mut errors = DeclarationErrors::none();
+        let geometry = self.lay_out(&mut errors);
         match geometry {
-            Some(geometry) if refusals.is_empty() => Ok(geometry),
-            _ => Err(refusals),
+            Some(geometry) if errors.is_empty() => Ok(geometry),
+            _ => Err(errors),
         }
     }
 
@@ -38,72 +39,72 @@ impl Declaration<'_> {
     pub const fn expect(&self) -> Geometry {
         match self.build() {
             Ok(geometry) => geometry,
-            Err(refusals) => match refusals.first() {
-                Some(refusal) => panic!("{}", refusal.text().as_str()),
+            Err(errors) => match errors.first() {
+                Some(error) => panic!("{}", error.text().as_str()),
                 None => unreachable!(),
             },
         }
     }
 
-    /// The geometry, or `None` and the reasons in `no`.
-    const fn work(&self, no: &mut DeclarationErrors) -> Option<Geometry> {
+    /// The geometry, or `None` and the reasons in `errors`.
+    const fn lay_out(&self, errors: &mut DeclarationErrors) -> Option<Geometry> {
         let mut geometry = Geometry::EMPTY;
         geometry.tokens_per_state = self.tokens_per_state;
         geometry.align = self.align;
         geometry.version = self.version;
         geometry.swizzle = self.swizzle;
         if self.tokens_per_state == 0 {
-            no.push(Spot::TokensPerState, DeclarationErrorKind::ZeroTokensPerState);
+            errors.push(Spot::TokensPerState, DeclarationErrorKind::ZeroTokensPerState);
         }
         if self.align == 0 {
-            no.push(Spot::Align, DeclarationErrorKind::ZeroAlign);
+            errors.push(Spot::Align, DeclarationErrorKind::ZeroAlign);
         }
-        self.sort_axes(&mut geometry, no);
-        self.pads(no);
+        self.sort_axes(&mut geometry, errors);
+        self.check_padding(errors);
         let mut walk = Walk::START;
-        self.rows(&mut geometry, &mut walk, no);
-        if !no.is_empty() {
+        self.rows(&mut geometry, &mut walk, errors);
+        if !errors.is_empty() {
             return None;
         }
-        self.levels(&mut geometry, &mut walk, no);
-        if !no.is_empty() {
+        self.levels(&mut geometry, &mut walk, errors);
+        if !errors.is_empty() {
             return None;
         }
-        // Only now: a refused level has not stepped its axis.
-        self.unused(&geometry, no);
-        if !no.is_empty() {
+        // Only after the walk: an axis whose level was refused would be reported as unused, too.
+        self.unused(&geometry, errors);
+        if !errors.is_empty() {
             return None;
         }
-        self.sizes(&geometry, no);
+        self.sizes(&geometry, errors);
         Some(geometry)
     }
 
-    /// Takes the axes over, sorted by code.
-    const fn sort_axes(&self, geometry: &mut Geometry, no: &mut DeclarationErrors) {
+    /// Copies the axes, sorted by number.
+    const fn sort_axes(&self, geometry: &mut Geometry, errors: &mut DeclarationErrors) {
         let mut i = 0;
         while i < self.axes.len() {
             let axis = self.axes[i];
             if i >= MAX_AXES {
-                no.push(Spot::Axis(i), too_many("axes", MAX_AXES, self.axes.len()));
+                errors.push(Spot::Axis(i), too_many("axes", MAX_AXES, self.axes.len()));
                 return;
             }
             if axis.extent == 0 {
-                no.push(Spot::Axis(i), DeclarationErrorKind::ZeroExtent { axis: axis.kind });
+                errors.push(Spot::Axis(i), DeclarationErrorKind::ZeroExtent { axis: axis.kind });
             }
             if geometry.axis_index(axis.kind).is_some() {
-                no.push(Spot::Axis(i), DeclarationErrorKind::SameAxisTwice { axis: axis.kind });
+                errors.push(Spot::Axis(i), DeclarationErrorKind::SameAxisTwice { axis: axis.kind });
             }
             match axis.spread {
                 Spread::Sharded { ranks, rank: Some(rank) } if rank >= ranks => {
-                    no.push(Spot::Spread(i), DeclarationErrorKind::Ranks { ranks, rank: Some(rank) });
+                    errors.push(Spot::Spread(i), DeclarationErrorKind::Ranks { ranks, rank: Some(rank) });
                 }
                 Spread::Sharded { ranks: 0, .. } | Spread::Replicated { ranks: 0 } => {
-                    no.push(Spot::Spread(i), DeclarationErrorKind::Ranks { ranks: 0, rank: None });
+                    errors.push(Spot::Spread(i), DeclarationErrorKind::Ranks { ranks: 0, rank: None });
                 }
                 _ => {}
             }
             let mut at = geometry.axis_count;
-            while at > 0 && geometry.axes[at - 1].kind.code() > axis.kind.code() {
+            while at > 0 && geometry.axes[at - 1].kind.number() > axis.kind.number() {
                 geometry.axes[at] = geometry.axes[at - 1];
                 at -= 1;
             }
@@ -113,12 +114,12 @@ impl Declaration<'_> {
         }
     }
 
-    /// What is wrong with levels whatever the axes and rows are.
-    const fn pads(&self, no: &mut DeclarationErrors) {
+    /// Refuses padding to a multiple of 0, which does not depend on axes and rows.
+    const fn check_padding(&self, errors: &mut DeclarationErrors) {
         let mut i = 0;
         while i < self.order.len() {
             if let Level::Pad(0) = self.order[i] {
-                no.push(Spot::Level(i), DeclarationErrorKind::ZeroPad);
+                errors.push(Spot::Level(i), DeclarationErrorKind::ZeroPad);
             }
             i += 1;
         }
@@ -128,7 +129,7 @@ impl Declaration<'_> {
                 let mut i = 0;
                 while i < own.len() {
                     if let Level::Pad(0) = own[i] {
-                        no.push(Spot::PlaneLevel(p, i), DeclarationErrorKind::ZeroPad);
+                        errors.push(Spot::PlaneLevel(p, i), DeclarationErrorKind::ZeroPad);
                     }
                     i += 1;
                 }
@@ -138,19 +139,19 @@ impl Declaration<'_> {
     }
 
     /// Lays out each plane's row.
-    const fn rows(&self, geometry: &mut Geometry, walk: &mut Walk, no: &mut DeclarationErrors) {
+    const fn rows(&self, geometry: &mut Geometry, walk: &mut Walk, errors: &mut DeclarationErrors) {
         if self.planes.is_empty() {
-            no.push(Spot::Order, DeclarationErrorKind::NoFields);
+            errors.push(Spot::Order, DeclarationErrorKind::NoFields);
         }
         let mut p = 0;
         while p < self.planes.len() {
             if p >= MAX_PLANES {
-                no.push(Spot::Plane(p), too_many("planes", MAX_PLANES, self.planes.len()));
+                errors.push(Spot::Plane(p), too_many("planes", MAX_PLANES, self.planes.len()));
                 return;
             }
             let fields = self.planes[p].fields;
             if fields.is_empty() {
-                no.push(Spot::Plane(p), DeclarationErrorKind::NoFields);
+                errors.push(Spot::Plane(p), DeclarationErrorKind::NoFields);
             }
             let mut row = 0;
             let mut f = 0;
@@ -158,16 +159,16 @@ impl Declaration<'_> {
                 let field = fields[f];
                 let at = Spot::Field(geometry.field_count);
                 if geometry.field_count >= MAX_FIELDS {
-                    no.push(at, too_many("fields", MAX_FIELDS, geometry.field_count + 1));
+                    errors.push(at, too_many("fields", MAX_FIELDS, geometry.field_count + 1));
                     return;
                 }
                 if field.count == 0 {
-                    no.push(at, DeclarationErrorKind::ZeroCount { field: field.name });
+                    errors.push(at, DeclarationErrorKind::ZeroCount { field: field.name });
                 }
                 let mut other = 0;
                 while other < geometry.field_count {
                     if same(geometry.fields[other].name, field.name) {
-                        no.push(at, DeclarationErrorKind::SameFieldTwice { field: field.name });
+                        errors.push(at, DeclarationErrorKind::SameFieldTwice { field: field.name });
                     }
                     other += 1;
                 }
@@ -177,7 +178,7 @@ impl Declaration<'_> {
                 row = match bounded(field.count.checked_mul(field.kind.bytes())) {
                     Some(bytes) if row <= MAX_BYTES - bytes => row + bytes,
                     _ => {
-                        no.push(at, DeclarationErrorKind::Overflow);
+                        errors.push(at, DeclarationErrorKind::Overflow);
                         return;
                     }
                 };
@@ -191,8 +192,8 @@ impl Declaration<'_> {
     }
 
     /// Walks the levels, innermost first, and gives every axis its step.
-    const fn levels(&self, geometry: &mut Geometry, walk: &mut Walk, no: &mut DeclarationErrors) {
-        let split = self.split(no);
+    const fn levels(&self, geometry: &mut Geometry, walk: &mut Walk, errors: &mut DeclarationErrors) {
+        let split = self.split(errors);
         let inner = if split < self.order.len() { split + 1 } else { split };
         let mut p = 0;
         while p < self.planes.len() {
@@ -201,31 +202,31 @@ impl Declaration<'_> {
                     let mut i = self.order.len();
                     while i > inner {
                         i -= 1;
-                        walk.level(geometry, p, self.order[i], Spot::Level(i), no);
+                        walk.level(geometry, p, self.order[i], Spot::Level(i), errors);
                     }
                 }
                 Some(_) if split == self.order.len() => {
-                    no.push(Spot::Plane(p), DeclarationErrorKind::OrderWithoutPlanes);
+                    errors.push(Spot::Plane(p), DeclarationErrorKind::OrderWithoutPlanes);
                 }
                 Some(own) => {
                     let mut i = own.len();
                     while i > 0 {
                         i -= 1;
-                        walk.level(geometry, p, own[i], Spot::PlaneLevel(p, i), no);
+                        walk.level(geometry, p, own[i], Spot::PlaneLevel(p, i), errors);
                     }
                 }
             }
             p += 1;
         }
         if split < self.order.len() {
-            walk.join(geometry, self.order[split], Spot::Level(split), no);
+            walk.join(geometry, self.order[split], Spot::Level(split), errors);
         }
         let mut i = split;
         while i > 0 {
             i -= 1;
             let mut p = 0;
             while p < self.planes.len() {
-                walk.level(geometry, p, self.order[i], Spot::Level(i), no);
+                walk.level(geometry, p, self.order[i], Spot::Level(i), errors);
                 p += 1;
             }
         }
@@ -233,13 +234,13 @@ impl Declaration<'_> {
     }
 
     /// Where the order splits into planes; its length if nowhere.
-    const fn split(&self, no: &mut DeclarationErrors) -> usize {
+    const fn split(&self, errors: &mut DeclarationErrors) -> usize {
         let mut split = self.order.len();
         let mut i = 0;
         while i < self.order.len() {
             if let Level::Planes | Level::StridedPlanes | Level::RegionPlanes = self.order[i] {
                 if split < self.order.len() {
-                    no.push(Spot::Level(i), DeclarationErrorKind::PlanesTwice);
+                    errors.push(Spot::Level(i), DeclarationErrorKind::PlanesTwice);
                 } else {
                     split = i;
                 }
@@ -247,13 +248,14 @@ impl Declaration<'_> {
             i += 1;
         }
         if split == self.order.len() && self.planes.len() > 1 {
-            no.push(Spot::Order, DeclarationErrorKind::PlanesMissing { planes: self.planes.len() as u64 });
+            errors
+                .push(Spot::Order, DeclarationErrorKind::PlanesMissing { planes: self.planes.len() as u64 });
         }
         split
     }
 
     /// Refuses axes that no plane goes along: all their indices would have the same bytes.
-    const fn unused(&self, geometry: &Geometry, no: &mut DeclarationErrors) {
+    const fn unused(&self, geometry: &Geometry, errors: &mut DeclarationErrors) {
         let mut i = 0;
         while i < self.axes.len() {
             let Axis { kind: axis, extent, .. } = self.axes[i];
@@ -266,28 +268,28 @@ impl Declaration<'_> {
                 p += 1;
             }
             if !used {
-                no.push(Spot::Axis(i), DeclarationErrorKind::UnusedAxis { axis, extent });
+                errors.push(Spot::Axis(i), DeclarationErrorKind::UnusedAxis { axis, extent });
             }
             i += 1;
         }
     }
 
-    /// The checks that speak of the finished page.
-    const fn sizes(&self, geometry: &Geometry, no: &mut DeclarationErrors) {
+    /// Checks the finished page: its size, and the alignment of its regions.
+    const fn sizes(&self, geometry: &Geometry, errors: &mut DeclarationErrors) {
         let Some(actual) = geometry.checked_page_bytes() else {
-            no.push(Spot::Order, DeclarationErrorKind::Overflow);
+            errors.push(Spot::Order, DeclarationErrorKind::Overflow);
             return;
         };
         if let Some(expected) = self.bytes
             && expected != actual
         {
-            no.push(Spot::Bytes, DeclarationErrorKind::Bytes { expected, actual });
+            errors.push(Spot::Bytes, DeclarationErrorKind::Bytes { expected, actual });
         }
         let mut p = 0;
         while p < geometry.plane_count {
             let region = geometry.planes[p].region_bytes;
             if !region.is_multiple_of(self.align) {
-                no.push(Spot::Align, DeclarationErrorKind::Align { align: self.align, region });
+                errors.push(Spot::Align, DeclarationErrorKind::Align { align: self.align, region });
             }
             p += 1;
         }
@@ -311,13 +313,13 @@ impl Walk {
         p: usize,
         level: Level,
         at: Spot,
-        no: &mut DeclarationErrors,
+        errors: &mut DeclarationErrors,
     ) {
         match level {
             Level::Axis(axis) | Level::Strided(axis) => {
-                let Some(a) = fresh(geometry, p, axis, at, no) else { return };
+                let Some(a) = fresh(geometry, p, axis, at, errors) else { return };
                 if self.regions[p] > 0 {
-                    return no.push(at, DeclarationErrorKind::RegionsInside);
+                    return errors.push(at, DeclarationErrorKind::RegionsInside);
                 }
                 geometry.planes[p].steps[a] = match level {
                     Level::Strided(_) => AxisStep::Runtime,
@@ -325,42 +327,48 @@ impl Walk {
                 };
                 match bounded(self.size[p].checked_mul(geometry.axes[a].extent)) {
                     Some(size) => self.size[p] = size,
-                    None => no.push(at, DeclarationErrorKind::Overflow),
+                    None => errors.push(at, DeclarationErrorKind::Overflow),
                 }
             }
-            // Reported by `pads`, and nothing has come here.
+            // `check_padding` has reported it, and the walk has not begun.
             Level::Pad(0) => {}
-            Level::Pad(_) if self.regions[p] > 0 => no.push(at, DeclarationErrorKind::RegionsInside),
+            Level::Pad(_) if self.regions[p] > 0 => errors.push(at, DeclarationErrorKind::RegionsInside),
             Level::Pad(to) => match bounded(self.size[p].checked_next_multiple_of(to)) {
                 Some(size) => self.size[p] = size,
-                None => no.push(at, DeclarationErrorKind::Overflow),
+                None => errors.push(at, DeclarationErrorKind::Overflow),
             },
             Level::Regions(axis) => {
-                let Some(a) = fresh(geometry, p, axis, at, no) else { return };
+                let Some(a) = fresh(geometry, p, axis, at, errors) else { return };
                 let inner = if self.regions[p] == 0 { 1 } else { self.regions[p] };
                 geometry.planes[p].steps[a] = AxisStep::Regions(inner);
                 let all = geometry.axes[a].extent.saturating_mul(inner as u64);
-                self.set_regions(p, all, at, no);
+                self.set_regions(p, all, at, errors);
             }
             // Reported by `split`, as a second one.
             Level::Planes | Level::StridedPlanes | Level::RegionPlanes => {}
         }
     }
 
-    const fn set_regions(&mut self, p: usize, all: u64, at: Spot, no: &mut DeclarationErrors) {
+    const fn set_regions(&mut self, p: usize, all: u64, at: Spot, errors: &mut DeclarationErrors) {
         if all > MAX_REGIONS as u64 {
-            no.push(
+            errors.push(
                 at,
                 DeclarationErrorKind::TooMany { what: "regions", max: MAX_REGIONS as u64, found: all },
             );
         } else {
-            // Not above MAX_REGIONS, which is an u32.
+            // Not above MAX_REGIONS, which is a u32.
             self.regions[p] = all as u32;
         }
     }
 
     /// Puts the planes beside each other.
-    const fn join(&mut self, geometry: &mut Geometry, level: Level, at: Spot, no: &mut DeclarationErrors) {
+    const fn join(
+        &mut self,
+        geometry: &mut Geometry,
+        level: Level,
+        at: Spot,
+        errors: &mut DeclarationErrors,
+    ) {
         let mut bytes = 0;
         let mut regions: u64 = 0;
         let mut p = 0;
@@ -373,13 +381,13 @@ impl Walk {
                 }
                 _ => {
                     if self.regions[p] > 0 {
-                        no.push(at, DeclarationErrorKind::RegionsUnderPlanes);
+                        errors.push(at, DeclarationErrorKind::RegionsUnderPlanes);
                     }
                     let strided = matches!(level, Level::StridedPlanes) && p > 0;
                     geometry.planes[p].offset = if strided { None } else { Some(bytes) };
                     bytes = match bounded(self.size[p].checked_add(bytes)) {
                         Some(bytes) => bytes,
-                        None => return no.push(at, DeclarationErrorKind::Overflow),
+                        None => return errors.push(at, DeclarationErrorKind::Overflow),
                     };
                 }
             }
@@ -388,7 +396,7 @@ impl Walk {
         let mut p = 0;
         while p < geometry.plane_count {
             match level {
-                Level::RegionPlanes => self.set_regions(p, regions, at, no),
+                Level::RegionPlanes => self.set_regions(p, regions, at, errors),
                 _ => self.size[p] = bytes,
             }
             p += 1;
@@ -411,14 +419,14 @@ const fn fresh(
     p: usize,
     axis: AxisKind,
     at: Spot,
-    no: &mut DeclarationErrors,
+    errors: &mut DeclarationErrors,
 ) -> Option<usize> {
     let Some(a) = geometry.axis_index(axis) else {
-        no.push(at, DeclarationErrorKind::UnknownAxis { axis });
+        errors.push(at, DeclarationErrorKind::UnknownAxis { axis });
         return None;
     };
     if !matches!(geometry.planes[p].steps[a], AxisStep::Shared) {
-        no.push(at, DeclarationErrorKind::RepeatedAxis { axis });
+        errors.push(at, DeclarationErrorKind::RepeatedAxis { axis });
         return None;
     }
     Some(a)

@@ -6,9 +6,10 @@
 use crate::axis::AxisKind;
 use crate::text::Text;
 
-/// The part of a declaration that a refusal is about. Numbers count from 0, in the declaration's
+/// The part of a declaration that a error is about. Numbers count from 0, in the declaration's
 /// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Spot {
     /// The axis of this number in [`Declaration::axes`](crate::Declaration::axes).
     Axis(usize),
@@ -79,6 +80,37 @@ pub enum DeclarationErrorKind {
     Align { align: u64, region: u64 },
 }
 
+impl DeclarationErrorKind {
+    /// The number of this error, listed in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::TooMany { .. } => 1000,
+            Self::NoFields => 1001,
+            Self::ZeroExtent { .. } => 1002,
+            Self::SameAxisTwice { .. } => 1003,
+            Self::NotSharded { .. } => 1004,
+            Self::Ranks { .. } => 1005,
+            Self::UnknownAxis { .. } => 1006,
+            Self::RepeatedAxis { .. } => 1007,
+            Self::UnusedAxis { .. } => 1008,
+            Self::ZeroCount { .. } => 1009,
+            Self::SameFieldTwice { .. } => 1010,
+            Self::ZeroPad => 1011,
+            Self::ZeroAlign => 1012,
+            Self::ZeroTokensPerState => 1013,
+            Self::PlanesTwice => 1014,
+            Self::PlanesMissing { .. } => 1015,
+            Self::OrderWithoutPlanes => 1016,
+            Self::RegionsInside => 1017,
+            Self::RegionsUnderPlanes => 1018,
+            Self::Overflow => 1019,
+            Self::Bytes { .. } => 1020,
+            Self::Align { .. } => 1021,
+        }
+    }
+}
+
 /// One mistake, at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeclarationError {
@@ -89,6 +121,12 @@ pub struct DeclarationError {
 }
 
 impl DeclarationError {
+    /// The number of [`why`](Self::why).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        self.why.code()
+    }
+
     /// The mistake in the author's words, with the numbers that disagree and what would fit.
     #[must_use]
     pub const fn text(&self) -> Text {
@@ -165,7 +203,7 @@ impl core::fmt::Display for DeclarationError {
 
 impl core::error::Error for DeclarationError {}
 
-/// Of an axis that the author calls `axis`.
+/// The text about an extent of 0, for an axis that the author calls `axis`.
 pub(crate) const fn zero_extent(axis: Text) -> Text {
     Text::new().str("axis `").str(axis.as_str()).str("` has extent 0; leave it out, or say at least 1")
 }
@@ -193,6 +231,15 @@ impl DeclarationErrors {
         }
     }
 
+    /// The number of the first mistake; 0 if there is none.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self.first() {
+            Some(error) => error.code(),
+            None => u32::MIN,
+        }
+    }
+
     /// Whether nothing is wrong.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -210,10 +257,10 @@ impl DeclarationErrors {
     pub const fn at(&self, at: Spot) -> Option<DeclarationError> {
         let mut i = 0;
         while i < self.len {
-            if let Some(refusal) = self.list[i]
-                && refusal.at.same(at)
+            if let Some(error) = self.list[i]
+                && error.at.same(at)
             {
-                return Some(refusal);
+                return Some(error);
             }
             i += 1;
         }
@@ -228,8 +275,8 @@ impl DeclarationErrors {
 
 impl core::fmt::Display for DeclarationErrors {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        for (i, refusal) in self.iter().enumerate() {
-            write!(f, "{}{refusal}", if i == 0 { "" } else { "; " })?;
+        for (i, error) in self.iter().enumerate() {
+            write!(f, "{}{error}", if i == 0 { "" } else { "; " })?;
         }
         Ok(())
     }

@@ -1,33 +1,4 @@
-//! What an author writes down, and the one place where it is checked.
-//!
-//! A page is told from the outside in. `order` lists its levels, outermost first: axes, where the
-//! planes split, where bytes are padded, what lives in a region of its own. The innermost thing is a
-//! row: the fields of a plane, one after the other.
-//!
-//! ```
-//! use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
-//!
-//! // DeepSeek V4, 64 states of 4 tokens, one layer: {64 × 576, 64 × 8, padded up to a multiple of 576}.
-//! const V4: Declaration<'static> = Declaration {
-//!     axes: &[Axis::whole(AxisKind::Token, 64)],
-//!     order: &[Level::Pad(576), Level::Planes, Level::Axis(AxisKind::Token)],
-//!     planes: &[
-//!         PlaneDecl::of(&[
-//!             FieldDecl::new("latent", ElementKind::E4m3, 448),
-//!             FieldDecl::new("rope", ElementKind::Bf16, 64),
-//!         ]),
-//!         PlaneDecl::of(&[
-//!             FieldDecl::new("scales", ElementKind::Ue8m0, 7),
-//!             FieldDecl::new("unused", ElementKind::U8, 1),
-//!         ]),
-//!     ],
-//!     tokens_per_state: 4,
-//!     ..Declaration::EMPTY
-//! };
-//! let geometry = V4.build()?;
-//! assert_eq!(geometry.page_bytes(), 37_440); // 37,376 and 64 of padding
-//! # Ok::<(), kvrail_layouts::DeclarationErrors>(())
-//! ```
+//! What an author writes: fields, planes, and the order of the axes.
 
 mod build;
 pub(crate) mod error;
@@ -41,6 +12,7 @@ use crate::element::{Element, ElementKind};
 ///
 /// Region levels come first; then those that take bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Level {
     /// One block per index of the axis, densely one after the other.
     Axis(AxisKind),
@@ -105,14 +77,43 @@ impl<'a> PlaneDecl<'a> {
     }
 }
 
-/// A page as its author tells it.
+/// A page as its author declares it.
+///
+/// A page is described from the outside in. `order` lists its levels, outermost first: the axes,
+/// where planes split, where bytes are padded, what has a region of its own. Innermost is a row:
+/// the fields of a plane, one after the other.
+///
+/// ```
+/// use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
+///
+/// // One layer of DeepSeek V4, 64 states of 4 tokens: {64 × 576, 64 × 8}, padded to 65 × 576.
+/// const V4: Declaration<'static> = Declaration {
+///     axes: &[Axis::whole(AxisKind::Token, 64)],
+///     order: &[Level::Pad(576), Level::Planes, Level::Axis(AxisKind::Token)],
+///     planes: &[
+///         PlaneDecl::of(&[
+///             FieldDecl::new("latent", ElementKind::E4m3, 448),
+///             FieldDecl::new("rope", ElementKind::Bf16, 64),
+///         ]),
+///         PlaneDecl::of(&[
+///             FieldDecl::new("scales", ElementKind::Ue8m0, 7),
+///             FieldDecl::new("unused", ElementKind::U8, 1),
+///         ]),
+///     ],
+///     tokens_per_state: 4,
+///     ..Declaration::EMPTY
+/// };
+/// let geometry = V4.build()?;
+/// assert_eq!(geometry.page_bytes(), 37_440); // 37,376 and 64 of padding
+/// # Ok::<(), kvrail_layouts::DeclarationErrors>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Declaration<'a> {
     /// The axes, in any order, each kind once.
     pub axes: &'a [Axis],
     /// The page's levels, outermost first.
     pub order: &'a [Level],
-    /// The planes; one, where a page has no planes to speak of.
+    /// The planes; a page that does not split into planes has one.
     pub planes: &'a [PlaneDecl<'a>],
     /// How many tokens one index of the token axis stands for; at least 1.
     pub tokens_per_state: u64,
@@ -128,7 +129,7 @@ pub struct Declaration<'a> {
 }
 
 impl Declaration<'_> {
-    /// Nothing, with the defaults: for `..Declaration::EMPTY`.
+    /// A declaration of nothing, with all defaults: for `..Declaration::EMPTY`.
     pub const EMPTY: Self = Declaration {
         axes: &[],
         order: &[],

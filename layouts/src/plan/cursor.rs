@@ -14,8 +14,8 @@ pub struct Wr {
     pub pieces: u32,
 }
 
-/// Work requests of one piece each, one after the other at even distances: `count` of them, of `len` bytes.
-/// Distances count up modulo 2^32.
+/// Work requests of one piece each, one after the other at even distances: `count` of them, of
+/// `len` bytes. Distances count up modulo 2^32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Row {
     /// Where the first reads, in bytes from the source page's beginning.
@@ -40,7 +40,7 @@ impl Cut {
     }
 }
 
-/// A walk over work requests in their order. To begin it divides; to go on it does not.
+/// A walk over work requests in their order. Its start divides; its steps do not.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'c> {
     lists: &'c [CutList],
@@ -51,9 +51,10 @@ pub struct Cursor<'c> {
     left: u32,
     /// Pieces left in the run.
     pieces: u32,
-    /// Parts of the piece that are behind.
+    /// Parts of the current piece that are done.
     part: u32,
-    /// Steps left along the innermost level, and where they lead; the other levels' indices.
+    /// Steps left along the innermost level; the bytes of one step on each side; the indices of all
+    /// levels.
     steps: u32,
     by: (u32, u32),
     index: [u32; MAX_AXES],
@@ -91,7 +92,7 @@ impl<'c> Cursor<'c> {
         cursor
     }
 
-    /// To piece `number` of the list, from its first.
+    /// Moves from the first piece of the list to piece `number`.
     fn go_to(&mut self, mut number: u32) {
         for (level, index) in self.list.levels().iter().zip(&mut self.index).rev() {
             *index = number % level.extent;
@@ -105,8 +106,8 @@ impl<'c> Cursor<'c> {
         }
     }
 
-    /// The next work request, or `None` at the end. Its pieces, (offset in the destination page, bytes),
-    /// go to `piece`, in the order of the source.
+    /// The next work request, or `None` at the end. Its pieces, (offset in the destination page,
+    /// bytes), go to `piece`, in the order of the source.
     #[inline]
     pub fn next(&mut self, mut piece: impl FnMut(u32, u32)) -> Option<Wr> {
         if self.left == 0 {
@@ -130,13 +131,13 @@ impl<'c> Cursor<'c> {
         Some(Wr { source, len: pieces * list.piece, pieces })
     }
 
-    /// The next work requests, up to `most`, as far as they are a row: for a loop that does no more than add. `None`
-    /// at the end, where `most` is 0, and where the next work request is not one whole piece: then it is
-    /// [`next`](Self::next)'s.
+    /// The next work requests, `most` at most, as long as they are at even distances: a loop over
+    /// them only adds. `None` at the end, if `most` is 0, and if the next work request is not one
+    /// whole piece; then call [`next`](Self::next).
     #[inline]
     pub fn row(&mut self, most: u32) -> Option<Row> {
         let list = self.list;
-        // Of a run of one piece the next begins where the next piece does.
+        // Where a run is one piece, the next run begins with the next piece.
         let pieces = if list.pieces == 1 { self.left } else { self.pieces };
         let count = most.min(pieces).min(self.left).min(self.steps.saturating_add(1));
         if list.parts > 1 || (list.group > 1 && list.pieces > 1) || count == 0 {
@@ -160,7 +161,7 @@ impl<'c> Cursor<'c> {
         Some(Row { source, destination, len: list.piece, count, source_step, destination_step })
     }
 
-    /// The same of a piece that is cut.
+    /// The next work request of a piece that is cut into parts.
     fn next_part(&mut self, mut piece: impl FnMut(u32, u32)) -> Wr {
         let list = self.list;
         let behind = self.part * list.part;
@@ -179,7 +180,7 @@ impl<'c> Cursor<'c> {
         Wr { source, len, pieces: 1 }
     }
 
-    /// To the next piece of the list.
+    /// Moves to the next piece of the list.
     #[inline]
     fn step(&mut self) {
         if self.steps == 0 {
@@ -190,7 +191,7 @@ impl<'c> Cursor<'c> {
         self.destination = self.destination.wrapping_add(self.by.1);
     }
 
-    /// The innermost level begins anew, and the one around it goes on.
+    /// Starts the innermost level again, and advances the levels around it.
     #[inline(never)]
     fn carry(&mut self) {
         let levels = self.list.levels();
@@ -210,14 +211,14 @@ impl<'c> Cursor<'c> {
         }
     }
 
-    /// From the last index of a level to its first.
+    /// Moves from the last index of a level to its first.
     fn back(&mut self, level: &Level) {
         let last = level.extent - 1;
         self.source = self.source.wrapping_sub(level.source.wrapping_mul(last));
         self.destination = self.destination.wrapping_sub(level.destination.wrapping_mul(last));
     }
 
-    /// To the next run, of this list or of the next.
+    /// Moves to the next run, of this list or of the next.
     #[inline]
     fn turn(&mut self) {
         self.pieces = self.list.pieces;

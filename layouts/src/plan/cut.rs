@@ -35,9 +35,10 @@ pub struct CutList {
     /// Bytes of a piece; pieces of a run.
     pub(super) piece: u32,
     pub(super) pieces: u32,
-    /// Pieces of a work request but for the last of a run; 1 where a piece is cut.
+    /// Pieces of a work request; the last one of a run may have fewer. 1 if pieces are cut.
     pub(super) group: u32,
-    /// Work requests that a piece is cut into, each of `part` bytes but for the last; 1 where it is not.
+    /// Work requests that a piece is cut into; 1 if it is not cut. Each has `part` bytes, the last
+    /// one fewer.
     pub(super) parts: u32,
     pub(super) part: u32,
     /// Outermost first. What is beyond `levels` has extent 1.
@@ -56,7 +57,7 @@ pub struct Cut {
 }
 
 impl CutList {
-    /// Nothing, to fill arrays with.
+    /// An empty list, to fill arrays with.
     pub const NONE: Self = Self {
         first: 0,
         end: 0,
@@ -80,8 +81,8 @@ impl CutList {
         if !list.is_in_one_region() {
             return Err(CutError::Regions);
         }
-        // From here on all numbers are below `end`, extents among them: broadcasts aside, whose extents
-        // are those of the destination.
+        // From here on all numbers are below `end`, extents included. The extent of a broadcast is
+        // that of the destination.
         let mut cut = Self {
             first,
             source: list.source.offset as u32,
@@ -120,14 +121,15 @@ impl CutList {
 
     #[inline]
     pub(super) const fn wrs_per_run(&self) -> u32 {
-        // Of the two one is 1.
+        // One of the two factors is 1.
         self.pieces.div_ceil(self.group) * self.parts
     }
 
-    /// Bytes of work request `wr` of these lists, which are one [`Cut`]'s, and how many are as long from it on,
-    /// as far as is easily seen: at least 1. (0, 0) beyond the last.
+    /// The bytes of work request `wr`, and how many work requests from it on have that length, as
+    /// far as its list shows: at least 1. (0, 0) beyond the last. `lists` are all lists of one
+    /// [`Cut`].
     #[must_use]
-    pub fn alike(lists: &[Self], wr: u32) -> (u32, u32) {
+    pub fn equal_wrs(lists: &[Self], wr: u32) -> (u32, u32) {
         let Some(list) = lists.iter().find(|list| wr < list.end) else { return (0, 0) };
         if list.parts == 1 && list.pieces.is_multiple_of(list.group) {
             return (list.group * list.piece, list.end - wr);
@@ -148,7 +150,7 @@ impl CutList {
         &self.level[..self.levels as usize]
     }
 
-    /// The same, so much earlier on both sides.
+    /// This list, moved towards byte 0 by a distance on each side.
     const fn rebased(mut self, source: u32, destination: u32) -> Self {
         self.source -= source;
         self.destination -= destination;
@@ -222,8 +224,8 @@ impl Cut {
         self.destination_end
     }
 
-    /// The same plan, begun at byte 0 of both sides, and the two offsets (source, destination) that it was
-    /// taken from: pages that lie elsewhere in a slot, and are otherwise alike, have one plan.
+    /// This plan, moved to byte 0 of both sides, and the two offsets (source, destination) by which
+    /// it was moved. Pages that differ only in where they lie in a slot share one plan.
     #[must_use]
     pub const fn rebased(mut self) -> (Self, u32, u32) {
         let (mut source, mut destination) = (u32::MAX, u32::MAX);

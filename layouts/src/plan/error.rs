@@ -6,8 +6,8 @@ use crate::geometry::MAX_FIELDS;
 use crate::selection::SelectionError;
 use crate::text::Text;
 
-/// Why there is no plan. What needs arithmetic (quantisation, another tiling of scales, a permutation of
-/// bytes) is a kernel's work, and refused by the field's name.
+/// Why there is no plan. What needs arithmetic (quantisation, another tiling of scales, a
+/// permutation of bytes) is a kernel's work; the error names the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanError {
@@ -36,7 +36,7 @@ pub enum PlanError {
         /// The destination's.
         destination: u32,
     },
-    /// The destination wants a field that the source has not.
+    /// The destination wants a field that the source lacks.
     NoField {
         /// The field.
         field: &'static str,
@@ -47,7 +47,7 @@ pub enum PlanError {
         field: &'static str,
     },
     /// Different element kinds: a conversion, not a copy.
-    Kind {
+    ElementKind {
         /// The field, as the destination calls it.
         field: &'static str,
         /// The source's.
@@ -129,7 +129,32 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// The reason in words; what is wrong with a selection is said by the [`SelectionError`] inside.
+    /// The number of this error, listed in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Source(error) | Self::Destination(error) => error.code(),
+            Self::Version { .. } => 1110,
+            Self::TokensPerState { .. } => 1111,
+            Self::Swizzle { .. } => 1112,
+            Self::NoField { .. } => 1113,
+            Self::LeftOver { .. } => 1114,
+            Self::ElementKind { .. } => 1115,
+            Self::Count { .. } => 1116,
+            Self::Merged { .. } => 1117,
+            Self::Extent { .. } => 1118,
+            Self::Unrelated { .. } => 1119,
+            Self::Wholes { .. } => 1120,
+            Self::Apart { .. } => 1121,
+            Self::Block { .. } => 1122,
+            Self::TooMany => 1123,
+        }
+    }
+}
+
+impl PlanError {
+    /// The reason in words; what is wrong with a selection is said by the [`SelectionError`]
+    /// inside.
     #[must_use]
     pub const fn text(&self) -> Text {
         let text = Text::new();
@@ -161,7 +186,7 @@ impl PlanError {
                 .str("the source has `")
                 .str(field)
                 .str("`, and the destination no such field: name those that are wanted in the selection, if others may be lost"),
-            Self::Kind { field, source_kind, destination } => text
+            Self::ElementKind { field, source_kind, destination } => text
                 .str("`")
                 .str(field)
                 .str("` is ")
@@ -274,4 +299,17 @@ pub enum CutError {
     /// More than can be counted.
     #[error("the plan is {0} work requests: at most 1048576 go")]
     TooMany(u64),
+}
+
+impl CutError {
+    /// The number of this error, listed in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Limits { .. } => 1130,
+            Self::Regions => 1131,
+            Self::TooFar(_) => 1132,
+            Self::TooMany(_) => 1133,
+        }
+    }
 }

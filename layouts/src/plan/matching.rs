@@ -7,7 +7,7 @@ use crate::plan::strided::{StridedCopy, join};
 use crate::selection::{Selected, Selection};
 use crate::text::same;
 
-/// The copies of a plan, longest runs first found.
+/// The copies that a plan consists of.
 pub(super) struct StridedCopies {
     pub(super) all: [StridedCopy; MAX_FIELDS],
     pub(super) count: usize,
@@ -24,15 +24,16 @@ impl StridedCopies {
     }
 }
 
-/// The source field that is a destination field, and the part (0 is K, 1 is V) that it is of it, where
-/// the source tells them apart by an axis.
+/// The source field that is a destination field, and the part (0 is K, 1 is V) that it is of it,
+/// where the source tells them apart by an axis.
 #[derive(Clone, Copy)]
 struct From {
     field: usize,
     part: Option<u64>,
 }
 
-/// All of one selection into all of the other, index for index.
+/// The copies of all of one selection into all of the other, index for index. With `leave`, the
+/// source may have fields that are not copied.
 pub(super) const fn copies(
     source: &Selected<'_>,
     destination: &Selected<'_>,
@@ -65,7 +66,7 @@ pub(super) const fn copies(
     Ok(copies)
 }
 
-/// The copies of one destination field. Says which source fields they come from, a bit for each.
+/// Adds the copies into one destination field. Returns a bit for each source field that they read.
 const fn field(
     source: &Selected<'_>,
     destination: &Selected<'_>,
@@ -112,7 +113,7 @@ const fn one(
         return Err(PlanError::NoField { field: name });
     }
     if fs.kind as u8 != fd.kind as u8 {
-        return Err(PlanError::Kind { field: name, source_kind: fs.kind, destination: fd.kind });
+        return Err(PlanError::ElementKind { field: name, source_kind: fs.kind, destination: fd.kind });
     }
     if fs.count != fd.count {
         return Err(PlanError::Count { field: name, source_count: fs.count, destination: fd.count });
@@ -129,8 +130,8 @@ const fn one(
 /// What the fields are called that hold what index 0 and 1 of [`AxisKind::Part`] hold.
 const PARTS: [&str; 2] = ["k", "v"];
 
-/// The source field for a destination field: of the same name; or, for `k` and `v`, the only field of
-/// the same shape that has K and V along an axis which the destination lacks.
+/// The source field for a destination field: of the same name; or, for `k` and `v`, the only field
+/// of the same shape that has K and V along an axis which the destination lacks.
 const fn counterpart(s: &Geometry, d: &Geometry, to: usize) -> Option<From> {
     let wanted = &d.fields[to];
     if let Some(field) = s.field_named(wanted.name) {
@@ -149,8 +150,8 @@ const fn counterpart(s: &Geometry, d: &Geometry, to: usize) -> Option<From> {
     let mut found = None;
     let mut f = 0;
     while f < s.field_count {
-        let alike = s.fields[f].kind as u8 == wanted.kind as u8 && s.fields[f].count == wanted.count;
-        if alike && split(s, f).is_some() {
+        let same_shape = s.fields[f].kind as u8 == wanted.kind as u8 && s.fields[f].count == wanted.count;
+        if same_shape && split(s, f).is_some() {
             if found.is_some() {
                 return None;
             }
@@ -186,7 +187,8 @@ const fn comparable(s: &Geometry, d: &Geometry) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// An axis of one page, among all ranks and blocks: where it begins, how long it is here, and of how many.
+/// An axis of one page, among all ranks and blocks: where it begins, how long it is here, and of
+/// how many.
 struct Share {
     origin: u64,
     len: u64,
@@ -195,7 +197,8 @@ struct Share {
 
 const ONE: Axis = Axis::whole(AxisKind::Layer, 1);
 
-/// The part of `source` that holds what is selected of `destination`, and that part of `destination`.
+/// The part of `source` that holds what is selected of `destination`, and that part of
+/// `destination`.
 pub(super) const fn meet<'s, 'd>(
     source: &'s Geometry,
     destination: &'d Geometry,
@@ -293,7 +296,8 @@ const fn is_whole(selected: &Selected<'_>) -> bool {
     true
 }
 
-/// Whether some fields, or one of K and V, are left out on purpose: then the source may have more.
+/// Whether some fields, or one of K and V, are not selected: then the source may have fields that
+/// are not copied.
 pub(super) const fn is_partial(selected: &Selected<'_>) -> bool {
     match selected.geometry().axis_index(AxisKind::Part) {
         Some(a) => match selected.extent(a) {
@@ -346,11 +350,11 @@ const fn shares(
     }
     let unrelated = PlanError::Unrelated { axis: kind, source_extent: s, destination: d };
     // Two pages of one rank, which neither names, hold the same part.
-    let alike = matches!(
+    let same_shape = matches!(
         (source.spread, destination.spread),
         (Spread::Sharded { ranks: a, rank: None }, Spread::Sharded { ranks: b, rank: None }) if a == b
     );
-    if alike && s == d {
+    if same_shape && s == d {
         return Ok((Share { origin: 0, len: s, total: s }, Share { origin: 0, len: d, total: d }));
     }
     let spread = matches!(source.spread, Spread::Sharded { .. })

@@ -1,17 +1,18 @@
 //! How pages in one layout land in another: the list of READs that brings one into the other.
 //!
-//! A [`Plan`] is made from two geometries, in a constant where both are static, and cannot be wrong: every
-//! selected byte of the destination is written exactly once, nothing else is, and nothing outside of the
-//! source's fields is read. It is compressed to a few [`RunList`]s of nested loops, so its size does not
-//! depend on how many runs there are.
+//! A [`Plan`] is made from two geometries, in a constant where both are static. It cannot be wrong:
+//! every selected byte of the destination is written exactly once, no other byte is written, and
+//! only bytes of the source's fields are read. It is compressed to a few [`RunList`]s of nested
+//! loops, so its size does not depend on how many runs there are.
 //!
-//! What is contiguous on both sides is a *piece*; there are none longer. What is contiguous at the source
-//! alone is a *run*, of one piece or more: a READ scatters over local pieces, and cannot gather remote
-//! ones. [`Plan::cut`] makes work requests of runs, within a device's limits.
+//! A *piece* is contiguous on both sides, and as long as possible. A *run* is contiguous at the
+//! source and lands in one piece or more: a READ can scatter into local pieces, and cannot gather
+//! remote ones. [`Plan::cut`] makes work requests of runs, within a device's limits.
 //!
 //! ```
 //! use kvrail_layouts::plan::Plan;
-//! use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, PlaneDecl, Selection};
+//! use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
+//! use kvrail_layouts::{Geometry, Selection};
 //!
 //! // MLA, 61 layers of 64 tokens: a device pool with a region for each layer, and [T, L, 576].
 //! const fn mla(order: &[Level]) -> Geometry {
@@ -32,21 +33,23 @@
 //! assert_eq!(PLAN.to_string(), "3904 pieces of 1152 bytes, in 61 runs of 73728");
 //! ```
 //!
-//! # Who is who
+//! # Which part lands where
 //!
-//! Fields go by name; K and V as an axis ([`AxisKind::Part`]) on one side and as
-//! fields `k` and `v` on the other are matched, too. Indices along an axis go by [`Plan::between`]'s rules:
+//! Fields are matched by name. K and V as an axis ([`AxisKind::Part`]) on one side and as fields
+//! `k` and `v` on the other are matched, too. Indices along an axis are matched by these rules:
 //!
 //! - whole and replicated axes: index for index, and the extents must be equal;
-//! - sharded axes: by their index among all ranks. So heads are re-sharded in any ratio either way; where
-//!   the source has more ranks than the destination, each source page gives a part of the destination;
-//! - where one page is a block of the other (fewer tokens to a page, one layer to a page), by the block's
-//!   number: [`Plan::between_blocks`];
-//! - as you say: [`Plan::of`] takes a selection of each side. So blocks are planned of which
-//!   neither divides the other: by the tokens that two of them have in common.
+//! - sharded axes: by their index among all ranks. So heads are re-sharded in any ratio either way;
+//!   where the source has more ranks than the destination, each source page gives a part of the
+//!   destination;
+//! - where one page is a block of the other (fewer tokens to a page, one layer to a page), by the
+//!   block's number: [`Plan::between_blocks`];
+//! - as the caller says: [`Plan::of`] takes a selection of each side. Use it for block sizes of
+//!   which neither divides the other: select the tokens that two blocks have in common.
 //!
-//! Padding is neither read nor written: where two layouts are equal, and a page's memory is its own, read
-//! it without a plan, as one run. What is no copy is refused by name: [`PlanError`].
+//! Padding is neither read nor written. Where two layouts are equal, and padding may be
+//! overwritten, read the page without a plan, as one run. What needs more than a copy is refused,
+//! and named: [`PlanError`].
 
 mod cursor;
 mod cut;
@@ -89,7 +92,7 @@ pub struct PlanPiece {
     pub len: u64,
 }
 
-/// Bytes that are contiguous at the source, and land in one piece or more.
+/// Bytes that are contiguous at the source and land in one piece or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run<'p> {
     list: &'p RunList,
@@ -98,15 +101,15 @@ pub struct Run<'p> {
 }
 
 impl Plan {
-    /// From a page of `source` into what is selected of a page of `destination`: as much of that as the
-    /// source holds.
+    /// From a page of `source` into what is selected of a page of `destination`: as much of that as
+    /// the source holds.
     ///
     /// Two pages of sharded axes are of the ranks that [`Geometry::at_rank`] has given them.
     ///
     /// # Errors
     ///
-    /// What cannot be copied, by name; pages that have nothing in common, or that are not known to be
-    /// parts of one whole; a selection that the destination lacks.
+    /// What cannot be copied, by name; pages that have nothing in common, or that are not known to
+    /// be parts of one whole; a selection that the destination lacks.
     pub const fn between(
         source: &Geometry,
         destination: &Geometry,
@@ -115,9 +118,9 @@ impl Plan {
         Self::between_blocks(source, destination, &[], selection)
     }
 
-    /// The same where one page holds several of the other along some axes: pages of 16 tokens and of 64,
-    /// pages of one layer and of all. `blocks` says for each such axis which part of the larger page the
-    /// smaller one is, counted from 0.
+    /// As [`between`](Self::between), where one page holds several of the other along some axes:
+    /// pages of 16 tokens and of 64, pages of one layer and of all. `blocks` gives for each such
+    /// axis the number of the smaller page within the larger one, counted from 0.
     ///
     /// # Errors
     ///
@@ -134,13 +137,13 @@ impl Plan {
         }
     }
 
-    /// All of one selection into all of the other: along each axis the first selected index into the
-    /// first, and so on.
+    /// All of one selection into all of the other: along each axis the first selected index into
+    /// the first, and so on.
     ///
     /// # Errors
     ///
-    /// What cannot be copied, by name; ranges of different lengths; a selected field that the other side
-    /// lacks.
+    /// What cannot be copied, by name; ranges of different lengths; a selected field that the other
+    /// side lacks.
     pub const fn of(source: &Selected<'_>, destination: &Selected<'_>) -> Result<Self, PlanError> {
         Self::new(source, destination, false)
     }
@@ -166,7 +169,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The plan, where it is known that there is one.
+    /// The plan, for two pages that are known to have one.
     ///
     /// # Panics
     ///
@@ -230,8 +233,8 @@ impl Plan {
         most
     }
 
-    /// Bytes of the shortest piece. Below some 4 KiB a kernel gathers faster than READs do: it is for the
-    /// caller to choose.
+    /// Bytes of the shortest piece. Below some 4 KiB a kernel gathers faster than READs do; the
+    /// caller decides.
     #[must_use]
     pub const fn shortest_piece(&self) -> u64 {
         let (mut least, mut i) = (u64::MAX, 0);
@@ -266,14 +269,14 @@ impl Plan {
         most
     }
 
-    /// What pages it reads: an engine compares this with the page before it follows the plan. Where
-    /// the plan was made of pages whose rank nobody has said, it reads those of any rank.
+    /// Which pages it reads: an engine compares this with the page before it follows the plan. A
+    /// plan that was made for pages without a rank reads pages of any rank.
     #[must_use]
     pub const fn source(&self) -> &Identity {
         &self.source
     }
 
-    /// What pages it writes, as [`source`](Self::source).
+    /// Which pages it writes, as [`source`](Self::source).
     #[must_use]
     pub const fn destination(&self) -> &Identity {
         &self.destination
@@ -305,8 +308,8 @@ impl Plan {
         (self.source_regions, self.destination_regions)
     }
 
-    /// What of it goes from one region of the source into one of the destination, if anything does: work
-    /// requests go from one published page into one slot.
+    /// The part of it that goes from one region of the source into one region of the destination,
+    /// if there is one: a work request goes from one published page into one slot.
     #[must_use]
     pub const fn only(&self, source: u32, destination: u32) -> Option<Self> {
         let mut only = Self { lists: [RunList::NONE; MAX_FIELDS], count: 0, ..*self };
@@ -345,8 +348,8 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Limits of nothing, several regions on one side (see [`only`](Self::only)), or numbers that work
-    /// requests cannot hold.
+    /// Limits of nothing, several regions on one side (see [`only`](Self::only)), or numbers that
+    /// work requests cannot hold.
     pub const fn cut(&self, limits: Limits) -> Result<Cut, CutError> {
         Cut::of(self.lists(), limits)
     }

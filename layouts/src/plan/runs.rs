@@ -6,7 +6,8 @@ use crate::plan::strided::{Dim, StridedCopy, moved};
 
 /// Remote runs of one length, each of equally long pieces; both at nested distances.
 ///
-/// A piece is contiguous on both sides. A run is contiguous at the source, and lands in one piece or more.
+/// A piece is contiguous on both sides. A run is contiguous at the source, and lands in one piece
+/// or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RunList {
     pub(super) source: Place,
@@ -29,7 +30,8 @@ impl RunList {
         count: 0,
     };
 
-    /// The runs of a copy, by ascending remote address: what is dense at the source is a level of pieces.
+    /// The runs of a copy, by ascending remote address. A dimension that is dense at the source
+    /// becomes a level of pieces.
     pub(super) const fn of(mut copy: StridedCopy) -> Self {
         let StridedCopy { source, destination, len: piece, count, .. } = copy;
         let mut list = Self { source, destination, piece, count, outer: count, ..Self::NONE };
@@ -47,7 +49,7 @@ impl RunList {
                 i += 1;
             }
         }
-        // What is left, the largest step first.
+        // The dimensions that are left become levels of runs, the largest step first.
         let mut at = 0;
         while copy.count > 0 {
             let mut largest = 0;
@@ -138,8 +140,8 @@ impl RunList {
             return None;
         }
         let (mut from, mut to) = (source - self.source.region, destination - self.destination.region);
-        // Steps are nested on each side, so the largest decides the most. A level that steps on both sides
-        // is held by its source.
+        // Steps are nested on each side, so the largest decides the most. A level that steps on
+        // both sides is held by its source.
         loop {
             let mut largest = self.count;
             let mut i = 0;

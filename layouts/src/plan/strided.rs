@@ -1,5 +1,6 @@
-//! From fields to the longest runs: one field on both sides is a copy; copies shrink their dimensions
-//! into their length, and join, until nothing changes.
+//! From fields to the longest pieces. A field on both sides is one strided copy. A copy absorbs the
+//! dimensions that are dense on both sides, and joins copies that follow directly, until nothing
+//! changes.
 
 use crate::address::Place;
 use crate::axis::AxisKind;
@@ -66,8 +67,9 @@ impl StridedCopy {
         count: 0,
     };
 
-    /// A field of the source into a field of the destination. A side that tells K and V apart by an axis,
-    /// where the other has fields for them, is held at index `part.0` (source) or `part.1` (destination).
+    /// A field of the source into a field of the destination. A side that tells K and V apart by an
+    /// axis, where the other has fields for them, is held at index `part.0` (source) or `part.1`
+    /// (destination).
     pub(super) const fn of(
         source: &Selected<'_>,
         from: usize,
@@ -106,7 +108,8 @@ impl StridedCopy {
             if matches!(b.step, AxisStep::Shared) {
                 return Err(PlanError::Merged { field: fd.name, axis: kind, extent: b.len });
             }
-            // Above 1 on both sides, so both have the axis: there are no more of these than axes of a page.
+            // Above 1 on both sides, so both have the axis: there are no more of these than axes of
+            // a page.
             copy.dims[copy.count] = Dim { extent: a.len, source: from, destination: to };
             copy.count += 1;
         }
@@ -114,7 +117,7 @@ impl StridedCopy {
         Ok(copy)
     }
 
-    /// Takes into the length what is dense in both, from the inside out.
+    /// Absorbs into the length every dimension that is dense on both sides, from the inside out.
     pub(super) const fn shrink(&mut self) {
         let mut i = 0;
         while i < self.count {
@@ -200,7 +203,7 @@ pub(super) const fn moved(place: Place, by: Stride, times: u64) -> Place {
     Place { region: place.region + by.regions * times as u32, offset: place.offset + by.bytes * times }
 }
 
-/// Joins what follows directly, as far as that goes. Says how many copies are left.
+/// Joins copies that follow each other directly, until none does. Returns how many are left.
 pub(super) const fn join(copies: &mut [StridedCopy], mut count: usize) -> usize {
     let mut i = 0;
     while i < count {

@@ -1,8 +1,9 @@
 //! The contiguous bytes of a selection.
 //!
-//! Fields that follow each other in a row are one block, which repeats at nested distances: a cursor
-//! walks it in the order of its addresses, inner axes that are dense being part of the block. The
-//! cursors of all planes are merged, and what touches is joined. Nothing is stored but the cursors.
+//! Fields that follow each other in a row are one block, which repeats at nested distances: a
+//! cursor walks it in the order of its addresses, inner axes that are dense being part of the
+//! block. The cursors of all planes are merged, and what touches is joined. Nothing is stored but
+//! the cursors.
 
 use super::selected::Selected;
 use crate::geometry::{AxisStep, Geometry, MAX_AXES, MAX_FIELDS};
@@ -94,7 +95,7 @@ impl ByteRanges {
 }
 
 impl Selected<'_> {
-    /// Its bytes as contiguous segments, by region and offset, as few and as long as there are.
+    /// Its bytes as contiguous segments, by region and offset, as few and as long as possible.
     #[must_use]
     pub const fn byte_ranges(&self) -> ByteRanges {
         ByteRanges::of(self)
@@ -198,7 +199,8 @@ impl Cursor {
         self.count -= dense;
     }
 
-    /// To the block at the next higher address: steps are nested, so the innermost loop turns first.
+    /// To the block at the next higher address: steps are nested, so the innermost loop turns
+    /// first.
     const fn advance(&mut self) {
         let mut i = 0;
         while i < self.count {

@@ -3,7 +3,25 @@
 use crate::axis::AxisKind;
 use crate::geometry::{AxisStep, Geometry, MAX_AXES, MAX_FIELDS};
 
-/// A range along each axis that it names, all of the others; fields by name, or all of them.
+/// A part of a page: a range along each axis that it names, and all of every other axis; the fields
+/// that it names, or all.
+///
+/// A selection knows no page. [`Geometry::select`] checks it against one and gives a [`Selected`],
+/// which is addressable; its [`byte_ranges`](Selected::byte_ranges) are the contiguous bytes, as
+/// few and as long as possible.
+///
+/// ```
+/// use kvrail_layouts::{KvLayout, Selection, catalogue::SglMlaPageFirstDirect};
+///
+/// // [L, T, 576]: two layers are one run of bytes; four tokens of each layer are 61 runs.
+/// let page = SglMlaPageFirstDirect::GEOMETRY;
+/// let layers = page.select(Selection::ALL.layers(10, 2))?;
+/// let mut segments = layers.byte_ranges();
+/// assert_eq!(segments.next().map(|s| (s.offset, s.len)), Some((737_280, 147_456)));
+/// assert_eq!(segments.next(), None);
+/// assert_eq!(page.select(Selection::ALL.tokens(0, 4))?.byte_ranges().count(), 61);
+/// # Ok::<(), kvrail_layouts::SelectionError>(())
+/// ```
 ///
 /// It knows no page: indices are checked by [`Geometry::select`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,35 +42,37 @@ struct Along {
 }
 
 impl Selection {
-    /// All of a page.
+    /// All of a page: what the methods below narrow.
     pub const ALL: Self = Self { along: [None; MAX_AXES], fields: [None; MAX_FIELDS], too_many: false };
 
-    /// Of it, `len` indices of an axis from `start`. What was said of that axis before is forgotten.
+    /// This selection, narrowed to `len` indices of an axis from `start`. A later range of one axis
+    /// replaces an earlier one.
     #[must_use]
     pub const fn along(self, axis: AxisKind, start: u64, len: u64) -> Self {
         self.set(Along { axis, start, len, tokens: false })
     }
 
-    /// Of it, `len` layers from `start`.
+    /// This selection, narrowed to `len` layers from `start`.
     #[must_use]
     pub const fn layers(self, start: u64, len: u64) -> Self {
         self.along(AxisKind::Layer, start, len)
     }
 
-    /// Of it, `len` tokens from token `start`. Where a state stands for several tokens, both must be
-    /// whole states.
+    /// This selection, narrowed to `len` tokens from token `start`. Where a state stands for
+    /// several tokens, both must be whole states.
     #[must_use]
     pub const fn tokens(self, start: u64, len: u64) -> Self {
         self.set(Along { axis: AxisKind::Token, start, len, tokens: true })
     }
 
-    /// Of it, `len` heads from `start`, counted within the part that the page holds.
+    /// This selection, narrowed to `len` heads from `start`, counted within the part that the page
+    /// holds.
     #[must_use]
     pub const fn heads(self, start: u64, len: u64) -> Self {
         self.along(AxisKind::Head, start, len)
     }
 
-    /// Of it, this field, and others that are named in the same way.
+    /// This selection, narrowed to this field and the others that are named in the same way.
     #[must_use]
     pub const fn field(mut self, name: &'static str) -> Self {
         let mut f = 0;
@@ -178,6 +198,22 @@ pub enum SelectionError {
     Unplaced,
 }
 
+impl SelectionError {
+    /// The number of this error, listed in docs/errors.md. It never changes its meaning.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NoAxis { .. } => 1050,
+            Self::Range { .. } => 1051,
+            Self::Empty { .. } => 1052,
+            Self::HalfState { .. } => 1053,
+            Self::NoField { .. } => 1054,
+            Self::TooMany => 1055,
+            Self::Unplaced => 1056,
+        }
+    }
+}
+
 /// A selection of a page, checked: every index is in range, every stride known.
 #[derive(Clone, Copy, Debug)]
 pub struct Selected<'g> {
@@ -193,8 +229,8 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// An axis or field that the page lacks, a range that it has not, or nothing at all; tokens that
-    /// are no whole states; a stride that is still unknown.
+    /// An axis or field that the page lacks, a range that it has not, or nothing at all; tokens
+    /// that are no whole states; a stride that is still unknown.
     pub const fn select(&self, selection: Selection) -> Result<Selected<'_>, SelectionError> {
         if selection.too_many {
             return Err(SelectionError::TooMany);
@@ -245,7 +281,8 @@ impl<'g> Selected<'g> {
         self.geometry
     }
 
-    /// The first index along the axis of this number in [`Geometry::axes`]; `None` if there is none.
+    /// The first index along the axis of this number in [`Geometry::axes`]; `None` if there is
+    /// none.
     #[must_use]
     pub const fn start(&self, axis: usize) -> Option<u64> {
         if axis < self.geometry.axis_count { Some(self.start[axis]) } else { None }

@@ -145,7 +145,7 @@ impl Walk<'_> {
             .at
             .iter()
             .filter(|(axis, _)| (self.extent)(*axis) > 1)
-            .map(|(axis, index)| (axis.code(), *index))
+            .map(|(axis, index)| (axis.number(), *index))
             .collect();
         at.sort_unstable();
         let region = u32::try_from(self.page.regions.len()).unwrap();

@@ -1,5 +1,6 @@
-//! Random pairs of layouts, and what a plan between them must be: worked out element by element, from
-//! names and indices, with nothing of the plan's own arithmetic. The fuzz target `plan` includes this file.
+//! Random pairs of layouts, and what a plan between them must be: worked out element by element,
+//! from names and indices, with nothing of the plan's own arithmetic. The fuzz target `plan`
+//! includes this file.
 
 use std::collections::BTreeMap;
 
@@ -227,8 +228,8 @@ impl Pair {
         (index < along.extents[0]).then_some(index)
     }
 
-    /// Every wanted byte of the destination with the byte of the source that goes there; `None` where two
-    /// go to one place.
+    /// Every wanted byte of the destination with the byte of the source that goes there; `None`
+    /// where two go to one place.
     fn oracle(&self) -> Option<BTreeMap<(u32, u64), (u32, u64)>> {
         let (s, d) = (&self.source, &self.destination);
         let mut map = BTreeMap::new();
@@ -246,17 +247,17 @@ impl Pair {
                         continue;
                     }
                     match self.index(*kind, *index) {
-                        Some(index) => _ = named.insert(kind.code(), index),
+                        Some(index) => _ = named.insert(kind.number(), index),
                         None => there = false,
                     }
                 }
                 // What the destination has no axis for, the source has one index of, the whole's 0.
                 for along in &self.all {
-                    if named.contains_key(&along.kind.code()) {
+                    if named.contains_key(&along.kind.number()) {
                         continue;
                     }
                     match self.index(along.kind, 0) {
-                        Some(index) => _ = named.insert(along.kind.code(), index),
+                        Some(index) => _ = named.insert(along.kind.number(), index),
                         None => there = false,
                     }
                 }
@@ -276,7 +277,7 @@ impl Pair {
                         .iter()
                         .map(|axis| match axis.kind {
                             AxisKind::Part => part.unwrap(),
-                            kind => named[&kind.code()],
+                            kind => named[&kind.number()],
                         })
                         .collect();
                     for element in 0..field.count() {
@@ -364,7 +365,8 @@ impl Pair {
     }
 }
 
-/// Runs are pieces that follow each other at the source, and any one of them can be had by its number.
+/// Runs are pieces that follow each other at the source, and any one of them can be had by its
+/// number.
 fn check_runs(plan: &Plan) {
     let mut pieces = plan.iter();
     for number in 0..plan.runs() {
@@ -433,10 +435,10 @@ fn check_cut(
         all.push((wr, pieces));
     }
     for at in 0..all.len() {
-        let (bytes, n) = CutList::alike(cut.lists(), at as u32);
+        let (bytes, n) = CutList::equal_wrs(cut.lists(), at as u32);
         assert!(n >= 1 && all[at..][..n as usize].iter().all(|(wr, _)| wr.len == bytes), "{n} from {at}");
     }
-    assert_eq!(CutList::alike(cut.lists(), cut.wrs()), (0, 0));
+    assert_eq!(CutList::equal_wrs(cut.lists(), cut.wrs()), (0, 0));
     assert_eq!((all.len(), written.len()), (cut.wrs() as usize, cut.bytes() as usize));
     assert!(written.iter().all(|(to, from)| map.iter().any(|(b, a)| (b.1, a.1) == (*to, *from))));
     assert_eq!(written.len(), map.len());

@@ -1,4 +1,4 @@
-//! What a legal declaration is. Numbers are read, names are known, nothing is optional that is needed.
+//! A legal declaration: numbers are parsed, names are known, and no needed part is optional.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use syn::{Attribute, Expr, Generics, Path, Type, Visibility};
 pub(crate) struct Page {
     pub(crate) ident: Ident,
     pub(crate) vis: Visibility,
-    /// Types are elements, and say so; no lifetimes.
+    /// Type parameters have the bound `Element`; there are no lifetimes.
     pub(crate) generics: Generics,
     pub(crate) krate: Path,
     pub(crate) name: String,
@@ -26,7 +26,7 @@ pub(crate) struct Page {
 /// A number as the author wrote it.
 #[derive(Clone)]
 pub(crate) enum Number {
-    /// In its range.
+    /// A literal, in the range of its key.
     Literal { value: u64, span: Span },
     /// A constant, or an expression of constants and parameters, whose value the compiler knows.
     Expr(Expr),
@@ -82,7 +82,7 @@ impl Axis {
         }
     }
 
-    /// The key that says how many, of an axis that everybody has.
+    /// The key that gives the extent of a known axis.
     pub(crate) fn key(&self) -> Option<&'static str> {
         match self {
             Self::Layer => Some("layers"),
@@ -94,7 +94,7 @@ impl Axis {
         }
     }
 
-    /// How one says how many.
+    /// How an author gives the extent.
     pub(crate) fn how_many(&self) -> String {
         match self.key() {
             Some(key) => format!("{key} = N"),

@@ -1,4 +1,4 @@
-//! What a legal declaration of a reader is. What its numbers are is known to the compiler alone.
+//! A legal declaration of a reader. Only the compiler knows the values of its numbers.
 
 use proc_macro2::{Ident, Span};
 use syn::{Attribute, Expr, Path, Type, Visibility};
@@ -9,7 +9,7 @@ pub(crate) struct Reader {
     pub(crate) ident: Ident,
     pub(crate) krate: Path,
     pub(crate) page: Type,
-    /// As many as there are keys, in their order.
+    /// One for each key, in the order of [`Key::ALL`].
     pub(crate) numbers: Vec<Option<Expr>>,
 }
 
@@ -60,7 +60,7 @@ impl Reader {
         self.numbers.get(key as usize)?.as_ref()
     }
 
-    /// Where the author wrote it; the name of the type if nowhere.
+    /// Where the author wrote the number; the name of the type if the number is missing.
     pub(crate) fn span(&self, key: Key) -> Span {
         self.number(key).map_or(self.ident.span(), syn::spanned::Spanned::span)
     }

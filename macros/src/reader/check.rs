@@ -1,4 +1,4 @@
-//! What the items mean, and every mistake in them that tokens show.
+//! Gives the items their meaning, and finds every mistake that tokens show.
 
 use proc_macro2::Span;
 use syn::{Attribute, Expr, ExprLit, Lit, Path};
@@ -61,7 +61,7 @@ pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mist
     }
 }
 
-/// A literal that is no count is found here; what others are, the compiler knows.
+/// Refuses a literal that is not a number. The compiler checks the values of other expressions.
 fn number(word: &str, key: Key, value: &Expr, mistakes: &mut Mistakes) {
     if key == Key::Plan {
         return;
@@ -74,7 +74,7 @@ fn number(word: &str, key: Key, value: &Expr, mistakes: &mut Mistakes) {
 }
 
 fn unknown(word: &str, span: Span) -> syn::Error {
-    // Without the `max_`, as one would say it.
+    // A key without its `max_` gets a message of its own.
     let meant =
         Key::ALL.iter().map(|(_, known)| *known).find(|known| known.strip_prefix("max_") == Some(word));
     if let Some(meant) = meant {
@@ -85,7 +85,8 @@ fn unknown(word: &str, span: Span) -> syn::Error {
     syn::Error::new(span, format!("`{word}` is none of `page`, {}", known.join(", ")))
 }
 
-/// The path of kvrail: what `crate = ".."` says, if that can be read.
+/// The path of kvrail: the one that `crate = ".."` gives, and a mistake if it is missing and kvrail
+/// is renamed.
 pub(super) fn krate(reader: &parse::Reader, renamed: Option<&str>) -> (Path, Option<syn::Error>) {
     match said_krate(&reader.attributes, &mut Mistakes::new()) {
         Some(path) => (path, None),

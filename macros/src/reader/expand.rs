@@ -1,4 +1,4 @@
-//! A legal declaration, written down: the type, its numbers, and a question for each of them.
+//! The expansion of a legal declaration: the type, its numbers, and a check for each number.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, quote, quote_spanned};
@@ -15,10 +15,10 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
     let questions = questions(reader);
     let about = about(reader);
     let blank = (!docs.is_empty()).then(|| quote!(#[doc = ""]));
-    let declared = quote!(#krate::macro_support);
+    let support = quote!(#krate::macro_support);
     let numbers = quote!(#ident::<#krate::shm::ShmRails>::__MAXIMA);
     let state = quote! {
-        #declared::State<
+        #support::State<
             { #numbers.peers },
             { #numbers.regions },
             { #numbers.lanes },
@@ -26,7 +26,7 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
             { #numbers.batches },
             { #numbers.batch },
             { #numbers.submitters },
-            { #declared::mail(#numbers.submitters, #numbers.batches) },
+            { #support::mail(#numbers.submitters, #numbers.batches) },
         >
     };
     let item = item(&quote!(#(#docs)* #blank #(#[doc = #about])*), reader);
@@ -35,26 +35,27 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
         const _: () = {
             impl #ident<#krate::shm::ShmRails> {
                 #[doc(hidden)]
-                const __MAXIMA: #declared::Maxima = #maxima;
-                /// Bytes of a reader's whole state, the rails' own aside: the size of its `Storage`.
+                const __MAXIMA: #support::Maxima = #maxima;
+                /// Bytes of a reader's whole state, without the rails' own: the size of its
+                /// `Storage`.
                 #vis const STATE_BYTES: ::core::primitive::usize =
                     ::core::mem::size_of::<#krate::Storage<#ident>>();
             }
             #[automatically_derived]
-            impl<T: #krate::ReaderTransport> #declared::Declared for #ident<T> {
+            impl<T: #krate::ReaderTransport> #support::Declared for #ident<T> {
                 type State = #state;
-                const PAGE: #declared::DeclaredPage = #declared::DeclaredPage::of::<#page>();
-                const MAXIMA: #declared::Maxima = #numbers;
+                const PAGE: #support::DeclaredPage = #support::DeclaredPage::of::<#page>();
+                const MAXIMA: #support::Maxima = #numbers;
             }
             #questions
         };
     }
 }
 
-/// The type, and what it can do whatever its numbers are.
+/// The type, and the items that do not depend on its numbers.
 fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
     let Reader { vis, ident, krate, page, .. } = reader;
-    let declared = quote!(#krate::macro_support);
+    let support = quote!(#krate::macro_support);
     quote! {
         #docs
         #vis struct #ident<T: #krate::ReaderTransport = #krate::shm::ShmRails> {
@@ -62,42 +63,42 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
         }
         #[allow(dead_code)]
         impl<T: #krate::ReaderTransport> #ident<T> {
-            /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
-            /// page whose rank is known at run time: then it is `start_as`.
+            /// Starts a reader over `rails` in the state of a `Storage`. For a page whose rank is
+            /// known only at run time it does not compile: use `start_as`.
             ///
             /// # Errors
             ///
-            /// More rails than declared, figures that cannot work or that are not the declared
-            /// ones. The storage can be taken again.
+            /// More rails than declared, or numbers in `config` that cannot work or contradict the
+            /// declaration. The storage can be taken again.
             #vis fn start(
-                state: #krate::TakenStorage<<Self as #declared::Declared>::State>,
+                state: #krate::TakenStorage<<Self as #support::Declared>::State>,
                 rails: T,
                 config: #krate::Config,
             ) -> ::core::result::Result<Self, #krate::StartError> {
                 Self::start_as(state, #krate::PageLayout::of::<#page>(), rails, config)
             }
 
-            /// The same for the declared page at a rank: `PageLayout::at_rank`.
+            /// As `start`, for the declared page at a rank: `PageLayout::at_rank`.
             ///
             /// # Errors
             ///
             /// As `start`, or the pages of another layout.
             #vis fn start_as(
-                state: #krate::TakenStorage<<Self as #declared::Declared>::State>,
+                state: #krate::TakenStorage<<Self as #support::Declared>::State>,
                 layout: #krate::PageLayout,
                 rails: T,
                 config: #krate::Config,
             ) -> ::core::result::Result<Self, #krate::StartError> {
-                match #declared::start::<Self, T>(state, layout, rails, config) {
+                match #support::start::<Self, T>(state, layout, rails, config) {
                     ::core::result::Result::Ok(reader) => ::core::result::Result::Ok(Self { reader }),
                     ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
                 }
             }
 
-            /// When a batch is due that is submitted now and may take what the declaration allows.
+            /// The deadline of a batch that is submitted now: the declared time from now.
             #[must_use]
             #vis fn deadline(&self) -> #krate::core::time::Time {
-                let milliseconds = <Self as #declared::Declared>::MAXIMA.deadline_ms;
+                let milliseconds = <Self as #support::Declared>::MAXIMA.deadline_ms;
                 #krate::clock::within(::core::time::Duration::from_millis(milliseconds as ::core::primitive::u64))
             }
         }
@@ -123,7 +124,7 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
     }
 }
 
-/// The mistakes, and a type, so that what uses it is not reported as well.
+/// The mistakes, and a type, so that uses of the type are not reported as well.
 pub(crate) fn stub(reader: &parse::Reader, krate: Path, mistakes: &[syn::Error]) -> TokenStream {
     let mistakes = mistakes.iter().map(syn::Error::to_compile_error);
     let stub = Reader {
@@ -141,9 +142,8 @@ pub(crate) fn stub(reader: &parse::Reader, krate: Path, mistakes: &[syn::Error])
 fn about(reader: &Reader) -> Vec<String> {
     let page = reader.page.to_token_stream().to_string().replace(' ', "");
     let mut lines = vec![
-        format!(
-            " Pulls pages of `{page}` out of peers' memory: a `Reader` whose maxima are known at compile time."
-        ),
+        format!(" Pulls pages of `{page}` out of peers' memory:"),
+        " a `Reader` whose maxima are known at compile time.".into(),
         String::new(),
         " | maximum | |".into(),
         " |---|---|".into(),
@@ -153,19 +153,17 @@ fn about(reader: &Reader) -> Vec<String> {
             lines.push(format!(" | `{word}` | {} |", number.to_token_stream()));
         }
     }
-    if lines.len() == 4 {
-        lines.truncate(1);
+    if lines.len() == 5 {
+        lines.truncate(2);
     }
     lines.push(String::new());
-    lines.push(
-        " It lives in a `Storage`, whole; what is in use is a run-time figure below the maxima.".into(),
-    );
+    lines.push(" Its whole state is in a `Storage`. How much of it is in use is set at run time.".into());
     lines
 }
 
 fn maxima(reader: &Reader) -> TokenStream {
     let krate = &reader.krate;
-    let declared = quote!(#krate::macro_support);
+    let support = quote!(#krate::macro_support);
     let page = &reader.page;
     let or =
         |key: Key, default: TokenStream| reader.number(key).map_or(default, quote::ToTokens::to_token_stream);
@@ -174,14 +172,14 @@ fn maxima(reader: &Reader) -> TokenStream {
         None => quote!(::core::option::Option::None),
     };
     let (rails, peers) = (or(Key::Rails, quote!(8)), or(Key::Peers, quote!(64)));
-    let regions = or(Key::Regions, quote!(#declared::regions(#peers)));
-    let lanes = or(Key::Lanes, quote!(#declared::lanes(#peers, #rails)));
+    let regions = or(Key::Regions, quote!(#support::regions(#peers)));
+    let lanes = or(Key::Lanes, quote!(#support::lanes(#peers, #rails)));
     let (depth, batch) = (or(Key::Depth, quote!(128)), or(Key::Batch, quote!(256)));
     let (batches, submitters) = (or(Key::Batches, quote!(64)), or(Key::Submitters, quote!(0)));
     let deadline_ms = or(Key::DeadlineMs, quote!(1000));
     let (chunk, rail_bytes, rail_wrs) = (maybe(Key::Chunk), maybe(Key::RailBytes), maybe(Key::RailWrs));
     quote! {
-        #declared::Maxima {
+        #support::Maxima {
             rails: #rails,
             peers: #peers,
             regions: #regions,
@@ -199,7 +197,7 @@ fn maxima(reader: &Reader) -> TokenStream {
     }
 }
 
-/// A constant for each number that can be wrong, on its token.
+/// A constant for each number that can be wrong, with the span of its token.
 fn questions(reader: &Reader) -> TokenStream {
     let (krate, ident) = (&reader.krate, &reader.ident);
     let maxima = quote!(&#ident::<#krate::shm::ShmRails>::__MAXIMA);

@@ -1,4 +1,4 @@
-//! `engine!`: parse → ast → check → expand, as the derive.
+//! `engine!`: parse → check → ast → expand, as the derive does it.
 
 pub(crate) mod ast;
 mod check;

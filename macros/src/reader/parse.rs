@@ -1,4 +1,4 @@
-//! `pub Name { key: value, .. }`, taken apart, without meaning.
+//! Parses `pub Name { key: value, .. }`, without the meaning of keys.
 
 use proc_macro2::Ident;
 use syn::ext::IdentExt as _;
@@ -13,7 +13,7 @@ pub(crate) struct Reader {
     pub(crate) items: Vec<Item>,
 }
 
-/// `key: value`. A type is an expression's tokens too; which it must be is not known here.
+/// `key: value`. The value of `page` is a type, every other an expression.
 pub(crate) struct Item {
     pub(crate) key: Ident,
     pub(crate) value: Value,

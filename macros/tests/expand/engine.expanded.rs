@@ -1,4 +1,5 @@
-/// Pulls pages of `Mla` out of peers' memory: a `Reader` whose maxima are known at compile time.
+/// Pulls pages of `Mla` out of peers' memory:
+/// a `Reader` whose maxima are known at compile time.
 ///
 /// | maximum | |
 /// |---|---|
@@ -6,19 +7,19 @@
 /// | `max_peers` | 256 |
 /// | `max_batch` | 64 |
 ///
-/// It lives in a `Storage`, whole; what is in use is a run-time figure below the maxima.
+/// Its whole state is in a `Storage`. How much of it is in use is set at run time.
 pub struct Reader<T: ::kvrail::ReaderTransport = ::kvrail::shm::ShmRails> {
     reader: ::kvrail::Reader<T>,
 }
 #[allow(dead_code)]
 impl<T: ::kvrail::ReaderTransport> Reader<T> {
-    /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
-    /// page whose rank is known at run time: then it is `start_as`.
+    /// Starts a reader over `rails` in the state of a `Storage`. For a page whose rank is
+    /// known only at run time it does not compile: use `start_as`.
     ///
     /// # Errors
     ///
-    /// More rails than declared, figures that cannot work or that are not the declared
-    /// ones. The storage can be taken again.
+    /// More rails than declared, or numbers in `config` that cannot work or contradict the
+    /// declaration. The storage can be taken again.
     pub fn start(
         state: ::kvrail::TakenStorage<
             <Self as ::kvrail::macro_support::Declared>::State,
@@ -28,7 +29,7 @@ impl<T: ::kvrail::ReaderTransport> Reader<T> {
     ) -> ::core::result::Result<Self, ::kvrail::StartError> {
         Self::start_as(state, ::kvrail::PageLayout::of::<Mla>(), rails, config)
     }
-    /// The same for the declared page at a rank: `PageLayout::at_rank`.
+    /// As `start`, for the declared page at a rank: `PageLayout::at_rank`.
     ///
     /// # Errors
     ///
@@ -48,7 +49,7 @@ impl<T: ::kvrail::ReaderTransport> Reader<T> {
             ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
         }
     }
-    /// When a batch is due that is submitted now and may take what the declaration allows.
+    /// The deadline of a batch that is submitted now: the declared time from now.
     #[must_use]
     pub fn deadline(&self) -> ::kvrail::core::time::Time {
         let milliseconds = <Self as ::kvrail::macro_support::Declared>::MAXIMA
@@ -96,7 +97,8 @@ const _: () = {
             page: <Mla as ::kvrail::layouts::KvLayout>::PAGE_BYTES
                 as ::core::primitive::usize,
         };
-        /// Bytes of a reader's whole state, the rails' own aside: the size of its `Storage`.
+        /// Bytes of a reader's whole state, without the rails' own: the size of its
+        /// `Storage`.
         pub const STATE_BYTES: ::core::primitive::usize = ::core::mem::size_of::<
             ::kvrail::Storage<Reader>,
         >();

@@ -1,6 +1,7 @@
 /// Pulls.
 ///
-/// Pulls pages of `pages::Mla` out of peers' memory: a `Reader` whose maxima are known at compile time.
+/// Pulls pages of `pages::Mla` out of peers' memory:
+/// a `Reader` whose maxima are known at compile time.
 ///
 /// | maximum | |
 /// |---|---|
@@ -20,19 +21,19 @@
 /// | `max_cq` | 4096 |
 /// | `max_sges` | 30 |
 ///
-/// It lives in a `Storage`, whole; what is in use is a run-time figure below the maxima.
+/// Its whole state is in a `Storage`. How much of it is in use is set at run time.
 pub(crate) struct Pull<T: kv::ReaderTransport = kv::shm::ShmRails> {
     reader: kv::Reader<T>,
 }
 #[allow(dead_code)]
 impl<T: kv::ReaderTransport> Pull<T> {
-    /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
-    /// page whose rank is known at run time: then it is `start_as`.
+    /// Starts a reader over `rails` in the state of a `Storage`. For a page whose rank is
+    /// known only at run time it does not compile: use `start_as`.
     ///
     /// # Errors
     ///
-    /// More rails than declared, figures that cannot work or that are not the declared
-    /// ones. The storage can be taken again.
+    /// More rails than declared, or numbers in `config` that cannot work or contradict the
+    /// declaration. The storage can be taken again.
     pub(crate) fn start(
         state: kv::TakenStorage<<Self as kv::macro_support::Declared>::State>,
         rails: T,
@@ -40,7 +41,7 @@ impl<T: kv::ReaderTransport> Pull<T> {
     ) -> ::core::result::Result<Self, kv::StartError> {
         Self::start_as(state, kv::PageLayout::of::<pages::Mla>(), rails, config)
     }
-    /// The same for the declared page at a rank: `PageLayout::at_rank`.
+    /// As `start`, for the declared page at a rank: `PageLayout::at_rank`.
     ///
     /// # Errors
     ///
@@ -58,7 +59,7 @@ impl<T: kv::ReaderTransport> Pull<T> {
             ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
         }
     }
-    /// When a batch is due that is submitted now and may take what the declaration allows.
+    /// The deadline of a batch that is submitted now: the declared time from now.
     #[must_use]
     pub(crate) fn deadline(&self) -> kv::core::time::Time {
         let milliseconds = <Self as kv::macro_support::Declared>::MAXIMA.deadline_ms;
@@ -105,7 +106,8 @@ const _: () = {
             page: <pages::Mla as kv::layouts::KvLayout>::PAGE_BYTES
                 as ::core::primitive::usize,
         };
-        /// Bytes of a reader's whole state, the rails' own aside: the size of its `Storage`.
+        /// Bytes of a reader's whole state, without the rails' own: the size of its
+        /// `Storage`.
         pub(crate) const STATE_BYTES: ::core::primitive::usize = ::core::mem::size_of::<
             kv::Storage<Pull>,
         >();

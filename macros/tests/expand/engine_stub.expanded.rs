@@ -12,21 +12,22 @@
 }
 #[allow(missing_docs)]
 ///
-/// Pulls pages of `::kvrail::layouts::catalogue::Opaque<4096>` out of peers' memory: a `Reader` whose maxima are known at compile time.
+/// Pulls pages of `::kvrail::layouts::catalogue::Opaque<4096>` out of peers' memory:
+/// a `Reader` whose maxima are known at compile time.
 ///
-/// It lives in a `Storage`, whole; what is in use is a run-time figure below the maxima.
+/// Its whole state is in a `Storage`. How much of it is in use is set at run time.
 struct Reader<T: ::kvrail::ReaderTransport = ::kvrail::shm::ShmRails> {
     reader: ::kvrail::Reader<T>,
 }
 #[allow(dead_code)]
 impl<T: ::kvrail::ReaderTransport> Reader<T> {
-    /// Starts a reader over `rails` in the state of a `Storage`. Does not compile for a
-    /// page whose rank is known at run time: then it is `start_as`.
+    /// Starts a reader over `rails` in the state of a `Storage`. For a page whose rank is
+    /// known only at run time it does not compile: use `start_as`.
     ///
     /// # Errors
     ///
-    /// More rails than declared, figures that cannot work or that are not the declared
-    /// ones. The storage can be taken again.
+    /// More rails than declared, or numbers in `config` that cannot work or contradict the
+    /// declaration. The storage can be taken again.
     fn start(
         state: ::kvrail::TakenStorage<
             <Self as ::kvrail::macro_support::Declared>::State,
@@ -41,7 +42,7 @@ impl<T: ::kvrail::ReaderTransport> Reader<T> {
             config,
         )
     }
-    /// The same for the declared page at a rank: `PageLayout::at_rank`.
+    /// As `start`, for the declared page at a rank: `PageLayout::at_rank`.
     ///
     /// # Errors
     ///
@@ -61,7 +62,7 @@ impl<T: ::kvrail::ReaderTransport> Reader<T> {
             ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
         }
     }
-    /// When a batch is due that is submitted now and may take what the declaration allows.
+    /// The deadline of a batch that is submitted now: the declared time from now.
     #[must_use]
     fn deadline(&self) -> ::kvrail::core::time::Time {
         let milliseconds = <Self as ::kvrail::macro_support::Declared>::MAXIMA
@@ -110,7 +111,8 @@ const _: () = {
                 4096,
             > as ::kvrail::layouts::KvLayout>::PAGE_BYTES as ::core::primitive::usize,
         };
-        /// Bytes of a reader's whole state, the rails' own aside: the size of its `Storage`.
+        /// Bytes of a reader's whole state, without the rails' own: the size of its
+        /// `Storage`.
         const STATE_BYTES: ::core::primitive::usize = ::core::mem::size_of::<
             ::kvrail::Storage<Reader>,
         >();

@@ -44,7 +44,10 @@ const _: () = {
         swizzle: 2u32,
     }
         .build();
-    /// `order(regions(part), pad(4096), strided(layer), planes, token, pad(64), head)`, `parts = 2`, `layers = 4`, `tokens = 64`, `heads = 8`, `tokens_per_state = 4`, `align = 4096`, `version = 1`, `swizzle = 2`; from `footer` on `order(pad(576), token)`.
+    /// `order(regions(part), pad(4096), strided(layer), planes, token, pad(64), head)`,
+    /// `parts = 2`, `layers = 4`, `tokens = 64`, `heads = 8`, `tokens_per_state = 4`,
+    /// `align = 4096`, `version = 1`, `swizzle = 2`,
+    /// from `footer` on `order(pad(576), token)`.
     #[automatically_derived]
     impl kv::layouts::KvLayout for Everything {
         const NAME: &'static ::core::primitive::str = "everything";

@@ -1,6 +1,8 @@
 #[allow(unused_braces, unused_parens)]
 const _: () = {
-    /// `order(regions(planes), layer, tile, token, head)`, `axis(tile = 4, tag = 7)`, `layers = LAYERS`, `tokens = 2 * T`, `heads = H`, `replicated(layer, ranks = 2)`, `sharded(head, ranks = RANKS, rank = 3)`, `tokens_per_state = P`, `version = V`.
+    /// `order(regions(planes), layer, tile, token, head)`, `axis(tile = 4, tag = 7)`,
+    /// `layers = LAYERS`, `tokens = 2 * T`, `heads = H`, `replicated(layer, ranks = 2)`,
+    /// `sharded(head, ranks = RANKS, rank = 3)`, `tokens_per_state = P`, `version = V`.
     #[automatically_derived]
     impl<const H: usize, const T: usize, E> ::kvrail::layouts::KvLayout for Gqa<H, T, E>
     where

@@ -1,8 +1,10 @@
-//! Compiles fixtures with the libraries that the running `cargo test` has built, and compares what the compiler says.
+//! Compiles fixtures with the libraries that the running `cargo test` has built, and compares what
+//! the compiler says.
 //!
-//! A fixture is one `rustc` call: nothing of the workspace is compiled a second time. The libraries lie beside the
-//! test's own program, where cargo may have left older ones, too. The newest of a name is the right one: had the
-//! sources changed since, cargo would have built it anew before it ran this test.
+//! A fixture is one `rustc` call: nothing of the workspace is compiled a second time. The libraries
+//! lie beside the test's own program, where cargo may have left older ones, too. The newest of a
+//! name is the right one: had the sources changed since, cargo would have built it anew before it
+//! ran this test.
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
@@ -61,7 +63,8 @@ impl Compiler {
         let name = source.file_stem().and_then(|stem| stem.to_str()).expect("a fixture's name");
         let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let mut command = Command::new(rustc);
-        // Paths in the libraries are relative to the workspace: from there the compiler finds what they name.
+        // Paths in the libraries are relative to the workspace: from there the compiler finds what
+        // they name.
         command.current_dir(&self.workspace).arg(Path::new("macros").join(source)).args([
             "--crate-type=bin",
             "--edition=2024",
@@ -75,8 +78,8 @@ impl Compiler {
         command.output().unwrap_or_else(|error| panic!("rustc does not run: {error}"))
     }
 
-    /// The fixture must not compile, and the compiler must say what stands beside it in `.stderr`, which is
-    /// written where the environment has `BLESS`.
+    /// The fixture must not compile, and the compiler must say what stands beside it in `.stderr`,
+    /// which is written where the environment has `BLESS`.
     pub(crate) fn must_fail(&self, source: &Path) -> Result<(), String> {
         let output = self.run(source, "obj");
         if output.status.success() {
@@ -106,8 +109,8 @@ impl Compiler {
         }
     }
 
-    /// The compiler's words without what differs between machines and over time: the workspace's path, and line
-    /// numbers in files other than the fixture.
+    /// The compiler's words without what differs between machines and over time: the workspace's
+    /// path, and line numbers in files other than the fixture.
     fn normalised(&self, said: &str, source: &Path) -> String {
         let ends = ["error: aborting due to", "For more information about", "Some errors have detailed"];
         let said = said.replace(&format!("{}/", self.workspace), "$WORKSPACE/");

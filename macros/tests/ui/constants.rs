@@ -1,4 +1,4 @@
-//! Numbers that are constants: what is wrong with them shows when they are known, each on its token.
+//! Numbers that are constants: a mistake shows when the value is known, each on its token.
 use kvrail_layouts::{Bf16, KvLayout as _};
 use kvrail_macros::KvLayout;
 

@@ -1,4 +1,4 @@
-//! A constant that is no `usize`, and a page that nobody declared.
+//! A constant that is no `usize`, and a page without a declaration.
 use kvrail_layouts::{Bf16, KvLayout};
 use kvrail_macros::KvLayout;
 

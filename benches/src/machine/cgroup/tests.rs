@@ -1,10 +1,10 @@
-//! Trees of files as kernels and container runtimes make them.
+//! Trees of files that kernels and container runtimes make.
 
 use super::*;
 
 const GIB: u64 = 1 << 30;
 
-/// A root file system in a temporary folder, removed when dropped.
+/// A root file system in a temporary folder. It is removed when this is dropped.
 struct Root(PathBuf);
 
 impl Root {
@@ -22,7 +22,7 @@ impl Root {
         root
     }
 
-    /// Files of the limits on memory, without the root, and their bytes and free bytes.
+    /// The limits on memory: file below the root, bytes, free bytes.
     fn memory(&self) -> Vec<(String, u64, u64)> {
         let name = |file: &Path| file.strip_prefix(&self.0).unwrap().to_str().unwrap().to_owned();
         memory(&self.0).unwrap().iter().map(|limit| (name(&limit.file), limit.bytes, limit.free)).collect()
@@ -126,7 +126,7 @@ fn on_a_hybrid_host_each_controller_has_its_version() {
         ("proc/self/mountinfo", &mounts),
         ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "4096\n"),
         ("sys/fs/cgroup/memory/a/memory.usage_in_bytes", "0\n"),
-        // Not this process's, and not this hierarchy's.
+        // Limits of another hierarchy than the controller's, and of a group of other processes.
         ("sys/fs/cgroup/unified/b/memory.max", "1\n"),
         ("sys/fs/cgroup/memory/b/memory.limit_in_bytes", "1\n"),
         ("sys/fs/cgroup/unified/b/cpu.max", "200000 100000\n"),
@@ -138,7 +138,7 @@ fn on_a_hybrid_host_each_controller_has_its_version() {
 
 #[test]
 fn a_container_sees_its_own_group_wherever_it_is_mounted() {
-    // Without a namespace of groups: the mount shows a part of the hierarchy.
+    // Without a namespace of groups the mount shows a part of the hierarchy.
     let root = Root::new(&[
         ("proc/self/cgroup", "4:memory:/docker/box/inner\n"),
         ("proc/self/mountinfo", "9 8 0:32 /docker/box /sys/fs/my\\040groups ro - cgroup cgroup rw,memory\n"),
@@ -147,7 +147,7 @@ fn a_container_sees_its_own_group_wherever_it_is_mounted() {
         ("sys/fs/my groups/memory.usage_in_bytes", "8191\n"),
     ]);
     assert_eq!(root.memory(), [("sys/fs/my groups/memory.limit_in_bytes".into(), 8192, 1)]);
-    // With one: its group is the root of everything, and has limits all the same.
+    // In a namespace the process's group is the root, and has limits nevertheless.
     let root = Root::new(&[
         ("proc/self/cgroup", "0::/\n"),
         ("proc/self/mountinfo", V2_MOUNT),
@@ -182,7 +182,8 @@ fn of_several_mounts_the_one_with_most_ancestors_is_read() {
 #[test]
 fn a_group_that_is_not_shown_is_unknown_and_said_to_be() {
     let outside = [
-        // Nothing mounted; another part of the hierarchy; outside of the namespace on either side.
+        // No mount; a mount of another part of the hierarchy; a group or a mount outside of the
+        // namespace.
         ("0::/a\n", ""),
         ("0::/a\n", "9 8 0:32 /b /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
         ("0::/../other\n", V2_MOUNT),

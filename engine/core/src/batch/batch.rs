@@ -33,13 +33,15 @@ pub struct Batch<'s> {
     buffer: ManuallyDrop<Buffer<'s>>,
     /// At most the capacity, a u16.
     len: u32,
-    /// First page of the last segment, and whether all its pages are of one shape and one chunk each.
+    /// First page of the last segment, and whether all its pages are of one shape and one chunk
+    /// each.
     segment: u32,
     uniform: bool,
     /// Whether some of that segment's pages are not to be validated, and whether some are.
     some_unvalidated: bool,
     some_validated: bool,
-    /// The shape of the last page: what was checked of it need not be checked of another page of the same shape.
+    /// The shape of the last page: what was checked of it need not be checked of another page of
+    /// the same shape.
     last: PageShape,
 }
 
@@ -117,7 +119,8 @@ impl<'s> Batch<'s> {
         &mut self.buffer
     }
 
-    /// Around the buffer of a batch of `len` pages that is done, to take its slots and results from.
+    /// Around the buffer of a batch of `len` pages that is done, to take its slots and results
+    /// from.
     #[inline]
     pub(super) fn of_done(buffer: Buffer<'s>, len: u32) -> Self {
         Self {
@@ -206,8 +209,8 @@ impl<'s> Batch<'s> {
         Ok(())
     }
 
-    /// Adds the READ of `page` into `slot` by a plan: it lands there in another layout, with no copy in
-    /// between. What the plan does not write stays as it is.
+    /// Adds the READ of `page` into `slot` by a plan: it lands there in another layout, with no
+    /// copy in between. What the plan does not write stays as it is.
     ///
     /// # Errors
     ///
@@ -228,11 +231,12 @@ impl<'s> Batch<'s> {
         }
     }
 
-    /// Adds the READ of another page into the slot of the page before, from byte `offset` of the slot on:
-    /// a slot, which is of no layout, is filled from several pages, of one peer or of several.
+    /// Adds the READ of another page into the slot of the page before, from byte `offset` of the
+    /// slot on: a slot, which is of no layout, is filled from several pages, of one peer or of
+    /// several.
     ///
-    /// The slot comes back once, with the first of its pages, and its result is good only if all of them
-    /// have arrived. Pages that overlap leave there whatever came last.
+    /// The slot comes back once, with the first of its pages, and its result is good only if all of
+    /// them have arrived. Pages that overlap leave there whatever came last.
     ///
     /// # Errors
     ///
@@ -254,8 +258,8 @@ impl<'s> Batch<'s> {
         Ok(())
     }
 
-    /// The same by a plan, which says where in the slot the page lands: pages of 16 tokens in slots of 64,
-    /// pages of one layer in slots of all, heads of several ranks.
+    /// The same by a plan, which says where in the slot the page lands: pages of 16 tokens in slots
+    /// of 64, pages of one layer in slots of all, heads of several ranks.
     ///
     /// # Errors
     ///

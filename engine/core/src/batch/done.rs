@@ -15,8 +15,8 @@ pub struct Done<'s> {
     batch: Batch<'s>,
 }
 
-/// Makes the user's slots of those of a batch that is done: without marks and views, and good only if all
-/// that was to land in them has.
+/// Makes the user's slots of those of a batch that is done: without marks and views, and good only
+/// if all that was to land in them has.
 #[cold]
 fn settle(pages: &mut [Page]) {
     let mut first = 0;
@@ -90,8 +90,9 @@ impl<'s> Done<'s> {
         self.batch.len()
     }
 
-    /// What became of the page at this position of the batch; of a page that has the slot to itself, or is
-    /// the first of those that share it, what became of the slot. `None` beyond the last.
+    /// What became of the page at this position of the batch; of a page that has the slot to
+    /// itself, or is the first of those that share it, what became of the slot. `None` beyond the
+    /// last.
     ///
     /// # Errors
     ///
@@ -107,8 +108,8 @@ impl<'s> Done<'s> {
         self.batch.is_empty()
     }
 
-    /// Takes its pages, in the order of the batch. Pages whose slots were taken before are left out, and of
-    /// those that share a slot all but the first.
+    /// Takes its pages, in the order of the batch. Pages whose slots were taken before are left
+    /// out, and of those that share a slot all but the first.
     #[inline]
     pub fn pages(&mut self) -> impl Iterator<Item = DonePage> + use<'_, 's> {
         let len = self.len();

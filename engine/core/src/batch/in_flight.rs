@@ -6,9 +6,10 @@ use crate::time::Time;
 
 /// The batches of an engine that have been submitted, by their numbers, in groups of 64.
 ///
-/// Invariants: a batch is `flying` from `submit` until all of its pages are retired, and then in `done` until it is taken.
-/// A batch that is `overdue` is flying, its deadline has passed, and the caller has not been told. `earliest` of a group,
-/// and `next_deadline` of all, are lower bounds of the deadlines that have not passed.
+/// Invariants: a batch is `flying` from `submit` until all of its pages are retired, and then in
+/// `done` until it is taken. A batch that is `overdue` is flying, its deadline has passed, and the
+/// caller has not been told. `earliest` of a group, and `next_deadline` of all, are lower bounds of
+/// the deadlines that have not passed.
 #[derive(Debug)]
 pub(crate) struct InFlight<'s> {
     flying: &'s mut [u64],
@@ -104,8 +105,8 @@ impl<'s> InFlight<'s> {
         self.next_deadline = self.earliest.iter().copied().fold(Time::NEVER, Time::min);
     }
 
-    /// The first batch of a group, from number `from` in it on, that is flying; and the number behind it. It is looked
-    /// up anew each time, since what is done to one batch may end others.
+    /// The first batch of a group, from number `from` in it on, that is flying; and the number
+    /// behind it. It is looked up anew each time, since what is done to one batch may end others.
     pub(crate) fn next_flying(&self, group: usize, from: u32) -> Option<(u16, u32)> {
         let rest = u64::MAX.checked_shl(from)? & self.flying[group];
         let number = rest.trailing_zeros();
@@ -130,7 +131,8 @@ impl<'s> InFlight<'s> {
         Some(narrow(GROUP * group + word.trailing_zeros() as usize))
     }
 
-    /// Numbers for the `n` submitters of a hub. Those of a hub that is gone are used again when there are no others.
+    /// Numbers for the `n` submitters of a hub. Those of a hub that is gone are used again when
+    /// there are no others.
     pub(crate) fn origins(&mut self, engine: u16, n: u16) -> Origins {
         // 0 is the engine's own thread.
         let first = if self.next_origin > u16::MAX - n { 1 } else { self.next_origin };

@@ -6,8 +6,8 @@ use crate::table::Entry;
 
 /// The landing area: one [`Entry`] for each page of the storage, registered on every rail.
 ///
-/// Invariant: the entry of a page is written by the hardware alone while the page's validating READ is outstanding, and
-/// looked at only after that has completed.
+/// Invariant: the entry of a page is written by the hardware alone while the page's validating READ
+/// is outstanding, and looked at only after that has completed.
 #[derive(Debug)]
 pub(crate) struct Landing<'s> {
     entries: &'s [Entry],

@@ -11,19 +11,19 @@ use core::ptr::NonNull;
 
 use crate::layout::LayoutTable;
 use crate::limits::{GROUP, narrow};
-use crate::page::list::{Link, Linked, PageRef, Queued, Validating};
+use crate::page::list::{Linked, PageLink, PageRef, Queued, Validating};
 use crate::page::{Page, PageTable, are_at_rest};
 use crate::ring::free::FreeSet;
 use crate::time::Time;
 
-/// What is said once per batch.
+/// What is kept once per batch.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) len: u16,
     /// Pages not retired.
     pub(crate) left: u16,
     pub(crate) class: u8,
-    /// The submitter that waits for it; meaningful to a hub.
+    /// The number of the submitter that waits for it, for a hub; 0 for the engine's own thread.
     pub(crate) origin: u16,
     /// The engine has it.
     pub(crate) held: bool,
@@ -95,8 +95,9 @@ pub(crate) struct Buffer<'s> {
 unsafe impl Send for Buffer<'_> {}
 
 impl<'s> Pool<'s> {
-    /// A pool over cells that nobody else uses from now on, as [`Storage::open`](crate::storage::Storage)
-    /// has written them: `pages` holds as many for each head, `free` one word for each 64 heads.
+    /// A pool over cells that the pool alone uses from now on, as
+    /// [`Storage::open`](crate::storage::Storage) has written them: `pages` holds as many for each
+    /// head, `free` one word for each 64 heads.
     pub(crate) fn new(
         heads: &'s mut [Head],
         pages: &'s mut [Page],
@@ -154,7 +155,8 @@ impl<'s> Pool<'s> {
 /// A slice of values as one of cells.
 fn cells<T>(slice: &mut [T]) -> &[UnsafeCell<T>] {
     let cells = core::ptr::from_mut(slice) as *const [UnsafeCell<T>];
-    // SAFETY: UnsafeCell<T> has the layout of T, and the exclusive borrow becomes the cells' only way in.
+    // SAFETY: UnsafeCell<T> has the layout of T, and the exclusive borrow becomes the cells' only
+    // way in.
     unsafe { &*cells }
 }
 
@@ -187,7 +189,8 @@ impl Buffer<'_> {
     #[inline]
     pub(crate) fn pages_mut(&mut self) -> &mut [Page] {
         let first = self.pages.as_ptr().cast::<Page>();
-        // SAFETY: `capacity` pages follow `first`; the buffer is their only owner, borrowed exclusively.
+        // SAFETY: `capacity` pages follow `first`; the buffer is their only owner, borrowed
+        // exclusively.
         unsafe { core::slice::from_raw_parts_mut(first, usize::from(self.limits.capacity)) }
     }
 
@@ -230,8 +233,8 @@ impl<'s> Held<'s> {
         PageRef(u32::from(buffer.index) * u32::from(buffer.limits.capacity))
     }
 
-    /// Gives a buffer up. The engine keeps no `PageRef` of it: every ring entry, link and queue that
-    /// holds one counts in a page's `left`, and all pages have been retired.
+    /// Gives a buffer up. The engine keeps no `PageRef` of it: every ring entry, link and queue
+    /// that holds one counts in a page's `left`, and all pages have been retired.
     ///
     /// # Panics
     ///
@@ -281,22 +284,22 @@ impl PageTable for Held<'_> {
         let cells = self.pool.pages;
         let cell = cells[page.0 as usize].get();
         // SAFETY: a PageRef is made from a held batch and dropped before the batch is given up (see
-        // `give_up`), so the engine is the cell's only owner; the borrow of `self` makes this the only
-        // reference. UnsafeCell writes through a shared slice are what it is for.
+        // `give_up`), so the engine is the cell's only owner; the borrow of `self` makes this the
+        // only reference. UnsafeCell writes through a shared slice are what it is for.
         unsafe { &mut *cell }
     }
 }
 
 impl Linked<Queued> for Held<'_> {
     #[inline]
-    fn link(&mut self, page: PageRef) -> &mut Link {
+    fn link(&mut self, page: PageRef) -> &mut PageLink {
         &mut self.at(page).queue
     }
 }
 
 impl Linked<Validating> for Held<'_> {
     #[inline]
-    fn link(&mut self, page: PageRef) -> &mut Link {
+    fn link(&mut self, page: PageRef) -> &mut PageLink {
         &mut self.at(page).validate
     }
 }

@@ -6,9 +6,10 @@ use crate::id::RailIndex;
 use crate::lane::record::{Record, Run};
 use crate::lane::{Fatal, LaneState};
 use crate::limits::narrow;
-use crate::page::list::{Link, PageRef};
+use crate::page::list::{PageLink, PageRef};
 use crate::page::{PageTable, Phase};
 use crate::provider::{Provider, ProviderEvent};
+use crate::rail::rails::Rails;
 use crate::time::Time;
 use crate::verbs_abi::{FaultKind, Wc};
 
@@ -18,8 +19,8 @@ const ROUNDS: usize = 16;
 const EVENTS: usize = 64;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Takes completions and events, returns credits, posts what there is room for now, and keeps the
-    /// deadlines. Says how many batches are done.
+    /// Takes completions and events, returns credits, posts what there is room for now, and keeps
+    /// the deadlines. Says how many batches are done.
     #[inline]
     pub fn poll(&mut self, now: Time) -> usize {
         self.emit_time(now);
@@ -62,7 +63,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 r.cq_used -= core::mem::take(&mut r.cq_residue);
                 break;
             }
-            // What has not been taken says nothing yet about who has stalled.
+            // Completions that are still in the queue may be those of a lane that seems to stall.
             self.arrivals.behind |= round + 1 == ROUNDS;
         }
         let r = &mut self.rails[rail];
@@ -161,9 +162,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let lane = &mut self.lanes[index];
         lane.bytes -= bytes;
         let idle = lane.head == head;
-        let r = &mut self.rails[rail];
+        let Rails { all: rails, choice, .. } = &mut self.rails;
+        let r = &mut rails[rail];
         r.complete(n, bytes, now);
-        self.rails.refresh(rail);
+        choice.refresh(rail, r);
         let p = &mut self.peers[usize::from(peer)];
         if idle {
             // It comes next: it can begin at once, and is still in the cache.
@@ -178,8 +180,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// One chunk (or the entry) of each of `n` pages in a row has arrived, or `n` chunks of one. Says how many pages are through
-    /// with that: all that were waiting for nothing else.
+    /// Accounts for the chunk (or the entry) of each of `n` pages in a row, or for `n` chunks of
+    /// one page. Returns how many pages have arrived with it.
     #[inline]
     fn arrived(&mut self, first: PageRef, n: u32, run: Run) -> u64 {
         if run == Run::Chunks {
@@ -194,7 +196,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let run = if self.pages.head(batch).must_settle_each { Run::PerPage } else { run };
         match run {
             Run::NoValidation => {
-                // Each waited for this alone: nobody needs to look at it.
+                // Each page waited for this wr alone, so none of them has to be looked at.
                 debug_assert!(
                     self.pages.slice(first, n).iter().all(|page| page.phase == Phase::NoValidation
                         && page.left == 1
@@ -211,10 +213,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     debug_assert!(page.phase == Phase::NeedsValidation && page.left == 1, "a page under way");
                     // The entry is left.
                     page.phase = Phase::Validating;
-                    page.validate = Link::BEHIND;
+                    page.validate = PageLink::BEHIND;
                 }
                 let head = self.pages.at(first);
-                head.validate = Link::OUT;
+                head.validate = PageLink::OUT;
                 let peer = head.peer();
                 self.peers[usize::from(peer)].validate.push_back(&mut self.pages, first);
                 self.peers.enroll_class(peer, 0);
@@ -244,7 +246,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         u64::from(arrived)
     }
 
-    /// The entries of `n` pages in a row have arrived. Says how many of these are what was asked for.
+    /// Compares the entries of `n` pages in a row with what the reader expects. Returns how many
+    /// are equal.
     fn validated(&mut self, first: PageRef, n: u32, batch: u16) -> u64 {
         let peer = usize::from(self.pages.at(first).peer());
         let entries = self.landing.of(first, n);
@@ -268,7 +271,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         arrived
     }
 
-    /// The same for a lane that is dying: its rail no longer counts it.
+    /// Does what `advance` does for a lane that is dying, whose wrs its rail no longer counts.
     #[cold]
     fn advance_dying(&mut self, index: usize, n: u32) {
         self.emit(|engine| EngineEvent::Completed { lane: engine.lanes[index].id, wrs: n });

@@ -5,7 +5,7 @@ use crate::error::PageError;
 use crate::events::{EngineEvent, EventSink};
 use crate::lane::{Hold, LaneState, NO_LANE};
 use crate::limits::narrow;
-use crate::page::list::{Link, PageRef};
+use crate::page::list::{PageLink, PageRef};
 use crate::page::{Page, PageTable, Phase, settle_pages};
 use crate::provider::{Provider, WaitFor};
 use crate::regions::RemotePlace;
@@ -13,8 +13,8 @@ use crate::time::{Nanos, Time};
 
 /// How much longer than expected half of what is outstanding is waited for.
 const PATIENCE: Nanos = Nanos::from_millis(10);
-/// A lane is silent when nothing has completed for so long, or for eight times as long as all that its rail
-/// has should take, whichever is longer.
+/// A lane is silent when nothing has completed for so long, or for eight times as long as all that
+/// its rail has should take, whichever is longer.
 const SILENCE: Nanos = Nanos::from_millis(10);
 /// Lanes looked at per poll while a sweep is under way.
 const SWEEP: usize = 256;
@@ -76,6 +76,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         peer: u16,
         why: impl Fn(&[RemotePlace], &Page) -> Option<PageError>,
     ) {
+        if self.peers[usize::from(peer)].in_flight() == 0 {
+            return;
+        }
         for group in 0..self.in_flight.groups() {
             let mut from = 0;
             while self.peers[usize::from(peer)].in_flight() > 0
@@ -159,7 +162,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.pages.at(page).left -= 1;
         let next = PageRef(page.0 + 1);
         if has_next && self.pages.at(next).validate.is_behind() {
-            self.pages.at(next).validate = Link::OUT;
+            self.pages.at(next).validate = PageLink::OUT;
             self.peers[peer].validate.push_back(&mut self.pages, next);
         }
     }
@@ -247,9 +250,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a submitter wakes
-    /// the engine, a lane is wanted) or `until` is reached. The one call that may sleep. Returns at once when
-    /// batches are done already, or can be posted; poll after it in any case.
+    /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a
+    /// submitter wakes the engine, a lane is wanted) or `until` is reached. The one call that may
+    /// sleep. Returns at once when batches are done already, or can be posted; poll after it in any
+    /// case.
     ///
     /// Waking for each completion would cost more than the completions do (docs/performance.md).
     pub fn wait(&mut self, now: Time, until: Time) {
@@ -257,7 +261,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             return;
         }
         if self.rails.choice.open != 0 && self.peers.turns.any(self.rails.choice.open) {
-            // A lane has been attached since the last poll, or a rail has room: somebody has his turn.
+            // A lane has been attached since the last poll, or a rail has room: somebody has his
+            // turn.
             return;
         }
         let outstanding = self.rails.outstanding_wrs();
@@ -268,8 +273,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
         until = until.min(self.repairs.next_at());
         if outstanding > 0 {
-            // Some of what is outstanding may never come (a silent peer): half of all is waited for only as
-            // long as it should take.
+            // Some of what is outstanding may never come (a silent peer): half of all is waited for
+            // only as long as it should take.
             until = until.min(now + self.rails.expected_time() + PATIENCE);
         }
         if until <= now {

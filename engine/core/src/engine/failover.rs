@@ -8,7 +8,8 @@
 //!                       +-------------------------> Closing ---------------------+
 //! ```
 //!
-//! Nothing that the lane had is posted again or given back before Quiet: until then its QP may write.
+//! Nothing that the lane had is posted again or given back before Quiet: until then its QP may
+//! write.
 
 use super::state::Engine;
 use crate::events::{EngineEvent, EventSink};
@@ -88,7 +89,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Gives up on seeing the flush end: a destroyed QP writes no more either.
+    /// Destroys a QP whose flush was not seen to end: a destroyed QP writes no more either.
     pub(super) fn begin_close(&mut self, index: usize, now: Time) {
         let lane = &mut self.lanes[index];
         lane.state = LaneState::Closing;
@@ -110,7 +111,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// It is known that the lane writes no more.
+    /// Goes on with a lane that is known to write no more.
     pub(super) fn lane_is_quiet(&mut self, index: usize, now: Time) {
         let lane = &mut self.lanes[index];
         lane.state = LaneState::Quiet;
@@ -153,8 +154,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// A failed page may have been the last of its segment with something to post: then the segment must
-    /// not wait to be posted, for its batch may be done before.
+    /// A failed page may have been the last of its segment with something to post: then the segment
+    /// must not wait to be posted, for its batch may be done before.
     pub(super) fn trim(&mut self, page: PageRef) {
         let p = self.pages.at(page);
         let (batch, peer, shift) = (p.batch, usize::from(p.peer()), self.chunk_shift);
@@ -178,8 +179,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Whether all pages of a wr have failed. Of the pages whose entries it reads some may have been
-    /// set aside, and the others are still waited for.
+    /// Whether all pages of a wr have failed. Of the pages whose entries it reads some may have
+    /// been set aside, and the others are still waited for.
     pub(super) fn is_dead(&mut self, wr: Record) -> bool {
         self.pages.slice(wr.page, wr.covers(1)).iter().all(|page| page.phase == Phase::Failed)
     }
@@ -234,7 +235,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Frees a lane's place, if nothing of it is left.
+    /// Frees the place of a quiet lane of which nothing is left.
     pub(super) fn free_lane(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
         if lane.state != LaneState::Quiet || !lane.closed || lane.outstanding() != 0 {
@@ -243,8 +244,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         lane.state = LaneState::Free;
         let (id, peer, rail) = (lane.id, lane.peer, usize::from(lane.rail));
         lane.id = id.next_life();
-        // Its last words may still lie in the completion queue: its share of that is free when they have
-        // been taken out.
+        // Its last words may still lie in the completion queue: its share of that is free when they
+        // have been taken out.
         self.rails[rail].cq_residue += self.lanes[index].credits + 1;
         self.lanes.dying -= 1;
         self.lanes.first_free = self.lanes.first_free.min(index);

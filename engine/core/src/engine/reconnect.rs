@@ -8,7 +8,7 @@ use crate::provider::Provider;
 use crate::time::{Nanos, Time};
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// A lane of a peer that is connected has failed.
+    /// Notes that a lane of a connected peer has failed, and that another one is wanted.
     pub(super) fn lost(&mut self, index: usize, now: Time) {
         let lane = &self.lanes[index];
         let (peer, rail, remote_rail) = (lane.peer, usize::from(lane.rail), lane.remote_rail);
@@ -54,8 +54,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.repairs.rail_up(rail, now);
     }
 
-    /// A lane that should be made now, if there is one: at most `EngineConfig::reconnects` are being made
-    /// at the same time, each path waits longer after each failure, and peers take turns.
+    /// A lane that should be made now, if there is one: at most `EngineConfig::reconnects` are
+    /// being made at the same time, each path waits longer after each failure, and peers take
+    /// turns.
     pub fn next_wanted_lane(&mut self, now: Time) -> Option<LaneWanted> {
         let (peer, rail, remote_rail) = self.repairs.next(now)?;
         let failures = self.repairs.path(peer, rail).failures;

@@ -1,8 +1,9 @@
-//! Whose turn it is, which rail, which lane.
+//! Decides whose turn it is, and over which rail and lane a run goes.
 //!
-//! Peers with work stand in a queue per class and take turns of `quantum_bytes`. In its turn a peer's
-//! work is cut into runs (some eight small chunks, or one large one); each goes to the rail that would
-//! be through with it first, and there to the peer's next lane with room. One run is one commit.
+//! Peers with work stand in a queue per class and take turns of `quantum_bytes`. In its turn a
+//! peer's work is cut into runs (some eight small chunks, or one large one); each goes to the rail
+//! that would be through with it first, and there to the peer's next lane with room. One run is one
+//! commit.
 
 use super::post::{Stop, Turn, Work, next_lane};
 use super::state::Engine;
@@ -23,7 +24,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// The same where only this peer has something new. It need not queue where nobody else does.
+    /// Posts what waits, where only this peer has something new: it is served at once if no other
+    /// peer stands in a queue.
     #[inline]
     pub(super) fn schedule_for(&mut self, peer: u16, class: usize, now: Time) {
         if self.rails.choice.open != 0 && !self.peers.turns.any(self.rails.choice.open) {
@@ -92,7 +94,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     let more = self.peers[usize::from(peer)].has_work(class);
                     return if more { Turn::More } else { Turn::Over };
                 }
-                // The same segment as long as there is something of it: nothing comes before it meanwhile.
+                // The same segment as long as there is something of it: nothing comes before it
+                // meanwhile.
                 match work {
                     Work::Fresh(segment)
                         if self.peers[usize::from(peer)].queue[class].first() == Some(segment) => {}
@@ -120,8 +123,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// The segment to be posted next. One that cannot make its deadline any more, and has not been
-    /// begun, is put aside until the rails are idle, or the deadline fails it: its bytes would only make
-    /// others late.
+    /// begun, is put aside until the rails are idle, or the deadline fails it: its bytes would only
+    /// make others late.
     #[inline]
     pub(super) fn next_segment(&mut self, peer: u16, class: usize, now: Time) -> Option<PageRef> {
         let segment = self.peers[usize::from(peer)].queue[class].first()?;
@@ -162,7 +165,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         list.remove(&mut self.pages, segment);
     }
 
-    /// Nothing keeps what was put aside from being tried once the rails have nothing else to do.
+    /// Queues the segments that were put aside once the rails have nothing else to do.
     #[cold]
     pub(super) fn unpark(&mut self) {
         if self.rails.iter().any(|rail| rail.wrs > 0) {

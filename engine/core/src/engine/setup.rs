@@ -37,7 +37,8 @@ pub enum PeerError {
 }
 
 impl PeerError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -110,7 +111,8 @@ pub enum AttachError<E: core::error::Error> {
 }
 
 impl<E: core::error::Error> AttachError<E> {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -147,8 +149,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// # Safety
     ///
     /// From now on, and until [`unregister`](Self::unregister) gives the range back, the memory is
-    /// valid, belongs to the slots alone, and is not unmapped. With [`Access::Host`] it is readable and
-    /// writable by the CPU, and initialised.
+    /// valid, belongs to the slots alone, and is not unmapped. With [`Access::Host`] it is readable
+    /// and writable by the CPU, and initialised.
     #[allow(unsafe_code, reason = "the caller's promise is in the signature")]
     pub unsafe fn register_foreign(
         &mut self,
@@ -162,8 +164,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.region(range, base, slot_bytes, access, numa, |provider| provider.register(range))
     }
 
-    /// Registers memory of another device, exported as a dmabuf, as destination: its slots give no bytes.
-    /// `range` says by which addresses it goes, `numa` is the device's node, where known.
+    /// Registers memory of another device, exported as a dmabuf, as destination: its slots give no
+    /// bytes. `range` says by which addresses it goes, `numa` is the device's node, where known.
     ///
     /// # Errors
     ///
@@ -231,16 +233,17 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         Ok(slots.range())
     }
 
-    /// Learns how pages in another layout land in slots ([`Batch::read_with`](crate::batch::Batch::read_with)).
-    /// The plan is cut into work requests of at most `EngineConfig::chunk_bytes` in as many pieces as the rails take.
+    /// Learns how pages in another layout land in slots
+    /// ([`Batch::read_with`](crate::batch::Batch::read_with)). The plan is cut into work requests
+    /// of at most `EngineConfig::chunk_bytes` in as many pieces as the rails take.
     ///
-    /// A plan that is known already has the same place; those that only begin elsewhere in the page or in
-    /// the slot share most of it. Plans are known for as long as the engine is.
+    /// A plan that is known already has the same place; those that only begin elsewhere in the page
+    /// or in the slot share most of it. Plans are known for as long as the engine is.
     ///
     /// # Errors
     ///
-    /// A plan between several regions (see [`Plan::only`]), one that is no list of work requests, a full
-    /// table.
+    /// A plan between several regions (see [`Plan::only`]), one that is no list of work requests, a
+    /// full table.
     ///
     /// Whether pages and slots are those that the plan was made for is found where they are put
     /// together: [`LayoutMismatch`](crate::layout::LayoutMismatch).

@@ -46,7 +46,8 @@ pub enum EngineStartError {
 }
 
 impl EngineStartError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -61,7 +62,8 @@ impl EngineStartError {
 /// Tells engines of one process apart, so that a slot of one is refused by another.
 static NEXT_TAG: AtomicU16 = AtomicU16::new(1);
 
-/// A fuzz target starts an engine for every input, one after the other, and no slot of one meets another.
+/// A fuzz target starts an engine for every input, one after the other, and no slot of one meets
+/// another.
 fn next_tag(tag: u16) -> Option<u16> {
     if cfg!(fuzzing) { Some(tag.checked_add(1).unwrap_or(1)) } else { tag.checked_add(1) }
 }
@@ -71,7 +73,8 @@ impl<P: Provider> Engine<'static, P> {
     ///
     /// # Errors
     ///
-    /// A configuration that cannot work, a provider without rails, or one that cannot register memory.
+    /// A configuration that cannot work, a provider without rails, or one that cannot register
+    /// memory.
     pub fn start<
         const PEERS: usize,
         const REGIONS: usize,
@@ -140,7 +143,8 @@ impl<'s, P: Provider> Engine<'s, P> {
 }
 
 impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
-    /// The same as [`start_scoped`](Engine::start_scoped), with a sink for the engine's [events](crate::events).
+    /// The same as [`start_scoped`](Engine::start_scoped), with a sink for the engine's
+    /// [events](crate::events).
     ///
     /// # Errors
     ///

@@ -64,10 +64,11 @@ pub(super) struct Sweep {
 pub(super) struct Arrivals {
     /// Those that the provider gave last.
     pub(super) wcs: [Wc; WCS],
-    /// The engine has slept since the last poll: what woke it may lie in any completion queue, even of a
-    /// rail that has nothing outstanding (the last words of a lane that was destroyed).
+    /// The engine has slept since the last poll: what woke it may lie in any completion queue, even
+    /// of a rail that has nothing outstanding (the last words of a lane that was destroyed).
     pub(super) slept: bool,
-    /// The last poll left completions in a queue: that a lane has completed nothing says nothing then.
+    /// The last poll left completions in a queue: that a lane has completed nothing says nothing
+    /// then.
     pub(super) behind: bool,
 }
 

@@ -68,8 +68,8 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
     ///
     /// # Errors
     ///
-    /// An empty batch, a deadline that is not in the future, a page of a peer that is gone: the batch
-    /// comes back untouched.
+    /// An empty batch, a deadline that is not in the future, a page of a peer that is gone: the
+    /// batch comes back untouched.
     #[inline]
     pub fn submit(
         &mut self,
@@ -153,9 +153,9 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         Some(Done::new(self.pages.give_up(batch)))
     }
 
-    /// The next batch whose deadline has passed while the hardware still had READs of it. Its pages are
-    /// lost; its slots come back with [`next_done`](Self::next_done), when nothing can write into them
-    /// any more.
+    /// The next batch whose deadline has passed while the hardware still had READs of it. Its pages
+    /// are lost; its slots come back with [`next_done`](Self::next_done), when nothing can write
+    /// into them any more.
     pub fn next_overdue(&mut self) -> Option<Ticket> {
         self.next_overdue_of().map(|(ticket, ..)| ticket)
     }
@@ -167,8 +167,8 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         Some((Ticket { batch, serial: head.serial }, head.origin, head.tag))
     }
 
-    /// Numbers for the `n` submitters of a hub, unless it has some of this engine. Those of a hub that is gone are used
-    /// again when there are no others.
+    /// Numbers for the `n` submitters of a hub, unless it has some of this engine. Those of a hub
+    /// that is gone are used again when there are no others.
     pub(crate) fn origins(&mut self, known: Origins, n: u16) -> Origins {
         let engine = self.tag;
         if known.engine == engine {
@@ -193,7 +193,8 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         self.release_batch(batch, 1);
     }
 
-    /// Reports that a page has arrived, or is not the one that was asked for. That it has failed was reported then.
+    /// Reports that a page has arrived, or is not the one that was asked for. That it has failed
+    /// was reported then.
     #[inline(always)]
     pub(super) fn emit_result(&mut self, page: PageRef, result: Result<(), PageError>) {
         match result {

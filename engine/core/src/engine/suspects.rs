@@ -5,8 +5,8 @@
 //! completion killed a lane is *suspected*: it goes last, alone, over one lane that the peer keeps
 //! for that, while the other lanes go on with everything else. If it kills that lane as well, and
 //! the path was not to blame, its page is found guilty and fails. READs that overlap what is guilty
-//! are not posted for a while ([`EngineConfig::set_aside`]), and neither is anything of a region of which
-//! too much is.
+//! are not posted for a while ([`EngineConfig::set_aside`]), and neither is anything of a region of
+//! which too much is.
 //!
 //! [`EngineConfig::set_aside`]: crate::config::EngineConfig::set_aside
 
@@ -29,8 +29,9 @@ use crate::verbs_abi::FaultKind;
 const PEERS: usize = 16;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Finds out what the wr that killed a quiet lane means. One that is suspected is told by how
-    /// many wrs of the lane come before it; one that is guilty has failed its pages.
+    /// Decides what the wr that killed a quiet lane means. Returns a suspected wr's place among the
+    /// wrs of the lane, counted from the oldest; the pages of a guilty wr have failed when this
+    /// returns.
     pub(super) fn find_suspect(&mut self, index: usize, now: Time) -> Option<u32> {
         let lane = &mut self.lanes[index];
         // Of a lane that was kept for suspects the only wr is one.
@@ -270,7 +271,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Finds out whether anything of a peer is set aside still.
+    /// Brings up to date whether anything of a peer is set aside.
     fn look_at_faults(&mut self, peer: u16, now: Time) {
         let mut at = self.peers[usize::from(peer)].remotes;
         let mut faulty = false;

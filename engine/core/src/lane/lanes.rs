@@ -8,9 +8,10 @@ use crate::id::LaneId;
 
 /// The places of lanes, each with a ring of `depth` records, one per outstanding wr.
 ///
-/// Invariants: the record of every wr from a lane's `tail` to its `head` is in the lane's ring, at the place that the
-/// wr's sequence number names, or covered by one before it ([`Record::count`]). No place below `first_free` is free.
-/// `dying` is the number of lanes that are neither free nor up.
+/// Invariants: the record of every wr from a lane's `tail` to its `head` is in the lane's ring, at
+/// the place that the wr's sequence number names, or covered by one before it ([`Record::count`]).
+/// No place below `first_free` is free. `dying` is the number of lanes that are neither free nor
+/// up.
 #[derive(Debug)]
 pub(crate) struct Lanes<'s, L> {
     pub(crate) all: &'s mut [Lane<L>],

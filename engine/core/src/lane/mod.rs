@@ -78,8 +78,8 @@ pub(crate) struct Lane<L> {
     pub(crate) peer: u16,
     /// Of a quiet lane: the last of its wrs is the one that killed it.
     pub(crate) suspect: bool,
-    /// The next lane of the same peer and rail, in a circle; of the carcasses, or of the suspects,
-    /// of the peer when quiet.
+    /// The next lane of the same peer and rail, in a circle. Of a quiet lane: the next one of the
+    /// peer's dead lanes, or of its suspects.
     pub(crate) next: u16,
     /// wrs that may be outstanding; the drain wr's place is not counted.
     pub(crate) credits: u32,
@@ -131,7 +131,8 @@ impl<L> Lane<L> {
         if !self.hold.is_empty() { 0 } else { self.credits - self.outstanding() }
     }
 
-    /// How many wrs, from the oldest outstanding one, a completion of `seq` covers: 1 for the oldest.
+    /// How many wrs, from the oldest outstanding one, a completion of `seq` covers: 1 for the
+    /// oldest.
     #[inline]
     pub(crate) fn covered(&self, seq: u32) -> u32 {
         (seq.wrapping_sub(self.tail) % WrId::SEQUENCES) + 1

@@ -7,11 +7,12 @@ use crate::table::ENTRY_BYTES;
 /// The chunk number of a page's validating READ.
 pub(crate) const VALIDATE: u32 = u32::MAX;
 
-/// wrs that the lane has, one after the other, `len` bytes each: chunk `chunk` of `count` pages in a row, or
-/// `count` chunks of one page ([`Run::Chunks`]), or one wr that has the entries of several pages in a row.
+/// wrs that the lane has, one after the other, `len` bytes each: chunk `chunk` of `count` pages in
+/// a row, or `count` chunks of one page ([`Run::Chunks`]), or one wr that has the entries of
+/// several pages in a row.
 ///
-/// It stands in the ring at the first of them; what stands at the others' places means nothing. More
-/// than one only while the lane is up, and then several pages are of one uniform segment.
+/// It stands in the ring at the first of them; what stands at the others' places means nothing.
+/// More than one only while the lane is up, and then several pages are of one uniform segment.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(16))]
 pub(crate) struct Record {

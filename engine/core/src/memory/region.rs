@@ -47,7 +47,8 @@ pub enum RegionError {
 }
 
 impl RegionError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -107,8 +108,8 @@ impl Slots {
     ///
     /// # Safety
     ///
-    /// The range is valid for reads and writes (and initialised, for [`Access::Host`]), is used
-    /// by nobody else, and stays so until all slots are gone or the range has been given back by
+    /// The range is valid for reads and writes (and initialised, for [`Access::Host`]), is used by
+    /// no other code, and stays so until all slots are gone or the range has been given back by
     /// `unregister`. `shape` was checked against `range.len`, and `base` is its start, not null.
     pub(crate) unsafe fn new(
         base: NonNull<u8>,

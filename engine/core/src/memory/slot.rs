@@ -47,8 +47,8 @@ assert_eq_size!(Option<Slot>, [u64; 3]);
 assert_not_impl_any!(Slot: Clone, Copy);
 
 bitflags! {
-    /// Whether a slot is of device memory; and, while a batch has the slot, what is to land in it. A slot that the user
-    /// has says nothing of the latter.
+    /// Whether a slot is of device memory; and, while a batch has the slot, what is to land in it.
+    /// A slot that the user has says nothing of the latter.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct SlotFlags: u32 {
         /// Device memory.
@@ -151,8 +151,8 @@ impl Slot {
         if self.flags.contains(SlotFlags::DEVICE) {
             return None;
         }
-        // SAFETY: the region's owner promised `len` initialised bytes that outlive the slot; the slot is
-        // their only owner, and whoever has it has no READ in flight into it.
+        // SAFETY: the region's owner promised `len` initialised bytes that outlive the slot; the
+        // slot is their only owner, and no READ into it is in flight while the user has it.
         Some(unsafe { slice::from_raw_parts(self.addr.as_ptr(), self.len as usize) })
     }
 
@@ -202,7 +202,8 @@ impl Slot {
         self.slot_region
     }
 
-    /// Says by which plan the page lands here, and how many work requests (1 to `MAX_CHUNKS`) that is.
+    /// Says by which plan the page lands here, and how many work requests (1 to `MAX_CHUNKS`) that
+    /// is.
     pub(crate) const fn follow(&mut self, plan: u16, wrs: u32) {
         self.flags = self.flags.with_plan(plan, wrs);
     }
@@ -213,9 +214,9 @@ impl Slot {
         self.flags.plan()
     }
 
-    /// The same bytes once more, from byte `offset` on, for another page of the batch that lands in them; it
-    /// remembers at which `place` of the batch the slot itself is. It never reaches the user:
-    /// [`unmark`](Self::unmark) tells it from the slot.
+    /// The same bytes once more, from byte `offset` on, for another page of the batch that lands in
+    /// them; it remembers at which `place` of the batch the slot itself is. It never reaches the
+    /// user: [`unmark`](Self::unmark) tells it from the slot.
     ///
     /// # Panics
     ///

@@ -17,12 +17,12 @@ const BEHIND: PageRef = PageRef(u32::MAX - 2);
 
 /// Neighbours in a list.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Link {
+pub(crate) struct PageLink {
     next: PageRef,
     prev: PageRef,
 }
 
-impl Link {
+impl PageLink {
     /// In no list.
     pub(crate) const OUT: Self = Self { next: NO_LIST, prev: NIL };
 
@@ -54,7 +54,7 @@ pub(crate) struct Validating;
 
 /// A table of pages, each with a link for the list `Which`.
 pub(crate) trait Linked<Which> {
-    fn link(&mut self, page: PageRef) -> &mut Link;
+    fn link(&mut self, page: PageRef) -> &mut PageLink;
 }
 
 /// A doubly linked list through pages: all operations are O(1), none allocates.
@@ -88,7 +88,7 @@ impl<Which> List<Which> {
     pub(crate) fn push_back(&mut self, pages: &mut impl Linked<Which>, page: PageRef) {
         let link = pages.link(page);
         debug_assert!(!link.is_in(), "linked twice");
-        *link = Link { next: NIL, prev: self.tail };
+        *link = PageLink { next: NIL, prev: self.tail };
         match self.tail {
             NIL => self.head = page,
             tail => pages.link(tail).next = page,
@@ -99,7 +99,7 @@ impl<Which> List<Which> {
     /// Takes a page out, wherever it stands, and says whether it was in.
     #[inline]
     pub(crate) fn remove(&mut self, pages: &mut impl Linked<Which>, page: PageRef) -> bool {
-        let link = core::mem::replace(pages.link(page), Link::OUT);
+        let link = core::mem::replace(pages.link(page), PageLink::OUT);
         if !link.is_in() {
             return false;
         }
@@ -121,13 +121,13 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    impl Linked<Queued> for Vec<Link> {
-        fn link(&mut self, page: PageRef) -> &mut Link {
+    impl Linked<Queued> for Vec<PageLink> {
+        fn link(&mut self, page: PageRef) -> &mut PageLink {
             &mut self[page.0 as usize]
         }
     }
 
-    fn order(list: &List<Queued>, pages: &mut Vec<Link>) -> Vec<u32> {
+    fn order(list: &List<Queued>, pages: &mut Vec<PageLink>) -> Vec<u32> {
         let (mut at, mut out) = (list.head, Vec::new());
         while at != NIL {
             out.push(at.0);
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn pages_leave_a_list_from_any_place() {
         for gone in 0..4_u32 {
-            let mut pages = vec![Link::OUT; 4];
+            let mut pages = vec![PageLink::OUT; 4];
             let mut list = List::<Queued>::EMPTY;
             for i in 0..4 {
                 list.push_back(&mut pages, PageRef(i));

@@ -3,7 +3,7 @@
 pub(crate) mod list;
 pub(crate) mod segment;
 
-use self::list::Link;
+use self::list::PageLink;
 use self::segment::Segment;
 use crate::error::PageError;
 use crate::id::RegionRef;
@@ -14,15 +14,16 @@ use crate::table::{EntryValue, NO_ENTRY};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// Under way, not to be validated. When its last chunk arrives there is nothing to do but to count it. It may have
-    /// arrived already: then it stands in a row that has [`landed`](Page::landed), until each page is settled.
+    /// Under way, not to be validated. When its last chunk arrives there is nothing to do but to
+    /// count it. It may have arrived already: then it stands in a row that has
+    /// [`landed`](Page::landed), until each page is settled.
     NoValidation,
     /// Under way. When its last chunk arrives its entry is read.
     NeedsValidation,
     /// Its data has arrived, its entry is being read.
     Validating,
-    /// Failed, and not retired; `outcome` says why. Chunks that are not posted are not going to be; chunks that are
-    /// posted no longer matter.
+    /// Failed, and not retired; `outcome` says why. Chunks that are not posted are not going to be;
+    /// chunks that are posted no longer matter.
     Failed,
     /// Retired: it has arrived.
     Arrived,
@@ -45,11 +46,12 @@ pub(crate) struct Page {
     pub(crate) source: RegionRef,
     /// Bytes that are read.
     pub(crate) len: u32,
-    /// The number of the table entry. Of a bare page [`NO_ENTRY`], or how many pages in a row, this one first, have
-    /// arrived without any of them having been looked at ([`landed`](Self::landed)).
+    /// The number of the table entry. Of a page that is not validated [`NO_ENTRY`], or the number
+    /// of pages in a row, this one first, that have arrived and are not settled yet
+    /// ([`landed`](Self::landed)).
     pub(crate) entry: u32,
-    /// The first chunk that has not been posted. In a plain segment that is for its first page's `seg_done` to say,
-    /// until somebody needs to know ([`settle_pages`]).
+    /// The first chunk that has not been posted. In a uniform segment the first page's `seg_done`
+    /// says it for all pages, until [`settle_pages`] writes it down in each.
     pub(crate) next: u32,
     /// Chunks that have not finished.
     pub(crate) left: u32,
@@ -63,8 +65,8 @@ pub(crate) struct Page {
     pub(crate) phase: Phase,
     // What is touched when a page is validated, fails, or heads a segment.
     pub(crate) expected: EntryValue,
-    pub(crate) queue: Link,
-    pub(crate) validate: Link,
+    pub(crate) queue: PageLink,
+    pub(crate) validate: PageLink,
     pub(crate) outcome: PageError,
 }
 
@@ -85,8 +87,8 @@ impl Page {
         seg: Segment::PER_PAGE,
         phase: Phase::Lost,
         expected: EntryValue { generation: crate::table::Generation(0), tag: crate::table::KeyTag(0) },
-        queue: Link::OUT,
-        validate: Link::OUT,
+        queue: PageLink::OUT,
+        validate: PageLink::OUT,
         outcome: PageError::PeerGone,
     };
 
@@ -112,33 +114,34 @@ impl Page {
         self.slot.as_ref().map_or((0, 0), |slot| (slot.address(), slot.region().index()))
     }
 
-    /// Whose it is.
+    /// The place of the peer that it is read from.
     #[inline]
     pub(crate) fn peer(&self) -> u16 {
         self.source.peer().index()
     }
 
-    /// What became of it, once it is retired or its batch is done. A bare page of a batch that is done has
-    /// landed: had it not, it would be lost.
+    /// What became of it, once it is retired or its batch is done. A page that is not validated and
+    /// whose batch is done has landed.
     #[inline]
     pub(crate) fn result(&self) -> Result<(), PageError> {
         if matches!(self.phase, Phase::Arrived | Phase::NoValidation) { Ok(()) } else { Err(self.outcome) }
     }
 
-    /// It and those behind it, `n` bare pages of one chunk each, have arrived: said here for all of them.
+    /// Notes here that this page and those behind it, `n` pages of one chunk each that are not
+    /// validated, have arrived.
     #[inline]
     pub(crate) fn land(&mut self, n: u32) {
         self.entry = n;
     }
 
-    /// How many pages in a row, this one first, have arrived without any of them having been looked at.
+    /// The number of pages in a row, this one first, that have arrived and are not settled yet.
     #[inline]
     pub(crate) fn landed(&self) -> Option<u32> {
         (self.phase == Phase::NoValidation && self.entry != NO_ENTRY).then_some(self.entry)
     }
 
-    /// Its only chunk under way has arrived: a bare page is through with that and says so. Of any other
-    /// nothing changes.
+    /// Retires a page that is not validated and whose only chunk under way has arrived, and returns
+    /// true. Any other page stays unchanged.
     #[inline]
     pub(crate) fn arrive(&mut self) -> bool {
         let through = self.phase == Phase::NoValidation && self.left == 1;
@@ -159,8 +162,8 @@ impl Page {
         !self.queue.is_in() && self.validate.is_out()
     }
 
-    /// Fails a page that is not retired: what is not posted of it will not be. What is posted still counts in `left`,
-    /// and at least one chunk is, or the caller retires the page.
+    /// Fails a page that is not retired: what is not posted of it will not be. What is posted still
+    /// counts in `left`, and at least one chunk is, or the caller retires the page.
     pub(crate) fn fail(&mut self, error: PageError, shift: u8) {
         if self.phase != Phase::Failed {
             self.phase = Phase::Failed;
@@ -190,8 +193,8 @@ impl Page {
     }
 }
 
-/// Writes down in each page of a batch whether it has been posted and whether it has arrived, where that has been
-/// said for several together.
+/// Settles the pages of a batch: writes down in each whether it has been posted and whether it has
+/// arrived, where one page says it for several.
 pub(crate) fn settle_pages(pages: &mut [Page]) {
     let (mut segment, mut posted, mut landed) = (0, 0, 0);
     for (at, page) in pages.iter_mut().enumerate() {

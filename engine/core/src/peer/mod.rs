@@ -35,7 +35,7 @@ pub(crate) struct Peer {
     /// Lanes up, and lanes whose places are not free.
     pub(crate) lanes_up: u16,
     pub(crate) lanes_all: u16,
-    /// First of the quiet lanes whose wrs wait to be posted again.
+    /// First of the dead lanes: quiet ones whose wrs wait to be posted again.
     pub(crate) dead_lanes: u16,
     /// First of the quiet lanes whose only wr left is suspected of having killed it.
     pub(crate) suspects: u16,
@@ -109,7 +109,8 @@ impl Peer {
         self.submitted - (pages + misses + faults + late)
     }
 
-    /// Whether anything of `class` waits. Validating READs and wrs of dead lanes go with the urgent.
+    /// Whether anything of `class` waits. Validating READs and wrs of dead lanes go with the
+    /// urgent.
     #[inline]
     pub(crate) fn has_work(&self, class: usize) -> bool {
         !self.queue[class].is_empty()

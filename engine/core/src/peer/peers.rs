@@ -11,8 +11,9 @@ use crate::ring::fifo::Fifo;
 
 /// The places of peers, and the queues in which they stand.
 ///
-/// Invariants: a peer that [has work](Peer::has_work) of a class and a rail with room stands in a queue of that class, by its own
-/// flags (`ready`, `capped`). A peer with suspects stands in `trials` (`in_trials`). No place below `first_free` is free.
+/// Invariants: a peer that [has work](Peer::has_work) of a class and a rail with room stands in a
+/// queue of that class, by its own flags (`ready`, `capped`). A peer with suspects stands in
+/// `trials` (`in_trials`). No place below `first_free` is free.
 #[derive(Debug)]
 pub(crate) struct Peers<'s> {
     pub(crate) all: &'s mut [Peer],

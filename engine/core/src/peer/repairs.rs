@@ -1,4 +1,4 @@
-//! Lanes that are missing: of which peers, since when, and which peer's lane is asked for next.
+//! Lanes that are missing, and in which order they are asked for.
 //!
 //! Every peer with a lane that could be asked for stands in a heap by the time at which that may
 //! be: the earliest retry of its paths, or, where later, the time at which one of its lanes was
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_becomes_due_wakes_and_one_that_nobody_asked_for_does_not() {
+    fn a_lane_that_becomes_due_wakes_and_one_that_was_left_out_does_not() {
         let (mut peers, mut heap) = (paths(3), vec![0; 3]);
         let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], 2, 1);
         repairs.lose(0, 0, 0, Time(10));
@@ -454,7 +454,7 @@ mod tests {
         assert_eq!((repairs.next(Time(9)), repairs.next_at()), (None, Time(10)));
         // Also after that time has come; once.
         repairs.poll(Time(12));
-        assert_eq!(repairs.next_at(), Time::NEVER, "nobody asked");
+        assert_eq!(repairs.next_at(), Time::NEVER, "it was not asked for");
         assert_eq!(repairs.next(Time(12)), Some((0, 0, 0)));
         (1..3).for_each(|peer| repairs.lose(peer, 0, 0, Time(11)));
         assert_eq!(repairs.next(Time(12)), Some((1, 0, 0)));

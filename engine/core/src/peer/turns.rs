@@ -76,7 +76,8 @@ impl<'s> Turns<'s> {
 
     /// Takes the next peer that could be served over the rails in `open`, and its class. Peers that
     /// waited for a rail and peers that are ready take turns, so that a few peers which fill a rail
-    /// as often as it has room leave the others theirs. The peer is taken out of that one queue only.
+    /// as often as it has room leave the others theirs. The peer is taken out of that one queue
+    /// only.
     pub(crate) fn next(&mut self, peers: &mut [Peer], open: u16) -> Option<(u16, usize)> {
         let class = match (self.any_of(0, open), self.any_of(1, open)) {
             (false, false) => return None,

@@ -5,7 +5,8 @@ use crate::id::MAX_RAILS;
 
 /// Bits of a rail's number.
 const RAIL_BITS: u32 = MAX_RAILS.ilog2();
-/// Runs of pages up to this size are weighed alike when rails are compared: 16 KiB, as much as a wr weighs itself.
+/// Runs of pages up to this size are weighed alike when rails are compared: 16 KiB, as much as a wr
+/// weighs itself.
 const SMALL: u64 = 16 << 10;
 
 /// Which rails more may be posted to, and which of them would be through with it first.
@@ -13,8 +14,8 @@ const SMALL: u64 = 16 << 10;
 pub(crate) struct Choice {
     /// Rails that are up and below their caps.
     pub(crate) open: u16,
-    /// What is compared for a run of small pages: when each rail would be through, its number in the lowest bits; all
-    /// ones for a rail that is not open.
+    /// What is compared for a run of small pages: when each rail would be through, its number in
+    /// the lowest bits; all ones for a rail that is not open.
     keys: [u64; MAX_RAILS],
 }
 
@@ -30,8 +31,8 @@ impl Choice {
         self.keys[index % MAX_RAILS] = if open { key } else { u64::MAX };
     }
 
-    /// Picks the rail that would finish a run of pages of `size` bytes first. `mask` is not empty and holds open rails
-    /// only; rails in `near` are preferred.
+    /// Picks the rail that would finish a run of pages of `size` bytes first. `mask` is not empty
+    /// and holds open rails only; rails in `near` are preferred.
     #[inline]
     pub(crate) fn rail(&self, rails: &[Rail], mut mask: u16, near: u16, size: u64) -> usize {
         if mask & (mask - 1) != 0 {
@@ -43,10 +44,12 @@ impl Choice {
         mask.trailing_zeros() as usize
     }
 
-    /// Picks the rail that would finish `more` bytes first. `mask` is not empty and holds open rails only.
+    /// Picks the rail that would finish `more` bytes first. `mask` is not empty and holds open
+    /// rails only.
     #[inline]
     fn first_through(&self, rails: &[Rail], mask: u16, more: u64) -> usize {
-        // A number of steps that the compiler knows: there are no more than eight rails on most machines.
+        // A number of steps that the compiler knows: there are no more than eight rails on most
+        // machines.
         let (few, _) = self.keys.split_at(MAX_RAILS / 2);
         let best = if more <= SMALL && mask == self.open && rails.len() <= few.len() {
             few.iter().fold(u64::MAX, |least, &key| least.min(key))
@@ -62,8 +65,9 @@ impl Choice {
 fn least_of(rails: &[Rail], mask: u16, more: u64) -> u64 {
     let mut best = u64::MAX;
     for (i, rail) in (0_u8..).zip(rails) {
-        // Time above, the rail's number below; all ones for a rail that is not in the mask. Which rail is
-        // best changes with every run: a branch on it would be mispredicted more often than not.
+        // Time above, the rail's number below; all ones for a rail that is not in the mask. Which
+        // rail is best changes with every run: a branch on it would be mispredicted more often than
+        // not.
         let not_in = u64::from(mask >> i & 1).wrapping_sub(1);
         best = best.min(rail.key(more) << RAIL_BITS | u64::from(i) | not_in);
     }

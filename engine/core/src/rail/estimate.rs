@@ -60,9 +60,10 @@ impl Estimate {
         self.window_low = self.window_low.min(bytes);
     }
 
-    /// Brings the estimate up to date, and says whether it has changed; `outstanding` bytes are. Where `backlog` bytes were
-    /// outstanding all the time, the rail was the limit, and the bytes that went through are what it carries. Otherwise
-    /// nothing was learnt, and the estimate drifts towards the nominal rate, so that a rail that was slow is tried again.
+    /// Brings the estimate up to date, and says whether it has changed; `outstanding` bytes are.
+    /// Where `backlog` bytes were outstanding all the time, the rail was the limit, and the bytes
+    /// that went through are what it carries. Otherwise nothing was learnt, and the estimate drifts
+    /// towards the nominal rate, so that a rail that was slow is tried again.
     #[inline]
     pub(crate) fn tick(&mut self, now: Time, outstanding: u64, backlog: u64) -> bool {
         now >= self.window_end && self.end_window(now, outstanding, backlog)

@@ -9,9 +9,10 @@ use crate::config::EngineConfig;
 use crate::provider::RailInfo;
 use crate::time::Time;
 
-/// What a wr costs a rail beside its bytes, in bytes. Without it the validating READs, which have next to
-/// none, would all go to the rail that happens to be emptiest, and fill its send queues. In the model of
-/// tests/model.rs eight rails carry 383 of 392 GB/s with 0, 388 with 4 KiB, all of it with 16 KiB.
+/// What a wr costs a rail beside its bytes, in bytes. Without it the validating READs, which have
+/// next to none, would all go to the rail that happens to be emptiest, and fill its send queues. In
+/// the model of tests/model.rs eight rails carry 383 of 392 GB/s with 0, 388 with 4 KiB, all of it
+/// with 16 KiB.
 const WR_BYTES: u64 = 16 << 10;
 /// One rail.
 // As large as a power of two, so that finding it takes a shift.
@@ -26,7 +27,8 @@ pub(crate) struct Rail {
     /// How much of each there may be.
     pub(crate) bytes_cap: u64,
     pub(crate) wrs_cap: u32,
-    /// What the scheduler weighs: bytes, and `WR_BYTES` for each wr, those of silent lanes included.
+    /// What the scheduler weighs: bytes, and `WR_BYTES` for each wr, those of silent lanes
+    /// included.
     load: u64,
     /// Lanes that are silent, and their wrs.
     pub(crate) silent: u32,
@@ -37,8 +39,8 @@ pub(crate) struct Rail {
     pub(crate) heard: Time,
     /// Lanes whose completions still matter though they are dying.
     pub(crate) dying: u32,
-    /// CQ entries that its lanes may need at the same time; and of these, those of lanes that are gone
-    /// whose last words have not been looked for.
+    /// CQ entries that its lanes may need at the same time; and of these, those of lanes that are
+    /// gone whose last words have not been looked for.
     pub(crate) cq_used: u32,
     pub(crate) cq_residue: u32,
     /// How fast it carries bytes.
@@ -59,13 +61,14 @@ pub struct RailStats {
     pub bytes: u64,
     /// Chunks that arrived (validating READs among them).
     pub chunks: u64,
-    /// Completions that failed their page.
+    /// Completions that blame their page.
     pub page_faults: u64,
-    /// Completions that accused the path.
+    /// Completions that blame the path.
     pub path_faults: u64,
     /// Completions of flushed wrs.
     pub flushed: u64,
-    /// Completions of wrs that nobody knows (an earlier life of a lane, or invented).
+    /// Completions of wrs that the engine does not know (of an earlier life of a lane, or
+    /// invented).
     pub stale: u64,
     /// wrs posted again here after another lane had failed.
     pub reposted: u64,
@@ -136,9 +139,9 @@ impl Rail {
         self.stats.commits += 1;
     }
 
-    /// A lane is silent: what it has no longer keeps others from posting, but still weighs. Where nothing
-    /// else has been heard of the rail either, it may be the rail: then only an eighth of the caps is
-    /// risked until something is. Says whether that is so from now on.
+    /// A lane is silent: what it has no longer keeps others from posting, but still weighs. Where
+    /// nothing else has been heard of the rail either, it may be the rail: then only an eighth of
+    /// the caps is risked until something is. Says whether that is so from now on.
     pub(crate) fn set_silent(
         &mut self,
         wrs: u32,
@@ -175,7 +178,7 @@ impl Rail {
         (self.bytes_cap, self.wrs_cap) = (config.rail_bytes, config.rail_wrs);
     }
 
-    /// Takes off what a dead lane had. The rail was not the limit of what it did not carry.
+    /// Removes a dead lane's outstanding work without counting it in the bandwidth estimate.
     pub(crate) fn forget(&mut self, wrs: u32, bytes: u64) {
         self.wrs -= wrs;
         self.bytes -= bytes;

@@ -9,9 +9,10 @@ use crate::time::Nanos;
 
 /// The rails, and what follows from all of them together.
 ///
-/// Invariant: [`choice`](Self::choice) says of each rail what [`Choice::refresh`] makes of it: whoever changes whether a
-/// rail is open, or what is outstanding on it, calls [`refresh`](Self::refresh). `silent_count` is the number of silent lanes
-/// plus the number of rails under suspicion.
+/// Invariant: [`choice`](Self::choice) says of each rail what [`Choice::refresh`] makes of it: code
+/// that changes whether a rail is open, or what is outstanding on it, calls
+/// [`refresh`](Self::refresh). `silent_count` is the number of silent lanes plus the number of
+/// rails under suspicion.
 #[derive(Debug)]
 pub(crate) struct Rails<'s> {
     pub(crate) all: &'s mut [Rail],
@@ -90,10 +91,10 @@ impl<'s> Rails<'s> {
         self.slack_threshold
     }
 
-    /// Whether a batch of `bytes`, begun now, would take longer than `slack` at the estimated rates: its
-    /// data wait behind what is outstanding, its validating READs wait again, it shares the rails with
-    /// other peers, and the engine sleeps until half is done. Never when nothing is outstanding: then an
-    /// attempt makes no other batch late.
+    /// Whether a batch of `bytes`, begun now, would take longer than `slack` at the estimated
+    /// rates: its data wait behind what is outstanding, its validating READs wait again, it shares
+    /// the rails with other peers, and the engine sleeps until half is done. Never when nothing is
+    /// outstanding: then an attempt makes no other batch late.
     pub(crate) fn would_be_late(&self, slack: Nanos, bytes: u64) -> bool {
         let outstanding: u64 = self.outstanding_bytes();
         let need = u128::from(3 * outstanding + 2 * bytes) * 1_000_000_000;

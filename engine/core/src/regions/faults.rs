@@ -5,6 +5,8 @@
 //! region is set aside as a whole. Neither is for ever: memory may be mended, and the verdict may
 //! have been wrong.
 
+use heapless::HistoryBuf;
+
 use crate::error::PageError;
 use crate::time::{Nanos, Time};
 use crate::verbs_abi::WcStatus;
@@ -32,13 +34,12 @@ impl Bad {
 }
 
 /// What is held against a region.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Faults {
-    pages: [Bad; PAGES],
-    next: u8,
-    /// What killed a lane once.
-    suspected: [Bad; PAGES],
-    next_suspected: u8,
+    /// What is not read for a while; the oldest is forgotten first.
+    pages: HistoryBuf<Bad, PAGES>,
+    /// What has killed a lane once.
+    suspected: HistoryBuf<Bad, PAGES>,
     strikes: u16,
     /// Of the last strike: when it was, what was said, and of which address.
     last: Time,
@@ -59,10 +60,8 @@ pub(crate) struct Patience {
 
 impl Faults {
     pub(crate) const NONE: Self = Self {
-        pages: [Bad { addr: 0, len: 0, until: Time::ZERO }; PAGES],
-        next: 0,
-        suspected: [Bad { addr: 0, len: 0, until: Time::ZERO }; PAGES],
-        next_suspected: 0,
+        pages: HistoryBuf::new(),
+        suspected: HistoryBuf::new(),
         strikes: 0,
         last: Time::ZERO,
         status: WcStatus::SUCCESS,
@@ -90,21 +89,19 @@ impl Faults {
         aside
     }
 
-    /// A wr of `len` bytes at `addr` has killed a lane. Says whether another one that overlaps it has done so
-    /// before; this one is remembered until `until`.
+    /// A wr of `len` bytes at `addr` has killed a lane. Says whether another one that overlaps it
+    /// has done so before; this one is remembered until `until`.
     pub(crate) fn suspect(&mut self, addr: u64, len: u32, now: Time, until: Time) -> bool {
         if self.suspected.iter().any(|bad| now < bad.until && bad.overlaps(addr, len)) {
             return true;
         }
-        self.suspected[usize::from(self.next_suspected) % PAGES] = Bad { addr, len, until };
-        self.next_suspected = (self.next_suspected + 1) % PAGES as u8;
+        self.suspected.write(Bad { addr, len, until });
         false
     }
 
     /// `len` bytes at `addr` are not to be read before `until`.
     pub(crate) fn remember(&mut self, addr: u64, len: u32, until: Time) {
-        self.pages[usize::from(self.next) % PAGES] = Bad { addr, len, until };
-        self.next = (self.next + 1) % PAGES as u8;
+        self.pages.write(Bad { addr, len, until });
     }
 
     /// Whether all of it may be read now.

@@ -10,7 +10,7 @@ use crate::provider::RailKeys;
 pub(crate) const NO_REGION: u16 = u16::MAX;
 
 /// A remote region's place.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RemotePlace {
     pub(crate) used: bool,
     /// The next region of the same peer.
@@ -47,8 +47,8 @@ impl LocalPlace {
 
 /// The tables of regions.
 ///
-/// Invariant: pages and slots name places by number, and a place is in use for as long as a page in flight names it. No
-/// place of `remotes` below `first_free_remote` is free.
+/// Invariant: pages and slots name places by number, and a place is in use for as long as a page in
+/// flight names it. No place of `remotes` below `first_free_remote` is free.
 #[derive(Debug)]
 pub(crate) struct Regions<'s> {
     pub(crate) locals: &'s mut [LocalPlace],

@@ -4,8 +4,8 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// A set of numbers below 64 that threads claim and release without locks.
 ///
-/// Claiming acquires what the releasing thread did before: the memory behind the number changes hands
-/// with it.
+/// Claiming acquires what the releasing thread did before: the memory behind the number changes
+/// hands with it.
 #[derive(Debug)]
 pub(crate) struct FreeSet(AtomicU64);
 

@@ -3,6 +3,9 @@
 //! Each end owns its index, keeps a copy of the other's that it refreshes only when the ring looks
 //! full (or empty), and publishes its own with one release store. Both indices count on without
 //! wrapping to the capacity, so that full and empty differ.
+//!
+//! The slots are an array ([`Ring`]), or memory that the ring's user has allocated ([`RingOver`]):
+//! this crate has no allocator.
 #![allow(unsafe_code, reason = "items change hands between the two ends")]
 
 use core::fmt;
@@ -15,17 +18,68 @@ use crate::sync::{AtomicUsize, Cell, Ordering};
 #[repr(align(128))]
 struct Padded<T>(T);
 
-/// Room for up to `N` items on their way, `N` a power of two.
-pub struct Ring<T, const N: usize> {
+/// Room for one item of a ring.
+pub struct RingSlot<T>(Cell<MaybeUninit<T>>);
+
+// SAFETY: the content of a slot is reached through the two ends of its ring alone. They hand each
+// item from one thread to the other and never to two at a time, hence T: Send.
+unsafe impl<T: Send> Sync for RingSlot<T> {}
+
+impl<T> RingSlot<T> {
+    /// A slot without an item.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(Cell::new(MaybeUninit::uninit()))
+    }
+
+    /// A slot without an item.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(Cell::new(MaybeUninit::uninit()))
+    }
+}
+
+impl<T> fmt::Debug for RingSlot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RingSlot")
+    }
+}
+
+/// The slots of a ring.
+///
+/// # Safety
+///
+/// [`slots`](Self::slots) returns the same slots at every call, and no other ring uses them.
+pub unsafe trait RingSlots {
+    /// The items of the ring.
+    type Item;
+
+    /// The slots, in their order.
+    fn slots(&self) -> &[RingSlot<Self::Item>];
+}
+
+// SAFETY: the array itself, which its owner alone can lend.
+unsafe impl<T, const N: usize> RingSlots for [RingSlot<T>; N] {
+    type Item = T;
+
+    fn slots(&self) -> &[RingSlot<T>] {
+        self
+    }
+}
+
+/// A ring with room for up to `N` items on their way, `N` a power of two.
+pub type Ring<T, const N: usize> = RingOver<[RingSlot<T>; N]>;
+
+/// A ring over the slots `S`.
+pub struct RingOver<S: RingSlots> {
     /// Items taken out so far.
     head: Padded<AtomicUsize>,
     /// Items put in so far.
     tail: Padded<AtomicUsize>,
-    slots: [Cell<MaybeUninit<T>>; N],
+    slots: S,
 }
-
-// SAFETY: the ring hands each item from one thread to another, never to two at a time.
-unsafe impl<T: Send, const N: usize> Sync for Ring<T, N> {}
 
 impl<T, const N: usize> Ring<T, N> {
     /// An empty ring.
@@ -37,25 +91,34 @@ impl<T, const N: usize> Ring<T, N> {
         Self {
             head: Padded(AtomicUsize::new(0)),
             tail: Padded(AtomicUsize::new(0)),
-            slots: [const { Cell::new(MaybeUninit::uninit()) }; N],
+            slots: [const { RingSlot::empty() }; N],
         }
     }
 
     /// An empty ring.
     #[cfg(loom)]
     pub(crate) fn new() -> Self {
-        Self {
-            head: Padded(AtomicUsize::new(0)),
-            tail: Padded(AtomicUsize::new(0)),
-            slots: core::array::from_fn(|_| Cell::new(MaybeUninit::uninit())),
-        }
+        Self::over(core::array::from_fn(|_| RingSlot::empty()))
+    }
+}
+
+impl<S: RingSlots> RingOver<S> {
+    /// An empty ring over `slots`, which hold no items.
+    ///
+    /// # Panics
+    ///
+    /// The number of slots is not a power of two.
+    #[must_use]
+    pub fn over(slots: S) -> Self {
+        assert!(slots.slots().len().is_power_of_two(), "a ring's capacity must be a power of two");
+        Self { head: Padded(AtomicUsize::new(0)), tail: Padded(AtomicUsize::new(0)), slots }
     }
 
     /// Its two ends.
-    pub fn split(&mut self) -> (Producer<'_, T>, Consumer<'_, T>) {
+    pub fn split(&mut self) -> (Producer<'_, S::Item>, Consumer<'_, S::Item>) {
         let head = self.head.0.load(Ordering::Relaxed);
         let tail = self.tail.0.load(Ordering::Relaxed);
-        let (indices, slots) = ((&self.head.0, &self.tail.0), &self.slots[..]);
+        let (indices, slots) = ((&self.head.0, &self.tail.0), self.slots.slots());
         (
             Producer { head: indices.0, tail: indices.1, slots, next: tail, seen: head },
             Consumer { head: indices.0, tail: indices.1, slots, next: head, seen: tail },
@@ -63,16 +126,16 @@ impl<T, const N: usize> Ring<T, N> {
     }
 }
 
-impl<T, const N: usize> Drop for Ring<T, N> {
+impl<S: RingSlots> Drop for RingOver<S> {
     fn drop(&mut self) {
         let (_, mut rest) = self.split();
         while rest.pop().is_some() {}
     }
 }
 
-impl<T, const N: usize> fmt::Debug for Ring<T, N> {
+impl<S: RingSlots> fmt::Debug for RingOver<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ring").field("capacity", &N).finish_non_exhaustive()
+        f.debug_struct("Ring").field("capacity", &self.slots.slots().len()).finish_non_exhaustive()
     }
 }
 
@@ -80,7 +143,7 @@ impl<T, const N: usize> fmt::Debug for Ring<T, N> {
 pub struct Producer<'r, T> {
     head: &'r AtomicUsize,
     tail: &'r AtomicUsize,
-    slots: &'r [Cell<MaybeUninit<T>>],
+    slots: &'r [RingSlot<T>],
     next: usize,
     seen: usize,
 }
@@ -89,24 +152,32 @@ pub struct Producer<'r, T> {
 pub struct Consumer<'r, T> {
     head: &'r AtomicUsize,
     tail: &'r AtomicUsize,
-    slots: &'r [Cell<MaybeUninit<T>>],
+    slots: &'r [RingSlot<T>],
     next: usize,
     seen: usize,
 }
 
-// SAFETY: an end is the only one of its kind; items are Send.
-unsafe impl<T: Send> Send for Producer<'_, T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Send for Consumer<'_, T> {}
-
 impl<T> Producer<'_, T> {
-    /// Puts an item in.
+    /// Puts an item in, and publishes it with the items that were staged before it.
     ///
     /// # Errors
     ///
     /// The item, when the ring is full.
     #[inline]
     pub fn push(&mut self, item: T) -> Result<(), T> {
+        self.stage(item)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Puts an item in that the consumer does not see before [`publish`](Self::publish). If the
+    /// producer is dropped before, the item is leaked.
+    ///
+    /// # Errors
+    ///
+    /// The item, when the ring is full.
+    #[inline]
+    pub fn stage(&mut self, item: T) -> Result<(), T> {
         let capacity = self.slots.len();
         if self.next.wrapping_sub(self.seen) == capacity {
             self.seen = self.head.load(Ordering::Acquire);
@@ -114,15 +185,36 @@ impl<T> Producer<'_, T> {
                 return Err(item);
             }
         }
-        self.slots[self.next & (capacity - 1)].with_mut(|slot| {
-            // SAFETY: next - head < capacity, so the consumer has taken this slot's last item (its release
-            // store of `head` was acquired) and does not look here before `tail` passes it.
+        self.slots[self.next & (capacity - 1)].0.with_mut(|slot| {
+            // SAFETY: next - head < capacity, so the consumer has taken this slot's last item (its
+            // release store of `head` was acquired) and does not look here before `tail` passes it.
             let slot = unsafe { &mut *slot };
             slot.write(item);
         });
         self.next = self.next.wrapping_add(1);
-        self.tail.store(self.next, Ordering::Release);
         Ok(())
+    }
+
+    /// Shows the consumer all staged items, with one store.
+    #[inline]
+    pub fn publish(&mut self) {
+        self.tail.store(self.next, Ordering::Release);
+    }
+
+    /// Drops all staged items.
+    #[inline]
+    pub fn discard(&mut self) {
+        // This end alone writes `tail`.
+        let published = self.tail.load(Ordering::Relaxed);
+        while self.next != published {
+            self.next = self.next.wrapping_sub(1);
+            self.slots[self.next & (self.slots.len() - 1)].0.with_mut(|slot| {
+                // SAFETY: slots tail..next are the producer's.
+                let slot = unsafe { &mut *slot };
+                // SAFETY: `stage` filled it, and `next` has just been set back: dropped once.
+                unsafe { slot.assume_init_drop() };
+            });
+        }
     }
 
     /// How many items it holds at most.
@@ -139,16 +231,27 @@ impl<'r, T> Producer<'r, T> {
     ///
     /// The ring's consumer is not used any more, and what it did happens before this call.
     pub(crate) unsafe fn take_over(&self) -> Consumer<'r, T> {
-        let Self { head, tail, slots, next, .. } = *self;
-        Consumer { head, tail, slots, next: head.load(Ordering::Relaxed), seen: next }
+        let Self { head, tail, slots, .. } = *self;
+        let (next, seen) = (head.load(Ordering::Relaxed), tail.load(Ordering::Relaxed));
+        Consumer { head, tail, slots, next, seen }
     }
 }
 
 impl<T> Consumer<'_, T> {
-    /// How many items there are, as far as is known.
+    /// How many items the consumer knows to be there.
     #[cfg(not(loom))]
     pub(crate) fn len(&self) -> usize {
         self.seen.wrapping_sub(self.next)
+    }
+
+    /// Whether there is no item. Reads the producer's index only if all items that were seen have
+    /// been taken.
+    #[inline]
+    pub fn is_empty(&mut self) -> bool {
+        if self.next == self.seen {
+            self.seen = self.tail.load(Ordering::Acquire);
+        }
+        self.next == self.seen
     }
 
     /// Takes the oldest item out, if there is one.
@@ -160,9 +263,9 @@ impl<T> Consumer<'_, T> {
                 return None;
             }
         }
-        let item = self.slots[self.next & (self.slots.len() - 1)].with_mut(|slot| {
-            // SAFETY: next < tail, whose release store after the write was acquired: the slot holds an
-            // item, and the producer does not touch it before `head` passes it.
+        let item = self.slots[self.next & (self.slots.len() - 1)].0.with_mut(|slot| {
+            // SAFETY: next < tail, whose release store after the write was acquired: the slot holds
+            // an item, and the producer does not touch it before `head` passes it.
             let slot = unsafe { &*slot };
             // SAFETY: as above; `next` moves on, so the item is read once.
             unsafe { slot.assume_init_read() }
@@ -204,6 +307,27 @@ mod tests {
             }
             assert_eq!(take.pop(), None);
         }
+    }
+
+    #[test]
+    fn staged_items_are_published_together_or_dropped() {
+        let count = Rc::new(());
+        let mut ring = Ring::<Rc<()>, 4>::new();
+        let (mut put, mut take) = ring.split();
+        put.stage(count.clone()).unwrap();
+        put.stage(count.clone()).unwrap();
+        assert!(take.is_empty() && take.pop().is_none());
+        put.publish();
+        assert!(!take.is_empty() && take.pop().is_some());
+        for _ in 0..3 {
+            put.stage(count.clone()).unwrap();
+        }
+        assert!(put.stage(count.clone()).is_err(), "staged items take room");
+        put.discard();
+        assert_eq!(Rc::strong_count(&count), 2, "one item is published, the staged ones are dropped");
+        put.push(count.clone()).unwrap();
+        assert!(take.pop().is_some() && take.pop().is_some() && take.pop().is_none());
+        assert_eq!(Rc::strong_count(&count), 1);
     }
 
     #[test]
@@ -271,8 +395,8 @@ mod loom_tests {
         });
     }
 
-    /// A slot's bytes travel with the buffer that holds it: claimed, written, sent through the ring,
-    /// read by the engine, released, claimed again by the other thread.
+    /// A slot's bytes travel with the buffer that holds it: claimed, written, sent through the
+    /// ring, read by the engine, released, claimed again by the other thread.
     #[test]
     fn a_slot_handed_over_is_seen_whole() {
         loom::model(|| {
@@ -304,7 +428,8 @@ mod loom_tests {
                     }
                 };
                 let seen = bytes.with_mut(|at| {
-                    // SAFETY: the buffer came through the ring: this thread owns it; loom checks it.
+                    // SAFETY: the buffer came through the ring: this thread owns it; loom checks
+                    // it.
                     unsafe { at.read() }
                 });
                 assert_eq!(seen, round);
@@ -360,7 +485,7 @@ mod loom_tests {
                 thread::yield_now();
             }
             let seen = bytes.with_mut(|at| {
-                // SAFETY: nobody has a number any more; loom checks it.
+                // SAFETY: no thread has a number any more; loom checks it.
                 unsafe { at.read() }
             });
             assert_eq!(seen, 7);

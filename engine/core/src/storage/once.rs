@@ -17,7 +17,7 @@ pub struct StaticStorage<S> {
 }
 
 // SAFETY: the storage is reachable only through `take`, which gives it to one caller at a time:
-// again only when `start` has seen the engine that had it fail, and nothing else of it is left.
+// again only when nothing uses the first reference any more, as `give_back` demands.
 unsafe impl<S: Send> Sync for StaticStorage<S> {}
 
 impl<S> StaticStorage<S> {
@@ -36,6 +36,15 @@ impl<S> StaticStorage<S> {
         // SAFETY: the swap lets exactly one caller get here, so the reference is the only one.
         Some(unsafe { &mut *self.storage.get() })
     }
+
+    /// Lets the storage be taken again.
+    ///
+    /// # Safety
+    ///
+    /// Nothing uses the reference that [`take`](Self::take) has returned any more.
+    pub unsafe fn give_back(&'static self) {
+        self.taken.store(false, Ordering::Release);
+    }
 }
 
 /// Why no engine was started in a storage of a `static`.
@@ -51,7 +60,8 @@ pub enum StaticStartError {
 }
 
 impl StaticStartError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other languages.
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
@@ -83,8 +93,8 @@ impl<
         let storage = self.take().ok_or(StaticStartError::Taken)?;
         let started = Engine::start(storage, provider, config);
         if started.is_err() {
-            // The reference went into `start`, which keeps it in the engine or nowhere.
-            self.taken.store(false, Ordering::Release);
+            // SAFETY: the reference went into `start`, which keeps it in the engine or nowhere.
+            unsafe { self.give_back() };
         }
         Ok(started?)
     }

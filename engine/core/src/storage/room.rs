@@ -133,8 +133,8 @@ fn places<L>(rooms: &mut [LaneRoom]) -> &mut [MaybeUninit<Lane<L>>] {
         );
     }
     let (first, len) = (rooms.as_mut_ptr().cast::<MaybeUninit<Lane<L>>>(), rooms.len());
-    // SAFETY: `len` rooms, each at least as large as a Lane<L> and no less aligned, borrowed exclusively for
-    // as long as the result; a MaybeUninit may be any bytes.
+    // SAFETY: `len` rooms, each at least as large as a Lane<L> and no less aligned, borrowed
+    // exclusively for as long as the result; a MaybeUninit may be any bytes.
     unsafe { core::slice::from_raw_parts_mut(first, len) }
 }
 
@@ -164,8 +164,8 @@ impl<
         assert!(BATCHES * PAGES <= MAX_PAGES, "BATCHES x PAGES must be below 2^32 - 3");
     };
 
-    /// Empty; fit for a `static`, where it takes no place in the program's file. A large one elsewhere passes
-    /// over the stack: see [`in_place`](Self::in_place).
+    /// Empty; fit for a `static`, where it takes no place in the program's file. A large one
+    /// elsewhere passes over the stack: see [`in_place`](Self::in_place).
     #[must_use]
     #[allow(clippy::new_without_default, reason = "a value this large is not made in passing")]
     pub const fn new() -> Self {
@@ -216,8 +216,8 @@ impl<
         let starts = self.starts;
         let life = |peer: &MaybeUninit<Peer>| match starts {
             0 => Peer::EMPTY.life,
-            // SAFETY: a storage that an engine was started in is initialised: `starts` is counted below,
-            // after `peers` have been written.
+            // SAFETY: a storage that an engine was started in is initialised: `starts` is counted
+            // below, after `peers` have been written.
             _ => unsafe { peer.assume_init_ref() }.life,
         };
         for peer in &mut self.peers {

@@ -9,7 +9,7 @@
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
-use super::wr::{IBV_SEND_SIGNALED, SendWr, Sge};
+use super::wr::{SendFlags, SendWr, Sge};
 use crate::id::WrId;
 use crate::provider::{Commit, Ends, Piece, Read, UniformReads};
 
@@ -111,40 +111,40 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         let sge = Sge { addr: read.local_addr, length: read.len, lkey: read.lkey };
         // SAFETY: `fill` has found i < N, within the array of N.
         let sges = unsafe { self.chain.sges.as_ptr().add(i) };
-        // SAFETY: as for the template in `fill`; the sges are another array than the wrs, so the two do not
-        // alias. S is at least 1.
+        // SAFETY: as for the template in `fill`; the sges are another array than the wrs, so the
+        // two do not alias. S is at least 1.
         unsafe { sges.cast::<Sge>().write(sge) };
     }
 
-    /// Encodes READs that are alike into the next templates, and signals the last.
+    /// Encodes uniform READs into the next templates, and signals the last.
     ///
     /// # Panics
     ///
     /// When `N` would be exceeded.
     // By itself, its loop has the registers for itself.
     #[inline(never)]
-    pub fn push_uniform(&mut self, alike: &UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
+    pub fn push_uniform(&mut self, reads: &UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         let (first, n) = (self.len, ends.len());
         assert!(n <= N - first, "a chain of {N} wrs, {first} of them encoded, takes no {n} more");
-        if alike.wr_id.nth(n as u32).0 < alike.wr_id.0 {
-            return self.push_each(alike, ends);
+        if reads.wr_id.nth(n as u32).0 < reads.wr_id.0 {
+            return self.push_each(reads, ends);
         }
         // SAFETY: first <= N, within the array of N or one past it.
         let wrs = unsafe { self.chain.wrs.as_ptr().add(first) };
-        // SAFETY: n live, linked templates follow, and nobody else has them now (see `fill`).
+        // SAFETY: n live, linked templates follow, and no other code has them now (see `fill`).
         let wrs = unsafe { core::slice::from_raw_parts_mut(wrs, n) };
         // SAFETY: first <= N, within the array of N or one past it.
         let sges = unsafe { self.chain.sges.as_ptr().add(first) };
         // SAFETY: as for the templates; S is at least 1.
         let sges = unsafe { core::slice::from_raw_parts_mut(sges, n) };
-        let UniformReads { wr_id: WrId(wr_id), len: length, rkey, lkey } = *alike;
+        let UniformReads { wr_id: WrId(wr_id), len: length, rkey, lkey } = *reads;
         // Of an iterator that gives fewer than it said, those that it gave.
         let mut given = 0;
         for ((wr, sges), ends) in wrs.iter_mut().zip(sges).zip(ends) {
             // Sequence numbers do not begin again before the last of these.
             wr.wr_id = wr_id.wrapping_add(given);
             given += 1;
-            wr.send_flags = 0;
+            wr.send_flags = SendFlags::empty();
             wr.remote_addr = ends.remote_addr;
             wr.rkey = rkey;
             if S > 1 {
@@ -155,18 +155,18 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         // At most n, a length.
         let given = given as usize;
         if let Some(last) = given.checked_sub(1) {
-            wrs[last].send_flags = IBV_SEND_SIGNALED;
+            wrs[last].send_flags = SendFlags::SIGNALED;
         }
         self.len = first + given;
     }
 
     /// The same, one by one.
     #[cold]
-    fn push_each(&mut self, alike: &UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
+    fn push_each(&mut self, reads: &UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         let mut left = ends.len();
         for (i, ends) in (0..).zip(ends) {
             left -= 1;
-            self.push(&alike.read(i, ends, left == 0));
+            self.push(&reads.read(i, ends, left == 0));
         }
     }
 
@@ -196,11 +196,11 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         assert!(i < N, "a chain of {N} wrs is full");
         // SAFETY: i < N, within the array of N.
         let wr = unsafe { self.chain.wrs.as_ptr().add(i) };
-        // SAFETY: `wr` points at a live, linked template; the storage is borrowed exclusively by the
-        // chain, the chain by `self`, and no driver walks it now (it does only inside `post`).
+        // SAFETY: `wr` points at a live, linked template; the storage is borrowed exclusively by
+        // the chain, the chain by `self`, and no driver walks it now (it does only inside `post`).
         let wr = unsafe { &mut *wr };
         wr.wr_id = read.wr_id.0;
-        wr.send_flags = if read.signaled { IBV_SEND_SIGNALED } else { 0 };
+        wr.send_flags = if read.signaled { SendFlags::SIGNALED } else { SendFlags::empty() };
         wr.remote_addr = read.remote_addr;
         wr.rkey = read.rkey;
         if S > 1 {
@@ -213,8 +213,8 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
 
     /// Ends the chain after the last encoded wr, gives its head to `post_send`, and links it again.
     ///
-    /// `post_send` gets the head and returns what `ibv_post_send` does: 0 or an errno, and `bad_wr`.
-    /// It is called once, or not at all for an empty chain.
+    /// `post_send` gets the head and returns what `ibv_post_send` does: 0 or an errno, and
+    /// `bad_wr`. It is called once, or not at all for an empty chain.
     #[inline]
     pub fn post(self, post_send: impl FnOnce(*mut SendWr) -> (i32, *mut SendWr)) -> Commit {
         let Some(last) = self.len.checked_sub(1) else { return Commit::All };
@@ -223,7 +223,7 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         let last = unsafe { head.add(last) };
         // SAFETY: `last` points at a live template.
         let link = unsafe { &raw mut (*last).next };
-        // SAFETY: nobody else accesses the templates before `post_send`.
+        // SAFETY: no other code accesses the templates before `post_send`.
         let next = unsafe { link.replace(ptr::null_mut()) };
         let (errno, bad_wr) = post_send(head);
         // SAFETY: `post_send` has returned, and ibv_post_send keeps no pointer to the wrs.
@@ -269,7 +269,8 @@ mod tests {
             assert_eq!((wr.num_sge, wr.opcode), (1, super::super::IBV_WR_RDMA_READ));
             // SAFETY: every template points at its sge.
             let sge = unsafe { &*wr.sg_list };
-            out[n] = (wr.wr_id, wr.remote_addr, wr.rkey, sge.addr, sge.length, sge.lkey, wr.send_flags);
+            out[n] =
+                (wr.wr_id, wr.remote_addr, wr.rkey, sge.addr, sge.length, sge.lkey, wr.send_flags.bits());
             n += 1;
             at = wr.next;
         }
@@ -296,35 +297,35 @@ mod tests {
             assert_eq!(n, len as usize);
             for (i, got) in (0..len).zip(seen) {
                 let r = read(i, i + 1 == len);
-                let flags = if r.signaled { IBV_SEND_SIGNALED } else { 0 };
+                let flags = if r.signaled { SendFlags::SIGNALED.bits() } else { 0 };
                 assert_eq!(got, (r.wr_id.0, r.remote_addr, r.rkey, r.local_addr, r.len, r.lkey, flags));
             }
         }
     }
 
     #[test]
-    fn reads_that_are_alike_are_encoded_as_one_by_one() {
+    fn uniform_reads_are_encoded_as_they_are_one_by_one() {
         let mut storage = ChainStorage::<8, 2>::new();
         let mut chain = Chain::new(&mut storage);
         let pieces = [Piece { addr: 0x10, len: 1 }, Piece { addr: 0x20, len: 2 }];
-        let alike = UniformReads { wr_id: WrId::new(LaneId::new(1, 2), 7), len: 96, rkey: 5, lkey: 6 };
+        let reads = UniformReads { wr_id: WrId::new(LaneId::new(1, 2), 7), len: 96, rkey: 5, lkey: 6 };
         let ends = |i: u32| Ends { remote_addr: 0x1000 + u64::from(i), local_addr: 0x2000 + u64::from(i) };
         // What earlier commits left in the templates does not show.
         for (before, seq) in (0..5).flat_map(|n| [0, 4, 3, 2, 1].map(|left| (n, WrId::SEQUENCES - left))) {
-            let alike = UniformReads { wr_id: WrId::new(alike.wr_id.lane(), seq), ..alike };
+            let reads = UniformReads { wr_id: WrId::new(reads.wr_id.lane(), seq), ..reads };
             let mut posting = chain.begin();
             (0..8).for_each(|i| posting.push_scattered(&read(i, i % 2 == 0), &pieces));
             assert_eq!(posting.post(|_| (0, ptr::null_mut())), Commit::All);
             let mut posting = chain.begin();
             (0..before).for_each(|i| posting.push(&read(i, false)));
-            posting.push_uniform(&alike, (0..3).map(ends));
+            posting.push_uniform(&reads, (0..3).map(ends));
             assert_eq!(posting.len(), before as usize + 3);
             let commit = posting.post(|head| {
                 let mut seen = [(0, 0, 0, 0, 0, 0, 0); 8];
                 assert_eq!(walk(head, &mut seen), before as usize + 3);
                 for i in 0..3 {
-                    let r = alike.read(i, ends(i), i == 2);
-                    let flags = if i == 2 { IBV_SEND_SIGNALED } else { 0 };
+                    let r = reads.read(i, ends(i), i == 2);
+                    let flags = if i == 2 { SendFlags::SIGNALED.bits() } else { 0 };
                     let want = (r.wr_id.0, r.remote_addr, r.rkey, r.local_addr, r.len, r.lkey, flags);
                     assert_eq!(seen[(before + i) as usize], want);
                 }
@@ -341,8 +342,8 @@ mod tests {
         let mut chain = Chain::new(&mut storage);
         let mut posting = chain.begin();
         (0..2).for_each(|i| posting.push(&read(i, true)));
-        let alike = UniformReads { wr_id: WrId(0), len: 1, rkey: 0, lkey: 0 };
-        posting.push_uniform(&alike, (0..3).map(|_| Ends { remote_addr: 0, local_addr: 0 }));
+        let reads = UniformReads { wr_id: WrId(0), len: 1, rkey: 0, lkey: 0 };
+        posting.push_uniform(&reads, (0..3).map(|_| Ends { remote_addr: 0, local_addr: 0 }));
     }
 
     #[test]

@@ -7,5 +7,5 @@ mod wc;
 mod wr;
 
 pub use chain::{Chain, ChainStorage, Posting};
-pub use wc::{FaultKind, Wc, WcOffsets, WcStatus};
-pub use wr::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr, Sge};
+pub use wc::{FaultKind, Wc, WcFlags, WcOffsets, WcStatus};
+pub use wr::{IBV_WR_RDMA_READ, SendFlags, SendWr, Sge};

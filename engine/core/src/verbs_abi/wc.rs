@@ -3,7 +3,26 @@
 use core::fmt;
 use core::mem::{offset_of, size_of};
 
+use bitflags::bitflags;
+use static_assertions::{assert_eq_size, const_assert_eq};
+
 use crate::id::WrId;
+
+bitflags! {
+    /// `enum ibv_wc_flags`. Bits that this version does not know are kept.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    #[repr(transparent)]
+    pub struct WcFlags: u32 {
+        /// `IBV_WC_GRH`: a global routing header stands before the data of a UD receive.
+        const GRH = 1;
+        /// `IBV_WC_WITH_IMM`: immediate data came with it.
+        const WITH_IMM = 1 << 1;
+        /// `IBV_WC_IP_CSUM_OK`: checksums were found right.
+        const IP_CSUM_OK = 1 << 2;
+        /// `IBV_WC_WITH_INV`: a local key was invalidated by the peer.
+        const WITH_INV = 1 << 3;
+    }
+}
 
 /// `struct ibv_wc`: a work completion, as the driver wrote it.
 ///
@@ -21,7 +40,7 @@ pub struct Wc {
     imm_data: u32,
     qp_num: u32,
     src_qp: u32,
-    wc_flags: u32,
+    wc_flags: WcFlags,
     pkey_index: u16,
     slid: u16,
     sl: u8,
@@ -29,23 +48,22 @@ pub struct Wc {
 }
 
 // rdma-core, libibverbs/verbs.h: struct ibv_wc (LP64).
-const _: () = {
-    assert!(size_of::<Wc>() == 48);
-    assert!(align_of::<Wc>() == 8);
-    assert!(offset_of!(Wc, wr_id) == 0);
-    assert!(offset_of!(Wc, status) == 8);
-    assert!(offset_of!(Wc, opcode) == 12);
-    assert!(offset_of!(Wc, vendor_err) == 16);
-    assert!(offset_of!(Wc, byte_len) == 20);
-    assert!(offset_of!(Wc, imm_data) == 24);
-    assert!(offset_of!(Wc, qp_num) == 28);
-    assert!(offset_of!(Wc, src_qp) == 32);
-    assert!(offset_of!(Wc, wc_flags) == 36);
-    assert!(offset_of!(Wc, pkey_index) == 40);
-    assert!(offset_of!(Wc, slid) == 42);
-    assert!(offset_of!(Wc, sl) == 44);
-    assert!(offset_of!(Wc, dlid_path_bits) == 45);
-};
+assert_eq_size!(WcFlags, u32);
+const_assert_eq!(size_of::<Wc>(), 48);
+const_assert_eq!(align_of::<Wc>(), 8);
+const_assert_eq!(offset_of!(Wc, wr_id), 0);
+const_assert_eq!(offset_of!(Wc, status), 8);
+const_assert_eq!(offset_of!(Wc, opcode), 12);
+const_assert_eq!(offset_of!(Wc, vendor_err), 16);
+const_assert_eq!(offset_of!(Wc, byte_len), 20);
+const_assert_eq!(offset_of!(Wc, imm_data), 24);
+const_assert_eq!(offset_of!(Wc, qp_num), 28);
+const_assert_eq!(offset_of!(Wc, src_qp), 32);
+const_assert_eq!(offset_of!(Wc, wc_flags), 36);
+const_assert_eq!(offset_of!(Wc, pkey_index), 40);
+const_assert_eq!(offset_of!(Wc, slid), 42);
+const_assert_eq!(offset_of!(Wc, sl), 44);
+const_assert_eq!(offset_of!(Wc, dlid_path_bits), 45);
 
 /// Where the fields of a [`Wc`] are, for those who can compare them with the real header's.
 #[allow(missing_docs, reason = "the names are verbs.h's")]
@@ -96,7 +114,7 @@ impl Wc {
             imm_data: 0,
             qp_num,
             src_qp: 0,
-            wc_flags: 0,
+            wc_flags: WcFlags::empty(),
             pkey_index: 0,
             slid: 0,
             sl: 0,
@@ -130,6 +148,15 @@ impl Wc {
     #[must_use]
     pub const fn qp_num(&self) -> u32 {
         self.qp_num
+    }
+}
+
+impl Wc {
+    /// What the driver says beside; `None` of a failed completion, where it says nothing. A READ's
+    /// has no flag that kvrail looks at.
+    #[must_use]
+    pub const fn flags(&self) -> Option<WcFlags> {
+        if self.status().is_success() { Some(WcFlags::from_bits_retain(self.wc_flags.bits())) } else { None }
     }
 }
 
@@ -200,14 +227,14 @@ statuses! {
     GENERAL_ERR = 21 "general error",
 }
 
-/// Whom a failed completion accuses.
+/// What a failed completion blames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
     /// The request itself: wrong on every path, so the page fails and is not posted again.
     Page,
     /// The path: another lane may do better.
     Path,
-    /// Nobody: the wr was flushed because another failed.
+    /// Neither: the wr was flushed because another failed.
     Flushed,
 }
 
@@ -238,8 +265,8 @@ impl WcStatus {
         matches!(self, Self::LOC_LEN_ERR | Self::LOC_QP_OP_ERR | Self::LOC_PROT_ERR | Self::LOC_ACCESS_ERR)
     }
 
-    /// Whom it accuses. Unknown values accuse the path: to try elsewhere is harmless, the deadline
-    /// bounds it.
+    /// What it blames. Unknown values blame the path: to try elsewhere is harmless, and the
+    /// deadline bounds it.
     #[must_use]
     pub const fn fault(self) -> FaultKind {
         match self {

@@ -3,10 +3,29 @@
 use core::mem::{offset_of, size_of};
 use core::ptr;
 
+use bitflags::bitflags;
+use static_assertions::{assert_eq_size, const_assert_eq};
+
 /// `IBV_WR_RDMA_READ` of `enum ibv_wr_opcode`.
 pub const IBV_WR_RDMA_READ: u32 = 4;
-/// `IBV_SEND_SIGNALED` of `enum ibv_send_flags`.
-pub const IBV_SEND_SIGNALED: u32 = 1 << 1;
+
+bitflags! {
+    /// `enum ibv_send_flags`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    #[repr(transparent)]
+    pub struct SendFlags: u32 {
+        /// `IBV_SEND_FENCE`: begins only when all earlier READs of the QP have completed.
+        const FENCE = 1;
+        /// `IBV_SEND_SIGNALED`: success is told.
+        const SIGNALED = 1 << 1;
+        /// `IBV_SEND_SOLICITED`: unused by READs.
+        const SOLICITED = 1 << 2;
+        /// `IBV_SEND_INLINE`: unused by READs.
+        const INLINE = 1 << 3;
+        /// `IBV_SEND_IP_CSUM`: unused by READs.
+        const IP_CSUM = 1 << 4;
+    }
+}
 
 /// `struct ibv_sge`: one piece of local memory.
 #[repr(C)]
@@ -20,7 +39,8 @@ pub struct Sge {
     pub lkey: u32,
 }
 
-/// `struct ibv_send_wr`, with the member `wr.rdma` of its union spelled out and the rest as padding.
+/// `struct ibv_send_wr`, with the member `wr.rdma` of its union spelled out and the rest as
+/// padding.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SendWr {
@@ -34,8 +54,8 @@ pub struct SendWr {
     pub num_sge: i32,
     /// [`IBV_WR_RDMA_READ`].
     pub opcode: u32,
-    /// [`IBV_SEND_SIGNALED`] or nothing.
-    pub send_flags: u32,
+    /// [`SendFlags::SIGNALED`] or nothing.
+    pub send_flags: SendFlags,
     /// `imm_data`, unused by READs.
     pub imm_data: u32,
     /// Address in the peer's memory.
@@ -54,7 +74,7 @@ impl SendWr {
         sg_list: ptr::null_mut(),
         num_sge: 1,
         opcode: IBV_WR_RDMA_READ,
-        send_flags: 0,
+        send_flags: SendFlags::empty(),
         imm_data: 0,
         remote_addr: 0,
         rkey: 0,
@@ -63,20 +83,19 @@ impl SendWr {
 }
 
 // rdma-core, libibverbs/verbs.h: struct ibv_sge, struct ibv_send_wr (LP64).
-const _: () = {
-    assert!(size_of::<Sge>() == 16);
-    assert!(offset_of!(Sge, addr) == 0);
-    assert!(offset_of!(Sge, length) == 8);
-    assert!(offset_of!(Sge, lkey) == 12);
-    assert!(size_of::<SendWr>() == 128);
-    assert!(align_of::<SendWr>() == 8);
-    assert!(offset_of!(SendWr, wr_id) == 0);
-    assert!(offset_of!(SendWr, next) == 8);
-    assert!(offset_of!(SendWr, sg_list) == 16);
-    assert!(offset_of!(SendWr, num_sge) == 24);
-    assert!(offset_of!(SendWr, opcode) == 28);
-    assert!(offset_of!(SendWr, send_flags) == 32);
-    assert!(offset_of!(SendWr, imm_data) == 36);
-    assert!(offset_of!(SendWr, remote_addr) == 40);
-    assert!(offset_of!(SendWr, rkey) == 48);
-};
+assert_eq_size!(SendFlags, u32);
+const_assert_eq!(size_of::<Sge>(), 16);
+const_assert_eq!(offset_of!(Sge, addr), 0);
+const_assert_eq!(offset_of!(Sge, length), 8);
+const_assert_eq!(offset_of!(Sge, lkey), 12);
+const_assert_eq!(size_of::<SendWr>(), 128);
+const_assert_eq!(align_of::<SendWr>(), 8);
+const_assert_eq!(offset_of!(SendWr, wr_id), 0);
+const_assert_eq!(offset_of!(SendWr, next), 8);
+const_assert_eq!(offset_of!(SendWr, sg_list), 16);
+const_assert_eq!(offset_of!(SendWr, num_sge), 24);
+const_assert_eq!(offset_of!(SendWr, opcode), 28);
+const_assert_eq!(offset_of!(SendWr, send_flags), 32);
+const_assert_eq!(offset_of!(SendWr, imm_data), 36);
+const_assert_eq!(offset_of!(SendWr, remote_addr), 40);
+const_assert_eq!(offset_of!(SendWr, rkey), 48);

@@ -9,7 +9,6 @@
 //! | `transport` | [`LaneTransport`]: what carries out a lane's READs |
 //! | `registry` | which local memory the rails may write to |
 //! | `progress`, `sleep` | how workers and the engine's thread sleep and wake each other |
-//! | `ring` | the ring between two threads |
 
 #[cfg(not(loom))]
 mod config;
@@ -20,7 +19,6 @@ mod rail;
 mod rails;
 #[cfg(not(loom))]
 mod registry;
-mod ring;
 mod sleep;
 mod sync;
 #[cfg(not(loom))]

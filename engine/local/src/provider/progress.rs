@@ -4,9 +4,13 @@
 #[cfg(not(loom))]
 use kvrail_core::provider::Wake;
 
-use super::ring::Padded;
 use super::sleep::Sleeper;
 use super::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+
+/// A value on its own pair of cache lines: x86 prefetches adjacent lines together.
+#[repr(align(128))]
+#[derive(Debug, Default)]
+struct Padded<T>(T);
 
 /// One rail's counters, written by its worker alone. They only grow, and never reach 2^64.
 #[derive(Debug, Default)]

@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 
 use kvrail_core::id::{LaneId, ProviderId, RailIndex};
 use kvrail_core::provider::{Commit, Post, Read};
+use kvrail_host::ring::{RingConsumer, RingProducer};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 use super::registry::Registry;
-use super::ring::{Consumer, Producer};
 use super::transport::LaneTransport;
 use super::worker::{Command, Completion, Notice, WorkerSignals};
 
@@ -25,9 +25,9 @@ pub(crate) const ENOMEM: i32 = 12;
 pub(crate) struct Rail<T: LaneTransport> {
     pub(crate) provider: ProviderId,
     pub(crate) index: RailIndex,
-    pub(crate) commands: Producer<Command<T>>,
-    pub(crate) completions: Consumer<Completion>,
-    pub(crate) notices: Consumer<Notice>,
+    pub(crate) commands: RingProducer<Command<T>>,
+    pub(crate) completions: RingConsumer<Completion>,
+    pub(crate) notices: RingConsumer<Notice>,
     pub(crate) signals: Arc<WorkerSignals>,
     pub(crate) thread: Option<JoinHandle<()>>,
     pub(crate) lanes: Vec<LanePlace<T>>,
@@ -67,7 +67,7 @@ pub struct LocalLane {
     pub(crate) slot: u16,
     pub(crate) qp_num: u32,
     pub(crate) depth: u32,
-    pub(crate) fail_asked: bool,
+    pub(crate) fail_requested: bool,
 }
 
 // A lane moves between threads with its engine, and there is one handle to it.

@@ -13,12 +13,12 @@ use kvrail_core::time::Time;
 use kvrail_core::verbs_abi::Wc;
 use kvrail_host::descriptors::OwnerProcess;
 use kvrail_host::memory::populate_for_write;
+use kvrail_host::ring::ring;
 
 use super::config::{LocalConfig, LocalOpenError, LocalStartError};
 use super::progress::{LocalWaker, Progress, Reporter};
 use super::rail::{CHAIN, EINVAL, ENOMEM, LaneInterrupt, LanePlace, LocalLane, LocalPost, Rail, next_qp_num};
 use super::registry::Registry;
-use super::ring::ring;
 use super::transport::LaneTransport;
 use super::worker::{Command, Notice, Worker, WorkerLane, WorkerSignals};
 
@@ -215,7 +215,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
             slot,
             qp_num,
             depth,
-            fail_asked: false,
+            fail_requested: false,
         })
     }
 
@@ -251,7 +251,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         if let Some(interrupt) = &place.interrupt {
             interrupt.fail();
         }
-        if !std::mem::replace(&mut lane.fail_asked, true) {
+        if !std::mem::replace(&mut lane.fail_requested, true) {
             rail.send(Command::Fail { slot: lane.slot, id: lane.id });
         }
     }

@@ -150,12 +150,12 @@ mod tests {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
-    use crate::provider::ring::{Consumer, ring};
     use crate::provider::sync::{Arc, AtomicBool, AtomicU32};
+    use kvrail_host::ring::{RingConsumer, ring};
     use loom::thread;
 
     /// Takes an item as a worker does: looks, prepares to sleep, looks again, sleeps.
-    fn take(sleeper: &Sleeper, rx: &mut Consumer<u32>) -> u32 {
+    fn take(sleeper: &Sleeper, rx: &mut RingConsumer<u32>) -> u32 {
         loop {
             if let Some(item) = rx.pop() {
                 return item;

@@ -3,25 +3,10 @@
 #[cfg(not(loom))]
 mod real {
     pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
     use rustix::thread::futex;
     use rustix::time::Timespec;
-
-    /// An `UnsafeCell` whose accesses loom can see.
-    #[derive(Debug)]
-    pub(crate) struct Cell<T>(std::cell::UnsafeCell<T>);
-
-    impl<T> Cell<T> {
-        pub(crate) const fn new(value: T) -> Self {
-            Self(std::cell::UnsafeCell::new(value))
-        }
-
-        #[inline]
-        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-            f(self.0.get())
-        }
-    }
 
     /// A word that a thread can sleep on.
     #[derive(Debug, Default)]
@@ -57,21 +42,8 @@ pub(crate) use real::*;
 #[cfg(loom)]
 mod model {
     pub(crate) use loom::sync::Arc;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
     use loom::sync::{Condvar, Mutex};
-
-    #[derive(Debug)]
-    pub(crate) struct Cell<T>(loom::cell::UnsafeCell<T>);
-
-    impl<T> Cell<T> {
-        pub(crate) fn new(value: T) -> Self {
-            Self(loom::cell::UnsafeCell::new(value))
-        }
-
-        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-            self.0.with_mut(f)
-        }
-    }
 
     /// Models the promise of futex(2): seen from `wake`, comparing the word and falling asleep are
     /// one step. No time passes in a model: a thread that is not woken sleeps for ever, and loom

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kvrail_core::id::{LaneId, WrId};
 use kvrail_core::provider::Read;
 use kvrail_core::verbs_abi::WcStatus;
+use kvrail_host::ring::{RingConsumer, RingProducer};
 
 use super::progress::Reporter;
-use super::ring::{Consumer, Producer};
 use super::sleep::Sleeper;
 use super::transport::LaneTransport;
 
@@ -76,10 +76,10 @@ pub(crate) struct WorkerSignals {
 
 /// The worker of one rail.
 #[derive(Debug)]
-pub(crate) struct Worker<T> {
-    pub(crate) commands: Consumer<Command<T>>,
-    pub(crate) completions: Producer<Completion>,
-    pub(crate) notices: Producer<Notice>,
+pub(crate) struct Worker<T: LaneTransport> {
+    pub(crate) commands: RingConsumer<Command<T>>,
+    pub(crate) completions: RingProducer<Completion>,
+    pub(crate) notices: RingProducer<Notice>,
     pub(crate) lanes: Box<[Option<Box<WorkerLane<T>>>]>,
     pub(crate) reporter: Reporter,
     pub(crate) signals: Arc<WorkerSignals>,

@@ -17,10 +17,14 @@
 //! let pages: Vec<Location> = (0..1_024)
 //!     .map(|i| Location {
 //!         slot: 7 + 2 * i,
-//!         expected: EntryValue { generation: Generation(0xBEEF_0000_0003), tag: KeyTag(900 + u64::from(i)) },
+//!         expected: EntryValue {
+//!             generation: Generation(0xBEEF_0000_0003),
+//!             tag: KeyTag(900 + u64::from(i)),
+//!         },
 //!     })
 //!     .collect();
-//! let head = Head { fingerprint: Fingerprint::from_bytes([1; 16]), epoch: Epoch(5.try_into()?), region: 0, request: 42 };
+//! let (fingerprint, epoch) = (Fingerprint::from_bytes([1; 16]), Epoch(5.try_into()?));
+//! let head = Head { fingerprint, epoch, region: 0, request: 42 };
 //! let bytes = BlockList::new(head, &pages)?.encode();
 //! assert_eq!(bytes.len(), 96);
 //! let list = BlockList::parse(&bytes)?;

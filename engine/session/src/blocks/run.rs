@@ -18,7 +18,8 @@ pub struct Head {
     pub fingerprint: Fingerprint,
     /// The life of the producer in which they were written.
     pub epoch: Epoch,
-    /// Which of the regions in the producer's offer they are in, below [`MAX_REGIONS`].
+    /// Which of the regions in the producer's offer they are in, below
+    /// [`MAX_REGIONS`](crate::MAX_REGIONS).
     pub region: u16,
     /// The request's number at both nodes.
     pub request: u64,

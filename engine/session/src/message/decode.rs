@@ -36,7 +36,7 @@ pub(crate) fn header(bytes: &[u8]) -> Result<MessageKind, ParseError> {
         return Err(ParseError::Magic { got: header.magic });
     }
     let got = header.kind.get();
-    let kind = MessageKind::from_code(got).ok_or(ParseError::UnknownKind { got })?;
+    let kind = MessageKind::from_wire(got).ok_or(ParseError::UnknownKind { got })?;
     let (got, want) = (header.version.get(), kind.version());
     if got != want {
         return Err(ParseError::Version { kind, got, want });
@@ -75,7 +75,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message, ParseError> {
         MessageKind::Lanes => Message::Lanes(asks(whole(bytes)?)?),
         MessageKind::LanesReady => Message::LanesReady(answers(whole(bytes)?)?),
         MessageKind::Release => release(whole(bytes)?)?,
-        MessageKind::Bye => Message::Bye(ByeReason::from_code(whole::<wire::Bye>(bytes)?.reason.get())),
+        MessageKind::Bye => Message::Bye(ByeReason::from_wire(whole::<wire::Bye>(bytes)?.reason.get())),
         MessageKind::Alive => {
             whole::<wire::Alive>(bytes)?;
             Message::Alive
@@ -147,7 +147,7 @@ fn versions(kind: MessageKind, min: u64, max: u64) -> Result<Versions, ParseErro
 fn role(kind: MessageKind, code: u64) -> Result<Role, ParseError> {
     u8::try_from(code)
         .ok()
-        .and_then(Role::from_code)
+        .and_then(Role::from_wire)
         .ok_or_else(|| field(kind, "role", code, "1 for a reader, 2 for a producer"))
 }
 
@@ -210,7 +210,7 @@ fn rail(read: &wire::Rail) -> Result<RailDescription, ParseError> {
     const KIND: MessageKind = MessageKind::Offer;
     Ok(RailDescription {
         name: name(KIND, "rail.name", &read.name)?,
-        kind: TransportKind::from_code(read.kind)
+        kind: TransportKind::from_wire(read.kind)
             .ok_or_else(|| field(KIND, "rail.kind", 0_u8, "the number of a transport, at least 1"))?,
         address: RailAddress(read.address),
         nominal_bytes_per_sec: read.nominal_bytes_per_sec.get(),
@@ -298,7 +298,7 @@ fn answers(read: &wire::Lanes) -> Result<LaneAnswers, ParseError> {
             number: lane_number(KIND, lane.number)?,
             rail: rail_index(KIND, lane.rail)?,
             remote_rail: rail_index(KIND, lane.remote_rail)?,
-            result: match LaneRefusalCode::from_code(lane.status.get()) {
+            result: match LaneRefusalCode::from_wire(lane.status.get()) {
                 None => Ok(LaneBlob(lane.blob)),
                 Some(code) => Err(LaneRefusal { code, text: name(KIND, "text", &lane.blob)? }),
             },

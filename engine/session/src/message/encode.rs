@@ -39,7 +39,7 @@ impl Message {
                 out.as_bytes().to_vec()
             }
             Self::Bye(reason) => {
-                wire::Bye { header, reason: U16::new(reason.code()), zero: [0; 6], mac: [0; 32] }
+                wire::Bye { header, reason: U16::new(reason.to_wire()), zero: [0; 6], mac: [0; 32] }
                     .as_bytes()
                     .to_vec()
             }
@@ -57,7 +57,7 @@ fn encode_greeting(greeting: &Greeting, chosen: u16) -> wire::Greeting {
         min: U16::new(greeting.versions.min()),
         max: U16::new(greeting.versions.max()),
         chosen: U16::new(chosen),
-        role: greeting.role.code(),
+        role: greeting.role.to_wire(),
         zero: 0,
         key_id: greeting.key_id.0,
         nonce: greeting.nonce,
@@ -121,7 +121,7 @@ fn encode_refusal(header: Header, refusal: &Refusal) -> Vec<u8> {
             code::LAYOUT
         }
         Reason::Role(Both { ours, theirs }) => {
-            let role = |role: crate::Role| (u64::from(role.code()), 0);
+            let role = |role: crate::Role| (u64::from(role.to_wire()), 0);
             numbers(Both { ours: role(ours), theirs: role(theirs) });
             code::ROLE
         }
@@ -152,7 +152,7 @@ fn encode_refusal(header: Header, refusal: &Refusal) -> Vec<u8> {
 fn encode_rail(rail: &RailDescription) -> wire::Rail {
     wire::Rail {
         name: *rail.name.field(),
-        kind: rail.kind.code(),
+        kind: rail.kind.to_wire(),
         numa_known: rail.numa.is_some().into(),
         numa: rail.numa.unwrap_or(0),
         zero: 0,
@@ -230,7 +230,7 @@ fn encode_answers(header: Header, answers: &LaneAnswers) -> Vec<u8> {
     for (to, lane) in out.lane.iter_mut().zip(answers.lanes.iter()) {
         let (status, blob) = match &lane.result {
             Ok(blob) => (0, blob.0),
-            Err(refusal) => (refusal.code.code(), *refusal.text.field()),
+            Err(refusal) => (refusal.code.to_wire(), *refusal.text.field()),
         };
         *to = wire::Lane {
             number: U32::new(lane.number.0.get()),

@@ -227,7 +227,7 @@ pub enum LaneRefusalCode {
 impl LaneRefusalCode {
     /// The code behind a number on the wire; 0 means that there is no refusal.
     #[must_use]
-    pub const fn from_code(code: u16) -> Option<Self> {
+    pub const fn from_wire(code: u16) -> Option<Self> {
         Some(match code {
             0 => return None,
             1 => Self::Transport,
@@ -240,7 +240,7 @@ impl LaneRefusalCode {
 
     /// Its number on the wire.
     #[must_use]
-    pub const fn code(self) -> u16 {
+    pub const fn to_wire(self) -> u16 {
         match self {
             Self::Transport => 1,
             Self::NoSuchRail => 2,
@@ -282,7 +282,7 @@ pub enum ByeReason {
 impl ByeReason {
     /// The reason behind a number on the wire.
     #[must_use]
-    pub const fn from_code(code: u16) -> Self {
+    pub const fn from_wire(code: u16) -> Self {
         match code {
             1 => Self::Finished,
             2 => Self::Stopping,
@@ -293,7 +293,7 @@ impl ByeReason {
 
     /// Its number on the wire.
     #[must_use]
-    pub const fn code(self) -> u16 {
+    pub const fn to_wire(self) -> u16 {
         match self {
             Self::Finished => 1,
             Self::Stopping => 2,

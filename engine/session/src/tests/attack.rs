@@ -131,6 +131,9 @@ fn a_reader_does_not_take_its_own_words_for_a_producers() {
         matches!(error.cause, Cause::Instead { want: MessageKind::Challenge, got: MessageKind::Hello }),
         "{error}"
     );
+    let text =
+        "the peer sent no valid Challenge (message kind 2), but Hello: does something else use this port?";
+    assert!(error.to_string().ends_with(text), "{error}");
     // Dressed up as a challenge.
     let error = reader_meets(|mut stream| {
         let (Message::Hello(own), _) = read_message(&mut stream) else { panic!("no hello") };

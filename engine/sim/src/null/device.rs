@@ -4,7 +4,7 @@
 use core::ptr;
 
 use kvrail_core::id::{LaneId, WrId};
-use kvrail_core::verbs_abi::{IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, SendWr, Wc, WcStatus};
+use kvrail_core::verbs_abi::{IBV_WR_RDMA_READ, SendFlags, SendWr, Wc, WcStatus};
 
 pub(super) const EINVAL: i32 = 22;
 pub(super) const ENOMEM: i32 = 12;
@@ -188,7 +188,7 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
     while !wr.is_null() {
         // SAFETY: a chain of live wrs.
         let request = unsafe { &*wr };
-        let told = failed || request.send_flags & IBV_SEND_SIGNALED != 0;
+        let told = failed || request.send_flags.contains(SendFlags::SIGNALED);
         let queues_are_full =
             head.wrapping_sub(tail) > mask || (told && cq.head.wrapping_sub(cq.tail) > cq.mask);
         if queues_are_full {

@@ -9,7 +9,7 @@ use kvrail_core::provider::{
     Commit, Ends, MemoryRange, Piece, Post, Provider, ProviderEvent, RailInfo, RailKeys, Read, RegisterError,
     UniformReads, WaitFor, Wake,
 };
-use kvrail_core::verbs_abi::{Chain, ChainStorage, IBV_SEND_SIGNALED, Posting, SendWr, Sge, Wc};
+use kvrail_core::verbs_abi::{Chain, ChainStorage, Posting, SendFlags, SendWr, Sge, Wc};
 
 use super::device::{Cq, Cqe, MAX_SGES, Qp, Wqe, ibv_poll_cq, ibv_post_send, purge};
 
@@ -351,8 +351,12 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
             return Err(EINVAL);
         }
         let mut sge = Sge::default();
-        let mut wr =
-            SendWr { wr_id: wr_id.0, sg_list: &raw mut sge, send_flags: IBV_SEND_SIGNALED, ..SendWr::EMPTY };
+        let mut wr = SendWr {
+            wr_id: wr_id.0,
+            sg_list: &raw mut sge,
+            send_flags: SendFlags::SIGNALED,
+            ..SendWr::EMPTY
+        };
         let mut bad_wr = ptr::null_mut();
         // SAFETY: the QP of a lane that is borrowed along with the rails; a chain of one local wr
         // with one local sge; a local.

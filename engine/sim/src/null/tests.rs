@@ -8,7 +8,7 @@ use std::vec::Vec;
 
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, Piece, Post, Provider, ProviderEvent, Read};
-use kvrail_core::verbs_abi::{ChainStorage, IBV_SEND_SIGNALED, SendWr, Sge, Wc, WcStatus};
+use kvrail_core::verbs_abi::{ChainStorage, SendFlags, SendWr, Sge, Wc, WcStatus};
 
 use super::*;
 
@@ -136,7 +136,7 @@ fn the_driver_refuses_what_it_does_not_know() {
     let mut rails = rails(1, 4, 1, 8);
     let mut lane = rails.open(id(0), R0, ()).unwrap();
     let mut sge = Sge::default();
-    let good = SendWr { sg_list: &raw mut sge, send_flags: IBV_SEND_SIGNALED, ..SendWr::EMPTY };
+    let good = SendWr { sg_list: &raw mut sge, send_flags: SendFlags::SIGNALED, ..SendWr::EMPTY };
     for bad in [SendWr { opcode: 0, ..good }, SendWr { num_sge: 0, ..good }, SendWr { num_sge: 31, ..good }] {
         let mut second = bad;
         let second = &raw mut second;

@@ -51,7 +51,7 @@ impl<L> Mailbox<L> {
     }
 }
 
-/// What happened at a session.
+/// An event of a session.
 pub(crate) enum SessionEvent<L> {
     /// The session stands, with these first lanes.
     Agreed(Box<Agreed<L>>),

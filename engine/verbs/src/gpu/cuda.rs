@@ -1,5 +1,5 @@
-//! CUDA's driver API, opened at run time: the few calls that finding, exporting and checking device memory
-//! takes. (CUDA driver API reference: memory, unified addressing, GPUDirect RDMA guide.)
+//! CUDA's driver API, opened at run time: the calls that find, export and check device memory (CUDA
+//! driver API reference: memory, unified addressing; GPUDirect RDMA guide).
 #![allow(unsafe_code, reason = "calls into libcuda")]
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -10,7 +10,7 @@ use libloading::Library;
 use super::error::{CudaError, GpuError};
 use super::window::Window;
 
-/// `CUresult`: an integer, whatever the driver writes.
+/// `CUresult`, as the integer that the driver writes.
 type Status = c_int;
 type Context = *mut c_void;
 
@@ -79,7 +79,7 @@ api! {
 /// The driver, initialised.
 pub(super) struct Cuda {
     api: Api,
-    // Its functions live as long as it. `None` in tests.
+    // Keeps the functions of `api` mapped. `None` in tests.
     _library: Option<Library>,
 }
 
@@ -89,7 +89,7 @@ impl std::fmt::Debug for Cuda {
     }
 }
 
-/// What CUDA knows of an address.
+/// What CUDA knows of an address: its GPU, and its allocation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Whereabouts {
     pub(super) context: Current,
@@ -102,7 +102,7 @@ pub(super) struct Whereabouts {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Current(Context);
 
-// SAFETY: a context may be made current in any thread; that is what is done with it, and nothing else.
+// SAFETY: a context may be made current in any thread, and nothing else is done with it here.
 unsafe impl Send for Current {}
 // SAFETY: as above.
 unsafe impl Sync for Current {}
@@ -170,12 +170,12 @@ impl Cuda {
         Ok(device)
     }
 
-    /// Whether a GPU sees what a NIC has written into its memory as soon as the host sees the
-    /// completion, or why that is not so.
+    /// Checks that a GPU sees what a NIC has written into its memory as soon as the host sees the
+    /// completion. The error says why it does not.
     ///
-    /// Data and completion take different ways through PCIe, one to the GPU and one to the host, so
-    /// this is a property of GPU and platform. Without it each completion would need a
-    /// `cuFlushGPUDirectRDMAWrites` before anybody is told.
+    /// Data goes to the GPU and the completion to the host, on different ways through PCIe, so this
+    /// is a property of GPU and platform. Without it, `cuFlushGPUDirectRDMAWrites` would have to be
+    /// called before a completion is reported.
     pub(super) fn writes_ordered(&self, ordinal: c_int) -> Result<(), String> {
         let device = self.handle(ordinal).map_err(|e| e.to_string())?;
         let mut ordering = 0;
@@ -191,7 +191,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// Whether the GPU's memory can be exported, or why not.
+    /// Checks that the GPU's memory can be exported. The error says why it cannot.
     pub(super) fn dmabuf_supported(&self, ordinal: c_int) -> Result<(), String> {
         if self.api.range_handle.is_none() {
             return Err("the driver is older than CUDA 11.7".into());
@@ -207,7 +207,7 @@ impl Cuda {
         Ok(())
     }
 
-    /// The NUMA node that the GPU hangs on, where known.
+    /// The NUMA node that the GPU is attached to, where known.
     pub(super) fn numa(&self, ordinal: c_int) -> Option<u8> {
         let device = self.handle(ordinal).ok()?;
         let mut id: [c_char; 32] = [0; 32];
@@ -217,14 +217,14 @@ impl Cuda {
         let id: String =
             id.iter().map(|&c| c.cast_unsigned()).take_while(|&c| c != 0).map(char::from).collect();
         let path = format!("/sys/bus/pci/devices/{}/numa_node", id.to_lowercase());
-        // -1: not known.
+        // The kernel writes -1 for not known.
         std::fs::read_to_string(path).ok()?.trim().parse().ok()
     }
 
-    /// What `addr` belongs to.
+    /// The GPU and the allocation of `addr`.
     pub(super) fn locate(&self, addr: u64) -> Result<Whereabouts, GpuError> {
         let mut kind: c_uint = 0;
-        // Fails for memory that CUDA has never heard of, which is not device memory either.
+        // The call fails for memory that CUDA does not know, which is no device memory either.
         // SAFETY: this attribute is an unsigned int.
         let status = unsafe { (self.api.pointer_get)((&raw mut kind).cast(), POINTER_MEMORY_TYPE, addr) };
         if status != 0 || kind != MEMORY_TYPE_DEVICE {
@@ -250,7 +250,7 @@ impl Cuda {
         Ok(Whereabouts { context, ordinal, base, size: size as u64 })
     }
 
-    /// Has CUDA's own synchronous calls on the memory wait for each other, as GPUDirect wants.
+    /// Has CUDA's synchronous calls on the memory wait for each other, as GPUDirect requires.
     pub(super) fn synchronise(&self, addr: u64) -> Result<(), CudaError> {
         let on: c_uint = 1;
         // SAFETY: this attribute is an unsigned int, which is read.
@@ -273,7 +273,7 @@ impl Cuda {
         if fd < 0 {
             return Err(CudaError { call: CALL, code: 0, name: "success without a file descriptor".into() });
         }
-        // SAFETY: made by the call for its caller alone, who closes it.
+        // SAFETY: made by the call for its caller alone, which closes it.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
@@ -289,7 +289,7 @@ impl Cuda {
 
     /// # Safety
     ///
-    /// `addr` came from `allocate` in this context; nobody uses it any more.
+    /// `addr` came from `allocate` in this context and is not used any more.
     pub(super) unsafe fn free(&self, context: Current, addr: u64) -> Result<(), CudaError> {
         self.within(context, || {
             // SAFETY: the caller's promise.
@@ -300,7 +300,7 @@ impl Cuda {
 
     /// # Safety
     ///
-    /// The range is device memory, and nobody else's.
+    /// The range is device memory, and no other code uses it.
     pub(super) unsafe fn fill(
         &self,
         context: Current,
@@ -320,7 +320,8 @@ impl Cuda {
     /// `to.len()` bytes at `addr` are device memory.
     pub(super) unsafe fn read(&self, context: Current, addr: u64, to: &mut [u8]) -> Result<(), CudaError> {
         self.within(context, || {
-            // SAFETY: the caller's promise, and `to` is exclusive for the call, which is synchronous.
+            // SAFETY: the caller's promise, and `to` is exclusive for the call, which is
+            // synchronous.
             let status = unsafe { (self.api.copy_out)(to.as_mut_ptr().cast(), addr, to.len()) };
             self.check("cuMemcpyDtoH", status)
         })
@@ -328,7 +329,7 @@ impl Cuda {
 
     /// # Safety
     ///
-    /// `from.len()` bytes at `addr` are device memory, and nobody else's.
+    /// `from.len()` bytes at `addr` are device memory, and no other code uses them.
     pub(super) unsafe fn write(&self, context: Current, addr: u64, from: &[u8]) -> Result<(), CudaError> {
         self.within(context, || {
             // SAFETY: the caller's promise; the call is synchronous.
@@ -337,7 +338,7 @@ impl Cuda {
         })
     }
 
-    /// Does `work` in a context, whatever the thread's own was before.
+    /// Calls `work` with a context current, and restores the thread's own.
     fn within(
         &self,
         context: Current,

@@ -6,11 +6,11 @@ use std::io;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{call} failed: {name} ({code})")]
 pub struct CudaError {
-    /// Which call.
+    /// The call.
     pub call: &'static str,
     /// Its `CUresult`.
     pub code: i32,
-    /// What the driver calls that.
+    /// The driver's name for it.
     pub name: String,
 }
 
@@ -18,40 +18,42 @@ pub struct CudaError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GpuError {
-    /// No driver.
+    /// There is no CUDA driver.
     #[error("no CUDA here: {reason}; GPU memory needs NVIDIA's driver, which brings libcuda.so.1")]
     NoLibrary {
-        /// The loader's words.
+        /// The loader's reason.
         reason: String,
     },
-    /// A driver from before CUDA's present calling conventions.
+    /// The driver is older than CUDA's present calling conventions.
     #[error("libcuda.so.1 has no {symbol}: install a driver of 2017 or later (CUDA 9)")]
     OldLibrary {
-        /// What it lacks.
+        /// The function that it lacks.
         symbol: &'static str,
     },
-    /// The driver is there and refuses.
+    /// A call of the driver failed.
     #[error(transparent)]
     Cuda(#[from] CudaError),
-    /// No such GPU.
-    #[error("GPU {ordinal} of {count}: see nvidia-smi, and CUDA_VISIBLE_DEVICES")]
+    /// There is no GPU of this number.
+    #[error(
+        "there is no GPU {ordinal}: CUDA shows {count}, counted from 0; see nvidia-smi and CUDA_VISIBLE_DEVICES"
+    )]
     NoDevice {
-        /// What was asked for.
+        /// The GPU asked for.
         ordinal: i32,
-        /// How many there are.
+        /// How many GPUs there are.
         count: i32,
     },
-    /// Not a GPU's.
+    /// The address is not a GPU's.
     #[error(
         "{addr:#x} is not device memory of CUDA (memory type {kind}, device memory is 2): register host memory as such"
     )]
     NotDevice {
         /// The address.
         addr: u64,
-        /// Its `CUmemorytype`, or 0 where the driver knows nothing of it.
+        /// Its `CUmemorytype`, or 0 where the driver does not know the address.
         kind: u32,
     },
-    /// Empty, or beyond the address space.
+    /// The range is empty, or reaches beyond the address space.
     #[error("{len} bytes at {addr:#x} are no range of memory")]
     Range {
         /// Its start.
@@ -59,7 +61,7 @@ pub enum GpuError {
         /// Its length.
         len: u64,
     },
-    /// Parts of it belong to somebody else, or to nobody.
+    /// The range is not within one allocation.
     #[error(
         "{len} bytes at {addr:#x} do not lie within one allocation: the one at {base:#x} has {size} bytes; register each allocation by itself"
     )]
@@ -73,36 +75,36 @@ pub enum GpuError {
         /// Its size.
         size: u64,
     },
-    /// Neither way is open.
+    /// Neither dmabuf nor peer memory is available.
     #[error(
         "GPU {ordinal}'s memory cannot be handed to a NIC: it cannot be exported as a dmabuf ({no_dmabuf}), and nvidia-peermem is not loaded. Either is enough: NVIDIA's open kernel modules with Linux 5.12 or later, or `modprobe nvidia-peermem`"
     )]
     NoWay {
         /// The GPU.
         ordinal: i32,
-        /// Why not by dmabuf.
+        /// Why it cannot be exported as a dmabuf.
         no_dmabuf: String,
     },
-    /// A page that has arrived might not be there yet when a kernel reads it.
+    /// The GPU does not order a NIC's writes: a kernel could read a page before it is there.
     #[error(
         "GPU {ordinal} does not order what a NIC writes into its memory before the completion that the host sees ({reason}): a kernel could read a page before it is there. Use another GPU, or read into host memory"
     )]
     Unordered {
         /// The GPU.
         ordinal: i32,
-        /// How that is known.
+        /// What the driver said.
         reason: String,
     },
-    /// The address and the offset disagree.
+    /// Address and offset lie at different places within a host page.
     #[error(
         "offset {offset:#x} of the dmabuf cannot appear at {iova:#x}: both must lie at the same place within a page of {page} bytes"
     )]
     Congruence {
         /// Place in the dmabuf.
         offset: u64,
-        /// Address that the NIC is to know it by.
+        /// The address that the NIC is to know it by.
         iova: u64,
-        /// A page of this host.
+        /// The size of this host's pages.
         page: u64,
     },
     /// The dmabuf is too short.
@@ -115,11 +117,11 @@ pub enum GpuError {
         /// Its size.
         size: u64,
     },
-    /// What was given is no dmabuf.
+    /// The file descriptor is no dmabuf.
     #[error("the file descriptor cannot be used as a dmabuf: {0}")]
     DmaBuf(#[source] io::Error),
-    /// A copy that leaves the memory.
-    #[error("{len} bytes at {addr:#x} are not all of this memory, which is {size} bytes at {base:#x}")]
+    /// A copy reaches beyond the memory.
+    #[error("{len} bytes at {addr:#x} are not within this memory, which is {size} bytes at {base:#x}")]
     Outside {
         /// Start of the copy.
         addr: u64,
@@ -130,7 +132,38 @@ pub enum GpuError {
         /// Its size.
         size: u64,
     },
-    /// Not CUDA's, so CUDA cannot copy it.
-    #[error("memory that came as a dmabuf is copied by whoever exported it")]
+    /// The memory is not CUDA's, so CUDA cannot copy it.
+    #[error("memory that came as a dmabuf cannot be copied here: its exporter can")]
     NotCudas,
+}
+
+impl CudaError {
+    /// The code of this error in kvrail, whatever CUDA's is: see `docs/errors.md`.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        5100
+    }
+}
+
+impl GpuError {
+    /// The code of this error, or of the one inside: see `docs/errors.md`.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NoLibrary { .. } => 5101,
+            Self::OldLibrary { .. } => 5102,
+            Self::Cuda(error) => error.code(),
+            Self::NoDevice { .. } => 5103,
+            Self::NotDevice { .. } => 5104,
+            Self::Range { .. } => 5105,
+            Self::Allocation { .. } => 5106,
+            Self::NoWay { .. } => 5107,
+            Self::Unordered { .. } => 5108,
+            Self::Congruence { .. } => 5109,
+            Self::BeyondDmaBuf { .. } => 5110,
+            Self::DmaBuf(_) => 5111,
+            Self::Outside { .. } => 5112,
+            Self::NotCudas => 5113,
+        }
+    }
 }

@@ -1,21 +1,22 @@
 //! GPU memory as a destination, without a copy through the host (feature `cuda`).
 //!
-//! A NIC reaches a GPU's memory in one of two ways. The memory is exported as a *dmabuf*, which
-//! `ibv_reg_dmabuf_mr` takes; or NVIDIA's kernel module `nvidia-peermem` makes plain `ibv_reg_mr` accept the
-//! GPU's addresses. [`DeviceMemory`] finds out which is open, or says what is missing. libcuda is opened at
-//! run time: a program with this feature starts on a machine without a GPU.
+//! A NIC reaches a GPU's memory in one of two ways. Either the memory is exported as a *dmabuf*,
+//! which `ibv_reg_dmabuf_mr` takes, or NVIDIA's kernel module `nvidia-peermem` makes plain
+//! `ibv_reg_mr` accept the GPU's addresses. [`DeviceMemory`] finds out which way is open, or says
+//! what is missing. libcuda is opened at run time: a program with this feature starts on a machine
+//! without a GPU.
 //!
-//! Slots of such memory have an address and no bytes ([`Access::Device`]). That a page has arrived
-//! makes it visible to kernels launched after; it says nothing to one that is running already. That
-//! holds where the GPU orders a NIC's writes for its own kernels, which its attribute
-//! `GPU_DIRECT_RDMA_WRITES_ORDERING` tells (100 or more); memory of a GPU that does not is refused,
-//! since nothing here flushes such writes. Of a dmabuf that somebody else has exported kvrail
-//! cannot ask: its exporter must ([`DeviceMemory::from_dmabuf`]).
+//! Slots of such memory have an address and no bytes ([`Access::Device`]). A page that has arrived
+//! is visible to kernels that are launched afterwards; a kernel that is running already may not see
+//! it. That holds where the GPU orders a NIC's writes for its own kernels: its attribute
+//! `GPU_DIRECT_RDMA_WRITES_ORDERING` is 100 or more. Memory of another GPU is refused, since
+//! nothing here flushes such writes. kvrail cannot ask for the attribute of a dmabuf that other
+//! code has exported: the exporter must check it ([`DeviceMemory::from_dmabuf`]).
 //!
 //! [`Access::Device`]: kvrail_core::memory::Access::Device
 //!
-//! **No GPU's memory has been read into with this code yet**: what is tested is absence, refusal, and the
-//! arithmetic of pages, against a stand-in for the driver.
+//! **No GPU's memory has been read into with this code yet**: what is tested is absence, refusal,
+//! and the arithmetic of pages, against a stand-in for the driver.
 #![allow(unsafe_code, reason = "memory of a device, named by address")]
 
 mod cuda;
@@ -36,12 +37,13 @@ pub use self::error::{CudaError, GpuError};
 use self::window::{Window, congruent};
 
 const LIBRARY: &str = "libcuda.so.1";
-/// What `nvidia-peermem` leaves when it is loaded.
+/// The directory that exists while `nvidia-peermem` is loaded.
 const PEERMEM: &str = "/sys/module/nvidia_peermem";
 
-/// Memory of a GPU, or of another device that exports dmabufs: a handle, to be cloned at will.
+/// A handle of a GPU's memory, or of another device's that exports dmabufs. Clones are handles of
+/// the same memory.
 ///
-/// It lives until the last handle is gone; whoever registers it keeps one.
+/// The memory lives until the last handle is gone; the code that registers it keeps one.
 #[derive(Clone, Debug)]
 pub struct DeviceMemory(Arc<Inner>);
 
@@ -49,7 +51,7 @@ pub struct DeviceMemory(Arc<Inner>);
 struct Inner {
     range: MemoryRange,
     export: Option<Export>,
-    /// Whether a NIC takes its addresses without an export.
+    /// Whether a NIC takes its addresses without an export (`nvidia-peermem`).
     peer: bool,
     numa: Option<u8>,
     gpu: Option<Gpu>,
@@ -67,15 +69,15 @@ struct Gpu {
     cuda: Arc<Cuda>,
     context: Current,
     ordinal: i32,
-    /// Where an allocation of our own begins.
+    /// Where the allocation begins, if kvrail made it.
     owned: Option<u64>,
 }
 
 impl Drop for Gpu {
     fn drop(&mut self) {
         let Some(addr) = self.owned else { return };
-        // SAFETY: allocated by `allocate` in this context. The last handle is gone, and whoever registered
-        // the memory kept one until no NIC could write into it.
+        // SAFETY: allocated by `allocate` in this context. The last handle is gone, and the code
+        // that registered the memory kept one until no NIC could write into it.
         let freed = unsafe { self.cuda.free(self.context, addr) };
         if let Err(error) = freed {
             tracing::warn!(gpu = self.ordinal, %error, "device memory was not freed");
@@ -84,11 +86,11 @@ impl Drop for Gpu {
 }
 
 impl DeviceMemory {
-    /// `len` bytes of GPU `ordinal`'s memory.
+    /// Allocates `len` bytes of GPU `ordinal`'s memory.
     ///
     /// # Errors
     ///
-    /// No driver, no such GPU, no memory, or no way to hand it to a NIC.
+    /// There is no driver, no such GPU, no memory, or no way to hand it to a NIC.
     pub fn allocate(ordinal: i32, len: u64) -> Result<Self, GpuError> {
         Self::allocate_with(Cuda::open(LIBRARY)?, Path::new(PEERMEM), ordinal, len)
     }
@@ -102,17 +104,18 @@ impl DeviceMemory {
         Self::of_gpu(gpu, peermem, MemoryRange { addr, len })
     }
 
-    /// `len` bytes of CUDA device memory at `addr` that somebody else has allocated, `cudaMalloc` for
-    /// instance.
+    /// `len` bytes of CUDA device memory at `addr` that other code has allocated, by `cudaMalloc`
+    /// for instance.
     ///
     /// # Errors
     ///
-    /// No driver, not device memory, not all of it one allocation, or no way to hand it to a NIC.
+    /// There is no driver, it is no device memory, it is not within one allocation, or there is no
+    /// way to hand it to a NIC.
     ///
     /// # Safety
     ///
-    /// The memory stays allocated while a handle, or a registration, is left; while it is registered it is
-    /// written by nobody but the slots' owner.
+    /// The memory stays allocated while a handle or a registration is left. While it is registered,
+    /// only the slots' owner writes to it.
     pub unsafe fn from_raw(addr: u64, len: u64) -> Result<Self, GpuError> {
         Self::from_raw_with(Cuda::open(LIBRARY)?, Path::new(PEERMEM), addr, len)
     }
@@ -127,19 +130,20 @@ impl DeviceMemory {
         Self::of_gpu(gpu, peermem, MemoryRange { addr, len })
     }
 
-    /// `len` bytes at `offset` of a dmabuf that somebody else has exported, which the NIC is to know by the
-    /// addresses from `iova` on: those that slots will tell.
+    /// `len` bytes at `offset` of a dmabuf that other code has exported. Slots and the NIC know
+    /// them by the addresses from `iova` on.
     ///
     /// # Errors
     ///
-    /// What is no dmabuf or is too short; an `offset` and an `iova` at different places within a host page.
+    /// The descriptor is no dmabuf or the dmabuf is too short, or `offset` and `iova` lie at
+    /// different places within a host page.
     ///
     /// # Safety
     ///
-    /// While the memory is registered it is written by nobody but the slots' owner. Whoever reads a
-    /// page in it by the device sees what a NIC wrote before the host saw its completion: for a
-    /// GPU, its attribute `GPU_DIRECT_RDMA_WRITES_ORDERING` is 100 or more, or the reader flushes
-    /// first (`cuFlushGPUDirectRDMAWrites`).
+    /// While the memory is registered, only the slots' owner writes to it. Code on the device that
+    /// reads a page sees what a NIC wrote before the host saw the completion: the GPU's attribute
+    /// `GPU_DIRECT_RDMA_WRITES_ORDERING` is 100 or more, or the reader flushes first
+    /// (`cuFlushGPUDirectRDMAWrites`).
     pub unsafe fn from_dmabuf(fd: OwnedFd, offset: u64, iova: u64, len: u64) -> Result<Self, GpuError> {
         if len == 0 || iova.checked_add(len).is_none() {
             return Err(GpuError::Range { addr: iova, len });
@@ -188,37 +192,38 @@ impl DeviceMemory {
         Ok(Self(Arc::new(Inner { range, export, peer, numa, gpu: Some(gpu), registered })))
     }
 
-    /// The addresses that slots will tell: the GPU's own, or those of `from_dmabuf`.
+    /// The addresses that slots have: the GPU's own, or those given to `from_dmabuf`.
     #[must_use]
     pub fn range(&self) -> MemoryRange {
         self.0.range
     }
 
-    /// The NUMA node that the GPU hangs on, where known.
+    /// The NUMA node that the GPU is attached to, where known.
     #[must_use]
     pub fn numa(&self) -> Option<u8> {
         self.0.numa
     }
 
-    /// The export, if there is one: the first way to try.
+    /// The export, if there is one. Registering by it is tried first.
     #[must_use]
     pub fn dmabuf(&self) -> Option<DmaBuf> {
         self.0.export.as_ref().map(|e| DmaBuf { fd: e.fd.as_raw_fd(), offset: e.offset })
     }
 
-    /// Whether its addresses can be registered as if they were the host's: `nvidia-peermem` is loaded.
+    /// Whether its addresses can be registered as if they were the host's: `nvidia-peermem` is
+    /// loaded.
     #[must_use]
     pub fn is_peer_memory(&self) -> bool {
         self.0.peer
     }
 
-    /// Takes the right to register it; false if somebody has it.
+    /// Takes the right to register it; `false` if it is taken already.
     #[must_use]
     pub fn claim(&self) -> bool {
         !self.0.registered.swap(true, Ordering::AcqRel)
     }
 
-    /// Gives that right back. The memory is registered no more.
+    /// Gives the right to register it back. The memory is not registered any more.
     pub fn release(&self) {
         self.0.registered.store(false, Ordering::Release);
     }
@@ -227,11 +232,11 @@ impl DeviceMemory {
     ///
     /// # Errors
     ///
-    /// The driver's refusal, or memory that is not CUDA's.
+    /// The driver refuses, or the memory is not CUDA's.
     pub fn fill(&self, byte: u8) -> Result<(), GpuError> {
         let gpu = self.0.gpu.as_ref().ok_or(GpuError::NotCudas)?;
         let MemoryRange { addr, len } = self.0.range;
-        // SAFETY: all of this memory and nothing else; it is device memory by construction.
+        // SAFETY: all of this memory and nothing else; only device memory has a `gpu`.
         unsafe { gpu.cuda.fill(gpu.context, addr, len as usize, byte) }?;
         Ok(())
     }
@@ -240,7 +245,7 @@ impl DeviceMemory {
     ///
     /// # Errors
     ///
-    /// A copy that leaves the memory, the driver's refusal, or memory that is not CUDA's.
+    /// The copy leaves the memory, the driver refuses, or the memory is not CUDA's.
     pub fn copy_to_host(&self, addr: u64, to: &mut [u8]) -> Result<(), GpuError> {
         let gpu = self.inside(addr, to.len())?;
         // SAFETY: within this memory, as checked just now.

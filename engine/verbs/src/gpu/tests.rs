@@ -1,4 +1,5 @@
-//! Against a stand-in for the driver: what is absent, what is refused, and which pages are asked for.
+//! Against a stand-in for the driver: what is absent, what is refused, and which pages are asked
+//! for.
 
 use std::cell::RefCell;
 use std::ffi::{c_char, c_int, c_uint, c_void};
@@ -11,7 +12,7 @@ use super::cuda::{
 };
 use super::*;
 
-/// What the stand-in has, and what it was asked.
+/// What the stand-in reports, and the calls that it got.
 #[derive(Clone, Debug)]
 struct Driver {
     /// Of a NIC's writes; `None`: the driver does not know the attribute.
@@ -52,7 +53,7 @@ fn with<T>(work: impl FnOnce(&mut Driver) -> T) -> T {
     IT.with_borrow_mut(work)
 }
 
-/// Notes a call that the real driver makes only in a context.
+/// Counts a call that the real driver allows only in a context.
 fn in_context() {
     with(|d| d.outside += u32::from(d.contexts == 0));
 }
@@ -216,7 +217,7 @@ fn without_a_driver_the_error_says_what_brings_one() {
     assert!(matches!(error, GpuError::NoLibrary { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains("libkvrail-has-no-such-driver.so.1") && text.contains("NVIDIA's driver"), "{text}");
-    // Something else than a driver under its name.
+    // Another library under the driver's name.
     let error = Cuda::open("libc.so.6").unwrap_err();
     assert!(matches!(error, GpuError::OldLibrary { symbol: "cuInit" }), "{error}");
 }
@@ -230,7 +231,7 @@ fn whole_host_pages_are_exported_and_the_offset_is_what_was_added_in_front() {
     assert_eq!(memory.range(), MemoryRange { addr: DRIVER.base + page + 512, len: 2 * page });
     assert_eq!(with(|d| d.synchronised.clone()), [DRIVER.base + page + 512]);
     drop(memory);
-    assert!(with(|d| d.freed.is_empty()), "somebody else's memory");
+    assert!(with(|d| d.freed.is_empty()), "other code's memory");
     assert_eq!(with(|d| (d.contexts, d.outside)), (0, 0), "every call in a context, none left behind");
 }
 
@@ -293,7 +294,7 @@ fn a_gpu_that_does_not_order_a_nics_writes_is_refused() {
         [(Some(0), "WRITES_ORDERING is 0"), (Some(99), "is 99"), (None, "CUDA 11.3 or later")]
     {
         with(|d| d.ordering = ordering);
-        // Whichever way its memory would go.
+        // By dmabuf and by peer memory alike.
         for peermem in [loaded(), not_loaded()] {
             let error = raw(DRIVER.base, 4096, peermem).unwrap_err();
             assert!(matches!(error, GpuError::Unordered { ordinal: 1, .. }), "{error}");
@@ -351,7 +352,7 @@ fn file(bytes: u64) -> OwnedFd {
 }
 
 #[test]
-fn somebody_elses_dmabuf_is_measured_and_must_be_congruent() {
+fn a_dmabuf_of_other_code_is_measured_and_must_be_congruent() {
     let page = host_page();
     let take = |offset, iova, len| {
         // SAFETY: it is never registered.

@@ -2,21 +2,22 @@
 
 /// The whole host pages that hold a range.
 ///
-/// CUDA exports whole host pages only, and `ibv_reg_dmabuf_mr` wants its `offset` and `iova` at the same
-/// place within a page; with `iova` the address itself, this offset is.
+/// CUDA exports whole host pages only, and `ibv_reg_dmabuf_mr` requires `offset` and `iova` at the
+/// same place within a page. With the address itself as `iova`, the window's offset is at that
+/// place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     /// Where the first page begins.
     pub(super) start: u64,
-    /// Bytes: a multiple of the page.
+    /// Its length in bytes: a multiple of the page.
     pub(super) len: u64,
     /// Where in the window the range begins: less than a page.
     pub(super) offset: u64,
 }
 
 impl Window {
-    /// The pages of `page` bytes (a power of two) around `len` bytes at `addr`, or `None` for nothing, and
-    /// for what reaches beyond the address space.
+    /// The pages of `page` bytes (a power of two) around `len` bytes at `addr`, or `None` for an
+    /// empty range and for one that reaches beyond the address space.
     pub(super) fn around(addr: u64, len: u64, page: u64) -> Option<Self> {
         debug_assert!(page.is_power_of_two());
         let end = addr.checked_add(len).filter(|_| len > 0)?;
@@ -26,7 +27,8 @@ impl Window {
     }
 }
 
-/// Whether `ibv_reg_dmabuf_mr` can map `iova` to `offset`: both lie at the same place within a page.
+/// Whether `ibv_reg_dmabuf_mr` can map `iova` to `offset`: both lie at the same place within a
+/// page.
 pub(super) const fn congruent(iova: u64, offset: u64, page: u64) -> bool {
     (iova ^ offset) & (page - 1) == 0
 }

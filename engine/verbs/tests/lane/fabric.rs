@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Rails for both ends.
-pub(crate) struct Fabric {
+pub(crate) struct Devices {
     pub(crate) reader: String,
     pub(crate) producer: String,
     /// Whether rails can be broken: they are the lane's own.
@@ -16,7 +16,7 @@ pub(crate) struct Fabric {
     _turn: MutexGuard<'static, ()>,
 }
 
-impl Fabric {
+impl Devices {
     /// The rails of this host, or `None`, said loudly, where there are none.
     ///
     /// # Panics

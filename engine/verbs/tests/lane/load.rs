@@ -1,4 +1,4 @@
-//! A reader at work, that knows of every page what became of it.
+//! A reader that reads all the time and accounts for every page.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,15 +18,15 @@ use super::{CHUNK, LAYOUT, Producer, page};
 
 /// Pages in a batch.
 pub(crate) const BATCH: usize = 16;
-/// Batches in flight, unless said otherwise.
+/// Batches in flight by default.
 pub(crate) const FLIGHT: usize = 4;
-/// The longest that a test waits for anything. Only a bound against hanging: a host that is busy
-/// with other things makes everything in the guest late, and decides no test by that.
+/// The longest that a test waits for anything. It bounds hanging and nothing else: a busy host
+/// makes everything in the guest late, and that must not decide a test.
 pub(crate) const HANGS: Duration = Duration::from_secs(120);
-/// What a slot holds that nothing has been read into.
+/// The byte that fills a slot before a page is read into it.
 const WIPED: u8 = 0xA5;
 
-/// What became of pages.
+/// How many pages were submitted, and how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) submitted: u64,
@@ -120,13 +120,13 @@ impl Load {
         self.forget_times();
     }
 
-    /// Measures times anew.
+    /// Forgets the times measured so far.
     pub(crate) fn forget_times(&mut self) {
         self.last = Instant::now();
         (self.gap, self.slowest, self.overrun) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     }
 
-    /// Reads for so long.
+    /// Reads for this time.
     pub(crate) fn run(&mut self, duration: Duration) {
         let start = Instant::now();
         while start.elapsed() < duration {
@@ -140,7 +140,7 @@ impl Load {
     ///
     /// # Panics
     ///
-    /// It is not enough after [`HANGS`].
+    /// `enough` does not hold after [`HANGS`].
     pub(crate) fn run_until(&mut self, what: &str, mut enough: impl FnMut(&Self) -> bool) {
         let start = Instant::now();
         while !enough(self) {
@@ -151,7 +151,7 @@ impl Load {
         self.breathe();
     }
 
-    /// All that a failed test wants to know.
+    /// The state in words, for a failed test.
     pub(crate) fn state(&self) -> String {
         let stats: Vec<_> = (0..self.reader.rails()).map(|rail| self.stats(rail)).collect();
         format!("{} in flight, {:?}, lost: {:?}, {stats:#?}", self.sent.len(), self.tally, self.lost)
@@ -175,8 +175,8 @@ impl Load {
         })
     }
 
-    /// Submits nothing more, waits for everything that was, and checks that all of it is accounted for. The
-    /// longest it may take is the patience and what it takes to flush.
+    /// Submits nothing more, waits for all batches in flight, and checks that every page is
+    /// accounted for. That takes the patience of a batch and the time of a flush at most.
     pub(crate) fn finish(&mut self) -> Tally {
         let until = Instant::now() + self.patience + HANGS;
         while !self.sent.is_empty() {
@@ -195,7 +195,7 @@ impl Load {
         self.tally
     }
 
-    /// The same, where every page must have arrived.
+    /// Finishes, and checks that every page has arrived.
     pub(crate) fn finish_with_all(&mut self) -> Tally {
         let tally = self.finish();
         assert_eq!((tally.late, tally.gone), (0, 0), "{tally:?}, {:?}", self.lost);
@@ -211,7 +211,7 @@ impl Load {
         self.sent.len()
     }
 
-    /// What all rails together have done.
+    /// A counter, summed over all rails.
     pub(crate) fn sum(&self, of: impl Fn(RailStats) -> u64) -> u64 {
         (0..self.reader.rails()).map(|rail| of(self.stats(rail))).sum()
     }

@@ -1,8 +1,8 @@
-//! What the tests over real verbs share: which devices there are, a producer in a process of its own, and a
-//! reader that counts every page and compares every byte.
+//! What the tests over real verbs share: which devices there are, a producer in a process of its
+//! own, and a reader that counts every page and compares every byte.
 //!
-//! In the lane (`engine/verbs/softroce/run`) the devices are there, and their absence is a failure. Elsewhere
-//! a test that finds none says so on stderr, past the test harness, and passes.
+//! In the lane (`engine/verbs/softroce/run`) the devices are there, and their absence is a failure.
+//! Elsewhere a test that finds none says so on stderr, past the test harness, and passes.
 #![allow(dead_code, unused_imports, reason = "each test binary uses some of it")]
 #![allow(unsafe_code, reason = "a transport of its own publishes a segment")]
 
@@ -10,7 +10,7 @@ mod fabric;
 mod load;
 mod producer;
 
-pub(crate) use fabric::{Broken, Fabric, break_rails, dropped_by, said, time_is_the_guests};
+pub(crate) use fabric::{Broken, Devices, break_rails, dropped_by, said, time_is_the_guests};
 pub(crate) use load::{BATCH, FLIGHT, HANGS, Load, Tally};
 pub(crate) use producer::{Producer, key, produce_if_told};
 

@@ -10,7 +10,7 @@ use kvrail::local::shm::Segment;
 use kvrail::session::{Address, LaneAcceptor, LaneBlob, LaneEndError, RailList};
 use kvrail::verbs::{self, VerbsPublish};
 use kvrail::{PeerKey, Published, Publisher, PublisherTransport, TransportError};
-use kvrail_verbs::Accepted;
+use kvrail_verbs::AcceptedLane;
 
 use super::{LAYOUT, SLOTS, page};
 
@@ -21,7 +21,8 @@ pub(crate) fn key() -> PeerKey {
     PeerKey::from_bytes([0x5A; 32])
 }
 
-/// In the other process: serves until its standard input ends, and does not return. In the first: nothing.
+/// In the other process: serves until its standard input ends, and does not return. In the first:
+/// nothing.
 pub(crate) fn produce_if_told() {
     let Ok(told) = std::env::var(PRODUCE) else { return };
     let [rails, seed, listen] = told.split(' ').collect::<Vec<_>>().try_into().unwrap();
@@ -53,7 +54,7 @@ pub(crate) fn produce_if_told() {
     std::process::exit(0);
 }
 
-type Lanes = Arc<Mutex<Vec<Weak<Accepted>>>>;
+type Lanes = Arc<Mutex<Vec<Weak<AcceptedLane>>>>;
 
 /// Publishes as it would, and remembers the lanes.
 struct Known(VerbsPublish, Lanes);
@@ -70,21 +71,25 @@ unsafe impl PublisherTransport for Known {
 
 struct Remembering<R>(R, Lanes);
 
-impl<R: LaneAcceptor<Lane = Accepted>> LaneAcceptor for Remembering<R> {
-    type Lane = Arc<Accepted>;
+impl<R: LaneAcceptor<Lane = AcceptedLane>> LaneAcceptor for Remembering<R> {
+    type Lane = Arc<AcceptedLane>;
 
     fn rails(&self) -> RailList {
         self.0.rails()
     }
 
-    fn accept(&self, rail: RailIndex, remote: &LaneBlob) -> Result<(Arc<Accepted>, LaneBlob), LaneEndError> {
+    fn accept(
+        &self,
+        rail: RailIndex,
+        remote: &LaneBlob,
+    ) -> Result<(Arc<AcceptedLane>, LaneBlob), LaneEndError> {
         let (lane, end) = self.0.accept(rail, remote)?;
         let lane = Arc::new(lane);
         self.1.lock().unwrap().push(Arc::downgrade(&lane));
         Ok((lane, end))
     }
 
-    fn release(&self, lane: Arc<Accepted>) {
+    fn release(&self, lane: Arc<AcceptedLane>) {
         if let Some(lane) = Arc::into_inner(lane) {
             self.0.release(lane);
         }
@@ -101,8 +106,8 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// Starts one over `rails` at `listen`, its pages made from `seed`. The binary has a test called
-    /// `produces`, which calls [`produce_if_told`].
+    /// Starts one over `rails` at `listen`, its pages made from `seed`. The binary has a test
+    /// called `produces`, which calls [`produce_if_told`].
     pub(crate) fn start(rails: &str, seed: u64, listen: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "produces", "--nocapture"])

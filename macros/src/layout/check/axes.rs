@@ -9,7 +9,7 @@ use crate::attribute::{Item, Value, list};
 use crate::layout::ast::{Axis, Extent, Holds, Number, Own, Spread};
 use crate::mistakes::Mistakes;
 
-/// What else stands in an order.
+/// The words of an order that are not axes.
 const LEVELS: [&str; 4] = ["planes", "strided", "regions", "pad"];
 
 /// All `axis(word = N, tag = N)` of the struct.
@@ -86,13 +86,14 @@ fn one(item: &Item, mistakes: &mut Mistakes) -> Option<(Item, Number, Tag)> {
             return None;
         }
     };
-    // A count that cannot be read is still a count: nobody shall ask for it again.
+    // A count that cannot be read is still a count, so that it is not reported as missing, too.
     let extent =
         number(&word, 1, u64::MAX, mistakes).unwrap_or(Number::Literal { value: 1, span: word.key.span() });
     Some((word, extent, tag))
 }
 
-/// `sharded(axis, ranks = N)`, `sharded(axis, ranks = N, rank = R)` and `replicated(axis, ranks = N)`.
+/// `sharded(axis, ranks = N)`, `sharded(axis, ranks = N, rank = R)` and `replicated(axis, ranks =
+/// N)`.
 pub(super) fn spread(item: &Item, extents: &mut [Extent], mistakes: &mut Mistakes) {
     let key = item.key.to_string();
     let usage = match key.as_str() {

@@ -1,6 +1,7 @@
-//! What the items mean, and every mistake in them.
+//! Gives the items their meaning, and finds every mistake in them.
 //!
-//! A mistake is recorded and the check goes on; what it leaves unknown is not complained about again.
+//! A mistake is recorded and the check goes on. What stays unknown because of it is not reported as
+//! another mistake.
 
 mod axes;
 mod order;
@@ -53,8 +54,8 @@ pub(crate) fn check(input: &DeriveInput, krate: &Path) -> Result<Page, Vec<syn::
     Err(mistakes)
 }
 
-/// The path of what a declaration is made of: `layouts` in what `crate = ".."` says, if that can be
-/// read.
+/// The path of kvrail-layouts' items: `layouts` in the path that `crate = ".."` gives, and a
+/// mistake if that path is missing and kvrail is renamed.
 pub(crate) fn krate(input: &DeriveInput, renamed: Option<&str>) -> (Path, Option<syn::Error>) {
     let said = items(&input.attrs, &mut Mistakes::new())
         .iter()
@@ -67,8 +68,8 @@ pub(crate) fn krate(input: &DeriveInput, renamed: Option<&str>) -> (Path, Option
     (parse_quote!(#path::layouts), hint)
 }
 
-/// The struct's parameters; types are what fields are made of, so they are elements. A bound joins those
-/// that its type has, where they are: lints ask for one place.
+/// The struct's parameters, with the bound `Element` on each type: fields are made of them. The
+/// bound stands where the type's other bounds stand, because a lint asks for one place.
 pub(crate) fn generics(input: &DeriveInput, krate: &Path) -> Generics {
     let mut generics = input.generics.clone();
     let element: TypeParamBound = parse_quote!(#krate::Element);
@@ -93,7 +94,7 @@ pub(crate) fn generics(input: &DeriveInput, krate: &Path) -> Generics {
     generics
 }
 
-/// What stands on the struct.
+/// The items on the struct.
 #[derive(Default)]
 struct Head {
     order: Option<Order>,
@@ -119,7 +120,7 @@ fn head(input: &DeriveInput, mistakes: &mut Mistakes) -> Head {
         let key = item.key.to_string();
         match key.as_str() {
             "axis" => continue,
-            // Spread speaks of extents, wherever those stand.
+            // Checked after all extents are known, wherever they stand.
             "sharded" | "replicated" => {
                 spreads.push(item);
                 continue;
@@ -131,7 +132,8 @@ fn head(input: &DeriveInput, mistakes: &mut Mistakes) -> Head {
         }
         let span = item.key.span();
         if let Some(axis) = Axis::KNOWN.into_iter().find(|axis| axis.key() == Some(key.as_str())) {
-            // A count that cannot be read is still a count: nobody shall ask for it again.
+            // A count that cannot be read is still a count, so that it is not reported as missing,
+            // too.
             let extent = number(item, 1, u64::MAX, mistakes).unwrap_or(Number::Literal { value: 1, span });
             head.extents.push(Extent { axis, extent, spread: None });
             continue;
@@ -171,7 +173,7 @@ fn head(input: &DeriveInput, mistakes: &mut Mistakes) -> Head {
     for item in spreads {
         axes::spread(item, &mut head.extents, mistakes);
     }
-    // An attribute that could not be read may have held the order.
+    // An attribute that could not be parsed may have held the order.
     if !seen.has("order") && mistakes.len() == before {
         mistakes.push(syn::Error::new(
             input.ident.span(),
@@ -182,7 +184,7 @@ fn head(input: &DeriveInput, mistakes: &mut Mistakes) -> Head {
     head
 }
 
-/// Tokens are counted in states: what is known here of how they fit.
+/// Checks that tokens are whole states, where both numbers are literals.
 fn states(head: &Head, mistakes: &mut Mistakes) {
     let Some(per_state) = &head.tokens_per_state else { return };
     let Some(tokens) = head.extents.iter().find(|extent| extent.axis == Axis::Token) else {

@@ -20,8 +20,8 @@ fn axes(own: &[Axis]) -> String {
 
 const PAD: &str = "`pad` takes a number of bytes: `pad(576)`";
 
-/// The levels of an `order(..)`; `None` if one could not be read, so that nothing is concluded from
-/// its absence.
+/// The levels of an `order(..)`; `None` if one of them could not be parsed, so that its absence is
+/// not reported as another mistake.
 pub(super) fn order(item: &Item, own: &[Axis], mistakes: &mut Mistakes) -> Option<Order> {
     let span = item.key.span();
     let Value::List(tokens) = &item.value else {
@@ -194,7 +194,7 @@ fn split(order: &Order, planes: &[Plane], mistakes: &mut Mistakes) -> Option<usi
 /// The levels of one plane from the outermost, for each plane in turn.
 struct Path<'a> {
     extents: &'a [Extent],
-    /// Levels that have been complained about: planes share the outer ones.
+    /// Levels that have been reported: planes share the outer ones.
     seen: Vec<*const Level>,
     mistakes: &'a mut Mistakes,
 }

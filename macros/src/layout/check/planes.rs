@@ -10,7 +10,7 @@ use crate::attribute::{Value, items};
 use crate::layout::ast::{Axis, Field, Order, Plane};
 use crate::mistakes::{Mistakes, SeenKeys};
 
-/// What `KvLayout` calls its own: a field's constant would hide them.
+/// The constants of `KvLayout`, which a field's constant would hide.
 const TAKEN: [&str; 8] =
     ["NAME", "GEOMETRY", "SYNTHETIC", "PAGE_BYTES", "REGIONS", "TOKENS", "LAYERS", "FINGERPRINT"];
 
@@ -104,7 +104,7 @@ pub(crate) fn constant(field: &Ident) -> Ident {
     Ident::new(&field.unraw().to_string().to_uppercase(), field.span())
 }
 
-/// What stands on a field.
+/// The items on a field.
 #[derive(Default)]
 struct Marks {
     plane: Option<Span>,

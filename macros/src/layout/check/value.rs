@@ -1,4 +1,4 @@
-//! What can stand behind a key.
+//! Values of keys: numbers, texts, paths.
 
 use proc_macro2::Ident;
 use syn::{Expr, ExprLit, ExprUnary, Lit, Path, UnOp};
@@ -11,8 +11,7 @@ pub(super) fn unknown(key: &Ident, known: &str) -> syn::Error {
     syn::Error::new(key.span(), format!("`{key}` is none of {known}"))
 }
 
-/// A number from `least` to `most`, if it is a literal; an expression otherwise, whose value is checked
-/// where it is known.
+/// A number: a literal from `least` to `most`, or an expression, whose value the compiler checks.
 pub(super) fn number(item: &Item, least: u64, most: u64, mistakes: &mut Mistakes) -> Option<Number> {
     match &item.value {
         Value::Expr(expr) => number_of(&item.key.to_string(), expr, least, most, mistakes),
@@ -24,7 +23,7 @@ pub(super) fn number(item: &Item, least: u64, most: u64, mistakes: &mut Mistakes
     }
 }
 
-/// The number that `key` takes.
+/// The number in `expr`, for messages about `key`.
 pub(super) fn number_of(
     key: &str,
     expr: &Expr,

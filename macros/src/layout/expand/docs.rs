@@ -1,49 +1,61 @@
 //! What `cargo doc` shows of a page: the declaration, as it was written.
 
-use std::fmt::Write;
-
 use quote::ToTokens as _;
 
 use crate::layout::ast::{Axis, Holds, LevelKind, Number, Order, Page};
 
-/// The order and the extents.
-pub(super) fn declaration(page: &Page) -> String {
-    let mut text = format!(" `order({})`", order(&page.order));
+/// Bytes of a line, about.
+const LINE: usize = 85;
+
+/// The order, the extents and the rest, in lines that are not too long.
+pub(super) fn declaration(page: &Page) -> Vec<String> {
+    let mut terms = vec![format!("`order({})`", order(&page.order))];
     for extent in &page.axes {
         let count = number(&extent.extent);
-        let said = match (&extent.axis, extent.axis.key()) {
-            (_, Some(key)) => write!(text, ", `{key} = {count}`"),
-            (Axis::Own(own), None) => write!(text, ", `axis({} = {count}, tag = {})`", own.word, own.tag),
-            (_, None) => Ok(()),
-        };
-        said.expect("a string takes all");
+        match (&extent.axis, extent.axis.key()) {
+            (_, Some(key)) => terms.push(format!("`{key} = {count}`")),
+            (Axis::Own(own), None) => {
+                terms.push(format!("`axis({} = {count}, tag = {})`", own.word, own.tag))
+            }
+            (_, None) => {}
+        }
     }
     for extent in &page.axes {
         let Some(spread) = &extent.spread else { continue };
         let (axis, ranks) = (extent.axis.word(), number(&spread.ranks));
-        let said = match &spread.holds {
-            Holds::All => write!(text, ", `replicated({axis}, ranks = {ranks})`"),
-            Holds::Part(None) => write!(text, ", `sharded({axis}, ranks = {ranks})`"),
-            Holds::Part(Some(rank)) => {
-                write!(text, ", `sharded({axis}, ranks = {ranks}, rank = {})`", number(rank))
-            }
-        };
-        said.expect("a string takes all");
+        terms.push(match &spread.holds {
+            Holds::All => format!("`replicated({axis}, ranks = {ranks})`"),
+            Holds::Part(None) => format!("`sharded({axis}, ranks = {ranks})`"),
+            Holds::Part(Some(rank)) => format!("`sharded({axis}, ranks = {ranks}, rank = {})`", number(rank)),
+        });
     }
     let numbers = [("tokens_per_state", &page.tokens_per_state, 1), ("align", &page.align, 1)];
     let tags = [("version", &page.version, 0), ("swizzle", &page.swizzle, 0)];
-    for (key, value, unsaid) in numbers.into_iter().chain(tags) {
-        if value.value() != Some(unsaid) {
-            write!(text, ", `{key} = {}`", number(value)).expect("a string takes all");
+    for (key, value, default) in numbers.into_iter().chain(tags) {
+        if value.value() != Some(default) {
+            terms.push(format!("`{key} = {}`", number(value)));
         }
     }
     for plane in &page.planes {
         if let (Some(own), Some(field)) = (&plane.order, plane.fields.first()) {
-            write!(text, "; from `{}` on `order({})`", field.name, order(own)).expect("a string takes all");
+            terms.push(format!("from `{}` on `order({})`", field.name, order(own)));
         }
     }
-    text.push('.');
-    text
+    lines(&terms)
+}
+
+/// One sentence of these terms.
+fn lines(terms: &[String]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for (i, term) in terms.iter().enumerate() {
+        if !line.is_empty() && line.len() + term.len() > LINE {
+            lines.push(std::mem::take(&mut line));
+        }
+        line = format!("{line} {term}{}", if i + 1 < terms.len() { "," } else { "." });
+    }
+    lines.push(line);
+    lines
 }
 
 fn order(order: &Order) -> String {

@@ -1,5 +1,6 @@
-//! A legal declaration, written down: one constant, one impl, a constant for each field, and a question
-//! for each token that `Declaration::build` may yet refuse. Absolute paths only.
+//! The expansion of a legal declaration: one constant of `Declaration`, one impl, a constant for
+//! each field, and a check for each token that `Declaration::build` may refuse. All paths are
+//! absolute.
 
 mod docs;
 mod numbers;
@@ -23,10 +24,10 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
     let constants = constants(page, &fields);
     let (parameters, arguments, bounds) = generics.split_for_impl();
     let built = quote!(__KVRAIL_BUILT);
-    let declared = docs::declaration(page);
+    let words = docs::declaration(page);
     let layout = |geometry: TokenStream| {
         quote! {
-            #[doc = #declared]
+            #(#[doc = #words])*
             #[automatically_derived]
             impl #parameters #krate::KvLayout for #ident #arguments #bounds {
                 const NAME: &'static ::core::primitive::str = #name;
@@ -37,7 +38,7 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
     let questions = questions(page, &numbers, &built);
     let definitions = numbers.definitions(generics.params.is_empty());
     let checked = if generics.params.is_empty() {
-        // Every question is a constant of its own: all mistakes are reported at once.
+        // Every check is a constant of its own, so that all mistakes are reported at once.
         let questions =
             questions.into_iter().map(|(question, span)| quote_spanned!(span=> const _: () = #question;));
         let layout = layout(quote!(&#krate::macro_support::geometry_or_stub(&#built)));
@@ -49,10 +50,10 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
             const _: () = #krate::macro_support::cross_check(&#built, &[#(::core::mem::size_of::<#sizes>()),*]);
         }
     } else {
-        // Nothing is known before the parameters are: the first mistake of an instance is reported where
-        // that is used, and on its token.
+        // Values are known for an instance only: the first mistake of an instance is reported where
+        // the instance is used, on the mistake's token.
         let questions = questions.into_iter().map(|(question, _)| question);
-        // Unless all of them have defaults: then those are checked at once.
+        // If all parameters have defaults, that instance is checked at once.
         let defaults = generics.params.iter().all(|parameter| match parameter {
             GenericParam::Const(parameter) => parameter.default.is_some(),
             GenericParam::Type(parameter) => parameter.default.is_some(),
@@ -73,12 +74,13 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
         quote!(#layout #instance)
     };
     quote! {
-        // An author's braces are needed in an attribute, and not where they come to stand here.
+        // Braces that an author's expression needs in an attribute are superfluous here.
         #[allow(unused_braces, unused_parens)]
         const _: () = {
             #checked
             #constants
-            // The struct is a declaration, and nobody reads its fields: this spares the warning.
+            // The struct is a declaration whose fields are never read. This use silences the
+            // warning.
             #[allow(dead_code)]
             fn __kvrail_reads #parameters (row: &#ident #arguments) #bounds {
                 let _ = (#(&row.#reads,)*);
@@ -87,14 +89,14 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
     }
 }
 
-/// The mistakes, and an impl, so that what uses the layout is not reported as well.
+/// The mistakes, and an impl, so that uses of the layout are not reported as well.
 pub(crate) fn stub(input: &DeriveInput, krate: &Path, mistakes: &[syn::Error]) -> TokenStream {
     let ident = &input.ident;
     let mistakes = mistakes.iter().map(syn::Error::to_compile_error);
     let name = ident.to_string();
     let generics = check::generics(input, krate);
     let (parameters, arguments, bounds) = generics.split_for_impl();
-    // A struct that borrows is one mistake already, and its impl would be another.
+    // A struct with a lifetime is one mistake already, and its impl would be another.
     let simple = !generics.params.iter().any(|p| matches!(p, GenericParam::Lifetime(_)));
     let implementation = simple.then(|| {
         let constants = stub_constants(input, krate);
@@ -271,8 +273,8 @@ fn plane<'a>(krate: &Path, plane: &'a Plane, numbers: &Numbers<'a>) -> TokenStre
     quote!(#krate::PlaneDecl { fields: &[#(#fields),*], order: #order })
 }
 
-/// A call for each token of the declaration that may yet turn out to be a mistake: whatever `build`
-/// refuses is at one of them. With the token's span, in which the call reports it.
+/// A call for each token of the declaration at which `build` may find a mistake, and the token's
+/// span, at which the call reports it.
 fn questions<'a>(page: &'a Page, numbers: &Numbers<'a>, built: &TokenStream) -> Vec<(TokenStream, Span)> {
     let krate = &page.krate;
     let mut questions = Vec::new();
@@ -331,7 +333,7 @@ fn questions<'a>(page: &'a Page, numbers: &Numbers<'a>, built: &TokenStream) -> 
     questions
 }
 
-/// Whether the compiler has to find out how tokens fit into states.
+/// Whether only the compiler can know how tokens fit into states.
 fn states_are_asked(tokens: &Number, per: &Number) -> bool {
     per.value() != Some(1) && (tokens.value().is_none() || per.value().is_none())
 }

@@ -1,4 +1,4 @@
-//! Numbers, written down: literals as what is wanted, expressions by way of `usize`.
+//! Numbers of an expansion: literals in the wanted type, expressions converted from `usize`.
 
 use std::cell::RefCell;
 
@@ -9,8 +9,8 @@ use syn::{Expr, Path};
 
 use crate::layout::ast::Number;
 
-/// The expressions of a declaration. Each is written down once, under a name, so that a mistake in it is
-/// one message.
+/// The expressions of a declaration. The expansion defines each once, under a name, so that a
+/// mistake in an expression is one message.
 pub(super) struct Numbers<'a> {
     krate: &'a Path,
     named: RefCell<Vec<&'a Expr>>,
@@ -32,7 +32,7 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// As a u32, which a literal is known to fit.
+    /// As a u32. Literals have been checked to fit.
     pub(super) fn narrow(&self, number: &'a Number) -> TokenStream {
         match number {
             Number::Literal { value, .. } => {
@@ -71,7 +71,8 @@ impl<'a> Numbers<'a> {
         numbered(at)
     }
 
-    /// All that have been named: as items, or as statements where parameters are in scope.
+    /// Definitions of all named expressions: as items, or as statements where parameters are in
+    /// scope.
     pub(super) fn definitions(&self, items: bool) -> TokenStream {
         let named = self.named.borrow();
         let definitions = named.iter().enumerate().map(|(at, expr)| {

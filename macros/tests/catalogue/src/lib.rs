@@ -3,7 +3,7 @@
 //!
 //! A user names `kvrail` only, and needs no `crate = ".."`.
 
-#![allow(missing_debug_implementations, reason = "nobody prints a declaration")]
+#![allow(missing_debug_implementations, reason = "a declaration is never printed")]
 
 use kvrail_layouts::{Bf16, E4m3, F32, Ue8m0};
 use kvrail_macros::KvLayout;

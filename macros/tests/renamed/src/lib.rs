@@ -1,9 +1,9 @@
-//! The expansion works in a crate that has renamed kvrail, has no prelude, and has taken the names of what
-//! the prelude and kvrail call things.
+//! The expansion works in a crate that has renamed kvrail, has no prelude, and has taken the names
+//! of what the prelude and kvrail call things.
 #![no_std]
 #![no_implicit_prelude]
 #![deny(warnings)]
-#![allow(missing_debug_implementations, reason = "nobody prints a declaration")]
+#![allow(missing_debug_implementations, reason = "a declaration is never printed")]
 #![allow(non_camel_case_types, dead_code, missing_docs, reason = "names that are in the way")]
 
 use ::kv::layouts::{Bf16, Ue8m0};

@@ -47,9 +47,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     let page = self.pages.at(at);
                     let chunks = page.chunks(shift);
                     if page.next >= chunks {
-                        // Failed before: nothing of it is going to be posted. Those at the end are
-                        // passed over at once, or the segment would wait for nothing, and its batch
-                        // could be done before.
+                        // The page has failed: nothing of it is going to be posted. Those at the
+                        // end are passed over at once, or the segment would wait for nothing, and
+                        // its batch could be done before.
                         seg_done += 1;
                         continue;
                     }
@@ -90,7 +90,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Encodes and commits the `n` wrs of the records from the lane's head on. Says how many bytes they are.
+    /// Encodes and commits the `n` wrs of the records from the lane's head on. Says how many bytes
+    /// they are.
     #[inline]
     pub(in super::super) fn post(&mut self, lane: usize, n: u32, now: Time) -> u64 {
         let Self { provider, pages, plans, landing, config, .. } = self;
@@ -103,8 +104,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let (mut bytes, mut i) = (0, 0);
         let (id, head) = (l.id, l.head);
         let mut walk = None;
-        // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is
-        // done, or to the page's place in the landing area.
+        // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the
+        // page is done, or to the page's place in the landing area.
         let mut post = unsafe { provider.begin(handle) };
         while i < n {
             let Record { page: at, chunk, len, count, run } =
@@ -120,7 +121,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             };
             if chunk == VALIDATE {
                 let entries = landing.of(at, len / ENTRY_BYTES as u32);
-                // Whatever earlier pages left there must not pass for these.
+                // An entry that an earlier page left there must not pass for this page's.
                 entries.iter().for_each(Entry::clear);
                 let remote_addr = remote.table + u64::from(page.entry) * ENTRY_BYTES;
                 let local_addr = entries.as_ptr().expose_provenance() as u64;
@@ -177,8 +178,8 @@ struct Walk<'p> {
 }
 
 impl<'p> Walk<'p> {
-    /// From this chunk of a page on, whose slot is at `slot`. A walk that stands there goes on: chunks that follow
-    /// each other are found without a division.
+    /// From this chunk of a page on, whose slot is at `slot`. A walk that stands there goes on:
+    /// chunks that follow each other are found without a division.
     #[inline]
     fn resume<'w>(
         walk: &'w mut Option<Self>,

@@ -2,15 +2,15 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `mod.rs` | what a run is made of, how a turn ends, and what every commit has: a lane, signals, an account |
+//! | `mod.rs` | what runs, turns and commits have in common |
 //! | `uniform.rs` | pages of one shape and one chunk each |
 //! | `chunks.rs` | any other chunks |
 //! | `validate.rs` | validating READs |
 //! | `repost.rs` | wrs of a lane that was lost |
 //!
 //! A run is first written into the lane's ring, which is where its records belong anyway, and then
-//! encoded from there: so its length, and with it which wr is the last and signaled, is known before
-//! the first descriptor is handed over.
+//! encoded from there: so its length, and with it which wr is the last and signaled, is known
+//! before the first descriptor is handed over.
 
 mod chunks;
 mod repost;
@@ -29,8 +29,9 @@ use crate::provider::{Commit, Provider};
 use crate::rail::Rail;
 use crate::time::Time;
 
-/// Validating READs in one commit. They are small, so what counts is that they go where there is room now:
-/// in runs of 16 a model whose eighth rail is slow carries 364 of 367 GB/s, in runs of 8 all of it (tests/model.rs).
+/// Validating READs in one commit. They are small, so what counts is that they go where there is
+/// room now: in runs of 16 a model whose eighth rail is slow carries 364 of 367 GB/s, in runs of 8
+/// all of it (tests/model.rs).
 const VALIDATING: u32 = 8;
 
 /// How a turn ended.
@@ -119,7 +120,8 @@ fn refused(lane: LaneId, commit: Commit) -> EngineEvent {
     }
 }
 
-/// The peer's next lane on `rail` that has room. Where none has, the rail is taken out of the peer's `room`.
+/// The peer's next lane on `rail` that has room. Where none has, the rail is taken out of the
+/// peer's `room`.
 #[inline]
 pub(super) fn next_lane<L>(lanes: &[Lane<L>], peer: &mut Peer, rail: usize) -> Option<usize> {
     let first = peer.lanes[rail];
@@ -150,8 +152,8 @@ pub(super) fn account<L>(lane: &mut Lane<L>, rail: &mut Rail, n: u32, bytes: u64
     rail.post(n, bytes);
 }
 
-/// Which wrs of a commit are signaled besides the last: one every so many wrs or bytes. The commit before
-/// ended with one.
+/// Which wrs of a commit are signaled besides the last: one every so many wrs or bytes. The commit
+/// before ended with one.
 pub(super) struct Signals {
     wrs: u32,
     bytes: u64,

@@ -1,9 +1,9 @@
 //! Uniform segments: pages of one length, one region on each side, and one chunk each.
 //!
-//! What all of them share is worked out once. A run of them is one record in its lane's ring, and is encoded from its
-//! pages, of which only the addresses are looked at. A run goes out by itself ([`Engine::post_uniform`]); the rest of a
-//! segment that is shorter than a run goes out in one commit with the segments behind it
-//! ([`Engine::gather_uniform`], [`add_reads`]).
+//! What all of them share is worked out once. A run of them is one record in its lane's ring, and
+//! is encoded from its pages, of which only the addresses are looked at. A run goes out by itself
+//! ([`Engine::post_uniform`]); the rest of a segment that is shorter than a run goes out in one
+//! commit with the segments behind it ([`Engine::gather_uniform`], [`add_reads`]).
 #![allow(unsafe_code, reason = "here memory is handed to the hardware")]
 
 use super::super::state::Engine;
@@ -17,8 +17,8 @@ use crate::page::{Page, PageTable};
 use crate::provider::{Commit, Ends, Post, Provider, Read, UniformReads};
 use crate::time::Time;
 
-/// How many of `left` pages of `len` bytes go in a run of at most `limit` wrs and `max_bytes` (but at least one page), and
-/// whether the run is full with them.
+/// How many of `left` pages of `len` bytes go in a run of at most `limit` wrs and `max_bytes` (but
+/// at least one page), and whether the run is full with them.
 #[inline(always)]
 fn fit(left: u32, limit: u32, len: u32, max_bytes: u64) -> (u32, bool) {
     let n = left.min(limit);
@@ -37,7 +37,8 @@ fn ends(page: &Page) -> Ends {
     Ends { remote_addr: page.remote, local_addr }
 }
 
-/// Adds the READs of uniform pages to a commit that has other READs as well. `read` makes a READ of its two ends.
+/// Adds the READs of uniform pages to a commit that has other READs as well. `read` makes a READ of
+/// its two ends.
 #[inline]
 pub(super) fn add_reads(post: &mut impl Post, pages: &[Page], mut read: impl FnMut(Ends) -> Read) {
     for page in pages {
@@ -46,8 +47,8 @@ pub(super) fn add_reads(post: &mut impl Post, pages: &[Page], mut read: impl FnM
 }
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Posts a uniform segment, the first of its peer's queue, as far as credits, caps and the `quantum` go, from which
-    /// it takes what it posts.
+    /// Posts a uniform segment, the first of its peer's queue, as far as credits, caps and the
+    /// `quantum` go, from which it takes what it posts.
     // On its own, its loops have the registers for themselves.
     #[inline(never)]
     pub(in super::super) fn post_uniform(
@@ -111,7 +112,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 rkey: remote.keys[usize::from(lane.remote_rail)],
                 lkey: local.keys[index],
             };
-            // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until the page is done.
+            // SAFETY: every READ goes to a slot of a page in flight, which the engine owns until
+            // the page is done.
             let mut post = unsafe { provider.begin(handle) };
             let mut rest: &[Page] = pages.slice(page, n);
             while rest.len() > every as usize {
@@ -135,8 +137,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 if seg_done == seg_len {
                     peer.queue[class].remove(pages, segment);
                 }
-                // What was accepted is flushed with the rest; what was not is in the ring all the same, and goes
-                // elsewhere when the lane is known to be quiet.
+                // What was accepted is flushed with the rest; what was not is in the ring all the
+                // same, and goes elsewhere when the lane is known to be quiet.
                 self.emit(|engine| refused(engine.lanes[at].id, commit));
                 self.fail_lane(at, now);
                 return Stop::Posted;
@@ -152,8 +154,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         stop
     }
 
-    /// Writes into the ring of `lane`, as its wrs from `seq` on, those pages of a uniform segment that go in a run with
-    /// other segments: at most `limit`, and `max_bytes`. Says how many there are.
+    /// Writes into the ring of `lane`, as its wrs from `seq` on, those pages of a uniform segment
+    /// that go in a run with other segments: at most `limit`, and `max_bytes`. Says how many there
+    /// are.
     #[inline]
     pub(super) fn gather_uniform(
         &mut self,

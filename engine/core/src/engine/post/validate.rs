@@ -6,19 +6,20 @@ use super::Signals;
 use crate::events::EventSink;
 use crate::id::WrId;
 use crate::lane::record::{Record, Run, VALIDATE, place};
-use crate::page::list::{Link, PageRef};
+use crate::page::list::{PageLink, PageRef};
 use crate::page::{Page, PageTable};
 use crate::provider::{Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
-/// Entries that one READ has at most: 1 KiB of them, a packet where the MTU is 1024 or more, and little enough for a rail
-/// that copies to do it with ordinary stores (engine/local).
+/// Entries that one READ has at most: 1 KiB of them, a packet where the MTU is 1024 or more, and
+/// little enough for a rail that copies to do it with ordinary stores (engine/local).
 const ROW: u32 = 64;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Posts at most `limit` validating READs of the lane's peer. One READ has the entries of pages in a row whose
-    /// entries stand in a row, too, as those of pages that were published together do.
+    /// Posts at most `limit` validating READs of the lane's peer. One READ has the entries of pages
+    /// in a row whose entries stand in a row, too, as those of pages that were published together
+    /// do.
     #[inline(never)]
     pub(super) fn post_validating(&mut self, lane: usize, limit: u32, now: Time) -> u64 {
         let Self { provider, pages, landing, config, .. } = self;
@@ -30,11 +31,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let (id, head, remote_rail) = (l.id, l.head, usize::from(l.remote_rail));
         let lkey = landing.keys[usize::from(l.rail)];
         let mut signals = Signals::new(config);
-        // The READ before: whether it is the last, and signaled, is known when there is none behind it.
+        // The READ before: whether it is the last, and signaled, is known when there is none behind
+        // it.
         let mut before: Option<Read> = None;
         let (mut n, mut bytes) = (0, 0);
-        // SAFETY: every READ goes to the places of its pages in the landing area, which nobody looks at before it
-        // has completed.
+        // SAFETY: every READ goes to the places of its pages in the landing area, which the engine
+        // reads only after the READ has completed.
         let mut post = unsafe { provider.begin(handle) };
         while let Some(mut at) = if n < limit { peer.validate.first() } else { None } {
             peer.validate.remove(pages, at);
@@ -47,7 +49,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             loop {
                 let row = take_row(pages.slice(at, (end - at.0).min(ROW)));
                 let entries = landing.of(at, row.pages);
-                // Whatever earlier pages left there must not pass for these.
+                // An entry that an earlier page left there must not pass for this page's.
                 entries.iter().for_each(Entry::clear);
                 let len = row.pages * ENTRY_BYTES as u32;
                 bytes += u64::from(len);
@@ -81,7 +83,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     break;
                 }
                 if n == limit {
-                    pages.at(at).validate = Link::OUT;
+                    pages.at(at).validate = PageLink::OUT;
                     peer.validate.push_back(pages, at);
                     break;
                 }
@@ -102,19 +104,19 @@ struct Row {
     pages: u32,
 }
 
-/// Takes the longest prefix of `pages` whose table entries are consecutive, and unlinks those pages from the validation
-/// queue.
+/// Takes the longest prefix of `pages` whose table entries are consecutive, and unlinks those pages
+/// from the validation queue.
 #[inline]
 fn take_row(pages: &mut [Page]) -> Row {
     let Some((first, behind)) = pages.split_first_mut() else { return Row { entry: 0, pages: 0 } };
-    first.validate = Link::OUT;
+    first.validate = PageLink::OUT;
     let entry = first.entry;
     let mut count = 1;
     for page in behind {
         if !page.validate.is_behind() || page.entry != entry.wrapping_add(count) {
             break;
         }
-        page.validate = Link::OUT;
+        page.validate = PageLink::OUT;
         count += 1;
     }
     Row { entry, pages: count }

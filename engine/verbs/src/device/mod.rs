@@ -1,0 +1,14 @@
+//! RDMA devices: found, opened, asked what they can do and which addresses their ports have.
+
+pub(crate) mod context;
+pub(crate) mod driver;
+mod fork;
+pub mod gid;
+mod interfaces;
+mod list;
+pub(crate) mod port;
+pub(crate) mod sysfs;
+
+pub use driver::Driver;
+pub use fork::{ForkSafety, fork_safety};
+pub use list::devices;

@@ -1,0 +1,27 @@
+//! Why an engine cannot have its rails.
+
+use super::RailError;
+use crate::config::VerbsConfigError;
+
+/// Why an engine cannot have the rails that it was to read over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerbsStartError {
+    /// A rail cannot be opened or used.
+    #[error(transparent)]
+    Rail(#[from] RailError),
+    /// A value of the configuration cannot work.
+    #[error(transparent)]
+    Config(#[from] VerbsConfigError),
+}
+
+impl VerbsStartError {
+    /// The code of the error inside: see `docs/errors.md`.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Rail(error) => error.code(),
+            Self::Config(error) => error.code(),
+        }
+    }
+}

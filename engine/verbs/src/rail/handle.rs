@@ -1,0 +1,215 @@
+//! An opened port, with what was made of it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kvrail_core::provider::RailInfo;
+use rdma_mummy_sys as sys;
+
+use super::domain::Domain;
+use super::{LocalPort, PortName, Side};
+use crate::config::VerbsConfig;
+use crate::cq::{Channel, CqHandle};
+use crate::device::context::Context;
+use crate::device::port::{self, PortInfo};
+use crate::device::{Driver, sysfs};
+use crate::error::RailError;
+use crate::wire::{LinkLayer, RailEnd};
+
+/// An opened port. QPs, regions and lanes hold an `Arc` of it, and it closes when the last of them
+/// is gone.
+pub struct Rail {
+    // Destroyed in this order: each is made of those below it.
+    cq: CqHandle,
+    channel: Option<Channel>,
+    domain: Domain,
+    context: Context,
+    port: u8,
+    name: String,
+    numa: Option<u8>,
+    info: PortInfo,
+    config: VerbsConfig,
+    side: Side,
+    /// An engine drives it, or has driven it.
+    driven: AtomicBool,
+}
+
+impl Rail {
+    /// Opens a port. Logs which addresses it has and why, and what the device cannot do.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, and what to do about it.
+    pub fn open(name: &PortName, config: VerbsConfig, side: Side) -> Result<Self, RailError> {
+        let context = Context::open(&name.device)?;
+        let (device, port) = (name.device.clone(), name.port);
+        if port == 0 || port > context.caps.ports {
+            return Err(RailError::NoSuchPort { device, port, ports: context.caps.ports });
+        }
+        let info = port::query(&context, port)?;
+        if !info.active {
+            return Err(RailError::PortDown { device, port, state: info.state });
+        }
+        if info.link == LinkLayer::InfiniBand && !(1..0xC000).contains(&info.lid) {
+            return Err(RailError::NoLid { device, port });
+        }
+        port::pkey(&context, port, config.pkey_index)?;
+        let selection = port::gids(&context, port, &config)?;
+        let domain = Domain::new(&context, side == Side::Reader)?;
+        let (channel, entries) = match side {
+            Side::Reader => (Some(Channel::new(&context)?), config.cq_entries.min(context.caps.max_cqe)),
+            Side::Producer => (None, 1),
+        };
+        let cq = CqHandle::new(&context, channel.as_ref(), entries)?;
+        let numa = sysfs::numa(&context.name);
+        for (index, why) in &selection.rejected {
+            tracing::debug!(rail = %name, index, %why, "GID not used");
+        }
+        tracing::info!(
+            rail = %name,
+            driver = ?context.driver,
+            link = %info.link,
+            gids = %selection.chosen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            lid = info.lid,
+            mtu = info.mtu.bytes(),
+            gbit_per_sec = info.bits_per_sec / 1_000_000_000,
+            numa,
+            own_thread_domain = domain.has_thread_domain(),
+            cq_entries = cq.entries(),
+            "rail"
+        );
+        if let Some(caveat) = context.driver.caveat() {
+            tracing::info!(rail = %name, "{caveat}");
+        }
+        let name = name.to_string();
+        let driven = AtomicBool::new(false);
+        Ok(Self { cq, channel, domain, context, port, name, numa, info, config, side, driven })
+    }
+
+    /// Has it drive an engine. It can drive only one, ever.
+    pub(crate) fn drive(&self) -> Result<(), RailError> {
+        if self.driven.swap(true, Ordering::Relaxed) {
+            Err(RailError::InUse(self.name.clone()))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What drives it.
+    #[must_use]
+    pub const fn driver(&self) -> Driver {
+        self.context.driver
+    }
+
+    /// What the engine's scheduler needs to know of it.
+    #[must_use]
+    pub fn info(&self) -> RailInfo {
+        RailInfo {
+            nominal_bytes_per_sec: self.info.bytes_per_sec(),
+            numa: self.numa,
+            cq_entries: self.cq.entries(),
+        }
+    }
+
+    /// The configuration that it was opened with.
+    #[must_use]
+    pub const fn config(&self) -> &VerbsConfig {
+        &self.config
+    }
+
+    /// The side that it was opened for.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Its device's name.
+    pub(crate) fn device(&self) -> &str {
+        &self.context.name
+    }
+
+    pub(crate) const fn port(&self) -> u8 {
+        self.port
+    }
+
+    pub(crate) const fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(crate) const fn cq(&self) -> &CqHandle {
+        &self.cq
+    }
+
+    pub(crate) const fn channel(&self) -> Option<&Channel> {
+        self.channel.as_ref()
+    }
+
+    /// The domain that memory is registered in.
+    pub(crate) fn pd(&self) -> *mut sys::ibv_pd {
+        self.domain.pd()
+    }
+
+    /// The domain that QPs are made in.
+    pub(crate) fn qp_domain(&self) -> *mut sys::ibv_pd {
+        self.domain.for_qps()
+    }
+
+    /// Its addresses and limits now: they come and go with the netdev's.
+    pub(crate) fn local(&self) -> Result<LocalPort, RailError> {
+        let selection = port::gids(&self.context, self.port, &self.config)?;
+        let info = port::query(&self.context, self.port)?;
+        if !info.active {
+            let device = self.context.name.clone();
+            return Err(RailError::PortDown { device, port: self.port, state: info.state });
+        }
+        let pkey = port::pkey(&self.context, self.port, self.config.pkey_index)?;
+        let mtu = self.config.mtu.map_or(info.mtu, |most| most.min(info.mtu));
+        Ok(LocalPort { info, mtu, pkey, gids: selection.chosen })
+    }
+
+    /// Its addresses, for peers.
+    ///
+    /// # Errors
+    ///
+    /// It has lost its address, or its port is down.
+    pub fn end(&self) -> Result<RailEnd, RailError> {
+        Ok(self.local()?.end())
+    }
+
+    /// READs in flight per QP: those that a reader may have, or those that a producer answers.
+    pub(crate) fn read_depth(&self) -> u8 {
+        let caps = &self.context.caps;
+        let device = match self.side {
+            Side::Reader => caps.init_depth,
+            Side::Producer => caps.dest_depth,
+        };
+        self.config.read_depth.map_or(device, |most| most.min(device)).max(1)
+    }
+
+    /// Send queue entries of a lane.
+    pub(crate) fn depth(&self) -> u32 {
+        self.config.sq_entries.min(self.context.caps.max_qp_wr)
+    }
+
+    /// The most pieces that one READ may land in.
+    pub(crate) fn sges(&self) -> u32 {
+        self.config.sges.min(self.context.caps.max_sge).max(1)
+    }
+}
+
+impl fmt::Debug for Rail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, side, info, .. } = self;
+        f.debug_struct("Rail")
+            .field("name", name)
+            .field("side", side)
+            .field("info", info)
+            .finish_non_exhaustive()
+    }
+}
