@@ -21,8 +21,8 @@ use kvrail::core::time::{Nanos, Time};
 /// Bytes of a page that [`read_page`] reads.
 pub const PAGE: usize = 4_096;
 
-/// What an engine does with any provider: attaches a lane to a peer of four pages, whose first byte has the
-/// address `base` and whose key is 1, and reads page `number`.
+/// What an engine does with any provider: attaches a lane to a peer of four pages, whose first byte
+/// has the address `base` and whose key is 1, and reads page `number`.
 ///
 /// # Errors
 ///

@@ -14,3 +14,6 @@ pub mod plans {}
 
 #[doc = include_str!("../manual/failure.md")]
 pub mod failure {}
+
+#[doc = include_str!("../manual/extending.md")]
+pub mod extending {}

@@ -1,7 +1,8 @@
 //! Reads the source tree of this workspace and finds what its rules forbid.
 //!
 //! Each module answers one question and gives its findings as lines of text; `tests/tree.rs` asks
-//! all of them of this tree and fails with the findings. The rules themselves stand in CONTRIBUTING.md.
+//! all of them of this tree and fails with the findings. The rules themselves stand in
+//! CONTRIBUTING.md.
 //!
 //! | module | question |
 //! |---|---|

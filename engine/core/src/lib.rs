@@ -7,7 +7,8 @@
 //!
 //! # From the outside in
 //!
-//! 1. [`storage::EngineStorage`] holds an engine's whole state; its maxima are compile-time constants.
+//! 1. [`storage::EngineStorage`] holds an engine's whole state; its maxima are compile-time
+//!    constants.
 //! 2. [`engine::Engine`] is started over a storage, a [`provider::Provider`] (all rails of one
 //!    thread) and a [`config::EngineConfig`].
 //! 3. Destination memory becomes [`memory::Slots`]; a peer is added, what it has published becomes

@@ -1,8 +1,9 @@
 //! Every bound of the core, and the one narrowing to the widths that these bounds allow.
 //!
 //! Numbers of peers, lanes, batches, pages and regions travel in links, queues and `wr_id`s as 16
-//! bits. [`EngineStorage`](crate::storage::EngineStorage) checks its maxima against the bounds below when it is
-//! compiled, so every place number fits, and `narrow` is where a number becomes a `u16`.
+//! bits. [`EngineStorage`](crate::storage::EngineStorage) checks its maxima against the bounds
+//! below when it is compiled, so every place number fits, and `narrow` is where a number becomes a
+//! `u16`.
 
 use static_assertions::const_assert;
 

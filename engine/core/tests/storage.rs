@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use kvrail_core::config::{EngineConfig, EngineConfigError};
 use kvrail_core::engine::{Engine, EngineStartError, LaneSpec};
 use kvrail_core::id::{PeerId, RailIndex};
-use kvrail_core::storage::{StaticStartError, StaticStorage, EngineStorage};
+use kvrail_core::storage::{EngineStorage, StaticStartError, StaticStorage};
 use kvrail_core::time::Time;
 use kvrail_core::verbs_abi::ChainStorage;
 use kvrail_sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
@@ -55,7 +55,10 @@ fn a_large_box_passes_over_no_stack() {
 }
 
 /// Starts an engine in `storage`, adds a peer with a lane of its own, and forgets neither.
-fn once<const LANES: usize>(storage: &mut EngineStorage<2, 2, LANES, 16, 2, 4>, earlier: &[PeerId]) -> PeerId {
+fn once<const LANES: usize>(
+    storage: &mut EngineStorage<2, 2, LANES, 16, 2, 4>,
+    earlier: &[PeerId],
+) -> PeerId {
     let mut chain = ChainStorage::new();
     let (mut cqs, mut cqes, mut qps, mut wqes) = ([Cq::NEW; 1], [Cqe::NEW; 64], [Qp::NEW; 2], [Wqe::NEW; 32]);
     let rails = null(&mut chain, (&mut cqs, &mut cqes, &mut qps, &mut wqes));
@@ -73,7 +76,8 @@ fn once<const LANES: usize>(storage: &mut EngineStorage<2, 2, LANES, 16, 2, 4>, 
 /// What an engine that does not start leaves behind is a storage for another one.
 #[test]
 fn a_start_that_fails_leaves_the_storage_to_the_next() {
-    static STORAGE: StaticStorage<EngineStorage<2, 2, 2, 16, 2, 4>> = StaticStorage::new(EngineStorage::new());
+    static STORAGE: StaticStorage<EngineStorage<2, 2, 2, 16, 2, 4>> =
+        StaticStorage::new(EngineStorage::new());
     let bad = EngineConfig { run_chunks: 0, ..EngineConfig::DEFAULT };
     let refused = STORAGE.start(sim_rails(), bad).unwrap_err();
     assert_eq!(

@@ -165,7 +165,8 @@ impl<'s> Batch<'s> {
         self.buffer.head_mut().class = class as u8;
     }
 
-    /// Sets a number of the caller's, to be found in the [`Done`](super::Done) again; 0 unless told otherwise.
+    /// Sets a number of the caller's, to be found in the [`Done`](super::Done) again; 0 unless told
+    /// otherwise.
     pub fn set_tag(&mut self, tag: u64) {
         self.buffer.head_mut().tag = tag;
     }

@@ -96,8 +96,8 @@ unsafe impl Send for Buffer<'_> {}
 
 impl<'s> Pool<'s> {
     /// A pool over cells that the pool alone uses from now on, as
-    /// [`EngineStorage::open`](crate::storage::EngineStorage) has written them: `pages` holds as many for each
-    /// head, `free` one word for each 64 heads.
+    /// [`EngineStorage::open`](crate::storage::EngineStorage) has written them: `pages` holds as
+    /// many for each head, `free` one word for each 64 heads.
     pub(crate) fn new(
         heads: &'s mut [Head],
         pages: &'s mut [Page],

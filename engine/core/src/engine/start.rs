@@ -22,7 +22,7 @@ use crate::provider::{MemoryRange, Provider, RegisterError};
 use crate::rail::Rail;
 use crate::rail::rails::Rails;
 use crate::regions::Regions;
-use crate::storage::room::{Parts, EngineStorage};
+use crate::storage::room::{EngineStorage, Parts};
 use crate::table::Entry;
 use crate::time::Time;
 use crate::verbs_abi::Wc;
