@@ -12,8 +12,6 @@ use crate::failure::{Stop, Verdict, ensure, fail};
 use crate::pattern::{BYTES, pattern};
 use crate::rig::{RemoteBytes, Rig};
 
-/// Nothing that a case waits for takes as long.
-pub(crate) const PATIENCE: Nanos = Nanos::from_secs(20);
 /// How long a case looks whether something comes that must not.
 pub(crate) const LINGER: Nanos = Nanos::from_millis(20);
 /// The first rail.
@@ -188,7 +186,7 @@ impl<R: Rig> Driver<R> {
 
     /// Waits until `enough`.
     pub(crate) fn until(&mut self, what: &str, enough: impl Fn(&Self) -> bool) -> Verdict {
-        let end = self.rig.now() + PATIENCE;
+        let end = self.rig.now() + R::PATIENCE;
         loop {
             self.take_all()?;
             if enough(self) {

@@ -46,6 +46,10 @@ pub trait Rig: Sized {
     /// fewer, the quicker the suite. Every rail has room for four lanes of this depth.
     const DEPTH: u32;
 
+    /// How long a case waits for what must come, before it fails. A provider whose `wait` is to end
+    /// for a reason may take a quarter of it. An emulated device wants more.
+    const PATIENCE: Nanos = Nanos::from_secs(20);
+
     /// A counterpart with memory to read.
     fn new() -> Self;
 

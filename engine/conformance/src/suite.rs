@@ -90,20 +90,29 @@ pub fn run_all<R: Rig>(mut report: impl FnMut(&'static str, Outcome)) {
 /// several.
 ///
 /// A test fails with what the provider did, and prints why it was skipped if it was.
+///
+/// A provider for devices that not every host has takes a second argument, a function from the
+/// case's name to an `Option`: where it returns `None`, for which it gives the reason itself, the
+/// case does not run. What is in the `Some` is dropped after the case.
 #[macro_export]
 macro_rules! conformance_tests {
     ($rig:ty) => {
-        $crate::__for_each_case! { [$crate::__tests] $rig }
+        $crate::conformance_tests! { $rig, |_| Some(()) }
+    };
+    ($rig:ty, $devices:expr) => {
+        $crate::__for_each_case! { [$crate::__tests] $rig, $devices }
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __tests {
-    ([$rig:ty] $($module:ident::$name:ident,)*) => {
+    ([$rig:ty, $devices:expr] $($module:ident::$name:ident,)*) => {
         $(
             #[test]
             fn $name() {
+                let devices: fn(&str) -> Option<_> = $devices;
+                let Some(_devices) = devices(stringify!($name)) else { return };
                 match $crate::check::<$rig>(stringify!($name)) {
                     $crate::Outcome::Passed => {}
                     $crate::Outcome::Skipped { missing } => println!("skipped: it needs {missing}"),

@@ -4,7 +4,7 @@ use kvrail_core::id::WrId;
 use kvrail_core::provider::{Provider as _, ProviderEvent};
 use kvrail_core::verbs_abi::WcStatus;
 
-use crate::driver::{Driver, PATIENCE, RAIL, TestLane, expect_flush, expect_in_order, need};
+use crate::driver::{Driver, RAIL, TestLane, expect_flush, expect_in_order, need};
 use crate::failure::{Verdict, ensure};
 use crate::rig::Rig;
 
@@ -51,7 +51,7 @@ pub(crate) fn a_lane_that_is_failed_says_so_and_flushes_what_it_has<R: Rig>() ->
 
 /// Waits for `LaneFailed` without taking a completion.
 fn await_failure<R: Rig>(d: &mut Driver<R>, lane: &TestLane<R::Provider>) -> Verdict {
-    let end = d.rig.now() + PATIENCE;
+    let end = d.rig.now() + R::PATIENCE;
     while d.provider.next_event() != Some(ProviderEvent::LaneFailed(lane.id)) {
         ensure!(d.rig.now() < end, "LaneFailed of a lane that was failed never came");
         d.rig.pass(kvrail_core::time::Nanos::from_micros(10));

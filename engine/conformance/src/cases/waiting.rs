@@ -3,13 +3,15 @@
 use kvrail_core::provider::{Provider as _, ProviderEvent};
 use kvrail_core::time::Nanos;
 
-use crate::driver::{Driver, PATIENCE, RAIL, need};
+use crate::driver::{Driver, RAIL, need};
 use crate::failure::{Verdict, ensure};
 use crate::rig::Rig;
 
-/// A sleep that is not ended by its reason lasts as long as [`PATIENCE`]; one that is, less than
-/// this.
-const SHORT: Nanos = Nanos(PATIENCE.0 / 4);
+/// A sleep that is not ended by its reason lasts as long as [`Rig::PATIENCE`]; one that is, less
+/// than this.
+const fn short<R: Rig>() -> Nanos {
+    Nanos(R::PATIENCE.0 / 4)
+}
 
 const fn ms(time: Nanos) -> u64 {
     time.0 / 1_000_000
@@ -22,11 +24,11 @@ pub(crate) fn wait_ends_when_the_completions_have_come<R: Rig>() -> Verdict {
     d.post_all(&mut lane, &reads)?;
     let (start, mut left) = (d.rig.now(), R::DEPTH);
     while left > 0 {
-        d.sleep(left, PATIENCE);
+        d.sleep(left, R::PATIENCE);
         d.take_all()?;
         left = R::DEPTH.saturating_sub(d.done.len() as u32);
         let slept = d.rig.now().since(start);
-        ensure!(slept < SHORT, "wait slept {} ms over completions that it was to return for", ms(slept));
+        ensure!(slept < short::<R>(), "wait slept {} ms over completions that it was to return for", ms(slept));
         d.rig.pass(Nanos(1));
     }
     Ok(())
@@ -42,11 +44,11 @@ pub(crate) fn wait_counts_what_is_not_signaled<R: Rig>() -> Verdict {
     let start = d.rig.now();
     while d.done.is_empty() {
         // Half of the queue, of which the last READ alone is signaled.
-        d.sleep(R::DEPTH / 2, PATIENCE);
+        d.sleep(R::DEPTH / 2, R::PATIENCE);
         d.take_all()?;
         let slept = d.rig.now().since(start);
         ensure!(
-            slept < SHORT,
+            slept < short::<R>(),
             "wait slept {} ms while {} READs completed, of which one was signaled",
             ms(slept),
             R::DEPTH
@@ -58,10 +60,10 @@ pub(crate) fn wait_counts_what_is_not_signaled<R: Rig>() -> Verdict {
 
 pub(crate) fn wait_ends_at_its_time<R: Rig>() -> Verdict {
     let mut d = Driver::<R>::new()?;
-    let (start, short) = (d.rig.now(), Nanos::from_millis(30));
-    while d.rig.now().since(start) < short {
-        let slept = d.sleep(0, short);
-        ensure!(slept < SHORT, "wait slept {} ms, though it was to end after {}", ms(slept), ms(short));
+    let (start, limit) = (d.rig.now(), Nanos::from_millis(30));
+    while d.rig.now().since(start) < limit {
+        let slept = d.sleep(0, limit);
+        ensure!(slept < short::<R>(), "wait slept {} ms, though it was to end after {}", ms(slept), ms(limit));
         d.rig.pass(Nanos::from_micros(1));
     }
     Ok(())
@@ -71,8 +73,8 @@ pub(crate) fn wait_ends_for_a_waker<R: Rig>() -> Verdict {
     let mut d = Driver::<R>::new()?;
     for _ in 0..3 {
         d.rig.wake(&d.provider);
-        let slept = d.sleep(0, PATIENCE);
-        ensure!(slept < SHORT, "wait slept {} ms over its waker", ms(slept));
+        let slept = d.sleep(0, R::PATIENCE);
+        ensure!(slept < short::<R>(), "wait slept {} ms over its waker", ms(slept));
     }
     Ok(())
 }
@@ -87,10 +89,10 @@ pub(crate) fn wait_ends_for_a_failed_completion<R: Rig>() -> Verdict {
     let start = d.rig.now();
     while d.done.is_empty() {
         // No completions asked for: an error is a reason all the same.
-        d.sleep(0, PATIENCE);
+        d.sleep(0, R::PATIENCE);
         d.take_all()?;
         let slept = d.rig.now().since(start);
-        ensure!(slept < SHORT, "wait slept {} ms over a failed completion", ms(slept));
+        ensure!(slept < short::<R>(), "wait slept {} ms over a failed completion", ms(slept));
         d.rig.pass(Nanos(1));
     }
     Ok(())
@@ -102,10 +104,10 @@ pub(crate) fn wait_ends_for_an_event<R: Rig>() -> Verdict {
     d.provider.fail(&mut lane.lane);
     let start = d.rig.now();
     while !d.events.contains(&ProviderEvent::LaneFailed(lane.id)) {
-        d.sleep(0, PATIENCE);
+        d.sleep(0, R::PATIENCE);
         d.take_all()?;
         let slept = d.rig.now().since(start);
-        ensure!(slept < SHORT, "wait slept {} ms over LaneFailed", ms(slept));
+        ensure!(slept < short::<R>(), "wait slept {} ms over LaneFailed", ms(slept));
         d.rig.pass(Nanos(1));
     }
     Ok(())
