@@ -12,7 +12,7 @@ use crate::regions::RemotePlace;
 use crate::time::{Nanos, Time};
 
 /// How much longer than expected half of what is outstanding is waited for.
-const PATIENCE: Nanos = Nanos::from_millis(10);
+const WAIT_MARGIN: Nanos = Nanos::from_millis(10);
 /// A lane is silent when nothing has completed for so long, or for eight times as long as all that
 /// its rail has should take, whichever is longer.
 const SILENCE: Nanos = Nanos::from_millis(10);
@@ -119,11 +119,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             at += seg_len;
             let segment_pages = pages.slice(segment, u32::from(seg_len));
             let hits = segment_pages.iter().filter(|page| hit(remotes, page)).count();
-            let living = segment_pages.iter().filter(|page| !page.is_retired()).count();
+            let unretired = segment_pages.iter().filter(|page| !page.is_retired()).count();
             if hits == 0 {
                 continue;
             }
-            if hits == living {
+            if hits == unretired {
                 self.dequeue(usize::from(peer), class, segment);
             } else {
                 pages.at(segment).seg.make_per_page();
@@ -139,7 +139,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     }
                 }
             }
-            if hits < living {
+            if hits < unretired {
                 self.trim(segment);
             }
             let p = &self.peers[usize::from(peer)];
@@ -275,7 +275,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         if outstanding > 0 {
             // Some of what is outstanding may never come (a silent peer): half of all is waited for
             // only as long as it should take.
-            until = until.min(now + self.rails.expected_time() + PATIENCE);
+            until = until.min(now + self.rails.expected_time() + WAIT_MARGIN);
         }
         if until <= now {
             return;

@@ -127,12 +127,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         });
         let suspect = self.find_suspect(index, now);
         self.purge(index, suspect);
-        self.keep_rest(index);
+        self.requeue_rest(index);
     }
 
     /// Has what is left of a quiet lane posted again: what is not suspected with the next turn of
     /// its peer, the wr that killed the lane alone.
-    fn keep_rest(&mut self, index: usize) {
+    fn requeue_rest(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
         let (left, peer) = (lane.outstanding(), lane.peer);
         if left == 0 {
@@ -212,7 +212,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         lane.suspect = last.is_some();
     }
 
-    /// Purges all dead_laneses and suspects of a peer, after pages of it have failed.
+    /// Purges all dead lanes and suspects of a peer, after pages of it have failed.
     pub(super) fn purge_peer(&mut self, peer: u16) {
         let p = &mut self.peers[usize::from(peer)];
         let lists = [&mut p.dead_lanes, &mut p.suspects].map(|list| core::mem::replace(list, NO_LANE));
@@ -221,7 +221,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 let index = usize::from(at);
                 at = self.lanes[index].next;
                 self.purge(index, None);
-                self.keep_rest(index);
+                self.requeue_rest(index);
             }
         }
     }
@@ -231,7 +231,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let lane = &self.lanes[index];
         if lane.outstanding() <= u32::from(lane.suspect) {
             self.peers[usize::from(lane.peer)].dead_lanes = lane.next;
-            self.keep_rest(index);
+            self.requeue_rest(index);
         }
     }
 

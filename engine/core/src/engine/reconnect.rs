@@ -15,7 +15,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let id = self.peers[usize::from(peer)].id(peer);
         self.repairs.lost.push(LaneLost { lane: lane.id, peer: id, rail: RailIndex(lane.rail), remote_rail });
         let retry_at = self.back_off(peer, rail, now);
-        self.repairs.lose(peer, rail, usize::from(remote_rail), retry_at);
+        self.repairs.lane_lost(peer, rail, usize::from(remote_rail), retry_at);
     }
 
     /// Counts a failure of a path, and says when it may be tried again.
@@ -73,9 +73,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         if self.peers.find(wanted.peer).is_none() || rail >= self.rails.len() {
             return;
         }
-        if self.repairs.is_asked(peer, rail, wanted.remote_rail.into()) {
+        if self.repairs.is_requested(peer, rail, wanted.remote_rail.into()) {
             let retry_at = self.back_off(peer, rail, now);
-            self.repairs.give_up(peer, rail, wanted.remote_rail.into(), retry_at);
+            self.repairs.request_failed(peer, rail, wanted.remote_rail.into(), retry_at);
         }
     }
 

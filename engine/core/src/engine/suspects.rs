@@ -19,7 +19,7 @@ use crate::lane::{Fatal, Hold, LaneState, NO_LANE};
 use crate::page::list::PageRef;
 use crate::page::{Page, PageTable, settle_pages};
 use crate::provider::Provider;
-use crate::regions::faults::{GUILTY, Patience, SUSPECTED};
+use crate::regions::faults::{FAULTY, FaultLimits, SUSPECTED};
 use crate::regions::{NO_REGION, RemotePlace};
 use crate::table::ENTRY_BYTES;
 use crate::time::Time;
@@ -52,10 +52,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let page = self.pages.at(record.page);
         let (region, peer) = (page.source.region(), page.peer());
         if fatal.status.fault() == FaultKind::Page {
-            self.blame_page(index, record, fatal, GUILTY, now);
+            self.fail_faulty_page(index, record, fatal, FAULTY, now);
         } else if tried && self.was_the_path_fine(index, fatal) {
-            let weight = if fatal.status.is_answer() { SUSPECTED } else { GUILTY };
-            self.blame_page(index, record, fatal, weight, now);
+            let weight = if fatal.status.is_answer() { SUSPECTED } else { FAULTY };
+            self.fail_faulty_page(index, record, fatal, weight, now);
         } else {
             if fatal.status.is_answer() {
                 let at = self.where_is(record, index);
@@ -63,7 +63,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     (now + self.config.set_aside, &mut self.regions.remotes[usize::from(region)].faults);
                 if faults.suspect(at.0, at.1, now, until) {
                     // Asked for more than once, it has killed another lane before.
-                    self.blame_page(index, record, fatal, SUSPECTED, now);
+                    self.fail_faulty_page(index, record, fatal, SUSPECTED, now);
                     return None;
                 }
                 self.strike(peer, region, SUSPECTED, fatal, at, now);
@@ -100,7 +100,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     /// Fails the page whose wr killed the lane; where that is a READ of several entries, all pages
     /// whose entries it should have brought.
-    fn blame_page(&mut self, index: usize, record: Record, fatal: Fatal, weight: u16, now: Time) {
+    fn fail_faulty_page(&mut self, index: usize, record: Record, fatal: Fatal, weight: u16, now: Time) {
         let (remote_addr, len, rkey) = self.where_is(record, index);
         let batch = self.pages.at(record.page).batch;
         let (first, pages) = (self.pages.first(batch), self.pages.head(batch).len);
@@ -124,7 +124,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.regions.remotes[usize::from(region)].faults.remember(remote_addr, len, until);
         self.peers[usize::from(peer)].faulty = true;
         if !self.strike(peer, region, weight, fatal, (remote_addr, len, rkey), now) {
-            self.leave_out_all(peer, now);
+            self.fail_set_aside_of_peer(peer, now);
         }
     }
 
@@ -138,24 +138,24 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         (addr, ..): (u64, u32, u32),
         now: Time,
     ) -> bool {
-        let patience = Patience { pages: self.config.region_faults, time: self.config.set_aside };
+        let limits = FaultLimits { pages: self.config.region_faults, time: self.config.set_aside };
         let faults = &mut self.regions.remotes[usize::from(region)].faults;
-        let aside = faults.strike(weight, (fatal.status, addr), now, patience);
+        let aside = faults.strike(weight, (fatal.status, addr), now, limits);
         if aside {
             self.peers[usize::from(peer)].faulty = true;
-            self.leave_out_all(peer, now);
+            self.fail_set_aside_of_peer(peer, now);
         }
         aside
     }
 
     /// Fails those pages in flight from a peer that are not to be read now.
-    fn leave_out_all(&mut self, peer: u16, now: Time) {
+    fn fail_set_aside_of_peer(&mut self, peer: u16, now: Time) {
         self.cancel_some(peer, |remotes, page| forbid(remotes, page, now));
     }
 
     /// Fails those pages of a batch that are not to be read now.
     #[cold]
-    pub(super) fn leave_out(&mut self, batch: u16, now: Time) {
+    pub(super) fn fail_set_aside(&mut self, batch: u16, now: Time) {
         let (first, len) = (self.pages.first(batch), self.pages.head(batch).len);
         let mut at = 0;
         while at < len {
@@ -277,7 +277,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let mut faulty = false;
         while at != NO_REGION {
             let remote = &self.regions.remotes[usize::from(at)];
-            faulty |= !remote.faults.are_over(now);
+            faulty |= !remote.faults.have_expired(now);
             at = remote.next;
         }
         self.peers[usize::from(peer)].faulty = faulty;

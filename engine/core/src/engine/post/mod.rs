@@ -52,7 +52,7 @@ pub(super) enum Work {
     /// Validating READs.
     Validate,
     /// wrs of a dead lane.
-    Again(u16),
+    Repost(u16),
     /// Chunks that have not been posted; the first segment.
     Fresh(PageRef),
 }
@@ -83,7 +83,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let bytes = bytes.min(u64::from(most));
         let n = match work {
             Work::Validate => return self.post_validating(lane, chunks.min(VALIDATING), now).max(1),
-            Work::Again(from) => self.gather_again(lane, usize::from(from), chunks, bytes),
+            Work::Repost(from) => self.gather_dead_lane(lane, usize::from(from), chunks, bytes),
             Work::Fresh(segment) => self.gather_fresh(lane, segment, class, chunks, bytes, now),
         };
         if n == 0 { 1 } else { self.post(lane, n, now).max(1) }

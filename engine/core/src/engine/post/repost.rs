@@ -7,7 +7,7 @@ use crate::provider::Provider;
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Takes wrs over from the dead lane `from`, all but the one that killed it.
     #[cold]
-    pub(super) fn gather_again(&mut self, lane: usize, from: usize, limit: u32, max_bytes: u64) -> u32 {
+    pub(super) fn gather_dead_lane(&mut self, lane: usize, from: usize, limit: u32, max_bytes: u64) -> u32 {
         let head = self.lanes[lane].head;
         let (mut n, mut bytes) = (0, 0);
         let suspect = u32::from(self.lanes[from].suspect);
