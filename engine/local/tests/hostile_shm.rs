@@ -190,7 +190,7 @@ fn a_reply_that_is_none_is_refused() {
     assert!(matches!(error, ShmConnectError::Malformed { .. }), "{error}");
     for (seed, len) in [(13, 279), (14, 281), (15, 1)] {
         let error = error_for(seed, welcome(|r| r.resize(len, 0)), vec![good()]);
-        assert!(matches!(error, ShmConnectError::Malformed { what: "its length" }), "{error}");
+        assert!(matches!(error, ShmConnectError::Malformed { what: "its length is wrong" }), "{error}");
     }
     for (seed, fds) in [(16, 0), (17, 2), (18, 20)] {
         let error = error_for(seed, welcome(|_| ()), (0..fds).map(|_| good()).collect());
