@@ -1,8 +1,8 @@
 //! The loop that accepts connections.
 //!
-//! A thread that accepts connections must do three things right: it must not spin when the process is
-//! out of file descriptors (the listener stays readable then), one broken connection must not end
-//! it, and it must end when it is told to. [`accept_loop`] does that once for all listeners; an
+//! A thread that accepts connections must do three things right: it must not spin when the process
+//! is out of file descriptors (the listener stays readable then), one broken connection must not
+//! end it, and it must end when it is told to. [`accept_loop`] does that once for all listeners; an
 //! [`AcceptHandler`] takes the connections.
 
 use std::io;
@@ -41,8 +41,8 @@ pub trait AcceptHandler<C> {
     /// happen as often as that, so a log line needs a rate limit.
     fn cannot_accept(&mut self, error: &io::Error);
 
-    /// Adds to `fds` further descriptors for which the loop waits, and returns the time at which the
-    /// loop wakes at the latest (`None`: not before a descriptor is ready).
+    /// Adds to `fds` further descriptors for which the loop waits, and returns the time at which
+    /// the loop wakes at the latest (`None`: not before a descriptor is ready).
     fn watch<'a>(&'a self, _fds: &mut Vec<PollFd<'a>>) -> Option<Instant> {
         None
     }

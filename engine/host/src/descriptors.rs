@@ -1,8 +1,8 @@
 //! Threads with a descriptor table of their own, and values that know which process made them.
 //!
-//! A child of fork(2) gets a copy of the descriptor table of the thread that forked. So no child gets
-//! the descriptors in another thread's own table, and the kernel closes them when the process dies,
-//! even if a child lives on.
+//! A child of fork(2) gets a copy of the descriptor table of the thread that forked. So no child
+//! gets the descriptors in another thread's own table, and the kernel closes them when the process
+//! dies, even if a child lives on.
 #![allow(unsafe_code, reason = "system calls that change which descriptors a thread has")]
 
 use std::os::fd::{BorrowedFd, RawFd};
@@ -22,8 +22,8 @@ const FIRST_CLOSABLE: RawFd = 3;
 /// Starts a thread called `name` with a descriptor table of its own, which holds the three standard
 /// descriptors and `keep`.
 ///
-/// `body` is called with the descriptors of `keep`, in their order, and with `Ok` if the thread has a
-/// table of its own, or else with the error for which it shares the table of the process.
+/// `body` is called with the descriptors of `keep`, in their order, and with `Ok` if the thread has
+/// a table of its own, or else with the error for which it shares the table of the process.
 ///
 /// # Errors
 ///

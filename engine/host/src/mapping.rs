@@ -24,7 +24,8 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `len` bytes of `fd`, at a multiple of [`HUGE_PAGE`] if `len` is at least that.
+    /// Maps the first `len` bytes of `fd`, at a multiple of [`HUGE_PAGE`] if `len` is at least
+    /// that.
     ///
     /// Access beyond the end of the file raises SIGBUS: the caller has made sure that the file has
     /// `len` bytes and cannot shrink.

@@ -1,7 +1,8 @@
 //! A wait-free ring between two threads, on the heap, with a capacity that is chosen at run time.
 //!
 //! The algorithm is [`kvrail_core::ring`]'s. This module adds the memory: the two ends own the ring
-//! together, so each end can move to a thread of its own, and the end that is dropped last frees it.
+//! together, so each end can move to a thread of its own, and the end that is dropped last frees
+//! it.
 //!
 //! The producer stages any number of items and publishes them all with one store, as a NIC's
 //! doorbell does.

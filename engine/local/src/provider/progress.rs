@@ -1,5 +1,6 @@
 //! Counters that workers keep for the engine's thread, beside the rings. By these counters workers
-//! wake a sleeping engine once, when as many wrs as it waits for have finished, and not at every wr.
+//! wake a sleeping engine once, when as many wrs as it waits for have finished, and not at every
+//! wr.
 
 #[cfg(not(loom))]
 use kvrail_core::provider::Wake;

@@ -25,12 +25,12 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 pub const MAX_READERS: usize = 1024;
 
 /// How many connections may exist at a time whose hello has not come. Any process of the host can
-/// make one. A further connection displaces the oldest, so that such connections neither use up this
-/// process's descriptors nor keep readers out.
+/// make one. A further connection displaces the oldest, so that such connections neither use up
+/// this process's descriptors nor keep readers out.
 const MAX_HANDSHAKES: usize = 64;
 
-/// A log line, which the exporter's thread passes to the logging thread. The exporter's thread cannot
-/// log: a logger's descriptors are not in its table.
+/// A log line, which the exporter's thread passes to the logging thread. The exporter's thread
+/// cannot log: a logger's descriptors are not in its table.
 pub(super) enum LogLine {
     Refused(HelloRefusal),
     NotAccepted(io::Error),
