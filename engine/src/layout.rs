@@ -48,9 +48,9 @@ pub enum PageLayoutError {
         /// What is not known.
         why: Undetermined,
     },
-    /// A page is one range of bytes.
+    /// The page has several regions.
     #[error(
-        "a page of `{layout}` has {regions} regions: one of several cannot be read as one range of bytes"
+        "a page of `{layout}` has {regions} regions, and a page is read as one range of bytes: declare each region as a page"
     )]
     Regions {
         /// The layout's name.
@@ -58,8 +58,10 @@ pub enum PageLayoutError {
         /// How many regions.
         regions: u32,
     },
-    /// A page is more than one work request can name.
-    #[error("a page of `{layout}` spans {bytes} bytes: 4294967295 is the most that a work request can name")]
+    /// The page is longer than a work request can name.
+    #[error(
+        "a page of `{layout}` spans {bytes} bytes, and a work request names at most 4294967295: declare a shorter page"
+    )]
     PageBytes {
         /// The layout's name.
         layout: &'static str,
@@ -109,7 +111,7 @@ impl PageLayout {
         }
     }
 
-    /// The page of `L` as `rank` holds it, of a layout that one axis is sharded of.
+    /// The page of `L` as `rank` holds it. `axis` is the one sharded axis of the layout.
     ///
     /// ```
     /// use kvrail::layouts::{AxisKind, Bf16};
@@ -205,8 +207,8 @@ impl PageLayout {
         self.name
     }
 
-    /// The fingerprint that two peers compare: of the place of every byte, with distances that were
-    /// given at run time, and with ranks.
+    /// The fingerprint that two peers compare. It covers the place of every byte, distances that
+    /// were given at run time, and ranks.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.identity.fingerprint()

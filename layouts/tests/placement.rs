@@ -47,7 +47,7 @@ fn numbers_are_given_by_name_or_for_all_planes() {
 
 /// ByteRanges go by address, whichever plane has them; what touches is one.
 #[test]
-fn segments_of_planes_that_interleave() {
+fn byte_ranges_of_planes_that_interleave() {
     let all = |k, v, distance| {
         let geometry = place(k, v, distance).unwrap();
         let selected = geometry.select(kvrail_layouts::Selection::ALL).unwrap();

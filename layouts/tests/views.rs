@@ -80,7 +80,7 @@ fn runs_are_where_the_geometry_says() {
         error,
         RunError::ElementKind { field: "scale", actual: ElementKind::F32, asked: ElementKind::Bf16 }
     );
-    assert_eq!(error.to_string(), "`scale` is declared as F32, and was asked for as Bf16");
+    assert_eq!(error.to_string(), "`scale` is declared as F32, and was requested as Bf16");
     assert_eq!(
         view.run::<F32>(scale, &[61, 0]).unwrap_err().to_string(),
         "`scale`: layer 61 is out of range, the page has 61"

@@ -16,12 +16,13 @@ pub(crate) fn renamed_here() -> Option<String> {
     renamed(&std::fs::read_to_string(PathBuf::from(folder).join("Cargo.toml")).ok()?)
 }
 
-/// The path that a macro uses without `crate = ".."`, and a mistake if the dependency is renamed.
-pub(crate) fn unsaid(renamed: Option<&str>, ident: &Ident) -> (Path, Option<syn::Error>) {
+/// The path of kvrail where `crate = ".."` does not give it, and a mistake if the dependency is
+/// renamed.
+pub(crate) fn default_path(renamed: Option<&str>, ident: &Ident) -> (Path, Option<syn::Error>) {
     let found = renamed.and_then(|name| Some((name, syn::parse_str::<Ident>(name).ok()?)));
     let Some((name, known)) = found else { return (parse_quote!(::kvrail), None) };
     let text = format!(
-        "this crate's Cargo.toml calls kvrail `{name}`, and `::kvrail` is what the macro looks for: add \
+        "this crate's Cargo.toml calls kvrail `{name}`, and the macro looks for `::kvrail`: add \
          `#[kv(crate = \"::{name}\")]`"
     );
     (parse_quote!(::#known), Some(syn::Error::new(ident.span(), text)))
@@ -49,8 +50,8 @@ fn renamed(manifest: &str) -> Option<String> {
         let key = entry.unwrap_or(key).trim().trim_matches('"');
         // `kvrail.workspace = true`
         let key = key.split('.').next().unwrap_or(key);
-        let said = |text: &str| text.split_whitespace().collect::<String>();
-        let (line, value) = (said(line), said(value));
+        let compact = |text: &str| text.split_whitespace().collect::<String>();
+        let (line, value) = (compact(line), compact(value));
         let renames = match entry {
             Some(_) => line == "package=\"kvrail\"",
             None => value.contains("package=\"kvrail\""),

@@ -1,8 +1,8 @@
 //! Transports: what a [`Reader`](crate::Reader) reads over, and a [`Publisher`](crate::Publisher)
 //! publishes over.
 //!
-//! A transport is one file here, whole: its rails for a reader ([`ReaderTransport`]), what dials
-//! lanes for them, and how a producer's memory is published over it ([`PublisherTransport`]).
+//! A transport is one file here, whole: its rails for a reader ([`ReaderTransport`]), the dialer of
+//! their lanes, and how a producer's memory is published over it ([`PublisherTransport`]).
 //!
 //! Another transport is added in at most four places:
 //!
@@ -38,7 +38,7 @@ pub(crate) const LANE_DEPTH: u32 = 128;
 /// Why a transport failed, in its own words.
 pub type TransportError = Box<dyn Error + Send + Sync>;
 
-/// The reader's side of a transport: rails for an engine, and what dials lanes for them.
+/// The reader's side of a transport: rails for an engine, and the dialer of their lanes.
 ///
 /// Dialling blocks, so it happens on threads of its own. Its result, an
 /// [`UnopenedLane`](Self::UnopenedLane), is opened by the provider on the engine's thread, which
@@ -50,7 +50,7 @@ pub trait ReaderTransport {
     type UnopenedLane: Send + 'static;
     /// Makes unopened lanes.
     type Dialer: LaneDialer<UnopenedLane = Self::UnopenedLane> + Send + 'static;
-    /// What dialers are made of: see [`dialer`](Self::dialer).
+    /// The common part of all dialers of a reader, of which [`dialer`](Self::dialer) makes each.
     type DialerSeed;
 
     /// The name of what carries the bytes, for reports.
