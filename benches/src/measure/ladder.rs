@@ -1,7 +1,7 @@
 //! The rows of the demo: a plain copy, which is the most that this machine can do, one rail, many
 //! rails, and many processes.
 //!
-//! Rounds of all rows take turns, so that a noisy neighbour slows all of them down alike.
+//! Rounds of all rows take turns, so that other load on the machine slows all of them in the same way.
 
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ impl Ladder {
 
     /// Measures all rows of one layout. Returns them, and what the reader with many rails told of
     /// itself.
-    pub(crate) fn climb(&self, named: NamedLayout, bar: &Bar) -> anyhow::Result<(Vec<Row>, Ready)> {
+    pub(crate) fn measure_layout(&self, named: NamedLayout, bar: &Bar) -> anyhow::Result<(Vec<Row>, Ready)> {
         bar.about(format!("{}: writing pages", named.name));
         let key = Key::random()?;
         let (producer, address) = self.start_producer(named, &key)?;

@@ -1,4 +1,4 @@
-//! The machine that the figures were taken on, and the limits that this process has there.
+//! The machine that the numbers were measured on, and the limits that this process has there.
 
 use std::fs;
 use std::path::Path;
@@ -98,7 +98,7 @@ impl Host {
         match (self.throttled_times, self.cpu_quota_cores) {
             (0, _) | (_, None) => String::new(),
             (times, Some(cores)) => format!(
-                "A CPU quota of {cores:.2} cores stopped this run {times} times, for {:.1} s in all: its figures tell of the quota, not of the machine.\n",
+                "A CPU quota of {cores:.2} cores stopped this run {times} times, for {:.1} s in all: its numbers show the quota, not the machine.\n",
                 self.throttled_s
             ),
         }
