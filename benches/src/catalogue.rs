@@ -1,4 +1,4 @@
-//! The layouts that this program knows, by name: one line each.
+//! The layouts that this program takes by name: one line each.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kvrail::PageLayout;

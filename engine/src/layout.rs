@@ -238,7 +238,7 @@ impl PageLayout {
         self.synthetic
     }
 
-    /// The layout as a session compares it. Ranks stand in the name, so that a refusal tells both.
+    /// The layout as a session compares it. Ranks stand in the name, so that a refusal names both.
     pub(crate) fn to_session(self) -> kvrail_session::Layout {
         let mut ranks = String::new();
         self.write_ranks(&mut ranks).unwrap_or_default();

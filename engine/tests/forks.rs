@@ -69,7 +69,7 @@ fn produce(how: &str, over: impl PublisherTransport) -> ! {
     while publisher.readers() == 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
-    // The reader says when it has its lanes, so that the child inherits what they use, too.
+    // The reader writes a byte when it has its lanes, so that the child inherits their descriptors.
     std::io::stdin().read_exact(&mut [0]).unwrap();
     if how == "drop" {
         // SAFETY: the child drops a value, for which it needs no other thread, and ends. The C

@@ -1,4 +1,5 @@
-//! A reader makes failed lanes again by itself, and no page is lost; and what an overdue batch does.
+//! A reader makes failed lanes again by itself, and no page is lost; and what an overdue batch
+//! does.
 #![allow(unsafe_code, reason = "a transport of its own publishes a segment")]
 
 use std::io::{Read as _, Write as _};

@@ -1,4 +1,5 @@
-//! A reader and a publisher over shared memory and TCP, in one process; all else is as in production.
+//! A reader and a publisher over shared memory and TCP, in one process; all else is as in
+//! production.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -92,7 +93,8 @@ impl<N: ReaderTransport> Fixture<N> {
         }
     }
 
-    /// Reads pages, and returns the result of each. A page that arrived is checked to the last byte.
+    /// Reads pages, and returns the result of each. A page that arrived is checked to the last
+    /// byte.
     fn read(&mut self, locations: &[Location]) -> Vec<Result<(), PageError>> {
         self.submit(locations, Duration::from_secs(10));
         let mut done = self.next_done();
@@ -111,7 +113,7 @@ impl<N: ReaderTransport> Fixture<N> {
 
 fn pages_arrive<N: ReaderTransport>(mut f: Fixture<N>) {
     let locations: Vec<_> = (0..SLOTS).map(|slot| write(f.publisher(), slot)).collect();
-    // The table tells what is published, over more than one part of a READ.
+    // The table lists every page, and is longer than one READ of it.
     assert_eq!(f.reader.published(&f.peer, 0, clock::within(Duration::from_secs(5))).unwrap(), locations);
     for some in locations.chunks(50) {
         assert!(f.read(some).iter().all(Result::is_ok));

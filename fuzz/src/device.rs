@@ -8,7 +8,8 @@ use kvrail_core::verbs_abi::{IBV_WR_RDMA_READ, SendFlags, SendWr};
 ///
 /// # Panics
 ///
-/// On anything that a device would refuse: another operation, unknown flags, a chain without an end.
+/// On anything that a device would refuse: another operation, unknown flags, a chain without an
+/// end.
 ///
 /// # Safety
 ///

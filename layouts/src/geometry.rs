@@ -139,8 +139,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// What [`Declaration::build`](crate::Declaration::build) starts from. It breaks every promise
-    /// of a geometry.
+    /// The value that [`Declaration::build`](crate::Declaration::build) starts from. It breaks
+    /// every promise of a geometry.
     pub(crate) const EMPTY: Self = Self {
         axes: [Axis::whole(AxisKind::Layer, 1); MAX_AXES],
         axis_count: 0,
@@ -233,8 +233,8 @@ impl Geometry {
 
     /// Bytes of a region, padding included; `None` if there is no such region.
     ///
-    /// While strides are missing (see [`is_placed`](Self::is_placed)) it is what the region would
-    /// have if they were dense.
+    /// While strides are missing (see [`is_placed`](Self::is_placed)) these are the bytes that
+    /// the region would have if they were dense.
     #[must_use]
     pub const fn region_bytes(&self, region: u32) -> Option<u64> {
         let mut p = 0;

@@ -151,13 +151,13 @@ impl Identity {
         }
     }
 
-    /// What two peers compare. It covers strides, distances and ranks.
+    /// The fingerprint that two peers compare. It covers strides, distances and ranks.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// What all ranks have in common: the fingerprint of the same page without its ranks.
+    /// The fingerprint of the same page without its ranks, which all ranks have in common.
     #[must_use]
     pub const fn fingerprint_of_any_rank(&self) -> Fingerprint {
         self.any_rank
@@ -188,7 +188,7 @@ impl Identity {
 }
 
 impl Geometry {
-    /// What its pages are compared by: [`Identity::of`].
+    /// The identity of its pages: [`Identity::of`].
     #[must_use]
     pub const fn identity(&self) -> Identity {
         Identity::of(self)

@@ -1,4 +1,4 @@
-//! What the expansion of `#[derive(KvLayout)]` calls.
+//! The functions that the expansion of `#[derive(KvLayout)]` calls.
 //!
 //! The derive knows tokens but no sizes; [`Declaration::build`](crate::Declaration::build) knows
 //! sizes but no tokens. Both know a [`Spot`]. The derive emits one constant for each spot, with the

@@ -322,7 +322,7 @@ impl Placement {
     }
 }
 
-/// Checks what a geometry promises. [`Declaration::build`](crate::Declaration::build) keeps the
+/// Checks the promises of a geometry. [`Declaration::build`](crate::Declaration::build) keeps the
 /// same promises by construction.
 const fn check(geometry: &Geometry) -> Result<(), PlacementError> {
     let mut plane = 0;

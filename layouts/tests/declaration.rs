@@ -1,5 +1,5 @@
-//! What a declaration is refused for, and at which spot. The derive's fixtures show the same from
-//! the author's side; this covers what the derive cannot even say.
+//! The mistakes for which a declaration is refused, and their spots. The derive's fixtures show the
+//! same for authors; these tests also cover declarations that the derive cannot express.
 
 use kvrail_layouts::Text;
 use kvrail_layouts::{
@@ -232,7 +232,7 @@ fn ranks() {
     }
 }
 
-/// Spread, version, swizzle and tokens per state move no byte, and change what it means.
+/// Spread, version, swizzle and tokens per state move no byte, and change the meaning of bytes.
 #[test]
 fn meaning_takes_part_in_the_fingerprint_and_alignment_does_not() {
     let (token, head) = ([Axis::whole(Token, 4)], [Axis::whole(Head, 4)]);

@@ -1,5 +1,5 @@
-//! Selections: what they refuse, and that their ranges are exactly the bytes that nested loops
-//! find.
+//! Selections refuse parts that the page lacks, and their ranges are exactly the bytes that nested
+//! loops find.
 
 mod common;
 
@@ -107,7 +107,7 @@ fn states_and_padding() {
 }
 
 #[test]
-fn what_is_no_part_of_the_page_is_refused_with_the_numbers() {
+fn a_selection_of_no_part_of_the_page_is_refused_with_the_numbers() {
     let page = SglV32Indexer::GEOMETRY;
     for (selection, text) in [
         (Selection::ALL.layers(60, 2), "2 of layer from 60 are selected, and the page has 61"),

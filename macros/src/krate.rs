@@ -38,7 +38,7 @@ fn renamed(manifest: &str) -> Option<String> {
         if line.starts_with('[') {
             table = line.trim_matches(['[', ']']);
         }
-        // `[dependencies]`, or `[dependencies.kv]`, of whatever target or purpose.
+        // `[dependencies]`, or `[dependencies.kv]`, of any target or purpose.
         let (of, entry) = match table.rsplit_once('.') {
             Some((of, entry)) if of.ends_with("dependencies") => (of, Some(entry)),
             _ => (table, None),
@@ -79,7 +79,7 @@ mod tests {
             ),
             ("[dev-dependencies.kv]\nversion = \"0.1\"\npackage = \"kvrail\"", Some("kv")),
             ("[target.'cfg(unix)'.dependencies]\nkv = { package = \"kvrail\" }", Some("kv")),
-            // Under its own name, whatever else.
+            // Under its own name, whatever other names it has.
             ("[dependencies]\nkvrail = \"0.1\"", None),
             ("[dependencies]\nkvrail.workspace = true\nkv = { package = \"kvrail\" }", None),
             ("[dependencies.kvrail]\npath = \"..\"", None),

@@ -136,14 +136,14 @@ pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
 /// | `page` | | a type that derives `KvLayout`; `sharded` without a rank: see `start_as` |
 /// | `max_rails` | 8 | local rails, up to 16 |
 /// | `max_peers` | 64 | peers connected at a time |
-/// | `max_regions` | 4 per peer | regions that peers publish, at least 2 per peer; a table counts as one |
+/// | `max_regions` | 4 per peer | regions of all peers and their tables, at least 2 per peer |
 /// | `max_lanes` | 2 per rail and peer, 16,384 at most | lanes to all peers together |
 /// | `max_depth` | 128 | send queue entries of a lane, a power of two |
 /// | `max_batch` | 256 | pages of one batch |
 /// | `max_batches` | 64 | batches being filled, in flight, or done |
 /// | `max_submitters` | 0 | other threads that feed the reader, up to 64 |
 /// | `chunk` | what suits the rails | bytes that travel as one work request |
-/// | `rail_bytes`, `rail_wrs` | what suits the rails | bytes and wrs that may be outstanding on a rail |
+/// | `rail_bytes`, `rail_wrs` | what suits the rails | bytes and wrs outstanding on a rail |
 /// | `deadline_ms` | 1000 | milliseconds from now to `reader.deadline()` |
 /// | `max_message` | 2^30 | the longest message of the device, for `chunk` |
 /// | `max_cq` | | the largest completion queue of the device, for lanes and depth |

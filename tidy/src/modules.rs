@@ -141,9 +141,8 @@ impl Crate {
         self.modules[module].names.entry(name).or_default().push(meaning);
     }
 
-    /// Where `path`, as written in `module`, leads; `None` for a path of another crate or an unknown
-    /// one.
-    /// A path that goes on behind an item (a variant, a method) leads to the item.
+    /// Where `path`, as written in `module`, leads; `None` for a path of another crate or an
+    /// unknown one. A path that goes on behind an item (a variant, a method) leads to the item.
     #[must_use]
     pub fn resolve(&self, module: usize, path: &[String]) -> Option<Place> {
         self.follow(module, path, 32)

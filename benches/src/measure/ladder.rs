@@ -1,7 +1,8 @@
 //! The rows of the demo: a plain copy, which is the most that this machine can do, one rail, many
 //! rails, and many processes.
 //!
-//! Rounds of all rows take turns, so that other load on the machine slows all of them in the same way.
+//! Rounds of all rows take turns, so that other load on the machine slows all of them in the same
+//! way.
 
 use std::time::Duration;
 
@@ -77,8 +78,8 @@ impl Ladder {
         (self.duration.as_nanos() / ROUND.as_nanos()).clamp(1, 1000) as u32
     }
 
-    /// Measures all rows of one layout. Returns them, and what the reader with many rails told of
-    /// itself.
+    /// Measures all rows of one layout. Returns them, and the description of the reader with many
+    /// rails.
     pub(crate) fn measure_layout(&self, named: NamedLayout, bar: &Bar) -> anyhow::Result<(Vec<Row>, Ready)> {
         bar.about(format!("{}: writing pages", named.name));
         let key = Key::random()?;

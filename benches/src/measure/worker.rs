@@ -221,7 +221,7 @@ impl<N: ReaderTransport> Worker<N> {
     /// Takes the batches that are done, and returns whether there were any.
     fn take(&mut self, purpose: &mut Purpose<'_>) -> anyhow::Result<bool> {
         let mut any = false;
-        // Batches that are found together get the same time, since nothing tells which was done
+        // Batches that are found together get the same time, since nothing shows which was done
         // first.
         let at = clock::now().0;
         while let Some(mut done) = self.reader.next_done() {

@@ -12,7 +12,7 @@ use kvrail::session::Address;
 use crate::cli::common::Transport;
 use crate::machine::addresses::Reachable;
 
-/// What a reader has to be told.
+/// The facts that a reader needs.
 #[derive(Debug)]
 pub(crate) struct DriveLine<'a> {
     pub(crate) address: SocketAddr,

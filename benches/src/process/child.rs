@@ -1,4 +1,5 @@
-//! A child process: it takes its role, and carries out its parent's orders until the pipe is closed.
+//! A child process: it takes its role, and carries out its parent's orders until the pipe is
+//! closed.
 
 use std::process::ExitCode;
 

@@ -67,7 +67,7 @@ const SESSIONS_WAIT: Duration = Duration::from_secs(1);
 /// [`poll`](Self::poll) and take done batches by [`next_done`](Self::next_done);
 /// [`wait`](Self::wait) sleeps until there is something to do. Lanes that fail are made again in
 /// the background. A peer whose session ends is removed: its pages fail, and
-/// [`next_event`](Self::next_event) tells.
+/// [`next_event`](Self::next_event) reports it.
 ///
 /// Dropping it ends its sessions, and waits (5 s at most) until nothing writes into its slots any
 /// more. If something still may by then, engine, rails and slots are leaked, and an error is
@@ -99,8 +99,8 @@ pub struct Reader<T: ReaderTransport> {
     scratch: Vec<Slot>,
     /// READs of tables that were given up. Their slots go back to `scratch` when they are done.
     abandoned: Vec<Ticket>,
-    /// Overdue batches that the engine has reported and the user has not taken. Each of them ends one
-    /// call of `wait`.
+    /// Overdue batches that the engine has reported and the user has not taken. Each of them ends
+    /// one call of `wait`.
     overdue: VecDeque<Ticket>,
     /// Device memory that is registered.
     #[cfg(feature = "cuda")]
@@ -196,7 +196,7 @@ impl<T: ReaderTransport> Reader<T> {
     /// A handle for another thread, by which it fills batches
     /// ([`batch`](hub::HubSubmitter::batch)), [submits](hub::HubSubmitter::submit) them and takes
     /// [their outcomes](hub::Outcome), while this thread goes on polling; `None` when there is none
-    /// left. As many can be had as [`engine!`](crate::engine) was told: `max_submitters`.
+    /// left. There are as many as `max_submitters` of [`engine!`](crate::engine) says.
     ///
     /// Every batch goes back to the handle that it came from. A handle may be dropped at any time:
     /// the slots of its batches under way come by [`next_orphan`](Self::next_orphan), and the
@@ -325,13 +325,13 @@ impl<T: ReaderTransport> Reader<T> {
     /// With batches in flight it sleeps for up to 10 ms even if `until` has passed, so that a loop
     /// that waits until a batch's deadline does not spin when the batch is late.
     pub fn wait(&mut self, until: Time) {
-        /// The longest sleep with batches in flight and nothing outstanding. Then all lanes are down,
-        /// and the engine's requests for new ones are taken by `poll`.
+        /// The longest sleep with batches in flight and nothing outstanding. Then all lanes are
+        /// down, and the engine's requests for new ones are taken by `poll`.
         const ALL_DOWN: Nanos = Nanos::from_millis(10);
         /// The shortest sleep with batches in flight.
         const PAST: Nanos = Nanos::from_millis(10);
-        /// The longest sleep once a lane has failed, since `poll` takes the engine's requests for new
-        /// lanes.
+        /// The longest sleep once a lane has failed, since `poll` takes the engine's requests for
+        /// new lanes.
         const SOME_DOWN: Nanos = Nanos::from_millis(250);
         let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.none_done());
         if waiting

@@ -117,9 +117,9 @@ impl<T: ReaderTransport> Reader<T> {
     /// Makes destination slots, one per page, of a GPU's memory. They have an address and no bytes.
     ///
     /// The memory is registered as a dmabuf, else as peer memory. The reader keeps a handle of it
-    /// until [`unregister`](Self::unregister), or until nothing writes into it any more. A page that
-    /// has arrived is visible to kernels that are launched afterwards, and perhaps not to a kernel
-    /// that runs already.
+    /// until [`unregister`](Self::unregister), or until nothing writes into it any more. A page
+    /// that has arrived is visible to kernels that are launched afterwards, and perhaps not to a
+    /// kernel that runs already.
     ///
     /// # Errors
     ///

@@ -59,8 +59,8 @@ impl<P: Provider> Submitters<P> {
                 overdue.push_back(ticket);
             }
             Outcome::Orphan(slot) => orphans.push_back(slot),
-            // Submitters alone need these: `Reader::submit` refuses a batch at once, and the reader's
-            // own thread knows when the reader ends.
+            // Submitters alone need these: `Reader::submit` refuses a batch at once, and the
+            // reader's own thread knows when the reader ends.
             Outcome::Rejected(_) | Outcome::ReaderGone(_) => {}
         });
     }

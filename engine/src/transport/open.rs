@@ -62,8 +62,8 @@ pub struct OpenDialer<L> {
 }
 
 impl<L> OpenDialer<L> {
-    /// A dialer for `count` rails of the reader. `reach` connects to an address of the producer, and
-    /// may block for some seconds.
+    /// A dialer for `count` rails of the reader. `reach` connects to an address of the producer,
+    /// and may block for some seconds.
     pub(crate) fn new(
         kind: TransportKind,
         nominal_bytes_per_sec: u64,

@@ -102,7 +102,7 @@ impl ReaderTransport for VerbsRails {
 #[derive(Debug)]
 pub struct VerbsDialer(QpDialer);
 
-/// A rail as a peer is told of it. Its address is empty if the rail is down.
+/// The description of a rail for a peer. Its address is empty if the rail is down.
 fn describe(rail: &Rail) -> RailDescription {
     let address = match rail.end() {
         Ok(end) => end.encode(),

@@ -1,5 +1,5 @@
-//! How a declaration becomes a geometry: first the rows, then level by level outwards. All checks of
-//! a declaration are here.
+//! How a declaration becomes a geometry: first the rows, then level by level outwards. All checks
+//! of a declaration are here.
 
 use super::{Declaration, Level};
 use crate::axis::{Axis, AxisKind, Spread};

@@ -149,7 +149,7 @@ impl DeclarationError {
         self.why.code()
     }
 
-    /// The mistake in the author's words, with the numbers that disagree and what would fit.
+    /// The mistake in the author's words, with the numbers that disagree and those that would fit.
     #[must_use]
     pub const fn text(&self) -> Text {
         let text = Text::new();
@@ -276,7 +276,7 @@ impl DeclarationErrors {
         self.list[0]
     }
 
-    /// What is wrong at `at`, if anything is.
+    /// The mistake at `at`, if there is one.
     #[must_use]
     pub const fn at(&self, at: Spot) -> Option<DeclarationError> {
         let mut i = 0;

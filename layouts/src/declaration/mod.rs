@@ -28,8 +28,8 @@ pub enum Level {
     StridedPlanes,
     /// Each plane in a region of its own.
     RegionPlanes,
-    /// What follows, padded up to a multiple of this many bytes (any number from 1). As the last
-    /// level it pads the row, as the first the region.
+    /// The levels that follow, padded up to a multiple of this many bytes (any number from 1). As
+    /// the last level it pads the row, as the first level the region.
     Pad(u64),
 }
 
@@ -80,7 +80,7 @@ impl<'a> PlaneDecl<'a> {
 /// A page as its author declares it.
 ///
 /// A page is described from the outside in. `order` lists its levels, outermost first: the axes,
-/// where planes split, where bytes are padded, what has a region of its own. Innermost is a row:
+/// where planes split, where bytes are padded, which blocks have a region each. Innermost is a row:
 /// the fields of a plane, one after the other.
 ///
 /// ```
@@ -117,8 +117,8 @@ pub struct Declaration<'a> {
     pub planes: &'a [PlaneDecl<'a>],
     /// How many tokens one index of the token axis stands for; at least 1.
     pub tokens_per_state: u64,
-    /// Every region's address is a multiple of this, any number from 1. Every region's length must be
-    /// a multiple of it as well, so that pages can follow each other.
+    /// Every region's address is a multiple of this, any number from 1. Every region's length must
+    /// be a multiple of it as well, so that pages can follow each other.
     pub align: u64,
     /// The page's size, if the author wants it checked.
     pub bytes: Option<u64>,

@@ -7,7 +7,7 @@ use crate::plan::runs::RunList;
 /// The most work requests of one page.
 pub const MAX_WRS: u32 = 1 << 20;
 
-/// What one work request may be.
+/// The limits of one work request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Local pieces, at least 1 (`max_sge` of the send queue).

@@ -64,7 +64,7 @@ pub enum PlanError {
         /// The destination's.
         destination: u64,
     },
-    /// The destination keeps one copy of what the source tells apart.
+    /// The destination keeps one copy of bytes that differ along an axis at the source.
     Merged {
         /// The field.
         field: &'static str,

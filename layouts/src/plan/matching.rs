@@ -199,8 +199,8 @@ struct Share {
 
 const ONE: Axis = Axis::whole(AxisKind::Layer, 1);
 
-/// The part of `source` that holds what is selected of `destination`, and that part of
-/// `destination`.
+/// The part of `source` that holds the selected part of `destination`, as far as it holds it, and
+/// the same part of `destination`.
 pub(super) const fn meet<'s, 'd>(
     source: &'s Geometry,
     destination: &'d Geometry,
@@ -310,8 +310,8 @@ pub(super) const fn is_partial(selected: &Selected<'_>) -> bool {
     }
 }
 
-/// Whether K and V are an axis of one page and fields of the other. The fields' names then say which
-/// index is which.
+/// Whether K and V are an axis of one page and fields of the other. The fields' names then say
+/// which index is which.
 const fn parts_are_fields(
     kind: AxisKind,
     at: Option<usize>,

@@ -48,8 +48,8 @@
 //!   which neither divides the other: select the tokens that two blocks have in common.
 //!
 //! Padding is neither read nor written. Where two layouts are equal, and padding may be
-//! overwritten, read the page without a plan, as one run. What needs more than a copy is refused,
-//! and named: [`PlanError`].
+//! overwritten, read the page without a plan, as one run. Layouts that need more than a copy
+//! are refused with the reason: [`PlanError`].
 
 mod cursor;
 mod cut;
@@ -101,15 +101,15 @@ pub struct Run<'p> {
 }
 
 impl Plan {
-    /// From a page of `source` into what is selected of a page of `destination`: as much of that as
+    /// From a page of `source` into the selected part of a page of `destination`, as much of it as
     /// the source holds.
     ///
     /// Two pages of sharded axes are of the ranks that [`Geometry::at_rank`] has given them.
     ///
     /// # Errors
     ///
-    /// A field cannot be copied, which the error names; the pages have nothing in common, or are not
-    /// known to be parts of one whole; or the destination lacks the selected part.
+    /// A field cannot be copied, which the error names; the pages have nothing in common, or are
+    /// not known to be parts of one whole; or the destination lacks the selected part.
     pub const fn between(
         source: &Geometry,
         destination: &Geometry,
@@ -348,8 +348,8 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// A limit is 0; a side has several regions (see [`only`](Self::only)); or the plan reaches beyond
-    /// 2^32 bytes or has more than [`MAX_WRS`] work requests.
+    /// A limit is 0; a side has several regions (see [`only`](Self::only)); or the plan reaches
+    /// beyond 2^32 bytes or has more than [`MAX_WRS`] work requests.
     pub const fn cut(&self, limits: Limits) -> Result<Cut, CutError> {
         Cut::of(self.lists(), limits)
     }

@@ -41,7 +41,7 @@ struct Along {
 }
 
 impl Selection {
-    /// All of a page: what the methods below narrow.
+    /// All of a page. The methods below narrow it.
     pub const ALL: Self = Self { along: [None; MAX_AXES], fields: [None; MAX_FIELDS], too_many: false };
 
     /// This selection, narrowed to `len` indices of an axis from `start`. A later range of one axis
@@ -102,8 +102,8 @@ impl Selection {
         self
     }
 
-    /// The selected range along an axis of this extent, as (start, len) in its indices. `per` is the
-    /// number of tokens that an index of the token axis stands for.
+    /// The selected range along an axis of this extent, as (start, len) in its indices. `per` is
+    /// the number of tokens that an index of the token axis stands for.
     const fn range(&self, axis: AxisKind, extent: u64, per: u64) -> Result<(u64, u64), SelectionError> {
         let mut a = 0;
         while a < MAX_AXES {
@@ -229,8 +229,8 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// The page lacks a selected axis, field or index; a range is empty; tokens are no whole states; or
-    /// a stride is still unknown.
+    /// The page lacks a selected axis, field or index; a range is empty; tokens are no whole
+    /// states; or a stride is still unknown.
     pub const fn select(&self, selection: Selection) -> Result<Selected<'_>, SelectionError> {
         if selection.too_many {
             return Err(SelectionError::TooMany);

@@ -47,8 +47,8 @@ impl<'a> Regions<'a> {
 }
 
 impl<'a, L: KvLayout> View<'a, L> {
-    /// `bytes` as a page in one region; `fingerprint` is what came with them, from a peer or a
-    /// file.
+    /// `bytes` as a page in one region. `fingerprint` is the one that came with them, from a peer
+    /// or a file.
     ///
     /// # Errors
     ///

@@ -235,7 +235,7 @@ fn checks(reader: &Reader) -> TokenStream {
         checks.extend(check_at("accept_cq", quote!(#maxima, #cq), reader.span(Key::MaxCq)));
     }
     if let Some(plan) = reader.number(Key::Plan) {
-        // What the core's descriptors have room for (`kvrail_core::plan::MAX_SGES`).
+        // The pieces that the core's descriptors have room for (`kvrail_core::plan::MAX_SGES`).
         let sges = match reader.number(Key::MaxSges) {
             Some(sges) => quote!(#sges),
             None => quote!(32),

@@ -1,7 +1,7 @@
 //! Gives the items their meaning, and finds every mistake in them.
 //!
-//! A mistake is recorded and the check goes on. What stays unknown because of it is not reported as
-//! another mistake.
+//! A mistake is recorded and the check goes on. A value that stays unknown because of it is not
+//! reported as another mistake.
 
 mod axes;
 mod order;

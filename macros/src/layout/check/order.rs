@@ -7,7 +7,7 @@ use crate::attribute::{Item, Value, list};
 use crate::layout::ast::{Axis, Extent, Level, LevelKind, Order, Plane};
 use crate::mistakes::Mistakes;
 
-/// What an order is made of, the author's own axes included.
+/// The words of an order, the author's own axes included.
 fn words(own: &[Axis]) -> String {
     format!("{}, `planes`, `strided(..)`, `regions(..)`, `pad(N)`", axes(own))
 }
