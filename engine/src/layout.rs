@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rank_must_be_said_and_must_be_one() {
+    fn every_rank_must_be_given_and_must_exist() {
         let open = PageLayout::at_rank::<Long>(AxisKind::Head, 0).unwrap_err();
         let why = Undetermined::Rank { axis: AxisKind::Layer, ranks: 4 };
         assert_eq!(open, PageLayoutError::Undetermined { layout: Long::NAME, why });

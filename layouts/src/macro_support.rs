@@ -172,7 +172,7 @@ mod tests {
     const BUILT: Result<Geometry, DeclarationErrors> = Ok(*SglV32Indexer::GEOMETRY);
 
     #[test]
-    fn what_the_compiler_finds_is_what_was_declared() {
+    fn the_compilers_sizes_are_the_declared_ones() {
         cross_check(&BUILT, &[128, 4]);
     }
 

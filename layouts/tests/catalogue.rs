@@ -238,7 +238,7 @@ const _: () = {
 };
 
 #[test]
-fn constants() {
+fn the_layouts_constants_are_the_published_numbers() {
     fn of<L: KvLayout>() -> (u64, u32, u64, u64, bool) {
         (L::PAGE_BYTES, L::REGIONS, L::TOKENS, L::LAYERS, L::SYNTHETIC)
     }
@@ -304,7 +304,7 @@ mod derived {
 
 /// The numbers that a consumer with 32-bit strides or lengths compares with its limits.
 #[test]
-fn largest_numbers() {
+fn the_largest_steps_and_regions_are_known() {
     fn of<L: KvLayout>() -> (u64, u64) {
         (L::GEOMETRY.largest_step(), L::GEOMETRY.largest_region())
     }

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_and_paths_are_told_from_other_text() {
+    fn links_and_paths_are_found_among_other_text() {
         let text = "[a](b.md#c) [d](https://e) [f](#g) `engine/x.rs` `engine/{a,b}` `fuzz/run 60` `Engine`";
         assert_eq!(links(text), ["b.md"]);
         assert_eq!(paths(text), ["engine/x.rs", "fuzz/run"]);

@@ -76,7 +76,7 @@ fn error_codes_are_unique_and_listed() {
 }
 
 #[test]
-fn no_page_points_at_nothing() {
+fn every_link_and_path_of_a_page_leads_to_a_file() {
     let pages = workspace::files(&["md"]);
     assert_none(
         "links and paths lead to files",

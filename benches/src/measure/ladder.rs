@@ -234,7 +234,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     #[test]
-    fn the_demo_fits_itself_into_what_a_limit_leaves() {
+    fn the_demo_takes_no_more_memory_than_a_limit_leaves() {
         let layouts = &OF_THE_DEMO;
         let fits = |machine, limit| working_set(None, layouts, 8, &Memory::fake(machine, limit));
         assert_eq!(fits(24 * GIB, None).unwrap(), WORKING_SET);

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_is_told_by_what_it_did_during_the_run() {
+    fn a_quota_is_reported_with_its_effect_on_the_run() {
         let watch = Watch(vec![quota("/a/cpu.max", 4.0, 30), quota("/cpu.max", 1.5, 100)]);
         let (least, throttled) =
             watch.compare(Ok(vec![quota("/a/cpu.max", 4.0, 31), quota("/cpu.max", 1.5, 107)]));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_stand_beside_what_the_machine_has() {
+    fn limits_are_printed_beside_the_machines_numbers() {
         let host = Host {
             cores: 2,
             ram_bytes: 64 << 30,

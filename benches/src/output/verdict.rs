@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_docs_tell_the_targets() {
+    fn the_docs_name_the_targets() {
         let docs = include_str!("../../../docs/measuring.md");
         let (large, small) = TARGETS;
         let told = format!("{large:.2} of `memcpy` for pages of 1 MiB and more, {small:.2} for smaller ones");

@@ -5,7 +5,7 @@
 //! numbers that cannot work together are a compile error on the number that should change.
 
 use kvrail_core::config::EngineConfig;
-use kvrail_layouts::plan::{Limits, Plan};
+use kvrail_layouts::plan::{CutError, Limits, Plan};
 use kvrail_layouts::{Fingerprint, Geometry, Text};
 
 use super::declaration::{Maxima, small};
@@ -273,7 +273,8 @@ const fn same(a: Fingerprint, b: Fingerprint) -> bool {
 ///
 /// # Panics
 ///
-/// With the number of pieces that the plan needs.
+/// With the number of pieces that the plan needs, or the reason why it cannot be cut into work
+/// requests.
 #[track_caller]
 pub const fn accept_plan(m: &Maxima, plan: &Plan, max_sges: usize) {
     let bytes = match m.chunk {
@@ -281,8 +282,19 @@ pub const fn accept_plan(m: &Maxima, plan: &Plan, max_sges: usize) {
         None => EngineConfig::DEFAULT.chunk_bytes,
     };
     let (need, sges) = (plan.sges(), small(max_sges));
-    if need > max_sges as u64 || plan.cut(Limits { sges, bytes }).is_err() {
+    if need > max_sges as u64 {
         say!(.str("the plan scatters one run over ").num(need).str(" pieces, max_sges is ")
             .num(max_sges as u64).str(": raise it, if the device takes more, or give a plan with fewer"));
+    }
+    match plan.cut(Limits { sges, bytes }) {
+        // A chunk of 0 bytes has a check of its own.
+        Ok(_) | Err(CutError::Limits { .. }) => {}
+        Err(CutError::Regions) => {
+            say!(.str("the plan goes between several regions: give the part between two of them (Plan::only)"));
+        }
+        Err(CutError::TooMany(wrs)) => {
+            say!(.str("the plan is ").num(wrs).str(" work requests, and a page has at most 1048576: raise chunk"));
+        }
+        Err(_) => say!(.str("the plan reaches beyond the 2^32 bytes of a page or a slot")),
     }
 }
