@@ -1,4 +1,4 @@
-//! What is counted in a page, and who holds which part of it.
+//! The axes of a page, and which rank holds which part of one.
 
 /// What an axis counts.
 ///
@@ -70,6 +70,10 @@ impl core::fmt::Display for AxisKind {
 /// How the whole of an axis is spread over the ranks of a group (tensor-parallel ranks for heads,
 /// pipeline ranks for layers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "each decides what a rank holds: code that names not all of them is wrong"
+)]
 pub enum Spread {
     /// This page holds all of the axis. Nothing is said about other ranks.
     Whole,
@@ -92,7 +96,7 @@ pub enum Spread {
 /// One axis of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Axis {
-    /// What it counts.
+    /// The thing that it counts.
     pub kind: AxisKind,
     /// How many of it this page holds; indices are below. At least 1.
     pub extent: u64,

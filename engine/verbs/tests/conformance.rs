@@ -3,7 +3,6 @@
 
 mod lane;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvrail_conformance::{Abilities, BYTES, Destination, Outcome, RemoteBytes, Rig, pattern, run_all};

@@ -28,7 +28,11 @@ pub(crate) fn wait_ends_when_the_completions_have_come<R: Rig>() -> Verdict {
         d.take_all()?;
         left = R::DEPTH.saturating_sub(d.done.len() as u32);
         let slept = d.rig.now().since(start);
-        ensure!(slept < short::<R>(), "wait slept {} ms over completions that it was to return for", ms(slept));
+        ensure!(
+            slept < short::<R>(),
+            "wait slept {} ms over completions that it was to return for",
+            ms(slept)
+        );
         d.rig.pass(Nanos(1));
     }
     Ok(())
@@ -63,7 +67,12 @@ pub(crate) fn wait_ends_at_its_time<R: Rig>() -> Verdict {
     let (start, limit) = (d.rig.now(), Nanos::from_millis(30));
     while d.rig.now().since(start) < limit {
         let slept = d.sleep(0, limit);
-        ensure!(slept < short::<R>(), "wait slept {} ms, though it was to end after {}", ms(slept), ms(limit));
+        ensure!(
+            slept < short::<R>(),
+            "wait slept {} ms, though it was to end after {}",
+            ms(slept),
+            ms(limit)
+        );
         d.rig.pass(Nanos::from_micros(1));
     }
     Ok(())

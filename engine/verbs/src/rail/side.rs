@@ -1,9 +1,10 @@
-//! Which end of a READ a rail is.
+//! Whether a rail belongs to a reader or to a producer.
 
 use std::fmt;
 
 /// What a rail is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "a lane has two ends")]
 pub enum Side {
     /// READs are posted here: a completion queue of full length with a channel to sleep on.
     Reader,
