@@ -61,6 +61,17 @@ pub(crate) struct Fatal {
     pub(crate) vendor_err: u32,
 }
 
+/// wrs of a lane that have completed: those from number `from` on, before `to`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completed {
+    pub(crate) peer: u16,
+    pub(crate) rail: u8,
+    /// Nothing had completed on the lane before.
+    pub(crate) first: bool,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+}
+
 /// One lane's place.
 // What posting and completing touch is in its first cache line.
 #[derive(Debug)]
@@ -129,6 +140,17 @@ impl<L> Lane<L> {
     #[inline]
     pub(crate) fn room(&self) -> u32 {
         if !self.hold.is_empty() { 0 } else { self.credits - self.outstanding() }
+    }
+
+    /// The `n` oldest outstanding wrs have completed.
+    #[inline]
+    pub(crate) fn complete(&mut self, n: u32, now: Time) -> Completed {
+        let (from, to) = (self.tail, self.tail.wrapping_add(n));
+        self.tail = to;
+        self.since = now;
+        let first = self.fresh;
+        self.fresh = false;
+        Completed { peer: self.peer, rail: self.rail, first, from, to }
     }
 
     /// How many wrs, from the oldest outstanding one, a completion of `seq` covers: 1 for the
