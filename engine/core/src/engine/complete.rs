@@ -61,13 +61,26 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 // The queue is empty, so it has no completion of a freed lane any more.
                 let r = &mut self.rails[rail];
                 r.cq_used -= core::mem::take(&mut r.cq_residue);
-                break;
+                if r.speed.is_due(now) {
+                    self.refresh_estimate(rail, now);
+                }
+                return;
             }
             // Completions that are still in the queue may be those of a lane that seems to stall.
             self.arrivals.behind |= round + 1 == ROUNDS;
         }
+        if self.rails[rail].speed.is_due(now) {
+            self.refresh_estimate(rail, now);
+        }
+    }
+
+    /// Brings the bandwidth estimate of a rail up to date.
+    // It takes the whole engine: a call from `poll` that takes the address of a part (`self.rails`)
+    // makes the compiler keep that address on the stack, and load it before each use of the part.
+    #[cold]
+    fn refresh_estimate(&mut self, rail: usize, now: Time) {
         let r = &mut self.rails[rail];
-        if r.speed.is_due(now) && r.speed.tick(now, r.bytes, u64::from(self.config.run_bytes)) {
+        if r.speed.tick(now, r.bytes, u64::from(self.config.run_bytes)) {
             self.rails.refresh(rail);
             self.rails.refresh_rate(&self.config);
         }
@@ -200,19 +213,21 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             "each page lacks one chunk and is not validated"
         );
         let head = self.pages.head(batch);
-        let run = if head.must_settle_each { Run::PerPage } else { run };
-        match run {
-            Run::NoValidation => {
-                // Each page lacked only this chunk, so none of them has to be looked at.
-                head.left -= narrow(n as usize);
-                let is_last = head.left == 0;
-                self.pages.at(first).land(n);
-                self.emit_arrived(first, n);
-                if is_last {
-                    self.end_batch(batch);
-                }
-                return u64::from(n);
+        // Apart from the other runs, since a branch costs less than the jump table of a `match`.
+        if run == Run::NoValidation && !head.must_settle_each {
+            // Each page lacked only this chunk, so none of them has to be looked at.
+            head.left -= narrow(n as usize);
+            let is_last = head.left == 0;
+            self.pages.at(first).land(n);
+            self.emit_arrived(first, n);
+            if is_last {
+                self.end_batch(batch);
             }
+            return u64::from(n);
+        }
+        match run {
+            _ if head.must_settle_each => self.each_arrived(first, n, batch),
+            Run::Validating => self.validated(first, n, batch),
             Run::NeedsValidation => {
                 for page in self.pages.slice(first, n) {
                     debug_assert!(page.phase == Phase::NeedsValidation && page.left == 1, "a page under way");
@@ -225,11 +240,16 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 let peer = head.peer();
                 self.peers[usize::from(peer)].validate.push_back(&mut self.pages, first);
                 self.peers.enroll_class(peer, 0);
-                return 0;
+                0
             }
-            Run::Validating => return self.validated(first, n, batch),
-            Run::PerPage | Run::Chunks => {}
+            Run::PerPage | Run::NoValidation | Run::Chunks => self.each_arrived(first, n, batch),
         }
+    }
+
+    /// Does what [`arrived`](Self::arrived) does where each page has to be looked at.
+    // A function of its own, so that its loop takes no registers of `poll`.
+    #[inline(never)]
+    fn each_arrived(&mut self, first: PageRef, n: u32, batch: u16) -> u64 {
         let (mut at, mut arrived) = (first.0, 0);
         while at < first.0 + n {
             let pages = self.pages.slice(PageRef(at), first.0 + n - at);

@@ -69,7 +69,9 @@ impl<'s> Peers<'s> {
     }
 
     /// Queues a peer for a turn in each class in which it has work.
-    #[inline]
+    // A function of its own: it is needed only when a peer has room again that had none, and takes
+    // no registers of `poll` so.
+    #[inline(never)]
     pub(crate) fn enroll(&mut self, peer: u16) {
         for class in 0..CLASSES {
             if self.all[usize::from(peer)].has_work(class) {

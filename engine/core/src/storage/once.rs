@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use super::room::EngineStorage;
 use crate::config::EngineConfig;
 use crate::engine::{Engine, EngineStartError};
+use crate::events::{EventSink, NoEvents};
 use crate::provider::Provider;
 
 /// Holds a storage in a `static`, and gives it to one caller.
@@ -92,10 +93,26 @@ impl<
         provider: P,
         config: EngineConfig,
     ) -> Result<Engine<'static, P>, StaticStartError> {
+        self.start_with_events(provider, config, NoEvents)
+    }
+
+    /// The same with a sink for the engine's [events](crate::events):
+    /// [`Engine::start_with_events`].
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with_events<P: Provider, E: EventSink>(
+        &'static self,
+        provider: P,
+        config: EngineConfig,
+        events: E,
+    ) -> Result<Engine<'static, P, E>, StaticStartError> {
         let storage = self.take().ok_or(StaticStartError::Taken)?;
-        let started = Engine::start(storage, provider, config);
+        let started = Engine::start_with_events(storage, provider, config, events);
         if started.is_err() {
-            // SAFETY: the reference went into `start`, which keeps it in the engine or nowhere.
+            // SAFETY: the reference went into `start_with_events`, which keeps it in the engine or
+            // nowhere.
             unsafe { self.give_back() };
         }
         Ok(started?)

@@ -59,18 +59,19 @@ impl Verbs {
     ///
     /// # Errors
     ///
-    /// What is missing, and what to do about it.
+    /// A value of `config` is out of its range, or a rail cannot be opened: the error names what is
+    /// missing, and what to do.
     pub fn open_rails(spec: &str, config: VerbsConfig) -> Result<Self, VerbsStartError> {
         config.check()?;
         Ok(Self::start(rail::open(spec, config, Side::Reader)?)?)
     }
 
-    /// Over rails that were opened for reading and drive no other engine.
+    /// Starts a provider over rails that were opened for reading and drive no other engine.
     ///
     /// # Errors
     ///
-    /// There are no rails or too many of them, one is in use or was opened for a producer, or there
-    /// is no thread to be had.
+    /// There are no rails or too many of them, one is in use or was opened for a producer, or the
+    /// system gave no thread.
     pub fn start(rails: Vec<Arc<Rail>>) -> Result<Self, RailError> {
         Self::start_with(rails, SendWrEncoder::new())
     }

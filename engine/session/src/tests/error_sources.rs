@@ -1,4 +1,4 @@
-//! An error says everything once: what its text holds is not its source as well.
+//! An error whose text contains its cause does not have the cause as its source, too.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::{
     SessionLaneError, Step,
 };
 
-/// The whole chain, as a program prints it that prints causes.
+/// An error with its sources, as a program prints it that prints causes.
 fn told(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
