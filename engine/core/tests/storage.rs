@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 
 use kvrail_core::config::{EngineConfig, EngineConfigError};
 use kvrail_core::engine::{Engine, EngineStartError, LaneSpec};
-use kvrail_core::id::{PeerId, RailIndex};
+use kvrail_core::events::{EngineEvent, EventSink};
+use kvrail_core::id::{LaneId, PeerId, RailIndex};
 use kvrail_core::storage::{EngineStorage, StaticStartError, StaticStorage};
 use kvrail_core::time::Time;
 use kvrail_core::verbs_abi::ChainStorage;
@@ -88,6 +89,42 @@ fn a_start_that_fails_leaves_the_storage_to_the_next() {
     assert!(engine.add_peer().is_ok());
     assert_eq!(STORAGE.start(sim_rails(), EngineConfig::DEFAULT).unwrap_err(), StaticStartError::Taken);
     assert!(STORAGE.take().is_none());
+}
+
+/// An engine in a static reports to the sink that it was started with; one that does not start
+/// leaves the storage to the next.
+#[test]
+fn an_engine_in_a_static_has_its_events() {
+    #[derive(Debug, Default)]
+    struct Attached(Vec<LaneId>);
+    impl EventSink for Attached {
+        fn event(&mut self, event: EngineEvent) {
+            if let EngineEvent::LaneAttached { lane, .. } = event {
+                self.0.push(lane);
+            }
+        }
+    }
+    static STORAGE: StaticStorage<EngineStorage<2, 2, 2, 16, 2, 4>> =
+        StaticStorage::new(EngineStorage::new());
+    let null = || {
+        let chain = Box::leak(Box::new(ChainStorage::new()));
+        let (cqs, cqes) = (Box::leak(Box::new([Cq::NEW; 1])), Box::leak(Box::new([Cqe::NEW; 64])));
+        let (qps, wqes) = (Box::leak(Box::new([Qp::NEW; 2])), Box::leak(Box::new([Wqe::NEW; 32])));
+        null(chain, (cqs, cqes, qps, wqes))
+    };
+    let bad = EngineConfig { run_chunks: 0, ..EngineConfig::DEFAULT };
+    let refused = STORAGE.start_with_events(null(), bad, Attached::default()).unwrap_err();
+    assert_eq!(
+        refused,
+        StaticStartError::Engine(EngineStartError::Config(EngineConfigError::Zero("run_chunks")))
+    );
+    let mut engine = STORAGE.start_with_events(null(), EngineConfig::DEFAULT, Attached::default()).unwrap();
+    let peer = engine.add_peer().unwrap();
+    let spec = LaneSpec { rail: RailIndex(0), remote_rail: 0, depth: 16 };
+    let lane = engine.attach(peer, spec, (), Time(1)).unwrap();
+    assert_eq!(engine.events().0, [lane]);
+    let taken = STORAGE.start_with_events(null(), EngineConfig::DEFAULT, Attached::default());
+    assert_eq!(taken.unwrap_err(), StaticStartError::Taken);
 }
 
 /// Rails that live for ever.

@@ -68,7 +68,11 @@ impl Layout {
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, fingerprint, page_bytes, parts } = self;
-        write!(f, "`{name}` ({page_bytes} bytes a page in {parts} parts, fingerprint {fingerprint})")
+        write!(f, "`{name}` ({page_bytes} bytes a page")?;
+        if parts.get() > 1 {
+            write!(f, " in {parts} parts")?;
+        }
+        write!(f, ", fingerprint {fingerprint})")
     }
 }
 
