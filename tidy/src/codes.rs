@@ -102,8 +102,8 @@ fn read(root: &Path, listed_types: &BTreeSet<String>) -> Found {
 }
 
 impl Found {
-    /// Leaves out the numbers of types whose `code` has another meaning: they are no errors, and the
-    /// page does not list them either, as it does the reasons that errors carry.
+    /// Leaves out the numbers of types whose `code` has another meaning: they are no errors, and
+    /// the page does not list them either, as it does the reasons that errors carry.
     fn drop_other_codes(&mut self, listed_types: &BTreeSet<String>) {
         self.codes.retain(|(_, owner)| self.types.contains(owner) || listed_types.contains(owner));
     }
