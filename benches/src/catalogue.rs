@@ -1,4 +1,4 @@
-//! The layouts that this program knows, by name: one line each.
+//! The layouts that this program takes by name: one line each.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kvrail::PageLayout;
@@ -79,8 +79,8 @@ impl NamedLayout {
         if self.layout.synthetic() { format!("{} (synthetic)", self.name) } else { self.name.into() }
     }
 
-    /// Pages per batch by default: 32, as in the system that kvrail is compared with; 8 where a
-    /// page is larger than 1 MiB, because 8 such pages are 36 MB already.
+    /// Pages per batch by default: 32; 8 where a page is larger than 1 MiB, because 8 pages of the
+    /// demo's large layout are 36 MB already.
     pub(crate) const fn batch(&self) -> usize {
         if self.layout.page_bytes() > 1 << 20 { 8 } else { 32 }
     }

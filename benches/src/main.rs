@@ -1,5 +1,5 @@
-//! The measuring instrument: it tells what it costs to pull KV pages out of another process's
-//! memory, here.
+//! The measuring instrument: it measures the cost of pulling KV pages out of another process's
+//! memory on this machine.
 //!
 //! A bare run is the demo ([`commands::demo`]). [`commands::serve`] and [`commands::drive`] are its
 //! two halves, to be run on any hosts.
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     match cli.into_command().run() {
         Ok(code) => code,
         Err(error) => {
-            // Where stderr cannot be written either, the exit status tells of the failure.
+            // Where stderr cannot be written either, the exit status shows the failure.
             let _ = writeln!(std::io::stderr(), "kvrail-bench: {}", with_causes(&error));
             ExitCode::FAILURE
         }

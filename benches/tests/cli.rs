@@ -138,7 +138,7 @@ fn a_report_replaces_the_one_before_it_and_nothing_else_does() {
 }
 
 #[test]
-fn a_reader_of_the_table_that_hangs_up_is_no_reason_to_panic() {
+fn a_closed_pipe_behind_the_table_causes_no_panic() {
     let served = Served::start(&["--layout", "vllm_fp8_ds_mla", "--working-set", "1MiB"]);
     let mut args = served.args();
     args.extend(["--duration", "200ms", "--warmup", "0s"]);
@@ -154,7 +154,7 @@ fn more_memory_than_there_is_is_refused_and_not_taken() {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
     let available = meminfo.lines().find(|l| l.starts_with("MemAvailable")).unwrap();
     let kib: u64 = available.split_whitespace().nth(1).unwrap().parse().unwrap();
-    // Twice the available memory is not there. The command line permits a terabyte at most.
+    // Twice the available memory does not exist. The command line permits a terabyte at most.
     let ask = format!("{}KiB", (2 * kib).min(1 << 30));
     if 2 * kib <= 1 << 30 {
         fails(&["serve", "--working-set", &ask], &["available", "--working-set"]);
@@ -164,7 +164,7 @@ fn more_memory_than_there_is_is_refused_and_not_taken() {
 }
 
 #[test]
-fn the_inner_command_says_what_it_is() {
+fn a_child_without_orders_ends() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_kvrail-bench"))
         .arg("child")
         .stdin(std::process::Stdio::null())

@@ -92,7 +92,7 @@ fn the_demo_fits_itself_into_its_container() {
 }
 
 #[test]
-fn what_does_not_fit_into_a_container_is_refused_and_not_taken() {
+fn memory_beyond_a_containers_limit_is_refused_and_not_taken() {
     let Some(group) = Group::memory("small", 64 * MIB) else { return };
     let refused = |args: &[&str], words: &[&str]| {
         let text = complaint(&group.run(args));

@@ -1,5 +1,5 @@
-//! serve and drive, the demo, and the death of one of their processes: real processes, short
-//! durations.
+//! `serve`, `drive` and the demo as real processes, with short durations; also when one of their
+//! processes is killed.
 
 mod common;
 
@@ -125,7 +125,7 @@ fn drive_reads_what_serve_publishes_over_tcp() {
 }
 
 #[test]
-fn the_demo_climbs_its_ladder() {
+fn the_demo_measures_every_row() {
     let args = ["--layout", "vllm_fp8_ds_mla", "--working-set", "8MiB", "--duration", "100ms", "--json", "-"];
     let output = run(&args, SOON);
     let report = report(&output);
@@ -144,7 +144,7 @@ fn the_demo_climbs_its_ladder() {
 }
 
 #[test]
-fn the_limit_of_large_pages_is_the_rails_own_routine() {
+fn large_pages_have_a_row_for_the_c_library_as_well() {
     let args = ["--layout", "opaque-1m", "--working-set", "16MiB", "--duration", "100ms", "--verify", "off"];
     let report = report(&run(&[&args[..], &["--json", "-"]].concat(), SOON));
     let rows = report["results"].as_array().unwrap();

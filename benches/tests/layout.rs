@@ -13,7 +13,7 @@ use common::{complaint, run};
 
 const SOON: Duration = Duration::from_secs(30);
 
-fn said(args: &[&str]) -> String {
+fn stdout_of(args: &[&str]) -> String {
     let output = run(args, SOON);
     assert!(output.status.success(), "{args:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -21,16 +21,21 @@ fn said(args: &[&str]) -> String {
 
 /// The names in the list.
 fn names() -> Vec<String> {
-    said(&["layout"]).lines().skip(1).filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    stdout_of(&["layout"])
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
-fn the_list_and_the_dump() {
+fn the_list_has_every_layout_and_the_description_every_plane() {
     let names = names();
     assert_eq!(names.len(), 15);
-    let list = said(&["layout"]);
+    let list = stdout_of(&["layout"]);
     assert!(list.contains("01a162daf80f9358152722a9038ebb43"), "{list}");
-    let dump = said(&["layout", "sgl_v32_indexer"]);
+    let dump = stdout_of(&["layout", "sgl_v32_indexer"]);
     assert!(dump.starts_with("sgl_v32_indexer: 515328 bytes in 1 region, 64 tokens"), "{dump}");
     assert!(dump.contains("plane 1 at region 0 + 8192: layer 61 every 8448, token 64 every 4"), "{dump}");
     let complaint = complaint(&run(&["layout", "mla"], SOON));
@@ -46,7 +51,7 @@ fn the_books_pictures_are_the_layouts() {
     // Opaque pages have no structure to draw.
     for name in names().into_iter().filter(|name| !name.starts_with("opaque")) {
         let path = folder.join(format!("{name}.svg"));
-        let drawn = said(&["layout", &name, "--svg"]);
+        let drawn = stdout_of(&["layout", &name, "--svg"]);
         if std::env::var_os("BLESS").is_some() {
             fs::create_dir_all(&folder).unwrap();
             fs::write(&path, &drawn).unwrap();

@@ -55,7 +55,7 @@ fn a_full_disk_behind_stdout_is_a_failure_that_names_it() {
 }
 
 #[test]
-fn a_reader_that_closes_its_end_has_read_enough() {
+fn a_reader_that_closes_its_end_ends_a_command_without_an_error() {
     let served = Served::start(&SMALL);
     for command in commands(&served) {
         let what = format!("{command:?}");

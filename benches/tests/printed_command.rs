@@ -50,7 +50,7 @@ fn run_printed(mut command: Command, path: Option<&Path>) -> (String, SocketAddr
 }
 
 #[test]
-fn it_runs_after_a_start_by_a_relative_path() {
+fn the_line_runs_after_a_start_by_a_relative_path() {
     // As `cargo run` starts it.
     let program = Path::new(PROGRAM);
     let mut command = Command::new(Path::new(".").join(program.file_name().unwrap()));
@@ -60,7 +60,7 @@ fn it_runs_after_a_start_by_a_relative_path() {
 }
 
 #[test]
-fn it_runs_after_a_start_by_name_and_with_a_key_file_next_to_it() {
+fn the_line_runs_after_a_start_by_name_and_with_a_key_file_next_to_it() {
     let folder = Folder::new("name");
     symlink(PROGRAM, folder.0.join("kvrail-bench")).unwrap();
     let key = folder.0.join("key");
@@ -74,7 +74,7 @@ fn it_runs_after_a_start_by_name_and_with_a_key_file_next_to_it() {
 }
 
 #[test]
-fn it_runs_from_a_folder_whose_name_a_shell_would_split() {
+fn the_line_runs_from_a_folder_whose_name_a_shell_would_split() {
     let folder = Folder::new("$HOME `id`");
     let program = folder.0.join("the program");
     symlink(PROGRAM, &program).unwrap();

@@ -48,9 +48,9 @@ pub enum PageLayoutError {
         /// What is not known.
         why: Undetermined,
     },
-    /// A page is one range of bytes.
+    /// The page has several regions.
     #[error(
-        "a page of `{layout}` has {regions} regions: one of several cannot be read as one range of bytes"
+        "a page of `{layout}` has {regions} regions, and a page is read as one range of bytes: declare each region as a page"
     )]
     Regions {
         /// The layout's name.
@@ -58,8 +58,10 @@ pub enum PageLayoutError {
         /// How many regions.
         regions: u32,
     },
-    /// A page is more than one work request can name.
-    #[error("a page of `{layout}` spans {bytes} bytes: 4294967295 is the most that a work request can name")]
+    /// The page is longer than a work request can name.
+    #[error(
+        "a page of `{layout}` spans {bytes} bytes, and a work request names at most 4294967295: declare a shorter page"
+    )]
     PageBytes {
         /// The layout's name.
         layout: &'static str,
@@ -109,7 +111,7 @@ impl PageLayout {
         }
     }
 
-    /// The page of `L` as `rank` holds it, of a layout that one axis is sharded of.
+    /// The page of `L` as `rank` holds it. `axis` is the one sharded axis of the layout.
     ///
     /// ```
     /// use kvrail::layouts::{AxisKind, Bf16};
@@ -205,8 +207,8 @@ impl PageLayout {
         self.name
     }
 
-    /// The fingerprint that two peers compare: of the place of every byte, with distances that were
-    /// given at run time, and with ranks.
+    /// The fingerprint that two peers compare. It covers the place of every byte, distances that
+    /// were given at run time, and ranks.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.identity.fingerprint()
@@ -236,7 +238,7 @@ impl PageLayout {
         self.synthetic
     }
 
-    /// The layout as a session compares it. Ranks stand in the name, so that a refusal tells both.
+    /// The layout as a session compares it. Ranks stand in the name, so that a refusal names both.
     pub(crate) fn to_session(self) -> kvrail_session::Layout {
         let mut ranks = String::new();
         self.write_ranks(&mut ranks).unwrap_or_default();
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rank_must_be_said_and_must_be_one() {
+    fn every_rank_must_be_given_and_must_exist() {
         let open = PageLayout::at_rank::<Long>(AxisKind::Head, 0).unwrap_err();
         let why = Undetermined::Rank { axis: AxisKind::Layer, ranks: 4 };
         assert_eq!(open, PageLayoutError::Undetermined { layout: Long::NAME, why });

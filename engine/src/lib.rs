@@ -1,9 +1,10 @@
-// The README is the first half of this page. The first definition of a link counts, so chapters of
-// the manual are linked here, and the others in the repository.
+// The README is the first half of this page. Of two definitions of a link the first counts: the
+// chapters that the manual has are linked there, the README links all others to the repository.
 //! [concepts]: manual::concepts
 //! [getting-started]: manual::first_page
 //! [plans]: manual::plans
 //! [failure]: manual::failure
+//! [extending]: manual::extending
 //!
 #![doc = include_str!("../README.md")]
 //!
@@ -35,8 +36,8 @@
 //! no error: its work goes to the other rails. A slot comes back only when nothing can write into
 //! it any more.
 //!
-//! Every error has a number by `code()`, which never changes its meaning; docs/errors.md lists
-//! them.
+//! Every error has a number, `code()`, which never changes its meaning; the chapter on [errors]
+//! lists all of them.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod layout;

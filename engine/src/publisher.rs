@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use kvrail_core::remote::{Location, OfferError, RegionOffer, TableOffer};
 use kvrail_core::table::{ENTRY_BYTES, Entry, EntryValue, KeyTag};
+use kvrail_host::secret::{RandomError, random_bytes};
 use kvrail_host::segment::{Segment, SegmentError};
 use kvrail_session::{
     Address, Epoch, NodeName, OfferedRegion, PeerKey, ProducerDescription, ServeError, Server, ServerConfig,
@@ -30,17 +31,19 @@ const PAGES_AT: u64 = 4096;
 pub struct Publisher {
     // Dropped in this order: no new reader, no reads, no memory.
     server: Server,
+    /// Keeps the segment readable for peers.
     _keep: Box<dyn Send + Sync>,
     segment: Arc<Segment>,
     layout: PageLayout,
     shape: Shape,
 }
 
-/// How the segment is laid out.
+/// How the segment is laid out: the publication table, then the slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
     slots: u32,
     page_bytes: u64,
+    /// Bytes from slot to slot.
     stride: u64,
     /// Offset of slot 0.
     pages: u64,
@@ -62,7 +65,7 @@ impl Shape {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublisherError {
-    /// No slots, or too many.
+    /// There are no slots, or too many.
     #[error(
         "{slots} slots of {page_bytes} bytes cannot be published: give 1 or more, and less than 2^63 bytes"
     )]
@@ -72,10 +75,10 @@ pub enum PublisherError {
         /// Of one page.
         page_bytes: u32,
     },
-    /// No memory.
+    /// The system gives no memory for the slots.
     #[error(transparent)]
     Segment(#[from] SegmentError),
-    /// The transport.
+    /// The transport cannot make the slots readable for peers.
     #[error("the pages cannot be made readable: {0}")]
     Transport(TransportError),
     /// The region cannot be offered.
@@ -104,7 +107,7 @@ impl PublisherError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// No such slot.
+    /// There is no such slot.
     #[error("slot {slot} of a publisher that has {slots}: the last is {}", slots - 1)]
     Slot {
         /// The requested slot.
@@ -114,7 +117,7 @@ pub enum WriteError {
     },
     /// The system gave no random numbers, and a generation must not be foreseeable.
     #[error("a page's generation needs random numbers, and the system gave none: {0}")]
-    Random(getrandom::Error),
+    Random(RandomError),
 }
 
 impl WriteError {
@@ -129,8 +132,8 @@ impl WriteError {
 }
 
 impl Publisher {
-    /// Makes `slots` slots, none of them published, and answers readers that come to `listen` (port
-    /// 0: any free one) with `key` and the same layout.
+    /// Makes `slots` slots, none of them published, and serves readers that connect to `listen`
+    /// (port 0: any free port) with the same key and the same layout.
     ///
     /// # Errors
     ///
@@ -162,7 +165,7 @@ impl Publisher {
         Ok(Self { server, _keep: published.keep, segment, layout, shape })
     }
 
-    /// The address that readers connect to, with the port that it got.
+    /// The address that readers connect to, with the port that the system chose for port 0.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.server.local_addr()
@@ -270,7 +273,7 @@ impl Publisher {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Location, WriteError> {
         let entry = self.entry(slot)?;
-        let nonce = getrandom::u32().map_err(WriteError::Random)?;
+        let nonce = u32::from_le_bytes(random_bytes().map_err(WriteError::Random)?);
         entry.invalidate();
         let at = self.bytes_at(slot);
         // SAFETY: `Shape` put the slot's `page_bytes` bytes within the mapping and apart from the

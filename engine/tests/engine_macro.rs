@@ -80,11 +80,11 @@ fn a_declared_reader_reads_from_a_static_within_its_maxima() {
 }
 
 #[test]
-fn more_rails_than_declared_are_refused_and_any_rails_will_do() {
+fn more_rails_than_declared_are_refused_and_rails_of_every_transport_are_taken() {
     static STORAGE: Storage<Small> = Storage::new();
     let refused = Small::start(STORAGE.take().unwrap(), shm::rails(3).unwrap(), Config::default());
     assert!(matches!(refused, Err(StartError::TooManyRails { rails: 3, max: 2 })), "{refused:?}");
-    // The same storage, whatever the rails.
+    // The same storage serves other rails.
     let reader: Small<tcp::TcpRails> =
         Small::start(STORAGE.take().unwrap(), tcp::rails(2).unwrap(), Config::default()).unwrap();
     assert_eq!(reader.rails(), 2);
@@ -92,33 +92,34 @@ fn more_rails_than_declared_are_refused_and_any_rails_will_do() {
 
 /// A start that fails at each of its steps leaves the storage to the next one, and a drop as well.
 #[test]
-fn a_storage_is_spent_by_a_reader_and_by_nothing_less() {
+fn a_storage_is_used_up_only_by_a_reader_that_starts() {
     static STORAGE: Storage<Small> = Storage::new();
     let start = |config| Small::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), config);
     let no_lanes = start(Config { lanes_per_rail: 0, ..Config::default() });
     assert!(matches!(no_lanes, Err(StartError::NoLanes)), "{no_lanes:?}");
-    let figures = |engine| Config { engine: Some(engine), ..Config::default() };
+    let configured = |engine| Config { engine: Some(engine), ..Config::default() };
     let good = EngineConfig { chunk_bytes: 8192, ..EngineConfig::DEFAULT };
-    let refused = start(figures(EngineConfig { run_chunks: 0, ..good }));
+    let refused = start(configured(EngineConfig { run_chunks: 0, ..good }));
     assert!(matches!(refused, Err(StartError::Engine(_))), "{refused:?}");
     let taken = STORAGE.take().unwrap();
-    assert_eq!(STORAGE.take().unwrap_err(), StorageTaken, "one at a time");
+    assert_eq!(STORAGE.take().unwrap_err(), StorageTaken, "a storage is taken once at a time");
     drop(taken);
-    let reader = start(figures(good)).unwrap();
+    let reader = start(configured(good)).unwrap();
     assert_eq!(STORAGE.take().unwrap_err(), StorageTaken);
     drop(reader);
     assert_eq!(STORAGE.take().unwrap_err(), StorageTaken, "a reader's storage is its own for ever");
 }
 
 #[test]
-fn figures_that_contradict_the_declaration_are_refused_with_both() {
+fn a_configuration_that_contradicts_the_declaration_is_refused_with_both_numbers() {
     static STORAGE: Storage<Small> = Storage::new();
     static FED: Storage<Fed> = Storage::new();
-    let figures = |chunk_bytes| Config {
+    let configured = |chunk_bytes| Config {
         engine: Some(EngineConfig { chunk_bytes, ..EngineConfig::DEFAULT }),
         ..Config::default()
     };
-    let refused = Small::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), figures(4096)).unwrap_err();
+    let refused =
+        Small::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), configured(4096)).unwrap_err();
     assert!(matches!(
         refused,
         StartError::NotAsDeclared { key: "chunk", number: 8192, configured: 4096, .. }
@@ -126,15 +127,16 @@ fn figures_that_contradict_the_declaration_are_refused_with_both() {
     assert!(
         refused.to_string().contains("chunk: 8192") && refused.to_string().contains("chunk_bytes = 4096")
     );
-    let reader = Small::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), figures(8192)).unwrap();
+    let reader = Small::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), configured(8192)).unwrap();
     assert_eq!(reader.engine_config().chunk_bytes, 8192);
-    // Where nothing was declared of chunks, a full batch must fit all the same: 4 pages of 16
-    // chunks are 64 wrs.
-    let refused = Narrow::start(NARROW.take().unwrap(), shm::rails(1).unwrap(), figures(4096)).unwrap_err();
+    // Where no chunk was declared, a full batch must fit as well: 4 pages of 16 chunks are 64
+    // wrs.
+    let refused =
+        Narrow::start(NARROW.take().unwrap(), shm::rails(1).unwrap(), configured(4096)).unwrap_err();
     let room = StartError::BatchTooLong { chunk_bytes: 4096, wrs: 64, room: 62 };
     assert_eq!(refused.to_string(), room.to_string());
-    assert!(Narrow::start(NARROW.take().unwrap(), shm::rails(1).unwrap(), figures(8192)).is_ok());
-    assert!(Fed::start(FED.take().unwrap(), shm::rails(1).unwrap(), figures(4096)).is_ok());
+    assert!(Narrow::start(NARROW.take().unwrap(), shm::rails(1).unwrap(), configured(8192)).is_ok());
+    assert!(Fed::start(FED.take().unwrap(), shm::rails(1).unwrap(), configured(4096)).is_ok());
 }
 
 engine! { Narrow { page: Page, max_rails: 1, max_peers: 1, max_lanes: 2, max_depth: 32, max_batch: 4, max_batches: 2 } }
@@ -179,7 +181,7 @@ fn a_reader_may_go_to_another_thread() {
 }
 
 #[test]
-fn a_large_state_is_no_part_of_the_program() {
+fn a_large_state_adds_nothing_to_the_programs_file() {
     static STORAGE: Storage<Large> = Storage::new();
     const { assert!(Large::STATE_BYTES > 100 << 20) };
     assert_eq!(Large::STATE_BYTES, size_of::<Storage<Large>>());
@@ -210,12 +212,12 @@ fn each_thread_that_feeds_a_reader_gets_its_own_batches_back() {
         let feeders: Vec<_> = submitters
             .into_iter()
             .enumerate()
-            .map(|(who, mut submitter)| {
+            .map(|(number, mut submitter)| {
                 let (mut slots, peer) = (slots.split_off(slots.len() - 4), peer.clone());
-                let locations = &locations[4 * who..][..4];
+                let locations = &locations[4 * number..][..4];
                 scope.spawn(move || {
                     for round in 0..ROUNDS {
-                        let tag = (who as u64) << 32 | round;
+                        let tag = (number as u64) << 32 | round;
                         let mut batch = submitter.batch().unwrap();
                         batch.set_tag(tag);
                         for &location in locations {
@@ -232,7 +234,7 @@ fn each_thread_that_feeds_a_reader_gets_its_own_batches_back() {
                         assert_eq!(done.tag(), tag);
                         for page in done.pages() {
                             page.result().unwrap();
-                            let byte = (4 * who + page.index) as u8 + 1;
+                            let byte = (4 * number + page.index) as u8 + 1;
                             assert!(page.slot.bytes().unwrap().iter().all(|&found| found == byte));
                             slots.push(page.slot);
                         }
@@ -283,30 +285,30 @@ fn a_submitter_and_its_reader_learn_of_each_others_end() {
     let mut slots =
         reader.register(memory::leaked(4 * PAGE.page_bytes() as usize).unwrap()).unwrap().collect::<Vec<_>>();
     let peer = reader.connect(&producer.local_addr().into(), &key).unwrap();
-    let (mut stays, mut goes) = (reader.submitter().unwrap(), reader.submitter().unwrap());
+    let (mut kept, mut dropped) = (reader.submitter().unwrap(), reader.submitter().unwrap());
     let until = clock::within(Duration::from_secs(20));
-    let mut batch = goes.batch().unwrap();
+    let mut batch = dropped.batch().unwrap();
     for location in &locations[..3] {
         batch.read(peer.page(*location).unwrap(), slots.pop().unwrap()).unwrap();
     }
-    goes.submit(batch, until).unwrap();
-    drop(goes);
+    dropped.submit(batch, until).unwrap();
+    drop(dropped);
     let start = std::time::Instant::now();
-    let mut home = 0;
-    while home < 3 {
-        assert!(start.elapsed() < Duration::from_secs(20), "{home} slots came home");
+    let mut returned = 0;
+    while returned < 3 {
+        assert!(start.elapsed() < Duration::from_secs(20), "{returned} slots came back");
         reader.poll();
         assert!(reader.next_done().is_none(), "the batch was another thread's");
-        home += std::iter::from_fn(|| reader.next_orphan()).count();
+        returned += std::iter::from_fn(|| reader.next_orphan()).count();
         reader.wait(clock::within(Duration::from_millis(2)));
     }
 
-    // Not taken yet when the reader goes: it comes back.
-    let mut batch = stays.batch().unwrap();
+    // A batch that the reader has not taken when it ends comes back.
+    let mut batch = kept.batch().unwrap();
     batch.read(peer.page(locations[0]).unwrap(), slots.pop().unwrap()).unwrap();
-    stays.submit(batch, until).unwrap();
+    kept.submit(batch, until).unwrap();
     drop(reader);
-    let Some(Outcome::Rejected(mut rejected)) = stays.next_outcome() else { panic!("the reader is gone") };
+    let Some(Outcome::Rejected(mut rejected)) = kept.next_outcome() else { panic!("the reader is gone") };
     assert_eq!(rejected.batch.clear().count(), 1);
-    assert!(stays.is_orphaned() && stays.batch().is_none() && stays.next_outcome().is_none());
+    assert!(kept.is_orphaned() && kept.batch().is_none() && kept.next_outcome().is_none());
 }

@@ -16,11 +16,10 @@ use kvrail::{
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Set for the producer, which is this binary again, asked for the test that started it. Says how
-/// it forks.
+/// The environment variable that tells this test's program to be the producer, and how to fork.
 const PRODUCES: &str = "KVRAIL_TEST_FORKS";
-/// Ends the child of the fork should the test not.
-const CHILDS_LIFE: u32 = 120;
+/// Seconds after which the child of the fork ends by itself, if the test has not killed it.
+const CHILD_LIVES_S: u32 = 120;
 
 fn key() -> PeerKey {
     PeerKey::from_bytes([8; 32])
@@ -33,14 +32,14 @@ fn start(listen: SocketAddr, over: impl PublisherTransport) -> Publisher {
 /// The child of a fork: it does nothing, and keeps every descriptor that it has inherited.
 fn idle() -> ! {
     // SAFETY: a system call on integers.
-    unsafe { libc::alarm(CHILDS_LIFE) };
+    unsafe { libc::alarm(CHILD_LIVES_S) };
     loop {
         // SAFETY: as above.
         unsafe { libc::pause() };
     }
 }
 
-/// Forks, as the C library does or behind its back, and gives the child's number.
+/// Forks by the C library's `fork` or by the bare system call, and returns the child's number.
 fn fork(how: &str) -> libc::pid_t {
     let pid = match how {
         // SAFETY: the child calls nothing but system calls.
@@ -70,7 +69,7 @@ fn produce(how: &str, over: impl PublisherTransport) -> ! {
     while publisher.readers() == 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
-    // The reader says when it has its lanes, so that the child inherits what they use, too.
+    // The reader writes a byte when it has its lanes, so that the child inherits their descriptors.
     std::io::stdin().read_exact(&mut [0]).unwrap();
     if how == "drop" {
         // SAFETY: the child drops a value, for which it needs no other thread, and ends. The C
@@ -97,7 +96,7 @@ fn produce(how: &str, over: impl PublisherTransport) -> ! {
 /// A producer's process and the child of its fork. Both are killed when this is dropped.
 struct Producer {
     process: Child,
-    said: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
     child: Option<libc::pid_t>,
 }
 
@@ -110,13 +109,13 @@ impl Producer {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let said = BufReader::new(process.stdout.take().unwrap());
-        Self { process, said, child: None }
+        let output = BufReader::new(process.stdout.take().unwrap());
+        Self { process, output, child: None }
     }
 
-    /// The number behind `word` in what it says.
-    fn hear<T: std::str::FromStr>(&mut self, word: &str) -> T {
-        let lines = self.said.by_ref().lines().map(Result::unwrap);
+    /// The number behind `word` in the producer's output.
+    fn number_after<T: std::str::FromStr>(&mut self, word: &str) -> T {
+        let lines = self.output.by_ref().lines().map(Result::unwrap);
         let number = |line: String| line.strip_prefix(word)?.trim().parse().ok();
         lines.filter_map(number).next().expect("the producer tells")
     }
@@ -134,7 +133,9 @@ impl Drop for Producer {
     }
 }
 
-fn dies<P: PublisherTransport, N: ReaderTransport>(
+/// Kills a producer whose child lives on: its port is free at once, and its reader loses the peer
+/// within a time.
+fn the_death_is_noticed<P: PublisherTransport, N: ReaderTransport>(
     test: &str,
     how: &str,
     publish: impl Fn() -> P,
@@ -145,18 +146,18 @@ fn dies<P: PublisherTransport, N: ReaderTransport>(
         produce(&how, publish());
     }
     let mut producer = Producer::start(test, how);
-    let address = SocketAddr::from((LOCALHOST, producer.hear::<u16>("port ")));
+    let address = SocketAddr::from((LOCALHOST, producer.number_after::<u16>("port ")));
     let mut reader = Reader::start(LAYOUT, rails(), Config::default()).unwrap();
     let mut slots = reader.register(memory::leaked(LAYOUT.page_bytes() as usize).unwrap()).unwrap();
     let peer = reader.connect(&address.into(), &key()).unwrap();
     let location = reader.published(&peer, 0, clock::within(Duration::from_secs(20))).unwrap()[0];
     std::io::Write::write_all(producer.process.stdin.as_mut().unwrap(), b"!").unwrap();
-    producer.child = Some(producer.hear("child "));
+    producer.child = Some(producer.number_after("child "));
 
     let killed = Instant::now();
     producer.process.kill().unwrap();
     producer.process.wait().unwrap();
-    // At once: there is no second try. And a connection does not hang in the dead one's queue.
+    // The port refuses connections at once: none waits in the dead producer's queue.
     let refused = std::net::TcpStream::connect(address).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     let again = start(address, publish());
@@ -175,7 +176,10 @@ fn dies<P: PublisherTransport, N: ReaderTransport>(
     assert_eq!(lost, peer.id());
     let mut batch = reader.batch().unwrap();
     batch.read(peer.page(location).unwrap(), slots.next().unwrap()).unwrap();
-    assert!(reader.submit(batch, clock::within(Duration::from_secs(1))).is_err(), "the dead one's memory");
+    assert!(
+        reader.submit(batch, clock::within(Duration::from_secs(1))).is_err(),
+        "a page of a dead producer was accepted"
+    );
     // SAFETY: a system call on integers that sends nothing.
     let there = unsafe { libc::kill(producer.child.unwrap(), 0) };
     assert_eq!(there, 0, "the child was there all the time");
@@ -184,27 +188,27 @@ fn dies<P: PublisherTransport, N: ReaderTransport>(
 const LIMIT: Duration = Duration::from_secs(10);
 
 #[test]
-fn shm_and_a_child_made_by_fork() {
-    let test = "shm_and_a_child_made_by_fork";
-    dies(test, "fork", || shm::publish(1), || shm::rails(1).unwrap(), LIMIT);
+fn a_killed_shm_producer_is_noticed_while_a_child_of_fork_lives() {
+    let test = "a_killed_shm_producer_is_noticed_while_a_child_of_fork_lives";
+    the_death_is_noticed(test, "fork", || shm::publish(1), || shm::rails(1).unwrap(), LIMIT);
 }
 
 #[test]
-fn shm_and_a_child_made_by_the_bare_system_call() {
-    let test = "shm_and_a_child_made_by_the_bare_system_call";
-    dies(test, "clone", || shm::publish(1), || shm::rails(1).unwrap(), LIMIT);
+fn a_killed_shm_producer_is_noticed_while_a_child_of_the_bare_system_call_lives() {
+    let test = "a_killed_shm_producer_is_noticed_while_a_child_of_the_bare_system_call_lives";
+    the_death_is_noticed(test, "clone", || shm::publish(1), || shm::rails(1).unwrap(), LIMIT);
 }
 
 #[test]
-fn tcp_and_a_child_made_by_fork() {
-    let test = "tcp_and_a_child_made_by_fork";
-    dies(test, "fork", || tcp::publish(LOCALHOST, 1), || tcp::rails(1).unwrap(), LIMIT);
+fn a_killed_tcp_producer_is_noticed_while_a_child_of_fork_lives() {
+    let test = "a_killed_tcp_producer_is_noticed_while_a_child_of_fork_lives";
+    the_death_is_noticed(test, "fork", || tcp::publish(LOCALHOST, 1), || tcp::rails(1).unwrap(), LIMIT);
 }
 
 #[test]
-fn tcp_and_a_child_made_by_the_bare_system_call() {
-    let test = "tcp_and_a_child_made_by_the_bare_system_call";
-    dies(test, "clone", || tcp::publish(LOCALHOST, 1), || tcp::rails(1).unwrap(), LIMIT);
+fn a_killed_tcp_producer_is_noticed_while_a_child_of_the_bare_system_call_lives() {
+    let test = "a_killed_tcp_producer_is_noticed_while_a_child_of_the_bare_system_call_lives";
+    the_death_is_noticed(test, "clone", || tcp::publish(LOCALHOST, 1), || tcp::rails(1).unwrap(), LIMIT);
 }
 
 #[test]
@@ -214,7 +218,7 @@ fn a_child_that_drops_its_copy_of_a_publisher_does_the_parent_no_harm() {
         produce("drop", shm::publish(1));
     }
     let mut producer = Producer::start(test, "drop");
-    let address = SocketAddr::from((LOCALHOST, producer.hear::<u16>("port ")));
+    let address = SocketAddr::from((LOCALHOST, producer.number_after::<u16>("port ")));
     let connect = || {
         let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap();
         let peer = reader.connect(&address.into(), &key()).unwrap();
@@ -222,7 +226,7 @@ fn a_child_that_drops_its_copy_of_a_publisher_does_the_parent_no_harm() {
     };
     let (mut reader, peer) = connect();
     std::io::Write::write_all(producer.process.stdin.as_mut().unwrap(), b"!").unwrap();
-    producer.hear::<libc::pid_t>("child ");
+    producer.number_after::<libc::pid_t>("child ");
     connect();
     let published = reader.published(&peer, 0, clock::within(Duration::from_secs(20))).unwrap();
     assert_eq!(published.len(), 1);

@@ -22,7 +22,7 @@ fn key() -> PeerKey {
     PeerKey::from_bytes([4; 32])
 }
 
-/// One open rail, and what answers there.
+/// A producer's one rail, and the exporter behind it.
 struct Served {
     rail: RailDescription,
     _exporter: ShmExporter,
@@ -80,7 +80,7 @@ fn reader() -> Reader<shm::ShmRails> {
 }
 
 #[test]
-fn a_table_is_not_listed_by_the_word_of_a_producer() {
+fn a_producer_that_claims_too_many_slots_has_its_table_listed_in_parts_only() {
     let (server, mut reader) = (producer(1, 250_000_000), reader());
     let peer = reader.connect(&server.local_addr().into(), &key()).unwrap();
     let until = || clock::within(Duration::from_secs(10));
@@ -94,13 +94,13 @@ fn a_table_is_not_listed_by_the_word_of_a_producer() {
         let error = reader.published_in(&peer, 0, first..end, until()).unwrap_err();
         assert!(matches!(error, TableError::Slots { .. }), "{error}");
     }
-    // Beyond the memory that there is the producer's word fails as a READ.
+    // Slots beyond the memory that the producer really has fail as READs.
     let error = reader.published_in(&peer, 0, 200_000_000..200_000_100, until()).unwrap_err();
     assert!(matches!(error, TableError::Page(_)), "{error}");
 }
 
 #[test]
-fn a_part_of_a_table_is_what_is_published_there() {
+fn a_part_of_a_table_lists_the_pages_of_its_slots() {
     let listen = "127.0.0.1:0".parse().unwrap();
     let name = "producer".parse().unwrap();
     let mut publisher = Publisher::start(name, LAYOUT, 20, &listen, key(), shm::publish(1)).unwrap();
@@ -112,7 +112,7 @@ fn a_part_of_a_table_is_what_is_published_there() {
 }
 
 #[test]
-fn one_producer_leaves_places_for_regions_to_the_others() {
+fn one_producer_leaves_the_others_places_for_their_regions() {
     let mut reader = reader();
     for times in [1024, 66] {
         let server = producer(times, 4);

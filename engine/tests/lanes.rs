@@ -1,4 +1,5 @@
-//! Lanes that fail are made again, without anybody asking, and no page is the worse for it.
+//! A reader makes failed lanes again by itself, and no page is lost; and what an overdue batch
+//! does.
 #![allow(unsafe_code, reason = "a transport of its own publishes a segment")]
 
 use std::io::{Read as _, Write as _};
@@ -18,7 +19,7 @@ use kvrail::{
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// The connections that lanes go over, to be cut.
+/// The connections that lanes go over, to be cut; and whether bytes are held up on them.
 #[derive(Clone, Default)]
 struct Wires(Arc<Mutex<Vec<TcpStream>>>, Arc<AtomicBool>);
 
@@ -29,7 +30,7 @@ impl Wires {
         wires.iter().for_each(|wire| drop(wire.shutdown(Shutdown::Both)));
     }
 
-    /// Passes on to `to` whatever comes.
+    /// Starts a proxy that passes all bytes on to `to`, and returns its address.
     fn proxy(&self, to: SocketAddr) -> SocketAddr {
         let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -102,7 +103,7 @@ fn lanes_that_are_cut_come_back_and_pages_arrive() {
         (0..2).filter_map(|rail| reader.rail_stats(rail)).map(|stats| stats.lanes_failed).sum()
     };
     let until = clock::within(Duration::from_secs(30));
-    // Six lanes that failed are four that were made anew, at least.
+    // There were two lanes, so of six failed ones at least four were made anew.
     while lanes_failed(&reader) < 6 {
         assert!(clock::now() < until, "{} lanes failed", lanes_failed(&reader));
         let mut batch = reader.batch().unwrap();
@@ -129,7 +130,7 @@ fn lanes_that_are_cut_come_back_and_pages_arrive() {
 }
 
 #[test]
-fn an_overdue_batch_ends_one_wait_and_not_every_one() {
+fn an_overdue_batch_ends_one_wait_and_no_other() {
     let wires = Wires::default();
     let key = PeerKey::from_hex(&"5a".repeat(32)).unwrap();
     let listen = "127.0.0.1:0".parse().unwrap();
@@ -150,12 +151,12 @@ fn an_overdue_batch_ends_one_wait_and_not_every_one() {
     let (start, mut waits) = (Instant::now(), 0);
     while start.elapsed() < Duration::from_millis(400) {
         reader.poll();
-        assert!(reader.next_done().is_none(), "it is under way");
+        assert!(reader.next_done().is_none(), "the batch is under way");
         reader.wait(clock::within(Duration::from_millis(50)));
         waits += 1;
     }
-    // With something under way that does not come it looks around every few milliseconds, for
-    // silent lanes.
+    // With a READ under way that does not complete, the engine wakes up every few milliseconds to
+    // look for silent lanes.
     assert!(waits < 200, "{waits} waits in 400 ms: it spins");
     // A late call of `next_overdue` still gets the ticket, once.
     assert_eq!((reader.next_overdue(), reader.next_overdue()), (Some(ticket), None));
@@ -165,7 +166,7 @@ fn an_overdue_batch_ends_one_wait_and_not_every_one() {
         if let Some(done) = reader.next_done() {
             break done;
         }
-        assert!(start.elapsed() < Duration::from_secs(20), "it never comes");
+        assert!(start.elapsed() < Duration::from_secs(20), "the batch never comes back");
         reader.wait(clock::within(Duration::from_millis(50)));
     };
     assert_eq!((done.ticket(), done.pages().count()), (ticket, 1));
@@ -202,7 +203,7 @@ fn a_loop_that_waits_for_a_deadline_does_not_spin_once_it_has_passed() {
         if start.elapsed() > Duration::from_millis(400) {
             wires.1.store(false, Ordering::Relaxed);
         }
-        assert!(start.elapsed() < Duration::from_secs(20), "it never comes");
+        assert!(start.elapsed() < Duration::from_secs(20), "the batch never comes back");
     }
     assert!(rounds < 400, "{rounds} rounds in {:?}: it spins", start.elapsed());
 }

@@ -29,14 +29,14 @@ struct ByToken {
     k: [Bf16; 128],
 }
 
-/// The same, head by head.
+/// The heads of `ByToken`, head by head.
 #[derive(KvLayout)]
 #[kv(order(head, token), tokens = 16, heads = 2, sharded(head, ranks = 4))]
 struct ByHead {
     k: [Bf16; 128],
 }
 
-/// As many bytes, and no ranks.
+/// A page of as many bytes as `ByToken`, without ranks.
 #[derive(KvLayout)]
 #[kv(order(token, head), tokens = 16, heads = 2)]
 struct Whole {
@@ -138,7 +138,7 @@ fn another_rank_is_refused_and_both_are_named() {
     let refused = reader(at_rank::<ByToken>(1)).connect(&address, &key()).unwrap_err().to_string();
     assert!(refused.contains("`ByToken, head rank 1 of 4`"), "{refused}");
     assert!(refused.contains("`ByToken, head rank 0 of 4`"), "{refused}");
-    // The producer's rank is read by the same one.
+    // A reader of the producer's rank connects.
     let mut reader = reader(at_rank::<ByToken>(0));
     let mut slots = slots(&mut reader, &at_rank::<ByToken>(0));
     let peer = reader.connect(&address, &key()).unwrap();
@@ -172,7 +172,7 @@ fn a_peer_of_another_layout_is_read_by_a_plan_for_it_and_by_no_other() {
     let (refused, slot) = batch.read(page(0), slot).unwrap_err();
     let expected = LayoutMismatch::NoPlan { page: Some(theirs.fingerprint()), slot: ours.fingerprint() };
     assert_eq!(refused, ReadError::Layout(expected));
-    // Plans of the same size and within the same bounds.
+    // Plans of the same size and bounds, for other layouts.
     let (refused, slot) = batch.read_with(page(0), slot, backwards).unwrap_err();
     assert!(matches!(refused, ReadError::Layout(LayoutMismatch::Source { .. })), "{refused}");
     let (refused, slot) = batch.read_with(page(0), slot, whole).unwrap_err();

@@ -1,4 +1,5 @@
-//! A reader and a publisher, over what moves bytes without a NIC: in one process, all else is real.
+//! A reader and a publisher over shared memory and TCP, in one process; all else is as in
+//! production.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -92,7 +93,8 @@ impl<N: ReaderTransport> Fixture<N> {
         }
     }
 
-    /// Reads pages, and says what became of each; a page that arrived is checked to the last byte.
+    /// Reads pages, and returns the result of each. A page that arrived is checked to the last
+    /// byte.
     fn read(&mut self, locations: &[Location]) -> Vec<Result<(), PageError>> {
         self.submit(locations, Duration::from_secs(10));
         let mut done = self.next_done();
@@ -111,12 +113,13 @@ impl<N: ReaderTransport> Fixture<N> {
 
 fn pages_arrive<N: ReaderTransport>(mut f: Fixture<N>) {
     let locations: Vec<_> = (0..SLOTS).map(|slot| write(f.publisher(), slot)).collect();
-    // The table tells what is published, over more than one part of a READ.
+    // The table lists every page, and is longer than one READ of it.
     assert_eq!(f.reader.published(&f.peer, 0, clock::within(Duration::from_secs(5))).unwrap(), locations);
     for some in locations.chunks(50) {
         assert!(f.read(some).iter().all(Result::is_ok));
     }
-    // Rewritten, taken back, of another key: misses, each with its reason; their neighbours arrive.
+    // A page that was rewritten, one that was taken back and one of another key are misses, each
+    // with its reason; their neighbours arrive.
     let fresh = write(f.publisher(), 7);
     f.publisher().invalidate(8).unwrap();
     let mut forged = locations[9];
@@ -151,7 +154,7 @@ fn a_lost_producer_is_an_event<N: ReaderTransport>(mut f: Fixture<N>) {
     assert_eq!(f.read(&[location]), [Ok(())]);
     f.submit(&[location; 50], Duration::from_secs(10));
     f.publisher = None;
-    // Done already, or failed, and no slot is missing.
+    // The pages were read already or failed, and no slot is missing.
     let mut done = f.next_done();
     assert_eq!(done.pages().count(), 50);
     drop(done);
@@ -195,7 +198,7 @@ fn one_reader_reads_from_several_producers_and_leaves_them() {
     assert!(f.next_done().pages().all(|page| page.result().is_ok()));
 
     f.reader.disconnect(&peer);
-    assert_eq!(f.read(&[here]), [Ok(())], "the one is not the other's business");
+    assert_eq!(f.read(&[here]), [Ok(())], "disconnecting one peer leaves the other");
     let until = Instant::now() + Duration::from_secs(10);
     while other.readers() > 0 {
         assert!(Instant::now() < until, "the session outlives its end");
@@ -205,7 +208,7 @@ fn one_reader_reads_from_several_producers_and_leaves_them() {
 }
 
 #[test]
-fn a_producer_that_is_connected_to_twice_is_two_peers() {
+fn two_connections_to_one_producer_are_two_peers() {
     let mut f = fixture(shm::publish(2), shm::rails(2).unwrap());
     let location = write(f.publisher(), 3);
     let address = f.publisher().local_addr().into();
@@ -213,7 +216,7 @@ fn a_producer_that_is_connected_to_twice_is_two_peers() {
     assert!(again.id() != f.peer.id() && again.epoch() == f.peer.epoch());
     let first = std::mem::replace(&mut f.peer, again);
     assert_eq!(f.read(&[location]), [Ok(())]);
-    // They share a mapping; the end of one is not the end of the other.
+    // Both peers use one mapping, which must outlive the first.
     f.reader.disconnect(&first);
     assert_eq!(f.read(&[location; 20]), [Ok(()); 20]);
 }
@@ -236,7 +239,7 @@ fn a_restarted_producer_is_another_and_its_old_pages_are_misses() {
 }
 
 #[test]
-fn with_nothing_in_flight_it_sleeps_until_told() {
+fn a_reader_with_nothing_in_flight_sleeps_until_an_event() {
     let mut f = fixture(shm::publish(1), shm::rails(2).unwrap());
     let start = Instant::now();
     f.reader.wait(clock::within(Duration::from_millis(60)));
@@ -261,14 +264,14 @@ fn with_nothing_in_flight_it_sleeps_until_told() {
 }
 
 #[test]
-fn connecting_sleeps_although_batches_are_done_and_keeps_them() {
+fn connecting_sleeps_although_batches_are_done_and_keeps_the_batches() {
     let config = Config { connect: Duration::from_millis(600), ..Config::default() };
     let mut f = configured(shm::publish(1), shm::rails(1).unwrap(), config);
     let location = write(f.publisher(), 0);
     for _ in 0..3 {
         f.submit(&[location; 4], Duration::from_secs(10));
     }
-    // Takes connections, and says nothing.
+    // This listener accepts connections and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let cpu = || duration(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime));
     let (start, began) = (Instant::now(), cpu());
@@ -297,12 +300,12 @@ fn memory_that_holds_no_page_is_refused_by_its_numbers() {
 }
 
 #[test]
-fn a_table_that_comes_too_late_is_no_batch_of_the_users() {
+fn a_read_of_a_table_that_ends_too_late_is_not_given_to_the_user() {
     let mut f = fixture(tcp::publish(LOCALHOST, 1), tcp::rails(1).unwrap());
     let location = write(f.publisher(), 0);
     assert_eq!(f.reader.published(&f.peer, 0, clock::within(Duration::from_secs(5))).unwrap(), [location]);
-    // Somewhere between too short to post anything and long enough for an answer there is no
-    // patience to wait for what has been posted.
+    // Of these deadlines some are too short to post anything and some long enough for the answer;
+    // between them lie deadlines that pass after the READ was posted.
     let mut late = 0;
     for micros in (5..400).step_by(5).cycle().take(4000) {
         match f.reader.published(&f.peer, 0, clock::within(Duration::from_micros(micros))) {
@@ -328,7 +331,7 @@ fn a_table_that_comes_too_late_is_no_batch_of_the_users() {
 }
 
 #[test]
-fn what_keeps_two_from_meeting_is_named() {
+fn the_reason_why_two_peers_do_not_connect_is_named() {
     let publisher = publisher(shm::publish(1));
     let address: Address = publisher.local_addr().into();
     let start = |layout| Reader::start(layout, shm::rails(1).unwrap(), Config::default()).unwrap();
@@ -356,7 +359,7 @@ fn what_keeps_two_from_meeting_is_named() {
 }
 
 #[test]
-fn figures_that_cannot_work_are_refused() {
+fn numbers_that_cannot_work_are_refused() {
     let none = Config { lanes_per_rail: 0, ..Config::default() };
     let error = Reader::start(MLA, shm::rails(1).unwrap(), none).unwrap_err().to_string();
     assert!(error.contains("lanes_per_rail"), "{error}");
@@ -396,7 +399,7 @@ fn a_reader_ends_with_reads_in_flight_and_batches_outside() {
     let start = Instant::now();
     drop(f.reader);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-    // The storage is still there for this.
+    // The batch lies in the reader's storage, which must outlive it.
     assert!(batch.is_empty());
     drop(batch);
 }

@@ -28,7 +28,7 @@ enum Slow {
 }
 
 impl Slow {
-    fn act(self, rail: RailIndex) -> Result<(), LaneEndError> {
+    fn delay(self, rail: RailIndex) -> Result<(), LaneEndError> {
         match self {
             _ if rail.0 != 1 => Ok(()),
             Self::RefusesAfter(time) => {
@@ -61,7 +61,7 @@ impl LaneDialer for SlowDialer {
         rail: RailIndex,
         remote: &RailDescription,
     ) -> Result<(TcpConnection, LaneBlob), LaneEndError> {
-        self.1.act(rail)?;
+        self.1.delay(rail)?;
         self.0.prepare(rail, remote)
     }
 
@@ -137,7 +137,7 @@ impl LaneAcceptor for CountedRails {
     }
 
     fn accept(&self, rail: RailIndex, end: &LaneBlob) -> Result<(RailIndex, LaneBlob), LaneEndError> {
-        self.2.act(rail)?;
+        self.2.delay(rail)?;
         let ((), end) = self.0.accept(rail, end)?;
         self.1.0[rail.get()][0].fetch_add(1, Ordering::Relaxed);
         Ok((rail, end))
@@ -159,11 +159,11 @@ struct Fixture {
 }
 
 /// Connects with twelve lanes per rail.
-fn connected(dialer: Slow, responder: Slow) -> Fixture {
+fn connected(dialer: Slow, acceptor: Slow) -> Fixture {
     let key = PeerKey::from_bytes([3; 32]);
     let counts = Counts::default();
     let (name, listen) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
-    let over = Counted(counts.clone(), responder);
+    let over = Counted(counts.clone(), acceptor);
     let publisher = Publisher::start(name, LAYOUT, 4, &listen, key.clone(), over).unwrap();
     let config = Config { lanes_per_rail: 12, ..Config::default() };
     let rails = SlowRails(tcp::rails(2).unwrap(), dialer);
@@ -174,8 +174,8 @@ fn connected(dialer: Slow, responder: Slow) -> Fixture {
 }
 
 impl Fixture {
-    /// Four pages arrive.
-    fn pages_arrive(&mut self) {
+    /// Reads four pages, and checks that they arrive.
+    fn read_pages(&mut self) {
         let memory = memory::leaked(4 * LAYOUT.page_bytes() as usize).unwrap();
         let slots = self.reader.register(memory).unwrap();
         let mut batch = self.reader.batch().unwrap();
@@ -198,6 +198,7 @@ impl Fixture {
         }
     }
 
+    /// Polls until the counts are as wanted.
     fn until(&mut self, what: &str, mut holds: impl FnMut(&Counts) -> bool) {
         let begun = Instant::now();
         while !holds(&self.counts) {
@@ -212,11 +213,11 @@ impl Fixture {
 #[test]
 fn a_rail_that_is_slow_to_refuse_does_not_make_connecting_fail() {
     let second = Slow::RefusesAfter(Duration::from_secs(1));
-    for (dialer, responder) in [(second, FAST), (FAST, second)] {
-        let mut f = connected(dialer, responder);
+    for (dialer, acceptor) in [(second, FAST), (FAST, second)] {
+        let mut f = connected(dialer, acceptor);
         // Twelve seconds are more than connecting may take.
         assert!(f.took < Duration::from_secs(9), "{:?}", f.took);
-        f.pages_arrive();
+        f.read_pages();
         f.until("all lanes of the good rail are made", |counts| counts.made(0) == 12);
         assert_eq!((f.counts.made(1), f.counts.released(0)), (0, 0));
     }
@@ -225,18 +226,18 @@ fn a_rail_that_is_slow_to_refuse_does_not_make_connecting_fail() {
 #[test]
 fn a_lane_that_comes_after_connecting_is_used() {
     let mut f = connected(FAST, Slow::AgreesAfter(Duration::from_millis(1500)));
-    f.pages_arrive();
+    f.read_pages();
     f.until("the slow rail's lanes come one by one", |counts| counts.made(0) == 12 && counts.made(1) >= 2);
     assert_eq!(f.counts.released(1), 0);
-    f.pages_arrive();
+    f.read_pages();
 }
 
 #[test]
 fn a_lane_that_comes_too_late_is_given_back_and_the_peer_is_not_lost() {
     let mut f = connected(FAST, Slow::AgreesAfter(Duration::from_secs(6)));
-    f.pages_arrive();
+    f.read_pages();
     f.until("the late lane is given back", |counts| counts.released(1) >= 1);
-    f.pages_arrive();
+    f.read_pages();
     assert_eq!((f.counts.made(0), f.counts.released(0)), (12, 0));
     assert!(f.reader.next_event().is_none());
 }
@@ -246,7 +247,7 @@ fn a_rail_that_hangs_for_longer_than_connecting_may_take_costs_its_own_lanes() {
     let mut f = connected(Slow::RefusesAfter(Duration::from_secs(14)), FAST);
     // Connecting waits for a second after the first lane; the slow lane's own time is five.
     assert!(f.took < Duration::from_millis(4500), "{:?}", f.took);
-    f.pages_arrive();
+    f.read_pages();
     f.until("all lanes of the good rail are made", |counts| counts.made(0) == 12);
     assert_eq!(f.counts.made(1), 0);
 }

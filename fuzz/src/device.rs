@@ -8,7 +8,8 @@ use kvrail_core::verbs_abi::{IBV_WR_RDMA_READ, SendFlags, SendWr};
 ///
 /// # Panics
 ///
-/// On whatever a device would stumble over: another operation, unknown flags, no end.
+/// On anything that a device would refuse: another operation, unknown flags, a chain without an
+/// end.
 ///
 /// # Safety
 ///
@@ -39,24 +40,24 @@ pub unsafe fn walk(head: *const SendWr, most: usize) -> Vec<Read> {
     found
 }
 
-/// What a device says to a chain of `n` wrs, of which it takes `accepted` first.
+/// The answer of a device to a chain of `n` wrs, of which it takes the first `accepted`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// 0.
+    /// 0: all wrs were taken.
     Taken,
     /// An errno, and the first wr that was not taken.
     Refused {
         /// Reduced modulo the chain's length.
         accepted: u8,
     },
-    /// An errno and null, as rxe says after it has queued everything.
+    /// An errno and null, as rxe answers after it has queued everything.
     Silent {
-        /// Of which so many were taken all the same.
+        /// How many wrs were taken nevertheless.
         accepted: u8,
     },
     /// An errno and a pointer between two wrs, or behind the last.
     Nonsense {
-        /// Of which so many were taken all the same.
+        /// How many wrs were taken nevertheless.
         accepted: u8,
         /// Where it points, in bytes from the head.
         offset: u16,
@@ -94,7 +95,7 @@ impl<'a> arbitrary::Arbitrary<'a> for Answer {
             0 => Self::Refused { accepted: u.arbitrary()? },
             1 => Self::Silent { accepted: u.arbitrary()? },
             2 => Self::Nonsense { accepted: u.arbitrary()?, offset: u.arbitrary()? },
-            // Mostly it works.
+            // Most commits are taken whole.
             _ => Self::Taken,
         })
     }

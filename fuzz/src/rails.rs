@@ -20,7 +20,7 @@ pub const CHAIN: usize = 12;
 /// Entries of a completion queue.
 pub const CQ: usize = 256;
 
-/// The byte at a remote address: neighbours, chunks and pages differ.
+/// The byte at a remote address. Neighbouring bytes, chunks and pages differ.
 pub fn byte_at(remote_addr: u64) -> u8 {
     (remote_addr.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8
 }
@@ -49,8 +49,8 @@ pub struct Qp {
     queue: VecDeque<Posted>,
     /// Entries taken: posted, and not covered by a completion that has been taken out.
     used: usize,
-    /// Since the last completion.
-    untold: usize,
+    /// wrs that ended since the last completion.
+    unreported: usize,
     depth: usize,
     rail: usize,
     failed: bool,
@@ -61,7 +61,7 @@ pub struct Qp {
 #[derive(Debug)]
 pub struct Lane(usize, LaneId);
 
-/// All of it.
+/// The rails: their QPs and completion queues, and what becomes of each wr.
 #[derive(Debug)]
 pub struct Rails<'m> {
     chain: Chain<'m, CHAIN>,
@@ -78,7 +78,7 @@ pub struct Rails<'m> {
     /// wrs that the device took, and that came to an end.
     pub taken: u64,
     pub ended: u64,
-    /// From now on everything works.
+    /// Whether everything works from now on.
     pub healed: Cell<bool>,
 }
 
@@ -122,7 +122,7 @@ impl<'m> Rails<'m> {
                 let Some(posted) = qp.queue.pop_front() else { break };
                 left -= 1;
                 self.ended += 1;
-                qp.untold += 1;
+                qp.unreported += 1;
                 let fate = match (qp.failed, posted) {
                     (true, _) => None,
                     (false, Posted::Read(_)) => Some(self.fates.pop_front().unwrap_or(Fate::Fine)),
@@ -147,7 +147,7 @@ impl<'m> Rails<'m> {
                     continue;
                 }
                 qp.failed |= !status.is_success();
-                let retires = std::mem::take(&mut qp.untold);
+                let retires = std::mem::take(&mut qp.unreported);
                 self.cqs[rail].push_back((Wc::new(wr_id, status, 0, number as u32), number, retires));
             }
         }
@@ -164,11 +164,11 @@ fn carry_out(read: &Read) {
     }
 }
 
-/// A commit: what the engine said, to be compared with what is found.
+/// A commit: the READs that the engine staged, to be compared with those that the device finds.
 #[derive(Debug)]
 pub struct Walked<'a, 'm> {
     posting: Posting<'a, 'm, CHAIN>,
-    said: Vec<Read>,
+    staged: Vec<Read>,
     qp: &'a mut Qp,
     answer: Answer,
     config: &'a EngineConfig,
@@ -178,29 +178,35 @@ pub struct Walked<'a, 'm> {
 impl Post for Walked<'_, '_> {
     fn read(&mut self, read: Read) {
         self.posting.push(&read);
-        self.said.push(read);
+        self.staged.push(read);
     }
 
     fn read_uniform(&mut self, reads: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         let ends: Vec<Ends> = ends.collect();
         self.posting.push_uniform(&reads, ends.iter().copied());
-        let last = ends.len().checked_sub(1).expect("nothing is said of no READ");
-        self.said.extend((0_u32..).zip(ends).map(|(i, ends)| reads.read(i, ends, i as usize == last)));
+        let last = ends.len().checked_sub(1).expect("a uniform run has a READ");
+        self.staged.extend((0_u32..).zip(ends).map(|(i, ends)| reads.read(i, ends, i as usize == last)));
     }
 
     fn commit(self) -> Commit {
-        let Self { posting, said, qp, answer, config, taken } = self;
-        if said.is_empty() {
+        let Self { posting, staged, qp, answer, config, taken } = self;
+        if staged.is_empty() {
             return posting.post(|_| unreachable!("a doorbell for nothing"));
         }
-        check_signals(&said, config);
+        check_signals(&staged, config);
         // Credits before posting; the drain's place stays free.
-        assert!(qp.open && qp.used + said.len() < qp.depth, "{} and {} of {}", qp.used, said.len(), qp.depth);
+        assert!(
+            qp.open && qp.used + staged.len() < qp.depth,
+            "{} and {} of {}",
+            qp.used,
+            staged.len(),
+            qp.depth
+        );
         let mut accepted = 0;
         let commit = posting.post(|head| {
             // SAFETY: a chain of core's, alive during this call.
             let found = unsafe { walk(head, CHAIN) };
-            assert_eq!(found, said, "the chain is not what was said");
+            assert_eq!(found, staged, "the chain holds other READs than were staged");
             let (returned, count) = answer.give(head, found.len());
             accepted = count;
             qp.queue.extend(found[..count].iter().copied().map(Posted::Read));
@@ -272,14 +278,14 @@ unsafe impl<'m> Provider for Rails<'m> {
 
     fn open(&mut self, id: LaneId, rail: RailIndex, depth: usize) -> Result<Lane, Infallible> {
         let (queue, rail) = (VecDeque::new(), rail.get());
-        self.qps.push(Qp { queue, used: 0, untold: 0, depth, rail, failed: false, open: true });
+        self.qps.push(Qp { queue, used: 0, unreported: 0, depth, rail, failed: false, open: true });
         Ok(Lane(self.qps.len() - 1, id))
     }
 
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut Lane) -> Walked<'a, 'm> {
         Walked {
             posting: self.chain.begin(),
-            said: Vec::new(),
+            staged: Vec::new(),
             qp: &mut self.qps[lane.0],
             answer: self.answers.pop_front().unwrap_or(Answer::Taken),
             config: &self.config,

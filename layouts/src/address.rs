@@ -46,7 +46,7 @@ pub enum OffsetError {
         axis: AxisKind,
         /// The index that was given.
         index: u64,
-        /// What it must be below.
+        /// The axis's extent, which the index must be below.
         extent: u64,
     },
     /// An element that is not below the field's count.
@@ -56,7 +56,7 @@ pub enum OffsetError {
         field: &'static str,
         /// The element that was given.
         element: u64,
-        /// What it must be below.
+        /// The field's count, which the element must be below.
         count: u64,
     },
     /// A stride or distance is known only at run time, and has not been given.
@@ -90,7 +90,7 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// What is out of range, with its range; or a stride that is still unknown.
+    /// The field, an index or the number of indices is out of range, or a stride is still unknown.
     pub const fn offset_of(&self, field: usize, indices: &[u64]) -> Result<Place, OffsetError> {
         if field >= self.field_count {
             return Err(OffsetError::Field { field, fields: self.field_count });
@@ -115,7 +115,7 @@ impl Geometry {
             }
             match plane.steps[a] {
                 AxisStep::Shared => {}
-                // A geometry's sums fit: that is what building it has checked.
+                // A geometry's sums fit: building it has checked that.
                 AxisStep::Bytes(step) => place.offset += index * step,
                 AxisStep::Regions(step) => place.region += index as u32 * step,
                 AxisStep::Runtime => return Err(OffsetError::Unplaced { field: name }),

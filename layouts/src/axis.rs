@@ -1,4 +1,4 @@
-//! What is counted in a page, and who holds which part of it.
+//! The axes of a page, and which rank holds which part of one.
 
 /// What an axis counts.
 ///
@@ -92,7 +92,7 @@ pub enum Spread {
 /// One axis of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Axis {
-    /// What it counts.
+    /// The thing that it counts.
     pub kind: AxisKind,
     /// How many of it this page holds; indices are below. At least 1.
     pub extent: u64,

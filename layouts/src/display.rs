@@ -112,7 +112,7 @@ impl<'a> ByStep<'a> {
         let (geometry, plane, done) = (self.geometry, self.plane, self.done);
         let a = (0..geometry.axis_count)
             .filter(|a| done & (1 << a) == 0)
-            // Of two equals, the first.
+            // Of two equal steps the first axis wins.
             .rev()
             .max_by_key(|a| rank(plane.steps[*a]))?;
         self.done |= 1 << a;
@@ -120,7 +120,7 @@ impl<'a> ByStep<'a> {
     }
 }
 
-/// A number of things, in the plural where that is due.
+/// A number and its noun, in the plural unless the number is 1.
 struct Count(u64, &'static str);
 
 impl Display for Count {

@@ -1,4 +1,4 @@
-//! What one number looks like in memory.
+//! The elements of a field: how one number lies in memory.
 //!
 //! Every type here is a wrapper of bytes: alignment 1, little-endian whatever the machine, any bit
 //! pattern valid. So a run of them can be borrowed from a page at any offset. There is no
@@ -81,7 +81,7 @@ impl core::fmt::Display for ElementKind {
 pub trait Element:
     FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned + Copy + sealed::SealedElement + 'static
 {
-    /// What the type is, for comparison with a field's declaration.
+    /// The kind, for comparison with a field's declaration.
     const KIND: ElementKind;
     /// Bytes of one element.
     const BYTES: u64 = Self::KIND.bytes();

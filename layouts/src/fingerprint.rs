@@ -7,8 +7,8 @@ use crate::axis::Spread;
 use crate::geometry::{AxisStep, Geometry, MAX_AXES};
 use crate::sha256::Sha256;
 
-/// What identifies a geometry between peers, builds and machines: 128 bits that differ whenever one
-/// byte could land elsewhere. Printed as 32 hexadecimal digits.
+/// Identifies a geometry between peers, builds and machines: 128 bits that differ whenever one byte
+/// could land elsewhere. Printed as 32 hexadecimal digits.
 ///
 /// # The fingerprint, byte by byte
 ///
@@ -40,7 +40,7 @@ use crate::sha256::Sha256;
 /// - Field **names** do. K and V have one shape; if they were declared in the other order, every
 ///   byte of K would land in V, and nothing but the name could tell. The price is that a peer which
 ///   calls a field otherwise is refused, by name; `#[kv(name = "…")]` brings the two together.
-/// - The **page's name** does not: what it is called in a program moves nothing.
+/// - The **page's name** does not: it moves no byte.
 /// - **Alignment** does not: it is a promise about a base address, and each side has its own.
 /// - **Ranks** do: the same place holds other heads on another rank.
 #[derive(
@@ -135,7 +135,7 @@ impl Fingerprint {
 }
 
 impl Geometry {
-    /// What identifies it: [`Fingerprint::of`].
+    /// The geometry's fingerprint: [`Fingerprint::of`].
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(self)

@@ -74,13 +74,13 @@ pub struct Field {
 }
 
 impl Field {
-    /// What it is called.
+    /// The field's name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What its elements are.
+    /// The kind of its elements.
     #[must_use]
     pub const fn kind(&self) -> ElementKind {
         self.kind
@@ -139,8 +139,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// What [`Declaration::build`](crate::Declaration::build) starts from. It breaks every promise
-    /// of a geometry.
+    /// The value that [`Declaration::build`](crate::Declaration::build) starts from. It breaks
+    /// every promise of a geometry.
     pub(crate) const EMPTY: Self = Self {
         axes: [Axis::whole(AxisKind::Layer, 1); MAX_AXES],
         axis_count: 0,
@@ -233,8 +233,8 @@ impl Geometry {
 
     /// Bytes of a region, padding included; `None` if there is no such region.
     ///
-    /// While strides are missing (see [`is_placed`](Self::is_placed)) it is what the region would
-    /// have if they were dense.
+    /// While strides are missing (see [`is_placed`](Self::is_placed)) these are the bytes that
+    /// the region would have if they were dense.
     #[must_use]
     pub const fn region_bytes(&self, region: u32) -> Option<u64> {
         let mut p = 0;
@@ -346,7 +346,7 @@ impl Geometry {
         self.tokens_per_state
     }
 
-    /// What every region's address is a multiple of; any number from 1.
+    /// Every region's address is a multiple of this; any number from 1.
     #[must_use]
     pub const fn align(&self) -> u64 {
         self.align
@@ -418,7 +418,7 @@ impl Geometry {
             return false;
         }
         let mut rest = region - plane.region;
-        // Steps are nested, so the largest that is left decides the largest part of what is left.
+        // Steps are nested, so the largest remaining step decides the largest part of the rest.
         let mut below = u32::MAX;
         loop {
             let mut largest = 0;

@@ -1,4 +1,4 @@
-//! What two pages are compared by before bytes move.
+//! The identity of a page, by which two peers compare their pages before bytes move.
 
 use crate::axis::{AxisKind, Spread};
 use crate::fingerprint::Fingerprint;
@@ -6,8 +6,8 @@ use crate::geometry::{Geometry, MAX_AXES};
 use crate::layout::KvLayout;
 use crate::text::Text;
 
-/// What pages are compared by before bytes move: where every byte is, and whose part of the whole
-/// it is.
+/// The identity by which two peers compare pages before bytes move: where every byte is, and which
+/// rank's part of the whole the page is.
 ///
 /// A declaration may leave two things to run time: distances (`strided`), and which rank a page
 /// belongs to (`sharded` without a rank). Two pages of such a declaration can hold different bytes
@@ -151,13 +151,13 @@ impl Identity {
         }
     }
 
-    /// What two peers compare. It covers strides, distances and ranks.
+    /// The fingerprint that two peers compare. It covers strides, distances and ranks.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// What all ranks have in common: the fingerprint of the same page without its ranks.
+    /// The fingerprint of the same page without its ranks, which all ranks have in common.
     #[must_use]
     pub const fn fingerprint_of_any_rank(&self) -> Fingerprint {
         self.any_rank
@@ -169,7 +169,8 @@ impl Identity {
         self.ranks.split_at(self.count).0
     }
 
-    /// What is not known yet, if anything is. Such a page must not be compared with another.
+    /// The number that is not known yet, if there is one. Such a page must not be compared with
+    /// another.
     #[must_use]
     pub const fn undetermined(&self) -> Option<Undetermined> {
         if !self.placed {
@@ -187,7 +188,7 @@ impl Identity {
 }
 
 impl Geometry {
-    /// What its pages are compared by: [`Identity::of`].
+    /// The identity of its pages: [`Identity::of`].
     #[must_use]
     pub const fn identity(&self) -> Identity {
         Identity::of(self)

@@ -32,7 +32,7 @@ use crate::geometry::Geometry;
     note = "declare one with `#[derive(KvLayout)]`, or take one from `kvrail::layouts::catalogue`"
 )]
 pub trait KvLayout: 'static {
-    /// What to call it in messages. It is no part of the fingerprint.
+    /// The page's name in messages, which is no part of the fingerprint.
     const NAME: &'static str;
     /// Where every byte is.
     const GEOMETRY: &'static Geometry;
@@ -46,8 +46,9 @@ pub trait KvLayout: 'static {
     const TOKENS: u64 = Self::GEOMETRY.tokens();
     /// Layers of a page; 1 if it has no such axis.
     const LAYERS: u64 = Self::GEOMETRY.extent(crate::AxisKind::Layer);
-    /// What two peers compare before they move bytes. Where the declaration leaves distances or a
-    /// rank to run time, this is the fingerprint of the declaration only; pages are then compared
-    /// by [`Placed::fingerprint`](crate::Placed::fingerprint) or [`Identity`](crate::Identity).
+    /// The fingerprint that two peers compare before they move bytes. Where the declaration leaves
+    /// distances or a rank to run time, this is the fingerprint of the declaration only; pages are
+    /// then compared by [`Placed::fingerprint`](crate::Placed::fingerprint) or
+    /// [`Identity`](crate::Identity).
     const FINGERPRINT: Fingerprint = Fingerprint::of(Self::GEOMETRY);
 }

@@ -1,4 +1,4 @@
-//! What the expansion of `#[derive(KvLayout)]` calls.
+//! The functions that the expansion of `#[derive(KvLayout)]` calls.
 //!
 //! The derive knows tokens but no sizes; [`Declaration::build`](crate::Declaration::build) knows
 //! sizes but no tokens. Both know a [`Spot`]. The derive emits one constant for each spot, with the
@@ -47,7 +47,7 @@ pub const fn accept_axis(built: &Result<Geometry, DeclarationErrors>, axis: usiz
 ///
 /// # Panics
 ///
-/// With what would fit, if they are not.
+/// If they are not, with the nearest numbers that are.
 #[track_caller]
 pub const fn accept_states(tokens: u64, per: u64) {
     if per == 0 || tokens.is_multiple_of(per) {
@@ -146,8 +146,8 @@ pub const fn cross_check(built: &Result<Geometry, DeclarationErrors>, sizes: &[u
     }
 }
 
-/// The geometry; or, after mistakes that [`accept`] reports, that of a page of one byte, so that
-/// what uses the layout is not reported as well.
+/// The geometry; or, after mistakes that [`accept`] reports, the geometry of a page of one byte, so
+/// that uses of the layout are not reported as well.
 #[must_use]
 pub const fn geometry_or_stub(built: &Result<Geometry, DeclarationErrors>) -> Geometry {
     match built {
@@ -172,7 +172,7 @@ mod tests {
     const BUILT: Result<Geometry, DeclarationErrors> = Ok(*SglV32Indexer::GEOMETRY);
 
     #[test]
-    fn what_the_compiler_finds_is_what_was_declared() {
+    fn the_compilers_sizes_are_the_declared_ones() {
         cross_check(&BUILT, &[128, 4]);
     }
 

@@ -1,9 +1,8 @@
 //! Whether rows of a page overlap.
 //!
-//! A plane in a region is a comb: a row of some bytes, repeated at nested distances. In general it
-//! is a hard problem whether two sets of sums of strides meet. Real pages are nested, so the test
-//! asks for nesting: it accepts nothing that overlaps, and refuses some exotic interleavings that
-//! do not.
+//! A plane in a region is a comb: a row of some bytes, repeated at several distances. Whether two
+//! combs overlap is a hard problem in general. The distances of real pages are nested, so the test
+//! requires nesting: it accepts no combs that overlap, and refuses some exotic ones that do not.
 
 use crate::geometry::{AxisStep, Geometry, MAX_AXES};
 
@@ -14,6 +13,7 @@ pub(crate) struct Comb {
     len: u64,
     /// (step, extent), the largest step first, extents above 1.
     teeth: [(u64, u64); MAX_AXES],
+    /// Teeth from `first` up to `count` are in use.
     first: usize,
     count: usize,
 }
@@ -74,7 +74,7 @@ impl Comb {
     }
 
     /// Whether each block fits between two of the next larger step, so that no row meets another.
-    /// Asks for [`end`](Self::end) to be known.
+    /// [`end`](Self::end) must be known.
     pub(crate) const fn is_nested(&self) -> bool {
         let mut inner = self.len;
         let mut i = self.count;
@@ -112,10 +112,12 @@ impl Comb {
         }
     }
 
+    /// The largest step; 0 if nothing repeats.
     const fn step(&self) -> u64 {
         if self.first < self.count { self.teeth[self.first].0 } else { 0 }
     }
 
+    /// The comb, folded at a step: offsets become their rest within one step from `base` on.
     const fn fold(mut self, base: u64, step: u64) -> Self {
         self.offset = (self.offset - base) % step;
         if self.step() == step {

@@ -42,7 +42,7 @@ pub enum PlacementError {
         plane: usize,
     },
     /// A run-time stride that was not given.
-    #[error("plane {plane} needs its stride along {axis}")]
+    #[error("plane {plane} needs its stride along {axis}: give it by `Placement::stride`")]
     MissingStride {
         /// The plane.
         plane: usize,
@@ -50,18 +50,18 @@ pub enum PlacementError {
         axis: AxisKind,
     },
     /// A run-time distance that was not given.
-    #[error("plane {plane} needs its offset")]
+    #[error("plane {plane} needs its offset: give it by `Placement::plane`")]
     MissingPlane {
         /// The plane.
         plane: usize,
     },
-    /// Rows of one plane run into each other.
+    /// Rows of one plane overlap.
     #[error("rows of plane {plane} overlap, or interleave in a way that is not nested")]
     RowsOverlap {
         /// The plane.
         plane: usize,
     },
-    /// Two planes run into each other.
+    /// Two planes overlap.
     #[error("planes {first} and {second} overlap, or interleave in a way that is not nested")]
     PlanesOverlap {
         /// One plane.
@@ -80,7 +80,7 @@ pub enum PlacementError {
         region: u64,
     },
     /// Two sizes for the same region, by way of two planes in it.
-    #[error("one region was given {first} bytes and {second} bytes")]
+    #[error("one region was given {first} bytes and {second} bytes: give it one size")]
     RegionBytes {
         /// One size.
         first: u64,
@@ -88,7 +88,9 @@ pub enum PlacementError {
         second: u64,
     },
     /// A region that is no multiple of the declared alignment.
-    #[error("a region of {region} bytes is no multiple of align = {align}")]
+    #[error(
+        "a region of {region} bytes is no multiple of align = {align}: give it more bytes, or declare less"
+    )]
     Align {
         /// The region's bytes.
         region: u64,
@@ -248,6 +250,7 @@ impl Placement {
         self
     }
 
+    /// Keeps the first mistake.
     const fn refuse(mut self, wrong: PlacementError) -> Self {
         if self.wrong.is_none() {
             self.wrong = Some(wrong);
@@ -319,7 +322,7 @@ impl Placement {
     }
 }
 
-/// Checks what a geometry promises. [`Declaration::build`](crate::Declaration::build) keeps the
+/// Checks the promises of a geometry. [`Declaration::build`](crate::Declaration::build) keeps the
 /// same promises by construction.
 const fn check(geometry: &Geometry) -> Result<(), PlacementError> {
     let mut plane = 0;
@@ -361,6 +364,7 @@ const fn check(geometry: &Geometry) -> Result<(), PlacementError> {
     }
 }
 
+/// The first run-time number of a plane that has not been given.
 const fn missing(geometry: &Geometry, plane: usize) -> Option<PlacementError> {
     if geometry.planes[plane].offset.is_none() {
         return Some(PlacementError::MissingPlane { plane });
@@ -381,8 +385,8 @@ const fn shares_regions(geometry: &Geometry, a: usize, b: usize) -> bool {
     geometry.planes[a].region == geometry.planes[b].region
 }
 
-/// Whether the two are one page, except for what the declaration leaves to run time.
-fn places(placed: &Geometry, declaration: &Geometry) -> bool {
+/// Whether `placed` is `declaration` with its run-time numbers given, and nothing else changed.
+fn is_placement_of(placed: &Geometry, declaration: &Geometry) -> bool {
     let mut erased = *placed;
     for (plane, was) in erased.planes.iter_mut().zip(&declaration.planes) {
         plane.region_bytes = was.region_bytes;
@@ -413,7 +417,7 @@ impl<L: KvLayout> Placed<L> {
     /// As [`Placement::finish`]; or `numbers` returned a placement of another geometry.
     pub fn new(numbers: impl FnOnce(Placement) -> Placement) -> Result<Self, PlacementError> {
         let geometry = numbers(L::GEOMETRY.place()).finish()?;
-        if !places(&geometry, L::GEOMETRY) {
+        if !is_placement_of(&geometry, L::GEOMETRY) {
             return Err(PlacementError::Foreign);
         }
         Ok(Self { geometry, fingerprint: Fingerprint::of(&geometry), layout: PhantomData })

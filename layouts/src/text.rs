@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_cut_between_characters() {
+    fn text_beyond_the_capacity_is_cut_between_characters() {
         let mut text = Text::new().str("x");
         for _ in 0..Text::CAPACITY {
             text = text.str("é");

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use kvrail_layouts::catalogue::*;
 use kvrail_layouts::{Bf16, KvLayout, Place};
 
-/// Goes through a page as its shape is told, one element after the other, with a cursor that knows
-/// no stride, and asserts that the geometry says the same.
+/// Goes through a page by its shape, one element after the other, with a cursor that uses no
+/// stride, and asserts that the geometry gives the same places.
 struct Walk<L> {
     region: u32,
     at: u64,
@@ -238,7 +238,7 @@ const _: () = {
 };
 
 #[test]
-fn constants() {
+fn the_layouts_constants_are_the_published_numbers() {
     fn of<L: KvLayout>() -> (u64, u32, u64, u64, bool) {
         (L::PAGE_BYTES, L::REGIONS, L::TOKENS, L::LAYERS, L::SYNTHETIC)
     }
@@ -302,9 +302,9 @@ mod derived {
     }
 }
 
-/// What a consumer with 32-bit strides or lengths compares with its limits.
+/// The numbers that a consumer with 32-bit strides or lengths compares with its limits.
 #[test]
-fn largest_numbers() {
+fn the_largest_steps_and_regions_are_known() {
     fn of<L: KvLayout>() -> (u64, u64) {
         (L::GEOMETRY.largest_step(), L::GEOMETRY.largest_region())
     }
@@ -315,7 +315,7 @@ fn largest_numbers() {
     assert_eq!(of::<Opaque<7>>(), (0, 7));
 }
 
-/// A length check proves nothing.
+/// Two pages of one length have different fingerprints.
 #[test]
 fn equal_size_and_other_order_is_another_page() {
     assert_eq!(derived::Mla::PAGE_BYTES, derived::MlaPageFirst::PAGE_BYTES);
@@ -371,7 +371,7 @@ plane 1 at region 0 + 8192: layer 61 every 8448, token 64 every 4
 }
 
 #[test]
-fn golden_dump_of_everything_there_is_to_say() {
+fn golden_dump_with_every_property() {
     #[derive(kvrail_macros::KvLayout)]
     #[kv(crate = "kvrail_layouts", order(strided(planes), strided(layer), pad(64), tile, block, token, head))]
     #[kv(layers = 2, tokens = 8, tokens_per_state = 4, heads = 3, blocks = 2, axis(tile = 5, tag = 7))]

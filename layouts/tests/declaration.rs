@@ -1,5 +1,5 @@
-//! What a declaration is refused for, and at which spot. The derive's fixtures show the same from
-//! the author's side; this covers what the derive cannot even say.
+//! The mistakes for which a declaration is refused, and their spots. The derive's fixtures show the
+//! same for authors; these tests also cover declarations that the derive cannot express.
 
 use kvrail_layouts::Text;
 use kvrail_layouts::{
@@ -27,7 +27,7 @@ fn refused(declaration: &Declaration<'_>, expected: &[(Spot, DeclarationErrorKin
 }
 
 #[test]
-fn axes() {
+fn wrong_axes_are_refused() {
     let axes = [
         Axis::whole(Layer, 0),
         Axis::whole(Token, 4),
@@ -52,7 +52,7 @@ fn axes() {
 }
 
 #[test]
-fn rows() {
+fn wrong_rows_are_refused() {
     refused(&page(&[], &[], &[]), &[(Spot::Order, DeclarationErrorKind::NoFields)]);
     let zero = FieldDecl::new("none", ElementKind::F32, 0);
     refused(
@@ -74,7 +74,7 @@ fn rows() {
 }
 
 #[test]
-fn order() {
+fn wrong_orders_are_refused() {
     let axes = [Axis::whole(Layer, 61), Axis::whole(Token, 64)];
     let (layer, token) = (Level::Axis(Layer), Level::Axis(Token));
     let check = |order: &[Level], expected: &[(Spot, DeclarationErrorKind)]| {
@@ -117,7 +117,7 @@ fn order() {
 }
 
 #[test]
-fn planes() {
+fn wrong_planes_are_refused() {
     let axes = [Axis::whole(Token, 64)];
     let token = Level::Axis(Token);
     refused(&page(&axes, &[token], TWO), &[(Spot::Order, DeclarationErrorKind::PlanesMissing { planes: 2 })]);
@@ -146,7 +146,7 @@ fn planes() {
 }
 
 #[test]
-fn sizes() {
+fn wrong_sizes_are_refused() {
     let axes = [Axis::whole(Token, 64)];
     let order = [Level::Axis(Token)];
     let declaration = Declaration { bytes: Some(36_000), align: 4096, ..page(&axes, &order, ROW) };
@@ -165,9 +165,9 @@ fn sizes() {
     assert!(Declaration { align: 576, tokens_per_state: 1, ..declaration }.build().is_ok());
 }
 
-/// The pages of facts that are not shipped yet, as far as their sizes go.
+/// Real pages that the catalogue does not hold, compared by their sizes.
 #[test]
-fn real_pages() {
+fn real_pages_have_their_published_sizes() {
     let bytes = |axes: &[Axis], order: &[Level], planes: &[PlaneDecl<'_>]| -> Geometry {
         page(axes, order, planes).build().unwrap()
     };
@@ -212,7 +212,7 @@ fn real_pages() {
 }
 
 #[test]
-fn ranks() {
+fn a_rank_is_given_to_a_sharded_axis_and_exists() {
     let axes = [Axis::sharded(Head, 1, 8), Axis::replicated(Layer, 1, 2), Axis::whole(Token, 4)];
     let order = [Level::Axis(Head), Level::Axis(Layer), Level::Axis(Token)];
     let geometry = page(&axes, &order, ROW).build().unwrap();
@@ -232,7 +232,7 @@ fn ranks() {
     }
 }
 
-/// Spread, version, swizzle and tokens per state move no byte, and change what it means.
+/// Spread, version, swizzle and tokens per state move no byte, and change the meaning of bytes.
 #[test]
 fn meaning_takes_part_in_the_fingerprint_and_alignment_does_not() {
     let (token, head) = ([Axis::whole(Token, 4)], [Axis::whole(Head, 4)]);
@@ -257,7 +257,7 @@ fn meaning_takes_part_in_the_fingerprint_and_alignment_does_not() {
 
 /// The longest texts, so that none is cut off, and one for reading.
 #[test]
-fn texts_fit() {
+fn no_text_is_cut_off() {
     let long = AxisKind::Other(255);
     let all = [
         DeclarationErrorKind::TooMany { what: "regions", max: u64::MAX, found: u64::MAX },

@@ -1,8 +1,9 @@
-//! Every token format, and every order in which an engine keeps a page, can be declared: each is,
-//! by the derive, and compared with the shape that the engine's source has, index by index.
+//! Every token format, and every order in which an engine keeps a page, can be declared. Each is
+//! declared by the derive here, and compared, index by index, with the shape in the engine's
+//! source.
 //!
-//! A shape is a list of (axis, extent), outermost first: the offset of an index is what a mixed
-//! radix number is worth. It knows nothing of steps, planes and levels.
+//! A shape is a list of (axis, extent), outermost first. The offset of an index is the value of a
+//! mixed radix number, so a shape has no steps, planes and levels.
 
 use kvrail_layouts::{AxisKind, Bf16, E4m3, F32, KvLayout, Placed, Ue8m0};
 use kvrail_macros::KvLayout;
@@ -14,7 +15,7 @@ const L: u64 = 5;
 const H: u64 = 3;
 const B: u64 = 4;
 
-/// Where something of `cell` bytes is in a dense array of this shape; each index of `at` must be
+/// The offset of a cell of `cell` bytes in a dense array of this shape. Each index of `at` must be
 /// used.
 fn dense(shape: &[(AxisKind, u64)], at: &[(AxisKind, u64)], cell: u64) -> u64 {
     let mut number = 0;
@@ -66,7 +67,7 @@ fn index(at: &[(AxisKind, u64)], axis: AxisKind) -> u64 {
     at.iter().find(|(kind, _)| *kind == axis).unwrap().1
 }
 
-/// The pages of these tests leave nothing out: `bytes` of the shape is all that there is.
+/// Asserts the size of a page: `bytes` of the shape and no padding.
 fn size<L: KvLayout>(regions: u32, bytes: u64) {
     assert_eq!((L::REGIONS, L::PAGE_BYTES, L::GEOMETRY.payload_bytes()), (regions, bytes, bytes));
 }

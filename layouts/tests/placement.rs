@@ -1,4 +1,4 @@
-//! Numbers that are given at run time: what is accepted is addressable, and the rest is refused.
+//! Numbers that are given at run time: accepted placements can be addressed, others are refused.
 
 use kvrail_layouts::{
     Axis, AxisKind, Declaration, ElementKind, FieldDecl, Fingerprint, Geometry, KvLayout, Level, OffsetError,
@@ -45,9 +45,9 @@ fn numbers_are_given_by_name_or_for_all_planes() {
     assert_eq!(refused(Pool::GEOMETRY.place().strides(Token, 1)), fixed);
 }
 
-/// ByteRanges go by address, whichever plane has them; what touches is one.
+/// Byte ranges come in the order of addresses, whichever plane has them; those that touch are one.
 #[test]
-fn segments_of_planes_that_interleave() {
+fn byte_ranges_of_planes_that_interleave() {
     let all = |k, v, distance| {
         let geometry = place(k, v, distance).unwrap();
         let selected = geometry.select(kvrail_layouts::Selection::ALL).unwrap();
@@ -117,7 +117,7 @@ fn planes_may_interleave_as_long_as_they_are_nested() {
 }
 
 #[test]
-fn what_cannot_be_a_page_is_refused() {
+fn placements_that_overlap_or_leave_their_region_are_refused() {
     let begun = || Pool::GEOMETRY.place();
     let given = || begun().stride(0, Layer, 64).stride(1, Layer, 64).plane(1, 32);
     let missing = PlacementError::MissingStride { plane: 0, axis: Layer };
@@ -131,7 +131,7 @@ fn what_cannot_be_a_page_is_refused() {
     assert_eq!(place(u64::MAX, 64, 32), Err(PlacementError::Overflow { plane: 0 }));
     assert_eq!(place(64, 64, u64::MAX), Err(PlacementError::Overflow { plane: 1 }));
     assert_eq!(place(1 << 62, 64, 32), Err(PlacementError::Overflow { plane: 0 }));
-    // What the declaration fixes stays fixed; the first mistake is told.
+    // Numbers that the declaration fixes stay fixed; the first mistake is reported.
     assert_eq!(
         given().stride(0, Token, 16).plane(0, 4).finish(),
         Err(PlacementError::FixedStride { plane: 0, axis: Token })
@@ -210,7 +210,7 @@ const FREE: Declaration<'static> = Declaration {
     ..Declaration::EMPTY
 };
 
-/// All strides up to a bound: what is accepted overlaps nowhere and ends within its region.
+/// Tries all strides up to a bound: no accepted placement overlaps or leaves its region.
 #[test]
 fn no_accepted_placement_overlaps() {
     let geometry = FREE.expect();
@@ -235,7 +235,7 @@ fn no_accepted_placement_overlaps() {
             .stride(1, Layer, other)
             .plane(1, offset)
             .finish();
-        // What is refused overlaps, or interleaves in a way that is not nested.
+        // A refused placement overlaps, or interleaves in a way that is not nested.
         if let Ok(geometry) = placed {
             assert!(clear, "{layer} {token} {other} {offset}");
             assert_eq!(geometry.page_bytes(), taken.iter().max().unwrap() + 1);

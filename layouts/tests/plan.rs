@@ -1,4 +1,5 @@
-//! Copy plans: the known tables, random pairs of layouts against an oracle, and what is no copy.
+//! Copy plans: known numbers of pieces and runs, random pairs of layouts against an oracle, and
+//! layouts between which no copy is possible.
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
 mod pairs;
@@ -76,7 +77,7 @@ const TP1: Axis = Axis::sharded(H, 8, 1);
 const TP2: Axis = Axis::sharded(H, 4, 2);
 
 #[track_caller]
-fn table(source: &Geometry, destination: &Geometry, n: u64, run: u64, runs: u64) -> Plan {
+fn check(source: &Geometry, destination: &Geometry, n: u64, run: u64, runs: u64) -> Plan {
     let plan = Plan::between(source, destination, Selection::ALL).unwrap();
     assert_eq!(plan.runs(), runs, "{plan}");
     assert_eq!((plan.pieces(), plan.longest_piece(), plan.shortest_piece()), (n, run, run), "{plan}");
@@ -85,30 +86,30 @@ fn table(source: &Geometry, destination: &Geometry, n: u64, run: u64, runs: u64)
 }
 
 #[test]
-fn the_known_table() {
-    let plan = table(&POOL, &PAGE_FIRST, 3_904, 1_152, 61);
+fn plans_have_the_pieces_and_runs_of_the_book() {
+    let plan = check(&POOL, &PAGE_FIRST, 3_904, 1_152, 61);
     assert_eq!(plan.sges(), 64, "the source is dense within a layer");
-    table(&POOL, &PAGE_FIRST_DIRECT, 61, 73_728, 61);
-    let plan = table(&PAGE_FIRST, &PAGE_FIRST_DIRECT, 3_904, 1_152, 1);
+    check(&POOL, &PAGE_FIRST_DIRECT, 61, 73_728, 61);
+    let plan = check(&PAGE_FIRST, &PAGE_FIRST_DIRECT, 3_904, 1_152, 1);
     assert_eq!(plan.sges(), 3_904);
-    table(&PAGE_FIRST, &PAGE_FIRST, 1, 4_497_408, 1);
+    check(&PAGE_FIRST, &PAGE_FIRST, 1, 4_497_408, 1);
 
     let page_first = gqa(&[Level::RegionPlanes, TOKEN, LAYER, HEAD], HEADS);
     let direct = gqa(&[Level::RegionPlanes, LAYER, TOKEN, HEAD], HEADS);
-    table(&NHD, &page_first, 1_024, 2_048, 64);
-    table(&NHD, &direct, 64, 32_768, 64);
+    check(&NHD, &page_first, 1_024, 2_048, 64);
+    check(&NHD, &direct, 64, 32_768, 64);
 
     for rank in 0..2 {
         let nhd = &[Level::Regions(L), PART, TOKEN, HEAD][..];
         let (whole, half_of) = (half(pool(nhd, TP1), 0), half(pool(nhd, TP2), rank));
-        let plan = table(&whole, &half_of, 1_024, 1_024, 1_024);
+        let plan = check(&whole, &half_of, 1_024, 1_024, 1_024);
         assert_eq!(
             plan.run(0).unwrap().source().offset,
             u64::from(rank) * 4 * 256,
             "rank mod r, times H, times the stride"
         );
         let hnd = &[Level::RegionPlanes, Level::Regions(L), HEAD, TOKEN][..];
-        table(&half(gqa(hnd, TP1), 0), &half(gqa(hnd, TP2), rank), 64, 16_384, 64);
+        check(&half(gqa(hnd, TP1), 0), &half(gqa(hnd, TP2), rank), 64, 16_384, 64);
     }
 }
 
@@ -194,7 +195,7 @@ fn footers_travel_with_the_page_and_padding_does_not() {
         .expect()
     }
     assert_eq!(v4(64).page_bytes(), 37_440);
-    table(&v4(64), &v4(64), 1, 37_376, 1);
+    check(&v4(64), &v4(64), 1, 37_376, 1);
     // Another block size: two runs for each source block.
     let plan = Plan::between_blocks(&v4(16), &v4(64), &[(T, 3)], Selection::ALL).unwrap();
     let pieces: Vec<_> = plan.iter().map(|p| (p.source.offset, p.destination.offset, p.len)).collect();
@@ -212,7 +213,7 @@ fn one(fields: &[FieldDecl]) -> Declaration<'_> {
 }
 
 #[test]
-fn what_is_no_copy_is_refused_by_name() {
+fn layouts_that_need_more_than_a_copy_are_refused_by_name() {
     let plan = |from: &Declaration<'_>, to: &Declaration<'_>| {
         Plan::between(&from.expect(), &to.expect(), Selection::ALL).unwrap_err().to_string()
     };
@@ -307,7 +308,7 @@ fn a_plan_is_cut_within_the_limits_of_a_device() {
 
 #[test]
 fn a_plan_costs_what_its_lists_cost() {
-    // Not what its runs do: 3,904 of them are two loops.
+    // A plan costs as much as its loops, however many runs they make: 3,904 runs are two loops.
     let plan = Plan::between(&POOL, &PAGE_FIRST, Selection::ALL).unwrap();
     assert_eq!(plan.lists().len(), 1);
     assert!(size_of::<Plan>() <= 8 << 10, "{}", size_of::<Plan>());
@@ -333,7 +334,7 @@ proptest! {
 }
 
 #[test]
-fn the_random_pairs_reach_what_they_are_for() {
+fn random_pairs_give_plans_and_refusals() {
     let (mut plans, mut none) = (0, 0);
     let mut seed = 1_u64;
     for _ in 0..2_000 {
@@ -398,8 +399,8 @@ fn blocks_that_do_not_divide_are_planned_by_their_overlaps() {
     assert!(written.iter().flatten().all(|&byte| byte == 1));
 }
 
-/// More tensor-parallel ranks than KV heads: each head is on several ranks. The heads are what is
-/// sharded, so there are as many ranks as heads, and several engine ranks are one of them.
+/// More tensor-parallel ranks than KV heads: each head is on several ranks. The heads are
+/// sharded, so there are as many ranks as heads, and several engine ranks have one of these ranks.
 #[test]
 fn replicated_heads_are_ranks_of_one_head_each() {
     let (tensor_parallel, heads) = (16, 4_u32);

@@ -110,7 +110,8 @@ proptest! {
         }
         prop_assert_eq!(geometry.payload_bytes(), payload);
 
-        // What building gives by construction, placing checks: they must agree.
+        // Building keeps the promises of a geometry by construction, placing checks them: they
+        // agree.
         let mut placement = geometry.place();
         for (p, plane) in geometry.planes().iter().enumerate() {
             placement = placement.region_bytes(p, plane.region_bytes());

@@ -1,5 +1,5 @@
-//! Selections: what they refuse, and that their segments are exactly the bytes that nested loops
-//! find.
+//! Selections refuse parts that the page lacks, and their ranges are exactly the bytes that nested
+//! loops find.
 
 mod common;
 
@@ -25,7 +25,7 @@ fn byte_ranges(geometry: &Geometry, selection: Selection) -> Vec<(u32, u64, u64)
 }
 
 #[test]
-fn all_of_a_page_is_one_segment_of_each_region() {
+fn all_of_a_page_is_one_byte_range_of_each_region() {
     assert_eq!(byte_ranges(SglMlaPageFirstDirect::GEOMETRY, Selection::ALL), [(0, 0, 4_497_408)]);
     // Two planes that touch are one.
     assert_eq!(byte_ranges(SglV32Indexer::GEOMETRY, Selection::ALL), [(0, 0, 515_328)]);
@@ -107,7 +107,7 @@ fn states_and_padding() {
 }
 
 #[test]
-fn what_is_no_part_of_the_page_is_refused_with_the_numbers() {
+fn a_selection_of_no_part_of_the_page_is_refused_with_the_numbers() {
     let page = SglV32Indexer::GEOMETRY;
     for (selection, text) in [
         (Selection::ALL.layers(60, 2), "2 of layer from 60 are selected, and the page has 61"),
@@ -154,9 +154,9 @@ const _: () = {
     };
     assert!(selected.bytes() == 256 && selected.has_field(1) && !selected.has_field(0));
     assert!(matches!((selected.start(0), selected.extent(0), selected.start(2)), (Some(1), Some(1), None)));
-    let mut segments = selected.byte_ranges();
-    let Some(ByteRange { region: 0, offset: 16_640, len: 256 }) = segments.next_range() else { panic!() };
-    assert!(segments.next_range().is_none());
+    let mut ranges = selected.byte_ranges();
+    let Some(ByteRange { region: 0, offset: 16_640, len: 256 }) = ranges.next_range() else { panic!() };
+    assert!(ranges.next_range().is_none());
 };
 
 /// Inputs that failed once, and are tried first from then on. To be committed.
@@ -170,7 +170,7 @@ proptest! {
     })]
 
     #[test]
-    fn segments_are_what_nested_loops_find(
+    fn byte_ranges_are_what_nested_loops_find(
         draft in drafts(),
         ranges in prop::array::uniform5((0u64..3, 1u64..4)),
         fields in 0u8..16,
@@ -213,16 +213,16 @@ proptest! {
         prop_assert_eq!(selected.bytes(), expected.len() as u64);
         let mut found = Vec::new();
         let mut before: Option<ByteRange> = None;
-        for segment in selected.byte_ranges() {
-            prop_assert!(segment.len > 0);
+        for range in selected.byte_ranges() {
+            prop_assert!(range.len > 0);
             if let Some(before) = before {
                 // Ascending, and not even touching: else they were one.
                 prop_assert!(
-                    (before.region, before.offset + before.len) < (segment.region, segment.offset)
+                    (before.region, before.offset + before.len) < (range.region, range.offset)
                 );
             }
-            before = Some(segment);
-            found.extend((segment.offset..segment.offset + segment.len).map(|byte| (segment.region, byte)));
+            before = Some(range);
+            found.extend((range.offset..range.offset + range.len).map(|byte| (range.region, byte)));
         }
         prop_assert!(found.into_iter().eq(expected));
     }

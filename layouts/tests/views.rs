@@ -1,4 +1,4 @@
-//! Views: what they refuse, and that they read and write where the geometry says.
+//! Views refuse wrong bytes, and read and write where the geometry says.
 
 use kvrail_layouts::catalogue::{SglV32Indexer, VllmFp8DsMla};
 use kvrail_layouts::{
@@ -80,7 +80,7 @@ fn runs_are_where_the_geometry_says() {
         error,
         RunError::ElementKind { field: "scale", actual: ElementKind::F32, asked: ElementKind::Bf16 }
     );
-    assert_eq!(error.to_string(), "`scale` is declared as F32, and was asked for as Bf16");
+    assert_eq!(error.to_string(), "`scale` is declared as F32, and was requested as Bf16");
     assert_eq!(
         view.run::<F32>(scale, &[61, 0]).unwrap_err().to_string(),
         "`scale`: layer 61 is out of range, the page has 61"
@@ -165,7 +165,7 @@ fn elements_are_little_endian_and_unaligned() {
     assert_eq!(bytes(Fp4x2::from_bits(0x21)), [0x21]);
     assert_eq!(bytes(3u8), [3]);
     assert_eq!(bytes(-1i8), [255]);
-    // What a fingerprint holds; these never change.
+    // The bytes of a fingerprint, which never change.
     let codes = [u8::KIND, i8::KIND, F32::KIND, F16::KIND, Bf16::KIND, E4m3::KIND, E5m2::KIND];
     assert_eq!(codes.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!((Ue8m0::KIND as u8, Fp4x2::KIND as u8), (8, 9));

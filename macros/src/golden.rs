@@ -19,8 +19,8 @@ pub(crate) fn golden_file(name: &str, tokens: proc_macro2::TokenStream) {
     assert_eq!(found, expected, "{}", path.display());
 }
 
-/// One error that says what to write, and an expansion that goes by the right name, so that there
-/// is no other.
+/// One error says what to write, and the expansion uses the right name, so that there is no other
+/// error.
 #[test]
 fn a_renamed_dependency_is_told_by_name() {
     let page: DeriveInput = parse_quote! {
@@ -34,7 +34,7 @@ fn a_renamed_dependency_is_told_by_name() {
         assert!(found.contains("add `#[kv(crate = \\\"::kv\\\")]`"), "{found}");
         assert!(found.contains(":: kv ::") && !found.contains(":: kvrail ::"), "{found}");
     }
-    // Who has said where it is is not told.
+    // A declaration that gives the path gets no error.
     let page: DeriveInput = parse_quote! {
         #[kv(crate = "::kv", order(token), tokens = 64)]
         struct Page { latent: [u8; 576] }
@@ -49,7 +49,7 @@ fn no_expansion_is_an_orphan() {
     for entry in fs::read_dir(folder).expect("the folder of expectations") {
         let name = entry.expect("an entry").file_name().into_string().expect("a name in UTF-8");
         let Some(name) = name.strip_suffix(".expanded.rs") else { panic!("{name} is no expectation") };
-        let said = format!("\"{name}\",");
-        assert!(tests.iter().any(|source| source.contains(&said)), "no test has the expectation {name}");
+        let quoted = format!("\"{name}\",");
+        assert!(tests.iter().any(|source| source.contains(&quoted)), "no test has the expectation {name}");
     }
 }

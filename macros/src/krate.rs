@@ -16,12 +16,13 @@ pub(crate) fn renamed_here() -> Option<String> {
     renamed(&std::fs::read_to_string(PathBuf::from(folder).join("Cargo.toml")).ok()?)
 }
 
-/// The path that a macro uses without `crate = ".."`, and a mistake if the dependency is renamed.
-pub(crate) fn unsaid(renamed: Option<&str>, ident: &Ident) -> (Path, Option<syn::Error>) {
+/// The path of kvrail where `crate = ".."` does not give it, and a mistake if the dependency is
+/// renamed.
+pub(crate) fn default_path(renamed: Option<&str>, ident: &Ident) -> (Path, Option<syn::Error>) {
     let found = renamed.and_then(|name| Some((name, syn::parse_str::<Ident>(name).ok()?)));
     let Some((name, known)) = found else { return (parse_quote!(::kvrail), None) };
     let text = format!(
-        "this crate's Cargo.toml calls kvrail `{name}`, and `::kvrail` is what the macro looks for: add \
+        "this crate's Cargo.toml calls kvrail `{name}`, and the macro looks for `::kvrail`: add \
          `#[kv(crate = \"::{name}\")]`"
     );
     (parse_quote!(::#known), Some(syn::Error::new(ident.span(), text)))
@@ -37,7 +38,7 @@ fn renamed(manifest: &str) -> Option<String> {
         if line.starts_with('[') {
             table = line.trim_matches(['[', ']']);
         }
-        // `[dependencies]`, or `[dependencies.kv]`, of whatever target or purpose.
+        // `[dependencies]`, or `[dependencies.kv]`, of any target or purpose.
         let (of, entry) = match table.rsplit_once('.') {
             Some((of, entry)) if of.ends_with("dependencies") => (of, Some(entry)),
             _ => (table, None),
@@ -49,8 +50,8 @@ fn renamed(manifest: &str) -> Option<String> {
         let key = entry.unwrap_or(key).trim().trim_matches('"');
         // `kvrail.workspace = true`
         let key = key.split('.').next().unwrap_or(key);
-        let said = |text: &str| text.split_whitespace().collect::<String>();
-        let (line, value) = (said(line), said(value));
+        let compact = |text: &str| text.split_whitespace().collect::<String>();
+        let (line, value) = (compact(line), compact(value));
         let renames = match entry {
             Some(_) => line == "package=\"kvrail\"",
             None => value.contains("package=\"kvrail\""),
@@ -78,7 +79,7 @@ mod tests {
             ),
             ("[dev-dependencies.kv]\nversion = \"0.1\"\npackage = \"kvrail\"", Some("kv")),
             ("[target.'cfg(unix)'.dependencies]\nkv = { package = \"kvrail\" }", Some("kv")),
-            // Under its own name, whatever else.
+            // Under its own name, whatever other names it has.
             ("[dependencies]\nkvrail = \"0.1\"", None),
             ("[dependencies]\nkvrail.workspace = true\nkv = { package = \"kvrail\" }", None),
             ("[dependencies.kvrail]\npath = \"..\"", None),

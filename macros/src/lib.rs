@@ -94,9 +94,9 @@ use proc_macro::TokenStream;
 /// assert_eq!(Gqa::<1, E4m3>::PAGE_BYTES, 16_384);
 /// ```
 ///
-/// What is wrong with a number that depends on them is reported when an instance is used in a
-/// constant or compiled, on the number's token. Where all parameters have defaults, those are tried
-/// at once.
+/// A mistake in a number that depends on parameters is reported on the number's token, when an
+/// instance is used in a constant or compiled. Where all parameters have defaults, the instance of
+/// the defaults is checked at once.
 #[proc_macro_derive(KvLayout, attributes(kv))]
 pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
@@ -125,8 +125,9 @@ pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
 ///
 /// `Reader` is `Reader<N = ShmRails>` for any rails `N`, and derefs to kvrail's own `Reader`. Its
 /// whole state is `Reader::STATE_BYTES` large and lives in a `Storage`: in a `static`, which takes
-/// no room in the program's file. What is in use (rails, lanes, chunks) are run-time figures below
-/// the maxima. `Config::engine` must not contradict what is declared.
+/// no room in the program's file. How many rails and lanes are in use, and the
+/// chunk where none is declared, is set at run time, within the maxima. `Config::engine` must not
+/// contradict a declared number.
 ///
 /// # Keys
 ///
@@ -135,21 +136,21 @@ pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
 /// | `page` | | a type that derives `KvLayout`; `sharded` without a rank: see `start_as` |
 /// | `max_rails` | 8 | local rails, up to 16 |
 /// | `max_peers` | 64 | peers connected at a time |
-/// | `max_regions` | 4 per peer | what they publish, at least 2 per peer; a table counts as one |
+/// | `max_regions` | 4 per peer | regions of all peers and their tables, at least 2 per peer |
 /// | `max_lanes` | 2 per rail and peer, 16,384 at most | lanes to all peers together |
 /// | `max_depth` | 128 | send queue entries of a lane, a power of two |
 /// | `max_batch` | 256 | pages of one batch |
 /// | `max_batches` | 64 | batches being filled, in flight, or done |
 /// | `max_submitters` | 0 | other threads that feed the reader, up to 64 |
 /// | `chunk` | what suits the rails | bytes that travel as one work request |
-/// | `rail_bytes`, `rail_wrs` | what suits the rails | what may be outstanding on a rail |
-/// | `deadline_ms` | 1000 | what `reader.deadline()` gives a batch |
+/// | `rail_bytes`, `rail_wrs` | what suits the rails | bytes and wrs outstanding on a rail |
+/// | `deadline_ms` | 1000 | milliseconds from now to `reader.deadline()` |
 /// | `max_message` | 2^30 | the longest message of the device, for `chunk` |
 /// | `max_cq` | | the largest completion queue of the device, for lanes and depth |
 /// | `plan`, `max_sges` | | a copy plan, and the pieces of a work request that the device takes |
 ///
 /// A value is any constant of type `usize`. Numbers that cannot work together are a compile error
-/// on the one to change: "chunk is 262144, page has only 41984".
+/// on the one to change: "chunk is 262144, page has only 41984: lower chunk, or leave it out".
 ///
 /// `#[kv(crate = "..")]` on the declaration says where kvrail is, if not at `::kvrail`, as it does
 /// on a page; documentation goes to the type.

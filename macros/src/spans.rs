@@ -16,9 +16,10 @@ pub(crate) fn call_at(span: Span, path: TokenStream, function: &str, arguments: 
 
 /// The tokens, where the author's token is.
 ///
-/// A span also says what a name means: in `macro_rules!` the author's token may come from the call,
-/// and the expansion from the definition. So the names that the expansion itself gives keep their
-/// meaning: with parameters they are variables, which are told apart by it.
+/// A span also decides what a name means: in `macro_rules!` the author's token may come from the
+/// call, and the expansion from the definition. So names that the expansion itself gives keep the
+/// meaning of the expansion: in a page with parameters they are variables, which the meaning
+/// distinguishes.
 fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
     tokens
         .into_iter()

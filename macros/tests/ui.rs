@@ -1,6 +1,6 @@
 //! What the macros say about each mistake, and that every expectation still has its fixture.
 //!
-//! `BLESS=1 cargo test -p kvrail-macros --test ui` writes what is said; read the difference.
+//! `BLESS=1 cargo test -p kvrail-macros --test ui` writes the messages; read the difference.
 
 mod runner;
 

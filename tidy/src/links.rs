@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::workspace::{root, shown};
 
 /// Folders at the root: a word in code style that begins with one of them is a path of the tree.
-const ROOMS: [&str; 10] = [
+const ROOT_FOLDERS: [&str; 10] = [
     ".ci/",
     "benches/",
     "docs/",
@@ -52,7 +52,7 @@ fn paths(text: &str) -> Vec<String> {
     for code in text.split('`').skip(1).step_by(2) {
         let word = code.split(' ').next().unwrap_or_default();
         let plain = word.chars().all(|c| c.is_alphanumeric() || "._-/".contains(c));
-        if plain && ROOMS.iter().any(|room| word.starts_with(room)) {
+        if plain && ROOT_FOLDERS.iter().any(|folder| word.starts_with(folder)) {
             found.push(word.to_owned());
         }
     }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_and_paths_are_told_from_other_text() {
+    fn links_and_paths_are_found_among_other_text() {
         let text = "[a](b.md#c) [d](https://e) [f](#g) `engine/x.rs` `engine/{a,b}` `fuzz/run 60` `Engine`";
         assert_eq!(links(text), ["b.md"]);
         assert_eq!(paths(text), ["engine/x.rs", "fuzz/run"]);

@@ -141,8 +141,8 @@ impl Crate {
         self.modules[module].names.entry(name).or_default().push(meaning);
     }
 
-    /// Where `path`, as written in `module`, leads; `None` for what is of another crate or unknown.
-    /// A path that goes on behind an item (a variant, a method) leads to the item.
+    /// Where `path`, as written in `module`, leads; `None` for a path of another crate or an
+    /// unknown one. A path that goes on behind an item (a variant, a method) leads to the item.
     #[must_use]
     pub fn resolve(&self, module: usize, path: &[String]) -> Option<Place> {
         self.follow(module, path, 32)
@@ -194,7 +194,7 @@ impl Crate {
     }
 }
 
-/// Whether these attributes keep an item for tests.
+/// Whether these attributes compile an item for tests only.
 fn for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
@@ -300,7 +300,7 @@ pub fn in_macro(tokens: &TokenStream) -> Vec<(bool, String)> {
     found
 }
 
-/// Whether everybody can see it: `pub`, without a restriction.
+/// Whether a visibility is `pub` without a restriction.
 #[must_use]
 pub fn is_public(visibility: &Visibility) -> bool {
     matches!(visibility, Visibility::Public(_))

@@ -12,8 +12,8 @@ use crate::workspace::{Target, shown};
 /// Public type names that stand twice, each with its reason.
 pub const TWICE: [(&str, &str); 1] = [("KvLayout", "the trait, and the derive macro of the same name")];
 
-/// Names of items, fields, variants and modules that were given up, because they were pictures or
-/// stood for several things, and what to use instead.
+/// Names of items, fields, variants and modules that were given up, because they were metaphors
+/// or stood for several things, and what to use instead.
 pub const GIVEN_UP: [(&str, &str); 34] = [
     ("Bare", "NoValidation"),
     ("Line", "UnopenedLane or SecureStream"),

@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn both_directions_are_told() {
+    fn missing_and_superfluous_rows_are_found() {
         let files = BTreeSet::from(["a/b.rs".to_owned(), "c.rs".to_owned()]);
         let page = "| `a/b.rs` | why |\n| `d.rs` | why |\n";
         assert_eq!(unlisted(&files, page).len(), 2);

@@ -1,4 +1,4 @@
-//! This tree keeps the rules that a program can check. CONTRIBUTING.md has them in words.
+//! The source tree keeps the rules that a program can check. CONTRIBUTING.md has them in words.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kvrail_tidy::{circles, codes, links, names, text, unsafety, workspace};
 
 /// Fails with all findings, a line each.
-fn none(rule: &str, findings: &[String]) {
+fn assert_none(rule: &str, findings: &[String]) {
     assert!(findings.is_empty(), "{rule}: {} findings\n{}\n", findings.len(), findings.join("\n"));
 }
 
@@ -15,7 +15,7 @@ fn sources() -> Vec<PathBuf> {
     workspace::files(&["rs"])
 }
 
-/// The rules' own crate names what it bans.
+/// Whether a file is of this crate, which names the words that it bans.
 fn is_this_crate(path: &std::path::Path) -> bool {
     workspace::shown(path).starts_with("tidy/")
 }
@@ -24,23 +24,26 @@ fn is_this_crate(path: &std::path::Path) -> bool {
 fn no_files_name_each_other_in_a_circle() {
     let found: Vec<_> =
         workspace::targets().iter().flat_map(|target| circles::circles(&target.root)).collect();
-    none("files of a crate name each other in one direction", &found);
+    assert_none("files of a crate name each other in one direction", &found);
 }
 
 #[test]
 fn no_file_is_too_long() {
     let files = workspace::files(&["rs", "c", "h", "py", "sh"]);
-    none("a file is one room", &files.iter().flat_map(|path| text::length(path)).collect::<Vec<_>>());
+    assert_none(
+        "files have at most 500 lines",
+        &files.iter().flat_map(|path| text::length(path)).collect::<Vec<_>>(),
+    );
 }
 
 #[test]
 fn no_comment_is_too_wide() {
     let found: Vec<_> = sources().iter().flat_map(|path| text::width(path)).collect();
-    none("comments wrap at 100 columns", &found);
+    assert_none("comments wrap at 100 columns", &found);
 }
 
 #[test]
-fn no_banned_word_is_read() {
+fn no_banned_word_is_used() {
     let mut found = Vec::new();
     for path in sources().iter().filter(|path| !is_this_crate(path)) {
         found.extend(text::words_of_source(path));
@@ -48,31 +51,37 @@ fn no_banned_word_is_read() {
     for page in workspace::files(&["md", "toml", "sh"]) {
         found.extend(text::words_of_page(&page));
     }
-    none("plain words", &found);
+    assert_none("comments, texts and pages use plain words", &found);
 }
 
 #[test]
 fn no_public_type_name_is_declared_twice() {
-    none("a name means one thing", &names::declared_twice(&workspace::targets()));
+    assert_none("a name means one thing", &names::declared_twice(&workspace::targets()));
 }
 
 #[test]
 fn no_name_that_was_given_up_is_declared() {
     let files = sources();
     let files = files.iter().filter(|path| !is_this_crate(path));
-    none("names say what things are", &files.flat_map(|path| names::given_up(path)).collect::<Vec<_>>());
+    assert_none(
+        "names say what things are",
+        &files.flat_map(|path| names::given_up(path)).collect::<Vec<_>>(),
+    );
 }
 
 #[test]
 fn error_codes_are_unique_and_listed() {
     let page = std::fs::read_to_string(workspace::root().join("docs/errors.md")).expect("docs/errors.md");
-    none("one code, one meaning", &codes::codes(&workspace::targets(), &page));
+    assert_none("one code, one meaning", &codes::codes(&workspace::targets(), &page));
 }
 
 #[test]
-fn no_page_points_at_nothing() {
+fn every_link_and_path_of_a_page_leads_to_a_file() {
     let pages = workspace::files(&["md"]);
-    none("docs are true", &pages.iter().flat_map(|page| links::broken(page)).collect::<Vec<_>>());
+    assert_none(
+        "links and paths lead to files",
+        &pages.iter().flat_map(|page| links::broken(page)).collect::<Vec<_>>(),
+    );
 }
 
 #[test]
@@ -87,5 +96,5 @@ fn files_with_unsafe_code_are_listed() {
     let files: BTreeSet<String> =
         product.filter(|(_, path)| unsafety::lifts(path)).map(|(shown, _)| shown).collect();
     let page = std::fs::read_to_string(workspace::root().join("docs/safety.md")).expect("docs/safety.md");
-    none("unsafe code is where the docs say", &unsafety::unlisted(&files, &page));
+    assert_none("unsafe code is where the docs say", &unsafety::unlisted(&files, &page));
 }

@@ -1,7 +1,7 @@
 //! The cost of the engine above the driver: ns per work request, beside a hand-written loop over
 //! the same templates and the same null device, in the same run.
 //!
-//! `cargo bench -p kvrail-bench --bench post`. Criterion's own figures come first. The table after
+//! `cargo bench -p kvrail-bench --bench post`. Criterion's own numbers come first. The table after
 //! them, which docs/performance.md quotes, has medians of interleaved rounds, and their ratios.
 //!
 //! Each workload is timed twice. *Whole* is the time that a user sees: for each READ a destination

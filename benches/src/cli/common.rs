@@ -45,7 +45,7 @@ pub(crate) enum ReadOrder {
 pub(crate) enum Transport {
     /// Shared memory: both processes on one host.
     Shm,
-    /// TCP: functional only. Its figures say nothing about rails.
+    /// TCP: functional only. Its speed says nothing about rails.
     Tcp,
     /// RDMA: RoCE or InfiniBand.
     Verbs,

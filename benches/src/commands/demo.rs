@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     let mut meta = Meta::of("demo", Transport::Shm.label(), layouts);
     for named in layouts {
-        let (mut measured, ready) = ladder.climb(*named, &bar)?;
+        let (mut measured, ready) = ladder.measure_layout(*named, &bar)?;
         meta.working_set.push(u64::from(ready.pages) * u64::from(named.layout.page_bytes()));
         (meta.chunk_bytes, meta.rails) = (ready.chunk_bytes, ready.rails);
         rows.append(&mut measured);

@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         layout: args.layout.name,
     };
     if write::stdout(&line.text()?)? == Delivery::ReaderGone {
-        // The line is the only way to learn the key, so no reader can come.
+        // Only the line has the key, so no reader can connect.
         return Ok(());
     }
     let pages = format!("{} pages of {}", publisher.slots(), args.layout.label());

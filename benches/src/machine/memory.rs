@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_bounds_what_is_available() {
+    fn a_limit_bounds_the_available_memory() {
         let limited = Memory::fake(64 * GIB, Some((4 * GIB, 2 * GIB)));
         assert_eq!(refusal(&limited, 2 * GIB), None);
         let text = refusal(&limited, 2 * GIB + 1).unwrap();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_known_everything_is_tried() {
+    fn without_known_limits_no_request_is_refused() {
         let nowhere = Memory::of(Path::new("/nonexistent"));
         assert_eq!((nowhere.available(), refusal(&nowhere, u64::MAX)), (None, None));
         assert!(nowhere.limit().unwrap_err().to_string().contains("/nonexistent/proc/self/cgroup"));

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 5;
 
 /// Waits until all workers are connected, and lets them take the memory that they read into. They
-/// take it at the same time, so the memory that all of them want together has to be there.
+/// take it at the same time, so the memory for all of them together must be available.
 pub(crate) fn ready(crew: &mut [Child]) -> anyhow::Result<Vec<Ready>> {
     let mut bytes = 0_u64;
     for child in &mut *crew {

@@ -1,7 +1,8 @@
 //! The rows of the demo: a plain copy, which is the most that this machine can do, one rail, many
 //! rails, and many processes.
 //!
-//! Rounds of all rows take turns, so that a noisy neighbour slows all of them down alike.
+//! Rounds of all rows take turns, so that other load on the machine slows all of them in the same
+//! way.
 
 use std::time::Duration;
 
@@ -77,9 +78,9 @@ impl Ladder {
         (self.duration.as_nanos() / ROUND.as_nanos()).clamp(1, 1000) as u32
     }
 
-    /// Measures all rows of one layout. Returns them, and what the reader with many rails told of
-    /// itself.
-    pub(crate) fn climb(&self, named: NamedLayout, bar: &Bar) -> anyhow::Result<(Vec<Row>, Ready)> {
+    /// Measures all rows of one layout. Returns them, and the description of the reader with many
+    /// rails.
+    pub(crate) fn measure_layout(&self, named: NamedLayout, bar: &Bar) -> anyhow::Result<(Vec<Row>, Ready)> {
         bar.about(format!("{}: writing pages", named.name));
         let key = Key::random()?;
         let (producer, address) = self.start_producer(named, &key)?;
@@ -233,7 +234,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     #[test]
-    fn the_demo_fits_itself_into_what_a_limit_leaves() {
+    fn the_demo_takes_no_more_memory_than_a_limit_leaves() {
         let layouts = &OF_THE_DEMO;
         let fits = |machine, limit| working_set(None, layouts, 8, &Memory::fake(machine, limit));
         assert_eq!(fits(24 * GIB, None).unwrap(), WORKING_SET);

@@ -1,4 +1,4 @@
-//! The measurement: what producers and workers do, how a crew of them is led, and what counts.
+//! The measurement: what producers and workers do, how a crew of them is run, and what counts.
 
 pub(crate) mod clock;
 pub(crate) mod crew;

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shuffled_is_all_there_and_has_few_neighbours() {
+    fn a_shuffle_keeps_every_page_and_few_neighbours() {
         let mut all: Vec<u32> = (0..1000).collect();
         shuffle(&mut all);
         let neighbours = all.windows(2).filter(|pair| pair[0] + 1 == pair[1]).count();

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_done_within_counts() {
+    fn only_batches_done_within_the_window_count() {
         let recorder = recorded(false);
         let count = recorder.count(span(20, 60));
         assert_eq!((count.pages, count.failed["miss"]), (80, 40));

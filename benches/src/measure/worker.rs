@@ -47,7 +47,7 @@ pub(crate) fn child(setup: &WorkerSetup) -> anyhow::Result<()> {
 
 fn work<N: ReaderTransport>(setup: &WorkerSetup, rails: N) -> anyhow::Result<()> {
     match Worker::start(setup, rails)? {
-        Some(worker) => worker.obey(),
+        Some(worker) => worker.carry_out_orders(),
         None => Ok(()),
     }
 }
@@ -150,8 +150,8 @@ impl<N: ReaderTransport> Worker<N> {
         }))
     }
 
-    /// Obeys orders until the parent closes the pipe.
-    fn obey(mut self) -> anyhow::Result<()> {
+    /// Carries out orders until the parent closes the pipe.
+    fn carry_out_orders(mut self) -> anyhow::Result<()> {
         send(&Reply::Ready(Ready {
             transport: self.label.clone(),
             rails: self.names.clone(),
@@ -221,7 +221,7 @@ impl<N: ReaderTransport> Worker<N> {
     /// Takes the batches that are done, and returns whether there were any.
     fn take(&mut self, purpose: &mut Purpose<'_>) -> anyhow::Result<bool> {
         let mut any = false;
-        // Batches that are found together get the same time, since nothing tells which was done
+        // Batches that are found together get the same time, since nothing shows which was done
         // first.
         let at = clock::now().0;
         while let Some(mut done) = self.reader.next_done() {
@@ -336,10 +336,10 @@ fn take_pages(
     sample
 }
 
-/// The transport's own settings with another chunk, if one was given.
-fn with_chunk(tuning: EngineConfig, chunk_bytes: Option<u32>) -> EngineConfig {
-    let Some(chunk_bytes) = chunk_bytes else { return tuning };
-    EngineConfig { chunk_bytes, run_bytes: tuning.run_bytes.max(chunk_bytes), ..tuning }
+/// `config`, which suits the transport, with another chunk if one was given.
+fn with_chunk(config: EngineConfig, chunk_bytes: Option<u32>) -> EngineConfig {
+    let Some(chunk_bytes) = chunk_bytes else { return config };
+    EngineConfig { chunk_bytes, run_bytes: config.run_bytes.max(chunk_bytes), ..config }
 }
 
 /// Adds to an error what its user can do about it.

@@ -12,7 +12,7 @@ use kvrail::session::Address;
 use crate::cli::common::Transport;
 use crate::machine::addresses::Reachable;
 
-/// What a reader has to be told.
+/// The facts that a reader needs.
 #[derive(Debug)]
 pub(crate) struct DriveLine<'a> {
     pub(crate) address: SocketAddr,
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_reads_what_was_meant() {
+    fn a_shell_reads_a_quoted_word_back() {
         for word in ["plain-1.2:3", "", "a b", "it's", "$HOME `id` \"x\" \\", "*", "tab\there", "\u{e9}"] {
             let mut script = b"printf %s ".to_vec();
             script.extend(quoted(word.as_ref()));

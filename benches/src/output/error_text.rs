@@ -20,7 +20,7 @@ mod tests {
     use anyhow::Context;
 
     #[test]
-    fn every_cause_is_told_once() {
+    fn every_cause_is_written_once() {
         let error = std::fs::read("/nonexistent").map_err(|e| anyhow::anyhow!(e).context("no file: No such"));
         let error = error.context("no report").unwrap_err();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The machine that the figures were taken on, and the limits that this process has there.
+//! The machine that the numbers were measured on, and the limits that this process has there.
 
 use std::fs;
 use std::path::Path;
@@ -98,7 +98,7 @@ impl Host {
         match (self.throttled_times, self.cpu_quota_cores) {
             (0, _) | (_, None) => String::new(),
             (times, Some(cores)) => format!(
-                "A CPU quota of {cores:.2} cores stopped this run {times} times, for {:.1} s in all: its figures tell of the quota, not of the machine.\n",
+                "A CPU quota of {cores:.2} cores stopped this run {times} times, for {:.1} s in all: its numbers show the quota, not the machine.\n",
                 self.throttled_s
             ),
         }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_is_told_by_what_it_did_during_the_run() {
+    fn a_quota_is_reported_with_its_effect_on_the_run() {
         let watch = Watch(vec![quota("/a/cpu.max", 4.0, 30), quota("/cpu.max", 1.5, 100)]);
         let (least, throttled) =
             watch.compare(Ok(vec![quota("/a/cpu.max", 4.0, 31), quota("/cpu.max", 1.5, 107)]));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_stand_beside_what_the_machine_has() {
+    fn limits_are_printed_beside_the_machines_numbers() {
         let host = Host {
             cores: 2,
             ram_bytes: 64 << 30,

@@ -1,4 +1,4 @@
-//! The demo's text: the table, what one has to know to read it, and whether the targets are met.
+//! The demo's text: the table, an explanation of its columns, and whether the targets are met.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use crate::output::table;
 /// ones.
 const TARGETS: (f64, f64) = (0.90, 0.80);
 
-/// The table of a run, with what one has to know to read it, and the verdict.
+/// The table of a run, with an explanation of its columns, and the verdict.
 pub(crate) fn text(document: &Report, many: u8) -> String {
     let (host, meta) = (&document.host, &document.meta);
     let mut text = format!(
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_docs_tell_the_targets() {
+    fn the_docs_name_the_targets() {
         let docs = include_str!("../../../docs/measuring.md");
         let (large, small) = TARGETS;
         let told = format!("{large:.2} of `memcpy` for pages of 1 MiB and more, {small:.2} for smaller ones");

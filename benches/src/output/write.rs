@@ -48,7 +48,7 @@ pub(crate) fn printed(text: &str) -> ExitCode {
     match stdout(text.as_bytes()) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where stderr cannot be written either, the exit status tells of the failure.
+            // Where stderr cannot be written either, the exit status shows the failure.
             let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }

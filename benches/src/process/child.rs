@@ -1,4 +1,5 @@
-//! A child process: takes its role, and obeys its parent until the pipe is closed.
+//! A child process: it takes its role, and carries out its parent's orders until the pipe is
+//! closed.
 
 use std::process::ExitCode;
 
@@ -11,7 +12,7 @@ use crate::process::protocol::{Reply, Role, receive, send};
 
 /// A child's main function.
 pub(crate) fn run() -> ExitCode {
-    match obey() {
+    match take_role() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // This fails only if there is no parent any more that could read it.
@@ -21,7 +22,7 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn obey() -> anyhow::Result<()> {
+fn take_role() -> anyhow::Result<()> {
     // A parent that died before this call has closed the pipe, which ends the child as well.
     set_parent_process_death_signal(Some(Signal::KILL)).context("cannot tie this process to its parent")?;
     match receive::<Role>()? {

@@ -1,4 +1,4 @@
-//! What a parent and its child processes say to each other: one JSON document per line.
+//! The messages between a parent and its child processes: one JSON document per line.
 
 use std::io::Write;
 
@@ -19,7 +19,7 @@ pub(crate) enum Role {
     Worker(WorkerSetup),
 }
 
-/// All that a producer has to know.
+/// The settings of a producer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ProducerSetup {
     /// The address to listen at.
@@ -54,7 +54,7 @@ pub(crate) enum Routine {
     Libc,
 }
 
-/// All that a worker has to know.
+/// The settings of a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct WorkerSetup {
     /// The producer's address.
@@ -122,7 +122,7 @@ pub(crate) enum Reply {
     },
     /// A worker is connected, and has not taken its memory yet.
     Connected {
-        /// Bytes of the host's memory that it wants to read into.
+        /// Bytes of the host's memory that it is going to read into.
         host_bytes: u64,
     },
     /// A worker is connected, and its memory is registered.
@@ -137,7 +137,7 @@ pub(crate) enum Reply {
     Failed(String),
 }
 
-/// What a worker tells of itself when it is ready.
+/// The description of a worker that is ready.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ready {
     /// The transport's name in reports.

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_ignored_is_told_by_the_kernel() {
+    fn ignored_signals_are_read_from_the_kernels_mask() {
         let mask = ignored("Name:\tserve\nSigBlk:\t0000000000004002\nSigIgn:\t0000000000001001\n");
         let ignored: Vec<_> = SIGNALS.iter().filter(|(signal, _)| contains(mask, *signal)).collect();
         assert_eq!(ignored, [&(SIGHUP, "SIGHUP")]);

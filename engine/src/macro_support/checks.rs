@@ -5,13 +5,13 @@
 //! numbers that cannot work together are a compile error on the number that should change.
 
 use kvrail_core::config::EngineConfig;
-use kvrail_layouts::plan::{Limits, Plan};
+use kvrail_layouts::plan::{CutError, Limits, Plan};
 use kvrail_layouts::{Fingerprint, Geometry, Text};
 
 use super::declaration::{Maxima, small};
 use crate::reader::submitters::MAX_SUBMITTERS;
 
-/// Fails the compilation with a text.
+/// Panics with a text that `Text` can write in a constant, which fails the compilation.
 macro_rules! say {
     ($($text:tt)*) => { panic!("{}", Text::new()$($text)*.as_str()) };
 }
@@ -43,10 +43,10 @@ pub const fn accept_page(page: &Geometry) {
             declare it densely, or start an undeclared Reader with PageLayout::placed"));
     }
     if regions != 1 {
-        say!(.str("the page has ").num(regions as u64).str(" regions: a reader's pages are one range of bytes"));
+        say!(.str("the page has ").num(regions as u64).str(" regions, and a reader's pages are one range of bytes: declare each region as a page"));
     }
     if bytes > u32::MAX as u64 {
-        say!(.str("the page has ").num(bytes).str(" bytes, more than a work request can name"));
+        say!(.str("the page has ").num(bytes).str(" bytes, more than the 4294967295 that a work request can name: declare a shorter page"));
     }
 }
 
@@ -96,7 +96,7 @@ pub const fn accept_lanes(m: &Maxima) {
     accept_range("max_lanes", m.lanes, 1, 65_534);
     if m.lanes < m.peers {
         let (lanes, peers) = (m.lanes as u64, m.peers as u64);
-        say!(.str("max_lanes is ").num(lanes).str(", max_peers ").num(peers).str(": no page comes without a lane"));
+        say!(.str("max_lanes is ").num(lanes).str(", max_peers ").num(peers).str(": each peer needs at least one lane"));
     }
 }
 
@@ -110,8 +110,8 @@ pub const fn accept_depth(m: &Maxima) {
     accept_range("max_depth", m.depth, 2, 65_536);
     if !m.depth.is_power_of_two() {
         let more = m.depth.next_power_of_two() as u64;
-        say!(.str("max_depth is ").num(m.depth as u64).str(": it must be a power of two; ")
-            .num(more / 2).str(" or ").num(more).str(" would be"));
+        say!(.str("max_depth is ").num(m.depth as u64).str(": it must be a power of two; say ")
+            .num(more / 2).str(" or ").num(more));
     }
 }
 
@@ -151,7 +151,7 @@ pub const fn accept_batches(m: &Maxima) {
     if pages > 1 << 31 {
         let (batches, batch) = (m.batches as u64, m.batch as u64);
         say!(.num(batches).str(" batches of ").num(batch).str(" pages are ").num(pages as u64)
-            .str(" pages: an engine counts up to 2147483648"));
+            .str(" pages, and an engine counts up to 2147483648: lower one of the two"));
     }
 }
 
@@ -172,22 +172,23 @@ pub const fn accept_submitters(m: &Maxima) {
 /// With the two that disagree.
 #[track_caller]
 pub const fn accept_chunk(m: &Maxima, max_message: usize) {
-    /// Chunks of one page that the core counts.
+    /// The most chunks of one page that the core counts.
     const MOST: usize = 1 << 20;
     let Some(chunk) = m.chunk else { return };
     if !chunk.is_power_of_two() || chunk < 4096 {
         say!(.str("chunk is ").num(chunk as u64).str(": it must be a power of two, at least 4096"));
     }
     if chunk > m.page {
-        say!(.str("chunk is ").num(chunk as u64).str(", page has only ").num(m.page as u64));
+        say!(.str("chunk is ").num(chunk as u64).str(", page has only ").num(m.page as u64)
+            .str(": lower chunk, or leave it out"));
     }
     if chunk > max_message {
-        say!(.str("chunk is ").num(chunk as u64).str(", and the longest message of the device ")
-            .num(max_message as u64));
+        say!(.str("chunk is ").num(chunk as u64).str(", and the longest message of the device (max_message) is ")
+            .num(max_message as u64).str(": lower chunk"));
     }
     if m.chunks() > MOST {
         say!(.str("a page of ").num(m.page as u64).str(" bytes is ").num(m.chunks() as u64)
-            .str(" chunks of ").num(chunk as u64).str(", at most ").num(MOST as u64).str(" go: raise chunk"));
+            .str(" chunks of ").num(chunk as u64).str(", and a page has at most ").num(MOST as u64).str(": raise chunk"));
     }
 }
 
@@ -204,7 +205,7 @@ pub const fn accept_rail_bytes(m: &Maxima) {
         && bytes < chunk
     {
         let (bytes, chunk) = (bytes as u64, chunk as u64);
-        say!(.str("rail_bytes is ").num(bytes).str(", less than one chunk of ").num(chunk));
+        say!(.str("rail_bytes is ").num(bytes).str(", less than one chunk of ").num(chunk).str(": raise it, or lower chunk"));
     }
 }
 
@@ -260,7 +261,7 @@ pub const fn accept_plan_of(page: &Geometry, plan: &Plan) {
     let (from, to) = (plan.source().fingerprint_of_any_rank(), plan.destination().fingerprint_of_any_rank());
     if !same(page, from) && !same(page, to) {
         say!(.str("the plan goes from pages with fingerprint ").hex(&from.to_bytes()).str(" to pages with ")
-            .hex(&to.to_bytes()).str(", and the page has ").hex(&page.to_bytes()).str(": it is made for others"));
+            .hex(&to.to_bytes()).str(", and the page has ").hex(&page.to_bytes()).str(": give a plan that reads or writes this page"));
     }
 }
 
@@ -272,7 +273,8 @@ const fn same(a: Fingerprint, b: Fingerprint) -> bool {
 ///
 /// # Panics
 ///
-/// With the number of pieces that the plan needs.
+/// With the number of pieces that the plan needs, or the reason why it cannot be cut into work
+/// requests.
 #[track_caller]
 pub const fn accept_plan(m: &Maxima, plan: &Plan, max_sges: usize) {
     let bytes = match m.chunk {
@@ -280,8 +282,19 @@ pub const fn accept_plan(m: &Maxima, plan: &Plan, max_sges: usize) {
         None => EngineConfig::DEFAULT.chunk_bytes,
     };
     let (need, sges) = (plan.sges(), small(max_sges));
-    if need > max_sges as u64 || plan.cut(Limits { sges, bytes }).is_err() {
+    if need > max_sges as u64 {
         say!(.str("the plan scatters one run over ").num(need).str(" pieces, max_sges is ")
-            .num(max_sges as u64));
+            .num(max_sges as u64).str(": raise it, if the device takes more, or give a plan with fewer"));
+    }
+    match plan.cut(Limits { sges, bytes }) {
+        // A chunk of 0 bytes has a check of its own.
+        Ok(_) | Err(CutError::Limits { .. }) => {}
+        Err(CutError::Regions) => {
+            say!(.str("the plan goes between several regions: give the part between two of them (Plan::only)"));
+        }
+        Err(CutError::TooMany(wrs)) => {
+            say!(.str("the plan is ").num(wrs).str(" work requests, and a page has at most 1048576: raise chunk"));
+        }
+        Err(_) => say!(.str("the plan reaches beyond the 2^32 bytes of a page or a slot")),
     }
 }

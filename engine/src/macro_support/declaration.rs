@@ -1,4 +1,4 @@
-//! The declaration of a reader: its page and its maxima.
+//! The declaration of a reader: its page and its declared maxima.
 
 use kvrail_core::config::EngineConfig;
 use kvrail_layouts::{Fingerprint, KvLayout};
@@ -9,9 +9,9 @@ use crate::reader::state::Room;
 pub trait Declared {
     /// Room for the whole state of one.
     type State: Room;
-    /// Its page. The rank may be left to run time.
+    /// The reader's page. The rank may be left to run time.
     const PAGE: DeclaredPage;
-    /// The numbers it was declared with.
+    /// The reader's declared numbers, defaults included.
     const MAXIMA: Maxima;
 }
 
@@ -95,7 +95,7 @@ impl Maxima {
 /// The default of `max_lanes`: two for each rail of each peer, 16,384 at most.
 #[must_use]
 pub const fn lanes(peers: usize, rails: usize) -> usize {
-    // A 0 is reported by its own check alone.
+    // A 0 has a check of its own, which reports it; this default must not be reported as well.
     let (peers, rails) = (if peers == 0 { 1 } else { peers }, if rails == 0 { 8 } else { rails });
     match peers.saturating_mul(rails).saturating_mul(2) {
         lanes if lanes > 16_384 && peers <= 16_384 => 16_384,

@@ -14,8 +14,8 @@ use crate::transport::ReaderTransport;
 ///
 /// # Errors
 ///
-/// Other pages or more rails than declared; settings that cannot work, or that are not the declared
-/// ones. The storage can be taken again.
+/// The pages are not the declared ones, there are more rails than declared, or a number of `config`
+/// cannot work or is not the declared one. The storage can be taken again.
 pub fn start<R: Declared, T: ReaderTransport>(
     taken: TakenStorage<R::State>,
     layout: PageLayout,
@@ -55,7 +55,7 @@ fn engine_config(
         }
     }
     let chunk_bytes = chosen.chunk_bytes;
-    // Of 0 the engine itself complains.
+    // The engine itself refuses a chunk of 0 bytes.
     let chunks = m.page.div_ceil((chunk_bytes as usize).max(1));
     let (wrs, room) = (m.batch.saturating_mul(chunks), m.lanes.saturating_mul(m.depth - 1));
     if wrs > room {

@@ -9,7 +9,7 @@ use kvrail_session::{Name, NodeName};
 /// The configuration of a reader.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Its name, for the logs and errors of its peers.
+    /// The reader's name, for the logs and errors of its peers.
     pub node: NodeName,
     /// How many lanes lead from each rail to each peer, at least 1. A NIC wants two or more; for
     /// rails that are threads one is enough.
@@ -22,7 +22,8 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Named by process id, one lane per rail, ten seconds.
+    /// The name `reader-<process id>`, one lane per rail, ten seconds to connect, and the engine's
+    /// configuration that suits the rails.
     fn default() -> Self {
         Self {
             node: Name::lossy(&format!("reader-{}", std::process::id())),
@@ -37,11 +38,11 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// No lanes.
+    /// [`Config::lanes_per_rail`] is 0.
     #[error("lanes_per_rail is 0: it must be at least 1")]
     NoLanes,
-    /// More than were declared.
-    #[error("{rails} rails, and the reader was declared with max_rails: {max}")]
+    /// There are more rails than the reader was declared for.
+    #[error("{rails} rails, and the reader was declared with max_rails: {max}: declare more, or give fewer")]
     TooManyRails {
         /// How many there are.
         rails: usize,
@@ -54,13 +55,13 @@ pub enum StartError {
          number, or leave `{key}` out of the declaration"
     )]
     NotAsDeclared {
-        /// Its name in `engine!`.
+        /// The field's name in `engine!`.
         key: &'static str,
         /// The declared number.
         number: u64,
-        /// Its name in the engine's configuration.
+        /// The field's name in the engine's configuration.
         field: &'static str,
-        /// The configured one.
+        /// The configured number.
         configured: u64,
     },
     /// In chunks of [`Config::engine`] a full batch does not fit the send queues that `engine!`
@@ -70,7 +71,7 @@ pub enum StartError {
          `engine!` declares hold {room}: raise chunk_bytes, max_lanes or max_depth, or lower max_batch"
     )]
     BatchTooLong {
-        /// The configured chunk.
+        /// The configured chunk, in bytes.
         chunk_bytes: u32,
         /// wrs of a full batch.
         wrs: u64,
@@ -80,19 +81,19 @@ pub enum StartError {
     /// The pages are not the declared ones, at any rank.
     #[error(
         "the reader was declared for pages of `{name}` (fingerprint {expected} at any rank), and is to be started for \
-         `{given}` ({found})"
+         `{given}` ({found}): start it for the declared page"
     )]
     OtherPage {
         /// The declared layout's name.
         name: &'static str,
-        /// Its fingerprint at any rank.
+        /// The declared layout's fingerprint at any rank.
         expected: Fingerprint,
         /// The given layout's name.
         given: &'static str,
-        /// Its fingerprint at any rank.
+        /// The given layout's fingerprint at any rank.
         found: Fingerprint,
     },
-    /// The engine refuses.
+    /// The engine refuses its configuration or its rails.
     #[error(transparent)]
     Engine(#[from] kvrail_core::engine::EngineStartError),
 }

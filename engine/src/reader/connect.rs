@@ -21,7 +21,7 @@ use crate::clock;
 use crate::layout::PageLayout;
 use crate::transport::{ReaderTransport, TransportError};
 
-/// The most events that wait to be taken. The oldest go first.
+/// The most events that are kept for [`Reader::next_event`]. Beyond them the oldest is dropped.
 const MAX_EVENTS: usize = 256;
 
 /// Places for regions that every producer can have: for one region and its table.
@@ -40,9 +40,9 @@ impl<T: ReaderTransport> Reader<T> {
         self.connect_to(address, key, &layout)
     }
 
-    /// The same, to a producer whose pages are of another layout than the reader's, or of another
-    /// rank: they go into slots that were [registered for it](Self::register_for), or by a
-    /// [plan](Self::add_plan).
+    /// As [`connect`](Self::connect), to a producer whose pages are of `layout`: of another layout
+    /// than the reader's, or of another rank. Such pages go into slots that were [registered for
+    /// `layout`](Self::register_for), or by a [plan](Self::add_plan).
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl<T: ReaderTransport> Reader<T> {
             deadline: Instant::now() + self.config.connect,
         };
         let waker = self.engine.provider().waker();
-        // One for each rail, so that none waits for another, and one that pairs them.
+        // One dialer for each rail, so that no rail waits for another, and one that pairs them.
         let dialers = (0..=self.rails()).map(|_| T::dialer(&self.dialer_seed)).collect();
         let thread = SessionThread::start(request, dialers, Arc::clone(&self.mailbox), waker);
         let thread = thread.map_err(ConnectError::Thread)?;
@@ -89,7 +89,7 @@ impl<T: ReaderTransport> Reader<T> {
             while let Some(done) = self.finished() {
                 self.stash.push_back(done);
             }
-            self.hear_of_overdue();
+            self.take_overdue_notices();
             let now = clock::now();
             // The session's thread gives up at the deadline, and gets a moment more to report it.
             if now.since(until) > clock::nanos(self.config.connect / 4) {
@@ -129,14 +129,14 @@ impl<T: ReaderTransport> Reader<T> {
                 SessionEvent::Failed(error) => {
                     let error = match error {
                         SessionFailure::Session(error) => ConnectError::Session(error),
-                        SessionFailure::Nothing(source) => {
+                        SessionFailure::NothingInCommon(source) => {
                             ConnectError::Transport { address: session.address.clone(), source }
                         }
                     };
                     self.sessions.remove(&number);
                     self.arrived.insert(number, Err(error));
                 }
-                SessionEvent::More(lane) => {
+                SessionEvent::LateLane(lane) => {
                     let Some((peer, producer)) = session.peer else { continue };
                     let rail = lane.rail.0;
                     match self.take_lane(number, peer, lane, now) {
@@ -298,9 +298,9 @@ impl<T: ReaderTransport> Reader<T> {
 
     /// Passes the engine's request for a lane on to the peer's session.
     #[cold]
-    pub(super) fn want(&mut self, wanted: LaneWanted, now: Time) {
+    pub(super) fn request_lane(&mut self, wanted: LaneWanted, now: Time) {
         match self.session_of.get(&wanted.peer).and_then(|number| self.sessions.get(number)) {
-            Some(session) => session.thread.want(wanted),
+            Some(session) => session.thread.request_lane(wanted),
             None => self.engine.lane_unavailable(wanted, now),
         }
     }

@@ -8,7 +8,7 @@ use kvrail_verbs::gpu::DeviceMemory;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// A reader has it already.
+    /// A reader has registered this memory already.
     #[error("this device memory is registered already: unregister it there first")]
     Registered,
     /// Neither of the two ways to register it is open.
@@ -16,7 +16,7 @@ pub enum DeviceError {
         "the rails do not take device memory as a dmabuf ({0}), and nvidia-peermem is not loaded. Either is enough: a NIC whose driver knows dmabufs (mlx5, with Linux 5.12 and rdma-core 34), or `modprobe nvidia-peermem`"
     )]
     Refused(RegisterError),
-    /// Its region cannot be registered, for the reasons of any memory.
+    /// The memory cannot be registered, for a reason that host memory can have as well.
     #[error(transparent)]
     Region(#[from] RegionError),
 }

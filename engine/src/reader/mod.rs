@@ -5,7 +5,7 @@
 //! | `mod.rs` | start, the calls of the data path, the end |
 //! | `config.rs` | its configuration, and why it does not start |
 //! | `connect.rs` | connecting to peers, losing them, making lanes again |
-//! | `peer.rs` | a connected producer, what happens to it, why there is none |
+//! | `peer.rs` | a connected producer, its events, why a reader did not connect |
 //! | `session_thread/` | the thread of a session, and the messages to and from it |
 //! | `register.rs` | destination memory, and plans by which pages land in another layout |
 //! | `device.rs` | GPU memory as destination |
@@ -67,7 +67,7 @@ const SESSIONS_WAIT: Duration = Duration::from_secs(1);
 /// [`poll`](Self::poll) and take done batches by [`next_done`](Self::next_done);
 /// [`wait`](Self::wait) sleeps until there is something to do. Lanes that fail are made again in
 /// the background. A peer whose session ends is removed: its pages fail, and
-/// [`next_event`](Self::next_event) tells.
+/// [`next_event`](Self::next_event) reports it.
 ///
 /// Dropping it ends its sessions, and waits (5 s at most) until nothing writes into its slots any
 /// more. If something still may by then, engine, rails and slots are leaked, and an error is
@@ -93,14 +93,14 @@ pub struct Reader<T: ReaderTransport> {
     /// Results of connects, until [`connect`](Self::connect) takes them.
     arrived: HashMap<u64, Result<Peer, ConnectError>>,
     events: VecDeque<ReaderEvent>,
-    /// Done batches that came while another one was waited for.
+    /// Done batches of the user that were found while a call waited for something else.
     stash: VecDeque<Done<'static>>,
     /// Slots that publication tables are read into.
     scratch: Vec<Slot>,
     /// READs of tables that were given up. Their slots go back to `scratch` when they are done.
     abandoned: Vec<Ticket>,
-    /// Overdue batches that the engine has reported and the user has not taken. Each ends one wait,
-    /// and not every wait.
+    /// Overdue batches that the engine has reported and the user has not taken. Each of them ends
+    /// one call of `wait`.
     overdue: VecDeque<Ticket>,
     /// Device memory that is registered.
     #[cfg(feature = "cuda")]
@@ -129,7 +129,7 @@ impl<T: ReaderTransport> Reader<T> {
     ///
     /// # Errors
     ///
-    /// Settings that cannot work.
+    /// A number of `config` cannot work, or there are too many rails; the error says which.
     pub fn start(layout: PageLayout, rails: T, config: Config) -> Result<Self, StartError> {
         let owned = NonNull::from(Box::leak(boxed()));
         // SAFETY: leaked just now, so this is the only reference. It is given back in `drop` alone,
@@ -150,7 +150,7 @@ impl<T: ReaderTransport> Reader<T> {
     }
 
     /// Starts an engine in `state`, over `max_rails` rails at most. After an error nothing uses
-    /// `state` any more: it is looked at last, by an engine that keeps it only if it starts.
+    /// `state` any more: the engine is started last, and keeps `state` only if it starts.
     pub(crate) fn begin<S: Room>(
         state: &'static mut S,
         layout: PageLayout,
@@ -196,7 +196,7 @@ impl<T: ReaderTransport> Reader<T> {
     /// A handle for another thread, by which it fills batches
     /// ([`batch`](hub::HubSubmitter::batch)), [submits](hub::HubSubmitter::submit) them and takes
     /// [their outcomes](hub::Outcome), while this thread goes on polling; `None` when there is none
-    /// left. As many can be had as [`engine!`](crate::engine) was told: `max_submitters`.
+    /// left. There are as many as `max_submitters` of [`engine!`](crate::engine) says.
     ///
     /// Every batch goes back to the handle that it came from. A handle may be dropped at any time:
     /// the slots of its batches under way come by [`next_orphan`](Self::next_orphan), and the
@@ -236,7 +236,7 @@ impl<T: ReaderTransport> Reader<T> {
     ///
     /// # Errors
     ///
-    /// The batch, untouched, and why.
+    /// The batch comes back untouched, with the reason.
     #[inline]
     pub fn submit(&mut self, batch: Batch<'static>, deadline: Time) -> Result<Ticket, Rejected<'static>> {
         self.engine.submit(batch, clock::now(), deadline)
@@ -257,7 +257,7 @@ impl<T: ReaderTransport> Reader<T> {
             self.release(lost);
         }
         while let Some(wanted) = self.engine.next_wanted_lane(now) {
-            self.want(wanted, now);
+            self.request_lane(wanted, now);
         }
     }
 
@@ -270,7 +270,7 @@ impl<T: ReaderTransport> Reader<T> {
         }
         loop {
             let done = self.stash.pop_front().or_else(|| self.finished())?;
-            if let Some(done) = self.theirs(done) {
+            if let Some(done) = self.unless_given_up(done) {
                 self.overdue.retain(|&ticket| ticket != done.ticket());
                 return Some(done);
             }
@@ -286,11 +286,11 @@ impl<T: ReaderTransport> Reader<T> {
     /// The next batch whose deadline has passed while hardware still wrote into its slots. Its
     /// pages are lost; the batch comes back by [`next_done`](Self::next_done) later.
     pub fn next_overdue(&mut self) -> Option<Ticket> {
-        self.hear_of_overdue();
+        self.take_overdue_notices();
         self.overdue.pop_front()
     }
 
-    fn next_notice(&mut self) -> Option<Ticket> {
+    fn next_overdue_notice(&mut self) -> Option<Ticket> {
         match &mut self.submitters {
             None => self.engine.next_overdue(),
             Some(submitters) => submitters.next_overdue(),
@@ -298,9 +298,9 @@ impl<T: ReaderTransport> Reader<T> {
     }
 
     /// Takes in the engine's reports of overdue batches, and says whether there were any.
-    fn hear_of_overdue(&mut self) -> bool {
+    fn take_overdue_notices(&mut self) -> bool {
         let mut some = false;
-        while let Some(ticket) = self.next_notice() {
+        while let Some(ticket) = self.next_overdue_notice() {
             if self.abandoned.contains(&ticket) {
                 continue;
             }
@@ -325,18 +325,19 @@ impl<T: ReaderTransport> Reader<T> {
     /// With batches in flight it sleeps for up to 10 ms even if `until` has passed, so that a loop
     /// that waits until a batch's deadline does not spin when the batch is late.
     pub fn wait(&mut self, until: Time) {
-        /// With batches in flight and nothing outstanding all lanes are down; the engine asks for
-        /// them again within this time.
+        /// The longest sleep with batches in flight and nothing outstanding. Then all lanes are
+        /// down, and the engine's requests for new ones are taken by `poll`.
         const ALL_DOWN: Nanos = Nanos::from_millis(10);
         /// The shortest sleep with batches in flight.
         const PAST: Nanos = Nanos::from_millis(10);
-        /// How soon to look whether the engine asks for a lane that failed.
+        /// The longest sleep once a lane has failed, since `poll` takes the engine's requests for
+        /// new lanes.
         const SOME_DOWN: Nanos = Nanos::from_millis(250);
         let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.none_done());
         if waiting
             || self.mailbox.posted() != self.events_seen
             || !self.stash.is_empty()
-            || self.hear_of_overdue()
+            || self.take_overdue_notices()
         {
             return;
         }
@@ -391,7 +392,7 @@ impl<T: ReaderTransport> Reader<T> {
         loop {
             let now = clock::now();
             self.engine.poll(now);
-            // A batch that is dropped here loses its slots, as everywhere.
+            // A batch that is dropped here loses its slots, as every dropped batch does.
             while self.engine.next_done().is_some() {}
             if self.engine.in_flight() == 0 && self.engine.lanes_dying() == 0 {
                 return true;

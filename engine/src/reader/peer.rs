@@ -1,4 +1,4 @@
-//! A connected producer, what happens to it, and why there is none.
+//! A connected producer, its events, and why a reader did not connect.
 
 use std::io;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl Peer {
     }
 }
 
-/// What happened to a peer by itself.
+/// An event of a peer that no call of the reader caused.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ReaderEvent {
@@ -65,9 +65,9 @@ pub enum ReaderEvent {
     Lost {
         /// Which peer.
         peer: PeerId,
-        /// Its name.
+        /// The peer's name.
         producer: NodeName,
-        /// Why.
+        /// Why the session has ended.
         why: Arc<SessionError>,
     },
 }
@@ -96,10 +96,10 @@ pub enum ConnectError {
         /// Why the last one was not.
         why: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It offers no region.
-    #[error("the producer at {0} offers no region: there is nothing to read")]
+    /// The producer offers no region.
+    #[error("the producer at {0} offers no region: connect when it has published")]
     NoRegions(Address),
-    /// It offers so many regions that there would be no places left for other producers.
+    /// The producer offers so many regions that other producers would have no places left.
     #[error(
         "the producer at {address} offers {offered} regions and tables, and one producer may have {places} of the \
          reader's places: let it offer fewer, or declare the reader with a larger max_regions"
@@ -113,7 +113,7 @@ pub enum ConnectError {
         /// is room for.
         places: usize,
     },
-    /// A region that cannot be one.
+    /// The producer offers a region that cannot be one.
     #[error("the producer at {address} offers what cannot be read: {source}")]
     Offer {
         /// The producer's address.
@@ -122,14 +122,16 @@ pub enum ConnectError {
         // Raw: the text has it, so it is no source beside the text.
         r#source: OfferError,
     },
-    /// The reader cannot tell more layouts apart.
+    /// The reader has no number left for another layout.
     #[error(transparent)]
     Layout(#[from] AddLayoutError),
-    /// The reader is full.
+    /// The reader has no place for another peer.
     #[error(transparent)]
     Peer(#[from] PeerError),
     /// A rail of the producer did not answer in the time that connecting may take.
-    #[error("connecting to {0} took longer than allowed: a rail of the producer does not answer")]
+    #[error(
+        "connecting to {0} took longer than allowed (Config::connect): a rail of the producer does not answer"
+    )]
     Deadline(Address),
     /// The system has no thread or file descriptor left.
     #[error("no thread for a session could be started: {0}")]

@@ -58,15 +58,16 @@ impl<T: ReaderTransport> Reader<T> {
         self.engine.register(memory, slot_bytes.into())
     }
 
-    /// Teaches the engine a plan by which the peers' pages land in slots of another layout
-    /// ([`Batch::read_with`](kvrail_core::batch::Batch::read_with)), with no copy in between. The
-    /// plan is made from the geometry that the peers publish, at their rank, to the one that the
-    /// slots were registered for: a page or a slot of another layout or rank is refused there. A
-    /// plan between geometries of no rank goes from each rank to the same.
+    /// Adds a plan, by which pages of peers land in slots of another layout
+    /// ([`Batch::read_with`](kvrail_core::batch::Batch::read_with)), with no copy in between. Make
+    /// the plan from the geometry that the peers publish, at their rank, to the geometry that the
+    /// slots were registered for: `read_with` refuses a page or a slot of another layout or rank. A
+    /// plan between geometries without a rank goes from each rank to the same rank.
     ///
     /// # Errors
     ///
-    /// A plan between several regions, one that is no list of work requests, a full table.
+    /// The plan goes between several regions, moves nothing, or cannot be cut into work requests;
+    /// or the engine has no place for another plan.
     pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
         self.engine.add_plan(plan)
     }
@@ -100,7 +101,7 @@ impl<T: ReaderTransport> Reader<T> {
     ///
     /// # Errors
     ///
-    /// The slots, where some are still out or belong to another reader.
+    /// Some slots have not come back, or they belong to another reader: then `slots` is returned.
     pub fn unregister(&mut self, slots: Slots) -> Result<MemoryRange, Slots> {
         #[cfg(feature = "cuda")]
         let region = slots.region();
@@ -115,15 +116,15 @@ impl<T: ReaderTransport> Reader<T> {
 impl<T: ReaderTransport> Reader<T> {
     /// Makes destination slots, one per page, of a GPU's memory. They have an address and no bytes.
     ///
-    /// It is registered as a dmabuf, else as peer memory. A handle is kept until
-    /// [`unregister`](Self::unregister), or until nothing writes into it any more. That a page has
-    /// arrived makes it visible to kernels that are launched after; it says nothing to one that
-    /// runs already.
+    /// The memory is registered as a dmabuf, else as peer memory. The reader keeps a handle of it
+    /// until [`unregister`](Self::unregister), or until nothing writes into it any more. A page
+    /// that has arrived is visible to kernels that are launched afterwards, and perhaps not to a
+    /// kernel that runs already.
     ///
     /// # Errors
     ///
-    /// Memory that is registered already, that holds no page, or that the rails do not take, with
-    /// what is missing.
+    /// The memory is registered already, holds no page, or is not taken by the rails; the error
+    /// says what is missing.
     pub fn register_device(&mut self, memory: &DeviceMemory) -> Result<Slots, DeviceError> {
         if !memory.claim() {
             return Err(DeviceError::Registered);

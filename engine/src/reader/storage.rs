@@ -9,8 +9,8 @@ use kvrail_core::storage::StaticStorage;
 use super::state::{Room, SealedState};
 use crate::macro_support::declaration::Declared;
 
-/// Room for one reader of the declared type `R`, for a `static`: zeros, which take no place in the
-/// program's file, until the reader is started in it.
+/// Room for one reader of the declared type `R`, for a `static`. It takes no place in the program's
+/// file, and is uninitialised until the reader is started in it.
 pub struct Storage<R: Declared>(StaticStorage<MaybeUninit<R::State>>);
 
 /// A storage that has been taken already.
@@ -72,7 +72,7 @@ impl<S: Room> fmt::Debug for TakenStorage<S> {
 }
 
 impl<R: Declared> Storage<R> {
-    /// Empty.
+    /// A storage that has not been taken.
     #[must_use]
     #[allow(clippy::new_without_default, reason = "for a static, not in passing")]
     pub const fn new() -> Self {

@@ -41,6 +41,7 @@ impl<P: Provider> Submitters<P> {
         Self { hub, spare, done, overdue, orphans: VecDeque::new() }
     }
 
+    /// A handle that has not been given out yet.
     pub(super) fn give(&mut self) -> Option<HubSubmitter<'static, 'static, P::Waker>> {
         self.spare.pop()
     }
@@ -51,15 +52,15 @@ impl<P: Provider> Submitters<P> {
         hub.turn(engine, now, |outcome| match outcome {
             Outcome::Done(batch) => done.push_back(batch),
             Outcome::Overdue(ticket, _) => {
-                // The reader does not take them: the oldest is dropped.
+                // The queue is full of notices that the reader has not taken: drop the oldest.
                 if overdue.len() == overdue.capacity() {
                     overdue.pop_front();
                 }
                 overdue.push_back(ticket);
             }
             Outcome::Orphan(slot) => orphans.push_back(slot),
-            // Neither concerns the reader's own thread: `submit` refuses its batches, and it has
-            // the reader.
+            // Submitters alone need these: `Reader::submit` refuses a batch at once, and the
+            // reader's own thread knows when the reader ends.
             Outcome::Rejected(_) | Outcome::ReaderGone(_) => {}
         });
     }

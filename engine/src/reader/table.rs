@@ -27,7 +27,9 @@ pub const MAX_LISTED: u32 = 1 << 22;
 #[non_exhaustive]
 pub enum TableError {
     /// The region has no table, or one of more than 4 GiB.
-    #[error("the peer's region {region} has no publication table that can be read as a whole")]
+    #[error(
+        "the peer's region {region} has no publication table that can be read as a whole: take locations from the producer"
+    )]
     None {
         /// Which region.
         region: usize,
@@ -46,7 +48,7 @@ pub enum TableError {
         /// How many the region has, as the producer says.
         slots: u32,
     },
-    /// No memory to read it into.
+    /// The system gives no memory to read the table into.
     #[error(transparent)]
     Memory(#[from] AllocateError),
     /// The memory could not be registered.
@@ -68,7 +70,7 @@ pub enum TableError {
     #[error("the publication table did not arrive: {0}")]
     Page(PageError),
     /// The table did not arrive in time, and hardware may still write into its slot.
-    #[error("the publication table did not arrive in time")]
+    #[error("the publication table did not arrive in time: try again with a later deadline")]
     Deadline,
 }
 
@@ -198,9 +200,9 @@ impl<T: ReaderTransport> Reader<T> {
         }
     }
 
-    /// Returns `done` if it is the user's. A batch that was given up here puts its slot back into
-    /// `scratch`.
-    pub(super) fn theirs(&mut self, mut done: Done<'static>) -> Option<Done<'static>> {
+    /// Returns `done`, unless its batch is a READ of a table that was given up: the slot of such a
+    /// batch goes back to `scratch`.
+    pub(super) fn unless_given_up(&mut self, mut done: Done<'static>) -> Option<Done<'static>> {
         let ticket = done.ticket();
         let Some(at) = self.abandoned.iter().position(|&t| t == ticket) else { return Some(done) };
         self.abandoned.swap_remove(at);
@@ -208,8 +210,8 @@ impl<T: ReaderTransport> Reader<T> {
         None
     }
 
-    /// Polls until the batch of `ticket` is done; others are kept for `next_done`. `None`: its
-    /// deadline has passed, and it will come later.
+    /// Polls until the batch of `ticket` is done; other done batches are kept for `next_done`.
+    /// `None`: the deadline has passed, and the batch will be done later.
     fn await_batch(&mut self, ticket: Ticket, deadline: Time) -> Option<Done<'static>> {
         loop {
             self.poll();
@@ -217,11 +219,11 @@ impl<T: ReaderTransport> Reader<T> {
                 if done.ticket() == ticket {
                     return Some(done);
                 }
-                if let Some(done) = self.theirs(done) {
+                if let Some(done) = self.unless_given_up(done) {
                     self.stash.push_back(done);
                 }
             }
-            self.hear_of_overdue();
+            self.take_overdue_notices();
             let now = clock::now();
             if now >= deadline {
                 return None;

@@ -1,8 +1,8 @@
-//! Transports: what a [`Reader`](crate::Reader) reads over, and a [`Publisher`](crate::Publisher)
-//! publishes over.
+//! Transports: the ways by which a [`Reader`](crate::Reader) reads and a
+//! [`Publisher`](crate::Publisher) publishes.
 //!
-//! A transport is one file here, whole: its rails for a reader ([`ReaderTransport`]), what dials
-//! lanes for them, and how a producer's memory is published over it ([`PublisherTransport`]).
+//! A transport is one file here, whole: its rails for a reader ([`ReaderTransport`]), the dialer of
+//! their lanes, and how a producer's memory is published over it ([`PublisherTransport`]).
 //!
 //! Another transport is added in at most four places:
 //!
@@ -38,7 +38,7 @@ pub(crate) const LANE_DEPTH: u32 = 128;
 /// Why a transport failed, in its own words.
 pub type TransportError = Box<dyn Error + Send + Sync>;
 
-/// The reader's side of a transport: rails for an engine, and what dials lanes for them.
+/// The reader's side of a transport: rails for an engine, and the dialer of their lanes.
 ///
 /// Dialling blocks, so it happens on threads of its own. Its result, an
 /// [`UnopenedLane`](Self::UnopenedLane), is opened by the provider on the engine's thread, which
@@ -46,17 +46,17 @@ pub type TransportError = Box<dyn Error + Send + Sync>;
 pub trait ReaderTransport {
     /// The rails, as an engine drives them.
     type Provider: Provider<Unopened = Self::UnopenedLane, Lane: Send> + 'static;
-    /// A lane whose two ends know each other, and which the provider has not opened yet.
+    /// A lane whose two ends are connected, and which the provider has not opened yet.
     type UnopenedLane: Send + 'static;
     /// Makes unopened lanes.
     type Dialer: LaneDialer<UnopenedLane = Self::UnopenedLane> + Send + 'static;
-    /// What dialers are made of: see [`dialer`](Self::dialer).
+    /// The common part of all dialers of a reader, of which [`dialer`](Self::dialer) makes each.
     type DialerSeed;
 
-    /// The name of what carries the bytes, for reports.
+    /// The transport's name, for reports.
     const LABEL: &'static str;
 
-    /// The name of what carries the bytes, with its caveats.
+    /// The transport's name with its caveats, for instance that devices are emulated.
     fn label(&self) -> String {
         Self::LABEL.into()
     }
@@ -85,8 +85,8 @@ pub trait ReaderTransport {
 /// # Safety
 ///
 /// A [`Publisher`](crate::Publisher) gives out references to the segment's bytes, while an
-/// [`Arc<Segment>`](Segment) lets any thread write. So an implementation, and whatever it hands the
-/// segment to, only reads from it, and makes no reference to its bytes.
+/// [`Arc<Segment>`](Segment) lets any thread write. So an implementation, and all code that it
+/// hands the segment to, only reads from it, and makes no reference to its bytes.
 ///
 /// An implementation that does not promise it (`unsafe impl`) does not compile:
 ///

@@ -1,5 +1,5 @@
-//! Rails whose lanes need nothing of the producer: a reader goes to the address that a rail's
-//! description carries, and each of its lanes is one more user of that address.
+//! Rails whose lanes need no exchange with the producer: a reader connects to the address in a
+//! rail's description, and each of its lanes is one more user of that address.
 //!
 //! The address may hold the secret that opens the memory. It travels authenticated and not
 //! encrypted: a listener between the peers can read it.
@@ -14,7 +14,7 @@ use kvrail_session::{
 
 use super::TransportError;
 
-/// A producer's rails whose lanes need nothing of it: every request for a lane is granted.
+/// The acceptor of a producer whose lanes need no exchange: it grants every request for a lane.
 #[derive(Clone, Debug)]
 pub struct OpenRails(pub RailList);
 
@@ -31,10 +31,10 @@ impl OpenRails {
         count: usize,
     ) -> Result<Self, TransportError> {
         if count == 0 {
-            return Err("no rails: give at least one".into());
+            return Err("no rails: give 1 to 16".into());
         }
         if count > MAX_RAILS {
-            return Err(format!("{count} rails: {MAX_RAILS} is the most").into());
+            return Err(format!("{count} rails: give 1 to {MAX_RAILS}").into());
         }
         Ok(Self(describe(kind, RailAddress(address), nominal_bytes_per_sec, count)))
     }
@@ -54,7 +54,7 @@ impl LaneAcceptor for OpenRails {
     fn release(&self, (): ()) {}
 }
 
-/// Reaches [`OpenRails`]: what it finds at a rail's address is the unopened lane, `L`.
+/// The dialer for [`OpenRails`]. The connection to a rail's address is the unopened lane, `L`.
 pub struct OpenDialer<L> {
     kind: TransportKind,
     rails: RailList,
@@ -62,8 +62,8 @@ pub struct OpenDialer<L> {
 }
 
 impl<L> OpenDialer<L> {
-    /// For `count` rails of the reader. `reach` goes to an address of the producer, and may block
-    /// for some seconds.
+    /// A dialer for `count` rails of the reader. `reach` connects to an address of the producer,
+    /// and may block for some seconds.
     pub(crate) fn new(
         kind: TransportKind,
         nominal_bytes_per_sec: u64,

@@ -1,4 +1,4 @@
-//! Over shared memory: the peers are processes of one host.
+//! The transport over shared memory, for peers that are processes of one host.
 #![allow(unsafe_code, reason = "a published segment is not written to")]
 
 use std::sync::Arc;

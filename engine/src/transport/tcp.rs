@@ -1,4 +1,5 @@
-//! Over TCP: works on every network, and says nothing about how fast rails are.
+//! The transport over TCP, which works on every network and is functional only: its speed says
+//! nothing about rails.
 #![allow(unsafe_code, reason = "a published segment is not written to")]
 
 use std::net::IpAddr;

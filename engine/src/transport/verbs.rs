@@ -1,4 +1,4 @@
-//! Over RDMA: RoCE and InfiniBand, by libibverbs.
+//! The transport over RDMA, for RoCE and InfiniBand, by libibverbs.
 #![allow(unsafe_code, reason = "a published segment is not written to")]
 
 use std::sync::Arc;
@@ -39,8 +39,8 @@ pub fn rails(spec: &str) -> Result<VerbsRails, VerbsStartError> {
     rails_with(spec, config())
 }
 
-/// The same with another [`Config`]. Begin from [`config`]: a reader's lanes use no more send queue
-/// entries than its storage has room for.
+/// As [`rails`], with another configuration. Begin from [`config`]: a reader's lanes use no more
+/// send queue entries than its storage has room for.
 ///
 /// # Errors
 ///
@@ -102,7 +102,7 @@ impl ReaderTransport for VerbsRails {
 #[derive(Debug)]
 pub struct VerbsDialer(QpDialer);
 
-/// A rail as a peer is told of it. Its address is empty if the rail is down.
+/// The description of a rail for a peer. Its address is empty if the rail is down.
 fn describe(rail: &Rail) -> RailDescription {
     let address = match rail.end() {
         Ok(end) => end.encode(),
@@ -220,7 +220,7 @@ pub fn publish(spec: &str) -> Result<VerbsPublish, VerbsStartError> {
     publish_with(spec, config())
 }
 
-/// The same with another [`Config`].
+/// As [`publish`], with another configuration.
 ///
 /// # Errors
 ///

@@ -113,7 +113,8 @@ pub fn run(draft: &Draft) {
     }
 }
 
-/// What is left to run time is told, and ranks differ in nothing else.
+/// The identity reports the numbers that are left to run time, and pages of two ranks differ in
+/// nothing but the rank.
 fn check_identity(geometry: &Geometry) {
     let identity = geometry.identity();
     assert_eq!(identity.fingerprint(), geometry.fingerprint());
@@ -144,7 +145,7 @@ fn check(geometry: &Geometry) {
         sum += bytes;
     }
     assert_eq!(sum, geometry.page_bytes());
-    // Distances that are known at run time alone: there is nothing to look at yet.
+    // Where distances are known only at run time no element has a place yet.
     if !geometry.is_placed() {
         return;
     }

@@ -8,7 +8,7 @@ use kvrail_core::table::{EntryValue, Generation, KeyTag};
 use kvrail_session::blocks::{BlockList, Head};
 use kvrail_session::{Epoch, Fingerprint};
 
-/// Pages in a row that go on evenly, but for what is odd.
+/// Pages in a row, whose slots, generations and tags each go on by a step.
 #[derive(Arbitrary, Debug)]
 struct Stretch {
     pages: u8,
@@ -37,7 +37,7 @@ fn parse(bytes: &[u8]) {
             let pages: Vec<_> = list.locations().collect();
             assert_eq!(pages.len(), list.len());
             assert!(pages.iter().all(|page| page.expected.generation.is_valid()));
-            // Said anew it may be shorter, and says the same.
+            // A new list of the same pages may be shorter, and holds the same.
             let again = BlockList::new(*list.head(), &pages).unwrap();
             assert!(again.encode().len() <= bytes.len());
             assert!(again.locations().eq(pages));

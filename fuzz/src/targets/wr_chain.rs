@@ -23,7 +23,7 @@ pub enum Input {
     /// Commits, one after the other, on one chain.
     Encoder(Vec<(Vec<AnyRead>, Answer)>),
     /// Batches through an engine.
-    Engine(Box<Journey>),
+    Engine(Box<EngineRun>),
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ pub struct AnyRead {
 }
 
 #[derive(Arbitrary, Debug)]
-pub struct Journey {
+pub struct EngineRun {
     chunk_shift: u8,
     run_chunks: u8,
     signal_wrs: u8,
@@ -79,7 +79,7 @@ pub struct Page {
 pub fn run(input: &Input) {
     match input {
         Input::Encoder(commits) => encode(commits),
-        Input::Engine(journey) => travel(journey),
+        Input::Engine(script) => run_engine(script),
     }
 }
 
@@ -129,7 +129,7 @@ const PEERS: usize = 2;
 
 type State = EngineStorage<PEERS, PEERS, { 2 * LANES }, DEPTH, 4, 8>;
 
-impl Journey {
+impl EngineRun {
     fn config(&self) -> EngineConfig {
         EngineConfig {
             // 4 to 32 KiB: up to six chunks a page.
@@ -154,17 +154,17 @@ fn base(peer: usize) -> u64 {
     0x5000_0000 + ((peer as u64) << 40)
 }
 
-fn travel(journey: &Journey) {
-    let config = journey.config();
-    let rails = 1 + usize::from(journey.rails % 3);
-    let lanes = 1 + usize::from(journey.lanes % 2);
-    let depth = 2 + u32::from(journey.depth) % (DEPTH as u32 - 1);
+fn run_engine(script: &EngineRun) {
+    let config = script.config();
+    let rails = 1 + usize::from(script.rails % 3);
+    let lanes = 1 + usize::from(script.lanes % 2);
+    let depth = 2 + u32::from(script.depth) % (DEPTH as u32 - 1);
     let mut memory = vec![0_u8; SLOTS * PAGE as usize].into_boxed_slice();
     let range =
         MemoryRange { addr: memory.as_mut_ptr().expose_provenance() as u64, len: memory.len() as u64 };
     let mut chain = ChainStorage::new();
-    let (answers, fates) = (journey.answers.clone(), journey.fates.clone());
-    let provider = Rails::new(&mut chain, rails, config, answers, fates, journey.paces.clone());
+    let (answers, fates) = (script.answers.clone(), script.fates.clone());
+    let provider = Rails::new(&mut chain, rails, config, answers, fates, script.paces.clone());
     let mut state = Box::new(State::new());
     // SAFETY: the storage is declared before the engine, which is not forgotten.
     let mut engine = unsafe { Engine::start_scoped(&mut *state, provider, config) }.unwrap();
@@ -225,7 +225,7 @@ fn travel(journey: &Journey) {
         }
     };
 
-    for step in journey.steps.iter().take(64) {
+    for step in script.steps.iter().take(64) {
         match step {
             Step::Submit { pages, background, micros } => {
                 let Some(mut batch) = engine.batch() else { continue };

@@ -1,5 +1,5 @@
-//! How a declaration becomes a geometry: its rows first, then level by level outwards. All checks
-//! are here.
+//! How a declaration becomes a geometry: first the rows, then level by level outwards. All checks
+//! of a declaration are here.
 
 use super::{Declaration, Level};
 use crate::axis::{Axis, AxisKind, Spread};
@@ -15,7 +15,7 @@ impl Declaration<'_> {
     ///
     /// # Errors
     ///
-    /// All that is wrong, each at its [`Spot`](crate::Spot).
+    /// All mistakes, each at its [`Spot`](crate::Spot).
     #[allow(
         clippy::result_large_err,
         reason = "no heap to put it on; it is made once, mostly in the compiler"
@@ -298,15 +298,16 @@ impl Declaration<'_> {
 
 /// How far the walk from the row outwards has come, for each plane.
 struct Walk {
-    /// Bytes of what has been walked.
+    /// Bytes of the walked levels, for each plane.
     size: [u64; MAX_PLANES],
-    /// Regions of what has been walked; 0 until the first level that makes some.
+    /// Regions of the walked levels; 0 until the first level that makes regions.
     regions: [u32; MAX_PLANES],
 }
 
 impl Walk {
     const START: Self = Self { size: [0; MAX_PLANES], regions: [0; MAX_PLANES] };
 
+    /// Takes the next level of plane `p` into its size and its steps.
     const fn level(
         &mut self,
         geometry: &mut Geometry,
@@ -317,7 +318,7 @@ impl Walk {
     ) {
         match level {
             Level::Axis(axis) | Level::Strided(axis) => {
-                let Some(a) = fresh(geometry, p, axis, at, errors) else { return };
+                let Some(a) = unwalked_axis(geometry, p, axis, at, errors) else { return };
                 if self.regions[p] > 0 {
                     return errors.push(at, DeclarationErrorKind::RegionsInside);
                 }
@@ -338,13 +339,13 @@ impl Walk {
                 None => errors.push(at, DeclarationErrorKind::Overflow),
             },
             Level::Regions(axis) => {
-                let Some(a) = fresh(geometry, p, axis, at, errors) else { return };
+                let Some(a) = unwalked_axis(geometry, p, axis, at, errors) else { return };
                 let inner = if self.regions[p] == 0 { 1 } else { self.regions[p] };
                 geometry.planes[p].steps[a] = AxisStep::Regions(inner);
                 let all = geometry.axes[a].extent.saturating_mul(inner as u64);
                 self.set_regions(p, all, at, errors);
             }
-            // Reported by `split`, as a second one.
+            // `split` has reported a second split.
             Level::Planes | Level::StridedPlanes | Level::RegionPlanes => {}
         }
     }
@@ -403,6 +404,7 @@ impl Walk {
         }
     }
 
+    /// Writes the sizes of regions into the geometry.
     const fn finish(&self, geometry: &mut Geometry) {
         let mut p = 0;
         while p < geometry.plane_count {
@@ -414,7 +416,7 @@ impl Walk {
 }
 
 /// The index of an axis that plane `p` does not go along yet.
-const fn fresh(
+const fn unwalked_axis(
     geometry: &Geometry,
     p: usize,
     axis: AxisKind,
@@ -436,6 +438,7 @@ const fn too_many(what: &'static str, max: usize, found: usize) -> DeclarationEr
     DeclarationErrorKind::TooMany { what, max: max as u64, found: found as u64 }
 }
 
+/// `bytes`, if a page can have so many.
 const fn bounded(bytes: Option<u64>) -> Option<u64> {
     match bytes {
         Some(bytes) if bytes <= MAX_BYTES => Some(bytes),

@@ -6,7 +6,7 @@
 use crate::axis::AxisKind;
 use crate::text::Text;
 
-/// The part of a declaration that a error is about. Numbers count from 0, in the declaration's
+/// The part of a declaration that an error is about. Numbers count from 0, in the declaration's
 /// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -51,32 +51,54 @@ impl Spot {
     }
 }
 
-/// What is wrong.
+/// What is wrong. [`DeclarationError::text`] says it with the numbers and a remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "each says it in `text`, with the numbers it names")]
+#[allow(missing_docs, reason = "a field is the thing or the number that its variant's line names")]
 pub enum DeclarationErrorKind {
+    /// There are more axes, planes, fields or regions than a page may have.
     TooMany { what: &'static str, max: u64, found: u64 },
+    /// A plane has no field.
     NoFields,
+    /// An axis has extent 0.
     ZeroExtent { axis: AxisKind },
+    /// An axis has two extents.
     SameAxisTwice { axis: AxisKind },
+    /// A rank was given for an axis that is not sharded.
     NotSharded { axis: AxisKind },
+    /// The rank is not below the number of ranks, or there are 0 ranks.
     Ranks { ranks: u32, rank: Option<u32> },
+    /// The order names an axis without an extent.
     UnknownAxis { axis: AxisKind },
+    /// The order goes along an axis twice.
     RepeatedAxis { axis: AxisKind },
+    /// An axis has an extent and no place in the order.
     UnusedAxis { axis: AxisKind, extent: u64 },
+    /// A field has 0 elements.
     ZeroCount { field: &'static str },
+    /// Two fields have one name.
     SameFieldTwice { field: &'static str },
+    /// Padding to a multiple of 0.
     ZeroPad,
+    /// Alignment to a multiple of 0.
     ZeroAlign,
+    /// A state stands for 0 tokens.
     ZeroTokensPerState,
+    /// The order splits into planes twice.
     PlanesTwice,
+    /// There are several planes, and the order does not split into planes.
     PlanesMissing { planes: u64 },
+    /// A plane has an order of its own, and the page's order does not split into planes.
     OrderWithoutPlanes,
+    /// A region level lies within the bytes of a region.
     RegionsInside,
+    /// Planes that share a region have regions of their own.
     RegionsUnderPlanes,
+    /// The page has 2^63 bytes or more.
     Overflow,
+    /// The page has another size than the declared one, in bytes.
     Bytes { expected: u64, actual: u64 },
+    /// The bytes of a region are no multiple of the alignment.
     Align { align: u64, region: u64 },
 }
 
@@ -114,9 +136,9 @@ impl DeclarationErrorKind {
 /// One mistake, at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeclarationError {
-    /// Where.
+    /// The place of the mistake.
     pub at: Spot,
-    /// What.
+    /// The mistake.
     pub why: DeclarationErrorKind,
 }
 
@@ -127,7 +149,7 @@ impl DeclarationError {
         self.why.code()
     }
 
-    /// The mistake in the author's words, with the numbers that disagree and what would fit.
+    /// The mistake in the author's words, with the numbers that disagree and those that would fit.
     #[must_use]
     pub const fn text(&self) -> Text {
         let text = Text::new();
@@ -135,7 +157,7 @@ impl DeclarationError {
             DeclarationErrorKind::TooMany { what, max, found } => {
                 text.num(found).str(" ").str(what).str(", and a page has at most ").num(max)
             }
-            DeclarationErrorKind::NoFields => text.str("a plane without fields holds nothing"),
+            DeclarationErrorKind::NoFields => text.str("a plane without fields holds nothing; declare a field"),
             DeclarationErrorKind::ZeroExtent { axis } => zero_extent(Text::new().axis(axis)),
             DeclarationErrorKind::SameAxisTwice { axis } => {
                 text.str("axis `").axis(axis).str("` has two extents; say one")
@@ -149,7 +171,7 @@ impl DeclarationError {
             DeclarationErrorKind::NotSharded { axis } => text
                 .str("axis `")
                 .axis(axis)
-                .str("` is not sharded on this page, so no rank has a part of it"),
+                .str("` is not sharded on this page, so no rank has a part of it; declare it sharded, or give no rank"),
             DeclarationErrorKind::UnknownAxis { axis } => text
                 .str("the order names axis `").axis(axis).str("`, which has no extent; say how many"),
             DeclarationErrorKind::RepeatedAxis { axis } => {
@@ -157,7 +179,7 @@ impl DeclarationError {
             }
             DeclarationErrorKind::UnusedAxis { axis, extent } => text
                 .str("axis `").axis(axis).str("` has ").num(extent)
-                .str(" places and no place in the order; name it there"),
+                .str(" indices and no place in the order; name it there"),
             DeclarationErrorKind::ZeroCount { field } => {
                 text.str("field `").str(field).str("` has 0 elements; leave it out, or say at least 1")
             }
@@ -179,7 +201,9 @@ impl DeclarationError {
                 .str("planes that share a region cannot have regions of their own: write `regions(planes)`, or put `regions(..)` before `planes`"),
             DeclarationErrorKind::Overflow => text.str("the page outgrows 2^63 bytes here"),
             DeclarationErrorKind::Bytes { expected, actual } => {
-                text.str("the page has ").num(actual).str(" bytes, not ").num(expected)
+                text
+                .str("the page has ").num(actual).str(" bytes, and `bytes` says ").num(expected)
+                .str("; correct one of the two")
             }
             DeclarationErrorKind::Align { align, region } => {
                 let text = text
@@ -252,7 +276,7 @@ impl DeclarationErrors {
         self.list[0]
     }
 
-    /// What is wrong at `at`, if anything is.
+    /// The mistake at `at`, if there is one.
     #[must_use]
     pub const fn at(&self, at: Spot) -> Option<DeclarationError> {
         let mut i = 0;

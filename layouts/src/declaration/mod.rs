@@ -28,18 +28,18 @@ pub enum Level {
     StridedPlanes,
     /// Each plane in a region of its own.
     RegionPlanes,
-    /// What follows, padded up to a multiple of this many bytes (any number from 1). As the last
-    /// level it pads the row, as the first the region.
+    /// The levels that follow, padded up to a multiple of this many bytes (any number from 1). As
+    /// the last level it pads the row, as the first level the region.
     Pad(u64),
 }
 
 /// One field of a row: `count` elements of one kind, densely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldDecl {
-    /// What the field is called. Unique in a page, and part of its fingerprint: two fields of one
-    /// shape, such as K and V, are told apart by nothing else.
+    /// The field's name. It is unique in a page, and part of the fingerprint: only names tell two
+    /// fields of one shape, such as K and V, apart.
     pub name: &'static str,
-    /// What its elements are.
+    /// The kind of its elements.
     pub kind: ElementKind,
     /// How many there are in a row; at least 1.
     pub count: u64,
@@ -80,7 +80,7 @@ impl<'a> PlaneDecl<'a> {
 /// A page as its author declares it.
 ///
 /// A page is described from the outside in. `order` lists its levels, outermost first: the axes,
-/// where planes split, where bytes are padded, what has a region of its own. Innermost is a row:
+/// where planes split, where bytes are padded, which blocks have a region each. Innermost is a row:
 /// the fields of a plane, one after the other.
 ///
 /// ```
@@ -117,8 +117,8 @@ pub struct Declaration<'a> {
     pub planes: &'a [PlaneDecl<'a>],
     /// How many tokens one index of the token axis stands for; at least 1.
     pub tokens_per_state: u64,
-    /// What the address of every region is a multiple of, any number from 1. Every region's length
-    /// must be one too, so that pages can follow each other.
+    /// Every region's address is a multiple of this, any number from 1. Every region's length must
+    /// be a multiple of it as well, so that pages can follow each other.
     pub align: u64,
     /// The page's size, if the author wants it checked.
     pub bytes: Option<u64>,

@@ -53,12 +53,15 @@ pub struct Cursor<'c> {
     pieces: u32,
     /// Parts of the current piece that are done.
     part: u32,
-    /// Steps left along the innermost level; the bytes of one step on each side; the indices of all
-    /// levels.
+    /// Steps left along the innermost level.
     steps: u32,
+    /// Bytes of one such step, at the source and at the destination.
     by: (u32, u32),
+    /// The indices of all levels but the innermost.
     index: [u32; MAX_AXES],
+    /// Where the current piece is read.
     source: u32,
+    /// Where the current piece lands.
     destination: u32,
 }
 

@@ -7,7 +7,7 @@ use crate::plan::runs::RunList;
 /// The most work requests of one page.
 pub const MAX_WRS: u32 = 1 << 20;
 
-/// What one work request may be.
+/// The limits of one work request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Local pieces, at least 1 (`max_sge` of the send queue).
@@ -41,7 +41,7 @@ pub struct CutList {
     /// one fewer.
     pub(super) parts: u32,
     pub(super) part: u32,
-    /// Outermost first. What is beyond `levels` has extent 1.
+    /// The levels, outermost first. Entries from number `levels` on are unused.
     level: [Level; MAX_AXES],
     levels: u32,
 }
@@ -212,13 +212,13 @@ impl Cut {
         self.bytes
     }
 
-    /// The least that a source page must have, in bytes.
+    /// The bytes that a source page must have at least.
     #[must_use]
     pub const fn source_end(&self) -> u32 {
         self.source_end
     }
 
-    /// The least that a slot must have, in bytes.
+    /// The bytes that a slot must have at least.
     #[must_use]
     pub const fn destination_end(&self) -> u32 {
         self.destination_end

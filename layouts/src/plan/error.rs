@@ -6,8 +6,8 @@ use crate::geometry::MAX_FIELDS;
 use crate::selection::SelectionError;
 use crate::text::Text;
 
-/// Why there is no plan. What needs arithmetic (quantisation, another tiling of scales, a
-/// permutation of bytes) is a kernel's work; the error names the field.
+/// Why there is no plan. Where arithmetic is needed (quantisation, another tiling of scales, a
+/// permutation of bytes) a kernel has to do it; the error names the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanError {
@@ -64,7 +64,7 @@ pub enum PlanError {
         /// The destination's.
         destination: u64,
     },
-    /// The destination keeps one copy of what the source tells apart.
+    /// The destination keeps one copy of bytes that differ along an axis at the source.
     Merged {
         /// The field.
         field: &'static str,
@@ -82,7 +82,7 @@ pub enum PlanError {
         /// Of the destination; 1 if it lacks the axis.
         destination: u64,
     },
-    /// Two pages that are not said to be parts of one whole.
+    /// The extents differ, and nothing says that the pages are parts of one whole.
     Unrelated {
         /// The axis.
         axis: AxisKind,
@@ -153,8 +153,7 @@ impl PlanError {
 }
 
 impl PlanError {
-    /// The reason in words; what is wrong with a selection is said by the [`SelectionError`]
-    /// inside.
+    /// The reason in words. For a wrong selection the [`SelectionError`] inside has the details.
     #[must_use]
     pub const fn text(&self) -> Text {
         let text = Text::new();
@@ -282,22 +281,26 @@ impl core::error::Error for PlanError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CutError {
-    /// A limit of nothing.
-    #[error("a work request of at most {bytes} bytes in at most {sges} pieces holds nothing")]
+    /// A limit is 0.
+    #[error(
+        "a work request of at most {bytes} bytes in at most {sges} pieces holds nothing: give 1 or more of both"
+    )]
     Limits {
         /// Bytes of a work request.
         bytes: u32,
         /// Pieces of a work request.
         sges: u32,
     },
-    /// Work requests go from one region into one slot.
+    /// The plan goes between several regions; work requests go from one region into one slot.
     #[error("the plan goes between several regions: cut what is between two of them (`Plan::only`)")]
     Regions,
-    /// Beyond what a slot or a published page can be.
+    /// The plan reaches farther than a slot or a published page can.
     #[error("the plan reaches to byte {0}: pages and slots end before 4294967296")]
     TooFar(u64),
-    /// More than can be counted.
-    #[error("the plan is {0} work requests: at most 1048576 go")]
+    /// There are more work requests than a page may have.
+    #[error(
+        "the plan is {0} work requests, and a page has at most 1048576: allow more bytes or pieces in each"
+    )]
     TooMany(u64),
 }
 

@@ -24,8 +24,8 @@ impl StridedCopies {
     }
 }
 
-/// The source field that is a destination field, and the part (0 is K, 1 is V) that it is of it,
-/// where the source tells them apart by an axis.
+/// The source field for a destination field. `part` is the index (0 is K, 1 is V) where the source
+/// tells K and V apart by an axis.
 #[derive(Clone, Copy)]
 struct From {
     field: usize,
@@ -78,7 +78,7 @@ const fn field(
     if let Some(From { field, part }) = counterpart(s, d, to) {
         return one(source, (field, part), destination, (to, None), copies);
     }
-    // K and V in one field, by an axis, of two fields.
+    // The destination has K and V in one field, along an axis; the source has a field for each.
     let (Some(axis), None) = (split(d, to), s.axis_index(AxisKind::Part)) else {
         return Err(PlanError::NoField { field: name });
     };
@@ -100,6 +100,7 @@ const fn field(
     Ok(used)
 }
 
+/// Adds the copy of one source field into one destination field.
 const fn one(
     source: &Selected<'_>,
     from: (usize, Option<u64>),
@@ -127,7 +128,7 @@ const fn one(
     }
 }
 
-/// What the fields are called that hold what index 0 and 1 of [`AxisKind::Part`] hold.
+/// The names of the fields that match index 0 and index 1 of [`AxisKind::Part`].
 const PARTS: [&str; 2] = ["k", "v"];
 
 /// The source field for a destination field: of the same name; or, for `k` and `v`, the only field
@@ -173,6 +174,7 @@ const fn split(page: &Geometry, field: usize) -> Option<usize> {
     }
 }
 
+/// Refuses pages whose bytes cannot be related at all.
 const fn comparable(s: &Geometry, d: &Geometry) -> Result<(), PlanError> {
     if s.swizzle != 0 || d.swizzle != 0 {
         return Err(PlanError::Swizzle { source_tag: s.swizzle, destination: d.swizzle });
@@ -187,8 +189,8 @@ const fn comparable(s: &Geometry, d: &Geometry) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// An axis of one page, among all ranks and blocks: where it begins, how long it is here, and of
-/// how many.
+/// The part of an axis that one page holds, counted over all ranks and blocks: where it begins, its
+/// length, and the length of the whole.
 struct Share {
     origin: u64,
     len: u64,
@@ -197,8 +199,8 @@ struct Share {
 
 const ONE: Axis = Axis::whole(AxisKind::Layer, 1);
 
-/// The part of `source` that holds what is selected of `destination`, and that part of
-/// `destination`.
+/// The part of `source` that holds the selected part of `destination`, as far as it holds it, and
+/// the same part of `destination`.
 pub(super) const fn meet<'s, 'd>(
     source: &'s Geometry,
     destination: &'d Geometry,
@@ -308,7 +310,8 @@ pub(super) const fn is_partial(selected: &Selected<'_>) -> bool {
     }
 }
 
-/// K and V are an axis of one page and fields of the other: the fields say which is which.
+/// Whether K and V are an axis of one page and fields of the other. The fields' names then say
+/// which index is which.
 const fn parts_are_fields(
     kind: AxisKind,
     at: Option<usize>,
@@ -324,6 +327,7 @@ const fn parts_are_fields(
     geometry.axes[axis].extent == 2
 }
 
+/// The shares of the two pages along one axis.
 const fn shares(
     kind: AxisKind,
     source: &Axis,
@@ -349,7 +353,7 @@ const fn shares(
         ));
     }
     let unrelated = PlanError::Unrelated { axis: kind, source_extent: s, destination: d };
-    // Two pages of one rank, which neither names, hold the same part.
+    // Two pages of one unnamed rank hold the same part.
     let same_shape = matches!(
         (source.spread, destination.spread),
         (Spread::Sharded { ranks: a, rank: None }, Spread::Sharded { ranks: b, rank: None }) if a == b
@@ -368,6 +372,7 @@ const fn shares(
     }
 }
 
+/// The share of a page along an axis; `None` if its rank is not known.
 const fn share(axis: &Axis) -> Option<Share> {
     let len = axis.extent;
     match axis.spread {

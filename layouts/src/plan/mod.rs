@@ -48,8 +48,8 @@
 //!   which neither divides the other: select the tokens that two blocks have in common.
 //!
 //! Padding is neither read nor written. Where two layouts are equal, and padding may be
-//! overwritten, read the page without a plan, as one run. What needs more than a copy is refused,
-//! and named: [`PlanError`].
+//! overwritten, read the page without a plan, as one run. Layouts that need more than a copy
+//! are refused with the reason: [`PlanError`].
 
 mod cursor;
 mod cut;
@@ -69,8 +69,8 @@ use crate::geometry::{Geometry, MAX_FIELDS};
 use crate::identity::Identity;
 use crate::selection::{Selected, Selection};
 
-/// How the bytes of one page become those of another, and which pages those are. See the
-/// [module](self).
+/// The READs that bring a page of one layout into a page of another, and the identity of both
+/// layouts. See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Plan {
     lists: [RunList; MAX_FIELDS],
@@ -101,15 +101,15 @@ pub struct Run<'p> {
 }
 
 impl Plan {
-    /// From a page of `source` into what is selected of a page of `destination`: as much of that as
+    /// From a page of `source` into the selected part of a page of `destination`, as much of it as
     /// the source holds.
     ///
     /// Two pages of sharded axes are of the ranks that [`Geometry::at_rank`] has given them.
     ///
     /// # Errors
     ///
-    /// What cannot be copied, by name; pages that have nothing in common, or that are not known to
-    /// be parts of one whole; a selection that the destination lacks.
+    /// A field cannot be copied, which the error names; the pages have nothing in common, or are
+    /// not known to be parts of one whole; or the destination lacks the selected part.
     pub const fn between(
         source: &Geometry,
         destination: &Geometry,
@@ -142,8 +142,8 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// What cannot be copied, by name; ranges of different lengths; a selected field that the other
-    /// side lacks.
+    /// A field cannot be copied, which the error names; ranges have different lengths; or one side
+    /// lacks a selected field.
     pub const fn of(source: &Selected<'_>, destination: &Selected<'_>) -> Result<Self, PlanError> {
         Self::new(source, destination, false)
     }
@@ -189,7 +189,7 @@ impl Plan {
         self.lists.split_at(self.count).0
     }
 
-    /// How many pieces: the n of "n × run".
+    /// How many pieces there are in all runs.
     #[must_use]
     pub const fn pieces(&self) -> u64 {
         let (mut n, mut i) = (0, 0);
@@ -348,15 +348,15 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Limits of nothing, several regions on one side (see [`only`](Self::only)), or numbers that
-    /// work requests cannot hold.
+    /// A limit is 0; a side has several regions (see [`only`](Self::only)); or the plan reaches
+    /// beyond 2^32 bytes or has more than [`MAX_WRS`] work requests.
     pub const fn cut(&self, limits: Limits) -> Result<Cut, CutError> {
         Cut::of(self.lists(), limits)
     }
 }
 
 impl RunList {
-    /// PlanPiece `number` of all its runs, which has so many.
+    /// Piece `number`, counted over all runs; there are `runs() * pieces()`.
     const fn at(&self, number: u64) -> PlanPiece {
         let (source, destination) = self.places(number);
         PlanPiece { source, destination, len: self.piece }

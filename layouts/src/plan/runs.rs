@@ -49,7 +49,7 @@ impl RunList {
                 i += 1;
             }
         }
-        // The dimensions that are left become levels of runs, the largest step first.
+        // The remaining dimensions become levels of runs, the largest step first.
         let mut at = 0;
         while copy.count > 0 {
             let mut largest = 0;
@@ -134,14 +134,14 @@ impl RunList {
         n
     }
 
-    /// The part of it between one region of each side, if there is one.
+    /// The runs between one region of each side, if there are any.
     pub(super) const fn only(mut self, source: u32, destination: u32) -> Option<Self> {
         if source < self.source.region || destination < self.destination.region {
             return None;
         }
         let (mut from, mut to) = (source - self.source.region, destination - self.destination.region);
         // Steps are nested on each side, so the largest decides the most. A level that steps on
-        // both sides is held by its source.
+        // both sides is decided by its source step.
         loop {
             let mut largest = self.count;
             let mut i = 0;
@@ -190,7 +190,7 @@ impl RunList {
         if from == 0 && to == 0 { Some(self) } else { None }
     }
 
-    /// Holds a level of runs at one index.
+    /// Replaces a level of runs by one of its indices.
     const fn hold(&mut self, level: usize, index: u64) {
         let dim = self.levels[level];
         self.source = moved(self.source, dim.source, index);

@@ -171,6 +171,7 @@ const fn is_part(kind: AxisKind) -> bool {
     matches!(kind, AxisKind::Part)
 }
 
+/// Where a field's first row begins.
 const fn origin(plane: &Plane, offset: u64) -> Place {
     match plane.offset {
         Some(begin) => Place { region: plane.region, offset: begin + offset },
@@ -179,6 +180,7 @@ const fn origin(plane: &Plane, offset: u64) -> Place {
     }
 }
 
+/// One side of an axis; a side that is held at an index has length 1.
 const fn side(page: &Selected<'_>, plane: &Plane, axis: Option<usize>, held: Option<u64>) -> Side {
     let Some(a) = axis else { return Side { start: 0, len: 1, step: AxisStep::Shared } };
     let (Some(start), Some(len)) = (page.start(a), page.extent(a)) else { unreachable!() };
@@ -188,6 +190,7 @@ const fn side(page: &Selected<'_>, plane: &Plane, axis: Option<usize>, held: Opt
     }
 }
 
+/// How far one index moves.
 const fn stride(step: AxisStep) -> Stride {
     match step {
         AxisStep::Shared => Stride::NONE,
@@ -198,7 +201,8 @@ const fn stride(step: AxisStep) -> Stride {
     }
 }
 
-/// A geometry's sums fit: building it has checked them, and a selection lies within.
+/// `place`, moved by `times` strides. The sums fit: building the geometry has checked them, and a
+/// selection lies within.
 pub(super) const fn moved(place: Place, by: Stride, times: u64) -> Place {
     Place { region: place.region + by.regions * times as u32, offset: place.offset + by.bytes * times }
 }

@@ -1,9 +1,8 @@
 //! The contiguous bytes of a selection.
 //!
 //! Fields that follow each other in a row are one block, which repeats at nested distances: a
-//! cursor walks it in the order of its addresses, inner axes that are dense being part of the
-//! block. The cursors of all planes are merged, and what touches is joined. Nothing is stored but
-//! the cursors.
+//! cursor walks it in the order of its addresses, and dense inner axes are part of the block. The
+//! cursors of all planes are merged, and ranges that touch are joined. Only the cursors are stored.
 
 use super::selected::Selected;
 use crate::geometry::{AxisStep, Geometry, MAX_AXES, MAX_FIELDS};
@@ -19,8 +18,8 @@ pub struct ByteRange {
     pub len: u64,
 }
 
-/// The segments of a selection, by region and offset. No two of them touch, and none has padding in
-/// it. Made by [`Selected::byte_ranges`].
+/// The contiguous byte ranges of a selection, by region and offset. No two of them touch, and none
+/// has padding in it. Made by [`Selected::byte_ranges`].
 ///
 /// A step costs as many comparisons as the page has blocks of fields, for each block that it joins.
 #[derive(Clone, Debug)]
@@ -32,7 +31,7 @@ pub struct ByteRanges {
 impl ByteRanges {
     pub(super) const fn of(selected: &Selected<'_>) -> Self {
         let geometry = selected.geometry();
-        let mut segments = Self { cursors: [Cursor::DONE; MAX_FIELDS], count: 0 };
+        let mut ranges = Self { cursors: [Cursor::DONE; MAX_FIELDS], count: 0 };
         let mut f = 0;
         while f < geometry.field_count {
             let first = f;
@@ -49,26 +48,26 @@ impl ByteRanges {
                 len += geometry.fields[f].bytes();
                 f += 1;
             }
-            segments.cursors[segments.count] = Cursor::of(selected, geometry, first, len);
-            segments.count += 1;
+            ranges.cursors[ranges.count] = Cursor::of(selected, geometry, first, len);
+            ranges.count += 1;
         }
-        segments
+        ranges
     }
 
     /// The next one: [`next`](Iterator::next), for constants.
     pub const fn next_range(&mut self) -> Option<ByteRange> {
         let Some(first) = self.earliest() else { return None };
-        let mut segment = self.cursors[first].now;
+        let mut range = self.cursors[first].now;
         self.cursors[first].advance();
         while let Some(next) = self.earliest() {
             let ByteRange { region, offset, len } = self.cursors[next].now;
-            if region != segment.region || offset != segment.offset + segment.len {
+            if region != range.region || offset != range.offset + range.len {
                 break;
             }
-            segment.len += len;
+            range.len += len;
             self.cursors[next].advance();
         }
-        Some(segment)
+        Some(range)
     }
 
     /// The cursor at the lowest address.
@@ -95,7 +94,7 @@ impl ByteRanges {
 }
 
 impl Selected<'_> {
-    /// Its bytes as contiguous segments, by region and offset, as few and as long as possible.
+    /// Its bytes as contiguous ranges, by region and offset, as few and as long as possible.
     #[must_use]
     pub const fn byte_ranges(&self) -> ByteRanges {
         ByteRanges::of(self)
@@ -154,7 +153,7 @@ impl Cursor {
             let (bytes, regions) = match plane.steps[a] {
                 AxisStep::Bytes(bytes) => (bytes, 0),
                 AxisStep::Regions(regions) => (0, regions),
-                // The one moves nothing, the other has been refused.
+                // A shared axis moves nothing, and `select` has refused run-time strides.
                 AxisStep::Shared | AxisStep::Runtime => (0, 0),
             };
             cursor.now.offset += bytes * start;
@@ -199,7 +198,7 @@ impl Cursor {
         self.count -= dense;
     }
 
-    /// To the block at the next higher address: steps are nested, so the innermost loop turns
+    /// Moves to the block at the next higher address. Steps are nested, so the innermost loop turns
     /// first.
     const fn advance(&mut self) {
         let mut i = 0;

@@ -1,4 +1,5 @@
-//! What is selected of a page, before and after it has been checked against one.
+//! A selection, and the selected part of a page: the selection before and after it has been checked
+//! against a page.
 
 use crate::axis::AxisKind;
 use crate::geometry::{AxisStep, Geometry, MAX_AXES, MAX_FIELDS};
@@ -16,14 +17,12 @@ use crate::geometry::{AxisStep, Geometry, MAX_AXES, MAX_FIELDS};
 /// // [L, T, 576]: two layers are one run of bytes; four tokens of each layer are 61 runs.
 /// let page = SglMlaPageFirstDirect::GEOMETRY;
 /// let layers = page.select(Selection::ALL.layers(10, 2))?;
-/// let mut segments = layers.byte_ranges();
-/// assert_eq!(segments.next().map(|s| (s.offset, s.len)), Some((737_280, 147_456)));
-/// assert_eq!(segments.next(), None);
+/// let mut ranges = layers.byte_ranges();
+/// assert_eq!(ranges.next().map(|s| (s.offset, s.len)), Some((737_280, 147_456)));
+/// assert_eq!(ranges.next(), None);
 /// assert_eq!(page.select(Selection::ALL.tokens(0, 4))?.byte_ranges().count(), 61);
 /// # Ok::<(), kvrail_layouts::SelectionError>(())
 /// ```
-///
-/// It knows no page: indices are checked by [`Geometry::select`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Selection {
     along: [Option<Along>; MAX_AXES],
@@ -42,7 +41,7 @@ struct Along {
 }
 
 impl Selection {
-    /// All of a page: what the methods below narrow.
+    /// All of a page. The methods below narrow it.
     pub const ALL: Self = Self { along: [None; MAX_AXES], fields: [None; MAX_FIELDS], too_many: false };
 
     /// This selection, narrowed to `len` indices of an axis from `start`. A later range of one axis
@@ -103,7 +102,8 @@ impl Selection {
         self
     }
 
-    /// The range along an axis of this extent, as (start, len) in its indices.
+    /// The selected range along an axis of this extent, as (start, len) in its indices. `per` is
+    /// the number of tokens that an index of the token axis stands for.
     const fn range(&self, axis: AxisKind, extent: u64, per: u64) -> Result<(u64, u64), SelectionError> {
         let mut a = 0;
         while a < MAX_AXES {
@@ -229,8 +229,8 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// An axis or field that the page lacks, a range that it has not, or nothing at all; tokens
-    /// that are no whole states; a stride that is still unknown.
+    /// The page lacks a selected axis, field or index; a range is empty; tokens are no whole
+    /// states; or a stride is still unknown.
     pub const fn select(&self, selection: Selection) -> Result<Selected<'_>, SelectionError> {
         if selection.too_many {
             return Err(SelectionError::TooMany);

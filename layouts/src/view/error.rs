@@ -1,4 +1,4 @@
-//! Why bytes are not a page, and why a page has no such run.
+//! Why bytes are not a page, and why a page does not have the requested run of a field.
 
 use crate::address::OffsetError;
 use crate::element::ElementKind;
@@ -88,17 +88,17 @@ impl ViewError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// No such place.
+    /// The field has no such place.
     #[error(transparent)]
     Address(#[from] OffsetError),
     /// The field's elements are of another kind.
-    #[error("`{field}` is declared as {actual}, and was asked for as {asked}")]
+    #[error("`{field}` is declared as {actual}, and was requested as {asked}")]
     ElementKind {
         /// The field's name.
         field: &'static str,
         /// Its elements.
         actual: ElementKind,
-        /// What was asked for.
+        /// The requested kind.
         asked: ElementKind,
     },
 }

@@ -47,8 +47,8 @@ impl<'a> Regions<'a> {
 }
 
 impl<'a, L: KvLayout> View<'a, L> {
-    /// `bytes` as a page in one region; `fingerprint` is what came with them, from a peer or a
-    /// file.
+    /// `bytes` as a page in one region. `fingerprint` is the one that came with them, from a peer
+    /// or a file.
     ///
     /// # Errors
     ///
@@ -70,8 +70,8 @@ impl<'a, L: KvLayout> View<'a, L> {
         Ok(Self { geometry: L::GEOMETRY, regions: Regions::Many(regions), layout: PhantomData })
     }
 
-    /// `regions` as a page whose strides were given at run time; `fingerprint` is to be the
-    /// placement's, not the layout's.
+    /// `regions` as a page whose strides were given at run time. `fingerprint` is compared with
+    /// `placed`'s, not with the layout's.
     ///
     /// # Errors
     ///
@@ -136,8 +136,8 @@ impl<'a, L: KvLayout> View<'a, L> {
     ///
     /// The selection is no part of this page.
     pub fn select(&self, selection: Selection) -> Result<Pieces<'a>, SelectionError> {
-        let segments = self.geometry.select(selection)?.byte_ranges();
-        Ok(Pieces { regions: self.regions, segments })
+        let ranges = self.geometry.select(selection)?.byte_ranges();
+        Ok(Pieces { regions: self.regions, ranges })
     }
 }
 
@@ -145,17 +145,17 @@ impl<'a, L: KvLayout> View<'a, L> {
 #[derive(Clone)]
 pub struct Pieces<'a> {
     regions: Regions<'a>,
-    segments: ByteRanges,
+    ranges: ByteRanges,
 }
 
 impl<'a> Iterator for Pieces<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let segment = self.segments.next()?;
+        let range = self.ranges.next()?;
         // Within a region, whose length is that of a slice.
-        let begin = segment.offset as usize;
-        Some(&self.regions.region(segment.region)[begin..begin + segment.len as usize])
+        let begin = range.offset as usize;
+        Some(&self.regions.region(range.region)[begin..begin + range.len as usize])
     }
 }
 
@@ -163,7 +163,7 @@ impl core::iter::FusedIterator for Pieces<'_> {}
 
 impl core::fmt::Debug for Pieces<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Pieces").field("segments", &self.segments).finish_non_exhaustive()
+        f.debug_struct("Pieces").field("ranges", &self.ranges).finish_non_exhaustive()
     }
 }
 
@@ -339,10 +339,10 @@ impl<'a, L: KvLayout> ViewMut<'a, L> {
         selection: Selection,
         mut write: impl FnMut(&mut [u8]),
     ) -> Result<(), SelectionError> {
-        for segment in self.geometry.select(selection)?.byte_ranges() {
+        for range in self.geometry.select(selection)?.byte_ranges() {
             // Within a region, whose length is that of a slice.
-            let begin = segment.offset as usize;
-            write(&mut self.regions.region_mut(segment.region)[begin..begin + segment.len as usize]);
+            let begin = range.offset as usize;
+            write(&mut self.regions.region_mut(range.region)[begin..begin + range.len as usize]);
         }
         Ok(())
     }
@@ -354,10 +354,12 @@ impl<L: KvLayout> core::fmt::Debug for ViewMut<'_, L> {
     }
 }
 
+/// Checks that the bytes were written under the expected fingerprint.
 fn agree<L: KvLayout>(expected: Fingerprint, found: Fingerprint) -> Result<(), ViewError> {
     if expected == found { Ok(()) } else { Err(ViewError::Fingerprint { layout: L::NAME, expected, found }) }
 }
 
+/// Checks that the slices are as many, as long and as aligned as the regions.
 fn fits<L: KvLayout>(geometry: &Geometry, regions: &[impl AsRef<[u8]>]) -> Result<(), ViewError> {
     let layout = L::NAME;
     if !geometry.is_placed() {
@@ -382,6 +384,7 @@ fn fits<L: KvLayout>(geometry: &Geometry, regions: &[impl AsRef<[u8]>]) -> Resul
     Ok(())
 }
 
+/// The region and the bytes in it of a field's run.
 fn range(geometry: &Geometry, field: usize, indices: &[u64]) -> Result<(u32, Range<usize>), RunError> {
     let Place { region, offset } = geometry.offset_of(field, indices)?;
     // The region's length is that of a slice, and the run lies within it: both fit in a usize.
@@ -389,6 +392,7 @@ fn range(geometry: &Geometry, field: usize, indices: &[u64]) -> Result<(u32, Ran
     Ok((region, begin..begin + geometry.fields()[field].bytes() as usize))
 }
 
+/// As [`range`], for elements of type `E`.
 fn locate<E: Element>(
     geometry: &Geometry,
     field: usize,
@@ -402,6 +406,7 @@ fn locate<E: Element>(
     Ok(found)
 }
 
+/// Bytes of a field as its elements.
 fn typed<E: Element>(bytes: &[u8]) -> &[E] {
     match <[E]>::ref_from_bytes(bytes) {
         Ok(run) => run,

@@ -1,6 +1,6 @@
-//! Random pairs of layouts, and what a plan between them must be: worked out element by element,
-//! from names and indices, with nothing of the plan's own arithmetic. The fuzz target `plan`
-//! includes this file.
+//! Random pairs of layouts, and an oracle for the plan between them, which works element by
+//! element, from names and indices, with nothing of the plan's own arithmetic. The fuzz target
+//! `plan` includes this file.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 /// Farther than anything dense reaches.
 const FAR: u64 = 1 << 16;
 
-/// Choices, read from bytes; all 0 when these are used up.
+/// Random choices, read from bytes. When the bytes are used up, every choice is 0.
 pub struct Dice<'b>(pub &'b [u8]);
 
 impl Dice<'_> {
@@ -145,7 +145,7 @@ fn page(
     Some(geometry)
 }
 
-/// Two pages, how they belong together, and what is wanted of the second.
+/// Two pages, how they belong together, and the wanted part of the second.
 pub struct Pair {
     source: Geometry,
     destination: Geometry,
@@ -164,7 +164,7 @@ impl std::fmt::Debug for Pair {
 }
 
 impl Pair {
-    /// A pair, unless one of its pages is none.
+    /// A pair, unless the choices make no legal page.
     pub fn draw(dice: &mut Dice<'_>) -> Option<Self> {
         let mut kinds = KINDS.to_vec();
         dice.shuffle(&mut kinds);
@@ -237,7 +237,7 @@ impl Pair {
         for (f, field) in d.fields().iter().enumerate().filter(|(f, _)| self.fields[*f]) {
             let mut at: Vec<u64> = self.wanted.iter().map(|(_, first, _)| *first).collect();
             'indices: loop {
-                // What the source calls these indices, and the part of K and V.
+                // The source's indices for these, and the index of K and V.
                 let mut part = None;
                 let mut named = BTreeMap::new();
                 let mut there = true;
@@ -251,7 +251,7 @@ impl Pair {
                         None => there = false,
                     }
                 }
-                // What the destination has no axis for, the source has one index of, the whole's 0.
+                // Of an axis that the destination lacks the source holds one index, the whole's 0.
                 for along in &self.all {
                     if named.contains_key(&along.kind.number()) {
                         continue;
@@ -303,7 +303,7 @@ impl Pair {
         single.then_some(map)
     }
 
-    /// Makes the plan and holds it against the oracle. Says whether there was one.
+    /// Makes the plan and compares it with the oracle. Returns whether there was a plan.
     pub fn check(&self, dice: &mut Dice<'_>) -> bool {
         let blocks: Vec<_> = self.all.iter().filter_map(|along| Some((along.kind, along.block?))).collect();
         let made = Plan::between_blocks(&self.source, &self.destination, &blocks, self.selection());
@@ -383,13 +383,13 @@ fn check_runs(plan: &Plan) {
     assert_eq!((pieces.next(), plan.run(plan.runs())), (None, None));
 }
 
-/// A walk by rows, of any length, gives what a walk by work requests gives.
+/// A walk by rows of any length gives the same work requests as a walk one by one.
 fn check_rows(cut: &Cut, begin: u32, all: &[(Wr, Vec<(u32, u32)>)], dice: &mut Dice<'_>) {
     let (mut cursor, mut at) = (cut.cursor(begin), 0);
     while at < all.len() {
         let most = dice.below(9) as u32;
         let Some(row) = cursor.row(most) else {
-            // What is no row is one work request.
+            // Where there is no row, the next work request comes alone.
             let mut pieces = Vec::new();
             assert_eq!(cursor.next(|to, len| pieces.push((to, len))), Some(all[at].0));
             assert_eq!(pieces, all[at].1);
@@ -408,7 +408,7 @@ fn check_rows(cut: &Cut, begin: u32, all: &[(Wr, Vec<(u32, u32)>)], dice: &mut D
     assert_eq!(cursor.row(1), None);
 }
 
-/// The work requests write what they should, within limits, from wherever a walk begins.
+/// The work requests write the right bytes within the limits, wherever a walk begins.
 fn check_cut(
     cut: &Cut,
     limits: Limits,
@@ -453,7 +453,7 @@ fn check_cut(
     assert_eq!(cursor.next(|_, _| ()), None);
     assert_eq!(cut.cursor(cut.wrs()).next(|_, _| ()), None);
     check_rows(cut, begin, &all[begin as usize..], dice);
-    // From byte 0 on, it is the same.
+    // Moved to byte 0 of both sides, the work requests are the same.
     let (based, source, destination) = cut.rebased();
     let mut cursor = based.cursor(0);
     for (wr, pieces) in &all {

@@ -6,7 +6,7 @@ mod expand;
 #[cfg(test)]
 mod tests;
 
-/// What the derive writes, where kvrail may have been renamed.
+/// The expansion of the derive. `renamed` is the manifest's name of kvrail, if it is another one.
 pub(crate) fn derive(input: &syn::DeriveInput, renamed: Option<&str>) -> proc_macro2::TokenStream {
     let (krate, hint) = check::krate(input, renamed);
     let hint = hint.map(|hint| hint.to_compile_error());

@@ -10,7 +10,7 @@ use crate::mistakes::{Mistakes, SeenKeys};
 
 pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mistakes> {
     let mut mistakes = Mistakes::new();
-    said_krate(&reader.attributes, &mut mistakes);
+    given_krate(&reader.attributes, &mut mistakes);
     let docs: Vec<Attribute> =
         reader.attributes.iter().filter(|attribute| !attribute.path().is_ident("kv")).cloned().collect();
     for attribute in &docs {
@@ -43,13 +43,13 @@ pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mist
     if let (true, false) = (given(Key::MaxSges), given(Key::Plan)) {
         mistakes.push(syn::Error::new_spanned(
             &numbers[Key::MaxSges as usize],
-            "`max_sges` is what `plan` must do with: name the plan, `plan: RESHARD`",
+            "`max_sges` bounds the pieces of a plan, and no plan is given: add `plan: RESHARD`",
         ));
     }
     if page.is_none() && !seen.has("page") {
         mistakes.push(syn::Error::new(
             reader.ident.span(),
-            "nothing says what is read: add `page: Mla`, a type that derives KvLayout",
+            "no page is given: add `page: Mla`, a type that derives KvLayout",
         ));
     }
     match page {
@@ -78,7 +78,9 @@ fn unknown(word: &str, span: Span) -> syn::Error {
     let meant =
         Key::ALL.iter().map(|(_, known)| *known).find(|known| known.strip_prefix("max_") == Some(word));
     if let Some(meant) = meant {
-        let text = format!("what is in use is a run-time figure; the most that can be is `{meant}`");
+        let text = format!(
+            "`{word}` is no key, because the number in use is set at run time; its bound is `{meant}`"
+        );
         return syn::Error::new(span, text);
     }
     let known: Vec<_> = Key::ALL.iter().map(|(_, known)| format!("`{known}`")).collect();
@@ -88,13 +90,13 @@ fn unknown(word: &str, span: Span) -> syn::Error {
 /// The path of kvrail: the one that `crate = ".."` gives, and a mistake if it is missing and kvrail
 /// is renamed.
 pub(super) fn krate(reader: &parse::Reader, renamed: Option<&str>) -> (Path, Option<syn::Error>) {
-    match said_krate(&reader.attributes, &mut Mistakes::new()) {
+    match given_krate(&reader.attributes, &mut Mistakes::new()) {
         Some(path) => (path, None),
-        None => crate::krate::unsaid(renamed, &reader.ident),
+        None => crate::krate::default_path(renamed, &reader.ident),
     }
 }
 
-fn said_krate(attributes: &[Attribute], mistakes: &mut Mistakes) -> Option<Path> {
+fn given_krate(attributes: &[Attribute], mistakes: &mut Mistakes) -> Option<Path> {
     let mut krate = None;
     for item in items(attributes, mistakes) {
         if item.key != "crate" {

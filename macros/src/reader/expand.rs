@@ -1,4 +1,4 @@
-//! The expansion of a legal declaration: the type, its numbers, and a check for each number.
+//! The expansion of a legal declaration: the type, its numbers, and a check of each number.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, quote, quote_spanned};
@@ -12,8 +12,8 @@ use crate::spans::call_at;
 pub(crate) fn expand(reader: &Reader) -> TokenStream {
     let Reader { docs, vis, ident, krate, page, .. } = reader;
     let maxima = maxima(reader);
-    let questions = questions(reader);
-    let about = about(reader);
+    let checks = checks(reader);
+    let doc_lines = doc_lines(reader);
     let blank = (!docs.is_empty()).then(|| quote!(#[doc = ""]));
     let support = quote!(#krate::macro_support);
     let numbers = quote!(#ident::<#krate::shm::ShmRails>::__MAXIMA);
@@ -29,7 +29,7 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
             { #support::mail(#numbers.submitters, #numbers.batches) },
         >
     };
-    let item = item(&quote!(#(#docs)* #blank #(#[doc = #about])*), reader);
+    let item = item(&quote!(#(#docs)* #blank #(#[doc = #doc_lines])*), reader);
     quote! {
         #item
         const _: () = {
@@ -47,7 +47,7 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
                 const PAGE: #support::DeclaredPage = #support::DeclaredPage::of::<#page>();
                 const MAXIMA: #support::Maxima = #numbers;
             }
-            #questions
+            #checks
         };
     }
 }
@@ -139,7 +139,8 @@ pub(crate) fn stub(reader: &parse::Reader, krate: Path, mistakes: &[syn::Error])
     quote!(#(#mistakes)* #stub)
 }
 
-fn about(reader: &Reader) -> Vec<String> {
+/// The documentation of the type: what it reads, and the declared numbers.
+fn doc_lines(reader: &Reader) -> Vec<String> {
     let page = reader.page.to_token_stream().to_string().replace(' ', "");
     let mut lines = vec![
         format!(" Pulls pages of `{page}` out of peers' memory:"),
@@ -161,6 +162,7 @@ fn about(reader: &Reader) -> Vec<String> {
     lines
 }
 
+/// The declared numbers, and the defaults of the others.
 fn maxima(reader: &Reader) -> TokenStream {
     let krate = &reader.krate;
     let support = quote!(#krate::macro_support);
@@ -198,12 +200,12 @@ fn maxima(reader: &Reader) -> TokenStream {
 }
 
 /// A constant for each number that can be wrong, with the span of its token.
-fn questions(reader: &Reader) -> TokenStream {
+fn checks(reader: &Reader) -> TokenStream {
     let (krate, ident) = (&reader.krate, &reader.ident);
     let maxima = quote!(&#ident::<#krate::shm::ShmRails>::__MAXIMA);
-    let ask = |call: &str, arguments: TokenStream, span: Span| {
-        let question = call_at(span, quote!(#krate::macro_support), call, arguments);
-        quote_spanned!(span=> const _: () = #question;)
+    let check_at = |call: &str, arguments: TokenStream, span: Span| {
+        let check = call_at(span, quote!(#krate::macro_support), call, arguments);
+        quote_spanned!(span=> const _: () = #check;)
     };
     let simple = [
         ("accept_rails", Key::Rails),
@@ -218,29 +220,29 @@ fn questions(reader: &Reader) -> TokenStream {
         ("accept_rail_wrs", Key::RailWrs),
         ("accept_deadline", Key::DeadlineMs),
     ];
-    let mut questions: TokenStream =
-        simple.into_iter().map(|(call, key)| ask(call, maxima.clone(), reader.span(key))).collect();
+    let mut checks: TokenStream =
+        simple.into_iter().map(|(call, key)| check_at(call, maxima.clone(), reader.span(key))).collect();
     let page = &reader.page;
     let geometry = quote!(<#page as #krate::layouts::KvLayout>::GEOMETRY);
-    questions.extend(ask("accept_page", geometry.clone(), page.span()));
+    checks.extend(check_at("accept_page", geometry.clone(), page.span()));
     // mlx5 takes messages of 1 GiB, and no NIC less (max_msg_sz).
     let message = match reader.number(Key::MaxMessage) {
         Some(message) => quote!(#message),
         None => quote!(1 << 30),
     };
-    questions.extend(ask("accept_chunk", quote!(#maxima, #message), reader.span(Key::Chunk)));
+    checks.extend(check_at("accept_chunk", quote!(#maxima, #message), reader.span(Key::Chunk)));
     if let Some(cq) = reader.number(Key::MaxCq) {
-        questions.extend(ask("accept_cq", quote!(#maxima, #cq), reader.span(Key::MaxCq)));
+        checks.extend(check_at("accept_cq", quote!(#maxima, #cq), reader.span(Key::MaxCq)));
     }
     if let Some(plan) = reader.number(Key::Plan) {
-        // What the core's descriptors have room for (`kvrail_core::plan::MAX_SGES`).
+        // The pieces that the core's descriptors have room for (`kvrail_core::plan::MAX_SGES`).
         let sges = match reader.number(Key::MaxSges) {
             Some(sges) => quote!(#sges),
             None => quote!(32),
         };
-        questions.extend(ask("accept_plan_of", quote!(#geometry, &#plan), plan.span()));
+        checks.extend(check_at("accept_plan_of", quote!(#geometry, &#plan), plan.span()));
         let span = reader.number(Key::MaxSges).map_or(plan.span(), |sges| sges.span());
-        questions.extend(ask("accept_plan", quote!(#maxima, &#plan, #sges), span));
+        checks.extend(check_at("accept_plan", quote!(#maxima, &#plan, #sges), span));
     }
-    questions
+    checks
 }

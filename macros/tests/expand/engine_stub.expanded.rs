@@ -1,5 +1,5 @@
 ::core::compile_error! {
-    "what is in use is a run-time figure; the most that can be is `max_peers`"
+    "`peers` is no key, because the number in use is set at run time; its bound is `max_peers`"
 }
 ::core::compile_error! {
     "`max_rails` takes a number: `max_rails: 64`"
@@ -8,7 +8,7 @@
     "`max_rails` is said twice; say it once"
 }
 ::core::compile_error! {
-    "nothing says what is read: add `page: Mla`, a type that derives KvLayout"
+    "no page is given: add `page: Mla`, a type that derives KvLayout"
 }
 #[allow(missing_docs)]
 ///

@@ -1,4 +1,4 @@
-//! What may be said: constants, parameters, ranks, axes of one's own; and the constants of fields.
+//! The grammar: constants, parameters, ranks, axes of one's own; and the constants of fields.
 #![deny(warnings)]
 
 use kvrail_layouts::{AxisKind, Bf16, E4m3, KvLayout as _, Selection, Spread, View, ViewMut};

@@ -1,5 +1,5 @@
-//! Compiles fixtures with the libraries that the running `cargo test` has built, and compares what
-//! the compiler says.
+//! Compiles fixtures with the libraries that the running `cargo test` has built, and compares the
+//! compiler's messages.
 //!
 //! A fixture is one `rustc` call: nothing of the workspace is compiled a second time. The libraries
 //! lie beside the test's own program, where cargo may have left older ones, too. The newest of a
@@ -19,7 +19,7 @@ const CRATES: [&str; 3] = ["kvrail", "kvrail_layouts", "kvrail_macros"];
 
 /// How a fixture is compiled.
 pub(crate) struct Compiler {
-    /// What cargo has compiled.
+    /// The folder with cargo's libraries.
     libraries: PathBuf,
     /// The library of each of [`CRATES`].
     externs: Vec<String>,
@@ -52,7 +52,7 @@ impl Compiler {
         compiler
     }
 
-    /// A folder for what is written about this fixture.
+    /// A folder for the outputs of this fixture.
     fn folder(&self, fixture: &str) -> PathBuf {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ui").join(fixture);
         fs::create_dir_all(&folder).expect("a folder for outputs");
@@ -73,7 +73,8 @@ impl Compiler {
         command.args(["--color=never", "--diagnostic-width=140", &format!("--emit={emit}")]);
         command.arg(format!("-Ldependency={}", self.libraries.display())).args(&self.externs);
         command.arg("--out-dir").arg(self.folder(name)).args(["--crate-name", name]);
-        // What a package's manifest tells a macro is not to depend on where the test runs.
+        // A macro reads the package's manifest. Its messages must not depend on where the test
+        // runs.
         command.env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"));
         command.output().unwrap_or_else(|error| panic!("rustc does not run: {error}"))
     }

@@ -1,4 +1,4 @@
-//! Budgets that do not add up: the message is on the number that should change, with both numbers.
+//! Numbers that do not fit each other: the message is on the number that should change, with both.
 
 use kvrail::layouts::plan::Plan;
 use kvrail::layouts::{Bf16, Selection};
@@ -25,6 +25,14 @@ struct Scattered {
     latent: [Bf16; 512],
 }
 
+/// The bytes of `Scattered` in one region.
+#[derive(KvLayout)]
+#[kv(order(layer, token), layers = 2, tokens = 64)]
+struct Joined {
+    latent: [Bf16; 512],
+}
+const OF_REGIONS: Plan = Plan::expect(Plan::between(Scattered::GEOMETRY, Joined::GEOMETRY, Selection::ALL));
+
 /// Eight heads in the source for one token, each at a place of its own in the destination.
 #[derive(KvLayout)]
 #[kv(order(token, head), tokens = 64, heads = 8)]
@@ -46,6 +54,7 @@ engine! { BatchAgainstDepth { page: Large, max_peers: 1, max_lanes: 1, max_depth
 engine! { CqAgainstSq { page: Small, max_rails: 2, max_lanes: 512, max_depth: 128, max_cq: 4_096 } }
 engine! { SgesAgainstPlan { page: ByToken, plan: PLAN, max_sges: 4 } }
 engine! { PlanOfOthers { page: Small, plan: PLAN, max_sges: 32 } }
+engine! { PlanOfRegions { page: Joined, plan: OF_REGIONS } }
 engine! { Rails { page: Small, max_rails: 17 } }
 engine! { Peers { page: Small, max_peers: 0 } }
 engine! { Lanes { page: Small, max_peers: 64, max_lanes: 63 } }

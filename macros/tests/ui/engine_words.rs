@@ -1,4 +1,4 @@
-//! What tokens show: each mistake on its own, and no other for what uses the type.
+//! Mistakes that tokens show: each is one message, and uses of the type add none.
 
 use kvrail::layouts::Bf16;
 use kvrail::{Config, KvLayout, Storage, engine, shm};

@@ -1,4 +1,4 @@
-//! More than a page can have, and what its numbers do to each other.
+//! More than a page can have, and numbers that do not fit each other.
 use kvrail_layouts::Bf16;
 use kvrail_macros::KvLayout;
 

@@ -1,4 +1,4 @@
-//! What is not a struct with named fields, known in full.
+//! Items that are no struct with named fields of known types.
 use kvrail_layouts::Bf16;
 use kvrail_macros::KvLayout;
 

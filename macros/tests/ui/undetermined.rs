@@ -1,4 +1,4 @@
-//! What is known only at run time is nothing that two peers can compare by a declaration.
+//! Peers cannot compare numbers that are known only at run time by a declaration.
 
 use kvrail::layouts::Bf16;
 use kvrail::{KvLayout, PageLayout, engine};

@@ -180,7 +180,7 @@ fn of_several_mounts_the_one_with_most_ancestors_is_read() {
 }
 
 #[test]
-fn a_group_that_is_not_shown_is_unknown_and_said_to_be() {
+fn a_group_that_no_mount_shows_is_reported_as_unknown() {
     let outside = [
         // No mount; a mount of another part of the hierarchy; a group or a mount outside of the
         // namespace.
@@ -205,7 +205,7 @@ fn a_group_that_is_not_shown_is_unknown_and_said_to_be() {
 }
 
 #[test]
-fn what_is_missing_or_garbled_is_unknown_and_said_to_be() {
+fn missing_and_garbled_limits_are_reported_as_unknown() {
     let base = [("proc/self/cgroup", "0::/\n"), ("proc/self/mountinfo", V2_MOUNT)];
     let fails = |more: &[(&str, &str)], words: &[&str]| {
         let root = Root::new(more);
@@ -227,7 +227,7 @@ fn what_is_missing_or_garbled_is_unknown_and_said_to_be() {
 }
 
 #[test]
-fn who_is_in_no_group_has_no_limits() {
+fn a_process_in_no_group_has_no_limits() {
     for groups in ["", "1:name=systemd:/x\n", "nonsense\n"] {
         let root = Root::new(&[("proc/self/cgroup", groups), ("proc/self/mountinfo", V2_MOUNT)]);
         assert_eq!((memory(&root.0), cpu(&root.0)), (Ok(vec![]), Ok(vec![])), "{groups:?}");

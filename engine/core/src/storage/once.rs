@@ -1,5 +1,5 @@
-//! A storage in a `static`.
-#![allow(unsafe_code, reason = "a static that is handed out once")]
+//! A storage in a `static`, which one engine takes.
+#![allow(unsafe_code, reason = "a static that gives out its content to one caller")]
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -10,26 +10,27 @@ use crate::engine::{Engine, EngineStartError};
 use crate::events::{EventSink, NoEvents};
 use crate::provider::Provider;
 
-/// A storage in a `static`, to be taken once.
+/// Holds a storage in a `static`, and gives it to one caller.
 #[derive(Debug)]
 pub struct StaticStorage<S> {
     taken: AtomicBool,
     storage: UnsafeCell<S>,
 }
 
-// SAFETY: the storage is reachable only through `take`, which gives it to one caller at a time:
-// again only when nothing uses the first reference any more, as `give_back` demands.
+// SAFETY: the storage is reachable only through `take`, which gives it to one caller at a time. It
+// gives it out again only after `give_back`, whose caller promises that nothing uses the first
+// reference any more.
 unsafe impl<S: Send> Sync for StaticStorage<S> {}
 
 impl<S> StaticStorage<S> {
-    /// Around a storage.
+    /// Wraps a storage.
     pub const fn new(storage: S) -> Self {
         Self { taken: AtomicBool::new(false), storage: UnsafeCell::new(storage) }
     }
 
-    /// The storage, the first time; `None` ever after. An engine that does not start has spent it:
-    /// [`start`](Self::start) gives it back.
-    #[allow(clippy::mut_from_ref, reason = "the flag lets exactly one caller have it")]
+    /// Takes the storage; `None` if it has been taken before. If the engine then does not start,
+    /// the storage stays taken: [`start`](Self::start) makes it available again.
+    #[allow(clippy::mut_from_ref, reason = "the flag lets exactly one caller have the reference")]
     pub fn take(&'static self) -> Option<&'static mut S> {
         if self.taken.swap(true, Ordering::AcqRel) {
             return None;
@@ -48,14 +49,14 @@ impl<S> StaticStorage<S> {
     }
 }
 
-/// Why no engine was started in a storage of a `static`.
+/// Why no engine was started in a [`StaticStorage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StaticStartError {
-    /// Another one has it.
-    #[error("the storage has been taken: it has room for one engine, once")]
+    /// The storage has been taken before.
+    #[error("the storage has been taken already: it has room for one engine; declare another one")]
     Taken,
-    /// The engine does not start. The storage is as it was.
+    /// The engine did not start. The storage can be taken again.
     #[error(transparent)]
     Engine(#[from] EngineStartError),
 }
@@ -81,11 +82,12 @@ impl<
     const PAGES: usize,
 > StaticStorage<EngineStorage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>>
 {
-    /// Starts an engine in it: [`Engine::start`]. If that fails, it can be tried again.
+    /// Takes the storage and starts an engine in it ([`Engine::start`]). If that fails, the storage
+    /// can be taken again.
     ///
     /// # Errors
     ///
-    /// It has been taken; or as `Engine::start`.
+    /// The storage has been taken, or the engine does not start.
     pub fn start<P: Provider>(
         &'static self,
         provider: P,

@@ -58,7 +58,7 @@ pub(crate) enum SessionEvent<L> {
     /// The session was not made.
     Failed(SessionFailure),
     /// A first lane that came after the reader had been told of the session.
-    More(Attached<L>),
+    LateLane(Attached<L>),
     /// The result of [`Order::Lane`].
     Lane(LaneWanted, Result<Attached<L>, SessionLaneError>),
     /// The session has ended.
@@ -78,7 +78,7 @@ pub(crate) enum SessionFailure {
     #[error(transparent)]
     Session(Arc<SessionError>),
     #[error(transparent)]
-    Nothing(#[from] NothingInCommon),
+    NothingInCommon(#[from] NothingInCommon),
 }
 
 /// An order to a session's thread.
@@ -91,7 +91,7 @@ pub(super) enum Order<D: LaneDialer> {
     HangUp,
     /// From a thread that makes a lane on this rail: this side's end.
     Prepared(usize, LaneBlob),
-    /// From the same thread: its dialer, and the lane or why there is none.
+    /// From that thread: its dialer, and the lane or why there is none.
     Made(usize, D, Result<D::UnopenedLane, SessionLaneError>),
 }
 
@@ -114,7 +114,7 @@ impl<D: LaneDialer> OrderSender<D> {
     }
 
     pub(super) fn send(&self, order: Order<D>) {
-        // If the thread has ended, an event has said so.
+        // Fails only if the thread has ended, and then an event has said so.
         let _ = self.orders.send(order);
         self.wake.signal();
     }

@@ -1,5 +1,5 @@
-//! A thread per session, and one for each lane that is being made: everything that blocks happens
-//! there.
+//! One thread for each session, and one for each lane that is being made. Everything that blocks
+//! happens on these threads.
 //!
 //! Lanes of one rail are made one after the other, those of different rails side by side, so that a
 //! slow rail delays no other. The session's thread itself never waits for a transport, and goes on
@@ -42,18 +42,18 @@ where
         mailbox: Arc<Mailbox<D::UnopenedLane>>,
         waker: impl Wake + 'static,
     ) -> io::Result<Self> {
-        let (orders, told) = channel();
+        let (orders, inbox) = channel();
         let wake = EventFd::new()?;
         let orders = OrderSender::new(orders, wake);
         let own = orders.clone();
         let number = request.number;
         let thread =
             std::thread::Builder::new().name(format!("kvrail-session-{number}")).spawn(move || {
-                let tell = |event| {
+                let report = |event| {
                     mailbox.post(number, event);
                     waker.wake();
                 };
-                run(request, dialers, &told, &own, tell);
+                run(request, dialers, &inbox, &own, report);
             })?;
         Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
@@ -61,7 +61,7 @@ where
 
 impl<D: LaneDialer> SessionThread<D> {
     /// Asks for a lane. An event answers: the lane's, or the session's end.
-    pub(crate) fn want(&self, lane: LaneWanted) {
+    pub(crate) fn request_lane(&self, lane: LaneWanted) {
         self.order(Order::Lane(lane));
     }
 

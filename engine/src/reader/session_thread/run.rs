@@ -31,26 +31,26 @@ const GIVE_UP: usize = 2;
 pub(super) fn run<D>(
     request: ConnectRequest,
     dialers: Vec<D>,
-    told: &Receiver<Order<D>>,
+    inbox: &Receiver<Order<D>>,
     orders: &OrderSender<D>,
-    tell: impl Fn(SessionEvent<D::UnopenedLane>),
+    report: impl Fn(SessionEvent<D::UnopenedLane>),
 ) where
     D: LaneDialer + Send + 'static,
     D::UnopenedLane: Send + 'static,
 {
     let session = match connect(&request.address, &request.key, request.hello, request.deadline) {
         Ok(session) => session,
-        Err(error) => return tell(SessionEvent::Failed(SessionFailure::Session(Arc::new(error)))),
+        Err(error) => return report(SessionEvent::Failed(SessionFailure::Session(Arc::new(error)))),
     };
-    let mut this = match Thread::new(request, session, dialers, orders) {
+    let mut this = match SessionState::new(request, session, dialers, orders) {
         Ok(this) => this,
-        Err(error) => return tell(SessionEvent::Failed(error.into())),
+        Err(error) => return report(SessionEvent::Failed(error.into())),
     };
     loop {
         loop {
-            match told.try_recv() {
+            match inbox.try_recv() {
                 Ok(Order::HangUp) | Err(TryRecvError::Disconnected) => return,
-                Ok(order) => this.carry_out(order, &tell),
+                Ok(order) => this.carry_out(order, &report),
                 Err(TryRecvError::Empty) => break,
             }
         }
@@ -58,10 +58,10 @@ pub(super) fn run<D>(
             this.pass_on(number, result);
         }
         if let Some(why) = this.session.closed().map(Arc::clone) {
-            return tell(this.ended(why));
+            return report(this.ended(why));
         }
-        this.expire(&tell);
-        this.agree(&tell);
+        this.expire(&report);
+        this.report_session(&report);
         if let Err(errno) = sleep(&this.session, &orders.wake, this.due()) {
             tracing::error!(%errno, "a session cannot be watched any more, and is ended");
             let why = SessionError {
@@ -69,18 +69,18 @@ pub(super) fn run<D>(
                 step: kvrail_session::Step::Idle,
                 cause: kvrail_session::Cause::Io(errno.into()),
             };
-            return tell(this.ended(Arc::new(why)));
+            return report(this.ended(Arc::new(why)));
         }
     }
 }
 
 /// The state of a session's thread.
-struct Thread<'a, D: LaneDialer> {
+struct SessionState<'a, D: LaneDialer> {
     request: ConnectRequest,
     session: Session,
     orders: &'a OrderSender<D>,
     /// Pairs rails, while the other dialers make lanes.
-    guide: D,
+    pairer: D,
     rails: Vec<Rail<D>>,
     /// Results of the first lanes, until the reader is told of them.
     first: Option<Vec<Result<Attached<D::UnopenedLane>, SessionLaneError>>>,
@@ -100,8 +100,11 @@ struct Rail<D: LaneDialer> {
 
 /// The first lanes of a rail.
 struct Path {
+    /// The producer's rail that they lead to.
     remote: RailIndex,
+    /// The producer's rails that were tried, `remote` included.
     tried: Vec<RailIndex>,
+    /// Lanes that have not been begun.
     left: usize,
     made: usize,
     failed_in_a_row: usize,
@@ -120,7 +123,7 @@ struct Making {
     late: bool,
 }
 
-impl<'a, D> Thread<'a, D>
+impl<'a, D> SessionState<'a, D>
 where
     D: LaneDialer + Send + 'static,
     D::UnopenedLane: Send + 'static,
@@ -133,8 +136,8 @@ where
     ) -> Result<Self, NothingInCommon> {
         let mut dialers = dialers.into_iter();
         let none = || NothingInCommon::between(&[], &session.offer().rails);
-        let guide = dialers.next().ok_or_else(none)?;
-        let pairs = guide.pair(&session.offer().rails)?;
+        let pairer = dialers.next().ok_or_else(none)?;
+        let pairs = pairer.pair(&session.offer().rails)?;
         let left = request.lanes_per_rail;
         let rails = dialers.enumerate().map(|(rail, dialer)| {
             let pair = pairs.iter().find(|pair| pair.rail.get() == rail);
@@ -148,22 +151,23 @@ where
             Rail { dialer: Some(dialer), making: None, wanted: VecDeque::new(), path }
         });
         let rails = rails.collect();
-        let mut this = Self { request, session, orders, guide, rails, first: Some(Vec::new()), since: None };
-        (0..this.rails.len()).for_each(|rail| this.go_on(rail));
+        let mut this = Self { request, session, orders, pairer, rails, first: Some(Vec::new()), since: None };
+        (0..this.rails.len()).for_each(|rail| this.begin_next_lane(rail));
         Ok(this)
     }
 
-    fn carry_out(&mut self, order: Order<D>, tell: &impl Fn(SessionEvent<D::UnopenedLane>)) {
+    /// Carries out one order.
+    fn carry_out(&mut self, order: Order<D>, report: &impl Fn(SessionEvent<D::UnopenedLane>)) {
         match order {
             Order::HangUp => {}
             Order::Lane(wanted) => match self.rails.get_mut(wanted.rail.get()) {
                 Some(rail) => {
                     rail.wanted.push_back((wanted, Instant::now() + LANE_PATIENCE));
-                    self.go_on(wanted.rail.get());
+                    self.begin_next_lane(wanted.rail.get());
                 }
                 None => {
                     let (remote_rail, rails) = (wanted.rail, self.rails.len());
-                    tell(SessionEvent::Lane(
+                    report(SessionEvent::Lane(
                         wanted,
                         Err(SessionLaneError::NoSuchRail { remote_rail, rails }),
                     ));
@@ -183,12 +187,12 @@ where
                     Err(error) => drop(making.answer.send(Err(error))),
                 }
             }
-            Order::Made(rail, dialer, result) => self.made(rail, dialer, result, tell),
+            Order::Made(rail, dialer, result) => self.made(rail, dialer, result, report),
         }
     }
 
     /// Begins the next lane of a rail that has one to make and is making none.
-    fn go_on(&mut self, at: usize) {
+    fn begin_next_lane(&mut self, at: usize) {
         let rail = &mut self.rails[at];
         if rail.making.is_some() || rail.dialer.is_none() {
             return;
@@ -241,6 +245,7 @@ where
         }
     }
 
+    /// Has the producer free its end of a lane, if it has made one.
     fn give_back(&mut self, number: LaneNumber, made: bool) {
         if made {
             // If the session has ended, its lanes have ended with it.
@@ -254,7 +259,7 @@ where
         at: usize,
         dialer: D,
         result: Result<D::UnopenedLane, SessionLaneError>,
-        tell: &impl Fn(SessionEvent<D::UnopenedLane>),
+        report: &impl Fn(SessionEvent<D::UnopenedLane>),
     ) {
         let Some(rail) = self.rails.get_mut(at) else { return };
         rail.dialer = Some(dialer);
@@ -274,14 +279,14 @@ where
             }
         };
         if late {
-            // It has been given up: a lane that came all the same is dropped, on both sides.
+            // The lane has been given up: if it was made all the same, both sides drop it.
             if let Ok(Attached { number, .. }) = result {
                 self.give_back(number, true);
             }
         } else {
-            self.settle(at, wanted, result, tell);
+            self.settle(at, wanted, result, report);
         }
-        self.go_on(at);
+        self.begin_next_lane(at);
     }
 
     /// Reports a lane's result: to the engine, if it asked for the lane, else among the first
@@ -291,10 +296,10 @@ where
         at: usize,
         wanted: Option<LaneWanted>,
         result: Result<Attached<D::UnopenedLane>, SessionLaneError>,
-        tell: &impl Fn(SessionEvent<D::UnopenedLane>),
+        report: &impl Fn(SessionEvent<D::UnopenedLane>),
     ) {
         if let Some(wanted) = wanted {
-            return tell(SessionEvent::Lane(wanted, result));
+            return report(SessionEvent::Lane(wanted, result));
         }
         match &result {
             Ok(_) => {
@@ -308,15 +313,15 @@ where
         }
         match (&mut self.first, result) {
             (Some(first), result) => first.push(result),
-            // The reader has been told of the session without it, and takes it into use now.
-            (None, Ok(lane)) => tell(SessionEvent::More(lane)),
+            // The reader was told of the session without this lane, and takes it into use now.
+            (None, Ok(lane)) => report(SessionEvent::LateLane(lane)),
             (None, Err(error)) => tracing::warn!(rail = at, %error, "a lane is missing from the start"),
         }
     }
 
-    /// A first lane of a rail has failed. After two in a row the rail is not asked for more over
-    /// this path; a rail of which no lane came about is led to another one of the producer, where
-    /// the transport knows one.
+    /// Notes that a first lane of a rail has failed. After [`GIVE_UP`] failures in a row no more
+    /// lanes are made over this path. A rail without any lane is then paired with another rail of
+    /// the producer, where the transport knows one.
     fn failed(&mut self, at: usize) {
         let Some(path) = &mut self.rails[at].path else { return };
         path.failed_in_a_row += 1;
@@ -329,19 +334,19 @@ where
         }
         // At most 16 rails.
         let rail = RailIndex(at as u8);
-        let Some(other) = self.guide.instead(rail, &path.tried, &self.session.offer().rails) else { return };
+        let Some(other) = self.pairer.instead(rail, &path.tried, &self.session.offer().rails) else { return };
         tracing::warn!(
             rail = at,
             unreachable = path.remote.0,
             instead = other.0,
-            "a rail is led to another one of the producer"
+            "a rail is connected to another rail of the producer"
         );
         path.tried.push(other);
         (path.remote, path.left, path.failed_in_a_row) = (other, self.request.lanes_per_rail, 0);
     }
 
     /// Gives up lanes that have not come in time.
-    fn expire(&mut self, tell: &impl Fn(SessionEvent<D::UnopenedLane>)) {
+    fn expire(&mut self, report: &impl Fn(SessionEvent<D::UnopenedLane>)) {
         let now = Instant::now();
         for at in 0..self.rails.len() {
             let rail = &mut self.rails[at];
@@ -349,7 +354,7 @@ where
                 && now >= until
             {
                 rail.wanted.pop_front();
-                tell(SessionEvent::Lane(wanted, Err(SessionLaneError::Late)));
+                report(SessionEvent::Lane(wanted, Err(SessionLaneError::Late)));
             }
             if let Some(making) = &mut rail.making
                 && !making.late
@@ -357,14 +362,14 @@ where
             {
                 making.late = true;
                 let wanted = making.wanted;
-                self.settle(at, wanted, Err(SessionLaneError::Late), tell);
+                self.settle(at, wanted, Err(SessionLaneError::Late), report);
             }
         }
     }
 
     /// Tells the reader of the session: when all first lanes are settled; a moment after the first
     /// was made, so that a slow rail does not delay it; or when the time to connect is over.
-    fn agree(&mut self, tell: &impl Fn(SessionEvent<D::UnopenedLane>)) {
+    fn report_session(&mut self, report: &impl Fn(SessionEvent<D::UnopenedLane>)) {
         let Some(until) = self.settled_by() else { return };
         let busy = |rail: &Rail<D>| {
             let first = rail.making.as_ref().is_some_and(|making| making.wanted.is_none() && !making.late);
@@ -380,7 +385,7 @@ where
                 lanes.push(Err(SessionLaneError::Late));
             }
             let (producer, offer) = (self.session.producer(), self.session.offer().clone());
-            tell(SessionEvent::Agreed(Box::new(Agreed { producer, offer, lanes })));
+            report(SessionEvent::Agreed(Box::new(Agreed { producer, offer, lanes })));
         }
     }
 
@@ -391,6 +396,7 @@ where
         Some(self.since.map_or(deadline, |since| deadline.min(since + SETTLE)))
     }
 
+    /// The time of the next step that no event causes: a deadline, or an `Alive` to send.
     fn due(&self) -> Instant {
         let making = self.rails.iter().filter_map(|r| r.making.as_ref()).filter(|m| !m.late).map(|m| m.until);
         let wanted = self.rails.iter().filter_map(|r| r.wanted.front()).map(|&(_, until)| until);

@@ -1,7 +1,7 @@
 //! Gives the items their meaning, and finds every mistake in them.
 //!
-//! A mistake is recorded and the check goes on. What stays unknown because of it is not reported as
-//! another mistake.
+//! A mistake is recorded and the check goes on. A value that stays unknown because of it is not
+//! reported as another mistake.
 
 mod axes;
 mod order;
@@ -57,13 +57,13 @@ pub(crate) fn check(input: &DeriveInput, krate: &Path) -> Result<Page, Vec<syn::
 /// The path of kvrail-layouts' items: `layouts` in the path that `crate = ".."` gives, and a
 /// mistake if that path is missing and kvrail is renamed.
 pub(crate) fn krate(input: &DeriveInput, renamed: Option<&str>) -> (Path, Option<syn::Error>) {
-    let said = items(&input.attrs, &mut Mistakes::new())
+    let given = items(&input.attrs, &mut Mistakes::new())
         .iter()
         .filter(|item| item.key == "crate")
         .find_map(|item| path(item, &mut Mistakes::new()));
-    let (path, hint) = match said {
+    let (path, hint) = match given {
         Some(path) => (path, None),
-        None => krate::unsaid(renamed, &input.ident),
+        None => krate::default_path(renamed, &input.ident),
     };
     (parse_quote!(#path::layouts), hint)
 }

@@ -7,7 +7,7 @@ use crate::attribute::{Item, Value, list};
 use crate::layout::ast::{Axis, Extent, Level, LevelKind, Order, Plane};
 use crate::mistakes::Mistakes;
 
-/// What an order is made of, the author's own axes included.
+/// The words of an order, the author's own axes included.
 fn words(own: &[Axis]) -> String {
     format!("{}, `planes`, `strided(..)`, `regions(..)`, `pad(N)`", axes(own))
 }
@@ -102,6 +102,7 @@ enum Inside {
     Planes,
 }
 
+/// The axis or the planes in the parentheses of `strided(..)` or `regions(..)`.
 fn inside(
     word: &Item,
     tokens: &proc_macro2::TokenStream,
@@ -205,7 +206,7 @@ impl Path<'_> {
         let mut bytes = false;
         for level in levels {
             if level.kind.makes_regions() && bytes {
-                self.not(
+                self.refuse(
                     level,
                     "a region cannot lie inside of a region's bytes: put it first in the order".into(),
                 );
@@ -214,9 +215,9 @@ impl Path<'_> {
             let Some(axis) = level.kind.axis() else { continue };
             let (word, how_many) = (axis.word(), axis.how_many());
             if axes.contains(&axis) {
-                self.not(level, format!("the order goes along `{word}` twice"));
+                self.refuse(level, format!("the order goes along `{word}` twice"));
             } else if !self.extents.iter().any(|extent| extent.axis == *axis) {
-                self.not(
+                self.refuse(
                     level,
                     format!("`{word}` is in the order, and nothing says how many: add `{how_many}`"),
                 );
@@ -225,7 +226,8 @@ impl Path<'_> {
         }
     }
 
-    fn not(&mut self, level: &Level, message: String) {
+    /// Reports a mistake at a level, unless one has been reported there.
+    fn refuse(&mut self, level: &Level, message: String) {
         if !self.seen.contains(&std::ptr::from_ref(level)) {
             self.seen.push(std::ptr::from_ref(level));
             self.mistakes.push(syn::Error::new(level.span, message));

@@ -10,7 +10,7 @@ use crate::attribute::{Value, items};
 use crate::layout::ast::{Axis, Field, Order, Plane};
 use crate::mistakes::{Mistakes, SeenKeys};
 
-/// The constants of `KvLayout`, which a field's constant would hide.
+/// The constants of `KvLayout`. A field's constant of the same name would hide one.
 const TAKEN: [&str; 8] =
     ["NAME", "GEOMETRY", "SYNTHETIC", "PAGE_BYTES", "REGIONS", "TOKENS", "LAYERS", "FINGERPRINT"];
 
@@ -53,8 +53,8 @@ pub(super) fn planes(input: &DeriveInput, own: &[Axis], mistakes: &mut Mistakes)
     let mut constants: Vec<String> = Vec::new();
     for field in fields {
         let Some(ident) = &field.ident else { continue };
-        let marks = marks(&field.attrs, own, mistakes);
-        let name = marks.name.unwrap_or_else(|| ident.unraw().to_string());
+        let field_items = field_items(&field.attrs, own, mistakes);
+        let name = field_items.name.unwrap_or_else(|| ident.unraw().to_string());
         if names.contains(&name) {
             mistakes.push(syn::Error::new(
                 ident.span(),
@@ -79,9 +79,9 @@ pub(super) fn planes(input: &DeriveInput, own: &[Axis], mistakes: &mut Mistakes)
         }
         names.push(name.clone());
         constants.push(constant);
-        if marks.plane.is_some() || planes.is_empty() {
-            let span = marks.plane.unwrap_or(ident.span());
-            planes.push(Plane { fields: Vec::new(), order: marks.order, span });
+        if field_items.plane.is_some() || planes.is_empty() {
+            let span = field_items.plane.unwrap_or(ident.span());
+            planes.push(Plane { fields: Vec::new(), order: field_items.order, span });
         }
         if let (Some((element, len)), Some(plane)) = (element(&field.ty, ident, mistakes), planes.last_mut())
         {
@@ -106,14 +106,14 @@ pub(crate) fn constant(field: &Ident) -> Ident {
 
 /// The items on a field.
 #[derive(Default)]
-struct Marks {
+struct FieldItems {
     plane: Option<Span>,
     order: Option<Order>,
     name: Option<String>,
 }
 
-fn marks(attributes: &[Attribute], own: &[Axis], mistakes: &mut Mistakes) -> Marks {
-    let mut marks = Marks::default();
+fn field_items(attributes: &[Attribute], own: &[Axis], mistakes: &mut Mistakes) -> FieldItems {
+    let mut field_items = FieldItems::default();
     let mut seen = SeenKeys::default();
     let items = items(attributes, mistakes);
     for item in &items {
@@ -122,7 +122,7 @@ fn marks(attributes: &[Attribute], own: &[Axis], mistakes: &mut Mistakes) -> Mar
         }
         match item.key.to_string().as_str() {
             "plane" => {
-                marks.plane = Some(item.key.span());
+                field_items.plane = Some(item.key.span());
                 if !matches!(item.value, Value::None) {
                     mistakes.push(syn::Error::new(
                         item.key.span(),
@@ -137,13 +137,13 @@ fn marks(attributes: &[Attribute], own: &[Axis], mistakes: &mut Mistakes) -> Mar
                         "levels belong to a plane: write `#[kv(plane, order(..))]` on its first field",
                     ));
                 }
-                marks.order = order::order(item, own, mistakes);
+                field_items.order = order::order(item, own, mistakes);
             }
-            "name" => marks.name = text(item, mistakes),
+            "name" => field_items.name = text(item, mistakes),
             _ => mistakes.push(unknown(&item.key, "`plane`, `order(..)`, `name`")),
         }
     }
-    marks
+    field_items
 }
 
 /// The element type of a field, and the length of the array.

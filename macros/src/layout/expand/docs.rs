@@ -1,4 +1,4 @@
-//! What `cargo doc` shows of a page: the declaration, as it was written.
+//! The documentation of a page: its declaration, as the author wrote it.
 
 use quote::ToTokens as _;
 

@@ -35,24 +35,23 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
             }
         }
     };
-    let questions = questions(page, &numbers, &built);
+    let checks = checks(page, &numbers, &built);
     let definitions = numbers.definitions(generics.params.is_empty());
     let checked = if generics.params.is_empty() {
         // Every check is a constant of its own, so that all mistakes are reported at once.
-        let questions =
-            questions.into_iter().map(|(question, span)| quote_spanned!(span=> const _: () = #question;));
+        let checks = checks.into_iter().map(|(check, span)| quote_spanned!(span=> const _: () = #check;));
         let layout = layout(quote!(&#krate::macro_support::geometry_or_stub(&#built)));
         quote! {
             #definitions
             const #built: ::core::result::Result<#krate::Geometry, #krate::DeclarationErrors> = #declaration.build();
             #layout
-            #(#questions)*
+            #(#checks)*
             const _: () = #krate::macro_support::cross_check(&#built, &[#(::core::mem::size_of::<#sizes>()),*]);
         }
     } else {
         // Values are known for an instance only: the first mistake of an instance is reported where
         // the instance is used, on the mistake's token.
-        let questions = questions.into_iter().map(|(question, _)| question);
+        let checks = checks.into_iter().map(|(check, _)| check);
         // If all parameters have defaults, that instance is checked at once.
         let defaults = generics.params.iter().all(|parameter| match parameter {
             GenericParam::Const(parameter) => parameter.default.is_some(),
@@ -66,7 +65,7 @@ pub(crate) fn expand(page: &Page) -> TokenStream {
                 #definitions
                 #[allow(non_snake_case)]
                 let #built = #declaration.build();
-                #(#questions;)*
+                #(#checks;)*
                 #krate::macro_support::cross_check(&#built, &[#(::core::mem::size_of::<#sizes>()),*]);
                 #krate::macro_support::geometry_or_stub(&#built)
             }
@@ -275,35 +274,36 @@ fn plane<'a>(krate: &Path, plane: &'a Plane, numbers: &Numbers<'a>) -> TokenStre
 
 /// A call for each token of the declaration at which `build` may find a mistake, and the token's
 /// span, at which the call reports it.
-fn questions<'a>(page: &'a Page, numbers: &Numbers<'a>, built: &TokenStream) -> Vec<(TokenStream, Span)> {
+fn checks<'a>(page: &'a Page, numbers: &Numbers<'a>, built: &TokenStream) -> Vec<(TokenStream, Span)> {
     let krate = &page.krate;
-    let mut questions = Vec::new();
-    let mut ask = |call: &str, arguments: TokenStream, span: Span| {
-        questions.push((call_at(span, quote!(#krate::macro_support), call, arguments), span));
+    let mut checks = Vec::new();
+    let mut check_at = |call: &str, arguments: TokenStream, span: Span| {
+        checks.push((call_at(span, quote!(#krate::macro_support), call, arguments), span));
     };
     let spot = |spot: TokenStream| quote!(&#built, #krate::Spot::#spot);
-    ask("accept", spot(quote!(Order)), page.order.span);
-    ask("accept", spot(quote!(TokensPerState)), page.tokens_per_state.span());
-    ask("accept", spot(quote!(Align)), page.align.span());
+    check_at("accept", spot(quote!(Order)), page.order.span);
+    check_at("accept", spot(quote!(TokensPerState)), page.tokens_per_state.span());
+    check_at("accept", spot(quote!(Align)), page.align.span());
     if let Some(bytes) = &page.bytes {
-        ask("accept", spot(quote!(Bytes)), bytes.span());
+        check_at("accept", spot(quote!(Bytes)), bytes.span());
     }
     let mut small = vec![&page.version, &page.swizzle];
     for (i, extent) in page.axes.iter().enumerate() {
         let word = extent.axis.word();
-        ask("accept_axis", quote!(&#built, #i, #word), extent.extent.span());
-        if let (Axis::Token, true) = (&extent.axis, states_are_asked(&extent.extent, &page.tokens_per_state))
+        check_at("accept_axis", quote!(&#built, #i, #word), extent.extent.span());
+        if let (Axis::Token, true) =
+            (&extent.axis, only_the_compiler_knows_states(&extent.extent, &page.tokens_per_state))
         {
             let tokens = numbers.large(&extent.extent);
             let per = numbers.large(&page.tokens_per_state);
-            ask("accept_states", quote!(#tokens, #per), page.tokens_per_state.span());
+            check_at("accept_states", quote!(#tokens, #per), page.tokens_per_state.span());
         }
         if let Some(spread) = &extent.spread {
             let rank = match &spread.holds {
                 Holds::Part(rank) => rank.as_ref(),
                 Holds::All => None,
             };
-            ask("accept", spot(quote!(Spread(#i))), rank.unwrap_or(&spread.ranks).span());
+            check_at("accept", spot(quote!(Spread(#i))), rank.unwrap_or(&spread.ranks).span());
             small.push(&spread.ranks);
             small.extend(rank);
         }
@@ -311,29 +311,29 @@ fn questions<'a>(page: &'a Page, numbers: &Numbers<'a>, built: &TokenStream) -> 
     for number in small {
         if let Number::Expr(expr) = number {
             let name = numbers.name(expr);
-            ask("accept_small", quote!(#name), number.span());
+            check_at("accept_small", quote!(#name), number.span());
         }
     }
     let level_spans =
         |order: &Order| -> Vec<Span> { order.levels.iter().map(|level: &Level| level.span).collect() };
     for (i, span) in level_spans(&page.order).into_iter().enumerate() {
-        ask("accept", spot(quote!(Level(#i))), span);
+        check_at("accept", spot(quote!(Level(#i))), span);
     }
     let mut f: usize = 0;
     for (p, plane) in page.planes.iter().enumerate() {
-        ask("accept", spot(quote!(Plane(#p))), plane.span);
+        check_at("accept", spot(quote!(Plane(#p))), plane.span);
         for (i, span) in plane.order.iter().flat_map(level_spans).enumerate() {
-            ask("accept", spot(quote!(PlaneLevel(#p, #i))), span);
+            check_at("accept", spot(quote!(PlaneLevel(#p, #i))), span);
         }
         for field in &plane.fields {
-            ask("accept", spot(quote!(Field(#f))), field.ident.span());
+            check_at("accept", spot(quote!(Field(#f))), field.ident.span());
             f += 1;
         }
     }
-    questions
+    checks
 }
 
 /// Whether only the compiler can know how tokens fit into states.
-fn states_are_asked(tokens: &Number, per: &Number) -> bool {
+fn only_the_compiler_knows_states(tokens: &Number, per: &Number) -> bool {
     per.value() != Some(1) && (tokens.value().is_none() || per.value().is_none())
 }

@@ -1,5 +1,5 @@
-//! The expansion works in a crate that has renamed kvrail, has no prelude, and has taken the names
-//! of what the prelude and kvrail call things.
+//! The expansions work in a crate that has renamed kvrail, has no prelude, and defines items with
+//! the names of items of the prelude and of kvrail.
 #![no_std]
 #![no_implicit_prelude]
 #![deny(warnings)]
@@ -30,7 +30,7 @@ pub struct Page {
     scales: [Ue8m0; 7],
 }
 
-/// As generic as they come.
+/// A page with const and type parameters.
 #[derive(::kv::KvLayout)]
 #[kv(crate = "::kv", order(planes, head, token), heads = H, tokens = 16)]
 pub struct Gqa<const H: ::core::primitive::usize, E>
