@@ -1,7 +1,8 @@
-//! A provider of one's own, over plain memory: `cargo run --example custom_provider`.
+//! How to write a provider of your own: `cargo run --example custom_provider`.
 //!
-//! It has one rail. A lane reads from the buffer that it was connected to; a READ is done when its
-//! commit returns. docs/extending.md explains it, and tests/custom_provider.rs tests it.
+//! This provider copies from plain memory. It has one rail. A lane reads from the buffer that it
+//! was connected to, and a READ is done when its commit returns. docs/extending.md explains the
+//! code, and tests/custom_provider.rs runs the conformance suite over it.
 #![allow(unsafe_code, reason = "a provider promises what it does to memory")]
 use kvrail::core::id::{LaneId, MAX_RAILS, ProviderId, RailIndex, WrId};
 use kvrail::core::provider::*;
@@ -11,7 +12,8 @@ use std::{collections::VecDeque, io, time::Duration, time::Instant};
 
 pub(crate) const BASE: u64 = 0x10_0000; // The address of a peer's first byte. Its key is 1.
 const CQ: usize = 256; // Completions that may wait to be polled.
-/// Its lists never grow beyond what they have room for: posting and polling allocate nothing.
+/// The provider. Its lists never grow beyond their initial room, so posting and polling do not
+/// allocate.
 pub(crate) struct BufferRails {
     id: ProviderId,
     keys: u32,
@@ -46,8 +48,8 @@ impl BufferRails {
         let true = registered else { return WcStatus::LOC_PROT_ERR };
         let Some(from) = from else { return WcStatus::REM_ACCESS_ERR };
         let to = std::ptr::with_exposed_provenance_mut::<u8>(read.local_addr as usize);
-        // SAFETY: `to` begins `from.len()` bytes of registered memory, which the caller of `begin`
-        // lends to this READ; `from` is as long, and memory that nothing writes.
+        // SAFETY: `from.len()` bytes at `to` are registered memory, which the caller of `begin`
+        // lends to this READ. Nothing writes `from`.
         unsafe { to.copy_from(from.as_ptr(), from.len()) };
         WcStatus::SUCCESS
     }
@@ -79,9 +81,10 @@ impl Wake for BufferWaker {
     }
 }
 
-// SAFETY: 1: only `execute` writes, to the destination of its READ, which is registered. 2 to 5: it
-// runs inside `commit`, READ by READ; none is under way at a completion, a drain, a close or the
-// drop. 6: what `commit` does not accept is not executed. 7: a lane has its name and its provider.
+// SAFETY: 1: only `execute` writes, to the registered destination of its READ. 2 to 5: `execute`
+// runs inside `commit`, READ by READ, so none is under way at a completion, a drain, a close or the
+// drop. 6: READs that `commit` does not accept are not executed. 7: a lane holds its id and that of
+// its provider, and both are compared.
 unsafe impl Provider for BufferRails {
     const CHAIN: usize = 32;
     type Unopened = Arc<[u8]>;
@@ -145,6 +148,6 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let theirs: Arc<[u8]> = (0..4 * 4_096).map(|i| (i / 16) as u8).collect();
     let page = kvrail_examples::read_page(BufferRails::new(), theirs.clone(), BASE, 2)?;
     assert!(page == theirs[2 * 4_096..3 * 4_096], "this is not the page that the peer has");
-    println!("page 2 came through the provider of this example: {} bytes, as the peer has them", page.len());
+    println!("read page 2 through the provider of this example: {} bytes, equal to the peer's", page.len());
     Ok(())
 }

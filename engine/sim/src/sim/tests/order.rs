@@ -15,7 +15,7 @@ fn bytes_arrive_where_they_belong() {
 }
 
 #[test]
-fn only_signaled_successes_are_told() {
+fn only_signaled_successes_give_completions() {
     let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post_with(&mut lane, 20, 1000, |i, read| read.signaled = i % 8 == 7 || i == 19);
