@@ -103,7 +103,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// The next work of a peer: validating READs first, then wrs of dead lanes, then fresh segments.
+    /// The next work of a peer: validating READs first, then wrs of dead lanes, then fresh
+    /// segments.
     #[inline]
     fn next_work(&mut self, peer: u16, class: usize, now: Time) -> Option<Work> {
         let p = &self.peers[usize::from(peer)];

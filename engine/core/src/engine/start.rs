@@ -63,7 +63,8 @@ impl EngineStartError {
     }
 }
 
-/// Tells engines of one process apart, so that a slot of one is refused by another.
+/// The next number of an engine. Numbers distinguish the engines of a process, so that an engine
+/// refuses slots of another.
 static NEXT_TAG: AtomicU16 = AtomicU16::new(1);
 
 /// The number after `tag`; `None` when the numbers are used up. Only in a fuzz target numbers are

@@ -24,8 +24,8 @@ use crate::rng::SplitMix64;
 
 /// A model: rails, peers, memories, lanes, and a clock that moves only when told to.
 ///
-/// An engine gets the [`SimRails`]; the test keeps this value. All methods take `&self`, so test
-/// and engine can use the model in turn.
+/// An engine gets the [`SimRails`](super::SimRails); the test keeps this value. All methods take
+/// `&self`, so test and engine can use the model in turn.
 #[derive(Debug)]
 pub struct Sim<'m> {
     pub(super) model: RefCell<Model<'m>>,
@@ -243,8 +243,9 @@ impl<'m> Sim<'m> {
 
     // The results.
 
-    /// Notes that `range` has been given back and nothing may write to it. A write is not executed,
-    /// and recorded as [`Violation::WriteAfterRelease`].
+    /// Notes that `range` has been given back and nothing may write to it. Such a write is not
+    /// executed, but recorded as
+    /// [`Violation::WriteAfterRelease`](super::Violation::WriteAfterRelease).
     ///
     /// # Errors
     /// 512 ranges are protected already.
