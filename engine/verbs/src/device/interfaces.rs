@@ -74,7 +74,7 @@ impl Interfaces {
         };
         match family {
             libc::AF_INET => {
-                // SAFETY: its family says that it is one of these; what is read is plain integers.
+                // SAFETY: its family says that it is a sockaddr_in, which holds plain integers.
                 let address = unsafe { address.cast::<libc::sockaddr_in>().read_unaligned() };
                 let address = Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr));
                 interface.addresses.push(address.to_ipv6_mapped());
