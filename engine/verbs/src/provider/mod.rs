@@ -141,10 +141,9 @@ impl<E: Encoder> Verbs<E> {
 //    encoder posts the drain's wr behind all others.
 // 4. LaneClosed is reported after ibv_destroy_qp has succeeded, which waits for the device.
 // 5. `drop` destroys every QP that was opened, and aborts the process if one cannot be.
-// 7. A lane carries its own id and its provider's, and its slot is used only if the provider's id
-//    is
-//    this provider's. A lane is not Clone, and `close` consumes it, so as long as a lane exists its
-//    slot holds its own QP.
+// 7. A lane carries its own id and its provider's, and its slot is used only if the latter is the
+//    id of this provider. A lane is not Clone, and `close` consumes it, so as long as a lane exists
+//    its slot holds its own QP.
 unsafe impl<E: Encoder> Provider for Verbs<E> {
     const CHAIN: usize = E::CHAIN;
     type Unopened = UnopenedLane;
