@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use kvrail_core::remote::{Location, OfferError, RegionOffer, TableOffer};
 use kvrail_core::table::{ENTRY_BYTES, Entry, EntryValue, KeyTag};
+use kvrail_host::secret::{RandomError, random_bytes};
 use kvrail_host::segment::{Segment, SegmentError};
 use kvrail_session::{
     Address, Epoch, NodeName, OfferedRegion, PeerKey, ProducerDescription, ServeError, Server, ServerConfig,
@@ -116,7 +117,7 @@ pub enum WriteError {
     },
     /// The system gave no random numbers, and a generation must not be foreseeable.
     #[error("a page's generation needs random numbers, and the system gave none: {0}")]
-    Random(getrandom::Error),
+    Random(RandomError),
 }
 
 impl WriteError {
@@ -272,7 +273,7 @@ impl Publisher {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Location, WriteError> {
         let entry = self.entry(slot)?;
-        let nonce = getrandom::u32().map_err(WriteError::Random)?;
+        let nonce = u32::from_le_bytes(random_bytes().map_err(WriteError::Random)?);
         entry.invalidate();
         let at = self.bytes_at(slot);
         // SAFETY: `Shape` put the slot's `page_bytes` bytes within the mapping and apart from the

@@ -1,4 +1,4 @@
-//! Barriers towards devices.
+//! The barrier that orders stores for devices, not only for threads.
 //!
 //! A NIC reads memory as an observer outside of the processors' own domain. Rust's fences order
 //! what *threads* see: on 64-bit ARM a sequentially consistent fence is `dmb ish`, which binds the
@@ -19,19 +19,19 @@ use core::sync::atomic::{Ordering, fence};
 ///
 /// | processor | instruction | why this one |
 /// |---|---|---|
-/// | x86-64 | `sfence` | ordinary stores keep their order, non-temporal ones only behind this |
+/// | x86-64 | `sfence` | ordinary stores keep their order anyway; non-temporal stores need it |
 /// | 64-bit ARM | `dmb oshst` | stores before stores, out to the domain where devices are |
 /// | others | a sequentially consistent fence | the language's strongest; proven for no device |
 ///
-/// Ordered are the stores of the calling thread, and those that other threads have handed to it by
-/// a lock, a channel or a join (barriers are cumulative). Non-temporal stores of other threads are
-/// not: the thread that makes them ends them with an `sfence` before it hands them on.
-// A function of its own, so that the instruction in it can be looked at.
+/// It orders the stores of the calling thread, and those that other threads have handed to it by a
+/// lock, a channel or a join (barriers are cumulative). It does not order non-temporal stores of
+/// other threads: the thread that makes them ends them with an `sfence` before it hands them on.
+// Never inlined, so that a test can look for the instruction in its code.
 #[inline(never)]
 pub fn device_release() {
     #[cfg(test)]
     tests::CALLS.set(tests::CALLS.get() + 1);
-    // For threads, in the language's terms. On x86-64 it is no instruction.
+    // Orders the stores for threads, in the language's terms. On x86-64 it emits no instruction.
     fence(Ordering::Release);
     order_stores();
 }
@@ -67,8 +67,8 @@ pub(crate) mod tests {
         pub(crate) static CALLS: Cell<u32> = const { Cell::new(0) };
     }
 
-    /// Whether the order is kept shows on a device alone; which instruction is to keep it shows in
-    /// the code.
+    /// Only a device could show whether the order is kept; this test checks that the code has the
+    /// instruction that keeps it.
     #[test]
     #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]
     fn the_barrier_is_the_instruction_that_devices_need() {

@@ -1,8 +1,9 @@
-//! What can be tuned, within the maxima of the storage.
+//! How an engine is tuned at run time: sizes of chunks and runs, caps of rails, time-outs and
+//! back-off.
 
 use crate::time::Nanos;
 
-/// How an engine behaves. The defaults suit 400 Gb/s ports; each names its source.
+/// How an engine behaves, within the maxima of its storage. The defaults suit 400 Gb/s ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
     /// A page longer than this travels as several work requests; a power of two, at least 4,096.
@@ -13,30 +14,34 @@ pub struct EngineConfig {
     pub run_chunks: u32,
     /// A run ends at this many bytes.
     pub run_bytes: u32,
-    /// What a peer may post before the next peer with work has its turn, in bytes.
+    /// How many bytes a peer may post before the next peer with work has its turn.
     pub quantum_bytes: u32,
-    /// At the latest every so many wrs of a lane one is signaled.
+    /// The most wrs of a lane from one signaled wr to the next. Fewer return credits sooner.
     pub signal_wrs: u32,
-    /// At the latest every so many bytes of a lane a wr is signaled.
+    /// The most bytes of a lane from one signaled wr to the next.
     pub signal_bytes: u32,
-    /// What may be outstanding on one rail, in bytes. Beyond 1–2 MiB of pages NICs get slower.
+    /// The most bytes outstanding on one rail. Beyond 1–2 MiB of pages NICs get slower.
     pub rail_bytes: u64,
-    /// What may be outstanding on one rail, in wrs. Beyond 512–768 small ones NICs get slower.
+    /// The most wrs outstanding on one rail. Beyond 512–768 small wrs NICs get slower.
     pub rail_wrs: u32,
-    /// A lane that has wrs outstanding and completes none for so long is failed.
+    /// A lane that has wrs outstanding and completes none of them for this long is failed; 1 us to
+    /// 2^50 ns.
     pub stall: Nanos,
-    /// A lane whose flush has not ended after so long is destroyed instead.
+    /// A failed lane whose flush has not ended after this long is destroyed instead; 1 us to 2^50
+    /// ns.
     pub drain: Nanos,
-    /// How long after its first failure a path's next lane is wanted; doubled with each failure.
+    /// How long after a path's first failure its next lane is requested; doubled with each further
+    /// failure.
     pub backoff_min: Nanos,
-    /// The most that a path waits.
+    /// The longest back-off of a path.
     pub backoff_max: Nanos,
-    /// How many lanes are wanted at once. More would be a reconnect storm.
+    /// The most lanes that are requested at the same time. More would be a reconnect storm.
     pub reconnects: u16,
-    /// So many pages of one region may be found to kill their lanes; then all of it is set aside.
+    /// After this many pages of one region were found to kill their lanes, the whole region is set
+    /// aside.
     pub region_faults: u16,
-    /// For how long a page that killed its lanes, or a region of such pages, is not read: each new
-    /// try costs a lane.
+    /// For how long a page that killed its lanes, or a region with such pages, is not read. Each
+    /// new try costs a lane.
     pub set_aside: Nanos,
 }
 
@@ -64,7 +69,7 @@ impl EngineConfig {
     ///
     /// # Errors
     ///
-    /// The first figure that cannot work, and what would.
+    /// The first field that cannot work, with its value and the values that can.
     pub fn check(&self) -> Result<(), EngineConfigError> {
         if !self.chunk_bytes.is_power_of_two() || self.chunk_bytes < 4096 {
             return Err(EngineConfigError::Chunk(self.chunk_bytes));
@@ -116,30 +121,30 @@ impl Default for EngineConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineConfigError {
-    /// The chunk size.
+    /// The chunk size is no power of two, or too small.
     #[error("chunk_bytes is {0}: it must be a power of two, at least 4096")]
     Chunk(u32),
-    /// A figure that must not be 0.
+    /// A field that must not be 0.
     #[error("{0} is 0: it must be at least 1")]
     Zero(&'static str),
-    /// A figure beyond what can be reckoned with.
+    /// A field outside of the range that the engine's arithmetic allows.
     #[error("{name} is {value}: it must be {least} to {most}")]
     Range {
-        /// Which.
+        /// The field.
         name: &'static str,
-        /// What it is.
+        /// Its value.
         value: u64,
-        /// The least.
+        /// The least allowed value.
         least: u64,
-        /// The most.
+        /// The greatest allowed value.
         most: u64,
     },
-    /// The back-off.
-    #[error("backoff_max ({max} ns) is less than backoff_min ({min} ns)")]
+    /// The longest back-off is shorter than the first.
+    #[error("backoff_max ({max} ns) is less than backoff_min ({min} ns): make it at least as long")]
     Backoff {
-        /// The least.
+        /// `backoff_min`, in ns.
         min: u64,
-        /// The most.
+        /// `backoff_max`, in ns.
         max: u64,
     },
 }

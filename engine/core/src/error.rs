@@ -1,4 +1,4 @@
-//! What can become of a page, and why a submission is refused.
+//! Why a page did not arrive, why a page cannot join a batch, and why a batch is refused.
 
 use core::fmt;
 
@@ -7,34 +7,34 @@ use crate::table::Miss;
 use crate::time::Time;
 use crate::verbs_abi::WcStatus;
 
-/// Why a page did not arrive. Its slot's bytes are unspecified then.
+/// Why a page did not arrive. The bytes of its slot are unspecified then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PageError {
-    /// It arrived and is not, or no longer, the page that was asked for.
+    /// The page arrived, but it is not, or no longer, the page that its location names.
     #[error("miss: {0}")]
     Miss(#[from] Miss),
-    /// The request was wrong on every path.
+    /// READs of the page failed in a way that another path does not change.
     #[error(
         "READ of {len} bytes at {remote_addr:#x} with key {rkey:#x} over rail {rail}: {status} (vendor error {vendor_err:#x})"
     )]
     Fault {
         /// What the completion said.
         status: WcStatus,
-        /// The vendor's code, for its support line.
+        /// The device vendor's error code.
         vendor_err: u32,
         /// The local rail.
         rail: u8,
-        /// Where what was asked for is in the peer's memory: a chunk of the page, or its table
-        /// entry and those of its neighbours in the batch, which were asked for together and fail
-        /// together.
+        /// Start of the READ that failed, in the peer's memory. It was a READ of a chunk of the
+        /// page, or of table entries: that of the page and those of its neighbours in the batch.
+        /// Entries that are read together fail together.
         remote_addr: u64,
-        /// Its length.
+        /// Length of that READ, in bytes.
         len: u32,
-        /// The peer's key that was used.
+        /// The peer's key that the READ used.
         rkey: u32,
     },
-    /// The batch's deadline passed first.
+    /// The batch's deadline passed before the page had arrived and was validated.
     #[error(
         "the deadline ({} ns) passed {}",
         deadline.0,
@@ -43,30 +43,30 @@ pub enum PageError {
     Deadline {
         /// The deadline.
         deadline: Time,
-        /// Chunks that had not arrived; 0: all had, and what was missing is the owner's table entry
-        /// that proves them.
+        /// Chunks that had not arrived. 0 means that all chunks had arrived, and that only the
+        /// owner's table entry, which proves them, was missing.
         missing: u32,
-        /// Chunks of the page.
+        /// How many chunks the page has.
         chunks: u32,
     },
     /// The peer was removed.
     #[error("the peer was removed")]
     PeerGone,
-    /// It was not read: READs of it, or of other pages of its region, have killed their lanes just
-    /// before.
+    /// The page was not read, since READs of it, or of other pages of its region, have killed their
+    /// lanes within `set_aside`.
     #[error(
-        "not read before {} ns, since {} {status}, last at {remote_addr:#x}: the peer's memory there must be looked at",
+        "not read before {} ns, since {} {status}, last at {remote_addr:#x}: check that the peer's memory there is registered and readable",
         until.0,
         if *whole_region { "pages of its region fail one after the other with" } else { "it has failed with" }
     )]
     SetAside {
-        /// Where in the peer's memory the READ was that failed last.
+        /// Start of the READ that failed last, in the peer's memory.
         remote_addr: u64,
-        /// What its completion said.
+        /// The status of that READ's completion.
         status: WcStatus,
-        /// The whole region is set aside, not this page alone.
+        /// Whether the whole region is set aside, not this page alone.
         whole_region: bool,
-        /// It may be read again from then on.
+        /// When the page may be read again.
         until: Time,
     },
 }
@@ -86,7 +86,7 @@ impl PageError {
     }
 }
 
-/// What a page lacked when its deadline passed.
+/// How much of a page had arrived when its deadline passed.
 struct Unfinished {
     missing: u32,
     chunks: u32,
@@ -101,7 +101,7 @@ impl fmt::Display for Unfinished {
             Self { missing: 0, chunks } => {
                 write!(f, "when all {chunks} chunks had arrived and the page was not yet validated")
             }
-            Self { missing, chunks: 1 } => write!(f, "with {missing} of 1 chunk missing"),
+            Self { chunks: 1, .. } => f.write_str("before the page's only chunk had arrived"),
             Self { missing, chunks } => write!(f, "with {missing} of {chunks} chunks missing"),
         }
     }
@@ -111,61 +111,61 @@ impl fmt::Display for Unfinished {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The batch holds as many pages as it can.
-    #[error("the batch is full: {capacity} pages")]
+    /// The batch holds as many pages as it can. Submit it, and go on with another batch.
+    #[error("the batch is full, with {capacity} pages: submit it and fill another one")]
     Full {
-        /// Its capacity.
+        /// The most pages of a batch.
         capacity: usize,
     },
     /// The page does not fit its slot.
-    #[error("a page of {page_bytes} bytes does not fit a slot of {slot_bytes}")]
+    #[error("a page of {page_bytes} bytes does not fit a slot of {slot_bytes} bytes")]
     SlotTooSmall {
-        /// The page.
+        /// Bytes of the page.
         page_bytes: u32,
-        /// The slot.
+        /// Bytes of the slot.
         slot_bytes: usize,
     },
     /// The page ends beyond the slot that it shares.
-    #[error("a page of {page_bytes} bytes at byte {offset} of a slot of {slot_bytes} ends beyond it")]
+    #[error("a page of {page_bytes} bytes at byte {offset} ends beyond its slot of {slot_bytes} bytes")]
     BeyondSlot {
-        /// The page.
+        /// Bytes of the page.
         page_bytes: u32,
-        /// Where in the slot it was to land.
+        /// The byte of the slot at which the page was to land.
         offset: u32,
-        /// The slot.
+        /// Bytes of the slot.
         slot_bytes: usize,
     },
-    /// There is no slot to share.
-    #[error("no page of the batch has a slot yet: begin with one that does")]
+    /// The page was to share the slot of an earlier page, and the batch has no page yet.
+    #[error("no page of the batch has a slot that this one could share: read the first page with a slot")]
     NoSlot,
-    /// The plan reads beyond the page.
+    /// The plan reads beyond the end of the page.
     #[error(
         "the plan reads up to byte {plan_bytes} of a page of {page_bytes} bytes: it is made for another layout"
     )]
     PageTooSmall {
-        /// The page.
+        /// Bytes of the page.
         page_bytes: u32,
-        /// What the plan needs.
+        /// The least bytes of a page that the plan reads.
         plan_bytes: u32,
     },
-    /// Bytes of one layout do not belong where another one's are.
+    /// The layouts of page, slot and plan do not match.
     #[error(transparent)]
     Layout(#[from] LayoutMismatch),
-    /// Page, slot and batch must be of one engine.
+    /// Page, slot and batch are not all of one engine. The field names the odd one.
     #[error("the {0} belongs to another engine than the batch")]
     OtherEngine(&'static str),
-    /// More chunks than a page may have.
+    /// The page would have more chunks than a page may have.
     #[error(
-        "a page of {page_bytes} bytes in chunks of {chunk_bytes} is {chunks} chunks, at most {max} go: raise chunk_bytes"
+        "a page of {page_bytes} bytes in chunks of {chunk_bytes} would have {chunks} chunks, and {max} are the most: raise chunk_bytes"
     )]
     TooManyChunks {
-        /// The page.
+        /// Bytes of the page.
         page_bytes: u32,
-        /// The configured chunk.
+        /// The configured size of a chunk.
         chunk_bytes: u32,
-        /// How many that makes.
+        /// How many chunks that makes.
         chunks: u32,
-        /// The most.
+        /// The most chunks of a page.
         max: u32,
     },
 }
@@ -188,14 +188,14 @@ impl ReadError {
     }
 }
 
-/// Why a batch was refused. It comes back untouched.
+/// Why a batch was refused. The batch comes back untouched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
-    /// Nothing to read.
-    #[error("the batch holds no page")]
+    /// The batch has no page.
+    #[error("the batch holds no page: read at least one into it")]
     Empty,
-    /// Too late already.
+    /// The deadline is not in the future.
     #[error("the deadline ({} ns) is not after now ({} ns)", deadline.0, now.0)]
     DeadlinePassed {
         /// The deadline.
@@ -203,19 +203,19 @@ pub enum SubmitError {
         /// The time of the call.
         now: Time,
     },
-    /// A page's peer has been removed since.
+    /// The peer of a page has been removed since the page joined the batch.
     #[error("page {page} reads from peer {peer}, which has been removed")]
     PeerGone {
         /// The page's position in the batch.
         page: usize,
-        /// The peer's place.
+        /// The peer's place in the engine's table ([`PeerId::index`](crate::id::PeerId::index)).
         peer: usize,
     },
-    /// The batch was taken from another engine.
-    #[error("the batch belongs to another engine")]
+    /// The batch's buffer is another engine's.
+    #[error("the batch belongs to another engine: submit it there")]
     OtherEngine,
-    /// The engine ended before it took the batch from its submitter.
-    #[error("the reader is gone: nothing that is sent is read any more")]
+    /// The engine was dropped before it took the batch from its submitter.
+    #[error("the engine is gone: no submitted batch is read any more")]
     EngineGone,
 }
 
@@ -250,7 +250,7 @@ mod tests {
             late(0, 35),
             "the deadline (7 ns) passed when all 35 chunks had arrived and the page was not yet validated"
         );
-        assert_eq!(late(1, 1), "the deadline (7 ns) passed with 1 of 1 chunk missing");
+        assert_eq!(late(1, 1), "the deadline (7 ns) passed before the page's only chunk had arrived");
         assert_eq!(late(3, 35), "the deadline (7 ns) passed with 3 of 35 chunks missing");
     }
 }

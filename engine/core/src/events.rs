@@ -1,12 +1,12 @@
 //! What an engine reports of its own work: typed events, at no cost without a sink.
 //!
-//! An [`Engine`](crate::engine::Engine) is started with an [`EventSink`], to which it hands an
-//! [`EngineEvent`] for each thing that it does or finds out. The default sink, [`NoEvents`], is
-//! empty, and says so to the compiler ([`EventSink::ENABLED`]): then no event is made, and an
-//! engine without a sink is the same machine code as if there were no events.
+//! An [`Engine`](crate::engine::Engine) is started with an [`EventSink`]. The engine hands the sink
+//! an [`EngineEvent`] for each thing that the engine does or finds out. The default sink,
+//! [`NoEvents`], sets [`EventSink::ENABLED`] to false. Then no event is made, and the engine
+//! compiles to the same machine code as if there were no events.
 //!
-//! A sink runs on the engine's thread, in the middle of `submit` and `poll`. It counts, or copies
-//! the event into a ring; what it does is part of the data path.
+//! A sink runs on the engine's thread, in the middle of `submit` and `poll`. Its work is part of
+//! the data path, so it should only count, or copy the event into a ring.
 //!
 //! ```
 //! use kvrail_core::events::{EngineEvent, EventSink};
@@ -32,8 +32,9 @@
 //! # assert_eq!((counters.missed, counters.lanes_lost), (0, 0));
 //! ```
 //!
-//! The two structs [`LaneWanted`] and [`LaneLost`] are no events: the control path asks for them
-//! ([`Engine::next_wanted_lane`](crate::engine::Engine::next_wanted_lane)) and has to act on them.
+//! The two structs [`LaneWanted`] and [`LaneLost`] are no events: the control path takes them from
+//! the engine ([`Engine::next_wanted_lane`](crate::engine::Engine::next_wanted_lane),
+//! [`Engine::next_lost_lane`](crate::engine::Engine::next_lost_lane)) and has to act on them.
 
 use core::fmt;
 
@@ -45,12 +46,12 @@ use crate::verbs_abi::WcStatus;
 
 /// Takes the events of an engine.
 pub trait EventSink {
-    /// Whether events are made at all. `false` removes them, and all that is computed for them,
-    /// from the code.
+    /// Whether events are made at all. `false` removes the events, and the code that computes their
+    /// fields, when the engine is compiled.
     const ENABLED: bool = true;
 
-    /// A call of the engine begins at `now`: the events that follow, up to the next call of this,
-    /// happen then.
+    /// A call of the engine begins at `now`. The events that follow, up to the next call of this
+    /// method, happen at that time.
     fn time(&mut self, now: Time) {
         let _ = now;
     }
@@ -59,7 +60,7 @@ pub trait EventSink {
     fn event(&mut self, event: EngineEvent);
 }
 
-/// The empty sink, of an engine whose events are of no interest.
+/// The empty sink, for an engine whose events are not observed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoEvents;
 
@@ -69,7 +70,7 @@ impl EventSink for NoEvents {
     fn event(&mut self, _: EngineEvent) {}
 }
 
-/// A sink that is kept elsewhere, and can be looked at while the engine is not called.
+/// The engine may borrow a sink, so that its owner can look at the sink between calls.
 impl<S: EventSink> EventSink for &mut S {
     const ENABLED: bool = S::ENABLED;
 
@@ -88,76 +89,77 @@ impl<S: EventSink> EventSink for &mut S {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EngineEvent {
-    /// A batch has been taken.
+    /// The engine has accepted a batch.
     Submitted {
         /// The batch.
         batch: Ticket,
         /// How many pages it has.
         pages: u16,
-        /// Until when.
+        /// Its deadline.
         deadline: Time,
     },
-    /// A commit has been handed to the provider: one doorbell.
+    /// The engine has handed a commit to the provider, which rings one doorbell.
     Posted {
-        /// On which lane.
+        /// The lane.
         lane: LaneId,
-        /// How many wrs.
+        /// How many wrs the commit has.
         wrs: u32,
-        /// How many bytes they read.
+        /// How many bytes these wrs read.
         bytes: u64,
     },
     /// The provider did not take all of a commit. `LaneFailing` follows.
     PostRefused {
-        /// On which lane.
+        /// The lane.
         lane: LaneId,
-        /// How many wrs it took, if it said so.
+        /// How many wrs the provider took; `None` if it did not say so.
         accepted: Option<u32>,
         /// The provider's errno.
         errno: i32,
     },
     /// The oldest wrs of a lane have succeeded.
     Completed {
-        /// On which lane.
+        /// The lane.
         lane: LaneId,
         /// How many wrs.
         wrs: u32,
     },
-    /// A wr has failed, or was flushed because another had.
+    /// A wr has failed, or was flushed because another wr had failed.
     WrFailed {
-        /// On which lane.
+        /// The lane.
         lane: LaneId,
         /// The wr's sequence number.
         seq: u32,
-        /// What the completion says.
+        /// The status of the completion.
         status: WcStatus,
-        /// The vendor's code.
+        /// The device vendor's error code.
         vendor_err: u32,
     },
-    /// Pages in a row have arrived, validated where asked for.
+    /// Consecutive pages of a batch have arrived, and are validated unless they were requested
+    /// without validation.
     PagesArrived {
-        /// Of which batch.
+        /// The batch.
         batch: Ticket,
-        /// The first of them.
+        /// The first of these pages.
         first: u16,
-        /// How many.
+        /// How many pages.
         pages: u16,
     },
-    /// A page has arrived and is not the one that was asked for.
+    /// A page has arrived, and is not the page that its location names.
     PageMissed {
-        /// Of which batch.
+        /// The batch.
         batch: Ticket,
-        /// Which page.
+        /// The page.
         page: u16,
-        /// Why.
+        /// The reason.
         miss: Miss,
     },
-    /// A page has failed, for any other reason. Hardware may still write into its slot.
+    /// A page has failed for another reason than a miss. Hardware may still write into its slot.
     PageFailed {
-        /// Of which batch.
+        /// The batch.
         batch: Ticket,
-        /// Which page.
+        /// The page.
         page: u16,
-        /// Why.
+        /// The reason.
         error: PageError,
     },
     /// The deadline of a batch that is not done has passed. `PageFailed` follows for each of its
@@ -168,120 +170,133 @@ pub enum EngineEvent {
         /// Its deadline.
         deadline: Time,
     },
-    /// All pages of a batch are accounted for.
+    /// Every page of a batch has a final result, and nothing writes into its slots any more.
     Done {
         /// The batch.
         batch: Ticket,
     },
-    /// A lane has been taken into use.
+    /// A lane has been attached, and may carry READs from now on.
     LaneAttached {
-        /// Its name.
+        /// The lane.
         lane: LaneId,
-        /// To whom.
+        /// The peer that it leads to.
         peer: PeerId,
-        /// Over which local rail.
+        /// The local rail.
         rail: RailIndex,
-        /// To which rail of the peer.
+        /// The rail of the peer.
         remote_rail: u8,
     },
-    /// A lane is lost: it is taken out of service and flushed. What is outstanding on it goes to
-    /// other lanes once it is known to write no more.
+    /// A lane is lost: the engine takes it out of service and has it flushed. Its outstanding
+    /// wrs go to other lanes once the lane is known to write no more.
     LaneFailing {
-        /// Which.
+        /// The lane.
         lane: LaneId,
-        /// How many wrs are outstanding on it.
+        /// How many wrs are outstanding on the lane.
         outstanding: u32,
     },
     /// A lane that was lost is known to write no more.
     LaneQuiet {
-        /// Which.
+        /// The lane.
         lane: LaneId,
-        /// How many wrs are left to be posted on other lanes, or dropped where their pages have
-        /// failed.
+        /// How many of its wrs remain: other lanes post them, or the engine drops them where their
+        /// pages have failed.
         left: u32,
     },
-    /// The place of a lane that was lost is free.
+    /// The place of a lost lane is free again.
     LaneFreed {
-        /// Which.
+        /// The lane.
         lane: LaneId,
     },
-    /// wrs of a lane that was lost are posted on another one.
+    /// Wrs of a lost lane have been posted on another lane.
     FailedOver {
-        /// From which lane.
+        /// The lost lane.
         from: LaneId,
-        /// To which.
+        /// The lane that carries the wrs now.
         to: LaneId,
         /// How many wrs.
         wrs: u32,
     },
-    /// The wr that killed a lane is tried alone on another one.
+    /// A suspect, the wr whose completion killed a lane, has been posted alone on another lane.
     SuspectTried {
-        /// On which lane.
+        /// The other lane.
         lane: LaneId,
     },
-    /// Nothing has completed on a lane for too long: nothing more is posted there until something
-    /// does.
+    /// A lane is silent: no wr has completed on it for longer than it should take. Nothing more is
+    /// posted on the lane until a wr completes.
     LaneSilent {
-        /// Which.
+        /// The lane.
         lane: LaneId,
     },
-    /// Something has completed on a silent lane.
+    /// A wr has completed on a silent lane, which is no longer silent.
     LaneHeard {
-        /// Which.
+        /// The lane.
         lane: LaneId,
     },
-    /// Nothing has completed on a lane for `stall`. `LaneFailing` follows.
+    /// No wr has completed on a lane for `stall`
+    /// ([`EngineConfig::stall`](crate::config::EngineConfig::stall)). `LaneFailing` follows.
     LaneStalled {
-        /// Which.
+        /// The lane.
         lane: LaneId,
     },
     /// The port of a rail went down.
     RailDown {
-        /// Which.
+        /// The rail.
         rail: RailIndex,
     },
     /// The port of a rail came up.
     RailUp {
-        /// Which.
+        /// The rail.
         rail: RailIndex,
     },
     /// A peer has been added.
     PeerAdded {
-        /// Which.
+        /// The peer.
         peer: PeerId,
     },
     /// A peer has been removed. Its lanes are lost, and its pages in flight fail.
     PeerRemoved {
-        /// Which.
+        /// The peer.
         peer: PeerId,
     },
-    /// A lane in place of one that was lost has been asked for.
+    /// The control path has taken the request for a lane in place of a lost one.
     LaneRequested {
-        /// To whom.
+        /// The peer.
         peer: PeerId,
-        /// Over which local rail.
+        /// The local rail.
         rail: RailIndex,
-        /// To which rail of the peer.
+        /// The rail of the peer.
         remote_rail: u8,
         /// How often this path has failed in a row.
         failures: u8,
     },
 }
 
+/// A number and the noun that it counts, in the singular for 1.
+struct Many(u64, &'static str);
+
+impl fmt::Display for Many {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, noun) = *self;
+        write!(f, "{count} {noun}{}", if count == 1 { "" } else { "s" })
+    }
+}
+
 impl fmt::Display for EngineEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Submitted { batch, pages, deadline } => {
-                write!(f, "{batch} submitted: {pages} pages until {} ns", deadline.0)
+                write!(f, "{batch} submitted: {} until {} ns", Many(pages.into(), "page"), deadline.0)
             }
-            Self::Posted { lane, wrs, bytes } => write!(f, "{lane} posted {wrs} wrs of {bytes} bytes"),
+            Self::Posted { lane, wrs, bytes } => {
+                write!(f, "{lane} posted {} of {}", Many(wrs.into(), "wr"), Many(bytes, "byte"))
+            }
             Self::PostRefused { lane, accepted: Some(n), errno } => {
-                write!(f, "{lane} took only {n} wrs of a commit: errno {errno}")
+                write!(f, "{lane} took only {} of a commit: errno {errno}", Many(n.into(), "wr"))
             }
             Self::PostRefused { lane, accepted: None, errno } => {
                 write!(f, "{lane} refused a commit: errno {errno}")
             }
-            Self::Completed { lane, wrs } => write!(f, "{lane} completed {wrs} wrs"),
+            Self::Completed { lane, wrs } => write!(f, "{lane} completed {}", Many(wrs.into(), "wr")),
             Self::WrFailed { lane, seq, status, vendor_err } => {
                 write!(f, "{lane} wr {seq} failed: {status:?}, vendor error {vendor_err:#x}")
             }
@@ -299,11 +314,13 @@ impl fmt::Display for EngineEvent {
                 write!(f, "{lane} attached: {peer} over {rail} to its rail {remote_rail}")
             }
             Self::LaneFailing { lane, outstanding } => {
-                write!(f, "{lane} lost with {outstanding} wrs outstanding")
+                write!(f, "{lane} lost with {} outstanding", Many(outstanding.into(), "wr"))
             }
-            Self::LaneQuiet { lane, left } => write!(f, "{lane} quiet with {left} wrs left"),
+            Self::LaneQuiet { lane, left } => write!(f, "{lane} quiet with {} left", Many(left.into(), "wr")),
             Self::LaneFreed { lane } => write!(f, "{lane} freed"),
-            Self::FailedOver { from, to, wrs } => write!(f, "{wrs} wrs of {from} failed over to {to}"),
+            Self::FailedOver { from, to, wrs } => {
+                write!(f, "{} of {from} failed over to {to}", Many(wrs.into(), "wr"))
+            }
             Self::SuspectTried { lane } => write!(f, "{lane} tries a suspected wr alone"),
             Self::LaneSilent { lane } => write!(f, "{lane} silent"),
             Self::LaneHeard { lane } => write!(f, "{lane} no longer silent"),
@@ -315,23 +332,24 @@ impl fmt::Display for EngineEvent {
             Self::LaneRequested { peer, rail, remote_rail, failures } => {
                 write!(
                     f,
-                    "lane requested: {peer} over {rail} to its rail {remote_rail}, {failures} failures in a row"
+                    "lane requested: {peer} over {rail} to its rail {remote_rail}, {} in a row",
+                    Many(failures.into(), "failure")
                 )
             }
         }
     }
 }
 
-/// A lane that is missing: somebody on the control path is to make it, and then to
-/// [`attach`](crate::engine::Engine::attach) it, or to say that it is
-/// [`unavailable`](crate::engine::Engine::lane_unavailable).
+/// A request for a missing lane. The control path connects one and
+/// [`attach`](crate::engine::Engine::attach)es it, or reports that it cannot
+/// ([`lane_unavailable`](crate::engine::Engine::lane_unavailable)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneWanted {
-    /// To whom.
+    /// The peer that the lane is to lead to.
     pub peer: PeerId,
-    /// Over which local rail.
+    /// The local rail.
     pub rail: RailIndex,
-    /// To which rail of the peer the lost one led.
+    /// The rail of the peer, the same that the lost lane led to.
     pub remote_rail: u8,
     /// How often this path has failed in a row.
     pub failures: u8,
@@ -340,18 +358,18 @@ pub struct LaneWanted {
 /// A lane that was attached and has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneLost {
-    /// What [`attach`](crate::engine::Engine::attach) called it.
+    /// The id that [`attach`](crate::engine::Engine::attach) returned.
     pub lane: LaneId,
-    /// To whom it led.
+    /// The peer that the lane led to.
     pub peer: PeerId,
-    /// Over which local rail.
+    /// The local rail.
     pub rail: RailIndex,
-    /// To which rail of the peer.
+    /// The rail of the peer.
     pub remote_rail: u8,
 }
 
 impl LaneLost {
-    /// Stands where none is.
+    /// Fills places of the list of lost lanes that hold no lane.
     pub(crate) const NONE: Self = Self {
         lane: LaneId::new(0, 0),
         peer: PeerId { index: 0, life: 0 },

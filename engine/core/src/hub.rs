@@ -4,10 +4,10 @@
 //! both wait-free. The engine's thread calls [`Hub::turn`] in its loop; a submitter that finds the
 //! engine asleep wakes it.
 //!
-//! Either side may end first. Of a submitter that is dropped, what it had on its way goes on, and
-//! the slots come to the engine's own thread ([`Outcome::Orphan`]). Of a hub that is dropped,
-//! submitters are told at their next call.
-#![allow(unsafe_code, reason = "one side takes what the other, which has ended, left in a ring")]
+//! Either side may end first. When a submitter is dropped, its batches go on, and their slots come
+//! to the engine's own thread ([`Outcome::Orphan`]). When the hub is dropped, submitters learn it
+//! from their next call.
+#![allow(unsafe_code, reason = "one side takes the items that the other left in a ring when it ended")]
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,7 +23,7 @@ use crate::provider::{Provider, Wake};
 use crate::ring::{Consumer, Producer, Ring};
 use crate::time::Time;
 
-/// Orders taken from one submitter before the next one's turn.
+/// The most orders that are taken from one submitter before the next submitter has its turn.
 const ORDERS_PER_TURN: usize = 8;
 
 /// A batch on its way to the engine.
@@ -33,25 +33,27 @@ struct Order<'s> {
     deadline: Time,
 }
 
-/// What comes back to a submitter.
+/// What a submitter gets back.
 #[derive(Debug)]
 pub enum Outcome<'s> {
-    /// A batch is done. The last word on it.
+    /// A batch is done. It is the last outcome of the batch.
     Done(Done<'s>),
-    /// The engine refused a batch. The last word on it.
+    /// The engine refused a batch. It is the last outcome of the batch.
     Rejected(Rejected<'s>),
-    /// A batch's deadline has passed while the hardware still had READs of it; `Done` follows.
+    /// The deadline of a batch has passed while READs of it were outstanding; `Done` follows. The
+    /// number is the batch's tag ([`Batch::set_tag`]).
     Overdue(Ticket, u64),
-    /// A slot of a submitter that is gone; comes to the engine's own thread.
+    /// A slot of a submitter that has been dropped. The engine's own thread gets it.
     Orphan(Slot),
-    /// To a submitter: the engine's side is gone, and with it so many batches that it had, slots
-    /// included. The last outcome. (Batches that it had not taken yet come back as
-    /// [`Rejected`](Outcome::Rejected) before.)
+    /// The hub has been dropped, and this number of batches that the engine had taken are lost with
+    /// their slots. It is a submitter's last outcome. Batches that the engine had not taken come
+    /// back before it, as [`Rejected`](Outcome::Rejected).
     ReaderGone(usize),
 }
 
-/// Both ways between one submitter and the engine: at most `N / 2` batches on their way, `N` a
-/// power of two, at least 2. (An overdue batch has two outcomes, so the way back never overflows.)
+/// The two rings between one submitter and the engine, for at most `N / 2` batches on their way;
+/// `N` is a power of two, at least 2. A batch has at most two outcomes (overdue and done), so the
+/// ring of outcomes never overflows.
 #[derive(Debug)]
 pub struct Mailbox<'s, const N: usize> {
     orders: Ring<Order<'s>, N>,
@@ -59,7 +61,7 @@ pub struct Mailbox<'s, const N: usize> {
     ended: Ended,
 }
 
-/// Which side has ended. It is set last of all that the side does to the rings.
+/// Which side has ended. A side sets its flag after its last access to the rings.
 #[derive(Debug)]
 struct Ended {
     submitter: AtomicBool,
@@ -69,7 +71,7 @@ struct Ended {
 impl<'s, const N: usize> Mailbox<'s, N> {
     /// An empty mailbox.
     #[must_use]
-    #[allow(clippy::new_without_default, reason = "mailboxes live in storage, not in passing")]
+    #[allow(clippy::new_without_default, reason = "a mailbox is a part of a storage, not a temporary value")]
     pub const fn new() -> Self {
         const { assert!(N >= 2, "a mailbox holds at least one batch and its two outcomes") };
         let ended = Ended { submitter: AtomicBool::new(false), hub: AtomicBool::new(false) };
@@ -77,7 +79,8 @@ impl<'s, const N: usize> Mailbox<'s, N> {
     }
 }
 
-/// An application thread's end. Dropped, it leaves its slots to the engine's own thread.
+/// An application thread's end of a mailbox. When it is dropped, the engine's own thread gets the
+/// slots of its batches.
 #[derive(Debug)]
 pub struct HubSubmitter<'s, 'r, W: Wake> {
     orders: Producer<'r, Order<'s>>,
@@ -88,20 +91,20 @@ pub struct HubSubmitter<'s, 'r, W: Wake> {
     in_flight: usize,
 }
 
-/// A batch was not sent.
+/// Why a batch was not sent to the engine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError<'s> {
-    /// As many are on their way as the mailbox allows.
+    /// As many batches are on their way as the mailbox allows.
     #[error("{in_flight} batches are on their way, the most that this mailbox allows: take outcomes first")]
     Full {
         /// The batch, untouched.
         batch: Batch<'s>,
-        /// How many are on their way.
+        /// How many batches are on their way.
         in_flight: usize,
     },
-    /// The engine's side is gone.
-    #[error("the reader is gone: nothing that is sent is read any more")]
+    /// The hub has been dropped.
+    #[error("the engine is gone: no submitted batch is read any more")]
     ReaderGone {
         /// The batch, untouched.
         batch: Batch<'s>,
@@ -131,24 +134,24 @@ impl<'s> SendError<'s> {
 }
 
 impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
-    /// An empty batch of the engine's pool, or `None` when all are in use, or the engine is gone.
+    /// An empty batch of the engine's pool; `None` if all are in use or the hub has been dropped.
     #[inline]
     pub fn batch(&mut self) -> Option<Batch<'s>> {
         if self.is_orphaned() { None } else { self.pool.claim().map(Batch::new) }
     }
 
-    /// Whether the engine's side is gone: then nothing that is sent is read any more.
+    /// Whether the hub has been dropped. Then no submitted batch is read any more.
     #[inline]
     #[must_use]
     pub fn is_orphaned(&self) -> bool {
         self.ended.hub.load(Ordering::Acquire)
     }
 
-    /// Sends a batch to the engine, and wakes it if it sleeps.
+    /// Sends a batch to the engine, and wakes the engine if it sleeps.
     ///
     /// # Errors
     ///
-    /// The batch, when too many are on their way, or the engine is gone.
+    /// Too many batches are on their way, or the hub has been dropped. The batch comes back.
     #[inline]
     pub fn submit(&mut self, batch: Batch<'s>, deadline: Time) -> Result<(), SendError<'s>> {
         let in_flight = self.in_flight;
@@ -168,7 +171,7 @@ impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
         }
     }
 
-    /// What has come back, if anything.
+    /// The next outcome, if one has come back.
     #[inline]
     pub fn next_outcome(&mut self) -> Option<Outcome<'s>> {
         let Some(outcome) = self.outcomes.pop() else { return self.last_outcome() };
@@ -178,20 +181,20 @@ impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
         Some(outcome)
     }
 
-    /// Called when the ring is empty: finds out whether the hub has ended, and what becomes of the
-    /// batches on their way.
+    /// Called when the ring of outcomes is empty. If the hub has ended, gives the batches on their
+    /// way their last outcomes.
     fn last_outcome(&mut self) -> Option<Outcome<'s>> {
         if self.in_flight == 0 || !self.is_orphaned() {
             return None;
         }
-        // An outcome may have arrived between the look into the ring and the hub's end. No more can
-        // arrive now.
+        // An outcome may have arrived between the look into the ring and the hub's end. No further
+        // one can arrive now.
         if let Some(outcome) = self.outcomes.pop() {
             self.in_flight -= usize::from(!matches!(outcome, Outcome::Overdue(..)));
             return Some(outcome);
         }
-        // SAFETY: the hub has ended, which was acquired: its consumer is gone, and another one is
-        // made here alone, one after the other.
+        // SAFETY: the hub has ended, which was acquired, so its consumer is gone. Consumers are
+        // made only here, one after the other.
         let mut orders = unsafe { self.orders.take_over() };
         if let Some(Order { batch, .. }) = orders.pop() {
             self.in_flight -= 1;
@@ -200,7 +203,7 @@ impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
         Some(Outcome::ReaderGone(core::mem::take(&mut self.in_flight)))
     }
 
-    /// Batches on their way.
+    /// How many batches are on their way.
     #[must_use]
     pub const fn in_flight(&self) -> usize {
         self.in_flight
@@ -216,28 +219,28 @@ impl<W: Wake> Drop for HubSubmitter<'_, '_, W> {
 
 /// The engine's end of one mailbox.
 #[derive(Debug)]
-struct Desk<'s, 'r> {
+struct MailboxEnd<'s, 'r> {
     orders: Consumer<'r, Order<'s>>,
     outcomes: Producer<'r, Outcome<'s>>,
     ended: &'r Ended,
-    /// The submitter is gone: its outcomes are the engine's own thread's.
+    /// Whether the submitter has been dropped, so that its outcomes go to the engine's own thread.
     orphaned: bool,
 }
 
-/// The engine's ends of at most `M` mailboxes. An engine has one hub at a time: what was submitted
-/// through another comes to the engine's own thread.
+/// The engine's ends of at most `M` mailboxes. An engine has one hub at a time: outcomes of batches
+/// that were submitted through an earlier hub go to the engine's own thread.
 #[derive(Debug)]
 pub struct Hub<'s, 'r, const M: usize> {
-    desks: [Option<Desk<'s, 'r>>; M],
+    mailboxes: [Option<MailboxEnd<'s, 'r>>; M],
     open: usize,
     origins: Origins,
 }
 
-/// A hub has no place for another submitter.
+/// The hub has no place for another submitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{limit} submitters are connected already, the most that this hub holds")]
+#[error("{limit} submitters are connected already, the most of this hub: give the hub more")]
 pub struct HubFull {
-    /// The maximum.
+    /// The most submitters of the hub.
     pub limit: usize,
 }
 
@@ -251,32 +254,32 @@ impl HubFull {
 }
 
 impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
-    /// Without submitters.
+    /// A hub without submitters.
     #[must_use]
-    #[allow(clippy::new_without_default, reason = "a hub is made once per engine")]
+    #[allow(clippy::new_without_default, reason = "each engine has one hub")]
     pub const fn new() -> Self {
         const { assert!(M < u16::MAX as usize, "a hub has fewer than 65535 submitters") };
-        // No engine is number 0.
-        Self { desks: [const { None }; M], open: 0, origins: Origins { engine: 0, first: 0 } }
+        // Engines are numbered from 1.
+        Self { mailboxes: [const { None }; M], open: 0, origins: Origins { engine: 0, first: 0 } }
     }
 
-    /// A submitter for `engine`, over `mailbox`, to be sent to its thread. What an earlier one has
-    /// left in the mailbox is on its way to this one.
+    /// Makes a submitter for `engine` over `mailbox`, to be sent to its thread. Batches and
+    /// outcomes that an earlier submitter left in the mailbox belong to the new one.
     ///
     /// # Errors
     ///
-    /// A hub with `M` submitters has no more.
+    /// The hub has `M` submitters already.
     pub fn submitter<P: Provider, E: EventSink, const N: usize>(
         &mut self,
         engine: &Engine<'s, P, E>,
         mailbox: &'r mut Mailbox<'s, N>,
     ) -> Result<HubSubmitter<'s, 'r, P::Waker>, HubFull> {
-        let desk = self.desks.get_mut(self.open).ok_or(HubFull { limit: M })?;
+        let engine_end = self.mailboxes.get_mut(self.open).ok_or(HubFull { limit: M })?;
         self.open += 1;
         let (orders_in, orders_out) = mailbox.orders.split();
         let (mut outcomes_in, mut outcomes_out) = mailbox.outcomes.split();
-        // An earlier submitter had no more on their way than there is room for. Who was late then
-        // is not told now.
+        // An earlier submitter left no more batches than there is room for. `Overdue` outcomes of
+        // its time are dropped.
         let mut in_flight = orders_out.len();
         for _ in 0..outcomes_out.len() {
             let left = outcomes_out.pop().filter(|outcome| !matches!(outcome, Outcome::Overdue(..)));
@@ -285,7 +288,7 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         let ended = &mailbox.ended;
         ended.submitter.store(false, Ordering::Relaxed);
         ended.hub.store(false, Ordering::Relaxed);
-        *desk = Some(Desk { orders: orders_out, outcomes: outcomes_in, ended, orphaned: false });
+        *engine_end = Some(MailboxEnd { orders: orders_out, outcomes: outcomes_in, ended, orphaned: false });
         Ok(HubSubmitter {
             orders: orders_in,
             outcomes: outcomes_out,
@@ -296,9 +299,9 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         })
     }
 
-    /// Takes orders to the engine, polls it, and takes outcomes back. What the engine's own thread
-    /// has submitted itself goes to `own`, and so do the slots of submitters that are gone. Says
-    /// how many outcomes there were.
+    /// Submits the orders to the engine, polls it, and delivers the outcomes. `own` gets the
+    /// outcomes of batches that the engine's own thread has submitted, and the slots of dropped
+    /// submitters. Returns how many outcomes there were.
     #[inline]
     pub fn turn<P: Provider, E: EventSink>(
         &mut self,
@@ -308,71 +311,71 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
     ) -> usize {
         self.origins = engine.origins(self.origins, narrow(M));
         let first = self.origins.first;
-        for (place, desk) in self.desks[..self.open].iter_mut().enumerate() {
-            let Some(desk) = desk else { continue };
-            if !desk.orphaned && desk.ended.submitter.load(Ordering::Acquire) {
-                desk.inherit(&mut own);
+        for (place, engine_end) in self.mailboxes[..self.open].iter_mut().enumerate() {
+            let Some(engine_end) = engine_end else { continue };
+            if !engine_end.orphaned && engine_end.ended.submitter.load(Ordering::Acquire) {
+                engine_end.take_remaining(&mut own);
             }
             for _ in 0..ORDERS_PER_TURN {
-                let Some(Order { mut batch, deadline }) = desk.orders.pop() else { break };
+                let Some(Order { mut batch, deadline }) = engine_end.orders.pop() else { break };
                 batch.set_origin(first + narrow(place));
                 if let Err(mut rejected) = engine.submit(batch, now, deadline) {
-                    // The thread that submits it next is the one that waits for it.
+                    // The rejected batch gets the origin of the thread that submits it next.
                     rejected.batch.set_origin(0);
-                    desk.tell(Outcome::Rejected(rejected), &mut own);
+                    engine_end.deliver(Outcome::Rejected(rejected), &mut own);
                 }
             }
         }
         engine.poll(now);
         let mut outcomes = 0;
-        let mut tell = |origin: u16, outcome| {
+        let mut deliver = |origin: u16, outcome| {
             outcomes += 1;
             let place = origin.checked_sub(first).map(usize::from);
-            match place.and_then(|place| self.desks.get_mut(place)?.as_mut()) {
-                Some(desk) => desk.tell(outcome, &mut own),
+            match place.and_then(|place| self.mailboxes.get_mut(place)?.as_mut()) {
+                Some(engine_end) => engine_end.deliver(outcome, &mut own),
                 None => own(outcome),
             }
         };
         while let Some((ticket, origin, tag)) = engine.next_overdue_of() {
-            tell(origin, Outcome::Overdue(ticket, tag));
+            deliver(origin, Outcome::Overdue(ticket, tag));
         }
         while let Some(done) = engine.next_done() {
-            tell(done.origin(), Outcome::Done(done));
+            deliver(done.origin(), Outcome::Done(done));
         }
         outcomes
     }
 }
 
-impl<'s> Desk<'s, '_> {
+impl<'s> MailboxEnd<'s, '_> {
     #[inline]
-    fn tell(&mut self, outcome: Outcome<'s>, own: &mut impl FnMut(Outcome<'s>)) {
+    fn deliver(&mut self, outcome: Outcome<'s>, own: &mut impl FnMut(Outcome<'s>)) {
         if self.orphaned {
-            return give_away(outcome, own);
+            return return_slots(outcome, own);
         }
-        // N / 2 batches are on their way at most, with two outcomes each at most: there is room for
-        // N.
-        let told = self.outcomes.push(outcome);
-        debug_assert!(told.is_ok(), "a mailbox has room for the outcomes of all its batches");
+        // At most N / 2 batches are on their way, with at most two outcomes each, and the ring has
+        // room for N.
+        let delivered = self.outcomes.push(outcome);
+        debug_assert!(delivered.is_ok(), "a mailbox has room for the outcomes of all its batches");
     }
 
-    /// The submitter is gone: what it has not taken goes to the engine's own thread, as all that is
-    /// to come does.
+    /// Notes that the submitter has been dropped, and gives the outcomes that it has not taken to
+    /// the engine's own thread.
     #[cold]
-    fn inherit(&mut self, own: &mut impl FnMut(Outcome<'s>)) {
+    fn take_remaining(&mut self, own: &mut impl FnMut(Outcome<'s>)) {
         self.orphaned = true;
-        // SAFETY: the submitter's last act was to say that it ends, which was acquired: its
-        // consumer is gone, and another one is made here, once.
+        // SAFETY: the submitter set its flag after its last access, which was acquired, so its
+        // consumer is gone. Another one is made only here, once.
         let mut left = unsafe { self.outcomes.take_over() };
         while let Some(outcome) = left.pop() {
-            give_away(outcome, own);
+            return_slots(outcome, own);
         }
     }
 }
 
-/// Gives the slots of an outcome whose submitter is gone to the engine's own thread, and its batch
-/// back to the pool.
+/// Gives the slots of an outcome whose submitter has been dropped to the engine's own thread, and
+/// its batch back to the pool.
 #[cold]
-fn give_away<'s>(outcome: Outcome<'s>, own: &mut impl FnMut(Outcome<'s>)) {
+fn return_slots<'s>(outcome: Outcome<'s>, own: &mut impl FnMut(Outcome<'s>)) {
     match outcome {
         Outcome::Done(mut done) => done.pages().for_each(|page| own(Outcome::Orphan(page.slot))),
         Outcome::Rejected(mut rejected) => {
@@ -384,10 +387,10 @@ fn give_away<'s>(outcome: Outcome<'s>, own: &mut impl FnMut(Outcome<'s>)) {
 }
 
 impl<const M: usize> Drop for Hub<'_, '_, M> {
-    /// Tells the submitters.
+    /// Tells the submitters that the hub has ended.
     fn drop(&mut self) {
-        for desk in self.desks.iter().flatten() {
-            desk.ended.hub.store(true, Ordering::Release);
+        for engine_end in self.mailboxes.iter().flatten() {
+            engine_end.ended.hub.store(true, Ordering::Release);
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Names for things, small enough to travel in a `wr_id`.
+//! The names of rails, peers, lanes, providers, work requests, regions and batches.
+//!
+//! They are small: a [`WrId`] holds a lane, the lane's generation and a sequence number in the 64
+//! bits that a device carries from a work request to its completion.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +20,7 @@ impl RailIndex {
         self.0 as usize
     }
 
-    /// The rail at this place, which is below [`MAX_RAILS`].
+    /// The rail at `place`, which is below [`MAX_RAILS`].
     #[inline]
     pub(crate) const fn at(place: usize) -> Self {
         debug_assert!(place < MAX_RAILS, "an engine drives at most MAX_RAILS rails");
@@ -33,9 +36,9 @@ impl fmt::Display for RailIndex {
 
 /// One life of a peer. A peer that is removed and connected again is another peer.
 ///
-/// Regions and pages carry the low 16 bits of the life alone. One that was kept of a peer whose
-/// place has had 65,536 others since is taken for the present one's: a page of it that is validated
-/// is a miss even then ([`table`](crate::table)).
+/// Regions and pages carry only the low 16 bits of the life. So a region that was kept while its
+/// peer's place had 65,536 other peers is taken for a region of the present peer. Even then a
+/// validated page of that region is a miss ([`table`](crate::table)).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId {
     pub(crate) index: u16,
@@ -62,8 +65,8 @@ impl fmt::Debug for PeerId {
     }
 }
 
-/// One life of a lane. The generation distinguishes the QPs that use one place in turn, so that
-/// what an earlier one still had to say (a completion, an event) is recognised and dropped.
+/// One life of a lane. The generation distinguishes the QPs that use one place in turn, so that a
+/// completion or an event of an earlier QP is recognised and dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LaneId {
     index: u16,
@@ -74,7 +77,8 @@ impl LaneId {
     /// Generations are counted modulo this: 24 bits of a `wr_id`.
     pub const GENERATIONS: u32 = 1 << 24;
 
-    /// Lane `index` in its `generation`, of which the low 24 bits count.
+    /// The lane at place `index`, in the life `generation`; only the low 24 bits of `generation`
+    /// count.
     #[must_use]
     pub const fn new(index: u16, generation: u32) -> Self {
         Self { index, generation: generation % Self::GENERATIONS }
@@ -87,7 +91,7 @@ impl LaneId {
         self.index as usize
     }
 
-    /// Which life of that place, modulo [`LaneId::GENERATIONS`].
+    /// The number of this life of the place, modulo [`LaneId::GENERATIONS`].
     #[inline]
     #[must_use]
     pub const fn generation(self) -> u32 {
@@ -112,18 +116,18 @@ impl fmt::Debug for LaneId {
     }
 }
 
-/// One provider among all of a process. A lane carries that of the provider that opened it, so that
-/// no other provider takes it for one of its own.
+/// One provider among all of a process. A lane carries the id of the provider that opened it, so
+/// that no other provider takes the lane for its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProviderId(u64);
 
 impl ProviderId {
-    /// One that no provider of this process has had before.
+    /// A new id, which no provider of this process has had before.
     #[must_use]
-    #[allow(clippy::new_without_default, reason = "each is another one")]
+    #[allow(clippy::new_without_default, reason = "each call gives another id")]
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        // 2^64 are never used up.
+        // 2^64 ids are never used up.
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
@@ -134,9 +138,9 @@ impl fmt::Debug for ProviderId {
     }
 }
 
-/// What a work request is called while the hardware has it: lane (16 bits), generation (24 bits),
-/// sequence number on the lane (24 bits), from the high end down. Never a pointer: a completion
-/// that names something unknown is dropped, not followed.
+/// The name of a work request while the hardware has it: lane (16 bits), generation (24 bits),
+/// sequence number on the lane (24 bits), from the high end down. It is never a pointer, so a
+/// completion with an unknown `WrId` is dropped and nothing is followed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WrId(pub u64);
 
@@ -151,7 +155,7 @@ impl WrId {
         Self(((lane.index as u64) << 48) | ((lane.generation as u64) << 24) | (seq % Self::SEQUENCES) as u64)
     }
 
-    /// The id of the wr that follows `n` places behind on the same lane.
+    /// The id of the wr that is posted `n` wrs after this one on the same lane.
     #[inline]
     #[must_use]
     pub const fn nth(self, n: u32) -> Self {
@@ -192,7 +196,7 @@ impl RegionId {
     }
 }
 
-/// A submitted batch, while it is in flight and after.
+/// The name of a submitted batch, valid while the batch is in flight and afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub(crate) batch: u16,
@@ -205,13 +209,13 @@ impl fmt::Display for Ticket {
     }
 }
 
-/// Where pages come from: an engine's name for a remote region, in one life of its peer. One word,
-/// so that two are compared, and moved, in one go.
+/// An engine's name for a remote region, in one life of its peer: where pages come from. It is one
+/// word, so that two of them are compared by one instruction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RegionRef(u64);
 
 impl RegionRef {
-    /// Nowhere: no page has it, since region numbers end before.
+    /// No region. No page has this value, since region numbers end below it.
     pub(crate) const NONE: Self = Self(u64::MAX);
 
     pub(crate) const fn new(engine: u16, region: u16, peer: PeerId) -> Self {
@@ -235,7 +239,7 @@ impl RegionRef {
     }
 }
 
-/// A peer, as a source names it.
+/// A peer, as a [`RegionRef`] names it: its place and the low 16 bits of its life.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PeerOf(u32);
 
@@ -245,7 +249,7 @@ impl PeerOf {
         self.0 as u16
     }
 
-    /// The low 16 bits of its life.
+    /// The low 16 bits of the peer's life.
     #[inline]
     pub(crate) const fn life(self) -> u16 {
         (self.0 >> 16) as u16
@@ -269,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_gives_back_what_went_in() {
+    fn a_region_ref_gives_back_its_parts() {
         let source = RegionRef::new(65_535, 65_534, PeerId { index: 65_533, life: 0x7_FFFE });
         assert_eq!((source.engine(), source.region()), (65_535, 65_534));
         assert_eq!((source.peer().index(), source.peer().life()), (65_533, 65_534));
@@ -277,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn wr_id_gives_back_what_went_in() {
+    fn a_wr_id_gives_back_its_parts() {
         for (index, generation, seq) in [(0, 0, 0), (u16::MAX, 0xFF_FFFF, 0xFF_FFFF), (7, 1, 2)] {
             let id = WrId::new(LaneId::new(index, generation), seq);
             assert_eq!(id.lane(), LaneId::new(index, generation));

@@ -1,10 +1,10 @@
-//! Layouts that an engine knows: what remote pages and slots are said to hold, so that bytes land
+//! The table of layouts of an engine, and the check that a page may land in a slot: bytes land
 //! where the slot's layout has them, or not at all.
 //!
 //! A layout is learnt once, at set-up ([`Engine::add_layout`](crate::engine::Engine::add_layout)),
 //! and has a number from then on. Remote regions, slots and plans carry such numbers, and filling a
-//! batch compares numbers. The table of what they stand for is shared with the threads that fill
-//! batches; it is looked at where numbers differ.
+//! batch compares them. Threads that fill batches share the table, and look a layout up only where
+//! two numbers differ.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -13,13 +13,13 @@ use kvrail_layouts::{AxisKind, Fingerprint, Identity, RankOf, Undetermined};
 
 use crate::limits::LAYOUTS;
 
-/// The number of no layout: bytes about which nothing was said.
+/// Stands for the number of a layout where none was set.
 pub(crate) const NO_LAYOUT: u8 = 0;
 
-/// Sharded axes of a layout: as many as a page has axes.
+/// The most sharded axes of a layout: a page has no more axes.
 const AXES: usize = kvrail_layouts::MAX_AXES;
 
-/// A layout that an engine knows. Plain data.
+/// A layout that an engine knows. It is plain data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayoutRef {
     pub(crate) engine: u16,
@@ -37,13 +37,13 @@ pub(crate) struct PlanLayouts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddLayoutError {
-    /// A distance or a rank is not known, so the layout cannot be compared with another.
+    /// A distance or a rank of the layout is not known, so it cannot be compared with another.
     #[error("{}", .0.text("the layout"))]
     Undetermined(Undetermined),
-    /// The table is full.
-    #[error("{limit} layouts are known already, the most that an engine tells apart")]
+    /// The engine's table of layouts is full.
+    #[error("the engine knows {limit} layouts already, the most that it tells apart: add fewer")]
     Full {
-        /// The maximum.
+        /// The most layouts of an engine.
         limit: usize,
     },
 }
@@ -60,20 +60,22 @@ impl AddLayoutError {
     }
 }
 
-/// Why a region cannot be said to hold pages of a layout.
+/// Why the layout of a region cannot be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetLayoutError {
-    /// Region and layout must be of one engine.
-    #[error("the layout is known to another engine than the one that the region belongs to")]
+    /// The layout belongs to another engine than the region.
+    #[error("layout and region belong to different engines: add the layout to the region's engine")]
     OtherEngine,
-    /// It was said before.
-    #[error("the region holds pages of another layout already: a region has one")]
+    /// The region has another layout already.
+    #[error(
+        "the region has another layout already, and a region has only one: register another region for this layout"
+    )]
     Another,
-    /// Slots that have been given out would not know it.
-    #[error("{given} slots have been given out already: say the layout before the first one")]
+    /// Slots have been given out, and these would keep having no layout.
+    #[error("{given} slots have been given out already: set the layout before you take the first slot")]
     Given {
-        /// How many.
+        /// How many slots.
         given: usize,
     },
 }
@@ -91,14 +93,14 @@ impl SetLayoutError {
     }
 }
 
-/// Why a page does not belong into a slot, or not by this plan. Fingerprints are those of
-/// [`Identity::fingerprint`]; `None` is a region about whose layout nothing was said.
+/// Why a page may not land in a slot, or not by this plan. Fingerprints are those of
+/// [`Identity::fingerprint`]; `None` stands for a page without a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutMismatch {
-    /// Two layouts, and no plan.
+    /// Page and slot have different layouts, and the page was read without a plan.
     #[error(
-        "the page is of {}, the slot of the layout with fingerprint {slot}: no byte is known to be in its place; read \
+        "the page has {}, the slot has the layout with fingerprint {slot}: no byte is known to be in its place; read \
          the page by a plan (`read_with`), or into a slot of its own layout",
         Said(page)
     )]
@@ -108,72 +110,76 @@ pub enum LayoutMismatch {
         /// The slot's.
         slot: Fingerprint,
     },
-    /// The plan reads other pages.
+    /// The plan reads pages of another layout than the page's.
     #[error(
-        "the plan reads pages of the layout with fingerprint {plan}, the page is of {}: make the plan from the \
+        "the plan reads pages of the layout with fingerprint {plan}, the page has {}: make the plan from the \
          geometry that this peer publishes",
         Said(page)
     )]
     Source {
-        /// What the plan reads.
+        /// The layout that the plan reads.
         plan: Fingerprint,
         /// The page's layout.
         page: Option<Fingerprint>,
     },
-    /// The plan writes other pages.
+    /// The plan writes pages of another layout than the slot's.
     #[error(
-        "the plan writes pages of the layout with fingerprint {plan}, the slot is of the one with fingerprint {slot}: \
+        "the plan writes pages of the layout with fingerprint {plan}, the slot has the one with fingerprint {slot}: \
          register the slots for what the plan writes"
     )]
     Destination {
-        /// What the plan writes.
+        /// The layout that the plan writes.
         plan: Fingerprint,
         /// The slot's layout.
         slot: Fingerprint,
     },
-    /// The plan is for another rank.
-    #[error("the plan is for the {end} of rank {plan} along {axis}, this {end} is rank {found}'s")]
+    /// The plan reads or writes another rank's part.
+    #[error(
+        "the plan is for the {end} of rank {plan} along {axis}, and this {end} is rank {found}'s: make a plan for rank {found}"
+    )]
     Rank {
         /// `page` or `slot`.
         end: &'static str,
-        /// The axis.
+        /// The axis along which the ranks differ.
         axis: AxisKind,
-        /// The plan's.
+        /// The plan's rank.
         plan: u32,
-        /// The page's or slot's.
+        /// The rank of the page or slot.
         found: u32,
     },
-    /// The page is one rank's and the slot another's.
+    /// Page and slot belong to different ranks.
     #[error(
         "the page is rank {page}'s along {axis}, the slot rank {slot}'s: they hold different parts; connect to rank \
          {slot}, or read by a plan from the one rank to the other"
     )]
     Ranks {
-        /// The axis.
+        /// The axis along which the ranks differ.
         axis: AxisKind,
-        /// The page's.
+        /// The page's rank.
         page: u32,
-        /// The slot's.
+        /// The slot's rank.
         slot: u32,
     },
-    /// A page has several regions, and these are two of them.
+    /// Pages of the layout have several regions, and page and slot are different ones of these.
     #[error(
-        "the page is region {page} of each page of its layout, the slot region {slot}: they hold different parts"
+        "the page is region {page} of its layout, the slot is region {slot}: they hold different parts; read region {slot} into this slot"
     )]
     Regions {
-        /// The page's.
+        /// The page's region.
         page: u32,
-        /// The slot's.
+        /// The slot's region.
         slot: u32,
     },
-    /// A page has several regions, and the plan is for another one.
-    #[error("the plan is for region {plan} of each {end}, this is region {found}")]
+    /// Pages of the layout have several regions, and the plan is for another one.
+    #[error(
+        "the plan is for region {plan} of its layout, and this {end} is region {found}: make a plan for region {found}"
+    )]
     Region {
         /// `page` or `slot`.
         end: &'static str,
-        /// The plan's.
+        /// The plan's region.
         plan: u32,
-        /// The page's or slot's.
+        /// The region of the page or slot.
         found: u32,
     },
 }
@@ -195,31 +201,33 @@ impl LayoutMismatch {
     }
 }
 
-/// A layout in words.
+/// Writes the layout of a page in words.
 struct Said<'a>(&'a Option<Fingerprint>);
 
 impl fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(fingerprint) => write!(f, "the layout with fingerprint {fingerprint}"),
-            None => f.write_str("no layout (a part of a page, or of a region of which none was said)"),
+            None => f.write_str("no layout (it is a part of a page, or its region's layout was not set)"),
         }
     }
 }
 
-/// What a number stands for, in words that several threads may read.
+/// The fields of a layout that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
     fingerprint: Fingerprint,
     any_rank: Fingerprint,
     region: u32,
-    /// Of each sharded axis its code, and the rank plus 1; 0 for a rank that the plan leaves open.
+    /// Of each sharded axis its code, and the rank plus 1; 0 stands for a rank that a plan leaves
+    /// open.
     ranks: [Option<(u16, u32)>; AXES],
 }
 
 const WORDS: usize = 5 + AXES;
 
-/// The place of one layout. It is written before its number is known to anybody, and never again.
+/// The place of one layout: a [`Known`] as words that several threads may load. The place is
+/// written before its number is given out, and never again.
 #[derive(Debug)]
 pub(crate) struct LayoutPlace([AtomicU64; WORDS]);
 
@@ -228,8 +236,8 @@ impl LayoutPlace {
         Self([const { AtomicU64::new(0) }; WORDS])
     }
 
-    /// A thread gets the number of a place from the thread that wrote the place, by a hand-over
-    /// that orders the two. So relaxed loads see what was written.
+    /// Relaxed loads see what was written: a thread gets the number of a place from the thread that
+    /// wrote the place, by a hand-over that orders the two.
     fn load(&self) -> [u64; WORDS] {
         core::array::from_fn(|i| self.0[i].load(Ordering::Relaxed))
     }
@@ -239,7 +247,7 @@ impl Known {
     fn of(identity: &Identity, region: u32) -> Self {
         let mut ranks = [None; AXES];
         for (to, RankOf { axis, rank, .. }) in ranks.iter_mut().zip(identity.ranks()) {
-            // Codes are below 512. A rank is below a number of ranks, which is a u32.
+            // Codes are below 512. A rank is below the number of ranks, a u32, so 1 can be added.
             *to = Some((axis.number() as u16, rank.map_or(0, |rank| rank + 1)));
         }
         let (fingerprint, any_rank) = (identity.fingerprint(), identity.fingerprint_of_any_rank());
@@ -277,7 +285,7 @@ impl Known {
         }
     }
 
-    /// The sharded axes, and this layout's rank along each, if said.
+    /// The code of each sharded axis, and this layout's rank along it, if known.
     fn ranks(&self) -> impl Iterator<Item = (u16, Option<u32>)> {
         self.ranks.into_iter().flatten().map(|(code, rank)| (code, rank.checked_sub(1)))
     }
@@ -286,7 +294,7 @@ impl Known {
         self.ranks().find(|(code, _)| *code == axis).and_then(|(_, rank)| rank)
     }
 
-    /// An axis along which both say a rank, and another one.
+    /// An axis along which both ranks are known and differ, and these two ranks.
     fn other_rank(&self, other: &Self) -> Option<(AxisKind, u32, u32)> {
         self.ranks().find_map(|(code, rank)| {
             let (mine, theirs) = (rank?, other.rank(code)?);
@@ -295,7 +303,7 @@ impl Known {
     }
 }
 
-/// The axis of this code.
+/// The axis with this code.
 fn axis(code: u16) -> AxisKind {
     let named = [AxisKind::Layer, AxisKind::Token, AxisKind::Part, AxisKind::Head, AxisKind::Block];
     let known = named.into_iter().find(|axis| axis.number() == u64::from(code));
@@ -303,7 +311,7 @@ fn axis(code: u16) -> AxisKind {
     known.unwrap_or(AxisKind::Other(code as u8))
 }
 
-/// The layouts of an engine: its own hand on the table.
+/// The engine's access to the table, which alone adds layouts.
 #[derive(Debug)]
 pub(crate) struct Layouts<'s> {
     table: LayoutTable<'s>,
@@ -312,7 +320,7 @@ pub(crate) struct Layouts<'s> {
     engine: u16,
 }
 
-/// The table, as the threads that fill batches use it.
+/// The access of the threads that fill batches, which only look layouts up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LayoutTable<'s>(&'s [LayoutPlace; LAYOUTS]);
 
@@ -325,7 +333,7 @@ impl<'s> Layouts<'s> {
         self.table
     }
 
-    /// Learns what pages are of which `region` is one, unless it is known.
+    /// Adds the layout of region `region` of pages of this `identity`, unless the table has it.
     pub(crate) fn add(&mut self, identity: &Identity, region: u32) -> Result<LayoutRef, AddLayoutError> {
         match identity.undetermined() {
             Some(why) => Err(AddLayoutError::Undetermined(why)),
@@ -333,7 +341,7 @@ impl<'s> Layouts<'s> {
         }
     }
 
-    /// The same of what a plan reads or writes, whose ranks may be open.
+    /// As [`add`](Self::add), for a layout that a plan reads or writes: its ranks may be open.
     pub(crate) fn learn(&mut self, identity: &Identity, region: u32) -> Result<LayoutRef, AddLayoutError> {
         let words = Known::of(identity, region).to_words();
         let at = match self.table.0[..self.known].iter().position(|place| place.load() == words) {
@@ -348,7 +356,7 @@ impl<'s> Layouts<'s> {
                 self.known - 1
             }
         };
-        // Places are at most LAYOUTS.
+        debug_assert!(at < LAYOUTS, "the table has LAYOUTS places");
         Ok(LayoutRef { engine: self.engine, number: at as u8 + 1 })
     }
 }
@@ -359,7 +367,7 @@ impl LayoutTable<'_> {
         Some(Known::from_words(&self.0.get(at)?.load()))
     }
 
-    /// Why a page does not belong into a slot whose layout is said, and another.
+    /// Why a page may not land in a slot that has another layout.
     #[cold]
     pub(crate) fn unlike(&self, page: u8, slot: u8) -> LayoutMismatch {
         let (page, slot) = (self.known(page), self.known(slot));
@@ -378,12 +386,13 @@ impl LayoutTable<'_> {
         }
     }
 
-    /// Whether a plan takes such a page into such a slot, whose numbers are not both the plan's
-    /// own: because the slot's layout was not said, or because the plan leaves ranks open.
+    /// Checks that `plan` brings a page of layout `page` into a slot of layout `slot`. It is called
+    /// where the numbers are not both those of the plan: the slot has no layout, or the plan leaves
+    /// ranks open.
     #[cold]
     pub(crate) fn follows(&self, plan: PlanLayouts, page: u8, slot: u8) -> Result<(), LayoutMismatch> {
         let (Some(source), Some(destination)) = (self.known(plan.reads), self.known(plan.writes)) else {
-            // A plan's numbers are known before the plan is.
+            // Unreachable: the layouts of a plan are learnt before the plan is.
             return Ok(());
         };
         let page = self.known(page).ok_or(LayoutMismatch::Source { plan: source.fingerprint, page: None })?;
@@ -393,7 +402,7 @@ impl LayoutTable<'_> {
         let Some(slot) = self.known(slot) else { return Ok(()) };
         let other = LayoutMismatch::Destination { plan: destination.fingerprint, slot: slot.fingerprint };
         same("slot", &destination, &slot, other)?;
-        // Where the plan leaves the rank of both ends open, it is one and the same.
+        // Where a plan leaves the rank open at both ends, page and slot must be of one rank.
         let open = |end: &Known, code| end.ranks().any(|(of, rank)| of == code && rank.is_none());
         for (code, rank) in page.ranks() {
             if let (Some(page), Some(slot)) = (rank, slot.rank(code))
@@ -408,7 +417,8 @@ impl LayoutTable<'_> {
     }
 }
 
-/// Whether a page or slot is what a plan has at that end, at whichever rank that leaves open.
+/// Checks that a page or slot has the layout that a plan has at this end. A rank that the plan
+/// leaves open matches every rank.
 fn same(end: &'static str, plan: &Known, found: &Known, other: LayoutMismatch) -> Result<(), LayoutMismatch> {
     if plan.any_rank != found.any_rank {
         return Err(other);

@@ -1,4 +1,5 @@
-//! Every bound of the core, and the one narrowing to the widths that these bounds allow.
+//! The bounds of the core, and the one function that narrows a number to the 16 bits that these
+//! bounds allow.
 //!
 //! Numbers of peers, lanes, batches, pages and regions travel in links, queues and `wr_id`s as 16
 //! bits. [`EngineStorage`](crate::storage::EngineStorage) checks its maxima against the bounds
@@ -12,11 +13,11 @@ use static_assertions::const_assert;
 pub const MAX_RAILS: usize = 16;
 const_assert!(MAX_RAILS == u16::BITS as usize);
 
-/// Priority classes.
+/// Priority classes: urgent and background.
 pub(crate) const CLASSES: usize = 2;
 
-/// The most peers, lanes, remote regions or pages of a batch that a storage has places for. The
-/// number above stands for "none" in links.
+/// The most peers, lanes or remote regions of a storage, and the most pages of a batch. The next
+/// number, `u16::MAX`, stands for "none" in links.
 pub(crate) const MAX_PLACES: usize = u16::MAX as usize - 1;
 
 /// Batches are kept in groups of 64, one bit of a word each.
@@ -27,7 +28,7 @@ pub(crate) const MAX_GROUPS: usize = 256;
 pub(crate) const MAX_BATCHES: usize = GROUP * MAX_GROUPS;
 const_assert!(MAX_BATCHES <= MAX_PLACES);
 
-/// The most pages of a storage: three numbers above stand for "none" in links.
+/// The most pages of a storage. The three numbers above it mark "none" and "in no list" in links.
 pub(crate) const MAX_PAGES: usize = u32::MAX as usize - 3;
 
 /// The most work requests that a storage keeps outstanding on one lane.
@@ -36,28 +37,31 @@ pub(crate) const MAX_DEPTH: usize = 1 << 16;
 /// The most chunks of one page: their number fits the 20 bits that a slot's flags have for it.
 pub(crate) const MAX_CHUNKS: u32 = 1 << 20;
 
-/// Local regions of one engine: their numbers fit the 8 bits that a slot has for its region.
+/// The most local regions of one engine: their numbers fit the 8 bits that a slot has for its
+/// region.
 pub(crate) const LOCAL_REGIONS: usize = 256;
 const_assert!(LOCAL_REGIONS <= 1 << u8::BITS);
 
-/// Layouts of one engine: numbers from 1 to this fit the 8 bits that a slot has for its layout.
+/// The most layouts of one engine: numbers from 1 to this fit the 8 bits that a slot has for its
+/// layout.
 pub(crate) const LAYOUTS: usize = 255;
 const_assert!(LAYOUTS <= u8::MAX as usize);
 
-/// Plans of one engine.
+/// The most plans of one engine.
 pub(crate) const PLANS: usize = 512;
-/// Lists of runs of all plans of one engine. Plans that differ only in where they begin share their
-/// list.
+/// The most lists of runs, over all plans of one engine. Plans that differ only in where they begin
+/// share their list.
 pub(crate) const PLAN_LISTS: usize = 64;
-/// The numbers that plans may have: 1 to this fit the 10 bits that a slot's flags have for a plan.
+/// The largest number of a plan: 1 to this fit the 10 bits that a slot's flags have for a plan.
 pub(crate) const MAX_PLANS: usize = (1 << 10) - 1;
 const_assert!(PLANS <= MAX_PLANS);
 
 /// The most local pieces of a work request, whatever the device would take.
 pub const MAX_SGES: u32 = 32;
 
-/// What a provider's part of a lane ([`Provider::Lane`](crate::provider::Provider::Lane)) may take,
-/// in bytes. A larger one goes behind a pointer; the compiler says so where an engine is started.
+/// The most bytes that a provider's part of a lane
+/// ([`Provider::Lane`](crate::provider::Provider::Lane)) may take. A provider that needs more keeps
+/// it behind a pointer. Starting an engine with a larger one does not compile.
 pub const LANE_BYTES: usize = 128;
 
 /// `n` as 16 bits: the number of a place, or a count of at most that many things.

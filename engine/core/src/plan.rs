@@ -1,4 +1,7 @@
-//! Plans that an engine knows: how pages in one layout land in slots of another.
+//! The table of copy plans of an engine: how a page in one layout lands in a slot of another.
+//!
+//! A plan is cut into work requests once, when it is added. Plans that differ only in where they
+//! begin share one list of runs.
 
 use kvrail_layouts::plan::{Cursor, Cut, CutError, CutList, Limits, Plan};
 
@@ -6,7 +9,7 @@ use crate::layout::{AddLayoutError, Layouts, PlanLayouts};
 pub use crate::limits::MAX_SGES;
 use crate::limits::narrow;
 
-/// A plan that an engine knows. Plain data, to be copied to whichever thread fills batches.
+/// A plan that an engine knows. It is plain data: copy it to the threads that fill batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanRef {
     pub(crate) engine: u16,
@@ -14,33 +17,33 @@ pub struct PlanRef {
     pub(crate) layouts: PlanLayouts,
     pub(crate) wrs: u32,
     pub(crate) bytes: u32,
-    /// Where in the remote page it begins, and ends.
+    /// The bytes of the remote page at which the plan begins and ends.
     pub(crate) source: u32,
     pub(crate) source_end: u32,
-    /// Where in the slot it ends.
+    /// The byte of the slot at which the plan ends.
     pub(crate) destination_end: u32,
 }
 
 impl PlanRef {
-    /// Work requests of one page: what it takes of a lane's send queue, all in all.
+    /// How many work requests one page takes: its places in the send queues of lanes.
     #[must_use]
     pub const fn wrs(&self) -> u32 {
         self.wrs
     }
 
-    /// Bytes that one page writes.
+    /// How many bytes of a slot one page writes.
     #[must_use]
     pub const fn bytes(&self) -> u32 {
         self.bytes
     }
 
-    /// The least that a remote page must have, in bytes.
+    /// The least length of a remote page, in bytes.
     #[must_use]
     pub const fn source_bytes(&self) -> u32 {
         self.source_end
     }
 
-    /// The least that a slot must have, in bytes.
+    /// The least length of a slot, in bytes.
     #[must_use]
     pub const fn slot_bytes(&self) -> u32 {
         self.destination_end
@@ -51,23 +54,23 @@ impl PlanRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddPlanError {
-    /// It is no list of work requests.
+    /// The plan cannot be cut into work requests.
     #[error(transparent)]
     Cut(#[from] CutError),
-    /// It moves nothing.
+    /// The plan moves no byte.
     #[error("the plan moves no byte")]
     Empty,
-    /// What it reads or writes is one layout more than an engine tells apart.
+    /// The engine cannot learn the layout that the plan reads or writes.
     #[error(transparent)]
     Layout(#[from] AddLayoutError),
-    /// The table is full.
+    /// The engine's table of plans is full.
     #[error(
-        "{plans} plans of {lists} lists of runs are known already, the most that this engine's storage holds"
+        "the engine knows {plans} plans with {lists} lists of runs already, and its storage has no place for this one: add fewer plans"
     )]
     Full {
-        /// Plans known.
+        /// How many plans are known.
         plans: usize,
-        /// Lists known.
+        /// How many lists of runs they take.
         lists: usize,
     },
 }
@@ -86,12 +89,12 @@ impl AddPlanError {
     }
 }
 
-/// One plan's place.
+/// One plan of the table: its `count` lists from `first` on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlanPlace {
     first: u16,
     count: u16,
-    /// Where in the slot it begins.
+    /// The byte of the slot at which the plan begins.
     destination: u32,
 }
 
@@ -104,7 +107,7 @@ impl PlanPlace {
 pub(crate) struct Plans<'s> {
     places: &'s mut [PlanPlace],
     lists: &'s mut [CutList],
-    /// How many of each are in use.
+    /// How many places are in use, and how many lists.
     known: usize,
     listed: usize,
     pub(crate) limits: Limits,
@@ -121,13 +124,13 @@ impl<'s> Plans<'s> {
         Self { places, lists, known: 0, listed: 0, limits, engine }
     }
 
-    /// Learns a plan, unless it is known.
+    /// Adds a plan to the table, unless the table has it.
     pub(crate) fn add(&mut self, plan: &Plan, layouts: &mut Layouts<'_>) -> Result<PlanRef, AddPlanError> {
         let cut = plan.cut(self.limits)?;
         if cut.wrs() == 0 {
             return Err(AddPlanError::Empty);
         }
-        // A plan that has been cut goes between two regions.
+        // A plan that can be cut has one source region and one destination region.
         let (from, to) = plan.between_regions().ok_or(CutError::Regions)?;
         let reads = layouts.learn(plan.source(), from)?.number;
         let writes = layouts.learn(plan.destination(), to)?.number;
@@ -168,7 +171,7 @@ impl<'s> Plans<'s> {
     fn store(&mut self, cut: &Cut) -> Option<(u16, u16)> {
         let lists = cut.lists();
         let room = self.lists.get_mut(self.listed..self.listed + lists.len())?;
-        // A place is taken with the lists, or not at all.
+        // Lists are stored only if there is a place for their plan, too.
         self.places.get(self.known)?;
         room.copy_from_slice(lists);
         let span = (narrow(self.listed), narrow(lists.len()));
@@ -181,21 +184,23 @@ impl<'s> Plans<'s> {
         &self.lists[usize::from(first)..][..usize::from(count)]
     }
 
-    /// Bytes of one work request of a plan, and of how many from it on at least.
+    /// Bytes of work request `wr` of a plan, and how many work requests from it on are known to
+    /// have that length; at least 1.
     #[inline]
     pub(crate) fn equal_wrs(&self, plan: u16, wr: u32) -> (u32, u32) {
         let place = self.places[usize::from(plan)];
         CutList::equal_wrs(self.span((place.first, place.count)), wr)
     }
 
-    /// Start in the remote page and length of one work request of a plan.
+    /// Where work request `wr` of a plan starts in the remote page, and its length.
     #[cold]
     pub(crate) fn chunk(&self, plan: u16, wr: u32) -> (u64, u32) {
         let wr = self.walk(plan, wr).0.next(|_, _| ());
         wr.map_or((0, 0), |wr| (wr.source.into(), wr.len))
     }
 
-    /// A walk over a plan's work requests from `wr` on; and where in the slot the plan begins.
+    /// An iterator over a plan's work requests from `wr` on, and the byte of the slot at which the
+    /// plan begins.
     #[inline]
     pub(crate) fn walk(&self, plan: u16, wr: u32) -> (Cursor<'_>, u32) {
         let place = self.places[usize::from(plan)];

@@ -1,4 +1,5 @@
-//! A peer's published memory, checked once into types that later steps trust.
+//! A peer's published memory: the offer, which is checked once, and the regions and pages that it
+//! becomes, which later steps trust.
 
 use crate::id::{PeerId, RegionRef};
 use crate::layout::{LayoutRef, NO_LAYOUT, SetLayoutError};
@@ -6,8 +7,8 @@ use crate::plan::PlanRef;
 use crate::provider::RailKeys;
 use crate::table::{ENTRY_BYTES, EntryValue, NO_ENTRY};
 
-/// What a peer says of one published region. Addresses are the peer's own, keys are per rail of the
-/// peer.
+/// A peer's description of one published region. Addresses are the peer's own; there is one key for
+/// each rail of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionOffer {
     /// Where slot 0 starts.
@@ -20,7 +21,7 @@ pub struct RegionOffer {
     pub slots: u32,
     /// The remote key on each of the peer's rails.
     pub keys: RailKeys,
-    /// Its publication table, without which no page can be validated.
+    /// Where the region's publication table is. Without one no page can be validated.
     pub table: Option<TableOffer>,
 }
 
@@ -37,41 +38,43 @@ pub struct TableOffer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OfferError {
-    /// A page must hold something, and no more than a work request can name.
+    /// A page must have at least one byte, and no more than a work request can name.
     #[error("the peer offers pages of {0} bytes: 1 to 4294967295 can be read")]
     PageBytes(u64),
-    /// No slots.
+    /// The region has no slot.
     #[error("the peer offers a region of 0 slots")]
     NoSlots,
-    /// Slots overlap.
+    /// The slots would overlap.
     #[error("the peer offers slots {stride} bytes apart for pages of {page_bytes} bytes: they would overlap")]
     Stride {
-        /// Distance of two slots.
+        /// Bytes from one slot to the next.
         stride: u64,
-        /// One page.
+        /// Bytes of a page.
         page_bytes: u64,
     },
     /// The region or its table ends beyond the address space.
     #[error("the peer offers {slots} slots, {stride} bytes apart, from {base:#x}: they end beyond 2^64")]
     Wraps {
-        /// Start.
+        /// Address of the first slot or entry.
         base: u64,
-        /// Distance.
+        /// Bytes from one to the next.
         stride: u64,
-        /// How many.
+        /// How many slots.
         slots: u32,
     },
-    /// Entries must be read whole.
+    /// The table is not aligned, so that an entry could be read in two parts.
     #[error("the peer offers a publication table at {0:#x}, which is no multiple of 16")]
     TableAlignment(u64),
-    /// The engine's table is full.
-    #[error("{limit} remote regions are known already, the most that this engine's storage holds")]
+    /// The engine's table of remote regions is full.
+    #[error(
+        "{limit} remote regions are known already, the most that this engine's storage holds: remove a peer, or give the storage more regions"
+    )]
     Full {
-        /// The maximum.
+        /// The most remote regions of the storage.
         limit: usize,
     },
-    /// The peer is not, or no longer, connected.
-    #[error("the peer is not connected")]
+    /// The peer has not been added, or has been removed.
+    #[error("the peer was removed, or is another engine's: add it first")]
     NoPeer,
 }
 
@@ -101,7 +104,7 @@ impl RegionOffer {
     ///
     /// # Errors
     ///
-    /// The first that cannot be.
+    /// The first number that cannot work.
     pub fn check(&self) -> Result<(), OfferError> {
         if self.page_bytes == 0 || u32::try_from(self.page_bytes).is_err() {
             return Err(OfferError::PageBytes(self.page_bytes));
@@ -126,8 +129,8 @@ impl RegionOffer {
     }
 }
 
-/// A region of a connected peer: the handle from which pages are named. Plain data, to be copied to
-/// whichever thread fills batches.
+/// A region of a peer, which names the pages in it. It is plain data: copy it to the threads that
+/// fill batches.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteRegion {
     pub(crate) peer: PeerId,
@@ -136,44 +139,44 @@ pub struct RemoteRegion {
     pub(crate) page_bytes: u32,
     pub(crate) base: u64,
     pub(crate) stride: u64,
-    /// What its pages are, by the engine's number.
+    /// The engine's number of the layout of its pages.
     pub(crate) layout: u8,
     pub(crate) has_table: bool,
 }
 
-/// Where a page is, and what makes it that page: a hint from a directory or a block list, believed
-/// only when the owner's table agrees.
+/// Where a page is, and in which publication. It is a hint, from a directory or a block list for
+/// instance; a page counts only if the owner's table agrees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location {
     /// The slot within the region.
     pub slot: u32,
-    /// The generation and key tag under which it was published.
+    /// The generation and key tag under which the page was published.
     pub expected: EntryValue,
 }
 
-/// Why a page cannot be named.
+/// Why a region has no such page, or a page no such part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PageRangeError {
-    /// Beyond the region.
-    #[error("slot {slot} of a remote region that has {slots}: the last is {}", slots - 1)]
+    /// The slot is beyond the region.
+    #[error("slot {slot} is beyond the remote region, whose {slots} slots end with {}", slots - 1)]
     Slot {
-        /// What was asked for.
+        /// The requested slot.
         slot: u32,
-        /// How many there are.
+        /// How many slots the region has.
         slots: u32,
     },
-    /// The location cannot be checked.
+    /// The region has no publication table, so the location cannot be checked.
     #[error("the peer published no table for this region: its pages can only be read unvalidated")]
     NoTable,
-    /// A part beyond its page.
-    #[error("bytes {offset}..{} of a page of {page_bytes} bytes", *offset as u64 + *len as u64)]
+    /// The part is empty, or ends beyond its page.
+    #[error("bytes {offset}..{} are empty or beyond a page of {page_bytes} bytes", *offset as u64 + *len as u64)]
     Part {
-        /// Start of the part.
+        /// Where the part starts in the page.
         offset: u32,
-        /// Its length.
+        /// Bytes of the part.
         len: u32,
-        /// The page.
+        /// Bytes of the page.
         page_bytes: u32,
     },
 }
@@ -200,7 +203,7 @@ pub struct RemotePage {
     pub(crate) entry: u32,
     pub(crate) expected: EntryValue,
     pub(crate) source: RegionRef,
-    /// What it is, or is a part of, by the engine's number.
+    /// The engine's number of its layout; [`NO_LAYOUT`] for a part of a page.
     pub(crate) layout: u8,
 }
 
@@ -223,12 +226,13 @@ impl RemoteRegion {
         self.page_bytes
     }
 
-    /// Says what its pages are: then they go only into slots of the same layout, or by plans that
-    /// read such pages. Copies that were made before know nothing of it.
+    /// Sets the layout of the region's pages. From then on they land only in slots of the same
+    /// layout, or by plans that read pages of this layout. Copies of this value that were made
+    /// before keep having no layout.
     ///
     /// # Errors
     ///
-    /// A layout that another engine knows, or a region that has another one already.
+    /// The layout is another engine's, or the region has another layout already.
     pub fn set_layout(&mut self, layout: LayoutRef) -> Result<(), SetLayoutError> {
         if layout.engine != self.source.engine() {
             return Err(SetLayoutError::OtherEngine);
@@ -269,8 +273,8 @@ impl RemoteRegion {
         self.at(location.slot, location.slot, location.expected)
     }
 
-    /// Whatever is in `slot`: nothing proves that it is one page, or which. For memory that does
-    /// not change, and for measuring.
+    /// The bytes of `slot`, which are read without validation: nothing proves that they are one
+    /// page, or which. Use it for memory that does not change, and for measuring.
     ///
     /// # Errors
     ///
@@ -288,7 +292,7 @@ impl RemotePage {
         self.len
     }
 
-    /// Whether there is nothing to read; never, since an empty page is not made.
+    /// Always false: no page is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
@@ -296,12 +300,13 @@ impl RemotePage {
 
     /// `len` bytes from `offset` of this page, validated as the whole is.
     ///
-    /// They are bytes of no layout, since none of them is where the page's layout has it: they go
-    /// into slots of no layout. What is to keep its meaning goes by a plan of a selection.
+    /// A part has no layout, since its bytes are not where the page's layout has them; it lands
+    /// only in slots without a layout. To read a part that keeps its meaning, make a plan from a
+    /// selection of the page.
     ///
     /// # Errors
     ///
-    /// An empty part, or one that ends beyond the page.
+    /// The part is empty, or ends beyond the page.
     pub fn part(self, offset: u32, len: u32) -> Result<Self, PageRangeError> {
         let error = PageRangeError::Part { offset, len, page_bytes: self.len };
         let end = offset.checked_add(len).ok_or(error)?;
@@ -312,7 +317,8 @@ impl RemotePage {
         Ok(Self { addr: self.addr + u64::from(offset), len, layout, ..self })
     }
 
-    /// What a plan reads of this page, which has been found long enough for it.
+    /// The page moved to where `plan` begins to read. The page has been found long enough for the
+    /// plan.
     pub(crate) const fn part_of(self, plan: PlanRef) -> Self {
         // The plan begins before it ends, within the page.
         Self { addr: self.addr + plan.source as u64, ..self }

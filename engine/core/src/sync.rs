@@ -1,5 +1,5 @@
-//! Atomics and cells, loom's when loom checks them.
-#![allow(unsafe_code, reason = "the cell hands out raw access that its users prove")]
+//! The atomics and the cell that the rings use: core's, or loom's when loom checks the rings.
+#![allow(unsafe_code, reason = "the cell hands out raw pointers, whose users prove each access")]
 
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

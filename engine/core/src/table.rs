@@ -16,13 +16,13 @@
 //! belongs to G. The key tag is compared as well, so that a location with swapped keys is a miss.
 //! The two words of an entry may be read at different moments; each alone is read whole.
 //!
-//! The order of the owner's stores is what all of this stands on, and a NIC must see it, not only
+//! The argument rests on the order of the owner's stores, and NICs must see that order, not only
 //! threads: [`barrier::device_release`](crate::barrier::device_release) stands between the entry
 //! and the bytes on both sides.
 //!
 //! One READ may bring the entries of several slots, once the last data byte of all of their pages
-//! has arrived: what holds of t' above holds of the moment at which each entry was read, whichever
-//! came first.
+//! has arrived. The argument above holds for each entry with the moment at which that entry was
+//! read as its t'.
 //!
 //! # Wire form
 //!
@@ -42,10 +42,10 @@ use crate::barrier::device_release;
 /// Bytes of one table entry.
 pub const ENTRY_BYTES: u64 = 16;
 
-/// In place of an entry's number: the page is not validated.
+/// Stands for the number of a table entry where the page is not validated.
 pub(crate) const NO_ENTRY: u32 = u32::MAX;
 
-/// Which publication of a slot. The zero generation is never published.
+/// Numbers one publication of a slot. Generation 0 is never published.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Generation(pub u64);
 
@@ -116,8 +116,8 @@ impl Entry {
         Self { generation: AtomicU64::new(0), tag: AtomicU64::new(0) }
     }
 
-    /// Makes the slot invalid for every reader, now and whatever it read before. Call it before the
-    /// first byte of the slot is overwritten.
+    /// Makes the slot invalid for every reader, those included that have read its bytes and not yet
+    /// its entry. Call it before the first byte of the slot is overwritten.
     ///
     /// The caller is the slot's only publisher.
     pub fn invalidate(&self) {
@@ -128,13 +128,13 @@ impl Entry {
         device_release();
     }
 
-    /// Publishes the slot's bytes under `tag`, after the last of them has been written, and says in
-    /// which generation. `nonce` is random, fresh each time, and not known before.
+    /// Publishes the slot's bytes under `tag`, and returns the new generation. Call it after the
+    /// last byte has been written. `nonce` is random, fresh each time, and not known before.
     ///
-    /// The caller is the slot's only publisher, and has invalidated it before it wrote. What other
-    /// threads wrote into the slot must have been handed to this one (by a join, a channel, a
-    /// lock); after non-temporal stores the thread that made them ends them with an `sfence` before
-    /// that.
+    /// The caller is the slot's only publisher, and has invalidated it before it wrote. Bytes that
+    /// other threads wrote into the slot must have been handed to this thread (by a join, a
+    /// channel, a lock). A thread that made non-temporal stores ends them with an `sfence` before
+    /// it hands them on.
     pub fn publish(&self, tag: KeyTag, nonce: u32) -> Generation {
         let generation = self.load().successor(nonce);
         self.tag.store(tag.0.to_le(), Ordering::Relaxed);
@@ -145,19 +145,19 @@ impl Entry {
         generation
     }
 
-    /// Makes an entry of the reader's landing area say nothing, before the READ that fills it.
+    /// Sets an entry of the reader's landing area to zero, before the READ that fills it.
     pub(crate) fn clear(&self) {
         self.generation.store(0, Ordering::Relaxed);
         self.tag.store(0, Ordering::Relaxed);
     }
 
-    /// What the slot is in now.
+    /// The slot's generation now.
     #[must_use]
     pub fn load(&self) -> Generation {
         Generation(u64::from_le(self.generation.load(Ordering::Acquire)))
     }
 
-    /// Generation and tag, as the owner finds them.
+    /// Generation and tag now. Only the owner sees both of one publication.
     #[must_use]
     pub fn snapshot(&self) -> EntryValue {
         EntryValue { generation: self.load(), tag: KeyTag(u64::from_le(self.tag.load(Ordering::Relaxed))) }
@@ -167,18 +167,20 @@ impl Entry {
 /// The content of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryValue {
-    /// Which publication.
+    /// The publication.
     pub generation: Generation,
-    /// Of which key.
+    /// The digest of the key that was published.
     pub tag: KeyTag,
 }
 
-/// Why a page that arrived is not the page that was asked for.
+/// Why a page that arrived is not the page that its location names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Miss {
     /// The owner has taken the slot back and not published it again.
-    #[error("the owner was overwriting the slot (generation {found}, asked for {expected})")]
+    #[error(
+        "the owner was overwriting the slot (generation {found}, the location names {expected}): look the key up again"
+    )]
     Overwriting {
         /// What the location named.
         expected: Generation,
@@ -186,7 +188,9 @@ pub enum Miss {
         found: Generation,
     },
     /// The slot has been published again since the location was made, or never in this generation.
-    #[error("the slot holds generation {found}, the location names {expected}: it is stale or forged")]
+    #[error(
+        "the slot holds generation {found}, the location names {expected}: the location is stale or forged"
+    )]
     Generation {
         /// What the location named.
         expected: Generation,
@@ -217,7 +221,7 @@ impl Miss {
 }
 
 impl EntryValue {
-    /// From its wire form.
+    /// Decodes the wire form.
     #[must_use]
     pub fn from_bytes(bytes: [u8; ENTRY_BYTES as usize]) -> Self {
         let word = |at: usize| {
@@ -228,7 +232,7 @@ impl EntryValue {
         Self { generation: Generation(word(0)), tag: KeyTag(word(8)) }
     }
 
-    /// Into its wire form.
+    /// Encodes the wire form.
     #[must_use]
     pub fn to_bytes(self) -> [u8; ENTRY_BYTES as usize] {
         let mut out = [0; ENTRY_BYTES as usize];
@@ -241,7 +245,7 @@ impl EntryValue {
     ///
     /// # Errors
     ///
-    /// The reason why not.
+    /// The first difference, as the reason of a miss.
     #[inline]
     pub fn check(self, expected: Self) -> Result<(), Miss> {
         if self == expected && expected.generation.is_valid() {
@@ -268,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_publication_is_hit_until_it_is_taken_back() {
+    fn a_location_hits_until_its_slot_is_invalidated() {
         let entry = Entry::new();
         assert!(!entry.load().is_valid());
         entry.invalidate();
@@ -284,7 +288,7 @@ mod tests {
         assert!(matches!(entry.snapshot().check(named), Err(Miss::Generation { .. })));
     }
 
-    /// A thread's fence does not bind a device on every processor.
+    /// On some processors a fence for threads does not order stores for devices.
     #[test]
     fn both_sides_of_an_overwrite_are_ordered_for_devices() {
         let passed = || crate::barrier::tests::CALLS.get();
@@ -296,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_location_hits_nothing() {
+    fn a_location_with_an_invalid_generation_is_a_miss() {
         // A never-published slot and a location of zeros are equal, and still no hit.
         assert!(Entry::new().snapshot().check(EntryValue::default()).is_err());
     }

@@ -1,9 +1,9 @@
 //! The loop that accepts connections.
 //!
-//! A thread that accepts has three things to get right, whatever it accepts: it must not spin when
-//! the process is out of file descriptors (the listener stays readable then), it must not let one
-//! broken connection end it, and it must end when it is told to. [`accept_loop`] does that once for
-//! all listeners; an [`AcceptHandler`] says what becomes of a connection.
+//! A thread that accepts connections must do three things right: it must not spin when the process
+//! is out of file descriptors (the listener stays readable then), one broken connection must not
+//! end it, and it must end when the stop signal is raised. [`accept_loop`] does that once for all
+//! listeners; an [`AcceptHandler`] takes the connections.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::wake::poll_timeout;
 
-/// How long the loop leaves a listener alone that cannot accept: out of descriptors, most likely.
+/// How long the loop waits after it could not accept, most likely for lack of a file descriptor.
 pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// A listener. Its descriptor is readable when [`accept`](Self::accept) has a connection.
@@ -41,8 +41,8 @@ pub trait AcceptHandler<C> {
     /// happen as often as that, so a log line needs a rate limit.
     fn cannot_accept(&mut self, error: &io::Error);
 
-    /// Adds to `fds` what the loop is to wait for besides, and returns when it is to wake at the
-    /// latest (`None`: not before something is ready).
+    /// Adds to `fds` further descriptors for which the loop waits, and returns the time at which
+    /// the loop wakes at the latest (`None`: not before a descriptor is ready).
     fn watch<'a>(&'a self, _fds: &mut Vec<PollFd<'a>>) -> Option<Instant> {
         None
     }
@@ -52,15 +52,15 @@ pub trait AcceptHandler<C> {
     fn woken(&mut self, _now: Instant, _ready: &[bool]) {}
 }
 
-/// Why an accept loop has ended although it was not told to.
+/// Why an accept loop ended before its stop signal was raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcceptError {
     /// The source has no more connections to give.
-    #[error("the listener has ended by itself: no connection can be accepted any more")]
+    #[error("the listener has ended by itself, and accepts no more connections: start it again")]
     SourceEnded,
-    /// poll(2) fails for the stop signal alone.
-    #[error("the system call to wait for connections fails: {0}")]
+    /// poll(2) fails even if the stop signal is its only descriptor.
+    #[error("poll(2), which waits for connections, fails: {0}")]
     Wait(Errno),
 }
 
@@ -78,8 +78,8 @@ impl AcceptError {
 /// Accepts from `source` until `stop` is readable.
 ///
 /// A connection that its peer has given up before it was accepted is passed over. Where the process
-/// or the system is out of descriptors or memory, the handler is told, and the loop waits for
-/// [`PAUSE`] or the stop.
+/// or the system is out of descriptors or memory, the loop calls the handler's `cannot_accept`, and
+/// waits for [`PAUSE`] or the stop.
 ///
 /// # Errors
 ///

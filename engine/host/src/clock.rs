@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_goes_on_and_a_deadline_is_ahead() {
+    fn the_clock_advances_and_a_deadline_lies_ahead() {
         let start = now();
         let deadline = within(Duration::from_millis(2));
         assert!(deadline > start);

@@ -1,8 +1,8 @@
 //! Threads with a descriptor table of their own, and values that know which process made them.
 //!
-//! A child of fork(2) gets a copy of the descriptor table of the thread that forked. Descriptors of
-//! a thread with a table of its own are therefore in no child, however the child was made and
-//! whatever the child does: when the process dies, these descriptors are closed for good.
+//! A child of fork(2) gets a copy of the descriptor table of the thread that forked. So no child
+//! gets the descriptors in another thread's own table, and the kernel closes them when the process
+//! dies, even if a child lives on.
 #![allow(unsafe_code, reason = "system calls that change which descriptors a thread has")]
 
 use std::os::fd::{BorrowedFd, RawFd};
@@ -15,19 +15,19 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// `CLOSE_RANGE_UNSHARE` of linux/close_range.h.
 const CLOSE_RANGE_UNSHARE: libc::c_uint = 1 << 1;
-/// The first number behind standard input, output and error. These three stay open, so that no
-/// other descriptor gets their numbers: a panic's message goes to standard error.
-const STANDARD: RawFd = 3;
+/// The first descriptor number after standard input, output and error. These three stay open, so
+/// that no other descriptor gets their numbers: a panic's message goes to standard error.
+const FIRST_CLOSABLE: RawFd = 3;
 
 /// Starts a thread called `name` with a descriptor table of its own, which holds the three standard
 /// descriptors and `keep`.
 ///
-/// `body` gets the descriptors of `keep`, in their order, and `Err` if the thread shares the table
-/// of the process after all, with the system's reason.
+/// `body` is called with the descriptors of `keep`, in their order, and with `Ok` if the thread has
+/// a table of its own, or else with the error for which it shares the table of the process.
 ///
 /// # Errors
 ///
-/// The system gave no thread.
+/// The system could not start a thread.
 ///
 /// # Safety
 ///
@@ -57,13 +57,13 @@ fn unshare(keep: &[RawFd]) -> Result<(), Errno> {
     let mut kept = keep.to_vec();
     kept.sort_unstable();
     kept.dedup();
-    let above = kept.last().map_or(STANDARD, |&last| STANDARD.max(last + 1));
-    // The kernel does not even copy the descriptors above the last that is kept, so closing them
-    // has no side effect.
+    let above = kept.last().map_or(FIRST_CLOSABLE, |&last| FIRST_CLOSABLE.max(last + 1));
+    // The kernel does not copy the descriptors after the last kept one into the new table, so
+    // nothing is closed here.
     match close_range(above, libc::c_uint::MAX, CLOSE_RANGE_UNSHARE) {
         Ok(()) => {
-            let mut first = STANDARD;
-            for &fd in kept.iter().filter(|&&fd| fd >= STANDARD) {
+            let mut first = FIRST_CLOSABLE;
+            for &fd in kept.iter().filter(|&&fd| fd >= FIRST_CLOSABLE) {
                 if fd > first {
                     // Cannot fail for a range in ascending order; if it did, a copy of a descriptor
                     // would stay open.
@@ -87,7 +87,7 @@ fn unshare(keep: &[RawFd]) -> Result<(), Errno> {
 fn close_range(first: RawFd, last: libc::c_uint, flags: libc::c_uint) -> Result<(), Errno> {
     let first = first.unsigned_abs();
     // SAFETY: the call reads no memory. It closes descriptors of the calling thread's own table:
-    // the first call makes it one, and the others come after it.
+    // the first call gives the thread that table, and the other calls come after it.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if result == 0 {
         Ok(())
@@ -107,7 +107,7 @@ fn close_all_but(kept: &[RawFd]) {
             (0..limit.unwrap_or(1 << 20).min(1 << 20) as RawFd).collect()
         }
     };
-    for fd in open.into_iter().filter(|fd| *fd >= STANDARD && !kept.contains(fd)) {
+    for fd in open.into_iter().filter(|fd| *fd >= FIRST_CLOSABLE && !kept.contains(fd)) {
         // SAFETY: the call takes an integer. The table is this thread's own, and no code uses its
         // other entries, which are copies.
         let _ = unsafe { libc::close(fd) };
@@ -171,7 +171,7 @@ mod tests {
             assert!(seen.contains(fd), "{seen:?}");
         }
         // One more is the folder that was read, which may have got the number of `mid`.
-        let others = seen.iter().filter(|&&fd| fd >= STANDARD && !keep.contains(&fd)).count();
+        let others = seen.iter().filter(|&&fd| fd >= FIRST_CLOSABLE && !keep.contains(&fd)).count();
         assert!(others <= 1, "{seen:?} beside {keep:?} and {}", mid.as_raw_fd());
         // The same object behind the same number, and open here still.
         let mut read = [0; 8];
@@ -191,7 +191,7 @@ mod tests {
             open_numbers()
         });
         let seen = seen.join().unwrap();
-        assert!(seen.contains(&fd) && seen.iter().filter(|&&n| n >= STANDARD).count() <= 2, "{seen:?}");
+        assert!(seen.contains(&fd) && seen.iter().filter(|&&n| n >= FIRST_CLOSABLE).count() <= 2, "{seen:?}");
         rustix::io::write(&kept, &1_u64.to_ne_bytes()).unwrap();
     }
 }

@@ -1,4 +1,5 @@
-//! A bound on connections that have not authenticated yet, which locks no other connection out.
+//! A bound on connections that have not authenticated yet. A peer that opens many of them does not
+//! keep other peers out.
 
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The connections of one listener whose handshake is not over.
 ///
-/// Any process that reaches the port can make one. When there are too many, the oldest is
-/// displaced, and not the one that has just come: a connection that needs a few round trips gets
-/// them. The oldest connection that has sent nothing valid is displaced before the oldest that has.
-/// Connections of one address (for IPv6 of one /64 network) get half of the places; where an
-/// address has more, its own oldest connection is displaced.
+/// Any process that reaches the port can open such a connection. When there are too many, a new
+/// connection displaces (ends) an older one: the oldest that has sent nothing valid, or else the
+/// oldest. A handshake of a few round trips is usually over before that. Connections from one
+/// address (for IPv6 from one /64 network) get half of the places; a further connection from that
+/// address displaces one of the same address.
 #[derive(Debug)]
 pub struct Handshakes {
     limit: usize,
@@ -23,7 +24,9 @@ pub struct Handshakes {
 struct Waiting {
     from: IpAddr,
     stream: TcpStream,
+    /// It has sent something valid.
     spoken: AtomicBool,
+    /// Another connection has taken its place.
     displaced: AtomicBool,
 }
 
@@ -53,7 +56,7 @@ impl Handshakes {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the connection `stream` from `from` a place. Returns `true` beside it if another
+    /// Gives the connection `stream` from `from` a place. Returns the place, and `true` if another
     /// connection was displaced; that connection's stream ends for reading, and
     /// [`HandshakePlace::was_displaced`] says why.
     ///

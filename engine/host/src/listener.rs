@@ -18,7 +18,7 @@ use rustix::net::{
 use crate::accept::{ConnectionSource, PAUSE, concerns_one_connection};
 use crate::descriptors::{OwnerProcess, spawn_isolated};
 
-/// How many connections wait to be accepted, at most (and at most `net.core.somaxconn`).
+/// How many connections can wait until they are accepted (`net.core.somaxconn` may lower it).
 const BACKLOG: i32 = 1024;
 
 /// A listening TCP socket that is closed when this process dies, even if a child of it lives on.
@@ -43,7 +43,7 @@ pub struct Listener {
 }
 
 /// The thread's first message: the address, and whether its descriptor table is its own.
-type Begun = (io::Result<SocketAddr>, Result<(), Errno>);
+type BindReport = (io::Result<SocketAddr>, Result<(), Errno>);
 
 impl Listener {
     /// Listens at `address` (port 0: any free port) from a thread called `name`.
@@ -54,14 +54,14 @@ impl Listener {
     pub fn bind(address: SocketAddr, name: &str) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        let (tell, told) = sync_channel(1);
-        let body = move |kept: &[BorrowedFd<'_>], own| run(address, kept[0], own, &tell);
+        let (sender, receiver) = sync_channel(1);
+        let body = move |kept: &[BorrowedFd<'_>], own| run(address, kept[0], own, &sender);
         // SAFETY: `theirs` is open until the thread has been joined, here or in `drop`. The thread
         // takes in an address and a channel and lets out messages, which own no descriptor; it logs
         // nothing.
         let thread = unsafe { spawn_isolated(name, vec![theirs.as_raw_fd()], body) }?;
         let ended = |_| io::Error::other("the listener's thread ended at once");
-        let begun = told.recv().map_err(ended).and_then(|(bound, own)| Ok((bound?, own)));
+        let begun = receiver.recv().map_err(ended).and_then(|(bound, own)| Ok((bound?, own)));
         let (address, own) = match begun {
             Ok(begun) => begun,
             Err(error) => {
@@ -145,21 +145,21 @@ impl Drop for Listener {
 
 /// The thread: binds, reports that, and passes connections on until the other end of the pair is
 /// closed.
-fn run(address: SocketAddr, out: BorrowedFd<'_>, own: Result<(), Errno>, tell: &SyncSender<Begun>) {
+fn run(address: SocketAddr, out: BorrowedFd<'_>, own: Result<(), Errno>, sender: &SyncSender<BindReport>) {
     let bound = TcpListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        // A second time, for a longer queue than the standard library's.
+        // The second listen(2) gives a longer backlog than the standard library's.
         .and_then(|listener| Ok(net::listen(&listener, BACKLOG).map(|()| listener)?))
         .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
     let listener = match bound {
         Ok((listener, address)) => {
-            let _ = tell.send((Ok(address), own));
+            let _ = sender.send((Ok(address), own));
             listener
         }
-        Err(error) => return drop(tell.send((Err(error), own))),
+        Err(error) => return drop(sender.send((Err(error), own))),
     };
-    // Accepts only if the connection can be passed on: otherwise it waits in the system's own
-    // queue.
+    // The loop accepts only while the pair has room. Otherwise connections wait in the kernel's
+    // backlog.
     while wait(out, PollFlags::OUT, None) == Some(true) {
         let mut fds = [PollFd::from_borrowed_fd(out, PollFlags::IN), PollFd::new(&listener, PollFlags::IN)];
         match poll(&mut fds, None) {

@@ -18,13 +18,14 @@ pub(crate) struct Mapping {
 }
 
 // SAFETY: a mapping is an address range that this value alone unmaps. Its bytes are accessed
-// through raw pointers, and each access proves itself.
+// through raw pointers, and each access has a proof of its own.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; a `&Mapping` gives its address and length and nothing else.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `len` bytes of `fd`, at a multiple of [`HUGE_PAGE`] if `len` is one or more.
+    /// Maps the first `len` bytes of `fd`, at a multiple of [`HUGE_PAGE`] if `len` is at least
+    /// that.
     ///
     /// Access beyond the end of the file raises SIGBUS: the caller has made sure that the file has
     /// `len` bytes and cannot shrink.

@@ -1,4 +1,5 @@
-//! Destination memory that is fit for large transfers.
+//! Memory of this process into which READs write: how it is allocated in huge pages, and how it is
+//! checked before it is registered.
 #![allow(unsafe_code, reason = "mmap and madvise")]
 
 use std::ptr;
@@ -9,9 +10,9 @@ use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
 use crate::mapping::HUGE_PAGE;
 
-/// The system gave no memory.
+/// Memory could not be allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{bytes} bytes of memory could not be allocated: {errno}; ask for less, or free memory")]
+#[error("{bytes} bytes of memory could not be allocated: {errno}; allocate less, or free memory")]
 pub struct AllocateError {
     /// Requested bytes.
     pub bytes: usize,
@@ -34,7 +35,7 @@ impl AllocateError {
 ///
 /// # Errors
 ///
-/// `bytes` is 0, or more than the system gives.
+/// `bytes` is 0, or the system has less memory.
 pub fn leaked(bytes: usize) -> Result<&'static mut [u8], AllocateError> {
     let failed = |errno| AllocateError { bytes, errno };
     let room = bytes.checked_add(HUGE_PAGE).filter(|_| bytes > 0).ok_or(failed(Errno::INVAL))?;
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_aligned_zero_and_writable() {
+    fn leaked_memory_is_aligned_zero_and_writable() {
         let memory = leaked(3 << 20).unwrap();
         assert_eq!((memory.len(), memory.as_ptr().addr() % HUGE_PAGE), (3 << 20, 0));
         assert!(memory.iter().all(|&b| b == 0));
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_mapped_cannot_be_populated() {
+    fn a_range_that_is_not_mapped_cannot_be_populated() {
         let buffer = vec![1u8; 10_000];
         let range = |addr, len| MemoryRange { addr, len };
         assert_eq!(populate_for_write(range(buffer.as_ptr().addr() as u64, 10_000)), Ok(()));

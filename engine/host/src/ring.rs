@@ -1,7 +1,8 @@
 //! A wait-free ring between two threads, on the heap, with a capacity that is chosen at run time.
 //!
-//! It is [`kvrail_core::ring`]'s ring. What this module adds is the memory: the two ends own the
-//! ring together, so each can move to a thread of its own, and the last of them frees it.
+//! The algorithm is [`kvrail_core::ring`]'s. This module adds the memory: the two ends own the ring
+//! together, so each end can move to a thread of its own, and the end that is dropped last frees
+//! it.
 //!
 //! The producer stages any number of items and publishes them all with one store, as a NIC's
 //! doorbell does.
@@ -59,7 +60,8 @@ pub struct RingConsumer<T: Send + 'static> {
     _memory: Arc<Memory<T>>,
 }
 
-/// A ring for at least `capacity` items: the next power of two.
+/// Creates a ring with room for `capacity` items, rounded up to a power of two, and returns its two
+/// ends.
 #[must_use]
 pub fn ring<T: Send + 'static>(capacity: usize) -> (RingProducer<T>, RingConsumer<T>) {
     let slots = (0..capacity.next_power_of_two()).map(|_| RingSlot::empty()).collect();
@@ -77,7 +79,7 @@ pub fn ring<T: Send + 'static>(capacity: usize) -> (RingProducer<T>, RingConsume
 }
 
 impl<T: Send + 'static> RingProducer<T> {
-    /// Puts an item in that the consumer does not see before [`publish`](Self::publish).
+    /// Puts an item into the ring. The consumer does not see it before [`publish`](Self::publish).
     ///
     /// # Errors
     ///

@@ -65,8 +65,8 @@ impl SegmentError {
 
 fn hint(errno: Errno) -> &'static str {
     match errno {
-        Errno::NOMEM | Errno::NOSPC => "; ask for less, or free memory",
-        Errno::INVAL => "; it takes 1 byte or more, and Linux 5.1 or later",
+        Errno::NOMEM | Errno::NOSPC => "; allocate less, or free memory",
+        Errno::INVAL => "; a segment takes 1 byte or more, and Linux 5.1 or later",
         Errno::MFILE | Errno::NFILE => "; raise the limit on open files (ulimit -n)",
         _ => "",
     }
@@ -74,7 +74,7 @@ fn hint(errno: Errno) -> &'static str {
 
 /// A range that does not lie within a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("bytes {offset} to {offset} + {len} are not within a segment of {segment} bytes")]
+#[error("{len} bytes at offset {offset} do not lie within the segment of {segment} bytes")]
 pub struct OutOfSegment {
     /// Where the range starts.
     pub offset: usize,
@@ -107,14 +107,14 @@ impl Segment {
         let fd = fs::memfd_create("kvrail", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
             .map_err(failed("memfd_create"))?;
         fs::ftruncate(&fd, size as u64).map_err(failed("ftruncate"))?;
-        // Mapped before it is sealed: FUTURE_WRITE leaves existing mappings writable.
+        // The file is mapped before it is sealed: FUTURE_WRITE leaves existing mappings writable.
         let mut mapping = Mapping::new(fd.as_fd(), size, true).map_err(failed("mmap"))?;
-        // After the mapping's advice, so that the pages may be huge ones.
+        // Pages are allocated after the mapping's advice, so that they can be huge pages.
         fs::fallocate(&fd, FallocateFlags::empty(), 0, size as u64).map_err(failed("fallocate"))?;
         let seals = SEALS.iter().fold(SealFlags::SEAL, |seals, &(seal, _)| seals | seal);
         fs::fcntl_add_seals(&fd, seals).map_err(failed("sealing"))?;
-        // A page that is allocated but was never written looks like a hole to readers, who accept
-        // none. A kernel before 5.14 cannot populate pages, so they are written here.
+        // A page that is allocated but not written yet counts as a hole, which `SegmentView::map`
+        // refuses. A kernel before 5.14 cannot populate pages, so `touch` writes them.
         if !mapping.populate(true) {
             mapping.touch();
         }
@@ -210,27 +210,29 @@ pub struct SegmentView(Mapping);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SegmentViewError {
-    /// Its owner could change the memory under the reader.
-    #[error("it is not sealed against {missing}: its owner could kill a reader")]
+    /// The file's owner could still change its size or get another writable mapping.
+    #[error(
+        "the file is not sealed against {missing}, so its owner could kill a reader: share memory by a Segment"
+    )]
     Unsealed {
-        /// What it is not sealed against.
+        /// The operation that a missing seal would forbid.
         missing: &'static str,
     },
-    /// It is smaller than its owner says, or has holes.
-    #[error("it has {found} bytes of memory before its end or first hole, its owner says {told}")]
+    /// The file is smaller than its owner says, or has holes.
+    #[error("the file has {found} bytes before its end or its first hole, but its owner announced {told}")]
     Size {
-        /// Bytes that are there in one piece.
+        /// Bytes before the file's end or its first hole.
         found: u64,
-        /// Bytes that its owner says there are.
+        /// Bytes that the owner announced.
         told: u64,
     },
-    /// The system refused to describe it.
-    #[error("the system does not describe it: {0}")]
+    /// fstat(2) or lseek(2) failed.
+    #[error("the size of the file could not be found out: {0}")]
     Stat(Errno),
-    /// The system refused to map it.
-    #[error("{len} bytes of it could not be mapped: {errno}")]
+    /// mmap(2) failed.
+    #[error("{len} bytes of the file could not be mapped: {errno}")]
     Map {
-        /// Its length in bytes.
+        /// Bytes to be mapped.
         len: u64,
         /// The error of mmap(2).
         errno: Errno,
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_there_at_any_alignment() {
+    fn written_bytes_are_readable_at_any_alignment() {
         let segment = Segment::new(4096).unwrap();
         let reader = Mapping::new(segment.fd(), segment.len(), false).unwrap();
         for (offset, len) in [(0, 0), (0, 1), (3, 2), (1, 30), (8, 16), (4090, 6), (0, 4096)] {
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_and_too_many_are_refused_with_a_reason() {
+    fn a_length_of_0_and_one_beyond_memory_are_refused_with_the_length() {
         for len in [0, usize::MAX, usize::MAX / 2] {
             let error = Segment::new(len).unwrap_err();
             assert!(error.to_string().contains(&len.to_string()), "{error}");
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_shows_the_segment_and_refuses_what_its_owner_could_take_away() {
+    fn a_view_shows_the_segment_and_refuses_a_file_that_its_owner_could_shrink() {
         let segment = Segment::new(8192).unwrap();
         segment.write(8190, b"ab").unwrap();
         let view = SegmentView::map(segment.fd(), 8192).unwrap();

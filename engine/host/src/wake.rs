@@ -86,7 +86,7 @@ pub struct WakeFd {
 }
 
 impl WakeFd {
-    /// Without a request.
+    /// A flag that is not set, and a descriptor that is not readable.
     ///
     /// # Errors
     ///

@@ -31,7 +31,7 @@ struct Case {
     page: usize,
     run: u32,
     commits: u32,
-    /// Bytes that the pages are taken from, and as many that they are put to.
+    /// Bytes of the pool from which the pages are read, and of the pool into which they are read.
     pool: usize,
 }
 
@@ -40,8 +40,8 @@ const CASES: [Case; 3] = [
     // are.
     Case { name: "4.5 MB", page: 4_497_408, run: 1, commits: 256, pool: 576 << 20 },
     Case { name: "42 KB", page: 41_984, run: 8, commits: 2_000, pool: 576 << 20 },
-    // The same from within the cache: no real pool is as small, but the cost of the rails shows
-    // best.
+    // The same from a pool that fits the cache: no real pool is as small, but it shows the cost of
+    // the rails best.
     Case { name: "42 KB cached", page: 41_984, run: 8, commits: 2_000, pool: 128 * 41_984 },
 ];
 

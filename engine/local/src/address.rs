@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum LocalAddressError {
     /// The bytes are something else, or damaged.
-    #[error("not an address of this kind: it begins with {begin:02x?}, and not with {expected:02x?}")]
+    #[error("not an address of this kind: it begins with {begin:02x?} instead of {expected:02x?}")]
     Magic {
         /// The first four bytes.
         begin: [u8; 4],
@@ -14,7 +14,7 @@ pub enum LocalAddressError {
     },
     /// An address of another version.
     #[error(
-        "the address has version {found}, this side speaks {expected}: run the same release on both sides"
+        "the address has version {found}, and this side reads version {expected}: run the same release on both sides"
     )]
     Version {
         /// The address's version.

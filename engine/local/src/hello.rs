@@ -35,7 +35,7 @@ pub(crate) enum HelloRefusal {
     Version = 1,
     /// The token is not the one in the producer's address.
     Token = 2,
-    /// The message is not a hello.
+    /// The message has not the form of a hello.
     Malformed = 3,
     /// The producer serves as many readers as it can.
     Full = 4,
@@ -54,7 +54,7 @@ impl Protocol {
         })
     }
 
-    /// What the producer thinks of a reader's first message.
+    /// Checks a reader's first message for the producer. `Err`: why it is refused.
     pub(crate) fn check_hello(self, bytes: &[u8; HELLO_BYTES], token: Secret) -> Result<(), HelloRefusal> {
         let wire: Wire = transmute!(*bytes);
         if wire.magic != self.magic {
@@ -119,7 +119,7 @@ impl Protocol {
         ReplyHead { magic: self.magic, version, status: refusal as u8, count: 0, answer: [0; 16] }
     }
 
-    /// What the reader thinks of a reply.
+    /// Checks the head of a producer's reply for the reader, which knows the `answer`.
     pub(crate) fn check_reply(self, head: &ReplyHead, answer: Secret) -> Result<(), ReplyError> {
         if head.magic != self.magic {
             return Err(ReplyError::Malformed);

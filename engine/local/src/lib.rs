@@ -1,9 +1,9 @@
 //! Rails on one host, for [`kvrail_core`]'s engine: no NIC needed.
 //!
-//! - [`shm`]: one-sided READs of another process's memory. Fast: two rails move what two threads of
-//!   `memcpy` do, less a few per cent.
+//! - [`shm`]: one-sided READs of another process's memory. Two rails move a few per cent less than
+//!   two threads of `memcpy` do.
 //! - [`tcp`]: a functional stand-in, for machines that share nothing but a network. It behaves like
-//!   a rail, and says nothing about how fast a rail is.
+//!   a rail, but its speed says nothing about the speed of a rail.
 //!
 //! # The two ends
 //!
@@ -33,7 +33,7 @@
 //! # The provider
 //!
 //! Both providers are a [`LocalProvider`] over a [`LaneTransport`]: one worker thread per rail
-//! plays the NIC. It takes READs from one wait-free ring and puts completions into another, in
+//! does a NIC's work. It takes READs from one wait-free ring and puts completions into another, in
 //! order; a lane behaves as a QP does, in the error state too. The engine's thread takes no lock,
 //! and enters the kernel only to wake a worker that sleeps, or to sleep itself.
 

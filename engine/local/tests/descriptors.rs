@@ -1,5 +1,5 @@
-//! Readers and producers that have ended leave no descriptor and no thread behind. The test is
-//! alone in its binary, since it counts those of the whole process.
+//! Readers and producers that have ended leave no descriptor and no thread. The test is alone in
+//! its binary, since it counts those of the whole process.
 #![allow(missing_docs, reason = "a test")]
 
 mod common;
@@ -27,8 +27,8 @@ fn sockets() -> usize {
     links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
-/// The descriptors and threads that are left, as soon as they are no more than `before`, or after a
-/// while.
+/// Waits until the process has no more descriptors and threads than `before`, and fails if that
+/// takes too long.
 #[track_caller]
 fn settles(before: (usize, usize), what: &str) {
     let start = Instant::now();
@@ -53,10 +53,10 @@ fn come_and_go<T: LaneTransport>(reach: impl Fn() -> T) {
 }
 
 #[test]
-fn nothing_is_left_of_readers_and_producers_that_are_gone() {
+fn readers_and_producers_that_have_ended_leave_no_descriptor_and_no_thread() {
     let segment = Arc::new(Segment::new(4096).unwrap());
-    // Descriptors that the first of each opens for the whole process (for the standard library or
-    // the system) are no leak.
+    // The first exporter, server and reader open descriptors for the whole process (for the
+    // standard library or the system), which are no leak.
     drop((
         ShmProvider::start(LocalConfig::default()).unwrap(),
         TcpProvider::start(LocalConfig::default()).unwrap(),
@@ -66,7 +66,11 @@ fn nothing_is_left_of_readers_and_producers_that_are_gone() {
     let none = sockets();
     let exporter = ShmExporter::start(vec![Arc::clone(&segment)]).unwrap();
     let peer = ShmPeer::connect(exporter.address()).unwrap();
-    assert_eq!(sockets(), none, "an exporter and a reader of it keep theirs from children");
+    assert_eq!(
+        sockets(),
+        none,
+        "sockets of an exporter and its reader are not in the table that children inherit"
+    );
     drop(peer);
     let serving = held();
     come_and_go(|| ShmPeer::connect(exporter.address()).unwrap());

@@ -1,4 +1,4 @@
-//! Exporters that lie to readers, and readers that lie to exporters.
+//! Exporters that send wrong replies or unsafe files, and clients that send wrong hellos.
 #![allow(missing_docs, reason = "a test")]
 
 use std::io::{IoSlice, IoSliceMut};
@@ -25,7 +25,7 @@ fn socket() -> OwnedFd {
     net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
 }
 
-/// An address made by hand: name and secrets from one seed.
+/// An address whose name and secrets are made from one seed.
 fn address_bytes(seed: u8) -> [u8; 64] {
     let mut bytes = [0; 64];
     bytes[..8].copy_from_slice(b"KVSM\x01\0\0\0");
@@ -41,7 +41,7 @@ fn name(address: &[u8; 64]) -> SocketAddrUnix {
     SocketAddrUnix::new_abstract_name(&address[8..24]).unwrap()
 }
 
-/// The reply of a dishonest exporter: a welcome with one segment of LEN bytes, edited.
+/// A welcome with one segment of LEN bytes, changed by `edit`.
 fn welcome(edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut reply = b"KVSH\x01\0\0\x01".to_vec();
     reply.extend([3; 16]);
@@ -53,7 +53,7 @@ fn welcome(edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 /// Listens like an exporter, and answers one client with `reply` and `fds`.
-fn liar(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> (ShmAddress, JoinHandle<()>) {
+fn fake_exporter(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> (ShmAddress, JoinHandle<()>) {
     let bytes = address_bytes(seed);
     let listener = socket();
     net::bind(&listener, &name(&bytes)).unwrap();
@@ -62,7 +62,7 @@ fn liar(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> (ShmAddress, JoinHandle<
         let client = net::accept(&listener).unwrap();
         net::recv(&client, &mut [0_u8; 64], RecvFlags::empty()).unwrap();
         send(&client, &reply, &fds.iter().map(|fd| fd.as_fd()).collect::<Vec<_>>());
-        // Stays until the client has made up its mind.
+        // The connection stays open until the client closes it.
         let _ = net::recv(&client, &mut [0_u8; 64], RecvFlags::empty());
     });
     (ShmAddress::parse(&bytes).unwrap(), thread)
@@ -79,14 +79,14 @@ fn send(to: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
 
 /// A memory file of `len` bytes, written to the end, with `seals`.
 fn memfd(len: u64, seals: SealFlags) -> OwnedFd {
-    let fd = memfd_create("liar", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    let fd = memfd_create("kvrail-test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     rustix::io::write(&fd, &vec![1; len as usize]).unwrap();
     fcntl_add_seals(&fd, seals).unwrap();
     fd
 }
 
 fn error_for(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> ShmConnectError {
-    let (address, thread) = liar(seed, reply, fds);
+    let (address, thread) = fake_exporter(seed, reply, fds);
     let error = ShmPeer::connect(&address).unwrap_err();
     thread.join().unwrap();
     error
@@ -94,8 +94,8 @@ fn error_for(seed: u8, reply: Vec<u8>, fds: Vec<OwnedFd>) -> ShmConnectError {
 
 #[test]
 fn a_good_reply_is_accepted() {
-    // The unedited reply is accepted, so each refusal below is for the one thing that is wrong.
-    let (address, thread) = liar(1, welcome(|_| ()), vec![memfd(LEN, SEALS)]);
+    // The unchanged reply is accepted, so each refusal below is for the change alone.
+    let (address, thread) = fake_exporter(1, welcome(|_| ()), vec![memfd(LEN, SEALS)]);
     let peer = ShmPeer::connect(&address).unwrap();
     assert_eq!(peer.regions()[0].len, LEN);
     drop(peer);
@@ -128,7 +128,7 @@ fn a_segment_that_could_change_is_refused() {
 }
 
 #[test]
-fn a_segment_that_is_not_all_there_is_refused() {
+fn a_segment_with_fewer_bytes_than_announced_is_refused() {
     let truncated = memfd(LEN - 4096, SEALS);
     let error = error_for(7, welcome(|_| ()), vec![truncated]);
     assert!(
@@ -141,7 +141,7 @@ fn a_segment_that_is_not_all_there_is_refused() {
         ),
         "{error}"
     );
-    let holes = memfd_create("liar", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    let holes = memfd_create("kvrail-test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     ftruncate(&holes, LEN).unwrap();
     fcntl_add_seals(&holes, SEALS).unwrap();
     let error = error_for(8, welcome(|_| ()), vec![holes]);
@@ -156,8 +156,8 @@ fn a_segment_that_is_not_all_there_is_refused() {
 
 #[test]
 fn a_hole_is_found_whatever_the_number_of_blocks() {
-    // As many blocks as there should be, but the second half of them beyond the end of the file.
-    let holes = memfd_create("liar", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    // The file has enough blocks, but half of them lie beyond its end.
+    let holes = memfd_create("kvrail-test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     ftruncate(&holes, LEN).unwrap();
     rustix::io::write(&holes, &[1; LEN as usize / 2]).unwrap();
     fallocate(&holes, FallocateFlags::KEEP_SIZE, LEN, LEN / 2).unwrap();
@@ -178,7 +178,7 @@ fn a_hole_is_found_whatever_the_number_of_blocks() {
 }
 
 #[test]
-fn a_reply_that_is_none_is_refused() {
+fn a_malformed_reply_is_refused() {
     let good = || memfd(LEN, SEALS);
     let error = error_for(9, welcome(|r| r[0] = 0), vec![good()]);
     assert!(matches!(error, ShmConnectError::Malformed { .. }), "{error}");
@@ -190,7 +190,7 @@ fn a_reply_that_is_none_is_refused() {
     assert!(matches!(error, ShmConnectError::Malformed { .. }), "{error}");
     for (seed, len) in [(13, 279), (14, 281), (15, 1)] {
         let error = error_for(seed, welcome(|r| r.resize(len, 0)), vec![good()]);
-        assert!(matches!(error, ShmConnectError::Malformed { what: "its length" }), "{error}");
+        assert!(matches!(error, ShmConnectError::Malformed { what: "its length is wrong" }), "{error}");
     }
     for (seed, fds) in [(16, 0), (17, 2), (18, 20)] {
         let error = error_for(seed, welcome(|_| ()), (0..fds).map(|_| good()).collect());
@@ -233,7 +233,7 @@ fn a_forged_hello_gets_no_memory() {
     let mut hello = b"KVSH\x01\0\0\0".to_vec();
     hello.extend(&address[24..40]);
     let (reply, fds) = say(&address, &hello);
-    assert_eq!((reply[6], fds), (0, 1), "the honest one gets it");
+    assert_eq!((reply[6], fds), (0, 1), "the right hello gets the segment");
     type Edit = fn(&mut Vec<u8>);
     let forgeries: [(u8, Edit); 5] = [
         (1, |h| h[4] = 2),
@@ -247,13 +247,13 @@ fn a_forged_hello_gets_no_memory() {
         forge(&mut hello);
         let (reply, fds) = say(&address, &hello);
         assert_eq!((reply.len(), reply[6], fds), (280, status, 0));
-        assert!(reply[7..].iter().all(|&b| b == 0), "a refusal tells nothing");
+        assert!(reply[7..].iter().all(|&b| b == 0), "a refusal contains nothing else");
     }
     let mut forged = address;
     forged[30] ^= 1;
     let error = ShmPeer::connect(&ShmAddress::parse(&forged).unwrap()).unwrap_err();
     assert!(matches!(error, ShmConnectError::Refused), "{error}");
-    assert!(ShmPeer::connect(exporter.address()).is_ok(), "and the exporter lives on");
+    assert!(ShmPeer::connect(exporter.address()).is_ok(), "the exporter goes on");
 }
 
 #[test]
@@ -270,16 +270,16 @@ fn a_silent_client_delays_no_other() {
     let peer = ShmPeer::connect(exporter.address()).unwrap();
     assert!(start.elapsed() < Duration::from_secs(5));
     drop(silent);
-    assert!(peer.is_alive(), "their end is not the end of others");
+    assert!(peer.is_alive(), "the end of silent clients does not end others");
     drop(exporter);
     while peer.is_alive() {
-        assert!(start.elapsed() < Duration::from_secs(10), "the exporter's end was not noticed");
+        assert!(start.elapsed() < Duration::from_secs(10), "the exporter's end was not found");
         std::thread::yield_now();
     }
 }
 
 #[test]
-fn a_flood_of_silent_clients_is_sent_away_and_keeps_no_reader_out() {
+fn many_silent_clients_are_displaced_and_keep_no_reader_out() {
     let (exporter, address) = exporter();
     let start = Instant::now();
     let mut silent: Vec<_> = (0..200)
@@ -290,7 +290,7 @@ fn a_flood_of_silent_clients_is_sent_away_and_keeps_no_reader_out() {
         })
         .collect();
     let peer = ShmPeer::connect(exporter.address()).unwrap();
-    // The oldest are hung up on, long before their ten seconds are over; the youngest are not.
+    // The oldest are displaced long before their ten seconds are over; the youngest are not.
     let youngest = silent.pop().unwrap();
     for (client, gone) in [(&silent[0], true), (&silent[100], true), (&youngest, false)] {
         net::sockopt::set_socket_timeout(
@@ -314,7 +314,7 @@ fn peers_of_one_address_share_a_connection() {
     let threads = open();
     let more: Vec<_> = (0..8).map(|_| ShmPeer::connect(exporter.address()).unwrap()).collect();
     assert!(more.iter().all(|p| p.regions() == first.regions()));
-    // Other tests of this binary come and go at the same time; eight watchers would show.
+    // Other tests of this binary run at the same time; eight more watchers would fail this.
     assert!(open() < threads + 8, "a watcher per connection, not per peer");
 }
 

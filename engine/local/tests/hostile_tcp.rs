@@ -1,4 +1,4 @@
-//! Servers that lie to readers, and readers that lie to servers.
+//! Servers that send wrong replies or stall, and clients that send wrong hellos.
 #![allow(missing_docs, reason = "a test")]
 
 mod common;
@@ -35,13 +35,13 @@ fn one_read_over(server: &TcpServer) {
 }
 
 #[test]
-fn it_says_what_it_is() {
+fn the_label_says_functional_only() {
     let rails = kvrail_local::tcp::TcpProvider::start(LocalConfig::default()).unwrap();
     assert_eq!(rails.label(), "tcp (functional only)");
 }
 
 #[test]
-fn ipv4_and_ipv6_and_any_memory() {
+fn a_server_serves_ipv4_ipv6_and_memory_of_the_caller() {
     one_read_over(&server("127.0.0.1:0"));
     if TcpListener::bind("[::1]:0").is_ok() {
         one_read_over(&server("[::1]:0"));
@@ -57,7 +57,7 @@ fn ipv4_and_ipv6_and_any_memory() {
 }
 
 #[test]
-fn what_cannot_be_served_is_refused() {
+fn invalid_exports_and_addresses_are_refused() {
     let start = |bind: &str, exports| TcpServer::start(bind.parse().unwrap(), exports).unwrap_err();
     let segment = Arc::new(Segment::new(4096).unwrap());
     let export = || TcpExport::segment(Arc::clone(&segment));
@@ -80,7 +80,7 @@ fn say(to: SocketAddr, hello: &[u8]) -> Vec<u8> {
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     stream.write_all(hello).unwrap();
     let mut reply = Vec::new();
-    // A reset is an end, too.
+    // A reset ends the connection, too.
     let _ = stream.read_to_end(&mut reply);
     reply
 }
@@ -103,7 +103,7 @@ fn a_forged_hello_gets_no_service() {
         forge(&mut hello);
         let reply = say(server.address().socket(), &hello);
         assert!(reply.starts_with(head) && reply.len() == 3 * head.len(), "{reply:?}");
-        assert!(reply[head.len()..].iter().all(|&b| b == 0), "a refusal tells nothing");
+        assert!(reply[head.len()..].iter().all(|&b| b == 0), "a refusal contains nothing else");
     }
     let mut forged = address;
     forged[40] ^= 1;
@@ -124,12 +124,12 @@ fn a_silent_client_delays_no_other() {
 }
 
 #[test]
-fn silent_strangers_lock_no_reader_out() {
+fn silent_connections_keep_no_reader_out() {
     let server = server("127.0.0.1:0");
     let mut silent: Vec<_> =
         (0..320).map(|_| TcpStream::connect(server.address().socket()).unwrap()).collect();
     one_read_over(&server);
-    // The oldest went for the others, and was told why.
+    // The others displaced the oldest, which got the reason.
     silent[0].set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut told = Vec::new();
     silent[0].read_to_end(&mut told).unwrap();
@@ -146,7 +146,7 @@ fn more_than_256_lanes_are_served() {
 
 /// Listens like a server, answers one hello with `reply` and one request with `response`, and then
 /// stays silent until the client goes.
-fn liar(reply: &'static [u8], response: &'static [u8]) -> (TcpAddress, JoinHandle<()>) {
+fn fake_server(reply: &'static [u8], response: &'static [u8]) -> (TcpAddress, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut address = *b"KVTC\x01\0\x04\0--------------------------------------------------------";
     address[8..10].copy_from_slice(&listener.local_addr().unwrap().port().to_le_bytes());
@@ -168,9 +168,9 @@ fn liar(reply: &'static [u8], response: &'static [u8]) -> (TcpAddress, JoinHandl
 const WELCOME: &[u8] = b"KVTH\x01\0\0\0----------------";
 
 #[test]
-fn a_reply_that_is_none_is_refused() {
+fn a_malformed_reply_is_refused() {
     let error = |reply| {
-        let (address, thread) = liar(reply, b"");
+        let (address, thread) = fake_server(reply, b"");
         let error = TcpConnection::open(&address).unwrap_err();
         thread.join().unwrap();
         error
@@ -183,14 +183,14 @@ fn a_reply_that_is_none_is_refused() {
     assert!(full.to_string().contains("1024 lanes already"), "{full}");
     let crowded = error(b"KVTH\x01\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     assert!(matches!(crowded, TcpConnectError::Crowded { .. }), "{crowded}");
-    let (address, thread) = liar(WELCOME, b"");
+    let (address, thread) = fake_server(WELCOME, b"");
     drop(TcpConnection::open(&address).unwrap());
     thread.join().unwrap();
 }
 
 /// The outcome of one READ of 64 bytes from a server that answers `response`.
 fn status_for(response: &'static [u8]) -> WcStatus {
-    let (address, thread) = liar(WELCOME, response);
+    let (address, thread) = fake_server(WELCOME, response);
     let mut driver = Driver::<TcpConnection>::new(LocalConfig { rails: 1, ..LocalConfig::default() }, 4096);
     let mut lane = driver.open(0, RAIL, TcpConnection::open(&address).unwrap());
     let read = driver.read(0, 0, ExportedRegion { base: 0, len: 64, rkey: 0 }, 0, 64);
@@ -202,14 +202,14 @@ fn status_for(response: &'static [u8]) -> WcStatus {
 }
 
 #[test]
-fn an_answer_that_is_none_is_the_paths_fault() {
+fn a_malformed_response_fails_the_read_with_bad_resp_err() {
     assert_eq!(status_for(b"\x01\0\0\0\0\0\0\0"), WcStatus::REM_ACCESS_ERR);
     assert_eq!(status_for(b"\x02\0\0\0\0\0\0\0"), WcStatus::BAD_RESP_ERR);
     assert_eq!(status_for(b"\x00\0\0\0\0\0\0\x01"), WcStatus::BAD_RESP_ERR);
 }
 
 #[test]
-fn a_server_that_stalls_is_a_dead_path() {
+fn a_read_from_a_server_that_stalls_fails_as_on_a_dead_path() {
     let start = Instant::now();
     // The header, and half of the bytes.
     assert_eq!(status_for(&[0; 40]), WcStatus::RETRY_EXC_ERR);
@@ -217,8 +217,8 @@ fn a_server_that_stalls_is_a_dead_path() {
 }
 
 #[test]
-fn failing_a_lane_that_stalls_does_not_take_as_long() {
-    let (address, thread) = liar(WELCOME, b"");
+fn failing_a_lane_ends_a_read_that_stalls() {
+    let (address, thread) = fake_server(WELCOME, b"");
     let mut driver = Driver::<TcpConnection>::new(LocalConfig { rails: 1, ..LocalConfig::default() }, 4096);
     let mut lane = driver.open(0, RAIL, TcpConnection::open(&address).unwrap());
     let region = ExportedRegion { base: 0, len: 64, rkey: 0 };

@@ -70,7 +70,7 @@ macro_rules! of_both_kinds {
 
 of_both_kinds! {
     bytes_arrive;
-    only_signaled_successes_are_told;
+    only_signaled_successes_are_reported;
     a_stray_read_fails_alone_and_flushes_the_rest;
     a_destination_that_is_not_registered_is_protected;
     a_send_queue_takes_what_it_holds;
@@ -79,9 +79,9 @@ of_both_kinds! {
     failing_flushes_in_order_and_the_drain_comes_last;
     closing_ends_the_lane_and_frees_its_place;
     a_lane_of_other_rails_is_refused;
-    a_producer_that_leaves_is_a_dead_path;
-    dropping_the_rails_stops_the_writing;
-    wait_counts_what_is_not_signaled_too;
+    reads_of_a_producer_that_has_ended_fail_as_on_a_dead_path;
+    no_read_writes_after_the_rails_are_dropped;
+    a_wait_counts_unsignaled_wrs;
     wait_ends_for_a_waker_a_failure_and_the_time;
 }
 
@@ -99,7 +99,7 @@ fn bytes_arrive<T: Producer>() {
     assert!(w.driver.events.is_empty());
 }
 
-fn only_signaled_successes_are_told<T: Producer>() {
+fn only_signaled_successes_are_reported<T: Producer>() {
     let mut w = world::<T>(config(8), 4096);
     for round in 0..10 {
         let reads: Vec<_> =
@@ -122,7 +122,7 @@ fn a_stray_read_fails_alone_and_flushes_the_rest<T: Producer>() {
         let mut w = world::<T>(config(8), 8192);
         let mut reads = [w.read(0, 0, 8), w.read(1, 0, 8), w.read(2, 0, 8), w.read(3, 0, 8)];
         stray(&mut reads[1], w.region);
-        // A failure is told even so, and accounts for the success before it.
+        // A failure is reported although it is not signaled, and covers the success before it.
         (reads[0].signaled, reads[1].signaled) = (false, false);
         assert_eq!(w.post(&reads), Commit::All);
         let expected = [(1, WcStatus::REM_ACCESS_ERR), (2, FLUSH), (3, FLUSH)];
@@ -166,10 +166,10 @@ fn a_send_queue_takes_what_it_holds<T: Producer>() {
     let mut w = world::<T>(config(4), 4096);
     let reads: Vec<_> = (0..6).map(|i| w.read(i, u64::from(i), 1)).collect();
     assert!(matches!(w.post(&reads), Commit::Prefix { accepted: 4, errno: 12 }));
-    // Completed, and not yet polled: the entries are in use still.
+    // The READs have completed and have not been polled, so their entries are still in use.
     w.driver.wait(4, Nanos::from_secs(10));
     assert!(matches!(w.post(&reads), Commit::Prefix { accepted: 0, errno: 12 }));
-    // The drain has an entry of its own, and only one.
+    // The drain has one entry of its own.
     assert_eq!(w.driver.rails.drain(&mut w.lane, WrId::new(id(0), 99)), Ok(()));
     assert_eq!(w.driver.rails.drain(&mut w.lane, WrId::new(id(0), 100)), Err(12));
     assert_eq!(w.driver.completions(5), [(0, OK), (1, OK), (2, OK), (3, OK), (99, OK)]);
@@ -204,7 +204,7 @@ fn a_dropped_post_posts_nothing<T: Producer>() {
 }
 
 fn failing_flushes_in_order_and_the_drain_comes_last<T: Producer>() {
-    // As much as takes a second or more, if it were carried out.
+    // Carrying all of these out would take a second or more.
     const BYTES: u32 = 32 << 20;
     let mut w = world::<T>(config(64), BYTES as usize);
     let reads: Vec<_> = (0..64).map(|i| w.read(i, 0, BYTES)).collect();
@@ -231,7 +231,7 @@ fn closing_ends_the_lane_and_frees_its_place<T: Producer>() {
     assert_eq!(none, LocalOpenError::NoSuchRail { rail: 1, rails: 1 });
     let World { mut driver, mut lane, region, owner, .. } = w;
     for life in 0..20 {
-        // Some are told, some are not, some may be flushed: every entry comes back all the same.
+        // Some are signaled, some are not, and some may be flushed: every entry becomes free.
         let reads: Vec<_> =
             (0..4).map(|i| Read { signaled: i == 1, ..driver.read(0, i, region, 0, 64) }).collect();
         assert_eq!(driver.post(&mut lane, &reads), Commit::All);
@@ -266,12 +266,12 @@ fn a_lane_of_other_rails_is_refused<T: Producer>() {
     assert!(w.driver.events.is_empty());
 }
 
-fn a_producer_that_leaves_is_a_dead_path<T: Producer>() {
+fn reads_of_a_producer_that_has_ended_fail_as_on_a_dead_path<T: Producer>() {
     let World { mut driver, mut lane, region, owner, .. } = world::<T>(config(4), 4096);
     let read = |seq| driver.read(0, seq, region, 0, 1);
     let (first, second) = (read(0), read(1));
     drop(owner);
-    // Until it is noticed, which takes no longer than a thread takes to wake, READs may succeed.
+    // READs may succeed until the end is found, which takes as long as a thread takes to wake.
     let start = Instant::now();
     loop {
         assert_eq!(driver.post(&mut lane, &[first, second]), Commit::All);
@@ -287,7 +287,7 @@ fn a_producer_that_leaves_is_a_dead_path<T: Producer>() {
     assert_eq!(driver.completions(1), [(0, FLUSH)]);
 }
 
-fn dropping_the_rails_stops_the_writing<T: Producer>() {
+fn no_read_writes_after_the_rails_are_dropped<T: Producer>() {
     const BYTES: u32 = 32 << 20;
     let mut w = world::<T>(config(128), BYTES as usize);
     let reads: Vec<_> = (0..128).map(|i| w.read(i, 0, BYTES)).collect();
@@ -305,7 +305,7 @@ fn dropping_the_rails_stops_the_writing<T: Producer>() {
     assert_eq!(seen, [0xEE; 4096]);
 }
 
-fn wait_counts_what_is_not_signaled_too<T: Producer>() {
+fn a_wait_counts_unsignaled_wrs<T: Producer>() {
     let mut w = world::<T>(config(32), 1 << 16);
     let reads: Vec<_> = (0..32).map(|i| Read { signaled: i == 31, ..w.read(i, 0, 1 << 16) }).collect();
     let long = Nanos::from_secs(10);
@@ -313,7 +313,7 @@ fn wait_counts_what_is_not_signaled_too<T: Producer>() {
         let start = Instant::now();
         assert_eq!(w.post(&reads), Commit::All);
         w.driver.wait(16, long);
-        // Two halves and no spin: the second wait cannot be satisfied by the first one's wrs.
+        // Two waits for half of the wrs each: wrs that ended the first wait do not end the second.
         w.driver.poll();
         if w.driver.done.is_empty() {
             w.driver.wait(16, long);
@@ -339,7 +339,7 @@ fn wait_ends_for_a_waker_a_failure_and_the_time<T: Producer>() {
     let start = Instant::now();
     w.driver.wait(0, Nanos::from_millis(30));
     assert!(start.elapsed() >= Duration::from_millis(29), "with nothing to do it sleeps");
-    // A wake before the wait counts for it.
+    // A wake before the wait ends it at once.
     waker.wake();
     w.driver.wait(0, Nanos::from_secs(10));
     let thread = std::thread::spawn(move || {
@@ -349,7 +349,7 @@ fn wait_ends_for_a_waker_a_failure_and_the_time<T: Producer>() {
     let now = w.driver.now();
     w.driver.rails.wait(kvrail_core::provider::WaitFor { now, until: Time::NEVER, completions: 3 });
     thread.join().unwrap();
-    // One failure is reason enough, however many completions are asked for.
+    // One failure ends the wait, however many completions it is for.
     let stray = Read { rkey: 9, ..w.read(0, 0, 1) };
     assert_eq!(w.post(&[stray, w.read(1, 0, 1)]), Commit::All);
     w.driver.wait(0, Nanos::from_secs(10));

@@ -1,4 +1,4 @@
-//! Two processes: one reads what the other wrote, and survives its death.
+//! Two processes over shared memory: one reads the other's pages, and goes on when the other dies.
 #![allow(missing_docs, reason = "a test")]
 #![allow(unsafe_code, reason = "forks")]
 
@@ -20,11 +20,11 @@ use kvrail_local::{LocalConfig, LocalLane};
 const PAGE: usize = 1 << 20;
 const PAGES: usize = 32;
 
-/// Set in the environment of the other process, which is this binary, told to run the one test
-/// below that looks at it.
+/// Set in the environment of the other process, which is this binary running the one test below
+/// that looks at it.
 const PRODUCES: &str = "KVRAIL_TEST_PRODUCES";
 
-/// The producer's half: ends with its standard input.
+/// The producer: it ends when its standard input ends.
 fn produce() {
     let segment = Arc::new(Segment::new(PAGES * PAGE).unwrap());
     segment.write(0, &pattern(PAGES * PAGE)).unwrap();
@@ -47,8 +47,8 @@ fn produce() {
 /// Tells the producer to fork, and to live until it is killed.
 const FORK: &[u8] = b"fork";
 
-/// Makes a child of this process that keeps everything that it has inherited, and does nothing. The
-/// C library does not know of it.
+/// Makes a child of this process that keeps all inherited descriptors and does nothing. The C
+/// library does not know of the child.
 fn fork() -> libc::c_long {
     let (flags, none) = (libc::c_long::from(libc::SIGCHLD), 0 as libc::c_long);
     // SAFETY: no memory is shared and no stack is given, so this is a fork; the child calls nothing
@@ -164,7 +164,7 @@ fn read_until_dead(end: impl FnOnce(&mut Producer)) {
         if told > 100
             && let Some(end) = end.take()
         {
-            // There are at least 16 in flight now.
+            // At least 16 READs are in flight now.
             end(&mut producer);
         }
         driver.poll();
@@ -192,13 +192,13 @@ fn a_killed_producer_fails_every_read_in_flight_and_no_process() {
 }
 
 #[test]
-fn a_producer_that_ends_is_noticed_as_well() {
+fn the_end_of_a_producer_that_exits_is_found() {
     read_until_dead(|producer| drop(producer.stdin.take()));
 }
 
 #[test]
-fn a_stopped_producer_serves_on() {
-    // One-sided: its processor takes no part.
+fn a_stopped_producers_memory_can_still_be_read() {
+    // READs are one-sided: the producer's process takes no part in them.
     let producer = Producer::start();
     let (mut driver, mut lanes, peer) = reader(&producer.address);
     let pid = rustix::process::Pid::from_child(&producer.child);
@@ -211,7 +211,7 @@ fn a_stopped_producer_serves_on() {
 }
 
 #[test]
-fn a_producer_that_dies_is_noticed_though_a_child_of_its_fork_lives() {
+fn a_producers_death_is_found_although_a_child_of_its_fork_lives() {
     let mut producer = Producer::start();
     let peer = ShmPeer::connect(&producer.address).unwrap();
     producer.stdin.take().unwrap().write_all(FORK).unwrap();
@@ -226,14 +226,14 @@ fn a_producer_that_dies_is_noticed_though_a_child_of_its_fork_lives() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let again = ShmPeer::connect(&producer.address);
-    // The child was there all the time.
+    // The child was alive all the time.
     rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
-    assert!(!peer.is_alive(), "the producer's death is not noticed");
+    assert!(!peer.is_alive(), "the producer's death was not found");
     assert!(matches!(again, Err(ShmConnectError::NotListening)), "{again:?}");
 }
 
 #[test]
-fn a_child_that_drops_its_copies_ends_and_does_the_parent_no_harm() {
+fn a_child_that_drops_its_copies_leaves_the_parents_connections_alone() {
     let segment = Arc::new(Segment::new(PAGE).unwrap());
     segment.write(0, &pattern(PAGE)).unwrap();
     let exporter = ShmExporter::start(vec![Arc::clone(&segment)]).unwrap();

@@ -1,4 +1,4 @@
-//! `host:port`, checked before it is used.
+//! The address at which a peer listens, as users write it: `host:port`.
 
 use std::fmt;
 use std::io;
@@ -17,14 +17,14 @@ pub struct Address {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Host {
-    /// No waiting for a name server.
+    /// An IP address, which needs no resolver.
     Known(SocketAddr),
     Name(String),
 }
 
 /// Why a text is not an [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no address: {why}; write host:port, 10.0.0.1:7470 or [fd00::1]:7470")]
+#[error("`{text}` is not an address: {why}; write host:port, 10.0.0.1:7470 or [fd00::1]:7470")]
 pub struct ParseAddressError {
     text: String,
     why: &'static str,
@@ -48,20 +48,20 @@ impl FromStr for Address {
         }
         let (host, port) = text.rsplit_once(':').ok_or_else(|| bad("the port is missing"))?;
         if host.starts_with('[') {
-            return Err(bad("what is between the brackets is no IPv6 address"));
+            return Err(bad("the text between the brackets is not an IPv6 address"));
         }
         if text.parse::<Ipv6Addr>().is_ok() || host.contains(':') {
-            return Err(bad("an IPv6 address goes in brackets, and the port behind them"));
+            return Err(bad("an IPv6 address must be in brackets, with the port behind them"));
         }
         if host.is_empty() {
             return Err(bad("the host is missing"));
         }
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         if host.len() > 253 || !host.chars().all(legal) {
-            return Err(bad("the host is no host name"));
+            return Err(bad("the host has characters that no host name has"));
         }
         if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(bad("the port is no number"));
+            return Err(bad("the port is not a number"));
         }
         let port = port.parse().map_err(|_| bad("the port is above 65535"))?;
         Ok(Self { host: Host::Name(host.into()), port })
@@ -90,33 +90,34 @@ impl Address {
         self.port
     }
 
-    /// Whether it names every interface of a host, which one can listen on and not connect to.
+    /// Whether it names every interface of a host: a server can listen there, and no client can
+    /// connect to it.
     pub(crate) fn is_unspecified(&self) -> bool {
         matches!(self.host, Host::Known(SocketAddr::V4(a)) if a.ip().is_unspecified())
             || matches!(self.host, Host::Known(SocketAddr::V6(a)) if IpAddr::V6(*a.ip()).is_unspecified())
     }
 
-    /// The addresses behind it, at least one.
+    /// The IP addresses of the host, at least one.
     ///
-    /// A resolver has no deadline of its own: a thread asks it, and is left behind if it takes too
-    /// long.
+    /// A resolver has no deadline of its own, so a thread calls it. After `deadline` that thread is
+    /// left to itself.
     ///
     /// # Errors
     ///
-    /// What the resolver says, or [`io::ErrorKind::TimedOut`].
+    /// The resolver's error, or [`io::ErrorKind::TimedOut`].
     pub(crate) fn resolve(&self, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
         let name = match &self.host {
             Host::Known(known) => return Ok(vec![*known]),
             Host::Name(name) => name.clone(),
         };
-        let (tell, told) = mpsc::sync_channel(1);
+        let (sender, receiver) = mpsc::sync_channel(1);
         let port = self.port;
         std::thread::Builder::new().name("kvrail-resolve".into()).spawn(move || {
             let found = (name.as_str(), port).to_socket_addrs().map(Vec::from_iter);
             // After the deadline the receiver is gone.
-            let _ = tell.send(found);
+            let _ = sender.send(found);
         })?;
-        let found = told
+        let found = receiver
             .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the resolver did not answer in time"))??;
         if found.is_empty() {
@@ -132,26 +133,26 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn addresses_come_back_as_they_were_written() {
+    fn an_address_prints_as_it_was_written() {
         for text in ["prefill-1:7470", "10.0.0.1:7470", "[fd00::1]:7470", "[::]:0", "a.b_c:65535"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn a_bad_address_is_named_with_what_is_wrong() {
+    fn the_error_of_a_bad_address_says_what_is_wrong() {
         for (text, why) in [
             ("", "the port is missing"),
             ("prefill-1", "the port is missing"),
             (":7470", "the host is missing"),
-            ("host:", "the port is no number"),
-            ("host:+80", "the port is no number"),
+            ("host:", "the port is not a number"),
+            ("host:+80", "the port is not a number"),
             ("host:65536", "above 65535"),
             ("fd00::1", "in brackets"),
             ("fd00::1:x", "in brackets"),
             ("[fd00::1]", "between the brackets"),
             ("[fd00::g]:7470", "between the brackets"),
-            ("ho st:1", "no host name"),
+            ("ho st:1", "that no host name has"),
             ("http://host:1", "in brackets"),
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn localhost_resolves_and_nonsense_does_not() {
+    fn localhost_resolves_and_an_invalid_name_does_not() {
         let soon = Instant::now() + Duration::from_secs(20);
         let found = "localhost:7470".parse::<Address>().unwrap().resolve(soon).unwrap();
         assert!(found.iter().all(|a| a.ip().is_loopback() && a.port() == 7470), "{found:?}");

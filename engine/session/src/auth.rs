@@ -1,5 +1,5 @@
-//! Who says what: MACs over the whole transcript while two peers get to know each other, then one
-//! key and one counter per direction.
+//! How messages are authenticated: by MACs over the whole transcript during the handshake, and by
+//! one key and one counter per direction afterwards.
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
@@ -7,19 +7,20 @@ use sha2::{Digest, Sha256};
 use crate::key::PeerKey;
 use crate::wire::MAC;
 
-/// Which way a message goes. Part of every MAC, so that nothing can be sent back to its author.
+/// The direction of a message. It is part of every MAC, so that no message can be sent back to its
+/// author.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     ToProducer = 1,
     ToReader = 2,
 }
 
-/// A message whose MAC is not what it must be.
+/// A message's MAC is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forged;
 
-/// All bytes that went to and fro since the connection was made, in the order of the protocol,
-/// which is the same on both sides.
+/// The hash of all messages since the connection was made, in the order of the protocol, which is
+/// the same on both sides.
 #[derive(Clone)]
 pub(crate) struct Transcript {
     key: PeerKey,
@@ -31,7 +32,7 @@ impl Transcript {
         Self { key, hash: Sha256::new() }
     }
 
-    /// Takes a message in that has no MAC: the reader's first word.
+    /// Adds a message to the transcript; by itself for the one that has no MAC, `Hello`.
     pub(crate) fn absorb(&mut self, frame: &[u8]) {
         self.hash.update(frame);
     }
@@ -43,14 +44,15 @@ impl Transcript {
         self.key.mac(b"kvrail/1 message").chain_update([direction as u8]).chain_update(hash)
     }
 
-    /// Fills in the MAC at the end of `frame`, and takes the message in.
+    /// Fills in the MAC at the end of `frame`, and adds the message to the transcript.
     pub(crate) fn seal(&mut self, direction: Direction, frame: &mut [u8]) {
         let (body, mac) = split(frame);
         mac.copy_from_slice(&self.mac(direction, body).finalize().into_bytes());
         self.absorb(frame);
     }
 
-    /// Checks the MAC at the end of `frame`, in constant time, and takes the message in.
+    /// Checks the MAC at the end of `frame`, in constant time, and adds the message to the
+    /// transcript.
     pub(crate) fn open(&mut self, direction: Direction, frame: &[u8]) -> Result<(), Forged> {
         let (body, mac) = frame.split_at(frame.len().saturating_sub(MAC));
         self.mac(direction, body).verify_slice(mac).map_err(|_| Forged)?;
@@ -58,7 +60,7 @@ impl Transcript {
         Ok(())
     }
 
-    /// The two directions of the session that this transcript agreed on.
+    /// The keys for the two directions of the session, derived from this transcript.
     pub(crate) fn finish(self, outgoing: Direction) -> Channel {
         let hash = self.hash.finalize();
         let half = |direction: Direction| {
@@ -73,8 +75,8 @@ impl Transcript {
     }
 }
 
-/// A session's MACs: each side may speak at any time, so each direction has a key and a count of
-/// its own.
+/// A session's MACs: each side may send at any time, so each direction has a key and a count of its
+/// own.
 pub(crate) struct Channel {
     outgoing: Half,
     incoming: Half,
@@ -108,7 +110,7 @@ impl Channel {
     }
 }
 
-/// A message we made ourselves, which has a MAC.
+/// Splits a message of this side, which has a MAC, into its body and the MAC.
 fn split(frame: &mut [u8]) -> (&[u8], &mut [u8]) {
     let at = frame.len() - MAC;
     let (body, mac) = frame.split_at_mut(at);
@@ -134,9 +136,9 @@ mod tests {
         let mut later = transcript();
         later.absorb(b"x");
         assert_eq!(later.open(Direction::ToReader, &frame), Err(Forged));
-        let mut stranger = Transcript::new(PeerKey::from_bytes([8; 32]));
-        stranger.absorb(b"hello");
-        assert_eq!(stranger.open(Direction::ToReader, &frame), Err(Forged));
+        let mut other_key = Transcript::new(PeerKey::from_bytes([8; 32]));
+        other_key.absorb(b"hello");
+        assert_eq!(other_key.open(Direction::ToReader, &frame), Err(Forged));
         assert_eq!(transcript().open(Direction::ToReader, &frame[..20]), Err(Forged));
     }
 

@@ -1,4 +1,4 @@
-//! The reader's side: connect, agree, ask for lanes.
+//! The reader's side: it connects, agrees with the producer, and requests lanes.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
@@ -9,6 +9,7 @@ use std::{fmt, io, net::TcpStream};
 
 use kvrail_core::id::RailIndex;
 use kvrail_host::descriptors::OwnerProcess;
+use kvrail_host::secret::random_bytes;
 
 use crate::address::Address;
 use crate::error::{Cause, SessionError, Step};
@@ -26,14 +27,14 @@ use crate::refusal::{Both, Reason, Role, Versions};
 use crate::stream::{LULL, SILENCE, Stream};
 use crate::wire::MessageKind;
 
-/// What a reader says of itself.
+/// A reader's description of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Hello {
     /// Its name, for logs and errors on both sides.
     pub node: NodeName,
     /// The layout that it was built for.
     pub layout: Layout,
-    /// How long the producer may say nothing when it is its turn.
+    /// How long the producer may send nothing while a message from it is due.
     pub silence: Duration,
 }
 
@@ -45,8 +46,8 @@ impl Hello {
     }
 }
 
-/// Connects to the producer at `address` and agrees with it: on version, key and layout. What it
-/// offers comes back checked.
+/// Connects to the producer at `address`, and agrees with it on version, key and layout. The
+/// session's offer has been checked.
 ///
 /// Blocks, no longer than until `deadline`. A name that stands for several addresses is tried at
 /// each in turn.
@@ -77,7 +78,8 @@ fn dial(address: &Address, deadline: Instant) -> Result<TcpStream, (Step, io::Er
     let mut last = io::ErrorKind::TimedOut.into();
     for (tried, address) in found.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
-        // The time is shared among those not tried yet, so that one black hole does not eat it all.
+        // Each address that has not been tried gets an equal share of the time, so that one that
+        // does not answer leaves time for the others.
         let share = left / u32::try_from(found.len() - tried).unwrap_or(u32::MAX);
         if share.is_zero() {
             break;
@@ -91,9 +93,8 @@ fn dial(address: &Address, deadline: Instant) -> Result<TcpStream, (Step, io::Er
 }
 
 fn agree(mut handshake: Handshake, key: &PeerKey, hello: Hello) -> Result<Session, SessionError> {
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce)
-        .map_err(|e| handshake.error(Step::Sending(MessageKind::Hello), Cause::Random(e)))?;
+    let nonce =
+        random_bytes().map_err(|e| handshake.error(Step::Sending(MessageKind::Hello), Cause::Random(e)))?;
     let ours = Greeting {
         versions: Versions::SUPPORTED,
         role: Role::Reader,
@@ -102,7 +103,7 @@ fn agree(mut handshake: Handshake, key: &PeerKey, hello: Hello) -> Result<Sessio
         node: hello.node,
     };
     handshake.send(&Message::Hello(ours))?;
-    let (producer, version) = meet(&mut handshake, &ours)?;
+    let (producer, version) = receive_challenge(&mut handshake, &ours)?;
 
     handshake.send(&Message::Propose(hello.layout))?;
     let step = Step::Awaiting(MessageKind::Offer);
@@ -111,20 +112,20 @@ fn agree(mut handshake: Handshake, key: &PeerKey, hello: Hello) -> Result<Sessio
         let layouts = Both { ours: hello.layout, theirs: head.layout };
         return Err(handshake.refuse(step, Reason::Layout(layouts)));
     }
-    let offer = complete(&mut handshake, head)?;
+    let offer = receive_regions(&mut handshake, head)?;
     let stream = handshake.finish();
     let session = Session::new(stream, producer, version, offer);
     tracing::debug!(%producer, version, epoch = %session.offer.epoch, "session stands");
     Ok(session)
 }
 
-/// The producer's first word: who it is, and that it holds the key.
-fn meet(handshake: &mut Handshake, ours: &Greeting) -> Result<(NodeName, u16), SessionError> {
+/// Receives the producer's first message: its name, and the proof that it holds the key.
+fn receive_challenge(handshake: &mut Handshake, ours: &Greeting) -> Result<(NodeName, u16), SessionError> {
     let step = Step::Awaiting(MessageKind::Challenge);
     let frame = handshake.receive_frame(MessageKind::Challenge)?;
-    // Parsed before its MAC is checked: if the keys differ, this is how to say so.
+    // The message is parsed before its MAC is checked, so that differing keys are reported as such.
     let Challenge(theirs, chosen) = handshake.parse(&frame)?;
-    handshake.met(theirs.node);
+    handshake.set_peer_name(theirs.node);
     if theirs.role != Role::Producer {
         let roles = Both { ours: Role::Reader, theirs: theirs.role };
         return Err(handshake.refuse(step, Reason::Role(roles)));
@@ -141,8 +142,8 @@ fn meet(handshake: &mut Handshake, ours: &Greeting) -> Result<(NodeName, u16), S
     Ok((theirs.node, chosen))
 }
 
-/// The regions that follow an offer, in order, as many as it said.
-fn complete(handshake: &mut Handshake, head: OfferHead) -> Result<Offer, SessionError> {
+/// Receives the regions that follow an offer's head, in order, as many as the head announced.
+fn receive_regions(handshake: &mut Handshake, head: OfferHead) -> Result<Offer, SessionError> {
     let step = Step::Awaiting(MessageKind::Regions);
     let mut regions = Vec::new();
     while regions.len() < head.regions as usize {
@@ -152,7 +153,10 @@ fn complete(handshake: &mut Handshake, head: OfferHead) -> Result<Offer, Session
             && regions.len() + more.len() <= head.regions as usize;
         if !fits {
             handshake.refuse(step, Reason::Malformed { kind: MessageKind::Regions as u16 });
-            return Err(handshake.error(step, Cause::Contradiction("its regions are not those it announced")));
+            return Err(handshake.error(
+                step,
+                Cause::Contradiction("its regions differ from the number and order that its offer announced"),
+            ));
         }
         regions.extend_from_slice(&more);
     }
@@ -163,13 +167,13 @@ fn complete(handshake: &mut Handshake, head: OfferHead) -> Result<Offer, Session
     Ok(Offer { layout: head.layout, epoch: head.epoch, rails: head.rails, regions })
 }
 
-/// An authenticated connection to a producer: makes lanes, and is the sign that the producer lives.
+/// An authenticated connection to a producer: it makes lanes, and shows that the producer lives.
 ///
-/// Each side says every [`BEAT`](crate::BEAT) that it lives, and one that is not heard for
+/// Each side sends a message every [`BEAT`](crate::BEAT), and a side that sends nothing for
 /// [`LULL`](crate::LULL) counts as gone: call [`closed`](Self::closed) by [`due`](Self::due) at the
 /// latest, also when nothing happens.
 ///
-/// Dropping it says goodbye; the producer then frees all lanes of the session.
+/// Dropping it closes the session; the producer then frees all lanes of the session.
 pub struct Session {
     stream: SecureStream,
     producer: NodeName,
@@ -177,25 +181,25 @@ pub struct Session {
     offer: Offer,
     next_lane: NonZeroU32,
     exchanges: u32,
-    /// Lanes asked for and not answered yet.
+    /// Requested lanes that the producer has not answered yet.
     asked: HashMap<LaneNumber, Asked>,
     answers: VecDeque<(LaneNumber, Result<LaneBlob, SessionLaneError>)>,
     ended: Option<Arc<SessionError>>,
     owner: OwnerProcess,
 }
 
-/// What the producer has been asked for.
+/// A request for a lane.
 struct Asked {
     exchange: u32,
     pair: RailPair,
     until: Instant,
-    /// The lane did not come in time, and [`SessionLaneError::Late`] has been told. Should it come,
-    /// it is given back.
+    /// The lane was not made in time, and the request was answered by [`SessionLaneError::Late`].
+    /// If the producer makes the lane later, it is given back.
     late: bool,
 }
 
-/// Lanes that one session may have asked for without an answer. A producer whose transport hangs is
-/// not asked for more and more.
+/// Requests for lanes that one session may have unanswered, so that a producer whose transport
+/// hangs gets a bounded number of them.
 const MAX_ASKED: usize = 256;
 
 impl Session {
@@ -214,7 +218,7 @@ impl Session {
         }
     }
 
-    /// What the producer calls itself.
+    /// The producer's name.
     #[must_use]
     pub const fn producer(&self) -> NodeName {
         self.producer
@@ -232,13 +236,13 @@ impl Session {
         &self.offer
     }
 
-    /// Makes a lane for each of `pairs`, the first ones or later ones alike, and says what became
-    /// of each, in their order. Each is asked for and answered by itself. The producer's ends are
-    /// ready to receive when this returns.
+    /// Makes a lane for each of `pairs`, and returns the result of each, in their order. It can be
+    /// called at any time of a session. Each lane has a request and an answer of its own. The
+    /// producer's ends are ready to receive when this returns.
     ///
-    /// Blocks, until `deadline` and for as long as `dialer` takes beyond it. A lane that does not
-    /// come in time is [`SessionLaneError::Late`]; the session goes on, and gives the lane back
-    /// should it come.
+    /// Blocks, until `deadline` and for as long as `dialer` takes beyond it. A lane that is
+    /// not made in time is [`SessionLaneError::Late`]; the session goes on, and gives the lane back
+    /// if the producer makes it later.
     pub fn attach<D: LaneDialer>(
         &mut self,
         dialer: &mut D,
@@ -262,7 +266,7 @@ impl Session {
         while !pending.is_empty() {
             self.closed();
             let Some((number, result)) = self.next_answer() else {
-                // A failure to wait is the next reading's error.
+                // If waiting fails, the next read reports the error.
                 let _ = self.stream.plain.wait_readable(self.due());
                 continue;
             };
@@ -278,19 +282,19 @@ impl Session {
             lanes[at] = Some(lane.map(|lane| Attached { number, rail, remote_rail, lane }));
         }
         if !unused.is_empty() {
-            // If this fails the session has ended, and all its lanes with it.
+            // If this fails, the session has ended, and all its lanes have ended with it.
             let _ = self.release(&unused);
         }
         lanes.into_iter().map(|lane| lane.unwrap_or(Err(SessionLaneError::Late))).collect()
     }
 
-    /// Asks the producer for its end of a lane between the rails of `pair`, for this side's end
-    /// `blob`. [`next_answer`](Self::next_answer) tells what became of it,
-    /// [`SessionLaneError::Late`] if nothing has until `until`.
+    /// Requests the producer's end of a lane between the rails of `pair`, for this side's end
+    /// `blob`. [`next_answer`](Self::next_answer) returns the answer, or [`SessionLaneError::Late`]
+    /// if none has come until `until`.
     ///
     /// # Errors
     ///
-    /// No such rail, too many lanes without an answer, or the session has ended.
+    /// There is no such rail, too many requests have no answer, or the session has ended.
     pub fn ask(
         &mut self,
         pair: RailPair,
@@ -325,7 +329,8 @@ impl Session {
         rails.get(remote_rail.get()).ok_or(SessionLaneError::NoSuchRail { remote_rail, rails: rails.len() })
     }
 
-    /// A session that makes 2^32 lanes has been up for too long; numbers in use are refused anyway.
+    /// The next lane's number. After 2^32 lanes numbers come again; the producer refuses numbers
+    /// that are in use.
     fn next_number(&mut self) -> LaneNumber {
         let number = LaneNumber(self.next_lane);
         self.next_lane = self.next_lane.checked_add(1).unwrap_or(NonZeroU32::MIN);
@@ -333,12 +338,14 @@ impl Session {
     }
 
     /// Takes the producer's answers in.
-    fn hear(&mut self, answers: LaneAnswers) -> Result<(), Cause> {
+    fn take_answers(&mut self, answers: LaneAnswers) -> Result<(), Cause> {
         for LaneAnswer { number, rail, remote_rail, result } in answers.lanes {
             let pair = RailPair { rail, remote_rail };
             let asked = self.asked.remove(&number);
             let Some(asked) = asked.filter(|a| (a.exchange, a.pair) == (answers.exchange, pair)) else {
-                return Err(Cause::Contradiction("it answers for a lane that it was not asked for"));
+                return Err(Cause::Contradiction(
+                    "it answered a request for a lane that this side did not make",
+                ));
             };
             if !asked.late {
                 self.answers.push_back((number, result.map_err(SessionLaneError::Refused)));
@@ -349,7 +356,7 @@ impl Session {
         Ok(())
     }
 
-    /// Tells of lanes that have not come in time.
+    /// Answers the requests whose time is over with [`SessionLaneError::Late`].
     fn expire(&mut self) {
         let now = Instant::now();
         for (&number, asked) in &mut self.asked {
@@ -360,8 +367,8 @@ impl Session {
         }
     }
 
-    /// Gives lanes back that are of no use any more: the producer frees its ends. All lanes of a
-    /// session are given back when it ends.
+    /// Gives lanes back that this side no longer uses: the producer frees its ends. The end of a
+    /// session gives all its lanes back.
     ///
     /// # Errors
     ///
@@ -396,17 +403,18 @@ impl Session {
         Arc::clone(self.ended.get_or_insert(error))
     }
 
-    /// Why the session ended, if it has. Does not block; says to the producer that this side lives
-    /// when it is time to.
+    /// Why the session ended, if it has. Does not block. Sends `Alive` to the producer when it is
+    /// time to.
     ///
-    /// A producer that stops is noticed at once, and so is one whose process dies, unless a child
-    /// of a fork has inherited the connection: that, a host that dies and a process that is stopped
-    /// (SIGSTOP) are noticed within [`LULL`](crate::LULL).
+    /// The end of a producer that stops, or whose process dies, is found at once. If a child of a
+    /// fork has inherited the connection, if the host dies, or if the process is stopped (SIGSTOP),
+    /// the end is found within [`LULL`](crate::LULL).
     ///
-    /// To learn of it without asking, wait for the session's file descriptor to become readable,
+    /// A caller that sleeps in between waits for the session's file descriptor to become readable,
     /// and no longer than until [`due`](Self::due).
     pub fn closed(&mut self) -> Option<&Arc<SessionError>> {
-        // A producer that speaks without end does not keep the caller.
+        // A bounded number of messages: a producer that sends without end does not block the
+        // caller.
         for _ in 0..MAX_LANES {
             if self.ended.is_some() {
                 break;
@@ -414,8 +422,9 @@ impl Session {
             let heard = match self.stream.try_receive() {
                 Ok(None) => break,
                 Ok(Some(Message::Alive)) => Ok(()),
-                Ok(Some(Message::LanesReady(answers))) => self.hear(answers),
-                // It says nothing else unasked, but goodbye.
+                Ok(Some(Message::LanesReady(answers))) => self.take_answers(answers),
+                // A producer sends no other message in a session but `Bye`, which `try_receive`
+                // takes.
                 Ok(Some(other)) => Err(Cause::Unexpected { got: other.kind() }),
                 Err(cause) => Err(cause),
             };
@@ -454,7 +463,7 @@ impl Session {
 }
 
 impl AsFd for Session {
-    /// Readable when there is something to learn from [`closed`](Self::closed).
+    /// Readable when [`closed`](Self::closed) has something to read.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.plain.as_fd()
     }

@@ -1,21 +1,23 @@
-//! What can go wrong between two peers.
+//! Why a session could not be made, or ended.
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
+
+use kvrail_host::secret::RandomError;
 
 use crate::message::{ByeReason, ParseError};
 use crate::offer::OfferedRegionError;
 use crate::refusal::Refusal;
 use crate::wire::MessageKind;
 
-/// What went wrong, with whom, and when in the exchange.
+/// Why a session could not be made, or ended: the peer, the step and the cause.
 #[derive(Debug, thiserror::Error)]
 #[error("{peer}, {step}: {cause}")]
 pub struct SessionError {
     /// The peer's address, as given or as seen.
     pub peer: String,
-    /// What was going on.
+    /// The step that failed.
     pub step: Step,
     /// What went wrong.
     pub cause: Cause,
@@ -33,7 +35,7 @@ impl SessionError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// Asking for the addresses behind a name.
+    /// Resolving the peer's host name.
     Resolving,
     /// Making the connection.
     Connecting,
@@ -41,7 +43,7 @@ pub enum Step {
     Sending(MessageKind),
     /// Waiting for a message, or checking it.
     Awaiting(MessageKind),
-    /// The session stood, and nothing was asked.
+    /// The session was established, and no exchange was under way.
     Idle,
 }
 
@@ -70,15 +72,15 @@ pub enum By {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The operating system said so.
+    /// An error of the operating system.
     #[error(transparent)]
     Io(io::Error),
-    /// The system gives no random numbers.
-    #[error("the system gives no random numbers: {0}")]
-    Random(getrandom::Error),
+    /// The system gave no random numbers for a nonce.
+    #[error("the system gave no random numbers: {0}")]
+    Random(RandomError),
     /// The peer sent nothing, or took nothing, for this time.
     #[error(
-        "not a byte for {:.1} s: has the peer's process died or been stopped, or is something else on that port?",
+        "the peer sent or took no byte for {:.1} s: has its process died or been stopped, or does something else use this port?",
         .0.as_secs_f64()
     )]
     Silence(Duration),
@@ -99,10 +101,10 @@ pub enum Cause {
     /// The peer sent bytes that are not a message.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// A good message, out of turn.
-    #[error("{got:?} came instead")]
+    /// The peer sent a valid message at a point where the protocol does not allow it.
+    #[error("the peer sent {got:?} (message kind {}), which is not allowed here: do both sides run the same release?", *.got as u16)]
     Unexpected {
-        /// What came.
+        /// The kind of the message.
         got: MessageKind,
     },
     /// A message of another kind than the one that is due in the handshake.
@@ -111,38 +113,40 @@ pub enum Cause {
         *.want as u16
     )]
     Instead {
-        /// What was due.
+        /// The kind that was due.
         want: MessageKind,
-        /// What came.
+        /// The kind of the message that came.
         got: MessageKind,
     },
     /// A message's MAC is wrong.
-    #[error("the message's MAC is wrong: it was changed on its way, or replayed")]
+    #[error("the message's MAC is wrong: the message was changed on its way, or replayed")]
     Forged,
-    /// The connection had not authenticated when others needed its place.
-    #[error("it had not proved itself when there were {limit} newcomers, or half as many of its address")]
+    /// Another connection displaced this one before it had authenticated.
+    #[error(
+        "the connection was displaced before it had authenticated: {limit} others, or half as many from its address, were in their handshake"
+    )]
     SentAway {
-        /// How many newcomers there may be.
+        /// How many connections may be in their handshake at a time.
         limit: usize,
     },
     /// A message contradicts an earlier one.
-    #[error("the peer contradicts itself: {0}")]
+    #[error("the peer broke the protocol: {0}")]
     Contradiction(&'static str),
     /// The regions that the peer offers are not its layout's.
     #[error(transparent)]
     Regions(#[from] OfferedRegionError),
     /// One of the sides refused the other.
-    #[error("{}{refusal}", if *.verified { "" } else { "(the peer says, unproven) " })]
+    #[error("{}{refusal}", if *.verified { "" } else { "(not authenticated) " })]
     Refused {
-        /// Which.
+        /// The side that refused.
         by: By,
-        /// Why, as this side sees it.
+        /// The reason, as this side sees it.
         refusal: Box<Refusal>,
-        /// Whether it is certain that this refusal is the peer's own word: its MAC is right. Ours
-        /// is.
+        /// Whether the refusal is certain to come from the peer: its MAC is right. `true` for a
+        /// refusal of this side.
         verified: bool,
     },
-    /// The peer ended the session in good order.
+    /// The peer closed the session.
     #[error("the peer ended the session: {0}")]
     Bye(ByeReason),
     /// This side is stopping.
@@ -176,7 +180,7 @@ impl Cause {
 }
 
 impl SessionError {
-    /// The refusal, if that is what went wrong.
+    /// The refusal, if the cause is one.
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
         match &self.cause {

@@ -1,4 +1,5 @@
-//! What both sides do while they get to know each other: speak in turn, check, and say why not.
+//! The steps of a handshake that both sides share: sending and checking messages in turn, and
+//! refusing.
 
 use std::time::Instant;
 
@@ -19,23 +20,23 @@ pub(crate) struct Handshake {
     transcript: Transcript,
     role: Role,
     deadline: Instant,
-    /// For errors: as given, or as seen.
+    /// The peer's address for errors: as given, or as accepted.
     peer: String,
     ours: NodeName,
     theirs: Option<NodeName>,
     /// The peer has proved that it holds the key.
     proven: bool,
-    /// A producer's: the peer's place among those that have not proved themselves.
-    place: Option<Newcomer>,
+    /// Until the peer has authenticated at a producer: its place among such connections.
+    place: Option<Unauthenticated>,
 }
 
-/// A newcomer's place, and how many there are.
-pub(crate) struct Newcomer {
+/// The place of a connection that has not authenticated, and how many places there are.
+pub(crate) struct Unauthenticated {
     pub(crate) place: HandshakePlace,
     pub(crate) limit: usize,
 }
 
-/// Which way a side's own messages go.
+/// The direction of a side's own messages.
 const fn direction(from: Role) -> Direction {
     match from {
         Role::Reader => Direction::ToProducer,
@@ -63,17 +64,17 @@ impl Handshake {
         Self { stream, transcript, role, deadline, peer, ours, theirs: None, proven: false, place: None }
     }
 
-    /// The peer is a newcomer until it has proved itself.
-    pub(crate) fn newcomer(mut self, place: Newcomer) -> Self {
+    /// Sets the place that the connection holds until the peer has authenticated.
+    pub(crate) fn with_place(mut self, place: Unauthenticated) -> Self {
         self.place = Some(place);
         self
     }
 
-    /// From now on errors can name the peer.
-    pub(crate) fn met(&mut self, theirs: NodeName) {
+    /// Notes the peer's name, for errors.
+    pub(crate) fn set_peer_name(&mut self, theirs: NodeName) {
         self.theirs = Some(theirs);
-        if let Some(newcomer) = &self.place {
-            newcomer.place.mark_spoken();
+        if let Some(unauthenticated) = &self.place {
+            unauthenticated.place.mark_spoken();
         }
     }
 
@@ -101,15 +102,15 @@ impl Handshake {
             Ok((kind, frame)) if kind == want => Ok(frame),
             Ok((MessageKind::Refused, frame)) => Err(self.refused(step, &frame)),
             Ok((got, _)) => {
-                self.tell(Reason::Malformed { kind: got as u16 });
+                self.send_refusal(Reason::Malformed { kind: got as u16 });
                 Err(self.error(step, Cause::Instead { want, got }))
             }
             Err(cause) => {
-                if let Some(Newcomer { place, limit }) = &self.place
+                if let Some(Unauthenticated { place, limit }) = &self.place
                     && place.was_displaced()
                 {
                     let (limit, many) = (*limit, Reason::TooManyHandshakes { limit: *limit as u64 });
-                    self.stream.send_now(&blunt_refusal(self.ours, many));
+                    self.stream.send_now(&unauthenticated_refusal(self.ours, many));
                     return Err(self.error(step, Cause::SentAway { limit }));
                 }
                 let reason = match &cause {
@@ -120,7 +121,7 @@ impl Handshake {
                     _ => None,
                 };
                 if let Some(reason) = reason {
-                    self.tell(reason);
+                    self.send_refusal(reason);
                 }
                 Err(self.error(step, cause))
             }
@@ -134,37 +135,37 @@ impl Handshake {
         self.parse(&frame)
     }
 
-    /// The `M` that `frame` says. Its MAC is not checked.
+    /// Parses `frame` as an `M`. Its MAC is not checked.
     pub(crate) fn parse<M: FromMessage>(&mut self, frame: &[u8]) -> Result<M, SessionError> {
         let step = Step::Awaiting(M::KIND);
         let message = message::parse(frame).map_err(|error| {
-            self.tell(Reason::Malformed { kind: M::KIND as u16 });
+            self.send_refusal(Reason::Malformed { kind: M::KIND as u16 });
             self.error(step, Cause::Parse(error))
         })?;
         M::from_message(message).map_err(|got| self.error(step, Cause::Instead { want: M::KIND, got }))
     }
 
-    /// Takes in a message that has no MAC.
+    /// Adds a message that has no MAC to the transcript.
     pub(crate) fn absorb(&mut self, frame: &[u8]) {
         self.transcript.absorb(frame);
     }
 
-    /// Checks a message's MAC. After the first good one the peer has proved itself.
+    /// Checks a message's MAC. After the first right one the peer is authenticated.
     pub(crate) fn open(&mut self, kind: MessageKind, frame: &[u8]) -> Result<(), SessionError> {
         if self.transcript.open(direction(opposite(self.role)), frame).is_ok() {
             self.proven = true;
             self.place = None;
             return Ok(());
         }
-        self.tell(Reason::Forged { kind: kind as u16 });
+        self.send_refusal(Reason::Forged { kind: kind as u16 });
         Err(self.error(Step::Awaiting(kind), Cause::Forged))
     }
 
-    /// The peer said no.
+    /// The error for a refusal of the peer.
     fn refused(&self, step: Step, frame: &[u8]) -> SessionError {
         let verified = self.transcript.clone().open(direction(opposite(self.role)), frame).is_ok();
         let cause = match message::parse(frame) {
-            // Who has proved itself once does so every time.
+            // All messages of an authenticated peer have a right MAC, so this one is forged.
             Ok(Message::Refused(_)) if self.proven && !verified => Cause::Forged,
             Ok(Message::Refused(refusal)) => Cause::Refused { by: By::Peer, refusal, verified },
             Ok(other) => Cause::Unexpected { got: other.kind() },
@@ -173,15 +174,15 @@ impl Handshake {
         self.error(step, cause)
     }
 
-    /// Refuses the peer, and tells it why.
+    /// Refuses the peer, and sends it the reason.
     pub(crate) fn refuse(&mut self, step: Step, reason: Reason) -> SessionError {
-        let refusal = self.tell(reason);
+        let refusal = self.send_refusal(reason);
         self.error(step, Cause::Refused { by: By::Us, refusal, verified: true })
     }
 
     /// Sends the refusal, and lingers so that the peer can read it. Failing to deliver it is not an
     /// error of its own.
-    fn tell(&mut self, reason: Reason) -> Box<Refusal> {
+    fn send_refusal(&mut self, reason: Reason) -> Box<Refusal> {
         let refusal = Refusal { nodes: Both { ours: Some(self.ours), theirs: self.theirs }, reason };
         let mut frame = Message::Refused(Box::new(refusal.flip())).encode();
         self.transcript.seal(direction(self.role), &mut frame);
@@ -192,7 +193,7 @@ impl Handshake {
         Box::new(refusal)
     }
 
-    /// The peers have agreed: from here on each direction is on its own.
+    /// Ends the handshake: from here on each direction has a key and a count of its own.
     pub(crate) fn finish(self) -> SecureStream {
         let channel = self.transcript.finish(direction(self.role));
         SecureStream { plain: self.stream, channel, peer: self.peer, next_beat: Instant::now() + BEAT }
@@ -219,16 +220,16 @@ impl SecureStream {
         sent.map_err(|cause| self.error(Step::Sending(message.kind()), cause))
     }
 
-    /// Sends a last message without waiting for anything.
+    /// Sends as much of a last message as the socket takes without waiting.
     pub(crate) fn send_now(&mut self, message: &Message) {
         let mut frame = message.encode();
         self.channel.seal(&mut frame);
         self.plain.send_now(&frame);
     }
 
-    /// What a message that came says, once its MAC is right.
+    /// Checks the MAC of a message that came, and parses it.
     pub(crate) fn open(&mut self, (kind, frame): Frame) -> Result<Message, Cause> {
-        // Of the handshake's messages none has a place here, whatever its MAC.
+        // No message of the handshake is allowed in a session, whatever its MAC.
         if kind.version() == 0 {
             return Err(Cause::Unexpected { got: kind });
         }
@@ -239,7 +240,7 @@ impl SecureStream {
         }
     }
 
-    /// The next message that is there, once its MAC is right.
+    /// The next message, if a whole one has come. Its MAC has been checked.
     pub(crate) fn try_receive(&mut self) -> Result<Option<Message>, Cause> {
         match self.plain.try_recv()? {
             Some(frame) => self.open(frame).map(Some),
@@ -247,7 +248,7 @@ impl SecureStream {
         }
     }
 
-    /// Says that this side lives, if it is time to.
+    /// Sends `Alive`, if it is time to.
     pub(crate) fn beat(&mut self) -> Result<(), SessionError> {
         let now = Instant::now();
         if now < self.next_beat {
@@ -257,16 +258,16 @@ impl SecureStream {
         self.send(&Message::Alive, now + LULL)
     }
 
-    /// When there is something to do if nothing comes: to say that this side lives, or to notice
-    /// that the peer does not.
+    /// The time at which this side must act even if no message comes: to send `Alive`, or to find
+    /// the peer gone.
     pub(crate) fn due(&self) -> Instant {
         self.next_beat.min(self.plain.heard() + LULL)
     }
 }
 
-/// A refusal from a side that has heard nothing yet, and so can prove nothing: for a connection
-/// that there is no room for.
-pub(crate) fn blunt_refusal(ours: NodeName, reason: Reason) -> Vec<u8> {
+/// A refusal without a MAC, for a connection for which there is no room: the side that refuses has
+/// received nothing over which a MAC could go.
+pub(crate) fn unauthenticated_refusal(ours: NodeName, reason: Reason) -> Vec<u8> {
     let refusal = Refusal { nodes: Both { ours: None, theirs: Some(ours) }, reason };
     let frame = Message::Refused(Box::new(refusal)).encode();
     debug_assert_eq!(frame.len(), size_of::<wire::Refused>());

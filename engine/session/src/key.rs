@@ -1,4 +1,4 @@
-//! The pre-shared key: every holder may join.
+//! The key that all peers of a group share: every process that holds it may join.
 
 use std::fmt;
 use std::io::Read;
@@ -11,19 +11,20 @@ use zeroize::Zeroize;
 
 /// Iterations of PBKDF2-HMAC-SHA-256 for a passphrase: OWASP's Password Storage Cheat Sheet, 2023.
 const PASSPHRASE_ITERATIONS: u32 = 600_000;
-/// Both sides derive the same key from the same words, so the salt is fixed.
+/// The salt is fixed, so that both sides derive the same key from the same words.
 const PASSPHRASE_SALT: &[u8] = b"kvrail peer key from a passphrase";
-/// Fewer bytes than this are guessed offline however slow the derivation.
+/// The shortest passphrase, in bytes. A shorter one can be guessed offline however slow the
+/// derivation is.
 const PASSPHRASE_MIN: usize = 16;
 
 /// 32 secret bytes that all peers of a group share.
 ///
-/// Debug output shows its [`KeyId`] only; the bytes are wiped when it is dropped.
+/// Debug output shows its [`KeyId`] only. The bytes are overwritten when the key is dropped.
 #[derive(Clone)]
 pub struct PeerKey([u8; 32]);
 
-/// A public digest of a key: equal keys have equal ids, and the id does not tell the key. Both
-/// sides print it when their keys differ.
+/// A public digest of a key: equal keys have equal ids, and the key cannot be found from the id.
+/// Both sides print their ids when their keys differ.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyId(pub [u8; 8]);
 
@@ -31,50 +32,54 @@ pub struct KeyId(pub [u8; 8]);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// Not 64 hexadecimal digits.
-    #[error("a peer key is 64 hexadecimal digits, this has {len}: make one with `openssl rand -hex 32`")]
+    /// The text has not 64 characters.
+    #[error(
+        "a peer key is 64 hexadecimal digits, and this text has {len} characters: make a key with `openssl rand -hex 32`"
+    )]
     Length {
-        /// How many characters there were, surrounding white space aside.
+        /// Its characters, without surrounding white space.
         len: usize,
     },
-    /// A character that is no hexadecimal digit.
-    #[error("a peer key is 64 hexadecimal digits; character {at} is none")]
+    /// A character is no hexadecimal digit.
+    #[error(
+        "a peer key is 64 hexadecimal digits, and character {at} is none: make a key with `openssl rand -hex 32`"
+    )]
     Digit {
-        /// Which, counted from 0.
+        /// The character's place, counted from 0.
         at: usize,
     },
-    /// The passphrase is too short to be worth the name.
+    /// The passphrase is so short that it can be guessed.
     #[error(
-        "a passphrase of {len} bytes is guessed offline: use at least {PASSPHRASE_MIN}, or a key file made with `openssl rand -hex 32`"
+        "a passphrase of {len} bytes can be guessed offline: use at least {PASSPHRASE_MIN}, or a key file made with `openssl rand -hex 32`"
     )]
     Passphrase {
-        /// Its bytes.
+        /// Its length in bytes.
         len: usize,
     },
     /// The file cannot be read.
     #[error("cannot read the key file {}: {source}", path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
-        // Raw: the text has it, so it is no source beside the text.
+        /// The system's reason.
+        // A raw name: the text contains the cause, so `source()` must not return it again.
         r#source: std::io::Error,
     },
     /// Every user of the machine can read or replace the key.
-    #[error("the key file {} has mode {mode:03o}, open to others: `chmod o-rwx` it, and consider the key known", path.display())]
+    #[error("the key file {} has mode {mode:03o}, so other users can open it: make a new key, and `chmod o-rwx` the file", path.display())]
     Exposed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// What the file holds is no key.
-    #[error("the key file {}: {source}", path.display())]
+    /// The file holds no key.
+    #[error("the key file {} holds no key: {source}", path.display())]
     Content {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        // Raw: the text has it, so it is no source beside the text.
+        /// What is wrong with its content.
+        // A raw name: the text contains the cause, so `source()` must not return it again.
         r#source: Box<KeyError>,
     },
 }
@@ -105,7 +110,7 @@ impl PeerKey {
     ///
     /// # Errors
     ///
-    /// [`KeyError::Length`] or [`KeyError::Digit`]. Neither repeats what was given.
+    /// [`KeyError::Length`] or [`KeyError::Digit`]. Neither contains a part of the text.
     pub fn from_hex(text: &str) -> Result<Self, KeyError> {
         let text = text.trim_ascii();
         let len = text.chars().count();
@@ -121,11 +126,11 @@ impl PeerKey {
         Ok(key)
     }
 
-    /// A key from a file that holds 64 hexadecimal digits and is closed to "others".
+    /// A key from a file that holds 64 hexadecimal digits and whose mode gives "others" no access.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, is open to everybody on the machine, or holds no key.
+    /// The file cannot be read, every user of the machine can read or write it, or it holds no key.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
         let path = path.as_ref();
         let failed = |source| KeyError::File { path: path.into(), source };
@@ -134,7 +139,7 @@ impl PeerKey {
         if mode & 0o007 != 0 {
             return Err(KeyError::Exposed { path: path.into(), mode });
         }
-        // Enough to tell that a longer file is no key, whatever it is.
+        // 256 bytes are enough to see that a longer file holds no key.
         let mut text = String::with_capacity(256);
         let read = file.take(256).read_to_string(&mut text).map_err(failed);
         let key = read.and_then(|_| {
@@ -145,10 +150,11 @@ impl PeerKey {
         key
     }
 
-    /// A key derived from words that people can remember: PBKDF2-HMAC-SHA-256, 600,000 iterations.
+    /// A key derived from words that people can remember, by PBKDF2-HMAC-SHA-256 with 600,000
+    /// iterations, which takes about a tenth of a second.
     ///
-    /// It takes about a tenth of a second, and it is the weaker choice: an attacker who records one
-    /// exchange can try words against it offline. A file of random bytes has no such weakness.
+    /// It is the weaker choice: an attacker who records one exchange can try words against the
+    /// record offline. A file of random bytes has no such weakness.
     ///
     /// # Errors
     ///
@@ -173,8 +179,8 @@ impl PeerKey {
         KeyId(id)
     }
 
-    /// A MAC under this key for one purpose. Labels have one length, so none is another's
-    /// beginning.
+    /// A MAC under this key for one purpose, which `label` names. All labels have the same length,
+    /// so no label is the beginning of another.
     pub(crate) fn mac(&self, label: &[u8; 16]) -> Hmac<Sha256> {
         // HMAC takes keys of any length: this cannot fail, and a key of 32 bytes is used as it is.
         let mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes 32 bytes");
@@ -224,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_debug_nor_errors_tell_the_key() {
+    fn neither_debug_output_nor_errors_contain_the_key() {
         let key = PeerKey::from_hex(HEX).unwrap();
         let shown = format!("{key:?}");
         assert!(!shown.contains("0001") && shown.contains(&key.id().to_string()), "{shown}");

@@ -1,4 +1,4 @@
-//! What a transport implements: its rails, and its part in making a lane.
+//! The two traits that a transport implements, one for each end of a lane.
 
 use std::error::Error;
 
@@ -17,7 +17,7 @@ pub struct LaneEndError {
     /// The rail, on the side that reports the error.
     pub rail: RailIndex,
     /// The transport's error.
-    // Raw: the text has it, so it is no source beside the text.
+    // A raw name: the text contains the cause, so `source()` must not return it again.
     pub r#source: Box<dyn Error + Send + Sync>,
 }
 
@@ -38,17 +38,17 @@ impl LaneEndError {
 
 /// The reader's side of a transport: makes lanes for an engine's provider.
 ///
-/// A lane takes two steps here, since the two ends must know each other: [`prepare`](Self::prepare)
-/// makes this end and says what the peer must know of it; [`connect`](Self::connect) gets the same
-/// of the peer's end, which can receive by then. A pending lane that is never connected is dropped:
-/// dropping it frees all it holds.
+/// Making a lane takes two steps, since each end must know the other: [`prepare`](Self::prepare)
+/// makes this end and returns 64 bytes that describe it; [`connect`](Self::connect) gets the 64
+/// bytes of the peer's end, which can receive by then. A pending lane that is never connected is
+/// dropped, and dropping it frees all that it holds.
 pub trait LaneDialer {
     /// A lane whose two ends know each other, for the engine's provider to open.
     type UnopenedLane;
     /// This end of a lane whose other end is not known yet.
     type Pending;
 
-    /// The rails, in the provider's order. Keys and indices refer to it; it does not change.
+    /// The rails, in the provider's order. The order never changes: keys and indices refer to it.
     fn rails(&self) -> RailList;
 
     /// Which of a producer's rails each of these reads from: see [`pair`](crate::pair()). A
@@ -56,7 +56,7 @@ pub trait LaneDialer {
     ///
     /// # Errors
     ///
-    /// No pair at all.
+    /// No rail has a pair.
     fn pair(&self, producer: &[RailDescription]) -> Result<Vec<RailPair>, NothingInCommon> {
         crate::pairing::pair(&self.rails(), producer)
     }
@@ -113,8 +113,8 @@ pub trait LaneAcceptor: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The reader's end is wrong, or the transport failed. The reader is told the first 64 bytes of
-    /// the text, and nothing is left behind.
+    /// The reader's end is wrong, or the transport failed. The reader gets the first 64 bytes of
+    /// the text, and the failed lane holds no resources.
     fn accept(&self, rail: RailIndex, remote_lane: &LaneBlob)
     -> Result<(Self::Lane, LaneBlob), LaneEndError>;
 
@@ -143,9 +143,9 @@ pub enum SessionLaneError {
     /// The producer offers no such rail.
     #[error("the producer has {rails} rails, and no rail {}", remote_rail.0)]
     NoSuchRail {
-        /// The rail asked for.
+        /// The requested rail.
         remote_rail: RailIndex,
-        /// How many it has.
+        /// How many rails it has.
         rails: usize,
     },
     /// This side's transport failed.
@@ -154,13 +154,13 @@ pub enum SessionLaneError {
     /// The producer made no lane.
     #[error(transparent)]
     Refused(LaneRefusal),
-    /// It did not come in time. If it comes later, the session gives it back.
-    #[error("the lane did not come in time: one of the two transports is slow or stuck")]
+    /// The lane was not made in time. If the producer makes it later, the session gives it back.
+    #[error("the lane was not made in time: one of the two transports is slow or hangs")]
     Late,
-    /// The producer leaves requests unanswered.
-    #[error("{asked} lanes have been asked for and not been answered: the producer's transport is stuck")]
+    /// The producer has not answered earlier requests.
+    #[error("the producer has not answered {asked} requests for lanes: its transport hangs")]
     Unanswered {
-        /// How many.
+        /// How many requests have no answer.
         asked: usize,
     },
     /// The session ended first. All its lanes are gone with it.

@@ -1,8 +1,9 @@
-//! Two peers agree before they move bytes.
+//! How two peers authenticate, compare layouts, exchange an offer and make lanes before they move
+//! bytes.
 //!
-//! A *producer* owns regions of KV-cache pages, a *reader* pulls pages out of them. Before it can,
-//! the two must know that they mean the same pages, where these are, and how to get there. They
-//! learn it in a session, an authenticated TCP connection between the two, which
+//! A *producer* owns regions of KV-cache pages, a *reader* pulls pages out of them. Before the
+//! reader can do so, the two must agree on what a page is, where the pages are, and how to reach
+//! them. They agree in a session, an authenticated TCP connection between the two, which
 //!
 //! 1. agrees on a protocol version, proves to each side that the other holds the same [`PeerKey`],
 //!    and compares [`Layout`]s; a mismatch is a [`Refusal`], the same on both sides, that names
@@ -10,16 +11,17 @@
 //! 2. carries the producer's [`Offer`]: its [`Epoch`], rails and regions, with their keys;
 //! 3. makes lanes, at the start and again after a failure: this side's [`LaneDialer`] and the
 //!    producer's [`LaneAcceptor`] exchange 64 bytes per lane through it;
-//! 4. stays, as the sign that the peer lives: each side says so every two seconds, since a
-//!    connection alone may be kept open by a child of a dead process.
+//! 4. shows that the peer lives: each side sends a message every two seconds, since a child of a
+//!    dead
+//!    process may keep the connection open.
 //!
-//! A newcomer reads in this order: [`Server::start`] and [`connect`], the two ends; [`Session`],
+//! Read in this order: [`Server::start`] and [`connect`], the two ends; [`Session`],
 //! the reader's end of an established one; [`LaneDialer`] and [`LaneAcceptor`], which a transport
 //! implements; [`pair`], which joins the rails of the two sides; [`blocks`], the pages of one
 //! request, for the node that reads them. [`MessageKind`], [`Message`] and [`parse`] are the bytes;
-//! docs/protocol.md describes them field by field.
+//! docs/protocol.md describes every field.
 //!
-//! The crate knows no transport: what a lane is, and how pages travel over it, is the transport's.
+//! The crate knows no transport: a transport defines what a lane is, and how pages travel over it.
 //!
 //! ```no_run
 //! use std::time::{Duration, Instant};
@@ -41,8 +43,8 @@
 //!
 //! # What the key gives, and what not
 //!
-//! Both sides prove that they hold the same 32 bytes, freshly (random nonces), and every message
-//! after the nonces carries an HMAC-SHA-256 over all earlier messages: a host without the
+//! Both sides prove, by random nonces, that they hold the same 32 bytes at that moment. Every
+//! message after the nonces carries an HMAC-SHA-256 over all earlier messages: a host without the
 //! key can neither join, nor change, drop, repeat or reorder a message without ending the session.
 //!
 //! There is **no confidentiality**: names, addresses and remote keys travel in the clear, and so do
@@ -56,9 +58,9 @@
 //!
 //! Every message has the fixed size of its kind; nothing is allocated by a number that a peer sent.
 //! Every wait has a deadline: ten seconds of silence end a handshake, and so does its overall
-//! limit, however slowly a peer drips. A producer gives every connection a thread, and limits
-//! handshakes and sessions; of those that have not proved themselves the oldest goes when there are
-//! too many.
+//! limit, however slowly a peer sends. A producer gives every connection a thread, and limits
+//! handshakes and sessions; when there are too many connections that have not authenticated yet,
+//! the oldest is ended.
 
 mod address;
 mod auth;

@@ -1,51 +1,51 @@
-//! Names that travel in fixed fields.
+//! Names of nodes, layouts and rails, in messages a field of fixed length.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A name of 1 to `N` bytes of UTF-8 without control characters, in a field of `N` bytes whose rest
-/// is zero. What a peer calls itself ends up in logs and on terminals: hence no control characters.
+/// A name of 1 to `N` bytes of UTF-8, in a field of `N` bytes whose rest is zero. It has no control
+/// characters, since a peer's name is printed in logs and on terminals.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name<const N: usize> {
     field: [u8; N],
 }
 
-/// What a node calls itself: at most 64 bytes.
+/// The name of a node: at most 64 bytes.
 pub type NodeName = Name<64>;
-/// What a layout is called: at most 64 bytes.
+/// The name of a layout: at most 64 bytes.
 pub type LayoutName = Name<64>;
 
 /// Why bytes cannot be a [`Name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// Nothing there.
-    #[error("a name is empty: give at least one byte")]
+    /// The name is empty.
+    #[error("a name is empty: give it at least one byte")]
     Empty,
-    /// Longer than the field.
-    #[error("a name of {len} bytes does not fit its field of {max}: shorten it")]
+    /// The name is longer than its field.
+    #[error("a name of {len} bytes does not fit its field of {max} bytes: shorten it")]
     TooLong {
-        /// Its bytes.
+        /// The name's length in bytes.
         len: usize,
-        /// The field's.
+        /// The field's length in bytes.
         max: usize,
     },
-    /// Not UTF-8.
-    #[error("a name is not UTF-8 after byte {valid}")]
+    /// The name is not UTF-8.
+    #[error("a name is not UTF-8: only its first {valid} bytes are")]
     NotUtf8 {
-        /// How many bytes are good.
+        /// How many bytes at its beginning are UTF-8.
         valid: usize,
     },
-    /// A control character, NUL included.
+    /// The name has a control character; NUL is one.
     #[error("a name has a control character at byte {at}")]
     Control {
-        /// Where.
+        /// The character's place in bytes, counted from 0.
         at: usize,
     },
-    /// Bytes after the zero that ends the name.
-    #[error("a name's field goes on after its end at byte {end}")]
+    /// After the zero that ends the name, its field has bytes that are not zero.
+    #[error("a name ends at byte {end} of its field, and bytes after that are not zero")]
     NotPadded {
-        /// Where the name ended.
+        /// Where the name ends, in bytes.
         end: usize,
     },
 }
@@ -85,7 +85,8 @@ impl<const N: usize> Name<N> {
         Ok(Self { field })
     }
 
-    /// As much of `text` as fits, control characters replaced by spaces; `?` if nothing is left.
+    /// The beginning of `text` that fits, with spaces for control characters; `?` for an empty
+    /// text.
     #[must_use]
     pub fn lossy(text: &str) -> Self {
         let mut field = [0; N];
@@ -101,11 +102,11 @@ impl<const N: usize> Name<N> {
         Self { field }
     }
 
-    /// The name in a field that came from outside.
+    /// The name in a field of a message.
     ///
     /// # Errors
     ///
-    /// The field holds no name, or not only a name.
+    /// The field holds no valid name, or other bytes after it.
     pub fn from_field(field: &[u8; N]) -> Result<Self, NameError> {
         let end = field.iter().position(|&b| b == 0).unwrap_or(N);
         if field[end..].iter().any(|&b| b != 0) {
@@ -126,7 +127,8 @@ impl<const N: usize> Name<N> {
     #[must_use]
     pub fn as_str(&self) -> &str {
         let end = self.field.iter().position(|&b| b == 0).unwrap_or(N);
-        // Checked when it was made. If the check were wrong, an empty name is better than a panic.
+        // `new` has checked the text. If that check were wrong, an empty name is better than a
+        // panic.
         std::str::from_utf8(&self.field[..end]).unwrap_or_default()
     }
 }
@@ -156,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_is_a_name_and_zeros_or_nothing() {
+    fn a_field_is_a_name_and_zeros_or_it_is_refused() {
         type Short = Name<8>;
         assert_eq!(Short::from_field(b"mlx5_0:1").map(|n| n.to_string()), Ok("mlx5_0:1".into()));
         assert_eq!(Short::from_field(b"eth0\0\0\0\0").map(|n| n.to_string()), Ok("eth0".into()));

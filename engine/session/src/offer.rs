@@ -1,4 +1,4 @@
-//! The offer of a producer: a layout, an epoch, regions, rails.
+//! The offer of a producer: its layout, its epoch, its rails and its regions.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,28 +6,29 @@ use std::num::{NonZeroU16, NonZeroU64};
 
 use kvrail_core::id::MAX_RAILS;
 use kvrail_core::remote::{OfferError, RegionOffer};
+use kvrail_host::secret::{RandomError, random_bytes};
 use kvrail_layouts::{Fingerprint, Identity, KvLayout};
 
 use crate::name::{LayoutName, Name, NameError};
 
 /// The most regions that one producer offers.
 pub const MAX_REGIONS: usize = 1024;
-/// The most lanes that one exchange asks for.
+/// The most lanes that one message requests.
 pub const MAX_LANES: usize = 64;
 
 /// The rails of one side.
 pub type RailList = heapless::Vec<RailDescription, MAX_RAILS>;
 
-/// What both sides must agree on before a byte moves: all but the name.
+/// The layout of pages, on which both sides must agree before a byte moves. The name may differ.
 ///
-/// Equal values have equal names as well; [`same_bytes`](Self::same_bytes) is what peers ask.
+/// `==` compares the name, too; peers compare by [`same_bytes`](Self::same_bytes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     /// Its name, for messages. Two sides may call the same bytes differently.
     pub name: LayoutName,
-    /// What two sides compare.
+    /// The digest of the layout that the two sides compare.
     pub fingerprint: Fingerprint,
-    /// Bytes of one page, all its parts together.
+    /// Bytes of one page: the sum of its parts.
     pub page_bytes: NonZeroU64,
     /// Parts of a page, each of which lies in a region of its own; 1 for most. An engine that keeps
     /// each layer in memory of its own has one per layer.
@@ -35,8 +36,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout `L`, which leaves no rank and no distance to run time; one that does is not
-    /// compiled, and the reason given ([`Identity::of_layout`]).
+    /// The layout `L`. Compiling fails, with the reason, for a layout that leaves its rank or a
+    /// distance to run time ([`Identity::of_layout`]).
     ///
     /// # Errors
     ///
@@ -44,8 +45,8 @@ impl Layout {
     ///
     /// # Panics
     ///
-    /// Not for a layout that [`KvLayout`] can describe: its pages have 1 to 65,535 regions, and
-    /// bytes.
+    /// Never for a layout that [`KvLayout`] can describe: its pages have 1 to 65,535 regions, and
+    /// at least one byte.
     pub fn of<L: KvLayout>() -> Result<Self, NameError> {
         let parts = u16::try_from(L::REGIONS).ok().and_then(NonZeroU16::new);
         Ok(Self {
@@ -75,8 +76,8 @@ impl fmt::Display for Layout {
     }
 }
 
-/// The epoch of a producer: another number after each start, so that keys, addresses and locations
-/// from before a restart are not believed. Epochs are random and have no order.
+/// The epoch of a producer: a number that changes at each start, so that keys, addresses and
+/// locations from before a restart are not used. Epochs are random and have no order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub NonZeroU64);
 
@@ -85,10 +86,10 @@ impl Epoch {
     ///
     /// # Errors
     ///
-    /// The system has none to give.
-    pub fn random() -> Result<Self, getrandom::Error> {
+    /// The system has no random numbers to give.
+    pub fn random() -> Result<Self, RandomError> {
         loop {
-            if let Some(epoch) = NonZeroU64::new(getrandom::u64()?) {
+            if let Some(epoch) = NonZeroU64::new(u64::from_le_bytes(random_bytes()?)) {
                 return Ok(Self(epoch));
             }
         }
@@ -107,7 +108,7 @@ impl fmt::Debug for Epoch {
     }
 }
 
-/// What moves the bytes of a rail.
+/// The kind of a rail's transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TransportKind {
@@ -117,12 +118,12 @@ pub enum TransportKind {
     Tcp,
     /// RDMA verbs.
     Verbs,
-    /// Something that this version does not know: at least 4.
+    /// A transport that this version does not know: its number, at least 4.
     Other(u8),
 }
 
 impl TransportKind {
-    /// The kind behind a number on the wire; 0 is none.
+    /// The kind with this number on the wire; 0 is no kind.
     #[must_use]
     pub const fn from_wire(code: u8) -> Option<Self> {
         Some(match code {
@@ -157,12 +158,13 @@ impl fmt::Display for TransportKind {
     }
 }
 
-/// 64 bytes that only a transport understands: where a rail is (a segment's name, host and port).
+/// The address of a rail (a segment's name, a host and a port): 64 bytes that only its transport
+/// understands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RailAddress(pub [u8; 64]);
 
-/// 64 bytes that only a transport understands: one end of a lane (QP number, PSN, GID). All zero
-/// for transports that need no exchange.
+/// One end of a lane (QP number, PSN, GID): 64 bytes that only its transport understands. All bytes
+/// are zero for transports that need no exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LaneBlob(pub [u8; 64]);
 
@@ -171,7 +173,7 @@ impl LaneBlob {
     pub const EMPTY: Self = Self([0; 64]);
 }
 
-/// A blob up to its last byte that is not zero.
+/// Writes a blob up to its last byte that is not zero.
 fn write_blob(bytes: &[u8; 64], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let end = bytes.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
     bytes[..end].iter().try_for_each(|b| write!(f, "{b:02x}"))
@@ -189,18 +191,18 @@ impl fmt::Debug for LaneBlob {
     }
 }
 
-/// A rail, as its owner tells a peer of it.
+/// A rail, as its owner describes it to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RailDescription {
     /// The owner's name for it, `mlx5_0:1` for example.
     pub name: Name<32>,
-    /// What moves its bytes.
+    /// Its transport.
     pub kind: TransportKind,
-    /// Where it is, in the transport's own words.
+    /// Its address, as its transport encodes it.
     pub address: RailAddress,
-    /// What it carries at best, in bytes per second.
+    /// The most that it carries, in bytes per second.
     pub nominal_bytes_per_sec: u64,
-    /// The NUMA node it hangs on, if known.
+    /// The NUMA node to which its device is attached, if known.
     pub numa: Option<u8>,
     /// Lanes that peers hold on it now. A producer's server fills it in.
     pub lanes: u32,
@@ -219,7 +221,7 @@ impl OfferedRegion {
     ///
     /// # Errors
     ///
-    /// They describe no region.
+    /// The numbers describe no region.
     pub fn new(offer: RegionOffer) -> Result<Self, OfferError> {
         offer.check().map(|()| Self { offer, part: 0 })
     }
@@ -247,8 +249,10 @@ impl OfferedRegion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OfferedRegionError {
-    /// A part that the layout does not have.
-    #[error("region {index} holds part {part} of each page, the layout has {parts} parts, counted from 0")]
+    /// A region holds a part that the layout does not have.
+    #[error(
+        "region {index} holds part {part} of each page, but the layout has {parts} parts, counted from 0"
+    )]
     Part {
         /// Which region.
         index: usize,
@@ -258,7 +262,9 @@ pub enum OfferedRegionError {
         parts: u16,
     },
     /// The same part has two sizes.
-    #[error("region {index} has {region} bytes of part {part} of each page, an earlier one has {earlier}")]
+    #[error(
+        "region {index} has {region} bytes of part {part} of each page, but an earlier region has {earlier}"
+    )]
     PartBytes {
         /// Which region.
         index: usize,
@@ -266,27 +272,27 @@ pub enum OfferedRegionError {
         part: u16,
         /// Its bytes of each page.
         region: u64,
-        /// An earlier region's.
+        /// An earlier region's bytes of that part.
         earlier: u64,
     },
-    /// The parts are not the page.
+    /// The sizes of the parts do not add up to a page.
     #[error(
-        "{present} of {parts} parts have {sum} bytes of each page together, the layout's pages have {layout}"
+        "the regions hold {present} of {parts} parts, {sum} bytes of each page, but the layout's pages have {layout}"
     )]
     Page {
-        /// How many parts there are regions for.
+        /// How many parts the regions hold.
         present: usize,
-        /// How many the layout has.
+        /// How many parts the layout has.
         parts: u16,
-        /// Their bytes together.
+        /// The sum of the held parts' bytes.
         sum: u64,
-        /// The layout's.
+        /// Bytes of a page of the layout.
         layout: u64,
     },
-    /// Too many regions.
-    #[error("{count} regions: {MAX_REGIONS} is the most")]
+    /// There are too many regions.
+    #[error("{count} regions are too many: offer at most {MAX_REGIONS}")]
     TooMany {
-        /// How many.
+        /// How many there are.
         count: usize,
     },
 }
@@ -330,14 +336,14 @@ pub(crate) fn check_regions(layout: &Layout, regions: &[OfferedRegion]) -> Resul
     if fits { Ok(()) } else { Err(OfferedRegionError::Page { present, parts, sum, layout: bytes }) }
 }
 
-/// All that a producer offers, checked: the regions can hold the layout's pages.
+/// A producer's offer. It has been checked: the regions can hold the layout's pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// The layout under the producer's name for it; its bytes are those of the reader's own.
+    /// The producer's layout, which has the same bytes as the reader's and perhaps another name.
     pub layout: Layout,
-    /// This life of the producer.
+    /// The producer's epoch.
     pub epoch: Epoch,
-    /// Its rails. Keys of a region are in the same order.
+    /// Its rails. A region's keys are in the order of the rails.
     pub rails: RailList,
     /// Its regions, at most [`MAX_REGIONS`].
     pub regions: Vec<OfferedRegion>,
@@ -396,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_layout_is_one() {
+    fn a_declared_layout_gives_its_name_bytes_and_fingerprint() {
         let layout = Layout::of::<VllmFp8DsMla>().unwrap();
         assert_eq!(layout.name.as_str(), VllmFp8DsMla::NAME);
         assert_eq!(layout.page_bytes.get(), VllmFp8DsMla::PAGE_BYTES);

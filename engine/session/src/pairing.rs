@@ -1,4 +1,4 @@
-//! Which of a producer's rails each rail of the reader talks to.
+//! Which of a producer's rails each rail of the reader reads from.
 
 use kvrail_core::events::LaneWanted;
 use kvrail_core::id::RailIndex;
@@ -8,9 +8,9 @@ use crate::offer::RailDescription;
 /// A rail of the reader and a rail of the producer, to be joined by lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RailPair {
-    /// The reader's.
+    /// The reader's rail.
     pub rail: RailIndex,
-    /// The producer's.
+    /// The producer's rail.
     pub remote_rail: RailIndex,
 }
 
@@ -21,13 +21,13 @@ impl From<LaneWanted> for RailPair {
     }
 }
 
-/// No rail of the one side can talk to a rail of the other.
+/// No rail of the reader can reach a rail of the producer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no transport in common: this side has {ours}, the producer has {theirs}")]
+#[error("the two sides have no transport in common: this side has {ours}, the producer has {theirs}")]
 pub struct NothingInCommon {
     /// This side's rails, by transport.
     pub ours: String,
-    /// The producer's.
+    /// The producer's rails, by transport.
     pub theirs: String,
 }
 
@@ -39,16 +39,17 @@ impl NothingInCommon {
     }
 }
 
-/// Pairs every rail of the reader with a producer's rail of the same transport; rails of a
-/// transport that the producer does not have stay alone.
+/// Pairs every rail of the reader with a producer's rail of the same transport. A rail of a
+/// transport that the producer does not have gets no pair.
 ///
-/// Where both sides have as many rails of a transport, the first goes to the first, and so on:
-/// fabrics are built so that these hang on one switch. Otherwise each goes to the rail that has
-/// fewest lanes, those paired here included; the lowest index wins a tie.
+/// Where both sides have equally many rails of a transport, the first is paired with the first, and
+/// so on: fabrics are built so that these are on one switch. Otherwise each rail is paired with the
+/// producer's rail that has the fewest lanes, pairs made here included; of equal ones, with the one
+/// of the lowest index.
 ///
 /// # Errors
 ///
-/// No pair at all.
+/// No rail has a pair.
 pub fn pair(
     reader: &[RailDescription],
     producer: &[RailDescription],
@@ -75,7 +76,7 @@ pub fn pair(
 }
 
 impl NothingInCommon {
-    /// Of these rails and those of the producer.
+    /// The error for this side's rails and the producer's rails.
     #[must_use]
     pub fn between(ours: &[RailDescription], theirs: &[RailDescription]) -> Self {
         Self { ours: kinds(ours), theirs: kinds(theirs) }
@@ -115,13 +116,13 @@ mod tests {
     const T: (TransportKind, u32) = (TransportKind::Tcp, 0);
 
     #[test]
-    fn equal_counts_go_index_to_index_whatever_the_load() {
+    fn equal_counts_are_paired_by_index_whatever_the_load() {
         let loaded = [(TransportKind::Verbs, 90), V, V];
         assert_eq!(paired(&[V, V, V], &loaded), [(0, 0), (1, 1), (2, 2)]);
     }
 
     #[test]
-    fn unequal_counts_go_round_by_load() {
+    fn unequal_counts_are_paired_by_load() {
         assert_eq!(paired(&[V; 5], &[V, V]), [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]);
         let busy = [(TransportKind::Verbs, 2), (TransportKind::Verbs, 1), V];
         assert_eq!(paired(&[V, V], &busy), [(0, 2), (1, 1)]);
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_common_names_both() {
+    fn without_a_common_transport_the_error_names_both_sides_rails() {
         let error = pair(&rails(&[S]), &rails(&[V, T])).unwrap_err().to_string();
         assert!(error.contains("rail (shm)") && error.contains("rail (verbs), rail (tcp)"), "{error}");
         assert!(pair(&[], &rails(&[V])).unwrap_err().to_string().contains("no rails"));

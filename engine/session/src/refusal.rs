@@ -1,4 +1,4 @@
-//! Why two peers do not get together, in words that both can print.
+//! Why one peer refuses the other: a reason that both sides can print.
 
 use std::fmt;
 
@@ -6,7 +6,8 @@ use crate::key::KeyId;
 use crate::name::NodeName;
 use crate::offer::Layout;
 
-/// The protocol versions that a side speaks: a range, so that neighbours in version interoperate.
+/// The protocol versions that a side speaks: a range, so that a release can work with the one
+/// before.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Versions {
     min: u16,
@@ -14,7 +15,7 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// What this crate speaks.
+    /// The versions that this crate speaks.
     pub const SUPPORTED: Self = Self { min: crate::wire::VERSION, max: crate::wire::VERSION };
 
     /// From `min` to `max`, both included; `None` unless `1 <= min <= max`.
@@ -55,7 +56,7 @@ impl fmt::Debug for Versions {
     }
 }
 
-/// What a side came to do.
+/// Whether a side is a reader or a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// It pulls pages.
@@ -65,7 +66,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role behind a number on the wire.
+    /// The role with this number on the wire.
     #[must_use]
     pub const fn from_wire(code: u8) -> Option<Self> {
         match code {
@@ -94,12 +95,12 @@ impl fmt::Display for Role {
     }
 }
 
-/// A value of ours and its counterpart at the peer.
+/// A value of this side and the same value of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Both<T> {
-    /// This side's.
+    /// This side's value.
     pub ours: T,
-    /// The other side's.
+    /// The peer's value.
     pub theirs: T,
 }
 
@@ -114,7 +115,7 @@ impl<T> Both<T> {
 /// A refusal, as one of the two sides sees it. `ours` is always the side that holds the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Who is who, as far as known.
+    /// The names of the two sides, as far as known.
     pub nodes: Both<Option<NodeName>>,
     /// Why.
     pub reason: Reason,
@@ -128,9 +129,9 @@ pub enum Reason {
     Version(Both<Versions>),
     /// The keys differ.
     Key(Both<KeyId>),
-    /// The layouts differ: in fingerprint, bytes of a page or parts. Names alone may.
+    /// The layouts differ: in fingerprint, bytes of a page or parts. Their names may differ.
     Layout(Both<Layout>),
-    /// Both sides want to be the same.
+    /// The two roles do not go together: both are readers, or both are producers.
     Role(Both<Role>),
     /// A message's MAC is wrong although the keys are the same: it was changed on its way, replayed
     /// or reflected.
@@ -143,12 +144,12 @@ pub enum Reason {
         /// The number of the message's kind, as far as known.
         kind: u16,
     },
-    /// The producer talks to as many beginners as it will at once. Worth another try.
+    /// As many connections are in their handshake as the producer allows. Trying again may help.
     TooManyHandshakes {
         /// Its limit.
         limit: u64,
     },
-    /// The producer has as many sessions as it will.
+    /// The producer has as many sessions as it allows.
     TooManySessions {
         /// Its limit.
         limit: u64,
@@ -232,10 +233,10 @@ impl fmt::Display for Refusal {
             ),
             Reason::Malformed { kind } => write!(
                 f,
-                "message {kind} between {us} (this side) and {them} (the peer) is malformed or out of turn: is one of them another build?"
+                "message {kind} between {us} (this side) and {them} (the peer) is malformed or out of turn: do both run the same release?"
             ),
             Reason::TooManyHandshakes { limit } => {
-                write!(f, "the producer is busy with {limit} other handshakes, its limit; try again shortly")
+                write!(f, "the producer has {limit} other handshakes under way, its limit; try again shortly")
             }
             Reason::TooManySessions { limit } => {
                 write!(f, "the producer has {limit} sessions, its limit; raise max_sessions or use another")
@@ -244,7 +245,7 @@ impl fmt::Display for Refusal {
             Reason::Other { code } => {
                 write!(
                     f,
-                    "the handshake of {us} (this side) and {them} (the peer) was refused for reason {code}, which this version does not know: the log of the newer side has it"
+                    "{us} (this side) and {them} (the peer) cannot have a session, for reason {code}, which this version does not know"
                 )
             }
         }

@@ -1,8 +1,7 @@
-//! A stream of whole messages, in which nothing waits for ever.
+//! A connection that sends and receives whole messages, with a deadline for every wait.
 //!
-//! The socket is non-blocking, and every wait is a `poll` with a time-out, so that one clock bounds
-//! a whole exchange however few bytes a peer sends at a time, and so that a stop reaches every
-//! thread.
+//! The socket is non-blocking, and every wait is a poll(2) with a time-out. So a deadline bounds a
+//! whole exchange however few bytes a peer sends at a time, and a stop signal ends every wait.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -18,24 +17,25 @@ use crate::error::Cause;
 use crate::message;
 use crate::wire::{HEADER, LARGEST, MessageKind};
 
-/// How long a peer may say nothing while it is expected to say something.
+/// How long a peer may send nothing while a message from it is due.
 pub const SILENCE: Duration = Duration::from_secs(10);
-/// How often a side of a session says that it lives.
+/// How often a side of a session sends `Alive`.
 pub const BEAT: Duration = Duration::from_secs(2);
-/// How long a session may bring not a byte before the peer counts as gone: time for three beats to
-/// be late. The connection alone is no sign of life: a child of a fork keeps it open when the
-/// peer's process has died.
+/// How long a session may go without a byte from the peer before the peer counts as gone: longer
+/// than three [`BEAT`]s. That the connection is open proves nothing: a child of a fork may keep it
+/// open after the peer's process has died.
 pub const LULL: Duration = Duration::from_secs(8);
-/// How long the side that refuses waits for the other to have read why.
+/// How long the side that refuses keeps the connection open so that the peer can read the reason.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// Probes of an idle connection: a host that died is noticed after 4 + 3 * 2 = 10 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(4);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_PROBES: u32 = 3;
-/// The same where bytes are on their way: the system's own patience would be some 15 minutes.
+/// How long sent bytes may stay unacknowledged. The system's default is some 15 minutes.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
+/// Why a wait has ended.
 #[derive(PartialEq, Eq)]
 enum Woken {
     Ready,
@@ -43,14 +43,17 @@ enum Woken {
     TimedOut,
 }
 
-/// One message as it came, whole: its size is its kind's.
+/// The bytes of one whole message, and its kind, which determines their number.
 pub(crate) type Frame = (MessageKind, Vec<u8>);
 
-/// One connection.
+/// A connection, and the message that is being received.
 pub(crate) struct Stream {
     tcp: TcpStream,
+    /// Ends every wait, at a producer.
     stop: Option<Arc<StopSignal>>,
+    /// How long the peer may send nothing while a message from it is due.
     silence: Duration,
+    /// The message that is being received: its first `filled` bytes have come.
     inbox: Box<[u8; LARGEST]>,
     filled: usize,
     /// When the first byte of the message in the inbox came.
@@ -77,6 +80,7 @@ impl Stream {
         self.heard
     }
 
+    /// How long the peer may send nothing while a message from it is due.
     pub(crate) fn silence(&self) -> Duration {
         self.silence
     }
@@ -138,7 +142,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Sends what the socket takes without waiting: for last words.
+    /// Sends as many bytes as the socket takes without waiting: for a message before the close.
     pub(crate) fn send_now(&mut self, bytes: &[u8]) {
         let _ = self.tcp.write(bytes);
     }
@@ -149,7 +153,7 @@ impl Stream {
         loop {
             let want = if self.filled < HEADER { HEADER } else { message::header(&self.inbox[..])?.bytes() };
             if self.filled == want {
-                // The header is whole, and so is what it announced.
+                // The header is whole, and so is the message.
                 let kind = message::header(&self.inbox[..])?;
                 self.filled = 0;
                 return Ok(Fill::Whole((kind, self.inbox[..want].to_vec())));
@@ -202,7 +206,7 @@ impl Stream {
             }
             Fill::Partly { .. } => {}
         }
-        // Judged after the reading: this thread may have slept for long, while the peer spoke.
+        // The time is checked after reading: this thread may have slept for long while bytes came.
         if self.heard.elapsed() >= LULL { Err(Cause::Silence(LULL)) } else { Ok(None) }
     }
 
@@ -227,20 +231,21 @@ impl Stream {
         self.wait(PollFlags::IN, Some(until)).map(drop)
     }
 
-    /// The number in a header that was refused, for the refusal.
+    /// The kind's number in a header that was refused, for the refusal.
     pub(crate) fn header_kind(&self) -> u16 {
         if self.filled < HEADER { 0 } else { u16::from_le_bytes([self.inbox[8], self.inbox[9]]) }
     }
 
-    /// Ends our side: nothing more will be sent.
+    /// Closes the connection for sending.
     pub(crate) fn end(&self) {
         let _ = self.tcp.shutdown(Shutdown::Write);
     }
 
-    /// Throws away some of what is there to read, and says whether there will be no more.
+    /// Reads and drops some of the bytes that have come, and returns whether the peer has closed
+    /// its side.
     pub(crate) fn drained(&mut self) -> bool {
         let mut unread = [0; 1024];
-        // Not until there is nothing: a peer may send faster than this reads.
+        // A bounded number of reads: a peer may send faster than this thread reads.
         for _ in 0..16 {
             match self.tcp.read(&mut unread) {
                 Ok(0) => return true,
@@ -252,8 +257,9 @@ impl Stream {
         false
     }
 
-    /// Ends our side, and waits until the other has ended its own or `until` is past. To close at
-    /// once, with bytes unread, would reset the connection and could take our last words with it.
+    /// Closes the connection for sending, and waits until the peer has closed its side or `until`
+    /// is past. Closing the socket at once, with bytes unread, would reset the connection, and the
+    /// peer could lose the last message.
     pub(crate) fn linger(&mut self, until: Instant) {
         self.end();
         while !self.drained() && Instant::now() < until {
@@ -270,6 +276,7 @@ impl AsFd for Stream {
     }
 }
 
+/// What reading from the socket gave.
 enum Fill {
     Whole(Frame),
     Partly { progressed: bool },

@@ -1,4 +1,5 @@
-//! The bytes. docs/protocol.md says the same in prose; the golden files beside this one fix it.
+//! The bytes of messages. docs/protocol.md describes them; the golden files beside this file hold
+//! one message of each kind.
 //!
 //! Little-endian, alignment 1, one size per kind. Every message begins with a [`Header`]; all but
 //! [`Hello`] end with a MAC.
@@ -11,9 +12,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::offer::MAX_LANES;
 
-/// How every message begins. CR and LF tell a stream that something "translates".
+/// The first eight bytes of every message. CR and LF show whether something on the way translates
+/// line ends.
 pub(crate) const MAGIC: [u8; 8] = *b"kvrail\r\n";
-/// The version that this module speaks.
+/// The version of the protocol that this module implements.
 pub(crate) const VERSION: u16 = 1;
 /// Regions in one message.
 pub(crate) const REGIONS: usize = 16;
@@ -24,16 +26,17 @@ pub(crate) const HEADER: usize = size_of::<Header>();
 /// Bytes of the largest message.
 pub(crate) const LARGEST: usize = size_of::<Lanes>();
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 #[non_exhaustive]
 pub enum MessageKind {
-    /// The reader's first word.
+    /// The reader's first message.
     Hello = 1,
-    /// The producer's first word.
+    /// The producer's first message.
     Challenge = 2,
-    /// No, and why. Either side, at any time before the session stands.
+    /// A refusal with its reason. Either side sends it, at any time before the session is
+    /// established.
     Refused = 3,
     /// The reader's layout.
     Propose = 16,
@@ -41,15 +44,15 @@ pub enum MessageKind {
     Offer = 17,
     /// Some of the producer's regions.
     Regions = 18,
-    /// The reader asks for lanes.
+    /// The reader's requests for lanes.
     Lanes = 32,
-    /// The producer's ends of them, ready to receive.
+    /// The producer's ends of requested lanes, ready to receive.
     LanesReady = 33,
     /// The reader gives lanes back.
     Release = 34,
     /// A side closes the session.
     Bye = 48,
-    /// A side lives.
+    /// The sender's process is alive.
     Alive = 49,
 }
 
@@ -92,8 +95,8 @@ impl MessageKind {
         }
     }
 
-    /// The version in its header: 0 for what must be understood before a version is agreed on, and
-    /// so stays as it is for ever.
+    /// The version in its header: 0 for kinds that are sent before a version is agreed on, and
+    /// whose format therefore never changes.
     #[must_use]
     pub const fn version(self) -> u16 {
         match self {
@@ -154,7 +157,7 @@ wire! {
         128 mac: [u8; MAC],
     }
 
-    /// Frozen. One side of a refusal; what does not matter to its reason is zero.
+    /// Frozen. One side of a refusal; fields that its reason does not use are zero.
     struct Side = 176 {
         0 node: [u8; 64],
         64 layout: LayoutField,

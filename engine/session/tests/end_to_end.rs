@@ -1,4 +1,5 @@
-//! A producer and a reader, from the first word to the last byte: session, engine, real rails.
+//! A producer and a reader, from the handshake to the last byte of a page: session, engine, real
+//! rails.
 #![allow(missing_docs, unsafe_code, reason = "a test that lays a publication table into shared memory")]
 
 use std::num::{NonZeroU16, NonZeroU64};

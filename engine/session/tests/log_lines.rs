@@ -1,5 +1,5 @@
-//! Strangers cause few log lines, however many they are. Alone in its binary, for it counts those
-//! of the whole process.
+//! Connections that never authenticate cause a bounded number of log lines. The test is alone in
+//! its binary, since it counts the lines of the whole process.
 #![allow(missing_docs, reason = "a test")]
 
 use std::net::TcpStream;
@@ -67,7 +67,7 @@ impl LaneAcceptor for Nothing {
 }
 
 #[test]
-fn a_thousand_strangers_are_a_dozen_lines() {
+fn a_thousand_unauthenticated_connections_cause_a_dozen_log_lines() {
     tracing::subscriber::set_global_default(Count).unwrap();
     let failed = Arc::new(AtomicUsize::new(0));
     let counts = Arc::clone(&failed);

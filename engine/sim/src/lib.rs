@@ -4,10 +4,10 @@
 //! an operating system:
 //!
 //! - [`sim`], a deterministic model of rails, lanes and peers on a virtual clock. It moves real
-//!   bytes, breaks in every way that a QP, a NIC or a peer breaks, and records what an engine must
-//!   never do. The same seed and the same calls give the same completions, bit for bit.
-//! - [`null`], rails that move nothing and cost almost nothing, for measuring the engine itself. It
-//!   is called through a table of C functions, as a driver is.
+//!   bytes, fails in the ways in which QPs, NICs and peers fail, and records every broken promise
+//!   of an engine. The same seed and the same calls give the same completions, bit for bit.
+//! - [`null`], rails that move nothing and cost almost nothing, for measuring the engine itself.
+//!   The engine calls it through a table of C functions, as it calls a driver.
 #![no_std]
 
 #[cfg(test)]

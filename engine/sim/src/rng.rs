@@ -1,8 +1,8 @@
-//! The model's only source of chance.
+//! The model's random numbers: the only source of chance in it.
 
 /// SplitMix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (OOPSLA
-/// 2014), with the constants of Vigna's public-domain C. One word of state, every seed is a good
-/// one, and the sequence is the same on every machine.
+/// 2014), with the constants of Vigna's public-domain C. It has one word of state, every seed is
+/// good, and the sequence is the same on every machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SplitMix64(u64);
 
@@ -19,8 +19,7 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// A number in `0 ..= most`, by Lemire's multiply and shift. Its bias, below `most / 2^64`, is
-    /// nothing to a model.
+    /// A number in `0 ..= most`, by Lemire's multiply and shift. Its bias is below `most / 2^64`.
     pub(crate) const fn up_to(&mut self, most: u64) -> u64 {
         if most == 0 {
             return 0;
@@ -35,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn golden_sequence() {
+    fn the_sequence_is_that_of_the_reference_implementation() {
         // The reference implementation's first outputs for seed 1234567.
         let mut rng = SplitMix64::new(1_234_567);
         let first = [

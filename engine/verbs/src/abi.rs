@@ -1,7 +1,8 @@
 //! Compares core's structs with the C headers' at compile time: sizes and every offset.
 //!
 //! Core writes `ibv_send_wr`s and reads `ibv_wc`s through structs of its own, since it does not
-//! depend on the bindings. This crate compiles only if the two are the same bytes.
+//! depend on the bindings. This crate compiles only if core's structs and the bindings' have the
+//! same layout.
 
 use std::mem::{offset_of, size_of};
 

@@ -1,11 +1,11 @@
-//! How rails over verbs are configured.
+//! The configuration of rails over verbs, and the bounds of each value.
 
 use crate::wire::Mtu;
 
-/// The most pieces of local memory that one READ may land in.
+/// The most pieces of local memory that one READ may write.
 pub(crate) const MAX_SGES: u32 = 16;
-/// Milliseconds that a reader waits before it sends a READ again that the producer was not ready
-/// for. They are a hundredth of the second after which the engine fails a lane without progress.
+/// Milliseconds that a reader waits before it sends a READ again for which the producer was not
+/// ready: about a hundredth of the second after which the engine fails a lane without progress.
 pub const RNR_DELAY_MS: f64 = 10.24;
 /// The code of [`RNR_DELAY_MS`] in a QP's `min_rnr_timer` (InfiniBand specification, vol. 1, table
 /// of RNR NAK timers).
@@ -19,10 +19,10 @@ pub struct VerbsConfig {
     /// Completion queue entries of a rail, at most what the device allows. A rail has room for
     /// `cq_entries / sq_entries` lanes.
     pub cq_entries: u32,
-    /// Pieces of memory that one READ may land in, for pages that land in another layout: 1 to 16,
-    /// at most what the device allows. Each entry of a send queue has room for so many.
+    /// Pieces of memory that one READ may write, for pages that are read into another layout: 1 to
+    /// 16, at most what the device allows. Each entry of a send queue has room for that many.
     pub sges: u32,
-    /// The most READs in flight per lane. `None`: what both devices can do, usually 16.
+    /// The most READs in flight per lane. `None`: as many as both devices can do, usually 16.
     pub read_depth: Option<u8>,
     /// The largest path MTU. `None`: the smaller of both ports' active ones.
     pub mtu: Option<Mtu>,
@@ -42,9 +42,10 @@ pub struct VerbsConfig {
     /// How often a packet without an answer is sent again: 0 to 6. 7 is refused, since SoftRoCE
     /// takes it for "for ever".
     pub retry: u8,
-    /// How often a READ is sent again that its producer was not ready for: 0 to 6, [`RNR_DELAY_MS`]
-    /// apart, or 7, which is "for ever". With 7 the engine is the bound: it fails a lane that has
-    /// made no progress for the `stall` of its configuration, and reports a batch at its deadline.
+    /// How often a READ is sent again for which its producer was not ready: 0 to 6,
+    /// [`RNR_DELAY_MS`] apart, or 7, which is "for ever". With 7 the engine is the bound: it fails
+    /// a lane that has made no progress for the `stall` of its configuration, and reports a batch
+    /// at its deadline.
     ///
     /// A producer's NIC is not ready while the page that it is to send is brought into memory
     /// (on-demand paging), or while it is short of resources.
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
+    fn a_value_out_of_its_range_is_refused_by_name() {
         assert_eq!(VerbsConfig::DEFAULT.check(), Ok(()));
         let bad = [
             (VerbsConfig { sq_entries: 1, ..VerbsConfig::DEFAULT }, "sq_entries is 1: it must be 2"),

@@ -1,4 +1,4 @@
-//! Completion queues, and the channel that one sleeps on.
+//! Completion queues, and the channel on which an engine sleeps until one has an entry.
 //!
 //! A queue keeps its library's lock. `IBV_CREATE_CQ_ATTR_SINGLE_THREADED` would remove it from
 //! `ibv_start_poll` alone: in libmlx5 (`providers/mlx5/cq.c`) `ibv_poll_cq` takes it whatever the
@@ -33,8 +33,7 @@ impl Channel {
         // SAFETY: an open context.
         let raw = unsafe { sys::ibv_create_comp_channel(context.as_ptr()) };
         let this = Self { raw: context.some("ibv_create_comp_channel", raw)? };
-        // Events are taken when the descriptor is readable. Should it not be, the call must not
-        // block.
+        // Events are taken when the descriptor is readable. If it is not, the call must not block.
         let flags =
             fcntl_getfl(this.as_fd()).and_then(|flags| fcntl_setfl(this.as_fd(), flags | OFlags::NONBLOCK));
         flags.map_err(|e| RailError::System {
@@ -124,7 +123,7 @@ impl CqHandle {
         usize::try_from(n).map(|n| n.min(out.len())).map_err(|_| n)
     }
 
-    /// Has the next completion make the channel readable.
+    /// Arms the queue: its next completion makes the channel readable. Returns whether that worked.
     pub(crate) fn arm(&self) -> bool {
         // SAFETY: a live queue. Arming writes to words of its own, and may be done while others
         // poll.

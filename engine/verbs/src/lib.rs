@@ -1,21 +1,21 @@
 //! The RDMA rail: one-sided READs over libibverbs, on RoCE and InfiniBand.
 //!
-//! libibverbs is opened at run time: what is built with this crate starts on a host without it, and
-//! then says what is missing ([`RailError`]).
+//! libibverbs is opened at run time: a program that is built with this crate starts on a host
+//! without it, and opening a rail there fails with what is missing ([`RailError`]).
 //!
 //! # From the outside in
 //!
 //! 1. [`rail::open`] opens ports by name, or all of them (`auto`), for a reader or for a producer.
-//!    Each [`Rail`] has chosen its address ([`gid`]) and says in the log why.
+//!    Each [`Rail`] chooses its address ([`gid`]) and logs why.
 //! 2. A reader's rails become a [`Verbs`], which is a [`Provider`](kvrail_core::provider::Provider)
-//!    for an engine; a producer registers what it publishes as a [`VerbsRegion`], readable by peers
-//!    and nothing else.
-//! 3. [`pairing`] says which rail reads from which. A [`QpDialer`] and a [`QpAcceptor`] make the
-//!    two ends of a lane, exchanging 64 bytes each way ([`wire`]); the engine has the lane opened
-//!    by [`Verbs`].
+//!    for an engine. A producer registers the memory that it publishes as a [`VerbsRegion`], which
+//!    peers can read and cannot write.
+//! 3. [`pairing`] chooses the producer's rail that each rail of the reader reads from. A
+//!    [`QpDialer`] and a [`QpAcceptor`] make the two ends of a lane and exchange 64 bytes each way
+//!    ([`wire`]); then [`Verbs`] opens the lane for the engine.
 //! 4. An [`Encoder`] puts the engine's READs into the lane's send queue: [`SendWrEncoder`], on any
-//!    device. Completions are polled into core's `Wc`. That core's structs are the library's is
-//!    proven at compile time (`abi.rs`).
+//!    device. Completions are polled into core's `Wc`. `abi.rs` proves at compile time that core's
+//!    structs have the layout of the library's.
 //!
 //! # Folders
 //!
@@ -32,8 +32,8 @@
 //!
 //! # What it has run on
 //!
-//! SoftRoCE only, so far: `docs/rdma.md` says what that means, and what is written and has never
-//! run.
+//! So far this crate has run on SoftRoCE only: `docs/rdma.md` says what that means, and which code
+//! has never run.
 //!
 //! # Forks
 //!

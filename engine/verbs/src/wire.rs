@@ -104,18 +104,18 @@ impl std::fmt::Display for LinkLayer {
 #[non_exhaustive]
 pub enum WireError {
     /// The bytes are of another version of this format, or of another transport.
-    #[error("format {0} is not known: the peers' versions of kvrail-verbs differ, or it is no verbs rail")]
+    #[error("format {0} is not known: the peers run different releases, or the rail is no verbs rail")]
     Format(u8),
     /// A value is out of its range.
-    #[error("{field} is {value}, which is out of its range")]
+    #[error("{field} is {value}, which is out of range")]
     Value {
         /// The field.
         field: &'static str,
         /// Its value.
         value: u32,
     },
-    /// A byte that must be zero is not.
-    #[error("byte {0} is reserved and not zero")]
+    /// A reserved byte is not zero.
+    #[error("byte {0} is reserved and is not zero")]
     Reserved(usize),
     /// An address is not of the kind that it claims.
     #[error("{gid} is no address of the kind {kind}")]
@@ -164,7 +164,7 @@ pub struct LaneEnd {
     pub psn: u32,
     /// The largest packets that it takes.
     pub mtu: Mtu,
-    /// How many READs may be in flight as far as this end is concerned, at least 1.
+    /// How many READs may be in flight by this end's limits, at least 1.
     pub read_depth: u8,
     /// Whether packets to it need a global route header.
     pub needs_grh: bool,
@@ -252,7 +252,7 @@ impl RailEnd {
     ///
     /// # Errors
     ///
-    /// Names the first value that cannot be.
+    /// Names the first value that is out of range.
     pub fn decode(bytes: &[u8; BLOB]) -> Result<Self, WireError> {
         format(bytes)?;
         let link = match bytes[1] {
@@ -280,7 +280,7 @@ impl RailEnd {
 }
 
 impl LaneEnd {
-    /// The rail that it is an end on, as far as it says: one address.
+    /// The rail on which it is an end, with the one address that it names.
     pub(crate) fn rail(&self) -> RailEnd {
         let link = match self.kind {
             GidKind::InfiniBand => LinkLayer::InfiniBand,
@@ -314,7 +314,7 @@ impl LaneEnd {
     ///
     /// # Errors
     ///
-    /// Names the first value that cannot be.
+    /// Names the first value that is out of range.
     pub fn decode(bytes: &[u8; BLOB]) -> Result<Self, WireError> {
         format(bytes)?;
         let value = |field, value| WireError::Value { field, value };

@@ -1,5 +1,5 @@
-//! Over a real provider: what submit, post, poll and refill cost beside the driver's work. Heap
-//! calls of ours: none. The provider's locks are counted and told, as theirs.
+//! The data path over a real provider library: submit, post, poll and refill make no heap call of
+//! kvrail's. The provider library's locks are counted and reported.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "a counting allocator, and functions in front of libc's")]
 
@@ -27,12 +27,12 @@ struct Counts {
 }
 
 thread_local! {
-    /// Of this thread, while it counts.
+    /// The counts of this thread, while it counts.
     static COUNTS: Cell<Option<Counts>> = const { Cell::new(None) };
 }
 
 fn count(what: impl FnOnce(&mut Counts)) {
-    // A thread that is going away has nothing to count.
+    // A thread that is ending has no counts any more.
     let _ = COUNTS.try_with(|counts| {
         if let Some(mut now) = counts.get() {
             what(&mut now);
@@ -105,7 +105,7 @@ unsafe extern "C" fn pthread_spin_lock(lock: *mut c_void) -> c_int {
     unsafe { forward(&NEXT, c"pthread_spin_lock", lock) }
 }
 
-/// What `f` does in this thread.
+/// Runs `f`, and returns how many calls it made in this thread.
 fn counted<R>(f: impl FnOnce() -> R) -> (Counts, R) {
     COUNTS.set(Some(Counts::default()));
     let out = f();

@@ -1,5 +1,5 @@
-//! What rule 2 of the design rests on, on a real stack: a wr posted to a QP in the error state
-//! comes back flushed, behind all that was posted before; after it nothing is written any more.
+//! Draining a lane on a real verbs stack: a wr that is posted to a QP in the error state comes back
+//! flushed, after all wrs that were posted before it, and nothing is written after that.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "posts READs by hand")]
 
@@ -16,7 +16,7 @@ use kvrail_verbs::{
 };
 use lane::{Devices, said};
 
-/// What the lane is opened as.
+/// The id under which the lane is opened.
 const ID: LaneId = LaneId::new(0, 1);
 const READS: u32 = 16;
 const BYTES: u32 = 256 << 10;
@@ -24,7 +24,7 @@ const RAIL: RailIndex = RailIndex(0);
 /// A bound against hanging only.
 const PATIENCE: Duration = lane::HANGS;
 
-/// One lane by hand, and its memory.
+/// One lane without an engine, and its memory.
 struct Bench {
     verbs: Verbs,
     lane: VerbsLane,
@@ -101,7 +101,7 @@ impl Bench {
         assert_eq!(post.commit(), Commit::All);
     }
 
-    /// Completions until `last` or for so long.
+    /// Polls until the completion of `last`, for `limit` at most, and returns all completions.
     fn completions(&mut self, last: Option<WrId>, limit: Duration) -> Vec<Wc> {
         let (start, mut all) = (Instant::now(), Vec::new());
         while start.elapsed() < limit {
@@ -116,7 +116,7 @@ impl Bench {
         all
     }
 
-    /// Waits for the lane's next event.
+    /// Waits for the next event, which must be `wanted`.
     fn hears(&mut self, wanted: ProviderEvent) {
         let start = Instant::now();
         loop {
@@ -136,7 +136,7 @@ impl Bench {
 /// Posts, fails the lane while READs are under way, drains, and checks what came in which order.
 fn drained(test: &str, fabric: &Devices, by_itself: bool) {
     let mut bench = Bench::new(fabric);
-    // It works at all.
+    // First without a fault.
     bench.post(0, 2);
     let first = bench.completions(Some(WrId::new(ID, 1)), PATIENCE);
     assert!(first.iter().all(|wc| wc.status().is_success()) && !first.is_empty(), "{first:?}");
@@ -146,7 +146,7 @@ fn drained(test: &str, fabric: &Devices, by_itself: bool) {
     bench.post(2, READS);
     let mut before = Vec::new();
     if by_itself {
-        // Until the retries are used up.
+        // The lane fails by itself when its retries are used up.
         let start = Instant::now();
         while !before.iter().any(|wc: &Wc| !wc.status().is_success()) {
             assert!(start.elapsed() < PATIENCE, "the retries never end");
@@ -160,7 +160,7 @@ fn drained(test: &str, fabric: &Devices, by_itself: bool) {
     bench.verbs.drain(&mut bench.lane, drain).unwrap();
     before.extend(bench.completions(Some(drain), PATIENCE));
     drop(broken);
-    // Nothing comes after it, and nothing is written.
+    // No completion comes after the drain, and nothing is written.
     let written: Vec<u8> = bench.to.to_vec();
     let after = bench.completions(None, Duration::from_millis(300));
     assert!(bench.to == &written[..], "something was written after the drain");
@@ -183,23 +183,23 @@ fn drained(test: &str, fabric: &Devices, by_itself: bool) {
 }
 
 #[test]
-fn a_drain_comes_back_behind_what_was_under_way() {
+fn a_drain_completes_after_all_reads_under_way() {
     const TEST: &str = "drain of a lane that was failed";
     let Some(fabric) = Devices::find(TEST) else { return };
     drained(TEST, &fabric, false);
 }
 
 #[test]
-fn a_drain_comes_back_behind_what_failed_by_itself() {
+fn a_drain_of_a_lane_that_failed_by_itself_completes_last() {
     const TEST: &str = "drain of a lane that failed by itself";
     let Some(fabric) = Devices::find_breakable(TEST) else { return };
     drained(TEST, &fabric, true);
 }
 
-/// A QP is destroyed without the engine's help, and its neighbours' completions are found
-/// meanwhile: an engine that had to keep away from the queue would take healthy lanes for silent.
+/// A QP is destroyed without the engine's help, and completions of other lanes are found meanwhile:
+/// if the engine could not poll the queue for that time, it would take healthy lanes for silent.
 #[test]
-fn a_queue_is_polled_while_a_lane_of_it_is_destroyed() {
+fn a_queue_can_be_polled_while_one_of_its_lanes_is_destroyed() {
     const TEST: &str = "a lane closed beside one that works";
     let Some(fabric) = Devices::find(TEST) else { return };
     let mut bench = Bench::new(&fabric);
@@ -208,7 +208,7 @@ fn a_queue_is_polled_while_a_lane_of_it_is_destroyed() {
         let closed = LaneId::new(1, life);
         let lane = bench.another(closed);
         let rail = bench.verbs.ports().swap_remove(0);
-        // Each QP keeps its rail.
+        // Each QP holds an `Arc` of its rail, so their number shows when the QP is gone.
         let before = Arc::strong_count(&rail);
         bench.verbs.close(lane);
         let (start, mut reads) = (Instant::now(), 0);
@@ -226,7 +226,7 @@ fn a_queue_is_polled_while_a_lane_of_it_is_destroyed() {
 }
 
 #[test]
-fn a_rail_is_used_for_the_side_that_it_was_opened_for() {
+fn a_rail_serves_only_the_side_for_which_it_was_opened() {
     const TEST: &str = "rails of the other side";
     let Some(fabric) = Devices::find(TEST) else { return };
     let open = |side| rail::open(&fabric.reader, VerbsConfig::DEFAULT, side).unwrap();
@@ -234,7 +234,7 @@ fn a_rail_is_used_for_the_side_that_it_was_opened_for() {
     assert!(error.contains("producer's"), "{error}");
     let error = QpAcceptor::new(open(Side::Reader)).unwrap_err().to_string();
     assert!(error.contains("reader's"), "{error}");
-    // What drives an engine, or did, drives no other.
+    // A rail that drives an engine, or has driven one, drives no other.
     let rails = open(Side::Reader);
     drop(Verbs::start(rails.clone()).unwrap());
     let error = Verbs::start(rails).unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! Rails, QPs and producers that fail while pages are read: nothing is lost, nothing counted twice,
-//! nothing wrong. Every byte of every page is compared.
+//! Rails, QPs and producers that fail while pages are read: no page is lost, counted twice or
+//! wrong. Every byte of every page is compared.
 #![allow(missing_docs, reason = "tests")]
 
 mod lane;
@@ -64,8 +64,8 @@ fn rail_breaks(test: &str, how: &[&str]) {
     let (_producer, mut load) = begin(&fabric);
     let (failed, again) = (load.stats(0).lanes_failed, load.sum(|rail| rail.reposted));
     let broken = load.during(|| break_rails(&["a0"], how));
-    // A link that goes down takes all lanes along, busy or not. Without that news lanes fail by
-    // what they carry.
+    // A link that goes down fails all its lanes, busy or not. Without that event only lanes with
+    // outstanding wrs fail.
     let silent = how[0] != "down";
     load.run_until("the rail's lanes are given up, and what they carried is posted again", |l| {
         let posted_again = l.sum(|rail| rail.reposted) > again;
@@ -115,7 +115,7 @@ fn rail_is_slow(test: &str, how: &[&str]) {
     let before = load.stats(0).bytes;
     let start = Instant::now();
     let mut lost = 0;
-    // The rail is slow, and is used all the same.
+    // The slow rail is used nevertheless.
     while load.stats(0).bytes < before + (1 << 20) || (how[1] == "loss" && lost < 5) {
         assert!(start.elapsed() < HANGS, "{lost} packets lost; {}", load.state());
         load.run_pages(PAGES);

@@ -1,5 +1,5 @@
-//! Device memory meets rails that do not take it. (There is no GPU here; a file stands for its
-//! export.)
+//! Rails that cannot take device memory refuse it. The tests need no GPU: a file stands for the
+//! export of a GPU's memory.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "memory that other code has exported")]
 #![cfg(feature = "cuda")]
@@ -20,7 +20,7 @@ fn exported(pages: u64) -> DeviceMemory {
     unsafe { DeviceMemory::from_dmabuf(file, 0, 0x7F00_0000_0000, bytes) }.unwrap()
 }
 
-/// The refusal of these rails, which leaves the memory free for others.
+/// Checks that these rails refuse the memory and leave it free for others, and returns the refusal.
 fn refusal<N: ReaderTransport>(rails: N) -> RegisterError {
     let memory = exported(4);
     let mut reader = Reader::start(LAYOUT, rails, Config::default()).unwrap();
@@ -31,7 +31,7 @@ fn refusal<N: ReaderTransport>(rails: N) -> RegisterError {
     assert!(text.contains("modprobe nvidia-peermem") && text.contains("rdma-core 34"), "{text}");
     assert!(memory.claim(), "what was refused is not registered");
     assert!(matches!(reader.register_device(&memory).unwrap_err(), DeviceError::Registered));
-    // Memory that holds no page is that before it is anything else.
+    // Memory that is too small for a page is refused for that first.
     let error = reader.register_device(&small()).unwrap_err();
     assert!(matches!(error, DeviceError::Region(RegionError::TooSmall { .. })), "{error}");
     refused
@@ -45,12 +45,12 @@ fn small() -> DeviceMemory {
 }
 
 #[test]
-fn rails_that_are_no_nics_refuse_it_and_say_what_would_take_it() {
+fn rails_without_a_nic_refuse_device_memory_and_say_what_is_needed() {
     assert_eq!(refusal(shm::rails(2).unwrap()).errno, 95);
 }
 
 #[test]
-fn a_device_without_dmabufs_refuses_it_and_says_what_would_take_it() {
+fn a_device_without_dmabufs_refuses_device_memory_and_says_what_is_needed() {
     const TEST: &str = "device memory on SoftRoCE";
     let Some(fabric) = Devices::find(TEST) else { return };
     let refused = refusal(verbs::rails(&fabric.reader).unwrap());

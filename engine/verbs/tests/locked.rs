@@ -14,15 +14,15 @@ const RAILS: &str = "KVRAIL_TEST_LOCKED_RAILS";
 const BYTES: u64 = 16 << 20;
 const LIMIT: u64 = 24 << 20;
 
-/// In a process of its own, since the limit and the lack of the capability that lifts it are a
-/// process's.
+/// The registration runs in a process of its own: the limit, and the capability that lifts it,
+/// belong to a process.
 #[test]
 fn the_limit_is_named_when_the_second_rail_meets_it() {
     const TEST: &str = "two rails under a limit of locked memory";
     let Some(fabric) = Devices::find_breakable(TEST) else { return };
     let status = Command::new("prlimit")
         .arg(format!("--memlock={LIMIT}"))
-        // Across an exec root gets what the bounding set has.
+        // At an exec, root gets the capabilities of the bounding set.
         .args(["setpriv", "--bounding-set", "-ipc_lock", "--inh-caps", "-ipc_lock"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "registers_under_a_limit", "--nocapture"])
@@ -40,7 +40,7 @@ fn registers_under_a_limit() {
     assert_eq!(rails.len(), 2);
     let memory = kvrail::memory::leaked(BYTES as usize).unwrap();
     let range = MemoryRange { addr: memory.as_mut_ptr().expose_provenance() as u64, len: BYTES };
-    // One rail alone has room, again and again.
+    // The limit has room for one rail's registration, also a second time.
     for _ in 0..2 {
         drop(VerbsRegion::new(&rails[..1], range, Rights::RemoteRead).unwrap());
     }
@@ -50,7 +50,7 @@ fn registers_under_a_limit() {
     else {
         panic!("{error}")
     };
-    // The first rail's, and little else.
+    // The first rail's registration, and little else.
     assert!((BYTES..BYTES + (1 << 20)).contains(&pinned), "{pinned} bytes were locked");
     assert!(error.to_string().contains("ulimit -l"), "{error}");
 }

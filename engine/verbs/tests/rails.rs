@@ -1,4 +1,4 @@
-//! Two rails carry what two rails carry.
+//! Two rails carry almost twice the bytes of one.
 #![allow(missing_docs, reason = "tests")]
 
 mod lane;
@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use kvrail::verbs;
 use lane::{Devices, Load, Producer, produce_if_told, said, time_is_the_guests};
 
-/// What two rails must carry, in hundredths of what one does.
+/// The least that two rails must carry, in hundredths of what one rail carries.
 const LEAST: u64 = 170;
-/// Batches in flight: 8 MB. Runs are 256 KiB long, and a rail that waits for half a run more or
-/// less must not show.
+/// Batches in flight: 8 MB. Runs are 256 KiB long; with so much in flight the result does not
+/// depend on where in a run a rail stands.
 const FLIGHT: usize = 12;
-/// Of each rail, so that links are what is scarce, and not the guest's emulated processors.
+/// The limit of each rail's link, so that the links are the bottleneck and not the guest's emulated
+/// processors.
 const RATE: [&str; 3] = ["netem", "rate", "40mbit"];
 
 #[test]
@@ -23,17 +24,16 @@ fn produces() {
 
 /// Bytes that arrive in a second.
 fn rate(load: &mut Load) -> u64 {
-    // Until what is in flight has gone round twice.
+    // Long enough for all batches in flight to be replaced twice.
     load.run(Duration::from_secs(2));
     let (before, start) = (load.sum(|rail| rail.bytes), Instant::now());
     load.run(Duration::from_millis(2_500));
     (load.sum(|rail| rail.bytes) - before) * 1_000 / start.elapsed().as_millis() as u64
 }
 
-/// What `rails` carry, none of whose lanes fails.
+/// The bytes per second that `rails` carry. No lane may fail.
 fn carried(rails: &str, producer: &Producer) -> u64 {
-    // What is outstanding waits its turn at the link for longer than an acknowledgement may usually
-    // take.
+    // Outstanding READs wait at the slow link for longer than an acknowledgement may usually take.
     let config = verbs::VerbsConfig { timeout: 18, ..verbs::config() };
     let mut load = Load::new(verbs::rails_with(rails, config).unwrap(), 1, FLIGHT);
     load.connect(producer);
@@ -63,6 +63,6 @@ fn two_rails_carry_almost_twice_what_one_does() {
         two >> 10,
         one >> 10
     ));
-    // Where the host shares its processors with others, this would say what they do.
+    // On a host whose processors other programs use, the ratio would depend on those programs.
     assert!(ratio >= LEAST || !time_is_the_guests(), "two rails carry {ratio}% of one");
 }

@@ -1,4 +1,5 @@
-//! Pages land in another layout over real verbs: one READ in several pieces, and one piece a READ.
+//! Pages are read into another layout over real verbs: a READ into several pieces, and a READ for
+//! each piece.
 #![allow(missing_docs, reason = "tests")]
 
 mod lane;
@@ -25,13 +26,13 @@ struct ByToken {
 const ROW: usize = 2 * 576;
 const PAGES: u32 = 8;
 
-/// What a row holds: no two are alike.
+/// The byte that fills a row: it differs between the rows of a page.
 fn row(page: u32, layer: usize, token: usize) -> u8 {
     (page as usize * 64 + layer * 16 + token) as u8
 }
 
 #[test]
-fn pieces_land_where_the_plan_says() {
+fn pieces_are_written_where_the_plan_says() {
     const TEST: &str = "pieces";
     let Some(fabric) = Devices::find(TEST) else { return };
     for sges in [1, 16] {

@@ -1,4 +1,4 @@
-//! Pages read together.
+//! A batch that is being filled: pages join it, each with a slot, and it goes to `submit`.
 
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -18,30 +18,29 @@ use crate::table::NO_ENTRY;
 /// How urgent a batch is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Served first: somebody waits for it.
+    /// Served first, for batches that a request waits for.
     #[default]
     Urgent,
-    /// Served when nothing urgent waits, and now and then in between, so that it never starves.
+    /// Served when no urgent batch waits, and in one turn of sixteen otherwise, so that it is never
+    /// starved.
     Background,
 }
 
-/// Pages to be read together, from one peer or several: a buffer of the engine's pool.
-///
-/// Dropping it gives the buffer back; slots still inside are lost (never freed), so take them out
-/// first, by [`clear`](Self::clear).
+/// Pages to be read together, from one peer or several, with one deadline. It is a handle to a
+/// buffer of the engine's pool. Dropping a batch gives the buffer back. The slots in it are lost
+/// then, and their memory is never freed, so take them out first by [`clear`](Self::clear).
 pub struct Batch<'s> {
     buffer: ManuallyDrop<Buffer<'s>>,
-    /// At most the capacity, a u16.
+    /// How many pages the batch has; at most the capacity, a u16.
     len: u32,
-    /// First page of the last segment, and whether all its pages are of one shape and one chunk
-    /// each.
+    /// The first page of the last segment, and whether the segment's pages have one shape and one
+    /// chunk each.
     segment: u32,
     uniform: bool,
-    /// Whether some of that segment's pages are not to be validated, and whether some are.
+    /// Whether some pages of the last segment are not to be validated, and whether some are.
     some_unvalidated: bool,
     some_validated: bool,
-    /// The shape of the last page: what was checked of it need not be checked of another page of
-    /// the same shape.
+    /// The shape of the last page. A page of the same shape needs no further check.
     last: PageShape,
 }
 
@@ -65,7 +64,7 @@ impl<'s> Batch<'s> {
         }
     }
 
-    /// The buffer, with all that was said of its pages written down.
+    /// The buffer, complete: the last segment is closed and the length written.
     #[inline]
     pub(crate) fn into_buffer(mut self) -> Buffer<'s> {
         self.close_segment();
@@ -75,7 +74,7 @@ impl<'s> Batch<'s> {
         buffer
     }
 
-    /// Writes the last segment's length into its first page.
+    /// Writes the length and the facts of the last segment into its first page.
     #[inline]
     pub(crate) fn close_segment(&mut self) {
         if self.len > 0 {
@@ -96,7 +95,8 @@ impl<'s> Batch<'s> {
     #[allow(unsafe_code, reason = "moves the buffer out of a value that is dropped or forgotten next")]
     #[inline]
     fn take(this: &mut Self) -> Buffer<'s> {
-        // SAFETY: no caller touches `this.buffer` again: two forget `this`, the third is its drop.
+        // SAFETY: no caller touches `this.buffer` again: two callers forget `this`, and the third
+        // is its drop.
         unsafe { ManuallyDrop::take(&mut this.buffer) }
     }
 
@@ -104,7 +104,7 @@ impl<'s> Batch<'s> {
         self.buffer.limits.engine
     }
 
-    /// Which submitter waits for it, from 1; 0 for the engine's own thread.
+    /// Sets which submitter gets the batch back, from 1; 0 is the engine's own thread.
     pub(crate) fn set_origin(&mut self, origin: u16) {
         self.buffer.head_mut().origin = origin;
     }
@@ -119,8 +119,7 @@ impl<'s> Batch<'s> {
         &mut self.buffer
     }
 
-    /// Around the buffer of a batch of `len` pages that is done, to take its slots and results
-    /// from.
+    /// Wraps the buffer of a done batch of `len` pages, to take its slots and results from.
     #[inline]
     pub(super) fn of_done(buffer: Buffer<'s>, len: u32) -> Self {
         Self {
@@ -134,7 +133,7 @@ impl<'s> Batch<'s> {
         }
     }
 
-    /// The same buffer, empty. Slots inside are lost.
+    /// An empty batch with the same buffer. Slots in it are lost.
     #[inline]
     pub(super) fn emptied(mut self) -> Self {
         let buffer = Self::take(&mut self);
@@ -148,7 +147,7 @@ impl<'s> Batch<'s> {
         self.len as usize
     }
 
-    /// Whether it holds none.
+    /// Whether it holds no page.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -160,23 +159,23 @@ impl<'s> Batch<'s> {
         usize::from(self.buffer.limits.capacity)
     }
 
-    /// Sets how urgent it is; [`Class::Urgent`] unless told otherwise.
+    /// Sets how urgent the batch is; [`Class::Urgent`] unless set.
     pub fn set_class(&mut self, class: Class) {
         self.buffer.head_mut().class = class as u8;
     }
 
-    /// Sets a number of the caller's, to be found in the [`Done`](super::Done) again; 0 unless told
-    /// otherwise.
+    /// Sets a number of the caller's own, which [`Done::tag`](super::Done::tag) gives back; 0
+    /// unless set.
     pub fn set_tag(&mut self, tag: u64) {
         self.buffer.head_mut().tag = tag;
     }
 
-    /// Adds the READ of `page` into `slot`, which stays with the engine until the page is done.
-    ///
+    /// Adds the READ of `page` into `slot`. The batch owns the slot from now on.
     /// # Errors
-    ///
-    /// The reason, and the slot back.
-    // A slot and a page passed through memory, and a result back, cost more than the rest.
+    /// The page does not fit the slot, their layouts differ, they are not of this engine, or the
+    /// batch is full. The slot comes back.
+    // Always inlined: passing a page, a slot and a result through memory would cost more than the
+    // body.
     #[inline(always)]
     pub fn read(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
         let last = self.last;
@@ -210,12 +209,11 @@ impl<'s> Batch<'s> {
         Ok(())
     }
 
-    /// Adds the READ of `page` into `slot` by a plan: it lands there in another layout, with no
-    /// copy in between. What the plan does not write stays as it is.
-    ///
+    /// Adds the READ of `page` into `slot` by a plan: the bytes land directly in the layout of the
+    /// slot. Bytes of the slot that the plan does not write stay unchanged.
     /// # Errors
-    ///
-    /// The reason, and the slot back.
+    /// As [`read`](Self::read), or the plan does not read such pages, does not write such slots, or
+    /// is another engine's. The slot comes back.
     pub fn read_with(
         &mut self,
         page: RemotePage,
@@ -233,15 +231,15 @@ impl<'s> Batch<'s> {
     }
 
     /// Adds the READ of another page into the slot of the page before, from byte `offset` of the
-    /// slot on: a slot, which is of no layout, is filled from several pages, of one peer or of
-    /// several.
+    /// slot on. So a slot without a layout is filled from several pages, of one peer or of several.
     ///
-    /// The slot comes back once, with the first of its pages, and its result is good only if all of
-    /// them have arrived. Pages that overlap leave there whatever came last.
+    /// The slot comes back once, with the first of its pages, and that page's result is `Ok` only
+    /// if all pages of the slot have arrived. Where pages overlap, the bytes are those of whichever
+    /// page arrived last.
     ///
     /// # Errors
     ///
-    /// The reason: there is no page before, the page ends beyond the slot, the batch is full, …
+    /// There is no page before, the page ends beyond the slot, or as [`read`](Self::read).
     pub fn read_also(&mut self, page: RemotePage, offset: u32) -> Result<(), ReadError> {
         let (slot, place) = self.last_slot()?;
         let room = slot.len().saturating_sub(offset as usize);
@@ -259,8 +257,9 @@ impl<'s> Batch<'s> {
         Ok(())
     }
 
-    /// The same by a plan, which says where in the slot the page lands: pages of 16 tokens in slots
-    /// of 64, pages of one layer in slots of all, heads of several ranks.
+    /// Adds the READ of another page into the slot of the page before by a plan, which says where
+    /// in the slot the page lands. So slots of 64 tokens are filled from pages of 16, slots of all
+    /// layers from pages of one, or slots of all heads from several ranks.
     ///
     /// # Errors
     ///
@@ -274,7 +273,8 @@ impl<'s> Batch<'s> {
         Ok(())
     }
 
-    /// The slot that the page before lands in, and its place.
+    /// The slot that the page before lands in, and the place in the batch of the page that owns
+    /// this slot.
     fn last_slot(&self) -> Result<(&Slot, u32), ReadError> {
         let pages = self.buffer.pages();
         let slot = |at: u32| pages[at as usize].slot.as_ref().ok_or(ReadError::NoSlot);
@@ -283,7 +283,7 @@ impl<'s> Batch<'s> {
         Ok((slot(at)?, at))
     }
 
-    /// What a page is that lands in `slot` by `plan`, if it may.
+    /// The shape of a page that lands in `slot` by `plan`, if it may land there.
     fn planned(&self, page: RemotePage, slot: &Slot, plan: PlanRef) -> Result<PageShape, ReadError> {
         let BufferLimits { engine, .. } = self.buffer.limits;
         if plan.engine != engine {
@@ -303,10 +303,12 @@ impl<'s> Batch<'s> {
         if page.len < plan.source_end {
             return Err(ReadError::PageTooSmall { page_bytes: page.len, plan_bytes: plan.source_end });
         }
-        // Pages and slots are as long as can be, so only what is not the plan's is looked at.
+        // The plan stands in for the page here: its end must be within the slot, and the layouts
+        // have been compared above.
         let (of, to) = ((page.source, plan.destination_end, layout), (slot.slot_region(), slot.len()));
         PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, self.len)?;
-        // Never the shape of another page: its chunks are work requests of the plan.
+        // The region NONE makes this no other page's shape, since its chunks are work requests of
+        // the plan.
         Ok(PageShape {
             source: page.source,
             slot_region: SlotRegion::NONE,
@@ -315,7 +317,7 @@ impl<'s> Batch<'s> {
         })
     }
 
-    /// Puts a page that has been checked into the next place.
+    /// Puts a checked page into the next place.
     fn put(&mut self, page: RemotePage, slot: Slot, shape: PageShape) {
         self.turn_to(shape);
         self.uniform = false;
@@ -334,7 +336,8 @@ impl<'s> Batch<'s> {
         self.buffer.head_mut().has_shared_or_planned = true;
     }
 
-    /// The next page is not like the one before; where its peer is another, it begins a segment.
+    /// Notes that the next page has another shape than the one before. If it has another peer, it
+    /// begins a segment.
     #[inline]
     fn turn_to(&mut self, shape: PageShape) {
         if self.len == 0 || shape.source.peer() != self.last.source.peer() {
@@ -347,7 +350,7 @@ impl<'s> Batch<'s> {
         self.last = shape;
     }
 
-    /// Empties it, slot by slot.
+    /// Empties the batch, and returns its slots.
     pub fn clear(&mut self) -> impl Iterator<Item = Slot> + use<'_, 's> {
         let len = core::mem::take(&mut self.len);
         self.last = PageShape::NONE;

@@ -1,4 +1,4 @@
-//! Batches that are done.
+//! A batch that is done: a result for each page, and the slots back.
 
 use super::batch::Batch;
 use super::pool::Buffer;
@@ -7,16 +7,15 @@ use crate::id::Ticket;
 use crate::memory::slot::Slot;
 use crate::page::{Page, Phase};
 
-/// A batch that is done: a result for each page, and the slots back.
-///
-/// Dropping it gives the buffer back to the pool; slots not taken by then are lost.
+/// A batch that is done: a result for each page, and the slots back. Dropping it gives the buffer
+/// back to the pool. Slots that have not been taken by then are lost.
 #[derive(Debug)]
 pub struct Done<'s> {
     batch: Batch<'s>,
 }
 
-/// Makes the user's slots of those of a batch that is done: without marks and views, and good only
-/// if all that was to land in them has.
+/// Prepares the slots of a done batch for the user: removes marks and views, and makes a slot's
+/// result `Ok` only if every page that shares the slot has arrived.
 #[cold]
 fn settle(pages: &mut [Page]) {
     let mut first = 0;
@@ -41,18 +40,16 @@ fn settle(pages: &mut [Page]) {
 pub struct DonePage {
     /// Its position in the batch.
     pub index: usize,
-    /// The slot; it holds the page if `result` is `Ok`, anything at all if not.
+    /// The slot. It holds the page if `result` is `Ok`; otherwise its bytes are unspecified.
     pub slot: Slot,
-    /// What became of it.
+    /// Whether the page arrived, and why not.
     pub result: Result<(), PageError>,
 }
 
 impl DonePage {
-    /// What became of the page.
-    ///
+    /// Whether the page arrived.
     /// # Errors
-    ///
-    /// Why it did not arrive.
+    /// Why the page did not arrive.
     pub fn result(&self) -> Result<(), PageError> {
         self.result
     }
@@ -68,13 +65,13 @@ impl<'s> Done<'s> {
         Self { batch: Batch::of_done(buffer, len) }
     }
 
-    /// What `submit` called it.
+    /// The name that `submit` gave the batch.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         Ticket { batch: self.batch.buffer().index(), serial: self.batch.buffer().head().serial }
     }
 
-    /// The caller's number.
+    /// The caller's own number ([`Batch::set_tag`]).
     #[must_use]
     pub fn tag(&self) -> u64 {
         self.batch.buffer().head().tag
@@ -84,32 +81,31 @@ impl<'s> Done<'s> {
         self.batch.buffer().head().origin
     }
 
-    /// How many pages it has: those that share a slot count each.
+    /// How many pages the batch has. Pages that share a slot count one by one.
     #[must_use]
     pub fn len(&self) -> usize {
         self.batch.len()
     }
 
-    /// What became of the page at this position of the batch; of a page that has the slot to
-    /// itself, or is the first of those that share it, what became of the slot. `None` beyond the
-    /// last.
+    /// Whether the page at position `index` of the batch arrived; `None` beyond the last page. For
+    /// the first of several pages that share a slot, it is the result of all of them.
     ///
     /// # Errors
     ///
-    /// Inside: why the page did not arrive.
+    /// The inner result says why the page did not arrive.
     #[must_use]
     pub fn result(&self, index: usize) -> Option<Result<(), PageError>> {
         if index < self.len() { Some(self.batch.buffer().pages()[index].result()) } else { None }
     }
 
-    /// Whether it has none; never, since an empty batch is not accepted.
+    /// Always false: `submit` accepts no empty batch.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }
 
-    /// Takes its pages, in the order of the batch. Pages whose slots were taken before are left
-    /// out, and of those that share a slot all but the first.
+    /// Takes the pages, with their slots, in the order of the batch. A page whose slot was taken
+    /// before is left out. Of pages that share a slot only the first is there.
     #[inline]
     pub fn pages(&mut self) -> impl Iterator<Item = DonePage> + use<'_, 's> {
         let len = self.len();
@@ -118,7 +114,8 @@ impl<'s> Done<'s> {
         })
     }
 
-    /// The buffer, empty, to be filled again. Slots not taken are lost.
+    /// An empty batch with the same buffer, to be filled again. Slots that have not been taken are
+    /// lost.
     #[must_use]
     pub fn into_batch(self) -> Batch<'s> {
         self.batch.emptied()

@@ -1,4 +1,4 @@
-//! Batches that the engine has: which, until when, and those that are done.
+//! Which batches the engine has, which of them are late, and which are done.
 
 use crate::limits::{GROUP, narrow};
 use crate::ring::fifo::Fifo;
@@ -7,9 +7,9 @@ use crate::time::Time;
 /// The batches of an engine that have been submitted, by their numbers, in groups of 64.
 ///
 /// Invariants: a batch is `flying` from `submit` until all of its pages are retired, and then in
-/// `done` until it is taken. A batch that is `overdue` is flying, its deadline has passed, and the
-/// caller has not been told. `earliest` of a group, and `next_deadline` of all, are lower bounds of
-/// the deadlines that have not passed.
+/// `done` until the caller takes it. An `overdue` batch is flying, its deadline has passed, and
+/// `next_overdue` has not returned it. `earliest` of a group, and `next_deadline` of all, are lower
+/// bounds of the deadlines that have not passed.
 #[derive(Debug)]
 pub(crate) struct InFlight<'s> {
     flying: &'s mut [u64],
@@ -19,11 +19,11 @@ pub(crate) struct InFlight<'s> {
     count: u32,
     serial: u32,
     pub(crate) done: Fifo<'s, u16>,
-    /// The first number that no submitter of a hub has had.
+    /// The least number that no submitter of a hub has had yet.
     next_origin: u16,
 }
 
-/// By which numbers an engine knows the submitters of a hub: from `first` on.
+/// The numbers by which an engine knows the submitters of a hub: from `first` on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origins {
     pub(crate) engine: u16,
@@ -47,12 +47,13 @@ impl<'s> InFlight<'s> {
         Self { flying, overdue, earliest, next_deadline, count: 0, serial: 0, done, next_origin: 1 }
     }
 
-    /// How many are flying.
+    /// How many batches are flying.
     pub(crate) const fn count(&self) -> usize {
         self.count as usize
     }
 
-    /// The number by which the next batch is told from others that have the same buffer.
+    /// The serial number of the next batch, which distinguishes it from earlier batches in the same
+    /// buffer.
     #[inline]
     pub(crate) fn next_serial(&mut self) -> u32 {
         let serial = self.serial;
@@ -60,7 +61,7 @@ impl<'s> InFlight<'s> {
         serial
     }
 
-    /// A batch begins to fly, until `deadline`.
+    /// Notes that a batch has been submitted.
     #[inline]
     pub(crate) fn begin(&mut self, batch: u16, deadline: Time) {
         let (group, bit) = group_and_bit(batch);
@@ -70,7 +71,7 @@ impl<'s> InFlight<'s> {
         self.next_deadline = self.next_deadline.min(deadline);
     }
 
-    /// All pages of a batch are retired.
+    /// Notes that all pages of a batch are retired: it is done.
     #[inline]
     pub(crate) fn end(&mut self, batch: u16) {
         let (group, bit) = group_and_bit(batch);
@@ -80,7 +81,7 @@ impl<'s> InFlight<'s> {
         self.overdue[group] &= !bit;
     }
 
-    /// No deadline passes before.
+    /// A time before which no further deadline passes.
     #[inline]
     pub(crate) const fn next_deadline(&self) -> Time {
         self.next_deadline
@@ -105,8 +106,8 @@ impl<'s> InFlight<'s> {
         self.next_deadline = self.earliest.iter().copied().fold(Time::NEVER, Time::min);
     }
 
-    /// The first batch of a group, from number `from` in it on, that is flying; and the number
-    /// behind it. It is looked up anew each time, since what is done to one batch may end others.
+    /// The first flying batch of a group from number `from` of the group on, and the number after
+    /// it. Callers look up each batch anew, since failing one batch may end others.
     pub(crate) fn next_flying(&self, group: usize, from: u32) -> Option<(u16, u32)> {
         let rest = u64::MAX.checked_shl(from)? & self.flying[group];
         let number = rest.trailing_zeros();
@@ -123,7 +124,7 @@ impl<'s> InFlight<'s> {
         self.overdue.iter().any(|&word| word != 0)
     }
 
-    /// The next batch that is overdue; it is told once.
+    /// The next overdue batch. Each is returned once.
     pub(crate) fn next_overdue(&mut self) -> Option<u16> {
         let group = self.overdue.iter().position(|&word| word != 0)?;
         let word = self.overdue[group];
@@ -131,8 +132,8 @@ impl<'s> InFlight<'s> {
         Some(narrow(GROUP * group + word.trailing_zeros() as usize))
     }
 
-    /// Numbers for the `n` submitters of a hub. Those of a hub that is gone are used again when
-    /// there are no others.
+    /// Numbers for the `n` submitters of a hub. When they run out, the numbers of earlier hubs are
+    /// used again.
     pub(crate) fn origins(&mut self, engine: u16, n: u16) -> Origins {
         // 0 is the engine's own thread.
         let first = if self.next_origin > u16::MAX - n { 1 } else { self.next_origin };

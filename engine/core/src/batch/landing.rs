@@ -1,4 +1,4 @@
-//! Where the entries land that validate pages.
+//! The memory into which validating READs write table entries.
 
 use crate::page::list::PageRef;
 use crate::provider::RailKeys;
@@ -6,8 +6,8 @@ use crate::table::Entry;
 
 /// The landing area: one [`Entry`] for each page of the storage, registered on every rail.
 ///
-/// Invariant: the entry of a page is written by the hardware alone while the page's validating READ
-/// is outstanding, and looked at only after that has completed.
+/// Invariant: while the validating READ of a page is outstanding, only the hardware writes the
+/// page's entry, and the engine loads the entry only after that READ has completed.
 #[derive(Debug)]
 pub(crate) struct Landing<'s> {
     entries: &'s [Entry],
@@ -19,7 +19,7 @@ impl<'s> Landing<'s> {
         Self { entries, keys }
     }
 
-    /// The entries of `n` pages in a row.
+    /// The entries of `n` consecutive pages.
     #[inline]
     pub(crate) fn of(&self, first: PageRef, n: u32) -> &'s [Entry] {
         &self.entries[first.0 as usize..][..n as usize]

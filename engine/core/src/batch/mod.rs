@@ -3,11 +3,11 @@
 //! | file | what |
 //! |---|---|
 //! | `batch.rs` | a batch that is being filled |
-//! | `shape.rs` | what pages of a batch have in common, and whether a page may join |
-//! | `done.rs` | a batch that is done: results and slots |
-//! | `pool.rs` | the buffers behind them, which change owners across threads |
-//! | `in_flight.rs` | batches that the engine has: which, and until when |
-//! | `landing.rs` | where the entries land that validate pages |
+//! | `shape.rs` | whether a page may join a batch, and whether it is like the page before |
+//! | `done.rs` | a batch that is done: its results and slots |
+//! | `pool.rs` | the buffers behind batches, which change owners across threads |
+//! | `in_flight.rs` | which batches the engine has, which are late, which are done |
+//! | `landing.rs` | the memory that validating READs write into |
 
 #[allow(clippy::module_inception, reason = "the file of the type Batch")]
 mod batch;

@@ -1,4 +1,4 @@
-//! The batches of an engine: a fixed pool, whose buffers change hands without being copied.
+//! The pool of batch buffers: who owns a buffer, and how the ownership moves without a copy.
 //!
 //! A buffer (a [`Head`] and its pages) has exactly one owner at any time: the free set; a
 //! [`Batch`](crate::batch::Batch) or [`Done`](crate::batch::Done), on any thread; or the engine,
@@ -20,18 +20,19 @@ use crate::time::Time;
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) len: u16,
-    /// Pages not retired.
+    /// How many pages are not retired.
     pub(crate) left: u16,
     pub(crate) class: u8,
-    /// The number of the submitter that waits for it, for a hub; 0 for the engine's own thread.
+    /// The number of the submitter that gets the batch back; 0 for the engine's own thread.
     pub(crate) origin: u16,
-    /// The engine has it.
+    /// Whether the engine has the buffer.
     pub(crate) held: bool,
-    /// Some chunk of it has been posted.
+    /// Whether a chunk of the batch has been posted.
     pub(crate) started: bool,
-    /// Some page of it lands by a plan, or in the slot of another.
+    /// Whether a page lands by a plan, or shares the slot of another page.
     pub(crate) has_shared_or_planned: bool,
-    /// Some page of it failed while it was under way: each must be looked at when its wrs complete.
+    /// Whether a page failed while chunks of it were outstanding. Then each page must be looked at
+    /// when its wrs complete.
     pub(crate) must_settle_each: bool,
     pub(crate) serial: u32,
     pub(crate) deadline: Time,
@@ -64,10 +65,10 @@ pub(crate) struct Pool<'s> {
     limits: BufferLimits,
 }
 
-/// What a buffer holds, and for whom.
+/// What every buffer of a pool has in common.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BufferLimits {
-    /// Pages.
+    /// The most pages of a batch.
     pub(crate) capacity: u16,
     pub(crate) chunk_shift: u8,
     pub(crate) engine: u16,
@@ -124,7 +125,7 @@ impl<'s> Pool<'s> {
         usize::from(self.limits.capacity)
     }
 
-    /// How many buffers are free, at some moment.
+    /// How many buffers are free. Other threads may claim and release some while it counts.
     pub(crate) fn free(&self) -> usize {
         self.free.iter().map(FreeSet::count).sum()
     }
@@ -140,7 +141,7 @@ impl<'s> Pool<'s> {
         None
     }
 
-    /// The buffer number `index`, to which the caller has the right.
+    /// The buffer number `index`, which the caller owns.
     #[inline]
     fn buffer(&self, index: u16) -> Buffer<'s> {
         let i = usize::from(index);
@@ -152,11 +153,11 @@ impl<'s> Pool<'s> {
     }
 }
 
-/// A slice of values as one of cells.
+/// Turns an exclusive slice of values into a shared slice of cells.
 fn cells<T>(slice: &mut [T]) -> &[UnsafeCell<T>] {
     let cells = core::ptr::from_mut(slice) as *const [UnsafeCell<T>];
-    // SAFETY: UnsafeCell<T> has the layout of T, and the exclusive borrow becomes the cells' only
-    // way in.
+    // SAFETY: UnsafeCell<T> has the layout of T, and the exclusive borrow becomes the only access
+    // to the cells.
     unsafe { &*cells }
 }
 
@@ -177,7 +178,7 @@ impl Buffer<'_> {
         unsafe { self.head.as_mut() }
     }
 
-    /// All its pages, used or not.
+    /// All its pages, those beyond the batch's length included.
     #[inline]
     pub(crate) fn pages(&self) -> &[Page] {
         let first = self.pages.as_ptr().cast::<Page>();
@@ -185,7 +186,7 @@ impl Buffer<'_> {
         unsafe { core::slice::from_raw_parts(first, usize::from(self.limits.capacity)) }
     }
 
-    /// All its pages, used or not.
+    /// As [`pages`](Self::pages), to be changed.
     #[inline]
     pub(crate) fn pages_mut(&mut self) -> &mut [Page] {
         let first = self.pages.as_ptr().cast::<Page>();
@@ -194,17 +195,15 @@ impl Buffer<'_> {
         unsafe { core::slice::from_raw_parts_mut(first, usize::from(self.limits.capacity)) }
     }
 
-    /// One of its pages.
-    ///
+    /// Page `i`.
     /// # Panics
-    ///
-    /// Beyond the capacity.
+    /// If `i` is not below the capacity.
     #[inline]
     pub(crate) fn page_mut(&mut self, i: u32) -> &mut Page {
         &mut self.pages_mut()[i as usize]
     }
 
-    /// Makes it free.
+    /// Gives the buffer back to the pool.
     #[inline]
     pub(crate) fn release(self) {
         self.free.release(u32::from(self.index) % u64::BITS);
@@ -226,29 +225,30 @@ impl<'s> Held<'s> {
         self.pool
     }
 
-    /// Takes a buffer over; the caller's right becomes the engine's. Says where its pages are.
+    /// Takes a buffer over: the engine owns it from now on. Returns its first page.
     #[inline]
     pub(crate) fn take(&mut self, mut buffer: Buffer<'s>) -> PageRef {
         buffer.head_mut().held = true;
         PageRef(u32::from(buffer.index) * u32::from(buffer.limits.capacity))
     }
 
-    /// Gives a buffer up. The engine keeps no `PageRef` of it: every ring entry, link and queue
-    /// that holds one counts in a page's `left`, and all pages have been retired.
+    /// Gives a buffer up. The engine has no `PageRef` of it any more: each ring record, link and
+    /// queue that has one counts in a page's `left`, and all pages have been retired.
     ///
     /// # Panics
     ///
-    /// When the engine does not hold it, or some page of it is not retired: a bug in the engine.
+    /// If the engine does not hold the buffer, or a page of it is not retired. Either is a bug of
+    /// the engine.
     #[inline]
     pub(crate) fn give_up(&mut self, index: u16) -> Buffer<'s> {
         let mut buffer = self.pool.buffer(index);
         let head = buffer.head_mut();
-        assert!(head.held && head.left == 0, "a batch that is not done leaves the engine");
+        assert!(head.held && head.left == 0, "a batch leaves the engine before it is done");
         head.held = false;
         let len = usize::from(head.len);
         debug_assert!(
             are_at_rest(&buffer.pages()[..len]),
-            "a batch that is still in some list leaves the engine"
+            "a batch leaves the engine while a page of it is in a list"
         );
         buffer
     }
@@ -263,7 +263,7 @@ impl<'s> Held<'s> {
         head
     }
 
-    /// `len` pages of one held batch, from `first` on.
+    /// `len` pages of one batch that the engine holds, from `first` on.
     #[inline]
     pub(crate) fn slice(&mut self, first: PageRef, len: u32) -> &mut [Page] {
         let cells = &self.pool.pages[first.0 as usize..][..len as usize];
@@ -272,7 +272,7 @@ impl<'s> Held<'s> {
         unsafe { core::slice::from_raw_parts_mut(start, cells.len()) }
     }
 
-    /// Where a batch's pages are.
+    /// The first page of a batch.
     pub(crate) fn first(&self, batch: u16) -> PageRef {
         PageRef(u32::from(batch) * u32::from(self.pool.limits.capacity))
     }
@@ -285,7 +285,7 @@ impl PageTable for Held<'_> {
         let cell = cells[page.0 as usize].get();
         // SAFETY: a PageRef is made from a held batch and dropped before the batch is given up (see
         // `give_up`), so the engine is the cell's only owner; the borrow of `self` makes this the
-        // only reference. UnsafeCell writes through a shared slice are what it is for.
+        // only reference. An `UnsafeCell` permits the write through a shared slice.
         unsafe { &mut *cell }
     }
 }

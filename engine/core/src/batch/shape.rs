@@ -1,4 +1,5 @@
-//! What pages of a batch have in common, and whether a page may join.
+//! Whether a page may join a batch with a slot; and the shape by which a page is known to be like
+//! the page before, so that it needs no further check.
 
 use super::pool::BufferLimits;
 use crate::error::ReadError;
@@ -8,7 +9,7 @@ use crate::limits::MAX_CHUNKS;
 use crate::memory::slot::SlotRegion;
 use crate::page::chunks;
 
-/// What pages must have in common to be alike.
+/// What two pages have in common if a check of the one holds for the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PageShape {
     pub(super) source: RegionRef,
@@ -18,14 +19,14 @@ pub(super) struct PageShape {
 }
 
 impl PageShape {
-    /// No page is like this.
+    /// The shape of no page.
     pub(super) const NONE: Self =
         Self { source: RegionRef::NONE, slot_region: SlotRegion::NONE, len: 0, chunks: 0 };
 
-    /// What a page (from where, how long, of which layout) and its slot are, if the page may stand
-    /// at place `at` of a buffer of these `limits`.
-    // By itself and by value: so a loop that fills a batch can keep batch, page and slot in
-    // registers.
+    /// Checks that a page (`of`: its region, length and layout) may land in a slot (`to`: its
+    /// region and length), at place `at` of a buffer with these `limits`. Returns their shape.
+    // Not inlined, and its arguments are values, so that a loop that fills a batch keeps batch,
+    // page and slot in registers.
     #[inline(never)]
     pub(super) fn check(
         of: (RegionRef, u32, u8),

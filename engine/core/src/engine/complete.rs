@@ -1,10 +1,10 @@
-//! Completions come back: credits, pages, batches.
+//! What a completion does: it returns credits, retires pages, and ends batches.
 
 use super::state::{Engine, WCS};
 use crate::events::{EngineEvent, EventSink};
 use crate::id::RailIndex;
 use crate::lane::record::{Record, Run};
-use crate::lane::{Fatal, LaneState};
+use crate::lane::{Completed, Fatal, LaneState};
 use crate::limits::narrow;
 use crate::page::list::{PageLink, PageRef};
 use crate::page::{Page, PageTable, Phase};
@@ -13,14 +13,14 @@ use crate::rail::rails::Rails;
 use crate::time::Time;
 use crate::verbs_abi::{FaultKind, Wc};
 
-/// Calls of the provider per rail and poll, so that one poll ends.
+/// The most calls of [`Provider::poll`] per rail and poll, so that a poll has bounded work.
 const ROUNDS: usize = 16;
-/// Events per poll.
+/// The most events per poll.
 const EVENTS: usize = 64;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Takes completions and events, returns credits, posts what there is room for now, and keeps
-    /// the deadlines. Says how many batches are done.
+    /// Takes completions and events, posts as much as there is room for, and fails late batches.
+    /// Returns how many batches are done.
     #[inline]
     pub fn poll(&mut self, now: Time) -> usize {
         self.emit_time(now);
@@ -58,35 +58,58 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 self.completion(rail, i, now);
             }
             if n < WCS {
-                // The queue is empty: nothing of a lane that is gone is left in it.
+                // The queue is empty, so it has no completion of a freed lane any more.
                 let r = &mut self.rails[rail];
                 r.cq_used -= core::mem::take(&mut r.cq_residue);
-                break;
+                if r.speed.is_due(now) {
+                    self.refresh_estimate(rail, now);
+                }
+                return;
             }
             // Completions that are still in the queue may be those of a lane that seems to stall.
             self.arrivals.behind |= round + 1 == ROUNDS;
         }
+        if self.rails[rail].speed.is_due(now) {
+            self.refresh_estimate(rail, now);
+        }
+    }
+
+    /// Brings the bandwidth estimate of a rail up to date.
+    // It takes the whole engine: a call from `poll` that takes the address of a part (`self.rails`)
+    // makes the compiler keep that address on the stack, and load it before each use of the part.
+    #[cold]
+    fn refresh_estimate(&mut self, rail: usize, now: Time) {
         let r = &mut self.rails[rail];
-        if r.speed.is_due(now) && r.speed.tick(now, r.bytes, u64::from(self.config.run_bytes)) {
+        if r.speed.tick(now, r.bytes, u64::from(self.config.run_bytes)) {
             self.rails.refresh(rail);
             self.rails.refresh_rate(&self.config);
         }
     }
 
-    /// Completion number `at` of those just taken from `rail`.
+    /// Handles completion number `at` of those just taken from `rail`.
     #[inline]
     fn completion(&mut self, rail: usize, at: usize, now: Time) {
         let wc = &self.arrivals.wcs[at];
         let id = wc.wr_id().lane();
         let index = id.index();
-        let Some(lane) = self.lanes.get(index).filter(|lane| lane.id == id) else {
+        let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.id == id) else {
             self.rails[rail].stats.stale += 1;
             return;
         };
         let covered = lane.covered(wc.wr_id().seq());
         if covered <= lane.outstanding() && wc.status().is_success() {
             match lane.state {
-                LaneState::Up => return self.advance(index, covered, now),
+                LaneState::Up => {
+                    // `heard` takes the whole engine: only behind it the lane is looked up again.
+                    let lane = if self.rails.silent_count > 0 {
+                        self.heard(index);
+                        &mut self.lanes[index]
+                    } else {
+                        lane
+                    };
+                    let done = lane.complete(covered, now);
+                    return self.advance(index, done, now);
+                }
                 LaneState::Failing | LaneState::Draining | LaneState::Closing if lane.fatal.is_none() => {
                     return self.advance_dying(index, covered);
                 }
@@ -97,7 +120,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.unusual(rail, index, &wc, covered, now);
     }
 
-    /// Anything but a success of a lane in use.
+    /// Handles a completion that is not a success of a lane in use.
     #[cold]
     fn unusual(&mut self, rail: usize, index: usize, wc: &Wc, covered: u32, now: Time) {
         let lane = &mut self.lanes[index];
@@ -118,9 +141,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             FaultKind::Flushed => stats.flushed += 1,
         }
         let (status, vendor_err) = (wc.status(), wc.vendor_err());
-        // The first error is the cause, the rest is flushed. That earlier wrs succeeded is implied
-        // only where every completion can be trusted to come; what has not been seen to succeed is
-        // read again.
+        // The first error is the cause, and the wrs behind it are flushed. It would imply that
+        // earlier wrs succeeded, if every completion could be trusted to come. So wrs that were not
+        // seen to succeed are read again.
         if lane.fatal.is_none() {
             lane.fatal = Some(Fatal { seq: wc.wr_id().seq(), status, vendor_err });
         }
@@ -131,19 +154,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// The `n` oldest wrs of a lane in use have succeeded.
+    /// The oldest wrs of a lane in use have succeeded.
     #[inline]
-    fn advance(&mut self, index: usize, n: u32, now: Time) {
-        if self.rails.silent_count > 0 {
-            self.heard(index);
-        }
-        let lane = &mut self.lanes[index];
-        let (peer, rail, fresh) = (lane.peer, usize::from(lane.rail), lane.fresh);
-        let (mut seq, head) = (lane.tail, lane.tail.wrapping_add(n));
-        lane.tail = head;
-        lane.since = now;
-        if fresh {
-            lane.fresh = false;
+    fn advance(&mut self, index: usize, done: Completed, now: Time) {
+        let Completed { peer, rail, first, from: mut seq, to: head } = done;
+        let (n, rail) = (head.wrapping_sub(seq), usize::from(rail));
+        if first {
             self.repairs.path(peer, rail).failures = 0;
         }
         let (mut bytes, mut pages) = (0, 0);
@@ -168,20 +184,20 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         choice.refresh(rail, r);
         let p = &mut self.peers[usize::from(peer)];
         if idle {
-            // It comes next: it can begin at once, and is still in the cache.
+            // The idle lane is the next candidate: it can begin at once, and is in the cache.
             p.lanes[rail] = narrow(index);
         }
         p.stats.pages += pages;
         p.stats.bytes += bytes;
-        // With room on some rail it stands in the queues already, if it wants anything.
+        // If the peer had room on this rail, and has work, it is in the queues already.
         if p.room & 1 << rail == 0 {
             p.room |= 1 << rail;
             self.peers.enroll(peer);
         }
     }
 
-    /// Accounts for the chunk (or the entry) of each of `n` pages in a row, or for `n` chunks of
-    /// one page. Returns how many pages have arrived with it.
+    /// Accounts for one chunk (or the entry) of each of `n` consecutive pages, or for `n` chunks of
+    /// one page. Returns how many pages have arrived by it.
     #[inline]
     fn arrived(&mut self, first: PageRef, n: u32, run: Run) -> u64 {
         if run == Run::Chunks {
@@ -197,26 +213,28 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             run != Run::NoValidation
                 || self.pages.head(batch).must_settle_each
                 || self.pages.slice(first, n).iter().all(Page::is_awaited_unvalidated),
-            "pages under way that are not validated"
+            "each page lacks one chunk and is not validated"
         );
         let head = self.pages.head(batch);
-        let run = if head.must_settle_each { Run::PerPage } else { run };
-        match run {
-            Run::NoValidation => {
-                // Each page waited for this wr alone, so none of them has to be looked at.
-                head.left -= narrow(n as usize);
-                let is_last = head.left == 0;
-                self.pages.at(first).land(n);
-                self.emit_arrived(first, n);
-                if is_last {
-                    self.end_batch(batch);
-                }
-                return u64::from(n);
+        // Apart from the other runs, since a branch costs less than the jump table of a `match`.
+        if run == Run::NoValidation && !head.must_settle_each {
+            // Each page lacked only this chunk, so none of them has to be looked at.
+            head.left -= narrow(n as usize);
+            let is_last = head.left == 0;
+            self.pages.at(first).land(n);
+            self.emit_arrived(first, n);
+            if is_last {
+                self.end_batch(batch);
             }
+            return u64::from(n);
+        }
+        match run {
+            _ if head.must_settle_each => self.each_arrived(first, n, batch),
+            Run::Validating => self.validated(first, n, batch),
             Run::NeedsValidation => {
                 for page in self.pages.slice(first, n) {
                     debug_assert!(page.phase == Phase::NeedsValidation && page.left == 1, "a page under way");
-                    // The entry is left.
+                    // `left` stays 1, for the entry.
                     page.phase = Phase::Validating;
                     page.validate = PageLink::BEHIND;
                 }
@@ -225,11 +243,16 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 let peer = head.peer();
                 self.peers[usize::from(peer)].validate.push_back(&mut self.pages, first);
                 self.peers.enroll_class(peer, 0);
-                return 0;
+                0
             }
-            Run::Validating => return self.validated(first, n, batch),
-            Run::PerPage | Run::Chunks => {}
+            Run::PerPage | Run::NoValidation | Run::Chunks => self.each_arrived(first, n, batch),
         }
+    }
+
+    /// Does what [`arrived`](Self::arrived) does where each page has to be looked at.
+    // A function of its own, so that its loop takes no registers of `poll`.
+    #[inline(never)]
+    fn each_arrived(&mut self, first: PageRef, n: u32, batch: u16) -> u64 {
         let (mut at, mut arrived) = (first.0, 0);
         while at < first.0 + n {
             let pages = self.pages.slice(PageRef(at), first.0 + n - at);
@@ -251,8 +274,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         u64::from(arrived)
     }
 
-    /// Compares the entries of `n` pages in a row with what the reader expects. Returns how many
-    /// are equal.
+    /// Compares the entries of `n` consecutive pages with the expected ones, and retires the pages.
+    /// Returns how many pages have arrived.
     fn validated(&mut self, first: PageRef, n: u32, batch: u16) -> u64 {
         let peer = usize::from(self.pages.at(first).peer());
         let entries = self.landing.of(first, n);
@@ -276,7 +299,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         arrived
     }
 
-    /// Does what `advance` does for a lane that is dying, whose wrs its rail no longer counts.
+    /// As `advance`, for a lane that has failed, whose wrs its rail does not count any more.
     #[cold]
     fn advance_dying(&mut self, index: usize, n: u32) {
         self.emit(|engine| EngineEvent::Completed { lane: engine.lanes[index].id, wrs: n });
@@ -295,14 +318,15 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.peers[usize::from(lane.peer)].stats.bytes += bytes;
     }
 
-    /// One wr is accounted for, of however many pages.
+    /// Accounts for a wr that has finished, for each of its pages.
     pub(super) fn drop_wr(&mut self, wr: Record) {
         for i in 0..wr.covers(1) {
             self.drop_chunk(PageRef(wr.page.0 + i));
         }
     }
 
-    /// One posted chunk of a page is accounted for: it arrived, or it no longer matters.
+    /// Accounts for a posted chunk of a page that has finished: it arrived, or it no longer
+    /// matters.
     #[inline]
     pub(super) fn drop_chunk(&mut self, page: PageRef) {
         let p = self.pages.at(page);
@@ -312,7 +336,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// All chunks of a page are accounted for.
+    /// Goes on with a page whose chunks have all finished: queues its validating READ, or retires
+    /// it.
     #[inline]
     pub(super) fn complete(&mut self, page: PageRef) {
         let p = self.pages.at(page);

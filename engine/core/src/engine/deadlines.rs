@@ -1,4 +1,5 @@
-//! Deadlines, stalls, sleeping.
+//! What happens as time passes: late batches fail, silent and stalled lanes are found, and the
+//! engine sleeps.
 
 use super::state::Engine;
 use crate::error::PageError;
@@ -11,10 +12,10 @@ use crate::provider::{Provider, WaitFor};
 use crate::regions::RemotePlace;
 use crate::time::{Nanos, Time};
 
-/// How much longer than expected half of what is outstanding is waited for.
-const PATIENCE: Nanos = Nanos::from_millis(10);
-/// A lane is silent when nothing has completed for so long, or for eight times as long as all that
-/// its rail has should take, whichever is longer.
+/// How much longer than expected the engine waits for half of the outstanding work.
+const WAIT_MARGIN: Nanos = Nanos::from_millis(10);
+/// A lane is silent when none of its wrs has completed for this long, or for eight times as long as
+/// all outstanding work of its rail should take, whichever is longer.
 const SILENCE: Nanos = Nanos::from_millis(10);
 /// Lanes looked at per poll while a sweep is under way.
 const SWEEP: usize = 256;
@@ -43,7 +44,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 if deadline > now {
                     earliest = earliest.min(deadline);
                 } else {
-                    // What is left of it is with the hardware: there is nothing to look for again.
+                    // Only outstanding wrs of the batch are left, so its deadline needs no further
+                    // look.
                     self.pages.head(batch).deadline = Time::NEVER;
                     self.expire_batch(batch, deadline);
                 }
@@ -65,12 +67,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.in_flight.set_overdue(batch);
     }
 
-    /// Fails all that is in flight from one peer.
+    /// Fails all pages in flight from one peer.
     pub(super) fn cancel_peer(&mut self, peer: u16) {
         self.cancel_some(peer, |_, _| Some(PageError::PeerGone));
     }
 
-    /// Fails the pages in flight from one peer of which `why` tells why they fail.
+    /// Fails those pages in flight from one peer for which `why` gives an error.
     pub(super) fn cancel_some(
         &mut self,
         peer: u16,
@@ -93,9 +95,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Fails the pages of a batch that are not retired and of which `why` tells why they fail. What
-    /// is not posted is accounted for here; what is posted when it comes back or its lane is quiet.
-    /// Other batches may be done by it.
+    /// Fails those unretired pages of a batch for which `why` gives an error. Their unposted chunks
+    /// are accounted for here, their outstanding chunks when these complete or their lane is quiet.
+    /// Other batches may become done by it, too.
     pub(super) fn cancel(&mut self, batch: u16, why: impl Fn(&[RemotePlace], &Page) -> Option<PageError>) {
         let first = self.pages.first(batch);
         let head = self.pages.head(batch);
@@ -106,7 +108,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             return;
         }
         settle_pages(pages.slice(first, u32::from(len)));
-        // The batch must not be done before all its pages have been looked at.
+        // One more thing keeps the batch from being done until all its pages have been looked at.
         let head = pages.head(batch);
         head.left += 1;
         head.must_settle_each = true;
@@ -119,11 +121,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             at += seg_len;
             let segment_pages = pages.slice(segment, u32::from(seg_len));
             let hits = segment_pages.iter().filter(|page| hit(remotes, page)).count();
-            let living = segment_pages.iter().filter(|page| !page.is_retired()).count();
+            let unretired = segment_pages.iter().filter(|page| !page.is_retired()).count();
             if hits == 0 {
                 continue;
             }
-            if hits == living {
+            if hits == unretired {
                 self.dequeue(usize::from(peer), class, segment);
             } else {
                 pages.at(segment).seg.make_per_page();
@@ -139,7 +141,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     }
                 }
             }
-            if hits < living {
+            if hits < unretired {
                 self.trim(segment);
             }
             let p = &self.peers[usize::from(peer)];
@@ -150,8 +152,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.release_batch(batch, 1);
     }
 
-    /// A page has failed. If its validating READ has not been posted, it is not going to be; a page
-    /// behind it that was to be validated with it stands in the list itself from now on.
+    /// Cancels the validating READ of a failed page, if it has not been posted. If the next page
+    /// was to be validated together with it, that page joins the list itself.
     fn stop_validating(&mut self, page: PageRef, has_next: bool) {
         let peer = usize::from(self.pages.at(page).peer());
         let behind = self.pages.at(page).validate.is_behind();
@@ -167,7 +169,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Looks for lanes that complete nothing and flushes that do not end, a part of them at a time.
+    /// Looks at the next lanes: finds those that complete nothing, and flushes that do not end.
     #[cold]
     fn sweep(&mut self, now: Time) {
         if self.sweep.lane >= self.lanes.len() {
@@ -192,7 +194,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                         && !self.arrivals.behind =>
                 {
                     let rail = &self.rails[usize::from(lane.rail)];
-                    // What was posted to a rail under suspicion is what was risked.
+                    // Work posted to a suspected rail is a trial of the rail, and does not make
+                    // more lanes silent.
                     if still >= SILENCE.max(Nanos(8 * rail.key(0))) && lane.since <= rail.suspect {
                         self.set_silent(index, now);
                     }
@@ -206,12 +209,13 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.sweep.lane = end;
     }
 
-    /// A lane is silent: its peer may be gone, which is no reason to keep others waiting.
+    /// Marks a lane as silent: its peer may be gone, and must not keep other peers waiting.
     fn set_silent(&mut self, index: usize, now: Time) {
         let lane = &mut self.lanes[index];
         lane.hold.insert(Hold::SILENT);
         let rail = usize::from(lane.rail);
-        // Its other lanes over this rail are not tried before one of them is heard of.
+        // Nothing is posted on the peer's other lanes over this rail before a wr of one of them
+        // completes.
         self.peers[usize::from(lane.peer)].room &= !(1 << rail);
         let suspected =
             self.rails[rail].set_silent(lane.outstanding(), lane.bytes, lane.since, now, &self.config);
@@ -220,7 +224,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.rails.refresh(rail);
     }
 
-    /// Fails a page that is not retired: see [`Page::fail`].
+    /// Fails a page that is not retired ([`Page::fail`]), and reports it once.
     pub(super) fn fail_page(&mut self, at: PageRef, error: PageError) {
         let shift = self.chunk_shift;
         let page = self.pages.at(at);
@@ -234,7 +238,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Something has completed on a lane while some are silent.
+    /// A wr has completed on a lane while some lanes are silent: ends the silence of this lane and
+    /// the suspicion of its rail.
     #[cold]
     pub(super) fn heard(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
@@ -250,19 +255,20 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Sleeps until something happens (half of what is outstanding has completed, a lane fails, a
-    /// submitter wakes the engine, a lane is wanted) or `until` is reached. The one call that may
-    /// sleep. Returns at once when batches are done already, or can be posted; poll after it in any
-    /// case.
+    /// Sleeps until `until`, or until half of the outstanding wrs have completed, a deadline
+    /// passes, a lane fails, a submitter wakes the engine, or a lane is to be requested. It is the
+    /// only call that may sleep. It returns at once if a batch is done or work can be posted. Poll
+    /// afterwards in any case.
     ///
-    /// Waking for each completion would cost more than the completions do (docs/performance.md).
+    /// Waking up for each completion would cost more than handling the completions
+    /// (docs/performance.md).
     pub fn wait(&mut self, now: Time, until: Time) {
         if !self.in_flight.done.is_empty() || self.in_flight.any_overdue() {
             return;
         }
         if self.rails.choice.open != 0 && self.peers.turns.any(self.rails.choice.open) {
-            // A lane has been attached since the last poll, or a rail has room: somebody has his
-            // turn.
+            // A lane has been attached since the last poll, or a rail has room: a peer can be
+            // served.
             return;
         }
         let outstanding = self.rails.outstanding_wrs();
@@ -273,9 +279,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
         until = until.min(self.repairs.next_at());
         if outstanding > 0 {
-            // Some of what is outstanding may never come (a silent peer): half of all is waited for
-            // only as long as it should take.
-            until = until.min(now + self.rails.expected_time() + PATIENCE);
+            // Some completions may never come (those of a silent peer), so the engine waits for
+            // half of all only as long as they should take.
+            until = until.min(now + self.rails.expected_time() + WAIT_MARGIN);
         }
         if until <= now {
             return;
@@ -285,17 +291,17 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.provider.wait(WaitFor { now, until, completions });
     }
 
-    /// Something that wakes an engine out of [`wait`](Self::wait), from any thread.
+    /// A handle that wakes the engine out of [`wait`](Self::wait), from any thread.
     pub fn waker(&self) -> P::Waker {
         self.provider.waker()
     }
 
     /// Removes all peers. The engine is at rest when [`lanes_dying`](Self::lanes_dying) and
-    /// [`in_flight`](Self::in_flight) are 0; poll until then, and take what is done.
+    /// [`in_flight`](Self::in_flight) are 0; poll until then, and take the done batches.
     pub fn stop(&mut self, now: Time) {
         for index in 0..self.peers.len() {
             let id = self.peers[index].id(narrow(index));
-            // Places without a peer refuse, which is as well.
+            // A place without a peer gives an error, which does not matter here.
             let _ = self.remove_peer(id, now);
         }
     }

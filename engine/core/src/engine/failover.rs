@@ -1,15 +1,15 @@
-//! Lanes fail, are flushed, and what they had goes elsewhere.
+//! How a lane fails, is flushed, and its wrs go to other lanes.
 //!
 //! ```text
-//!            kill               LaneFailed, drain posted       drain wr back
+//!            fail               LaneFailed, drain posted       drain wr back
 //!   Up ------------> Failing ------------------> Draining ------------------> Quiet --> Free
 //!                       |                            |                          ^
 //!                       | too slow                   | too slow, not accepted   | LaneClosed
 //!                       +-------------------------> Closing ---------------------+
 //! ```
 //!
-//! Nothing that the lane had is posted again or given back before Quiet: until then its QP may
-//! write.
+//! No wr of the lane is posted again, and no slot of it is given back, before the lane is quiet:
+//! until then its QP may write.
 
 use super::state::Engine;
 use crate::events::{EngineEvent, EventSink};
@@ -127,12 +127,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         });
         let suspect = self.find_suspect(index, now);
         self.purge(index, suspect);
-        self.keep_rest(index);
+        self.requeue_rest(index);
     }
 
-    /// Has what is left of a quiet lane posted again: what is not suspected with the next turn of
-    /// its peer, the wr that killed the lane alone.
-    fn keep_rest(&mut self, index: usize) {
+    /// Queues the remaining wrs of a quiet lane to be posted again: a suspect alone, and the others
+    /// with the peer's next turn.
+    fn requeue_rest(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
         let (left, peer) = (lane.outstanding(), lane.peer);
         if left == 0 {
@@ -140,7 +140,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
         let p = &mut self.peers[usize::from(peer)];
         if left == 1 && lane.suspect {
-            // One that fails again and again does not keep those before it from being tried.
+            // The suspect goes to the end of the list, so that one that fails again and again does
+            // not keep the others from being tried.
             let (last, at) = (core::mem::replace(&mut p.suspects_end, narrow(index)), narrow(index));
             lane.next = NO_LANE;
             match p.suspects {
@@ -154,8 +155,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// A failed page may have been the last of its segment with something to post: then the segment
-    /// must not wait to be posted, for its batch may be done before.
+    /// Passes over pages of a segment that have nothing to post, after `page` has failed. A segment
+    /// with nothing left leaves the queue, since its batch may be done before its turn.
     pub(super) fn trim(&mut self, page: PageRef) {
         let p = self.pages.at(page);
         let (batch, peer, shift) = (p.batch, usize::from(p.peer()), self.chunk_shift);
@@ -179,14 +180,15 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Whether all pages of a wr have failed. Of the pages whose entries it reads some may have
-    /// been set aside, and the others are still waited for.
+    /// Whether all pages of a wr have failed. A READ of several entries is needed as long as one of
+    /// its pages has not failed.
     pub(super) fn is_dead(&mut self, wr: Record) -> bool {
         self.pages.slice(wr.page, wr.covers(1)).iter().all(|page| page.phase == Phase::Failed)
     }
 
-    /// Accounts for the wrs of a quiet lane whose pages have failed, and keeps the others: the
-    /// `suspect`, so many behind the oldest, or the one that is known already, as the last.
+    /// Removes those wrs of a quiet lane whose pages have failed, and accounts for them. A suspect
+    /// that stays becomes the last wr: it is at place `suspect`, counted from the oldest, or is the
+    /// last already.
     fn purge(&mut self, index: usize, suspect: Option<u32>) {
         let lane = &self.lanes[index];
         let (tail, n) = (lane.tail, lane.outstanding());
@@ -212,7 +214,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         lane.suspect = last.is_some();
     }
 
-    /// Purges all dead_laneses and suspects of a peer, after pages of it have failed.
+    /// Purges all dead lanes and all suspects of a peer, after pages of it have failed.
     pub(super) fn purge_peer(&mut self, peer: u16) {
         let p = &mut self.peers[usize::from(peer)];
         let lists = [&mut p.dead_lanes, &mut p.suspects].map(|list| core::mem::replace(list, NO_LANE));
@@ -221,21 +223,22 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 let index = usize::from(at);
                 at = self.lanes[index].next;
                 self.purge(index, None);
-                self.keep_rest(index);
+                self.requeue_rest(index);
             }
         }
     }
 
-    /// The first dead_lanes of its peer may have nothing left, or the suspect alone.
+    /// Removes the first dead lane of a peer from the list, if it has no wr left or its suspect
+    /// alone.
     pub(super) fn dead_lane_emptied(&mut self, index: usize) {
         let lane = &self.lanes[index];
         if lane.outstanding() <= u32::from(lane.suspect) {
             self.peers[usize::from(lane.peer)].dead_lanes = lane.next;
-            self.keep_rest(index);
+            self.requeue_rest(index);
         }
     }
 
-    /// Frees the place of a quiet lane of which nothing is left.
+    /// Frees the place of a quiet lane, if it has no wr left and its QP has been destroyed.
     pub(super) fn free_lane(&mut self, index: usize) {
         let lane = &mut self.lanes[index];
         if lane.state != LaneState::Quiet || !lane.closed || lane.outstanding() != 0 {
@@ -244,8 +247,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         lane.state = LaneState::Free;
         let (id, peer, rail) = (lane.id, lane.peer, usize::from(lane.rail));
         lane.id = id.next_life();
-        // Its last words may still lie in the completion queue: its share of that is free when they
-        // have been taken out.
+        // Completions of the lane may still be in the completion queue: its entries there are free
+        // when the queue has been polled empty.
         self.rails[rail].cq_residue += self.lanes[index].credits + 1;
         self.lanes.dying -= 1;
         self.lanes.first_free = self.lanes.first_free.min(index);

@@ -1,18 +1,18 @@
-//! The engine: one thread's rails, lanes, peers and batches.
+//! The engine: it reads the pages of submitted batches over the rails of one thread.
 //!
 //! | file | what |
 //! |---|---|
-//! | `state.rs` | the state and who owns what |
-//! | `start.rs` | engines start |
-//! | `setup.rs` | regions and layouts, peers, lanes: the control path |
-//! | `submit.rs` | batches in, done batches out |
-//! | `schedule.rs` | whose turn it is, which rail, which lane |
+//! | `state.rs` | the struct `Engine`: its parts, and what can be asked of them |
+//! | `start.rs` | an engine starts over a storage and a provider |
+//! | `setup.rs` | the control path: regions and layouts are registered, peers added, lanes attached |
+//! | `submit.rs` | batches are submitted, and come back done |
+//! | `schedule.rs` | which peer has its turn, and which rail and lane take its work |
 //! | `post/` | a run of chunks becomes one commit |
-//! | `complete.rs` | completions come back |
-//! | `failover.rs` | lanes fail, are flushed, and what they had goes elsewhere |
-//! | `reconnect.rs` | lost lanes are replaced |
-//! | `suspects.rs` | wrs that kill lanes are found out, and set aside |
-//! | `deadlines.rs` | deadlines, stalls, sleeping |
+//! | `complete.rs` | completions return credits, and retire pages |
+//! | `failover.rs` | lanes fail, are flushed, and their wrs go to other lanes |
+//! | `reconnect.rs` | lost lanes are reported, and requested from the control path |
+//! | `suspects.rs` | wrs that kill lanes are tried alone, and their pages set aside |
+//! | `deadlines.rs` | late batches, silent and stalled lanes, sleeping |
 
 mod complete;
 mod deadlines;

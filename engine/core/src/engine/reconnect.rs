@@ -1,4 +1,5 @@
-//! Lanes are made again, by the control path: it is told what is lost and what is wanted.
+//! How lost lanes are replaced: the control path takes them, and requests for new ones, from the
+//! engine.
 
 use super::state::Engine;
 use crate::events::{EngineEvent, EventSink, LaneLost, LaneWanted};
@@ -8,23 +9,24 @@ use crate::provider::Provider;
 use crate::time::{Nanos, Time};
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Notes that a lane of a connected peer has failed, and that another one is wanted.
+    /// Notes that a lane of a peer has failed, so that the control path is told of it and another
+    /// one is requested.
     pub(super) fn lost(&mut self, index: usize, now: Time) {
         let lane = &self.lanes[index];
         let (peer, rail, remote_rail) = (lane.peer, usize::from(lane.rail), lane.remote_rail);
         let id = self.peers[usize::from(peer)].id(peer);
         self.repairs.lost.push(LaneLost { lane: lane.id, peer: id, rail: RailIndex(lane.rail), remote_rail });
         let retry_at = self.back_off(peer, rail, now);
-        self.repairs.lose(peer, rail, usize::from(remote_rail), retry_at);
+        self.repairs.lane_lost(peer, rail, usize::from(remote_rail), retry_at);
     }
 
-    /// Counts a failure of a path, and says when it may be tried again.
+    /// Counts a failure of a path, and returns when it may be tried again.
     fn back_off(&mut self, peer: u16, rail: usize, now: Time) -> Time {
         let Nanos(min) = self.config.backoff_min;
         let path = self.repairs.path(peer, rail);
         let wait = min.saturating_mul(1 << path.failures.min(20)).min(self.config.backoff_max.0);
-        // Up to a quarter more, different for each path, so that paths that failed together do not
-        // come back together.
+        // The back-off is up to a quarter longer, by an amount that differs from path to path, so
+        // that paths that failed together are not retried together.
         let spread = (u64::from(peer) * 31 + rail as u64 * 7 + u64::from(path.failures)) % 16;
         path.failures = path.failures.saturating_add(1);
         now + Nanos(wait.saturating_add(wait / 64 * spread))
@@ -54,9 +56,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.repairs.rail_up(rail, now);
     }
 
-    /// A lane that should be made now, if there is one: at most `EngineConfig::reconnects` are
-    /// being made at the same time, each path waits longer after each failure, and peers take
-    /// turns.
+    /// Takes the next request for a lane that is due. The caller connects the lane and calls
+    /// [`attach`](Self::attach), or calls [`lane_unavailable`](Self::lane_unavailable). At most
+    /// `EngineConfig::reconnects` requests are open at a time, a path waits longer after each
+    /// failure, and peers take turns.
     pub fn next_wanted_lane(&mut self, now: Time) -> Option<LaneWanted> {
         let (peer, rail, remote_rail) = self.repairs.next(now)?;
         let failures = self.repairs.path(peer, rail).failures;
@@ -67,21 +70,22 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         Some(LaneWanted { peer, rail, remote_rail, failures })
     }
 
-    /// A wanted lane could not be made. It is wanted again after a longer while.
+    /// Reports that a requested lane could not be connected. It is requested again after a longer
+    /// back-off.
     pub fn lane_unavailable(&mut self, wanted: LaneWanted, now: Time) {
         let (peer, rail) = (wanted.peer.index, wanted.rail.get());
         if self.peers.find(wanted.peer).is_none() || rail >= self.rails.len() {
             return;
         }
-        if self.repairs.is_asked(peer, rail, wanted.remote_rail.into()) {
+        if self.repairs.is_requested(peer, rail, wanted.remote_rail.into()) {
             let retry_at = self.back_off(peer, rail, now);
-            self.repairs.give_up(peer, rail, wanted.remote_rail.into(), retry_at);
+            self.repairs.request_failed(peer, rail, wanted.remote_rail.into(), retry_at);
         }
     }
 
-    /// The next lane that has failed: the peer may release its end. Of lanes of peers that have
-    /// been removed nothing is told. As many as the storage has lanes are remembered; the oldest
-    /// are forgotten first.
+    /// The next failed lane, so that the peer can be told to release its end. Lanes of removed
+    /// peers are not reported. The engine remembers as many as the storage has lanes, and forgets
+    /// the oldest first.
     pub fn next_lost_lane(&mut self) -> Option<LaneLost> {
         self.repairs.lost.pop()
     }

@@ -1,9 +1,7 @@
-//! Decides whose turn it is, and over which rail and lane a run goes.
-//!
-//! Peers with work stand in a queue per class and take turns of `quantum_bytes`. In its turn a
-//! peer's work is cut into runs (some eight small chunks, or one large one); each goes to the rail
-//! that would be through with it first, and there to the peer's next lane with room. One run is one
-//! commit.
+//! Which peer has its turn, and which rail and lane take its work. //! //! Peers with work wait in
+//! a queue per class and take turns of `quantum_bytes`. In its turn a peer's work is cut into runs:
+//! up to `run_chunks` small chunks, or one large one. Each run goes to the rail that would finish
+//! it first, and there to the peer's next lane with room. One run is one commit.
 
 use super::post::{Stop, Turn, Work, next_lane};
 use super::state::Engine;
@@ -16,7 +14,7 @@ use crate::provider::Provider;
 use crate::time::{Nanos, Time};
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Posts what waits, as far as credits and caps go.
+    /// Posts waiting work, as far as credits and caps go.
     #[inline]
     pub(super) fn schedule(&mut self, now: Time) {
         if self.rails.choice.open != 0 && self.peers.turns.any(self.rails.choice.open) {
@@ -24,8 +22,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Posts what waits, where only this peer has something new: it is served at once if no other
-    /// peer stands in a queue.
+    /// Posts waiting work after one peer has got new work: this peer is served at once if no other
+    /// peer could be.
     #[inline]
     pub(super) fn schedule_for(&mut self, peer: u16, class: usize, now: Time) {
         if self.rails.choice.open != 0 && !self.peers.turns.any(self.rails.choice.open) {
@@ -36,9 +34,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.schedule(now);
     }
 
-    /// Ends, since each turn takes a peer out of a queue, and puts it back only after it has posted
-    /// something (of which the caps allow so much) or where it is not found before a rail opens
-    /// that is closed now.
+    /// Serves peers until no rail is open or no peer can be served. It ends: each turn takes a peer
+    /// out of a queue, and puts it back only after it has posted something, which the caps limit,
+    /// or at a rail that is closed now.
     #[inline(never)]
     fn schedule_all(&mut self, now: Time) {
         while self.rails.choice.open != 0 {
@@ -47,7 +45,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Gives a peer its turn, and has it wait for the next one where it has more.
+    /// Gives a peer its turn, and queues it again if it has more work.
     #[inline]
     fn serve(&mut self, peer: u16, class: usize, now: Time) {
         match self.turn(peer, class, now) {
@@ -57,7 +55,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// One peer's turn.
+    /// Posts up to `quantum_bytes` of a peer's work of one class.
     #[inline(never)]
     fn turn(&mut self, peer: u16, class: usize, now: Time) -> Turn {
         let mut left = u64::from(self.config.quantum_bytes);
@@ -86,7 +84,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 if rails == 0 {
                     return if room == 0 { Turn::Blocked } else { Turn::Capped };
                 }
-                // Every failure to find a lane takes a rail out of `room`, so this ends.
+                // Each time that no lane is found, `pick` removes a rail from `room`, so this ends.
                 let Some(lane) = self.pick(peer, rails, work) else { continue };
                 let posted = self.run(lane, work, class, now);
                 left = left.saturating_sub(posted);
@@ -94,8 +92,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     let more = self.peers[usize::from(peer)].has_work(class);
                     return if more { Turn::More } else { Turn::Over };
                 }
-                // The same segment as long as there is something of it: nothing comes before it
-                // meanwhile.
+                // Go on with the same segment while some of it is left: no other work can have come
+                // before it meanwhile.
                 match work {
                     Work::Fresh(segment)
                         if self.peers[usize::from(peer)].queue[class].first() == Some(segment) => {}
@@ -105,6 +103,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
+    /// The next work of a peer: validating READs first, then wrs of dead lanes, then fresh segments.
     #[inline]
     fn next_work(&mut self, peer: u16, class: usize, now: Time) -> Option<Work> {
         let p = &self.peers[usize::from(peer)];
@@ -113,7 +112,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 return Some(Work::Validate);
             }
             if p.dead_lanes != NO_LANE {
-                return Some(Work::Again(p.dead_lanes));
+                return Some(Work::Repost(p.dead_lanes));
             }
         }
         if p.queue[class].is_empty() {
@@ -122,9 +121,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.next_segment(peer, class, now).map(Work::Fresh)
     }
 
-    /// The segment to be posted next. One that cannot make its deadline any more, and has not been
-    /// begun, is put aside until the rails are idle, or the deadline fails it: its bytes would only
-    /// make others late.
+    /// The segment to be posted next. A segment that cannot make its deadline any more, and of
+    /// whose batch no chunk has been posted, is put aside until the rails are idle or its deadline
+    /// passes: its bytes would only make other batches late.
     #[inline]
     pub(super) fn next_segment(&mut self, peer: u16, class: usize, now: Time) -> Option<PageRef> {
         let segment = self.peers[usize::from(peer)].queue[class].first()?;
@@ -137,7 +136,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.next_in_time(peer, class, now)
     }
 
-    /// The same where the deadline of the first is so near that it has to be looked at.
+    /// As `next_segment`, after the deadline of the first segment was found to be near.
     #[cold]
     fn next_in_time(&mut self, peer: u16, class: usize, now: Time) -> Option<PageRef> {
         loop {
@@ -156,7 +155,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Takes a segment out of the list in which it waits, if it does.
+    /// Removes a segment from the list in which it waits, if it is in one.
     pub(super) fn dequeue(&mut self, peer: usize, class: usize, segment: PageRef) {
         let list = match self.pages.at(segment).seg.unpark() {
             true => &mut self.peers.parked[class],
@@ -165,7 +164,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         list.remove(&mut self.pages, segment);
     }
 
-    /// Queues the segments that were put aside once the rails have nothing else to do.
+    /// Queues the segments that were put aside, once no rail has work outstanding.
     #[cold]
     pub(super) fn unpark(&mut self) {
         if self.rails.iter().any(|rail| rail.wrs > 0) {
@@ -181,14 +180,15 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Whether a segment, begun now, would be late: its deadline passes `slack` from now.
+    /// Whether a segment whose deadline passes `slack` from now would be late if it were begun now.
     #[cold]
     fn hopeless(&mut self, slack: Nanos, segment: PageRef, len: u16) -> bool {
         let bytes = self.pages.slice(segment, u32::from(len)).iter().map(|page| u64::from(page.len)).sum();
         self.rails.would_be_late(slack, bytes)
     }
 
-    /// The lane for a run: on the rail that would be through with it first.
+    /// Picks the lane for a run: the peer's next lane with room on the rail that would finish the
+    /// run first. `None` if that rail has no such lane.
     #[inline]
     fn pick(&mut self, peer: u16, rails: u16, work: Work) -> Option<usize> {
         let (size, local) = match work {
@@ -196,7 +196,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 let page = self.pages.at(page);
                 (page.len, page.local().1)
             }
-            Work::Validate | Work::Again(_) => (0, usize::MAX),
+            Work::Validate | Work::Repost(_) => (0, usize::MAX),
         };
         let near = self.regions.locals.get(local).map_or(u16::MAX, |local| local.near);
         let rail =

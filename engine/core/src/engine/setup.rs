@@ -1,4 +1,5 @@
-//! The control path: regions, peers, lanes.
+//! The control path: memory is registered, layouts and plans are added, peers come and go, lanes
+//! are attached.
 
 use core::ptr::NonNull;
 
@@ -25,14 +26,16 @@ use crate::time::Time;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
-    /// The table is full.
-    #[error("{limit} peers are known already, the most that this engine's storage holds")]
+    /// The engine's table of peers is full.
+    #[error(
+        "{limit} peers are known already, the most that this engine's storage holds: remove one, or give the storage more"
+    )]
     Full {
-        /// The maximum.
+        /// The most peers of the storage.
         limit: usize,
     },
-    /// No such peer.
-    #[error("the peer is not connected")]
+    /// The peer was removed already, or is another engine's.
+    #[error("the engine has no such peer: it was removed already, or is another engine's")]
     NoPeer,
 }
 
@@ -48,64 +51,70 @@ impl PeerError {
     }
 }
 
-/// How a lane fits in.
+/// The path of a lane, and its depth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneSpec {
     /// The local rail.
     pub rail: RailIndex,
-    /// The peer's rail at the other end: says which of a region's keys is used.
+    /// The peer's rail at the other end. It selects the key of a remote region.
     pub remote_rail: u8,
-    /// Entries of the QP's send queue, or fewer: so many are used. One of them is kept for the
-    /// drain wr.
+    /// How many entries of the QP's send queue the engine uses, at most all. One of them is kept
+    /// for the drain wr.
     pub depth: u32,
 }
 
-/// Why a lane cannot be used.
+/// Why a lane cannot be attached.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError<E: core::error::Error> {
-    /// The peer is gone.
-    #[error("the peer is not connected")]
+    /// The peer was removed, or is another engine's.
+    #[error("the engine has no such peer: it was removed, or is another engine's")]
     NoPeer,
-    /// No such rail.
-    #[error("local rail {rail} of {rails}, remote rail {remote_rail} of at most 16: there is no such path")]
+    /// There is no such local rail, or the number of the remote rail is too large.
+    #[error(
+        "there is no path from local rail {rail} to remote rail {remote_rail}: the provider has {rails} rails, and remote rails are below 16"
+    )]
     NoRail {
-        /// The local rail asked for.
+        /// The requested local rail.
         rail: u8,
-        /// How many there are.
+        /// How many rails the provider has.
         rails: usize,
-        /// The remote rail asked for.
+        /// The requested remote rail.
         remote_rail: u8,
     },
     /// The send queue is too short or too long.
-    #[error("a send queue of {depth} entries: 2 to {limit} can be used, one of them for the drain wr")]
+    #[error(
+        "the lane cannot use {depth} entries of its send queue: 2 to {limit} are possible, one of them for the drain wr"
+    )]
     Depth {
-        /// What was asked for.
+        /// The requested depth.
         depth: u32,
-        /// What the storage holds.
+        /// The most entries of a lane in this storage.
         limit: u32,
     },
-    /// The completion queue could overrun.
+    /// The completion queue of the rail could overrun.
     #[error(
-        "rail {rail}: its completion queue has {entries} entries, its lanes may need {used}, this one {depth} more"
+        "the completion queue of rail {rail} has {entries} entries; its lanes may need {used}, and this one {depth} more: attach fewer lanes, or use fewer entries of each"
     )]
     CqFull {
         /// The rail.
         rail: u8,
-        /// The queue's size.
+        /// Entries of the completion queue.
         entries: u32,
-        /// What is spoken for.
+        /// Entries that the lanes of the rail may need.
         used: u32,
-        /// What this lane needs.
+        /// Entries that this lane may need.
         depth: u32,
     },
-    /// The table is full.
-    #[error("{limit} lanes are in use already, the most that this engine's storage holds")]
+    /// The engine's table of lanes is full.
+    #[error(
+        "{limit} lanes are in use already, the most that this engine's storage holds: give the storage more"
+    )]
     Full {
-        /// The maximum.
+        /// The most lanes of the storage.
         limit: usize,
     },
-    /// The provider did not open it.
+    /// The provider did not open the lane.
     #[error(transparent)]
     Open(E),
 }
@@ -127,11 +136,12 @@ impl<E: core::error::Error> AttachError<E> {
 }
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Registers memory that lives for ever as destination, `slot_bytes` per slot.
+    /// Registers memory that lives for ever as destination, in slots of `slot_bytes` bytes.
     ///
     /// # Errors
     ///
-    /// Memory that holds no slot, a full table, or the provider's refusal.
+    /// The memory holds no slot, the table of regions is full, or the provider cannot register the
+    /// memory.
     pub fn register(&mut self, memory: &'static mut [u8], slot_bytes: u64) -> Result<Slots, RegionError> {
         let range =
             MemoryRange { addr: memory.as_mut_ptr().expose_provenance() as u64, len: memory.len() as u64 };
@@ -140,7 +150,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Registers foreign memory (pinned, a GPU's, an inference engine's own pool) as destination.
-    /// `numa` is its node, where known: rails of the same node are preferred.
+    /// `numa` is the memory's NUMA node, if known: rails of the same node are preferred.
     ///
     /// # Errors
     ///
@@ -164,12 +174,13 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.region(range, base, slot_bytes, access, numa, |provider| provider.register(range))
     }
 
-    /// Registers memory of another device, exported as a dmabuf, as destination: its slots give no
-    /// bytes. `range` says by which addresses it goes, `numa` is the device's node, where known.
+    /// Registers memory of another device, exported as a dmabuf, as destination. Its slots give an
+    /// address and no bytes. READs address the memory by the addresses of `range`; `numa` is the
+    /// device's NUMA node, if known.
     ///
     /// # Errors
     ///
-    /// As [`register`](Self::register); errno 95 of rails that take no such memory.
+    /// As [`register`](Self::register); errno 95 is that of rails that cannot register such memory.
     ///
     /// # Safety
     ///
@@ -218,11 +229,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         Ok(unsafe { Slots::new(base, range, shape, region, self.tag, access) })
     }
 
-    /// Releases a region whose slots are all home, and gives its range back.
+    /// Releases a region of which no slot is out, and returns its range.
     ///
     /// # Errors
     ///
-    /// The slots, untouched, where some are still out or the region is another engine's.
+    /// The slots, untouched, if some are still out or the region is another engine's.
     pub fn unregister(&mut self, slots: Slots) -> Result<MemoryRange, Slots> {
         if slots.engine() != self.tag || slots.out() != 0 {
             return Err(slots);
@@ -233,46 +244,44 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         Ok(slots.range())
     }
 
-    /// Learns how pages in another layout land in slots
+    /// Adds a copy plan: how pages in another layout land in slots
     /// ([`Batch::read_with`](crate::batch::Batch::read_with)). The plan is cut into work requests
-    /// of at most `EngineConfig::chunk_bytes` in as many pieces as the rails take.
+    /// of at most `EngineConfig::chunk_bytes`, with as many pieces as [`Provider::sges`] allows.
     ///
-    /// A plan that is known already has the same place; those that only begin elsewhere in the page
-    /// or in the slot share most of it. Plans are known for as long as the engine is.
+    /// A plan that is known already takes no further place. Plans that differ only in where they
+    /// begin share most of theirs. A plan stays known until the engine is dropped.
     ///
     /// # Errors
     ///
-    /// A plan between several regions (see [`Plan::only`]), one that is no list of work requests, a
-    /// full table.
+    /// The plan is between several regions (see [`Plan::only`]), cannot be cut into work requests,
+    /// moves no byte, or the table is full.
     ///
-    /// Whether pages and slots are those that the plan was made for is found where they are put
-    /// together: [`LayoutMismatch`](crate::layout::LayoutMismatch).
+    /// That pages and slots have the layouts of the plan is checked when a page joins a batch:
+    /// [`LayoutMismatch`](crate::layout::LayoutMismatch).
     pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
         self.plans.add(plan, &mut self.layouts)
     }
 
-    /// Learns a layout, unless it is known, so that remote regions and slots can be said to hold
-    /// its pages ([`RemoteRegion::set_layout`], [`Slots::set_layout`]). `region` is which region of
-    /// a page they hold: 0, where a page has one. Layouts are known for as long as the engine is.
+    /// Adds a layout, unless it is known, for [`RemoteRegion::set_layout`] and
+    /// [`Slots::set_layout`]. `region` is the number of the region of a page that they hold; 0 if a
+    /// page has only one. A layout stays known until the engine is dropped.
     ///
     /// # Errors
     ///
-    /// A layout that leaves a distance or a rank open, a full table.
+    /// The layout leaves a distance or a rank open, or the table is full.
     pub fn add_layout(&mut self, layout: &Identity, region: u32) -> Result<LayoutRef, AddLayoutError> {
         self.layouts.add(layout, region)
     }
 
-    /// Makes room for a peer. It can be read from once it has a region and a lane.
-    ///
+    /// Adds a peer. Pages can be read from it once it has a region and a lane.
     /// # Errors
-    ///
-    /// A full table.
+    /// The table of peers is full.
     pub fn add_peer(&mut self) -> Result<PeerId, PeerError> {
         let limit = self.peers.len();
         let place = self.peers.find_free().ok_or(PeerError::Full { limit })?;
         self.peers.first_free = place + 1;
         let peer = &mut self.peers[place];
-        // It may still stand in queues, which name the place.
+        // The place may still be in queues, since its last peer was; these flags say in which.
         let Peer { life, ready, capped, in_trials, .. } = *peer;
         let life = life.wrapping_add(1);
         *peer = Peer { life, ready, capped, in_trials, state: PeerState::Up, ..Peer::EMPTY };
@@ -281,12 +290,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         Ok(peer)
     }
 
-    /// Removes a peer: what is not posted of its pages fails at once, its lanes are flushed and
-    /// destroyed, and its place becomes free when they are.
-    ///
+    /// Removes a peer. Its unposted pages fail at once, its lanes are flushed and destroyed, and
+    /// its place becomes free when they are.
     /// # Errors
-    ///
-    /// A peer that is not there.
+    /// The peer was removed already, or is another engine's.
     pub fn remove_peer(&mut self, id: PeerId, now: Time) -> Result<(), PeerError> {
         self.peers.find(id).ok_or(PeerError::NoPeer)?;
         let index = id.index;
@@ -295,7 +302,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.peers[id.index()].state = PeerState::Leaving;
         self.cancel_peer(index);
         for rail in 0..self.rails.len() {
-            // Each takes itself out of the circle.
+            // Failing a lane takes it out of the circle.
             while let lane = self.peers[id.index()].lanes[rail]
                 && lane != NO_LANE
             {
@@ -307,11 +314,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         Ok(())
     }
 
-    /// Frees the place of a leaving peer once nothing of it is left.
+    /// Frees the place of a leaving peer once it has no lane and no page in flight.
     pub(super) fn leave(&mut self, index: u16) {
         let peer = &mut self.peers[usize::from(index)];
-        // While its pages are being cancelled, the last of its lanes may go before the last page
-        // has.
+        // While its pages are being cancelled, its last lane may be freed before its last page is
+        // retired.
         if peer.state != PeerState::Leaving || peer.lanes_all != 0 || peer.in_flight() > 0 {
             return;
         }
@@ -321,18 +328,17 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.regions.free_remotes(remotes);
     }
 
-    /// How many more peers, and how many more regions of peers, the storage has places for.
+    /// How many peers and how many remote regions can still be added.
     #[must_use]
     pub fn places_free(&self) -> (usize, usize) {
         let peers = self.peers.all.iter().filter(|peer| peer.state == PeerState::Free).count();
         (peers, self.regions.remotes.iter().filter(|remote| !remote.used).count())
     }
 
-    /// Learns of a region that the peer has published.
-    ///
+    /// Adds a region that the peer has published.
     /// # Errors
-    ///
-    /// An offer whose numbers cannot be, an unknown peer, or a full table.
+    /// A number of the offer cannot work, the peer is unknown, or the table of remote regions is
+    /// full.
     pub fn add_region(&mut self, id: PeerId, offer: &RegionOffer) -> Result<RemoteRegion, OfferError> {
         self.peers.find(id).ok_or(OfferError::NoPeer)?;
         offer.check()?;
@@ -352,7 +358,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             peer: id,
             source: RegionRef::new(self.tag, narrow(place), id),
             slots: offer.slots,
-            // Checked by the offer.
+            // `check` has found that it is a u32.
             page_bytes: offer.page_bytes as u32,
             base: offer.base,
             stride: offer.stride,
@@ -361,12 +367,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         })
     }
 
-    /// Takes a connected lane into use: the provider opens it, and from then on the engine alone
-    /// has it.
-    ///
+    /// Takes a connected lane into use. The provider opens it, and from then on the engine owns it.
     /// # Errors
-    ///
-    /// The reason; the lane is released.
+    /// The peer is unknown, there is no such path, the depth cannot be used, the completion queue
+    /// could overrun, the table of lanes is full, or the provider cannot open the lane. The lane is
+    /// released then.
     pub fn attach(
         &mut self,
         id: PeerId,
@@ -409,14 +414,14 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             ..Lane::EMPTY
         };
         self.link_lane(narrow(place));
-        self.repairs.find(id.index, rail.get(), usize::from(remote_rail));
+        self.repairs.attached(id.index, rail.get(), usize::from(remote_rail));
         self.peers.enroll(id.index);
         self.emit_time(now);
         self.emit(|_| EngineEvent::LaneAttached { lane: id_of_lane, peer: id, rail, remote_rail });
         Ok(id_of_lane)
     }
 
-    /// Puts a lane into the circle of its peer and rail.
+    /// Puts a lane into the circle of lanes of its peer and rail.
     fn link_lane(&mut self, lane: u16) {
         let l = &self.lanes[usize::from(lane)];
         let (peer, rail) = (usize::from(l.peer), usize::from(l.rail));

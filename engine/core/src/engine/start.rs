@@ -1,4 +1,5 @@
-//! Engines start.
+//! How an engine starts: the configuration is checked, the landing area registered, and the parts
+//! are built over the storage.
 
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicU16, Ordering};
@@ -31,17 +32,20 @@ use crate::verbs_abi::Wc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineStartError {
-    /// The configuration.
+    /// The configuration cannot work.
     #[error(transparent)]
     Config(#[from] EngineConfigError),
-    /// No rails, or too many.
+    /// The provider has no rail, or too many.
     #[error("the provider has {0} rails: 1 to 16 can be driven")]
     Rails(usize),
-    /// Every engine of a process has a name of its own, so that none takes another's slots.
-    #[error("65534 engines have been started by this process, the most that can be told apart")]
+    /// Every engine of a process has a number of its own, so that none takes another's slots, and
+    /// the numbers are used up.
+    #[error(
+        "this process has started 65534 engines, the most that can be told apart: keep engines instead of starting new ones"
+    )]
     TooManyEngines,
-    /// The landing area for validating READs.
-    #[error("the landing area for validating READs: {0}")]
+    /// The provider could not register the landing area for validating READs.
+    #[error("the landing area for validating READs cannot be registered: {0}")]
     Landing(#[from] RegisterError),
 }
 
@@ -62,19 +66,20 @@ impl EngineStartError {
 /// Tells engines of one process apart, so that a slot of one is refused by another.
 static NEXT_TAG: AtomicU16 = AtomicU16::new(1);
 
-/// A fuzz target starts an engine for every input, one after the other, and no slot of one meets
-/// another.
+/// The number after `tag`; `None` when the numbers are used up. Only in a fuzz target numbers are
+/// used again: it starts an engine for every input, one after the other, and no slot outlives its
+/// engine.
 fn next_tag(tag: u16) -> Option<u16> {
     if cfg!(fuzzing) { Some(tag.checked_add(1).unwrap_or(1)) } else { tag.checked_add(1) }
 }
 
 impl<P: Provider> Engine<'static, P> {
-    /// Starts an engine in storage that lives for ever: a `static`, or a leaked box.
+    /// Starts an engine over a storage that lives for ever: a `static`, or a leaked box.
     ///
     /// # Errors
     ///
-    /// A configuration that cannot work, a provider without rails, or one that cannot register
-    /// memory.
+    /// The configuration cannot work, the provider has no rail or too many, or it cannot register
+    /// the landing area.
     pub fn start<
         const PEERS: usize,
         const REGIONS: usize,
@@ -92,7 +97,7 @@ impl<P: Provider> Engine<'static, P> {
 }
 
 impl<P: Provider, E: EventSink> Engine<'static, P, E> {
-    /// The same with a sink for the engine's [events](crate::events).
+    /// As [`start`](Engine::start), with a sink for the engine's [events](crate::events).
     ///
     /// # Errors
     ///
@@ -115,7 +120,7 @@ impl<P: Provider, E: EventSink> Engine<'static, P, E> {
 }
 
 impl<'s, P: Provider> Engine<'s, P> {
-    /// Starts an engine in storage that its owner keeps.
+    /// Starts an engine over a storage that it borrows.
     ///
     /// # Errors
     ///
@@ -143,7 +148,7 @@ impl<'s, P: Provider> Engine<'s, P> {
 }
 
 impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
-    /// The same as [`start_scoped`](Engine::start_scoped), with a sink for the engine's
+    /// As [`start_scoped`](Engine::start_scoped), with a sink for the engine's
     /// [events](crate::events).
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! The state of an engine: a few parts, each with an invariant of its own.
+//! The struct `Engine`: its parts, each with an invariant of its own, and what can be asked of
+//! them.
 
 use core::mem::ManuallyDrop;
 
@@ -34,7 +35,7 @@ pub struct Engine<'s, P: Provider, E: EventSink = NoEvents> {
     pub(super) config: EngineConfig,
     /// The binary logarithm of `config.chunk_bytes`.
     pub(super) chunk_shift: u8,
-    /// This engine's name among those of the process.
+    /// This engine's number among the engines of the process.
     pub(super) tag: u16,
     pub(super) rails: Rails<'s>,
     pub(super) lanes: Lanes<'s, P::Lane>,
@@ -50,10 +51,10 @@ pub struct Engine<'s, P: Provider, E: EventSink = NoEvents> {
     pub(super) arrivals: Arrivals,
 }
 
-/// Where the look for stalled lanes stands.
+/// How far the search for silent and stalled lanes has come.
 #[derive(Debug)]
 pub(super) struct Sweep {
-    /// The lane that is looked at next; the number of lanes, or more, between two sweeps.
+    /// The next lane to look at; between two sweeps, the number of lanes or more.
     pub(super) lane: usize,
     /// When the next sweep begins.
     pub(super) next: Time,
@@ -62,18 +63,19 @@ pub(super) struct Sweep {
 /// Completions on their way from the provider.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    /// Those that the provider gave last.
+    /// The completions that the provider gave last.
     pub(super) wcs: [Wc; WCS],
-    /// The engine has slept since the last poll: what woke it may lie in any completion queue, even
-    /// of a rail that has nothing outstanding (the last words of a lane that was destroyed).
+    /// Whether the engine has slept since the last poll. Then the completion that woke it may be in
+    /// any completion queue, even in that of a rail with nothing outstanding: a destroyed lane may
+    /// have left completions there.
     pub(super) slept: bool,
-    /// The last poll left completions in a queue: that a lane has completed nothing says nothing
-    /// then.
+    /// Whether the last poll left completions in a queue. Then a lane that seems to have completed
+    /// nothing may have, and is not silent.
     pub(super) behind: bool,
 }
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// The provider, to look at. There is no `&mut` to it: code that could exchange the provider,
+    /// The provider, read-only. There is no `&mut` access: code that could exchange the provider,
     /// or close one of its lanes, could make the engine give memory back that is still being
     /// written.
     pub fn provider(&self) -> &P {
@@ -86,65 +88,68 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         &self.config
     }
 
-    /// How many rails it drives.
+    /// How many rails the engine drives.
     #[must_use]
     pub const fn rails(&self) -> usize {
         self.rails.len()
     }
 
-    /// The most send queue entries of a lane, the drain's included: the depth of its storage.
+    /// The most send queue entries of a lane, that of the drain wr included: the depth of the
+    /// storage.
     #[must_use]
     pub const fn depth(&self) -> u32 {
         self.lanes.depth
     }
 
-    /// What a rail has done, or `None` for a rail that is not there.
+    /// The counters of a rail; `None` if there is no such rail.
     #[must_use]
     pub fn rail_stats(&self, rail: RailIndex) -> Option<RailStats> {
         self.rails.all.get(rail.get()).map(|rail| rail.stats)
     }
 
-    /// What the scheduler takes a rail's bandwidth for just now, in bytes per second.
+    /// The scheduler's estimate of a rail's bandwidth, in bytes per second; `None` if there is no
+    /// such rail.
     #[must_use]
     pub fn rail_bytes_per_sec(&self, rail: RailIndex) -> Option<u64> {
         self.rails.all.get(rail.get()).map(|rail| rail.speed.bytes_per_sec())
     }
 
-    /// What a peer has given, or `None` once it has been removed.
+    /// The counters of a peer; `None` once it has been removed.
     #[must_use]
     pub fn peer_stats(&self, peer: PeerId) -> Option<PeerStats> {
         self.peers.find(peer).map(|peer| peer.stats)
     }
 
-    /// Batches submitted and not yet done.
+    /// How many batches have been submitted and are not done.
     #[must_use]
     pub const fn in_flight(&self) -> usize {
         self.in_flight.count()
     }
 
-    /// wrs outstanding on living lanes.
+    /// How many wrs are outstanding on lanes that are up.
     #[must_use]
     pub fn outstanding(&self) -> usize {
         self.rails.iter().map(|rail| (rail.wrs + rail.silent_wrs) as usize).sum()
     }
 
-    /// Lanes whose QPs may still exist though they no longer serve.
+    /// How many lanes have failed and are not yet freed. Their QPs may still exist.
     #[must_use]
     pub const fn lanes_dying(&self) -> usize {
         self.lanes.dying as usize
     }
 
-    /// The sink of its events, to look at.
+    /// The sink of the engine's events.
     pub const fn events(&self) -> &E {
         &self.events
     }
 
-    /// The sink of its events.
+    /// The sink of the engine's events, to be changed.
     pub const fn events_mut(&mut self) -> &mut E {
         &mut self.events
     }
 
-    /// Hands an event to the sink. An empty sink costs nothing: not even `event` is called.
+    /// Hands an event to the sink. Without a sink `event` is not called, and the call costs
+    /// nothing.
     #[inline(always)]
     pub(super) fn emit(&mut self, event: impl FnOnce(&mut Self) -> EngineEvent) {
         if E::ENABLED {
@@ -153,7 +158,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Tells the sink at what time the events happen that follow.
+    /// Tells the sink the time of the events that follow.
     #[inline(always)]
     pub(super) fn emit_time(&mut self, now: Time) {
         if E::ENABLED {
@@ -161,7 +166,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// The batch of a page, and the page's position there: what events call it.
+    /// The batch of a page, and the page's position in it: the name of the page in events.
     pub(super) fn name_of(&mut self, page: PageRef) -> (Ticket, u16) {
         let batch = self.pages.at(page).batch;
         let at = page.0 - self.pages.first(batch).0;
@@ -175,12 +180,13 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 }
 
 impl<P: Provider, E: EventSink> Drop for Engine<'_, P, E> {
-    /// The provider first: from then on nothing writes into any slot or into the landing area.
-    #[allow(unsafe_code, reason = "the provider goes before its lanes")]
+    /// Drops the provider before anything else: after that nothing writes into a slot or into the
+    /// landing area.
+    #[allow(unsafe_code, reason = "the provider is dropped before its lanes")]
     fn drop(&mut self) {
-        // SAFETY: dropped once, here, and not used after.
+        // SAFETY: the provider is dropped once, here, and not used afterwards.
         unsafe { ManuallyDrop::drop(&mut self.provider) };
-        // EngineStorage does not know what its lanes are.
+        // The storage does not know the type of the lanes, so it cannot drop them.
         self.lanes.all.iter_mut().for_each(|lane| lane.handle = None);
     }
 }

@@ -1,4 +1,4 @@
-//! Batches in, done batches out.
+//! How a batch is submitted, and how it comes back: done, overdue or rejected.
 
 use core::fmt;
 
@@ -15,11 +15,11 @@ use crate::peer::PeerState;
 use crate::provider::Provider;
 use crate::time::Time;
 
-/// A batch that was refused, untouched, and why.
+/// A batch that was refused, and the reason. The batch is untouched.
 pub struct Rejected<'s> {
     /// The batch.
     pub batch: Batch<'s>,
-    /// Why.
+    /// The reason.
     pub error: SubmitError,
 }
 
@@ -38,8 +38,8 @@ impl fmt::Display for Rejected<'_> {
 impl core::error::Error for Rejected<'_> {}
 
 impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
-    /// An empty batch, or `None` when all are being filled, in flight, or done and not yet dropped:
-    /// then there is nothing to do but poll.
+    /// An empty batch. `None` if all batches are being filled, in flight, or done and not dropped:
+    /// poll, and drop done batches.
     #[inline]
     pub fn batch(&mut self) -> Option<Batch<'s>> {
         self.pages.pool().claim().map(Batch::new)
@@ -49,27 +49,27 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         self.pages.pool()
     }
 
-    /// How many batches the storage has, and pages per batch.
+    /// How many batches the storage has, and how many pages a batch can hold.
     #[must_use]
     pub fn capacity(&self) -> (usize, usize) {
         let pool = self.pages.pool();
         (pool.batches(), pool.pages_per_batch())
     }
 
-    /// How many batches can be had just now.
+    /// How many batches are free now.
     #[must_use]
     pub fn batches_free(&self) -> usize {
         self.pages.pool().free()
     }
 
-    /// Takes a batch, and with it its slots, and posts what there is room for. It comes back from
-    /// [`next_done`](Self::next_done), whole, at the deadline or soon after: see
+    /// Takes a batch with its slots, and posts as much of it as there is room for. The batch comes
+    /// back whole from [`next_done`](Self::next_done), at its deadline or soon after: see
     /// [`next_overdue`](Self::next_overdue).
     ///
     /// # Errors
     ///
-    /// An empty batch, a deadline that is not in the future, a page of a peer that is gone: the
-    /// batch comes back untouched.
+    /// The batch is empty or another engine's, its deadline is not in the future, or the peer of a
+    /// page was removed. The batch comes back untouched.
     #[inline]
     pub fn submit(
         &mut self,
@@ -111,7 +111,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
             at += seg_len;
             if at >= len {
                 if faulty {
-                    self.leave_out(index, now);
+                    self.fail_set_aside(index, now);
                 }
                 self.schedule_for(peer, class, now);
                 return Ok(Ticket { batch: index, serial });
@@ -146,29 +146,29 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         Ok(())
     }
 
-    /// The next batch that is done, in the order in which they were.
+    /// The next done batch, in the order in which they became done.
     #[inline]
     pub fn next_done(&mut self) -> Option<Done<'s>> {
         let batch = self.in_flight.done.pop()?;
         Some(Done::new(self.pages.give_up(batch)))
     }
 
-    /// The next batch whose deadline has passed while the hardware still had READs of it. Its pages
-    /// are lost; its slots come back with [`next_done`](Self::next_done), when nothing can write
-    /// into them any more.
+    /// The next batch whose deadline has passed while READs of it were outstanding. Each is
+    /// returned once. Its pages that had not arrived have failed; its slots come back with
+    /// [`next_done`](Self::next_done), when nothing can write into them any more.
     pub fn next_overdue(&mut self) -> Option<Ticket> {
         self.next_overdue_of().map(|(ticket, ..)| ticket)
     }
 
-    /// The same, with the submitter that waits for it and the caller's number.
+    /// As [`next_overdue`](Self::next_overdue), with the submitter that gets the batch back, and
+    /// the caller's number.
     pub(crate) fn next_overdue_of(&mut self) -> Option<(Ticket, u16, u64)> {
         let batch = self.in_flight.next_overdue()?;
         let head = self.pages.head(batch);
         Some((Ticket { batch, serial: head.serial }, head.origin, head.tag))
     }
 
-    /// Numbers for the `n` submitters of a hub, unless it has some of this engine. Those of a hub
-    /// that is gone are used again when there are no others.
+    /// Numbers for the `n` submitters of a hub; `known` if these are already of this engine.
     pub(crate) fn origins(&mut self, known: Origins, n: u16) -> Origins {
         let engine = self.tag;
         if known.engine == engine {
@@ -177,10 +177,10 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         self.in_flight.origins(engine, n)
     }
 
-    /// One page is finished with, for better or worse.
+    /// Accounts for a page that is retired: in its peer's counters and in its batch.
     pub(super) fn retire(&mut self, page: PageRef) {
         let p = self.pages.at(page);
-        debug_assert!(p.is_retired() && p.left == 0, "a page retires with all its chunks");
+        debug_assert!(p.is_retired() && p.left == 0, "a retired page has no chunk that has not finished");
         let (batch, result) = (p.batch, p.result());
         let stats = &mut self.peers[usize::from(p.peer())].stats;
         match result {
@@ -193,8 +193,8 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         self.release_batch(batch, 1);
     }
 
-    /// Reports that a page has arrived, or is not the one that was asked for. That it has failed
-    /// was reported then.
+    /// Reports that a page has arrived, or is a miss. A page that has failed was reported when it
+    /// failed.
     #[inline(always)]
     pub(super) fn emit_result(&mut self, page: PageRef, result: Result<(), PageError>) {
         match result {
@@ -207,7 +207,8 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         }
     }
 
-    /// The same of `n` pages in a row: those that have arrived one after the other together.
+    /// Reports the results of `n` consecutive pages, with one event for each run of pages that have
+    /// arrived.
     #[cold]
     pub(super) fn emit_results(&mut self, first: PageRef, n: u32) {
         let mut row = first.0;
@@ -226,7 +227,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         }
     }
 
-    /// Reports that `n` pages in a row have arrived.
+    /// Reports that `n` consecutive pages have arrived.
     #[inline(always)]
     pub(super) fn emit_arrived(&mut self, first: PageRef, n: u32) {
         self.emit(|engine| {
@@ -235,7 +236,8 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         });
     }
 
-    /// `n` things less keep a batch from being done: pages, or a walk over its pages.
+    /// Subtracts `n` from the things that keep a batch from being done: its pages, and a walk over
+    /// its pages. The batch is done when none is left.
     #[inline]
     pub(super) fn release_batch(&mut self, batch: u16, n: u16) {
         let head = self.pages.head(batch);
@@ -245,7 +247,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         }
     }
 
-    /// All pages of a batch are accounted for: it is done.
+    /// Moves a batch whose pages are all retired to the done batches.
     #[inline]
     pub(super) fn end_batch(&mut self, batch: u16) {
         self.in_flight.end(batch);

@@ -1,12 +1,11 @@
-//! wrs that kill lanes are found out, one at a time, and set aside.
-//!
-//! A READ of memory that has failed kills its lane with the status of a bad path, and so it would
-//! kill every lane on which it is posted again, with all that these carry. So the wr whose
-//! completion killed a lane is *suspected*: it goes last, alone, over one lane that the peer keeps
-//! for that, while the other lanes go on with everything else. If it kills that lane as well, and
-//! the path was not to blame, its page is found guilty and fails. READs that overlap what is guilty
-//! are not posted for a while ([`EngineConfig::set_aside`]), and neither is anything of a region of
-//! which too much is.
+//! Which READs kill lanes: each suspect is tried alone, and faulty memory is set aside. //! //! A
+//! READ of memory that has failed kills its lane, with the status of a bad path. It would kill
+//! every lane on which it is posted again, with all wrs of these lanes. So the wr whose completion
+//! killed a lane is a *suspect*: it is posted again alone, on one lane that the peer keeps for
+//! that, while the other lanes go on with everything else. If it kills that lane, too, and the path
+//! was not the cause, its page is *faulty* and fails. READs that overlap faulty memory are not
+//! posted for a while ([`EngineConfig::set_aside`]), and neither are READs of a region in which too
+//! many pages were faulty ([`faults`](crate::regions::faults)).
 //!
 //! [`EngineConfig::set_aside`]: crate::config::EngineConfig::set_aside
 
@@ -19,22 +18,22 @@ use crate::lane::{Fatal, Hold, LaneState, NO_LANE};
 use crate::page::list::PageRef;
 use crate::page::{Page, PageTable, settle_pages};
 use crate::provider::Provider;
-use crate::regions::faults::{GUILTY, Patience, SUSPECTED};
+use crate::regions::faults::{FAULTY, FaultLimits, SUSPECTED};
 use crate::regions::{NO_REGION, RemotePlace};
 use crate::table::ENTRY_BYTES;
 use crate::time::Time;
 use crate::verbs_abi::FaultKind;
 
-/// Peers whose suspects are looked after in one poll.
+/// How many peers' suspects one poll looks at.
 const PEERS: usize = 16;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Decides what the wr that killed a quiet lane means. Returns a suspected wr's place among the
-    /// wrs of the lane, counted from the oldest; the pages of a guilty wr have failed when this
-    /// returns.
+    /// Finds the wr that killed a quiet lane. If the wr is a suspect, returns its place among the
+    /// wrs of the lane, counted from the oldest. If its page is faulty, the page has failed when
+    /// this returns.
     pub(super) fn find_suspect(&mut self, index: usize, now: Time) -> Option<u32> {
         let lane = &mut self.lanes[index];
-        // Of a lane that was kept for suspects the only wr is one.
+        // The only wr of a lane that was kept for suspects is a suspect.
         let tried = lane.hold.clear(Hold::TRYING) && lane.outstanding() == 1;
         let fatal = match lane.fatal {
             Some(fatal) if fatal.status.fault() != FaultKind::Flushed => fatal,
@@ -52,18 +51,18 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let page = self.pages.at(record.page);
         let (region, peer) = (page.source.region(), page.peer());
         if fatal.status.fault() == FaultKind::Page {
-            self.blame_page(index, record, fatal, GUILTY, now);
+            self.fail_faulty_page(index, record, fatal, FAULTY, now);
         } else if tried && self.was_the_path_fine(index, fatal) {
-            let weight = if fatal.status.is_answer() { SUSPECTED } else { GUILTY };
-            self.blame_page(index, record, fatal, weight, now);
+            let weight = if fatal.status.is_answer() { SUSPECTED } else { FAULTY };
+            self.fail_faulty_page(index, record, fatal, weight, now);
         } else {
             if fatal.status.is_answer() {
                 let at = self.where_is(record, index);
                 let (until, faults) =
                     (now + self.config.set_aside, &mut self.regions.remotes[usize::from(region)].faults);
                 if faults.suspect(at.0, at.1, now, until) {
-                    // Asked for more than once, it has killed another lane before.
-                    self.blame_page(index, record, fatal, SUSPECTED, now);
+                    // A wr of the same memory has killed another lane before.
+                    self.fail_faulty_page(index, record, fatal, SUSPECTED, now);
                     return None;
                 }
                 self.strike(peer, region, SUSPECTED, fatal, at, now);
@@ -73,8 +72,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         None
     }
 
-    /// Whether a wr that was tried alone, and failed, cannot have done so because of its path: the
-    /// peer has answered it, or both its peer and its rail have carried other READs meanwhile.
+    /// Whether the path cannot be the cause of the failure of a suspect that was tried alone: the
+    /// peer has answered the READ, or both the peer and the rail have carried other READs since the
+    /// trial began.
     fn was_the_path_fine(&mut self, index: usize, fatal: Fatal) -> bool {
         let lane = &self.lanes[index];
         let p = &self.peers[usize::from(lane.peer)];
@@ -82,7 +82,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         fatal.status.is_answer() || p.stats.bytes > bytes && self.rails[usize::from(lane.rail)].heard > since
     }
 
-    /// The address and length of what a record's first wr reads, and the peer's key for it.
+    /// The remote address and length of a record's first wr, and the peer's key for it.
     fn where_is(&mut self, record: Record, index: usize) -> (u64, u32, u32) {
         let remote_rail = usize::from(self.lanes[index].remote_rail);
         let page = self.pages.at(record.page);
@@ -98,9 +98,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         (page.remote + offset, len, remote.keys[remote_rail])
     }
 
-    /// Fails the page whose wr killed the lane; where that is a READ of several entries, all pages
-    /// whose entries it should have brought.
-    fn blame_page(&mut self, index: usize, record: Record, fatal: Fatal, weight: u16, now: Time) {
+    /// Fails the page whose wr killed the lane. If the wr reads the entries of several pages, all
+    /// of these fail.
+    fn fail_faulty_page(&mut self, index: usize, record: Record, fatal: Fatal, weight: u16, now: Time) {
         let (remote_addr, len, rkey) = self.where_is(record, index);
         let batch = self.pages.at(record.page).batch;
         let (first, pages) = (self.pages.first(batch), self.pages.head(batch).len);
@@ -117,18 +117,18 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let page = self.pages.at(record.page);
         let (region, peer) = (page.source.region(), page.peer());
         if status.is_local() {
-            // It says nothing about the peer's memory.
+            // A local fault says nothing about the peer's memory.
             return;
         }
         let until = now + self.config.set_aside;
         self.regions.remotes[usize::from(region)].faults.remember(remote_addr, len, until);
         self.peers[usize::from(peer)].faulty = true;
         if !self.strike(peer, region, weight, fatal, (remote_addr, len, rkey), now) {
-            self.leave_out_all(peer, now);
+            self.fail_set_aside_of_peer(peer, now);
         }
     }
 
-    /// Counts a failure against a region. Says whether that sets the region aside.
+    /// Counts a failure in a region. Returns whether that sets the region aside.
     fn strike(
         &mut self,
         peer: u16,
@@ -138,24 +138,24 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         (addr, ..): (u64, u32, u32),
         now: Time,
     ) -> bool {
-        let patience = Patience { pages: self.config.region_faults, time: self.config.set_aside };
+        let limits = FaultLimits { pages: self.config.region_faults, time: self.config.set_aside };
         let faults = &mut self.regions.remotes[usize::from(region)].faults;
-        let aside = faults.strike(weight, (fatal.status, addr), now, patience);
+        let aside = faults.strike(weight, (fatal.status, addr), now, limits);
         if aside {
             self.peers[usize::from(peer)].faulty = true;
-            self.leave_out_all(peer, now);
+            self.fail_set_aside_of_peer(peer, now);
         }
         aside
     }
 
-    /// Fails those pages in flight from a peer that are not to be read now.
-    fn leave_out_all(&mut self, peer: u16, now: Time) {
+    /// Fails those pages in flight from a peer that are set aside.
+    fn fail_set_aside_of_peer(&mut self, peer: u16, now: Time) {
         self.cancel_some(peer, |remotes, page| forbid(remotes, page, now));
     }
 
-    /// Fails those pages of a batch that are not to be read now.
+    /// Fails those pages of a batch that are set aside.
     #[cold]
-    pub(super) fn leave_out(&mut self, batch: u16, now: Time) {
+    pub(super) fn fail_set_aside(&mut self, batch: u16, now: Time) {
         let (first, len) = (self.pages.first(batch), self.pages.head(batch).len);
         let mut at = 0;
         while at < len {
@@ -167,7 +167,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.cancel(batch, |remotes, page| forbid(remotes, page, now));
     }
 
-    /// Goes on with the trials of some peers.
+    /// Looks at the suspects of the next few peers.
     #[cold]
     pub(super) fn try_suspects(&mut self, now: Time) {
         for _ in 0..self.peers.trials.len().min(PEERS) {
@@ -179,13 +179,14 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Does what can be done for the suspects of a peer now. Says whether there will be more to do.
+    /// Posts a peer's next suspect if that is possible now. Returns whether the peer has to be
+    /// looked at again.
     fn try_suspect(&mut self, peer: u16, now: Time) -> bool {
         let p = &self.peers[usize::from(peer)];
         let (from, kept) = (p.suspects, p.trial);
         if from == NO_LANE {
-            // Once the lane has nothing outstanding, the last one has arrived or its pages have
-            // failed.
+            // The last suspect has arrived or its pages have failed once the lane has nothing
+            // outstanding.
             let busy = kept != NO_LANE && self.lanes[usize::from(kept)].outstanding() > 0;
             if !busy {
                 self.stop_keeping(peer);
@@ -205,7 +206,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             return true;
         }
         if self.lanes[lane].hold.clear(Hold::TRYING) && self.peers[usize::from(peer)].lanes_up == 1 {
-            // The only lane: everything else has its turn on it before the next suspect.
+            // It is the peer's only lane: other work has its turn on it before the next suspect.
             self.stop_keeping(peer);
             return true;
         }
@@ -213,8 +214,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         true
     }
 
-    /// Posts the suspect of the quiet lane `from`, the first of its peer's, on the lane that is
-    /// kept for that.
+    /// Posts the suspect of the quiet lane `from`, the first in the peer's list, on `lane`, which
+    /// is kept for suspects.
     fn try_on(&mut self, lane: usize, from: usize, now: Time) {
         let suspect = &mut self.lanes[from];
         let (seq, peer) = (suspect.tail, usize::from(suspect.peer));
@@ -233,8 +234,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.post(lane, 1, now);
     }
 
-    /// A lane on which a suspect can be tried: not over the rail where it has killed one, if there
-    /// is another, one that has worked before, and with as little outstanding as may be.
+    /// Chooses the lane on which suspects are tried: over another rail than that of the killed lane
+    /// if possible, then one on which a wr has completed before, then the one with the fewest wrs
+    /// outstanding.
     fn choose_trial_lane(&self, peer: u16, from: usize) -> Option<u16> {
         let suspect = self.lanes[from].rail;
         let mut best = None;
@@ -258,7 +260,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         best.map(|(_, lane)| lane)
     }
 
-    /// Gives the lane that was kept for suspects back to everything else.
+    /// Gives the lane that was kept for suspects back to other work.
     fn stop_keeping(&mut self, peer: u16) {
         let p = &mut self.peers[usize::from(peer)];
         let lane = core::mem::replace(&mut p.trial, NO_LANE);
@@ -271,20 +273,20 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Brings up to date whether anything of a peer is set aside.
+    /// Works out anew whether a page of a peer may be set aside.
     fn look_at_faults(&mut self, peer: u16, now: Time) {
         let mut at = self.peers[usize::from(peer)].remotes;
         let mut faulty = false;
         while at != NO_REGION {
             let remote = &self.regions.remotes[usize::from(at)];
-            faulty |= !remote.faults.are_over(now);
+            faulty |= !remote.faults.have_expired(now);
             at = remote.next;
         }
         self.peers[usize::from(peer)].faulty = faulty;
     }
 }
 
-/// Why a page is not read now, if it is not.
+/// The error of a page that is set aside; `None` if it may be read.
 fn forbid(remotes: &[RemotePlace], page: &Page, now: Time) -> Option<PageError> {
     remotes[usize::from(page.source.region())].faults.forbid(page.remote, page.len, now)
 }

@@ -1,4 +1,4 @@
-//! All lanes of an engine, and the rings of what is outstanding on them.
+//! All lanes of an engine, and their rings of records of outstanding wrs.
 
 use core::ops::{Index, IndexMut};
 
@@ -6,7 +6,7 @@ use super::record::{Record, place};
 use super::{Lane, LaneState, NO_LANE};
 use crate::id::LaneId;
 
-/// The places of lanes, each with a ring of `depth` records, one per outstanding wr.
+/// The places of lanes, each with a ring of `depth` records.
 ///
 /// Invariants: the record of every wr from a lane's `tail` to its `head` is in the lane's ring, at
 /// the place that the wr's sequence number names, or covered by one before it ([`Record::count`]).
@@ -47,8 +47,8 @@ impl<'s, L> Lanes<'s, L> {
     }
 
     #[inline]
-    pub(crate) fn get(&self, lane: usize) -> Option<&Lane<L>> {
-        self.all.get(lane)
+    pub(crate) fn get_mut(&mut self, lane: usize) -> Option<&mut Lane<L>> {
+        self.all.get_mut(lane)
     }
 
     /// The record of wr `seq` of a lane.
@@ -57,19 +57,20 @@ impl<'s, L> Lanes<'s, L> {
         &mut self.records[place(lane, seq, self.depth)]
     }
 
-    /// A free place.
+    /// The first free place.
     pub(crate) fn find_free(&self) -> Option<usize> {
         let free = self.all[self.first_free..].iter().position(|lane| lane.state == LaneState::Free);
         free.map(|at| at + self.first_free)
     }
 
-    /// The place of the lane that has this name in its present life.
+    /// The place of the lane named `id`, unless that lane is gone.
     pub(crate) fn find(&self, id: LaneId) -> Option<usize> {
         let lane = self.all.get(id.index())?;
         (lane.id == id && lane.state != LaneState::Free).then_some(id.index())
     }
 
-    /// Writes down each wr of a lane by itself: from now on they have different fates.
+    /// Gives each outstanding wr of a lane a record of its own, since the wrs of a failed lane end
+    /// in different ways.
     pub(crate) fn split_records(&mut self, lane: usize) {
         let (mut seq, head) = (self.all[lane].tail, self.all[lane].head);
         while seq != head {
@@ -83,7 +84,7 @@ impl<'s, L> Lanes<'s, L> {
     }
 }
 
-/// The lane behind `at` in its circle, until the circle comes round to `first`.
+/// The lane after `at` in its circle; `None` when the circle comes round to `first`.
 #[inline]
 pub(crate) fn next_in_circle<L>(lanes: &[Lane<L>], at: u16, first: u16) -> Option<u16> {
     let next = lanes[usize::from(at)].next;

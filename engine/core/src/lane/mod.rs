@@ -1,4 +1,4 @@
-//! A lane: one QP, and what is outstanding on it.
+//! The state of one lane: a QP of one peer over one rail, and the wrs that are outstanding on it.
 
 pub(crate) mod lanes;
 pub(crate) mod record;
@@ -9,25 +9,25 @@ use crate::id::{LaneId, WrId};
 use crate::time::Time;
 use crate::verbs_abi::WcStatus;
 
-/// No lane, in links.
+/// In links: no lane.
 pub(crate) const NO_LANE: u16 = u16::MAX;
 
 bitflags! {
     /// Why nothing is posted on a lane that is up.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) struct Hold: u8 {
-        /// Nothing has completed for longer than it should take; what is outstanding does not count
-        /// against the rail's caps.
+        /// No wr has completed for longer than it should take. The lane's outstanding work does not
+        /// count against the rail's caps.
         const SILENT = 1;
-        /// It is kept for wrs that are suspected of killing lanes.
+        /// The lane is kept for suspects: wrs whose completion killed a lane.
         const KEPT = 2;
-        /// One of them, alone, has been posted on it.
+        /// A suspect has been posted on the lane, and nothing else.
         const TRYING = 4;
     }
 }
 
 impl Hold {
-    /// Takes a reason away, and says whether it was there.
+    /// Removes `reason`, and returns whether it was set.
     pub(crate) fn clear(&mut self, reason: Self) -> bool {
         let was = self.contains(reason);
         *self -= reason;
@@ -35,21 +35,21 @@ impl Hold {
     }
 }
 
-/// Where a lane is in its life.
+/// The state of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LaneState {
     /// The place is free.
     Free,
-    /// In use.
+    /// The lane is in use.
     Up,
-    /// The provider has been asked to move it to the error state.
+    /// The provider has been asked to move the lane to the error state.
     Failing,
-    /// In the error state; the drain wr has been posted and has not come back.
+    /// The lane is in the error state; its drain wr has been posted and has not completed.
     Draining,
-    /// The provider has been asked to destroy it before the flush was seen to end.
+    /// The provider has been asked to destroy the lane, whose flush was not seen to end.
     Closing,
-    /// It is known to write no more. What it had is being posted elsewhere; the place becomes free
-    /// when that is done and the QP has been destroyed.
+    /// The lane is known to write no more. Other lanes take over its wrs; the place becomes free
+    /// when they have, and the QP has been destroyed.
     Quiet,
 }
 
@@ -61,27 +61,38 @@ pub(crate) struct Fatal {
     pub(crate) vendor_err: u32,
 }
 
-/// One lane's place.
-// What posting and completing touch is in its first cache line.
+/// wrs of a lane that have completed: those from number `from` on, before `to`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completed {
+    pub(crate) peer: u16,
+    pub(crate) rail: u8,
+    /// Nothing had completed on the lane before.
+    pub(crate) first: bool,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+}
+
+/// The place of a lane.
+// The fields that posting and completing touch are in the first cache line.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Lane<L> {
-    /// In use, or in its next use.
+    /// The name of the lane, or of the next lane if the place is free.
     pub(crate) id: LaneId,
     pub(crate) state: LaneState,
     pub(crate) rail: u8,
     pub(crate) remote_rail: u8,
-    /// Nothing has completed on it yet.
+    /// No wr has completed on the lane yet.
     pub(crate) fresh: bool,
-    /// Why nothing more is posted, a bit for each reason.
+    /// Why nothing is posted on the lane; empty if wrs may be posted.
     pub(crate) hold: Hold,
     pub(crate) peer: u16,
-    /// Of a quiet lane: the last of its wrs is the one that killed it.
+    /// Of a quiet lane: its last wr is the one whose completion killed the lane.
     pub(crate) suspect: bool,
-    /// The next lane of the same peer and rail, in a circle. Of a quiet lane: the next one of the
-    /// peer's dead lanes, or of its suspects.
+    /// The next lane of the same peer and rail, in a circle. Of a quiet lane: the next in the
+    /// peer's list of dead lanes, or of lanes with a suspect.
     pub(crate) next: u16,
-    /// wrs that may be outstanding; the drain wr's place is not counted.
+    /// The most wrs that may be outstanding, not counting the drain wr.
     pub(crate) credits: u32,
     /// Sequence number of the next wr.
     pub(crate) head: u32,
@@ -89,10 +100,11 @@ pub(crate) struct Lane<L> {
     pub(crate) tail: u32,
     /// Bytes outstanding.
     pub(crate) bytes: u64,
-    /// When something last completed, or was posted to the idle lane; since when it is dying.
+    /// When a wr last completed, or was posted to the idle lane. Of a failed lane: when it entered
+    /// its state.
     pub(crate) since: Time,
     pub(crate) handle: Option<L>,
-    /// Never of a lane that is up.
+    /// The completion that killed the lane; `None` while the lane is up.
     pub(crate) fatal: Option<Fatal>,
     /// The provider has said that the QP is destroyed.
     pub(crate) closed: bool,
@@ -119,20 +131,31 @@ impl<L> Lane<L> {
         closed: false,
     };
 
-    /// wrs outstanding.
+    /// How many wrs are outstanding.
     #[inline]
     pub(crate) fn outstanding(&self) -> u32 {
         self.head.wrapping_sub(self.tail)
     }
 
-    /// wrs that may be posted now.
+    /// How many wrs may be posted now.
     #[inline]
     pub(crate) fn room(&self) -> u32 {
         if !self.hold.is_empty() { 0 } else { self.credits - self.outstanding() }
     }
 
-    /// How many wrs, from the oldest outstanding one, a completion of `seq` covers: 1 for the
-    /// oldest.
+    /// The `n` oldest outstanding wrs have completed.
+    #[inline]
+    pub(crate) fn complete(&mut self, n: u32, now: Time) -> Completed {
+        let (from, to) = (self.tail, self.tail.wrapping_add(n));
+        self.tail = to;
+        self.since = now;
+        let first = self.fresh;
+        self.fresh = false;
+        Completed { peer: self.peer, rail: self.rail, first, from, to }
+    }
+
+    /// How many wrs a completion of `seq` covers, from the oldest outstanding wr on; 1 if it is
+    /// that of the oldest.
     #[inline]
     pub(crate) fn covered(&self, seq: u32) -> u32 {
         (seq.wrapping_sub(self.tail) % WrId::SEQUENCES) + 1

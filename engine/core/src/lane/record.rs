@@ -1,52 +1,53 @@
-//! What the ring of a lane says of the work requests that are outstanding on it.
+//! The records in a lane's ring: which chunk of which page each outstanding wr reads.
 
 use crate::limits::narrow;
 use crate::page::list::{NIL, PageRef};
 use crate::table::ENTRY_BYTES;
 
-/// The chunk number of a page's validating READ.
+/// Stands for the chunk number in the record of a validating READ.
 pub(crate) const VALIDATE: u32 = u32::MAX;
 
-/// wrs that the lane has, one after the other, `len` bytes each: chunk `chunk` of `count` pages in
-/// a row, or `count` chunks of one page ([`Run::Chunks`]), or one wr that has the entries of
-/// several pages in a row.
+/// A run of `count` outstanding wrs, one after the other, that read `len` bytes each: chunk `chunk`
+/// of `count` consecutive pages, or `count` chunks of one page ([`Run::Chunks`]), or one wr that
+/// reads the entries of several consecutive pages.
 ///
-/// It stands in the ring at the first of them; what stands at the others' places means nothing.
-/// More than one only while the lane is up, and then several pages are of one uniform segment.
+/// The record is in the ring at the place of its first wr; the places of its other wrs hold
+/// nothing. Only a lane that is up has records with a `count` above 1. Several pages in one record
+/// belong to one uniform segment.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(16))]
 pub(crate) struct Record {
     pub(crate) page: PageRef,
-    /// The chunk's number, or `VALIDATE`.
+    /// The number of the chunk, or `VALIDATE`.
     pub(crate) chunk: u32,
     pub(crate) len: u32,
     pub(crate) count: u16,
     pub(crate) run: Run,
 }
 
-/// What is known of all pages of a record.
+/// What a success of its wrs means for the pages of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Run {
-    /// Nothing: each page has to be looked at.
+    /// It depends on each page, which has to be looked at.
     PerPage,
-    /// When their wrs have completed the pages have arrived.
+    /// The pages have arrived.
     NoValidation,
-    /// When their wrs have completed the pages are to be validated.
+    /// The data of the pages has arrived, and the pages are to be validated.
     NeedsValidation,
-    /// Their wrs read their entries.
+    /// The entries of the pages have arrived: the wrs are validating READs.
     Validating,
-    /// It is one page, and the wrs are its chunks from `chunk` on.
+    /// Chunks of one page have arrived, from `chunk` on.
     Chunks,
 }
 
 impl Record {
     pub(crate) const EMPTY: Self = Self { page: NIL, chunk: 0, len: 0, count: 0, run: Run::PerPage };
 
-    /// What is left of it behind its first `n` wrs; less than all.
+    /// The record of the wrs that remain after the first `n`, which are fewer than all.
     #[inline]
     pub(crate) fn behind(self, n: u32) -> Self {
-        // Less than it was, a u16.
+        debug_assert!(n < u32::from(self.count), "a wr remains");
         let count = self.count - narrow(n as usize);
         match self.run {
             Run::Chunks => Self { chunk: self.chunk + n, count, ..self },
@@ -54,20 +55,21 @@ impl Record {
         }
     }
 
-    /// How many pages (or chunks, of one page) `wrs` of its wrs are.
+    /// How many pages `wrs` of its wrs cover; of a record of one page's chunks, how many chunks.
     #[inline]
     pub(crate) fn covers(&self, wrs: u32) -> u32 {
         if self.chunk == VALIDATE { wrs * (self.len / ENTRY_BYTES as u32) } else { wrs }
     }
 
-    /// Of one chunk.
+    /// The record of one wr.
     #[inline]
     pub(crate) fn one(page: PageRef, chunk: u32, len: u32) -> Self {
         Self { page, chunk, len, count: 1, run: Run::PerPage }
     }
 }
 
-/// Where the record of wr `seq` of a lane is among those of all lanes, a power of two for each.
+/// The index of the record of wr `seq` of a lane among the records of all lanes. `depth`, the
+/// number of records of each lane, is a power of two.
 #[inline]
 pub(crate) fn place(lane: usize, seq: u32, depth: u32) -> usize {
     lane * depth as usize + (seq & (depth - 1)) as usize

@@ -1,4 +1,5 @@
-//! Destination memory: regions, and the slots of each.
+//! Regions of destination memory: their registration errors, and the iterator that gives out their
+//! slots.
 #![allow(unsafe_code, reason = "slots are views of memory that hardware writes")]
 
 use core::ptr::NonNull;
@@ -8,40 +9,42 @@ use crate::id::RegionId;
 use crate::layout::{AddLayoutError, LayoutRef, NO_LAYOUT, SetLayoutError};
 use crate::provider::{MemoryRange, RegisterError};
 
-/// Why memory cannot be a region.
+/// Why memory cannot be registered as a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegionError {
-    /// A slot must hold something, and no more than a work request can name.
-    #[error("a slot of {slot_bytes} bytes: it needs 1 to 4294967295")]
+    /// A slot must have at least one byte, and no more than a work request can name.
+    #[error("a slot cannot have {slot_bytes} bytes: 1 to 4294967295 are possible")]
     SlotBytes {
-        /// What was asked for.
+        /// The requested bytes of a slot.
         slot_bytes: u64,
     },
-    /// The memory does not hold one slot.
-    #[error("{bytes} bytes of memory hold no slot of {slot_bytes} bytes")]
+    /// The memory is smaller than one slot.
+    #[error("{bytes} bytes of memory hold no slot of {slot_bytes} bytes: register at least one slot")]
     TooSmall {
-        /// The memory.
+        /// Bytes of the memory.
         bytes: u64,
-        /// One slot.
+        /// Bytes of a slot.
         slot_bytes: u64,
     },
-    /// More slots than can be numbered.
+    /// The memory has more slots than can be numbered.
     #[error("{slots} slots in one region: at most 4294967295 can be numbered; register it in parts")]
     TooMany {
-        /// How many.
+        /// How many slots the memory has.
         slots: u64,
     },
     /// The engine's table of regions is full.
-    #[error("{limit} regions are registered already, the most that this engine's storage holds")]
+    #[error(
+        "{limit} regions are registered already, the most of one engine: unregister one, or register larger ones"
+    )]
     Full {
-        /// The maximum.
+        /// The most regions of an engine.
         limit: usize,
     },
-    /// One layout more than an engine tells apart.
+    /// The engine cannot learn the layout of the slots.
     #[error(transparent)]
     Layout(#[from] AddLayoutError),
-    /// The provider refused.
+    /// The provider could not register the memory.
     #[error(transparent)]
     Provider(#[from] RegisterError),
 }
@@ -62,10 +65,10 @@ impl RegionError {
     }
 }
 
-/// The slots of one region, each given out once; and the way back.
+/// The slots of one region. Each is given out once, and comes back by [`put`](Self::put).
 ///
-/// An iterator over the slots not yet given out. When all have come home by [`put`](Self::put) (or
-/// were never taken), the engine's `unregister` releases the region.
+/// It is an iterator over the slots that have not been given out. When every slot that was given
+/// out has come back, the engine's `unregister` releases the region.
 #[derive(Debug)]
 pub struct Slots {
     base: NonNull<u8>,
@@ -80,10 +83,10 @@ pub struct Slots {
     range: MemoryRange,
 }
 
-// SAFETY: as for Slot: the slots not given out are owned by this value alone.
+// SAFETY: as for Slot: this value alone owns the slots that have not been given out.
 unsafe impl Send for Slots {}
 
-/// A region's shape, checked.
+/// The checked sizes of a region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RegionShape {
     pub(crate) slot_bytes: u32,
@@ -91,6 +94,7 @@ pub(crate) struct RegionShape {
 }
 
 impl RegionShape {
+    /// Checks that `bytes` of memory hold slots of `slot_bytes`.
     pub(crate) fn check(bytes: u64, slot_bytes: u64) -> Result<Self, RegionError> {
         let small = u32::try_from(slot_bytes).ok().filter(|&n| n > 0);
         let slot = small.ok_or(RegionError::SlotBytes { slot_bytes })?;
@@ -108,9 +112,9 @@ impl Slots {
     ///
     /// # Safety
     ///
-    /// The range is valid for reads and writes (and initialised, for [`Access::Host`]), is used by
-    /// no other code, and stays so until all slots are gone or the range has been given back by
-    /// `unregister`. `shape` was checked against `range.len`, and `base` is its start, not null.
+    /// The range is valid for reads and writes (and initialised, for [`Access::Host`]), and no
+    /// other code uses it, until all slots are gone or `unregister` has given the range back.
+    /// `shape` was checked against `range.len`, and `base` is its start, not null.
     pub(crate) unsafe fn new(
         base: NonNull<u8>,
         range: MemoryRange,
@@ -124,14 +128,14 @@ impl Slots {
         Self { base, slot_bytes, count, next, out, region, engine, layout, access, range }
     }
 
-    /// How many slots the region has in all. (Not `count`: that is the iterator's, which takes all
-    /// slots that are left and loses them.)
+    /// How many slots the region has in all. (`count` is a method of iterators: it takes all
+    /// remaining slots and loses them.)
     #[must_use]
     pub const fn total(&self) -> usize {
         self.count as usize
     }
 
-    /// How many are out: given out, and not put back.
+    /// How many slots have been given out and not put back.
     #[must_use]
     pub const fn out(&self) -> usize {
         self.out as usize
@@ -149,13 +153,13 @@ impl Slots {
         self.region
     }
 
-    /// Says what the slots' pages are: then only pages of the same layout go into them, or what
-    /// plans that write such pages bring. Slots of no layout take any bytes.
+    /// Sets the layout of the slots. From then on only pages of the same layout land in them, or
+    /// pages that come by a plan that writes this layout. Slots without a layout take any bytes.
     ///
     /// # Errors
     ///
-    /// A layout that another engine knows; slots that have another one already, or of which some
-    /// have been given out.
+    /// The layout is another engine's, the slots have another layout already, or some have been
+    /// given out.
     pub fn set_layout(&mut self, layout: LayoutRef) -> Result<(), SetLayoutError> {
         if layout.engine != self.engine {
             return Err(SetLayoutError::OtherEngine);
@@ -182,12 +186,12 @@ impl Slots {
         self.range
     }
 
-    /// Takes a slot home for good: it is not given out again, and the region can be released when
-    /// the last is home.
+    /// Takes a slot back for good: it is not given out again. When all slots are back, the region
+    /// can be released.
     ///
     /// # Errors
     ///
-    /// A slot of another region comes back.
+    /// The slot, if it belongs to another region.
     pub fn put(&mut self, slot: Slot) -> Result<(), Slot> {
         if slot.slot_region() != self.slot_region() {
             return Err(slot);

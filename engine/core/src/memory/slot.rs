@@ -1,4 +1,5 @@
-//! One destination page, and who may touch it.
+//! A slot: the right to touch one destination page, and what the engine notes in it while a batch
+//! has it.
 #![allow(unsafe_code, reason = "slots are views of memory that hardware writes")]
 
 use core::fmt;
@@ -20,9 +21,8 @@ pub enum Access {
     Device,
 }
 
-/// One destination page.
-///
-/// It is not `Clone`, so it cannot be used twice:
+/// The exclusive right to one page-sized piece of registered memory, which a page lands in. It is
+/// not `Clone`, so it cannot be used twice:
 ///
 /// ```compile_fail,E0382
 /// # use kvrail_core::{batch::Batch, memory::Slot, remote::RemotePage};
@@ -31,13 +31,14 @@ pub enum Access {
 ///     let _ = batch.read(page, slot); // error[E0382]: use of moved value: `slot`
 /// }
 /// ```
-// Moved four times for each page read. Only the address may have a niche: then an Option<Slot> is
-// copied and tested as two words and a half, not field by field.
+// A slot is moved four times for each page that is read. Only the address may have a niche: then an
+// Option<Slot> is copied and tested as three words, not field by field.
 #[repr(C)]
 pub struct Slot {
     addr: NonNull<u8>,
     len: u32,
-    /// Within its region; of a view, see [`Slot::share`].
+    /// Its number within its region. In a view, the place in the batch of the page that owns the
+    /// slot ([`Slot::share`]).
     index: u32,
     slot_region: SlotRegion,
     flags: SlotFlags,
@@ -47,17 +48,17 @@ assert_eq_size!(Option<Slot>, [u64; 3]);
 assert_not_impl_any!(Slot: Clone, Copy);
 
 bitflags! {
-    /// Whether a slot is of device memory; and, while a batch has the slot, what is to land in it.
-    /// A slot that the user has says nothing of the latter.
+    /// Whether a slot is device memory; and, while a batch has the slot, how a page lands in it. In
+    /// a slot that the user has, only `DEVICE` may be set.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct SlotFlags: u32 {
-        /// Device memory.
+        /// The slot is device memory.
         const DEVICE = 1;
-        /// Not the slot, but a view of the one that an earlier page of the batch has.
+        /// It is not the slot itself but a view of it: an earlier page of the batch owns the slot.
         const VIEW = 1 << 1;
         /// The number of the plan of the page that lands here, plus 1; 0 for a page without a plan.
         const PLAN = (MAX_PLANS as u32) << SlotFlags::PLAN_SHIFT;
-        /// Work requests of that plan, minus 1.
+        /// The number of work requests of that plan, minus 1.
         const WRS = (MAX_CHUNKS - 1) << SlotFlags::WRS_SHIFT;
     }
 }
@@ -73,7 +74,7 @@ impl SlotFlags {
         }
     }
 
-    /// The same, with this plan and so many work requests (1 to `MAX_CHUNKS`) of it.
+    /// The same flags with this plan, which has `wrs` work requests (1 to `MAX_CHUNKS`).
     const fn with_plan(self, plan: u16, wrs: u32) -> Self {
         debug_assert!((plan as usize) < MAX_PLANS && wrs >= 1 && wrs <= MAX_CHUNKS);
         let of_plan = (plan as u32 + 1) << Self::PLAN_SHIFT | (wrs - 1) << Self::WRS_SHIFT;
@@ -89,7 +90,7 @@ impl SlotFlags {
     }
 }
 
-// The four do not overlap, and fill the word.
+// The four fields do not overlap, and fill the word.
 const_assert_eq!(
     SlotFlags::DEVICE.bits() + SlotFlags::VIEW.bits() + SlotFlags::PLAN.bits(),
     (1 << SlotFlags::WRS_SHIFT) - 1
@@ -97,8 +98,8 @@ const_assert_eq!(
 const_assert_eq!(SlotFlags::WRS.bits(), u32::MAX << SlotFlags::WRS_SHIFT);
 
 /// A slot's region, the engine that knows it by that number, and the layout of its pages. Slots
-/// with the same home are equally long: a place in the table of regions changes hands only when no
-/// slot of the old region is left.
+/// with equal values have equal lengths, since a place in the table of regions is used again only
+/// when no slot of the old region is left.
 ///
 /// | bits | content |
 /// |---|---|
@@ -109,7 +110,7 @@ const_assert_eq!(SlotFlags::WRS.bits(), u32::MAX << SlotFlags::WRS_SHIFT);
 pub(crate) struct SlotRegion(u32);
 
 impl SlotRegion {
-    /// No slot's: the numbers of engines end before.
+    /// The region of no slot: numbers of engines end below it.
     pub(crate) const NONE: Self = Self(u32::MAX);
 
     pub(super) const fn new(region: RegionId, layout: u8, engine: u16) -> Self {
@@ -166,7 +167,7 @@ impl Slot {
         Some(unsafe { slice::from_raw_parts_mut(self.addr.as_ptr(), self.len as usize) })
     }
 
-    /// Where it starts, in the address space it was registered from.
+    /// The address of its first byte, as it was registered.
     #[must_use]
     #[inline]
     pub fn address(&self) -> u64 {
@@ -179,7 +180,7 @@ impl Slot {
         self.len as usize
     }
 
-    /// Whether it holds nothing; never, since an empty slot is not made.
+    /// Always false: no slot is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
@@ -202,25 +203,24 @@ impl Slot {
         self.slot_region
     }
 
-    /// Says by which plan the page lands here, and how many work requests (1 to `MAX_CHUNKS`) that
-    /// is.
+    /// Notes the plan by which the page lands here, and the plan's number of work requests (1 to
+    /// `MAX_CHUNKS`).
     pub(crate) const fn follow(&mut self, plan: u16, wrs: u32) {
         self.flags = self.flags.with_plan(plan, wrs);
     }
 
-    /// By which plan the page lands here, and how many work requests that is.
+    /// The plan by which the page lands here, and its number of work requests.
     #[inline]
     pub(crate) const fn plan(&self) -> Option<(u16, u32)> {
         self.flags.plan()
     }
 
-    /// The same bytes once more, from byte `offset` on, for another page of the batch that lands in
-    /// them; it remembers at which `place` of the batch the slot itself is. It never reaches the
-    /// user: [`unmark`](Self::unmark) tells it from the slot.
+    /// A view of the slot from byte `offset` on, for another page of the batch that lands there.
+    /// `place` is the place in the batch of the page that owns the slot. A view never reaches the
+    /// user, since [`unmark`](Self::unmark) drops it.
     ///
     /// # Panics
-    ///
-    /// Beyond the slot.
+    /// If `offset` is beyond the slot.
     pub(crate) fn share(&self, offset: u32, place: u32) -> Self {
         assert!(offset < self.len, "a view of a slot lies within it");
         // SAFETY: within the slot's bytes, by the assertion.
@@ -229,7 +229,8 @@ impl Slot {
         Self { addr, len: self.len - offset, index: place, slot_region: self.slot_region, flags }
     }
 
-    /// At which place of the batch the slot is of which this is a view, if it is one.
+    /// Of a view: the place in the batch of the page that owns the slot. `None` for the slot
+    /// itself.
     pub(crate) const fn shares(&self) -> Option<u32> {
         if self.flags.contains(SlotFlags::VIEW) { Some(self.index) } else { None }
     }

@@ -1,4 +1,7 @@
-//! Lists that pages form: which page, in which list, behind which other.
+//! Doubly linked lists of pages, whose links are inside the pages.
+//!
+//! A page has a link for each of the two lists: segments that wait to be posted ([`Queued`]), and
+//! pages that wait for their validating READ ([`Validating`]).
 
 use core::marker::PhantomData;
 
@@ -6,16 +9,16 @@ use core::marker::PhantomData;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageRef(pub(crate) u32);
 
-/// No page, in links.
+/// In links: no page.
 pub(crate) const NIL: PageRef = PageRef(u32::MAX);
 
-/// No list to be in, in links.
+/// In links: the page is in no list.
 const NO_LIST: PageRef = PageRef(u32::MAX - 1);
 
-/// In no list, but behind the page before, which is, in links.
+/// In links: the page is in no list itself, but the page before it is, and stands for both.
 const BEHIND: PageRef = PageRef(u32::MAX - 2);
 
-/// Neighbours in a list.
+/// A page's neighbours in a list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PageLink {
     next: PageRef,
@@ -26,7 +29,7 @@ impl PageLink {
     /// In no list.
     pub(crate) const OUT: Self = Self { next: NO_LIST, prev: NIL };
 
-    /// In no list itself: the page before stands for it.
+    /// In no list itself; the page before it stands for both.
     pub(crate) const BEHIND: Self = Self { next: BEHIND, prev: NIL };
 
     pub(super) fn is_in(self) -> bool {
@@ -87,7 +90,7 @@ impl<Which> List<Which> {
     #[inline]
     pub(crate) fn push_back(&mut self, pages: &mut impl Linked<Which>, page: PageRef) {
         let link = pages.link(page);
-        debug_assert!(!link.is_in(), "linked twice");
+        debug_assert!(!link.is_in(), "the page is in this list already");
         *link = PageLink { next: NIL, prev: self.tail };
         match self.tail {
             NIL => self.head = page,
@@ -96,7 +99,7 @@ impl<Which> List<Which> {
         self.tail = page;
     }
 
-    /// Takes a page out, wherever it stands, and says whether it was in.
+    /// Removes a page from any place of the list, and returns whether it was in the list.
     #[inline]
     pub(crate) fn remove(&mut self, pages: &mut impl Linked<Which>, page: PageRef) -> bool {
         let link = core::mem::replace(pages.link(page), PageLink::OUT);
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_leave_a_list_from_any_place() {
+    fn a_page_can_leave_a_list_from_any_place() {
         for gone in 0..4_u32 {
             let mut pages = vec![PageLink::OUT; 4];
             let mut list = List::<Queued>::EMPTY;

@@ -10,60 +10,60 @@ use crate::id::RegionRef;
 use crate::memory::slot::Slot;
 use crate::table::{EntryValue, NO_ENTRY};
 
-/// Where a page is in its life.
+/// The state of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// Under way, not to be validated. When its last chunk arrives there is nothing to do but to
-    /// count it. It may have arrived already: then it stands in a row that has
-    /// [`landed`](Page::landed), until each page is settled.
+    /// The page is not to be validated, so it arrives with its last chunk. It may have arrived
+    /// already, as one of several consecutive pages of which the first notes that all have
+    /// [`landed`](Page::landed), until [`settle_pages`] writes it into each.
     NoValidation,
-    /// Under way. When its last chunk arrives its entry is read.
+    /// The page is to be validated. When its last chunk arrives its table entry is read.
     NeedsValidation,
-    /// Its data has arrived, its entry is being read.
+    /// The data of the page has arrived, and its table entry is being read.
     Validating,
-    /// Failed, and not retired; `outcome` says why. Chunks that are not posted are not going to be;
-    /// chunks that are posted no longer matter.
+    /// The page has failed and is not retired yet: some of its chunks are outstanding, and what
+    /// they bring no longer matters. No further chunk is posted. `outcome` says why it failed.
     Failed,
-    /// Retired: it has arrived.
+    /// Retired: the page has arrived.
     Arrived,
-    /// Retired: it has not, `outcome` says why.
+    /// Retired: the page has not arrived, `outcome` says why.
     Lost,
 }
 
 /// One page of a batch.
 ///
-/// Its chunks are accounted for in `left`, each exactly once: those from `next` on have not been
-/// posted; of those before, each is either in the ring of exactly one lane or has finished and been
-/// subtracted from `left`.
-// Two cache lines. What filling, posting and completing touch is in the first.
+/// Each chunk is in exactly one place. Chunks from `next` on have not been posted. Each chunk
+/// before `next` is in the ring of one lane, or has finished. `left` counts the chunks that have
+/// not finished.
+// Two cache lines. The fields that filling, posting and completing touch are in the first.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Page {
     pub(crate) remote: u64,
-    /// Where the bytes go; here from `read` until the caller takes it back.
+    /// Where the bytes go. The page has the slot from `read` until the caller takes it back.
     pub(crate) slot: Option<Slot>,
     pub(crate) source: RegionRef,
-    /// Bytes that are read.
+    /// How many bytes are read.
     pub(crate) len: u32,
-    /// The number of the table entry. Of a page that is not validated [`NO_ENTRY`], or the number
-    /// of pages in a row, this one first, that have arrived and are not settled yet
+    /// The number of the table entry. A page that is not validated has [`NO_ENTRY`] here, or the
+    /// number of consecutive pages, this one first, that have arrived and are not settled yet
     /// ([`landed`](Self::landed)).
     pub(crate) entry: u32,
     /// The first chunk that has not been posted. In a uniform segment the first page's `seg_done`
-    /// says it for all pages, until [`settle_pages`] writes it down in each.
+    /// counts for all of its pages, until [`settle_pages`] writes `next` into each.
     pub(crate) next: u32,
     /// Chunks that have not finished.
     pub(crate) left: u32,
     pub(crate) batch: u16,
-    /// Pages from here to the next segment (pages of one peer in a row); in a segment's first page.
+    /// In the first page of a segment: how many pages the segment has.
     pub(crate) seg_len: u16,
-    /// How many of them have been posted whole.
+    /// In the first page of a segment: how many of its pages have been posted whole.
     pub(crate) seg_done: u16,
-    /// What is to be known of the segment.
+    /// In the first page of a segment: what its pages have in common.
     pub(crate) seg: Segment,
     pub(crate) phase: Phase,
-    // What is touched when a page is validated, fails, or heads a segment.
+    // The fields that are touched when a page is validated, fails, or begins a segment.
     pub(crate) expected: EntryValue,
     pub(crate) queue: PageLink,
     pub(crate) validate: PageLink,
@@ -92,7 +92,7 @@ impl Page {
         outcome: PageError::PeerGone,
     };
 
-    /// How many chunks it has: parts of so many bytes, or the work requests of its plan.
+    /// How many chunks the page has: parts of `1 << shift` bytes, or the work requests of its plan.
     #[inline]
     pub(crate) fn chunks(&self, shift: u8) -> u32 {
         match self.slot.as_ref().and_then(Slot::plan) {
@@ -101,40 +101,41 @@ impl Page {
         }
     }
 
-    /// The number of the plan by which it lands in its slot, if it does not as it is.
+    /// The number of the plan by which the page lands in its slot; `None` without a plan.
     #[inline]
     pub(crate) fn plan(&self) -> Option<u16> {
         self.slot.as_ref().and_then(Slot::plan).map(|(plan, _)| plan)
     }
 
-    /// Where its bytes go: the address, and the number of the local region.
+    /// Where the bytes go: the address, and the number of the local region.
     #[inline]
     pub(crate) fn local(&self) -> (u64, usize) {
         // A page that is posted has its slot.
         self.slot.as_ref().map_or((0, 0), |slot| (slot.address(), slot.region().index()))
     }
 
-    /// The place of the peer that it is read from.
+    /// The place of the peer that the page is read from.
     #[inline]
     pub(crate) fn peer(&self) -> u16 {
         self.source.peer().index()
     }
 
-    /// What became of it, once it is retired or its batch is done. A page that is not validated and
-    /// whose batch is done has landed.
+    /// The result of a page that is retired, or whose batch is done. A page in phase `NoValidation`
+    /// has landed if its batch is done.
     #[inline]
     pub(crate) fn result(&self) -> Result<(), PageError> {
         if matches!(self.phase, Phase::Arrived | Phase::NoValidation) { Ok(()) } else { Err(self.outcome) }
     }
 
-    /// Notes here that this page and those behind it, `n` pages of one chunk each that are not
-    /// validated, have arrived.
+    /// Notes in this page that `n` consecutive pages, this one first, have arrived. They have one
+    /// chunk each and are not validated.
     #[inline]
     pub(crate) fn land(&mut self, n: u32) {
         self.entry = n;
     }
 
-    /// The number of pages in a row, this one first, that have arrived and are not settled yet.
+    /// The number of consecutive pages, this one first, that have arrived and are not settled yet;
+    /// `None` if this page does not note it.
     #[inline]
     pub(crate) fn landed(&self) -> Option<u32> {
         (self.phase == Phase::NoValidation && self.entry != NO_ENTRY).then_some(self.entry)
@@ -144,15 +145,16 @@ impl Page {
     /// true. Any other page stays unchanged.
     #[inline]
     pub(crate) fn arrive(&mut self) -> bool {
-        let through = self.phase == Phase::NoValidation && self.left == 1;
-        if through {
+        let arrives = self.phase == Phase::NoValidation && self.left == 1;
+        if arrives {
             self.phase = Phase::Arrived;
             self.left = 0;
         }
-        through
+        arrives
     }
 
-    /// Whether it is not validated, waits for one chunk, and has not arrived.
+    /// Whether the page is not validated, lacks one chunk, and does not begin a row that has
+    /// landed.
     pub(crate) fn is_awaited_unvalidated(&self) -> bool {
         self.phase == Phase::NoValidation && self.left == 1 && self.landed().is_none()
     }
@@ -162,13 +164,13 @@ impl Page {
         matches!(self.phase, Phase::Arrived | Phase::Lost)
     }
 
-    /// Whether it is in no list.
+    /// Whether the page is in no list.
     fn is_out(&self) -> bool {
         !self.queue.is_in() && self.validate.is_out()
     }
 
-    /// Fails a page that is not retired: what is not posted of it will not be. What is posted still
-    /// counts in `left`, and at least one chunk is, or the caller retires the page.
+    /// Fails a page that is not retired. Its unposted chunks are dropped; its outstanding chunks
+    /// still count in `left`. If none is outstanding, the caller retires the page.
     pub(crate) fn fail(&mut self, error: PageError, shift: u8) {
         if self.phase != Phase::Failed {
             self.phase = Phase::Failed;
@@ -179,7 +181,8 @@ impl Page {
         }
     }
 
-    /// Length of one chunk of a page without a plan, and of how many from it on.
+    /// The length of chunk number `chunk` of a page without a plan, and how many chunks from it on
+    /// have that length.
     #[inline]
     pub(crate) fn equal_chunks(&self, chunk: u32, shift: u8) -> (u32, u32) {
         match (self.len >> shift).saturating_sub(chunk) {
@@ -188,7 +191,7 @@ impl Page {
         }
     }
 
-    /// Start and length of one chunk of a page without a plan, relative to the page.
+    /// Where chunk number `chunk` of a page without a plan starts in the page, and its length.
     #[inline]
     pub(crate) fn chunk(&self, chunk: u32, shift: u8) -> (u64, u32) {
         let offset = u64::from(chunk) << shift;
@@ -198,8 +201,8 @@ impl Page {
     }
 }
 
-/// Settles the pages of a batch: writes down in each whether it has been posted and whether it has
-/// arrived, where one page says it for several.
+/// Settles the pages of a batch: where one page notes for several that they have been posted or
+/// have arrived, writes it into each of them.
 pub(crate) fn settle_pages(pages: &mut [Page]) {
     let (mut segment, mut posted, mut landed) = (0, 0, 0);
     for (at, page) in pages.iter_mut().enumerate() {
@@ -219,7 +222,8 @@ pub(crate) fn settle_pages(pages: &mut [Page]) {
     }
 }
 
-/// Whether all pages of a batch are retired or have landed, in no list, with nothing outstanding.
+/// Whether all pages of a batch are retired or have landed, are in no list, and have no chunk
+/// outstanding.
 pub(crate) fn are_at_rest(pages: &[Page]) -> bool {
     let mut landed = 0;
     pages.iter().all(|page| {
@@ -237,7 +241,7 @@ pub(crate) trait PageTable {
     fn at(&mut self, page: list::PageRef) -> &mut Page;
 }
 
-/// How many chunks `len` bytes are.
+/// How many chunks of `1 << shift` bytes `len` bytes are.
 #[inline]
 pub(crate) fn chunks(len: u32, shift: u8) -> u32 {
     ((u64::from(len) + (1 << shift) - 1) >> shift) as u32
@@ -249,10 +253,10 @@ mod tests {
     use std::vec::Vec;
 
     #[test]
-    fn what_has_landed_is_told_page_by_page() {
-        let bare = || Page { phase: Phase::NoValidation, entry: NO_ENTRY, left: 1, ..Page::EMPTY };
-        let mut pages: Vec<Page> = (0..9).map(|_| bare()).collect();
-        // Two rows that follow each other, one under way, one that failed, and a row of one.
+    fn settling_writes_into_each_page_whether_it_has_landed() {
+        let unvalidated = || Page { phase: Phase::NoValidation, entry: NO_ENTRY, left: 1, ..Page::EMPTY };
+        let mut pages: Vec<Page> = (0..9).map(|_| unvalidated()).collect();
+        // Rows of three and two pages, a page under way, one that failed, and a row of one page.
         pages[0].land(3);
         pages[3].land(2);
         (pages[6].phase, pages[6].left) = (Phase::Lost, 0);
@@ -275,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_chunk_is_what_remains() {
+    fn the_last_chunk_has_the_rest_of_the_page() {
         let page = Page { len: 10_000, ..Page::EMPTY };
         assert_eq!(page.chunk(0, 12), (0, 4096));
         assert_eq!(page.chunk(2, 12), (8192, 1808));

@@ -1,16 +1,19 @@
 //! What all pages of a segment have in common.
+//!
+//! A segment is a run of consecutive pages of a batch that are read from one peer. Its facts stand
+//! in its first page.
 
 use bitflags::bitflags;
 
 use crate::lane::record::Run;
 
 bitflags! {
-    /// Facts about a segment, in its first page.
+    /// The facts about a segment.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) struct Segment: u8 {
         /// Its pages are one chunk each, of one length, and of one region on each side.
         const UNIFORM = 1;
-        /// It is in the list of those put aside.
+        /// The segment is in the list of those that cannot make their deadline and were put aside.
         const PARKED = 2;
         /// None of its pages is to be validated.
         const NO_VALIDATION = 4;
@@ -28,7 +31,7 @@ impl Segment {
         self.contains(Self::UNIFORM)
     }
 
-    /// What a run of its pages is, where it is uniform.
+    /// The kind of run that pages of a uniform segment make.
     #[inline]
     pub(crate) fn run(self) -> Run {
         if self.contains(Self::NO_VALIDATION) {
@@ -40,17 +43,17 @@ impl Segment {
         }
     }
 
-    /// Makes it a segment whose pages have to be looked at one by one: some have failed.
+    /// Notes that the pages have to be looked at one by one, since some have failed.
     pub(crate) fn make_per_page(&mut self) {
         *self &= Self::PARKED;
     }
 
-    /// Notes that it is in the list of those put aside.
+    /// Notes that the segment was put aside.
     pub(crate) fn park(&mut self) {
         *self |= Self::PARKED;
     }
 
-    /// Notes that it no longer is in that list, and says whether it was.
+    /// Notes that the segment is not put aside any more, and returns whether it was.
     pub(crate) fn unpark(&mut self) -> bool {
         let was = self.contains(Self::PARKED);
         *self -= Self::PARKED;

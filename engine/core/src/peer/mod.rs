@@ -1,4 +1,4 @@
-//! A peer: its lanes, and what waits to be read from it.
+//! The state of one peer: its lanes, and its pages that wait to be posted or validated.
 
 pub(crate) mod peers;
 pub(crate) mod repairs;
@@ -11,67 +11,69 @@ use crate::page::list::{List, Queued, Validating};
 use crate::regions::NO_REGION;
 use crate::time::Time;
 
-/// Where a peer is in its life.
+/// The state of a peer's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerState {
+    /// The place is free.
     Free,
+    /// The peer has been added.
     Up,
-    /// Removed; its lanes are dying, its place is not free yet.
+    /// The peer has been removed. Its place becomes free when its lanes are quiet and its pages are retired.
     Leaving,
 }
 
-/// One peer's place.
+/// The place of a peer.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Peer {
     pub(crate) life: u32,
     pub(crate) state: PeerState,
-    /// Classes in which it is ready, and per class the rails that it waits for: its places in the
-    /// queues for turns.
+    /// In which queues for turns the peer is: a bit for each class in which it is ready, and for
+    /// each class the rails that it waits for.
     pub(crate) ready: u8,
     pub(crate) capped: [u16; CLASSES],
-    /// Rails with a lane that may have room.
+    /// Rails over which a lane of the peer may have room.
     pub(crate) room: u16,
-    /// Lanes up, and lanes whose places are not free.
+    /// How many lanes are up, and how many places of lanes the peer has in all.
     pub(crate) lanes_up: u16,
     pub(crate) lanes_all: u16,
-    /// First of the dead lanes: quiet ones whose wrs wait to be posted again.
+    /// First of the dead lanes: quiet lanes whose wrs wait to be posted again.
     pub(crate) dead_lanes: u16,
-    /// First of the quiet lanes whose only wr left is suspected of having killed it.
+    /// First of the quiet lanes whose only remaining wr is a suspect.
     pub(crate) suspects: u16,
-    /// The last of them, while there are some.
+    /// Last of these lanes, if there are any.
     pub(crate) suspects_end: u16,
-    /// The lane that is kept for suspects, while there are some.
+    /// The lane that is kept for suspects, if there are any.
     pub(crate) trial: u16,
-    /// It stands in the queue of peers with suspects.
+    /// Whether the peer is in the queue of peers with suspects.
     pub(crate) in_trials: bool,
-    /// Some READs of it are not posted: a region of it has faults that count.
+    /// Whether some pages of the peer are set aside.
     pub(crate) faulty: bool,
-    /// First of its regions.
+    /// First of the peer's regions.
     pub(crate) remotes: u16,
-    /// One lane of the circle of each rail.
+    /// For each rail, one lane of the circle of lanes over it: the next candidate.
     pub(crate) lanes: [u16; MAX_RAILS],
     pub(crate) queue: [List<Queued>; CLASSES],
     pub(crate) validate: List<Validating>,
-    /// When a suspect was last tried, and how many bytes the peer had given by then.
+    /// When a suspect was last tried, and `stats.bytes` at that time.
     pub(crate) tried: (Time, u64),
-    /// Pages submitted since it was added.
+    /// Pages submitted since the peer was added.
     pub(crate) submitted: u64,
     pub(crate) stats: PeerStats,
 }
 
-/// What a peer has given since it was added.
+/// Counters of a peer since it was added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerStats {
-    /// Pages that arrived, validated where asked for.
+    /// Pages that arrived, and were validated unless that was not requested.
     pub pages: u64,
     /// Bytes that arrived: of pages, of pages that failed later, and 16 for each validating READ.
     pub bytes: u64,
-    /// Pages that were not the ones asked for.
+    /// Pages that were misses.
     pub misses: u64,
-    /// Pages that failed by their own fault, or were not read because others had.
+    /// Pages that failed with `PageError::Fault` or `PageError::SetAside`.
     pub faults: u64,
-    /// Pages whose deadline passed, or that were cancelled with their peer.
+    /// Pages whose deadline passed, or whose peer was removed first.
     pub late: u64,
 }
 
@@ -109,8 +111,8 @@ impl Peer {
         self.submitted - (pages + misses + faults + late)
     }
 
-    /// Whether anything of `class` waits. Validating READs and wrs of dead lanes go with the
-    /// urgent.
+    /// Whether work of `class` waits. Validating READs and wrs of dead lanes belong to the urgent
+    /// class.
     #[inline]
     pub(crate) fn has_work(&self, class: usize) -> bool {
         !self.queue[class].is_empty()

@@ -1,4 +1,4 @@
-//! All peers of an engine, and in which order they are served.
+//! All peers of an engine, and the queues in which they wait for their turn.
 
 use core::ops::{Index, IndexMut};
 
@@ -9,19 +9,18 @@ use crate::limits::CLASSES;
 use crate::page::list::{List, Queued};
 use crate::ring::fifo::Fifo;
 
-/// The places of peers, and the queues in which they stand.
-///
-/// Invariants: a peer that [has work](Peer::has_work) of a class and a rail with room stands in a
-/// queue of that class, by its own flags (`ready`, `capped`). A peer with suspects stands in
-/// `trials` (`in_trials`). No place below `first_free` is free.
+/// The places of peers, and their queues. Invariants: a peer that [has work](Peer::has_work) of a
+/// class, and a rail with room, is in a queue of that class, and its flags say in which (`ready`,
+/// `capped`). A peer with suspects is in `trials`, and `in_trials` is true. No place below
+/// `first_free` is free.
 #[derive(Debug)]
 pub(crate) struct Peers<'s> {
     pub(crate) all: &'s mut [Peer],
     pub(crate) first_free: usize,
     pub(crate) turns: Turns<'s>,
-    /// Segments put aside because they could not make their deadlines.
+    /// Segments that were put aside, since they could not make their deadlines.
     pub(crate) parked: [List<Queued>; CLASSES],
-    /// Peers with wrs that are suspected of killing lanes.
+    /// Peers with suspects, in the order in which they are tried.
     pub(crate) trials: Fifo<'s, u16>,
 }
 
@@ -51,26 +50,28 @@ impl<'s> Peers<'s> {
         self.all.len()
     }
 
-    /// The peer that has this name, while it is connected.
+    /// The peer named `id`, unless it has been removed.
     pub(crate) fn find(&self, id: PeerId) -> Option<&Peer> {
         let peer = self.all.get(id.index())?;
         (peer.life == id.life && peer.state == PeerState::Up).then_some(peer)
     }
 
-    /// A free place.
+    /// The first free place.
     pub(crate) fn find_free(&self) -> Option<usize> {
         let free = self.all[self.first_free..].iter().position(|peer| peer.state == PeerState::Free);
         free.map(|at| at + self.first_free)
     }
 
-    /// Has a peer take its turn in a class.
+    /// Queues a peer for a turn in a class.
     #[inline]
     pub(crate) fn enroll_class(&mut self, peer: u16, class: usize) {
         self.turns.make_ready(self.all, peer, class);
     }
 
-    /// Has a peer take its turn in the classes in which it has work.
-    #[inline]
+    /// Queues a peer for a turn in each class in which it has work.
+    // A function of its own: it is needed only when a peer has room again that had none, and takes
+    // no registers of `poll` so.
+    #[inline(never)]
     pub(crate) fn enroll(&mut self, peer: u16) {
         for class in 0..CLASSES {
             if self.all[usize::from(peer)].has_work(class) {
@@ -85,14 +86,14 @@ impl<'s> Peers<'s> {
         self.turns.next(self.all, open)
     }
 
-    /// Has a peer wait until one of the rails is open over which it has room.
+    /// Queues a peer at each rail over which it has room, to wait until one of them is open.
     #[inline]
     pub(crate) fn wait_for_rails(&mut self, peer: u16, class: usize) {
         let rails = self.all[usize::from(peer)].room;
         self.turns.wait_for(self.all, peer, class, rails);
     }
 
-    /// A peer has a suspect: it is to be looked after.
+    /// Queues a peer that has a suspect, unless it is queued.
     pub(crate) fn queue_trial(&mut self, peer: u16) {
         let p = &mut self.all[usize::from(peer)];
         if !p.in_trials {

@@ -1,45 +1,46 @@
-//! Lanes that are missing, and in which order they are asked for.
-//!
-//! Every peer with a lane that could be asked for stands in a heap by the time at which that may
-//! be: the earliest retry of its paths, or, where later, the time at which one of its lanes was
-//! last asked for. So the peers take turns, however slow the attempts are, and finding the next one
-//! takes as many steps as the heap is deep.
+//! Which lost lane is requested next from the control path, and when. //! //! Every peer with a
+//! lane to be requested is in a heap, ordered by the earliest time of a request: the earliest retry
+//! of its paths or, if later, the time of its last request. So peers take turns, however slow the
+//! attempts are, and finding the next one takes as many steps as the heap is deep.
 
 use crate::events::LaneLost;
 use crate::limits::{MAX_RAILS, narrow};
 use crate::ring::fifo::Fifo;
 use crate::time::Time;
 
-/// Not in the heap.
+/// Stands for the place in the heap of a peer that is not in it.
 const OUT: u16 = u16::MAX;
 
 /// One path of a peer: all lanes over one local rail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
-    /// Lanes that failed and have not been replaced, by the rail of the peer that they led to; and
-    /// of these, how many are being made just now.
+    /// Lanes that failed and have not been replaced, by the rail of the peer that they led to.
     lost: [Lost; MAX_RAILS],
-    /// The same of all rails of the peer.
+    /// The sum of `lost` over all rails of the peer.
     total: Lost,
-    /// The rail of the peer to which a lane was asked for last: its others come first.
+    /// The rail of the peer of the last request. The search for the next one begins behind it, so
+    /// that the peer's rails take turns.
     last: u8,
-    /// Failures in a row, for the back-off.
+    /// Consecutive failures, for the back-off.
     pub(crate) failures: u8,
+    /// When the next lane may be requested.
     pub(crate) retry_at: Time,
 }
 
 /// Lanes lost between one local and one remote rail.
 #[derive(Clone, Copy, Debug)]
 struct Lost {
+    /// Lanes that are missing.
     missing: u16,
-    asked: u16,
+    /// How many of these have been requested and not been answered.
+    requested: u16,
 }
 
 impl Lost {
-    const NONE: Self = Self { missing: 0, asked: 0 };
+    const NONE: Self = Self { missing: 0, requested: 0 };
 
     fn is_wanted(self) -> bool {
-        self.missing > self.asked
+        self.missing > self.requested
     }
 }
 
@@ -47,7 +48,7 @@ impl Path {
     const NEW: Self = Self {
         lost: [Lost::NONE; MAX_RAILS],
         total: Lost::NONE,
-        // Rails are at most 16.
+        // MAX_RAILS is 16.
         last: MAX_RAILS as u8 - 1,
         failures: 0,
         retry_at: Time::ZERO,
@@ -58,19 +59,19 @@ impl Path {
 #[derive(Debug)]
 pub(crate) struct Paths {
     rails: [Path; MAX_RAILS],
-    /// Where the peer is in the heap.
+    /// The peer's place in the heap, or `OUT`.
     heap: u16,
-    /// By what it stands there, and what was asked for last.
+    /// The key by which the heap is ordered, and the key of the last request.
     key: Key,
-    asked: Key,
+    requested: Key,
 }
 
-/// A time, and a number by which what came first at that time is first.
+/// A time, and a serial number that orders requests made at the same time.
 type Key = (Time, u64);
 
 impl Paths {
     pub(crate) const NEW: Self =
-        Self { rails: [Path::NEW; MAX_RAILS], heap: OUT, key: (Time::ZERO, 0), asked: (Time::ZERO, 0) };
+        Self { rails: [Path::NEW; MAX_RAILS], heap: OUT, key: (Time::ZERO, 0), requested: (Time::ZERO, 0) };
 
     pub(crate) fn rail(&mut self, rail: usize) -> &mut Path {
         &mut self.rails[rail]
@@ -83,18 +84,19 @@ pub(crate) struct Repairs<'s> {
     peers: &'s mut [Paths],
     heap: &'s mut [u16],
     len: usize,
-    /// Lanes missing and lanes being made, over all paths.
+    /// Missing lanes and requested lanes, over all paths.
     missing: u32,
-    asked: u32,
-    /// How many may be made at the same time.
-    most: u32,
-    /// Rails over which lanes can be made.
+    requested: u32,
+    /// The most requested lanes
+    /// ([`EngineConfig::reconnects`](crate::config::EngineConfig::reconnects)).
+    limit: u32,
+    /// The rails that are up.
     up: u16,
-    /// When the engine was last polled: what was due then, and has not been asked for since, is
-    /// left out on purpose.
+    /// When the engine was last polled. The caller has chosen not to take a request that was due
+    /// then and is still open.
     polled: Time,
     serial: u64,
-    /// Lanes that have failed, to be told to the control path.
+    /// Failed lanes that the control path has not taken yet.
     pub(crate) lost: Fifo<'s, LaneLost>,
 }
 
@@ -103,7 +105,7 @@ impl<'s> Repairs<'s> {
         peers: &'s mut [Paths],
         heap: &'s mut [u16],
         lost: &'s mut [LaneLost],
-        most: u16,
+        limit: u16,
         rails: usize,
     ) -> Self {
         Self {
@@ -111,8 +113,8 @@ impl<'s> Repairs<'s> {
             heap,
             len: 0,
             missing: 0,
-            asked: 0,
-            most: most.into(),
+            requested: 0,
+            limit: limit.into(),
             up: narrow((1_usize << rails) - 1),
             polled: Time::ZERO,
             serial: 0,
@@ -125,35 +127,35 @@ impl<'s> Repairs<'s> {
         self.peers[usize::from(peer)].rail(rail)
     }
 
-    /// A lane has failed; one is wanted from `retry_at` on.
-    pub(crate) fn lose(&mut self, peer: u16, rail: usize, remote_rail: usize, retry_at: Time) {
+    /// Notes that a lane has failed. Another one may be requested from `retry_at` on.
+    pub(crate) fn lane_lost(&mut self, peer: u16, rail: usize, remote_rail: usize, retry_at: Time) {
         let path = self.path(peer, rail);
         path.lost[remote_rail].missing += 1;
         path.total.missing += 1;
         path.retry_at = retry_at;
         self.missing += 1;
-        self.place(peer);
+        self.update(peer);
     }
 
-    /// Whether somebody is making a lane between these rails.
-    pub(crate) fn is_asked(&mut self, peer: u16, rail: usize, remote_rail: usize) -> bool {
-        self.path(peer, rail).lost.get(remote_rail).is_some_and(|lost| lost.asked > 0)
+    /// Whether a lane between these rails has been requested and not been answered.
+    pub(crate) fn is_requested(&mut self, peer: u16, rail: usize, remote_rail: usize) -> bool {
+        self.path(peer, rail).lost.get(remote_rail).is_some_and(|lost| lost.requested > 0)
     }
 
-    /// A lane that [is being made](Self::is_asked) could not be; it is wanted again from `retry_at`
-    /// on.
-    pub(crate) fn give_up(&mut self, peer: u16, rail: usize, remote_rail: usize, retry_at: Time) {
+    /// Notes that a [requested](Self::is_requested) lane could not be connected. It may be
+    /// requested again from `retry_at` on.
+    pub(crate) fn request_failed(&mut self, peer: u16, rail: usize, remote_rail: usize, retry_at: Time) {
         let path = self.path(peer, rail);
-        path.lost[remote_rail].asked -= 1;
-        path.total.asked -= 1;
+        path.lost[remote_rail].requested -= 1;
+        path.total.requested -= 1;
         path.retry_at = retry_at;
-        self.asked -= 1;
+        self.requested -= 1;
         self.polled = Time::ZERO;
-        self.place(peer);
+        self.update(peer);
     }
 
-    /// A lane has been attached.
-    pub(crate) fn find(&mut self, peer: u16, rail: usize, remote_rail: usize) {
+    /// Notes that a lane has been attached, which may answer a request.
+    pub(crate) fn attached(&mut self, peer: u16, rail: usize, remote_rail: usize) {
         let path = self.path(peer, rail);
         let lost = &mut path.lost[remote_rail];
         if lost.missing == 0 {
@@ -163,39 +165,40 @@ impl<'s> Repairs<'s> {
         path.total.missing -= 1;
         self.missing -= 1;
         let path = self.path(peer, rail);
-        if path.lost[remote_rail].asked > 0 {
-            path.lost[remote_rail].asked -= 1;
-            path.total.asked -= 1;
-            self.asked -= 1;
+        if path.lost[remote_rail].requested > 0 {
+            path.lost[remote_rail].requested -= 1;
+            path.total.requested -= 1;
+            self.requested -= 1;
             self.polled = Time::ZERO;
         }
-        self.place(peer);
+        self.update(peer);
     }
 
-    /// A peer is gone, or another takes its place.
+    /// Forgets all lanes of a peer that has been removed.
     pub(crate) fn forget(&mut self, peer: u16) {
         let total = |which: fn(&Lost) -> u16, paths: &Paths| {
             paths.rails.iter().map(|path| u32::from(which(&path.total))).sum::<u32>()
         };
         let paths = &mut self.peers[usize::from(peer)];
-        let asked = total(|lost| lost.asked, paths);
+        let requested = total(|lost| lost.requested, paths);
         self.missing -= total(|lost| lost.missing, paths);
-        self.asked -= asked;
-        if asked > 0 {
+        self.requested -= requested;
+        if requested > 0 {
             self.polled = Time::ZERO;
         }
         paths.rails = [Path::NEW; MAX_RAILS];
-        paths.asked = (Time::ZERO, 0);
-        self.place(peer);
+        paths.requested = (Time::ZERO, 0);
+        self.update(peer);
     }
 
-    /// A rail's port went down: no lane is wanted over it.
+    /// Notes that a rail's port went down: no lane over it is requested.
     pub(crate) fn rail_down(&mut self, rail: usize) {
         self.up &= !(1 << rail);
-        self.place_all();
+        self.update_all();
     }
 
-    /// A rail's port came up. What failed because it was down says nothing about it now.
+    /// Notes that a rail's port came up. Failures while it was down no longer count, so its lanes
+    /// may be requested at once.
     pub(crate) fn rail_up(&mut self, rail: usize, now: Time) {
         self.up |= 1 << rail;
         for paths in self.peers.iter_mut() {
@@ -205,15 +208,14 @@ impl<'s> Repairs<'s> {
                 path.failures = 0;
             }
         }
-        self.place_all();
+        self.update_all();
     }
 
-    /// Takes the next lane that should be made now: whose, over which rail, to which rail of the
-    /// peer.
+    /// Takes the next request that is due: the peer, the local rail, and the rail of the peer.
     pub(crate) fn next(&mut self, now: Time) -> Option<(u16, usize, usize)> {
         let peer = *self.heap[..self.len].first()?;
         let paths = &mut self.peers[usize::from(peer)];
-        if self.asked >= self.most || paths.key.0 > now {
+        if self.requested >= self.limit || paths.key.0 > now {
             return None;
         }
         let up = self.up;
@@ -222,46 +224,46 @@ impl<'s> Repairs<'s> {
         let path = paths.rail(rail);
         let mut others = (1..=MAX_RAILS).map(|step| (usize::from(path.last) + step) % MAX_RAILS);
         let remote_rail = others.find(|&remote_rail| path.lost[remote_rail].is_wanted())?;
-        // Rails are at most 16.
+        // Rails are below 16.
         path.last = remote_rail as u8;
-        path.lost[remote_rail].asked += 1;
-        path.total.asked += 1;
-        // The same path comes last among those of the peer that are due.
+        path.lost[remote_rail].requested += 1;
+        path.total.requested += 1;
+        // This path comes last among the due paths of the peer from now on.
         path.retry_at = now;
-        self.asked += 1;
+        self.requested += 1;
         self.serial += 1;
-        paths.asked = (now, self.serial);
-        self.place(peer);
+        paths.requested = (now, self.serial);
+        self.update(peer);
         Some((peer, rail, remote_rail))
     }
 
-    /// The engine is polled. A caller that makes lanes asks for them after that, and before the
-    /// next wait.
+    /// Notes that the engine was polled. A caller that connects lanes takes requests after a poll
+    /// and before the next wait.
     #[inline]
     pub(crate) fn poll(&mut self, now: Time) {
         self.polled = now;
     }
 
-    /// When there is a reason to wake up and ask for a lane: a lane becomes due, or a due lane may
-    /// be asked for because another one has been made. A lane that was due at the last poll and was
-    /// not asked for is no reason.
+    /// When the caller should wake up to take a request: a lane becomes due, or a due lane may be
+    /// requested since another request was answered. A lane that was due at the last poll and was
+    /// not requested is no reason.
     pub(crate) fn next_at(&self) -> Time {
         let first = self.heap[..self.len].first();
         let at = first.map_or(Time::NEVER, |&peer| self.peers[usize::from(peer)].key.0);
-        if self.asked < self.most && at > self.polled { at } else { Time::NEVER }
+        if self.requested < self.limit && at > self.polled { at } else { Time::NEVER }
     }
 
-    /// When a lane of the peer may be asked for.
+    /// When a lane of the peer may be requested; `None` if none is to be.
     fn key(&self, peer: u16) -> Option<Key> {
         let paths = &self.peers[usize::from(peer)];
         let rails = paths.rails.iter().enumerate();
         let wanted = rails.filter(|(rail, path)| self.up >> rail & 1 != 0 && path.total.is_wanted());
         let at = wanted.map(|(_, path)| path.retry_at).min()?;
-        Some(if at > paths.asked.0 { (at, 0) } else { paths.asked })
+        Some(if at > paths.requested.0 { (at, 0) } else { paths.requested })
     }
 
     /// Brings the peer's place in the heap up to date.
-    fn place(&mut self, peer: u16) {
+    fn update(&mut self, peer: u16) {
         let index = usize::from(peer);
         match (self.key(peer), self.peers[index].heap) {
             (None, OUT) => {}
@@ -270,20 +272,21 @@ impl<'s> Repairs<'s> {
                 self.peers[index].key = key;
                 self.heap[self.len] = peer;
                 self.len += 1;
-                self.rise(self.len - 1);
+                self.sift_up(self.len - 1);
             }
             (Some(key), at) => {
                 self.peers[index].key = key;
-                let at = self.rise(usize::from(at));
-                self.sink(at);
+                let at = self.sift_up(usize::from(at));
+                self.sift_down(at);
             }
         }
     }
 
-    /// The same of every peer. Walks over all places, which is for events of a port.
-    fn place_all(&mut self) {
-        // Peers are fewer than 65,535 by EngineStorage::CHECKED.
-        (0..self.peers.len()).for_each(|peer| self.place(narrow(peer)));
+    /// Brings every peer's place in the heap up to date. It walks over all peers, so only events of
+    /// ports call it.
+    fn update_all(&mut self) {
+        // A storage has at most MAX_PLACES peers.
+        (0..self.peers.len()).for_each(|peer| self.update(narrow(peer)));
     }
 
     fn remove(&mut self, at: usize) {
@@ -291,8 +294,8 @@ impl<'s> Repairs<'s> {
         self.len -= 1;
         if at < self.len {
             self.heap[at] = self.heap[self.len];
-            let at = self.rise(at);
-            self.sink(at);
+            let at = self.sift_up(at);
+            self.sift_down(at);
         }
     }
 
@@ -300,25 +303,25 @@ impl<'s> Repairs<'s> {
         self.peers[usize::from(self.heap[at])].key
     }
 
-    /// Writes down where the peer at this place stands.
-    fn settle(&mut self, at: usize) {
-        // The heap has as many places as there are peers, which are fewer than 65,535.
+    /// Writes the place `at` into the peer that is there.
+    fn note_place(&mut self, at: usize) {
+        // The heap has one place for each peer, and a storage has at most MAX_PLACES peers.
         self.peers[usize::from(self.heap[at])].heap = narrow(at);
     }
 
-    /// Moves the peer at this place up as far as it goes, and says where that is.
-    fn rise(&mut self, mut at: usize) -> usize {
+    /// Moves the peer at this place up as far as it goes, and returns its new place.
+    fn sift_up(&mut self, mut at: usize) -> usize {
         while at > 0 && self.key_at(at) < self.key_at((at - 1) / 2) {
             self.heap.swap(at, (at - 1) / 2);
-            self.settle(at);
+            self.note_place(at);
             at = (at - 1) / 2;
         }
-        self.settle(at);
+        self.note_place(at);
         at
     }
 
     /// Moves the peer at this place down as far as it goes.
-    fn sink(&mut self, mut at: usize) {
+    fn sift_down(&mut self, mut at: usize) {
         loop {
             let child = 2 * at + 1;
             if child >= self.len {
@@ -330,10 +333,10 @@ impl<'s> Repairs<'s> {
                 break;
             }
             self.heap.swap(at, child);
-            self.settle(at);
+            self.note_place(at);
             at = child;
         }
-        self.settle(at);
+        self.note_place(at);
     }
 }
 
@@ -350,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn the_heap_gives_what_a_sorted_list_gives() {
+    fn the_heap_gives_the_peer_with_the_least_key() {
         let mut state = 7_u64;
         let mut random = |n: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -363,18 +366,18 @@ mod tests {
             now = now + Nanos(random(3));
             let (peer, rail) = (random(20) as u16, random(2) as usize);
             match random(7) {
-                0 | 1 => repairs.lose(peer, rail, 3, now + Nanos(random(50))),
-                2 if repairs.is_asked(peer, rail, 3) => {
-                    repairs.give_up(peer, rail, 3, now + Nanos(random(50)));
+                0 | 1 => repairs.lane_lost(peer, rail, 3, now + Nanos(random(50))),
+                2 if repairs.is_requested(peer, rail, 3) => {
+                    repairs.request_failed(peer, rail, 3, now + Nanos(random(50)));
                 }
                 2 => {}
-                3 => repairs.find(peer, rail, 3),
+                3 => repairs.attached(peer, rail, 3),
                 4 => repairs.forget(peer),
                 5 if random(20) == 0 => repairs.rail_down(rail),
                 5 => repairs.rail_up(rail, now),
                 _ => {
                     let want = (0..20).filter_map(|peer| repairs.key(peer)).min();
-                    let want = want.filter(|&(at, _)| at <= now && repairs.asked < repairs.most);
+                    let want = want.filter(|&(at, _)| at <= now && repairs.requested < repairs.limit);
                     let got = repairs.next(now);
                     assert_eq!(got.is_some(), want.is_some());
                 }
@@ -389,18 +392,18 @@ mod tests {
                 let rails = repairs.peers.iter().flat_map(|peer| &peer.rails);
                 rails.map(|path| u32::from(which(&path.total))).sum()
             };
-            assert_eq!((total(|l| l.missing), total(|l| l.asked)), (repairs.missing, repairs.asked));
+            assert_eq!((total(|l| l.missing), total(|l| l.requested)), (repairs.missing, repairs.requested));
         }
     }
 
     /// Peers that have lost `lanes` lanes each at the same time, attempts that take 5 s and fail:
-    /// how long each has waited at most from one attempt to the next, and its fair share.
+    /// the longest time from one attempt of a peer to its next, and a peer's fair share.
     fn longest_wait(n: usize, lanes: usize, at_once: u16) -> (Nanos, Nanos) {
         const ATTEMPT: Nanos = Nanos::from_secs(5);
         let (mut peers, mut heap) = (paths(n), vec![0; n]);
         let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], at_once, 8);
         for peer in 0..n as u16 {
-            (0..lanes).for_each(|lane| repairs.lose(peer, lane % 8, lane % 2, Time(1)));
+            (0..lanes).for_each(|lane| repairs.lane_lost(peer, lane % 8, lane % 2, Time(1)));
         }
         let share = Nanos(ATTEMPT.0 * n as u64 / u64::from(at_once));
         let mut last = vec![Time(1); n];
@@ -417,7 +420,7 @@ mod tests {
             }
             let Some((at, peer, rail, remote)) = running.pop_front() else { break };
             now = at;
-            repairs.give_up(peer, rail, remote, now + Nanos::from_millis(2_000));
+            repairs.request_failed(peer, rail, remote, now + Nanos::from_millis(2_000));
         }
         let waits = last.iter().map(|&last| end.since(last));
         (waits.fold(longest, Nanos::max), share)
@@ -432,38 +435,38 @@ mod tests {
     }
 
     #[test]
-    fn a_rail_of_a_peer_to_which_no_lane_can_be_made_does_not_hide_its_others() {
+    fn the_rails_of_a_peer_take_turns_even_if_no_lane_can_be_connected() {
         let (mut peers, mut heap) = (paths(1), vec![0; 1]);
         let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], 1, 1);
-        (0..3).for_each(|remote| repairs.lose(0, 0, remote, Time(1)));
-        let mut asked = Vec::new();
+        (0..3).for_each(|remote| repairs.lane_lost(0, 0, remote, Time(1)));
+        let mut requested = Vec::new();
         for now in 1..7 {
             let (peer, rail, remote) = repairs.next(Time(now)).unwrap();
-            asked.push(remote);
-            repairs.give_up(peer, rail, remote, Time(now + 1));
+            requested.push(remote);
+            repairs.request_failed(peer, rail, remote, Time(now + 1));
         }
-        assert_eq!(asked, [0, 1, 2, 0, 1, 2]);
+        assert_eq!(requested, [0, 1, 2, 0, 1, 2]);
     }
 
     #[test]
-    fn a_lane_that_becomes_due_wakes_and_one_that_was_left_out_does_not() {
+    fn a_lane_that_becomes_due_is_a_reason_to_wake_and_one_that_was_left_out_is_not() {
         let (mut peers, mut heap) = (paths(3), vec![0; 3]);
         let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], 2, 1);
-        repairs.lose(0, 0, 0, Time(10));
+        repairs.lane_lost(0, 0, 0, Time(10));
         repairs.poll(Time(9));
         assert_eq!((repairs.next(Time(9)), repairs.next_at()), (None, Time(10)));
         // Also after that time has come; once.
         repairs.poll(Time(12));
-        assert_eq!(repairs.next_at(), Time::NEVER, "it was not asked for");
+        assert_eq!(repairs.next_at(), Time::NEVER, "it was due at the last poll");
         assert_eq!(repairs.next(Time(12)), Some((0, 0, 0)));
-        (1..3).for_each(|peer| repairs.lose(peer, 0, 0, Time(11)));
+        (1..3).for_each(|peer| repairs.lane_lost(peer, 0, 0, Time(11)));
         assert_eq!(repairs.next(Time(12)), Some((1, 0, 0)));
         assert_eq!((repairs.next(Time(12)), repairs.next_at()), (None, Time::NEVER), "two are being made");
-        repairs.give_up(0, 0, 0, Time(90));
+        repairs.request_failed(0, 0, 0, Time(90));
         assert_eq!(repairs.next_at(), Time(11), "there is room for another");
         assert_eq!(repairs.next(Time(12)), Some((2, 0, 0)));
         repairs.poll(Time(13));
-        repairs.lose(0, 0, 1, Time(12));
+        repairs.lane_lost(0, 0, 1, Time(12));
         assert_eq!(repairs.next_at(), Time::NEVER, "two are being made");
         repairs.forget(2);
         assert_eq!(repairs.next_at(), Time(12), "one of them is not needed any more");

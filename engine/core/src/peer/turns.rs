@@ -1,31 +1,30 @@
-//! Which peer has its turn next.
-//!
-//! A peer with work is *ready* until its turn shows that all rails over which it has room are at
-//! their caps. Then it waits in the queue of each of these rails and costs nothing until one of
-//! them has room: what a call does depends on the peers that can be served, not on those that wait.
+//! Which peer has the next turn. //! //! A peer with work is *ready* until its turn shows that all
+//! rails over which it has room are at their caps. Then it waits in the queue of each of these
+//! rails, and no call looks at it until one of them has room. So the work of a call depends on the
+//! peers that can be served, not on those that wait.
 
 use super::Peer;
 use crate::limits::{CLASSES, MAX_RAILS};
 use crate::ring::fifo::Fifo;
 
-/// Urgent turns for each one of the background class while both could be served.
+/// Urgent turns for each turn of the background class, while both classes have a peer to serve.
 const URGENT_SHARE: u32 = 15;
 
-/// The queues. In each a peer stands at most once: its place knows in which.
+/// The queues. A peer is in each at most once, and its flags `ready` and `capped` say in which.
 #[derive(Debug)]
 pub(crate) struct Turns<'s> {
     ready: [Fifo<'s, u16>; CLASSES],
-    /// Per class and rail.
+    /// Peers that wait, per class and rail.
     capped: [[Fifo<'s, u16>; MAX_RAILS]; CLASSES],
-    /// Per class, the rails whose queue is not empty.
+    /// Per class, the rails in whose queue a peer waits.
     waiting: [u16; CLASSES],
-    /// Per class, whether the last turn was of a peer that had waited for a rail.
+    /// Per class, whether the last turn went to a peer that had waited for a rail.
     waited: [bool; CLASSES],
     /// Urgent turns since the last one of the background class.
     urgent: u32,
 }
 
-/// Room for the queues of one class: one for the ready, one per rail.
+/// Memory for the queues of one class: one for ready peers, one per rail.
 pub(crate) type TurnRoom<'s> = [&'s mut [u16]; 1 + MAX_RAILS];
 
 impl<'s> Turns<'s> {
@@ -75,9 +74,9 @@ impl<'s> Turns<'s> {
     }
 
     /// Takes the next peer that could be served over the rails in `open`, and its class. Peers that
-    /// waited for a rail and peers that are ready take turns, so that a few peers which fill a rail
-    /// as often as it has room leave the others theirs. The peer is taken out of that one queue
-    /// only.
+    /// waited for a rail and peers that are ready alternate: otherwise a few peers that fill a rail
+    /// whenever it has room would keep ready peers from ever being served. The peer leaves this one
+    /// queue, and stays in the others.
     pub(crate) fn next(&mut self, peers: &mut [Peer], open: u16) -> Option<(u16, usize)> {
         let class = match (self.any_of(0, open), self.any_of(1, open)) {
             (false, false) => return None,
@@ -133,7 +132,7 @@ mod tests {
         assert_eq!(turns.next(&mut peers, 0b0100), Some((1, 0)));
         assert_eq!(turns.next(&mut peers, 0b0100), Some((2, 0)));
         assert_eq!(turns.next(&mut peers, 0b0100), None);
-        assert_eq!(turns.next(&mut peers, 0b0010), Some((1, 0)), "it stood in both queues");
+        assert_eq!(turns.next(&mut peers, 0b0010), Some((1, 0)), "it was in both queues");
         assert!(!turns.any(u16::MAX));
         assert!(peers.iter().all(|peer| peer.capped == [0; CLASSES]));
     }
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_that_wait_for_a_rail_again_and_again_leave_one_that_is_ready_its_turn() {
+    fn a_ready_peer_has_its_turn_among_peers_that_wait_for_a_rail_again_and_again() {
         let (mut rooms, mut peers) = ([[[0; PEERS]; 1 + MAX_RAILS]; CLASSES], peers());
         let mut turns = turns(&mut rooms);
         for peer in 0..3 {

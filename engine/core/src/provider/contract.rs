@@ -1,5 +1,9 @@
-//! The contract between an engine and its provider.
-#![allow(unsafe_code, reason = "an unsafe trait: memory is handed out again on a provider's word")]
+//! The contract between an engine and its provider: the trait [`Provider`], its seven promises, and
+//! the types in its signatures.
+#![allow(
+    unsafe_code,
+    reason = "an unsafe trait: the engine hands memory out again when the provider says so"
+)]
 
 use core::fmt;
 
@@ -8,38 +12,38 @@ use crate::id::{LaneId, MAX_RAILS, RailIndex, WrId};
 use crate::time::{Nanos, Time};
 use crate::verbs_abi::Wc;
 
-/// What a provider reports that is not a completion.
+/// A provider's report that is not a completion: a change of a lane or of a rail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProviderEvent {
-    /// The lane is in the error state now ([`Provider::fail`] took effect, or it got there by
-    /// itself): nothing new will be executed, everything posted will be flushed. The id is the one
+    /// The lane is in the error state now: [`Provider::fail`] took effect, or the lane failed by
+    /// itself. No further wr of it is executed, and every posted wr is flushed. The id is the one
     /// that [`Provider::open`] was given.
     LaneFailed(LaneId),
-    /// The lane's QP has been destroyed ([`Provider::close`] took effect): it writes no more.
+    /// The lane's QP has been destroyed ([`Provider::close`] took effect), and writes no more.
     LaneClosed(LaneId),
     /// The rail's port went down. Its lanes will fail one by one, or already have.
     RailDown(RailIndex),
-    /// The rail's port came up. Lanes on it may be made again.
+    /// The rail's port came up. Lanes on it may be connected again.
     RailUp(RailIndex),
 }
 
 /// A rail, as the scheduler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RailInfo {
-    /// What the port carries at best, in bytes per second: 49,000,000,000 for 400 Gb/s with MTU
+    /// The most that the port carries, in bytes per second: 49,000,000,000 for 400 Gb/s with MTU
     /// 4096.
     pub nominal_bytes_per_sec: u64,
-    /// The NUMA node it hangs on, if known.
+    /// The NUMA node of the port, if known.
     pub numa: Option<u8>,
-    /// Entries of its completion queue. All lanes of the rail together, flushes included, never
-    /// need more: the engine refuses the lane that would.
+    /// Entries of the rail's completion queue. The engine refuses a lane with which the lanes of
+    /// the rail, flushes included, could need more.
     pub cq_entries: u32,
 }
 
 /// A raw range of local memory, to be registered for local write only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryRange {
-    /// Start.
+    /// Address of the first byte.
     pub addr: u64,
     /// Bytes, at least 1.
     pub len: u64,
@@ -48,13 +52,15 @@ pub struct MemoryRange {
 /// Memory of another device, a GPU for instance, exported as a Linux dmabuf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DmaBuf {
-    /// The file descriptor, open for as long as the registration is made.
+    /// The file descriptor. It must stay open until the call that registers the memory has
+    /// returned.
     pub fd: i32,
-    /// Where in it the range begins: at the same place within a host page as the range's address.
+    /// The byte of the dmabuf at which the range begins: at the same place within a host page as
+    /// the range's address.
     pub offset: u64,
 }
 
-/// The local key of a region, per rail.
+/// The key of one region on each rail.
 pub type RailKeys = [u32; MAX_RAILS];
 
 /// Why memory could not be registered.
@@ -66,7 +72,7 @@ pub type RailKeys = [u32; MAX_RAILS];
 pub struct RegisterError {
     /// The rail that refused.
     pub rail: u8,
-    /// What was to be registered.
+    /// The memory that was to be registered.
     pub range: MemoryRange,
     /// The provider's errno.
     pub errno: i32,
@@ -83,7 +89,7 @@ impl RegisterError {
 
 /// Wakes an engine that sleeps in [`Provider::wait`], from any thread.
 pub trait Wake: Send + Sync {
-    /// Makes the present or the next `wait` return. Cheap while the engine is awake.
+    /// Makes the present or the next `wait` return. It is cheap while the engine is awake.
     fn wake(&self);
 }
 
@@ -92,15 +98,16 @@ pub trait Wake: Send + Sync {
 pub struct WaitFor {
     /// The time now.
     pub now: Time,
-    /// Return at this time at the latest.
+    /// The latest time at which to return.
     pub until: Time,
-    /// Return once so many of the wrs outstanding at the call have completed, signaled or not.
-    /// 0: completions are no reason to return. An error or an [`ProviderEvent`] always is.
+    /// Return once this many of the wrs that were outstanding at the call have completed, signaled
+    /// or not. With 0 a successful completion is no reason to return. An error or a
+    /// [`ProviderEvent`] always is one.
     pub completions: u32,
 }
 
 impl WaitFor {
-    /// How long at most.
+    /// The longest time to sleep.
     #[must_use]
     pub const fn timeout(&self) -> Nanos {
         self.until.since(self.now)
@@ -111,13 +118,13 @@ impl WaitFor {
 ///
 /// # Safety
 ///
-/// The engine hands out memory again (slots to their user, regions to their owner) on a provider's
-/// word. An implementation promises:
+/// The engine hands memory out again (slots to their user, regions to their owner) when the
+/// provider says that nothing writes into it any more. An implementation promises:
 ///
 /// 1. A READ writes only to `local_addr .. local_addr + len` of its descriptor, a scattered one
 ///    only to its pieces.
-/// 2. It writes nothing more after it has been reported a success: by its own completion, or by a
-///    successful completion of a later wr of the same lane; completions of one lane come in the
+/// 2. A READ writes nothing more after it has been reported a success: by its own completion, or by
+///    a successful completion of a later wr of the same lane; completions of one lane come in the
 ///    order of posting. (A failed or flushed wr may still be writing: see 3 and 4.)
 /// 3. After [`ProviderEvent::LaneFailed`], a wr posted by [`drain`](Provider::drain) completes only
 ///    when no earlier wr of the lane writes any more.
@@ -125,11 +132,11 @@ impl WaitFor {
 /// 5. When the provider has been dropped, none of its lanes writes any more; an implementation that
 ///    cannot make sure of that does not return from `drop` normally (it leaks what the hardware may
 ///    still touch, or aborts).
-/// 6. An `accepted` prefix is exact: what is beyond it has not been and will not be executed.
-/// 7. An event names a lane by the id that [`open`](Provider::open) was given for it, and only what
-///    has happened to that lane. [`fail`](Provider::fail), [`drain`](Provider::drain) and
-///    [`close`](Provider::close) touch no lane that another provider has opened, whatever has
-///    become of it: a lane carries the [`ProviderId`] of its own.
+/// 6. An `accepted` prefix is exact: no descriptor beyond it has been or will be executed.
+/// 7. An event names a lane by the id that [`open`](Provider::open) was given for it, and reports
+///    only what has happened to that lane. [`fail`](Provider::fail), [`drain`](Provider::drain) and
+///    [`close`](Provider::close) touch no lane that another provider has opened, not even after
+///    that provider was dropped: a lane carries the [`ProviderId`] of the provider that opened it.
 ///
 /// [`ProviderId`]: crate::id::ProviderId
 pub unsafe trait Provider {
@@ -138,43 +145,43 @@ pub unsafe trait Provider {
     /// A lane that is connected and that no provider has opened yet. Dropping one releases what it
     /// holds.
     type Unopened;
-    /// The provider's part of a lane: what a QP is to verbs. An engine keeps it to itself, so that
-    /// no lane is closed behind its back.
+    /// The provider's part of a lane; for verbs, a QP. The engine gives no other code access to it,
+    /// so only the engine closes lanes.
     type Lane;
-    /// Why a lane cannot be opened.
+    /// The reason why a lane cannot be opened.
     type OpenError: core::error::Error;
-    /// A commit being built.
+    /// A commit that is being built.
     type Post<'a>: Post
     where
         Self: 'a;
-    /// Wakes a sleeping engine.
+    /// A handle that wakes a sleeping engine.
     type Waker: Wake + Clone + fmt::Debug;
 
-    /// How many rails, at most [`MAX_RAILS`]. Does not change.
+    /// The number of rails, at most [`MAX_RAILS`]. It does not change.
     fn rails(&self) -> usize;
 
-    /// One of them. Does not change.
+    /// The facts of one rail. They do not change.
     fn rail(&self, rail: RailIndex) -> RailInfo;
 
-    /// The most local pieces of one READ, on every rail; at least 1. Does not change.
+    /// The most local pieces of one READ, on every rail; at least 1. It does not change.
     fn sges(&self) -> u32 {
         1
     }
 
-    /// Registers memory on every rail for local write, and tells its key on each.
+    /// Registers memory on every rail for local write, and returns its key on each.
     ///
     /// # Errors
     ///
     /// The first rail that refused; nothing stays registered then.
     fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError>;
 
-    /// The same of memory that another device has exported. `range` says by which addresses it
-    /// goes.
+    /// Registers memory that another device has exported on every rail for local write. READs
+    /// address it by the addresses of `range`.
     ///
     /// # Errors
     ///
-    /// As [`register`](Self::register); errno 95 (EOPNOTSUPP) of rails that take no memory of that
-    /// kind.
+    /// As [`register`](Self::register). Errno 95 (EOPNOTSUPP) is that of rails that cannot register
+    /// such memory; it is what this default gives.
     fn register_dmabuf(&mut self, range: MemoryRange, dmabuf: DmaBuf) -> Result<RailKeys, RegisterError> {
         let _ = dmabuf;
         Err(RegisterError { rail: 0, range, errno: 95 })
@@ -184,13 +191,13 @@ pub unsafe trait Provider {
     /// [`register_dmabuf`](Self::register_dmabuf).
     fn deregister(&mut self, range: MemoryRange, keys: &RailKeys);
 
-    /// Takes a connected lane into use on `rail`. From now on it is `id`, in events and in the
-    /// wr_ids of its wrs, whose sequence numbers begin at 0.
+    /// Takes a connected lane into use on `rail`. From now on its name is `id`, in events and in
+    /// the wr_ids of its wrs, whose sequence numbers begin at 0.
     ///
     /// # Errors
     ///
-    /// There is no such rail, it has no place left, or the lane was not connected for it. The lane
-    /// is released.
+    /// There is no such rail, the rail has no place left, or the lane was not connected for this
+    /// rail. The lane is released then.
     fn open(
         &mut self,
         id: LaneId,
@@ -204,37 +211,38 @@ pub unsafe trait Provider {
     ///
     /// This provider has opened the lane. For each READ that is added and committed: its local
     /// range is either not registered, or no other code reads or writes it until the READ is known
-    /// to write no more. (This is where memory is written on somebody's word; to register a range
-    /// writes nothing.)
+    /// to write no more. (The caller answers for the memory here, since posting writes it;
+    /// registering a range writes nothing.)
     unsafe fn begin<'a>(&'a mut self, lane: &'a mut Self::Lane) -> Self::Post<'a>;
 
-    /// Takes completions of all the rail's lanes, oldest first, into the front of `out`, and says
-    /// how many.
+    /// Moves completions of all the rail's lanes, oldest first, into the front of `out`, and
+    /// returns how many.
     fn poll(&mut self, rail: RailIndex, out: &mut [Wc]) -> usize;
 
     /// Starts moving `lane` to the error state and returns at once. [`ProviderEvent::LaneFailed`]
     /// follows. Does nothing to a lane of another provider.
     fn fail(&mut self, lane: &mut Self::Lane);
 
-    /// Posts a signaled wr to a lane in the error state, to learn when it has been flushed. The
-    /// engine keeps one SQ and one CQ entry in reserve for it.
+    /// Posts a signaled wr to a lane in the error state. Its completion says that the lane has been
+    /// flushed. The engine keeps one SQ and one CQ entry in reserve for it.
     ///
     /// # Errors
     ///
-    /// The provider's errno; nothing was posted. EINVAL (22) for a lane of another provider.
+    /// The provider's errno; nothing was posted then. EINVAL (22) for a lane of another provider.
     fn drain(&mut self, lane: &mut Self::Lane, wr_id: WrId) -> Result<(), i32>;
 
-    /// Starts destroying `lane` and returns at once. [`ProviderEvent::LaneClosed`] follows; if it
-    /// cannot be destroyed, nothing follows, and the lane's place is never used again. Nothing
-    /// follows either for a lane of another provider, which is left as it is.
+    /// Starts destroying `lane` and returns at once. [`ProviderEvent::LaneClosed`] follows once the
+    /// lane is destroyed. If it cannot be destroyed, no event follows, and the engine never uses
+    /// the lane's place again. A lane of another provider stays untouched, and no event follows.
     fn close(&mut self, lane: Self::Lane);
 
     /// The next event, if any.
     fn next_event(&mut self) -> Option<ProviderEvent>;
 
-    /// Sleeps until `wait` says. May return early, never late by more than the scheduler's doing.
+    /// Sleeps until one of the reasons in `wait` holds. It may return early. It returns late only
+    /// by as much as the operating system's scheduler delays it.
     fn wait(&mut self, wait: WaitFor);
 
-    /// Something that wakes this provider's [`wait`](Self::wait).
+    /// A handle that wakes this provider's [`wait`](Self::wait).
     fn waker(&self) -> Self::Waker;
 }

@@ -1,24 +1,24 @@
 //! What an engine asks of the thing that moves bytes.
 //!
 //! A provider is *all rails of one engine thread*: one completion queue per rail, any number of
-//! lanes (QPs) on each. The engine hands it READ descriptors and gets completions back. Which lane
-//! gets which descriptor, how many are outstanding and what a failure means is the engine's
-//! business alone. How a descriptor is encoded (a work request, a work queue entry, a ring slot) is
-//! the provider's; [`Chain`](crate::verbs_abi::Chain) encodes `ibv_send_wr`s for providers over
-//! libibverbs.
+//! lanes (QPs) on each. The engine hands it READ descriptors and gets completions back. The engine
+//! alone decides which lane gets which descriptor, how many are outstanding and what a failure
+//! means. The provider alone decides how a descriptor is encoded (as a work request, a work queue
+//! entry, a ring slot); [`Chain`](crate::verbs_abi::Chain) encodes `ibv_send_wr`s for providers
+//! over libibverbs.
 //!
-//! [`Provider`] is an unsafe trait, since the engine gives memory back to its owner on a provider's
-//! word. The seven promises of an implementation stand in its [`# Safety`](Provider#safety)
-//! section.
+//! [`Provider`] is an unsafe trait, since the engine gives memory back to its owner when the
+//! provider says that nothing writes into it any more. The seven promises of an implementation
+//! stand in its [`# Safety`](Provider#safety) section.
 //!
-//! No call may block except [`wait`](Provider::wait) and [`register`](Provider::register). To move
-//! a QP to the error state and to destroy one blocks in the kernel: a provider does both on a
-//! control thread, and reports by [`ProviderEvent`].
+//! No call may block except [`wait`](Provider::wait) and [`register`](Provider::register). Moving a
+//! QP to the error state and destroying it block in the kernel. So a provider does both on a
+//! control thread, and reports the end of each by a [`ProviderEvent`].
 //!
 //! # A complete provider
 //!
-//! One rail, whose peer is a buffer of this process. A READ is done when it is committed, so that
-//! nothing writes later.
+//! This provider has one rail, and its peer is a buffer of this process. A READ is executed when it
+//! is committed, so nothing is written later.
 //!
 //! ```
 //! use std::collections::VecDeque;
@@ -67,7 +67,7 @@
 //!                 }
 //!             };
 //!             if !status.is_success() && !self.lane.failed {
-//!                 // As a QP: the first error moves the lane to the error state.
+//!                 // Like a QP, the lane moves to the error state at the first error.
 //!                 self.lane.failed = true;
 //!                 self.toy.events.push_back(ProviderEvent::LaneFailed(self.lane.id));
 //!             }

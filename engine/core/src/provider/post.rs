@@ -1,11 +1,12 @@
-//! READ descriptors, and a commit of them.
+//! READ descriptors, and the commit that hands them to a provider together.
 
 use crate::id::WrId;
 
-/// One one-sided READ: `len` bytes at `remote_addr` of the peer's memory into `local_addr`.
+/// The descriptor of a one-sided READ: `len` bytes at `remote_addr` of the peer's memory go to
+/// `local_addr`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
-    /// Comes back in the completion.
+    /// The name that comes back in the completion.
     pub wr_id: WrId,
     /// Address in the peer's memory.
     pub remote_addr: u64,
@@ -17,7 +18,7 @@ pub struct Read {
     pub rkey: u32,
     /// The local key of the destination region on this rail.
     pub lkey: u32,
-    /// Whether success must be told. Failure always is.
+    /// Whether a success must be reported. A failure always is.
     pub signaled: bool,
 }
 
@@ -30,12 +31,12 @@ pub struct Piece {
     pub len: u32,
 }
 
-/// What READs have in common that go from one remote region into one local one, with one length.
+/// The common fields of READs of one length from one remote region into one local region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UniformReads {
-    /// Of the first of them; the others' follow it ([`WrId::nth`]).
+    /// The name of the first READ; the names of the others follow it ([`WrId::nth`]).
     pub wr_id: WrId,
-    /// Bytes of each, at least 1.
+    /// Bytes of each READ, at least 1.
     pub len: u32,
     /// The peer's key for the remote region on the peer's rail.
     pub rkey: u32,
@@ -44,7 +45,7 @@ pub struct UniformReads {
 }
 
 impl UniformReads {
-    /// The READ number `i` of them, between these addresses.
+    /// READ number `i`, from 0, between the addresses in `ends`.
     #[inline]
     #[must_use]
     pub const fn read(&self, i: u32, ends: Ends, signaled: bool) -> Read {
@@ -53,7 +54,7 @@ impl UniformReads {
     }
 }
 
-/// Where the bytes of a READ come from and go to.
+/// The two addresses of a READ: where its bytes come from, and where they go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
     /// Address in the peer's memory.
@@ -62,35 +63,34 @@ pub struct Ends {
     pub local_addr: u64,
 }
 
-/// What became of a commit.
+/// The outcome of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
     /// Every descriptor was accepted.
     All,
-    /// Only the first `accepted` were. The lane is done for: the engine fails it.
+    /// Only the first `accepted` descriptors were accepted. The engine fails the lane.
     Prefix {
-        /// How many were accepted.
+        /// How many descriptors were accepted.
         accepted: u32,
         /// The provider's errno.
         errno: i32,
     },
-    /// An error that does not say what was accepted: all of it counts as posted.
+    /// The error does not say how many descriptors were accepted, so the engine counts all of them
+    /// as posted, and fails the lane.
     Unknown {
         /// The provider's errno.
         errno: i32,
     },
 }
 
-/// A commit being built on one lane. Dropping it posts nothing.
+/// A commit that is being built on one lane. Dropping it posts nothing.
 pub trait Post {
     /// Adds one descriptor. The engine adds at most [`Provider::CHAIN`](super::Provider::CHAIN) to
     /// a commit.
     fn read(&mut self, read: Read);
 
-    /// Adds descriptors that have all but their addresses in common, in this order. The last is
-    /// signaled.
-    ///
-    /// What is the same for all of them is worked out once by an encoder that does this by itself.
+    /// Adds descriptors that differ only in their addresses and names, in this order. The last one
+    /// is signaled. An encoder may implement this method to encode the common fields once.
     #[inline]
     fn read_uniform(&mut self, reads: UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         let mut left = ends.len();
@@ -100,17 +100,20 @@ pub trait Post {
         }
     }
 
-    /// One descriptor with the bytes scattered over `pieces`, in their order: 2 to
-    /// [`Provider::sges`](super::Provider::sges) of them, all by the key of `read`, together as
-    /// long as it. `read.local_addr` is the first one's.
+    /// Adds one descriptor whose bytes are scattered over `pieces`, in their order. There are 2 to
+    /// [`Provider::sges`](super::Provider::sges) pieces, all registered under `read.lkey`; their
+    /// lengths add up to `read.len`, and `read.local_addr` is the address of the first.
     ///
-    /// Counts as one descriptor of the commit. Called on providers that take several pieces only.
+    /// It counts as one descriptor of the commit. The engine calls it only if `sges` is greater
+    /// than 1.
+    /// # Panics
+    /// The default panics: a provider whose `sges` is greater than 1 implements this method.
     fn scatter(&mut self, read: Read, pieces: &[Piece]) {
         let _ = (read, pieces);
-        unreachable!("who says that a READ may have several pieces takes them");
+        unreachable!("a provider whose `sges` is greater than 1 implements `scatter`");
     }
 
-    /// Rings the doorbell, once.
+    /// Posts the descriptors, and rings the doorbell once.
     #[must_use]
     fn commit(self) -> Commit;
 }

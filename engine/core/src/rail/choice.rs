@@ -1,28 +1,28 @@
-//! Which rail a run goes to: the one that would be through with it first.
+//! Which rail a run goes to: the one that would finish it first.
 
 use super::Rail;
 use crate::id::MAX_RAILS;
 
 /// Bits of a rail's number.
 const RAIL_BITS: u32 = MAX_RAILS.ilog2();
-/// Runs of pages up to this size are weighed alike when rails are compared: 16 KiB, as much as a wr
-/// weighs itself.
+/// Pages up to this size are weighed as if they had it: 16 KiB, as much as a wr weighs beside its
+/// bytes. So one kept key for each rail serves all small pages.
 const SMALL: u64 = 16 << 10;
 
-/// Which rails more may be posted to, and which of them would be through with it first.
+/// The rails that are open, and the keys by which they are compared.
 #[derive(Debug)]
 pub(crate) struct Choice {
     /// Rails that are up and below their caps.
     pub(crate) open: u16,
-    /// What is compared for a run of small pages: when each rail would be through, its number in
-    /// the lowest bits; all ones for a rail that is not open.
+    /// The key of each rail for a run of small pages: the time until it would finish, with the
+    /// rail's number in the lowest bits; all ones for a rail that is not open.
     keys: [u64; MAX_RAILS],
 }
 
 impl Choice {
     pub(crate) const NONE: Self = Self { open: 0, keys: [u64::MAX; MAX_RAILS] };
 
-    /// Brings up to date what is known of rail `index`.
+    /// Works out anew whether rail `index` is open, and its key.
     #[inline]
     pub(crate) fn refresh(&mut self, index: usize, rail: &Rail) {
         let (bit, open) = (1 << (index % MAX_RAILS), rail.is_open());
@@ -48,8 +48,7 @@ impl Choice {
     /// rails only.
     #[inline]
     fn first_through(&self, rails: &[Rail], mask: u16, more: u64) -> usize {
-        // A number of steps that the compiler knows: there are no more than eight rails on most
-        // machines.
+        // The compiler unrolls eight steps, and most machines have at most eight rails.
         let (few, _) = self.keys.split_at(MAX_RAILS / 2);
         let best = if more <= SMALL && mask == self.open && rails.len() <= few.len() {
             few.iter().fold(u64::MAX, |least, &key| least.min(key))
@@ -65,9 +64,9 @@ impl Choice {
 fn least_of(rails: &[Rail], mask: u16, more: u64) -> u64 {
     let mut best = u64::MAX;
     for (i, rail) in (0_u8..).zip(rails) {
-        // Time above, the rail's number below; all ones for a rail that is not in the mask. Which
-        // rail is best changes with every run: a branch on it would be mispredicted more often than
-        // not.
+        // The time is in the high bits, the rail's number in the low ones; a rail that is not in
+        // the mask gets all ones. There is no branch, since the best rail changes with every run
+        // and a branch would be mispredicted more often than not.
         let not_in = u64::from(mask >> i & 1).wrapping_sub(1);
         best = best.min(rail.key(more) << RAIL_BITS | u64::from(i) | not_in);
     }
@@ -80,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_choice_is_the_same_by_kept_keys_and_by_looking_at_each_rail() {
+    fn kept_keys_and_a_look_at_each_rail_choose_the_same_rail() {
         let mut rails = [const { Rail::EMPTY }; MAX_RAILS];
         let mut choice = Choice::NONE;
         for (i, at) in rails.iter_mut().enumerate() {
@@ -96,7 +95,11 @@ mod tests {
             choice.keys[n..].fill(u64::MAX);
             let by_looking = least_of(&rails[..n], open, SMALL) as usize % MAX_RAILS;
             assert_eq!(choice.first_through(&rails[..n], open, SMALL), by_looking, "{n} rails");
-            assert_eq!(choice.first_through(&rails[..n], open, 0), by_looking, "small runs weigh alike");
+            assert_eq!(
+                choice.first_through(&rails[..n], open, 0),
+                by_looking,
+                "all small pages weigh the same"
+            );
         }
         rails[5].up = false;
         choice.refresh(5, &rails[5]);

@@ -1,23 +1,23 @@
-//! How fast a rail carries bytes: estimated, in fixed point.
+//! How fast a rail carries bytes: an estimate, in fixed point.
 
 use crate::time::{Nanos, Time};
 
 /// Fractional bits of the time that a byte takes.
 const INV_SHIFT: u32 = 20;
-/// How often the estimate is looked at.
+/// How often the estimate is brought up to date.
 const WINDOW: Nanos = Nanos::from_micros(500);
 
-/// The estimated bandwidth of a rail, and what it was estimated from.
+/// The estimated bandwidth of a rail, and the measurements of the present window.
 #[derive(Debug)]
 pub(crate) struct Estimate {
     /// ns per byte, with `INV_SHIFT` fractional bits.
     inv: u64,
-    /// The same at the nominal rate: the least that the estimate falls to.
+    /// `inv` at the nominal rate, which is the least value of `inv`.
     nominal_inv: u64,
     window_end: Time,
     window_start: Time,
     window_bytes: u64,
-    /// The least that was outstanding in the window, in bytes.
+    /// The fewest bytes that were outstanding at any time of the window.
     window_low: u64,
 }
 
@@ -48,13 +48,13 @@ impl Estimate {
         (1_000_000_000 << INV_SHIFT) / self.inv.max(1)
     }
 
-    /// `bytes` have been carried.
+    /// Notes that the rail has carried `bytes`.
     #[inline]
     pub(super) fn carried(&mut self, bytes: u64) {
         self.window_bytes += bytes;
     }
 
-    /// `bytes` are outstanding.
+    /// Notes that `bytes` are outstanding now.
     #[inline]
     pub(super) fn saw_outstanding(&mut self, bytes: u64) {
         self.window_low = self.window_low.min(bytes);
@@ -66,10 +66,10 @@ impl Estimate {
         now >= self.window_end
     }
 
-    /// Brings the estimate up to date, and says whether it has changed; `outstanding` bytes are.
-    /// Where `backlog` bytes were outstanding all the time, the rail was the limit, and the bytes
-    /// that went through are what it carries. Otherwise nothing was learnt, and the estimate drifts
-    /// towards the nominal rate, so that a rail that was slow is tried again.
+    /// Brings the estimate up to date and returns whether it has changed. `outstanding` bytes are
+    /// outstanding now. If at least `backlog` bytes were outstanding during the whole window, the
+    /// rail was the limit, and the carried bytes are a measurement. Otherwise nothing was measured,
+    /// and the estimate drifts towards the nominal rate, so that a slow rail is tried again.
     #[cold]
     pub(crate) fn tick(&mut self, now: Time, outstanding: u64, backlog: u64) -> bool {
         let before = self.inv;

@@ -1,4 +1,5 @@
-//! A local rail as the scheduler sees it: what is outstanding, how fast it has been.
+//! The state of one local rail: what is outstanding on it, how fast it is, whether more may be
+//! posted.
 
 pub(crate) mod choice;
 pub(crate) mod estimate;
@@ -9,10 +10,10 @@ use crate::config::EngineConfig;
 use crate::provider::RailInfo;
 use crate::time::Time;
 
-/// What a wr costs a rail beside its bytes, in bytes. Without it the validating READs, which have
-/// next to none, would all go to the rail that happens to be emptiest, and fill its send queues. In
-/// the model of tests/model.rs eight rails carry 383 of 392 GB/s with 0, 388 with 4 KiB, all of it
-/// with 16 KiB.
+/// The weight of a wr beside its bytes, in bytes. Without it validating READs, which have next to
+/// no bytes, would all go to the rail that happens to be emptiest, and fill its send queues. In the
+/// model of tests/model.rs eight rails carry 383 of 392 GB/s with a weight of 0, 388 with 4 KiB,
+/// and all 392 with 16 KiB.
 const WR_BYTES: u64 = 16 << 10;
 /// One rail.
 // As large as a power of two, so that finding it takes a shift.
@@ -21,26 +22,27 @@ const WR_BYTES: u64 = 16 << 10;
 pub(crate) struct Rail {
     pub(crate) info: RailInfo,
     pub(crate) up: bool,
-    /// Bytes and wrs on its living lanes, but for the silent ones.
+    /// Bytes outstanding on its lanes that are neither dead nor silent.
     pub(crate) bytes: u64,
+    /// Wrs outstanding on these lanes.
     pub(crate) wrs: u32,
-    /// How much of each there may be.
+    /// The most bytes and wrs that may be outstanding.
     pub(crate) bytes_cap: u64,
     pub(crate) wrs_cap: u32,
-    /// What the scheduler weighs: bytes, and `WR_BYTES` for each wr, those of silent lanes
-    /// included.
+    /// What the scheduler weighs: outstanding bytes, and `WR_BYTES` for each outstanding wr, silent
+    /// lanes included.
     load: u64,
-    /// Lanes that are silent, and their wrs.
+    /// How many lanes are silent, and how many wrs are outstanding on them.
     pub(crate) silent: u32,
     pub(crate) silent_wrs: u32,
-    /// Since when the rail itself may be what is silent; `NEVER` if it is not.
+    /// Since when the rail itself is suspected of being silent; `NEVER` if it is not suspected.
     pub(crate) suspect: Time,
-    /// When something last completed.
+    /// When a wr last completed on the rail.
     pub(crate) heard: Time,
-    /// Lanes whose completions still matter though they are dying.
+    /// Lanes that have failed, and whose completions are still awaited.
     pub(crate) dying: u32,
-    /// CQ entries that its lanes may need at the same time; and of these, those of lanes that are
-    /// gone whose last words have not been looked for.
+    /// CQ entries that its lanes may need at the same time. `cq_residue` of these belong to freed
+    /// lanes: their last completions may still be in the CQ, which has not been polled empty since.
     pub(crate) cq_used: u32,
     pub(crate) cq_residue: u32,
     /// How fast it carries bytes.
@@ -51,7 +53,7 @@ pub(crate) struct Rail {
 /// What a rail has done since the engine started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RailStats {
-    /// wrs posted.
+    /// Wrs posted.
     pub posted: u64,
     /// Doorbells: commits with at least one wr.
     pub commits: u64,
@@ -59,18 +61,18 @@ pub struct RailStats {
     pub completions: u64,
     /// Bytes of chunks that arrived.
     pub bytes: u64,
-    /// Chunks that arrived (validating READs among them).
+    /// Chunks that arrived, validating READs included.
     pub chunks: u64,
-    /// Completions that blame their page.
+    /// Completions whose status says that the page is at fault.
     pub page_faults: u64,
-    /// Completions that blame the path.
+    /// Completions whose status says that the path is at fault.
     pub path_faults: u64,
     /// Completions of flushed wrs.
     pub flushed: u64,
     /// Completions of wrs that the engine does not know (of an earlier life of a lane, or
     /// invented).
     pub stale: u64,
-    /// wrs posted again here after another lane had failed.
+    /// Wrs posted again on this rail after the lane that had them failed.
     pub reposted: u64,
     /// Lanes that failed.
     pub lanes_failed: u64,
@@ -123,13 +125,14 @@ impl Rail {
         self.up && self.bytes < self.bytes_cap && self.wrs < self.wrs_cap
     }
 
-    /// When what is outstanding, and `more` bytes, would be through: the scheduler's key, in ns.
+    /// How long the outstanding work and `more` bytes would take, in ns: the key by which the
+    /// scheduler compares rails.
     #[inline]
     pub(crate) fn key(&self, more: u64) -> u64 {
         self.speed.time_for(self.load + more)
     }
 
-    /// Accounts for what has been posted.
+    /// Accounts for a commit of `wrs` wrs that read `bytes` bytes.
     #[inline]
     pub(crate) fn post(&mut self, wrs: u32, bytes: u64) {
         self.wrs += wrs;
@@ -139,9 +142,10 @@ impl Rail {
         self.stats.commits += 1;
     }
 
-    /// A lane is silent: what it has no longer keeps others from posting, but still weighs. Where
-    /// nothing else has been heard of the rail either, it may be the rail: then only an eighth of
-    /// the caps is risked until something is. Says whether that is so from now on.
+    /// Notes that a lane with `wrs` and `bytes` outstanding is silent since `since`. Its work no
+    /// longer counts against the caps, but still weighs. If no other lane of the rail has completed
+    /// a wr since then, the rail itself is suspected, and its caps are an eighth until a wr
+    /// completes. Returns whether the rail is suspected from now on.
     pub(crate) fn set_silent(
         &mut self,
         wrs: u32,
@@ -164,7 +168,7 @@ impl Rail {
         suspected
     }
 
-    /// Something has completed on a silent lane, or it has died.
+    /// Notes that a lane is no longer silent: a wr has completed on it, or it has failed.
     pub(crate) fn clear_silent(&mut self, wrs: u32, bytes: u64) {
         self.wrs += wrs;
         self.bytes += bytes;
@@ -172,7 +176,7 @@ impl Rail {
         self.silent_wrs -= wrs;
     }
 
-    /// Something has completed: the rail is not to blame.
+    /// Ends the suspicion of the rail: a wr has completed on it.
     pub(crate) fn clear_suspicion(&mut self, config: &EngineConfig) {
         self.suspect = Time::NEVER;
         (self.bytes_cap, self.wrs_cap) = (config.rail_bytes, config.rail_wrs);
@@ -186,7 +190,7 @@ impl Rail {
         self.speed.saw_outstanding(self.bytes);
     }
 
-    /// Accounts for what has completed.
+    /// Accounts for `wrs` wrs of `bytes` bytes that have succeeded.
     #[inline]
     pub(crate) fn complete(&mut self, wrs: u32, bytes: u64, now: Time) {
         self.heard = now;
@@ -210,14 +214,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_key_is_time() {
+    fn the_key_of_a_rail_is_the_time_that_its_work_takes() {
         // 49 MB at 49 GB/s are 1 ms.
         let key = rail().key(49_000_000);
         assert!((990_000..=1_010_000).contains(&key), "{key}");
     }
 
     #[test]
-    fn a_slow_rail_is_found_out_and_tried_again() {
+    fn the_estimate_follows_a_slow_rail_and_drifts_back_when_it_is_idle() {
         let mut rail = rail();
         // Half its rate, always backlogged.
         rail.post(100, 4 << 20);
@@ -228,7 +232,7 @@ pub(crate) mod tests {
         }
         let slow = rail.speed.bytes_per_sec();
         assert!((23_000_000_000..27_000_000_000).contains(&slow), "{slow}");
-        // Idle windows teach nothing: it drifts back.
+        // An idle window measures nothing, so the estimate drifts back to the nominal rate.
         rail.complete(100, 4 << 20, Time(40_000_000));
         for ms in 40..200 {
             rail.speed.tick(Time(ms * 1_000_000), rail.bytes, 1 << 20);

@@ -1,9 +1,8 @@
-//! What is held against a region of a peer.
-//!
-//! A READ that fails kills its lane and all that the lane carries, so pages that fail must not be
-//! read again and again. Some pages of a region are remembered one by one; when too many fail, the
-//! region is set aside as a whole. Neither is for ever: memory may be mended, and the verdict may
-//! have been wrong.
+//! Which parts of a remote region are not read for a while, since READs of them have failed. //!
+//! //! A READ that fails kills its lane, and flushes all wrs of that lane. So memory that fails
+//! must not be read again and again. Some *faulty* ranges of a region are remembered one by one;
+//! when too many fail, the whole region is set aside. Both end after a while: the memory may be
+//! mended by then, and the READ may have failed for another reason.
 
 use heapless::HistoryBuf;
 
@@ -11,50 +10,53 @@ use crate::error::PageError;
 use crate::time::{Nanos, Time};
 use crate::verbs_abi::WcStatus;
 
-/// Pages of one region that are remembered: by default a region is set aside before there are more.
+/// How many ranges of one region are remembered. By default a region is set aside before there are
+/// more.
 const PAGES: usize = 4;
 
-/// A suspicion, in strikes: a wr has killed a lane, which may be the lane's own fault.
+/// The strikes for a suspect: a wr whose completion killed a lane, which may have failed for
+/// another reason.
 pub(crate) const SUSPECTED: u16 = 1;
-/// A page that is found guilty without a suspicion before.
-pub(crate) const GUILTY: u16 = 2;
+/// The strikes for a faulty page for which no suspect has been counted.
+pub(crate) const FAULTY: u16 = 2;
 
 /// Memory of a peer that is not read before `until`.
 #[derive(Clone, Copy, Debug)]
-struct Bad {
+struct BadRange {
     addr: u64,
     len: u32,
     until: Time,
 }
 
-impl Bad {
+impl BadRange {
     fn overlaps(&self, addr: u64, len: u32) -> bool {
         addr < self.addr.saturating_add(self.len.into()) && self.addr < addr.saturating_add(len.into())
     }
 }
 
-/// What is held against a region.
+/// The faults of a region.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
-    /// What is not read for a while; the oldest is forgotten first.
-    pages: HistoryBuf<Bad, PAGES>,
-    /// What has killed a lane once.
-    suspected: HistoryBuf<Bad, PAGES>,
+    /// Faulty ranges, which are not read for a while. The oldest is forgotten first.
+    pages: HistoryBuf<BadRange, PAGES>,
+    /// Ranges whose READ has killed a lane once.
+    suspected: HistoryBuf<BadRange, PAGES>,
+    /// The weights of all failures within `FaultLimits::time` of each other.
     strikes: u16,
-    /// Of the last strike: when it was, what was said, and of which address.
+    /// Of the last failure: its time, status and address.
     last: Time,
     status: WcStatus,
     addr: u64,
-    /// None of it is read before.
+    /// The whole region is not read before this time.
     aside: Time,
 }
 
-/// How long and how much is held against a region.
+/// When a region is set aside, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    /// Pages that may be found guilty before the region is set aside.
+pub(crate) struct FaultLimits {
+    /// How many faulty pages set the region aside.
     pub(crate) pages: u16,
-    /// For how long.
+    /// For how long faults are remembered.
     pub(crate) time: Nanos,
 }
 
@@ -69,47 +71,48 @@ impl Faults {
         aside: Time::ZERO,
     };
 
-    /// A wr at `addr` has failed. Says whether the region is set aside for it.
+    /// Counts the failure of a wr at `addr` with `weight` strikes. Returns whether that sets the
+    /// region aside.
     pub(crate) fn strike(
         &mut self,
         weight: u16,
         (status, addr): (WcStatus, u64),
         now: Time,
-        patience: Patience,
+        limits: FaultLimits,
     ) -> bool {
-        if now.since(self.last) >= patience.time {
+        if now.since(self.last) >= limits.time {
             self.strikes = 0;
         }
         self.strikes = self.strikes.saturating_add(weight);
         (self.last, self.status, self.addr) = (now, status, addr);
-        let aside = self.strikes >= GUILTY.saturating_mul(patience.pages);
+        let aside = self.strikes >= FAULTY.saturating_mul(limits.pages);
         if aside {
-            self.aside = now + patience.time;
+            self.aside = now + limits.time;
         }
         aside
     }
 
-    /// A wr of `len` bytes at `addr` has killed a lane. Says whether another one that overlaps it
-    /// has done so before; this one is remembered until `until`.
+    /// Notes that a wr of `len` bytes at `addr` has killed a lane. Returns whether a wr that
+    /// overlaps it has done so before; if not, this range is remembered until `until`.
     pub(crate) fn suspect(&mut self, addr: u64, len: u32, now: Time, until: Time) -> bool {
         if self.suspected.iter().any(|bad| now < bad.until && bad.overlaps(addr, len)) {
             return true;
         }
-        self.suspected.write(Bad { addr, len, until });
+        self.suspected.write(BadRange { addr, len, until });
         false
     }
 
-    /// `len` bytes at `addr` are not to be read before `until`.
+    /// Notes that `len` bytes at `addr` are faulty, and are not to be read before `until`.
     pub(crate) fn remember(&mut self, addr: u64, len: u32, until: Time) {
-        self.pages.write(Bad { addr, len, until });
+        self.pages.write(BadRange { addr, len, until });
     }
 
-    /// Whether all of it may be read now.
-    pub(crate) fn are_over(&self, now: Time) -> bool {
+    /// Whether the whole region may be read again.
+    pub(crate) fn have_expired(&self, now: Time) -> bool {
         now >= self.aside && self.pages.iter().all(|bad| now >= bad.until)
     }
 
-    /// Why `len` bytes at `addr` are not read now, if they are not.
+    /// The error of a page of `len` bytes at `addr`, if it is not to be read now.
     pub(crate) fn forbid(&self, addr: u64, len: u32, now: Time) -> Option<PageError> {
         let Self { status, addr: remote_addr, aside, .. } = *self;
         if now < aside {
@@ -125,34 +128,34 @@ impl Faults {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience { pages: 3, time: Nanos::from_secs(30) };
+    const LIMITS: FaultLimits = FaultLimits { pages: 3, time: Nanos::from_secs(30) };
     const WHAT: (WcStatus, u64) = (WcStatus::REM_OP_ERR, 0x1000);
 
     #[test]
-    fn three_guilty_pages_or_six_suspicions_set_a_region_aside_for_a_while() {
-        for (weight, times) in [(GUILTY, 3), (SUSPECTED, 6)] {
+    fn three_faulty_pages_or_six_suspects_set_a_region_aside_for_a_while() {
+        for (weight, times) in [(FAULTY, 3), (SUSPECTED, 6)] {
             let mut faults = Faults::NONE;
             for i in 1..times {
-                assert!(!faults.strike(weight, WHAT, Time(i), PATIENCE));
+                assert!(!faults.strike(weight, WHAT, Time(i), LIMITS));
             }
-            assert!(faults.are_over(Time(times)));
-            assert!(faults.strike(weight, WHAT, Time(times), PATIENCE));
-            let until = Time(times) + PATIENCE.time;
+            assert!(faults.have_expired(Time(times)));
+            assert!(faults.strike(weight, WHAT, Time(times), LIMITS));
+            let until = Time(times) + LIMITS.time;
             let error = faults.forbid(0x9999, 1, Time(times + 1)).unwrap();
             assert!(matches!(error, PageError::SetAside { whole_region: true, until: u, .. } if u == until));
-            assert!(!faults.are_over(Time(until.0 - 1)) && faults.are_over(until));
+            assert!(!faults.have_expired(Time(until.0 - 1)) && faults.have_expired(until));
             assert_eq!(faults.forbid(0x9999, 1, until), None);
-            assert!(!faults.strike(weight, WHAT, until, PATIENCE), "it begins anew");
+            assert!(!faults.strike(weight, WHAT, until, LIMITS), "the count begins anew");
         }
     }
 
     #[test]
-    fn what_has_killed_a_lane_before_is_known_again_for_a_while() {
+    fn a_range_that_has_killed_a_lane_is_remembered_for_a_while() {
         let mut faults = Faults::NONE;
         assert!(!faults.suspect(0x1000, 0x100, Time(1), Time(50)));
-        assert!(!faults.suspect(0x1100, 0x100, Time(2), Time(50)), "its neighbour");
+        assert!(!faults.suspect(0x1100, 0x100, Time(2), Time(50)), "the range behind it");
         assert!(faults.suspect(0x10FF, 1, Time(49), Time(99)));
-        assert!(!faults.suspect(0x1000, 0x100, Time(50), Time(99)), "that was long ago");
+        assert!(!faults.suspect(0x1000, 0x100, Time(50), Time(99)), "it has been forgotten");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The regions that an engine knows: its own destination memory, and what peers have published.
+//! The tables of regions: destination memory of this engine, and memory that peers have published.
 
 pub(crate) mod faults;
 
@@ -6,16 +6,18 @@ use self::faults::Faults;
 use crate::id::MAX_RAILS;
 use crate::provider::RailKeys;
 
-/// No region, in links.
+/// In links: no region.
 pub(crate) const NO_REGION: u16 = u16::MAX;
 
-/// A remote region's place.
+/// The place of a remote region.
 #[derive(Clone, Debug)]
 pub(crate) struct RemotePlace {
     pub(crate) used: bool,
     /// The next region of the same peer.
     pub(crate) next: u16,
+    /// Address of the publication table; 0 without one.
     pub(crate) table: u64,
+    /// The peer's keys, by the peer's rails.
     pub(crate) keys: RailKeys,
     pub(crate) table_keys: RailKeys,
     pub(crate) faults: Faults,
@@ -32,11 +34,11 @@ impl RemotePlace {
     };
 }
 
-/// A local region's place.
+/// The place of a local region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalPlace {
     pub(crate) used: bool,
-    /// Rails on the region's NUMA node; all of them where that is not known.
+    /// Rails on the region's NUMA node; all rails if the node is not known.
     pub(crate) near: u16,
     pub(crate) keys: RailKeys,
 }
@@ -61,13 +63,13 @@ impl<'s> Regions<'s> {
         Self { locals, remotes, first_free_remote: 0 }
     }
 
-    /// A free place for a region of a peer.
+    /// The first free place for a remote region.
     pub(crate) fn find_free_remote(&self) -> Option<usize> {
         let free = self.remotes[self.first_free_remote..].iter().position(|remote| !remote.used);
         free.map(|at| at + self.first_free_remote)
     }
 
-    /// Frees the places of a list of regions of a peer that is gone.
+    /// Frees the places of the regions of a removed peer: the list that begins with `first`.
     pub(crate) fn free_remotes(&mut self, mut first: u16) {
         while first != NO_REGION {
             let place = usize::from(first);

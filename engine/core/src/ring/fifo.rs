@@ -1,7 +1,8 @@
-//! A queue in memory that somebody else owns.
+//! A queue of one thread, in borrowed memory.
 
-/// First in, first out. A full one forgets its oldest: batches and peers have a place each, so that
-/// it never is; lost lanes may be more than anybody asks for.
+/// A first-in, first-out queue. Pushing into a full queue drops the oldest item. Queues of batches
+/// and of peers have a place for each of these, so they are never overfull; only the queue of lost
+/// lanes may drop items, which the control path has not taken.
 #[derive(Debug)]
 pub(crate) struct Fifo<'s, T> {
     ring: &'s mut [T],

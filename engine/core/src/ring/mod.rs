@@ -1,5 +1,7 @@
-//! Queues and sets of fixed size: between two threads, shared by all, and of one thread.
-#![cfg_attr(loom, allow(dead_code, reason = "under loom the engine, which uses them, is not there"))]
+//! Queues and sets of fixed size. //! //! | file | what | //! |---|---| //! | `spsc.rs` | a
+//! wait-free ring between two threads, for items of any type | //! | `free.rs` | a set of free
+//! numbers that all threads share | //! | `fifo.rs` | a queue of one thread |
+#![cfg_attr(loom, allow(dead_code, reason = "under loom the engine, which uses them, is not compiled"))]
 
 #[cfg(not(loom))]
 pub(crate) mod fifo;

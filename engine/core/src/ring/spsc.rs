@@ -1,19 +1,20 @@
-//! A wait-free ring between two threads: one puts in, one takes out.
-//!
-//! Each end owns its index, keeps a copy of the other's that it refreshes only when the ring looks
-//! full (or empty), and publishes its own with one release store. Both indices count on without
-//! wrapping to the capacity, so that full and empty differ.
+//! A wait-free ring between two threads, of which one puts items in and the other takes them out.
+//! //! //! Each end owns an index and publishes it with one release store. Each keeps a copy of the
+//! other's index, and loads that index again only when the ring looks full (or empty). Both indices
+//! keep counting and are not reduced to the capacity, so that a full ring differs from an empty
+//! one.
 //!
 //! The slots are an array ([`Ring`]), or memory that the ring's user has allocated ([`RingOver`]):
-//! this crate has no allocator.
-#![allow(unsafe_code, reason = "items change hands between the two ends")]
+//! this crate uses no allocator.
+#![allow(unsafe_code, reason = "items move between the two ends")]
 
 use core::fmt;
 use core::mem::MaybeUninit;
 
 use crate::sync::{AtomicUsize, Cell, Ordering};
 
-/// Keeps what two threads write apart: 128 bytes, since x86 fetches lines in pairs.
+/// Keeps a value that one thread writes 128 bytes apart from others, since x86 fetches cache lines
+/// in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Padded<T>(T);
@@ -21,8 +22,8 @@ struct Padded<T>(T);
 /// Room for one item of a ring.
 pub struct RingSlot<T>(Cell<MaybeUninit<T>>);
 
-// SAFETY: the content of a slot is reached through the two ends of its ring alone. They hand each
-// item from one thread to the other and never to two at a time, hence T: Send.
+// SAFETY: only the two ends of a ring reach the content of its slots. They hand each item from one
+// thread to the other, and never to two threads at a time, so T: Send is enough.
 unsafe impl<T: Send> Sync for RingSlot<T> {}
 
 impl<T> RingSlot<T> {
@@ -60,7 +61,7 @@ pub unsafe trait RingSlots {
     fn slots(&self) -> &[RingSlot<Self::Item>];
 }
 
-// SAFETY: the array itself, which its owner alone can lend.
+// SAFETY: the slots are the array itself, which only its owner can lend.
 unsafe impl<T, const N: usize> RingSlots for [RingSlot<T>; N] {
     type Item = T;
 
@@ -69,14 +70,14 @@ unsafe impl<T, const N: usize> RingSlots for [RingSlot<T>; N] {
     }
 }
 
-/// A ring with room for up to `N` items on their way, `N` a power of two.
+/// A ring with room for `N` items, `N` a power of two.
 pub type Ring<T, const N: usize> = RingOver<[RingSlot<T>; N]>;
 
 /// A ring over the slots `S`.
 pub struct RingOver<S: RingSlots> {
-    /// Items taken out so far.
+    /// How many items have been taken out, modulo 2^64.
     head: Padded<AtomicUsize>,
-    /// Items put in so far.
+    /// How many items have been published, modulo 2^64.
     tail: Padded<AtomicUsize>,
     slots: S,
 }
@@ -85,7 +86,7 @@ impl<T, const N: usize> Ring<T, N> {
     /// An empty ring.
     #[cfg(not(loom))]
     #[must_use]
-    #[allow(clippy::new_without_default, reason = "rings live in storage, not in passing")]
+    #[allow(clippy::new_without_default, reason = "a ring is a part of a storage, not a temporary value")]
     pub const fn new() -> Self {
         const { assert!(N.is_power_of_two(), "a ring's capacity must be a power of two") };
         Self {
@@ -104,10 +105,8 @@ impl<T, const N: usize> Ring<T, N> {
 
 impl<S: RingSlots> RingOver<S> {
     /// An empty ring over `slots`, which hold no items.
-    ///
     /// # Panics
-    ///
-    /// The number of slots is not a power of two.
+    /// If the number of slots is not a power of two.
     #[must_use]
     pub fn over(slots: S) -> Self {
         assert!(slots.slots().len().is_power_of_two(), "a ring's capacity must be a power of two");
@@ -139,7 +138,7 @@ impl<S: RingSlots> fmt::Debug for RingOver<S> {
     }
 }
 
-/// The end that puts in.
+/// The end that puts items in.
 pub struct Producer<'r, T> {
     head: &'r AtomicUsize,
     tail: &'r AtomicUsize,
@@ -148,7 +147,7 @@ pub struct Producer<'r, T> {
     seen: usize,
 }
 
-/// The end that takes out.
+/// The end that takes items out.
 pub struct Consumer<'r, T> {
     head: &'r AtomicUsize,
     tail: &'r AtomicUsize,
@@ -170,8 +169,8 @@ impl<T> Producer<'_, T> {
         Ok(())
     }
 
-    /// Puts an item in that the consumer does not see before [`publish`](Self::publish). If the
-    /// producer is dropped before, the item is leaked.
+    /// Puts an item in, which the consumer sees only after [`publish`](Self::publish). If the
+    /// producer is dropped before that, the item is leaked.
     ///
     /// # Errors
     ///
@@ -204,12 +203,12 @@ impl<T> Producer<'_, T> {
     /// Drops all staged items.
     #[inline]
     pub fn discard(&mut self) {
-        // This end alone writes `tail`.
+        // Only this end writes `tail`.
         let published = self.tail.load(Ordering::Relaxed);
         while self.next != published {
             self.next = self.next.wrapping_sub(1);
             self.slots[self.next & (self.slots.len() - 1)].0.with_mut(|slot| {
-                // SAFETY: slots tail..next are the producer's.
+                // SAFETY: the producer owns slots tail..next.
                 let slot = unsafe { &mut *slot };
                 // SAFETY: `stage` filled it, and `next` has just been set back: dropped once.
                 unsafe { slot.assume_init_drop() };
@@ -217,7 +216,7 @@ impl<T> Producer<'_, T> {
         }
     }
 
-    /// How many items it holds at most.
+    /// The most items that the ring holds.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.slots.len()
@@ -225,11 +224,12 @@ impl<T> Producer<'_, T> {
 }
 
 impl<'r, T> Producer<'r, T> {
-    /// The other end of the ring, whose own has ended.
+    /// A new consumer of the ring, in place of one that has ended.
     ///
     /// # Safety
     ///
-    /// The ring's consumer is not used any more, and what it did happens before this call.
+    /// The ring's consumer is not used any more, and everything that it did happens before this
+    /// call.
     pub(crate) unsafe fn take_over(&self) -> Consumer<'r, T> {
         let Self { head, tail, slots, .. } = *self;
         let (next, seen) = (head.load(Ordering::Relaxed), tail.load(Ordering::Relaxed));
@@ -238,14 +238,14 @@ impl<'r, T> Producer<'r, T> {
 }
 
 impl<T> Consumer<'_, T> {
-    /// How many items the consumer knows to be there.
+    /// How many items the consumer has seen and not taken.
     #[cfg(not(loom))]
     pub(crate) fn len(&self) -> usize {
         self.seen.wrapping_sub(self.next)
     }
 
-    /// Whether there is no item. Reads the producer's index only if all items that were seen have
-    /// been taken.
+    /// Whether there is no item. It loads the producer's index only if it has taken all items that
+    /// it has seen.
     #[inline]
     pub fn is_empty(&mut self) -> bool {
         if self.next == self.seen {

@@ -1,5 +1,5 @@
-//! A storage in a `static`.
-#![allow(unsafe_code, reason = "a static that is handed out once")]
+//! A storage in a `static`, which one engine takes.
+#![allow(unsafe_code, reason = "a static that gives out its content to one caller")]
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -7,28 +7,30 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use super::room::EngineStorage;
 use crate::config::EngineConfig;
 use crate::engine::{Engine, EngineStartError};
+use crate::events::{EventSink, NoEvents};
 use crate::provider::Provider;
 
-/// A storage in a `static`, to be taken once.
+/// Holds a storage in a `static`, and gives it to one caller.
 #[derive(Debug)]
 pub struct StaticStorage<S> {
     taken: AtomicBool,
     storage: UnsafeCell<S>,
 }
 
-// SAFETY: the storage is reachable only through `take`, which gives it to one caller at a time:
-// again only when nothing uses the first reference any more, as `give_back` demands.
+// SAFETY: the storage is reachable only through `take`, which gives it to one caller at a time. It
+// gives it out again only after `give_back`, whose caller promises that nothing uses the first
+// reference any more.
 unsafe impl<S: Send> Sync for StaticStorage<S> {}
 
 impl<S> StaticStorage<S> {
-    /// Around a storage.
+    /// Wraps a storage.
     pub const fn new(storage: S) -> Self {
         Self { taken: AtomicBool::new(false), storage: UnsafeCell::new(storage) }
     }
 
-    /// The storage, the first time; `None` ever after. An engine that does not start has spent it:
-    /// [`start`](Self::start) gives it back.
-    #[allow(clippy::mut_from_ref, reason = "the flag lets exactly one caller have it")]
+    /// Takes the storage; `None` if it has been taken before. If the engine then does not start,
+    /// the storage stays taken: [`start`](Self::start) makes it available again.
+    #[allow(clippy::mut_from_ref, reason = "the flag lets exactly one caller have the reference")]
     pub fn take(&'static self) -> Option<&'static mut S> {
         if self.taken.swap(true, Ordering::AcqRel) {
             return None;
@@ -47,14 +49,14 @@ impl<S> StaticStorage<S> {
     }
 }
 
-/// Why no engine was started in a storage of a `static`.
+/// Why no engine was started in a [`StaticStorage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StaticStartError {
-    /// Another one has it.
-    #[error("the storage has been taken: it has room for one engine, once")]
+    /// The storage has been taken before.
+    #[error("the storage has been taken already: it has room for one engine; declare another one")]
     Taken,
-    /// The engine does not start. The storage is as it was.
+    /// The engine did not start. The storage can be taken again.
     #[error(transparent)]
     Engine(#[from] EngineStartError),
 }
@@ -80,20 +82,37 @@ impl<
     const PAGES: usize,
 > StaticStorage<EngineStorage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>>
 {
-    /// Starts an engine in it: [`Engine::start`]. If that fails, it can be tried again.
+    /// Takes the storage and starts an engine in it ([`Engine::start`]). If that fails, the storage
+    /// can be taken again.
     ///
     /// # Errors
     ///
-    /// It has been taken; or as `Engine::start`.
+    /// The storage has been taken, or the engine does not start.
     pub fn start<P: Provider>(
         &'static self,
         provider: P,
         config: EngineConfig,
     ) -> Result<Engine<'static, P>, StaticStartError> {
+        self.start_with_events(provider, config, NoEvents)
+    }
+
+    /// The same with a sink for the engine's [events](crate::events):
+    /// [`Engine::start_with_events`].
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with_events<P: Provider, E: EventSink>(
+        &'static self,
+        provider: P,
+        config: EngineConfig,
+        events: E,
+    ) -> Result<Engine<'static, P, E>, StaticStartError> {
         let storage = self.take().ok_or(StaticStartError::Taken)?;
-        let started = Engine::start(storage, provider, config);
+        let started = Engine::start_with_events(storage, provider, config, events);
         if started.is_err() {
-            // SAFETY: the reference went into `start`, which keeps it in the engine or nowhere.
+            // SAFETY: the reference went into `start_with_events`, which keeps it in the engine or
+            // nowhere.
             unsafe { self.give_back() };
         }
         Ok(started?)

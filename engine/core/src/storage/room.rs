@@ -1,4 +1,4 @@
-//! The room for an engine's state, and the parts into which an engine takes it.
+//! The storage of an engine, its maxima, and the parts into which an engine divides it.
 #![allow(unsafe_code, reason = "memory that is initialised in place")]
 
 use core::mem::MaybeUninit;
@@ -27,9 +27,10 @@ use crate::ring::free::FreeSet;
 use crate::table::Entry;
 use crate::time::Time;
 
-/// Room for one engine: at most `PEERS` peers with `REGIONS` published regions and `LANES` lanes
-/// together, `DEPTH` wrs outstanding per lane (the drain wr's place included; a power of two), and
-/// `BATCHES` batches of `PAGES` pages, filled, in flight or done. Over any provider.
+/// The memory of one engine over any provider. It has room for `PEERS` peers, which have `REGIONS`
+/// published regions and `LANES` lanes in all; for `DEPTH` outstanding wrs of each lane (a power of
+/// two, the drain wr included); and for `BATCHES` batches of `PAGES` pages, being filled, in flight
+/// or done.
 pub struct EngineStorage<
     const PEERS: usize,
     const REGIONS: usize,
@@ -38,7 +39,8 @@ pub struct EngineStorage<
     const BATCHES: usize,
     const PAGES: usize,
 > {
-    /// How many engines have been started in it. 0: nothing below is initialised.
+    /// How many engines have been started in this storage. If it is 0, no field below is
+    /// initialised.
     starts: u32,
     rails: [MaybeUninit<Rail>; MAX_RAILS],
     locals: [MaybeUninit<LocalPlace>; LOCAL_REGIONS],
@@ -64,7 +66,7 @@ pub struct EngineStorage<
     layouts: [MaybeUninit<LayoutPlace>; LAYOUTS],
 }
 
-/// The largest thing that a lane's place holds.
+/// The largest lane that fits.
 type LargestLane = Lane<[u64; LANE_BYTES / 8]>;
 
 /// Room for a [`Lane`] of any provider.
@@ -75,7 +77,7 @@ struct LaneRoom(MaybeUninit<[u8; size_of::<LargestLane>()]>);
 const_assert_eq!(align_of::<LaneRoom>(), align_of::<LargestLane>());
 const_assert_eq!(size_of::<LaneRoom>(), size_of::<LargestLane>());
 
-/// The parts of a storage, written anew, over a provider with lanes `L`.
+/// The initialised parts of a storage, for a provider whose lanes are `L`.
 #[derive(Debug)]
 pub(crate) struct Parts<'s, L> {
     pub(crate) rails: &'s mut [Rail],
@@ -103,7 +105,7 @@ pub(crate) struct Parts<'s, L> {
     pub(crate) depth: u32,
 }
 
-/// Writes every element where it is.
+/// Initialises every element in place.
 fn fill<T>(room: &mut [MaybeUninit<T>], mut value: impl FnMut(usize) -> T) -> &mut [T] {
     for (i, at) in room.iter_mut().enumerate() {
         at.write(value(i));
@@ -112,19 +114,19 @@ fn fill<T>(room: &mut [MaybeUninit<T>], mut value: impl FnMut(usize) -> T) -> &m
     unsafe { room.assume_init_mut() }
 }
 
-/// The same of an array, whose length stays known.
+/// As [`fill`], for an array, so that its length stays in its type.
 fn fill_array<T, const N: usize>(
     room: &mut [MaybeUninit<T>; N],
     mut value: impl FnMut(usize) -> T,
 ) -> &mut [T; N] {
     match fill(room, &mut value).first_chunk_mut() {
         Some(array) => array,
-        // `fill` gives as many as it got.
+        // `fill` returns as many elements as it got.
         None => unreachable!(),
     }
 }
 
-/// The places of lanes `L`.
+/// The rooms as places of lanes `L`.
 fn places<L>(rooms: &mut [LaneRoom]) -> &mut [MaybeUninit<Lane<L>>] {
     const {
         assert!(
@@ -147,10 +149,12 @@ impl<
     const PAGES: usize,
 > EngineStorage<PEERS, REGIONS, LANES, DEPTH, BATCHES, PAGES>
 {
-    /// Its size in bytes: the engine's whole state but for the provider's own.
+    /// The size of the storage in bytes: the whole state of an engine, except for that of its
+    /// provider.
     pub const BYTES: usize = size_of::<Self>();
 
-    /// The maxima are ones that the engine can count with.
+    /// Checks, when the program is compiled, that the maxima are within the bounds of
+    /// [`limits`](crate::limits).
     const WITHIN_BOUNDS: () = {
         assert!(PEERS >= 1 && PEERS <= MAX_PLACES, "PEERS must be 1 to 65534");
         assert!(REGIONS >= 1 && REGIONS <= MAX_PLACES + 1, "REGIONS must be 1 to 65535");
@@ -164,8 +168,8 @@ impl<
         assert!(BATCHES * PAGES <= MAX_PAGES, "BATCHES x PAGES must be below 2^32 - 3");
     };
 
-    /// Empty; fit for a `static`, where it takes no place in the program's file. A large one
-    /// elsewhere passes over the stack: see [`in_place`](Self::in_place).
+    /// An empty storage, for a `static`, where it adds nothing to the program's file. Anywhere else
+    /// a large one would pass over the stack: use [`in_place`](Self::in_place).
     #[must_use]
     #[allow(clippy::new_without_default, reason = "a value this large is not made in passing")]
     pub const fn new() -> Self {
@@ -197,7 +201,7 @@ impl<
         }
     }
 
-    /// An empty one where `room` is, on the heap or wherever: nothing passes over a stack.
+    /// Makes an empty storage in `room`, on the heap for instance, without passing it over a stack.
     pub fn in_place(room: &mut MaybeUninit<Self>) -> &mut Self {
         const { Self::WITHIN_BOUNDS };
         let this = room.as_mut_ptr();
@@ -205,28 +209,29 @@ impl<
         let starts = unsafe { &raw mut (*this).starts };
         // SAFETY: as above, and borrowed exclusively.
         unsafe { starts.write(0) };
-        // SAFETY: the one field that must be initialised is; all others are MaybeUninit.
+        // SAFETY: `starts`, the only field that must be initialised, is; all others are
+        // MaybeUninit.
         unsafe { room.assume_init_mut() }
     }
 
-    /// Writes all of it for an engine with `rails` rails.
+    /// Initialises the whole storage for an engine with `rails` rails.
     pub(crate) fn open<L>(&mut self, mut rail: impl FnMut(usize) -> Rail, rails: usize) -> Parts<'_, L> {
         let groups = BATCHES.div_ceil(GROUP);
         // Generations keep counting across engines, so ids from an earlier engine never match.
         let starts = self.starts;
         let life = |peer: &MaybeUninit<Peer>| match starts {
             0 => Peer::EMPTY.life,
-            // SAFETY: a storage that an engine was started in is initialised: `starts` is counted
-            // below, after `peers` have been written.
+            // SAFETY: the peers of a storage in which an engine was started are initialised:
+            // `starts` is counted below, after they have been written.
             _ => unsafe { peer.assume_init_ref() }.life,
         };
         for peer in &mut self.peers {
             peer.write(Peer { life: life(peer), ..Peer::EMPTY });
         }
         self.starts = starts.wrapping_add(1).max(1);
-        // SAFETY: written just now, every one.
+        // SAFETY: every peer has just been written.
         let peers = unsafe { self.peers.assume_init_mut() };
-        // 65,536 lives of a lane's place in each engine.
+        // Each engine has 65,536 generations for the lives of a lane's place.
         let generation = (starts << 16).wrapping_add(1);
         let lane = |i: usize| Lane { id: LaneId::new(narrow(i), generation), ..Lane::EMPTY };
         let page = |i: usize| Page { batch: narrow(i / PAGES), ..Page::EMPTY };

@@ -1,10 +1,13 @@
-//! The `ibv_send_wr` encoder: a chain of templates, linked once, of which a commit changes only the
+//! The `ibv_send_wr` encoder: a chain of templates that are linked once. A commit writes only the
 //! words that differ.
 //!
-//! Zeroing one 128-byte wr costs more than all the rest of posting it (docs/performance.md), so
-//! nothing is ever zeroed or linked again. One chain serves all lanes of a posting thread and stays
-//! hot in its cache.
-#![allow(unsafe_code, reason = "the templates point at each other; all access goes through one provenance")]
+//! Zeroing one 128-byte wr costs more than everything else about posting it (docs/performance.md),
+//! so no template is zeroed or linked again. One chain serves all lanes of a posting thread and
+//! stays hot in its cache.
+#![allow(
+    unsafe_code,
+    reason = "the templates point at each other, so they are accessed through raw pointers"
+)]
 
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -13,7 +16,7 @@ use super::wr::{SendFlags, SendWr, Sge};
 use crate::id::WrId;
 use crate::provider::{Commit, Ends, Piece, Read, UniformReads};
 
-/// Where the templates of a [`Chain`] of at most `N` wrs live, each of at most `S` pieces.
+/// The memory of a [`Chain`] of `N` templates with at most `S` pieces each.
 #[derive(Debug)]
 pub struct ChainStorage<const N: usize, const S: usize = 1> {
     wrs: [SendWr; N],
@@ -21,7 +24,7 @@ pub struct ChainStorage<const N: usize, const S: usize = 1> {
 }
 
 impl<const N: usize, const S: usize> ChainStorage<N, S> {
-    /// EngineStorage, not linked yet; fit for a `static` or a box.
+    /// Memory for a `static` or a box. [`Chain::new`] links the templates.
     #[must_use]
     pub const fn new() -> Self {
         const { assert!(N >= 1, "a chain holds at least one wr") };
@@ -44,8 +47,8 @@ pub struct Chain<'s, const N: usize, const S: usize = 1> {
     storage: PhantomData<&'s mut ChainStorage<N, S>>,
 }
 
-// SAFETY: a chain is the exclusive borrow of its storage, which holds plain integers and pointers
-// into itself; nothing of it is tied to a thread.
+// SAFETY: a chain is the exclusive borrow of its storage, which holds integers and pointers into
+// itself. Nothing in it is tied to a thread.
 unsafe impl<const N: usize, const S: usize> Send for Chain<'_, N, S> {}
 
 impl<'s, const N: usize, const S: usize> Chain<'s, N, S> {
@@ -78,7 +81,7 @@ impl<'s, const N: usize, const S: usize> Chain<'s, N, S> {
     }
 }
 
-/// A commit being encoded. Dropping it posts nothing and spoils nothing.
+/// A commit that is being encoded. Dropping it posts nothing, and the chain can be used again.
 #[derive(Debug)]
 pub struct Posting<'c, 's, const N: usize, const S: usize = 1> {
     chain: &'c mut Chain<'s, N, S>,
@@ -86,14 +89,14 @@ pub struct Posting<'c, 's, const N: usize, const S: usize = 1> {
 }
 
 impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
-    /// How many wrs are encoded.
+    /// How many wrs have been encoded.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none is.
+    /// Whether no wr has been encoded.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -101,10 +104,8 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
     }
 
     /// Encodes one READ into the next template.
-    ///
     /// # Panics
-    ///
-    /// When `N` are encoded already.
+    /// If `N` READs have been encoded already.
     #[inline]
     pub fn push(&mut self, read: &Read) {
         let i = self.fill(read, 1);
@@ -119,9 +120,8 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
     /// Encodes uniform READs into the next templates, and signals the last.
     ///
     /// # Panics
-    ///
-    /// When `N` would be exceeded.
-    // By itself, its loop has the registers for itself.
+    /// If these would be more than `N` in all.
+    // Not inlined, so that its loop has all registers.
     #[inline(never)]
     pub fn push_uniform(&mut self, reads: &UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         let (first, n) = (self.len, ends.len());
@@ -138,10 +138,10 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         // SAFETY: as for the templates; S is at least 1.
         let sges = unsafe { core::slice::from_raw_parts_mut(sges, n) };
         let UniformReads { wr_id: WrId(wr_id), len: length, rkey, lkey } = *reads;
-        // Of an iterator that gives fewer than it said, those that it gave.
+        // How many ends the iterator has given, which may be fewer than its length.
         let mut given = 0;
         for ((wr, sges), ends) in wrs.iter_mut().zip(sges).zip(ends) {
-            // Sequence numbers do not begin again before the last of these.
+            // The sequence numbers of these READs do not wrap, as checked above.
             wr.wr_id = wr_id.wrapping_add(given);
             given += 1;
             wr.send_flags = SendFlags::empty();
@@ -160,7 +160,7 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         self.len = first + given;
     }
 
-    /// The same, one by one.
+    /// As `push_uniform`, one READ at a time, for sequence numbers that wrap.
     #[cold]
     fn push_each(&mut self, reads: &UniformReads, ends: impl ExactSizeIterator<Item = Ends>) {
         let mut left = ends.len();
@@ -173,8 +173,7 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
     /// Encodes one READ of several pieces into the next template.
     ///
     /// # Panics
-    ///
-    /// When `N` are encoded already, or with no pieces or more than `S`.
+    /// If `N` READs have been encoded already, or there are no pieces or more than `S`.
     #[inline]
     pub fn push_scattered(&mut self, read: &Read, pieces: &[Piece]) {
         let n = pieces.len();
@@ -189,7 +188,8 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         }
     }
 
-    /// Encodes all but the pieces, of which there are `n`, at most `S`. Says into which template.
+    /// Encodes all but the pieces, of which there are `n`, at most `S`. Returns the number of the
+    /// template.
     #[inline]
     fn fill(&mut self, read: &Read, n: usize) -> usize {
         let i = self.len;
@@ -204,14 +204,15 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         wr.remote_addr = read.remote_addr;
         wr.rkey = read.rkey;
         if S > 1 {
-            // At most 64.
+            // S is at most 64.
             wr.num_sge = (n as u32).cast_signed();
         }
         self.len = i + 1;
         i
     }
 
-    /// Ends the chain after the last encoded wr, gives its head to `post_send`, and links it again.
+    /// Ends the chain after the last encoded wr, gives the head to `post_send`, and restores the
+    /// link.
     ///
     /// `post_send` gets the head and returns what `ibv_post_send` does: 0 or an errno, and
     /// `bad_wr`. It is called once, or not at all for an empty chain.
@@ -231,14 +232,14 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
         if errno == 0 {
             return Commit::All;
         }
-        // rxe can fail with a null bad_wr after it has queued everything; a pointer that is none of
-        // ours says as little.
+        // The driver rxe can fail with a null bad_wr after it has queued all wrs. A pointer to none
+        // of these wrs says as little.
         let offset = (bad_wr as usize).wrapping_sub(head as usize);
         let accepted = offset / size_of::<SendWr>();
         if bad_wr.is_null() || !offset.is_multiple_of(size_of::<SendWr>()) || accepted >= self.len {
             return Commit::Unknown { errno };
         }
-        // accepted < N, and no chain is longer than a u32 counts.
+        debug_assert!(u32::try_from(accepted).is_ok(), "a chain has fewer than 2^32 wrs");
         Commit::Prefix { accepted: accepted as u32, errno }
     }
 }
@@ -278,10 +279,10 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_walks_the_chain_finds_the_batch() {
+    fn a_device_that_walks_the_chain_finds_the_encoded_reads() {
         let mut storage = ChainStorage::<8>::new();
         let mut chain = Chain::new(&mut storage);
-        // A long commit, a short one, a long one: the links are mended each time.
+        // Long and short commits in turn: the link is restored each time.
         for len in [8_u32, 3, 8, 1] {
             let mut posting = chain.begin();
             for i in 0..len {
@@ -304,13 +305,13 @@ mod tests {
     }
 
     #[test]
-    fn uniform_reads_are_encoded_as_they_are_one_by_one() {
+    fn uniform_reads_are_encoded_as_the_same_reads_one_by_one() {
         let mut storage = ChainStorage::<8, 2>::new();
         let mut chain = Chain::new(&mut storage);
         let pieces = [Piece { addr: 0x10, len: 1 }, Piece { addr: 0x20, len: 2 }];
         let reads = UniformReads { wr_id: WrId::new(LaneId::new(1, 2), 7), len: 96, rkey: 5, lkey: 6 };
         let ends = |i: u32| Ends { remote_addr: 0x1000 + u64::from(i), local_addr: 0x2000 + u64::from(i) };
-        // What earlier commits left in the templates does not show.
+        // Words that earlier commits left in the templates are overwritten.
         for (before, seq) in (0..5).flat_map(|n| [0, 4, 3, 2, 1].map(|left| (n, WrId::SEQUENCES - left))) {
             let reads = UniformReads { wr_id: WrId::new(reads.wr_id.lane(), seq), ..reads };
             let mut posting = chain.begin();
@@ -337,7 +338,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a chain of 4 wrs, 2 of them encoded, takes no 3 more")]
-    fn a_full_chain_takes_no_more_that_are_alike() {
+    fn a_full_chain_takes_no_more_uniform_reads() {
         let mut storage = ChainStorage::<4>::new();
         let mut chain = Chain::new(&mut storage);
         let mut posting = chain.begin();
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_go_to_their_own_wr_and_are_forgotten_by_the_next() {
+    fn each_wr_has_its_own_pieces_and_none_of_an_earlier_commit() {
         let mut storage = ChainStorage::<3, 4>::new();
         let mut chain = Chain::new(&mut storage);
         let pieces =
@@ -392,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_wr_says_how_much_was_accepted() {
+    fn bad_wr_says_how_many_wrs_were_accepted() {
         let mut storage = ChainStorage::<4>::new();
         let mut chain = Chain::new(&mut storage);
         let mut commit = |bad: fn(*mut SendWr) -> *mut SendWr| {

@@ -1,4 +1,4 @@
-//! `ibv_wc` and what its status means to kvrail.
+//! `ibv_wc`: a work completion, and what its status says about page and path.
 
 use core::fmt;
 use core::mem::{offset_of, size_of};
@@ -65,7 +65,7 @@ const_assert_eq!(offset_of!(Wc, slid), 42);
 const_assert_eq!(offset_of!(Wc, sl), 44);
 const_assert_eq!(offset_of!(Wc, dlid_path_bits), 45);
 
-/// Where the fields of a [`Wc`] are, for those who can compare them with the real header's.
+/// The offsets of the fields of a [`Wc`], to be compared with those of the real header.
 #[allow(missing_docs, reason = "the names are verbs.h's")]
 #[derive(Clone, Copy, Debug)]
 pub struct WcOffsets {
@@ -85,7 +85,7 @@ pub struct WcOffsets {
 }
 
 impl Wc {
-    /// Where its fields are.
+    /// The offsets of its fields.
     pub const OFFSETS: WcOffsets = WcOffsets {
         wr_id: offset_of!(Self, wr_id),
         status: offset_of!(Self, status),
@@ -102,7 +102,7 @@ impl Wc {
         dlid_path_bits: offset_of!(Self, dlid_path_bits),
     };
 
-    /// A completion as a provider that is not verbs makes it.
+    /// A completion of a provider that does not get it from verbs.
     #[must_use]
     pub const fn new(wr_id: WrId, status: WcStatus, vendor_err: u32, qp_num: u32) -> Self {
         Self {
@@ -122,21 +122,21 @@ impl Wc {
         }
     }
 
-    /// The wr that completed (and, when it succeeded, every earlier one of its lane).
+    /// The wr that completed. Its success is also that of every earlier wr of its lane.
     #[inline]
     #[must_use]
     pub const fn wr_id(&self) -> WrId {
         WrId(self.wr_id)
     }
 
-    /// How it went.
+    /// Whether the wr succeeded, and why not.
     #[inline]
     #[must_use]
     pub const fn status(&self) -> WcStatus {
         WcStatus(self.status)
     }
 
-    /// The vendor's own error code: worth a line in a log, never a decision.
+    /// The device vendor's error code. It is for logs; kvrail decides nothing by it.
     #[inline]
     #[must_use]
     pub const fn vendor_err(&self) -> u32 {
@@ -152,8 +152,8 @@ impl Wc {
 }
 
 impl Wc {
-    /// What the driver says beside; `None` of a failed completion, where it says nothing. A READ's
-    /// has no flag that kvrail looks at.
+    /// The flags of a successful completion; `None` for a failed one, whose flags are not valid.
+    /// kvrail needs none of them for READs.
     #[must_use]
     pub const fn flags(&self) -> Option<WcFlags> {
         if self.status().is_success() { Some(WcFlags::from_bits_retain(self.wc_flags.bits())) } else { None }
@@ -171,13 +171,14 @@ impl fmt::Debug for Wc {
     }
 }
 
-/// `enum ibv_wc_status`, kept as the integer that the driver wrote: an unknown value is a value.
+/// `enum ibv_wc_status`, kept as the integer that the driver wrote, so that an unknown value is
+/// possible.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WcStatus(pub u32);
 
 macro_rules! statuses {
     ($($name:ident = $value:literal $text:literal),* $(,)?) => {
-        #[allow(missing_docs, reason = "the names are verbs.h's, and the texts ibv_wc_status_str's in kind")]
+        #[allow(missing_docs, reason = "the names are those of verbs.h")]
         impl WcStatus {
             $(pub const $name: Self = Self($value);)*
 
@@ -190,7 +191,7 @@ macro_rules! statuses {
                 }
             }
 
-            /// In plain words.
+            /// The status in words.
             #[must_use]
             pub const fn text(self) -> &'static str {
                 match self.0 {
@@ -227,26 +228,27 @@ statuses! {
     GENERAL_ERR = 21 "general error",
 }
 
-/// What a failed completion blames.
+/// The cause of a failed completion, as far as its status says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// The request itself: wrong on every path, so the page fails and is not posted again.
+    /// The request: it would fail on every path, so its page fails and is not posted again.
     Page,
-    /// The path: another lane may do better.
+    /// The path: the wr may succeed on another lane.
     Path,
-    /// Neither: the wr was flushed because another failed.
+    /// Neither: the wr was flushed, since another wr of its lane had failed.
     Flushed,
 }
 
 impl WcStatus {
-    /// Whether the wr, and with it all earlier ones of its lane, succeeded.
+    /// Whether the wr has succeeded, and with it all earlier wrs of its lane.
     #[inline]
     #[must_use]
     pub const fn is_success(self) -> bool {
         self.0 == Self::SUCCESS.0
     }
 
-    /// Whether it is the peer's own answer: the path to it works, and its device lives.
+    /// Whether the peer has answered the request: the path to the peer works, and so does its
+    /// device.
     #[must_use]
     pub const fn is_answer(self) -> bool {
         matches!(
@@ -259,14 +261,14 @@ impl WcStatus {
         )
     }
 
-    /// Whether it speaks of this side's request or memory.
+    /// Whether the status is about this side's request or memory.
     #[must_use]
     pub const fn is_local(self) -> bool {
         matches!(self, Self::LOC_LEN_ERR | Self::LOC_QP_OP_ERR | Self::LOC_PROT_ERR | Self::LOC_ACCESS_ERR)
     }
 
-    /// What it blames. Unknown values blame the path: to try elsewhere is harmless, and the
-    /// deadline bounds it.
+    /// The cause. For an unknown status it is the path: posting on another lane is harmless, and
+    /// the deadline bounds it.
     #[must_use]
     pub const fn fault(self) -> FaultKind {
         match self {

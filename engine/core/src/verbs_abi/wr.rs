@@ -1,4 +1,4 @@
-//! `ibv_send_wr` and `ibv_sge`.
+//! `ibv_send_wr` and `ibv_sge`: a work request as `ibv_post_send` takes it.
 
 use core::mem::{offset_of, size_of};
 use core::ptr;
@@ -16,7 +16,7 @@ bitflags! {
     pub struct SendFlags: u32 {
         /// `IBV_SEND_FENCE`: begins only when all earlier READs of the QP have completed.
         const FENCE = 1;
-        /// `IBV_SEND_SIGNALED`: success is told.
+        /// `IBV_SEND_SIGNALED`: a success gives a completion.
         const SIGNALED = 1 << 1;
         /// `IBV_SEND_SOLICITED`: unused by READs.
         const SOLICITED = 1 << 2;
@@ -50,7 +50,7 @@ pub struct SendWr {
     pub next: *mut SendWr,
     /// The local pieces that the remote bytes are scattered over, in order.
     pub sg_list: *mut Sge,
-    /// How many pieces.
+    /// How many pieces there are.
     pub num_sge: i32,
     /// [`IBV_WR_RDMA_READ`].
     pub opcode: u32,
@@ -67,7 +67,7 @@ pub struct SendWr {
 }
 
 impl SendWr {
-    /// A READ of nothing, from nowhere, linked to nothing.
+    /// A READ whose addresses are 0, with one piece, not linked to another.
     pub const EMPTY: Self = Self {
         wr_id: 0,
         next: ptr::null_mut(),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use super::*;
 use crate::wake::{EventFd, StopSignal};
 
-/// A source that gives what it was told to give, and raises `stop` when it has nothing left.
+/// A source that returns the results in `script`, in order, and raises `stop` after the last one.
 struct Scripted<'a> {
     readable: EventFd,
     stop: &'a StopSignal,
@@ -106,7 +106,7 @@ fn a_source_that_has_ended_ends_the_loop_with_an_error() {
 }
 
 #[test]
-fn what_the_handler_watches_wakes_the_loop_and_so_does_its_time() {
+fn a_descriptor_and_a_time_of_the_handler_wake_the_loop() {
     let (watched, now) = (EventFd::new().unwrap(), Instant::now());
     watched.signal();
     let mut handler = Recorder { watched: Some(watched), ..Recorder::default() };

@@ -19,10 +19,10 @@ pub struct LocalConfig {
     /// Completion queue entries of one rail, at most [`MAX_CQ_ENTRIES`]. A rail has room for
     /// `cq_entries / (sq_entries + 1)` lanes, at most 65,535.
     pub cq_entries: u32,
-    /// The speed that the scheduler assumes of a rail before it has measured one. The default is
-    /// what one core of the two-core machine of docs/performance.md copies while the other core
-    /// copies, too. All rails here are equally fast, so the value matters only beside rails of
-    /// another kind.
+    /// The speed of a rail, in bytes per second, that the scheduler assumes until it has measured
+    /// the rail. The default is what one core of the two-core machine of docs/performance.md copies
+    /// while the other core copies, too. All rails of this provider are equally fast, so the value
+    /// matters only beside rails of another kind.
     pub nominal_bytes_per_sec: u64,
 }
 
@@ -32,16 +32,19 @@ impl Default for LocalConfig {
     }
 }
 
-/// The sizes that follow from a [`LocalConfig`].
+/// The sizes that follow from a [`LocalConfig`], for one rail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
+    /// Places for lanes.
     pub(crate) lanes: usize,
+    /// Items for which each of the three rings has room.
     pub(crate) command_ring: usize,
     pub(crate) completion_ring: usize,
     pub(crate) notice_ring: usize,
 }
 
 impl LocalConfig {
+    /// Checks the configuration, and works out the sizes that follow from it.
     pub(crate) fn check(&self) -> Result<Limits, LocalStartError> {
         let Self { rails, sq_entries, cq_entries, .. } = *self;
         if rails == 0 || rails > MAX_RAILS {
@@ -68,7 +71,7 @@ impl LocalConfig {
 #[non_exhaustive]
 pub enum LocalStartError {
     /// Too few or too many rails.
-    #[error("{rails} rails were requested; there can be 1 to {MAX_RAILS}")]
+    #[error("{rails} rails were requested: request 1 to {MAX_RAILS}")]
     Rails {
         /// The requested number.
         rails: usize,
@@ -111,7 +114,7 @@ impl LocalStartError {
 #[non_exhaustive]
 pub enum LocalOpenError {
     /// The rail does not exist.
-    #[error("rail {rail} does not exist: there are {rails}")]
+    #[error("rail {rail} does not exist: there are {rails}, counted from 0")]
     NoSuchRail {
         /// The requested rail.
         rail: u8,
@@ -120,8 +123,8 @@ pub enum LocalOpenError {
     },
     /// The rail's completion queue has no room for another lane.
     #[error(
-        "rail {rail} has its {lanes} lanes of {sq_entries} READs each, all that a completion queue of \
-         {cq_entries} entries holds; close lanes, or start with a larger cq_entries"
+        "rail {rail} has {lanes} lanes of {sq_entries} READs each, and its completion queue of {cq_entries} entries \
+         has room for no more: close lanes, or start with a larger cq_entries"
     )]
     RailFull {
         /// The requested rail.

@@ -3,9 +3,9 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `config` | sizes, checked once |
-//! | `rails` | [`LocalProvider`]: the engine's thread's side of all rails |
+//! | `rails` | [`LocalProvider`]: all rails, as the engine's thread uses them |
 //! | `rail` | one rail: its rings, its lanes, a commit that is being built |
-//! | `worker` | the thread that plays a rail's DMA engine |
+//! | `worker` | the thread that carries out a rail's READs |
 //! | `transport` | [`LaneTransport`]: what carries out a lane's READs |
 //! | `registry` | which local memory the rails may write to |
 //! | `progress`, `sleep` | how workers and the engine's thread sleep and wake each other |

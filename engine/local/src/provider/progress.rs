@@ -1,5 +1,6 @@
-//! Counters that workers keep for the engine's thread, beside the rings. They wake a sleeping
-//! engine once, when as many wrs as it waits for have finished, and not once per wr.
+//! Counters that workers keep for the engine's thread, beside the rings. By these counters workers
+//! wake a sleeping engine once, when as many wrs as it waits for have finished, and not at every
+//! wr.
 
 #[cfg(not(loom))]
 use kvrail_core::provider::Wake;
@@ -12,7 +13,7 @@ use super::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 #[derive(Debug, Default)]
 struct Padded<T>(T);
 
-/// One rail's counters, written by its worker alone. They only grow, and never reach 2^64.
+/// One rail's counters, which its worker alone writes. They only grow, and never reach 2^64.
 #[derive(Debug, Default)]
 pub(crate) struct RailProgress {
     /// Wrs that have finished: carried out, refused or flushed, signaled or not.
@@ -201,7 +202,7 @@ mod loom_tests {
     }
 
     #[test]
-    fn failures_events_and_wakers_wake_whatever_the_goal() {
+    fn failures_notices_and_wakers_wake_the_engine_before_its_goal() {
         model(|| {
             let progress = Arc::new(Progress::new(1));
             let mut reporter = Reporter::new(Arc::clone(&progress), 0);

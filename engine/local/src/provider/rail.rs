@@ -21,6 +21,7 @@ pub(crate) const CHAIN: usize = 128;
 pub(crate) const EINVAL: i32 = 22;
 pub(crate) const ENOMEM: i32 = 12;
 
+/// A rail, as the engine's thread uses it.
 #[derive(Debug)]
 pub(crate) struct Rail<T: LaneTransport> {
     pub(crate) provider: ProviderId,
@@ -39,8 +40,9 @@ pub(crate) struct LanePlace<T: LaneTransport> {
     pub(crate) qp_num: u32,
     /// Send queue entries in use.
     pub(crate) outstanding: u32,
-    /// The worker has dropped the lane; the place is free when no entry is in use.
+    /// The worker has dropped the lane. The place becomes free when no entry is in use.
     pub(crate) closed: bool,
+    /// Fails the lane; `None` once the lane is closed.
     pub(crate) interrupt: Option<LaneInterrupt<T>>,
 }
 
@@ -64,7 +66,7 @@ pub struct LocalLane {
     pub(crate) provider: ProviderId,
     pub(crate) id: LaneId,
     pub(crate) rail: RailIndex,
-    pub(crate) slot: u16,
+    pub(crate) lane_index: u16,
     pub(crate) qp_num: u32,
     pub(crate) depth: u32,
     pub(crate) fail_requested: bool,
@@ -88,8 +90,8 @@ impl LocalLane {
     }
 }
 
-/// A number that is not given again before 2^32 others, so that it tells a lane from earlier lanes
-/// of the same place.
+/// Returns a number that comes again only after 2^32 calls, so that it tells a lane from earlier
+/// lanes of the same place.
 pub(crate) fn next_qp_num() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed).max(1)
@@ -98,14 +100,14 @@ pub(crate) fn next_qp_num() -> u32 {
 impl<T: LaneTransport> Rail<T> {
     /// The lane's place, if the lane is a lane of this rail.
     pub(crate) fn place(&mut self, lane: &LocalLane) -> Option<&mut LanePlace<T>> {
-        let place = self.lanes.get_mut(usize::from(lane.slot));
+        let place = self.lanes.get_mut(usize::from(lane.lane_index));
         place.filter(|place| place.qp_num == lane.qp_num && lane.provider == self.provider)
     }
 
     /// Frees entries of the lane `qp_num`, and its place when the lane is closed and no entry is in
     /// use.
-    pub(crate) fn retire(&mut self, slot: u16, qp_num: u32, entries: u32) {
-        if let Some(place) = self.lanes.get_mut(usize::from(slot))
+    pub(crate) fn retire(&mut self, lane_index: u16, qp_num: u32, entries: u32) {
+        if let Some(place) = self.lanes.get_mut(usize::from(lane_index))
             && place.qp_num == qp_num
         {
             place.outstanding = place.outstanding.saturating_sub(entries);
@@ -127,11 +129,14 @@ impl<T: LaneTransport> Rail<T> {
 pub struct LocalPost<'a, T: LaneTransport> {
     pub(crate) rail: &'a mut Rail<T>,
     pub(crate) registry: &'a Registry,
+    /// The provider's count of posted wrs.
     pub(crate) posted: &'a mut u64,
-    pub(crate) slot: u16,
-    /// Entries that are free.
+    pub(crate) lane_index: u16,
+    /// READs that this commit may hold.
     pub(crate) room: u32,
+    /// READs that it holds.
     pub(crate) staged: u32,
+    /// The errno of the first READ that was not staged.
     pub(crate) refused: Option<i32>,
 }
 
@@ -145,11 +150,11 @@ impl<T: LaneTransport> Post for LocalPost<'_, T> {
             self.refused = Some(ENOMEM);
             return;
         }
-        let slot = self.slot;
+        let lane_index = self.lane_index;
         let command = if self.registry.allows(self.rail.index, &read) {
-            Command::Read { slot, read }
+            Command::Read { lane_index, read }
         } else {
-            Command::Refused { slot, wr_id: read.wr_id }
+            Command::Refused { lane_index, wr_id: read.wr_id }
         };
         match self.rail.commands.stage(command) {
             Ok(()) => self.staged += 1,
@@ -160,7 +165,7 @@ impl<T: LaneTransport> Post for LocalPost<'_, T> {
     #[inline]
     fn commit(self) -> Commit {
         if self.staged > 0 {
-            self.rail.lanes[usize::from(self.slot)].outstanding += self.staged;
+            self.rail.lanes[usize::from(self.lane_index)].outstanding += self.staged;
             *self.posted += u64::from(self.staged);
             self.rail.commands.publish();
             self.rail.signals.sleeper.wake_if_asleep();

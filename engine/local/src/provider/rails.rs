@@ -1,4 +1,4 @@
-//! The engine's thread's side of all rails: the provider.
+//! The provider: all rails, as the engine's thread uses them.
 #![allow(unsafe_code, reason = "implements the engine's unsafe trait; the promises are argued at the impl")]
 
 use std::fmt;
@@ -69,7 +69,7 @@ impl<T: LaneTransport> LocalProvider<T> {
         };
         let provider = ProviderId::new();
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        // A worker that spins on a core that other threads need makes the machine slower.
+        // Workers spin only if there is a core for each of them and one for the engine's thread.
         let spins = if cores > config.rails + 1 { 1_000 } else { 0 };
         for index in 0..config.rails {
             let (commands, worker_commands) = ring(limits.command_ring);
@@ -165,7 +165,12 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
     ///
     /// The rail does not exist.
     fn rail(&self, rail: RailIndex) -> RailInfo {
-        assert!(rail.get() < self.rails.len(), "rail {} of {}", rail.0, self.rails.len());
+        assert!(
+            rail.get() < self.rails.len(),
+            "there is no rail {}: there are {}, counted from 0",
+            rail.0,
+            self.rails.len()
+        );
         RailInfo {
             nominal_bytes_per_sec: self.config.nominal_bytes_per_sec,
             numa: None,
@@ -196,23 +201,23 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
             sq_entries: depth,
             cq_entries: self.config.cq_entries,
         };
-        let Some((slot, place)) = rail.lanes.iter_mut().enumerate().find(|(_, p)| p.qp_num == 0) else {
+        let Some((lane_index, place)) = rail.lanes.iter_mut().enumerate().find(|(_, p)| p.qp_num == 0) else {
             return Err(full);
         };
         // `check` allows 65,535 places at most, so the number fits.
-        let slot = slot as u16;
+        let lane_index = lane_index as u16;
         let qp_num = next_qp_num();
         let failing = Arc::new(AtomicBool::new(false));
         let interrupt = LaneInterrupt { failing: Arc::clone(&failing), handle: transport.interrupt_handle() };
         let lane = Box::new(WorkerLane { transport, qp_num, failing, failed: false, uncovered: 0 });
-        rail.commands.push(Command::Open { slot, lane }).map_err(|_| full)?;
+        rail.commands.push(Command::Open { lane_index, lane }).map_err(|_| full)?;
         rail.signals.sleeper.wake_if_asleep();
         *place = LanePlace { qp_num, outstanding: 0, closed: false, interrupt: Some(interrupt) };
         Ok(LocalLane {
             provider: rail.provider,
             id,
             rail: rail.index,
-            slot,
+            lane_index,
             qp_num,
             depth,
             fail_requested: false,
@@ -229,7 +234,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         // Commands of a post that was forgotten, not dropped, must not be posted with this one.
         rail.commands.discard();
         let (registry, posted) = (&self.registry, &mut self.posted);
-        LocalPost { rail, registry, posted, slot: lane.slot, room, staged: 0, refused }
+        LocalPost { rail, registry, posted, lane_index: lane.lane_index, room, staged: 0, refused }
     }
 
     #[inline]
@@ -239,7 +244,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
             let Some(done) = rail.completions.pop() else { return n };
             self.covered += u64::from(done.retires);
             self.alarms += u64::from(!done.status.is_success());
-            rail.retire(done.slot, done.qp_num, done.retires);
+            rail.retire(done.lane_index, done.qp_num, done.retires);
             *wc = Wc::new(done.wr_id, done.status, 0, done.qp_num);
         }
         out.len()
@@ -252,7 +257,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
             interrupt.fail();
         }
         if !std::mem::replace(&mut lane.fail_requested, true) {
-            rail.send(Command::Fail { slot: lane.slot, id: lane.id });
+            rail.send(Command::Fail { lane_index: lane.lane_index, id: lane.id });
         }
     }
 
@@ -264,7 +269,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         }
         place.outstanding += 1;
         self.posted += 1;
-        rail.send(Command::Drain { slot: lane.slot, wr_id });
+        rail.send(Command::Drain { lane_index: lane.lane_index, wr_id });
         Ok(())
     }
 
@@ -274,7 +279,7 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         if let Some(interrupt) = &place.interrupt {
             interrupt.fail();
         }
-        rail.send(Command::Close { slot: lane.slot, id: lane.id });
+        rail.send(Command::Close { lane_index: lane.lane_index, id: lane.id });
     }
 
     fn next_event(&mut self) -> Option<ProviderEvent> {
@@ -287,12 +292,12 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
             self.alarms += 1;
             return Some(match notice {
                 Notice::Failed(id) => ProviderEvent::LaneFailed(id),
-                Notice::Closed { id, slot, retires } => {
+                Notice::Closed { id, lane_index, retires } => {
                     self.covered += u64::from(retires);
-                    let place = &mut rail.lanes[usize::from(slot)];
+                    let place = &mut rail.lanes[usize::from(lane_index)];
                     (place.closed, place.interrupt) = (true, None);
                     let qp_num = place.qp_num;
-                    rail.retire(slot, qp_num, retires);
+                    rail.retire(lane_index, qp_num, retires);
                     ProviderEvent::LaneClosed(id)
                 }
             });

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_dies_with_its_registration() {
+    fn a_key_is_refused_after_its_registration_has_ended() {
         let mut registry = Registry::default();
         let range = MemoryRange { addr: 1000, len: 100 };
         let old = registry.register(range).unwrap();
@@ -123,7 +123,10 @@ mod tests {
         assert!(!registry.allows(RailIndex(0), &read(1000, 1, old[0])));
         assert!(registry.allows(RailIndex(0), &read(1000, 1, new[0])));
         registry.deregister(range, &old);
-        assert!(registry.allows(RailIndex(0), &read(1000, 1, new[0])), "a stale release releases nothing");
+        assert!(
+            registry.allows(RailIndex(0), &read(1000, 1, new[0])),
+            "deregistering a stale key changes nothing"
+        );
     }
 
     #[test]

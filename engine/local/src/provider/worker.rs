@@ -1,4 +1,4 @@
-//! A rail's worker: the thread that plays a NIC's DMA engine.
+//! A rail's worker: the thread that carries out READs, as a NIC's DMA engine does.
 //!
 //! It takes commands from one ring, in order, and puts completions and notices into two others. A
 //! lane behaves as a QP does: it is ready, or in the error state, where every wr is flushed.
@@ -16,22 +16,22 @@ use super::progress::Reporter;
 use super::sleep::Sleeper;
 use super::transport::LaneTransport;
 
-/// A command from the engine's thread to a worker. `slot` is the number of the lane's place on its
-/// rail.
+/// A command from the engine's thread to a worker. `lane_index` is the number of the lane's place
+/// on its rail.
 #[derive(Debug)]
 pub(crate) enum Command<T> {
     /// Take a lane into use.
-    Open { slot: u16, lane: Box<WorkerLane<T>> },
+    Open { lane_index: u16, lane: Box<WorkerLane<T>> },
     /// Carry out a READ, whose local range has been checked.
-    Read { slot: u16, read: Read },
+    Read { lane_index: u16, read: Read },
     /// Complete a READ whose local range is not registered, with an error and in its turn.
-    Refused { slot: u16, wr_id: WrId },
+    Refused { lane_index: u16, wr_id: WrId },
     /// Complete a drain wr, in its turn.
-    Drain { slot: u16, wr_id: WrId },
+    Drain { lane_index: u16, wr_id: WrId },
     /// Put the lane into the error state.
-    Fail { slot: u16, id: LaneId },
+    Fail { lane_index: u16, id: LaneId },
     /// Drop the lane.
-    Close { slot: u16, id: LaneId },
+    Close { lane_index: u16, id: LaneId },
 }
 
 /// From a worker to the engine's thread: a wr has completed.
@@ -42,7 +42,7 @@ pub(crate) struct Completion {
     pub(crate) qp_num: u32,
     /// Send queue entries that become free: those of this wr and of the unsignaled wrs before it.
     pub(crate) retires: u32,
-    pub(crate) slot: u16,
+    pub(crate) lane_index: u16,
 }
 
 /// From a worker to the engine's thread: a lane has changed its state.
@@ -51,7 +51,7 @@ pub(crate) enum Notice {
     /// The lane is in the error state.
     Failed(LaneId),
     /// The lane is dropped; the entries of its last unsignaled wrs become free.
-    Closed { id: LaneId, slot: u16, retires: u32 },
+    Closed { id: LaneId, lane_index: u16, retires: u32 },
 }
 
 /// A worker's side of a lane.
@@ -62,6 +62,7 @@ pub(crate) struct WorkerLane<T> {
     /// Set by the engine's thread as soon as it wants the lane failed or closed, so that queued wrs
     /// are flushed at once and not carried out first.
     pub(crate) failing: Arc<AtomicBool>,
+    /// The lane is in the error state.
     pub(crate) failed: bool,
     /// Wrs that have succeeded unsignaled and that no completion covers yet.
     pub(crate) uncovered: u32,
@@ -98,6 +99,7 @@ impl<T: LaneTransport> Worker<T> {
         }
     }
 
+    /// Looks for a command `spins` times, and then sleeps until there is one or `stop` is set.
     fn idle(&mut self) {
         for _ in 0..self.spins {
             if !self.commands.is_empty() {
@@ -116,46 +118,46 @@ impl<T: LaneTransport> Worker<T> {
 
     fn carry_out(&mut self, command: Command<T>) {
         match command {
-            Command::Open { slot, lane } => self.lanes[usize::from(slot)] = Some(lane),
-            Command::Read { slot, read } => {
-                let status = match &mut self.lanes[usize::from(slot)] {
+            Command::Open { lane_index, lane } => self.lanes[usize::from(lane_index)] = Some(lane),
+            Command::Read { lane_index, read } => {
+                let status = match &mut self.lanes[usize::from(lane_index)] {
                     Some(lane) => lane.execute(&read),
                     None => WcStatus::WR_FLUSH_ERR,
                 };
-                self.finish(slot, read.wr_id, status, read.signaled);
+                self.finish(lane_index, read.wr_id, status, read.signaled);
             }
-            Command::Refused { slot, wr_id } => {
-                let status = match &self.lanes[usize::from(slot)] {
+            Command::Refused { lane_index, wr_id } => {
+                let status = match &self.lanes[usize::from(lane_index)] {
                     Some(lane) if !lane.flushes() => WcStatus::LOC_PROT_ERR,
                     _ => WcStatus::WR_FLUSH_ERR,
                 };
-                self.finish(slot, wr_id, status, true);
+                self.finish(lane_index, wr_id, status, true);
             }
-            Command::Drain { slot, wr_id } => {
-                let status = match &self.lanes[usize::from(slot)] {
+            Command::Drain { lane_index, wr_id } => {
+                let status = match &self.lanes[usize::from(lane_index)] {
                     Some(lane) if !lane.flushes() => WcStatus::SUCCESS,
                     _ => WcStatus::WR_FLUSH_ERR,
                 };
-                self.finish(slot, wr_id, status, true);
+                self.finish(lane_index, wr_id, status, true);
             }
-            Command::Fail { slot, id } => {
-                if let Some(lane) = &mut self.lanes[usize::from(slot)] {
+            Command::Fail { lane_index, id } => {
+                if let Some(lane) = &mut self.lanes[usize::from(lane_index)] {
                     lane.failed = true;
                 }
                 self.notify(Notice::Failed(id), 0);
             }
-            Command::Close { slot, id } => {
-                let lane = self.lanes[usize::from(slot)].take();
+            Command::Close { lane_index, id } => {
+                let lane = self.lanes[usize::from(lane_index)].take();
                 let retires = lane.map_or(0, |lane| lane.uncovered);
-                self.notify(Notice::Closed { id, slot, retires }, retires);
+                self.notify(Notice::Closed { id, lane_index, retires }, retires);
             }
         }
     }
 
     /// Reports the outcome of a wr. A success that is not signaled gets no completion of its own.
-    fn finish(&mut self, slot: u16, wr_id: WrId, status: WcStatus, signaled: bool) {
+    fn finish(&mut self, lane_index: u16, wr_id: WrId, status: WcStatus, signaled: bool) {
         let ok = status.is_success();
-        let Some(lane) = &mut self.lanes[usize::from(slot)] else { return };
+        let Some(lane) = &mut self.lanes[usize::from(lane_index)] else { return };
         if ok && !signaled {
             lane.uncovered += 1;
             self.reporter.finished(0, false);
@@ -166,7 +168,8 @@ impl<T: LaneTransport> Worker<T> {
         // Where the engine's thread has asked for the failure, `Command::Fail` reports it in its
         // turn.
         let report = failed_now && !lane.failing.load(Ordering::Relaxed);
-        let pushed = self.completions.push(Completion { wr_id, status, qp_num: lane.qp_num, retires, slot });
+        let pushed =
+            self.completions.push(Completion { wr_id, status, qp_num: lane.qp_num, retires, lane_index });
         // The ring has an entry for each outstanding wr.
         debug_assert!(pushed.is_ok(), "completion ring overrun");
         if report {
@@ -183,6 +186,7 @@ impl<T: LaneTransport> Worker<T> {
 }
 
 impl<T: LaneTransport> WorkerLane<T> {
+    /// Whether the lane is in the error state, or is about to get there.
     fn flushes(&self) -> bool {
         self.failed || self.failing.load(Ordering::Acquire)
     }

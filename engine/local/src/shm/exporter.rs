@@ -1,8 +1,9 @@
 //! The producer's side: segments that readers can map.
 //!
-//! Two threads: one sends file descriptors to readers, the other logs for it. The first has a
-//! descriptor table of its own, with the connections in it. So no child of a fork inherits them,
-//! and they end with this process: readers notice its death, whatever its children do.
+//! An exporter has two threads: the first sends file descriptors to readers, the second writes the
+//! first one's log lines. The first thread has a descriptor table of its own, which holds the
+//! connections. So no child of a fork inherits a connection, and all connections end when this
+//! process ends: readers notice that even if a child lives on.
 #![allow(unsafe_code, reason = "its thread has a descriptor table of its own")]
 
 use std::io;
@@ -30,8 +31,9 @@ use crate::region::ExportedRegion;
 pub struct ShmExporter {
     address: ShmAddress,
     regions: Vec<ExportedRegion>,
-    /// The thread has borrowed it, and the segments' descriptors likewise.
+    /// `thread` borrows its descriptor.
     stop: StopSignal,
+    /// `thread` borrows their descriptors.
     _segments: Vec<Arc<Segment>>,
     thread: Option<JoinHandle<()>>,
     logger: Option<JoinHandle<()>>,
@@ -43,7 +45,9 @@ pub struct ShmExporter {
 #[non_exhaustive]
 pub enum ShmExportError {
     /// Too few or too many segments.
-    #[error("{segments} segments were given to one exporter; it takes 1 to {MAX_SEGMENTS}: use larger ones")]
+    #[error(
+        "{segments} segments were given to one exporter, which takes 1 to {MAX_SEGMENTS}: use larger segments"
+    )]
     Segments {
         /// How many were given.
         segments: usize,
@@ -57,7 +61,7 @@ pub enum ShmExportError {
         errno: Errno,
     },
     /// The system has no random numbers to give.
-    #[error("an exporter needs random numbers for its address, and the system gave none: {0}")]
+    #[error("the system gave no random numbers for an exporter's address: {0}")]
     Random(RandomError),
     /// The system has no thread to give.
     #[error("the exporter's thread could not be started; raise the limit on threads (ulimit -u)")]
@@ -98,12 +102,12 @@ impl ShmExporter {
         let welcome = hello::welcome(address.answer, &regions);
         let fds = segments.iter().map(|s| s.fd().as_raw_fd());
         let keep = iter::once(stop.as_fd().as_raw_fd()).chain(fds).collect();
-        let (tell, told) = sync_channel(1);
+        let (sender, receiver) = sync_channel(1);
         let (log, lines) = sync_channel(16);
         let body = move |kept: &[BorrowedFd<'_>], own| match SocketListener::bind(&address) {
-            Err(error) => drop(tell.send(Err(error))),
+            Err(error) => drop(sender.send(Err(error))),
             Ok(listener) => {
-                let _ = tell.send(Ok(own));
+                let _ = sender.send(Ok(own));
                 SegmentServer::new(address, &kept[1..], welcome, log).run(&listener, kept[0]);
             }
         };
@@ -121,7 +125,7 @@ impl ShmExporter {
             owner: OwnerProcess::current(),
         };
         let ended = |_| ShmExportError::Thread(io::Error::other("it ended at once"));
-        let bound = told.recv().map_err(ended)?;
+        let bound = receiver.recv().map_err(ended)?;
         let own = bound.map_err(|(step, errno)| ShmExportError::System { step, errno })?;
         if let Err(errno) = own {
             tracing::warn!(

@@ -33,19 +33,19 @@ use crate::provider::LaneTransport;
 use crate::region::ExportedRegion;
 
 /// How long each step of the handshake may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A producer to which this process is connected, and its segments, mapped for reading.
 ///
 /// Clones share one connection, and so do all peers of one address in a process: their lanes use
-/// the same mappings. A lane keeps its peer.
+/// the same mappings. A lane keeps its peer alive.
 #[derive(Clone, Debug)]
 pub struct ShmPeer(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     regions: Vec<ExportedRegion>,
-    /// In the order of `regions`, which are the segments' numbers.
+    /// The segments, in the order of `regions`: a segment's place is its rkey.
     mappings: Vec<SegmentView>,
     /// The connection has ended: the producer has died or has dropped its exporter.
     dead: Arc<AtomicBool>,
@@ -55,8 +55,8 @@ struct Shared {
     owner: OwnerProcess,
 }
 
-/// What the watcher's thread hands out when it has connected. It owns no descriptor.
-type Reached = (Vec<ExportedRegion>, Vec<SegmentView>);
+/// The segments that the watcher's thread hands over when it has connected. They own no descriptor.
+type MappedSegments = (Vec<ExportedRegion>, Vec<SegmentView>);
 
 /// Why there is no connection to a producer.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,9 @@ pub enum ShmConnectError {
         errno: Errno,
     },
     /// The exporter speaks another version.
-    #[error("the exporter speaks version {theirs}, this side {ours}: run the same release on both sides")]
+    #[error(
+        "the exporter speaks version {theirs}, this side speaks version {ours}: run the same release on both sides"
+    )]
     Version {
         /// The exporter's version.
         theirs: u16,
@@ -84,10 +86,14 @@ pub enum ShmConnectError {
         ours: u16,
     },
     /// The exporter does not accept the token.
-    #[error("the exporter refused the address's token: the address is forged, or of an earlier exporter")]
+    #[error(
+        "the exporter refused the address's token: the address is wrong, or comes from an earlier exporter"
+    )]
     Refused,
     /// The exporter serves as many readers as it can.
-    #[error("the exporter serves {MAX_READERS} reader processes already, and no more: use another producer")]
+    #[error(
+        "the exporter serves {MAX_READERS} reader processes already, which is its limit: use another producer"
+    )]
     Full,
     /// Other connections displaced this one before it was answered.
     #[error("too many processes connect to the exporter at the same time: try again")]
@@ -96,9 +102,9 @@ pub enum ShmConnectError {
     #[error("the process that listens at this address is not the exporter that made the address")]
     Impostor,
     /// The reply is not a reply of this protocol.
-    #[error("the exporter's reply is malformed: {what}")]
+    #[error("the exporter's reply is malformed ({what}): does another program use this address?")]
     Malformed {
-        /// The part that is wrong.
+        /// What is wrong with it.
         what: &'static str,
     },
     /// A segment is not safe to read, or could not be mapped.
@@ -185,15 +191,15 @@ impl Shared {
     fn connect(address: &ShmAddress) -> Result<Self, ShmConnectError> {
         let stop = StopSignal::new().map_err(|errno| ShmConnectError::System { step: "eventfd", errno })?;
         let dead = Arc::new(AtomicBool::new(false));
-        let (tell, told) = sync_channel::<Result<Reached, ShmConnectError>>(1);
+        let (sender, receiver) = sync_channel::<Result<MappedSegments, ShmConnectError>>(1);
         let (address, watched) = (*address, Arc::clone(&dead));
         let keep = vec![stop.as_fd().as_raw_fd()];
         let body = move |kept: &[BorrowedFd<'_>], _: Result<(), Errno>| {
-            let (socket, reached) = match reach(&address) {
-                Ok(reached) => reached,
-                Err(error) => return drop(tell.send(Err(error))),
+            let (socket, mapped) = match connect_and_map(&address) {
+                Ok(mapped) => mapped,
+                Err(error) => return drop(sender.send(Err(error))),
             };
-            let _ = tell.send(Ok(reached));
+            let _ = sender.send(Ok(mapped));
             watch(&socket, kept[0]);
             watched.store(true, Ordering::Release);
         };
@@ -203,9 +209,8 @@ impl Shared {
         let watcher = unsafe { spawn_isolated("kvrail-watcher", keep, body) };
         let watcher = watcher.map_err(ShmConnectError::Thread)?;
         let ended = |_| ShmConnectError::Thread(std::io::Error::other("it ended at once"));
-        let told = told.recv().map_err(ended).flatten();
-        let (regions, mappings) = match told {
-            Ok(reached) => reached,
+        let (regions, mappings) = match receiver.recv().map_err(ended).flatten() {
+            Ok(mapped) => mapped,
             Err(error) => {
                 // The thread ends now, and `stop` must outlive it.
                 let _ = watcher.join();
@@ -242,13 +247,13 @@ impl Drop for Shared {
 }
 
 /// Connects to the exporter and maps its segments, on the watcher's thread.
-fn reach(address: &ShmAddress) -> Result<(OwnedFd, Reached), ShmConnectError> {
+fn connect_and_map(address: &ShmAddress) -> Result<(OwnedFd, MappedSegments), ShmConnectError> {
     let failed = |step| move |errno| ShmConnectError::System { step, errno };
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(failed("socket"))?;
     for direction in [Timeout::Send, Timeout::Recv] {
         // The send time-out bounds connect(2), too, which waits while the exporter's queue is full.
-        set_socket_timeout(&socket, direction, Some(PATIENCE)).map_err(failed("setting a time-out"))?;
+        set_socket_timeout(&socket, direction, Some(STEP_TIMEOUT)).map_err(failed("setting a time-out"))?;
     }
     let name = SocketAddrUnix::new_abstract_name(&address.name).map_err(failed("naming"))?;
     net::connect(&socket, &name).map_err(|errno| match errno {
@@ -264,10 +269,12 @@ fn reach(address: &ShmAddress) -> Result<(OwnedFd, Reached), ShmConnectError> {
         ReplyError::Full => ShmConnectError::Full,
         ReplyError::Crowded => ShmConnectError::Crowded,
         ReplyError::Impostor => ShmConnectError::Impostor,
-        ReplyError::Malformed => ShmConnectError::Malformed { what: "its fields" },
+        ReplyError::Malformed => ShmConnectError::Malformed { what: "a field has an impossible value" },
     })?;
     if fds.len() != regions.len() {
-        return Err(ShmConnectError::Malformed { what: "as many segments as file descriptors" });
+        return Err(ShmConnectError::Malformed {
+            what: "the numbers of segments and of file descriptors differ",
+        });
     }
     let mappings = fds.iter().zip(&regions).map(|(fd, region)| {
         let failed = |source| ShmConnectError::Segment { segment: region.rkey as usize, source };
@@ -300,10 +307,10 @@ fn receive(socket: &OwnedFd) -> Result<([u8; REPLY_BYTES], Vec<OwnedFd>), ShmCon
         }
     }
     if message.bytes == 0 {
-        return Err(ShmConnectError::Malformed { what: "the connection ended without one" });
+        return Err(ShmConnectError::Malformed { what: "the connection ended before it came" });
     }
     if message.bytes != REPLY_BYTES || message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(ShmConnectError::Malformed { what: "its length" });
+        return Err(ShmConnectError::Malformed { what: "its length is wrong" });
     }
     Ok((bytes, fds))
 }

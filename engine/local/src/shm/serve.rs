@@ -19,18 +19,18 @@ use super::hello::{self, MAX_SEGMENTS, PROTOCOL};
 use crate::hello::{HELLO_BYTES, HelloRefusal};
 
 /// How long a client may take to send its hello.
-const PATIENCE: Duration = Duration::from_secs(10);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Readers that one exporter serves at a time.
 pub const MAX_READERS: usize = 1024;
 
-/// How many connections may wait for their hello at a time. Any process of the host can make one;
-/// one more displaces the oldest, so that silent connections neither use up this process's
-/// descriptors nor keep readers out.
-const MAX_SILENT: usize = 64;
+/// How many connections may exist at a time whose hello has not come. Any process of the host can
+/// make one. A further connection displaces the oldest, so that such connections neither use up
+/// this process's descriptors nor keep readers out.
+const MAX_HANDSHAKES: usize = 64;
 
-/// What the thread reports to the thread that logs for it. It cannot log itself: a logger's
-/// descriptors are not in its table.
+/// A log line, which the exporter's thread passes to the logging thread. The exporter's thread
+/// cannot log: a logger's descriptors are not in its table.
 pub(super) enum LogLine {
     Refused(HelloRefusal),
     NotAccepted(io::Error),
@@ -68,21 +68,21 @@ impl ConnectionSource for SocketListener {
     }
 }
 
-/// A connection.
+/// A connected process.
 struct Client {
     fd: OwnedFd,
     /// When its hello is due; `None` when the hello has come and been answered.
     hello_due: Option<Instant>,
 }
 
-/// What the thread owns. It never waits for one client: it polls all descriptors, and a message of
-/// a SEQPACKET socket comes and goes whole.
+/// The state of the exporter's thread. The thread never waits for one client: it polls all
+/// descriptors, and a message of a SEQPACKET socket is sent and received whole.
 pub(super) struct SegmentServer<'a> {
     pub(super) address: ShmAddress,
     pub(super) segments: &'a [BorrowedFd<'a>],
     pub(super) welcome: [u8; hello::REPLY_BYTES],
     pub(super) log: SyncSender<LogLine>,
-    /// In the order of arrival.
+    /// The connected processes, in the order of arrival.
     clients: Vec<Client>,
 }
 
@@ -119,11 +119,11 @@ impl<'a> SegmentServer<'a> {
             Err(_) => return false,
         };
         if client.hello_due.is_none() {
-            // A connected reader sends nothing: this is the end of the connection, or not our
-            // protocol.
+            // A reader sends nothing after its hello: the connection has ended, or the process does
+            // not speak this protocol.
             return false;
         }
-        let judged = match <&[u8; HELLO_BYTES]>::try_from(&bytes[..received]) {
+        let verdict = match <&[u8; HELLO_BYTES]>::try_from(&bytes[..received]) {
             Ok(hello) => PROTOCOL.check_hello(hello, self.address.token).and(if room {
                 Ok(())
             } else {
@@ -132,7 +132,7 @@ impl<'a> SegmentServer<'a> {
             Err(_) if received == 0 => return false,
             Err(_) => Err(HelloRefusal::Malformed),
         };
-        let sent = match judged {
+        let sent = match verdict {
             Ok(()) => send(client.fd.as_fd(), &self.welcome, self.segments),
             Err(refusal) => {
                 self.log(LogLine::Refused(refusal));
@@ -140,7 +140,7 @@ impl<'a> SegmentServer<'a> {
             }
         };
         client.hello_due = None;
-        judged.is_ok() && sent.is_ok()
+        verdict.is_ok() && sent.is_ok()
     }
 }
 
@@ -148,17 +148,17 @@ impl AcceptHandler<OwnedFd> for SegmentServer<'_> {
     fn accepted(&mut self, fd: OwnedFd) {
         let mut silent = self.clients.iter().enumerate().filter(|(_, c)| c.hello_due.is_some());
         if let Some((oldest, _)) = silent.next()
-            && silent.count() + 1 == MAX_SILENT
+            && silent.count() + 1 == MAX_HANDSHAKES
         {
             let displaced = self.clients.remove(oldest);
             // Fails if the client has closed its end.
             let _ = send(displaced.fd.as_fd(), &hello::refuse(HelloRefusal::Crowded), &[]);
         }
-        self.clients.push(Client { fd, hello_due: Some(Instant::now() + PATIENCE) });
+        self.clients.push(Client { fd, hello_due: Some(Instant::now() + HELLO_TIMEOUT) });
     }
 
     fn cannot_accept(&mut self, error: &io::Error) {
-        // A copy of the error: an error of the system is its number.
+        // `io::Error` is not `Clone`: an error of the system is copied by its number.
         let error = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
         self.log(LogLine::NotAccepted(error));
     }

@@ -23,7 +23,7 @@ use crate::provider::LaneTransport;
 pub const STALL: Duration = Duration::from_secs(2);
 
 /// How long each step of the handshake may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to a [`TcpServer`](super::TcpServer), for one lane.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub enum TcpConnectError {
     },
     /// The server speaks another version.
     #[error(
-        "the server at {socket} speaks version {theirs}, this side {ours}: run the same release on both sides"
+        "the server at {socket} speaks version {theirs}, this side version {ours}: run the same release on both sides"
     )]
     Version {
         /// The server's address.
@@ -60,7 +60,7 @@ pub enum TcpConnectError {
     },
     /// The server does not accept the token.
     #[error(
-        "the server at {socket} refused the address's token: the address is forged, or of an earlier server"
+        "the server at {socket} refused the token: the address is wrong, or comes from an earlier server"
     )]
     Refused {
         /// The server's address.
@@ -68,7 +68,7 @@ pub enum TcpConnectError {
     },
     /// The server serves as many lanes as it can.
     #[error(
-        "the server at {socket} serves {MAX_LANES} lanes already, and no more: make fewer lanes per rail, or use \
+        "the server at {socket} serves {MAX_LANES} lanes already, its limit: make fewer lanes per rail, or use \
          another producer"
     )]
     Full {
@@ -88,7 +88,7 @@ pub enum TcpConnectError {
         socket: SocketAddr,
     },
     /// The reply is not a reply of this protocol.
-    #[error("the process that listens at {socket} is not a kvrail server")]
+    #[error("the process that listens at {socket} is not a kvrail server: its reply is malformed")]
     Malformed {
         /// The server's address.
         socket: SocketAddr,
@@ -120,12 +120,12 @@ impl TcpConnection {
     pub fn open(address: &TcpAddress) -> Result<Self, TcpConnectError> {
         let socket = address.socket;
         let failed = |step| move |source| TcpConnectError::System { socket, step, source };
-        let stream = TcpStream::connect_timeout(&socket, PATIENCE).map_err(failed("connecting"))?;
+        let stream = TcpStream::connect_timeout(&socket, STEP_TIMEOUT).map_err(failed("connecting"))?;
         stream.set_nodelay(true).map_err(failed("setting TCP_NODELAY"))?;
         stream.set_write_timeout(Some(STALL)).map_err(failed("setting a time-out"))?;
         (&stream).write_all(&PROTOCOL.hello(address.token)).map_err(failed("sending the hello"))?;
         let mut head = ReplyHead::new_zeroed();
-        read_until(&stream, head.as_mut_bytes(), Instant::now() + PATIENCE)
+        read_until(&stream, head.as_mut_bytes(), Instant::now() + STEP_TIMEOUT)
             .map_err(failed("waiting for the reply"))?;
         PROTOCOL.check_reply(&head, address.answer).map_err(|error| match error {
             ReplyError::Version { theirs } => TcpConnectError::Version { socket, theirs, ours: VERSION },
@@ -139,7 +139,7 @@ impl TcpConnection {
         Ok(Self { stream: Arc::new(stream) })
     }
 
-    /// Requests the bytes. The response says whether they follow.
+    /// Sends the request, and returns the response, which says whether the bytes follow.
     fn request(&self, read: &Read) -> io::Result<Response> {
         let (addr, len, rkey) = (U64::new(read.remote_addr), U32::new(read.len), U32::new(read.rkey));
         (&*self.stream).write_all(Request { addr, len, rkey }.as_bytes())?;
@@ -156,7 +156,7 @@ impl TcpConnection {
 ///
 /// The range is valid for writes until the call returns.
 unsafe fn receive(stream: &TcpStream, mut at: *mut u8, mut len: usize) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE + Duration::from_secs(len as u64 >> 20);
+    let deadline = Instant::now() + STEP_TIMEOUT + Duration::from_secs(len as u64 >> 20);
     while len > 0 {
         // SAFETY: at .. at + len is the part of the caller's range that is not filled yet.
         let got = unsafe { libc::recv(stream.as_raw_fd(), at.cast(), len, 0) };

@@ -1,10 +1,10 @@
 //! Rails over TCP: **functional only**.
 //!
-//! They let everything above the rails run where two machines share nothing but a network, or where
-//! CI has no NIC. They answer no question about speed: a READ costs a round trip, both sides copy
-//! through the kernel, the producer's processor works for every byte, and a rail carries out one
-//! READ at a time over all its lanes, so a producer that has stopped delays the others for as long
-//! as [`STALL`]. Do not benchmark them; their label says so, too.
+//! These rails let everything above the rails run where two machines share nothing but a network,
+//! or where CI has no NIC. Their speed says nothing about other rails: a READ costs a round trip,
+//! both sides copy through the kernel, the producer's processor works for every byte, and a rail
+//! carries out one READ at a time over all its lanes, so a producer that has stopped delays the
+//! other lanes by up to [`STALL`]. Do not benchmark them; their label says "functional only", too.
 //!
 //! The producer starts a [`TcpServer`] over its memory and sends its [`TcpAddress`] to readers. A
 //! reader opens a [`TcpConnection`] per lane:

@@ -1,4 +1,5 @@
-//! The server's threads: one accepts, and one for each connection answers requests in order.
+//! The server's threads: one accepts connections, and each connection has one that answers its
+//! requests in order.
 #![allow(unsafe_code, reason = "the kernel is told to read published memory")]
 
 use std::io::{self, Read as _, Write as _};
@@ -25,22 +26,22 @@ use super::wire::{PROTOCOL, Request, Response, read_until};
 use crate::hello::{HELLO_BYTES, HelloRefusal};
 use crate::region::ExportedRegion;
 
-/// How long a reader may take to send its hello, or to receive what was sent.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a reader may take to send its hello, or to receive a reply or requested bytes.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Lanes that one server serves at a time, each a connection with a thread.
 pub const MAX_LANES: usize = 1024;
 
-/// How many connections may wait for their hello at a time.
-const MAX_SILENT: usize = 64;
-/// Threads: those of connections that were displaced and are about to end included.
-const MAX_THREADS: usize = MAX_LANES + 2 * MAX_SILENT;
+/// How many connections may exist at a time whose hello has not come.
+const MAX_HANDSHAKES: usize = 64;
+/// Threads of connections, including displaced connections that are about to end.
+const MAX_THREADS: usize = MAX_LANES + 2 * MAX_HANDSHAKES;
 
 /// A piece of memory that a server publishes.
 #[derive(Debug)]
 pub struct TcpExport {
     pub(super) range: MemoryRange,
-    /// Keeps the memory alive; `None` where the caller does.
+    /// Keeps the memory alive; `None` where the caller keeps it alive.
     _owner: Option<Arc<Segment>>,
 }
 
@@ -64,7 +65,7 @@ impl TcpExport {
 }
 
 /// The state that all connections share.
-pub(super) struct Served {
+pub(super) struct ServerState {
     address: TcpAddress,
     regions: Vec<ExportedRegion>,
     _exports: Vec<TcpExport>,
@@ -75,7 +76,7 @@ pub(super) struct Served {
     log: LogLimit,
 }
 
-impl Served {
+impl ServerState {
     pub(super) fn new(
         address: TcpAddress,
         regions: Vec<ExportedRegion>,
@@ -87,18 +88,22 @@ impl Served {
     }
 }
 
-/// The thread that accepts.
+/// The state of the thread that accepts connections.
 pub(super) struct ServerThread {
     handshakes: Arc<Handshakes>,
-    served: Arc<Served>,
+    served: Arc<ServerState>,
     /// Each connection's thread owns its stream, so the stream is closed when the thread ends and
     /// not when this list is looked at next.
     connections: Vec<(Weak<TcpStream>, JoinHandle<()>)>,
 }
 
 impl ServerThread {
-    pub(super) fn new(served: Served) -> Self {
-        Self { handshakes: Handshakes::new(MAX_SILENT), served: Arc::new(served), connections: Vec::new() }
+    pub(super) fn new(served: ServerState) -> Self {
+        Self {
+            handshakes: Handshakes::new(MAX_HANDSHAKES),
+            served: Arc::new(served),
+            connections: Vec::new(),
+        }
     }
 
     /// Serves until `stop` is raised, and returns when all connections have ended.
@@ -127,7 +132,7 @@ impl AcceptHandler<(TcpStream, SocketAddr)> for ServerThread {
         if self.connections.len() >= MAX_THREADS {
             return log("the threads of displaced connections have not ended yet");
         }
-        // A connection that is displaced by this one notices that by itself.
+        // A connection that this one displaces ends by itself.
         let place = match self.handshakes.admit(from.ip(), &stream) {
             Ok((place, _)) => place,
             Err(error) => return log(&error.to_string()),
@@ -155,24 +160,24 @@ impl AcceptHandler<(TcpStream, SocketAddr)> for ServerThread {
     }
 }
 
-impl Served {
+impl ServerState {
     /// Serves one connection to its end.
     fn serve(&self, mut stream: &TcpStream, place: HandshakePlace) -> io::Result<()> {
         stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(STEP_TIMEOUT))?;
         let mut hello = [0; HELLO_BYTES];
-        let heard = read_until(stream, &mut hello, Instant::now() + PATIENCE);
-        let judged = match heard {
+        let heard = read_until(stream, &mut hello, Instant::now() + STEP_TIMEOUT);
+        let verdict = match heard {
             Err(_) if place.was_displaced() => Err(HelloRefusal::Crowded),
             Err(error) => return Err(error),
             Ok(()) => PROTOCOL.check_hello(&hello, self.address.token),
         };
-        let judged =
-            judged.and_then(|()| Counted::one_more(&self.lanes, self.max_lanes).ok_or(HelloRefusal::Full));
+        let verdict =
+            verdict.and_then(|()| LaneCount::one_more(&self.lanes, self.max_lanes).ok_or(HelloRefusal::Full));
         // The handshake is over, with or without success.
         drop(place);
-        let _lane = match judged {
+        let _lane = match verdict {
             Ok(lane) => lane,
             Err(refusal) => {
                 if let Some(left_out) = self.log.allows() {
@@ -186,11 +191,11 @@ impl Served {
             }
         };
         stream.write_all(PROTOCOL.welcome(self.address.answer, 0).as_bytes())?;
-        // A lane may be idle for long. The system's keepalive finds out whether its machine is
+        // A lane may be idle for long. TCP keepalive ends the connection if the reader's machine is
         // gone.
         stream.set_read_timeout(None)?;
-        sockopt::set_tcp_keepidle(stream, PATIENCE)?;
-        sockopt::set_tcp_keepintvl(stream, PATIENCE)?;
+        sockopt::set_tcp_keepidle(stream, STEP_TIMEOUT)?;
+        sockopt::set_tcp_keepintvl(stream, STEP_TIMEOUT)?;
         sockopt::set_tcp_keepcnt(stream, 3)?;
         sockopt::set_socket_keepalive(stream, true)?;
         loop {
@@ -218,16 +223,16 @@ impl Served {
 }
 
 /// One of the lanes, counted until it is dropped.
-struct Counted<'a>(&'a AtomicUsize);
+struct LaneCount<'a>(&'a AtomicUsize);
 
-impl<'a> Counted<'a> {
+impl<'a> LaneCount<'a> {
     fn one_more(lanes: &'a AtomicUsize, max: usize) -> Option<Self> {
         let more = |now| (now < max).then_some(now + 1);
         lanes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then_some(Self(lanes))
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for LaneCount<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

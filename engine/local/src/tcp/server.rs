@@ -12,14 +12,14 @@ use kvrail_host::secret::RandomError;
 use kvrail_host::wake::StopSignal;
 
 use super::address::TcpAddress;
-use super::serve::{MAX_LANES, Served, ServerThread, TcpExport};
+use super::serve::{MAX_LANES, ServerState, ServerThread, TcpExport};
 use crate::region::ExportedRegion;
 
 /// The most exports of one server.
 pub const MAX_EXPORTS: usize = 16;
 
-/// Answers READs of its exports. Functional only: see [the module](super). Dropping it ends every
-/// connection, and its exports are not read any more.
+/// Answers READs of its exports. Functional only: see [the module](super). Dropping the server ends
+/// every connection; its exports are not read after that.
 #[derive(Debug)]
 pub struct TcpServer {
     address: TcpAddress,
@@ -34,13 +34,13 @@ pub struct TcpServer {
 #[non_exhaustive]
 pub enum TcpServeError {
     /// Too few or too many exports.
-    #[error("{exports} exports were given to one server; it takes 1 to {MAX_EXPORTS}: use larger ones")]
+    #[error("{exports} exports were given to one server, which takes 1 to {MAX_EXPORTS}: use larger exports")]
     Exports {
         /// How many were given.
         exports: usize,
     },
     /// An empty range, or one that wraps around.
-    #[error("export {index} is {} bytes at {:#x}, which is no range of memory", range.len, range.addr)]
+    #[error("export {index} is {} bytes at {:#x}, which is empty or wraps around", range.len, range.addr)]
     Range {
         /// Its number.
         index: usize,
@@ -65,7 +65,7 @@ pub enum TcpServeError {
         r#source: io::Error,
     },
     /// The system has no random numbers to give.
-    #[error("a server needs random numbers for its address, and the system gave none: {0}")]
+    #[error("the system gave no random numbers for a server's address: {0}")]
     Random(RandomError),
 }
 
@@ -113,7 +113,7 @@ impl TcpServer {
         let address = TcpAddress::random(listener.local_addr()).map_err(TcpServeError::Random)?;
         let stop = StopSignal::new().map_err(|errno| failed("eventfd")(errno.into()))?;
         let stop = Arc::new(stop);
-        let thread = ServerThread::new(Served::new(address, regions.clone(), exports, max_lanes));
+        let thread = ServerThread::new(ServerState::new(address, regions.clone(), exports, max_lanes));
         let raised = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("kvrail-tcp-serve".into())
@@ -158,7 +158,7 @@ mod tests {
     use crate::tcp::{TcpConnectError, TcpConnection};
 
     #[test]
-    fn one_lane_too_many_is_refused_and_has_a_place_when_another_ends() {
+    fn a_lane_beyond_the_limit_is_refused_until_another_lane_ends() {
         let segment = Arc::new(Segment::new(4096).unwrap());
         let bind = "127.0.0.1:0".parse().unwrap();
         let server = TcpServer::start_for(bind, vec![TcpExport::segment(segment)], 2).unwrap();

@@ -1,4 +1,4 @@
-//! What an engine does with a provider, in a few lines: post, wait, poll.
+//! A driver of a provider for these tests: it posts, waits and polls as an engine does.
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
 #![allow(unsafe_code, reason = "a driver promises whose memory it reads into")]
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
@@ -14,7 +14,7 @@ use kvrail_local::shm::{Segment, ShmExporter, ShmPeer};
 use kvrail_local::tcp::{TcpConnection, TcpExport, TcpServer};
 use kvrail_local::{ExportedRegion, LaneTransport, LocalConfig, LocalLane, LocalProvider};
 
-/// No step of these tests takes as long: a step that does has hung.
+/// A step of a test that takes longer has hung.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub const RAIL: RailIndex = RailIndex(0);
@@ -60,7 +60,7 @@ impl<T: LaneTransport> Driver<T> {
         }
     }
 
-    /// Opens lane number `lane`, in its first life.
+    /// Opens lane number `lane`, in its first generation.
     pub fn open(&mut self, lane: u16, rail: RailIndex, transport: T) -> LocalLane {
         self.rails.open(LaneId::new(lane, 1), rail, transport).unwrap()
     }
@@ -79,7 +79,7 @@ impl<T: LaneTransport> Driver<T> {
         self.rails.wait(WaitFor { now, until: now + nanos, completions });
     }
 
-    /// Takes what is there.
+    /// Takes all completions and events that have come.
     pub fn poll(&mut self) {
         let mut wcs = [Wc::default(); 7];
         for rail in 0..self.rails.rails() {
@@ -94,7 +94,7 @@ impl<T: LaneTransport> Driver<T> {
         self.events.extend(std::iter::from_fn(|| self.rails.next_event()));
     }
 
-    /// Waits for something to happen, again and again, until `enough`.
+    /// Waits and polls until `enough` holds.
     pub fn until(&mut self, enough: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         loop {
@@ -119,7 +119,7 @@ impl<T: LaneTransport> Driver<T> {
         self.events.retain(|e| *e != event);
     }
 
-    /// What has been read to `offset`.
+    /// The `len` bytes at `offset` of the destination memory.
     pub fn bytes(&self, offset: usize, len: usize) -> Vec<u8> {
         assert!(offset + len <= self.memory.len());
         let mut out = vec![0; len];
@@ -137,7 +137,7 @@ impl<T: LaneTransport> Driver<T> {
     }
 }
 
-/// A producer of either kind in this process, for what needs no other.
+/// A producer of either transport, in this process.
 pub trait Producer: LaneTransport + Sized {
     type Owner;
     fn produce(segment: Arc<Segment>) -> (Self::Owner, Vec<ExportedRegion>);

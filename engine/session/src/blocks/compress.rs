@@ -1,9 +1,10 @@
-//! Pages into the runs that take the fewest bytes.
+//! Splits pages into the runs that take the fewest bytes.
 //!
-//! A run has three columns, each even or listed: eight kinds of run. Page by page, the cheapest way
-//! to end in a run of each kind is worked out from that of the page before, either going on with
-//! the run or beginning one. What lets a run go on is where its last two pages left off, so a run
-//! of one page, which any page may follow, is told from a longer one.
+//! A run has three columns, each even or listed: that makes eight kinds of run. For each page and
+//! kind, the cheapest split of the pages so far that ends with a run of that kind is worked out
+//! from the splits of the page before: the page either continues the run or begins a new one. A
+//! page continues a run if it keeps the step of the run's last two pages; a run of one page has no
+//! step yet, so it is kept apart from longer runs.
 
 use std::num::NonZeroU32;
 
@@ -15,42 +16,42 @@ use super::wire;
 /// Kinds of runs: a bit for each column that is listed.
 const KINDS: usize = 8;
 
-/// The cheapest way to a page: its cost in bytes, and how long the run is that ends with the page.
+/// The cheapest split of the pages up to one page: its bytes, and the length of its last run.
 #[derive(Clone, Copy)]
-struct Way {
+struct Split {
     bytes: usize,
     len: u32,
 }
 
-const NO_WAY: Way = Way { bytes: usize::MAX / 2, len: 0 };
+const NO_SPLIT: Split = Split { bytes: usize::MAX / 2, len: 0 };
 
 pub(super) fn runs(pages: &[Location]) -> Vec<Run> {
-    // Of each page and kind: the way that begins a run with the page, and the way that goes on with
-    // one.
-    let mut begun = vec![[NO_WAY; KINDS]; pages.len()];
-    let mut gone_on = vec![[NO_WAY; KINDS]; pages.len()];
+    // For each page and kind: the split in which the page begins a run, and the one in which it
+    // continues a run.
+    let mut begun = vec![[NO_SPLIT; KINDS]; pages.len()];
+    let mut continued = vec![[NO_SPLIT; KINDS]; pages.len()];
     let mut before = 0;
     for i in 0..pages.len() {
         for kind in 0..KINDS {
             let each = page_bytes(kind);
-            begun[i][kind] = Way { bytes: before + RUN + each, len: 1 };
-            if i > 0 && goes_on(&pages[..=i], kind, false) {
-                gone_on[i][kind] = longer(begun[i - 1][kind], each);
+            begun[i][kind] = Split { bytes: before + RUN + each, len: 1 };
+            if i > 0 && continues(&pages[..=i], kind, false) {
+                continued[i][kind] = longer(begun[i - 1][kind], each);
             }
-            if i > 1 && goes_on(&pages[..=i], kind, true) {
-                let way = longer(gone_on[i - 1][kind], each);
-                if way.bytes < gone_on[i][kind].bytes {
-                    gone_on[i][kind] = way;
+            if i > 1 && continues(&pages[..=i], kind, true) {
+                let split = longer(continued[i - 1][kind], each);
+                if split.bytes < continued[i][kind].bytes {
+                    continued[i][kind] = split;
                 }
             }
         }
-        before = best(&begun[i], &gone_on[i]).1.bytes;
+        before = best(&begun[i], &continued[i]).1.bytes;
     }
     let mut runs = Vec::new();
     let mut end = pages.len();
     while end > 0 {
-        let (kind, way) = best(&begun[end - 1], &gone_on[end - 1]);
-        let start = end - way.len as usize;
+        let (kind, split) = best(&begun[end - 1], &continued[end - 1]);
+        let start = end - split.len as usize;
         runs.push(run(&pages[start..end], kind));
         end = start;
     }
@@ -58,8 +59,8 @@ pub(super) fn runs(pages: &[Location]) -> Vec<Run> {
     runs
 }
 
-fn longer(way: Way, each: usize) -> Way {
-    Way { bytes: way.bytes + each, len: way.len + 1 }
+fn longer(split: Split, each: usize) -> Split {
+    Split { bytes: split.bytes + each, len: split.len + 1 }
 }
 
 fn page_bytes(kind: usize) -> usize {
@@ -67,16 +68,16 @@ fn page_bytes(kind: usize) -> usize {
     listed(wire::SLOTS, 4) + listed(wire::GENERATIONS, 8) + listed(wire::TAGS, 8)
 }
 
-/// The cheapest of all ways to a page, the first of equals.
-fn best(begun: &[Way; KINDS], gone_on: &[Way; KINDS]) -> (usize, Way) {
-    let ways = begun.iter().chain(gone_on).copied().enumerate();
-    let (at, way) = ways.min_by_key(|(_, way)| way.bytes).unwrap_or((0, NO_WAY));
-    (at % KINDS, way)
+/// The cheapest of all splits, the first of equals.
+fn best(begun: &[Split; KINDS], continued: &[Split; KINDS]) -> (usize, Split) {
+    let splits = begun.iter().chain(continued).copied().enumerate();
+    let (at, split) = splits.min_by_key(|(_, split)| split.bytes).unwrap_or((0, NO_SPLIT));
+    (at % KINDS, split)
 }
 
-/// Whether the last of `pages` can go on with a run of this kind; `steady` if the run has a step
-/// already, by the two pages before it.
-fn goes_on(pages: &[Location], kind: usize, steady: bool) -> bool {
+/// Whether the last of `pages` can continue a run of this kind. `steady`: the two pages before it
+/// are in the run, so the run has a step already.
+fn continues(pages: &[Location], kind: usize, steady: bool) -> bool {
     let even = |bit: u8| kind & usize::from(bit) == 0;
     let [.., a, b] = pages else { return false };
     if even(wire::GENERATIONS) && a.expected.generation != b.expected.generation {

@@ -1,4 +1,5 @@
-//! Bytes to a block list. Never panics; nothing is allocated but for bytes that are there.
+//! How bytes become a block list. Parsing never panics, and allocates nothing by a number that it
+//! reads.
 
 use std::num::{NonZeroU32, NonZeroU64};
 
@@ -15,80 +16,80 @@ use crate::offer::{Epoch, MAX_REGIONS};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlockListError {
-    /// Not even a header.
-    #[error("{got} bytes are no block list: its header has {HEADER}")]
+    /// The bytes are shorter than a header.
+    #[error("{got} bytes are no block list: its header has {HEADER} bytes")]
     Short {
         /// How many there are.
         got: usize,
     },
-    /// Another thing.
-    #[error("not a block list: it begins with {got:02x?}")]
+    /// The bytes are something else.
+    #[error("the bytes are not a block list: they begin with {got:02x?}")]
     Magic {
-        /// Its first bytes.
+        /// The first bytes.
         got: [u8; 8],
     },
-    /// Another version.
-    #[error("a block list of version {got}: this side knows version {want}", want = wire::VERSION)]
+    /// The list has another version.
+    #[error("the block list has version {got}, and this side reads version {want}: run the same release on both sides", want = wire::VERSION)]
     Version {
         /// Its version.
         got: u16,
     },
-    /// More or fewer bytes than it says.
-    #[error("a block list of {said} bytes came as {got}")]
+    /// There are more or fewer bytes than the header says.
+    #[error("the block list says that it has {said} bytes, and {got} bytes came")]
     Size {
-        /// What it says.
+        /// The header's number.
         said: u32,
         /// How many there are.
         got: usize,
     },
-    /// No pages, or too many; no runs, or more than pages.
-    #[error("a block list of {pages} pages in {runs} runs: 1 to {max} pages go, in at most as many runs", max = MAX_BLOCKS)]
+    /// There are no pages or too many; or there are no runs, or more runs than pages.
+    #[error("the block list says {pages} pages and {runs} runs: it can have 1 to {max} pages, and at most as many runs", max = MAX_BLOCKS)]
     Count {
         /// Pages.
         pages: u32,
         /// Runs.
         runs: u32,
     },
-    /// A region that no offer has.
-    #[error("a block list of region {0}: an offer has at most {MAX_REGIONS}")]
+    /// The region's number is higher than an offer has.
+    #[error("the block list names region {0}: an offer has at most {MAX_REGIONS}, counted from 0")]
     Region(u16),
-    /// Epochs are never 0.
-    #[error("a block list of epoch 0")]
+    /// The epoch is 0.
+    #[error("the block list has epoch 0, which no producer has")]
     Epoch,
     /// The bytes end within a run.
-    #[error("run {run} ends {missing} bytes beyond the block list")]
+    #[error("the block list ends {missing} bytes before the end of its run {run}")]
     Truncated {
-        /// Which run.
+        /// The run's number, from 0.
         run: u32,
         /// How many bytes are missing.
         missing: usize,
     },
-    /// Runs that are together more or fewer pages than the header says.
-    #[error("{runs} runs name {named} pages, the block list says {pages}")]
+    /// The runs have more or fewer pages than the header says.
+    #[error("the first {runs} runs have {named} pages, but the block list says {pages}")]
     Pages {
-        /// The header's.
+        /// The header's number.
         pages: u32,
-        /// Of the runs so far.
+        /// Pages of the runs so far.
         named: u64,
-        /// How many runs were looked at.
+        /// How many runs were read.
         runs: u32,
     },
-    /// A run of nothing.
-    #[error("run {run} names no page")]
+    /// A run has no page.
+    #[error("run {run} has no page")]
     EmptyRun {
         /// Which run.
         run: u32,
     },
-    /// Something that must be zero is not.
-    #[error("run {run} has {what} where none is used")]
+    /// A value that must be zero is not.
+    #[error("run {run} has {what} where the value must be 0")]
     Stray {
         /// Which run.
         run: u32,
         /// What it has.
         what: &'static str,
     },
-    /// Slots that run out of their numbers.
-    #[error("run {run}: {count} slots from {slot} by {step} leave 0..2^32")]
+    /// The slots of a run leave the range of slots.
+    #[error("run {run} has {count} slots from {slot} by steps of {step}, which leave 0..2^32")]
     Slots {
         /// Which run.
         run: u32,
@@ -96,19 +97,19 @@ pub enum BlockListError {
         slot: u32,
         /// Its step.
         step: i32,
-        /// Its pages.
+        /// How many pages it has.
         count: u32,
     },
-    /// A generation that no page is published in.
-    #[error("run {run} names a page in generation {generation}, which no page is ever published in")]
+    /// A page has a generation that no page can have.
+    #[error("run {run} has a page of generation {generation}, in which no page is ever published")]
     Generation {
         /// Which run.
         run: u32,
         /// The generation.
         generation: Generation,
     },
-    /// More bytes after the last run.
-    #[error("{extra} bytes follow the last run")]
+    /// Bytes follow the last run.
+    #[error("{extra} bytes follow the last run of the block list")]
     Extra {
         /// How many.
         extra: usize,
@@ -138,7 +139,7 @@ impl BlockListError {
     }
 }
 
-/// A block list, taken apart.
+/// The parts of a block list.
 pub(super) struct Parsed {
     pub(super) head: Head,
     pub(super) count: u32,
@@ -168,7 +169,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, BlockListError> {
         return Err(BlockListError::Region(region));
     }
     let epoch = NonZeroU64::new(header.epoch.get()).ok_or(BlockListError::Epoch)?;
-    // Runs that are really there.
+    // Room for no more runs than the bytes can hold, whatever the header says.
     let mut runs = Vec::with_capacity((rest.len() / RUN).min(count as usize));
     let mut named = 0;
     for number in 0..count {
@@ -248,7 +249,7 @@ fn take_run(rest: &mut &[u8], number: u32) -> Result<Run, BlockListError> {
     Ok(Run { count, slots, generations, tags })
 }
 
-/// `n` values from the front of `rest`; or how many bytes are missing.
+/// Takes `n` values from the front of `rest`. `Err`: how many bytes are missing.
 fn take<'b, T>(rest: &mut &'b [u8], n: usize) -> Result<&'b [T], usize>
 where
     T: FromBytes + Immutable + KnownLayout + Unaligned,

@@ -1,4 +1,4 @@
-//! A block list as a value.
+//! A block list: how it is made, read and encoded.
 
 use kvrail_core::remote::Location;
 use kvrail_core::table::Generation;
@@ -19,23 +19,23 @@ pub struct BlockList {
     runs: Vec<Run>,
 }
 
-/// Why locations cannot be a list.
+/// Why locations cannot be made into a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoList {
-    /// None, or too many.
-    #[error("a block list of {0} pages: it names 1 to {max}", max = BlockList::MAX_BLOCKS)]
+    /// There are no pages, or too many.
+    #[error("{0} pages were given for a block list, which names 1 to {max}", max = BlockList::MAX_BLOCKS)]
     Count(usize),
-    /// A location of no page.
-    #[error("page {page} is named in generation {generation}, which no page is ever published in")]
+    /// A location has a generation that no page can have.
+    #[error("page {page} has generation {generation}, in which no page is ever published")]
     Generation {
-        /// Its position.
+        /// The page's position in the list.
         page: usize,
         /// The generation.
         generation: Generation,
     },
-    /// A region that no offer has.
-    #[error("region {0}: an offer has at most {MAX_REGIONS}")]
+    /// The region's number is higher than an offer has.
+    #[error("there is no region {0}: an offer has at most {MAX_REGIONS}, counted from 0")]
     Region(u16),
 }
 
@@ -54,14 +54,14 @@ impl NoList {
 impl BlockList {
     /// The most pages of a list: a million tokens in pages of 16.
     pub const MAX_BLOCKS: usize = MAX_BLOCKS;
-    /// The most bytes of a list: one run, with everything listed.
+    /// The most bytes of a list: one run in which every value is listed.
     pub const MAX_BYTES: usize = HEADER + RUN + EACH * Self::MAX_BLOCKS;
 
-    /// The list of these pages, in as few bytes as there can be.
+    /// The list of these pages, in as few bytes as possible.
     ///
     /// # Errors
     ///
-    /// No pages, too many, or one that can be none.
+    /// There are no pages or too many, a generation is invalid, or the region's number is too high.
     pub fn new(head: Head, pages: &[Location]) -> Result<Self, NoList> {
         if usize::from(head.region) >= MAX_REGIONS {
             return Err(NoList::Region(head.region));
@@ -76,7 +76,7 @@ impl BlockList {
         Ok(Self { head, count: pages.len() as u32, runs: compress::runs(pages) })
     }
 
-    /// What is said once.
+    /// The values that all pages have in common.
     #[must_use]
     pub const fn head(&self) -> &Head {
         &self.head
@@ -88,7 +88,7 @@ impl BlockList {
         self.count as usize
     }
 
-    /// Whether it names none; never.
+    /// Whether it names no page: never.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         false
@@ -124,12 +124,12 @@ impl BlockList {
         out
     }
 
-    /// The list that `bytes` are: all of them and no more. [`encode`](Self::encode) gives the same
-    /// again.
+    /// Parses `bytes`, which must be one list and nothing else. [`encode`](Self::encode) gives the
+    /// same bytes again.
     ///
     /// # Errors
     ///
-    /// What is wrong, with the numbers.
+    /// The bytes are not a list: the error names the run and the numbers.
     pub fn parse(bytes: &[u8]) -> Result<Self, BlockListError> {
         parse(bytes).map(|Parsed { head, count, runs }| Self { head, count, runs })
     }

@@ -2,10 +2,10 @@
 //! which a decode node receives them.
 //!
 //! A [`BlockList`] is locations (slot, generation, key tag) of one region, in the order of the
-//! request's tokens. On the wire it is a list of runs: values with an even step are sent once with
-//! the step, others are listed. 1,024 pages of evenly spaced slots, of one generation and of evenly
-//! spaced tags, are 96 bytes; [`BlockList::MAX_BYTES`] is the most, 20 bytes a page when no value
-//! is even.
+//! request's tokens. On the wire it is a list of runs: of values with an even step, a run has the
+//! first and the step; other values are listed one by one. 1,024 pages of evenly spaced slots, one
+//! generation and evenly spaced tags take 96 bytes. A list takes at most [`BlockList::MAX_BYTES`]:
+//! 20 bytes a page where no value is even.
 //!
 //! ```
 //! use kvrail_core::remote::Location;
@@ -34,8 +34,8 @@
 //! # }
 //! ```
 //!
-//! A list is a hint: its locations are validated as any location is, and a page that is not, or no
-//! longer, the named one is a miss. It carries no MAC of its own: where that matters, it travels
+//! A list is a hint: its locations are validated as any location is, and a location whose slot
+//! holds another page is a miss. A list has no MAC of its own: where a forged list matters, send it
 //! over an authenticated connection.
 
 mod compress;

@@ -11,35 +11,35 @@ use zerocopy::little_endian::{U32, U64};
 use super::wire;
 use crate::offer::Epoch;
 
-/// What all pages of a list have in common.
+/// The values that all pages of a list have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The layout of the pages.
     pub fingerprint: Fingerprint,
-    /// The life of the producer in which they were written.
+    /// The producer's epoch in which the pages were written.
     pub epoch: Epoch,
-    /// Which of the regions in the producer's offer they are in, below
+    /// The place of the pages' region in the producer's offer, below
     /// [`MAX_REGIONS`](crate::MAX_REGIONS).
     pub region: u16,
     /// The request's number at both nodes.
     pub request: u64,
 }
 
-/// One column of a run: values that go on evenly, or a list of them.
+/// One column of a run: values with an even step, or a list of values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Column<T> {
-    /// First, and the step to the next; a run of one has step 0.
+    /// The first value, and the step to the next; the step is 0 in a run of one page.
     Even(T, T),
     Listed(Vec<T>),
 }
 
-/// Pages in a row.
+/// Successive pages of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) count: NonZeroU32,
     /// The step is two's complement; no slot leaves 0 ..= u32::MAX.
     pub(super) slots: Column<u32>,
-    /// Valid ones; the step is 0.
+    /// Every generation is valid; the step is 0.
     pub(super) generations: Column<u64>,
     /// The step is modulo 2^64.
     pub(super) tags: Column<u64>,
@@ -49,7 +49,7 @@ pub(super) struct Run {
 pub(super) const MAX_BLOCKS: usize = 1 << 16;
 pub(super) const HEADER: usize = size_of::<wire::Header>();
 pub(super) const RUN: usize = size_of::<wire::Run>();
-/// Bytes of a page when all of it is listed.
+/// Bytes of a page when all its values are listed.
 pub(super) const EACH: usize = 4 + 8 + 8;
 
 impl Run {

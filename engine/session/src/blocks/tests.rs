@@ -1,4 +1,4 @@
-//! Golden bytes, sizes, whatever is wrong by its name, and both ways there and back.
+//! Block lists: golden bytes, sizes, the error of every invalid value, and round trips.
 
 use std::fmt::Write;
 use std::num::NonZeroU64;
@@ -36,7 +36,7 @@ fn size(pages: &[Location]) -> usize {
 
 #[test]
 fn golden() {
-    // A run of each form: all even, downwards; all listed; generations listed.
+    // Three runs: all columns even, with slots downwards; all columns listed; generations listed.
     let mut pages: Vec<_> =
         (0..20).map(|i| at(900 - 2 * i, 0x55_0000_0009, u64::from(i).wrapping_sub(3))).collect();
     pages.extend(
@@ -57,15 +57,15 @@ fn golden() {
 }
 
 #[test]
-fn what_is_even_is_said_once() {
+fn even_columns_take_no_bytes_a_page() {
     assert_eq!(size(&even(1_024)), 96);
     assert_eq!(size(&even(BlockList::MAX_BLOCKS as u32)), 96);
     assert_eq!(size(&even(1)), 96);
-    // A step that no 31 bits hold is none.
+    // A step between slots that 32 bits with a sign do not hold makes the slots a list.
     assert_eq!(size(&[at(0, 1, 0), at(4_000_000_000, 1, 0)]), 96 + 8);
     let down: Vec<_> = even(1_024).into_iter().rev().collect();
     assert_eq!(size(&down), 96);
-    // A break in the middle is a run more, and one in a column that is listed anyhow is none.
+    // A break in the middle makes one run more; a break in a listed column makes none.
     let mut two = even(1_024);
     two[512..].iter_mut().for_each(|page| page.slot += 1);
     assert_eq!(size(&two), 96 + RUN);
@@ -92,7 +92,7 @@ fn the_worst_case_is_twenty_bytes_a_page() {
 }
 
 #[test]
-fn what_is_no_list_is_not_made() {
+fn locations_that_cannot_be_a_list_are_refused() {
     assert_eq!(BlockList::new(head(), &[]), Err(NoList::Count(0)));
     let many = even(BlockList::MAX_BLOCKS as u32 + 1);
     assert_eq!(BlockList::new(head(), &many), Err(NoList::Count(65_537)));
@@ -104,7 +104,7 @@ fn what_is_no_list_is_not_made() {
 }
 
 #[test]
-fn what_is_wrong_is_told() {
+fn every_invalid_value_has_an_error_of_its_own() {
     let good = BlockList::new(head(), &even(100)).unwrap().encode();
     let with = |changes: &[(usize, &[u8])]| {
         let mut bytes = good.clone();
@@ -140,7 +140,7 @@ fn what_is_wrong_is_told() {
     longer.extend([0; 3]);
     longer[12] = 99;
     assert_eq!(BlockList::parse(&longer), Err(BlockListError::Extra { extra: 3 }));
-    // A count of what is not there allocates nothing by it.
+    // A count that is larger than the bytes allocates nothing.
     let huge =
         with(&[(16, &[0, 0, 1]), (56, &u32::MAX.to_le_bytes()), (60, &[0; 8]), (68, &[6]), (72, &[0; 24])]);
     assert_eq!(huge, BlockListError::Truncated { run: 0, missing: 8 * u32::MAX as usize });
@@ -188,7 +188,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn there_and_back(pages in pages()) {
+    fn a_list_encodes_and_parses_to_itself(pages in pages()) {
         let list = BlockList::new(head(), &pages).unwrap();
         let bytes = list.encode();
         prop_assert!(list.locations().eq(pages.iter().copied()));
@@ -211,7 +211,7 @@ proptest! {
     }
 }
 
-/// The fewest bytes, found by trying every way to cut the pages into runs.
+/// The fewest bytes, found by trying every split of the pages into runs.
 fn fewest(pages: &[Location]) -> usize {
     fn run(pages: &[Location]) -> usize {
         let even = |of: &dyn Fn(&Location) -> u64| {
@@ -237,7 +237,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_other_runs_are_fewer_bytes(pages in pages()) {
+    fn no_other_split_into_runs_has_fewer_bytes(pages in pages()) {
         prop_assert_eq!(size(&pages), fewest(&pages));
     }
 }

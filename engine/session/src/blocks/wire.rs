@@ -1,26 +1,26 @@
-//! The bytes of a block list. docs/protocol.md says the same in prose; the `.hex` files beside this
-//! one fix it.
+//! The bytes of a block list. docs/protocol.md describes them; the `.hex` file beside this file has
+//! a golden list.
 
 use std::mem::{offset_of, size_of};
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// How a list begins.
+/// The first eight bytes of a list.
 pub(super) const MAGIC: [u8; 8] = *b"kvblocks";
-/// The version that this module speaks.
+/// The version of the format that this module reads and writes.
 pub(super) const VERSION: u16 = 1;
 
-/// What is said once.
+/// The head of a list.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct Header {
     pub(super) magic: [u8; 8],
     pub(super) version: U16,
     pub(super) region: U16,
-    /// Of the list, header included.
+    /// Bytes of the list, header included.
     pub(super) bytes: U32,
-    /// Pages of all runs.
+    /// Pages of the list: the sum of the runs' counts.
     pub(super) count: U32,
     pub(super) runs: U32,
     pub(super) fingerprint: [u8; 16],
@@ -28,8 +28,8 @@ pub(super) struct Header {
     pub(super) request: U64,
 }
 
-/// Pages in a row. Each of the three columns is listed after the run, if its bit in `listed` is
-/// set; otherwise it goes on from the value here.
+/// A run of successive pages. Where a column's bit in `listed` is set, the column's values follow
+/// the run as a list; otherwise they start with the value here and go on by its step.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct Run {

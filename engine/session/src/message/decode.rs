@@ -1,5 +1,5 @@
-//! Bytes to messages. Never panics, and allocates nothing by a number that it reads: counts are
-//! compared with the fixed length of their array first.
+//! How bytes become messages. Parsing never panics, and allocates nothing by a number that it
+//! reads: counts are compared with the fixed length of their array first.
 
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 
@@ -48,14 +48,14 @@ pub(crate) fn header(bytes: &[u8]) -> Result<MessageKind, ParseError> {
     Ok(kind)
 }
 
-/// The message that `bytes` are: all of them and no more. Its MAC is not looked at.
+/// Parses `bytes`, which must be one message and nothing else. Its MAC is not checked.
 ///
-/// What is accepted is canonical: [`Message::encode`] gives the same bytes again, the MAC aside
+/// An accepted message is canonical: [`Message::encode`] gives the same bytes again, the MAC aside
 /// (and aside from refusals for a reason that this version does not know).
 ///
 /// # Errors
 ///
-/// What is wrong, by field, with the numbers.
+/// The bytes are not a message: the error names the field and the numbers.
 pub fn parse(bytes: &[u8]) -> Result<Message, ParseError> {
     let kind = header(bytes)?;
     let (got, want) = (bytes.len(), kind.bytes());
@@ -176,7 +176,7 @@ fn refusal(read: &wire::Refused) -> Result<Refusal, ParseError> {
     let node = |bytes: &[u8; 64]| -> Result<Option<NodeName>, ParseError> {
         if *bytes == [0; 64] { Ok(None) } else { name(KIND, "node", bytes).map(Some) }
     };
-    // What the sender calls its own is theirs to us.
+    // The sender's own values are `theirs` for the recipient.
     let (theirs, ours) = (&read.mine, &read.yours);
     let number = theirs.first.get();
     let message_kind = || u16::try_from(number).map_err(|_| field(KIND, "first", number, "below 65536"));

@@ -1,4 +1,4 @@
-//! Messages to bytes. Nothing here can fail: the types are bounded.
+//! How messages become bytes. Encoding cannot fail: the types are bounded.
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
@@ -48,7 +48,7 @@ impl Message {
     }
 }
 
-// Counts fit a byte: no list of a message is longer than 64. Enough to say once.
+// Counts fit a byte: no list of a message is longer than 64.
 const _: () = assert!(crate::offer::MAX_LANES <= 255 && wire::REGIONS <= 255);
 const _: () = assert!(kvrail_core::id::MAX_RAILS <= 255);
 
@@ -75,7 +75,7 @@ fn encode_layout(layout: &Layout) -> wire::LayoutField {
     }
 }
 
-/// The numbers of the reasons: never changed, never used again.
+/// The numbers of the reasons. A number never changes its meaning.
 pub(super) mod code {
     pub(crate) const VERSION: u16 = 1;
     pub(crate) const KEY: u16 = 2;

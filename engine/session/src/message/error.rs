@@ -10,7 +10,7 @@ use crate::wire::MessageKind;
 #[non_exhaustive]
 pub enum ParseError {
     /// Fewer bytes than the message has.
-    #[error("{got} bytes of a message of {want}")]
+    #[error("a message of {want} bytes was given as {got} bytes")]
     Short {
         /// How many there are.
         got: usize,
@@ -18,27 +18,27 @@ pub enum ParseError {
         want: usize,
     },
     /// More bytes than the message has.
-    #[error("{got} bytes for a message of {want}")]
+    #[error("a message of {want} bytes was given as {got} bytes, with more after it")]
     Long {
         /// How many there are.
         got: usize,
         /// How many it takes.
         want: usize,
     },
-    /// Not our protocol.
-    #[error("the stream begins with {got:02x?}, not with kvrail's magic: something else uses this port")]
+    /// The bytes are of another protocol.
+    #[error("the stream begins with {got:02x?} instead of kvrail's magic: something else uses this port")]
     Magic {
         /// The first eight bytes.
         got: [u8; 8],
     },
     /// A kind that this version does not know.
-    #[error("message kind {got} is unknown: another version?")]
+    #[error("message kind {got} is not known: run the same release on both sides")]
     UnknownKind {
         /// Its number.
         got: u16,
     },
     /// The header's version is not the kind's.
-    #[error("{kind:?} of version {got}, not {want}")]
+    #[error("{kind:?} has version {got} instead of {want}: run the same release on both sides")]
     Version {
         /// The message's kind.
         kind: MessageKind,
@@ -48,7 +48,7 @@ pub enum ParseError {
         want: u16,
     },
     /// The header's size is not the kind's.
-    #[error("{kind:?} says it has {got} bytes, it has {want}")]
+    #[error("{kind:?} says that it has {got} bytes, and a message of this kind has {want}")]
     Size {
         /// The message's kind.
         kind: MessageKind,
@@ -69,8 +69,8 @@ pub enum ParseError {
         /// What it may be.
         want: &'static str,
     },
-    /// A byte that means nothing here has a value: a reserved one, or one beyond a list's end.
-    #[error("{kind:?} has {got:#04x} at byte {at}, where only {want:#04x} can be")]
+    /// A byte without a meaning is not zero: a reserved byte, or a byte after the end of a list.
+    #[error("{kind:?} has {got:#04x} at byte {at}, which must be {want:#04x}")]
     Stray {
         /// The message's kind.
         kind: MessageKind,
@@ -81,7 +81,7 @@ pub enum ParseError {
         /// What it must be.
         want: u8,
     },
-    /// A name is none.
+    /// A name is not valid.
     #[error("{kind:?}.{field}: {source}")]
     Name {
         /// The message's kind.
@@ -89,10 +89,10 @@ pub enum ParseError {
         /// The field's name.
         field: &'static str,
         /// What is wrong with it.
-        // Raw: the text has it, so it is no source beside the text.
+        // A raw name: the text contains the cause, so `source()` must not return it again.
         r#source: NameError,
     },
-    /// A region is none.
+    /// A region is not valid.
     #[error("{kind:?}.region[{index}]: {source}")]
     Region {
         /// The message's kind.
@@ -100,7 +100,7 @@ pub enum ParseError {
         /// Which of the message's regions.
         index: usize,
         /// What is wrong with it.
-        // Raw: the text has it, so it is no source beside the text.
+        // A raw name: the text contains the cause, so `source()` must not return it again.
         r#source: OfferError,
     },
 }

@@ -1,4 +1,4 @@
-//! Messages, parsed: a value that cannot be right is refused here.
+//! Messages as values: parsing refuses every value that is out of range.
 
 mod decode;
 mod encode;

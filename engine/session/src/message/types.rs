@@ -1,4 +1,4 @@
-//! What each message says.
+//! The messages as values, one type for the content of each kind.
 
 use std::num::NonZeroU32;
 
@@ -11,7 +11,7 @@ use crate::offer::{Epoch, LaneBlob, Layout, MAX_LANES, OfferedRegion, RailList};
 use crate::refusal::{Refusal, Role, Versions};
 use crate::wire::{MessageKind, REGIONS};
 
-/// A message. [`parse`](crate::parse) makes it of bytes; it does not say whether its MAC is right.
+/// A message. [`parse`](crate::parse) makes it from bytes, and does not check its MAC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(
     clippy::large_enum_variant,
@@ -19,11 +19,11 @@ use crate::wire::{MessageKind, REGIONS};
 )]
 #[non_exhaustive]
 pub enum Message {
-    /// The reader's first word.
+    /// The reader's first message.
     Hello(Greeting),
-    /// The producer's first word, with the version that it chose.
+    /// The producer's first message, with the version that it chose.
     Challenge(Greeting, u16),
-    /// No. As the recipient sees it.
+    /// A refusal, as the recipient sees it.
     Refused(Box<Refusal>),
     /// The reader's layout.
     Propose(Layout),
@@ -31,25 +31,25 @@ pub enum Message {
     Offer(OfferHead),
     /// Some of the producer's regions.
     Regions {
-        /// The place of the first of them in the producer's list.
+        /// The place of the first of these regions in the producer's list.
         first: u32,
-        /// They.
+        /// The regions.
         regions: Vec<OfferedRegion, REGIONS>,
     },
-    /// The reader asks for lanes.
+    /// The reader's requests for lanes.
     Lanes(LaneAsks),
-    /// The producer's ends of them.
+    /// The producer's ends of requested lanes.
     LanesReady(LaneAnswers),
     /// The reader gives lanes back.
     Release(Vec<LaneNumber, MAX_LANES>),
     /// A side closes the session.
     Bye(ByeReason),
-    /// The sender lives, and had nothing else to say.
+    /// The sender's process is alive.
     Alive,
 }
 
 impl Message {
-    /// What it is.
+    /// Its kind.
     #[must_use]
     pub const fn kind(&self) -> MessageKind {
         match self {
@@ -73,7 +73,7 @@ pub(crate) trait FromMessage: Sized {
     /// The kind that is awaited.
     const KIND: MessageKind;
 
-    /// What `message` says, or the kind that it has instead.
+    /// The content of `message`, or the kind that it has instead.
     fn from_message(message: Message) -> Result<Self, MessageKind>;
 }
 
@@ -107,18 +107,18 @@ from_message! {
     Regions(Regions): Message::Regions { first, regions } => Self(first, regions),
 }
 
-/// A side's first word.
+/// The content of a side's first message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Greeting {
-    /// What it speaks.
+    /// The protocol versions that it speaks.
     pub versions: Versions,
-    /// What it is.
+    /// Its role.
     pub role: Role,
-    /// Which key it holds.
+    /// The id of its key.
     pub key_id: KeyId,
     /// 32 random bytes, never used before.
     pub nonce: [u8; 32],
-    /// What it calls itself.
+    /// Its name.
     pub node: NodeName,
 }
 
@@ -127,7 +127,7 @@ pub struct Greeting {
 pub struct OfferHead {
     /// The producer's layout.
     pub layout: Layout,
-    /// This life of the producer.
+    /// The producer's epoch.
     pub epoch: Epoch,
     /// How many regions follow, at most [`MAX_REGIONS`](crate::MAX_REGIONS).
     pub regions: u32,
@@ -135,23 +135,23 @@ pub struct OfferHead {
     pub rails: RailList,
 }
 
-/// What a session calls a lane; the reader counts them from 1.
+/// The number of a lane in its session; the reader counts lanes from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneNumber(pub NonZeroU32);
 
-/// Lanes that one message asks for.
+/// The lanes that one message requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneAsks {
     /// Which exchange of the session this is, counted from 1. The answer repeats it.
     pub exchange: u32,
-    /// They.
+    /// The requests.
     pub lanes: Vec<LaneAsk, MAX_LANES>,
 }
 
-/// One lane asked for.
+/// A request for one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneAsk {
-    /// What it will be called.
+    /// The lane's number.
     pub number: LaneNumber,
     /// The reader's rail.
     pub rail: RailIndex,
@@ -167,14 +167,14 @@ pub struct LaneAsk {
 pub struct LaneAnswers {
     /// Which exchange this answers.
     pub exchange: u32,
-    /// They.
+    /// The answers.
     pub lanes: Vec<LaneAnswer, MAX_LANES>,
 }
 
-/// One lane answered.
+/// The answer for one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneAnswer {
-    /// Which lane.
+    /// The lane's number.
     pub number: LaneNumber,
     /// The reader's rail.
     pub rail: RailIndex,

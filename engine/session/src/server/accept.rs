@@ -1,4 +1,4 @@
-//! The thread that accepts connections, and turns away those that there is no room for.
+//! The thread that accepts connections, and refuses those for which there is no room.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,12 +14,12 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::connection::connection;
 use super::shared::{Permit, ServerEvent, Shared};
-use crate::handshake::{Newcomer, blunt_refusal};
+use crate::handshake::{Unauthenticated, unauthenticated_refusal};
 use crate::lane::LaneAcceptor;
 use crate::refusal::Reason;
 use crate::stream::{LINGER, Stream};
 
-/// Connections turned away that may be waited for, until they have read why, at a time.
+/// How many refused connections are kept open at a time so that their peers can read the reason.
 const TURNED_AWAY: usize = 64;
 /// Stack of a session's thread. It keeps nothing large; a [`LaneAcceptor`] runs on it.
 const STACK: usize = 512 << 10;
@@ -27,19 +27,19 @@ const STACK: usize = 512 << 10;
 /// Accepts connections from `listener` until the server stops.
 pub(crate) fn accept<A: LaneAcceptor>(listener: &Listener, shared: Arc<Shared>, acceptor: Arc<A>) {
     let stop = Arc::clone(&shared.stop);
-    let newcomers = Handshakes::new(shared.config.max_handshakes);
-    let mut admission = Admission { newcomers, shared, acceptor, turned_away: VecDeque::new() };
+    let handshakes = Handshakes::new(shared.config.max_handshakes);
+    let mut admission = Admission { handshakes, shared, acceptor, turned_away: VecDeque::new() };
     if let Err(error) = accept_loop(listener, stop.as_fd(), &mut admission) {
         tracing::error!(%error, "no reader can connect any more");
     }
 }
 
-/// What the thread that accepts connections has.
+/// The state of the thread that accepts connections.
 struct Admission<A> {
-    newcomers: Arc<Handshakes>,
+    handshakes: Arc<Handshakes>,
     shared: Arc<Shared>,
     acceptor: Arc<A>,
-    /// Told why, and given until then to read it. Oldest first.
+    /// Refused connections, oldest first, and until when their peers have time to read the reason.
     turned_away: VecDeque<(Stream, Instant)>,
 }
 
@@ -73,23 +73,23 @@ impl<A: LaneAcceptor> Admission<A> {
                 Err(error) => tracing::debug!(%peer, %error, "set-up of a connection"),
             };
         };
-        // A newcomer that has to go for this one notices by itself.
-        let admitted = self.newcomers.admit(peer.ip(), &tcp);
+        // A connection that this one displaces ends by itself.
+        let admitted = self.handshakes.admit(peer.ip(), &tcp);
         let (stream, place) = match admitted.and_then(|(place, _)| Ok((self.stream(tcp)?, place))) {
             Ok(admitted) => admitted,
             Err(error) => return tracing::debug!(%peer, %error, "set-up of a connection"),
         };
-        let newcomer = Newcomer { place, limit: self.newcomers.limit() };
+        let place = Unauthenticated { place, limit: self.handshakes.limit() };
         let (shared, acceptor) = (Arc::clone(&self.shared), Arc::clone(&self.acceptor));
         let thread = std::thread::Builder::new().name("kvrail-session".into()).stack_size(STACK);
-        let spawned = thread.spawn(move || connection(&shared, &*acceptor, stream, peer, newcomer, permit));
+        let spawned = thread.spawn(move || connection(&shared, &*acceptor, stream, peer, place, permit));
         if let Err(error) = spawned {
-            // The connection went with the closure; the peer sees it closed.
+            // The closure was dropped, and the connection with it: the peer sees it closed.
             if let Some(left_out) = self.shared.log.allows() {
                 tracing::warn!(%peer, %error, left_out, "no thread for a connection");
             }
             self.shared
-                .tell(ServerEvent::TurnedAway { peer, max_handshakes: self.shared.config.max_handshakes });
+                .report(ServerEvent::TurnedAway { peer, max_handshakes: self.shared.config.max_handshakes });
         }
     }
 
@@ -100,12 +100,12 @@ impl<A: LaneAcceptor> Admission<A> {
     fn turn_away(&mut self, mut stream: Stream, peer: SocketAddr) {
         let max_handshakes = self.shared.config.max_handshakes;
         let reason = Reason::TooManyHandshakes { limit: max_handshakes as u64 };
-        stream.send_now(&blunt_refusal(self.shared.node, reason));
+        stream.send_now(&unauthenticated_refusal(self.shared.node, reason));
         stream.end();
         if self.turned_away.len() == TURNED_AWAY {
             self.turned_away.pop_front();
         }
         self.turned_away.push_back((stream, Instant::now() + LINGER));
-        self.shared.tell(ServerEvent::TurnedAway { peer, max_handshakes });
+        self.shared.report(ServerEvent::TurnedAway { peer, max_handshakes });
     }
 }

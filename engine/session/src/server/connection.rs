@@ -1,14 +1,16 @@
-//! One connection of a producer, from its first byte to its last.
+//! One connection at a producer: its handshake, and then its session.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use kvrail_host::secret::random_bytes;
+
 use super::lanes::{LaneMaker, Lanes};
 use super::shared::{Permit, ServerEvent, Shared};
 use crate::error::{Cause, SessionError, Step};
-use crate::handshake::{Handshake, Newcomer, SecureStream};
+use crate::handshake::{Handshake, SecureStream, Unauthenticated};
 use crate::lane::LaneAcceptor;
 use crate::message::{ByeReason, Greeting, Hello, Message, OfferHead};
 use crate::name::NodeName;
@@ -23,19 +25,19 @@ pub(crate) fn connection<R: LaneAcceptor>(
     acceptor: &R,
     stream: Stream,
     peer: SocketAddr,
-    newcomer: Newcomer,
+    place: Unauthenticated,
     mut permit: Permit,
 ) {
     let deadline = Instant::now() + shared.config.handshake;
     let handshake =
         Handshake::new(stream, &shared.key, Role::Producer, shared.node, peer.to_string(), deadline);
-    let agreed = agree(shared, handshake.newcomer(newcomer));
-    permit.shaken();
+    let agreed = agree(shared, handshake.with_place(place));
+    permit.end_handshake();
     match agreed {
-        Err(why) => shared.tell(ServerEvent::Failed { peer, why }),
-        Ok((mut stream, reader, seat)) => {
+        Err(why) => shared.report(ServerEvent::Failed { peer, why }),
+        Ok((mut stream, reader, count)) => {
             let session = shared.session_numbers.fetch_add(1, Ordering::Relaxed);
-            shared.tell(ServerEvent::Opened { session, peer, reader });
+            shared.report(ServerEvent::Opened { session, peer, reader });
             // Ends when the threads that make lanes have ended, too.
             let why = match LaneMaker::new(shared, acceptor) {
                 Ok(maker) => std::thread::scope(|scope| {
@@ -44,16 +46,16 @@ pub(crate) fn connection<R: LaneAcceptor>(
                 }),
                 Err(error) => stream.error(Step::Idle, Cause::Io(error)),
             };
-            drop(seat);
-            shared.tell(ServerEvent::Closed { session, reader, why });
+            drop(count);
+            shared.report(ServerEvent::Closed { session, reader, why });
         }
     }
 }
 
-/// One of the sessions that may stand at a time.
-struct Seat<'a>(&'a Shared);
+/// One of the sessions that may exist at a time; counted until it is dropped.
+struct SessionCount<'a>(&'a Shared);
 
-impl Drop for Seat<'_> {
+impl Drop for SessionCount<'_> {
     fn drop(&mut self) {
         self.0.sessions.fetch_sub(1, Ordering::Relaxed);
     }
@@ -62,8 +64,8 @@ impl Drop for Seat<'_> {
 fn agree(
     shared: &Shared,
     mut handshake: Handshake,
-) -> Result<(SecureStream, NodeName, Seat<'_>), SessionError> {
-    let reader = meet(shared, &mut handshake)?;
+) -> Result<(SecureStream, NodeName, SessionCount<'_>), SessionError> {
+    let reader = receive_hello(shared, &mut handshake)?;
 
     let step = Step::Awaiting(MessageKind::Propose);
     let layout: Layout = handshake.receive()?;
@@ -74,7 +76,7 @@ fn agree(
     if !Shared::take(&shared.sessions, limit) {
         return Err(handshake.refuse(step, Reason::TooManySessions { limit: limit as u64 }));
     }
-    let seat = Seat(shared);
+    let count = SessionCount(shared);
 
     let regions = shared.regions();
     handshake.send(&Message::Offer(OfferHead {
@@ -88,17 +90,17 @@ fn agree(
         let chunk = chunk.iter().copied().take(REGIONS).collect();
         handshake.send(&Message::Regions { first: (index * REGIONS) as u32, regions: chunk })?;
     }
-    Ok((handshake.finish(), reader, seat))
+    Ok((handshake.finish(), reader, count))
 }
 
-/// The reader's first word and ours.
-fn meet(shared: &Shared, handshake: &mut Handshake) -> Result<NodeName, SessionError> {
+/// Receives the reader's first message, and answers it with the challenge.
+fn receive_hello(shared: &Shared, handshake: &mut Handshake) -> Result<NodeName, SessionError> {
     let step = Step::Awaiting(MessageKind::Hello);
     let frame = handshake.receive_frame(MessageKind::Hello)?;
-    // In the transcript whatever it says, so that a refusal can be seen to be an answer to it.
+    // The message enters the transcript whatever it holds, so that a refusal's MAC covers it.
     handshake.absorb(&frame);
     let Hello(reader) = handshake.parse(&frame)?;
-    handshake.met(reader.node);
+    handshake.set_peer_name(reader.node);
     if reader.role != Role::Reader {
         let roles = Both { ours: Role::Producer, theirs: reader.role };
         return Err(handshake.refuse(step, Reason::Role(roles)));
@@ -112,8 +114,7 @@ fn meet(shared: &Shared, handshake: &mut Handshake) -> Result<NodeName, SessionE
         return Err(handshake.refuse(step, Reason::Key(Both { ours: key_id, theirs: reader.key_id })));
     }
     let step = Step::Sending(MessageKind::Challenge);
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|e| handshake.error(step, Cause::Random(e)))?;
+    let nonce = random_bytes().map_err(|e| handshake.error(step, Cause::Random(e)))?;
     let versions = Versions::SUPPORTED;
     let ours = Greeting { versions, role: Role::Producer, key_id, nonce, node: shared.node };
     handshake.send(&Message::Challenge(ours, chosen))?;
@@ -126,7 +127,7 @@ fn loaded_rails(shared: &Shared) -> RailList {
     loaded.map(|(rail, load)| RailDescription { lanes: load.load(Ordering::Relaxed), ..*rail }).collect()
 }
 
-/// Answers the reader until one of the two has enough.
+/// Answers the reader's messages until the session ends, and returns why it ended.
 fn converse<R: LaneAcceptor>(
     stream: &mut SecureStream,
     maker: &LaneMaker<'_, R>,
@@ -144,7 +145,7 @@ fn converse<R: LaneAcceptor>(
             Ok(Some(other)) => break Cause::Unexpected { got: other.kind() },
             Err(cause) => break cause,
         }
-        // Also between messages: a reader may say more than is answered before the server stops.
+        // The stop signal is looked at between messages, too: a reader may send without end.
         let until = if quiet { stream.due() } else { Instant::now() };
         match stream.plain.wait_in_session(maker.answered(), until) {
             Ok(false) => {}
@@ -160,12 +161,12 @@ fn converse<R: LaneAcceptor>(
             return error;
         }
     };
-    let last_words = match cause {
+    let bye = match cause {
         Cause::Stopped => Some(ByeReason::Stopping),
         Cause::Unexpected { .. } | Cause::Forged | Cause::Parse(_) => Some(ByeReason::Protocol),
         _ => None,
     };
-    if let Some(reason) = last_words {
+    if let Some(reason) = bye {
         stream.send_now(&Message::Bye(reason));
         stream.plain.linger(Instant::now() + LINGER);
     }

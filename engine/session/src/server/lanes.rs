@@ -1,5 +1,5 @@
-//! The producer's ends of one session's lanes. Making one may take long, so each rail makes them on
-//! a thread of its own, one after the other: a slow rail delays neither another rail's lanes nor
+//! The producer's ends of one session's lanes. Making one may take long, so each rail has a thread
+//! that makes its lanes one after the other: a slow rail delays neither another rail's lanes nor
 //! the session.
 
 use std::collections::{HashMap, VecDeque};
@@ -28,7 +28,7 @@ pub(crate) struct LaneMaker<'a, R: LaneAcceptor> {
     acceptor: &'a R,
     /// Readable when there is an answer.
     answered: EventFd,
-    /// The session has ended: lanes that have not been begun are not made any more.
+    /// The session has ended: requested lanes that no thread has begun are not made any more.
     over: AtomicBool,
 }
 
@@ -43,17 +43,17 @@ impl<'a, R: LaneAcceptor> LaneMaker<'a, R> {
     }
 
     /// Makes or frees lanes of `rail`, one after the other.
-    fn work<'b>(&'b self, rail: RailIndex, jobs: Vec<Job<'b, R>>, tell: &Sender<Told<'b, R>>) {
+    fn work<'b>(&'b self, rail: RailIndex, jobs: Vec<Job<'b, R>>, sender: &Sender<Report<'b, R>>) {
         for job in jobs {
             if let Job::Make(exchange, ask) = job {
                 let result = self.make(rail, &ask);
                 // Where the session has ended meanwhile, the lane comes back and is freed.
-                let _ = tell.send(Told::Made(exchange, ask, result));
+                let _ = sender.send(Report::Made(exchange, ask, result));
                 self.answered.signal();
             }
-            // A lane to be freed is, when its job is dropped.
+            // `Job::Free` frees its lane when it is dropped here.
         }
-        let _ = tell.send(Told::Idle(rail));
+        let _ = sender.send(Report::Idle(rail));
         self.answered.signal();
     }
 
@@ -95,7 +95,7 @@ impl<R: LaneAcceptor> Drop for Held<'_, R> {
     }
 }
 
-/// What became of a lane, and what the reader must know of it.
+/// A lane and its 64 bytes for the reader, or why there is none.
 type Made<'b, R> = Result<(Held<'b, R>, LaneBlob), LaneRefusal>;
 
 fn refuse(code: LaneRefusalCode, text: &str) -> LaneRefusal {
@@ -104,19 +104,19 @@ fn refuse(code: LaneRefusalCode, text: &str) -> LaneRefusal {
 
 enum Job<'b, R: LaneAcceptor> {
     Make(u32, LaneAsk),
-    /// Held until it is dropped.
+    /// Dropping it frees the lane.
     Free(#[allow(dead_code, reason = "dropping it is what counts")] Held<'b, R>),
 }
 
 /// A report of a thread that makes lanes.
-enum Told<'b, R: LaneAcceptor> {
+enum Report<'b, R: LaneAcceptor> {
     /// The result of a lane that an exchange asked for.
     Made(u32, LaneAsk, Made<'b, R>),
     /// Its jobs are done.
     Idle(RailIndex),
 }
 
-/// What is to be done on one of the producer's rails.
+/// The jobs of one of the producer's rails.
 struct Queue<'b, R: LaneAcceptor> {
     waiting: VecDeque<Job<'b, R>>,
     /// A thread is at work.
@@ -131,19 +131,19 @@ pub(crate) struct Lanes<'scope, 'env, R: LaneAcceptor> {
     /// Lanes that are being made, and whether the reader has given them back meanwhile.
     making: HashMap<LaneNumber, bool>,
     queues: Vec<Queue<'env, R>>,
-    tell: Sender<Told<'env, R>>,
-    told: Receiver<Told<'env, R>>,
-    /// Refusals that needed no transport.
+    sender: Sender<Report<'env, R>>,
+    reports: Receiver<Report<'env, R>>,
+    /// Refusals that were made without the transport.
     refused: Vec<(u32, LaneAnswer)>,
 }
 
 impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
     pub(crate) fn new(scope: &'scope Scope<'scope, 'env>, maker: &'env LaneMaker<'env, R>) -> Self {
-        let (tell, told) = channel();
+        let (sender, reports) = channel();
         let queue = || Queue { waiting: VecDeque::new(), busy: false };
         let queues = iter::repeat_with(queue).take(maker.shared.rails.len()).collect();
         let (made, making) = (HashMap::new(), HashMap::new());
-        Self { scope, maker, made, making, queues, tell, told, refused: Vec::new() }
+        Self { scope, maker, made, making, queues, sender, reports, refused: Vec::new() }
     }
 
     /// Begins to make the requested lanes.
@@ -156,17 +156,20 @@ impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
             self.making.insert(ask.number, false);
             self.queues[ask.remote_rail.get()].waiting.push_back(Job::Make(asks.exchange, *ask));
         }
-        self.go_on();
+        self.start_threads();
     }
 
     fn check(&self, ask: &LaneAsk) -> Result<(), LaneRefusal> {
         let (rail, rails) = (ask.remote_rail, self.queues.len());
         let limit = self.maker.shared.config.max_lanes;
         if rail.get() >= rails {
-            return Err(refuse(LaneRefusalCode::NoSuchRail, &format!("rail {} of {rails}", rail.0)));
+            return Err(refuse(
+                LaneRefusalCode::NoSuchRail,
+                &format!("no rail {}: there are {rails}, from 0", rail.0),
+            ));
         }
         if self.made.len() + self.making.len() >= limit {
-            return Err(refuse(LaneRefusalCode::TooMany, &format!("{limit} is the most")));
+            return Err(refuse(LaneRefusalCode::TooMany, &format!("a session may have {limit} lanes")));
         }
         if self.made.contains_key(&ask.number) || self.making.contains_key(&ask.number) {
             return Err(refuse(LaneRefusalCode::NumberInUse, &format!("lane {}", ask.number.0)));
@@ -174,8 +177,8 @@ impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
         Ok(())
     }
 
-    /// Starts a thread for each rail that has something to do and none at work.
-    fn go_on(&mut self) {
+    /// Starts a thread for each rail that has jobs and no thread.
+    fn start_threads(&mut self) {
         for (index, queue) in self.queues.iter_mut().enumerate() {
             if queue.busy || queue.waiting.is_empty() {
                 continue;
@@ -184,12 +187,12 @@ impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
             // At most 16 rails.
             let rail = RailIndex(index as u8);
             let jobs: Vec<_> = queue.waiting.drain(..).collect();
-            let (maker, tell) = (self.maker, self.tell.clone());
+            let (maker, sender) = (self.maker, self.sender.clone());
             let asked: Vec<_> = jobs.iter().filter_map(asked).collect();
             let thread = Builder::new().name("kvrail-lanes".into()).stack_size(STACK);
-            let spawned = thread.spawn_scoped(self.scope, move || maker.work(rail, jobs, &tell));
+            let spawned = thread.spawn_scoped(self.scope, move || maker.work(rail, jobs, &sender));
             if let Err(error) = spawned {
-                // The jobs went with the closure, which freed what was to be freed.
+                // The closure was dropped, and its jobs with it, which freed the lanes to be freed.
                 queue.busy = false;
                 tracing::warn!(%error, "no thread to make lanes");
                 for (exchange, ask) in asked {
@@ -205,13 +208,13 @@ impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
     pub(crate) fn answers(&mut self) -> Vec<LaneAnswers> {
         self.maker.answered.clear();
         let mut ready = std::mem::take(&mut self.refused);
-        while let Ok(told) = self.told.try_recv() {
-            match told {
-                Told::Idle(rail) => self.queues[rail.get()].busy = false,
-                Told::Made(exchange, ask, result) => ready.push((exchange, self.settle(&ask, result))),
+        while let Ok(report) = self.reports.try_recv() {
+            match report {
+                Report::Idle(rail) => self.queues[rail.get()].busy = false,
+                Report::Made(exchange, ask, result) => ready.push((exchange, self.settle(&ask, result))),
             }
         }
-        self.go_on();
+        self.start_threads();
         let mut messages: Vec<LaneAnswers> = Vec::new();
         for chunk in ready.chunk_by(|a, b| a.0 == b.0).flat_map(|same| same.chunks(MAX_LANES)) {
             // At most MAX_LANES of them, and of one exchange.
@@ -241,7 +244,7 @@ impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
             *given_back = true;
         } else if let Some(held) = self.made.remove(&number) {
             self.queues[held.rail.get()].waiting.push_back(Job::Free(held));
-            self.go_on();
+            self.start_threads();
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The producer's side: it listens, and no peer waits for another.
+//! The producer's side: a server whose sessions do not wait for each other.
 //!
 //! | file | what |
 //! |---|---|
 //! | `shared.rs` | limits, events, and what all threads of a server share |
 //! | `accept.rs` | the thread that accepts connections |
-//! | `connection.rs` | one connection, from its first byte to its last |
+//! | `connection.rs` | one connection: its handshake, and then its session |
 //! | `lanes.rs` | the producer's ends of one session's lanes |
 
 mod accept;
@@ -32,7 +32,7 @@ use crate::lane::LaneAcceptor;
 use crate::offer::{Epoch, OfferedRegion, OfferedRegionError, check_regions};
 use crate::stream::{LINGER, SILENCE};
 
-/// A producer that can be connected to. Dropping it stops it, as [`stop`](Server::stop) does,
+/// A server that readers can connect to. Dropping it stops it, as [`stop`](Server::stop) does,
 /// within two seconds.
 pub struct Server {
     shared: Arc<Shared>,
@@ -120,7 +120,7 @@ impl Server {
         }
         self.shared.stop.raise();
         if let Some(listener) = self.listener.take() {
-            // It waits for nothing but the signal. A panic there has been printed.
+            // The thread ends as soon as it sees the signal. A panic there has been printed.
             let _ = listener.join();
         }
         self.shared.wait_for_threads(deadline)

@@ -1,4 +1,4 @@
-//! What all threads of a server share: its limits, its events, and its counts.
+//! The state that all threads of a server share: its limits, its events, and its counts.
 
 use std::fmt;
 use std::io;
@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kvrail_host::log_limit::LogLimit;
+use kvrail_host::secret::RandomError;
 use kvrail_host::wake::StopSignal;
 
 use crate::address::Address;
@@ -38,7 +39,7 @@ pub enum ServeError {
         /// The address.
         address: SocketAddr,
         /// What the system says.
-        // Raw: the text has it, so it is no source beside the text.
+        // A raw name: the text contains the cause, so `source()` must not return it again.
         r#source: io::Error,
     },
     /// The name of the address does not resolve.
@@ -47,18 +48,18 @@ pub enum ServeError {
         /// The address.
         address: Address,
         /// What the resolver says.
-        // Raw: the text has it, so it is no source beside the text.
+        // A raw name: the text contains the cause, so `source()` must not return it again.
         r#source: io::Error,
     },
     /// The regions are not of the layout, or too many.
     #[error(transparent)]
     Regions(#[from] OfferedRegionError),
-    /// Nothing to read over.
+    /// The transport has no rails.
     #[error("the transport has no rails: a producer needs at least one")]
     NoRails,
     /// The system has no random numbers for an epoch.
-    #[error("the system gives no random numbers: {0}")]
-    Random(getrandom::Error),
+    #[error("the system gave no random numbers: {0}")]
+    Random(RandomError),
     /// The system has no thread or file descriptor left.
     #[error("cannot start the server's thread: {0}")]
     Thread(io::Error),
@@ -96,20 +97,20 @@ fn hint(source: &io::Error, address: SocketAddr) -> String {
 /// Limits of a server.
 #[derive(Clone)]
 pub struct ServerConfig {
-    /// Connections at a time that have not proved that they hold the key, at least 2. One more
-    /// sends the oldest away, of those that have said nothing if there are such; one address (for
-    /// IPv6 a /64 network) has half of the places. 256.
+    /// Connections at a time that have not authenticated yet, at least 2. A further one displaces
+    /// the oldest that has sent nothing valid, or else the oldest. One address (for IPv6 one /64
+    /// network) gets half of the places. Default: 256.
     pub max_handshakes: usize,
-    /// Sessions at a time; each has a thread, which sleeps. 1024.
+    /// Sessions at a time; each has a thread, which mostly sleeps. Default: 1024.
     pub max_sessions: usize,
-    /// Lanes of one session. 1024.
+    /// Lanes of one session. Default: 1024.
     pub max_lanes: usize,
-    /// How long a peer may say nothing when it is its turn. Ten seconds.
+    /// How long a peer may send nothing while a message from it is due. Default: ten seconds.
     pub silence: Duration,
-    /// How long a whole handshake may take. 20 seconds.
+    /// How long a whole handshake may take. Default: 20 seconds.
     pub handshake: Duration,
-    /// Is called with every event, on the thread where it happens, the accepting one included. It
-    /// must not block.
+    /// Called with every event, on the thread where the event happens, which may be the accepting
+    /// one. It must not block. Default: none.
     pub observer: Option<Observer>,
 }
 
@@ -141,7 +142,7 @@ impl fmt::Debug for ServerConfig {
     }
 }
 
-/// What happens at a server.
+/// An event of a server.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServerEvent {
@@ -163,7 +164,7 @@ pub enum ServerEvent {
         /// Why: [`Cause::Bye`](crate::Cause::Bye) if all is well.
         why: SessionError,
     },
-    /// No session came of a connection.
+    /// A connection did not become a session.
     Failed {
         /// The peer's address.
         peer: SocketAddr,
@@ -183,7 +184,7 @@ pub enum ServerEvent {
 /// Handshakes beyond the limit: they have been displaced by others, and their threads are ending.
 const LEAVING: usize = 64;
 
-/// What all threads of a server share.
+/// The state that all threads of a server share.
 pub(crate) struct Shared {
     pub(crate) key: PeerKey,
     pub(crate) node: NodeName,
@@ -196,7 +197,7 @@ pub(crate) struct Shared {
     pub(crate) stop: Arc<StopSignal>,
     pub(crate) sessions: AtomicUsize,
     pub(crate) session_numbers: AtomicU64,
-    /// Threads in a handshake, those included that have been sent away and are about to end.
+    /// Threads in a handshake, including those of displaced connections that are about to end.
     handshakes: AtomicUsize,
     /// For log lines that any host can cause.
     pub(crate) log: LogLimit,
@@ -260,11 +261,13 @@ impl Shared {
         *threads
     }
 
+    /// The regions that are offered now.
     pub(crate) fn regions(&self) -> Arc<[OfferedRegion]> {
         Arc::clone(&lock(&self.regions))
     }
 
-    pub(crate) fn tell(&self, event: ServerEvent) {
+    /// Logs an event, and passes it to the observer.
+    pub(crate) fn report(&self, event: ServerEvent) {
         match &event {
             ServerEvent::Failed { peer, why } => {
                 if let Some(left_out) = self.log.allows() {
@@ -290,10 +293,10 @@ impl Shared {
     }
 }
 
-/// One of the handshakes that may run at a time, and a thread that stopping waits for.
+/// One of the handshakes that may run at a time, and one of the threads for which `stop` waits.
 pub(crate) struct Permit {
     shared: Arc<Shared>,
-    shaking: bool,
+    in_handshake: bool,
 }
 
 impl Permit {
@@ -303,12 +306,12 @@ impl Permit {
             return None;
         }
         *lock(&shared.threads) += 1;
-        Some(Self { shared: Arc::clone(shared), shaking: true })
+        Some(Self { shared: Arc::clone(shared), in_handshake: true })
     }
 
-    /// The handshake is over; the thread goes on.
-    pub(crate) fn shaken(&mut self) {
-        if std::mem::take(&mut self.shaking) {
+    /// Counts the handshake as over. The thread goes on.
+    pub(crate) fn end_handshake(&mut self) {
+        if std::mem::take(&mut self.in_handshake) {
             self.shared.handshakes.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -316,7 +319,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.shaken();
+        self.end_handshake();
         *lock(&self.shared.threads) -= 1;
         self.shared.thread_ended.notify_all();
     }

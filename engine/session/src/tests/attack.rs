@@ -1,4 +1,4 @@
-//! Somebody between the two, or in place of one.
+//! Attackers between the two peers, or in place of one.
 
 use std::io::Write;
 
@@ -25,7 +25,7 @@ fn whole_exchange(rig: &Rig, flip: Option<Flip>) -> (Result<(), String>, [Vec<u8
     (result, thread.join().unwrap())
 }
 
-/// Bytes that the reader sends before it says goodbye, and that the producer sends.
+/// The bytes that the reader sends before `Bye`, and the bytes that the producer sends.
 fn lengths() -> [usize; 2] {
     let sum = |kinds: &[MessageKind]| kinds.iter().map(|kind| kind.bytes()).sum();
     [
@@ -36,8 +36,8 @@ fn lengths() -> [usize; 2] {
 
 fn refuses(rig: &Rig, flip: Flip) {
     let (result, _) = whole_exchange(rig, Some(flip));
-    assert!(result.is_err(), "{flip:?} went through");
-    // Nothing of it is left behind.
+    assert!(result.is_err(), "{flip:?} was accepted");
+    // No session and no lane remains.
     while rig.server.sessions() > 0 {
         std::thread::yield_now();
     }
@@ -45,7 +45,7 @@ fn refuses(rig: &Rig, flip: Flip) {
 }
 
 #[test]
-fn untouched_bytes_go_through_and_are_as_many_as_the_formats_say() {
+fn unchanged_bytes_are_accepted_and_have_the_documented_length() {
     let rig = Rig::new();
     let (result, [there, back]) = whole_exchange(&rig, None);
     result.unwrap();
@@ -54,9 +54,9 @@ fn untouched_bytes_go_through_and_are_as_many_as_the_formats_say() {
     assert_eq!(back.len(), to_reader);
 }
 
-/// All of the three messages by which the two get to know each other.
+/// Changes every byte of the first three messages.
 #[test]
-fn no_byte_of_the_first_words_can_be_changed() {
+fn no_byte_of_the_first_messages_can_be_changed() {
     let rig = Rig::new();
     for (way, len) in [
         (Way::ToProducer, MessageKind::Hello.bytes() + MessageKind::Propose.bytes()),
@@ -120,8 +120,8 @@ fn a_replayed_producer_is_refused() {
 }
 
 #[test]
-fn a_reader_does_not_take_its_own_words_for_a_producers() {
-    // As they are.
+fn a_reader_refuses_its_own_messages_sent_back() {
+    // Sent back unchanged.
     let error = reader_meets(|mut stream| {
         let (_, frame) = read_message(&mut stream);
         stream.write_all(&frame).unwrap();
@@ -134,7 +134,7 @@ fn a_reader_does_not_take_its_own_words_for_a_producers() {
     let text =
         "the peer sent no valid Challenge (message kind 2), but Hello: does something else use this port?";
     assert!(error.to_string().ends_with(text), "{error}");
-    // Dressed up as a challenge.
+    // Changed into a challenge.
     let error = reader_meets(|mut stream| {
         let (Message::Hello(own), _) = read_message(&mut stream) else { panic!("no hello") };
         let challenge = Message::Challenge(crate::Greeting { role: Role::Producer, ..own }, 1);
@@ -144,7 +144,7 @@ fn a_reader_does_not_take_its_own_words_for_a_producers() {
     assert!(matches!(error.cause, Cause::Forged), "{error}");
 }
 
-/// Who relays between a reader and a producer and then goes on alone has no key to go on with.
+/// A relay between a reader and a producer cannot take over the session, since it has no key.
 #[test]
 fn a_session_cannot_be_taken_over() {
     let rig = Rig::new();
@@ -167,17 +167,17 @@ fn a_session_cannot_be_taken_over() {
     assert!(matches!(why.cause, Cause::Forged), "{why}");
 }
 
-/// A refusal that anybody can send is reported as such, and after the producer has proved itself an
-/// unproven one is a forgery.
+/// A refusal without a right MAC is reported as not authenticated; once the producer is
+/// authenticated, such a refusal is a forgery.
 #[test]
-fn a_forged_refusal_is_not_believed() {
+fn a_forged_refusal_is_reported_as_forged() {
     let error = reader_meets(|mut stream| {
         read_message(&mut stream);
-        let refusal = crate::handshake::blunt_refusal("mallory".parse().unwrap(), Reason::Stopping);
+        let refusal = crate::handshake::unauthenticated_refusal("mallory".parse().unwrap(), Reason::Stopping);
         stream.write_all(&refusal).unwrap();
     });
     assert!(matches!(error.cause, Cause::Refused { verified: false, .. }), "{error}");
-    assert!(error.to_string().contains("unproven"), "{error}");
+    assert!(error.to_string().contains("not authenticated"), "{error}");
 
     let rig = Rig::new();
     let (address, thread) = impostor({
@@ -187,7 +187,8 @@ fn a_forged_refusal_is_not_believed() {
             producer.write_all(&read_message(&mut reader).1).unwrap();
             reader.write_all(&read_message(&mut producer).1).unwrap();
             read_message(&mut reader);
-            let refusal = crate::handshake::blunt_refusal("mallory".parse().unwrap(), Reason::Stopping);
+            let refusal =
+                crate::handshake::unauthenticated_refusal("mallory".parse().unwrap(), Reason::Stopping);
             reader.write_all(&refusal).unwrap();
         }
     });
@@ -196,7 +197,7 @@ fn a_forged_refusal_is_not_believed() {
     thread.join().unwrap();
 }
 
-/// A reader that has the key and keeps to nothing else, in session.
+/// A reader that has the key and breaks the protocol in a session.
 struct Rogue {
     stream: std::net::TcpStream,
     channel: Channel,
@@ -234,7 +235,7 @@ impl Rogue {
 }
 
 #[test]
-fn a_reader_that_asks_for_nonsense_gets_none() {
+fn invalid_requests_are_refused_one_by_one() {
     let rig = Rig::new();
     let mut rogue = Rogue::new(&rig);
     let ask = |number, remote_rail, end: u8| LaneAsk {
@@ -245,7 +246,7 @@ fn a_reader_that_asks_for_nonsense_gets_none() {
     };
     let lanes =
         [ask(1, 0, 2), ask(1, 1, 4), ask(2, 2, 6), ask(3, 15, 8), ask(4, 1, 10)].into_iter().collect();
-    // Each is answered once, whatever becomes of the others and in whatever order.
+    // Each request is answered once, in any order.
     let mut message = rogue.ask(&Message::Lanes(LaneAsks { exchange: 99, lanes }));
     let mut codes = Vec::new();
     loop {
@@ -262,7 +263,7 @@ fn a_reader_that_asks_for_nonsense_gets_none() {
     let (in_use, no_rail) = (Err(LaneRefusalCode::NumberInUse), Err(LaneRefusalCode::NoSuchRail));
     assert_eq!(codes, [(1, Ok(())), (1, in_use), (2, no_rail), (3, no_rail), (4, Ok(()))]);
     assert_eq!(rig.server.lanes(), [1, 1]);
-    // What only a producer says ends it.
+    // A message that only a producer sends ends the session.
     let regions = Message::Regions { first: 0, regions: heapless::Vec::default() };
     assert_eq!(rogue.ask(&regions), Message::Bye(ByeReason::Protocol));
     let why = rig.closed();

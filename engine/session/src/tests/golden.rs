@@ -1,4 +1,4 @@
-//! The bytes, fixed. A change of a golden file is another version of the protocol.
+//! The bytes of every message, in golden files. A change of one is another version of the protocol.
 
 use std::fmt::Write;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -23,7 +23,7 @@ fn dump(bytes: &[u8]) -> String {
     text
 }
 
-/// One of each kind, every field with a value of its own.
+/// One message of each kind; every field has a value of its own.
 pub(super) fn samples() -> [Message; 11] {
     let greeting = |role, nonce, node: &str| Greeting {
         versions: Versions::new(1, 3).unwrap(),
@@ -132,7 +132,7 @@ fn sealed() -> Vec<(MessageKind, Vec<u8>)> {
 }
 
 #[test]
-fn bytes_are_as_they_were() {
+fn messages_encode_to_the_golden_bytes() {
     let golden = [
         include_str!("../wire/hello.hex"),
         include_str!("../wire/challenge.hex"),
@@ -153,7 +153,7 @@ fn bytes_are_as_they_were() {
 }
 
 #[test]
-fn what_was_encoded_is_what_is_parsed() {
+fn an_encoded_message_parses_to_itself() {
     for (message, (kind, frame)) in samples().iter().zip(sealed()) {
         assert_eq!(message.kind(), kind);
         assert_eq!(parse(&frame).as_ref(), Ok(message));

@@ -17,7 +17,7 @@ fn attach(
 }
 
 #[test]
-fn lanes_are_ready_when_they_are_told_and_freed_with_the_session() {
+fn answered_lanes_are_ready_and_the_sessions_end_frees_them() {
     let rig = Rig::new();
     let mut session = rig.connect().unwrap();
     let mut dial = Dial::new(&rig.ends);
@@ -29,7 +29,7 @@ fn lanes_are_ready_when_they_are_told_and_freed_with_the_session() {
     let names: Vec<_> = lanes.iter().map(|l| (l.number.0.get(), l.rail.0, l.remote_rail.0)).collect();
     assert_eq!(names, [(1, 0, 0), (2, 1, 1), (3, 0, 1), (4, 1, 1)]);
     assert_eq!(rig.server.lanes(), [1, 3]);
-    // A later reader learns of them, and can stay away.
+    // A later reader gets their number in its offer.
     let other = rig.connect().unwrap();
     let loads: Vec<_> = other.offer().rails.iter().map(|rail| rail.lanes).collect();
     assert_eq!(loads, [1, 3]);
@@ -42,7 +42,7 @@ fn lanes_are_ready_when_they_are_told_and_freed_with_the_session() {
 }
 
 #[test]
-fn a_lane_that_cannot_be_made_takes_no_other_with_it() {
+fn a_lane_that_cannot_be_made_leaves_the_other_lanes_alone() {
     let rig = Rig::new();
     let mut session = rig.connect().unwrap();
     let mut dial = Dial::new(&rig.ends);
@@ -67,7 +67,7 @@ fn a_lane_that_cannot_be_made_takes_no_other_with_it() {
 }
 
 #[test]
-fn an_end_that_the_reader_cannot_use_is_given_back() {
+fn a_producers_end_that_the_reader_cannot_connect_is_given_back() {
     let rig = Rig::new();
     let mut session = rig.connect().unwrap();
     let mut dial = Dial::new(&rig.ends);
@@ -83,19 +83,22 @@ fn an_end_that_the_reader_cannot_use_is_given_back() {
 }
 
 #[test]
-fn more_lanes_than_one_exchange_holds_take_several_up_to_the_sessions_limit() {
+fn lanes_beyond_one_message_take_several_messages_up_to_the_sessions_limit() {
     let rig = Rig::with(ServerConfig { max_lanes: 150, ..ServerConfig::default() }, 0);
     let mut session = rig.connect().unwrap();
     let lanes = attach(&mut session, &mut Dial::new(&rig.ends), &[(1, 0); 160]);
     assert!(lanes[..150].iter().all(Result::is_ok));
     for lane in &lanes[150..] {
         let Err(SessionLaneError::Refused(refusal)) = lane else { panic!("{lane:?}") };
-        assert_eq!((refusal.code, refusal.text.as_str()), (LaneRefusalCode::TooMany, "150 is the most"));
+        assert_eq!(
+            (refusal.code, refusal.text.as_str()),
+            (LaneRefusalCode::TooMany, "a session may have 150 lanes")
+        );
     }
 }
 
 #[test]
-fn a_producer_that_goes_away_is_noticed() {
+fn the_end_of_a_stopped_producer_is_found() {
     let mut rig = Rig::new();
     let mut session = rig.connect().unwrap();
     let mut dial = Dial::new(&rig.ends);
@@ -115,7 +118,7 @@ fn a_connection_that_breaks_ends_the_session_on_both_sides() {
     let (address, cut) = middle(rig.server.local_addr(), None);
     let mut session = crate::connect(&address.into(), &key(), hello(), soon()).unwrap();
     attach(&mut session, &mut Dial::new(&rig.ends), &[(0, 0)]).remove(0).unwrap();
-    // Without a word, as when a process is killed.
+    // Without `Bye`, as when a process is killed.
     rustix::net::shutdown(&session, rustix::net::Shutdown::Write).unwrap();
     let why = rig.closed();
     assert!(matches!(why.cause, Cause::Closed), "{why}");
@@ -145,7 +148,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_lane_that_comes_too_late_is_given_back_and_the_session_goes_on() {
+fn a_lane_that_is_made_too_late_is_given_back_and_the_session_goes_on() {
     let ends = Ends { accept_takes: Duration::from_millis(500), ..Ends::default() };
     let server = server(&ends);
     let mut session = crate::connect(&server.local_addr().into(), &key(), hello(), soon()).unwrap();
@@ -161,7 +164,7 @@ fn a_lane_that_comes_too_late_is_given_back_and_the_session_goes_on() {
 }
 
 #[test]
-fn a_slow_rail_delays_no_lane_of_another_and_no_goodbye() {
+fn a_slow_rail_delays_neither_other_rails_lanes_nor_the_end() {
     let ends = Ends { rail_1_refuses_after: Some(Duration::from_secs(1)), ..Ends::default() };
     let server = server(&ends);
     let mut session = crate::connect(&server.local_addr().into(), &key(), hello(), soon()).unwrap();
@@ -180,14 +183,14 @@ fn a_slow_rail_delays_no_lane_of_another_and_no_goodbye() {
     assert!(lanes.iter().any(|lane| matches!(lane, Err(SessionLaneError::Late))), "12 s did not pass");
     assert!(session.is_alive());
     assert_eq!(server.lanes(), [12, 0]);
-    // What has not been begun is not made when the session is over.
+    // Lanes that no thread has begun are not made after the session's end.
     drop(session);
     until("the session has ended", || server.sessions() == 0);
     assert!(ends.ready.lock().unwrap().is_empty());
 }
 
 #[test]
-fn a_lane_that_is_given_back_while_it_is_made_is_freed() {
+fn a_lane_that_is_given_back_while_it_is_being_made_is_freed() {
     let ends = Ends { accept_takes: Duration::from_millis(300), ..Ends::default() };
     let server = server(&ends);
     let mut session = crate::connect(&server.local_addr().into(), &key(), hello(), soon()).unwrap();
@@ -206,7 +209,7 @@ fn a_lane_that_is_given_back_while_it_is_made_is_freed() {
 }
 
 #[test]
-fn a_producer_that_never_answers_is_not_asked_for_ever() {
+fn a_producer_that_never_answers_gets_a_bounded_number_of_requests() {
     let ends = Ends { accept_takes: Duration::from_secs(1), ..Ends::default() };
     let server = server(&ends);
     let mut session = crate::connect(&server.local_addr().into(), &key(), hello(), soon()).unwrap();

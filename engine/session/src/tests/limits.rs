@@ -1,4 +1,4 @@
-//! Time, numbers, and the places where a server listens.
+//! The limits of time and number, and the addresses at which a server listens.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -29,7 +29,7 @@ fn a_silent_peer_is_an_error_that_says_for_how_long() {
     assert_eq!(error.step, Step::Awaiting(MessageKind::Hello));
     assert!(error.to_string().contains("0.2 s"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(10));
-    // Silent in the middle, too.
+    // The same in the middle of a message.
     let mut half = rig.raw();
     half.write_all(&raw_hello(|_| ())).unwrap();
     let error = rig.failure();
@@ -38,7 +38,7 @@ fn a_silent_peer_is_an_error_that_says_for_how_long() {
 }
 
 #[test]
-fn a_silent_producer_is_an_error_too() {
+fn a_silent_producer_is_an_error_for_the_reader() {
     let (address, thread) = impostor(|mut stream| {
         let mut all = Vec::new();
         stream.read_to_end(&mut all).unwrap();
@@ -50,7 +50,7 @@ fn a_silent_producer_is_an_error_too() {
 }
 
 #[test]
-fn a_dripping_peer_does_not_live_for_ever() {
+fn a_reader_that_sends_slowly_meets_the_handshakes_deadline() {
     let limit = 3 * SHORT;
     let config = ServerConfig { silence: SHORT, handshake: limit, ..ServerConfig::default() };
     let rig = Rig::with(config, 0);
@@ -71,9 +71,9 @@ fn a_dripping_peer_does_not_live_for_ever() {
 }
 
 #[test]
-fn a_dripping_producer_meets_the_readers_deadline() {
+fn a_producer_that_sends_slowly_meets_the_readers_deadline() {
     let (address, thread) = impostor(|mut stream| {
-        for byte in crate::handshake::blunt_refusal("drip".parse().unwrap(), Reason::Stopping) {
+        for byte in crate::handshake::unauthenticated_refusal("drip".parse().unwrap(), Reason::Stopping) {
             if stream.write_all(&[byte]).is_err() {
                 break;
             }
@@ -88,7 +88,7 @@ fn a_dripping_producer_meets_the_readers_deadline() {
 }
 
 #[test]
-fn a_peer_that_closes_in_the_middle_is_told_from_one_that_stays() {
+fn a_connection_closed_within_a_message_is_an_error_of_its_own() {
     let rig = Rig::new();
     rig.raw().write_all(&raw_hello(|_| ())[..64]).unwrap();
     assert!(matches!(rig.failure().cause, Cause::Truncated { got: 64, want: 128 }));
@@ -107,7 +107,7 @@ fn a_peer_that_closes_in_the_middle_is_told_from_one_that_stays() {
 }
 
 #[test]
-fn ninety_nine_silent_peers_delay_nobody() {
+fn ninety_nine_silent_peers_delay_no_other_peer() {
     let rig = Rig::new();
     let silent: Vec<TcpStream> = (0..99).map(|_| rig.raw()).collect();
     let begun = Instant::now();
@@ -119,14 +119,14 @@ fn ninety_nine_silent_peers_delay_nobody() {
 }
 
 #[test]
-fn silent_strangers_lock_nobody_out() {
+fn silent_connections_do_not_keep_a_reader_out() {
     let rig = Rig::new();
     let limit = ServerConfig::default().max_handshakes;
     let mut silent: Vec<TcpStream> = (0..limit + 64).map(|_| rig.raw()).collect();
     let session = rig.connect().unwrap();
     assert_eq!(session.offer().regions.len(), 3);
-    // Of one address half of the places are taken, by the youngest; the oldest went, and was told
-    // why.
+    // The youngest connections of one address have half of the places; the oldest one was
+    // displaced, and got the reason.
     let mut told = Vec::new();
     silent[0].read_to_end(&mut told).unwrap();
     let refusal = crate::parse(&told).unwrap();
@@ -144,7 +144,7 @@ fn silent_strangers_lock_nobody_out() {
 }
 
 #[test]
-fn strangers_that_come_without_end_lock_nobody_out() {
+fn connections_without_end_do_not_keep_a_reader_out() {
     let rig = Rig::with(ServerConfig { max_handshakes: 8, ..ServerConfig::default() }, 0);
     let (address, flood) = (rig.server.local_addr(), AtomicBool::new(true));
     std::thread::scope(|scope| {
@@ -159,8 +159,8 @@ fn strangers_that_come_without_end_lock_nobody_out() {
             }
         });
         let begun = Instant::now();
-        // Some 500 a second come, and have four places: a handshake of a few round trips gets
-        // through, once in a few times at least.
+        // Some 500 connections a second compete for four places: a handshake of a few round trips
+        // succeeds at least once in several tries.
         let mut tries = 0;
         while let Err(error) = rig.connect() {
             tries += 1;
@@ -171,7 +171,7 @@ fn strangers_that_come_without_end_lock_nobody_out() {
 }
 
 #[test]
-fn a_newcomer_that_has_spoken_stays_longer_than_one_that_has_not() {
+fn a_connection_that_has_sent_a_hello_stays_longer_than_a_silent_one() {
     let rig = Rig::with(ServerConfig { max_handshakes: 4, ..ServerConfig::default() }, 0);
     let mut spoken = rig.raw();
     spoken.write_all(&raw_hello(|_| ())).unwrap();
@@ -188,7 +188,7 @@ fn a_newcomer_that_has_spoken_stays_longer_than_one_that_has_not() {
 }
 
 #[test]
-fn one_session_too_many_is_refused() {
+fn a_session_beyond_the_limit_is_refused() {
     let rig = Rig::with(ServerConfig { max_sessions: 1, ..ServerConfig::default() }, 0);
     let first = rig.connect().unwrap();
     let error = rig.connect().unwrap_err();
@@ -204,7 +204,7 @@ fn one_session_too_many_is_refused() {
 }
 
 #[test]
-fn stopping_says_goodbye_and_waits_for_nobody() {
+fn stopping_sends_bye_and_does_not_wait_for_peers() {
     let mut rig = Rig::new();
     let mut session = rig.connect().unwrap();
     let silent = rig.raw();
@@ -227,14 +227,14 @@ fn stopping_says_goodbye_and_waits_for_nobody() {
 }
 
 #[test]
-fn each_start_is_another_epoch() {
+fn each_start_has_another_epoch() {
     let (one, two) = (Rig::new(), Rig::new());
     assert_eq!(one.connect().unwrap().offer().epoch, one.server.epoch());
     assert_ne!(one.server.epoch(), two.server.epoch());
 }
 
 #[test]
-fn a_port_in_use_is_named_with_a_way_out() {
+fn the_error_of_a_port_in_use_says_what_to_do() {
     let rig = Rig::new();
     let address = rig.server.local_addr();
     let start = |producer| {
@@ -250,12 +250,12 @@ fn a_port_in_use_is_named_with_a_way_out() {
     let error = start(ProducerDescription { layout: other, regions: vec![region(0)], ..producer });
     assert_eq!(
         error.to_string(),
-        "1 of 1 parts have 4096 bytes of each page together, the layout's pages have 512"
+        "the regions hold 1 of 1 parts, 4096 bytes of each page, but the layout's pages have 512"
     );
 }
 
 #[test]
-fn an_address_of_no_interface_is_named() {
+fn the_error_of_an_address_without_an_interface_says_so() {
     let producer =
         ProducerDescription { node: "prefill-2".parse().unwrap(), layout: layout(), regions: Vec::new() };
     // TEST-NET-1 of RFC 5737.
@@ -285,7 +285,7 @@ fn ipv6_loopback_works_where_there_is_one() {
 }
 
 #[test]
-fn regions_beyond_one_message_arrive_in_order_and_beyond_the_maximum_not_at_all() {
+fn regions_beyond_one_message_arrive_in_order_and_too_many_are_refused() {
     let rig = Rig::with(ServerConfig::default(), 40);
     let session = rig.connect().unwrap();
     let all: Vec<_> = (0..40).map(region).collect();
@@ -298,10 +298,10 @@ fn regions_beyond_one_message_arrive_in_order_and_beyond_the_maximum_not_at_all(
     assert!(rig.connect().unwrap().offer().regions.is_empty());
 }
 
-/// A proxy that falls silent, like the child of a fork that has inherited the connection of a dead
-/// process: nothing comes, and nothing closes.
+/// A proxy stops passing bytes on and keeps the connection open, as a child of a fork does with the
+/// connection of a dead process.
 #[test]
-fn a_peer_that_is_not_heard_is_gone_and_one_that_is_idle_is_not() {
+fn a_peer_that_sends_nothing_is_gone_and_an_idle_one_is_not() {
     let rig = Rig::new();
     let mut idle = rig.connect().unwrap();
     let frozen = Arc::new(AtomicBool::new(false));

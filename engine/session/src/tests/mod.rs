@@ -1,10 +1,10 @@
-//! Two peers on loopback, and what can come between them.
+//! Two peers on loopback: agreement, refusals, limits, lanes, and attacks on the connection.
 
 mod attack;
+mod error_sources;
 mod golden;
 mod lanes;
 mod limits;
 mod parsing;
 mod refusals;
 mod rig;
-mod told_once;

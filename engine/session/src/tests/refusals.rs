@@ -1,4 +1,4 @@
-//! A mismatch is told to both sides, with both sides' names and numbers.
+//! Both sides get the same refusal, with both sides' names and numbers.
 
 use std::io::Write;
 use std::num::{NonZeroU16, NonZeroU64};
@@ -11,7 +11,7 @@ use crate::{
     Reason, Role, SessionError, Step, Versions, connect,
 };
 
-/// Both sides saw the same, each from its own side.
+/// Checks that both sides got the same refusal, each from its own side, and returns its reason.
 fn refused(reader: &SessionError, producer: &SessionError) -> Reason {
     let (ours, theirs) = (reader.refusal().unwrap(), producer.refusal().unwrap());
     assert_eq!(*ours, theirs.flip());
@@ -62,24 +62,24 @@ fn the_same_bytes_under_two_names_are_agreed_on() {
     assert!(other != layout() && other.same_bytes(&layout()));
     let hello = Hello { layout: other, ..hello() };
     let session = connect(&rig.server.local_addr().into(), &key(), hello, soon()).unwrap();
-    // Each keeps its own name for it: the reader is told the producer's.
+    // The offer has the producer's name for the layout.
     assert_eq!(session.offer().layout, layout());
 }
 
 #[test]
-fn keys_that_differ_are_told_by_their_ids() {
+fn differing_keys_are_reported_by_their_ids() {
     let rig = Rig::new();
     let other = PeerKey::from_bytes([0x77; 32]);
     let error = connect(&rig.server.local_addr().into(), &other, hello(), soon()).unwrap_err();
     let reason = refused(&error, &rig.failure());
     assert_eq!(reason, Reason::Key(Both { ours: id_of(0x77), theirs: id_of(0x5a) }));
     let text = error.to_string();
-    // Whose keys differ cannot prove anything to each other.
+    // Peers with different keys cannot authenticate to each other.
     assert!(matches!(error.cause, Cause::Refused { verified: false, .. }), "{text}");
-    assert!(text.contains("unproven") && text.contains(&id_of(0x5a).to_string()), "{text}");
+    assert!(text.contains("not authenticated") && text.contains(&id_of(0x5a).to_string()), "{text}");
 }
 
-/// Who knows the id only, and not the key, gets no further.
+/// A peer that knows a key's id and not the key is refused.
 #[test]
 fn a_wrong_key_under_the_right_id_is_a_forgery() {
     let rig = Rig::new();
@@ -99,7 +99,7 @@ fn a_wrong_key_under_the_right_id_is_a_forgery() {
 }
 
 #[test]
-fn disjoint_versions_are_refused_provably() {
+fn disjoint_versions_are_refused_with_a_right_mac() {
     let rig = Rig::new();
     let mut stream = rig.raw();
     let future = Versions::new(2, 3).unwrap();
@@ -117,7 +117,7 @@ fn disjoint_versions_are_refused_provably() {
 }
 
 #[test]
-fn overlapping_versions_meet_at_the_highest() {
+fn overlapping_versions_use_the_highest_common_one() {
     let rig = Rig::new();
     let mut stream = rig.raw();
     stream.write_all(&raw_hello(|greeting| greeting.versions = Versions::new(1, 7).unwrap())).unwrap();
@@ -126,7 +126,7 @@ fn overlapping_versions_meet_at_the_highest() {
 }
 
 #[test]
-fn two_producers_do_not_get_together() {
+fn two_producers_refuse_each_other() {
     let rig = Rig::new();
     let mut stream = rig.raw();
     stream.write_all(&raw_hello(|greeting| greeting.role = Role::Producer)).unwrap();
@@ -134,7 +134,8 @@ fn two_producers_do_not_get_together() {
     assert_eq!(refusal.reason, Reason::Role(Both { ours: Role::Producer, theirs: Role::Producer }));
 }
 
-/// A producer that has the key, and answers a reader's hello by what `answer` makes of it.
+/// A producer that has the key, and answers a reader's hello with the greeting that `answer`
+/// returns.
 fn keyholder(
     answer: impl FnOnce(crate::Greeting) -> Message + Send + 'static,
 ) -> (Result<crate::Session, SessionError>, Message) {
@@ -181,7 +182,7 @@ fn a_reader_refuses_a_producer_with_another_role_or_key() {
     assert!(matches!(said, Message::Refused(told) if told.reason == Reason::Key(ids.flip())));
 }
 
-/// What a producer with the key announces, and the regions that it sends then.
+/// A producer with the key sends other regions than its offer announced.
 #[test]
 fn a_reader_refuses_regions_that_are_not_the_announced_ones() {
     let regions = |first, of: &[u32]| Message::Regions {
@@ -190,9 +191,9 @@ fn a_reader_refuses_regions_that_are_not_the_announced_ones() {
     };
     let odd = Message::Regions { first: 0, regions: [region(0).of_part(1)].into_iter().collect() };
     for (announced, sent, what) in [
-        (2, regions(1, &[1]), "not those it announced"),
-        (2, regions(0, &[]), "not those it announced"),
-        (2, regions(0, &[0, 1, 2]), "not those it announced"),
+        (2, regions(1, &[1]), "differ from the number and order that its offer announced"),
+        (2, regions(0, &[]), "differ from the number and order that its offer announced"),
+        (2, regions(0, &[0, 1, 2]), "differ from the number and order that its offer announced"),
         (1, odd, "region 0 holds part 1"),
     ] {
         let (address, thread) = impostor(move |mut stream| {
@@ -223,7 +224,7 @@ fn a_reader_refuses_regions_that_are_not_the_announced_ones() {
 }
 
 #[test]
-fn something_else_on_the_port_is_called_that() {
+fn another_protocol_on_the_port_is_recognised() {
     let (address, thread) = impostor(|mut stream| {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         read_message(&mut stream);
@@ -239,7 +240,7 @@ fn something_else_on_the_port_is_called_that() {
 }
 
 #[test]
-fn nobody_there_is_told_at_once() {
+fn a_port_without_a_listener_fails_at_once() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let begun = Instant::now();
     let error = connect(&address.into(), &key(), hello(), soon()).unwrap_err();

@@ -1,5 +1,5 @@
-//! What the tests share: a producer, a reader, a transport that needs an exchange, a man in the
-//! middle.
+//! What the tests share: a producer, a reader, a transport that needs an exchange, and a proxy that
+//! can change bytes.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -80,7 +80,7 @@ pub(super) fn rails(count: usize) -> RailList {
 pub(super) struct Ends {
     pub(super) ready: Arc<Mutex<HashSet<LaneBlob>>>,
     pub(super) accept_takes: Duration,
-    /// Rail 1 takes so long to say no.
+    /// How long rail 1 takes to refuse a lane.
     pub(super) rail_1_refuses_after: Option<Duration>,
 }
 
@@ -90,7 +90,7 @@ pub(super) fn reversed(blob: &LaneBlob) -> LaneBlob {
     LaneBlob(bytes)
 }
 
-/// In byte 1 of a reader's end: the producer shall not manage to make its own.
+/// The value in byte 1 of a reader's end for which the producer fails to make its own end.
 const UNWANTED: u8 = 1;
 
 impl LaneAcceptor for Ends {
@@ -182,7 +182,7 @@ pub(super) fn pairs(list: &[(u8, u8)]) -> Vec<RailPair> {
     list.iter().map(pair).collect()
 }
 
-/// A producer that listens on loopback, and what it was told of.
+/// A producer that listens on loopback, and its events.
 pub(super) struct Rig {
     pub(super) server: Server,
     pub(super) ends: Ends,
@@ -208,7 +208,7 @@ impl Rig {
         Self { server, ends, events }
     }
 
-    /// What the server says next.
+    /// The server's next event.
     pub(super) fn event(&self) -> ServerEvent {
         self.events.recv_timeout(Duration::from_secs(20)).expect("an event")
     }
@@ -220,7 +220,7 @@ impl Rig {
         }
     }
 
-    /// The end of the session that stands.
+    /// Why the open session ended.
     pub(super) fn closed(&self) -> SessionError {
         loop {
             match self.event() {
@@ -248,7 +248,7 @@ pub(super) fn raw(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A hello that the producer likes, but for what `change` does to it.
+/// A hello that the producer accepts, as changed by `change`.
 pub(super) fn raw_hello(change: impl FnOnce(&mut crate::Greeting)) -> Vec<u8> {
     let mut greeting = crate::Greeting {
         versions: Versions::SUPPORTED,
@@ -279,7 +279,7 @@ pub(super) fn impostor(act: impl FnOnce(TcpStream) + Send + 'static) -> (SocketA
     (address, thread)
 }
 
-/// Which way bytes go past the man in the middle.
+/// The direction of bytes through the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     ToProducer = 0,
@@ -294,7 +294,8 @@ pub(super) struct Flip {
     pub(super) mask: u8,
 }
 
-/// Passes one connection on to `producer`, changes a byte if told so, and records each way.
+/// Passes one connection on to `producer`, changes the byte that `flip` names, and records both
+/// directions.
 pub(super) fn middle(producer: SocketAddr, flip: Option<Flip>) -> (SocketAddr, JoinHandle<[Vec<u8>; 2]>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

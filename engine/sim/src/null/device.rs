@@ -1,5 +1,5 @@
-//! The device and its driver, as C sees them.
-#![allow(unsafe_code, reason = "a driver behind a C function table: raw queues, raw chains")]
+//! The null device and its driver, behind a table of C functions.
+#![allow(unsafe_code, reason = "a driver behind a C function table works on raw queues and chains")]
 
 use core::ptr;
 
@@ -13,9 +13,9 @@ pub(super) const ENOMEM: i32 = 12;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Ops {
-    /// `post_send(qp, wr, bad_wr)`: 0 or an errno.
+    /// `post_send(qp, wr, bad_wr)` returns 0 or an errno.
     pub post_send: unsafe extern "C" fn(*mut Qp, *mut SendWr, *mut *mut SendWr) -> i32,
-    /// `poll_cq(cq, num_entries, wc)`: how many.
+    /// `poll_cq(cq, num_entries, wc)` returns how many completions it has written.
     pub poll_cq: unsafe extern "C" fn(*mut Cq, i32, *mut Wc) -> i32,
 }
 
@@ -36,7 +36,7 @@ pub(super) static CONTEXT: Context = Context { ops: Ops { post_send, poll_cq } }
 pub struct Wqe(pub [u64; 8]);
 
 impl Wqe {
-    /// Nothing.
+    /// An entry that has not been written.
     pub const NEW: Self = Self([0; 8]);
 }
 
@@ -46,13 +46,13 @@ impl Wqe {
 pub struct Cqe {
     wr_id: u64,
     qp: *mut Qp,
-    /// The send queue's tail once this has been polled.
+    /// The send queue's tail once this completion has been polled.
     upto: u32,
     status: WcStatus,
 }
 
 impl Cqe {
-    /// Nothing.
+    /// An entry that has not been written.
     pub const NEW: Self = Self { wr_id: 0, qp: ptr::null_mut(), upto: 0, status: WcStatus::SUCCESS };
 }
 
@@ -68,7 +68,7 @@ pub struct Cq {
 }
 
 impl Cq {
-    /// None yet: [`NullRails::new`](super::NullRails::new) makes it one.
+    /// Not usable before [`NullRails::new`](super::NullRails::new) has set it up.
     pub const NEW: Self = Self { context: &CONTEXT, ring: ptr::null_mut(), mask: 0, head: 0, tail: 0 };
 
     pub(super) const fn over(ring: *mut Cqe, entries: u32) -> Self {
@@ -84,15 +84,15 @@ pub struct Qp {
     cq: *mut Cq,
     ring: *mut Wqe,
     mask: u32,
-    /// Posted.
+    /// Work queue entries posted.
     head: u32,
-    /// Known to be complete.
+    /// Work queue entries known to be complete.
     tail: u32,
     doorbell: u32,
     qp_num: u32,
-    /// In the error state: everything is flushed.
+    /// Whether the QP is in the error state, in which every wr is flushed.
     pub(super) failed: bool,
-    // What is below belongs to the provider.
+    // The fields below belong to the provider.
     pub(super) unread: u8,
     pub(super) id: LaneId,
     /// The next QP of the list that this one is in.
@@ -100,7 +100,7 @@ pub struct Qp {
 }
 
 impl Qp {
-    /// None yet: [`NullRails::new`](super::NullRails::new) makes it one.
+    /// Not usable before [`NullRails::new`](super::NullRails::new) has set it up.
     pub const NEW: Self = Self {
         context: &CONTEXT,
         cq: ptr::null_mut(),
@@ -120,7 +120,7 @@ impl Qp {
         Self { ring, mask: entries - 1, qp_num, link, ..Self::NEW }
     }
 
-    /// Another life on `cq`, with an empty queue.
+    /// Makes it a new QP on `cq`, with an empty queue.
     pub(super) const fn reset(&mut self, cq: *mut Cq) {
         self.cq = cq;
         self.head = 0;
@@ -132,7 +132,8 @@ impl Qp {
         self.cq
     }
 
-    /// What was last written to the doorbell: how many wrs were ever posted.
+    /// The value last written to the doorbell: how many work queue entries have been posted, modulo
+    /// 2^32.
     #[must_use]
     pub const fn doorbell(&self) -> u32 {
         self.doorbell
@@ -181,24 +182,24 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
     // SAFETY: a connected QP's CQ lives as long as it does, and nothing else uses it during the
     // call; it is another object than the QP.
     let cq = unsafe { &mut *qp_ref.cq };
-    // What does not change during the call, held in registers.
+    // These do not change during the call, so they can stay in registers.
     let Qp { ring, mask, tail, failed, qp_num, .. } = *qp_ref;
     let mut head = qp_ref.head;
     let mut errno = 0;
     while !wr.is_null() {
         // SAFETY: a chain of live wrs.
         let request = unsafe { &*wr };
-        let told = failed || request.send_flags.contains(SendFlags::SIGNALED);
+        let signaled = failed || request.send_flags.contains(SendFlags::SIGNALED);
         let queues_are_full =
-            head.wrapping_sub(tail) > mask || (told && cq.head.wrapping_sub(cq.tail) > cq.mask);
+            head.wrapping_sub(tail) > mask || (signaled && cq.head.wrapping_sub(cq.tail) > cq.mask);
         if queues_are_full {
             errno = ENOMEM;
             break;
         }
         if request.opcode != IBV_WR_RDMA_READ || request.num_sge != 1 {
-            // SAFETY: a live wr with as many live sges as it says; the ring of a QP, of which what
-            // is not between tail and head is free.
-            match unsafe { scattered(request, (ring, mask), (head, tail), qp_num, told) } {
+            // SAFETY: a live wr with as many live sges as it says; the ring of a QP, whose entries
+            // outside of tail..head are free.
+            match unsafe { scattered(request, (ring, mask), (head, tail), qp_num, signaled) } {
                 Ok(next) => head = next,
                 Err(error) => {
                     errno = error;
@@ -213,11 +214,11 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
             // SAFETY: an entry of the ring, which belongs to the QP; a ring is written before it is
             // read.
             let Wqe(words) = unsafe { &mut *wqe };
-            // Word by word, in place: an entry built elsewhere and copied waits for its own stores.
-            // Control: index and opcode (0x10, RDMA READ), QP number and size (3 segments of 16
-            // bytes), and whether to tell.
+            // The entry is written word by word in place: building it elsewhere and copying it
+            // would wait for its own stores. Control: index and opcode (0x10, RDMA READ), QP number
+            // and size (3 segments of 16 bytes), and whether a success gives a completion.
             words[0] = be(head << 8 | 0x10, qp_num << 8 | 3);
-            words[1] = be(if told { 8 } else { 0 }, 0);
+            words[1] = be(if signaled { 8 } else { 0 }, 0);
             words[2] = request.remote_addr.to_be();
             words[3] = be(request.rkey, 0);
             words[4] = be(sge.length, sge.lkey);
@@ -226,7 +227,7 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
             words[7] = 0;
             head = head.wrapping_add(1);
         }
-        if told {
+        if signaled {
             let status = if failed { WcStatus::WR_FLUSH_ERR } else { WcStatus::SUCCESS };
             // SAFETY: the index is at most `mask`, and the ring has mask + 1 entries.
             let cqe = unsafe { cq.ring.add((cq.head & cq.mask) as usize) };
@@ -249,13 +250,14 @@ unsafe extern "C" fn post_send(qp: *mut Qp, mut wr: *mut SendWr, bad_wr: *mut *m
 /// The most data segments of a wr.
 pub(super) const MAX_SGES: i32 = 30;
 
-/// Writes a wr of several data segments: two in its first block, four in each that follows. Says
-/// where the next wr begins; or an errno for what it does not know, or has no room for.
+/// Writes a wr of several data segments: two in its first block, four in each further block.
+/// Returns where the next wr begins.
+/// # Errors
+/// EINVAL for another opcode or number of segments, ENOMEM if the ring has no room.
 ///
 /// # Safety
-///
-/// `request` has `num_sge` live sges. `ring` has mask + 1 entries, of which those that are not
-/// between tail and head are the QP's to write.
+/// `request` has `num_sge` live sges. `ring` has mask + 1 entries, and the QP may write those
+/// outside of tail..head.
 #[cold]
 #[inline(never)]
 unsafe fn scattered(
@@ -263,7 +265,7 @@ unsafe fn scattered(
     (ring, mask): (*mut Wqe, u32),
     (head, tail): (u32, u32),
     qp_num: u32,
-    told: bool,
+    signaled: bool,
 ) -> Result<u32, i32> {
     let sges = request.num_sge;
     if request.opcode != IBV_WR_RDMA_READ || !(2..=MAX_SGES).contains(&sges) {
@@ -278,7 +280,7 @@ unsafe fn scattered(
     let list = unsafe { core::slice::from_raw_parts(request.sg_list, sges as usize) };
     let control = [
         be(head << 8 | 0x10, qp_num << 8 | (2 + sges)),
-        be(if told { 8 } else { 0 }, 0),
+        be(if signaled { 8 } else { 0 }, 0),
         request.remote_addr.to_be(),
         be(request.rkey, 0),
     ];
@@ -315,8 +317,8 @@ unsafe extern "C" fn poll_cq(cq: *mut Cq, num_entries: i32, wc: *mut Wc) -> i32 
         let cqe = unsafe { cq.ring.add((cq.tail & cq.mask) as usize) };
         // SAFETY: entries between tail and head have been written by `post_send`.
         let cqe = unsafe { cqe.read() };
-        // SAFETY: QPs live as long as their CQ, and nothing uses them during the call; a QP that is
-        // destroyed has taken its entries along (`purge`).
+        // SAFETY: QPs live as long as their CQ, and nothing uses them during the call; `purge`
+        // removes the entries of a destroyed QP.
         let qp = unsafe { &mut *cqe.qp };
         qp.tail = cqe.upto;
         // SAFETY: 0 <= n < num_entries, for which there is room.
@@ -329,7 +331,7 @@ unsafe extern "C" fn poll_cq(cq: *mut Cq, num_entries: i32, wc: *mut Wc) -> i32 
     n
 }
 
-/// Takes out of `cq` what `qp` still had to tell, as `mlx5_cq_clean` does.
+/// Removes the completions of `qp` from `cq`, as `mlx5_cq_clean` does.
 ///
 /// # Safety
 ///

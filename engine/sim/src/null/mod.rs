@@ -1,11 +1,11 @@
-//! Rails that move nothing and cost almost nothing.
+//! Rails that move nothing and cost almost nothing, to measure the engine above them.
 //!
-//! What an engine costs can be measured only above something that costs less. Here a post is what
-//! it is in a driver, and no more: an indirect call through a table of C functions, a walk along
-//! the chain of [`SendWr`](kvrail_core::verbs_abi::SendWr)s, 64 bytes written per wr into the
-//! lane's ring (a work queue entry as mlx5 lays it out), one doorbell word stored. Every signaled
-//! wr has completed by the next poll of its rail. A prototype of this in C cost 3.4 ns and 66
-//! instructions per wr with a prelinked template chain (docs/performance.md).
+//! The cost of an engine can be measured only above a device that costs less. Posting here does
+//! only what a driver does: an indirect call through a table of C functions, a walk along the chain
+//! of [`SendWr`](kvrail_core::verbs_abi::SendWr)s, 64 bytes written per wr into the lane's ring (a
+//! work queue entry as mlx5 lays it out), and one store to a doorbell word. Every signaled wr has
+//! completed by the next poll of its rail. A prototype of this in C cost 3.4 ns and 66 instructions
+//! per wr with a prelinked template chain (docs/performance.md).
 //!
 //! An engine uses [`NullRails`] as a provider. A hand-written loop, to compare it with, calls
 //! [`ibv_post_send`] and [`ibv_poll_cq`] on the [`Qp`] of a [`NullLane`] and the [`Cq`] of its

@@ -1,4 +1,4 @@
-//! The null device as a provider.
+//! The provider over the null device.
 #![allow(unsafe_code, reason = "implements the provider contract over raw queues")]
 
 use core::marker::PhantomData;
@@ -16,36 +16,36 @@ use super::device::{Cq, Cqe, MAX_SGES, Qp, Wqe, ibv_poll_cq, ibv_post_send, purg
 /// The memory of null rails.
 #[derive(Debug)]
 pub struct NullParts<'m> {
-    /// One per rail, 1 to [`MAX_RAILS`].
+    /// One for each rail; 1 to [`MAX_RAILS`].
     pub cqs: &'m mut [Cq],
-    /// Shared out evenly among the rails; each rail's share is a power of two.
+    /// Divided evenly among the rails; each rail's share must be a power of two.
     pub cqes: &'m mut [Cqe],
-    /// One per lane.
+    /// One for each lane.
     pub qps: &'m mut [Qp],
-    /// Shared out evenly among the lanes; each lane's share is a power of two.
+    /// Divided evenly among the lanes; each lane's share must be a power of two.
     pub wqes: &'m mut [Wqe],
 }
 
-/// NullParts that do not fit each other.
+/// Why [`NullParts`] do not fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NullPartsError {
-    /// No rail, or too many.
-    #[error("{rails} completion queues: there is one per rail, for 1 to {MAX_RAILS} rails")]
+    /// There is no rail, or there are too many.
+    #[error("the parts have {rails} completion queues: give one for each rail, 1 to {MAX_RAILS}")]
     Rails {
-        /// Completion queues given.
+        /// How many completion queues there are.
         rails: usize,
     },
-    /// No power of two for each.
+    /// The entries of a part cannot be divided into shares of a power of two.
     #[error(
-        "{entries} {what} cannot be shared out among {among}: each needs the same power of two, at most 2^31"
+        "{entries} {what} cannot be divided among {among}: each needs the same power of two, at most 2^31"
     )]
     Uneven {
-        /// Which part.
+        /// The part.
         what: &'static str,
-        /// Its length.
+        /// How many entries it has.
         entries: usize,
-        /// Lanes or rails.
+        /// How many lanes or rails there are.
         among: usize,
     },
 }
@@ -65,16 +65,16 @@ impl NullPartsError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NullLaneError {
-    /// No such rail.
-    #[error("there is no rail {rail}: these are {rails}")]
+    /// There is no such rail.
+    #[error("there is no rail {rail}: the null device has {rails}, numbered from 0")]
     NoSuchRail {
-        /// The rail asked for.
+        /// The requested rail.
         rail: u8,
-        /// How many there are.
+        /// How many rails there are.
         rails: usize,
     },
     /// No lane is free.
-    #[error("all lanes are in use: NullParts::qps has one each")]
+    #[error("all lanes are in use: close one and read its LaneClosed, or give NullParts more qps")]
     Full,
 }
 
@@ -89,17 +89,17 @@ impl NullLaneError {
     }
 }
 
-/// The share of each, if it is a power of two.
+/// How many of `entries` each of `among` gets, if that is a power of two.
 fn share(what: &'static str, entries: usize, among: usize) -> Result<u32, NullPartsError> {
     let even = among != 0 && entries.is_multiple_of(among);
     let share = if even { u32::try_from(entries / among).ok().filter(|s| s.is_power_of_two()) } else { None };
     share.ok_or(NullPartsError::Uneven { what, entries, among })
 }
 
-/// What is said of a lane of other rails.
+/// The errno for a lane of another provider.
 const EINVAL: i32 = 22;
 
-/// What a QP still has to say.
+/// The events of a QP that have not been read.
 const FAILED: u8 = 1;
 const CLOSED: u8 = 2;
 
@@ -115,7 +115,7 @@ pub struct NullRails<'m, const CHAIN: usize, const SGES: usize = 1> {
     cq_entries: u32,
     /// QPs without a lane, linked.
     free: *mut Qp,
-    /// QPs with something to say, linked from the first to the last.
+    /// QPs with unread events, linked from the first to the last.
     first_unread: *mut Qp,
     last_unread: *mut Qp,
     id: ProviderId,
@@ -132,7 +132,7 @@ pub struct NullLane<'m> {
 }
 
 impl NullLane<'_> {
-    /// What it was opened as.
+    /// The id that it was opened with.
     #[must_use]
     pub const fn id(&self) -> LaneId {
         self.id
@@ -198,18 +198,17 @@ impl<'m, const CHAIN: usize, const SGES: usize> NullRails<'m, CHAIN, SGES> {
     /// The rail's CQ, for a hand-written loop over [`ibv_poll_cq`].
     ///
     /// # Panics
-    ///
-    /// When there is no such rail.
+    /// If there is no such rail.
     #[inline]
     #[must_use]
     pub fn cq(&mut self, rail: RailIndex) -> *mut Cq {
-        assert!(rail.get() < self.rails, "rail {} of {}", rail.0, self.rails);
+        assert!(rail.get() < self.rails, "there is no rail {} of {}", rail.0, self.rails);
         // SAFETY: within the array of `rails`.
         unsafe { self.cqs.add(rail.get()) }.as_ptr()
     }
 
-    /// Adds to what a QP has to say.
-    fn say(&mut self, mut qp: NonNull<Qp>, what: u8) {
+    /// Adds an event of a QP to those that have not been read.
+    fn queue_event(&mut self, mut qp: NonNull<Qp>, what: u8) {
         // SAFETY: the QP of a lane of these rails, which our caller has; nothing else uses it now.
         let state = unsafe { qp.as_mut() };
         let listed = state.unread != 0;
@@ -265,7 +264,7 @@ impl<const CHAIN: usize, const SGES: usize> Post for NullPost<'_, '_, CHAIN, SGE
     }
 }
 
-/// Does nothing: `wait` of null rails never sleeps.
+/// A waker that does nothing, since `wait` of null rails never sleeps.
 #[derive(Clone, Copy, Debug)]
 pub struct NullWaker;
 
@@ -273,8 +272,9 @@ impl Wake for NullWaker {
     fn wake(&self) {}
 }
 
-// SAFETY: no READ ever writes anything but the rings of the parts, so there is nothing that could
-// be written too late; `post_send` reports as its bad_wr the first wr that it did not take.
+// SAFETY: READs write only into the rings of the parts, so no slot is written too late. `post_send`
+// reports the first wr that it did not take as its bad_wr. Events carry the lane's own id, and
+// `fail`, `drain` and `close` compare the lane's `ProviderId`.
 unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m, CHAIN, SGES> {
     const CHAIN: usize = CHAIN;
     type Unopened = ();
@@ -299,7 +299,7 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
         SGES as u32
     }
 
-    /// Gives key 1 on every rail, for anything: no byte is ever written.
+    /// Gives key 1 on every rail for any memory, since no byte is ever written.
     fn register(&mut self, _: MemoryRange) -> Result<RailKeys, RegisterError> {
         Ok([1; MAX_RAILS])
     }
@@ -336,14 +336,14 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
         n.unsigned_abs() as usize
     }
 
-    /// Takes effect at once: the event is there when this returns.
+    /// Takes effect at once: the event can be read when this returns.
     fn fail(&mut self, lane: &mut NullLane<'m>) {
         if lane.provider != self.id {
             return;
         }
         // SAFETY: the QP of a lane of these rails, which is borrowed.
         unsafe { lane.qp.as_mut() }.failed = true;
-        self.say(lane.qp, FAILED);
+        self.queue_event(lane.qp, FAILED);
     }
 
     fn drain(&mut self, lane: &mut NullLane<'m>, wr_id: WrId) -> Result<(), i32> {
@@ -364,8 +364,8 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
         if errno == 0 { Ok(()) } else { Err(errno) }
     }
 
-    /// Takes effect at once: the event is there when this returns, and the lane's completions are
-    /// gone.
+    /// Takes effect at once: when this returns the event can be read, and the lane's completions
+    /// are gone.
     fn close(&mut self, mut lane: NullLane<'m>) {
         if lane.provider != self.id {
             return;
@@ -376,7 +376,7 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
         // SAFETY: the CQ that `open` gave to the lane, alive for 'm; `self` is borrowed, and the
         // rails are on one thread.
         unsafe { purge(cq, qp) };
-        self.say(lane.qp, CLOSED);
+        self.queue_event(lane.qp, CLOSED);
     }
 
     fn next_event(&mut self) -> Option<ProviderEvent> {
@@ -402,7 +402,7 @@ unsafe impl<'m, const CHAIN: usize, const SGES: usize> Provider for NullRails<'m
         Some(if failed { ProviderEvent::LaneFailed(id) } else { ProviderEvent::LaneClosed(id) })
     }
 
-    /// Returns at once: whatever was posted has completed.
+    /// Returns at once, since every posted wr has completed.
     fn wait(&mut self, _: WaitFor) {}
 
     fn waker(&self) -> NullWaker {

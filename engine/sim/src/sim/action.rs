@@ -1,4 +1,4 @@
-//! What befalls rails, peers and memory, now or at a model time.
+//! What a test lets happen to rails, peers and memory, now or at a model time.
 
 use heapless::vec::VecView;
 use kvrail_core::id::RailIndex;
@@ -8,30 +8,30 @@ use super::handle::{LaneHandle, MemoryHandle, PeerHandle};
 use super::memory::FailedRanges;
 use super::timers::NEVER;
 
-/// Something that happens to the world. Named rails, peers and memories must exist.
+/// A change of rails, peers, lanes or memory. The rails, peers and memories that it names must
+/// exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A local port goes down: its READs get no answer, and fail when they have been retried for
-    /// [`SimConfig::retry`](super::SimConfig::retry). If `told`, `RailDown` is reported.
+    /// [`SimConfig::retry`](super::SimConfig::retry).
     RailDown {
-        /// Which.
+        /// The rail.
         rail: RailIndex,
-        /// Whether the engine is told.
+        /// Whether `RailDown` is reported.
         told: bool,
     },
-    /// A local port comes up. READs that have not failed yet are sent again. If `told`, `RailUp` is
-    /// reported.
+    /// A local port comes up. READs that have not failed yet are sent again.
     RailUp {
-        /// Which.
+        /// The rail.
         rail: RailIndex,
-        /// Whether the engine is told.
+        /// Whether `RailUp` is reported.
         told: bool,
     },
-    /// A local line carries more, or less, from now on; also for what is on its way.
+    /// The rate of a local line changes, also for READs on their way.
     RailRate {
-        /// Which.
+        /// The rail.
         rail: RailIndex,
-        /// How much.
+        /// Its new rate.
         rate: Rate,
     },
     /// All rails of a peer go down.
@@ -42,38 +42,40 @@ pub enum Action {
     RemoteRailDown(PeerHandle, RailIndex),
     /// One rail of a peer comes up.
     RemoteRailUp(PeerHandle, RailIndex),
-    /// One rail of a peer carries more, or less, for what it begins to send from now on.
+    /// The rate of one rail of a peer changes, for responses that it begins to send from now on.
     RemoteRate(PeerHandle, RailIndex, Rate),
-    /// A lane gets into the error state by itself, and says so. Nothing, when it is gone.
+    /// A lane enters the error state by itself, and `LaneFailed` is reported. Nothing happens if
+    /// the lane is gone.
     FailLane(LaneHandle),
-    /// A peer's memory is deregistered: requests for it are refused.
+    /// A peer deregisters memory: READs of it are refused with `REM_ACCESS_ERR`.
     Revoke(MemoryHandle),
-    /// Ranges of a peer's memory have failed, as a DIMM does: READs of them come back with
-    /// `REM_OP_ERR`, which kills their lanes.
+    /// Ranges of a peer's memory fail, as a DIMM does: READs of them complete with `REM_OP_ERR`,
+    /// which kills their lanes. Ranges of this memory that failed before work again.
     FailMemory(MemoryHandle, FailedRanges),
-    /// The owner writes 16 bytes, which is an entry of the publication table.
+    /// The owner writes 16 bytes: the size of an entry of the publication table.
     Write {
-        /// Where.
+        /// The memory.
         memory: MemoryHandle,
-        /// Bytes from its start.
+        /// Where in the memory, in bytes from its start.
         offset: usize,
-        /// What.
+        /// The bytes.
         bytes: [u8; 16],
     },
     /// The owner fills a range with one byte.
     Fill {
-        /// Where.
+        /// The memory.
         memory: MemoryHandle,
-        /// Bytes from its start.
+        /// Where in the memory, in bytes from its start.
         offset: usize,
-        /// How many.
+        /// How many bytes.
         len: usize,
-        /// With what.
+        /// The value of each.
         byte: u8,
     },
 }
 
-/// What will happen, in order of asking; at most some dozens, so nothing is sorted.
+/// The planned actions, in the order in which they were added. They are few, so they are not
+/// sorted.
 #[derive(Debug)]
 pub(super) struct Agenda<'m> {
     held: &'m mut VecView<(u64, Action)>,
@@ -86,7 +88,7 @@ impl<'m> Agenda<'m> {
         Self { held, first: NEVER }
     }
 
-    /// `false` when there is no room.
+    /// Adds an action. Returns `false` if there is no room.
     pub(super) fn add(&mut self, time: u64, action: Action) -> bool {
         if self.held.push((time, action)).is_err() {
             return false;
@@ -95,13 +97,13 @@ impl<'m> Agenda<'m> {
         true
     }
 
-    /// When something happens next.
+    /// When the next action happens.
     #[inline]
     pub(super) fn first(&self) -> u64 {
         self.first
     }
 
-    /// Takes out what happens next; of several things at one time, the one asked for first.
+    /// Takes the next action; of several at one time, the one that was added first.
     pub(super) fn pop(&mut self) -> Option<Action> {
         let at = self.held.iter().position(|(time, _)| *time == self.first)?;
         let (_, action) = self.held.remove(at);

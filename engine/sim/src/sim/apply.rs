@@ -17,14 +17,14 @@ impl Model<'_> {
                 self.rails[rail.get()].up = false;
                 self.paths_changed();
                 if told {
-                    self.tell(ProviderEvent::RailDown(rail));
+                    self.report_event(ProviderEvent::RailDown(rail));
                 }
             }
             Action::RailUp { rail, told } => {
                 self.rails[rail.get()].up = true;
                 self.paths_changed();
                 if told {
-                    self.tell(ProviderEvent::RailUp(rail));
+                    self.report_event(ProviderEvent::RailUp(rail));
                 }
             }
             Action::RailRate { rail, rate } => self.set_rate(rail, rate),
@@ -43,7 +43,7 @@ impl Model<'_> {
                 let Some(place) = self.find(lane) else { return };
                 self.enter_error(place);
                 if let Some(id) = self.lanes[place].id {
-                    self.tell(ProviderEvent::LaneFailed(id));
+                    self.report_event(ProviderEvent::LaneFailed(id));
                 }
                 self.rearm(place);
             }
@@ -67,7 +67,7 @@ impl Model<'_> {
         self.rails[rail.get()].up && self.peers[peer.0 as usize].up >> remote_rail.0 & 1 == 1
     }
 
-    /// Stalls the lanes whose path is down, and lets those go on whose path is up again.
+    /// Stalls lanes whose path went down, and lets lanes go on whose path came up.
     fn paths_changed(&mut self) {
         for place in 0..self.lanes.len() {
             let lane = &self.lanes[place];
@@ -90,7 +90,7 @@ impl Model<'_> {
         }
     }
 
-    /// What was on its way when the path went down starts over.
+    /// Sends the requests again that were on their way when the path went down.
     fn send_again(&mut self, place: usize) {
         let lane = &mut self.lanes[place];
         let there = self.now.saturating_add(self.rails[lane.rail.get()].spec.rtt.0 / 2);
@@ -108,12 +108,12 @@ impl Model<'_> {
         }
     }
 
-    /// Changes what a line carries, and when what it still has to carry is through.
+    /// Changes the rate of a line, and with it the times of the READs that are on it.
     fn set_rate(&mut self, rail: RailIndex, rate: Rate) {
         let line = &mut self.rails[rail.get()];
         let (old, new) = (u128::from(line.rate.get()), u128::from(rate.get()));
         let now_ps = self.now.saturating_mul(1000);
-        // When a byte that was to be through at `time` is through now.
+        // The new time of a byte that was to leave the line at `time`.
         let moved = |time: u64| match time.checked_sub(now_ps) {
             Some(rest) => now_ps.saturating_add(u64::try_from(u128::from(rest) * old / new).unwrap_or(NEVER)),
             None => time,

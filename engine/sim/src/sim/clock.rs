@@ -1,4 +1,5 @@
-//! The model's clock: what happens next, and how long an engine sleeps.
+//! The model's clock: it moves to what is due next, and an engine sleeps until its reason to wake
+//! up.
 
 use super::lane::State;
 use super::model::Model;
@@ -9,7 +10,7 @@ impl Model<'_> {
         self.agenda.first().min(self.timers.first().0)
     }
 
-    /// Does one thing whose time has come, if there is one.
+    /// Does one thing that is due. Returns `false` if nothing is.
     fn turn(&mut self) -> bool {
         if self.agenda.first() <= self.now {
             if let Some(action) = self.agenda.pop() {
@@ -25,7 +26,8 @@ impl Model<'_> {
         true
     }
 
-    /// Moves the clock to the next thing that happens, and lets it happen.
+    /// Moves the clock to the next time at which something is due, and does one such thing. Returns
+    /// `false` if nothing will happen.
     pub(super) fn step(&mut self) -> bool {
         let next = self.next_time();
         if next == NEVER {
@@ -35,7 +37,7 @@ impl Model<'_> {
         self.turn()
     }
 
-    /// Moves the clock to `time`; everything until then, and at that moment, happens.
+    /// Moves the clock to `time`, and does everything that is due until then, `time` included.
     pub(super) fn advance_to(&mut self, time: u64) {
         while self.next_time() <= time && self.step() {}
         if time != NEVER {
@@ -44,19 +46,19 @@ impl Model<'_> {
     }
 
     /// Moves the clock until `completions` more wrs are complete, an error or an event has come, or
-    /// `until`. Without anything that could happen and without an end, it does not move.
+    /// `until` is reached. If nothing can happen and `until` is `NEVER`, the clock does not move.
     pub(super) fn wait(&mut self, until: u64, completions: u32) {
-        let told = completions > 0 && self.cqs.iter().flatten().any(|cq| !cq.is_empty());
-        // Of those that the caller takes for outstanding some may have completed without a word:
-        // more than there are under way cannot complete.
+        let waiting = completions > 0 && self.cqs.iter().flatten().any(|cq| !cq.is_empty());
+        // Some wrs that the caller counts as outstanding may have completed without a completion,
+        // and no more can complete than are under way.
         let lanes = self.lanes.iter().filter(|lane| lane.state != State::Free);
         let under_way: u64 = lanes.map(|lane| lane.posted.saturating_sub(lane.head)).sum();
         let target = self.completed + u64::from(completions).min(under_way.max(1));
-        let mut done = told;
+        let mut done = waiting;
         loop {
-            // What happens at one moment happens before anybody wakes.
+            // Everything that is due now happens before the engine wakes up.
             while self.turn() {}
-            done |= self.bad_news > 0 || !self.events.is_empty();
+            done |= self.failed_cqes > 0 || !self.events.is_empty();
             done |= completions > 0 && self.completed >= target;
             let next = self.next_time();
             if done {

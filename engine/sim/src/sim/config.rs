@@ -1,11 +1,11 @@
-//! What a model is told before it starts.
+//! The configuration of a model: rails, lanes, delays and faults.
 
 use kvrail_core::time::Nanos;
 use kvrail_core::verbs_abi::WcStatus;
 
 use crate::rng::SplitMix64;
 
-/// What a line carries.
+/// The rate of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     bytes_per_sec: u64,
@@ -20,19 +20,17 @@ impl Rate {
     /// A 400 Gb/s port with MTU 4096: 49.0 GB/s.
     pub const GBITS_400: Self = Self::bytes_per_sec(49_000_000_000);
 
-    /// So many bytes per second.
-    ///
+    /// `rate` bytes per second.
     /// # Panics
-    ///
-    /// When `rate` is 0. A line that carries nothing is one that is down.
+    /// If `rate` is 0. To stop a line take its rail down.
     #[must_use]
     pub const fn bytes_per_sec(rate: u64) -> Self {
-        assert!(rate > 0, "a line that carries nothing is one that is down");
+        assert!(rate > 0, "the rate of a line is at least 1 byte per second: to stop it take its rail down");
         // At most 10^12 * 2^20 < 2^60, for one byte per second.
         Self { bytes_per_sec: rate, per_byte: ((1_000_000_000_000_u128 << 20) / rate as u128) as u64 }
     }
 
-    /// In bytes per second; `u64::MAX` for [`Rate::UNLIMITED`].
+    /// The rate in bytes per second; `u64::MAX` for [`Rate::UNLIMITED`].
     #[must_use]
     pub const fn get(self) -> u64 {
         self.bytes_per_sec
@@ -45,17 +43,17 @@ impl Rate {
     }
 }
 
-/// A chance, drawn from the model's seed.
+/// A probability, drawn with the model's seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Odds(u32);
 
 impl Odds {
-    /// Never: nothing is drawn.
+    /// Never. No random number is drawn.
     pub const NEVER: Self = Self(0);
     /// Every time.
     pub const ALWAYS: Self = Self(1_000_000);
 
-    /// So many times in a million; more than a million is [`Odds::ALWAYS`].
+    /// `n` times in a million; more than a million is [`Odds::ALWAYS`].
     #[must_use]
     pub const fn per_million(n: u32) -> Self {
         if n > Self::ALWAYS.0 { Self::ALWAYS } else { Self(n) }
@@ -66,7 +64,7 @@ impl Odds {
     }
 }
 
-/// How long something takes, drawn evenly between two ends.
+/// How long something takes: drawn evenly between a least and a greatest time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delay {
     least: u64,
@@ -77,7 +75,7 @@ impl Delay {
     /// No time at all.
     pub const ZERO: Self = Self { least: 0, spread: 0 };
 
-    /// Always the same.
+    /// Always `time`.
     #[must_use]
     pub const fn fixed(time: Nanos) -> Self {
         Self { least: time.0, spread: 0 }
@@ -97,15 +95,16 @@ impl Delay {
 /// One local rail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RailSpec {
-    /// What the line carries towards us; also the rail's nominal rate.
+    /// The rate of the line towards this side; also the rail's nominal rate.
     pub rate: Rate,
     /// From a request's departure to the first byte of its response.
     pub rtt: Nanos,
-    /// Added to each response by the seed, at most. It reorders lanes, never the READs of one.
+    /// The most that is added to the time of each response; the seed decides how much. It changes
+    /// the order between lanes, never that of the READs of one lane.
     pub jitter: Nanos,
     /// Entries of the completion queue.
     pub cq_entries: u32,
-    /// The NUMA node, as the scheduler is told.
+    /// The NUMA node that the engine's scheduler sees.
     pub numa: Option<u8>,
 }
 
@@ -123,37 +122,39 @@ impl RailSpec {
 /// One lane, as it is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SimLaneSpec {
-    /// Entries of the send queue, the one for the drain included.
+    /// Entries of the send queue, that of the drain wr included.
     pub sq_entries: u32,
-    /// READs at the responder at a time (`max_rd_atomic`), at least 1.
+    /// The most READs at the responder at a time (`max_rd_atomic`), at least 1.
     pub rd_atomic: u32,
 }
 
-/// What goes wrong by itself. [`Faults::NONE`] is the default.
+/// Faults that happen at random. [`Faults::NONE`] is the default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Faults {
     /// A wr completes with one of `statuses`. Drawn per accepted wr.
     pub wr: Odds,
-    /// With which, each as likely as another. Empty: `wr` says nothing.
+    /// The statuses for `wr`, each with the same probability. If there are none, `wr` has no
+    /// effect.
     pub statuses: &'static [WcStatus],
     /// A signaled wr succeeds without a completion. Drawn per accepted wr.
     pub lost: Odds,
-    /// A commit accepts a prefix, anything from nothing to all but one. Drawn per commit.
+    /// A commit accepts a prefix, of no wr to all but one. Drawn per commit.
     pub prefix: Odds,
-    /// A commit queues a prefix, anything from nothing to all, and does not say. Drawn per commit.
+    /// A commit queues a prefix, of no wr to all, and its error does not say how many. Drawn per
+    /// commit.
     pub unknown: Odds,
-    /// A drain wr is never told of.
+    /// A drain wr gives no completion.
     pub drain_lost: Odds,
     /// A drain wr is refused with ENOMEM.
     pub drain_refused: Odds,
-    /// A QP cannot be destroyed: no `LaneClosed` follows, and it goes on as it was.
+    /// A QP cannot be destroyed: no `LaneClosed` follows, and the lane goes on as before.
     pub close_hangs: Odds,
-    /// A lane that got into the error state by a completion also reports `LaneFailed` by itself.
+    /// A lane that enters the error state by a completion also reports `LaneFailed` by itself.
     pub announced: Odds,
 }
 
 impl Faults {
-    /// Nothing goes wrong by itself.
+    /// No fault happens at random.
     pub const NONE: Self = Self {
         wr: Odds::NEVER,
         statuses: &[],
@@ -166,7 +167,8 @@ impl Faults {
         announced: Odds::NEVER,
     };
 
-    /// Every error that `verbs.h` knows, but a flush, which follows from others.
+    /// Every error status in `verbs.h`, except for that of a flush, which follows from another
+    /// error.
     pub const EVERY_STATUS: &'static [WcStatus] = &[
         WcStatus::LOC_LEN_ERR,
         WcStatus::LOC_QP_OP_ERR,
@@ -191,36 +193,40 @@ impl Faults {
     ];
 }
 
-/// Everything that is not a rail, a peer or a lane.
+/// The configuration of a model, apart from its rails, peers and lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SimConfig {
-    /// Decides everything that is left to chance.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// READs longer than this move no bytes, and cost no copy. `u32::MAX` moves all; 1,024 moves
-    /// table entries, up to 64 of them at once, and runs at the model's own speed.
+    /// READs longer than this, in bytes, move no bytes, and cost no copy. With `u32::MAX` all READs
+    /// move bytes. With 1,024 only READs of up to 64 table entries do, and a run is as fast as the
+    /// model itself.
     pub copy_up_to: u32,
-    /// A READ's bytes are taken and land in so many pieces at different times, in order. 0 is 1.
+    /// In how many pieces the bytes of a READ are copied, in order, each at its own time. 0 means
+    /// 1.
     pub pieces: u8,
-    /// How long an unanswered READ is tried before its lane fails with `RETRY_EXC_ERR`.
+    /// How long an unanswered READ is retried before its lane fails with `RETRY_EXC_ERR`.
     pub retry: Nanos,
-    /// From [`fail`](kvrail_core::provider::Provider::fail) to `LaneFailed`.
+    /// The time from [`fail`](kvrail_core::provider::Provider::fail) to `LaneFailed`.
     pub fail: Delay,
-    /// From [`close`](kvrail_core::provider::Provider::close) to `LaneClosed`.
+    /// The time from [`close`](kvrail_core::provider::Provider::close) to `LaneClosed`.
     pub close: Delay,
-    /// From one flushed completion of a lane to the next.
+    /// The time from one flushed completion of a lane to the next.
     pub flush: Delay,
-    /// Bytes of a failed lane may land after their wr was flushed, until the drain completes or the
-    /// lane is closed. Harsher than the provider's contract promises, as wary as an engine should
-    /// be.
+    /// Whether bytes of a failed lane may land after their wr was flushed, until the drain
+    /// completes or the lane is closed. The contract of a provider allows it, and an engine must
+    /// expect it.
     pub late_bytes: bool,
-    /// Destroying a QP also takes its completions out of the queue, as mlx5 does and rxe does not.
+    /// Whether destroying a QP also removes its completions from the queue, as mlx5 does and rxe
+    /// does not.
     pub purge: bool,
-    /// What goes wrong by itself.
+    /// Faults that happen at random.
     pub faults: Faults,
 }
 
 impl SimConfig {
-    /// Nothing goes wrong, all bytes move, and QPs take some microseconds to be changed.
+    /// A configuration without faults, in which all bytes move, and changing a QP takes some
+    /// microseconds.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self {
@@ -252,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn odds_are_what_they_say() {
+    fn odds_have_the_probability_that_they_name() {
         let mut rng = SplitMix64::new(3);
         let hits = (0..100_000).filter(|_| Odds::per_million(250_000).draw(&mut rng)).count();
         assert!((24_000..26_000).contains(&hits), "{hits} of 100000");

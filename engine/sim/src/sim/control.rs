@@ -1,5 +1,6 @@
-//! The test's side of a model: what it makes, what it lets happen, and what it finds.
-#![allow(unsafe_code, reason = "one function passes on a caller's promise about shared memory")]
+//! The test's side of a model: it builds the model, moves the clock, lets things happen, and looks
+//! at the results.
+#![allow(unsafe_code, reason = "one function passes a caller's promise about shared memory on")]
 
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::AtomicBool;
@@ -23,19 +24,19 @@ use crate::rng::SplitMix64;
 
 /// A model: rails, peers, memories, lanes, and a clock that moves only when told to.
 ///
-/// An engine gets the [`SimRails`]; this side of it stays with the test. All methods take `&self`,
-/// so both can be used in turn.
+/// An engine gets the [`SimRails`]; the test keeps this value. All methods take `&self`, so test
+/// and engine can use the model in turn.
 #[derive(Debug)]
 pub struct Sim<'m> {
     pub(super) model: RefCell<Model<'m>>,
     pub(super) woken: AtomicBool,
-    /// Tells lanes of this model from those of others.
+    /// Distinguishes lanes of this model from those of others.
     pub(super) id: ProviderId,
     /// Whether an engine has the rails.
     pub(super) taken: Cell<bool>,
-    /// Whether the rails were dropped while a panic unwound out of the model: nothing may happen
-    /// any more.
-    pub(super) dead: Cell<bool>,
+    /// Whether the rails were dropped while a panic unwound out of the model. Then nothing may
+    /// happen any more.
+    pub(super) stopped: Cell<bool>,
 }
 
 impl<'m> Sim<'m> {
@@ -96,14 +97,14 @@ impl<'m> Sim<'m> {
             scripts: Scripts::new(&mut storage.fates),
             violations: Violations::NONE,
             completed: 0,
-            bad_news: 0,
+            failed_cqes: 0,
         };
         Ok(Self {
             model: RefCell::new(model),
             woken: AtomicBool::new(false),
             id: ProviderId::new(),
             taken: Cell::new(false),
-            dead: Cell::new(false),
+            stopped: Cell::new(false),
         })
     }
 
@@ -113,33 +114,33 @@ impl<'m> Sim<'m> {
     ///
     /// # Panics
     ///
-    /// Like every method here, when called from within [`with_memory`](Self::with_memory).
+    /// If it is called from within [`with_memory`](Self::with_memory), like every method here.
     #[must_use]
     pub fn now(&self) -> Time {
         Time(self.model.borrow().now)
     }
 
-    /// Moves the clock; everything until `time`, and at that moment, happens. A time in the past
-    /// does not move it; `Time::NEVER` lets everything happen that will.
+    /// Moves the clock to `time`. Everything that is due until then, `time` included, happens. A
+    /// time in the past does not move the clock; with `Time::NEVER` it moves until nothing is due
+    /// any more.
     pub fn advance_to(&self, time: Time) {
-        if !self.dead.get() {
+        if !self.stopped.get() {
             self.model.borrow_mut().advance_to(time.0);
         }
     }
 
-    /// Moves the clock to the next thing that happens (a request arrives, a piece lands, a wr
-    /// completes, …) and lets only that happen. `false`: nothing will.
+    /// Moves the clock to the next thing that is due (a request arrives, a piece lands, a wr
+    /// completes, …) and lets only that happen. Returns `false` if nothing will happen any more.
     pub fn step(&self) -> bool {
-        !self.dead.get() && self.model.borrow_mut().step()
+        !self.stopped.get() && self.model.borrow_mut().step()
     }
 
     // The world.
 
-    /// A peer with rails that are up and never the bottleneck.
+    /// Adds a peer whose rails are up and have no limit of rate.
     ///
     /// # Errors
-    ///
-    /// There is no room for one more.
+    /// The storage has no room for another peer.
     pub fn add_peer(&self) -> Result<PeerHandle, SimPeerError> {
         let mut model = self.model.borrow_mut();
         let (at, room) = (model.peer_count, model.peers.len());
@@ -150,12 +151,12 @@ impl<'m> Sim<'m> {
         Ok(PeerHandle(at as u16))
     }
 
-    /// Publishes memory of a peer, which calls its first byte `base`, with a key for each of the
-    /// peer's rails. The model has the bytes for itself; see [`with_memory`](Self::with_memory).
+    /// Publishes memory of a peer, whose first byte has the address `base` for the peer, with a key
+    /// for each of the peer's rails. Only the model accesses the bytes from now on; see
+    /// [`with_memory`](Self::with_memory).
     ///
     /// # Errors
-    ///
-    /// The peer publishes four already, or the range does not fit a 64-bit address space.
+    /// The peer publishes four memories already, or the range does not fit a 64-bit address space.
     pub fn publish(
         &self,
         peer: PeerHandle,
@@ -166,7 +167,7 @@ impl<'m> Sim<'m> {
         self.model.borrow_mut().memories.publish(peer, base, bytes, keys)
     }
 
-    /// Publishes memory of a peer that somebody else owns and writes, such as a real pool.
+    /// Publishes memory of a peer that other code owns and writes, such as a real pool.
     ///
     /// # Errors
     ///
@@ -184,15 +185,15 @@ impl<'m> Sim<'m> {
         len: usize,
         keys: RailKeys,
     ) -> Result<MemoryHandle, SimMemoryError> {
-        // SAFETY: passed on to our caller, word for word.
+        // SAFETY: our caller makes the same promises.
         unsafe { self.model.borrow_mut().memories.publish_shared(peer, base, start, len, keys) }
     }
 
-    /// Reads or writes published memory, as its owner does, between two things that happen.
+    /// Lets `f` read or write published memory, as its owner. Nothing else happens meanwhile.
     ///
     /// # Panics
-    ///
-    /// When the memory is shared: its owner has it. When `f` calls back into the model.
+    /// If the memory was published by [`publish_shared`](Self::publish_shared), or `f` calls a
+    /// method of the model.
     pub fn with_memory<R>(&self, memory: MemoryHandle, f: impl FnOnce(&mut [u8]) -> R) -> R {
         f(self.model.borrow_mut().memories.bytes(memory))
     }
@@ -200,8 +201,9 @@ impl<'m> Sim<'m> {
     /// Connects a lane: a QP in RTS on both sides, to be given to an engine.
     ///
     /// # Errors
-    ///
-    /// The path is down, there is no room, or the numbers do not fit the storage.
+    /// There is no such rail, the path is down, the storage has no room, or `spec` does not fit it.
+    /// # Panics
+    /// If `remote_rail` is not below [`MAX_RAILS`].
     pub fn connect(
         &self,
         rail: RailIndex,
@@ -214,62 +216,56 @@ impl<'m> Sim<'m> {
         Ok(SimQp { handle, model: self.id })
     }
 
-    /// Lets something befall one lane.
+    /// Scripts a fault of one lane.
     ///
     /// # Errors
-    ///
-    /// There are 64 scripts already.
+    /// 64 fates are scripted already.
     pub fn script(&self, lane: LaneHandle, fate: Fate) -> Result<(), SimFull> {
         if self.model.borrow_mut().scripts.add(lane, fate) { Ok(()) } else { Err(SimFull::SCRIPTS) }
     }
 
-    /// Lets something happen at `time`; at the next move of the clock, when that has passed.
+    /// Lets `action` happen at `time`, or at the next move of the clock if `time` has passed.
     ///
     /// # Errors
-    ///
-    /// There are 64 plans already.
+    /// 64 actions are planned already.
     pub fn at(&self, time: Time, action: Action) -> Result<(), SimFull> {
         if self.model.borrow_mut().agenda.add(time.0, action) { Ok(()) } else { Err(SimFull::PLANS) }
     }
 
-    /// Lets something happen now.
+    /// Lets `action` happen now.
     ///
     /// # Panics
-    ///
-    /// When the action names what does not exist, or bytes outside of a memory. So does the clock,
-    /// when it comes to an action of [`at`](Self::at) that does.
+    /// If the action names a rail, a peer or a memory that does not exist, or bytes beyond the end
+    /// of a memory. With an action of [`at`](Self::at) the move of the clock panics.
     pub fn apply(&self, action: Action) {
         self.model.borrow_mut().apply(action);
     }
 
-    // What the model saw.
+    // The results.
 
-    /// From now on nothing may write to `range`: it was given back. What would is a
-    /// [`Violation::WriteAfterRelease`].
+    /// Notes that `range` has been given back and nothing may write to it. A write is not executed,
+    /// and recorded as [`Violation::WriteAfterRelease`].
     ///
     /// # Errors
-    ///
-    /// There are 512 protected ranges already.
+    /// 512 ranges are protected already.
     pub fn protect(&self, range: MemoryRange) -> Result<(), SimFull> {
         if self.model.borrow_mut().memories.protect(range) { Ok(()) } else { Err(SimFull::PROTECTIONS) }
     }
 
-    /// Ends one [`protect`](Self::protect) of exactly this range; `false` when there is none.
+    /// Ends one [`protect`](Self::protect) of exactly this range. Returns `false` if there is none.
     pub fn unprotect(&self, range: MemoryRange) -> bool {
         self.model.borrow_mut().memories.unprotect(range)
     }
 
-    /// What the engine must not have done.
+    /// The promises that the engine has broken so far.
     #[must_use]
     pub fn violations(&self) -> Violations {
         self.model.borrow().violations.clone()
     }
 
-    /// What a rail has done.
-    ///
+    /// The counters of a rail.
     /// # Panics
-    ///
-    /// When there is no such rail.
+    /// If there is no such rail.
     #[must_use]
     pub fn rail_stats(&self, rail: RailIndex) -> SimRailStats {
         self.model.borrow().rails[rail.get()].stats

@@ -1,4 +1,4 @@
-//! What a model refuses.
+//! Why a model cannot be built, or cannot take a peer, a memory, a lane or a plan.
 
 use kvrail_core::id::RailIndex;
 
@@ -6,26 +6,28 @@ use super::config::SimLaneSpec;
 use super::handle::PeerHandle;
 use super::limits::{PLANS, PROTECTIONS};
 
-/// The rails do not fit the storage.
+/// Why the rails do not fit the storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimConfigError {
-    /// None, or too many.
-    #[error("{rails} rails in a storage for 1 to {room}")]
+    /// There is no rail, or there are too many.
+    #[error("the storage has room for 1 to {room} rails, and not for {rails}")]
     Rails {
-        /// Asked for.
+        /// The requested number of rails.
         rails: usize,
-        /// The storage's.
+        /// The most rails of the storage.
         room: usize,
     },
-    /// No completion queue entries, or too many.
-    #[error("rail {rail} asks for {entries} completion queue entries in a storage for 1 to {room}")]
+    /// A completion queue has no entries, or too many.
+    #[error(
+        "rail {rail} cannot have {entries} completion queue entries: the storage has room for 1 to {room}"
+    )]
     CqEntries {
-        /// Which rail.
+        /// The rail.
         rail: usize,
-        /// Asked for.
+        /// The requested entries.
         entries: u32,
-        /// The storage's.
+        /// The most entries for each rail in the storage.
         room: usize,
     },
 }
@@ -41,11 +43,11 @@ impl SimConfigError {
     }
 }
 
-/// No room for one more peer.
+/// The storage has no room for another peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the storage's {room} peers are in use: make it a larger SimStorage")]
+#[error("all {room} peers of the storage are in use: take a larger SimStorage")]
 pub struct SimPeerError {
-    /// The storage's.
+    /// The most peers of the storage.
     pub room: usize,
 }
 
@@ -59,22 +61,22 @@ impl SimPeerError {
     }
 }
 
-/// Memory that cannot be published.
+/// Why memory cannot be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimMemoryError {
-    /// The peer publishes as much as it may.
+    /// The peer publishes as many memories as it may.
     #[error("{peer:?} publishes 4 memories already: revoke one first")]
     Full {
-        /// Which.
+        /// The peer.
         peer: PeerHandle,
     },
-    /// The end is beyond 2^64.
+    /// The end of the memory is beyond 2^64.
     #[error("{len} bytes at {base:#x} do not fit a 64-bit address space")]
     Range {
-        /// First byte.
+        /// The address of the first byte.
         base: u64,
-        /// Bytes.
+        /// How many bytes.
         len: u64,
     },
 }
@@ -90,40 +92,42 @@ impl SimMemoryError {
     }
 }
 
-/// A lane that cannot be connected.
+/// Why a lane cannot be connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimConnectError {
-    /// No such local rail.
-    #[error("rail {} of {rails}", rail.0)]
+    /// There is no such local rail.
+    #[error("there is no rail {}: the model has {rails}, numbered from 0", rail.0)]
     NoRail {
-        /// Asked for.
+        /// The requested rail.
         rail: RailIndex,
-        /// How many there are.
+        /// How many rails the model has.
         rails: usize,
     },
-    /// A rail between the two is down.
+    /// The local rail or the peer's rail is down.
     #[error("no path from rail {} to rail {} of {peer:?}: one of the two is down", rail.0, remote_rail.0)]
     Unreachable {
-        /// Ours.
+        /// The local rail.
         rail: RailIndex,
-        /// Whom to.
+        /// The peer.
         peer: PeerHandle,
-        /// Theirs.
+        /// The peer's rail.
         remote_rail: RailIndex,
     },
-    /// Every lane of the storage is in use, or hangs in its close.
-    #[error("the storage's {lanes} lanes are in use: close some, or make it a larger SimStorage")]
+    /// Every lane of the storage is in use, or cannot be destroyed.
+    #[error("all {lanes} lanes of the storage are in use: close some, or take a larger SimStorage")]
     Full {
-        /// The storage's.
+        /// The most lanes of the storage.
         lanes: usize,
     },
-    /// A send queue of nothing, or deeper than the storage's, or no READ in flight.
-    #[error("{spec:?} in a storage for send queues of 1 to {depth} entries; rd_atomic is at least 1")]
+    /// The send queue has no entries or too many, or no READ could be in flight.
+    #[error(
+        "{spec:?} does not fit: sq_entries can be 1 to {depth} in this storage, and rd_atomic is at least 1"
+    )]
     Spec {
-        /// Asked for.
+        /// The requested lane.
         spec: SimLaneSpec,
-        /// The storage's.
+        /// The most entries of a send queue in the storage.
         depth: usize,
     },
 }
@@ -141,9 +145,9 @@ impl SimConnectError {
     }
 }
 
-/// No room for one more plan of a test.
+/// The model cannot remember another fate, action or range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a model remembers {room} {what} at a time")]
+#[error("the model remembers {room} {what} already, the most at a time")]
 pub struct SimFull {
     what: &'static str,
     room: usize,

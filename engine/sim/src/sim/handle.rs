@@ -1,4 +1,4 @@
-//! What a test and an engine call the things of a model.
+//! The names of peers, memories and lanes of a model.
 
 use kvrail_core::id::ProviderId;
 
@@ -17,8 +17,8 @@ pub struct LaneHandle {
     pub(super) life: u32,
 }
 
-/// A QP of a model that is connected and that no engine has opened. Dropping it destroys nothing;
-/// dropping the [`SimRails`](super::SimRails) does.
+/// A connected QP of a model, which no engine has opened yet. Dropping it destroys nothing;
+/// dropping the [`SimRails`](super::SimRails) destroys all QPs.
 #[derive(Debug)]
 pub struct SimQp {
     pub(super) handle: LaneHandle,
@@ -26,7 +26,7 @@ pub struct SimQp {
 }
 
 impl SimQp {
-    /// What scripts and actions call it, also after it has been given to an engine.
+    /// The lane's name in scripts and actions, also after an engine has opened it.
     #[must_use]
     pub fn handle(&self) -> LaneHandle {
         self.handle

@@ -1,4 +1,4 @@
-//! One lane: a send queue whose wrs go through the same stations in the same order.
+//! The state of a lane and of the wrs in its send queue.
 
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{MemoryRange, Piece, Read};
@@ -8,14 +8,14 @@ use super::handle::PeerHandle;
 use super::limits::SGES;
 use super::timers::NEVER;
 
-/// What a QP is to the model.
+/// The state of a lane's QP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// No lane uses this place.
     Free,
     /// READs are executed.
     Ready,
-    /// Everything posted is flushed.
+    /// Posted wrs are flushed.
     Error,
 }
 
@@ -23,27 +23,28 @@ pub(super) enum State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wr {
     pub(super) read: Read,
-    /// Where its bytes go, one piece after the other.
+    /// The local memory that its bytes go to, one piece after the other.
     pub(super) pieces_at: [Piece; SGES],
     /// The status that it will complete with, if nothing changes.
     pub(super) status: WcStatus,
-    /// Success is not told, though it was asked for.
+    /// Whether its success gives no completion, though the wr is signaled.
     pub(super) lost: bool,
-    /// Not a READ: the drain.
+    /// Whether it is a drain wr, not a READ.
     pub(super) drain: bool,
     /// The peer's rail is booked for it until `sent` (picoseconds).
     pub(super) booked: bool,
     pub(super) sent: u64,
-    /// Our rail is booked for it until then (picoseconds); 0 when it has no bytes to carry.
+    /// The local line is booked for it until then (picoseconds); 0 if it has no bytes to carry.
     pub(super) through: u64,
-    /// When the request is at the responder; later, when its bytes begin to be taken.
+    /// When the request arrives at the responder; once it is being answered, when the copying of
+    /// its bytes begins.
     pub(super) start: u64,
     /// When it completes. `NEVER` for a request that the responder ignores.
     pub(super) done: u64,
-    /// Pieces still and already landed.
+    /// How many pieces land in all, and how many have landed.
     pub(super) pieces: u8,
     pub(super) landed: u8,
-    /// When, within the time of its piece, a piece lands: in 256ths.
+    /// When a piece lands within its share of the time, in 256ths.
     pub(super) phase: u8,
 }
 
@@ -72,7 +73,8 @@ impl Wr {
         phase: 0,
     };
 
-    /// Bytes `from .. to` of the READ, as ranges of local memory.
+    /// Bytes `from .. to` of the READ as ranges of local memory, each with its first byte in the
+    /// READ.
     pub(super) fn local(&self, from: u32, to: u32) -> impl Iterator<Item = (u32, MemoryRange)> + use<> {
         let mut begin = 0;
         self.pieces_at.into_iter().filter_map(move |Piece { addr, len }| {
@@ -96,34 +98,34 @@ impl Wr {
     }
 }
 
-/// A place for a lane. The counters say how many wrs have passed each station, ever:
-/// `tail <= head <= issued <= posted` and `head <= begun <= issued` while the lane is ready.
+/// A place for a lane. Counters from `posted` to `tail` count the lane's wrs that have reached each
+/// step: `tail <= head <= issued <= posted` and `head <= begun <= issued` while the lane is ready.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lane {
     pub(super) state: State,
-    /// Which lane uses this place.
+    /// How many lanes have used this place: the life of the present one.
     pub(super) life: u32,
-    /// What the engine calls it.
+    /// The id that the engine gave it.
     pub(super) id: Option<LaneId>,
     pub(super) rail: RailIndex,
     pub(super) peer: PeerHandle,
     pub(super) remote_rail: RailIndex,
     pub(super) sq_entries: u32,
     pub(super) rd_atomic: u32,
-    /// Accepted.
+    /// Wrs in the send queue, ever.
     pub(super) posted: u64,
-    /// Sent to the responder.
+    /// Wrs sent to the responder.
     pub(super) issued: u64,
-    /// Taken up by the responder.
+    /// Wrs that the responder has begun to answer.
     pub(super) begun: u64,
-    /// With all bytes landed (or dropped).
+    /// Wrs whose bytes have all landed or been dropped.
     pub(super) land: u64,
-    /// Completed.
+    /// Wrs that have completed.
     pub(super) head: u64,
-    /// Completed, and known to the engine.
+    /// Wrs that the engine knows to have completed.
     pub(super) tail: u64,
     pub(super) commits: u64,
-    /// No later wr completes before this.
+    /// The earliest time at which the next wr can complete.
     pub(super) last_done: u64,
     /// When the next piece lands.
     pub(super) land_at: u64,
@@ -131,11 +133,11 @@ pub(super) struct Lane {
     pub(super) retry_at: u64,
     pub(super) fail_at: u64,
     pub(super) close_at: u64,
-    /// The path is down.
+    /// Whether the path is down.
     pub(super) stalled: bool,
-    /// The responder has refused a request and ignores the later ones.
+    /// Whether the responder has refused a request, and ignores later ones.
     pub(super) refused: bool,
-    /// A drain has completed: nothing lands any more.
+    /// Whether a drain wr has completed, so that nothing lands any more.
     pub(super) drained: bool,
 }
 
@@ -169,7 +171,8 @@ impl Lane {
 
     /// How many more wrs the send queue holds.
     pub(super) fn room(&self) -> u32 {
-        // posted - tail <= sq_entries, a u32: the model posts no further.
+        // The model accepts no more wrs than there is room for, so posted - tail <= sq_entries, a
+        // u32.
         self.sq_entries - (self.posted - self.tail) as u32
     }
 }

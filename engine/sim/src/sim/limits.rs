@@ -1,4 +1,4 @@
-//! How much of everything a model has room for.
+//! The fixed bounds of a model.
 
 /// The most descriptors in one commit.
 pub const CHAIN: usize = 64;
@@ -7,13 +7,15 @@ pub const SGES: usize = 4;
 
 /// Memories that one peer may publish at a time.
 pub(super) const MEMORIES_PER_PEER: usize = 4;
-/// Local registrations at a time. A key holds the place of its registration in six bits.
+/// Local registrations at a time: a key has six bits for the place of its registration.
 pub(super) const REGISTRATIONS: usize = 64;
 /// Protected ranges at a time.
 pub(super) const PROTECTIONS: usize = 512;
 /// Scripted fates, and scheduled actions, at a time.
 pub(super) const PLANS: usize = 64;
-/// Unread events per lane: failed by itself, failed on request, closed, and one of a rail.
+/// Unread events for each lane: it failed by itself, it failed on request, it was closed, and one
+/// of its rail.
 pub(super) const EVENTS_PER_LANE: usize = 4;
-/// Unread events of a model, however many lanes it has. An engine reads them at every poll.
+/// The most unread events of a model, however many lanes it has. An engine reads events at every
+/// poll.
 pub(super) const EVENTS: usize = 4096;

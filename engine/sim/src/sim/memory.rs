@@ -1,4 +1,5 @@
-//! The memory on both sides, and the one place where bytes move.
+//! Published and registered memory, the checks of each access, and the only function that moves
+//! bytes.
 #![allow(unsafe_code, reason = "local memory is registered as raw ranges; remote memory may be shared")]
 
 use core::marker::PhantomData;
@@ -16,13 +17,13 @@ use super::limits::MEMORIES_PER_PEER;
 /// A peer's published memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remote {
-    /// Its address, as the peer names it.
+    /// The address of its first byte, for the peer.
     base: u64,
     start: *mut u8,
     len: usize,
     keys: RailKeys,
     live: bool,
-    /// Lent by `&mut`: only the model accesses it.
+    /// Whether it was lent by `&mut`, so that only the model accesses it.
     exclusive: bool,
     failed: FailedRanges,
 }
@@ -39,21 +40,22 @@ impl Remote {
     };
 }
 
-/// Ranges of a memory that have failed: a READ that touches one of them cannot be answered.
+/// Equally long ranges of a memory, at equal distances, that have failed. A READ that touches one
+/// of them cannot be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailedRanges {
-    /// Where the first begins, in bytes from the memory's start.
+    /// Where the first range begins, in bytes from the memory's start.
     pub offset: u64,
-    /// Bytes of each.
+    /// Bytes of each range.
     pub len: u64,
-    /// From the beginning of one to that of the next.
+    /// Bytes from the begin of one range to that of the next.
     pub stride: u64,
-    /// How many.
+    /// How many ranges.
     pub count: u64,
 }
 
 impl FailedRanges {
-    /// None of it.
+    /// No range.
     pub const NOTHING: Self = Self { offset: 0, len: 0, stride: 1, count: 0 };
 
     /// Whether one of the ranges holds a byte of `from..to`.
@@ -72,7 +74,7 @@ impl FailedRanges {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Local {
     range: MemoryRange,
-    /// The key on rail 0; that on rail r is r more.
+    /// The key on rail 0; the key on rail r is greater by r.
     key: u32,
     live: bool,
 }
@@ -134,7 +136,7 @@ impl<'m> Memories<'m> {
         )
     }
 
-    /// Publishes memory of `peer` that others write at the same time.
+    /// Publishes memory of `peer` that other code writes at the same time.
     ///
     /// # Safety
     ///
@@ -172,17 +174,17 @@ impl<'m> Memories<'m> {
     /// The bytes of a memory that only the model touches.
     ///
     /// # Panics
-    ///
-    /// When the memory is shared: it has another writer, and no slice of it may exist.
+    /// If the memory is shared: it has another writer, so no slice of it may exist.
     pub(super) fn bytes(&mut self, memory: MemoryHandle) -> &mut [u8] {
         let memory = self.remote[memory.0 as usize];
-        assert!(memory.exclusive, "shared memory is its owner's to read and write");
+        assert!(memory.exclusive, "memory published by publish_shared can only be accessed by its owner");
         // SAFETY: `start` and `len` are those of a `&'m mut [u8]` that `publish` consumed, so the
         // bytes live and belong to this struct alone; the slice borrows it for as long as it lives.
         unsafe { slice::from_raw_parts_mut(memory.start, memory.len) }
     }
 
-    /// The live memory of `peer` that `read` may take its bytes from by way of `rail` of the peer.
+    /// The published memory of `peer` that has the range of `read`, and its key on `rail` of the
+    /// peer.
     fn source(&self, peer: PeerHandle, rail: RailIndex, read: &Read) -> Option<&Remote> {
         let first = peer.0 as usize * MEMORIES_PER_PEER;
         self.remote[first..first + MEMORIES_PER_PEER].iter().find(|m| {
@@ -192,8 +194,7 @@ impl<'m> Memories<'m> {
         })
     }
 
-    /// What the peer answers to `read`: success, that it does not let it in, or that its memory has
-    /// failed.
+    /// The peer's answer to `read`: success, access refused, or memory that has failed.
     pub(super) fn answer(&self, peer: PeerHandle, rail: RailIndex, read: &Read) -> WcStatus {
         let Some(source) = self.source(peer, rail, read) else { return WcStatus::REM_ACCESS_ERR };
         let from = read.remote_addr - source.base;
@@ -203,25 +204,25 @@ impl<'m> Memories<'m> {
         }
     }
 
-    /// These ranges of a memory have failed from now on, and no others.
+    /// Sets the failed ranges of a memory.
     pub(super) fn fail(&mut self, memory: MemoryHandle, failed: FailedRanges) {
         self.remote[memory.0 as usize].failed = failed;
     }
 
     // Local side.
 
-    /// Registers `range`, or returns `None` when there is no room.
+    /// Registers `range`; `None` if there is no room.
     pub(super) fn register(&mut self, range: MemoryRange) -> Option<RailKeys> {
         let free = self.local.iter().position(|l| !l.live)?;
-        // Bits from the top: a count that makes old keys invalid, the place, the rail. 2^22 keys
-        // per place and 2^6 places are what `REGISTRATIONS` bounds.
+        // From the top: 22 bits of a count that makes old keys invalid, 6 bits of the place
+        // (`REGISTRATIONS` is 64), 4 bits of the rail.
         self.registered = (self.registered + 1) % (1 << 22);
         let key = self.registered << 10 | (free as u32) << 4;
         self.local[free] = Local { range, key, live: true };
         Some(core::array::from_fn(|rail| key + rail as u32))
     }
 
-    /// Ends a registration; `false` when there is none like it.
+    /// Ends a registration; returns `false` if there is none with this range and these keys.
     pub(super) fn deregister(&mut self, range: MemoryRange, keys: &RailKeys) -> bool {
         let place = self.local.iter_mut().find(|l| l.live && l.range == range && l.key == keys[0]);
         place.map(|l| l.live = false).is_some()
@@ -235,12 +236,12 @@ impl<'m> Memories<'m> {
             && within(range.addr, range.len, local.range.addr, local.range.len)
     }
 
-    /// Nothing may be written to `range` from now on; `false` when there is no room to remember it.
+    /// Protects `range` from writes; returns `false` if there is no room to remember it.
     pub(super) fn protect(&mut self, range: MemoryRange) -> bool {
         self.protected.push(range).is_ok()
     }
 
-    /// Takes one [`protect`](Self::protect) of `range` back; `false` when there was none.
+    /// Ends one [`protect`](Self::protect) of `range`; returns `false` if there is none.
     pub(super) fn unprotect(&mut self, range: MemoryRange) -> bool {
         let Some(at) = self.protected.iter().position(|p| *p == range) else { return false };
         self.protected.swap_remove(at);
@@ -253,13 +254,14 @@ impl<'m> Memories<'m> {
         self.protected.iter().any(|p| p.addr < end && range.addr < p.addr.saturating_add(p.len))
     }
 
-    // Both.
+    // Both sides.
 
-    /// Copies bytes of what `read` asks for, from byte `from` on, into `range`, which is as long.
+    /// Copies the bytes of `read` from byte `from` on into `range`, which sets how many.
     ///
     /// # Errors
     ///
-    /// What the READ completes with: one of the two sides does not, or no longer, allow it.
+    /// The status of the READ's completion, if one of the two sides does not allow the access any
+    /// more.
     pub(super) fn copy(
         &mut self,
         peer: PeerHandle,
@@ -280,9 +282,9 @@ impl<'m> Memories<'m> {
         let len = range.len as usize;
         // SAFETY: `source` can be read for `len` bytes: memory that `publish` consumed or that
         // `publish_shared` was promised, in range as above. `target` can be written for `len`
-        // bytes: `local_allows` has found them in a range that is registered now, and who registers
-        // memory with a provider lends it to be written by READs until it is deregistered. The two
-        // may be the same memory, which `copy` allows.
+        // bytes: `local_allows` has found them in a range that is registered now, and code that
+        // registers memory with a provider lends it to READs until it is deregistered. The two may
+        // be the same memory, which `copy` allows.
         unsafe { ptr::copy(source, target, len) };
         Ok(())
     }
@@ -293,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_that_has_failed_is_found_wherever_it_is_touched() {
+    fn a_read_that_touches_a_failed_range_anywhere_is_found() {
         for (len, stride, count) in [(1, 10, 5), (4, 10, 5), (10, 10, 5), (7, 0, 1), (0, 5, 9)] {
             let failed = FailedRanges { offset: 20, len, stride, count };
             for from in 0..100 {
@@ -307,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_checked_at_their_very_ends() {
+    fn a_range_is_within_another_up_to_the_last_byte() {
         assert!(within(10, 5, 10, 5) && within(15, 0, 10, 5) && within(u64::MAX, 0, 0, u64::MAX));
         assert!(!within(9, 1, 10, 5) && !within(11, 5, 10, 5) && !within(10, 6, 10, 5));
         assert!(!within(u64::MAX, u64::MAX, 10, 5) && !within(16, 0, 10, 5));

@@ -3,20 +3,23 @@
 //! # What it models
 //!
 //! - A lane's READs go out in order, at most `rd_atomic` at a time; the next one goes when one
-//!   completes. A response travels over the peer's line and over ours, which each carry one READ
-//!   after another at their rate; a READ alone takes `rtt + len / rate`.
-//! - Completions of one lane come in order; those of different lanes as lines and jitter will have
-//!   it. Successes are told if signaled, errors always. After an error everything of the lane is
-//!   flushed, in order, signaled or not, and so is whatever is posted later.
-//! - Requests are checked as a responder checks them (key and range: `REM_ACCESS_ERR`),
-//!   destinations as a NIC checks them (`LOC_PROT_ERR`).
-//! - Bytes are taken from the peer's memory somewhere between the arrival of the request and the
-//!   completion, in pieces if asked: what the owner writes meanwhile tears the page.
-//! - [`Faults`] happen by the seed, [`Fate`]s by name, [`Action`]s at a time.
-//! - What an engine must never do is recorded: see [`Violation`].
+//!   completes. A response travels over the line of the peer's rail, and then over the line of the
+//!   local rail. A line carries one READ after another at its rate. A READ alone takes `rtt + len /
+//!   rate`.
+//! - Completions of one lane come in order; the order between lanes depends on lines and jitter. A
+//!   success gives a completion if the wr is signaled, an error always does. After an error every
+//!   wr of the lane is flushed in order, signaled or not, and so is every wr that is posted later.
+//! - Key and range of a request are checked as a responder checks them (`REM_ACCESS_ERR`), and
+//!   those of its destination as a NIC does (`LOC_PROT_ERR`).
+//! - Bytes are copied from the peer's memory at a time between the arrival of the request and its
+//!   completion, in several pieces if [`SimConfig::pieces`] says so. So a page whose owner writes
+//!   meanwhile arrives torn.
+//! - The seed decides when [`Faults`] happen; a test scripts a [`Fate`] for one lane, and an
+//!   [`Action`] for a time.
+//! - Every broken promise of an engine is recorded as a [`Violation`].
 //!
-//! It does not model packets, congestion, or the arbitration between lanes: a line is first come,
-//! first served, a READ at a time.
+//! It does not model packets, congestion, or arbitration between lanes: a line serves READs in the
+//! order of their arrival, one at a time.
 //!
 //! # Use
 //!

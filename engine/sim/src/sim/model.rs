@@ -1,5 +1,7 @@
-//! The model's state. What a lane does when its time has come is in `progress`, what the engine
-//! does to it in `posting`, what befalls rails and peers in `apply`, and the clock in `clock`.
+//! The state of a model, its lanes and its completion queues. //! //! | file | what | //! |---|---|
+//! //! | `progress.rs` | what a lane does as time passes | //! | `posting.rs` | what the engine
+//! does to a lane | //! | `apply.rs` | what actions do to rails, peers and memory | //! |
+//! `clock.rs` | how the clock moves |
 
 use heapless::deque::DequeView;
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex};
@@ -18,14 +20,14 @@ use super::timers::{NEVER, Timers};
 use super::violation::{Violation, Violations};
 use crate::rng::SplitMix64;
 
-/// What a rail has done.
+/// Counters of a rail since the model started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SimRailStats {
-    /// READs that succeeded, told or not.
+    /// READs that succeeded, signaled or not.
     pub reads: u64,
-    /// Their bytes, moved or not.
+    /// Bytes of these READs, moved or not.
     pub bytes: u64,
-    /// wrs that failed, flushes included.
+    /// Wrs that failed, flushed ones included.
     pub failed: u64,
 }
 
@@ -38,7 +40,7 @@ impl SimRailStats {
 pub(super) struct Rail {
     pub(super) spec: RailSpec,
     pub(super) rate: Rate,
-    /// Until when the line is booked, in picoseconds.
+    /// The time until which the line is booked, in picoseconds.
     pub(super) free: u64,
     pub(super) up: bool,
     pub(super) stats: SimRailStats,
@@ -48,9 +50,9 @@ pub(super) struct Rail {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
     pub(super) rates: [Rate; MAX_RAILS],
-    /// As for [`Rail`].
+    /// The time until which each rail's line is booked, in picoseconds.
     pub(super) free: [u64; MAX_RAILS],
-    /// A bit per rail.
+    /// The rails that are up, a bit for each.
     pub(super) up: u16,
 }
 
@@ -64,11 +66,12 @@ impl Peer {
 pub(super) struct Cqe {
     pub(super) wc: Wc,
     pub(super) lane: LaneHandle,
-    /// How many wrs of the lane are known to be complete once this has been polled.
+    /// How many wrs of the lane, since it was connected, are known to be complete once this
+    /// completion has been polled.
     pub(super) upto: u64,
 }
 
-/// See the module.
+/// The whole state of a model.
 #[derive(Debug)]
 pub(super) struct Model<'m> {
     pub(super) now: u64,
@@ -90,16 +93,16 @@ pub(super) struct Model<'m> {
     pub(super) agenda: Agenda<'m>,
     pub(super) scripts: Scripts<'m>,
     pub(super) violations: Violations,
-    /// wrs completed, told or not.
+    /// How many wrs have completed, with or without a completion.
     pub(super) completed: u64,
-    /// FailedRanges completions told and not yet polled.
-    pub(super) bad_news: u64,
+    /// How many failed completions wait to be polled.
+    pub(super) failed_cqes: u64,
 }
 
 impl Model<'_> {
     // Lanes.
 
-    /// Makes a lane.
+    /// Connects a lane.
     pub(super) fn connect(
         &mut self,
         rail: RailIndex,
@@ -139,7 +142,7 @@ impl Model<'_> {
         LaneHandle { place: place as u16, life: self.lanes[place].life }
     }
 
-    /// Whether the lane that `key` names still exists, and where.
+    /// The place of the lane that `key` names, if it still exists.
     pub(super) fn find(&self, key: LaneHandle) -> Option<usize> {
         let lane = self.lanes.get(key.place as usize)?;
         (lane.life == key.life && lane.state != State::Free).then_some(key.place as usize)
@@ -150,7 +153,8 @@ impl Model<'_> {
         place * self.depth + (k % self.depth as u64) as usize
     }
 
-    /// Remembers what the engine calls the lane, and holds it to that.
+    /// Remembers the id that the engine gives the lane first, and records it if the engine uses
+    /// another one later.
     pub(super) fn learn_id(&mut self, place: usize, id: LaneId) {
         match self.lanes[place].id {
             None => self.lanes[place].id = Some(id),
@@ -162,16 +166,16 @@ impl Model<'_> {
         }
     }
 
-    // What the engine is told.
+    // Events and completions.
 
-    pub(super) fn tell(&mut self, event: ProviderEvent) {
+    pub(super) fn report_event(&mut self, event: ProviderEvent) {
         let room = self.events.storage_len() < EVENTS_PER_LANE * self.lanes.len();
         if !room || self.events.push_back(event).is_err() {
             self.violations.record(Violation::EventLost { event });
         }
     }
 
-    /// Wr `k` of the lane, and with it all before, is complete with `status`.
+    /// Wr `k` of the lane completes with `status`; a success covers all wrs before it, too.
     pub(super) fn report(&mut self, place: usize, k: u64, status: WcStatus) {
         let slot = self.slot(place, k);
         let wr = &self.wrs[slot];
@@ -184,33 +188,33 @@ impl Model<'_> {
             stats.reads += 1;
             stats.bytes += u64::from(wr.read.len);
         }
-        // A lost success is silent, a lost drain too; errors of READs are always told.
+        // A lost success and a lost drain give no completion; errors of READs always give one.
         let silent = if status.is_success() || wr.drain { wr.lost || !wr.read.signaled } else { false };
         if silent {
             return;
         }
         let lane = self.key(place);
         let vendor_err = if status.is_success() { 0 } else { 0x80 + status.0 };
-        // A QP number is the lane's place and the low bits of its life, as far as 24 bits go.
+        // A QP number has 24 bits: the low bits of the lane's life, and its place.
         let qp_num = (lane.life << 16 | place as u32) & 0xFF_FFFF;
         let wc = Wc::new(self.wrs[slot].read.wr_id, status, vendor_err, qp_num);
         let entries = self.rails[rail.get()].spec.cq_entries;
         // The storage's queue may be larger than the rail's.
         let cq = self.cqs[rail.get()].as_mut().filter(|cq| cq.storage_len() < entries as usize);
         match cq.map(|cq| cq.push_back(Cqe { wc, lane, upto: k + 1 })) {
-            Some(Ok(())) => self.bad_news += u64::from(!status.is_success()),
+            Some(Ok(())) => self.failed_cqes += u64::from(!status.is_success()),
             _ => self.violations.record(Violation::CqOverrun { rail, entries }),
         }
     }
 
-    /// Takes completions of a rail.
+    /// Moves completions of a rail into `out`, and returns how many.
     pub(super) fn poll(&mut self, rail: RailIndex, out: &mut [Wc]) -> usize {
         let mut n = 0;
         while n < out.len() {
             let Some(cqe) = self.cqs[rail.get()].as_mut().and_then(|cq| cq.pop_front()) else { break };
             out[n] = cqe.wc;
             n += 1;
-            self.bad_news -= u64::from(!cqe.wc.status().is_success());
+            self.failed_cqes -= u64::from(!cqe.wc.status().is_success());
             if let Some(place) = self.find(cqe.lane) {
                 let lane = &mut self.lanes[place];
                 lane.tail = lane.tail.max(cqe.upto);
@@ -219,14 +223,14 @@ impl Model<'_> {
         n
     }
 
-    /// The completions of a destroyed lane go with it.
+    /// Removes the completions of a destroyed lane from the queue of `rail`.
     pub(super) fn purge(&mut self, rail: RailIndex, lane: LaneHandle) {
-        let bad_news = &mut self.bad_news;
+        let failed_cqes = &mut self.failed_cqes;
         let Some(cq) = &mut self.cqs[rail.get()] else { return };
         cq.retain(|cqe| {
             let keep = cqe.lane != lane;
             if !keep {
-                *bad_news -= u64::from(!cqe.wc.status().is_success());
+                *failed_cqes -= u64::from(!cqe.wc.status().is_success());
             }
             keep
         });

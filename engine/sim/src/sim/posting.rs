@@ -1,4 +1,5 @@
-//! What an engine does to its lanes.
+//! What an engine does to its lanes: it posts, fails, drains and closes them, and deregisters
+//! memory.
 
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Piece, RailKeys, Read};
@@ -11,14 +12,15 @@ use super::script::Fate;
 use super::timers::NEVER;
 use super::violation::Violation;
 
-/// What a full send queue says.
+/// The errno of a full send queue.
 pub(super) const ENOMEM: i32 = 12;
 pub(super) const EINVAL: i32 = 22;
-/// What rxe says after it has queued what it could.
+/// The errno of the driver rxe after it has queued as many wrs as it could.
 pub(super) const EIO: i32 = 5;
 
 impl Model<'_> {
-    /// Puts descriptor `i` of a commit behind the send queue's end, where nothing sees it yet.
+    /// Writes descriptor `i` of a commit behind the end of the send queue, where it has no effect
+    /// before the commit.
     pub(super) fn encode(&mut self, place: usize, i: u32, read: Read, pieces: &[Piece]) {
         if i as usize == CHAIN {
             let lane = self.key(place);
@@ -29,13 +31,14 @@ impl Model<'_> {
             return;
         }
         let k = lane.posted + u64::from(i);
-        // Late bytes of a wr long flushed: its place is wanted.
+        // The place of a flushed wr whose bytes could still land is used again, so these bytes are
+        // dropped.
         lane.land = lane.land.max((k + 1).saturating_sub(self.depth as u64));
         let slot = self.slot(place, k);
         let mut wr = Wr { read, ..Wr::NONE };
         let bytes: u64 = pieces.iter().map(|piece| u64::from(piece.len)).sum();
-        let hollow = pieces.len() > 1 && pieces.iter().any(|piece| piece.len == 0);
-        if pieces.len() > SGES || bytes != u64::from(read.len) || hollow {
+        let has_empty_piece = pieces.len() > 1 && pieces.iter().any(|piece| piece.len == 0);
+        if pieces.len() > SGES || bytes != u64::from(read.len) || has_empty_piece {
             let (pieces, wr_id) = (pieces.len(), read.wr_id);
             self.violations.record(Violation::Pieces { wr_id, pieces, bytes, len: read.len });
         }
@@ -98,7 +101,7 @@ impl Model<'_> {
         Fate::Prefix { nth: commit, accepted: wanted, errno: 0 }
     }
 
-    /// The next `n` encoded wrs are in the send queue.
+    /// Puts the next `n` encoded wrs into the send queue, and draws their faults.
     fn accept(&mut self, place: usize, n: u32) {
         let faults = self.config.faults;
         let first = self.lanes[place].posted;
@@ -131,7 +134,7 @@ impl Model<'_> {
         self.queued(place);
     }
 
-    /// Something was added to the send queue.
+    /// Goes on after wrs were added to the send queue.
     fn queued(&mut self, place: usize) {
         let lane = &self.lanes[place];
         if lane.state == State::Ready {
@@ -143,7 +146,7 @@ impl Model<'_> {
         self.rearm(place);
     }
 
-    /// Posts the drain.
+    /// Posts the drain wr.
     pub(super) fn drain(&mut self, place: usize, wr_id: WrId) -> Result<(), i32> {
         self.learn_id(place, wr_id.lane());
         let key = self.key(place);
@@ -212,7 +215,7 @@ impl Model<'_> {
         }
     }
 
-    /// The oldest wr of a lane that may still write by one of these keys.
+    /// The oldest wr of a lane that may still write with one of these keys.
     fn writer_into(&self, place: usize, keys: &RailKeys) -> Option<WrId> {
         let lane = &self.lanes[place];
         if lane.state == State::Free {

@@ -1,9 +1,9 @@
-//! What a lane does when its time has come.
+//! What a lane does as time passes: requests travel, bytes land, wrs complete or are flushed.
 //!
 //! A READ is accepted, waits for one of the lane's `rd_atomic` places, travels half a round trip,
-//! books the peer's line and then ours, takes its bytes somewhere between the first and the last
-//! moment of that, and completes half a round trip after its last byte, never before its
-//! predecessor.
+//! books the peer's line and then the local line, has its bytes copied at some time between the
+//! begin and the end of that, and completes half a round trip after its last byte, never before the
+//! READ before it.
 
 use kvrail_core::provider::ProviderEvent;
 use kvrail_core::verbs_abi::{FaultKind, WcStatus};
@@ -14,7 +14,7 @@ use super::timers::NEVER;
 use super::violation::Violation;
 
 impl Model<'_> {
-    /// Does everything of one lane whose time has come.
+    /// Does everything that is due on one lane.
     pub(super) fn lane_turn(&mut self, place: usize) {
         let now = self.now;
         let lane = &mut self.lanes[place];
@@ -26,7 +26,7 @@ impl Model<'_> {
             lane.fail_at = NEVER;
             self.enter_error(place);
             if let Some(id) = self.lanes[place].id {
-                self.tell(ProviderEvent::LaneFailed(id));
+                self.report_event(ProviderEvent::LaneFailed(id));
             }
         }
         if self.lanes[place].retry_at <= now {
@@ -45,7 +45,7 @@ impl Model<'_> {
         self.rearm(place);
     }
 
-    /// Sets when the lane does something next.
+    /// Works out when something is due next on the lane.
     pub(super) fn rearm(&mut self, place: usize) {
         let lane = &self.lanes[place];
         let mut next = lane.close_at.min(lane.fail_at).min(lane.retry_at).min(lane.land_at);
@@ -65,7 +65,7 @@ impl Model<'_> {
         self.timers.set(place, next);
     }
 
-    /// Sends as many requests as the lane may have at the responder.
+    /// Sends requests until `rd_atomic` of them are at the responder.
     pub(super) fn issue(&mut self, place: usize) {
         let now = self.now;
         let lane = &mut self.lanes[place];
@@ -80,7 +80,7 @@ impl Model<'_> {
         }
     }
 
-    /// The responder takes up what has arrived.
+    /// Begins to answer the requests that have arrived at the responder.
     fn begin_due(&mut self, place: usize) {
         loop {
             let lane = &self.lanes[place];
@@ -95,7 +95,7 @@ impl Model<'_> {
         }
     }
 
-    /// Plans how one request is answered; `false` when it must wait for the peer's line.
+    /// Plans the answer of one request; returns `false` if it must wait for the peer's line.
     fn begin(&mut self, place: usize, slot: usize) -> bool {
         let now = self.now;
         let lane = &mut self.lanes[place];
@@ -127,7 +127,7 @@ impl Model<'_> {
                 done = last_byte.saturating_add(back);
                 wr.pieces = whole;
             } else {
-                // What the path loses may have been lost in the middle.
+                // A READ that fails on its path may fail after some of its pieces have landed.
                 let lost_on_path = wr.status.fault() == FaultKind::Path;
                 wr.pieces = if lost_on_path { self.rng.up_to(u64::from(whole)) as u8 } else { 0 };
                 lane.refused = true;
@@ -150,7 +150,7 @@ impl Model<'_> {
         true
     }
 
-    /// Moves the bytes whose time has come.
+    /// Moves the bytes that are due.
     fn land_due(&mut self, place: usize) {
         if self.lanes[place].stalled {
             return;
@@ -202,7 +202,7 @@ impl Model<'_> {
             }
             let rails = (lane.rail, lane.remote_rail);
             if let Err(status) = self.memories.copy(lane.peer, rails, &wr.read, (from, range)) {
-                // Taken back while it was read.
+                // The memory was revoked or deregistered while it was being read.
                 if wr.status.is_success() {
                     wr.status = status;
                 }
@@ -213,7 +213,7 @@ impl Model<'_> {
         }
     }
 
-    /// Completes what is due, in order, and lets as many requests follow.
+    /// Completes the wrs that are due, in order, and sends as many further requests.
     fn complete_due(&mut self, place: usize) {
         loop {
             let lane = &self.lanes[place];
@@ -229,7 +229,7 @@ impl Model<'_> {
         }
     }
 
-    /// The oldest wr completes; an error takes the lane with it.
+    /// Completes the oldest wr. An error moves the lane to the error state.
     fn complete_head(&mut self, place: usize, status: WcStatus) {
         let k = self.lanes[place].head;
         self.lanes[place].head += 1;
@@ -240,18 +240,18 @@ impl Model<'_> {
         }
         self.enter_error(place);
         let lane = &mut self.lanes[place];
-        // Its own completion is told: nothing of it lands any more.
+        // The wr's own completion has been reported, so none of its bytes lands any more.
         lane.land = lane.land.max(lane.head);
         let announced = self.config.faults.announced.draw(&mut self.rng);
         if announced && let Some(id) = self.lanes[place].id {
-            self.tell(ProviderEvent::LaneFailed(id));
+            self.report_event(ProviderEvent::LaneFailed(id));
         }
     }
 
-    /// Moves the lane to the error state: from now on everything is flushed.
+    /// Moves the lane to the error state, in which every wr is flushed.
     pub(super) fn enter_error(&mut self, place: usize) {
         let flush = self.config.flush.draw(&mut self.rng);
-        // Responses on their way may still be written, or not.
+        // Bytes on their way still land, or do not: the seed decides.
         let dropped = self.rng.next() & 1 == 0;
         let lane = &mut self.lanes[place];
         if lane.state != State::Ready {
@@ -270,7 +270,7 @@ impl Model<'_> {
         }
     }
 
-    /// Flushes what is due, in order, signaled or not.
+    /// Flushes the wrs that are due, in order, signaled or not.
     fn flush_due(&mut self, place: usize) {
         while self.lanes[place].head < self.lanes[place].posted && self.lanes[place].flush_at <= self.now {
             let k = self.lanes[place].head;
@@ -291,11 +291,11 @@ impl Model<'_> {
             lane.flush_at = if lane.head < lane.posted { self.now.saturating_add(flush) } else { NEVER };
             self.report(place, k, WcStatus::WR_FLUSH_ERR);
         }
-        // Landings may have been dropped above.
+        // Bytes on their way may have been dropped above, so what lands next has changed.
         self.land_due(place);
     }
 
-    /// When the last bytes that are still on their way land; 0 when none are.
+    /// When the last bytes on their way land; 0 if there are none.
     fn last_landing(&self, place: usize) -> u64 {
         let lane = &self.lanes[place];
         let mut last = 0;
@@ -308,7 +308,7 @@ impl Model<'_> {
         last
     }
 
-    /// After its plans have changed: when does the next piece land now?
+    /// Works out anew when the next piece of a lane lands, after the times of its wrs have changed.
     pub(super) fn land_later(&mut self, place: usize) {
         if self.lanes[place].land_at != NEVER {
             let slot = self.slot(place, self.lanes[place].land);
@@ -316,13 +316,13 @@ impl Model<'_> {
         }
     }
 
-    /// The provider is gone: so is the lane, without a word.
+    /// Frees the lane's place, without an event, after its provider was dropped.
     pub(super) fn destroy(&mut self, place: usize) {
         self.lanes[place].state = State::Free;
         self.timers.set(place, NEVER);
     }
 
-    /// The lane's QP is destroyed: its place is free, its unfinished wrs are gone.
+    /// Frees the lane's place, after its QP has been destroyed. Its unfinished wrs are gone.
     pub(super) fn closed(&mut self, place: usize) {
         let (key, lane) = (self.key(place), self.lanes[place]);
         self.lanes[place].state = State::Free;
@@ -331,13 +331,14 @@ impl Model<'_> {
             self.purge(lane.rail, key);
         }
         if let Some(id) = lane.id {
-            self.tell(ProviderEvent::LaneClosed(id));
+            self.report_event(ProviderEvent::LaneClosed(id));
         }
     }
 }
 
-/// Books the peer's line and then ours, in picoseconds. Says when the last byte leaves our line, in
-/// nanoseconds; `None` when the peer's line is taken, in which case `wr.start` says until when.
+/// Books the peer's line and then the local line, in picoseconds. Returns when the last byte leaves
+/// the local line, in nanoseconds. `None` if the peer's line is taken; then `wr.start` is the time
+/// at which it is free.
 fn book(
     now: u64,
     wr: &mut super::lane::Wr,

@@ -1,5 +1,5 @@
-//! The model's face towards an engine.
-#![allow(unsafe_code, reason = "implements the provider contract, which is a promise about memory")]
+//! The model as an engine sees it: a provider.
+#![allow(unsafe_code, reason = "implements the provider contract, which makes promises about memory")]
 
 use core::cell::RefMut;
 use core::fmt;
@@ -18,18 +18,16 @@ use super::limits::{CHAIN, SGES};
 use super::model::Model;
 use super::posting::{EINVAL, ENOMEM};
 
-/// All rails of a model, as one engine thread has them.
+/// All rails of a model, for one engine.
 #[derive(Debug)]
 pub struct SimRails<'m> {
     sim: &'m Sim<'m>,
 }
 
 impl<'m> Sim<'m> {
-    /// The engine's side. When it is dropped, all lanes are destroyed.
-    ///
+    /// The engine's side of the model. When it is dropped, all lanes are destroyed.
     /// # Panics
-    ///
-    /// When an engine has it already.
+    /// If an engine has it already.
     #[must_use]
     pub fn rails(&'m self) -> SimRails<'m> {
         assert!(!self.taken.replace(true), "a model's rails belong to one engine");
@@ -45,7 +43,7 @@ pub struct SimLane {
 }
 
 impl SimLane {
-    /// What scripts and actions call it.
+    /// The lane's name in scripts and actions.
     #[must_use]
     pub fn handle(&self) -> LaneHandle {
         self.qp.handle
@@ -56,15 +54,15 @@ impl SimLane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimLaneError {
-    /// It was connected in another model, or is gone.
-    #[error("{0:?} is no lane of this model")]
+    /// The lane was connected in another model, or is gone.
+    #[error("{0:?} is no lane of this model: it was connected in another one, or is gone")]
     NotOurs(LaneHandle),
-    /// It was connected over another rail.
+    /// The lane was connected over another rail.
     #[error("the lane was connected over rail {connected}, not over rail {asked}")]
     OtherRail {
-        /// The rail that it leads over.
+        /// The rail over which the lane was connected.
         connected: u8,
-        /// The rail asked for.
+        /// The rail over which it was to be opened.
         asked: u8,
     },
 }
@@ -122,21 +120,21 @@ impl Wake for SimWaker<'_> {
 }
 
 impl SimRails<'_> {
-    /// Where the lane is, if it is one of this model's. A `SimLane` is not `Clone`, and is consumed
-    /// by `close`, so a lane of this model has its place to itself.
+    /// The place of a lane, if it is one of this model. A `SimLane` is not `Clone`, and `close`
+    /// consumes it, so no two lanes of this model have one place.
     fn place(&self, model: &Model<'_>, qp: &SimQp) -> Option<usize> {
         (qp.model == self.sim.id && model.find(qp.handle).is_some()).then_some(qp.handle.place as usize)
     }
 }
 
 // SAFETY: the promises, in their order.
-// 1. `Memories::copy` is the only place that writes; it writes parts of the pieces of the wr that
-//    lands, having found them registered.
+// 1. Only `Memories::copy` writes. It writes parts of the pieces of the landing wr, after it has
+//    found them registered.
 // 2. Wrs of a lane complete in order, and land before or at their completion: `land_due` runs
-//    before `complete_due`, and `lands_at` is at most `done`. A wr's own error completion cancels
-//    what has not landed. SimConfig::late_bytes makes the one documented exception, for flushed wrs
-//    only; an engine that keeps to the contract's rule 3 (nothing is released before a drain or a
-//    close) does not see it.
+//    before `complete_due`, and `lands_at` is at most `done`. The error completion of a wr cancels
+//    its bytes that have not landed. SimConfig::late_bytes makes the one documented exception, for
+//    flushed wrs only; an engine that keeps to the contract's rule 3 (nothing is released before a
+//    drain or a close) does not see it.
 // 3. A drain completes only when `last_landing` has passed, and `drained` stops all landing.
 // 4. `closed` frees the place; a free place has no time in `timers`, so nothing of it lands.
 // 5. `drop` closes every lane.
@@ -231,7 +229,7 @@ unsafe impl<'m> Provider for SimRails<'m> {
 }
 
 impl Drop for SimRails<'_> {
-    /// Destroys all lanes: none of them writes any more.
+    /// Destroys all lanes, so that none of them writes any more.
     fn drop(&mut self) {
         // Dropping must not panic: a test that unwinds out of `with_memory` holds the model.
         if let Ok(mut model) = self.sim.model.try_borrow_mut() {
@@ -240,8 +238,8 @@ impl Drop for SimRails<'_> {
             }
             self.sim.taken.set(false);
         } else {
-            // The clock moves no more, and no other engine gets the rails.
-            self.sim.dead.set(true);
+            // The clock does not move any more, and no other engine gets the rails.
+            self.sim.stopped.set(true);
         }
     }
 }

@@ -1,56 +1,57 @@
-//! Faults that a test asks for by name.
+//! Faults that a test scripts for one lane.
 
 use heapless::vec::VecView;
 use kvrail_core::verbs_abi::WcStatus;
 
 use super::handle::LaneHandle;
 
-/// What is to happen to one lane. `nth` counts what the lane accepted, from 0.
+/// A fault of one lane. `nth` counts the lane's accepted wrs, or its commits, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// The nth wr completes with `status`, at the time at which it would have completed, or after
-    /// the retry time for a status that means one. `SUCCESS` changes nothing.
+    /// The nth wr completes with `status` at its time, or after the retry time if the status means
+    /// that retries have ended. `SUCCESS` changes nothing.
     Status {
-        /// Which wr.
+        /// The wr.
         nth: u64,
-        /// With what.
+        /// Its status.
         status: WcStatus,
     },
     /// The nth wr succeeds without a completion, though it is signaled.
     Lost {
-        /// Which wr.
+        /// The wr.
         nth: u64,
     },
-    /// The nth commit that is not empty accepts so many wrs, if it has more.
+    /// The nth commit that is not empty accepts only `accepted` wrs, if it has more.
     Prefix {
-        /// Which commit.
+        /// The commit.
         nth: u64,
-        /// How many.
+        /// How many wrs it accepts.
         accepted: u32,
-        /// Why no more.
+        /// The errno of the commit.
         errno: i32,
     },
-    /// The nth commit that is not empty queues so many wrs, if it has as many, and does not say so.
+    /// The nth commit that is not empty queues `queued` wrs, or all if it has fewer, and its error
+    /// does not say how many.
     Unknown {
-        /// Which commit.
+        /// The commit.
         nth: u64,
-        /// How many; `u32::MAX` for all, as rxe does.
+        /// How many wrs are queued; `u32::MAX` for all, as the driver rxe does.
         queued: u32,
-        /// Why.
+        /// The errno of the commit.
         errno: i32,
     },
-    /// Drain wrs complete without a word.
+    /// Drain wrs give no completion.
     DrainLost,
     /// Drain wrs are refused.
     DrainRefused {
-        /// Why.
+        /// The errno.
         errno: i32,
     },
-    /// The lane cannot be destroyed: no `LaneClosed`, and it goes on as it was.
+    /// The lane cannot be destroyed: no `LaneClosed` follows, and the lane goes on as before.
     CloseHangs,
 }
 
-/// All fates, in the order in which they were asked for.
+/// All scripted fates, in the order in which they were added.
 #[derive(Debug)]
 pub(super) struct Scripts<'m> {
     held: &'m mut VecView<(LaneHandle, Fate)>,
@@ -62,12 +63,12 @@ impl<'m> Scripts<'m> {
         Self { held }
     }
 
-    /// `false` when there is no room.
+    /// Adds a fate. Returns `false` if there is no room.
     pub(super) fn add(&mut self, lane: LaneHandle, fate: Fate) -> bool {
         self.held.push((lane, fate)).is_ok()
     }
 
-    /// The first fate of `lane` in which `pick` finds what it looks for.
+    /// What `pick` gives for the first fate of `lane` for which it gives something.
     #[inline]
     pub(super) fn find<T>(&self, lane: LaneHandle, pick: impl Fn(Fate) -> Option<T>) -> Option<T> {
         self.held.iter().filter(|(l, _)| *l == lane).find_map(|(_, fate)| pick(*fate))

@@ -1,4 +1,4 @@
-//! Where a model lives.
+//! The memory of a model, with its maxima.
 
 use heapless::{Deque, Vec};
 use kvrail_core::id::MAX_RAILS;
@@ -15,8 +15,8 @@ use super::model::{Cqe, Peer, Rail, SimRailStats};
 use super::script::Fate;
 
 /// Room for a model of at most `RAILS` rails with `CQES` completion queue entries each, `PEERS`
-/// peers, and `LANES` lanes with send queues of `DEPTH`. All are maxima. One storage serves one
-/// model after another.
+/// peers, and `LANES` lanes with send queues of `DEPTH` entries. One storage serves one model after
+/// another.
 ///
 /// It is large (some 100 bytes per send queue entry, 64 per completion queue entry): box it, or
 /// make it a local of a test with small numbers.
@@ -46,14 +46,14 @@ pub struct SimStorage<
 impl<const RAILS: usize, const PEERS: usize, const LANES: usize, const DEPTH: usize, const CQES: usize>
     SimStorage<RAILS, PEERS, LANES, DEPTH, CQES>
 {
-    /// Empty.
+    /// An empty storage.
     #[must_use]
     pub const fn new() -> Self {
         const {
-            assert!(RAILS >= 1 && RAILS <= MAX_RAILS, "between one rail and MAX_RAILS");
-            assert!(LANES >= 1 && LANES <= 1 << 16, "between one lane and 65,536");
-            assert!(PEERS >= 1 && PEERS <= 1 << 14, "between one peer and 16,384");
-            assert!(DEPTH >= 1 && CQES >= 1, "queues have entries");
+            assert!(RAILS >= 1 && RAILS <= MAX_RAILS, "RAILS must be 1 to MAX_RAILS");
+            assert!(LANES >= 1 && LANES <= 1 << 16, "LANES must be 1 to 65536");
+            assert!(PEERS >= 1 && PEERS <= 1 << 14, "PEERS must be 1 to 16384");
+            assert!(DEPTH >= 1 && CQES >= 1, "DEPTH and CQES must be at least 1");
         }
         let spec = RailSpec { rtt: Nanos(0), cq_entries: 0, ..RailSpec::GBITS_400 };
         let rail = Rail { spec, rate: Rate::UNLIMITED, free: 0, up: false, stats: SimRailStats::NONE };

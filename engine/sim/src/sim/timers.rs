@@ -1,21 +1,22 @@
-//! Which lane does something next: one time per lane, in a tournament tree.
+//! Which lane has something due next: one time for each lane, in a tournament tree.
 
 /// Later than anything that happens.
 pub(super) const NEVER: u64 = u64::MAX;
 
 /// A tree in which every inner node names the earlier of its two children, so the root names the
-/// earliest lane. Setting a time plays one lane's way to the root again: as many matches as the
-/// tree is high, whatever the times are.
+/// earliest lane. Setting the time of a lane compares again along its path to the root: as many
+/// steps as the tree is high.
 #[derive(Debug)]
 pub(super) struct Timers<'m> {
-    /// Per lane.
+    /// The time of each lane.
     times: &'m mut [u64],
-    /// Node 1 is the root, nodes n .. 2n are the lanes.
+    /// The lane that each node names. Node 1 is the root; nodes n .. 2n are the lanes.
     winners: &'m mut [u16],
 }
 
 impl<'m> Timers<'m> {
-    /// No lane has a time. `winners` is twice as long as `times`, and there is at least one lane.
+    /// A tree in which no lane has a time. `winners` must be twice as long as `times`, which is not
+    /// empty.
     pub(super) fn new(times: &'m mut [u64], winners: &'m mut [u16]) -> Self {
         assert!(!times.is_empty() && winners.len() == 2 * times.len());
         times.fill(NEVER);
@@ -38,7 +39,7 @@ impl<'m> Timers<'m> {
         self.winners[node] = if earlier { left } else { right };
     }
 
-    /// Sets when `lane` does something next.
+    /// Sets when something is due next on `lane`.
     #[inline]
     pub(super) fn set(&mut self, lane: usize, time: u64) {
         if self.times[lane] == time {
@@ -52,7 +53,7 @@ impl<'m> Timers<'m> {
         }
     }
 
-    /// The earliest time, and whose it is.
+    /// The earliest time, and the lane that has it.
     #[inline]
     pub(super) fn first(&self) -> (u64, usize) {
         // With one lane the root is that lane's leaf.
@@ -67,7 +68,7 @@ mod tests {
     use crate::rng::SplitMix64;
 
     #[test]
-    fn the_first_is_the_least_for_any_number_of_lanes() {
+    fn the_first_time_is_the_least_for_any_number_of_lanes() {
         for lanes in [1, 2, 3, 5, 8, 13, 64, 100] {
             let (mut times, mut winners) = (std::vec![0; lanes], std::vec![0; 2 * lanes]);
             let mut tree = Timers::new(&mut times, &mut winners);

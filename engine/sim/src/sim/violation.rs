@@ -1,4 +1,4 @@
-//! What an engine must never do, as the model saw it.
+//! Broken promises of an engine, which the model records.
 
 use core::fmt;
 
@@ -8,69 +8,72 @@ use kvrail_core::provider::{MemoryRange, ProviderEvent};
 
 use super::handle::LaneHandle;
 
-/// A broken promise.
+/// A promise to its provider that the engine has broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
-    /// More wrs posted than the send queue holds. Places are given back by polled completions only.
+    /// More wrs were posted than the send queue holds. A place is free again only after a
+    /// completion that covers its wr has been polled.
     #[error("{lane:?} got {wanted} wrs where its send queue had room for {room}: post only with credits")]
     SqOverrun {
-        /// Whose send queue.
+        /// The lane.
         lane: LaneHandle,
-        /// How many were to be posted.
+        /// How many wrs were to be posted.
         wanted: u32,
-        /// How many would have fitted.
+        /// How many there was room for.
         room: u32,
     },
-    /// A completion came to a queue of which every entry waited to be polled. It is lost.
+    /// A completion found every entry of its queue taken by one that had not been polled. It is
+    /// lost.
     #[error("rail {} overran its completion queue of {entries}: attach fewer lanes, or shallower ones", rail.0)]
     CqOverrun {
-        /// Whose completion queue.
+        /// The rail.
         rail: RailIndex,
-        /// Its size.
+        /// Entries of its completion queue.
         entries: u32,
     },
-    /// More descriptors in one commit than `Provider::CHAIN`. Those beyond are dropped.
+    /// A commit has more descriptors than `Provider::CHAIN`. Those beyond are dropped.
     #[error("a commit on {lane:?} is longer than Provider::CHAIN ({chain})")]
     ChainTooLong {
-        /// On which lane.
+        /// The lane.
         lane: LaneHandle,
-        /// The most.
+        /// The most descriptors of a commit.
         chain: usize,
     },
-    /// A READ of no bytes.
-    #[error("{wr_id:?} reads no bytes")]
+    /// A READ has no bytes.
+    #[error("{wr_id:?} reads no bytes: a READ has at least 1")]
     EmptyRead {
-        /// Which.
+        /// The wr.
         wr_id: WrId,
     },
-    /// Pieces that are not the READ's bytes, no more and no less, or more than `Provider::sges` of
-    /// them.
+    /// The lengths of a READ's pieces do not add up to its length, or there are more pieces than
+    /// `Provider::sges`.
     #[error("{wr_id:?} reads {len} bytes into {pieces} pieces of {bytes} bytes together")]
     Pieces {
-        /// Which.
+        /// The wr.
         wr_id: WrId,
-        /// How many pieces.
+        /// How many pieces there are.
         pieces: usize,
-        /// Their bytes.
+        /// Bytes of the pieces together.
         bytes: u64,
-        /// The READ's bytes.
+        /// Bytes of the READ.
         len: u32,
     },
-    /// A wr, or a call, named another lane than the one it was made on, or another life of it.
-    #[error("{lane:?} is {expected:?}, and was called {found:?}")]
+    /// A wr or a call on a lane names another lane, or another life of this one.
+    #[error("{lane:?} was opened as {expected:?}, and is named {found:?} now")]
     WrongLaneId {
-        /// On which lane.
+        /// The lane.
         lane: LaneHandle,
-        /// What the engine called it first.
+        /// The id that the engine used first.
         expected: LaneId,
-        /// What it called it now.
+        /// The id that it used now.
         found: LaneId,
     },
-    /// A drain was posted to a lane that is not in the error state: it proves nothing.
+    /// A drain was posted to a lane that is not in the error state, so its completion proves
+    /// nothing.
     #[error("a drain was posted to {lane:?}, which is not in the error state: wait for LaneFailed")]
     DrainTooEarly {
-        /// On which lane.
+        /// The lane.
         lane: LaneHandle,
     },
     /// Memory was deregistered while a wr that writes into it had not completed.
@@ -80,30 +83,30 @@ pub enum Violation {
         range: MemoryRange,
         /// A lane with such a wr.
         lane: LaneHandle,
-        /// Its oldest.
+        /// The oldest such wr of the lane.
         wr_id: WrId,
     },
-    /// Memory was deregistered that is not registered, or not with these keys.
-    #[error("{} bytes at {:#x} were deregistered and are not registered with these keys", range.len, range.addr)]
+    /// Memory was deregistered that was not registered, or not with these keys.
+    #[error("{} bytes at {:#x} were deregistered, and had not been registered with these keys", range.len, range.addr)]
     NotRegistered {
         /// The memory.
         range: MemoryRange,
     },
-    /// Bytes came to memory that was protected, or from a lane that was drained or closed. They
+    /// Bytes arrived for protected memory, or from a lane that had been drained or closed. They
     /// were not written.
     #[error("{wr_id:?} of {lane:?} would write {} bytes at {:#x} after they were given back", range.len, range.addr)]
     WriteAfterRelease {
-        /// Whose bytes.
+        /// The lane.
         lane: LaneHandle,
-        /// Of which wr.
+        /// The wr.
         wr_id: WrId,
-        /// Where to.
+        /// The memory.
         range: MemoryRange,
     },
-    /// Events piled up unread until one was lost.
-    #[error("{event:?} was lost: events are to be read at every poll")]
+    /// An event was lost, since too many had not been read.
+    #[error("{event:?} was lost, since too many events had not been read: read them at every poll")]
     EventLost {
-        /// The one that found no room.
+        /// The lost event.
         event: ProviderEvent,
     },
 }
@@ -128,10 +131,10 @@ impl Violation {
     }
 }
 
-/// How many violations are kept; the rest are counted.
+/// How many violations are kept; the others are only counted.
 const KEPT: usize = 16;
 
-/// What has been recorded, in order of model time.
+/// The recorded violations, in order of model time.
 #[derive(Clone)]
 pub struct Violations {
     first: Vec<Violation, KEPT>,
@@ -142,7 +145,7 @@ impl Violations {
     pub(super) const NONE: Self = Self { first: Vec::new(), count: 0 };
 
     pub(super) fn record(&mut self, violation: Violation) {
-        // Those that find no room are only counted.
+        // A violation that finds no room is only counted.
         let _ = self.first.push(violation);
         self.count += 1;
     }
@@ -159,7 +162,7 @@ impl Violations {
         self.count
     }
 
-    /// The first sixteen of them.
+    /// The first sixteen violations.
     pub fn iter(&self) -> impl Iterator<Item = Violation> {
         self.first.iter().copied()
     }

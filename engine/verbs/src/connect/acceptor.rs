@@ -1,4 +1,4 @@
-//! The producer's ends of lanes.
+//! How a producer makes its ends of lanes.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::wire::{BLOB, LaneEnd};
 pub struct AcceptedLane(Qp<Rts>);
 
 impl AcceptedLane {
-    /// Moves it to the error state: the reader can read no more over it, and learns that by its
-    /// retries. Blocks in the kernel.
+    /// Moves the QP to the error state: the reader can read no more over it, and finds that out
+    /// when its retries are used up. Blocks in the kernel.
     ///
     /// # Errors
     ///

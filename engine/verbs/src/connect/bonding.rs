@@ -20,7 +20,7 @@ use crate::rail::Side;
 const FIRST_PORT: u32 = 0xC000;
 const PORTS: u32 = 0x4000;
 
-/// How many physical ports the device's one port stands for: 1 unless it is a bond.
+/// The number of physical ports behind the device's one port: 1 unless the port is a bond.
 fn lag_ports(context: &Context) -> u8 {
     // SAFETY: integers and a pointer, for which zero is a value.
     let mut attr: sys::mlx5dv_context = unsafe { mem::zeroed() };

@@ -1,4 +1,4 @@
-//! The reader's ends of lanes.
+//! How a reader makes its ends of lanes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -50,7 +50,7 @@ impl UnopenedLane {
 #[derive(Clone, Debug)]
 pub struct QpDialer {
     rails: Vec<Arc<Rail>>,
-    /// How many ends were made: the number of the next one.
+    /// The number of the next end: how many have been made.
     made: Arc<AtomicU32>,
 }
 

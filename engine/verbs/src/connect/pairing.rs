@@ -1,6 +1,6 @@
 //! Which rail of the producer each rail of the reader reads from.
 
-use crate::device::gid::{Gid, GidKind, standing};
+use crate::device::gid::{Gid, GidKind, rank};
 use crate::rail::reach;
 use crate::wire::RailEnd;
 
@@ -13,8 +13,8 @@ pub struct Pair {
     pub theirs: usize,
 }
 
-/// A producer's rail, and how many lanes it has. `None`: it is no verbs rail, or its bytes describe
-/// none.
+/// A producer's rail, and how many lanes it has. `None`: the rail is no verbs rail, or its 64 bytes
+/// are not valid.
 pub type Offered = (Option<RailEnd>, u32);
 
 /// Pairs each of `ours` (`None`: it is down) with the best of `theirs` that it can reach. A rail
@@ -65,7 +65,7 @@ pub fn nearest(our: &RailEnd, theirs: &[Offered], load: &[u64]) -> Vec<usize> {
 fn distance(our: &RailEnd, (their, _): &Offered) -> Option<((bool, GidKind), bool)> {
     let (kind, gid) = reach(our, their.as_ref()?).ok()?;
     let &(_, own) = our.addresses.iter().find(|&&(k, _)| k == kind)?;
-    Some((standing(kind, own).max(standing(kind, gid)), !same_subnet(own, gid)))
+    Some((rank(kind, own).max(rank(kind, gid)), !same_subnet(own, gid)))
 }
 
 /// Compares the first 64 bits of GIDs, which for InfiniBand are the subnet's, and the first three
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rail_that_gave_its_address_to_itself_is_the_last_choice() {
+    fn a_rail_with_a_169_254_address_is_the_last_choice() {
         let theirs = [(roce("169.254.7.7"), 0), (six("fd00::2"), 9)];
         let ours = RailEnd {
             addresses: [roce("10.0.0.1").addresses, six("fd00::1").addresses].concat(),

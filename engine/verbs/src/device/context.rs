@@ -12,8 +12,7 @@ use super::list::DeviceList;
 use super::sysfs;
 use crate::error::{Errno, RailError};
 
-/// The variable that takes libmlx5's locks away for a whole process, which then must have one
-/// thread.
+/// The environment variable that makes libmlx5 take no locks, for programs with one thread.
 const SINGLE_THREADED: &str = "MLX5_SINGLE_THREADED";
 
 /// Whether the device's provider library takes no locks, `setting` being the value of
@@ -36,11 +35,11 @@ pub(crate) struct Caps {
     pub(crate) ports: u8,
     pub(crate) max_qp_wr: u32,
     pub(crate) max_cqe: u32,
-    /// Pieces of one work request.
+    /// Pieces of memory in one work request.
     pub(crate) max_sge: u32,
     /// READs in flight that one QP may have as the reader.
     pub(crate) init_depth: u8,
-    /// READs in flight that one QP may be asked for.
+    /// READs in flight that one QP may answer.
     pub(crate) dest_depth: u8,
 }
 
@@ -50,6 +49,7 @@ unsafe impl Send for Context {}
 unsafe impl Sync for Context {}
 
 impl Context {
+    /// Opens the device `name`, and asks for its limits.
     pub(crate) fn open(name: &str) -> Result<Self, RailError> {
         let list = DeviceList::new()?;
         let known: Vec<_> = list.devices().collect();
@@ -172,9 +172,9 @@ mod tests {
     use super::super::list::devices;
     use super::*;
 
-    /// On any host, with libibverbs and devices or without: the error's type says what is missing.
+    /// Runs on any host, with libibverbs and devices or without them.
     #[test]
-    fn what_is_missing_is_told_by_type() {
+    fn a_missing_library_driver_or_device_has_an_error_of_its_own() {
         match devices() {
             Ok(names) => assert!(!names.is_empty()),
             Err(RailError::NoLibrary | RailError::NoKernelSupport | RailError::NoDevice) => {}
@@ -193,11 +193,11 @@ mod tests {
 
     /// The control thread destroys QPs while the engine's thread polls their queue.
     #[test]
-    fn a_device_whose_library_was_told_to_take_no_locks_is_refused() {
+    fn a_device_whose_library_takes_no_locks_is_refused() {
         let one = Some(OsStr::new("1"));
         assert!(lockless(Driver::Mlx5, one));
         assert!(!lockless(Driver::SoftRoce, one) && !lockless(Driver::Hardware, one));
-        // libmlx5 takes any value but "1" for no.
+        // libmlx5 takes its locks for any value but "1".
         for setting in [None, Some(OsStr::new("0")), Some(OsStr::new("")), Some(OsStr::new("yes"))] {
             assert!(!lockless(Driver::Mlx5, setting), "{setting:?}");
         }

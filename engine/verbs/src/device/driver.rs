@@ -1,6 +1,7 @@
-//! What drives a device.
+//! Which kind of driver a device has.
 
-/// What a device is: for reports, and for what such devices are known not to do.
+/// Which kind of driver a device has. Reports name it, and code asks for it where such devices are
+/// known to lack something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Driver {
@@ -15,7 +16,7 @@ pub enum Driver {
 }
 
 impl Driver {
-    /// What a report must say of figures that were taken on such a device, if anything.
+    /// The caveat that a report must print beside figures from such a device, if there is one.
     #[must_use]
     pub const fn caveat(self) -> Option<&'static str> {
         match self {

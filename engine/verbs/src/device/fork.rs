@@ -8,7 +8,7 @@ use rdma_mummy_sys as sys;
 /// From Linux 5.12 on a child gets copies of pinned pages, and nothing needs to be done. On an
 /// older kernel, a registered page that the parent touches after a `fork` becomes another page, and
 /// the NIC writes into the old one. `ibv_fork_init`, called before the first registration, prevents
-/// that, at a price for huge pages.
+/// that, and makes registering memory slower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForkSafety {
@@ -18,11 +18,11 @@ pub enum ForkSafety {
     Initialized,
     /// A process that forks must not have registered memory, or must call `ibv_fork_init` first.
     Unsafe,
-    /// This libibverbs cannot tell.
+    /// libibverbs reported a status that this version does not know.
     Unknown,
 }
 
-/// Asks libibverbs.
+/// Asks libibverbs whether a fork endangers registered memory.
 #[must_use]
 pub fn fork_safety() -> ForkSafety {
     // SAFETY: takes nothing, and reads a static of the library.

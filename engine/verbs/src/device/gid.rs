@@ -1,15 +1,15 @@
 //! Which of a port's addresses to use, and why.
 //!
 //! A RoCE port has a table of GIDs: one for each IP address of its netdev and each RoCE version, in
-//! no useful order. A system that takes the first, or always number 3, ends up with RoCE v1 over a
-//! link-local address. Here every entry is classified, with a reason. The best of each kind is
-//! kept, and two ports use the best kind that both have.
+//! no useful order. A program that takes the first entry, or always number 3, may get RoCE v1 over
+//! a link-local address. [`select`] classifies every entry, with a reason, and keeps the best entry
+//! of each kind; [`common`] finds the best kind that two ports have in common.
 //!
 //! Entries are compared by these properties, in this order:
 //!
 //! 1. Its netdev is in this network namespace. Containers that share a device see each other's
 //!    entries.
-//! 2. It is not of 169.254/16, which an IPv4 host gives itself when it was given no address.
+//! 2. It is not of 169.254/16, from which an IPv4 host without a configured address takes one.
 //! 3. The [kind](GidKind).
 //! 4. The lowest index.
 
@@ -115,7 +115,7 @@ impl fmt::Display for GidKind {
     }
 }
 
-/// What an entry of the table is for: `enum ibv_gid_type`.
+/// The protocol that an entry of the table is for: `enum ibv_gid_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GidType {
     /// InfiniBand.
@@ -193,7 +193,7 @@ pub struct GidSelection {
 
 /// A sort key by which the best address comes first: IPv4 addresses of 169.254/16 come after all
 /// others, then the kind counts.
-pub(crate) fn standing(kind: GidKind, gid: Gid) -> (bool, GidKind) {
+pub(crate) fn rank(kind: GidKind, gid: Gid) -> (bool, GidKind) {
     (gid.ipv4().is_some_and(|ip| ip.is_link_local()), kind)
 }
 
@@ -206,8 +206,8 @@ pub fn select(entries: &[GidEntry], forced: Option<u8>) -> GidSelection {
     let mut selection = GidSelection::default();
     let mut ranked = Vec::new();
     for entry in entries {
-        match judge(entry, forced) {
-            Ok((away, gid)) => ranked.push(((away, standing(gid.kind, gid.gid), gid.index), gid)),
+        match classify(entry, forced) {
+            Ok((away, gid)) => ranked.push(((away, rank(gid.kind, gid.gid), gid.index), gid)),
             Err(why) => selection.rejected.push((entry.index, why)),
         }
     }
@@ -232,14 +232,14 @@ const AWAY: u8 = 2;
 
 /// The entry's address and rank (0: of an interface of this namespace, 1: not known, [`AWAY`]), or
 /// why it cannot be used.
-fn judge(entry: &GidEntry, forced: Option<u8>) -> Result<(u8, LocalGid), String> {
+fn classify(entry: &GidEntry, forced: Option<u8>) -> Result<(u8, LocalGid), String> {
     let GidEntry { index, gid, gid_type, owner } = entry;
     let gid = *gid;
     let index = u8::try_from(*index).map_err(|_| format!("{gid}: a QP can name indices up to 255"))?;
     if let Some(forced) = forced
         && forced != index
     {
-        return Err(format!("{gid}: gid_index {forced} was asked for"));
+        return Err(format!("{gid}: gid_index {forced} is configured"));
     }
     if gid.is_zero() {
         return Err("empty".into());
@@ -271,26 +271,26 @@ fn judge(entry: &GidEntry, forced: Option<u8>) -> Result<(u8, LocalGid), String>
 /// The pair of addresses, of the best kind that both sides have. Each list is in the order in which
 /// its side would use its addresses, as [`select`] returns it.
 ///
-/// A kind is as good as the worse of its two addresses. A side may list an address behind one of a
-/// worse [kind](GidKind) for a reason that its bytes do not show: another network namespace has it.
-/// Such a kind comes last.
+/// A kind is as good as the worse of its two addresses. A side lists an address that another
+/// network namespace has behind addresses of a worse [kind](GidKind); the address itself does not
+/// show that. Such a kind comes last.
 #[must_use]
 pub fn common(ours: &[LocalGid], theirs: &[(GidKind, Gid)]) -> Option<(LocalGid, Gid)> {
     let ours_as: Vec<_> = ours.iter().map(|our| (our.kind, our.gid)).collect();
     let candidates = ours.iter().enumerate().filter_map(|(place, &our)| {
         let at = theirs.iter().position(|&(kind, _)| kind == our.kind)?;
         let gid = theirs[at].1;
-        let put_back = put_back(&ours_as, place) || put_back(theirs, at);
-        let worse = standing(our.kind, our.gid).max(standing(our.kind, gid));
-        Some(((put_back, worse), (our, gid)))
+        let late = listed_late(&ours_as, place) || listed_late(theirs, at);
+        let worse = rank(our.kind, our.gid).max(rank(our.kind, gid));
+        Some(((late, worse), (our, gid)))
     });
     candidates.min_by_key(|&(rank, _)| rank).map(|(_, found)| found)
 }
 
-/// Whether the address at `place` is listed behind one that [`standing`] would put after it.
-fn put_back(list: &[(GidKind, Gid)], place: usize) -> bool {
+/// Whether the address at `place` is listed behind one that [`rank`] would put after it.
+fn listed_late(list: &[(GidKind, Gid)], place: usize) -> bool {
     let (kind, gid) = list[place];
-    list[..place].iter().any(|&(other, at)| standing(other, at) > standing(kind, gid))
+    list[..place].iter().any(|&(other, at)| rank(other, at) > rank(kind, gid))
 }
 
 #[cfg(test)]

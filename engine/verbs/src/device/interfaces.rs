@@ -1,5 +1,5 @@
-//! The interfaces of this network namespace. They tell its own GIDs from those of another
-//! container.
+//! The interfaces of this network namespace, by which this namespace's GIDs are told from those of
+//! another container.
 //!
 //! Containers that share an RDMA device see one table of GIDs, with the addresses of all
 //! containers. It names netdevs by an index that counts within each namespace: number 3 of another
@@ -19,7 +19,7 @@ use crate::error::Errno;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Interfaces(Vec<Interface>);
 
-/// One of them.
+/// One interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Interface {
     index: u32,

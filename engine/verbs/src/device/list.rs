@@ -84,14 +84,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errnos_of_the_list_are_told_apart() {
+    fn a_missing_library_and_missing_kernel_support_are_told_apart() {
         assert!(matches!(list_error(Errno(95)), RailError::NoLibrary));
         assert!(matches!(list_error(Errno(38)), RailError::NoKernelSupport));
         assert!(matches!(list_error(Errno(1)), RailError::List(Errno(1))));
     }
 
     #[test]
-    fn names_are_in_the_order_people_count() {
+    fn device_names_are_sorted_by_their_numbers() {
         let mut names = ["mlx5_10", "mlx5_9", "irdma0", "mlx5_bond_0"];
         names.sort_by_key(|n| natural(n));
         assert_eq!(names, ["irdma0", "mlx5_9", "mlx5_10", "mlx5_bond_0"]);

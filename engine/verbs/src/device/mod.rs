@@ -1,4 +1,5 @@
-//! RDMA devices: found, opened, asked what they can do and which addresses their ports have.
+//! RDMA devices: how they are listed and opened, what they can do, and which addresses their ports
+//! have.
 
 pub(crate) mod context;
 pub(crate) mod driver;

@@ -1,4 +1,4 @@
-//! A port: what its link carries, and which addresses it has.
+//! A port: its state, how much its link carries, and which addresses it has.
 #![allow(unsafe_code, reason = "libibverbs")]
 
 use std::mem;
@@ -190,10 +190,10 @@ fn gid_of(entry: &sys::ibv_gid_entry) -> Gid {
 mod tests {
     use super::*;
 
-    /// In the SoftRoCE guest every address is this namespace's: the kernel's table and its
+    /// In the SoftRoCE guest every address belongs to this namespace: the GID table and the
     /// interfaces agree.
     #[test]
-    fn addresses_of_the_lanes_devices_are_found_on_their_interfaces() {
+    fn addresses_of_the_guests_devices_are_found_on_their_interfaces() {
         if std::env::var_os("KVRAIL_LANE").is_none_or(|lane| lane != "fabric") {
             return;
         }

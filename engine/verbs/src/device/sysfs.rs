@@ -1,4 +1,4 @@
-//! What the kernel's files say of devices, and libibverbs does not.
+//! The facts about devices that are in sysfs and that libibverbs does not report.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::driver::Driver;
 
 const DEVICES: &str = "/sys/class/infiniband";
 
-/// What drives a device.
+/// Which kind of driver the device has.
 pub(crate) fn driver(device: &str) -> Driver {
     let at = Path::new(DEVICES).join(device);
     let target = fs::canonicalize(&at).unwrap_or_default();
@@ -16,8 +16,8 @@ pub(crate) fn driver(device: &str) -> Driver {
     classify(&target.to_string_lossy(), module.as_deref(), at.join("parent").exists())
 }
 
-/// Tells drivers apart. `target` is where the device's link leads, `module` its bus driver, and
-/// `parent` says whether it names the netdev below it, which rxe alone does.
+/// The kind of a driver. `target` is where the device's link in sysfs leads, `module` its bus
+/// driver, and `parent` whether it names the netdev below it, as rxe alone does.
 fn classify(target: &str, module: Option<&str>, parent: bool) -> Driver {
     match module {
         _ if parent => Driver::SoftRoce,

@@ -1,4 +1,4 @@
-//! What an encoder is given, and what it promises.
+//! The contract of encoders: the calls that the provider makes, and the promises that it relies on.
 #![allow(unsafe_code, reason = "an unsafe trait: memory is written on an encoder's word")]
 
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::qp::handle::QpHandle;
 /// A [`Verbs<E>`](crate::Verbs) has one encoder, for all lanes of its engine's thread: what commits
 /// share (templates, scratch memory) belongs into the encoder and stays hot in that thread's cache.
 /// What belongs to one lane is the [`Queue`](Self::Queue), which the provider keeps in the lane. An
-/// encoder is implemented in this crate: what it is given is not public.
+/// encoder can be implemented in this crate only: the types of its arguments are not public.
 ///
 /// | call | when |
 /// |---|---|
@@ -38,8 +38,8 @@ use crate::qp::handle::QpHandle;
 /// that rest on posting and polling:
 ///
 /// - A committed READ writes to its descriptor's local range, or to its pieces, and nowhere else
-///   (promise 1). It is executed and completes in the order of posting, and its success is told
-///   only when its data is in memory (2).
+///   (promise 1). It is executed and completes in the order of posting, and its success is
+///   reported only when its data is in memory (2).
 /// - The wr of [`drain`](Self::drain) is signaled and stands behind all wrs of the lane that were
 ///   posted before (3).
 /// - [`Commit::Prefix`](kvrail_core::provider::Commit::Prefix) names exactly the wrs that the
@@ -52,9 +52,9 @@ use crate::qp::handle::QpHandle;
 pub unsafe trait Encoder: fmt::Debug + Send + Sized + 'static {
     /// The most READs in one commit, at least 1.
     const CHAIN: usize;
-    /// The most pieces of local memory that one READ may land in, at least 1.
+    /// The most pieces of local memory that one READ may write, at least 1.
     const SGES: usize;
-    /// What the encoder keeps of a lane: where it posts, and how far it has got.
+    /// The state that the encoder keeps for a lane: where it posts, and how far it has got.
     type Queue: fmt::Debug + Send;
     /// A commit being encoded.
     type Post<'a>: EncoderPost;
@@ -95,15 +95,15 @@ pub unsafe trait Encoder: fmt::Debug + Send + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// The driver has given up on the queue. Completions of the rail are lost from now on.
+    /// The driver reports that the queue has failed. Completions of the rail are lost from now on.
     #[inline]
     fn poll(&mut self, rail: RailIndex, cq: &CqHandle, out: &mut [Wc]) -> Result<usize, i32> {
         let _ = rail;
         cq.poll(out)
     }
 
-    /// Has the rail's next completion make its channel readable, and says whether that worked. The
-    /// default is `ibv_req_notify_cq`.
+    /// Arms the rail's queue, so that its next completion makes the rail's channel readable, and
+    /// returns whether that worked. The default is `ibv_req_notify_cq`.
     fn arm(&mut self, rail: RailIndex, cq: &CqHandle) -> bool {
         let _ = rail;
         cq.arm()

@@ -1,4 +1,4 @@
-//! The encoder for every device: a chain of `ibv_send_wr`, given to the driver's `post_send`.
+//! The encoder for every device: it passes chains of `ibv_send_wr` to the driver's `post_send`.
 #![allow(unsafe_code, reason = "ibv_post_send")]
 
 use std::fmt;
@@ -22,7 +22,7 @@ pub struct SendWrEncoder {
     templates: Templates,
 }
 
-/// Where a lane's chains go: its QP, and the driver's function.
+/// The QP of a lane, and the driver's function that takes its chains.
 pub struct SendWrQueue {
     pub(crate) qp: *mut sys::ibv_qp,
     pub(crate) post_send: PostSend,

@@ -1,4 +1,4 @@
-//! The chain of work request templates, and the memory that it lives in.
+//! The chain of work request templates, and the memory that it borrows.
 #![allow(unsafe_code, reason = "a chain and what it borrows, in one value")]
 
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::config::MAX_SGES;
 
 /// The most READs in one commit: as many as a reader's send queue has entries by default.
 pub(super) const CHAIN: usize = 128;
-/// The most pieces that one READ lands in.
+/// The most pieces of memory that one READ writes.
 pub(super) const SGES: usize = MAX_SGES as usize;
 
 /// A chain that owns its storage.

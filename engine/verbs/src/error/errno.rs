@@ -1,4 +1,4 @@
-//! An errno of the C library.
+//! An errno of the C library, as errors of this crate carry it.
 
 use std::fmt;
 use std::io;

@@ -1,5 +1,7 @@
 //! Why two QPs do not become a lane.
 
+use kvrail_host::secret::RandomError;
+
 use super::{Errno, RailError};
 use crate::device::gid::GidKind;
 use crate::wire::{LinkLayer, WireError};
@@ -17,7 +19,7 @@ pub enum VerbsLaneError {
         rails: usize,
     },
     /// The peer's 64 bytes do not describe a rail or a lane's end.
-    #[error("the peer's end: {0}")]
+    #[error("the peer's 64 bytes: {0}")]
     Wire(WireError),
     /// The two ports cannot reach each other.
     #[error("unreachable: {0}")]
@@ -26,19 +28,19 @@ pub enum VerbsLaneError {
     #[error(transparent)]
     Rail(#[from] RailError),
     /// A QP could not be made or moved to its next state.
-    // A peer is told the first 64 bytes of this text.
+    // The session sends the first 64 bytes of this text to the peer.
     #[error("{rail}: QP to {to}: {errno}{}", step_hint(*.errno))]
     Step {
         /// The rail.
         rail: String,
-        /// The state that the QP was to get to.
+        /// The state to which the QP was to move.
         to: &'static str,
         /// The kernel's or driver's reason.
         errno: Errno,
     },
     /// The rail has as many lanes as its completion queue has room for.
     #[error(
-        "rail {rail} has {lanes} lanes, the most that its completion queue has room for; close some, or start \
+        "rail {rail} has {lanes} lanes, and its completion queue has room for no more: close lanes, or start \
          with a larger cq_entries"
     )]
     RailFull {
@@ -48,8 +50,8 @@ pub enum VerbsLaneError {
         lanes: usize,
     },
     /// The system gave no random number for the first packet number (PSN).
-    #[error("a lane's first packet number is random, and the system gave no random number: {0}")]
-    Random(getrandom::Error),
+    #[error("the system gave no random number for a lane's first packet number: {0}")]
+    Random(RandomError),
 }
 
 impl VerbsLaneError {
@@ -102,7 +104,7 @@ fn step_hint(errno: Errno) -> &'static str {
 #[non_exhaustive]
 pub enum Unreachable {
     /// One port is InfiniBand, the other Ethernet.
-    #[error("this side is {ours}, the peer {theirs}")]
+    #[error("this side's port is {ours}, the peer's is {theirs}: name ports of one kind")]
     LinkLayer {
         /// This side's link layer.
         ours: LinkLayer,
@@ -110,7 +112,7 @@ pub enum Unreachable {
         theirs: LinkLayer,
     },
     /// The two ports have no kind of address in common.
-    #[error("no kind of address in common: this side has {ours:?}, the peer {theirs:?}")]
+    #[error("the ports have no kind of address in common: this side has {ours:?}, the peer has {theirs:?}")]
     Kinds {
         /// The kinds that this side has.
         ours: Vec<GidKind>,
@@ -118,7 +120,9 @@ pub enum Unreachable {
         theirs: Vec<GidKind>,
     },
     /// The two ports are not members of one partition, or both are limited members of it.
-    #[error("this side is in partition {ours:#06x}, the peer in {theirs:#06x}")]
+    #[error(
+        "this side is in partition {ours:#06x}, the peer in {theirs:#06x}: set pkey_index to a common one"
+    )]
     Partition {
         /// This side's partition key.
         ours: u16,

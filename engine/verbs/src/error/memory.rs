@@ -13,14 +13,14 @@ pub enum MrError {
     #[error(
         "{device} may not lock {len} bytes more: this process may lock {limit} bytes and has locked {}. {} raise the \
          limit (ulimit -l unlimited, systemd: LimitMEMLOCK=infinity, docker: --ulimit memlock=-1)",
-        pinned.map_or("an unknown number".into(), |bytes| bytes.to_string()), again(*rails, *len)
+        pinned.map_or("an unknown number".into(), |bytes| bytes.to_string()), remedy(*rails, *len)
     )]
     LockedMemory {
         /// The device.
         device: String,
         /// Bytes to be registered.
         len: u64,
-        /// How many rails they were to be registered on: each rail locks the memory again.
+        /// On how many rails they were to be registered: each rail locks the memory again.
         rails: usize,
         /// Bytes that the process may lock.
         limit: u64,
@@ -65,8 +65,9 @@ fn memory_hint(errno: Errno) -> &'static str {
     }
 }
 
-/// How to go on under a limit of locked memory that `rails` registrations of `len` bytes exceed.
-fn again(rails: usize, len: u64) -> String {
+/// The beginning of the remedy for a limit of locked memory that `rails` registrations of `len`
+/// bytes exceed.
+fn remedy(rails: usize, len: u64) -> String {
     if rails < 2 {
         return "To go on,".into();
     }

@@ -1,4 +1,4 @@
-//! What goes wrong between a program and its NIC, and what to do about it.
+//! The errors of this crate: what went wrong between a program and its NIC, and what to do.
 //!
 //! Every type has `code()`, a number for logs and for callers in other languages: `docs/errors.md`.
 

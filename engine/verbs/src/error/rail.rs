@@ -1,15 +1,15 @@
-//! Why a port does not become a rail.
+//! Why a port cannot be opened or used as a rail.
 
 use super::Errno;
 use crate::rail::Side;
 
-/// Why a port is no rail, or cannot be used as one.
+/// Why a port cannot be opened or used as a rail.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RailError {
     /// libibverbs is not installed.
     #[error(
-        "libibverbs.so.1 is not there: install rdma-core's libraries (Debian, Ubuntu: libibverbs1 and \
+        "libibverbs.so.1 cannot be opened: install rdma-core's libraries (Debian, Ubuntu: libibverbs1 and \
          ibverbs-providers; Fedora, RHEL: libibverbs)"
     )]
     NoLibrary,
@@ -28,13 +28,13 @@ pub enum RailError {
          (rdma link add rxe0 type rxe netdev eth0)"
     )]
     NoDevice,
-    /// No port of any device can be used. The text says of each why.
+    /// No port of any device can be used. The text has the reason for each port.
     #[error("none of the RDMA ports can be used: {0}")]
     NoUsablePort(String),
     /// There is no device of this name.
     #[error("there is no RDMA device `{name}`; there are: {known}")]
     NoSuchDevice {
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// The names of the devices that there are.
         known: String,
@@ -42,19 +42,19 @@ pub enum RailError {
     /// The text is no name of a rail.
     #[error("`{0}` names no rail: write a device (mlx5_0), or a device and its port (mlx5_0:2)")]
     Name(String),
-    /// No rail or more than 16 were asked for.
-    #[error("{0} rails were asked for; there can be 1 to 16")]
+    /// No rail or more than 16 rails were requested.
+    #[error("{0} rails were requested: request 1 to 16")]
     Count(usize),
     /// The rail drives an engine already, or has driven one.
-    #[error("rail {0} drives another engine already: open it once more")]
+    #[error("rail {0} drives another engine already, or has driven one: open the port once more")]
     InUse(String),
     /// The device speaks iWARP.
     #[error(
-        "{0} speaks iWARP, which needs another way of connecting; RoCE and InfiniBand devices can be used"
+        "{0} speaks iWARP, which connects in another way than kvrail does: use a RoCE or InfiniBand device"
     )]
     Iwarp(String),
     /// The rail was opened for the other side.
-    #[error("rail {rail} was opened as a {side}'s, which cannot be used here: open it for the other side")]
+    #[error("rail {rail} was opened as a {side}'s, and cannot be used here: open it for the other side")]
     WrongSide {
         /// The rail.
         rail: String,
@@ -69,14 +69,14 @@ pub enum RailError {
         /// The errno.
         errno: Errno,
     },
-    /// The environment takes the provider library's locks away.
+    /// An environment variable makes the device's provider library take no locks.
     #[error(
         "{device} cannot be used by several threads while {variable} is 1, and kvrail uses it from two: unset {variable}"
     )]
     SingleThreaded {
         /// The device.
         device: String,
-        /// The environment's variable.
+        /// The environment variable.
         variable: &'static str,
     },
     /// The device does not have this port.
@@ -84,7 +84,7 @@ pub enum RailError {
     NoSuchPort {
         /// The device.
         device: String,
-        /// The port asked for.
+        /// The requested port.
         port: u8,
         /// How many ports it has.
         ports: u8,
@@ -103,7 +103,7 @@ pub enum RailError {
         state: &'static str,
     },
     /// No subnet manager has configured the InfiniBand port.
-    #[error("port {port} of {device} has no LID: no subnet manager has seen it (is opensm running?)")]
+    #[error("port {port} of {device} has no LID: no subnet manager has configured it (is opensm running?)")]
     NoLid {
         /// The device.
         device: String,
@@ -130,10 +130,10 @@ pub enum RailError {
         device: String,
         /// Its port.
         port: u8,
-        /// The index asked for.
+        /// The requested index.
         index: u16,
     },
-    /// A call of libibverbs failed that does not fail on a working device.
+    /// A libibverbs call failed that works on a working device.
     #[error("{device}: {call} failed: {errno}{}", hint(*.errno))]
     Call {
         /// The device.
@@ -146,7 +146,7 @@ pub enum RailError {
     /// The system gave no thread or no descriptor.
     #[error("the system gave no {what}: {errno}{}", system_hint(*.errno))]
     System {
-        /// What was asked for.
+        /// The thread or descriptor that was requested.
         what: &'static str,
         /// The errno.
         errno: Errno,

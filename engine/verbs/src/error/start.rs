@@ -1,9 +1,9 @@
-//! Why an engine cannot have its rails.
+//! Why the rails of an engine could not be started.
 
 use super::RailError;
 use crate::config::VerbsConfigError;
 
-/// Why an engine cannot have the rails that it was to read over.
+/// Why the rails of an engine could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerbsStartError {

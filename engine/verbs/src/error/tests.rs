@@ -1,4 +1,4 @@
-//! Error texts say what to do, and say nothing twice.
+//! Error texts say what to do, and contain no text twice.
 
 use kvrail_core::provider::MemoryRange;
 
@@ -8,7 +8,7 @@ use crate::rail::Side;
 use crate::wire::WireError;
 
 #[test]
-fn a_lock_limit_is_told_as_one_and_anything_else_is_not() {
+fn the_lock_limit_is_named_if_and_only_if_it_was_the_reason() {
     const GIB: u64 = 1 << 30;
     let range = MemoryRange { addr: 4096, len: 3 * GIB };
     let refused = |errno, limit, pinned| {
@@ -37,7 +37,7 @@ fn a_lock_limit_is_told_as_one_and_anything_else_is_not() {
 }
 
 #[test]
-fn a_hint_is_of_the_errno_that_came() {
+fn each_errno_has_its_own_hint() {
     let open = |errno| RailError::Open { device: "mlx5_0".into(), errno: Errno(errno) }.to_string();
     assert!(open(libc::EMFILE).contains("ulimit -n") && !open(libc::EMFILE).contains("provider library"));
     assert!(open(libc::ENOENT).contains("provider library"));

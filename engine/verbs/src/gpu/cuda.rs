@@ -1,5 +1,5 @@
-//! CUDA's driver API, opened at run time: the calls that find, export and check device memory (CUDA
-//! driver API reference: memory, unified addressing; GPUDirect RDMA guide).
+//! CUDA's driver API, opened at run time: calls that find, export and check device memory. They
+//! follow the CUDA driver API reference (memory, unified addressing) and the GPUDirect RDMA guide.
 #![allow(unsafe_code, reason = "calls into libcuda")]
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -29,7 +29,7 @@ pub(super) const HANDLE_DMA_BUF_FD: c_int = 1;
 
 macro_rules! api {
     ($($field:ident = $symbol:literal : fn($($arg:ty),*);)*) => {
-        /// The driver's functions, or a test's.
+        /// The driver's functions, or those of a test.
         #[derive(Clone, Copy)]
         pub(super) struct Api {
             $(pub(super) $field: unsafe extern "C" fn($($arg),*) -> Status,)*
@@ -89,7 +89,7 @@ impl std::fmt::Debug for Cuda {
     }
 }
 
-/// What CUDA knows of an address: its GPU, and its allocation.
+/// The GPU and the allocation of an address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Whereabouts {
     pub(super) context: Current,
@@ -98,7 +98,7 @@ pub(super) struct Whereabouts {
     pub(super) size: u64,
 }
 
-/// A context that calls are made in.
+/// A CUDA context, in which calls are made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Current(Context);
 
@@ -173,16 +173,16 @@ impl Cuda {
     /// Checks that a GPU sees what a NIC has written into its memory as soon as the host sees the
     /// completion. The error says why it does not.
     ///
-    /// Data goes to the GPU and the completion to the host, on different ways through PCIe, so this
-    /// is a property of GPU and platform. Without it, `cuFlushGPUDirectRDMAWrites` would have to be
-    /// called before a completion is reported.
+    /// Data goes to the GPU and the completion to the host, on different paths through PCIe, so
+    /// this is a property of GPU and platform. Without it, `cuFlushGPUDirectRDMAWrites` would have
+    /// to be called before a completion is reported.
     pub(super) fn writes_ordered(&self, ordinal: c_int) -> Result<(), String> {
         let device = self.handle(ordinal).map_err(|e| e.to_string())?;
         let mut ordering = 0;
         // SAFETY: it writes one integer.
         let status = unsafe { (self.api.device_attribute)(&mut ordering, ATTRIBUTE_WRITES_ORDERING, device) };
         self.check("cuDeviceGetAttribute(GPU_DIRECT_RDMA_WRITES_ORDERING)", status)
-            .map_err(|e| format!("{e}: a driver of CUDA 11.3 or later tells"))?;
+            .map_err(|e| format!("{e}: a driver of CUDA 11.3 or later knows it"))?;
         if ordering < ORDERED_FOR_OWNER {
             return Err(format!(
                 "its attribute GPU_DIRECT_RDMA_WRITES_ORDERING is {ordering}, less than 100 (owner)"
@@ -239,7 +239,7 @@ impl Cuda {
         // SAFETY: this attribute is a context.
         let status = unsafe { (self.api.pointer_get)((&raw mut context).cast(), POINTER_CONTEXT, addr) };
         self.check("cuPointerGetAttribute(CONTEXT)", status)?;
-        // Memory of the virtual memory interface has none of its own.
+        // Memory of CUDA's virtual memory interface has no context of its own.
         let context = if context.is_null() { self.device(ordinal)? } else { Current(context) };
         let (mut base, mut size) = (0, 0);
         self.within(context, || {
@@ -250,7 +250,7 @@ impl Cuda {
         Ok(Whereabouts { context, ordinal, base, size: size as u64 })
     }
 
-    /// Has CUDA's synchronous calls on the memory wait for each other, as GPUDirect requires.
+    /// Makes CUDA's synchronous calls on the memory wait for each other, as GPUDirect requires.
     pub(super) fn synchronise(&self, addr: u64) -> Result<(), CudaError> {
         let on: c_uint = 1;
         // SAFETY: this attribute is an unsigned int, which is read.

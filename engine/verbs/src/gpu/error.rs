@@ -14,12 +14,12 @@ pub struct CudaError {
     pub name: String,
 }
 
-/// Why device memory cannot be had, or cannot be handed to a NIC.
+/// Why device memory cannot be allocated, or cannot be handed to a NIC.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GpuError {
     /// There is no CUDA driver.
-    #[error("no CUDA here: {reason}; GPU memory needs NVIDIA's driver, which brings libcuda.so.1")]
+    #[error("CUDA cannot be opened: {reason}; GPU memory needs NVIDIA's driver, which brings libcuda.so.1")]
     NoLibrary {
         /// The loader's reason.
         reason: String,
@@ -38,7 +38,7 @@ pub enum GpuError {
         "there is no GPU {ordinal}: CUDA shows {count}, counted from 0; see nvidia-smi and CUDA_VISIBLE_DEVICES"
     )]
     NoDevice {
-        /// The GPU asked for.
+        /// The requested GPU.
         ordinal: i32,
         /// How many GPUs there are.
         count: i32,
@@ -54,7 +54,7 @@ pub enum GpuError {
         kind: u32,
     },
     /// The range is empty, or reaches beyond the address space.
-    #[error("{len} bytes at {addr:#x} are no range of memory")]
+    #[error("{len} bytes at {addr:#x} are empty or reach beyond the address space")]
     Range {
         /// Its start.
         addr: u64,
@@ -95,7 +95,7 @@ pub enum GpuError {
         /// What the driver said.
         reason: String,
     },
-    /// Address and offset lie at different places within a host page.
+    /// The address and the offset lie at different places within a host page.
     #[error(
         "offset {offset:#x} of the dmabuf cannot appear at {iova:#x}: both must lie at the same place within a page of {page} bytes"
     )]

@@ -15,8 +15,8 @@
 //!
 //! [`Access::Device`]: kvrail_core::memory::Access::Device
 //!
-//! **No GPU's memory has been read into with this code yet**: what is tested is absence, refusal,
-//! and the arithmetic of pages, against a stand-in for the driver.
+//! **No page has been read into a GPU's memory with this code yet**: the tests cover missing
+//! drivers, refusals and the arithmetic of pages, against a stand-in for the driver.
 #![allow(unsafe_code, reason = "memory of a device, named by address")]
 
 mod cuda;
@@ -217,7 +217,7 @@ impl DeviceMemory {
         self.0.peer
     }
 
-    /// Takes the right to register it; `false` if it is taken already.
+    /// Takes the right to register the memory. Returns `false` if the right is taken already.
     #[must_use]
     pub fn claim(&self) -> bool {
         !self.0.registered.swap(true, Ordering::AcqRel)

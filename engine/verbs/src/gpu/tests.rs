@@ -1,5 +1,5 @@
-//! Against a stand-in for the driver: what is absent, what is refused, and which pages are asked
-//! for.
+//! Device memory against a stand-in for the driver: missing drivers, refusals, and which pages are
+//! exported.
 
 use std::cell::RefCell;
 use std::ffi::{c_char, c_int, c_uint, c_void};
@@ -12,10 +12,10 @@ use super::cuda::{
 };
 use super::*;
 
-/// What the stand-in reports, and the calls that it got.
+/// The stand-in's answers, and the calls that it got.
 #[derive(Clone, Debug)]
 struct Driver {
-    /// Of a NIC's writes; `None`: the driver does not know the attribute.
+    /// The ordering of a NIC's writes; `None`: the driver does not know the attribute.
     ordering: Option<c_int>,
     dmabuf: c_int,
     refuse_export: c_int,
@@ -27,7 +27,7 @@ struct Driver {
     synchronised: Vec<u64>,
     freed: Vec<u64>,
     contexts: i32,
-    /// Most that were ever pushed at once, and whether a call came with none.
+    /// Calls that came without a context.
     outside: u32,
 }
 
@@ -223,7 +223,7 @@ fn without_a_driver_the_error_says_what_brings_one() {
 }
 
 #[test]
-fn whole_host_pages_are_exported_and_the_offset_is_what_was_added_in_front() {
+fn whole_host_pages_are_exported_and_the_offset_leads_to_the_range() {
     let page = host_page();
     let memory = raw(DRIVER.base + page + 512, 2 * page, not_loaded()).unwrap();
     assert_eq!(with(|d| d.exported.clone()), [(DRIVER.base + page, 3 * page as usize)]);
@@ -257,7 +257,7 @@ fn an_allocation_of_our_own_lives_as_long_as_its_last_handle() {
 }
 
 #[test]
-fn what_cannot_be_exported_goes_as_peer_memory_or_names_what_is_missing() {
+fn memory_that_cannot_be_exported_is_peer_memory_or_is_refused_with_what_is_missing() {
     // The attribute says no.
     with(|d| d.dmabuf = 0);
     let memory = raw(DRIVER.base, 4096, loaded()).unwrap();
@@ -316,7 +316,7 @@ fn an_allocation_that_cannot_be_handed_over_is_not_kept() {
 }
 
 #[test]
-fn a_range_is_one_allocations_or_refused() {
+fn a_range_outside_of_one_allocation_is_refused() {
     let (base, size) = (DRIVER.base, DRIVER.size as u64);
     assert!(raw(base, size, not_loaded()).is_ok());
     let error = raw(base + 1, size, not_loaded()).unwrap_err();
@@ -332,7 +332,7 @@ fn a_range_is_one_allocations_or_refused() {
 }
 
 #[test]
-fn copies_stay_inside() {
+fn copies_outside_of_the_memory_are_refused() {
     let memory = raw(DRIVER.base + 100, 1000, not_loaded()).unwrap();
     let mut bytes = [0_u8; 10];
     memory.copy_to_host(DRIVER.base + 100 + 990, &mut bytes).unwrap();

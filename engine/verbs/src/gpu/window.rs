@@ -1,4 +1,4 @@
-//! Which host pages a range of device memory touches, and where in them it begins.
+//! Which host pages a range of device memory touches, and where within them the range begins.
 
 /// The whole host pages that hold a range.
 ///
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_too_much_have_no_window() {
+    fn an_empty_range_and_one_beyond_the_address_space_have_no_window() {
         assert_eq!(Window::around(0x1000, 0, 4096), None);
         assert_eq!(Window::around(u64::MAX, 2, 4096), None, "beyond the address space");
         assert_eq!(Window::around(u64::MAX - 4094, 4094, 4096), None, "its last page's end is");
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn congruence_is_of_the_place_within_a_page() {
+    fn an_address_and_an_offset_are_congruent_if_their_place_in_a_page_is_equal() {
         assert!(congruent(0x7F00_0000_1234, 0x234, 4096));
         assert!(congruent(0x7F00_0000_1234, 0x5_0234, 4096));
         assert!(!congruent(0x7F00_0000_1234, 0x235, 4096));

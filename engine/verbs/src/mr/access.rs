@@ -1,4 +1,4 @@
-//! What a NIC may do to memory.
+//! What a NIC and its peers may do with registered memory.
 
 use bitflags::bitflags;
 use rdma_mummy_sys::ibv_access_flags as header;
@@ -11,12 +11,13 @@ bitflags! {
         const LOCAL_WRITE = header::IBV_ACCESS_LOCAL_WRITE.0;
         /// Peers may read it.
         const REMOTE_READ = header::IBV_ACCESS_REMOTE_READ.0;
-        /// Writes may reach it in another order than they were made in, until the completion.
+        /// Before the completion, writes may become visible in another order than they were made
+        /// in.
         const RELAXED_ORDERING = header::IBV_ACCESS_RELAXED_ORDERING.0;
     }
 }
 
-/// What a region is registered for: never both.
+/// The use for which a region is registered: one of the two, never both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rights {
     /// Peers may read it.

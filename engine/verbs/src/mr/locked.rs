@@ -1,4 +1,4 @@
-//! How much memory this process may pin, and has pinned.
+//! How much memory this process may pin, and how much it has pinned.
 //!
 //! The kernel counts each registration by itself: the same memory on four rails counts four times.
 //! It compares the sum, which `/proc/self/status` calls `VmPin` (not `VmLck`), with the soft limit
@@ -57,7 +57,7 @@ mod tests {
     const STATUS: &str = "Name:\tx\nVmLck:\t       0 kB\nVmPin:\t   65536 kB\nCapEff:\t0000000000000000\n";
 
     #[test]
-    fn the_kernels_figures_are_read() {
+    fn the_limit_and_the_pinned_bytes_are_read() {
         let locked = Locked::new(Some(100), STATUS, "user:[4026531837]");
         assert_eq!(locked, Locked { limit: Some(100), pinned: Some(64 << 20) });
         assert_eq!(Locked::new(None, "", ""), Locked { limit: None, pinned: None });
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_rail_meets_a_limit_that_the_first_fits_under() {
+    fn a_limit_with_room_for_one_rail_refuses_the_second() {
         let (limit, len) = (Some(100 << 20), 64 << 20);
         let first = Locked { limit, pinned: Some(0) };
         assert_eq!(first.refuses(len, 2), None, "64 MiB under a limit of 100");

@@ -29,10 +29,10 @@ unsafe impl Send for Mr {}
 unsafe impl Sync for Mr {}
 
 impl Mr {
-    /// Registers `range`. `rails` is on how many rails that happens, for the error.
+    /// Registers `range`. `rails`: on how many rails the caller registers it, for the error.
     ///
-    /// Registering writes nothing: what a later READ writes there is the responsibility of the code
-    /// that posts it.
+    /// Registering writes nothing. The code that posts a READ is responsible for what the READ
+    /// writes.
     pub(crate) fn new(
         rail: &Arc<Rail>,
         range: MemoryRange,
@@ -55,7 +55,8 @@ impl Mr {
                 return Ok(Self { raw, rail: Arc::clone(rail) });
             }
             let errno = Errno::last();
-            // Else the library is older than the function, or the driver refuses the flag.
+            // These two errnos mean that the library is older than the function, or that the driver
+            // refuses the flag.
             if !matches!(errno.0, libc::EOPNOTSUPP | libc::EINVAL) {
                 return Err(refused(errno));
             }
@@ -76,7 +77,7 @@ impl Mr {
         rights: Rights,
     ) -> Result<Self, MrError> {
         let MemoryRange { addr, len } = range;
-        // No limit of locked memory counts another device's memory.
+        // The limit of locked memory does not count another device's memory.
         let refused = |errno| MrError::Refused { device: rail.device().into(), addr, len, errno };
         let length = usize::try_from(len).map_err(|_| refused(Errno(libc::EINVAL)))?;
         let access = rights.access();

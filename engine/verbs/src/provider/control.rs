@@ -1,8 +1,8 @@
 //! The control thread: QP changes that block in the kernel, and the devices' own events.
 //!
 //! Moving a QP to the error state and destroying it are system calls that wait for the device. The
-//! engine's thread asks for them through one ring, and learns through another when they have been
-//! done.
+//! engine's thread requests them through one ring, and gets an event through another ring when they
+//! are done.
 //!
 //! The engine goes on polling a completion queue while QPs on it are destroyed: every provider
 //! library takes its queue's lock for the moment in which it removes a QP's last entries (`cq.rs`).
@@ -29,7 +29,7 @@ use crate::rail::Rail;
 /// How soon a full ring of events, or a poll(2) that has failed, is tried again.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// What the engine's thread asks for.
+/// A request of the engine's thread.
 #[derive(Debug)]
 enum Request {
     /// Move the QP to the error state.
@@ -38,12 +38,12 @@ enum Request {
     Destroy(LaneId, Arc<QpHandle>),
 }
 
-/// An event for the engine, and the rail that it is of.
+/// An event for the engine, and its rail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ControlEvent {
     pub(super) event: ProviderEvent,
     pub(super) rail: usize,
-    /// The rail does not come back: its device is gone, or its queue has lost completions.
+    /// The rail is lost for good: its device is gone, or its queue has lost completions.
     pub(super) lost: bool,
 }
 
@@ -61,14 +61,14 @@ impl Control {
     /// Starts the thread for `rails`, which have room for `lanes` lanes at a time. `engine` wakes
     /// the engine.
     pub(super) fn start(rails: &[Arc<Rail>], lanes: usize, engine: &Arc<WakeFd>) -> Result<Self, RailError> {
-        // Each lane fails once and closes once, and the control thread may be as many requests
-        // behind again.
+        // Each lane fails once and closes once, and its place may be taken by another lane before
+        // the control thread has carried that out.
         let (requests, requests_out) = ring(4 * lanes + 64);
         let (events_in, events) = ring(4 * lanes + 64);
         let wake = Arc::new(wake_fd()?);
         let stop = Arc::new(AtomicBool::new(false));
         for rail in rails {
-            rail.drive()?;
+            rail.claim()?;
             events::prepare(rail)?;
         }
         let worker = Worker {
@@ -89,17 +89,17 @@ impl Control {
         Ok(Self { requests, events, wake, stop, thread: Some(thread) })
     }
 
-    /// Asks for the lane's QP to be moved to the error state. `LaneFailed` follows.
+    /// Requests that the lane's QP be moved to the error state. `LaneFailed` follows.
     pub(super) fn fail_later(&mut self, id: LaneId, qp: Arc<QpHandle>) {
         self.request(Request::Fail(id, qp));
     }
 
-    /// Asks for the lane's QP to be destroyed. `LaneClosed` follows.
+    /// Requests that the lane's QP be destroyed. `LaneClosed` follows.
     pub(super) fn destroy_later(&mut self, id: LaneId, qp: Arc<QpHandle>) {
         self.request(Request::Destroy(id, qp));
     }
 
-    /// The ring has room for more than all lanes can ask for.
+    /// Sends a request. The ring has room for more requests than all lanes can make.
     fn request(&mut self, request: Request) {
         if let Err(request) = self.requests.push(request) {
             tracing::error!(?request, "the ring of requests is full");
@@ -117,7 +117,7 @@ impl Control {
         !self.events.is_empty()
     }
 
-    /// Ends the thread when it has done all that was asked for.
+    /// Ends the thread after it has carried out all requests.
     pub(super) fn end(&mut self) {
         self.stop.store(true, Ordering::Release);
         self.wake.request();
@@ -243,8 +243,7 @@ impl Worker {
         let Ready { readable, hung_up } = match poll_fds(&self.wake, &fds[..self.rails.len()], timeout) {
             Ok(ready) => ready,
             Err(error) => {
-                // The system is out of memory for a moment. Without a pause this thread would only
-                // spin.
+                // The system is out of memory for a moment. Without a pause this thread would spin.
                 tracing::error!(%error, "the devices' events cannot be waited for");
                 std::thread::sleep(RETRY);
                 return;
@@ -281,8 +280,8 @@ impl Worker {
                 self.hung_up |= 1 << index;
                 self.report_lost(rail);
             }
-            // The QP went to the error state by itself: for the engine the same as if it had asked
-            // for it.
+            // The QP went to the error state by itself. The engine gets the same event as for a
+            // request.
             DeviceEvent::LaneFailed(id) => self.report(ProviderEvent::LaneFailed(id), index),
             DeviceEvent::Other => {}
         }

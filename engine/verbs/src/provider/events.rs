@@ -23,7 +23,7 @@ mod kind {
     pub(super) const PORT_ERR: u32 = 10;
 }
 
-/// An event of a device, as far as its rail acts on it.
+/// An event of a device, classified by what its rail does about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceEvent {
     /// The rail's port went down.
@@ -46,7 +46,7 @@ pub(super) fn fd(rail: &Rail) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(rail.context().async_fd()) }
 }
 
-/// Has reads of the device's events not block.
+/// Makes reads of the device's events non-blocking.
 pub(super) fn prepare(rail: &Rail) -> Result<(), RailError> {
     let fd = fd(rail);
     let set = fcntl_getfl(fd).and_then(|flags| fcntl_setfl(fd, flags | OFlags::NONBLOCK));
@@ -138,7 +138,7 @@ mod tests {
 
     /// A queue that has overrun has lost completions, and its QPs do not show it.
     #[test]
-    fn a_queue_that_has_lost_completions_costs_the_rail() {
+    fn a_rail_whose_queue_has_lost_completions_is_lost() {
         let event = AsyncEvent { element: 0x1234, event_type: kind::CQ_ERR };
         assert_eq!(classify(event, 1, None), DeviceEvent::Lost);
         assert_eq!(name(kind::CQ_ERR), "CQ_ERR");

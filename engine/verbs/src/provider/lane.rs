@@ -1,4 +1,4 @@
-//! A lane: a connected QP as the engine's thread has it, and a commit on it.
+//! A lane, as the engine's thread uses it, and a commit on it.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ impl<E: Encoder> fmt::Debug for VerbsLane<E> {
     }
 }
 
-/// A commit being built: the encoder's, which is counted when it is committed.
+/// A commit being built by the encoder. Its wrs are counted when it is committed.
 pub struct VerbsPost<'a, E: Encoder = SendWrEncoder> {
     pub(super) post: E::Post<'a>,
     pub(super) rail: RailIndex,

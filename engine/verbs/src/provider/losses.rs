@@ -5,7 +5,7 @@ use kvrail_core::provider::ProviderEvent;
 /// Sets of rails, a bit for each rail.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Losses {
-    /// Rails whose driver has given up on the completion queue: they are not polled any more.
+    /// Rails whose driver reports a failed completion queue: they are not polled any more.
     broken: u32,
     /// Rails whose completion channel has hung up: they cannot wake the engine.
     hung_up: u32,

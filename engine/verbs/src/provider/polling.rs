@@ -8,13 +8,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::Errno;
 
-/// What poll(2) reported of some descriptors, a bit for each.
+/// What poll(2) reported, with a bit for each descriptor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ready {
     /// There is something to be read.
     pub(super) readable: u32,
-    /// Nothing more will ever come: the other end is closed, the device is gone, or it is no
-    /// descriptor. What came before may still be there to be read.
+    /// No more events will come: the other end is closed, the device is gone, or the number is no
+    /// open descriptor. Earlier events may still be there to be read.
     pub(super) hung_up: u32,
 }
 
@@ -23,21 +23,21 @@ pub(super) struct Ready {
 ///
 /// # Errors
 ///
-/// poll(2) has failed, at once: a caller that comes back without a pause does not sleep.
+/// poll(2) has failed without a sleep. A caller that calls again at once would spin.
 pub(super) fn poll_fds(
     wake: &WakeFd,
     fds: &[Option<BorrowedFd<'_>>],
     timeout: Option<&Timespec>,
 ) -> Result<Ready, Errno> {
     let wake_fd = PollFd::new(wake, PollFlags::IN);
-    // A place without a descriptor has the wake-up's, which ends this sleep anyway.
+    // A place without a descriptor gets the wake flag's descriptor, which ends this sleep anyway.
     let mut polled = [const { None }; MAX_RAILS + 1].map(|_: Option<()>| wake_fd.clone());
     for (place, fd) in polled.iter_mut().zip(fds) {
         if let Some(fd) = fd {
             *place = PollFd::from_borrowed_fd(*fd, PollFlags::IN);
         }
     }
-    // The wake-up's own place is behind those of `fds`.
+    // The wake flag's own place is behind the places of `fds`.
     let count = fds.len().min(MAX_RAILS) + 1;
     match poll(&mut polled[..count], timeout) {
         Ok(_) => {}
@@ -62,11 +62,11 @@ mod tests {
     use super::*;
 
     const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-    /// Never reached by a sleep that is ended by something else.
+    /// A limit that no sleep of these tests reaches.
     const LONG: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
     #[test]
-    fn a_channel_that_hangs_up_is_told_and_wakes_no_thread_once_it_is_left_out() {
+    fn a_hung_up_channel_is_reported_and_wakes_no_thread_once_it_is_left_out() {
         let wake = WakeFd::new().unwrap();
         let (quiet, _writer) = rustix::pipe::pipe().unwrap();
         let (over, writer) = rustix::pipe::pipe().unwrap();
@@ -75,7 +75,7 @@ mod tests {
             Ok(Ready::default())
         );
         drop(writer);
-        // It is not readable: a reader would look again and again for what never comes.
+        // The pipe's end is not reported as readable: a caller would try to read it for ever.
         let gone = Ready { readable: 0, hung_up: 0b10 };
         assert_eq!(poll_fds(&wake, &[Some(quiet.as_fd()), Some(over.as_fd())], Some(&LONG)), Ok(gone));
         // Without it in the list, the sleep lasts until the timeout.
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_and_what_is_left_to_be_read_are_told_apart() {
+    fn a_hung_up_descriptor_and_a_readable_one_are_told_apart() {
         let wake = WakeFd::new().unwrap();
         // The writing end of a pipe whose reading end is closed is in error, as the channel of a
         // device that is gone.

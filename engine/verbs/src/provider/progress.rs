@@ -1,29 +1,29 @@
-//! How many wrs are outstanding, and how many a completion stands for. A sleeping engine waits by
-//! these counts.
+//! How many wrs are outstanding, and how many a completion covers. A sleeping engine waits by these
+//! counts.
 
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex, WrId};
 use kvrail_core::verbs_abi::Wc;
 
 /// Lane numbers have 16 bits.
 const LANES: usize = 1 << 16;
-/// Generation and sequence number of a wr_id.
-const LIFE_AND_SEQ: u64 = (1 << 48) - 1;
+/// The bits of a wr_id that hold the lane's generation and the sequence number.
+const GENERATION_AND_SEQ: u64 = (1 << 48) - 1;
 
 /// The counts of all rails.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// For each lane number, generation and sequence number of the last wr that a completion stands
-    /// for. Memory of numbers that are never used is never touched.
+    /// For each lane number, the generation and the sequence number of the last wr that a
+    /// completion covers. Entries of unused lane numbers are never touched, so they take no memory.
     last: Box<[u64]>,
-    /// For each rail, the wrs that were posted and that no completion stands for. The wrs of a
-    /// failed lane stay in it, so the count is never too low.
+    /// For each rail, the number of posted wrs that no completion covers. Wrs of a failed lane stay
+    /// counted, so the number is never too low.
     outstanding: [u64; MAX_RAILS],
 }
 
-/// What a number of completions say together.
+/// The sum of several completions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// How many wrs they stand for.
+    /// How many wrs they cover.
     pub(super) wrs: u64,
     /// Whether one of them is a failure.
     pub(super) failed: bool,
@@ -37,7 +37,7 @@ impl Progress {
     /// A lane begins, with `first` as its first wr.
     pub(super) fn begin(&mut self, first: WrId) {
         let before = WrId::new(first.lane(), first.seq().wrapping_sub(1) % WrId::SEQUENCES);
-        self.last[first.lane().index()] = before.0 & LIFE_AND_SEQ;
+        self.last[first.lane().index()] = before.0 & GENERATION_AND_SEQ;
     }
 
     #[inline]
@@ -49,8 +49,8 @@ impl Progress {
         self.outstanding[rail.get() % MAX_RAILS] == 0
     }
 
-    /// Counts the wrs that `completions` of `rail` stand for: each stands for all wrs of its lane
-    /// since the last one.
+    /// Counts the wrs that `completions` of `rail` cover: each covers all wrs of its lane since the
+    /// lane's last completion.
     #[inline]
     pub(super) fn count(&mut self, rail: RailIndex, completions: &[Wc]) -> Seen {
         let mut seen = Seen::default();
@@ -58,9 +58,9 @@ impl Progress {
             let id = wc.wr_id();
             seen.failed |= !wc.status().is_success();
             let last = &mut self.last[id.lane().index() % LANES];
-            let now = id.0 & LIFE_AND_SEQ;
+            let now = id.0 & GENERATION_AND_SEQ;
             let step = id.seq().wrapping_sub(*last as u32) % WrId::SEQUENCES;
-            // One of another generation, or one that came before, stands for no wr.
+            // A completion of another generation, or one that was counted before, covers no wr.
             if now >> 24 == *last >> 24 && step < WrId::SEQUENCES / 2 {
                 *last = now;
                 seen.wrs += u64::from(step);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_completion_stands_for_all_since_the_one_before() {
+    fn a_completion_covers_all_wrs_since_the_one_before() {
         let mut progress = Progress::new();
         let (a, b) = (LaneId::new(5, 3), LaneId::new(65_535, LaneId::GENERATIONS - 1));
         progress.begin(WrId::new(a, 0));

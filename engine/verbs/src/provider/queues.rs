@@ -20,7 +20,7 @@ pub(super) struct Queues {
     pub(super) losses: Losses,
 }
 
-/// One rail, from the engine's side.
+/// One rail's completion queue, and its lanes.
 pub(super) struct RailQueue {
     pub(super) rail: Arc<Rail>,
     pub(super) info: RailInfo,
@@ -149,7 +149,7 @@ impl Queues {
         }
     }
 
-    /// Polls a rail's queue into its stash, and says what came.
+    /// Polls a rail's queue into its stash, and returns what the new completions cover.
     pub(super) fn stash<E: Encoder>(&mut self, encoder: &mut E, rail: RailIndex) -> Seen {
         let index = rail.get();
         let to = self.rails[index].to;

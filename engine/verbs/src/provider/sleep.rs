@@ -1,4 +1,4 @@
-//! How an engine sleeps until its rails have done something.
+//! How an engine sleeps until wrs have completed or a rail has an event.
 
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -16,9 +16,9 @@ use crate::encoder::Encoder;
 /// `until`.
 ///
 /// An armed queue signals its channel once, for the next completion, and only for one that comes
-/// after the arming. So each round arms first, polls second and sleeps third: the poll finds what
-/// came before the arming, and what came after it makes the channel readable. What the poll finds
-/// goes to the stash for the engine's next poll, and counts.
+/// after the arming. So each round arms first, polls second and sleeps third: the poll finds
+/// completions from before the arming, and later ones make the channel readable. Completions that
+/// the poll finds go to the stash for the engine's next poll, and count towards `completions`.
 ///
 /// A channel that has hung up (its device is gone) is left out from then on: poll(2) would report
 /// it at once, each time.
@@ -67,7 +67,7 @@ pub(super) fn sleep<E: Encoder>(
             Ok(Ready::default())
         };
         wake.finish_sleep();
-        // Without poll(2) there is no sleep: the caller decides whether to come back.
+        // poll(2) has failed, so this thread has not slept: the caller decides what to do.
         let Ok(Ready { readable, hung_up }) = slept else { return };
         for (rail, queue) in queues.rails.iter_mut().enumerate() {
             let bit = 1 << rail;

@@ -1,4 +1,4 @@
-//! What wakes an engine over verbs.
+//! The handle by which any thread wakes an engine over verbs.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The handle of a queue pair, whatever its state.
+//! The handle of a queue pair, in any state.
 #![allow(unsafe_code, reason = "libibverbs")]
 
 use std::fmt;
@@ -14,12 +14,12 @@ use super::tag::LaneTag;
 use crate::error::{Errno, VerbsLaneError};
 use crate::rail::{Rail, Side};
 
-/// A QP in whatever state, and what it was made of. Dropping the handle destroys the QP, which
-/// blocks in the kernel.
+/// A QP in any state, with the tag and the rail that it was made with. Dropping the handle destroys
+/// the QP, which blocks in the kernel.
 pub struct QpHandle {
     raw: NonNull<sys::ibv_qp>,
-    /// Taken once, by `destroy` or by `drop`.
-    keep: ManuallyDrop<QpReclaimer>,
+    /// The tag and the rail. Taken once, by `destroy` or by `drop`.
+    reclaimer: ManuallyDrop<QpReclaimer>,
 }
 
 // SAFETY: libibverbs allows a QP to be changed and destroyed from any thread. Only its owner posts
@@ -31,14 +31,14 @@ unsafe impl Sync for QpHandle {}
 
 impl QpHandle {
     pub(super) fn create(rail: &Arc<Rail>) -> Result<Self, VerbsLaneError> {
-        let keep = QpReclaimer::new(rail);
+        let reclaimer = QpReclaimer::new(rail);
         let (send_wr, send_sge) = match rail.side() {
             Side::Reader => (rail.depth(), rail.sges()),
             Side::Producer => (1, 1),
         };
         // SAFETY: integers, pointers and an Option-free struct, for which zero is a value.
         let mut init: sys::ibv_qp_init_attr_ex = unsafe { mem::zeroed() };
-        init.qp_context = Arc::as_ptr(keep.tag()).cast_mut().cast();
+        init.qp_context = Arc::as_ptr(reclaimer.tag()).cast_mut().cast();
         init.send_cq = rail.cq().as_ptr();
         init.recv_cq = rail.cq().as_ptr();
         init.cap.max_send_wr = send_wr;
@@ -62,7 +62,7 @@ impl QpHandle {
                 context.some("ibv_create_qp", raw)?
             }
         };
-        Ok(Self { raw, keep: ManuallyDrop::new(keep) })
+        Ok(Self { raw, reclaimer: ManuallyDrop::new(reclaimer) })
     }
 
     pub(crate) const fn as_ptr(&self) -> *mut sys::ibv_qp {
@@ -70,11 +70,11 @@ impl QpHandle {
     }
 
     pub(crate) fn rail(&self) -> &Arc<Rail> {
-        self.keep.rail()
+        self.reclaimer.rail()
     }
 
     pub(crate) fn tag(&self) -> &Arc<LaneTag> {
-        self.keep.tag()
+        self.reclaimer.tag()
     }
 
     pub(crate) fn number(&self) -> u32 {
@@ -112,13 +112,13 @@ impl QpHandle {
 
     /// Called once, by an owner that does not use the handle any more.
     fn destroy_once(&mut self) -> Result<(), Errno> {
-        // SAFETY: `destroy` and `drop` each end the handle, and only one of them runs: `keep` is
-        // taken once.
-        let keep = unsafe { ManuallyDrop::take(&mut self.keep) };
-        // SAFETY: made by `create` with what `keep` holds, and destroyed once, as above. Nothing
-        // posts to it: a lane does only while its provider has the handle, and the provider gives
-        // the handle away when the lane is closed.
-        unsafe { keep.reclaim(self.raw) }
+        // SAFETY: `destroy` and `drop` each end the handle, and only one of them runs: `reclaimer`
+        // is taken once.
+        let reclaimer = unsafe { ManuallyDrop::take(&mut self.reclaimer) };
+        // SAFETY: made by `create` with what `reclaimer` holds, and destroyed once, as above.
+        // Nothing posts to it: a lane does only while its provider has the handle, and the provider
+        // gives the handle away when the lane is closed.
+        unsafe { reclaimer.reclaim(self.raw) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Destroying a QP, and releasing what it was made of.
+//! How a QP is destroyed, and the tag and the rail that it was made with are released.
 #![allow(unsafe_code, reason = "libibverbs")]
 
 use std::mem;
@@ -11,8 +11,8 @@ use super::tag::LaneTag;
 use crate::error::Errno;
 use crate::rail::Rail;
 
-/// What a QP is made of and what must outlive it: its context pointer leads to the tag, and its
-/// domain and completion queue belong to the rail.
+/// The tag and the rail of a QP, which must outlive it: its context pointer leads to the tag, and
+/// its domain and completion queue belong to the rail.
 pub(super) struct QpReclaimer {
     tag: Arc<LaneTag>,
     rail: Arc<Rail>,

@@ -1,10 +1,11 @@
 //! The states of a queue pair, as types: Reset, Init, Rtr, Rts.
 //!
-//! Only a QP in RTS can be posted to, and it gets there through the other three in this order. What
-//! both ends must agree on is worked out from both ends' [`LaneEnd`]s.
+//! Only a QP in RTS can be posted to, and it gets there through the other three in this order. The
+//! values on which both ends must agree follow from both ends' [`LaneEnd`]s.
 
 use std::sync::Arc;
 
+use kvrail_host::secret::random_bytes;
 use rdma_mummy_sys as sys;
 use sys::ibv_qp_attr_mask as bits;
 
@@ -56,7 +57,7 @@ impl Qp<Reset> {
         let gid = local.towards(remote)?;
         let end = LaneEnd {
             qp_num: handle.number(),
-            psn: getrandom::u32().map_err(VerbsLaneError::Random)? & BITS_24,
+            psn: u32::from_le_bytes(random_bytes().map_err(VerbsLaneError::Random)?) & BITS_24,
             mtu: local.mtu,
             read_depth: rail.read_depth(),
             needs_grh: local.info.needs_grh,
@@ -81,7 +82,7 @@ impl Qp<Reset> {
 }
 
 impl Qp<Init> {
-    /// What the other end must know of this one.
+    /// This end, as the other end must know it.
     pub(crate) const fn end(&self) -> &LaneEnd {
         &self.state.end
     }
@@ -140,16 +141,16 @@ impl Qp<Init> {
 }
 
 impl Qp<Rtr> {
-    /// What both ends use, for the answer to the other end.
+    /// This end with the values that both ends use, for the answer to the other end.
     pub(crate) const fn end(&self) -> &LaneEnd {
         &self.state.end
     }
 
-    /// Lets it send.
+    /// Moves the QP to RTS: it can be posted to.
     pub(crate) fn ready_to_send(self) -> Result<Qp<Rts>, VerbsLaneError> {
         let Self { handle, state: Rtr { end, read_depth } } = self;
         let rail = handle.rail();
-        let mut attr = sending(rail.config(), &end);
+        let mut attr = rts_attr(rail.config(), &end);
         attr.max_rd_atomic = if rail.side() == Side::Reader { read_depth } else { 0 };
         let fields = bits::IBV_QP_STATE
             | bits::IBV_QP_SQ_PSN
@@ -178,8 +179,8 @@ impl<State> Qp<State> {
     }
 }
 
-/// How a QP sends: its first packet number, and how often it tries again.
-fn sending(config: &VerbsConfig, end: &LaneEnd) -> sys::ibv_qp_attr {
+/// The attributes of a QP that sends: its first packet number, and how often it tries again.
+fn rts_attr(config: &VerbsConfig, end: &LaneEnd) -> sys::ibv_qp_attr {
     let mut attr = attr(sys::ibv_qp_state::IBV_QPS_RTS);
     attr.sq_psn = end.psn;
     attr.timeout = config.timeout;
@@ -189,7 +190,7 @@ fn sending(config: &VerbsConfig, end: &LaneEnd) -> sys::ibv_qp_attr {
     attr
 }
 
-/// What both ends can do: the smaller MTU, the fewer READs in flight.
+/// The values that both ends can use: the smaller MTU, and the smaller number of READs in flight.
 fn agree(ours: &LaneEnd, theirs: &LaneEnd) -> (Mtu, u8) {
     (ours.mtu.min(theirs.mtu), ours.read_depth.min(theirs.read_depth))
 }
@@ -213,22 +214,22 @@ mod tests {
         }
     }
 
-    /// A producer that is not ready has answered: the reader waits until the engine's `stall`. For
-    /// a producer that does not answer, the transport stops trying.
+    /// A producer that is not ready has answered, so the reader goes on trying until the engine's
+    /// `stall`. Where a producer does not answer, the transport gives up.
     #[test]
-    fn a_qp_tries_again_and_not_for_ever() {
-        let attr = sending(&VerbsConfig::DEFAULT, &end(Mtu::B4096, 16));
+    fn a_qp_tries_again_for_a_bounded_time() {
+        let attr = rts_attr(&VerbsConfig::DEFAULT, &end(Mtu::B4096, 16));
         assert_eq!(attr.rnr_retry, 7, "a producer that is not ready is alive");
         assert!((1..7).contains(&attr.retry_cnt), "{}", attr.retry_cnt);
         assert!(attr.timeout > 0, "0 waits for ever");
         assert_eq!(attr.sq_psn, 7);
         let config = VerbsConfig { rnr_retry: 2, retry: 3, timeout: 4, ..VerbsConfig::DEFAULT };
-        let attr = sending(&config, &end(Mtu::B4096, 16));
+        let attr = rts_attr(&config, &end(Mtu::B4096, 16));
         assert_eq!((attr.rnr_retry, attr.retry_cnt, attr.timeout), (2, 3, 4));
     }
 
     #[test]
-    fn the_lesser_of_both_ends_counts_whichever_side_it_is_on() {
+    fn both_ends_use_the_smaller_values() {
         let (a, b) = (end(Mtu::B4096, 16), end(Mtu::B1024, 128));
         assert_eq!(agree(&a, &b), (Mtu::B1024, 16));
         assert_eq!(agree(&b, &a), (Mtu::B1024, 16));

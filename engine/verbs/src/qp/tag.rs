@@ -1,15 +1,16 @@
-//! Which lane a QP is.
+//! The tag by which a QP's events find its lane.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kvrail_core::id::LaneId;
 
-/// Which lane a QP is, once an engine has opened it. The QP's context pointer leads here, so that
-/// an async event finds it.
+/// The id of the lane that a QP is, once an engine has opened the lane. The QP's context pointer
+/// leads here, so an asynchronous event of the QP finds the lane.
 #[derive(Debug, Default)]
 pub(crate) struct LaneTag(AtomicU64);
 
 impl LaneTag {
+    /// The bit that is set once the lane is known.
     const KNOWN: u64 = 1 << 63;
 
     pub(crate) fn set(&self, lane: LaneId) {
@@ -29,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_gives_back_the_lane() {
+    fn a_tag_returns_the_lane_that_was_set() {
         let tag = LaneTag::default();
         assert_eq!(tag.get(), None);
         for (index, generation) in [(0, 0), (u16::MAX, LaneId::GENERATIONS - 1), (7, 1)] {

@@ -1,4 +1,4 @@
-//! A rail's addresses, and whether two rails can reach each other by theirs.
+//! A rail's addresses, and whether two rails can reach each other by their addresses.
 
 use crate::device::gid::{self, Gid, GidKind, LocalGid};
 use crate::device::port::PortInfo;
@@ -15,6 +15,7 @@ pub(crate) struct LocalPort {
 }
 
 impl LocalPort {
+    /// The addresses as peers get them.
     pub(crate) fn end(&self) -> RailEnd {
         RailEnd {
             link: self.info.link,

@@ -1,4 +1,4 @@
-//! An opened port, with what was made of it.
+//! An opened port, with the domain and the completion queue that were made on it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use crate::wire::{LinkLayer, RailEnd};
 /// An opened port. QPs, regions and lanes hold an `Arc` of it, and it closes when the last of them
 /// is gone.
 pub struct Rail {
-    // Destroyed in this order: each is made of those below it.
+    // The fields are dropped in this order: each was made from fields below it.
     cq: CqHandle,
     channel: Option<Channel>,
     domain: Domain,
@@ -39,7 +39,7 @@ impl Rail {
     ///
     /// # Errors
     ///
-    /// What is missing, and what to do about it.
+    /// The port, its address or the library is missing: the error names what, and what to do.
     pub fn open(name: &PortName, config: VerbsConfig, side: Side) -> Result<Self, RailError> {
         let context = Context::open(&name.device)?;
         let (device, port) = (name.device.clone(), name.port);
@@ -86,8 +86,8 @@ impl Rail {
         Ok(Self { cq, channel, domain, context, port, name, numa, info, config, side, driven })
     }
 
-    /// Has it drive an engine. It can drive only one, ever.
-    pub(crate) fn drive(&self) -> Result<(), RailError> {
+    /// Takes the rail for an engine. A rail drives one engine in its life.
+    pub(crate) fn claim(&self) -> Result<(), RailError> {
         if self.driven.swap(true, Ordering::Relaxed) {
             Err(RailError::InUse(self.name.clone()))
         } else {
@@ -101,7 +101,7 @@ impl Rail {
         &self.name
     }
 
-    /// What drives it.
+    /// Which kind of driver its device has.
     #[must_use]
     pub const fn driver(&self) -> Driver {
         self.context.driver
@@ -160,7 +160,7 @@ impl Rail {
         self.domain.for_qps()
     }
 
-    /// Its addresses and limits now: they come and go with the netdev's.
+    /// Its addresses and limits at this moment: they change with the netdev's.
     pub(crate) fn local(&self) -> Result<LocalPort, RailError> {
         let selection = port::gids(&self.context, self.port, &self.config)?;
         let info = port::query(&self.context, self.port)?;
@@ -197,7 +197,7 @@ impl Rail {
         self.config.sq_entries.min(self.context.caps.max_qp_wr)
     }
 
-    /// The most pieces that one READ may land in.
+    /// The most pieces of memory that one READ may write.
     pub(crate) fn sges(&self) -> u32 {
         self.config.sges.min(self.context.caps.max_sge).max(1)
     }

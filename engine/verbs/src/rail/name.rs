@@ -1,4 +1,4 @@
-//! How a port is named.
+//! The name of a port, as users write it.
 
 use std::fmt;
 
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rail_names() {
+    fn a_name_is_a_device_and_perhaps_a_port() {
         let name = |text: &str| text.parse::<PortName>().map(|n| (n.device.clone(), n.port, n.to_string()));
         assert_eq!(name("mlx5_0").unwrap(), ("mlx5_0".into(), 1, "mlx5_0".into()));
         assert_eq!(name("mlx5_bond-0:2").unwrap(), ("mlx5_bond-0".into(), 2, "mlx5_bond-0:2".into()));

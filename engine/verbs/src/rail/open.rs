@@ -15,7 +15,8 @@ use crate::error::RailError;
 ///
 /// # Errors
 ///
-/// A port that was named cannot be used; or, of `auto`, none can, and why each cannot.
+/// A named port cannot be used; or, for `auto`, no port can: the error has the reason for each
+/// port.
 pub fn open(spec: &str, config: VerbsConfig, side: Side) -> Result<Vec<Arc<Rail>>, RailError> {
     let rails = if spec == "auto" {
         open_all(config, side)?

@@ -1,4 +1,4 @@
-//! Which end of a READ a rail is.
+//! Whether a rail belongs to a reader or to a producer.
 
 use std::fmt;
 

@@ -1,3 +1,5 @@
+//! The bytes of rails and lanes: golden ones, and refusals of every field.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -69,9 +71,9 @@ fn golden_bytes_of_a_lane() {
     assert_eq!(LaneEnd::decode(&infiniband().encode()), Ok(infiniband()));
 }
 
-/// Each with one byte changed, and what is said of it.
+/// Changes one byte at a time, and looks at the error.
 #[test]
-fn a_lane_that_cannot_be_is_refused_by_name() {
+fn a_lane_with_an_impossible_field_is_refused_by_the_fields_name() {
     for (at, byte, says) in [
         (0, 0, "format 0"),
         (0, 2, "format 2"),
@@ -107,7 +109,7 @@ fn a_lane_that_cannot_be_is_refused_by_name() {
 }
 
 #[test]
-fn a_rail_that_cannot_be_is_refused_by_name() {
+fn a_rail_with_an_impossible_field_is_refused_by_the_fields_name() {
     for (at, byte, says) in [
         (0, 9, "format 9"),
         (1, 3, "link layer is 3"),
@@ -130,9 +132,9 @@ fn a_rail_that_cannot_be_is_refused_by_name() {
 }
 
 proptest! {
-    /// Whatever comes: no panic, and what is taken is what was sent.
+    /// No bytes panic, and accepted bytes encode to themselves.
     #[test]
-    fn any_bytes_are_refused_or_mean_what_they_say(mut bytes in prop::array::uniform32(any::<u8>()), near in any::<bool>()) {
+    fn any_bytes_are_refused_or_encode_to_themselves(mut bytes in prop::array::uniform32(any::<u8>()), near in any::<bool>()) {
         let mut blob = if near { lane().encode() } else { [0; BLOB] };
         bytes[0] = if near { 1 } else { bytes[0] };
         for (to, from) in blob.iter_mut().zip(bytes) {

@@ -1,27 +1,27 @@
-//! Which devices there are, and how they are broken.
+//! The RDMA devices of the tests, and how tests break their links.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One test at a time has the fabric.
+/// Only one test at a time uses the fabric.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Rails for both ends.
 pub(crate) struct Devices {
     pub(crate) reader: String,
     pub(crate) producer: String,
-    /// Whether rails can be broken: they are the lane's own.
+    /// Whether tests may break rails: the devices are the guest's.
     pub(crate) breakable: bool,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Devices {
-    /// The rails of this host, or `None`, said loudly, where there are none.
+    /// The rails of this host. Where there are none: `None`, with a line on stderr.
     ///
     /// # Panics
     ///
-    /// There are none and there must be: in the lane.
+    /// There are none although `KVRAIL_REQUIRE_RDMA` is set, as it is in the guest.
     pub(crate) fn find(test: &str) -> Option<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = std::env::var("KVRAIL_LANE").unwrap_or_default();
@@ -43,7 +43,7 @@ impl Devices {
         Some(Self { reader: "auto".into(), producer: "auto".into(), breakable: false, _turn: turn })
     }
 
-    /// The same, for tests that break rails.
+    /// The rails of this host, if tests may break them.
     pub(crate) fn find_breakable(test: &str) -> Option<Self> {
         let fabric = Self::find(test)?;
         if !fabric.breakable {
@@ -59,14 +59,14 @@ impl Devices {
         None
     }
 
-    /// Breaks `rails` (`a0`, `b1`); they are mended when what is returned is dropped.
+    /// Breaks `rails` (`a0`, `b1`). Dropping the returned value mends them.
     pub(crate) fn break_rails(&self, rails: &'static [&'static str], how: &[&str]) -> Broken {
         assert!(self.breakable);
         break_rails(rails, how)
     }
 }
 
-/// The same without the fabric at hand: from another thread than the one that reads.
+/// The same without the `Devices`: for another thread than the one that reads.
 pub(crate) fn break_rails(rails: &'static [&'static str], how: &[&str]) -> Broken {
     let mended = match how[0] {
         "down" => "up",
@@ -105,13 +105,13 @@ fn fabric_break(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Whether time is the guest's own here, counted in instructions: then a limit on a time says
-/// something of kvrail. Elsewhere the host decides how long things take.
+/// Whether time is the guest's own, counted in instructions. Only then do times depend on kvrail
+/// alone and not on the host, and tests check their limits.
 pub(crate) fn time_is_the_guests() -> bool {
     std::env::var("KVRAIL_TIME").is_ok_and(|time| time == "guest")
 }
 
-/// Says what a test found: on stderr past the harness, and in the lane's report.
+/// Reports a test's result: on stderr past the test harness, and in the guest's report.
 pub(crate) fn said(line: &str) {
     let _ = writeln!(std::io::stderr(), "  {line}");
     let Some(out) = std::env::var_os("OUT") else { return };

@@ -20,8 +20,8 @@ use super::{CHUNK, LAYOUT, Producer, page};
 pub(crate) const BATCH: usize = 16;
 /// Batches in flight by default.
 pub(crate) const FLIGHT: usize = 4;
-/// The longest that a test waits for anything. It bounds hanging and nothing else: a busy host
-/// makes everything in the guest late, and that must not decide a test.
+/// The longest that a test waits for anything. It only bounds hanging: on a busy host everything in
+/// the guest is late, which must not fail a test.
 pub(crate) const HANGS: Duration = Duration::from_secs(120);
 /// The byte that fills a slot before a page is read into it.
 const WIPED: u8 = 0xA5;
@@ -30,11 +30,11 @@ const WIPED: u8 = 0xA5;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) submitted: u64,
-    /// Arrived, and every byte is right.
+    /// Pages that arrived, with every byte right.
     pub(crate) arrived: u64,
-    /// Missed their deadline.
+    /// Pages that missed their deadline.
     pub(crate) late: u64,
-    /// Their peer is gone.
+    /// Pages whose peer was gone.
     pub(crate) gone: u64,
 }
 
@@ -52,6 +52,7 @@ pub(crate) struct Load {
     peer: Option<Peer>,
     pages: Vec<RemotePage>,
     expected: Vec<Vec<u8>>,
+    /// Slots that no batch uses.
     home: Vec<Slot>,
     flight: usize,
     sent: HashMap<u64, Sent>,
@@ -65,10 +66,10 @@ pub(crate) struct Load {
     pub(crate) gap: Duration,
     /// The longest that a batch took.
     pub(crate) slowest: Duration,
-    /// How long after its deadline a batch was done or told to be late, at worst.
+    /// The longest time from a batch's deadline until the batch was done or reported late.
     pub(crate) overrun: Duration,
     /// Polls that began after the deadline of a batch, and after which the batch was neither done
-    /// nor told to be late. There must be none.
+    /// nor reported late. There must be none.
     pub(crate) untold: u64,
     pub(crate) lost: Option<String>,
 }
@@ -102,7 +103,7 @@ impl Load {
         }
     }
 
-    /// Over `rails` with the default figures, connected to `producer`.
+    /// Over `rails` with the default configuration, connected to `producer`.
     pub(crate) fn start(rails: &str, producer: &Producer) -> Self {
         let mut load = Self::new(verbs::rails(rails).unwrap(), 2, FLIGHT);
         load.connect(producer);
@@ -133,7 +134,7 @@ impl Load {
             self.submit();
             self.take();
         }
-        self.breathe();
+        self.note_gap();
     }
 
     /// Reads until `enough`, which `what` says in words.
@@ -148,7 +149,7 @@ impl Load {
             self.submit();
             self.take();
         }
-        self.breathe();
+        self.note_gap();
     }
 
     /// The state in words, for a failed test.
@@ -236,7 +237,7 @@ impl Load {
                     self.sent.insert(self.tags, Sent { pages, at, deadline, ticket, told: false });
                 }
                 Err(mut rejected) => {
-                    // The peer went while the batch was filled.
+                    // The peer was lost while the batch was filled.
                     self.home.extend(rejected.batch.clear());
                     self.events();
                     assert!(self.lost.is_some(), "{}", rejected.error);
@@ -299,8 +300,8 @@ impl Load {
         }
     }
 
-    /// Counts the time since the last arrival as a gap, too.
-    fn breathe(&mut self) {
+    /// Counts the time since the last arrival as a gap.
+    fn note_gap(&mut self) {
         self.gap = self.gap.max(self.last.elapsed());
     }
 }

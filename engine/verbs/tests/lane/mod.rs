@@ -1,8 +1,8 @@
 //! What the tests over real verbs share: which devices there are, a producer in a process of its
 //! own, and a reader that counts every page and compares every byte.
 //!
-//! In the lane (`engine/verbs/softroce/run`) the devices are there, and their absence is a failure.
-//! Elsewhere a test that finds none says so on stderr, past the test harness, and passes.
+//! In the SoftRoCE guest (`engine/verbs/softroce/run`) a test without devices fails. Elsewhere a
+//! test that finds no device says so on stderr, past the test harness, and passes.
 #![allow(dead_code, unused_imports, reason = "each test binary uses some of it")]
 #![allow(unsafe_code, reason = "a transport of its own publishes a segment")]
 

@@ -14,15 +14,15 @@ use kvrail_verbs::AcceptedLane;
 
 use super::{LAYOUT, SLOTS, page};
 
-/// Tells the other process what to be: `rails seed listen`.
+/// Set in the producer's process: `rails seed listen`.
 const PRODUCE: &str = "KVRAIL_TEST_PRODUCE";
 
 pub(crate) fn key() -> PeerKey {
     PeerKey::from_bytes([0x5A; 32])
 }
 
-/// In the other process: serves until its standard input ends, and does not return. In the first:
-/// nothing.
+/// In the producer's process: serves until its standard input ends, and does not return. In the
+/// test's process: does nothing.
 pub(crate) fn produce_if_told() {
     let Ok(told) = std::env::var(PRODUCE) else { return };
     let [rails, seed, listen] = told.split(' ').collect::<Vec<_>>().try_into().unwrap();
@@ -56,7 +56,7 @@ pub(crate) fn produce_if_told() {
 
 type Lanes = Arc<Mutex<Vec<Weak<AcceptedLane>>>>;
 
-/// Publishes as it would, and remembers the lanes.
+/// A verbs transport that remembers its lanes, so that a test can fail them.
 struct Known(VerbsPublish, Lanes);
 
 // SAFETY: only passes the segment on to another that promises the same.
@@ -96,7 +96,7 @@ impl<R: LaneAcceptor<Lane = AcceptedLane>> LaneAcceptor for Remembering<R> {
     }
 }
 
-/// Killed when dropped.
+/// The producer's process. It is killed when dropped.
 pub(crate) struct Producer {
     child: Child,
     stdin: ChildStdin,
@@ -122,13 +122,13 @@ impl Producer {
         Self { child, stdin, stdout, address, seed }
     }
 
-    /// Moves its ends of all lanes to the error state, and says how many there were.
+    /// Moves its ends of all lanes to the error state, and returns how many there were.
     pub(crate) fn fail_lanes(&mut self) -> usize {
         writeln!(self.stdin, "fail lanes").unwrap();
         hear(&mut self.stdout, "failed ").parse().unwrap()
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Kills the process with SIGKILL, and waits until it has ended.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -1,5 +1,6 @@
-//! Runs of chunks that differ: parts of large pages, pages by plans, pages of several segments.
-#![allow(unsafe_code, reason = "here memory is handed to the hardware")]
+//! Runs of chunks that are not uniform: parts of large pages, pages by plans, pages of several
+//! segments.
+#![allow(unsafe_code, reason = "posting lets the hardware write into memory")]
 
 use kvrail_layouts::plan::Cursor;
 
@@ -18,6 +19,7 @@ use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
+    /// Writes the next unposted chunks of a peer's segments, from `segment` on, into the ring of `lane`: at most `limit` wrs, and so many that they reach `max_bytes`. Returns how many wrs there are.
     #[inline]
     pub(super) fn gather_fresh(
         &mut self,
@@ -47,9 +49,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     let page = self.pages.at(at);
                     let chunks = page.chunks(shift);
                     if page.next >= chunks {
-                        // The page has failed: nothing of it is going to be posted. Those at the
-                        // end are passed over at once, or the segment would wait for nothing, and
-                        // its batch could be done before.
+                        // The page has failed, so none of its chunks is posted. Failed pages at the
+                        // end of a segment are passed over at once: otherwise the segment would
+                        // wait with nothing to post, and its batch could be done before.
                         seg_done += 1;
                         continue;
                     }
@@ -61,10 +63,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                         None => page.equal_chunks(chunk, shift),
                         Some(plan) => self.plans.equal_wrs(plan, chunk),
                     };
-                    // The run ends with the wr that reaches its bytes.
+                    // The run ends with the wr that reaches `max_bytes`.
                     let fit = max_bytes.saturating_sub(bytes).div_ceil(u64::from(len)).max(1);
                     let k = equal.min(limit - n).min(u32::try_from(fit).unwrap_or(u32::MAX));
-                    // A record counts no further.
+                    // The count of a record is a u16.
                     let k = k.min(u16::MAX.into());
                     bytes += u64::from(k) * u64::from(len);
                     page.next += k;
@@ -90,8 +92,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Encodes and commits the `n` wrs of the records from the lane's head on. Says how many bytes
-    /// they are.
+    /// Encodes the `n` wrs whose records are in the ring from the lane's head on, and commits them.
+    /// Returns how many bytes they read.
     #[inline]
     pub(in super::super) fn post(&mut self, lane: usize, n: u32, now: Time) -> u64 {
         let Self { provider, pages, plans, landing, config, .. } = self;
@@ -121,7 +123,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             };
             if chunk == VALIDATE {
                 let entries = landing.of(at, len / ENTRY_BYTES as u32);
-                // An entry that an earlier page left there must not pass for this page's.
+                // The entry of an earlier page, which is still there, must not be taken for this
+                // page's.
                 entries.iter().for_each(Entry::clear);
                 let remote_addr = remote.table + u64::from(page.entry) * ENTRY_BYTES;
                 let local_addr = entries.as_ptr().expose_provenance() as u64;
@@ -168,7 +171,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 }
 
-/// Where the walk over a plan stands: the page, its next chunk, the plan's place in the slot.
+/// How far the walk over a plan's work requests has come: the page, its next chunk, and the address
+/// at which the plan begins to write.
 struct Walk<'p> {
     page: PageRef,
     chunk: u32,
@@ -178,8 +182,8 @@ struct Walk<'p> {
 }
 
 impl<'p> Walk<'p> {
-    /// From this chunk of a page on, whose slot is at `slot`. A walk that stands there goes on:
-    /// chunks that follow each other are found without a division.
+    /// A walk from this chunk of a page on, whose slot is at address `slot`. If `walk` is there
+    /// already it goes on, so that consecutive chunks are found without a division.
     #[inline]
     fn resume<'w>(
         walk: &'w mut Option<Self>,
@@ -197,7 +201,8 @@ impl<'p> Walk<'p> {
         })
     }
 
-    /// Adds the next wr to a commit. `read` has all but where; the page's bytes begin at `remote`.
+    /// Adds the next wr to a commit. `read` has all fields but the addresses; the page begins at
+    /// `remote` in the peer's memory.
     #[inline]
     fn post(&mut self, post: &mut impl Post, remote: u64, read: Read) {
         self.chunk += 1;
@@ -206,11 +211,15 @@ impl<'p> Walk<'p> {
         let wr = cursor.next(|offset, len| {
             let addr = *base + u64::from(offset);
             first = if n == 0 { addr } else { first };
-            // A plan is cut so that no wr has more.
+            // A plan is cut so that no wr has more than MAX_SGES pieces.
             pieces[n % MAX_SGES as usize] = Piece { addr, len };
             n += 1;
         });
-        debug_assert_eq!(wr.map(|wr| wr.len), Some(read.len), "a chunk is a work request of its plan");
+        debug_assert_eq!(
+            wr.map(|wr| wr.len),
+            Some(read.len),
+            "the length of a chunk is that of its work request in the plan"
+        );
         let offset = wr.map_or(0, |wr| u64::from(wr.source));
         let read = Read { remote_addr: remote + offset, local_addr: first, ..read };
         match n {

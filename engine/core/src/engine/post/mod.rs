@@ -1,16 +1,16 @@
-//! A run of chunks becomes one commit.
+//! How a run of chunks becomes one commit.
 //!
 //! | file | what |
 //! |---|---|
-//! | `mod.rs` | what runs, turns and commits have in common |
+//! | `mod.rs` | the limits of a run, the accounting of a commit, and which wrs are signaled |
 //! | `uniform.rs` | pages of one shape and one chunk each |
-//! | `chunks.rs` | any other chunks |
+//! | `chunks.rs` | all other pages |
 //! | `validate.rs` | validating READs |
-//! | `repost.rs` | wrs of a lane that was lost |
+//! | `repost.rs` | wrs of a dead lane |
 //!
-//! A run is first written into the lane's ring, which is where its records belong anyway, and then
-//! encoded from there: so its length, and with it which wr is the last and signaled, is known
-//! before the first descriptor is handed over.
+//! The records of a run are first written into the lane's ring, where they belong anyway, and the
+//! run is encoded from there. So its length is known before the first descriptor is handed over,
+//! and with it which wr is the last, which is signaled.
 
 mod chunks;
 mod repost;
@@ -29,51 +29,52 @@ use crate::provider::{Commit, Provider};
 use crate::rail::Rail;
 use crate::time::Time;
 
-/// Validating READs in one commit. They are small, so what counts is that they go where there is
-/// room now: in runs of 16 a model whose eighth rail is slow carries 364 of 367 GB/s, in runs of 8
-/// all of it (tests/model.rs).
+/// The most validating READs in one commit. They are small, so it matters more that they go where
+/// there is room now: in runs of 16 a model whose eighth rail is slow carries 364 of 367 GB/s, in
+/// runs of 8 all of it (tests/model.rs).
 const VALIDATING: u32 = 8;
 
 /// How a turn ended.
 pub(super) enum Turn {
-    /// The quantum is used up, more waits.
+    /// The quantum is used up, and more work waits.
     More,
-    /// Nothing waits any more.
+    /// No work waits any more.
     Over,
-    /// Its rails are at their caps: it waits until one of them is not.
+    /// The rails over which the peer has room are at their caps: it waits until one of them is not.
     Capped,
-    /// Its lanes have no room, or it has no lanes: it enrolls again when one has.
+    /// No lane of the peer has room: it is queued again when one has.
     Blocked,
 }
 
-/// What a run is made of.
+/// The work of a run.
 #[derive(Clone, Copy)]
 pub(super) enum Work {
     /// Validating READs.
     Validate,
-    /// wrs of a dead lane.
-    Again(u16),
-    /// Chunks that have not been posted; the first segment.
+    /// Wrs of this dead lane.
+    Repost(u16),
+    /// Chunks that have not been posted, from this segment on.
     Fresh(PageRef),
 }
 
-/// Why no more of a segment is posted in runs of its own.
+/// Why `post_uniform` posts no more of a segment.
 pub(super) enum Stop {
-    /// All of it has been, or as much as the peer may in its turn.
+    /// All of the segment has been posted, or as much as the peer may post in its turn.
     Posted,
-    /// No rail that leads to the peer has room, or no lane over it.
+    /// No rail over which the peer has room is open.
     NoRoom,
-    /// What is left is less than a run, and goes with the segment behind it.
+    /// The rest is less than a run, and goes into one with the next segment.
     Short,
 }
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Posts one run on `lane` and says how many bytes it was, at least 1.
+    /// Posts one run on `lane`, and returns how many bytes it reads, at least 1.
     #[inline]
     pub(super) fn run(&mut self, lane: usize, work: Work, class: usize, now: Time) -> u64 {
         let l = &self.lanes[lane];
         let rail = &self.rails[usize::from(l.rail)];
-        // Where there is one lane only, there is nothing to spread over.
+        // With only one lane there is nothing to spread the work over, so a run is as long as the
+        // turn.
         let peer = usize::from(l.peer);
         let alone = self.peers[peer].lanes_up == 1;
         let chunks = if alone { u32::MAX } else { self.config.run_chunks };
@@ -83,13 +84,14 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let bytes = bytes.min(u64::from(most));
         let n = match work {
             Work::Validate => return self.post_validating(lane, chunks.min(VALIDATING), now).max(1),
-            Work::Again(from) => self.gather_again(lane, usize::from(from), chunks, bytes),
+            Work::Repost(from) => self.gather_dead_lane(lane, usize::from(from), chunks, bytes),
             Work::Fresh(segment) => self.gather_fresh(lane, segment, class, chunks, bytes, now),
         };
         if n == 0 { 1 } else { self.post(lane, n, now).max(1) }
     }
 
-    /// Accounts for a commit of `n` wrs, and says again how many bytes they are.
+    /// Accounts for a commit of `n` wrs, and returns `bytes`. A commit that was not accepted whole
+    /// fails the lane.
     #[inline]
     pub(super) fn posted(&mut self, lane: usize, n: u32, bytes: u64, commit: Commit, now: Time) -> u64 {
         let l = &mut self.lanes[lane];
@@ -98,8 +100,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.rails.refresh(index);
         self.emit(|engine| EngineEvent::Posted { lane: engine.lanes[lane].id, wrs: n, bytes });
         if commit != Commit::All {
-            // What was accepted is flushed with the rest; what was not is in the ring all the same,
-            // and goes elsewhere when the lane is known to be quiet.
+            // Accepted wrs are flushed. The others have records in the ring, too, and go to other
+            // lanes when this one is known to be quiet.
             self.rails[index].stats.path_faults += 1;
             self.emit(|engine| refused(engine.lanes[lane].id, commit));
             self.fail_lane(lane, now);
@@ -108,7 +110,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 }
 
-/// What is reported of a commit that was not taken whole.
+/// The event of a commit that was not accepted whole.
 #[cold]
 fn refused(lane: LaneId, commit: Commit) -> EngineEvent {
     match commit {
@@ -120,8 +122,8 @@ fn refused(lane: LaneId, commit: Commit) -> EngineEvent {
     }
 }
 
-/// The peer's next lane on `rail` that has room. Where none has, the rail is taken out of the
-/// peer's `room`.
+/// The peer's next lane on `rail` that has room. If none has, the rail is removed from the peer's
+/// `room`.
 #[inline]
 pub(super) fn next_lane<L>(lanes: &[Lane<L>], peer: &mut Peer, rail: usize) -> Option<usize> {
     let first = peer.lanes[rail];
@@ -152,8 +154,8 @@ pub(super) fn account<L>(lane: &mut Lane<L>, rail: &mut Rail, n: u32, bytes: u64
     rail.post(n, bytes);
 }
 
-/// Which wrs of a commit are signaled besides the last: one every so many wrs or bytes. The commit
-/// before ended with one.
+/// Which wrs of a commit are signaled besides its last: one after every `every.0` wrs or `every.1`
+/// bytes. Counting begins with the commit, since the last wr of the commit before was signaled.
 pub(super) struct Signals {
     wrs: u32,
     bytes: u64,
@@ -167,7 +169,7 @@ impl Signals {
         Self { wrs: 0, bytes: 0, every }
     }
 
-    /// Counts a wr of `len` bytes.
+    /// Counts a wr of `len` bytes, and returns whether it is signaled.
     #[inline]
     fn next(&mut self, len: u32) -> bool {
         (self.wrs, self.bytes) = (self.wrs + 1, self.bytes + u64::from(len));

@@ -1,13 +1,14 @@
-//! wrs of a lane that was lost are posted on another one.
+//! How wrs of a dead lane are posted on another lane.
 
 use super::super::state::Engine;
 use crate::events::{EngineEvent, EventSink};
 use crate::provider::Provider;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Takes wrs over from the dead lane `from`, all but the one that killed it.
+    /// Moves wrs of the dead lane `from`, all but its suspect, into the ring of `lane`: at most
+    /// `limit`, and so many that they reach `max_bytes`. Returns how many there are.
     #[cold]
-    pub(super) fn gather_again(&mut self, lane: usize, from: usize, limit: u32, max_bytes: u64) -> u32 {
+    pub(super) fn gather_dead_lane(&mut self, lane: usize, from: usize, limit: u32, max_bytes: u64) -> u32 {
         let head = self.lanes[lane].head;
         let (mut n, mut bytes) = (0, 0);
         let suspect = u32::from(self.lanes[from].suspect);

@@ -1,10 +1,10 @@
 //! Uniform segments: pages of one length, one region on each side, and one chunk each.
 //!
-//! What all of them share is worked out once. A run of them is one record in its lane's ring, and
-//! is encoded from its pages, of which only the addresses are looked at. A run goes out by itself
-//! ([`Engine::post_uniform`]); the rest of a segment that is shorter than a run goes out in one
-//! commit with the segments behind it ([`Engine::gather_uniform`], [`add_reads`]).
-#![allow(unsafe_code, reason = "here memory is handed to the hardware")]
+//! Their common fields are worked out once. A run of such pages is one record in its lane's ring,
+//! and encoding it looks only at the addresses of each page. A full run is a commit of its own
+//! ([`Engine::post_uniform`]). The rest of a segment that is shorter than a run goes into one
+//! commit with the next segments ([`Engine::gather_uniform`], [`add_reads`]).
+#![allow(unsafe_code, reason = "posting lets the hardware write into memory")]
 
 use super::super::state::Engine;
 use super::{Stop, account, next_lane, refused};
@@ -17,8 +17,8 @@ use crate::page::{Page, PageTable};
 use crate::provider::{Commit, Ends, Post, Provider, Read, UniformReads};
 use crate::time::Time;
 
-/// How many of `left` pages of `len` bytes go in a run of at most `limit` wrs and `max_bytes` (but
-/// at least one page), and whether the run is full with them.
+/// How many of `left` pages of `len` bytes go into a run of at most `limit` wrs and `max_bytes`
+/// (but at least one page), and whether they fill the run.
 #[inline(always)]
 fn fit(left: u32, limit: u32, len: u32, max_bytes: u64) -> (u32, bool) {
     let n = left.min(limit);
@@ -30,15 +30,15 @@ fn fit(left: u32, limit: u32, len: u32, max_bytes: u64) -> (u32, bool) {
     }
 }
 
-/// Where the bytes of a page come from and go to.
+/// The two addresses of a page's READ.
 #[inline(always)]
 fn ends(page: &Page) -> Ends {
     let (local_addr, _) = page.local();
     Ends { remote_addr: page.remote, local_addr }
 }
 
-/// Adds the READs of uniform pages to a commit that has other READs as well. `read` makes a READ of
-/// its two ends.
+/// Adds the READs of uniform pages to a commit that has other READs as well. `read` makes a READ
+/// from its two addresses.
 #[inline]
 pub(super) fn add_reads(post: &mut impl Post, pages: &[Page], mut read: impl FnMut(Ends) -> Read) {
     for page in pages {
@@ -47,9 +47,9 @@ pub(super) fn add_reads(post: &mut impl Post, pages: &[Page], mut read: impl FnM
 }
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Posts a uniform segment, the first of its peer's queue, as far as credits, caps and the
-    /// `quantum` go, from which it takes what it posts.
-    // On its own, its loops have the registers for themselves.
+    /// Posts a uniform segment, the first of its peer's queue, as far as credits, caps and
+    /// `quantum` go. Subtracts the posted bytes from `quantum`.
+    // Not inlined, so that its loops have all registers.
     #[inline(never)]
     pub(in super::super) fn post_uniform(
         &mut self,
@@ -63,14 +63,16 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let (len, seg_len, source) = (first.len, first.seg_len, first.source);
         let (_, local) = first.local();
         let run = first.seg.run();
-        // The references themselves, so that they need not be looked up again after every store.
+        // The loop uses these references, so that the compiler need not load them again after every
+        // store.
         let Self { provider, events, config, pages, .. } = self;
         let (choice, rails) = (&mut self.rails.choice, &mut *self.rails.all);
         let (lanes, records, depth) = (&mut *self.lanes.all, &mut *self.lanes.records, self.lanes.depth);
         let peer = &mut self.peers.all[usize::from(peer)];
         let (local, remote) =
             (&self.regions.locals[local], &self.regions.remotes[usize::from(source.region())]);
-        // Where there is one lane only, there is nothing to spread over.
+        // With only one lane there is nothing to spread the work over, so a run is as long as the
+        // turn.
         let alone = peer.lanes_up == 1;
         let (run_wrs, run_bytes) =
             if alone { (u32::MAX, config.quantum_bytes) } else { (config.run_chunks, config.run_bytes) };
@@ -82,7 +84,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 break Stop::NoRoom;
             }
             let index = choice.rail(rails, mask, local.near, u64::from(len.min(config.run_bytes)));
-            // Every failure to find a lane takes a rail out of the peer's room, so this ends.
+            // Each time that no lane is found, `next_lane` removes a rail from the peer's room, so
+            // this ends.
             let Some(at) = next_lane(lanes, peer, index) else { continue };
             let (lane, rail) = (&mut lanes[at], &mut rails[index]);
 
@@ -137,8 +140,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 if seg_done == seg_len {
                     peer.queue[class].remove(pages, segment);
                 }
-                // What was accepted is flushed with the rest; what was not is in the ring all the
-                // same, and goes elsewhere when the lane is known to be quiet.
+                // Accepted wrs are flushed. The others have records in the ring, too, and go to
+                // other lanes when this one is known to be quiet.
                 self.emit(|engine| refused(engine.lanes[at].id, commit));
                 self.fail_lane(at, now);
                 return Stop::Posted;
@@ -154,9 +157,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         stop
     }
 
-    /// Writes into the ring of `lane`, as its wrs from `seq` on, those pages of a uniform segment
-    /// that go in a run with other segments: at most `limit`, and `max_bytes`. Says how many there
-    /// are.
+    /// Writes the next pages of a uniform segment into the ring of `lane`, as its wrs from `seq`
+    /// on, for a run with other segments: at most `limit` wrs and `max_bytes`. Returns how many
+    /// there are.
     #[inline]
     pub(super) fn gather_uniform(
         &mut self,

@@ -1,5 +1,5 @@
-//! Validating READs: the table entries of pages whose data has arrived.
-#![allow(unsafe_code, reason = "here memory is handed to the hardware")]
+//! Validating READs: they bring the table entries of pages whose data has arrived.
+#![allow(unsafe_code, reason = "posting lets the hardware write into memory")]
 
 use super::super::state::Engine;
 use super::Signals;
@@ -12,14 +12,14 @@ use crate::provider::{Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
-/// Entries that one READ has at most: 1 KiB of them, a packet where the MTU is 1024 or more, and
-/// little enough for a rail that copies to do it with ordinary stores (engine/local).
+/// The most entries of one READ. They are 1 KiB: one packet where the MTU is 1024 or more, and
+/// little enough for rails that copy to use ordinary stores (engine/local).
 const ROW: u32 = 64;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Posts at most `limit` validating READs of the lane's peer. One READ has the entries of pages
-    /// in a row whose entries stand in a row, too, as those of pages that were published together
-    /// do.
+    /// Posts at most `limit` validating READs of the lane's peer, and returns how many bytes they
+    /// read. One READ brings the entries of consecutive pages whose entries are consecutive in the
+    /// table, too, as those of pages that were published together are.
     #[inline(never)]
     pub(super) fn post_validating(&mut self, lane: usize, limit: u32, now: Time) -> u64 {
         let Self { provider, pages, landing, config, .. } = self;
@@ -31,8 +31,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let (id, head, remote_rail) = (l.id, l.head, usize::from(l.remote_rail));
         let lkey = landing.keys[usize::from(l.rail)];
         let mut signals = Signals::new(config);
-        // The READ before: whether it is the last, and signaled, is known when there is none behind
-        // it.
+        // The READ before is added one step later, when it is known whether it is the last, which
+        // is signaled.
         let mut before: Option<Read> = None;
         let (mut n, mut bytes) = (0, 0);
         // SAFETY: every READ goes to the places of its pages in the landing area, which the engine
@@ -44,12 +44,14 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let (batch, remote) = (first.batch, &remotes[usize::from(first.source.region())]);
             let rkey = remote.table_keys[remote_rail];
             let end = pages.first(batch).0 + u32::from(pages.head(batch).len);
-            // The record of the READ before, if that has one entry of this batch, and its page.
+            // The place of the record of the READ before, and its last page, if its READs have one
+            // entry each.
             let mut single: Option<(usize, PageRef)> = None;
             loop {
                 let row = take_row(pages.slice(at, (end - at.0).min(ROW)));
                 let entries = landing.of(at, row.pages);
-                // An entry that an earlier page left there must not pass for this page's.
+                // The entry of an earlier page, which is still there, must not be taken for this
+                // page's.
                 entries.iter().for_each(Entry::clear);
                 let len = row.pages * ENTRY_BYTES as u32;
                 bytes += u64::from(len);
@@ -97,9 +99,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 }
 
-/// Pages in a row whose entries are in a row.
+/// Consecutive pages whose entries are consecutive in the table.
 struct Row {
-    /// The first page's.
+    /// The number of the first page's entry.
     entry: u32,
     pages: u32,
 }

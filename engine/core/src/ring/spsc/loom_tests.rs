@@ -1,4 +1,4 @@
-//! Every interleaving of two threads, by loom.
+//! The ring and the free set under every interleaving of two threads, which loom tries.
 
 use super::*;
 use crate::ring::free::FreeSet;
@@ -33,10 +33,10 @@ fn items_arrive_once_and_in_order() {
     });
 }
 
-/// A slot's bytes travel with the buffer that holds it: claimed, written, sent through the
-/// ring, read by the engine, released, claimed again by the other thread.
+/// A submitter claims a buffer, writes a slot of it and sends it through the ring; the engine reads
+/// the slot and releases the buffer; the submitter claims it again.
 #[test]
-fn a_slot_handed_over_is_seen_whole() {
+fn a_thread_that_gets_a_buffer_sees_what_the_last_owner_wrote() {
     loom::model(|| {
         let free = Arc::new(FreeSet::below(1));
         let bytes = Arc::new(Cell::new(0_u32));
@@ -77,9 +77,9 @@ fn a_slot_handed_over_is_seen_whole() {
     });
 }
 
-/// A consumer says that it ends; the producer then takes the items that it left, each once.
+/// The consumer sets a flag as it ends. The producer then takes the items that are left, each once.
 #[test]
-fn what_a_consumer_leaves_is_taken_by_who_put_it_in() {
+fn a_producer_takes_the_items_that_an_ended_consumer_left() {
     loom::model(|| {
         let ring: &'static mut Ring<Box<u32>, 2> = Box::leak(Box::new(Ring::new()));
         let gone = Arc::new(crate::sync::AtomicUsize::new(0));
@@ -104,9 +104,9 @@ fn what_a_consumer_leaves_is_taken_by_who_put_it_in() {
     });
 }
 
-/// Who sees all of them free may free what they stand for.
+/// A thread that finds all numbers free may free the memory that they stand for.
 #[test]
-fn what_is_counted_free_is_no_longer_used() {
+fn memory_of_a_number_that_counts_as_free_is_no_longer_used() {
     loom::model(|| {
         let free = Arc::new(FreeSet::below(1));
         let bytes = Arc::new(Cell::new(0_u32));

@@ -39,7 +39,7 @@ fn staged_items_are_published_together_or_dropped() {
 }
 
 #[test]
-fn what_is_left_in_a_ring_is_dropped_with_it() {
+fn items_left_in_a_ring_are_dropped_with_it() {
     let item = Rc::new(());
     let mut ring = Ring::<Rc<()>, 4>::new();
     let (mut put, mut take) = ring.split();
@@ -53,7 +53,7 @@ fn what_is_left_in_a_ring_is_dropped_with_it() {
 }
 
 #[test]
-fn indices_wrap_around_the_word() {
+fn a_ring_works_when_its_indices_overflow() {
     let mut ring = Ring::<u32, 2>::new();
     ring.head.0.store(usize::MAX, Ordering::Relaxed);
     ring.tail.0.store(usize::MAX, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Which address is chosen of which table.
+//! Which address is chosen from which table.
 
 use super::*;
 
@@ -40,12 +40,12 @@ fn a_usual_table_gives_the_routable_address_first() {
 }
 
 #[test]
-fn an_address_without_ipv4_is_as_usable() {
+fn a_table_without_an_ipv4_address_gives_the_ipv6_address() {
     assert_eq!(chosen(&[entry(0, "2001:db8::1", RoceV2, UP)], None), [(GidKind::RoceV2Ipv6, 0)]);
 }
 
 #[test]
-fn what_cannot_be_reached_is_not_chosen_and_says_why() {
+fn an_unusable_address_is_rejected_with_the_reason() {
     let table = [
         entry(0, "::", RoceV2, UP),
         entry(1, "::ffff:127.0.0.1", RoceV2, UP),
@@ -71,7 +71,7 @@ fn what_cannot_be_reached_is_not_chosen_and_says_why() {
 }
 
 #[test]
-fn of_one_kind_the_address_that_reaches_furthest_wins_then_the_lowest_index() {
+fn within_a_kind_169_254_comes_last_and_then_the_lowest_index_wins() {
     let table = [
         entry(2, "::ffff:169.254.1.1", RoceV2, UP),
         entry(5, "::ffff:10.0.0.2", RoceV2, UP),
@@ -117,7 +117,7 @@ fn of_any_two_entries_the_better_one_comes_first() {
 }
 
 #[test]
-fn what_another_namespace_has_is_used_where_there_is_nothing_else_and_told_where_there_is() {
+fn an_address_of_another_namespace_is_used_only_if_there_is_no_other() {
     let mut table = [entry(0, "::ffff:10.0.0.1", RoceV2, None), entry(3, "::ffff:10.0.0.2", RoceV2, UP)];
     table[0].owner = GidOwner::Elsewhere { index: 2 };
     let selection = select(&table, None);
@@ -129,7 +129,7 @@ fn what_another_namespace_has_is_used_where_there_is_nothing_else_and_told_where
 }
 
 #[test]
-fn two_ports_avoid_what_is_bad_on_either_side() {
+fn two_ports_avoid_an_address_that_is_bad_on_either_side() {
     use GidKind::{RoceV2Ipv4, RoceV2Ipv6, RoceV2LinkLocal};
     let gid = |text: &str| Gid(text.parse::<Ipv6Addr>().unwrap().octets());
     let local = |list: &[(GidKind, &str)]| -> Vec<LocalGid> {
@@ -139,7 +139,7 @@ fn two_ports_avoid_what_is_bad_on_either_side() {
         list.iter().map(|&(kind, text)| (kind, gid(text))).collect()
     };
     let good = [(RoceV2Ipv4, "::ffff:10.0.0.1"), (RoceV2Ipv6, "fd00::1"), (RoceV2LinkLocal, "fe80::1")];
-    // This side gave its IPv4 address to itself.
+    // This side's IPv4 address is a 169.254 one.
     let alone = [(RoceV2Ipv6, "fd00::2"), (RoceV2LinkLocal, "fe80::2"), (RoceV2Ipv4, "::ffff:169.254.0.2")];
     // This side's IPv4 address is another namespace's, so it is listed last.
     let beside = [(RoceV2Ipv6, "fd00::3"), (RoceV2LinkLocal, "fe80::3"), (RoceV2Ipv4, "::ffff:10.0.0.3")];

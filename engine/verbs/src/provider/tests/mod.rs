@@ -1,5 +1,5 @@
-//! The provider's posting without a device: the encoder for every device against a stand-in for the
-//! driver, and an encoder that records.
+//! How the provider posts, tested without a device: [`SendWrEncoder`](crate::SendWrEncoder) against
+//! a stand-in for the driver, and an encoder that records.
 
 mod recording;
 mod send_wr;

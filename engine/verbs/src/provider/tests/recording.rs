@@ -1,5 +1,5 @@
-//! A second encoder, which posts to a list: whether the seam is enough for one that writes no
-//! `ibv_send_wr`.
+//! A second encoder, which posts to a list. It shows that [`Encoder`] suffices for an encoder that
+//! writes no `ibv_send_wr`.
 #![allow(unsafe_code, reason = "the encoder's and the provider's contracts")]
 
 use kvrail_core::id::{LaneId, RailIndex, WrId};
@@ -10,14 +10,14 @@ use crate::error::VerbsLaneError;
 use crate::provider::{Verbs, VerbsLane};
 use crate::qp::handle::QpHandle;
 
-/// A send queue entry, as this encoder has it: the READ and where its bytes go.
+/// A send queue entry of this encoder: a READ with the pieces that it writes, or a drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Entry {
     Read(Read, Vec<Piece>),
     Drain(WrId),
 }
 
-/// A send queue of so many entries in memory, as a device's would be.
+/// A send queue in memory, with room for `room` entries.
 #[derive(Debug)]
 struct Queue {
     room: usize,
@@ -179,7 +179,7 @@ fn an_encoders_accepted_prefix_is_the_commits() {
 }
 
 #[test]
-fn a_drain_goes_behind_what_was_posted_and_its_failure_is_told() {
+fn a_drain_comes_after_all_posted_reads_and_its_failure_is_reported() {
     let (mut verbs, mut lane) = opened(2);
     assert_eq!(engine_posts(&mut verbs, &mut lane, |post| post.read(read(0, true))), Commit::All);
     let drain = WrId::new(ID, 1);

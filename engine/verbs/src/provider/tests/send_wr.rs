@@ -1,5 +1,5 @@
-//! A driver of the test's own behind the lane's function pointer: what it is given, and what is
-//! made of its answers.
+//! A stand-in for the driver behind the lane's function pointer: which work requests the provider
+//! passes to it, and what the provider makes of its answers.
 #![allow(unsafe_code, reason = "a driver's function, and the provider's contract")]
 
 use std::cell::RefCell;
@@ -16,7 +16,8 @@ use crate::provider::{Verbs, VerbsLane};
 /// READs in one commit at most.
 const CHAIN: usize = Verbs::<SendWrEncoder>::CHAIN;
 
-/// What the driver is given: wr_id, remote address, rkey, local address, length, lkey, flags.
+/// A work request that the driver got: wr_id, remote address, rkey, local address, length, lkey,
+/// flags.
 type Given = (u64, u64, u32, u64, u32, u32, u32);
 
 thread_local! {
@@ -101,7 +102,7 @@ fn answer(errno: i32, bad: Option<usize>) {
 }
 
 #[test]
-fn a_commit_is_one_doorbell_and_the_driver_reads_what_was_meant() {
+fn a_commit_is_one_doorbell_and_the_driver_gets_each_read_in_order() {
     let (mut verbs, mut lane) = opened();
     let id = LaneId::new(513, 0xAB_CDEF);
     let reads: Vec<_> = (0..CHAIN as u32).map(|seq| read(id, seq, seq % 16 == 15)).collect();
@@ -117,7 +118,7 @@ fn a_commit_is_one_doorbell_and_the_driver_reads_what_was_meant() {
         })
         .collect();
     assert_eq!(SEEN.take(), expected);
-    // It is known what completions stand for.
+    // The provider counts the wrs that completions cover.
     assert!(!verbs.queues.progress.is_idle(RailIndex(0)));
     let wc = Wc::new(WrId::new(id, CHAIN as u32 - 1), WcStatus::SUCCESS, 0, 0);
     assert_eq!(verbs.queues.progress.count(RailIndex(0), &[wc]).wrs, CHAIN as u64);
@@ -125,7 +126,7 @@ fn a_commit_is_one_doorbell_and_the_driver_reads_what_was_meant() {
 }
 
 #[test]
-fn the_accepted_prefix_is_exact_and_an_answer_that_says_nothing_is_unknown() {
+fn the_accepted_prefix_is_exact_and_without_a_bad_wr_it_is_unknown() {
     let (mut verbs, mut lane) = opened();
     let reads: Vec<_> = (0..8).map(|seq| read(LaneId::new(1, 1), seq, true)).collect();
     let mut commit = |errno, bad| {
@@ -161,7 +162,7 @@ fn a_lane_of_another_provider_is_not_drained() {
 }
 
 #[test]
-fn a_lane_that_lives_again_is_another() {
+fn completions_of_a_lanes_earlier_generation_are_not_counted() {
     let (mut verbs, mut lane) = opened();
     answer(0, None);
     let (first, second) = (LaneId::new(4, 1), LaneId::new(4, 2));
