@@ -1,4 +1,5 @@
-//! Two peers agree before they move bytes.
+//! How two peers authenticate, compare layouts, exchange an offer and make lanes before they move
+//! bytes.
 //!
 //! A *producer* owns regions of KV-cache pages, a *reader* pulls pages out of them. Before the
 //! reader can do so, the two must agree on what a page is, where the pages are, and how to reach

@@ -1,19 +1,18 @@
-//! Seeds of random tests: which ones are run, and how a failure is run again.
-//!
-//! `KVRAIL_SEED=N` runs that one alone, in every random test of this crate.
+//! Seeds of random tests: which seeds run, and how a failed seed is run again. With `KVRAIL_SEED=N`
+//! every random test of this crate runs seed `N` alone.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::Command;
 
-/// What the environment may say, and what it says then.
+/// The environment variables that tests read, and their meaning.
 const KNOWN: [&str; 3] = ["KVRAIL_SEED", "KVRAIL_FIRST_SEED", "KVRAIL_SCHEDULES"];
 
-/// The number in a variable of the environment; `None` when it is not set.
+/// The number in an environment variable; `None` if the variable is not set.
 ///
 /// # Panics
-///
-/// When it holds something else, or a variable is set that looks like one of [`KNOWN`] and is none.
+/// If the variable holds something else, or a variable is set whose name resembles one of
+/// [`KNOWN`].
 pub fn number(name: &str) -> Option<u64> {
     for (other, _) in std::env::vars_os() {
         let other = other.to_string_lossy().into_owned();
@@ -24,14 +23,14 @@ pub fn number(name: &str) -> Option<u64> {
     Some(parse(name, &value.to_string_lossy()).unwrap_or_else(|expected| panic!("{expected}")))
 }
 
-/// The number in `value`, or what was expected.
+/// The number in `value`, or a text that says what was expected.
 pub fn parse(name: &str, value: &str) -> Result<u64, String> {
     value.parse().map_err(|_| {
         format!("{name} is {value:?}: expected a decimal number from 0 to {}, as in {name}=117", u64::MAX)
     })
 }
 
-/// The sources that this test was built from: the commit if there is one, else the version.
+/// The sources that this test was built from: the commit, or the version if there is none.
 pub fn sources() -> String {
     let version = concat!("version ", env!("CARGO_PKG_VERSION"));
     let git = Command::new("git")
@@ -53,12 +52,12 @@ pub fn sources() -> String {
     }
 }
 
-/// How a seed of the test program `test` is run again.
+/// The command that runs a seed of the test program `test` again.
 pub fn again(test: &str, seed: u64) -> String {
     format!("KVRAIL_SEED={seed} cargo test -p kvrail-core --test {test} -- --nocapture ({})", sources())
 }
 
-/// Runs a test with each of these seeds, or with that in `KVRAIL_SEED` alone. Says whether it ran
+/// Runs a test with each of these seeds, or only with that in `KVRAIL_SEED`. Returns whether it ran
 /// all.
 pub fn each(test: &str, seeds: Range<u64>, mut run: impl FnMut(u64)) -> bool {
     let only = number("KVRAIL_SEED");
