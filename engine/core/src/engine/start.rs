@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU16, Ordering};
 
 use kvrail_layouts::plan::Limits;
 
-use super::state::{Arrivals, Engine, Sweep, WCS};
+use super::state::{Arrivals, Engine, Sink, Sweep, WCS};
 use crate::batch::in_flight::InFlight;
 use crate::batch::landing::Landing;
 use crate::batch::pool::{Held, Pool};
@@ -204,7 +204,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         let pool = Pool::new(parts.heads, parts.pages, parts.free, layouts.table(), chunk_shift, tag);
         Ok(Self {
             provider: ManuallyDrop::new(provider),
-            events,
+            sink: Sink::new(events),
             chunk_shift,
             tag,
             rails: Rails::new(parts.rails, &config),
