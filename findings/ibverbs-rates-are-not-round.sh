@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # libibverbs: a rate of 100,000 Mb/s is no rate, and means "no limit".
 #
-# The guess: mbps_to_ibv_rate(100000) gives IBV_RATE_100_GBPS, and ibv_rate_to_mbps(IBV_RATE_400_GBPS) gives 400000.
-# What happens: the names are rounded, the numbers are not. They count signalling with its coding, in exact steps: 103,125
-# Mb/s for 100 Gb/s, 206,250 for 200, 25,781 for 25, and, by another rule, 425,000 for 400. Every number that is not in the list
-# becomes IBV_RATE_MAX, which is 0: a static rate limit that was asked for by its round number is no limit. And
-# ibv_rate_to_mult, in steps of 2.5 Gb/s, knows 400 and not 100 or 200.
+# The guess: mbps_to_ibv_rate(100000) gives IBV_RATE_100_GBPS, and
+# ibv_rate_to_mbps(IBV_RATE_400_GBPS) gives 400000.
+# What happens: the names are rounded, the numbers are not. They count signalling with its coding,
+# in exact steps: 103,125 Mb/s for 100 Gb/s, 206,250 for 200, 25,781 for 25, and, by another rule,
+# 425,000 for 400. Every number that is not in the list becomes IBV_RATE_MAX, which is 0: a static
+# rate limit that was asked for by its round number is no limit. And ibv_rate_to_mult, in steps of
+# 2.5 Gb/s, knows 400 and not 100 or 200.
 #
-# Needs Debian (or Ubuntu), gcc and root for apt; no RDMA device. Seen with libibverbs-dev 44.0 of Debian 12, about 2 s.
+# Needs Debian (or Ubuntu), gcc and root for apt; no RDMA device. Seen with libibverbs-dev 44.0 of
+# Debian 12, about 2 s.
 # Exits 1 when the behaviour is another one.
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.

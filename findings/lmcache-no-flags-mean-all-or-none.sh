@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # LMCache: a connector's answer without flags means "all" to a load, and "none" to a lookup.
 #
-# The guess: a native connector (L2 adapter "native_plugin") that answers (id, True, "", None), with no flag for each key, says the same of
-# every operation: it succeeded for all keys.
-# What happens: a load counts every buffer as filled, a lookup counts every key as absent. So a connector that leaves the flags
-# out is never hit; and one that leaves them out only where it loads declares buffers valid which it has not filled. A failed answer
-# (False) that has flags is still believed by a load, and not by a lookup.
+# The guess: a native connector (L2 adapter "native_plugin") that answers (id, True, "", None), with
+# no flag for each key, says the same of every operation: it succeeded for all keys.
+# What happens: a load counts every buffer as filled, a lookup counts every key as absent. So a
+# connector that leaves the flags out is never hit; and one that leaves them out only where it loads
+# declares buffers valid which it has not filled. A failed answer (False) that has flags is still
+# believed by a load, and not by a lookup.
 #
-# Needs Python 3.11 with venv, and gcc. Seen with lmcache 0.5.6 and torch 2.14.0 on a CPU; the connector below answers what it is told
-# to and moves nothing. Some 1.3 GB of download, 1.8 GB of disk, two to three minutes. Exits 1 when the behaviour is another one.
+# Needs Python 3.11 with venv, and gcc. Seen with lmcache 0.5.6 and torch 2.14.0 on a CPU; the
+# connector below answers what it is told to and moves nothing. Some 1.3 GB of download, 1.8 GB of
+# disk, two to three minutes. Exits 1 when the behaviour is another one.
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR

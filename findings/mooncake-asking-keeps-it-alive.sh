@@ -2,12 +2,14 @@
 # Mooncake Store: to ask whether a key exists pins it, so that it cannot be removed.
 #
 # The guess: is_exist is a question, and changes nothing; a put protects the new object for a while.
-# What happens: the other way round. put grants no lease, and the object can be removed at once. is_exist and get_size grant one, as
-# get does: remove then fails with -706 until the lease has run out. A cleaner that asks before it removes can remove
-# nothing that is asked for, and a monitor that looks at keys keeps them from eviction.
+# What happens: the other way round. put grants no lease, and the object can be removed at once.
+# is_exist and get_size grant one, as get does: remove then fails with -706 until the lease has run
+# out. A cleaner that asks before it removes can remove nothing that is asked for, and a monitor
+# that looks at keys keeps them from eviction.
 #
-# Needs Python 3.9 or newer with venv. Seen with mooncake-transfer-engine-non-cuda 0.3.13.post1 (one master with leases of 3 s,
-# one client, TCP), 60 MB of download, about 30 s. Exits 1 when the behaviour is another one.
+# Needs Python 3.9 or newer with venv. Seen with mooncake-transfer-engine-non-cuda 0.3.13.post1 (one
+# master with leases of 3 s, one client, TCP), 60 MB of download, about 30 s. Exits 1 when the
+# behaviour is another one.
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR

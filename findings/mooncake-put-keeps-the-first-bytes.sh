@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Mooncake Store: a second put of a key reports success, and stores nothing.
 #
-# The guess: put(key, value) that returns 0 has stored the value; or it fails because the key exists.
-# What happens: it returns 0, and the first bytes stay, also if the second value has another length. A producer that computes a
-# page again under the same key (another dtype, another layout, another revision of the model) believes that the new bytes are
-# served, and readers go on getting the old ones. upsert replaces them.
+# The guess: put(key, value) that returns 0 has stored the value; or it fails because the key
+# exists.
+# What happens: it returns 0, and the first bytes stay, also if the second value has another length.
+# A producer that computes a page again under the same key (another dtype, another layout, another
+# revision of the model) believes that the new bytes are served, and readers go on getting the old
+# ones. upsert replaces them.
 #
-# Needs Python 3.9 or newer with venv. Seen with mooncake-transfer-engine-non-cuda 0.3.13.post1 (one master, one client, TCP),
-# 60 MB of download, about 20 s. Exits 1 when the behaviour is another one.
+# Needs Python 3.9 or newer with venv. Seen with mooncake-transfer-engine-non-cuda 0.3.13.post1 (one
+# master, one client, TCP), 60 MB of download, about 20 s. Exits 1 when the behaviour is another
+# one.
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# NIXL: the metadata of a peer that has restarted under its name are refused, until the reader removes the old ones itself.
+# NIXL: the metadata of a peer that has restarted under its name are refused, until the reader
+# removes the old ones itself.
 #
-# The guess: add_remote_agent adds or updates. Newer metadata of a known agent (it has registered more memory) are taken, so those
-# of its next life are, too.
-# What happens: the first is right. But a restarted agent has another connection, and add_remote_agent raises NIXL_ERR_NOT_ALLOWED; the
-# old life's metadata stay in force. The reader must notice the restart by other means, call remove_remote_agent, and only then
-# add_remote_agent. A retry of add_remote_agent alone never succeeds, however long it goes on.
+# The guess: add_remote_agent adds or updates. Newer metadata of a known agent (it has registered
+# more memory) are taken, so those of its next life are, too.
+# What happens: the first is right. But a restarted agent has another connection, and
+# add_remote_agent raises NIXL_ERR_NOT_ALLOWED; the old life's metadata stay in force. The reader
+# must notice the restart by other means, call remove_remote_agent, and only then add_remote_agent.
+# A retry of add_remote_agent alone never succeeds, however long it goes on.
 #
-# Needs Python 3.10 or newer with venv. Seen with nixl-cu12 1.5.1, its UCX backend and host memory, on a machine without a GPU or a NIC,
-# 90 MB of download, about 30 s. Exits 1 when the behaviour is another one.
+# Needs Python 3.10 or newer with venv. Seen with nixl-cu12 1.5.1, its UCX backend and host memory,
+# on a machine without a GPU or a NIC, 90 MB of download, about 30 s. Exits 1 when the behaviour is
+# another one.
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR

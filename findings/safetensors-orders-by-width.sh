@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# safetensors: a file's tensors stand in the order of their elements' width, not in the order in which they were given.
+# safetensors: a file's tensors stand in the order of their elements' width, not in the order in
+# which they were given.
 #
-# The guess: save() writes tensors in the order of the dict, or of their names, so a page {keys, rope, scale} has its keys first, and
-# a reader that knows the shapes knows the offsets.
-# What happens: the widest elements come first, names decide only among equals. A cache that is quantised from bf16 to fp8 moves:
-# before, the keys were the first bytes of the data; after, the scales are. Two ranks with equal shapes and other dtypes differ
-# in every offset. Only the header's data_offsets tell. (The data begin at a multiple of 8, no more: also wrong is the guess that
-# a mapped file's tensors are aligned to a cache line.)
+# The guess: save() writes tensors in the order of the dict, or of their names, so a page {keys,
+# rope, scale} has its keys first, and a reader that knows the shapes knows the offsets.
+# What happens: the widest elements come first, names decide only among equals. A cache that is
+# quantised from bf16 to fp8 moves: before, the keys were the first bytes of the data; after, the
+# scales are. Two ranks with equal shapes and other dtypes differ in every offset. Only the header's
+# data_offsets tell. (The data begin at a multiple of 8, no more: also wrong is the guess that a
+# mapped file's tensors are aligned to a cache line.)
 #
-# Needs Python 3.9 or newer with venv. Seen with safetensors 0.8.0, numpy 2.2.6 and ml_dtypes 0.5.4, 25 MB of download, about 15 s.
+# Needs Python 3.9 or newer with venv. Seen with safetensors 0.8.0, numpy 2.2.6 and ml_dtypes 0.5.4,
+# 25 MB of download, about 15 s.
 # Exits 1 when the behaviour is another one.
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.

@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# SGLang HiCache: two servers that share a storage folder and differ in --hicache-mem-layout read each other's pages permuted.
+# SGLang HiCache: two servers that share a storage folder and differ in --hicache-mem-layout read
+# each other's pages permuted.
 #
-# The guess: a page's key stands for everything that decides its bytes, so a server with another layout misses.
-# What happens: the key is a chained SHA-256 over token ids. The file's name adds the model, and for other models than MLA the rank.
-# The layout of the host pool is in neither, nor is the dtype. Pages of page_first (tokens outside) and page_first_direct (layers
-# outside) have equal sizes, so nothing is noticed: every page is a hit, the prefetch is complete, and only the first and the last row
-# of a page are where they belong.
+# The guess: a page's key stands for everything that decides its bytes, so a server with another
+# layout misses.
+# What happens: the key is a chained SHA-256 over token ids. The file's name adds the model, and for
+# other models than MLA the rank. The layout of the host pool is in neither, nor is the dtype. Pages
+# of page_first (tokens outside) and page_first_direct (layers outside) have equal sizes, so nothing
+# is noticed: every page is a hit, the prefetch is complete, and only the first and the last row of
+# a page are where they belong.
 #
-# Needs Python 3.11 with venv, gcc, g++ and OpenSSL's headers (Debian: g++ libssl-dev). Seen with sglang 0.5.23 and torch 2.14.0 on a
-# CPU, with sglang's own HiCacheController, MLA pools and file backend, nothing of them replaced. Some 1.5 GB of download, 3 GB of
-# disk, three to four minutes. Exits 1 when the behaviour is another one.
+# Needs Python 3.11 with venv, gcc, g++ and OpenSSL's headers (Debian: g++ libssl-dev). Seen with
+# sglang 0.5.23 and torch 2.14.0 on a CPU, with sglang's own HiCacheController, MLA pools and file
+# backend, nothing of them replaced. Some 1.5 GB of download, 3 GB of disk, three to four minutes.
+# Exits 1 when the behaviour is another one.
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# UCX over TCP: a one-sided get needs the target's thread, and a put is complete before a byte has moved.
+# UCX over TCP: a one-sided get needs the target's thread, and a put is complete before a byte has
+# moved.
 #
-# The guess: ucp_get_nbx and ucp_put_nbx are one-sided, so the target's program need not do anything, and a put that
-# returned NULL ("complete") has reached the target.
-# What happens: over the tcp transport both are emulated by messages that the target's ucp_worker_progress answers.
-# A target that does not call it (it computes, it sleeps, it is stopped) is never read. A put returns NULL at once, and the
-# target's memory still holds the old bytes a second later. Only a flush tells, and it waits for the target, too.
+# The guess: ucp_get_nbx and ucp_put_nbx are one-sided, so the target's program need not do
+# anything, and a put that returned NULL ("complete") has reached the target.
+# What happens: over the tcp transport both are emulated by messages that the target's
+# ucp_worker_progress answers. A target that does not call it (it computes, it sleeps, it is
+# stopped) is never read. A put returns NULL at once, and the target's memory still holds the old
+# bytes a second later. Only a flush tells, and it waits for the target, too.
 #
-# Needs Debian (or Ubuntu), gcc and root for apt. Seen with libucx-dev 1.13.1 of Debian 12, about 5 s.
+# Needs Debian (or Ubuntu), gcc and root for apt. Seen with libucx-dev 1.13.1 of Debian 12, about 5
+# s.
 # Exits 1 when the behaviour is another one.
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
@@ -54,7 +57,8 @@ static ucp_worker_h worker(ucp_context_h context) {
     return worker;
 }
 
-/* Progresses the origin, and the target if `both`, until the request is complete, for a second at most. */
+/* Progresses the origin, and the target if `both`, until the request is complete, for a second at
+ * most. */
 static int completes(void *request, int both) {
     struct timespec from, now;
     clock_gettime(CLOCK_MONOTONIC, &from);

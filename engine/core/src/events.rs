@@ -6,7 +6,9 @@
 //! compiles to the same machine code as if there were no events.
 //!
 //! A sink runs on the engine's thread, in the middle of `submit` and `poll`. Its work is part of
-//! the data path, so it should only count, or copy the event into a ring.
+//! the data path, so it should only count, or copy the event into a ring. It must not panic: after
+//! a panic in [`EventSink::event`], `submit`, `poll` and `remove_peer` panic too, and the engine
+//! can only be dropped.
 //!
 //! ```
 //! use kvrail_core::events::{EngineEvent, EventSink};

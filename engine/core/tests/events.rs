@@ -5,6 +5,8 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use common::*;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::Engine;
@@ -203,4 +205,46 @@ fn a_rail_that_goes_down_and_comes_up_gives_its_events_in_order() {
         world.engine.poll(world.sim.now());
     });
     assert_eq!(events, ["rail 1 down", "lane 1.1 lost with 0 wrs outstanding", "rail 1 up",]);
+}
+
+/// Panics at the first commit, and never again.
+#[derive(Default)]
+struct PanicsOnce(bool);
+
+impl EventSink for PanicsOnce {
+    fn event(&mut self, event: EngineEvent) {
+        if matches!(event, EngineEvent::Posted { .. }) && !std::mem::replace(&mut self.0, true) {
+            panic!("the sink's own panic");
+        }
+    }
+}
+
+/// READs that were posted before the panic are not noted in their pages: an engine that went on
+/// would post them again, and give slots back into which the hardware still writes.
+#[test]
+fn an_engine_whose_sink_has_panicked_posts_nothing_more_and_gives_nothing_back() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = EngineConfig::DEFAULT;
+    // SAFETY: the storage is declared before the engine, which is not forgotten.
+    let engine =
+        unsafe { Engine::start_scoped_with_events(&mut *state, sim.rails(), config, PanicsOnce::default()) };
+    let mut engine = engine.unwrap();
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (peer, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 32);
+    let batch = fill(&mut engine, &owner, &region, &mut slots, 8);
+    let panics = |call: &mut dyn FnMut()| catch_unwind(AssertUnwindSafe(call)).is_err();
+    let mut batch = Some(batch);
+    let now = sim.now();
+    assert!(panics(&mut || drop(engine.submit(batch.take().unwrap(), now, LATE))));
+    let posted = engine.outstanding();
+    assert_eq!(posted, 8, "the commit is accounted for");
+    assert!(panics(&mut || _ = engine.poll(now)));
+    assert!(panics(&mut || _ = engine.remove_peer(peer, now)));
+    assert!(engine.next_done().is_none());
+    assert_eq!(engine.outstanding(), posted);
 }

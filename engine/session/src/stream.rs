@@ -192,7 +192,7 @@ impl Stream {
         }
     }
 
-    /// The next message of a session if it is there already.
+    /// The next message of a session, if a whole one has come. Does not block.
     ///
     /// # Errors
     ///

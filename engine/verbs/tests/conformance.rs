@@ -41,7 +41,7 @@ impl Rig for Rdma {
     const ABILITIES: Abilities = Abilities::ALL;
     const DEPTH: u32 = DEPTH;
     // The guest is emulated.
-    const PATIENCE: Nanos = Nanos(lane::HANGS.as_nanos() as u64);
+    const TIME_LIMIT: Nanos = Nanos(lane::HANGS.as_nanos() as u64);
 
     fn new() -> Self {
         let [_, producer] = rails();

@@ -23,6 +23,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Returns how many batches are done.
     #[inline]
     pub fn poll(&mut self, now: Time) -> usize {
+        self.sink.check();
         self.emit_time(now);
         for _ in 0..EVENTS {
             let Some(event) = self.provider.next_event() else { break };

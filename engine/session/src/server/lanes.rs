@@ -110,7 +110,7 @@ enum Job<'b, R: LaneAcceptor> {
 
 /// A report of a thread that makes lanes.
 enum Report<'b, R: LaneAcceptor> {
-    /// The result of a lane that an exchange asked for.
+    /// The result of a requested lane, with the exchange and the request.
     Made(u32, LaneAsk, Made<'b, R>),
     /// Its jobs are done.
     Idle(RailIndex),
