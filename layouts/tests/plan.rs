@@ -3,6 +3,8 @@
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
 mod pairs;
+#[path = "common/seeds.rs"]
+mod seeds;
 
 use kvrail_layouts::plan::{CutError, Limits, Plan, PlanError};
 use kvrail_layouts::{
@@ -335,23 +337,25 @@ proptest! {
 
 #[test]
 fn random_pairs_give_plans_and_refusals() {
-    let (mut plans, mut none) = (0, 0);
-    let mut seed = 1_u64;
-    for _ in 0..2_000 {
-        let bytes: Vec<u8> = (0..96)
-            .map(|_| {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (seed >> 56) as u8
-            })
-            .collect();
-        let mut dice = Dice(&bytes);
-        match Pair::draw(&mut dice) {
-            Some(pair) if pair.check(&mut dice) => plans += 1,
-            Some(_) => none += 1,
-            None => {}
+    seeds::each("random_pairs_give_plans_and_refusals", 1..2, |seed| {
+        let (mut plans, mut none) = (0, 0);
+        let mut state = seed;
+        for _ in 0..2_000 {
+            let bytes: Vec<u8> = (0..96)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    (state >> 56) as u8
+                })
+                .collect();
+            let mut dice = Dice(&bytes);
+            match Pair::draw(&mut dice) {
+                Some(pair) if pair.check(&mut dice) => plans += 1,
+                Some(_) => none += 1,
+                None => {}
+            }
         }
-    }
-    assert!(plans > 1_000 && none > 100, "{plans} plans, {none} pairs without one");
+        assert!(plans > 1_000 && none > 100, "{plans} plans, {none} pairs without one");
+    });
 }
 
 /// Blocks of which neither divides the other: 48 tokens and 64. Where a block of each overlap, a

@@ -80,6 +80,9 @@ pub mod storage;
 mod sync;
 #[cfg(not(loom))]
 pub mod table;
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/common/seeds.rs"]
+mod test_seeds;
 #[cfg(not(loom))]
 pub mod time;
 #[cfg(not(loom))]

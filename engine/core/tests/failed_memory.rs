@@ -37,6 +37,7 @@ type Place = (usize, u32);
 /// Runs batches over regions of the given numbers of pages, each a memory of its own. `pick` gives
 /// the page at each position of the n-th batch.
 fn run(
+    seed: u64,
     regions: &[u32],
     befall: impl Fn(&Sim<'_>, &[sim::MemoryHandle]),
     pick: impl Fn(&mut Rng, usize) -> Place,
@@ -45,7 +46,7 @@ fn run(
     let mut storage = Box::new(sim::SimStorage::<4, 4, 64, 64, 1024>::new());
     let mut bytes: Vec<Vec<u8>> =
         regions.iter().map(|&pages| vec![0; (u64::from(pages) * BYTES) as usize]).collect();
-    let model = sim::SimConfig { copy_up_to: 64, ..sim::SimConfig::new(3) };
+    let model = sim::SimConfig { copy_up_to: 64, ..sim::SimConfig::new(seed) };
     let rail = sim::RailSpec {
         cq_entries: 1024,
         rate: sim::Rate::bytes_per_sec(1 << 30),
@@ -101,7 +102,7 @@ fn run(
         attach(&mut engine, i as u8 % RAILS);
     }
 
-    let (mut rng, mut given) = (Rng(7), Given::default());
+    let (mut rng, mut given) = (Rng(seed), Given::default());
     let end = Time(0) + time;
     let late = Nanos::from_secs(100);
     while sim.now() < end {
@@ -153,63 +154,83 @@ fn bad(first: u32, count: u32) -> FailedRanges {
 /// How long a run takes, in model time.
 const TIME: Nanos = Nanos::from_secs(2);
 
+/// One run takes seconds.
+const SEEDS: std::ops::Range<u64> = 7..8;
+
 #[test]
 fn one_page_whose_memory_has_failed_costs_two_lanes_and_nothing_else() {
-    // The first page of the first batch; and, worse, of every batch, so that up to four are posted
-    // at once.
-    let good = |rng: &mut Rng| (0, 1 + rng.below(1023) as u32);
-    let none = run(&[1024], |_, _| {}, |rng, _| good(rng), TIME);
-    let poison = |sim: &Sim<'_>, memories: &[sim::MemoryHandle]| {
-        sim.apply(Action::FailMemory(memories[0], bad(0, 1)));
-    };
-    let asked = std::cell::Cell::new(false);
-    let once = |rng: &mut Rng, _| if asked.replace(true) { good(rng) } else { (0, 0) };
-    let given = run(&[1024], poison, once, TIME);
-    println!("no page bad: {none:?}; one: {given:?}");
-    assert!(given.lanes_failed <= 3 && given.faults == 1, "{given:?}");
-    assert!(given.good * 100 >= none.good * 98, "{} of {}", given.good, none.good);
+    common::seeds::each("one_page_whose_memory_has_failed_costs_two_lanes_and_nothing_else", SEEDS, |seed| {
+        // The first page of the first batch; and, worse, of every batch, so that up to four are posted
+        // at once.
+        let good = |rng: &mut Rng| (0, 1 + rng.below(1023) as u32);
+        let none = run(seed, &[1024], |_, _| {}, |rng, _| good(rng), TIME);
+        let poison = |sim: &Sim<'_>, memories: &[sim::MemoryHandle]| {
+            sim.apply(Action::FailMemory(memories[0], bad(0, 1)));
+        };
+        let asked = std::cell::Cell::new(false);
+        let once = |rng: &mut Rng, _| if asked.replace(true) { good(rng) } else { (0, 0) };
+        let given = run(seed, &[1024], poison, once, TIME);
+        println!("no page bad: {none:?}; one: {given:?}");
+        assert!(given.lanes_failed <= 3 && given.faults == 1, "{given:?}");
+        assert!(given.good * 100 >= none.good * 98, "{} of {}", given.good, none.good);
 
-    let always = |rng: &mut Rng, position| if position == 0 { (0, 0) } else { good(rng) };
-    let given = run(&[1024], poison, always, TIME);
-    // In the other run a good page is at the place of the bad one.
-    let share = none.good / BATCH as u64 * (BATCH as u64 - 1);
-    println!("one in each batch: {given:?}, none bad: {share}");
-    assert!(given.lanes_failed <= IN_FLIGHT as u64, "{given:?}");
-    assert!(given.set_aside > 10_000 && given.good * 100 >= share * 98, "{} of {share}", given.good);
+        let always = |rng: &mut Rng, position| if position == 0 { (0, 0) } else { good(rng) };
+        let given = run(seed, &[1024], poison, always, TIME);
+        // In the other run a good page is at the place of the bad one.
+        let share = none.good / BATCH as u64 * (BATCH as u64 - 1);
+        println!("one in each batch: {given:?}, none bad: {share}");
+        assert!(given.lanes_failed <= IN_FLIGHT as u64, "{given:?}");
+        assert!(given.set_aside > 10_000 && given.good * 100 >= share * 98, "{} of {share}", given.good);
+    });
 }
 
 #[test]
 fn sixty_four_bad_pages_among_ten_thousand_do_not_cost_sixty_four_times_as_much() {
-    const BAD: u32 = 64;
-    const ALL: u32 = 10_000;
-    let any = |rng: &mut Rng, _: usize| {
-        let at = rng.below(ALL.into()) as u32;
-        if at < BAD { (1, at) } else { (0, at - BAD) }
-    };
-    let pages = [ALL - BAD, BAD];
-    let second = Nanos::from_secs(1);
-    let none = run(&pages, |_, _| {}, any, second);
-    let share = none.good * u64::from(ALL - BAD) / u64::from(ALL);
-    let failed =
-        run(&pages, |sim, memories| sim.apply(Action::FailMemory(memories[1], bad(0, BAD))), any, second);
-    let deregistered = run(&pages, |sim, memories| sim.apply(Action::Revoke(memories[1])), any, second);
-    for (what, given) in [("failed", failed), ("deregistered", deregistered)] {
-        println!("{BAD} of {ALL} pages, a region of their own, {what}: {given:?}, none bad: {share}");
-        assert!(given.lanes_failed <= 8 && given.faults >= 3, "{given:?}");
-        assert!(given.good * 100 >= share * 95, "{} of {share}", given.good);
-    }
+    common::seeds::each(
+        "sixty_four_bad_pages_among_ten_thousand_do_not_cost_sixty_four_times_as_much",
+        SEEDS,
+        |seed| {
+            const BAD: u32 = 64;
+            const ALL: u32 = 10_000;
+            let any = |rng: &mut Rng, _: usize| {
+                let at = rng.below(ALL.into()) as u32;
+                if at < BAD { (1, at) } else { (0, at - BAD) }
+            };
+            let pages = [ALL - BAD, BAD];
+            let second = Nanos::from_secs(1);
+            let none = run(seed, &pages, |_, _| {}, any, second);
+            let share = none.good * u64::from(ALL - BAD) / u64::from(ALL);
+            let failed = run(
+                seed,
+                &pages,
+                |sim, memories| sim.apply(Action::FailMemory(memories[1], bad(0, BAD))),
+                any,
+                second,
+            );
+            let deregistered =
+                run(seed, &pages, |sim, memories| sim.apply(Action::Revoke(memories[1])), any, second);
+            for (what, given) in [("failed", failed), ("deregistered", deregistered)] {
+                println!("{BAD} of {ALL} pages, a region of their own, {what}: {given:?}, none bad: {share}");
+                assert!(given.lanes_failed <= 8 && given.faults >= 3, "{given:?}");
+                assert!(given.good * 100 >= share * 95, "{} of {share}", given.good);
+            }
+        },
+    );
 }
 
 #[test]
 fn a_region_that_is_bad_from_end_to_end_ends_in_a_handful_of_lanes() {
-    for befall in [Action::Revoke, |memory| Action::FailMemory(memory, bad(0, 256))] {
-        let any = |rng: &mut Rng, _: usize| (0, rng.below(256) as u32);
-        let given = run(&[256], |sim, memories| sim.apply(befall(memories[0])), any, Nanos::from_secs(1));
-        println!("all bad: {given:?}");
-        // All lanes had pages of the region outstanding when the first lane failed.
-        assert!(
-            given.good == 0 && given.set_aside > 0 && given.lanes_failed <= 6 + LANES as u64,
-            "{given:?}"
-        );
-    }
+    common::seeds::each("a_region_that_is_bad_from_end_to_end_ends_in_a_handful_of_lanes", SEEDS, |seed| {
+        for befall in [Action::Revoke, |memory| Action::FailMemory(memory, bad(0, 256))] {
+            let any = |rng: &mut Rng, _: usize| (0, rng.below(256) as u32);
+            let given =
+                run(seed, &[256], |sim, memories| sim.apply(befall(memories[0])), any, Nanos::from_secs(1));
+            println!("all bad: {given:?}");
+            // All lanes had pages of the region outstanding when the first lane failed.
+            assert!(
+                given.good == 0 && given.set_aside > 0 && given.lanes_failed <= 6 + LANES as u64,
+                "{given:?}"
+            );
+        }
+    });
 }

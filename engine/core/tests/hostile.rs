@@ -126,7 +126,7 @@ unsafe impl<'m> Provider for Liar<'m> {
 #[test]
 fn repeated_and_invented_completions_and_events_change_nothing() {
     let mut storage = Box::new(SmallSim::new());
-    common::seeds::each("hostile", 0..100, |seed| {
+    common::seeds::each("repeated_and_invented_completions_and_events_change_nothing", 0..100, |seed| {
         let mut bytes = memory(1);
         let sim = Sim::new(&mut storage, sim::SimConfig::new(seed), &rails(2)).unwrap();
         let owner = Owner::new(&sim, &mut bytes[0], 1);
@@ -335,42 +335,45 @@ fn a_dmabuf_that_rails_cannot_register_leaves_no_region_behind() {
 #[test]
 fn each_of_many_deadlines_is_kept_to_the_nanosecond() {
     const BATCHES: usize = 200;
-    let mut bytes = vec![0_u8; 64 * BATCHES];
-    let range = MemoryRange { addr: bytes.as_mut_ptr().expose_provenance() as u64, len: bytes.len() as u64 };
-    let mut state = Box::new(EngineStorage::<1, 1, 1, 2, BATCHES, 1>::new());
-    // SAFETY: the storage is declared before the engine, and nothing is forgotten.
-    let mut engine = unsafe { Engine::start_scoped(&mut *state, Quick::default(), CONFIG) }.unwrap();
-    // SAFETY: `bytes` outlives the engine, and nothing reads it.
-    let mut slots = unsafe { engine.register_foreign(range, 64, Access::Host, None) }.unwrap();
-    let peer = engine.add_peer().unwrap();
-    let page = engine.add_region(peer, &OFFER).unwrap().unvalidated(0).unwrap();
-    // There is no lane, so only deadlines can end the batches. One in eight has none.
-    let mut rng = Rng(1);
-    let mut deadlines = vec![Time::NEVER; BATCHES];
-    for (tag, deadline) in deadlines.iter_mut().enumerate() {
-        if tag % 8 != 0 {
-            *deadline = Time(10 + rng.below(500));
+    common::seeds::each("each_of_many_deadlines_is_kept_to_the_nanosecond", 1..5, |seed| {
+        let mut bytes = vec![0_u8; 64 * BATCHES];
+        let range =
+            MemoryRange { addr: bytes.as_mut_ptr().expose_provenance() as u64, len: bytes.len() as u64 };
+        let mut state = Box::new(EngineStorage::<1, 1, 1, 2, BATCHES, 1>::new());
+        // SAFETY: the storage is declared before the engine, and nothing is forgotten.
+        let mut engine = unsafe { Engine::start_scoped(&mut *state, Quick::default(), CONFIG) }.unwrap();
+        // SAFETY: `bytes` outlives the engine, and nothing reads it.
+        let mut slots = unsafe { engine.register_foreign(range, 64, Access::Host, None) }.unwrap();
+        let peer = engine.add_peer().unwrap();
+        let page = engine.add_region(peer, &OFFER).unwrap().unvalidated(0).unwrap();
+        // There is no lane, so only deadlines can end the batches. One in eight has none.
+        let mut rng = Rng(seed);
+        let mut deadlines = vec![Time::NEVER; BATCHES];
+        for (tag, deadline) in deadlines.iter_mut().enumerate() {
+            if tag % 8 != 0 {
+                *deadline = Time(10 + rng.below(500));
+            }
+            let mut batch = engine.batch().unwrap();
+            batch.set_tag(tag as u64);
+            batch.read(page, slots.next().unwrap()).unwrap();
+            engine.submit(batch, Time(1), *deadline).unwrap();
         }
-        let mut batch = engine.batch().unwrap();
-        batch.set_tag(tag as u64);
-        batch.read(page, slots.next().unwrap()).unwrap();
-        engine.submit(batch, Time(1), *deadline).unwrap();
-    }
-    let (mut now, mut late, mut sleeps) = (Time(1), 0, 0);
-    while now < Time(1_000) {
-        engine.wait(now, Time(1_000));
-        now = Time(engine.provider().now);
-        sleeps += 1;
-        engine.poll(now);
-        while let Some(mut done) = engine.next_done() {
-            assert_eq!(now, deadlines[done.tag() as usize]);
-            assert!(done.pages().all(|page| page.result.is_err()));
-            late += 1;
+        let (mut now, mut late, mut sleeps) = (Time(1), 0, 0);
+        while now < Time(1_000) {
+            engine.wait(now, Time(1_000));
+            now = Time(engine.provider().now);
+            sleeps += 1;
+            engine.poll(now);
+            while let Some(mut done) = engine.next_done() {
+                assert_eq!(now, deadlines[done.tag() as usize]);
+                assert!(done.pages().all(|page| page.result.is_err()));
+                late += 1;
+            }
         }
-    }
-    assert_eq!((late, engine.in_flight()), (BATCHES - BATCHES / 8, BATCHES / 8));
-    let mut moments: Vec<_> = deadlines.iter().filter(|at| **at != Time::NEVER).collect();
-    moments.sort_unstable();
-    moments.dedup();
-    assert!(sleeps <= moments.len() + 1, "{sleeps} sleeps for {} moments", moments.len());
+        assert_eq!((late, engine.in_flight()), (BATCHES - BATCHES / 8, BATCHES / 8));
+        let mut moments: Vec<_> = deadlines.iter().filter(|at| **at != Time::NEVER).collect();
+        moments.sort_unstable();
+        moments.dedup();
+        assert!(sleeps <= moments.len() + 1, "{sleeps} sleeps for {} moments", moments.len());
+    });
 }

@@ -234,7 +234,7 @@ fn a_slow_rail_gets_what_it_can_carry() {
 }
 
 /// Half as much again as the rails carry is offered, each batch with 50 ms to live. `B` batches may
-/// wait in the engine; with few, the rest is refused at the door; with many, deadlines pass in the
+/// wait in the engine; with few, the rest is refused at once; with many, deadlines pass in the
 /// queue.
 fn overload<const B: usize>(slots: usize) -> (f64, u64, u64, u64) {
     let mut out = (0.0, 0, 0, 0);

@@ -160,7 +160,7 @@ fn a_row_that_is_refused_fails_all_its_pages_and_no_others() {
 #[test]
 fn a_row_whose_lane_dies_is_read_again_over_another() {
     let mut reposted = 0;
-    let all = common::seeds::each("validating", 0..50, |seed| {
+    let all = common::seeds::each("a_row_whose_lane_dies_is_read_again_over_another", 0..50, |seed| {
         let mut storage = Box::new(SmallSim::new());
         let mut bytes = memory(1);
         let sim = Sim::new(&mut storage, sim::SimConfig::new(seed), &rails(2)).unwrap();

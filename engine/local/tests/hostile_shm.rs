@@ -198,8 +198,8 @@ fn a_malformed_reply_is_refused() {
     }
     let error = error_for(19, welcome(|r| r[24..32].fill(0xFF)), vec![good()]);
     assert!(matches!(error, ShmConnectError::Malformed { .. }), "{error}");
-    let nobody = ShmAddress::parse(&address_bytes(20)).unwrap();
-    assert!(matches!(ShmPeer::connect(&nobody), Err(ShmConnectError::NotListening)));
+    let unused = ShmAddress::parse(&address_bytes(20)).unwrap();
+    assert!(matches!(ShmPeer::connect(&unused), Err(ShmConnectError::NotListening)));
 }
 
 fn exporter() -> (ShmExporter, [u8; 64]) {

@@ -79,6 +79,8 @@ mod stream;
 mod wire;
 
 #[cfg(test)]
+mod test_seeds;
+#[cfg(test)]
 mod tests;
 
 pub use address::{Address, ParseAddressError};

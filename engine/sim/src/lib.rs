@@ -16,3 +16,5 @@ extern crate std;
 pub mod null;
 mod rng;
 pub mod sim;
+#[cfg(test)]
+mod test_seeds;

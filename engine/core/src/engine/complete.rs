@@ -259,11 +259,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let pages = self.pages.slice(PageRef(at), first.0 + n - at);
             let other = pages.iter_mut().position(|page| !page.arrive());
             // A place in a slice of n pages.
-            let bare = other.map_or(first.0 + n - at, |i| i as u32);
-            if E::ENABLED && bare > 0 {
-                self.emit_arrived(PageRef(at), bare);
+            let unvalidated = other.map_or(first.0 + n - at, |i| i as u32);
+            if E::ENABLED && unvalidated > 0 {
+                self.emit_arrived(PageRef(at), unvalidated);
             }
-            (at, arrived) = (at + bare, arrived + bare);
+            (at, arrived) = (at + unvalidated, arrived + unvalidated);
             if other.is_some() {
                 self.drop_chunk(PageRef(at));
                 at += 1;

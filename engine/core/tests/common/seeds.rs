@@ -1,9 +1,15 @@
-//! Seeds of random tests: which seeds run, and how a failed seed is run again. With `KVRAIL_SEED=N`
-//! every random test of this crate runs seed `N` alone.
+//! Seeds of random tests: which ones are run, and how a failure is run again.
+//!
+//! `KVRAIL_SEED=N` runs that one alone, in every random test that is started with it. Tests of
+//! other crates include this file, also in crates without std.
+#![allow(dead_code, unreachable_pub, reason = "not every test that includes this uses all of it")]
 
+use std::borrow::ToOwned;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::Command;
+use std::string::String;
+use std::{eprintln, format};
 
 /// The environment variables that tests read, and their meaning.
 const KNOWN: [&str; 3] = ["KVRAIL_SEED", "KVRAIL_FIRST_SEED", "KVRAIL_SCHEDULES"];
@@ -52,16 +58,22 @@ pub fn sources() -> String {
     }
 }
 
-/// The command that runs a seed of the test program `test` again.
+/// How a seed of this test program is run again. `test` is the random test's name, or the part of
+/// it that no other random test has.
 pub fn again(test: &str, seed: u64) -> String {
-    format!("KVRAIL_SEED={seed} cargo test -p kvrail-core --test {test} -- --nocapture ({})", sources())
+    let (package, program) = (env!("CARGO_PKG_NAME"), env!("CARGO_CRATE_NAME"));
+    let program =
+        if program == package.replace('-', "_") { "--lib".to_owned() } else { format!("--test {program}") };
+    format!("KVRAIL_SEED={seed} cargo test -p {package} {program} {test} -- --nocapture ({})", sources())
 }
 
-/// Runs a test with each of these seeds, or only with that in `KVRAIL_SEED`. Returns whether it ran
-/// all.
+/// Runs the random test `test` with each of these seeds, or with that in `KVRAIL_SEED` alone. Says
+/// whether it ran all.
 pub fn each(test: &str, seeds: Range<u64>, mut run: impl FnMut(u64)) -> bool {
     let only = number("KVRAIL_SEED");
-    for seed in only.map_or(seeds, |seed| seed..seed.saturating_add(1)) {
+    let most = u64::MAX - 1;
+    assert!(only.is_none_or(|seed| seed <= most), "KVRAIL_SEED is {}: expected at most {most}", u64::MAX);
+    for seed in only.map_or(seeds, |seed| seed..seed + 1) {
         catch_unwind(AssertUnwindSafe(|| run(seed))).unwrap_or_else(|cause| {
             eprintln!("seed {seed} fails; run it again: {}", again(test, seed));
             resume_unwind(cause)

@@ -231,17 +231,14 @@ fn schedules_of_faults() {
         trace.clear();
         let run = std::panic::AssertUnwindSafe(|| schedule(seed, &mut storage, &mut bytes, &mut trace));
         let tally = std::panic::catch_unwind(run).unwrap_or_else(|cause| {
-            eprintln!(
-                "the engine's events before that, in model time:
-{trace}"
-            );
-            eprintln!("schedule {seed} fails; run it again: {}", again("schedules", seed));
+            eprintln!("the engine's events before that, in model time:\n{trace}");
+            eprintln!("schedule {seed} fails; run it again: {}", again("schedules_of_faults", seed));
             std::panic::resume_unwind(cause)
         });
         sum.hits += tally.hits;
         sum.shared += tally.shared;
         sum.turned += tally.turned;
-        sum.bare += tally.bare;
+        sum.unvalidated += tally.unvalidated;
         sum.misses += tally.misses;
         sum.faults += tally.faults;
         sum.late += tally.late;
@@ -254,10 +251,10 @@ fn schedules_of_faults() {
         sum.stale += tally.stale;
     }
     println!(
-        "{} schedules: {} hits ({} bare), {} misses, {} faults, {} late, {} gone, {} set aside; {} peers removed and {} added, {} lanes failed, {} wrs posted again, {} stale completions",
+        "{} schedules: {} hits ({} unvalidated), {} misses, {} faults, {} late, {} gone, {} set aside; {} peers removed and {} added, {} lanes failed, {} wrs posted again, {} stale completions",
         seeds.end - seeds.start,
         sum.hits,
-        sum.bare,
+        sum.unvalidated,
         sum.misses,
         sum.faults,
         sum.late,
@@ -280,8 +277,8 @@ fn schedules_of_faults() {
             ("late", sum.late, 10),
             ("shared", sum.shared, 90),
             ("turned", sum.turned, 90),
-            ("bare", sum.bare, 90),
-            ("validated", sum.hits - sum.bare, 400),
+            ("unvalidated", sum.unvalidated, 90),
+            ("validated", sum.hits - sum.unvalidated, 400),
             ("lanes failed", sum.lanes_failed, 10),
             ("posted again", sum.reposted, 10),
             ("gone", sum.gone, 5),

@@ -41,13 +41,13 @@ pub struct Part {
     pub layer_major: bool,
     pub expected: u8,
     /// Whether it was read without validation, so that its bytes may be any.
-    pub bare: bool,
+    pub unvalidated: bool,
 }
 
 impl Part {
     /// Whether its bytes are there.
     pub fn is_in(&self, slot: &Slot) -> bool {
-        if self.bare {
+        if self.unvalidated {
             return true;
         }
         let bytes = slot.bytes().unwrap();
@@ -65,7 +65,7 @@ pub struct Tally {
     pub hits: u64,
     pub shared: u64,
     pub turned: u64,
-    pub bare: u64,
+    pub unvalidated: u64,
     pub misses: u64,
     pub faults: u64,
     pub late: u64,
@@ -121,8 +121,14 @@ impl World<'_, '_, '_> {
             assert!(self.sim.unprotect(range(&slot)));
             slots.push(slot.index());
             let first = pages.len();
-            let part =
-                |tokens, layer_major| Part { first, location, tokens, layer_major, expected, bare: false };
+            let part = |tokens, layer_major| Part {
+                first,
+                location,
+                tokens,
+                layer_major,
+                expected,
+                unvalidated: false,
+            };
             let all = "every page fits its slot";
             match self.rng.below(6) {
                 // A page without a plan, by a plan, or the halves of two pages in one slot.
@@ -146,7 +152,7 @@ impl World<'_, '_, '_> {
                             tokens,
                             layer_major: true,
                             expected,
-                            bare: false,
+                            unvalidated: false,
                         });
                     }
                 }
@@ -158,7 +164,14 @@ impl World<'_, '_, '_> {
                         let tokens = token..token + 1;
                         batch.read_also(page.part(5_000, 2_500).unwrap(), token as u32 * 2_500).expect(all);
                         let layer_major = false;
-                        pages.push(Part { first, location, tokens, layer_major, expected, bare: false });
+                        pages.push(Part {
+                            first,
+                            location,
+                            tokens,
+                            layer_major,
+                            expected,
+                            unvalidated: false,
+                        });
                         if batch.len() == batch.capacity() {
                             break;
                         }
@@ -189,7 +202,7 @@ impl World<'_, '_, '_> {
     /// unvalidated, or some of each.
     pub fn fill_uniform(&mut self, batch: &mut Batch<'_>, pages: &mut Vec<Part>, slots: &mut Vec<usize>) {
         let mut which = self.rng.below(OWNERS as u64) as usize;
-        let bare = [0, 0, 100, 100, 30][self.rng.below(5) as usize];
+        let unvalidated = [0, 0, 100, 100, 30][self.rng.below(5) as usize];
         let mut at = self.rng.below(SLOTS as u64) as usize;
         for _ in 0..1 + self.rng.below(batch.capacity() as u64) {
             let Some((_, region)) = self.peers[which] else { return };
@@ -197,9 +210,12 @@ impl World<'_, '_, '_> {
             assert!(self.sim.unprotect(range(&slot)));
             slots.push(slot.index());
             let location = self.owners[which].location(at);
-            let bare = self.rng.chance(bare);
-            let page =
-                if bare { region.unvalidated(at as u32).unwrap() } else { region.page(location).unwrap() };
+            let unvalidated = self.rng.chance(unvalidated);
+            let page = if unvalidated {
+                region.unvalidated(at as u32).unwrap()
+            } else {
+                region.page(location).unwrap()
+            };
             batch.read(page, slot).expect("every page fits its slot");
             let expected = self.owners[which].expected(location);
             pages.push(Part {
@@ -208,7 +224,7 @@ impl World<'_, '_, '_> {
                 tokens: 0..4,
                 layer_major: false,
                 expected,
-                bare,
+                unvalidated,
             });
             at = if self.rng.chance(15) { self.rng.below(SLOTS as u64) as usize } else { (at + 1) % SLOTS };
             which = if self.rng.chance(10) { OWNERS - 1 - which } else { which };
@@ -277,7 +293,7 @@ impl World<'_, '_, '_> {
                             );
                             self.tally.shared += u64::from(i != page.index);
                             self.tally.turned += u64::from(part.layer_major);
-                            self.tally.bare += u64::from(part.bare);
+                            self.tally.unvalidated += u64::from(part.unvalidated);
                         }
                         self.tally.hits += 1;
                     }

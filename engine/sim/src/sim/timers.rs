@@ -66,22 +66,25 @@ impl<'m> Timers<'m> {
 mod tests {
     use super::*;
     use crate::rng::SplitMix64;
+    use crate::test_seeds;
 
     #[test]
     fn the_first_time_is_the_least_for_any_number_of_lanes() {
-        for lanes in [1, 2, 3, 5, 8, 13, 64, 100] {
-            let (mut times, mut winners) = (std::vec![0; lanes], std::vec![0; 2 * lanes]);
-            let mut tree = Timers::new(&mut times, &mut winners);
-            assert_eq!(tree.first().0, NEVER);
-            let mut rng = SplitMix64::new(lanes as u64);
-            for _ in 0..500 {
-                let lane = usize::try_from(rng.up_to(lanes as u64 - 1)).unwrap();
-                let time = if rng.up_to(4) == 0 { NEVER } else { rng.up_to(50) };
-                tree.set(lane, time);
-                let (first, whose) = tree.first();
-                assert_eq!(first, *tree.times.iter().min().unwrap());
-                assert_eq!(tree.times[whose], first);
+        test_seeds::each("the_first_time_is_the_least_for_any_number_of_lanes", 0..4, |seed| {
+            for lanes in [1, 2, 3, 5, 8, 13, 64, 100] {
+                let (mut times, mut winners) = (std::vec![0; lanes], std::vec![0; 2 * lanes]);
+                let mut tree = Timers::new(&mut times, &mut winners);
+                assert_eq!(tree.first().0, NEVER);
+                let mut rng = SplitMix64::new(seed);
+                for _ in 0..500 {
+                    let lane = usize::try_from(rng.up_to(lanes as u64 - 1)).unwrap();
+                    let time = if rng.up_to(4) == 0 { NEVER } else { rng.up_to(50) };
+                    tree.set(lane, time);
+                    let (first, whose) = tree.first();
+                    assert_eq!(first, *tree.times.iter().min().unwrap());
+                    assert_eq!(tree.times[whose], first);
+                }
             }
-        }
+        });
     }
 }

@@ -33,7 +33,7 @@ fn a_failed_wr_gives_a_completion_and_all_later_ones_are_flushed() {
 fn random_errors_fail_one_wr_and_flush_the_later_ones() {
     let faults = Faults { wr: Odds::per_million(10_000), statuses: Faults::EVERY_STATUS, ..Faults::NONE };
     let mut kinds = std::collections::BTreeSet::new();
-    for seed in 0..400 {
+    let all = crate::test_seeds::each("errors_come_by_chance_too", 0..400, |seed| {
         let mut bench = Bench::sized(SimConfig { faults, ..SimConfig::new(seed) }, &[rail()], 4096);
         let mut lane = bench.lane(0, 0, SPEC);
         bench.post(&mut lane, 60, 64);
@@ -45,8 +45,9 @@ fn random_errors_fail_one_wr_and_flush_the_later_ones() {
         let expected =
             successes(0, good).chain(told.get(good as usize).copied()).chain(flushes(good + 1, 60));
         assert_eq!(told, expected.collect::<Vec<_>>(), "seed {seed}");
-    }
-    assert!(kinds.len() > 15 && !kinds.contains(&WcStatus::WR_FLUSH_ERR.0), "{kinds:?}");
+    });
+    assert!(!all || kinds.len() > 15);
+    assert!(!kinds.contains(&WcStatus::WR_FLUSH_ERR.0), "{kinds:?}");
 }
 
 #[test]

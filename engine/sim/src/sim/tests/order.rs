@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::rng::SplitMix64;
+use crate::test_seeds;
 
 #[test]
 fn bytes_arrive_where_they_belong() {
@@ -107,12 +108,12 @@ fn fuzz(seed: u64) -> (Vec<(u64, u64, WcStatus)>, Vec<ProviderEvent>, u64) {
 
 #[test]
 fn the_same_seed_gives_the_same_run_and_another_another() {
-    for seed in 0..20 {
+    test_seeds::each("the_same_seed_gives_the_same_run_and_another_another", 0..20, |seed| {
         let first = fuzz(seed);
         assert!(first.0.len() > 10);
         assert!(first == fuzz(seed), "seed {seed} is not repeatable");
-        assert!(first.0 != fuzz(seed + 1000).0);
-    }
+        assert!(first.0 != fuzz(seed.wrapping_add(1000)).0);
+    });
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn slow_changes(seed: u64) -> SimConfig {
 #[test]
 fn a_failed_lane_flushes_and_the_drain_is_last() {
     for late_bytes in [false, true] {
-        for seed in 0..20 {
+        crate::test_seeds::each("a_failed_lane_flushes_and_the_drain_is_last", 0..20, |seed| {
             let config = SimConfig { late_bytes, pieces: 4, ..slow_changes(seed) };
             let mut bench = Bench::new(config, &[rail()]);
             let mut lane = bench.lane(0, 0, SPEC);
@@ -44,35 +44,38 @@ fn a_failed_lane_flushes_and_the_drain_is_last() {
                 "{:?}",
                 bench.sim.violations()
             );
-        }
+        });
     }
 }
 
 #[test]
 fn late_bytes_land_after_their_flush_and_before_the_drain() {
     let mut late = 0;
-    for seed in 0..40 {
-        let config = SimConfig { late_bytes: true, ..slow_changes(seed) };
-        let mut bench = Bench::new(config, &[rail()]);
-        let mut lane = bench.lane(0, 0, SPEC);
-        bench.post(&mut lane, 2, 120_000);
-        bench.sim.apply(Action::RailRate { rail: RailIndex(0), rate: Rate::bytes_per_sec(1_200_000_000) });
-        bench.rails.fail(&mut lane.lane);
-        bench.sim.advance_to(Time(50_200));
-        bench.poll();
-        assert_eq!(bench.statuses(), flushes(0, 2).collect::<Vec<_>>());
-        assert_eq!(bench.rails.drain(&mut lane.lane, WrId::new(lane.id, 2)), Ok(()));
-        let flushed = bench.ours().to_vec();
-        while bench.seen.len() < 3 {
-            assert!(bench.sim.step());
+    let all =
+        crate::test_seeds::each("late_bytes_land_after_their_flush_and_before_the_drain", 0..40, |seed| {
+            let config = SimConfig { late_bytes: true, ..slow_changes(seed) };
+            let mut bench = Bench::new(config, &[rail()]);
+            let mut lane = bench.lane(0, 0, SPEC);
+            bench.post(&mut lane, 2, 120_000);
+            bench
+                .sim
+                .apply(Action::RailRate { rail: RailIndex(0), rate: Rate::bytes_per_sec(1_200_000_000) });
+            bench.rails.fail(&mut lane.lane);
+            bench.sim.advance_to(Time(50_200));
             bench.poll();
-        }
-        late += u32::from(bench.ours() != flushed);
-        let drained = bench.ours().to_vec();
-        bench.run();
-        assert!(bench.ours() == drained);
-    }
-    assert!((5..35).contains(&late), "{late} of 40");
+            assert_eq!(bench.statuses(), flushes(0, 2).collect::<Vec<_>>());
+            assert_eq!(bench.rails.drain(&mut lane.lane, WrId::new(lane.id, 2)), Ok(()));
+            let flushed = bench.ours().to_vec();
+            while bench.seen.len() < 3 {
+                assert!(bench.sim.step());
+                bench.poll();
+            }
+            late += u32::from(bench.ours() != flushed);
+            let drained = bench.ours().to_vec();
+            bench.run();
+            assert!(bench.ours() == drained);
+        });
+    assert!(!all || (5..35).contains(&late), "{late} of 40");
 }
 
 #[test]

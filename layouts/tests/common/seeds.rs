@@ -1,0 +1,1 @@
+../../../engine/core/tests/common/seeds.rs
