@@ -7,7 +7,7 @@ use crate::lexer::{Piece, lines};
 use crate::workspace::shown;
 
 /// The bytes of a thread's name that Linux keeps (`TASK_COMM_LEN` less its zero byte).
-const KEPT: usize = 15;
+pub const KEPT: usize = 15;
 /// How long a number in a name is taken to be: names have the index of a rail, of which there are
 /// 16 at most.
 const DIGITS: usize = 2;
