@@ -1,4 +1,4 @@
-//! Declare pages, look at where their bytes are, write and read them, and see what is refused.
+//! How to declare pages, find their bytes, write and read them, and which mistakes are refused.
 //!
 //! ```text
 //! cargo run --example declare_a_page
@@ -7,7 +7,8 @@
 use kvrail::layouts::{AxisKind, E4m3, F32, Placed, Selection, Ue8m0, ViewMut};
 use kvrail::{Bf16, KvLayout, View};
 
-/// DeepSeek's MLA in bf16: the struct is one token of one layer, and `order` says how these repeat.
+/// DeepSeek's MLA in bf16. The struct is one token of one layer, and `order` says how tokens and
+/// layers repeat.
 #[derive(KvLayout)]
 #[kv(order(layer, token), layers = 61, tokens = 64)]
 struct Mla {
@@ -23,8 +24,8 @@ struct MlaTokenFirst {
     rope: [Bf16; 64],
 }
 
-/// Several element types in one token. `bytes` is the expected size; a declaration of another size
-/// does not compile.
+/// One token with several element types. `bytes` is the expected size of a page; a declaration of
+/// another size does not compile.
 #[derive(KvLayout)]
 #[kv(order(token), tokens = 64, bytes = 41_984)]
 struct Fp8 {
@@ -44,8 +45,8 @@ struct V4 {
     scales: [Ue8m0; 7],
 }
 
-/// Heads and elements as parameters; K and V are objects of their own, and the heads are one rank's
-/// of eight.
+/// Heads and elements are parameters. K and V are objects of their own, and the page has one rank's
+/// part of the heads, of eight ranks.
 #[derive(KvLayout)]
 #[kv(order(regions(planes), head, token, layer), sharded(head, ranks = 8))]
 #[kv(layers = LAYERS, tokens = 64, heads = H)]
@@ -56,7 +57,8 @@ struct Gqa<const H: usize, E> {
 }
 const LAYERS: usize = 80;
 
-/// A device pool: how far apart layers are, and V from K, depends on how many pages it has.
+/// A device pool: the distances between layers, and between K and V, depend on how many pages the
+/// pool has.
 #[derive(KvLayout)]
 #[kv(order(strided(planes), strided(layer), token, head), layers = 4, tokens = 16, heads = 8)]
 struct Pool {
@@ -66,18 +68,28 @@ struct Pool {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("== What was declared: every constant is known to the compiler\n");
+    println!(
+        "== The declared pages: all of their sizes are compile-time constants
+"
+    );
     describe::<Mla>();
     describe::<Fp8>();
     describe::<V4>();
     describe::<Gqa<1, Bf16>>();
 
-    println!("== Two pages of {} bytes are not the same page\n", Mla::PAGE_BYTES);
+    println!(
+        "== Two pages of {} bytes with different layouts are not taken for each other
+",
+        Mla::PAGE_BYTES
+    );
     let bytes = vec![0; Mla::PAGE_BYTES as usize];
     let refused = View::<Mla>::new(&bytes, MlaTokenFirst::FINGERPRINT);
     println!("{}\n", refused.err().ok_or("they were taken for each other")?);
 
-    println!("== Bytes are written and read where they are\n");
+    println!(
+        "== Bytes are written and read in place
+"
+    );
     let mut bytes = vec![0; Fp8::PAGE_BYTES as usize];
     let mut page = ViewMut::<Fp8>::new(&mut bytes, Fp8::FINGERPRINT)?;
     page.get_mut(Fp8::SCALES, &[7])?[3] = F32::from_bits(0.25_f32.to_bits());
@@ -85,13 +97,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("the scales of token 7 are at {}; the last of them is in bytes", place.offset);
     println!("{:?}\n", &bytes[place.offset as usize + 12..][..4]);
 
-    println!("== What a part of a page is: contiguous byte ranges\n");
+    println!(
+        "== A part of a page is a list of contiguous byte ranges
+"
+    );
     byte_ranges::<Mla>("layers 10 and 11", Selection::ALL.layers(10, 2))?;
     byte_ranges::<Mla>("the first 16 tokens", Selection::ALL.tokens(0, 16))?;
     byte_ranges::<V4>("tokens 128 to 255 of layer 3", Selection::ALL.layers(3, 1).tokens(128, 128))?;
     byte_ranges::<Gqa<4, Bf16>>("heads 2 and 3 of V", Selection::ALL.heads(2, 2).field("v"))?;
 
-    println!("\n== Distances of a pool are given at run time, and checked then\n");
+    println!(
+        "
+== The distances of a pool are given and checked at run time
+"
+    );
     let (pages, page) = (1_000, 16 * 8 * 256);
     let pool = Placed::<Pool>::new(|p| {
         p.stride_of("k", AxisKind::Layer, pages * page)

@@ -1,5 +1,6 @@
-//! A device pool keeps each layer of a page in a place of its own; host storage wants a page in one
-//! piece, token by token. 61 small pages land in one slot, transposed on the way, without a copy.
+//! How to read a pool of layers into whole pages. A device pool keeps each layer of a page in a
+//! place of its own; host storage needs a page in one piece, token by token. 61 small pages land in
+//! one slot, transposed by the READs, without a copy.
 //!
 //! ```text
 //! cargo run --release --example layer_pool_to_page
@@ -13,10 +14,10 @@ use kvrail::{Bf16, KeyTag, KvLayout, PageLayout, PeerKey, Publisher, Reader, Vie
 
 const LAYERS: u64 = 61;
 const TOKENS: u64 = 64;
-/// Pages of all layers in the pool.
+/// How many pages of all layers the pool has.
 const BLOCKS: u32 = 4;
 
-/// One layer of DeepSeek V3's cache, as the pool has it: slot = layer · BLOCKS + block.
+/// One layer of DeepSeek V3's cache, in the pool's layout: slot = layer · BLOCKS + block.
 #[derive(KvLayout)]
 #[kv(order(token), tokens = 64)]
 struct OneLayer {
@@ -97,7 +98,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut batch = reader.batch().ok_or("all batches are in use")?;
     for (block, slot) in (0..BLOCKS).zip(slots) {
         let location = |layer: u32| locations[(layer * BLOCKS + block) as usize];
-        // The first page brings the slot, the others join it there.
+        // The first page has the slot, and the others land in the same slot.
         batch.read_with(peer.page(location(0))?, slot, plans[0]).map_err(|(error, _slot)| error)?;
         for (layer, plan) in (1..).zip(&plans[1..]) {
             batch.read_also_with(peer.page(location(layer))?, *plan)?;
@@ -127,7 +128,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
             }
         }
-        println!("  slot {}: all {} rows are where they belong", page.slot.index(), LAYERS * TOKENS);
+        println!("  slot {}: all {} rows are in their places", page.slot.index(), LAYERS * TOKENS);
     }
     Ok(())
 }

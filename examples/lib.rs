@@ -1,4 +1,4 @@
-//! Small programs, each runnable with one command from the workspace's root:
+//! Small programs. Each runs with one command in the workspace's root:
 //!
 //! - `cargo run --example read_pages`: declare a page, publish some, read them over two rails.
 //! - `cargo run --example declare_a_page`: declare pages of every kind; see where bytes are.
@@ -18,15 +18,14 @@ use kvrail::core::remote::RegionOffer;
 use kvrail::core::storage::EngineStorage;
 use kvrail::core::time::{Nanos, Time};
 
-/// Bytes of a page that [`read_page`] reads.
+/// Bytes of each page that [`read_page`] reads.
 pub const PAGE: usize = 4_096;
 
-/// What an engine does with any provider: attaches a lane to a peer of four pages, whose first byte
-/// has the address `base` and whose key is 1, and reads page `number`.
+/// Starts an engine over any provider, attaches a lane to a peer with four pages, and reads page
+/// `number`. The first byte of the pages has the address `base`, and their key is 1.
 ///
 /// # Errors
-///
-/// Whatever went wrong, in the engine's words.
+/// The engine's error.
 pub fn read_page<P: Provider>(
     provider: P,
     unopened: P::Unopened,
@@ -50,7 +49,8 @@ where
     engine.attach(peer, spec, unopened, now())?;
 
     let mut batch = engine.batch().ok_or("the engine's one batch is in use")?;
-    // A peer that overwrites no page needs no table, and its pages need no validation.
+    // This peer overwrites no page, so it needs no publication table, and its pages need no
+    // validation.
     let page = region.unvalidated(number)?;
     batch.read(page, slots.next().ok_or("no slot")?).map_err(|(error, _slot)| error)?;
     let deadline = now() + Nanos::from_secs(5);
@@ -64,5 +64,5 @@ where
     };
     let page = done.pages().next().ok_or("a batch of one page came back without it")?;
     page.result()?;
-    Ok(page.slot.bytes().ok_or("host memory can be looked at")?.to_vec())
+    Ok(page.slot.bytes().ok_or("the slot is no host memory")?.to_vec())
 }

@@ -1,4 +1,5 @@
-//! Declare a page, publish some pages, and read them out of the producer's memory over two rails.
+//! How to declare a page, publish some pages, and read them out of the producer's memory over two
+//! rails.
 //!
 //! ```text
 //! cargo run --example read_pages
@@ -22,13 +23,14 @@ struct Mla {
 const MLA: PageLayout = PageLayout::of::<Mla>();
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // The producer: a prefill node, usually another process. Both sides hold the key.
+    // The producer is a prefill node, usually another process. Both sides have the key.
     let key = PeerKey::from_passphrase("correct horse battery staple")?;
     let (name, anywhere) = ("prefill-0".parse()?, "127.0.0.1:0".parse()?);
     let mut producer = Publisher::start(name, MLA, 8, &anywhere, key.clone(), shm::publish(2))?;
     let mut locations = Vec::new();
     for slot in 0..8 {
-        // A digest of what the page holds; a peer that looks for the page computes the same digest.
+        // The tag is a digest of the page's key; a reader that looks for the page computes the same
+        // digest.
         let tag = KeyTag(0xCAFE_0000 + u64::from(slot));
         locations.push(producer.write(slot, tag, |bytes| {
             if let Ok(mut page) = ViewMut::<Mla>::new(bytes, Mla::FINGERPRINT)
@@ -38,11 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         })?);
     }
-    // One page changes after its location was given away.
+    // One page changes after its location was given to the reader.
     producer.write(5, KeyTag(0xBEEF), |_| ())?;
 
-    // The reader: a decode node. It agrees with the producer on key and layout; after that the
-    // producer takes no part in what it reads.
+    // The reader is a decode node. It agrees with the producer on key and layout. After that the
+    // producer's processor takes no part in the READs.
     let mut reader = Reader::start(MLA, shm::rails(2)?, Config::default())?;
     let slots = reader.register(memory::leaked(8 * MLA.page_bytes() as usize)?)?;
     let peer = reader.connect(&producer.local_addr().into(), &key)?;

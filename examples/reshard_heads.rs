@@ -1,5 +1,5 @@
-//! Prefill runs on one GPU, decode on two: each decode rank pulls its half of the heads out of
-//! whole pages, straight into its own layout.
+//! How to read pages of one rank into pages of two. Prefill runs on one GPU, decode on two: each
+//! decode rank pulls its half of the heads out of whole pages, directly into its own layout.
 //!
 //! ```text
 //! cargo run --release --example reshard_heads
@@ -15,7 +15,7 @@ const LAYERS: u64 = 32;
 const TOKENS: u64 = 16;
 const HEADS: u64 = 8;
 
-/// A page of Llama 3 8B as prefill has it: all 8 heads, tokens outside of heads.
+/// A page of Llama 3 8B in the layout of prefill: all 8 heads, token by token.
 #[derive(KvLayout)]
 #[kv(
     order(planes, layer, token, head),
@@ -30,7 +30,8 @@ struct Whole {
     v: [Bf16; 128],
 }
 
-/// The same page as each of two decode ranks has it; which of the two is known at run time.
+/// The same page in the layout of two decode ranks. Which of the two a rank is, is known at run
+/// time.
 #[derive(KvLayout)]
 #[kv(order(planes, layer, token, head), layers = 32, tokens = 16, heads = 4, sharded(head, ranks = 2))]
 struct Half {
@@ -41,13 +42,13 @@ struct Half {
 
 const WHOLE: PageLayout = PageLayout::of::<Whole>();
 
-/// The value that the cache holds at these indices; neighbours differ.
+/// The value of the cache at these indices; neighbouring values differ.
 fn value(field: usize, page: u64, layer: u64, token: u64, head: u64) -> Bf16 {
     let n = (((page * LAYERS + layer) * TOKENS + token) * HEADS + head) * 2 + field as u64;
     Bf16::from_bits((n % 65_521) as u16)
 }
 
-/// Writes a page as prefill computes it.
+/// Writes a page, in place of the computation of prefill.
 fn fill(bytes: &mut [u8], page: u64) -> Result<(), Box<dyn Error>> {
     let mut view = ViewMut::<Whole>::new(bytes, Whole::FINGERPRINT)?;
     for (layer, token, head) in indices(HEADS) {
@@ -126,7 +127,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
         println!(
-            "  8 pages in {micros} us, {checked} elements looked at: each is the one of its layer, token and head"
+            "  8 pages in {micros} us; all of {checked} compared elements are those of their layer, token and head"
         );
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Several threads of an inference engine feed one reader. Each fills batches, submits them, and
-//! receives their outcomes, while one thread polls.
+//! How several threads of an inference engine feed one reader. Each thread fills batches, submits
+//! them and receives their outcomes, while one thread polls.
 //!
 //! ```text
 //! cargo run --example several_threads
@@ -54,7 +54,7 @@ fn main() -> Result<(), Failure> {
     std::thread::scope(|scope| -> Result<(), Failure> {
         let mut threads = Vec::new();
         for locations in locations.chunks(PAGES) {
-            // At most `max_submitters` of them.
+            // A reader has at most `max_submitters` submitters.
             let submitter = reader.submitter().ok_or("all submitters have been given away")?;
             let (peer, slots) = (peer.clone(), slots.split_off(slots.len() - PAGES));
             let running = &running;
@@ -64,21 +64,21 @@ fn main() -> Result<(), Failure> {
                 good
             }));
         }
-        // The reader's own thread moves everything on, and may read for itself (`submit`,
-        // `next_done`). A submitter wakes it.
+        // The reader's own thread polls, and may submit batches of its own (`submit`, `next_done`).
+        // Submitters wake it.
         while running.load(Ordering::Acquire) > 0 {
             reader.poll();
             reader.wait(clock::within(Duration::from_millis(10)));
         }
         for (number, thread) in threads.into_iter().enumerate() {
             let good = thread.join().map_err(|_| "a thread panicked")??;
-            println!("thread {number}: {good} pages, each the one that was asked for");
+            println!("thread {number}: {good} pages, each the requested one");
         }
         Ok(())
     })
 }
 
-/// One of the threads: submits a batch, and waits for its outcome.
+/// The work of one thread: submits a batch, and waits for its outcome.
 fn feed(
     mut submitter: Submitter<ShmRails>,
     peer: &Peer,
@@ -89,18 +89,19 @@ fn feed(
     for (&location, slot) in locations.iter().zip(slots) {
         batch.read(peer.page(location)?, slot).map_err(|(error, _slot)| error)?;
     }
-    // What does not fit the mailbox comes back, untouched, as it does when the reader is gone.
+    // A batch that does not fit the mailbox comes back untouched, and so does one after the reader
+    // was dropped.
     submitter.submit(batch, clock::within(Duration::from_secs(5))).map_err(|full| full.to_string())?;
     let mut done = loop {
         match submitter.next_outcome() {
             Some(Outcome::Done(done)) => break done,
-            // Refused by the reader: a peer that has been removed, a deadline that has passed.
+            // The reader refused the batch: a peer has been removed, or the deadline has passed.
             Some(Outcome::Rejected(rejected)) => return Err(rejected.error.into()),
-            // The reader has been dropped, and with it the slots that it had.
+            // The reader has been dropped, and the slots of these batches with it.
             Some(Outcome::ReaderGone(batches)) => {
                 return Err(format!("the reader is gone, with {batches} batches").into());
             }
-            // The deadline has passed, and hardware still writes into the slots; `Done` follows.
+            // The deadline has passed, and READs are still outstanding; `Done` follows.
             Some(Outcome::Overdue(..)) => {}
             // A slot of a dropped submitter; only the reader's own thread receives it.
             Some(Outcome::Orphan(slot)) => return Err(format!("{slot:?} of a dropped submitter").into()),

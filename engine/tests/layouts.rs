@@ -115,6 +115,8 @@ fn engines_that_place_k_and_v_differently_are_refused_by_name() {
         assert!(refused.contains(&layout.fingerprint().to_string()), "{refused}");
     }
     assert!(refused.contains("the layouts differ in fingerprint: "), "{refused}");
+    assert!(refused.contains("same layout, or ") && refused.contains("read by a plan"), "{refused}");
+    assert!(!refused.contains(" parts"), "a layout of one part counts no parts: {refused}");
     // A reader with the same distance reads K for K and V for V.
     let mut reader = reader(theirs);
     let mut slots = slots(&mut reader, &theirs);

@@ -1,4 +1,4 @@
-//! The example's provider keeps the contract, and the example reads its page.
+//! The provider of the example keeps the contract, and the example reads its page.
 #![allow(missing_docs, reason = "a test")]
 
 use std::sync::Arc;

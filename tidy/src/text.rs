@@ -59,6 +59,26 @@ fn too_wide(source: &str) -> impl Iterator<Item = String> {
     wide.map(|line| format!("{}: a comment of {} columns, at most {MAX_COLUMNS}", line.number, line.width))
 }
 
+/// A line for each doc comment of a Rust file that has a second comment marker in it: two lines
+/// that were joined by mistake.
+#[must_use]
+pub fn joined(path: &Path) -> Vec<String> {
+    has_joined(&read(path))
+        .map(|number| format!("{}:{number}: two comment lines in one", shown(path)))
+        .collect()
+}
+
+fn has_joined(source: &str) -> impl Iterator<Item = usize> {
+    let comments = lines(source).into_iter().filter(|line| line.piece == Piece::Comment);
+    let joined = comments.filter(|line| {
+        let mut words = line.text.split_whitespace();
+        // In the example of a doc comment, a doc comment begins behind the first marker.
+        let is_doc = words.next() != Some("//");
+        is_doc && words.enumerate().any(|(at, word)| word == "//!" || (word == "///" && at > 0))
+    });
+    joined.map(|line| line.number)
+}
+
 /// A line for each banned word of a Rust file's comments and string literals.
 #[must_use]
 pub fn words_of_source(path: &Path) -> Vec<String> {
@@ -107,6 +127,13 @@ mod tests {
         assert_eq!(found("a graveyard, engraved, mute_all"), [""; 0]);
         assert_eq!(found("posted as is."), ["as is"]);
         assert_eq!(found("was issued, has isolated"), [""; 0]);
+    }
+
+    #[test]
+    fn joined_comment_lines_are_found_and_a_marker_that_is_named_is_not() {
+        let source =
+            "//! One. //! //! Two.\n//! /// An example.\n/// Ends. ///\n/// They begin with `///`.\n";
+        assert_eq!(has_joined(source).collect::<Vec<_>>(), [1, 3]);
     }
 
     #[test]

@@ -12,14 +12,15 @@ use crate::output::progress::Bar;
 use crate::output::{verdict, write};
 use crate::process::stop;
 
-/// Start a producer here, read from it in every way, and print a ladder (what a bare run does).
+/// Start a producer here, read from it in every way, and compare with memcpy (what a bare run
+/// does).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The layouts; by default a large real page (4.5 MB) and a small one (42 KB).
+    /// The layouts to measure; by default a large real page (4.5 MB) and a small one (42 KB).
     #[arg(long = "layout", value_parser = readable_layout())]
     layouts: Vec<NamedLayout>,
-    /// Rails, and processes, of the rows with many: 2 to 16. By default as many as there are cores,
-    /// from 2 to 8.
+    /// How many rails the row n-rails has, and how many processes n-processes: 2 to 16. By default
+    /// as many as there are cores, from 2 to 8.
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=16))]
     rails: Option<u8>,
     /// How long each row is measured, spread over rounds in which all rows take turns.

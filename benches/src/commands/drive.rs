@@ -32,10 +32,10 @@ pub(crate) struct Args {
     connect: Address,
     #[command(flatten)]
     key: KeyArgs,
-    /// What moves the bytes; the producer's choice.
+    /// The transport that moves the bytes, which must be the producer's.
     #[arg(long, value_enum, default_value = "shm")]
     transport: Transport,
-    /// The layout of the pages; the producer's choice.
+    /// The layout of the pages, which must be the producer's.
     #[arg(long, default_value = "sgl_mla_page_first_direct", value_parser = readable_layout())]
     layout: NamedLayout,
     /// Rails of each process: 1 to 16, 2 by default. Over verbs: which NIC ports (mlx5_0,mlx5_1:2),
@@ -45,11 +45,11 @@ pub(crate) struct Args {
     /// Lanes of each rail: 1 to 16.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=16))]
     lanes_per_rail: u8,
-    /// Pages of a batch: 1 to 256. By default 32, or 8 of pages above 1 MiB.
+    /// Pages of a batch: 1 to 256. By default 32, or 8 if a page is larger than 1 MiB.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     batch: Option<u16>,
-    /// Longer pages travel in pieces of this size: a power of two, at least 4KiB. By default what
-    /// suits the transport.
+    /// Longer pages travel in pieces of this size: a power of two, at least 4KiB. By default the
+    /// size that suits the transport.
     #[arg(long, value_parser = chunk)]
     chunk_bytes: Option<u32>,
     /// Batches in flight in each process: 1 to 32.
@@ -67,7 +67,7 @@ pub(crate) struct Args {
     /// Reading processes, each with all the rails: 1 to 64.
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
     processes: u8,
-    /// How long is measured.
+    /// How long to measure.
     #[arg(long, default_value = "3s", value_parser = duration)]
     duration: Duration,
     /// How long the workers read before the measurement.

@@ -17,12 +17,12 @@ use crate::process::stop::Stop;
 /// Publish pages for `drive`, until Ctrl-C. Prints the command that reads them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where readers connect to; port 0 for any free one.
+    /// The address to listen at, where readers connect; port 0 for any free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: Address,
     #[command(flatten)]
     key: KeyArgs,
-    /// What moves the bytes.
+    /// The transport that moves the bytes.
     #[arg(long, value_enum, default_value = "shm")]
     transport: Transport,
     /// The layout of the published pages.
@@ -31,8 +31,8 @@ pub(crate) struct Args {
     /// Bytes of published pages.
     #[arg(long, default_value = "512MiB", value_parser = size)]
     working_set: u64,
-    /// How many rails readers see at this side: 1 to 16, 1 by default. They cost nothing here. Over
-    /// verbs: which NIC ports (mlx5_0,mlx5_1:2), or auto, the default.
+    /// How many rails to offer to readers: 1 to 16, 1 by default. A rail without a NIC costs a
+    /// producer nothing. Over verbs: which NIC ports (mlx5_0,mlx5_1:2), or auto, the default.
     #[arg(long)]
     rails: Option<Rails>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The memory that READs land in.
+//! The local memory that READs of the suite land in.
 #![allow(unsafe_code, reason = "memory that a provider writes from outside of Rust's view")]
 
 use core::ptr;
@@ -7,21 +7,19 @@ use kvrail_core::provider::MemoryRange;
 
 use crate::pattern::BYTES;
 
-/// [`BYTES`] of local memory that the provider writes, for the rest of the program.
-///
-/// It is never given back: a provider that breaks its contract may write late, and must not hit
-/// anything else by that.
+/// [`BYTES`] bytes of local memory, which the provider may write until the program ends. The memory
+/// is never given back: a provider that breaks its contract may write late, and must not write into
+/// memory of other code then.
 #[derive(Debug)]
 pub struct Destination {
     start: *mut u8,
 }
 
 impl Destination {
-    /// Takes the memory, all zeros from now on.
+    /// Takes the memory, and fills it with zeros.
     ///
     /// # Panics
-    ///
-    /// When `memory` is not [`BYTES`] long.
+    /// If `memory` is not [`BYTES`] long.
     #[must_use]
     pub fn new(memory: &'static mut [u8]) -> Self {
         assert_eq!(memory.len(), BYTES, "a destination has BYTES bytes");
@@ -29,7 +27,7 @@ impl Destination {
         Self { start: memory.as_mut_ptr() }
     }
 
-    /// Its addresses, as a provider registers them.
+    /// Its range, to be registered with a provider.
     #[must_use]
     pub fn range(&self) -> MemoryRange {
         MemoryRange { addr: self.start.expose_provenance() as u64, len: BYTES as u64 }
@@ -41,7 +39,8 @@ impl Destination {
         // SAFETY: `at` is within the BYTES bytes.
         let byte = unsafe { self.start.add(at) };
         // SAFETY: the memory was lent for the rest of the program, and no reference to it exists. A
-        // provider may write it at the same time; volatile, so that each look is one.
+        // provider may write it at the same time; the load is volatile, so that each call loads the
+        // byte.
         unsafe { ptr::read_volatile(byte) }
     }
 

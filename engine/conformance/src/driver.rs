@@ -1,5 +1,6 @@
-//! What the cases share: a provider with lanes, and a record of what it has said.
-#![allow(unsafe_code, reason = "posting promises whose memory is read into")]
+//! The steps of which cases are made: open lanes, post READs, wait, and compare completions, events
+//! and bytes.
+#![allow(unsafe_code, reason = "posting is unsafe: its caller promises that the memory may be written")]
 
 use heapless::Vec;
 use kvrail_core::id::{LaneId, RailIndex, WrId};
@@ -8,17 +9,17 @@ use kvrail_core::time::Nanos;
 use kvrail_core::verbs_abi::{Wc, WcStatus};
 
 use crate::destination::Destination;
-use crate::failure::{Stop, Verdict, ensure, fail};
+use crate::failure::{CaseResult, Stop, ensure, fail};
 use crate::pattern::{BYTES, pattern};
 use crate::rig::{RemoteBytes, Rig};
 
-/// Nothing that a case waits for takes as long.
-pub(crate) const PATIENCE: Nanos = Nanos::from_secs(20);
-/// How long a case looks whether something comes that must not.
+/// How long a case waits for something that must come, before it fails.
+pub(crate) const TIME_LIMIT: Nanos = Nanos::from_secs(20);
+/// How long a case watches for something that must not come.
 pub(crate) const LINGER: Nanos = Nanos::from_millis(20);
 /// The first rail.
 pub(crate) const RAIL: RailIndex = RailIndex(0);
-/// A byte that READs do not bring.
+/// A byte that is not in the counterpart's memory.
 pub(crate) const CANARY: u8 = 0xEE;
 
 /// A completion, and the rail that it was polled from.
@@ -38,7 +39,7 @@ pub(crate) struct TestLane<P: Provider> {
     pub(crate) next: u32,
 }
 
-/// A rig with its provider, and what that has said so far.
+/// A rig with its provider, and the completions and events so far.
 pub(crate) struct Driver<R: Rig> {
     pub(crate) rig: R,
     pub(crate) provider: R::Provider,
@@ -66,11 +67,11 @@ impl<R: Rig> Driver<R> {
         Ok(Self { rig, provider, remote, memory, keys, done: Vec::new(), events: Vec::new(), lanes: 0 })
     }
 
-    /// Opens a lane under a name of its own.
+    /// Opens a lane with an id of its own.
     pub(crate) fn open(&mut self, rail: RailIndex) -> Result<TestLane<R::Provider>, Stop> {
         self.lanes += 1;
-        // Names with another index and another generation each time, so that no two are easily
-        // mistaken.
+        // Each id has another index and another generation, so that ids are not mistaken for each
+        // other.
         let id = LaneId::new((self.lanes * 3) as u16, self.lanes * 5);
         let unopened = self.rig.connect(&mut self.provider, rail);
         match self.provider.open(id, rail, unopened) {
@@ -79,7 +80,8 @@ impl<R: Rig> Driver<R> {
         }
     }
 
-    /// A signaled READ of `len` bytes at `offset` to the same offset here: the lane's next wr.
+    /// The next wr of a lane: a signaled READ of `len` bytes at `offset` to the same offset of the
+    /// local memory.
     pub(crate) fn read(&self, lane: &mut TestLane<R::Provider>, offset: usize, len: usize) -> Read {
         self.read_to(lane, offset, offset, len)
     }
@@ -104,7 +106,7 @@ impl<R: Rig> Driver<R> {
         }
     }
 
-    /// READs of one share of the memory each, as many as a lane may have outstanding.
+    /// As many READs as a lane may have outstanding, of equal shares of the memory.
     pub(crate) fn full_queue(&self, lane: &mut TestLane<R::Provider>) -> Vec<Read, 64> {
         let share = BYTES / R::DEPTH as usize;
         (0..R::DEPTH as usize).map(|i| self.read(lane, i * share, share)).collect()
@@ -114,7 +116,7 @@ impl<R: Rig> Driver<R> {
     pub(crate) fn post(&mut self, lane: &mut TestLane<R::Provider>, reads: &[Read]) -> Commit {
         // SAFETY: this provider has opened the lane. The local range is either not registered, or
         // the destination's, which nothing reads or writes but by raw volatile accesses, or
-        // registered memory of a case that leaves it alone.
+        // registered memory that its case does not touch.
         let mut post = unsafe { self.provider.begin(&mut lane.lane) };
         for &read in reads {
             post.read(read);
@@ -123,7 +125,7 @@ impl<R: Rig> Driver<R> {
     }
 
     /// Posts READs in as many commits as they take, all of which must be accepted.
-    pub(crate) fn post_all(&mut self, lane: &mut TestLane<R::Provider>, reads: &[Read]) -> Verdict {
+    pub(crate) fn post_all(&mut self, lane: &mut TestLane<R::Provider>, reads: &[Read]) -> CaseResult {
         for chunk in reads.chunks(<R::Provider as Provider>::CHAIN) {
             let commit = self.post(lane, chunk);
             ensure!(
@@ -148,13 +150,13 @@ impl<R: Rig> Driver<R> {
         post.commit()
     }
 
-    /// Begins a commit, adds the READ, and drops it all.
+    /// Begins a commit, adds the READ, and drops the commit.
     pub(crate) fn abandon(&mut self, lane: &mut TestLane<R::Provider>, read: Read) {
         // SAFETY: as for `post`.
         unsafe { self.provider.begin(&mut lane.lane) }.read(read);
     }
 
-    /// Takes the completions of one rail, `most` at a time at most.
+    /// Takes at most `most` completions of one rail, and returns how many there were.
     pub(crate) fn poll(&mut self, rail: RailIndex, most: usize) -> Result<usize, Stop> {
         let mut wcs = [Wc::default(); 8];
         let room = most.min(wcs.len());
@@ -169,14 +171,15 @@ impl<R: Rig> Driver<R> {
         Ok(n)
     }
 
-    /// Takes everything that the provider has to say now.
-    pub(crate) fn take_all(&mut self) -> Verdict {
+    /// Takes all completions and events that have come.
+    pub(crate) fn take_all(&mut self) -> CaseResult {
         for rail in 0..self.provider.rails() {
             // At most MAX_RAILS.
             while self.poll(RailIndex(rail as u8), 5)? > 0 {}
         }
         while let Some(event) = self.provider.next_event() {
-            // Ports of the machine may go and come meanwhile; that is no matter of this suite.
+            // Ports of the machine may go down and come up meanwhile, which this suite does not
+            // test.
             if let ProviderEvent::LaneFailed(_) | ProviderEvent::LaneClosed(_) = event
                 && self.events.push(event).is_err()
             {
@@ -186,9 +189,9 @@ impl<R: Rig> Driver<R> {
         Ok(())
     }
 
-    /// Waits until `enough`.
-    pub(crate) fn until(&mut self, what: &str, enough: impl Fn(&Self) -> bool) -> Verdict {
-        let end = self.rig.now() + PATIENCE;
+    /// Waits until `enough` is true; fails if that takes longer than [`TIME_LIMIT`].
+    pub(crate) fn until(&mut self, what: &str, enough: impl Fn(&Self) -> bool) -> CaseResult {
+        let end = self.rig.now() + TIME_LIMIT;
         loop {
             self.take_all()?;
             if enough(self) {
@@ -196,7 +199,12 @@ impl<R: Rig> Driver<R> {
             }
             let now = self.rig.now();
             let so_far = self.done.len();
-            ensure!(now < end, "{what} never came; {so_far} completions and {:?} did", self.events);
+            ensure!(
+                now < end,
+                "{what} did not come within {} s; {so_far} completions and {:?} did",
+                TIME_LIMIT.0 / 1_000_000_000,
+                self.events
+            );
             self.provider.wait(WaitFor { now, until: now + Nanos::from_millis(50), completions: 1 });
             // A provider whose wait returns at once must not keep the clock from moving.
             if self.rig.now() == now {
@@ -205,14 +213,14 @@ impl<R: Rig> Driver<R> {
         }
     }
 
-    /// Waits for `n` completions, and gives all that have come.
+    /// Waits for `n` completions, and returns all that have come.
     pub(crate) fn completions(&mut self, n: usize) -> Result<Vec<Done, 1024>, Stop> {
         self.until("a completion that is due", |d| d.done.len() >= n)?;
         Ok(core::mem::take(&mut self.done))
     }
 
-    /// Waits for `event` and forgets it.
-    pub(crate) fn event(&mut self, event: ProviderEvent) -> Verdict {
+    /// Waits for `event`, and removes it from the events so far.
+    pub(crate) fn event(&mut self, event: ProviderEvent) -> CaseResult {
         let what = match event {
             ProviderEvent::LaneClosed(_) => "LaneClosed of the lane that was closed",
             _ => "LaneFailed of the lane that was failed",
@@ -222,8 +230,8 @@ impl<R: Rig> Driver<R> {
         Ok(())
     }
 
-    /// Lets [`LINGER`] pass, and takes what came in that time.
-    pub(crate) fn linger(&mut self) -> Verdict {
+    /// Lets [`LINGER`] pass, and takes the completions and events of that time.
+    pub(crate) fn linger(&mut self) -> CaseResult {
         let end = self.rig.now() + LINGER;
         while self.rig.now() < end {
             self.rig.pass(Nanos(LINGER.0 / 4));
@@ -232,15 +240,15 @@ impl<R: Rig> Driver<R> {
         Ok(())
     }
 
-    /// Sleeps as an engine does, for `time` at most, and says how long it took.
+    /// Sleeps as an engine does, for `time` at most, and returns how long it took.
     pub(crate) fn sleep(&mut self, completions: u32, time: Nanos) -> Nanos {
         let now = self.rig.now();
         self.provider.wait(WaitFor { now, until: now + time, completions });
         self.rig.now().since(now)
     }
 
-    /// The bytes at `to` must be those at `from` of the counterpart.
-    pub(crate) fn expect_bytes(&self, from: usize, to: usize, len: usize) -> Verdict {
+    /// Fails unless the local bytes at `to` are those at `from` of the counterpart.
+    pub(crate) fn expect_bytes(&self, from: usize, to: usize, len: usize) -> CaseResult {
         if !R::ABILITIES.moves_bytes {
             return Ok(());
         }
@@ -254,17 +262,17 @@ impl<R: Rig> Driver<R> {
         Ok(())
     }
 
-    /// The bytes from `from` to `to` must all be `value`.
-    pub(crate) fn expect_untouched(&self, from: usize, to: usize, value: u8, when: &str) -> Verdict {
+    /// Fails unless the local bytes from `from` to `to` are all `value`.
+    pub(crate) fn expect_untouched(&self, from: usize, to: usize, value: u8, when: &str) -> CaseResult {
         match (from..to).find(|&at| self.memory.get(at) != value) {
             None => Ok(()),
             Some(at) => fail!("byte {at} of local memory was written {when}"),
         }
     }
 
-    /// From now on nothing may write: fills the memory, lets time pass, and looks whether it
-    /// changed.
-    pub(crate) fn expect_no_writer(&mut self, when: &str) -> Verdict {
+    /// Fails if the provider still writes: fills the memory, lets time pass, and looks whether a
+    /// byte changed.
+    pub(crate) fn expect_no_writer(&mut self, when: &str) -> CaseResult {
         self.memory.fill(0, BYTES, CANARY);
         self.linger()?;
         self.expect_untouched(0, BYTES, CANARY, when)
@@ -272,12 +280,13 @@ impl<R: Rig> Driver<R> {
 }
 
 /// Skips the case unless the rig's provider has the ability.
-pub(crate) fn need(ability: bool, missing: &'static str) -> Verdict {
+pub(crate) fn need(ability: bool, missing: &'static str) -> CaseResult {
     if ability { Ok(()) } else { Err(Stop::Skip(missing)) }
 }
 
-/// All statuses must be successes, in the order of posting from wr `first` on.
-pub(crate) fn expect_in_order(done: &[Done], id: LaneId, first: u32) -> Verdict {
+/// Fails unless the completions are the successes of wr `first` and the wrs after it, in the order
+/// of posting.
+pub(crate) fn expect_in_order(done: &[Done], id: LaneId, first: u32) -> CaseResult {
     for (done, seq) in done.iter().zip(first..) {
         ensure!(
             done.wr_id == WrId::new(id, seq) && done.status.is_success(),
@@ -289,8 +298,8 @@ pub(crate) fn expect_in_order(done: &[Done], id: LaneId, first: u32) -> Verdict 
     Ok(())
 }
 
-/// Completions of a failing lane: successes first, then flushes, in the order of posting from wr
-/// `first` on, and each wr that was flushed told, signaled or not. Says how many were successes.
+/// Fails unless the completions of a failed lane are those of wr `first` and of each wr after it,
+/// in the order of posting: first successes, then flushes. Returns how many successes there were.
 pub(crate) fn expect_flush(done: &[Done], id: LaneId, first: u32) -> Result<usize, Stop> {
     let good = done.iter().take_while(|done| done.status.is_success()).count();
     for (i, done) in done.iter().enumerate() {

@@ -1,10 +1,10 @@
-//! How a case ends.
+//! The ends of a case: passed, skipped, or failed with a text.
 
 use core::fmt::{self, Write as _};
 
 use heapless::String;
 
-/// What a case found that the contract forbids.
+/// A broken promise that a case has found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the provider breaks its contract: {text}")]
 pub struct Failure {
@@ -14,7 +14,7 @@ pub struct Failure {
 impl Failure {
     pub(crate) fn new(text: fmt::Arguments<'_>) -> Self {
         let mut kept = String::new();
-        // Text that does not fit ends early: still a failure, with the case's name beside it.
+        // A text that does not fit is cut off; the name of the case is reported beside it.
         let _ = kept.write_fmt(text);
         Self { text: kept }
     }
@@ -33,9 +33,9 @@ impl Failure {
 pub enum Outcome {
     /// The provider keeps the promise, as far as the case can see.
     Passed,
-    /// The rig lacks what the case needs.
+    /// The provider lacks an ability that the case needs.
     Skipped {
-        /// What it lacks.
+        /// The missing ability.
         missing: &'static str,
     },
     /// The provider breaks the promise.
@@ -49,7 +49,8 @@ pub(crate) enum Stop {
     Fail(Failure),
 }
 
-pub(crate) type Verdict = Result<(), Stop>;
+/// What a case returns.
+pub(crate) type CaseResult = Result<(), Stop>;
 
 /// Ends the case with a failure.
 macro_rules! fail {

@@ -1,6 +1,6 @@
-//! What the counterpart's memory holds.
+//! The bytes that the counterpart's memory holds.
 
-/// How much memory there is at each of the two ends.
+/// Bytes of the memory at each of the two ends.
 pub const BYTES: usize = 1 << 16;
 
 /// The byte at `offset` of the counterpart's memory. It is neither 0 nor the suite's canary, and
@@ -8,6 +8,6 @@ pub const BYTES: usize = 1 << 16;
 #[must_use]
 pub const fn pattern(offset: usize) -> u8 {
     let mixed = (offset as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 57;
-    // 1 to 128.
+    // The result is 1 to 128.
     mixed as u8 + 1
 }

@@ -1,4 +1,4 @@
-//! What the author of a provider writes for the suite.
+//! The trait that the author of a provider implements for the suite.
 
 use kvrail_core::id::RailIndex;
 use kvrail_core::provider::{Provider, RailKeys, Wake as _};
@@ -10,13 +10,13 @@ use crate::destination::Destination;
 /// [`pattern(i)`](crate::pattern).
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteBytes {
-    /// The address of the first byte, as the counterpart names it.
+    /// The address of the first byte, for the counterpart.
     pub base: u64,
-    /// The counterpart's key for it, on each of its rails.
+    /// The counterpart's key for the memory, on each of its rails.
     pub rkeys: RailKeys,
 }
 
-/// What a provider can do. Cases that need more are skipped.
+/// What a provider can do. Cases that need another ability are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abilities {
     /// READs move bytes.
@@ -28,35 +28,35 @@ pub struct Abilities {
 }
 
 impl Abilities {
-    /// Everything, which is what a provider for use has.
+    /// Everything: the abilities of a provider that moves pages.
     pub const ALL: Self = Self { moves_bytes: true, checks_remote: true, checks_local: true };
 }
 
-/// A provider in a world of its own: a counterpart with memory to read, and a clock.
+/// A provider under test, a counterpart with memory to read, and a clock.
 ///
 /// The suite makes one for each case; some cases make two.
 pub trait Rig: Sized {
     /// The provider under test.
     type Provider: Provider;
 
-    /// What it can do.
+    /// What the provider can do.
     const ABILITIES: Abilities;
 
-    /// READs that may be outstanding on a lane, the entry for the drain not counted: 4 to 64. The
-    /// fewer, the quicker the suite. Every rail has room for four lanes of this depth.
+    /// The most READs outstanding on a lane, the drain wr not counted: 4 to 64. The suite is
+    /// quicker with fewer. Every rail must have room for four lanes of this depth.
     const DEPTH: u32;
 
-    /// A counterpart with memory to read.
+    /// Makes a rig, whose counterpart has memory to read.
     fn new() -> Self;
 
-    /// The same, over a provider whose control thread is slow: `LaneFailed` and `LaneClosed` come
-    /// much later than they were asked for. `None`: there is no such thread, or it cannot be
-    /// slowed.
+    /// As [`new`](Self::new), with a provider whose control thread is slow: `LaneFailed` and
+    /// `LaneClosed` come long after the calls of `fail` and `close`. `None` if there is no such
+    /// thread, or it cannot be slowed.
     fn slow() -> Option<Self> {
         None
     }
 
-    /// Makes the provider. Called once.
+    /// Makes the provider. The suite calls it once.
     fn provider(&mut self) -> Self::Provider;
 
     /// Connects a lane from `rail` of `provider` to the counterpart's memory.
@@ -72,10 +72,10 @@ pub trait Rig: Sized {
     /// Memory to read into: [`Destination::new`] over memory that is never freed.
     fn destination(&mut self) -> Destination;
 
-    /// The time, by the clock that the provider's `wait` goes by.
+    /// The time of the clock that the provider's `wait` uses.
     fn now(&self) -> Time;
 
-    /// Lets time pass without calling the provider, which may be gone already.
+    /// Lets time pass without calling the provider, which may have been dropped already.
     fn pass(&mut self, time: Nanos);
 
     /// Wakes `provider`'s present or next `wait`; from another thread, where there are threads.

@@ -19,7 +19,7 @@ pub enum PageError {
         "READ of {len} bytes at {remote_addr:#x} with key {rkey:#x} over rail {rail}: {status} (vendor error {vendor_err:#x})"
     )]
     Fault {
-        /// What the completion said.
+        /// The status of the completion.
         status: WcStatus,
         /// The device vendor's error code.
         vendor_err: u32,

@@ -6,7 +6,9 @@
 //! compiles to the same machine code as if there were no events.
 //!
 //! A sink runs on the engine's thread, in the middle of `submit` and `poll`. Its work is part of
-//! the data path, so it should only count, or copy the event into a ring.
+//! the data path, so it should only count, or copy the event into a ring. It must not panic: after
+//! a panic in [`EventSink::event`], `submit`, `poll` and `remove_peer` panic too, and the engine
+//! can only be dropped.
 //!
 //! ```
 //! use kvrail_core::events::{EngineEvent, EventSink};
@@ -271,20 +273,32 @@ pub enum EngineEvent {
     },
 }
 
+/// A number and the noun that it counts, in the singular for 1.
+struct Many(u64, &'static str);
+
+impl fmt::Display for Many {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, noun) = *self;
+        write!(f, "{count} {noun}{}", if count == 1 { "" } else { "s" })
+    }
+}
+
 impl fmt::Display for EngineEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Submitted { batch, pages, deadline } => {
-                write!(f, "{batch} submitted: {pages} pages until {} ns", deadline.0)
+                write!(f, "{batch} submitted: {} until {} ns", Many(pages.into(), "page"), deadline.0)
             }
-            Self::Posted { lane, wrs, bytes } => write!(f, "{lane} posted {wrs} wrs of {bytes} bytes"),
+            Self::Posted { lane, wrs, bytes } => {
+                write!(f, "{lane} posted {} of {}", Many(wrs.into(), "wr"), Many(bytes, "byte"))
+            }
             Self::PostRefused { lane, accepted: Some(n), errno } => {
-                write!(f, "{lane} took only {n} wrs of a commit: errno {errno}")
+                write!(f, "{lane} took only {} of a commit: errno {errno}", Many(n.into(), "wr"))
             }
             Self::PostRefused { lane, accepted: None, errno } => {
                 write!(f, "{lane} refused a commit: errno {errno}")
             }
-            Self::Completed { lane, wrs } => write!(f, "{lane} completed {wrs} wrs"),
+            Self::Completed { lane, wrs } => write!(f, "{lane} completed {}", Many(wrs.into(), "wr")),
             Self::WrFailed { lane, seq, status, vendor_err } => {
                 write!(f, "{lane} wr {seq} failed: {status:?}, vendor error {vendor_err:#x}")
             }
@@ -302,11 +316,13 @@ impl fmt::Display for EngineEvent {
                 write!(f, "{lane} attached: {peer} over {rail} to its rail {remote_rail}")
             }
             Self::LaneFailing { lane, outstanding } => {
-                write!(f, "{lane} lost with {outstanding} wrs outstanding")
+                write!(f, "{lane} lost with {} outstanding", Many(outstanding.into(), "wr"))
             }
-            Self::LaneQuiet { lane, left } => write!(f, "{lane} quiet with {left} wrs left"),
+            Self::LaneQuiet { lane, left } => write!(f, "{lane} quiet with {} left", Many(left.into(), "wr")),
             Self::LaneFreed { lane } => write!(f, "{lane} freed"),
-            Self::FailedOver { from, to, wrs } => write!(f, "{wrs} wrs of {from} failed over to {to}"),
+            Self::FailedOver { from, to, wrs } => {
+                write!(f, "{} of {from} failed over to {to}", Many(wrs.into(), "wr"))
+            }
             Self::SuspectTried { lane } => write!(f, "{lane} tries a suspected wr alone"),
             Self::LaneSilent { lane } => write!(f, "{lane} silent"),
             Self::LaneHeard { lane } => write!(f, "{lane} no longer silent"),
@@ -318,7 +334,8 @@ impl fmt::Display for EngineEvent {
             Self::LaneRequested { peer, rail, remote_rail, failures } => {
                 write!(
                     f,
-                    "lane requested: {peer} over {rail} to its rail {remote_rail}, {failures} failures in a row"
+                    "lane requested: {peer} over {rail} to its rail {remote_rail}, {} in a row",
+                    Many(failures.into(), "failure")
                 )
             }
         }

@@ -13,7 +13,7 @@ pub use crate::limits::MAX_RAILS;
 pub struct RailIndex(pub u8);
 
 impl RailIndex {
-    /// As an index.
+    /// The rail's position as an index.
     #[inline]
     #[must_use]
     pub const fn get(self) -> usize {
@@ -189,7 +189,7 @@ impl fmt::Debug for WrId {
 pub struct RegionId(pub(crate) u16);
 
 impl RegionId {
-    /// As an index.
+    /// The region's place as an index.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize

@@ -14,7 +14,7 @@
 //! again before t'. The location that named G existed only after p (half of a generation is random,
 //! it cannot be named in advance), and the reader read after it had the location. So every byte
 //! belongs to G. The key tag is compared as well, so that a location with swapped keys is a miss.
-//! The two words of an entry may be read at different moments; each alone is read whole.
+//! The two words of an entry may be read at different moments; each word is read whole.
 //!
 //! The argument rests on the order of the owner's stores, and NICs must see that order, not only
 //! threads: [`barrier::device_release`](crate::barrier::device_release) stands between the entry
@@ -87,7 +87,7 @@ impl fmt::Display for Generation {
     }
 }
 
-/// A digest of the key whose page a slot holds. Publisher and reader compute it alike.
+/// A digest of the key whose page a slot holds. Publisher and reader compute it in the same way.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct KeyTag(pub u64);
 

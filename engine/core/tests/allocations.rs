@@ -1,5 +1,5 @@
-//! After set-up nothing on the data path allocates: not submit, post, poll or refill, not a lane's
-//! death, its flush, the re-posting of what it had, nor its return.
+//! After set-up nothing on the data path allocates: not submitting, posting or polling, and not the
+//! failure of a lane, its flush, the re-posting of its wrs and the new lane.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "a counting allocator")]
 
@@ -17,7 +17,7 @@ use kvrail_layouts::Selection;
 use kvrail_sim::sim::{self, Action, Fate, Sim};
 
 thread_local! {
-    /// Calls of this thread's while it counts.
+    /// The heap calls of this thread while it counts.
     static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
@@ -27,7 +27,7 @@ fn count() {
     COUNT.with(|count| count.set(count.get().map(|n| n + 1)));
 }
 
-// SAFETY: passes everything on to the system's allocator.
+// SAFETY: each call is passed on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -80,7 +80,8 @@ fn the_data_path_makes_no_heap_call() {
     let all = Selection::ALL;
     let [whole, first, second] =
         [all, all.tokens(0, 2), all.tokens(2, 2)].map(|part| engine.add_plan(&turned(part)).unwrap());
-    // A bad completion, a partial post, a lost completion, and a rail that goes and comes back.
+    // A failed completion, a partial post, a lost completion, and a rail that goes down and comes
+    // up.
     sim.script(lanes[0], Fate::Status { nth: 10, status: kvrail_core::verbs_abi::WcStatus::RETRY_EXC_ERR })
         .unwrap();
     sim.script(lanes[1], Fate::Prefix { nth: 1, accepted: 1, errno: 12 }).unwrap();
@@ -96,7 +97,7 @@ fn the_data_path_makes_no_heap_call() {
                     let Some(slot) = slots.pop() else { break };
                     let page = region.page(owner.location(slot.index() % SLOTS)).unwrap();
                     match batch.len() % 4 {
-                        // As it is, in another layout, and two in one slot.
+                        // A page without a plan, one by a plan, and two that share a slot.
                         0 => batch.read(page, slot).unwrap(),
                         1 => batch.read_with(page, slot, whole).unwrap(),
                         _ => {

@@ -1,4 +1,4 @@
-//! Pages that arrive, pages that cannot, and the errors that say so.
+//! Pages that arrive, pages that do not, and the errors that say why.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -98,7 +98,7 @@ fn a_page_that_changed_is_a_miss_with_its_reason() {
     assert!(matches!(results[1], Err(PageError::Miss(Miss::Overwriting { .. }))), "{results:?}");
     assert!(matches!(results[2], Err(PageError::Miss(Miss::Key { .. }))), "{results:?}");
     assert!(matches!(results[3], Err(PageError::Miss(_))), "{results:?}");
-    assert_eq!(results[4], Ok(()), "a good page beside them is a hit");
+    assert_eq!(results[4], Ok(()), "a good page of the same batch is a hit");
     assert_eq!(engine.peer_stats(peer).unwrap().misses, 4);
 }
 
@@ -143,7 +143,7 @@ fn one_bad_key_in_a_stream_fails_one_page() {
 }
 
 #[test]
-fn what_is_out_of_bounds_is_refused_before_it_is_read() {
+fn pages_slots_and_deadlines_out_of_bounds_are_refused_before_a_read_is_posted() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
     let sim = Sim::new(&mut storage, sim::SimConfig::new(4), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
@@ -173,27 +173,27 @@ fn what_is_out_of_bounds_is_refused_before_it_is_read() {
     let (error, _slot) = batch.read(page, slots.next().unwrap()).unwrap_err();
     assert_eq!(error, ReadError::Full { capacity: 16 });
 
-    // A deadline that is not in the future; the batch comes back with all it holds.
+    // A deadline that is not in the future: the batch comes back with all its pages.
     let rejected = engine.submit(batch, Time(5), Time(5)).unwrap_err();
     assert_eq!(rejected.error, SubmitError::DeadlinePassed { deadline: Time(5), now: Time(5) });
     let mut batch = rejected.batch;
     assert_eq!(batch.len(), 16);
     assert_eq!(batch.clear().count(), 16);
 
-    // A peer that is gone.
+    // A peer that has been removed.
     batch.read(page, slots.next().unwrap()).unwrap();
     engine.remove_peer(peer, sim.now()).unwrap();
     let rejected = engine.submit(batch, sim.now(), LATE).unwrap_err();
     assert_eq!(rejected.error, SubmitError::PeerGone { page: 0, peer: 0 });
 
-    // All small slots are home: the region can go. The others are not.
+    // All small slots are back, so their region can be released. The other region has slots out.
     engine.unregister(small).unwrap();
     assert!(engine.unregister(slots).is_err());
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
 }
 
 #[test]
-fn a_completion_queue_is_never_promised_twice() {
+fn a_lane_with_which_the_completion_queue_could_overrun_is_refused() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
     let mut specs = rails(1);
     specs[0].cq_entries = 40;
@@ -214,7 +214,7 @@ fn a_completion_queue_is_never_promised_twice() {
 }
 
 #[test]
-fn no_batch_is_lost_when_all_are_in_flight() {
+fn all_batches_come_back_when_all_are_in_flight() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
     let sim = Sim::new(&mut storage, sim::SimConfig::new(6), &rails(1)).unwrap();
     let owner = Owner::new(&sim, &mut bytes[0], 5);
@@ -235,14 +235,14 @@ fn no_batch_is_lost_when_all_are_in_flight() {
     let mut order = Vec::new();
     settle(&mut engine, &sim, LATE, |done| order.push(done.tag()));
     assert_eq!(order.len(), 16);
-    // Most of the urgent ones overtake, and the others are not starved for ever.
+    // Most urgent batches overtake the others, which are not starved.
     let urgent_first = order.iter().take(9).filter(|tag| *tag % 2 == 1).count();
     assert!(urgent_first >= 7, "{order:?}");
     assert_eq!(engine.batches_free(), 16);
 }
 
 #[test]
-fn a_dead_path_moves_its_pages_and_comes_back() {
+fn pages_of_a_dead_path_go_over_another_and_the_path_is_requested_again() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
     let config = sim::SimConfig { retry: Nanos::from_millis(20), ..sim::SimConfig::new(7) };
     let sim = Sim::new(&mut storage, config, &rails(2)).unwrap();
@@ -271,13 +271,14 @@ fn a_dead_path_moves_its_pages_and_comes_back() {
     assert_eq!((lost.lanes_failed, lost.path_faults), (1, 1));
     assert!(engine.rail_stats(RailIndex(1)).unwrap().reposted > 0);
 
-    // The lane is wanted, after a while; unavailable while the rail is down, after a longer while.
+    // The lane is requested after the back-off; it is unavailable while the rail is down, and
+    // requested again after a longer back-off.
     assert!(engine.next_wanted_lane(Time::ZERO).is_none());
     let wanted = engine.next_wanted_lane(LATE).unwrap();
     assert_eq!((wanted.rail, wanted.remote_rail, wanted.failures), (RailIndex(0), 0, 1));
-    assert!(engine.next_wanted_lane(LATE).is_none(), "somebody is making it");
+    assert!(engine.next_wanted_lane(LATE).is_none(), "it has been requested already");
     engine.lane_unavailable(wanted, LATE);
-    assert!(engine.next_wanted_lane(LATE).is_none(), "it has to wait");
+    assert!(engine.next_wanted_lane(LATE).is_none(), "its back-off has not passed");
     let wanted = engine.next_wanted_lane(LATE + Nanos::from_secs(3)).unwrap();
     assert_eq!(wanted.failures, 2);
     sim.apply(Action::RailUp { rail: RailIndex(0), told: false });
@@ -323,7 +324,7 @@ fn a_partial_post_and_a_lost_completion_lose_nothing() {
 }
 
 #[test]
-fn a_deadline_is_told_at_once_and_frees_slots_when_it_is_safe() {
+fn a_passed_deadline_is_reported_at_once_and_slots_come_back_when_it_is_safe() {
     let Fixture { sim: mut storage, mut bytes } = Fixture::new();
     let config = sim::SimConfig { retry: Nanos::from_millis(100), ..sim::SimConfig::new(9) };
     let sim = Sim::new(&mut storage, config, &rails(1)).unwrap();
@@ -348,8 +349,8 @@ fn a_deadline_is_told_at_once_and_frees_slots_when_it_is_safe() {
     assert_eq!(sim.now(), deadline);
     assert_eq!(engine.next_overdue(), Some(ticket));
     assert_eq!(engine.next_overdue(), None);
-    assert!(engine.next_done().is_none(), "the hardware still has READs of it");
-    assert_eq!(engine.rail_stats(RailIndex(0)).unwrap().lanes_failed, 0, "a deadline is not a weapon");
+    assert!(engine.next_done().is_none(), "READs of it are outstanding");
+    assert_eq!(engine.rail_stats(RailIndex(0)).unwrap().lanes_failed, 0, "a passed deadline fails no lane");
     let mut results = Vec::new();
     settle(&mut engine, &sim, LATE, |mut done| results.extend(done.pages().map(|page| page.result)));
     assert_eq!(results.len(), SLOTS);
@@ -391,7 +392,7 @@ fn a_removed_peer_fails_its_pages_and_no_others() {
         assert!(sim.step());
         engine.poll(sim.now());
     }
-    // Its place is free again, for another life.
+    // Its place is free again, for another peer.
     let again = engine.add_peer().unwrap();
     assert_eq!(again.index(), peers[0].0.index());
     assert_ne!(again, peers[0].0);
@@ -426,7 +427,8 @@ fn a_completion_of_an_earlier_life_is_dropped() {
         }
         engine.submit(batch, sim.now(), deadline).unwrap();
     };
-    // The first wr fails; the lane is closed without a drain, and its last words stay in the queue.
+    // The first wr fails; the lane is closed without a drain, and its completions stay in the
+    // queue.
     submit(&mut engine, Time(1_200_000));
     while engine.lanes_dying() == 0 {
         assert!(sim.step());
@@ -440,7 +442,7 @@ fn a_completion_of_an_earlier_life_is_dropped() {
     assert_eq!((engine.in_flight(), engine.lanes_dying()), (0, 0));
     let before = engine.rail_stats(RailIndex(0)).unwrap();
 
-    // Its place is used again, and what it still had to say is not taken for the new lane's.
+    // Its place is used again, and its completions are not taken for those of the new lane.
     let (id, _) = attach(&mut engine, &sim, peer, &owner, 0, 32).unwrap();
     assert_eq!((id.index(), id.generation()), (0, 1 + LIVES_BEFORE));
     submit(&mut engine, LATE);

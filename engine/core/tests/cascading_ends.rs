@@ -1,5 +1,5 @@
-//! What a call does to one batch or peer may end others: no walk over all of them takes one twice,
-//! or one that is gone.
+//! Failing one batch or removing one peer may end other batches: no walk over all batches handles
+//! one twice, or one that has ended.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -17,9 +17,9 @@ use kvrail_sim::sim::{self, Fate, Sim, SimRails};
 const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 4096, run_chunks: 1, ..EngineConfig::DEFAULT };
 const DEADLINE: Time = Time(5_000_000);
 
-/// Three batches of one peer in flight, the first and the last of which wait for a lane. Of the
-/// second nothing is left but a chunk of a page that has failed, on a lane that is quiet: whatever
-/// fails pages of the first has that chunk accounted for, and so ends the second.
+/// Three batches of one peer are in flight. The first and the last wait for a lane. The second has
+/// only one unfinished chunk, of a failed page, in the ring of a quiet lane. So failing pages of
+/// the first batch accounts for that chunk, too, and ends the second.
 fn one_ends_with_the_other<'s, 'm>(
     engine: &mut Engine<'s, SimRails<'m>>,
     sim: &'m Sim<'m>,
@@ -27,8 +27,8 @@ fn one_ends_with_the_other<'s, 'm>(
     slots: &mut Slots,
 ) -> PeerId {
     let (peer, region, lanes) = connect(engine, sim, owner, 1, 2, 2);
-    // One lane dies at once, with one of the page's two chunks; the other when its chunk comes back
-    // as refused by this side, and until then it has no room for the first one's.
+    // One lane fails at once, with one of the page's two chunks. The other fails when its chunk
+    // completes with a local error, and has no room for the chunk of the first until then.
     sim.script(lanes[0], Fate::Prefix { nth: 0, accepted: 0, errno: 12 }).unwrap();
     sim.script(lanes[1], Fate::Status { nth: 0, status: WcStatus::LOC_PROT_ERR }).unwrap();
     let mut first = engine.batch().unwrap();
@@ -44,7 +44,7 @@ fn one_ends_with_the_other<'s, 'm>(
     {
         engine.wait(sim.now(), DEADLINE);
         engine.poll(sim.now());
-        assert!(sim.now() < DEADLINE, "both lanes die before");
+        assert!(sim.now() < DEADLINE, "both lanes fail before");
     }
     let until = sim.now() + Nanos::from_micros(500);
     while sim.now() < until {
@@ -73,7 +73,7 @@ fn with_all(end: impl FnOnce(&mut Engine<'_, SimRails<'_>>, &Sim<'_>, PeerId)) {
         assert!(batch.pages().all(|page| page.result.is_err()));
         done += 1;
     });
-    assert_eq!((done, engine.in_flight(), engine.batches_free()), (3, 0, 16), "each is done once");
+    assert_eq!((done, engine.in_flight(), engine.batches_free()), (3, 0, 16), "each batch is done once");
 }
 
 #[test]
@@ -107,12 +107,13 @@ fn a_peer_whose_last_lane_goes_while_its_pages_are_cancelled_stays_until_all_of_
     }
     let until = sim.now() + Nanos::from_millis(1);
     settle(&mut engine, &sim, until, |_| panic!("there is no lane"));
-    // The first batch's page was on the only lane, which is quiet: that lane goes with it.
+    // The page of the first batch is in the ring of the only lane, which is quiet: the lane is
+    // freed with it.
     engine.remove_peer(peer, sim.now()).unwrap();
     let mut done = 0;
     settle(&mut engine, &sim, DEADLINE, |_| done += 1);
     assert_eq!((done, engine.in_flight()), (2, 0));
-    // All of it is free again, and another peer takes its place.
+    // All places are free again, and another peer takes the place.
     let (again, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 8);
     assert_ne!(again, peer);
     let batch = fill(&mut engine, &owner, &region, &mut slots, 4);
@@ -158,7 +159,7 @@ fn batches_of_other_peers_are_not_touched_when_one_is_removed() {
 }
 
 #[test]
-fn an_engine_for_one_peer_takes_it_on_again_and_again() {
+fn an_engine_for_one_peer_can_add_one_again_and_again() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(15), &rails(1)).unwrap();

@@ -1,5 +1,5 @@
-//! Edges: places that are used twice, peers that fall silent beside others, queues that are full,
-//! numbers at the ends of their ranges.
+//! Edge cases: places that are used again, full queues, caps that are reached, numbers at the ends
+//! of their ranges.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "storages larger than the common one, and a provider that does nothing")]
 
@@ -21,7 +21,7 @@ const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 16_384, ..EngineConfig:
 const LATE: Time = Time(20_000_000_000);
 
 #[test]
-fn a_place_used_again_stands_in_the_queue_once() {
+fn a_place_of_a_peer_that_is_used_again_is_in_the_queue_once() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(4);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
@@ -31,7 +31,7 @@ fn a_place_used_again_stands_in_the_queue_once() {
     let mut state = Box::new(SmallState::new());
     let mut engine = start(&mut state, &sim, CONFIG);
     let mut slots = dest.register(&mut engine, PAGE);
-    // The only rail is down while four peers, all that there is room for, want something.
+    // The only rail is down while four peers, the most of the storage, have work.
     sim.apply(Action::RailDown { rail: RailIndex(0), told: true });
     engine.poll(sim.now());
     let mut peers: Vec<_> = owners.iter().map(|owner| connect(&mut engine, &sim, owner, 0, 0, 8)).collect();
@@ -46,7 +46,7 @@ fn a_place_used_again_stands_in_the_queue_once() {
     peers[1] = connect(&mut engine, &sim, &owners[1], 0, 0, 8);
     let batch = fill(&mut engine, &owners[1], &peers[1].1, &mut slots, 1);
     engine.submit(batch, sim.now(), LATE).unwrap();
-    // The rail is up again: everybody is served.
+    // The rail is up again: every peer is served.
     sim.apply(Action::RailUp { rail: RailIndex(0), told: true });
     engine.poll(sim.now());
     for (owner, (peer, ..)) in owners.iter().zip(&peers) {
@@ -81,7 +81,7 @@ fn peers_of_a_full_rail_do_not_hide_one_of_an_empty_rail() {
         let rail = u8::from(i == PEERS);
         lane(&mut engine, &sim, peer, owner, (rail, rail), 32);
     }
-    // Rail 0 is at its cap, and nothing comes back for a while.
+    // Rail 0 is at its cap, and no READ completes for a while.
     sim.apply(Action::RailDown { rail: RailIndex(0), told: false });
     for (i, owner) in owners.iter().enumerate() {
         let mut batch = fill(&mut engine, owner, &regions[i], &mut slots, 16);
@@ -98,8 +98,8 @@ fn peers_of_a_full_rail_do_not_hide_one_of_an_empty_rail() {
             }
         }
     }
-    // 160 KB at 49 GB/s are 3 us. The other rail's READs never come: the engine sleeps 10 ms for
-    // half of all.
+    // 160 KB at 49 GB/s take 3 us. READs of the other rail never complete, so the engine sleeps 10
+    // ms waiting for half of all.
     assert!(served < Some(Time(25_000_000)), "served at {served:?}");
 }
 
@@ -120,7 +120,7 @@ fn urgent_work_that_waits_for_a_full_rail_does_not_keep_the_background_from_an_e
         regions.push(engine.add_region(peer, &owner.offer()).unwrap());
         lane(&mut engine, &sim, peer, owner, (rail, rail), 16);
     }
-    // Eight pages for the first rail, which may have four outstanding.
+    // Eight pages for the first rail, whose cap is four.
     let batch = fill(&mut engine, &owners[0], &regions[0], &mut slots, 8);
     engine.submit(batch, sim.now(), LATE).unwrap();
     let posted =
@@ -133,7 +133,7 @@ fn urgent_work_that_waits_for_a_full_rail_does_not_keep_the_background_from_an_e
 }
 
 #[test]
-fn a_batch_is_as_long_as_its_pages_are() {
+fn a_batch_of_parts_is_expected_to_take_as_long_as_its_bytes_do() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let specs =
@@ -167,7 +167,7 @@ fn a_batch_is_as_long_as_its_pages_are() {
 }
 
 #[test]
-fn the_last_words_of_a_dead_lane_have_room_in_the_queue() {
+fn completions_of_a_closed_lane_keep_their_room_in_the_queue() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let config = sim::SimConfig {
@@ -190,7 +190,7 @@ fn the_last_words_of_a_dead_lane_have_room_in_the_queue() {
     engine.submit(batch, sim.now(), Time(50_000)).unwrap();
     sim.apply(Action::PeerDown(owner.peer));
     engine.poll(sim.now());
-    // The engine hears of the failure, then, in one poll, that the QP has been destroyed.
+    // The engine learns of the failure, and in the next poll that the QP has been destroyed.
     sim.advance_to(Time(60_000));
     engine.poll(sim.now());
     sim.apply(Action::FailLane(lanes[0]));
@@ -222,7 +222,7 @@ fn a_drain_that_comes_back_late_still_ends_the_flush() {
     let mut slots = dest.register(&mut engine, PAGE);
     let (peer, region, lanes) = connect(&mut engine, &sim, &owner, 1, 1, 8);
     sim.script(lanes[0], Fate::Status { nth: 0, status: WcStatus::GENERAL_ERR }).unwrap();
-    // It cannot be destroyed, but its flush ends, and the drain says so.
+    // It cannot be destroyed, but its flush ends, and the drain wr completes.
     sim.script(lanes[0], Fate::CloseHangs).unwrap();
     let batch = fill(&mut engine, &owner, &region, &mut slots, 4);
     engine.submit(batch, sim.now(), LATE).unwrap();
@@ -235,7 +235,7 @@ fn a_drain_that_comes_back_late_still_ends_the_flush() {
 }
 
 #[test]
-fn a_config_that_is_accepted_starts_and_survives_a_failure() {
+fn every_accepted_configuration_starts_and_survives_a_failure() {
     let forever = Nanos(u64::MAX);
     for config in [
         EngineConfig { rail_bytes: u64::MAX, ..CONFIG },
@@ -282,7 +282,7 @@ fn a_config_that_is_accepted_starts_and_survives_a_failure() {
 }
 
 #[test]
-fn a_rail_is_not_slow_because_its_lanes_died() {
+fn a_rail_whose_lanes_failed_is_not_estimated_as_slow() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let rate = 1_000_000_000;
@@ -307,15 +307,15 @@ fn a_rail_is_not_slow_because_its_lanes_died() {
     }
     engine.poll(sim.now());
     assert_eq!(engine.outstanding(), 0);
-    // The rail is idle for a while, which says nothing about it.
+    // The rail is idle for a while, which measures nothing.
     sim.advance_to(sim.now() + Nanos::from_millis(100));
     engine.poll(sim.now());
     let found = engine.rail_bytes_per_sec(RailIndex(0)).unwrap();
-    assert!(found > rate / 2, "taken for {found} of {rate} bytes per second");
+    assert!(found > rate / 2, "estimated {found} of {rate} bytes per second");
 }
 
 #[test]
-fn completions_that_wait_to_be_taken_are_progress() {
+fn a_lane_whose_completions_wait_in_the_queue_is_not_stalled() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(11), &rails(1)).unwrap();
@@ -344,7 +344,8 @@ fn completions_that_wait_to_be_taken_are_progress() {
     }
     assert!(engine.outstanding() > 700, "{}", engine.outstanding());
     engine.poll(sim.now());
-    // The engine's thread is held up for two seconds (a paused machine). All has long arrived.
+    // The engine's thread does not run for two seconds (a paused machine). All READs have completed
+    // long before.
     sim.advance_to(Time(2_000_000_000));
     engine.poll(sim.now());
     engine.poll(sim.now());
@@ -381,7 +382,7 @@ fn reaches(which: usize) -> bool {
 
 #[test]
 fn short_segments_go_to_all_lanes_of_their_rail_in_turn() {
-    assert_eq!([reaches(0), reaches(1)], [true, true], "lanes of the rail that get any of four runs");
+    assert_eq!([reaches(0), reaches(1)], [true, true], "each lane of the rail gets one of four runs");
 }
 
 #[test]
@@ -409,7 +410,7 @@ fn a_refused_validation_says_what_was_refused() {
 }
 
 #[test]
-fn a_peer_is_not_taken_for_one_that_was_there_before() {
+fn a_peer_is_not_taken_for_an_earlier_one_in_its_place() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(15), &rails(1)).unwrap();
@@ -423,7 +424,7 @@ fn a_peer_is_not_taken_for_one_that_was_there_before() {
     // A peer that comes and goes once a second does this in 18 hours.
     for _ in 0..70_000 {
         let peer = engine.add_peer().unwrap();
-        assert_ne!(peer, first, "two lives with one name");
+        assert_ne!(peer, first, "two peers with one id");
         let batch = fill(&mut engine, &owner, &region, &mut slots, 0);
         drop(batch);
         engine.remove_peer(peer, sim.now()).unwrap();
@@ -431,10 +432,10 @@ fn a_peer_is_not_taken_for_one_that_was_there_before() {
     let _ = slots.next();
 }
 
-/// Two peers keep the only rail at its cap, which is less than a turn; it is looked at so often
-/// that there is never room for much. A third, that comes later, has its turn all the same.
+/// Two peers keep the only rail at its cap, which is less than a turn; polls are so frequent that
+/// there is never much room. A third peer, which comes later, has its turn all the same.
 #[test]
-fn peers_that_fill_a_rail_as_often_as_it_has_room_leave_a_third_its_turn() {
+fn a_third_peer_has_its_turn_beside_two_that_fill_the_rail_whenever_it_has_room() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(3);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(4), &rails(1)).unwrap();
@@ -470,7 +471,8 @@ fn peers_that_fill_a_rail_as_often_as_it_has_room_leave_a_third_its_turn() {
     settle(&mut engine, &sim, LATE, |_| ());
 }
 
-/// What waits for a lane goes by it as soon as it is there, however long the engine may sleep.
+/// Work that waits for a lane is posted as soon as the lane is attached, however long the engine
+/// may sleep.
 #[test]
 fn an_engine_does_not_sleep_over_work_for_a_lane_that_has_been_attached() {
     let mut storage = Box::new(SmallSim::new());

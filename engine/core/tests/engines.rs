@@ -1,4 +1,5 @@
-//! More engines than can be told apart: alone in its process, since it uses up all names.
+//! A process cannot start more engines than it can tell apart. The test has a process of its own,
+//! since it uses up all numbers of engines.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "storage and destination memory are the test's, and outlive the engine")]
 
@@ -17,7 +18,7 @@ use kvrail_core::verbs_abi::Wc;
 
 const CONFIG: EngineConfig = EngineConfig::DEFAULT;
 
-/// One rail on which nothing happens.
+/// One rail on which no READ ever completes.
 #[derive(Debug)]
 struct Nothing;
 
@@ -38,7 +39,7 @@ impl Post for NoPost {
     }
 }
 
-// SAFETY: nothing is ever written, and nothing is ever said to have been.
+// SAFETY: nothing is ever written, and no READ is reported as completed.
 unsafe impl Provider for Nothing {
     const CHAIN: usize = 1;
     type Unopened = ();
@@ -82,7 +83,7 @@ unsafe impl Provider for Nothing {
 }
 
 #[test]
-fn no_two_engines_of_a_process_are_taken_for_each_other() {
+fn no_two_engines_of_a_process_have_the_same_number() {
     type Tiny = EngineStorage<1, 1, 1, 2, 1, 1>;
     let offer =
         RegionOffer { base: 0, page_bytes: 64, stride: 64, slots: 1, keys: [0; MAX_RAILS], table: None };

@@ -1,9 +1,11 @@
-//! The events of an engine, in the order in which they happen: all that a trace of a failed run, or
-//! a counter, is made of.
+//! The events of an engine, in the order in which they happen: traces of failed runs and counters
+//! are made of them.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "the engine's storage is declared before it, and outlives it")]
 
 mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::*;
 use kvrail_core::config::EngineConfig;
@@ -18,7 +20,7 @@ use kvrail_sim::sim::{self, Action, Fate, LaneHandle, Sim, SimRails};
 
 const LATE: Time = Time(1_000_000_000);
 
-/// Keeps what it is told.
+/// Keeps all events.
 #[derive(Default)]
 struct Trace(Vec<EngineEvent>);
 
@@ -30,7 +32,7 @@ impl EventSink for Trace {
 
 type Traced<'s, 'm> = Engine<'s, SimRails<'m>, Trace>;
 
-/// What a scenario works with: an engine with a peer and one lane on each rail.
+/// An engine with a peer and one lane on each rail, for a scenario.
 struct World<'e, 's, 'm> {
     engine: &'e mut Traced<'s, 'm>,
     sim: &'e Sim<'m>,
@@ -49,8 +51,7 @@ impl World<'_, '_, '_> {
     }
 }
 
-/// The events of a scenario over `rails` rails, a line each, from its beginning on: the set-up's
-/// are left out.
+/// The events of a scenario over `rails_used` rails, one line each, without those of the set-up.
 fn events_of(
     config: EngineConfig,
     rails_used: u8,
@@ -77,16 +78,16 @@ fn events_of(
 const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT };
 
 #[test]
-fn a_page_that_is_read_well() {
+fn a_page_that_arrives_gives_its_events_in_order() {
     let events = events_of(CONFIG, 1, |world| world.read(1, LATE));
     assert_eq!(
         events,
         [
-            "batch 0.0 submitted: 1 pages until 1000000000 ns",
+            "batch 0.0 submitted: 1 page until 1000000000 ns",
             "lane 0.1 posted 3 wrs of 10000 bytes",
             "lane 0.1 completed 3 wrs",
-            "lane 0.1 posted 1 wrs of 16 bytes",
-            "lane 0.1 completed 1 wrs",
+            "lane 0.1 posted 1 wr of 16 bytes",
+            "lane 0.1 completed 1 wr",
             "batch 0.0 page 0 arrived",
             "batch 0.0 done",
         ]
@@ -103,8 +104,8 @@ fn uniform_pages_are_reported_in_rows() {
             "batch 0.0 submitted: 8 pages until 1000000000 ns",
             "lane 0.1 posted 8 wrs of 80000 bytes",
             "lane 0.1 completed 8 wrs",
-            "lane 0.1 posted 1 wrs of 128 bytes",
-            "lane 0.1 completed 1 wrs",
+            "lane 0.1 posted 1 wr of 128 bytes",
+            "lane 0.1 completed 1 wr",
             "batch 0.0 pages 0..8 arrived",
             "batch 0.0 done",
         ]
@@ -122,19 +123,19 @@ fn a_miss_is_reported_with_its_reason() {
     assert_eq!(
         events,
         [
-            "batch 0.0 submitted: 1 pages until 1000000000 ns",
+            "batch 0.0 submitted: 1 page until 1000000000 ns",
             "lane 0.1 posted 3 wrs of 10000 bytes",
             "lane 0.1 completed 3 wrs",
-            "lane 0.1 posted 1 wrs of 16 bytes",
-            "lane 0.1 completed 1 wrs",
-            "batch 0.0 page 0 missed: the owner was overwriting the slot (generation 1:00000001 (invalid), asked for 1:00000001)",
+            "lane 0.1 posted 1 wr of 16 bytes",
+            "lane 0.1 completed 1 wr",
+            "batch 0.0 page 0 missed: the owner was overwriting the slot (generation 1:00000001 (invalid), the location names 1:00000001): look the key up again",
             "batch 0.0 done",
         ]
     );
 }
 
 #[test]
-fn a_lane_that_dies_and_fails_over() {
+fn a_lane_that_fails_gives_its_events_in_order() {
     let events = events_of(CONFIG, 2, |world| {
         let status = WcStatus::RETRY_EXC_ERR;
         world.sim.script(world.lanes[0], Fate::Status { nth: 1, status }).unwrap();
@@ -149,7 +150,7 @@ fn a_lane_that_dies_and_fails_over() {
     assert_eq!(
         events,
         [
-            "batch 0.0 submitted: 1 pages until 1000000000 ns",
+            "batch 0.0 submitted: 1 page until 1000000000 ns",
             "lane 0.1 posted 3 wrs of 10000 bytes",
             "lane 0.1 silent",
             "lane 0.1 wr 1 failed: IBV_WC_RETRY_EXC_ERR (12), vendor error 0x8c",
@@ -160,20 +161,20 @@ fn a_lane_that_dies_and_fails_over() {
             "lane 1.1 posted 2 wrs of 5904 bytes",
             "lane 1.1 completed 2 wrs",
             "lane 1.1 tries a suspected wr alone",
-            "lane 1.1 posted 1 wrs of 4096 bytes",
-            "lane 1.1 completed 1 wrs",
-            "lane 1.1 posted 1 wrs of 16 bytes",
-            "lane 1.1 completed 1 wrs",
+            "lane 1.1 posted 1 wr of 4096 bytes",
+            "lane 1.1 completed 1 wr",
+            "lane 1.1 posted 1 wr of 16 bytes",
+            "lane 1.1 completed 1 wr",
             "batch 0.0 page 0 arrived",
             "batch 0.0 done",
             "lane 0.1 freed",
-            "lane requested: peer 0.1 over rail 0 to its rail 0, 1 failures in a row",
+            "lane requested: peer 0.1 over rail 0 to its rail 0, 1 failure in a row",
         ]
     );
 }
 
 #[test]
-fn a_deadline_that_passes() {
+fn a_deadline_that_passes_gives_its_events_in_order() {
     let events = events_of(CONFIG, 1, |world| {
         world.sim.script(world.lanes[0], Fate::Lost { nth: 2 }).unwrap();
         world.read(1, Time(5_000_000));
@@ -181,7 +182,7 @@ fn a_deadline_that_passes() {
     assert_eq!(
         events,
         [
-            "batch 0.0 submitted: 1 pages until 5000000 ns",
+            "batch 0.0 submitted: 1 page until 5000000 ns",
             "lane 0.1 posted 3 wrs of 10000 bytes",
             "batch 0.0 passed its deadline of 5000000 ns",
             "batch 0.0 page 0 failed: the deadline (5000000 ns) passed with 3 of 3 chunks missing",
@@ -195,7 +196,7 @@ fn a_deadline_that_passes() {
 }
 
 #[test]
-fn a_rail_that_goes_down_and_comes_up() {
+fn a_rail_that_goes_down_and_comes_up_gives_its_events_in_order() {
     let events = events_of(CONFIG, 2, |world| {
         let rail = RailIndex(1);
         world.sim.apply(Action::RailDown { rail, told: true });
@@ -204,4 +205,46 @@ fn a_rail_that_goes_down_and_comes_up() {
         world.engine.poll(world.sim.now());
     });
     assert_eq!(events, ["rail 1 down", "lane 1.1 lost with 0 wrs outstanding", "rail 1 up",]);
+}
+
+/// Panics at the first commit, and never again.
+#[derive(Default)]
+struct PanicsOnce(bool);
+
+impl EventSink for PanicsOnce {
+    fn event(&mut self, event: EngineEvent) {
+        if matches!(event, EngineEvent::Posted { .. }) && !std::mem::replace(&mut self.0, true) {
+            panic!("the sink's own panic");
+        }
+    }
+}
+
+/// READs that were posted before the panic are not noted in their pages: an engine that went on
+/// would post them again, and give slots back into which the hardware still writes.
+#[test]
+fn an_engine_whose_sink_has_panicked_posts_nothing_more_and_gives_nothing_back() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
+    let mut owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let config = EngineConfig::DEFAULT;
+    // SAFETY: the storage is declared before the engine, which is not forgotten.
+    let engine =
+        unsafe { Engine::start_scoped_with_events(&mut *state, sim.rails(), config, PanicsOnce::default()) };
+    let mut engine = engine.unwrap();
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (peer, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 32);
+    let batch = fill(&mut engine, &mut owner, &region, &mut slots, 8);
+    let panics = |call: &mut dyn FnMut()| catch_unwind(AssertUnwindSafe(call)).is_err();
+    let mut batch = Some(batch);
+    let now = sim.now();
+    assert!(panics(&mut || drop(engine.submit(batch.take().unwrap(), now, LATE))));
+    let posted = engine.outstanding();
+    assert_eq!(posted, 8, "the commit is accounted for");
+    assert!(panics(&mut || _ = engine.poll(now)));
+    assert!(panics(&mut || _ = engine.remove_peer(peer, now)));
+    assert!(engine.next_done().is_none());
+    assert_eq!(engine.outstanding(), posted);
 }

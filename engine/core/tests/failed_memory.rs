@@ -1,5 +1,5 @@
-//! What memory that has failed costs: a page of it two lanes, a region of it a handful, and what is
-//! good arrives all the same.
+//! What failed memory costs: a failed page costs two lanes, a failed region a few, and good pages
+//! arrive all the same.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "destination memory is owned by the test and outlives the engine")]
 
@@ -22,7 +22,7 @@ const BATCH: usize = 16;
 const IN_FLIGHT: usize = 4;
 const BYTES: u64 = 4096;
 
-/// What a run of batches gave.
+/// The results of a run of batches.
 #[derive(Debug, Default)]
 struct Given {
     good: u64,
@@ -31,11 +31,11 @@ struct Given {
     lanes_failed: u64,
 }
 
-/// A page of the plan: in which region, at which place of it.
+/// A page: its region, and its place there.
 type Place = (usize, u32);
 
-/// Regions of so many pages, each a memory of its own, what happens to them, and from which places
-/// batches are filled: `pick` gives the page at each position of the batch that is the n-th.
+/// Runs batches over regions of the given numbers of pages, each a memory of its own. `pick` gives
+/// the page at each position of the n-th batch.
 fn run(
     seed: u64,
     regions: &[u32],
@@ -116,7 +116,7 @@ fn run(
             engine.submit(batch, sim.now(), sim.now() + late).unwrap();
         }
         if free.len() < BATCH * (IN_FLIGHT - engine.in_flight()) {
-            // Some failed at once, which takes no time of the model's.
+            // Some batches fail at once, which takes no model time.
             sim.advance_to(sim.now() + Nanos::from_micros(20));
         }
         engine.wait(sim.now(), end);
@@ -146,15 +146,15 @@ fn run(
     given
 }
 
-/// Every page of `count` ones from number `first` on has failed.
+/// The failed ranges of `count` pages from number `first` on.
 fn bad(first: u32, count: u32) -> FailedRanges {
     FailedRanges { offset: u64::from(first) * BYTES, len: BYTES, stride: BYTES, count: count.into() }
 }
 
-/// Of model time.
+/// How long a run takes, in model time.
 const TIME: Nanos = Nanos::from_secs(2);
 
-/// One run takes seconds.
+/// A run takes seconds, so there is one.
 const SEEDS: std::ops::Range<u64> = 7..8;
 
 #[test]
@@ -176,7 +176,7 @@ fn one_page_whose_memory_has_failed_costs_two_lanes_and_nothing_else() {
 
         let always = |rng: &mut Rng, position| if position == 0 { (0, 0) } else { good(rng) };
         let given = run(seed, &[1024], poison, always, TIME);
-        // One page of each batch of the other run stands where the bad one does here.
+        // In the other run a good page is at the place of the bad one.
         let share = none.good / BATCH as u64 * (BATCH as u64 - 1);
         println!("one in each batch: {given:?}, none bad: {share}");
         assert!(given.lanes_failed <= IN_FLIGHT as u64, "{given:?}");
@@ -226,7 +226,7 @@ fn a_region_that_is_bad_from_end_to_end_ends_in_a_handful_of_lanes() {
             let given =
                 run(seed, &[256], |sim, memories| sim.apply(befall(memories[0])), any, Nanos::from_secs(1));
             println!("all bad: {given:?}");
-            // All lanes had pages of it outstanding when the first of them failed.
+            // All lanes had pages of the region outstanding when the first lane failed.
             assert!(
                 given.good == 0 && given.set_aside > 0 && given.lanes_failed <= 6 + LANES as u64,
                 "{given:?}"

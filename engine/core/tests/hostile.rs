@@ -1,5 +1,5 @@
-//! A provider that repeats itself and makes things up, sequence numbers that wrap, more batches
-//! than one word has bits.
+//! A provider that repeats and invents completions and events; sequence numbers that wrap; more
+//! batches than one word has bits.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "providers of its own, and storages larger than the common one")]
 
@@ -25,8 +25,8 @@ use kvrail_sim::sim::{self, Action, Sim, SimLane, SimPost, SimQp, SimRails, SimW
 const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT };
 const LATE: Time = Time(20_000_000_000);
 
-/// The model's rails, which also repeat completions and events and make others up. It keeps
-/// the contract, for none of it gives memory back.
+/// The model's rails, which also repeat completions and events and invent others. They keep the
+/// contract, since none of these gives memory back too early.
 struct Liar<'m> {
     rails: SimRails<'m>,
     rng: Rng,
@@ -35,8 +35,8 @@ struct Liar<'m> {
     lies: u64,
 }
 
-// SAFETY: the model's own promises; what is added names wrs that have completed, or none, and
-// events that have been told, or name no lane.
+// SAFETY: the promises are the model's. The added completions name wrs that have completed, or
+// none; the added events have been reported, or name no lane.
 unsafe impl<'m> Provider for Liar<'m> {
     const CHAIN: usize = <SimRails<'m> as Provider>::CHAIN;
     type Unopened = SimQp;
@@ -80,7 +80,7 @@ unsafe impl<'m> Provider for Liar<'m> {
             out[n] = match self.rng.below(4) {
                 0 => *old,
                 1 => Wc::new(WrId(self.rng.next()), status, 7, 1),
-                // Behind all that was posted, and of lanes that are not there.
+                // Of wrs that have not been posted, and of lanes that do not exist.
                 2 => Wc::new(WrId::new(lane, seq + (1 << 20)), status, 7, 1),
                 _ => Wc::new(WrId::new(LaneId::new(u16::MAX, lane.generation()), seq), status, 7, 1),
             };
@@ -124,9 +124,9 @@ unsafe impl<'m> Provider for Liar<'m> {
 }
 
 #[test]
-fn words_that_are_repeated_or_made_up_change_nothing() {
+fn repeated_and_invented_completions_and_events_change_nothing() {
     let mut storage = Box::new(SmallSim::new());
-    common::seeds::each("words_that_are_repeated_or_made_up_change_nothing", 0..100, |seed| {
+    common::seeds::each("repeated_and_invented_completions_and_events_change_nothing", 0..100, |seed| {
         let mut bytes = memory(1);
         let sim = Sim::new(&mut storage, sim::SimConfig::new(seed), &rails(2)).unwrap();
         let owner = Owner::new(&sim, &mut bytes[0], 1);
@@ -182,12 +182,12 @@ fn words_that_are_repeated_or_made_up_change_nothing() {
                 lanes.push(connect(&mut engine, wanted.rail));
             }
         }
-        assert!(engine.provider().lies > 50, "the test reaches what it is for");
+        assert!(engine.provider().lies > 50, "the provider invents enough");
         assert!(sim.violations().is_empty(), "{:?}", sim.violations());
     });
 }
 
-/// One rail whose READs are done at once: the next poll tells of all signaled ones.
+/// One rail whose READs complete at once: the next poll gives the completions of all signaled ones.
 #[derive(Default)]
 struct Quick {
     posted: Vec<(WrId, bool)>,
@@ -297,7 +297,7 @@ fn a_lane_outlives_its_sequence_numbers() {
         for _ in 0..3 {
             engine.poll(now);
         }
-        let mut done = engine.next_done().expect("all is done at once");
+        let mut done = engine.next_done().expect("the batch is done at once");
         home.extend(done.pages().map(|page| {
             page.result().unwrap();
             page.slot
@@ -310,7 +310,7 @@ fn a_lane_outlives_its_sequence_numbers() {
 }
 
 #[test]
-fn an_export_that_rails_do_not_take_leaves_no_region_behind() {
+fn a_dmabuf_that_rails_cannot_register_leaves_no_region_behind() {
     const EXPORT: DmaBuf = DmaBuf { fd: -1, offset: 0 };
     let range = MemoryRange { addr: 1 << 46, len: 64 };
     let mut state = Box::new(EngineStorage::<1, 1, 1, 2, 1, 1>::new());
@@ -346,7 +346,7 @@ fn each_of_many_deadlines_is_kept_to_the_nanosecond() {
         let mut slots = unsafe { engine.register_foreign(range, 64, Access::Host, None) }.unwrap();
         let peer = engine.add_peer().unwrap();
         let page = engine.add_region(peer, &OFFER).unwrap().unvalidated(0).unwrap();
-        // No lane: nothing but deadlines can end them. One in eight has none.
+        // There is no lane, so only deadlines can end the batches. One in eight has none.
         let mut rng = Rng(seed);
         let mut deadlines = vec![Time::NEVER; BATCHES];
         for (tag, deadline) in deadlines.iter_mut().enumerate() {

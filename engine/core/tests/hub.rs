@@ -1,5 +1,5 @@
-//! Many threads feed one engine: orders go in, outcomes come back to the thread that asked, nothing
-//! is lost.
+//! Many threads feed one engine: each batch comes back to the thread that submitted it, and none is
+//! lost.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -59,7 +59,7 @@ fn a_full_mailbox_gives_the_batch_back() {
     }
     assert_eq!(tags, [0, 1]);
 
-    // Refused by the engine: it comes back by the same way.
+    // The engine refuses the batch, which comes back by the same mailbox.
     batch.set_tag(9);
     submitter.submit(batch, sim.now()).unwrap();
     hub.turn(&mut engine, sim.now(), |_| ());
@@ -69,7 +69,7 @@ fn a_full_mailbox_gives_the_batch_back() {
     assert!(hub.submitter(&engine, &mut second).is_err(), "the hub has one place");
 }
 
-/// One thread that runs, until it ends in whichever way.
+/// Counts a thread as running until it ends, also by a panic.
 struct Running<'a>(&'a AtomicUsize);
 
 impl Drop for Running<'_> {
@@ -80,7 +80,7 @@ impl Drop for Running<'_> {
 
 /// The model is single-threaded, so the engine stays on this thread; the submitters have their own.
 #[test]
-fn four_threads_get_back_what_they_sent() {
+fn four_threads_get_their_own_batches_back() {
     const THREADS: usize = 4;
     const ROUNDS: usize = 200;
     let mut storage = Box::new(SmallSim::new());
@@ -116,7 +116,7 @@ fn four_threads_get_back_what_they_sent() {
                             let (location, _) = locations[(tag as usize + i) % SLOTS];
                             batch.read(region.page(location).unwrap(), own.pop().unwrap()).unwrap();
                         }
-                        // The model's time runs on while a thread is not run.
+                        // Model time goes on while the operating system does not run a thread.
                         submitter.submit(batch, Time::NEVER).unwrap();
                         round += 1;
                     }
@@ -126,7 +126,7 @@ fn four_threads_get_back_what_they_sent() {
                             assert_eq!(
                                 tag as usize / ROUNDS,
                                 thread,
-                                "it comes back to the thread that asked"
+                                "a batch comes back to the thread that submitted it"
                             );
                             for page in done.pages() {
                                 page.result().unwrap();
@@ -155,7 +155,7 @@ fn four_threads_get_back_what_they_sent() {
 }
 
 #[test]
-fn slots_of_a_submitter_that_is_gone_come_home_and_its_batches_are_free_again() {
+fn slots_of_a_dropped_submitter_come_back_and_its_batches_are_free_again() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
@@ -166,8 +166,8 @@ fn slots_of_a_submitter_that_is_gone_come_home_and_its_batches_are_free_again() 
     let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
     let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 8);
     let batches = engine.batches_free();
-    // Dropped with batches done and not taken, in the engine, not yet taken by it, and refused by
-    // it.
+    // It is dropped while batches are done and not taken, in the engine, on their way to it, and
+    // refused by it.
     for (turns, deadline) in [(0, LATE), (1, LATE), (60, LATE), (0, Time(1))] {
         let mut mailbox = Mailbox::<8>::new();
         let mut hub = Hub::<1>::new();
@@ -198,7 +198,7 @@ fn slots_of_a_submitter_that_is_gone_come_home_and_its_batches_are_free_again() 
 }
 
 #[test]
-fn a_submitter_is_told_that_its_reader_is_gone() {
+fn a_submitter_learns_that_its_hub_was_dropped() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
@@ -216,7 +216,7 @@ fn a_submitter_is_told_that_its_reader_is_gone() {
         batch.set_tag(number);
         batch.read(region.page(owner.location(0)).unwrap(), slots.next().unwrap()).unwrap();
         submitter.submit(batch, LATE).unwrap();
-        // The first is done, the second with the engine, the third on its way to it.
+        // The first batch is done, the second in the engine, the third on its way to it.
         match number {
             0 => {
                 for _ in 0..60 {

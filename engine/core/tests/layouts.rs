@@ -1,5 +1,5 @@
-//! A page lands in a slot of its own layout, or by a plan between the two; all else is refused,
-//! with both named, before a byte moves.
+//! A page lands in a slot of its own layout, or by a plan between the two layouts. Anything else is
+//! refused before a byte moves, and the error names both layouts.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -22,7 +22,7 @@ use kvrail_sim::sim::{self, Sim, SimRails};
 
 type Small<'s, 'm> = Engine<'s, SimRails<'m>>;
 
-/// A page of [`PAGE`] bytes: 4 tokens of 5 heads of 500 bytes, one of `ranks` parts.
+/// A page of [`PAGE`] bytes: 4 tokens of 5 heads of 500 bytes, which is one rank's part of `ranks`.
 fn heads(order: [AxisKind; 2], ranks: u32) -> Geometry {
     Declaration {
         axes: &[Axis::whole(AxisKind::Token, 4), Axis::sharded(AxisKind::Head, 5, ranks)],
@@ -59,7 +59,8 @@ fn slots(engine: &mut Small<'_, '_>, memory: &Destination, geometry: &Geometry) 
     slots
 }
 
-/// What becomes of a page of `region`, read into a slot of `slots` by a plan or without one.
+/// Reads a page of `region` into a slot of `slots`, by a plan or without one, and returns the
+/// result.
 fn read(
     batch: &mut Batch<'_>,
     owner: &Owner,
@@ -101,7 +102,7 @@ fn two_layouts_of_one_size_are_not_read_for_each_other() {
         let mut bytes = dest[2].register(engine, PAGE);
         let mut batch = engine.batch().unwrap();
         assert_eq!(read(&mut batch, owner, &pages, &mut same, None), Ok(()));
-        // The page before it was taken, so neither is what they have in common looked at again.
+        // The page before it was accepted, and its shape is not taken for this page's.
         let refused = read(&mut batch, owner, &pages, &mut other, None).unwrap_err();
         let (page, slot) = (theirs.fingerprint(), ours.fingerprint());
         assert_eq!(refused, LayoutMismatch::NoPlan { page: Some(page), slot });
@@ -110,9 +111,10 @@ fn two_layouts_of_one_size_are_not_read_for_each_other() {
         assert_eq!(
             read(&mut batch, owner, &pages, &mut bytes, None),
             Ok(()),
-            "slots of no layout take any bytes"
+            "slots without a layout take any bytes"
         );
-        // Nor do they share a slot, or is anything believed of a region that says nothing.
+        // Such pages do not share a slot either, and a region without a layout matches no slot that
+        // has one.
         let nothing = engine.add_region(pages.peer(), &owner.offer()).unwrap();
         let refused = read(&mut batch, owner, &nothing, &mut same, None);
         assert_eq!(refused, Err(LayoutMismatch::NoPlan { page: None, slot: page }));
@@ -120,7 +122,7 @@ fn two_layouts_of_one_size_are_not_read_for_each_other() {
         let whole = engine.add_plan(&turned(Selection::ALL)).unwrap();
         assert_eq!(read(&mut batch, owner, &pages, &mut other, Some(whole)), Ok(()));
         let page = pages.page(owner.location(1)).unwrap();
-        // A part is bytes of no layout, and shares no slot that has one.
+        // A part of a page has no layout, and shares no slot that has one.
         let refused = batch.read_also(page.part(0, 500).unwrap(), 0).unwrap_err();
         assert_eq!(refused, LayoutMismatch::NoPlan { page: None, slot }.into());
         let refused = batch.read_also(page, 0).unwrap_err();
@@ -146,9 +148,9 @@ fn a_plan_moves_the_pages_that_it_was_made_for() {
             read(&mut batch, owner, region, slots, Some(plan))
         };
         assert_eq!(read(&pages, &mut by_layers, there), Ok(()));
-        assert_eq!(read(&pages, &mut bytes, there), Ok(()), "slots of no layout take any bytes");
+        assert_eq!(read(&pages, &mut bytes, there), Ok(()), "slots without a layout take any bytes");
         let (token, layer) = (by_token().fingerprint(), by_layer().fingerprint());
-        // As long as the right ones, and in bounds: nothing but the layout tells them apart.
+        // These pages have the same length and are in bounds: only the layout differs.
         let refused = read(&pages, &mut by_tokens, back).unwrap_err();
         assert_eq!(refused, LayoutMismatch::Source { plan: layer, page: Some(token) });
         assert!(
@@ -200,7 +202,7 @@ fn a_rank_is_read_by_the_same_rank_or_by_a_plan_between_the_two() {
     });
 }
 
-/// A plan between two regions of pages that have several is no plan of their neighbours.
+/// A plan between two regions of pages that have several regions is no plan for the other regions.
 #[test]
 fn a_region_of_a_page_is_not_read_for_another() {
     let (dest, other) = (Destination::new(8, PAGE), Destination::new(8, PAGE));
@@ -226,11 +228,11 @@ fn a_region_of_a_page_is_not_read_for_another() {
 }
 
 #[test]
-fn what_is_said_of_a_region_is_said_once_and_in_time() {
+fn the_layout_of_a_region_is_set_once_and_before_its_slots_are_given_out() {
     let dest = [(); 2].map(|()| Destination::new(8, PAGE));
     fixture(|engine, owner| {
         let [token, layer] = [by_token(), by_layer()].map(|geometry| layout(engine, &geometry));
-        assert_eq!(layout(engine, &by_token()), token, "learnt once");
+        assert_eq!(layout(engine, &by_token()), token, "a layout is added once");
         let mut pages = region(engine, owner, &by_token());
         assert_eq!(pages.set_layout(token), Ok(()));
         assert_eq!(pages.set_layout(layer), Err(SetLayoutError::Another));
@@ -249,7 +251,7 @@ fn what_is_said_of_a_region_is_said_once_and_in_time() {
         assert_eq!(open, AddLayoutError::Undetermined(Undetermined::Distance));
         assert_eq!(slots.out() + late.out(), 0);
     });
-    // Another engine's.
+    // A layout of another engine.
     let mut foreign = None;
     fixture(|engine, _| foreign = Some(layout(engine, &by_token())));
     fixture(|engine, owner| {
@@ -262,7 +264,7 @@ fn what_is_said_of_a_region_is_said_once_and_in_time() {
 }
 
 #[test]
-fn the_table_of_layouts_ends_and_says_so() {
+fn a_full_table_of_layouts_gives_an_error() {
     fixture(|engine, _| {
         let page = |version| {
             Declaration { version, ..Declaration { planes: PLANES, ..Declaration::EMPTY } }.expect()
@@ -279,9 +281,9 @@ fn the_table_of_layouts_ends_and_says_so() {
 
 const PLANES: &[PlaneDecl<'static>] = &[PlaneDecl::of(&[FieldDecl::new("row", ElementKind::U8, 500)])];
 
-/// Slots in flight come home to the region that they are of, whatever its layout.
+/// Slots in flight come back to their region, whatever its layout.
 #[test]
-fn slots_of_a_layout_come_home() {
+fn slots_with_a_layout_come_back_to_their_region() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(2), &rails(1)).unwrap();

@@ -1,6 +1,6 @@
-//! What the engine makes of eight rails, in the model: 8 x 49.0 GB/s, 128 KiB pages, 6 us there and
-//! back, 16 READs in flight per lane, every page validated. Model time, not a measurement of
-//! anything.
+//! How fast one engine reads over eight rails of the model: 8 x 49.0 GB/s, 128 KiB pages, 6 us
+//! there and back, 16 READs in flight per lane, every page validated. The rates are those of model
+//! time, and no measurement of hardware.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "storage and destination memory are the test's, and outlive the engine")]
 
@@ -21,10 +21,10 @@ const PAGE: u64 = 128 << 10;
 const PAGES: usize = 32;
 const LINE: f64 = 49.0;
 const ENTRY: EntryValue = EntryValue { generation: Generation(0x77_0000_0003), tag: KeyTag(9) };
-/// Published slots. Their bytes are not moved, their entries are.
+/// Published slots. READs of their bytes move nothing, READs of their entries do.
 const SLOTS: u32 = 64;
 const TABLE: u64 = SLOTS as u64 * PAGE;
-/// The engine's batches; the first figure of each is what most tests use.
+/// The engine's batches; most tests use the first number of each.
 type State<const BATCHES: usize> = EngineStorage<4, 4, 96, 64, BATCHES, PAGES>;
 type Model = sim::SimStorage<RAILS, 4, 96, 64, 4096>;
 
@@ -42,7 +42,7 @@ struct Bench<'s, 'm> {
     refused: u64,
 }
 
-/// Address space for a publication table at the end of so many pages: only the entries exist.
+/// Memory for the publication table of the slots. The pages before it have addresses and no memory.
 fn table() -> Vec<u8> {
     (0..SLOTS).flat_map(|_| ENTRY.to_bytes()).collect()
 }
@@ -60,7 +60,7 @@ impl<'s, 'm> Bench<'s, 'm> {
         // SAFETY: the storage is declared before the engine in every test, and nothing is
         // forgotten.
         let mut engine = unsafe { Engine::start_scoped(state, sim.rails(), config) }.unwrap();
-        // Terabytes may be in flight: there is no memory behind the slots.
+        // Terabytes may be in flight, since there is no memory behind the slots.
         let range = MemoryRange { addr: 1 << 46, len: slots as u64 * PAGE };
         // SAFETY: the model moves no READ longer than 1 KiB, so nothing is written here, and device
         // memory is never looked at.
@@ -192,7 +192,7 @@ fn one_engine_fills_eight_rails() {
 }
 
 #[test]
-fn a_rail_that_dies_costs_its_share_and_no_page() {
+fn a_dead_rail_costs_its_share_of_the_rate_and_no_page() {
     with::<64>(1, 64 * PAGES, |bench| {
         bench.drive(48, ms(2));
         bench.sim.apply(Action::RailDown { rail: RailIndex(3), told: false });
@@ -200,9 +200,9 @@ fn a_rail_that_dies_costs_its_share_and_no_page() {
         let rate = bench.drive(48, ms(18));
         println!("model: 7 rails carry {rate:.1} of {:.1} GB/s", 7.0 * LINE);
         assert!(rate >= 0.97 * 7.0 * LINE, "{rate:.1} GB/s");
-        // The lanes of the dead rail, and nothing else, failed; every page arrived.
+        // Only the lanes of the dead rail failed, and every page arrived.
         assert_eq!((bench.bad, bench.lanes_failed()), (0, LANES_PER_RAIL as u64));
-        // It comes back, and so does its share.
+        // The rail comes back, and so does its share.
         bench.sim.apply(Action::RailUp { rail: RailIndex(3), told: true });
         bench.take();
         while let Some(wanted) = bench.engine.next_wanted_lane(bench.sim.now()) {

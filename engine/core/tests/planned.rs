@@ -1,5 +1,5 @@
-//! Pages in one layout land in slots of another, and several pages in one slot: every byte in its
-//! place, whatever happens to the lanes, and nothing that does not fit is taken.
+//! Copy plans, and slots that several pages share: every byte lands in its place whatever happens
+//! to the lanes, and pages that do not fit are refused.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -21,7 +21,7 @@ use kvrail_sim::sim::{self, Action, Fate, Sim};
 const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT };
 const LATE: Time = Time(1_000_000_000);
 
-/// Gives every byte of every page of an owner a value of its own place.
+/// Gives every byte of every page of an owner a value that depends on its place.
 fn pattern(sim: &Sim<'_>, owner: &Owner) {
     sim.with_memory(owner.memory, |bytes| {
         for slot in 0..SLOTS {
@@ -45,7 +45,7 @@ fn is_turned(slot: &Slot, page: usize, tokens: std::ops::Range<usize>) -> bool {
 }
 
 #[test]
-fn every_byte_of_another_layout_finds_its_place_whatever_befalls_the_lanes() {
+fn every_byte_of_a_planned_page_lands_in_its_place_while_lanes_fail() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let config = sim::SimConfig { retry: Nanos::from_micros(300), ..sim::SimConfig::new(5) };
@@ -65,8 +65,8 @@ fn every_byte_of_another_layout_finds_its_place_whatever_befalls_the_lanes() {
     assert_eq!((whole.wrs(), whole.bytes(), whole.slot_bytes()), (5, PAGE as u32, PAGE as u32));
     assert_eq!((second.wrs(), second.source_bytes()), (3, PAGE as u32));
 
-    // In the middle of pages: a bad completion, a partial post, a lost completion, a rail that
-    // goes.
+    // In the middle of pages: a failed completion, a partial post, a lost completion, and a rail
+    // that goes down.
     let status = kvrail_core::verbs_abi::WcStatus::RETRY_EXC_ERR;
     sim.script(lanes[0], Fate::Status { nth: 7, status }).unwrap();
     sim.script(lanes[1], Fate::Prefix { nth: 3, accepted: 1, errno: 12 }).unwrap();
@@ -126,7 +126,7 @@ fn every_byte_of_another_layout_finds_its_place_whatever_befalls_the_lanes() {
 }
 
 #[test]
-fn several_pages_fill_one_slot_and_what_they_do_not_write_stays() {
+fn several_pages_fill_one_slot_and_other_bytes_of_it_stay_unchanged() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(2);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(6), &rails(2)).unwrap();
@@ -138,7 +138,8 @@ fn several_pages_fill_one_slot_and_what_they_do_not_write_stays() {
     let mut slots = dest.register(&mut engine, PAGE);
     let regions = [0, 1].map(|i| connect(&mut engine, &sim, &owners[i], 2, 1, 32).1);
 
-    // Three pages of two peers in one slot, with a hole; beside it a slot of its own.
+    // Three pages of two peers share one slot and leave a hole; a fourth page has a slot of its
+    // own.
     let page = |owner: usize, slot| regions[owner].page(owners[owner].location(slot)).unwrap();
     let mut batch = engine.batch().unwrap();
     let mut slot = slots.next().unwrap();
@@ -177,7 +178,7 @@ fn several_pages_fill_one_slot_and_what_they_do_not_write_stays() {
 }
 
 #[test]
-fn a_slot_is_good_only_if_all_of_its_pages_are() {
+fn the_result_of_a_shared_slot_is_ok_only_if_all_of_its_pages_arrive() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(7), &rails(1)).unwrap();
@@ -193,7 +194,7 @@ fn a_slot_is_good_only_if_all_of_its_pages_are() {
     owner.publish(&sim, 3, 9);
 
     let mut batch = engine.batch().unwrap();
-    // The second page of a slot is stale; the first; neither.
+    // The second page of a slot is stale, then the first, then neither.
     for (a, b) in
         [(owner.location(0), stale), (stale, owner.location(0)), (owner.location(1), owner.location(2))]
     {
@@ -204,7 +205,7 @@ fn a_slot_is_good_only_if_all_of_its_pages_are() {
     settle(&mut engine, &sim, LATE, |mut done| {
         let miss = |result| matches!(result, Err(PageError::Miss(Miss::Generation { .. })));
         let each: Vec<bool> = (0..6).map(|i| done.result(i).unwrap().is_ok()).collect();
-        // Of the first of each two, the slot's result; of the second, its own.
+        // The first page of each pair has the result of the slot, the second its own.
         assert_eq!(each, [false, false, false, true, true, true]);
         let slots: Vec<_> = done.pages().map(|page| page.result).collect();
         assert!(miss(slots[0]) && miss(slots[1]) && slots[2].is_ok(), "{slots:?}");
@@ -212,7 +213,7 @@ fn a_slot_is_good_only_if_all_of_its_pages_are() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_and_nothing_is_lost() {
+fn pages_that_do_not_fit_are_refused_and_no_slot_is_lost() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(8), &rails(1)).unwrap();
@@ -232,12 +233,12 @@ fn what_does_not_fit_is_refused_and_nothing_is_lost() {
     let (error, slot) = batch.read_with(page, short.next().unwrap(), whole).unwrap_err();
     assert_eq!(error, ReadError::SlotTooSmall { page_bytes: PAGE as u32, slot_bytes: PAGE - 1 });
     short.put(slot).unwrap();
-    // A plan is of whole pages: of a part it would take other bytes than it means.
+    // A plan reads whole pages: from a part of one it would take the wrong bytes.
     let part = page.part(1, PAGE as u32 - 1).unwrap();
     let (error, slot) = batch.read_with(part, slots.next().unwrap(), whole).unwrap_err();
     let plan = by_token().fingerprint();
     assert_eq!(error, LayoutMismatch::Source { plan, page: None }.into());
-    // What is said of a region's pages may be wrong, and its bounds hold all the same.
+    // The layout that was set for a region may be wrong, and the bounds are checked all the same.
     let short = RegionOffer { page_bytes: PAGE as u64 - 1, ..owner.offer() };
     let mut short = engine.add_region(region.peer(), &short).unwrap();
     short.set_layout(engine.add_layout(&by_token().identity(), 0).unwrap()).unwrap();
@@ -257,7 +258,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_lost() {
     }
     assert_eq!(batch.read_also(page, 0), Err(ReadError::Full { capacity: 16 }));
     assert_eq!(batch.read_also_with(page, whole), Err(ReadError::Full { capacity: 16 }));
-    // Emptied, it gives each slot back once, and may be filled with anything again.
+    // Clearing the batch gives each slot back once, and the batch can be filled again.
     assert_eq!(batch.clear().map(|slot| slot.index()).collect::<Vec<_>>(), [0]);
     assert_eq!(batch.read_also(page, 0), Err(ReadError::NoSlot));
 
@@ -266,18 +267,18 @@ fn what_does_not_fit_is_refused_and_nothing_is_lost() {
     let regions = rows(&[Level::Regions(AxisKind::Layer), token]);
     let several = Plan::between(&regions, &rows(&[token, layer]), Selection::ALL).unwrap();
     assert_eq!(engine.add_plan(&several), Err(AddPlanError::Cut(CutError::Regions)));
-    // Of one region it goes, and each layer has its place in the slot.
+    // A plan from one region is accepted, and each layer has its place in the slot.
     let layers: Vec<_> =
         (0..5).map(|layer| engine.add_plan(&several.only(layer, 0).unwrap()).unwrap()).collect();
     assert_eq!(layers[0].source_bytes(), 2_000);
     assert!(layers.windows(2).all(|pair| pair[0].slot_bytes() + 500 == pair[1].slot_bytes()));
-    // A plan that is known is not learnt again.
+    // A plan that is known takes no further place.
     assert_eq!(engine.add_plan(&several.only(2, 0).unwrap()), Ok(layers[2]));
     assert_eq!(engine.add_plan(&turned(Selection::ALL)), Ok(whole));
 }
 
 #[test]
-fn the_table_of_plans_ends_and_says_so() {
+fn a_full_table_of_plans_gives_an_error() {
     let mut storage = Box::new(SmallSim::new());
     let sim = Sim::new(&mut storage, sim::SimConfig::new(9), &rails(1)).unwrap();
     let mut state = Box::new(SmallState::new());
@@ -298,5 +299,5 @@ fn the_table_of_plans_ends_and_says_so() {
         assert_eq!(learn(bytes).unwrap().bytes(), 4 * bytes as u32);
     }
     assert_eq!(learn(65), Err(AddPlanError::Full { plans: 64, lists: 64 }));
-    assert!(learn(64).is_ok(), "what is known stays known");
+    assert!(learn(64).is_ok(), "a known plan stays known");
 }

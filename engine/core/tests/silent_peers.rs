@@ -1,4 +1,4 @@
-//! Lanes that are lost, peers that fall silent, work that waits: what becomes of the others
+//! Lost lanes, silent peers and work that was put aside: what happens to other peers and other work
 //! meanwhile.
 #![allow(missing_docs, reason = "tests")]
 
@@ -18,7 +18,7 @@ const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 16_384, ..EngineConfig:
 const LATE: Time = Time(20_000_000_000);
 
 #[test]
-fn a_lost_lane_is_told_of_and_wanted_where_it_led() {
+fn a_lost_lane_is_reported_and_requested_over_the_same_path() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(2)).unwrap();
@@ -49,7 +49,7 @@ fn a_lost_lane_is_told_of_and_wanted_where_it_led() {
     let mut to: Vec<_> = wanted.iter().map(|wanted| wanted.remote_rail).collect();
     to.sort_unstable();
     assert_eq!(to, [0, 0, 1]);
-    // One cannot be had just now, and is wanted again later; the others are made.
+    // One lane is unavailable now, and is requested again later; the others are attached.
     engine.lane_unavailable(wanted[0], sim.now());
     for wanted in &wanted[1..] {
         lane(&mut engine, &sim, peer, &owner, (0, wanted.remote_rail), 32);
@@ -60,7 +60,7 @@ fn a_lost_lane_is_told_of_and_wanted_where_it_led() {
     assert_eq!(again.iter().map(|again| again.remote_rail).collect::<Vec<_>>(), [wanted[0].remote_rail]);
 }
 
-/// READs that get no answer are retried for longer than anything here takes.
+/// A model in which unanswered READs are retried for longer than a test takes.
 fn patient(seed: u64) -> sim::SimConfig {
     sim::SimConfig { retry: Nanos::from_secs(60), ..sim::SimConfig::new(seed) }
 }
@@ -69,7 +69,8 @@ fn ok_pages(done: &mut Done<'_>) -> usize {
     done.pages().filter(|page| page.result.is_ok()).count()
 }
 
-/// Polls and sleeps until a batch with this tag is done: when that was, and how many pages arrived.
+/// Polls and sleeps until the batch with this tag is done. Returns when that was, and how many
+/// pages arrived.
 fn until_done<'m>(engine: &mut Engine<'_, SimRails<'m>>, sim: &Sim<'m>, tag: u64) -> (Time, usize) {
     loop {
         engine.poll(sim.now());
@@ -79,13 +80,13 @@ fn until_done<'m>(engine: &mut Engine<'_, SimRails<'m>>, sim: &Sim<'m>, tag: u64
             }
         }
         while engine.next_overdue().is_some() {}
-        assert!(sim.now() < LATE, "it never came");
+        assert!(sim.now() < LATE, "it does not come in time");
         engine.wait(sim.now(), LATE);
     }
 }
 
 #[test]
-fn a_silent_peer_does_not_stop_its_neighbours() {
+fn a_silent_peer_does_not_stop_other_peers() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(2);
     let sim = Sim::new(&mut storage, patient(2), &rails(1)).unwrap();
@@ -109,7 +110,8 @@ fn a_silent_peer_does_not_stop_its_neighbours() {
     let (when, ok) = until_done(&mut engine, &sim, 7);
     assert_eq!(ok, 16);
     assert!(when < Time(100_000_000), "served at {when:?}, stall is {:?}", CONFIG.stall);
-    // What the silent one has is still counted as outstanding, and comes when it is there again.
+    // READs of the silent peer still count as outstanding, and complete when the peer answers
+    // again.
     assert_eq!(engine.outstanding(), 16);
     sim.apply(Action::PeerUp(owners[0].peer));
     let mut ok = 0;
@@ -118,10 +120,9 @@ fn a_silent_peer_does_not_stop_its_neighbours() {
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
 }
 
-/// A rail that went dead without a word must not swallow more and more because its lanes are
-/// silent.
+/// A rail that stops answering must not get more and more work, though its lanes are silent.
 #[test]
-fn a_silent_rail_is_trusted_with_little() {
+fn a_silent_rail_gets_an_eighth_of_its_cap() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(2);
     let sim = Sim::new(&mut storage, patient(3), &rails(2)).unwrap();
@@ -129,7 +130,7 @@ fn a_silent_rail_is_trusted_with_little() {
         bytes.iter_mut().zip(1..).map(|(bytes, salt)| Owner::new(&sim, bytes, salt)).collect();
     let dest = Destination::new(128, PAGE);
     let mut state = Box::new(SmallState::new());
-    // An eighth of it is one.
+    // An eighth of the cap is one wr.
     let config = EngineConfig { rail_wrs: 8, run_chunks: 4, ..CONFIG };
     let mut engine = start(&mut state, &sim, config);
     let mut slots: Vec<Slot> = dest.register(&mut engine, PAGE).collect();
@@ -137,7 +138,7 @@ fn a_silent_rail_is_trusted_with_little() {
     sim.apply(Action::RailDown { rail: RailIndex(1), told: false });
     let started = sim.now();
     let mut arrived = 0;
-    // Shorter than `stall`: nothing tells that the rail is dead.
+    // This is shorter than `stall`, so no lane of the rail is failed.
     while sim.now() < started + Nanos::from_millis(900) {
         for (owner, region) in owners.iter().zip(&regions) {
             if let Some(mut batch) = engine.batch() {
@@ -156,13 +157,13 @@ fn a_silent_rail_is_trusted_with_little() {
     }
     let stats = engine.rail_stats(RailIndex(1)).unwrap();
     assert_eq!((stats.chunks, stats.lanes_failed), (0, 0));
-    // All that it may have once, and an eighth of that.
+    // The cap once, and an eighth of it.
     assert!(stats.posted <= 9, "{} wrs went to a dead rail", stats.posted);
     assert!(arrived > 1000, "{arrived}");
 }
 
 #[test]
-fn what_was_put_aside_is_tried_when_the_rails_are_idle() {
+fn work_that_was_put_aside_is_posted_when_the_rails_are_idle() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let specs =
@@ -174,15 +175,15 @@ fn what_was_put_aside_is_tried_when_the_rails_are_idle() {
     let mut engine = start(&mut state, &sim, CONFIG);
     let mut slots = dest.register(&mut engine, PAGE);
     let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 8, 32);
-    // 160 KB at 1 GB/s are 160 us.
+    // 160 KB at 1 GB/s take 160 us.
     let large = fill(&mut engine, &owner, &region, &mut slots, 16);
     engine.submit(large, sim.now(), LATE).unwrap();
-    // Three times that, the estimate, is too late; once is not.
+    // The estimate is three times that, which is too late; the time itself is not.
     let mut small = fill(&mut engine, &owner, &region, &mut slots, 1);
     small.set_tag(1);
     engine.submit(small, sim.now(), Time(400_000)).unwrap();
     assert_eq!(engine.outstanding(), 16);
-    // One that is put aside for good is failed by its deadline, and so is one that was cancelled.
+    // A batch that stays put aside fails at its deadline, and so does one that was cancelled.
     let mut hopeless = fill(&mut engine, &owner, &region, &mut slots, 1);
     hopeless.set_tag(2);
     engine.submit(hopeless, sim.now(), Time(100_000)).unwrap();
@@ -192,9 +193,9 @@ fn what_was_put_aside_is_tried_when_the_rails_are_idle() {
     assert_eq!(engine.in_flight(), 0);
 }
 
-/// The engine sleeps while a lane is missing: it wakes when it is time to ask for it.
+/// The engine sleeps while a lane is missing, and wakes up when the lane can be requested.
 #[test]
-fn sleeping_does_not_pass_the_time_for_a_lane() {
+fn a_sleeping_engine_wakes_up_when_a_lane_can_be_requested() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(5), &rails(1)).unwrap();
@@ -210,7 +211,7 @@ fn sleeping_does_not_pass_the_time_for_a_lane() {
     sim.apply(Action::FailLane(lanes[0]));
     let (mut when, mut ok) = (None, 0);
     while when.is_none() {
-        assert!(sim.now() < LATE, "it never came");
+        assert!(sim.now() < LATE, "it does not come in time");
         engine.wait(sim.now(), LATE);
         engine.poll(sim.now());
         while let Some(wanted) = engine.next_wanted_lane(sim.now()) {
@@ -225,8 +226,8 @@ fn sleeping_does_not_pass_the_time_for_a_lane() {
     assert!(when < Some(Time(40_000_000)), "served at {when:?}");
 }
 
-/// Pages whose data have arrived wait in a row for room to be validated: one deadline ends them
-/// all.
+/// Consecutive pages whose data has arrived wait for room to be validated, and their deadline fails
+/// all of them.
 #[test]
 fn a_row_that_waits_to_be_validated_meets_its_deadline() {
     let mut storage = Box::new(SmallSim::new());
@@ -244,13 +245,14 @@ fn a_row_that_waits_to_be_validated_meets_its_deadline() {
     let mut batch = fill(&mut engine, &owners[0], &first, &mut slots, 8);
     batch.set_tag(1);
     engine.submit(batch, sim.now(), Time(5_000_000)).unwrap();
-    // It is next when the first one's data have arrived, and keeps the rail to itself.
+    // Its turn comes when the data of the first batch has arrived, and it keeps the rail at its
+    // cap.
     let batch = fill(&mut engine, &owners[1], &second, &mut slots, 8);
     engine.submit(batch, sim.now(), LATE).unwrap();
     let (when, ok) = until_done(&mut engine, &sim, 1);
     assert_eq!((when, ok), (Time(5_000_000), 0));
     assert_eq!(engine.in_flight(), 1);
-    // Nothing of it is left behind in the queue.
+    // No page of it is left in the queue.
     sim.apply(Action::PeerUp(owners[1].peer));
     let mut ok = 0;
     settle(&mut engine, &sim, LATE, |mut done| ok += ok_pages(&mut done));

@@ -1,4 +1,5 @@
-//! Where an engine's state lives: in no program's file, on no stack, and over any provider.
+//! The storage of an engine: it adds nothing to a program's file, passes over no stack, and serves
+//! any provider.
 #![allow(unsafe_code, reason = "storage in a box of the test's")]
 
 use std::mem::MaybeUninit;
@@ -27,11 +28,11 @@ fn null<'m>(
 }
 
 #[test]
-fn a_large_static_is_no_part_of_the_program() {
+fn a_large_static_adds_nothing_to_the_program_file() {
     const { assert!(Large::BYTES > 100 << 20) };
     let file = std::fs::metadata(std::env::current_exe().unwrap()).unwrap().len();
     assert!(file < Large::BYTES as u64 / 2, "{file} bytes of program for {} of storage", Large::BYTES);
-    // Used, so that it is there.
+    // The static is used, so that the linker keeps it.
     assert_eq!(LARGE.take().map(|storage| std::mem::size_of_val(storage)), Some(Large::BYTES));
     assert!(LARGE.take().is_none());
 }
@@ -55,7 +56,7 @@ fn a_large_box_passes_over_no_stack() {
     starter.unwrap().join().unwrap();
 }
 
-/// Starts an engine in `storage`, adds a peer with a lane of its own, and forgets neither.
+/// Starts an engine in `storage`, adds a peer with a lane, and returns the ids of both.
 fn once<const LANES: usize>(
     storage: &mut EngineStorage<2, 2, LANES, 16, 2, 4>,
     earlier: &[PeerId],
@@ -74,7 +75,7 @@ fn once<const LANES: usize>(
     peer
 }
 
-/// What an engine that does not start leaves behind is a storage for another one.
+/// A storage in which an engine did not start can be used for another one.
 #[test]
 fn a_start_that_fails_leaves_the_storage_to_the_next() {
     static STORAGE: StaticStorage<EngineStorage<2, 2, 2, 16, 2, 4>> =
@@ -135,7 +136,7 @@ fn sim_rails() -> kvrail_sim::sim::SimRails<'static> {
 }
 
 #[test]
-fn engines_that_follow_each_other_are_earlier_peers_whatever_they_run_over() {
+fn ids_of_an_earlier_engine_never_match_in_a_later_one_over_the_same_storage() {
     let mut room = Box::new(MaybeUninit::uninit());
     let storage = EngineStorage::<2, 2, 2, 16, 2, 4>::in_place(&mut room);
     let mut peers = vec![once(storage, &[])];

@@ -1,5 +1,5 @@
-//! wrs that have killed a lane: how they are tried alone, what is set aside, and what is not taken
-//! along.
+//! Suspects, the wrs whose completion killed a lane: how they are tried alone, which pages are set
+//! aside, and which are not.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -33,7 +33,7 @@ fn read<'m>(
 }
 
 #[test]
-fn what_is_set_aside_is_tried_again_after_a_while() {
+fn a_page_that_is_set_aside_is_read_again_after_a_while() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(8), &rails(1)).unwrap();
@@ -54,12 +54,12 @@ fn what_is_set_aside_is_tried_again_after_a_while() {
     let Err(PageError::SetAside { whole_region: false, until, remote_addr: BASE, .. }) = bad else {
         panic!("{bad:?}")
     };
-    assert_eq!(good, Ok(()), "its neighbour in the region is read");
+    assert_eq!(good, Ok(()), "another page of the region is read");
     let text = bad.unwrap_err().to_string();
     assert!(text.contains("REM_OP_ERR") && text.contains(&until.0.to_string()), "{text}");
     let lanes = engine.rail_stats(RailIndex(0)).unwrap().lanes_failed;
-    assert_eq!(lanes, 2, "one in company, one alone");
-    // Somebody has mended it.
+    assert_eq!(lanes, 2, "one lane with other wrs, one with the suspect alone");
+    // The memory has been mended.
     sim.apply(Action::FailMemory(owner.memory, FailedRanges::NOTHING));
     sim.advance_to(until);
     assert_eq!(read(&mut engine, &sim, &owner, &region, &mut slots), (Ok(()), Ok(())));
@@ -68,7 +68,7 @@ fn what_is_set_aside_is_tried_again_after_a_while() {
 }
 
 #[test]
-fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
+fn a_rail_that_dies_while_a_suspect_is_tried_there_makes_no_page_faulty() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let model = sim::SimConfig { retry: Nanos::from_millis(1), ..sim::SimConfig::new(8) };
@@ -83,8 +83,7 @@ fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
     let (peer, region, _) = connect(&mut engine, &sim, &owner, 2, 1, 8);
     let batch = fill(&mut engine, &owner, &region, &mut slots, 4);
     engine.submit(batch, sim.now(), LATE).unwrap();
-    // First one rail, then the other, on which the suspects of the first are tried: nothing
-    // answers.
+    // First one rail stops answering, then the other, on which the suspects of the first are tried.
     for rail in 0..2 {
         sim.apply(Action::RailDown { rail: RailIndex(rail), told: false });
     }
@@ -120,8 +119,8 @@ fn a_rail_that_dies_while_a_suspect_is_tried_there_convicts_no_page() {
     assert_eq!(results, [Ok(()); 4]);
 }
 
-/// What is not to be read stands behind all else of its segment, which is posted one chunk at a
-/// time while urgent work has most turns: the batch may be done before the segment has another one.
+/// The page that is set aside is the last of its segment, which is posted one chunk at a time while
+/// urgent work has most turns. So the batch may be done before the segment has another turn.
 #[test]
 fn a_batch_whose_last_page_is_set_aside_leaves_nothing_waiting() {
     let mut storage = Box::new(SmallSim::new());
@@ -166,8 +165,8 @@ fn a_batch_whose_last_page_is_set_aside_leaves_nothing_waiting() {
     }
 }
 
-/// A page in the middle of a row that waits to be validated together is found guilty by another
-/// request for it: those behind it in the row are validated all the same.
+/// Another READ of a page in the middle of a row, which waits to be validated together, finds the
+/// page faulty: the pages behind it in the row are validated all the same.
 #[test]
 fn a_page_that_is_set_aside_in_the_middle_of_a_row_leaves_the_rest_of_the_row() {
     let mut storage = Box::new(SmallSim::new());
@@ -196,8 +195,8 @@ fn a_page_that_is_set_aside_in_the_middle_of_a_row_leaves_the_rest_of_the_row() 
     }
     step(1_000);
     engine.poll(sim.now());
-    // A row of four by the first rail. Its bytes and the drain are found by one poll, in this
-    // order.
+    // A row of four by the first rail. One poll takes their completions and that of the drain, in
+    // this order.
     attach(&mut engine, &sim, peer, &owner, 0, 8).unwrap();
     let batch = fill(&mut engine, &owner, &region, &mut slots, 4);
     engine.submit(batch, sim.now(), LATE).unwrap();
@@ -234,7 +233,8 @@ fn a_row_whose_first_page_is_set_aside_while_its_entries_are_read_is_read_again_
     attach(&mut engine, &sim, peer, &owner, 0, 8).unwrap();
     let row = fill(&mut engine, &owner, &region, &mut slots, 4);
     engine.submit(row, sim.now(), LATE).unwrap();
-    // Its data have arrived, its entries are asked for, and then nothing comes by this rail.
+    // The data of the row has arrived and the READ of its entries is posted; then the rail stops
+    // answering.
     let step = |micros| sim.advance_to(sim.now() + Nanos::from_micros(micros));
     while engine.rail_stats(RailIndex(0)).unwrap().posted < 5 {
         step(1);
@@ -261,7 +261,7 @@ fn a_row_whose_first_page_is_set_aside_while_its_entries_are_read_is_read_again_
     };
 }
 
-/// A suspect is tried at once where a lane is idle, however long the engine may sleep.
+/// A suspect is tried at once if a lane is idle, however long the engine may sleep.
 #[test]
 fn a_suspect_does_not_wait_for_a_lane_that_is_idle() {
     let mut storage = Box::new(SmallSim::new());
@@ -275,7 +275,7 @@ fn a_suspect_does_not_wait_for_a_lane_that_is_idle() {
     let mut engine = start(&mut state, &sim, config);
     let mut slots = dest.register(&mut engine, PAGE);
     let (_, region, lanes) = connect(&mut engine, &sim, &owner, 2, 1, 8);
-    // By whichever lane it goes first, that one fails.
+    // The lane by which it goes first fails.
     for lane in lanes {
         sim.script(lane, Fate::Status { nth: 0, status: WcStatus::REM_OP_ERR }).unwrap();
     }
@@ -287,8 +287,7 @@ fn a_suspect_does_not_wait_for_a_lane_that_is_idle() {
     assert!(took < Nanos::from_millis(2), "{took:?}");
 }
 
-/// Two suspects, and lanes that fail whichever of the two is tried on them: the suspects take
-/// turns.
+/// Two suspects, and lanes that fail for both of them: the suspects take turns.
 #[test]
 fn a_suspect_that_fails_again_and_again_does_not_keep_another_from_being_tried() {
     let mut storage = Box::new(SmallSim::new());

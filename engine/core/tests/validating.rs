@@ -1,4 +1,5 @@
-//! Entries of the publication table that stand in a row are read together, each for its page.
+//! Consecutive entries of the publication table are read together, and each decides about its own
+//! page.
 #![allow(missing_docs, reason = "tests")]
 
 mod common;
@@ -13,8 +14,7 @@ use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::WcStatus;
 use kvrail_sim::sim::{self, Action, Fate, Sim};
 
-/// A page is one chunk.
-/// No region is set aside, whatever is refused.
+/// A page is one chunk, and no region is set aside.
 const CONFIG: EngineConfig =
     EngineConfig { chunk_bytes: 16_384, region_faults: u16::MAX, ..EngineConfig::DEFAULT };
 const LATE: Time = Time(1_000_000_000);
@@ -54,14 +54,14 @@ impl<'s, 'm> Bench<'s, 'm> {
         results
     }
 
-    /// wrs that have arrived.
+    /// How many wrs have arrived.
     fn wrs(&self) -> u64 {
         self.engine.rail_stats(RailIndex(0)).unwrap().chunks
     }
 }
 
 #[test]
-fn a_row_of_entries_is_one_read() {
+fn consecutive_entries_are_read_by_one_read() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
@@ -74,7 +74,8 @@ fn a_row_of_entries_is_one_read() {
     assert_eq!(bench.results(), [Ok(()); SLOTS]);
     assert_eq!(bench.wrs(), SLOTS as u64 + 1);
 
-    // Rows of three, one, two, one, one, two: a page twice, and rows that only fall.
+    // Rows of three, one, two, one, one and two entries: a page that is read twice, and falling
+    // slots, end a row.
     let before = bench.wrs();
     let slots = [5, 6, 7, 3, 9, 10, 10, 0, 14, 15];
     bench.submit(&owner, &slots);
@@ -85,7 +86,7 @@ fn a_row_of_entries_is_one_read() {
 }
 
 #[test]
-fn each_page_of_a_row_is_judged_by_its_own_entry() {
+fn each_page_of_a_row_is_a_hit_or_a_miss_by_its_own_entry() {
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(2), &rails(1)).unwrap();
@@ -123,8 +124,8 @@ fn a_row_that_is_refused_fails_all_its_pages_and_no_others() {
         let region = if (2..6).contains(&slot) { bad } else { bench.region };
         batch.read(region.page(owner.location(slot)).unwrap(), bench.slots.next().unwrap()).unwrap();
     }
-    // Regions differ, so the pages are not alike, and their entries are asked for one by one; those
-    // of a batch of the bad region alone together.
+    // A batch of pages of two regions is not uniform, so its entries are read one by one. The
+    // entries of a batch of the bad region alone are read together.
     bench.engine.submit(batch, sim.now(), LATE).unwrap();
     let mut batch = bench.engine.batch().unwrap();
     for slot in 10..14 {
@@ -147,12 +148,12 @@ fn a_row_that_is_refused_fails_all_its_pages_and_no_others() {
         let Err(PageError::Fault { rkey: 0xBAD, remote_addr, len, .. }) = *result else {
             panic!("{batches:?}")
         };
-        assert_eq!((remote_addr, len), (BASE + TABLE as u64 + 16 * 10, 64), "what was refused");
+        assert_eq!((remote_addr, len), (BASE + TABLE as u64 + 16 * 10, 64), "the refused READ");
     }
     for (slot, result) in batches[1].iter().enumerate() {
         assert_eq!(result.is_err(), (2..6).contains(&slot), "{batches:?}");
     }
-    // Each READ that was refused cost its lane: four of one entry, one of four.
+    // Each refused READ cost its lane: four READs of one entry, one of four entries.
     assert!(lanes <= 1 + 5, "{lanes} lanes for five READs that were refused");
 }
 
@@ -170,12 +171,12 @@ fn a_row_whose_lane_dies_is_read_again_over_another() {
         attach(&mut bench.engine, &sim, bench.peer, &owner, 1, 32).unwrap();
         bench.submit(&owner, &[1, 2, 3, 4, 5, 6, 7, 8]);
         if seed % 2 == 0 {
-            // Whatever of it is under way then: pages, entries, nothing any more.
+            // At that time pages are under way, or entries, or nothing.
             sim.advance_to(sim.now() + Nanos(500 * (seed % 50)));
             bench.engine.poll(sim.now());
             sim.apply(Action::FailLane(bench.lane));
         } else {
-            // The first READ behind the lane's pages: their entries.
+            // The first READ after those of the pages is that of their entries.
             let pages = bench.engine.rail_stats(RailIndex(0)).unwrap().posted;
             let fate = Fate::Status { nth: pages, status: WcStatus::RETRY_EXC_ERR };
             sim.script(bench.lane, fate).unwrap();

@@ -2,8 +2,8 @@
 //!
 //! A thread that accepts connections must do three things right: it must not spin when the process
 //! is out of file descriptors (the listener stays readable then), one broken connection must not
-//! end it, and it must end when it is told to. [`accept_loop`] does that once for all listeners; an
-//! [`AcceptHandler`] takes the connections.
+//! end it, and it must end when the stop signal is raised. [`accept_loop`] does that once for all
+//! listeners; an [`AcceptHandler`] takes the connections.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -78,8 +78,8 @@ impl AcceptError {
 /// Accepts from `source` until `stop` is readable.
 ///
 /// A connection that its peer has given up before it was accepted is passed over. Where the process
-/// or the system is out of descriptors or memory, the handler is told, and the loop waits for
-/// [`PAUSE`] or the stop.
+/// or the system is out of descriptors or memory, the loop calls the handler's `cannot_accept`, and
+/// waits for [`PAUSE`] or the stop.
 ///
 /// # Errors
 ///

@@ -54,14 +54,14 @@ impl Listener {
     pub fn bind(address: SocketAddr, name: &str) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        let (tell, told) = sync_channel(1);
-        let body = move |kept: &[BorrowedFd<'_>], own| run(address, kept[0], own, &tell);
+        let (sender, receiver) = sync_channel(1);
+        let body = move |kept: &[BorrowedFd<'_>], own| run(address, kept[0], own, &sender);
         // SAFETY: `theirs` is open until the thread has been joined, here or in `drop`. The thread
         // takes in an address and a channel and lets out messages, which own no descriptor; it logs
         // nothing.
         let thread = unsafe { spawn_isolated(name, vec![theirs.as_raw_fd()], body) }?;
         let ended = |_| io::Error::other("the listener's thread ended at once");
-        let begun = told.recv().map_err(ended).and_then(|(bound, own)| Ok((bound?, own)));
+        let begun = receiver.recv().map_err(ended).and_then(|(bound, own)| Ok((bound?, own)));
         let (address, own) = match begun {
             Ok(begun) => begun,
             Err(error) => {
@@ -145,7 +145,7 @@ impl Drop for Listener {
 
 /// The thread: binds, reports that, and passes connections on until the other end of the pair is
 /// closed.
-fn run(address: SocketAddr, out: BorrowedFd<'_>, own: Result<(), Errno>, tell: &SyncSender<BindReport>) {
+fn run(address: SocketAddr, out: BorrowedFd<'_>, own: Result<(), Errno>, sender: &SyncSender<BindReport>) {
     let bound = TcpListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         // The second listen(2) gives a longer backlog than the standard library's.
@@ -153,10 +153,10 @@ fn run(address: SocketAddr, out: BorrowedFd<'_>, own: Result<(), Errno>, tell: &
         .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
     let listener = match bound {
         Ok((listener, address)) => {
-            let _ = tell.send((Ok(address), own));
+            let _ = sender.send((Ok(address), own));
             listener
         }
-        Err(error) => return drop(tell.send((Err(error), own))),
+        Err(error) => return drop(sender.send((Err(error), own))),
     };
     // The loop accepts only while the pair has room. Otherwise connections wait in the kernel's
     // backlog.

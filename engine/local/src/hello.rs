@@ -35,7 +35,7 @@ pub(crate) enum HelloRefusal {
     Version = 1,
     /// The token is not the one in the producer's address.
     Token = 2,
-    /// The message has not the form of a hello.
+    /// The message does not have the form of a hello.
     Malformed = 3,
     /// The producer serves as many readers as it can.
     Full = 4,

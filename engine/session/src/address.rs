@@ -110,14 +110,14 @@ impl Address {
             Host::Known(known) => return Ok(vec![*known]),
             Host::Name(name) => name.clone(),
         };
-        let (tell, told) = mpsc::sync_channel(1);
+        let (sender, receiver) = mpsc::sync_channel(1);
         let port = self.port;
         std::thread::Builder::new().name("kvrail-resolve".into()).spawn(move || {
             let found = (name.as_str(), port).to_socket_addrs().map(Vec::from_iter);
             // After the deadline the receiver is gone.
-            let _ = tell.send(found);
+            let _ = sender.send(found);
         })?;
-        let found = told
+        let found = receiver
             .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the resolver did not answer in time"))??;
         if found.is_empty() {

@@ -32,7 +32,8 @@ impl Transcript {
         Self { key, hash: Sha256::new() }
     }
 
-    /// Adds a message to the transcript; by itself for the one that has no MAC, `Hello`.
+    /// Adds a message to the transcript. [`seal`](Self::seal) and [`open`](Self::open) do so by
+    /// themselves; this is for `Hello`, which has no MAC.
     pub(crate) fn absorb(&mut self, frame: &[u8]) {
         self.hash.update(frame);
     }

@@ -102,7 +102,7 @@ impl Handshake {
             Ok((kind, frame)) if kind == want => Ok(frame),
             Ok((MessageKind::Refused, frame)) => Err(self.refused(step, &frame)),
             Ok((got, _)) => {
-                self.tell(Reason::Malformed { kind: got as u16 });
+                self.send_refusal(Reason::Malformed { kind: got as u16 });
                 Err(self.error(step, Cause::Instead { want, got }))
             }
             Err(cause) => {
@@ -121,7 +121,7 @@ impl Handshake {
                     _ => None,
                 };
                 if let Some(reason) = reason {
-                    self.tell(reason);
+                    self.send_refusal(reason);
                 }
                 Err(self.error(step, cause))
             }
@@ -139,7 +139,7 @@ impl Handshake {
     pub(crate) fn parse<M: FromMessage>(&mut self, frame: &[u8]) -> Result<M, SessionError> {
         let step = Step::Awaiting(M::KIND);
         let message = message::parse(frame).map_err(|error| {
-            self.tell(Reason::Malformed { kind: M::KIND as u16 });
+            self.send_refusal(Reason::Malformed { kind: M::KIND as u16 });
             self.error(step, Cause::Parse(error))
         })?;
         M::from_message(message).map_err(|got| self.error(step, Cause::Instead { want: M::KIND, got }))
@@ -157,7 +157,7 @@ impl Handshake {
             self.place = None;
             return Ok(());
         }
-        self.tell(Reason::Forged { kind: kind as u16 });
+        self.send_refusal(Reason::Forged { kind: kind as u16 });
         Err(self.error(Step::Awaiting(kind), Cause::Forged))
     }
 
@@ -176,13 +176,13 @@ impl Handshake {
 
     /// Refuses the peer, and sends it the reason.
     pub(crate) fn refuse(&mut self, step: Step, reason: Reason) -> SessionError {
-        let refusal = self.tell(reason);
+        let refusal = self.send_refusal(reason);
         self.error(step, Cause::Refused { by: By::Us, refusal, verified: true })
     }
 
     /// Sends the refusal, and lingers so that the peer can read it. Failing to deliver it is not an
     /// error of its own.
-    fn tell(&mut self, reason: Reason) -> Box<Refusal> {
+    fn send_refusal(&mut self, reason: Reason) -> Box<Refusal> {
         let refusal = Refusal { nodes: Both { ours: Some(self.ours), theirs: self.theirs }, reason };
         let mut frame = Message::Refused(Box::new(refusal.flip())).encode();
         self.transcript.seal(direction(self.role), &mut frame);

@@ -32,7 +32,7 @@ pub struct KeyId(pub [u8; 8]);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The text has not 64 characters.
+    /// The text does not have 64 characters.
     #[error(
         "a peer key is 64 hexadecimal digits, and this text has {len} characters: make a key with `openssl rand -hex 32`"
     )]

@@ -1,4 +1,5 @@
-//! Two peers agree before they move bytes.
+//! How two peers authenticate, compare layouts, exchange an offer and make lanes before they move
+//! bytes.
 //!
 //! A *producer* owns regions of KV-cache pages, a *reader* pulls pages out of them. Before the
 //! reader can do so, the two must agree on what a page is, where the pages are, and how to reach
@@ -11,8 +12,7 @@
 //! 3. makes lanes, at the start and again after a failure: this side's [`LaneDialer`] and the
 //!    producer's [`LaneAcceptor`] exchange 64 bytes per lane through it;
 //! 4. shows that the peer lives: each side sends a message every two seconds, since a child of a
-//!    dead
-//!    process may keep the connection open.
+//!    dead process may keep the connection open.
 //!
 //! Read in this order: [`Server::start`] and [`connect`], the two ends; [`Session`],
 //! the reader's end of an established one; [`LaneDialer`] and [`LaneAcceptor`], which a transport

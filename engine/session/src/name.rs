@@ -1,4 +1,4 @@
-//! Names of nodes, layouts and rails, in messages a field of fixed length.
+//! Names of nodes, layouts and rails. In messages, a name is a field of fixed length.
 
 use std::fmt;
 use std::str::FromStr;

@@ -24,7 +24,7 @@ pub type RailList = heapless::Vec<RailDescription, MAX_RAILS>;
 /// `==` compares the name, too; peers compare by [`same_bytes`](Self::same_bytes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
-    /// Its name, for messages. Two sides may call the same bytes differently.
+    /// Its name, for messages. Two sides may have different names for one layout.
     pub name: LayoutName,
     /// The digest of the layout that the two sides compare.
     pub fingerprint: Fingerprint,

@@ -219,7 +219,7 @@ impl fmt::Display for Refusal {
                 let differs: Vec<_> = differences.iter().filter(|d| d.0).map(|d| d.1).collect();
                 write!(
                     f,
-                    "the layouts differ in {}: {us} (this side) has {ours}, {them} (the peer) has {theirs}; build both with the same layout, or have the reader connect for the producer's layout and read by a plan",
+                    "the layouts differ in {}: {us} (this side) has {ours}, {them} (the peer) has {theirs}; build both with the same layout, or have the reader connect for the producer's layout (`Reader::connect_to`) and read by a plan",
                     differs.join(" and ")
                 )
             }

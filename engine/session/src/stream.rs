@@ -35,6 +35,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// How long sent bytes may stay unacknowledged. The system's default is some 15 minutes.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
+/// Why a wait has ended.
 #[derive(PartialEq, Eq)]
 enum Woken {
     Ready,
@@ -45,11 +46,14 @@ enum Woken {
 /// The bytes of one whole message, and its kind, which determines their number.
 pub(crate) type Frame = (MessageKind, Vec<u8>);
 
-/// One connection.
+/// A connection, and the message that is being received.
 pub(crate) struct Stream {
     tcp: TcpStream,
+    /// Ends every wait, at a producer.
     stop: Option<Arc<StopSignal>>,
+    /// How long the peer may send nothing while a message from it is due.
     silence: Duration,
+    /// The message that is being received: its first `filled` bytes have come.
     inbox: Box<[u8; LARGEST]>,
     filled: usize,
     /// When the first byte of the message in the inbox came.
@@ -76,6 +80,7 @@ impl Stream {
         self.heard
     }
 
+    /// How long the peer may send nothing while a message from it is due.
     pub(crate) fn silence(&self) -> Duration {
         self.silence
     }
@@ -187,7 +192,7 @@ impl Stream {
         }
     }
 
-    /// The next message of a session if it is there already.
+    /// The next message of a session, if a whole one has come. Does not block.
     ///
     /// # Errors
     ///
@@ -271,6 +276,7 @@ impl AsFd for Stream {
     }
 }
 
+/// What reading from the socket gave.
 enum Fill {
     Whole(Frame),
     Partly { progressed: bool },

@@ -1,7 +1,7 @@
 //! The model and the null device keep the provider contract.
 #![allow(missing_docs, reason = "a test")]
 
-/// Pins which cases are skipped, so that none is by mistake.
+/// The names of the skipped cases. Tests pin them, so that no case is skipped by mistake.
 fn skipped<R: kvrail_conformance::Rig>() -> Vec<&'static str> {
     let mut names = Vec::new();
     kvrail_conformance::run_all::<R>(|name, outcome| {
@@ -24,7 +24,8 @@ mod model {
     const RKEY: u32 = 0x55;
     const DEPTH: u32 = 8;
 
-    /// Two rails to one peer. Leaked, as the model's lifetimes ask for: a test is short.
+    /// Two rails to one peer. The model's parts are leaked, since its lifetimes need that and a
+    /// test is short.
     struct Model<const HARSH: bool> {
         sim: &'static Sim<'static>,
         peer: PeerHandle,
@@ -36,8 +37,8 @@ mod model {
             let mut rail = RailSpec { cq_entries: 128, ..RailSpec::GBITS_400 };
             let mut config = config;
             if HARSH {
-                // Lanes overtake each other, bytes land in parts, and closed lanes take their
-                // completions along.
+                // Lanes overtake each other, bytes land in parts, and closing a lane removes its
+                // completions.
                 rail.jitter = Nanos::from_micros(20);
                 config = SimConfig { pieces: 3, purge: true, flush: Delay::fixed(Nanos(700)), ..config };
             }
@@ -113,7 +114,7 @@ mod null {
     use kvrail_core::verbs_abi::ChainStorage;
     use kvrail_sim::null::{Cq, Cqe, NullParts, NullRails, Qp, Wqe};
 
-    /// What the null device promises: everything but bytes.
+    /// The null device keeps all promises that are not about bytes.
     struct Null {
         start: Instant,
     }

@@ -1,14 +1,14 @@
-//! The end of lanes, and of the provider.
+//! Closing a lane, and dropping the provider: neither writes afterwards.
 
 use kvrail_core::provider::{Provider as _, ProviderEvent};
 
 use crate::driver::{CANARY, Driver, LINGER, RAIL, TestLane, need};
-use crate::failure::{Verdict, ensure, fail};
+use crate::failure::{CaseResult, ensure, fail};
 use crate::pattern::BYTES;
 use crate::rig::Rig;
 
-/// Closes a lane that has been given work, and looks for what must not come after `LaneClosed`.
-fn ends<R: Rig>(d: &mut Driver<R>, lane: TestLane<R::Provider>) -> Verdict {
+/// Closes a lane with outstanding READs. Fails if an event or a write comes after `LaneClosed`.
+fn ends<R: Rig>(d: &mut Driver<R>, lane: TestLane<R::Provider>) -> CaseResult {
     let id = lane.id;
     d.provider.close(lane.lane);
     d.event(ProviderEvent::LaneClosed(id))?;
@@ -19,7 +19,7 @@ fn ends<R: Rig>(d: &mut Driver<R>, lane: TestLane<R::Provider>) -> Verdict {
     Ok(())
 }
 
-pub(crate) fn a_closed_lane_says_so_once_and_writes_no_more<R: Rig>() -> Verdict {
+pub(crate) fn a_closed_lane_reports_it_once_and_writes_no_more<R: Rig>() -> CaseResult {
     for _ in 0..4 {
         let mut d = Driver::<R>::new()?;
         let mut lane = d.open(RAIL)?;
@@ -30,7 +30,7 @@ pub(crate) fn a_closed_lane_says_so_once_and_writes_no_more<R: Rig>() -> Verdict
     Ok(())
 }
 
-pub(crate) fn a_lane_that_is_failed_and_closed_at_once_ends_all_the_same<R: Rig>() -> Verdict {
+pub(crate) fn a_lane_that_is_failed_and_closed_at_once_ends_all_the_same<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let reads = d.full_queue(&mut lane);
@@ -39,7 +39,7 @@ pub(crate) fn a_lane_that_is_failed_and_closed_at_once_ends_all_the_same<R: Rig>
     ends(&mut d, lane)
 }
 
-pub(crate) fn a_close_that_overtakes_a_slow_failure_ends_the_lane<R: Rig>() -> Verdict {
+pub(crate) fn a_close_that_overtakes_a_slow_failure_ends_the_lane<R: Rig>() -> CaseResult {
     let Some(rig) = R::slow() else { return need(false, "a control thread that can be slowed") };
     let mut d = Driver::over(rig)?;
     let mut lane = d.open(RAIL)?;
@@ -49,12 +49,12 @@ pub(crate) fn a_close_that_overtakes_a_slow_failure_ends_the_lane<R: Rig>() -> V
     ends(&mut d, lane)
 }
 
-pub(crate) fn a_closed_lane_gives_its_place_back<R: Rig>() -> Verdict {
+pub(crate) fn a_closed_lane_gives_its_place_back<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     for _ in 0..64 {
         let mut lane = d.open(RAIL)?;
         let mut reads = [d.read(&mut lane, 0, 64), d.read(&mut lane, 64, 64), d.read(&mut lane, 128, 64)];
-        // Some are told and some are not: the places of all come back.
+        // Signaled and unsignaled READs: the places of both must be free again.
         reads[0].signaled = false;
         reads[2].signaled = false;
         d.post_all(&mut lane, &reads)?;
@@ -64,8 +64,7 @@ pub(crate) fn a_closed_lane_gives_its_place_back<R: Rig>() -> Verdict {
         d.events.clear();
         d.done.clear();
     }
-    // The last life of the place is as good as the first. What earlier lives left to be polled may
-    // come yet.
+    // The last lane in the place works like the first. Completions of earlier lanes may still come.
     let mut lane = d.open(RAIL)?;
     let reads = d.full_queue(&mut lane);
     d.post_all(&mut lane, &reads)?;
@@ -74,7 +73,7 @@ pub(crate) fn a_closed_lane_gives_its_place_back<R: Rig>() -> Verdict {
     d.until("the completions of a lane in a place that was used before", |d| mine(d) == reads.len())
 }
 
-pub(crate) fn a_provider_that_is_dropped_writes_no_more<R: Rig>() -> Verdict {
+pub(crate) fn a_provider_that_is_dropped_writes_no_more<R: Rig>() -> CaseResult {
     need(R::ABILITIES.moves_bytes, "READs that move bytes")?;
     for _ in 0..4 {
         let mut d = Driver::<R>::new()?;

@@ -1,13 +1,13 @@
-//! What a provider says of itself.
+//! The facts that a provider states: its rails, and its bounds.
 
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex};
 use kvrail_core::provider::Provider;
 
 use crate::driver::{Driver, RAIL};
-use crate::failure::{Verdict, ensure};
+use crate::failure::{CaseResult, ensure};
 use crate::rig::Rig;
 
-pub(crate) fn a_provider_describes_itself_within_bounds<R: Rig>() -> Verdict {
+pub(crate) fn a_provider_describes_itself_within_bounds<R: Rig>() -> CaseResult {
     let d = Driver::<R>::new()?;
     let provider = &d.provider;
     let (rails, sges) = (provider.rails(), provider.sges());
@@ -18,7 +18,7 @@ pub(crate) fn a_provider_describes_itself_within_bounds<R: Rig>() -> Verdict {
     for rail in 0..rails {
         let rail = RailIndex(rail as u8);
         let info = provider.rail(rail);
-        ensure!(info.nominal_bytes_per_sec > 0, "rail {} says that it carries nothing", rail.0);
+        ensure!(info.nominal_bytes_per_sec > 0, "the nominal rate of rail {} is 0", rail.0);
         ensure!(
             info.cq_entries > R::DEPTH,
             "rail {} has {} completion queue entries: one lane of {} READs and a drain needs more",
@@ -26,19 +26,19 @@ pub(crate) fn a_provider_describes_itself_within_bounds<R: Rig>() -> Verdict {
             info.cq_entries,
             R::DEPTH
         );
-        ensure!(info == provider.rail(rail), "what rail {} says of itself changes", rail.0);
+        ensure!(info == provider.rail(rail), "rail({}) gives other facts at the second call", rail.0);
     }
     ensure!((rails, sges) == (provider.rails(), provider.sges()), "rails() or sges() change");
     Ok(())
 }
 
-pub(crate) fn a_rail_that_does_not_exist_opens_no_lane<R: Rig>() -> Verdict {
+pub(crate) fn a_rail_that_does_not_exist_opens_no_lane<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let unopened = d.rig.connect(&mut d.provider, RAIL);
     let beyond = RailIndex(d.provider.rails() as u8);
     let opened = d.provider.open(LaneId::new(1, 1), beyond, unopened).is_ok();
     ensure!(!opened, "a lane was opened on rail {} of {}", beyond.0, d.provider.rails());
-    // The others go on as before.
+    // The existing rail works as before.
     let mut lane = d.open(RAIL)?;
     let read = d.read(&mut lane, 0, 64);
     d.post_all(&mut lane, &[read])?;

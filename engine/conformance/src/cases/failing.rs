@@ -1,18 +1,18 @@
-//! The error state, and the drain.
+//! Failing a lane: the error state, the flush, and the drain.
 
 use kvrail_core::id::WrId;
 use kvrail_core::provider::{Provider as _, ProviderEvent};
 use kvrail_core::verbs_abi::WcStatus;
 
-use crate::driver::{Driver, PATIENCE, RAIL, TestLane, expect_flush, expect_in_order, need};
-use crate::failure::{Verdict, ensure};
+use crate::driver::{Driver, RAIL, TIME_LIMIT, TestLane, expect_flush, expect_in_order, need};
+use crate::failure::{CaseResult, ensure};
 use crate::rig::Rig;
 
-pub(crate) fn a_lane_that_is_failed_says_so_and_flushes_what_it_has<R: Rig>() -> Verdict {
+pub(crate) fn a_failed_lane_reports_it_and_flushes_its_reads<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let mut reads = d.full_queue(&mut lane);
-    // The last is told whatever becomes of it: by its success, for it is signaled, or by its flush.
+    // The last READ always gives a completion: its success, since it is signaled, or its flush.
     let last = reads.len() - 1;
     reads.iter_mut().take(last).skip(1).step_by(3).for_each(|read| read.signaled = false);
     d.post_all(&mut lane, &reads)?;
@@ -22,7 +22,7 @@ pub(crate) fn a_lane_that_is_failed_says_so_and_flushes_what_it_has<R: Rig>() ->
         d.done.last().is_some_and(|done| done.wr_id == reads[last].wr_id)
     })?;
     let done = core::mem::take(&mut d.done);
-    // Successes may leave out what is unsignaled; from the first flush on, each wr is told.
+    // Unsignaled successes give no completion; from the first flush on, each wr gives one.
     let good = done.iter().take_while(|done| done.status.is_success()).count();
     let told = |signaled_only: bool, from: usize| {
         reads.iter().skip(from).filter(move |read| read.signaled || !signaled_only).map(|read| read.wr_id)
@@ -38,7 +38,7 @@ pub(crate) fn a_lane_that_is_failed_says_so_and_flushes_what_it_has<R: Rig>() ->
             "{done:?} came where the flush of {expected:?} was next: after the first flush each wr is told"
         );
     }
-    // And what is posted from now on is flushed, too, signaled or not.
+    // READs that are posted to the failed lane are flushed, too, signaled or not.
     let first = lane.next;
     let mut reads = d.full_queue(&mut lane);
     reads.iter_mut().for_each(|read| read.signaled = false);
@@ -50,8 +50,8 @@ pub(crate) fn a_lane_that_is_failed_says_so_and_flushes_what_it_has<R: Rig>() ->
 }
 
 /// Waits for `LaneFailed` without taking a completion.
-fn await_failure<R: Rig>(d: &mut Driver<R>, lane: &TestLane<R::Provider>) -> Verdict {
-    let end = d.rig.now() + PATIENCE;
+fn await_failure<R: Rig>(d: &mut Driver<R>, lane: &TestLane<R::Provider>) -> CaseResult {
+    let end = d.rig.now() + TIME_LIMIT;
     while d.provider.next_event() != Some(ProviderEvent::LaneFailed(lane.id)) {
         ensure!(d.rig.now() < end, "LaneFailed of a lane that was failed never came");
         d.rig.pass(kvrail_core::time::Nanos::from_micros(10));
@@ -59,7 +59,7 @@ fn await_failure<R: Rig>(d: &mut Driver<R>, lane: &TestLane<R::Provider>) -> Ver
     Ok(())
 }
 
-pub(crate) fn a_drain_completes_after_everything_before_it<R: Rig>() -> Verdict {
+pub(crate) fn a_drain_completes_after_everything_before_it<R: Rig>() -> CaseResult {
     for _ in 0..4 {
         let mut d = Driver::<R>::new()?;
         let mut lane = d.open(RAIL)?;
@@ -71,7 +71,7 @@ pub(crate) fn a_drain_completes_after_everything_before_it<R: Rig>() -> Verdict 
         let posted = d.provider.drain(&mut lane.lane, drain);
         ensure!(posted.is_ok(), "a drain was refused with errno {posted:?}");
         d.until("the completion of a drain", |d| d.done.iter().any(|done| done.wr_id == drain))?;
-        // Now: before anything else can happen.
+        // Checked at once, before anything else can happen.
         d.expect_no_writer("after the drain of its lane had completed")?;
         ensure!(
             d.done.len() == reads.len() + 1 && d.done.last().is_some_and(|done| done.wr_id == drain),
@@ -84,7 +84,7 @@ pub(crate) fn a_drain_completes_after_everything_before_it<R: Rig>() -> Verdict 
     Ok(())
 }
 
-pub(crate) fn a_drain_has_a_place_of_its_own_in_a_full_queue<R: Rig>() -> Verdict {
+pub(crate) fn a_drain_has_a_place_of_its_own_in_a_full_queue<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let reads = d.full_queue(&mut lane);
@@ -98,7 +98,7 @@ pub(crate) fn a_drain_has_a_place_of_its_own_in_a_full_queue<R: Rig>() -> Verdic
     expect_flush(&done, lane.id, 0).map(|_| ())
 }
 
-pub(crate) fn failing_one_lane_leaves_its_neighbours_alone<R: Rig>() -> Verdict {
+pub(crate) fn failing_one_lane_changes_no_other_lane<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let (mut failed, mut other) = (d.open(RAIL)?, d.open(RAIL)?);
     d.provider.fail(&mut failed.lane);
@@ -115,7 +115,7 @@ pub(crate) fn failing_one_lane_leaves_its_neighbours_alone<R: Rig>() -> Verdict 
     Ok(())
 }
 
-pub(crate) fn while_a_failure_takes_its_time_each_read_still_ends_once<R: Rig>() -> Verdict {
+pub(crate) fn while_a_failure_takes_its_time_each_read_still_ends_once<R: Rig>() -> CaseResult {
     let Some(rig) = R::slow() else { return need(false, "a control thread that can be slowed") };
     let mut d = Driver::over(rig)?;
     let mut lane = d.open(RAIL)?;
@@ -123,7 +123,7 @@ pub(crate) fn while_a_failure_takes_its_time_each_read_still_ends_once<R: Rig>()
     let (before, after) = reads.split_at(reads.len() / 2);
     d.post_all(&mut lane, before)?;
     d.provider.fail(&mut lane.lane);
-    // Nothing forbids to post until the failure is told.
+    // Posting is allowed until the failure has been reported.
     d.post_all(&mut lane, after)?;
     d.event(ProviderEvent::LaneFailed(lane.id))?;
     let drain = WrId::new(lane.id, lane.next);

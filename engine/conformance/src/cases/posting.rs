@@ -1,13 +1,13 @@
-//! Commits, whole and in part, and how completions are taken.
+//! Commits that are accepted whole, in part, or dropped; and how completions are polled.
 
 use kvrail_core::provider::{Commit, Provider};
 
 use crate::driver::{Driver, RAIL, expect_in_order};
-use crate::failure::{Stop, Verdict, ensure};
+use crate::failure::{CaseResult, Stop, ensure};
 use crate::pattern::BYTES;
 use crate::rig::Rig;
 
-pub(crate) fn a_full_queue_accepts_an_exact_prefix<R: Rig>() -> Verdict {
+pub(crate) fn a_full_queue_accepts_an_exact_prefix<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let most = 3 * R::DEPTH;
@@ -40,7 +40,7 @@ pub(crate) fn a_full_queue_accepts_an_exact_prefix<R: Rig>() -> Verdict {
     d.expect_untouched(taken as usize * share, BYTES, 0, "by a READ beyond the accepted prefix")
 }
 
-pub(crate) fn a_dropped_commit_posts_nothing<R: Rig>() -> Verdict {
+pub(crate) fn a_dropped_commit_posts_nothing<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     for _ in 0..R::DEPTH + 2 {
@@ -58,20 +58,20 @@ pub(crate) fn a_dropped_commit_posts_nothing<R: Rig>() -> Verdict {
     d.expect_untouched(0, reads[0].len as usize, 0, "by a commit that was dropped")
 }
 
-pub(crate) fn an_empty_commit_is_accepted_and_tells_nothing<R: Rig>() -> Verdict {
+pub(crate) fn an_empty_commit_is_accepted_and_gives_no_completion<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let commit = d.post(&mut lane, &[]);
-    ensure!(commit == Commit::All, "{commit:?} for a commit of nothing");
+    ensure!(commit == Commit::All, "{commit:?} for a commit without descriptors");
     d.linger()?;
-    ensure!(d.done.is_empty(), "{:?} came of a commit of nothing", d.done[0]);
+    ensure!(d.done.is_empty(), "{:?} came of a commit without descriptors", d.done[0]);
     let read = d.read(&mut lane, 0, 64);
     d.post_all(&mut lane, &[read])?;
     let done = d.completions(1)?;
     expect_in_order(&done, lane.id, 0)
 }
 
-pub(crate) fn poll_gives_the_oldest_first_and_no_more_than_there_is_room_for<R: Rig>() -> Verdict {
+pub(crate) fn poll_gives_the_oldest_first_and_no_more_than_there_is_room_for<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let reads = d.full_queue(&mut lane);
@@ -79,8 +79,8 @@ pub(crate) fn poll_gives_the_oldest_first_and_no_more_than_there_is_room_for<R: 
     d.rig.pass(crate::driver::LINGER);
     let nothing = d.provider.poll(RAIL, &mut []);
     ensure!(nothing == 0, "poll gives {nothing} completions into room for none");
-    // One by one.
-    let end = d.rig.now() + crate::driver::PATIENCE;
+    // Polls one completion at a time.
+    let end = d.rig.now() + crate::driver::TIME_LIMIT;
     while d.done.len() < reads.len() {
         if d.poll(RAIL, 1)? == 0 {
             let so_far = d.done.len();

@@ -4,13 +4,13 @@ use kvrail_core::id::{RailIndex, WrId};
 use kvrail_core::provider::{Commit, Ends, Piece, Post as _, Provider as _, Read, UniformReads};
 
 use crate::driver::{Driver, RAIL, expect_in_order, need};
-use crate::failure::{Verdict, ensure};
+use crate::failure::{CaseResult, ensure};
 use crate::pattern::BYTES;
 use crate::rig::Rig;
 
 const MOVES: &str = "READs that move bytes";
 
-pub(crate) fn bytes_arrive_where_the_descriptor_says_and_nowhere_else<R: Rig>() -> Verdict {
+pub(crate) fn bytes_arrive_where_the_descriptor_says_and_nowhere_else<R: Rig>() -> CaseResult {
     need(R::ABILITIES.moves_bytes, MOVES)?;
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
@@ -32,7 +32,7 @@ pub(crate) fn bytes_arrive_where_the_descriptor_says_and_nowhere_else<R: Rig>() 
     Ok(())
 }
 
-pub(crate) fn a_scattered_read_fills_its_pieces_in_order_and_nothing_else<R: Rig>() -> Verdict {
+pub(crate) fn a_scattered_read_fills_its_pieces_in_order_and_nothing_else<R: Rig>() -> CaseResult {
     need(R::ABILITIES.moves_bytes, MOVES)?;
     let mut d = Driver::<R>::new()?;
     need(d.provider.sges() > 1, "READs of several pieces (sges() above 1)")?;
@@ -68,12 +68,12 @@ pub(crate) fn a_scattered_read_fills_its_pieces_in_order_and_nothing_else<R: Rig
     Ok(())
 }
 
-pub(crate) fn uniform_reads_are_what_the_same_reads_one_by_one_are<R: Rig>() -> Verdict {
+pub(crate) fn uniform_reads_give_what_the_same_reads_one_by_one_give<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let model = d.read(&mut lane, 0, 256);
     let uniform = UniformReads { wr_id: model.wr_id, len: model.len, rkey: model.rkey, lkey: model.lkey };
-    // Places that are not in a row, at either end.
+    // Places that are not consecutive at either end.
     let ends = [(0, 4_096), (4_096, 0), (1_024, 9_999)];
     let places = ends.map(|(from, to)| Ends {
         remote_addr: model.remote_addr + from as u64,
@@ -97,7 +97,7 @@ pub(crate) fn uniform_reads_are_what_the_same_reads_one_by_one_are<R: Rig>() -> 
     ends.into_iter().try_for_each(|(from, to)| d.expect_bytes(from, to, 256))
 }
 
-pub(crate) fn completions_of_a_lane_come_in_the_order_of_posting<R: Rig>() -> Verdict {
+pub(crate) fn completions_of_a_lane_come_in_the_order_of_posting<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     for round in 0..3 {
@@ -115,7 +115,7 @@ pub(crate) fn completions_of_a_lane_come_in_the_order_of_posting<R: Rig>() -> Ve
     Ok(())
 }
 
-pub(crate) fn only_signaled_successes_are_told<R: Rig>() -> Verdict {
+pub(crate) fn only_signaled_successes_give_completions<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let mut reads = d.full_queue(&mut lane);
@@ -139,10 +139,10 @@ pub(crate) fn only_signaled_successes_are_told<R: Rig>() -> Verdict {
     Ok(())
 }
 
-pub(crate) fn a_success_vouches_for_the_unsignaled_reads_before_it<R: Rig>() -> Verdict {
+pub(crate) fn a_success_covers_the_unsignaled_reads_before_it<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
-    // More than the queue holds, all together: what is retired gives its place back.
+    // In all more READs than the queue holds, so the places of completed ones must be free again.
     for round in 0..4 {
         d.memory.fill(0, BYTES, 0);
         let mut reads = d.full_queue(&mut lane);
@@ -159,7 +159,7 @@ pub(crate) fn a_success_vouches_for_the_unsignaled_reads_before_it<R: Rig>() -> 
     Ok(())
 }
 
-pub(crate) fn lanes_of_all_rails_complete_on_their_own_rail<R: Rig>() -> Verdict {
+pub(crate) fn lanes_of_all_rails_complete_on_their_own_rail<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     // Two lanes on each rail, one READ each by that rail's keys.
     let rails = d.provider.rails();

@@ -1,19 +1,19 @@
-//! Memory that may be read into, and memory that may not.
+//! Registered memory, which READs may write, and other memory, which they may not.
 
 use kvrail_core::provider::{MemoryRange, Provider as _, Read};
 use kvrail_core::verbs_abi::WcStatus;
 
 use crate::driver::{Driver, RAIL, expect_in_order, need};
-use crate::failure::{Verdict, ensure};
+use crate::failure::{CaseResult, ensure};
 use crate::pattern::BYTES;
 use crate::rig::Rig;
 
 const REMOTE: &str = "checks of remote keys and ranges";
 const LOCAL: &str = "checks of local keys and ranges";
 
-/// Posts the stray between two good READs, unsignaled: it must fail alone, be told, and flush what
-/// follows.
-fn fails_alone<R: Rig>(what: &str, stray: impl Fn(&Driver<R>, &mut Read)) -> Verdict {
+/// Posts a wrong READ, unsignaled, between two good ones. It must be the only one that fails, give
+/// a completion, and have the READ after it flushed.
+fn fails_alone<R: Rig>(what: &str, stray: impl Fn(&Driver<R>, &mut Read)) -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let mut reads = [d.read(&mut lane, 0, 64), d.read(&mut lane, 4_096, 64), d.read(&mut lane, 8_192, 64)];
@@ -42,12 +42,12 @@ fn fails_alone<R: Rig>(what: &str, stray: impl Fn(&Driver<R>, &mut Read)) -> Ver
     d.expect_untouched(64, 4_096, 0, "by a READ that was refused")
 }
 
-pub(crate) fn a_read_by_a_wrong_remote_key_fails_alone_and_flushes_the_rest<R: Rig>() -> Verdict {
+pub(crate) fn a_read_by_a_wrong_remote_key_fails_alone_and_flushes_the_rest<R: Rig>() -> CaseResult {
     need(R::ABILITIES.checks_remote, REMOTE)?;
     fails_alone::<R>("a READ by a wrong remote key", |_, read| read.rkey ^= 0x55_0000)
 }
 
-pub(crate) fn a_read_of_other_bytes_than_were_published_fails<R: Rig>() -> Verdict {
+pub(crate) fn a_read_of_other_bytes_than_were_published_fails<R: Rig>() -> CaseResult {
     need(R::ABILITIES.checks_remote, REMOTE)?;
     fails_alone::<R>("a READ beyond the published memory", |d, read| {
         read.remote_addr = d.remote.base + BYTES as u64 - 63;
@@ -55,10 +55,10 @@ pub(crate) fn a_read_of_other_bytes_than_were_published_fails<R: Rig>() -> Verdi
     fails_alone::<R>("a READ before the published memory", |d, read| read.remote_addr = d.remote.base - 1)
 }
 
-pub(crate) fn memory_that_is_not_registered_is_not_written<R: Rig>() -> Verdict {
+pub(crate) fn memory_that_is_not_registered_is_not_written<R: Rig>() -> CaseResult {
     need(R::ABILITIES.checks_local, LOCAL)?;
     fails_alone::<R>("a READ by a wrong local key", |_, read| read.lkey ^= 0x55_0000)?;
-    // A second registration of a part: its key is for that part.
+    // The key of a second registration, of a part, is valid for that part only.
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let part = MemoryRange { addr: d.memory.range().addr, len: 4_096 };
@@ -73,10 +73,10 @@ pub(crate) fn memory_that_is_not_registered_is_not_written<R: Rig>() -> Verdict 
     d.expect_untouched(0, BYTES, 0, "by a READ that goes beyond the range of its local key")
 }
 
-pub(crate) fn a_registration_ends_when_it_is_released<R: Rig>() -> Verdict {
+pub(crate) fn a_registration_ends_when_it_is_released<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let range = d.memory.range();
-    // Again and again: what is released gives its place back.
+    // Many times, so that a released registration must give its place back.
     for round in 0..100 {
         let keys = match d.provider.register(range) {
             Ok(keys) => keys,

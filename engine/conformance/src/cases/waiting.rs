@@ -1,28 +1,29 @@
-//! How long a provider sleeps. It may always wake early; a case fails where it wakes late or never.
+//! How long a provider sleeps. It may always wake up early; a case fails if it wakes up late or
+//! never.
 
 use kvrail_core::provider::{Provider as _, ProviderEvent};
 use kvrail_core::time::Nanos;
 
-use crate::driver::{Driver, PATIENCE, RAIL, need};
-use crate::failure::{Verdict, ensure};
+use crate::driver::{Driver, RAIL, TIME_LIMIT, need};
+use crate::failure::{CaseResult, ensure};
 use crate::rig::Rig;
 
-/// A sleep that is not ended by its reason lasts as long as [`PATIENCE`]; one that is, less than
-/// this.
-const SHORT: Nanos = Nanos(PATIENCE.0 / 4);
+/// The longest sleep that counts as ended by its reason. A sleep that its reason does not end lasts
+/// as long as [`TIME_LIMIT`].
+const SHORT: Nanos = Nanos(TIME_LIMIT.0 / 4);
 
 const fn ms(time: Nanos) -> u64 {
     time.0 / 1_000_000
 }
 
-pub(crate) fn wait_ends_when_the_completions_have_come<R: Rig>() -> Verdict {
+pub(crate) fn wait_ends_when_the_completions_have_come<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let reads = d.full_queue(&mut lane);
     d.post_all(&mut lane, &reads)?;
     let (start, mut left) = (d.rig.now(), R::DEPTH);
     while left > 0 {
-        d.sleep(left, PATIENCE);
+        d.sleep(left, TIME_LIMIT);
         d.take_all()?;
         left = R::DEPTH.saturating_sub(d.done.len() as u32);
         let slept = d.rig.now().since(start);
@@ -32,7 +33,7 @@ pub(crate) fn wait_ends_when_the_completions_have_come<R: Rig>() -> Verdict {
     Ok(())
 }
 
-pub(crate) fn wait_counts_what_is_not_signaled<R: Rig>() -> Verdict {
+pub(crate) fn wait_counts_unsignaled_reads<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     let mut reads = d.full_queue(&mut lane);
@@ -41,8 +42,8 @@ pub(crate) fn wait_counts_what_is_not_signaled<R: Rig>() -> Verdict {
     d.post_all(&mut lane, &reads)?;
     let start = d.rig.now();
     while d.done.is_empty() {
-        // Half of the queue, of which the last READ alone is signaled.
-        d.sleep(R::DEPTH / 2, PATIENCE);
+        // Asks for half of the queue, of which only the last READ is signaled.
+        d.sleep(R::DEPTH / 2, TIME_LIMIT);
         d.take_all()?;
         let slept = d.rig.now().since(start);
         ensure!(
@@ -56,7 +57,7 @@ pub(crate) fn wait_counts_what_is_not_signaled<R: Rig>() -> Verdict {
     Ok(())
 }
 
-pub(crate) fn wait_ends_at_its_time<R: Rig>() -> Verdict {
+pub(crate) fn wait_ends_at_its_time<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let (start, short) = (d.rig.now(), Nanos::from_millis(30));
     while d.rig.now().since(start) < short {
@@ -67,17 +68,17 @@ pub(crate) fn wait_ends_at_its_time<R: Rig>() -> Verdict {
     Ok(())
 }
 
-pub(crate) fn wait_ends_for_a_waker<R: Rig>() -> Verdict {
+pub(crate) fn wait_ends_for_a_waker<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     for _ in 0..3 {
         d.rig.wake(&d.provider);
-        let slept = d.sleep(0, PATIENCE);
+        let slept = d.sleep(0, TIME_LIMIT);
         ensure!(slept < SHORT, "wait slept {} ms over its waker", ms(slept));
     }
     Ok(())
 }
 
-pub(crate) fn wait_ends_for_a_failed_completion<R: Rig>() -> Verdict {
+pub(crate) fn wait_ends_for_a_failed_completion<R: Rig>() -> CaseResult {
     need(R::ABILITIES.checks_remote, "checks of remote keys and ranges")?;
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
@@ -86,8 +87,8 @@ pub(crate) fn wait_ends_for_a_failed_completion<R: Rig>() -> Verdict {
     d.post_all(&mut lane, &[stray])?;
     let start = d.rig.now();
     while d.done.is_empty() {
-        // No completions asked for: an error is a reason all the same.
-        d.sleep(0, PATIENCE);
+        // `completions` is 0, and an error is a reason to return all the same.
+        d.sleep(0, TIME_LIMIT);
         d.take_all()?;
         let slept = d.rig.now().since(start);
         ensure!(slept < SHORT, "wait slept {} ms over a failed completion", ms(slept));
@@ -96,13 +97,13 @@ pub(crate) fn wait_ends_for_a_failed_completion<R: Rig>() -> Verdict {
     Ok(())
 }
 
-pub(crate) fn wait_ends_for_an_event<R: Rig>() -> Verdict {
+pub(crate) fn wait_ends_for_an_event<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     let mut lane = d.open(RAIL)?;
     d.provider.fail(&mut lane.lane);
     let start = d.rig.now();
     while !d.events.contains(&ProviderEvent::LaneFailed(lane.id)) {
-        d.sleep(0, PATIENCE);
+        d.sleep(0, TIME_LIMIT);
         d.take_all()?;
         let slept = d.rig.now().since(start);
         ensure!(slept < SHORT, "wait slept {} ms over LaneFailed", ms(slept));

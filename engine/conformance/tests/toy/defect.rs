@@ -1,11 +1,11 @@
-//! How a toy breaks its contract.
+//! The ways in which the toy provider can break the contract.
 
 use std::cell::Cell;
 
 /// One way to break the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defect {
-    /// None: the toy keeps it.
+    /// The toy keeps the contract.
     Nothing,
     TakesNoPieces,
     OpensOnAnyRail,
@@ -40,8 +40,8 @@ pub enum Defect {
     TellsAFailureAfterTheClose,
     KeepsPlaces,
     WritesAfterTheDrop,
-    DrainsStrangers,
-    FailsStrangers,
+    DrainsForeignLanes,
+    FailsForeignLanes,
     SleepsOverCompletions,
     CountsTheSignaledOnly,
     SleepsTooLong,
@@ -51,6 +51,6 @@ pub enum Defect {
 }
 
 thread_local! {
-    /// What toys that this thread makes from now on do wrong.
+    /// Sets the defect of toys that this thread makes from now on.
     pub static DEFECT: Cell<Defect> = const { Cell::new(Defect::Nothing) };
 }

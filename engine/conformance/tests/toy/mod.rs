@@ -1,5 +1,5 @@
-//! A provider over a plain buffer and a virtual clock, which breaks its contract in one way if
-//! asked to.
+//! A toy: a provider over a plain buffer and a virtual clock, with at most one
+//! [defect](defect::Defect).
 #![allow(unreachable_pub, reason = "a module of one test program")]
 
 pub mod defect;

@@ -1,4 +1,4 @@
-//! The toy as a provider.
+//! The toy's implementation of `Provider`.
 #![allow(unsafe_code, reason = "implements the provider contract, or breaks it on purpose")]
 
 use std::cell::RefCell;
@@ -113,15 +113,15 @@ impl Toy {
     fn find(&self, lane: &ToyLane) -> Option<usize> {
         let state = self.state.borrow();
         let known = state.qps.get(lane.place).is_some_and(|qp| qp.life == lane.life && qp.open);
-        let mine = lane.provider == state.id || state.is(Defect::FailsStrangers);
+        let mine = lane.provider == state.id || state.is(Defect::FailsForeignLanes);
         (known && mine).then_some(lane.place)
     }
 }
 
 // SAFETY: without a defect, bytes are written by `State::write` only: to the pieces of a READ whose
 // destination is registered, before its success is reported; or, for one READ of a lane that
-// failed, until the drain or the close, both of which wait for it or forget it; all of it is gone
-// with the provider. With a defect it breaks that, over memory that is never given back.
+// failed, until the drain or the close, both of which wait for it or forget it; dropping the
+// provider drops all state. With a defect it breaks that, over memory that is never given back.
 unsafe impl Provider for Toy {
     const CHAIN: usize = 16;
     type Unopened = ();
@@ -231,7 +231,7 @@ unsafe impl Provider for Toy {
     fn drain(&mut self, lane: &mut ToyLane, wr_id: WrId) -> Result<(), i32> {
         let place = match self.find(lane) {
             Some(place) => place,
-            None if self.state.borrow().is(Defect::DrainsStrangers) => return Ok(()),
+            None if self.state.borrow().is(Defect::DrainsForeignLanes) => return Ok(()),
             None => return Err(22),
         };
         if lane.provider != self.state.borrow().id {
@@ -255,7 +255,7 @@ unsafe impl Provider for Toy {
     fn close(&mut self, lane: ToyLane) {
         let Some(place) = self.find(&lane) else { return };
         let state = &mut *self.state.borrow_mut();
-        // A control thread does one thing after the other, except where it is slow to begin with.
+        // A control thread does one thing after the other, unless the rig is the slow one.
         state.qps[place].close_at = state.now + LATE_CLOSE;
     }
 
@@ -294,7 +294,7 @@ unsafe impl Provider for Toy {
     }
 }
 
-/// From `close` to `LaneClosed`.
+/// The time from `close` to `LaneClosed`.
 const LATE_CLOSE: u64 = 4_000;
 
 impl Drop for Toy {

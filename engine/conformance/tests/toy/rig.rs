@@ -1,4 +1,4 @@
-//! The toy's rig.
+//! The rig that runs the suite over the toy.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! What a toy is made of, and what happens as its clock moves.
+//! The state of a toy, and how it changes as its clock moves.
 #![allow(unsafe_code, reason = "READs write to registered memory")]
 
 use std::collections::VecDeque;
@@ -18,9 +18,9 @@ pub const DEPTH: u32 = 8;
 pub const PLACES: usize = 12;
 pub const BASE: u64 = 0x4000_0000;
 pub const RKEY: u32 = 0x77;
-/// What one wr takes.
+/// The time that one wr takes.
 const WR: u64 = 1_000;
-/// How long bytes of a flushed READ may still land, and what changing a QP takes.
+/// How long bytes of a flushed READ may still land, and how long changing a QP takes.
 const LATE: u64 = 5_000;
 pub const NEVER: u64 = u64::MAX;
 
@@ -28,7 +28,7 @@ pub const NEVER: u64 = u64::MAX;
 pub struct Wr {
     pub wr_id: WrId,
     pub signaled: bool,
-    /// `None`: the drain.
+    /// The READ; `None` for the drain wr.
     pub read: Option<(Read, Vec<Piece>)>,
 }
 
@@ -42,12 +42,12 @@ pub struct ToyQp {
     pub queue: VecDeque<Wr>,
     /// Entries in use.
     pub used: u32,
-    /// Unsignaled successes that nothing has retired.
+    /// Unsignaled successes whose places no completion has freed yet.
     pub untold: u32,
     pub next_at: u64,
     pub fail_at: u64,
     pub close_at: u64,
-    /// Bytes that still land, and when.
+    /// Bytes that are still to land, and their time.
     pub late: VecDeque<(u64, Read, Vec<Piece>)>,
 }
 
@@ -63,7 +63,7 @@ pub struct State {
     pub cqs: [VecDeque<(Wc, usize, u32, u32)>; RAILS],
     pub events: VecDeque<ProviderEvent>,
     pub woken: Arc<AtomicBool>,
-    /// wrs that have ended, and those of them that were signaled.
+    /// How many wrs have ended, and how many of these were signaled.
     pub ended: u64,
     pub ended_signaled: u64,
 }
@@ -89,7 +89,7 @@ impl State {
         self.defect == defect
     }
 
-    /// What changing a QP takes.
+    /// How long changing a QP takes.
     pub fn control(&self) -> u64 {
         if self.slow { 1_000_000 } else { LATE }
     }
@@ -102,8 +102,8 @@ impl State {
         times.min().unwrap_or(NEVER)
     }
 
-    /// Moves the clock to the next thing that happens, if that is by `until`. Says whether there
-    /// was one.
+    /// Moves the clock to the next thing that happens, if that is not after `until`. Returns
+    /// whether there was one.
     pub fn step(&mut self, until: u64) -> bool {
         let next = self.next_time();
         if next > until || next == NEVER {
@@ -163,7 +163,7 @@ impl State {
         let told_failed = qp.fail_at != NEVER;
         let id = qp.id;
         if self.defect == Defect::WritesAfterTheClose {
-            // What is queued lands all the same.
+            // Queued bytes land all the same.
             for wr in std::mem::take(&mut qp.queue) {
                 qp.late.extend(wr.read.map(|(read, pieces)| (self.now + LATE, read, pieces)));
             }

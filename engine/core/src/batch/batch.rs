@@ -171,7 +171,9 @@ impl<'s> Batch<'s> {
     }
 
     /// Adds the READ of `page` into `slot`. The batch owns the slot from now on.
+    ///
     /// # Errors
+    ///
     /// The page does not fit the slot, their layouts differ, they are not of this engine, or the
     /// batch is full. The slot comes back.
     // Always inlined: passing a page, a slot and a result through memory would cost more than the
@@ -211,7 +213,9 @@ impl<'s> Batch<'s> {
 
     /// Adds the READ of `page` into `slot` by a plan: the bytes land directly in the layout of the
     /// slot. Bytes of the slot that the plan does not write stay unchanged.
+    ///
     /// # Errors
+    ///
     /// As [`read`](Self::read), or the plan does not read such pages, does not write such slots, or
     /// is another engine's. The slot comes back.
     pub fn read_with(

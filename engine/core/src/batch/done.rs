@@ -48,7 +48,9 @@ pub struct DonePage {
 
 impl DonePage {
     /// Whether the page arrived.
+    ///
     /// # Errors
+    ///
     /// Why the page did not arrive.
     pub fn result(&self) -> Result<(), PageError> {
         self.result

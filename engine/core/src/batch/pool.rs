@@ -196,7 +196,9 @@ impl Buffer<'_> {
     }
 
     /// Page `i`.
+    ///
     /// # Panics
+    ///
     /// If `i` is not below the capacity.
     #[inline]
     pub(crate) fn page_mut(&mut self, i: u32) -> &mut Page {

@@ -4,7 +4,7 @@ use super::state::{Engine, WCS};
 use crate::events::{EngineEvent, EventSink};
 use crate::id::RailIndex;
 use crate::lane::record::{Record, Run};
-use crate::lane::{Fatal, LaneState};
+use crate::lane::{Completed, Fatal, LaneState};
 use crate::limits::narrow;
 use crate::page::list::{PageLink, PageRef};
 use crate::page::{Page, PageTable, Phase};
@@ -23,6 +23,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Returns how many batches are done.
     #[inline]
     pub fn poll(&mut self, now: Time) -> usize {
+        self.sink.check();
         self.emit_time(now);
         for _ in 0..EVENTS {
             let Some(event) = self.provider.next_event() else { break };
@@ -92,14 +93,24 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let wc = &self.arrivals.wcs[at];
         let id = wc.wr_id().lane();
         let index = id.index();
-        let Some(lane) = self.lanes.get(index).filter(|lane| lane.id == id) else {
+        let Some(lane) = self.lanes.get_mut(index).filter(|lane| lane.id == id) else {
             self.rails[rail].stats.stale += 1;
             return;
         };
         let covered = lane.covered(wc.wr_id().seq());
         if covered <= lane.outstanding() && wc.status().is_success() {
             match lane.state {
-                LaneState::Up => return self.advance(index, covered, now),
+                LaneState::Up => {
+                    // `heard` takes the whole engine: only behind it the lane is looked up again.
+                    let lane = if self.rails.silent_count > 0 {
+                        self.heard(index);
+                        &mut self.lanes[index]
+                    } else {
+                        lane
+                    };
+                    let done = lane.complete(covered, now);
+                    return self.advance(index, done, now);
+                }
                 LaneState::Failing | LaneState::Draining | LaneState::Closing if lane.fatal.is_none() => {
                     return self.advance_dying(index, covered);
                 }
@@ -144,19 +155,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// The `n` oldest wrs of a lane in use have succeeded.
+    /// The oldest wrs of a lane in use have succeeded.
     #[inline]
-    fn advance(&mut self, index: usize, n: u32, now: Time) {
-        if self.rails.silent_count > 0 {
-            self.heard(index);
-        }
-        let lane = &mut self.lanes[index];
-        let (peer, rail, fresh) = (lane.peer, usize::from(lane.rail), lane.fresh);
-        let (mut seq, head) = (lane.tail, lane.tail.wrapping_add(n));
-        lane.tail = head;
-        lane.since = now;
-        if fresh {
-            lane.fresh = false;
+    fn advance(&mut self, index: usize, done: Completed, now: Time) {
+        let Completed { peer, rail, first, from: mut seq, to: head } = done;
+        let (n, rail) = (head.wrapping_sub(seq), usize::from(rail));
+        if first {
             self.repairs.path(peer, rail).failures = 0;
         }
         let (mut bytes, mut pages) = (0, 0);

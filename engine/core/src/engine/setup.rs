@@ -274,7 +274,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Adds a peer. Pages can be read from it once it has a region and a lane.
+    ///
     /// # Errors
+    ///
     /// The table of peers is full.
     pub fn add_peer(&mut self) -> Result<PeerId, PeerError> {
         let limit = self.peers.len();
@@ -292,9 +294,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     /// Removes a peer. Its unposted pages fail at once, its lanes are flushed and destroyed, and
     /// its place becomes free when they are.
+    ///
     /// # Errors
+    ///
     /// The peer was removed already, or is another engine's.
     pub fn remove_peer(&mut self, id: PeerId, now: Time) -> Result<(), PeerError> {
+        self.sink.check();
         self.peers.find(id).ok_or(PeerError::NoPeer)?;
         let index = id.index;
         self.emit_time(now);
@@ -336,7 +341,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Adds a region that the peer has published.
+    ///
     /// # Errors
+    ///
     /// A number of the offer cannot work, the peer is unknown, or the table of remote regions is
     /// full.
     pub fn add_region(&mut self, id: PeerId, offer: &RegionOffer) -> Result<RemoteRegion, OfferError> {
@@ -368,7 +375,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Takes a connected lane into use. The provider opens it, and from then on the engine owns it.
+    ///
     /// # Errors
+    ///
     /// The peer is unknown, there is no such path, the depth cannot be used, the completion queue
     /// could overrun, the table of lanes is full, or the provider cannot open the lane. The lane is
     /// released then.

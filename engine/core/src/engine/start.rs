@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU16, Ordering};
 
 use kvrail_layouts::plan::Limits;
 
-use super::state::{Arrivals, Engine, Sweep, WCS};
+use super::state::{Arrivals, Engine, Sink, Sweep, WCS};
 use crate::batch::in_flight::InFlight;
 use crate::batch::landing::Landing;
 use crate::batch::pool::{Held, Pool};
@@ -63,7 +63,8 @@ impl EngineStartError {
     }
 }
 
-/// Tells engines of one process apart, so that a slot of one is refused by another.
+/// The next number of an engine. Numbers distinguish the engines of a process, so that an engine
+/// refuses slots of another.
 static NEXT_TAG: AtomicU16 = AtomicU16::new(1);
 
 /// The number after `tag`; `None` when the numbers are used up. Only in a fuzz target numbers are
@@ -203,7 +204,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         let pool = Pool::new(parts.heads, parts.pages, parts.free, layouts.table(), chunk_shift, tag);
         Ok(Self {
             provider: ManuallyDrop::new(provider),
-            events,
+            sink: Sink::new(events),
             chunk_shift,
             tag,
             rails: Rails::new(parts.rails, &config),

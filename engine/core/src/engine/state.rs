@@ -31,7 +31,7 @@ pub(super) const WCS: usize = 32;
 #[derive(Debug)]
 pub struct Engine<'s, P: Provider, E: EventSink = NoEvents> {
     pub(super) provider: ManuallyDrop<P>,
-    pub(super) events: E,
+    pub(super) sink: Sink<E>,
     pub(super) config: EngineConfig,
     /// The binary logarithm of `config.chunk_bytes`.
     pub(super) chunk_shift: u8,
@@ -49,6 +49,44 @@ pub struct Engine<'s, P: Provider, E: EventSink = NoEvents> {
     pub(super) in_flight: InFlight<'s>,
     pub(super) sweep: Sweep,
     pub(super) arrivals: Arrivals,
+}
+
+/// The sink of an engine's events.
+///
+/// The engine calls it in the middle of its work: READs may have been posted that are not noted in
+/// their pages yet. If such a call panics, the engine must not go on. It could post those pages a
+/// second time, or give back a slot into which the hardware still writes.
+#[derive(Debug)]
+pub(super) struct Sink<E> {
+    events: E,
+    /// Whether a call of the sink has not returned.
+    interrupted: bool,
+}
+
+impl<E: EventSink> Sink<E> {
+    pub(super) const fn new(events: E) -> Self {
+        Self { events, interrupted: false }
+    }
+
+    #[inline(always)]
+    pub(super) fn event(&mut self, event: EngineEvent) {
+        self.interrupted = true;
+        self.events.event(event);
+        self.interrupted = false;
+    }
+
+    /// # Panics
+    ///
+    /// If a call of the sink has panicked.
+    #[inline(always)]
+    pub(super) fn check(&self) {
+        if E::ENABLED {
+            assert!(
+                !self.interrupted,
+                "the engine's event sink has panicked in the middle of the engine's work: drop the engine"
+            );
+        }
+    }
 }
 
 /// How far the search for silent and stalled lanes has come.
@@ -140,12 +178,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     /// The sink of the engine's events.
     pub const fn events(&self) -> &E {
-        &self.events
+        &self.sink.events
     }
 
     /// The sink of the engine's events, to be changed.
     pub const fn events_mut(&mut self) -> &mut E {
-        &mut self.events
+        &mut self.sink.events
     }
 
     /// Hands an event to the sink. Without a sink `event` is not called, and the call costs
@@ -154,7 +192,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     pub(super) fn emit(&mut self, event: impl FnOnce(&mut Self) -> EngineEvent) {
         if E::ENABLED {
             let event = event(self);
-            self.events.event(event);
+            self.sink.event(event);
         }
     }
 
@@ -162,7 +200,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     #[inline(always)]
     pub(super) fn emit_time(&mut self, now: Time) {
         if E::ENABLED {
-            self.events.time(now);
+            self.sink.events.time(now);
         }
     }
 

@@ -77,6 +77,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         now: Time,
         deadline: Time,
     ) -> Result<Ticket, Rejected<'s>> {
+        self.sink.check();
         if let Err(error) = self.admissible(&mut batch, now, deadline) {
             return Err(Rejected { batch, error });
         }

@@ -47,8 +47,8 @@ impl<'s, L> Lanes<'s, L> {
     }
 
     #[inline]
-    pub(crate) fn get(&self, lane: usize) -> Option<&Lane<L>> {
-        self.all.get(lane)
+    pub(crate) fn get_mut(&mut self, lane: usize) -> Option<&mut Lane<L>> {
+        self.all.get_mut(lane)
     }
 
     /// The record of wr `seq` of a lane.

@@ -61,6 +61,17 @@ pub(crate) struct Fatal {
     pub(crate) vendor_err: u32,
 }
 
+/// wrs of a lane that have completed: those from number `from` on, before `to`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completed {
+    pub(crate) peer: u16,
+    pub(crate) rail: u8,
+    /// Nothing had completed on the lane before.
+    pub(crate) first: bool,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+}
+
 /// The place of a lane.
 // The fields that posting and completing touch are in the first cache line.
 #[derive(Debug)]
@@ -130,6 +141,17 @@ impl<L> Lane<L> {
     #[inline]
     pub(crate) fn room(&self) -> u32 {
         if !self.hold.is_empty() { 0 } else { self.credits - self.outstanding() }
+    }
+
+    /// The `n` oldest outstanding wrs have completed.
+    #[inline]
+    pub(crate) fn complete(&mut self, n: u32, now: Time) -> Completed {
+        let (from, to) = (self.tail, self.tail.wrapping_add(n));
+        self.tail = to;
+        self.since = now;
+        let first = self.fresh;
+        self.fresh = false;
+        Completed { peer: self.peer, rail: self.rail, first, from, to }
     }
 
     /// How many wrs a completion of `seq` covers, from the oldest outstanding wr on; 1 if it is

@@ -220,6 +220,7 @@ impl Slot {
     /// user, since [`unmark`](Self::unmark) drops it.
     ///
     /// # Panics
+    ///
     /// If `offset` is beyond the slot.
     pub(crate) fn share(&self, offset: u32, place: u32) -> Self {
         assert!(offset < self.len, "a view of a slot lies within it");

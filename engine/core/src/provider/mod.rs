@@ -1,4 +1,4 @@
-//! What an engine asks of the thing that moves bytes.
+//! The interface between an engine and a provider: the code that moves bytes.
 //!
 //! A provider is *all rails of one engine thread*: one completion queue per rail, any number of
 //! lanes (QPs) on each. The engine hands it READ descriptors and gets completions back. The engine

@@ -106,7 +106,9 @@ pub trait Post {
     ///
     /// It counts as one descriptor of the commit. The engine calls it only if `sges` is greater
     /// than 1.
+    ///
     /// # Panics
+    ///
     /// The default panics: a provider whose `sges` is greater than 1 implements this method.
     fn scatter(&mut self, read: Read, pieces: &[Piece]) {
         let _ = (read, pieces);

@@ -50,7 +50,7 @@ pub(crate) struct Rail {
     pub(crate) stats: RailStats,
 }
 
-/// What a rail has done since the engine started.
+/// Counters of a rail since the engine started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RailStats {
     /// Wrs posted.

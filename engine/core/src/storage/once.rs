@@ -96,7 +96,7 @@ impl<
         self.start_with_events(provider, config, NoEvents)
     }
 
-    /// The same with a sink for the engine's [events](crate::events):
+    /// As [`start`](Self::start), with a sink for the engine's [events](crate::events):
     /// [`Engine::start_with_events`].
     ///
     /// # Errors

@@ -104,7 +104,9 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
     }
 
     /// Encodes one READ into the next template.
+    ///
     /// # Panics
+    ///
     /// If `N` READs have been encoded already.
     #[inline]
     pub fn push(&mut self, read: &Read) {
@@ -120,6 +122,7 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
     /// Encodes uniform READs into the next templates, and signals the last.
     ///
     /// # Panics
+    ///
     /// If these would be more than `N` in all.
     // Not inlined, so that its loop has all registers.
     #[inline(never)]
@@ -173,6 +176,7 @@ impl<const N: usize, const S: usize> Posting<'_, '_, N, S> {
     /// Encodes one READ of several pieces into the next template.
     ///
     /// # Panics
+    ///
     /// If `N` READs have been encoded already, or there are no pieces or more than `S`.
     #[inline]
     pub fn push_scattered(&mut self, read: &Read, pieces: &[Piece]) {

@@ -1,5 +1,5 @@
-//! One engine over the model: peers with published pages, a reader with slots, and an owner that
-//! overwrites them by the rules.
+//! What most tests share: an engine over the model, peers with published pages, destination slots,
+//! and an owner that overwrites its pages by the rules of the publication table.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 #![allow(unsafe_code, reason = "destination memory is owned by the harness and outlives the engine")]
 #![allow(clippy::cast_possible_wrap, reason = "small numbers of tests")]
@@ -67,8 +67,8 @@ pub fn keys(of: u32) -> [u32; MAX_RAILS] {
     core::array::from_fn(|rail| of * 100 + rail as u32)
 }
 
-/// The byte that fills slot `slot` of owner `salt` in publication `count`: the next publication's
-/// and the neighbours' differ.
+/// The byte that fills slot `slot` of owner `salt` in publication `count`. It differs from those of
+/// the next publication and of the neighbouring slots.
 pub fn byte(salt: u8, slot: usize, count: u32) -> u8 {
     (salt.wrapping_mul(71)).wrapping_add(slot as u8 * 3).wrapping_add((count as u8).wrapping_mul(37)) | 1
 }
@@ -101,21 +101,21 @@ impl Owner {
         sim.with_memory(self.memory, |bytes| bytes[at..at + 16].copy_from_slice(&value.to_bytes()));
     }
 
-    /// First step of overwriting: the entry goes invalid.
+    /// First step of overwriting: makes the entry invalid.
     pub fn invalidate(&mut self, sim: &Sim<'_>, slot: usize) {
         let generation = Generation(self.entries[slot].generation.0 & !1);
         self.entries[slot].generation = generation;
         self.write_entry(sim, slot, self.entries[slot]);
     }
 
-    /// Second: some of the bytes change.
+    /// Second step: changes some of the bytes.
     pub fn scribble(&mut self, sim: &Sim<'_>, slot: usize, from: usize, to: usize) {
         let b = byte(self.salt, slot, self.counts[slot] + 1);
         let at = slot * STRIDE;
         sim.with_memory(self.memory, |bytes| bytes[at + from..at + to].fill(b));
     }
 
-    /// Last: all bytes are there, and the entry is valid again.
+    /// Last step: writes all bytes, and makes the entry valid again.
     pub fn publish(&mut self, sim: &Sim<'_>, slot: usize, nonce: u32) -> Location {
         self.scribble(sim, slot, 0, PAGE);
         self.counts[slot] += 1;
@@ -138,7 +138,7 @@ impl Owner {
 
 /// Destination memory that outlives the engine, and its slots.
 pub struct Destination {
-    // Kept alive; written through the slots only.
+    // Keeps the memory alive; only slots write it.
     _memory: Box<[u8]>,
     pub range: MemoryRange,
 }
@@ -162,7 +162,7 @@ impl Destination {
     }
 }
 
-/// An engine in a box of the test's.
+/// Starts an engine over a storage that the test owns.
 pub fn start<'s, 'm>(
     state: &'s mut SmallState,
     sim: &'m Sim<'m>,
@@ -194,7 +194,7 @@ pub fn by_token() -> Geometry {
     rows(&[Level::Axis(AxisKind::Token), Level::Axis(AxisKind::Layer)])
 }
 
-/// The same, layer by layer: what [`turned`] makes of them.
+/// Pages of [`rows`], layer by layer: the destination of [`turned`].
 pub fn by_layer() -> Geometry {
     rows(&[Level::Axis(AxisKind::Layer), Level::Axis(AxisKind::Token)])
 }
@@ -221,7 +221,7 @@ pub fn connect<'m, E: EventSink>(
     (peer, region, made)
 }
 
-/// A batch of pages of one owner, none of which may be in use.
+/// Fills a batch with the first `pages` pages of one owner, each into the next slot.
 pub fn fill<'s, E: EventSink>(
     engine: &mut Engine<'s, SimRails<'_>, E>,
     owner: &Owner,
@@ -236,7 +236,7 @@ pub fn fill<'s, E: EventSink>(
     batch
 }
 
-/// One lane between any two rails, that keeps its READs at the responder.
+/// Attaches one lane between any two rails, which may have 32 READs at the responder.
 pub fn lane<'m>(
     engine: &mut Engine<'_, SimRails<'m>>,
     sim: &Sim<'m>,
@@ -287,13 +287,13 @@ pub fn rows(order: &[Level]) -> Geometry {
     .expect()
 }
 
-/// From token-major pages into layer-major slots: the tokens that are selected. 5 pieces of 500
-/// bytes each token at the destination, one run at the source.
+/// The plan from token-major pages into layer-major slots for the selected tokens. A token is one
+/// run at the source, and 5 pieces of 500 bytes at the destination.
 pub fn turned(selection: Selection) -> Plan {
     Plan::between(&by_token(), &by_layer(), selection).unwrap()
 }
 
-/// Where byte `at` of a page that has been turned comes from.
+/// The byte of the source from which byte `at` of a turned page comes.
 pub fn turned_from(at: usize) -> usize {
     let (row, byte) = (at / 500, at % 500);
     let (layer, token) = (row / 4, row % 4);

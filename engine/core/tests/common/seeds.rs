@@ -1,7 +1,6 @@
-//! Seeds of random tests: which ones are run, and how a failure is run again.
-//!
-//! `KVRAIL_SEED=N` runs that one alone, in every random test that is started with it. Tests of
-//! other crates include this file, also in crates without std.
+//! Seeds of random tests: which seeds run, and how a failed seed is run again. With `KVRAIL_SEED=N`
+//! every random test that is started with it runs seed `N` alone. Tests of other crates include
+//! this file, also in crates without std.
 #![allow(dead_code, unreachable_pub, reason = "not every test that includes this uses all of it")]
 
 use std::borrow::ToOwned;
@@ -11,14 +10,14 @@ use std::process::Command;
 use std::string::String;
 use std::{eprintln, format};
 
-/// What the environment may say, and what it says then.
+/// The environment variables that tests read, and their meaning.
 const KNOWN: [&str; 3] = ["KVRAIL_SEED", "KVRAIL_FIRST_SEED", "KVRAIL_SCHEDULES"];
 
-/// The number in a variable of the environment; `None` when it is not set.
+/// The number in an environment variable; `None` if the variable is not set.
 ///
 /// # Panics
-///
-/// When it holds something else, or a variable is set that looks like one of [`KNOWN`] and is none.
+/// If the variable holds something else, or a variable is set whose name resembles one of
+/// [`KNOWN`].
 pub fn number(name: &str) -> Option<u64> {
     for (other, _) in std::env::vars_os() {
         let other = other.to_string_lossy().into_owned();
@@ -29,14 +28,14 @@ pub fn number(name: &str) -> Option<u64> {
     Some(parse(name, &value.to_string_lossy()).unwrap_or_else(|expected| panic!("{expected}")))
 }
 
-/// The number in `value`, or what was expected.
+/// The number in `value`, or a text that says what was expected.
 pub fn parse(name: &str, value: &str) -> Result<u64, String> {
     value.parse().map_err(|_| {
         format!("{name} is {value:?}: expected a decimal number from 0 to {}, as in {name}=117", u64::MAX)
     })
 }
 
-/// The sources that this test was built from: the commit if there is one, else the version.
+/// The sources that this test was built from: the commit, or the version if there is none.
 pub fn sources() -> String {
     let version = concat!("version ", env!("CARGO_PKG_VERSION"));
     let git = Command::new("git")
@@ -58,8 +57,7 @@ pub fn sources() -> String {
     }
 }
 
-/// How a seed of this test program is run again. `test` is the random test's name, or the part of
-/// it that no other random test has.
+/// The command that runs the random test `test` of this test program again with this seed.
 pub fn again(test: &str, seed: u64) -> String {
     let (package, program) = (env!("CARGO_PKG_NAME"), env!("CARGO_CRATE_NAME"));
     let program =
@@ -67,7 +65,7 @@ pub fn again(test: &str, seed: u64) -> String {
     format!("KVRAIL_SEED={seed} cargo test -p {package} {program} {test} -- --nocapture ({})", sources())
 }
 
-/// Runs the random test `test` with each of these seeds, or with that in `KVRAIL_SEED` alone. Says
+/// Runs the test `test` with each of these seeds, or only with that in `KVRAIL_SEED`. Returns
 /// whether it ran all.
 pub fn each(test: &str, seeds: Range<u64>, mut run: impl FnMut(u64)) -> bool {
     let only = number("KVRAIL_SEED");

@@ -1,9 +1,10 @@
-//! Random schedules of faults: whatever order completions, errors, partial posts, lost completions,
-//! rail losses, evictions and deadlines come in, every chunk is accounted for exactly once, every
-//! slot comes back when nothing can write into it any more, and no page is wrong.
+//! Random schedules of faults. In whatever order completions, errors, partial posts, lost
+//! completions, rail losses, evictions and deadlines come, every chunk is accounted for exactly
+//! once, every slot comes back when nothing can write into it any more, and no page is wrong.
 //!
-//! The model records what the engine must never do (`Violation`): post without credits, overrun a
-//! completion queue, drain too early, let a READ write into memory that was given back.
+//! The model records each promise that the engine breaks (`Violation`): posting without credits,
+//! overrunning a completion queue, draining too early, letting a READ write into memory that was
+//! given back.
 #![allow(missing_docs, reason = "tests")]
 
 #[path = "../common/mod.rs"]
@@ -25,7 +26,7 @@ use kvrail_sim::sim::{self, Delay, Faults, Odds, RailSpec, Rate, Sim};
 use trace::Trace;
 use world::{OWNERS, Tally, World, range};
 
-/// How many are run, unless `KVRAIL_SCHEDULES` says otherwise.
+/// How many schedules run, unless `KVRAIL_SCHEDULES` is set.
 const SCHEDULES: u64 = 20_000;
 const DEST: usize = 24;
 
@@ -41,7 +42,8 @@ fn faults(rng: &mut Rng) -> Faults {
         unknown: odds(25, 60_000),
         drain_lost: odds(25, 500_000),
         drain_refused: odds(25, 500_000),
-        // A lane that can never be destroyed keeps its slots for ever, by design: its own test.
+        // A lane that can never be destroyed keeps its slots for ever, by design; another test has
+        // it.
         close_hangs: Odds::NEVER,
         announced: odds(25, 1_000_000),
     }
@@ -149,7 +151,7 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
         world.engine.remove_peer(peer, world.sim.now()).unwrap();
         world.poll();
     }
-    // Whatever happened: everything ends.
+    // Whatever happened, every batch ends.
     world.poll();
     let end = world.sim.now() + Nanos::from_secs(2);
     let mut polls = 0;
@@ -162,7 +164,7 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
         world.mend();
     }
     assert!(world.flying.iter().all(Option::is_none), "a batch is missing");
-    assert_eq!(world.free.len(), DEST, "every slot is home");
+    assert_eq!(world.free.len(), DEST, "every slot is back");
     world.engine.stop(world.sim.now());
     while world.engine.lanes_dying() > 0 {
         polls += 1;
@@ -183,11 +185,11 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
     world.tally
 }
 
-/// The most schedules of one run: engines of a process are counted, in 16 bits.
+/// The most schedules of one run: a process can number 65,534 engines.
 const MOST: u64 = 65_000;
 
-/// Others in each run, so that each run looks for what the ones before have not found. Which ones
-/// they are is said, and any of them can be run again.
+/// The seeds of this run. They differ from run to run, so that each run can find what earlier runs
+/// have not found. A run prints its seeds, and any of them can be run again.
 fn seeds() -> Range<u64> {
     let (first, count) = (number("KVRAIL_FIRST_SEED"), number("KVRAIL_SCHEDULES"));
     if let Some(seed) = number("KVRAIL_SEED") {
@@ -229,7 +231,10 @@ fn schedules_of_faults() {
         trace.clear();
         let run = std::panic::AssertUnwindSafe(|| schedule(seed, &mut storage, &mut bytes, &mut trace));
         let tally = std::panic::catch_unwind(run).unwrap_or_else(|cause| {
-            eprintln!("what the engine did before that, in model time:\n{trace}");
+            eprintln!(
+                "the engine's events before that, in model time:
+{trace}"
+            );
             eprintln!("schedule {seed} fails; run it again: {}", again("schedules_of_faults", seed));
             std::panic::resume_unwind(cause)
         });
@@ -265,7 +270,8 @@ fn schedules_of_faults() {
         sum.stale
     );
     if !only {
-        // The schedules reach what they are for: so many of each in a hundred schedules.
+        // The schedules cover each case often enough: at least this many times in a hundred
+        // schedules.
         let per_cent = |count: u64| count * 100 / (seeds.end - seeds.start);
         let reached = [
             ("hits", sum.hits, 900),

@@ -6,7 +6,7 @@ use std::fmt;
 use kvrail_core::events::{EngineEvent, EventSink};
 use kvrail_core::time::Time;
 
-/// How many are kept.
+/// How many events are kept.
 const KEPT: usize = 200;
 
 /// Keeps the last events, each with the time of the call in which it happened, and counts the

@@ -1,5 +1,5 @@
-//! What a schedule acts on: an engine, its peers and their owners, the batches in flight, and what
-//! must hold of them.
+//! The state of a schedule: an engine, its peers and their owners, the batches in flight, and the
+//! checks of their results.
 #![allow(unreachable_pub, reason = "a module of one test program")]
 
 use std::ops::Range;
@@ -22,7 +22,7 @@ use crate::trace::Trace;
 
 pub const OWNERS: usize = 2;
 
-/// What the harness knows of a batch in flight.
+/// A batch in flight, and the expected bytes of its slots.
 pub struct Flying {
     pub ticket: Ticket,
     pub submitted: Time,
@@ -32,15 +32,15 @@ pub struct Flying {
     pub slots: Vec<usize>,
 }
 
-/// A page of a batch: at which place the slot is that it lands in, and what it must fill there with
-/// what.
+/// A page of a batch: the place of the slot that it lands in, the bytes that it fills there, and
+/// their value.
 pub struct Part {
     pub first: usize,
     pub location: Location,
     pub tokens: Range<usize>,
     pub layer_major: bool,
     pub expected: u8,
-    /// Its bytes are whatever was in the owner's slot: nothing was asked to be proven.
+    /// Whether it was read without validation, so that its bytes may be any.
     pub unvalidated: bool,
 }
 
@@ -86,9 +86,9 @@ pub struct World<'s, 'm, 't> {
     pub free: Vec<Slot>,
     pub flying: Vec<Option<Flying>>,
     pub plans: [PlanRef; 3],
-    /// No owner overwrites anything: no page may be missed.
+    /// Whether no owner overwrites anything, so that no page may be a miss.
     pub calm: bool,
-    /// Deadlines are multiples of this: of 1, or of so much that many are the same.
+    /// Deadlines are multiples of this: of 1, or of a number so large that many are equal.
     pub grain: u64,
     /// Entries of the send queues of lanes.
     pub depth: u32,
@@ -108,7 +108,7 @@ impl World<'_, '_, '_> {
         let mut pages: Vec<Part> = Vec::new();
         let mut slots = Vec::new();
         if self.rng.chance(40) {
-            self.fill_alike(&mut batch, &mut pages, &mut slots);
+            self.fill_uniform(&mut batch, &mut pages, &mut slots);
         }
         // None where all are alike.
         let others = if pages.is_empty() || self.rng.chance(20) { 1 + self.rng.below(9) } else { 0 };
@@ -131,7 +131,7 @@ impl World<'_, '_, '_> {
             };
             let all = "every page fits its slot";
             match self.rng.below(6) {
-                // As it is, in another layout, or the halves of two pages in one slot.
+                // A page without a plan, by a plan, or the halves of two pages in one slot.
                 0..3 => {
                     batch.read(page, slot).expect(all);
                     pages.push(part(0..4, false));
@@ -198,9 +198,9 @@ impl World<'_, '_, '_> {
         }
     }
 
-    /// Pages that are alike, mostly of one owner and of slots in a row: validated, unvalidated, or
-    /// some of each.
-    pub fn fill_alike(&mut self, batch: &mut Batch<'_>, pages: &mut Vec<Part>, slots: &mut Vec<usize>) {
+    /// Fills a batch with uniform pages, mostly of one owner and of consecutive slots: validated,
+    /// unvalidated, or some of each.
+    pub fn fill_uniform(&mut self, batch: &mut Batch<'_>, pages: &mut Vec<Part>, slots: &mut Vec<usize>) {
         let mut which = self.rng.below(OWNERS as u64) as usize;
         let unvalidated = [0, 0, 100, 100, 30][self.rng.below(5) as usize];
         let mut at = self.rng.below(SLOTS as u64) as usize;
@@ -286,7 +286,11 @@ impl World<'_, '_, '_> {
                                 part.location,
                                 part.expected
                             );
-                            assert_eq!(results[i], Ok(()), "a slot is good if all of its pages are");
+                            assert_eq!(
+                                results[i],
+                                Ok(()),
+                                "the result of a slot is Ok if all of its pages arrived"
+                            );
                             self.tally.shared += u64::from(i != page.index);
                             self.tally.turned += u64::from(part.layer_major);
                             self.tally.unvalidated += u64::from(part.unvalidated);
@@ -294,7 +298,7 @@ impl World<'_, '_, '_> {
                         self.tally.hits += 1;
                     }
                     Err(PageError::Miss(miss)) => {
-                        assert!(!self.calm, "nothing was overwritten: {miss}");
+                        assert!(!self.calm, "a miss though no owner overwrote a page: {miss}");
                         self.tally.misses += 1;
                     }
                     Err(PageError::Fault { .. }) => self.tally.faults += 1,
@@ -304,7 +308,7 @@ impl World<'_, '_, '_> {
                     }
                     Err(PageError::PeerGone) => self.tally.gone += 1,
                     Err(PageError::SetAside { until, .. }) => {
-                        assert!(until > flying.submitted, "it was to be read again by then");
+                        assert!(until > flying.submitted, "the set-aside time had passed");
                         self.tally.aside += 1;
                     }
                     Err(error) => panic!("a reason that this test does not know: {error}"),
@@ -313,7 +317,7 @@ impl World<'_, '_, '_> {
                 self.sim.protect(range(&page.slot)).unwrap();
                 self.free.push(page.slot);
             }
-            assert_eq!(back, flying.slots, "each slot comes back once, in its place");
+            assert_eq!(back, flying.slots, "each slot comes back once, in the order of the batch");
         }
         // Each batch that is late has been reported by now: by its result above, or as overdue.
         for flying in self.flying.iter().flatten() {
@@ -336,8 +340,8 @@ impl World<'_, '_, '_> {
         }
     }
 
-    /// A peer is removed in the middle of everything, or one that was is added again, with the
-    /// lanes that can be made.
+    /// Removes a peer in the middle of everything, or adds a removed one again, with the lanes that
+    /// can be connected.
     pub fn come_and_go(&mut self) {
         let which = self.rng.below(OWNERS as u64) as usize;
         if self.peers[which].is_some() && self.rng.chance(85) {

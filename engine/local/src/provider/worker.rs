@@ -165,8 +165,7 @@ impl<T: LaneTransport> Worker<T> {
         }
         let retires = std::mem::take(&mut lane.uncovered) + 1;
         let failed_now = !ok && !std::mem::replace(&mut lane.failed, true);
-        // Where the engine's thread has asked for the failure, `Command::Fail` reports it in its
-        // turn.
+        // If the engine's thread has requested the failure, `Command::Fail` reports it in its turn.
         let report = failed_now && !lane.failing.load(Ordering::Relaxed);
         let pushed =
             self.completions.push(Completion { wr_id, status, qp_num: lane.qp_num, retires, lane_index });

@@ -102,12 +102,12 @@ impl ShmExporter {
         let welcome = hello::welcome(address.answer, &regions);
         let fds = segments.iter().map(|s| s.fd().as_raw_fd());
         let keep = iter::once(stop.as_fd().as_raw_fd()).chain(fds).collect();
-        let (tell, told) = sync_channel(1);
+        let (sender, receiver) = sync_channel(1);
         let (log, lines) = sync_channel(16);
         let body = move |kept: &[BorrowedFd<'_>], own| match SocketListener::bind(&address) {
-            Err(error) => drop(tell.send(Err(error))),
+            Err(error) => drop(sender.send(Err(error))),
             Ok(listener) => {
-                let _ = tell.send(Ok(own));
+                let _ = sender.send(Ok(own));
                 SegmentServer::new(address, &kept[1..], welcome, log).run(&listener, kept[0]);
             }
         };
@@ -125,7 +125,7 @@ impl ShmExporter {
             owner: OwnerProcess::current(),
         };
         let ended = |_| ShmExportError::Thread(io::Error::other("it ended at once"));
-        let bound = told.recv().map_err(ended)?;
+        let bound = receiver.recv().map_err(ended)?;
         let own = bound.map_err(|(step, errno)| ShmExportError::System { step, errno })?;
         if let Err(errno) = own {
             tracing::warn!(

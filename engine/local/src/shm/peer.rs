@@ -191,15 +191,15 @@ impl Shared {
     fn connect(address: &ShmAddress) -> Result<Self, ShmConnectError> {
         let stop = StopSignal::new().map_err(|errno| ShmConnectError::System { step: "eventfd", errno })?;
         let dead = Arc::new(AtomicBool::new(false));
-        let (tell, told) = sync_channel::<Result<MappedSegments, ShmConnectError>>(1);
+        let (sender, receiver) = sync_channel::<Result<MappedSegments, ShmConnectError>>(1);
         let (address, watched) = (*address, Arc::clone(&dead));
         let keep = vec![stop.as_fd().as_raw_fd()];
         let body = move |kept: &[BorrowedFd<'_>], _: Result<(), Errno>| {
             let (socket, mapped) = match connect_and_map(&address) {
                 Ok(mapped) => mapped,
-                Err(error) => return drop(tell.send(Err(error))),
+                Err(error) => return drop(sender.send(Err(error))),
             };
-            let _ = tell.send(Ok(mapped));
+            let _ = sender.send(Ok(mapped));
             watch(&socket, kept[0]);
             watched.store(true, Ordering::Release);
         };
@@ -209,8 +209,7 @@ impl Shared {
         let watcher = unsafe { spawn_isolated("kvrail-watcher", keep, body) };
         let watcher = watcher.map_err(ShmConnectError::Thread)?;
         let ended = |_| ShmConnectError::Thread(std::io::Error::other("it ended at once"));
-        let told = told.recv().map_err(ended).flatten();
-        let (regions, mappings) = match told {
+        let (regions, mappings) = match receiver.recv().map_err(ended).flatten() {
             Ok(mapped) => mapped,
             Err(error) => {
                 // The thread ends now, and `stop` must outlive it.

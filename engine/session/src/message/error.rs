@@ -10,7 +10,7 @@ use crate::wire::MessageKind;
 #[non_exhaustive]
 pub enum ParseError {
     /// Fewer bytes than the message has.
-    #[error("a message of {want} bytes was given as {got} bytes")]
+    #[error("{got} bytes were given for a message of {want} bytes: its end is missing")]
     Short {
         /// How many there are.
         got: usize,
@@ -18,7 +18,7 @@ pub enum ParseError {
         want: usize,
     },
     /// More bytes than the message has.
-    #[error("a message of {want} bytes was given as {got} bytes, with more after it")]
+    #[error("{got} bytes were given for a message of {want} bytes: other bytes follow it")]
     Long {
         /// How many there are.
         got: usize,

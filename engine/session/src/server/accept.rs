@@ -89,7 +89,7 @@ impl<A: LaneAcceptor> Admission<A> {
                 tracing::warn!(%peer, %error, left_out, "no thread for a connection");
             }
             self.shared
-                .tell(ServerEvent::TurnedAway { peer, max_handshakes: self.shared.config.max_handshakes });
+                .report(ServerEvent::TurnedAway { peer, max_handshakes: self.shared.config.max_handshakes });
         }
     }
 
@@ -106,6 +106,6 @@ impl<A: LaneAcceptor> Admission<A> {
             self.turned_away.pop_front();
         }
         self.turned_away.push_back((stream, Instant::now() + LINGER));
-        self.shared.tell(ServerEvent::TurnedAway { peer, max_handshakes });
+        self.shared.report(ServerEvent::TurnedAway { peer, max_handshakes });
     }
 }

@@ -34,10 +34,10 @@ pub(crate) fn connection<R: LaneAcceptor>(
     let agreed = agree(shared, handshake.with_place(place));
     permit.end_handshake();
     match agreed {
-        Err(why) => shared.tell(ServerEvent::Failed { peer, why }),
+        Err(why) => shared.report(ServerEvent::Failed { peer, why }),
         Ok((mut stream, reader, count)) => {
             let session = shared.session_numbers.fetch_add(1, Ordering::Relaxed);
-            shared.tell(ServerEvent::Opened { session, peer, reader });
+            shared.report(ServerEvent::Opened { session, peer, reader });
             // Ends when the threads that make lanes have ended, too.
             let why = match LaneMaker::new(shared, acceptor) {
                 Ok(maker) => std::thread::scope(|scope| {
@@ -47,7 +47,7 @@ pub(crate) fn connection<R: LaneAcceptor>(
                 Err(error) => stream.error(Step::Idle, Cause::Io(error)),
             };
             drop(count);
-            shared.tell(ServerEvent::Closed { session, reader, why });
+            shared.report(ServerEvent::Closed { session, reader, why });
         }
     }
 }

@@ -43,17 +43,17 @@ impl<'a, R: LaneAcceptor> LaneMaker<'a, R> {
     }
 
     /// Makes or frees lanes of `rail`, one after the other.
-    fn work<'b>(&'b self, rail: RailIndex, jobs: Vec<Job<'b, R>>, tell: &Sender<Told<'b, R>>) {
+    fn work<'b>(&'b self, rail: RailIndex, jobs: Vec<Job<'b, R>>, sender: &Sender<Report<'b, R>>) {
         for job in jobs {
             if let Job::Make(exchange, ask) = job {
                 let result = self.make(rail, &ask);
                 // Where the session has ended meanwhile, the lane comes back and is freed.
-                let _ = tell.send(Told::Made(exchange, ask, result));
+                let _ = sender.send(Report::Made(exchange, ask, result));
                 self.answered.signal();
             }
             // `Job::Free` frees its lane when it is dropped here.
         }
-        let _ = tell.send(Told::Idle(rail));
+        let _ = sender.send(Report::Idle(rail));
         self.answered.signal();
     }
 
@@ -109,8 +109,8 @@ enum Job<'b, R: LaneAcceptor> {
 }
 
 /// A report of a thread that makes lanes.
-enum Told<'b, R: LaneAcceptor> {
-    /// The result of a lane that an exchange asked for.
+enum Report<'b, R: LaneAcceptor> {
+    /// The result of a requested lane, with the exchange and the request.
     Made(u32, LaneAsk, Made<'b, R>),
     /// Its jobs are done.
     Idle(RailIndex),
@@ -131,19 +131,19 @@ pub(crate) struct Lanes<'scope, 'env, R: LaneAcceptor> {
     /// Lanes that are being made, and whether the reader has given them back meanwhile.
     making: HashMap<LaneNumber, bool>,
     queues: Vec<Queue<'env, R>>,
-    tell: Sender<Told<'env, R>>,
-    told: Receiver<Told<'env, R>>,
+    sender: Sender<Report<'env, R>>,
+    reports: Receiver<Report<'env, R>>,
     /// Refusals that were made without the transport.
     refused: Vec<(u32, LaneAnswer)>,
 }
 
 impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
     pub(crate) fn new(scope: &'scope Scope<'scope, 'env>, maker: &'env LaneMaker<'env, R>) -> Self {
-        let (tell, told) = channel();
+        let (sender, reports) = channel();
         let queue = || Queue { waiting: VecDeque::new(), busy: false };
         let queues = iter::repeat_with(queue).take(maker.shared.rails.len()).collect();
         let (made, making) = (HashMap::new(), HashMap::new());
-        Self { scope, maker, made, making, queues, tell, told, refused: Vec::new() }
+        Self { scope, maker, made, making, queues, sender, reports, refused: Vec::new() }
     }
 
     /// Begins to make the requested lanes.
@@ -187,10 +187,10 @@ impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
             // At most 16 rails.
             let rail = RailIndex(index as u8);
             let jobs: Vec<_> = queue.waiting.drain(..).collect();
-            let (maker, tell) = (self.maker, self.tell.clone());
+            let (maker, sender) = (self.maker, self.sender.clone());
             let asked: Vec<_> = jobs.iter().filter_map(asked).collect();
             let thread = Builder::new().name("kvrail-lanes".into()).stack_size(STACK);
-            let spawned = thread.spawn_scoped(self.scope, move || maker.work(rail, jobs, &tell));
+            let spawned = thread.spawn_scoped(self.scope, move || maker.work(rail, jobs, &sender));
             if let Err(error) = spawned {
                 // The closure was dropped, and its jobs with it, which freed the lanes to be freed.
                 queue.busy = false;
@@ -208,10 +208,10 @@ impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
     pub(crate) fn answers(&mut self) -> Vec<LaneAnswers> {
         self.maker.answered.clear();
         let mut ready = std::mem::take(&mut self.refused);
-        while let Ok(told) = self.told.try_recv() {
-            match told {
-                Told::Idle(rail) => self.queues[rail.get()].busy = false,
-                Told::Made(exchange, ask, result) => ready.push((exchange, self.settle(&ask, result))),
+        while let Ok(report) = self.reports.try_recv() {
+            match report {
+                Report::Idle(rail) => self.queues[rail.get()].busy = false,
+                Report::Made(exchange, ask, result) => ready.push((exchange, self.settle(&ask, result))),
             }
         }
         self.start_threads();

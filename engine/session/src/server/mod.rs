@@ -98,7 +98,7 @@ impl Server {
         self.shared.loads.iter().map(|load| load.load(Ordering::Relaxed)).collect()
     }
 
-    /// Offers `regions` to the sessions made from now on, in place of what was offered before.
+    /// Offers `regions`, instead of the earlier ones, to sessions that are made from now on.
     ///
     /// # Errors
     ///

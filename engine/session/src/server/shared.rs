@@ -261,11 +261,13 @@ impl Shared {
         *threads
     }
 
+    /// The regions that are offered now.
     pub(crate) fn regions(&self) -> Arc<[OfferedRegion]> {
         Arc::clone(&lock(&self.regions))
     }
 
-    pub(crate) fn tell(&self, event: ServerEvent) {
+    /// Logs an event, and passes it to the observer.
+    pub(crate) fn report(&self, event: ServerEvent) {
         match &event {
             ServerEvent::Failed { peer, why } => {
                 if let Some(left_out) = self.log.allows() {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// An error with its sources, as a program prints it that prints causes.
-fn told(error: &dyn Error) -> String {
+fn printed_with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -43,7 +43,7 @@ fn no_error_repeats_its_source() {
         }))),
     ];
     for error in errors {
-        let text = told(&*error);
+        let text = printed_with_sources(&*error);
         let once = |what: &str| text.matches(what).count() <= 1;
         assert!(once("(os error 99)") && once(&name.to_string()), "{text}");
         assert!(text.contains("os error 99") || text.contains(&name.to_string()), "{text}");

@@ -1,5 +1,5 @@
-//! Bytes from anywhere: an error that says what is wrong, or a message that encodes to the same
-//! bytes.
+//! How bytes are parsed: any bytes are refused with an error that names the field, or are a message
+//! that encodes to the same bytes.
 
 use proptest::prelude::*;
 

@@ -252,10 +252,13 @@ pub(super) const MAX_SGES: i32 = 30;
 
 /// Writes a wr of several data segments: two in its first block, four in each further block.
 /// Returns where the next wr begins.
+///
 /// # Errors
+///
 /// EINVAL for another opcode or number of segments, ENOMEM if the ring has no room.
 ///
 /// # Safety
+///
 /// `request` has `num_sge` live sges. `ring` has mask + 1 entries, and the QP may write those
 /// outside of tail..head.
 #[cold]

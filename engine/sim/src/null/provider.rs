@@ -198,6 +198,7 @@ impl<'m, const CHAIN: usize, const SGES: usize> NullRails<'m, CHAIN, SGES> {
     /// The rail's CQ, for a hand-written loop over [`ibv_poll_cq`].
     ///
     /// # Panics
+    ///
     /// If there is no such rail.
     #[inline]
     #[must_use]

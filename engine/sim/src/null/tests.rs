@@ -1,4 +1,4 @@
-//! The null device against what a driver does.
+//! The null device behaves as a driver does, entry by entry.
 #![allow(unsafe_code, reason = "the raw entry points are under test")]
 
 use std::boxed::Box;
@@ -66,7 +66,7 @@ fn told(rails: &mut NullRails<'static, CHAIN>, rail: RailIndex) -> Vec<(WrId, Wc
 }
 
 #[test]
-fn every_signaled_wr_is_told_once_on_its_rail() {
+fn every_signaled_wr_completes_once_on_its_rail() {
     let mut rails = rails(2, 16, 4, 16);
     let mut lanes: Vec<_> =
         (0..4).map(|i| rails.open(id(i), RailIndex((i % 2) as u8), ()).unwrap()).collect();
@@ -117,13 +117,13 @@ fn the_work_queue_entry_is_an_mlx5_read() {
 }
 
 #[test]
-fn a_full_queue_takes_a_prefix_and_says_which() {
+fn a_full_queue_accepts_a_prefix_and_reports_its_length() {
     let mut rails = rails(1, 4, 2, 8);
     let mut lane = rails.open(id(0), R0, ()).unwrap();
     let seqs: Vec<u32> = (0..10).collect();
     assert_eq!(post(&mut rails, &mut lane, id(0), &seqs), Commit::Prefix { accepted: 8, errno: 12 });
     assert_eq!(post(&mut rails, &mut lane, id(0), &[0]), Commit::Prefix { accepted: 0, errno: 12 });
-    // What has been told has given its place back, and no more than that: 0..=7 are.
+    // Only wrs up to the last polled completion have given their places back: 0..=7.
     assert_eq!(told(&mut rails, R0).len(), 2);
     assert_eq!(post(&mut rails, &mut lane, id(0), &seqs), Commit::Prefix { accepted: 8, errno: 12 });
     // The completion queue has room for two more.
@@ -132,7 +132,7 @@ fn a_full_queue_takes_a_prefix_and_says_which() {
 }
 
 #[test]
-fn the_driver_refuses_what_it_does_not_know() {
+fn the_driver_refuses_other_opcodes_and_bad_numbers_of_segments() {
     let mut rails = rails(1, 4, 1, 8);
     let mut lane = rails.open(id(0), R0, ()).unwrap();
     let mut sge = Sge::default();
@@ -176,7 +176,7 @@ fn a_failed_lane_flushes_and_drains() {
 }
 
 #[test]
-fn a_closed_lane_is_silent_and_its_queue_pair_lives_again() {
+fn a_closed_lane_gives_no_completion_and_its_queue_pair_is_used_again() {
     let mut rails = rails(1, 16, 2, 8);
     let (mut lane, mut other) = (rails.open(id(0), R0, ()).unwrap(), rails.open(id(1), R0, ()).unwrap());
     for _ in 0..2 {
@@ -185,7 +185,7 @@ fn a_closed_lane_is_silent_and_its_queue_pair_lives_again() {
     }
     rails.fail(&mut lane);
     rails.close(lane);
-    assert!(rails.open(id(2), R0, ()).is_err(), "its events are not read yet");
+    assert!(rails.open(id(2), R0, ()).is_err(), "the events of the closed lane have not been read");
     let events: Vec<_> = std::iter::from_fn(|| rails.next_event()).collect();
     assert_eq!(events, [ProviderEvent::LaneFailed(id(0)), ProviderEvent::LaneClosed(id(0))]);
     assert_eq!(told(&mut rails, R0), [(WrId::new(id(1), 3), WcStatus::SUCCESS); 2]);
@@ -198,7 +198,7 @@ fn a_closed_lane_is_silent_and_its_queue_pair_lives_again() {
 }
 
 #[test]
-fn a_lane_of_other_rails_is_left_as_it_is() {
+fn a_lane_of_another_provider_stays_unchanged() {
     let (mut rails, mut others) = (self::rails(1, 16, 1, 8), self::rails(1, 16, 1, 8));
     let mut lane = rails.open(id(0), R0, ()).unwrap();
     others.fail(&mut lane);
@@ -265,7 +265,8 @@ fn pieces_are_data_segments_in_the_ring() {
         lkey: 9,
         signaled,
     };
-    // Seven pieces are three blocks: two segments, four, one. Then one block, and two more.
+    // Seven pieces take three blocks, of two, four and one segments; the next wrs take one and two
+    // blocks.
     let mut commit = |counts: &[usize]| {
         // SAFETY: the null device moves no bytes.
         let mut post = unsafe { rails.begin(&mut lane) };
@@ -275,7 +276,7 @@ fn pieces_are_data_segments_in_the_ring() {
         }
         post.commit()
     };
-    // A lane of eight blocks has room for 3 + 1 + 2, then not for 3 more.
+    // A lane of eight blocks has room for 3 + 1 + 2 blocks, and then not for 3 more.
     assert_eq!(commit(&[7, 1, 3]), Commit::All);
     assert_eq!(commit(&[2, 7]), Commit::Prefix { accepted: 1, errno: 12 });
     // SAFETY: the lane is alive, and nothing uses it meanwhile.

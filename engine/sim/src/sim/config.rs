@@ -21,7 +21,9 @@ impl Rate {
     pub const GBITS_400: Self = Self::bytes_per_sec(49_000_000_000);
 
     /// `rate` bytes per second.
+    ///
     /// # Panics
+    ///
     /// If `rate` is 0. To stop a line take its rail down.
     #[must_use]
     pub const fn bytes_per_sec(rate: u64) -> Self {

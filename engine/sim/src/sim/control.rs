@@ -24,8 +24,8 @@ use crate::rng::SplitMix64;
 
 /// A model: rails, peers, memories, lanes, and a clock that moves only when told to.
 ///
-/// An engine gets the [`SimRails`]; the test keeps this value. All methods take `&self`, so test
-/// and engine can use the model in turn.
+/// An engine gets the [`SimRails`](super::SimRails); the test keeps this value. All methods take
+/// `&self`, so test and engine can use the model in turn.
 #[derive(Debug)]
 pub struct Sim<'m> {
     pub(super) model: RefCell<Model<'m>>,
@@ -140,6 +140,7 @@ impl<'m> Sim<'m> {
     /// Adds a peer whose rails are up and have no limit of rate.
     ///
     /// # Errors
+    ///
     /// The storage has no room for another peer.
     pub fn add_peer(&self) -> Result<PeerHandle, SimPeerError> {
         let mut model = self.model.borrow_mut();
@@ -156,6 +157,7 @@ impl<'m> Sim<'m> {
     /// [`with_memory`](Self::with_memory).
     ///
     /// # Errors
+    ///
     /// The peer publishes four memories already, or the range does not fit a 64-bit address space.
     pub fn publish(
         &self,
@@ -192,6 +194,7 @@ impl<'m> Sim<'m> {
     /// Lets `f` read or write published memory, as its owner. Nothing else happens meanwhile.
     ///
     /// # Panics
+    ///
     /// If the memory was published by [`publish_shared`](Self::publish_shared), or `f` calls a
     /// method of the model.
     pub fn with_memory<R>(&self, memory: MemoryHandle, f: impl FnOnce(&mut [u8]) -> R) -> R {
@@ -201,8 +204,11 @@ impl<'m> Sim<'m> {
     /// Connects a lane: a QP in RTS on both sides, to be given to an engine.
     ///
     /// # Errors
+    ///
     /// There is no such rail, the path is down, the storage has no room, or `spec` does not fit it.
+    ///
     /// # Panics
+    ///
     /// If `remote_rail` is not below [`MAX_RAILS`].
     pub fn connect(
         &self,
@@ -219,6 +225,7 @@ impl<'m> Sim<'m> {
     /// Scripts a fault of one lane.
     ///
     /// # Errors
+    ///
     /// 64 fates are scripted already.
     pub fn script(&self, lane: LaneHandle, fate: Fate) -> Result<(), SimFull> {
         if self.model.borrow_mut().scripts.add(lane, fate) { Ok(()) } else { Err(SimFull::SCRIPTS) }
@@ -227,6 +234,7 @@ impl<'m> Sim<'m> {
     /// Lets `action` happen at `time`, or at the next move of the clock if `time` has passed.
     ///
     /// # Errors
+    ///
     /// 64 actions are planned already.
     pub fn at(&self, time: Time, action: Action) -> Result<(), SimFull> {
         if self.model.borrow_mut().agenda.add(time.0, action) { Ok(()) } else { Err(SimFull::PLANS) }
@@ -235,6 +243,7 @@ impl<'m> Sim<'m> {
     /// Lets `action` happen now.
     ///
     /// # Panics
+    ///
     /// If the action names a rail, a peer or a memory that does not exist, or bytes beyond the end
     /// of a memory. With an action of [`at`](Self::at) the move of the clock panics.
     pub fn apply(&self, action: Action) {
@@ -243,10 +252,12 @@ impl<'m> Sim<'m> {
 
     // The results.
 
-    /// Notes that `range` has been given back and nothing may write to it. A write is not executed,
-    /// and recorded as [`Violation::WriteAfterRelease`].
+    /// Notes that `range` has been given back and nothing may write to it. Such a write is not
+    /// executed, but recorded as
+    /// [`Violation::WriteAfterRelease`](super::Violation::WriteAfterRelease).
     ///
     /// # Errors
+    ///
     /// 512 ranges are protected already.
     pub fn protect(&self, range: MemoryRange) -> Result<(), SimFull> {
         if self.model.borrow_mut().memories.protect(range) { Ok(()) } else { Err(SimFull::PROTECTIONS) }
@@ -264,7 +275,9 @@ impl<'m> Sim<'m> {
     }
 
     /// The counters of a rail.
+    ///
     /// # Panics
+    ///
     /// If there is no such rail.
     #[must_use]
     pub fn rail_stats(&self, rail: RailIndex) -> SimRailStats {

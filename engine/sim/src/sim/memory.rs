@@ -174,6 +174,7 @@ impl<'m> Memories<'m> {
     /// The bytes of a memory that only the model touches.
     ///
     /// # Panics
+    ///
     /// If the memory is shared: it has another writer, so no slice of it may exist.
     pub(super) fn bytes(&mut self, memory: MemoryHandle) -> &mut [u8] {
         let memory = self.remote[memory.0 as usize];

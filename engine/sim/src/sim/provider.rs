@@ -26,7 +26,9 @@ pub struct SimRails<'m> {
 
 impl<'m> Sim<'m> {
     /// The engine's side of the model. When it is dropped, all lanes are destroyed.
+    ///
     /// # Panics
+    ///
     /// If an engine has it already.
     #[must_use]
     pub fn rails(&'m self) -> SimRails<'m> {

@@ -1,4 +1,4 @@
-//! An opened device, and what it allows.
+//! An opened device, and its limits.
 #![allow(unsafe_code, reason = "libibverbs")]
 
 use std::ffi::OsStr;
@@ -29,7 +29,7 @@ pub(crate) struct Context {
     pub(crate) caps: Caps,
 }
 
-/// What a device allows, as far as rails use it.
+/// The limits of a device that rails use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caps {
     pub(crate) ports: u8,
@@ -69,7 +69,7 @@ impl Context {
         if lockless(driver, std::env::var_os(SINGLE_THREADED).as_deref()) {
             return Err(RailError::SingleThreaded { device: name.into(), variable: SINGLE_THREADED });
         }
-        // SAFETY: as above; an opened device keeps what it needs of the list.
+        // SAFETY: as above; an opened device does not need the list any more.
         let raw = unsafe { sys::ibv_open_device(device.as_ptr()) };
         let Some(raw) = NonNull::new(raw) else {
             return Err(RailError::Open { device: name.into(), errno: Errno::last() });
@@ -151,8 +151,8 @@ pub(crate) type PollCq = unsafe extern "C" fn(*mut sys::ibv_cq, i32, *mut sys::i
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: opened once, closed once; what was made from it holds an Arc of its rail, and is
-        // gone.
+        // SAFETY: opened once, closed once. Objects made from it hold an Arc of the rail that owns
+        // this context, so they have been destroyed.
         let errno = unsafe { sys::ibv_close_device(self.as_ptr()) };
         if errno != 0 {
             tracing::warn!(device = %self.name, errno, "a device did not close");

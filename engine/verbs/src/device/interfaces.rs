@@ -74,18 +74,18 @@ impl Interfaces {
         };
         match family {
             libc::AF_INET => {
-                // SAFETY: its family says that it is one of these; what is read is plain integers.
+                // SAFETY: its family says that it is a sockaddr_in, which holds plain integers.
                 let address = unsafe { address.cast::<libc::sockaddr_in>().read_unaligned() };
                 let address = Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr));
                 interface.addresses.push(address.to_ipv6_mapped());
             }
             libc::AF_INET6 => {
-                // SAFETY: as above.
+                // SAFETY: its family says that it is a sockaddr_in6, which holds plain integers.
                 let address = unsafe { address.cast::<libc::sockaddr_in6>().read_unaligned() };
                 interface.addresses.push(Ipv6Addr::from(address.sin6_addr.s6_addr));
             }
             libc::AF_PACKET => {
-                // SAFETY: as above.
+                // SAFETY: its family says that it is a sockaddr_ll, which holds plain integers.
                 let address = unsafe { address.cast::<libc::sockaddr_ll>().read_unaligned() };
                 if let (6, [a, b, c, d, e, f, ..]) = (address.sll_halen, address.sll_addr) {
                     interface.mac = Some([a, b, c, d, e, f]);

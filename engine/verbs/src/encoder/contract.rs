@@ -46,9 +46,10 @@ use crate::qp::handle::QpHandle;
 ///   device will execute. An encoder that cannot tell returns
 ///   [`Commit::Unknown`](kvrail_core::provider::Commit::Unknown) (6). A commit that is dropped
 ///   posts nothing.
-/// - A [`Queue`](Self::Queue) posts to the QP that it was opened on and to no other (7). It does
-///   not keep the QP alive: the provider destroys the QP only after the lane has been closed, and
-///   with it the queue.
+/// - A [`Queue`](Self::Queue) posts to the QP that it was opened on and to no other (7). It keeps
+///   neither the QP nor the encoder alive: it may be dropped after both, since an engine drops its
+///   provider before its lanes, and a closed lane's QP is destroyed on another thread. So the drop
+///   of a queue touches neither.
 pub unsafe trait Encoder: fmt::Debug + Send + Sized + 'static {
     /// The most READs in one commit, at least 1.
     const CHAIN: usize;

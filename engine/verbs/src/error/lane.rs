@@ -1,4 +1,4 @@
-//! Why two QPs do not become a lane.
+//! Why a lane could not be made or opened.
 
 use kvrail_host::secret::RandomError;
 
@@ -6,14 +6,14 @@ use super::{Errno, RailError};
 use crate::device::gid::GidKind;
 use crate::wire::{LinkLayer, WireError};
 
-/// Why two ends did not become a lane.
+/// Why a lane could not be made or opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerbsLaneError {
     /// The caller named a rail that this side does not have.
     #[error("there is no rail {rail}: this side has {rails}, counted from 0")]
     NoSuchRail {
-        /// The rail asked for.
+        /// The requested rail.
         rail: u8,
         /// How many rails there are.
         rails: usize,

@@ -22,7 +22,7 @@ bitflags! {
 pub enum Rights {
     /// Peers may read it.
     RemoteRead,
-    /// The NIC may write into it what it has read from a peer.
+    /// The NIC may write into it the bytes that READs bring from peers.
     LocalWrite,
 }
 

@@ -49,7 +49,7 @@ impl Mr {
             let relaxed = (access | AccessFlags::RELAXED_ORDERING).bits();
             // The flag is one of the optional ones, which libibverbs leaves out where the kernel
             // does not know them.
-            // SAFETY: a live PD; the kernel checks the range, and pins what is there.
+            // SAFETY: a live PD; the kernel checks the range, and pins its pages.
             let raw = unsafe { sys::ibv_reg_mr_iova2(rail.pd(), at, length, addr, relaxed) };
             if let Some(raw) = NonNull::new(raw) {
                 return Ok(Self { raw, rail: Arc::clone(rail) });

@@ -135,15 +135,15 @@ impl<E: Encoder> Verbs<E> {
 
 // SAFETY: the promises of `Provider`, by number. 1., 2. and 6. are the encoder's (`Encoder`,
 // `SendWrEncoder`): each READ, commit and drain goes through it.
-// 3. LaneFailed is told after ibv_modify_qp to the error state has succeeded, or for a QP that its
-//    device has moved there: from then on wrs are flushed in order, and a flushed wr's completion
-//    comes when the device is done with it (IBTA vol. 1, 10.3.1.5 and 10.7.3.1). The encoder posts
-//    the drain's wr behind all others.
-// 4. LaneClosed is told after ibv_destroy_qp has succeeded, which waits for the device.
+// 3. LaneFailed is reported after ibv_modify_qp to the error state has succeeded, or for a QP that
+//    its device has moved there: from then on wrs are flushed in order, and a flushed wr's
+//    completion comes when the device is done with it (IBTA vol. 1, 10.3.1.5 and 10.7.3.1). The
+//    encoder posts the drain's wr behind all others.
+// 4. LaneClosed is reported after ibv_destroy_qp has succeeded, which waits for the device.
 // 5. `drop` destroys every QP that was opened, and aborts the process if one cannot be.
-// 7. A lane carries its id and its provider's: a slot's number means something only where that is
-//    this one. A lane is not Clone and is consumed by `close`, so while it is there its slot holds
-//    its own QP.
+// 7. A lane carries its own id and its provider's, and its slot is used only if the latter is the
+//    id of this provider. A lane is not Clone, and `close` consumes it, so as long as a lane exists
+//    its slot holds its own QP.
 unsafe impl<E: Encoder> Provider for Verbs<E> {
     const CHAIN: usize = E::CHAIN;
     type Unopened = UnopenedLane;
@@ -240,8 +240,8 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
         if lane.provider != self.id {
             return Err(libc::EINVAL);
         }
-        // SAFETY: this provider has opened the lane and, since it is there, not closed it: its QP
-        // is alive.
+        // SAFETY: this provider has opened the lane, and has not closed it, since `close` consumes
+        // lanes: its QP is alive.
         unsafe { self.encoder.drain(&mut lane.queue, wr_id) }
     }
 

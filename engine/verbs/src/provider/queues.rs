@@ -13,7 +13,7 @@ use crate::encoder::Encoder;
 use crate::error::Errno;
 use crate::rail::Rail;
 
-/// All rails, what is outstanding on them, and which of them are lost.
+/// All rails, the wrs that are outstanding on them, and the rails that are lost.
 pub(super) struct Queues {
     pub(super) rails: Vec<RailQueue>,
     pub(super) progress: Progress,

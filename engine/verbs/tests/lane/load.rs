@@ -66,10 +66,10 @@ pub(crate) struct Load {
     pub(crate) gap: Duration,
     /// The longest that a batch took.
     pub(crate) slowest: Duration,
-    /// How long after its deadline a batch was done or told to be late, at worst.
+    /// The longest time from a batch's deadline until the batch was done or reported late.
     pub(crate) overrun: Duration,
     /// Polls that began after the deadline of a batch, and after which the batch was neither done
-    /// nor told to be late. There must be none.
+    /// nor reported late. There must be none.
     pub(crate) untold: u64,
     pub(crate) lost: Option<String>,
 }

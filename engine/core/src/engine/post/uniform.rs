@@ -65,7 +65,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let run = first.seg.run();
         // The loop uses these references, so that the compiler need not load them again after every
         // store.
-        let Self { provider, events, config, pages, .. } = self;
+        let Self { provider, sink, config, pages, .. } = self;
         let (choice, rails) = (&mut self.rails.choice, &mut *self.rails.all);
         let (lanes, records, depth) = (&mut *self.lanes.all, &mut *self.lanes.records, self.lanes.depth);
         let peer = &mut self.peers.all[usize::from(peer)];
@@ -132,7 +132,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             choice.refresh(index, rail);
             *quantum = quantum.saturating_sub(bytes);
             if E::ENABLED {
-                events.event(EngineEvent::Posted { lane: lane.id, wrs: n, bytes });
+                sink.event(EngineEvent::Posted { lane: lane.id, wrs: n, bytes });
             }
             if commit != Commit::All {
                 rail.stats.path_faults += 1;

@@ -1,4 +1,4 @@
-//! Every kind of fault, and exactly the completions that a QP would give.
+//! Every kind of fault gives exactly the completions that a QP would give.
 
 use super::*;
 
@@ -7,13 +7,13 @@ fn sparse(bench: &mut Bench, lane: &mut Lane, n: u32) {
     assert_eq!(bench.post_with(lane, n, 1000, |i, read| read.signaled = i % 4 == 3), Commit::All);
 }
 
-/// What a lane with 20 such READs tells when the 9th fails.
+/// The completions of a lane with 20 such READs whose 9th fails.
 fn after_the_ninth(status: WcStatus) -> Vec<(u32, WcStatus)> {
     [(3, WcStatus::SUCCESS), (7, WcStatus::SUCCESS), (9, status)].into_iter().chain(flushes(10, 20)).collect()
 }
 
 #[test]
-fn a_failed_wr_is_told_and_all_later_ones_are_flushed() {
+fn a_failed_wr_gives_a_completion_and_all_later_ones_are_flushed() {
     for &status in Faults::EVERY_STATUS {
         let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
         let mut lane = bench.lane(0, 0, SPEC);
@@ -21,7 +21,7 @@ fn a_failed_wr_is_told_and_all_later_ones_are_flushed() {
         sparse(&mut bench, &mut lane, 20);
         bench.run();
         assert_eq!(bench.statuses(), after_the_ninth(status), "{status:?}");
-        // What is posted later is flushed too.
+        // READs that are posted later are flushed, too.
         sparse(&mut bench, &mut lane, 3);
         bench.run();
         assert_eq!(bench.statuses()[13..], flushes(20, 23).collect::<Vec<_>>());
@@ -30,7 +30,7 @@ fn a_failed_wr_is_told_and_all_later_ones_are_flushed() {
 }
 
 #[test]
-fn errors_come_by_chance_too() {
+fn random_errors_fail_one_wr_and_flush_the_later_ones() {
     let faults = Faults { wr: Odds::per_million(10_000), statuses: Faults::EVERY_STATUS, ..Faults::NONE };
     let mut kinds = std::collections::BTreeSet::new();
     let all = crate::test_seeds::each("errors_come_by_chance_too", 0..400, |seed| {
@@ -38,7 +38,7 @@ fn errors_come_by_chance_too() {
         let mut lane = bench.lane(0, 0, SPEC);
         bench.post(&mut lane, 60, 64);
         bench.run();
-        // Successes, at most one error, flushes; each wr once.
+        // Successes, at most one error, then flushes; each wr has one completion.
         let told = bench.statuses();
         let good = told.iter().take_while(|(_, s)| s.is_success()).count() as u32;
         kinds.extend(told.get(good as usize).map(|(_, s)| s.0));
@@ -99,11 +99,11 @@ fn the_nic_checks_local_key_and_range() {
 }
 
 #[test]
-fn revoked_memory_refuses_what_comes_later_and_what_is_being_read() {
+fn revoked_memory_refuses_later_reads_and_those_under_way() {
     let mut bench = Bench::new(SimConfig { pieces: 8, ..SimConfig::new(1) }, &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post(&mut lane, 3, 49_000);
-    // The first READ is being taken from 3,000 to 7,000 ns.
+    // The bytes of the first READ are copied between 3,000 and 7,000 ns.
     bench.sim.at(Time(5_000), Action::Revoke(bench.memory)).unwrap();
     bench.run();
     let expected: Vec<_> = [(0, WcStatus::REM_ACCESS_ERR)].into_iter().chain(flushes(1, 3)).collect();
@@ -136,7 +136,7 @@ fn an_unclear_post_may_have_queued_all_or_some() {
 }
 
 #[test]
-fn a_lost_completion_is_implied_by_the_next() {
+fn the_next_completion_covers_a_lost_one() {
     let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.sim.script(lane.lane.handle(), Fate::Lost { nth: 1 }).unwrap();
@@ -163,7 +163,7 @@ fn a_dead_rail_answers_nothing_and_fails_after_the_retries() {
     let expected = successes(0, 4).chain([(4, WcStatus::RETRY_EXC_ERR)]).chain(flushes(5, 10));
     assert_eq!(told, expected.collect::<Vec<_>>());
     assert_eq!(of(0).nth(4).unwrap().0, 410_500);
-    // No lane can be made on it until it is up.
+    // No lane can be connected over the rail until it is up.
     let refused = bench.sim.connect(RailIndex(0), bench.peer, RailIndex(0), SPEC);
     assert!(matches!(refused, Err(SimConnectError::Unreachable { .. })));
     bench.sim.apply(Action::RailUp { rail: RailIndex(0), told: true });
@@ -196,7 +196,7 @@ fn a_path_that_comes_back_in_time_loses_nothing() {
 }
 
 #[test]
-fn what_is_posted_to_a_dead_peer_fails_after_the_retries() {
+fn reads_of_a_dead_peer_fail_after_the_retries() {
     let config = SimConfig { retry: Nanos::from_micros(400), ..SimConfig::new(1) };
     let mut bench = Bench::new(config, &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
@@ -213,7 +213,7 @@ fn what_is_posted_to_a_dead_peer_fails_after_the_retries() {
 }
 
 #[test]
-fn a_lane_can_fail_by_itself_and_say_so() {
+fn a_lane_that_fails_by_itself_reports_it() {
     let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post(&mut lane, 10, 49_000);
@@ -230,7 +230,7 @@ fn a_lane_can_fail_by_itself_and_say_so() {
 }
 
 #[test]
-fn connecting_has_its_limits_and_names_them() {
+fn a_refused_connection_names_the_limit() {
     let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let (sim, peer) = (bench.sim, bench.peer);
     let connect = |rail, spec| sim.connect(RailIndex(rail), peer, RailIndex(0), spec).unwrap_err();

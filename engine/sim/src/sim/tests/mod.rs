@@ -1,5 +1,5 @@
-//! The model against what a QP does.
-#![allow(unsafe_code, reason = "a test promises whose memory it reads into")]
+//! The model behaves as QPs, NICs and peers do: what the tests share.
+#![allow(unsafe_code, reason = "a test promises that the memory may be written")]
 
 mod faults;
 mod order;
@@ -17,14 +17,14 @@ use kvrail_core::verbs_abi::{Wc, WcStatus};
 
 use super::*;
 
-/// Where the peers' memory begins, as they name it.
+/// The address of the peers' memory, for the peers.
 const BASE: u64 = 0x7000_0000_0000;
 const RKEY: u32 = 0x55;
 const MIB: usize = 1 << 20;
 
 type Room = SimStorage<4, 2, 8, 64, 256>;
 
-/// A model with an engine's side, and memory on both sides. Leaked: a test is short.
+/// A model, its provider, and memory on both sides. The memory is leaked, since a test is short.
 struct Bench {
     sim: &'static Sim<'static>,
     rails: SimRails<'static>,
@@ -33,7 +33,7 @@ struct Bench {
     ours: *mut u8,
     len: usize,
     keys: RailKeys,
-    /// What completed so far, with the time at which it was seen.
+    /// The completions so far, each with the time at which it was polled.
     seen: Vec<(u64, Wc)>,
 }
 
@@ -115,7 +115,7 @@ impl Bench {
         post.commit()
     }
 
-    /// Takes what has completed.
+    /// Takes the completions that have come.
     fn poll(&mut self) {
         let now = self.sim.now().0;
         let mut wcs = [Wc::default(); 7];
@@ -130,14 +130,14 @@ impl Bench {
         }
     }
 
-    /// Lets everything happen that will, polling after every step.
+    /// Steps until nothing happens any more, and polls after every step.
     fn run(&mut self) {
         while self.sim.step() {
             self.poll();
         }
     }
 
-    /// (sequence number, status) of what completed, in order.
+    /// (sequence number, status) of the completions, in order.
     fn statuses(&self) -> Vec<(u32, WcStatus)> {
         self.seen.iter().map(|(_, wc)| (wc.wr_id().seq(), wc.status())).collect()
     }
@@ -147,8 +147,8 @@ impl Bench {
     }
 
     fn ours(&mut self) -> &[u8] {
-        // SAFETY: the bytes are leaked, so they live; the model writes them only when the clock
-        // moves, for which `self` is borrowed again.
+        // SAFETY: the bytes are leaked, so they stay valid. The model writes them only when the
+        // clock moves, for which `self` is borrowed again.
         unsafe { std::slice::from_raw_parts(self.ours, self.len) }
     }
 }

@@ -1,4 +1,4 @@
-//! Order, signals, bytes, chance.
+//! Order of completions, signaling, the moment at which bytes are copied, and reproducible runs.
 
 use super::*;
 use crate::rng::SplitMix64;
@@ -16,7 +16,7 @@ fn bytes_arrive_where_they_belong() {
 }
 
 #[test]
-fn only_signaled_successes_are_told() {
+fn only_signaled_successes_give_completions() {
     let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post_with(&mut lane, 20, 1000, |i, read| read.signaled = i % 8 == 7 || i == 19);
@@ -27,7 +27,7 @@ fn only_signaled_successes_are_told() {
 }
 
 #[test]
-fn a_lane_keeps_its_order_and_lanes_do_not_keep_theirs() {
+fn completions_keep_the_order_of_their_lane_and_mix_between_lanes() {
     let spec = RailSpec { jitter: Nanos::from_micros(30), ..rail() };
     let mut bench = Bench::new(SimConfig::new(9), &[spec, spec]);
     let mut lanes: Vec<_> = (0..4).map(|i| bench.lane(i, (i % 2) as u8, SPEC)).collect();
@@ -49,7 +49,7 @@ fn a_lane_keeps_its_order_and_lanes_do_not_keep_theirs() {
     assert!(turns > 30, "the lanes took {turns} turns only");
 }
 
-/// What a run tells: times, completions, events, and a digest of the bytes.
+/// The observable results of a random run: times, completions, events, and a digest of the bytes.
 fn fuzz(seed: u64) -> (Vec<(u64, u64, WcStatus)>, Vec<ProviderEvent>, u64) {
     let odds = Odds::per_million(20_000);
     let faults = Faults {
@@ -85,7 +85,8 @@ fn fuzz(seed: u64) -> (Vec<(u64, u64, WcStatus)>, Vec<ProviderEvent>, u64) {
         let which = usize::try_from(inputs.up_to(lanes.len() as u64 - 1)).unwrap();
         let (n, len) = (inputs.up_to(5) as u32, 1 + inputs.up_to(5000) as u32);
         let lane = &mut lanes[which];
-        // No credits here: a queue that cannot take a burst is skipped, a failing one drained.
+        // This test keeps no credits: a queue without room for a burst is skipped, a failing one is
+        // drained.
         if (lane.next as usize) < 50 {
             let _ = bench.post_with(lane, n, len, |i, read| read.signaled = i + 1 == n);
         } else if round % 3 == 0 {
@@ -138,7 +139,7 @@ fn one_storage_serves_one_model_after_another() {
         let read =
             Read { wr_id, remote_addr: 0, local_addr: addr, len: 64, rkey: 9, lkey: keys[0], signaled: true };
         post.read(read);
-        // A post that is dropped posts nothing.
+        // A dropped commit posts nothing.
         drop(post);
         assert!(!sim.step());
         // SAFETY: the local memory is this test's, and not looked at meanwhile.
@@ -172,7 +173,7 @@ fn a_torn_page_is_torn_where_the_owner_wrote() {
 }
 
 #[test]
-fn waiting_ends_for_the_reasons_it_should() {
+fn wait_ends_for_completions_errors_events_wakers_and_time() {
     let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     let wait = |bench: &mut Bench, until, completions| {
@@ -180,14 +181,14 @@ fn waiting_ends_for_the_reasons_it_should() {
         bench.rails.wait(WaitFor { now, until: Time(until), completions });
         bench.sim.now().0
     };
-    // Nothing can happen, and there is no end: the clock does not run away.
+    // Nothing can happen and there is no end time, so the clock does not move.
     assert_eq!(wait(&mut bench, u64::MAX, 1), 0);
     bench.post_with(&mut lane, 4, 49_000, |_, read| read.signaled = false);
     // READs complete at 7,000, 8,000, ...; unsignaled ones count.
     assert_eq!(wait(&mut bench, 20_000, 2), 8_000);
     assert_eq!(wait(&mut bench, 8_500, 1), 8_500);
     assert_eq!(wait(&mut bench, 20_000, 0), 20_000);
-    // What waits to be polled ends a wait for completions, and no other.
+    // Completions that wait to be polled end a wait for completions, and no other wait.
     bench.post(&mut lane, 1, 49_000);
     assert_eq!(wait(&mut bench, 30_000, 1), 27_000);
     assert_eq!(wait(&mut bench, 31_000, 1), 27_000);

@@ -1,4 +1,4 @@
-//! Lines, round trips, READs in flight.
+//! The time that READs take: rates of lines, round trips, READs in flight.
 
 use super::*;
 
@@ -47,7 +47,7 @@ fn one_in_flight_pays_the_round_trip_each_time() {
 }
 
 #[test]
-fn small_reads_are_bound_by_what_is_in_flight() {
+fn the_rate_of_small_reads_is_bound_by_the_reads_in_flight() {
     // 16 READs of 4 KiB per round trip; the line would carry more.
     let trip = 6e-6 + 4096.0 / RATE;
     close(carried(&[rail()], 16, 4096, 1, 1_000_000), 16.0 * 4096.0 / trip, 0.2);
@@ -61,7 +61,7 @@ fn lanes_share_their_line_and_rails_add_up() {
 }
 
 #[test]
-fn a_read_alone_takes_what_the_formula_says() {
+fn a_read_alone_takes_a_round_trip_and_its_time_on_the_line() {
     let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post(&mut lane, 1, 131_072);
@@ -71,7 +71,7 @@ fn a_read_alone_takes_what_the_formula_says() {
 }
 
 #[test]
-fn the_peers_line_can_be_the_narrow_one() {
+fn the_line_of_the_peer_can_be_the_slower_one() {
     for (remote, expected) in [(10_000_000_000, 10e9), (100_000_000_000, 49e9)] {
         let mut bench = Bench::new(SimConfig { copy_up_to: 0, ..SimConfig::new(1) }, &[rail()]);
         bench.sim.apply(Action::RemoteRate(bench.peer, RailIndex(0), Rate::bytes_per_sec(remote)));
@@ -86,7 +86,7 @@ fn the_peers_line_can_be_the_narrow_one() {
 }
 
 #[test]
-fn a_slow_peer_does_not_hold_our_line() {
+fn a_slow_peer_does_not_occupy_the_local_line() {
     let mut bench = Bench::new(SimConfig { copy_up_to: 0, ..SimConfig::new(1) }, &[rail()]);
     let mut slow = bench.lane(0, 0, SPEC);
     bench.sim.apply(Action::RemoteRate(bench.peer, RailIndex(0), Rate::bytes_per_sec(1_000_000_000)));
@@ -102,22 +102,24 @@ fn a_slow_peer_does_not_hold_our_line() {
 }
 
 #[test]
-fn a_line_that_slows_down_slows_what_is_on_its_way() {
+fn a_line_that_slows_down_delays_reads_on_their_way() {
     let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let mut lane = bench.lane(0, 0, SPEC);
     bench.post(&mut lane, 10, 98_000);
-    // 10 READs of 2,000 ns each begin at 3,000 ns. At 13,000 ns half of it is through.
+    // 10 READs of 2,000 ns each begin at 3,000 ns. At 13,000 ns half of their bytes have left the
+    // line.
     let slow = Action::RailRate { rail: RailIndex(0), rate: Rate::bytes_per_sec(4_900_000_000) };
     bench.sim.at(Time(13_000), slow).unwrap();
     bench.run();
     let times: Vec<u64> = bench.seen.iter().map(|(t, _)| *t).collect();
     assert_eq!(times[..4], [8_000, 10_000, 12_000, 14_000]);
-    // What left the line before 13,000 arrives as planned; the rest takes ten times as long.
+    // Bytes that left the line before 13,000 ns arrive as planned; the others take ten times as
+    // long.
     assert_eq!(times[4..], [16_000, 36_000, 56_000, 76_000, 96_000, 116_000]);
 }
 
 #[test]
-fn only_the_lines_own_part_changes_with_its_rate() {
+fn a_change_of_rate_changes_only_the_time_on_the_line() {
     let spec = RailSpec { jitter: Nanos::from_micros(30), ..rail() };
     let ends = |rate: Option<(Rate, Rate)>| {
         let mut bench = Bench::new(SimConfig::new(4), &[spec]);
@@ -133,7 +135,7 @@ fn only_the_lines_own_part_changes_with_its_rate() {
     };
     let (steady, line) = (ends(None), Rate::GBITS_400);
     assert_eq!(ends(Some((line, line))), steady);
-    // Nothing is on an unlimited line, so jitter and round trip stay what they are.
+    // An unlimited line takes no time, so jitter and round trip stay unchanged.
     assert!(ends(Some((Rate::UNLIMITED, Rate::bytes_per_sec(1_000_000)))) <= 6_000 + 30_000);
     assert!(ends(Some((line, Rate::UNLIMITED))) <= 8_500 + 3_000 + 30_000);
     // 588,000 bytes are left at 8,500 ns at the most, and 490,000 at the least.

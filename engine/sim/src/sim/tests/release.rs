@@ -1,4 +1,4 @@
-//! Failing, draining and closing lanes; and what an engine must not do.
+//! Failing, draining and closing lanes; and the promises of an engine whose breach is recorded.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn a_failed_lane_flushes_and_the_drain_is_last() {
             let config = SimConfig { late_bytes, pieces: 4, ..slow_changes(seed) };
             let mut bench = Bench::new(config, &[rail()]);
             let mut lane = bench.lane(0, 0, SPEC);
-            // 100 us each: the first is long being read when the error state is reached.
+            // 100 us each: the first is still under way when the lane enters the error state.
             bench.post(&mut lane, 8, 120_000);
             bench
                 .sim
@@ -102,7 +102,7 @@ fn drains_and_closes_can_fail_in_every_way() {
     }
     bench.run();
     assert_eq!(bench.events(), [ProviderEvent::LaneClosed(ids[0]), ProviderEvent::LaneClosed(ids[1])]);
-    // The place of the one that hangs is not used again.
+    // The place of the lane that cannot be closed is not used again.
     for i in 0..7 {
         bench.lane(i, 0, SPEC);
     }
@@ -110,7 +110,7 @@ fn drains_and_closes_can_fail_in_every_way() {
 }
 
 #[test]
-fn a_closed_lane_tells_nothing_new_and_may_take_what_it_told() {
+fn a_closed_lane_gives_no_new_completion_and_may_remove_its_old_ones() {
     for (purge, told) in [(false, 2), (true, 0)] {
         let mut bench = Bench::new(SimConfig { purge, ..slow_changes(1) }, &[rail()]);
         let (mut lane, mut other) = (bench.lane(0, 0, SPEC), bench.lane(1, 0, SPEC));
@@ -139,7 +139,7 @@ fn dropping_the_rails_stops_all_writing() {
     assert!(bench.ours().iter().all(|b| *b == 0));
 }
 
-// What an engine must not do.
+// Broken promises of an engine.
 
 fn only(bench: &Bench) -> Violation {
     let violations = bench.sim.violations();
@@ -154,7 +154,7 @@ fn posting_without_credits_is_recorded() {
     let key = lane.lane.handle();
     assert_eq!(bench.post(&mut lane, 7, 100), Commit::All);
     assert!(bench.sim.violations().is_empty());
-    // A completion gives its place back when it is polled, not when it happens.
+    // A place is free again when its completion is polled, not when the wr completes.
     bench.sim.advance_to(Time(1_000_000));
     assert_eq!(bench.post(&mut lane, 3, 100), Commit::Prefix { accepted: 1, errno: 12 });
     assert_eq!(only(&bench), Violation::SqOverrun { lane: key, wanted: 3, room: 1 });
@@ -162,7 +162,7 @@ fn posting_without_credits_is_recorded() {
     bench.poll();
     assert_eq!(bench.post(&mut lane, 8, 100), Commit::All);
     assert_eq!(bench.rails.drain(&mut lane.lane, WrId::new(lane.id, 0)), Err(12));
-    assert_eq!(bench.sim.violations().count(), 3, "too early, and no place in reserve");
+    assert_eq!(bench.sim.violations().count(), 3, "the drain is too early, and has no place in reserve");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_write_after_release_is_recorded_and_does_not_happen() {
 }
 
 #[test]
-fn the_model_checks_itself_for_writes_of_drained_and_closed_lanes() {
+fn a_write_of_a_drained_or_closed_lane_is_recorded() {
     for (state, drained) in [(super::lane::State::Error, true), (super::lane::State::Free, false)] {
         let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
         let mut lane = bench.lane(0, 0, SPEC);
@@ -226,12 +226,12 @@ fn memory_in_use_must_not_be_deregistered() {
         Violation::DeregisteredInUse { range, lane: lane.lane.handle(), wr_id: WrId::new(lane.id, 0) };
     assert_eq!(only(&bench), expected);
     bench.run();
-    // And it is not written.
+    // The memory is not written.
     assert!(bench.ours().iter().all(|b| *b == 0));
     assert_eq!(bench.statuses()[0], (0, WcStatus::LOC_PROT_ERR));
     bench.rails.deregister(range, &keys);
     assert_eq!(bench.sim.violations().iter().last(), Some(Violation::NotRegistered { range }));
-    // An old key is not valid again for the next registration in the same place.
+    // An old key is not valid for a later registration in the same place.
     let again = bench.rails.register(range).unwrap();
     assert!(again.iter().all(|key| !keys.contains(key)));
     bench.rails.deregister(range, &again);
@@ -281,7 +281,7 @@ fn other_broken_promises_are_recorded() {
 fn a_lane_of_another_model_is_left_as_it_is() {
     let (mut bench, mut others) =
         (Bench::new(SimConfig::new(1), &[rail()]), Bench::new(SimConfig::new(1), &[rail()]));
-    // Of the same name in both.
+    // Both lanes have the same id.
     let (mut lane, mut other) = (bench.lane(0, 0, SPEC), others.lane(0, 0, SPEC));
     assert_eq!(lane.lane.handle(), other.lane.handle());
     bench.post(&mut lane, 1, 64);

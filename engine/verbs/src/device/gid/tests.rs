@@ -66,7 +66,7 @@ fn an_unusable_address_is_rejected_with_the_reason() {
             (256, "10.0.0.3: a QP can name indices up to 255"),
         ]
     );
-    // A forced index is taken all the same.
+    // A forced index is chosen although its netdev is down.
     assert_eq!(chosen(&table, Some(2)), [(GidKind::RoceV2Ipv4, 2)]);
 }
 

@@ -4,11 +4,11 @@ use kvrail_core::id::WrId;
 use kvrail_core::provider::Provider as _;
 
 use crate::driver::{Driver, RAIL, TestLane, expect_in_order};
-use crate::failure::{Verdict, ensure};
+use crate::failure::{CaseResult, ensure};
 use crate::rig::Rig;
 
-/// The lane carries READs as before.
-fn works<R: Rig>(d: &mut Driver<R>, lane: &mut TestLane<R::Provider>, whose: &str) -> Verdict {
+/// Fails unless the lane carries READs as before.
+fn works<R: Rig>(d: &mut Driver<R>, lane: &mut TestLane<R::Provider>, whose: &str) -> CaseResult {
     let first = lane.next;
     let reads = d.full_queue(lane);
     d.post_all(lane, &reads)?;
@@ -19,9 +19,9 @@ fn works<R: Rig>(d: &mut Driver<R>, lane: &mut TestLane<R::Provider>, whose: &st
     Ok(())
 }
 
-pub(crate) fn a_lane_of_another_provider_is_left_alone<R: Rig>() -> Verdict {
+pub(crate) fn a_lane_of_another_provider_is_left_alone<R: Rig>() -> CaseResult {
     let (mut ours, mut theirs) = (Driver::<R>::new()?, Driver::<R>::new()?);
-    // Both are the first lane of their provider: the likeliest to be mistaken for each other.
+    // Both are the first lane of their provider, so they have the same id.
     let (mut mine, mut foreign) = (ours.open(RAIL)?, theirs.open(RAIL)?);
     let drained = ours.provider.drain(&mut foreign.lane, WrId::new(foreign.id, 99));
     ensure!(drained == Err(22), "draining a lane of another provider gave {drained:?}, not errno 22");
