@@ -154,14 +154,14 @@ fn bad(first: u32, count: u32) -> FailedRanges {
 /// How long a run takes, in model time.
 const TIME: Nanos = Nanos::from_secs(2);
 
-/// One run takes seconds.
+/// A run takes seconds, so there is one.
 const SEEDS: std::ops::Range<u64> = 7..8;
 
 #[test]
 fn one_page_whose_memory_has_failed_costs_two_lanes_and_nothing_else() {
     common::seeds::each("one_page_whose_memory_has_failed_costs_two_lanes_and_nothing_else", SEEDS, |seed| {
-        // The first page of the first batch; and, worse, of every batch, so that up to four are posted
-        // at once.
+        // The first page of the first batch; and, worse, of every batch, so that up to four are
+        // posted at once.
         let good = |rng: &mut Rng| (0, 1 + rng.below(1023) as u32);
         let none = run(seed, &[1024], |_, _| {}, |rng, _| good(rng), TIME);
         let poison = |sim: &Sim<'_>, memories: &[sim::MemoryHandle]| {
