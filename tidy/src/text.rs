@@ -1,4 +1,4 @@
-//! The length of files, the width of comments, and words that a reader stumbles over.
+//! The length of files, the width and the form of comments, and words that a reader stumbles over.
 
 use std::fs;
 use std::path::Path;
@@ -59,6 +59,23 @@ fn too_wide(source: &str) -> impl Iterator<Item = String> {
     wide.map(|line| format!("{}: a comment of {} columns, at most {MAX_COLUMNS}", line.number, line.width))
 }
 
+/// A line for each comment of a Rust file with a second `//!` or `///` inside: comments that were
+/// joined without their slashes being taken off.
+#[must_use]
+pub fn joined(path: &Path) -> Vec<String> {
+    joined_comments(&read(path)).map(|finding| format!("{}:{finding}", shown(path))).collect()
+}
+
+fn joined_comments(source: &str) -> impl Iterator<Item = String> {
+    let comments = lines(source).into_iter().filter(|line| line.piece == Piece::Comment);
+    let joined = comments.filter(|line| {
+        let mut words = line.text.split_whitespace();
+        let first = words.next().filter(|word| ["//!", "///"].contains(word));
+        first.is_some_and(|first| words.any(|word| word == first))
+    });
+    joined.map(|line| format!("{}: two comments in one line: divide them", line.number))
+}
+
 /// A line for each banned word of a Rust file's comments and string literals.
 #[must_use]
 pub fn words_of_source(path: &Path) -> Vec<String> {
@@ -107,6 +124,14 @@ mod tests {
         assert_eq!(found("a graveyard, engraved, mute_all"), [""; 0]);
         assert_eq!(found("posted as is."), ["as is"]);
         assert_eq!(found("was issued, has isolated"), [""; 0]);
+    }
+
+    #[test]
+    fn comments_that_were_joined_are_found_and_code_in_a_comment_is_not() {
+        let found = |source| joined_comments(source).count();
+        assert_eq!(found("//! A title. //! //! A text.\n"), 1);
+        assert_eq!(found("    /// One. ///\n"), 1);
+        assert_eq!(found("//! /// A comment in an example.\n//!\n// https://a.b\n"), 0);
     }
 
     #[test]

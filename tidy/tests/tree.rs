@@ -43,6 +43,12 @@ fn no_comment_is_too_wide() {
 }
 
 #[test]
+fn no_comments_are_joined() {
+    let found: Vec<_> = sources().iter().flat_map(|path| text::joined(path)).collect();
+    assert_none("a line has one comment", &found);
+}
+
+#[test]
 fn no_banned_word_is_used() {
     let mut found = Vec::new();
     for path in sources().iter().filter(|path| !is_this_crate(path)) {

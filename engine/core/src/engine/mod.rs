@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `state.rs` | the struct `Engine`: its parts, and what can be asked of them |
 //! | `start.rs` | an engine starts over a storage and a provider |
-//! | `setup.rs` | the control path: regions and layouts are registered, peers added, lanes attached |
+//! | `setup.rs` | the control path: regions and layouts registered, peers added, lanes attached |
 //! | `submit.rs` | batches are submitted, and come back done |
 //! | `schedule.rs` | which peer has its turn, and which rail and lane take its work |
 //! | `post/` | a run of chunks becomes one commit |

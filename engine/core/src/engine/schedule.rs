@@ -1,7 +1,9 @@
-//! Which peer has its turn, and which rail and lane take its work. //! //! Peers with work wait in
-//! a queue per class and take turns of `quantum_bytes`. In its turn a peer's work is cut into runs:
-//! up to `run_chunks` small chunks, or one large one. Each run goes to the rail that would finish
-//! it first, and there to the peer's next lane with room. One run is one commit.
+//! Which peer has its turn, and which rail and lane take its work.
+//!
+//! Peers with work wait in a queue per class and take turns of `quantum_bytes`. In its turn a
+//! peer's work is cut into runs: up to `run_chunks` small chunks, or one large one. Each run goes
+//! to the rail that would finish it first, and there to the peer's next lane with room. One run is
+//! one commit.
 
 use super::post::{Stop, Turn, Work, next_lane};
 use super::state::Engine;
@@ -103,7 +105,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// The next work of a peer: validating READs first, then wrs of dead lanes, then fresh segments.
+    /// The next work of a peer: validating READs first, wrs of dead lanes next, then fresh
+    /// segments.
     #[inline]
     fn next_work(&mut self, peer: u16, class: usize, now: Time) -> Option<Work> {
         let p = &self.peers[usize::from(peer)];

@@ -1,5 +1,6 @@
-//! Which READs kill lanes: each suspect is tried alone, and faulty memory is set aside. //! //! A
-//! READ of memory that has failed kills its lane, with the status of a bad path. It would kill
+//! Which READs kill lanes: each suspect is tried alone, and faulty memory is set aside.
+//!
+//! A READ of memory that has failed kills its lane, with the status of a bad path. It would kill
 //! every lane on which it is posted again, with all wrs of these lanes. So the wr whose completion
 //! killed a lane is a *suspect*: it is posted again alone, on one lane that the peer keeps for
 //! that, while the other lanes go on with everything else. If it kills that lane, too, and the path

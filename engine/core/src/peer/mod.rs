@@ -18,7 +18,8 @@ pub(crate) enum PeerState {
     Free,
     /// The peer has been added.
     Up,
-    /// The peer has been removed. Its place becomes free when its lanes are quiet and its pages are retired.
+    /// The peer has been removed. Its place becomes free when its lanes are quiet and its pages are
+    /// retired.
     Leaving,
 }
 

@@ -1,7 +1,8 @@
-//! Which lost lane is requested next from the control path, and when. //! //! Every peer with a
-//! lane to be requested is in a heap, ordered by the earliest time of a request: the earliest retry
-//! of its paths or, if later, the time of its last request. So peers take turns, however slow the
-//! attempts are, and finding the next one takes as many steps as the heap is deep.
+//! Which lost lane is requested next from the control path, and when.
+//!
+//! Every peer with a lane to be requested is in a heap, ordered by the earliest time of a request:
+//! the earliest retry of its paths or, if later, the time of its last request. So peers take turns,
+//! however slow the attempts are, and finding the next one takes as many steps as the heap is deep.
 
 use crate::events::LaneLost;
 use crate::limits::{MAX_RAILS, narrow};

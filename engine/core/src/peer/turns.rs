@@ -1,7 +1,9 @@
-//! Which peer has the next turn. //! //! A peer with work is *ready* until its turn shows that all
-//! rails over which it has room are at their caps. Then it waits in the queue of each of these
-//! rails, and no call looks at it until one of them has room. So the work of a call depends on the
-//! peers that can be served, not on those that wait.
+//! Which peer has the next turn.
+//!
+//! A peer with work is *ready* until its turn shows that all rails over which it has room are at
+//! their caps. Then it waits in the queue of each of these rails, and no call looks at it until one
+//! of them has room. So the work of a call depends on the peers that can be served, not on those
+//! that wait.
 
 use super::Peer;
 use crate::limits::{CLASSES, MAX_RAILS};

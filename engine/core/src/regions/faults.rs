@@ -1,8 +1,9 @@
-//! Which parts of a remote region are not read for a while, since READs of them have failed. //!
-//! //! A READ that fails kills its lane, and flushes all wrs of that lane. So memory that fails
-//! must not be read again and again. Some *faulty* ranges of a region are remembered one by one;
-//! when too many fail, the whole region is set aside. Both end after a while: the memory may be
-//! mended by then, and the READ may have failed for another reason.
+//! Which parts of a remote region are not read for a while, since READs of them have failed.
+//!
+//! A READ that fails kills its lane, and flushes all wrs of that lane. So memory that fails must
+//! not be read again and again. Some *faulty* ranges of a region are remembered one by one; when
+//! too many fail, the whole region is set aside. Both end after a while: the memory may be mended
+//! by then, and the READ may have failed for another reason.
 
 use heapless::HistoryBuf;
 

@@ -1,6 +1,10 @@
-//! Queues and sets of fixed size. //! //! | file | what | //! |---|---| //! | `spsc.rs` | a
-//! wait-free ring between two threads, for items of any type | //! | `free.rs` | a set of free
-//! numbers that all threads share | //! | `fifo.rs` | a queue of one thread |
+//! Queues and sets of fixed size.
+//!
+//! | file | what |
+//! |---|---|
+//! | `spsc.rs` | a wait-free ring between two threads, for items of any type |
+//! | `free.rs` | a set of free numbers that all threads share |
+//! | `fifo.rs` | a queue of one thread |
 #![cfg_attr(loom, allow(dead_code, reason = "under loom the engine, which uses them, is not compiled"))]
 
 #[cfg(not(loom))]

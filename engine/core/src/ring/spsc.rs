@@ -1,8 +1,8 @@
 //! A wait-free ring between two threads, of which one puts items in and the other takes them out.
-//! //! //! Each end owns an index and publishes it with one release store. Each keeps a copy of the
-//! other's index, and loads that index again only when the ring looks full (or empty). Both indices
-//! keep counting and are not reduced to the capacity, so that a full ring differs from an empty
-//! one.
+//!
+//! Each end owns an index and publishes it with one release store. Each keeps a copy of the other's
+//! index, and loads that index again only when the ring looks full (or empty). Both indices keep
+//! counting and are not reduced to the capacity, so that a full ring differs from an empty one.
 //!
 //! The slots are an array ([`Ring`]), or memory that the ring's user has allocated ([`RingOver`]):
 //! this crate uses no allocator.

@@ -1,7 +1,11 @@
-//! The state of a model, its lanes and its completion queues. //! //! | file | what | //! |---|---|
-//! //! | `progress.rs` | what a lane does as time passes | //! | `posting.rs` | what the engine
-//! does to a lane | //! | `apply.rs` | what actions do to rails, peers and memory | //! |
-//! `clock.rs` | how the clock moves |
+//! The state of a model, its lanes and its completion queues.
+//!
+//! | file | what |
+//! |---|---|
+//! | `progress.rs` | what a lane does as time passes |
+//! | `posting.rs` | what the engine does to a lane |
+//! | `apply.rs` | what actions do to rails, peers and memory |
+//! | `clock.rs` | how the clock moves |
 
 use heapless::deque::DequeView;
 use kvrail_core::id::{LaneId, MAX_RAILS, RailIndex};

@@ -19,7 +19,9 @@ use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Writes the next unposted chunks of a peer's segments, from `segment` on, into the ring of `lane`: at most `limit` wrs, and so many that they reach `max_bytes`. Returns how many wrs there are.
+    /// Writes the next unposted chunks of a peer's segments, from `segment` on, into the ring of
+    /// `lane`, until there are `limit` wrs or they reach `max_bytes`. Returns how many wrs there
+    /// are.
     #[inline]
     pub(super) fn gather_fresh(
         &mut self,
