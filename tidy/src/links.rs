@@ -38,8 +38,8 @@ pub fn broken(page: &Path) -> Vec<String> {
     findings
 }
 
-/// A line for each relative link of a chapter that is a page of rustdoc as well, where no file of the
-/// repository lies beside it.
+/// A line for each relative link of a chapter that is a page of rustdoc as well: no file of the
+/// repository lies beside that page.
 #[must_use]
 pub fn relative(chapter: &Path) -> Vec<String> {
     let text = fs::read_to_string(chapter).unwrap_or_else(|error| panic!("{}: {error}", chapter.display()));
