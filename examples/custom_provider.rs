@@ -165,7 +165,7 @@ unsafe impl Provider for BufferRails {
 }
 
 pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let theirs: Arc<[u8]> = (0..4 * 4_096).map(|i| (i / 16) as u8).collect();
+    let theirs: Arc<[u8]> = (0..4 * 4_096_u32).map(|i| (i / 16) as u8).collect();
     let page = kvrail_examples::read_page(BufferRails::new(), theirs.clone(), BASE, 2)?;
     assert!(page == theirs[2 * 4_096..3 * 4_096], "this is not the page that the peer has");
     println!("read page 2 through the provider of this example: {} bytes, equal to the peer's", page.len());

@@ -225,7 +225,7 @@ def threads():
     p.arrow([(336, 109), (430, 109), (430, 176)], both=True)
     p.arrow([(336, 175), (348, 175), (348, 196), (360, 196)], both=True)
     p.lines(286, 64, ["orders there, outcomes back:", "a pair of wait-free rings each"])
-    p.box(40, 316, 220, 66, "kvrail-session-N", ["a thread per session: Alive, lanes", "to be made, the session's end"], "box")
+    p.box(40, 316, 220, 66, "kvrail-sN", ["a thread per session: Alive, lanes", "to be made, the session's end"], "box")
     p.box(40, 232, 220, 50, "kvrail-dial-R", ["one while a lane of rail R is made"], "box")
     p.arrow([(150, 282), (150, 316)], both=True)
     p.arrow([(260, 340), (420, 340), (420, 264)])
@@ -253,7 +253,7 @@ def threads():
     p.box(40, 478, 200, 84, "the application", ["Publisher::write: the table", "and the pages, by itself"], "good")
     p.box(270, 478, 190, 84, "kvrail-listen, -accept", ["the first has the listening", "socket in a table of its own,", "which no fork inherits"], "box")
     p.box(490, 478, 200, 84, "kvrail-session", ["a thread per reader:", "handshake, Alive, requests"], "box")
-    p.box(720, 478, 200, 84, "kvrail-lanes", ["makes a session's lanes,", "one thread for each rail"], "box")
+    p.box(720, 478, 200, 84, "kvrail-lanes-R", ["makes a session's lanes,", "one thread for each rail"], "box")
     p.arrow([(460, 520), (490, 520)])
     p.arrow([(690, 520), (720, 520)], both=True)
     p.lines(20, 612, ["No thread of the producer serves a READ over shm or verbs: the reader's worker copies from memory that both "

@@ -70,6 +70,10 @@ impl core::fmt::Display for AxisKind {
 /// How the whole of an axis is spread over the ranks of a group (tensor-parallel ranks for heads,
 /// pipeline ranks for layers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "each decides what a rank holds: code that names not all of them is wrong"
+)]
 pub enum Spread {
     /// This page holds all of the axis. Nothing is said about other ranks.
     Whole,

@@ -30,9 +30,10 @@ pub fn range(package: &str) -> Option<RangeInclusive<u32>> {
 pub fn codes(targets: &[Target], page: &str) -> Vec<String> {
     let mut findings = Vec::new();
     let mut given: BTreeMap<u32, String> = BTreeMap::new();
+    let listed_types = listed_types(page);
     for target in targets.iter().filter(|target| target.library) {
         let Some(range) = range(&target.package) else { continue };
-        let found = read(&target.root);
+        let found = read(&target.root, &listed_types);
         for (error, file) in &found.errors {
             if !found.coded.contains(error) {
                 findings.push(format!("{file}: {error} is a public error without `fn code(&self) -> u32`"));
@@ -64,17 +65,30 @@ fn listed(page: &str) -> BTreeSet<u32> {
     page.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok()).collect()
 }
 
+/// The types in the second column of the page's tables, beside a number.
+fn listed_types(page: &str) -> BTreeSet<String> {
+    let rows = page.lines().filter_map(|line| {
+        let (code, rest) = line.strip_prefix("| ")?.split_once(" | ")?;
+        code.parse::<u32>().ok()?;
+        rest.strip_prefix('`')
+    });
+    let names = rows.filter_map(|name| name.split(|c: char| !c.is_alphanumeric() && c != '_').next());
+    names.map(str::to_owned).collect()
+}
+
 #[derive(Debug, Default)]
 struct Found {
     /// Public error types, and the file of each.
     errors: Vec<(String, String)>,
-    /// Types that have a code.
+    /// Types that derive or implement `Error`, public or not.
+    types: BTreeSet<String>,
+    /// Types that have a `code`.
     coded: BTreeSet<String>,
     /// The literals, each with its type.
     codes: Vec<(u32, String)>,
 }
 
-fn read(root: &Path) -> Found {
+fn read(root: &Path, listed_types: &BTreeSet<String>) -> Found {
     let tree = Crate::read(root);
     let mut found = Found::default();
     for module in &tree.modules {
@@ -83,7 +97,16 @@ fn read(root: &Path) -> Found {
             read_item(item, &file, &mut found);
         }
     }
+    found.drop_other_codes(listed_types);
     found
+}
+
+impl Found {
+    /// Leaves out the numbers of types whose `code` has another meaning: they are no errors, and
+    /// the page does not list them either, as it does the reasons that errors carry.
+    fn drop_other_codes(&mut self, listed_types: &BTreeSet<String>) {
+        self.codes.retain(|(_, owner)| self.types.contains(owner) || listed_types.contains(owner));
+    }
 }
 
 fn read_item(item: &Item, file: &str, found: &mut Found) {
@@ -93,17 +116,22 @@ fn read_item(item: &Item, file: &str, found: &mut Found) {
         _ => None,
     };
     if let Some((visibility, name)) = declared
-        && is_public(visibility)
         && derives_error(item)
     {
-        found.errors.push((name.to_string(), file.to_owned()));
+        found.types.insert(name.to_string());
+        if is_public(visibility) {
+            found.errors.push((name.to_string(), file.to_owned()));
+        }
     }
     let Item::Impl(block) = item else { return };
-    if block.trait_.is_some() {
-        return;
-    }
     let syn::Type::Path(path) = &*block.self_ty else { return };
     let Some(owner) = path.path.segments.last().map(|segment| segment.ident.to_string()) else { return };
+    if let Some((_, implemented, _)) = &block.trait_ {
+        if implemented.segments.last().is_some_and(|segment| segment.ident == "Error") {
+            found.types.insert(owner);
+        }
+        return;
+    }
     for inner in &block.items {
         if let syn::ImplItem::Fn(function) = inner
             && function.sig.ident == "code"
@@ -148,6 +176,7 @@ mod tests {
         for item in &syn::parse_file(source).expect("Rust").items {
             read_item(item, "x.rs", &mut found);
         }
+        found.drop_other_codes(&listed_types("| 8 | `Reason::Key` | What to do. |\n"));
         found
     }
 
@@ -161,6 +190,16 @@ mod tests {
         let without = found("#[derive(Debug, thiserror::Error)] pub enum A { B }");
         assert_eq!(without.errors.len(), 1);
         assert!(without.coded.is_empty());
+    }
+
+    #[test]
+    fn only_the_codes_of_errors_count() {
+        let wire = "pub enum Mtu { B256 = 1 } impl Mtu { pub const fn code(self) -> u32 { 9 } }";
+        assert_eq!(found(wire).codes, []);
+        let by_hand = "impl Mtu { fn code(&self) -> u32 { 9 } } impl core::error::Error for Mtu {}";
+        assert_eq!(found(by_hand).codes, [(9, "Mtu".to_owned())]);
+        let listed = "pub enum Reason { Key } impl Reason { pub const fn code(&self) -> u32 { 8 } }";
+        assert_eq!(found(listed).codes, [(8, "Reason".to_owned())]);
     }
 
     #[test]

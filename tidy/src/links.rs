@@ -19,7 +19,11 @@ const ROOT_FOLDERS: [&str; 10] = [
     "tidy/",
 ];
 
-/// A line for each relative link and each path in code style that is not there.
+/// What links to this repository begin with, of a file and of a folder.
+const REPOSITORY: [&str; 2] =
+    ["https://github.com/kvrail/kvrail/blob/main/", "https://github.com/kvrail/kvrail/tree/main/"];
+
+/// A line for each link into this tree and each path in code style that is not there.
 #[must_use]
 pub fn broken(page: &Path) -> Vec<String> {
     let text = fs::read_to_string(page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
@@ -28,6 +32,11 @@ pub fn broken(page: &Path) -> Vec<String> {
     for target in links(&text) {
         if !folder.join(&target).exists() {
             findings.push(format!("{}: the link {target} leads to nothing", shown(page)));
+        }
+    }
+    for path in hosted(&text) {
+        if !root().join(&path).exists() {
+            findings.push(format!("{}: the repository has no {path}", shown(page)));
         }
     }
     for path in paths(&text) {
@@ -56,6 +65,13 @@ fn links(text: &str) -> Vec<String> {
     files.filter(|target| !target.is_empty() && !target.starts_with("mailto:")).map(str::to_owned).collect()
 }
 
+/// The paths of this tree that links to the repository name, with or without brackets around them.
+fn hosted(text: &str) -> Vec<String> {
+    let ends = |c: char| c.is_whitespace() || ")>#?\"".contains(c);
+    let of_one = |start| text.split(start).skip(1).filter_map(move |rest| rest.split(ends).next());
+    REPOSITORY.into_iter().flat_map(of_one).map(str::to_owned).collect()
+}
+
 /// The paths of this tree among the words in code style: one word, no pattern.
 fn paths(text: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -78,5 +94,13 @@ mod tests {
         let text = "[a](b.md#c) [d](https://e) [f](#g) `engine/x.rs` `engine/{a,b}` `fuzz/run 60` `Engine`";
         assert_eq!(links(text), ["b.md"]);
         assert_eq!(paths(text), ["engine/x.rs", "fuzz/run"]);
+    }
+
+    #[test]
+    fn links_to_the_repository_are_paths_of_this_tree() {
+        let [blob, tree] = REPOSITORY;
+        let text = format!("[a]: {blob}docs/x.md#part\n[b]({tree}findings) <{blob}a.rs>\n");
+        assert_eq!(hosted(&text), ["docs/x.md", "a.rs", "findings"]);
+        assert_eq!(links(&text), [""; 0]);
     }
 }

@@ -61,6 +61,15 @@ pub enum Place {
     Module(usize),
 }
 
+/// Where the files of a module's children lie.
+struct Folders {
+    /// Those that the compiler finds by their names.
+    children: PathBuf,
+    /// Those that `#[path]` names: the folder of the file itself, except in a module that stands
+    /// inside a file (the Rust reference, "The path attribute").
+    named: PathBuf,
+}
+
 impl Crate {
     /// Reads the crate whose root file is `root`.
     ///
@@ -82,35 +91,39 @@ impl Crate {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let own = parent.is_none() || stem == "mod";
-        let children = if own { folder } else { folder.join(stem) };
-        self.add_module(file, parent, parsed.items, &children)
+        let children = if own { folder.clone() } else { folder.join(stem) };
+        self.add_module(file, parent, parsed.items, &Folders { children, named: folder })
     }
 
-    fn add_module(&mut self, file: usize, parent: Option<usize>, items: Vec<Item>, folder: &Path) -> usize {
+    fn add_module(&mut self, file: usize, parent: Option<usize>, items: Vec<Item>, at: &Folders) -> usize {
         let id = self.modules.len();
         let (names, globs) = (HashMap::new(), Vec::new());
         self.modules.push(Module { file, parent, names, globs, items: Vec::new() });
         for item in items {
             if !for_tests(attributes(&item)) {
-                self.add_item(id, file, item, folder);
+                self.add_item(id, file, item, at);
             }
         }
         id
     }
 
-    fn add_item(&mut self, id: usize, file: usize, item: Item, folder: &Path) {
+    fn add_item(&mut self, id: usize, file: usize, item: Item, at: &Folders) {
         match item {
             Item::Mod(module) => {
                 let name = module.ident.to_string();
                 let child = match module.content {
-                    Some((_, items)) => self.add_module(file, Some(id), items, &folder.join(&name)),
+                    Some((_, items)) => {
+                        let children = at.children.join(&name);
+                        let inner = Folders { named: children.clone(), children };
+                        self.add_module(file, Some(id), items, &inner)
+                    }
                     None => {
-                        let flat = folder.join(format!("{name}.rs"));
-                        let path = path_attribute(&module.attrs).map(|path| folder.join(path));
+                        let flat = at.children.join(format!("{name}.rs"));
+                        let path = path_attribute(&module.attrs).map(|path| at.named.join(path));
                         let path = path.unwrap_or(if flat.exists() {
                             flat
                         } else {
-                            folder.join(&name).join("mod.rs")
+                            at.children.join(&name).join("mod.rs")
                         });
                         self.read_file(&path, Some(id))
                     }
@@ -304,4 +317,30 @@ pub fn in_macro(tokens: &TokenStream) -> Vec<(bool, String)> {
 #[must_use]
 pub fn is_public(visibility: &Visibility) -> bool {
     matches!(visibility, Visibility::Public(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_attribute_counts_from_the_folder_of_its_file() {
+        let folder = std::env::temp_dir().join(format!("kvrail-tidy-{}-path", std::process::id()));
+        let files = [
+            ("lib.rs", "mod a;"),
+            ("a.rs", "#[path = \"beside.rs\"] mod b; mod c; mod d { #[path = \"e.rs\"] mod e; }"),
+            ("beside.rs", ""),
+            ("a/c.rs", ""),
+            ("a/d/e.rs", ""),
+        ];
+        for (path, text) in files {
+            let path = folder.join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        }
+        let read = Crate::read(&folder.join("lib.rs"));
+        fs::remove_dir_all(&folder).expect("removed");
+        let found: Vec<_> = read.files.iter().map(|file| file.path.clone()).collect();
+        assert_eq!(found, files.map(|(path, _)| folder.join(path)));
+    }
 }

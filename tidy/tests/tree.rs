@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use kvrail_tidy::{circles, codes, links, names, text, unsafety, workspace};
+use kvrail_tidy::{circles, codes, links, names, text, threads, unsafety, workspace};
 
 /// Fails with all findings, a line each.
 fn assert_none(rule: &str, findings: &[String]) {
@@ -58,6 +58,16 @@ fn no_banned_word_is_used() {
         found.extend(text::words_of_page(&page));
     }
     assert_none("comments, texts and pages use plain words", &found);
+}
+
+#[test]
+fn every_thread_has_a_name_that_linux_keeps() {
+    let files = sources();
+    let files = files.iter().filter(|path| !is_this_crate(path));
+    assert_none(
+        "thread names tell threads apart",
+        &files.flat_map(|path| threads::names(path)).collect::<Vec<_>>(),
+    );
 }
 
 #[test]

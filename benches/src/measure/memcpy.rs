@@ -72,7 +72,8 @@ impl Copier {
                     copy_pages(publisher, routine, number * share, to, batch, recorder, window.to);
                     recorder.finish(began, clock::now().0)
                 };
-                let thread = std::thread::Builder::new().spawn_scoped(scope, work);
+                let thread =
+                    std::thread::Builder::new().name("bench-memcpy".into()).spawn_scoped(scope, work);
                 threads.push(thread.context("cannot start a thread that copies pages")?);
             }
             let joined = threads.into_iter().map(|thread| {

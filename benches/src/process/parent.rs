@@ -50,7 +50,7 @@ impl Child {
                 }
             }
         };
-        let thread = std::thread::Builder::new().spawn(receive);
+        let thread = std::thread::Builder::new().name("bench-receive".into()).spawn(receive);
         thread.with_context(|| format!("cannot start the thread that receives from the {}", child.name))?;
         child.send(role)?;
         Ok(child)

@@ -13,8 +13,6 @@ use crate::failure::{CaseResult, Stop, ensure, fail};
 use crate::pattern::{BYTES, pattern};
 use crate::rig::{RemoteBytes, Rig};
 
-/// How long a case waits for something that must come, before it fails.
-pub(crate) const TIME_LIMIT: Nanos = Nanos::from_secs(20);
 /// How long a case watches for something that must not come.
 pub(crate) const LINGER: Nanos = Nanos::from_millis(20);
 /// The first rail.
@@ -189,9 +187,9 @@ impl<R: Rig> Driver<R> {
         Ok(())
     }
 
-    /// Waits until `enough` is true; fails if that takes longer than [`TIME_LIMIT`].
+    /// Waits until `enough` is true; fails if that takes longer than [`Rig::TIME_LIMIT`].
     pub(crate) fn until(&mut self, what: &str, enough: impl Fn(&Self) -> bool) -> CaseResult {
-        let end = self.rig.now() + TIME_LIMIT;
+        let end = self.rig.now() + R::TIME_LIMIT;
         loop {
             self.take_all()?;
             if enough(self) {
@@ -202,7 +200,7 @@ impl<R: Rig> Driver<R> {
             ensure!(
                 now < end,
                 "{what} did not come within {} s; {so_far} completions and {:?} did",
-                TIME_LIMIT.0 / 1_000_000_000,
+                R::TIME_LIMIT.0 / 1_000_000_000,
                 self.events
             );
             self.provider.wait(WaitFor { now, until: now + Nanos::from_millis(50), completions: 1 });

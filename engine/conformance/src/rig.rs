@@ -46,6 +46,10 @@ pub trait Rig: Sized {
     /// quicker with fewer. Every rail must have room for four lanes of this depth.
     const DEPTH: u32;
 
+    /// How long a case waits for something that must come, before it fails; a `wait` that is to end
+    /// for a reason may take a quarter of it. An emulated device needs more than a real one.
+    const TIME_LIMIT: Nanos = Nanos::from_secs(20);
+
     /// Makes a rig, whose counterpart has memory to read.
     fn new() -> Self;
 

@@ -87,20 +87,29 @@ pub fn run_all<R: Rig>(mut report: impl FnMut(&'static str, Outcome)) {
 /// Makes a `#[test]` of every case, for the rig of this type. In a file with several rigs put each
 /// call into a module. The message of a failed test says what the provider did. A skipped test
 /// prints the missing ability.
+///
+/// A provider for devices that not every host has takes a second argument, a function from the name
+/// of the case to an `Option`. The case does not run where the function returns `None`, and the
+/// function prints the reason. The value in the `Some` is dropped after the case.
 #[macro_export]
 macro_rules! conformance_tests {
     ($rig:ty) => {
-        $crate::__for_each_case! { [$crate::__tests] $rig }
+        $crate::conformance_tests! { $rig, |_| Some(()) }
+    };
+    ($rig:ty, $devices:expr) => {
+        $crate::__for_each_case! { [$crate::__tests] $rig, $devices }
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __tests {
-    ([$rig:ty] $($module:ident::$name:ident,)*) => {
+    ([$rig:ty, $devices:expr] $($module:ident::$name:ident,)*) => {
         $(
             #[test]
             fn $name() {
+                let devices: fn(&str) -> Option<_> = $devices;
+                let Some(_devices) = devices(stringify!($name)) else { return };
                 match $crate::check::<$rig>(stringify!($name)) {
                     $crate::Outcome::Passed => {}
                     $crate::Outcome::Skipped { missing } => println!("skipped: it needs {missing}"),

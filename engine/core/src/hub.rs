@@ -35,6 +35,10 @@ struct Order<'s> {
 
 /// What a submitter gets back.
 #[derive(Debug)]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "most hand memory back: a caller that names not all of them loses it"
+)]
 pub enum Outcome<'s> {
     /// A batch is done. It is the last outcome of the batch.
     Done(Done<'s>),

@@ -61,6 +61,7 @@ impl fmt::Display for Step {
 
 /// Which side of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "a session has two ends")]
 pub enum By {
     /// This side.
     Us,

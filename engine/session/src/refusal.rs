@@ -58,6 +58,7 @@ impl fmt::Debug for Versions {
 
 /// Whether a side is a reader or a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "a session has two ends")]
 pub enum Role {
     /// It pulls pages.
     Reader,

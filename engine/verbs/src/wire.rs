@@ -44,6 +44,7 @@ pub const BITS_24: u32 = 0xFF_FFFF;
 /// The path MTU, as `enum ibv_mtu` numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
+#[allow(clippy::exhaustive_enums, reason = "InfiniBand's specification has these five")]
 pub enum Mtu {
     /// 256 bytes.
     B256 = 1,
@@ -83,6 +84,7 @@ impl Mtu {
 /// What carries a port's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[allow(clippy::exhaustive_enums, reason = "values of the wire, of which verbs know two")]
 pub enum LinkLayer {
     /// InfiniBand: addressed by LID.
     InfiniBand = 1,

@@ -4,7 +4,7 @@ use kvrail_core::id::WrId;
 use kvrail_core::provider::{Provider as _, ProviderEvent};
 use kvrail_core::verbs_abi::WcStatus;
 
-use crate::driver::{Driver, RAIL, TIME_LIMIT, TestLane, expect_flush, expect_in_order, need};
+use crate::driver::{Driver, RAIL, TestLane, expect_flush, expect_in_order, need};
 use crate::failure::{CaseResult, ensure};
 use crate::rig::Rig;
 
@@ -51,7 +51,7 @@ pub(crate) fn a_failed_lane_reports_it_and_flushes_its_reads<R: Rig>() -> CaseRe
 
 /// Waits for `LaneFailed` without taking a completion.
 fn await_failure<R: Rig>(d: &mut Driver<R>, lane: &TestLane<R::Provider>) -> CaseResult {
-    let end = d.rig.now() + TIME_LIMIT;
+    let end = d.rig.now() + R::TIME_LIMIT;
     while d.provider.next_event() != Some(ProviderEvent::LaneFailed(lane.id)) {
         ensure!(d.rig.now() < end, "LaneFailed of a lane that was failed never came");
         d.rig.pass(kvrail_core::time::Nanos::from_micros(10));

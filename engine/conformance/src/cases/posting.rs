@@ -80,7 +80,7 @@ pub(crate) fn poll_gives_the_oldest_first_and_no_more_than_there_is_room_for<R: 
     let nothing = d.provider.poll(RAIL, &mut []);
     ensure!(nothing == 0, "poll gives {nothing} completions into room for none");
     // Polls one completion at a time.
-    let end = d.rig.now() + crate::driver::TIME_LIMIT;
+    let end = d.rig.now() + R::TIME_LIMIT;
     while d.done.len() < reads.len() {
         if d.poll(RAIL, 1)? == 0 {
             let so_far = d.done.len();

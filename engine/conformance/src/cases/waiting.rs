@@ -4,13 +4,15 @@
 use kvrail_core::provider::{Provider as _, ProviderEvent};
 use kvrail_core::time::Nanos;
 
-use crate::driver::{Driver, RAIL, TIME_LIMIT, need};
+use crate::driver::{Driver, RAIL, need};
 use crate::failure::{CaseResult, ensure};
 use crate::rig::Rig;
 
 /// The longest sleep that counts as ended by its reason. A sleep that its reason does not end lasts
-/// as long as [`TIME_LIMIT`].
-const SHORT: Nanos = Nanos(TIME_LIMIT.0 / 4);
+/// as long as [`Rig::TIME_LIMIT`].
+const fn short<R: Rig>() -> Nanos {
+    Nanos(R::TIME_LIMIT.0 / 4)
+}
 
 const fn ms(time: Nanos) -> u64 {
     time.0 / 1_000_000
@@ -23,11 +25,15 @@ pub(crate) fn wait_ends_when_the_completions_have_come<R: Rig>() -> CaseResult {
     d.post_all(&mut lane, &reads)?;
     let (start, mut left) = (d.rig.now(), R::DEPTH);
     while left > 0 {
-        d.sleep(left, TIME_LIMIT);
+        d.sleep(left, R::TIME_LIMIT);
         d.take_all()?;
         left = R::DEPTH.saturating_sub(d.done.len() as u32);
         let slept = d.rig.now().since(start);
-        ensure!(slept < SHORT, "wait slept {} ms over completions that it was to return for", ms(slept));
+        ensure!(
+            slept < short::<R>(),
+            "wait slept {} ms over completions that it was to return for",
+            ms(slept)
+        );
         d.rig.pass(Nanos(1));
     }
     Ok(())
@@ -43,11 +49,11 @@ pub(crate) fn wait_counts_unsignaled_reads<R: Rig>() -> CaseResult {
     let start = d.rig.now();
     while d.done.is_empty() {
         // Asks for half of the queue, of which only the last READ is signaled.
-        d.sleep(R::DEPTH / 2, TIME_LIMIT);
+        d.sleep(R::DEPTH / 2, R::TIME_LIMIT);
         d.take_all()?;
         let slept = d.rig.now().since(start);
         ensure!(
-            slept < SHORT,
+            slept < short::<R>(),
             "wait slept {} ms while {} READs completed, of which one was signaled",
             ms(slept),
             R::DEPTH
@@ -59,10 +65,15 @@ pub(crate) fn wait_counts_unsignaled_reads<R: Rig>() -> CaseResult {
 
 pub(crate) fn wait_ends_at_its_time<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
-    let (start, short) = (d.rig.now(), Nanos::from_millis(30));
-    while d.rig.now().since(start) < short {
-        let slept = d.sleep(0, short);
-        ensure!(slept < SHORT, "wait slept {} ms, though it was to end after {}", ms(slept), ms(short));
+    let (start, limit) = (d.rig.now(), Nanos::from_millis(30));
+    while d.rig.now().since(start) < limit {
+        let slept = d.sleep(0, limit);
+        ensure!(
+            slept < short::<R>(),
+            "wait slept {} ms, though it was to end after {}",
+            ms(slept),
+            ms(limit)
+        );
         d.rig.pass(Nanos::from_micros(1));
     }
     Ok(())
@@ -72,8 +83,8 @@ pub(crate) fn wait_ends_for_a_waker<R: Rig>() -> CaseResult {
     let mut d = Driver::<R>::new()?;
     for _ in 0..3 {
         d.rig.wake(&d.provider);
-        let slept = d.sleep(0, TIME_LIMIT);
-        ensure!(slept < SHORT, "wait slept {} ms over its waker", ms(slept));
+        let slept = d.sleep(0, R::TIME_LIMIT);
+        ensure!(slept < short::<R>(), "wait slept {} ms over its waker", ms(slept));
     }
     Ok(())
 }
@@ -88,10 +99,10 @@ pub(crate) fn wait_ends_for_a_failed_completion<R: Rig>() -> CaseResult {
     let start = d.rig.now();
     while d.done.is_empty() {
         // `completions` is 0, and an error is a reason to return all the same.
-        d.sleep(0, TIME_LIMIT);
+        d.sleep(0, R::TIME_LIMIT);
         d.take_all()?;
         let slept = d.rig.now().since(start);
-        ensure!(slept < SHORT, "wait slept {} ms over a failed completion", ms(slept));
+        ensure!(slept < short::<R>(), "wait slept {} ms over a failed completion", ms(slept));
         d.rig.pass(Nanos(1));
     }
     Ok(())
@@ -103,10 +114,10 @@ pub(crate) fn wait_ends_for_an_event<R: Rig>() -> CaseResult {
     d.provider.fail(&mut lane.lane);
     let start = d.rig.now();
     while !d.events.contains(&ProviderEvent::LaneFailed(lane.id)) {
-        d.sleep(0, TIME_LIMIT);
+        d.sleep(0, R::TIME_LIMIT);
         d.take_all()?;
         let slept = d.rig.now().since(start);
-        ensure!(slept < SHORT, "wait slept {} ms over LaneFailed", ms(slept));
+        ensure!(slept < short::<R>(), "wait slept {} ms over LaneFailed", ms(slept));
         d.rig.pass(Nanos(1));
     }
     Ok(())

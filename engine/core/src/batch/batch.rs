@@ -17,6 +17,7 @@ use crate::table::NO_ENTRY;
 
 /// How urgent a batch is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Class {
     /// Served first, for batches that a request waits for.
     #[default]

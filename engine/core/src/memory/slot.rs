@@ -14,6 +14,7 @@ use crate::limits::{LOCAL_REGIONS, MAX_CHUNKS, MAX_PLANS, narrow};
 
 /// Whether the CPU can look at the memory of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "the processor can reach a byte or cannot")]
 pub enum Access {
     /// Ordinary host memory: slots give byte views.
     Host,

@@ -14,6 +14,7 @@ use crate::verbs_abi::Wc;
 
 /// A provider's report that is not a completion: a change of a lane or of a rail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProviderEvent {
     /// The lane is in the error state now: [`Provider::fail`] took effect, or the lane failed by
     /// itself. No further wr of it is executed, and every posted wr is flushed. The id is the one

@@ -65,6 +65,10 @@ pub struct Ends {
 
 /// The outcome of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "what was accepted decides whose the memory is: each must be answered"
+)]
 pub enum Commit {
     /// Every descriptor was accepted.
     All,

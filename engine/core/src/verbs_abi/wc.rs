@@ -230,6 +230,10 @@ statuses! {
 
 /// The cause of a failed completion, as far as its status says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "every status is of one of these kinds, and each must be answered"
+)]
 pub enum FaultKind {
     /// The request: it would fail on every path, so its page fails and is not posted again.
     Page,

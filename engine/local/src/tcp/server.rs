@@ -109,14 +109,14 @@ impl TcpServer {
         });
         let regions = regions.collect::<Result<Vec<_>, _>>()?;
         let failed = |step| move |source| TcpServeError::System { bind, step, source };
-        let listener = Listener::bind(bind, "kvrail-tcp-listen").map_err(failed("listening"))?;
+        let listener = Listener::bind(bind, "kvrail-tcp-bind").map_err(failed("listening"))?;
         let address = TcpAddress::random(listener.local_addr()).map_err(TcpServeError::Random)?;
         let stop = StopSignal::new().map_err(|errno| failed("eventfd")(errno.into()))?;
         let stop = Arc::new(stop);
         let thread = ServerThread::new(ServerState::new(address, regions.clone(), exports, max_lanes));
         let raised = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
-            .name("kvrail-tcp-serve".into())
+            .name("kvrail-tcp-srv".into())
             .spawn(move || thread.run(&listener, &raised))
             .map_err(failed("starting a thread"))?;
         Ok(Self { address, regions, stop, thread: Some(thread), owner: OwnerProcess::current() })

@@ -189,7 +189,7 @@ impl<'scope, 'env, R: LaneAcceptor> Lanes<'scope, 'env, R> {
             let jobs: Vec<_> = queue.waiting.drain(..).collect();
             let (maker, sender) = (self.maker, self.sender.clone());
             let asked: Vec<_> = jobs.iter().filter_map(asked).collect();
-            let thread = Builder::new().name("kvrail-lanes".into()).stack_size(STACK);
+            let thread = Builder::new().name(format!("kvrail-lanes-{index}")).stack_size(STACK);
             let spawned = thread.spawn_scoped(self.scope, move || maker.work(rail, jobs, &sender));
             if let Err(error) = spawned {
                 // The closure was dropped, and its jobs with it, which freed the lanes to be freed.

@@ -11,6 +11,7 @@ use super::timers::NEVER;
 /// A change of rails, peers, lanes or memory. The rails, peers and memories that it names must
 /// exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Action {
     /// A local port goes down: its READs get no answer, and fail when they have been retried for
     /// [`SimConfig::retry`](super::SimConfig::retry).

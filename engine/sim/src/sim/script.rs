@@ -7,6 +7,7 @@ use super::handle::LaneHandle;
 
 /// A fault of one lane. `nth` counts the lane's accepted wrs, or its commits, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fate {
     /// The nth wr completes with `status` at its time, or after the retry time if the status means
     /// that retries have ended. `SUCCESS` changes nothing.

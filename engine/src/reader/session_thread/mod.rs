@@ -47,14 +47,13 @@ where
         let orders = OrderSender::new(orders, wake);
         let own = orders.clone();
         let number = request.number;
-        let thread =
-            std::thread::Builder::new().name(format!("kvrail-session-{number}")).spawn(move || {
-                let report = |event| {
-                    mailbox.post(number, event);
-                    waker.wake();
-                };
-                run(request, dialers, &inbox, &own, report);
-            })?;
+        let thread = std::thread::Builder::new().name(thread_name(number)).spawn(move || {
+            let report = |event| {
+                mailbox.post(number, event);
+                waker.wake();
+            };
+            run(request, dialers, &inbox, &own, report);
+        })?;
         Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
 }
@@ -110,5 +109,23 @@ impl<D: LaneDialer> Drop for SessionThread<D> {
 impl<D: LaneDialer> fmt::Debug for SessionThread<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionThread").field("open", &self.orders.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// The name of the thread of session `number`. Linux keeps 15 bytes, so it has the last seven
+/// digits.
+fn thread_name(number: u64) -> String {
+    format!("kvrail-s{}", number % 10_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::thread_name;
+
+    #[test]
+    fn linux_keeps_the_whole_name_of_a_session_thread() {
+        assert_eq!(thread_name(42), "kvrail-s42");
+        assert!(thread_name(u64::MAX).len() <= 15);
+        assert_ne!(thread_name(9_999_998), thread_name(9_999_999));
     }
 }

@@ -66,6 +66,7 @@ impl fmt::Debug for Gid {
 /// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum GidKind {
     /// An InfiniBand port's address.
     InfiniBand = 1,
@@ -117,6 +118,7 @@ impl fmt::Display for GidKind {
 
 /// The protocol that an entry of the table is for: `enum ibv_gid_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GidType {
     /// InfiniBand.
     InfiniBand,
@@ -143,6 +145,10 @@ pub struct GidEntry {
 
 /// Which interface has an entry's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::exhaustive_enums,
+    reason = "the kernel names an interface of this namespace, of another, or none"
+)]
 pub enum GidOwner {
     /// An interface of this network namespace, which has the address.
     Here(Netdev),

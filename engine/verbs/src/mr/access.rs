@@ -19,6 +19,7 @@ bitflags! {
 
 /// The use for which a region is registered: one of the two, never both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Rights {
     /// Peers may read it.
     RemoteRead,

@@ -171,7 +171,8 @@ impl VerbsRegion {
                 let threads: Vec<_> = rails
                     .iter()
                     .map(|rail| {
-                        (rail, std::thread::Builder::new().spawn_scoped(scope, move || register(rail)))
+                        let thread = std::thread::Builder::new().name("kvrail-register".into());
+                        (rail, thread.spawn_scoped(scope, move || register(rail)))
                     })
                     .collect();
                 let done = threads.into_iter().map(|(rail, thread)| match thread {

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// What a rail is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "a lane has two ends")]
 pub enum Side {
     /// READs are posted here: a completion queue of full length with a channel to sleep on.
     Reader,

@@ -24,23 +24,19 @@ impl Devices {
     /// There are none although `KVRAIL_REQUIRE_RDMA` is set, as it is in the guest.
     pub(crate) fn find(test: &str) -> Option<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = std::env::var("KVRAIL_LANE").unwrap_or_default();
         let devices: Vec<String> = std::fs::read_dir("/sys/class/infiniband")
             .map(|all| all.flatten().map(|d| d.file_name().to_string_lossy().into_owned()).collect())
             .unwrap_or_default();
-        if lane == "fabric" {
+        if is_guest() {
             assert!(devices.len() >= 4, "the lane's fabric has {devices:?}");
-            return Some(Self {
-                reader: "ra0,ra1".into(),
-                producer: "rb0,rb1".into(),
-                breakable: true,
-                _turn: turn,
-            });
+            let [reader, producer] = rails();
+            return Some(Self { reader, producer, breakable: true, _turn: turn });
         }
         if devices.is_empty() {
             return Self::skipped(test, "no RDMA device; engine/verbs/softroce/run fabric has four");
         }
-        Some(Self { reader: "auto".into(), producer: "auto".into(), breakable: false, _turn: turn })
+        let [reader, producer] = rails();
+        Some(Self { reader, producer, breakable: false, _turn: turn })
     }
 
     /// The rails of this host, if tests may break them.
@@ -64,6 +60,16 @@ impl Devices {
         assert!(self.breakable);
         break_rails(rails, how)
     }
+}
+
+/// Whether the devices are the guest's own.
+fn is_guest() -> bool {
+    std::env::var("KVRAIL_LANE").is_ok_and(|lane| lane == "fabric")
+}
+
+/// The reader's rails, and the producer's.
+pub(crate) fn rails() -> [String; 2] {
+    if is_guest() { ["ra0,ra1", "rb0,rb1"] } else { ["auto"; 2] }.map(str::to_owned)
 }
 
 /// The same without the `Devices`: for another thread than the one that reads.

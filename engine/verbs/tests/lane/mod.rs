@@ -10,7 +10,7 @@ mod fabric;
 mod load;
 mod producer;
 
-pub(crate) use fabric::{Broken, Devices, break_rails, dropped_by, said, time_is_the_guests};
+pub(crate) use fabric::{Broken, Devices, break_rails, dropped_by, rails, said, time_is_the_guests};
 pub(crate) use load::{BATCH, FLIGHT, HANGS, Load, Tally};
 pub(crate) use producer::{Producer, key, produce_if_told};
 
