@@ -92,7 +92,7 @@ fn drive_reads_what_serve_publishes_over_shm() {
     assert_eq!(meta["transport"], "shm");
     assert_eq!(meta["rails"], serde_json::json!(["shm0", "shm1"]));
     assert_eq!((&meta["processes"], &meta["batch"][0]), (&2.into(), &8.into()));
-    // 4 MiB are 99 pages of 41,984 bytes, and each is compared by one of the two.
+    // 4 MiB are 99 pages of 41,984 bytes, and one of the two processes compares each.
     assert_eq!(row["pages_verified"], 99);
     assert_eq!(row["hit_ratio"], 1.0);
     let (pages, tokens) = (row["pages_per_s"].as_f64().unwrap(), row["tokens_per_s"].as_f64().unwrap());

@@ -134,7 +134,7 @@ impl Drop for Producer {
 }
 
 /// Kills a producer whose child lives on: its port is free at once, and its reader loses the peer
-/// within a time.
+/// before `within` has passed.
 fn the_death_is_noticed<P: PublisherTransport, N: ReaderTransport>(
     test: &str,
     how: &str,

@@ -1,5 +1,5 @@
-//! A reader makes failed lanes again by itself, and no page is lost; and what an overdue batch
-//! does.
+//! A reader makes failed lanes again by itself, and no page is lost. An overdue batch is told once,
+//! comes back when its READ has ended, and lets no loop spin until then.
 #![allow(unsafe_code, reason = "a transport of its own publishes a segment")]
 
 use std::io::{Read as _, Write as _};
@@ -19,7 +19,7 @@ use kvrail::{
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// The connections that lanes go over, to be cut; and whether bytes are held up on them.
+/// The connections of the lanes, so that a test can cut them or hold up their bytes.
 #[derive(Clone, Default)]
 struct Wires(Arc<Mutex<Vec<TcpStream>>>, Arc<AtomicBool>);
 
@@ -68,7 +68,7 @@ impl Wires {
 /// TCP rails behind a proxy.
 struct Through(Wires);
 
-// SAFETY: only passes the segment on to another that promises the same.
+// SAFETY: it hands the segment to TCP's publisher, which makes the promise.
 unsafe impl PublisherTransport for Through {
     type Acceptor = OpenRails;
 

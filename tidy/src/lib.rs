@@ -10,7 +10,7 @@
 //! | [`lexer`] | which parts of a Rust file are comments, and which are string literals |
 //! | [`modules`] | which module and which file defines the item that a path names |
 //! | [`circles`] | do files of one crate name each other in a circle |
-//! | [`text`] | is a file too long, a comment too wide, a word banned |
+//! | [`text`] | is a file too long, a comment too wide or two in one, a word banned |
 //! | [`threads`] | is a thread without a name, or with one that Linux cuts off |
 //! | [`names`] | is a public type name declared twice, or a banned name declared |
 //! | [`codes`] | are error codes unique, in their crate's range, and listed |

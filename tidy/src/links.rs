@@ -47,6 +47,16 @@ pub fn broken(page: &Path) -> Vec<String> {
     findings
 }
 
+/// A line for each relative link of a chapter that is a page of rustdoc as well: no file of the
+/// repository lies beside that page.
+#[must_use]
+pub fn relative(chapter: &Path) -> Vec<String> {
+    let text = fs::read_to_string(chapter).unwrap_or_else(|error| panic!("{}: {error}", chapter.display()));
+    let say =
+        |target| format!("{}: {target} is dead in rustdoc: write its path in code style", shown(chapter));
+    links(&text).into_iter().map(say).collect()
+}
+
 /// Where the links of a page lead, without other hosts, and without what stands behind `#`.
 fn links(text: &str) -> Vec<String> {
     let parts = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

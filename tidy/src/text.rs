@@ -1,4 +1,4 @@
-//! The length of files, the width of comments, and words that a reader stumbles over.
+//! The length of files, the width and the form of comments, and words that a reader stumbles over.
 
 use std::fs;
 use std::path::Path;

@@ -101,6 +101,17 @@ fn every_link_and_path_of_a_page_leads_to_a_file() {
 }
 
 #[test]
+fn no_chapter_of_the_manual_has_a_relative_link() {
+    let folder = workspace::root().join("engine/manual");
+    let chapters =
+        std::fs::read_dir(folder).expect("engine/manual").map(|entry| entry.expect("a chapter").path());
+    assert_none(
+        "rustdoc has no files beside it",
+        &chapters.flat_map(|path| links::relative(&path)).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
 fn files_with_unsafe_code_are_listed() {
     let folders = ["/tests/", "/benches/", "/examples/"];
     let product = sources().into_iter().map(|path| (workspace::shown(&path), path));

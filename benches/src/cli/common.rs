@@ -35,7 +35,7 @@ pub(crate) enum ReadOrder {
     /// The order of the producer's memory. Entries of neighbours in the publication table then come
     /// by one READ.
     Turn,
-    /// A shuffled order, the same in every run. Hardly a page is read beside its neighbour.
+    /// A shuffled order, the same in every run. Hardly any page is read beside its neighbour.
     Shuffled,
 }
 

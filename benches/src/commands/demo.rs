@@ -19,8 +19,8 @@ pub(crate) struct Args {
     /// The layouts to measure; by default a large real page (4.5 MB) and a small one (42 KB).
     #[arg(long = "layout", value_parser = readable_layout())]
     layouts: Vec<NamedLayout>,
-    /// How many rails the row n-rails has, and how many processes n-processes: 2 to 16. By default
-    /// as many as there are cores, from 2 to 8.
+    /// How many rails, or processes, the rows n-rails and n-processes have: 2 to 16. By default as
+    /// many as there are cores, from 2 to 8.
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=16))]
     rails: Option<u8>,
     /// How long each row is measured, spread over rounds in which all rows take turns.

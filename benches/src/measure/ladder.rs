@@ -1,5 +1,5 @@
-//! The rows of the demo: a plain copy, which is the most that this machine can do, one rail, many
-//! rails, and many processes.
+//! The rows of the demo: one rail, many rails, many processes; and before them a plain copy, which
+//! is the most that this machine can do.
 //!
 //! Rounds of all rows take turns, so that other load on the machine slows all of them in the same
 //! way.
@@ -29,7 +29,7 @@ use crate::process::protocol::{
 pub(crate) const CONCURRENCY: u8 = 6;
 /// The warm-up of each round.
 pub(crate) const WARMUP: Duration = Duration::from_millis(40);
-/// The working set by default, where memory permits: it is held five times over.
+/// The default working set, where memory permits. The demo holds it five times over.
 pub(crate) const WORKING_SET: u64 = 512 << 20;
 /// About how long a round is measured.
 const ROUND: Duration = Duration::from_millis(200);
@@ -46,7 +46,7 @@ pub(crate) const LIBC: &str = "memcpy-libc";
 /// What is measured of each layout.
 #[derive(Debug)]
 pub(crate) struct Ladder {
-    /// Rails, and processes, of the rows with many.
+    /// How many rails, or processes, the rows with many of them have.
     pub(crate) many: u8,
     /// Bytes of published pages.
     pub(crate) working_set: u64,
@@ -196,8 +196,8 @@ pub(crate) fn working_set(
     many: u8,
     memory: &Memory,
 ) -> Result<u64, NotEnough> {
-    // The parent, the producer, the readers of the first two rows, which are one each, and those of
-    // the third.
+    // The parent, the producer, a reader for `1-rail`, one for `n-rails`, and `many` of them for
+    // `n-processes`.
     let processes = 4 + usize::from(many);
     let beside = PROCESS * processes as u64;
     // An eighth, so that five copies fit with room to spare.

@@ -43,7 +43,7 @@ impl Span {
     }
 }
 
-/// A batch that is done. Of a producer: a number of pages that it copied.
+/// A batch that is done; for a producer that copies: the pages that it copied in one go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     /// When it was done.

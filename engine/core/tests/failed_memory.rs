@@ -154,7 +154,7 @@ fn bad(first: u32, count: u32) -> FailedRanges {
 /// How long a run takes, in model time.
 const TIME: Nanos = Nanos::from_secs(2);
 
-/// One run takes seconds.
+/// A run takes seconds, so there is one.
 const SEEDS: std::ops::Range<u64> = 7..8;
 
 #[test]

@@ -61,7 +61,8 @@ impl Peer {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ReaderEvent {
-    /// Its session has ended, and it has been removed. Pages in flight have failed.
+    /// The session with a peer has ended, and the peer has been removed. Its pages in flight have
+    /// failed.
     Lost {
         /// Which peer.
         peer: PeerId,
@@ -93,7 +94,7 @@ pub enum ConnectError {
     NoLane {
         /// The producer's address.
         address: Address,
-        /// Why the last one was not.
+        /// Why the last lane that was tried could not be made.
         why: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The producer offers no region.

@@ -237,7 +237,7 @@ pub unsafe trait Provider {
     /// the lane's place again. A lane of another provider stays untouched, and no event follows.
     fn close(&mut self, lane: Self::Lane);
 
-    /// The next event, if any.
+    /// The next event, if any. An event does not wait until completions are polled.
     fn next_event(&mut self) -> Option<ProviderEvent>;
 
     /// Sleeps until one of the reasons in `wait` holds. It may return early. It returns late only

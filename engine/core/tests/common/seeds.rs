@@ -1,7 +1,6 @@
-//! Seeds of random tests: which ones are run, and how a failure is run again.
-//!
-//! `KVRAIL_SEED=N` runs that one alone, in every random test that is started with it. Tests of
-//! other crates include this file, also in crates without std.
+//! Seeds of random tests: which seeds run, and how a failed seed is run again. With `KVRAIL_SEED=N`
+//! every random test that is started with it runs seed `N` alone. Tests of other crates include
+//! this file, also in crates without std.
 #![allow(dead_code, unreachable_pub, reason = "not every test that includes this uses all of it")]
 
 use std::borrow::ToOwned;
@@ -58,8 +57,7 @@ pub fn sources() -> String {
     }
 }
 
-/// How a seed of this test program is run again. `test` is the random test's name, or the part of
-/// it that no other random test has.
+/// The command that runs the random test `test` of this test program again with this seed.
 pub fn again(test: &str, seed: u64) -> String {
     let (package, program) = (env!("CARGO_PKG_NAME"), env!("CARGO_CRATE_NAME"));
     let program =
@@ -67,7 +65,7 @@ pub fn again(test: &str, seed: u64) -> String {
     format!("KVRAIL_SEED={seed} cargo test -p {package} {program} {test} -- --nocapture ({})", sources())
 }
 
-/// Runs the random test `test` with each of these seeds, or with that in `KVRAIL_SEED` alone. Says
+/// Runs the test `test` with each of these seeds, or only with that in `KVRAIL_SEED`. Returns
 /// whether it ran all.
 pub fn each(test: &str, seeds: Range<u64>, mut run: impl FnMut(u64)) -> bool {
     let only = number("KVRAIL_SEED");

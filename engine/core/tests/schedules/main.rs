@@ -169,7 +169,11 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
     while world.engine.lanes_dying() > 0 {
         polls += 1;
         assert!(polls < 200_000, "the engine turns in circles at {:?}", world.sim.now());
-        assert!(world.sim.now() < end + Nanos::from_secs(2), "a lane never ends");
+        assert!(
+            world.sim.now() < end + Nanos::from_secs(2),
+            "{} lanes never end",
+            world.engine.lanes_dying()
+        );
         world.engine.wait(world.sim.now(), end + Nanos::from_secs(2));
         world.poll();
     }

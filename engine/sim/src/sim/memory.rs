@@ -48,7 +48,7 @@ pub struct FailedRanges {
     pub offset: u64,
     /// Bytes of each range.
     pub len: u64,
-    /// Bytes from the begin of one range to that of the next.
+    /// Bytes from the beginning of one range to that of the next.
     pub stride: u64,
     /// How many ranges.
     pub count: u64,
@@ -184,8 +184,8 @@ impl<'m> Memories<'m> {
         unsafe { slice::from_raw_parts_mut(memory.start, memory.len) }
     }
 
-    /// The published memory of `peer` that has the range of `read`, and its key on `rail` of the
-    /// peer.
+    /// The published memory of `peer` that `read` reads from: it holds the READ's remote range, and
+    /// its key on the peer's `rail` is the READ's.
     fn source(&self, peer: PeerHandle, rail: RailIndex, read: &Read) -> Option<&Remote> {
         let first = peer.0 as usize * MEMORIES_PER_PEER;
         self.remote[first..first + MEMORIES_PER_PEER].iter().find(|m| {
@@ -257,12 +257,12 @@ impl<'m> Memories<'m> {
 
     // Both sides.
 
-    /// Copies the bytes of `read` from byte `from` on into `range`, which sets how many.
+    /// Fills `range` with the bytes of `read` that begin at its byte `from`.
     ///
     /// # Errors
     ///
-    /// The status of the READ's completion, if one of the two sides does not allow the access any
-    /// more.
+    /// The status of the READ's completion, if the peer or the local registration no longer allows
+    /// the access.
     pub(super) fn copy(
         &mut self,
         peer: PeerHandle,

@@ -33,7 +33,7 @@ fn a_failed_wr_gives_a_completion_and_all_later_ones_are_flushed() {
 fn random_errors_fail_one_wr_and_flush_the_later_ones() {
     let faults = Faults { wr: Odds::per_million(10_000), statuses: Faults::EVERY_STATUS, ..Faults::NONE };
     let mut kinds = std::collections::BTreeSet::new();
-    let all = crate::test_seeds::each("errors_come_by_chance_too", 0..400, |seed| {
+    let all = crate::test_seeds::each("random_errors_fail_one_wr_and_flush_the_later_ones", 0..400, |seed| {
         let mut bench = Bench::sized(SimConfig { faults, ..SimConfig::new(seed) }, &[rail()], 4096);
         let mut lane = bench.lane(0, 0, SPEC);
         bench.post(&mut lane, 60, 64);
