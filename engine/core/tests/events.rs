@@ -226,7 +226,7 @@ fn an_engine_whose_sink_has_panicked_posts_nothing_more_and_gives_nothing_back()
     let mut storage = Box::new(SmallSim::new());
     let mut bytes = memory(1);
     let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
-    let mut owner = Owner::new(&sim, &mut bytes[0], 1);
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
     let dest = Destination::new(SLOTS, PAGE);
     let mut state = Box::new(SmallState::new());
     let config = EngineConfig::DEFAULT;
@@ -236,7 +236,7 @@ fn an_engine_whose_sink_has_panicked_posts_nothing_more_and_gives_nothing_back()
     let mut engine = engine.unwrap();
     let mut slots = dest.register(&mut engine, PAGE);
     let (peer, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 32);
-    let batch = fill(&mut engine, &mut owner, &region, &mut slots, 8);
+    let batch = fill(&mut engine, &owner, &region, &mut slots, 8);
     let panics = |call: &mut dyn FnMut()| catch_unwind(AssertUnwindSafe(call)).is_err();
     let mut batch = Some(batch);
     let now = sim.now();
