@@ -26,8 +26,8 @@ pub trait ConnectionSource: AsFd {
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock): there is none.
-    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): there will never be another one. Others as
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): no connection waits.
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): no connection will come any more. Others as
     /// accept(2) has them.
     fn accept(&self) -> io::Result<Self::Connection>;
 }

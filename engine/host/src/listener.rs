@@ -94,9 +94,10 @@ impl ConnectionSource for Listener {
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock): there is none. `EMFILE`: there was one, and this
-    /// process has no descriptor left for it. [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): the
-    /// thread has ended. Others: the connection was gone already.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock): no connection waits. `EMFILE`: a connection came,
+    /// and this process has no descriptor left for it.
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof): the thread has ended. Others: the
+    /// connection was gone already.
     fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let mut byte = [0; 1];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -268,7 +268,8 @@ impl SegmentView {
         }
         let stat = fs::fstat(fd).map_err(SegmentViewError::Stat)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        // A hole would be filled from this process's memory, or raise SIGBUS where there is none.
+        // A first access to a hole takes memory of this process, or raises SIGBUS if no memory is
+        // left.
         // The place of the first hole is compared, not the number of blocks: blocks may lie beyond
         // the end.
         let hole = fs::seek(fd, SeekFrom::Hole(0)).map_err(SegmentViewError::Stat)?;

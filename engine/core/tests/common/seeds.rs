@@ -35,7 +35,8 @@ pub fn parse(name: &str, value: &str) -> Result<u64, String> {
     })
 }
 
-/// The sources that this test was built from: the commit, or the version if there is none.
+/// The sources that this test was built from: the commit, or the version outside of
+/// a git checkout.
 pub fn sources() -> String {
     let version = concat!("version ", env!("CARGO_PKG_VERSION"));
     let git = Command::new("git")

@@ -180,7 +180,7 @@ pub struct LaneAnswer {
     pub rail: RailIndex,
     /// The producer's rail.
     pub remote_rail: RailIndex,
-    /// The producer's end, ready to receive; or why there is none.
+    /// The producer's end, ready to receive; or why the producer made no lane.
     pub result: Result<LaneBlob, LaneRefusal>,
 }
 

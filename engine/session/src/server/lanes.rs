@@ -95,7 +95,7 @@ impl<R: LaneAcceptor> Drop for Held<'_, R> {
     }
 }
 
-/// A lane and its 64 bytes for the reader, or why there is none.
+/// A lane and its 64 bytes for the reader, or why the lane was not made.
 type Made<'b, R> = Result<(Held<'b, R>, LaneBlob), LaneRefusal>;
 
 fn refuse(code: LaneRefusalCode, text: &str) -> LaneRefusal {

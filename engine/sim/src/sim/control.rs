@@ -263,7 +263,8 @@ impl<'m> Sim<'m> {
         if self.model.borrow_mut().memories.protect(range) { Ok(()) } else { Err(SimFull::PROTECTIONS) }
     }
 
-    /// Ends one [`protect`](Self::protect) of exactly this range. Returns `false` if there is none.
+    /// Ends one [`protect`](Self::protect) of exactly this range. Returns `false` if the range is
+    /// not protected.
     pub fn unprotect(&self, range: MemoryRange) -> bool {
         self.model.borrow_mut().memories.unprotect(range)
     }

@@ -223,7 +223,7 @@ impl<'m> Memories<'m> {
         Some(core::array::from_fn(|rail| key + rail as u32))
     }
 
-    /// Ends a registration; returns `false` if there is none with this range and these keys.
+    /// Ends a registration; returns `false` if none has this range and these keys.
     pub(super) fn deregister(&mut self, range: MemoryRange, keys: &RailKeys) -> bool {
         let place = self.local.iter_mut().find(|l| l.live && l.range == range && l.key == keys[0]);
         place.map(|l| l.live = false).is_some()
@@ -242,7 +242,8 @@ impl<'m> Memories<'m> {
         self.protected.push(range).is_ok()
     }
 
-    /// Ends one [`protect`](Self::protect) of `range`; returns `false` if there is none.
+    /// Ends one [`protect`](Self::protect) of `range`; returns `false` if the range is not
+    /// protected.
     pub(super) fn unprotect(&mut self, range: MemoryRange) -> bool {
         let Some(at) = self.protected.iter().position(|p| *p == range) else { return false };
         self.protected.swap_remove(at);

@@ -91,7 +91,7 @@ pub(super) enum Order<D: LaneDialer> {
     HangUp,
     /// From a thread that makes a lane on this rail: this side's end.
     Prepared(usize, LaneBlob),
-    /// From that thread: its dialer, and the lane or why there is none.
+    /// From that thread: its dialer, and the lane or why it was not made.
     Made(usize, D, Result<D::UnopenedLane, SessionLaneError>),
 }
 

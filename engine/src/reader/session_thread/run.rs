@@ -233,7 +233,8 @@ where
         }
     }
 
-    /// Passes the producer's end of a lane, or why there is none, to the thread that waits for it.
+    /// Passes the producer's end of a lane, or the reason why the producer made none, to the thread
+    /// that waits for it.
     fn pass_on(&mut self, number: LaneNumber, result: Result<LaneBlob, SessionLaneError>) {
         let mut all = self.rails.iter_mut().filter_map(|rail| rail.making.as_mut());
         let making = all.find(|making| making.number == Some(number));
