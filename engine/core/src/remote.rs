@@ -73,7 +73,7 @@ pub enum OfferError {
         /// The most remote regions of the storage.
         limit: usize,
     },
-    /// The peer has not been added, or has been removed.
+    /// The peer was removed, or is another engine's.
     #[error("the peer was removed, or is another engine's: add it first")]
     NoPeer,
 }
