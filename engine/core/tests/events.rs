@@ -207,6 +207,25 @@ fn a_rail_that_goes_down_and_comes_up_gives_its_events_in_order() {
     assert_eq!(events, ["rail 1 down", "lane 1.1 lost with 0 wrs outstanding", "rail 1 up",]);
 }
 
+#[test]
+fn a_rail_whose_state_is_reported_again_gives_one_event() {
+    let events = events_of(CONFIG, 2, |world| {
+        let rail = RailIndex(1);
+        // All rails are up at the start.
+        for action in [
+            Action::RailUp { rail, told: true },
+            Action::RailDown { rail, told: true },
+            Action::RailDown { rail, told: true },
+            Action::RailUp { rail, told: true },
+            Action::RailUp { rail, told: true },
+        ] {
+            world.sim.apply(action);
+            world.engine.poll(world.sim.now());
+        }
+    });
+    assert_eq!(events, ["rail 1 down", "lane 1.1 lost with 0 wrs outstanding", "rail 1 up"]);
+}
+
 /// Panics at the first commit, and never again.
 #[derive(Default)]
 struct PanicsOnce(bool);
