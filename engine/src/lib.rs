@@ -62,6 +62,8 @@ pub use kvrail_host::segment::Segment;
 pub use kvrail_host::{clock, memory};
 pub use kvrail_layouts as layouts;
 pub use kvrail_layouts::{Bf16, KvLayout, View};
+// What is below `shm` and `tcp`: for tests, and for the benchmark that copies as a rail does.
+#[doc(hidden)]
 pub use kvrail_local as local;
 pub use kvrail_macros::{KvLayout, engine};
 pub use kvrail_session as session;
