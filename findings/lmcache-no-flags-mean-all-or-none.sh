@@ -11,6 +11,17 @@
 # Needs Python 3.11 with venv, and gcc. Seen with lmcache 0.5.6 and torch 2.14.0 on a CPU; the
 # connector below answers what it is told to and moves nothing. Some 1.3 GB of download, 1.8 GB of
 # disk, two to three minutes. Exits 1 when the behaviour is another one.
+#
+# Output, with long lines broken:
+#
+#    lmcache 0.5.6 torch 2.14.0+cu130
+#    (True, '', None): load [True, True, True, True], lookup [False, False, False, False]
+#    (True, '', [True, False, True, True]): load [True, False, True, True], lookup [True, False,
+#        True, True]
+#    (False, 'some failed', [True, False, True, True]): load [True, False, True, True], lookup
+#        [False, False, False, False]
+#    buffers that were written to: none
+#    as described: without flags a load has everything, and a lookup nothing
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR

@@ -14,6 +14,16 @@
 # sglang 0.5.23 and torch 2.14.0 on a CPU, with sglang's own HiCacheController, MLA pools and file
 # backend, nothing of them replaced. Some 1.5 GB of download, 3 GB of disk, three to four minutes.
 # Exits 1 when the behaviour is another one.
+#
+# Output, with long lines broken:
+#
+#    sglang 0.5.23 torch 2.14.0+cu130
+#    files: 13ad856c…_org-model.bin 4e1a87ca…_org-model.bin 5202e60f…_org-model.bin
+#        703dc3bb…_org-model.bin
+#    written as page_first, read as page_first: 256 tokens hit, 256 loaded, 1536 of 1536 rows right
+#    written as page_first, read as page_first_direct: 256 tokens hit, 256 loaded, 8 of 1536 rows
+#        right
+#    as described: all hits, and the wrong bytes
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR

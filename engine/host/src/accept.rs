@@ -168,7 +168,7 @@ fn wait<C>(
 
 /// Waits for the stop or for `time`, and says whether the stop came.
 fn pause(stop: BorrowedFd<'_>, time: Duration) -> Result<bool, AcceptError> {
-    let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
+    let time = Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: time.subsec_nanos().into() };
     match poll(&mut [PollFd::from_borrowed_fd(stop, PollFlags::IN)], Some(&time)) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),

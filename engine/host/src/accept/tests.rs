@@ -99,7 +99,7 @@ fn a_stop_ends_a_pause() {
     assert_eq!(handler.failures.len(), 1);
 }
 
-/// Watches more descriptors than the process may have, until `failures` calls of poll(2) have failed.
+/// Watches more descriptors than the process may have, until poll(2) has failed `failures` times.
 struct TooMany<'a> {
     one: EventFd,
     limit: usize,
