@@ -218,7 +218,13 @@ impl Entry {
         self.raise(Ready::WHOLE)
     }
 
-    fn raise(&self, to: Ready) -> Result<(), GrowError> {
+    /// The content of the entry once `to` parts are ready, if they may become ready. Changes
+    /// nothing. So an owner learns of a refusal before it writes bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set_ready`](Self::set_ready).
+    pub fn may_become(&self, to: Ready) -> Result<EntryValue, GrowError> {
         let EntryValue { generation, ready: now, tag } = self.snapshot();
         if !generation.is_valid() {
             return Err(GrowError::NotPublished(generation));
@@ -226,10 +232,14 @@ impl Entry {
         if to < now {
             return Err(GrowError::Falls { generation, now, to });
         }
+        Ok(EntryValue { generation, ready: to, tag })
+    }
+
+    fn raise(&self, to: Ready) -> Result<(), GrowError> {
+        let value = self.may_become(to)?;
         // All bytes stored so far are visible, to peers' NICs too, before the number that says so.
         device_release();
-        let word = EntryValue { generation, ready: to, tag }.ready_word();
-        self.ready.store(word.to_le(), Ordering::Release);
+        self.ready.store(value.ready_word().to_le(), Ordering::Release);
         Ok(())
     }
 
