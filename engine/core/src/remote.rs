@@ -1,11 +1,11 @@
 //! A peer's published memory: the offer, which is checked once, and the regions and pages that it
 //! becomes, which later steps trust.
 
+use crate::error::ReadError;
 use crate::id::{PeerId, RegionRef};
 use crate::layout::{LayoutRef, NO_LAYOUT, SetLayoutError};
 use crate::plan::PlanRef;
 use crate::provider::RailKeys;
-use crate::error::ReadError;
 use crate::table::{ENTRY_BYTES, EntryValue, NO_ENTRY, Ready};
 
 /// A peer's description of one published region. Addresses are the peer's own; there is one key for

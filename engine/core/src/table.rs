@@ -158,7 +158,11 @@ impl Entry {
     /// A slot that has never been published.
     #[must_use]
     pub const fn new() -> Self {
-        Self { generation: AtomicU64::new(0), ready: AtomicU64::new(0), tag: [const { AtomicU64::new(0) }; 2] }
+        Self {
+            generation: AtomicU64::new(0),
+            ready: AtomicU64::new(0),
+            tag: [const { AtomicU64::new(0) }; 2],
+        }
     }
 
     /// Makes the slot invalid for every reader, those included that have read its bytes and not yet

@@ -407,7 +407,11 @@ fn a_refused_validation_says_what_was_refused() {
     let Err(PageError::Fault { rkey: 0xBAD, remote_addr, len, .. }) = results[0] else {
         panic!("{results:?}")
     };
-    assert_eq!((remote_addr, len), (BASE + TABLE as u64, ENTRY_BYTES as u32), "the entry was refused, not the page");
+    assert_eq!(
+        (remote_addr, len),
+        (BASE + TABLE as u64, ENTRY_BYTES as u32),
+        "the entry was refused, not the page"
+    );
 }
 
 #[test]

@@ -98,7 +98,9 @@ impl Owner {
 
     fn write_entry(&self, sim: &Sim<'_>, slot: usize, value: EntryValue) {
         let at = TABLE + slot * ENTRY_BYTES as usize;
-        sim.with_memory(self.memory, |bytes| bytes[at..at + ENTRY_BYTES as usize].copy_from_slice(&value.to_bytes()));
+        sim.with_memory(self.memory, |bytes| {
+            bytes[at..at + ENTRY_BYTES as usize].copy_from_slice(&value.to_bytes())
+        });
     }
 
     /// First step of overwriting: makes the entry invalid.
@@ -113,6 +115,18 @@ impl Owner {
         let b = byte(self.salt, slot, self.counts[slot] + 1);
         let at = slot * STRIDE;
         sim.with_memory(self.memory, |bytes| bytes[at + from..at + to].fill(b));
+    }
+
+    /// Writes bytes of the publication that the entry names.
+    pub fn write(&mut self, sim: &Sim<'_>, slot: usize, from: usize, to: usize) {
+        let (b, at) = (byte(self.salt, slot, self.counts[slot]), slot * STRIDE);
+        sim.with_memory(self.memory, |bytes| bytes[at + from..at + to].fill(b));
+    }
+
+    /// The entry as it is in memory.
+    pub fn entry_bytes(&self, sim: &Sim<'_>, slot: usize) -> [u8; ENTRY_BYTES as usize] {
+        let at = TABLE + slot * ENTRY_BYTES as usize;
+        sim.with_memory(self.memory, |bytes| bytes[at..at + ENTRY_BYTES as usize].try_into().unwrap())
     }
 
     /// Last step: writes all bytes, and makes the entry valid again.

@@ -108,12 +108,7 @@ impl Run {
 
 /// The first value and the step of an even column. Of a listed column, gives each value to `each`
 /// and sets `bit` in `listed`.
-fn put<T: Copy + Default>(
-    column: &Column<T>,
-    bit: u8,
-    listed: &mut u8,
-    each: impl FnMut(T),
-) -> (T, T) {
+fn put<T: Copy + Default>(column: &Column<T>, bit: u8, listed: &mut u8, each: impl FnMut(T)) -> (T, T) {
     match column {
         Column::Even(first, step) => (*first, *step),
         Column::Listed(all) => {
