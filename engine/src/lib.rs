@@ -56,7 +56,7 @@ pub use kvrail_core::error::PageError;
 pub use kvrail_core::hub::Outcome;
 pub use kvrail_core::memory::{Slot, Slots};
 pub use kvrail_core::remote::Location;
-pub use kvrail_core::table::KeyTag;
+pub use kvrail_core::table::{KeyTag, Ready};
 pub use kvrail_core::time::Time;
 pub use kvrail_host::segment::Segment;
 pub use kvrail_host::{clock, memory};

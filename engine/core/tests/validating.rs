@@ -9,7 +9,7 @@ use kvrail_core::config::EngineConfig;
 use kvrail_core::error::PageError;
 use kvrail_core::id::{MAX_RAILS, PeerId, RailIndex};
 use kvrail_core::remote::RemoteRegion;
-use kvrail_core::table::Miss;
+use kvrail_core::table::{ENTRY_BYTES, Miss};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::WcStatus;
 use kvrail_sim::sim::{self, Action, Fate, Sim};
@@ -82,7 +82,7 @@ fn consecutive_entries_are_read_by_one_read() {
     assert_eq!(bench.results(), [Ok(()); 10]);
     assert_eq!(bench.wrs() - before, 10 + 6);
     let stats = bench.engine.peer_stats(bench.peer).unwrap();
-    assert_eq!(stats.bytes, ((SLOTS + 10) * (PAGE + 16)) as u64);
+    assert_eq!(stats.bytes, ((SLOTS + 10) * (PAGE + ENTRY_BYTES as usize)) as u64);
 }
 
 #[test]
