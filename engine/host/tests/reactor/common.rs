@@ -11,7 +11,7 @@ use kvrail_host::listener::Listener;
 use kvrail_host::reactor::{Acceptor, Connection, ConnectionId, Flow, Handle, Reactor};
 
 /// The bound of every wait. It decides no test that passes.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) fn deadline() -> Instant {
     Instant::now() + LIMIT

@@ -135,7 +135,7 @@ fn an_id_of_an_earlier_connection_reaches_no_other() {
     handle.close(old);
     handle.notify(id);
     next(&said);
-    let (_, drops) = others.pop().unwrap();
+    let (_peer, drops) = others.pop().unwrap();
     assert!(said.try_recv().is_err() && drops.count() == 0);
     handle.close(id);
     drops.wait();
