@@ -2,9 +2,9 @@
 //!
 //! A published region has one [`Entry`] per slot, readable by peers. The owner makes a slot's entry
 //! invalid before it overwrites the first byte of the slot, and valid again, with a new generation,
-//! after the last ([`Entry::publish`]). A reader that has a whole page READs the entry *afterwards*:
-//! if it still holds what the reader's location names, no byte of the page can have been
-//! overwritten in between.
+//! after the last ([`Entry::publish`]). A reader that has a whole page READs the entry
+//! *afterwards*: if it still holds what the reader's location names, no byte of the page can have
+//! been overwritten in between.
 //!
 //! A page can also be published while it grows ([`Entry::begin`]): the entry is valid before the
 //! first byte of the page is written, and says how many parts of the page are ready. The owner
@@ -20,9 +20,9 @@
 //! | 12..16 | bytes 0..4 of the generation to which the ready parts belong |
 //! | 16..32 | key tag, u128 little-endian |
 //!
-//! An entry lies at a multiple of its 32 bytes, so in one cache line. The argument below needs less:
-//! bytes 0..8 and bytes 8..16 are one word each, which the owner stores whole and a READ brings
-//! whole. The words of one READ may be those of different moments, in any order.
+//! An entry lies at a multiple of its 32 bytes, so in one cache line. The argument below needs
+//! less: bytes 0..8 and bytes 8..16 are one word each, which the owner stores whole and a READ
+//! brings whole. The words of one READ may be those of different moments, in any order.
 //!
 //! # Why this is enough
 //!
@@ -31,16 +31,16 @@
 //!
 //! | call | stores |
 //! |---|---|
-//! | `invalidate` | generation without its valid bit, `|`, and bytes of the slot only from here on |
-//! | `publish` | after the bytes: tag and ready word (whole, new generation), `|`, new valid generation |
-//! | `begin` | tag and ready word (no part, new generation), `|`, new valid generation |
-//! | `set_ready(n)`, `finish` | after the bytes of parts below n: `|`, ready word (n, this generation) |
+//! | `invalidate` | generation without its valid bit, `|`; bytes of the slot only after it |
+//! | `publish` | after the bytes: tag, ready word (whole, new generation), `|`, new generation |
+//! | `begin` | tag, ready word (no part, new generation), `|`, new generation |
+//! | `set_ready(n)`, `finish` | after the bytes of parts below n: `|`, ready word (n, same) |
 //!
-//! **Seen ready.** A reader has seen part p of generation G ready if one of these happened before it
-//! read the part's bytes: it READ the entry and found a ready word that belongs to G and has more
-//! than p parts; or the owner told it so, having stored such a word before. Let s be the moment at
-//! which that word was in the entry. The bytes of p were stored before the word, with a barrier in
-//! between, so a reader that reads them after s finds them, or later ones.
+//! **Seen ready.** A reader has seen part p of generation G ready if one of these happened before
+//! it read the part's bytes: it READ the entry and found a ready word that belongs to G and has
+//! more than p parts; or the owner told it so, having stored such a word before. Let s be the
+//! moment at which that word was in the entry. The bytes of p were stored before the word, with a
+//! barrier in between, so a reader that reads them after s finds them, or later ones.
 //!
 //! **The proof.** Let the reader have seen part p of G ready at s, let the last byte of p have
 //! arrived at t > s, and let the entry have been read at t' > t with the valid generation G.
@@ -68,12 +68,12 @@
 //! location that claims more than the entry ever said is found out where the owner is still behind.
 //!
 //! **What the proof trusts.** The generation in a location needs no trust: a wrong one is a miss.
-//! The ready parts of a page that still grows do. A forged location that names a real generation and
-//! parts that nobody has seen ready can make a reader read a part while it is written, and accept it
-//! if the part is ready by the time of the check. So the ready parts of a location come from the
-//! reader's own READ of the entry, or from the owner over an authenticated connection, and from
-//! nowhere else. Pages that are published whole are not concerned: none of their bytes is written
-//! while their generation can be named.
+//! The ready parts of a page that still grows do. A forged location that names a real generation
+//! and parts that no reader has seen ready can make a reader read a part while it is written, and
+//! accept it if the part is ready by the time of the check. So the ready parts of a location come
+//! from the reader's own READ of the entry, or from the owner over an authenticated connection, and
+//! from nowhere else. Pages that are published whole are not concerned: none of their bytes is
+//! written while their generation can be named.
 //!
 //! # Order, for devices
 //!

@@ -10,7 +10,7 @@ use kvrail_core::engine::AttachError;
 use kvrail_core::error::{PageError, ReadError, SubmitError};
 use kvrail_core::id::RailIndex;
 use kvrail_core::remote::PageRangeError;
-use kvrail_core::table::{ENTRY_BYTES, Miss};
+use kvrail_core::table::{ENTRY_BYTES, EntryValue, Miss, Ready};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Action, Fate, Sim, SimLaneSpec};
 
@@ -85,7 +85,8 @@ fn a_page_that_changed_is_a_miss_with_its_reason() {
     owner.invalidate(&sim, 1);
     let mut swapped = stale[2];
     swapped.expected.tag.0 ^= 1;
-    let forged = kvrail_core::remote::Location { slot: 3, expected: Default::default() };
+    let expected = EntryValue { ready: Ready::WHOLE, ..EntryValue::default() };
+    let forged = kvrail_core::remote::Location { slot: 3, expected };
 
     let mut batch = engine.batch().unwrap();
     for location in [stale[0], stale[1], swapped, forged, stale[2]] {

@@ -47,7 +47,7 @@ enum Step {
     Raise(usize),
     Finish,
     /// Writes and publishes the whole page.
-    Publish,
+    PublishWhole,
 }
 
 /// A page of a batch in flight: its location, and the tokens that are read.
@@ -92,7 +92,7 @@ struct World<'s, 'm> {
 /// The steps of the next publication of a slot, the last one first.
 fn publication(rng: &mut Rng, broken: Broken) -> Vec<Step> {
     if rng.chance(25) {
-        return vec![Step::Publish, Step::Invalidate];
+        return vec![Step::PublishWhole, Step::Invalidate];
     }
     let mut steps = vec![Step::Invalidate, Step::Begin];
     for part in 0..PARTS {
@@ -124,7 +124,7 @@ impl World<'_, '_> {
             }
             Step::Raise(parts) => owner.raise(sim, slot, Ready(parts as u32)),
             Step::Finish => owner.raise(sim, slot, Ready::WHOLE),
-            Step::Publish => drop(owner.publish(sim, slot, nonce)),
+            Step::PublishWhole => drop(owner.publish(sim, slot, nonce)),
         }
     }
 

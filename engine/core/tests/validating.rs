@@ -148,7 +148,11 @@ fn a_row_that_is_refused_fails_all_its_pages_and_no_others() {
         let Err(PageError::Fault { rkey: 0xBAD, remote_addr, len, .. }) = *result else {
             panic!("{batches:?}")
         };
-        assert_eq!((remote_addr, len), (BASE + TABLE as u64 + 16 * 10, 64), "the refused READ");
+        assert_eq!(
+            (remote_addr, len),
+            (BASE + TABLE as u64 + ENTRY_BYTES * 10, 4 * u32::try_from(ENTRY_BYTES).unwrap()),
+            "the refused READ"
+        );
     }
     for (slot, result) in batches[1].iter().enumerate() {
         assert_eq!(result.is_err(), (2..6).contains(&slot), "{batches:?}");

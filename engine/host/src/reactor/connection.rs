@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::places::ConnectionId;
+use super::id::ConnectionId;
 
 /// The protocol of one connection, without its socket.
 ///

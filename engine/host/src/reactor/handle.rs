@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::connection::{Acceptor, Connection};
-use super::places::{ConnectionId, Incoming, Made, NewConnection, Shared};
+use super::id::ConnectionId;
+use super::places::{Incoming, Made, NewConnection, Shared};
 use super::socket::{begin_connect, set_up};
 use crate::listener::Listener;
 

@@ -9,7 +9,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::connection::{Acceptor, Connection};
-use super::places::ConnectionId;
+use super::id::ConnectionId;
 use super::socket::set_up;
 use crate::accept::{ConnectionSource as _, PAUSE};
 use crate::listener::Listener;

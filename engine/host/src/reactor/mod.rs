@@ -53,6 +53,7 @@
 
 mod connection;
 mod handle;
+mod id;
 mod listening;
 mod places;
 mod served;
@@ -69,7 +70,7 @@ use std::time::{Duration, Instant};
 
 pub use connection::{Acceptor, Connection, Flow};
 pub use handle::Handle;
-pub use places::ConnectionId;
+pub use id::ConnectionId;
 
 use places::Shared;
 use service::Service;

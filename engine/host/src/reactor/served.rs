@@ -8,7 +8,8 @@ use rustix::event::epoll::EventFlags;
 use static_assertions::const_assert;
 
 use super::connection::{Connection, Flow};
-use super::places::{ConnectionId, Made, NewConnection, PLACE_BYTES};
+use super::id::ConnectionId;
+use super::places::{Made, NewConnection, PLACE_BYTES};
 use super::socket::{is_made, set_up};
 use super::timers::TIMER_BYTES;
 

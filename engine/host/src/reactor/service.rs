@@ -14,8 +14,9 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::connection::Acceptor;
+use super::id::ConnectionId;
 use super::listening::{Listening, PER_TURN as ACCEPTS_PER_TURN};
-use super::places::{ConnectionId, Incoming, Made, NewConnection, Request, Shared};
+use super::places::{Incoming, Made, NewConnection, Request, Shared};
 use super::served::{Buffers, Served, Turn, Why};
 use super::timers::Timers;
 use crate::accept::{PAUSE, concerns_one_connection};

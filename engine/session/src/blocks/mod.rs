@@ -1,10 +1,11 @@
 //! The block list of a request: the pages that a prefill node has written for it, in the form in
 //! which a decode node receives them.
 //!
-//! A [`BlockList`] is locations (slot, generation, ready parts, key tag) of one region, in the order
-//! of the request's tokens. On the wire it is a list of runs: of values with an even step, a run has the
-//! first and the step; other values are listed one by one. 1,024 pages of evenly spaced slots, one
-//! generation and evenly spaced tags take 120 bytes. A list takes at most [`BlockList::MAX_BYTES`]:
+//! A [`BlockList`] is locations (slot, generation, ready parts, key tag) of one region, in the
+//! order of the request's tokens. On the wire it is a list of runs: of values with an even step, a
+//! run has the first and the step; other values are listed one by one. 1,024 pages of evenly spaced
+//! slots, one generation and evenly spaced tags take 120 bytes. A list takes at most
+//! [`BlockList::MAX_BYTES`]:
 //! 32 bytes a page where no value is even.
 //!
 //! ```
