@@ -250,30 +250,43 @@ impl Entry {
     /// Makes an entry of the reader's landing area invalid, before the READ that fills it. The
     /// other words need no change: without that READ the entry stays invalid, and with it they are
     /// those of the READ.
+    #[inline]
     pub(crate) fn clear(&self) {
         self.generation.store(0, Ordering::Relaxed);
     }
 
-    /// Checks an entry of the landing area, as [`EntryValue::check`] does. The ready parts are
-    /// taken as they stand: their generation matters where parts are *seen* ready, and not after
-    /// their bytes.
+    /// Whether an entry of the landing area is the expected one: whether [`EntryValue::check`] finds
+    /// nothing. The ready parts are taken as they stand: their generation matters where parts are
+    /// *seen* ready, and not after their bytes.
+    // One comparison for three words: this is done for every page.
     #[inline]
-    pub(crate) fn check(&self, expected: EntryValue) -> Result<(), Miss> {
-        // The low half of the word.
+    pub(crate) fn confirms(&self, expected: &EntryValue) -> bool {
+        let (tag, expected_tag) = (self.tag().0, expected.tag.0);
+        let other = (tag as u64 ^ expected_tag as u64) | ((tag >> 64) as u64 ^ (expected_tag >> 64) as u64);
+        self.load().0 ^ expected.generation.0 | other == 0
+            && expected.generation.is_valid()
+            && self.ready_word() as u32 >= expected.ready.0
+    }
+
+    /// Why an entry of the landing area does not confirm the expected one.
+    pub(crate) fn miss(&self, expected: EntryValue) -> Miss {
         let ready = Ready(self.ready_word() as u32);
-        EntryValue { generation: self.load(), ready, tag: self.tag() }.check(expected)
+        EntryValue { generation: self.load(), ready, tag: self.tag() }.miss(expected)
     }
 
     /// The slot's generation now.
+    #[inline]
     #[must_use]
     pub fn load(&self) -> Generation {
         Generation(u64::from_le(self.generation.load(Ordering::Acquire)))
     }
 
+    #[inline]
     fn ready_word(&self) -> u64 {
         u64::from_le(self.ready.load(Ordering::Relaxed))
     }
 
+    #[inline]
     fn tag(&self) -> KeyTag {
         let [low, high] = [&self.tag[0], &self.tag[1]].map(|word| u64::from_le(word.load(Ordering::Relaxed)));
         KeyTag(u128::from(low) | u128::from(high) << 64)

@@ -151,16 +151,23 @@ impl Page {
     /// page. Returns whether it has arrived.
     #[inline]
     pub(crate) fn validate_by(&mut self, entry: &Entry) -> bool {
-        let Claim::Expected(expected) = self.claim else {
-            debug_assert!(false, "a page that is validated has not failed");
-            self.phase = Phase::Lost;
-            return false;
-        };
-        match entry.check(expected) {
-            Ok(()) => self.phase = Phase::Arrived,
-            Err(miss) => (self.phase, self.claim) = (Phase::Lost, Claim::Failed(miss.into())),
+        let arrived = matches!(&self.claim, Claim::Expected(expected) if entry.confirms(expected));
+        if arrived {
+            self.phase = Phase::Arrived;
+        } else {
+            self.miss(entry);
         }
-        self.phase == Phase::Arrived
+        arrived
+    }
+
+    /// Retires a page whose table entry is not the expected one.
+    #[cold]
+    fn miss(&mut self, entry: &Entry) {
+        self.phase = Phase::Lost;
+        match self.claim {
+            Claim::Expected(expected) => self.claim = Claim::Failed(entry.miss(expected).into()),
+            Claim::Failed(_) => debug_assert!(false, "a page that is validated has not failed"),
+        }
     }
 
     /// Notes in this page that `n` consecutive pages, this one first, have arrived. They have one

@@ -8,11 +8,12 @@ fn a_location_hits_until_its_slot_is_invalidated() {
     let generation = entry.publish(KeyTag(7), 0xDEAD_BEEF);
     let named = EntryValue { generation, ready: Ready::WHOLE, tag: KeyTag(7) };
     assert_eq!(entry.snapshot().check(named), Ok(()));
-    assert_eq!(entry.check(named), Ok(()));
+    assert!(entry.confirms(&named));
     for other in [8, 7 | 1 << 64] {
         let swapped = EntryValue { tag: KeyTag(other), ..named };
         let miss = Err(Miss::Key { expected: KeyTag(other), found: KeyTag(7) });
-        assert_eq!((entry.snapshot().check(swapped), entry.check(swapped)), (miss, miss));
+        assert_eq!(entry.snapshot().check(swapped), miss);
+        assert_eq!((entry.confirms(&swapped), Err(entry.miss(swapped))), (false, miss));
     }
     entry.invalidate();
     assert!(matches!(entry.snapshot().check(named), Err(Miss::Overwriting { .. })));
@@ -36,8 +37,9 @@ fn a_page_grows_in_one_generation_and_never_shrinks() {
     }
     let (now, to) = (Ready(3), Ready(2));
     assert_eq!(entry.set_ready(2), Err(GrowError::Falls { generation, now, to }));
-    assert_eq!(entry.check(named(Ready(3))), Ok(()), "a refusal changes nothing");
-    assert_eq!(entry.check(named(Ready(4))), Err(Miss::NotReady { needed: Ready(4), found: Ready(3) }));
+    assert!(entry.confirms(&named(Ready(3))), "a refusal changes nothing");
+    assert!(!entry.confirms(&named(Ready(4))));
+    assert_eq!(entry.miss(named(Ready(4))), Miss::NotReady { needed: Ready(4), found: Ready(3) });
     entry.finish().unwrap();
     entry.finish().unwrap();
     assert_eq!(entry.snapshot(), named(Ready::WHOLE));
@@ -93,5 +95,9 @@ fn a_cleared_entry_is_a_miss_for_the_page_that_it_held() {
     entry.publish(KeyTag(7), 1);
     let named = entry.snapshot();
     entry.clear();
-    assert!(matches!(entry.check(named), Err(Miss::Overwriting { .. })));
+    assert!(!entry.confirms(&named));
+    assert!(matches!(entry.miss(named), Miss::Overwriting { .. }));
+    // Nor is it a hit for a location of zeros.
+    let zeros = EntryValue { generation: Generation(0), ..named };
+    assert!(!entry.confirms(&zeros));
 }

@@ -131,7 +131,7 @@ impl EntryValue {
     }
 
     #[cold]
-    fn miss(self, expected: Self) -> Miss {
+    pub(super) fn miss(self, expected: Self) -> Miss {
         let found = self.generation;
         if !found.is_valid() {
             Miss::Overwriting { expected: expected.generation, found }
