@@ -15,7 +15,7 @@ use super::state::{Deadline, Handovers, SessionState, TakingState, after};
 impl Handovers {
     /// Adds a session, after its handshake and before its first message.
     pub fn add_session(&mut self, session: SessionId) {
-        self.sessions.entry(session).or_insert_with(SessionState::default);
+        self.sessions.entry(session).or_default();
     }
 
     /// Ends all that a session has, because its connection and its lanes are gone. Calls for the
