@@ -10,7 +10,7 @@ use super::super::types::{
     EndReason, GiveUpReason, HandoverMessage, HandoverNumber, MAX_MESSAGE_RENEWALS, MAX_WAIT, RequestId,
 };
 use super::outcome::HandoverOutcome;
-use super::state::{Deadline, Handovers, SessionState, TakingState, after};
+use super::state::{Deadline, Handovers, TakingState, after};
 
 impl Handovers {
     /// Adds a session, after its handshake and before its first message.
