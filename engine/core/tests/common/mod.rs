@@ -140,7 +140,7 @@ impl Owner {
         self.counts[slot] += 1;
         let generation = Generation(u64::from(nonce) << 32 | u64::from(self.counts[slot]) << 1 | 1);
         // Both halves of the tag differ from slot to slot.
-        let tag = u128::from(self.salt) << 64 | slot as u128 * 1000 + u128::from(self.counts[slot]);
+        let tag = (u128::from(self.salt) << 64) | (slot as u128 * 1000 + u128::from(self.counts[slot]));
         self.entries[slot] = EntryValue { generation, ready, tag: KeyTag(tag | (slot as u128) << 100) };
         self.write_entry(sim, slot, self.entries[slot]);
         self.location(slot)
