@@ -255,8 +255,8 @@ impl Entry {
         self.generation.store(0, Ordering::Relaxed);
     }
 
-    /// Whether an entry of the landing area is the expected one: whether [`EntryValue::check`] finds
-    /// nothing. The ready parts are taken as they stand: their generation matters where parts are
+    /// Whether an entry of the landing area is the expected one, as [`EntryValue::check`] compares
+    /// them. The ready parts are taken as they stand: their generation matters where parts are
     /// *seen* ready, and not after their bytes.
     // One comparison for three words: this is done for every page.
     #[inline]
