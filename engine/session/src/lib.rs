@@ -66,6 +66,7 @@ mod auth;
 pub mod blocks;
 mod client;
 mod error;
+pub mod handover;
 mod handshake;
 mod key;
 mod lane;
