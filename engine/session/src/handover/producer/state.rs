@@ -159,6 +159,15 @@ impl Handovers {
         self.requests.get(&request).copied()
     }
 
+    /// The open hand-over that a session has taken as `number`.
+    #[must_use]
+    pub fn taken_by(&self, session: SessionId, number: HandoverNumber) -> Option<HandoverId> {
+        match *self.sessions.get(&session)?.takings.get(&number)? {
+            TakingState::Taken(id) => Some(id),
+            TakingState::Waiting { .. } => None,
+        }
+    }
+
     /// When [`tick`](Self::tick) has something to do.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {

@@ -1,0 +1,66 @@
+//! Both sides of hand-overs against a model of the producer's memory, through random schedules:
+//! messages that are late, readers and producers that die and start again, readers that are
+//! suspended, clocks that jump, slots that are reused.
+
+mod memory;
+mod owner;
+mod pulls;
+mod world;
+
+use self::memory::Broken;
+use self::world::{World, Weather};
+use crate::test_seeds as seeds;
+
+/// Runs one schedule; gives how often a reader accepted bytes that are not the page's, and how
+/// often it accepted any.
+fn run(seed: u64, weather: Weather, broken: Broken) -> (u32, u32) {
+    let mut world = World::new(seed, weather, broken);
+    for _ in 0..50 {
+        world.step();
+    }
+    world.settle();
+    world.stop();
+    (world.wrong, world.accepted)
+}
+
+#[test]
+fn schedules_with_deaths_and_jumps_keep_every_rule() {
+    let mut accepted = 0;
+    let all = seeds::each("schedules_with_deaths_and_jumps_keep_every_rule", 0..5_100, |seed| {
+        let (wrong, right) = run(seed, Weather::Stormy, Broken::Nothing);
+        assert_eq!(wrong, 0, "bytes of another generation, or of no generation, were accepted");
+        accepted += right;
+    });
+    assert!(!all || accepted > 10_000, "only {accepted} parts were read in all schedules");
+}
+
+#[test]
+fn schedules_without_deaths_keep_every_rule() {
+    let mut accepted = 0;
+    let all = seeds::each("schedules_without_deaths_keep_every_rule", 0..5_100, |seed| {
+        let (wrong, right) = run(seed, Weather::Calm, Broken::Nothing);
+        assert_eq!(wrong, 0, "bytes of another generation, or of no generation, were accepted");
+        accepted += right;
+    });
+    assert!(!all || accepted > 20_000, "only {accepted} parts were read in all schedules");
+}
+
+/// How many of these schedules end with wrong bytes.
+fn caught(broken: Broken) -> usize {
+    (0..400).filter(|&seed| run(seed, Weather::Stormy, broken).0 > 0).count()
+}
+
+#[test]
+fn an_owner_that_reuses_a_slot_without_invalidating_its_entry_is_caught() {
+    assert!(caught(Broken::ReuseWithoutInvalidation) > 0);
+}
+
+#[test]
+fn an_owner_that_reuses_slots_before_the_outcome_without_invalidating_is_caught() {
+    assert!(caught(Broken::ReuseBeforeOutcome) > 0);
+}
+
+#[test]
+fn an_owner_that_says_ready_before_the_bytes_are_written_is_caught() {
+    assert!(caught(Broken::ReadyBeforeBytes) > 0);
+}
