@@ -8,6 +8,7 @@
 //! - `cargo run --example custom_provider`: read a page through a provider of your own.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Instant;
 
 use kvrail::core::config::EngineConfig;
@@ -18,20 +19,20 @@ use kvrail::core::remote::RegionOffer;
 use kvrail::core::storage::EngineStorage;
 use kvrail::core::time::{Nanos, Time};
 
-/// Bytes of each page that [`read_page`] reads.
-pub const PAGE: usize = 4_096;
+const PAGE: usize = 4_096;
 
-/// Starts an engine over any provider, attaches a lane to a peer with four pages, and reads page
-/// `number`. The first byte of the pages has the address `base`, and their key is 1.
+/// Starts an engine over any provider, attaches a lane to a peer with four pages of 4,096 bytes,
+/// reads page 2, and compares it with the peer's. `connect` makes the lane from the peer's memory,
+/// whose first byte has the address `base` and whose key is 1.
 ///
 /// # Errors
-/// The engine's error.
+///
+/// The engine's error, or the page that came differs.
 pub fn read_page<P: Provider>(
     provider: P,
-    unopened: P::Unopened,
+    connect: impl FnOnce(Arc<[u8]>) -> P::Unopened,
     base: u64,
-    number: u32,
-) -> Result<Vec<u8>, Box<dyn Error>>
+) -> Result<(), Box<dyn Error>>
 where
     P::OpenError: 'static,
     P::Lane: 'static,
@@ -46,12 +47,13 @@ where
     let offer = RegionOffer { base, page_bytes: bytes, stride: bytes, slots: 4, keys, table: None };
     let region = engine.add_region(peer, &offer)?;
     let spec = LaneSpec { rail: RailIndex(0), remote_rail: 0, depth: 16 };
-    engine.attach(peer, spec, unopened, now())?;
+    let theirs: Arc<[u8]> = (0..4 * PAGE).map(|i| (i / 16) as u8).collect();
+    engine.attach(peer, spec, connect(theirs.clone()), now())?;
 
     let mut batch = engine.batch().ok_or("the engine's one batch is in use")?;
     // This peer overwrites no page, so it needs no publication table, and its pages need no
     // validation.
-    let page = region.unvalidated(number)?;
+    let page = region.unvalidated(2)?;
     batch.read(page, slots.next().ok_or("no slot")?).map_err(|(error, _slot)| error)?;
     let deadline = now() + Nanos::from_secs(5);
     engine.submit(batch, now(), deadline).map_err(|rejected| rejected.error)?;
@@ -64,5 +66,10 @@ where
     };
     let page = done.pages().next().ok_or("a batch of one page came back without it")?;
     page.result()?;
-    Ok(page.slot.bytes().ok_or("the slot is no host memory")?.to_vec())
+    let bytes = page.slot.bytes().ok_or("the slot is no host memory")?;
+    if *bytes != theirs[2 * PAGE..3 * PAGE] {
+        return Err("the page that came is not the page that the peer has".into());
+    }
+    println!("page 2, read through this provider: {} bytes, equal to the peer's", bytes.len());
+    Ok(())
 }

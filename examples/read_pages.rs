@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for slot in 0..8 {
         // The tag is a digest of the page's key; a reader that looks for the page computes the same
         // digest.
-        let tag = KeyTag(0xCAFE_0000 + u64::from(slot));
+        let tag = KeyTag(0xCAFE_0000 + u128::from(slot));
         locations.push(producer.write(slot, tag, |bytes| {
             if let Ok(mut page) = ViewMut::<Mla>::new(bytes, Mla::FINGERPRINT)
                 && let Ok(latent) = page.get_mut(Mla::LATENT, &[60, 63])

@@ -9,18 +9,28 @@
 # rate limit that was asked for by its round number is no limit. And ibv_rate_to_mult, in steps of
 # 2.5 Gb/s, knows 400 and not 100 or 200.
 #
-# Needs Debian (or Ubuntu), gcc and root for apt; no RDMA device. Seen with libibverbs-dev 44.0 of
-# Debian 12, about 2 s.
-# Exits 1 when the behaviour is another one.
+# Needs gcc, root for apt, and Debian 12 (ANY_VERSION=1 for another); no RDMA device. Seen with
+# libibverbs-dev 44.0 of Debian 12, about 2 s. Exits 1 when the behaviour is another one.
+#
+# Output, with long lines broken:
+#
+#    libibverbs 44.0-2
+#    IBV_RATE_25_GBPS   = 15:  25781 Mb/s, multiplier  -1; mbps_to_ibv_rate(25000) = 0
+#        (IBV_RATE_MAX), (25781) = 15
+#    IBV_RATE_100_GBPS  = 16: 103125 Mb/s, multiplier  -1; mbps_to_ibv_rate(100000) = 0
+#        (IBV_RATE_MAX), (103125) = 16
+#    IBV_RATE_200_GBPS  = 17: 206250 Mb/s, multiplier  -1; mbps_to_ibv_rate(200000) = 0
+#        (IBV_RATE_MAX), (206250) = 17
+#    IBV_RATE_400_GBPS  = 21: 425000 Mb/s, multiplier 160; mbps_to_ibv_rate(400000) = 0
+#        (IBV_RATE_MAX), (425000) = 21
+#    as described: round numbers of Mb/s are IBV_RATE_MAX, which limits nothing
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR
+. "$(dirname "${BASH_SOURCE[0]}")/apt-package"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-if ! dpkg -s libibverbs-dev >/dev/null 2>&1; then
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libibverbs-dev >/dev/null
-fi
+apt_package libibverbs-dev 44.0
 cat >"$work/rates.c" <<'C'
 #include <infiniband/verbs.h>
 #include <stdio.h>

@@ -11,6 +11,17 @@
 # Needs Python 3.11 with venv, and gcc. Seen with lmcache 0.5.6 and torch 2.14.0 on a CPU; the
 # connector below answers what it is told to and moves nothing. Some 1.3 GB of download, 1.8 GB of
 # disk, two to three minutes. Exits 1 when the behaviour is another one.
+#
+# Output, with long lines broken:
+#
+#    lmcache 0.5.6 torch 2.14.0+cu130
+#    (True, '', None): load [True, True, True, True], lookup [False, False, False, False]
+#    (True, '', [True, False, True, True]): load [True, False, True, True], lookup [True, False,
+#        True, True]
+#    (False, 'some failed', [True, False, True, True]): load [True, False, True, True], lookup
+#        [False, False, False, False]
+#    buffers that were written to: none
+#    as described: without flags a load has everything, and a lookup nothing
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR
@@ -21,6 +32,10 @@ cpu_torch "$work/venv" lmcache==0.5.6
 also aiohttp==3.14.5 cachetools==8.0.2 cryptography==50.0.2 dill==0.4.1 numba==0.68.1 opentelemetry-api==1.45.2 \
   opentelemetry-sdk==1.45.2 prometheus-client==0.26.0 psutil==7.2.2 py-cpuinfo==9.0.0 pyyaml==6.0.4 requests==2.34.2 \
   sortedcontainers==2.4.0 tqdm==4.70.1
+# What those need.
+also aiohappyeyeballs==2.7.1 aiosignal==1.4.0 attrs==26.1.0 certifi==2026.10.19.post1 cffi==2.1.1 \
+  charset-normalizer==3.5.3 frozenlist==1.8.0 idna==3.20 llvmlite==0.50.0 multidict==7.2.1 \
+  opentelemetry-semantic-conventions==0.66b2 propcache==0.5.4 pycparser==3.12 urllib3==2.8.0 yarl==1.25.1
 cat >"$work/flags.py" <<'PY'
 import os, sys, time
 from importlib.metadata import version

@@ -10,40 +10,25 @@
 # Needs Python 3.9 or newer with venv. Seen with mooncake-transfer-engine-non-cuda 0.3.13.post1 (one
 # master with leases of 3 s, one client, TCP), 60 MB of download, about 30 s. Exits 1 when the
 # behaviour is another one.
+#
+# Output:
+#
+#    mooncake-transfer-engine-non-cuda 0.3.13.post1
+#    put, nothing, remove: 0
+#    put, is_exist, remove: -706
+#    put, get_size, remove: -706
+#    remove after 4 s, when the lease of is_exist has run out: 0
+#    as described: a question pins the object, a put does not
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR
+. "$(dirname "${BASH_SOURCE[0]}")/mooncake-store"
 work=$(mktemp -d)
-master=
-trap 'if [ -n "$master" ]; then kill "$master" 2>/dev/null || true; wait "$master" 2>/dev/null || true; fi; rm -rf "$work"' EXIT
-python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q --disable-pip-version-check --no-deps mooncake-transfer-engine-non-cuda==0.3.13.post1
-bin=$("$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mooncake
-read -r rpc metrics http < <(python3 -c '
-import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-print(*(s.getsockname()[1] for s in sockets))')
-"$bin/mooncake_master" --rpc_port="$rpc" --metrics_port="$metrics" --default_kv_lease_ttl=3000 \
-  --enable_http_metadata_server=true --http_metadata_server_port="$http" >"$work/master.log" 2>&1 &
-master=$!
+trap 'mooncake_end; rm -rf "$work"' EXIT
+mooncake_store "$work" --default_kv_lease_ttl=3000
 cat >"$work/ask.py" <<'PY'
-import sys, time, socket
-from importlib.metadata import version
-from mooncake.store import MooncakeDistributedStore
-
-rpc, http = sys.argv[1:]
-for port in (rpc, http):
-    for _ in range(100):
-        with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", int(port))) == 0:
-                break
-        time.sleep(0.1)
-    else:
-        sys.exit(f"the master does not listen at port {port}")
-store = MooncakeDistributedStore()
-if store.setup("127.0.0.1", f"http://127.0.0.1:{http}/metadata", 64 << 20, 64 << 20, "tcp", "", f"127.0.0.1:{rpc}"):
-    sys.exit("the store cannot be set up")
-print("mooncake-transfer-engine-non-cuda", version("mooncake-transfer-engine-non-cuda"))
+import sys, time
+from connected import store
 
 
 def after(what, ask):
@@ -64,12 +49,11 @@ store.close()
 sys.exit(0 if (nothing, exist, size, later) == (0, -706, -706, 0) else 10)
 PY
 status=0
-timeout 120 "$work/venv/bin/python" "$work/ask.py" "$rpc" "$http" 2>"$work/log" || status=$?
+mooncake_python "$work/ask.py" || status=$?
 if [ "$status" -eq 10 ]; then
   echo "CHANGED: leases are no longer granted as described"
   exit 1
 elif [ "$status" -ne 0 ]; then
-  tail -n 20 "$work/log" "$work/master.log"
   exit 2
 fi
 echo "as described: a question pins the object, a put does not"

@@ -12,6 +12,14 @@
 # Needs Python 3.10 or newer with venv. Seen with nixl-cu12 1.5.1, its UCX backend and host memory,
 # on a machine without a GPU or a NIC, 90 MB of download, about 30 s. Exits 1 when the behaviour is
 # another one.
+#
+# Output:
+#
+#    nixl-cu12 1.5.1
+#    first life: taken · DONE, byte 1 · with more memory: taken · DONE, byte 1
+#    second life: NIXL_ERR_NOT_ALLOWED · again: NIXL_ERR_NOT_ALLOWED
+#    after remove_remote_agent: taken · DONE, byte 2
+#    as described: a restarted peer is refused until it has been removed
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR

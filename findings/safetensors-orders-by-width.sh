@@ -13,6 +13,20 @@
 # Needs Python 3.9 or newer with venv. Seen with safetensors 0.8.0, numpy 2.2.6 and ml_dtypes 0.5.4,
 # 25 MB of download, about 15 s.
 # Exits 1 when the behaviour is another one.
+#
+# Output:
+#
+#    safetensors 0.8.0
+#    given as rope, keys, scale; keys and scales in bf16:
+#      keys: BF16 at 0
+#      rope: BF16 at 65536
+#      scale: BF16 at 73728
+#    given as rope, keys, scale; keys in fp8, scales in f32:
+#      scale: F32 at 0
+#      rope: BF16 at 1024
+#      keys: F8_E4M3 at 9216
+#    the data begin at bytes 216 and 216 of the file
+#    as described: the widest elements first, whatever the order that was given
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR

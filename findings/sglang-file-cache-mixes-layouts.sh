@@ -14,6 +14,16 @@
 # sglang 0.5.23 and torch 2.14.0 on a CPU, with sglang's own HiCacheController, MLA pools and file
 # backend, nothing of them replaced. Some 1.5 GB of download, 3 GB of disk, three to four minutes.
 # Exits 1 when the behaviour is another one.
+#
+# Output, with long lines broken:
+#
+#    sglang 0.5.23 torch 2.14.0+cu130
+#    files: 13ad856c…_org-model.bin 4e1a87ca…_org-model.bin 5202e60f…_org-model.bin
+#        703dc3bb…_org-model.bin
+#    written as page_first, read as page_first: 256 tokens hit, 256 loaded, 1536 of 1536 rows right
+#    written as page_first, read as page_first_direct: 256 tokens hit, 256 loaded, 8 of 1536 rows
+#        right
+#    as described: all hits, and the wrong bytes
 set -Eeuo pipefail
 # What fails on the way is not a change of the behaviour.
 trap 'exit 2' ERR
@@ -25,6 +35,17 @@ also aiohttp==3.14.5 apache-tvm-ffi==0.1.15.post2 dill==0.4.1 einops==0.8.2 fast
   mistral_common==1.13.1 msgspec==0.22.0 ninja==1.13.2 orjson==3.13.0 partial_json_parser==0.2.1.1.post7 pillow==13.0.0 \
   psutil==7.2.2 pybase64==1.5.1 pydantic==2.14.4 python-multipart==0.0.34 pyzmq==27.3.0 requests==2.34.2 safetensors==0.8.0 \
   sentencepiece==0.2.3 setuptools==80.9.0 tqdm==4.70.1 transformers==5.24.0 uvicorn==0.54.0
+# What those need.
+also aiohappyeyeballs==2.7.1 aiosignal==1.4.0 annotated-doc==0.0.7 annotated-types==0.8.0 anyio==4.16.0 \
+  asttokens==3.0.2 attrs==26.1.0 certifi==2026.10.19.post1 charset-normalizer==3.5.3 click==8.5.1 executing==2.3.0 \
+  frozenlist==1.8.0 h11==0.16.0 hf-xet==1.8.0 httpcore2==2.16.2 httpx2==2.16.2 huggingface_hub==2.4.0 idna==3.20 \
+  ipython_pygments_lexers==1.1.1 jedi==0.20.1 jsonschema==4.26.0 jsonschema-specifications==2025.9.1 \
+  markdown-it-py==4.3.0 matplotlib-inline==0.2.2 mdurl==0.1.2 multidict==7.2.1 opentelemetry-api==1.45.2 \
+  packaging==26.4 parso==0.8.7 pexpect==4.9.0 prompt_toolkit==3.0.53 propcache==0.5.4 ptyprocess==0.7.0 \
+  pure_eval==0.2.4 pycountry==26.2.16 pydantic-extra-types==2.11.1 pydantic_core==2.50.5 Pygments==2.21.0 \
+  PyYAML==6.0.4 referencing==0.37.0 regex==2026.11.19 rich==15.0.0 rpds-py==2026.9.1 shellingham==1.5.4 \
+  stack-data==0.6.3 starlette==1.10.0 tiktoken==0.14.0 tokenizers==0.23.3 traitlets==5.16.1 truststore==0.10.5 \
+  typer==0.29.2 typing-inspection==0.4.5 urllib3==2.8.0 wcwidth==0.9.4 yarl==1.25.1
 mkdir "$work/pages"
 cat >"$work/mix.py" <<'PY'
 import os, queue, sys, time

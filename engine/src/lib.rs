@@ -56,12 +56,14 @@ pub use kvrail_core::error::PageError;
 pub use kvrail_core::hub::Outcome;
 pub use kvrail_core::memory::{Slot, Slots};
 pub use kvrail_core::remote::Location;
-pub use kvrail_core::table::KeyTag;
+pub use kvrail_core::table::{KeyTag, Ready};
 pub use kvrail_core::time::Time;
 pub use kvrail_host::segment::Segment;
 pub use kvrail_host::{clock, memory};
 pub use kvrail_layouts as layouts;
 pub use kvrail_layouts::{Bf16, KvLayout, View};
+// What is below `shm` and `tcp`: for tests, and for the benchmark that copies as a rail does.
+#[doc(hidden)]
 pub use kvrail_local as local;
 pub use kvrail_macros::{KvLayout, engine};
 pub use kvrail_session as session;

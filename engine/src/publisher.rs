@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kvrail_core::remote::{Location, OfferError, RegionOffer, TableOffer};
-use kvrail_core::table::{ENTRY_BYTES, Entry, EntryValue, KeyTag};
+use kvrail_core::table::{ENTRY_BYTES, Entry, EntryValue, GrowError, KeyTag, Ready};
 use kvrail_host::secret::{RandomError, random_bytes};
 use kvrail_host::segment::{Segment, SegmentError};
 use kvrail_session::{
@@ -26,6 +26,10 @@ const PAGES_AT: u64 = 4096;
 /// Each slot has an entry in a publication table, in the same memory. [`write`](Self::write) makes
 /// the entry invalid, lets the caller write, and publishes the page in a new generation: a reader
 /// that was in the middle of the old page gets a miss, and never a mixture.
+///
+/// A page can also be published while it grows: [`begin`](Self::begin) publishes it with no part
+/// ready, [`set_ready`](Self::set_ready) writes parts and makes them ready, and
+/// [`finish`](Self::finish) makes the whole page ready. Readers read ready parts meanwhile.
 ///
 /// Dropping it ends all sessions with readers, and their reads.
 pub struct Publisher {
@@ -118,6 +122,14 @@ pub enum WriteError {
     /// The system gave no random numbers, and a generation must not be foreseeable.
     #[error("a page's generation needs random numbers, and the system gave none: {0}")]
     Random(RandomError),
+    /// The slot has no page that grows, or more of it is ready already.
+    #[error("slot {slot}: {source}")]
+    Grow {
+        /// The slot.
+        slot: u32,
+        /// The entry's reason.
+        source: GrowError,
+    },
 }
 
 impl WriteError {
@@ -127,6 +139,7 @@ impl WriteError {
         match self {
             Self::Slot { .. } => 6070,
             Self::Random(_) => 6071,
+            Self::Grow { source, .. } => source.code(),
         }
     }
 }
@@ -214,9 +227,9 @@ impl Publisher {
     /// No such slot.
     pub fn page(&self, slot: u32) -> Result<&[u8], WriteError> {
         self.entry(slot)?;
-        // SAFETY: the slot exists, so its bytes lie in the mapping. Only `write` writes to them,
-        // and it takes `&mut self`; the segment is private here, and the transport promised to
-        // write nothing.
+        // SAFETY: the slot exists, so its bytes lie in the mapping. Only `bytes_mut` gives a way to
+        // write them, and it takes `&mut self`; the segment is private here, and the transport
+        // promised to write nothing.
         Ok(unsafe { std::slice::from_raw_parts(self.bytes_at(slot), self.shape.page_bytes as usize) })
     }
 
@@ -272,19 +285,81 @@ impl Publisher {
         tag: KeyTag,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Location, WriteError> {
+        let nonce = self.take_back(slot)?;
+        fill(self.bytes_mut(slot));
+        let generation = self.entry(slot)?.publish(tag, nonce);
+        Ok(Location { slot, expected: EntryValue { generation, ready: Ready::WHOLE, tag } })
+    }
+
+    /// Publishes a page under `tag` of which no part is ready yet: the slot still has the bytes of
+    /// its earlier page, which every reader misses from now on. The location says that no part is
+    /// ready; [`set_ready`](Self::set_ready) returns locations that say more.
+    ///
+    /// # Errors
+    ///
+    /// No such slot, or no random numbers; the slot is as it was.
+    pub fn begin(&mut self, slot: u32, tag: KeyTag) -> Result<Location, WriteError> {
+        let nonce = self.take_back(slot)?;
+        let generation = self.entry(slot)?.begin(tag, nonce);
+        Ok(Location { slot, expected: EntryValue { generation, ready: Ready::NONE, tag } })
+    }
+
+    /// Lets `fill` write parts of a page that grows, and makes all parts below number `parts`
+    /// ready. What a part is, and which bytes it has, is agreed on with the readers.
+    ///
+    /// `fill` is given the bytes of the whole page. It writes the parts that are not ready yet, and
+    /// no byte of a ready one: readers may be reading that, and nothing would tell them. If `fill`
+    /// panics, no further part becomes ready, and the page goes on as before. What
+    /// [`write`](Self::write) says about other threads holds here too.
+    ///
+    /// # Errors
+    ///
+    /// No such slot, no page in it, or more parts are ready already. `fill` has not been called
+    /// then.
+    pub fn set_ready(
+        &mut self,
+        slot: u32,
+        parts: u32,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Location, WriteError> {
+        self.grow(slot, Ready(parts), fill)
+    }
+
+    /// Lets `fill` write the last parts of a page that grows, and makes the whole page ready. Apart
+    /// from that as [`set_ready`](Self::set_ready).
+    ///
+    /// # Errors
+    ///
+    /// No such slot, or no page in it. `fill` has not been called then.
+    pub fn finish(&mut self, slot: u32, fill: impl FnOnce(&mut [u8])) -> Result<Location, WriteError> {
+        self.grow(slot, Ready::WHOLE, fill)
+    }
+
+    fn grow(&mut self, slot: u32, to: Ready, fill: impl FnOnce(&mut [u8])) -> Result<Location, WriteError> {
+        let refused = |source| WriteError::Grow { slot, source };
+        let expected = self.entry(slot)?.may_become(to).map_err(refused)?;
+        fill(self.bytes_mut(slot));
+        self.entry(slot)?.set_ready(to.0).map_err(refused)?;
+        Ok(Location { slot, expected })
+    }
+
+    /// Makes `slot` invalid, and returns the nonce of its next generation.
+    fn take_back(&mut self, slot: u32) -> Result<u32, WriteError> {
         let entry = self.entry(slot)?;
         let nonce = u32::from_le_bytes(random_bytes().map_err(WriteError::Random)?);
         entry.invalidate();
+        Ok(nonce)
+    }
+
+    /// The bytes of `slot`, which must exist.
+    fn bytes_mut(&mut self, slot: u32) -> &mut [u8] {
         let at = self.bytes_at(slot);
         // SAFETY: `Shape` put the slot's `page_bytes` bytes within the mapping and apart from the
         // table and the other slots. `&mut self` makes this the only reference to them in this
         // process: the segment is private here, and the transport promised to make none. Peers read
         // the bytes through mappings of their own (or the kernel does), by raw copies, at any time:
-        // the invalid entry tells them that they may have got a mixture.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(at, self.shape.page_bytes as usize) };
-        fill(bytes);
-        let generation = entry.publish(tag, nonce);
-        Ok(Location { slot, expected: EntryValue { generation, tag } })
+        // the entry tells them which of the bytes may be a mixture.
+        unsafe { std::slice::from_raw_parts_mut(at, self.shape.page_bytes as usize) }
     }
 
     /// Ends all sessions with readers, and waits until `deadline` for their threads. Returns how

@@ -34,7 +34,7 @@ fn producer(key: &PeerKey) -> (Publisher, Vec<kvrail::core::remote::Location>) {
     let (name, anywhere) = ("p".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
     let mut producer = Publisher::start(name, PAGE, SLOTS, &anywhere, key.clone(), shm::publish(2)).unwrap();
     let write = |slot: u32| {
-        let tag = KeyTag(u64::from(slot) + 1);
+        let tag = KeyTag(u128::from(slot) + 1);
         producer.write(slot, tag, |bytes| bytes.fill(slot as u8 + 1)).unwrap()
     };
     let locations = (0..SLOTS).map(write).collect();

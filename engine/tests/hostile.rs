@@ -81,21 +81,21 @@ fn reader() -> Reader<shm::ShmRails> {
 
 #[test]
 fn a_producer_that_claims_too_many_slots_has_its_table_listed_in_parts_only() {
-    let (server, mut reader) = (producer(1, 250_000_000), reader());
+    let (server, mut reader) = (producer(1, 120_000_000), reader());
     let peer = reader.connect(&server.local_addr().into(), &key()).unwrap();
     let until = || clock::within(Duration::from_secs(10));
     let error = reader.published(&peer, 0, until()).unwrap_err();
-    assert!(matches!(error, TableError::Slots { slots: 250_000_000, .. }), "{error}");
-    for word in ["250000000", &MAX_LISTED.to_string(), "published_in"] {
+    assert!(matches!(error, TableError::Slots { slots: 120_000_000, .. }), "{error}");
+    for word in ["120000000", &MAX_LISTED.to_string(), "published_in"] {
         assert!(error.to_string().contains(word), "{error}");
     }
     assert_eq!(reader.published_in(&peer, 0, 0..5000, until()).unwrap(), []);
-    for (first, end) in [(5, 5), (0, MAX_LISTED + 1), (250_000_000, 250_000_001)] {
+    for (first, end) in [(5, 5), (0, MAX_LISTED + 1), (120_000_000, 120_000_001)] {
         let error = reader.published_in(&peer, 0, first..end, until()).unwrap_err();
         assert!(matches!(error, TableError::Slots { .. }), "{error}");
     }
     // Slots beyond the memory that the producer really has fail as READs.
-    let error = reader.published_in(&peer, 0, 200_000_000..200_000_100, until()).unwrap_err();
+    let error = reader.published_in(&peer, 0, 100_000_000..100_000_100, until()).unwrap_err();
     assert!(matches!(error, TableError::Page(_)), "{error}");
 }
 

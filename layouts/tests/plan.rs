@@ -3,6 +3,8 @@
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
 mod pairs;
+#[path = "common/regressions.rs"]
+mod regressions;
 #[path = "common/seeds.rs"]
 mod seeds;
 
@@ -12,7 +14,6 @@ use kvrail_layouts::{
 };
 use pairs::{Dice, Pair};
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 
 const L: AxisKind = AxisKind::Layer;
 const T: AxisKind = AxisKind::Token;
@@ -322,7 +323,7 @@ const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regress
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 4_000,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
+        failure_persistence: regressions::at(REGRESSIONS, seeds::sources),
         ..ProptestConfig::default()
     })]
 

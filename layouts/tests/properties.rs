@@ -2,6 +2,10 @@
 //! fingerprint differs exactly if something lies elsewhere.
 
 mod common;
+#[path = "common/regressions.rs"]
+mod regressions;
+#[path = "common/seeds.rs"]
+mod seeds;
 
 use std::collections::BTreeSet;
 
@@ -9,7 +13,6 @@ use common::draft::{Draft, ELEMENTS, drafts};
 use kvrail_layouts::{Axis, ElementKind, FieldDecl, Fingerprint, Geometry, Level};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::FileFailurePersistence;
 
 /// One change of one parameter.
 fn change(draft: &Draft, what: u8, at: Index, other: Index, number: u64) -> Draft {
@@ -72,7 +75,7 @@ const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regress
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 4_000,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
+        failure_persistence: regressions::at(REGRESSIONS, seeds::sources),
         ..ProptestConfig::default()
     })]
 

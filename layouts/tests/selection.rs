@@ -2,6 +2,10 @@
 //! loops find.
 
 mod common;
+#[path = "common/regressions.rs"]
+mod regressions;
+#[path = "common/seeds.rs"]
+mod seeds;
 
 use std::collections::BTreeSet;
 
@@ -12,7 +16,6 @@ use kvrail_layouts::{
     Selection, SelectionError,
 };
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 
 use AxisKind::{Head, Layer, Other, Part, Token};
 
@@ -165,7 +168,7 @@ const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regress
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 4_000,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
+        failure_persistence: regressions::at(REGRESSIONS, seeds::sources),
         ..ProptestConfig::default()
     })]
 

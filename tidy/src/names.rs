@@ -14,7 +14,7 @@ pub const TWICE: [(&str, &str); 1] = [("KvLayout", "the trait, and the derive ma
 
 /// Names of items, fields, variants and modules that were given up, because they were metaphors
 /// or stood for several things, and what to use instead.
-pub const GIVEN_UP: [(&str, &str); 34] = [
+pub const GIVEN_UP: [(&str, &str); 44] = [
     ("Bare", "NoValidation"),
     ("Line", "UnopenedLane or SecureStream"),
     ("Link", "SessionThread"),
@@ -26,12 +26,13 @@ pub const GIVEN_UP: [(&str, &str); 34] = [
     ("Fabric", "LaneDialer"),
     ("Responder", "LaneAcceptor"),
     ("Grave", "QpReclaimer"),
+    ("grave", "QpReclaimer"),
     ("Carcass", "dead_lanes"),
     ("carcass", "dead_lanes"),
     ("carcasses", "dead_lanes"),
     ("bury", "reclaim"),
     ("condemn", "destroy_later"),
-    ("accuse", "blame_page"),
+    ("accuse", "faulty"),
     ("hushed", "silent_count"),
     ("mute", "hung_up"),
     ("deaf", "hung_up"),
@@ -49,6 +50,15 @@ pub const GIVEN_UP: [(&str, &str); 34] = [
     ("alike", "UniformReads"),
     ("spoilt", "must_settle_each"),
     ("CHECKED", "NeedsValidation"),
+    ("Any", "per_page"),
+    ("special", "has_shared_or_planned"),
+    ("figures", "a word of its own for each set of numbers"),
+    ("tuning", "a word of its own for each set of numbers"),
+    ("LaneError", "the crate's prefix before it"),
+    ("LocalResponder", "LaneAcceptor"),
+    ("ShmResponder", "LaneAcceptor"),
+    ("TcpResponder", "LaneAcceptor"),
+    ("Serves", "PublisherTransport"),
 ];
 
 /// File and module names that were given up, because they answer no question.

@@ -25,8 +25,8 @@ pub const BANNED: [(&str, &str); 20] = [
     ("buried", "reclaimed"),
     ("condemn", "stop using"),
     ("condemned", "no longer used"),
-    ("accuse", "blame"),
-    ("accused", "blamed"),
+    ("accuse", "call faulty"),
+    ("accused", "called faulty"),
     ("hushed", "silent"),
     ("deaf", "say what it no longer answers"),
     ("mute", "silent"),
@@ -50,6 +50,19 @@ pub fn length(path: &Path) -> Vec<String> {
 #[must_use]
 pub fn width(path: &Path) -> Vec<String> {
     too_wide(&read(path)).map(|finding| format!("{}:{finding}", shown(path))).collect()
+}
+
+/// The same for a script or a TOML file, whose comments begin with `#`.
+#[must_use]
+pub fn width_of_script(path: &Path) -> Vec<String> {
+    script_too_wide(&read(path)).map(|finding| format!("{}:{finding}", shown(path))).collect()
+}
+
+fn script_too_wide(source: &str) -> impl Iterator<Item = String> {
+    let comments = source.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("# "));
+    let wide = comments.map(|(at, line)| (at + 1, line.chars().count(), line.contains("://")));
+    let wide = wide.filter(|(_, width, address)| *width > MAX_COLUMNS && !address);
+    wide.map(|(number, width, _)| format!("{number}: a comment of {width} columns, at most {MAX_COLUMNS}"))
 }
 
 fn too_wide(source: &str) -> impl Iterator<Item = String> {
@@ -141,5 +154,7 @@ mod tests {
         let wide = format!("let a = \"{}\";\n// {}\n", "x".repeat(120), "y".repeat(98));
         assert_eq!(too_wide(&wide).count(), 1);
         assert_eq!(too_wide(&format!("// {}", "y".repeat(97))).count(), 0);
+        let wide = format!("a=\"{}\"\n  # {}\n# {}\n", "x".repeat(120), "y".repeat(97), "z".repeat(98));
+        assert_eq!(script_too_wide(&wide).count(), 1);
     }
 }

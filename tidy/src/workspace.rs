@@ -63,6 +63,29 @@ pub fn targets() -> Vec<Target> {
 /// When a folder cannot be read.
 #[must_use]
 pub fn files(extensions: &[&str]) -> Vec<PathBuf> {
+    all_files(|path| path.extension().is_some_and(|e| extensions.iter().any(|x| e == *x)))
+}
+
+/// Every script of the tree, sorted: files that end in `.sh` or `.py`, and files without an
+/// extension that begin with `#!` or, where another script sources them, with a comment.
+///
+/// # Panics
+///
+/// When a folder or a file cannot be read.
+#[must_use]
+pub fn scripts() -> Vec<PathBuf> {
+    all_files(|path| match path.extension() {
+        Some(extension) => extension == "sh" || extension == "py",
+        // Inputs of the fuzz targets may begin with anything.
+        None if path.components().any(|part| part.as_os_str() == "seeds") => false,
+        None => {
+            let start = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            start.starts_with(b"#!") || start.starts_with(b"# ")
+        }
+    })
+}
+
+fn all_files(wanted: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root()];
     while let Some(folder) = folders.pop() {
@@ -77,7 +100,7 @@ pub fn files(extensions: &[&str]) -> Vec<PathBuf> {
                 if !matches!(&*name, "target" | ".git" | "corpus" | "artifacts" | "coverage") {
                     folders.push(path);
                 }
-            } else if path.extension().is_some_and(|e| extensions.iter().any(|x| e == *x)) {
+            } else if wanted(&path) {
                 found.push(path);
             }
         }
@@ -90,4 +113,19 @@ pub fn files(extensions: &[&str]) -> Vec<PathBuf> {
 #[must_use]
 pub fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_are_found_with_and_without_an_extension() {
+        let found: Vec<_> = scripts().iter().map(|path| shown(path)).collect();
+        for script in [".ci/run", "fuzz/run", "benches/count-instructions", "engine/verbs/softroce/run"] {
+            assert!(found.iter().any(|path| path == script), "{script} of {found:?}");
+        }
+        assert!(found.iter().any(|path| path.ends_with(".sh")), "{found:?}");
+        assert!(!found.iter().any(|path| path.contains("seeds") || path.contains("LICENSE")), "{found:?}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use kvrail_tidy::{circles, codes, links, names, text, threads, unsafety, workspace};
+use kvrail_tidy::{circles, codes, links, names, testing, text, threads, unsafety, workspace};
 
 /// Fails with all findings, a line each.
 fn assert_none(rule: &str, findings: &[String]) {
@@ -29,16 +29,18 @@ fn no_files_name_each_other_in_a_circle() {
 
 #[test]
 fn no_file_is_too_long() {
-    let files = workspace::files(&["rs", "c", "h", "py", "sh"]);
+    let files = [workspace::files(&["rs", "c", "h"]), workspace::scripts()];
     assert_none(
         "files have at most 500 lines",
-        &files.iter().flat_map(|path| text::length(path)).collect::<Vec<_>>(),
+        &files.iter().flatten().flat_map(|path| text::length(path)).collect::<Vec<_>>(),
     );
 }
 
 #[test]
 fn no_comment_is_too_wide() {
-    let found: Vec<_> = sources().iter().flat_map(|path| text::width(path)).collect();
+    let mut found: Vec<_> = sources().iter().flat_map(|path| text::width(path)).collect();
+    let others = [workspace::files(&["toml"]), workspace::scripts()];
+    found.extend(others.iter().flatten().flat_map(|path| text::width_of_script(path)));
     assert_none("comments wrap at 100 columns", &found);
 }
 
@@ -54,8 +56,8 @@ fn no_banned_word_is_used() {
     for path in sources().iter().filter(|path| !is_this_crate(path)) {
         found.extend(text::words_of_source(path));
     }
-    for page in workspace::files(&["md", "toml", "sh"]) {
-        found.extend(text::words_of_page(&page));
+    for page in workspace::files(&["md", "toml"]).iter().chain(&workspace::scripts()) {
+        found.extend(text::words_of_page(page));
     }
     assert_none("comments, texts and pages use plain words", &found);
 }
@@ -98,6 +100,12 @@ fn every_link_and_path_of_a_page_leads_to_a_file() {
         "links and paths lead to files",
         &pages.iter().flat_map(|page| links::broken(page)).collect::<Vec<_>>(),
     );
+}
+
+#[test]
+fn every_test_that_the_docs_name_is_in_the_tree() {
+    let page = std::fs::read_to_string(workspace::root().join("docs/testing.md")).expect("docs/testing.md");
+    assert_none("a promise stands beside a test that exists", &testing::missing(&page));
 }
 
 #[test]

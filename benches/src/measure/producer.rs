@@ -78,7 +78,7 @@ pub(crate) fn publish(
             return Ok(None);
         }
         let generation = publisher.publications(slot)? + 1;
-        publisher.write(slot, KeyTag(seed ^ u64::from(slot)), |page| {
+        publisher.write(slot, KeyTag(u128::from(seed ^ u64::from(slot))), |page| {
             pattern::fill(page, seed, slot, generation)
         })?;
         bar.add(page_bytes);

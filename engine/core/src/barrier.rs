@@ -30,7 +30,7 @@ use core::sync::atomic::{Ordering, fence};
 #[inline(never)]
 pub fn device_release() {
     #[cfg(test)]
-    tests::CALLS.set(tests::CALLS.get() + 1);
+    tests::passed();
     // Orders the stores for threads, in the language's terms. On x86-64 it emits no instruction.
     fence(Ordering::Release);
     order_stores();
@@ -58,13 +58,21 @@ fn order_stores() {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use core::cell::Cell;
+    use core::cell::{Cell, RefCell};
+    use std::boxed::Box;
 
     use super::*;
 
     std::thread_local! {
         /// How often this thread has passed the barrier.
         pub(crate) static CALLS: Cell<u32> = const { Cell::new(0) };
+        /// What this thread does besides when it passes the barrier.
+        pub(crate) static WATCH: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn passed() {
+        CALLS.set(CALLS.get() + 1);
+        WATCH.with_borrow_mut(|watch| watch.iter_mut().for_each(|watch| watch()));
     }
 
     /// Only a device could show whether the order is kept; this test checks that the code has the

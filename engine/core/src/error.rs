@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::layout::LayoutMismatch;
-use crate::table::Miss;
+use crate::table::{Miss, Ready};
 use crate::time::Time;
 use crate::verbs_abi::WcStatus;
 
@@ -168,6 +168,16 @@ pub enum ReadError {
         /// The most chunks of a page.
         max: u32,
     },
+    /// The page still grows, and not all parts that would be read have been seen ready.
+    #[error(
+        "seen ready: {seen}; needed: {needed}: read parts that are ready (`RemotePage::needs`), or look at the owner's entry again"
+    )]
+    NotReady {
+        /// The parts that the READ needs.
+        needed: Ready,
+        /// The parts that the location has seen ready.
+        seen: Ready,
+    },
 }
 
 impl ReadError {
@@ -184,6 +194,7 @@ impl ReadError {
             Self::Layout(error) => error.code(),
             Self::OtherEngine(..) => 2075,
             Self::TooManyChunks { .. } => 2076,
+            Self::NotReady { .. } => 2077,
         }
     }
 }

@@ -240,12 +240,12 @@ pub enum EngineEvent {
         /// The lane.
         lane: LaneId,
     },
-    /// The port of a rail went down.
+    /// The port of a rail went down. A port that is down already gives no further event.
     RailDown {
         /// The rail.
         rail: RailIndex,
     },
-    /// The port of a rail came up.
+    /// The port of a rail came up. A port that is up already gives no further event.
     RailUp {
         /// The rail.
         rail: RailIndex,

@@ -1,11 +1,12 @@
 //! A peer's published memory: the offer, which is checked once, and the regions and pages that it
 //! becomes, which later steps trust.
 
+use crate::error::ReadError;
 use crate::id::{PeerId, RegionRef};
 use crate::layout::{LayoutRef, NO_LAYOUT, SetLayoutError};
 use crate::plan::PlanRef;
 use crate::provider::RailKeys;
-use crate::table::{ENTRY_BYTES, EntryValue, NO_ENTRY};
+use crate::table::{ENTRY_BYTES, EntryValue, NO_ENTRY, Ready};
 
 /// A peer's description of one published region. Addresses are the peer's own; there is one key for
 /// each rail of the peer.
@@ -28,7 +29,7 @@ pub struct RegionOffer {
 /// Where a region's publication table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableOffer {
-    /// Where the entry of slot 0 starts; a multiple of 16.
+    /// Where the entry of slot 0 starts; a multiple of [`ENTRY_BYTES`].
     pub base: u64,
     /// The remote key on each of the peer's rails.
     pub keys: RailKeys,
@@ -63,7 +64,7 @@ pub enum OfferError {
         slots: u32,
     },
     /// The table is not aligned, so that an entry could be read in two parts.
-    #[error("the peer offers a publication table at {0:#x}, which is no multiple of 16")]
+    #[error("the peer offers a publication table at {0:#x}, which is no multiple of {ENTRY_BYTES}")]
     TableAlignment(u64),
     /// The engine's table of remote regions is full.
     #[error(
@@ -73,7 +74,7 @@ pub enum OfferError {
         /// The most remote regions of the storage.
         limit: usize,
     },
-    /// The peer has not been added, or has been removed.
+    /// The peer was removed, or is another engine's.
     #[error("the peer was removed, or is another engine's: add it first")]
     NoPeer,
 }
@@ -150,7 +151,10 @@ pub struct RemoteRegion {
 pub struct Location {
     /// The slot within the region.
     pub slot: u32,
-    /// The generation and key tag under which the page was published.
+    /// The generation and key tag under which the page was published, and how many of its parts
+    /// have been seen ready in this generation: by a READ of the owner's entry, or as the owner
+    /// said so. The number of ready parts is the one thing in a location that must be true
+    /// ([`table`](crate::table)).
     pub expected: EntryValue,
 }
 
@@ -201,10 +205,15 @@ pub struct RemotePage {
     pub(crate) len: u32,
     /// Number of the slot's table entry, or [`NO_ENTRY`].
     pub(crate) entry: u32,
+    /// With the parts that have been seen ready; all, if the page is not validated.
     pub(crate) expected: EntryValue,
+    /// The parts that will be read.
+    needs: Ready,
     pub(crate) source: RegionRef,
     /// The engine's number of its layout; [`NO_LAYOUT`] for a part of a page.
     pub(crate) layout: u8,
+    /// Whether it has all bytes of the page.
+    whole: bool,
 }
 
 impl RemoteRegion {
@@ -255,12 +264,15 @@ impl RemoteRegion {
             len: self.page_bytes,
             entry,
             expected,
+            needs: Ready::WHOLE,
             source: self.source,
             layout: self.layout,
+            whole: true,
         })
     }
 
-    /// The page at `location`, validated after it has been read.
+    /// The page at `location`, validated after it has been read. Of a page that still grows only
+    /// parts can be read ([`RemotePage::needs`]).
     ///
     /// # Errors
     ///
@@ -281,7 +293,7 @@ impl RemoteRegion {
     /// A slot beyond the region.
     #[inline]
     pub fn unvalidated(&self, slot: u32) -> Result<RemotePage, PageRangeError> {
-        self.at(slot, NO_ENTRY, EntryValue::default())
+        self.at(slot, NO_ENTRY, EntryValue { ready: Ready::WHOLE, ..EntryValue::default() })
     }
 }
 
@@ -314,7 +326,35 @@ impl RemotePage {
             return Err(error);
         }
         let layout = if len == self.len { self.layout } else { NO_LAYOUT };
-        Ok(Self { addr: self.addr + u64::from(offset), len, layout, ..self })
+        let whole = self.whole && len == self.len;
+        Ok(Self { addr: self.addr + u64::from(offset), len, layout, whole, ..self })
+    }
+
+    /// Says that the READ needs only the parts of the page below number `parts` to be ready: it
+    /// reads bytes of these parts and no others. So parts of a page that still grows can be read,
+    /// by a plan or by [`part`](Self::part). 0 counts as 1, since every READ reads some part.
+    ///
+    /// A batch takes the page only if the location has seen these parts ready. Which bytes belong
+    /// to which part is agreed on by publisher and reader: with too low a number, bytes that are
+    /// being written could be taken for ready ones.
+    #[must_use]
+    pub const fn needs(self, parts: u32) -> Self {
+        Self { needs: Ready(if parts == 0 { 1 } else { parts }), ..self }
+    }
+
+    /// Checks that all parts that will be read have been seen ready. `planned`: the page is read by
+    /// a plan.
+    #[inline]
+    pub(crate) fn check_ready(&self, planned: bool) -> Result<(), ReadError> {
+        if self.expected.ready == Ready::WHOLE { Ok(()) } else { self.check_growing(planned) }
+    }
+
+    #[cold]
+    fn check_growing(&self, planned: bool) -> Result<(), ReadError> {
+        let seen = self.expected.ready;
+        // Without a plan, all bytes of a whole page are read.
+        let needed = if self.whole && !planned { Ready::WHOLE } else { self.needs };
+        if seen < needed { Err(ReadError::NotReady { needed, seen }) } else { Ok(()) }
     }
 
     /// The page moved to where `plan` begins to read. The page has been found long enough for the
@@ -350,8 +390,8 @@ mod tests {
         assert!(matches!(refuse(RegionOffer { base: u64::MAX - 1000, ..OFFER }), OfferError::Wraps { .. }));
         assert!(matches!(refuse(RegionOffer { stride: u64::MAX / 2, ..OFFER }), OfferError::Wraps { .. }));
         let table = |base| Some(TableOffer { base, keys: [0; MAX_RAILS] });
-        assert_eq!(refuse(RegionOffer { table: table(8), ..OFFER }), OfferError::TableAlignment(8));
-        assert!(matches!(refuse(RegionOffer { table: table(!15), ..OFFER }), OfferError::Wraps { .. }));
+        assert_eq!(refuse(RegionOffer { table: table(16), ..OFFER }), OfferError::TableAlignment(16));
+        assert!(matches!(refuse(RegionOffer { table: table(!31), ..OFFER }), OfferError::Wraps { .. }));
         // The last byte may be the last of the address space.
         let last = RegionOffer { base: u64::MAX - 9 * 128 - 100, table: None, ..OFFER };
         assert_eq!(last.check(), Ok(()));

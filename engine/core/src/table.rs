@@ -2,124 +2,171 @@
 //!
 //! A published region has one [`Entry`] per slot, readable by peers. The owner makes a slot's entry
 //! invalid before it overwrites the first byte of the slot, and valid again, with a new generation,
-//! after the last. A reader that has a whole page READs the entry *afterwards*: if it still holds
-//! the pair that the reader's location names, no byte of the page can have been overwritten in
-//! between.
+//! after the last ([`Entry::publish`]). A reader that has a whole page READs the entry
+//! *afterwards*: if it still holds what the reader's location names, no byte of the page can have
+//! been overwritten in between.
 //!
-//! # Why this is enough
-//!
-//! Let a reader's last data byte have arrived at time t, and the entry have been read at t' > t
-//! with generation G. Generations of one slot never repeat, so the entry held G from its
-//! publication p without interruption until t'. The slot's bytes were written before p and not
-//! again before t'. The location that named G existed only after p (half of a generation is random,
-//! it cannot be named in advance), and the reader read after it had the location. So every byte
-//! belongs to G. The key tag is compared as well, so that a location with swapped keys is a miss.
-//! The two words of an entry may be read at different moments; each word is read whole.
-//!
-//! The argument rests on the order of the owner's stores, and NICs must see that order, not only
-//! threads: [`barrier::device_release`](crate::barrier::device_release) stands between the entry
-//! and the bytes on both sides.
-//!
-//! One READ may bring the entries of several slots, once the last data byte of all of their pages
-//! has arrived. The argument above holds for each entry with the moment at which that entry was
-//! read as its t'.
+//! A page can also be published while it grows ([`Entry::begin`]): the entry is valid before the
+//! first byte of the page is written, and says how many parts of the page are ready. The owner
+//! writes a part, then raises that number, and does not write the part again in this generation. A
+//! reader reads only parts that it has *seen* ready, and READs the entry afterwards.
 //!
 //! # Wire form
 //!
 //! | bytes | content |
 //! |---|---|
 //! | 0..8 | generation, u64 little-endian: bit 0 valid, bits 1..32 count, bits 32..64 nonce |
-//! | 8..16 | key tag, u64 little-endian |
+//! | 8..12 | ready parts, u32 little-endian; 2^32 - 1: the whole page |
+//! | 12..16 | bytes 0..4 of the generation to which the ready parts belong |
+//! | 16..32 | key tag, u128 little-endian |
+//!
+//! An entry lies at a multiple of its 32 bytes, so in one cache line. The argument below needs
+//! less: bytes 0..8 and bytes 8..16 are one word each, which the owner stores whole and a READ
+//! brings whole. The words of one READ may be those of different moments, in any order.
+//!
+//! # Why this is enough
+//!
+//! The owner's stores, with `|` where [`barrier::device_release`](crate::barrier::device_release)
+//! stands, which makes every reader that sees a store behind it see all stores before it:
+//!
+//! | call | stores |
+//! |---|---|
+//! | `invalidate` | generation without its valid bit, `|`; bytes of the slot only after it |
+//! | `publish` | after the bytes: tag, ready word (whole, new generation), `|`, new generation |
+//! | `begin` | tag, ready word (no part, new generation), `|`, new generation |
+//! | `set_ready(n)`, `finish` | after the bytes of parts below n: `|`, ready word (n, same) |
+//!
+//! **Seen ready.** A reader has seen part p of generation G ready if one of these happened before
+//! it read the part's bytes: it READ the entry and found a ready word that belongs to G and has
+//! more than p parts; or the owner told it so, having stored such a word before. Let s be the
+//! moment at which that word was in the entry. The bytes of p were stored before the word, with a
+//! barrier in between, so a reader that reads them after s finds them, or later ones.
+//!
+//! **The proof.** Let the reader have seen part p of G ready at s, let the last byte of p have
+//! arrived at t > s, and let the entry have been read at t' > t with the valid generation G.
+//! Generations of one slot never repeat, so the entry held G from its publication without
+//! interruption until t'. Bytes of another publication are stored only after the entry without G's
+//! valid bit is visible, so none of them was visible before t'. In G itself the bytes of p were
+//! stored before s and not again. So every byte of p that the reader has belongs to G.
+//!
+//! A whole page is the case in which all parts are ready. Where it was published by `publish`, its
+//! ready word was there before its generation was valid, and the location that named G existed only
+//! afterwards: half of a generation is random, it cannot be named in advance. The key tag is
+//! compared as well, so that a location with swapped keys is a miss.
+//!
+//! **Old ready words.** Nothing clears the ready word when a slot is invalidated. A READ that
+//! brings the ready word first and the generation much later can so bring the ready parts of one
+//! generation and the valid word of the next, whose parts are not written. No order of the owner's
+//! stores prevents that. So a ready word says to which generation it belongs, by the generation's
+//! count in bytes 12..16, and [`EntryValue::from_bytes`] takes a word of another one for no part
+//! ready. (The count returns after 2^31 publications of the slot: a READ does not take that long.)
+//! A READ that brings the words in the other order, the generation first and a ready word of a
+//! later one, shows no part ready either.
+//!
+//! The entry that is read *after* the bytes needs none of this: the proof asks for its generation
+//! alone. [`EntryValue::check`] compares the ready parts too, because it costs little, and a
+//! location that claims more than the entry ever said is found out where the owner is still behind.
+//!
+//! **What the proof trusts.** The generation in a location needs no trust: a wrong one is a miss.
+//! The ready parts of a page that still grows do. A forged location that names a real generation
+//! and parts that no reader has seen ready can make a reader read a part while it is written, and
+//! accept it if the part is ready by the time of the check. So the ready parts of a location come
+//! from the reader's own READ of the entry, or from the owner over an authenticated connection, and
+//! from nowhere else. Pages that are published whole are not concerned: none of their bytes is
+//! written while their generation can be named.
+//!
+//! # Order, for devices
+//!
+//! The argument rests on the order of the owner's stores, and NICs must see that order, not only
+//! threads. Raising the number of ready parts is ordered by the same barrier as a publication.
+//!
+//! One READ may bring the entries of several slots, once the last data byte of all of their pages
+//! has arrived. The argument above holds for each entry with the moment at which that entry was
+//! read as its t'.
 
-use core::fmt;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use static_assertions::{assert_eq_size, const_assert_eq};
 
-use crate::barrier::device_release;
+mod value;
+mod words;
 
-/// Bytes of one table entry.
-pub const ENTRY_BYTES: u64 = 16;
+pub use self::value::{ENTRY_BYTES, EntryValue, Miss};
+pub use self::words::{Generation, KeyTag, Ready};
+use crate::barrier::device_release;
 
 /// Stands for the number of a table entry where the page is not validated.
 pub(crate) const NO_ENTRY: u32 = u32::MAX;
 
-/// Numbers one publication of a slot. Generation 0 is never published.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Generation(pub u64);
-
-impl Generation {
-    const VALID: u64 = 1;
-
-    /// Whether the slot holds a published page.
-    #[must_use]
-    pub const fn is_valid(self) -> bool {
-        self.0 & Self::VALID != 0
-    }
-
-    /// How often the slot has been published, modulo 2^31.
-    #[must_use]
-    pub const fn count(self) -> u32 {
-        (self.0 as u32) >> 1
-    }
-
-    const fn successor(self, nonce: u32) -> Self {
-        let count = (self.count() + 1) & (u32::MAX >> 1);
-        Self((nonce as u64) << 32 | (count as u64) << 1 | Self::VALID)
-    }
-
-    const fn invalid(self) -> Self {
-        Self(self.0 & !Self::VALID)
-    }
-}
-
-impl fmt::Debug for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.is_valid() { "" } else { " (invalid)" };
-        write!(f, "{}:{:08x}{state}", self.count(), self.0 >> 32)
-    }
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-/// A digest of the key whose page a slot holds. Publisher and reader compute it in the same way.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct KeyTag(pub u64);
-
-impl fmt::Debug for KeyTag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
 /// One slot's entry, in the owner's memory, where peers READ it.
-#[repr(C, align(16))]
+///
+/// Its methods are the owner's, and the caller is the slot's only publisher. Bytes that other
+/// threads wrote into the slot must have been handed to this thread (by a join, a channel, a lock)
+/// before they are published or become ready. A thread that made non-temporal stores ends them with
+/// an `sfence` before it hands them on.
+#[repr(C, align(32))]
 #[derive(Debug, Default)]
 pub struct Entry {
     generation: AtomicU64,
-    tag: AtomicU64,
+    /// [`EntryValue::ready_word`].
+    ready: AtomicU64,
+    /// The low half first.
+    tag: [AtomicU64; 2],
 }
 
 assert_eq_size!(Entry, [u8; ENTRY_BYTES as usize]);
+const_assert_eq!(align_of::<Entry>(), ENTRY_BYTES as usize);
 const_assert_eq!(offset_of!(Entry, generation), 0);
-const_assert_eq!(offset_of!(Entry, tag), 8);
+const_assert_eq!(offset_of!(Entry, ready), 8);
+const_assert_eq!(offset_of!(Entry, tag), 16);
+
+/// Why the number of ready parts was not raised. The entry is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GrowError {
+    /// The slot has no valid generation.
+    #[error("no page is published in the slot (generation {0}): begin one first")]
+    NotPublished(Generation),
+    /// Fewer parts would be ready than readers have been told.
+    #[error(
+        "ready in generation {generation}: {now}; they cannot become {to}, for peers may be reading them: invalidate the slot first"
+    )]
+    Falls {
+        /// The publication.
+        generation: Generation,
+        /// The parts that are ready.
+        now: Ready,
+        /// The refused number.
+        to: Ready,
+    },
+}
+
+impl GrowError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NotPublished(..) => 2065,
+            Self::Falls { .. } => 2066,
+        }
+    }
+}
 
 impl Entry {
     /// A slot that has never been published.
     #[must_use]
     pub const fn new() -> Self {
-        Self { generation: AtomicU64::new(0), tag: AtomicU64::new(0) }
+        Self {
+            generation: AtomicU64::new(0),
+            ready: AtomicU64::new(0),
+            tag: [const { AtomicU64::new(0) }; 2],
+        }
     }
 
     /// Makes the slot invalid for every reader, those included that have read its bytes and not yet
     /// its entry. Call it before the first byte of the slot is overwritten.
-    ///
-    /// The caller is the slot's only publisher.
     pub fn invalidate(&self) {
         let now = self.load();
         self.generation.store(now.invalid().0.to_le(), Ordering::Relaxed);
@@ -128,27 +175,93 @@ impl Entry {
         device_release();
     }
 
-    /// Publishes the slot's bytes under `tag`, and returns the new generation. Call it after the
-    /// last byte has been written. `nonce` is random, fresh each time, and not known before.
-    ///
-    /// The caller is the slot's only publisher, and has invalidated it before it wrote. Bytes that
-    /// other threads wrote into the slot must have been handed to this thread (by a join, a
-    /// channel, a lock). A thread that made non-temporal stores ends them with an `sfence` before
-    /// it hands them on.
+    /// Publishes the slot's bytes, the whole page, under `tag`, and returns the new generation.
+    /// Call it after the last byte has been written. `nonce` is random, fresh each time, and not
+    /// known before. The slot has been invalidated before its first byte was written.
     pub fn publish(&self, tag: KeyTag, nonce: u32) -> Generation {
-        let generation = self.load().successor(nonce);
-        self.tag.store(tag.0.to_le(), Ordering::Relaxed);
-        // All bytes stored so far, and the tag, are visible, to peers' NICs too, before the valid
-        // entry is.
-        device_release();
-        self.generation.store(generation.0.to_le(), Ordering::Release);
-        generation
+        self.announce(tag, nonce, Ready::WHOLE)
     }
 
-    /// Sets an entry of the reader's landing area to zero, before the READ that fills it.
+    /// Publishes a page of which no part is ready, under `tag`, and returns its generation.
+    /// [`set_ready`](Self::set_ready) and [`finish`](Self::finish) make its parts ready. `nonce` is
+    /// as in [`publish`](Self::publish). The slot has been invalidated.
+    pub fn begin(&self, tag: KeyTag, nonce: u32) -> Generation {
+        self.announce(tag, nonce, Ready::NONE)
+    }
+
+    fn announce(&self, tag: KeyTag, nonce: u32, ready: Ready) -> Generation {
+        let now = self.load();
+        debug_assert!(!now.is_valid(), "the slot was invalidated before it is published again");
+        let value = EntryValue { generation: now.successor(nonce), ready, tag };
+        self.ready.store(value.ready_word().to_le(), Ordering::Relaxed);
+        self.tag[0].store((tag.0 as u64).to_le(), Ordering::Relaxed);
+        self.tag[1].store(((tag.0 >> 64) as u64).to_le(), Ordering::Relaxed);
+        // All bytes stored so far, the ready word and the tag are visible, to peers' NICs too,
+        // before the valid entry is.
+        device_release();
+        self.generation.store(value.generation.0.to_le(), Ordering::Release);
+        value.generation
+    }
+
+    /// Makes the parts of the page below number `parts` ready. Call it after their bytes have been
+    /// written; they must not be written again in this generation.
+    ///
+    /// # Errors
+    ///
+    /// The slot is not published, or more parts are ready already: readers may have been told so.
+    pub fn set_ready(&self, parts: u32) -> Result<(), GrowError> {
+        self.raise(Ready(parts))
+    }
+
+    /// Makes the whole page ready. Call it after its last byte has been written.
+    ///
+    /// # Errors
+    ///
+    /// The slot is not published.
+    pub fn finish(&self) -> Result<(), GrowError> {
+        self.raise(Ready::WHOLE)
+    }
+
+    /// The content of the entry once `to` parts are ready, if they may become ready. Changes
+    /// nothing. So an owner learns of a refusal before it writes bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`set_ready`](Self::set_ready).
+    pub fn may_become(&self, to: Ready) -> Result<EntryValue, GrowError> {
+        let EntryValue { generation, ready: now, tag } = self.snapshot();
+        if !generation.is_valid() {
+            return Err(GrowError::NotPublished(generation));
+        }
+        if to < now {
+            return Err(GrowError::Falls { generation, now, to });
+        }
+        Ok(EntryValue { generation, ready: to, tag })
+    }
+
+    fn raise(&self, to: Ready) -> Result<(), GrowError> {
+        let value = self.may_become(to)?;
+        // All bytes stored so far are visible, to peers' NICs too, before the number that says so.
+        device_release();
+        self.ready.store(value.ready_word().to_le(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes an entry of the reader's landing area invalid, before the READ that fills it. The
+    /// other words need no change: without that READ the entry stays invalid, and with it they are
+    /// those of the READ.
     pub(crate) fn clear(&self) {
         self.generation.store(0, Ordering::Relaxed);
-        self.tag.store(0, Ordering::Relaxed);
+    }
+
+    /// Checks an entry of the landing area, as [`EntryValue::check`] does. The ready parts are
+    /// taken as they stand: their generation matters where parts are *seen* ready, and not after
+    /// their bytes.
+    #[inline]
+    pub(crate) fn check(&self, expected: EntryValue) -> Result<(), Miss> {
+        // The low half of the word.
+        let ready = Ready(self.ready_word() as u32);
+        EntryValue { generation: self.load(), ready, tag: self.tag() }.check(expected)
     }
 
     /// The slot's generation now.
@@ -157,166 +270,25 @@ impl Entry {
         Generation(u64::from_le(self.generation.load(Ordering::Acquire)))
     }
 
-    /// Generation and tag now. Only the owner sees both of one publication.
+    fn ready_word(&self) -> u64 {
+        u64::from_le(self.ready.load(Ordering::Relaxed))
+    }
+
+    fn tag(&self) -> KeyTag {
+        let [low, high] = [&self.tag[0], &self.tag[1]].map(|word| u64::from_le(word.load(Ordering::Relaxed)));
+        KeyTag(u128::from(low) | u128::from(high) << 64)
+    }
+
+    /// The content now. Only the owner sees all of one publication.
     #[must_use]
     pub fn snapshot(&self) -> EntryValue {
-        EntryValue { generation: self.load(), tag: KeyTag(u64::from_le(self.tag.load(Ordering::Relaxed))) }
-    }
-}
-
-/// The content of an entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EntryValue {
-    /// The publication.
-    pub generation: Generation,
-    /// The digest of the key that was published.
-    pub tag: KeyTag,
-}
-
-/// Why a page that arrived is not the page that its location names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Miss {
-    /// The owner has taken the slot back and not published it again.
-    #[error(
-        "the owner was overwriting the slot (generation {found}, the location names {expected}): look the key up again"
-    )]
-    Overwriting {
-        /// What the location named.
-        expected: Generation,
-        /// What the entry held.
-        found: Generation,
-    },
-    /// The slot has been published again since the location was made, or never in this generation.
-    #[error(
-        "the slot holds generation {found}, the location names {expected}: the location is stale or forged"
-    )]
-    Generation {
-        /// What the location named.
-        expected: Generation,
-        /// What the entry held.
-        found: Generation,
-    },
-    /// The slot holds another key's page.
-    #[error("the slot holds the page of key {found:?}, the location names {expected:?}")]
-    Key {
-        /// What the location named.
-        expected: KeyTag,
-        /// What the entry held.
-        found: KeyTag,
-    },
-}
-
-impl Miss {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
-    /// languages.
-    #[must_use]
-    pub const fn code(&self) -> u32 {
-        match self {
-            Self::Overwriting { .. } => 2060,
-            Self::Generation { .. } => 2061,
-            Self::Key { .. } => 2062,
-        }
-    }
-}
-
-impl EntryValue {
-    /// Decodes the wire form.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; ENTRY_BYTES as usize]) -> Self {
-        let word = |at: usize| {
-            let mut w = [0; 8];
-            w.copy_from_slice(&bytes[at..at + 8]);
-            u64::from_le_bytes(w)
-        };
-        Self { generation: Generation(word(0)), tag: KeyTag(word(8)) }
-    }
-
-    /// Encodes the wire form.
-    #[must_use]
-    pub fn to_bytes(self) -> [u8; ENTRY_BYTES as usize] {
-        let mut out = [0; ENTRY_BYTES as usize];
-        out[..8].copy_from_slice(&self.generation.0.to_le_bytes());
-        out[8..].copy_from_slice(&self.tag.0.to_le_bytes());
-        out
-    }
-
-    /// Whether a page read before this entry was read is the one that `expected` names.
-    ///
-    /// # Errors
-    ///
-    /// The first difference, as the reason of a miss.
-    #[inline]
-    pub fn check(self, expected: Self) -> Result<(), Miss> {
-        if self == expected && expected.generation.is_valid() {
-            return Ok(());
-        }
-        Err(self.miss(expected))
-    }
-
-    #[cold]
-    fn miss(self, expected: Self) -> Miss {
-        let found = self.generation;
-        if found == expected.generation && found.is_valid() {
-            Miss::Key { expected: expected.tag, found: self.tag }
-        } else if found.is_valid() {
-            Miss::Generation { expected: expected.generation, found }
-        } else {
-            Miss::Overwriting { expected: expected.generation, found }
-        }
+        let generation = self.load();
+        let ready = EntryValue::ready_in(self.ready_word(), generation);
+        EntryValue { generation, ready, tag: self.tag() }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_location_hits_until_its_slot_is_invalidated() {
-        let entry = Entry::new();
-        assert!(!entry.load().is_valid());
-        entry.invalidate();
-        let generation = entry.publish(KeyTag(7), 0xDEAD_BEEF);
-        let named = EntryValue { generation, tag: KeyTag(7) };
-        assert_eq!(entry.snapshot().check(named), Ok(()));
-        let swapped = EntryValue { tag: KeyTag(8), ..named };
-        assert_eq!(entry.snapshot().check(swapped), Err(Miss::Key { expected: KeyTag(8), found: KeyTag(7) }));
-        entry.invalidate();
-        assert!(matches!(entry.snapshot().check(named), Err(Miss::Overwriting { .. })));
-        let next = entry.publish(KeyTag(7), 0xDEAD_BEEF);
-        assert_ne!(next, generation, "the same nonce gives no generation twice");
-        assert!(matches!(entry.snapshot().check(named), Err(Miss::Generation { .. })));
-    }
-
-    /// On some processors a fence for threads does not order stores for devices.
-    #[test]
-    fn both_sides_of_an_overwrite_are_ordered_for_devices() {
-        let passed = || crate::barrier::tests::CALLS.get();
-        let (entry, before) = (Entry::new(), passed());
-        entry.invalidate();
-        assert_eq!(passed() - before, 1, "before the first byte");
-        entry.publish(KeyTag(1), 2);
-        assert_eq!(passed() - before, 2, "after the last byte");
-    }
-
-    #[test]
-    fn a_location_with_an_invalid_generation_is_a_miss() {
-        // A never-published slot and a location of zeros are equal, and still no hit.
-        assert!(Entry::new().snapshot().check(EntryValue::default()).is_err());
-    }
-
-    #[test]
-    fn the_count_wraps_and_stays_valid() {
-        let last = Generation((u64::from(u32::MAX)) | 5 << 32);
-        let next = last.successor(6);
-        assert_eq!((next.count(), next.is_valid()), (0, true));
-    }
-
-    #[test]
-    fn golden_bytes() {
-        let value = EntryValue { generation: Generation(0x1122_3344_0000_0003), tag: KeyTag(0x8899) };
-        let bytes = [3, 0, 0, 0, 0x44, 0x33, 0x22, 0x11, 0x99, 0x88, 0, 0, 0, 0, 0, 0];
-        assert_eq!(value.to_bytes(), bytes);
-        assert_eq!(EntryValue::from_bytes(bytes), value);
-    }
-}
+mod interleavings;
+#[cfg(test)]
+mod tests;

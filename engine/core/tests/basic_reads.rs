@@ -10,7 +10,7 @@ use kvrail_core::engine::AttachError;
 use kvrail_core::error::{PageError, ReadError, SubmitError};
 use kvrail_core::id::RailIndex;
 use kvrail_core::remote::PageRangeError;
-use kvrail_core::table::Miss;
+use kvrail_core::table::{ENTRY_BYTES, EntryValue, Miss, Ready};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Action, Fate, Sim, SimLaneSpec};
 
@@ -49,7 +49,7 @@ fn pages_arrive_whole_in_their_slots() {
     assert_eq!(seen, SLOTS);
     assert!(sim.violations().is_empty(), "{:?}", sim.violations());
     let stats = engine.peer_stats(peer).unwrap();
-    assert_eq!((stats.pages, stats.bytes), (SLOTS as u64, (SLOTS * (PAGE + 16)) as u64));
+    assert_eq!((stats.pages, stats.bytes), (SLOTS as u64, (SLOTS * (PAGE + ENTRY_BYTES as usize)) as u64));
     // Three chunks and a validating READ a page, shared by both rails.
     let chunks: Vec<u64> = (0..2).map(|r| engine.rail_stats(RailIndex(r)).unwrap().chunks).collect();
     assert_eq!(chunks.iter().sum::<u64>(), 4 * SLOTS as u64);
@@ -85,7 +85,8 @@ fn a_page_that_changed_is_a_miss_with_its_reason() {
     owner.invalidate(&sim, 1);
     let mut swapped = stale[2];
     swapped.expected.tag.0 ^= 1;
-    let forged = kvrail_core::remote::Location { slot: 3, expected: Default::default() };
+    let expected = EntryValue { ready: Ready::WHOLE, ..EntryValue::default() };
+    let forged = kvrail_core::remote::Location { slot: 3, expected };
 
     let mut batch = engine.batch().unwrap();
     for location in [stale[0], stale[1], swapped, forged, stale[2]] {

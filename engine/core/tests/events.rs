@@ -86,7 +86,7 @@ fn a_page_that_arrives_gives_its_events_in_order() {
             "batch 0.0 submitted: 1 page until 1000000000 ns",
             "lane 0.1 posted 3 wrs of 10000 bytes",
             "lane 0.1 completed 3 wrs",
-            "lane 0.1 posted 1 wr of 16 bytes",
+            "lane 0.1 posted 1 wr of 32 bytes",
             "lane 0.1 completed 1 wr",
             "batch 0.0 page 0 arrived",
             "batch 0.0 done",
@@ -104,7 +104,7 @@ fn uniform_pages_are_reported_in_rows() {
             "batch 0.0 submitted: 8 pages until 1000000000 ns",
             "lane 0.1 posted 8 wrs of 80000 bytes",
             "lane 0.1 completed 8 wrs",
-            "lane 0.1 posted 1 wr of 128 bytes",
+            "lane 0.1 posted 1 wr of 256 bytes",
             "lane 0.1 completed 1 wr",
             "batch 0.0 pages 0..8 arrived",
             "batch 0.0 done",
@@ -126,7 +126,7 @@ fn a_miss_is_reported_with_its_reason() {
             "batch 0.0 submitted: 1 page until 1000000000 ns",
             "lane 0.1 posted 3 wrs of 10000 bytes",
             "lane 0.1 completed 3 wrs",
-            "lane 0.1 posted 1 wr of 16 bytes",
+            "lane 0.1 posted 1 wr of 32 bytes",
             "lane 0.1 completed 1 wr",
             "batch 0.0 page 0 missed: the owner was overwriting the slot (generation 1:00000001 (invalid), the location names 1:00000001): look the key up again",
             "batch 0.0 done",
@@ -163,7 +163,7 @@ fn a_lane_that_fails_gives_its_events_in_order() {
             "lane 1.1 tries a suspected wr alone",
             "lane 1.1 posted 1 wr of 4096 bytes",
             "lane 1.1 completed 1 wr",
-            "lane 1.1 posted 1 wr of 16 bytes",
+            "lane 1.1 posted 1 wr of 32 bytes",
             "lane 1.1 completed 1 wr",
             "batch 0.0 page 0 arrived",
             "batch 0.0 done",
@@ -205,6 +205,25 @@ fn a_rail_that_goes_down_and_comes_up_gives_its_events_in_order() {
         world.engine.poll(world.sim.now());
     });
     assert_eq!(events, ["rail 1 down", "lane 1.1 lost with 0 wrs outstanding", "rail 1 up",]);
+}
+
+#[test]
+fn a_rail_whose_state_is_reported_again_gives_one_event() {
+    let events = events_of(CONFIG, 2, |world| {
+        let rail = RailIndex(1);
+        // All rails are up at the start.
+        for action in [
+            Action::RailUp { rail, told: true },
+            Action::RailDown { rail, told: true },
+            Action::RailDown { rail, told: true },
+            Action::RailUp { rail, told: true },
+            Action::RailUp { rail, told: true },
+        ] {
+            world.sim.apply(action);
+            world.engine.poll(world.sim.now());
+        }
+    });
+    assert_eq!(events, ["rail 1 down", "lane 1.1 lost with 0 wrs outstanding", "rail 1 up"]);
 }
 
 /// Panics at the first commit, and never again.

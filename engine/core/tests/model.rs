@@ -11,7 +11,7 @@ use kvrail_core::memory::{Access, Slot};
 use kvrail_core::provider::MemoryRange;
 use kvrail_core::remote::{Location, RegionOffer, RemoteRegion, TableOffer};
 use kvrail_core::storage::EngineStorage;
-use kvrail_core::table::{EntryValue, Generation, KeyTag};
+use kvrail_core::table::{EntryValue, Generation, KeyTag, Ready};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Action, PeerHandle, RailSpec, Rate, Sim, SimRails};
 
@@ -20,7 +20,8 @@ const LANES_PER_RAIL: usize = 2;
 const PAGE: u64 = 128 << 10;
 const PAGES: usize = 32;
 const LINE: f64 = 49.0;
-const ENTRY: EntryValue = EntryValue { generation: Generation(0x77_0000_0003), tag: KeyTag(9) };
+const ENTRY: EntryValue =
+    EntryValue { generation: Generation(0x77_0000_0003), ready: Ready::WHOLE, tag: KeyTag(9) };
 /// Published slots. READs of their bytes move nothing, READs of their entries do.
 const SLOTS: u32 = 64;
 const TABLE: u64 = SLOTS as u64 * PAGE;

@@ -9,7 +9,7 @@ use kvrail_core::config::EngineConfig;
 use kvrail_core::error::PageError;
 use kvrail_core::id::{MAX_RAILS, PeerId, RailIndex};
 use kvrail_core::remote::RemoteRegion;
-use kvrail_core::table::Miss;
+use kvrail_core::table::{ENTRY_BYTES, Miss};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::WcStatus;
 use kvrail_sim::sim::{self, Action, Fate, Sim};
@@ -82,7 +82,7 @@ fn consecutive_entries_are_read_by_one_read() {
     assert_eq!(bench.results(), [Ok(()); 10]);
     assert_eq!(bench.wrs() - before, 10 + 6);
     let stats = bench.engine.peer_stats(bench.peer).unwrap();
-    assert_eq!(stats.bytes, ((SLOTS + 10) * (PAGE + 16)) as u64);
+    assert_eq!(stats.bytes, ((SLOTS + 10) * (PAGE + ENTRY_BYTES as usize)) as u64);
 }
 
 #[test]
@@ -148,7 +148,11 @@ fn a_row_that_is_refused_fails_all_its_pages_and_no_others() {
         let Err(PageError::Fault { rkey: 0xBAD, remote_addr, len, .. }) = *result else {
             panic!("{batches:?}")
         };
-        assert_eq!((remote_addr, len), (BASE + TABLE as u64 + 16 * 10, 64), "the refused READ");
+        assert_eq!(
+            (remote_addr, len),
+            (BASE + TABLE as u64 + ENTRY_BYTES * 10, 4 * u32::try_from(ENTRY_BYTES).unwrap()),
+            "the refused READ"
+        );
     }
     for (slot, result) in batches[1].iter().enumerate() {
         assert_eq!(result.is_err(), (2..6).contains(&slot), "{batches:?}");

@@ -16,6 +16,8 @@ use crate::wake::poll_timeout;
 
 /// How long the loop waits after it could not accept, most likely for lack of a file descriptor.
 pub const PAUSE: Duration = Duration::from_millis(50);
+/// The longest time for which the loop waits while poll(2) fails again and again.
+pub const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// A listener. Its descriptor is readable when [`accept`](Self::accept) has a connection.
 pub trait ConnectionSource: AsFd {
@@ -37,8 +39,8 @@ pub trait AcceptHandler<C> {
     /// Takes a connection.
     fn accepted(&mut self, connection: C);
 
-    /// No connection can be accepted at present; the loop tries again after [`PAUSE`]. This can
-    /// happen as often as that, so a log line needs a rate limit.
+    /// No connection can be accepted at present; the loop tries again after [`PAUSE`] or more. This
+    /// can happen as often as that, so a log line needs a rate limit.
     fn cannot_accept(&mut self, error: &io::Error);
 
     /// Adds to `fds` further descriptors for which the loop waits, and returns the time at which
@@ -48,7 +50,8 @@ pub trait AcceptHandler<C> {
     }
 
     /// The loop has woken. `ready` has one entry for each descriptor that [`watch`](Self::watch)
-    /// added, in the same order.
+    /// added, in the same order. All entries are `false` where poll(2) failed: it is called all the
+    /// same, so that what has waited too long can be given up.
     fn woken(&mut self, _now: Instant, _ready: &[bool]) {}
 }
 
@@ -81,6 +84,11 @@ impl AcceptError {
 /// or the system is out of descriptors or memory, the loop calls the handler's `cannot_accept`, and
 /// waits for [`PAUSE`] or the stop.
 ///
+/// poll(2) itself can fail for a while: where memory is short, or where the handler watches more
+/// descriptors than the process may have at present. So the loop goes on, with pauses that double
+/// from [`PAUSE`] to [`MAX_PAUSE`] until poll(2) succeeds. It does not end: a producer that accepts
+/// no reader any more would have to be started again.
+///
 /// # Errors
 ///
 /// The source has ended, or the system cannot wait at all.
@@ -90,12 +98,14 @@ pub fn accept_loop<S: ConnectionSource>(
     handler: &mut impl AcceptHandler<S::Connection>,
 ) -> Result<(), AcceptError> {
     let mut ready = Vec::new();
+    let mut next_pause = PAUSE;
     loop {
         let waited = wait(source.as_fd(), stop, handler, &mut ready);
-        let failed = match waited {
+        let (failed, time) = match waited {
             Ok(Woken::Stop) => return Ok(()),
             Ok(Woken::Interrupted) => continue,
             Ok(Woken::Ready { source: is_ready }) => {
+                next_pause = PAUSE;
                 handler.woken(Instant::now(), &ready);
                 if !is_ready {
                     continue;
@@ -109,13 +119,18 @@ pub fn accept_loop<S: ConnectionSource>(
                         return Err(AcceptError::SourceEnded);
                     }
                     Err(error) if concerns_one_connection(&error) => continue,
-                    Err(error) => error,
+                    Err(error) => (error, PAUSE),
                 }
             }
-            Err(errno) => errno.into(),
+            Err(errno) => {
+                handler.woken(Instant::now(), &ready);
+                let time = next_pause;
+                next_pause = MAX_PAUSE.min(2 * time);
+                (errno.into(), time)
+            }
         };
         handler.cannot_accept(&failed);
-        if pause(stop)? {
+        if pause(stop, time)? {
             return Ok(());
         }
     }
@@ -127,7 +142,8 @@ enum Woken {
     Ready { source: bool },
 }
 
-/// Waits for the stop, the source, and what the handler watches.
+/// Waits for the stop, the source, and what the handler watches. After an error, no entry of
+/// `ready` is true.
 fn wait<C>(
     source: BorrowedFd<'_>,
     stop: BorrowedFd<'_>,
@@ -137,6 +153,8 @@ fn wait<C>(
     let mut fds =
         vec![PollFd::from_borrowed_fd(stop, PollFlags::IN), PollFd::from_borrowed_fd(source, PollFlags::IN)];
     let timeout = handler.watch(&mut fds).map(poll_timeout);
+    ready.clear();
+    ready.resize(fds.len() - 2, false);
     match poll(&mut fds, timeout.as_ref()) {
         Ok(_) => {}
         Err(Errno::INTR) => return Ok(Woken::Interrupted),
@@ -148,9 +166,9 @@ fn wait<C>(
     Ok(if is_ready(&fds[0]) { Woken::Stop } else { Woken::Ready { source: is_ready(&fds[1]) } })
 }
 
-/// Waits for the stop or for [`PAUSE`], and says whether the stop came.
-fn pause(stop: BorrowedFd<'_>) -> Result<bool, AcceptError> {
-    let time = Timespec { tv_sec: 0, tv_nsec: PAUSE.subsec_nanos().into() };
+/// Waits for the stop or for `time`, and says whether the stop came.
+fn pause(stop: BorrowedFd<'_>, time: Duration) -> Result<bool, AcceptError> {
+    let time = Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: time.subsec_nanos().into() };
     match poll(&mut [PollFd::from_borrowed_fd(stop, PollFlags::IN)], Some(&time)) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),

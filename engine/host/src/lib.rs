@@ -9,6 +9,7 @@
 //! | [`accept`] | the loop that accepts connections |
 //! | [`listener`] | a TCP listener that no child of a fork inherits |
 //! | [`handshakes`] | a bound on connections that have not authenticated yet |
+//! | [`reactor`] | one thread that serves many TCP connections |
 //! | [`descriptors`] | threads with a descriptor table of their own |
 //! | [`ring`] | a wait-free ring between two threads |
 //! | [`secret`] | random bytes, and secrets that compare in constant time |
@@ -33,6 +34,8 @@ pub mod log_limit;
 mod mapping;
 #[cfg(not(loom))]
 pub mod memory;
+#[cfg(not(loom))]
+pub mod reactor;
 pub mod ring;
 #[cfg(not(loom))]
 pub mod secret;

@@ -52,6 +52,10 @@ mod mr;
 mod provider;
 mod qp;
 pub mod rail;
+#[cfg(test)]
+mod test_regressions;
+#[cfg(test)]
+mod test_seeds;
 pub mod wire;
 
 pub use config::{RNR_DELAY_MS, VerbsConfig, VerbsConfigError};

@@ -4,7 +4,7 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use kvrail_core::remote::Location;
-use kvrail_core::table::{EntryValue, Generation, KeyTag};
+use kvrail_core::table::{EntryValue, Generation, KeyTag, Ready};
 use kvrail_session::blocks::{BlockList, Head};
 use kvrail_session::{Epoch, Fingerprint};
 
@@ -14,16 +14,18 @@ struct Stretch {
     pages: u8,
     slot: (u32, u32),
     generation: (u64, u64),
-    tag: (u64, u64),
+    tag: (u128, u128),
+    ready: (u32, bool),
 }
 
 impl Stretch {
     fn pages(&self) -> impl Iterator<Item = Location> + '_ {
         (0..=u32::from(self.pages)).map(|i| {
-            let on = |(first, step): (u64, u64)| first.wrapping_add(step.wrapping_mul(i.into()));
             let slot = self.slot.0.wrapping_add(self.slot.1.wrapping_mul(i));
-            let expected =
-                EntryValue { generation: Generation(on(self.generation) | 1), tag: KeyTag(on(self.tag)) };
+            let generation = self.generation.0.wrapping_add(self.generation.1.wrapping_mul(i.into()));
+            let tag = KeyTag(self.tag.0.wrapping_add(self.tag.1.wrapping_mul(i.into())));
+            let ready = Ready(self.ready.0.wrapping_add(if self.ready.1 { i } else { 0 }));
+            let expected = EntryValue { generation: Generation(generation | 1), ready, tag };
             Location { slot, expected }
         })
     }
@@ -52,7 +54,7 @@ fn make(stretches: &[Stretch], region: u16, request: u64) {
         Err(error) => assert!(!error.to_string().is_empty()),
         Ok(list) => {
             let bytes = list.encode();
-            assert!(bytes.len() <= 96 + 20 * pages.len());
+            assert!(bytes.len() <= 120 + 32 * pages.len());
             assert!(list.locations().eq(pages));
             assert_eq!(BlockList::parse(&bytes), Ok(list));
         }

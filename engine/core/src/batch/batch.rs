@@ -9,8 +9,8 @@ use crate::error::ReadError;
 use crate::layout::{NO_LAYOUT, PlanLayouts};
 use crate::limits::narrow;
 use crate::memory::slot::{Slot, SlotRegion};
-use crate::page::Phase;
 use crate::page::segment::Segment;
+use crate::page::{Claim, Phase};
 use crate::plan::PlanRef;
 use crate::remote::RemotePage;
 use crate::table::NO_ENTRY;
@@ -175,8 +175,9 @@ impl<'s> Batch<'s> {
     ///
     /// # Errors
     ///
-    /// The page does not fit the slot, their layouts differ, they are not of this engine, or the
-    /// batch is full. The slot comes back.
+    /// The page does not fit the slot, their layouts differ, they are not of this engine, the batch
+    /// is full, or not all parts of the page that would be read have been seen ready. The slot
+    /// comes back.
     // Always inlined: passing a page, a slot and a result through memory would cost more than the
     // body.
     #[inline(always)]
@@ -185,6 +186,9 @@ impl<'s> Batch<'s> {
         let same_shape =
             page.source == last.source && slot.slot_region() == last.slot_region && page.len == last.len;
         let at = self.len;
+        if let Err(error) = page.check_ready(false) {
+            return Err((error, slot));
+        }
         if !same_shape || at >= u32::from(self.buffer.limits.capacity) {
             let (of, to) = ((page.source, page.len, page.layout), (slot.slot_region(), slot.len()));
             match PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, at) {
@@ -205,7 +209,7 @@ impl<'s> Batch<'s> {
             self.some_unvalidated = true;
         } else {
             state.phase = Phase::NeedsValidation;
-            state.expected = page.expected;
+            state.claim = Claim::Expected(page.expected);
             self.some_validated = true;
         }
         self.len = at + 1;
@@ -246,6 +250,7 @@ impl<'s> Batch<'s> {
     ///
     /// There is no page before, the page ends beyond the slot, or as [`read`](Self::read).
     pub fn read_also(&mut self, page: RemotePage, offset: u32) -> Result<(), ReadError> {
+        page.check_ready(false)?;
         let (slot, place) = self.last_slot()?;
         let room = slot.len().saturating_sub(offset as usize);
         let (of, to) = ((page.source, page.len, page.layout), (slot.slot_region(), room));
@@ -290,6 +295,7 @@ impl<'s> Batch<'s> {
 
     /// The shape of a page that lands in `slot` by `plan`, if it may land there.
     fn planned(&self, page: RemotePage, slot: &Slot, plan: PlanRef) -> Result<PageShape, ReadError> {
+        page.check_ready(true)?;
         let BufferLimits { engine, .. } = self.buffer.limits;
         if plan.engine != engine {
             return Err(ReadError::OtherEngine("plan"));
@@ -336,7 +342,7 @@ impl<'s> Batch<'s> {
         state.next = 0;
         state.left = shape.chunks;
         state.phase = if page.entry == NO_ENTRY { Phase::NoValidation } else { Phase::NeedsValidation };
-        state.expected = page.expected;
+        state.claim = Claim::Expected(page.expected);
         self.len = at + 1;
         self.buffer.head_mut().has_shared_or_planned = true;
     }

@@ -5,7 +5,7 @@ use super::pool::Buffer;
 use crate::error::PageError;
 use crate::id::Ticket;
 use crate::memory::slot::Slot;
-use crate::page::{Page, Phase};
+use crate::page::{Claim, Page, Phase};
 
 /// A batch that is done: a result for each page, and the slots back. Dropping it gives the buffer
 /// back to the pool. Slots that have not been taken by then are lost.
@@ -28,7 +28,7 @@ fn settle(pages: &mut [Page]) {
             None => {
                 if let (Ok(()), Err(error)) = (pages[first].result(), pages[i].result()) {
                     pages[first].phase = Phase::Lost;
-                    pages[first].outcome = error;
+                    pages[first].claim = Claim::Failed(error);
                 }
             }
         }

@@ -284,13 +284,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         for (page, entry) in self.pages.slice(first, n).iter_mut().zip(entries) {
             debug_assert!(page.phase == Phase::Validating && page.left == 1, "a page under way");
             page.left = 0;
-            match entry.snapshot().check(page.expected) {
-                Ok(()) => {
-                    page.phase = Phase::Arrived;
-                    arrived += 1;
-                }
-                Err(miss) => (page.phase, page.outcome) = (Phase::Lost, miss.into()),
-            }
+            arrived += u64::from(page.validate_by(entry));
         }
         self.peers[peer].stats.misses += u64::from(n) - arrived;
         if E::ENABLED {
@@ -351,11 +345,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 return self.peers.enroll_class(peer, 0);
             }
             Phase::Validating => {
-                let found = self.landing.of_one(page).snapshot();
-                match found.check(p.expected) {
-                    Ok(()) => p.phase = Phase::Arrived,
-                    Err(miss) => (p.phase, p.outcome) = (Phase::Lost, miss.into()),
-                }
+                p.validate_by(self.landing.of_one(page));
             }
             Phase::NoValidation => p.phase = Phase::Arrived,
             Phase::Failed => p.phase = Phase::Lost,

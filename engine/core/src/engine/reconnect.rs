@@ -1,6 +1,8 @@
 //! How lost lanes are replaced: the control path takes them, and requests for new ones, from the
 //! engine.
 
+use core::mem;
+
 use super::state::Engine;
 use crate::events::{EngineEvent, EventSink, LaneLost, LaneWanted};
 use crate::id::RailIndex;
@@ -34,8 +36,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     pub(super) fn rail_down(&mut self, rail: usize, now: Time) {
         let Some(r) = self.rails.all.get_mut(rail) else { return };
-        r.up = false;
-        self.emit(|_| EngineEvent::RailDown { rail: RailIndex::at(rail) });
+        // A provider may report a state that the port has already.
+        if mem::replace(&mut r.up, false) {
+            self.emit(|_| EngineEvent::RailDown { rail: RailIndex::at(rail) });
+        }
         self.rails.refresh(rail);
         self.rails.refresh_rate(&self.config);
         self.repairs.rail_down(rail);
@@ -49,8 +53,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     pub(super) fn rail_up(&mut self, rail: usize, now: Time) {
         let Some(r) = self.rails.all.get_mut(rail) else { return };
-        r.up = true;
-        self.emit(|_| EngineEvent::RailUp { rail: RailIndex::at(rail) });
+        if !mem::replace(&mut r.up, true) {
+            self.emit(|_| EngineEvent::RailUp { rail: RailIndex::at(rail) });
+        }
         self.rails.refresh(rail);
         self.rails.refresh_rate(&self.config);
         self.repairs.rail_up(rail, now);

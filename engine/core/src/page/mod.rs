@@ -8,7 +8,7 @@ use self::segment::Segment;
 use crate::error::PageError;
 use crate::id::RegionRef;
 use crate::memory::slot::Slot;
-use crate::table::{EntryValue, NO_ENTRY};
+use crate::table::{Entry, EntryValue, NO_ENTRY};
 
 /// The state of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +23,11 @@ pub(crate) enum Phase {
     /// The data of the page has arrived, and its table entry is being read.
     Validating,
     /// The page has failed and is not retired yet: some of its chunks are outstanding, and what
-    /// they bring no longer matters. No further chunk is posted. `outcome` says why it failed.
+    /// they bring no longer matters. No further chunk is posted. `claim` says why it failed.
     Failed,
     /// Retired: the page has arrived.
     Arrived,
-    /// Retired: the page has not arrived, `outcome` says why.
+    /// Retired: the page has not arrived, `claim` says why.
     Lost,
 }
 
@@ -64,13 +64,22 @@ pub(crate) struct Page {
     pub(crate) seg: Segment,
     pub(crate) phase: Phase,
     // The fields that are touched when a page is validated, fails, or begins a segment.
-    pub(crate) expected: EntryValue,
+    pub(crate) claim: Claim,
     pub(crate) queue: PageLink,
     pub(crate) validate: PageLink,
-    pub(crate) outcome: PageError,
 }
 
-const _: () = assert!(core::mem::offset_of!(Page, expected) == 64 && size_of::<Page>() == 128);
+const _: () = assert!(core::mem::offset_of!(Page, claim) == 64 && size_of::<Page>() == 128);
+
+/// What a page is expected to be, and from its failure on, why it failed. A page never needs both,
+/// and either of them takes half a cache line or more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Claim {
+    /// The owner's entry must say this. A page that is not validated has any value here.
+    Expected(EntryValue),
+    /// The page has failed for this reason.
+    Failed(PageError),
+}
 
 impl Page {
     pub(crate) const EMPTY: Self = Self {
@@ -86,10 +95,9 @@ impl Page {
         seg_done: 0,
         seg: Segment::PER_PAGE,
         phase: Phase::Lost,
-        expected: EntryValue { generation: crate::table::Generation(0), tag: crate::table::KeyTag(0) },
+        claim: Claim::Failed(PageError::PeerGone),
         queue: PageLink::OUT,
         validate: PageLink::OUT,
-        outcome: PageError::PeerGone,
     };
 
     /// How many chunks the page has: parts of `1 << shift` bytes, or the work requests of its plan.
@@ -124,7 +132,35 @@ impl Page {
     /// has landed if its batch is done.
     #[inline]
     pub(crate) fn result(&self) -> Result<(), PageError> {
-        if matches!(self.phase, Phase::Arrived | Phase::NoValidation) { Ok(()) } else { Err(self.outcome) }
+        if matches!(self.phase, Phase::Arrived | Phase::NoValidation) { Ok(()) } else { Err(self.error()) }
+    }
+
+    /// Why the page, which has failed, did so.
+    #[inline]
+    fn error(&self) -> PageError {
+        match self.claim {
+            Claim::Failed(error) => error,
+            Claim::Expected(_) => {
+                debug_assert!(false, "a page that fails says why");
+                PageError::PeerGone
+            }
+        }
+    }
+
+    /// Compares the page's table entry, which has been read, with the expected one, and retires the
+    /// page. Returns whether it has arrived.
+    #[inline]
+    pub(crate) fn validate_by(&mut self, entry: &Entry) -> bool {
+        let Claim::Expected(expected) = self.claim else {
+            debug_assert!(false, "a page that is validated has not failed");
+            self.phase = Phase::Lost;
+            return false;
+        };
+        match entry.check(expected) {
+            Ok(()) => self.phase = Phase::Arrived,
+            Err(miss) => (self.phase, self.claim) = (Phase::Lost, Claim::Failed(miss.into())),
+        }
+        self.phase == Phase::Arrived
     }
 
     /// Notes in this page that `n` consecutive pages, this one first, have arrived. They have one
@@ -174,7 +210,7 @@ impl Page {
     pub(crate) fn fail(&mut self, error: PageError, shift: u8) {
         if self.phase != Phase::Failed {
             self.phase = Phase::Failed;
-            self.outcome = error;
+            self.claim = Claim::Failed(error);
             let chunks = self.chunks(shift);
             self.left -= chunks - self.next;
             self.next = chunks;

@@ -15,7 +15,7 @@ use kvrail_core::memory::{Access, Slot, Slots};
 use kvrail_core::provider::MemoryRange;
 use kvrail_core::remote::{Location, RegionOffer, RemoteRegion, TableOffer};
 use kvrail_core::storage::EngineStorage;
-use kvrail_core::table::{ENTRY_BYTES, EntryValue, Generation, KeyTag};
+use kvrail_core::table::{ENTRY_BYTES, EntryValue, Generation, KeyTag, Ready};
 use kvrail_core::time::Time;
 use kvrail_layouts::{
     Axis, AxisKind, Declaration, ElementKind, FieldDecl, Geometry, Level, Plan, PlaneDecl, Selection,
@@ -98,7 +98,9 @@ impl Owner {
 
     fn write_entry(&self, sim: &Sim<'_>, slot: usize, value: EntryValue) {
         let at = TABLE + slot * ENTRY_BYTES as usize;
-        sim.with_memory(self.memory, |bytes| bytes[at..at + 16].copy_from_slice(&value.to_bytes()));
+        sim.with_memory(self.memory, |bytes| {
+            bytes[at..at + ENTRY_BYTES as usize].copy_from_slice(&value.to_bytes())
+        });
     }
 
     /// First step of overwriting: makes the entry invalid.
@@ -115,15 +117,39 @@ impl Owner {
         sim.with_memory(self.memory, |bytes| bytes[at + from..at + to].fill(b));
     }
 
+    /// Writes bytes of the publication that the entry names.
+    pub fn write(&mut self, sim: &Sim<'_>, slot: usize, from: usize, to: usize) {
+        let (b, at) = (byte(self.salt, slot, self.counts[slot]), slot * STRIDE);
+        sim.with_memory(self.memory, |bytes| bytes[at + from..at + to].fill(b));
+    }
+
+    /// The entry as it is in memory.
+    pub fn entry_bytes(&self, sim: &Sim<'_>, slot: usize) -> [u8; ENTRY_BYTES as usize] {
+        let at = TABLE + slot * ENTRY_BYTES as usize;
+        sim.with_memory(self.memory, |bytes| bytes[at..at + ENTRY_BYTES as usize].try_into().unwrap())
+    }
+
     /// Last step: writes all bytes, and makes the entry valid again.
     pub fn publish(&mut self, sim: &Sim<'_>, slot: usize, nonce: u32) -> Location {
         self.scribble(sim, slot, 0, PAGE);
+        self.announce(sim, slot, nonce, Ready::WHOLE)
+    }
+
+    /// Makes the entry valid, in a new generation.
+    pub fn announce(&mut self, sim: &Sim<'_>, slot: usize, nonce: u32, ready: Ready) -> Location {
         self.counts[slot] += 1;
         let generation = Generation(u64::from(nonce) << 32 | u64::from(self.counts[slot]) << 1 | 1);
-        let tag = KeyTag((u64::from(self.salt) << 32) + self.counts[slot] as u64 * 1000 + slot as u64);
-        self.entries[slot] = EntryValue { generation, tag };
+        // Both halves of the tag differ from slot to slot.
+        let tag = (u128::from(self.salt) << 64) | (slot as u128 * 1000 + u128::from(self.counts[slot]));
+        self.entries[slot] = EntryValue { generation, ready, tag: KeyTag(tag | (slot as u128) << 100) };
         self.write_entry(sim, slot, self.entries[slot]);
         self.location(slot)
+    }
+
+    /// Says that more parts are ready.
+    pub fn raise(&mut self, sim: &Sim<'_>, slot: usize, ready: Ready) {
+        self.entries[slot].ready = ready;
+        self.write_entry(sim, slot, self.entries[slot]);
     }
 
     pub fn location(&self, slot: usize) -> Location {

@@ -1,6 +1,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::*;
 use crate::wake::{EventFd, StopSignal};
 
@@ -95,6 +97,61 @@ fn a_stop_ends_a_pause() {
     // try.
     assert_eq!(run(vec![Err(Errno::MFILE.into())], &mut handler), (Ok(()), 1));
     assert_eq!(handler.failures.len(), 1);
+}
+
+/// Watches more descriptors than the process may have, until poll(2) has failed `failures` times.
+struct TooMany<'a> {
+    one: EventFd,
+    limit: usize,
+    failures: usize,
+    failed: Vec<Instant>,
+    woken: Vec<usize>,
+    stop: &'a StopSignal,
+}
+
+impl AcceptHandler<u32> for TooMany<'_> {
+    fn accepted(&mut self, _: u32) {
+        self.stop.raise();
+    }
+
+    fn cannot_accept(&mut self, error: &io::Error) {
+        assert_eq!(error.raw_os_error(), Some(Errno::INVAL.raw_os_error()));
+        self.failed.push(Instant::now());
+    }
+
+    fn watch<'b>(&'b self, fds: &mut Vec<PollFd<'b>>) -> Option<Instant> {
+        let count = if self.failed.len() < self.failures { self.limit + 1 } else { 1 };
+        fds.extend((0..count).map(|_| PollFd::new(&self.one, PollFlags::IN)));
+        None
+    }
+
+    fn woken(&mut self, _: Instant, ready: &[bool]) {
+        assert!(!ready.contains(&true));
+        self.woken.push(ready.len());
+    }
+}
+
+#[test]
+fn the_loop_waits_longer_and_longer_while_poll_fails_and_goes_on_afterwards() {
+    let old = getrlimit(Resource::Nofile);
+    // So that the list of descriptors is short. The other tests need a few only.
+    let limit = old.current.unwrap_or(u64::MAX).min(1024);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(limit), ..old }).unwrap();
+    let stop = StopSignal::new().unwrap();
+    let readable = EventFd::new().unwrap();
+    readable.signal();
+    let script = RefCell::new([Ok(1)].into());
+    let source = Scripted { readable, stop: &stop, script, asked: Cell::new(0) };
+    let (limit, failures) = (limit as usize, 3);
+    let one = EventFd::new().unwrap();
+    let mut handler = TooMany { one, limit, failures, failed: Vec::new(), woken: Vec::new(), stop: &stop };
+    let started = Instant::now();
+    assert_eq!(accept_loop(&source, stop.as_fd(), &mut handler), Ok(()));
+    assert!(started.elapsed() >= (1 + 2 + 4) * PAUSE, "{:?}", started.elapsed());
+    let times = &handler.failed;
+    assert!(times.len() == failures && times[1] - times[0] >= PAUSE && times[2] - times[1] >= 2 * PAUSE);
+    // What waits too long can be given up although poll(2) fails.
+    assert_eq!(handler.woken, [limit + 1, limit + 1, limit + 1, 1]);
 }
 
 #[test]

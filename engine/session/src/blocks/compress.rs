@@ -1,6 +1,6 @@
 //! Splits pages into the runs that take the fewest bytes.
 //!
-//! A run has three columns, each even or listed: that makes eight kinds of run. For each page and
+//! A run has four columns, each even or listed: that makes sixteen kinds of run. For each page and
 //! kind, the cheapest split of the pages so far that ends with a run of that kind is worked out
 //! from the splits of the page before: the page either continues the run or begins a new one. A
 //! page continues a run if it keeps the step of the run's last two pages; a run of one page has no
@@ -14,7 +14,7 @@ use super::run::{Column, RUN, Run};
 use super::wire;
 
 /// Kinds of runs: a bit for each column that is listed.
-const KINDS: usize = 8;
+const KINDS: usize = 16;
 
 /// The cheapest split of the pages up to one page: its bytes, and the length of its last run.
 #[derive(Clone, Copy)]
@@ -65,7 +65,7 @@ fn longer(split: Split, each: usize) -> Split {
 
 fn page_bytes(kind: usize) -> usize {
     let listed = |bit: u8, bytes| if kind & usize::from(bit) != 0 { bytes } else { 0 };
-    listed(wire::SLOTS, 4) + listed(wire::GENERATIONS, 8) + listed(wire::TAGS, 8)
+    listed(wire::SLOTS, 4) + listed(wire::GENERATIONS, 8) + listed(wire::TAGS, 16) + listed(wire::READY, 4)
 }
 
 /// The cheapest of all splits, the first of equals.
@@ -83,6 +83,9 @@ fn continues(pages: &[Location], kind: usize, steady: bool) -> bool {
     if even(wire::GENERATIONS) && a.expected.generation != b.expected.generation {
         return false;
     }
+    if even(wire::READY) && a.expected.ready != b.expected.ready {
+        return false;
+    }
     if even(wire::SLOTS) && i32::try_from(i64::from(b.slot) - i64::from(a.slot)).is_err() {
         return false;
     }
@@ -97,23 +100,27 @@ fn continues(pages: &[Location], kind: usize, steady: bool) -> bool {
 
 fn run(pages: &[Location], kind: usize) -> Run {
     let listed = |bit: u8| kind & usize::from(bit) != 0;
-    let second = pages.get(1).unwrap_or(&pages[0]);
-    let wide = |bit: u8, of: fn(&Location) -> u64| {
-        if listed(bit) {
-            Column::Listed(pages.iter().map(of).collect())
-        } else {
-            Column::Even(of(&pages[0]), of(second).wrapping_sub(of(&pages[0])))
-        }
-    };
     Run {
         // At most BlockList::MAX_BLOCKS, and a run has a page.
         count: NonZeroU32::new(pages.len() as u32).unwrap_or(NonZeroU32::MIN),
-        slots: if listed(wire::SLOTS) {
-            Column::Listed(pages.iter().map(|page| page.slot).collect())
-        } else {
-            Column::Even(pages[0].slot, second.slot.wrapping_sub(pages[0].slot))
-        },
-        generations: wide(wire::GENERATIONS, |page| page.expected.generation.0),
-        tags: wide(wire::TAGS, |page| page.expected.tag.0),
+        slots: column(pages, listed(wire::SLOTS), |page| page.slot, |a, b| b.wrapping_sub(a)),
+        generations: column(pages, listed(wire::GENERATIONS), |page| page.expected.generation.0, |_, _| 0),
+        tags: column(pages, listed(wire::TAGS), |page| page.expected.tag.0, |a, b| b.wrapping_sub(a)),
+        ready: column(pages, listed(wire::READY), |page| page.expected.ready.0, |_, _| 0),
     }
+}
+
+/// The column of these pages that `of` takes from each: listed, or its first value and the step to
+/// the second.
+fn column<T: Copy>(
+    pages: &[Location],
+    listed: bool,
+    of: fn(&Location) -> T,
+    step: fn(T, T) -> T,
+) -> Column<T> {
+    if listed {
+        return Column::Listed(pages.iter().map(of).collect());
+    }
+    let second = pages.get(1).unwrap_or(&pages[0]);
+    Column::Even(of(&pages[0]), step(of(&pages[0]), of(second)))
 }

@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use kvrail_core::table::Generation;
 use kvrail_layouts::Fingerprint;
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::run::{Column, EACH, HEADER, Head, MAX_BLOCKS, RUN, Run};
@@ -196,7 +196,8 @@ fn take_run(rest: &mut &[u8], number: u32) -> Result<Run, BlockListError> {
     let (run, behind) = wire::Run::ref_from_prefix(rest).map_err(|_| truncated(RUN - rest.len()))?;
     let count = NonZeroU32::new(run.count.get()).ok_or(BlockListError::EmptyRun { run: number })?;
     let stray = |what| BlockListError::Stray { run: number, what };
-    if run.zero != [0; 3] || run.listed & !(wire::SLOTS | wire::GENERATIONS | wire::TAGS) != 0 {
+    let columns = wire::SLOTS | wire::GENERATIONS | wire::TAGS | wire::READY;
+    if run.zero != [0; 3] || run.last != [0; 4] || run.listed & !columns != 0 {
         return Err(stray("bits"));
     }
     *rest = behind;
@@ -239,14 +240,22 @@ fn take_run(rest: &mut &[u8], number: u32) -> Result<Run, BlockListError> {
         if run.tag.get() != 0 || run.tag_step.get() != 0 {
             return Err(stray("a key tag beside a list of them"));
         }
-        Column::Listed(take::<U64>(rest, n).map_err(truncated)?.iter().map(|tag| tag.get()).collect())
+        Column::Listed(take::<U128>(rest, n).map_err(truncated)?.iter().map(|tag| tag.get()).collect())
     } else {
         if one && run.tag_step.get() != 0 {
             return Err(stray("a step between key tags"));
         }
         Column::Even(run.tag.get(), run.tag_step.get())
     };
-    Ok(Run { count, slots, generations, tags })
+    let ready = if lists(wire::READY) {
+        if run.ready.get() != 0 {
+            return Err(stray("a number of ready parts beside a list of them"));
+        }
+        Column::Listed(take::<U32>(rest, n).map_err(truncated)?.iter().map(|ready| ready.get()).collect())
+    } else {
+        Column::Even(run.ready.get(), 0)
+    };
+    Ok(Run { count, slots, generations, tags, ready })
 }
 
 /// Takes `n` values from the front of `rest`. `Err`: how many bytes are missing.
@@ -254,11 +263,11 @@ fn take<'b, T>(rest: &mut &'b [u8], n: usize) -> Result<&'b [T], usize>
 where
     T: FromBytes + Immutable + KnownLayout + Unaligned,
 {
-    // At most u32::MAX values of 8 bytes.
+    // At most u32::MAX values of 16 bytes.
     let bytes = n * size_of::<T>();
     let Some((front, behind)) = rest.split_at_checked(bytes) else { return Err(bytes - rest.len()) };
     *rest = behind;
     <[T]>::ref_from_bytes(front).map_err(|_| bytes)
 }
 
-const _: () = assert!(EACH == size_of::<U32>() + 2 * size_of::<U64>());
+const _: () = assert!(EACH == 2 * size_of::<U32>() + size_of::<U64>() + size_of::<U128>());

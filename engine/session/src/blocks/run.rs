@@ -3,10 +3,10 @@
 use std::num::NonZeroU32;
 
 use kvrail_core::remote::Location;
-use kvrail_core::table::{EntryValue, Generation, KeyTag};
+use kvrail_core::table::{EntryValue, Generation, KeyTag, Ready};
 use kvrail_layouts::Fingerprint;
 use zerocopy::IntoBytes;
-use zerocopy::little_endian::{U32, U64};
+use zerocopy::little_endian::{U32, U64, U128};
 
 use super::wire;
 use crate::offer::Epoch;
@@ -41,8 +41,10 @@ pub(super) struct Run {
     pub(super) slots: Column<u32>,
     /// Every generation is valid; the step is 0.
     pub(super) generations: Column<u64>,
-    /// The step is modulo 2^64.
-    pub(super) tags: Column<u64>,
+    /// The step is modulo 2^128.
+    pub(super) tags: Column<u128>,
+    /// The step is 0.
+    pub(super) ready: Column<u32>,
 }
 
 /// The most pages of a list.
@@ -50,62 +52,69 @@ pub(super) const MAX_BLOCKS: usize = 1 << 16;
 pub(super) const HEADER: usize = size_of::<wire::Header>();
 pub(super) const RUN: usize = size_of::<wire::Run>();
 /// Bytes of a page when all its values are listed.
-pub(super) const EACH: usize = 4 + 8 + 8;
+pub(super) const EACH: usize = 4 + 8 + 16 + 4;
 
 impl Run {
     pub(super) fn location(&self, i: u32) -> Location {
-        let slot = match &self.slots {
+        let narrow = |column: &Column<u32>| match column {
             Column::Even(first, step) => first.wrapping_add(step.wrapping_mul(i)),
             Column::Listed(all) => all[i as usize],
         };
-        let wide = |column: &Column<u64>| match column {
-            Column::Even(first, step) => first.wrapping_add(step.wrapping_mul(u64::from(i))),
+        let generation = match &self.generations {
+            Column::Even(first, _) => *first,
             Column::Listed(all) => all[i as usize],
         };
-        let (generation, tag) = (Generation(wide(&self.generations)), KeyTag(wide(&self.tags)));
-        Location { slot, expected: EntryValue { generation, tag } }
+        let tag = match &self.tags {
+            Column::Even(first, step) => first.wrapping_add(step.wrapping_mul(u128::from(i))),
+            Column::Listed(all) => all[i as usize],
+        };
+        let (generation, tag) = (Generation(generation), KeyTag(tag));
+        let ready = Ready(narrow(&self.ready));
+        Location { slot: narrow(&self.slots), expected: EntryValue { generation, ready, tag } }
     }
 
     pub(super) fn bytes(&self) -> usize {
         let listed = |listed: bool, bytes: usize| if listed { bytes * self.count.get() as usize } else { 0 };
         RUN + listed(matches!(self.slots, Column::Listed(_)), 4)
             + listed(matches!(self.generations, Column::Listed(_)), 8)
-            + listed(matches!(self.tags, Column::Listed(_)), 8)
+            + listed(matches!(self.tags, Column::Listed(_)), 16)
+            + listed(matches!(self.ready, Column::Listed(_)), 4)
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let Self { count, slots, generations, tags } = self;
+        let Self { count, slots, generations, tags, ready } = self;
         let (mut listed, mut columns) = (0, Vec::new());
-        let (mut even, mut wide) = ((0, 0), [(0, 0); 2]);
-        match slots {
-            Column::Even(first, step) => even = (*first, *step),
-            Column::Listed(all) => {
-                listed |= wire::SLOTS;
-                columns.extend(all.iter().flat_map(|slot| slot.to_le_bytes()));
-            }
-        }
-        for (i, (column, bit)) in
-            [(generations, wire::GENERATIONS), (tags, wire::TAGS)].into_iter().enumerate()
-        {
-            match column {
-                Column::Even(first, step) => wide[i] = (*first, *step),
-                Column::Listed(all) => {
-                    listed |= bit;
-                    columns.extend(all.iter().flat_map(|value| value.to_le_bytes()));
-                }
-            }
-        }
+        let (slot, slot_step) = put(slots, wire::SLOTS, &mut listed, |v| columns.extend(v.to_le_bytes()));
+        let (generation, _) =
+            put(generations, wire::GENERATIONS, &mut listed, |v| columns.extend(v.to_le_bytes()));
+        let (tag, tag_step) = put(tags, wire::TAGS, &mut listed, |v| columns.extend(v.to_le_bytes()));
+        let (ready, _) = put(ready, wire::READY, &mut listed, |v| columns.extend(v.to_le_bytes()));
         let run = wire::Run {
             count: U32::new(count.get()),
-            slot: U32::new(even.0),
-            slot_step: U32::new(even.1),
+            slot: U32::new(slot),
+            slot_step: U32::new(slot_step),
             listed,
             zero: [0; 3],
-            generation: U64::new(wide[0].0),
-            tag: U64::new(wide[1].0),
-            tag_step: U64::new(wide[1].1),
+            generation: U64::new(generation),
+            tag: U128::new(tag),
+            tag_step: U128::new(tag_step),
+            ready: U32::new(ready),
+            last: [0; 4],
         };
         out.extend_from_slice(run.as_bytes());
         out.extend_from_slice(&columns);
+    }
+}
+
+/// The first value and the step of an even column. Of a listed column, gives each value to `each`
+/// and sets `bit` in `listed`.
+fn put<T: Copy + Default>(column: &Column<T>, bit: u8, listed: &mut u8, each: impl FnMut(T)) -> (T, T) {
+    match column {
+        Column::Even(first, step) => (*first, *step),
+        Column::Listed(all) => {
+            *listed |= bit;
+            all.iter().copied().for_each(each);
+            (T::default(), T::default())
+        }
     }
 }

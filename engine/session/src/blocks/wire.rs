@@ -3,13 +3,13 @@
 
 use std::mem::{offset_of, size_of};
 
-use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The first eight bytes of a list.
 pub(super) const MAGIC: [u8; 8] = *b"kvblocks";
 /// The version of the format that this module reads and writes.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 
 /// The head of a list.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -40,15 +40,19 @@ pub(super) struct Run {
     pub(super) listed: u8,
     pub(super) zero: [u8; 3],
     pub(super) generation: U64,
-    pub(super) tag: U64,
-    /// Modulo 2^64.
-    pub(super) tag_step: U64,
+    pub(super) tag: U128,
+    /// Modulo 2^128.
+    pub(super) tag_step: U128,
+    /// The parts that are ready, of every page.
+    pub(super) ready: U32,
+    pub(super) last: [u8; 4],
 }
 
 /// Columns, in the order in which they follow a run.
 pub(super) const SLOTS: u8 = 1;
 pub(super) const GENERATIONS: u8 = 2;
 pub(super) const TAGS: u8 = 4;
+pub(super) const READY: u8 = 8;
 
 const _: () = {
     assert!(size_of::<Header>() == 56 && align_of::<Header>() == 1);
@@ -60,11 +64,12 @@ const _: () = {
     assert!(offset_of!(Header, fingerprint) == 24);
     assert!(offset_of!(Header, epoch) == 40);
     assert!(offset_of!(Header, request) == 48);
-    assert!(size_of::<Run>() == 40 && align_of::<Run>() == 1);
+    assert!(size_of::<Run>() == 64 && align_of::<Run>() == 1);
     assert!(offset_of!(Run, slot) == 4);
     assert!(offset_of!(Run, slot_step) == 8);
     assert!(offset_of!(Run, listed) == 12);
     assert!(offset_of!(Run, generation) == 16);
     assert!(offset_of!(Run, tag) == 24);
-    assert!(offset_of!(Run, tag_step) == 32);
+    assert!(offset_of!(Run, tag_step) == 40);
+    assert!(offset_of!(Run, ready) == 56);
 };

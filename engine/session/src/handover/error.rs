@@ -35,7 +35,7 @@ impl HandoverConfigError {
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
-            Self::Lease { .. } | Self::Zero { .. } => 4083,
+            Self::Lease { .. } | Self::Zero { .. } => 4200,
         }
     }
 }
@@ -118,13 +118,13 @@ impl HandoverError {
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
-            Self::AlreadyOpen { .. } => 4084,
-            Self::TooManyOpen { .. } => 4085,
-            Self::NotOpen { .. } => 4086,
-            Self::Completed { .. } => 4087,
-            Self::TooManyBlocks { .. } => 4088,
-            Self::Places { .. } => 4089,
-            Self::Stopping { .. } => 4090,
+            Self::AlreadyOpen { .. } => 4201,
+            Self::TooManyOpen { .. } => 4202,
+            Self::NotOpen { .. } => 4203,
+            Self::Completed { .. } => 4204,
+            Self::TooManyBlocks { .. } => 4205,
+            Self::Places { .. } => 4206,
+            Self::Stopping { .. } => 4207,
         }
     }
 }
@@ -134,7 +134,9 @@ impl HandoverError {
 #[non_exhaustive]
 pub enum HandoverProtocolError {
     /// The message is one that only this side sends.
-    #[error("the peer sent {message}, which only this side sends: is one side a reader and the other a producer?")]
+    #[error(
+        "the peer sent {message}, which only this side sends: is one side a reader and the other a producer?"
+    )]
     Direction {
         /// The name of the message.
         message: &'static str,
@@ -178,7 +180,9 @@ pub enum HandoverProtocolError {
         state: &'static str,
     },
     /// The blocks do not follow on the list, or the list has another length than the producer says.
-    #[error("the producer sent {message} for hand-over {number} with place {place}; the list has {blocks} blocks")]
+    #[error(
+        "the producer sent {message} for hand-over {number} with place {place}; the list has {blocks} blocks"
+    )]
     Gap {
         /// The name of the message.
         message: &'static str,
@@ -190,7 +194,9 @@ pub enum HandoverProtocolError {
         blocks: u32,
     },
     /// The range of a `Ready` is empty, or goes beyond the list.
-    #[error("the producer sent Ready for {count} blocks from {first} on of hand-over {number}, which has {blocks}")]
+    #[error(
+        "the producer sent Ready for {count} blocks from {first} on of hand-over {number}, which has {blocks}"
+    )]
     ReadyRange {
         /// The number in it.
         number: HandoverNumber,
@@ -202,7 +208,9 @@ pub enum HandoverProtocolError {
         blocks: u32,
     },
     /// Fewer parts are ready than before.
-    #[error("the producer says that {to} parts of block {place} of hand-over {number} are ready, after {from}")]
+    #[error(
+        "the producer says that {to} parts of block {place} of hand-over {number} are ready, after {from}"
+    )]
     ReadyFell {
         /// The number in it.
         number: HandoverNumber,
@@ -252,13 +260,13 @@ impl HandoverProtocolError {
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
-            Self::Direction { .. } => 4091,
-            Self::NeverUsed { .. } => 4092,
-            Self::NumberReused { .. } => 4093,
-            Self::Unread { .. } => 4094,
-            Self::Order { .. } | Self::Gap { .. } => 4095,
-            Self::ReadyRange { .. } | Self::ReadyFell { .. } => 4096,
-            Self::Items { .. } | Self::Wait { .. } | Self::Lease { .. } => 4097,
+            Self::Direction { .. } => 4208,
+            Self::NeverUsed { .. } => 4209,
+            Self::NumberReused { .. } => 4210,
+            Self::Unread { .. } => 4211,
+            Self::Order { .. } | Self::Gap { .. } => 4212,
+            Self::ReadyRange { .. } | Self::ReadyFell { .. } => 4213,
+            Self::Items { .. } | Self::Wait { .. } | Self::Lease { .. } => 4214,
         }
     }
 }
@@ -278,7 +286,9 @@ pub enum TakingError {
         max: u32,
     },
     /// All numbers of the session have been used.
-    #[error("request {request} cannot be taken: the session has used all 4,294,967,295 numbers; make another one")]
+    #[error(
+        "request {request} cannot be taken: the session has used all 4,294,967,295 numbers; make another one"
+    )]
     UsedUp {
         /// The request.
         request: RequestId,
@@ -302,8 +312,8 @@ impl TakingError {
     #[must_use]
     pub const fn code(&self) -> u32 {
         match self {
-            Self::TooMany { .. } | Self::UsedUp { .. } => 4098,
-            Self::NotOpen { .. } | Self::NotTaken { .. } => 4099,
+            Self::TooMany { .. } | Self::UsedUp { .. } => 4215,
+            Self::NotOpen { .. } | Self::NotTaken { .. } => 4216,
         }
     }
 }

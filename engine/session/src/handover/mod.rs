@@ -6,6 +6,10 @@
 //! producer's side, [`Takings`] the reader's. Both are state machines without sockets, threads and
 //! clocks: messages are values, and the time is an argument.
 //!
+//! **No session carries these messages yet**, and they have no form in bytes: the two state
+//! machines are here for the next version of the protocol. A program that uses them today brings a
+//! way of its own to carry the messages.
+//!
 //! # The life of a hand-over
 //!
 //! 1. The owner of the pages opens a request, and a reader takes it, in any order: a reader may

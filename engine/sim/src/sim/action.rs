@@ -53,14 +53,14 @@ pub enum Action {
     /// Ranges of a peer's memory fail, as a DIMM does: READs of them complete with `REM_OP_ERR`,
     /// which kills their lanes. Ranges of this memory that failed before work again.
     FailMemory(MemoryHandle, FailedRanges),
-    /// The owner writes 16 bytes: the size of an entry of the publication table.
+    /// The owner writes 32 bytes: the size of an entry of the publication table.
     Write {
         /// The memory.
         memory: MemoryHandle,
         /// Where in the memory, in bytes from its start.
         offset: usize,
         /// The bytes.
-        bytes: [u8; 16],
+        bytes: [u8; 32],
     },
     /// The owner fills a range with one byte.
     Fill {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::{test_regressions as regressions, test_seeds as seeds};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -131,7 +132,15 @@ fn a_rail_with_an_impossible_field_is_refused_by_the_fields_name() {
     assert!(RailEnd::decode(&[0; BLOB]).is_err());
 }
 
+/// Inputs that failed once, and are tried first from then on. To be committed.
+const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/wire.txt");
+
 proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: regressions::at(REGRESSIONS, seeds::sources),
+        ..ProptestConfig::default()
+    })]
+
     /// No bytes panic, and accepted bytes encode to themselves.
     #[test]
     fn any_bytes_are_refused_or_encode_to_themselves(mut bytes in prop::array::uniform32(any::<u8>()), near in any::<bool>()) {

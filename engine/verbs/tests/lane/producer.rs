@@ -34,7 +34,7 @@ pub(crate) fn produce_if_told() {
     let mut publisher = Publisher::start(name, LAYOUT, SLOTS, &listen, key(), over).unwrap();
     for slot in 0..SLOTS {
         let bytes = page(seed, slot);
-        publisher.write(slot, KeyTag(u64::from(slot)), |to| to.copy_from_slice(&bytes)).unwrap();
+        publisher.write(slot, KeyTag(u128::from(slot)), |to| to.copy_from_slice(&bytes)).unwrap();
     }
     println!("\nserving {}", publisher.local_addr());
     std::io::stdout().flush().unwrap();

@@ -12,7 +12,7 @@ use crate::provider::{Post, Provider, Read};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
-/// The most entries of one READ. They are 1 KiB: one packet where the MTU is 1024 or more, and
+/// The most entries of one READ. They are 2 KiB: one packet where the MTU is 2048 or more, and
 /// little enough for rails that copy to use ordinary stores (engine/local).
 const ROW: u32 = 64;
 

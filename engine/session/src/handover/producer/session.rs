@@ -10,12 +10,12 @@ use super::super::types::{
     EndReason, GiveUpReason, HandoverMessage, HandoverNumber, MAX_MESSAGE_RENEWALS, MAX_WAIT, RequestId,
 };
 use super::outcome::HandoverOutcome;
-use super::state::{Deadline, Handovers, SessionState, TakingState, after};
+use super::state::{Deadline, Handovers, TakingState, after};
 
 impl Handovers {
     /// Adds a session, after its handshake and before its first message.
     pub fn add_session(&mut self, session: SessionId) {
-        self.sessions.entry(session).or_insert_with(SessionState::default);
+        self.sessions.entry(session).or_default();
     }
 
     /// Ends all that a session has, because its connection and its lanes are gone. Calls for the

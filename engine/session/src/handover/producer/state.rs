@@ -254,7 +254,11 @@ impl Handovers {
     }
 
     /// Takes a number of a session out of use.
-    pub(super) fn remove_taking(&mut self, session: SessionId, number: HandoverNumber) -> Option<TakingState> {
+    pub(super) fn remove_taking(
+        &mut self,
+        session: SessionId,
+        number: HandoverNumber,
+    ) -> Option<TakingState> {
         let state = self.sessions.get_mut(&session)?;
         let taking = state.takings.remove(&number)?;
         if let TakingState::Waiting { request, arrival, until, .. } = taking {

@@ -12,7 +12,7 @@ mod sessions;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use kvrail_core::table::{EntryValue, Generation, KeyTag};
+use kvrail_core::table::{EntryValue, Generation, KeyTag, Ready};
 
 use super::*;
 
@@ -30,7 +30,11 @@ fn number(number: u32) -> HandoverNumber {
 }
 
 fn blocks(slots: std::ops::Range<u32>, ready: u32) -> Vec<Block> {
-    let expected = |slot| EntryValue { generation: Generation(u64::from(slot) << 1 | 1), tag: KeyTag(9) };
+    let expected = |slot| EntryValue {
+        generation: Generation(u64::from(slot) << 1 | 1),
+        ready: Ready(0),
+        tag: KeyTag(9),
+    };
     slots.map(|slot| Block { pool: PoolId(3), slot, expected: expected(slot), ready }).collect()
 }
 

@@ -147,10 +147,10 @@ fn limits_that_cannot_work_are_refused() {
     let lease = |lease, renew_every| HandoverConfig { lease, renew_every, ..HandoverConfig::default() };
     let code = |config| Handovers::new(config).map_err(|error| error.code()).map(drop);
     assert_eq!(code(HandoverConfig::default()), Ok(()));
-    assert_eq!(code(lease(secs(30), secs(16))), Err(4083));
-    assert_eq!(code(lease(secs(30), Duration::from_millis(99))), Err(4083));
-    assert_eq!(code(lease(secs(86_401), secs(5))), Err(4083));
-    assert_eq!(code(HandoverConfig { max_open: 0, ..HandoverConfig::default() }), Err(4083));
+    assert_eq!(code(lease(secs(30), secs(16))), Err(4200));
+    assert_eq!(code(lease(secs(30), Duration::from_millis(99))), Err(4200));
+    assert_eq!(code(lease(secs(86_401), secs(5))), Err(4200));
+    assert_eq!(code(HandoverConfig { max_open: 0, ..HandoverConfig::default() }), Err(4200));
 }
 
 #[test]

@@ -28,7 +28,11 @@ fn places_and_runs_are_those_of_plain_lists() {
             }
             assert!(raised.is_empty());
             let adds = rng.up_to(1) == 1;
-            if adds { places.add(start..end) } else { places.remove(start..end) }
+            if adds {
+                places.add(start..end)
+            } else {
+                places.remove(start..end)
+            }
             members[start as usize..end as usize].fill(adds);
             check(&runs, &counts, &places, &members);
         }

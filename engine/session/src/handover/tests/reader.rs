@@ -77,7 +77,10 @@ fn ready_parts_never_become_fewer_and_are_of_blocks_that_are_known() {
     reader.received(ready(1, 1, 6), now).unwrap();
     let fell = HandoverProtocolError::ReadyFell { number: number(1), place: 1, from: 6, to: 5 };
     assert_eq!(reader.received(ready(0, 3, 5), now), Err(fell));
-    assert_eq!(fell.to_string(), "the producer says that 5 parts of block 1 of hand-over 1 are ready, after 6");
+    assert_eq!(
+        fell.to_string(),
+        "the producer says that 5 parts of block 1 of hand-over 1 are ready, after 6"
+    );
     assert_eq!(reader.blocks(number(1))[0].ready, 4, "nothing has changed");
     for (first, count) in [(0, 4), (3, 1), (1, 0), (u32::MAX, u32::MAX)] {
         let range = HandoverProtocolError::ReadyRange { number: number(1), first, count, blocks: 3 };
@@ -89,18 +92,18 @@ fn ready_parts_never_become_fewer_and_are_of_blocks_that_are_known() {
 fn messages_come_in_the_order_of_a_hand_over() {
     let (mut reader, now) = reader();
     let mut code = |message| reader.received(message, now).map_err(|error| error.code());
-    assert_eq!(code(taken(1)), Err(4095));
+    assert_eq!(code(taken(1)), Err(4212));
     assert_eq!(code(complete(0)), Ok(()));
-    assert_eq!(code(grown(0, blocks(0..1, 0))), Err(4095));
-    assert_eq!(code(complete(0)), Err(4095));
-    assert_eq!(code(HandoverMessage::Done { number: number(1) }), Err(4091));
+    assert_eq!(code(grown(0, blocks(0..1, 0))), Err(4212));
+    assert_eq!(code(complete(0)), Err(4212));
+    assert_eq!(code(HandoverMessage::Done { number: number(1) }), Err(4208));
     reader.take(REQUEST, URGENT, secs(1), now).unwrap();
     let second = HandoverMessage::Complete { number: number(2), blocks: 0 };
-    assert_eq!(reader.received(second.clone(), now).unwrap_err().code(), 4092, "not sent yet");
+    assert_eq!(reader.received(second.clone(), now).unwrap_err().code(), 4209, "not sent yet");
     reader.next_message(now).unwrap();
-    assert_eq!(reader.received(second, now).unwrap_err().code(), 4095, "not taken");
+    assert_eq!(reader.received(second, now).unwrap_err().code(), 4212, "not taken");
     let lease = HandoverMessage::Taken { number: number(2), lease: secs(5), renew_every: secs(5) };
-    assert_eq!(reader.received(lease, now).unwrap_err().code(), 4097);
+    assert_eq!(reader.received(lease, now).unwrap_err().code(), 4214);
     let unread = reader.received(grown(0, blocks(0..1025, 0)), now).unwrap_err();
     assert_eq!(unread, HandoverProtocolError::Items { message: "Blocks", count: 1025 });
 }

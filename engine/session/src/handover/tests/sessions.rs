@@ -102,7 +102,7 @@ fn numbers_of_a_session_rise_and_one_that_was_never_used_is_an_error() {
     producer.take(A, number(2), REQUEST, URGENT, secs(10), now).unwrap();
     let reused = HandoverProtocolError::NumberReused { number: number(2), last: 2 };
     assert_eq!(producer.take(A, number(2), REQUEST, URGENT, secs(10), now), Err(reused));
-    assert_eq!(producer.take(A, number(1), REQUEST, URGENT, secs(10), now).unwrap_err().code(), 4093);
+    assert_eq!(producer.take(A, number(1), REQUEST, URGENT, secs(10), now).unwrap_err().code(), 4210);
     assert_eq!(producer.renew(A, &[number(3)], now), Err(never("Renew")));
     assert_eq!(producer.done(A, number(3), now), Err(never("Done")));
     assert_eq!(producer.give_up(A, number(3), GiveUpReason::Failed, now), Err(never("GiveUp")));
@@ -116,8 +116,8 @@ fn a_readers_messages_have_bounds_and_a_direction() {
     let (mut producer, now) = producer_of(HandoverConfig { max_unread: 3, ..HandoverConfig::default() });
     let wait = producer.take(A, number(1), REQUEST, URGENT, secs(61), now);
     assert_eq!(wait, Err(HandoverProtocolError::Wait { number: number(1), wait: secs(61) }));
-    assert_eq!(producer.renew(A, &[number(1); 1025], now).unwrap_err().code(), 4097);
-    assert_eq!(producer.received(A, &taken(1), now).unwrap_err().code(), 4091);
+    assert_eq!(producer.renew(A, &[number(1); 1025], now).unwrap_err().code(), 4214);
+    assert_eq!(producer.received(A, &taken(1), now).unwrap_err().code(), 4208);
     for n in 1..=3 {
         producer.take(A, number(n), REQUEST, URGENT, Duration::ZERO, now).unwrap();
     }

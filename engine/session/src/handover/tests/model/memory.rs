@@ -1,6 +1,6 @@
 //! The producer's slots: their bytes, part by part, and their table entries.
 
-use kvrail_core::table::{EntryValue, Generation, KeyTag};
+use kvrail_core::table::{EntryValue, Generation, KeyTag, Ready};
 
 /// Slots of the pool.
 pub(super) const SLOTS: usize = 10;
@@ -46,7 +46,7 @@ impl Memory {
     pub(super) fn fresh(&mut self) -> EntryValue {
         self.published += 1;
         let generation = Generation(self.epoch << 32 | self.published << 1 | 1);
-        EntryValue { generation, tag: KeyTag(self.published) }
+        EntryValue { generation, ready: Ready(0), tag: KeyTag(self.published.into()) }
     }
 
     pub(super) fn invalidate(&mut self, slot: u32) {

@@ -8,7 +8,7 @@ mod pulls;
 mod world;
 
 use self::memory::Broken;
-use self::world::{World, Weather};
+use self::world::{Weather, World};
 use crate::test_seeds as seeds;
 
 /// Runs one schedule; gives how often a reader accepted bytes that are not the page's, and how

@@ -53,7 +53,8 @@ impl Producer {
 
     /// One random step of the owner.
     pub(super) fn step(&mut self, rng: &mut SplitMix64, now: Instant) {
-        if !self.late.is_empty() && rng.up_to(7) == 0 {
+        // A reader hears of it some steps later, so the bytes must be late by some steps, too.
+        if !self.late.is_empty() && rng.up_to(9) == 0 {
             self.write_late();
         }
         self.check(now);
@@ -214,10 +215,7 @@ impl Producer {
         let message = self.handovers.next_message(session, now)?;
         if let HandoverMessage::Taken { number, .. } = message {
             let id = self.handovers.taken_by(session, number).unwrap();
-            assert!(
-                !self.takers.values().any(|&taken| taken == id),
-                "{id} was given to two takers"
-            );
+            assert!(!self.takers.values().any(|&taken| taken == id), "{id} was given to two takers");
             self.takers.insert((session, number), id);
         }
         Some(message)
@@ -227,7 +225,11 @@ impl Producer {
     pub(super) fn lose(&mut self, session: SessionId, now: Instant) {
         self.handovers.session_lost(session, now);
         self.check(now);
-        for (_, id) in self.takers.range((session, HandoverNumber(NonZeroU32::MIN))..).take_while(|((of, _), _)| *of == session) {
+        for (_, id) in self
+            .takers
+            .range((session, HandoverNumber(NonZeroU32::MIN))..)
+            .take_while(|((of, _), _)| *of == session)
+        {
             assert!(!self.opened[id].is_open, "{id} outlived its session");
         }
     }

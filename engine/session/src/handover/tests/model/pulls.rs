@@ -37,7 +37,11 @@ pub(super) struct Puller {
 impl Puller {
     pub(super) fn new(session: SessionId, behind: Duration) -> Self {
         Self {
-            takings: Takings::new(TakingsConfig { max_takings: 4, max_blocks: 8, ..TakingsConfig::default() }),
+            takings: Takings::new(TakingsConfig {
+                max_takings: 4,
+                max_blocks: 8,
+                ..TakingsConfig::default()
+            }),
             session,
             to_producer: Wire::new(),
             to_reader: Wire::new(),

@@ -1,0 +1,97 @@
+use super::*;
+
+#[test]
+fn a_location_hits_until_its_slot_is_invalidated() {
+    let entry = Entry::new();
+    assert!(!entry.load().is_valid());
+    entry.invalidate();
+    let generation = entry.publish(KeyTag(7), 0xDEAD_BEEF);
+    let named = EntryValue { generation, ready: Ready::WHOLE, tag: KeyTag(7) };
+    assert_eq!(entry.snapshot().check(named), Ok(()));
+    assert_eq!(entry.check(named), Ok(()));
+    for other in [8, 7 | 1 << 64] {
+        let swapped = EntryValue { tag: KeyTag(other), ..named };
+        let miss = Err(Miss::Key { expected: KeyTag(other), found: KeyTag(7) });
+        assert_eq!((entry.snapshot().check(swapped), entry.check(swapped)), (miss, miss));
+    }
+    entry.invalidate();
+    assert!(matches!(entry.snapshot().check(named), Err(Miss::Overwriting { .. })));
+    let next = entry.publish(KeyTag(7), 0xDEAD_BEEF);
+    assert_ne!(next, generation, "the same nonce gives no generation twice");
+    assert!(matches!(entry.snapshot().check(named), Err(Miss::Generation { .. })));
+}
+
+#[test]
+fn a_page_grows_in_one_generation_and_never_shrinks() {
+    let entry = Entry::new();
+    assert_eq!(entry.set_ready(1), Err(GrowError::NotPublished(Generation(0))));
+    assert_eq!(entry.finish(), Err(GrowError::NotPublished(Generation(0))));
+    entry.invalidate();
+    let generation = entry.begin(KeyTag(7), 5);
+    let named = |ready| EntryValue { generation, ready, tag: KeyTag(7) };
+    assert_eq!(entry.snapshot(), named(Ready::NONE));
+    for parts in [1, 1, 3] {
+        entry.set_ready(parts).unwrap();
+        assert_eq!(entry.snapshot(), named(Ready(parts)));
+    }
+    let (now, to) = (Ready(3), Ready(2));
+    assert_eq!(entry.set_ready(2), Err(GrowError::Falls { generation, now, to }));
+    assert_eq!(entry.check(named(Ready(3))), Ok(()), "a refusal changes nothing");
+    assert_eq!(entry.check(named(Ready(4))), Err(Miss::NotReady { needed: Ready(4), found: Ready(3) }));
+    entry.finish().unwrap();
+    entry.finish().unwrap();
+    assert_eq!(entry.snapshot(), named(Ready::WHOLE));
+    let (now, to) = (Ready::WHOLE, Ready(4));
+    assert_eq!(entry.set_ready(4), Err(GrowError::Falls { generation, now, to }));
+    entry.invalidate();
+    assert!(matches!(entry.set_ready(1), Err(GrowError::NotPublished(_))));
+    // The ready word of the page before is still there, and counts for nothing.
+    assert_eq!(entry.snapshot().ready, Ready::NONE);
+    entry.begin(KeyTag(7), 5);
+    assert_eq!(entry.snapshot().ready, Ready::NONE);
+}
+
+#[test]
+fn memory_holds_the_wire_form() {
+    let entry = Entry::new();
+    let generation = entry.begin(KeyTag(0x0F << 120 | 0xA1), 0x1122_3344);
+    entry.set_ready(0x55).unwrap();
+    let words = [&entry.generation, &entry.ready, &entry.tag[0], &entry.tag[1]];
+    let bytes: std::vec::Vec<u8> =
+        words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+    let value = EntryValue { generation, ready: Ready(0x55), tag: KeyTag(0x0F << 120 | 0xA1) };
+    assert_eq!(bytes, value.to_bytes());
+}
+
+/// On some processors a fence for threads does not order stores for devices.
+#[test]
+fn both_sides_of_an_overwrite_are_ordered_for_devices() {
+    let passed = || crate::barrier::tests::CALLS.get();
+    let (entry, before) = (Entry::new(), passed());
+    entry.invalidate();
+    assert_eq!(passed() - before, 1, "before the first byte");
+    entry.publish(KeyTag(1), 2);
+    assert_eq!(passed() - before, 2, "after the last byte");
+}
+
+#[test]
+fn each_step_of_growth_is_ordered_for_devices() {
+    let passed = || crate::barrier::tests::CALLS.get();
+    let (entry, before) = (Entry::new(), passed());
+    entry.invalidate();
+    entry.begin(KeyTag(1), 2);
+    assert_eq!(passed() - before, 2, "before the generation that announces the page");
+    entry.set_ready(1).unwrap();
+    assert_eq!(passed() - before, 3, "after the bytes of a part");
+    entry.finish().unwrap();
+    assert_eq!(passed() - before, 4, "after the last byte");
+}
+
+#[test]
+fn a_cleared_entry_is_a_miss_for_the_page_that_it_held() {
+    let entry = Entry::new();
+    entry.publish(KeyTag(7), 1);
+    let named = entry.snapshot();
+    entry.clear();
+    assert!(matches!(entry.check(named), Err(Miss::Overwriting { .. })));
+}

@@ -1,0 +1,6 @@
+//! The reactor on real sockets.
+
+mod common;
+mod ends;
+mod threads;
+mod traffic;

@@ -1,0 +1,1 @@
+../../../layouts/tests/common/regressions.rs

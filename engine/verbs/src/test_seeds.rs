@@ -1,0 +1,1 @@
+../../core/tests/common/seeds.rs
