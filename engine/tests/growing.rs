@@ -62,7 +62,7 @@ impl<T: ReaderTransport> Layers<T> {
         let memory = memory::leaked(4 * MLA.page_bytes() as usize).unwrap();
         let slots = reader.register(memory).unwrap().collect();
         let page = <Mla as KvLayout>::GEOMETRY;
-        let plan = |layer| Plan::between(&page, &page, Selection::ALL.layers(layer, 1)).unwrap();
+        let plan = |layer| Plan::between(page, page, Selection::ALL.layers(layer, 1)).unwrap();
         let plans = (0..u64::from(LAYERS)).map(|layer| reader.add_plan(&plan(layer)).unwrap()).collect();
         let peer = reader.connect(&publisher.local_addr().into(), &key()).unwrap();
         Self { reader, peer, slots, plans }

@@ -73,7 +73,7 @@ fn without_descriptors_new_connections_end_and_the_others_go_on() {
     let sockets: Vec<_> =
         (0..10).map(|_| socket(AddressFamily::INET, SocketType::STREAM, None).unwrap()).collect();
     let limit = getrlimit(Resource::Nofile);
-    let next = rustix::io::dup(&sockets[0]).unwrap().as_raw_fd() as u64;
+    let next = u64::try_from(rustix::io::dup(&sockets[0]).unwrap().as_raw_fd()).unwrap();
     setrlimit(Resource::Nofile, Rlimit { current: Some(next), maximum: limit.maximum }).unwrap();
     for socket in &sockets {
         connect(socket, &address).unwrap();
