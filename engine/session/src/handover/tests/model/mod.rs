@@ -45,22 +45,22 @@ fn schedules_without_deaths_keep_every_rule() {
     assert!(!all || accepted > 20_000, "only {accepted} parts were read in all schedules");
 }
 
-/// How many of these schedules end with wrong bytes.
-fn caught(broken: Broken) -> usize {
-    (0..400).filter(|&seed| run(seed, Weather::Stormy, broken).0 > 0).count()
+/// Whether a schedule ends with wrong bytes. Some hundred schedules at most are enough today.
+fn caught(broken: Broken) -> bool {
+    (0..5_000).any(|seed| run(seed, Weather::Stormy, broken).0 > 0)
 }
 
 #[test]
 fn an_owner_that_reuses_a_slot_without_invalidating_its_entry_is_caught() {
-    assert!(caught(Broken::ReuseWithoutInvalidation) > 0);
+    assert!(caught(Broken::ReuseWithoutInvalidation));
 }
 
 #[test]
 fn an_owner_that_reuses_slots_before_the_outcome_without_invalidating_is_caught() {
-    assert!(caught(Broken::ReuseBeforeOutcome) > 0);
+    assert!(caught(Broken::ReuseBeforeOutcome));
 }
 
 #[test]
 fn an_owner_that_says_ready_before_the_bytes_are_written_is_caught() {
-    assert!(caught(Broken::ReadyBeforeBytes) > 0);
+    assert!(caught(Broken::ReadyBeforeBytes));
 }
