@@ -13,7 +13,7 @@ pub struct HandoverConfig {
     pub lease: Duration,
     /// How often a reader should renew; at most half of the lease. Default: 5 seconds.
     pub renew_every: Duration,
-    /// Hand-overs at a time; one counts until its outcome has been fetched. Default: 4213.
+    /// Hand-overs at a time; one counts until its outcome has been fetched. Default: 4096.
     pub max_open: u32,
     /// Blocks of one request. Default: 65,536.
     pub max_blocks: u32,
@@ -31,7 +31,7 @@ impl Default for HandoverConfig {
         Self {
             lease: Duration::from_secs(30),
             renew_every: Duration::from_secs(5),
-            max_open: 4213,
+            max_open: 4096,
             max_blocks: 65_536,
             max_waiting: 1024,
             max_unread: 2048,

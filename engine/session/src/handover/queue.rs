@@ -43,6 +43,11 @@ impl Queue {
     pub(super) fn is_empty(&self) -> bool {
         self.by_turn.is_empty()
     }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.by_turn.len().max(self.turns.len())
+    }
 }
 
 /// A queue for each class. The urgent one is served first, and the background in one turn of
@@ -73,6 +78,11 @@ impl ClassQueues {
         }
         self.urgent_turns = if background_waits { self.urgent_turns + 1 } else { 0 };
         self.urgent.pop()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.urgent.len() + self.background.len()
     }
 
     fn of(&mut self, class: Class) -> &mut Queue {

@@ -20,6 +20,12 @@ impl Handovers {
         None
     }
 
+    /// How many hand-overs of all sessions have a turn.
+    #[cfg(test)]
+    pub(in super::super) fn queued_count(&self) -> usize {
+        self.sessions.values().map(|state| state.queues.len()).sum()
+    }
+
     /// The next message to a session's reader; `None` when there is nothing to say now.
     ///
     /// Endings come first. Then hand-overs take turns, a message each: urgent ones first, and the

@@ -143,6 +143,14 @@ fn stopping_ends_everything_and_takers_are_told() {
 }
 
 #[test]
+fn limits_are_those_that_the_docs_name_unless_set() {
+    let HandoverConfig { lease, renew_every, max_open, max_blocks, max_waiting, .. } =
+        HandoverConfig::default();
+    assert_eq!((lease, renew_every), (secs(30), secs(5)));
+    assert_eq!((max_open, max_blocks, max_waiting), (4096, 65_536, 1024));
+}
+
+#[test]
 fn limits_that_cannot_work_are_refused() {
     let lease = |lease, renew_every| HandoverConfig { lease, renew_every, ..HandoverConfig::default() };
     let code = |config| Handovers::new(config).map_err(|error| error.code()).map(drop);

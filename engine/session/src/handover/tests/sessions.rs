@@ -128,6 +128,20 @@ fn a_readers_messages_have_bounds_and_a_direction() {
 }
 
 #[test]
+fn a_session_that_reads_nothing_keeps_no_turns_of_hand_overs_that_have_ended() {
+    let (mut producer, now) = producer();
+    for n in 1..=5000 {
+        let id = producer.open(REQUEST, now).unwrap();
+        producer.append(id, &blocks(0..1, 1)).unwrap();
+        producer.take(A, number(n), REQUEST, URGENT, secs(10), now).unwrap();
+        assert_eq!(producer.queued_count(), 1);
+        producer.give_up(A, number(n), GiveUpReason::ClientGone, now).unwrap();
+        assert_eq!(outcomes(&mut producer).len(), 1);
+    }
+    assert_eq!((producer.queued_count(), said(&mut producer, A, now)), (0, vec![]));
+}
+
+#[test]
 fn a_session_is_announced_once_until_it_has_fetched_all() {
     let (mut producer, now) = producer();
     let id = producer.open(REQUEST, now).unwrap();

@@ -15,7 +15,7 @@ use crate::test_seeds as seeds;
 /// often it accepted any.
 fn run(seed: u64, weather: Weather, broken: Broken) -> (u32, u32) {
     let mut world = World::new(seed, weather, broken);
-    for _ in 0..60 {
+    for _ in 0..50 {
         world.step();
     }
     world.settle();
@@ -26,41 +26,41 @@ fn run(seed: u64, weather: Weather, broken: Broken) -> (u32, u32) {
 #[test]
 fn schedules_with_deaths_and_jumps_keep_every_rule() {
     let mut accepted = 0;
-    let all = seeds::each("schedules_with_deaths_and_jumps_keep_every_rule", 0..6_000, |seed| {
+    let all = seeds::each("schedules_with_deaths_and_jumps_keep_every_rule", 0..5_100, |seed| {
         let (wrong, right) = run(seed, Weather::Stormy, Broken::Nothing);
         assert_eq!(wrong, 0, "bytes of another generation, or of no generation, were accepted");
         accepted += right;
     });
-    assert!(!all || accepted > 6_000, "only {accepted} parts were read in all schedules");
+    assert!(!all || accepted > 10_000, "only {accepted} parts were read in all schedules");
 }
 
 #[test]
 fn schedules_without_deaths_keep_every_rule() {
     let mut accepted = 0;
-    let all = seeds::each("schedules_without_deaths_keep_every_rule", 0..6_000, |seed| {
+    let all = seeds::each("schedules_without_deaths_keep_every_rule", 0..5_100, |seed| {
         let (wrong, right) = run(seed, Weather::Calm, Broken::Nothing);
         assert_eq!(wrong, 0, "bytes of another generation, or of no generation, were accepted");
         accepted += right;
     });
-    assert!(!all || accepted > 12_000, "only {accepted} parts were read in all schedules");
+    assert!(!all || accepted > 20_000, "only {accepted} parts were read in all schedules");
 }
 
-/// How many of these schedules end with wrong bytes.
-fn caught(broken: Broken) -> usize {
-    (0..1000).filter(|&seed| run(seed, Weather::Stormy, broken).0 > 0).count()
+/// Whether a schedule ends with wrong bytes. Some hundred schedules at most are enough today.
+fn caught(broken: Broken) -> bool {
+    (0..5_000).any(|seed| run(seed, Weather::Stormy, broken).0 > 0)
 }
 
 #[test]
 fn an_owner_that_reuses_a_slot_without_invalidating_its_entry_is_caught() {
-    assert!(caught(Broken::ReuseWithoutInvalidation) > 0);
+    assert!(caught(Broken::ReuseWithoutInvalidation));
 }
 
 #[test]
 fn an_owner_that_reuses_slots_before_the_outcome_without_invalidating_is_caught() {
-    assert!(caught(Broken::ReuseBeforeOutcome) > 0);
+    assert!(caught(Broken::ReuseBeforeOutcome));
 }
 
 #[test]
 fn an_owner_that_says_ready_before_the_bytes_are_written_is_caught() {
-    assert!(caught(Broken::ReadyBeforeBytes) > 0);
+    assert!(caught(Broken::ReadyBeforeBytes));
 }

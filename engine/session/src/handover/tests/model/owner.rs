@@ -54,7 +54,7 @@ impl Producer {
     /// One random step of the owner.
     pub(super) fn step(&mut self, rng: &mut SplitMix64, now: Instant) {
         // A reader hears of it some steps later, so the bytes must be late by some steps, too.
-        if rng.up_to(9) == 0 {
+        if !self.late.is_empty() && rng.up_to(9) == 0 {
             self.write_late();
         }
         self.check(now);

@@ -17,6 +17,10 @@ pub(super) enum Weather {
     Stormy,
 }
 
+/// The longest that most messages are under way, and the longest that any is, in milliseconds.
+const DELAY: u64 = 400;
+const MAX_DELAY: u64 = 4000;
+
 pub(super) struct World {
     rng: SplitMix64,
     now: Instant,
@@ -61,7 +65,7 @@ impl World {
         for which in 0..self.readers.len() {
             self.reader_step(which);
             let messages = self.rng.up_to(4) as usize;
-            self.send(which, messages);
+            self.send(which, messages, true);
         }
         if self.weather == Weather::Stormy && self.rng.up_to(15) == 0 {
             let which = self.rng.up_to(1) as usize;
@@ -144,11 +148,12 @@ impl World {
     }
 
     /// Each side fetches up to so many messages; their delays are random, their order stays.
-    fn send(&mut self, which: usize, messages: usize) {
+    fn send(&mut self, which: usize, messages: usize, slow: bool) {
         let Self { rng, now, producer, readers, .. } = self;
         let reader = &mut readers[which];
         let arrival = |last: Option<Instant>, rng: &mut SplitMix64| {
-            let at = *now + Duration::from_millis(rng.up_to(400));
+            let most = if slow && rng.up_to(7) == 0 { MAX_DELAY } else { DELAY };
+            let at = *now + Duration::from_millis(rng.up_to(most));
             last.map_or(at, |last| last.max(at))
         };
         for _ in 0..messages {
@@ -194,18 +199,18 @@ impl World {
         }
     }
 
-    /// Lets the sides talk until neither has anything more to say.
+    /// Lets the sides talk until neither has anything more to say. Between two renewals of both
+    /// readers there is such a time, since no message is slow.
     fn exchange(&mut self) {
         loop {
             for which in 0..self.readers.len() {
-                self.send(which, usize::MAX);
+                self.send(which, usize::MAX, false);
             }
             let silent = |reader: &Puller| reader.to_reader.is_empty() && reader.to_producer.is_empty();
             if self.readers.iter().all(silent) {
                 break;
             }
-            // No delay is longer.
-            self.now += Duration::from_millis(400);
+            self.now += Duration::from_millis(DELAY);
             self.deliver();
             self.producer.check(self.now);
         }
@@ -220,6 +225,7 @@ impl World {
         assert!(self.producer.opened.values().all(|opened| !opened.is_open));
         let handovers = &self.producer.handovers;
         assert_eq!((handovers.open_count(), handovers.waiting_count(), handovers.due()), (0, 0, None));
+        assert_eq!(handovers.queued_count(), 0);
         for reader in &mut self.readers {
             assert_eq!((reader.takings.open_count(), reader.numbers.len()), (0, 0));
             let later = self.now + Duration::from_secs(60);
