@@ -128,7 +128,8 @@ pub enum WriteError {
         /// The slot.
         slot: u32,
         /// The entry's reason.
-        source: GrowError,
+        // A raw name: the text contains the cause, so `source()` must not return it again.
+        r#source: GrowError,
     },
 }
 
@@ -314,8 +315,8 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// No such slot, no page in it, or more parts are ready already. `fill` has not been called
-    /// then.
+    /// No such slot, no page in it, or as many parts or more are ready already. `fill` has not been
+    /// called then.
     pub fn set_ready(
         &mut self,
         slot: u32,
@@ -330,7 +331,8 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// No such slot, or no page in it. `fill` has not been called then.
+    /// No such slot, no page in it, or the whole page is ready already. `fill` has not been called
+    /// then.
     pub fn finish(&mut self, slot: u32, fill: impl FnOnce(&mut [u8])) -> Result<Location, WriteError> {
         self.grow(slot, Ready::WHOLE, fill)
     }

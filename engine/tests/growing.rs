@@ -200,7 +200,15 @@ fn growth_that_cannot_be_is_refused_before_a_byte_is_written() {
     let Location { expected, .. } = publisher.set_ready(0, 3, |_| ()).unwrap();
     let falls = GrowError::Falls { generation: expected.generation, now: Ready(3), to: Ready(2) };
     assert_eq!(refused(publisher.set_ready(0, 2, untouched)), falls);
-    publisher.write(0, KeyTag(1), |_| ()).unwrap();
+    // Bytes of ready parts would be written under a generation that readers have.
+    let already = |now| GrowError::AlreadyReady { generation: expected.generation, now };
+    assert_eq!(refused(publisher.set_ready(0, 3, untouched)), already(Ready(3)));
+    publisher.finish(0, |_| ()).unwrap();
+    assert_eq!(refused(publisher.finish(0, untouched)), already(Ready::WHOLE));
+    let Location { expected, .. } = publisher.write(0, KeyTag(1), |_| ()).unwrap();
+    let error = refused(publisher.finish(0, untouched));
+    let already = GrowError::AlreadyReady { generation: expected.generation, now: Ready::WHOLE };
+    assert_eq!(error, already, "a page that was published whole is not finished again");
     let error = refused(publisher.set_ready(0, 4, untouched));
     assert!(matches!(error, GrowError::Falls { now: Ready::WHOLE, .. }), "{error}");
     publisher.invalidate(0).unwrap();

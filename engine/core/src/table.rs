@@ -140,6 +140,16 @@ pub enum GrowError {
         /// The refused number.
         to: Ready,
     },
+    /// These parts are ready already, so no byte of them may be written.
+    #[error(
+        "ready in generation {generation}: {now} already, and peers may be reading them: write none of their bytes, or invalidate the slot first"
+    )]
+    AlreadyReady {
+        /// The publication.
+        generation: Generation,
+        /// The parts that are ready.
+        now: Ready,
+    },
 }
 
 impl GrowError {
@@ -150,6 +160,7 @@ impl GrowError {
         match self {
             Self::NotPublished(..) => 2065,
             Self::Falls { .. } => 2066,
+            Self::AlreadyReady { .. } => 2067,
         }
     }
 }
@@ -178,6 +189,10 @@ impl Entry {
     /// Publishes the slot's bytes, the whole page, under `tag`, and returns the new generation.
     /// Call it after the last byte has been written. `nonce` is random, fresh each time, and not
     /// known before. The slot has been invalidated before its first byte was written.
+    ///
+    /// # Panics
+    ///
+    /// In a debug build, if the slot has not been invalidated.
     pub fn publish(&self, tag: KeyTag, nonce: u32) -> Generation {
         self.announce(tag, nonce, Ready::WHOLE)
     }
@@ -185,6 +200,10 @@ impl Entry {
     /// Publishes a page of which no part is ready, under `tag`, and returns its generation.
     /// [`set_ready`](Self::set_ready) and [`finish`](Self::finish) make its parts ready. `nonce` is
     /// as in [`publish`](Self::publish). The slot has been invalidated.
+    ///
+    /// # Panics
+    ///
+    /// As [`publish`](Self::publish).
     pub fn begin(&self, tag: KeyTag, nonce: u32) -> Generation {
         self.announce(tag, nonce, Ready::NONE)
     }
@@ -222,14 +241,25 @@ impl Entry {
         self.raise(Ready::WHOLE)
     }
 
-    /// The content of the entry once `to` parts are ready, if they may become ready. Changes
-    /// nothing. So an owner learns of a refusal before it writes bytes.
+    /// The content of the entry once `to` parts are ready, if some of them may be written now.
+    /// Changes nothing. So an owner learns of a refusal before it writes bytes.
     ///
     /// # Errors
     ///
-    /// Those of [`set_ready`](Self::set_ready).
+    /// Those of [`set_ready`](Self::set_ready); or exactly these parts are ready already, and
+    /// nothing of them may be written.
     pub fn may_become(&self, to: Ready) -> Result<EntryValue, GrowError> {
-        let EntryValue { generation, ready: now, tag } = self.snapshot();
+        let now = self.snapshot();
+        let value = Self::raised(now, to)?;
+        if to == now.ready {
+            return Err(GrowError::AlreadyReady { generation: now.generation, now: to });
+        }
+        Ok(value)
+    }
+
+    /// `from` with `to` parts ready.
+    fn raised(from: EntryValue, to: Ready) -> Result<EntryValue, GrowError> {
+        let EntryValue { generation, ready: now, tag } = from;
         if !generation.is_valid() {
             return Err(GrowError::NotPublished(generation));
         }
@@ -240,7 +270,7 @@ impl Entry {
     }
 
     fn raise(&self, to: Ready) -> Result<(), GrowError> {
-        let value = self.may_become(to)?;
+        let value = Self::raised(self.snapshot(), to)?;
         // All bytes stored so far are visible, to peers' NICs too, before the number that says so.
         device_release();
         self.ready.store(value.ready_word().to_le(), Ordering::Release);

@@ -1,6 +1,8 @@
 //! A process without a descriptor for the next connection: those that it has go on.
 
-use std::io::{self, Read as _, Write as _};
+mod echo;
+
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,40 +10,11 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use kvrail_host::listener::Listener;
-use kvrail_host::reactor::{Acceptor, Connection, ConnectionId, Flow, Reactor};
+use kvrail_host::reactor::{Acceptor, Connection, ConnectionId, Reactor};
 use rustix::net::{AddressFamily, SocketType, connect, socket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// Sends back what it receives.
-#[derive(Default)]
-struct Echo(Vec<u8>);
-
-impl Connection for Echo {
-    fn received(&mut self, _: Instant, bytes: &[u8]) -> Flow {
-        self.0.extend_from_slice(bytes);
-        Flow::GoOn
-    }
-
-    fn ended(&mut self, _: Instant, _: Option<io::Error>) {}
-
-    fn fill(&mut self, _: Instant, out: &mut Vec<u8>, _: usize) {
-        out.append(&mut self.0);
-    }
-
-    fn due(&self) -> Instant {
-        Instant::now() + LIMIT
-    }
-
-    fn tick(&mut self, _: Instant) -> Flow {
-        Flow::GoOn
-    }
-
-    fn notified(&mut self, _: Instant) -> Flow {
-        Flow::GoOn
-    }
-}
+use crate::echo::{Echo, LIMIT, works};
 
 struct All(Arc<AtomicUsize>);
 
@@ -50,13 +23,6 @@ impl Acceptor for All {
         self.0.fetch_add(1, Ordering::SeqCst);
         Some(Box::<Echo>::default())
     }
-}
-
-fn works(tcp: &mut TcpStream) {
-    tcp.write_all(b"ask").unwrap();
-    let mut answer = [0; 3];
-    tcp.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"ask");
 }
 
 #[test]

@@ -40,8 +40,14 @@ fn a_page_grows_in_one_generation_and_never_shrinks() {
     assert!(entry.confirms(&named(Ready(3))), "a refusal changes nothing");
     assert!(!entry.confirms(&named(Ready(4))));
     assert_eq!(entry.miss(named(Ready(4))), Miss::NotReady { needed: Ready(4), found: Ready(3) });
+    assert!(entry.may_become(Ready(4)).is_ok());
+    let now = Ready(3);
+    assert_eq!(entry.may_become(now), Err(GrowError::AlreadyReady { generation, now }));
     entry.finish().unwrap();
+    // To say it again is no harm; to write again would be.
     entry.finish().unwrap();
+    let now = Ready::WHOLE;
+    assert_eq!(entry.may_become(now), Err(GrowError::AlreadyReady { generation, now }));
     assert_eq!(entry.snapshot(), named(Ready::WHOLE));
     let (now, to) = (Ready::WHOLE, Ready(4));
     assert_eq!(entry.set_ready(4), Err(GrowError::Falls { generation, now, to }));

@@ -10,7 +10,8 @@ use super::state::{Handover, Handovers, TakingState, count};
 
 impl Handovers {
     /// A session that has something to say since [`next_message`](Self::next_message) gave `None`
-    /// for it. Each such session is given once; its thread fetches messages until there is none.
+    /// for it. Each such session is given once; its thread then calls `next_message` until that
+    /// gives `None`.
     pub fn next_session(&mut self) -> Option<SessionId> {
         while let Some(session) = self.with_messages.pop_front() {
             if self.sessions.contains_key(&session) {

@@ -105,7 +105,7 @@ impl Takings {
         Some(HandoverMessage::Take { number, request, class, wait })
     }
 
-    /// The next event; `None` when there is none. Takings that have events take turns.
+    /// The next event, or `None` if no taking has one. Takings that have events take turns.
     pub fn next_event(&mut self) -> Option<TakingEvent> {
         while let Some(number) = self.events.pop() {
             let Some(taking) = self.open.get_mut(&number) else { continue };
