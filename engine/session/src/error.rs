@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use kvrail_host::secret::RandomError;
 
+use crate::greeting::GreetingError;
+use crate::message::MessageKind;
 use crate::message::{ByeReason, ParseError};
-use crate::offer::OfferedRegionError;
+use crate::pool::PoolError;
 use crate::refusal::Refusal;
-use crate::wire::MessageKind;
 
 /// Why a session could not be made, or ended: the peer, the step and the cause.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +32,7 @@ impl SessionError {
     }
 }
 
-/// A step of an exchange.
+/// A step of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
@@ -39,23 +40,23 @@ pub enum Step {
     Resolving,
     /// Making the connection.
     Connecting,
-    /// Sending a message.
-    Sending(MessageKind),
-    /// Waiting for a message, or checking it.
-    Awaiting(MessageKind),
-    /// The session was established, and no exchange was under way.
-    Idle,
+    /// The handshake that proves the key.
+    Handshake,
+    /// The reader introduces itself, and the producer offers its pools.
+    Offer,
+    /// The session was established.
+    Established,
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Resolving => f.write_str("resolving the name"),
-            Self::Connecting => f.write_str("connecting"),
-            Self::Sending(kind) => write!(f, "sending {kind:?}"),
-            Self::Awaiting(kind) => write!(f, "waiting for {kind:?}"),
-            Self::Idle => f.write_str("in session"),
-        }
+        f.write_str(match self {
+            Self::Resolving => "resolving the name",
+            Self::Connecting => "connecting",
+            Self::Handshake => "in the handshake",
+            Self::Offer => "waiting for the offer",
+            Self::Established => "in session",
+        })
     }
 }
 
@@ -102,25 +103,17 @@ pub enum Cause {
     /// The peer sent bytes that are not a message.
     #[error(transparent)]
     Parse(#[from] ParseError),
+    /// The peer's first bytes are not a greeting of this protocol.
+    #[error(transparent)]
+    Greeting(#[from] GreetingError),
     /// The peer sent a valid message at a point where the protocol does not allow it.
     #[error("the peer sent {got:?} (message kind {}), which is not allowed here: do both sides run the same release?", *.got as u16)]
     Unexpected {
         /// The kind of the message.
         got: MessageKind,
     },
-    /// A message of another kind than the one that is due in the handshake.
-    #[error(
-        "the peer sent no valid {want:?} (message kind {}), but {got:?}: does something else use this port?",
-        *.want as u16
-    )]
-    Instead {
-        /// The kind that was due.
-        want: MessageKind,
-        /// The kind of the message that came.
-        got: MessageKind,
-    },
-    /// A message's MAC is wrong.
-    #[error("the message's MAC is wrong: the message was changed on its way, or replayed")]
+    /// A frame cannot be decrypted.
+    #[error("a message cannot be decrypted: it was changed on its way, replayed, or sent with another key")]
     Forged,
     /// Another connection displaced this one before it had authenticated.
     #[error(
@@ -133,17 +126,17 @@ pub enum Cause {
     /// A message contradicts an earlier one.
     #[error("the peer broke the protocol: {0}")]
     Contradiction(&'static str),
-    /// The regions that the peer offers are not its layout's.
+    /// A pool that the peer offers cannot be one.
     #[error(transparent)]
-    Regions(#[from] OfferedRegionError),
+    Pool(#[from] PoolError),
     /// One of the sides refused the other.
     #[error("{}{refusal}", if *.verified { "" } else { "(not authenticated) " })]
     Refused {
         /// The side that refused.
         by: By,
         /// The reason, as this side sees it.
-        refusal: Box<Refusal>,
-        /// Whether the refusal is certain to come from the peer: its MAC is right. `true` for a
+        refusal: Refusal,
+        /// Whether the refusal is certain to come from the peer: it came encrypted. `true` for a
         /// refusal of this side.
         verified: bool,
     },
@@ -167,15 +160,15 @@ impl Cause {
             Self::Closed => 4074,
             Self::Truncated { .. } => 4075,
             Self::Unexpected { .. } => 4076,
-            Self::Instead { .. } => 4077,
             Self::Forged => 4078,
             Self::SentAway { .. } => 4079,
             Self::Contradiction(_) => 4080,
             Self::Bye(_) => 4081,
             Self::Stopped => 4082,
             Self::Parse(source) => source.code(),
-            Self::Regions(source) => source.code(),
-            Self::Refused { refusal, .. } => refusal.reason.code(),
+            Self::Greeting(source) => source.code(),
+            Self::Pool(source) => source.code(),
+            Self::Refused { refusal, .. } => refusal.code(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroize;
 
@@ -185,6 +185,52 @@ impl PeerKey {
         // HMAC takes keys of any length: this cannot fail, and a key of 32 bytes is used as it is.
         let mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes 32 bytes");
         mac.chain_update(label)
+    }
+}
+
+/// The keys of a process: usually one, two during a rotation, or none.
+///
+/// A producer accepts readers with each of its keys. A reader dials with its first key, and with
+/// the other one where the producer does not know the first.
+#[derive(Clone, Debug)]
+pub struct PeerKeys(std::sync::Arc<[PeerKey]>);
+
+impl PeerKeys {
+    /// One key.
+    #[must_use]
+    pub fn one(key: PeerKey) -> Self {
+        Self([key].into())
+    }
+
+    /// Two keys, during a rotation: `first` is what a reader dials with first.
+    #[must_use]
+    pub fn rotating(first: PeerKey, other: PeerKey) -> Self {
+        Self([first, other].into())
+    }
+
+    /// No key: everyone who reaches the address is served, and nothing tells peers apart. A
+    /// producer without a key serves loopback addresses only, unless
+    /// [`ServerConfig::serve_anyone`](crate::ServerConfig::serve_anyone) is set.
+    #[must_use]
+    pub fn none() -> Self {
+        Self([].into())
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many times a reader dials at most.
+    pub(crate) fn attempts(&self) -> usize {
+        self.0.len().max(1)
+    }
+}
+
+impl From<PeerKey> for PeerKeys {
+    fn from(key: PeerKey) -> Self {
+        Self::one(key)
     }
 }
 

@@ -62,46 +62,49 @@
 //! the oldest is ended.
 
 mod address;
-mod auth;
 pub mod blocks;
-mod client;
+mod channel;
 mod error;
+mod greeting;
 pub mod handover;
-mod handshake;
+mod hello;
 mod key;
 mod lane;
+mod liveness;
 mod message;
 mod name;
 mod offer;
+mod offered;
 mod pairing;
+mod pool;
+mod reader;
 mod refusal;
 mod server;
-mod stream;
-mod wire;
+mod socket;
 
 #[cfg(test)]
 mod test_seeds;
-#[cfg(test)]
-mod tests;
 
 pub use address::{Address, ParseAddressError};
-pub use client::{Hello, Session, connect};
 pub use error::{By, Cause, SessionError, Step};
-pub use key::{KeyError, KeyId, PeerKey};
+pub use greeting::GreetingError;
+pub use key::{KeyError, KeyId, PeerKey, PeerKeys};
 pub use lane::{Attached, LaneAcceptor, LaneDialer, LaneEndError, SessionLaneError};
+pub use liveness::{BEAT, LULL, SILENCE};
 pub use message::{
-    ByeReason, Greeting, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
-    LaneRefusalCode, Message, OfferHead, ParseError, parse,
+    ByeReason, Introduction, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
+    LaneRefusalCode, MESSAGE_REGIONS, Message, MessageKind, OfferHead, ParseError, PoolHead, PoolRegions,
+    parse,
 };
 pub use name::{LayoutName, Name, NameError, NodeName};
 pub use offer::{
-    Epoch, LaneBlob, Layout, MAX_LANES, MAX_REGIONS, Offer, OfferedRegion, OfferedRegionError, RailAddress,
-    RailDescription, RailList, TransportKind,
+    Epoch, LaneBlob, Layout, MAX_LANES, MAX_REGIONS, OfferedRegion, RailAddress, RailDescription, RailList,
+    TransportKind,
 };
 pub use pairing::{NothingInCommon, RailPair, pair};
-pub use refusal::{Both, Reason, Refusal, Role, Versions};
+pub use pool::{MAX_LAYOUTS, MAX_OFFERED_REGIONS, MAX_POOLS, Offer, OfferChange, Pool, PoolError, PoolId};
+pub use reader::{ReaderDescription, Session, SessionEvent};
+pub use refusal::{Both, Refusal, Versions};
 pub use server::{Observer, ProducerDescription, ServeError, Server, ServerConfig, ServerEvent};
-pub use stream::{BEAT, LULL, SILENCE};
-pub use wire::MessageKind;
 
 pub use kvrail_layouts::Fingerprint;

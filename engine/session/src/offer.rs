@@ -1,6 +1,5 @@
 //! The offer of a producer: its layout, its epoch, its rails and its regions.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU64};
 
@@ -28,6 +27,9 @@ pub struct Layout {
     pub name: LayoutName,
     /// The digest of the layout that the two sides compare.
     pub fingerprint: Fingerprint,
+    /// The digest of what all ranks of the layout have in common: where two sides agree in it and
+    /// differ in `fingerprint`, each holds another rank of one layout.
+    pub any_rank: Fingerprint,
     /// Bytes of one page: the sum of its parts.
     pub page_bytes: NonZeroU64,
     /// Parts of a page, each of which lies in a region of its own; 1 for most. An engine that keeps
@@ -49,9 +51,11 @@ impl Layout {
     /// at least one byte.
     pub fn of<L: KvLayout>() -> Result<Self, NameError> {
         let parts = u16::try_from(L::REGIONS).ok().and_then(NonZeroU16::new);
+        let identity = Identity::of_layout::<L>();
         Ok(Self {
             name: LayoutName::new(L::NAME)?,
-            fingerprint: Identity::of_layout::<L>().fingerprint(),
+            fingerprint: identity.fingerprint(),
+            any_rank: identity.fingerprint_of_any_rank(),
             page_bytes: NonZeroU64::new(L::PAGE_BYTES).expect("a page has bytes"),
             parts: parts.expect("a page has 1 to 65,535 regions"),
         })
@@ -60,14 +64,14 @@ impl Layout {
     /// Whether pages of the two are the same bytes, whatever each is called.
     #[must_use]
     pub fn same_bytes(&self, other: &Self) -> bool {
-        let Self { name: _, fingerprint, page_bytes, parts } = *self;
+        let Self { name: _, any_rank: _, fingerprint, page_bytes, parts } = *self;
         (fingerprint, page_bytes, parts) == (other.fingerprint, other.page_bytes, other.parts)
     }
 }
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, fingerprint, page_bytes, parts } = self;
+        let Self { name, fingerprint, page_bytes, parts, any_rank: _ } = self;
         write!(f, "`{name}` ({page_bytes} bytes a page")?;
         if parts.get() > 1 {
             write!(f, " in {parts} parts")?;
@@ -245,161 +249,10 @@ impl OfferedRegion {
     }
 }
 
-/// Why regions cannot be offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OfferedRegionError {
-    /// A region holds a part that the layout does not have.
-    #[error(
-        "region {index} holds part {part} of each page, but the layout has {parts} parts, counted from 0"
-    )]
-    Part {
-        /// Which region.
-        index: usize,
-        /// Its part.
-        part: u16,
-        /// The layout's parts.
-        parts: u16,
-    },
-    /// The same part has two sizes.
-    #[error(
-        "region {index} has {region} bytes of part {part} of each page, but an earlier region has {earlier}"
-    )]
-    PartBytes {
-        /// Which region.
-        index: usize,
-        /// Its part.
-        part: u16,
-        /// Its bytes of each page.
-        region: u64,
-        /// An earlier region's bytes of that part.
-        earlier: u64,
-    },
-    /// The sizes of the parts do not add up to a page.
-    #[error(
-        "the regions hold {present} of {parts} parts, {sum} bytes of each page, but the layout's pages have {layout}"
-    )]
-    Page {
-        /// How many parts the regions hold.
-        present: usize,
-        /// How many parts the layout has.
-        parts: u16,
-        /// The sum of the held parts' bytes.
-        sum: u64,
-        /// Bytes of a page of the layout.
-        layout: u64,
-    },
-    /// There are too many regions.
-    #[error("{count} regions are too many: offer at most {MAX_REGIONS}")]
-    TooMany {
-        /// How many there are.
-        count: usize,
-    },
-}
-
-impl OfferedRegionError {
-    /// A number that never changes its meaning (docs/errors.md).
-    #[must_use]
-    pub const fn code(&self) -> u32 {
-        match self {
-            Self::Part { .. } => 4050,
-            Self::PartBytes { .. } => 4051,
-            Self::Page { .. } => 4052,
-            Self::TooMany { .. } => 4053,
-        }
-    }
-}
-
-/// Checks that regions can be the layout's: they are not too many, each part has one size, and the
-/// sizes add up to a page if all parts are there, to less otherwise.
-pub(crate) fn check_regions(layout: &Layout, regions: &[OfferedRegion]) -> Result<(), OfferedRegionError> {
-    if regions.len() > MAX_REGIONS {
-        return Err(OfferedRegionError::TooMany { count: regions.len() });
-    }
-    let (bytes, parts) = (layout.page_bytes.get(), layout.parts.get());
-    // No more entries than regions.
-    let mut sizes = BTreeMap::new();
-    for (index, &OfferedRegion { offer, part }) in regions.iter().enumerate() {
-        if part >= parts {
-            return Err(OfferedRegionError::Part { index, part, parts });
-        }
-        let region = offer.page_bytes;
-        let earlier = *sizes.entry(part).or_insert(region);
-        if earlier != region {
-            return Err(OfferedRegionError::PartBytes { index, part, region, earlier });
-        }
-    }
-    // 1024 sizes below 2^32.
-    let sum = sizes.values().sum::<u64>();
-    let present = sizes.len();
-    let fits = if present == usize::from(parts) { sum == bytes } else { sum < bytes };
-    if fits { Ok(()) } else { Err(OfferedRegionError::Page { present, parts, sum, layout: bytes }) }
-}
-
-/// A producer's offer. It has been checked: the regions can hold the layout's pages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer {
-    /// The producer's layout, which has the same bytes as the reader's and perhaps another name.
-    pub layout: Layout,
-    /// The producer's epoch.
-    pub epoch: Epoch,
-    /// Its rails. A region's keys are in the order of the rails.
-    pub rails: RailList,
-    /// Its regions, at most [`MAX_REGIONS`].
-    pub regions: Vec<OfferedRegion>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvrail_core::id::MAX_RAILS;
     use kvrail_layouts::catalogue::VllmFp8DsMla;
-
-    fn layout(page_bytes: u64, parts: u16) -> Layout {
-        Layout {
-            name: "test".parse().unwrap(),
-            fingerprint: Fingerprint::from_bytes([0; 16]),
-            page_bytes: NonZeroU64::new(page_bytes).unwrap(),
-            parts: NonZeroU16::new(parts).unwrap(),
-        }
-    }
-
-    fn region(part: u16, page_bytes: u64) -> OfferedRegion {
-        let offer = RegionOffer {
-            base: 0,
-            page_bytes,
-            stride: page_bytes,
-            slots: 1,
-            keys: [0; MAX_RAILS],
-            table: None,
-        };
-        OfferedRegion::new(offer).unwrap().of_part(part)
-    }
-
-    #[test]
-    fn parts_add_up_to_a_page() {
-        let check = |parts, regions: &[(u16, u64)]| {
-            let regions: Vec<_> = regions.iter().map(|&(part, bytes)| region(part, bytes)).collect();
-            check_regions(&layout(100, parts), &regions)
-        };
-        assert_eq!(check(1, &[(0, 100), (0, 100)]), Ok(()));
-        assert_eq!(check(1, &[]), Ok(()));
-        // Two pools, of which the second has not published all its parts yet.
-        assert_eq!(check(3, &[(0, 40), (2, 20), (1, 40), (0, 40)]), Ok(()));
-        assert_eq!(check(3, &[(2, 20)]), Ok(()));
-        let page = |present, parts, sum| Err(OfferedRegionError::Page { present, parts, sum, layout: 100 });
-        assert_eq!(check(1, &[(0, 99)]), page(1, 1, 99));
-        assert_eq!(check(2, &[(0, 100)]), page(1, 2, 100));
-        assert_eq!(check(2, &[(0, 50), (1, 51)]), page(2, 2, 101));
-        assert_eq!(
-            check(2, &[(0, 50), (2, 50)]),
-            Err(OfferedRegionError::Part { index: 1, part: 2, parts: 2 })
-        );
-        assert_eq!(
-            check(2, &[(1, 50), (0, 50), (1, 49)]),
-            Err(OfferedRegionError::PartBytes { index: 2, part: 1, region: 49, earlier: 50 })
-        );
-    }
 
     #[test]
     fn a_declared_layout_gives_its_name_bytes_and_fingerprint() {

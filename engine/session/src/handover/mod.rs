@@ -85,6 +85,7 @@ pub use self::producer::{EndedHandover, HandoverOutcome, Handovers};
 pub use self::reader::{TakingEvent, Takings};
 pub use self::types::{
     Block, EndReason, GiveUpReason, HandoverMessage, HandoverNumber, MAX_LEASE, MAX_MESSAGE_BLOCKS,
-    MAX_MESSAGE_RENEWALS, MAX_WAIT, MIN_RENEW_EVERY, PoolId, RequestId, WHOLE_PAGE,
+    MAX_MESSAGE_RENEWALS, MAX_WAIT, MIN_RENEW_EVERY, RequestId, WHOLE_PAGE,
 };
+pub use crate::pool::PoolId;
 pub use kvrail_core::batch::Class;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use kvrail_core::batch::Class;
 use kvrail_core::table::EntryValue;
 
+use crate::pool::PoolId;
+
 /// The most blocks that one [`HandoverMessage::Blocks`] carries.
 pub const MAX_MESSAGE_BLOCKS: usize = 1024;
 /// The most numbers that one [`HandoverMessage::Renew`] carries.
@@ -35,10 +37,6 @@ impl fmt::Display for RequestId {
         write!(f, "{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", n >> 48 & 0xFFFF, n & 0xFFFF_FFFF_FFFF)
     }
 }
-
-/// A pool of the producer. The producer numbers its pools and uses no number twice in one epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PoolId(pub u32);
 
 /// A hand-over in one session. The reader chooses the number; the numbers of a session rise, so
 /// that both sides can tell a number that was used from one that was not.

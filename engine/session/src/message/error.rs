@@ -2,8 +2,8 @@
 
 use kvrail_core::remote::OfferError;
 
+use super::types::MessageKind;
 use crate::name::NameError;
-use crate::wire::MessageKind;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,12 +24,6 @@ pub enum ParseError {
         got: usize,
         /// How many it takes.
         want: usize,
-    },
-    /// The bytes are of another protocol.
-    #[error("the stream begins with {got:02x?} instead of kvrail's magic: something else uses this port")]
-    Magic {
-        /// The first eight bytes.
-        got: [u8; 8],
     },
     /// A kind that this version does not know.
     #[error("message kind {got} is not known: run the same release on both sides")]
@@ -112,7 +106,6 @@ impl ParseError {
         match self {
             Self::Short { .. } => 4000,
             Self::Long { .. } => 4001,
-            Self::Magic { .. } => 4002,
             Self::UnknownKind { .. } => 4003,
             Self::Version { .. } => 4004,
             Self::Size { .. } => 4005,

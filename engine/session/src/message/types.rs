@@ -2,137 +2,144 @@
 
 use std::num::NonZeroU32;
 
-use heapless::Vec;
 use kvrail_core::id::RailIndex;
 
-use crate::key::KeyId;
+use crate::handover::HandoverMessage;
 use crate::name::NodeName;
 use crate::offer::{Epoch, LaneBlob, Layout, MAX_LANES, OfferedRegion, RailList};
-use crate::refusal::{Refusal, Role, Versions};
-use crate::wire::{MessageKind, REGIONS};
+use crate::pool::PoolId;
+use crate::refusal::Refusal;
 
-/// A message. [`parse`](crate::parse) makes it from bytes, and does not check its MAC.
+/// Regions in one message.
+pub const MESSAGE_REGIONS: usize = 64;
+
+/// The kind of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
+#[non_exhaustive]
+pub enum MessageKind {
+    /// The reader's first message: its name and the layouts that it knows.
+    Introduction = 16,
+    /// The producer's first message: its name, epoch and rails. Pools follow.
+    Offer = 17,
+    /// A pool of the producer. Its regions follow.
+    Pool = 18,
+    /// Some of a pool's regions.
+    Regions = 19,
+    /// The layout of a pool that the reader does not know.
+    Unknown = 20,
+    /// The end of the first offer. Later changes use the three kinds above, and the next.
+    Offered = 21,
+    /// A pool has gone.
+    Gone = 22,
+    /// A refusal with its reason, before the session is established.
+    Refused = 24,
+    /// The reader's requests for lanes.
+    Lanes = 32,
+    /// The producer's ends of requested lanes, ready to receive.
+    LanesReady = 33,
+    /// The reader gives lanes back.
+    Release = 34,
+    /// A side closes the session.
+    Bye = 48,
+    /// The sender's process is alive.
+    Alive = 49,
+    /// [`HandoverMessage::Take`].
+    Take = 64,
+    /// [`HandoverMessage::Renew`].
+    Renew = 65,
+    /// [`HandoverMessage::Done`].
+    Done = 66,
+    /// [`HandoverMessage::GiveUp`].
+    GiveUp = 67,
+    /// [`HandoverMessage::Taken`].
+    Taken = 72,
+    /// [`HandoverMessage::Blocks`].
+    Blocks = 73,
+    /// [`HandoverMessage::Ready`].
+    Ready = 74,
+    /// [`HandoverMessage::Complete`].
+    Complete = 75,
+    /// [`HandoverMessage::Ended`].
+    Ended = 76,
+}
+
+/// A message. [`parse`](super::parse) makes it from bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "one at a time, on its way to or from the wire, where it is as long"
-)]
 #[non_exhaustive]
 pub enum Message {
     /// The reader's first message.
-    Hello(Greeting),
-    /// The producer's first message, with the version that it chose.
-    Challenge(Greeting, u16),
-    /// A refusal, as the recipient sees it.
-    Refused(Box<Refusal>),
-    /// The reader's layout.
-    Propose(Layout),
-    /// The producer's layout, epoch and rails.
+    Introduction(Introduction),
+    /// The producer's first message.
     Offer(OfferHead),
-    /// Some of the producer's regions.
-    Regions {
-        /// The place of the first of these regions in the producer's list.
-        first: u32,
-        /// The regions.
-        regions: Vec<OfferedRegion, REGIONS>,
-    },
+    /// A pool, whose regions follow.
+    Pool(PoolHead),
+    /// Some of a pool's regions.
+    Regions(PoolRegions),
+    /// The layout of a pool that the reader does not know.
+    Unknown(Layout),
+    /// The end of the first offer.
+    Offered,
+    /// A pool has gone.
+    Gone(PoolId),
+    /// A refusal, as the recipient sees it.
+    Refused(Refusal),
     /// The reader's requests for lanes.
     Lanes(LaneAsks),
     /// The producer's ends of requested lanes.
     LanesReady(LaneAnswers),
-    /// The reader gives lanes back.
-    Release(Vec<LaneNumber, MAX_LANES>),
+    /// The reader gives lanes back, at most [`MAX_LANES`].
+    Release(Vec<LaneNumber>),
     /// A side closes the session.
     Bye(ByeReason),
     /// The sender's process is alive.
     Alive,
+    /// A part of a hand-over.
+    Handover(HandoverMessage),
+    /// A message of a kind that this version does not know and may pass over: its number.
+    PassedOver(u16),
 }
 
-impl Message {
-    /// Its kind.
-    #[must_use]
-    pub const fn kind(&self) -> MessageKind {
-        match self {
-            Self::Hello(_) => MessageKind::Hello,
-            Self::Challenge(..) => MessageKind::Challenge,
-            Self::Refused(_) => MessageKind::Refused,
-            Self::Propose(_) => MessageKind::Propose,
-            Self::Offer(_) => MessageKind::Offer,
-            Self::Regions { .. } => MessageKind::Regions,
-            Self::Lanes(_) => MessageKind::Lanes,
-            Self::LanesReady(_) => MessageKind::LanesReady,
-            Self::Release(_) => MessageKind::Release,
-            Self::Bye(_) => MessageKind::Bye,
-            Self::Alive => MessageKind::Alive,
-        }
-    }
-}
-
-/// A message of one kind, for a step of the handshake that takes no other.
-pub(crate) trait FromMessage: Sized {
-    /// The kind that is awaited.
-    const KIND: MessageKind;
-
-    /// The content of `message`, or the kind that it has instead.
-    fn from_message(message: Message) -> Result<Self, MessageKind>;
-}
-
-macro_rules! from_message {
-    ($($type:ident($kind:ident): $pattern:pat => $value:expr,)*) => {$(
-        impl FromMessage for $type {
-            const KIND: MessageKind = MessageKind::$kind;
-
-            fn from_message(message: Message) -> Result<Self, MessageKind> {
-                match message {
-                    $pattern => Ok($value),
-                    other => Err(other.kind()),
-                }
-            }
-        }
-    )*};
-}
-
-/// [`Message::Hello`].
-pub(crate) struct Hello(pub(crate) Greeting);
-/// [`Message::Challenge`].
-pub(crate) struct Challenge(pub(crate) Greeting, pub(crate) u16);
-/// [`Message::Regions`].
-pub(crate) struct Regions(pub(crate) u32, pub(crate) Vec<OfferedRegion, REGIONS>);
-
-from_message! {
-    Hello(Hello): Message::Hello(greeting) => Self(greeting),
-    Challenge(Challenge): Message::Challenge(greeting, chosen) => Self(greeting, chosen),
-    Layout(Propose): Message::Propose(layout) => layout,
-    OfferHead(Offer): Message::Offer(head) => head,
-    Regions(Regions): Message::Regions { first, regions } => Self(first, regions),
-}
-
-/// The content of a side's first message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Greeting {
-    /// The protocol versions that it speaks.
-    pub versions: Versions,
-    /// Its role.
-    pub role: Role,
-    /// The id of its key.
-    pub key_id: KeyId,
-    /// 32 random bytes, never used before.
-    pub nonce: [u8; 32],
+/// How a reader introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introduction {
     /// Its name.
     pub node: NodeName,
+    /// The layouts that it knows, at most [`MAX_LAYOUTS`](crate::MAX_LAYOUTS).
+    pub layouts: Vec<Layout>,
 }
 
-/// An offer without its regions.
+/// An offer without its pools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferHead {
-    /// The producer's layout.
-    pub layout: Layout,
+    /// The producer's name.
+    pub node: NodeName,
     /// The producer's epoch.
     pub epoch: Epoch,
-    /// How many regions follow, at most [`MAX_REGIONS`](crate::MAX_REGIONS).
-    pub regions: u32,
     /// Its rails.
     pub rails: RailList,
+}
+
+/// A pool without its regions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolHead {
+    /// Its number.
+    pub id: PoolId,
+    /// The layout of its pages.
+    pub layout: Layout,
+    /// How many regions follow, at most [`MAX_REGIONS`](crate::MAX_REGIONS).
+    pub regions: u32,
+}
+
+/// Some of a pool's regions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolRegions {
+    /// The pool, whose [`PoolHead`] was the last message before the first regions.
+    pub pool: PoolId,
+    /// The place of the first of these regions in the pool's list.
+    pub first: u32,
+    /// 1 to [`MESSAGE_REGIONS`].
+    pub regions: Vec<OfferedRegion>,
 }
 
 /// The number of a lane in its session; the reader counts lanes from 1.
@@ -145,7 +152,7 @@ pub struct LaneAsks {
     /// Which exchange of the session this is, counted from 1. The answer repeats it.
     pub exchange: u32,
     /// The requests.
-    pub lanes: Vec<LaneAsk, MAX_LANES>,
+    pub lanes: heapless::Vec<LaneAsk, MAX_LANES>,
 }
 
 /// A request for one lane.
@@ -168,7 +175,7 @@ pub struct LaneAnswers {
     /// Which exchange this answers.
     pub exchange: u32,
     /// The answers.
-    pub lanes: Vec<LaneAnswer, MAX_LANES>,
+    pub lanes: heapless::Vec<LaneAnswer, MAX_LANES>,
 }
 
 /// The answer for one lane.
@@ -275,6 +282,8 @@ pub enum ByeReason {
     Stopping,
     /// The other side broke the protocol.
     Protocol,
+    /// No pool of the producer has a layout that the reader knows.
+    NoPool,
     /// A reason that this version does not know.
     Other(u16),
 }
@@ -287,6 +296,7 @@ impl ByeReason {
             1 => Self::Finished,
             2 => Self::Stopping,
             3 => Self::Protocol,
+            4 => Self::NoPool,
             other => Self::Other(other),
         }
     }
@@ -298,6 +308,7 @@ impl ByeReason {
             Self::Finished => 1,
             Self::Stopping => 2,
             Self::Protocol => 3,
+            Self::NoPool => 4,
             Self::Other(code) => code,
         }
     }
@@ -309,6 +320,7 @@ impl std::fmt::Display for ByeReason {
             Self::Finished => f.write_str("it is done"),
             Self::Stopping => f.write_str("it is stopping"),
             Self::Protocol => f.write_str("this side broke the protocol"),
+            Self::NoPool => f.write_str("no pool of the producer has a layout that the reader knows"),
             Self::Other(code) => write!(f, "reason {code}, which this version does not know"),
         }
     }

@@ -1,0 +1,5 @@
+//! The reader's side.
+
+mod session;
+
+pub use session::{ReaderDescription, Session, SessionEvent};

@@ -1,0 +1,1 @@
+//! Sockets of sessions: how a reader's connection is made.
