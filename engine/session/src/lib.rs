@@ -97,8 +97,8 @@ pub use lane::{Attached, LaneAcceptor, LaneDialer, LaneEndError, SessionLaneErro
 pub use liveness::{BEAT, LULL, SILENCE};
 pub use message::{
     ByeReason, Introduction, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
-    LaneRefusalCode, MESSAGE_REGIONS, Message, MessageKind, OfferHead, ParseError, PoolHead, PoolRegions,
-    parse,
+    LaneRefusalCode, MESSAGE_REGIONS, Message, MessageField, MessageKind, OfferHead, ParseError, PoolHead,
+    PoolRegions, parse,
 };
 pub use name::{LayoutName, Name, NameError, NodeName};
 pub use offer::{
