@@ -85,13 +85,6 @@ impl Dialling {
     }
 }
 
-impl Dialling {
-    /// Bytes of a greeting that is not whole yet: `(got, want)`, `want` as far as known.
-    pub(crate) fn partial(&self) -> Option<(usize, usize)> {
-        todo!()
-    }
-}
-
 /// The producer's side of a handshake.
 pub(crate) struct Answering {
     greeting: GreetingBytes,
