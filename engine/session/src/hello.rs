@@ -49,6 +49,11 @@ impl Answering {
         let _ = (keys, bytes, out);
         todo!()
     }
+
+    /// Bytes of a greeting that is not whole yet: `(got, want)`; `None` if none has come.
+    pub(crate) fn partial(&self) -> Option<(usize, usize)> {
+        todo!()
+    }
 }
 
 /// A refusal in clear, for a peer whose greeting has not been answered yet. `keys` names this
