@@ -84,7 +84,7 @@ fn bytes_that_are_no_message_end_the_session() {
     rig.producer.channel().seal(&[16, 0, 0], &mut frame).unwrap();
     rig.bytes(&frame);
     let why = rig.ended();
-    assert!(matches!(why.cause, Cause::Parse(ParseError::NoHeader { .. })), "{why}");
+    assert!(matches!(why.cause, Cause::Parse(ParseError::Header { .. })), "{why}");
     assert_eq!(rig.heard(), [Message::Bye(ByeReason::Protocol)]);
 }
 
