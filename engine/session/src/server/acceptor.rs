@@ -10,9 +10,10 @@ use kvrail_host::reactor::{Acceptor, Connection, ConnectionId};
 
 use super::config::ServerEvent;
 use super::connection::{ReaderConnection, TurnedAway};
-use super::handshake::{Admission, LastWords};
+use super::handshake::Admission;
 use super::shared::{Permit, Registration};
 use super::shop::LaneShop;
+use crate::hello::refuse;
 use crate::lane::LaneAcceptor;
 use crate::refusal::Refusal;
 
@@ -44,8 +45,9 @@ impl<A: LaneAcceptor> ReaderAcceptor<A> {
         let (shared, limit) = (&self.shop.shared, self.handshakes.limit());
         shared.report(ServerEvent::TurnedAway { peer, max_handshakes: limit });
         let permit = Permit::new(&self.turned_away, TURNED_AWAY)?;
-        let words = LastWords::refusal(&shared.keys, Refusal::TooManyHandshakes { limit: limit as u64 });
-        Some(Box::new(TurnedAway::new(words, permit, Instant::now())))
+        let mut refusal = Vec::new();
+        refuse(&shared.keys, Refusal::TooManyHandshakes { limit: limit as u64 }, &mut refusal);
+        Some(Box::new(TurnedAway::new(refusal, permit, Instant::now())))
     }
 }
 

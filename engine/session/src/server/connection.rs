@@ -8,7 +8,7 @@ use std::time::Instant;
 use kvrail_host::reactor::{Connection, Flow};
 
 use super::config::ServerEvent;
-use super::handshake::{Admission, Handshake, LastWords};
+use super::handshake::{Admission, Handshake};
 use super::session::Established;
 use super::shared::{Permit, Registration, SessionCount};
 use super::shop::{LaneShop, SessionRecord};
@@ -37,16 +37,16 @@ enum Phase<A: LaneAcceptor> {
 /// The connection has ended.
 struct Over {
     /// What the peer has not been told yet.
-    words: LastWords,
+    unsent: Vec<u8>,
     flow: Flow,
     /// It ended then.
     since: Instant,
 }
 
 impl Over {
-    fn new(words: LastWords, finishes: bool, now: Instant) -> Self {
+    const fn new(unsent: Vec<u8>, finishes: bool, now: Instant) -> Self {
         let flow = if finishes { Flow::Finish { linger: LINGER } } else { Flow::Close };
-        Self { words, flow, since: now }
+        Self { unsent, flow, since: now }
     }
 }
 
@@ -109,7 +109,7 @@ impl<A: LaneAcceptor> ReaderConnection<A> {
             let refusal = Refusal::TooManySessions { limit: shared.config.max_sessions as u64 };
             return Err(Cause::Refused { by: By::Us, refusal, verified: true });
         };
-        let over = Phase::Over(Over::new(LastWords::Nothing, false, now));
+        let over = Phase::Over(Over::new(Vec::new(), false, now));
         let Phase::Handshake(handshake) = std::mem::replace(&mut self.phase, over) else { return Ok(()) };
         let Some(channel) = handshake.into_channel() else { return Ok(()) };
         let (number, reader) = (shared.next_session_number(), introduction.node);
@@ -124,21 +124,23 @@ impl<A: LaneAcceptor> ReaderConnection<A> {
 
     /// Ends the connection, and reports why.
     fn end(&mut self, now: Instant, cause: Cause) {
-        let silent = matches!(cause, Cause::Io(_) | Cause::Closed | Cause::Truncated { .. });
-        let over = Phase::Over(Over::new(LastWords::Nothing, false, now));
+        // Where the peer has gone, it waits for nothing.
+        let gone = matches!(cause, Cause::Io(_) | Cause::Closed | Cause::Truncated { .. });
+        let bye = matches!(cause, Cause::Bye(_));
+        let mut unsent = Vec::new();
+        let over = Phase::Over(Over::new(Vec::new(), false, now));
         match std::mem::replace(&mut self.phase, over) {
             Phase::Handshake(handshake) => {
                 let (shared, step) = (&self.shop.shared, handshake.step());
-                let words = handshake.last_words(&shared.keys, &cause);
-                self.phase = Phase::Over(Over::new(words, !silent, now));
+                handshake.end(&shared.keys, &cause, &mut unsent);
+                self.phase = Phase::Over(Over::new(unsent, !gone, now));
                 let why = SessionError { peer: self.peer.to_string(), step, cause };
                 shared.report(ServerEvent::Failed { peer: self.peer, why });
             }
             Phase::Established(session) => {
-                let bye = matches!(cause, Cause::Bye(_));
-                let words = session.end(cause);
-                let finishes = bye || words.are_some();
-                self.phase = Phase::Over(Over::new(words, finishes, now));
+                session.end(cause, &mut unsent);
+                let finishes = bye || !unsent.is_empty();
+                self.phase = Phase::Over(Over::new(unsent, finishes, now));
             }
             over @ Phase::Over(_) => self.phase = over,
         }
@@ -183,7 +185,7 @@ impl<A: LaneAcceptor> Connection for ReaderConnection<A> {
             }
             Phase::Established(session) => session.fill(now, out),
             Phase::Over(over) => {
-                over.words.fill(out);
+                out.append(&mut std::mem::take(&mut over.unsent));
                 Ok(())
             }
         };
@@ -231,14 +233,15 @@ impl<A: LaneAcceptor> Connection for ReaderConnection<A> {
 
 /// A connection that is told why it is turned away, and ends.
 pub(super) struct TurnedAway {
-    words: LastWords,
+    unsent: Vec<u8>,
     since: Instant,
     _permit: Permit,
 }
 
 impl TurnedAway {
-    pub(super) const fn new(words: LastWords, permit: Permit, now: Instant) -> Self {
-        Self { words, since: now, _permit: permit }
+    /// A connection whose peer is told `refusal`, as bytes.
+    pub(super) const fn new(refusal: Vec<u8>, permit: Permit, now: Instant) -> Self {
+        Self { unsent: refusal, since: now, _permit: permit }
     }
 }
 
@@ -250,7 +253,7 @@ impl Connection for TurnedAway {
     fn ended(&mut self, _: Instant, _: Option<io::Error>) {}
 
     fn fill(&mut self, _: Instant, out: &mut Vec<u8>, _: usize) {
-        self.words.fill(out);
+        out.append(&mut std::mem::take(&mut self.unsent));
     }
 
     fn due(&self) -> Instant {

@@ -18,15 +18,6 @@ pub(super) struct Admission {
     pub(super) _permit: Permit,
 }
 
-/// What a connection says at its end.
-pub(super) enum LastWords {
-    Nothing,
-    /// In clear, or sealed already.
-    Bytes(Vec<u8>),
-    /// After the bytes, a message through the channel.
-    Message(Vec<u8>, Box<Channel>, Message),
-}
-
 /// The handshake with one reader. Nothing is told and nothing is promised before the first frame
 /// has been opened: a greeting alone can be a replay.
 pub(super) struct Handshake {
@@ -118,8 +109,10 @@ impl Handshake {
         }
     }
 
-    /// What the peer is told where the handshake ends for `cause`.
-    pub(super) fn last_words(self, keys: &PeerKeys, cause: &Cause) -> LastWords {
+    /// Appends what the peer is told where the handshake ends for `cause`.
+    pub(super) fn end(mut self, keys: &PeerKeys, cause: &Cause, out: &mut Vec<u8>) {
+        let answered = !self.unsent.is_empty();
+        out.append(&mut self.unsent);
         let refusal = match cause {
             Cause::Refused { by: By::Us, refusal, .. } => *refusal,
             Cause::SentAway { limit } => Refusal::TooManyHandshakes { limit: *limit as u64 },
@@ -127,19 +120,13 @@ impl Handshake {
             Cause::Parse(_) | Cause::Unexpected { .. } | Cause::Contradiction(_) => {
                 Refusal::Malformed { kind: self.kind }
             }
-            _ => return LastWords::of(self.unsent),
+            _ => return,
         };
         match self.progress {
-            // What the greeting's answer is, it has appended.
-            Progress::Greeting(_) if !self.unsent.is_empty() => LastWords::of(self.unsent),
-            Progress::Greeting(_) => {
-                let mut bytes = Vec::new();
-                refuse(keys, refusal, &mut bytes);
-                LastWords::of(bytes)
-            }
-            Progress::Introduction(channel) => {
-                LastWords::Message(self.unsent, channel, Message::Refused(refusal))
-            }
+            // The answer to the greeting is a refusal already.
+            Progress::Greeting(_) if answered => {}
+            Progress::Greeting(_) => refuse(keys, refusal, out),
+            Progress::Introduction(mut channel) => seal(&mut channel, &Message::Refused(refusal), out),
         }
     }
 
@@ -167,34 +154,10 @@ impl Handshake {
     }
 }
 
-impl LastWords {
-    fn of(bytes: Vec<u8>) -> Self {
-        if bytes.is_empty() { Self::Nothing } else { Self::Bytes(bytes) }
-    }
-
-    /// A refusal in clear, for a peer whose greeting has not been read.
-    pub(super) fn refusal(keys: &PeerKeys, refusal: Refusal) -> Self {
-        let mut bytes = Vec::new();
-        refuse(keys, refusal, &mut bytes);
-        Self::Bytes(bytes)
-    }
-
-    pub(super) const fn are_some(&self) -> bool {
-        !matches!(self, Self::Nothing)
-    }
-
-    /// Appends what is to be sent next.
-    pub(super) fn fill(&mut self, out: &mut Vec<u8>) {
-        match std::mem::replace(self, Self::Nothing) {
-            Self::Nothing => {}
-            Self::Bytes(bytes) => out.extend_from_slice(&bytes),
-            Self::Message(bytes, mut channel, message) => {
-                out.extend_from_slice(&bytes);
-                let mut plain = Vec::new();
-                message.encode(&mut plain);
-                // Fails after 2^64 frames; then the peer sees the end of the connection alone.
-                let _ = channel.seal(&plain, out);
-            }
-        }
-    }
+/// Appends a message after which the connection ends.
+pub(super) fn seal(channel: &mut Channel, message: &Message, out: &mut Vec<u8>) {
+    let mut plain = Vec::new();
+    message.encode(&mut plain);
+    // Fails after 2^64 frames; then the peer sees the end of the connection alone.
+    let _ = channel.seal(&plain, out);
 }

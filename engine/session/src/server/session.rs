@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use kvrail_host::reactor::ConnectionId;
 
-use super::handshake::LastWords;
+use super::handshake::seal;
 use super::lanes::Lanes;
 use super::pools::Announcer;
 use super::shared::Shared;
@@ -89,7 +89,7 @@ impl<A: LaneAcceptor> Established<A> {
 
     /// Takes in a message of a hand-over. This is the place where they will go to the hand-overs of
     /// the session; those that the session sends will come from [`next_message`](Self::next_message).
-    #[expect(clippy::unused_self, clippy::needless_pass_by_value, reason = "hand-overs will need both")]
+    #[expect(clippy::unused_self, reason = "hand-overs will be a part of the session")]
     fn handover(&mut self, message: HandoverMessage) -> Result<(), Cause> {
         Err(unexpected(&Message::Handover(message)))
     }
@@ -167,18 +167,18 @@ impl<A: LaneAcceptor> Established<A> {
         self.channel.partial().map_or(Cause::Closed, |(got, want)| Cause::Truncated { got, want })
     }
 
-    /// Ends the session, and returns what the reader is told. The end is reported when all lanes
-    /// are freed.
-    pub(super) fn end(self, cause: Cause) -> LastWords {
+    /// Ends the session, and appends what the reader is told. The end is reported when all lanes are
+    /// freed.
+    pub(super) fn end(mut self, cause: Cause, out: &mut Vec<u8>) {
         let bye = match &cause {
             Cause::Stopped => Some(ByeReason::Stopping),
             Cause::Parse(_) | Cause::Unexpected { .. } | Cause::Forged => Some(ByeReason::Protocol),
             _ => None,
         };
         self.lanes.end(cause);
-        match bye {
-            Some(reason) => LastWords::Message(self.unsent, self.channel, Message::Bye(reason)),
-            None => LastWords::Nothing,
+        if let Some(reason) = bye {
+            out.append(&mut self.unsent);
+            seal(&mut self.channel, &Message::Bye(reason), out);
         }
     }
 }
