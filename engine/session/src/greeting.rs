@@ -380,3 +380,6 @@ impl GreetingBytes {
         (self.got > 0).then_some((self.got, want))
     }
 }
+
+#[cfg(test)]
+mod tests;

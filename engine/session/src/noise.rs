@@ -113,3 +113,24 @@ impl Transport {
         self.0.read_message(sealed, message).map(drop).map_err(|_| Cause::Forged)
     }
 }
+
+/// Handshakes whose keys are not random, so that their bytes are known.
+#[cfg(test)]
+pub(crate) mod fixed {
+    use super::*;
+
+    /// An initiator whose private key for the connection is `private`.
+    pub(crate) fn initiator(psk: &Psk, prologue: &[u8; HEAD_BYTES], private: &[u8; 32]) -> Initiator {
+        Initiator::build(builder(psk, prologue).fixed_ephemeral_key_for_testing_only(private))
+    }
+
+    /// A responder whose private key for the connection is `private`.
+    pub(crate) fn responder(
+        psk: &Psk,
+        prologue: &[u8; HEAD_BYTES],
+        message: &[u8; HELLO_REST],
+        private: &[u8; 32],
+    ) -> Result<Responder, Cause> {
+        Responder::open(builder(psk, prologue).fixed_ephemeral_key_for_testing_only(private), message)
+    }
+}
