@@ -2,15 +2,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::key::{PeerKey, PeerKeys};
-use crate::noise::{Initiator, Responder};
+use crate::noise::{NoiseProducer, NoiseReader};
 
 /// Both ends of a channel.
 fn ends() -> (Channel, Channel) {
     let (_, psk) = PeerKeys::one(PeerKey::from_bytes([1; 32])).attempt(0);
-    let mut initiator = Initiator::new(&psk, &[0; 32]);
-    let responder = Responder::read(&psk, &[0; 32], &initiator.write().unwrap()).unwrap();
-    let (message, there) = responder.write(&[0; 24]).unwrap();
-    let (_, here) = initiator.read(&message).unwrap();
+    let mut reader = NoiseReader::new(&psk, &[0; 32]);
+    let producer = NoiseProducer::read(&psk, &[0; 32], &reader.write().unwrap()).unwrap();
+    let (message, there) = producer.write(&[0; 24]).unwrap();
+    let (_, here) = reader.read(&message).unwrap();
     (Channel::new(here), Channel::new(there))
 }
 

@@ -34,7 +34,7 @@ fn a_field_that_cannot_be_is_named() {
     assert_eq!(changed(Hello, 0, b"SSH-2.0-"), GreetingError::Magic { got: *b"SSH-2.0-" });
     assert_eq!(changed(Hello, 6, b"\n"), GreetingError::Magic { got: *b"kvrail\n\n" });
     for got in [0, 4, 0x101, u16::MAX] {
-        assert_eq!(changed(Hello, 8, &bytes(got)), GreetingError::Kind { got });
+        assert_eq!(changed(Hello, 8, &bytes(got)), GreetingError::UnknownKind { got });
     }
     for kind in KINDS {
         let want = kind.rest();
@@ -69,7 +69,7 @@ fn errors_have_codes_of_their_own_and_name_the_kind() {
     let kind = GreetingKind::Welcome;
     let all = [
         (GreetingError::Magic { got: [0; 8] }, 0),
-        (GreetingError::Kind { got: 9 }, 9),
+        (GreetingError::UnknownKind { got: 9 }, 9),
         (GreetingError::Rest { kind, got: 0, want: 72 }, 2),
         (GreetingError::Versions { kind, min: 2, max: 1 }, 2),
         (GreetingError::Chosen { kind, got: 9 }, 2),

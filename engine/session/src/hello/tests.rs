@@ -221,8 +221,8 @@ fn a_key_whose_id_alone_is_known_opens_nothing() {
     let (mut dialling, hello) = dial(&keys(1), 0);
     let head = hello.first_chunk().unwrap();
     let (_, other) = keys(9).attempt(0);
-    let message = Initiator::new(&other, head).write().unwrap();
-    let noise = Responder::read(&other, head, &message).unwrap();
+    let message = NoiseReader::new(&other, head).write().unwrap();
+    let noise = NoiseProducer::read(&other, head, &message).unwrap();
     let (kind, versions, chosen) = (GreetingKind::Welcome, Versions::SUPPORTED, 2);
     let head = GreetingHead { kind, versions, chosen, key: key(1).id() }.encode();
     let (message, _) = noise.write(head.last_chunk().unwrap()).unwrap();

@@ -29,14 +29,14 @@ fn the_handshake_has_the_bytes_of_another_implementation() {
     let head: &[u8; HEAD_BYTES] = hello.first_chunk().unwrap();
     assert_eq!(dial(&keys, 0).1[..HEAD_BYTES], *head);
 
-    let mut noise = fixed::initiator(&psk, head, &[0x11; 32]);
+    let mut noise = fixed::reader(&psk, head, &[0x11; 32]);
     let message = noise.write().unwrap();
     assert_eq!([&head[..], &message].concat(), hello);
 
     assert_eq!(answer(&keys, &hello).1[..HEAD_BYTES], welcome[..HEAD_BYTES]);
     let echo = welcome[8..HEAD_BYTES].first_chunk().unwrap();
-    let responder = fixed::responder(&psk, head, &message, &[0x22; 32]).unwrap();
-    let (message, transport) = responder.write(echo).unwrap();
+    let producer = fixed::producer(&psk, head, &message, &[0x22; 32]).unwrap();
+    let (message, transport) = producer.write(echo).unwrap();
     assert_eq!(message, welcome[HEAD_BYTES..]);
 
     let mut there = Channel::new(transport);
