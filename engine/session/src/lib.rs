@@ -88,6 +88,8 @@ mod versions;
 
 #[cfg(test)]
 mod test_seeds;
+#[cfg(test)]
+mod tests;
 
 pub use address::{Address, ParseAddressError};
 pub use error::{By, Cause, SessionError, Step};
