@@ -10,6 +10,7 @@
 //! | [`listener`] | a TCP listener that no child of a fork inherits |
 //! | [`handshakes`] | a bound on connections that have not authenticated yet |
 //! | [`reactor`] | one thread that serves many TCP connections |
+//! | [`workers`] | a bounded number of threads for jobs that may block |
 //! | [`descriptors`] | threads with a descriptor table of their own |
 //! | [`ring`] | a wait-free ring between two threads |
 //! | [`secret`] | random bytes, and secrets that compare in constant time |
@@ -43,3 +44,5 @@ pub mod secret;
 pub mod segment;
 #[cfg(not(loom))]
 pub mod wake;
+#[cfg(not(loom))]
+pub mod workers;

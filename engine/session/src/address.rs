@@ -105,7 +105,7 @@ impl Address {
     /// # Errors
     ///
     /// The resolver's error, or [`io::ErrorKind::TimedOut`].
-    pub(crate) fn resolve(&self, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
+    pub fn resolve(&self, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
         let name = match &self.host {
             Host::Known(known) => return Ok(vec![*known]),
             Host::Name(name) => name.clone(),
