@@ -234,6 +234,18 @@ impl From<PeerKey> for PeerKeys {
     }
 }
 
+impl From<&PeerKey> for PeerKeys {
+    fn from(key: &PeerKey) -> Self {
+        Self::one(key.clone())
+    }
+}
+
+impl From<&PeerKeys> for PeerKeys {
+    fn from(keys: &PeerKeys) -> Self {
+        keys.clone()
+    }
+}
+
 impl Drop for PeerKey {
     fn drop(&mut self) {
         self.0.zeroize();
