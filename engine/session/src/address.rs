@@ -92,31 +92,8 @@ impl Address {
 
     /// Whether its host is an IP address, which needs no resolver.
     #[must_use]
-    pub const fn is_resolved(&self) -> bool {
+    pub const fn is_ip(&self) -> bool {
         matches!(self.host, Host::Known(_))
-    }
-
-    /// The IP addresses of the host, at least one, for a reader that connects to it. Blocks for as
-    /// long as the resolver does, which has no deadline; not at all if the address
-    /// [is resolved](Self::is_resolved).
-    ///
-    /// # Errors
-    ///
-    /// The resolver's error; or [`io::ErrorKind::InvalidInput`] for an address that can only be
-    /// listened on.
-    pub fn look_up(&self) -> io::Result<Vec<SocketAddr>> {
-        if self.port == 0 || self.is_unspecified() {
-            let why = "one can listen on this address, and not connect to it";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        }
-        let found = match &self.host {
-            Host::Known(known) => vec![*known],
-            Host::Name(name) => (name.as_str(), self.port).to_socket_addrs()?.collect(),
-        };
-        if found.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        }
-        Ok(found)
     }
 
     /// Whether it names every interface of a host: a server can listen there, and no client can
@@ -134,7 +111,7 @@ impl Address {
     /// # Errors
     ///
     /// The resolver's error, or [`io::ErrorKind::TimedOut`].
-    pub(crate) fn resolve(&self, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
+    pub fn resolve(&self, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
         let name = match &self.host {
             Host::Known(known) => return Ok(vec![*known]),
             Host::Name(name) => name.clone(),

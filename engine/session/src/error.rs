@@ -9,7 +9,7 @@ use kvrail_host::secret::RandomError;
 use crate::greeting::GreetingError;
 use crate::message::MessageKind;
 use crate::message::{ByeReason, ParseError};
-use crate::pool::PoolError;
+use crate::pool::{MAX_LAYOUTS, PoolError};
 use crate::refusal::Refusal;
 
 /// Why a session could not be made, or ended: the peer, the step and the cause.
@@ -146,6 +146,12 @@ pub enum Cause {
     /// This side is stopping.
     #[error("this side is stopping")]
     Stopped,
+    /// A reader was given no layout, or more than a session carries.
+    #[error("a reader of {count} layouts cannot introduce itself: give it 1 to {MAX_LAYOUTS}")]
+    Layouts {
+        /// How many layouts it was given.
+        count: usize,
+    },
 }
 
 impl Cause {
@@ -165,6 +171,7 @@ impl Cause {
             Self::Contradiction(_) => 4080,
             Self::Bye(_) => 4081,
             Self::Stopped => 4082,
+            Self::Layouts { .. } => 4090,
             Self::Parse(source) => source.code(),
             Self::Greeting(source) => source.code(),
             Self::Pool(source) => source.code(),

@@ -73,28 +73,32 @@ mod lane;
 mod liveness;
 mod message;
 mod name;
+mod noise;
 mod offer;
 mod offered;
 mod pairing;
 mod pool;
 mod reader;
 mod refusal;
+mod secret_file;
 mod server;
 mod socket;
+mod tag;
+mod versions;
 
 #[cfg(test)]
 mod test_seeds;
 
 pub use address::{Address, ParseAddressError};
 pub use error::{By, Cause, SessionError, Step};
-pub use greeting::GreetingError;
-pub use key::{KeyError, KeyId, PeerKey, PeerKeys};
+pub use greeting::{GreetingError, GreetingKind};
+pub use key::{KeyId, PeerKey, PeerKeys};
 pub use lane::{Attached, LaneAcceptor, LaneDialer, LaneEndError, SessionLaneError};
 pub use liveness::{BEAT, LULL, SILENCE};
 pub use message::{
     ByeReason, Introduction, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
-    LaneRefusalCode, MESSAGE_REGIONS, Message, MessageKind, OfferHead, ParseError, PoolHead, PoolRegions,
-    parse,
+    LaneRefusalCode, MESSAGE_REGIONS, Message, MessageField, MessageKind, OfferHead, ParseError, PoolHead,
+    PoolRegions, parse,
 };
 pub use name::{LayoutName, Name, NameError, NodeName};
 pub use offer::{
@@ -103,8 +107,12 @@ pub use offer::{
 };
 pub use pairing::{NothingInCommon, RailPair, pair};
 pub use pool::{MAX_LAYOUTS, MAX_OFFERED_REGIONS, MAX_POOLS, Offer, OfferChange, Pool, PoolError, PoolId};
-pub use reader::{ReaderDescription, Session, SessionEvent};
-pub use refusal::{Both, Refusal, Versions};
+pub use reader::{ConnectedSession, ReaderDescription, Session, SessionEvent, connect};
+pub use refusal::{Both, Refusal};
+pub use secret_file::KeyError;
 pub use server::{Observer, ProducerDescription, ServeError, Server, ServerConfig, ServerEvent};
+pub use socket::{addresses_of, share_of_time};
+pub use tag::TagSecret;
+pub use versions::Versions;
 
 pub use kvrail_layouts::Fingerprint;

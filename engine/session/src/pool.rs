@@ -112,6 +112,26 @@ pub enum PoolError {
         /// How many there are.
         count: usize,
     },
+    /// The pool's number was used before.
+    #[error("the number of {id} was used before: give every pool of an epoch a number of its own")]
+    DuplicateId {
+        /// The number.
+        id: PoolId,
+    },
+    /// There are as many pools as there may be.
+    #[error("{id} is one more than the {MAX_POOLS} pools that a producer may offer: take one back first")]
+    TooManyPools {
+        /// The pool that has no place.
+        id: PoolId,
+    },
+    /// All pools together have too many regions.
+    #[error("with {id}, all pools have {count} regions: offer at most {MAX_OFFERED_REGIONS}")]
+    TooManyOffered {
+        /// The pool that has no place.
+        id: PoolId,
+        /// The regions of all pools, with those of this one.
+        count: usize,
+    },
 }
 
 impl PoolError {
@@ -123,6 +143,9 @@ impl PoolError {
             Self::PartBytes { .. } => 4051,
             Self::Page { .. } => 4052,
             Self::TooMany { .. } => 4053,
+            Self::DuplicateId { .. } => 4054,
+            Self::TooManyPools { .. } => 4055,
+            Self::TooManyOffered { .. } => 4056,
         }
     }
 }

@@ -3,56 +3,7 @@
 use std::fmt;
 
 use crate::key::KeyId;
-
-/// The protocol versions that a side speaks: a range, so that a release can work with the one
-/// before.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Versions {
-    min: u16,
-    max: u16,
-}
-
-impl Versions {
-    /// The versions that this crate speaks.
-    pub const SUPPORTED: Self = Self { min: crate::greeting::VERSION, max: crate::greeting::VERSION };
-
-    /// From `min` to `max`, both included; `None` unless `1 <= min <= max`.
-    #[must_use]
-    pub const fn new(min: u16, max: u16) -> Option<Self> {
-        if min == 0 || min > max { None } else { Some(Self { min, max }) }
-    }
-
-    /// The lowest.
-    #[must_use]
-    pub const fn min(self) -> u16 {
-        self.min
-    }
-
-    /// The highest.
-    #[must_use]
-    pub const fn max(self) -> u16 {
-        self.max
-    }
-
-    /// The highest version that both speak.
-    #[must_use]
-    pub fn common(self, other: Self) -> Option<u16> {
-        let highest = self.max.min(other.max);
-        (highest >= self.min && highest >= other.min).then_some(highest)
-    }
-}
-
-impl fmt::Display for Versions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}..={}", self.min, self.max)
-    }
-}
-
-impl fmt::Debug for Versions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+use crate::versions::Versions;
 
 /// A value of this side and the same value of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +71,96 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// The same refusal, seen from the other side.
+    #[must_use]
+    pub fn flip(self) -> Self {
+        match self {
+            Self::Version(both) => Self::Version(both.flip()),
+            Self::Key(both) => Self::Key(both.flip()),
+            same => same,
+        }
+    }
+
+    /// The number of the reason on the wire, and the number that belongs to it.
+    pub(crate) fn to_wire(self) -> (u16, u64) {
+        match self {
+            Self::Version(_) => (1, 0),
+            Self::Key(_) => (2, 0),
+            Self::Malformed { kind } => (6, kind.into()),
+            Self::TooManyHandshakes { limit } => (7, limit),
+            Self::TooManySessions { limit } => (8, limit),
+            Self::Stopping => (9, 0),
+            Self::Other { code } => (code, 0),
+        }
+    }
+
+    /// The refusal with these numbers, for a side that has these versions and keys. A number that
+    /// the reason does not use, or cannot have, is passed over.
+    pub(crate) fn from_wire(reason: u16, number: u64, versions: Both<Versions>, keys: Both<KeyId>) -> Self {
+        match reason {
+            1 => Self::Version(versions),
+            2 => Self::Key(keys),
+            6 => Self::Malformed { kind: u16::try_from(number).unwrap_or(0) },
+            7 => Self::TooManyHandshakes { limit: number },
+            8 => Self::TooManySessions { limit: number },
+            9 => Self::Stopping,
+            code => Self::Other { code },
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+        match *self {
+            Self::Version(Both { ours, theirs }) => write!(
+                f,
+                "no common protocol version: this side speaks {ours}, the peer speaks {theirs}; upgrade the older one"
+            ),
+            Self::Key(Both { ours, theirs }) => write!(
+                f,
+                "the peer keys differ: this side has {}, the peer has {}; {}",
+                Named(ours),
+                Named(theirs),
+                if ours == KeyId::NONE || theirs == KeyId::NONE {
+                    "give both sides the same key file, or neither a key"
+                } else {
+                    "compare the key files of the two hosts, and give both the same one"
+                }
+            ),
+            Self::Malformed { kind: 0 } => {
+                write!(
+                    f,
+                    "one side sent bytes that are no message of kvrail: does something else use this port?"
+                )
+            }
+            Self::Malformed { kind } => write!(
+                f,
+                "one side sent a message of kind {kind} that is malformed, out of turn or changed on its way: do both sides run the same release?"
+            ),
+            Self::TooManyHandshakes { limit } => {
+                write!(f, "the producer has {limit} other handshakes under way, its limit; try again shortly")
+            }
+            Self::TooManySessions { limit } => write!(
+                f,
+                "the producer has {limit} sessions, its limit; raise its max_sessions, or use another producer"
+            ),
+            Self::Stopping => {
+                f.write_str("the producer is stopping; use another producer, or connect again later")
+            }
+            Self::Other { code } => write!(
+                f,
+                "the peer refused for reason {code}, which this version does not know; the peer's log has the reason"
+            ),
+        }
+    }
+}
+
+/// A key in a sentence.
+struct Named(KeyId);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == KeyId::NONE { f.write_str("no key") } else { write!(f, "the key with id {}", self.0) }
     }
 }

@@ -96,9 +96,8 @@ impl<T: ReaderTransport> Reader<T> {
             let now = clock::now();
             // The session gives up at the deadline, and gets a moment more to report it.
             if now.since(until) > clock::nanos(self.config.connect / 4) {
-                let unresolved = self.connected.remove(&number).and_then(|s| s.handle.unresolved());
-                let why = unresolved.map(|error| ConnectError::Session(Arc::new(error)));
-                return Err(why.unwrap_or_else(|| ConnectError::Deadline(address.clone())));
+                self.connected.remove(&number);
+                return Err(ConnectError::Deadline(address.clone()));
             }
             self.engine.wait(now, now + kvrail_core::time::Nanos::from_millis(100));
         }

@@ -1,28 +1,41 @@
 //! Why bytes are no message.
 
+use std::fmt;
+
 use kvrail_core::remote::OfferError;
 
-use super::types::MessageKind;
+use super::kind::MessageKind;
+use super::wire::{HEADER, MAX_MESSAGE_BYTES};
 use crate::name::NameError;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
-    /// Fewer bytes than the message has.
-    #[error("{got} bytes were given for a message of {want} bytes: its end is missing")]
-    Short {
+    /// Fewer bytes than a header has.
+    #[error("{got} bytes are no message: its header alone has {HEADER} bytes")]
+    Header {
         /// How many there are.
         got: usize,
-        /// How many it takes.
+    },
+    /// Fewer bytes than the message has.
+    #[error("{got} bytes were given for {kind:?}, a message of {want} bytes: its end is missing")]
+    Short {
+        /// The message's kind.
+        kind: MessageKind,
+        /// How many there are.
+        got: usize,
+        /// How many it takes, by the numbers in its header.
         want: usize,
     },
     /// More bytes than the message has.
-    #[error("{got} bytes were given for a message of {want} bytes: other bytes follow it")]
+    #[error("{got} bytes were given for {kind:?}, a message of {want} bytes: other bytes follow it")]
     Long {
+        /// The message's kind.
+        kind: MessageKind,
         /// How many there are.
         got: usize,
-        /// How many it takes.
+        /// How many it takes, by the numbers in its header.
         want: usize,
     },
     /// A kind that this version does not know.
@@ -31,39 +44,27 @@ pub enum ParseError {
         /// Its number.
         got: u16,
     },
-    /// The header's version is not the kind's.
-    #[error("{kind:?} has version {got} instead of {want}: run the same release on both sides")]
-    Version {
-        /// The message's kind.
-        kind: MessageKind,
-        /// The header's.
-        got: u16,
-        /// The kind's.
-        want: u16,
-    },
-    /// The header's size is not the kind's.
-    #[error("{kind:?} says that it has {got} bytes, and a message of this kind has {want}")]
+    /// By the numbers in the header, the message is longer than any message.
+    #[error("{kind:?} says that it has {got} bytes: a message has at most {MAX_MESSAGE_BYTES}")]
     Size {
         /// The message's kind.
         kind: MessageKind,
-        /// The header's.
-        got: u32,
-        /// The kind's.
-        want: usize,
+        /// How many bytes it takes, by the numbers in its header.
+        got: usize,
     },
     /// A field has a value that it cannot have.
     #[error("{kind:?}.{field} is {got}: {want}")]
     Field {
         /// The message's kind.
         kind: MessageKind,
-        /// The field's name.
-        field: &'static str,
+        /// The field.
+        field: MessageField,
         /// Its value.
         got: u64,
         /// What it may be.
         want: &'static str,
     },
-    /// A byte without a meaning is not zero: a reserved byte, or a byte after the end of a list.
+    /// A byte without a meaning is not zero.
     #[error("{kind:?} has {got:#04x} at byte {at}, which must be {want:#04x}")]
     Stray {
         /// The message's kind.
@@ -80,8 +81,8 @@ pub enum ParseError {
     Name {
         /// The message's kind.
         kind: MessageKind,
-        /// The field's name.
-        field: &'static str,
+        /// The field.
+        field: MessageField,
         /// What is wrong with it.
         // A raw name: the text contains the cause, so `source()` must not return it again.
         r#source: NameError,
@@ -97,6 +98,30 @@ pub enum ParseError {
         // A raw name: the text contains the cause, so `source()` must not return it again.
         r#source: OfferError,
     },
+    /// The additions at the message's end are cut off: the last one is longer than what is left.
+    #[error(
+        "{kind:?} has an addition of {want} bytes at byte {at}, where its additions have {got} more: its sender is at fault"
+    )]
+    AdditionCut {
+        /// The message's kind.
+        kind: MessageKind,
+        /// Where the addition begins, the header's first byte being 0.
+        at: usize,
+        /// Bytes of additions from there on.
+        got: usize,
+        /// Bytes that the addition has with its tag and its length, as far as known.
+        want: usize,
+    },
+    /// The message has an addition that this version does not know and that must be understood.
+    #[error(
+        "{kind:?} has an addition with tag {tag:#06x}, which must be understood and is not known: run the same release on both sides"
+    )]
+    AdditionUnknown {
+        /// The message's kind.
+        kind: MessageKind,
+        /// The addition's tag.
+        tag: u16,
+    },
 }
 
 impl ParseError {
@@ -107,12 +132,63 @@ impl ParseError {
             Self::Short { .. } => 4000,
             Self::Long { .. } => 4001,
             Self::UnknownKind { .. } => 4003,
-            Self::Version { .. } => 4004,
             Self::Size { .. } => 4005,
             Self::Field { .. } => 4006,
             Self::Stray { .. } => 4007,
             Self::Region { .. } => 4008,
+            Self::Header { .. } => 4009,
+            Self::AdditionCut { .. } => 4010,
+            Self::AdditionUnknown { .. } => 4011,
             Self::Name { source, .. } => source.code(),
         }
+    }
+
+    /// The number of the message's kind as far as known, else 0, as
+    /// [`Refusal::Malformed`](crate::Refusal::Malformed) carries it.
+    #[must_use]
+    pub const fn kind(&self) -> u16 {
+        match *self {
+            Self::Header { .. } => 0,
+            Self::UnknownKind { got } => got,
+            Self::Short { kind, .. }
+            | Self::Long { kind, .. }
+            | Self::Size { kind, .. }
+            | Self::Field { kind, .. }
+            | Self::Stray { kind, .. }
+            | Self::Name { kind, .. }
+            | Self::Region { kind, .. }
+            | Self::AdditionCut { kind, .. }
+            | Self::AdditionUnknown { kind, .. } => kind as u16,
+        }
+    }
+}
+
+/// A field of a message, as an error names it: `epoch`, or `rail[3].kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageField {
+    /// The list whose item has the field, and the item's place in it, counted from 0.
+    pub item: Option<(&'static str, usize)>,
+    /// The field's name; empty where the item is itself a number.
+    pub name: &'static str,
+}
+
+impl MessageField {
+    /// A field of the message itself.
+    pub(super) const fn of_message(name: &'static str) -> Self {
+        Self { item: None, name }
+    }
+
+    /// A field of an item of a list.
+    pub(super) const fn of_item(list: &'static str, index: usize, name: &'static str) -> Self {
+        Self { item: Some((list, index)), name }
+    }
+}
+
+impl fmt::Display for MessageField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { item, name } = *self;
+        let Some((list, index)) = item else { return f.write_str(name) };
+        write!(f, "{list}[{index}]")?;
+        if name.is_empty() { Ok(()) } else { write!(f, ".{name}") }
     }
 }

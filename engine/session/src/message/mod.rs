@@ -1,38 +1,19 @@
-//! The messages of an established channel, and their bytes.
+//! The messages of an established channel, and their bytes. Parsing refuses every value that is out
+//! of range.
 
+mod decode;
+mod encode;
 mod error;
+mod fields;
+mod handover;
+mod kind;
 mod types;
+mod wire;
 
-pub use error::ParseError;
+pub use decode::parse;
+pub use error::{MessageField, ParseError};
+pub use kind::MessageKind;
 pub use types::{
     ByeReason, Introduction, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
-    LaneRefusalCode, MESSAGE_REGIONS, Message, MessageKind, OfferHead, PoolHead, PoolRegions,
+    LaneRefusalCode, MESSAGE_REGIONS, Message, OfferHead, PoolHead, PoolRegions,
 };
-
-/// The message in `bytes`.
-///
-/// # Errors
-///
-/// The bytes are no message.
-pub fn parse(bytes: &[u8]) -> Result<Message, ParseError> {
-    let _ = bytes;
-    todo!()
-}
-
-impl Message {
-    /// Appends its bytes to `out`: at most 65,519.
-    ///
-    /// # Panics
-    ///
-    /// If a list is longer than its bound.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let _ = out;
-        todo!()
-    }
-
-    /// Its kind; `None` for one that was passed over.
-    #[must_use]
-    pub fn kind(&self) -> Option<MessageKind> {
-        todo!()
-    }
-}

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use kvrail_core::id::RailIndex;
 
+use super::kind::MessageKind;
 use crate::handover::HandoverMessage;
 use crate::name::NodeName;
 use crate::offer::{Epoch, LaneBlob, Layout, MAX_LANES, OfferedRegion, RailList};
@@ -12,57 +13,6 @@ use crate::refusal::Refusal;
 
 /// Regions in one message.
 pub const MESSAGE_REGIONS: usize = 64;
-
-/// The kind of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u16)]
-#[non_exhaustive]
-pub enum MessageKind {
-    /// The reader's first message: its name and the layouts that it knows.
-    Introduction = 16,
-    /// The producer's first message: its name, epoch and rails. Pools follow.
-    Offer = 17,
-    /// A pool of the producer. Its regions follow.
-    Pool = 18,
-    /// Some of a pool's regions.
-    Regions = 19,
-    /// The layout of a pool that the reader does not know.
-    Unknown = 20,
-    /// The end of the first offer. Later changes use the three kinds above, and the next.
-    Offered = 21,
-    /// A pool has gone.
-    Gone = 22,
-    /// A refusal with its reason, before the session is established.
-    Refused = 24,
-    /// The reader's requests for lanes.
-    Lanes = 32,
-    /// The producer's ends of requested lanes, ready to receive.
-    LanesReady = 33,
-    /// The reader gives lanes back.
-    Release = 34,
-    /// A side closes the session.
-    Bye = 48,
-    /// The sender's process is alive.
-    Alive = 49,
-    /// [`HandoverMessage::Take`].
-    Take = 64,
-    /// [`HandoverMessage::Renew`].
-    Renew = 65,
-    /// [`HandoverMessage::Done`].
-    Done = 66,
-    /// [`HandoverMessage::GiveUp`].
-    GiveUp = 67,
-    /// [`HandoverMessage::Taken`].
-    Taken = 72,
-    /// [`HandoverMessage::Blocks`].
-    Blocks = 73,
-    /// [`HandoverMessage::Ready`].
-    Ready = 74,
-    /// [`HandoverMessage::Complete`].
-    Complete = 75,
-    /// [`HandoverMessage::Ended`].
-    Ended = 76,
-}
 
 /// A message. [`parse`](super::parse) makes it from bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,8 +46,43 @@ pub enum Message {
     Alive,
     /// A part of a hand-over.
     Handover(HandoverMessage),
-    /// A message of a kind that this version does not know and may pass over: its number.
+    /// A message of a kind that this version does not know and may pass over: its number, which
+    /// has the high bit set.
     PassedOver(u16),
+}
+
+impl Message {
+    /// Its kind; `None` for one that was passed over.
+    #[must_use]
+    pub const fn kind(&self) -> Option<MessageKind> {
+        Some(match self {
+            Self::Introduction(_) => MessageKind::Introduction,
+            Self::Offer(_) => MessageKind::Offer,
+            Self::Pool(_) => MessageKind::Pool,
+            Self::Regions(_) => MessageKind::Regions,
+            Self::Unknown(_) => MessageKind::Unknown,
+            Self::Offered => MessageKind::Offered,
+            Self::Gone(_) => MessageKind::Gone,
+            Self::Refused(_) => MessageKind::Refused,
+            Self::Lanes(_) => MessageKind::Lanes,
+            Self::LanesReady(_) => MessageKind::LanesReady,
+            Self::Release(_) => MessageKind::Release,
+            Self::Bye(_) => MessageKind::Bye,
+            Self::Alive => MessageKind::Alive,
+            Self::Handover(message) => match message {
+                HandoverMessage::Take { .. } => MessageKind::Take,
+                HandoverMessage::Renew { .. } => MessageKind::Renew,
+                HandoverMessage::Done { .. } => MessageKind::Done,
+                HandoverMessage::GiveUp { .. } => MessageKind::GiveUp,
+                HandoverMessage::Taken { .. } => MessageKind::Taken,
+                HandoverMessage::Blocks { .. } => MessageKind::Blocks,
+                HandoverMessage::Ready { .. } => MessageKind::Ready,
+                HandoverMessage::Complete { .. } => MessageKind::Complete,
+                HandoverMessage::Ended { .. } => MessageKind::Ended,
+            },
+            Self::PassedOver(_) => return None,
+        })
+    }
 }
 
 /// How a reader introduces itself.

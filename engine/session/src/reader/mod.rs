@@ -1,5 +1,14 @@
 //! The reader's side.
 
+mod changes;
+mod connection;
+mod event;
+mod lanes;
+mod offer;
+mod phase;
 mod session;
+mod times;
 
-pub use session::{ReaderDescription, Session, SessionEvent};
+pub use connection::{ConnectedSession, connect};
+pub use event::{ReaderDescription, SessionEvent};
+pub use session::Session;

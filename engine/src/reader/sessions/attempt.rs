@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use kvrail_session::{PeerKeys, Session, SessionError, Step};
+use kvrail_session::{PeerKeys, Session, SessionError, Step, share_of_time};
 
 /// One attempt to establish a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,15 +54,12 @@ impl Attempts {
         (now < self.deadline).then_some(Attempt { address, key, until: self.deadline })
     }
 
-    /// Each address that has not been tried gets an equal share of the time that is left, so that
-    /// one that does not answer leaves time for the others.
     fn next_address(&mut self, now: Instant) -> Option<Attempt> {
-        let left = self.deadline.saturating_duration_since(now);
-        let share = left / u32::try_from(self.left.len()).unwrap_or(u32::MAX).max(1);
-        let address = self.left.pop_front().filter(|_| !share.is_zero())?;
+        let until = share_of_time(now, self.deadline, self.left.len());
+        let address = self.left.pop_front().filter(|_| now < until)?;
         // A key that another address did not know may be right here, so each begins with the first.
         self.last = Some((address, 0));
-        Some(Attempt { address, key: 0, until: now + share })
+        Some(Attempt { address, key: 0, until })
     }
 }
 

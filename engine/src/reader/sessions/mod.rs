@@ -37,7 +37,7 @@ use kvrail_core::provider::Wake;
 use kvrail_host::descriptors::OwnerProcess;
 use kvrail_host::reactor::Reactor;
 use kvrail_host::workers::Workers;
-use kvrail_session::{LaneNumber, SessionError};
+use kvrail_session::LaneNumber;
 
 pub(super) use self::jobs::{DialerMaker, SessionDialer};
 pub(super) use self::messages::{Agreed, ConnectRequest, SessionFailure, SessionNews};
@@ -141,11 +141,6 @@ impl<D: SessionDialer> SessionHandle<D> {
     /// Tells the producer to free its end of this lane.
     pub(super) fn release(&self, lane: LaneNumber) {
         self.session.release(lane);
-    }
-
-    /// Why the session was not established in time, if the producer's name was not resolved.
-    pub(super) fn unresolved(&self) -> Option<SessionError> {
-        self.session.unresolved()
     }
 
     /// Ends the session. In a child of a fork it does nothing.

@@ -10,7 +10,8 @@ use kvrail_core::events::LaneWanted;
 use kvrail_host::reactor::{Connection, ConnectionId, Flow, Handle};
 use kvrail_host::workers::Workers;
 use kvrail_session::{
-    ByeReason, Cause, LaneNumber, Layout, Offer, ReaderDescription, Session, SessionError, SessionEvent, Step,
+    ByeReason, Cause, LaneNumber, Layout, Offer, ReaderDescription, Session, SessionError, SessionEvent,
+    Step, addresses_of,
 };
 
 use super::attempt::{Attempt, Attempts};
@@ -18,8 +19,6 @@ use super::jobs::{DialerMaker, Job, RESOLVING, SessionDialer};
 use super::lanes::Lanes;
 use super::messages::{ConnectRequest, Reporter, SessionFailure, SessionNews};
 
-/// How long a connection may stay open whose session has ended.
-const LINGER: Duration = Duration::from_secs(1);
 /// A time at which nothing is due.
 const FAR: Duration = Duration::from_secs(3600);
 
@@ -93,11 +92,11 @@ impl<D: SessionDialer> ReaderSession<D> {
             bye: None,
         };
         let this = Arc::new(Self { common, reporter, state: Mutex::new(state) });
-        if address.is_resolved() {
-            this.resolved(address.look_up());
+        if address.is_ip() {
+            this.resolved(addresses_of(&address, deadline));
         } else {
             let session = Arc::clone(&this);
-            let job = Box::new(move || session.resolved(address.look_up()));
+            let job = Box::new(move || session.resolved(addresses_of(&address, deadline)));
             this.common.workers.submit(RESOLVING, job)?;
         }
         Ok(this)
@@ -109,20 +108,15 @@ impl<D: SessionDialer> ReaderSession<D> {
     }
 
     /// Takes the addresses of the producer, and begins the first connection.
-    fn resolved(self: &Arc<Self>, found: io::Result<Vec<SocketAddr>>) {
+    fn resolved(self: &Arc<Self>, found: Result<Vec<SocketAddr>, SessionError>) {
         let mut state = self.lock();
         let Stage::Resolving(mut agreeing) = std::mem::replace(&mut state.stage, Stage::Over) else {
             return;
         };
-        let attempt = found.map(|addresses| agreeing.attempts.first(addresses, Instant::now()));
-        match attempt {
+        match found.map(|addresses| agreeing.attempts.first(addresses, Instant::now())) {
             Ok(Some(attempt)) => self.connect(&mut state, agreeing, attempt),
-            Ok(None) => self.fail(state.error(Step::Resolving, timed_out())),
-            // The address is one that nothing can be connected to.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                self.fail(state.error(Step::Connecting, error));
-            }
-            Err(error) => self.fail(state.error(Step::Resolving, error)),
+            Ok(None) => self.fail(state.error(Step::Connecting, io::ErrorKind::TimedOut.into())),
+            Err(error) => self.fail(error),
         }
     }
 
@@ -185,13 +179,6 @@ impl<D: SessionDialer> ReaderSession<D> {
         self.end(&mut state, None);
         state.bye.get_or_insert(ByeReason::Finished);
         self.notify(&state);
-    }
-
-    /// Why the session was not established in time, where no connection can tell: the producer's
-    /// name was not resolved.
-    pub(super) fn unresolved(&self) -> Option<SessionError> {
-        let state = self.lock();
-        matches!(state.stage, Stage::Resolving(_)).then(|| state.error(Step::Resolving, timed_out()))
     }
 
     fn notify(&self, state: &SessionState<D>) {
@@ -339,9 +326,7 @@ impl<D: SessionDialer> ReaderSession<D> {
             return Flow::Close;
         }
         self.end(state, Some(why));
-        // A session that has ended where no byte came does not say what is to become of its
-        // connection.
-        if flow == Flow::GoOn { Flow::Finish { linger: LINGER } } else { flow }
+        flow
     }
 }
 
@@ -360,10 +345,6 @@ impl<D: SessionDialer> SessionState<D> {
     fn error(&self, step: Step, error: io::Error) -> SessionError {
         SessionError { peer: self.peer.clone(), step, cause: Cause::Io(error) }
     }
-}
-
-fn timed_out() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the resolver did not answer in time")
 }
 
 /// Checks that the offer has regions of the wanted layout.

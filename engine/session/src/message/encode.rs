@@ -1,0 +1,148 @@
+//! How messages become bytes.
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::fields::{Output, write_layout};
+use super::handover;
+use super::types::{LaneAnswer, LaneAsk, Message};
+use super::wire::{self, Header};
+use crate::offer::{OfferedRegion, RailDescription};
+use crate::refusal::Refusal;
+
+impl Message {
+    /// Appends its bytes to `out`: at most 65,519.
+    ///
+    /// A message that was passed over becomes a header of its kind, since its content was not kept.
+    ///
+    /// # Panics
+    ///
+    /// If a list is longer than its bound, or shorter.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let Some(kind) = self.kind() else {
+            if let Self::PassedOver(kind) = self {
+                out.extend_from_slice(Header::of(*kind, 0).as_bytes());
+            }
+            return;
+        };
+        let out = Output { kind, bytes: out };
+        match self {
+            Self::Introduction(introduction) => {
+                let fixed = wire::Introduction { node: *introduction.node.field() };
+                out.list(&fixed, introduction.layouts.iter().map(write_layout));
+            }
+            Self::Offer(head) => {
+                let fixed = wire::Offer { node: *head.node.field(), epoch: U64::new(head.epoch.0.get()) };
+                out.list(&fixed, head.rails.iter().map(write_rail));
+            }
+            Self::Pool(head) => {
+                let (id, regions) = (U32::new(head.id.0), U32::new(head.regions));
+                out.fixed(&wire::Pool { id, regions, layout: write_layout(&head.layout) });
+            }
+            Self::Regions(regions) => {
+                let (pool, first) = (U32::new(regions.pool.0), U32::new(regions.first));
+                out.list(&wire::Regions { pool, first }, regions.regions.iter().map(write_region));
+            }
+            Self::Unknown(layout) => out.fixed(&write_layout(layout)),
+            Self::Gone(pool) => out.fixed(&wire::Gone { pool: U32::new(pool.0) }),
+            Self::Refused(refusal) => out.fixed(&write_refusal(*refusal)),
+            Self::Lanes(asks) => {
+                let fixed = wire::Lanes { exchange: U32::new(asks.exchange) };
+                out.list(&fixed, asks.lanes.iter().map(write_ask));
+            }
+            Self::LanesReady(answers) => {
+                let fixed = wire::Lanes { exchange: U32::new(answers.exchange) };
+                out.list(&fixed, answers.lanes.iter().map(write_answer));
+            }
+            Self::Release(numbers) => {
+                out.list(&(), numbers.iter().map(|number| U32::new(number.0.get())));
+            }
+            Self::Bye(reason) => {
+                out.fixed(&wire::Bye { reason: U16::new(reason.to_wire()), zero: [0; 6] });
+            }
+            Self::Handover(message) => handover::encode(message, out),
+            Self::Offered | Self::Alive | Self::PassedOver(_) => out.fixed(&()),
+        }
+    }
+}
+
+/// The numbers of the reasons for a refusal, in a greeting and in a message. A number never changes
+/// its meaning, and 3, 4 and 5 had one in version 1 of the protocol.
+pub(super) mod reason {
+    pub(crate) const VERSION: u16 = 1;
+    pub(crate) const KEY: u16 = 2;
+    pub(crate) const MALFORMED: u16 = 6;
+    pub(crate) const TOO_MANY_HANDSHAKES: u16 = 7;
+    pub(crate) const TOO_MANY_SESSIONS: u16 = 8;
+    pub(crate) const STOPPING: u16 = 9;
+}
+
+fn write_refusal(refusal: Refusal) -> wire::Refused {
+    let (reason, number) = match refusal {
+        // The greeting carries these two. A peer that gets one as a message ends the session.
+        Refusal::Version(_) => (reason::VERSION, 0),
+        Refusal::Key(_) => (reason::KEY, 0),
+        Refusal::Malformed { kind } => (reason::MALFORMED, u64::from(kind)),
+        Refusal::TooManyHandshakes { limit } => (reason::TOO_MANY_HANDSHAKES, limit),
+        Refusal::TooManySessions { limit } => (reason::TOO_MANY_SESSIONS, limit),
+        Refusal::Stopping => (reason::STOPPING, 0),
+        Refusal::Other { code } => (code, 0),
+    };
+    wire::Refused { reason: U16::new(reason), zero: [0; 6], number: U64::new(number) }
+}
+
+fn write_rail(rail: &RailDescription) -> wire::Rail {
+    wire::Rail {
+        name: *rail.name.field(),
+        kind: rail.kind.to_wire(),
+        numa_known: rail.numa.is_some().into(),
+        numa: rail.numa.unwrap_or(0),
+        zero: 0,
+        lanes: U32::new(rail.lanes),
+        nominal_bytes_per_sec: U64::new(rail.nominal_bytes_per_sec),
+        address: rail.address.0,
+    }
+}
+
+fn write_region(region: &OfferedRegion) -> wire::Region {
+    let offer = region.offer();
+    let mut out = wire::Region {
+        base: U64::new(offer.base),
+        page_bytes: U64::new(offer.page_bytes),
+        stride: U64::new(offer.stride),
+        slots: U32::new(offer.slots),
+        part: U16::new(region.part()),
+        keys: offer.keys.map(U32::new),
+        ..wire::Region::new_zeroed()
+    };
+    if let Some(table) = offer.table {
+        out.has_table = 1;
+        out.table_base = U64::new(table.base);
+        out.table_keys = table.keys.map(U32::new);
+    }
+    out
+}
+
+fn write_ask(lane: &LaneAsk) -> wire::Lane {
+    wire::Lane {
+        number: U32::new(lane.number.0.get()),
+        rail: lane.rail.0,
+        remote_rail: lane.remote_rail.0,
+        status: U16::new(0),
+        blob: lane.blob.0,
+    }
+}
+
+fn write_answer(lane: &LaneAnswer) -> wire::Lane {
+    let (status, blob) = match &lane.result {
+        Ok(blob) => (0, blob.0),
+        Err(refusal) => (refusal.code.to_wire(), *refusal.text.field()),
+    };
+    wire::Lane {
+        number: U32::new(lane.number.0.get()),
+        rail: lane.rail.0,
+        remote_rail: lane.remote_rail.0,
+        status: U16::new(status),
+        blob,
+    }
+}

@@ -1,0 +1,115 @@
+//! The Noise protocol, `NNpsk0`: the only file that calls `snow`.
+//!
+//! Both sides make a key pair for one connection, and mix the pre-shared key into the first
+//! message. So both prove that they hold the pre-shared key, and a key that is stolen later opens
+//! no recorded connection. Neither side has a key pair of its own that outlives the connection:
+//! all holders of the pre-shared key are equal.
+
+use kvrail_host::secret::{RandomError, random_bytes};
+use snow::params::NoiseParams;
+use snow::{Builder, HandshakeState, TransportState};
+
+use crate::error::Cause;
+use crate::greeting::{ECHO_BYTES, HEAD_BYTES, HELLO_REST, WELCOME_REST};
+use crate::key::Psk;
+
+const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_SHA256";
+/// Bytes by which a message grows when it is sealed.
+pub(crate) const TAG_BYTES: usize = 16;
+
+/// The side that sends the first message, before the second one has come.
+pub(crate) struct Initiator(Box<HandshakeState>);
+
+/// The side that answers, after it has opened the first message.
+pub(crate) struct Responder(Box<HandshakeState>);
+
+/// Both directions of an established connection.
+pub(crate) struct Transport(TransportState);
+
+/// The settings of one side. All failures are of constants, so that none can happen.
+fn builder<'a>(psk: &'a Psk, prologue: &'a [u8; HEAD_BYTES]) -> Builder<'a> {
+    let params: NoiseParams = PATTERN.parse().expect("snow knows the pattern");
+    let builder = Builder::new(params).psk(0, psk).expect("psk 0 is set once");
+    builder.prologue(prologue).expect("the prologue is set once")
+}
+
+/// What snow's error for a message that this side writes means.
+fn write_failed(error: snow::Error) -> Cause {
+    match error {
+        // snow drops the system's reason: a second request for a random byte fails for the same
+        // reason.
+        snow::Error::Rng => Cause::Random(random_bytes::<1>().err().unwrap_or(RandomError::UNEXPECTED)),
+        _ => Cause::Contradiction("the messages of this connection are used up"),
+    }
+}
+
+impl Initiator {
+    /// Begins a connection. Both sides must have the same `prologue`.
+    pub(crate) fn new(psk: &Psk, prologue: &[u8; HEAD_BYTES]) -> Self {
+        Self::build(builder(psk, prologue))
+    }
+
+    fn build(builder: Builder<'_>) -> Self {
+        Self(Box::new(builder.build_initiator().expect("snow has all parts of the pattern")))
+    }
+
+    /// The first message.
+    pub(crate) fn write(&mut self) -> Result<[u8; HELLO_REST], Cause> {
+        let mut message = [0; HELLO_REST];
+        self.0.write_message(&[], &mut message).map_err(write_failed)?;
+        Ok(message)
+    }
+
+    /// Opens the second message: its payload, and the connection.
+    pub(crate) fn read(
+        mut self,
+        message: &[u8; WELCOME_REST],
+    ) -> Result<([u8; ECHO_BYTES], Transport), Cause> {
+        let mut payload = [0; ECHO_BYTES];
+        self.0.read_message(message, &mut payload).map_err(|_| Cause::Forged)?;
+        Ok((payload, Transport::new(*self.0)))
+    }
+}
+
+impl Responder {
+    /// Opens the first message.
+    pub(crate) fn read(
+        psk: &Psk,
+        prologue: &[u8; HEAD_BYTES],
+        message: &[u8; HELLO_REST],
+    ) -> Result<Self, Cause> {
+        Self::open(builder(psk, prologue), message)
+    }
+
+    fn open(builder: Builder<'_>, message: &[u8; HELLO_REST]) -> Result<Self, Cause> {
+        let mut state = Box::new(builder.build_responder().expect("snow has all parts of the pattern"));
+        state.read_message(message, &mut []).map_err(|_| Cause::Forged)?;
+        Ok(Self(state))
+    }
+
+    /// The second message, and the connection.
+    pub(crate) fn write(
+        mut self,
+        payload: &[u8; ECHO_BYTES],
+    ) -> Result<([u8; WELCOME_REST], Transport), Cause> {
+        let mut message = [0; WELCOME_REST];
+        self.0.write_message(payload, &mut message).map_err(write_failed)?;
+        Ok((message, Transport::new(*self.0)))
+    }
+}
+
+impl Transport {
+    fn new(state: HandshakeState) -> Self {
+        Self(state.into_transport_mode().expect("both messages of the pattern are through"))
+    }
+
+    /// Seals `message` into `sealed`, which is [`TAG_BYTES`] longer.
+    pub(crate) fn seal(&mut self, message: &[u8], sealed: &mut [u8]) -> Result<(), Cause> {
+        self.0.write_message(message, sealed).map(drop).map_err(write_failed)
+    }
+
+    /// Opens `sealed`, the peer's next message, into `message`, which is [`TAG_BYTES`] shorter.
+    pub(crate) fn open(&mut self, sealed: &[u8], message: &mut [u8]) -> Result<(), Cause> {
+        self.0.read_message(sealed, message).map(drop).map_err(|_| Cause::Forged)
+    }
+}

@@ -1,0 +1,47 @@
+//! What a session is given, and what it reports.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::SessionError;
+use crate::lane::SessionLaneError;
+use crate::liveness::SILENCE;
+use crate::message::LaneNumber;
+use crate::name::NodeName;
+use crate::offer::{LaneBlob, Layout};
+use crate::pool::{Offer, OfferChange};
+
+/// A reader, as it describes itself.
+#[derive(Clone, Debug)]
+pub struct ReaderDescription {
+    /// Its name, for logs and errors on both sides.
+    pub node: NodeName,
+    /// The layouts that it was built for: 1 to [`MAX_LAYOUTS`](crate::MAX_LAYOUTS).
+    pub layouts: Vec<Layout>,
+    /// How long the producer may send nothing while a message from it is due.
+    pub silence: Duration,
+}
+
+impl ReaderDescription {
+    /// A reader of one layout, with the usual [`SILENCE`] of ten seconds.
+    #[must_use]
+    pub fn new(node: NodeName, layout: Layout) -> Self {
+        Self { node, layouts: vec![layout], silence: SILENCE }
+    }
+}
+
+/// An event of a session.
+#[derive(Debug)]
+#[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "the large event comes once, and is taken out at once")]
+pub enum SessionEvent {
+    /// The session is established: its first offer.
+    Established(Offer),
+    /// The offer has changed.
+    OfferChanged(OfferChange),
+    /// The answer to [`Session::ask`](crate::Session::ask): the producer's end of the lane, or why
+    /// there is none.
+    Lane(LaneNumber, Result<LaneBlob, SessionLaneError>),
+    /// The session has ended, or was not established. It is the last event.
+    Ended(Arc<SessionError>),
+}

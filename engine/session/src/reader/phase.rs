@@ -1,0 +1,136 @@
+//! The three phases of a reader's session: the handshake, the conversation, and the end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kvrail_host::reactor::Flow;
+
+use super::event::ReaderDescription;
+use super::lanes::AskedLanes;
+use crate::channel::Channel;
+use crate::error::{Cause, SessionError};
+use crate::hello::Dialling;
+use crate::key::PeerKeys;
+use crate::message::{self, ByeReason, Introduction, Message};
+use crate::offered::OfferReader;
+
+pub(super) enum Phase {
+    Handshake(Box<Handshake>),
+    Conversation(Conversation),
+    Ended(Ended),
+}
+
+/// A session without a channel.
+pub(super) struct Handshake {
+    dialling: Dialling,
+    /// This side's greeting; empty once the connection has taken it.
+    greeting: Vec<u8>,
+    introduction: Introduction,
+}
+
+impl Handshake {
+    pub(super) fn begin(keys: &PeerKeys, attempt: usize, reader: ReaderDescription) -> Result<Self, Cause> {
+        let mut greeting = Vec::new();
+        let dialling = Dialling::begin(keys, attempt, &mut greeting)?;
+        let ReaderDescription { node, layouts, silence: _ } = reader;
+        Ok(Self { dialling, greeting, introduction: Introduction { node, layouts } })
+    }
+
+    /// Whether the connection is still being made: it has not taken the greeting.
+    pub(super) fn is_connecting(&self) -> bool {
+        !self.greeting.is_empty()
+    }
+
+    pub(super) fn take_greeting(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.greeting)
+    }
+
+    /// Takes bytes from the front of `bytes`, all of them unless the handshake is over.
+    pub(super) fn received(&mut self, bytes: &mut &[u8]) -> Result<Option<Conversation>, Cause> {
+        let Some(channel) = self.dialling.received(bytes)? else { return Ok(None) };
+        let introduction = self.introduction.clone();
+        let incoming = OfferReader::new(introduction.layouts.clone());
+        Ok(Some(Conversation { channel, incoming, introduction: Some(introduction), alive: false }))
+    }
+
+    /// Bytes of the producer's greeting, if it has not come whole: `(got, want)`.
+    pub(super) fn partial(&self) -> Option<(usize, usize)> {
+        self.dialling.partial()
+    }
+}
+
+/// A session with a channel.
+pub(super) struct Conversation {
+    pub(super) channel: Channel,
+    pub(super) incoming: OfferReader,
+    /// This side's first message, until it is sent.
+    introduction: Option<Introduction>,
+    /// `Alive` is to be sent, unless another message is.
+    alive: bool,
+}
+
+impl Conversation {
+    /// Takes bytes from the front of `bytes` until a message is whole, or all of them.
+    pub(super) fn received(&mut self, bytes: &mut &[u8]) -> Result<Option<Message>, Cause> {
+        let Some(message) = self.channel.open(bytes)? else { return Ok(None) };
+        if !self.is_introduced() {
+            return Err(Cause::Contradiction("it sent a message before this side had introduced itself"));
+        }
+        Ok(Some(message::parse(&message)?))
+    }
+
+    /// Whether this side's first message was sent. From then on it sends something every
+    /// [`BEAT`](crate::BEAT).
+    pub(super) const fn is_introduced(&self) -> bool {
+        self.introduction.is_none()
+    }
+
+    pub(super) const fn say_alive(&mut self) {
+        self.alive = true;
+    }
+
+    /// Whether this side has something to say beside messages about lanes.
+    pub(super) const fn has_unsent(&self) -> bool {
+        self.alive || !self.is_introduced()
+    }
+
+    /// Appends messages to `out` until all is said, or `out` has `limit` bytes.
+    pub(super) fn fill(
+        &mut self,
+        lanes: &mut AskedLanes,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Result<(), Cause> {
+        let mut plain = Vec::new();
+        while out.len() < limit {
+            let first = self.introduction.take().map(Message::Introduction);
+            let next = first.or_else(|| lanes.next_message());
+            let Some(next) = next.or_else(|| self.alive.then_some(Message::Alive)) else { break };
+            self.alive = false;
+            plain.clear();
+            next.encode(&mut plain);
+            self.channel.seal(&plain, out)?;
+        }
+        Ok(())
+    }
+}
+
+/// A session that has ended.
+pub(super) struct Ended {
+    pub(super) why: Arc<SessionError>,
+    pub(super) since: Instant,
+    /// The last message, until it is sent.
+    pub(super) goodbye: Option<(Channel, ByeReason)>,
+    /// How the connection goes on.
+    pub(super) flow: Flow,
+}
+
+impl Ended {
+    /// Appends the last message.
+    pub(super) fn fill(&mut self, out: &mut Vec<u8>) -> Result<(), Cause> {
+        let Some((mut channel, reason)) = self.goodbye.take() else { return Ok(()) };
+        let mut plain = Vec::new();
+        Message::Bye(reason).encode(&mut plain);
+        channel.seal(&plain, out)
+    }
+}
