@@ -1,0 +1,189 @@
+//! An established session with one reader, without its socket.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kvrail_host::reactor::ConnectionId;
+
+use super::handshake::seal;
+use super::lanes::Lanes;
+use super::pools::Announcer;
+use super::shared::Shared;
+use super::shop::{LaneShop, SessionRecord};
+use super::times::Times;
+use crate::channel::Channel;
+use crate::error::Cause;
+use crate::handover::HandoverMessage;
+use crate::lane::LaneAcceptor;
+use crate::message::{ByeReason, Introduction, Message, MessageKind, parse};
+
+/// An established session: the reader has introduced itself.
+///
+/// What waits to be sent is not kept as messages: each is made when the socket has taken the one
+/// before. What waits for a reader that takes nothing is a reference to a list of pools, and
+/// answers about lanes, of which there are at most as many as the session may have lanes, and those
+/// for the requests in one read of the socket. The session reads no further request before some of
+/// them are taken.
+pub(super) struct Established<A: LaneAcceptor> {
+    shared: Arc<Shared>,
+    channel: Box<Channel>,
+    /// The answer to the greeting, if it was not sent yet.
+    unsent: Vec<u8>,
+    announcer: Announcer,
+    lanes: Lanes<A>,
+    times: Times,
+}
+
+impl<A: LaneAcceptor> Established<A> {
+    /// The session with the reader of `introduction`. `id` is notified when lanes have been made.
+    pub(super) fn new(
+        shop: Arc<LaneShop<A>>,
+        record: SessionRecord,
+        id: ConnectionId,
+        (channel, unsent): (Box<Channel>, Vec<u8>),
+        introduction: Introduction,
+        now: Instant,
+    ) -> Self {
+        let shared = Arc::clone(&shop.shared);
+        let mut times = Times::new(shared.config.silence, now);
+        times.waits(now);
+        let announcer = Announcer::new(introduction.layouts);
+        Self { shared, channel, unsent, announcer, lanes: Lanes::new(shop, record, id), times }
+    }
+
+    /// Takes bytes from the front of `bytes`: a message, or all of them.
+    pub(super) fn received(&mut self, now: Instant, bytes: &mut &[u8]) -> Result<(), Cause> {
+        let Some(message) = self.channel.open(bytes)? else { return Ok(()) };
+        self.times.heard(now);
+        self.message(parse(&message)?)?;
+        if self.has_more() {
+            self.times.waits(now);
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: Message) -> Result<(), Cause> {
+        match message {
+            Message::Alive | Message::PassedOver(_) => Ok(()),
+            Message::Lanes(asks) => {
+                self.lanes.begin(&asks);
+                Ok(())
+            }
+            Message::Release(numbers) => {
+                self.lanes.release(&numbers);
+                Ok(())
+            }
+            Message::Bye(reason) => Err(Cause::Bye(reason)),
+            Message::Handover(message) => self.handover(message),
+            Message::Introduction(_)
+            | Message::Offer(_)
+            | Message::Pool(_)
+            | Message::Regions(_)
+            | Message::Unknown(_)
+            | Message::Offered
+            | Message::Gone(_)
+            | Message::Refused(_)
+            | Message::LanesReady(_) => Err(unexpected(&message)),
+        }
+    }
+
+    /// Takes in a message of a hand-over. This is the place where they will go to the hand-overs of
+    /// the session; those that the session sends will come from [`next_message`](Self::next_message).
+    #[expect(clippy::unused_self, reason = "hand-overs will be a part of the session")]
+    fn handover(&mut self, message: HandoverMessage) -> Result<(), Cause> {
+        Err(unexpected(&Message::Handover(message)))
+    }
+
+    /// Another thread has something new: lanes, or a change of the pools.
+    pub(super) fn notified(&mut self, now: Instant) {
+        self.lanes.collect();
+        if self.has_more() {
+            self.times.waits(now);
+        }
+    }
+
+    /// Appends the next message, if there is one.
+    pub(super) fn fill(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), Cause> {
+        if !self.unsent.is_empty() {
+            out.append(&mut std::mem::take(&mut self.unsent));
+            self.times.sent(now);
+            return Ok(());
+        }
+        let took = self.takes_bytes();
+        let Some(message) = self.next_message(now) else {
+            self.times.nothing_to_send();
+            return Ok(());
+        };
+        if !took && self.takes_bytes() {
+            // Its bytes were left in the socket: the reader was not silent.
+            self.times.heard(now);
+        }
+        let mut plain = Vec::new();
+        message.encode(&mut plain);
+        self.times.sent(now);
+        self.channel.seal(&plain, out)
+    }
+
+    fn next_message(&mut self, now: Instant) -> Option<Message> {
+        // A reader expects nothing else before the first offer is complete, nor within a pool.
+        if self.announcer.is_between_pools()
+            && let Some(answers) = self.lanes.next_answers()
+        {
+            return Some(Message::LanesReady(answers));
+        }
+        let shared = &self.shared;
+        let of_pools = self.announcer.next(&shared.pools, || shared.offer_head());
+        of_pools.or_else(|| self.times.beats(now).then_some(Message::Alive))
+    }
+
+    /// Whether something waits to be sent.
+    fn has_more(&self) -> bool {
+        !self.unsent.is_empty() || self.lanes.has_answers() || self.announcer.has_more(&self.shared.pools)
+    }
+
+    /// Whether the session takes bytes now.
+    pub(super) fn takes_bytes(&self) -> bool {
+        self.lanes.takes_asks()
+    }
+
+    /// When to call [`tick`](Self::tick) at the latest.
+    pub(super) fn due(&self) -> Instant {
+        self.times.due(self.takes_bytes())
+    }
+
+    /// Looks whether a time is over.
+    pub(super) fn tick(&mut self, now: Instant) -> Result<(), Cause> {
+        if let Some(time) = self.times.overdue(self.takes_bytes(), now) {
+            return Err(Cause::Silence(time));
+        }
+        if self.times.beats(now) {
+            self.times.waits(now);
+        }
+        Ok(())
+    }
+
+    /// Why no more bytes come, where the connection has not failed.
+    pub(super) fn cut_off(&self) -> Cause {
+        self.channel.partial().map_or(Cause::Closed, |(got, want)| Cause::Truncated { got, want })
+    }
+
+    /// Ends the session, and appends what the reader is told. The end is reported when all lanes are
+    /// freed.
+    pub(super) fn end(mut self, cause: Cause, out: &mut Vec<u8>) {
+        let bye = match &cause {
+            Cause::Stopped => Some(ByeReason::Stopping),
+            Cause::Parse(_) | Cause::Unexpected { .. } | Cause::Forged => Some(ByeReason::Protocol),
+            _ => None,
+        };
+        self.lanes.end(cause);
+        if let Some(reason) = bye {
+            out.append(&mut self.unsent);
+            seal(&mut self.channel, &Message::Bye(reason), out);
+        }
+    }
+}
+
+fn unexpected(message: &Message) -> Cause {
+    // A message without a kind was passed over, which is never unexpected.
+    Cause::Unexpected { got: message.kind().unwrap_or(MessageKind::Alive) }
+}
