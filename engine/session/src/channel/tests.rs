@@ -90,6 +90,16 @@ fn frames_out_of_order_repeated_left_out_or_reflected_end_the_channel() {
 }
 
 #[test]
+fn after_a_forged_frame_the_right_one_does_not_open_either() {
+    let (mut here, mut there) = ends();
+    let frames = sealed(&mut here, &[b"one", b"two"]);
+    assert_forged(&mut there, &frames[1]);
+    // The ciphertext alone, as if the forged frame's length were still valid.
+    assert_forged(&mut there, &frames[0][2..]);
+    assert_forged(&mut there, &frames[0]);
+}
+
+#[test]
 fn a_frame_of_another_connection_ends_the_channel() {
     let (mut here, _) = ends();
     let (_, mut there) = ends();
