@@ -7,6 +7,7 @@ use std::time::Duration;
 use kvrail_host::secret::RandomError;
 
 use crate::greeting::GreetingError;
+use crate::handover::HandoverProtocolError;
 use crate::message::MessageKind;
 use crate::message::{ByeReason, ParseError};
 use crate::pool::{MAX_LAYOUTS, PoolError};
@@ -132,6 +133,9 @@ pub enum Cause {
     /// A pool that the peer offers cannot be one.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// The peer broke the rules of a hand-over.
+    #[error(transparent)]
+    Handover(#[from] HandoverProtocolError),
     /// One of the sides refused the other.
     #[error("{}{refusal}", if *.verified { "" } else { "(not authenticated) " })]
     Refused {
@@ -178,6 +182,7 @@ impl Cause {
             Self::Parse(source) => source.code(),
             Self::Greeting(source) => source.code(),
             Self::Pool(source) => source.code(),
+            Self::Handover(source) => source.code(),
             Self::Refused { refusal, .. } => refusal.code(),
         }
     }
