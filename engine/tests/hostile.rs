@@ -9,8 +9,8 @@ use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::shm::{Segment, ShmExporter};
 use kvrail::session::{
-    LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, OfferedRegion, ProducerDescription, RailAddress,
-    RailDescription, RailList, Server, ServerConfig, TransportKind,
+    LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, OfferedRegion, Pool, PoolId, ProducerDescription,
+    RailAddress, RailDescription, RailList, Server, ServerConfig, TransportKind,
 };
 use kvrail::{
     Config, ConnectError, MAX_LISTED, PageLayout, PeerKey, Publisher, Reader, TableError, clock, shm,
@@ -57,11 +57,9 @@ fn producer(times: usize, slots: u32) -> Server {
         keys,
         table: Some(TableOffer { base: region.base, keys }),
     };
-    let producer = ProducerDescription {
-        node: "producer".parse().unwrap(),
-        layout: Layout::of::<VllmFp8DsMla>().unwrap(),
-        regions: vec![OfferedRegion::new(offer).unwrap(); times],
-    };
+    let regions = vec![OfferedRegion::new(offer).unwrap(); times];
+    let pool = Pool::new(PoolId(0), Layout::of::<VllmFp8DsMla>().unwrap(), regions).unwrap();
+    let producer = ProducerDescription { node: "producer".parse().unwrap(), pools: vec![pool] };
     let rail = RailDescription {
         name: Name::lossy("shm0"),
         kind: TransportKind::Shm,

@@ -117,6 +117,8 @@ mod versions;
 
 #[cfg(test)]
 mod test_seeds;
+#[cfg(test)]
+mod tests;
 
 pub use address::{Address, ParseAddressError};
 pub use error::{By, Cause, SessionError, Step};
@@ -136,10 +138,13 @@ pub use offer::{
 };
 pub use pairing::{NothingInCommon, RailPair, pair};
 pub use pool::{MAX_LAYOUTS, MAX_OFFERED_REGIONS, MAX_POOLS, Offer, OfferChange, Pool, PoolError, PoolId};
-pub use reader::{ConnectedSession, ReaderDescription, Session, SessionEvent, connect};
+pub use reader::{ConnectedSession, ReaderDescription, Session, SessionEvent, TakeError, connect};
 pub use refusal::{Both, Refusal};
 pub use secret_file::KeyError;
-pub use server::{Observer, ProducerDescription, ServeError, Server, ServerConfig, ServerEvent};
+pub use server::{
+    Observer, OpenHandoverError, ProducerDescription, ServeError, Server, ServerConfig, ServerEvent,
+    SharedHandovers,
+};
 pub use socket::{addresses_of, share_of_time};
 pub use tag::TagSecret;
 pub use versions::Versions;

@@ -3,10 +3,12 @@
 mod changes;
 mod connection;
 mod event;
+mod handovers;
 mod lanes;
 mod offer;
 mod phase;
 mod session;
+mod take;
 mod times;
 
 #[cfg(test)]
@@ -14,4 +16,5 @@ mod tests;
 
 pub use connection::{ConnectedSession, connect};
 pub use event::{ReaderDescription, SessionEvent};
+pub use handovers::TakeError;
 pub use session::Session;

@@ -6,7 +6,6 @@ use std::time::Instant;
 use kvrail_host::reactor::Flow;
 
 use super::event::ReaderDescription;
-use super::lanes::AskedLanes;
 use crate::channel::Channel;
 use crate::error::{Cause, SessionError};
 use crate::hello::Dialling;
@@ -32,7 +31,7 @@ impl Handshake {
     pub(super) fn begin(keys: &PeerKeys, attempt: usize, reader: ReaderDescription) -> Result<Self, Cause> {
         let mut greeting = Vec::new();
         let dialling = Dialling::begin(keys, attempt, &mut greeting)?;
-        let ReaderDescription { node, layouts, silence: _ } = reader;
+        let ReaderDescription { node, layouts, silence: _, takings: _ } = reader;
         Ok(Self { dialling, greeting, introduction: Introduction { node, layouts } })
     }
 
@@ -90,7 +89,7 @@ impl Conversation {
         self.alive = true;
     }
 
-    /// Whether this side has something to say beside messages about lanes.
+    /// Whether this side has something to say beside messages about lanes and hand-overs.
     pub(super) const fn has_unsent(&self) -> bool {
         self.alive || !self.is_introduced()
     }
@@ -106,17 +105,18 @@ impl Conversation {
         out
     }
 
-    /// Appends messages to `out` until all is said, or `out` has `limit` bytes.
+    /// Appends messages to `out` until all is said, or `out` has `limit` bytes. `next_message` has
+    /// those about lanes and hand-overs.
     pub(super) fn fill(
         &mut self,
-        lanes: &mut AskedLanes,
+        mut next_message: impl FnMut() -> Option<Message>,
         out: &mut Vec<u8>,
         limit: usize,
     ) -> Result<(), Cause> {
         let mut plain = Vec::new();
         while out.len() < limit {
             let first = self.introduction.take().map(Message::Introduction);
-            let next = first.or_else(|| lanes.next_message());
+            let next = first.or_else(&mut next_message);
             let Some(next) = next.or_else(|| self.alive.then_some(Message::Alive)) else { break };
             self.alive = false;
             plain.clear();
