@@ -15,7 +15,7 @@ use crate::offered::OfferReader;
 
 pub(super) enum Phase {
     Handshake(Box<Handshake>),
-    Conversation(Conversation),
+    Conversation(Box<Conversation>),
     Ended(Ended),
 }
 
@@ -45,11 +45,12 @@ impl Handshake {
     }
 
     /// Takes bytes from the front of `bytes`, all of them unless the handshake is over.
-    pub(super) fn received(&mut self, bytes: &mut &[u8]) -> Result<Option<Conversation>, Cause> {
+    pub(super) fn received(&mut self, bytes: &mut &[u8]) -> Result<Option<Box<Conversation>>, Cause> {
         let Some(channel) = self.dialling.received(bytes)? else { return Ok(None) };
         let introduction = self.introduction.clone();
         let incoming = OfferReader::new(introduction.layouts.clone());
-        Ok(Some(Conversation { channel, incoming, introduction: Some(introduction), alive: false }))
+        let introduction = Some(introduction);
+        Ok(Some(Box::new(Conversation { channel, incoming, introduction, alive: false })))
     }
 
     /// Bytes of the producer's greeting, if it has not come whole: `(got, want)`.
@@ -93,6 +94,17 @@ impl Conversation {
         self.alive || !self.is_introduced()
     }
 
+    /// The last message, sealed; empty if the producer does not know this side yet.
+    pub(super) fn goodbye(&mut self, reason: ByeReason) -> Vec<u8> {
+        let (mut plain, mut out) = (Vec::new(), Vec::new());
+        if self.is_introduced() {
+            Message::Bye(reason).encode(&mut plain);
+            // Fails after 2^64 frames; then the producer sees the end of the connection alone.
+            let _ = self.channel.seal(&plain, &mut out);
+        }
+        out
+    }
+
     /// Appends messages to `out` until all is said, or `out` has `limit` bytes. `next_message` has
     /// those about lanes and hand-overs.
     pub(super) fn fill(
@@ -119,18 +131,8 @@ impl Conversation {
 pub(super) struct Ended {
     pub(super) why: Arc<SessionError>,
     pub(super) since: Instant,
-    /// The last message, until it is sent.
-    pub(super) goodbye: Option<(Channel, ByeReason)>,
+    /// This side's last message, until it is sent: sealed, or empty.
+    pub(super) goodbye: Vec<u8>,
     /// How the connection goes on.
     pub(super) flow: Flow,
-}
-
-impl Ended {
-    /// Appends the last message.
-    pub(super) fn fill(&mut self, out: &mut Vec<u8>) -> Result<(), Cause> {
-        let Some((mut channel, reason)) = self.goodbye.take() else { return Ok(()) };
-        let mut plain = Vec::new();
-        Message::Bye(reason).encode(&mut plain);
-        channel.seal(&plain, out)
-    }
 }

@@ -212,7 +212,10 @@ impl Session {
                 let next = || lanes.next_message().or_else(|| takings.next_message(now));
                 conversation.fill(next, out, before.saturating_add(room))
             }
-            Phase::Ended(ended) => ended.fill(out),
+            Phase::Ended(ended) => {
+                out.append(&mut std::mem::take(&mut ended.goodbye));
+                Ok(())
+            }
         };
         if let Err(cause) = filled {
             self.end(cause);
@@ -375,22 +378,16 @@ impl Session {
         if let Phase::Ended(ended) = &self.phase {
             return ended.flow;
         }
-        let talks = matches!(&self.phase, Phase::Conversation(talk) if talk.is_introduced());
-        let say = say.filter(|_| talks);
-        let finish = say.is_some() || matches!(cause, Cause::Bye(_) | Cause::Refused { .. });
+        let goodbye = match (&mut self.phase, say) {
+            (Phase::Conversation(conversation), Some(reason)) => conversation.goodbye(reason),
+            _ => Vec::new(),
+        };
+        let finishes = !goodbye.is_empty() || matches!(cause, Cause::Bye(_) | Cause::Refused { .. });
+        let flow = if finishes { Flow::Finish { linger: LINGER } } else { Flow::Close };
         let why = Arc::new(SessionError { peer: self.peer.clone(), step: self.step(), cause });
         tracing::debug!(error = %why, "session ended");
-        let ended = Ended {
-            why: Arc::clone(&why),
-            since: self.times.last_heard(),
-            goodbye: None,
-            flow: if finish { Flow::Finish { linger: LINGER } } else { Flow::Close },
-        };
-        let flow = ended.flow;
-        let before = std::mem::replace(&mut self.phase, Phase::Ended(ended));
-        if let (Phase::Conversation(conversation), Phase::Ended(ended)) = (before, &mut self.phase) {
-            ended.goodbye = say.map(|reason| (conversation.channel, reason));
-        }
+        let since = self.times.last_heard();
+        self.phase = Phase::Ended(Ended { why: Arc::clone(&why), since, goodbye, flow });
         let events = &mut self.events;
         self.lanes.end(&why, |(number, result)| events.push_back(SessionEvent::Lane(number, result)));
         self.takings.end();

@@ -9,7 +9,7 @@ use crate::{ByeReason, Cause, Message, ParseError, SessionEvent, Step};
 #[test]
 fn bytes_may_come_one_by_one() {
     let mut rig = Rig::connecting();
-    let mut drip = |rig: &mut Rig, bytes: &[u8]| {
+    let drip = |rig: &mut Rig, bytes: &[u8]| {
         for byte in bytes {
             assert_eq!(rig.bytes(&[*byte]), Flow::GoOn);
         }

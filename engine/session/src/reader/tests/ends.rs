@@ -13,14 +13,14 @@ use crate::{
 type End = (fn(&mut Rig), &'static str);
 
 const ENDS: [End; 6] = [
-    (|rig| drop(rig.say(&Message::Bye(ByeReason::Finished))), "p:1, in session: the peer ended the session"),
+    (|rig| _ = rig.say(&Message::Bye(ByeReason::Finished)), "p:1, in session: the peer ended the session"),
     (|rig| rig.session.ended(rig.now, None), "p:1, in session: the peer closed the connection"),
     (
         |rig| rig.session.ended(rig.now, Some(io::ErrorKind::ConnectionReset.into())),
         "p:1, in session: connection reset",
     ),
-    (|rig| drop(rig.session.bye(ByeReason::Stopping)), "p:1, in session: this side is stopping"),
-    (|rig| drop(rig.say(&Message::Offered)), "p:1, in session: the peer broke the protocol"),
+    (|rig| _ = rig.session.bye(ByeReason::Stopping), "p:1, in session: this side is stopping"),
+    (|rig| _ = rig.say(&Message::Offered), "p:1, in session: the peer broke the protocol"),
     (
         |rig| {
             rig.now += LIMIT;
