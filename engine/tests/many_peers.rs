@@ -11,7 +11,7 @@ use kvrail::{Config, PageLayout, PeerKey, Publisher, Storage, clock, engine, mem
 const PEERS: usize = 200;
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
 
-engine! { Many { page: VllmFp8DsMla, max_rails: 1, max_peers: 200, max_batch: 200, max_batches: 2 } }
+engine! { Many { page: VllmFp8DsMla, max_rails: 1, max_peers: 200, max_depth: 32, max_batch: 200, max_batches: 2 } }
 
 /// How many threads of each name this process has.
 fn threads() -> BTreeMap<String, usize> {
