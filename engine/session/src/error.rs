@@ -77,7 +77,7 @@ pub enum Cause {
     /// An error of the operating system.
     #[error(transparent)]
     Io(io::Error),
-    /// The system gave no random numbers for a nonce.
+    /// The system gave no random numbers.
     #[error("the system gave no random numbers: {0}")]
     Random(RandomError),
     /// The peer sent nothing, or took nothing, for this time.
@@ -112,8 +112,11 @@ pub enum Cause {
         /// The kind of the message.
         got: MessageKind,
     },
-    /// A frame cannot be decrypted.
-    #[error("a message cannot be decrypted: it was changed on its way, replayed, or sent with another key")]
+    /// A message of the handshake, or a frame, cannot be decrypted, or does not agree with what was
+    /// sent in clear.
+    #[error(
+        "a message was not sealed by the peer for this connection: it was changed on its way, or is a copy of an old one"
+    )]
     Forged,
     /// Another connection displaced this one before it had authenticated.
     #[error(

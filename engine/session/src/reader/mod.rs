@@ -9,6 +9,9 @@ mod phase;
 mod session;
 mod times;
 
+#[cfg(test)]
+mod tests;
+
 pub use connection::{ConnectedSession, connect};
 pub use event::{ReaderDescription, SessionEvent};
 pub use session::Session;
