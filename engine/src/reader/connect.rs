@@ -325,9 +325,7 @@ fn not_connected(address: &Address, failure: SessionFailure) -> ConnectError {
     match failure {
         SessionFailure::Session(error) => ConnectError::Session(error),
         SessionFailure::NothingInCommon(source) => ConnectError::Transport { address, source },
-        SessionFailure::NoPool { wanted, offered } => {
-            ConnectError::NoPool { address, wanted: *wanted, offered }
-        }
+        SessionFailure::NoPool { wanted, offered } => ConnectError::NoPool { address, wanted, offered },
         SessionFailure::NoRegions => ConnectError::NoRegions(address),
     }
 }

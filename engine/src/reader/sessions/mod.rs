@@ -101,11 +101,11 @@ impl<D: SessionDialer> Sessions<D> {
         let threads = match self.threads.take() {
             Some(threads) => threads,
             None => {
-                let reactor = Reactor::start("kvrail-sessions")?;
+                let reactor = Reactor::start("kvrail-peers")?;
                 let most = JOBS_AT_ONCE * (self.rails + OTHER_KEYS);
                 let common = Common {
                     handle: reactor.handle(),
-                    workers: Workers::new("kvrail-lanes", most, JOBS_AT_ONCE),
+                    workers: Workers::new("kvrail-dialers", most, JOBS_AT_ONCE),
                     dialers: Arc::clone(&self.dialers),
                     rails: self.rails,
                 };

@@ -269,12 +269,11 @@ impl<D: SessionDialer> ReaderSession<D> {
                         lanes.answered(number, result, session);
                     }
                 }
-                SessionEvent::OfferChanged(change) => {
+                SessionEvent::OfferChanged(change)
                     // The reader is told of the session with the offer as it is then.
-                    if state.lanes().is_some_and(|(lanes, _)| lanes.is_told()) {
+                    if state.lanes().is_some_and(|(lanes, _)| lanes.is_told()) => {
                         self.reporter.report(SessionNews::OfferChanged(change));
                     }
-                }
                 SessionEvent::Ended(why) => return self.ended(state, why, flow, now),
                 _ => {}
             }
