@@ -248,7 +248,13 @@ impl PageLayout {
             Name::lossy(&format!("{}{ranks}", &self.name[..self.name.floor_char_boundary(room)]));
         // A geometry has at least one byte.
         let page_bytes = NonZeroU64::new(self.page_bytes.into()).unwrap_or(NonZeroU64::MIN);
-        kvrail_session::Layout { name, fingerprint: self.fingerprint(), page_bytes, parts: NonZeroU16::MIN }
+        kvrail_session::Layout {
+            name,
+            fingerprint: self.fingerprint(),
+            any_rank: self.identity.fingerprint_of_any_rank(),
+            page_bytes,
+            parts: NonZeroU16::MIN,
+        }
     }
 
     fn write_ranks(&self, f: &mut impl fmt::Write) -> fmt::Result {

@@ -67,7 +67,7 @@ pub use kvrail_layouts::{Bf16, KvLayout, View};
 pub use kvrail_local as local;
 pub use kvrail_macros::{KvLayout, engine};
 pub use kvrail_session as session;
-pub use kvrail_session::{Address, NodeName, PeerKey};
+pub use kvrail_session::{Address, NodeName, PeerKey, PeerKeys};
 
 #[cfg(feature = "cuda")]
 pub use kvrail_verbs::gpu;
@@ -76,7 +76,7 @@ pub use publisher::{Publisher, PublisherError, WriteError};
 pub use reader::config::{Config, StartError};
 #[cfg(feature = "cuda")]
 pub use reader::device::DeviceError;
-pub use reader::peer::{ConnectError, Peer, ReaderEvent};
+pub use reader::peer::{BlockError, ConnectError, Peer, PeerPool, ReaderEvent};
 pub use reader::state::{MAX_BATCH, MAX_BATCHES, MAX_PEERS};
 pub use reader::storage::{Storage, StorageTaken, TakenStorage};
 pub use reader::submitters::MAX_SUBMITTERS;

@@ -10,7 +10,8 @@ use kvrail_core::table::{ENTRY_BYTES, Entry, EntryValue, GrowError, KeyTag, Read
 use kvrail_host::secret::{RandomError, random_bytes};
 use kvrail_host::segment::{Segment, SegmentError};
 use kvrail_session::{
-    Address, Epoch, NodeName, OfferedRegion, PeerKey, ProducerDescription, ServeError, Server, ServerConfig,
+    Address, Epoch, NodeName, OfferedRegion, PeerKeys, Pool, PoolError, PoolId, ProducerDescription,
+    ServeError, Server, ServerConfig,
 };
 
 use crate::layout::PageLayout;
@@ -88,7 +89,10 @@ pub enum PublisherError {
     /// The region cannot be offered.
     #[error(transparent)]
     Region(#[from] OfferError),
-    /// The bootstrap cannot be served.
+    /// The slots cannot be a pool of the layout.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// Readers cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
 }
@@ -102,6 +106,7 @@ impl PublisherError {
             Self::Transport(_) => 6061,
             Self::Segment(source) => source.code(),
             Self::Region(source) => source.code(),
+            Self::Pool(source) => source.code(),
             Self::Serve(source) => source.code(),
         }
     }
@@ -147,7 +152,11 @@ impl WriteError {
 
 impl Publisher {
     /// Makes `slots` slots, none of them published, and serves readers that connect to `listen`
-    /// (port 0: any free port) with the same key and the same layout.
+    /// (port 0: any free port) with one of `keys` and want the same layout. The slots are one region
+    /// of one pool, number 0.
+    ///
+    /// `keys` is a [`PeerKey`](kvrail_session::PeerKey), two of them during a rotation, or
+    /// [`PeerKeys::none`], with which only an address of loopback can be listened on.
     ///
     /// # Errors
     ///
@@ -157,7 +166,7 @@ impl Publisher {
         layout: PageLayout,
         slots: u32,
         listen: &Address,
-        key: PeerKey,
+        keys: impl Into<PeerKeys>,
         over: impl PublisherTransport,
     ) -> Result<Self, PublisherError> {
         let page_bytes = layout.page_bytes();
@@ -165,23 +174,24 @@ impl Publisher {
         let shape = Shape::of(page_bytes, slots).ok_or_else(bad)?;
         let segment = Arc::new(Segment::new(usize::try_from(shape.bytes).map_err(|_| bad())?)?);
         let published = over.publish(Arc::clone(&segment)).map_err(PublisherError::Transport)?;
-        let keys = published.keys;
+        let rail_keys = published.keys;
         let region = OfferedRegion::new(RegionOffer {
             base: segment.addr() + shape.pages,
             page_bytes: shape.page_bytes,
             stride: shape.stride,
             slots,
-            keys,
-            table: Some(TableOffer { base: segment.addr(), keys }),
+            keys: rail_keys,
+            table: Some(TableOffer { base: segment.addr(), keys: rail_keys }),
         })?;
-        let producer = ProducerDescription { node, layout: layout.to_session(), regions: vec![region] };
-        let server = Server::start(listen, key, producer, published.acceptor, ServerConfig::default())?;
+        let pool = Pool::new(PoolId(0), layout.to_session(), vec![region])?;
+        let producer = ProducerDescription { node, pools: vec![pool] };
+        let server = Server::start(listen, keys, producer, published.acceptor, ServerConfig::default())?;
         Ok(Self { server, _keep: published.keep, segment, layout, shape })
     }
 
     /// The address that readers connect to, with the port that the system chose for port 0.
     #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
+    pub fn local_addr(&self) -> SocketAddr {
         self.server.local_addr()
     }
 
@@ -364,8 +374,8 @@ impl Publisher {
         unsafe { std::slice::from_raw_parts_mut(at, self.shape.page_bytes as usize) }
     }
 
-    /// Ends all sessions with readers, and waits until `deadline` for their threads. Returns how
-    /// many had not ended by then.
+    /// Ends all sessions with readers, and waits until `deadline`. Returns how many had not ended by
+    /// then.
     pub fn stop(&mut self, deadline: Instant) -> usize {
         self.server.stop(deadline)
     }

@@ -149,7 +149,7 @@ fn the_death_is_noticed<P: PublisherTransport, N: ReaderTransport>(
     let address = SocketAddr::from((LOCALHOST, producer.number_after::<u16>("port ")));
     let mut reader = Reader::start(LAYOUT, rails(), Config::default()).unwrap();
     let mut slots = reader.register(memory::leaked(LAYOUT.page_bytes() as usize).unwrap()).unwrap();
-    let peer = reader.connect(&address.into(), &key()).unwrap();
+    let peer = reader.connect(&address.into(), key()).unwrap();
     let location = reader.published(&peer, 0, clock::within(Duration::from_secs(20))).unwrap()[0];
     std::io::Write::write_all(producer.process.stdin.as_mut().unwrap(), b"!").unwrap();
     producer.child = Some(producer.number_after("child "));
@@ -161,7 +161,7 @@ fn the_death_is_noticed<P: PublisherTransport, N: ReaderTransport>(
     let refused = std::net::TcpStream::connect(address).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     let again = start(address, publish());
-    let other = Reader::start(LAYOUT, rails(), Config::default()).unwrap().connect(&address.into(), &key());
+    let other = Reader::start(LAYOUT, rails(), Config::default()).unwrap().connect(&address.into(), key());
     assert_eq!(other.unwrap().epoch(), again.epoch());
 
     let event = loop {
@@ -221,7 +221,7 @@ fn a_child_that_drops_its_copy_of_a_publisher_does_the_parent_no_harm() {
     let address = SocketAddr::from((LOCALHOST, producer.number_after::<u16>("port ")));
     let connect = || {
         let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap();
-        let peer = reader.connect(&address.into(), &key()).unwrap();
+        let peer = reader.connect(&address.into(), key()).unwrap();
         (reader, peer)
     };
     let (mut reader, peer) = connect();

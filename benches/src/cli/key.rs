@@ -15,7 +15,7 @@ pub(crate) struct KeyArgs {
     /// while this runs.
     #[arg(long, value_name = "HEX", value_parser = Key::parse, conflicts_with = "key_file")]
     pub(crate) key: Option<Key>,
-    /// A file that holds the key, readable by its owner only.
+    /// A file that holds the key, as 32 bytes or 64 hexadecimal digits, readable by its owner only.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
 }
@@ -36,7 +36,11 @@ impl Key {
         let bytes: [u8; 32] = random_bytes().map_err(|error| {
             anyhow!("cannot make a key, because the system gives no random numbers: {error}; give one by --key-file")
         })?;
-        Ok(Self(bytes.iter().map(|b| format!("{b:02x}")).collect()))
+        Ok(Self::of(&bytes))
+    }
+
+    fn of(bytes: &[u8; 32]) -> Self {
+        Self(bytes.iter().map(|b| format!("{b:02x}")).collect())
     }
 
     fn parse(text: &str) -> Result<Self, KeyError> {
@@ -61,8 +65,11 @@ impl KeyArgs {
         let Some(path) = &self.key_file else { return Ok(self.key.clone()) };
         // Checks the file's permissions and its content.
         PeerKey::from_file(path)?;
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the key file {}", path.display()))?;
-        Ok(Some(Key(text.trim_ascii().into())))
+        let bytes =
+            std::fs::read(path).with_context(|| format!("cannot read the key file {}", path.display()))?;
+        Ok(Some(match <&[u8; 32]>::try_from(&bytes[..]) {
+            Ok(raw) => Key::of(raw),
+            Err(_) => Key(String::from_utf8_lossy(&bytes).trim_ascii().into()),
+        }))
     }
 }

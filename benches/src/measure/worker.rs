@@ -12,7 +12,7 @@ use kvrail::core::id::MAX_RAILS;
 use kvrail::core::memory::Slot;
 use kvrail::core::remote::{Location, RemotePage};
 use kvrail::core::time::Time;
-use kvrail::session::{Address, Cause, Reason};
+use kvrail::session::{Address, Cause, Refusal};
 use kvrail::{Config, ConnectError, Peer, Reader, ReaderEvent, ReaderTransport, clock, shm, tcp};
 
 use crate::catalogue::NamedLayout;
@@ -344,21 +344,18 @@ fn with_chunk(config: EngineConfig, chunk_bytes: Option<u32>) -> EngineConfig {
 
 /// Adds to an error what its user can do about it.
 fn with_hint(error: ConnectError) -> anyhow::Error {
-    let session = match &error {
-        ConnectError::Session(session) => {
-            Some((session.refusal().map(|refusal| refusal.reason), &session.cause))
-        }
-        _ => None,
-    };
-    let hint = match (&error, session) {
-        (_, Some((Some(Reason::Key(_)), _))) => {
-            "take --key from the line that serve printed, or give the same --key-file"
-        }
-        (_, Some((Some(Reason::Layout(_)), _))) => "drive with the --layout that serve was started with",
-        (_, Some((_, Cause::Io(io)))) if io.kind() == ErrorKind::ConnectionRefused => {
-            "is `kvrail-bench serve` running there, at that port?"
-        }
-        (ConnectError::Transport { .. }, _) => "drive with the --transport that serve was started with",
+    let hint = match &error {
+        ConnectError::Session(session) => match &session.cause {
+            Cause::Refused { refusal: Refusal::Key(_), .. } => {
+                "take --key from the line that serve printed, or give the same --key-file"
+            }
+            Cause::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
+                "is `kvrail-bench serve` running there, at that port?"
+            }
+            _ => return error.into(),
+        },
+        ConnectError::NoPool { .. } => "drive with the --layout that serve was started with",
+        ConnectError::Transport { .. } => "drive with the --transport that serve was started with",
         _ => return error.into(),
     };
     anyhow!("{error}; {hint}")

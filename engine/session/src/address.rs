@@ -90,6 +90,12 @@ impl Address {
         self.port
     }
 
+    /// Whether its host is an IP address, which needs no resolver.
+    #[must_use]
+    pub const fn is_ip(&self) -> bool {
+        matches!(self.host, Host::Known(_))
+    }
+
     /// Whether it names every interface of a host: a server can listen there, and no client can
     /// connect to it.
     pub(crate) fn is_unspecified(&self) -> bool {

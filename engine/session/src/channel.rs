@@ -116,3 +116,6 @@ impl Channel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

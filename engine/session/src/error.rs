@@ -7,6 +7,7 @@ use std::time::Duration;
 use kvrail_host::secret::RandomError;
 
 use crate::greeting::GreetingError;
+use crate::handover::HandoverProtocolError;
 use crate::message::MessageKind;
 use crate::message::{ByeReason, ParseError};
 use crate::pool::{MAX_LAYOUTS, PoolError};
@@ -77,7 +78,7 @@ pub enum Cause {
     /// An error of the operating system.
     #[error(transparent)]
     Io(io::Error),
-    /// The system gave no random numbers for a nonce.
+    /// The system gave no random numbers.
     #[error("the system gave no random numbers: {0}")]
     Random(RandomError),
     /// The peer sent nothing, or took nothing, for this time.
@@ -112,8 +113,11 @@ pub enum Cause {
         /// The kind of the message.
         got: MessageKind,
     },
-    /// A frame cannot be decrypted.
-    #[error("a message cannot be decrypted: it was changed on its way, replayed, or sent with another key")]
+    /// A message of the handshake, or a frame, cannot be decrypted, or does not agree with what was
+    /// sent in clear.
+    #[error(
+        "a message was not sealed by the peer for this connection: it was changed on its way, or is a copy of an old one"
+    )]
     Forged,
     /// Another connection displaced this one before it had authenticated.
     #[error(
@@ -129,6 +133,9 @@ pub enum Cause {
     /// A pool that the peer offers cannot be one.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// The peer broke the rules of a hand-over.
+    #[error(transparent)]
+    Handover(#[from] HandoverProtocolError),
     /// One of the sides refused the other.
     #[error("{}{refusal}", if *.verified { "" } else { "(not authenticated) " })]
     Refused {
@@ -175,6 +182,7 @@ impl Cause {
             Self::Parse(source) => source.code(),
             Self::Greeting(source) => source.code(),
             Self::Pool(source) => source.code(),
+            Self::Handover(source) => source.code(),
             Self::Refused { refusal, .. } => refusal.code(),
         }
     }

@@ -73,7 +73,7 @@ pub enum GreetingError {
     #[error(
         "the peer's greeting has kind {got}, and there are kinds 1 to 3 only: does something else use this port?"
     )]
-    Kind {
+    UnknownKind {
         /// The number of the kind.
         got: u16,
     },
@@ -143,7 +143,7 @@ impl GreetingError {
     pub const fn code(&self) -> u32 {
         match self {
             Self::Magic { .. } => 4002,
-            Self::Kind { .. } => 4083,
+            Self::UnknownKind { .. } => 4083,
             Self::Rest { .. } => 4084,
             Self::Versions { .. } => 4085,
             Self::Chosen { .. } => 4086,
@@ -156,7 +156,7 @@ impl GreetingError {
     pub(crate) const fn kind(&self) -> u16 {
         match *self {
             Self::Magic { .. } => 0,
-            Self::Kind { got } => got,
+            Self::UnknownKind { got } => got,
             Self::Turn { got, .. } => got as u16,
             Self::Rest { kind, .. }
             | Self::Versions { kind, .. }
@@ -214,7 +214,7 @@ impl GreetingHead {
             return Err(GreetingError::Magic { got: wire.magic });
         }
         let kind = wire.kind.get();
-        let kind = GreetingKind::from_wire(kind).ok_or(GreetingError::Kind { got: kind })?;
+        let kind = GreetingKind::from_wire(kind).ok_or(GreetingError::UnknownKind { got: kind })?;
         let (got, want) = (wire.rest.get(), kind.rest());
         if usize::from(got) != want {
             return Err(GreetingError::Rest { kind, got, want });
@@ -380,3 +380,6 @@ impl GreetingBytes {
         (self.got > 0).then_some((self.got, want))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use crate::channel::Channel;
 use crate::error::{By, Cause};
 use crate::greeting::{GreetingBytes, GreetingHead, GreetingKind, MAGIC, RefusedRest};
 use crate::key::{KeyId, PeerKeys};
-use crate::noise::{Initiator, Responder};
+use crate::noise::{NoiseProducer, NoiseReader};
 use crate::refusal::{Both, Refusal};
 use crate::versions::Versions;
 
@@ -13,7 +13,7 @@ pub(crate) struct Dialling {
     key: KeyId,
     greeting: GreetingBytes,
     /// `None` once the handshake is over.
-    noise: Option<Initiator>,
+    noise: Option<NoiseReader>,
 }
 
 impl Dialling {
@@ -23,7 +23,7 @@ impl Dialling {
         let (key, psk) = keys.attempt(attempt);
         let head = GreetingHead { kind: GreetingKind::Hello, versions: Versions::SUPPORTED, chosen: 0, key };
         let head = head.encode();
-        let mut noise = Initiator::new(&psk, &head);
+        let mut noise = NoiseReader::new(&psk, &head);
         let message = noise.write()?;
         out.extend_from_slice(&head);
         out.extend_from_slice(&message);
@@ -146,7 +146,7 @@ impl Answering {
             return Err(refused(Refusal::Key(Both { ours: keys.id(0), theirs: hello.key })));
         };
         self.named_a_key = true;
-        let noise = Responder::read(&psk, self.greeting.head_bytes(), self.greeting.rest())?;
+        let noise = NoiseProducer::read(&psk, self.greeting.head_bytes(), self.greeting.rest())?;
         let (kind, key) = (GreetingKind::Welcome, hello.key);
         let head = GreetingHead { kind, versions: Versions::SUPPORTED, chosen, key }.encode();
         let echo = head.last_chunk().expect("a head is longer than its echo");

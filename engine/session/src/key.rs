@@ -191,6 +191,18 @@ impl From<PeerKey> for PeerKeys {
     }
 }
 
+impl From<&PeerKey> for PeerKeys {
+    fn from(key: &PeerKey) -> Self {
+        Self::one(key.clone())
+    }
+}
+
+impl From<&PeerKeys> for PeerKeys {
+    fn from(keys: &PeerKeys) -> Self {
+        keys.clone()
+    }
+}
+
 impl fmt::Debug for PeerKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PeerKeys")?;

@@ -1,40 +1,53 @@
-//! How two peers authenticate, compare layouts, exchange an offer and make lanes before they move
-//! bytes.
+//! How two peers authenticate, exchange an offer and make lanes before they move bytes.
 //!
-//! A *producer* owns regions of KV-cache pages, a *reader* pulls pages out of them. Before the
-//! reader can do so, the two must agree on what a page is, where the pages are, and how to reach
-//! them. They agree in a session, an authenticated TCP connection between the two, which
+//! A *producer* owns pools of KV-cache pages, a *reader* pulls pages out of them. Before the reader
+//! can do so, the two must agree on what a page is, where the pages are, and how to reach them. They
+//! agree in a session, an encrypted TCP connection between the two, which
 //!
-//! 1. agrees on a protocol version, proves to each side that the other holds the same [`PeerKey`],
-//!    and compares [`Layout`]s; a mismatch is a [`Refusal`], the same on both sides, that names
-//!    both;
-//! 2. carries the producer's [`Offer`]: its [`Epoch`], rails and regions, with their keys;
+//! 1. agrees on a protocol version, and proves to each side by a Noise handshake that the other
+//!    holds the same [`PeerKey`]; a mismatch is a [`Refusal`] that both sides can print;
+//! 2. carries the layouts that the reader knows, and the producer's [`Offer`]: its [`Epoch`], its
+//!    rails, and the pools whose [`Layout`] the reader knows, with their regions and keys. A pool
+//!    of another layout is named and not offered. Pools come and go as long as the session lasts;
 //! 3. makes lanes, at the start and again after a failure: this side's [`LaneDialer`] and the
 //!    producer's [`LaneAcceptor`] exchange 64 bytes per lane through it;
 //! 4. shows that the peer lives: each side sends a message every two seconds, since a child of a
 //!    dead process may keep the connection open.
 //!
-//! Read in this order: [`Server::start`] and [`connect`], the two ends; [`Session`],
-//! the reader's end of an established one; [`LaneDialer`] and [`LaneAcceptor`], which a transport
-//! implements; [`pair`], which joins the rails of the two sides; [`blocks`], the pages of one
-//! request, for the node that reads them. [`MessageKind`], [`Message`] and [`parse`] are the bytes;
-//! docs/protocol.md describes every field.
+//! # Where to begin
+//!
+//! Read in this order:
+//!
+//! | item | what it is |
+//! |---|---|
+//! | [`Server::start`] | the producer's end of all sessions, on one thread |
+//! | [`connect`], [`ConnectedSession`] | the reader's end, with a socket of its own: calls that block |
+//! | [`Session`], [`SessionEvent`] | the reader's end without a socket, for a reactor with many sessions |
+//! | [`Offer`], [`Pool`], [`OfferChange`] | what a producer offers, and how that changes |
+//! | [`LaneDialer`], [`LaneAcceptor`], [`pair`] | what a transport implements, and which rails are joined |
+//! | [`SessionError`], [`Cause`], [`Refusal`] | why a session could not be made, or ended |
+//! | [`blocks`], [`handover`] | the pages of one request, for the node that reads them |
+//! | [`Message`], [`MessageKind`], [`parse`] | the messages; docs/protocol.md describes every byte |
 //!
 //! The crate knows no transport: a transport defines what a lane is, and how pages travel over it.
+//! All of the protocol is sans-IO: bytes in, bytes out, and the time as an argument. Sockets are in
+//! [`kvrail_host::reactor`] and in [`connect`].
 //!
 //! ```no_run
 //! use std::time::{Duration, Instant};
 //! use kvrail_layouts::catalogue::VllmFp8DsMla;
-//! use kvrail_session::{Hello, Layout, PeerKey, connect};
+//! use kvrail_session::{Layout, PeerKey, ReaderDescription, connect};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let key = PeerKey::from_file("/etc/kvrail/key")?;
-//! let layout = Layout::of::<VllmFp8DsMla>()?;
+//! let reader = ReaderDescription::new("decode-3".parse()?, Layout::of::<VllmFp8DsMla>()?);
 //! let deadline = Instant::now() + Duration::from_secs(5);
-//! let hello = Hello::new("decode-3".parse()?, layout);
-//! let session = connect(&"prefill-1:7470".parse()?, &key, hello, deadline)?;
-//! for region in &session.offer().regions {
-//!     println!("{} slots at {:#x}", region.offer().slots, region.offer().base);
+//! let session = connect(&"prefill-1:7470".parse()?, key, reader, deadline)?;
+//! for pool in &session.offer().pools {
+//!     println!("{}: pages of {}", pool.id(), pool.layout());
+//!     for region in pool.regions() {
+//!         println!("  {} slots at {:#x}", region.offer().slots, region.offer().base);
+//!     }
 //! }
 //! # Ok(())
 //! # }
@@ -42,24 +55,40 @@
 //!
 //! # What the key gives, and what not
 //!
-//! Both sides prove, by random nonces, that they hold the same 32 bytes at that moment. Every
-//! message after the nonces carries an HMAC-SHA-256 over all earlier messages: a host without the
-//! key can neither join, nor change, drop, repeat or reorder a message without ending the session.
+//! The handshake is `Noise_NNpsk0_25519_ChaChaPoly_SHA256` of the [Noise
+//! framework](https://noiseprotocol.org/noise.html), with the key as its pre-shared key. Both sides
+//! prove that they hold the same 32 bytes at that moment. A host without the key can neither join,
+//! nor read a message, nor change, drop, repeat or reorder one without ending the session. The keys
+//! of each session come from fresh Diffie-Hellman keys: who learns the peer key later cannot decrypt
+//! sessions that were recorded before.
 //!
-//! There is **no confidentiality**: names, addresses and remote keys travel in the clear, and so do
-//! the pages, over whatever moves them. Nothing authenticates the data plane: a host that
-//! can inject packets into an RDMA fabric, and has seen an rkey, can read the memory of that rkey.
-//! Keep that fabric private. All holders of a key are equal: a reader with the key could pose as a
-//! producer. An attacker who records an exchange can try passphrases against it, so prefer random
-//! keys.
+//! In clear are the first 32 bytes of each side and their times and lengths: the protocol's version
+//! and the [`KeyId`], by which two sides say that their keys differ. A refusal before the handshake
+//! is in clear, too, so anyone on the way can make one: [`Cause::Refused`] says whether a refusal
+//! was verified.
+//!
+//! **The pages are not encrypted** by the session: they travel over whatever moves them. Nothing
+//! authenticates the data plane: a host that can inject packets into an RDMA fabric, and learns an
+//! rkey, can read the memory of that rkey. Keep that fabric private. All holders of a key are equal:
+//! a reader with the key could pose as a producer. An attacker who records an exchange can try
+//! passphrases against it, so prefer random keys.
+//!
+//! During a rotation each side may hold two keys ([`PeerKeys::rotating`]): a producer accepts both,
+//! and a reader dials with the second where the producer does not know the first. Without a key
+//! ([`PeerKeys::none`]) a session is encrypted with a pre-shared key of zeros, which keeps no host out.
 //!
 //! # Bounds
 //!
-//! Every message has the fixed size of its kind; nothing is allocated by a number that a peer sent.
-//! Every wait has a deadline: ten seconds of silence end a handshake, and so does its overall
-//! limit, however slowly a peer sends. A producer gives every connection a thread, and limits
-//! handshakes and sessions; when there are too many connections that have not authenticated yet,
-//! the oldest is ended.
+//! A greeting has at most 104 bytes, a message at most 65,519. Nothing is allocated by a number that
+//! a peer sent: a buffer grows with the bytes that came. Lists have maxima: [`MAX_LAYOUTS`] layouts
+//! of a reader, [`MAX_POOLS`] pools, [`MAX_OFFERED_REGIONS`] regions, 256 unanswered requests for
+//! lanes.
+//!
+//! Every wait has a deadline: ten seconds of silence end a handshake, and so does its overall limit,
+//! however slowly a peer sends; [`LULL`] without a message ends a session, and so do ten seconds in
+//! which a peer takes nothing. A producer's sessions share one thread, with a limit on sessions and
+//! on handshakes; when there are too many connections that have not authenticated yet, the oldest is
+//! ended.
 
 mod address;
 pub mod blocks;
@@ -88,6 +117,8 @@ mod versions;
 
 #[cfg(test)]
 mod test_seeds;
+#[cfg(test)]
+mod tests;
 
 pub use address::{Address, ParseAddressError};
 pub use error::{By, Cause, SessionError, Step};
@@ -107,10 +138,13 @@ pub use offer::{
 };
 pub use pairing::{NothingInCommon, RailPair, pair};
 pub use pool::{MAX_LAYOUTS, MAX_OFFERED_REGIONS, MAX_POOLS, Offer, OfferChange, Pool, PoolError, PoolId};
-pub use reader::{ConnectedSession, ReaderDescription, Session, SessionEvent, connect};
+pub use reader::{ConnectedSession, ReaderDescription, Session, SessionEvent, TakeError, connect};
 pub use refusal::{Both, Refusal};
 pub use secret_file::KeyError;
-pub use server::{Observer, ProducerDescription, ServeError, Server, ServerConfig, ServerEvent};
+pub use server::{
+    Observer, OpenHandoverError, ProducerDescription, ServeError, Server, ServerConfig, ServerEvent,
+    SharedHandovers,
+};
 pub use socket::{addresses_of, share_of_time};
 pub use tag::TagSecret;
 pub use versions::Versions;

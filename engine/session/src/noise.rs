@@ -18,15 +18,15 @@ const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_SHA256";
 pub(crate) const TAG_BYTES: usize = 16;
 
 /// The side that sends the first message, before the second one has come.
-pub(crate) struct Initiator(Box<HandshakeState>);
+pub(crate) struct NoiseReader(Box<HandshakeState>);
 
 /// The side that answers, after it has opened the first message.
-pub(crate) struct Responder(Box<HandshakeState>);
+pub(crate) struct NoiseProducer(Box<HandshakeState>);
 
 /// Both directions of an established connection.
 pub(crate) struct Transport(TransportState);
 
-/// The settings of one side. All failures are of constants, so that none can happen.
+/// The settings of one side. They are constants, so that none of its steps fails.
 fn builder<'a>(psk: &'a Psk, prologue: &'a [u8; HEAD_BYTES]) -> Builder<'a> {
     let params: NoiseParams = PATTERN.parse().expect("snow knows the pattern");
     let builder = Builder::new(params).psk(0, psk).expect("psk 0 is set once");
@@ -43,7 +43,7 @@ fn write_failed(error: snow::Error) -> Cause {
     }
 }
 
-impl Initiator {
+impl NoiseReader {
     /// Begins a connection. Both sides must have the same `prologue`.
     pub(crate) fn new(psk: &Psk, prologue: &[u8; HEAD_BYTES]) -> Self {
         Self::build(builder(psk, prologue))
@@ -71,7 +71,7 @@ impl Initiator {
     }
 }
 
-impl Responder {
+impl NoiseProducer {
     /// Opens the first message.
     pub(crate) fn read(
         psk: &Psk,
@@ -111,5 +111,26 @@ impl Transport {
     /// Opens `sealed`, the peer's next message, into `message`, which is [`TAG_BYTES`] shorter.
     pub(crate) fn open(&mut self, sealed: &[u8], message: &mut [u8]) -> Result<(), Cause> {
         self.0.read_message(sealed, message).map(drop).map_err(|_| Cause::Forged)
+    }
+}
+
+/// Handshakes whose keys are not random, so that their bytes are known.
+#[cfg(test)]
+pub(crate) mod fixed {
+    use super::*;
+
+    /// A reader whose private key for the connection is `private`.
+    pub(crate) fn reader(psk: &Psk, prologue: &[u8; HEAD_BYTES], private: &[u8; 32]) -> NoiseReader {
+        NoiseReader::build(builder(psk, prologue).fixed_ephemeral_key_for_testing_only(private))
+    }
+
+    /// A producer whose private key for the connection is `private`.
+    pub(crate) fn producer(
+        psk: &Psk,
+        prologue: &[u8; HEAD_BYTES],
+        message: &[u8; HELLO_REST],
+        private: &[u8; 32],
+    ) -> Result<NoiseProducer, Cause> {
+        NoiseProducer::open(builder(psk, prologue).fixed_ephemeral_key_for_testing_only(private), message)
     }
 }

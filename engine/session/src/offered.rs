@@ -217,3 +217,6 @@ impl OfferReader {
 
 // The text above names this number.
 const _: () = assert!(MAX_POOLS == 256);
+
+#[cfg(test)]
+mod tests;

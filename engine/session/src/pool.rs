@@ -13,7 +13,8 @@ pub const MAX_LAYOUTS: usize = 128;
 /// The most regions of all pools that one producer offers to one reader.
 pub const MAX_OFFERED_REGIONS: usize = 16_384;
 
-/// A pool of the producer. The producer numbers its pools and uses no number twice in one epoch.
+/// A pool of the producer. The producer numbers its pools, upwards for example, and uses no number
+/// twice in one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolId(pub u32);
 

@@ -164,3 +164,6 @@ impl fmt::Display for Named {
         if self.0 == KeyId::NONE { f.write_str("no key") } else { write!(f, "the key with id {}", self.0) }
     }
 }
+
+#[cfg(test)]
+mod tests;

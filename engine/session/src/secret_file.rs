@@ -147,3 +147,6 @@ fn content(bytes: &[u8]) -> Result<SecretBytes, KeyError> {
     let text = std::str::from_utf8(bytes).map_err(|_| KeyError::Size { len: bytes.len() })?;
     from_hex(text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,3 +90,6 @@ impl fmt::Debug for TagSecret {
         write!(f, "TagSecret({})", self.id())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,9 +18,9 @@ use kvrail_local::shm::{Segment, ShmExporter};
 use kvrail_local::tcp::TcpExport;
 use kvrail_local::{ExportedRegion, LaneTransport, LocalProvider, shm, tcp};
 use kvrail_session::{
-    Fingerprint, Hello, LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Layout, Name, OfferedRegion,
-    PeerKey, ProducerDescription, RailAddress, RailDescription, RailList, Server, ServerConfig,
-    TransportKind, connect, pair,
+    Fingerprint, LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Layout, Name, OfferedRegion, PeerKey,
+    Pool, PoolId, ProducerDescription, RailAddress, RailDescription, RailList, ReaderDescription, Server,
+    ServerConfig, TransportKind, connect, pair,
 };
 
 const PAGE: usize = 20_000;
@@ -35,12 +35,12 @@ impl Clock {
 }
 
 /// Pages, and behind them the table.
-struct Pool {
+struct PageMemory {
     segment: Arc<Segment>,
     table_at: usize,
 }
 
-impl Pool {
+impl PageMemory {
     fn new() -> Self {
         let table_at = (SLOTS * PAGE).next_multiple_of(ENTRY_BYTES as usize);
         let segment = Segment::new(table_at + SLOTS * ENTRY_BYTES as usize).unwrap();
@@ -130,14 +130,15 @@ where
     let layout = Layout {
         name: "opaque".parse().unwrap(),
         fingerprint: Fingerprint::from_bytes([1; 16]),
+        any_rank: Fingerprint::from_bytes([2; 16]),
         page_bytes: NonZeroU64::new(PAGE as u64).unwrap(),
         parts: NonZeroU16::MIN,
     };
 
     // The producer.
-    let pool = Pool::new();
-    let mut locations: Vec<_> = (0..SLOTS).map(|slot| pool.publish(slot, slot as u8 + 1)).collect();
-    let served = serve(Arc::clone(&pool.segment));
+    let memory = PageMemory::new();
+    let mut locations: Vec<_> = (0..SLOTS).map(|slot| memory.publish(slot, slot as u8 + 1)).collect();
+    let served = serve(Arc::clone(&memory.segment));
     let (kind, region) = (served.kind, served.region);
     let keys = [region.rkey; MAX_RAILS];
     let offer = RegionOffer {
@@ -146,10 +147,10 @@ where
         stride: PAGE as u64,
         slots: SLOTS as u32,
         keys,
-        table: Some(TableOffer { base: region.base + pool.table_at as u64, keys }),
+        table: Some(TableOffer { base: region.base + memory.table_at as u64, keys }),
     };
-    let regions = vec![OfferedRegion::new(offer).unwrap()];
-    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), layout, regions };
+    let pool = Pool::new(PoolId(1), layout, vec![OfferedRegion::new(offer).unwrap()]).unwrap();
+    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: vec![pool] };
     assert_eq!(served.rails().len(), 1);
     let listen = "127.0.0.1:0".parse().unwrap();
     let server = Server::start(&listen, key.clone(), producer, served, ServerConfig::default()).unwrap();
@@ -159,8 +160,8 @@ where
         kvrail_local::LocalConfig { rails: 2, sq_entries: 31, cq_entries: 1024, ..Default::default() };
     let mut dialer = Dialer { kind, reach };
     let deadline = Instant::now() + Duration::from_secs(20);
-    let hello = Hello::new("decode-3".parse().unwrap(), layout);
-    let mut session = connect(&server.local_addr().into(), &key, hello, deadline).unwrap();
+    let reader = ReaderDescription::new("decode-3".parse().unwrap(), layout);
+    let mut session = connect(&server.local_addr().into(), key, reader, deadline).unwrap();
     assert_eq!(session.offer().epoch, server.epoch());
 
     let clock = Clock(Instant::now());
@@ -170,7 +171,7 @@ where
     let mut slots =
         engine.register(Box::leak(vec![0; SLOTS * PAGE].into_boxed_slice()), PAGE as u64).unwrap();
     let peer = engine.add_peer().unwrap();
-    let remote = engine.add_region(peer, session.offer().regions[0].offer()).unwrap();
+    let remote = engine.add_region(peer, session.offer().pools[0].regions()[0].offer()).unwrap();
     let wanted = pair(&dialer.rails(), &session.offer().rails).unwrap();
     assert_eq!(wanted.len(), 2, "both rails of the reader go to the producer's one");
     for lane in session.attach(&mut dialer, &wanted, deadline) {
@@ -182,7 +183,7 @@ where
     assert_eq!(server.lanes(), [2]);
 
     // One page is overwritten after its location was given away.
-    let current = pool.publish(5, 0xee);
+    let current = memory.publish(5, 0xee);
     let stale = std::mem::replace(&mut locations[5], current);
     let mut batch = engine.batch().unwrap();
     let mut asked = locations.clone();

@@ -3,15 +3,14 @@
 #![allow(missing_docs, reason = "a test")]
 
 use std::net::TcpStream;
-use std::num::{NonZeroU16, NonZeroU64};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use kvrail_core::id::RailIndex;
 use kvrail_session::{
-    Fingerprint, LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, PeerKey, ProducerDescription,
-    RailAddress, RailDescription, RailList, Server, ServerConfig, ServerEvent, TransportKind,
+    LaneAcceptor, LaneBlob, LaneEndError, Name, PeerKey, ProducerDescription, RailAddress, RailDescription,
+    RailList, Server, ServerConfig, ServerEvent, TransportKind,
 };
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -77,13 +76,7 @@ fn a_thousand_unauthenticated_connections_cause_a_dozen_log_lines() {
         }
     };
     let config = ServerConfig { observer: Some(Arc::new(observer)), ..ServerConfig::default() };
-    let layout = Layout {
-        name: "opaque".parse().unwrap(),
-        fingerprint: Fingerprint::from_bytes([1; 16]),
-        page_bytes: NonZeroU64::MIN,
-        parts: NonZeroU16::MIN,
-    };
-    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), layout, regions: Vec::new() };
+    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: Vec::new() };
     let listen = "127.0.0.1:0".parse().unwrap();
     let key = PeerKey::from_bytes([9; 32]);
     let server = Server::start(&listen, key, producer, Nothing, config).unwrap();

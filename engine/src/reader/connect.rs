@@ -8,14 +8,13 @@ use kvrail_core::engine::LaneSpec;
 use kvrail_core::events::{LaneLost, LaneWanted};
 use kvrail_core::id::{LaneId, PeerId};
 use kvrail_core::layout::LayoutRef;
-use kvrail_core::provider::Provider;
 use kvrail_core::remote::{RegionOffer, TableOffer};
 use kvrail_core::table::ENTRY_BYTES;
 use kvrail_core::time::Time;
-use kvrail_session::{Address, Attached, Hello, NodeName, OfferedRegion, PeerKey, SessionError};
+use kvrail_session::{Address, Attached, NodeName, OfferedRegion, PeerKeys, ReaderDescription, SessionError};
 
-use super::peer::{ConnectError, Peer, ReaderEvent};
-use super::session_thread::{Agreed, ConnectRequest, SessionEvent, SessionFailure, SessionThread};
+use super::peer::{ConnectError, Peer, PeerPool, ReaderEvent};
+use super::sessions::{Agreed, ConnectRequest, SessionFailure, SessionNews};
 use super::{PeerSession, Reader};
 use crate::clock;
 use crate::layout::PageLayout;
@@ -32,12 +31,16 @@ impl<T: ReaderTransport> Reader<T> {
     /// over every rail that both have. Blocks, `Config::connect` at most; batches in flight go on
     /// meanwhile.
     ///
+    /// `keys` is a [`PeerKey`](kvrail_session::PeerKey), two of them during a rotation, or
+    /// [`PeerKeys::none`].
+    ///
     /// # Errors
     ///
-    /// The producer was not reached, the two sides do not agree, or no lane could be made.
-    pub fn connect(&mut self, address: &Address, key: &PeerKey) -> Result<Peer, ConnectError> {
+    /// The producer was not reached, the two sides do not agree, the producer has no pages of the
+    /// reader's layout, or no lane could be made.
+    pub fn connect(&mut self, address: &Address, keys: impl Into<PeerKeys>) -> Result<Peer, ConnectError> {
         let layout = self.layout;
-        self.connect_to(address, key, &layout)
+        self.connect_to(address, keys, &layout)
     }
 
     /// As [`connect`](Self::connect), to a producer whose pages are of `layout`: of another layout
@@ -50,36 +53,36 @@ impl<T: ReaderTransport> Reader<T> {
     pub fn connect_to(
         &mut self,
         address: &Address,
-        key: &PeerKey,
+        keys: impl Into<PeerKeys>,
+        layout: &PageLayout,
+    ) -> Result<Peer, ConnectError> {
+        self.connect_with(address, keys.into(), layout)
+    }
+
+    fn connect_with(
+        &mut self,
+        address: &Address,
+        keys: PeerKeys,
         layout: &PageLayout,
     ) -> Result<Peer, ConnectError> {
         let known = self.engine.add_layout(layout.identity(), 0)?;
         let number = self.next_session;
         self.next_session += 1;
         let until = clock::within(self.config.connect);
+        let wanted = layout.to_session();
         let request = ConnectRequest {
             number,
             address: address.clone(),
-            key: key.clone(),
-            hello: Hello::new(self.config.node, layout.to_session()),
+            keys,
+            reader: ReaderDescription::new(self.config.node, wanted),
+            wanted,
             lanes_per_rail: self.config.lanes_per_rail,
             deadline: Instant::now() + self.config.connect,
         };
-        let waker = self.engine.provider().waker();
-        // One dialer for each rail, so that no rail waits for another, and one that pairs them.
-        let dialers = (0..=self.rails()).map(|_| T::dialer(&self.dialer_seed)).collect();
-        let thread = SessionThread::start(request, dialers, Arc::clone(&self.mailbox), waker);
-        let thread = thread.map_err(ConnectError::Thread)?;
-        self.sessions.insert(
-            number,
-            PeerSession {
-                thread,
-                address: address.clone(),
-                layout: known,
-                peer: None,
-                lanes: HashMap::new(),
-            },
-        );
+        let handle = self.sessions.begin(request).map_err(ConnectError::Thread)?;
+        let (named, lanes) = (address.clone(), HashMap::new());
+        let session = PeerSession { handle, address: named, layout: known, peer: None, lanes };
+        self.connected.insert(number, session);
         loop {
             self.poll();
             if let Some(arrived) = self.arrived.remove(&number) {
@@ -91,9 +94,9 @@ impl<T: ReaderTransport> Reader<T> {
             }
             self.take_overdue_notices();
             let now = clock::now();
-            // The session's thread gives up at the deadline, and gets a moment more to report it.
+            // The session gives up at the deadline, and gets a moment more to report it.
             if now.since(until) > clock::nanos(self.config.connect / 4) {
-                self.sessions.remove(&number);
+                self.connected.remove(&number);
                 return Err(ConnectError::Deadline(address.clone()));
             }
             self.engine.wait(now, now + kvrail_core::time::Nanos::from_millis(100));
@@ -104,39 +107,33 @@ impl<T: ReaderTransport> Reader<T> {
     /// error.
     pub fn disconnect(&mut self, peer: &Peer) {
         if let Some(number) = self.session_of.remove(&peer.id) {
-            self.sessions.remove(&number);
+            self.connected.remove(&number);
         }
         // An error means that the peer is gone already.
         let _ = self.engine.remove_peer(peer.id, clock::now());
     }
 
-    /// Takes in the events of the sessions' threads.
+    /// Takes in the news of the sessions.
     #[cold]
-    pub(super) fn take_session_events(&mut self, now: Time) {
-        self.events_seen = self.mailbox.posted();
-        for (number, event) in self.mailbox.take() {
+    pub(super) fn take_session_news(&mut self, now: Time) {
+        for (number, news) in self.sessions.take_news() {
             // The session has been given up: the lanes that it made are dropped.
-            let Some(session) = self.sessions.get_mut(&number) else { continue };
-            match event {
-                SessionEvent::Agreed(agreed) => {
+            let Some(session) = self.connected.get_mut(&number) else { continue };
+            match news {
+                SessionNews::Agreed(agreed) => {
                     let (address, layout) = (session.address.clone(), session.layout);
                     let arrived = self.admit(number, &address, layout, *agreed, now);
                     if arrived.is_err() {
-                        self.sessions.remove(&number);
+                        self.connected.remove(&number);
                     }
                     self.arrived.insert(number, arrived);
                 }
-                SessionEvent::Failed(error) => {
-                    let error = match error {
-                        SessionFailure::Session(error) => ConnectError::Session(error),
-                        SessionFailure::NothingInCommon(source) => {
-                            ConnectError::Transport { address: session.address.clone(), source }
-                        }
-                    };
-                    self.sessions.remove(&number);
+                SessionNews::Failed(failure) => {
+                    let error = not_connected(&session.address, failure);
+                    self.connected.remove(&number);
                     self.arrived.insert(number, Err(error));
                 }
-                SessionEvent::LateLane(lane) => {
+                SessionNews::LateLane(lane) => {
                     let Some((peer, producer)) = session.peer else { continue };
                     let rail = lane.rail.0;
                     match self.take_lane(number, peer, lane, now) {
@@ -144,7 +141,7 @@ impl<T: ReaderTransport> Reader<T> {
                         Err(error) => tracing::warn!(rail, %producer, %error, "a late lane is of no use"),
                     }
                 }
-                SessionEvent::Lane(wanted, lane) => {
+                SessionNews::Lane(wanted, lane) => {
                     let made = lane
                         .map_err(Into::into)
                         .and_then(|lane| self.take_lane(number, wanted.peer, lane, now));
@@ -156,9 +153,14 @@ impl<T: ReaderTransport> Reader<T> {
                         }
                     }
                 }
-                SessionEvent::Ended(why) => {
+                SessionNews::OfferChanged(change) => {
+                    if let Some((_, producer)) = session.peer {
+                        tracing::info!(%producer, ?change, "a producer offers something else now");
+                    }
+                }
+                SessionNews::Ended(why) => {
                     let lost = session.peer;
-                    self.sessions.remove(&number);
+                    self.connected.remove(&number);
                     if let Some((peer, producer)) = lost {
                         self.lose(peer, producer, why, now);
                     }
@@ -187,11 +189,11 @@ impl<T: ReaderTransport> Reader<T> {
         now: Time,
     ) -> Result<Peer, ConnectError> {
         let id = self.engine.add_peer()?;
-        let producer = agreed.producer;
+        let producer = agreed.offer.producer;
         let peer = self.add_peer_from_offer(number, id, (address, layout), agreed, now);
         match peer {
             Ok(peer) => {
-                if let Some(session) = self.sessions.get_mut(&number) {
+                if let Some(session) = self.connected.get_mut(&number) {
                     session.peer = Some((id, producer));
                     self.session_of.insert(id, number);
                 }
@@ -213,25 +215,30 @@ impl<T: ReaderTransport> Reader<T> {
         agreed: Agreed<T::UnopenedLane>,
         now: Time,
     ) -> Result<Peer, ConnectError> {
-        let Agreed { producer, offer, lanes } = agreed;
+        let Agreed { offer, lanes } = agreed;
+        let producer = offer.producer;
         let refused = |source| ConnectError::Offer { address: address.clone(), source };
         let (peers, free) = self.engine.places_free();
         let places = free.saturating_sub(PLACES_PER_PEER * peers).max(PLACES_PER_PEER);
-        let with_table = offer.regions.iter().filter(|region| region.offer().table.is_some());
-        let offered = offer.regions.len() + with_table.count();
+        let all = offer.pools.iter().flat_map(|pool| pool.regions());
+        let offered = all.map(|region| 1 + usize::from(region.offer().table.is_some())).sum();
         if offered > places {
             return Err(ConnectError::TooManyRegions { address: address.clone(), offered, places });
         }
-        let (mut regions, mut tables) = (Vec::new(), Vec::new());
-        for offered in &offer.regions {
-            let (pages, table) = offers(offered);
-            let mut region = self.engine.add_region(id, &pages).map_err(refused)?;
-            let said = region.set_layout(layout);
-            debug_assert_eq!(said, Ok(()), "a region of one engine, just learnt");
-            regions.push(region);
-            // A table that is too long for one region is never read whole; its entries are, one by
-            // one.
-            tables.push(table.and_then(|table| self.engine.add_region(id, &table).ok()));
+        let (mut regions, mut tables, mut pools) = (Vec::new(), Vec::new(), Vec::new());
+        for pool in &offer.pools {
+            let first = regions.len();
+            for offered in pool.regions() {
+                let (pages, table) = offers(offered);
+                let mut region = self.engine.add_region(id, &pages).map_err(refused)?;
+                let said = region.set_layout(layout);
+                debug_assert_eq!(said, Ok(()), "a region of one engine, just learnt");
+                regions.push(region);
+                // A table that is too long for one region is never read whole; its entries are, one
+                // by one.
+                tables.push(table.and_then(|table| self.engine.add_region(id, &table).ok()));
+            }
+            pools.push((pool.id(), *pool.layout(), first..regions.len()));
         }
         if regions.is_empty() {
             return Err(ConnectError::NoRegions(address.clone()));
@@ -249,7 +256,13 @@ impl<T: ReaderTransport> Reader<T> {
         if attached == 0 {
             return Err(ConnectError::NoLane { address: address.clone(), why: last });
         }
-        Ok(Peer { id, producer, epoch: offer.epoch, regions: regions.into(), tables: tables.into() })
+        let all: Arc<[_]> = regions.into();
+        let pools = pools.into_iter().map(|(id, layout, own)| {
+            let all = Arc::clone(&all);
+            PeerPool { id, layout, all, own }
+        });
+        let pools = pools.collect();
+        Ok(Peer { id, producer, epoch: offer.epoch, regions: all, tables: tables.into(), pools })
     }
 
     /// Takes a lane that session `session` has made into use, or gives it back.
@@ -262,10 +275,10 @@ impl<T: ReaderTransport> Reader<T> {
     ) -> Result<(), TransportError> {
         let number = made.number;
         let taken = self.attach(id, made, now);
-        if let Some(session) = self.sessions.get_mut(&session) {
+        if let Some(session) = self.connected.get_mut(&session) {
             match &taken {
                 Ok(lane) => drop(session.lanes.insert(*lane, number)),
-                Err(_) => session.thread.release(number),
+                Err(_) => session.handle.release(number),
             }
         }
         taken.map(drop)
@@ -289,20 +302,31 @@ impl<T: ReaderTransport> Reader<T> {
     #[cold]
     pub(super) fn release(&mut self, lost: LaneLost) {
         if let Some(number) = self.session_of.get(&lost.peer)
-            && let Some(session) = self.sessions.get_mut(number)
+            && let Some(session) = self.connected.get_mut(number)
             && let Some(number) = session.lanes.remove(&lost.lane)
         {
-            session.thread.release(number);
+            session.handle.release(number);
         }
     }
 
     /// Passes the engine's request for a lane on to the peer's session.
     #[cold]
     pub(super) fn request_lane(&mut self, wanted: LaneWanted, now: Time) {
-        match self.session_of.get(&wanted.peer).and_then(|number| self.sessions.get(number)) {
-            Some(session) => session.thread.request_lane(wanted),
+        match self.session_of.get(&wanted.peer).and_then(|number| self.connected.get(number)) {
+            Some(session) => session.handle.request_lane(wanted),
             None => self.engine.lane_unavailable(wanted, now),
         }
+    }
+}
+
+/// The error of a session that was not established.
+fn not_connected(address: &Address, failure: SessionFailure) -> ConnectError {
+    let address = address.clone();
+    match failure {
+        SessionFailure::Session(error) => ConnectError::Session(error),
+        SessionFailure::NothingInCommon(source) => ConnectError::Transport { address, source },
+        SessionFailure::NoPool { wanted, offered } => ConnectError::NoPool { address, wanted, offered },
+        SessionFailure::NoRegions => ConnectError::NoRegions(address),
     }
 }
 

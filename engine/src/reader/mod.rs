@@ -6,7 +6,7 @@
 //! | `config.rs` | its configuration, and why it does not start |
 //! | `connect.rs` | connecting to peers, losing them, making lanes again |
 //! | `peer.rs` | a connected producer, its events, why a reader did not connect |
-//! | `session_thread/` | the thread of a session, and the messages to and from it |
+//! | `sessions/` | the sessions with peers, and the threads that serve them |
 //! | `register.rs` | destination memory, and plans by which pages land in another layout |
 //! | `device.rs` | GPU memory as destination |
 //! | `state.rs` | the whole state, on the heap or in a `static` |
@@ -21,7 +21,7 @@ mod connect;
 pub(crate) mod device;
 pub(crate) mod peer;
 mod register;
-mod session_thread;
+mod sessions;
 pub(crate) mod state;
 pub(crate) mod storage;
 pub(crate) mod submitters;
@@ -45,11 +45,11 @@ use kvrail_core::peer::PeerStats;
 use kvrail_core::provider::Provider;
 use kvrail_core::rail::RailStats;
 use kvrail_core::time::{Nanos, Time};
-use kvrail_session::{Address, LaneDialer, LaneNumber, NodeName};
+use kvrail_session::{Address, LaneNumber, NodeName};
 
 use self::config::{Config, StartError};
 use self::peer::{ConnectError, Peer, ReaderEvent};
-use self::session_thread::{Mailbox, SessionThread};
+use self::sessions::{DialerMaker, SessionDialer, SessionHandle, Sessions};
 use self::state::{OwnedState, Room, boxed};
 use self::submitters::Submitters;
 use crate::clock;
@@ -58,7 +58,7 @@ use crate::transport::ReaderTransport;
 
 /// How long the end of a reader waits for READs that are under way.
 const LAST_WAIT: Duration = Duration::from_secs(5);
-/// How long it waits for sessions' threads.
+/// How long it waits for the threads of its sessions.
 const SESSIONS_WAIT: Duration = Duration::from_secs(1);
 
 /// Pulls pages of one layout out of peers' memory: owned and driven by one thread.
@@ -80,13 +80,11 @@ pub struct Reader<T: ReaderTransport> {
     submitters: Option<Submitters<T::Provider>>,
     /// How many batches there are: the bound of every queue of batches here.
     batches: usize,
-    dialer_seed: T::DialerSeed,
     layout: PageLayout,
     config: Config,
-    mailbox: Arc<Mailbox<T::UnopenedLane>>,
-    /// How many of the mailbox's events have been taken.
-    events_seen: u64,
-    sessions: HashMap<u64, PeerSession<T::Dialer>>,
+    sessions: Sessions<T::Dialer>,
+    /// The sessions that have not ended, by their numbers.
+    connected: HashMap<u64, PeerSession<T::Dialer>>,
     /// The number of each peer's session.
     session_of: HashMap<PeerId, u64>,
     next_session: u64,
@@ -113,8 +111,8 @@ pub type Submitter<T> =
 
 /// A session, from the reader's side.
 #[derive(Debug)]
-struct PeerSession<D: LaneDialer> {
-    thread: SessionThread<D>,
+struct PeerSession<D: SessionDialer> {
+    handle: SessionHandle<D>,
     address: Address,
     /// The layout of the producer's pages.
     layout: LayoutRef,
@@ -169,17 +167,17 @@ impl<T: ReaderTransport> Reader<T> {
         }
         let (engine, submitters) = state.open(provider, engine_config)?;
         let (batches, _) = engine.capacity();
+        let dialers = dialers(dialer_seed, T::dialer);
+        let sessions = Sessions::new(engine.rails(), dialers, engine.provider().waker());
         Ok(Self {
             engine: ManuallyDrop::new(engine),
             owned_state: None,
             submitters,
             batches,
-            dialer_seed,
             layout,
             config,
-            mailbox: Mailbox::new(),
-            events_seen: 0,
-            sessions: HashMap::new(),
+            sessions,
+            connected: HashMap::new(),
             session_of: HashMap::new(),
             next_session: 0,
             arrived: HashMap::new(),
@@ -242,12 +240,12 @@ impl<T: ReaderTransport> Reader<T> {
         self.engine.submit(batch, clock::now(), deadline)
     }
 
-    /// Takes in completions and events of the sessions, and posts more READs. Does not block.
+    /// Takes in completions and news of the sessions, and posts more READs. Does not block.
     #[inline]
     pub fn poll(&mut self) {
         let now = clock::now();
-        if self.mailbox.posted() != self.events_seen {
-            self.take_session_events(now);
+        if self.sessions.has_news() {
+            self.take_session_news(now);
         }
         match &mut self.submitters {
             None => drop(self.engine.poll(now)),
@@ -334,11 +332,7 @@ impl<T: ReaderTransport> Reader<T> {
         /// new lanes.
         const SOME_DOWN: Nanos = Nanos::from_millis(250);
         let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.none_done());
-        if waiting
-            || self.mailbox.posted() != self.events_seen
-            || !self.stash.is_empty()
-            || self.take_overdue_notices()
-        {
+        if waiting || self.sessions.has_news() || !self.stash.is_empty() || self.take_overdue_notices() {
             return;
         }
         let now = clock::now();
@@ -405,10 +399,15 @@ impl<T: ReaderTransport> Reader<T> {
     }
 }
 
+/// Makes the dialers of a reader, on any thread.
+fn dialers<S: Send + Sync + 'static, D: SessionDialer>(seed: S, make: fn(&S) -> D) -> DialerMaker<D> {
+    Arc::new(move || make(&seed))
+}
+
 impl<T: ReaderTransport> Drop for Reader<T> {
     fn drop(&mut self) {
-        for session in self.sessions.values_mut() {
-            session.thread.hang_up();
+        for session in self.connected.values_mut() {
+            session.handle.hang_up();
         }
         self.stash.clear();
         let (batches, _) = self.engine.capacity();
@@ -434,11 +433,8 @@ impl<T: ReaderTransport> Drop for Reader<T> {
             #[cfg(feature = "cuda")]
             std::mem::forget(std::mem::take(&mut self.devices));
         }
-        let until = Instant::now() + SESSIONS_WAIT;
-        for session in self.sessions.values_mut() {
-            if !session.thread.join(until) {
-                tracing::debug!("a session's thread is in an exchange, and ends later");
-            }
+        if !self.sessions.stop(Instant::now() + SESSIONS_WAIT) {
+            tracing::debug!("the transport makes a lane, and the thread that waits for it ends later");
         }
     }
 }
@@ -450,7 +446,7 @@ impl<T: ReaderTransport> fmt::Debug for Reader<T> {
             .field("layout", &self.layout)
             .field("rails", &self.rails())
             .field("in_flight", &self.in_flight())
-            .field("sessions", &self.sessions.len())
+            .field("sessions", &self.connected.len())
             .finish_non_exhaustive()
     }
 }

@@ -1,13 +1,17 @@
 //! A connected producer, its events, and why a reader did not connect.
 
+use std::fmt::Write as _;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use kvrail_core::engine::PeerError;
 use kvrail_core::id::PeerId;
 use kvrail_core::layout::AddLayoutError;
 use kvrail_core::remote::{Location, OfferError, PageRangeError, RemotePage, RemoteRegion};
-use kvrail_session::{Address, Epoch, NodeName, NothingInCommon, SessionError};
+use kvrail_core::table::{EntryValue, Ready};
+use kvrail_session::handover::{Block, WHOLE_PAGE};
+use kvrail_session::{Address, Epoch, Layout, NodeName, NothingInCommon, PoolId, SessionError};
 
 /// A connected producer: the handle from which pages are named. It is plain data, and does not say
 /// whether the producer is still there.
@@ -19,6 +23,38 @@ pub struct Peer {
     pub(super) regions: Arc<[RemoteRegion]>,
     /// The tables of `regions`, each as a region of one page.
     pub(super) tables: Arc<[Option<RemoteRegion>]>,
+    pub(super) pools: Arc<[PeerPool]>,
+}
+
+/// A pool of a producer: regions of one layout, whose slots are numbered through all of them.
+#[derive(Clone, Debug)]
+pub struct PeerPool {
+    pub(super) id: PoolId,
+    pub(super) layout: Layout,
+    /// The regions of all pools of the peer.
+    pub(super) all: Arc<[RemoteRegion]>,
+    /// Which of them are this pool's.
+    pub(super) own: Range<usize>,
+}
+
+impl PeerPool {
+    /// Its number, which the producer uses for no other pool in one epoch.
+    #[must_use]
+    pub const fn id(&self) -> PoolId {
+        self.id
+    }
+
+    /// The layout of its pages.
+    #[must_use]
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Its regions, in the producer's order.
+    #[must_use]
+    pub fn regions(&self) -> &[RemoteRegion] {
+        &self.all[self.own.clone()]
+    }
 }
 
 impl Peer {
@@ -40,7 +76,13 @@ impl Peer {
         self.epoch
     }
 
-    /// The regions that it offered when the session was made, at least one.
+    /// The pools of the reader's layout that it offered when the session was made, at least one.
+    #[must_use]
+    pub fn pools(&self) -> &[PeerPool] {
+        &self.pools
+    }
+
+    /// The regions of all [`pools`](Self::pools), at least one.
     #[must_use]
     pub fn regions(&self) -> &[RemoteRegion] {
         &self.regions
@@ -54,6 +96,78 @@ impl Peer {
     #[inline]
     pub fn page(&self, location: Location) -> Result<RemotePage, PageRangeError> {
         self.regions[0].page(location)
+    }
+
+    /// The page of a hand-over's block, to be validated after it has been read. Of a page that
+    /// still grows only the parts that the block says are ready can be read
+    /// ([`RemotePage::needs`]).
+    ///
+    /// # Errors
+    ///
+    /// The reader does not know the pool, the slot is beyond it, or it has no publication table.
+    pub fn block(&self, block: &Block) -> Result<RemotePage, BlockError> {
+        let Block { pool, slot, expected, ready } = *block;
+        let known = self.pools.iter().find(|known| known.id == pool);
+        let known = known.ok_or(BlockError::Pool { pool, slot, producer: self.producer })?;
+        let mut first: u64 = 0;
+        for region in known.regions() {
+            let behind = first + u64::from(region.slots());
+            if u64::from(slot) < behind {
+                // At least `first`, as the regions before it do not have the slot.
+                let slot = slot - first as u32;
+                let ready = if ready == WHOLE_PAGE { Ready::WHOLE } else { Ready(ready) };
+                let page = region.page(Location { slot, expected: EntryValue { ready, ..expected } })?;
+                return Ok(if ready == Ready::WHOLE { page } else { page.needs(ready.0) });
+            }
+            first = behind;
+        }
+        Err(BlockError::Slot { pool, slot, slots: first })
+    }
+}
+
+/// Why a hand-over's block names no page of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlockError {
+    /// The reader does not know the pool: it has another layout, or has come after the session was
+    /// made.
+    #[error(
+        "slot {slot} of {pool} of {producer}: this reader knows no such pool there; connect again, for its layout"
+    )]
+    Pool {
+        /// The pool.
+        pool: PoolId,
+        /// The slot.
+        slot: u32,
+        /// The producer's name.
+        producer: NodeName,
+    },
+    /// The slot is beyond the pool.
+    #[error(
+        "slot {slot} is beyond {pool}, whose regions have {slots} slots: the producer named a page that it does not have"
+    )]
+    Slot {
+        /// The pool.
+        pool: PoolId,
+        /// The slot.
+        slot: u32,
+        /// How many slots the regions of the pool have.
+        slots: u64,
+    },
+    /// The region has no such page.
+    #[error(transparent)]
+    Range(#[from] PageRangeError),
+}
+
+impl BlockError {
+    /// A number that never changes its meaning (docs/errors.md).
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Pool { .. } => 6040,
+            Self::Slot { .. } => 6041,
+            Self::Range(source) => source.code(),
+        }
     }
 }
 
@@ -97,7 +211,17 @@ pub enum ConnectError {
         /// Why the last lane that was tried could not be made.
         why: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The producer offers no region.
+    /// The producer has no pool of the wanted layout.
+    #[error("the producer at {address} has no pool of {wanted}: {}", offers(wanted, offered))]
+    NoPool {
+        /// The producer's address.
+        address: Address,
+        /// The layout of the pages that were to be read.
+        wanted: Box<Layout>,
+        /// The layouts of the pools that it has.
+        offered: Vec<Layout>,
+    },
+    /// The producer offers no region of the wanted layout.
     #[error("the producer at {0} offers no region: connect when it has published")]
     NoRegions(Address),
     /// The producer offers so many regions that other producers would have no places left.
@@ -149,6 +273,7 @@ impl ConnectError {
             Self::TooManyRegions { .. } => 6032,
             Self::Deadline(_) => 6033,
             Self::Thread(_) => 6034,
+            Self::NoPool { .. } => 6035,
             Self::Session(source) => source.code(),
             Self::Transport { source, .. } => source.code(),
             Self::Offer { source, .. } => source.code(),
@@ -156,4 +281,27 @@ impl ConnectError {
             Self::Peer(source) => source.code(),
         }
     }
+}
+
+/// The most layouts that a text lists.
+const LISTED: usize = 8;
+
+/// Says which layouts a producer offers instead of `wanted`, and what to do.
+fn offers(wanted: &Layout, offered: &[Layout]) -> String {
+    if offered.is_empty() {
+        return "it offers no pool; connect when it has published".into();
+    }
+    let mut text = String::from("it offers ");
+    for (at, layout) in offered.iter().take(LISTED).enumerate() {
+        let _ = write!(text, "{}{layout}", if at > 0 { ", " } else { "" });
+    }
+    if offered.len() > LISTED {
+        let _ = write!(text, " and {} more", offered.len() - LISTED);
+    }
+    text += if offered.iter().any(|other| other.any_rank == wanted.any_rank) {
+        ", the same layout at another rank; connect to that rank's producer, or for that rank by connect_to"
+    } else {
+        "; start both sides with the same layout"
+    };
+    text
 }

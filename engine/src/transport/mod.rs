@@ -40,18 +40,18 @@ pub type TransportError = Box<dyn Error + Send + Sync>;
 
 /// The reader's side of a transport: rails for an engine, and the dialer of their lanes.
 ///
-/// Dialling blocks, so it happens on threads of its own. Its result, an
-/// [`UnopenedLane`](Self::UnopenedLane), is opened by the provider on the engine's thread, which
-/// does not block.
+/// Dialling blocks, so it happens on threads of its own: at most two at a time for each rail. Its
+/// result, an [`UnopenedLane`](Self::UnopenedLane), is opened by the provider on the engine's
+/// thread, which does not block.
 pub trait ReaderTransport {
     /// The rails, as an engine drives them.
     type Provider: Provider<Unopened = Self::UnopenedLane, Lane: Send> + 'static;
     /// A lane whose two ends are connected, and which the provider has not opened yet.
     type UnopenedLane: Send + 'static;
     /// Makes unopened lanes.
-    type Dialer: LaneDialer<UnopenedLane = Self::UnopenedLane> + Send + 'static;
+    type Dialer: LaneDialer<UnopenedLane = Self::UnopenedLane, Pending: Send> + Send + 'static;
     /// The common part of all dialers of a reader, of which [`dialer`](Self::dialer) makes each.
-    type DialerSeed;
+    type DialerSeed: Send + Sync + 'static;
 
     /// The transport's name, for reports.
     const LABEL: &'static str;
@@ -72,8 +72,7 @@ pub trait ReaderTransport {
     /// The provider for the engine, and the seed of all dialers.
     fn split(self) -> (Self::Provider, Self::DialerSeed);
 
-    /// A dialer for one rail of one session. A session has one for each rail, so that no rail waits
-    /// for another, and one more that says which rails go together.
+    /// A dialer, which makes one lane, or says once which rails go together.
     fn dialer(seed: &Self::DialerSeed) -> Self::Dialer;
 
     /// How many send queue entries `lane` has, the drain's included.

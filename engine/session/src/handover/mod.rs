@@ -6,9 +6,9 @@
 //! producer's side, [`Takings`] the reader's. Both are state machines without sockets, threads and
 //! clocks: messages are values, and the time is an argument.
 //!
-//! **No session carries these messages yet**, and they have no form in bytes: the two state
-//! machines are here for the next version of the protocol. A program that uses them today brings a
-//! way of its own to carry the messages.
+//! A session carries these messages: [`Server::handovers`](crate::Server::handovers) is the owner's
+//! side, [`Session::take`](crate::Session::take) and
+//! [`ConnectedSession::take`](crate::ConnectedSession::take) the reader's.
 //!
 //! # The life of a hand-over
 //!

@@ -1,12 +1,16 @@
 //! The messages of an established channel, and their bytes. Parsing refuses every value that is out
 //! of range.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod decode;
 mod encode;
 mod error;
 mod fields;
 mod handover;
 mod kind;
+#[cfg(test)]
+mod tests;
 mod types;
 mod wire;
 

@@ -82,7 +82,7 @@ pub fn connect(
 /// a second at most until the producer has read the last message. In a child of a fork it does
 /// nothing.
 pub struct ConnectedSession {
-    session: Session,
+    pub(super) session: Session,
     tcp: TcpStream,
     /// What the session gave to be sent, and the socket did not take.
     unsent: Vec<u8>,
@@ -319,6 +319,8 @@ impl ConnectedSession {
                 SessionEvent::Established(_) => {}
                 SessionEvent::OfferChanged(change) => self.changes.note(change),
                 SessionEvent::Lane(number, result) => self.answers.push_back((number, result)),
+                // The session keeps them until they are fetched.
+                SessionEvent::Takings => {}
                 SessionEvent::Ended(why) => self.ended = Some(why),
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::SessionError;
+use crate::handover::TakingsConfig;
 use crate::lane::SessionLaneError;
 use crate::liveness::SILENCE;
 use crate::message::LaneNumber;
@@ -20,13 +21,15 @@ pub struct ReaderDescription {
     pub layouts: Vec<Layout>,
     /// How long the producer may send nothing while a message from it is due.
     pub silence: Duration,
+    /// The limits of the requests that it takes.
+    pub takings: TakingsConfig,
 }
 
 impl ReaderDescription {
     /// A reader of one layout, with the usual [`SILENCE`] of ten seconds.
     #[must_use]
     pub fn new(node: NodeName, layout: Layout) -> Self {
-        Self { node, layouts: vec![layout], silence: SILENCE }
+        Self { node, layouts: vec![layout], silence: SILENCE, takings: TakingsConfig::default() }
     }
 }
 
@@ -42,6 +45,10 @@ pub enum SessionEvent {
     /// The answer to [`Session::ask`](crate::Session::ask): the producer's end of the lane, or why
     /// there is none.
     Lane(LaneNumber, Result<LaneBlob, SessionLaneError>),
-    /// The session has ended, or was not established. It is the last event.
+    /// Something has happened to requests that were taken:
+    /// [`next_taking_event`](crate::Session::next_taking_event) says what.
+    Takings,
+    /// The session has ended, or was not established. It is the last event. What was
+    /// taken is over with it.
     Ended(Arc<SessionError>),
 }

@@ -3,12 +3,18 @@
 mod changes;
 mod connection;
 mod event;
+mod handovers;
 mod lanes;
 mod offer;
 mod phase;
 mod session;
+mod take;
 mod times;
+
+#[cfg(test)]
+mod tests;
 
 pub use connection::{ConnectedSession, connect};
 pub use event::{ReaderDescription, SessionEvent};
+pub use handovers::TakeError;
 pub use session::Session;

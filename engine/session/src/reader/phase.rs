@@ -6,7 +6,6 @@ use std::time::Instant;
 use kvrail_host::reactor::Flow;
 
 use super::event::ReaderDescription;
-use super::lanes::AskedLanes;
 use crate::channel::Channel;
 use crate::error::{Cause, SessionError};
 use crate::hello::Dialling;
@@ -16,7 +15,7 @@ use crate::offered::OfferReader;
 
 pub(super) enum Phase {
     Handshake(Box<Handshake>),
-    Conversation(Conversation),
+    Conversation(Box<Conversation>),
     Ended(Ended),
 }
 
@@ -32,7 +31,7 @@ impl Handshake {
     pub(super) fn begin(keys: &PeerKeys, attempt: usize, reader: ReaderDescription) -> Result<Self, Cause> {
         let mut greeting = Vec::new();
         let dialling = Dialling::begin(keys, attempt, &mut greeting)?;
-        let ReaderDescription { node, layouts, silence: _ } = reader;
+        let ReaderDescription { node, layouts, silence: _, takings: _ } = reader;
         Ok(Self { dialling, greeting, introduction: Introduction { node, layouts } })
     }
 
@@ -46,11 +45,12 @@ impl Handshake {
     }
 
     /// Takes bytes from the front of `bytes`, all of them unless the handshake is over.
-    pub(super) fn received(&mut self, bytes: &mut &[u8]) -> Result<Option<Conversation>, Cause> {
+    pub(super) fn received(&mut self, bytes: &mut &[u8]) -> Result<Option<Box<Conversation>>, Cause> {
         let Some(channel) = self.dialling.received(bytes)? else { return Ok(None) };
         let introduction = self.introduction.clone();
         let incoming = OfferReader::new(introduction.layouts.clone());
-        Ok(Some(Conversation { channel, incoming, introduction: Some(introduction), alive: false }))
+        let introduction = Some(introduction);
+        Ok(Some(Box::new(Conversation { channel, incoming, introduction, alive: false })))
     }
 
     /// Bytes of the producer's greeting, if it has not come whole: `(got, want)`.
@@ -89,22 +89,34 @@ impl Conversation {
         self.alive = true;
     }
 
-    /// Whether this side has something to say beside messages about lanes.
+    /// Whether this side has something to say beside messages about lanes and hand-overs.
     pub(super) const fn has_unsent(&self) -> bool {
         self.alive || !self.is_introduced()
     }
 
-    /// Appends messages to `out` until all is said, or `out` has `limit` bytes.
+    /// The last message, sealed; empty if the producer does not know this side yet.
+    pub(super) fn goodbye(&mut self, reason: ByeReason) -> Vec<u8> {
+        let (mut plain, mut out) = (Vec::new(), Vec::new());
+        if self.is_introduced() {
+            Message::Bye(reason).encode(&mut plain);
+            // Fails after 2^64 frames; then the producer sees the end of the connection alone.
+            let _ = self.channel.seal(&plain, &mut out);
+        }
+        out
+    }
+
+    /// Appends messages to `out` until all is said, or `out` has `limit` bytes. `next_message` has
+    /// those about lanes and hand-overs.
     pub(super) fn fill(
         &mut self,
-        lanes: &mut AskedLanes,
+        mut next_message: impl FnMut() -> Option<Message>,
         out: &mut Vec<u8>,
         limit: usize,
     ) -> Result<(), Cause> {
         let mut plain = Vec::new();
         while out.len() < limit {
             let first = self.introduction.take().map(Message::Introduction);
-            let next = first.or_else(|| lanes.next_message());
+            let next = first.or_else(&mut next_message);
             let Some(next) = next.or_else(|| self.alive.then_some(Message::Alive)) else { break };
             self.alive = false;
             plain.clear();
@@ -119,18 +131,8 @@ impl Conversation {
 pub(super) struct Ended {
     pub(super) why: Arc<SessionError>,
     pub(super) since: Instant,
-    /// The last message, until it is sent.
-    pub(super) goodbye: Option<(Channel, ByeReason)>,
+    /// This side's last message, until it is sent: sealed, or empty.
+    pub(super) goodbye: Vec<u8>,
     /// How the connection goes on.
     pub(super) flow: Flow,
-}
-
-impl Ended {
-    /// Appends the last message.
-    pub(super) fn fill(&mut self, out: &mut Vec<u8>) -> Result<(), Cause> {
-        let Some((mut channel, reason)) = self.goodbye.take() else { return Ok(()) };
-        let mut plain = Vec::new();
-        Message::Bye(reason).encode(&mut plain);
-        channel.seal(&plain, out)
-    }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use kvrail_host::reactor::Flow;
 
 use super::event::{ReaderDescription, SessionEvent};
+use super::handovers::SessionTakings;
 use super::lanes::AskedLanes;
 use super::offer::apply;
 use super::phase::{Ended, Handshake, Phase};
@@ -35,9 +36,10 @@ use crate::refusal::Refusal;
 /// producer that takes nothing ends the session by [`Cause::Silence`].
 pub struct Session {
     peer: String,
-    phase: Phase,
+    pub(super) phase: Phase,
     times: Times,
     lanes: AskedLanes,
+    pub(super) takings: SessionTakings,
     offer: Option<Box<Offer>>,
     events: VecDeque<SessionEvent>,
 }
@@ -58,7 +60,7 @@ impl Session {
         now: Instant,
     ) -> Result<Self, SessionError> {
         let times = Times::new(reader.silence, deadline, now);
-        let count = reader.layouts.len();
+        let (count, takings) = (reader.layouts.len(), SessionTakings::new(reader.takings));
         let handshake = if (1..=MAX_LAYOUTS).contains(&count) {
             Handshake::begin(keys, attempt, reader)
         } else {
@@ -69,7 +71,7 @@ impl Session {
             Err(cause) => return Err(SessionError { peer, step: Step::Handshake, cause }),
         };
         let (lanes, events) = (AskedLanes::new(), VecDeque::new());
-        Ok(Self { peer, phase, times, lanes, offer: None, events })
+        Ok(Self { peer, phase, times, lanes, takings, offer: None, events })
     }
 
     /// Whether a session that ended by `error` should be dialled again with the next key: the
@@ -87,7 +89,7 @@ impl Session {
             self.times.heard(now);
         }
         while !bytes.is_empty() {
-            if let Err(cause) = self.take(now, &mut bytes) {
+            if let Err(cause) = self.take_bytes(now, &mut bytes) {
                 return self.end(cause);
             }
         }
@@ -100,7 +102,7 @@ impl Session {
     }
 
     /// Takes bytes from the front of `bytes`: a message, or all of them.
-    fn take(&mut self, now: Instant, bytes: &mut &[u8]) -> Result<(), Cause> {
+    fn take_bytes(&mut self, now: Instant, bytes: &mut &[u8]) -> Result<(), Cause> {
         match &mut self.phase {
             Phase::Handshake(handshake) => {
                 if let Some(conversation) = handshake.received(bytes)? {
@@ -111,7 +113,7 @@ impl Session {
             Phase::Conversation(conversation) => match conversation.received(bytes)? {
                 Some(message) => {
                     self.times.message(now);
-                    self.message(message)
+                    self.message(now, message)
                 }
                 None => Ok(()),
             },
@@ -122,7 +124,7 @@ impl Session {
         }
     }
 
-    fn message(&mut self, message: Message) -> Result<(), Cause> {
+    fn message(&mut self, now: Instant, message: Message) -> Result<(), Cause> {
         let established = self.offer.is_some();
         match message {
             Message::Alive | Message::PassedOver(_) => Ok(()),
@@ -142,9 +144,9 @@ impl Session {
                     events.push_back(SessionEvent::Lane(number, result));
                 })
             }
-            // Hand-overs are not part of a session yet.
-            Message::Handover(_) => Err(unexpected(&message)),
-            Message::LanesReady(_)
+            Message::Handover(message) if established => self.takings.received(message, now),
+            Message::Handover(_)
+            | Message::LanesReady(_)
             | Message::Refused(_)
             | Message::Introduction(_)
             | Message::Lanes(_)
@@ -206,9 +208,14 @@ impl Session {
                 Ok(())
             }
             Phase::Conversation(conversation) => {
-                conversation.fill(&mut self.lanes, out, before.saturating_add(room))
+                let (lanes, takings) = (&mut self.lanes, &mut self.takings);
+                let next = || lanes.next_message().or_else(|| takings.next_message(now));
+                conversation.fill(next, out, before.saturating_add(room))
             }
-            Phase::Ended(ended) => ended.fill(out),
+            Phase::Ended(ended) => {
+                out.append(&mut std::mem::take(&mut ended.goodbye));
+                Ok(())
+            }
         };
         if let Err(cause) = filled {
             self.end(cause);
@@ -223,7 +230,9 @@ impl Session {
     fn has_unsent(&self) -> bool {
         match &self.phase {
             Phase::Handshake(_) | Phase::Ended(_) => false,
-            Phase::Conversation(conversation) => conversation.has_unsent() || self.lanes.has_unsent(),
+            Phase::Conversation(conversation) => {
+                conversation.has_unsent() || self.lanes.has_unsent() || self.takings.has_unsent()
+            }
         }
     }
 
@@ -253,7 +262,7 @@ impl Session {
             Phase::Handshake(_) => self.times.due(self.stage(), false),
             Phase::Conversation(conversation) => {
                 let due = self.times.due(self.stage(), conversation.is_introduced());
-                self.lanes.due().map_or(due, |late| due.min(late))
+                self.lanes.due().into_iter().chain(self.takings.due()).fold(due, Instant::min)
             }
         }
     }
@@ -270,11 +279,15 @@ impl Session {
         }
         let events = &mut self.events;
         self.lanes.expire(now, |(number, result)| events.push_back(SessionEvent::Lane(number, result)));
+        self.takings.tick(now);
         self.after_call(now)
     }
 
-    /// Notes what waits to be sent now.
+    /// Notes what waits to be sent now, and what there is to fetch.
     fn after_call(&mut self, now: Instant) -> Flow {
+        if self.takings.has_news() {
+            self.events.push_back(SessionEvent::Takings);
+        }
         let unsent = self.has_unsent();
         match &mut self.phase {
             Phase::Ended(ended) => return ended.flow,
@@ -353,7 +366,8 @@ impl Session {
             | Cause::Unexpected { .. }
             | Cause::Forged
             | Cause::Contradiction(_)
-            | Cause::Pool(_) => Some(ByeReason::Protocol),
+            | Cause::Pool(_)
+            | Cause::Handover(_) => Some(ByeReason::Protocol),
             _ => None,
         };
         self.end_saying(cause, say)
@@ -364,24 +378,19 @@ impl Session {
         if let Phase::Ended(ended) = &self.phase {
             return ended.flow;
         }
-        let talks = matches!(&self.phase, Phase::Conversation(talk) if talk.is_introduced());
-        let say = say.filter(|_| talks);
-        let finish = say.is_some() || matches!(cause, Cause::Bye(_) | Cause::Refused { .. });
+        let goodbye = match (&mut self.phase, say) {
+            (Phase::Conversation(conversation), Some(reason)) => conversation.goodbye(reason),
+            _ => Vec::new(),
+        };
+        let finishes = !goodbye.is_empty() || matches!(cause, Cause::Bye(_) | Cause::Refused { .. });
+        let flow = if finishes { Flow::Finish { linger: LINGER } } else { Flow::Close };
         let why = Arc::new(SessionError { peer: self.peer.clone(), step: self.step(), cause });
         tracing::debug!(error = %why, "session ended");
-        let ended = Ended {
-            why: Arc::clone(&why),
-            since: self.times.last_heard(),
-            goodbye: None,
-            flow: if finish { Flow::Finish { linger: LINGER } } else { Flow::Close },
-        };
-        let flow = ended.flow;
-        let before = std::mem::replace(&mut self.phase, Phase::Ended(ended));
-        if let (Phase::Conversation(conversation), Phase::Ended(ended)) = (before, &mut self.phase) {
-            ended.goodbye = say.map(|reason| (conversation.channel, reason));
-        }
+        let since = self.times.last_heard();
+        self.phase = Phase::Ended(Ended { why: Arc::clone(&why), since, goodbye, flow });
         let events = &mut self.events;
         self.lanes.end(&why, |(number, result)| events.push_back(SessionEvent::Lane(number, result)));
+        self.takings.end();
         events.push_back(SessionEvent::Ended(why));
         flow
     }

@@ -10,6 +10,7 @@ use kvrail_host::secret::RandomError;
 
 use crate::address::Address;
 use crate::error::SessionError;
+use crate::handover::{HandoverConfig, HandoverConfigError};
 use crate::liveness::SILENCE;
 use crate::name::NodeName;
 use crate::offer::MAX_LANES;
@@ -50,6 +51,9 @@ pub enum ServeError {
     /// A pool cannot be offered.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// The limits of hand-overs cannot be used.
+    #[error(transparent)]
+    Handovers(#[from] HandoverConfigError),
     /// There is no key, and the address is not one of loopback.
     #[error(
         "{address} can be reached from other hosts, and without a key everyone there would be served: give a key, listen on 127.0.0.1, or set serve_anyone"
@@ -81,6 +85,7 @@ impl ServeError {
             Self::Thread(_) => 4064,
             Self::NoKey { .. } => 4065,
             Self::Pool(source) => source.code(),
+            Self::Handovers(source) => source.code(),
         }
     }
 }
@@ -117,6 +122,8 @@ pub struct ServerConfig {
     /// Without a key, serve every host that reaches the address, not loopback alone. Default:
     /// `false`.
     pub serve_anyone: bool,
+    /// The limits of hand-overs, and their lease.
+    pub handovers: HandoverConfig,
     /// Called with every event, on the thread where the event happens, which may be the accepting
     /// one. It must not block. Default: none.
     pub observer: Option<Observer>,
@@ -131,6 +138,7 @@ impl Default for ServerConfig {
             max_handshakes: 256,
             max_sessions: 16_384,
             serve_anyone: false,
+            handovers: HandoverConfig::default(),
             max_lanes: 16 * MAX_LANES,
             silence: SILENCE,
             handshake: 2 * SILENCE,
@@ -146,6 +154,7 @@ impl fmt::Debug for ServerConfig {
             .field("max_sessions", &self.max_sessions)
             .field("max_lanes", &self.max_lanes)
             .field("silence", &self.silence)
+            .field("handovers", &self.handovers)
             .field("serve_anyone", &self.serve_anyone)
             .field("handshake", &self.handshake)
             .finish_non_exhaustive()

@@ -138,7 +138,7 @@ impl<A: LaneAcceptor> ReaderConnection<A> {
                 shared.report(ServerEvent::Failed { peer: self.peer, why });
             }
             Phase::Established(session) => {
-                session.end(cause, &mut unsent);
+                session.end(now, cause, &mut unsent);
                 let finishes = bye || !unsent.is_empty();
                 self.phase = Phase::Over(Over::new(unsent, finishes, now));
             }

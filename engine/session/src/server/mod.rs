@@ -11,6 +11,7 @@
 //! | `connection.rs` | one connection: its handshake, its session, its end |
 //! | `handshake.rs` | the handshake, up to the reader's introduction |
 //! | `session.rs` | an established session, and `times.rs` how its peer's death is noticed |
+//! | `handovers.rs` | the hand-overs, which the owner of the pages and the sessions share |
 //! | `pools.rs` | the pools, and how each reader is told of them |
 //! | `lanes.rs` | the lanes of one session |
 //! | `shop.rs` | the threads that make and free lanes |
@@ -18,6 +19,7 @@
 mod acceptor;
 mod config;
 mod connection;
+mod handovers;
 mod handshake;
 mod lanes;
 mod pools;
@@ -39,6 +41,7 @@ use kvrail_host::listener::Listener;
 use kvrail_host::reactor::Reactor;
 
 pub use self::config::{Observer, ProducerDescription, ServeError, ServerConfig, ServerEvent};
+pub use self::handovers::{OpenHandoverError, SharedHandovers};
 
 use self::acceptor::ReaderAcceptor;
 use self::pools::OfferedPools;
@@ -147,7 +150,13 @@ impl Server {
         removed
     }
 
-    /// Accepts no more connections, ends every session and releases its lanes. Returns how many
+    /// Its hand-overs, for the owner of the pages.
+    #[must_use]
+    pub fn handovers(&self) -> SharedHandovers {
+        self.shared.handovers.clone()
+    }
+
+    /// Accepts no more connections, ends every session and hand-over and releases its lanes. Returns how many
     /// sessions had not ended at `deadline`: 0, unless a [`LaneAcceptor`] hangs. Each of them ends
     /// when the acceptor returns.
     ///
@@ -158,6 +167,7 @@ impl Server {
         }
         if let Some(reactor) = self.reactor.take() {
             self.shared.stop();
+            self.shared.handovers.stop();
             reactor.stop(deadline);
         }
         let left = self.shared.await_sessions(deadline);

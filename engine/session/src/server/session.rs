@@ -13,7 +13,7 @@ use super::shop::{LaneShop, SessionRecord};
 use super::times::Times;
 use crate::channel::Channel;
 use crate::error::Cause;
-use crate::handover::HandoverMessage;
+use crate::handover::{HandoverMessage, SessionId};
 use crate::lane::LaneAcceptor;
 use crate::message::{ByeReason, Introduction, Message, MessageKind, parse};
 
@@ -32,6 +32,13 @@ pub(super) struct Established<A: LaneAcceptor> {
     announcer: Announcer,
     lanes: Lanes<A>,
     times: Times,
+    number: SessionId,
+    /// The connection.
+    id: ConnectionId,
+    /// The reader has sent a message of a hand-over.
+    takes: bool,
+    /// The hand-overs may have something to say to it.
+    has_handovers: bool,
 }
 
 impl<A: LaneAcceptor> Established<A> {
@@ -48,21 +55,24 @@ impl<A: LaneAcceptor> Established<A> {
         let mut times = Times::new(shared.config.silence, now);
         times.waits(now);
         let announcer = Announcer::new(introduction.layouts);
-        Self { shared, channel, unsent, announcer, lanes: Lanes::new(shop, record, id), times }
+        let number = SessionId(record.number);
+        let lanes = Lanes::new(shop, record, id);
+        let (takes, has_handovers) = (false, false);
+        Self { shared, channel, unsent, announcer, lanes, times, number, id, takes, has_handovers }
     }
 
     /// Takes bytes from the front of `bytes`: a message, or all of them.
     pub(super) fn received(&mut self, now: Instant, bytes: &mut &[u8]) -> Result<(), Cause> {
         let Some(message) = self.channel.open(bytes)? else { return Ok(()) };
         self.times.heard(now);
-        self.message(parse(&message)?)?;
+        self.message(now, parse(&message)?)?;
         if self.has_more() {
             self.times.waits(now);
         }
         Ok(())
     }
 
-    fn message(&mut self, message: Message) -> Result<(), Cause> {
+    fn message(&mut self, now: Instant, message: Message) -> Result<(), Cause> {
         match message {
             Message::Alive | Message::PassedOver(_) => Ok(()),
             Message::Lanes(asks) => {
@@ -74,7 +84,7 @@ impl<A: LaneAcceptor> Established<A> {
                 Ok(())
             }
             Message::Bye(reason) => Err(Cause::Bye(reason)),
-            Message::Handover(message) => self.handover(message),
+            Message::Handover(message) => self.handover(now, &message),
             Message::Introduction(_)
             | Message::Offer(_)
             | Message::Pool(_)
@@ -87,16 +97,15 @@ impl<A: LaneAcceptor> Established<A> {
         }
     }
 
-    /// Takes in a message of a hand-over. This is the place where they will go to the hand-overs of
-    /// the session; those that the session sends will come from [`next_message`](Self::next_message).
-    #[expect(clippy::unused_self, reason = "hand-overs will be a part of the session")]
-    fn handover(&mut self, message: HandoverMessage) -> Result<(), Cause> {
-        Err(unexpected(&Message::Handover(message)))
+    fn handover(&mut self, now: Instant, message: &HandoverMessage) -> Result<(), Cause> {
+        (self.takes, self.has_handovers) = (true, true);
+        Ok(self.shared.handovers.received(self.number, self.id, message, now)?)
     }
 
-    /// Another thread has something new: lanes, or a change of the pools.
+    /// Another thread has something new: lanes, a change of the pools, or of a hand-over.
     pub(super) fn notified(&mut self, now: Instant) {
         self.lanes.collect();
+        self.has_handovers = self.takes;
         if self.has_more() {
             self.times.waits(now);
         }
@@ -131,6 +140,12 @@ impl<A: LaneAcceptor> Established<A> {
         {
             return Some(Message::LanesReady(answers));
         }
+        if self.has_handovers && self.announcer.is_between_pools() {
+            if let Some(message) = self.shared.handovers.next_message(self.number, now) {
+                return Some(Message::Handover(message));
+            }
+            self.has_handovers = false;
+        }
         let shared = &self.shared;
         let of_pools = self.announcer.next(&shared.pools, || shared.offer_head());
         of_pools.or_else(|| self.times.beats(now).then_some(Message::Alive))
@@ -138,7 +153,10 @@ impl<A: LaneAcceptor> Established<A> {
 
     /// Whether something waits to be sent.
     fn has_more(&self) -> bool {
-        !self.unsent.is_empty() || self.lanes.has_answers() || self.announcer.has_more(&self.shared.pools)
+        !self.unsent.is_empty()
+            || self.lanes.has_answers()
+            || self.has_handovers
+            || self.announcer.has_more(&self.shared.pools)
     }
 
     /// Whether the session takes bytes now.
@@ -169,10 +187,15 @@ impl<A: LaneAcceptor> Established<A> {
 
     /// Ends the session, and appends what the reader is told. The end is reported when all lanes are
     /// freed.
-    pub(super) fn end(mut self, cause: Cause, out: &mut Vec<u8>) {
+    pub(super) fn end(mut self, now: Instant, cause: Cause, out: &mut Vec<u8>) {
+        if self.takes {
+            self.shared.handovers.session_lost(self.number, now);
+        }
         let bye = match &cause {
             Cause::Stopped => Some(ByeReason::Stopping),
-            Cause::Parse(_) | Cause::Unexpected { .. } | Cause::Forged => Some(ByeReason::Protocol),
+            Cause::Parse(_) | Cause::Unexpected { .. } | Cause::Forged | Cause::Handover(_) => {
+                Some(ByeReason::Protocol)
+            }
             _ => None,
         };
         self.lanes.end(cause);

@@ -11,6 +11,7 @@ use kvrail_host::log_limit::LogLimit;
 use kvrail_host::reactor::{ConnectionId, Handle};
 
 use super::config::{ServeError, ServerConfig, ServerEvent};
+use super::handovers::SharedHandovers;
 use super::pools::OfferedPools;
 use crate::key::PeerKeys;
 use crate::message::OfferHead;
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     pub(super) rails: RailList,
     pub(super) config: ServerConfig,
     pub(super) pools: OfferedPools,
+    pub(super) handovers: SharedHandovers,
     /// For log lines that readers can cause.
     pub(super) lane_log: LogLimit,
     /// For log lines that any host can cause.
@@ -62,6 +64,7 @@ impl Shared {
             epoch: Epoch::random().map_err(ServeError::Random)?,
             loads: rails.iter().map(|_| AtomicU32::new(0)).collect(),
             rails,
+            handovers: SharedHandovers::new(config.handovers, reactor.clone())?,
             config,
             pools,
             lane_log: LogLimit::new(),

@@ -158,6 +158,12 @@ impl Handovers {
         self.ended_requests = Default::default();
     }
 
+    /// Whether a hand-over has ended whose outcome was not fetched.
+    #[must_use]
+    pub fn has_outcome(&self) -> bool {
+        !self.outcomes.is_empty()
+    }
+
     /// The next hand-over that has ended, once for each one that was opened. The owner invalidates
     /// the table entries of its blocks before it reuses a slot.
     pub fn next_outcome(&mut self) -> Option<EndedHandover> {

@@ -86,6 +86,18 @@ impl Takings {
         Ok(())
     }
 
+    /// Whether there is something to say to the producer.
+    #[must_use]
+    pub fn has_message(&self) -> bool {
+        self.renewed_to.is_some() || !self.closings.is_empty() || !self.unsent.is_empty()
+    }
+
+    /// Whether there is an event.
+    #[must_use]
+    pub fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// The next message to the producer; `None` when there is nothing to say now. Renewals come
     /// first, then ends, then new takings.
     pub fn next_message(&mut self, now: Instant) -> Option<HandoverMessage> {

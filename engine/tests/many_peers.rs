@@ -1,0 +1,103 @@
+//! A process with many peers has as many threads as one with a few. This test has a process of its
+//! own, because it counts threads.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use kvrail::core::config::EngineConfig;
+use kvrail::core::table::KeyTag;
+use kvrail::layouts::catalogue::VllmFp8DsMla;
+use kvrail::local::LocalConfig;
+use kvrail::local::shm::{ShmPeer, ShmProvider};
+use kvrail::{Config, PageLayout, PeerKey, Publisher, ReaderTransport, Storage, clock, engine, memory, shm};
+
+const PEERS: usize = 200;
+const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
+
+engine! { Many { page: VllmFp8DsMla, max_rails: 1, max_peers: 200, max_depth: 32, max_batch: 200, max_batches: 2 } }
+
+/// A rail over shared memory whose completion queue has room for a lane to each peer.
+struct Rail(ShmProvider);
+
+const RAIL: LocalConfig =
+    LocalConfig { rails: 1, sq_entries: 31, cq_entries: 8_192, nominal_bytes_per_sec: 1_000_000_000 };
+
+impl ReaderTransport for Rail {
+    type Provider = ShmProvider;
+    type UnopenedLane = ShmPeer;
+    type Dialer = <shm::ShmRails as ReaderTransport>::Dialer;
+    type DialerSeed = LocalConfig;
+    const LABEL: &'static str = "shm with short queues";
+
+    fn engine_config(&self) -> EngineConfig {
+        shm::ENGINE_CONFIG
+    }
+
+    fn split(self) -> (ShmProvider, LocalConfig) {
+        (self.0, RAIL)
+    }
+
+    fn dialer(seed: &LocalConfig) -> Self::Dialer {
+        shm::ShmRails::dialer(seed)
+    }
+
+    fn depth(_: &ShmPeer) -> u32 {
+        RAIL.sq_entries + 1
+    }
+}
+
+/// How many threads of each name this process has.
+fn threads() -> BTreeMap<String, usize> {
+    let mut threads = BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        // A thread may have ended since.
+        if let Ok(name) = std::fs::read_to_string(task.unwrap().path().join("comm")) {
+            *threads.entry(name.trim_end().into()).or_default() += 1;
+        }
+    }
+    threads
+}
+
+#[test]
+fn two_hundred_peers_cost_no_thread_each_and_all_are_read() {
+    static STORAGE: Storage<Many> = Storage::new();
+    let key = PeerKey::from_bytes([6; 32]);
+    let (name, listen) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
+    let mut publisher = Publisher::start(name, LAYOUT, 1, &listen, &key, shm::publish(1)).unwrap();
+    let location = publisher.write(0, KeyTag(1), |page| page.fill(3)).unwrap();
+    let address = publisher.local_addr().into();
+    let rail = Rail(ShmProvider::start(RAIL).unwrap());
+    let mut reader = Many::start(STORAGE.take().unwrap(), rail, Config::default()).unwrap();
+    let peers: Vec<_> = (0..PEERS).map(|_| reader.connect(&address, &key).unwrap()).collect();
+    let begun = Instant::now();
+    while publisher.readers() < PEERS {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{} readers", publisher.readers());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+
+    let threads = threads();
+    let count = |name: &str| threads.get(name).copied().unwrap_or(0);
+    assert_eq!(count("kvrail-peers"), 1, "{threads:?}");
+    // Two for the rail, two that pair rails, and none that resolve names.
+    assert!((1..=4).contains(&count("kvrail-dialers")), "{threads:?}");
+    // The producer's threads, the rail's, shared memory's and the test's: none for each peer.
+    assert!(threads.values().sum::<usize>() < 30, "{threads:?}");
+
+    let bytes = PEERS * LAYOUT.page_bytes() as usize;
+    let slots = reader.register(memory::leaked(bytes).unwrap()).unwrap();
+    let mut batch = reader.batch().unwrap();
+    for (peer, slot) in peers.iter().zip(slots) {
+        batch.read(peer.page(location).unwrap(), slot).unwrap();
+    }
+    let deadline = clock::within(Duration::from_secs(20));
+    reader.submit(batch, deadline).unwrap();
+    let mut done = loop {
+        reader.poll();
+        match reader.next_done() {
+            Some(done) => break done,
+            None => reader.wait(deadline),
+        }
+    };
+    assert_eq!(done.pages().filter(|page| page.result() == Ok(())).count(), PEERS);
+    assert!(reader.next_event().is_none(), "a peer was lost");
+}
