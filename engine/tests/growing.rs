@@ -64,7 +64,7 @@ impl<T: ReaderTransport> Layers<T> {
         let page = <Mla as KvLayout>::GEOMETRY;
         let plan = |layer| Plan::between(page, page, Selection::ALL.layers(layer, 1)).unwrap();
         let plans = (0..u64::from(LAYERS)).map(|layer| reader.add_plan(&plan(layer)).unwrap()).collect();
-        let peer = reader.connect(&publisher.local_addr().into(), &key()).unwrap();
+        let peer = reader.connect(&publisher.local_addr().into(), key()).unwrap();
         Self { reader, peer, slots, plans }
     }
 

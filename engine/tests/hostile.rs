@@ -80,7 +80,7 @@ fn reader() -> Reader<shm::ShmRails> {
 #[test]
 fn a_producer_that_claims_too_many_slots_has_its_table_listed_in_parts_only() {
     let (server, mut reader) = (producer(1, 120_000_000), reader());
-    let peer = reader.connect(&server.local_addr().into(), &key()).unwrap();
+    let peer = reader.connect(&server.local_addr().into(), key()).unwrap();
     let until = || clock::within(Duration::from_secs(10));
     let error = reader.published(&peer, 0, until()).unwrap_err();
     assert!(matches!(error, TableError::Slots { slots: 120_000_000, .. }), "{error}");
@@ -104,7 +104,7 @@ fn a_part_of_a_table_lists_the_pages_of_its_slots() {
     let mut publisher = Publisher::start(name, LAYOUT, 20, &listen, key(), shm::publish(1)).unwrap();
     let all: Vec<_> = (0..20).map(|slot| publisher.write(slot, KeyTag(1), |_| ()).unwrap()).collect();
     let mut reader = reader();
-    let peer = reader.connect(&publisher.local_addr().into(), &key()).unwrap();
+    let peer = reader.connect(&publisher.local_addr().into(), key()).unwrap();
     let until = clock::within(Duration::from_secs(10));
     assert_eq!(reader.published_in(&peer, 0, 3..17, until).unwrap(), all[3..17]);
 }
@@ -114,7 +114,7 @@ fn one_producer_leaves_the_others_places_for_their_regions() {
     let mut reader = reader();
     for times in [1024, 66] {
         let server = producer(times, 4);
-        let error = reader.connect(&server.local_addr().into(), &key()).unwrap_err();
+        let error = reader.connect(&server.local_addr().into(), key()).unwrap_err();
         // 64 peers, and 256 places of which each of the other 63 can have two.
         assert!(
             matches!(error, ConnectError::TooManyRegions { offered, places: 130, .. } if offered == 2 * times),
@@ -122,14 +122,14 @@ fn one_producer_leaves_the_others_places_for_their_regions() {
         );
     }
     let servers = [(); 64].map(|()| producer(65, 4));
-    let first = reader.connect(&servers[0].local_addr().into(), &key()).unwrap();
+    let first = reader.connect(&servers[0].local_addr().into(), key()).unwrap();
     assert_eq!(first.regions().len(), 65);
-    let error = reader.connect(&servers[1].local_addr().into(), &key()).unwrap_err();
+    let error = reader.connect(&servers[1].local_addr().into(), key()).unwrap_err();
     assert!(matches!(error, ConnectError::TooManyRegions { places: 2, .. }), "{error}");
     // A disconnected peer's places are free again.
     reader.disconnect(&first);
     let begun = std::time::Instant::now();
-    while reader.connect(&servers[1].local_addr().into(), &key()).is_err() {
+    while reader.connect(&servers[1].local_addr().into(), key()).is_err() {
         assert!(begun.elapsed() < Duration::from_secs(10));
         reader.poll();
         reader.wait(clock::within(Duration::from_millis(1)));

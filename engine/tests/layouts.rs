@@ -108,7 +108,7 @@ fn engines_that_place_k_and_v_differently_are_refused_by_name() {
         }
     });
     let address = producer.local_addr().into();
-    let refused = reader(ours).connect(&address, &key()).unwrap_err();
+    let refused = reader(ours).connect(&address, key()).unwrap_err();
     assert_eq!(refused.code(), 6035);
     let refused = refused.to_string();
     for layout in [ours, theirs] {
@@ -120,7 +120,7 @@ fn engines_that_place_k_and_v_differently_are_refused_by_name() {
     // A reader with the same distance reads K for K and V for V.
     let mut reader = reader(theirs);
     let mut slots = slots(&mut reader, &theirs);
-    let peer = reader.connect(&address, &key()).unwrap();
+    let peer = reader.connect(&address, key()).unwrap();
     let mut batch = reader.batch().unwrap();
     for &location in &locations {
         batch.read(peer.page(location).unwrap(), slots.remove(0)).unwrap();
@@ -137,14 +137,14 @@ fn engines_that_place_k_and_v_differently_are_refused_by_name() {
 fn another_rank_is_refused_and_both_are_named() {
     let (producer, locations) = producer(at_rank::<ByToken>(0), |_, bytes| bytes.fill(7));
     let address = producer.local_addr().into();
-    let refused = reader(at_rank::<ByToken>(1)).connect(&address, &key()).unwrap_err().to_string();
+    let refused = reader(at_rank::<ByToken>(1)).connect(&address, key()).unwrap_err().to_string();
     assert!(refused.contains("`ByToken, head rank 1 of 4`"), "{refused}");
     assert!(refused.contains("`ByToken, head rank 0 of 4`"), "{refused}");
     assert!(refused.contains("the same layout at another rank"), "{refused}");
     // A reader of the producer's rank connects.
     let mut reader = reader(at_rank::<ByToken>(0));
     let mut slots = slots(&mut reader, &at_rank::<ByToken>(0));
-    let peer = reader.connect(&address, &key()).unwrap();
+    let peer = reader.connect(&address, key()).unwrap();
     let mut batch = reader.batch().unwrap();
     batch.read(peer.page(locations[0]).unwrap(), slots.remove(0)).unwrap();
     assert_eq!(read(&mut reader, batch).len(), 1);
@@ -162,7 +162,7 @@ fn a_peer_of_another_layout_is_read_by_a_plan_for_it_and_by_no_other() {
     });
     let mut reader = reader(ours);
     let mut slots = slots(&mut reader, &ours);
-    let peer = reader.connect_to(&producer.local_addr().into(), &key(), &theirs).unwrap();
+    let peer = reader.connect_to(&producer.local_addr().into(), key(), &theirs).unwrap();
     let plan = |source, destination| Plan::between(source, destination, Selection::ALL).unwrap();
     let right = plan(&source, &destination);
     let right = reader.add_plan(&right).unwrap();

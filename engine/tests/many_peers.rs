@@ -4,14 +4,47 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use kvrail::core::config::EngineConfig;
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
-use kvrail::{Config, PageLayout, PeerKey, Publisher, Storage, clock, engine, memory, shm};
+use kvrail::local::LocalConfig;
+use kvrail::local::shm::{ShmPeer, ShmProvider};
+use kvrail::{Config, PageLayout, PeerKey, Publisher, ReaderTransport, Storage, clock, engine, memory, shm};
 
 const PEERS: usize = 200;
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
 
-engine! { Many { page: VllmFp8DsMla, max_rails: 1, max_peers: 200, max_batch: 200, max_batches: 2 } }
+engine! { Many { page: VllmFp8DsMla, max_rails: 1, max_peers: 200, max_depth: 32, max_batch: 200, max_batches: 2 } }
+
+/// A rail over shared memory whose completion queue has room for a lane to each peer.
+struct Rail(ShmProvider);
+
+const RAIL: LocalConfig =
+    LocalConfig { rails: 1, sq_entries: 31, cq_entries: 8_192, nominal_bytes_per_sec: 1_000_000_000 };
+
+impl ReaderTransport for Rail {
+    type Provider = ShmProvider;
+    type UnopenedLane = ShmPeer;
+    type Dialer = <shm::ShmRails as ReaderTransport>::Dialer;
+    type DialerSeed = LocalConfig;
+    const LABEL: &'static str = "shm with short queues";
+
+    fn engine_config(&self) -> EngineConfig {
+        shm::ENGINE_CONFIG
+    }
+
+    fn split(self) -> (ShmProvider, LocalConfig) {
+        (self.0, RAIL)
+    }
+
+    fn dialer(seed: &LocalConfig) -> Self::Dialer {
+        shm::ShmRails::dialer(seed)
+    }
+
+    fn depth(_: &ShmPeer) -> u32 {
+        RAIL.sq_entries + 1
+    }
+}
 
 /// How many threads of each name this process has.
 fn threads() -> BTreeMap<String, usize> {
@@ -33,7 +66,8 @@ fn two_hundred_peers_cost_no_thread_each_and_all_are_read() {
     let mut publisher = Publisher::start(name, LAYOUT, 1, &listen, &key, shm::publish(1)).unwrap();
     let location = publisher.write(0, KeyTag(1), |page| page.fill(3)).unwrap();
     let address = publisher.local_addr().into();
-    let mut reader = Many::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), Config::default()).unwrap();
+    let rail = Rail(ShmProvider::start(RAIL).unwrap());
+    let mut reader = Many::start(STORAGE.take().unwrap(), rail, Config::default()).unwrap();
     let peers: Vec<_> = (0..PEERS).map(|_| reader.connect(&address, &key).unwrap()).collect();
     let begun = Instant::now();
     while publisher.readers() < PEERS {
@@ -43,9 +77,9 @@ fn two_hundred_peers_cost_no_thread_each_and_all_are_read() {
 
     let threads = threads();
     let count = |name: &str| threads.get(name).copied().unwrap_or(0);
-    assert_eq!(count("kvrail-sessions"), 1, "{threads:?}");
+    assert_eq!(count("kvrail-peers"), 1, "{threads:?}");
     // Two for the rail, two that pair rails, and none that resolve names.
-    assert!((1..=4).contains(&count("kvrail-lanes")), "{threads:?}");
+    assert!((1..=4).contains(&count("kvrail-dialers")), "{threads:?}");
     // The producer's threads, the rail's, shared memory's and the test's: none for each peer.
     assert!(threads.values().sum::<usize>() < 30, "{threads:?}");
 

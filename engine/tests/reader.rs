@@ -64,7 +64,7 @@ fn configured<N: ReaderTransport>(over: impl PublisherTransport, rails: N, confi
     let mut reader = Reader::start(MLA, rails, config).unwrap();
     let memory = memory::leaked(64 * MLA.page_bytes() as usize).unwrap();
     let slots = reader.register(memory).unwrap().collect();
-    let peer = reader.connect(&publisher.local_addr().into(), &key("5a")).unwrap();
+    let peer = reader.connect(&publisher.local_addr().into(), key("5a")).unwrap();
     Fixture { publisher: Some(publisher), reader, peer, slots }
 }
 
@@ -189,7 +189,7 @@ fn a_lost_producer_is_an_event_over_tcp() {
 fn one_reader_reads_from_several_producers_and_leaves_them() {
     let mut f = fixture(shm::publish(1), shm::rails(2).unwrap());
     let mut other = publisher(shm::publish(1));
-    let peer = f.reader.connect(&other.local_addr().into(), &key("5a")).unwrap();
+    let peer = f.reader.connect(&other.local_addr().into(), key("5a")).unwrap();
     let (here, there) = (write(f.publisher(), 1), write(&mut other, 2));
     let mut batch = f.reader.batch().unwrap();
     batch.read(f.peer.page(here).unwrap(), f.slots.pop().unwrap()).unwrap();
@@ -212,7 +212,7 @@ fn two_connections_to_one_producer_are_two_peers() {
     let mut f = fixture(shm::publish(2), shm::rails(2).unwrap());
     let location = write(f.publisher(), 3);
     let address = f.publisher().local_addr().into();
-    let again = f.reader.connect(&address, &key("5a")).unwrap();
+    let again = f.reader.connect(&address, key("5a")).unwrap();
     assert!(again.id() != f.peer.id() && again.epoch() == f.peer.epoch());
     let first = std::mem::replace(&mut f.peer, again);
     assert_eq!(f.read(&[location]), [Ok(())]);
@@ -231,7 +231,7 @@ fn a_restarted_producer_is_another_and_its_old_pages_are_misses() {
     let again = Publisher::start("producer".parse().unwrap(), MLA, SLOTS, &listen, key("5a"), over);
     f.publisher = Some(again.unwrap());
     let new = write(f.publisher(), 0);
-    let peer = f.reader.connect(&listen, &key("5a")).unwrap();
+    let peer = f.reader.connect(&listen, key("5a")).unwrap();
     assert_ne!(peer.epoch(), f.peer.epoch());
     f.peer = peer;
     let results = f.read(&[old, new]);
@@ -275,7 +275,7 @@ fn connecting_sleeps_although_batches_are_done_and_keeps_the_batches() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let cpu = || duration(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime));
     let (start, began) = (Instant::now(), cpu());
-    let error = f.reader.connect(&silent.local_addr().unwrap().into(), &key("5a")).unwrap_err();
+    let error = f.reader.connect(&silent.local_addr().unwrap().into(), key("5a")).unwrap_err();
     assert!(start.elapsed() >= Duration::from_millis(500), "{error}");
     assert!(cpu() - began < Duration::from_millis(150), "it spins: {:?}", cpu() - began);
     for _ in 0..3 {
@@ -336,25 +336,25 @@ fn the_reason_why_two_peers_do_not_connect_is_named() {
     let address: Address = publisher.local_addr().into();
     let start = |layout| Reader::start(layout, shm::rails(1).unwrap(), Config::default()).unwrap();
 
-    let error = start(MLA).connect(&address, &key("5b")).unwrap_err().to_string();
+    let error = start(MLA).connect(&address, key("5b")).unwrap_err().to_string();
     assert!(
         error.contains(&key("5a").id().to_string()) && error.contains(&key("5b").id().to_string()),
         "{error}"
     );
 
     let other = PageLayout::of::<VllmFp8DsMla>();
-    let error = start(other).connect(&address, &key("5a")).unwrap_err().to_string();
+    let error = start(other).connect(&address, key("5a")).unwrap_err().to_string();
     for word in [MLA.name(), other.name(), &MLA.fingerprint().to_string(), &other.fingerprint().to_string()] {
         assert!(error.contains(word), "{error}");
     }
 
     let mut reader = Reader::start(MLA, tcp::rails(1).unwrap(), Config::default()).unwrap();
-    let error = reader.connect(&address, &key("5a")).unwrap_err();
+    let error = reader.connect(&address, key("5a")).unwrap_err();
     assert!(matches!(error, ConnectError::Transport { .. }), "{error}");
     assert!(error.to_string().contains("tcp0 (tcp)") && error.to_string().contains("shm0 (shm)"), "{error}");
 
     drop(publisher);
-    let error = start(MLA).connect(&address, &key("5a")).unwrap_err().to_string();
+    let error = start(MLA).connect(&address, key("5a")).unwrap_err().to_string();
     assert!(error.contains("refused") && error.contains(&address.to_string()), "{error}");
 }
 

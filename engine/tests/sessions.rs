@@ -153,6 +153,20 @@ fn without_a_key_readers_of_this_host_are_served() {
     arrives(&mut reader, peer.page(location).unwrap(), 5);
 }
 
+#[test]
+fn a_producer_is_found_by_its_name() {
+    let publisher = publisher(key(1));
+    let address = format!("localhost:{}", publisher.local_addr().port()).parse().unwrap();
+    // The name may stand for an IPv6 address, too, at which no process listens.
+    reader().connect(&address, key(1)).unwrap();
+    let nowhere = "no-such-host.invalid:7470".parse().unwrap();
+    let error = reader().connect(&nowhere, key(1)).unwrap_err();
+    assert!(error.to_string().contains("no-such-host.invalid:7470, resolving the name"), "{error}");
+    let listening = "0.0.0.0:7470".parse().unwrap();
+    let error = reader().connect(&listening, key(1)).unwrap_err();
+    assert!(error.to_string().contains("and not connect to it"), "{error}");
+}
+
 /// The reason for which the producer's only session has ended.
 fn closed(events: &Events) -> String {
     let begun = Instant::now();

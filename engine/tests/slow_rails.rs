@@ -1,9 +1,10 @@
-//! A rail that is slow, on either side, costs its own lanes and nothing else.
+//! A rail that is slow, on either side, costs its own lanes and nothing else; so does a peer to
+//! which lanes cannot be made.
 #![allow(unsafe_code, reason = "a transport of its own publishes a segment")]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kvrail::core::id::RailIndex;
@@ -13,7 +14,7 @@ use kvrail::local::shm::Segment;
 use kvrail::local::tcp::{TcpConnection, TcpProvider};
 use kvrail::session::{LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, RailDescription, RailList};
 use kvrail::{
-    Config, OpenRails, PageLayout, PeerKey, Published, Publisher, PublisherTransport, Reader,
+    Config, ConnectError, OpenRails, PageLayout, PeerKey, Published, Publisher, PublisherTransport, Reader,
     ReaderTransport, TransportError, clock, memory, tcp,
 };
 
@@ -25,11 +26,17 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 enum Slow {
     RefusesAfter(Duration),
     AgreesAfter(Duration),
+    /// On every rail, as long as this is true and for a minute at most, if the producer's rails are
+    /// called [`HANGS`].
+    HangsWhile(&'static AtomicBool),
 }
+
+const HANGS: &str = "hangs";
 
 impl Slow {
     fn delay(self, rail: RailIndex) -> Result<(), LaneEndError> {
         match self {
+            Self::HangsWhile(_) => Ok(()),
             _ if rail.0 != 1 => Ok(()),
             Self::RefusesAfter(time) => {
                 std::thread::sleep(time);
@@ -61,6 +68,15 @@ impl LaneDialer for SlowDialer {
         rail: RailIndex,
         remote: &RailDescription,
     ) -> Result<(TcpConnection, LaneBlob), LaneEndError> {
+        if let Slow::HangsWhile(hangs) = self.1
+            && remote.name.as_str() == HANGS
+        {
+            let begun = Instant::now();
+            while hangs.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(60) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            return Err(LaneEndError::new(rail, "hung"));
+        }
         self.1.delay(rail)?;
         self.0.prepare(rail, remote)
     }
@@ -250,4 +266,54 @@ fn a_rail_that_hangs_for_longer_than_connecting_may_take_costs_its_own_lanes() {
     f.read_pages();
     f.until("all lanes of the good rail are made", |counts| counts.made(0) == 12);
     assert_eq!(f.counts.made(1), 0);
+}
+
+/// Two TCP rails whose lanes a reader cannot make.
+struct Hanging;
+
+// SAFETY: it hands the segment to TCP's publisher, which makes the promise.
+unsafe impl PublisherTransport for Hanging {
+    type Acceptor = OpenRails;
+
+    fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
+        let published = tcp::publish(LOCALHOST, 2).publish(segment)?;
+        let mut rails = published.acceptor.0.clone();
+        rails.iter_mut().for_each(|rail| rail.name = HANGS.parse().unwrap());
+        Ok(Published { acceptor: OpenRails(rails), ..published })
+    }
+}
+
+#[test]
+fn a_peer_whose_lanes_hang_does_not_stop_those_of_another_peer() {
+    static HANGING: AtomicBool = AtomicBool::new(true);
+    let key = PeerKey::from_bytes([3; 32]);
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let hanging = Publisher::start("hanging".parse().unwrap(), LAYOUT, 1, &listen, &key, Hanging).unwrap();
+    let good = tcp::publish(LOCALHOST, 2);
+    let mut good = Publisher::start("good".parse().unwrap(), LAYOUT, 4, &listen, &key, good).unwrap();
+    let rails = SlowRails(tcp::rails(2).unwrap(), Slow::HangsWhile(&HANGING));
+    let config = Config { connect: Duration::from_secs(2), lanes_per_rail: 3, ..Config::default() };
+    let mut reader = Reader::start(LAYOUT, rails, config).unwrap();
+    let error = reader.connect(&hanging.local_addr().into(), &key).unwrap_err();
+    assert!(matches!(error, ConnectError::NoLane { .. }), "{error}");
+
+    // One thread of each rail hangs; the other one makes the lanes of the other peer.
+    let peer = reader.connect(&good.local_addr().into(), &key).unwrap();
+    let location = good.write(0, KeyTag(1), |page| page.fill(9)).unwrap();
+    let memory = memory::leaked(LAYOUT.page_bytes() as usize).unwrap();
+    let mut slots = reader.register(memory).unwrap();
+    let mut batch = reader.batch().unwrap();
+    batch.read(peer.page(location).unwrap(), slots.next().unwrap()).unwrap();
+    let deadline = clock::within(Duration::from_secs(20));
+    reader.submit(batch, deadline).unwrap();
+    let mut done = loop {
+        reader.poll();
+        match reader.next_done() {
+            Some(done) => break done,
+            None => reader.wait(deadline),
+        }
+    };
+    assert_eq!(done.pages().next().unwrap().result(), Ok(()));
+    drop(done);
+    assert!(HANGING.swap(false, Ordering::Relaxed), "the threads hung all the time");
 }

@@ -158,6 +158,11 @@ impl<T: ReaderTransport> Reader<T> {
                         tracing::info!(%producer, ?change, "a producer offers something else now");
                     }
                 }
+                SessionNews::Takings => {
+                    if !self.with_takings.contains(&number) {
+                        self.with_takings.push_back(number);
+                    }
+                }
                 SessionNews::Ended(why) => {
                     let lost = session.peer;
                     self.connected.remove(&number);
@@ -325,9 +330,7 @@ fn not_connected(address: &Address, failure: SessionFailure) -> ConnectError {
     match failure {
         SessionFailure::Session(error) => ConnectError::Session(error),
         SessionFailure::NothingInCommon(source) => ConnectError::Transport { address, source },
-        SessionFailure::NoPool { wanted, offered } => {
-            ConnectError::NoPool { address, wanted: *wanted, offered }
-        }
+        SessionFailure::NoPool { wanted, offered } => ConnectError::NoPool { address, wanted, offered },
         SessionFailure::NoRegions => ConnectError::NoRegions(address),
     }
 }

@@ -217,7 +217,7 @@ pub enum ConnectError {
         /// The producer's address.
         address: Address,
         /// The layout of the pages that were to be read.
-        wanted: Layout,
+        wanted: Box<Layout>,
         /// The layouts of the pools that it has.
         offered: Vec<Layout>,
     },

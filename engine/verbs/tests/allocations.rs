@@ -145,7 +145,7 @@ fn reading_makes_no_heap_call() {
     let mut reader = Reader::start(LAYOUT, rails, Config { lanes_per_rail: 2, ..Config::default() }).unwrap();
     let bytes = FLIGHT * BATCH * LAYOUT.page_bytes() as usize;
     let slots = reader.register(memory::leaked(bytes).unwrap()).unwrap();
-    let peer = reader.connect(&producer.address, &lane::key()).unwrap();
+    let peer = reader.connect(&producer.address, lane::key()).unwrap();
     let locations = reader.published(&peer, 0, clock::within(lane::HANGS)).unwrap();
     let pages: Vec<_> = locations.iter().map(|&l| peer.page(l).unwrap()).collect();
     let mut home: Vec<Slot> = slots.collect();

@@ -58,7 +58,7 @@ fn pieces_are_written_where_the_plan_says() {
         // 64 rows; neighbours in the source are not in the destination.
         assert_eq!(by.wrs(), if sges == 1 { 64 } else { 4 });
         let slots = reader.register_for(&to, memory::leaked(PAGES as usize * 64 * ROW).unwrap()).unwrap();
-        let peer = reader.connect(&producer.local_addr().into(), &key()).unwrap();
+        let peer = reader.connect(&producer.local_addr().into(), key()).unwrap();
         let mut batch = reader.batch().unwrap();
         for (&location, slot) in locations.iter().zip(slots) {
             batch.read_with(peer.page(location).unwrap(), slot, by).unwrap();

@@ -112,7 +112,7 @@ impl Load {
 
     /// Reads from `producer` from now on.
     pub(crate) fn connect(&mut self, producer: &Producer) {
-        let peer = self.reader.connect(&producer.address, &key()).unwrap();
+        let peer = self.reader.connect(&producer.address, key()).unwrap();
         let locations: Vec<Location> = self.reader.published(&peer, 0, clock::within(HANGS)).unwrap();
         assert_eq!(locations.len(), super::SLOTS as usize);
         self.pages = locations.iter().map(|&l| peer.page(l).unwrap()).collect();
