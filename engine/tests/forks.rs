@@ -233,3 +233,33 @@ fn a_child_that_drops_its_copy_of_a_publisher_does_the_parent_no_harm() {
     reader.poll();
     assert!(reader.next_event().is_none());
 }
+
+#[test]
+fn a_child_that_drops_its_copy_of_a_reader_does_the_parent_no_harm() {
+    let mut publisher = start((LOCALHOST, 0).into(), shm::publish(1));
+    publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
+    let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap();
+    let peer = reader.connect(&publisher.local_addr().into(), key()).unwrap();
+    // SAFETY: the child drops a value, for which it needs no other thread, and ends. The C library
+    // lets the child of its fork allocate.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop(reader);
+        // SAFETY: a system call on an integer.
+        unsafe { libc::_exit(0) };
+    }
+    let (begun, mut status) = (Instant::now(), -1);
+    // SAFETY: `status` is there to be written.
+    while unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) } == 0 {
+        if begun.elapsed() > Duration::from_secs(20) {
+            // SAFETY: a system call on integers; the child has not been waited for.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(status, 0, "the child hung, or was ended");
+    let published = reader.published(&peer, 0, clock::within(Duration::from_secs(20))).unwrap();
+    assert_eq!((published.len(), publisher.readers()), (1, 1));
+    reader.poll();
+    assert!(reader.next_event().is_none());
+}
