@@ -76,6 +76,7 @@ pub use publisher::{Publisher, PublisherError, WriteError};
 pub use reader::config::{Config, StartError};
 #[cfg(feature = "cuda")]
 pub use reader::device::DeviceError;
+pub use reader::handover::{TakeRequestError, Taking};
 pub use reader::peer::{BlockError, ConnectError, Peer, PeerPool, ReaderEvent};
 pub use reader::state::{MAX_BATCH, MAX_BATCHES, MAX_PEERS};
 pub use reader::storage::{Storage, StorageTaken, TakenStorage};

@@ -1,6 +1,8 @@
 //! The producer's side: pages that peers read without its help.
 #![allow(unsafe_code, reason = "the publication table and the pages are in memory that peers read")]
 
+mod handover;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +19,8 @@ use kvrail_session::{
 use crate::layout::PageLayout;
 use crate::transport::{PublisherTransport, TransportError};
 
+/// A publisher's one pool.
+const POOL: PoolId = PoolId(0);
 /// Slots begin at multiples of this: a cache line.
 const LINE: u64 = 64;
 /// The first page begins at a multiple of this, behind the table: a page of the host.
@@ -169,6 +173,23 @@ impl Publisher {
         keys: impl Into<PeerKeys>,
         over: impl PublisherTransport,
     ) -> Result<Self, PublisherError> {
+        Self::start_with(node, layout, slots, listen, keys, over, ServerConfig::default())
+    }
+
+    /// Starts as [`start`](Self::start) does, with limits, an observer and a lease of its own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start), or a limit cannot be used.
+    pub fn start_with(
+        node: NodeName,
+        layout: PageLayout,
+        slots: u32,
+        listen: &Address,
+        keys: impl Into<PeerKeys>,
+        over: impl PublisherTransport,
+        config: ServerConfig,
+    ) -> Result<Self, PublisherError> {
         let page_bytes = layout.page_bytes();
         let bad = || PublisherError::Slots { slots, page_bytes };
         let shape = Shape::of(page_bytes, slots).ok_or_else(bad)?;
@@ -183,9 +204,9 @@ impl Publisher {
             keys: rail_keys,
             table: Some(TableOffer { base: segment.addr(), keys: rail_keys }),
         })?;
-        let pool = Pool::new(PoolId(0), layout.to_session(), vec![region])?;
+        let pool = Pool::new(POOL, layout.to_session(), vec![region])?;
         let producer = ProducerDescription { node, pools: vec![pool] };
-        let server = Server::start(listen, keys, producer, published.acceptor, ServerConfig::default())?;
+        let server = Server::start(listen, keys, producer, published.acceptor, config)?;
         Ok(Self { server, _keep: published.keep, segment, layout, shape })
     }
 

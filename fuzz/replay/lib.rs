@@ -7,7 +7,9 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use arbitrary::{Arbitrary, Unstructured};
-    use kvrail_fuzz::targets::{declaration, plan, session_message, wire_batch, wr_chain};
+    use kvrail_fuzz::targets::{
+        declaration, handover, plan, session_frames, session_message, session_offer, wire_batch, wr_chain,
+    };
 
     /// The folder of the fuzz targets.
     fn fuzz() -> PathBuf {
@@ -42,13 +44,28 @@ mod tests {
     }
 
     #[test]
+    fn handover_seeds() {
+        replay("handover", handover::run);
+    }
+
+    #[test]
     fn plan_seeds() {
         replay("plan", plan::run);
     }
 
     #[test]
+    fn session_frames_seeds() {
+        replay("session_frames", session_frames::run);
+    }
+
+    #[test]
     fn session_message_seeds() {
         replay("session_message", session_message::run);
+    }
+
+    #[test]
+    fn session_offer_seeds() {
+        replay("session_offer", session_offer::run);
     }
 
     #[test]
@@ -65,7 +82,16 @@ mod tests {
     fn every_target_is_replayed() {
         let targets = fs::read_dir(fuzz().join("fuzz_targets")).unwrap();
         let names = targets.map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned());
-        let replayed = ["declaration", "plan", "session_message", "wire_batch", "wr_chain"];
+        let replayed = [
+            "declaration",
+            "handover",
+            "plan",
+            "session_frames",
+            "session_message",
+            "session_offer",
+            "wire_batch",
+            "wr_chain",
+        ];
         assert_eq!(names.collect::<BTreeSet<_>>(), replayed.map(Into::into).into());
     }
 }

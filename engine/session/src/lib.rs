@@ -94,6 +94,8 @@ mod address;
 pub mod blocks;
 mod channel;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod greeting;
 pub mod handover;
 mod hello;

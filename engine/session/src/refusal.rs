@@ -101,6 +101,13 @@ impl Refusal {
         match reason {
             1 => Self::Version(versions),
             2 => Self::Key(keys),
+            _ => Self::of_message(reason, number),
+        }
+    }
+
+    /// The refusal with these numbers, in a message: versions and keys agree there.
+    pub(crate) fn of_message(reason: u16, number: u64) -> Self {
+        match reason {
             6 => Self::Malformed { kind: u16::try_from(number).unwrap_or(0) },
             7 => Self::TooManyHandshakes { limit: number },
             8 => Self::TooManySessions { limit: number },

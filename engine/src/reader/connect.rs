@@ -158,6 +158,11 @@ impl<T: ReaderTransport> Reader<T> {
                         tracing::info!(%producer, ?change, "a producer offers something else now");
                     }
                 }
+                SessionNews::Takings => {
+                    if !self.with_takings.contains(&number) {
+                        self.with_takings.push_back(number);
+                    }
+                }
                 SessionNews::Ended(why) => {
                     let lost = session.peer;
                     self.connected.remove(&number);

@@ -19,6 +19,7 @@ pub(crate) mod config;
 mod connect;
 #[cfg(feature = "cuda")]
 pub(crate) mod device;
+pub(crate) mod handover;
 pub(crate) mod peer;
 mod register;
 mod sessions;
@@ -91,6 +92,8 @@ pub struct Reader<T: ReaderTransport> {
     /// Results of connects, until [`connect`](Self::connect) takes them.
     arrived: HashMap<u64, Result<Peer, ConnectError>>,
     events: VecDeque<ReaderEvent>,
+    /// Sessions in which something has happened to requests that were taken.
+    with_takings: VecDeque<u64>,
     /// Done batches of the user that were found while a call waited for something else.
     stash: VecDeque<Done<'static>>,
     /// Slots that publication tables are read into.
@@ -182,6 +185,7 @@ impl<T: ReaderTransport> Reader<T> {
             next_session: 0,
             arrived: HashMap::new(),
             events: VecDeque::new(),
+            with_takings: VecDeque::new(),
             stash: VecDeque::new(),
             scratch: Vec::new(),
             abandoned: Vec::new(),

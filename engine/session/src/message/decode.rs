@@ -9,7 +9,6 @@ use kvrail_core::remote::{RegionOffer, TableOffer};
 use zerocopy::FromBytes;
 use zerocopy::little_endian::U32;
 
-use super::encode::reason;
 use super::error::{MessageField, ParseError};
 use super::fields::{Parts, layout, name, numbers};
 use super::handover;
@@ -222,23 +221,18 @@ fn region(kind: MessageKind, index: usize, read: &wire::Region) -> Result<Offere
 fn refusal(parts: Parts<'_>) -> Result<Refusal, ParseError> {
     let read: &wire::Refused = parts.fixed()?;
     let (reason, number) = (read.reason.get(), read.number.get());
-    let unused = |refusal| {
-        if number == 0 { Ok(refusal) } else { Err(parts.field("number", number, "0 for this reason")) }
-    };
-    Ok(match reason {
-        0 | reason::VERSION | reason::KEY => {
-            return Err(parts.field("reason", reason, "one that comes after the handshake, at least 3"));
+    // 1 and 2 are those for a version and a key.
+    if reason <= 2 {
+        return Err(parts.field("reason", reason, "one that comes after the handshake, at least 3"));
+    }
+    let refusal = Refusal::of_message(reason, number);
+    match refusal {
+        Refusal::Malformed { .. } if u16::try_from(number).is_err() => {
+            Err(parts.field("number", number, "a message's kind, below 65536"))
         }
-        reason::MALFORMED => {
-            let kind = u16::try_from(number);
-            let kind = kind.map_err(|_| parts.field("number", number, "a message's kind, below 65536"))?;
-            Refusal::Malformed { kind }
-        }
-        reason::TOO_MANY_HANDSHAKES => Refusal::TooManyHandshakes { limit: number },
-        reason::TOO_MANY_SESSIONS => Refusal::TooManySessions { limit: number },
-        reason::STOPPING => return unused(Refusal::Stopping),
-        code => Refusal::Other { code },
-    })
+        Refusal::Stopping if number != 0 => Err(parts.field("number", number, "0 for this reason")),
+        refusal => Ok(refusal),
+    }
 }
 
 /// Parts of a lane that its request and its answer have.

@@ -66,28 +66,10 @@ impl Message {
     }
 }
 
-/// The numbers of the reasons for a refusal, in a greeting and in a message. A number never changes
-/// its meaning, and 3, 4 and 5 had one in version 1 of the protocol.
-pub(super) mod reason {
-    pub(crate) const VERSION: u16 = 1;
-    pub(crate) const KEY: u16 = 2;
-    pub(crate) const MALFORMED: u16 = 6;
-    pub(crate) const TOO_MANY_HANDSHAKES: u16 = 7;
-    pub(crate) const TOO_MANY_SESSIONS: u16 = 8;
-    pub(crate) const STOPPING: u16 = 9;
-}
-
+/// The greeting carries refusals for a version or a key. A peer that gets one as a message ends the
+/// session.
 fn write_refusal(refusal: Refusal) -> wire::Refused {
-    let (reason, number) = match refusal {
-        // The greeting carries these two. A peer that gets one as a message ends the session.
-        Refusal::Version(_) => (reason::VERSION, 0),
-        Refusal::Key(_) => (reason::KEY, 0),
-        Refusal::Malformed { kind } => (reason::MALFORMED, u64::from(kind)),
-        Refusal::TooManyHandshakes { limit } => (reason::TOO_MANY_HANDSHAKES, limit),
-        Refusal::TooManySessions { limit } => (reason::TOO_MANY_SESSIONS, limit),
-        Refusal::Stopping => (reason::STOPPING, 0),
-        Refusal::Other { code } => (code, 0),
-    };
+    let (reason, number) = refusal.to_wire();
     wire::Refused { reason: U16::new(reason), zero: [0; 6], number: U64::new(number) }
 }
 

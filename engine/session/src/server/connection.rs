@@ -113,7 +113,7 @@ impl<A: LaneAcceptor> ReaderConnection<A> {
         let Phase::Handshake(handshake) = std::mem::replace(&mut self.phase, over) else { return Ok(()) };
         let Some(channel) = handshake.into_channel() else { return Ok(()) };
         let (number, reader) = (shared.next_session_number(), introduction.node);
-        let record = SessionRecord { number, peer: self.peer, reader, count: Some(count) };
+        let record = SessionRecord { number, peer: self.peer, reader, count };
         let (shop, id) = (Arc::clone(&self.shop), self.registration.id());
         let session = Established::new(shop, record, id, channel, introduction, now);
         self.phase = Phase::Established(Box::new(session));

@@ -26,6 +26,8 @@ mod pools;
 mod session;
 mod shared;
 mod shop;
+#[cfg(test)]
+mod tests;
 mod times;
 
 use std::fmt;

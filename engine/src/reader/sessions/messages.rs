@@ -36,6 +36,8 @@ pub(crate) enum SessionNews<L> {
     Lane(LaneWanted, Result<Attached<L>, SessionLaneError>),
     /// The producer's offer has changed since the reader was told of the session.
     OfferChanged(OfferChange),
+    /// Something has happened to requests that were taken.
+    Takings,
     /// The session has ended.
     Ended(Arc<SessionError>),
 }

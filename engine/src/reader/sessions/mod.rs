@@ -28,8 +28,9 @@ mod lanes;
 mod messages;
 mod run;
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use kvrail_core::events::LaneWanted;
@@ -37,7 +38,10 @@ use kvrail_core::provider::Wake;
 use kvrail_host::descriptors::OwnerProcess;
 use kvrail_host::reactor::Reactor;
 use kvrail_host::workers::Workers;
-use kvrail_session::LaneNumber;
+use kvrail_session::handover::{
+    Block, Class, GiveUpReason, HandoverNumber, RequestId, TakingError, TakingEvent,
+};
+use kvrail_session::{LaneNumber, Session, TakeError};
 
 pub(super) use self::jobs::{DialerMaker, SessionDialer};
 pub(super) use self::messages::{Agreed, ConnectRequest, SessionFailure, SessionNews};
@@ -141,6 +145,45 @@ impl<D: SessionDialer> SessionHandle<D> {
     /// Tells the producer to free its end of this lane.
     pub(super) fn release(&self, lane: LaneNumber) {
         self.session.release(lane);
+    }
+
+    /// Takes a request. Like the four calls below it gives `None` if the session has ended.
+    pub(super) fn take(
+        &self,
+        request: RequestId,
+        class: Class,
+        wait: Duration,
+    ) -> Option<Result<HandoverNumber, TakeError>> {
+        self.session.say(|session| session.take(request, class, wait, Instant::now()))
+    }
+
+    /// This side has what it wants of a request.
+    pub(super) fn done(&self, number: HandoverNumber) -> Option<Result<(), TakingError>> {
+        self.session.say(|session| session.done(number))
+    }
+
+    /// This side wants no more of a request.
+    pub(super) fn give_up(
+        &self,
+        number: HandoverNumber,
+        reason: GiveUpReason,
+    ) -> Option<Result<(), TakingError>> {
+        self.session.say(|session| session.give_up(number, reason))
+    }
+
+    /// The next event of a request that was taken.
+    pub(super) fn next_taking_event(&self) -> Option<TakingEvent> {
+        self.session.look(Session::next_taking_event).flatten()
+    }
+
+    /// The blocks of a request at these places, as far as they are known.
+    pub(super) fn blocks(&self, number: HandoverNumber, places: Range<u32>) -> Vec<Block> {
+        let blocks = self.session.look(|session| {
+            let all = session.blocks(number);
+            let end = all.len().min(places.end as usize);
+            all.get(places.start as usize..end).unwrap_or_default().to_vec()
+        });
+        blocks.unwrap_or_default()
     }
 
     /// Ends the session. In a child of a fork it does nothing.

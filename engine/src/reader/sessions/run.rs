@@ -173,6 +173,20 @@ impl<D: SessionDialer> ReaderSession<D> {
         }
     }
 
+    /// Lets `call` learn something of a request that was taken. `None`: the session has ended.
+    pub(super) fn look<R>(&self, call: impl FnOnce(&mut Session) -> R) -> Option<R> {
+        let mut state = self.lock();
+        let (_, session) = state.lanes()?;
+        Some(call(session))
+    }
+
+    /// Lets `call` say something about a request. `None`: the session has ended.
+    pub(super) fn say<R>(&self, call: impl FnOnce(&mut Session) -> R) -> Option<R> {
+        let result = self.look(call)?;
+        self.notify(&self.lock());
+        Some(result)
+    }
+
     /// Ends the session.
     pub(super) fn hang_up(self: &Arc<Self>) {
         let mut state = self.lock();
@@ -274,6 +288,7 @@ impl<D: SessionDialer> ReaderSession<D> {
                     if state.lanes().is_some_and(|(lanes, _)| lanes.is_told()) => {
                         self.reporter.report(SessionNews::OfferChanged(change));
                     }
+                SessionEvent::Takings => self.reporter.report(SessionNews::Takings),
                 SessionEvent::Ended(why) => return self.ended(state, why, flow, now),
                 _ => {}
             }

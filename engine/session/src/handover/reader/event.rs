@@ -68,3 +68,20 @@ pub enum TakingEvent {
         number: HandoverNumber,
     },
 }
+
+impl TakingEvent {
+    /// The taking that it is about.
+    #[must_use]
+    pub const fn number(&self) -> HandoverNumber {
+        match *self {
+            Self::Taken { number }
+            | Self::Grown { number, .. }
+            | Self::Ready { number, .. }
+            | Self::Complete { number }
+            | Self::LeaseRanOut { number }
+            | Self::Ended { number, .. }
+            | Self::TooLong { number, .. }
+            | Self::Unanswered { number } => number,
+        }
+    }
+}

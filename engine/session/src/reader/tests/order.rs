@@ -9,8 +9,8 @@ use kvrail_host::reactor::Flow;
 use super::rig::*;
 use crate::handover::{EndReason, HandoverMessage, HandoverNumber, RequestId};
 use crate::{
-    By, ByeReason, Cause, Introduction, LaneAnswers, LaneAsks, Message, MessageKind, OfferChange, PoolId,
-    Refusal, SessionEvent, Step,
+    By, ByeReason, Cause, Introduction, LaneAnswers, LaneAsks, Message, OfferChange, PoolId, Refusal,
+    SessionEvent, Step,
 };
 
 /// One message of every kind, and one of an unknown kind that may be passed over.
@@ -99,6 +99,12 @@ impl At {
             Message::Offered if self == Self::Established => Err("the first offer was complete already"),
             Message::Pool(_) | Message::Unknown(_) | Message::Gone(_) | Message::Offered => Ok(()),
             Message::LanesReady(_) if self == Self::Established => Ok(()),
+            Message::Handover(HandoverMessage::Take { .. } | HandoverMessage::Done { .. })
+                if self == Self::Established =>
+            {
+                Err("which only this side sends")
+            }
+            Message::Handover(_) if self == Self::Established => Err("the highest number used so far is 0"),
             _ => Err("which is not allowed here"),
         }
     }
@@ -153,12 +159,17 @@ fn no_message_may_come_before_the_introduction_was_sent() {
 }
 
 #[test]
-fn hand_overs_have_no_place_in_a_session_yet() {
+fn a_hand_over_of_a_request_that_was_taken_is_no_error_and_of_another_is_one() {
     let mut rig = Rig::established();
-    let number = HandoverNumber(NonZeroU32::MIN);
-    rig.say(&Message::Handover(HandoverMessage::Complete { number, blocks: 0 }));
+    let number = rig.session.take(RequestId(7), Class::Urgent, SECOND, rig.now).unwrap();
+    assert!(matches!(rig.heard()[..], [Message::Handover(HandoverMessage::Take { .. })]));
+    let taken = |number| HandoverMessage::Taken { number, lease: 30 * SECOND, renew_every: SECOND };
+    assert_eq!(rig.say(&Message::Handover(taken(number))), Flow::GoOn);
+    let other = HandoverNumber(number.0.checked_add(1).unwrap());
+    rig.say(&Message::Handover(taken(other)));
     let why = rig.ended();
-    assert!(matches!(why.cause, Cause::Unexpected { got: MessageKind::Complete }), "{why}");
+    assert!(matches!(why.cause, Cause::Handover(_)), "{why}");
+    assert_eq!(rig.heard(), [Message::Bye(ByeReason::Protocol)]);
 }
 
 #[test]

@@ -1,0 +1,10 @@
+mod attack;
+mod bench;
+mod lanes;
+mod limits;
+mod offers;
+mod reader;
+mod refusals;
+mod rig;
+mod starts;
+mod stepwise;

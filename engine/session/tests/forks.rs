@@ -1,0 +1,90 @@
+//! A child of a fork: the session of its parent goes on. The test is alone in its binary, since
+//! other threads may hold locks while it forks.
+#![allow(missing_docs, unsafe_code, reason = "forks")]
+
+use std::io;
+use std::num::{NonZeroU16, NonZeroU64};
+use std::time::{Duration, Instant};
+
+use kvrail_core::id::RailIndex;
+use kvrail_session::{
+    ByeReason, Cause, Fingerprint, LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, PeerKey, Pool, PoolId,
+    ProducerDescription, RailAddress, RailDescription, RailList, ReaderDescription, Server, ServerConfig,
+    ServerEvent, TransportKind, connect,
+};
+
+struct Nothing;
+
+impl LaneAcceptor for Nothing {
+    type Lane = ();
+
+    fn rails(&self) -> RailList {
+        let rail = RailDescription {
+            name: Name::lossy("rail"),
+            kind: TransportKind::Verbs,
+            address: RailAddress([0; 64]),
+            nominal_bytes_per_sec: 1,
+            numa: None,
+            lanes: 0,
+        };
+        [rail].into_iter().collect()
+    }
+
+    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
+        Ok(((), LaneBlob::EMPTY))
+    }
+
+    fn release(&self, (): ()) {}
+}
+
+#[test]
+fn a_child_of_a_fork_that_drops_a_session_does_nothing_to_its_parents() {
+    let layout = Layout {
+        name: "opaque".parse().unwrap(),
+        fingerprint: Fingerprint::from_bytes([1; 16]),
+        any_rank: Fingerprint::from_bytes([2; 16]),
+        page_bytes: NonZeroU64::MIN,
+        parts: NonZeroU16::MIN,
+    };
+    let (tell, events) = std::sync::mpsc::channel();
+    let observer = std::sync::Arc::new(move |event| drop(tell.send(event)));
+    let config = ServerConfig { observer: Some(observer), ..ServerConfig::default() };
+    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: Vec::new() };
+    let key = PeerKey::from_bytes([9; 32]);
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let server = Server::start(&listen, key.clone(), producer, Nothing, config).unwrap();
+    let reader = ReaderDescription::new("decode-3".parse().unwrap(), layout);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut session = connect(&server.local_addr().into(), key, reader, deadline).unwrap();
+    // SAFETY: the child drops a session, which does nothing there but close a copy of its socket,
+    // and ends.
+    let child = match unsafe { libc::fork() } {
+        0 => {
+            drop(session);
+            // SAFETY: ends the process, without what the parent registered for its end.
+            unsafe { libc::_exit(0) };
+        }
+        ..0 => panic!("{}", io::Error::last_os_error()),
+        pid => pid,
+    };
+    let mut status = -1;
+    // SAFETY: a system call for a child of this test, which writes `status`.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(status, 0);
+    assert!(session.is_alive());
+    // The session carries messages in both directions still.
+    server.add_pool(Pool::new(PoolId(1), layout, Vec::new()).unwrap()).unwrap();
+    while session.next_change().is_none() {
+        assert!(session.is_alive() && Instant::now() < deadline, "{session:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(session);
+    let why = loop {
+        match events.recv_timeout(Duration::from_secs(20)).unwrap() {
+            ServerEvent::Closed { why, .. } => break why,
+            ServerEvent::Opened { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(why.cause, Cause::Bye(ByeReason::Finished)), "{why}");
+}
