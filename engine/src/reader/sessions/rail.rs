@@ -1,5 +1,5 @@
-//! What a session knows of one rail of the reader: the lane that is being made, and those that are to
-//! be made.
+//! What a session knows of one rail of the reader: the lane that is being made, and those that are
+//! to be made.
 
 use std::collections::VecDeque;
 use std::time::Instant;
