@@ -166,8 +166,9 @@ impl Server {
             return 0;
         }
         if let Some(reactor) = self.reactor.take() {
-            self.shared.stop();
+            // First, so that no hand-over ends as that of a lost session.
             self.shared.handovers.stop();
+            self.shared.stop();
             reactor.stop(deadline);
         }
         let left = self.shared.await_sessions(deadline);
