@@ -11,7 +11,9 @@
 //!    of another layout is named and not offered. Pools come and go as long as the session lasts;
 //! 3. makes lanes, at the start and again after a failure: this side's [`LaneDialer`] and the
 //!    producer's [`LaneAcceptor`] exchange 64 bytes per lane through it;
-//! 4. shows that the peer lives: each side sends a message every two seconds, since a child of a
+//! 4. hands requests over: the producer tells which pages of a request are ready, and keeps them
+//!    until the reader is done or its lease has run out ([`handover`]);
+//! 5. shows that the peer lives: each side sends a message every two seconds, since a child of a
 //!    dead process may keep the connection open.
 //!
 //! # Where to begin
@@ -21,14 +23,13 @@
 //! | item | what it is |
 //! |---|---|
 //! | [`Server::start`] | the producer's end of all sessions, on one thread |
-//! | [`connect`], [`ConnectedSession`] | the reader's end, with a socket of its own |
+//! | [`connect`], [`ConnectedSession`] | the reader's end, with a socket: calls that block |
 //! | [`Session`], [`SessionEvent`] | the reader's end without a socket, for a reactor |
 //! | [`Offer`], [`Pool`], [`OfferChange`] | what a producer offers, and how that changes |
-//! | [`LaneDialer`], [`LaneAcceptor`] | what a transport implements |
-//! | [`pair`] | which rails are joined |
-//! | [`SessionError`], [`Cause`], [`Refusal`] | why a session could not be made, or ended |
-//! | [`blocks`], [`handover`] | the pages of one request, for the node that reads them |
-//! | [`Message`], [`MessageKind`], [`parse`] | the messages, byte by byte in docs/protocol.md |
+//! | [`LaneDialer`], [`LaneAcceptor`], [`pair`] | what a transport implements, and its rails |
+//! | [`SessionError`], [`Cause`], [`Refusal`] | why a session was not made, or ended |
+//! | [`handover`], [`blocks`] | the pages of one request, for the node that reads them |
+//! | [`Message`], [`MessageKind`], [`parse`] | the messages; docs/protocol.md has every byte |
 //!
 //! The crate knows no transport: a transport defines what a lane is, and how pages travel over it.
 //! All of the protocol is sans-IO: bytes in, bytes out, and the time as an argument. Sockets are in
@@ -60,11 +61,12 @@
 //! framework](https://noiseprotocol.org/noise.html), with the key as its pre-shared key. Both sides
 //! prove that they hold the same 32 bytes at that moment. A host without the key can neither join,
 //! nor read a message, nor change, drop, repeat or reorder one without ending the session. The keys
-//! of each session come from fresh Diffie-Hellman keys: who learns the peer key later cannot
-//! decrypt sessions that were recorded before.
+//! of each session come from fresh Diffie-Hellman keys: a host that learns the peer key later
+//! cannot decrypt sessions that it recorded before.
 //!
-//! In clear are the first 32 bytes of each side and their times and lengths: the protocol's version
-//! and the [`KeyId`], by which two sides say that their keys differ. A refusal before the handshake
+//! In clear are the first 32 bytes of each side, with the protocol's version and the [`KeyId`] by
+//! which two sides say that their keys differ; the fresh public keys; and when how many bytes
+//! travel. A refusal before the handshake
 //! is in clear, too, so anyone on the way can make one: [`Cause::Refused`] says whether a refusal
 //! was verified.
 //!
