@@ -13,6 +13,7 @@ const MAX_GONE: usize = 4096;
 
 /// What the messages of an offer have brought.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, on its way to the session's owner")]
 pub(crate) enum OfferNews {
     /// The first offer is complete.
     Complete(Offer),
@@ -43,10 +44,17 @@ pub(crate) struct OfferReader {
 enum Stage {
     /// No message has come.
     Nothing,
-    /// The first offer is not complete: what has come of it.
-    First { head: OfferHead, pools: Vec<Pool> },
+    /// The first offer is not complete. A session outlives it by far, so it has no room in there.
+    First(Box<FirstOffer>),
     /// The first offer was complete.
     Complete,
+}
+
+/// What has come of the first offer.
+#[derive(Debug)]
+struct FirstOffer {
+    head: OfferHead,
+    pools: Vec<Pool>,
 }
 
 /// A pool whose regions have not all come.
@@ -87,7 +95,7 @@ impl OfferReader {
         if let Message::Offer(head) = message {
             return match self.stage {
                 Stage::Nothing => {
-                    self.stage = Stage::First { head, pools: Vec::new() };
+                    self.stage = Stage::First(Box::new(FirstOffer { head, pools: Vec::new() }));
                     Ok(None)
                 }
                 _ => Err(Cause::Contradiction("a second offer came: one session has one")),
@@ -158,8 +166,8 @@ impl OfferReader {
         regions.shrink_to_fit();
         let pool = Pool::new(head.id, head.layout, regions)?;
         Ok(match &mut self.stage {
-            Stage::First { pools, .. } => {
-                pools.push(pool);
+            Stage::First(first) => {
+                first.pools.push(pool);
                 None
             }
             _ => Some(OfferNews::Change(OfferChange::Came(pool))),
@@ -193,8 +201,8 @@ impl OfferReader {
             self.gone.pop_first();
         }
         Ok(match &mut self.stage {
-            Stage::First { pools, .. } => {
-                pools.retain(|pool| pool.id() != id);
+            Stage::First(first) => {
+                first.pools.retain(|pool| pool.id() != id);
                 None
             }
             _ => Some(OfferNews::Change(OfferChange::Gone(id))),
@@ -202,10 +210,10 @@ impl OfferReader {
     }
 
     fn offered(&mut self) -> Result<Option<OfferNews>, Cause> {
-        let Stage::First { head, pools } = std::mem::replace(&mut self.stage, Stage::Complete) else {
+        let Stage::First(first) = std::mem::replace(&mut self.stage, Stage::Complete) else {
             return Err(Cause::Contradiction("the first offer was complete already"));
         };
-        let OfferHead { node: producer, epoch, rails } = head;
+        let FirstOffer { head: OfferHead { node: producer, epoch, rails }, pools } = *first;
         let unknown = self.unknown.clone();
         Ok(Some(OfferNews::Complete(Offer { producer, epoch, rails, pools, unknown })))
     }

@@ -16,6 +16,10 @@ pub const MESSAGE_REGIONS: usize = 64;
 
 /// A message. [`parse`](super::parse) makes it from bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, on its way to or from the wire, where it is as long"
+)]
 #[non_exhaustive]
 pub enum Message {
     /// The reader's first message.

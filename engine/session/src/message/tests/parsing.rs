@@ -302,6 +302,6 @@ fn a_list_beyond_its_bound_is_not_encoded() {
 /// What each kind takes at most, as docs/protocol.md says.
 #[test]
 fn the_longest_message_leaves_room_for_additions() {
-    let longest = MessageKind::ALL.map(|kind| wire::Form::of(kind)).map(|form| form.bytes(form.max));
+    let longest = MessageKind::ALL.map(wire::Form::of).map(|form| form.bytes(form.max));
     assert_eq!(longest.into_iter().max(), Some(16 + 1024 * 36));
 }

@@ -157,7 +157,7 @@ fn a_first_message_that_is_no_introduction_is_refused() {
         assert!(matches!(error.cause, Cause::Unexpected { got: kind } if kind == got), "{error}");
         assert_eq!(error.step, Step::Offer);
     }
-    // A kind that may be passed over, one that nobody knows, and no message at all.
+    // A kind that may be passed over, one that no version knows, and no message at all.
     for (plain, kind) in
         [(&[7, 0x80, 0, 0, 0, 0, 0, 0][..], 0x8007), (&[9, 9, 0, 0, 0, 0, 0, 0], 0x909), (&[], 0)]
     {
