@@ -36,6 +36,7 @@ fn the_end_answers_every_open_request_once_and_comes_last() {
     for (end, text) in ENDS {
         let mut rig = Rig::established();
         let late = rig.ask(rig.now + SECOND);
+        rig.flush();
         rig.now += SECOND;
         rig.tick_now();
         let sent = rig.ask(rig.now + 2 * LIMIT);
