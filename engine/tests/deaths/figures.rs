@@ -75,6 +75,9 @@ pub(crate) struct Footprint {
 
 /// How much more memory a survivor may have after all rounds than after the first ones.
 const MORE_KIB: u64 = 2048;
+/// How many more threads: those that make lanes are started when several lanes are made at once, and
+/// there is a limit to them.
+const MORE_THREADS: usize = 4;
 
 impl Footprint {
     pub(crate) fn now() -> Self {
@@ -105,7 +108,7 @@ impl Footprint {
     fn is_flat(&self, first: &Self) -> bool {
         self.rss_kib <= first.rss_kib + MORE_KIB
             && self.descriptors <= first.descriptors
-            && self.threads <= first.threads
+            && self.threads <= first.threads + MORE_THREADS
     }
 
     /// # Panics
@@ -124,7 +127,7 @@ impl fmt::Display for Footprint {
 }
 
 /// The descriptors and threads of this process.
-pub(crate) fn held() -> String {
+fn held() -> String {
     let entries = |path| std::fs::read_dir(path).unwrap().filter_map(|entry| Some(entry.ok()?.path()));
     let open: Vec<_> = entries("/proc/self/fd").filter_map(|path| path.read_link().ok()).collect();
     let names = entries("/proc/self/task").filter_map(|path| std::fs::read_to_string(path.join("comm")).ok());

@@ -88,7 +88,6 @@ pub(crate) fn run(rounds: usize) {
     let begun = Instant::now();
     survivor.all(plans);
     let first = Footprint::now();
-    println!("{}", super::figures::held());
     survivor.all(rest);
     let last = Footprint::settled(&first, || survivor.at.reader.poll());
     let Figures { hits, killed, stopped, under_way, lost, lost_stopped, went_on, expired, tally } =
@@ -125,6 +124,12 @@ impl Survivor {
             self.at.reader.wait(clock::within(Duration::from_millis(2)));
         }
         assert_eq!((self.at.free.len(), self.at.reader.in_flight()), (SLOTS, 0));
+        // Lanes of dead peers are closed meanwhile.
+        let until = clock::within(LEASE / 4);
+        while clock::now() < until {
+            self.at.reader.poll();
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn begin(&mut self, number: u64, plan: Plan) {

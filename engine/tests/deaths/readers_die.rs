@@ -108,6 +108,7 @@ pub(crate) fn run(rounds: usize) {
     println!("  the publisher's process after {} rounds: {first}", AT_ONCE.max(rounds / 10));
     println!("  and after all: {last}");
     hits.check();
+    assert!(killed.count() > 0 && stopped.count() > 0, "no reader had taken anything when it died");
     assert!(*expired > 0 && *late > 0 && *lost > 0, "no reader was told, or none read late");
     last.check(&first);
 }

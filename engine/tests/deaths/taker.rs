@@ -55,9 +55,9 @@ pub(crate) struct Tally {
     pub(crate) done: u64,
     pub(crate) given_up: u64,
     pub(crate) aborted: u64,
-    /// Ends of the leases of requests that this side had.
     pub(crate) expired: u64,
-    pub(crate) ended_otherwise: u64,
+    /// Requests that this side did not get.
+    pub(crate) not_taken: u64,
     pub(crate) ran_out: u64,
 }
 
@@ -73,7 +73,7 @@ impl AddAssign for Tally {
         self.given_up += other.given_up;
         self.aborted += other.aborted;
         self.expired += other.expired;
-        self.ended_otherwise += other.ended_otherwise;
+        self.not_taken += other.not_taken;
         self.ran_out += other.ran_out;
     }
 }
@@ -160,12 +160,12 @@ impl Taker {
             }
             TakingEvent::LeaseRanOut { .. } => self.tally.ran_out += 1,
             TakingEvent::Ended { reason, .. } => {
+                let taken = self.requests.get(&taking).is_some_and(|request| request.taken);
                 match reason {
+                    _ if !taken => self.tally.not_taken += 1,
                     EndReason::Aborted => self.tally.aborted += 1,
-                    EndReason::Expired if self.requests.get(&taking).is_some_and(|request| request.taken) => {
-                        self.tally.expired += 1;
-                    }
-                    _ => self.tally.ended_otherwise += 1,
+                    EndReason::Expired => self.tally.expired += 1,
+                    reason => panic!("{reason}"),
                 }
                 self.forget(taking);
             }
