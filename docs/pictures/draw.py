@@ -212,7 +212,7 @@ def session():
 
 def threads():
     p = Picture("threads", 960, 640, "Threads, and the rings that join them",
-                "The reader's thread is joined to submitters, session threads, rail workers and the control thread by rings")
+                "The reader's thread is joined to submitters, the sessions' threads, rail workers and the control thread by rings")
     p.frame(20, 44, 920, 372, "the reader's process")
     p.box(360, 176, 230, 88, "the reader's thread", ["poll, submit, wait: the engine.", "No lock and no allocation",
                                                    "per batch or poll."], "good")
@@ -225,13 +225,13 @@ def threads():
     p.arrow([(336, 109), (430, 109), (430, 176)], both=True)
     p.arrow([(336, 175), (348, 175), (348, 196), (360, 196)], both=True)
     p.lines(286, 64, ["orders there, outcomes back:", "a pair of wait-free rings each"])
-    p.box(40, 316, 220, 66, "kvrail-sN", ["a thread per session: Alive, lanes", "to be made, the session's end"], "box")
-    p.box(40, 232, 220, 50, "kvrail-dial-R", ["one while a lane of rail R is made"], "box")
+    p.box(40, 316, 220, 66, "kvrail-peers", ["one thread for all sessions:", "offers, Alive, lanes to be made"], "box")
+    p.box(40, 232, 220, 50, "kvrail-dialers", ["make lanes, two at once on a rail"], "box")
     p.arrow([(150, 282), (150, 316)], both=True)
     p.arrow([(260, 340), (420, 340), (420, 264)])
     p.lines(268, 334, ["mailbox, then wake"])
     p.arrow([(470, 264), (470, 366), (260, 366)])
-    p.lines(268, 384, ["channel, then eventfd"])
+    p.lines(268, 384, ["lock, then eventfd"])
     p.box(700, 84, 220, 66, "kvrail-rail-R (shm, tcp)", ["a thread per rail, in a NIC's", "place: it copies the bytes"], "box")
     p.box(630, 96, 46, 34, "rings", (), "ring")
     p.arrow([(560, 176), (560, 113), (630, 113)], both=True)
@@ -251,9 +251,9 @@ def threads():
 
     p.frame(20, 440, 920, 150, "the producer's process")
     p.box(40, 478, 200, 84, "the application", ["Publisher::write: the table", "and the pages, by itself"], "good")
-    p.box(270, 478, 190, 84, "kvrail-listen, -accept", ["the first has the listening", "socket in a table of its own,", "which no fork inherits"], "box")
-    p.box(490, 478, 200, 84, "kvrail-session", ["a thread per reader:", "handshake, Alive, requests"], "box")
-    p.box(720, 478, 200, 84, "kvrail-lanes-R", ["makes a session's lanes,", "one thread for each rail"], "box")
+    p.box(270, 478, 190, 84, "kvrail-listen", ["has the listening socket in", "a table of its own, which", "no fork inherits"], "box")
+    p.box(490, 478, 200, 84, "kvrail-sessions", ["one thread for all readers:", "handshakes, offers, Alive"], "box")
+    p.box(720, 478, 200, 84, "kvrail-lanes", ["make the producer's ends of", "lanes: a few threads"], "box")
     p.arrow([(460, 520), (490, 520)])
     p.arrow([(690, 520), (720, 520)], both=True)
     p.lines(20, 612, ["No thread of the producer serves a READ over shm or verbs: the reader's worker copies from memory that both "

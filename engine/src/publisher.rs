@@ -156,8 +156,8 @@ impl WriteError {
 
 impl Publisher {
     /// Makes `slots` slots, none of them published, and serves readers that connect to `listen`
-    /// (port 0: any free port) with one of `keys` and want the same layout. The slots are one region
-    /// of one pool, number 0.
+    /// (port 0: any free port) with one of `keys` and want the same layout. The slots are one
+    /// region of one pool, number 0.
     ///
     /// `keys` is a [`PeerKey`](kvrail_session::PeerKey), two of them during a rotation, or
     /// [`PeerKeys::none`], with which only an address of loopback can be listened on.
@@ -395,8 +395,8 @@ impl Publisher {
         unsafe { std::slice::from_raw_parts_mut(at, self.shape.page_bytes as usize) }
     }
 
-    /// Ends all sessions with readers, and waits until `deadline`. Returns how many had not ended by
-    /// then.
+    /// Ends all sessions with readers, and waits until `deadline`. Returns how many had not ended
+    /// by then.
     pub fn stop(&mut self, deadline: Instant) -> usize {
         self.server.stop(deadline)
     }

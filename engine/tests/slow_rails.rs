@@ -29,14 +29,17 @@ enum Slow {
     /// On every rail, as long as this is true and for a minute at most, if the producer's rails are
     /// called [`HANGS`].
     HangsWhile(&'static AtomicBool),
+    /// On every rail, at once, to a producer's rail that is called [`UNREACHABLE`].
+    Reaches,
 }
 
 const HANGS: &str = "hangs";
+const UNREACHABLE: &str = "unreachable";
 
 impl Slow {
     fn delay(self, rail: RailIndex) -> Result<(), LaneEndError> {
         match self {
-            Self::HangsWhile(_) => Ok(()),
+            Self::HangsWhile(_) | Self::Reaches => Ok(()),
             _ if rail.0 != 1 => Ok(()),
             Self::RefusesAfter(time) => {
                 std::thread::sleep(time);
@@ -63,6 +66,11 @@ impl LaneDialer for SlowDialer {
         self.0.rails()
     }
 
+    fn instead(&self, _: RailIndex, tried: &[RailIndex], producer: &[RailDescription]) -> Option<RailIndex> {
+        let mut rails = (0..producer.len() as u8).map(RailIndex);
+        matches!(self.1, Slow::Reaches).then(|| rails.find(|rail| !tried.contains(rail)))?
+    }
+
     fn prepare(
         &mut self,
         rail: RailIndex,
@@ -76,6 +84,9 @@ impl LaneDialer for SlowDialer {
                 std::thread::sleep(Duration::from_millis(1));
             }
             return Err(LaneEndError::new(rail, "hung"));
+        }
+        if remote.name.as_str() == UNREACHABLE {
+            return Err(LaneEndError::new(rail, "no route"));
         }
         self.1.delay(rail)?;
         self.0.prepare(rail, remote)
@@ -268,19 +279,35 @@ fn a_rail_that_hangs_for_longer_than_connecting_may_take_costs_its_own_lanes() {
     assert_eq!(f.counts.made(1), 0);
 }
 
-/// Two TCP rails whose lanes a reader cannot make.
-struct Hanging;
+/// Two TCP rails of a producer, the first of these names being the first rail's.
+struct Named([&'static str; 2], Counts);
 
 // SAFETY: it hands the segment to TCP's publisher, which makes the promise.
-unsafe impl PublisherTransport for Hanging {
-    type Acceptor = OpenRails;
+unsafe impl PublisherTransport for Named {
+    type Acceptor = CountedRails;
 
-    fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
-        let published = tcp::publish(LOCALHOST, 2).publish(segment)?;
-        let mut rails = published.acceptor.0.clone();
-        rails.iter_mut().for_each(|rail| rail.name = HANGS.parse().unwrap());
-        Ok(Published { acceptor: OpenRails(rails), ..published })
+    fn publish(self, segment: Arc<Segment>) -> Result<Published<CountedRails>, TransportError> {
+        let Published { acceptor: OpenRails(mut rails), keys, keep } =
+            tcp::publish(LOCALHOST, 2).publish(segment)?;
+        rails.iter_mut().zip(self.0).for_each(|(rail, name)| rail.name = name.parse().unwrap());
+        Ok(Published { acceptor: CountedRails(OpenRails(rails), self.1, FAST), keys, keep })
     }
+}
+
+#[test]
+fn a_rail_that_no_lane_can_be_made_of_is_connected_to_another_rail_of_the_producer() {
+    let key = PeerKey::from_bytes([3; 32]);
+    let (counts, listen) = (Counts::default(), "127.0.0.1:0".parse().unwrap());
+    let over = Named([UNREACHABLE, "good"], counts.clone());
+    let publisher = Publisher::start("producer".parse().unwrap(), LAYOUT, 4, &listen, &key, over).unwrap();
+    let rails = SlowRails(tcp::rails(1).unwrap(), Slow::Reaches);
+    let config = Config { lanes_per_rail: 5, ..Config::default() };
+    let mut reader = Reader::start(LAYOUT, rails, config).unwrap();
+    let peer = reader.connect(&publisher.local_addr().into(), &key).unwrap();
+    let mut f = Fixture { publisher, counts, reader, took: Duration::ZERO, peer };
+    f.read_pages();
+    f.until("all lanes lead to the other rail", |counts| counts.made(1) == 5);
+    assert_eq!(f.counts.made(0), 0);
 }
 
 #[test]
@@ -288,7 +315,15 @@ fn a_peer_whose_lanes_hang_does_not_stop_those_of_another_peer() {
     static HANGING: AtomicBool = AtomicBool::new(true);
     let key = PeerKey::from_bytes([3; 32]);
     let listen = "127.0.0.1:0".parse().unwrap();
-    let hanging = Publisher::start("hanging".parse().unwrap(), LAYOUT, 1, &listen, &key, Hanging).unwrap();
+    let hanging = Publisher::start(
+        "hanging".parse().unwrap(),
+        LAYOUT,
+        1,
+        &listen,
+        &key,
+        Named([HANGS; 2], Counts::default()),
+    )
+    .unwrap();
     let good = tcp::publish(LOCALHOST, 2);
     let mut good = Publisher::start("good".parse().unwrap(), LAYOUT, 4, &listen, &key, good).unwrap();
     let rails = SlowRails(tcp::rails(2).unwrap(), Slow::HangsWhile(&HANGING));

@@ -1,8 +1,8 @@
 //! How two peers authenticate, exchange an offer and make lanes before they move bytes.
 //!
 //! A *producer* owns pools of KV-cache pages, a *reader* pulls pages out of them. Before the reader
-//! can do so, the two must agree on what a page is, where the pages are, and how to reach them. They
-//! agree in a session, an encrypted TCP connection between the two, which
+//! can do so, the two must agree on what a page is, where the pages are, and how to reach them.
+//! They agree in a session, an encrypted TCP connection between the two, which
 //!
 //! 1. agrees on a protocol version, and proves to each side by a Noise handshake that the other
 //!    holds the same [`PeerKey`]; a mismatch is a [`Refusal`] that both sides can print;
@@ -11,7 +11,9 @@
 //!    of another layout is named and not offered. Pools come and go as long as the session lasts;
 //! 3. makes lanes, at the start and again after a failure: this side's [`LaneDialer`] and the
 //!    producer's [`LaneAcceptor`] exchange 64 bytes per lane through it;
-//! 4. shows that the peer lives: each side sends a message every two seconds, since a child of a
+//! 4. hands requests over: the producer tells which pages of a request are ready, and keeps them
+//!    until the reader is done or its lease has run out ([`handover`]);
+//! 5. shows that the peer lives: each side sends a message every two seconds, since a child of a
 //!    dead process may keep the connection open.
 //!
 //! # Where to begin
@@ -21,13 +23,13 @@
 //! | item | what it is |
 //! |---|---|
 //! | [`Server::start`] | the producer's end of all sessions, on one thread |
-//! | [`connect`], [`ConnectedSession`] | the reader's end, with a socket of its own: calls that block |
-//! | [`Session`], [`SessionEvent`] | the reader's end without a socket, for a reactor with many sessions |
+//! | [`connect`], [`ConnectedSession`] | the reader's end, with a socket: calls that block |
+//! | [`Session`], [`SessionEvent`] | the reader's end without a socket, for a reactor |
 //! | [`Offer`], [`Pool`], [`OfferChange`] | what a producer offers, and how that changes |
-//! | [`LaneDialer`], [`LaneAcceptor`], [`pair`] | what a transport implements, and which rails are joined |
-//! | [`SessionError`], [`Cause`], [`Refusal`] | why a session could not be made, or ended |
-//! | [`blocks`], [`handover`] | the pages of one request, for the node that reads them |
-//! | [`Message`], [`MessageKind`], [`parse`] | the messages; docs/protocol.md describes every byte |
+//! | [`LaneDialer`], [`LaneAcceptor`], [`pair`] | what a transport implements, and its rails |
+//! | [`SessionError`], [`Cause`], [`Refusal`] | why a session was not made, or ended |
+//! | [`handover`], [`blocks`] | the pages of one request, for the node that reads them |
+//! | [`Message`], [`MessageKind`], [`parse`] | the messages; docs/protocol.md has every byte |
 //!
 //! The crate knows no transport: a transport defines what a lane is, and how pages travel over it.
 //! All of the protocol is sans-IO: bytes in, bytes out, and the time as an argument. Sockets are in
@@ -59,36 +61,38 @@
 //! framework](https://noiseprotocol.org/noise.html), with the key as its pre-shared key. Both sides
 //! prove that they hold the same 32 bytes at that moment. A host without the key can neither join,
 //! nor read a message, nor change, drop, repeat or reorder one without ending the session. The keys
-//! of each session come from fresh Diffie-Hellman keys: who learns the peer key later cannot decrypt
-//! sessions that were recorded before.
+//! of each session come from fresh Diffie-Hellman keys: a host that learns the peer key later
+//! cannot decrypt sessions that it recorded before.
 //!
-//! In clear are the first 32 bytes of each side and their times and lengths: the protocol's version
-//! and the [`KeyId`], by which two sides say that their keys differ. A refusal before the handshake
+//! In clear are the first 32 bytes of each side, with the protocol's version and the [`KeyId`] by
+//! which two sides say that their keys differ; the fresh public keys; and when how many bytes
+//! travel. A refusal before the handshake
 //! is in clear, too, so anyone on the way can make one: [`Cause::Refused`] says whether a refusal
 //! was verified.
 //!
 //! **The pages are not encrypted** by the session: they travel over whatever moves them. Nothing
 //! authenticates the data plane: a host that can inject packets into an RDMA fabric, and learns an
-//! rkey, can read the memory of that rkey. Keep that fabric private. All holders of a key are equal:
-//! a reader with the key could pose as a producer. An attacker who records an exchange can try
-//! passphrases against it, so prefer random keys.
+//! rkey, can read the memory of that rkey. Keep that fabric private. All holders of a key are
+//! equal: a reader with the key could pose as a producer. An attacker who records an exchange can
+//! try passphrases against it, so prefer random keys.
 //!
 //! During a rotation each side may hold two keys ([`PeerKeys::rotating`]): a producer accepts both,
 //! and a reader dials with the second where the producer does not know the first. Without a key
-//! ([`PeerKeys::none`]) a session is encrypted with a pre-shared key of zeros, which keeps no host out.
+//! ([`PeerKeys::none`]) a session is encrypted with a pre-shared key of zeros, which keeps no host
+//! out.
 //!
 //! # Bounds
 //!
-//! A greeting has at most 104 bytes, a message at most 65,519. Nothing is allocated by a number that
-//! a peer sent: a buffer grows with the bytes that came. Lists have maxima: [`MAX_LAYOUTS`] layouts
-//! of a reader, [`MAX_POOLS`] pools, [`MAX_OFFERED_REGIONS`] regions, 256 unanswered requests for
-//! lanes.
+//! A greeting has at most 104 bytes, a message at most 65,519. Nothing is allocated by a number
+//! that a peer sent: a buffer grows with the bytes that came. Lists have maxima: [`MAX_LAYOUTS`]
+//! layouts of a reader, [`MAX_POOLS`] pools, [`MAX_OFFERED_REGIONS`] regions, 256 unanswered
+//! requests for lanes.
 //!
-//! Every wait has a deadline: ten seconds of silence end a handshake, and so does its overall limit,
-//! however slowly a peer sends; [`LULL`] without a message ends a session, and so do ten seconds in
-//! which a peer takes nothing. A producer's sessions share one thread, with a limit on sessions and
-//! on handshakes; when there are too many connections that have not authenticated yet, the oldest is
-//! ended.
+//! Every wait has a deadline: ten seconds of silence end a handshake, and so does its overall
+//! limit, however slowly a peer sends; [`LULL`] without a message ends a session, and so do ten
+//! seconds in which a peer takes nothing. A producer's sessions share one thread, with a limit on
+//! sessions and on handshakes; when there are too many connections that have not authenticated yet,
+//! the oldest is ended.
 
 mod address;
 pub mod blocks;

@@ -14,8 +14,8 @@ use crate::error::{Cause, SessionError, Step};
 const UNACKNOWLEDGED_MS: u32 = 10_000;
 
 /// The addresses at which to connect to the producer at `address`, at least one, to be tried in
-/// turn: [`share_of_time`] says until when each. Blocks until `deadline` at most, unless `address` is an
-/// IP address.
+/// turn: [`share_of_time`] says until when each. Blocks until `deadline` at most, unless `address`
+/// is an IP address.
 ///
 /// # Errors
 ///
@@ -30,8 +30,8 @@ pub fn addresses_of(address: &Address, deadline: Instant) -> Result<Vec<SocketAd
     address.resolve(deadline).map_err(|e| error(Step::Resolving, e))
 }
 
-/// Until when to try one of `untried` addresses, where all must be tried by `deadline`. Each gets an
-/// equal share of the time that is left, so that one that does not answer leaves time for the
+/// Until when to try one of `untried` addresses, where all must be tried by `deadline`. Each gets
+/// an equal share of the time that is left, so that one that does not answer leaves time for the
 /// others.
 #[must_use]
 pub fn share_of_time(now: Instant, deadline: Instant, untried: usize) -> Instant {

@@ -182,7 +182,7 @@ fn a_lease_ends_without_a_call_of_the_owner_and_a_renewal_keeps_it() {
     let config =
         HandoverConfig { lease, renew_every: Duration::from_millis(100), ..HandoverConfig::default() };
     let (server, owner) = serve(config);
-    // Nobody takes this one.
+    // No reader takes this one.
     let id = owner.open(RequestId(1)).unwrap();
     let mut reader = reader(&server);
     let number = reader.take(RequestId(2), Class::Urgent, SOON).unwrap();

@@ -8,8 +8,8 @@ use super::{POOL, Publisher, WriteError};
 
 impl Publisher {
     /// The hand-overs of requests to readers. Blocks name slots of this publisher:
-    /// [`block`](Self::block) makes them, and [`next_ended_handover`](Self::next_ended_handover) takes
-    /// them back.
+    /// [`block`](Self::block) makes them, and [`next_ended_handover`](Self::next_ended_handover)
+    /// takes them back.
     #[must_use]
     pub fn handovers(&self) -> SharedHandovers {
         self.server.handovers()
@@ -26,8 +26,9 @@ impl Publisher {
         Ok(self.location(slot)?.map(block))
     }
 
-    /// The next hand-over that has ended, whichever side ended it. The pages of its blocks are invalid from
-    /// now on, apart from slots that were written anew meanwhile: each slot can be overwritten.
+    /// The next hand-over that has ended, whichever side ended it. The pages of its blocks are
+    /// invalid from now on, apart from slots that were written anew meanwhile: each slot can be
+    /// overwritten.
     #[must_use = "its slots are free again"]
     pub fn next_ended_handover(&mut self) -> Option<EndedHandover> {
         let ended = self.server.handovers().next_outcome()?;

@@ -90,8 +90,8 @@ impl<T: ReaderTransport> Reader<T> {
     /// The next event of a request that was taken. Events of one request are merged until they are
     /// fetched, so each says the newest state.
     ///
-    /// When a peer is lost ([`ReaderEvent::Lost`](crate::ReaderEvent::Lost)) all that was taken from
-    /// it is over without an event of its own.
+    /// When a peer is lost ([`ReaderEvent::Lost`](crate::ReaderEvent::Lost)) all that was taken
+    /// from it is over without an event of its own.
     pub fn next_taking_event(&mut self) -> Option<(Taking, TakingEvent)> {
         while let Some(&session) = self.with_takings.front() {
             let found = self.connected.get(&session).and_then(|connected| {

@@ -44,13 +44,13 @@ const LONG: Duration = Duration::from_secs(24 * 3600);
 /// established: it has the producer's offer.
 ///
 /// Blocks, no longer than until `deadline`, and a second for the last message of a session that
-/// fails. A name that stands for several addresses is tried at each in turn. Where the producer does
-/// not know the first of two keys, the reader dials again with the other one.
+/// fails. A name that stands for several addresses is tried at each in turn. Where the producer
+/// does not know the first of two keys, the reader dials again with the other one.
 ///
 /// # Errors
 ///
-/// What went wrong, with which peer and when. If the producer refused this reader, both get the same
-/// [`Refusal`](crate::Refusal).
+/// What went wrong, with which peer and when. If the producer refused this reader, both get the
+/// same [`Refusal`](crate::Refusal).
 pub fn connect(
     address: &Address,
     keys: impl Into<PeerKeys>,

@@ -10,8 +10,8 @@ use super::session::Session;
 use crate::handover::{Block, Class, GiveUpReason, HandoverNumber, RequestId, TakingError, TakingEvent};
 
 impl Session {
-    /// Takes a request: the producer is to hand its pages over. `wait`: how long to wait for a request
-    /// that the producer does not know yet.
+    /// Takes a request: the producer is to hand its pages over. `wait`: how long to wait for a
+    /// request that the producer does not know yet.
     ///
     /// # Errors
     ///
@@ -50,8 +50,8 @@ impl Session {
         self.takings.give_up(number, reason)
     }
 
-    /// The next event of a request that was taken: fetch them after [`SessionEvent::Takings`], until
-    /// there is none. Those of one request are merged until they are fetched.
+    /// The next event of a request that was taken: fetch them after [`SessionEvent::Takings`],
+    /// until there is none. Those of one request are merged until they are fetched.
     pub fn next_taking_event(&mut self) -> Option<TakingEvent> {
         self.takings.next_event()
     }

@@ -98,8 +98,8 @@ impl Times {
             .min()
     }
 
-    /// When to call [`overdue`](Self::overdue) and [`beat`](Self::beat) at the latest. `beats`: this
-    /// side sends something every [`BEAT`].
+    /// When to call [`overdue`](Self::overdue) and [`beat`](Self::beat) at the latest. `beats`:
+    /// this side sends something every [`BEAT`].
     pub(super) fn due(&self, stage: Stage, beats: bool) -> Instant {
         let deadline = (stage != Stage::Established).then_some(self.deadline);
         let beat = (beats && self.waiting.is_none()).then(|| self.sent + BEAT);

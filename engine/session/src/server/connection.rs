@@ -231,6 +231,13 @@ impl<A: LaneAcceptor> Connection for ReaderConnection<A> {
     }
 }
 
+impl<A: LaneAcceptor> Drop for ReaderConnection<A> {
+    /// A connection that is closed without a call, as after a panic, ends like any other.
+    fn drop(&mut self) {
+        self.end(Instant::now(), Cause::Stopped);
+    }
+}
+
 /// A connection that is told why it is turned away, and ends.
 pub(super) struct TurnedAway {
     unsent: Vec<u8>,

@@ -76,9 +76,9 @@ impl SharedHandovers {
         self.0.with(|handovers, _| handovers.append(id, blocks))
     }
 
-    /// Says that of each block at these places of the list, at least `parts` parts may be read. Call
-    /// it when the bytes of the parts are visible to devices and the table entry says that they are
-    /// ready.
+    /// Says that of each block at these places of the list, at least `parts` parts may be read.
+    /// Call it when the bytes of the parts are visible to devices and the table entry says that
+    /// they are ready.
     ///
     /// # Errors
     ///
@@ -108,8 +108,8 @@ impl SharedHandovers {
         self.0.with(|handovers, now| handovers.abort(id, now))
     }
 
-    /// Says that a request will not be opened. Readers that wait for it are told, and later ones for
-    /// the time of a lease, or until it is opened all the same.
+    /// Says that a request will not be opened. Readers that wait for it are told, and later ones
+    /// for the time of a lease, or until it is opened all the same.
     ///
     /// # Errors
     ///
@@ -118,8 +118,8 @@ impl SharedHandovers {
         self.0.with(|handovers, now| handovers.reject(request, now))
     }
 
-    /// The next hand-over that has ended: each that was opened comes once. The owner invalidates the
-    /// table entries of its blocks, and only then overwrites a slot.
+    /// The next hand-over that has ended: each that was opened comes once. The owner invalidates
+    /// the table entries of its blocks, and only then overwrites a slot.
     #[must_use = "its blocks are the owner's again"]
     pub fn next_outcome(&self) -> Option<EndedHandover> {
         self.0.with(|handovers, now| {
@@ -219,8 +219,8 @@ impl Inner {
         result
     }
 
-    /// Notifies the connections of sessions that have something to say, the owner if a hand-over has
-    /// ended, and the thread of the leases if it sleeps for too long.
+    /// Notifies the connections of sessions that have something to say, the owner if a hand-over
+    /// has ended, and the thread of the leases if it sleeps for too long.
     fn tell(&self, mut state: MutexGuard<'_, State>) {
         while let Some(session) = state.handovers.next_session() {
             if let Some(&connection) = state.connections.get(&session) {

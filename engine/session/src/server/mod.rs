@@ -156,9 +156,9 @@ impl Server {
         self.shared.handovers.clone()
     }
 
-    /// Accepts no more connections, ends every session and hand-over and releases its lanes. Returns how many
-    /// sessions had not ended at `deadline`: 0, unless a [`LaneAcceptor`] hangs. Each of them ends
-    /// when the acceptor returns.
+    /// Accepts no more connections, ends every session and hand-over and releases its lanes.
+    /// Returns how many sessions had not ended at `deadline`: 0, unless a [`LaneAcceptor`] hangs.
+    /// Each of them ends when the acceptor returns.
     ///
     /// In a child of a fork it does nothing: the server is the parent's.
     pub fn stop(&mut self, deadline: Instant) -> usize {
@@ -166,8 +166,9 @@ impl Server {
             return 0;
         }
         if let Some(reactor) = self.reactor.take() {
-            self.shared.stop();
+            // First, so that no hand-over ends as that of a lost session.
             self.shared.handovers.stop();
+            self.shared.stop();
             reactor.stop(deadline);
         }
         let left = self.shared.await_sessions(deadline);

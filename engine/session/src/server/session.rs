@@ -185,8 +185,8 @@ impl<A: LaneAcceptor> Established<A> {
         self.channel.partial().map_or(Cause::Closed, |(got, want)| Cause::Truncated { got, want })
     }
 
-    /// Ends the session, and appends what the reader is told. The end is reported when all lanes are
-    /// freed.
+    /// Ends the session, and appends what the reader is told. The end is reported when all lanes
+    /// are freed.
     pub(super) fn end(mut self, now: Instant, cause: Cause, out: &mut Vec<u8>) {
         if self.takes {
             self.shared.handovers.session_lost(self.number, now);

@@ -259,9 +259,9 @@ impl<A: LaneAcceptor> Desk<A> {
         std::mem::take(&mut lock(&self.state).results)
     }
 
-    /// The session has ended: `lanes` and the results that it did not fetch are freed, and requested
-    /// lanes that no thread has begun are not made any more. The end is reported when all lanes are
-    /// freed.
+    /// The session has ended: `lanes` and the results that it did not fetch are freed, and
+    /// requested lanes that no thread has begun are not made any more. The end is reported when all
+    /// lanes are freed.
     pub(super) fn end(self: &Arc<Self>, cause: Cause, lanes: impl IntoIterator<Item = HeldLane<A>>) {
         let mut state = lock(&self.state);
         state.over.get_or_insert(cause);

@@ -97,7 +97,7 @@ fn limits_of_a_producer_are_named() {
 }
 
 #[test]
-fn a_welcome_that_nobody_with_the_key_made_is_a_forgery() {
+fn a_welcome_made_without_the_key_is_a_forgery() {
     let mut welcome = head(2, 72, (2, 2), 2, key(5).id().0);
     welcome.extend([9; 72]);
     let error = reader_meets(welcome);

@@ -139,7 +139,8 @@ pub(crate) struct Dial {
     pub(crate) fail_prepare: bool,
     pub(crate) fail_connect: bool,
     pub(crate) producer_fails: bool,
-    /// The session may have ended, and freed the producer's end, before the reader connects its own.
+    /// The session may have ended, and freed the producer's end, before the reader connects its
+    /// own.
     pub(crate) races: bool,
 }
 

@@ -17,6 +17,7 @@ use kvrail_session::{
 
 use super::jobs::{Discarded, Job, JobResult, PreparedEnd};
 use super::messages::{Agreed, SessionFailure, SessionNews};
+use super::rail::{Making, Path, Rail, Step};
 
 /// How long the making of one lane may take, from the beginning of its first step.
 const LANE_PATIENCE: Duration = Duration::from_secs(5);
@@ -44,61 +45,15 @@ pub(super) struct Lanes<D: LaneDialer> {
 
 type LaneResult<D> = Result<Attached<<D as LaneDialer>::UnopenedLane>, SessionLaneError>;
 
-/// A rail of the reader, as this session sees it.
-struct Rail<D: LaneDialer> {
-    making: Option<Making<D>>,
-    wanted: VecDeque<(LaneWanted, Instant)>,
-    /// Its first lanes; `None` for a rail that has no counterpart.
-    path: Option<Path>,
-}
-
-/// The first lanes of a rail.
-struct Path {
-    /// The producer's rail that they lead to.
-    remote: RailIndex,
-    /// The producer's rails that were tried, `remote` included.
-    tried: Vec<RailIndex>,
-    /// Lanes that have not been begun.
-    left: usize,
-    made: usize,
-    failed_in_a_row: usize,
-    /// Another rail of the producer is being looked for.
-    choosing: bool,
-}
-
-/// A lane that is being made.
-struct Making<D: LaneDialer> {
-    pair: RailPair,
-    /// The engine's request; `None`: it is one of the first lanes.
-    wanted: Option<LaneWanted>,
-    step: Step<D>,
-    /// `None`: a first lane that waits for a thread. Others may keep the threads of the rail busy,
-    /// so the time of this lane has not begun.
-    until: Option<Instant>,
-    /// The lane has not come in time, and has been counted as a failure.
-    late: bool,
-}
-
-/// How far a lane is made.
-enum Step<D: LaneDialer> {
-    /// A job makes this end.
-    Preparing,
-    /// The producer was asked for the other end.
-    Asked(LaneNumber, Box<PreparedEnd<D>>),
-    /// A job connects this end to the other one.
-    Connecting(LaneNumber),
-}
-
 impl<D: LaneDialer> Lanes<D> {
     /// Begins to make `lanes_per_rail` lanes on each of `rails` rails. The reader is told of the
     /// session by `deadline`.
     pub(super) fn begin(rails: usize, lanes_per_rail: usize, deadline: Instant, session: &Session) -> Self {
-        let rail = || Rail { making: None, wanted: VecDeque::new(), path: None };
         let producer = Box::new(session.offer().map(|offer| offer.rails.clone()).unwrap_or_default());
         Self {
             lanes_per_rail,
             deadline,
-            rails: (0..rails).map(|_| rail()).collect(),
+            rails: (0..rails).map(|_| Rail::new()).collect(),
             pairing: true,
             first: Some(Vec::new()),
             since: None,
@@ -169,8 +124,7 @@ impl<D: LaneDialer> Lanes<D> {
         self.pairing = false;
         for &RailPair { rail, remote_rail: remote } in pairs {
             let Some(of) = self.rails.get_mut(rail.get()) else { continue };
-            let (tried, left) = (vec![remote], self.lanes_per_rail);
-            of.path = Some(Path { remote, tried, left, made: 0, failed_in_a_row: 0, choosing: false });
+            of.path = Some(Path::new(remote, self.lanes_per_rail));
             self.begin_next_lane(rail, session);
         }
     }
@@ -463,26 +417,6 @@ impl<D: LaneDialer> Lanes<D> {
         } else {
             SessionNews::Ended(why)
         });
-    }
-}
-
-impl<D: LaneDialer> Rail<D> {
-    /// Whether connecting waits for this rail. A lane that is late may hang, and is not waited for.
-    fn makes_first_lanes(&self) -> bool {
-        let path = self.path.as_ref();
-        match &self.making {
-            Some(making) => making.wanted.is_none() && !making.late,
-            None => path.is_some_and(|path| path.left > 0 || path.choosing),
-        }
-    }
-}
-
-impl<D: LaneDialer> Making<D> {
-    /// When this lane is late. `None`: it is, or its time has not begun, or the session says when
-    /// the producer's answer is late.
-    fn ends_by(&self) -> Option<Instant> {
-        let asked = matches!(self.step, Step::Asked(..));
-        self.until.filter(|_| !self.late && !asked)
     }
 }
 

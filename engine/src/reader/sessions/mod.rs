@@ -5,7 +5,9 @@
 //! |---|---|
 //! | `attempt.rs` | which address and which key are tried next |
 //! | `run.rs` | a session: its connections, and the threads that call it |
+//! | `state.rs` | how far it is |
 //! | `lanes.rs` | which lanes it makes |
+//! | `rail.rs` | what it knows of one rail |
 //! | `jobs.rs` | the steps of making a lane that may block |
 //! | `messages.rs` | the requests and the news of a session |
 //!
@@ -26,7 +28,9 @@ mod attempt;
 mod jobs;
 mod lanes;
 mod messages;
+mod rail;
 mod run;
+mod state;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kvrail_core::events::LaneWanted;
-use kvrail_host::reactor::{Connection, ConnectionId, Flow, Handle};
+use kvrail_host::reactor::{Connection, Flow, Handle};
 use kvrail_host::workers::Workers;
 use kvrail_session::{
-    ByeReason, Cause, LaneNumber, Layout, Offer, ReaderDescription, Session, SessionError, SessionEvent,
-    Step, addresses_of,
+    ByeReason, Cause, LaneNumber, Offer, Session, SessionError, SessionEvent, Step, addresses_of,
 };
 
 use super::attempt::{Attempt, Attempts};
 use super::jobs::{DialerMaker, Job, RESOLVING, SessionDialer};
 use super::lanes::Lanes;
 use super::messages::{ConnectRequest, Reporter, SessionFailure, SessionNews};
+use super::state::{Agreeing, SessionState, Stage, read_from};
 
 /// A time at which nothing is due.
 const FAR: Duration = Duration::from_secs(3600);
@@ -38,39 +38,6 @@ pub(super) struct ReaderSession<D: SessionDialer> {
     state: Mutex<SessionState<D>>,
 }
 
-struct SessionState<D: SessionDialer> {
-    /// The producer's address as the user gave it.
-    peer: String,
-    wanted: Layout,
-    lanes_per_rail: usize,
-    deadline: Instant,
-    stage: Stage<D>,
-    /// The session over the present connection.
-    session: Option<Session>,
-    connection: Option<ConnectionId>,
-    /// How many connections were begun. An earlier one than the last is of no use.
-    connections: u32,
-    /// The reason of the goodbye that is to be said.
-    bye: Option<ByeReason>,
-}
-
-/// How far a session is.
-enum Stage<D: SessionDialer> {
-    /// A job resolves the producer's name.
-    Resolving(Box<Agreeing>),
-    /// The session over the present connection is not established yet.
-    Agreeing(Box<Agreeing>),
-    Established(Lanes<D>),
-    /// It has ended, and the reader knows.
-    Over,
-}
-
-/// What it takes to establish a session.
-struct Agreeing {
-    attempts: Attempts,
-    reader: ReaderDescription,
-}
-
 impl<D: SessionDialer> ReaderSession<D> {
     /// Begins a session. Its news say how that ends.
     pub(super) fn begin(
@@ -80,17 +47,7 @@ impl<D: SessionDialer> ReaderSession<D> {
     ) -> io::Result<Arc<Self>> {
         let ConnectRequest { address, keys, reader, wanted, lanes_per_rail, deadline, .. } = request;
         let agreeing = Agreeing { attempts: Attempts::new(keys, deadline), reader };
-        let state = SessionState {
-            peer: address.to_string(),
-            wanted,
-            lanes_per_rail,
-            deadline,
-            stage: Stage::Resolving(Box::new(agreeing)),
-            session: None,
-            connection: None,
-            connections: 0,
-            bye: None,
-        };
+        let state = SessionState::new(address.to_string(), wanted, (lanes_per_rail, deadline), agreeing);
         let this = Arc::new(Self { common, reporter, state: Mutex::new(state) });
         if address.is_ip() {
             this.resolved(addresses_of(&address, deadline));
@@ -342,34 +299,6 @@ impl<D: SessionDialer> ReaderSession<D> {
         self.end(state, Some(why));
         flow
     }
-}
-
-impl<D: SessionDialer> SessionState<D> {
-    fn lanes(&mut self) -> Option<(&mut Lanes<D>, &mut Session)> {
-        match self {
-            Self { stage: Stage::Established(lanes), session: Some(session), .. } => Some((lanes, session)),
-            _ => None,
-        }
-    }
-
-    fn say_bye(&mut self, reason: ByeReason) -> Flow {
-        self.session.as_mut().map_or(Flow::Close, |session| session.bye(reason))
-    }
-
-    fn error(&self, step: Step, error: io::Error) -> SessionError {
-        SessionError { peer: self.peer.clone(), step, cause: Cause::Io(error) }
-    }
-}
-
-/// Checks that the offer has regions of the wanted layout.
-fn read_from(offer: &Offer, wanted: &Layout) -> Result<(), SessionFailure> {
-    let mut pools = offer.pools.iter().filter(|pool| pool.layout().same_bytes(wanted)).peekable();
-    if pools.peek().is_none() {
-        let others = offer.pools.iter().map(|pool| *pool.layout());
-        let offered = others.chain(offer.unknown.iter().copied()).collect();
-        return Err(SessionFailure::NoPool { wanted: Box::new(*wanted), offered });
-    }
-    if pools.all(|pool| pool.regions().is_empty()) { Err(SessionFailure::NoRegions) } else { Ok(()) }
 }
 
 /// A connection of a session, as the reactor serves it.

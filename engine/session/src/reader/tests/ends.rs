@@ -72,7 +72,7 @@ fn goodbye_is_said_once_and_nothing_after_it() {
 }
 
 #[test]
-fn before_the_introduction_there_is_nobody_to_say_goodbye_to() {
+fn before_the_introduction_no_goodbye_is_said() {
     let mut connecting = Rig::connecting();
     assert_eq!(connecting.session.bye(ByeReason::Finished), Flow::Close);
     assert_eq!(connecting.heard(), []);

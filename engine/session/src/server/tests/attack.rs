@@ -1,6 +1,7 @@
 //! Attackers on the way to the producer, and readers with the key that break the protocol.
 
 use std::io::{Read as _, Write as _};
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use kvrail_host::reactor::{Connection as _, Flow};
@@ -56,6 +57,8 @@ fn no_byte_of_a_frame_can_be_changed() {
             let mut talk = bench.greeted(now);
             let frames: Vec<_> = said.iter().map(|message| frame(&mut talk.channel, message)).collect();
             if at == frames[changed].len() {
+                drop(talk);
+                assert!(matches!(end(&bench).cause, Cause::Stopped));
                 break;
             }
             for frame in &frames[..changed] {
@@ -154,7 +157,7 @@ fn a_first_message_that_is_no_introduction_is_refused() {
         assert!(matches!(error.cause, Cause::Unexpected { got: kind } if kind == got), "{error}");
         assert_eq!(error.step, Step::Offer);
     }
-    // A kind that may be passed over, one that nobody knows, and no message at all.
+    // A kind that may be passed over, one that no version knows, and no message at all.
     for (plain, kind) in
         [(&[7, 0x80, 0, 0, 0, 0, 0, 0][..], 0x8007), (&[9, 9, 0, 0, 0, 0, 0, 0], 0x909), (&[], 0)]
     {
@@ -170,12 +173,8 @@ fn a_first_message_that_is_no_introduction_is_refused() {
 #[test]
 fn messages_that_a_reader_may_not_send_end_the_session() {
     let (bench, now) = (bench(), Instant::now());
-    let handover =
-        Message::Handover(HandoverMessage::Done { number: HandoverNumber(std::num::NonZeroU32::MIN) });
     let refused = Message::Refused(Refusal::Stopping);
-    for message in
-        [regions(), Message::Offered, Message::Gone(PoolId(0)), introduction(&[]), refused, handover]
-    {
+    for message in [regions(), Message::Offered, Message::Gone(PoolId(0)), introduction(&[]), refused] {
         let mut talk = bench.session(now, &[layout(1)]);
         let got = message.kind().unwrap();
         assert_eq!(talk.say(now, &message), Flow::Finish { linger: LINGER });
@@ -184,6 +183,11 @@ fn messages_that_a_reader_may_not_send_end_the_session() {
         assert!(matches!(error.cause, Cause::Unexpected { got: kind } if kind == got), "{error}");
         assert_eq!(error.step, Step::Established);
     }
+    let unused = HandoverMessage::Done { number: HandoverNumber(NonZeroU32::MIN) };
+    let mut talk = bench.session(now, &[]);
+    assert_eq!(talk.say(now, &Message::Handover(unused)), Flow::Finish { linger: LINGER });
+    assert_eq!(talk.hear(now), [Message::Bye(ByeReason::Protocol)]);
+    assert!(matches!(end(&bench).cause, Cause::Handover(_)));
     let mut talk = bench.session(now, &[]);
     assert_eq!(rogue(&mut talk, &[7, 0x80, 0, 0, 0, 0, 0, 0]), Flow::GoOn, "it may be passed over");
     assert_eq!(rogue(&mut talk, &[9, 9, 0, 0, 0, 0, 0, 0]), Flow::Finish { linger: LINGER });

@@ -206,7 +206,7 @@ fn narrow(address: SocketAddr) -> TcpStream {
 /// takes some megabytes before it takes no more.
 #[test]
 fn a_reader_that_takes_nothing_is_ended_although_it_says_that_it_lives() {
-    let silence = Duration::from_millis(700);
+    let silence = Duration::from_millis(1500);
     let config = ServerConfig { silence, ..ServerConfig::default() };
     let rig = Rig::with(config, (0..15).map(|id| pool(id, 1, 1024)).collect());
     let mut slow = FakeReader::over(narrow(rig.server.local_addr()), &keys()).unwrap();
@@ -229,12 +229,10 @@ fn a_reader_that_takes_nothing_is_ended_although_it_says_that_it_lives() {
 
 #[test]
 fn a_reader_that_takes_its_time_gets_the_whole_offer() {
-    let silence = Duration::from_millis(700);
-    let config = ServerConfig { silence, ..ServerConfig::default() };
-    let rig = Rig::with(config, (0..16).map(|id| pool(id, 1, 1024)).collect());
+    let rig = Rig::with(ServerConfig::default(), (0..16).map(|id| pool(id, 1, 1024)).collect());
     let mut reader = FakeReader::over(narrow(rig.server.local_addr()), &keys()).unwrap();
     reader.say(&introduction(&[layout(1)]));
-    std::thread::sleep(silence / 2);
+    std::thread::sleep(Duration::from_millis(200));
     let mut regions = 0;
     loop {
         match reader.hear() {

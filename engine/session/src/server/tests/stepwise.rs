@@ -236,7 +236,7 @@ fn a_reader_that_takes_nothing_is_gone() {
     }
 }
 
-/// Answers that nobody takes: the session reads no further request.
+/// Answers that the reader does not take: the session reads no further request.
 #[test]
 fn a_reader_that_asks_and_takes_no_answer_is_not_read() {
     let config = ServerConfig { max_lanes: 100, ..ServerConfig::default() };
