@@ -9,7 +9,7 @@
 //! `KVRAIL_ROUNDS` says how many rounds there are, half of them for each survivor.
 
 mod children;
-mod figures;
+mod measured;
 mod owner;
 #[path = "../handover/pattern.rs"]
 mod pattern;

@@ -60,7 +60,7 @@ impl Subscriber for Watcher {
     }
 
     fn event(&self, event: &Event<'_>) {
-        event.record(&mut Kind);
+        event.record(&mut MessageVisitor);
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -76,9 +76,9 @@ impl Subscriber for Watcher {
     fn exit(&self, _: &Id) {}
 }
 
-struct Kind;
+struct MessageVisitor;
 
-impl Visit for Kind {
+impl Visit for MessageVisitor {
     fn record_str(&mut self, field: &Field, kind: &str) {
         let Some(trigger) = TRIGGER.get() else { return };
         if field.name() != "kind" || kind != trigger.kind {
