@@ -71,11 +71,14 @@ impl SessionTakings {
 
     /// Takes in a message of the producer.
     pub(super) fn received(&mut self, message: HandoverMessage, now: Instant) -> Result<(), Cause> {
+        tracing::trace!(kind = message.name(), "a hand-over's message came");
         Ok(self.get().received(message, now)?)
     }
 
     pub(super) fn next_message(&mut self, now: Instant) -> Option<Message> {
-        self.takings.as_mut()?.next_message(now).map(Message::Handover)
+        let message = self.takings.as_mut()?.next_message(now)?;
+        tracing::trace!(kind = message.name(), "a hand-over's message goes");
+        Some(Message::Handover(message))
     }
 
     pub(super) fn has_unsent(&self) -> bool {

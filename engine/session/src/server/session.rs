@@ -98,6 +98,7 @@ impl<A: LaneAcceptor> Established<A> {
     }
 
     fn handover(&mut self, now: Instant, message: &HandoverMessage) -> Result<(), Cause> {
+        tracing::trace!(session = self.number.0, kind = message.name(), "a hand-over's message came");
         (self.takes, self.has_handovers) = (true, true);
         Ok(self.shared.handovers.received(self.number, self.id, message, now)?)
     }
@@ -142,6 +143,7 @@ impl<A: LaneAcceptor> Established<A> {
         }
         if self.has_handovers && self.announcer.is_between_pools() {
             if let Some(message) = self.shared.handovers.next_message(self.number, now) {
+                tracing::trace!(session = self.number.0, kind = message.name(), "a hand-over's message goes");
                 return Some(Message::Handover(message));
             }
             self.has_handovers = false;
