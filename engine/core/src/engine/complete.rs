@@ -353,12 +353,13 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Queues the validating READ of a page of `batch`, and of the pages that it stands for.
     #[inline]
     fn queue_validation(&mut self, page: PageRef, batch: u16) {
-        let class = usize::from(self.pages.head(batch).class);
-        let peer = self.pages.at(page).peer();
-        let p = &mut self.peers[usize::from(peer)];
-        let turn = p.circles.turn_of(class);
-        p.validate[turn].push_back(&mut self.pages, page);
-        self.peers.enroll_class(peer, turn);
+        let Self { pages, peers, .. } = self;
+        let peer = pages.at(page).peer();
+        let p = &mut peers[usize::from(peer)];
+        // The class is looked up only where it matters.
+        let turn = if p.circles.is_divided() { usize::from(pages.head(batch).class) } else { 0 };
+        p.validate[turn].push_back(pages, page);
+        peers.enroll_class(peer, turn);
     }
 
     #[cold]

@@ -102,6 +102,12 @@ impl Circles {
         self.first[class].class()
     }
 
+    /// Whether each class has had lanes of its own since the peer was added.
+    #[inline(always)]
+    pub(crate) fn is_divided(&self) -> bool {
+        self.divided
+    }
+
     /// In whose turn the validating READs of work of `class` are posted, and its wrs of dead lanes:
     /// in the urgent one, unless each class has lanes of its own.
     #[inline(always)]

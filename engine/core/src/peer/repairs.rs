@@ -99,6 +99,16 @@ impl Path {
         failures: 0,
         retry_at: Time::ZERO,
     };
+
+    /// As [`NEW`](Self::NEW). Most peers leave without a missing lane, and then the kinds are not
+    /// looked at.
+    fn reset(&mut self) {
+        let Self { lost, total, last, failures, retry_at } = self;
+        if total.missing > 0 {
+            *lost = Self::NEW.lost;
+        }
+        (*total, *last, *failures, *retry_at) = (Lost::NONE, LaneKind::LAST, 0, Time::ZERO);
+    }
 }
 
 /// The paths of one peer.
@@ -248,7 +258,7 @@ impl<'s> Repairs<'s> {
         if requested > 0 {
             self.polled = Time::ZERO;
         }
-        paths.rails = [Path::NEW; MAX_RAILS];
+        paths.rails.iter_mut().for_each(Path::reset);
         paths.requested = (Time::ZERO, 0);
         self.update(peer);
     }
