@@ -279,18 +279,25 @@ fn a_class_that_loses_its_last_lane_uses_the_others_until_it_has_one_again() {
     }
 }
 
-/// The work waits for a lane of its class that has no room, when that lane is lost.
+/// The lost lane's own READs wait until it is known to write no more. Other work of the class waited
+/// for room on the lane, and goes on at once.
 #[test]
 fn work_that_waits_for_room_goes_on_when_its_class_has_lost_its_lane() {
     with_world(CHUNKED, sim::SimConfig::new(5), 2, |world| {
         world.attach(0, 8, URGENT);
         let lane = world.attach(1, 3, BACKGROUND);
-        world.submit(BACKGROUND, HALF);
+        world.sim.script(lane, Fate::DrainLost).unwrap();
+        world.submit(BACKGROUND, 1);
         world.submit(BACKGROUND, HALF);
         assert_eq!(world.engine.outstanding(), 2, "all that the lane has room for");
-        world.lose(lane);
-        assert_eq!(world.settle(), (2 * HALF, 0));
-        assert!(world.engine.events().all(BACKGROUND, URGENT) > 0);
+        world.sim.apply(Action::FailLane(lane));
+        let until = world.sim.now() + Nanos::from_millis(100);
+        settle(&mut world.engine, world.sim, until, |mut done| {
+            assert_eq!(done.len(), HALF);
+            done.pages().for_each(|page| assert_eq!(page.result, Ok(())));
+        });
+        assert_eq!(world.engine.in_flight(), 1, "the batch whose READs are on the lost lane");
+        assert_eq!(world.settle(), (1, 0));
     });
 }
 
@@ -354,22 +361,22 @@ fn wrs_of_a_dead_lane_that_carried_both_classes_go_to_lanes_of_their_classes() {
     });
 }
 
-/// Pages wait for their validating READs when the peer's first background lane comes.
+/// The data of pages has arrived, and they wait for their validating READs, when the classes get
+/// lanes of their own.
 #[test]
 fn validating_reads_that_wait_when_the_classes_are_divided_go_to_lanes_of_their_classes() {
-    let config = EngineConfig { rail_wrs: 1, run_chunks: 1, ..EngineConfig::DEFAULT };
-    with_world(config, sim::SimConfig::new(8), 1, |world| {
-        world.attach(0, 2, URGENT);
+    with_world(EngineConfig::DEFAULT, sim::SimConfig::new(8), 1, |world| {
+        let lane = world.attach(0, 16, URGENT);
         world.submit(BACKGROUND, 3);
         world.submit(URGENT, 3);
-        let until = world.sim.now() + Nanos::from_micros(30);
-        while world.sim.now() < until {
-            world.engine.wait(world.sim.now(), until);
-            world.engine.poll(world.sim.now());
-        }
-        world.attach(0, 2, BACKGROUND);
+        world.sim.advance_to(world.sim.now() + Nanos::from_millis(1));
+        world.lose(lane);
+        assert_eq!(world.engine.rail_stats(RailIndex(0)).unwrap().chunks, 6, "the data has arrived");
+        world.attach(0, 16, URGENT);
+        world.attach(0, 16, BACKGROUND);
         assert_eq!(world.settle(), (6, 0));
-        assert!(world.engine.events().all(BACKGROUND, BACKGROUND) > 0);
+        let events = world.engine.events();
+        assert_eq!((events.all(BACKGROUND, BACKGROUND), events.all(URGENT, BACKGROUND)), (1, 0));
     });
 }
 
