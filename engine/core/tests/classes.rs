@@ -376,7 +376,7 @@ fn validating_reads_that_wait_when_the_classes_are_divided_go_to_lanes_of_their_
         world.attach(0, 16, BACKGROUND);
         assert_eq!(world.settle(), (6, 0));
         let events = world.engine.events();
-        assert_eq!((events.all(BACKGROUND, BACKGROUND), events.all(URGENT, BACKGROUND)), (1, 0));
+        assert_eq!((events.all(BACKGROUND, BACKGROUND), events.all(URGENT, BACKGROUND)), (3, 0));
     });
 }
 
