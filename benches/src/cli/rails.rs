@@ -116,8 +116,9 @@ pub(crate) struct VerbsArgs {
     /// DSCP and ECN bits of RoCE v2 packets.
     #[arg(long, value_name = "N")]
     pub(crate) traffic_class: Option<u8>,
-    /// InfiniBand service level, or priority, of lanes for background work: 0 to 15; by default that of urgent work. If it
-    /// differs, every second lane of a rail is for background work. Give it at both ends.
+    /// InfiniBand service level, or priority, of lanes for background work: 0 to 15; by default
+    /// that of urgent work. If it differs, every second lane of a rail is for background work. Give
+    /// it at both ends.
     #[arg(long, value_name = "N")]
     pub(crate) background_service_level: Option<u8>,
     /// DSCP and ECN bits of lanes for background work, likewise.

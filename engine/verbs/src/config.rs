@@ -36,7 +36,8 @@ pub struct VerbsConfig {
     pub service_level: u8,
     /// DSCP and ECN bits of RoCE v2 packets. Many lossless fabrics want 106 (DSCP 26, ECN on).
     pub traffic_class: u8,
-    /// The service level of lanes for background work. `None`: [`service_level`](Self::service_level).
+    /// The service level of lanes for background work. `None`:
+    /// [`service_level`](Self::service_level).
     ///
     /// Where this value or that of
     /// [`background_traffic_class`](Self::background_traffic_class) differs from the urgent one, a

@@ -215,8 +215,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let lane = &mut self.lanes[index];
         lane.hold.insert(Hold::SILENT);
         let rail = usize::from(lane.rail);
-        // Nothing is posted on the peer's other lanes of the class over this rail before a wr of one
-        // of them completes.
+        // Nothing is posted on the peer's other lanes of the class over this rail before a wr of
+        // one of them completes.
         self.peers[usize::from(lane.peer)].circles.clear_room(lane.circle);
         let suspected =
             self.rails[rail].set_silent(lane.outstanding(), lane.bytes, lane.since, now, &self.config);

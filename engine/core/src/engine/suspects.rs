@@ -3,11 +3,11 @@
 //! A READ of memory that has failed kills its lane, with the status of a bad path. It would kill
 //! every lane on which it is posted again, with all wrs of these lanes. So the wr whose completion
 //! killed a lane is a *suspect*: it is posted again alone, on one lane that the peer keeps for
-//! that, while the other lanes go on with everything else. It is one of those that carry work of the
-//! suspect's class. If it kills that lane, too, and the path
-//! was not the cause, its page is *faulty* and fails. READs that overlap faulty memory are not
-//! posted for a while ([`EngineConfig::set_aside`]), and neither are READs of a region in which too
-//! many pages were faulty ([`faults`](crate::regions::faults)).
+//! that, while the other lanes go on with everything else. The kept lane is one of those that carry
+//! work of the suspect's class. If the suspect kills that lane, too, and the path was not the
+//! cause, its page is *faulty* and fails. READs that overlap faulty memory are not posted for a
+//! while ([`EngineConfig::set_aside`]), and neither are READs of a region in which too many pages
+//! were faulty ([`faults`](crate::regions::faults)).
 //!
 //! [`EngineConfig::set_aside`]: crate::config::EngineConfig::set_aside
 
@@ -252,8 +252,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Chooses the lane on which suspects of a class are tried, of those that carry work of the
-    /// class: over another rail than that of the killed lane if possible, then one on which a wr has completed before, then the one with the fewest wrs
-    /// outstanding.
+    /// class: over another rail than that of the killed lane if possible, then one on which a wr
+    /// has completed before, then the one with the fewest wrs outstanding.
     fn choose_trial_lane(&self, peer: u16, class: usize, from: usize) -> Option<u16> {
         let suspect = self.lanes[from].rail;
         let mut best = None;

@@ -95,8 +95,8 @@ pub(crate) struct Lane<L> {
     pub(crate) peer: u16,
     /// Of a quiet lane: its last wr is the one whose completion killed the lane.
     pub(crate) suspect: bool,
-    /// The next lane of the same peer, rail and class, in a circle. Of a quiet lane: the next in the
-    /// peer's list of dead lanes, or of lanes with a suspect.
+    /// The next lane of the same peer, rail and class, in a circle. Of a quiet lane: the next in
+    /// the peer's list of dead lanes, or of lanes with a suspect.
     pub(crate) next: u16,
     /// The most wrs that may be outstanding, not counting the drain wr.
     pub(crate) credits: u32,

@@ -306,7 +306,7 @@ fn schedules_of_faults() {
             ("set aside", sum.aside, 5),
             ("peers removed", sum.removed, 20),
             ("peers added", sum.added, 10),
-            ("detours", sum.detours, 10),
+            ("detours", sum.detours, 2),
         ];
         for (what, count, least) in reached {
             assert!(per_cent(count) >= least, "{what}: {count}, fewer than {least} in a hundred schedules");

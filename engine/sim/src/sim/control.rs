@@ -277,8 +277,8 @@ impl<'m> Sim<'m> {
     }
 
     /// Shows the READs that the engine has posted to the lane that it calls `id`, from number
-    /// `from` on (the first READ of a lane is number 0). Returns how many it has posted in all. READs
-    /// that have left the send queue are not shown; those of the last commit never have.
+    /// `from` on (the first READ of a lane is number 0). Returns how many it has posted in all.
+    /// READs that have left the send queue are not shown; those of the last commit never have.
     ///
     /// # Panics
     ///

@@ -74,8 +74,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     pub(super) fn run(&mut self, lane: usize, work: Work, class: usize, now: Time) -> u64 {
         let l = &self.lanes[lane];
         let rail = &self.rails[usize::from(l.rail)];
-        // With only one lane for it there is nothing to spread the work over, so a run is as long as
-        // the turn.
+        // With only one lane for it there is nothing to spread the work over, so a run is as long
+        // as the turn.
         let peer = usize::from(l.peer);
         let alone = self.peers[peer].circles.is_alone(class);
         let chunks = if alone { u32::MAX } else { self.config.run_chunks };

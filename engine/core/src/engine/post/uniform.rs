@@ -71,8 +71,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let peer = &mut self.peers.all[usize::from(peer)];
         let (local, remote) =
             (&self.regions.locals[local], &self.regions.remotes[usize::from(source.region())]);
-        // With only one lane for it there is nothing to spread the work over, so a run is as long as
-        // the turn.
+        // With only one lane for it there is nothing to spread the work over, so a run is as long
+        // as the turn.
         let alone = peer.circles.is_alone(class);
         let (run_wrs, run_bytes) =
             if alone { (u32::MAX, config.quantum_bytes) } else { (config.run_chunks, config.run_bytes) };

@@ -18,8 +18,9 @@ const ROW: u32 = 64;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Posts at most `limit` validating READs of the lane's peer that are posted in the turn of
-    /// `class`, and returns how many bytes they read. One READ brings the entries of consecutive pages whose entries are consecutive in the
-    /// table, too, as those of pages that were published together are.
+    /// `class`, and returns how many bytes they read. One READ brings the entries of consecutive
+    /// pages whose entries are consecutive in the table, too, as those of pages that were published
+    /// together are.
     #[inline(never)]
     pub(super) fn post_validating(&mut self, lane: usize, class: usize, limit: u32, now: Time) -> u64 {
         let Self { provider, pages, landing, config, .. } = self;

@@ -1,205 +1,25 @@
 //! Lanes of classes: READs of a batch go over lanes of its class for as long as the peer has one,
 //! and over its other lanes otherwise.
 //!
-//! A [`Watch`] looks at every READ when it is posted. Which class a READ belongs to follows from
-//! what it reads: urgent batches read the first half of an owner's slots, background batches the
-//! second half.
+//! A [`Watch`](world::Watch) looks at every READ when it is posted. Which class a READ belongs to
+//! follows from what it reads: urgent batches read the first half of an owner's slots, background
+//! batches the second half.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "the engine's storage is declared before it, and outlives it")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod random;
+mod world;
+
+use kvrail_core::config::EngineConfig;
+use kvrail_core::id::RailIndex;
+use kvrail_core::time::Nanos;
+use kvrail_core::verbs_abi::WcStatus;
+use kvrail_sim::sim::{self, Action, FailedRanges, Fate};
 
 use common::*;
-use kvrail_core::batch::{Batch, Class};
-use kvrail_core::config::EngineConfig;
-use kvrail_core::engine::Engine;
-use kvrail_core::error::PageError;
-use kvrail_core::events::{EngineEvent, EventSink};
-use kvrail_core::id::{LaneId, PeerId, RailIndex};
-use kvrail_core::memory::Slots;
-use kvrail_core::remote::RemoteRegion;
-use kvrail_core::table::ENTRY_BYTES;
-use kvrail_core::time::{Nanos, Time};
-use kvrail_core::verbs_abi::WcStatus;
-use kvrail_sim::sim::{self, Action, Delay, FailedRanges, Fate, Faults, LaneHandle, Odds, Sim, SimRails};
-
-const URGENT: Class = Class::Urgent;
-const BACKGROUND: Class = Class::Background;
-const HALF: usize = SLOTS / 2;
-const LATE: Time = Time(2_000_000_000);
-
-/// Pages of three chunks.
-const CHUNKED: EngineConfig = EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT };
-
-fn place(class: Class) -> usize {
-    usize::from(class == BACKGROUND)
-}
-
-/// A lane, as the engine's events tell of it.
-struct Seen {
-    lane: LaneId,
-    peer: PeerId,
-    class: Class,
-    rail: u8,
-    up: bool,
-    /// READs that have been posted on it.
-    posted: u64,
-}
-
-/// Checks each READ when it is posted.
-struct Watch<'m> {
-    sim: &'m Sim<'m>,
-    lanes: Vec<Seen>,
-    /// READs that went over a lane of the other class though the peer had one of theirs.
-    wrong: Vec<String>,
-    /// READs by class, class of the lane, and rail.
-    reads: [[[u64; 4]; 2]; 2],
-    /// Detours that have begun and ended, by class.
-    detours: [[u64; 2]; 2],
-}
-
-impl<'m> Watch<'m> {
-    fn new(sim: &'m Sim<'m>) -> Self {
-        Self { sim, lanes: Vec::new(), wrong: Vec::new(), reads: Default::default(), detours: [[0; 2]; 2] }
-    }
-
-    /// The READs of a class over lanes of a class, on all rails.
-    fn all(&self, class: Class, lane: Class) -> u64 {
-        self.reads[place(class)][place(lane)].iter().sum()
-    }
-}
-
-/// The class of the batches that read a remote address.
-fn class_of(addr: u64) -> Class {
-    let offset = (addr - BASE) as usize;
-    let slot = if offset < TABLE { offset / STRIDE } else { (offset - TABLE) / ENTRY_BYTES as usize };
-    if slot < HALF { URGENT } else { BACKGROUND }
-}
-
-impl EventSink for Watch<'_> {
-    fn event(&mut self, event: EngineEvent) {
-        match event {
-            EngineEvent::LaneAttached { lane, peer, class, rail, .. } => {
-                self.lanes.push(Seen { lane, peer, class, rail: rail.0, up: true, posted: 0 });
-            }
-            EngineEvent::LaneFailing { lane, .. } => {
-                self.lanes.iter_mut().find(|seen| seen.lane == lane).unwrap().up = false;
-            }
-            EngineEvent::Posted { lane, .. } => {
-                let at = self.lanes.iter().position(|seen| seen.lane == lane).unwrap();
-                let Seen { peer, class: lane_class, rail, posted, .. } = self.lanes[at];
-                let has = |class| self.lanes.iter().any(|l| l.up && l.peer == peer && l.class == class);
-                let has = [has(URGENT), has(BACKGROUND)];
-                let (wrong, reads) = (&mut self.wrong, &mut self.reads);
-                self.lanes[at].posted = self.sim.posted(lane, posted, |read| {
-                    let class = class_of(read.remote_addr);
-                    if class != lane_class && has[place(class)] {
-                        wrong.push(format!("{class:?} READ of {:#x} on {lane}", read.remote_addr));
-                    }
-                    reads[place(class)][place(lane_class)][usize::from(rail)] += 1;
-                });
-            }
-            EngineEvent::DetourBegan { class, .. } => self.detours[place(class)][0] += 1,
-            EngineEvent::DetourEnded { class, .. } => self.detours[place(class)][1] += 1,
-            _ => {}
-        }
-    }
-}
-
-/// An engine with one peer, for a scenario.
-struct World<'e, 's, 'm> {
-    engine: Engine<'s, SimRails<'m>, Watch<'m>>,
-    sim: &'m Sim<'m>,
-    owner: &'e Owner,
-    peer: PeerId,
-    region: RemoteRegion,
-    slots: Slots,
-}
-
-/// Runs a scenario with an engine over `rails_used` rails, whose peer has no lane yet.
-fn with_world(
-    config: EngineConfig,
-    model: sim::SimConfig,
-    rails_used: u8,
-    scenario: impl FnOnce(&mut World<'_, '_, '_>),
-) {
-    let mut storage = Box::new(SmallSim::new());
-    let mut bytes = memory(1);
-    let sim = Sim::new(&mut storage, model, &rails(rails_used.into())).unwrap();
-    let owner = Owner::new(&sim, &mut bytes[0], 1);
-    let dest = Destination::new(512, PAGE);
-    let mut state = Box::new(SmallState::new());
-    // SAFETY: the storage is declared before the engine, which is not forgotten.
-    let engine =
-        unsafe { Engine::start_scoped_with_events(&mut *state, sim.rails(), config, Watch::new(&sim)) };
-    let mut engine = engine.unwrap();
-    let slots = dest.register(&mut engine, PAGE);
-    let (peer, region, _) = connect(&mut engine, &sim, &owner, 0, 0, 0);
-    let mut world = World { engine, sim: &sim, owner: &owner, peer, region, slots };
-    scenario(&mut world);
-    assert_eq!(world.engine.events().wrong, [""; 0]);
-    assert!(sim.violations().is_empty(), "{:?}", sim.violations());
-}
-
-impl<'s> World<'_, 's, '_> {
-    fn attach(&mut self, rail: u8, depth: u32, class: Class) -> LaneHandle {
-        attach_for(&mut self.engine, self.sim, self.peer, self.owner, rail, depth, class).unwrap().1
-    }
-
-    /// Attaches a lane of a class on each of the first rails.
-    fn attach_each(&mut self, rails: u8, depth: u32, class: Class) {
-        (0..rails).for_each(|rail| _ = self.attach(rail, depth, class));
-    }
-
-    /// A batch of the first pages of a class, and for background ones of those that it reads.
-    fn batch(&mut self, class: Class, pages: usize) -> Batch<'s> {
-        let mut batch = self.engine.batch().unwrap();
-        batch.set_class(class);
-        for page in 0..pages {
-            let slot = place(class) * HALF + page % HALF;
-            let page = self.region.page(self.owner.location(slot)).unwrap();
-            batch.read(page, self.slots.next().unwrap()).unwrap();
-        }
-        batch
-    }
-
-    fn submit(&mut self, class: Class, pages: usize) {
-        let batch = self.batch(class, pages);
-        self.engine.submit(batch, self.sim.now(), LATE).unwrap();
-    }
-
-    /// Polls until nothing is in flight, and returns how many pages arrived and how many did not.
-    fn settle(&mut self) -> (usize, usize) {
-        let (mut ok, mut failed) = (0, 0);
-        settle(&mut self.engine, self.sim, LATE, |mut done| {
-            for page in done.pages() {
-                if page.result.is_ok() { ok += 1 } else { failed += 1 }
-            }
-        });
-        assert_eq!(self.engine.in_flight(), 0, "a batch never ends");
-        (ok, failed)
-    }
-
-    fn read(&mut self, class: Class, pages: usize) {
-        self.submit(class, pages);
-        assert_eq!(self.settle(), (pages, 0));
-    }
-
-    /// Lets a lane fail, and waits until its place is free.
-    fn lose(&mut self, lane: LaneHandle) {
-        self.sim.apply(Action::FailLane(lane));
-        self.engine.poll(self.sim.now());
-        while self.engine.lanes_dying() > 0 {
-            // Batches that are done meanwhile stay for `settle`, so `wait` would not sleep.
-            self.sim.advance_to(self.sim.now() + Nanos::from_micros(20));
-            self.engine.poll(self.sim.now());
-        }
-    }
-
-    fn detours(&self) -> u64 {
-        self.engine.peer_stats(self.peer).unwrap().detours
-    }
-}
+use world::*;
 
 #[test]
 fn each_class_keeps_to_its_lanes_on_every_rail() {
@@ -279,8 +99,8 @@ fn a_class_that_loses_its_last_lane_uses_the_others_until_it_has_one_again() {
     }
 }
 
-/// The lost lane's own READs wait until it is known to write no more. Other work of the class waited
-/// for room on the lane, and goes on at once.
+/// The lost lane's own READs wait until it is known to write no more. Other work of the class
+/// waited for room on the lane, and goes on at once.
 #[test]
 fn work_that_waits_for_room_goes_on_when_its_class_has_lost_its_lane() {
     with_world(CHUNKED, sim::SimConfig::new(5), 2, |world| {
@@ -494,103 +314,4 @@ fn suspects_of_both_classes_take_turns() {
             (0..2).map(|rail| world.engine.rail_stats(RailIndex(rail)).unwrap().lanes_failed).sum();
         assert_eq!(lost, 2);
     });
-}
-
-/// Random faults, with lanes that come and go: the watch finds no READ on a wrong lane, and every
-/// batch ends.
-#[test]
-fn in_random_schedules_no_read_leaves_its_class() {
-    let mut detours = 0;
-    let all = common::seeds::each("in_random_schedules_no_read_leaves_its_class", 0..1_500, |seed| {
-        let mut rng = Rng(seed);
-        let model = sim::SimConfig {
-            retry: Nanos::from_micros(50 + rng.below(1_000)),
-            fail: Delay::between(Nanos(0), Nanos::from_micros(rng.below(300))),
-            close: Delay::between(Nanos(0), Nanos::from_micros(rng.below(500))),
-            faults: Faults {
-                wr: Odds::per_million(rng.below(40_000) as u32),
-                statuses: Faults::EVERY_STATUS,
-                prefix: Odds::per_million(rng.below(40_000) as u32),
-                drain_lost: Odds::per_million(rng.below(300_000) as u32),
-                ..Faults::NONE
-            },
-            ..sim::SimConfig::new(seed)
-        };
-        let config = EngineConfig {
-            chunk_bytes: 4096 << rng.below(3),
-            run_chunks: 1 + rng.below(8) as u32,
-            quantum_bytes: 4096 << rng.below(6),
-            rail_wrs: 1 + rng.below(64) as u32,
-            stall: Nanos::from_micros(300 + rng.below(3_000)),
-            drain: Nanos::from_micros(100 + rng.below(1_000)),
-            backoff_min: Nanos::from_micros(1 + rng.below(200)),
-            backoff_max: Nanos::from_micros(200 + rng.below(1_000)),
-            set_aside: Nanos::from_micros(1 + rng.below(2_000)),
-            ..EngineConfig::DEFAULT
-        };
-        with_world(config, model, 3, |world| {
-            let depth = 2 + rng.below(7) as u32;
-            // Both classes have a lane from the beginning, and the others are of any class.
-            for rail in 0..3 {
-                world.attach(rail, depth, [URGENT, BACKGROUND, URGENT][usize::from(rail)]);
-                if rng.chance(50) {
-                    world.attach(rail, depth, [URGENT, BACKGROUND][rng.below(2) as usize]);
-                }
-            }
-            schedule(world, &mut rng, depth);
-            detours += world.detours();
-        });
-    });
-    assert!(detours > 0 || !all, "no schedule had a detour");
-}
-
-fn schedule(world: &mut World<'_, '_, '_>, rng: &mut Rng, depth: u32) {
-    let step = |world: &mut World<'_, '_, '_>, nanos: u64| {
-        let until = world.sim.now() + Nanos(nanos);
-        world.engine.wait(world.sim.now(), until);
-        world.engine.poll(world.sim.now());
-        while let Some(mut done) = world.engine.next_done() {
-            for page in done.pages() {
-                assert!(!matches!(page.result, Err(PageError::Miss(_))), "nothing is overwritten");
-            }
-        }
-        while world.engine.next_overdue().is_some() {}
-    };
-    let mend = |world: &mut World<'_, '_, '_>| {
-        while let Some(wanted) = world.engine.next_wanted_lane(world.sim.now()) {
-            let (engine, rail) = (&mut world.engine, wanted.rail.0);
-            let made = attach_for(engine, world.sim, world.peer, world.owner, rail, depth, wanted.class);
-            if made.is_none() {
-                world.engine.lane_unavailable(wanted, world.sim.now());
-            }
-        }
-    };
-    for _ in 0..40 {
-        match rng.below(8) {
-            0..=3 if world.engine.batches_free() > 0 => {
-                let class = [URGENT, BACKGROUND][rng.below(2) as usize];
-                let batch = world.batch(class, 1 + rng.below(HALF as u64) as usize);
-                let deadline = world.sim.now() + Nanos::from_micros(50 + rng.below(8_000));
-                world.engine.submit(batch, world.sim.now(), deadline).unwrap();
-            }
-            4 => {
-                let (rail, told) = (RailIndex(rng.below(3) as u8), rng.chance(50));
-                world.sim.apply(Action::RailDown { rail, told });
-            }
-            5 | 6 => {
-                let (rail, told) = (RailIndex(rng.below(3) as u8), rng.chance(50));
-                world.sim.apply(Action::RailUp { rail, told });
-            }
-            _ => step(world, rng.below(200_000)),
-        }
-        if rng.chance(30) {
-            mend(world);
-        }
-    }
-    let end = world.sim.now() + Nanos::from_secs(1);
-    while world.engine.in_flight() > 0 {
-        assert!(world.sim.now() < end, "{} batches never end", world.engine.in_flight());
-        step(world, 1_000_000);
-        mend(world);
-    }
 }
