@@ -7,7 +7,7 @@ use kvrail::session::handover::{Class, GiveUpReason};
 use kvrail::{Address, ReaderEvent, TakeRequestError, Taking, clock};
 use rustix::process::Signal;
 
-use super::figures::{Footprint, Hits, Times};
+use super::measured::{Footprint, Hits, Times};
 use super::owner::request;
 use super::plan::{Fate, Moment, Plan};
 use super::process::{Process, State};
@@ -54,7 +54,7 @@ enum Step {
 }
 
 #[derive(Default)]
-struct Figures {
+struct Measured {
     hits: Hits,
     /// From the signal until all slots are back that were under way.
     killed: Times,
@@ -75,13 +75,13 @@ struct Survivor {
     at: Destination,
     rounds: Vec<Round>,
     rng: Rng,
-    figures: Figures,
+    measured: Measured,
 }
 
 /// Runs `rounds` rounds.
 pub(crate) fn run(rounds: usize) {
-    let (at, rng, figures) = (Destination::new(SLOTS), Rng::new(2), Figures::default());
-    let mut survivor = Survivor { at, rounds: Vec::new(), rng, figures };
+    let (at, rng, measured) = (Destination::new(SLOTS), Rng::new(2), Measured::default());
+    let mut survivor = Survivor { at, rounds: Vec::new(), rng, measured };
     let mut plans: VecDeque<_> =
         (0..rounds).map(|round| (round as u64, Plan::of_round(round, &mut survivor.rng))).collect();
     let rest = plans.split_off(AT_ONCE.max(rounds / 10));
@@ -90,8 +90,8 @@ pub(crate) fn run(rounds: usize) {
     let first = Footprint::now();
     survivor.all(rest);
     let last = Footprint::settled(&first, || survivor.at.reader.poll());
-    let Figures { hits, killed, stopped, under_way, lost, lost_stopped, went_on, expired, tally } =
-        &survivor.figures;
+    let Measured { hits, killed, stopped, under_way, lost, lost_stopped, went_on, expired, tally } =
+        &survivor.measured;
     println!(
         "{rounds} producers died in {:.1} s; the reader had its slots back",
         begun.elapsed().as_secs_f64()
@@ -156,7 +156,7 @@ impl Survivor {
         at.reader.poll();
         while let Some(ReaderEvent::Lost { peer, .. }) = at.reader.next_event() {
             let of = |round: &&mut Round| round.taker.as_ref().is_some_and(|taker| taker.peer.id() == peer);
-            self.rounds.iter_mut().find(of).unwrap().lost(at, &mut self.figures);
+            self.rounds.iter_mut().find(of).unwrap().lost(at, &mut self.measured);
         }
         while let Some((taking, event)) = at.reader.next_taking_event() {
             let mut takers = self.rounds.iter_mut().filter_map(|round| round.taker.as_mut());
@@ -168,10 +168,10 @@ impl Survivor {
             assert!(takers.any(|taker| taker.done(at, &mut done)));
         }
         for round in &mut self.rounds {
-            round.next(at, &mut self.figures);
+            round.next(at, &mut self.measured);
         }
         for round in self.rounds.extract_if(.., |round| round.step == Step::Over) {
-            self.figures.tally += round.taker.unwrap().tally;
+            self.measured.tally += round.taker.unwrap().tally;
         }
     }
 }
@@ -195,7 +195,7 @@ impl Round {
     }
 
     /// The session has ended: nothing is taken any more.
-    fn lost(&mut self, at: &mut Destination, figures: &mut Figures) {
+    fn lost(&mut self, at: &mut Destination, measured: &mut Measured) {
         // The connection ends a moment before the process counts as ended.
         let until = Instant::now() + BOUND;
         while self.died.is_none() {
@@ -205,11 +205,11 @@ impl Round {
         let (died, taker) = (self.died.unwrap(), self.taker.as_mut().unwrap());
         match (self.plan.fate, self.step) {
             (Fate::Killed, _) => {
-                figures.lost.add(died.elapsed());
+                measured.lost.add(died.elapsed());
                 assert!(died.elapsed() <= BOUND, "lost after {:?}", died.elapsed());
             }
-            (_, Step::Ends) => figures.lost.add(self.since.elapsed()),
-            _ => figures.lost_stopped.add(died.elapsed()),
+            (_, Step::Ends) => measured.lost.add(self.since.elapsed()),
+            _ => measured.lost_stopped.add(died.elapsed()),
         }
         for taking in taker.takings() {
             assert_eq!(at.reader.blocks(&taking, 0..u32::MAX), []);
@@ -226,7 +226,7 @@ impl Round {
         }
     }
 
-    fn next(&mut self, at: &mut Destination, figures: &mut Figures) {
+    fn next(&mut self, at: &mut Destination, measured: &mut Measured) {
         let elapsed = self.since.elapsed();
         assert!(elapsed < LIMIT, "{:?} takes too long: {:?}", self.step, self.plan);
         if self.step == Step::Starts {
@@ -250,7 +250,7 @@ impl Round {
                     self.process.signal(self.plan.signal());
                 }
             }
-            Step::Dies => self.dies(at, figures, elapsed),
+            Step::Dies => self.dies(at, measured, elapsed),
             Step::Back => match self.plan.fate {
                 Fate::Continued if elapsed >= LEASE + LEASE / 4 => {
                     self.process.go_on();
@@ -263,8 +263,8 @@ impl Round {
             Step::GoesOn => {
                 let open = taker.takings();
                 if self.taken.iter().all(|taking| !open.contains(taking)) {
-                    figures.went_on += 1;
-                    figures.expired += taker.tally.expired - self.expired;
+                    measured.went_on += 1;
+                    measured.expired += taker.tally.expired - self.expired;
                     self.kill();
                 }
             }
@@ -283,21 +283,21 @@ impl Round {
     }
 
     /// Looks whether the slots are back that were under way at the death.
-    fn dies(&mut self, at: &Destination, figures: &mut Figures, elapsed: Duration) {
+    fn dies(&mut self, at: &Destination, measured: &mut Measured, elapsed: Duration) {
         let taker = self.taker.as_ref().unwrap();
         let left = taker.batches().iter().filter(|&batch| self.under_way.contains(batch)).count();
         assert!(left == 0 || elapsed <= BOUND, "slots are not back: {:?}", self.plan);
         if left > 0 {
             return;
         }
-        figures.hits.add(&self.plan);
-        figures.under_way += u32::from(!self.under_way.is_empty());
+        measured.hits.add(&self.plan);
+        measured.under_way += u32::from(!self.under_way.is_empty());
         if self.plan.fate == Fate::Killed {
-            figures.killed.add(elapsed);
+            measured.killed.add(elapsed);
         } else {
-            figures.stopped.add(elapsed);
+            measured.stopped.add(elapsed);
         }
-        let lost = matches!(at.reader.peer_stats(&taker.peer), None);
+        let lost = at.reader.peer_stats(&taker.peer).is_none();
         // The time goes on, for the time of the stop counts.
         self.step = if lost { Step::Lost } else { Step::Back };
     }

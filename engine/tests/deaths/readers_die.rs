@@ -10,7 +10,7 @@ use kvrail::session::{ServerConfig, ServerEvent};
 use kvrail::{KeyTag, Publisher, shm};
 use rustix::process::Signal;
 
-use super::figures::{Footprint, Hits, Times};
+use super::measured::{Footprint, Hits, Times};
 use super::owner::{Requests, round_of};
 use super::plan::{Fate, Moment, Plan};
 use super::process::{Process, State};
@@ -48,13 +48,13 @@ enum Step {
 }
 
 #[derive(Default)]
-struct Figures {
+struct Measured {
     hits: Hits,
     /// From SIGKILL until every block that the reader had taken is back.
     killed: Times,
-    /// The same from SIGSTOP.
+    /// From SIGSTOP until every block is back that was open.
     stopped: Times,
-    /// From either until every block is back that was open and that no reader had taken.
+    /// From SIGKILL until every block is back that was open and that no reader had taken.
     untaken: Times,
     /// Hand-overs by outcome.
     outcomes: BTreeMap<String, u32>,
@@ -77,7 +77,7 @@ struct Survivor {
     free: Vec<u32>,
     rounds: Vec<Round>,
     rng: Rng,
-    figures: Figures,
+    measured: Measured,
 }
 
 /// Runs `rounds` rounds.
@@ -91,14 +91,14 @@ pub(crate) fn run(rounds: usize) {
     let first = Footprint::now();
     survivor.all(rest);
     let last = Footprint::settled(&first, || {});
-    let Figures { hits, killed, stopped, untaken, outcomes, told } = &survivor.figures;
+    let Measured { hits, killed, stopped, untaken, outcomes, told } = &survivor.measured;
     println!(
         "{rounds} readers died in {:.1} s; the publisher had its blocks back",
         begun.elapsed().as_secs_f64()
     );
     println!("  after SIGKILL, those that were taken: {killed}");
-    println!("  after SIGSTOP, those that were taken: {stopped}");
-    println!("  after either, those that were not taken yet: {untaken}");
+    println!("  after SIGSTOP, taken or not: {stopped}");
+    println!("  after SIGKILL, those that were not taken yet: {untaken}");
     println!("  at each message (SIGKILL+SIGSTOP): {hits}");
     println!("  ends of hand-overs: {outcomes:?}");
     let Told { readers, lost, expired, late } = told;
@@ -130,8 +130,8 @@ impl Survivor {
             publisher.write(slot, KeyTag(0), |page| page.fill(1)).unwrap();
         }
         let free = (0..slots).collect();
-        let (rng, figures) = (Rng::new(1), Figures::default());
-        Self { publisher, closed, free, rounds: Vec::new(), rng, figures }
+        let (rng, measured) = (Rng::new(1), Measured::default());
+        Self { publisher, closed, free, rounds: Vec::new(), rng, measured }
     }
 
     /// Runs all of these rounds, until all sessions are over.
@@ -187,9 +187,9 @@ impl Survivor {
             let round = self.rounds.iter_mut().find(|round| round.number == number).unwrap();
             round.requests.take_back(&mut self.publisher, &ended);
             let outcome = format!("{:?}", ended.outcome);
-            *self.figures.outcomes.entry(outcome).or_default() += 1;
+            *self.measured.outcomes.entry(outcome).or_default() += 1;
             if let Some(died) = round.died {
-                round.back(&ended.outcome, died.elapsed(), &mut self.figures);
+                round.back(&ended.outcome, died.elapsed(), &mut self.measured);
             }
         }
         let now = Instant::now();
@@ -198,7 +198,7 @@ impl Survivor {
             if round.step != Step::Starts {
                 round.requests.turn(&mut self.publisher, &mut self.rng, now, opens);
             }
-            round.next(&mut self.figures);
+            round.next(&mut self.measured);
         }
         for round in self.rounds.extract_if(.., |round| round.step == Step::Over) {
             self.free.extend(round.requests.into_slots());
@@ -222,18 +222,18 @@ impl Round {
     }
 
     /// A hand-over has ended so long after the death.
-    fn back(&mut self, outcome: &HandoverOutcome, time: Duration, figures: &mut Figures) {
+    fn back(&mut self, outcome: &HandoverOutcome, time: Duration, measured: &mut Measured) {
         let stopped = self.plan.fate != Fate::Killed;
         match outcome {
-            HandoverOutcome::SessionLost if !stopped => figures.killed.add(time),
-            HandoverOutcome::Expired if stopped => figures.stopped.add(time),
-            HandoverOutcome::Expired => figures.untaken.add(time),
+            HandoverOutcome::SessionLost if !stopped => measured.killed.add(time),
+            HandoverOutcome::Expired if stopped => measured.stopped.add(time),
+            HandoverOutcome::Expired => measured.untaken.add(time),
             _ => {}
         }
         assert!(time <= BOUND, "{outcome:?} {time:?} after the death: {:?}", self.plan);
     }
 
-    fn next(&mut self, figures: &mut Figures) {
+    fn next(&mut self, measured: &mut Measured) {
         let elapsed = self.since.elapsed();
         assert!(elapsed < LIMIT, "{:?} takes too long: {:?}", self.step, self.plan);
         match self.step {
@@ -252,7 +252,7 @@ impl Round {
             Step::Dies => {
                 assert!(elapsed <= BOUND || self.requests.is_idle(), "blocks are not back: {:?}", self.plan);
                 if self.requests.is_idle() {
-                    figures.hits.add(&self.plan);
+                    measured.hits.add(&self.plan);
                     let over = if self.plan.fate == Fate::Killed { Step::Over } else { Step::Back };
                     // The time goes on, for the time of the stop counts.
                     self.step = over;
@@ -273,7 +273,7 @@ impl Round {
             Step::GoesOn => {
                 // Where it died at once, it has said that it is connected as well.
                 if let Some(line) = self.process.line().filter(|line| line != "connected") {
-                    figures.told.add(&line);
+                    measured.told.add(&line);
                     self.process.signal(Signal::KILL);
                     self.go(Step::Ends);
                 }

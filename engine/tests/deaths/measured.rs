@@ -75,8 +75,8 @@ pub(crate) struct Footprint {
 
 /// How much more memory a survivor may have after all rounds than after the first ones.
 const MORE_KIB: u64 = 2048;
-/// How many more threads: those that make lanes are started when several lanes are made at once, and
-/// there is a limit to them.
+/// How many more threads: those that make lanes are started when several lanes are made at once,
+/// and there is a limit to them.
 const MORE_THREADS: usize = 4;
 
 impl Footprint {
