@@ -116,6 +116,14 @@ pub(crate) struct VerbsArgs {
     /// DSCP and ECN bits of RoCE v2 packets.
     #[arg(long, value_name = "N")]
     pub(crate) traffic_class: Option<u8>,
+    /// InfiniBand service level, or priority, of lanes for background work: 0 to 15; by default
+    /// that of urgent work. If it differs, every second lane of a rail is for background work. Give
+    /// it at both ends.
+    #[arg(long, value_name = "N")]
+    pub(crate) background_service_level: Option<u8>,
+    /// DSCP and ECN bits of lanes for background work, likewise.
+    #[arg(long, value_name = "N")]
+    pub(crate) background_traffic_class: Option<u8>,
     /// The partition, by its index.
     #[arg(long, value_name = "N")]
     pub(crate) pkey_index: Option<u16>,
@@ -149,6 +157,8 @@ impl VerbsArgs {
             retry: self.retry.unwrap_or(usual.retry),
             service_level: self.service_level.unwrap_or(usual.service_level),
             traffic_class: self.traffic_class.unwrap_or(usual.traffic_class),
+            background_service_level: self.background_service_level,
+            background_traffic_class: self.background_traffic_class,
             pkey_index: self.pkey_index.unwrap_or(usual.pkey_index),
             ..usual
         };

@@ -40,6 +40,7 @@
 
 use core::fmt;
 
+use crate::class::Class;
 use crate::error::PageError;
 use crate::id::{LaneId, PeerId, RailIndex, Ticket};
 use crate::table::Miss;
@@ -187,6 +188,8 @@ pub enum EngineEvent {
         rail: RailIndex,
         /// The rail of the peer.
         remote_rail: u8,
+        /// The class of the work that the lane carries.
+        class: Class,
     },
     /// A lane is lost: the engine takes it out of service and has it flushed. Its outstanding
     /// wrs go to other lanes once the lane is known to write no more.
@@ -268,8 +271,25 @@ pub enum EngineEvent {
         rail: RailIndex,
         /// The rail of the peer.
         remote_rail: u8,
+        /// The class of the lost lane.
+        class: Class,
         /// How often this path has failed in a row.
         failures: u8,
+    },
+    /// A peer has lost its last lane of a class. READs of batches of that class go over its lanes
+    /// of the other class from now on.
+    DetourBegan {
+        /// The peer.
+        peer: PeerId,
+        /// The class of the lost lane.
+        class: Class,
+    },
+    /// A peer that had lost its last lane of a class has one again.
+    DetourEnded {
+        /// The peer.
+        peer: PeerId,
+        /// The class.
+        class: Class,
     },
 }
 
@@ -280,6 +300,22 @@ impl fmt::Display for Many {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(count, noun) = *self;
         write!(f, "{count} {noun}{}", if count == 1 { "" } else { "s" })
+    }
+}
+
+fn name(class: Class) -> &'static str {
+    match class {
+        Class::Urgent => "urgent",
+        Class::Background => "background",
+    }
+}
+
+/// The class of a lane, where it is not the usual one.
+struct For(Class);
+
+impl fmt::Display for For {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == Class::Urgent { Ok(()) } else { write!(f, " for {} work", name(self.0)) }
     }
 }
 
@@ -312,8 +348,8 @@ impl fmt::Display for EngineEvent {
                 write!(f, "{batch} passed its deadline of {} ns", deadline.0)
             }
             Self::Done { batch } => write!(f, "{batch} done"),
-            Self::LaneAttached { lane, peer, rail, remote_rail } => {
-                write!(f, "{lane} attached: {peer} over {rail} to its rail {remote_rail}")
+            Self::LaneAttached { lane, peer, rail, remote_rail, class } => {
+                write!(f, "{lane} attached: {peer} over {rail} to its rail {remote_rail}{}", For(class))
             }
             Self::LaneFailing { lane, outstanding } => {
                 write!(f, "{lane} lost with {} outstanding", Many(outstanding.into(), "wr"))
@@ -331,13 +367,18 @@ impl fmt::Display for EngineEvent {
             Self::RailUp { rail } => write!(f, "{rail} up"),
             Self::PeerAdded { peer } => write!(f, "{peer} added"),
             Self::PeerRemoved { peer } => write!(f, "{peer} removed"),
-            Self::LaneRequested { peer, rail, remote_rail, failures } => {
+            Self::LaneRequested { peer, rail, remote_rail, class, failures } => {
                 write!(
                     f,
-                    "lane requested: {peer} over {rail} to its rail {remote_rail}, {} in a row",
+                    "lane requested: {peer} over {rail} to its rail {remote_rail}{}, {} in a row",
+                    For(class),
                     Many(failures.into(), "failure")
                 )
             }
+            Self::DetourBegan { peer, class } => {
+                write!(f, "{peer} has no {} lane left: other lanes carry the work", name(class))
+            }
+            Self::DetourEnded { peer, class } => write!(f, "{peer} has a {} lane again", name(class)),
         }
     }
 }
@@ -353,6 +394,9 @@ pub struct LaneWanted {
     pub rail: RailIndex,
     /// The rail of the peer, the same that the lost lane led to.
     pub remote_rail: u8,
+    /// The class of the lost lane. A lane of another class answers the request, too, but then work
+    /// of the lost lane's class may stay on a detour.
+    pub class: Class,
     /// How often this path has failed in a row.
     pub failures: u8,
 }

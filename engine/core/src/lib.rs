@@ -41,6 +41,8 @@ pub mod barrier;
 #[cfg(not(loom))]
 pub mod batch;
 #[cfg(not(loom))]
+mod class;
+#[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]
 pub mod engine;

@@ -26,8 +26,8 @@ fn watch_input() {
 }
 
 /// The reader's process: it reads until it dies. If it was stopped and goes on, it waits until the
-/// producer, or the end of the session, has ended all that it had taken, reads the pages once more,
-/// and says what came of it.
+/// producer, or the end of the session, has ended all that it had taken. Then it reads the pages
+/// once more, and says what came of it.
 pub(crate) fn read(address: &str, round: &str, plan: &str) {
     watch_input();
     trigger::watch(plan);

@@ -82,6 +82,10 @@ fn main() {
 }
 
 fn rounds() -> usize {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in names.filter(|name| name.starts_with("KVRAIL_RO")) {
+        assert_eq!(name, "KVRAIL_ROUNDS", "{name} is set; this test knows KVRAIL_ROUNDS");
+    }
     let Ok(value) = std::env::var("KVRAIL_ROUNDS") else { return ROUNDS };
     let rounds = value.parse().ok().filter(|&rounds| rounds >= ROUNDS);
     rounds.unwrap_or_else(|| panic!("KVRAIL_ROUNDS is {value:?}: expected a number of {ROUNDS} or more"))

@@ -297,7 +297,7 @@ impl Round {
         } else {
             measured.stopped.add(elapsed);
         }
-        let lost = matches!(at.reader.peer_stats(&taker.peer), None);
+        let lost = at.reader.peer_stats(&taker.peer).is_none();
         // The time goes on, for the time of the stop counts.
         self.step = if lost { Step::Lost } else { Step::Back };
     }

@@ -52,9 +52,9 @@ struct Measured {
     hits: Hits,
     /// From SIGKILL until every block that the reader had taken is back.
     killed: Times,
-    /// The same from SIGSTOP.
+    /// From SIGSTOP until every block is back that was open.
     stopped: Times,
-    /// From either until every block is back that was open and that no reader had taken.
+    /// From SIGKILL until every block is back that was open and that no reader had taken.
     untaken: Times,
     /// Hand-overs by outcome.
     outcomes: BTreeMap<String, u32>,
@@ -97,8 +97,8 @@ pub(crate) fn run(rounds: usize) {
         begun.elapsed().as_secs_f64()
     );
     println!("  after SIGKILL, those that were taken: {killed}");
-    println!("  after SIGSTOP, those that were taken: {stopped}");
-    println!("  after either, those that were not taken yet: {untaken}");
+    println!("  after SIGSTOP, taken or not: {stopped}");
+    println!("  after SIGKILL, those that were not taken yet: {untaken}");
     println!("  at each message (SIGKILL+SIGSTOP): {hits}");
     println!("  ends of hand-overs: {outcomes:?}");
     let Told { readers, lost, expired, late } = told;

@@ -60,7 +60,7 @@ impl Subscriber for Watcher {
     }
 
     fn event(&self, event: &Event<'_>) {
-        event.record(&mut MessageVisitor);
+        event.record(&mut KindField);
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -76,9 +76,9 @@ impl Subscriber for Watcher {
     fn exit(&self, _: &Id) {}
 }
 
-struct MessageVisitor;
+struct KindField;
 
-impl Visit for MessageVisitor {
+impl Visit for KindField {
     fn record_str(&mut self, field: &Field, kind: &str) {
         let Some(trigger) = TRIGGER.get() else { return };
         if field.name() != "kind" || kind != trigger.kind {

@@ -1,5 +1,7 @@
 //! The configuration of rails over verbs, and the bounds of each value.
 
+use kvrail_core::batch::Class;
+
 use crate::wire::Mtu;
 
 /// The most pieces of local memory that one READ may write.
@@ -34,6 +36,17 @@ pub struct VerbsConfig {
     pub service_level: u8,
     /// DSCP and ECN bits of RoCE v2 packets. Many lossless fabrics want 106 (DSCP 26, ECN on).
     pub traffic_class: u8,
+    /// The service level of lanes for background work. `None`:
+    /// [`service_level`](Self::service_level).
+    ///
+    /// Where this value or that of
+    /// [`background_traffic_class`](Self::background_traffic_class) differs from the urgent one, a
+    /// reader makes every second lane of a rail for background work: it needs at least two lanes
+    /// per rail. The data of READs is sent by the producer, so set the values at both ends.
+    pub background_service_level: Option<u8>,
+    /// The traffic class of lanes for background work. `None`:
+    /// [`traffic_class`](Self::traffic_class).
+    pub background_traffic_class: Option<u8>,
     /// Routers that a packet may pass.
     pub hop_limit: u8,
     /// How long the transport waits for an acknowledgement: 4.096 µs x 2^timeout, from 1 to 22,
@@ -68,6 +81,8 @@ impl VerbsConfig {
         pkey_index: 0,
         service_level: 0,
         traffic_class: 0,
+        background_service_level: None,
+        background_traffic_class: None,
         hop_limit: 64,
         timeout: 14,
         retry: 6,
@@ -87,6 +102,7 @@ impl VerbsConfig {
             ("sges", self.sges, 1, MAX_SGES),
             ("read_depth", self.read_depth.map_or(1, u32::from), 1, 255),
             ("service_level", self.service_level.into(), 0, 15),
+            ("background_service_level", self.background_service_level.unwrap_or(0).into(), 0, 15),
             ("hop_limit", self.hop_limit.into(), 1, 255),
             ("timeout", self.timeout.into(), 1, 22),
             ("retry", self.retry.into(), 0, 6),
@@ -99,6 +115,33 @@ impl VerbsConfig {
         }
         Ok(())
     }
+
+    /// How packets of lanes for work of `class` are marked.
+    pub(crate) fn marks(&self, class: Class) -> Marks {
+        let urgent = Marks { service_level: self.service_level, traffic_class: self.traffic_class };
+        match class {
+            Class::Background => Marks {
+                service_level: self.background_service_level.unwrap_or(urgent.service_level),
+                traffic_class: self.background_traffic_class.unwrap_or(urgent.traffic_class),
+            },
+            _ => urgent,
+        }
+    }
+
+    /// Whether urgent and background work have lanes of their own.
+    #[must_use]
+    pub fn divides_classes(&self) -> bool {
+        self.marks(Class::Urgent) != self.marks(Class::Background)
+    }
+}
+
+/// How the packets of a lane are marked, for the fabric to treat them accordingly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// InfiniBand service level, and the priority on lossless Ethernet without DSCP.
+    pub(crate) service_level: u8,
+    /// DSCP and ECN bits of RoCE v2 packets.
+    pub(crate) traffic_class: u8,
 }
 
 impl Default for VerbsConfig {
@@ -142,6 +185,10 @@ mod tests {
             (VerbsConfig { sges: 17, ..VerbsConfig::DEFAULT }, "sges is 17: it must be 1 to 16"),
             (VerbsConfig { read_depth: Some(0), ..VerbsConfig::DEFAULT }, "read_depth"),
             (VerbsConfig { service_level: 16, ..VerbsConfig::DEFAULT }, "service_level"),
+            (
+                VerbsConfig { background_service_level: Some(16), ..VerbsConfig::DEFAULT },
+                "background_service_level is 16: it must be 0 to 15",
+            ),
             (VerbsConfig { hop_limit: 0, ..VerbsConfig::DEFAULT }, "hop_limit"),
             (VerbsConfig { timeout: 0, ..VerbsConfig::DEFAULT }, "timeout"),
             (VerbsConfig { timeout: 23, ..VerbsConfig::DEFAULT }, "timeout is 23: it must be 1 to 22"),
@@ -153,5 +200,23 @@ mod tests {
             let error = config.check().unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn background_lanes_are_marked_as_urgent_ones_unless_they_have_values_of_their_own() {
+        let urgent = VerbsConfig { service_level: 3, traffic_class: 106, ..VerbsConfig::DEFAULT };
+        let marks = |config: VerbsConfig| {
+            let Marks { service_level, traffic_class } = config.marks(Class::Background);
+            assert_eq!(config.marks(Class::Urgent), urgent.marks(Class::Urgent));
+            (service_level, traffic_class, config.divides_classes())
+        };
+        assert_eq!(marks(urgent), (3, 106, false));
+        assert_eq!(marks(VerbsConfig { background_traffic_class: Some(34), ..urgent }), (3, 34, true));
+        assert_eq!(marks(VerbsConfig { background_service_level: Some(1), ..urgent }), (1, 106, true));
+        // 0 is a value like any other.
+        assert_eq!(marks(VerbsConfig { background_traffic_class: Some(0), ..urgent }), (3, 0, true));
+        let same =
+            VerbsConfig { background_service_level: Some(3), background_traffic_class: Some(106), ..urgent };
+        assert_eq!(marks(same), (3, 106, false), "equal values divide nothing");
     }
 }

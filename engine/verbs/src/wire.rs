@@ -8,7 +8,7 @@
 //!  1  link layer (1 IB, 2 Ethernet)     1  path MTU (1: 256 .. 5: 4096)
 //!  2  flags (1: needs a GRH)            2  READs in flight that this end allows, at least 1
 //!  3  number of addresses, 1..3         3  address kind
-//!  4  LID, u16                          4  flags (1: needs a GRH)
+//!  4  LID, u16                          4  flags (1: needs a GRH, 2: for background work)
 //!  6  partition key, u16                5  reserved
 //!  8  1st: kind u8, GID 16 bytes        6  LID, u16
 //! 25  2nd                               8  QP number, u32 (24 bits)
@@ -19,6 +19,8 @@
 //! ```
 
 use bitflags::bitflags;
+
+use kvrail_core::batch::Class;
 
 use crate::device::gid::{Gid, GidKind};
 
@@ -35,6 +37,8 @@ bitflags! {
     struct EndFlags: u8 {
         /// Packets need a global route header.
         const NEEDS_GRH = 1;
+        /// The lane is for background work. A rail has no such flag.
+        const BACKGROUND = 2;
     }
 }
 
@@ -170,6 +174,11 @@ pub struct LaneEnd {
     pub read_depth: u8,
     /// Whether packets to it need a global route header.
     pub needs_grh: bool,
+    /// The class of the work that the lane is for. It is `Background` only where the reader marks
+    /// the packets of the two classes differently
+    /// ([`VerbsConfig::divides_classes`](crate::VerbsConfig::divides_classes)), so a producer of a
+    /// release without this flag refuses a lane only then.
+    pub class: Class,
     /// Its LID, on InfiniBand; 0 otherwise.
     pub lid: u16,
     /// Its partition.
@@ -200,8 +209,9 @@ fn address(code: u8, gid: Gid) -> Result<(GidKind, Gid), WireError> {
     if kind.fits(gid) { Ok((kind, gid)) } else { Err(WireError::Address { kind, gid }) }
 }
 
-fn flags(code: u8) -> Result<EndFlags, WireError> {
-    EndFlags::from_bits(code).ok_or(WireError::Value { field: "the flags", value: code.into() })
+fn flags(code: u8, known: EndFlags) -> Result<EndFlags, WireError> {
+    let flags = EndFlags::from_bits(code).filter(|&flags| known.contains(flags));
+    flags.ok_or(WireError::Value { field: "the flags", value: code.into() })
 }
 
 fn flags_of(needs_grh: bool) -> EndFlags {
@@ -262,7 +272,7 @@ impl RailEnd {
             2 => LinkLayer::Ethernet,
             other => return Err(WireError::Value { field: "the link layer", value: other.into() }),
         };
-        let needs_grh = flags(bytes[2])?.contains(EndFlags::NEEDS_GRH);
+        let needs_grh = flags(bytes[2], EndFlags::NEEDS_GRH)?.contains(EndFlags::NEEDS_GRH);
         let count = usize::from(bytes[3]);
         if count == 0 || count > MAX_ADDRESSES {
             return Err(WireError::Value { field: "the number of addresses", value: bytes[3].into() });
@@ -297,13 +307,9 @@ impl LaneEnd {
     pub fn encode(&self) -> [u8; BLOB] {
         let mut bytes = [0; BLOB];
         let kind = self.kind as u8;
-        bytes[..5].copy_from_slice(&[
-            FORMAT,
-            self.mtu as u8,
-            self.read_depth,
-            kind,
-            flags_of(self.needs_grh).bits(),
-        ]);
+        let mut flags = flags_of(self.needs_grh);
+        flags.set(EndFlags::BACKGROUND, self.class == Class::Background);
+        bytes[..5].copy_from_slice(&[FORMAT, self.mtu as u8, self.read_depth, kind, flags.bits()]);
         bytes[6..8].copy_from_slice(&self.lid.to_be_bytes());
         bytes[8..12].copy_from_slice(&self.qp_num.to_be_bytes());
         bytes[12..16].copy_from_slice(&self.psn.to_be_bytes());
@@ -326,7 +332,9 @@ impl LaneEnd {
             return Err(value("the READ depth", 0));
         }
         let (kind, gid) = address(bytes[3], gid_at(bytes, 16))?;
-        let needs_grh = flags(bytes[4])?.contains(EndFlags::NEEDS_GRH);
+        let flags = flags(bytes[4], EndFlags::all())?;
+        let needs_grh = flags.contains(EndFlags::NEEDS_GRH);
+        let class = if flags.contains(EndFlags::BACKGROUND) { Class::Background } else { Class::Urgent };
         zero(bytes, 5..6)?;
         let link = if kind == GidKind::InfiniBand { LinkLayer::InfiniBand } else { LinkLayer::Ethernet };
         let lid = lid(link, u16_at(bytes, 6))?;
@@ -340,7 +348,8 @@ impl LaneEnd {
             return Err(value("the first PSN", psn));
         }
         zero(bytes, 34..BLOB)?;
-        Ok(Self { qp_num, psn, mtu, read_depth, needs_grh, lid, pkey: u16_at(bytes, 32), kind, gid })
+        let pkey = u16_at(bytes, 32);
+        Ok(Self { qp_num, psn, mtu, read_depth, needs_grh, class, lid, pkey, kind, gid })
     }
 }
 

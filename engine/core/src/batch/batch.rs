@@ -5,6 +5,7 @@ use core::mem::ManuallyDrop;
 
 use super::pool::{Buffer, BufferLimits};
 use super::shape::PageShape;
+use crate::class::Class;
 use crate::error::ReadError;
 use crate::layout::{NO_LAYOUT, PlanLayouts};
 use crate::limits::narrow;
@@ -14,18 +15,6 @@ use crate::page::{Claim, Phase};
 use crate::plan::PlanRef;
 use crate::remote::RemotePage;
 use crate::table::NO_ENTRY;
-
-/// How urgent a batch is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Class {
-    /// Served first, for batches that a request waits for.
-    #[default]
-    Urgent,
-    /// Served when no urgent batch waits, and in one turn of sixteen otherwise, so that it is never
-    /// starved.
-    Background,
-}
 
 /// Pages to be read together, from one peer or several, with one deadline. It is a handle to a
 /// buffer of the engine's pool. Dropping a batch gives the buffer back. The slots in it are lost

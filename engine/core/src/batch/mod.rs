@@ -17,6 +17,7 @@ pub(crate) mod landing;
 pub(crate) mod pool;
 mod shape;
 
-pub use self::batch::{Batch, Class};
+pub use self::batch::Batch;
 pub use self::done::{Done, DonePage};
+pub use crate::class::Class;
 pub use crate::id::Ticket;

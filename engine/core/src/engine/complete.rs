@@ -158,7 +158,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// The oldest wrs of a lane in use have succeeded.
     #[inline]
     fn advance(&mut self, index: usize, done: Completed, now: Time) {
-        let Completed { peer, rail, first, from: mut seq, to: head } = done;
+        let Completed { peer, rail, circle, first, from: mut seq, to: head } = done;
         let (n, rail) = (head.wrapping_sub(seq), usize::from(rail));
         if first {
             self.repairs.path(peer, rail).failures = 0;
@@ -186,13 +186,13 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let p = &mut self.peers[usize::from(peer)];
         if idle {
             // The idle lane is the next candidate: it can begin at once, and is in the cache.
-            p.lanes[rail] = narrow(index);
+            p.circles.set_next(circle, narrow(index));
         }
         p.stats.pages += pages;
         p.stats.bytes += bytes;
         // If the peer had room on this rail, and has work, it is in the queues already.
-        if p.room & 1 << rail == 0 {
-            p.room |= 1 << rail;
+        if !p.circles.has_room(circle) {
+            p.circles.set_room(circle);
             self.peers.enroll(peer);
         }
     }
@@ -239,11 +239,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     page.phase = Phase::Validating;
                     page.validate = PageLink::BEHIND;
                 }
-                let head = self.pages.at(first);
-                head.validate = PageLink::OUT;
-                let peer = head.peer();
-                self.peers[usize::from(peer)].validate.push_back(&mut self.pages, first);
-                self.peers.enroll_class(peer, 0);
+                self.pages.at(first).validate = PageLink::OUT;
+                self.queue_validation(first, batch);
                 0
             }
             Run::PerPage | Run::NoValidation | Run::Chunks => self.each_arrived(first, n, batch),
@@ -340,9 +337,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             Phase::NeedsValidation => {
                 p.phase = Phase::Validating;
                 p.left = 1;
-                let peer = p.peer();
-                self.peers[usize::from(peer)].validate.push_back(&mut self.pages, page);
-                return self.peers.enroll_class(peer, 0);
+                let batch = p.batch;
+                return self.queue_validation(page, batch);
             }
             Phase::Validating => {
                 p.validate_by(self.landing.of_one(page));
@@ -352,6 +348,18 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             Phase::Arrived | Phase::Lost => debug_assert!(false, "a page retires once"),
         }
         self.retire(page);
+    }
+
+    /// Queues the validating READ of a page of `batch`, and of the pages that it stands for.
+    #[inline]
+    fn queue_validation(&mut self, page: PageRef, batch: u16) {
+        let Self { pages, peers, .. } = self;
+        let peer = pages.at(page).peer();
+        let p = &mut peers[usize::from(peer)];
+        // The class is looked up only where it matters.
+        let turn = if p.circles.is_divided() { usize::from(pages.head(batch).class) } else { 0 };
+        p.validate[turn].push_back(pages, page);
+        peers.enroll_class(peer, turn);
     }
 
     #[cold]

@@ -5,7 +5,7 @@ use super::state::Engine;
 use crate::error::PageError;
 use crate::events::{EngineEvent, EventSink};
 use crate::lane::{Hold, LaneState, NO_LANE};
-use crate::limits::narrow;
+use crate::limits::{CLASSES, narrow};
 use crate::page::list::{PageLink, PageRef};
 use crate::page::{Page, PageTable, Phase, settle_pages};
 use crate::provider::{Provider, WaitFor};
@@ -145,7 +145,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 self.trim(segment);
             }
             let p = &self.peers[usize::from(peer)];
-            if p.dead_lanes != NO_LANE || p.suspects != NO_LANE {
+            if p.dead_lanes != [NO_LANE; CLASSES] || p.suspects != NO_LANE {
                 self.purge_peer(peer);
             }
         }
@@ -155,9 +155,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Cancels the validating READ of a failed page, if it has not been posted. If the next page
     /// was to be validated together with it, that page joins the list itself.
     fn stop_validating(&mut self, page: PageRef, has_next: bool) {
-        let peer = usize::from(self.pages.at(page).peer());
+        let (peer, batch) = (usize::from(self.pages.at(page).peer()), self.pages.at(page).batch);
         let behind = self.pages.at(page).validate.is_behind();
-        let list = &mut self.peers[peer].validate;
+        let turn = self.peers[peer].circles.turn_of(self.pages.head(batch).class.into());
+        let list = &mut self.peers[peer].validate[turn];
         if !list.remove(&mut self.pages, page) && !behind {
             return;
         }
@@ -165,7 +166,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let next = PageRef(page.0 + 1);
         if has_next && self.pages.at(next).validate.is_behind() {
             self.pages.at(next).validate = PageLink::OUT;
-            self.peers[peer].validate.push_back(&mut self.pages, next);
+            self.peers[peer].validate[turn].push_back(&mut self.pages, next);
         }
     }
 
@@ -214,9 +215,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let lane = &mut self.lanes[index];
         lane.hold.insert(Hold::SILENT);
         let rail = usize::from(lane.rail);
-        // Nothing is posted on the peer's other lanes over this rail before a wr of one of them
-        // completes.
-        self.peers[usize::from(lane.peer)].room &= !(1 << rail);
+        // Nothing is posted on the peer's other lanes of the class over this rail before a wr of
+        // one of them completes.
+        self.peers[usize::from(lane.peer)].circles.clear_room(lane.circle);
         let suspected =
             self.rails[rail].set_silent(lane.outstanding(), lane.bytes, lane.since, now, &self.config);
         self.rails.silent_count += 1 + u32::from(suspected);

@@ -40,7 +40,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         debug_assert_eq!(lane.state, LaneState::Up);
         lane.state = LaneState::Failing;
         lane.since = now;
-        let (peer, rail) = (lane.peer, usize::from(lane.rail));
+        let (peer, rail, circle) = (lane.peer, usize::from(lane.rail), lane.circle);
         let silent = lane.hold.clear(Hold::SILENT);
         let r = &mut self.rails.all[rail];
         if silent {
@@ -58,8 +58,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.lanes.split_records(index);
         self.lanes.dying += 1;
         self.unlink_lane(narrow(index));
-        if silent && self.peers[usize::from(peer)].lanes[rail] != NO_LANE {
-            self.peers[usize::from(peer)].room |= 1 << rail;
+        if silent && self.peers[usize::from(peer)].circles.next(circle) != NO_LANE {
+            self.peers[usize::from(peer)].circles.set_room(circle);
             self.peers.enroll(peer);
         }
         let p = &mut self.peers[usize::from(peer)];
@@ -68,6 +68,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
         if p.state == PeerState::Up {
             self.lost(index, now);
+            self.report_detours(peer);
         }
     }
 
@@ -131,14 +132,17 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Queues the remaining wrs of a quiet lane to be posted again: a suspect alone, and the others
-    /// with the peer's next turn.
+    /// with the peer's next turn of the oldest one's class.
     fn requeue_rest(&mut self, index: usize) {
-        let lane = &mut self.lanes[index];
-        let (left, peer) = (lane.outstanding(), lane.peer);
+        let lane = &self.lanes[index];
+        let (left, peer, oldest) = (lane.outstanding(), lane.peer, lane.tail);
         if left == 0 {
             return self.free_lane(index);
         }
+        let oldest = *self.lanes.record(index, oldest);
+        let turn = self.turn_of(oldest);
         let p = &mut self.peers[usize::from(peer)];
+        let lane = &mut self.lanes[index];
         if left == 1 && lane.suspect {
             // The suspect goes to the end of the list, so that one that fails again and again does
             // not keep the others from being tried.
@@ -150,8 +154,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             }
             self.peers.queue_trial(peer);
         } else {
-            lane.next = core::mem::replace(&mut p.dead_lanes, narrow(index));
-            self.peers.enroll_class(peer, 0);
+            lane.next = core::mem::replace(&mut p.dead_lanes[turn], narrow(index));
+            self.peers.enroll_class(peer, turn);
         }
     }
 
@@ -217,7 +221,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Purges all dead lanes and all suspects of a peer, after pages of it have failed.
     pub(super) fn purge_peer(&mut self, peer: u16) {
         let p = &mut self.peers[usize::from(peer)];
-        let lists = [&mut p.dead_lanes, &mut p.suspects].map(|list| core::mem::replace(list, NO_LANE));
+        let [urgent, background] = &mut p.dead_lanes;
+        let lists = [urgent, background, &mut p.suspects].map(|list| core::mem::replace(list, NO_LANE));
         for mut at in lists {
             while at != NO_LANE {
                 let index = usize::from(at);
@@ -228,12 +233,16 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// Removes the first dead lane of a peer from the list, if it has no wr left or its suspect
-    /// alone.
-    pub(super) fn dead_lane_emptied(&mut self, index: usize) {
+    /// Removes the first dead lane of a peer from the list of `class`, if it has no wr left, or its
+    /// suspect alone, or its oldest wr is posted in the other class's turn. A lane that carried the
+    /// work of both classes has wrs of both.
+    pub(super) fn dead_lane_gathered(&mut self, index: usize, class: usize) {
         let lane = &self.lanes[index];
-        if lane.outstanding() <= u32::from(lane.suspect) {
-            self.peers[usize::from(lane.peer)].dead_lanes = lane.next;
+        let (is_empty, oldest) = (lane.outstanding() <= u32::from(lane.suspect), lane.tail);
+        let oldest = *self.lanes.record(index, oldest);
+        if is_empty || self.turn_of(oldest) != class {
+            let lane = &self.lanes[index];
+            self.peers[usize::from(lane.peer)].dead_lanes[class] = lane.next;
             self.requeue_rest(index);
         }
     }

@@ -14,6 +14,7 @@
 //! | `suspects.rs` | wrs that kill lanes are tried alone, and their pages set aside |
 //! | `deadlines.rs` | late batches, silent and stalled lanes, sleeping |
 
+mod circles;
 mod complete;
 mod deadlines;
 mod failover;

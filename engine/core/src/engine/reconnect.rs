@@ -7,6 +7,7 @@ use super::state::Engine;
 use crate::events::{EngineEvent, EventSink, LaneLost, LaneWanted};
 use crate::id::RailIndex;
 use crate::lane::LaneState;
+use crate::peer::repairs::Request;
 use crate::provider::Provider;
 use crate::time::{Nanos, Time};
 
@@ -16,10 +17,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     pub(super) fn lost(&mut self, index: usize, now: Time) {
         let lane = &self.lanes[index];
         let (peer, rail, remote_rail) = (lane.peer, usize::from(lane.rail), lane.remote_rail);
+        let class = lane.circle.class();
         let id = self.peers[usize::from(peer)].id(peer);
         self.repairs.lost.push(LaneLost { lane: lane.id, peer: id, rail: RailIndex(lane.rail), remote_rail });
         let retry_at = self.back_off(peer, rail, now);
-        self.repairs.lane_lost(peer, rail, usize::from(remote_rail), retry_at);
+        self.repairs.lane_lost(peer, rail, usize::from(remote_rail), class, retry_at);
     }
 
     /// Counts a failure of a path, and returns when it may be tried again.
@@ -64,15 +66,16 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Takes the next request for a lane that is due. The caller connects the lane and calls
     /// [`attach`](Self::attach), or calls [`lane_unavailable`](Self::lane_unavailable). At most
     /// `EngineConfig::reconnects` requests are open at a time, a path waits longer after each
-    /// failure, and peers take turns.
+    /// failure, and peers take turns. A lane of another class than the requested one answers the
+    /// request, too.
     pub fn next_wanted_lane(&mut self, now: Time) -> Option<LaneWanted> {
-        let (peer, rail, remote_rail) = self.repairs.next(now)?;
+        let Request { peer, rail, remote_rail, class } = self.repairs.next(now)?;
         let failures = self.repairs.path(peer, rail).failures;
         let (peer, rail) = (self.peers[usize::from(peer)].id(peer), RailIndex::at(rail));
         let remote_rail = RailIndex::at(remote_rail).0;
         self.emit_time(now);
-        self.emit(|_| EngineEvent::LaneRequested { peer, rail, remote_rail, failures });
-        Some(LaneWanted { peer, rail, remote_rail, failures })
+        self.emit(|_| EngineEvent::LaneRequested { peer, rail, remote_rail, class, failures });
+        Some(LaneWanted { peer, rail, remote_rail, class, failures })
     }
 
     /// Reports that a requested lane could not be connected. It is requested again after a longer
@@ -82,9 +85,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         if self.peers.find(wanted.peer).is_none() || rail >= self.rails.len() {
             return;
         }
-        if self.repairs.is_requested(peer, rail, wanted.remote_rail.into()) {
+        let (remote_rail, class) = (wanted.remote_rail.into(), wanted.class);
+        if self.repairs.is_requested(peer, rail, remote_rail, class) {
             let retry_at = self.back_off(peer, rail, now);
-            self.repairs.request_failed(peer, rail, wanted.remote_rail.into(), retry_at);
+            self.repairs.request_failed(peer, rail, remote_rail, class, retry_at);
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Peers with work wait in a queue per class and take turns of `quantum_bytes`. In its turn a
 //! peer's work is cut into runs: up to `run_chunks` small chunks, or one large one. Each run goes
-//! to the rail that would finish it first, and there to the peer's next lane with room. One run is
-//! one commit.
+//! to the rail that would finish it first, and there to the next lane with room of those that carry
+//! the peer's work of this class. One run is one commit.
 
 use super::post::{Stop, Turn, Work, next_lane};
 use super::state::Engine;
@@ -74,20 +74,20 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 match stop {
                     Stop::Posted => continue,
                     Stop::NoRoom => {
-                        let blocked = self.peers[usize::from(peer)].room == 0;
+                        let blocked = self.peers[usize::from(peer)].circles.room(class) == 0;
                         return if blocked { Turn::Blocked } else { Turn::Capped };
                     }
                     Stop::Short => {}
                 }
             }
             loop {
-                let room = self.peers[usize::from(peer)].room;
+                let room = self.peers[usize::from(peer)].circles.room(class);
                 let rails = room & self.rails.choice.open;
                 if rails == 0 {
                     return if room == 0 { Turn::Blocked } else { Turn::Capped };
                 }
                 // Each time that no lane is found, `pick` removes a rail from `room`, so this ends.
-                let Some(lane) = self.pick(peer, rails, work) else { continue };
+                let Some(lane) = self.pick(peer, rails, work, class) else { continue };
                 let posted = self.run(lane, work, class, now);
                 left = left.saturating_sub(posted);
                 if left == 0 {
@@ -110,13 +110,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     #[inline]
     fn next_work(&mut self, peer: u16, class: usize, now: Time) -> Option<Work> {
         let p = &self.peers[usize::from(peer)];
-        if class == 0 {
-            if !p.validate.is_empty() {
-                return Some(Work::Validate);
-            }
-            if p.dead_lanes != NO_LANE {
-                return Some(Work::Repost(p.dead_lanes));
-            }
+        if !p.validate[class].is_empty() {
+            return Some(Work::Validate);
+        }
+        if p.dead_lanes[class] != NO_LANE {
+            return Some(Work::Repost(p.dead_lanes[class]));
         }
         if p.queue[class].is_empty() {
             return None;
@@ -193,7 +191,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Picks the lane for a run: the peer's next lane with room on the rail that would finish the
     /// run first. `None` if that rail has no such lane.
     #[inline]
-    fn pick(&mut self, peer: u16, rails: u16, work: Work) -> Option<usize> {
+    fn pick(&mut self, peer: u16, rails: u16, work: Work, class: usize) -> Option<usize> {
         let (size, local) = match work {
             Work::Fresh(page) => {
                 let page = self.pages.at(page);
@@ -204,6 +202,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let near = self.regions.locals.get(local).map_or(u16::MAX, |local| local.near);
         let rail =
             self.rails.choice.rail(self.rails.all, rails, near, u64::from(size.min(self.config.run_bytes)));
-        next_lane(self.lanes.all, &mut self.peers[usize::from(peer)], rail)
+        let circles = &mut self.peers[usize::from(peer)].circles;
+        next_lane(self.lanes.all, circles, circles.of_work(class, rail))
     }
 }

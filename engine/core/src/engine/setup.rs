@@ -8,7 +8,7 @@ use kvrail_layouts::{Identity, plan::Plan};
 use super::state::Engine;
 use crate::events::{EngineEvent, EventSink};
 use crate::id::{LaneId, PeerId, RailIndex, RegionId, RegionRef};
-use crate::lane::lanes::next_in_circle;
+use crate::lane::circle::Circle;
 use crate::lane::{Lane, LaneState, NO_LANE};
 use crate::layout::{AddLayoutError, LayoutRef, NO_LAYOUT};
 use crate::limits::{MAX_RAILS, narrow};
@@ -306,9 +306,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.emit(|_| EngineEvent::PeerRemoved { peer: id });
         self.peers[id.index()].state = PeerState::Leaving;
         self.cancel_peer(index);
-        for rail in 0..self.rails.len() {
+        for circle in Circle::all() {
             // Failing a lane takes it out of the circle.
-            while let lane = self.peers[id.index()].lanes[rail]
+            while let lane = self.peers[id.index()].circles.next(circle)
                 && lane != NO_LANE
             {
                 self.fail_lane(lane.into(), now);
@@ -375,6 +375,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Takes a connected lane into use. The provider opens it, and from then on the engine owns it.
+    /// READs of batches of the lane's class ([`Provider::class`]) go over it; see there for others.
     ///
     /// # Errors
     ///
@@ -407,6 +408,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let limit = self.lanes.len();
         let place = self.lanes.find_free().ok_or(AttachError::Full { limit })?;
         let id_of_lane = self.lanes[place].id;
+        let class = self.provider.class(&unopened);
         let handle = self.provider.open(id_of_lane, rail, unopened).map_err(AttachError::Open)?;
         self.lanes.first_free = place + 1;
         self.rails[rail.get()].cq_used = used + depth;
@@ -416,56 +418,17 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             peer: id.index,
             rail: rail.0,
             remote_rail,
-            next: NO_LANE,
+            circle: Circle::new(class, rail.0),
             credits: depth - 1,
             since: now,
             handle: Some(handle),
             ..Lane::EMPTY
         };
         self.link_lane(narrow(place));
-        self.repairs.attached(id.index, rail.get(), usize::from(remote_rail));
-        self.peers.enroll(id.index);
+        self.repairs.attached(id.index, rail.get(), usize::from(remote_rail), class);
         self.emit_time(now);
-        self.emit(|_| EngineEvent::LaneAttached { lane: id_of_lane, peer: id, rail, remote_rail });
+        self.emit(|_| EngineEvent::LaneAttached { lane: id_of_lane, peer: id, rail, remote_rail, class });
+        self.report_detours(id.index);
         Ok(id_of_lane)
-    }
-
-    /// Puts a lane into the circle of lanes of its peer and rail.
-    fn link_lane(&mut self, lane: u16) {
-        let l = &self.lanes[usize::from(lane)];
-        let (peer, rail) = (usize::from(l.peer), usize::from(l.rail));
-        let peer = &mut self.peers[peer];
-        let first = peer.lanes[rail];
-        if first == NO_LANE {
-            self.lanes[usize::from(lane)].next = lane;
-            peer.lanes[rail] = lane;
-        } else {
-            self.lanes[usize::from(lane)].next = self.lanes[usize::from(first)].next;
-            self.lanes[usize::from(first)].next = lane;
-        }
-        peer.lanes_up += 1;
-        peer.lanes_all += 1;
-        peer.room |= 1 << rail;
-    }
-
-    /// Takes a lane out of its circle.
-    pub(super) fn unlink_lane(&mut self, lane: u16) {
-        let l = &self.lanes[usize::from(lane)];
-        let (peer, rail) = (usize::from(l.peer), usize::from(l.rail));
-        let after = l.next;
-        let mut at = lane;
-        while let Some(next) = next_in_circle(self.lanes.all, at, lane) {
-            at = next;
-        }
-        let peer = &mut self.peers[peer];
-        if at == lane {
-            peer.lanes[rail] = NO_LANE;
-            peer.room &= !(1 << rail);
-        } else {
-            self.lanes[usize::from(at)].next = after;
-            peer.lanes[rail] = after;
-        }
-        self.lanes[usize::from(lane)].next = NO_LANE;
-        peer.lanes_up -= 1;
     }
 }

@@ -3,10 +3,11 @@
 //! A READ of memory that has failed kills its lane, with the status of a bad path. It would kill
 //! every lane on which it is posted again, with all wrs of these lanes. So the wr whose completion
 //! killed a lane is a *suspect*: it is posted again alone, on one lane that the peer keeps for
-//! that, while the other lanes go on with everything else. If it kills that lane, too, and the path
-//! was not the cause, its page is *faulty* and fails. READs that overlap faulty memory are not
-//! posted for a while ([`EngineConfig::set_aside`]), and neither are READs of a region in which too
-//! many pages were faulty ([`faults`](crate::regions::faults)).
+//! that, while the other lanes go on with everything else. The kept lane is one of those that carry
+//! work of the suspect's class. If the suspect kills that lane, too, and the path was not the
+//! cause, its page is *faulty* and fails. READs that overlap faulty memory are not posted for a
+//! while ([`EngineConfig::set_aside`]), and neither are READs of a region in which too many pages
+//! were faulty ([`faults`](crate::regions::faults)).
 //!
 //! [`EngineConfig::set_aside`]: crate::config::EngineConfig::set_aside
 
@@ -16,6 +17,7 @@ use crate::events::{EngineEvent, EventSink};
 use crate::lane::lanes::next_in_circle;
 use crate::lane::record::{Record, VALIDATE};
 use crate::lane::{Fatal, Hold, LaneState, NO_LANE};
+use crate::limits::MAX_RAILS;
 use crate::page::list::PageRef;
 use crate::page::{Page, PageTable, settle_pages};
 use crate::provider::Provider;
@@ -184,7 +186,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// looked at again.
     fn try_suspect(&mut self, peer: u16, now: Time) -> bool {
         let p = &self.peers[usize::from(peer)];
-        let (from, kept) = (p.suspects, p.trial);
+        let (from, mut kept) = (p.suspects, p.trial);
         if from == NO_LANE {
             // The last suspect has arrived or its pages have failed once the lane has nothing
             // outstanding.
@@ -194,8 +196,20 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             }
             return busy;
         }
+        let seq = self.lanes[usize::from(from)].tail;
+        let suspect = *self.lanes.record(usize::from(from), seq);
+        let class = self.class_of(suspect);
+        if kept != NO_LANE {
+            let lane = &self.lanes[usize::from(kept)];
+            let carries = self.peers[usize::from(peer)].circles.class_for(class);
+            if lane.circle.class() != carries && lane.outstanding() == 0 {
+                // The lane was kept for a suspect of the other class.
+                self.stop_keeping(peer);
+                kept = NO_LANE;
+            }
+        }
         let lane = if kept == NO_LANE {
-            let Some(lane) = self.choose_trial_lane(peer, usize::from(from)) else { return true };
+            let Some(lane) = self.choose_trial_lane(peer, class, usize::from(from)) else { return true };
             self.lanes[usize::from(lane)].hold.insert(Hold::KEPT);
             self.peers[usize::from(peer)].trial = lane;
             lane
@@ -206,8 +220,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         if self.lanes[lane].outstanding() > 0 {
             return true;
         }
-        if self.lanes[lane].hold.clear(Hold::TRYING) && self.peers[usize::from(peer)].lanes_up == 1 {
-            // It is the peer's only lane: other work has its turn on it before the next suspect.
+        if self.lanes[lane].hold.clear(Hold::TRYING) && self.peers[usize::from(peer)].circles.is_alone(class)
+        {
+            // It is the only lane for this work: other work has its turn on it before the next
+            // suspect.
             self.stop_keeping(peer);
             return true;
         }
@@ -235,13 +251,15 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.post(lane, 1, now);
     }
 
-    /// Chooses the lane on which suspects are tried: over another rail than that of the killed lane
-    /// if possible, then one on which a wr has completed before, then the one with the fewest wrs
-    /// outstanding.
-    fn choose_trial_lane(&self, peer: u16, from: usize) -> Option<u16> {
+    /// Chooses the lane on which suspects of a class are tried, of those that carry work of the
+    /// class: over another rail than that of the killed lane if possible, then one on which a wr
+    /// has completed before, then the one with the fewest wrs outstanding.
+    fn choose_trial_lane(&self, peer: u16, class: usize, from: usize) -> Option<u16> {
         let suspect = self.lanes[from].rail;
         let mut best = None;
-        for &first in self.peers[usize::from(peer)].lanes.iter().filter(|&&lane| lane != NO_LANE) {
+        let circles = &self.peers[usize::from(peer)].circles;
+        let firsts = (0..MAX_RAILS).map(|rail| circles.next(circles.of_work(class, rail)));
+        for first in firsts.filter(|&lane| lane != NO_LANE) {
             let mut at = first;
             loop {
                 let lane = &self.lanes[usize::from(at)];
@@ -269,7 +287,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let lane = &mut self.lanes[usize::from(lane)];
             lane.hold.clear(Hold::TRYING);
             lane.hold.clear(Hold::KEPT);
-            p.room |= 1 << lane.rail;
+            p.circles.set_room(lane.circle);
             self.peers.enroll(peer);
         }
     }

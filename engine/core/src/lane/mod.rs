@@ -1,10 +1,13 @@
 //! The state of one lane: a QP of one peer over one rail, and the wrs that are outstanding on it.
 
+pub(crate) mod circle;
 pub(crate) mod lanes;
 pub(crate) mod record;
 
 use bitflags::bitflags;
 
+use self::circle::Circle;
+use crate::class::Class;
 use crate::id::{LaneId, WrId};
 use crate::time::Time;
 use crate::verbs_abi::WcStatus;
@@ -66,6 +69,7 @@ pub(crate) struct Fatal {
 pub(crate) struct Completed {
     pub(crate) peer: u16,
     pub(crate) rail: u8,
+    pub(crate) circle: Circle,
     /// Nothing had completed on the lane before.
     pub(crate) first: bool,
     pub(crate) from: u32,
@@ -86,11 +90,13 @@ pub(crate) struct Lane<L> {
     pub(crate) fresh: bool,
     /// Why nothing is posted on the lane; empty if wrs may be posted.
     pub(crate) hold: Hold,
+    /// The circle of its peer that it is in while it is up: its class and its rail.
+    pub(crate) circle: Circle,
     pub(crate) peer: u16,
     /// Of a quiet lane: its last wr is the one whose completion killed the lane.
     pub(crate) suspect: bool,
-    /// The next lane of the same peer and rail, in a circle. Of a quiet lane: the next in the
-    /// peer's list of dead lanes, or of lanes with a suspect.
+    /// The next lane of the same peer, rail and class, in a circle. Of a quiet lane: the next in
+    /// the peer's list of dead lanes, or of lanes with a suspect.
     pub(crate) next: u16,
     /// The most wrs that may be outstanding, not counting the drain wr.
     pub(crate) credits: u32,
@@ -119,6 +125,7 @@ impl<L> Lane<L> {
         remote_rail: 0,
         fresh: true,
         hold: Hold::empty(),
+        circle: Circle::new(Class::Urgent, 0),
         suspect: false,
         next: NO_LANE,
         credits: 0,
@@ -151,7 +158,7 @@ impl<L> Lane<L> {
         self.since = now;
         let first = self.fresh;
         self.fresh = false;
-        Completed { peer: self.peer, rail: self.rail, first, from, to }
+        Completed { peer: self.peer, rail: self.rail, circle: self.circle, first, from, to }
     }
 
     /// How many wrs a completion of `seq` covers, from the oldest outstanding wr on; 1 if it is

@@ -1,10 +1,12 @@
 //! The state of one peer: its lanes, and its pages that wait to be posted or validated.
 
+pub(crate) mod circles;
 pub(crate) mod peers;
 pub(crate) mod repairs;
 pub(crate) mod turns;
 
-use crate::id::{MAX_RAILS, PeerId};
+use self::circles::Circles;
+use crate::id::PeerId;
 use crate::lane::NO_LANE;
 use crate::limits::CLASSES;
 use crate::page::list::{List, Queued, Validating};
@@ -33,13 +35,11 @@ pub(crate) struct Peer {
     /// each class the rails that it waits for.
     pub(crate) ready: u8,
     pub(crate) capped: [u16; CLASSES],
-    /// Rails over which a lane of the peer may have room.
-    pub(crate) room: u16,
-    /// How many lanes are up, and how many places of lanes the peer has in all.
-    pub(crate) lanes_up: u16,
+    /// How many places of lanes the peer has in all, those of lanes that have failed included.
     pub(crate) lanes_all: u16,
-    /// First of the dead lanes: quiet lanes whose wrs wait to be posted again.
-    pub(crate) dead_lanes: u16,
+    /// For each class, the first of the dead lanes: quiet lanes whose wrs wait to be posted again.
+    /// A dead lane is in the list of its oldest wr ([`Circles::turn_of`]).
+    pub(crate) dead_lanes: [u16; CLASSES],
     /// First of the quiet lanes whose only remaining wr is a suspect.
     pub(crate) suspects: u16,
     /// Last of these lanes, if there are any.
@@ -52,10 +52,11 @@ pub(crate) struct Peer {
     pub(crate) faulty: bool,
     /// First of the peer's regions.
     pub(crate) remotes: u16,
-    /// For each rail, one lane of the circle of lanes over it: the next candidate.
-    pub(crate) lanes: [u16; MAX_RAILS],
+    /// The lanes that are up.
+    pub(crate) circles: Circles,
     pub(crate) queue: [List<Queued>; CLASSES],
-    pub(crate) validate: List<Validating>,
+    /// The pages that wait for their validating READ ([`Circles::turn_of`]).
+    pub(crate) validate: [List<Validating>; CLASSES],
     /// When a suspect was last tried, and `stats.bytes` at that time.
     pub(crate) tried: (Time, u64),
     /// Pages submitted since the peer was added.
@@ -76,6 +77,9 @@ pub struct PeerStats {
     pub faults: u64,
     /// Pages whose deadline passed, or whose peer was removed first.
     pub late: u64,
+    /// How often the peer lost its last lane of a class, so that its lanes of the other class
+    /// carried the work.
+    pub detours: u64,
 }
 
 impl Peer {
@@ -84,22 +88,20 @@ impl Peer {
         state: PeerState::Free,
         ready: 0,
         capped: [0; CLASSES],
-        room: 0,
-        lanes_up: 0,
         lanes_all: 0,
-        dead_lanes: NO_LANE,
+        dead_lanes: [NO_LANE; CLASSES],
         suspects: NO_LANE,
         suspects_end: NO_LANE,
         trial: NO_LANE,
         in_trials: false,
         faulty: false,
         remotes: NO_REGION,
-        lanes: [NO_LANE; MAX_RAILS],
+        circles: Circles::EMPTY,
         queue: [List::EMPTY; CLASSES],
-        validate: List::EMPTY,
+        validate: [List::EMPTY; CLASSES],
         tried: (Time::ZERO, 0),
         submitted: 0,
-        stats: PeerStats { pages: 0, bytes: 0, misses: 0, faults: 0, late: 0 },
+        stats: PeerStats { pages: 0, bytes: 0, misses: 0, faults: 0, late: 0, detours: 0 },
     };
 
     pub(crate) fn id(&self, index: u16) -> PeerId {
@@ -113,10 +115,9 @@ impl Peer {
     }
 
     /// Whether work of `class` waits. Validating READs and wrs of dead lanes belong to the urgent
-    /// class.
+    /// class, unless each class has lanes of its own.
     #[inline]
     pub(crate) fn has_work(&self, class: usize) -> bool {
-        !self.queue[class].is_empty()
-            || (class == 0 && (!self.validate.is_empty() || self.dead_lanes != NO_LANE))
+        !self.queue[class].is_empty() || !self.validate[class].is_empty() || self.dead_lanes[class] != NO_LANE
     }
 }

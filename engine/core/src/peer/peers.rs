@@ -86,10 +86,11 @@ impl<'s> Peers<'s> {
         self.turns.next(self.all, open)
     }
 
-    /// Queues a peer at each rail over which it has room, to wait until one of them is open.
+    /// Queues a peer at each rail over which it has room for work of `class`, to wait until one of
+    /// them is open.
     #[inline]
     pub(crate) fn wait_for_rails(&mut self, peer: u16, class: usize) {
-        let rails = self.all[usize::from(peer)].room;
+        let rails = self.all[usize::from(peer)].circles.room(class);
         self.turns.wait_for(self.all, peer, class, rails);
     }
 

@@ -4,8 +4,9 @@
 //! the earliest retry of its paths or, if later, the time of its last request. So peers take turns,
 //! however slow the attempts are, and finding the next one takes as many steps as the heap is deep.
 
+use crate::class::Class;
 use crate::events::LaneLost;
-use crate::limits::{MAX_RAILS, narrow};
+use crate::limits::{CLASSES, MAX_RAILS, narrow};
 use crate::ring::fifo::Fifo;
 use crate::time::Time;
 
@@ -15,20 +16,65 @@ const OUT: u16 = u16::MAX;
 /// One path of a peer: all lanes over one local rail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
-    /// Lanes that failed and have not been replaced, by the rail of the peer that they led to.
-    lost: [Lost; MAX_RAILS],
-    /// The sum of `lost` over all rails of the peer.
+    /// Lanes that failed and have not been replaced, at the place of the kind of the lane.
+    lost: [Lost; LaneKind::COUNT],
+    /// The sum of `lost` over all kinds.
     total: Lost,
-    /// The rail of the peer of the last request. The search for the next one begins behind it, so
-    /// that the peer's rails take turns.
-    last: u8,
+    /// The kind of the last request. The search for the next one begins behind it, so that the
+    /// peer's rails and the classes take turns.
+    last: LaneKind,
     /// Consecutive failures, for the back-off.
     pub(crate) failures: u8,
     /// When the next lane may be requested.
     pub(crate) retry_at: Time,
 }
 
-/// Lanes lost between one local and one remote rail.
+/// The rail of the peer that a lane over a path leads to, and the lane's class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LaneKind(u8);
+
+impl LaneKind {
+    const COUNT: usize = MAX_RAILS * CLASSES;
+
+    /// The last of all kinds.
+    const LAST: Self = Self(Self::COUNT as u8 - 1);
+
+    fn new(remote_rail: usize, class: Class) -> Self {
+        // There are 32 kinds.
+        Self((remote_rail * CLASSES + class.index()) as u8)
+    }
+
+    fn place(self) -> usize {
+        usize::from(self.0)
+    }
+
+    fn remote_rail(self) -> usize {
+        self.place() / CLASSES
+    }
+
+    fn class(self) -> Class {
+        Class::ALL[self.place() % CLASSES]
+    }
+
+    /// All kinds, those after this one first.
+    fn and_after(self) -> impl Iterator<Item = Self> {
+        (1..=Self::COUNT).map(move |step| Self(((self.place() + step) % Self::COUNT) as u8))
+    }
+}
+
+/// A request for a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) peer: u16,
+    /// The local rail.
+    pub(crate) rail: usize,
+    /// The rail of the peer.
+    pub(crate) remote_rail: usize,
+    /// The class of the lost lane.
+    pub(crate) class: Class,
+}
+
+/// Lanes of one kind that were lost over one path.
 #[derive(Clone, Copy, Debug)]
 struct Lost {
     /// Lanes that are missing.
@@ -47,13 +93,22 @@ impl Lost {
 
 impl Path {
     const NEW: Self = Self {
-        lost: [Lost::NONE; MAX_RAILS],
+        lost: [Lost::NONE; LaneKind::COUNT],
         total: Lost::NONE,
-        // MAX_RAILS is 16.
-        last: MAX_RAILS as u8 - 1,
+        last: LaneKind::LAST,
         failures: 0,
         retry_at: Time::ZERO,
     };
+
+    /// As [`NEW`](Self::NEW). Most peers leave without a missing lane, and then the kinds are not
+    /// looked at.
+    fn reset(&mut self) {
+        let Self { lost, total, last, failures, retry_at } = self;
+        if total.missing > 0 {
+            *lost = Self::NEW.lost;
+        }
+        (*total, *last, *failures, *retry_at) = (Lost::NONE, LaneKind::LAST, 0, Time::ZERO);
+    }
 }
 
 /// The paths of one peer.
@@ -129,25 +184,40 @@ impl<'s> Repairs<'s> {
     }
 
     /// Notes that a lane has failed. Another one may be requested from `retry_at` on.
-    pub(crate) fn lane_lost(&mut self, peer: u16, rail: usize, remote_rail: usize, retry_at: Time) {
+    pub(crate) fn lane_lost(
+        &mut self,
+        peer: u16,
+        rail: usize,
+        remote_rail: usize,
+        class: Class,
+        retry_at: Time,
+    ) {
         let path = self.path(peer, rail);
-        path.lost[remote_rail].missing += 1;
+        path.lost[LaneKind::new(remote_rail, class).place()].missing += 1;
         path.total.missing += 1;
         path.retry_at = retry_at;
         self.missing += 1;
         self.update(peer);
     }
 
-    /// Whether a lane between these rails has been requested and not been answered.
-    pub(crate) fn is_requested(&mut self, peer: u16, rail: usize, remote_rail: usize) -> bool {
-        self.path(peer, rail).lost.get(remote_rail).is_some_and(|lost| lost.requested > 0)
+    /// Whether a lane of this kind has been requested and not been answered.
+    pub(crate) fn is_requested(&mut self, peer: u16, rail: usize, remote_rail: usize, class: Class) -> bool {
+        remote_rail < MAX_RAILS
+            && self.path(peer, rail).lost[LaneKind::new(remote_rail, class).place()].requested > 0
     }
 
     /// Notes that a [requested](Self::is_requested) lane could not be connected. It may be
     /// requested again from `retry_at` on.
-    pub(crate) fn request_failed(&mut self, peer: u16, rail: usize, remote_rail: usize, retry_at: Time) {
+    pub(crate) fn request_failed(
+        &mut self,
+        peer: u16,
+        rail: usize,
+        remote_rail: usize,
+        class: Class,
+        retry_at: Time,
+    ) {
         let path = self.path(peer, rail);
-        path.lost[remote_rail].requested -= 1;
+        path.lost[LaneKind::new(remote_rail, class).place()].requested -= 1;
         path.total.requested -= 1;
         path.retry_at = retry_at;
         self.requested -= 1;
@@ -155,23 +225,24 @@ impl<'s> Repairs<'s> {
         self.update(peer);
     }
 
-    /// Notes that a lane has been attached, which may answer a request.
-    pub(crate) fn attached(&mut self, peer: u16, rail: usize, remote_rail: usize) {
+    /// Notes that a lane has been attached, which may answer a request. It replaces a lost lane of
+    /// its class, or else one of the other class; and it answers a request for one of its class, or
+    /// else for one of the other. So a lane of the wrong class leaves no request open for ever.
+    pub(crate) fn attached(&mut self, peer: u16, rail: usize, remote_rail: usize, class: Class) {
         let path = self.path(peer, rail);
-        let lost = &mut path.lost[remote_rail];
-        if lost.missing == 0 {
-            return;
-        }
-        lost.missing -= 1;
+        let other = Class::ALL[CLASSES - 1 - class.index()];
+        let kinds = [class, other].map(|class| LaneKind::new(remote_rail, class).place());
+        let Some(replaced) = kinds.into_iter().find(|&kind| path.lost[kind].missing > 0) else { return };
+        path.lost[replaced].missing -= 1;
         path.total.missing -= 1;
-        self.missing -= 1;
-        let path = self.path(peer, rail);
-        if path.lost[remote_rail].requested > 0 {
-            path.lost[remote_rail].requested -= 1;
+        let answered = kinds.into_iter().find(|&kind| path.lost[kind].requested > 0);
+        if let Some(answered) = answered {
+            path.lost[answered].requested -= 1;
             path.total.requested -= 1;
             self.requested -= 1;
             self.polled = Time::ZERO;
         }
+        self.missing -= 1;
         self.update(peer);
     }
 
@@ -187,7 +258,7 @@ impl<'s> Repairs<'s> {
         if requested > 0 {
             self.polled = Time::ZERO;
         }
-        paths.rails = [Path::NEW; MAX_RAILS];
+        paths.rails.iter_mut().for_each(Path::reset);
         paths.requested = (Time::ZERO, 0);
         self.update(peer);
     }
@@ -212,8 +283,8 @@ impl<'s> Repairs<'s> {
         self.update_all();
     }
 
-    /// Takes the next request that is due: the peer, the local rail, and the rail of the peer.
-    pub(crate) fn next(&mut self, now: Time) -> Option<(u16, usize, usize)> {
+    /// Takes the next request that is due.
+    pub(crate) fn next(&mut self, now: Time) -> Option<Request> {
         let peer = *self.heap[..self.len].first()?;
         let paths = &mut self.peers[usize::from(peer)];
         if self.requested >= self.limit || paths.key.0 > now {
@@ -223,11 +294,9 @@ impl<'s> Repairs<'s> {
         let wanted = |&rail: &usize| up >> rail & 1 != 0 && paths.rails[rail].total.is_wanted();
         let rail = (0..MAX_RAILS).filter(wanted).min_by_key(|&rail| paths.rails[rail].retry_at)?;
         let path = paths.rail(rail);
-        let mut others = (1..=MAX_RAILS).map(|step| (usize::from(path.last) + step) % MAX_RAILS);
-        let remote_rail = others.find(|&remote_rail| path.lost[remote_rail].is_wanted())?;
-        // Rails are below 16.
-        path.last = remote_rail as u8;
-        path.lost[remote_rail].requested += 1;
+        let kind = path.last.and_after().find(|kind| path.lost[kind.place()].is_wanted())?;
+        path.last = kind;
+        path.lost[kind.place()].requested += 1;
         path.total.requested += 1;
         // This path comes last among the due paths of the peer from now on.
         path.retry_at = now;
@@ -235,7 +304,7 @@ impl<'s> Repairs<'s> {
         self.serial += 1;
         paths.requested = (now, self.serial);
         self.update(peer);
-        Some((peer, rail, remote_rail))
+        Some(Request { peer, rail, remote_rail: kind.remote_rail(), class: kind.class() })
     }
 
     /// Notes that the engine was polled. A caller that connects lanes takes requests after a poll
@@ -342,140 +411,4 @@ impl<'s> Repairs<'s> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::test_seeds as seeds;
-    use crate::time::Nanos;
-    use std::collections::VecDeque;
-    use std::vec;
-    use std::vec::Vec;
-
-    fn paths(n: usize) -> Vec<Paths> {
-        (0..n).map(|_| Paths::NEW).collect()
-    }
-
-    #[test]
-    fn the_heap_gives_the_peer_with_the_least_key() {
-        seeds::each("the_heap_gives_the_peer_with_the_least_key", 7..8, |seed| {
-            let mut state: u64 = seed;
-            let mut random = |n: u64| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (state >> 33) % n
-            };
-            let (mut peers, mut heap) = (paths(20), vec![0; 20]);
-            let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], 1_000, 2);
-            let mut now = Time(1);
-            for _ in 0..20_000 {
-                now = now + Nanos(random(3));
-                let (peer, rail) = (random(20) as u16, random(2) as usize);
-                match random(7) {
-                    0 | 1 => repairs.lane_lost(peer, rail, 3, now + Nanos(random(50))),
-                    2 if repairs.is_requested(peer, rail, 3) => {
-                        repairs.request_failed(peer, rail, 3, now + Nanos(random(50)));
-                    }
-                    2 => {}
-                    3 => repairs.attached(peer, rail, 3),
-                    4 => repairs.forget(peer),
-                    5 if random(20) == 0 => repairs.rail_down(rail),
-                    5 => repairs.rail_up(rail, now),
-                    _ => {
-                        let want = (0..20).filter_map(|peer| repairs.key(peer)).min();
-                        let want = want.filter(|&(at, _)| at <= now && repairs.requested < repairs.limit);
-                        let got = repairs.next(now);
-                        assert_eq!(got.is_some(), want.is_some());
-                    }
-                }
-                let least = (0..20).filter_map(|peer| repairs.key(peer)).min();
-                assert_eq!((repairs.len > 0).then(|| repairs.key_at(0)), least);
-                for at in 0..repairs.len {
-                    assert_eq!(usize::from(repairs.peers[usize::from(repairs.heap[at])].heap), at);
-                    assert_eq!(Some(repairs.key_at(at)), repairs.key(repairs.heap[at]));
-                }
-                let total = |which: fn(&Lost) -> u16| -> u32 {
-                    let rails = repairs.peers.iter().flat_map(|peer| &peer.rails);
-                    rails.map(|path| u32::from(which(&path.total))).sum()
-                };
-                assert_eq!(
-                    (total(|l| l.missing), total(|l| l.requested)),
-                    (repairs.missing, repairs.requested)
-                );
-            }
-        });
-    }
-
-    /// Peers that have lost `lanes` lanes each at the same time, attempts that take 5 s and fail:
-    /// the longest time from one attempt of a peer to its next, and a peer's fair share.
-    fn longest_wait(n: usize, lanes: usize, at_once: u16) -> (Nanos, Nanos) {
-        const ATTEMPT: Nanos = Nanos::from_secs(5);
-        let (mut peers, mut heap) = (paths(n), vec![0; n]);
-        let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], at_once, 8);
-        for peer in 0..n as u16 {
-            (0..lanes).for_each(|lane| repairs.lane_lost(peer, lane % 8, lane % 2, Time(1)));
-        }
-        let share = Nanos(ATTEMPT.0 * n as u64 / u64::from(at_once));
-        let mut last = vec![Time(1); n];
-        let mut longest = Nanos(0);
-        let mut running = VecDeque::new();
-        let end = Time(1) + Nanos(share.0 * 5);
-        let mut now = Time(1);
-        while now < end {
-            while let Some((peer, rail, remote)) = repairs.next(now) {
-                let waited = now.since(last[usize::from(peer)]);
-                longest = longest.max(waited);
-                last[usize::from(peer)] = now;
-                running.push_back((now + ATTEMPT, peer, rail, remote));
-            }
-            let Some((at, peer, rail, remote)) = running.pop_front() else { break };
-            now = at;
-            repairs.request_failed(peer, rail, remote, now + Nanos::from_millis(2_000));
-        }
-        let waits = last.iter().map(|&last| end.since(last));
-        (waits.fold(longest, Nanos::max), share)
-    }
-
-    #[test]
-    fn with_slow_attempts_no_peer_waits_longer_than_twice_its_fair_share() {
-        for (peers, lanes, at_once) in [(48, 1, 8), (48, 16, 8), (48, 16, 16), (10_000, 4, 8)] {
-            let (longest, share) = longest_wait(peers, lanes, at_once);
-            assert!(longest <= Nanos(2 * share.0), "{peers} peers: {longest:?}, fair is {share:?}");
-        }
-    }
-
-    #[test]
-    fn the_rails_of_a_peer_take_turns_even_if_no_lane_can_be_connected() {
-        let (mut peers, mut heap) = (paths(1), vec![0; 1]);
-        let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], 1, 1);
-        (0..3).for_each(|remote| repairs.lane_lost(0, 0, remote, Time(1)));
-        let mut requested = Vec::new();
-        for now in 1..7 {
-            let (peer, rail, remote) = repairs.next(Time(now)).unwrap();
-            requested.push(remote);
-            repairs.request_failed(peer, rail, remote, Time(now + 1));
-        }
-        assert_eq!(requested, [0, 1, 2, 0, 1, 2]);
-    }
-
-    #[test]
-    fn a_lane_that_becomes_due_is_a_reason_to_wake_and_one_that_was_left_out_is_not() {
-        let (mut peers, mut heap) = (paths(3), vec![0; 3]);
-        let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], 2, 1);
-        repairs.lane_lost(0, 0, 0, Time(10));
-        repairs.poll(Time(9));
-        assert_eq!((repairs.next(Time(9)), repairs.next_at()), (None, Time(10)));
-        // Also after that time has come; once.
-        repairs.poll(Time(12));
-        assert_eq!(repairs.next_at(), Time::NEVER, "it was due at the last poll");
-        assert_eq!(repairs.next(Time(12)), Some((0, 0, 0)));
-        (1..3).for_each(|peer| repairs.lane_lost(peer, 0, 0, Time(11)));
-        assert_eq!(repairs.next(Time(12)), Some((1, 0, 0)));
-        assert_eq!((repairs.next(Time(12)), repairs.next_at()), (None, Time::NEVER), "two are being made");
-        repairs.request_failed(0, 0, 0, Time(90));
-        assert_eq!(repairs.next_at(), Time(11), "there is room for another");
-        assert_eq!(repairs.next(Time(12)), Some((2, 0, 0)));
-        repairs.poll(Time(13));
-        repairs.lane_lost(0, 0, 1, Time(12));
-        assert_eq!(repairs.next_at(), Time::NEVER, "two are being made");
-        repairs.forget(2);
-        assert_eq!(repairs.next_at(), Time(12), "one of them is not needed any more");
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@
 use core::fmt;
 
 use super::post::Post;
+use crate::class::Class;
 use crate::id::{LaneId, MAX_RAILS, RailIndex, WrId};
 use crate::time::{Nanos, Time};
 use crate::verbs_abi::Wc;
@@ -205,6 +206,16 @@ pub unsafe trait Provider {
         rail: RailIndex,
         unopened: Self::Unopened,
     ) -> Result<Self::Lane, Self::OpenError>;
+
+    /// The class of the work that a lane is to carry, where the rails treat the classes differently
+    /// (for verbs: by a traffic class or service level of its own). READs of a batch go over lanes
+    /// of the batch's class for as long as the peer has one, on whatever rail, and over the peer's
+    /// other lanes otherwise. So a provider that makes no difference says `Urgent` of every lane,
+    /// as this default does, and each lane carries the work of both classes.
+    fn class(&self, unopened: &Self::Unopened) -> Class {
+        let _ = unopened;
+        Class::Urgent
+    }
 
     /// Begins a commit on `lane`.
     ///

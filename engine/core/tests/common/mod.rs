@@ -6,7 +6,7 @@
 
 pub mod seeds;
 
-use kvrail_core::batch::Batch;
+use kvrail_core::batch::{Batch, Class};
 use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, LaneSpec};
 use kvrail_core::events::EventSink;
@@ -207,8 +207,21 @@ pub fn attach<'m, E: EventSink>(
     rail: u8,
     depth: u32,
 ) -> Option<(LaneId, LaneHandle)> {
+    attach_for(engine, sim, peer, owner, rail, depth, Class::Urgent)
+}
+
+/// Connects and attaches one lane for work of a class.
+pub fn attach_for<'m, E: EventSink>(
+    engine: &mut Engine<'_, SimRails<'m>, E>,
+    sim: &Sim<'m>,
+    peer: PeerId,
+    owner: &Owner,
+    rail: u8,
+    depth: u32,
+    class: Class,
+) -> Option<(LaneId, LaneHandle)> {
     let spec = sim::SimLaneSpec { sq_entries: depth, rd_atomic: 4 };
-    let lane = sim.connect(RailIndex(rail), owner.peer, RailIndex(rail), spec).ok()?;
+    let lane = sim.connect(RailIndex(rail), owner.peer, RailIndex(rail), spec).ok()?.for_class(class);
     let key = lane.handle();
     let spec = LaneSpec { rail: RailIndex(rail), remote_rail: rail, depth };
     let id = engine.attach(peer, spec, lane, sim.now()).ok()?;

@@ -117,13 +117,27 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
             Some((peer, region))
         })
         .collect();
+    let background = if rng.chance(50) { 0 } else { rng.below(101) };
     let tally = Tally::default();
     let all = Selection::ALL;
     let plans = [all, all.tokens(0, 2), all.tokens(2, 2)].map(|part| engine.add_plan(&turned(part)).unwrap());
     let (flying, calm) = (Vec::new(), rng.chance(30));
     let grain = if rng.chance(50) { 1 } else { 500_000 };
-    let mut world =
-        World { sim: &sim, engine, owners, peers, free, flying, plans, calm, grain, depth, rng, tally };
+    let mut world = World {
+        sim: &sim,
+        engine,
+        owners,
+        peers,
+        free,
+        flying,
+        plans,
+        calm,
+        grain,
+        depth,
+        background,
+        rng,
+        tally,
+    };
 
     for _ in 0..60 {
         match world.rng.below(13) {
@@ -165,6 +179,8 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
     }
     assert!(world.flying.iter().all(Option::is_none), "a batch is missing");
     assert_eq!(world.free.len(), DEST, "every slot is back");
+    let peers = world.peers.iter().flatten();
+    world.tally.detours += peers.map(|(id, _)| world.engine.peer_stats(*id).unwrap().detours).sum::<u64>();
     world.engine.stop(world.sim.now());
     while world.engine.lanes_dying() > 0 {
         polls += 1;
@@ -253,6 +269,7 @@ fn schedules_of_faults() {
         sum.reposted += tally.reposted;
         sum.lanes_failed += tally.lanes_failed;
         sum.stale += tally.stale;
+        sum.detours += tally.detours;
     }
     println!(
         "{} schedules: {} hits ({} unvalidated), {} misses, {} faults, {} late, {} gone, {} set aside; {} peers removed and {} added, {} lanes failed, {} wrs posted again, {} stale completions",
@@ -289,6 +306,7 @@ fn schedules_of_faults() {
             ("set aside", sum.aside, 5),
             ("peers removed", sum.removed, 20),
             ("peers added", sum.added, 10),
+            ("detours", sum.detours, 2),
         ];
         for (what, count, least) in reached {
             assert!(per_cent(count) >= least, "{what}: {count}, fewer than {least} in a hundred schedules");

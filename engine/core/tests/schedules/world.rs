@@ -76,6 +76,7 @@ pub struct Tally {
     pub reposted: u64,
     pub lanes_failed: u64,
     pub stale: u64,
+    pub detours: u64,
 }
 
 pub struct World<'s, 'm, 't> {
@@ -92,6 +93,8 @@ pub struct World<'s, 'm, 't> {
     pub grain: u64,
     /// Entries of the send queues of lanes.
     pub depth: u32,
+    /// How many lanes in a hundred are made for background work.
+    pub background: u64,
     pub rng: Rng,
     pub tally: Tally,
 }
@@ -329,11 +332,19 @@ impl World<'_, '_, '_> {
         }
     }
 
+    /// The class of a new lane.
+    pub fn class(&mut self) -> Class {
+        if self.rng.chance(self.background) { Class::Background } else { Class::Urgent }
+    }
+
     pub fn mend(&mut self) {
         while let Some(wanted) = self.engine.next_wanted_lane(self.sim.now()) {
-            let LaneWanted { peer, rail, .. } = wanted;
+            let LaneWanted { peer, rail, class, .. } = wanted;
+            // Now and then the lane is not of the requested class.
+            let class = if self.rng.chance(90) { class } else { self.class() };
             let which = self.peers.iter().position(|p| p.is_some_and(|(id, _)| id == peer)).unwrap();
-            let made = attach(&mut self.engine, self.sim, peer, &self.owners[which], rail.0, self.depth);
+            let owner = &self.owners[which];
+            let made = attach_for(&mut self.engine, self.sim, peer, owner, rail.0, self.depth, class);
             if made.is_none() {
                 self.engine.lane_unavailable(wanted, self.sim.now());
             }
@@ -361,7 +372,8 @@ impl World<'_, '_, '_> {
         region.set_layout(self.engine.add_layout(&by_token().identity(), 0).unwrap()).unwrap();
         for rail in 0..3 {
             for _ in 0..1 + self.rng.below(2) {
-                let _ = attach(&mut self.engine, self.sim, peer, &self.owners[which], rail, self.depth);
+                let (class, owner) = (self.class(), &self.owners[which]);
+                let _ = attach_for(&mut self.engine, self.sim, peer, owner, rail, self.depth, class);
             }
         }
         self.peers[which] = Some((peer, region));

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use kvrail_core::table::Generation;
+
 use super::id::HandoverId;
 use super::types::{
     HandoverNumber, MAX_LEASE, MAX_MESSAGE_BLOCKS, MAX_MESSAGE_RENEWALS, MAX_WAIT, MIN_RENEW_EVERY, RequestId,
 };
+use crate::pool::PoolId;
 
 /// Why a producer's limits cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +96,22 @@ pub enum HandoverError {
         /// How long a list may be.
         max: u32,
     },
+    /// A block names no published page.
+    #[error(
+        "block {place} of those to be added to {id} names slot {slot} of {pool} with the invalid generation {generation:?}: publish the page first"
+    )]
+    NotPublished {
+        /// The hand-over.
+        id: HandoverId,
+        /// The block's place among those to be added.
+        place: usize,
+        /// Its pool.
+        pool: PoolId,
+        /// Its slot.
+        slot: u32,
+        /// The generation that it names.
+        generation: Generation,
+    },
     /// The range is not one of places in the list.
     #[error("places {start}..{end} of {id}: its list has {blocks} blocks")]
     Places {
@@ -125,6 +144,7 @@ impl HandoverError {
             Self::TooManyBlocks { .. } => 4205,
             Self::Places { .. } => 4206,
             Self::Stopping { .. } => 4207,
+            Self::NotPublished { .. } => 4218,
         }
     }
 }

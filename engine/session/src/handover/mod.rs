@@ -28,7 +28,7 @@
 //! ```
 //! use std::time::{Duration, Instant};
 //! use kvrail_core::batch::Class;
-//! use kvrail_core::table::EntryValue;
+//! use kvrail_core::table::{EntryValue, Generation};
 //! use kvrail_session::handover::{
 //!     Block, HandoverConfig, HandoverOutcome, Handovers, PoolId, RequestId, SessionId, Takings,
 //!     TakingsConfig,
@@ -43,7 +43,9 @@
 //!
 //! let number = reader.take(request, Class::Urgent, Duration::from_secs(10), now)?;
 //! let id = producer.open(request, now)?;
-//! let block = Block { pool: PoolId(0), slot: 7, expected: EntryValue::default(), ready: 0 };
+//! // The page in slot 7, as its table entry says.
+//! let expected = EntryValue { generation: Generation(3), ..EntryValue::default() };
+//! let block = Block { pool: PoolId(0), slot: 7, expected, ready: 0 };
 //! producer.append(id, &[block; 3])?;
 //! producer.set_ready(id, 0..3, 1)?;
 //!

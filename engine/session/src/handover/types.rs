@@ -56,7 +56,8 @@ pub struct Block {
     pub pool: PoolId,
     /// The page's slot in that pool.
     pub slot: u32,
-    /// What the slot's table entry must hold after the bytes were read.
+    /// What the slot's table entry must hold after the bytes were read, apart from the parts that
+    /// are ready: `ready` says these, and rises while the page grows.
     pub expected: EntryValue,
     /// How many parts of the page may be read, from the first on; [`WHOLE_PAGE`]: all.
     pub ready: u32,

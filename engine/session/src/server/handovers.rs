@@ -71,7 +71,8 @@ impl SharedHandovers {
     ///
     /// # Errors
     ///
-    /// The hand-over is not open, or complete; the list would get too long. Nothing is added then.
+    /// The hand-over is not open, or complete; the list would get too long; a block names no
+    /// published page. Nothing is added then.
     pub fn append(&self, id: HandoverId, blocks: &[Block]) -> Result<(), HandoverError> {
         self.0.with(|handovers, _| handovers.append(id, blocks))
     }

@@ -5,8 +5,9 @@
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::AtomicBool;
 
-use kvrail_core::id::{MAX_RAILS, ProviderId, RailIndex};
-use kvrail_core::provider::{MemoryRange, RailKeys};
+use kvrail_core::batch::Class;
+use kvrail_core::id::{LaneId, MAX_RAILS, ProviderId, RailIndex};
+use kvrail_core::provider::{MemoryRange, RailKeys, Read};
 use kvrail_core::time::Time;
 
 use super::action::{Action, Agenda};
@@ -219,7 +220,7 @@ impl<'m> Sim<'m> {
     ) -> Result<SimQp, SimConnectError> {
         assert!(remote_rail.get() < MAX_RAILS, "a peer has at most {MAX_RAILS} rails");
         let handle = self.model.borrow_mut().connect(rail, peer, remote_rail, spec)?;
-        Ok(SimQp { handle, model: self.id })
+        Ok(SimQp { handle, model: self.id, class: Class::Urgent })
     }
 
     /// Scripts a fault of one lane.
@@ -273,6 +274,26 @@ impl<'m> Sim<'m> {
     #[must_use]
     pub fn violations(&self) -> Violations {
         self.model.borrow().violations.clone()
+    }
+
+    /// Shows the READs that the engine has posted to the lane that it calls `id`, from number
+    /// `from` on (the first READ of a lane is number 0). Returns how many it has posted in all.
+    /// READs that have left the send queue are not shown; those of the last commit never have.
+    ///
+    /// # Panics
+    ///
+    /// If `show` calls a method of the model.
+    pub fn posted(&self, id: LaneId, from: u64, mut show: impl FnMut(&Read)) -> u64 {
+        let model = self.model.borrow();
+        let Some(place) = model.lanes.iter().position(|lane| lane.id == Some(id)) else { return 0 };
+        let lane = &model.lanes[place];
+        for number in from.max(lane.tail)..lane.posted {
+            let wr = &model.wrs[model.slot(place, number)];
+            if !wr.drain {
+                show(&wr.read);
+            }
+        }
+        lane.posted
     }
 
     /// The counters of a rail.

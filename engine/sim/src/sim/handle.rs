@@ -1,5 +1,6 @@
 //! The names of peers, memories and lanes of a model.
 
+use kvrail_core::batch::Class;
 use kvrail_core::id::ProviderId;
 
 /// A peer of a model.
@@ -23,9 +24,17 @@ pub struct LaneHandle {
 pub struct SimQp {
     pub(super) handle: LaneHandle,
     pub(super) model: ProviderId,
+    pub(super) class: Class,
 }
 
 impl SimQp {
+    /// The same QP, as one that is made for work of `class`. [`Sim::connect`](super::Sim::connect)
+    /// makes urgent ones.
+    #[must_use]
+    pub fn for_class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
+
     /// The lane's name in scripts and actions, also after an engine has opened it.
     #[must_use]
     pub fn handle(&self) -> LaneHandle {

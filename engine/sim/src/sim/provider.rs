@@ -5,6 +5,7 @@ use core::cell::RefMut;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use kvrail_core::batch::Class;
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{
     Commit, MemoryRange, Piece, Post, Provider, ProviderEvent, RailInfo, RailKeys, Read, RegisterError,
@@ -173,6 +174,10 @@ unsafe impl<'m> Provider for SimRails<'m> {
 
     fn deregister(&mut self, range: MemoryRange, keys: &RailKeys) {
         self.sim.model.borrow_mut().deregister(range, keys);
+    }
+
+    fn class(&self, qp: &SimQp) -> Class {
+        qp.class
     }
 
     fn open(&mut self, id: LaneId, rail: RailIndex, qp: SimQp) -> Result<SimLane, SimLaneError> {

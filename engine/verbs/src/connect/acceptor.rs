@@ -69,7 +69,7 @@ impl QpAcceptor {
         let rails = &self.rails;
         let rail = rails.get(rail).ok_or_else(|| VerbsLaneError::no_such_rail(rail, rails.len()))?;
         let remote = LaneEnd::decode(remote)?;
-        let qp = Qp::new(rail)?.init(&remote.rail())?.ready_to_receive(&remote)?;
+        let qp = Qp::new(rail)?.init(&remote.rail(), remote.class)?.ready_to_receive(&remote)?;
         let end = qp.end().encode();
         Ok((AcceptedLane(qp.ready_to_send()?), end))
     }

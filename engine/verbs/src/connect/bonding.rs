@@ -1,8 +1,8 @@
 //! Lanes of a bonded mlx5 port, spread over its physical ports.
 //!
-//! A bond of two ports shows as one device, and by default the firmware places QPs. Here lane n
-//! goes to port n mod 2, and its packets get a UDP source port of their own, by which switches
-//! spread them. Other devices, and mlx5 without a bond, are left unchanged.
+//! A bond of two ports shows as one device, and by default the firmware places QPs. Here lane n of
+//! a class goes to port n mod 2, and its packets get a UDP source port of their own, by which
+//! switches spread them. Other devices, and mlx5 without a bond, are left unchanged.
 //!
 //! **Not run on hardware yet**: written after mlx5dv's manual pages.
 #![allow(unsafe_code, reason = "libmlx5")]
@@ -33,9 +33,19 @@ fn lag_ports(context: &Context) -> u8 {
     if errno != 0 || answered == 0 { 1 } else { attr.num_lag_ports.max(1) }
 }
 
-/// Places the QP of lane `number`, which is in RTS, on one of the ports of a bond. Does nothing on
-/// other devices.
-pub(super) fn spread(qp: &QpHandle, number: u32) {
+/// Which lane it is, counted from 0.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LanePlace {
+    /// Among all lanes.
+    pub(super) number: u32,
+    /// Among the lanes of its class. Classes may take turns, so the number among all would put each
+    /// class on one port.
+    pub(super) of_class: u32,
+}
+
+/// Places the QP of a lane, which is in RTS, on one of the ports of a bond. Does nothing on other
+/// devices.
+pub(super) fn spread(qp: &QpHandle, LanePlace { number, of_class }: LanePlace) {
     let rail = qp.rail();
     if rail.driver() != Driver::Mlx5 || rail.side() != Side::Reader {
         return;
@@ -45,7 +55,7 @@ pub(super) fn spread(qp: &QpHandle, number: u32) {
         return;
     }
     // Ports are counted from 1, and there are fewer than 256.
-    let port = (number % ports + 1) as u8;
+    let port = (of_class % ports + 1) as u8;
     // SAFETY: a live QP of an mlx5 device.
     let placed = unsafe { sys::mlx5dv_modify_qp_lag_port(qp.as_ptr(), port) };
     let udp = source_port(number);

@@ -6,6 +6,7 @@ use kvrail_core::id::{LaneId, ProviderId, RailIndex};
 use kvrail_core::provider::{Commit, Ends, Piece, Post, Read, UniformReads};
 
 use super::progress::Progress;
+use crate::connect::Counted;
 use crate::encoder::{Encoder, EncoderPost, SendWrEncoder};
 
 /// A lane of [`Verbs`](crate::Verbs). Dropping one does not close it:
@@ -19,6 +20,9 @@ pub struct VerbsLane<E: Encoder = SendWrEncoder> {
     /// Its place in the provider's list of QPs.
     pub(super) slot: u16,
     pub(super) depth: u32,
+    /// Its part in the balance of classes, by which its dialer chooses the class of the next lane.
+    /// `None` where lanes are of no class, and once the lane has failed.
+    pub(super) counted: Option<Counted>,
 }
 
 impl<E: Encoder> VerbsLane<E> {

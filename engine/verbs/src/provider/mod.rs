@@ -20,6 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kvrail_core::batch::Class;
 use kvrail_core::id::{LaneId, MAX_RAILS, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{
     DmaBuf, MemoryRange, Provider, ProviderEvent, RailInfo, RailKeys, RegisterError, WaitFor,
@@ -184,6 +185,10 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
         }
     }
 
+    fn class(&self, unopened: &UnopenedLane) -> Class {
+        unopened.class()
+    }
+
     fn open(
         &mut self,
         id: LaneId,
@@ -200,7 +205,8 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
         let slot = self.qps.iter().position(Option::is_none).unwrap_or(self.qps.len());
         let place =
             u16::try_from(slot).map_err(|_| VerbsLaneError::RailFull { rail: rail.0, lanes: slot })?;
-        let qp = Arc::new(unopened.into_handle());
+        let (qp, counted) = unopened.into_parts();
+        let qp = Arc::new(qp);
         let send_queue = self.encoder.open(&qp)?;
         queue.lanes += 1;
         qp.tag().set(id);
@@ -210,7 +216,7 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
             self.qps.push(None);
         }
         self.qps[slot] = Some(qp);
-        Ok(VerbsLane { queue: send_queue, provider: self.id, id, rail, slot: place, depth })
+        Ok(VerbsLane { queue: send_queue, provider: self.id, id, rail, slot: place, depth, counted })
     }
 
     #[inline]
@@ -232,6 +238,7 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
         if lane.provider == self.id
             && let Some(Some(qp)) = self.qps.get(usize::from(lane.slot))
         {
+            lane.counted = None;
             self.control.fail_later(lane.id, Arc::clone(qp));
         }
     }
@@ -240,6 +247,8 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
         if lane.provider != self.id {
             return Err(libc::EINVAL);
         }
+        // A lane may have failed by itself.
+        lane.counted = None;
         // SAFETY: this provider has opened the lane, and has not closed it, since `close` consumes
         // lanes: its QP is alive.
         unsafe { self.encoder.drain(&mut lane.queue, wr_id) }

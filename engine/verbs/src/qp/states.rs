@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use kvrail_core::batch::Class;
 use kvrail_host::secret::random_bytes;
 use rdma_mummy_sys as sys;
 use sys::ibv_qp_attr_mask as bits;
@@ -49,8 +50,9 @@ impl Qp<Reset> {
     }
 
     /// Gives it its port and its rights: peers may read through a producer's QP; a reader's grants
-    /// nothing. `remote` decides which of the port's addresses it uses.
-    pub(crate) fn init(self, remote: &RailEnd) -> Result<Qp<Init>, VerbsLaneError> {
+    /// nothing. `remote` decides which of the port's addresses it uses, and `class` how its packets
+    /// are marked.
+    pub(crate) fn init(self, remote: &RailEnd, class: Class) -> Result<Qp<Init>, VerbsLaneError> {
         let Self { handle, .. } = self;
         let rail = handle.rail();
         let local = rail.local()?;
@@ -61,6 +63,7 @@ impl Qp<Reset> {
             mtu: local.mtu,
             read_depth: rail.read_depth(),
             needs_grh: local.info.needs_grh,
+            class,
             lid: local.end().lid,
             pkey: local.pkey,
             kind: gid.kind,
@@ -105,7 +108,8 @@ impl Qp<Init> {
         attr.min_rnr_timer = RNR_TIMER;
         let ah = &mut attr.ah_attr;
         ah.port_num = rail.port();
-        ah.sl = config.service_level;
+        let marks = config.marks(end.class);
+        ah.sl = marks.service_level;
         let infiniband = local.info.link == LinkLayer::InfiniBand;
         if infiniband {
             ah.dlid = remote.lid;
@@ -116,7 +120,7 @@ impl Qp<Init> {
             ah.grh.dgid = sys::ibv_gid { raw: remote.gid.0 };
             ah.grh.sgid_index = gid.index;
             ah.grh.hop_limit = config.hop_limit;
-            ah.grh.traffic_class = config.traffic_class;
+            ah.grh.traffic_class = marks.traffic_class;
         }
         let fields = bits::IBV_QP_STATE
             | bits::IBV_QP_AV
@@ -134,6 +138,8 @@ impl Qp<Init> {
             remote = %remote.gid,
             mtu = mtu.bytes(),
             read_depth,
+            class = ?end.class,
+            ?marks,
             "QP is connected to its peer"
         );
         Ok(Qp { handle, state: Rtr { end: LaneEnd { mtu, read_depth, ..end }, read_depth } })
@@ -207,6 +213,7 @@ mod tests {
             mtu,
             read_depth,
             needs_grh: false,
+            class: Class::Urgent,
             lid: 0,
             pkey: 0xFFFF,
             kind: GidKind::RoceV2Ipv4,

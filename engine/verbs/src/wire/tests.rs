@@ -33,6 +33,7 @@ fn lane() -> LaneEnd {
         mtu: Mtu::B4096,
         read_depth: 16,
         needs_grh: true,
+        class: Class::Urgent,
         lid: 0,
         pkey: 0xFFFF,
         kind: GidKind::RoceV2Ipv4,
@@ -72,6 +73,17 @@ fn golden_bytes_of_a_lane() {
     assert_eq!(LaneEnd::decode(&infiniband().encode()), Ok(infiniband()));
 }
 
+#[test]
+fn golden_bytes_of_a_lane_for_background_work() {
+    let background = LaneEnd { class: Class::Background, ..lane() };
+    let golden = "0105100203000000\
+                  0001020300abcdef\
+                  00000000000000000000ffff0a09000b\
+                  ffff000000000000000000000000000000000000000000000000000000000000";
+    assert_eq!(hex(&background.encode()), golden);
+    assert_eq!(LaneEnd::decode(&background.encode()), Ok(background));
+}
+
 /// Changes one byte at a time, and looks at the error.
 #[test]
 fn a_lane_with_an_impossible_field_is_refused_by_the_fields_name() {
@@ -84,7 +96,7 @@ fn a_lane_with_an_impossible_field_is_refused_by_the_fields_name() {
         (3, 0, "kind of an address is 0"),
         (3, 6, "kind of an address is 6"),
         (3, 3, "no address of the kind RoCE v2 over IPv6"),
-        (4, 2, "flags is 2"),
+        (4, 4, "flags is 4"),
         (5, 1, "byte 5 is reserved"),
         (7, 1, "LID is 1"),
         (8, 1, "QP number is 16843267"),
@@ -115,6 +127,7 @@ fn a_rail_with_an_impossible_field_is_refused_by_the_fields_name() {
         (0, 9, "format 9"),
         (1, 3, "link layer is 3"),
         (1, 1, "LID is 0"),
+        (2, 2, "flags is 2"),
         (2, 4, "flags is 4"),
         (3, 0, "number of addresses is 0"),
         (3, 4, "number of addresses is 4"),

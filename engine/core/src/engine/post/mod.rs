@@ -22,9 +22,10 @@ use crate::config::EngineConfig;
 use crate::events::{EngineEvent, EventSink};
 use crate::id::LaneId;
 use crate::lane::Lane;
+use crate::lane::circle::Circle;
 use crate::lane::lanes::next_in_circle;
 use crate::page::list::PageRef;
-use crate::peer::Peer;
+use crate::peer::circles::Circles;
 use crate::provider::{Commit, Provider};
 use crate::rail::Rail;
 use crate::time::Time;
@@ -73,18 +74,18 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     pub(super) fn run(&mut self, lane: usize, work: Work, class: usize, now: Time) -> u64 {
         let l = &self.lanes[lane];
         let rail = &self.rails[usize::from(l.rail)];
-        // With only one lane there is nothing to spread the work over, so a run is as long as the
-        // turn.
+        // With only one lane for it there is nothing to spread the work over, so a run is as long
+        // as the turn.
         let peer = usize::from(l.peer);
-        let alone = self.peers[peer].lanes_up == 1;
+        let alone = self.peers[peer].circles.is_alone(class);
         let chunks = if alone { u32::MAX } else { self.config.run_chunks };
         let chunks = chunks.min(P::CHAIN as u32).min(l.room()).min(rail.wrs_cap - rail.wrs);
         let bytes = rail.bytes_cap - rail.bytes;
         let most = if alone { self.config.quantum_bytes } else { self.config.run_bytes };
         let bytes = bytes.min(u64::from(most));
         let n = match work {
-            Work::Validate => return self.post_validating(lane, chunks.min(VALIDATING), now).max(1),
-            Work::Repost(from) => self.gather_dead_lane(lane, usize::from(from), chunks, bytes),
+            Work::Validate => return self.post_validating(lane, class, chunks.min(VALIDATING), now).max(1),
+            Work::Repost(from) => self.gather_dead_lane(lane, usize::from(from), class, chunks, bytes),
             Work::Fresh(segment) => self.gather_fresh(lane, segment, class, chunks, bytes, now),
         };
         if n == 0 { 1 } else { self.post(lane, n, now).max(1) }
@@ -122,16 +123,16 @@ fn refused(lane: LaneId, commit: Commit) -> EngineEvent {
     }
 }
 
-/// The peer's next lane on `rail` that has room. If none has, the rail is removed from the peer's
-/// `room`.
+/// The next lane of a circle that has room. If none has, the circle is removed from those that have
+/// room.
 #[inline]
-pub(super) fn next_lane<L>(lanes: &[Lane<L>], peer: &mut Peer, rail: usize) -> Option<usize> {
-    let first = peer.lanes[rail];
+pub(super) fn next_lane<L>(lanes: &[Lane<L>], circles: &mut Circles, circle: Circle) -> Option<usize> {
+    let first = circles.next(circle);
     let mut at = first;
     loop {
         let lane = &lanes[usize::from(at)];
         if lane.room() > 0 {
-            peer.lanes[rail] = lane.next;
+            circles.set_next(circle, lane.next);
             return Some(usize::from(at));
         }
         match next_in_circle(lanes, at, first) {
@@ -139,7 +140,7 @@ pub(super) fn next_lane<L>(lanes: &[Lane<L>], peer: &mut Peer, rail: usize) -> O
             None => break,
         }
     }
-    peer.room &= !(1 << rail);
+    circles.clear_room(circle);
     None
 }
 

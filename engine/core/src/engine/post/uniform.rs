@@ -71,22 +71,23 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let peer = &mut self.peers.all[usize::from(peer)];
         let (local, remote) =
             (&self.regions.locals[local], &self.regions.remotes[usize::from(source.region())]);
-        // With only one lane there is nothing to spread the work over, so a run is as long as the
-        // turn.
-        let alone = peer.lanes_up == 1;
+        // With only one lane for it there is nothing to spread the work over, so a run is as long
+        // as the turn.
+        let alone = peer.circles.is_alone(class);
         let (run_wrs, run_bytes) =
             if alone { (u32::MAX, config.quantum_bytes) } else { (config.run_chunks, config.run_bytes) };
         let run_wrs = run_wrs.min(P::CHAIN as u32);
         let mut seg_done = pages.at(segment).seg_done;
         let stop = loop {
-            let mask = peer.room & choice.open;
+            let mask = peer.circles.room(class) & choice.open;
             if mask == 0 {
                 break Stop::NoRoom;
             }
             let index = choice.rail(rails, mask, local.near, u64::from(len.min(config.run_bytes)));
-            // Each time that no lane is found, `next_lane` removes a rail from the peer's room, so
-            // this ends.
-            let Some(at) = next_lane(lanes, peer, index) else { continue };
+            // Each time that no lane is found, `next_lane` removes a circle from the peer's room,
+            // so this ends.
+            let circle = peer.circles.of_work(class, index);
+            let Some(at) = next_lane(lanes, &mut peer.circles, circle) else { continue };
             let (lane, rail) = (&mut lanes[at], &mut rails[index]);
 
             let left = u32::from(seg_len - seg_done);
@@ -95,7 +96,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let (n, full) = fit(left, limit, len, max_bytes);
             if n == left && !full && !peer.queue[class].is_last(segment) {
                 // Nothing was posted on this lane, so make it the next candidate again.
-                peer.lanes[index] = narrow(at);
+                peer.circles.set_next(circle, narrow(at));
                 break Stop::Short;
             }
             let Some(handle) = lane.handle.as_mut() else { break Stop::NoRoom };

@@ -17,16 +17,17 @@ use crate::time::Time;
 const ROW: u32 = 64;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Posts at most `limit` validating READs of the lane's peer, and returns how many bytes they
-    /// read. One READ brings the entries of consecutive pages whose entries are consecutive in the
-    /// table, too, as those of pages that were published together are.
+    /// Posts at most `limit` validating READs of the lane's peer that are posted in the turn of
+    /// `class`, and returns how many bytes they read. One READ brings the entries of consecutive
+    /// pages whose entries are consecutive in the table, too, as those of pages that were published
+    /// together are.
     #[inline(never)]
-    pub(super) fn post_validating(&mut self, lane: usize, limit: u32, now: Time) -> u64 {
+    pub(super) fn post_validating(&mut self, lane: usize, class: usize, limit: u32, now: Time) -> u64 {
         let Self { provider, pages, landing, config, .. } = self;
         let (lanes, records, depth) = (&mut *self.lanes.all, &mut *self.lanes.records, self.lanes.depth);
         let (peers, remotes) = (&mut *self.peers.all, &*self.regions.remotes);
         let l = &mut lanes[lane];
-        let peer = &mut peers[usize::from(l.peer)];
+        let waiting = &mut peers[usize::from(l.peer)].validate[class];
         let Some(handle) = l.handle.as_mut() else { return 0 };
         let (id, head, remote_rail) = (l.id, l.head, usize::from(l.remote_rail));
         let lkey = landing.keys[usize::from(l.rail)];
@@ -38,8 +39,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         // SAFETY: every READ goes to the places of its pages in the landing area, which the engine
         // reads only after the READ has completed.
         let mut post = unsafe { provider.begin(handle) };
-        while let Some(mut at) = if n < limit { peer.validate.first() } else { None } {
-            peer.validate.remove(pages, at);
+        while let Some(mut at) = if n < limit { waiting.first() } else { None } {
+            waiting.remove(pages, at);
             let first = pages.at(at);
             let (batch, remote) = (first.batch, &remotes[usize::from(first.source.region())]);
             let rkey = remote.table_keys[remote_rail];
@@ -86,7 +87,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 }
                 if n == limit {
                     pages.at(at).validate = PageLink::OUT;
-                    peer.validate.push_back(pages, at);
+                    waiting.push_back(pages, at);
                     break;
                 }
             }

@@ -57,13 +57,20 @@ impl Handovers {
     ///
     /// # Errors
     ///
-    /// The hand-over is not open, or complete; the list would get too long. Nothing is added then.
+    /// The hand-over is not open, or complete; the list would get too long; a block names no
+    /// published page. Nothing is added then.
     pub fn append(&mut self, id: HandoverId, blocks: &[Block]) -> Result<(), HandoverError> {
         let max = self.config.max_blocks;
         let handover = self.growing(id)?;
         let have = handover.blocks.len();
         if blocks.len() > (max as usize).saturating_sub(have) {
             return Err(HandoverError::TooManyBlocks { id, have: count(have), more: blocks.len(), max });
+        }
+        let invalid = |block: &Block| !block.expected.generation.is_valid();
+        if let Some(place) = blocks.iter().position(invalid) {
+            let Block { pool, slot, expected, .. } = blocks[place];
+            let generation = expected.generation;
+            return Err(HandoverError::NotPublished { id, place, pool, slot, generation });
         }
         handover.blocks.extend_from_slice(blocks);
         for block in blocks {

@@ -167,3 +167,15 @@ fn a_request_is_shown_as_a_number_or_as_a_uuid() {
     let uuid = RequestId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
     assert_eq!(uuid.to_string(), "01234567-89ab-cdef-0123-456789abcdef");
 }
+
+#[test]
+fn a_block_that_names_no_published_page_is_refused_and_nothing_is_added() {
+    let (mut producer, now) = producer();
+    let id = producer.open(RequestId(1), now).unwrap();
+    let mut three = blocks(4..7, 0);
+    three[1].expected.generation = Generation(6);
+    let refused = producer.append(id, &three).unwrap_err();
+    let (pool, generation) = (PoolId(3), Generation(6));
+    assert_eq!(refused, HandoverError::NotPublished { id, place: 1, pool, slot: 5, generation });
+    assert!(producer.blocks(id).unwrap().is_empty());
+}

@@ -304,4 +304,5 @@ fn a_list_beyond_its_bound_is_not_encoded() {
 fn the_longest_message_leaves_room_for_additions() {
     let longest = MessageKind::ALL.map(wire::Form::of).map(|form| form.bytes(form.max));
     assert_eq!(longest.into_iter().max(), Some(16 + 1024 * 36));
+    assert_eq!(wire::MAX_MESSAGE_BYTES, crate::channel::MAX_MESSAGE);
 }

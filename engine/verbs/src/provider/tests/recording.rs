@@ -99,7 +99,15 @@ fn opened(room: usize) -> (Verbs<Recording>, VerbsLane<Recording>) {
     let mut verbs = Verbs::over(&[], Recording::default()).unwrap();
     verbs.queues.progress.begin(WrId::new(ID, 0));
     let queue = Queue { room, entries: Vec::new(), doorbells: 0 };
-    let lane = VerbsLane { queue, provider: verbs.id, id: ID, rail: RAIL, slot: 0, depth: room as u32 };
+    let lane = VerbsLane {
+        queue,
+        provider: verbs.id,
+        id: ID,
+        rail: RAIL,
+        slot: 0,
+        depth: room as u32,
+        counted: None,
+    };
     (verbs, lane)
 }
 

@@ -72,6 +72,7 @@ fn opened() -> (Verbs, VerbsLane) {
         rail: RailIndex(0),
         slot: 0,
         depth: 128,
+        counted: None,
     };
     (verbs, lane)
 }
