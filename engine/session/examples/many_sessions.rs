@@ -34,9 +34,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// The first argument of a process that serves.
 const SERVES: &str = "serves";
 /// Requests of one round.
-const REQUESTS: u32 = 20;
+const REQUESTS: u32 = 5;
 /// Rounds with each of the two producers.
-const ROUNDS: u32 = 300;
+const ROUNDS: u32 = 3000;
 
 fn key() -> PeerKey {
     PeerKey::from_bytes([7; 32])
