@@ -2,6 +2,7 @@ mod attack;
 mod bench;
 mod lanes;
 mod limits;
+mod model;
 mod offers;
 mod reader;
 mod refusals;
