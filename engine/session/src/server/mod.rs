@@ -169,7 +169,9 @@ impl Server {
             // First, so that no hand-over ends as that of a lost session.
             self.shared.handovers.stop();
             self.shared.stop();
-            reactor.stop(deadline);
+            // Each connection is told, and lingers then. One that has just come may get the
+            // reactor's deadline instead: its peer is not to delay the stop.
+            reactor.stop(deadline.min(Instant::now() + 2 * LINGER));
         }
         let left = self.shared.await_sessions(deadline);
         if left == 0 {

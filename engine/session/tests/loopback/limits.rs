@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kvrail_host::wake::poll_timeout;
 use kvrail_session::{
     ByeReason, Cause, LULL, PeerKeys, ProducerDescription, ReaderDescription, Refusal, ServeError, Server,
-    ServerConfig, Step, addresses_of, connect, share_of_time,
+    ServerConfig, ServerEvent, Step, addresses_of, connect, share_of_time,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -156,6 +156,30 @@ fn stopping_sends_bye_and_does_not_wait_for_peers() {
     assert!(!session.is_alive() && session.as_fd().try_clone_to_owned().is_ok());
     assert!(session.due() > Instant::now(), "nothing is due after the end");
     drop(silent);
+}
+
+#[test]
+fn connections_that_come_while_a_producer_stops_do_not_delay_it() {
+    let mut rig = Rig::new();
+    let (address, going) = (rig.address(), AtomicBool::new(true));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                // They say nothing, and stay open.
+                let mut open = Vec::new();
+                while going.load(Ordering::Relaxed) && open.len() < 1000 {
+                    open.extend(TcpStream::connect(address));
+                }
+                until("the producer has stopped", || !going.load(Ordering::Relaxed));
+            });
+        }
+        until("connections come", || matches!(rig.event(), ServerEvent::Failed { .. }));
+        let begun = Instant::now();
+        assert_eq!(rig.server.stop(begun + Duration::from_secs(60)), 0);
+        going.store(false, Ordering::Relaxed);
+        // Each is told why within a second, and closed.
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    });
 }
 
 #[test]
