@@ -3,6 +3,7 @@ mod bench;
 mod lanes;
 mod limits;
 mod offers;
+mod order;
 mod reader;
 mod refusals;
 mod rig;
