@@ -4,6 +4,7 @@ mod lanes;
 mod limits;
 mod model;
 mod offers;
+mod order;
 mod reader;
 mod refusals;
 mod rig;
