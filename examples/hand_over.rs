@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The reader is told of each layer over its session. The last lines compare that with asking the
-//! fabric: one READ of the publication table.
+//! fabric: one READ of the publication table. Over shared memory, as here, such a READ is a copy of
+//! a few bytes; but a reader that asks must ask again and again, and of each producer.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};

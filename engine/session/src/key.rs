@@ -25,8 +25,8 @@ pub(crate) type Psk = SecretBytes;
 #[derive(Clone)]
 pub struct PeerKey([u8; 32]);
 
-/// A public digest of a key: equal keys have equal ids, and the key cannot be found from the id.
-/// Both sides print their ids when their keys differ.
+/// A public digest of a key: equal keys have equal ids, and a random key cannot be found from its
+/// id. Both sides print their ids when their keys differ.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyId(pub [u8; 8]);
 
@@ -51,9 +51,9 @@ impl PeerKey {
         from_hex(text).map(|bytes| Self(*bytes))
     }
 
-    /// A key from a file whose mode gives "others" no access. The file holds exactly 32 bytes, as
-    /// `head -c 32 /dev/urandom > key` makes it, or 64 hexadecimal digits with white space around
-    /// them, as `openssl rand -hex 32 > key` makes it.
+    /// A key from a file whose mode gives "others" no access, so make it after `umask 077`. The
+    /// file holds exactly 32 bytes, as `head -c 32 /dev/urandom > key` makes it, or 64 hexadecimal
+    /// digits with white space around them, as `openssl rand -hex 32 > key` makes it.
     ///
     /// # Errors
     ///
@@ -65,8 +65,9 @@ impl PeerKey {
     /// A key derived from words that people can remember, by PBKDF2-HMAC-SHA-256 with 600,000
     /// iterations, which takes about a tenth of a second.
     ///
-    /// It is the weaker choice: an attacker who records one handshake can try words against the
-    /// record offline. A file of random bytes has no such weakness.
+    /// It is the weaker choice: the [`KeyId`] is a digest of the key and travels in clear, so an
+    /// attacker who has seen it once can try words against it offline. A file of random bytes has
+    /// no such weakness.
     ///
     /// # Errors
     ///

@@ -73,7 +73,7 @@
 //! **The pages are not encrypted** by the session: they travel over whatever moves them. Nothing
 //! authenticates the data plane: a host that can inject packets into an RDMA fabric, and learns an
 //! rkey, can read the memory of that rkey. Keep that fabric private. All holders of a key are
-//! equal: a reader with the key could pose as a producer. An attacker who records an exchange can
+//! equal: a reader with the key could pose as a producer. An attacker who has seen a [`KeyId`] can
 //! try passphrases against it, so prefer random keys.
 //!
 //! During a rotation each side may hold two keys ([`PeerKeys::rotating`]): a producer accepts both,

@@ -14,6 +14,9 @@ pub(crate) const PASSPHRASE_MIN: usize = 16;
 /// The most bytes of a file that are read: enough to see that a longer file holds no secret.
 const FILE_MAX: usize = 256;
 
+/// Makes a key file that other users cannot open: most umasks let them.
+const MAKE: &str = "(umask 077; head -c 32 /dev/urandom > key)";
+
 /// 32 secret bytes, overwritten when they are dropped.
 pub(crate) type SecretBytes = Zeroizing<[u8; 32]>;
 
@@ -39,7 +42,7 @@ pub enum KeyError {
     },
     /// The passphrase is so short that it can be guessed.
     #[error(
-        "a passphrase of {len} bytes can be guessed offline: use at least {PASSPHRASE_MIN}, or a key file made with `head -c 32 /dev/urandom > key`"
+        "a passphrase of {len} bytes can be guessed offline: use at least {PASSPHRASE_MIN}, or a key file made with `{MAKE}`"
     )]
     Passphrase {
         /// Its length in bytes.
@@ -55,7 +58,10 @@ pub enum KeyError {
         r#source: std::io::Error,
     },
     /// Every user of the machine can read or replace the key.
-    #[error("the key file {} has mode {mode:03o}, so other users can open it: make a new key, and `chmod o-rwx` the file", path.display())]
+    #[error(
+        "the key file {} has mode {mode:03o}, so other users can open it: make a new key with `{MAKE}`, or `chmod o-rwx` the file if no other user has read it",
+        path.display()
+    )]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -72,13 +78,11 @@ pub enum KeyError {
         r#source: Box<KeyError>,
     },
     /// 32 bytes of a file that no random generator gives.
-    #[error(
-        "its 32 bytes are text, or all the same, so they can be guessed: make a key with `head -c 32 /dev/urandom > key`"
-    )]
+    #[error("its 32 bytes are text, or all the same, so they can be guessed: make a key with `{MAKE}`")]
     NotRandom,
     /// The file holds bytes that are no text, and not 32 of them.
     #[error(
-        "a key is 32 bytes or 64 hexadecimal digits, and the file has {len} bytes that are no text: make a key with `head -c 32 /dev/urandom > key`"
+        "a key is 32 bytes or 64 hexadecimal digits, and the file has {len} bytes that are no text: make a key with `{MAKE}`"
     )]
     Size {
         /// How many bytes there are; 256 stands for 256 or more.

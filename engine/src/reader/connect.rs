@@ -153,11 +153,6 @@ impl<T: ReaderTransport> Reader<T> {
                         }
                     }
                 }
-                SessionNews::OfferChanged(change) => {
-                    if let Some((_, producer)) = session.peer {
-                        tracing::info!(%producer, ?change, "a producer offers something else now");
-                    }
-                }
                 SessionNews::Takings => {
                     if !self.with_takings.contains(&number) {
                         self.with_takings.push_back(number);

@@ -36,7 +36,9 @@ impl Taking {
 #[non_exhaustive]
 pub enum TakeRequestError {
     /// The peer is gone, and with it all that was taken from it.
-    #[error("the peer {peer:?} is gone: its session has ended, and all that was taken from it is over")]
+    #[error(
+        "the peer {peer:?} is gone: its session has ended, and all that was taken from it is over; connect again"
+    )]
     PeerGone {
         /// The peer.
         peer: PeerId,

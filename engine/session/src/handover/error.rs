@@ -85,7 +85,9 @@ pub enum HandoverError {
         blocks: u32,
     },
     /// The list would be longer than the producer allows.
-    #[error("{id} has {have} blocks, {more} more are too many: a request has at most {max} (max_blocks)")]
+    #[error(
+        "{id} has {have} blocks, {more} more are too many: a request has at most {max}; raise max_blocks"
+    )]
     TooManyBlocks {
         /// The hand-over.
         id: HandoverId,
@@ -113,7 +115,7 @@ pub enum HandoverError {
         generation: Generation,
     },
     /// The range is not one of places in the list.
-    #[error("places {start}..{end} of {id}: its list has {blocks} blocks")]
+    #[error("places {start}..{end} of {id}: its list has {blocks} blocks; append the others first")]
     Places {
         /// The hand-over.
         id: HandoverId,
@@ -125,7 +127,7 @@ pub enum HandoverError {
         blocks: u32,
     },
     /// The producer is stopping.
-    #[error("request {request} cannot be opened: the producer is stopping")]
+    #[error("request {request} cannot be opened: the producer is stopping; use another producer")]
     Stopping {
         /// The request.
         request: RequestId,
@@ -296,7 +298,9 @@ impl HandoverProtocolError {
 #[non_exhaustive]
 pub enum TakingError {
     /// The session has as many takings as it may.
-    #[error("request {request} cannot be taken: the session has {open} takings of {max} (max_takings)")]
+    #[error(
+        "request {request} cannot be taken: the session has {open} takings of {max} (max_takings); end some of them first"
+    )]
     TooMany {
         /// The request.
         request: RequestId,

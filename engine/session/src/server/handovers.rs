@@ -23,6 +23,14 @@ use crate::handover::{
 #[derive(Clone)]
 pub struct SharedHandovers(Arc<Inner>);
 
+/// What a session's reader is to be told of its hand-overs.
+pub(super) enum NextMessage {
+    Message(HandoverMessage),
+    Nothing,
+    /// The reader must be told of new pools first.
+    AfterPools,
+}
+
 struct Inner {
     state: Mutex<State>,
     /// A hand-over has ended, or the server has stopped.
@@ -174,12 +182,25 @@ impl SharedHandovers {
         result
     }
 
-    /// The next message to the reader of a session that has sent one.
-    pub(super) fn next_message(&self, session: SessionId, now: Instant) -> Option<HandoverMessage> {
+    /// The next message to the reader of a session that has sent one, or that there is none.
+    ///
+    /// `knows_pools` says whether the reader has been told of all pools; if not, the result is
+    /// [`NextMessage::AfterPools`]. It is called while the state is locked: the owner offers a pool
+    /// before it adds blocks of the pool, so blocks that are known here are of pools that
+    /// `knows_pools` knows.
+    pub(super) fn next_message(
+        &self,
+        session: SessionId,
+        now: Instant,
+        knows_pools: impl FnOnce() -> bool,
+    ) -> NextMessage {
         let mut state = self.0.lock();
+        if !knows_pools() {
+            return NextMessage::AfterPools;
+        }
         let message = state.handovers.next_message(session, now);
         self.0.tell(state);
-        message
+        message.map_or(NextMessage::Nothing, NextMessage::Message)
     }
 
     /// The session has ended, and with it what it had taken.

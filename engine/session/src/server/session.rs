@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use kvrail_host::reactor::ConnectionId;
 
+use super::handovers::NextMessage;
 use super::handshake::seal;
 use super::lanes::Lanes;
 use super::pools::Announcer;
@@ -141,16 +142,30 @@ impl<A: LaneAcceptor> Established<A> {
         {
             return Some(Message::LanesReady(answers));
         }
-        if self.has_handovers && self.announcer.is_between_pools() {
-            if let Some(message) = self.shared.handovers.next_message(self.number, now) {
-                tracing::trace!(session = self.number.0, kind = message.name(), "a hand-over's message goes");
-                return Some(Message::Handover(message));
-            }
-            self.has_handovers = false;
-        }
         let shared = &self.shared;
-        let of_pools = self.announcer.next(&shared.pools, || shared.offer_head());
-        of_pools.or_else(|| self.times.beats(now).then_some(Message::Alive))
+        loop {
+            // Before hand-overs, whose blocks name pools.
+            if let Some(message) = self.announcer.next(&shared.pools, || shared.offer_head()) {
+                return Some(message);
+            }
+            if !self.has_handovers {
+                break;
+            }
+            let knows_pools = || !self.announcer.has_more(&shared.pools);
+            match shared.handovers.next_message(self.number, now, knows_pools) {
+                NextMessage::Message(message) => {
+                    tracing::trace!(
+                        session = self.number.0,
+                        kind = message.name(),
+                        "a hand-over's message goes"
+                    );
+                    return Some(Message::Handover(message));
+                }
+                NextMessage::Nothing => self.has_handovers = false,
+                NextMessage::AfterPools => {}
+            }
+        }
+        self.times.beats(now).then_some(Message::Alive)
     }
 
     /// Whether something waits to be sent.

@@ -72,11 +72,6 @@ impl<D: LaneDialer> Lanes<D> {
         self.news.pop_front()
     }
 
-    /// Whether the reader has been told of the session.
-    pub(super) const fn is_told(&self) -> bool {
-        self.first.is_none()
-    }
-
     /// Makes a lane that the engine wants. [`SessionNews::Lane`] says how that ended.
     pub(super) fn request(&mut self, wanted: LaneWanted, session: &Session, now: Instant) {
         let rails = self.rails.len();

@@ -40,6 +40,7 @@ use std::{fmt, io};
 use kvrail_core::events::LaneWanted;
 use kvrail_core::provider::Wake;
 use kvrail_host::descriptors::OwnerProcess;
+use kvrail_host::log_limit::LogLimit;
 use kvrail_host::reactor::Reactor;
 use kvrail_host::workers::Workers;
 use kvrail_session::handover::{
@@ -116,6 +117,7 @@ impl<D: SessionDialer> Sessions<D> {
                     workers: Workers::new("kvrail-dialers", most, JOBS_AT_ONCE),
                     dialers: Arc::clone(&self.dialers),
                     rails: self.rails,
+                    log: LogLimit::new(),
                 };
                 Threads { common: Arc::new(common), reactor }
             }

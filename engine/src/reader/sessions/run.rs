@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kvrail_core::events::LaneWanted;
+use kvrail_host::log_limit::LogLimit;
 use kvrail_host::reactor::{Connection, Flow, Handle};
 use kvrail_host::workers::Workers;
 use kvrail_session::{
-    ByeReason, Cause, LaneNumber, Offer, Session, SessionError, SessionEvent, Step, addresses_of,
+    ByeReason, Cause, LaneNumber, Offer, OfferChange, Session, SessionError, SessionEvent, Step, addresses_of,
 };
 
 use super::attempt::{Attempt, Attempts};
@@ -28,6 +29,25 @@ pub(super) struct Common<D: SessionDialer> {
     pub(super) workers: Workers,
     pub(super) dialers: DialerMaker<D>,
     pub(super) rails: usize,
+    /// For log lines that producers can cause.
+    pub(super) log: LogLimit,
+}
+
+impl<D: SessionDialer> Common<D> {
+    fn log_change(&self, peer: &str, change: &OfferChange) {
+        let Some(left_out) = self.log.allows() else { return };
+        match change {
+            OfferChange::Came(pool) => {
+                let (pool, layout) = (pool.id(), pool.layout());
+                tracing::info!(peer, %pool, %layout, left_out, "a producer offers a pool; connect again to read it");
+            }
+            OfferChange::Gone(pool) => tracing::info!(peer, %pool, left_out, "a producer takes a pool back"),
+            OfferChange::Unknown(layout) => {
+                tracing::info!(peer, %layout, left_out, "a producer offers pages of another layout");
+            }
+            other => tracing::info!(peer, change = ?other, left_out, "a producer offers something else now"),
+        }
+    }
 }
 
 /// A session. The reader, the reactor's thread and the threads of the workers share it.
@@ -240,11 +260,9 @@ impl<D: SessionDialer> ReaderSession<D> {
                         lanes.answered(number, result, session);
                     }
                 }
-                SessionEvent::OfferChanged(change)
-                    // The reader is told of the session with the offer as it is then.
-                    if state.lanes().is_some_and(|(lanes, _)| lanes.is_told()) => {
-                        self.reporter.report(SessionNews::OfferChanged(change));
-                    }
+                // The reader is told of the session with the offer as it is then, and reads pools
+                // of that offer alone.
+                SessionEvent::OfferChanged(change) => self.common.log_change(&state.peer, &change),
                 SessionEvent::Takings => self.reporter.report(SessionNews::Takings),
                 SessionEvent::Ended(why) => return self.ended(state, why, flow, now),
                 _ => {}

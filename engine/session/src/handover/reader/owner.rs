@@ -157,14 +157,15 @@ impl Takings {
         for &number in &numbers {
             self.set_lease(number, now);
         }
-        if numbers.is_empty() {
-            // With nothing left to renew, the next taking sets the time.
+        if numbers.is_empty() && after_number == 0 {
+            // With nothing to renew, the next taking sets the time.
             return None;
         }
         if self.renewed_to.is_none() {
             self.renew_at = self.renew_every.map(|every| after(now, every));
         }
-        Some(numbers)
+        // None where all takings that an earlier message had no room for are over.
+        (!numbers.is_empty()).then_some(numbers)
     }
 
     fn state(&self, number: HandoverNumber) -> Result<State, TakingError> {

@@ -77,9 +77,12 @@ pub(super) enum Ending {
     Unanswered,
 }
 
-/// `now + time`, or `now` where a clock cannot hold that.
+/// A time that no session outlives: 136 years.
+const FAR: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// `now + time`, or a far time where a clock cannot hold that.
 pub(super) fn after(now: Instant, time: Duration) -> Instant {
-    now.checked_add(time).unwrap_or(now)
+    now.checked_add(time).unwrap_or_else(|| now + FAR)
 }
 
 /// A length that a limit of 32 bits holds.

@@ -213,3 +213,37 @@ fn takings_with_events_take_turns() {
         .collect();
     assert_eq!(numbers, [1, 2, 1, 2]);
 }
+
+/// A `Renew` has at most 1024 numbers, so the renewal of more takings is several messages.
+#[test]
+fn leases_are_renewed_again_where_the_last_takings_of_a_renewal_are_over() {
+    let now = Instant::now();
+    let mut reader = Takings::new(TakingsConfig { max_takings: 1025, ..TakingsConfig::default() });
+    for n in 1..=1025 {
+        reader.take(RequestId(n.into()), URGENT, secs(1), now).unwrap();
+        reader.next_message(now).unwrap();
+        reader.received(taken(n), now).unwrap();
+    }
+    let renewed = |message| match message {
+        Some(HandoverMessage::Renew { numbers }) => numbers.len(),
+        other => panic!("{other:?}"),
+    };
+    let now = now + secs(5);
+    assert_eq!(renewed(reader.next_message(now)), MAX_MESSAGE_RENEWALS);
+    reader.done(number(1025)).unwrap();
+    let done = HandoverMessage::Done { number: number(1025) };
+    assert_eq!((reader.next_message(now), reader.next_message(now)), (Some(done), None));
+    assert_eq!(reader.due(), Some(now + secs(5)), "the others are renewed when it is time");
+    assert_eq!(renewed(reader.next_message(now + secs(5))), MAX_MESSAGE_RENEWALS);
+}
+
+#[test]
+fn an_answer_may_be_waited_for_as_long_as_the_owner_likes() {
+    let now = Instant::now();
+    let config = TakingsConfig { answer_within: Duration::MAX, ..TakingsConfig::default() };
+    let mut reader = Takings::new(config);
+    reader.take(REQUEST, URGENT, secs(1), now).unwrap();
+    reader.next_message(now).unwrap();
+    reader.tick(now + secs(3600));
+    assert_eq!(events(&mut reader), []);
+}
