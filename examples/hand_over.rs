@@ -41,7 +41,7 @@ const SOON: Duration = Duration::from_secs(10);
 static READY_AT: [AtomicU64; LAYERS as usize] = [const { AtomicU64::new(0) }; LAYERS as usize];
 
 /// Computes the request's pages layer by layer, and returns when the reader has them.
-fn prefill(mut producer: Publisher) -> Result<Publisher, Box<dyn Error + Send + Sync>> {
+fn prefill(producer: Publisher) -> Result<Publisher, Box<dyn Error + Send + Sync>> {
     let handovers = producer.handovers();
     let id = handovers.open(REQUEST)?;
     let mut blocks = Vec::new();

@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The producer is a prefill node, usually another process. Both sides have the key.
     let key = PeerKey::from_passphrase("correct horse battery staple")?;
     let (name, anywhere) = ("prefill-0".parse()?, "127.0.0.1:0".parse()?);
-    let mut producer = Publisher::start(name, MLA, 8, &anywhere, key.clone(), shm::publish(2))?;
+    let producer = Publisher::start(name, MLA, 8, &anywhere, key.clone(), shm::publish(2))?;
     let mut locations = Vec::new();
     for slot in 0..8 {
         // The tag is a digest of the page's key; a reader that looks for the page computes the same

@@ -62,7 +62,7 @@ fn fill(bytes: &mut [u8], page: u64) -> Result<(), Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let key = PeerKey::from_passphrase("everybody who may read knows this")?;
-    let mut prefill = Publisher::start(
+    let prefill = Publisher::start(
         "prefill".parse()?,
         WHOLE,
         8,

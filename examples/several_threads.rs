@@ -39,7 +39,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 fn main() -> Result<(), Failure> {
     let key = PeerKey::from_passphrase("everybody who may read knows this")?;
     let (name, anywhere) = ("prefill".parse()?, "127.0.0.1:0".parse()?);
-    let mut producer = Publisher::start(name, MLA, 12, &anywhere, key.clone(), shm::publish(2))?;
+    let producer = Publisher::start(name, MLA, 12, &anywhere, key.clone(), shm::publish(2))?;
     let mut locations = Vec::new();
     for slot in 0..12 {
         locations.push(producer.write(slot, KeyTag(slot.into()), |bytes| bytes.fill(slot as u8))?);

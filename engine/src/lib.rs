@@ -15,8 +15,8 @@
 //! 1. [`layouts`]: what a page is. [`KvLayout`](derive@KvLayout) declares one; [`PageLayout`] is a
 //!    layout as a value, at its rank and with its distances, which two peers compare.
 //! 2. [`Publisher`]: slots that peers can read, and the publication table that makes it impossible
-//!    to serve a wrong page. The names of pages, [`Location`]s, travel however the application
-//!    likes.
+//!    to serve a wrong page. Threads share it, and each slot is on its own. The names of pages,
+//!    [`Location`]s, travel however the application likes.
 //! 3. [`Reader`]: an engine with its rails, storage, clock and sessions. Its state is on the heap,
 //!    or, where [`engine!`](engine) has declared its maxima, in a `static` [`Storage`]. After
 //!    set-up a batch and a poll take no lock, allocate nothing, and make no system call but to wake
@@ -72,7 +72,9 @@ pub use kvrail_session::{Address, NodeName, PeerKey, PeerKeys};
 #[cfg(feature = "cuda")]
 pub use kvrail_verbs::gpu;
 pub use layout::{PageLayout, PageLayoutError};
-pub use publisher::{Publisher, PublisherError, WriteError};
+pub use publisher::{
+    GrowingPage, LocalPage, Publisher, PublisherConfig, PublisherError, PublisherPool, SlotGuard, WriteError,
+};
 pub use reader::config::{Config, StartError};
 #[cfg(feature = "cuda")]
 pub use reader::device::DeviceError;
@@ -92,4 +94,8 @@ pub use transport::{Published, PublisherTransport, ReaderTransport, TransportErr
 // A reader is owned by one thread, and may be moved to another one.
 static_assertions::assert_impl_all!(Reader<shm::ShmRails>: Send);
 static_assertions::assert_impl_all!(Reader<tcp::TcpRails>: Send);
+// Threads share a publisher; a guard may be moved to another one.
 static_assertions::assert_impl_all!(Publisher: Send, Sync);
+static_assertions::assert_impl_all!(SlotGuard<'static>: Send);
+static_assertions::assert_impl_all!(GrowingPage<'static>: Send);
+static_assertions::assert_impl_all!(LocalPage<'static>: Send, Sync);

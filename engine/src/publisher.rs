@@ -1,40 +1,53 @@
 //! The producer's side: pages that peers read without its help.
-#![allow(unsafe_code, reason = "the publication table and the pages are in memory that peers read")]
+#![allow(unsafe_code, reason = "the pools share one segment")]
 
+mod config;
+mod error;
+mod guard;
 mod handover;
+mod pool;
+mod slots;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kvrail_core::remote::{Location, OfferError, RegionOffer, TableOffer};
-use kvrail_core::table::{ENTRY_BYTES, Entry, EntryValue, GrowError, KeyTag, Ready};
-use kvrail_host::secret::{RandomError, random_bytes};
-use kvrail_host::segment::{Segment, SegmentError};
+use kvrail_core::remote::{Location, RegionOffer, TableOffer};
+use kvrail_core::table::KeyTag;
+use kvrail_host::segment::Segment;
 use kvrail_session::{
-    Address, Epoch, NodeName, OfferedRegion, PeerKeys, Pool, PoolError, PoolId, ProducerDescription,
-    ServeError, Server, ServerConfig,
+    Address, Epoch, NodeName, OfferedRegion, PeerKeys, Pool, PoolId, ProducerDescription, Server,
+    ServerConfig,
 };
 
+pub use self::config::PublisherConfig;
+pub use self::error::{PublisherError, WriteError};
+pub use self::guard::{GrowingPage, SlotGuard};
+use self::pool::OfferedPool;
+pub use self::pool::PublisherPool;
+pub use self::slots::LocalPage;
+use self::slots::{PoolSlots, Shape};
 use crate::layout::PageLayout;
-use crate::transport::{PublisherTransport, TransportError};
-
-/// A publisher's one pool.
-const POOL: PoolId = PoolId(0);
-/// Slots begin at multiples of this: a cache line.
-const LINE: u64 = 64;
-/// The first page begins at a multiple of this, behind the table: a page of the host.
-const PAGES_AT: u64 = 4096;
+use crate::transport::PublisherTransport;
 
 /// Slots of pages that peers read one-sidedly, and the server that tells peers of them.
 ///
-/// Each slot has an entry in a publication table, in the same memory. [`write`](Self::write) makes
-/// the entry invalid, lets the caller write, and publishes the page in a new generation: a reader
-/// that was in the middle of the old page gets a miss, and never a mixture.
+/// Each slot has an entry in a publication table, in the same memory. [`overwrite`](Self::overwrite)
+/// makes the entry invalid, lets the caller write, and publishes the page in a new generation: a
+/// reader that was in the middle of the old page gets a miss, and never a mixture.
+/// [`write`](Self::write) is the short form.
 ///
-/// A page can also be published while it grows: [`begin`](Self::begin) publishes it with no part
-/// ready, [`set_ready`](Self::set_ready) writes parts and makes them ready, and
-/// [`finish`](Self::finish) makes the whole page ready. Readers read ready parts meanwhile.
+/// A page can also be published while it grows ([`SlotGuard::grow`]): at first no part is ready,
+/// and each call of [`GrowingPage::set_ready`] writes parts and makes them ready. Readers read
+/// ready parts meanwhile. [`begin`](Self::begin), [`set_ready`](Self::set_ready) and
+/// [`finish`](Self::finish) are the form without a guard, for pages that grow a call at a time.
+///
+/// Threads share it: every slot is on its own. No lock is held while a page is written, and a
+/// second guard of one slot is refused ([`WriteError::BeingWritten`]).
+///
+/// It has one [pool](PublisherPool), or several of several layouts
+/// ([`start_pools`](Self::start_pools)). The methods here that name a slot alone are those of
+/// [pool](Self::pool) 0.
 ///
 /// Dropping it ends all sessions with readers, and their reads.
 pub struct Publisher {
@@ -42,116 +55,26 @@ pub struct Publisher {
     server: Server,
     /// Keeps the segment readable for peers.
     _keep: Box<dyn Send + Sync>,
-    segment: Arc<Segment>,
-    layout: PageLayout,
-    shape: Shape,
+    /// At least one; a pool's place is its number.
+    pools: Box<[OfferedPool]>,
 }
 
-/// How the segment is laid out: the publication table, then the slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    slots: u32,
-    page_bytes: u64,
-    /// Bytes from slot to slot.
-    stride: u64,
-    /// Offset of slot 0.
-    pages: u64,
-    /// Bytes of the whole segment.
-    bytes: u64,
-}
-
-impl Shape {
-    fn of(page_bytes: u32, slots: u32) -> Option<Self> {
-        let page_bytes = u64::from(page_bytes);
-        let stride = page_bytes.next_multiple_of(LINE);
-        let pages = (u64::from(slots) * ENTRY_BYTES).next_multiple_of(PAGES_AT);
-        let bytes = stride.checked_mul(u64::from(slots))?.checked_add(pages)?;
-        (slots > 0).then_some(Self { slots, page_bytes, stride, pages, bytes })
+/// A segment for all pools of `config`, and where each is in it.
+fn place(config: &PublisherConfig) -> Result<(Arc<Segment>, Vec<Shape>), PublisherError> {
+    let mut shapes = Vec::with_capacity(config.pools.len());
+    let mut end = 0;
+    for (_, layout, slots) in config.numbered() {
+        let page_bytes = layout.page_bytes();
+        let shape = Shape::place(page_bytes, slots, end).filter(|shape| isize::try_from(shape.end).is_ok());
+        let shape = shape.ok_or(PublisherError::Slots { slots, page_bytes })?;
+        end = shape.end;
+        shapes.push(shape);
     }
-}
-
-/// Why there is no publisher.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublisherError {
-    /// There are no slots, or too many.
-    #[error(
-        "{slots} slots of {page_bytes} bytes cannot be published: give 1 or more, and less than 2^63 bytes"
-    )]
-    Slots {
-        /// How many.
-        slots: u32,
-        /// Of one page.
-        page_bytes: u32,
-    },
-    /// The system gives no memory for the slots.
-    #[error(transparent)]
-    Segment(#[from] SegmentError),
-    /// The transport cannot make the slots readable for peers.
-    #[error("the pages cannot be made readable: {0}")]
-    Transport(TransportError),
-    /// The region cannot be offered.
-    #[error(transparent)]
-    Region(#[from] OfferError),
-    /// The slots cannot be a pool of the layout.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-    /// Readers cannot be served.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-}
-
-impl PublisherError {
-    /// A number that never changes its meaning (docs/errors.md).
-    #[must_use]
-    pub const fn code(&self) -> u32 {
-        match self {
-            Self::Slots { .. } => 6060,
-            Self::Transport(_) => 6061,
-            Self::Segment(source) => source.code(),
-            Self::Region(source) => source.code(),
-            Self::Pool(source) => source.code(),
-            Self::Serve(source) => source.code(),
-        }
+    if shapes.is_empty() {
+        return Err(PublisherError::NoPool);
     }
-}
-
-/// Why a page was not written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum WriteError {
-    /// There is no such slot.
-    #[error("slot {slot} of a publisher that has {slots}: the last is {}", slots - 1)]
-    Slot {
-        /// The requested slot.
-        slot: u32,
-        /// How many there are.
-        slots: u32,
-    },
-    /// The system gave no random numbers, and a generation must not be foreseeable.
-    #[error("a page's generation needs random numbers, and the system gave none: {0}")]
-    Random(RandomError),
-    /// The slot has no page that grows, or more of it is ready already.
-    #[error("slot {slot}: {source}")]
-    Grow {
-        /// The slot.
-        slot: u32,
-        /// The entry's reason.
-        // A raw name: the text contains the cause, so `source()` must not return it again.
-        r#source: GrowError,
-    },
-}
-
-impl WriteError {
-    /// A number that never changes its meaning (docs/errors.md).
-    #[must_use]
-    pub const fn code(&self) -> u32 {
-        match self {
-            Self::Slot { .. } => 6070,
-            Self::Random(_) => 6071,
-            Self::Grow { source, .. } => source.code(),
-        }
-    }
+    // Within what can be addressed, as each shape is.
+    Ok((Arc::new(Segment::new(end as usize)?), shapes))
 }
 
 impl Publisher {
@@ -173,7 +96,7 @@ impl Publisher {
         keys: impl Into<PeerKeys>,
         over: impl PublisherTransport,
     ) -> Result<Self, PublisherError> {
-        Self::start_with(node, layout, slots, listen, keys, over, ServerConfig::default())
+        Self::start_pools(PublisherConfig::new(node).pool(layout, slots), listen, keys, over)
     }
 
     /// Starts as [`start`](Self::start) does, with limits, an observer and a lease of its own.
@@ -190,24 +113,47 @@ impl Publisher {
         over: impl PublisherTransport,
         config: ServerConfig,
     ) -> Result<Self, PublisherError> {
-        let page_bytes = layout.page_bytes();
-        let bad = || PublisherError::Slots { slots, page_bytes };
-        let shape = Shape::of(page_bytes, slots).ok_or_else(bad)?;
-        let segment = Arc::new(Segment::new(usize::try_from(shape.bytes).map_err(|_| bad())?)?);
+        let pools = PublisherConfig::new(node).pool(layout, slots).server(config);
+        Self::start_pools(pools, listen, keys, over)
+    }
+
+    /// Starts with the pools of `config`, of any layouts. All of them are in one segment of memory;
+    /// each has a publication table of its own, and is one region for readers. A reader learns of
+    /// the pools whose layouts it knows. `listen` and `keys` are as in [`start`](Self::start).
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start); there is no pool, or one without a slot, or they are more
+    /// than a producer may offer; or a limit cannot be used.
+    pub fn start_pools(
+        config: PublisherConfig,
+        listen: &Address,
+        keys: impl Into<PeerKeys>,
+        over: impl PublisherTransport,
+    ) -> Result<Self, PublisherError> {
+        let (segment, shapes) = place(&config)?;
         let published = over.publish(Arc::clone(&segment)).map_err(PublisherError::Transport)?;
         let rail_keys = published.keys;
-        let region = OfferedRegion::new(RegionOffer {
-            base: segment.addr() + shape.pages,
-            page_bytes: shape.page_bytes,
-            stride: shape.stride,
-            slots,
-            keys: rail_keys,
-            table: Some(TableOffer { base: segment.addr(), keys: rail_keys }),
-        })?;
-        let pool = Pool::new(POOL, layout.to_session(), vec![region])?;
-        let producer = ProducerDescription { node, pools: vec![pool] };
-        let server = Server::start(listen, keys, producer, published.acceptor, config)?;
-        Ok(Self { server, _keep: published.keep, segment, layout, shape })
+        let (mut offers, mut pools) = (Vec::new(), Vec::new());
+        for ((id, layout, slots), shape) in config.numbered().zip(shapes) {
+            let region = OfferedRegion::new(RegionOffer {
+                base: segment.addr() + shape.pages,
+                page_bytes: u64::from(shape.page_bytes),
+                stride: shape.stride,
+                slots,
+                keys: rail_keys,
+                table: Some(TableOffer { base: segment.addr() + shape.table, keys: rail_keys }),
+            })?;
+            offers.push(Pool::new(id, layout.to_session(), vec![region])?);
+            // SAFETY: the segment is new, so zeros, and ends behind the last shape. The shapes do
+            // not overlap, each has one `PoolSlots`, and nothing else here touches the bytes; the
+            // transport promised to write nothing and to make no reference.
+            let slots = unsafe { PoolSlots::new(Arc::clone(&segment), shape) };
+            pools.push(OfferedPool { id, layout, slots });
+        }
+        let producer = ProducerDescription { node: config.node, pools: offers };
+        let server = Server::start(listen, keys, producer, published.acceptor, config.server)?;
+        Ok(Self { server, _keep: published.keep, pools: pools.into() })
     }
 
     /// The address that readers connect to, with the port that the system chose for port 0.
@@ -222,16 +168,32 @@ impl Publisher {
         self.server.epoch()
     }
 
-    /// The layout of its pages.
+    /// The pool of this number, if there is one.
     #[must_use]
-    pub const fn layout(&self) -> &PageLayout {
-        &self.layout
+    pub fn pool(&self, id: PoolId) -> Option<PublisherPool<'_>> {
+        self.pools.get(id.0 as usize).map(PublisherPool::of)
     }
 
-    /// How many slots it has.
+    /// All pools, in the order of their numbers.
+    pub fn pools(&self) -> impl ExactSizeIterator<Item = PublisherPool<'_>> {
+        self.pools.iter().map(PublisherPool::of)
+    }
+
+    /// Pool 0.
+    fn first(&self) -> PublisherPool<'_> {
+        PublisherPool::of(&self.pools[0])
+    }
+
+    /// The layout of the pages of pool 0.
     #[must_use]
-    pub const fn slots(&self) -> u32 {
-        self.shape.slots
+    pub fn layout(&self) -> &PageLayout {
+        self.first().layout()
+    }
+
+    /// How many slots pool 0 has.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.first().slots()
     }
 
     /// How many readers are connected.
@@ -240,159 +202,100 @@ impl Publisher {
         self.server.sessions()
     }
 
-    fn entry(&self, slot: u32) -> Result<&Entry, WriteError> {
-        let slots = self.shape.slots;
-        if slot >= slots {
-            return Err(WriteError::Slot { slot, slots });
-        }
-        let at = self.segment.as_ptr().cast::<Entry>().wrapping_add(slot as usize);
-        // SAFETY: the table begins where the mapping does, which is aligned to a host page; entry
-        // `slot` ends before the first page by `Shape`. Zeros are an entry, entries are atomics,
-        // and nothing else of this process writes there. The mapping lives as long as `self`.
-        Ok(unsafe { &*at })
+    /// Takes `slot` of pool 0 to write a page into it: [`PublisherPool::overwrite`].
+    ///
+    /// # Errors
+    ///
+    /// No such slot, another guard of it exists, or no random numbers; the slot is as it was.
+    pub fn overwrite(&self, slot: u32, tag: KeyTag) -> Result<SlotGuard<'_>, WriteError> {
+        self.first().overwrite(slot, tag)
     }
 
-    /// The bytes in `slot`, published or not.
+    /// Overwrites `slot` of pool 0 and publishes it under `tag`: [`PublisherPool::write`].
+    ///
+    /// # Errors
+    ///
+    /// As [`overwrite`](Self::overwrite).
+    pub fn write(
+        &self,
+        slot: u32,
+        tag: KeyTag,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Location, WriteError> {
+        self.first().write(slot, tag, fill)
+    }
+
+    /// Publishes a page in `slot` of pool 0 of which no part is ready yet:
+    /// [`PublisherPool::begin`].
+    ///
+    /// # Errors
+    ///
+    /// As [`overwrite`](Self::overwrite).
+    pub fn begin(&self, slot: u32, tag: KeyTag) -> Result<Location, WriteError> {
+        self.first().begin(slot, tag)
+    }
+
+    /// Lets `fill` write parts of the page that grows in `slot` of pool 0, and makes all parts
+    /// below number `parts` ready: [`PublisherPool::set_ready`], which says what `fill` may write.
+    ///
+    /// # Errors
+    ///
+    /// No such slot, a guard of it exists, no page in it, or as many parts or more are ready
+    /// already.
+    pub fn set_ready(
+        &self,
+        slot: u32,
+        parts: u32,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Location, WriteError> {
+        self.first().set_ready(slot, parts, fill)
+    }
+
+    /// Lets `fill` write the last parts of the page that grows in `slot` of pool 0, and makes the
+    /// whole page ready: [`PublisherPool::finish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`set_ready`](Self::set_ready), if the whole page is ready already.
+    pub fn finish(&self, slot: u32, fill: impl FnOnce(&mut [u8])) -> Result<Location, WriteError> {
+        self.first().finish(slot, fill)
+    }
+
+    /// Takes the page in `slot` of pool 0 back: [`PublisherPool::invalidate`].
     ///
     /// # Errors
     ///
     /// No such slot.
-    pub fn page(&self, slot: u32) -> Result<&[u8], WriteError> {
-        self.entry(slot)?;
-        // SAFETY: the slot exists, so its bytes lie in the mapping. Only `bytes_mut` gives a way to
-        // write them, and it takes `&mut self`; the segment is private here, and the transport
-        // promised to write nothing.
-        Ok(unsafe { std::slice::from_raw_parts(self.bytes_at(slot), self.shape.page_bytes as usize) })
+    pub fn invalidate(&self, slot: u32) -> Result<(), WriteError> {
+        self.first().invalidate(slot)
     }
 
-    /// The address of the page in `slot`, which must exist.
-    fn bytes_at(&self, slot: u32) -> *mut u8 {
-        let at = self.shape.pages + self.shape.stride * u64::from(slot);
-        self.segment.as_ptr().wrapping_add(at as usize)
+    /// The bytes in `slot` of pool 0, published or not. While the returned value exists, the slot
+    /// cannot be written.
+    ///
+    /// # Errors
+    ///
+    /// No such slot, or it is being written.
+    pub fn page(&self, slot: u32) -> Result<LocalPage<'_>, WriteError> {
+        self.first().page(slot)
     }
 
-    /// The location of the page in `slot`, if one is published.
+    /// The location of the page in `slot` of pool 0, if one is published.
     ///
     /// # Errors
     ///
     /// No such slot.
     pub fn location(&self, slot: u32) -> Result<Option<Location>, WriteError> {
-        let expected = self.entry(slot)?.snapshot();
-        Ok(expected.generation.is_valid().then_some(Location { slot, expected }))
+        self.first().location(slot)
     }
 
-    /// How often `slot` has been published so far, modulo 2^31: the next
-    /// [`count`](kvrail_core::table::Generation::count) is one more.
+    /// How often `slot` of pool 0 has been published so far: [`PublisherPool::publications`].
     ///
     /// # Errors
     ///
     /// No such slot.
     pub fn publications(&self, slot: u32) -> Result<u32, WriteError> {
-        Ok(self.entry(slot)?.load().count())
-    }
-
-    /// Takes the page in `slot` back: from now on every reader misses it.
-    ///
-    /// # Errors
-    ///
-    /// No such slot.
-    pub fn invalidate(&mut self, slot: u32) -> Result<(), WriteError> {
-        self.entry(slot)?.invalidate();
-        Ok(())
-    }
-
-    /// Overwrites `slot` and publishes it under `tag`. `fill` is given the bytes of the slot's
-    /// earlier page, and leaves the new page there. If `fill` panics, the slot stays a miss.
-    ///
-    /// Where other threads write for `fill`, `fill` waits for them before it returns: it joins
-    /// them, or synchronises with them through a channel or a lock. A thread that made non-temporal
-    /// stores ends them with an `sfence` before that; this thread's own need none.
-    ///
-    /// # Errors
-    ///
-    /// No such slot, or no random numbers; the slot is as it was.
-    pub fn write(
-        &mut self,
-        slot: u32,
-        tag: KeyTag,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<Location, WriteError> {
-        let nonce = self.take_back(slot)?;
-        fill(self.bytes_mut(slot));
-        let generation = self.entry(slot)?.publish(tag, nonce);
-        Ok(Location { slot, expected: EntryValue { generation, ready: Ready::WHOLE, tag } })
-    }
-
-    /// Publishes a page under `tag` of which no part is ready yet: the slot still has the bytes of
-    /// its earlier page, which every reader misses from now on. The location says that no part is
-    /// ready; [`set_ready`](Self::set_ready) returns locations that say more.
-    ///
-    /// # Errors
-    ///
-    /// No such slot, or no random numbers; the slot is as it was.
-    pub fn begin(&mut self, slot: u32, tag: KeyTag) -> Result<Location, WriteError> {
-        let nonce = self.take_back(slot)?;
-        let generation = self.entry(slot)?.begin(tag, nonce);
-        Ok(Location { slot, expected: EntryValue { generation, ready: Ready::NONE, tag } })
-    }
-
-    /// Lets `fill` write parts of a page that grows, and makes all parts below number `parts`
-    /// ready. What a part is, and which bytes it has, is agreed on with the readers.
-    ///
-    /// `fill` is given the bytes of the whole page. It writes the parts that are not ready yet, and
-    /// no byte of a ready one: readers may be reading that, and nothing would tell them. If `fill`
-    /// panics, no further part becomes ready, and the page goes on as before. What
-    /// [`write`](Self::write) says about other threads holds here too.
-    ///
-    /// # Errors
-    ///
-    /// No such slot, no page in it, or as many parts or more are ready already. `fill` has not been
-    /// called then.
-    pub fn set_ready(
-        &mut self,
-        slot: u32,
-        parts: u32,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<Location, WriteError> {
-        self.grow(slot, Ready(parts), fill)
-    }
-
-    /// Lets `fill` write the last parts of a page that grows, and makes the whole page ready. Apart
-    /// from that as [`set_ready`](Self::set_ready).
-    ///
-    /// # Errors
-    ///
-    /// No such slot, no page in it, or the whole page is ready already. `fill` has not been called
-    /// then.
-    pub fn finish(&mut self, slot: u32, fill: impl FnOnce(&mut [u8])) -> Result<Location, WriteError> {
-        self.grow(slot, Ready::WHOLE, fill)
-    }
-
-    fn grow(&mut self, slot: u32, to: Ready, fill: impl FnOnce(&mut [u8])) -> Result<Location, WriteError> {
-        let refused = |source| WriteError::Grow { slot, source };
-        let expected = self.entry(slot)?.may_become(to).map_err(refused)?;
-        fill(self.bytes_mut(slot));
-        self.entry(slot)?.set_ready(to.0).map_err(refused)?;
-        Ok(Location { slot, expected })
-    }
-
-    /// Makes `slot` invalid, and returns the nonce of its next generation.
-    fn take_back(&mut self, slot: u32) -> Result<u32, WriteError> {
-        let entry = self.entry(slot)?;
-        let nonce = u32::from_le_bytes(random_bytes().map_err(WriteError::Random)?);
-        entry.invalidate();
-        Ok(nonce)
-    }
-
-    /// The bytes of `slot`, which must exist.
-    fn bytes_mut(&mut self, slot: u32) -> &mut [u8] {
-        let at = self.bytes_at(slot);
-        // SAFETY: `Shape` put the slot's `page_bytes` bytes within the mapping and apart from the
-        // table and the other slots. `&mut self` makes this the only reference to them in this
-        // process: the segment is private here, and the transport promised to make none. Peers read
-        // the bytes through mappings of their own (or the kernel does), by raw copies, at any time:
-        // the entry tells them which of the bytes may be a mixture.
-        unsafe { std::slice::from_raw_parts_mut(at, self.shape.page_bytes as usize) }
+        self.first().publications(slot)
     }
 
     /// Ends all sessions with readers, and waits until `deadline`. Returns how many had not ended
@@ -406,25 +309,7 @@ impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Publisher")
             .field("server", &self.server)
-            .field("layout", &self.layout)
-            .field("shape", &self.shape)
+            .field("pools", &self.pools)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_ends_before_the_pages_and_slots_do_not_touch() {
-        for (page, slots) in [(1, 1), (41_984, 256), (41_984, 257), (4_497_408, 64), (u32::MAX, 9)] {
-            let shape = Shape::of(page, slots).unwrap();
-            assert!(u64::from(slots) * ENTRY_BYTES <= shape.pages, "{shape:?}");
-            assert!(shape.stride >= u64::from(page) && shape.stride.is_multiple_of(LINE), "{shape:?}");
-            assert_eq!(shape.bytes, shape.pages + shape.stride * u64::from(slots), "{shape:?}");
-        }
-        assert_eq!(Shape::of(1, 0), None);
-        assert_eq!(Shape::of(u32::MAX, u32::MAX), None, "beyond 2^64");
     }
 }

@@ -32,7 +32,7 @@ engine! { pub Large { page: Page, max_peers: 1024, max_lanes: 16_384, max_batche
 
 fn producer(key: &PeerKey) -> (Publisher, Vec<kvrail::core::remote::Location>) {
     let (name, anywhere) = ("p".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
-    let mut producer = Publisher::start(name, PAGE, SLOTS, &anywhere, key.clone(), shm::publish(2)).unwrap();
+    let producer = Publisher::start(name, PAGE, SLOTS, &anywhere, key.clone(), shm::publish(2)).unwrap();
     let write = |slot: u32| {
         let tag = KeyTag(u128::from(slot) + 1);
         producer.write(slot, tag, |bytes| bytes.fill(slot as u8 + 1)).unwrap()

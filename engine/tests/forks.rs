@@ -63,7 +63,7 @@ fn fork(how: &str) -> libc::pid_t {
 /// The producer's process: publishes a page, forks when there is a reader, and lives until it is
 /// killed.
 fn produce(how: &str, over: impl PublisherTransport) -> ! {
-    let mut publisher = start((LOCALHOST, 0).into(), over);
+    let publisher = start((LOCALHOST, 0).into(), over);
     publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
     println!("\nport {}", publisher.local_addr().port());
     while publisher.readers() == 0 {
@@ -236,7 +236,7 @@ fn a_child_that_drops_its_copy_of_a_publisher_does_the_parent_no_harm() {
 
 #[test]
 fn a_child_that_drops_its_copy_of_a_reader_does_the_parent_no_harm() {
-    let mut publisher = start((LOCALHOST, 0).into(), shm::publish(1));
+    let publisher = start((LOCALHOST, 0).into(), shm::publish(1));
     publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
     let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap();
     let peer = reader.connect(&publisher.local_addr().into(), key()).unwrap();

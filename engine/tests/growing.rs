@@ -42,7 +42,7 @@ fn byte(count: u32, layer: u32) -> u8 {
 }
 
 /// Writes layer `layer` of the page that grows in `slot`, and makes it ready.
-fn grow(publisher: &mut Publisher, slot: u32, layer: u32) -> Location {
+fn grow(publisher: &Publisher, slot: u32, layer: u32) -> Location {
     let count = publisher.publications(slot).unwrap();
     let fill = |page: &mut [u8]| page[layer as usize * PART..][..PART].fill(byte(count, layer));
     publisher.set_ready(slot, layer + 1, fill).unwrap()
@@ -95,12 +95,12 @@ impl<T: ReaderTransport> Layers<T> {
 }
 
 fn layers_are_read_as_they_become_ready(over: impl PublisherTransport, rails: impl ReaderTransport) {
-    let mut publisher = publisher(over);
+    let publisher = publisher(over);
     let mut layers = Layers::new(&publisher, rails);
     let begun = publisher.begin(2, KeyTag(u128::MAX - 5)).unwrap();
     assert_eq!(begun.expected.ready, Ready::NONE);
     for layer in 0..LAYERS {
-        let told = grow(&mut publisher, 2, layer);
+        let told = grow(&publisher, 2, layer);
         let seen = layers.reader.published(&layers.peer, 0, clock::within(Duration::from_secs(10))).unwrap();
         assert_eq!(seen, [told], "the owner's word and the table agree");
         assert_eq!(publisher.location(2).unwrap(), Some(told));
@@ -139,7 +139,7 @@ fn layers_are_read_as_they_become_ready_over_tcp() {
 #[test]
 fn a_layer_is_right_or_a_miss_however_publisher_and_reader_meet() {
     const ROUNDS: u32 = 300;
-    let mut publisher = publisher(shm::publish(1));
+    let publisher = publisher(shm::publish(1));
     let mut layers = Layers::new(&publisher, shm::rails(1).unwrap());
     // The owner's word. The publisher is at most three parts ahead of the reader: it is at work on
     // the same page when the first layer is read, and may be overwriting it when the others are.
@@ -150,7 +150,7 @@ fn a_layer_is_right_or_a_miss_however_publisher_and_reader_meet() {
             for round in 0..ROUNDS {
                 publisher.begin(0, KeyTag(round.into())).unwrap();
                 for layer in 0..LAYERS {
-                    let location = grow(&mut publisher, 0, layer);
+                    let location = grow(&publisher, 0, layer);
                     if tell.send((location, layer)).is_err() {
                         return;
                     }
@@ -174,21 +174,21 @@ fn a_layer_is_right_or_a_miss_however_publisher_and_reader_meet() {
 
 #[test]
 fn a_part_whose_writer_panics_does_not_become_ready() {
-    let mut publisher = publisher(shm::publish(1));
+    let publisher = publisher(shm::publish(1));
     publisher.begin(0, KeyTag(1)).unwrap();
-    let told = grow(&mut publisher, 0, 0);
+    let told = grow(&publisher, 0, 0);
     let write = AssertUnwindSafe(|| publisher.set_ready(0, 2, |_| panic!("half way")));
     catch_unwind(write).unwrap_err();
     assert_eq!(publisher.location(0).unwrap(), Some(told));
     let finish = AssertUnwindSafe(|| publisher.finish(0, |_| panic!("half way")));
     catch_unwind(finish).unwrap_err();
     assert_eq!(publisher.location(0).unwrap(), Some(told), "the parts before stay ready");
-    assert_eq!(grow(&mut publisher, 0, 1).expected.ready, Ready(2));
+    assert_eq!(grow(&publisher, 0, 1).expected.ready, Ready(2));
 }
 
 #[test]
 fn growth_that_cannot_be_is_refused_before_a_byte_is_written() {
-    let mut publisher = publisher(shm::publish(1));
+    let publisher = publisher(shm::publish(1));
     let untouched = |_: &mut [u8]| panic!("bytes are written");
     let refused = |result: Result<Location, WriteError>| match result.unwrap_err() {
         WriteError::Grow { slot: 0, source } => source,

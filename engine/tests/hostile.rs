@@ -101,7 +101,7 @@ fn a_producer_that_claims_too_many_slots_has_its_table_listed_in_parts_only() {
 fn a_part_of_a_table_lists_the_pages_of_its_slots() {
     let listen = "127.0.0.1:0".parse().unwrap();
     let name = "producer".parse().unwrap();
-    let mut publisher = Publisher::start(name, LAYOUT, 20, &listen, key(), shm::publish(1)).unwrap();
+    let publisher = Publisher::start(name, LAYOUT, 20, &listen, key(), shm::publish(1)).unwrap();
     let all: Vec<_> = (0..20).map(|slot| publisher.write(slot, KeyTag(1), |_| ()).unwrap()).collect();
     let mut reader = reader();
     let peer = reader.connect(&publisher.local_addr().into(), key()).unwrap();

@@ -90,8 +90,7 @@ fn lanes_that_are_cut_come_back_and_pages_arrive() {
     let wires = Wires::default();
     let key = PeerKey::from_bytes([7; 32]);
     let (name, listen) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
-    let mut publisher =
-        Publisher::start(name, LAYOUT, 32, &listen, key.clone(), Through(wires.clone())).unwrap();
+    let publisher = Publisher::start(name, LAYOUT, 32, &listen, key.clone(), Through(wires.clone())).unwrap();
     let locations: Vec<_> =
         (0..32).map(|slot| publisher.write(slot, KeyTag(1), |page| page.fill(slot as u8)).unwrap()).collect();
     let mut reader = Reader::start(LAYOUT, tcp::rails(2).unwrap(), Config::default()).unwrap();
@@ -134,7 +133,7 @@ fn an_overdue_batch_ends_one_wait_and_no_other() {
     let wires = Wires::default();
     let key = PeerKey::from_hex(&"5a".repeat(32)).unwrap();
     let listen = "127.0.0.1:0".parse().unwrap();
-    let mut publisher =
+    let publisher =
         Publisher::start("p".parse().unwrap(), LAYOUT, 1, &listen, key.clone(), Through(wires.clone()))
             .unwrap();
     let location = publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
@@ -178,8 +177,7 @@ fn a_loop_that_waits_for_a_deadline_does_not_spin_once_it_has_passed() {
     let key = PeerKey::from_hex(&"5b".repeat(32)).unwrap();
     let listen = "127.0.0.1:0".parse().unwrap();
     let over = Through(wires.clone());
-    let mut publisher =
-        Publisher::start("p".parse().unwrap(), LAYOUT, 1, &listen, key.clone(), over).unwrap();
+    let publisher = Publisher::start("p".parse().unwrap(), LAYOUT, 1, &listen, key.clone(), over).unwrap();
     let location = publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
     let mut reader = Reader::start(LAYOUT, tcp::rails(1).unwrap(), Config::default()).unwrap();
     let memory = memory::leaked(LAYOUT.page_bytes() as usize).unwrap();

@@ -61,7 +61,7 @@ fn at_rank<L: KvLayout>(rank: u32) -> PageLayout {
 /// A producer of pages of this layout, all of them written by `fill`.
 fn producer(layout: PageLayout, mut fill: impl FnMut(u32, &mut [u8])) -> (Publisher, Vec<Location>) {
     let (name, anywhere) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
-    let mut producer = Publisher::start(name, layout, SLOTS, &anywhere, key(), shm::publish(1)).unwrap();
+    let producer = Publisher::start(name, layout, SLOTS, &anywhere, key(), shm::publish(1)).unwrap();
     let write = |slot: u32| producer.write(slot, KeyTag(slot.into()), |bytes| fill(slot, bytes)).unwrap();
     let locations = (0..SLOTS).map(write).collect();
     (producer, locations)

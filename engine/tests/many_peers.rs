@@ -63,7 +63,7 @@ fn two_hundred_peers_cost_no_thread_each_and_all_are_read() {
     static STORAGE: Storage<Many> = Storage::new();
     let key = PeerKey::from_bytes([6; 32]);
     let (name, listen) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
-    let mut publisher = Publisher::start(name, LAYOUT, 1, &listen, &key, shm::publish(1)).unwrap();
+    let publisher = Publisher::start(name, LAYOUT, 1, &listen, &key, shm::publish(1)).unwrap();
     let location = publisher.write(0, KeyTag(1), |page| page.fill(3)).unwrap();
     let address = publisher.local_addr().into();
     let rail = Rail(ShmProvider::start(RAIL).unwrap());

@@ -43,7 +43,7 @@ fn byte(slot: u32, count: u32) -> u8 {
     (slot * 7 + count * 31) as u8
 }
 
-fn write(publisher: &mut Publisher, slot: u32) -> Location {
+fn write(publisher: &Publisher, slot: u32) -> Location {
     let count = publisher.publications(slot).unwrap() + 1;
     publisher.write(slot, KeyTag(slot.into()), |page| page.fill(byte(slot, count))).unwrap()
 }
@@ -69,8 +69,8 @@ fn configured<N: ReaderTransport>(over: impl PublisherTransport, rails: N, confi
 }
 
 impl<N: ReaderTransport> Fixture<N> {
-    fn publisher(&mut self) -> &mut Publisher {
-        self.publisher.as_mut().unwrap()
+    fn publisher(&self) -> &Publisher {
+        self.publisher.as_ref().unwrap()
     }
 
     fn submit(&mut self, locations: &[Location], within: Duration) {
@@ -188,9 +188,9 @@ fn a_lost_producer_is_an_event_over_tcp() {
 #[test]
 fn one_reader_reads_from_several_producers_and_leaves_them() {
     let mut f = fixture(shm::publish(1), shm::rails(2).unwrap());
-    let mut other = publisher(shm::publish(1));
+    let other = publisher(shm::publish(1));
     let peer = f.reader.connect(&other.local_addr().into(), key("5a")).unwrap();
-    let (here, there) = (write(f.publisher(), 1), write(&mut other, 2));
+    let (here, there) = (write(f.publisher(), 1), write(&other, 2));
     let mut batch = f.reader.batch().unwrap();
     batch.read(f.peer.page(here).unwrap(), f.slots.pop().unwrap()).unwrap();
     batch.read(peer.page(there).unwrap(), f.slots.pop().unwrap()).unwrap();
@@ -375,15 +375,15 @@ fn numbers_that_cannot_work_are_refused() {
     assert!(start(0, 1).to_string().contains("0 slots"));
     assert!(start(1, 0).to_string().contains("no rails"));
     assert!(start(1, 17).to_string().contains("17"));
-    let mut publisher = publisher(shm::publish(1));
+    let publisher = publisher(shm::publish(1));
     let error = publisher.write(SLOTS, KeyTag(0), |_| ()).unwrap_err().to_string();
     assert!(error.contains("slot 300 of a publisher that has 300"), "{error}");
 }
 
 #[test]
 fn a_page_whose_writer_panics_stays_a_miss() {
-    let mut publisher = publisher(shm::publish(1));
-    write(&mut publisher, 0);
+    let publisher = publisher(shm::publish(1));
+    write(&publisher, 0);
     let write = std::panic::AssertUnwindSafe(|| publisher.write(0, KeyTag(1), |_| panic!("half way")));
     std::panic::catch_unwind(write).unwrap_err();
     assert_eq!(publisher.location(0), Ok(None));

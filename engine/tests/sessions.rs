@@ -116,7 +116,7 @@ fn arrives(reader: &mut Reader<shm::ShmRails>, page: kvrail::core::remote::Remot
 #[test]
 fn a_reader_with_two_keys_finds_the_one_that_the_producer_knows() {
     let (old, new) = (key(1), key(2));
-    let mut publisher = publisher(&old);
+    let publisher = publisher(&old);
     let address = publisher.local_addr().into();
     let location = publisher.write(1, KeyTag(7), |page| page.fill(9)).unwrap();
     for keys in [PeerKeys::rotating(new.clone(), old.clone()), PeerKeys::rotating(old.clone(), new.clone())] {
@@ -146,7 +146,7 @@ fn a_producer_with_two_keys_serves_readers_of_either_and_of_no_other() {
 
 #[test]
 fn without_a_key_readers_of_this_host_are_served() {
-    let mut publisher = publisher(PeerKeys::none());
+    let publisher = publisher(PeerKeys::none());
     let location = publisher.write(0, KeyTag(7), |page| page.fill(5)).unwrap();
     let mut reader = reader();
     let peer = reader.connect(&publisher.local_addr().into(), PeerKeys::none()).unwrap();

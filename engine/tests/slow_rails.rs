@@ -325,7 +325,7 @@ fn a_peer_whose_lanes_hang_does_not_stop_those_of_another_peer() {
     )
     .unwrap();
     let good = tcp::publish(LOCALHOST, 2);
-    let mut good = Publisher::start("good".parse().unwrap(), LAYOUT, 4, &listen, &key, good).unwrap();
+    let good = Publisher::start("good".parse().unwrap(), LAYOUT, 4, &listen, &key, good).unwrap();
     let rails = SlowRails(tcp::rails(2).unwrap(), Slow::HangsWhile(&HANGING));
     let config = Config { connect: Duration::from_secs(2), lanes_per_rail: 3, ..Config::default() };
     let mut reader = Reader::start(LAYOUT, rails, config).unwrap();

@@ -106,7 +106,7 @@ fn copy_pages(
         for (number, to) in to.chunks_exact_mut(page_bytes).enumerate() {
             // Slot numbers are u32.
             if let Ok(page) = publisher.page((first + number) as u32) {
-                copy_page(routine, page, to);
+                copy_page(routine, &page, to);
             }
             pages += 1;
             if pages as usize == batch {

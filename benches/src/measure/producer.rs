@@ -54,7 +54,7 @@ pub(crate) fn publish(
     let listen: Address = setup.listen.parse()?;
     let node = "kvrail-bench-serve".parse()?;
     let key = setup.key.peer_key()?;
-    let mut publisher = match setup.transport {
+    let publisher = match setup.transport {
         Transport::Shm => {
             let over = shm::publish(setup.rails.count()?.into());
             Publisher::start(node, named.layout, slots, &listen, key, over)?

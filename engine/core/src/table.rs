@@ -85,7 +85,7 @@
 //! read as its t'.
 
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use static_assertions::{assert_eq_size, const_assert_eq};
 
@@ -101,10 +101,11 @@ pub(crate) const NO_ENTRY: u32 = u32::MAX;
 
 /// One slot's entry, in the owner's memory, where peers READ it.
 ///
-/// Its methods are the owner's, and the caller is the slot's only publisher. Bytes that other
-/// threads wrote into the slot must have been handed to this thread (by a join, a channel, a lock)
-/// before they are published or become ready. A thread that made non-temporal stores ends them with
-/// an `sfence` before it hands them on.
+/// Its methods are the owner's. One thread at a time publishes the slot, begins a page there and
+/// makes parts ready. Any thread may make the entry invalid at any moment, and look at it. Bytes
+/// that other threads wrote into the slot must have been handed to the publishing thread (by a
+/// join, a channel, a lock) before they are published or become ready. A thread that made
+/// non-temporal stores ends them with an `sfence` before it hands them on.
 #[repr(C, align(32))]
 #[derive(Debug, Default)]
 pub struct Entry {
@@ -179,11 +180,24 @@ impl Entry {
     /// Makes the slot invalid for every reader, those included that have read its bytes and not yet
     /// its entry. Call it before the first byte of the slot is overwritten.
     pub fn invalidate(&self) {
-        let now = self.load();
-        self.generation.store(now.invalid().0.to_le(), Ordering::Relaxed);
+        // One operation: a generation that another thread publishes meanwhile is not lost.
+        self.generation.fetch_and(Generation::CLEAR_VALID.to_le(), Ordering::Relaxed);
         // The invalid entry is visible, to peers' NICs too, before any byte that is stored from
         // here on.
         device_release();
+    }
+
+    /// Makes the slot invalid if it holds the page of `generation`, and says whether it did. A page
+    /// of another generation stays as it is, even one that another thread publishes meanwhile.
+    pub fn invalidate_generation(&self, generation: Generation) -> bool {
+        let (from, to) = (generation.0.to_le(), generation.invalid().0.to_le());
+        let held = generation.is_valid()
+            && self.generation.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if held {
+            // As in `invalidate`.
+            device_release();
+        }
+        held
     }
 
     /// Publishes the slot's bytes, the whole page, under `tag`, and returns the new generation.
@@ -322,12 +336,21 @@ impl Entry {
         KeyTag(u128::from(low) | u128::from(high) << 64)
     }
 
-    /// The content now. Only the owner sees all of one publication.
+    /// The content now. If its generation is valid, all of it is of this publication, whatever
+    /// another thread of the owner does meanwhile.
     #[must_use]
     pub fn snapshot(&self) -> EntryValue {
-        let generation = self.load();
-        let ready = EntryValue::ready_in(self.ready_word(), generation);
-        EntryValue { generation, ready, tag: self.tag() }
+        loop {
+            let generation = self.load();
+            let ready = EntryValue::ready_in(self.ready_word(), generation);
+            let tag = self.tag();
+            // Before a tag is stored, the entry is made invalid, and a barrier is passed. So a
+            // later publication's tag shows a later generation here.
+            fence(Ordering::Acquire);
+            if self.load() == generation {
+                return EntryValue { generation, ready, tag };
+            }
+        }
     }
 }
 

@@ -81,18 +81,17 @@ pub(crate) fn produce(round: &str, plan: &str) {
     trigger::watch(plan);
     let (name, listen) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
     let (slots, config) = (REQUESTS * BLOCKS, server_config());
-    let mut publisher =
-        Publisher::start_with(name, MLA, slots, &listen, key(), shm::publish(1), config).unwrap();
+    let publisher = Publisher::start_with(name, MLA, slots, &listen, key(), shm::publish(1), config).unwrap();
     println!("{}", publisher.local_addr());
     let round = round.parse().unwrap();
     let (mut requests, mut rng) = (Requests::new(round, (0..slots).collect()), Rng::new(round));
     loop {
         trigger::after_handling();
         while let Some(ended) = publisher.next_ended_handover() {
-            requests.take_back(&mut publisher, &ended);
+            requests.take_back(&publisher, &ended);
         }
         let opens = publisher.readers() > 0;
-        requests.turn(&mut publisher, &mut rng, Instant::now(), opens);
+        requests.turn(&publisher, &mut rng, Instant::now(), opens);
         std::thread::sleep(Duration::from_millis(4));
     }
 }

@@ -64,7 +64,7 @@ impl Requests {
     }
 
     /// Opens requests, writes parts and says that they are ready, aborts.
-    pub(crate) fn turn(&mut self, publisher: &mut Publisher, rng: &mut Rng, now: Instant, opens: bool) {
+    pub(crate) fn turn(&mut self, publisher: &Publisher, rng: &mut Rng, now: Instant, opens: bool) {
         for place in 0..REQUESTS {
             let request = request(self.round, place);
             if opens && self.open.iter().all(|open| open.request != request) {
@@ -85,7 +85,7 @@ impl Requests {
         }
     }
 
-    fn begin(&mut self, publisher: &mut Publisher, request: RequestId, rng: &mut Rng, now: Instant) -> Open {
+    fn begin(&mut self, publisher: &Publisher, request: RequestId, rng: &mut Rng, now: Instant) -> Open {
         self.opened += 1;
         let handovers = publisher.handovers();
         let id = handovers.open(request).unwrap();
@@ -111,7 +111,7 @@ impl Requests {
     }
 
     /// Takes a hand-over's slots back, and overwrites them.
-    pub(crate) fn take_back(&mut self, publisher: &mut Publisher, ended: &EndedHandover) {
+    pub(crate) fn take_back(&mut self, publisher: &Publisher, ended: &EndedHandover) {
         let at = self.open.iter().position(|open| open.id == ended.id).expect("each ends once");
         let open = self.open.swap_remove(at);
         let slots: Vec<_> = ended.blocks.iter().map(|block| block.slot).collect();
@@ -132,7 +132,7 @@ impl Requests {
 
 impl Open {
     /// Writes the next layer of each block, and says that it is ready.
-    fn grow(&mut self, publisher: &mut Publisher) {
+    fn grow(&mut self, publisher: &Publisher) {
         let layer = self.layers;
         for &slot in &self.slots {
             let tag = publisher.location(slot).unwrap().unwrap().expected.tag;

@@ -125,7 +125,7 @@ impl Survivor {
         };
         let config = ServerConfig { observer: Some(Arc::new(observer)), ..server_config() };
         let over = shm::publish(1);
-        let mut publisher = Publisher::start_with(name, MLA, slots, &listen, key(), over, config).unwrap();
+        let publisher = Publisher::start_with(name, MLA, slots, &listen, key(), over, config).unwrap();
         for slot in 0..slots {
             publisher.write(slot, KeyTag(0), |page| page.fill(1)).unwrap();
         }
@@ -185,7 +185,7 @@ impl Survivor {
         while let Some(ended) = self.publisher.next_ended_handover() {
             let number = round_of(ended.request);
             let round = self.rounds.iter_mut().find(|round| round.number == number).unwrap();
-            round.requests.take_back(&mut self.publisher, &ended);
+            round.requests.take_back(&self.publisher, &ended);
             let outcome = format!("{:?}", ended.outcome);
             *self.measured.outcomes.entry(outcome).or_default() += 1;
             if let Some(died) = round.died {
@@ -196,7 +196,7 @@ impl Survivor {
         for round in &mut self.rounds {
             let opens = round.step == Step::Runs;
             if round.step != Step::Starts {
-                round.requests.turn(&mut self.publisher, &mut self.rng, now, opens);
+                round.requests.turn(&self.publisher, &mut self.rng, now, opens);
             }
             round.next(&mut self.measured);
         }

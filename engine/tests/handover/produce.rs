@@ -39,7 +39,7 @@ pub(crate) fn run() {
     });
     let (name, listen) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
     let over = shm::publish(2);
-    let mut publisher = Publisher::start(name, MLA, AT_ONCE * BLOCKS, &listen, key(), over).unwrap();
+    let publisher = Publisher::start(name, MLA, AT_ONCE * BLOCKS, &listen, key(), over).unwrap();
     println!("{}", publisher.local_addr());
     let mut rng = Rng(0x5EED);
     let mut free: Vec<u32> = (0..publisher.slots()).collect();
@@ -52,7 +52,7 @@ pub(crate) fn run() {
         if free.len() >= BLOCKS as usize {
             requests += 1;
             let slots = free.split_off(free.len() - BLOCKS as usize);
-            open.push(begin(&mut publisher, requests, slots));
+            open.push(begin(&publisher, requests, slots));
         }
         if open.is_empty() {
             continue;
@@ -63,7 +63,7 @@ pub(crate) fn run() {
             // Its slots come back at once, and are written at once, whatever the reader does.
             publisher.handovers().abort(request.id).ok();
         } else if request.layers < LAYERS {
-            grow(&mut publisher, request);
+            grow(&publisher, request);
         } else if open.iter().all(|request| request.layers == LAYERS) {
             // The reader has to read first.
             let outcome = publisher.handovers();
@@ -75,7 +75,7 @@ pub(crate) fn run() {
     }
 }
 
-fn begin(publisher: &mut Publisher, request: u64, slots: Vec<u32>) -> Open {
+fn begin(publisher: &Publisher, request: u64, slots: Vec<u32>) -> Open {
     let handovers = publisher.handovers();
     let id = handovers.open(RequestId(request.into())).unwrap();
     let blocks: Vec<_> = slots
@@ -90,7 +90,7 @@ fn begin(publisher: &mut Publisher, request: u64, slots: Vec<u32>) -> Open {
 }
 
 /// Writes the next layer of each block, and says that it is ready.
-fn grow(publisher: &mut Publisher, request: &mut Open) {
+fn grow(publisher: &Publisher, request: &mut Open) {
     let layer = request.layers;
     for &slot in &request.slots {
         let tag = publisher.location(slot).unwrap().unwrap().expected.tag;

@@ -39,7 +39,7 @@ fn pieces_are_written_where_the_plan_says() {
         let (from, to) = (PageLayout::of::<ByLayer>(), PageLayout::of::<ByToken>());
         let (name, anywhere) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
         let over = verbs::publish(&fabric.producer).unwrap();
-        let mut producer = Publisher::start(name, from, PAGES, &anywhere, key(), over).unwrap();
+        let producer = Publisher::start(name, from, PAGES, &anywhere, key(), over).unwrap();
         let locations: Vec<_> = (0..PAGES)
             .map(|page| {
                 let fill = |bytes: &mut [u8]| {

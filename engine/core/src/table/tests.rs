@@ -107,3 +107,60 @@ fn a_cleared_entry_is_a_miss_for_the_page_that_it_held() {
     let zeros = EntryValue { generation: Generation(0), ..named };
     assert!(!entry.confirms(&zeros));
 }
+
+#[test]
+fn only_the_named_generation_is_made_invalid() {
+    let entry = Entry::new();
+    assert!(!entry.invalidate_generation(Generation(0)), "nothing is published");
+    let first = entry.publish(KeyTag(7), 1);
+    assert!(entry.invalidate_generation(first));
+    assert!(!entry.load().is_valid());
+    assert!(!entry.invalidate_generation(first), "it is invalid already");
+    assert!(!entry.invalidate_generation(entry.load()), "no invalid generation is a page");
+    let second = entry.publish(KeyTag(7), 1);
+    assert!(!entry.invalidate_generation(first));
+    assert_eq!(entry.load(), second, "a later page stays");
+    let passed = || crate::barrier::tests::CALLS.get();
+    let before = passed();
+    assert!(entry.invalidate_generation(second));
+    assert_eq!(passed() - before, 1, "before the first byte");
+}
+
+#[test]
+fn a_snapshot_beside_a_publishing_thread_is_of_one_publication() {
+    const COUNT: u32 = if cfg!(miri) { 50 } else { 50_000 };
+    let entry = Entry::new();
+    std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| {
+            for count in 1..=COUNT {
+                entry.invalidate();
+                entry.publish(KeyTag(u128::from(count) << 64 | u128::from(count)), count);
+            }
+        });
+        let mut seen = 0;
+        while !publishing.is_finished() || seen == 0 {
+            let EntryValue { generation, ready, tag } = entry.snapshot();
+            if generation.is_valid() {
+                let count = u128::from(generation.count());
+                assert_eq!((tag.0, ready), (count << 64 | count, Ready::WHOLE), "{generation}");
+                seen += 1;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_page_stays_invalid_where_one_thread_takes_it_back_while_another_makes_it_ready() {
+    const ROUNDS: u32 = if cfg!(miri) { 10 } else { 2_000 };
+    let entry = Entry::new();
+    for round in 1..=ROUNDS {
+        let generation = entry.begin(KeyTag(u128::from(round)), round);
+        std::thread::scope(|scope| {
+            // Refused once the page is taken back.
+            scope.spawn(|| (1..4).all(|parts| entry.set_ready(parts).is_ok()));
+            entry.invalidate();
+        });
+        assert_eq!(entry.load(), generation.invalid());
+        assert_eq!(generation.count(), round, "no publication is lost or counted twice");
+    }
+}

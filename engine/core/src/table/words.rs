@@ -10,6 +10,9 @@ pub struct Generation(pub u64);
 impl Generation {
     const VALID: u64 = 1;
 
+    /// The bits that stay when a generation becomes invalid.
+    pub(super) const CLEAR_VALID: u64 = !Self::VALID;
+
     /// Whether the slot holds a published page.
     #[must_use]
     pub const fn is_valid(self) -> bool {
@@ -28,7 +31,7 @@ impl Generation {
     }
 
     pub(super) const fn invalid(self) -> Self {
-        Self(self.0 & !Self::VALID)
+        Self(self.0 & Self::CLEAR_VALID)
     }
 }
 

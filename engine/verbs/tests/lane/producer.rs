@@ -31,7 +31,7 @@ pub(crate) fn produce_if_told() {
     let lanes = Lanes::default();
     let over = Known(verbs::publish(rails).unwrap(), Arc::clone(&lanes));
     let name = "producer".parse().unwrap();
-    let mut publisher = Publisher::start(name, LAYOUT, SLOTS, &listen, key(), over).unwrap();
+    let publisher = Publisher::start(name, LAYOUT, SLOTS, &listen, key(), over).unwrap();
     for slot in 0..SLOTS {
         let bytes = page(seed, slot);
         publisher.write(slot, KeyTag(u128::from(slot)), |to| to.copy_from_slice(&bytes)).unwrap();
