@@ -26,7 +26,7 @@ use crate::server::ServerConfig;
 use crate::server::connection::ReaderConnection;
 use crate::test_seeds as seeds;
 
-const SCHEDULES: u64 = 300;
+const SCHEDULES: u64 = 150;
 const STEPS: u64 = 400;
 const READERS: usize = 3;
 
