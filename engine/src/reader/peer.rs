@@ -301,7 +301,7 @@ fn offers(wanted: &Layout, offered: &[Layout]) -> String {
     text += if offered.iter().any(|other| other.any_rank == wanted.any_rank) {
         ", the same layout at another rank; connect to that rank's producer, or for that rank by connect_to"
     } else {
-        "; start both sides with the same layout"
+        "; start both sides with the same layout, or connect for the other by connect_to and read by a plan"
     };
     text
 }
