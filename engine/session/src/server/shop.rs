@@ -24,10 +24,8 @@ use crate::message::{LaneAsk, LaneRefusal, LaneRefusalCode};
 use crate::name::{Name, NodeName};
 use crate::offer::LaneBlob;
 
-/// Threads that make and free lanes.
-const THREADS: usize = 4;
-/// How many of them make and free lanes of one rail at a time: a rail that hangs leaves threads to
-/// the others.
+/// How many threads make and free lanes of one rail at a time. There are so many threads that every
+/// rail can have as many: rails that hang take no thread from the others.
 const PER_RAIL: usize = 2;
 
 /// Makes and frees the lanes of all sessions of a server.
@@ -119,7 +117,7 @@ pub(super) fn refuse(code: LaneRefusalCode, text: &str) -> LaneRefusal {
 
 impl<A: LaneAcceptor> LaneShop<A> {
     pub(super) fn new(shared: Arc<Shared>, acceptor: A) -> Arc<Self> {
-        let workers = Workers::new("kvrail-lanes", THREADS, PER_RAIL);
+        let workers = Workers::new("kvrail-lanes", PER_RAIL * shared.rails.len(), PER_RAIL);
         Arc::new(Self { shared, acceptor, workers, queues: Mutex::default() })
     }
 

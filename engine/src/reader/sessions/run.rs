@@ -45,7 +45,7 @@ impl<D: SessionDialer> Common<D> {
             OfferChange::Unknown(layout) => {
                 tracing::info!(peer, %layout, left_out, "a producer offers pages of another layout");
             }
-            other => tracing::info!(peer, change = ?other, left_out, "a producer offers something else now"),
+            _ => tracing::info!(peer, left_out, "a producer offers something else now"),
         }
     }
 }

@@ -164,6 +164,25 @@ fn a_rail_that_hangs_delays_its_own_lanes_alone() {
 }
 
 #[test]
+fn rails_that_hang_leave_threads_to_every_other_rail() {
+    let rig = Rig::new();
+    (0..2).for_each(|rail| rig.ends.set(rail, Mood::Hangs));
+    let mut readers = [rig.reader(), rig.reader()];
+    for (reader, first) in readers.iter_mut().zip([1, 11]) {
+        reader.say(&asks(1, [ask(first, 0), ask(first + 1, 1)]));
+    }
+    // Each rail has two threads, and all of those of the two rails hang.
+    for _ in 0..4 {
+        rig.accepting.recv_timeout(LIMIT).unwrap();
+    }
+    for (reader, number) in readers.iter_mut().zip([3, 13]) {
+        let answers = reader.answers(&asks(2, [ask(number, 2)]));
+        assert_eq!(code(&answers[0]), (number, Ok(())));
+    }
+    (0..2).for_each(|rail| rig.ends.set(rail, Mood::Works));
+}
+
+#[test]
 fn a_reader_with_many_requests_does_not_keep_the_others_waiting() {
     let rig = Rig::new();
     rig.ends.set(0, Mood::Hangs);
