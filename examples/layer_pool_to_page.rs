@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let key = PeerKey::from_passphrase("everybody who may read knows this")?;
     let node = "pool".parse()?;
     let slots = LAYERS as u32 * BLOCKS;
-    let mut pool =
+    let pool =
         Publisher::start(node, ONE_LAYER, slots, &"127.0.0.1:0".parse()?, key.clone(), shm::publish(2))?;
     let mut locations = Vec::new();
     for slot in 0..slots {

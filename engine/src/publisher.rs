@@ -32,9 +32,10 @@ use crate::transport::PublisherTransport;
 
 /// Slots of pages that peers read one-sidedly, and the server that tells peers of them.
 ///
-/// Each slot has an entry in a publication table, in the same memory. [`overwrite`](Self::overwrite)
-/// makes the entry invalid, lets the caller write, and publishes the page in a new generation: a
-/// reader that was in the middle of the old page gets a miss, and never a mixture.
+/// Each slot has an entry in a publication table, in the same memory.
+/// [`overwrite`](Self::overwrite) makes the entry invalid, lets the caller write, and publishes the
+/// page in a new generation: a reader that was in the middle of the old page gets a miss, and never
+/// a mixture.
 /// [`write`](Self::write) is the short form.
 ///
 /// A page can also be published while it grows ([`SlotGuard::grow`]): at first no part is ready,

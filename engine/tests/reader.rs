@@ -377,7 +377,7 @@ fn numbers_that_cannot_work_are_refused() {
     assert!(start(1, 17).to_string().contains("17"));
     let publisher = publisher(shm::publish(1));
     let error = publisher.write(SLOTS, KeyTag(0), |_| ()).unwrap_err().to_string();
-    assert!(error.contains("slot 300 of a publisher that has 300"), "{error}");
+    assert!(error.contains("slot 300 of a pool that has 300"), "{error}");
 }
 
 #[test]

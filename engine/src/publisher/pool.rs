@@ -68,9 +68,9 @@ impl<'a> PublisherPool<'a> {
     /// use kvrail::{KeyTag, Location, PublisherPool, WriteError};
     ///
     /// /// Any number of threads do this at a time, for slots of their own.
-    /// fn put(pool: PublisherPool<'_>, slot: u32, tag: KeyTag, page: &[u8]) -> Result<Location, WriteError> {
+    /// fn put(pool: PublisherPool<'_>, slot: u32, tag: KeyTag) -> Result<Location, WriteError> {
     ///     let mut guard = pool.overwrite(slot, tag)?;
-    ///     guard.bytes()[..page.len()].copy_from_slice(page);
+    ///     guard.bytes().fill(7);
     ///     Ok(guard.publish())
     /// }
     /// ```
