@@ -230,6 +230,29 @@ fn a_key_whose_id_alone_is_known_opens_nothing() {
     assert!(matches!(failed(dialling.received(&mut &welcome[..])), Cause::Forged));
 }
 
+/// A producer that holds the key and answers with another version than the highest common one, or
+/// with another key id.
+#[test]
+fn a_reader_checks_the_version_and_the_key_that_an_authentic_welcome_names() {
+    let all = Versions::new(1, 3).unwrap();
+    for (versions, chosen, named) in [(all, 2, 1), (all, 1, 1), (all, 3, 1), (all, 2, 4)] {
+        let (mut dialling, hello) = dial(&keys(1), 0);
+        let (_, psk) = keys(1).attempt(0);
+        let (head, rest) = hello.split_first_chunk().unwrap();
+        let noise = NoiseProducer::read(&psk, head, rest.first_chunk().unwrap()).unwrap();
+        let kind = GreetingKind::Welcome;
+        let head = GreetingHead { kind, versions, chosen, key: key(named).id() }.encode();
+        let (message, _) = noise.write(head.last_chunk().unwrap()).unwrap();
+        let welcome = [&head[..], &message].concat();
+        let here = dialling.received(&mut &welcome[..]);
+        if (chosen, named) == (2, 1) {
+            assert!(here.unwrap().is_some());
+        } else {
+            assert!(matches!(failed(here), Cause::Contradiction(_)), "version {chosen}, key {named}");
+        }
+    }
+}
+
 #[test]
 fn a_replayed_hello_gets_an_answer_and_no_further() {
     let (mut dialling, hello) = dial(&keys(1), 0);

@@ -18,8 +18,10 @@ use crate::lane::LaneAcceptor;
 use crate::refusal::Refusal;
 
 /// Connections beyond the limit of handshakes: they were displaced by others, or have failed, and
-/// are about to end.
-const LEAVING: usize = 64;
+/// are about to end. A displaced connection ends in a later round of the reactor, which accepts 64
+/// connections in each round, so there is room for those of four rounds. With room for one round, a
+/// reader that connected in the middle of a crowd was turned away.
+const LEAVING: usize = 256;
 /// How many connections that were turned away are kept at a time so that their peers can read the
 /// reason.
 const TURNED_AWAY: usize = 64;

@@ -3,6 +3,8 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kvrail_host::reactor::{Acceptor as _, Connection as _, Flow};
@@ -10,13 +12,13 @@ use rustix::net::{AddressFamily, SocketType, connect, sockopt};
 
 use super::bench::{Bench, drain};
 use super::reader::{FakeReader, LIMIT, greeting, introduction, raw};
-use super::rig::{Rig, keys, layout, pool, until};
+use super::rig::{Rig, ends, keys, layout, pool, until};
 use crate::error::{Cause, Step};
 use crate::liveness::{BEAT, LULL};
 use crate::message::{ByeReason, Message};
 use crate::pool::PoolId;
 use crate::refusal::Refusal;
-use crate::server::{ServerConfig, ServerEvent};
+use crate::server::{Observer, ProducerDescription, Server, ServerConfig, ServerEvent};
 
 #[test]
 fn ninety_nine_silent_peers_delay_no_other_peer() {
@@ -79,6 +81,41 @@ fn connections_without_end_do_not_keep_a_reader_out() {
     });
 }
 
+/// A crowd connects while the reactor is busy, which then accepts many connections in each of its
+/// rounds, and a displaced one ends a round later.
+#[test]
+fn a_reader_behind_a_crowd_is_not_turned_away() {
+    let (report, events) = channel();
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    let observer: Observer = Arc::new(move |event| {
+        let busy = matches!(event, ServerEvent::Failed { .. });
+        let _ = report.send(event);
+        if busy {
+            // Until the crowd is there, and no longer than the test lasts.
+            let _ = wait.lock().unwrap().recv_timeout(LIMIT);
+        }
+    });
+    let config = ServerConfig { max_handshakes: 8, observer: Some(observer), ..ServerConfig::default() };
+    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: vec![pool(0, 1, 3)] };
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let server = Server::start(&listen, keys(), producer, ends().0, config).unwrap();
+    let address = server.local_addr();
+    raw(address).write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert!(matches!(events.recv_timeout(LIMIT), Ok(ServerEvent::Failed { .. })));
+    let crowd: Vec<_> = (0..160).map(|_| raw(address)).collect();
+    let mut stream = raw(address);
+    let (mut dialling, hello) = greeting(&keys());
+    stream.write_all(&hello).unwrap();
+    drop(go);
+    let mut welcome = [0; 104];
+    stream.read_exact(&mut welcome).unwrap();
+    assert!(dialling.received(&mut &welcome[..]).unwrap().is_some());
+    let turned_away = |event: ServerEvent| matches!(event, ServerEvent::TurnedAway { .. });
+    assert!(!events.try_iter().any(turned_away));
+    drop(crowd);
+}
+
 #[test]
 fn a_connection_that_has_sent_a_hello_stays_longer_than_a_silent_one() {
     let rig = Rig::limited(ServerConfig { max_handshakes: 4, ..ServerConfig::default() });
@@ -108,8 +145,9 @@ fn connections_beyond_those_that_leave_are_turned_away() {
         let peer: SocketAddr = ([10, 0, 0, host], 9).into();
         acceptor.accepted(bench.id, peer, &near)
     };
-    let mut all: Vec<_> = (0..200).map_while(&mut accept).collect();
-    assert_eq!(all.len(), 4 + 64 + 64, "admitted, leaving, and turned away");
+    let mut all: Vec<_> = (0..=255).map_while(&mut accept).collect();
+    all.extend((0..=255).map_while(&mut accept));
+    assert_eq!(all.len(), 4 + 256 + 64, "admitted, leaving, and turned away");
     let events: Vec<_> = bench.events.try_iter().collect();
     let turned_away =
         |event: &&ServerEvent| matches!(event, ServerEvent::TurnedAway { max_handshakes: 4, .. });
