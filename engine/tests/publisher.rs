@@ -324,8 +324,7 @@ fn a_page_is_right_or_a_miss_while_threads_overwrite_slots() {
 }
 
 #[test]
-fn a_copy_of_parts_keeps_to_its_page() {
-    // The slice is the page and no more: neighbours are not reached by it.
+fn a_guard_gives_the_bytes_of_its_slot_alone() {
     let publisher = publisher(3);
     for slot in 0..3 {
         publisher.write(slot, KeyTag(0), |page| page.fill(slot as u8)).unwrap();

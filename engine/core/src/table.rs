@@ -54,6 +54,13 @@
 //! afterwards: half of a generation is random, it cannot be named in advance. The key tag is
 //! compared as well, so that a location with swapped keys is a miss.
 //!
+//! **Threads of the owner.** One thread at a time has the slot: it publishes, begins and makes
+//! parts ready. Another thread may make the entry invalid at any moment. That clears one bit, in
+//! one atomic operation, so it brings back no generation that has gone. The thread that has the
+//! slot may then store one more ready word of the generation; the entry stays invalid, so no reader
+//! accepts the page. Before a thread writes bytes of the next page, it calls `invalidate` itself:
+//! its own barrier stands between the two.
+//!
 //! **Old ready words.** Nothing clears the ready word when a slot is invalidated. A READ that
 //! brings the ready word first and the generation much later can so bring the ready parts of one
 //! generation and the valid word of the next, whose parts are not written. No order of the owner's
