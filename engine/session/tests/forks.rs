@@ -2,40 +2,18 @@
 //! other threads may hold locks while it forks.
 #![allow(missing_docs, unsafe_code, reason = "forks")]
 
+mod one_rail;
+
 use std::io;
 use std::num::{NonZeroU16, NonZeroU64};
 use std::time::{Duration, Instant};
 
-use kvrail_core::id::RailIndex;
 use kvrail_session::{
-    ByeReason, Cause, Fingerprint, LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, PeerKey, Pool, PoolId,
-    ProducerDescription, RailAddress, RailDescription, RailList, ReaderDescription, Server, ServerConfig,
-    ServerEvent, TransportKind, connect,
+    ByeReason, Cause, Fingerprint, Layout, PeerKey, Pool, PoolId, ProducerDescription, ReaderDescription,
+    Server, ServerConfig, ServerEvent, connect,
 };
 
-struct Nothing;
-
-impl LaneAcceptor for Nothing {
-    type Lane = ();
-
-    fn rails(&self) -> RailList {
-        let rail = RailDescription {
-            name: Name::lossy("rail"),
-            kind: TransportKind::Verbs,
-            address: RailAddress([0; 64]),
-            nominal_bytes_per_sec: 1,
-            numa: None,
-            lanes: 0,
-        };
-        [rail].into_iter().collect()
-    }
-
-    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
-        Ok(((), LaneBlob::EMPTY))
-    }
-
-    fn release(&self, (): ()) {}
-}
+use one_rail::OneRail;
 
 #[test]
 fn a_child_of_a_fork_that_drops_a_session_does_nothing_to_its_parents() {
@@ -52,7 +30,7 @@ fn a_child_of_a_fork_that_drops_a_session_does_nothing_to_its_parents() {
     let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: Vec::new() };
     let key = PeerKey::from_bytes([9; 32]);
     let listen = "127.0.0.1:0".parse().unwrap();
-    let server = Server::start(&listen, key.clone(), producer, Nothing, config).unwrap();
+    let server = Server::start(&listen, key.clone(), producer, OneRail, config).unwrap();
     let reader = ReaderDescription::new("decode-3".parse().unwrap(), layout);
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut session = connect(&server.local_addr().into(), key, reader, deadline).unwrap();

@@ -2,46 +2,24 @@
 //! gets its blocks back whatever becomes of the reader.
 #![allow(missing_docs, reason = "tests")]
 
+mod one_rail;
+
 use std::time::{Duration, Instant};
 
-use kvrail_core::id::RailIndex;
 use kvrail_core::table::{EntryValue, Generation, KeyTag, Ready};
 use kvrail_session::handover::{
     Block, Class, EndReason, GiveUpReason, HandoverConfig, HandoverError, HandoverNumber, HandoverOutcome,
     MAX_MESSAGE_BLOCKS, PoolId, RequestId, TakingEvent, WHOLE_PAGE,
 };
 use kvrail_session::{
-    Cause, ConnectedSession, Fingerprint, LaneAcceptor, LaneBlob, LaneEndError, Layout, Name,
-    OpenHandoverError, PeerKey, ProducerDescription, RailAddress, RailDescription, RailList,
-    ReaderDescription, Server, ServerConfig, SharedHandovers, TransportKind, connect,
+    Cause, ConnectedSession, Fingerprint, Layout, OpenHandoverError, PeerKey, ProducerDescription,
+    ReaderDescription, Server, ServerConfig, SharedHandovers, connect,
 };
+
+use one_rail::OneRail;
 
 /// Long enough for a machine that is busy with other tests.
 const SOON: Duration = Duration::from_secs(30);
-
-struct OneRail;
-
-impl LaneAcceptor for OneRail {
-    type Lane = ();
-
-    fn rails(&self) -> RailList {
-        let rail = RailDescription {
-            name: Name::lossy("rail"),
-            kind: TransportKind::Shm,
-            address: RailAddress([0; 64]),
-            nominal_bytes_per_sec: 1,
-            numa: None,
-            lanes: 0,
-        };
-        [rail].into_iter().collect()
-    }
-
-    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
-        Ok(((), LaneBlob::EMPTY))
-    }
-
-    fn release(&self, (): ()) {}
-}
 
 fn layout() -> Layout {
     Layout {

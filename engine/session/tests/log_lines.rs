@@ -2,18 +2,18 @@
 //! its binary, since it counts the lines of the whole process.
 #![allow(missing_docs, reason = "a test")]
 
+mod one_rail;
+
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use kvrail_core::id::RailIndex;
-use kvrail_session::{
-    LaneAcceptor, LaneBlob, LaneEndError, Name, PeerKey, ProducerDescription, RailAddress, RailDescription,
-    RailList, Server, ServerConfig, ServerEvent, TransportKind,
-};
+use kvrail_session::{PeerKey, ProducerDescription, Server, ServerConfig, ServerEvent};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
+
+use one_rail::OneRail;
 
 static LINES: AtomicUsize = AtomicUsize::new(0);
 
@@ -41,30 +41,6 @@ impl Subscriber for Count {
     fn exit(&self, _: &Id) {}
 }
 
-struct Nothing;
-
-impl LaneAcceptor for Nothing {
-    type Lane = ();
-
-    fn rails(&self) -> RailList {
-        let rail = RailDescription {
-            name: Name::lossy("rail"),
-            kind: TransportKind::Verbs,
-            address: RailAddress([0; 64]),
-            nominal_bytes_per_sec: 1,
-            numa: None,
-            lanes: 0,
-        };
-        [rail].into_iter().collect()
-    }
-
-    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
-        Ok(((), LaneBlob::EMPTY))
-    }
-
-    fn release(&self, (): ()) {}
-}
-
 #[test]
 fn a_thousand_unauthenticated_connections_cause_a_dozen_log_lines() {
     tracing::subscriber::set_global_default(Count).unwrap();
@@ -79,7 +55,7 @@ fn a_thousand_unauthenticated_connections_cause_a_dozen_log_lines() {
     let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: Vec::new() };
     let listen = "127.0.0.1:0".parse().unwrap();
     let key = PeerKey::from_bytes([9; 32]);
-    let server = Server::start(&listen, key, producer, Nothing, config).unwrap();
+    let server = Server::start(&listen, key, producer, OneRail, config).unwrap();
     let begun = Instant::now();
     for _ in 0..1000 {
         drop(TcpStream::connect(server.local_addr()).unwrap());

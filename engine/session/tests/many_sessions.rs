@@ -1,6 +1,8 @@
 //! Ten thousand sessions: no thread for any of them, and a few kilobytes each.
 #![allow(missing_docs, reason = "a test")]
 
+mod one_rail;
+
 use std::io;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU64};
@@ -8,14 +10,14 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use kvrail_core::id::RailIndex;
 use kvrail_host::reactor::{Connection, Flow, Reactor};
 use kvrail_session::{
-    Fingerprint, LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, PeerKey, PeerKeys, Pool, PoolId,
-    ProducerDescription, RailAddress, RailDescription, RailList, ReaderDescription, Server, ServerConfig,
-    Session, SessionEvent, TransportKind,
+    Fingerprint, Layout, PeerKey, PeerKeys, Pool, PoolId, ProducerDescription, ReaderDescription, Server,
+    ServerConfig, Session, SessionEvent,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use one_rail::OneRail;
 
 const SESSIONS: usize = 10_000;
 /// How many sessions begin at a time: fewer than one address has handshakes.
@@ -42,30 +44,6 @@ fn layout() -> Layout {
         page_bytes: NonZeroU64::MIN,
         parts: NonZeroU16::MIN,
     }
-}
-
-struct Nothing;
-
-impl LaneAcceptor for Nothing {
-    type Lane = ();
-
-    fn rails(&self) -> RailList {
-        let rail = RailDescription {
-            name: Name::lossy("rail"),
-            kind: TransportKind::Verbs,
-            address: RailAddress([0; 64]),
-            nominal_bytes_per_sec: 1,
-            numa: None,
-            lanes: 0,
-        };
-        [rail].into_iter().collect()
-    }
-
-    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
-        Ok(((), LaneBlob::EMPTY))
-    }
-
-    fn release(&self, (): ()) {}
 }
 
 /// A session of a reader that says when it is established, and when it ends.
@@ -178,7 +156,7 @@ fn ten_thousand_sessions_need_no_thread_and_a_few_kilobytes_each() {
     let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: vec![pool] };
     let listen = "127.0.0.1:0".parse().unwrap();
     let config = ServerConfig::default();
-    let mut server = Server::start(&listen, keys(), producer, Nothing, config).unwrap();
+    let mut server = Server::start(&listen, keys(), producer, OneRail, config).unwrap();
     let mut readers = Command::new(std::env::current_exe().unwrap())
         .args(["--nocapture", "--test-threads=1"])
         .env(READS, server.local_addr().to_string())

@@ -149,6 +149,7 @@ impl<T: LaneTransport> Drop for LocalProvider<T> {
 //    that was refused was never put into the ring.
 // 7. A lane carries its id, its provider and a number that no other lane of the provider has, by
 //    which `place` recognises it.
+// SAFETY: so all seven promises are kept.
 unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
     const CHAIN: usize = CHAIN;
     type Unopened = T;

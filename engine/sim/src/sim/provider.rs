@@ -143,6 +143,7 @@ impl SimRails<'_> {
 // 5. `drop` closes every lane.
 // 6. `accept` takes exactly the prefix that `commit` reports.
 // 7. A lane carries its id and its model's; `place` finds none for a lane of another model.
+// SAFETY: so all seven promises are kept.
 unsafe impl<'m> Provider for SimRails<'m> {
     const CHAIN: usize = CHAIN;
     type Unopened = SimQp;

@@ -145,6 +145,7 @@ impl<E: Encoder> Verbs<E> {
 // 7. A lane carries its own id and its provider's, and its slot is used only if the latter is the
 //    id of this provider. A lane is not Clone, and `close` consumes it, so as long as a lane exists
 //    its slot holds its own QP.
+// SAFETY: so all seven promises are kept.
 unsafe impl<E: Encoder> Provider for Verbs<E> {
     const CHAIN: usize = E::CHAIN;
     type Unopened = UnopenedLane;
