@@ -14,7 +14,7 @@ pub struct Config {
     /// How many lanes lead from each rail to each peer, at least 1. A NIC wants two or more; for
     /// rails that are threads one is enough.
     pub lanes_per_rail: usize,
-    /// How long [`Reader::connect`](crate::Reader::connect) may take.
+    /// How long [`Reader::connect`](crate::Reader::connect) may take, a day at most.
     pub connect: Duration,
     /// The engine's configuration; `None` takes the one that suits the rails. It must agree with
     /// the numbers that [`engine!`](crate::engine) declares (`chunk`, `rail_bytes`, `rail_wrs`).

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kvrail_core::engine::LaneSpec;
 use kvrail_core::events::{LaneLost, LaneWanted};
@@ -68,7 +68,9 @@ impl<T: ReaderTransport> Reader<T> {
         let known = self.engine.add_layout(layout.identity(), 0)?;
         let number = self.next_session;
         self.next_session += 1;
-        let until = clock::within(self.config.connect);
+        // A day, so that every time that is made of it fits the clock.
+        let within = self.config.connect.min(Duration::from_secs(24 * 60 * 60));
+        let until = clock::within(within);
         let wanted = layout.to_session();
         let request = ConnectRequest {
             number,
@@ -77,7 +79,7 @@ impl<T: ReaderTransport> Reader<T> {
             reader: ReaderDescription::new(self.config.node, wanted),
             wanted,
             lanes_per_rail: self.config.lanes_per_rail,
-            deadline: Instant::now() + self.config.connect,
+            deadline: Instant::now() + within,
         };
         let handle = self.sessions.begin(request).map_err(ConnectError::Thread)?;
         let (named, lanes) = (address.clone(), HashMap::new());
@@ -95,7 +97,7 @@ impl<T: ReaderTransport> Reader<T> {
             self.take_overdue_notices();
             let now = clock::now();
             // The session gives up at the deadline, and gets a moment more to report it.
-            if now.since(until) > clock::nanos(self.config.connect / 4) {
+            if now.since(until) > clock::nanos(within / 4) {
                 self.connected.remove(&number);
                 return Err(ConnectError::Deadline(address.clone()));
             }

@@ -19,7 +19,7 @@ pub struct ReaderDescription {
     pub node: NodeName,
     /// The layouts that it was built for: 1 to [`MAX_LAYOUTS`](crate::MAX_LAYOUTS).
     pub layouts: Vec<Layout>,
-    /// How long the producer may send nothing while a message from it is due.
+    /// How long the producer may send nothing while a message from it is due, a day at most.
     pub silence: Duration,
     /// The limits of the requests that it takes.
     pub takings: TakingsConfig,

@@ -17,7 +17,7 @@ use super::times::{Stage, Times};
 use crate::error::{By, Cause, SessionError, Step};
 use crate::key::PeerKeys;
 use crate::lane::SessionLaneError;
-use crate::liveness::LINGER;
+use crate::liveness::{LINGER, LONGEST};
 use crate::message::{ByeReason, LaneNumber, Message, MessageKind};
 use crate::offer::{LaneBlob, RailDescription};
 use crate::offered::OfferNews;
@@ -59,7 +59,7 @@ impl Session {
         deadline: Instant,
         now: Instant,
     ) -> Result<Self, SessionError> {
-        let times = Times::new(reader.silence, deadline, now);
+        let times = Times::new(reader.silence.min(LONGEST), deadline, now);
         let (count, takings) = (reader.layouts.len(), SessionTakings::new(reader.takings));
         let handshake = if (1..=MAX_LAYOUTS).contains(&count) {
             Handshake::begin(keys, attempt, reader)

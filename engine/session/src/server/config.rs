@@ -11,7 +11,7 @@ use kvrail_host::secret::RandomError;
 use crate::address::Address;
 use crate::error::SessionError;
 use crate::handover::{HandoverConfig, HandoverConfigError};
-use crate::liveness::SILENCE;
+use crate::liveness::{LONGEST, SILENCE};
 use crate::name::NodeName;
 use crate::offer::MAX_LANES;
 use crate::pool::{Pool, PoolError};
@@ -115,9 +115,10 @@ pub struct ServerConfig {
     pub max_sessions: usize,
     /// Lanes of one session. Default: 1024.
     pub max_lanes: usize,
-    /// How long a peer may send nothing while a message from it is due. Default: ten seconds.
+    /// How long a peer may send nothing while a message from it is due, a day at most. Default: ten
+    /// seconds.
     pub silence: Duration,
-    /// How long a whole handshake may take. Default: 20 seconds.
+    /// How long a whole handshake may take, a day at most. Default: 20 seconds.
     pub handshake: Duration,
     /// Without a key, serve every host that reaches the address, not loopback alone. Default:
     /// `false`.
@@ -144,6 +145,15 @@ impl Default for ServerConfig {
             handshake: 2 * SILENCE,
             observer: None,
         }
+    }
+}
+
+impl ServerConfig {
+    /// The same, with times that the clock can hold.
+    pub(super) fn bounded(mut self) -> Self {
+        self.silence = self.silence.min(LONGEST);
+        self.handshake = self.handshake.min(LONGEST);
+        self
     }
 }
 

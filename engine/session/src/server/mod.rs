@@ -83,7 +83,7 @@ impl Server {
         acceptor: R,
         config: ServerConfig,
     ) -> Result<Self, ServeError> {
-        let (keys, rails) = (keys.into(), acceptor.rails());
+        let (keys, rails, config) = (keys.into(), acceptor.rails(), config.bounded());
         if rails.is_empty() {
             return Err(ServeError::NoRails);
         }

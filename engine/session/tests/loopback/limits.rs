@@ -268,3 +268,13 @@ fn a_peer_that_sends_nothing_is_gone_and_an_idle_one_is_not() {
     assert!(idle.is_alive(), "idle for as long, and alive");
     assert_eq!(rig.server.sessions(), 1);
 }
+
+#[test]
+fn times_that_no_clock_can_hold_count_as_a_day() {
+    let config = ServerConfig { silence: Duration::MAX, handshake: Duration::MAX, ..ServerConfig::default() };
+    let rig = Rig::with(config, vec![pool(1, 1, 3)]);
+    let reader = ReaderDescription { silence: Duration::MAX, ..reader() };
+    let session = connect(&rig.address().into(), key(5), reader, soon()).unwrap();
+    assert!(matches!(rig.event(), ServerEvent::Opened { .. }));
+    assert_eq!(session.offer().pools.len(), 1);
+}
