@@ -154,6 +154,14 @@ fn without_a_key_readers_of_this_host_are_served() {
 }
 
 #[test]
+fn a_time_to_connect_that_no_clock_can_hold_counts_as_a_day() {
+    let publisher = publisher(key(1));
+    let config = Config { connect: Duration::MAX, ..Config::default() };
+    let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), config).unwrap();
+    reader.connect(&publisher.local_addr().into(), key(1)).unwrap();
+}
+
+#[test]
 fn a_producer_is_found_by_its_name() {
     let publisher = publisher(key(1));
     let address = format!("localhost:{}", publisher.local_addr().port()).parse().unwrap();
