@@ -1,19 +1,23 @@
 //! A producer whose pools come and go without end costs a reader that does not poll no memory.
 
+mod served;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kvrail::core::id::{MAX_RAILS, RailIndex};
+use kvrail::core::id::MAX_RAILS;
 use kvrail::core::remote::{RegionOffer, TableOffer};
 use kvrail::core::table::{EntryValue, Generation};
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::shm::{Segment, ShmExporter};
 use kvrail::session::handover::{Block, Class, RequestId, TakingEvent};
 use kvrail::session::{
-    LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, OfferedRegion, Pool, PoolId, ProducerDescription,
-    RailAddress, RailDescription, RailList, Server, ServerConfig, TransportKind,
+    Layout, Name, OfferedRegion, Pool, PoolId, ProducerDescription, RailAddress, RailDescription, Server,
+    ServerConfig, TransportKind,
 };
 use kvrail::{Config, PageLayout, PeerKey, Reader, shm};
+
+use served::Served;
 
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
 const LIMIT: Duration = Duration::from_secs(60);
@@ -22,26 +26,6 @@ const POOLS: u32 = 300;
 
 fn key() -> PeerKey {
     PeerKey::from_bytes([4; 32])
-}
-
-/// A producer's one rail, and the exporter behind it.
-struct Served {
-    rail: RailDescription,
-    _exporter: ShmExporter,
-}
-
-impl LaneAcceptor for Served {
-    type Lane = ();
-
-    fn rails(&self) -> RailList {
-        [self.rail].into_iter().collect()
-    }
-
-    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
-        Ok(((), LaneBlob::EMPTY))
-    }
-
-    fn release(&self, (): ()) {}
 }
 
 /// Bytes of memory that this process has.

@@ -1,45 +1,29 @@
 //! Producers that offer regions and tables which do not exist.
 
+mod served;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvrail::core::id::{MAX_RAILS, RailIndex};
+use kvrail::core::id::MAX_RAILS;
 use kvrail::core::remote::{RegionOffer, TableOffer};
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::local::shm::{Segment, ShmExporter};
 use kvrail::session::{
-    LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, OfferedRegion, Pool, PoolId, ProducerDescription,
-    RailAddress, RailDescription, RailList, Server, ServerConfig, TransportKind,
+    Layout, Name, OfferedRegion, Pool, PoolId, ProducerDescription, RailAddress, RailDescription, Server,
+    ServerConfig, TransportKind,
 };
 use kvrail::{
     Config, ConnectError, MAX_LISTED, PageLayout, PeerKey, Publisher, Reader, TableError, clock, shm,
 };
 
+use served::Served;
+
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
 
 fn key() -> PeerKey {
     PeerKey::from_bytes([4; 32])
-}
-
-/// A producer's one rail, and the exporter behind it.
-struct Served {
-    rail: RailDescription,
-    _exporter: ShmExporter,
-}
-
-impl LaneAcceptor for Served {
-    type Lane = ();
-
-    fn rails(&self) -> RailList {
-        [self.rail].into_iter().collect()
-    }
-
-    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
-        Ok(((), LaneBlob::EMPTY))
-    }
-
-    fn release(&self, (): ()) {}
 }
 
 /// A producer of one small segment, which it offers `times` over as regions of `slots` slots.

@@ -1,23 +1,26 @@
 //! What a reader and a producer agree on: keys, layouts, pools.
 
+mod served;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kvrail::core::id::{MAX_RAILS, RailIndex};
+use kvrail::core::id::MAX_RAILS;
 use kvrail::core::remote::{Location, RegionOffer, TableOffer};
 use kvrail::core::table::{EntryValue, KeyTag, Ready};
 use kvrail::layouts::catalogue::{Opaque, VllmFp8DsMla};
 use kvrail::local::shm::{Segment, ShmExporter};
 use kvrail::session::handover::{Block, WHOLE_PAGE};
 use kvrail::session::{
-    By, Cause, LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, OfferedRegion, Pool, PoolId,
-    ProducerDescription, RailAddress, RailDescription, RailList, Refusal, Server, ServerConfig, ServerEvent,
-    TransportKind,
+    By, Cause, Layout, Name, OfferedRegion, Pool, PoolId, ProducerDescription, RailAddress, RailDescription,
+    Refusal, Server, ServerConfig, ServerEvent, TransportKind,
 };
 use kvrail::{
     BlockError, Config, ConnectError, PageLayout, Peer, PeerKey, PeerKeys, Publisher, Reader, clock, memory,
     shm,
 };
+
+use served::Served;
 
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
 const OTHER: PageLayout = PageLayout::of::<Opaque<131_072>>();
@@ -33,26 +36,6 @@ fn publisher(keys: impl Into<PeerKeys>) -> Publisher {
 
 fn reader() -> Reader<shm::ShmRails> {
     Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap()
-}
-
-/// A producer's one rail, and the exporter behind it.
-struct Served {
-    rail: RailDescription,
-    _exporter: ShmExporter,
-}
-
-impl LaneAcceptor for Served {
-    type Lane = ();
-
-    fn rails(&self) -> RailList {
-        [self.rail].into_iter().collect()
-    }
-
-    fn accept(&self, _: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
-        Ok(((), LaneBlob::EMPTY))
-    }
-
-    fn release(&self, (): ()) {}
 }
 
 /// What a producer has reported of its sessions.

@@ -1,4 +1,4 @@
-//! Secrets of 32 bytes in files and as text, and why there is none.
+//! Secrets of 32 bytes in files and as text, and the errors of files and texts that hold none.
 
 use std::fs::File;
 use std::io::Read;

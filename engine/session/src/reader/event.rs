@@ -43,7 +43,7 @@ pub enum SessionEvent {
     /// The offer has changed.
     OfferChanged(OfferChange),
     /// The answer to [`Session::ask`](crate::Session::ask): the producer's end of the lane, or why
-    /// there is none.
+    /// the producer made no end.
     Lane(LaneNumber, Result<LaneBlob, SessionLaneError>),
     /// Something has happened to requests that were taken:
     /// [`next_taking_event`](crate::Session::next_taking_event) says what.

@@ -50,9 +50,9 @@ impl Session {
         self.takings.give_up(number, reason)
     }
 
-    /// The next event of a request that was taken: fetch them after
-    /// [`SessionEvent::Takings`](crate::SessionEvent::Takings), until there is none. Those of one
-    /// request are merged until they are fetched.
+    /// The next event of a request that was taken. Call it after
+    /// [`SessionEvent::Takings`](crate::SessionEvent::Takings) until it returns `None`. Events of
+    /// one request are merged until they are fetched.
     pub fn next_taking_event(&mut self) -> Option<TakingEvent> {
         self.takings.next_event()
     }

@@ -182,7 +182,7 @@ impl SharedHandovers {
         result
     }
 
-    /// The next message to the reader of a session that has sent one, or that there is none.
+    /// The next message to a session's reader, if the hand-overs have something to say to it.
     ///
     /// `knows_pools` says whether the reader has been told of all pools; if not, the result is
     /// [`NextMessage::AfterPools`]. It is called while the state is locked: the owner offers a pool

@@ -202,7 +202,7 @@ impl<D: LaneDialer> Lanes<D> {
         self.begin_next_lane(rail, session);
     }
 
-    /// Takes the producer's end of a lane, or the reason why there is none.
+    /// Takes the producer's end of a lane, or the reason why the producer made no end.
     pub(super) fn answered(
         &mut self,
         number: LaneNumber,
@@ -390,7 +390,7 @@ impl<D: LaneDialer> Lanes<D> {
         Some(self.since.map_or(self.deadline, |since| self.deadline.min(since + SETTLE)))
     }
 
-    /// The time of the next step that no event causes; `None`: there is none.
+    /// The time of the next step that no event causes; `None`: no step is due.
     pub(super) fn due(&self) -> Option<Instant> {
         let making = self.rails.iter().filter_map(|rail| rail.making.as_ref()?.ends_by());
         let wanted = self.rails.iter().filter_map(|rail| rail.wanted.front()).map(|&(_, until)| until);

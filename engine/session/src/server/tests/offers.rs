@@ -147,7 +147,7 @@ fn every_reader_learns_what_is_offered_however_slowly_it_reads() {
     }
 
     impl Reader {
-        /// Takes one message; `false` if there is none.
+        /// Takes one message; `false` if no message waits.
         fn takes(&mut self, server: &OfferedPools) -> bool {
             let head = || crate::OfferHead {
                 node: "prefill-1".parse().unwrap(),
