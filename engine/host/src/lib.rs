@@ -5,6 +5,7 @@
 //! | [`clock`] | one monotonic clock for all processes of a host |
 //! | [`memory`] | zeroed memory in huge pages, to read into |
 //! | [`segment`] | memory that other processes can read and never write |
+//! | [`exported`] | memory that a producer lets peers read, whoever owns it |
 //! | [`wake`] | how a thread that sleeps in poll(2) is woken |
 //! | [`accept`] | the loop that accepts connections |
 //! | [`listener`] | a TCP listener that no child of a fork inherits |
@@ -25,6 +26,8 @@ pub mod accept;
 pub mod clock;
 #[cfg(not(loom))]
 pub mod descriptors;
+#[cfg(not(loom))]
+pub mod exported;
 #[cfg(not(loom))]
 pub mod handshakes;
 #[cfg(not(loom))]
