@@ -51,13 +51,16 @@
 //! overwritten, read the page without a plan, as one run. Layouts that need more than a copy
 //! are refused with the reason: [`PlanError`].
 
+mod blocks;
 mod cursor;
 mod cut;
 mod error;
 mod matching;
 mod runs;
 mod strided;
+mod tokens;
 
+pub use self::blocks::{BlockPlan, BlockPlans};
 pub use self::cursor::{Cursor, Row, Wr};
 pub use self::cut::{Cut, CutList, Limits, MAX_WRS};
 pub use self::error::{CutError, PlanError};
@@ -67,6 +70,7 @@ use crate::address::Place;
 use crate::axis::AxisKind;
 use crate::geometry::{Geometry, MAX_FIELDS};
 use crate::identity::Identity;
+use crate::plan::matching::{Blocks, Extent};
 use crate::selection::{Selected, Selection};
 
 /// The READs that bring a page of one layout into a page of another, and the identity of both
@@ -131,8 +135,21 @@ impl Plan {
         blocks: &[(AxisKind, u64)],
         selection: Selection,
     ) -> Result<Self, PlanError> {
+        Self::within(source, destination, Blocks::Within(blocks), selection, false)
+    }
+
+    /// With `rest`, only the fields that go along the token axis.
+    const fn within(
+        source: &Geometry,
+        destination: &Geometry,
+        blocks: Blocks<'_>,
+        selection: Selection,
+        rest: bool,
+    ) -> Result<Self, PlanError> {
         match matching::meet(source, destination, blocks, selection) {
-            Ok((from, to)) => Self::new(&from, &to, matching::is_partial(&to)),
+            Ok((from, to)) if rest => Self::new(&from, &to, Extent::PerToken),
+            Ok((from, to)) if matching::is_partial(&to) => Self::new(&from, &to, Extent::Some),
+            Ok((from, to)) => Self::new(&from, &to, Extent::All),
             Err(error) => Err(error),
         }
     }
@@ -145,11 +162,15 @@ impl Plan {
     /// A field cannot be copied, which the error names; ranges have different lengths; or one side
     /// lacks a selected field.
     pub const fn of(source: &Selected<'_>, destination: &Selected<'_>) -> Result<Self, PlanError> {
-        Self::new(source, destination, false)
+        Self::new(source, destination, Extent::All)
     }
 
-    const fn new(source: &Selected<'_>, destination: &Selected<'_>, leave: bool) -> Result<Self, PlanError> {
-        let copies = match matching::copies(source, destination, leave) {
+    const fn new(
+        source: &Selected<'_>,
+        destination: &Selected<'_>,
+        extent: Extent,
+    ) -> Result<Self, PlanError> {
+        let copies = match matching::copies(source, destination, extent) {
             Ok(copies) => copies,
             Err(error) => return Err(error),
         };
