@@ -242,6 +242,10 @@ pub(super) const fn meet<'s, 'd>(
     blocks: Blocks<'_>,
     wanted: Selection,
 ) -> Result<(Selected<'s>, Selected<'d>), PlanError> {
+    // Said before extents that differ: pages of unlike bytes often have unlike extents, too.
+    if let Err(error) = comparable(source, destination) {
+        return Err(error);
+    }
     let all = match destination.select(wanted) {
         Ok(all) => all,
         Err(error) => return Err(PlanError::Destination(error)),
