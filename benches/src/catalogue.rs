@@ -3,12 +3,13 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kvrail::PageLayout;
 use kvrail::layouts::catalogue::{
-    LmcLlama3_8b, LmcMla, Opaque, SglLlama3_8bPageFirst, SglLlama3_8bPageFirstDirect, SglLlama3_8bPageUnified,
-    SglLlama3_70bTp8PageHead, SglMlaFp4LayerFirst, SglMlaLayerFirst, SglMlaPageFirst, SglMlaPageFirstDirect,
-    SglMlaPageFirstKvSplit, SglV4Index, SglV4IndexMxfp4, SglV4Window, SglV32Fp8PageFirst, SglV32Indexer,
-    SglV41, SglV41Fp4, TrtllmLlama3_8b, V4C4, V4C128, VllmFp8DsMla, VllmFp8TokenHead, VllmInt8TokenHead,
-    VllmLlama3_8bBlhnc, VllmLlama3_8bLbhnc, VllmLlama3_8bLbnhc, VllmMlaBf16, VllmNvfp4DsMla, VllmNvfp4Gqa,
-    VllmV4Index, VllmV4IndexMxfp4, VllmV4Window, VllmV41, VllmV41Fp4,
+    LmcLlama3_8b, LmcMla, Opaque, SglLlama3_8bPageFirst, SglLlama3_8bPageFirstDirect,
+    SglLlama3_8bPageUnified, SglLlama3_70bTp8PageHead, SglMlaFp4LayerFirst, SglMlaLayerFirst,
+    SglMlaPageFirst, SglMlaPageFirstDirect, SglMlaPageFirstKvSplit, SglV4Index, SglV4IndexMxfp4, SglV4Window,
+    SglV32Fp8PageFirst, SglV32Indexer, SglV41, SglV41Fp4, TrtllmLlama3_8b, V4C4, V4C128, VllmFp8DsMla,
+    VllmFp8TokenHead, VllmInt8TokenHead, VllmLlama3_8bBlhnc, VllmLlama3_8bLbhnc, VllmLlama3_8bLbnhc,
+    VllmMlaBf16, VllmNvfp4DsMla, VllmNvfp4Gqa, VllmV4Index, VllmV4IndexMxfp4, VllmV4Window, VllmV41,
+    VllmV41Fp4,
 };
 use kvrail::layouts::{Geometry, KvLayout};
 

@@ -115,7 +115,12 @@ fn every_pair_has_a_right_plan_or_a_reason() {
     // Pages of one content in other orders, both ways, and every page into itself but for the one
     // that is swizzled.
     let groups: [&[&str]; 6] = [
-        &["sgl_mla_page_first", "sgl_mla_page_first_direct", "sgl_mla_layer_first", "sgl_mla_page_first_kv_split"],
+        &[
+            "sgl_mla_page_first",
+            "sgl_mla_page_first_direct",
+            "sgl_mla_layer_first",
+            "sgl_mla_page_first_kv_split",
+        ],
         &["sgl_llama3_8b_page_first", "sgl_llama3_8b_page_first_direct", "sgl_llama3_8b_page_unified"],
         &["vllm_llama3_8b_lbnhc", "vllm_llama3_8b_lbhnc", "vllm_llama3_8b_blhnc"],
         &["vllm_v41", "sgl_v41"],
@@ -159,7 +164,8 @@ fn is_true(error: PlanError, source: &Geometry, destination: &Geometry) -> bool 
         }
         PlanError::Unrelated { axis, source_extent, destination: extent } => {
             (source_extent, extent) == (source.extent(axis), destination.extent(axis))
-                && axes(source).iter().find(|a| a.kind == axis) != axes(destination).iter().find(|a| a.kind == axis)
+                && axes(source).iter().find(|a| a.kind == axis)
+                    != axes(destination).iter().find(|a| a.kind == axis)
         }
         _ => false,
     }

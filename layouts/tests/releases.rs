@@ -44,8 +44,12 @@ fn sglang_mla() {
     // Of each layer kv_buffer [slots, 1, 576 / 2] and kv_scale_buffer [slots, 576 / 16], bytes.
     let token = [(Token, 64)];
     everywhere::<SglMlaFp4LayerFirst>("latent", |at| (layer(at), dense(&token, &without(at, Layer), 288)));
-    everywhere::<SglMlaFp4LayerFirst>("rope", |at| (layer(at), 256 + dense(&token, &without(at, Layer), 288)));
-    everywhere::<SglMlaFp4LayerFirst>("scales", |at| (61 + layer(at), dense(&token, &without(at, Layer), 36)));
+    everywhere::<SglMlaFp4LayerFirst>("rope", |at| {
+        (layer(at), 256 + dense(&token, &without(at, Layer), 288))
+    });
+    everywhere::<SglMlaFp4LayerFirst>("scales", |at| {
+        (61 + layer(at), dense(&token, &without(at, Layer), 36))
+    });
     assert_eq!(numbers::<SglMlaFp4LayerFirst>(), (61 * 64 * (288 + 36), 122, 64, 61));
 }
 

@@ -45,7 +45,10 @@ fn latent_pages(layers: Axis, tokens: u64) -> Vec<Geometry> {
 }
 
 /// All pairs of two lists.
-fn pairs<'g>(from: &'g [Geometry], into: &'g [Geometry]) -> impl Iterator<Item = (&'g Geometry, &'g Geometry)> {
+fn pairs<'g>(
+    from: &'g [Geometry],
+    into: &'g [Geometry],
+) -> impl Iterator<Item = (&'g Geometry, &'g Geometry)> {
     from.iter().flat_map(move |from| into.iter().map(move |into| (from, into)))
 }
 
@@ -120,8 +123,7 @@ fn a_list_of_token_rows_is_one_plan() {
 #[test]
 fn what_tokens_share_is_brought_once() {
     let axes = &[Axis::whole(L, 2), Axis::whole(T, 8)];
-    let planes =
-        &[PlaneDecl::of(&[LATENT]), PlaneDecl { fields: &[SCALE], order: Some(&[LAYER]) }];
+    let planes = &[PlaneDecl::of(&[LATENT]), PlaneDecl { fields: &[SCALE], order: Some(&[LAYER]) }];
     let from = page(axes, &[Level::Planes, TOKEN, LAYER], planes);
     let into = page(axes, &[Level::Planes, LAYER, TOKEN], planes);
     let plan = Plan::between_tokens(&from, &into, &[(1, 1), (4, 2)], Selection::ALL).unwrap();
@@ -348,10 +350,8 @@ fn blocks(from: &Geometry, into: &Geometry) {
             // The parts are the overlaps, in the order of the tokens.
             let (start, end) = (s * part.source_block, s * (part.source_block + 1));
             let len = end.min(d * (block + 1)) - next;
-            let selections = (
-                Selection::ALL.tokens(next - start, len),
-                Selection::ALL.tokens(next - block * d, len),
-            );
+            let selections =
+                (Selection::ALL.tokens(next - start, len), Selection::ALL.tokens(next - block * d, len));
             assert_eq!((part.source, part.destination), selections);
             next += len;
             slot.copy(&part.plan, &source[part.source_block as usize]);

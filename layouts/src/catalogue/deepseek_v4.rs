@@ -14,10 +14,8 @@ const V4: &[PlaneDecl<'static>] = &[
     PlaneDecl { fields: &[FieldDecl::of::<Ue8m0>("scales", 7)], order: Some(&[TOKEN, Level::Pad(8)]) },
 ];
 /// The index key of a state, as bytes, and its scale in a plane of its own.
-const INDEX: &[PlaneDecl<'static>] = &[
-    PlaneDecl::of(&[FieldDecl::of::<u8>("keys", 128)]),
-    PlaneDecl::of(&[FieldDecl::of::<F32>("scale", 1)]),
-];
+const INDEX: &[PlaneDecl<'static>] =
+    &[PlaneDecl::of(&[FieldDecl::of::<u8>("keys", 128)]), PlaneDecl::of(&[FieldDecl::of::<F32>("scale", 1)])];
 /// The same in fp4: 128 values in pairs, and 4 scales, one per 32.
 const INDEX_MXFP4: &[PlaneDecl<'static>] = &[
     PlaneDecl::of(&[FieldDecl::of::<Fp4x2>("keys", 64)]),

@@ -90,8 +90,7 @@ fn number(field: &str, at: At<'_>, element: u64, byte: u64) -> u64 {
         Some(_) => "v",
         None => field,
     };
-    let along: Vec<_> =
-        at.iter().filter(|(kind, index)| *kind != AxisKind::Part && *index > 0).collect();
+    let along: Vec<_> = at.iter().filter(|(kind, index)| *kind != AxisKind::Part && *index > 0).collect();
     let mut hash = DefaultHasher::new();
     (field, along.len(), element, byte).hash(&mut hash);
     for (kind, index) in along {

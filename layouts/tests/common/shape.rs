@@ -29,11 +29,7 @@ pub fn everywhere<L: KvLayout>(field: &str, place: impl Fn(&[(AxisKind, u64)]) -
     everywhere_in(L::GEOMETRY, field, place);
 }
 
-pub fn everywhere_in(
-    geometry: &Geometry,
-    field: &str,
-    place: impl Fn(&[(AxisKind, u64)]) -> (u32, u64),
-) {
+pub fn everywhere_in(geometry: &Geometry, field: &str, place: impl Fn(&[(AxisKind, u64)]) -> (u32, u64)) {
     let field = geometry.field_named(field).unwrap();
     let axes = geometry.axes();
     let mut index = vec![0; axes.len()];
