@@ -232,7 +232,7 @@ fn a_rank_is_given_to_a_sharded_axis_and_exists() {
     }
 }
 
-/// A stage ends within its whole, and its first index is part of the fingerprint, whose golden value
+/// A stage ends within its whole, and its first index is part of the fingerprint. The golden value
 /// was computed apart from this crate.
 #[test]
 fn a_stage_lies_within_its_whole() {
@@ -240,11 +240,12 @@ fn a_stage_lies_within_its_whole() {
     let order = [Level::Axis(Layer), Level::Axis(Token)];
     let row = [PlaneDecl::of(&[LATENT])];
     let stage = |first, count, of| {
-        page(&[Axis::stage(Layer, first, count, of), Axis::whole(Token, 4)], &order, &row).build()
+        let axes = [Axis::stage(Layer, first, count, of), Axis::whole(Token, 4)];
+        page(&axes, &order, &row).build().map_err(|errors| errors.first())
     };
     for (first, count, of) in [(46, 16, 61), (61, 1, 61), (62, 1, 61), (u64::MAX, 1, 61), (0, 1, 0)] {
         let why = DeclarationErrorKind::Stage { axis: Layer, first, count, of };
-        let error = stage(first, count, of).unwrap_err().first();
+        let error = stage(first, count, of).unwrap_err();
         assert_eq!(error, Some(DeclarationError { at: Spot::Spread(0), why }));
         assert_eq!(why.code(), 1022);
     }

@@ -387,8 +387,8 @@ fn blocks_of_any_two_lengths_fill_each_other() {
 
 #[test]
 fn blocks_of_some_tokens_and_of_other_ranks() {
-    // Of a block of 64, 20 tokens from 30 on: tokens 94 to 113, of the second and the third block of
-    // 48; and only the first layer.
+    // Of a block of 64, 20 tokens from 30 on: tokens 94 to 113, of the second and the third block
+    // of 48; and only the first layer.
     let (from, into) = (latent_pages(Axis::whole(L, 2), 48)[0], latent_pages(Axis::whole(L, 2), 64)[3]);
     let some = Selection::ALL.tokens(30, 20).layers(0, 1);
     let mut slot = Memory::empty(&into);

@@ -2,8 +2,9 @@
 
 use crate::axis::AxisKind;
 use crate::geometry::Geometry;
+use crate::plan::error::PlanError;
+use crate::plan::lists::Plan;
 use crate::plan::matching::{self, Blocks, Extent};
-use crate::plan::{Plan, PlanError};
 use crate::selection::{Selected, Selection};
 
 /// The plan from one block of tokens into another, where both are blocks of one row of tokens.

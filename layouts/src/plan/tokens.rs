@@ -2,8 +2,9 @@
 
 use crate::axis::AxisKind;
 use crate::geometry::{Geometry, MAX_FIELDS};
+use crate::plan::error::PlanError;
+use crate::plan::lists::Plan;
 use crate::plan::matching::Blocks;
-use crate::plan::{Plan, PlanError};
 use crate::selection::{Selection, SelectionError};
 
 impl Plan {

@@ -58,7 +58,7 @@ impl Memory {
         memory
     }
 
-    /// Copies what the plan copies. Every byte is one of a field, and is written for the first time.
+    /// Copies what the plan copies. Every byte is a field's, and is written for the first time.
     pub fn copy(&mut self, plan: &Plan, from: &Self) {
         for piece in plan.iter() {
             let len = usize::try_from(piece.len).unwrap();

@@ -1,5 +1,5 @@
 //! Layouts of `kvrail_layouts::catalogue`, as a user declares them. Its `cargo check` is what
-//! docs/performance.md measures; its tests hold each against the one that is shipped, and the module
+//! docs/performance.md measures; its tests hold each against the one that is shipped. The module
 //! `releases` has the other layouts of the catalogue.
 //!
 //! A user names `kvrail` only, and needs no `crate = ".."`.

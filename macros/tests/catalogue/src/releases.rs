@@ -1,6 +1,6 @@
 //! The layouts of the catalogue that came with vLLM 0.33.0, SGLang 0.5.23 and LMCache 0.5.6, as a
-//! user declares them, against those that are shipped. They are tests only, so that what is measured
-//! in docs/performance.md stays the same.
+//! user declares them, against those that are shipped. They are tests only, so that what is
+//! measured in docs/performance.md stays the same.
 
 use kvrail_layouts::catalogue;
 use kvrail_layouts::{Bf16, E4m3, F32, Fp4x2, Ue8m0};
