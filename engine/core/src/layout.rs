@@ -171,7 +171,9 @@ pub enum LayoutMismatch {
     /// `u32::MAX` stands for all regions.
     #[error(
         "the page is {} of its layout, the slot is {}: they hold different parts; read {} into this slot",
-        RegionOf(page), RegionOf(slot), RegionOf(slot)
+        RegionOf(page),
+        RegionOf(slot),
+        RegionOf(slot)
     )]
     Regions {
         /// The page's region.
@@ -183,7 +185,9 @@ pub enum LayoutMismatch {
     /// for all regions.
     #[error(
         "the plan is for {} of its layout, and this {end} is {}: make a plan for {}",
-        RegionOf(plan), RegionOf(found), RegionOf(found)
+        RegionOf(plan),
+        RegionOf(found),
+        RegionOf(found)
     )]
     Region {
         /// `page` or `slot`.

@@ -246,12 +246,7 @@ impl<'s> Plans<'s> {
         rows.push(&based, span, pair, (source, destination)).map_err(|()| self.full())
     }
 
-    fn finish(
-        &mut self,
-        rows: &Rows,
-        sums: Sums,
-        layouts: PlanLayouts,
-    ) -> Result<PlanRef, AddPlanError> {
+    fn finish(&mut self, rows: &Rows, sums: Sums, layouts: PlanLayouts) -> Result<PlanRef, AddPlanError> {
         let wrs = rows.wrs();
         if wrs == 0 {
             return Err(AddPlanError::Empty);

@@ -79,7 +79,9 @@ pub enum OfferError {
         needed: usize,
     },
     /// The pool has another number of regions than its layout.
-    #[error("the peer offers {offered} regions for a layout whose pages have {layout}: it must offer each once")]
+    #[error(
+        "the peer offers {offered} regions for a layout whose pages have {layout}: it must offer each once"
+    )]
     Regions {
         /// How many were offered.
         offered: usize,
@@ -107,7 +109,9 @@ pub enum OfferError {
         first: u32,
     },
     /// A region that is not the first of its pool has a publication table.
-    #[error("the peer offers a second publication table, with region {region}: a pool has one, with region 0")]
+    #[error(
+        "the peer offers a second publication table, with region {region}: a pool has one, with region 0"
+    )]
     SecondTable {
         /// Which region.
         region: u32,

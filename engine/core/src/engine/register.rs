@@ -96,7 +96,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     // `check_regions` has found that it is a u32.
                     let slot_bytes = layout.region_bytes(i as u32).unwrap_or(0) as u32;
                     let DestinationRegion { range, stride } = *region;
-                    self.regions.pieces[first + i] = LocalPiece { used: true, slot_bytes, range, stride, keys };
+                    self.regions.pieces[first + i] =
+                        LocalPiece { used: true, slot_bytes, range, stride, keys };
                 }
                 Err(error) => {
                     self.free_pieces(first, i);

@@ -45,7 +45,9 @@ pub enum RegionError {
         limit: usize,
     },
     /// There are not as many ranges as the layout has regions.
-    #[error("{given} ranges for a layout whose pages have {layout} regions: give one for each, in their order")]
+    #[error(
+        "{given} ranges for a layout whose pages have {layout} regions: give one for each, in their order"
+    )]
     Regions {
         /// How many ranges were given.
         given: usize,

@@ -13,8 +13,8 @@ use crate::lane::Lane;
 use crate::lane::record::Record;
 use crate::layout::LayoutPlace;
 use crate::limits::{
-    CLASSES, GROUP, LANE_BYTES, LAYOUTS, LOCAL_PIECES, LOCAL_REGIONS, MAX_BATCHES, MAX_DEPTH, MAX_GROUPS, MAX_PAGES,
-    MAX_PLACES, MAX_RAILS, PLAN_LISTS, PLAN_ROWS, PLANS, narrow,
+    CLASSES, GROUP, LANE_BYTES, LAYOUTS, LOCAL_PIECES, LOCAL_REGIONS, MAX_BATCHES, MAX_DEPTH, MAX_GROUPS,
+    MAX_PAGES, MAX_PLACES, MAX_RAILS, PLAN_LISTS, PLAN_ROWS, PLANS, narrow,
 };
 use crate::page::Page;
 use crate::peer::Peer;
