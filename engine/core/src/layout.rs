@@ -6,11 +6,14 @@
 //! batch compares them. Threads that fill batches share the table, and look a layout up only where
 //! two numbers differ.
 
+mod whole;
+
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use kvrail_layouts::{AxisKind, Fingerprint, Identity, RankOf, Undetermined};
 
+pub(crate) use self::whole::WholePlan;
 use crate::limits::LAYOUTS;
 
 /// Stands for the number of a layout where none was set.
@@ -236,33 +239,6 @@ impl fmt::Display for RegionOf<'_> {
         match self.0 {
             &WHOLE => f.write_str("the whole page"),
             region => write!(f, "region {region}"),
-        }
-    }
-}
-
-/// The plan by which every byte of a page of several regions lands where it is in the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WholePlan {
-    pub(crate) number: u16,
-    pub(crate) wrs: u32,
-    pub(crate) bytes: u32,
-}
-
-impl WholePlan {
-    /// | bits | content |
-    /// |---|---|
-    /// | 0..10 | the number, plus 1 |
-    /// | 10..31 | the number of work requests, at most 2^20 |
-    /// | 32..64 | bytes |
-    const fn to_word(self) -> u64 {
-        (self.bytes as u64) << 32 | (self.wrs as u64) << 10 | (self.number as u64 + 1)
-    }
-
-    const fn from_word(word: u64) -> Option<Self> {
-        let (number, wrs) = (word as u16 & 0x3FF, word as u32 >> 10);
-        match number.checked_sub(1) {
-            Some(number) => Some(Self { number, wrs, bytes: (word >> 32) as u32 }),
-            None => None,
         }
     }
 }
@@ -518,18 +494,4 @@ fn same(end: &'static str, plan: &Known, found: &Known, other: LayoutMismatch) -
         return Err(LayoutMismatch::Region { end, plan: plan.region, found: found.region });
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_whole_plan_survives_its_word() {
-        let most = WholePlan { number: 1022, wrs: 1 << 20, bytes: u32::MAX };
-        for plan in [most, WholePlan { number: 0, wrs: 1, bytes: 2 }] {
-            assert_eq!(WholePlan::from_word(plan.to_word()), Some(plan));
-        }
-        assert_eq!(WholePlan::from_word(0), None);
-    }
 }
