@@ -86,10 +86,38 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let limit = self.regions.locals.len();
         let place =
             self.regions.locals.iter().position(|local| !local.used).ok_or(RegionError::Full { limit })?;
-        let (count, limit) = (regions.len(), LOCAL_PIECES);
-        let first = self.regions.find_free_pieces(count).ok_or(RegionError::Full { limit })?;
         let base = NonNull::new(core::ptr::with_exposed_provenance_mut(regions[0].range.addr as usize));
         let base = base.ok_or(RegionError::TooSmall { bytes: 0, slot_bytes: shape.slot_bytes.into() })?;
+        let near = self.near(numa);
+        self.regions.locals[place] = if let [region] = regions {
+            let keys = self.provider.register(region.range)?;
+            LocalPlace { used: true, near, keys, ..LocalPlace::FREE }
+        } else {
+            let first = self.register_pieces(layout, regions)?;
+            let keys = self.regions.pieces[first].keys;
+            let (first_piece, pieces) = (narrow(first), narrow(regions.len()));
+            LocalPlace { used: true, first_piece, pieces, near, keys }
+        };
+        let batch = layout.page_bytes().saturating_mul(self.pages.pool().pages_per_batch() as u64);
+        self.rails.may_carry(batch, &self.config);
+        let region = RegionId(narrow(place));
+        // SAFETY: the caller promises the ranges until `unregister`, and `check_regions` has found
+        // that the shape is theirs.
+        let mut slots = unsafe { Slots::new(base, regions[0].range, shape, region, self.tag, access) };
+        let set = slots.set_layout(known);
+        debug_assert!(set.is_ok(), "slots of this engine, none of them given out");
+        Ok(slots)
+    }
+
+    /// Registers the ranges of a region whose slots have several pieces, and returns the place of the
+    /// first.
+    fn register_pieces(
+        &mut self,
+        layout: &Geometry,
+        regions: &[DestinationRegion],
+    ) -> Result<usize, RegionError> {
+        let limit = LOCAL_PIECES;
+        let first = self.regions.find_free_pieces(regions.len()).ok_or(RegionError::Full { limit })?;
         for (i, region) in regions.iter().enumerate() {
             match self.provider.register(region.range) {
                 Ok(keys) => {
@@ -105,18 +133,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 }
             }
         }
-        let (near, keys) = (self.near(numa), self.regions.pieces[first].keys);
-        let (first_piece, pieces) = (narrow(first), narrow(count));
-        self.regions.locals[place] = LocalPlace { used: true, first_piece, pieces, near, keys };
-        let batch = layout.page_bytes().saturating_mul(self.pages.pool().pages_per_batch() as u64);
-        self.rails.may_carry(batch, &self.config);
-        let region = RegionId(narrow(place));
-        // SAFETY: the caller promises the ranges until `unregister`, and `check_regions` has found
-        // that the shape is theirs.
-        let mut slots = unsafe { Slots::new(base, regions[0].range, shape, region, self.tag, access) };
-        let set = slots.set_layout(known);
-        debug_assert!(set.is_ok(), "slots of this engine, none of them given out");
-        Ok(slots)
+        Ok(first)
     }
 
     /// Deregisters `count` pieces from `first` on, and frees their places.
