@@ -98,6 +98,11 @@ impl PairRow {
     }
 
     #[inline]
+    pub(super) const fn first_pair(&self) -> Pair {
+        self.pair
+    }
+
+    #[inline]
     pub(super) const fn step(&self) -> Pair {
         self.step
     }
