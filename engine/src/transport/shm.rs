@@ -1,17 +1,15 @@
 //! The transport over shared memory, for peers that are processes of one host.
-#![allow(unsafe_code, reason = "a published segment is not written to")]
-
-use std::sync::Arc;
+#![allow(unsafe_code, reason = "exported memory is not written to")]
 
 use kvrail_core::config::EngineConfig;
 use kvrail_core::id::MAX_RAILS;
-use kvrail_host::segment::Segment;
+use kvrail_host::exported::ExportedMemory;
 use kvrail_local::shm::{ShmAddress, ShmExporter, ShmPeer, ShmProvider};
 use kvrail_local::{LocalConfig, LocalStartError};
 use kvrail_session::{RailAddress, TransportKind};
 
 use super::open::{OpenDialer, OpenRails};
-use super::{LANE_DEPTH, Published, PublisherTransport, ReaderTransport, TransportError};
+use super::{LANE_DEPTH, Export, Exporter, PublisherTransport, ReaderTransport, TransportError};
 
 /// How much may be outstanding on a rail. Rails are threads here, and what counts is that each has
 /// enough to do while the engine's thread waits for a core (docs/performance.md).
@@ -87,16 +85,25 @@ pub const fn publish(rails: usize) -> ShmPublish {
     ShmPublish { rails }
 }
 
-// SAFETY: the exporter hands the file out to be mapped for reading, and touches no byte itself.
+// SAFETY: the exporter hands a segment's file out to be mapped for reading, or the addresses from
+// which a reader's kernel reads. It touches no byte itself.
 unsafe impl PublisherTransport for ShmPublish {
     type Acceptor = OpenRails;
 
-    fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
-        let exporter = ShmExporter::start(vec![segment])?;
+    fn start(self) -> Result<(OpenRails, Box<dyn Exporter>), TransportError> {
+        let exporter = ShmExporter::start()?;
         let nominal = LocalConfig::default().nominal_bytes_per_sec;
-        let acceptor =
-            OpenRails::new(TransportKind::Shm, exporter.address().to_bytes(), nominal, self.rails)?;
-        let keys = [exporter.regions()[0].rkey; MAX_RAILS];
-        Ok(Published { acceptor, keys, keep: Box::new(exporter) })
+        let address = exporter.address().to_bytes();
+        let acceptor = OpenRails::new(TransportKind::Shm, address, nominal, self.rails)?;
+        Ok((acceptor, Box::new(Served(exporter))))
+    }
+}
+
+struct Served(ShmExporter);
+
+impl Exporter for Served {
+    fn export(&self, memory: ExportedMemory) -> Result<Export, TransportError> {
+        let export = self.0.export(memory)?;
+        Ok(Export { keys: [export.region().rkey; MAX_RAILS], keep: Box::new(export) })
     }
 }
