@@ -8,7 +8,7 @@ use std::time::Instant;
 use kvrail_session::{MAX_POOLS, Pool, PoolError, PoolId};
 
 use super::config::PoolSpec;
-use super::error::{OtherProcess, PublisherError, WithdrawError};
+use super::error::{PublisherError, WithdrawError};
 use super::foreign::{ForeignMemory, ForeignPool};
 use super::offered::{ForeignExport, OfferedPool, parts_of};
 use super::placing::{check_apart, place};
@@ -69,10 +69,6 @@ impl OpenPools {
         let (foreign, leaving) = (Vec::new(), BTreeSet::new());
         let changes = Changes { next: 0, foreign, leaving, exporter: Some(exporter) };
         Self { maker: Maker::current(), pools: RwLock::default(), changes: Mutex::new(changes) }
-    }
-
-    pub(super) fn check_process(&self) -> Result<(), OtherProcess> {
-        self.maker.check()
     }
 
     /// The pool of this number.
