@@ -42,9 +42,9 @@ fn pools_that_come_and_go_cost_a_reader_that_does_not_poll_no_memory() {
     let (keys, page_bytes) = ([region.rkey; MAX_RAILS], u64::from(LAYOUT.page_bytes()));
     let table = Some(TableOffer { base: region.base, keys });
     let offer = RegionOffer { base: region.base, page_bytes, stride: page_bytes, slots: 4, keys, table };
-    let pool = |id, regions| {
-        let regions = vec![OfferedRegion::new(offer).unwrap(); regions];
-        Pool::new(PoolId(id), Layout::of::<VllmFp8DsMla>().unwrap(), regions).unwrap()
+    let pool = |id| {
+        let region = OfferedRegion::new(offer).unwrap();
+        Pool::new(PoolId(id), Layout::of::<VllmFp8DsMla>().unwrap(), vec![region]).unwrap()
     };
     let rail = RailDescription {
         name: Name::lossy("shm0"),
@@ -54,7 +54,7 @@ fn pools_that_come_and_go_cost_a_reader_that_does_not_poll_no_memory() {
         numa: None,
         lanes: 0,
     };
-    let producer = ProducerDescription { node: "producer".parse().unwrap(), pools: vec![pool(0, 1)] };
+    let producer = ProducerDescription { node: "producer".parse().unwrap(), pools: vec![pool(0)] };
     let served = Served { rail, _exporter: exporter };
     let listen = "127.0.0.1:0".parse().unwrap();
     let server = Server::start(&listen, key(), producer, served, ServerConfig::default()).unwrap();
@@ -83,7 +83,7 @@ fn pools_that_come_and_go_cost_a_reader_that_does_not_poll_no_memory() {
     };
     let mut before = 0;
     for number in 1..=POOLS {
-        server.add_pool(pool(number, 1024)).unwrap();
+        server.add_pool(pool(number)).unwrap();
         all_have_come();
         assert!(server.remove_pool(PoolId(number)));
         all_have_come();
