@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
-use kvrail::local::shm::Segment;
 use kvrail::{
     Config, Exporter, OpenRails, PageLayout, PeerKey, Publisher, PublisherTransport, Reader, TransportError,
     clock, memory, tcp,

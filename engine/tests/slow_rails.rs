@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use kvrail::core::id::RailIndex;
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
-use kvrail::local::shm::Segment;
 use kvrail::local::tcp::{TcpConnection, TcpProvider};
 use kvrail::session::{LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, RailDescription, RailList};
 use kvrail::{
