@@ -114,9 +114,9 @@ impl Publisher {
         Self::start_pools(pools, listen, keys, over)
     }
 
-    /// Starts with the pools of `config`, of any layouts. Each has memory and
-    /// a publication table of its own, and is one region for readers for each region of its layout. A reader learns of
-    /// the pools whose layouts it knows. `listen` and `keys` are as in [`start`](Self::start).
+    /// Starts with the pools of `config`, of any layouts. Each has memory and a publication table of
+    /// its own, and a region for each region of its layout. A reader learns of the pools whose
+    /// layouts it knows. `listen` and `keys` are as in [`start`](Self::start).
     ///
     /// # Errors
     ///
@@ -172,9 +172,9 @@ impl Publisher {
     }
 
     /// Takes a pool back. No slot of it can be taken from now on; every page is made a miss,
-    /// visibly; readers are told that the pool has gone; its pages are released, and its table after
-    /// them. When this has returned `Ok`, nothing reads the pool's memory on the publisher's behalf:
-    /// foreign memory can be unmapped, unless another pool has pages in it.
+    /// visibly; readers are told that the pool has gone; its pages are released, and its table
+    /// after them. When this has returned `Ok`, the publisher and its transport read the pool's
+    /// memory no more: foreign memory can be unmapped, unless another pool has pages in it.
     ///
     /// Waits until `deadline` for guards of the pool's slots, and meanwhile refuses new ones. READs
     /// of the pool that are under way fail, and over RDMA their lanes are made anew: a producer

@@ -7,8 +7,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kvrail::core::table::KeyTag;
-use kvrail::session::PoolId;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
+use kvrail::session::PoolId;
 use kvrail::{
     Config, OtherProcess, PageLayout, PeerKey, Publisher, PublisherError, PublisherTransport, Reader,
     ReaderEvent, ReaderTransport, WithdrawError, WriteError, clock, memory, shm, tcp,

@@ -24,9 +24,8 @@ use std::time::{Duration, Instant};
 use kvrail_core::id::RailIndex;
 use kvrail_layouts::catalogue::VllmFp8DsMla;
 use kvrail_session::{
-    LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, PeerKey, PeerKeys, ProducerDescription,
-    RailAddress, RailDescription, RailList, ReaderDescription, Server, ServerConfig, Session, TransportKind,
-    connect,
+    LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, PeerKey, PeerKeys, ProducerDescription, RailAddress,
+    RailDescription, RailList, ReaderDescription, Server, ServerConfig, Session, TransportKind, connect,
 };
 use rustix::net::{AddressFamily, SocketType};
 

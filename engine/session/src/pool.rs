@@ -104,7 +104,9 @@ pub enum PoolError {
     #[error("no region of the pool has a publication table: region 0 has the pool's")]
     NoTable,
     /// A region that is not the first one has a table.
-    #[error("region {index} has a publication table: region 0 has the only one, which is for all {count} regions")]
+    #[error(
+        "region {index} has a publication table: region 0 has the only one, which is for all {count} regions"
+    )]
     SecondTable {
         /// Which region.
         index: usize,

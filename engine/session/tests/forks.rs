@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use kvrail_core::id::MAX_RAILS;
 use kvrail_core::remote::{RegionOffer, TableOffer};
 use kvrail_session::{
-    ByeReason, Cause, Fingerprint, Layout, OfferedRegion, PeerKey, Pool, PoolId, ProducerDescription, ReaderDescription,
-    Server, ServerConfig, ServerEvent, connect,
+    ByeReason, Cause, Fingerprint, Layout, OfferedRegion, PeerKey, Pool, PoolId, ProducerDescription,
+    ReaderDescription, Server, ServerConfig, ServerEvent, connect,
 };
 
 use one_rail::OneRail;

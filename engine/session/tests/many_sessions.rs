@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use kvrail_host::reactor::{Connection, Flow, Reactor};
 use kvrail_session::{
-    Fingerprint, Layout, PeerKey, PeerKeys, ProducerDescription, ReaderDescription, Server,
-    ServerConfig, Session, SessionEvent,
+    Fingerprint, Layout, PeerKey, PeerKeys, ProducerDescription, ReaderDescription, Server, ServerConfig,
+    Session, SessionEvent,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -53,7 +53,8 @@ impl PublisherConfig {
     /// ```
     /// # #![allow(unsafe_code)]
     /// use kvrail::core::provider::MemoryRange;
-    /// use kvrail::{Bf16, ForeignMemory, ForeignPool, ForeignRegion, KvLayout, PageLayout, PublisherConfig};
+    /// use kvrail::{Bf16, ForeignMemory, ForeignPool, ForeignRegion};
+    /// use kvrail::{KvLayout, PageLayout, PublisherConfig};
     ///
     /// #[derive(KvLayout)]
     /// #[kv(order(layer, token), layers = 61, tokens = 64)]
@@ -65,7 +66,8 @@ impl PublisherConfig {
     ///     // SAFETY: the engine keeps its pool mapped until the publisher is gone, and writes a
     ///     // page only while it has the guard of its slot.
     ///     let pool = unsafe { ForeignMemory::host(memory) };
-    ///     let latent = ForeignPool::new(PageLayout::of::<Latent>()).region(ForeignRegion::new(&pool));
+    ///     let pages = ForeignRegion::new(&pool);
+    ///     let latent = ForeignPool::new(PageLayout::of::<Latent>()).region(pages);
     ///     PublisherConfig::new("prefill".parse().unwrap()).foreign_pool(latent)
     /// }
     /// ```

@@ -27,8 +27,8 @@ impl<'a> ForeignSlots<'a> {
         Self { slots, publisher: PhantomData }
     }
 
-    /// Takes `slot`, whose owner is about to write a page that is published under `tag`. From now on
-    /// every reader misses the slot's earlier page. Call it before the first byte is written, and
+    /// Takes `slot`, whose owner is about to write a page that is published under `tag`. From now
+    /// on every reader misses the slot's earlier page. Call it before the first byte is written, and
     /// before a kernel that writes one is launched.
     ///
     /// # Errors
@@ -77,8 +77,8 @@ impl<'a> ForeignSlots<'a> {
 /// A slot whose owner is writing it: a miss for every reader. One guard of a slot exists at a time,
 /// and it holds up no other slot. It gives no bytes: the owner writes its own memory.
 ///
-/// The page is published whole by [`publish`](Self::publish), or grows from [`grow`](Self::grow) on.
-/// A guard that is dropped, also by a panic, leaves the slot a miss. A guard that is forgotten
+/// The page is published whole by [`publish`](Self::publish), or grows from [`grow`](Self::grow)
+/// on. A guard that is dropped, also by a panic, leaves the slot a miss. A guard that is forgotten
 /// ([`std::mem::forget`]) keeps its slot a miss for ever, and its pool from being withdrawn.
 #[must_use = "the slot is a miss until the page is published"]
 pub struct ForeignSlotGuard<'a> {
@@ -142,7 +142,10 @@ impl<'a> ForeignSlotGuard<'a> {
 impl std::fmt::Debug for ForeignSlotGuard<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { tag, .. } = self;
-        f.debug_struct("ForeignSlotGuard").field("slot", &self.slot()).field("tag", tag).finish_non_exhaustive()
+        f.debug_struct("ForeignSlotGuard")
+            .field("slot", &self.slot())
+            .field("tag", tag)
+            .finish_non_exhaustive()
     }
 }
 

@@ -77,7 +77,8 @@ impl Claimed {
         let device = memory.claimed_device();
         if device.is_some_and(|device| !device.claim()) {
             return Err(
-                "the device memory is registered already, here or with a reader: release it there first".into()
+                "the device memory is registered already, here or with a reader: release it there first"
+                    .into(),
             );
         }
         Ok(Self(device.cloned()))
@@ -129,7 +130,14 @@ impl OfferedPool {
             }
         }
         let keys = vec![table.keys; regions.len()];
-        Self::offer((id, maker), layout, slots, regions, &keys, PoolExports { _pages: Vec::new(), _table: table })
+        Self::offer(
+            (id, maker),
+            layout,
+            slots,
+            regions,
+            &keys,
+            PoolExports { _pages: Vec::new(), _table: table },
+        )
     }
 
     /// A pool of pages at `regions`, which `exports` make readable.
@@ -140,11 +148,19 @@ impl OfferedPool {
         regions: Vec<PlacedRegion>,
         exports: Vec<Arc<ForeignExport>>,
     ) -> Result<(Arc<Self>, Pool), PublisherError> {
-        let (slots, page_bytes) = (regions.first().map_or(0, |region| region.pages.slots), layout.page_bytes());
+        let (slots, page_bytes) =
+            (regions.first().map_or(0, |region| region.pages.slots), layout.page_bytes());
         let shape = Shape::new(slots, None).ok_or(PublisherError::Slots { slots, page_bytes })?;
         let (slots, table) = Self::table(exporter, id, maker, shape)?;
         let keys: Vec<_> = exports.iter().map(|memory| memory.export.keys).collect();
-        Self::offer((id, maker), layout, slots, regions, &keys, PoolExports { _pages: exports, _table: table })
+        Self::offer(
+            (id, maker),
+            layout,
+            slots,
+            regions,
+            &keys,
+            PoolExports { _pages: exports, _table: table },
+        )
     }
 
     fn table(
@@ -177,7 +193,8 @@ impl OfferedPool {
         let offered = (0..).zip(&pool.regions).zip(keys).map(|((part, region), &keys)| {
             let Pages { base, page_bytes, stride, slots } = region.pages;
             let (page_bytes, table) = (u64::from(page_bytes), (part == 0).then_some(table));
-            Ok(OfferedRegion::new(RegionOffer { base, page_bytes, stride, slots, keys, table })?.of_part(part))
+            Ok(OfferedRegion::new(RegionOffer { base, page_bytes, stride, slots, keys, table })?
+                .of_part(part))
         });
         let offered = offered.collect::<Result<Vec<_>, PublisherError>>()?;
         let offer = Pool::new(id, layout.to_session(), offered)?;

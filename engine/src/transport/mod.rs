@@ -92,7 +92,8 @@ pub trait ReaderTransport {
 /// An implementation that does not promise it (`unsafe impl`) does not compile:
 ///
 /// ```compile_fail,E0200
-/// use kvrail::{Backing, Export, ExportedMemory, Exporter, OpenRails, PublisherTransport, TransportError};
+/// use kvrail::{Backing, Export, ExportedMemory, Exporter};
+/// use kvrail::{OpenRails, PublisherTransport, TransportError};
 ///
 /// struct Scribbler(OpenRails);
 /// impl PublisherTransport for Scribbler {

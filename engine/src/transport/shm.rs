@@ -9,7 +9,7 @@ use kvrail_local::{LocalConfig, LocalStartError};
 use kvrail_session::{RailAddress, TransportKind};
 
 use super::open::{OpenDialer, OpenRails};
-use super::{LANE_DEPTH, Export, Exporter, PublisherTransport, ReaderTransport, TransportError};
+use super::{Export, Exporter, LANE_DEPTH, PublisherTransport, ReaderTransport, TransportError};
 
 /// How much may be outstanding on a rail. Rails are threads here, and what counts is that each has
 /// enough to do while the engine's thread waits for a core (docs/performance.md).

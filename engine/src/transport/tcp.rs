@@ -13,7 +13,7 @@ use kvrail_local::{LocalConfig, LocalStartError};
 use kvrail_session::{RailAddress, TransportKind};
 
 use super::open::{OpenDialer, OpenRails};
-use super::{LANE_DEPTH, Export, Exporter, PublisherTransport, ReaderTransport, TransportError};
+use super::{Export, Exporter, LANE_DEPTH, PublisherTransport, ReaderTransport, TransportError};
 
 /// The nominal rate of a producer's rails: 8 Gbit/s.
 const NOMINAL_BYTES_PER_SEC: u64 = 1_000_000_000;

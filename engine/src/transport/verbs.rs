@@ -230,8 +230,8 @@ pub fn publish_with(spec: &str, config: VerbsConfig) -> Result<VerbsPublish, Ver
     Ok(VerbsPublish { rails: rail::open(spec, config, Side::Producer)? })
 }
 
-// SAFETY: memory is registered for remote READ alone: NICs read from it, and nothing of this process
-// touches it. A registration that is released is read by no NIC.
+// SAFETY: memory is registered for remote READ alone: NICs read from it, and nothing of this
+// process touches it. A registration that is released is read by no NIC.
 unsafe impl PublisherTransport for VerbsPublish {
     type Acceptor = VerbsAcceptor;
 

@@ -14,7 +14,7 @@ use kvrail::core::table::{GrowError, Miss};
 use kvrail::session::PoolId;
 use kvrail::{
     ForeignMemory, ForeignPool, ForeignPoolError, ForeignRegion, KeyTag, PageError, PublisherConfig,
-    PublisherError, PublisherTransport, Ready, ReaderTransport, WithdrawError, WriteError, shm, tcp,
+    PublisherError, PublisherTransport, ReaderTransport, Ready, WithdrawError, WriteError, shm, tcp,
 };
 
 use rig::{BLOCK, EngineMemory, INDEX, LATENT, Reads, pool, publisher};

@@ -45,8 +45,8 @@ impl Log {
 /// Shared memory, whose exports tell when they are released.
 struct Logged(Log);
 
-// SAFETY: memory goes to the exporter of shared memory, which makes the promise. The log reads words
-// of tables atomically.
+// SAFETY: memory goes to the exporter of shared memory, which makes the promise. The log reads
+// words of tables atomically.
 unsafe impl PublisherTransport for Logged {
     type Acceptor = OpenRails;
 

@@ -102,7 +102,8 @@ fn an_offer_has_the_pools_of_known_layouts_and_each_other_layout_once() {
         regions(5, 0, 2),
         regions(5, 2, 1),
         unknown(3),
-        pool(0, 1), regions(0, 0, 1),
+        pool(0, 1),
+        regions(0, 0, 1),
         unknown(4),
         unknown(3),
         Message::Offered,
@@ -132,7 +133,8 @@ fn a_session_goes_on_with_pools_that_come_and_go() {
 
 #[test]
 fn a_pool_that_goes_before_the_offer_is_complete_is_not_in_it() {
-    let messages = vec![head(), pool(5, 1), regions(5, 0, 1), pool(6, 1), regions(6, 0, 1), gone(5), Message::Offered];
+    let messages =
+        vec![head(), pool(5, 1), regions(5, 0, 1), pool(6, 1), regions(6, 0, 1), gone(5), Message::Offered];
     let Ok(Some(OfferNews::Complete(offer))) = news(&mut reader(), messages) else { panic!("no offer") };
     assert_eq!(offer.pools.iter().map(Pool::id).collect::<Vec<_>>(), [PoolId(6)]);
 }
@@ -162,7 +164,10 @@ fn messages_out_of_their_order_end_the_session() {
         (vec![head(), pool(1, 3), regions(1, 0, 1), regions(1, 0, 1)], "regions of a pool came out of"),
         (vec![head(), pool(1, 2), regions(1, 0, 3)], "a pool has more regions than it announced"),
         (vec![head(), gone(1)], "a pool has gone that was not offered"),
-        (vec![head(), pool(1, 1), regions(1, 0, 1), gone(1), gone(1)], "a pool has gone that was not offered"),
+        (
+            vec![head(), pool(1, 1), regions(1, 0, 1), gone(1), gone(1)],
+            "a pool has gone that was not offered",
+        ),
         (vec![head(), unknown(2)], "a layout that this side introduced came as an unknown one"),
         (
             vec![head(), Message::Pool(PoolHead { id: PoolId(1), layout: layout(3, "one"), regions: 1 })],
