@@ -104,7 +104,9 @@ impl Claimed {
 
 /// The bytes of a page in each region of its layout.
 pub(super) fn parts_of(layout: &PageLayout) -> Vec<u32> {
-    vec![layout.page_bytes()]
+    // Every region below the count has a length, and all together have the page's, which fits.
+    let bytes = |region| layout.geometry().region_bytes(region).unwrap_or(0) as u32;
+    (0..layout.regions()).map(bytes).collect()
 }
 
 impl OfferedPool {
