@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::id::MAX_RAILS;
 use kvrail_host::segment::Segment;
-use kvrail_local::shm::{ShmAddress, ShmExporter, ShmPeer, ShmProvider};
+use kvrail_local::shm::{ExportedMemory, ShmAddress, ShmExporter, ShmPeer, ShmProvider};
 use kvrail_local::{LocalConfig, LocalStartError};
 use kvrail_session::{RailAddress, TransportKind};
 
@@ -92,11 +92,12 @@ unsafe impl PublisherTransport for ShmPublish {
     type Acceptor = OpenRails;
 
     fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
-        let exporter = ShmExporter::start(vec![segment])?;
+        let exporter = ShmExporter::start()?;
+        let export = exporter.export(ExportedMemory::segment(segment))?;
         let nominal = LocalConfig::default().nominal_bytes_per_sec;
         let acceptor =
             OpenRails::new(TransportKind::Shm, exporter.address().to_bytes(), nominal, self.rails)?;
-        let keys = [exporter.regions()[0].rkey; MAX_RAILS];
-        Ok(Published { acceptor, keys, keep: Box::new(exporter) })
+        let keys = [export.region().rkey; MAX_RAILS];
+        Ok(Published { acceptor, keys, keep: Box::new((export, exporter)) })
     }
 }

@@ -9,7 +9,7 @@ use kvrail_core::config::EngineConfig;
 use kvrail_core::id::MAX_RAILS;
 use kvrail_core::time::Nanos;
 use kvrail_host::segment::Segment;
-use kvrail_local::tcp::{TcpAddress, TcpConnection, TcpExport, TcpProvider, TcpServer};
+use kvrail_local::tcp::{ExportedMemory, TcpAddress, TcpConnection, TcpProvider, TcpServer};
 use kvrail_local::{LocalConfig, LocalStartError};
 use kvrail_session::{RailAddress, TransportKind};
 
@@ -86,10 +86,11 @@ unsafe impl PublisherTransport for TcpPublish {
     type Acceptor = OpenRails;
 
     fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
-        let server = TcpServer::start((self.ip, 0).into(), vec![TcpExport::segment(segment)])?;
+        let server = TcpServer::start((self.ip, 0).into())?;
+        let export = server.export(ExportedMemory::segment(segment))?;
         let address = server.address().to_bytes();
         let acceptor = OpenRails::new(TransportKind::Tcp, address, NOMINAL_BYTES_PER_SEC, self.rails)?;
-        let keys = [server.regions()[0].rkey; MAX_RAILS];
-        Ok(Published { acceptor, keys, keep: Box::new(server) })
+        let keys = [export.region().rkey; MAX_RAILS];
+        Ok(Published { acceptor, keys, keep: Box::new((export, server)) })
     }
 }
