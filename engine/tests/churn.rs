@@ -9,7 +9,7 @@ use kvrail::core::id::MAX_RAILS;
 use kvrail::core::remote::{RegionOffer, TableOffer};
 use kvrail::core::table::{EntryValue, Generation};
 use kvrail::layouts::catalogue::VllmFp8DsMla;
-use kvrail::local::shm::{Segment, ShmExporter};
+use kvrail::local::shm::{ExportedMemory, Segment, ShmExporter};
 use kvrail::session::handover::{Block, Class, RequestId, TakingEvent};
 use kvrail::session::{
     Layout, Name, OfferedRegion, Pool, PoolId, ProducerDescription, RailAddress, RailDescription, Server,
@@ -37,8 +37,9 @@ fn resident() -> u64 {
 
 #[test]
 fn pools_that_come_and_go_cost_a_reader_that_does_not_poll_no_memory() {
-    let exporter = ShmExporter::start(vec![Arc::new(Segment::new(1 << 20).unwrap())]).unwrap();
-    let region = exporter.regions()[0];
+    let exporter = ShmExporter::start().unwrap();
+    let export = exporter.export(ExportedMemory::segment(Arc::new(Segment::new(1 << 20).unwrap()))).unwrap();
+    let region = export.region();
     let (keys, page_bytes) = ([region.rkey; MAX_RAILS], u64::from(LAYOUT.page_bytes()));
     let table = Some(TableOffer { base: region.base, keys });
     let offer = RegionOffer { base: region.base, page_bytes, stride: page_bytes, slots: 4, keys, table };
@@ -55,7 +56,7 @@ fn pools_that_come_and_go_cost_a_reader_that_does_not_poll_no_memory() {
         lanes: 0,
     };
     let producer = ProducerDescription { node: "producer".parse().unwrap(), pools: vec![pool(0)] };
-    let served = Served { rail, _exporter: exporter };
+    let served = Served { rail, _exporter: (export, exporter) };
     let listen = "127.0.0.1:0".parse().unwrap();
     let server = Server::start(&listen, key(), producer, served, ServerConfig::default()).unwrap();
     let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap();

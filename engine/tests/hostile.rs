@@ -9,7 +9,7 @@ use kvrail::core::id::MAX_RAILS;
 use kvrail::core::remote::{RegionOffer, TableOffer};
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
-use kvrail::local::shm::{Segment, ShmExporter};
+use kvrail::local::shm::{ExportedMemory, Segment, ShmExporter};
 use kvrail::session::{
     Layout, Name, OfferedRegion, Pool, PoolId, ProducerDescription, RailAddress, RailDescription, Server,
     ServerConfig, TransportKind,
@@ -29,8 +29,9 @@ fn key() -> PeerKey {
 /// A producer of one small segment, which it offers `times` over as pools of `slots` slots.
 fn producer(times: usize, slots: u32) -> Server {
     let segment = Arc::new(Segment::new(1 << 20).unwrap());
-    let exporter = ShmExporter::start(vec![segment]).unwrap();
-    let region = exporter.regions()[0];
+    let exporter = ShmExporter::start().unwrap();
+    let export = exporter.export(ExportedMemory::segment(segment)).unwrap();
+    let region = export.region();
     let keys = [region.rkey; MAX_RAILS];
     let page_bytes = u64::from(LAYOUT.page_bytes());
     let offer = RegionOffer {
@@ -52,7 +53,7 @@ fn producer(times: usize, slots: u32) -> Server {
         numa: None,
         lanes: 0,
     };
-    let served = Served { rail, _exporter: exporter };
+    let served = Served { rail, _exporter: (export, exporter) };
     let listen = "127.0.0.1:0".parse().unwrap();
     Server::start(&listen, key(), producer, served, ServerConfig::default()).unwrap()
 }

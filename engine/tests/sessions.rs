@@ -9,7 +9,7 @@ use kvrail::core::id::MAX_RAILS;
 use kvrail::core::remote::{Location, RegionOffer, TableOffer};
 use kvrail::core::table::{EntryValue, KeyTag, Ready};
 use kvrail::layouts::catalogue::{Opaque, VllmFp8DsMla};
-use kvrail::local::shm::{Segment, ShmExporter};
+use kvrail::local::shm::{ExportedMemory, Segment, ShmExporter};
 use kvrail::session::handover::{Block, WHOLE_PAGE};
 use kvrail::session::{
     By, Cause, Layout, Name, OfferedRegion, Pool, PoolId, ProducerDescription, RailAddress, RailDescription,
@@ -43,8 +43,9 @@ type Events = Arc<Mutex<Vec<ServerEvent>>>;
 
 /// A producer with pools of these layouts, each of four slots.
 fn server(layouts: &[Layout]) -> (Server, Events) {
-    let exporter = ShmExporter::start(vec![Arc::new(Segment::new(1 << 20).unwrap())]).unwrap();
-    let exported = exporter.regions()[0];
+    let exporter = ShmExporter::start().unwrap();
+    let export = exporter.export(ExportedMemory::segment(Arc::new(Segment::new(1 << 20).unwrap()))).unwrap();
+    let exported = export.region();
     let keys = [exported.rkey; MAX_RAILS];
     let region = |layout: &Layout| {
         let page_bytes = layout.page_bytes.get();
@@ -71,7 +72,7 @@ fn server(layouts: &[Layout]) -> (Server, Events) {
     };
     let producer = ProducerDescription { node: "producer".parse().unwrap(), pools };
     let listen = "127.0.0.1:0".parse().unwrap();
-    let served = Served { rail, _exporter: exporter };
+    let served = Served { rail, _exporter: (export, exporter) };
     (Server::start(&listen, key(1), producer, served, config).unwrap(), events)
 }
 

@@ -18,7 +18,7 @@ use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Post, Provider, RailKeys, Read, WaitFor};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::Wc;
-use kvrail_local::shm::{Segment, ShmExporter, ShmPeer, ShmProvider};
+use kvrail_local::shm::{ExportedMemory, Segment, ShmExport, ShmExporter, ShmPeer, ShmProvider};
 use kvrail_local::{LocalConfig, LocalLane};
 
 const RAILS: usize = 2;
@@ -93,7 +93,7 @@ struct Bench<'c> {
     start: Instant,
     pages: u32,
     waits: u32,
-    _exporter: ShmExporter,
+    exporter: (ShmExport, ShmExporter),
 }
 
 impl<'c> Bench<'c> {
@@ -103,7 +103,8 @@ impl<'c> Bench<'c> {
         let segment = Arc::new(Segment::new(bytes)?);
         segment.write(0, &vec![1; bytes])?;
         let pool = Segment::new(bytes)?;
-        let exporter = ShmExporter::start(vec![Arc::clone(&segment)])?;
+        let exporter = ShmExporter::start()?;
+        let export = exporter.export(ExportedMemory::segment(Arc::clone(&segment)))?;
         let mut rails = ShmProvider::start(LocalConfig { rails: RAILS, ..LocalConfig::default() })?;
         let peer = ShmPeer::connect(exporter.address())?;
         let lanes = (0..RAILS)
@@ -111,7 +112,18 @@ impl<'c> Bench<'c> {
         let lanes = lanes.collect::<Result<_, _>>()?;
         let keys = rails.register(MemoryRange { addr: pool.addr(), len: bytes as u64 })?;
         let start = Instant::now();
-        Ok(Self { case, segment, pool, rails, lanes, keys, start, pages, waits: 0, _exporter: exporter })
+        Ok(Self {
+            case,
+            segment,
+            pool,
+            rails,
+            lanes,
+            keys,
+            start,
+            pages,
+            waits: 0,
+            exporter: (export, exporter),
+        })
     }
 
     /// Two threads copy the pages; each takes the next commit that no thread has begun.
@@ -168,7 +180,7 @@ impl<'c> Bench<'c> {
                         remote_addr: self.segment.addr() + offset,
                         local_addr: self.pool.addr() + offset,
                         len: page as u32,
-                        rkey: 0,
+                        rkey: self.exporter.0.region().rkey,
                         lkey: self.keys[rail],
                         signaled: i + 1 == run,
                     });

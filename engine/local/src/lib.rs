@@ -57,6 +57,6 @@ pub use provider::{
     LocalWaker, MAX_CQ_ENTRIES,
 };
 #[cfg(not(loom))]
-pub use region::ExportedRegion;
+pub use region::{ExportedRegion, MAX_EXPORTS};
 #[cfg(not(loom))]
 pub use shm::{AROUND_THE_CACHE, copy_bytes};

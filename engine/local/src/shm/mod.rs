@@ -9,19 +9,20 @@
 //! ```
 //! use kvrail_core::id::{LaneId, RailIndex};
 //! use kvrail_core::provider::Provider;
-//! use kvrail_local::{LocalConfig, shm::{Segment, ShmExporter, ShmPeer, ShmProvider}};
+//! use kvrail_local::{LocalConfig, shm::{ExportedMemory, Segment, ShmExporter, ShmPeer, ShmProvider}};
 //! use std::sync::Arc;
 //!
 //! // The producer, usually another process.
 //! let segment = Arc::new(Segment::new(1 << 20)?);
 //! segment.write(0, b"a page")?;
-//! let exporter = ShmExporter::start(vec![Arc::clone(&segment)])?;
+//! let exporter = ShmExporter::start()?;
+//! let export = exporter.export(ExportedMemory::segment(Arc::clone(&segment)))?;
 //!
 //! // The reader.
 //! let mut rails = ShmProvider::start(LocalConfig::default())?;
 //! let peer = ShmPeer::connect(exporter.address())?;
 //! let lane = rails.open(LaneId::new(0, 1), RailIndex(0), peer.clone())?;
-//! assert_eq!(peer.regions()[0].base, segment.addr());
+//! assert_eq!(peer.regions(), [export.region()]);
 //! # drop(lane);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -53,18 +54,27 @@
 //! the seals first.
 
 mod address;
+mod board;
+mod connect;
 mod copy;
+mod export;
 mod exporter;
-mod hello;
+mod live;
+mod packet;
 mod peer;
+mod process;
 mod serve;
+mod table;
+mod wire;
 
 pub use address::ShmAddress;
+pub use connect::ShmConnectError;
 pub use copy::{AROUND_THE_CACHE, copy_bytes};
-pub use exporter::{ShmExportError, ShmExporter};
-pub use hello::MAX_SEGMENTS;
+pub use export::{ShmExport, ShmExportError};
+pub use exporter::{ShmExporter, ShmStartError};
+pub use kvrail_host::exported::{Backing, ExportedMemory};
 pub use kvrail_host::segment::{OutOfSegment, Segment, SegmentError};
-pub use peer::{ShmConnectError, ShmPeer};
+pub use peer::ShmPeer;
 pub use serve::MAX_READERS;
 
 use crate::provider::LocalProvider;
