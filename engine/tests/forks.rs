@@ -256,9 +256,9 @@ fn a_child_is_told_that_a_publisher_is_its_parents() {
         ];
         drop(growing);
         drop(publisher);
-        let wrong = told.iter().position(|told| !told);
+        let wrong = (1..).zip(told).find_map(|(number, told)| (!told).then_some(number));
         // SAFETY: a system call on an integer.
-        unsafe { libc::_exit(wrong.map_or(0, |at| at as i32 + 1)) };
+        unsafe { libc::_exit(wrong.unwrap_or(0)) };
     }
     let mut status = -1;
     // SAFETY: `status` is there to be written.

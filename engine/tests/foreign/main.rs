@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "memory of an engine that the tests play")]
 
 mod order;
+mod regions;
 mod rig;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -90,7 +91,7 @@ fn pages_in_an_engines_file_are_read_from_an_offset() {
     let mut reads = Reads::of(LATENT, &publisher, shm::rails(1).unwrap());
     for slot in 0..3 {
         let guard = slots.overwrite(slot, KeyTag(1)).unwrap();
-        mapped.fill_at(u64::from(slot) * page, &LATENT, slot as u8 + 40);
+        mapped.fill_at(u64::from(slot) * page, page, slot as u8 + 40);
         assert_eq!(reads.read(guard.publish()), Ok(slot as u8 + 40));
     }
 }

@@ -45,7 +45,12 @@ pub(crate) struct EngineMemory {
 impl EngineMemory {
     /// `blocks` blocks of zeros.
     pub(crate) fn of(blocks: u64) -> Self {
-        Self::map((blocks * BLOCK) as usize, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+        Self::of_bytes(blocks * BLOCK)
+    }
+
+    /// `len` bytes, all zero.
+    pub(crate) fn of_bytes(len: u64) -> Self {
+        Self::map(len as usize, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
     }
 
     /// `len` bytes of a file, from `offset` on.
@@ -75,12 +80,12 @@ impl EngineMemory {
     /// Fills a page.
     pub(crate) fn fill(&self, block: u32, layout: &PageLayout, byte: u8) {
         let beside = if *layout == INDEX { BESIDE } else { 0 };
-        self.fill_at(u64::from(block) * BLOCK + beside, layout, byte);
+        self.fill_at(u64::from(block) * BLOCK + beside, layout.page_bytes().into(), byte);
     }
 
-    /// Fills the page that begins at byte `from`.
-    pub(crate) fn fill_at(&self, from: u64, layout: &PageLayout, byte: u8) {
-        let (from, len) = (from as usize, layout.page_bytes() as usize);
+    /// Fills `len` bytes from byte `from` on.
+    pub(crate) fn fill_at(&self, from: u64, len: u64, byte: u8) {
+        let (from, len) = (from as usize, len as usize);
         assert!(from + len <= self.len);
         // SAFETY: within the mapping, which nothing of this process has a reference to.
         unsafe { self.at.add(from).write_bytes(byte, len) };
