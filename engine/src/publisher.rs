@@ -114,8 +114,8 @@ impl Publisher {
         Self::start_pools(pools, listen, keys, over)
     }
 
-    /// Starts with the pools of `config`, of any layouts. Each has memory and a publication table of
-    /// its own, and a region for each region of its layout. A reader learns of the pools whose
+    /// Starts with the pools of `config`, of any layouts. Each has memory and a publication table
+    /// of its own, and a region for each region of its layout. A reader learns of the pools whose
     /// layouts it knows. `listen` and `keys` are as in [`start`](Self::start).
     ///
     /// # Errors

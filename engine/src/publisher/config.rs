@@ -51,7 +51,6 @@ impl PublisherConfig {
     /// without a copy; the table beside it is the publisher's own.
     ///
     /// ```
-    /// # #![allow(unsafe_code)]
     /// use kvrail::core::provider::MemoryRange;
     /// use kvrail::{Bf16, ForeignMemory, ForeignPool, ForeignRegion};
     /// use kvrail::{KvLayout, PageLayout, PublisherConfig};

@@ -28,8 +28,8 @@ impl<'a> ForeignSlots<'a> {
     }
 
     /// Takes `slot`, whose owner is about to write a page that is published under `tag`. From now
-    /// on every reader misses the slot's earlier page. Call it before the first byte is written, and
-    /// before a kernel that writes one is launched.
+    /// on every reader misses the slot's earlier page. Call it before the first byte is written,
+    /// and before a kernel that writes one is launched.
     ///
     /// # Errors
     ///

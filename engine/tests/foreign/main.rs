@@ -81,7 +81,7 @@ fn pages_in_an_engines_file_are_read_from_an_offset() {
     let file = unsafe { OwnedFd::from_raw_fd(file) };
     let (page, len) = (u64::from(LATENT.page_bytes()), 3 * u64::from(LATENT.page_bytes()));
     // SAFETY: a system call on integers.
-    assert_eq!(unsafe { libc::ftruncate(file.as_raw_fd(), (SKIPPED + len) as i64) }, 0);
+    assert_eq!(unsafe { libc::ftruncate(file.as_raw_fd(), (SKIPPED + len).cast_signed()) }, 0);
     let mapped = EngineMemory::of_file(&file, SKIPPED, len);
     // SAFETY: mapped to the end of the test, and written under guards.
     let memory = unsafe { ForeignMemory::file(file.try_clone().unwrap(), SKIPPED, mapped.range()) };
@@ -189,7 +189,7 @@ fn pages_that_cannot_be_are_refused_before_anything_is_published() {
     let listen = "127.0.0.1:0".parse().unwrap();
     let mixed = kvrail::Publisher::start_pools(mixed, &listen, rig::key(), shm::publish(1)).unwrap();
     let inside = mixed.page(0).unwrap().as_ptr().expose_provenance() as u64;
-    // SAFETY: it is refused, and read by nobody.
+    // SAFETY: it is refused, and nothing reads it.
     let inside = unsafe { ForeignMemory::host(MemoryRange { addr: inside + 64, len: 8192 }) };
     let error = mixed.add_foreign_pool(ForeignPool::new(LATENT).region(ForeignRegion::new(&inside)));
     let Err(PublisherError::Foreign { pool: PoolId(1), source }) = error else { panic!("{error:?}") };
@@ -203,7 +203,7 @@ fn pages_that_cannot_be_are_refused_before_anything_is_published() {
 fn a_device_is_not_reached_over_shm_and_the_error_says_so() {
     let file = std::fs::File::open("/dev/null").unwrap();
     let range = MemoryRange { addr: 1 << 20, len: LATENT.page_bytes().into() };
-    // SAFETY: it is refused, and read by nobody.
+    // SAFETY: it is refused, and nothing reads it.
     let memory = unsafe { ForeignMemory::dmabuf(file.into(), 0, range) };
     let pool = ForeignPool::new(LATENT).region(ForeignRegion::new(&memory));
     let error = publisher(&[pool], shm::publish(1)).unwrap_err();

@@ -61,7 +61,8 @@ impl EngineMemory {
     fn map(len: usize, flags: libc::c_int, file: libc::c_int, offset: u64) -> Self {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, file, offset as i64) };
+        let at =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, file, offset.cast_signed()) };
         assert_ne!(at, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
         Self { at: at.cast(), len }
     }
@@ -88,7 +89,7 @@ impl EngineMemory {
         let (from, len) = (from as usize, len as usize);
         assert!(from + len <= self.len);
         // SAFETY: within the mapping, which nothing of this process has a reference to.
-        unsafe { self.at.add(from).write_bytes(byte, len) };
+        unsafe { self.at.wrapping_add(from).write_bytes(byte, len) };
     }
 
     /// Unmaps the memory although it may be published: the broken promise.

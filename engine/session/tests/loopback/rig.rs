@@ -73,7 +73,7 @@ pub(crate) fn region(index: u32) -> OfferedRegion {
         stride: 8192,
         slots: 16,
         keys,
-        table: (index % (1 << 16) == 0).then_some(table),
+        table: index.is_multiple_of(1 << 16).then_some(table),
     })
     .unwrap()
     .of_part(index as u16)
