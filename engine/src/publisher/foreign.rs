@@ -138,6 +138,20 @@ impl ForeignMemory {
         &self.0.ways
     }
 
+    /// A way that is not open, and what would open it.
+    #[cfg(feature = "cuda")]
+    pub(super) fn missing_way(&self) -> Option<&'static str> {
+        let closed = self.0.device.as_ref().is_some_and(|device| !device.is_peer_memory());
+        closed.then_some("nvidia-peermem is not loaded, which is the other way (`modprobe nvidia-peermem`)")
+    }
+
+    /// A way that is not open, and what would open it.
+    #[cfg(not(feature = "cuda"))]
+    #[expect(clippy::unused_self, reason = "with the feature cuda it looks at the device")]
+    pub(super) const fn missing_way(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The device whose memory it is, to be claimed for as long as it is registered.
     #[cfg(feature = "cuda")]
     pub(super) fn claimed_device(&self) -> Option<&DeviceMemory> {

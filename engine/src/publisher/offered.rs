@@ -59,10 +59,11 @@ impl ForeignExport {
             }
         }
         // Each way needs something else, so the text has what every one of them lacks.
-        let texts: Vec<_> = refused.iter().map(ToString::to_string).collect();
+        let mut texts: Vec<_> = refused.iter().map(ToString::to_string).collect();
+        texts.extend(memory.missing_way().map(Into::into));
         match refused.pop() {
-            Some(only) if refused.is_empty() => Err(only),
-            _ => Err(texts.join("; and: ").into()),
+            Some(only) if texts.len() == 1 => Err(only),
+            _ => Err(texts.join("; and ").into()),
         }
     }
 }
@@ -228,3 +229,6 @@ impl Drop for OfferedPool {
         self.release();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,13 +76,28 @@ impl ReaderTransport for ShmRails {
 #[derive(Clone, Copy, Debug)]
 pub struct ShmPublish {
     rails: usize,
+    any_reader: bool,
 }
 
 /// Publishes as `rails` rails. Take as many as the readers have: each of theirs then has one of its
 /// own. A rail costs the producer nothing here.
 #[must_use]
 pub const fn publish(rails: usize) -> ShmPublish {
-    ShmPublish { rails }
+    ShmPublish { rails, any_reader: false }
+}
+
+impl ShmPublish {
+    /// Lets every process of the same user read host memory that is published by its address,
+    /// where the Yama security module forbids it to all but ancestors of this process
+    /// (`/proc/sys/kernel/yama/ptrace_scope` is 1). Memory of the publisher's own and files do not
+    /// need it.
+    ///
+    /// Any process of the user can then attach to this one as a debugger does, and read all of its
+    /// memory. That is why it is not the default.
+    #[must_use]
+    pub const fn permit_any_reader(self) -> Self {
+        Self { any_reader: true, ..self }
+    }
 }
 
 // SAFETY: the exporter hands a segment's file out to be mapped for reading, or the addresses from
@@ -92,6 +107,9 @@ unsafe impl PublisherTransport for ShmPublish {
 
     fn start(self) -> Result<(OpenRails, Box<dyn Exporter>), TransportError> {
         let exporter = ShmExporter::start()?;
+        if self.any_reader {
+            exporter.permit_any_reader()?;
+        }
         let nominal = LocalConfig::default().nominal_bytes_per_sec;
         let address = exporter.address().to_bytes();
         let acceptor = OpenRails::new(TransportKind::Shm, address, nominal, self.rails)?;
