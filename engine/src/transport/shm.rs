@@ -98,6 +98,6 @@ unsafe impl PublisherTransport for ShmPublish {
         let acceptor =
             OpenRails::new(TransportKind::Shm, exporter.address().to_bytes(), nominal, self.rails)?;
         let keys = [export.region().rkey; MAX_RAILS];
-        Ok(Published { acceptor, keys, keep: Box::new((export, exporter)) })
+        Ok(Published { acceptor, keys, keep: Box::new((exporter, export)) })
     }
 }
