@@ -15,7 +15,7 @@ use kvrail_core::provider::{Commit, MemoryRange, Provider as _};
 use kvrail_core::verbs_abi::WcStatus;
 use kvrail_local::shm::{Backing, ExportedMemory, Segment, ShmExportError, ShmExporter, ShmPeer};
 use kvrail_local::tcp::{TcpConnection, TcpExportError, TcpServer};
-use kvrail_local::{ExportedRegion, LaneTransport, LocalConfig};
+use kvrail_local::{ExportedRegion, LaneTransport, LocalConfig, MAX_EXPORTS};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
@@ -135,21 +135,20 @@ fn a_withdrawn_export_is_not_read_and_its_key_names_nothing_else() {
 fn a_withdrawn_segment_is_freed_with_the_next_read() {
     let exporter = ShmExporter::start().unwrap();
     let segment = Arc::new(Segment::new(LEN).unwrap());
+    let inode = rustix::fs::fstat(segment.fd()).unwrap().st_ino.to_string();
+    let mapped = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.split_whitespace().nth(4) == Some(&inode)).count()
+    };
     let kept = exporter.export(host_memory(pattern(LEN).leak())).unwrap();
     let export = exporter.export(ExportedMemory::segment(segment)).unwrap();
     let mut lanes = shm(&exporter);
     assert_eq!(lanes.read(export.region(), 0, 1), WcStatus::SUCCESS);
-    let mapped = || std::fs::read_to_string("/proc/self/maps").unwrap().matches("memfd:kvrail").count();
-    let before = mapped();
+    assert_eq!(mapped(), 2, "the owner's and the reader's");
     drop(export);
+    assert_eq!(mapped(), 1);
     lanes.reads(kept.region());
-    // Both mappings are gone: the owner's and the reader's. Others are of tests that run meanwhile,
-    // and the test's own destination.
-    let start = Instant::now();
-    while mapped() > before - 2 {
-        assert!(start.elapsed() < PATIENCE, "{} mappings after {before}", mapped());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    assert_eq!(mapped(), 0);
 }
 
 /// Two pages, of which the second can be unmapped.
@@ -274,4 +273,63 @@ fn a_withdrawal_over_tcp_waits_for_no_reader_that_takes_nothing() {
     drop(export);
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     drop(server);
+}
+
+#[test]
+fn impossible_exports_are_refused_with_their_numbers() {
+    let exporter = ShmExporter::start().unwrap();
+    let error = |addr, len, backing| {
+        // SAFETY: it is never read.
+        exporter.export(unsafe { ExportedMemory::foreign(MemoryRange { addr, len }, backing) }).unwrap_err()
+    };
+    assert!(matches!(error(4096, 0, Backing::Host), ShmExportError::Range { .. }));
+    assert!(matches!(error(u64::MAX, 2, Backing::Host), ShmExportError::Range { .. }));
+    let device = error(4096, 1, Backing::Device);
+    assert!(
+        matches!(device, ShmExportError::Device { .. }) && device.to_string().contains("shm cannot read")
+    );
+    let (file, all) = (file(), LEN as u64);
+    for (offset, len) in [(0, all + 1), (1, all), (all, 1), (u64::MAX, 1)] {
+        let error = error(4096, len, Backing::File { file: Arc::clone(&file), offset });
+        assert!(matches!(error, ShmExportError::File { file, .. } if file == all), "{error}");
+    }
+    assert_eq!(ShmPeer::connect(exporter.address()).unwrap().regions(), []);
+}
+
+#[test]
+fn five_thousand_exports_are_served_and_more_than_the_limit_are_not() {
+    let exporter = ShmExporter::start().unwrap();
+    let (file, source) = (file(), pattern(LEN));
+    let host = source.clone().leak().as_ptr().expose_provenance() as u64;
+    let export = |i: usize| {
+        let len = LEN as u64 / 2;
+        let offset = (i as u64 * 8) % len;
+        let backing = if i.is_multiple_of(2) {
+            Backing::Host
+        } else {
+            Backing::File { file: Arc::clone(&file), offset }
+        };
+        // SAFETY: static memory, and as many bytes of a file that lives as long as the exports.
+        let memory = unsafe { ExportedMemory::foreign(MemoryRange { addr: host + offset, len }, backing) };
+        exporter.export(memory)
+    };
+    let mut all: Vec<_> = (0..5_000).map(|i| export(i).unwrap()).collect();
+    let peer = ShmPeer::connect(exporter.address()).unwrap();
+    assert!(peer.regions().into_iter().eq(all.iter().map(|export| export.region())));
+    // Those of the file share one descriptor and those of the process none, and each names its own
+    // bytes.
+    let mut lanes = Lanes::new(move || peer.clone());
+    for (i, export) in all.iter().enumerate() {
+        assert_eq!(lanes.read(export.region(), 0, 64), WcStatus::SUCCESS);
+        let offset = (i * 8) % (LEN / 2);
+        assert!(lanes.driver.bytes(0, 64) == source[offset..offset + 64], "export {i}");
+    }
+    all.extend((5_000..MAX_EXPORTS).map(|i| export(i).unwrap()));
+    let error = export(0).unwrap_err();
+    assert!(matches!(error, ShmExportError::Exports), "{error}");
+    assert!(error.to_string().contains(&MAX_EXPORTS.to_string()), "{error}");
+    all.swap_remove(7);
+    all.push(export(1).unwrap());
+    let rkeys: std::collections::BTreeSet<_> = all.iter().map(|export| export.region().rkey).collect();
+    assert_eq!((rkeys.len(), rkeys.last()), (MAX_EXPORTS, Some(&(MAX_EXPORTS as u32 + 1))));
 }

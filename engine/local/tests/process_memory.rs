@@ -5,7 +5,9 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use kvrail_local::shm::{
     Backing, ExportedMemory, Segment, ShmAddress, ShmConnectError, ShmExporter, ShmPeer,
 };
 use kvrail_local::{ExportedRegion, LocalConfig};
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketType};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -348,6 +351,50 @@ fn a_child_of_a_fork_is_not_read_in_place_of_its_parent() {
     kill_process(child, Signal::KILL).unwrap();
     assert_eq!(after, WcStatus::RETRY_EXC_ERR);
     assert!(matches!(again, Err(ShmConnectError::NotListening)), "{again:?}");
+}
+
+/// Passes one message on, with its descriptors.
+fn pass(from: &OwnedFd, to: &OwnedFd) -> bool {
+    let (mut bytes, mut space) = ([0; 1024], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))]);
+    let mut control = net::RecvAncillaryBuffer::new(&mut space);
+    let message =
+        net::recvmsg(from, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::empty()).unwrap();
+    let fds: Vec<OwnedFd> = control
+        .drain()
+        .flat_map(|part| match part {
+            net::RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<_>>(),
+            _ => vec![],
+        })
+        .collect();
+    let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+    let mut control = net::SendAncillaryBuffer::new(&mut space);
+    assert!(fds.is_empty() || control.push(net::SendAncillaryMessage::ScmRights(&fds)));
+    let bytes = IoSlice::new(&bytes[..message.bytes]);
+    message.bytes > 0 && net::sendmsg(to, &[bytes], &mut control, SendFlags::NOSIGNAL).is_ok()
+}
+
+#[test]
+fn a_process_that_passes_an_exporters_messages_on_is_not_taken_for_it() {
+    // This process stands between the reader and the exporter, and so is the one that listens.
+    let (producer, _region) = Producer::exporting();
+    let mut told = producer.address.to_bytes();
+    let socket = || net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    let exporter = socket();
+    let name = |bytes: &[u8; 64]| net::SocketAddrUnix::new_abstract_name(&bytes[8..24]).unwrap();
+    net::connect(&exporter, &name(&told)).unwrap();
+    told[8..24].copy_from_slice(format!("kvrail-t{:08}", std::process::id()).as_bytes());
+    let listener = socket();
+    net::bind(&listener, &name(&told)).unwrap();
+    net::listen(&listener, 1).unwrap();
+    let relay = std::thread::spawn(move || {
+        let reader = net::accept(&listener).unwrap();
+        while pass(&reader, &exporter) && pass(&exporter, &reader) {}
+    });
+    let error = ShmPeer::connect(&ShmAddress::parse(&told).unwrap()).unwrap_err();
+    relay.join().unwrap();
+    let ours = std::process::id().cast_signed();
+    assert!(matches!(error, ShmConnectError::OtherProcess { pid } if pid == ours), "{error}");
 }
 
 /// Runs `f` on a thread that may trace only processes that any process may trace.
