@@ -182,7 +182,10 @@ fn both_sides_learn_that_there_is_no_pool_of_the_wanted_layout() {
     let address = server.local_addr().into();
     let error = reader().connect(&address, key(1)).unwrap_err();
     let ConnectError::NoPool { wanted, offered, .. } = &error else { panic!("{error}") };
-    assert!(wanted.same_bytes(&ours) && offered.iter().all(|offered| offered.same_bytes(&theirs)));
+    assert!(
+        wanted.iter().all(|wanted| wanted.same_bytes(&ours))
+            && offered.iter().all(|offered| offered.same_bytes(&theirs))
+    );
     assert_eq!((error.code(), offered.len()), (6035, 1));
     for word in [LAYOUT.name(), OTHER.name(), "same layout", &address.to_string()] {
         assert!(error.to_string().contains(word), "{error}");

@@ -179,6 +179,9 @@ impl<'s> Batch<'s> {
             return Err((error, slot));
         }
         if !same_shape || at >= u32::from(self.buffer.limits.capacity) {
+            if page.regions > 1 {
+                return self.read_regions(page, slot);
+            }
             let (of, to) = ((page.source, page.len, page.layout), (slot.slot_region(), slot.len()));
             match PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, at) {
                 Ok(shape) => self.turn_to(shape),
@@ -203,6 +206,20 @@ impl<'s> Batch<'s> {
         }
         self.len = at + 1;
         Ok(())
+    }
+
+    /// Adds the READ of a page of several regions into a slot of the same layout.
+    #[cold]
+    fn read_regions(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
+        let (of, to) = (page.layout, slot.slot_region().layout());
+        if to == NO_LAYOUT {
+            return Err((ReadError::SlotOfBytes { regions: page.regions }, slot));
+        }
+        // Pages of several regions exist only with a layout, whose plan was set before.
+        match self.buffer.layouts.whole(of).filter(|_| to == of) {
+            Some(plan) => self.read_with(page, slot, PlanRef::whole(self.buffer.limits.engine, of, plan)),
+            None => Err((self.buffer.layouts.unlike(of, to).into(), slot)),
+        }
     }
 
     /// Adds the READ of `page` into `slot` by a plan: the bytes land directly in the layout of the
@@ -240,6 +257,9 @@ impl<'s> Batch<'s> {
     /// There is no page before, the page ends beyond the slot, or as [`read`](Self::read).
     pub fn read_also(&mut self, page: RemotePage, offset: u32) -> Result<(), ReadError> {
         page.check_ready(false)?;
+        if page.regions > 1 {
+            return Err(ReadError::SlotOfBytes { regions: page.regions });
+        }
         let (slot, place) = self.last_slot()?;
         let room = slot.len().saturating_sub(offset as usize);
         let (of, to) = ((page.source, page.len, page.layout), (slot.slot_region(), room));
@@ -266,7 +286,7 @@ impl<'s> Batch<'s> {
     pub fn read_also_with(&mut self, page: RemotePage, plan: PlanRef) -> Result<(), ReadError> {
         let (slot, place) = self.last_slot()?;
         let shape = self.planned(page, slot, plan)?;
-        let mut view = slot.share(0, place);
+        let mut view = if plan.layouts.scatters { slot.share_pieces(place) } else { slot.share(0, place) };
         view.follow(plan.number, plan.wrs);
         self.put(page.part_of(plan), view, shape);
         Ok(())
@@ -296,16 +316,21 @@ impl<'s> Batch<'s> {
             return Err(ReadError::OtherEngine("slot"));
         }
         let layout = slot.slot_region().layout();
-        let PlanLayouts { reads, writes } = plan.layouts;
+        let PlanLayouts { reads, writes, scatters, .. } = plan.layouts;
         if page.layout != reads || (layout != writes && layout != NO_LAYOUT) {
             self.buffer.layouts.follows(plan.layouts, page.layout, layout)?;
+        }
+        if scatters && layout == NO_LAYOUT {
+            return Err(ReadError::SlotOfBytes { regions: page.regions });
         }
         if page.len < plan.source_end {
             return Err(ReadError::PageTooSmall { page_bytes: page.len, plan_bytes: plan.source_end });
         }
         // The plan stands in for the page here: its end must be within the slot, and the layouts
-        // have been compared above.
-        let (of, to) = ((page.source, plan.destination_end, layout), (slot.slot_region(), slot.len()));
+        // have been compared above. A slot of several regions has the plan's layout, so it has the
+        // regions into which the plan was cut.
+        let end = if scatters { 1 } else { plan.destination_end };
+        let (of, to) = ((page.source, end, layout), (slot.slot_region(), slot.len()));
         PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, self.len)?;
         // The region NONE makes this no other page's shape, since its chunks are work requests of
         // the plan.

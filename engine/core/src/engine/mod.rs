@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `state.rs` | the struct `Engine`: its parts, and what can be asked of them |
 //! | `start.rs` | an engine starts over a storage and a provider |
-//! | `setup.rs` | the control path: regions, layouts and plans, peers, lanes |
+//! | `setup.rs` | the control path: peers and lanes |
+//! | `register.rs` | the control path: destination memory |
+//! | `pools.rs` | the control path: layouts, plans, what peers have published |
 //! | `submit.rs` | batches are submitted, and come back done |
 //! | `schedule.rs` | which peer has its turn, and which rail and lane take its work |
 //! | `post/` | a run of chunks becomes one commit |
@@ -18,8 +20,10 @@ mod circles;
 mod complete;
 mod deadlines;
 mod failover;
+mod pools;
 mod post;
 mod reconnect;
+mod register;
 mod schedule;
 mod setup;
 mod start;

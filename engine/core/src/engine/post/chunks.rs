@@ -2,8 +2,6 @@
 //! segments.
 #![allow(unsafe_code, reason = "posting lets the hardware write into memory")]
 
-use kvrail_layouts::plan::Cursor;
-
 use super::super::state::Engine;
 use super::Signals;
 use super::uniform::add_reads;
@@ -11,10 +9,12 @@ use crate::events::EventSink;
 use crate::id::WrId;
 use crate::lane::record::{Record, Run, VALIDATE, place};
 use crate::limits::{MAX_SGES, narrow};
+use crate::memory::slot::Slot;
 use crate::page::PageTable;
 use crate::page::list::PageRef;
-use crate::plan::Plans;
+use crate::plan::{Pair, Plans, Walk};
 use crate::provider::{Piece, Post, Provider, Read};
+use crate::regions::{LocalPiece, LocalPlace};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
@@ -100,6 +100,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     pub(in super::super) fn post(&mut self, lane: usize, n: u32, now: Time) -> u64 {
         let Self { provider, pages, plans, landing, config, .. } = self;
         let (locals, remotes) = (&*self.regions.locals, &*self.regions.remotes);
+        let all_pieces = &*self.regions.pieces;
         let (lanes, records, depth) = (&mut *self.lanes.all, &*self.lanes.records, self.lanes.depth);
         let l = &mut lanes[lane];
         let Some(handle) = l.handle.as_mut() else { return 0 };
@@ -144,21 +145,56 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let chunks = chunk..chunk + u32::from(count);
             page.next = page.next.max(chunks.end);
             if let Some(plan) = page.plan() {
-                let walk = Walk::resume(&mut walk, plans, plan, (at, chunk), base);
+                let walk = PlanWalk::resume(&mut walk, plans, plan, (at, chunk));
+                walk.chunk = chunks.end;
+                let first = usize::from(page.source.region());
+                let (remotes, gathers) = (&remotes[first..], plans.gathers(plan));
+                let pieces = pieces_of(&locals[local], all_pieces);
+                let index = page.slot.as_ref().map_or(0, Slot::piece_index);
+                // Where the bytes of a pair of regions are, and the keys of both.
+                let ends = |pair: Pair| {
+                    let (mut addr, mut rkey) = (page.remote, keys.0);
+                    if gathers {
+                        let place = &remotes[usize::from(pair.from)];
+                        (addr, rkey) = (place.page(page.remote), place.keys[remote_rail]);
+                    }
+                    match pieces.get(usize::from(pair.to)) {
+                        Some(piece) => (addr, piece.slot(index), (rkey, piece.keys[rail])),
+                        None => (addr, base, (rkey, keys.1)),
+                    }
+                };
                 let mut left = u32::from(count);
                 while left > 0 {
-                    let Some(row) = walk.cursor.row(left) else {
-                        walk.post(&mut post, page.remote, next(0, 0, keys));
-                        left -= 1;
+                    if let Some(pairs) = walk.inner.plain_pairs(left) {
+                        left -= pairs.count;
+                        let mut pair = pairs.first;
+                        for _ in 0..pairs.count {
+                            let (from, to, keys) = ends(pair);
+                            post.read(next(
+                                from.wrapping_add(pair.source.into()),
+                                to.wrapping_add(pair.destination.into()),
+                                keys,
+                            ));
+                            pair = pair.plus(pairs.step);
+                        }
                         continue;
-                    };
-                    left -= row.count;
-                    walk.chunk += row.count;
-                    let (mut from, mut to) = (row.source, row.destination);
-                    for _ in 0..row.count {
-                        post.read(next(page.remote + u64::from(from), walk.base + u64::from(to), keys));
-                        from = from.wrapping_add(row.source_step);
-                        to = to.wrapping_add(row.destination_step);
+                    }
+                    let (remote, local, keys) = ends(walk.inner.pair());
+                    let mut in_pair = left.min(walk.inner.left_in_pair());
+                    left -= in_pair;
+                    while in_pair > 0 {
+                        let Some(row) = walk.inner.row(in_pair) else {
+                            walk.post(&mut post, (remote, local), next(0, 0, keys));
+                            in_pair -= 1;
+                            continue;
+                        };
+                        in_pair -= row.count;
+                        let (mut from, mut to) = (row.source, row.destination);
+                        for _ in 0..row.count {
+                            post.read(next(remote + u64::from(from), local + u64::from(to), keys));
+                            from = from.wrapping_add(row.source_step);
+                            to = to.wrapping_add(row.destination_step);
+                        }
                     }
                 }
             } else {
@@ -173,45 +209,47 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 }
 
-/// How far the walk over a plan's work requests has come: the page, its next chunk, and the address
-/// at which the plan begins to write.
-struct Walk<'p> {
+/// The pieces of a local region's slots; none if they are of one piece.
+#[inline]
+fn pieces_of<'r>(place: &LocalPlace, all: &'r [LocalPiece]) -> &'r [LocalPiece] {
+    &all[usize::from(place.first_piece)..][..usize::from(place.pieces)]
+}
+
+/// How far the walk over a plan's work requests has come: the page, and its next chunk.
+struct PlanWalk<'p> {
     page: PageRef,
     chunk: u32,
-    base: u64,
-    cursor: Cursor<'p>,
+    inner: Walk<'p>,
     pieces: [Piece; MAX_SGES as usize],
 }
 
-impl<'p> Walk<'p> {
-    /// A walk from this chunk of a page on, whose slot is at address `slot`. If `walk` is there
-    /// already it goes on, so that consecutive chunks are found without a division.
+impl<'p> PlanWalk<'p> {
+    /// A walk from this chunk of a page on. If `walk` is there already it goes on, so that
+    /// consecutive chunks are found without a division.
     #[inline]
     fn resume<'w>(
         walk: &'w mut Option<Self>,
         plans: &'p Plans<'_>,
         plan: u16,
         (page, chunk): (PageRef, u32),
-        slot: u64,
     ) -> &'w mut Self {
         if walk.as_ref().is_none_or(|walk| walk.page != page || walk.chunk != chunk) {
             *walk = None;
         }
         walk.get_or_insert_with(|| {
-            let (cursor, base) = plans.walk(plan, chunk);
-            Self { page, chunk, base: slot + u64::from(base), cursor, pieces: [Piece::default(); _] }
+            let inner = plans.walk(plan, chunk);
+            Self { page, chunk, inner, pieces: [Piece::default(); _] }
         })
     }
 
-    /// Adds the next wr to a commit. `read` has all fields but the addresses; the page begins at
-    /// `remote` in the peer's memory.
+    /// Adds the next wr to a commit. `read` has all fields but the addresses; the regions begin at
+    /// `remote` in the peer's memory and at `local` in the slot's.
     #[inline]
-    fn post(&mut self, post: &mut impl Post, remote: u64, read: Read) {
-        self.chunk += 1;
-        let Self { base, pieces, cursor, .. } = self;
+    fn post(&mut self, post: &mut impl Post, (remote, local): (u64, u64), read: Read) {
+        let Self { pieces, inner, .. } = self;
         let (mut n, mut first) = (0, 0);
-        let wr = cursor.next(|offset, len| {
-            let addr = *base + u64::from(offset);
+        let wr = inner.next(|offset, len| {
+            let addr = local + u64::from(offset);
             first = if n == 0 { addr } else { first };
             // A plan is cut so that no wr has more than MAX_SGES pieces.
             pieces[n % MAX_SGES as usize] = Piece { addr, len };
