@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Driver, PATIENCE, Producer, RAIL, host_memory, pattern};
+use common::{Driver, Producer, RAIL, host_memory, pattern};
 use kvrail_core::id::{LaneId, RailIndex};
 use kvrail_core::provider::{Commit, MemoryRange, Provider as _};
 use kvrail_core::verbs_abi::WcStatus;

@@ -1,13 +1,14 @@
 //! Rails over shared memory: one-sided READs of another process's memory on one host.
 //!
 //! The producer starts an [`ShmExporter`], exports memory by it, and sends its [`ShmAddress`] to
-//! readers that it trusts. A reader connects an [`ShmPeer`] to the address. From then on a READ is a
-//! copy by the rail's worker thread; the producer takes no part in it, as with RDMA.
+//! readers that it trusts. A reader connects an [`ShmPeer`] to the address. From then on a READ is
+//! a copy by the rail's worker thread; the producer takes no part in it, as with RDMA.
 //!
 //! ```
 //! use kvrail_core::id::{LaneId, RailIndex};
 //! use kvrail_core::provider::Provider;
-//! use kvrail_local::{LocalConfig, shm::{ExportedMemory, Segment, ShmExporter, ShmPeer, ShmProvider}};
+//! use kvrail_local::LocalConfig;
+//! use kvrail_local::shm::{ExportedMemory, Segment, ShmExporter, ShmPeer, ShmProvider};
 //! use std::sync::Arc;
 //!
 //! // The producer, usually another process.
@@ -31,7 +32,7 @@
 //! |---|---|
 //! | `Segment` | they map its sealed file, and copy |
 //! | `File`, sealed as a segment is | the same |
-//! | `File`, not sealed, or with holes | pread(2): nobody dies if it is truncated |
+//! | `File`, not sealed, or with holes | pread(2): no reader dies if it is truncated |
 //! | `Host`, known by its address alone | process_vm_readv(2), where the system permits it |
 //! | others | not at all: the export is refused |
 //!
@@ -39,8 +40,8 @@
 //! address is an address of the producer, and the rkey the export's number, the same on every rail.
 //! A region offer carries them to readers. The worker checks every READ against them, and completes
 //! a READ outside an export with `REM_ACCESS_ERR`, as it does where an export was withdrawn, or its
-//! bytes are not there any more. When a lane READs an rkey for the first time, the worker may ask the
-//! exporter, and waits up to two seconds for the answer.
+//! bytes are not there any more. When a lane READs an rkey for the first time, the worker may ask
+//! the exporter, and waits up to two seconds for the answer.
 //!
 //! # Permission to read a process
 //!
