@@ -68,7 +68,7 @@ fn readers_and_producers_that_have_ended_leave_no_descriptor_and_no_thread() {
     let export = exporter.export(ExportedMemory::segment(Arc::clone(&segment))).unwrap();
     let peer = ShmPeer::connect(exporter.address()).unwrap();
     // Two pairs, by which an exporter and a reader pass descriptors between their own threads. A
-    // child that inherits them keeps nobody from noticing anything.
+    // child that inherits them hides no death.
     assert_eq!(
         sockets(),
         none + 4,

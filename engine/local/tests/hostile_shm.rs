@@ -1,19 +1,20 @@
 //! Exporters that send wrong replies or unsafe files, and clients that send wrong hellos.
 #![allow(missing_docs, reason = "a test")]
 
+mod common;
+
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kvrail_core::provider::MemoryRange;
+use common::{Driver, RAIL};
+use kvrail_core::provider::Commit;
+use kvrail_core::verbs_abi::WcStatus;
 use kvrail_host::segment::SegmentViewError;
-use kvrail_local::MAX_EXPORTS;
-use kvrail_local::shm::{
-    Backing, ExportedMemory, ShmAddress, ShmConnectError, ShmExportError, ShmExporter, ShmPeer,
-};
+use kvrail_local::shm::{ShmAddress, ShmConnectError, ShmExporter, ShmPeer};
+use kvrail_local::{LocalConfig, MAX_EXPORTS};
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fstat, ftruncate, memfd_create,
 };
@@ -334,6 +335,36 @@ fn a_process_that_does_not_hold_the_probe_is_not_read() {
 }
 
 #[test]
+fn an_exporter_that_declares_memory_that_it_does_not_have_fails_the_read_alone() {
+    static VALUE: [u8; 16] = [1; 16];
+    let reply = welcome(|r| {
+        r[24..32].copy_from_slice(&(VALUE.as_ptr().expose_provenance() as u64).to_le_bytes());
+        r[32..48].fill(1);
+    });
+    let (fds, write) = life();
+    // Nothing is mapped at 0x10_0000 of this process, or at the end of what an address can be.
+    for (seed, base) in [(64, 0x10_0000), (65, u64::MAX - LEN)] {
+        let fds = fds.iter().map(|fd| fd.try_clone().unwrap()).collect();
+        let exports = answer(|r| {
+            r[24..32].copy_from_slice(&base.to_le_bytes());
+            r[56] = 3;
+        });
+        let (address, thread) = fake_exporter(seed, vec![(reply.clone(), fds), (exports, vec![])]);
+        let peer = ShmPeer::connect(&address).unwrap();
+        let region = peer.regions()[0];
+        let mut driver =
+            Driver::<ShmPeer>::new(LocalConfig { rails: 1, ..LocalConfig::default() }, LEN as usize);
+        let mut lane = driver.open(0, RAIL, peer);
+        let read = driver.read(0, 0, region, 0, LEN as u32);
+        assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
+        assert_eq!(driver.completions(1), [(0, WcStatus::REM_ACCESS_ERR)]);
+        drop((driver, lane));
+        thread.join().unwrap();
+    }
+    drop(write);
+}
+
+#[test]
 fn a_pipe_that_has_ended_already_makes_process_memory_unreadable() {
     static VALUE: [u8; 16] = [1; 16];
     let reply = welcome(|r| {
@@ -462,57 +493,4 @@ fn peers_of_one_address_share_a_connection() {
     assert!(more.iter().all(|p| p.regions() == first.regions()));
     // Other tests of this binary run at the same time; eight more watchers would fail this.
     assert!(open() < threads + 8, "a watcher per connection, not per peer");
-}
-
-#[test]
-fn impossible_exports_are_refused_with_their_numbers() {
-    let exporter = ShmExporter::start().unwrap();
-    let error = |addr, len, backing| {
-        #[allow(unsafe_code, reason = "exports that are refused")]
-        // SAFETY: it is never read.
-        exporter.export(unsafe { ExportedMemory::foreign(MemoryRange { addr, len }, backing) }).unwrap_err()
-    };
-    assert!(matches!(error(4096, 0, Backing::Host), ShmExportError::Range { .. }));
-    assert!(matches!(error(u64::MAX, 2, Backing::Host), ShmExportError::Range { .. }));
-    let device = error(4096, 1, Backing::Device);
-    assert!(
-        matches!(device, ShmExportError::Device { .. }) && device.to_string().contains("shm cannot read")
-    );
-    let file = Arc::new(memfd(LEN, SealFlags::empty()));
-    for (offset, len) in [(0, LEN + 1), (1, LEN), (LEN, 1), (u64::MAX, 1)] {
-        let error = error(4096, len, Backing::File { file: Arc::clone(&file), offset });
-        assert!(matches!(error, ShmExportError::File { file: LEN, .. }), "{error}");
-    }
-    assert_eq!(ShmPeer::connect(exporter.address()).unwrap().regions(), []);
-}
-
-#[test]
-fn five_thousand_exports_are_served_and_more_than_the_limit_are_not() {
-    let exporter = ShmExporter::start().unwrap();
-    let file = Arc::new(memfd(LEN, SEALS));
-    static HOST: [u8; LEN as usize] = [1; LEN as usize];
-    let export = |i: usize| {
-        let (addr, len) = (HOST.as_ptr().expose_provenance() as u64, LEN / 2);
-        let offset = (i as u64 * 8) % len;
-        let backing = if i.is_multiple_of(2) {
-            Backing::Host
-        } else {
-            Backing::File { file: Arc::clone(&file), offset }
-        };
-        #[allow(unsafe_code, reason = "exports memory of its own")]
-        // SAFETY: static memory, and as many bytes of a file that lives as long as the exports.
-        let memory = unsafe { ExportedMemory::foreign(MemoryRange { addr: addr + offset, len }, backing) };
-        exporter.export(memory)
-    };
-    let mut all: Vec<_> = (0..5_000).map(|i| export(i).unwrap()).collect();
-    let peer = ShmPeer::connect(exporter.address()).unwrap();
-    assert!(peer.regions().into_iter().eq(all.iter().map(|export| export.region())));
-    all.extend((5_000..MAX_EXPORTS).map(|i| export(i).unwrap()));
-    let error = export(0).unwrap_err();
-    assert!(matches!(error, ShmExportError::Exports), "{error}");
-    assert!(error.to_string().contains(&MAX_EXPORTS.to_string()), "{error}");
-    all.swap_remove(7);
-    all.push(export(1).unwrap());
-    let rkeys: std::collections::BTreeSet<_> = all.iter().map(|export| export.region().rkey).collect();
-    assert_eq!((rkeys.len(), rkeys.last()), (MAX_EXPORTS, Some(&(MAX_EXPORTS as u32 + 1))));
 }

@@ -111,7 +111,7 @@ fn only_signaled_successes_are_reported<T: Producer>() {
 
 fn a_stray_read_fails_alone_and_flushes_the_rest<T: Producer>() {
     let strays: [fn(&mut Read, ExportedRegion); 6] = [
-        |read, _| read.rkey = 1,
+        |read, _| read.rkey = 2,
         |read, _| read.rkey = u32::MAX,
         |read, region| read.remote_addr = region.base - 1,
         |read, region| read.remote_addr = region.base + region.len - 7,

@@ -31,7 +31,7 @@ fn produce() {
     let small = Arc::new(Segment::new(4096).unwrap());
     small.write(0, b"small").unwrap();
     let exporter = ShmExporter::start().unwrap();
-    let _exports = [segment, small].map(|s| exporter.export(ExportedMemory::segment(s)).unwrap());
+    let exports = [segment, small].map(|s| exporter.export(ExportedMemory::segment(s)).unwrap());
     let hex: String = exporter.address().to_bytes().iter().map(|b| format!("{b:02x}")).collect();
     println!("\naddress {hex}");
     std::io::stdout().flush().unwrap();
@@ -43,6 +43,9 @@ fn produce() {
             std::thread::park();
         }
     }
+    // The exporter first: an export that is withdrawn before is an access error.
+    drop(exporter);
+    drop(exports);
 }
 
 /// Tells the producer to fork, and to live until it is killed.

@@ -180,7 +180,7 @@ impl Exports {
         let mut channel = self.channel();
         channel.ended = true;
         for export in self.table.lock().remove_all().values() {
-            self.live.clear(export.slot);
+            self.live.end(export.slot);
         }
     }
 }

@@ -17,6 +17,19 @@ use kvrail_host::segment::{Segment, SegmentError, SegmentView, SegmentViewError}
 
 use crate::region::MAX_EXPORTS;
 
+/// In the word of an export whose exporter has ended. It is no rkey.
+const ENDED: u32 = u32::MAX;
+
+/// Whether an export stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Live,
+    /// It was withdrawn.
+    Withdrawn,
+    /// Its exporter was dropped.
+    Ended,
+}
+
 /// The count of withdrawals, and a word for each export.
 const WORDS: usize = 1 + MAX_EXPORTS;
 const BYTES: usize = 4 * WORDS;
@@ -39,9 +52,18 @@ impl LiveWords {
         self.word(1 + slot as usize).store(rkey, Ordering::Release);
     }
 
-    /// Ends the export: what this thread stores from here on is not taken for bytes of it.
+    /// Withdraws the export: what this thread stores from here on is not taken for bytes of it.
     pub(super) fn clear(&self, slot: u32) {
-        self.word(1 + slot as usize).store(0, Ordering::Release);
+        self.replace(slot, 0);
+    }
+
+    /// The same for an export whose exporter ends.
+    pub(super) fn end(&self, slot: u32) {
+        self.replace(slot, ENDED);
+    }
+
+    fn replace(&self, slot: u32, value: u32) {
+        self.word(1 + slot as usize).store(value, Ordering::Release);
         self.word(0).fetch_add(1, Ordering::Release);
         fence(Ordering::SeqCst);
     }
@@ -67,10 +89,14 @@ impl LiveView {
     /// Whether the export stands. The bytes that this thread has read so far, by itself or by a
     /// system call, were read before the answer.
     #[inline]
-    pub(super) fn is_live(&self, slot: u32, rkey: u32) -> bool {
+    pub(super) fn standing(&self, slot: u32, rkey: u32) -> Standing {
         // A full fence: an acquire fence orders atomic loads alone.
         fence(Ordering::SeqCst);
-        self.word(1 + slot as usize) == rkey
+        match self.word(1 + slot as usize) {
+            word if word == rkey => Standing::Live,
+            ENDED => Standing::Ended,
+            _ => Standing::Withdrawn,
+        }
     }
 
     /// How many exports have been withdrawn.
@@ -101,10 +127,14 @@ mod tests {
         let last = MAX_EXPORTS as u32 - 1;
         words.set(0, 7);
         words.set(last, 8);
-        assert!(view.is_live(0, 7) && view.is_live(last, 8) && !view.is_live(0, 8) && !view.is_live(1, 7));
+        let seen = || [(0, 7), (last, 8), (0, 8), (1, 7)].map(|(slot, rkey)| view.standing(slot, rkey));
+        use Standing::{Ended, Live, Withdrawn};
+        assert_eq!(seen(), [Live, Live, Withdrawn, Withdrawn]);
         assert_eq!(view.withdrawals(), 0);
         words.clear(0);
-        assert!(!view.is_live(0, 7) && view.is_live(last, 8));
-        assert_eq!(view.withdrawals(), 1);
+        assert_eq!(seen(), [Withdrawn, Live, Withdrawn, Withdrawn]);
+        words.end(last);
+        assert_eq!(seen(), [Withdrawn, Ended, Withdrawn, Withdrawn]);
+        assert_eq!(view.withdrawals(), 2);
     }
 }

@@ -1,15 +1,14 @@
 //! Rails over shared memory: one-sided READs of another process's memory on one host.
 //!
-//! The producer puts its pages into [`Segment`]s, starts an [`ShmExporter`] over them, and sends
-//! its [`ShmAddress`] to readers that it trusts. A reader connects an [`ShmPeer`] to the address:
-//! it gets the segments' sealed file descriptors over a Unix socket and maps them read-only. From
-//! then on a READ is a copy by the rail's worker thread; the producer takes no part in it, as with
-//! RDMA.
+//! The producer starts an [`ShmExporter`], exports memory by it, and sends its [`ShmAddress`] to
+//! readers that it trusts. A reader connects an [`ShmPeer`] to the address. From then on a READ is
+//! a copy by the rail's worker thread; the producer takes no part in it, as with RDMA.
 //!
 //! ```
 //! use kvrail_core::id::{LaneId, RailIndex};
 //! use kvrail_core::provider::Provider;
-//! use kvrail_local::{LocalConfig, shm::{ExportedMemory, Segment, ShmExporter, ShmPeer, ShmProvider}};
+//! use kvrail_local::LocalConfig;
+//! use kvrail_local::shm::{ExportedMemory, Segment, ShmExporter, ShmPeer, ShmProvider};
 //! use std::sync::Arc;
 //!
 //! // The producer, usually another process.
@@ -27,12 +26,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What a READ names
+//! # What can be exported
 //!
-//! The remote address is an address of the producer: the segment's base plus an offset. The rkey is
-//! the segment's number, the same on every rail. [`ShmExporter::regions`] returns both, and a
-//! region offer carries them to readers. The worker checks every READ against them, and completes a
-//! READ outside a segment with `REM_ACCESS_ERR`.
+//! | [`Backing`] | how readers get its bytes |
+//! |---|---|
+//! | `Segment` | they map its sealed file, and copy |
+//! | `File`, sealed as a segment is | the same |
+//! | `File`, not sealed, or with holes | pread(2): no reader dies if it is truncated |
+//! | `Host`, known by its address alone | process_vm_readv(2), where the system permits it |
+//! | others | not at all: the export is refused |
+//!
+//! An export can come and go at any time. [`ShmExport::region`] says how READs name it: the remote
+//! address is an address of the producer, and the rkey the export's number, the same on every rail.
+//! A region offer carries them to readers. The worker checks every READ against them, and completes
+//! a READ outside an export with `REM_ACCESS_ERR`, as it does where an export was withdrawn, or its
+//! bytes are not there any more. When a lane READs an rkey for the first time, the worker may ask
+//! the exporter, and waits up to two seconds for the answer.
+//!
+//! # Permission to read a process
+//!
+//! process_vm_readv(2) needs what a debugger needs: the same user and no set-user-ID program, or
+//! `CAP_SYS_PTRACE`; `ptrace_scope` 0 where Yama is in use; a container that allows the call. A
+//! reader finds out when it connects, and the error says what to change. Yama's rule can be lifted
+//! by the producer, for any process of its user: [`ShmExporter::permit_any_reader`].
 //!
 //! # When the producer dies
 //!
@@ -49,9 +65,10 @@
 //! # Trust
 //!
 //! The address holds two secrets: the reader shows one, the producer answers with the other. A
-//! process that has the address can read the segments, and can keep them mapped. Only the owner can
-//! write to a segment, and no producer can kill a reader by shrinking a segment: the reader checks
-//! the seals first.
+//! process that has the address can read the exports, and can keep segments mapped. Only the owner
+//! can write to a segment, and no producer can kill a reader by shrinking a file: the reader checks
+//! the seals before it maps one. Which process a reader reads is what the system says, and not what
+//! the producer says.
 
 mod address;
 mod board;

@@ -22,7 +22,7 @@ use super::address::ShmAddress;
 use super::board::{Board, Found, Means, Outcome};
 use super::connect::{self, Report, ShmConnectError};
 use super::copy::copy;
-use super::live::LiveView;
+use super::live::{LiveView, Standing};
 use super::packet::receive;
 use super::process::{PeerProcess, ReadFault};
 use super::wire::{Probe, Reach};
@@ -165,7 +165,7 @@ impl ShmPeer {
     fn forget_withdrawn(&mut self) {
         let live = &self.shared.live;
         self.withdrawals = live.withdrawals();
-        let stands = |target: &Target| live.is_live(target.slot, target.region.rkey);
+        let stands = |target: &Target| live.standing(target.slot, target.region.rkey) == Standing::Live;
         self.known.retain(|target| stands(target));
         self.shared.targets().exports.retain(|_, target| stands(target));
         self.shared.targets().files.retain(|_, file| file.strong_count() > 0);
@@ -417,10 +417,10 @@ unsafe impl LaneTransport for ShmPeer {
             }
         }
         // The bytes are of this export only if it still stands.
-        if self.shared.live.is_live(target.slot, read.rkey) {
-            WcStatus::SUCCESS
-        } else {
-            WcStatus::REM_ACCESS_ERR
+        match self.shared.live.standing(target.slot, read.rkey) {
+            Standing::Live => WcStatus::SUCCESS,
+            Standing::Withdrawn => WcStatus::REM_ACCESS_ERR,
+            Standing::Ended => WcStatus::RETRY_EXC_ERR,
         }
     }
 }

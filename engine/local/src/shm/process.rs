@@ -204,3 +204,101 @@ impl PeerProcess {
         ])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// A process that does nothing, killed when dropped.
+    struct Idle(Child);
+
+    impl Idle {
+        fn start() -> Self {
+            Self(Command::new("sleep").arg("60").spawn().expect("sleep(1)"))
+        }
+
+        fn pidfd(&self) -> OwnedFd {
+            pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty()).unwrap()
+        }
+
+        fn end(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    impl Drop for Idle {
+        fn drop(&mut self) {
+            self.end();
+        }
+    }
+
+    fn read(process: &PeerProcess, from: &[u8; 16]) -> (Result<(), ReadFault>, [u8; 16]) {
+        let mut out = [0; 16];
+        let addr = from.as_ptr().expose_provenance() as u64;
+        // SAFETY: the range is `out`.
+        let result = unsafe { process.read(addr, out.as_mut_ptr(), out.len()) };
+        (result, out)
+    }
+
+    #[test]
+    fn bytes_of_a_process_that_has_the_number_of_a_dead_one_are_no_success() {
+        // This process plays the one that has got the number: its memory is copied.
+        let this = std::process::id().cast_signed();
+        let (life, _write) = rustix::pipe::pipe().unwrap();
+        let mut idle = Idle::start();
+        let process = PeerProcess::new(this, idle.pidfd(), life);
+        assert_eq!(read(&process, &[7; 16]), (Ok(()), [7; 16]));
+        idle.end();
+        assert_eq!(read(&process, &[8; 16]), (Err(ReadFault::Gone), [8; 16]));
+    }
+
+    #[test]
+    fn bytes_of_another_program_in_the_same_process_are_no_success() {
+        let this = Pid::from_raw(std::process::id().cast_signed()).unwrap();
+        let (life, write) = rustix::pipe::pipe().unwrap();
+        let pidfd = pidfd_open(this, PidfdFlags::empty()).unwrap();
+        let process = PeerProcess::new(this.as_raw_nonzero().get(), pidfd, life);
+        assert_eq!(read(&process, &[7; 16]), (Ok(()), [7; 16]));
+        // As exec closes it.
+        drop(write);
+        assert_eq!(read(&process, &[8; 16]), (Err(ReadFault::Gone), [8; 16]));
+    }
+
+    #[test]
+    fn a_process_that_has_been_waited_for_is_gone_and_unmapped_memory_is_not() {
+        let mut idle = Idle::start();
+        let (life, _write) = rustix::pipe::pipe().unwrap();
+        let process = PeerProcess::new(idle.0.id().cast_signed(), idle.pidfd(), life);
+        let mut out = [0; 8];
+        for addr in [0, 4096, u64::MAX, u64::MAX - 4] {
+            // SAFETY: the range is `out`.
+            let result = unsafe { process.read(addr, out.as_mut_ptr(), out.len()) };
+            assert_eq!(result, Err(ReadFault::NotMapped), "{addr}");
+        }
+        idle.end();
+        // SAFETY: the range is `out`.
+        assert_eq!(unsafe { process.read(4096, out.as_mut_ptr(), out.len()) }, Err(ReadFault::Gone));
+    }
+
+    #[test]
+    fn the_system_says_who_listens_with_and_without_the_newer_call() {
+        use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
+        let (one, _other) =
+            net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (life, write) = rustix::pipe::pipe().unwrap();
+        let this = std::process::id().cast_signed();
+        let peer = peer_of(one.as_fd(), life.as_fd());
+        assert_eq!(peer.pid, this);
+        let by_number = || pidfd_by_number(Pid::from_raw(this).unwrap(), life.as_fd());
+        for pidfd in [peer.pidfd.unwrap(), by_number().unwrap()] {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
+            let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap();
+            assert_eq!(pid.trim().parse::<i32>(), Ok(this));
+        }
+        drop(write);
+        assert_eq!(by_number().unwrap_err(), ("pidfd_open", Errno::SRCH));
+    }
+}

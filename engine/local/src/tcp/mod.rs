@@ -6,8 +6,8 @@
 //! carries out one READ at a time over all its lanes, so a producer that has stopped delays the
 //! other lanes by up to [`STALL`]. Do not benchmark them; their label says "functional only", too.
 //!
-//! The producer starts a [`TcpServer`] over its memory and sends its [`TcpAddress`] to readers. A
-//! reader opens a [`TcpConnection`] per lane:
+//! The producer starts a [`TcpServer`], exports memory by it, and sends its [`TcpAddress`] to
+//! readers. A reader opens a [`TcpConnection`] per lane:
 //!
 //! ```
 //! use kvrail_core::id::{LaneId, RailIndex};
