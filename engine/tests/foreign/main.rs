@@ -1,6 +1,7 @@
 //! Pools whose pages are memory of an inference engine: published without a copy.
 #![allow(unsafe_code, reason = "memory of an engine that the tests play")]
 
+mod beside;
 mod order;
 mod regions;
 mod rig;

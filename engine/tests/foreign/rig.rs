@@ -42,6 +42,10 @@ pub(crate) struct EngineMemory {
     len: usize,
 }
 
+// SAFETY: its address, whose bytes are accessed by raw writes alone. Each test writes a page from
+// one thread at a time.
+unsafe impl Sync for EngineMemory {}
+
 impl EngineMemory {
     /// `blocks` blocks of zeros.
     pub(crate) fn of(blocks: u64) -> Self {
