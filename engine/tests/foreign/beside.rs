@@ -11,6 +11,15 @@ use super::rig::{EngineMemory, LATENT, Reads, pool, publisher};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Ends the writing thread, also when the test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn pages_that_are_rewritten_beside_their_readers_are_right_or_missed() {
     const READS: usize = 3000;
@@ -22,7 +31,8 @@ fn pages_that_are_rewritten_beside_their_readers_are_right_or_missed() {
     let (mut right, mut missed) = (0, 0);
     std::thread::scope(|scope| {
         let (memory, last, over) = (&memory, &last, &over);
-        let writer = scope.spawn(move || {
+        let _ends = Ends(over);
+        scope.spawn(move || {
             let mut byte = 0_u8;
             while !over.load(Ordering::Relaxed) {
                 byte = byte.wrapping_add(1);
@@ -46,8 +56,6 @@ fn pages_that_are_rewritten_beside_their_readers_are_right_or_missed() {
                 Err(other) => panic!("{other}"),
             }
         }
-        over.store(true, Ordering::Relaxed);
-        writer.join().unwrap();
     });
     println!("{right} right, {missed} missed");
 }

@@ -27,7 +27,7 @@ pub(crate) struct Index {
 
 pub(crate) const LATENT: PageLayout = PageLayout::of::<Latent>();
 pub(crate) const INDEX: PageLayout = PageLayout::of::<Index>();
-/// A block has a page of each layout, and bytes that belong to nobody.
+/// A block has a page of each layout, and bytes that belong to neither.
 pub(crate) const BLOCK: u64 = (LATENT.page_bytes() + INDEX.page_bytes()) as u64 + 128;
 /// Where the page of `INDEX` is in a block.
 pub(crate) const BESIDE: u64 = LATENT.page_bytes() as u64 + 64;
