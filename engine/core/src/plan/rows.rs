@@ -77,6 +77,12 @@ impl PairRow {
         step: Pair::ZERO,
     };
 
+    /// The places of its lists.
+    pub(super) fn lists(&self) -> core::ops::Range<usize> {
+        let (first, count) = (usize::from(self.lists.0), usize::from(self.lists.1));
+        first..first + count
+    }
+
     #[inline]
     pub(super) const fn span(&self) -> (u16, u16) {
         self.lists
