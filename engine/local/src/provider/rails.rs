@@ -241,7 +241,16 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         // Commands of a post that was forgotten, not dropped, must not be posted with this one.
         rail.commands.discard();
         let (registry, posted) = (&self.registry, &mut self.posted);
-        LocalPost { rail, registry, posted, lane_index: lane.lane_index, room, staged: 0, refused }
+        LocalPost {
+            rail,
+            registry,
+            posted,
+            lane_index: lane.lane_index,
+            room,
+            staged: 0,
+            longest: 0,
+            refused,
+        }
     }
 
     #[inline]

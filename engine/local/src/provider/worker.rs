@@ -20,6 +20,9 @@ use super::progress::Reporter;
 use super::sleep::Sleeper;
 use super::transport::LaneTransport;
 
+/// The largest READ that the engine's thread carries out itself. Larger ones are worth a wake.
+pub(crate) const SMALL: u32 = 8 << 10;
+
 /// A command from the engine's thread to a worker. `lane_index` is the number of the lane's place
 /// on its rail.
 #[derive(Debug)]
@@ -106,7 +109,9 @@ impl<T: LaneTransport> Worker<T> {
         while let Some(command) = self.next() {
             let left = match &command {
                 Command::Read { lane_index, read } => match &self.lanes[usize::from(*lane_index)] {
-                    Some(lane) if lane.transport.is_plain_copy(read) => budget.checked_sub(read.len),
+                    Some(lane) if read.len <= SMALL && lane.transport.is_plain_copy(read) => {
+                        budget.checked_sub(read.len)
+                    }
                     _ => None,
                 },
                 _ => None,
