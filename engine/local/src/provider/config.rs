@@ -24,9 +24,10 @@ pub struct LocalConfig {
     /// while the other core copies, too. All rails of this provider are equally fast, so the value
     /// matters only beside rails of another kind.
     pub nominal_bytes_per_sec: u64,
-    /// Bytes of READs of up to 8 KiB that a commit may copy itself while the rail's worker sleeps, counted for
-    /// each rail from one poll to the next; 0: none. To copy a small page costs less than to wake
-    /// another thread. It applies to shared memory that is mapped, where a READ is a plain copy.
+    /// Bytes of READs of up to 8 KiB that a commit may copy itself while the rail's worker sleeps,
+    /// counted for each rail from one poll to the next; 0: none. To copy a small page costs less
+    /// than to wake another thread. It applies to shared memory that is mapped, where a READ is a
+    /// plain copy.
     pub own_bytes: u32,
 }
 
