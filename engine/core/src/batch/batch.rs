@@ -11,7 +11,7 @@ use crate::layout::{NO_LAYOUT, PlanLayouts};
 use crate::limits::narrow;
 use crate::memory::slot::{Slot, SlotRegion};
 use crate::page::segment::Segment;
-use crate::page::{Claim, Phase};
+use crate::page::{Claim, Expected, Phase};
 use crate::plan::PlanRef;
 use crate::remote::RemotePage;
 use crate::table::NO_ENTRY;
@@ -198,7 +198,7 @@ impl<'s> Batch<'s> {
             self.some_unvalidated = true;
         } else {
             state.phase = Phase::NeedsValidation;
-            state.claim = Claim::Expected(page.expected);
+            state.claim = Claim::Expected(Expected::new(page.expected));
             self.some_validated = true;
         }
         self.len = at + 1;
@@ -331,7 +331,7 @@ impl<'s> Batch<'s> {
         state.next = 0;
         state.left = shape.chunks;
         state.phase = if page.entry == NO_ENTRY { Phase::NoValidation } else { Phase::NeedsValidation };
-        state.claim = Claim::Expected(page.expected);
+        state.claim = Claim::Expected(Expected::new(page.expected));
         self.len = at + 1;
         self.buffer.head_mut().has_shared_or_planned = true;
     }

@@ -59,7 +59,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let shift = self.chunk_shift;
         let late = |page: &Page| PageError::Deadline {
             deadline,
-            missing: if page.phase == Phase::Validating { 0 } else { page.left },
+            // A page that is read again may have more wrs than chunks.
+            missing: if page.phase == Phase::Validating { 0 } else { page.left.min(page.chunks(shift)) },
             chunks: page.chunks(shift),
         };
         self.emit(|engine| EngineEvent::DeadlinePassed { batch: engine.ticket(batch), deadline });
@@ -152,9 +153,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.release_batch(batch, 1);
     }
 
-    /// Cancels the validating READ of a failed page, if it has not been posted. If the next page
+    /// Cancels the validating READ of a page, if it has not been posted. If the next page
     /// was to be validated together with it, that page joins the list itself.
-    fn stop_validating(&mut self, page: PageRef, has_next: bool) {
+    pub(super) fn stop_validating(&mut self, page: PageRef, has_next: bool) {
         let (peer, batch) = (usize::from(self.pages.at(page).peer()), self.pages.at(page).batch);
         let behind = self.pages.at(page).validate.is_behind();
         let turn = self.peers[peer].circles.turn_of(self.pages.head(batch).class.into());

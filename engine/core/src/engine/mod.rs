@@ -10,6 +10,7 @@
 //! | `post/` | a run of chunks becomes one commit |
 //! | `complete.rs` | completions return credits, and retire pages |
 //! | `failover.rs` | lanes fail, are flushed, and their wrs go to other lanes |
+//! | `doubt.rs` | pages that a failed lane carried, and that are not validated, are read again |
 //! | `reconnect.rs` | lost lanes are reported, and requested from the control path |
 //! | `suspects.rs` | wrs that kill lanes are tried alone, and their pages set aside |
 //! | `deadlines.rs` | late batches, silent and stalled lanes, sleeping |
@@ -17,6 +18,7 @@
 mod circles;
 mod complete;
 mod deadlines;
+mod doubt;
 mod failover;
 mod post;
 mod reconnect;

@@ -32,7 +32,7 @@ impl PageLink {
     /// In no list itself; the page before it stands for both.
     pub(crate) const BEHIND: Self = Self { next: BEHIND, prev: NIL };
 
-    pub(super) fn is_in(self) -> bool {
+    pub(crate) fn is_in(self) -> bool {
         self.next != NO_LIST && self.next != BEHIND
     }
 
@@ -99,6 +99,18 @@ impl<Which> List<Which> {
         self.tail = page;
     }
 
+    #[inline]
+    pub(crate) fn push_front(&mut self, pages: &mut impl Linked<Which>, page: PageRef) {
+        let link = pages.link(page);
+        debug_assert!(!link.is_in(), "the page is in this list already");
+        *link = PageLink { next: self.head, prev: NIL };
+        match self.head {
+            NIL => self.tail = page,
+            head => pages.link(head).prev = page,
+        }
+        self.head = page;
+    }
+
     /// Removes a page from any place of the list, and returns whether it was in the list.
     #[inline]
     pub(crate) fn remove(&mut self, pages: &mut impl Linked<Which>, page: PageRef) -> bool {
@@ -153,6 +165,9 @@ mod tests {
             assert_eq!(order(&list, &mut pages), want);
             list.push_back(&mut pages, PageRef(gone));
             assert_eq!(order(&list, &mut pages).last(), Some(&gone));
+            list.remove(&mut pages, PageRef(gone));
+            list.push_front(&mut pages, PageRef(gone));
+            assert_eq!(order(&list, &mut pages), [&[gone], &want[..]].concat());
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The state of a page while the engine has it.
 
+pub(crate) mod lane_set;
 pub(crate) mod list;
 pub(crate) mod segment;
 
+use self::lane_set::LaneSet;
 use self::list::PageLink;
 use self::segment::Segment;
 use crate::error::PageError;
 use crate::id::RegionRef;
 use crate::memory::slot::Slot;
-use crate::table::{Entry, EntryValue, NO_ENTRY};
+use crate::table::{Entry, EntryValue, Generation, KeyTag, NO_ENTRY, Ready};
 
 /// The state of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +35,10 @@ pub(crate) enum Phase {
 
 /// One page of a batch.
 ///
-/// Each chunk is in exactly one place. Chunks from `next` on have not been posted. Each chunk
-/// before `next` is in the ring of one lane, or has finished. `left` counts the chunks that have
-/// not finished.
+/// Chunks from `next` on have not been posted. Each chunk before `next` is in the ring of one lane,
+/// or has finished. `left` counts the chunks that have not been posted, and the wrs of the page that
+/// are in rings. A page whose chunks are read again ([`read_again`](Page::read_again)) may have a
+/// chunk in two rings.
 // Two cache lines. The fields that filling, posting and completing touch are in the first.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -53,7 +56,7 @@ pub(crate) struct Page {
     /// The first chunk that has not been posted. In a uniform segment the first page's `seg_done`
     /// counts for all of its pages, until [`settle_pages`] writes `next` into each.
     pub(crate) next: u32,
-    /// Chunks that have not finished.
+    /// Chunks that have not been posted, and wrs that have not finished.
     pub(crate) left: u32,
     pub(crate) batch: u16,
     /// In the first page of a segment: how many pages the segment has.
@@ -75,10 +78,36 @@ const _: () = assert!(core::mem::offset_of!(Page, claim) == 64 && size_of::<Page
 /// and either of them takes half a cache line or more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Claim {
-    /// The owner's entry must say this. A page that is not validated has any value here.
-    Expected(EntryValue),
+    /// What the owner's entry must say. A page that is not validated has any value here.
+    Expected(Expected),
     /// The page has failed for this reason.
     Failed(PageError),
+}
+
+/// What the owner's entry of a page must say, and how the page has come.
+// The lanes fill the padding of an `EntryValue`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    tag: KeyTag,
+    generation: Generation,
+    ready: Ready,
+    /// The lanes over which chunks of the page have arrived.
+    lanes: LaneSet,
+}
+
+const _: () = assert!(size_of::<Expected>() == size_of::<EntryValue>());
+
+impl Expected {
+    #[inline(always)]
+    pub(crate) const fn new(value: EntryValue) -> Self {
+        let EntryValue { tag, generation, ready } = value;
+        Self { tag, generation, ready, lanes: LaneSet::EMPTY }
+    }
+
+    #[inline(always)]
+    const fn value(&self) -> EntryValue {
+        EntryValue { tag: self.tag, generation: self.generation, ready: self.ready }
+    }
 }
 
 impl Page {
@@ -140,7 +169,7 @@ impl Page {
     fn error(&self) -> PageError {
         match self.claim {
             Claim::Failed(error) => error,
-            Claim::Expected(_) => {
+            Claim::Expected(..) => {
                 debug_assert!(false, "a page that fails says why");
                 PageError::PeerGone
             }
@@ -151,7 +180,7 @@ impl Page {
     /// page. Returns whether it has arrived.
     #[inline]
     pub(crate) fn validate_by(&mut self, entry: &Entry) -> bool {
-        let arrived = matches!(&self.claim, Claim::Expected(expected) if entry.confirms(expected));
+        let arrived = matches!(&self.claim, Claim::Expected(expected) if entry.confirms(&expected.value()));
         if arrived {
             self.phase = Phase::Arrived;
         } else {
@@ -165,8 +194,43 @@ impl Page {
     fn miss(&mut self, entry: &Entry) {
         self.phase = Phase::Lost;
         match self.claim {
-            Claim::Expected(expected) => self.claim = Claim::Failed(entry.miss(expected).into()),
+            Claim::Expected(expected) => {
+                self.claim = Claim::Failed(entry.miss(expected.value()).into());
+            }
             Claim::Failed(_) => debug_assert!(false, "a page that is validated has not failed"),
+        }
+    }
+
+    /// Notes that a chunk has arrived over `lane`, which matters if the lane dies before the page is
+    /// validated.
+    #[inline(always)]
+    pub(crate) fn mark(&mut self, lane: LaneSet) {
+        if let Claim::Expected(expected) = &mut self.claim {
+            expected.lanes.add(lane);
+        }
+    }
+
+    /// Whether the page is to be validated, is not yet, and may have a chunk that arrived over
+    /// `lane`.
+    pub(crate) fn is_doubtful(&self, lane: LaneSet) -> bool {
+        self.awaits_validation() && matches!(&self.claim, Claim::Expected(expected) if expected.lanes.meets(lane))
+    }
+
+    /// Whether the page is to be validated, and is neither validated nor failed.
+    pub(crate) fn awaits_validation(&self) -> bool {
+        matches!(self.phase, Phase::NeedsValidation | Phase::Validating)
+    }
+
+    /// Has all chunks of a page posted again. Its outstanding wrs, a validating READ among them,
+    /// still count in `left`, so the page is validated after the last of them. `next` is up to date
+    /// ([`settle_pages`]), and the page is not in the validation queue.
+    pub(crate) fn read_again(&mut self) {
+        debug_assert!(self.awaits_validation(), "a page that is not final");
+        self.phase = Phase::NeedsValidation;
+        self.left += self.next;
+        self.next = 0;
+        if let Claim::Expected(expected) = &mut self.claim {
+            expected.lanes = LaneSet::EMPTY;
         }
     }
 

@@ -38,6 +38,7 @@ fn faults(rng: &mut Rng) -> Faults {
         wr: odds(60, 60_000),
         statuses: Faults::EVERY_STATUS,
         lost: odds(25, 30_000),
+        incomplete: odds(30, 60_000),
         prefix: odds(25, 60_000),
         unknown: odds(25, 60_000),
         drain_lost: odds(25, 500_000),
@@ -201,6 +202,7 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
         world.tally.reposted += stats.reposted;
         world.tally.lanes_failed += stats.lanes_failed;
         world.tally.stale += stats.stale;
+        world.tally.incomplete += sim.rail_stats(RailIndex(rail)).incomplete;
     }
     world.tally
 }
@@ -270,9 +272,10 @@ fn schedules_of_faults() {
         sum.lanes_failed += tally.lanes_failed;
         sum.stale += tally.stale;
         sum.detours += tally.detours;
+        sum.incomplete += tally.incomplete;
     }
     println!(
-        "{} schedules: {} hits ({} unvalidated), {} misses, {} faults, {} late, {} gone, {} set aside; {} peers removed and {} added, {} lanes failed, {} wrs posted again, {} stale completions",
+        "{} schedules: {} hits ({} unvalidated), {} misses, {} faults, {} late, {} gone, {} set aside; {} peers removed and {} added, {} lanes failed, {} wrs posted again, {} stale completions, {} READs without all of their bytes",
         seeds.end - seeds.start,
         sum.hits,
         sum.unvalidated,
@@ -285,7 +288,8 @@ fn schedules_of_faults() {
         sum.added,
         sum.lanes_failed,
         sum.reposted,
-        sum.stale
+        sum.stale,
+        sum.incomplete
     );
     if !only {
         // The schedules cover each case often enough: at least this many times in a hundred
@@ -307,6 +311,7 @@ fn schedules_of_faults() {
             ("peers removed", sum.removed, 20),
             ("peers added", sum.added, 10),
             ("detours", sum.detours, 2),
+            ("incomplete successes", sum.incomplete, 20),
         ];
         for (what, count, least) in reached {
             assert!(per_cent(count) >= least, "{what}: {count}, fewer than {least} in a hundred schedules");

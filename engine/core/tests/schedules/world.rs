@@ -77,6 +77,7 @@ pub struct Tally {
     pub lanes_failed: u64,
     pub stale: u64,
     pub detours: u64,
+    pub incomplete: u64,
 }
 
 pub struct World<'s, 'm, 't> {

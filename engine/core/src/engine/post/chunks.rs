@@ -142,7 +142,6 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 continue;
             }
             let chunks = chunk..chunk + u32::from(count);
-            page.next = page.next.max(chunks.end);
             if let Some(plan) = page.plan() {
                 let walk = Walk::resume(&mut walk, plans, plan, (at, chunk), base);
                 let mut left = u32::from(count);
