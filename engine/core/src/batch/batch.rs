@@ -7,6 +7,7 @@ use super::pool::{Buffer, BufferLimits};
 use super::shape::PageShape;
 use crate::class::Class;
 use crate::error::ReadError;
+use crate::id::Ticket;
 use crate::layout::{NO_LAYOUT, PlanLayouts};
 use crate::limits::narrow;
 use crate::memory::slot::{Slot, SlotRegion};
@@ -39,7 +40,9 @@ impl<'s> Batch<'s> {
     pub(crate) fn new(mut buffer: Buffer<'s>) -> Self {
         let head = buffer.head_mut();
         head.len = 0;
+        head.serial = head.serial.wrapping_add(1);
         head.class = 0;
+        head.report = false;
         head.tag = 0;
         head.origin = 0;
         head.has_shared_or_planned = false;
@@ -96,7 +99,15 @@ impl<'s> Batch<'s> {
 
     /// Sets which submitter gets the batch back, from 1; 0 is the engine's own thread.
     pub(crate) fn set_origin(&mut self, origin: u16) {
-        self.buffer.head_mut().origin = origin;
+        let head = self.buffer.head_mut();
+        head.origin = origin;
+        // A mailbox has no room for a report of each page.
+        head.report &= origin == 0;
+    }
+
+    /// The name that the batch has in flight.
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket { batch: self.buffer.index(), serial: self.buffer.head().serial }
     }
 
     #[inline]
@@ -152,6 +163,14 @@ impl<'s> Batch<'s> {
     /// Sets how urgent the batch is; [`Class::Urgent`] unless set.
     pub fn set_class(&mut self, class: Class) {
         self.buffer.head_mut().class = class as u8;
+    }
+
+    /// Has the engine tell of each page as soon as it has its final result, by
+    /// [`Engine::next_arrival`](crate::engine::Engine::next_arrival), before the whole batch is done.
+    /// It costs some instructions for each page. It has no effect on a batch that goes through a
+    /// [hub](crate::hub).
+    pub fn report_pages(&mut self) {
+        self.buffer.head_mut().report = true;
     }
 
     /// Sets a number of the caller's own, which [`Done::tag`](super::Done::tag) gives back; 0

@@ -240,7 +240,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     // `left` stays 1, for the entry.
                     page.phase = Phase::Validating;
                     page.validate = PageLink::BEHIND;
-                    page.mark(lane);
+                    page.arrive_over(lane);
                 }
                 self.pages.at(first).validate = PageLink::OUT;
                 self.queue_validation(first, batch);
@@ -260,8 +260,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let other = pages.iter_mut().position(|page| !page.arrive());
             // A place in a slice of n pages.
             let unvalidated = other.map_or(first.0 + n - at, |i| i as u32);
-            if E::ENABLED && unvalidated > 0 {
+            if unvalidated > 0 {
                 self.emit_arrived(PageRef(at), unvalidated);
+                self.report(PageRef(at), unvalidated);
             }
             (at, arrived) = (at + unvalidated, arrived + unvalidated);
             if other.is_some() {

@@ -12,6 +12,7 @@
 
 use super::state::Engine;
 use crate::events::{EngineEvent, EventSink};
+use crate::lane::record::Run;
 use crate::limits::narrow;
 use crate::page::lane_set::LaneSet;
 use crate::page::list::PageRef;
@@ -44,19 +45,21 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// As [`doubt`](Self::doubt), for one batch. Returns how many pages of the peer wait for their
     /// validation.
     fn doubt_batch(&mut self, batch: u16, peer: u16, index: usize) -> u64 {
-        let (first, len) = (self.pages.first(batch), self.pages.head(batch).len);
+        let (first, head) = (self.pages.first(batch), self.pages.head(batch));
+        let (len, settled) = (head.len, head.must_settle_each);
         let (lane, mut at, mut waiting, mut doubtful) = (LaneSet::of(index), 0, 0, 0);
         while at < len {
             let segment = PageRef(first.0 + u32::from(at));
             let page = self.pages.at(segment);
             let (of, seg_len) = (page.peer(), page.seg_len);
+            let settled = settled || page.seg.run() != Run::NeedsValidation;
             at += seg_len;
             if of != peer {
                 continue;
             }
             let pages = self.pages.slice(segment, u32::from(seg_len));
             waiting += pages.iter().filter(|page| page.awaits_validation()).count() as u64;
-            if pages.iter().any(|page| page.is_doubtful(lane)) {
+            if pages.iter().any(|page| page.is_doubtful(lane, settled)) {
                 doubtful += self.read_segment_again(segment, lane);
             }
         }
@@ -87,7 +90,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         for i in (0..seg_len).rev() {
             let at = PageRef(segment.0 + i);
             let page = self.pages.at(at);
-            if !page.is_doubtful(lane) {
+            if !page.is_doubtful(lane, true) {
                 continue;
             }
             if page.phase == Phase::Validating {

@@ -6,6 +6,8 @@
 //! | `start.rs` | an engine starts over a storage and a provider |
 //! | `setup.rs` | the control path: regions, layouts and plans, peers, lanes |
 //! | `submit.rs` | batches are submitted, and come back done |
+//! | `change.rs` | batches in flight are withdrawn, whole or page by page, or change their class |
+//! | `report.rs` | pages are told of before their batch is done |
 //! | `schedule.rs` | which peer has its turn, and which rail and lane take its work |
 //! | `post/` | a run of chunks becomes one commit |
 //! | `complete.rs` | completions return credits, and retire pages |
@@ -16,12 +18,14 @@
 //! | `deadlines.rs` | late batches, silent and stalled lanes, sleeping |
 
 mod circles;
+mod change;
 mod complete;
 mod deadlines;
 mod doubt;
 mod failover;
 mod post;
 mod reconnect;
+mod report;
 mod schedule;
 mod setup;
 mod start;
@@ -29,6 +33,7 @@ mod state;
 mod submit;
 mod suspects;
 
+pub use self::report::Arrival;
 pub use self::setup::{AttachError, LaneSpec, PeerError};
 pub use self::start::EngineStartError;
 pub use self::state::Engine;

@@ -1,7 +1,8 @@
 //! Doubly linked lists of pages, whose links are inside the pages.
 //!
-//! A page has a link for each of the two lists: segments that wait to be posted ([`Queued`]), and
-//! pages that wait for their validating READ ([`Validating`]).
+//! A page has two links. One is for the list of segments that wait to be posted ([`Queued`]). The
+//! other is for the list of pages that wait for their validating READ ([`Validating`]), and once a
+//! page is retired for that of pages whose results the caller is told ([`Reported`]).
 
 use core::marker::PhantomData;
 
@@ -54,6 +55,10 @@ pub(crate) struct Queued;
 /// The list of pages that wait for their validating READ to be posted.
 #[derive(Debug)]
 pub(crate) struct Validating;
+
+/// The list of retired pages whose results the caller has not been told.
+#[derive(Debug)]
+pub(crate) struct Reported;
 
 /// A table of pages, each with a link for the list `Which`.
 pub(crate) trait Linked<Which> {

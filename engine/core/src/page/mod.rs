@@ -54,7 +54,9 @@ pub(crate) struct Page {
     /// ([`landed`](Self::landed)).
     pub(crate) entry: u32,
     /// The first chunk that has not been posted. In a uniform segment the first page's `seg_done`
-    /// counts for all of its pages, until [`settle_pages`] writes `next` into each.
+    /// counts for all of its pages, until [`settle_pages`] writes `next` into each. Until then `next`
+    /// of a page whose data has arrived is the lane that it has arrived over
+    /// ([`arrive_over`](Page::arrive_over)).
     pub(crate) next: u32,
     /// Chunks that have not been posted, and wrs that have not finished.
     pub(crate) left: u32,
@@ -210,10 +212,22 @@ impl Page {
         }
     }
 
+    /// As [`mark`](Self::mark), for the only chunk of a page of a uniform segment that is not
+    /// settled.
+    #[inline(always)]
+    pub(crate) fn arrive_over(&mut self, lane: LaneSet) {
+        self.next = lane.bits();
+    }
+
     /// Whether the page is to be validated, is not yet, and may have a chunk that arrived over
-    /// `lane`.
-    pub(crate) fn is_doubtful(&self, lane: LaneSet) -> bool {
-        self.awaits_validation() && matches!(&self.claim, Claim::Expected(expected) if expected.lanes.meets(lane))
+    /// `lane`. `settled`: whether `next` is up to date.
+    pub(crate) fn is_doubtful(&self, lane: LaneSet, settled: bool) -> bool {
+        let noted = match &self.claim {
+            Claim::Expected(expected) => expected.lanes,
+            Claim::Failed(_) => LaneSet::EMPTY,
+        };
+        let arrived_over = if settled { LaneSet::EMPTY } else { LaneSet::from_bits(self.next) };
+        self.awaits_validation() && (noted.meets(lane) || arrived_over.meets(lane))
     }
 
     /// Whether the page is to be validated, and is neither validated nor failed.
@@ -309,7 +323,8 @@ impl Page {
 }
 
 /// Settles the pages of a batch: where one page notes for several that they have been posted or
-/// have arrived, writes it into each of them.
+/// have arrived, writes it into each of them; and notes the lanes of each where `is_doubtful` looks
+/// for them then.
 pub(crate) fn settle_pages(pages: &mut [Page]) {
     let (mut segment, mut posted, mut landed) = (0, 0, 0);
     for (at, page) in pages.iter_mut().enumerate() {
@@ -319,6 +334,7 @@ pub(crate) fn settle_pages(pages: &mut [Page]) {
         }
         if posted > 0 {
             posted -= 1;
+            page.mark(LaneSet::from_bits(page.next));
             page.next = 1;
         }
         landed = page.landed().unwrap_or(landed);

@@ -30,6 +30,18 @@ pub struct Flying {
     pub told: bool,
     pub pages: Vec<Part>,
     pub slots: Vec<usize>,
+    /// Whether the batch, or which of its pages, was withdrawn.
+    pub withdrawn: Withdrawn,
+    /// The results of pages that were told before the batch was done.
+    pub told_pages: Vec<Option<Result<(), PageError>>>,
+    pub reports: bool,
+}
+
+/// What of a batch was withdrawn.
+#[derive(Default)]
+pub struct Withdrawn {
+    pub all: bool,
+    pub pages: Vec<usize>,
 }
 
 /// A page of a batch: the place of the slot that it lands in, the bytes that it fills there, and
@@ -77,6 +89,9 @@ pub struct Tally {
     pub lanes_failed: u64,
     pub stale: u64,
     pub detours: u64,
+    pub withdrawn: u64,
+    pub told: u64,
+    pub taken: u64,
     pub incomplete: u64,
 }
 
@@ -186,12 +201,27 @@ impl World<'_, '_, '_> {
         if self.rng.chance(25) {
             batch.set_class(Class::Background);
         }
+        let reports = self.rng.chance(30);
+        if reports {
+            batch.report_pages();
+        }
         let now = self.sim.now();
         let late = (now + Nanos::from_micros(20 + self.rng.below(4_000))).0;
         let deadline = Time(late - late % self.grain + self.grain);
         match self.engine.submit(batch, now, deadline) {
             Ok(ticket) => {
-                self.flying.push(Some(Flying { ticket, submitted: now, deadline, told: false, pages, slots }))
+                let (withdrawn, told_pages) = (Withdrawn::default(), vec![None; pages.len()]);
+                self.flying.push(Some(Flying {
+                    ticket,
+                    submitted: now,
+                    deadline,
+                    told: false,
+                    pages,
+                    slots,
+                    withdrawn,
+                    told_pages,
+                    reports,
+                }));
             }
             Err(mut rejected) => {
                 for slot in rejected.batch.clear() {
@@ -274,11 +304,22 @@ impl World<'_, '_, '_> {
             let flying = self.flying.iter_mut().flatten().find(|flying| flying.ticket == ticket);
             flying.expect("a batch in flight").told = true;
         }
+        if self.rng.chance(80) {
+            self.take_reports();
+        }
         while let Some(mut done) = self.engine.next_done() {
             let flying = self.flying[done.tag() as usize].take().expect("a batch is done once");
             assert_eq!(done.len(), flying.pages.len());
             let mut back = Vec::new();
             let results: Vec<_> = (0..done.len()).map(|i| done.result(i).unwrap()).collect();
+            for (i, told) in flying.told_pages.iter().enumerate() {
+                let shared = flying.pages.get(i + 1).is_some_and(|next| next.first == i);
+                if let Some(told) = told
+                    && !shared
+                {
+                    assert_eq!(*told, results[i], "page {i} has the result that was told");
+                }
+            }
             for page in done.pages() {
                 let parts = || (0..).zip(&flying.pages).filter(|(_, part)| part.first == page.index);
                 match page.result {
@@ -311,6 +352,12 @@ impl World<'_, '_, '_> {
                         self.tally.late += 1;
                     }
                     Err(PageError::PeerGone) => self.tally.gone += 1,
+                    Err(PageError::Withdrawn) => {
+                        let pages = &flying.withdrawn.pages;
+                        let asked = parts().any(|(i, _)| pages.contains(&i));
+                        assert!(flying.withdrawn.all || asked, "a page that was not withdrawn");
+                        self.tally.withdrawn += 1;
+                    }
                     Err(PageError::SetAside { until, .. }) => {
                         assert!(until > flying.submitted, "the set-aside time had passed");
                         self.tally.aside += 1;
@@ -330,6 +377,63 @@ impl World<'_, '_, '_> {
                 "the deadline {:?} passed unreported at {now:?}",
                 flying.deadline
             );
+        }
+    }
+
+    /// Takes the pages that have their final results, and some of their slots.
+    pub fn take_reports(&mut self) {
+        while let Some(arrival) = self.engine.next_arrival() {
+            let flying = self.flying[arrival.tag as usize].as_mut().expect("a batch in flight");
+            assert!(flying.reports && flying.ticket == arrival.ticket);
+            let told = flying.told_pages[arrival.page].replace(arrival.result);
+            assert_eq!(told, None, "a page is told once");
+            self.tally.told += 1;
+            let shared = flying.pages.iter().filter(|p| p.first == flying.pages[arrival.page].first).count();
+            if self.rng.chance(50) {
+                continue;
+            }
+            let Some(slot) = self.engine.take_slot(&arrival) else { continue };
+            assert_eq!(shared, 1, "a slot that pages share comes back with the batch");
+            assert_eq!(slot.index(), arrival.slot);
+            assert!(self.engine.take_slot(&arrival).is_none(), "a slot is taken once");
+            if arrival.result.is_ok() {
+                assert!(flying.pages[arrival.page].is_in(&slot), "page {} is served wrong", arrival.page);
+            }
+            let at = flying.slots.iter().position(|&index| index == slot.index()).unwrap();
+            flying.slots.remove(at);
+            self.tally.taken += 1;
+            self.sim.protect(range(&slot)).unwrap();
+            self.free.push(slot);
+        }
+    }
+
+    /// Withdraws a batch or a page of it, or moves the batch to a class.
+    pub fn change(&mut self) {
+        let now = self.sim.now();
+        if self.flying.is_empty() {
+            return;
+        }
+        let at = self.flying.len() - 1 - self.rng.below(self.flying.len().min(6) as u64) as usize;
+        let Some(flying) = self.flying[at].as_mut() else { return };
+        match self.rng.below(9) {
+            0 => {
+                // A batch may be done and not taken.
+                if self.engine.withdraw(flying.ticket, now).is_ok() {
+                    assert_eq!(self.engine.withdraw(flying.ticket, now).unwrap_or(0), 0);
+                    flying.withdrawn.all = true;
+                }
+            }
+            1 | 2 => {
+                let page = self.rng.below(flying.pages.len() as u64) as usize;
+                if self.engine.withdraw_page(flying.ticket, page, now) == Ok(true) {
+                    flying.withdrawn.pages.push(page);
+                    assert_ne!(self.engine.withdraw_page(flying.ticket, page, now), Ok(true));
+                }
+            }
+            _ => {
+                let class = if self.rng.chance(50) { Class::Background } else { Class::Urgent };
+                let _ = self.engine.set_class(flying.ticket, class, now);
+            }
         }
     }
 
