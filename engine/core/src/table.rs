@@ -321,6 +321,7 @@ impl Entry {
     }
 
     /// Why an entry of the landing area does not confirm the expected one.
+    #[inline(always)]
     pub(crate) fn miss(&self, expected: EntryValue) -> Miss {
         let ready = Ready(self.ready_word() as u32);
         EntryValue { generation: self.load(), ready, tag: self.tag() }.miss(expected)

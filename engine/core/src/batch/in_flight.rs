@@ -48,7 +48,17 @@ impl<'s> InFlight<'s> {
         done: &'s mut [u16],
     ) -> Self {
         let (next_deadline, done) = (Time::NEVER, Fifo::new(done));
-        Self { flying, overdue, earliest, next_deadline, count: 0, reporting: 0, reports: List::EMPTY, done, next_origin: 1 }
+        Self {
+            flying,
+            overdue,
+            earliest,
+            next_deadline,
+            count: 0,
+            reporting: 0,
+            reports: List::EMPTY,
+            done,
+            next_origin: 1,
+        }
     }
 
     /// How many batches are flying.

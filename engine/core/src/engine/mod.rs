@@ -17,8 +17,8 @@
 //! | `suspects.rs` | wrs that kill lanes are tried alone, and their pages set aside |
 //! | `deadlines.rs` | late batches, silent and stalled lanes, sleeping |
 
-mod circles;
 mod change;
+mod circles;
 mod complete;
 mod deadlines;
 mod doubt;

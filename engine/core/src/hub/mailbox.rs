@@ -126,7 +126,9 @@ pub enum SendError<'s> {
 #[non_exhaustive]
 pub enum OrderError {
     /// The mailbox is full of orders that the engine has not taken.
-    #[error("{orders} orders wait for the engine, the most of this mailbox: try again after the engine's next turn")]
+    #[error(
+        "{orders} orders wait for the engine, the most of this mailbox: try again after the engine's next turn"
+    )]
     Full {
         /// How many orders wait.
         orders: usize,

@@ -195,10 +195,8 @@ impl Page {
     #[cold]
     fn miss(&mut self, entry: &Entry) {
         self.phase = Phase::Lost;
-        match self.claim {
-            Claim::Expected(expected) => {
-                self.claim = Claim::Failed(entry.miss(expected.value()).into());
-            }
+        match &self.claim {
+            Claim::Expected(expected) => self.claim = Claim::Failed(entry.miss(expected.value()).into()),
             Claim::Failed(_) => debug_assert!(false, "a page that is validated has not failed"),
         }
     }
