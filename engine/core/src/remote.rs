@@ -286,7 +286,9 @@ impl RemoteRegion {
     }
 
     /// The bytes of `slot`, which are read without validation: nothing proves that they are one
-    /// page, or which. Use it for memory that does not change, and for measuring.
+    /// page, or which. Use it for memory that does not change, and for measuring. Nothing proves
+    /// either that they are complete: a transport that reports a READ as a success though bytes are
+    /// missing, just before its QP fails, is believed (docs/failure.md).
     ///
     /// # Errors
     ///
