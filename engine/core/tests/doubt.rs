@@ -34,8 +34,8 @@ struct Outcome {
     hits: usize,
 }
 
-/// Reads `pages` pages in chunks of `chunk` bytes. `meddle` gets the model, the engine, and the lane
-/// over the first rail, after the batch was submitted.
+/// Reads `pages` pages in chunks of `chunk` bytes. `meddle` gets the model, the engine, and the
+/// lane over the first rail, after the batch was submitted.
 fn read(
     seed: u64,
     chunk: u32,

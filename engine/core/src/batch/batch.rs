@@ -166,9 +166,9 @@ impl<'s> Batch<'s> {
     }
 
     /// Has the engine tell of each page as soon as it has its final result, by
-    /// [`Engine::next_arrival`](crate::engine::Engine::next_arrival), before the whole batch is done.
-    /// It costs some instructions for each page. It has no effect on a batch that goes through a
-    /// [hub](crate::hub).
+    /// [`Engine::next_arrival`](crate::engine::Engine::next_arrival), before the whole batch is
+    /// done. It costs some instructions for each page. It has no effect on a batch that goes
+    /// through a [hub](crate::hub).
     pub fn report_pages(&mut self) {
         self.buffer.head_mut().report = true;
     }

@@ -110,7 +110,8 @@ impl<'s> Done<'s> {
     }
 
     /// Takes the pages, with their slots, in the order of the batch. A page whose slot was taken
-    /// before is left out, also if that was before the batch was done. Of pages that share a slot only the first is there.
+    /// before is left out, also if that was before the batch was done. Of pages that share a slot
+    /// only the first is there.
     #[inline]
     pub fn pages(&mut self) -> impl Iterator<Item = DonePage> + use<'_, 's> {
         let len = self.len();

@@ -33,8 +33,8 @@ pub(crate) struct Head {
     pub(crate) started: bool,
     /// Whether a page lands by a plan, or shares the slot of another page.
     pub(crate) has_shared_or_planned: bool,
-    /// Whether each page must be looked at when its wrs complete: a page failed or is read again while
-    /// wrs of it were outstanding, or the caller is told of each page.
+    /// Whether each page must be looked at when its wrs complete: a page failed or is read again
+    /// while wrs of it were outstanding, or the caller is told of each page.
     pub(crate) must_settle_each: bool,
     /// Counts the batches that were made of this buffer, so that each has a name of its own.
     pub(crate) serial: u32,

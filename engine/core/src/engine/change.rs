@@ -1,5 +1,5 @@
-//! What a caller can change about a batch in flight: withdraw it or one of its pages, and move it to
-//! the other class.
+//! What a caller can change about a batch in flight: withdraw it or one of its pages, and move it
+//! to the other class.
 
 use super::state::Engine;
 use crate::class::Class;
@@ -15,8 +15,8 @@ use crate::time::Time;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Gives up all pages of a batch that have no final result: they fail with
-    /// [`PageError::Withdrawn`]. What has not been posted is not read any more. READs that have been
-    /// posted go on, and lanes and peer stay as they are. The batch comes back by
+    /// [`PageError::Withdrawn`]. What has not been posted is not read any more. READs that have
+    /// been posted go on, and lanes and peer stay as they are. The batch comes back by
     /// [`next_done`](Self::next_done) when nothing writes into its slots, at once if nothing was
     /// posted. Pages that have arrived keep their results. Returns how many pages were given up: 0
     /// if the batch was withdrawn before.

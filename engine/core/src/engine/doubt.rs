@@ -1,11 +1,11 @@
 //! Which pages are read again when a lane fails.
 //!
 //! A transport may report a READ as a success though bytes of it are missing, just before its QP
-//! moves to the error state (SoftRoCE of Linux 6.1, docs/failure.md). So a success counts for a page
-//! only if its lane does not die before the page is validated. Each page notes over which lanes its
-//! chunks have arrived ([`LaneSet`]). When a lane dies, those of its peer's pages that it carried and
-//! that are not validated are doubtful: all their chunks are read again, and their table entries
-//! after that. Successes that a lane reports after it has failed count for nothing.
+//! moves to the error state (SoftRoCE of Linux 6.1, docs/failure.md). So a success counts for a
+//! page only if its lane does not die before the page is validated. Each page notes over which
+//! lanes its chunks have arrived ([`LaneSet`]). When a lane dies, those of its peer's pages that it
+//! carried and that are not validated are doubtful: all their chunks are read again, and their
+//! table entries after that. Successes that a lane reports after it has failed count for nothing.
 //!
 //! A page that is read without validation arrives with its last chunk, so it has no such second
 //! look.

@@ -9,8 +9,8 @@ use crate::page::list::PageRef;
 use crate::page::{PageTable, settle_pages};
 use crate::provider::Provider;
 
-/// A page that has its final result, of a batch that
-/// [reports its pages](crate::batch::Batch::report_pages). Nothing writes the page's bytes any more.
+/// A page that has its final result, of a batch that [reports its
+/// pages](crate::batch::Batch::report_pages). Nothing writes the page's bytes any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Arrival {
@@ -53,9 +53,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Takes the slot of a page that has been told, before its batch is done. It is safe since all
-    /// wrs of the page are accounted for, so that nothing writes into the slot. The batch comes back
-    /// without this slot. `None` if several pages share the slot, if it was taken before, or if the
-    /// batch is done: then its slots come back with it.
+    /// wrs of the page are accounted for, so that nothing writes into the slot. The batch comes
+    /// back without this slot. `None` if several pages share the slot, if it was taken before, or
+    /// if the batch is done: then its slots come back with it.
     pub fn take_slot(&mut self, arrival: &Arrival) -> Option<Slot> {
         let Ticket { batch, serial } = arrival.ticket;
         if !self.in_flight.is_flying(batch) {

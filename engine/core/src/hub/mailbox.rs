@@ -186,8 +186,8 @@ impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
         self.shared.hub_ended.load(Ordering::Acquire)
     }
 
-    /// Sends a batch to the engine, and wakes the engine if it sleeps. Returns the name of the batch,
-    /// by which it can be withdrawn.
+    /// Sends a batch to the engine, and wakes the engine if it sleeps. Returns the name of the
+    /// batch, by which it can be withdrawn.
     ///
     /// # Errors
     ///
@@ -256,10 +256,10 @@ impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
         Ok(())
     }
 
-    /// Prepares to sleep until an outcome comes. If it returns true, no outcome is there, and `waker`
-    /// is woken when one is or when the hub is dropped; the caller may sleep. If it returns false,
-    /// an outcome or the hub's end is there, or `waker` is about to be woken: the caller looks
-    /// again. At most one later call of `waker` is for nothing, if the caller does not sleep.
+    /// Prepares to sleep until an outcome comes. If it returns true, no outcome is there, and
+    /// `waker` is woken when one is or when the hub is dropped; the caller may sleep. If it returns
+    /// false, an outcome or the hub's end is there, or `waker` is about to be woken: the caller
+    /// looks again. At most one later call of `waker` is for nothing, if the caller does not sleep.
     ///
     /// It takes no lock and makes no system call. It clones `waker` unless it is the same as last
     /// time. Each outcome is announced after the engine has published it, at the end of

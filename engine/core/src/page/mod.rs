@@ -36,9 +36,9 @@ pub(crate) enum Phase {
 /// One page of a batch.
 ///
 /// Chunks from `next` on have not been posted. Each chunk before `next` is in the ring of one lane,
-/// or has finished. `left` counts the chunks that have not been posted, and the wrs of the page that
-/// are in rings. A page whose chunks are read again ([`read_again`](Page::read_again)) may have a
-/// chunk in two rings.
+/// or has finished. `left` counts the chunks that have not been posted, and the wrs of the page
+/// that are in rings. A page whose chunks are read again ([`read_again`](Page::read_again)) may
+/// have a chunk in two rings.
 // Two cache lines. The fields that filling, posting and completing touch are in the first.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -54,8 +54,8 @@ pub(crate) struct Page {
     /// ([`landed`](Self::landed)).
     pub(crate) entry: u32,
     /// The first chunk that has not been posted. In a uniform segment the first page's `seg_done`
-    /// counts for all of its pages, until [`settle_pages`] writes `next` into each. Until then `next`
-    /// of a page whose data has arrived is the lane that it has arrived over
+    /// counts for all of its pages, until [`settle_pages`] writes `next` into each. Until then
+    /// `next` of a page whose data has arrived is the lane that it has arrived over
     /// ([`arrive_over`](Page::arrive_over)).
     pub(crate) next: u32,
     /// Chunks that have not been posted, and wrs that have not finished.
@@ -201,8 +201,8 @@ impl Page {
         }
     }
 
-    /// Notes that a chunk has arrived over `lane`, which matters if the lane dies before the page is
-    /// validated.
+    /// Notes that a chunk has arrived over `lane`, which matters if the lane dies before the page
+    /// is validated.
     #[inline(always)]
     pub(crate) fn mark(&mut self, lane: LaneSet) {
         if let Claim::Expected(expected) = &mut self.claim {

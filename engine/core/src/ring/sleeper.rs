@@ -1,10 +1,10 @@
 //! How a thread sleeps until another thread has something for it, without polling and without a
 //! lock.
 //!
-//! The sleeper leaves a [`Waker`] and says that it sleeps; then it looks once more for what it waits
-//! for. The other thread publishes that first, and looks for a sleeper then. Between the two steps
-//! each has a `SeqCst` fence, so at least one of them sees what the other has done: the sleeper does
-//! not sleep, or it is woken.
+//! The sleeper leaves a [`Waker`] and says that it sleeps; then it looks once more for what it
+//! waits for. The other thread publishes that first, and looks for a sleeper then. Between the two
+//! steps each has a `SeqCst` fence, so at least one of them sees what the other has done: the
+//! sleeper does not sleep, or it is woken.
 #![allow(unsafe_code, reason = "the waker belongs to the thread that the state names")]
 
 use core::fmt;
@@ -25,8 +25,8 @@ pub(crate) struct Sleeper {
     waker: Cell<Option<Waker>>,
 }
 
-// SAFETY: the waker is touched by the thread that owns it, which `state` says. A `Waker` may be used
-// by any thread.
+// SAFETY: the waker is touched by the thread that owns it, which `state` says. A `Waker` may be
+// used by any thread.
 unsafe impl Sync for Sleeper {}
 
 impl Sleeper {
@@ -67,8 +67,8 @@ impl Sleeper {
         !matches!(seen, Err(WAKING))
     }
 
-    /// For the other thread, one at a time: wakes the sleeper if it sleeps. The caller has published
-    /// what the sleeper waits for.
+    /// For the other thread, one at a time: wakes the sleeper if it sleeps. The caller has
+    /// published what the sleeper waits for.
     pub(crate) fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.state.load(Ordering::Relaxed) != ASLEEP

@@ -7,6 +7,7 @@
 //! given back.
 #![allow(missing_docs, reason = "tests")]
 
+mod changes;
 #[path = "../common/mod.rs"]
 mod common;
 mod trace;
