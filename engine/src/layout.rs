@@ -18,10 +18,12 @@ const NAME_BYTES: usize = 64;
 /// that leaves nothing to run time. The page of one rank is made by [`at_rank`](Self::at_rank), one
 /// whose strides or distances are known only at run time by [`placed`](Self::placed).
 ///
-/// Only layouts of one region fit: a page is one range of bytes here.
+/// A page may have several regions, K and V apart or a region for each layer. It is one page
+/// nevertheless, with one location and one result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageLayout {
     name: &'static str,
+    geometry: Geometry,
     identity: Identity,
     page_bytes: u32,
     tokens: u64,
@@ -48,16 +50,6 @@ pub enum PageLayoutError {
         /// What is not known.
         why: Undetermined,
     },
-    /// The page has several regions.
-    #[error(
-        "a page of `{layout}` has {regions} regions, and a page is read as one range of bytes: declare each region as a page"
-    )]
-    Regions {
-        /// The layout's name.
-        layout: &'static str,
-        /// How many regions.
-        regions: u32,
-    },
     /// The page is longer than a work request can name.
     #[error(
         "a page of `{layout}` spans {bytes} bytes, and a work request names at most 4294967295: declare a shorter page"
@@ -77,7 +69,6 @@ impl PageLayoutError {
         match self {
             Self::Rank { .. } => 6010,
             Self::Undetermined { .. } => 6011,
-            Self::Regions { .. } => 6012,
             Self::PageBytes { .. } => 6013,
         }
     }
@@ -99,11 +90,11 @@ impl PageLayout {
     pub const fn of<L: KvLayout>() -> Self {
         const {
             named::<L>();
-            assert!(L::REGIONS == 1, "a page of several regions cannot be read as one range of bytes");
             assert!(L::PAGE_BYTES <= u32::MAX as u64, "a page is larger than a work request can name");
         }
         Self {
             name: L::NAME,
+            geometry: *L::GEOMETRY,
             identity: Identity::of_layout::<L>(),
             page_bytes: L::PAGE_BYTES as u32,
             tokens: L::TOKENS,
@@ -178,8 +169,7 @@ impl PageLayout {
     ///
     /// # Errors
     ///
-    /// A rank is still open; the page has several regions, or spans more than a work request can
-    /// name.
+    /// A rank is still open, or the page spans more than a work request can name.
     pub const fn placed<L: KvLayout>(placed: &Placed<L>) -> Result<Self, PageLayoutError> {
         Self::new::<L>(placed.geometry())
     }
@@ -190,15 +180,13 @@ impl PageLayout {
         if let Some(why) = identity.undetermined() {
             return Err(PageLayoutError::Undetermined { layout, why });
         }
-        if page.regions() != 1 {
-            return Err(PageLayoutError::Regions { layout, regions: page.regions() });
-        }
         let bytes = page.page_bytes();
         if bytes > u32::MAX as u64 {
             return Err(PageLayoutError::PageBytes { layout, bytes });
         }
         let (tokens, synthetic) = (L::TOKENS, L::SYNTHETIC);
-        Ok(Self { name: layout, identity, page_bytes: bytes as u32, tokens, synthetic })
+        let (geometry, page_bytes) = (*page, bytes as u32);
+        Ok(Self { name: layout, geometry, identity, page_bytes, tokens, synthetic })
     }
 
     /// The layout's name, the same at every rank.
@@ -220,7 +208,19 @@ impl PageLayout {
         &self.identity
     }
 
-    /// Bytes of a page, at least 1.
+    /// Where every byte of a page is.
+    #[must_use]
+    pub const fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// How many regions a page has, at least 1.
+    #[must_use]
+    pub const fn regions(&self) -> u32 {
+        self.geometry.regions()
+    }
+
+    /// Bytes of a page in all of its regions, at least 1.
     #[must_use]
     pub const fn page_bytes(&self) -> u32 {
         self.page_bytes
@@ -253,7 +253,8 @@ impl PageLayout {
             fingerprint: self.fingerprint(),
             any_rank: self.identity.fingerprint_of_any_rank(),
             page_bytes,
-            parts: NonZeroU16::MIN,
+            // A geometry has 1 to 65,535 regions.
+            parts: u16::try_from(self.regions()).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MAX),
         }
     }
 
@@ -280,7 +281,11 @@ impl fmt::Display for PageLayout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)?;
         self.write_ranks(f)?;
-        write!(f, " ({} bytes a page)", self.page_bytes)
+        write!(f, " ({} bytes a page", self.page_bytes)?;
+        match self.regions() {
+            1 => f.write_str(")"),
+            regions => write!(f, " in {regions} regions)"),
+        }
     }
 }
 

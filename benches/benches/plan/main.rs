@@ -245,7 +245,7 @@ impl<const SGES: usize> Kvrail<SGES> {
         let peer = engine.add_peer().expect("a place");
         let layers = (0..LAYERS)
             .map(|layer| {
-                let plan = engine.add_plan(&PLAN.only(layer, 0).expect("a layer")).expect("a place");
+                let plan = engine.add_region_plan(&PLAN.only(layer, 0).expect("a layer")).expect("a place");
                 let mut region = region(&mut engine, peer, LAYER);
                 let layout = engine.add_layout(PLAN.source(), layer).expect("a place");
                 region.set_layout(layout).expect("a region of this engine");

@@ -153,6 +153,14 @@ pub enum ReadError {
         /// The least bytes of a page that the plan reads.
         plan_bytes: u32,
     },
+    /// Page or plan have several regions, and the slot has no layout.
+    #[error(
+        "a page of {regions} regions, or a plan into several, needs a slot of their layout, and this one has none: register the slot for a layout"
+    )]
+    SlotOfBytes {
+        /// How many regions the page has.
+        regions: u16,
+    },
     /// The layouts of page, slot and plan do not match.
     #[error(transparent)]
     Layout(#[from] LayoutMismatch),
@@ -200,6 +208,7 @@ impl ReadError {
             Self::OtherEngine(..) => 2075,
             Self::TooManyChunks { .. } => 2076,
             Self::NotReady { .. } => 2077,
+            Self::SlotOfBytes { .. } => 2078,
         }
     }
 }

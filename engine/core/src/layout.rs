@@ -6,15 +6,21 @@
 //! batch compares them. Threads that fill batches share the table, and look a layout up only where
 //! two numbers differ.
 
+mod whole;
+
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use kvrail_layouts::{AxisKind, Fingerprint, Identity, RankOf, Undetermined};
 
+pub(crate) use self::whole::WholePlan;
 use crate::limits::LAYOUTS;
 
 /// Stands for the number of a layout where none was set.
 pub(crate) const NO_LAYOUT: u8 = 0;
+
+/// Stands for the number of a region where a page with all of its regions is meant.
+pub(crate) const WHOLE: u32 = u32::MAX;
 
 /// The most sharded axes of a layout: a page has no more axes.
 const AXES: usize = kvrail_layouts::MAX_AXES;
@@ -31,6 +37,10 @@ pub struct LayoutRef {
 pub(crate) struct PlanLayouts {
     pub(crate) reads: u8,
     pub(crate) writes: u8,
+    /// Whether pages of the one have several regions.
+    pub(crate) gathers: bool,
+    /// Whether slots of the other have several regions.
+    pub(crate) scatters: bool,
 }
 
 /// Why an engine does not learn a layout.
@@ -161,8 +171,12 @@ pub enum LayoutMismatch {
         slot: u32,
     },
     /// Pages of the layout have several regions, and page and slot are different ones of these.
+    /// `u32::MAX` stands for all regions.
     #[error(
-        "the page is region {page} of its layout, the slot is region {slot}: they hold different parts; read region {slot} into this slot"
+        "the page is {} of its layout, the slot is {}: they hold different parts; read {} into this slot",
+        RegionOf(page),
+        RegionOf(slot),
+        RegionOf(slot)
     )]
     Regions {
         /// The page's region.
@@ -170,9 +184,13 @@ pub enum LayoutMismatch {
         /// The slot's region.
         slot: u32,
     },
-    /// Pages of the layout have several regions, and the plan is for another one.
+    /// Pages of the layout have several regions, and the plan is for another one. `u32::MAX` stands
+    /// for all regions.
     #[error(
-        "the plan is for region {plan} of its layout, and this {end} is region {found}: make a plan for region {found}"
+        "the plan is for {} of its layout, and this {end} is {}: make a plan for {}",
+        RegionOf(plan),
+        RegionOf(found),
+        RegionOf(found)
     )]
     Region {
         /// `page` or `slot`.
@@ -213,6 +231,18 @@ impl fmt::Display for Said<'_> {
     }
 }
 
+/// Writes which region of a page is meant.
+struct RegionOf<'a>(&'a u32);
+
+impl fmt::Display for RegionOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            &WHOLE => f.write_str("the whole page"),
+            region => write!(f, "region {region}"),
+        }
+    }
+}
+
 /// The fields of a layout that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
@@ -229,17 +259,22 @@ const WORDS: usize = 5 + AXES;
 /// The place of one layout: a [`Known`] as words that several threads may load. The place is
 /// written before its number is given out, and never again.
 #[derive(Debug)]
-pub(crate) struct LayoutPlace([AtomicU64; WORDS]);
+pub(crate) struct LayoutPlace {
+    known: [AtomicU64; WORDS],
+    /// A [`WholePlan`]; 0 where pages have one region. It is written before a page or a slot of
+    /// several regions is given out.
+    whole: AtomicU64,
+}
 
 impl LayoutPlace {
     pub(crate) fn free() -> Self {
-        Self([const { AtomicU64::new(0) }; WORDS])
+        Self { known: [const { AtomicU64::new(0) }; WORDS], whole: AtomicU64::new(0) }
     }
 
     /// Relaxed loads see what was written: a thread gets the number of a place from the thread that
     /// wrote the place, by a hand-over that orders the two.
     fn load(&self) -> [u64; WORDS] {
-        core::array::from_fn(|i| self.0[i].load(Ordering::Relaxed))
+        core::array::from_fn(|i| self.known[i].load(Ordering::Relaxed))
     }
 }
 
@@ -349,9 +384,10 @@ impl<'s> Layouts<'s> {
             None => {
                 let limit = self.table.0.len();
                 let place = self.table.0.get(self.known).ok_or(AddLayoutError::Full { limit })?;
-                for (to, word) in place.0.iter().zip(words) {
+                for (to, word) in place.known.iter().zip(words) {
                     to.store(word, Ordering::Relaxed);
                 }
+                place.whole.store(0, Ordering::Relaxed);
                 self.known += 1;
                 self.known - 1
             }
@@ -361,7 +397,27 @@ impl<'s> Layouts<'s> {
     }
 }
 
+impl Layouts<'_> {
+    /// The plan by which whole pages of the layout land, if it was set.
+    pub(crate) fn whole(&self, layout: LayoutRef) -> Option<WholePlan> {
+        self.table.whole(layout.number)
+    }
+
+    /// Sets the plan by which whole pages of the layout land.
+    pub(crate) fn set_whole(&self, layout: LayoutRef, plan: WholePlan) {
+        if let Some(place) = self.table.0.get(usize::from(layout.number).wrapping_sub(1)) {
+            place.whole.store(plan.to_word(), Ordering::Relaxed);
+        }
+    }
+}
+
 impl LayoutTable<'_> {
+    /// The plan by which whole pages of layout `number` land; `None` where they have one region.
+    pub(crate) fn whole(&self, number: u8) -> Option<WholePlan> {
+        let place = self.0.get(usize::from(number).checked_sub(1)?)?;
+        WholePlan::from_word(place.whole.load(Ordering::Relaxed))
+    }
+
     fn known(&self, number: u8) -> Option<Known> {
         let at = usize::from(number).checked_sub(1)?;
         Some(Known::from_words(&self.0.get(at)?.load()))
@@ -398,10 +454,18 @@ impl LayoutTable<'_> {
         let page = self.known(page).ok_or(LayoutMismatch::Source { plan: source.fingerprint, page: None })?;
         let other = LayoutMismatch::Source { plan: source.fingerprint, page: Some(page.fingerprint) };
         same("page", &source, &page, other)?;
+        if plan.gathers && page != source {
+            // Where a plan goes between several regions, it is followed with the very ranks that it
+            // was made for.
+            return Err(other);
+        }
         // Slots of no layout take any bytes.
         let Some(slot) = self.known(slot) else { return Ok(()) };
         let other = LayoutMismatch::Destination { plan: destination.fingerprint, slot: slot.fingerprint };
         same("slot", &destination, &slot, other)?;
+        if plan.scatters && slot != destination {
+            return Err(other);
+        }
         // Where a plan leaves the rank open at both ends, page and slot must be of one rank.
         let open = |end: &Known, code| end.ranks().any(|(of, rank)| of == code && rank.is_none());
         for (code, rank) in page.ranks() {

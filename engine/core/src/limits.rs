@@ -47,11 +47,17 @@ const_assert!(LOCAL_REGIONS <= 1 << u8::BITS);
 pub(crate) const LAYOUTS: usize = 255;
 const_assert!(LAYOUTS <= u8::MAX as usize);
 
-/// The most plans of one engine.
-pub(crate) const PLANS: usize = 512;
+/// The most regions of local memory, over all local regions of one engine: a slot of a layout of
+/// several regions has one piece in each.
+pub(crate) const LOCAL_PIECES: usize = 1_024;
+
+/// The most plans of one engine: one for each of 126 layers and 8 ranks fit.
+pub(crate) const PLANS: usize = MAX_PLANS;
+/// The most rows of pairs of regions, over all plans of one engine.
+pub(crate) const PLAN_ROWS: usize = 2 * PLANS;
 /// The most lists of runs, over all plans of one engine. Plans that differ only in where they begin
 /// share their list.
-pub(crate) const PLAN_LISTS: usize = 64;
+pub(crate) const PLAN_LISTS: usize = 96;
 /// The largest number of a plan: 1 to this fit the 10 bits that a slot's flags have for a plan.
 pub(crate) const MAX_PLANS: usize = (1 << 10) - 1;
 const_assert!(PLANS <= MAX_PLANS);

@@ -1,11 +1,19 @@
 //! The table of copy plans of an engine: how a page in one layout lands in a slot of another.
 //!
-//! A plan is cut into work requests once, when it is added. Plans that differ only in where they
-//! begin share one list of runs.
+//! A plan is cut into work requests once, when it is added. A page may have several regions, and so
+//! may a slot: a plan is a few *rows* of pairs of regions, each from one region of the page into one
+//! of the slot. A row holds consecutive pairs that are alike, so 61 layers of a region each are one
+//! row. Plans and rows that differ only in where they begin share one list of runs.
 
-use kvrail_layouts::plan::{Cursor, Cut, CutError, CutList, Limits, Plan};
+mod rows;
+mod walk;
 
-use crate::layout::{AddLayoutError, Layouts, PlanLayouts};
+use kvrail_layouts::plan::{Cut, CutError, CutList, Limits, Plan};
+
+use self::rows::Rows;
+pub(crate) use self::rows::{Pair, PairRow};
+pub(crate) use self::walk::Walk;
+use crate::layout::{AddLayoutError, Layouts, PlanLayouts, WHOLE, WholePlan};
 pub use crate::limits::MAX_SGES;
 use crate::limits::narrow;
 
@@ -17,10 +25,11 @@ pub struct PlanRef {
     pub(crate) layouts: PlanLayouts,
     pub(crate) wrs: u32,
     pub(crate) bytes: u32,
-    /// The bytes of the remote page at which the plan begins and ends.
+    /// The bytes of the remote page at which the plan begins and ends. Of a plan between several
+    /// regions the first is 0, and the second is that of the region in which it ends last.
     pub(crate) source: u32,
     pub(crate) source_end: u32,
-    /// The byte of the slot at which the plan ends.
+    /// The byte of the slot at which the plan ends: of its longest region, if it has several.
     pub(crate) destination_end: u32,
 }
 
@@ -37,16 +46,23 @@ impl PlanRef {
         self.bytes
     }
 
-    /// The least length of a remote page, in bytes.
+    /// The least length of a remote page in bytes, or of each of its regions that the plan reads.
     #[must_use]
     pub const fn source_bytes(&self) -> u32 {
         self.source_end
     }
 
-    /// The least length of a slot, in bytes.
+    /// The least length of a slot in bytes, or of each of its regions that the plan writes.
     #[must_use]
     pub const fn slot_bytes(&self) -> u32 {
         self.destination_end
+    }
+
+    /// The plan of this number, by which whole pages of one layout land in slots of the same.
+    pub(crate) const fn whole(engine: u16, layout: u8, plan: WholePlan) -> Self {
+        let layouts = PlanLayouts { reads: layout, writes: layout, gathers: true, scatters: true };
+        let WholePlan { number, wrs, bytes } = plan;
+        Self { engine, number, layouts, wrs, bytes, source: 0, source_end: 0, destination_end: 0 }
     }
 }
 
@@ -65,11 +81,13 @@ pub enum AddPlanError {
     Layout(#[from] AddLayoutError),
     /// The engine's table of plans is full.
     #[error(
-        "the engine knows {plans} plans with {lists} lists of runs already, and its storage has no place for this one: add fewer plans"
+        "the engine knows {plans} plans with {rows} rows of regions and {lists} lists of runs already, and its storage has no place for this one: add fewer plans"
     )]
     Full {
         /// How many plans are known.
         plans: usize,
+        /// How many rows of regions they take.
+        rows: usize,
         /// How many lists of runs they take.
         lists: usize,
     },
@@ -89,43 +107,64 @@ impl AddPlanError {
     }
 }
 
-/// One plan of the table: its `count` lists from `first` on.
-#[derive(Clone, Copy, Debug)]
+/// One plan of the table: its `count` rows from `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PlanPlace {
     first: u16,
     count: u16,
-    /// The byte of the slot at which the plan begins.
-    destination: u32,
+    /// Whether pages that it reads have several regions.
+    gathers: bool,
+    /// The bytes of each work request, if the plan is one row of pairs with one plain work request
+    /// each; otherwise 0.
+    plain: u32,
+    /// Then its work requests.
+    wrs: u32,
 }
 
 impl PlanPlace {
-    pub(crate) const FREE: Self = Self { first: 0, count: 0, destination: 0 };
+    pub(crate) const FREE: Self = Self { first: 0, count: 0, gathers: false, plain: 0, wrs: 0 };
 }
 
 /// The plans of an engine.
 #[derive(Debug)]
 pub(crate) struct Plans<'s> {
     places: &'s mut [PlanPlace],
+    rows: &'s mut [PairRow],
     lists: &'s mut [CutList],
-    /// How many places are in use, and how many lists.
+    /// How many places are in use, how many rows and how many lists.
     known: usize,
+    rowed: usize,
     listed: usize,
     pub(crate) limits: Limits,
     engine: u16,
 }
 
+/// A plan as it is being added.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    bytes: u32,
+    source_end: u32,
+    destination_end: u32,
+}
+
 impl<'s> Plans<'s> {
     pub(crate) fn new(
         places: &'s mut [PlanPlace],
+        rows: &'s mut [PairRow],
         lists: &'s mut [CutList],
         limits: Limits,
         engine: u16,
     ) -> Self {
-        Self { places, lists, known: 0, listed: 0, limits, engine }
+        Self { places, rows, lists, known: 0, rowed: 0, listed: 0, limits, engine }
     }
 
-    /// Adds a plan to the table, unless the table has it.
-    pub(crate) fn add(&mut self, plan: &Plan, layouts: &mut Layouts<'_>) -> Result<PlanRef, AddPlanError> {
+    /// Adds a plan between two regions that are pages and slots by themselves, unless the table has
+    /// it.
+    pub(crate) fn add_of_region(
+        &mut self,
+        plan: &Plan,
+        layouts: &mut Layouts<'_>,
+    ) -> Result<PlanRef, AddPlanError> {
         let cut = plan.cut(self.limits)?;
         if cut.wrs() == 0 {
             return Err(AddPlanError::Empty);
@@ -134,76 +173,193 @@ impl<'s> Plans<'s> {
         let (from, to) = plan.between_regions().ok_or(CutError::Regions)?;
         let reads = layouts.learn(plan.source(), from)?.number;
         let writes = layouts.learn(plan.destination(), to)?.number;
+        let layouts = PlanLayouts { reads, writes, gathers: false, scatters: false };
         let (based, source, destination) = cut.rebased();
-        let full = AddPlanError::Full { plans: self.known, lists: self.listed };
-        let span = match self.find(based.lists()) {
-            Some(span) => span,
-            None => self.store(&based).ok_or(full)?,
-        };
-        let (first, count) = span;
-        let same =
-            |place: &PlanPlace| (place.first, place.count, place.destination) == (first, count, destination);
-        let number = match self.places[..self.known].iter().position(same) {
-            Some(number) => number,
-            None => {
-                *self.places.get_mut(self.known).ok_or(full)? = PlanPlace { first, count, destination };
-                self.known += 1;
-                self.known - 1
-            }
-        };
+        let mut rows = Rows::new();
+        let span = self.span_of(&based, &rows)?;
+        rows.push(&based, span, (0, 0), (0, destination)).map_err(|()| self.full())?;
+        let number = self.place(&rows, false)?;
+        let (source_end, destination_end) = (cut.source_end(), cut.destination_end());
         Ok(PlanRef {
             engine: self.engine,
-            number: narrow(number),
-            layouts: PlanLayouts { reads, writes },
+            number,
+            layouts,
             wrs: cut.wrs(),
             bytes: cut.bytes(),
             source,
-            source_end: cut.source_end(),
-            destination_end: cut.destination_end(),
+            source_end,
+            destination_end,
         })
     }
 
-    fn find(&self, lists: &[CutList]) -> Option<(u16, u16)> {
-        let known = self.places[..self.known].iter();
-        known.map(|place| (place.first, place.count)).find(|span| self.span(*span) == lists)
+    /// Adds a plan between whole pages and slots, unless the table has it.
+    pub(crate) fn add(&mut self, plan: &Plan, layouts: &mut Layouts<'_>) -> Result<PlanRef, AddPlanError> {
+        let (sources, destinations) = plan.regions();
+        if sources == 1 && destinations == 1 {
+            return self.add_of_region(plan, layouts);
+        }
+        let region = |regions| if regions == 1 { 0 } else { WHOLE };
+        let reads = layouts.learn(plan.source(), region(sources))?.number;
+        let writes = layouts.learn(plan.destination(), region(destinations))?.number;
+        let layouts = PlanLayouts { reads, writes, gathers: sources > 1, scatters: destinations > 1 };
+        let (mut rows, mut sums) = (Rows::new(), Sums::default());
+        for from in 0..sources {
+            for to in 0..destinations {
+                let Some(pair) = plan.only(from, to) else { continue };
+                let cut = pair.cut(self.limits)?;
+                self.add_pair(&mut rows, &mut sums, &cut, (from, to))?;
+            }
+        }
+        self.finish(&rows, sums, layouts)
     }
 
-    fn store(&mut self, cut: &Cut) -> Option<(u16, u16)> {
+    /// Adds the plan that brings every byte of each region to the same place of the same region, for
+    /// pages and slots of one layout, whose regions have these lengths.
+    pub(crate) fn add_whole(
+        &mut self,
+        regions: impl Iterator<Item = u32>,
+        layout: u8,
+    ) -> Result<PlanRef, AddPlanError> {
+        let (mut rows, mut sums) = (Rows::new(), Sums::default());
+        for (region, bytes) in (0..).zip(regions) {
+            let cut = Cut::of_bytes(bytes, self.limits)?;
+            self.add_pair(&mut rows, &mut sums, &cut, (region, region))?;
+        }
+        let layouts = PlanLayouts { reads: layout, writes: layout, gathers: true, scatters: true };
+        self.finish(&rows, sums, layouts)
+    }
+
+    /// Adds what goes from one region into another to a plan.
+    fn add_pair(
+        &mut self,
+        rows: &mut Rows,
+        sums: &mut Sums,
+        cut: &Cut,
+        (from, to): (u32, u32),
+    ) -> Result<(), AddPlanError> {
+        if cut.wrs() == 0 {
+            return Ok(());
+        }
+        let bytes = sums.bytes.checked_add(cut.bytes());
+        sums.bytes = bytes.ok_or(CutError::TooFar(u64::from(sums.bytes) + u64::from(cut.bytes())))?;
+        sums.source_end = sums.source_end.max(cut.source_end());
+        sums.destination_end = sums.destination_end.max(cut.destination_end());
+        let (based, source, destination) = cut.rebased();
+        let span = self.span_of(&based, rows)?;
+        // A page has at most some thousand regions.
+        let pair = (narrow(from as usize), narrow(to as usize));
+        rows.push(&based, span, pair, (source, destination)).map_err(|()| self.full())
+    }
+
+    fn finish(&mut self, rows: &Rows, sums: Sums, layouts: PlanLayouts) -> Result<PlanRef, AddPlanError> {
+        let wrs = rows.wrs();
+        if wrs == 0 {
+            return Err(AddPlanError::Empty);
+        }
+        if wrs > kvrail_layouts::plan::MAX_WRS {
+            return Err(CutError::TooMany(wrs.into()).into());
+        }
+        let number = self.place(rows, layouts.gathers)?;
+        let Sums { bytes, source_end, destination_end } = sums;
+        let engine = self.engine;
+        Ok(PlanRef { engine, number, layouts, wrs, bytes, source: 0, source_end, destination_end })
+    }
+
+    fn full(&self) -> AddPlanError {
+        AddPlanError::Full { plans: self.known, rows: self.rowed, lists: self.listed }
+    }
+
+    /// The place of these lists of runs in the table, which gets them if it has them not. `rows` are
+    /// those of the plan that is being added.
+    fn span_of(&mut self, cut: &Cut, rows: &Rows) -> Result<(u16, u16), AddPlanError> {
         let lists = cut.lists();
-        let room = self.lists.get_mut(self.listed..self.listed + lists.len())?;
-        // Lists are stored only if there is a place for their plan, too.
-        self.places.get(self.known)?;
+        let mut known = self.rows[..self.rowed].iter().chain(rows.all()).map(PairRow::span);
+        if let Some(span) = known.find(|span| self.lists_of(*span) == lists) {
+            return Ok(span);
+        }
+        let full = self.full();
+        let room = self.lists.get_mut(self.listed..self.listed + lists.len()).ok_or(full)?;
         room.copy_from_slice(lists);
         let span = (narrow(self.listed), narrow(lists.len()));
         self.listed += lists.len();
-        Some(span)
+        Ok(span)
+    }
+
+    /// The number of the plan of these rows, which gets one if it has none.
+    fn place(&mut self, rows: &Rows, gathers: bool) -> Result<u16, AddPlanError> {
+        let rows = rows.all();
+        let same = |place: &PlanPlace| place.gathers == gathers && self.rows_of(place) == rows;
+        if let Some(number) = self.places[..self.known].iter().position(same) {
+            return Ok(narrow(number));
+        }
+        let full = self.full();
+        let place = self.places.get_mut(self.known).ok_or(full)?;
+        let room = self.rows.get_mut(self.rowed..self.rowed + rows.len()).ok_or(full)?;
+        room.copy_from_slice(rows);
+        let (plain, wrs) = match rows {
+            [row] if row.is_plain() => (row.equal_wrs(&[], 0).0, row.end()),
+            _ => (0, 0),
+        };
+        *place = PlanPlace { first: narrow(self.rowed), count: narrow(rows.len()), gathers, plain, wrs };
+        self.rowed += rows.len();
+        self.known += 1;
+        Ok(narrow(self.known - 1))
     }
 
     #[inline]
-    fn span(&self, (first, count): (u16, u16)) -> &[CutList] {
+    fn lists_of(&self, (first, count): (u16, u16)) -> &[CutList] {
         &self.lists[usize::from(first)..][..usize::from(count)]
+    }
+
+    #[inline]
+    fn rows_of(&self, place: &PlanPlace) -> &[PairRow] {
+        &self.rows[usize::from(place.first)..][..usize::from(place.count)]
     }
 
     /// Bytes of work request `wr` of a plan, and how many work requests from it on are known to
     /// have that length; at least 1.
     #[inline]
     pub(crate) fn equal_wrs(&self, plan: u16, wr: u32) -> (u32, u32) {
-        let place = self.places[usize::from(plan)];
-        CutList::equal_wrs(self.span((place.first, place.count)), wr)
+        let place = &self.places[usize::from(plan)];
+        if place.plain != 0 {
+            return (place.plain, place.wrs - wr);
+        }
+        let rows = self.rows_of(place);
+        let Some(row) = rows.iter().find(|row| wr < row.end()) else { return (0, 0) };
+        row.equal_wrs(self.lists_of(row.span()), wr)
     }
 
-    /// Where work request `wr` of a plan starts in the remote page, and its length.
+    /// The region of the remote page in which work request `wr` of a plan reads, where it starts
+    /// there, and its length.
     #[cold]
-    pub(crate) fn chunk(&self, plan: u16, wr: u32) -> (u64, u32) {
-        let wr = self.walk(plan, wr).0.next(|_, _| ());
-        wr.map_or((0, 0), |wr| (wr.source.into(), wr.len))
+    pub(crate) fn chunk(&self, plan: u16, wr: u32) -> (u16, u64, u32) {
+        let mut walk = self.walk(plan, wr);
+        let pair = walk.pair();
+        walk.next(|_, _| ()).map_or((0, 0, 0), |wr| (pair.from, wr.source.into(), wr.len))
     }
 
-    /// An iterator over a plan's work requests from `wr` on, and the byte of the slot at which the
-    /// plan begins.
+    /// A walk over a plan's work requests, from number `wr` on.
     #[inline]
-    pub(crate) fn walk(&self, plan: u16, wr: u32) -> (Cursor<'_>, u32) {
-        let place = self.places[usize::from(plan)];
-        (Cursor::new(self.span((place.first, place.count)), wr), place.destination)
+    pub(crate) fn walk(&self, plan: u16, wr: u32) -> Walk<'_> {
+        Walk::new(self.rows_of(&self.places[usize::from(plan)]), self.lists, wr)
+    }
+
+    /// The pairs of a plan from work request `wr` on, if it is one row of pairs with one plain work
+    /// request each.
+    #[inline]
+    pub(crate) fn plain_pairs(&self, plan: u16, wr: u32) -> Option<(Pair, Pair)> {
+        let place = &self.places[usize::from(plan)];
+        if place.plain == 0 {
+            return None;
+        }
+        let row = &self.rows[usize::from(place.first)];
+        let (first, step) = (row.first_pair(), row.step());
+        Some((if wr == 0 { first } else { first.plus(step.times(wr)) }, step))
+    }
+
+    /// Whether pages that a plan reads have several regions.
+    #[inline]
+    pub(crate) fn gathers(&self, plan: u16) -> bool {
+        self.places[usize::from(plan)].gathers
     }
 }

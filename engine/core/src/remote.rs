@@ -1,10 +1,12 @@
 //! A peer's published memory: the offer, which is checked once, and the regions and pages that it
 //! becomes, which later steps trust.
 
+use kvrail_layouts::Geometry;
+
 use crate::error::ReadError;
 use crate::id::{PeerId, RegionRef};
 use crate::layout::{LayoutRef, NO_LAYOUT, SetLayoutError};
-use crate::plan::PlanRef;
+use crate::plan::{AddPlanError, PlanRef};
 use crate::provider::RailKeys;
 use crate::table::{ENTRY_BYTES, EntryValue, NO_ENTRY, Ready};
 
@@ -68,12 +70,55 @@ pub enum OfferError {
     TableAlignment(u64),
     /// The engine's table of remote regions is full.
     #[error(
-        "{limit} remote regions are known already, the most that this engine's storage holds: remove a peer, or give the storage more regions"
+        "this engine's storage holds {limit} remote regions, and {needed} more in a row do not fit: remove a peer, or give the storage more regions"
     )]
     Full {
         /// The most remote regions of the storage.
         limit: usize,
+        /// How many were to be added.
+        needed: usize,
     },
+    /// The pool has another number of regions than its layout.
+    #[error(
+        "the peer offers {offered} regions for a layout whose pages have {layout}: it must offer each once"
+    )]
+    Regions {
+        /// How many were offered.
+        offered: usize,
+        /// How many the layout has.
+        layout: u32,
+    },
+    /// A region has other bytes of each page than the layout.
+    #[error("the peer offers {offered} bytes of each page in region {region}, the layout has {layout} there")]
+    RegionBytes {
+        /// Which region.
+        region: u32,
+        /// The offered bytes.
+        offered: u64,
+        /// The layout's.
+        layout: u64,
+    },
+    /// Regions of one pool have different numbers of slots.
+    #[error("the peer offers {slots} slots in region {region} of a pool, and {first} in region 0")]
+    Uneven {
+        /// Which region.
+        region: u32,
+        /// Its slots.
+        slots: u32,
+        /// Those of region 0.
+        first: u32,
+    },
+    /// A region that is not the first of its pool has a publication table.
+    #[error(
+        "the peer offers a second publication table, with region {region}: a pool has one, with region 0"
+    )]
+    SecondTable {
+        /// Which region.
+        region: u32,
+    },
+    /// The engine cannot learn the layout.
+    #[error(transparent)]
+    Layout(#[from] AddPlanError),
     /// The peer was removed, or is another engine's.
     #[error("the peer was removed, or is another engine's: add it first")]
     NoPeer,
@@ -92,6 +137,11 @@ impl OfferError {
             Self::TableAlignment(..) => 2194,
             Self::Full { .. } => 2195,
             Self::NoPeer => 2196,
+            Self::Regions { .. } => 2197,
+            Self::RegionBytes { .. } => 2198,
+            Self::Uneven { .. } => 2199,
+            Self::SecondTable { .. } => 2205,
+            Self::Layout(error) => error.code(),
         }
     }
 }
@@ -130,16 +180,45 @@ impl RegionOffer {
     }
 }
 
-/// A region of a peer, which names the pages in it. It is plain data: copy it to the threads that
-/// fill batches.
+/// Checks that `regions` are one pool of pages of `layout`.
+pub(crate) fn check_pool(layout: &Geometry, regions: &[RegionOffer]) -> Result<(), OfferError> {
+    let (offered, expected) = (regions.len(), layout.regions());
+    if offered != expected as usize {
+        return Err(OfferError::Regions { offered, layout: expected });
+    }
+    let first = regions.first().map_or(0, |region| region.slots);
+    for (region, offer) in (0..).zip(regions) {
+        offer.check()?;
+        let (offered, layout) = (offer.page_bytes, layout.region_bytes(region).unwrap_or(0));
+        if offered != layout {
+            return Err(OfferError::RegionBytes { region, offered, layout });
+        }
+        if offer.slots != first {
+            return Err(OfferError::Uneven { region, slots: offer.slots, first });
+        }
+        if region > 0 && offer.table.is_some() {
+            return Err(OfferError::SecondTable { region });
+        }
+    }
+    Ok(())
+}
+
+/// A region of a peer, or a pool whose pages have several regions, which names the pages in it. It is
+/// plain data: copy it to the threads that fill batches.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteRegion {
     pub(crate) peer: PeerId,
+    /// The first of its regions.
     pub(crate) source: RegionRef,
     pub(crate) slots: u32,
+    /// Bytes of a page, in all of its regions.
     pub(crate) page_bytes: u32,
+    /// Where slot 0 starts, and bytes from one slot to the next. Where a page has several regions its
+    /// address is the number of its slot: 0 and 1.
     pub(crate) base: u64,
     pub(crate) stride: u64,
+    /// How many regions a page has.
+    pub(crate) regions: u16,
     /// The engine's number of the layout of its pages.
     pub(crate) layout: u8,
     pub(crate) has_table: bool,
@@ -173,6 +252,14 @@ pub enum PageRangeError {
     /// The region has no publication table, so the location cannot be checked.
     #[error("the peer published no table for this region: its pages can only be read unvalidated")]
     NoTable,
+    /// The page has several regions, so its bytes have no place in a row.
+    #[error(
+        "a page of {regions} regions is no row of bytes: make a plan from a selection of it, and read by that"
+    )]
+    Regions {
+        /// How many regions it has.
+        regions: u16,
+    },
     /// The part is empty, or ends beyond its page.
     #[error("bytes {offset}..{} are empty or beyond a page of {page_bytes} bytes", *offset as u64 + *len as u64)]
     Part {
@@ -194,6 +281,7 @@ impl PageRangeError {
             Self::Slot { .. } => 2200,
             Self::NoTable => 2201,
             Self::Part { .. } => 2202,
+            Self::Regions { .. } => 2203,
         }
     }
 }
@@ -212,6 +300,8 @@ pub struct RemotePage {
     pub(crate) source: RegionRef,
     /// The engine's number of its layout; [`NO_LAYOUT`] for a part of a page.
     pub(crate) layout: u8,
+    /// How many regions it has. With several, `addr` is the number of its slot.
+    pub(crate) regions: u16,
     /// Whether it has all bytes of the page.
     whole: bool,
 }
@@ -229,10 +319,16 @@ impl RemoteRegion {
         self.slots
     }
 
-    /// Bytes of a page.
+    /// Bytes of a page, in all of its regions.
     #[must_use]
     pub const fn page_bytes(&self) -> u32 {
         self.page_bytes
+    }
+
+    /// How many regions a page has.
+    #[must_use]
+    pub const fn regions(&self) -> u16 {
+        self.regions
     }
 
     /// Sets the layout of the region's pages. From then on they land only in slots of the same
@@ -267,6 +363,7 @@ impl RemoteRegion {
             needs: Ready::WHOLE,
             source: self.source,
             layout: self.layout,
+            regions: self.regions,
             whole: true,
         })
     }
@@ -320,8 +417,11 @@ impl RemotePage {
     ///
     /// # Errors
     ///
-    /// The part is empty, or ends beyond the page.
+    /// The part is empty or ends beyond the page, or the page has several regions.
     pub fn part(self, offset: u32, len: u32) -> Result<Self, PageRangeError> {
+        if self.regions > 1 {
+            return Err(PageRangeError::Regions { regions: self.regions });
+        }
         let error = PageRangeError::Part { offset, len, page_bytes: self.len };
         let end = offset.checked_add(len).ok_or(error)?;
         if len == 0 || end > self.len {

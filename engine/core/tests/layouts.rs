@@ -209,7 +209,8 @@ fn a_region_of_a_page_is_not_read_for_another() {
     fixture(|engine, owner| {
         let layers = rows(&[Level::Regions(AxisKind::Layer), Level::Axis(AxisKind::Token)]);
         let plan = Plan::between(&layers, &by_token(), Selection::ALL).unwrap();
-        let [second, third] = [1, 2].map(|layer| engine.add_plan(&plan.only(layer, 0).unwrap()).unwrap());
+        let [second, third] =
+            [1, 2].map(|layer| engine.add_region_plan(&plan.only(layer, 0).unwrap()).unwrap());
         let peer = engine.add_peer().unwrap();
         let mut region = engine.add_region(peer, &owner.offer()).unwrap();
         region.set_layout(engine.add_layout(&layers.identity(), 1).unwrap()).unwrap();

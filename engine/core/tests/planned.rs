@@ -266,14 +266,14 @@ fn pages_that_do_not_fit_are_refused_and_no_slot_is_lost() {
     let (layer, token) = (Level::Axis(AxisKind::Layer), Level::Axis(AxisKind::Token));
     let regions = rows(&[Level::Regions(AxisKind::Layer), token]);
     let several = Plan::between(&regions, &rows(&[token, layer]), Selection::ALL).unwrap();
-    assert_eq!(engine.add_plan(&several), Err(AddPlanError::Cut(CutError::Regions)));
+    assert_eq!(engine.add_region_plan(&several), Err(AddPlanError::Cut(CutError::Regions)));
     // A plan from one region is accepted, and each layer has its place in the slot.
     let layers: Vec<_> =
-        (0..5).map(|layer| engine.add_plan(&several.only(layer, 0).unwrap()).unwrap()).collect();
+        (0..5).map(|layer| engine.add_region_plan(&several.only(layer, 0).unwrap()).unwrap()).collect();
     assert_eq!(layers[0].source_bytes(), 2_000);
     assert!(layers.windows(2).all(|pair| pair[0].slot_bytes() + 500 == pair[1].slot_bytes()));
     // A plan that is known takes no further place.
-    assert_eq!(engine.add_plan(&several.only(2, 0).unwrap()), Ok(layers[2]));
+    assert_eq!(engine.add_region_plan(&several.only(2, 0).unwrap()), Ok(layers[2]));
     assert_eq!(engine.add_plan(&turned(Selection::ALL)), Ok(whole));
 }
 
@@ -295,9 +295,9 @@ fn a_full_table_of_plans_gives_an_error() {
     };
     let mut learn =
         |bytes| engine.add_plan(&Plan::between(&page(bytes, 1), &page(bytes, 512), Selection::ALL).unwrap());
-    for bytes in 1..=64 {
+    for bytes in 1..=96 {
         assert_eq!(learn(bytes).unwrap().bytes(), 4 * bytes as u32);
     }
-    assert_eq!(learn(65), Err(AddPlanError::Full { plans: 64, lists: 64 }));
+    assert_eq!(learn(97), Err(AddPlanError::Full { plans: 96, rows: 96, lists: 96 }));
     assert!(learn(64).is_ok(), "a known plan stays known");
 }

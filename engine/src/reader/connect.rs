@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use kvrail_core::engine::LaneSpec;
 use kvrail_core::events::{LaneLost, LaneWanted};
 use kvrail_core::id::{LaneId, PeerId};
-use kvrail_core::layout::LayoutRef;
+use kvrail_core::plan::AddPlanError;
 use kvrail_core::remote::{RegionOffer, TableOffer};
 use kvrail_core::table::ENTRY_BYTES;
 use kvrail_core::time::Time;
-use kvrail_session::{Address, Attached, NodeName, OfferedRegion, PeerKeys, ReaderDescription, SessionError};
+use kvrail_session::{Address, Attached, NodeName, PeerKeys, Pool, ReaderDescription, SessionError};
 
 use super::peer::{ConnectError, Peer, PeerPool, ReaderEvent};
 use super::sessions::{Agreed, ConnectRequest, SessionFailure, SessionNews};
@@ -39,8 +39,22 @@ impl<T: ReaderTransport> Reader<T> {
     /// The producer was not reached, the two sides do not agree, the producer has no pages of the
     /// reader's layout, or no lane could be made.
     pub fn connect(&mut self, address: &Address, keys: impl Into<PeerKeys>) -> Result<Peer, ConnectError> {
-        let layout = self.layout;
-        self.connect_to(address, keys, &layout)
+        let layouts = self.layouts.clone();
+        self.connect_for(address, keys, &layouts)
+    }
+
+    /// Has [`connect`](Self::connect) ask for pools of `layout`, too. Pages of it land in slots that
+    /// were [registered for it](Self::register_for).
+    ///
+    /// # Errors
+    ///
+    /// The engine has no number left for another layout, or the layout leaves something to run time.
+    pub fn add_layout(&mut self, layout: &PageLayout) -> Result<(), AddPlanError> {
+        self.engine.add_page_layout(layout.geometry())?;
+        if !self.layouts.contains(layout) {
+            self.layouts.push(*layout);
+        }
+        Ok(())
     }
 
     /// As [`connect`](Self::connect), to a producer whose pages are of `layout`: of another layout
@@ -56,34 +70,51 @@ impl<T: ReaderTransport> Reader<T> {
         keys: impl Into<PeerKeys>,
         layout: &PageLayout,
     ) -> Result<Peer, ConnectError> {
-        self.connect_with(address, keys.into(), layout)
+        self.connect_for(address, keys, core::slice::from_ref(layout))
+    }
+
+    /// As [`connect`](Self::connect), for the pools of any of `layouts`: [`Peer::pool_of`] gives
+    /// each. The latent pages of a model and the keys of its indexer are two pools of one producer.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), where the producer has no pool of any of them.
+    pub fn connect_for(
+        &mut self,
+        address: &Address,
+        keys: impl Into<PeerKeys>,
+        layouts: &[PageLayout],
+    ) -> Result<Peer, ConnectError> {
+        self.connect_with(address, keys.into(), layouts)
     }
 
     fn connect_with(
         &mut self,
         address: &Address,
         keys: PeerKeys,
-        layout: &PageLayout,
+        layouts: &[PageLayout],
     ) -> Result<Peer, ConnectError> {
-        let known = self.engine.add_layout(layout.identity(), 0)?;
+        for layout in layouts {
+            self.engine.add_page_layout(layout.geometry())?;
+        }
         let number = self.next_session;
         self.next_session += 1;
         // A day, so that every time that is made of it fits the clock.
         let within = self.config.connect.min(Duration::from_secs(24 * 60 * 60));
         let until = clock::within(within);
-        let wanted = layout.to_session();
+        let wanted: Vec<_> = layouts.iter().map(|layout| layout.to_session()).collect();
         let request = ConnectRequest {
             number,
             address: address.clone(),
             keys,
-            reader: ReaderDescription::new(self.config.node, wanted),
+            reader: ReaderDescription::of_layouts(self.config.node, wanted.clone()),
             wanted,
             lanes_per_rail: self.config.lanes_per_rail,
             deadline: Instant::now() + within,
         };
         let handle = self.sessions.begin(request).map_err(ConnectError::Thread)?;
         let (named, lanes) = (address.clone(), HashMap::new());
-        let session = PeerSession { handle, address: named, layout: known, peer: None, lanes };
+        let session = PeerSession { handle, address: named, layouts: layouts.into(), peer: None, lanes };
         self.connected.insert(number, session);
         loop {
             self.poll();
@@ -123,8 +154,8 @@ impl<T: ReaderTransport> Reader<T> {
             let Some(session) = self.connected.get_mut(&number) else { continue };
             match news {
                 SessionNews::Agreed(agreed) => {
-                    let (address, layout) = (session.address.clone(), session.layout);
-                    let arrived = self.admit(number, &address, layout, *agreed, now);
+                    let (address, layouts) = (session.address.clone(), Arc::clone(&session.layouts));
+                    let arrived = self.admit(number, &address, &layouts, *agreed, now);
                     if arrived.is_err() {
                         self.connected.remove(&number);
                     }
@@ -186,13 +217,13 @@ impl<T: ReaderTransport> Reader<T> {
         &mut self,
         number: u64,
         address: &Address,
-        layout: LayoutRef,
+        layouts: &[PageLayout],
         agreed: Agreed<T::UnopenedLane>,
         now: Time,
     ) -> Result<Peer, ConnectError> {
         let id = self.engine.add_peer()?;
         let producer = agreed.offer.producer;
-        let peer = self.add_peer_from_offer(number, id, (address, layout), agreed, now);
+        let peer = self.add_peer_from_offer(number, id, (address, layouts), agreed, now);
         match peer {
             Ok(peer) => {
                 if let Some(session) = self.connected.get_mut(&number) {
@@ -213,7 +244,7 @@ impl<T: ReaderTransport> Reader<T> {
         &mut self,
         number: u64,
         id: PeerId,
-        (address, layout): (&Address, LayoutRef),
+        (address, layouts): (&Address, &[PageLayout]),
         agreed: Agreed<T::UnopenedLane>,
         now: Time,
     ) -> Result<Peer, ConnectError> {
@@ -229,15 +260,14 @@ impl<T: ReaderTransport> Reader<T> {
         }
         let (mut regions, mut tables, mut pools) = (Vec::new(), Vec::new(), Vec::new());
         for pool in &offer.pools {
+            let known = layouts.iter().find(|layout| layout.to_session().same_bytes(pool.layout()));
+            let Some(known) = known else { continue };
             let first = regions.len();
-            for offered in pool.regions() {
-                let (pages, table) = offers(offered);
-                let mut region = self.engine.add_region(id, &pages).map_err(refused)?;
-                let said = region.set_layout(layout);
-                debug_assert_eq!(said, Ok(()), "a region of one engine, just learnt");
-                regions.push(region);
+            for piece in pieces(pool) {
+                regions.push(self.engine.add_pool(id, known.geometry(), &piece).map_err(refused)?);
                 // A table that is too long for one region is never read whole; its entries are, one
                 // by one.
+                let table = piece.first().and_then(table_of);
                 tables.push(table.and_then(|table| self.engine.add_region(id, &table).ok()));
             }
             pools.push((pool.id(), *pool.layout(), first..regions.len()));
@@ -332,12 +362,20 @@ fn not_connected(address: &Address, failure: SessionFailure) -> ConnectError {
     }
 }
 
-/// A region, and its table as a region of one page.
-fn offers(offered: &OfferedRegion) -> (RegionOffer, Option<RegionOffer>) {
-    let pages = *offered.offer();
-    let whole = pages.table.map(|TableOffer { base, keys }| {
-        let bytes = u64::from(pages.slots) * ENTRY_BYTES;
-        RegionOffer { base, page_bytes: bytes, stride: bytes, slots: 1, keys, table: None }
-    });
-    (pages, whole)
+/// The offers of a pool's regions, for each piece of the pool: the first regions that hold each part
+/// of a page, then the second ones. A piece that lacks a part is shorter, and refused by the engine.
+fn pieces(pool: &Pool) -> impl Iterator<Item = Vec<RegionOffer>> {
+    let parts = pool.layout().parts.get();
+    let of_part = move |part| pool.regions().iter().filter(move |region| region.part() == part);
+    let most = (0..parts).map(|part| of_part(part).count()).max().unwrap_or(0);
+    (0..most).map(move |piece| {
+        (0..parts).filter_map(|part| of_part(part).nth(piece)).map(|region| *region.offer()).collect()
+    })
+}
+
+/// The publication table of a region, as a region of one page.
+fn table_of(pages: &RegionOffer) -> Option<RegionOffer> {
+    let TableOffer { base, keys } = pages.table?;
+    let bytes = u64::from(pages.slots) * ENTRY_BYTES;
+    Some(RegionOffer { base, page_bytes: bytes, stride: bytes, slots: 1, keys, table: None })
 }

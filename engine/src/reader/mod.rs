@@ -40,7 +40,6 @@ use kvrail_core::config::EngineConfig;
 use kvrail_core::engine::{Engine, Rejected};
 use kvrail_core::hub;
 use kvrail_core::id::{LaneId, MAX_RAILS, PeerId, RailIndex};
-use kvrail_core::layout::LayoutRef;
 use kvrail_core::memory::Slot;
 use kvrail_core::peer::PeerStats;
 use kvrail_core::provider::Provider;
@@ -62,7 +61,7 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 /// How long it waits for the threads of its sessions.
 const SESSIONS_WAIT: Duration = Duration::from_secs(1);
 
-/// Pulls pages of one layout out of peers' memory: owned and driven by one thread.
+/// Pulls pages out of peers' memory, of one layout or of several: owned and driven by one thread.
 ///
 /// [`connect`](Self::connect), fill a [`batch`](Self::batch), [`submit`](Self::submit), then
 /// [`poll`](Self::poll) and take done batches by [`next_done`](Self::next_done);
@@ -82,6 +81,8 @@ pub struct Reader<T: ReaderTransport> {
     /// How many batches there are: the bound of every queue of batches here.
     batches: usize,
     layout: PageLayout,
+    /// The layouts of pools that `connect` asks for: `layout`, and those that were added.
+    layouts: Vec<PageLayout>,
     config: Config,
     sessions: Sessions<T::Dialer>,
     /// The sessions that have not ended, by their numbers.
@@ -117,8 +118,8 @@ pub type Submitter<T> =
 struct PeerSession<D: SessionDialer> {
     handle: SessionHandle<D>,
     address: Address,
-    /// The layout of the producer's pages.
-    layout: LayoutRef,
+    /// The layouts of the pools that were asked for.
+    layouts: Arc<[PageLayout]>,
     /// The peer, once the session stands.
     peer: Option<(PeerId, NodeName)>,
     /// The session's numbers of the lanes in use.
@@ -178,6 +179,7 @@ impl<T: ReaderTransport> Reader<T> {
             submitters,
             batches,
             layout,
+            layouts: vec![layout],
             config,
             sessions,
             connected: HashMap::new(),
@@ -218,7 +220,7 @@ impl<T: ReaderTransport> Reader<T> {
         }
     }
 
-    /// The layout of its pages.
+    /// The layout of its pages: the one that it was started for.
     #[must_use]
     pub const fn layout(&self) -> &PageLayout {
         &self.layout

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use kvrail_core::engine::PeerError;
 use kvrail_core::id::PeerId;
-use kvrail_core::layout::AddLayoutError;
+use kvrail_core::plan::AddPlanError;
 use kvrail_core::remote::{Location, OfferError, PageRangeError, RemotePage, RemoteRegion};
 use kvrail_core::table::{EntryValue, Ready};
 use kvrail_session::handover::{Block, WHOLE_PAGE};
 use kvrail_session::{Address, Epoch, Layout, NodeName, NothingInCommon, PoolId, SessionError};
+
+use crate::layout::PageLayout;
 
 /// A connected producer: the handle from which pages are named. It is plain data, and does not say
 /// whether the producer is still there.
@@ -26,7 +28,9 @@ pub struct Peer {
     pub(super) pools: Arc<[PeerPool]>,
 }
 
-/// A pool of a producer: regions of one layout, whose slots are numbered through all of them.
+/// A pool of a producer: slots for pages of one layout. It is the handle from which the pages of the
+/// pool are named. Where the producer has divided the pool into several regions its slots are
+/// numbered through all of them.
 #[derive(Clone, Debug)]
 pub struct PeerPool {
     pub(super) id: PoolId,
@@ -50,10 +54,72 @@ impl PeerPool {
         &self.layout
     }
 
-    /// Its regions, in the producer's order.
+    /// Its regions, in the producer's order: one, unless the producer has divided the pool. Each of
+    /// them holds whole pages, with all regions that a page of the layout has.
     #[must_use]
     pub fn regions(&self) -> &[RemoteRegion] {
         &self.all[self.own.clone()]
+    }
+
+    /// How many slots it has.
+    #[must_use]
+    pub fn slots(&self) -> u64 {
+        self.regions().iter().map(|region| u64::from(region.slots())).sum()
+    }
+
+    /// The page at `location`, to be validated after it has been read. Of a page that still grows
+    /// only parts can be read ([`RemotePage::needs`]).
+    ///
+    /// # Errors
+    ///
+    /// The slot is beyond the pool, or the pool has no publication table.
+    #[inline]
+    pub fn page(&self, location: Location) -> Result<RemotePage, BlockError> {
+        let (region, slot) = self.region_of(location.slot)?;
+        Ok(region.page(Location { slot, ..location })?)
+    }
+
+    /// The bytes of `slot`, which are read without validation: nothing proves that they are one
+    /// page, or which. For memory that does not change, and for measuring.
+    ///
+    /// # Errors
+    ///
+    /// The slot is beyond the pool.
+    #[inline]
+    pub fn unvalidated(&self, slot: u32) -> Result<RemotePage, BlockError> {
+        let (region, slot) = self.region_of(slot)?;
+        Ok(region.unvalidated(slot)?)
+    }
+
+    /// The page of a hand-over's block, which must be of this pool: see [`Peer::block`].
+    ///
+    /// # Errors
+    ///
+    /// The block is of another pool, the slot is beyond the pool, or the pool has no publication
+    /// table.
+    pub fn block(&self, block: &Block) -> Result<RemotePage, BlockError> {
+        let Block { pool, slot, expected, ready } = *block;
+        if pool != self.id {
+            return Err(BlockError::OtherPool { pool, asked: self.id, slot });
+        }
+        let ready = if ready == WHOLE_PAGE { Ready::WHOLE } else { Ready(ready) };
+        let page = self.page(Location { slot, expected: EntryValue { ready, ..expected } })?;
+        Ok(if ready == Ready::WHOLE { page } else { page.needs(ready.0) })
+    }
+
+    /// The region that has a slot of the pool, and the slot's number there.
+    #[inline]
+    fn region_of(&self, slot: u32) -> Result<(&RemoteRegion, u32), BlockError> {
+        let mut first: u64 = 0;
+        for region in self.regions() {
+            let behind = first + u64::from(region.slots());
+            if u64::from(slot) < behind {
+                // At least `first`, as the regions before it do not have the slot.
+                return Ok((region, slot - first as u32));
+            }
+            first = behind;
+        }
+        Err(BlockError::Slot { pool: self.id, slot, slots: first })
     }
 }
 
@@ -76,10 +142,22 @@ impl Peer {
         self.epoch
     }
 
-    /// The pools of the reader's layout that it offered when the session was made, at least one.
+    /// The pools of the layouts that were asked for, as it offered them when the session was made: at
+    /// least one.
     #[must_use]
     pub fn pools(&self) -> &[PeerPool] {
         &self.pools
+    }
+
+    /// Its first pool of pages of `layout`.
+    ///
+    /// # Errors
+    ///
+    /// It has none, or the session was made without asking for that layout.
+    pub fn pool_of(&self, layout: &PageLayout) -> Result<&PeerPool, BlockError> {
+        let wanted = layout.to_session();
+        let found = self.pools.iter().find(|pool| pool.layout.same_bytes(&wanted));
+        found.ok_or_else(|| BlockError::Layout { wanted: Box::new(wanted), producer: self.producer })
     }
 
     /// The regions of all [`pools`](Self::pools), at least one.
@@ -106,27 +184,15 @@ impl Peer {
     ///
     /// The reader does not know the pool, the slot is beyond it, or it has no publication table.
     pub fn block(&self, block: &Block) -> Result<RemotePage, BlockError> {
-        let Block { pool, slot, expected, ready } = *block;
+        let Block { pool, slot, .. } = *block;
         let known = self.pools.iter().find(|known| known.id == pool);
         let known = known.ok_or(BlockError::Pool { pool, slot, producer: self.producer })?;
-        let mut first: u64 = 0;
-        for region in known.regions() {
-            let behind = first + u64::from(region.slots());
-            if u64::from(slot) < behind {
-                // At least `first`, as the regions before it do not have the slot.
-                let slot = slot - first as u32;
-                let ready = if ready == WHOLE_PAGE { Ready::WHOLE } else { Ready(ready) };
-                let page = region.page(Location { slot, expected: EntryValue { ready, ..expected } })?;
-                return Ok(if ready == Ready::WHOLE { page } else { page.needs(ready.0) });
-            }
-            first = behind;
-        }
-        Err(BlockError::Slot { pool, slot, slots: first })
+        known.block(block)
     }
 }
 
-/// Why a hand-over's block names no page of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a location or a hand-over's block names no page of a peer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlockError {
     /// The reader does not know the pool: it has another layout, or has come after the session was
@@ -139,6 +205,24 @@ pub enum BlockError {
         pool: PoolId,
         /// The slot.
         slot: u32,
+        /// The producer's name.
+        producer: NodeName,
+    },
+    /// The block is of another pool than the one that was asked.
+    #[error("slot {slot} of {pool} was asked of {asked}: ask {pool}, or the peer")]
+    OtherPool {
+        /// The block's pool.
+        pool: PoolId,
+        /// The pool that was asked.
+        asked: PoolId,
+        /// The slot.
+        slot: u32,
+    },
+    /// The producer has no pool of this layout, or it was not asked for when the session was made.
+    #[error("no pool of {wanted} of {producer} is known: connect for this layout, to a producer that has it")]
+    Layout {
+        /// The layout.
+        wanted: Box<Layout>,
         /// The producer's name.
         producer: NodeName,
     },
@@ -166,6 +250,8 @@ impl BlockError {
         match self {
             Self::Pool { .. } => 6040,
             Self::Slot { .. } => 6041,
+            Self::OtherPool { .. } => 6042,
+            Self::Layout { .. } => 6043,
             Self::Range(source) => source.code(),
         }
     }
@@ -212,12 +298,16 @@ pub enum ConnectError {
         why: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The producer has no pool of the wanted layout.
-    #[error("the producer at {address} has no pool of {wanted}: {}", offers(wanted, offered))]
+    #[error(
+        "the producer at {address} has no pool of {}: {}",
+        listed(wanted, " or "),
+        offers(wanted, offered)
+    )]
     NoPool {
         /// The producer's address.
         address: Address,
-        /// The layout of the pages that were to be read.
-        wanted: Box<Layout>,
+        /// The layouts of the pages that were to be read.
+        wanted: Vec<Layout>,
         /// The layouts of the pools that it has.
         offered: Vec<Layout>,
     },
@@ -249,7 +339,7 @@ pub enum ConnectError {
     },
     /// The reader has no number left for another layout.
     #[error(transparent)]
-    Layout(#[from] AddLayoutError),
+    Layout(#[from] AddPlanError),
     /// The reader has no place for another peer.
     #[error(transparent)]
     Peer(#[from] PeerError),
@@ -286,19 +376,26 @@ impl ConnectError {
 /// The most layouts that a text lists.
 const LISTED: usize = 8;
 
+/// Lists layouts.
+fn listed(layouts: &[Layout], between: &str) -> String {
+    let mut text = String::new();
+    for (at, layout) in layouts.iter().take(LISTED).enumerate() {
+        let _ = write!(text, "{}{layout}", if at > 0 { between } else { "" });
+    }
+    if layouts.len() > LISTED {
+        let _ = write!(text, " and {} more", layouts.len() - LISTED);
+    }
+    text
+}
+
 /// Says which layouts a producer offers instead of `wanted`, and what to do.
-fn offers(wanted: &Layout, offered: &[Layout]) -> String {
+fn offers(wanted: &[Layout], offered: &[Layout]) -> String {
     if offered.is_empty() {
         return "it offers no pool; connect when it has published".into();
     }
-    let mut text = String::from("it offers ");
-    for (at, layout) in offered.iter().take(LISTED).enumerate() {
-        let _ = write!(text, "{}{layout}", if at > 0 { ", " } else { "" });
-    }
-    if offered.len() > LISTED {
-        let _ = write!(text, " and {} more", offered.len() - LISTED);
-    }
-    text += if offered.iter().any(|other| other.any_rank == wanted.any_rank) {
+    let mut text = String::from("it offers ") + &listed(offered, ", ");
+    let other_rank = |other: &Layout| wanted.iter().any(|wanted| wanted.any_rank == other.any_rank);
+    text += if offered.iter().any(other_rank) {
         ", the same layout at another rank; connect to that rank's producer, or for that rank by connect_to"
     } else {
         "; start both sides with the same layout, or connect for the other by connect_to and read by a plan"

@@ -1,8 +1,9 @@
 //! Memory that pages land in, and plans by which they land there in another layout.
 #![allow(unsafe_code, reason = "foreign memory, on the caller's word")]
 
+#[cfg(feature = "cuda")]
 use kvrail_core::layout::LayoutRef;
-use kvrail_core::memory::{Access, RegionError, Slots};
+use kvrail_core::memory::{Access, DestinationRegion, RegionError, Slot, Slots};
 use kvrail_core::plan::{AddPlanError, PlanRef};
 use kvrail_core::provider::MemoryRange;
 use kvrail_layouts::Plan;
@@ -30,6 +31,10 @@ impl<T: ReaderTransport> Reader<T> {
     /// [connected to as that](Self::connect_to), or in which pages land by a
     /// [plan](Self::add_plan).
     ///
+    /// A slot of a layout of several regions has a piece in each, which
+    /// [`slot_bytes`](Self::slot_bytes) gives. The memory is divided among the regions, one behind
+    /// the other.
+    ///
     /// # Errors
     ///
     /// As [`register`](Self::register).
@@ -38,8 +43,7 @@ impl<T: ReaderTransport> Reader<T> {
         layout: &PageLayout,
         memory: &'static mut [u8],
     ) -> Result<Slots, RegionError> {
-        let known = self.engine.add_layout(layout.identity(), 0)?;
-        Ok(of_layout(self.engine.register(memory, layout.page_bytes().into())?, known))
+        self.engine.register_regions(layout.geometry(), memory)
     }
 
     /// Makes slots of `slot_bytes` each, of no layout: everything that is read into them is bytes.
@@ -62,18 +66,20 @@ impl<T: ReaderTransport> Reader<T> {
     /// ([`Batch::read_with`](kvrail_core::batch::Batch::read_with)), with no copy in between. Make
     /// the plan from the geometry that the peers publish, at their rank, to the geometry that the
     /// slots were registered for: `read_with` refuses a page or a slot of another layout or rank. A
-    /// plan between geometries without a rank goes from each rank to the same rank.
+    /// plan between geometries without a rank goes from each rank to the same rank. Pages and slots
+    /// may have several regions.
     ///
     /// # Errors
     ///
-    /// The plan goes between several regions, moves nothing, or cannot be cut into work requests;
-    /// or the engine has no place for another plan.
+    /// The plan moves nothing, or cannot be cut into work requests; or the engine has no place for
+    /// another plan.
     pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
         self.engine.add_plan(plan)
     }
 
     /// Makes destination slots of foreign memory: an inference engine's pool, pinned memory, a
-    /// GPU's. `numa` is its node, where known.
+    /// GPU's. `numa` is its node, where known. The reader's layout has one region; for others see
+    /// [`register_foreign_for`](Self::register_foreign_for).
     ///
     /// # Errors
     ///
@@ -81,20 +87,62 @@ impl<T: ReaderTransport> Reader<T> {
     ///
     /// # Safety
     ///
-    /// Until [`unregister`](Self::unregister) gives the range back (for ever, if it never does) the
-    /// memory is valid, belongs to the slots alone, and is not unmapped. With [`Access::Host`] it
-    /// is readable and writable by the CPU, and initialised.
+    /// As for [`register_foreign_for`](Self::register_foreign_for).
     pub unsafe fn register_foreign(
         &mut self,
         range: MemoryRange,
         access: Access,
         numa: Option<u8>,
     ) -> Result<Slots, RegionError> {
-        let slot_bytes = self.layout.page_bytes().into();
-        let known = self.engine.add_layout(self.layout.identity(), 0)?;
+        let (layout, stride) = (self.layout, u64::from(self.layout.page_bytes()));
+        let region = DestinationRegion { range, stride };
         // SAFETY: the caller's promise is the same.
-        let slots = unsafe { self.engine.register_foreign(range, slot_bytes, access, numa) }?;
-        Ok(of_layout(slots, known))
+        unsafe { self.register_foreign_for(&layout, &[region], access, numa) }
+    }
+
+    /// Makes destination slots of foreign memory for pages of any layout: K and V objects, a range a
+    /// layer, blocks in which several layouts lie side by side. `regions` says where slot 0 of each
+    /// region of the layout is, and how far slots are apart; they hold as many slots each.
+    ///
+    /// # Errors
+    ///
+    /// The ranges are not those of the layout, overlap, or hold different numbers of slots; or as
+    /// [`register`](Self::register).
+    ///
+    /// # Safety
+    ///
+    /// Until [`unregister`](Self::unregister) gives the slots' memory back (for ever, if it never
+    /// does) the bytes of the slots are valid, belong to the slots alone, and are not unmapped. With
+    /// [`Access::Host`] they are readable and writable by the CPU, and initialised.
+    pub unsafe fn register_foreign_for(
+        &mut self,
+        layout: &PageLayout,
+        regions: &[DestinationRegion],
+        access: Access,
+        numa: Option<u8>,
+    ) -> Result<Slots, RegionError> {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.engine.register_foreign_regions(layout.geometry(), regions, access, numa) }
+    }
+
+    /// The bytes of a slot in region `region` of its layout; `None` if there is no such region, for
+    /// device memory, or if the slot is another reader's.
+    #[must_use]
+    pub fn slot_bytes<'a>(&self, slot: &'a Slot, region: u32) -> Option<&'a [u8]> {
+        self.engine.slot_bytes(slot, region)
+    }
+
+    /// As [`slot_bytes`](Self::slot_bytes), to be changed.
+    #[must_use]
+    pub fn slot_bytes_mut<'a>(&self, slot: &'a mut Slot, region: u32) -> Option<&'a mut [u8]> {
+        self.engine.slot_bytes_mut(slot, region)
+    }
+
+    /// The address of a slot in region `region` of its layout; `None` if there is no such region, or
+    /// the slot is another reader's.
+    #[must_use]
+    pub fn slot_address(&self, slot: &Slot, region: u32) -> Option<u64> {
+        self.engine.slot_address(slot, region)
     }
 
     /// Releases memory whose slots have all come back.
@@ -130,7 +178,7 @@ impl<T: ReaderTransport> Reader<T> {
             return Err(DeviceError::Registered);
         }
         let registered = Registered(memory.clone());
-        let known = self.engine.add_layout(self.layout.identity(), 0).map_err(RegionError::from)?;
+        let known = self.engine.add_page_layout(self.layout.geometry()).map_err(RegionError::from)?;
         let slots = of_layout(self.register_claimed(memory)?, known);
         self.devices.push((slots.region(), registered));
         Ok(slots)
@@ -157,6 +205,7 @@ impl<T: ReaderTransport> Reader<T> {
 }
 
 /// Slots that have just been made, for pages of this layout.
+#[cfg(feature = "cuda")]
 fn of_layout(mut slots: Slots, layout: LayoutRef) -> Slots {
     let said = slots.set_layout(layout);
     debug_assert_eq!(said, Ok(()), "slots of one engine, none of them given out");

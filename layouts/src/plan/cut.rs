@@ -194,6 +194,26 @@ impl Cut {
         Ok(cut)
     }
 
+    /// The work requests that bring `len` bytes, padding and all, to the same place.
+    ///
+    /// # Errors
+    ///
+    /// A limit is 0, there is no byte, or there are more than [`MAX_WRS`] work requests.
+    pub const fn of_bytes(len: u32, limits: Limits) -> Result<Self, CutError> {
+        if limits.bytes == 0 || limits.sges == 0 || len == 0 {
+            return Err(CutError::Limits { bytes: limits.bytes, sges: limits.sges });
+        }
+        let parts = len.div_ceil(limits.bytes);
+        if parts > MAX_WRS {
+            return Err(CutError::TooMany(parts as u64));
+        }
+        let part = if len < limits.bytes { len } else { limits.bytes };
+        let list = CutList { end: parts, piece: len, parts, part, ..CutList::NONE };
+        let mut lists = [CutList::NONE; MAX_FIELDS];
+        lists[0] = list;
+        Ok(Self { lists, count: 1, bytes: len, source_end: len, destination_end: len })
+    }
+
     /// Its lists.
     #[must_use]
     pub const fn lists(&self) -> &[CutList] {

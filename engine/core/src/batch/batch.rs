@@ -7,8 +7,8 @@ use super::pool::{Buffer, BufferLimits};
 use super::shape::PageShape;
 use crate::class::Class;
 use crate::error::ReadError;
-use crate::id::Ticket;
-use crate::layout::{NO_LAYOUT, PlanLayouts};
+use crate::id::{RegionRef, Ticket};
+use crate::layout::{NO_LAYOUT, PlanLayouts, WholePlan};
 use crate::limits::narrow;
 use crate::memory::slot::{Slot, SlotRegion};
 use crate::page::segment::Segment;
@@ -33,6 +33,9 @@ pub struct Batch<'s> {
     some_validated: bool,
     /// The shape of the last page. A page of the same shape needs no further check.
     last: PageShape,
+    /// The last page of several regions that landed without a plan of the caller's: its source, its
+    /// slot's region, and the plan of such pages.
+    last_whole: (RegionRef, SlotRegion, WholePlan),
 }
 
 impl<'s> Batch<'s> {
@@ -54,6 +57,7 @@ impl<'s> Batch<'s> {
             some_unvalidated: false,
             some_validated: false,
             last: PageShape::NONE,
+            last_whole: (RegionRef::NONE, SlotRegion::NONE, WholePlan::NONE),
         }
     }
 
@@ -131,6 +135,7 @@ impl<'s> Batch<'s> {
             some_unvalidated: false,
             some_validated: false,
             last: PageShape::NONE,
+            last_whole: (RegionRef::NONE, SlotRegion::NONE, WholePlan::NONE),
         }
     }
 
@@ -198,6 +203,9 @@ impl<'s> Batch<'s> {
             return Err((error, slot));
         }
         if !same_shape || at >= u32::from(self.buffer.limits.capacity) {
+            if page.regions > 1 {
+                return self.read_regions(page, slot);
+            }
             let (of, to) = ((page.source, page.len, page.layout), (slot.slot_region(), slot.len()));
             match PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, at) {
                 Ok(shape) => self.turn_to(shape),
@@ -222,6 +230,39 @@ impl<'s> Batch<'s> {
         }
         self.len = at + 1;
         Ok(())
+    }
+
+    /// Adds the READ of a page of several regions into a slot of the same layout.
+    fn read_regions(&mut self, page: RemotePage, mut slot: Slot) -> Result<(), (ReadError, Slot)> {
+        let (source, slot_region, WholePlan { number, wrs, bytes }) = self.last_whole;
+        if source == page.source
+            && slot_region == slot.slot_region()
+            && self.len < u32::from(self.buffer.limits.capacity)
+        {
+            slot.follow(number, wrs);
+            let shape = PageShape { source, slot_region: SlotRegion::NONE, len: bytes, chunks: wrs };
+            self.put(page, slot, shape);
+            return Ok(());
+        }
+        self.first_of_regions(page, slot)
+    }
+
+    #[cold]
+    fn first_of_regions(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
+        let (of, to) = (page.layout, slot.slot_region().layout());
+        if to == NO_LAYOUT {
+            return Err((ReadError::SlotOfBytes { regions: page.regions }, slot));
+        }
+        // Pages of several regions exist only with a layout, whose plan was set before.
+        match self.buffer.layouts.whole(of).filter(|_| to == of) {
+            Some(plan) => {
+                let shape = (page.source, slot.slot_region(), plan);
+                self.read_with(page, slot, PlanRef::whole(self.buffer.limits.engine, of, plan))?;
+                self.last_whole = shape;
+                Ok(())
+            }
+            None => Err((self.buffer.layouts.unlike(of, to).into(), slot)),
+        }
     }
 
     /// Adds the READ of `page` into `slot` by a plan: the bytes land directly in the layout of the
@@ -259,6 +300,9 @@ impl<'s> Batch<'s> {
     /// There is no page before, the page ends beyond the slot, or as [`read`](Self::read).
     pub fn read_also(&mut self, page: RemotePage, offset: u32) -> Result<(), ReadError> {
         page.check_ready(false)?;
+        if page.regions > 1 {
+            return Err(ReadError::SlotOfBytes { regions: page.regions });
+        }
         let (slot, place) = self.last_slot()?;
         let room = slot.len().saturating_sub(offset as usize);
         let (of, to) = ((page.source, page.len, page.layout), (slot.slot_region(), room));
@@ -285,7 +329,7 @@ impl<'s> Batch<'s> {
     pub fn read_also_with(&mut self, page: RemotePage, plan: PlanRef) -> Result<(), ReadError> {
         let (slot, place) = self.last_slot()?;
         let shape = self.planned(page, slot, plan)?;
-        let mut view = slot.share(0, place);
+        let mut view = if plan.layouts.scatters { slot.share_pieces(place) } else { slot.share(0, place) };
         view.follow(plan.number, plan.wrs);
         self.put(page.part_of(plan), view, shape);
         Ok(())
@@ -315,16 +359,21 @@ impl<'s> Batch<'s> {
             return Err(ReadError::OtherEngine("slot"));
         }
         let layout = slot.slot_region().layout();
-        let PlanLayouts { reads, writes } = plan.layouts;
+        let PlanLayouts { reads, writes, scatters, .. } = plan.layouts;
         if page.layout != reads || (layout != writes && layout != NO_LAYOUT) {
             self.buffer.layouts.follows(plan.layouts, page.layout, layout)?;
+        }
+        if scatters && layout == NO_LAYOUT {
+            return Err(ReadError::SlotOfBytes { regions: page.regions });
         }
         if page.len < plan.source_end {
             return Err(ReadError::PageTooSmall { page_bytes: page.len, plan_bytes: plan.source_end });
         }
         // The plan stands in for the page here: its end must be within the slot, and the layouts
-        // have been compared above.
-        let (of, to) = ((page.source, plan.destination_end, layout), (slot.slot_region(), slot.len()));
+        // have been compared above. A slot of several regions has the plan's layout, so it has the
+        // regions into which the plan was cut.
+        let end = if scatters { 1 } else { plan.destination_end };
+        let (of, to) = ((page.source, end, layout), (slot.slot_region(), slot.len()));
         PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, self.len)?;
         // The region NONE makes this no other page's shape, since its chunks are work requests of
         // the plan.

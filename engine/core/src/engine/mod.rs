@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `state.rs` | the struct `Engine`: its parts, and what can be asked of them |
 //! | `start.rs` | an engine starts over a storage and a provider |
-//! | `setup.rs` | the control path: regions, layouts and plans, peers, lanes |
+//! | `setup.rs` | the control path: peers and lanes |
+//! | `register.rs` | the control path: destination memory |
+//! | `pools.rs` | the control path: layouts, plans, what peers have published |
 //! | `submit.rs` | batches are submitted, and come back done |
 //! | `change.rs` | batches in flight are withdrawn, whole or page by page, or change their class |
 //! | `report.rs` | pages are told of before their batch is done |
@@ -23,8 +25,10 @@ mod complete;
 mod deadlines;
 mod doubt;
 mod failover;
+mod pools;
 mod post;
 mod reconnect;
+mod register;
 mod report;
 mod schedule;
 mod setup;

@@ -1,25 +1,14 @@
-//! The control path: memory is registered, layouts and plans are added, peers come and go, lanes
-//! are attached.
-
-use core::ptr::NonNull;
-
-use kvrail_layouts::{Identity, plan::Plan};
+//! The control path: peers come and go, lanes are attached.
 
 use super::state::Engine;
 use crate::events::{EngineEvent, EventSink};
-use crate::id::{LaneId, PeerId, RailIndex, RegionId, RegionRef};
+use crate::id::{LaneId, PeerId, RailIndex};
 use crate::lane::circle::Circle;
 use crate::lane::{Lane, LaneState, NO_LANE};
-use crate::layout::{AddLayoutError, LayoutRef, NO_LAYOUT};
 use crate::limits::{MAX_RAILS, narrow};
-use crate::memory::region::{RegionError, RegionShape, Slots};
-use crate::memory::slot::Access;
 use crate::peer::{Peer, PeerState};
-use crate::plan::{AddPlanError, PlanRef};
-use crate::provider::{DmaBuf, MemoryRange, Provider, RailKeys, RegisterError};
-use crate::regions::faults::Faults;
-use crate::regions::{LocalPlace, NO_REGION, RemotePlace};
-use crate::remote::{OfferError, RegionOffer, RemoteRegion};
+use crate::provider::Provider;
+use crate::regions::NO_REGION;
 use crate::time::Time;
 
 /// Why a peer cannot be added or removed.
@@ -136,143 +125,6 @@ impl<E: core::error::Error> AttachError<E> {
 }
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
-    /// Registers memory that lives for ever as destination, in slots of `slot_bytes` bytes.
-    ///
-    /// # Errors
-    ///
-    /// The memory holds no slot, the table of regions is full, or the provider cannot register the
-    /// memory.
-    pub fn register(&mut self, memory: &'static mut [u8], slot_bytes: u64) -> Result<Slots, RegionError> {
-        let range =
-            MemoryRange { addr: memory.as_mut_ptr().expose_provenance() as u64, len: memory.len() as u64 };
-        let base = NonNull::from(memory).cast();
-        self.region(range, base, slot_bytes, Access::Host, None, |provider| provider.register(range))
-    }
-
-    /// Registers foreign memory (pinned, a GPU's, an inference engine's own pool) as destination.
-    /// `numa` is the memory's NUMA node, if known: rails of the same node are preferred.
-    ///
-    /// # Errors
-    ///
-    /// As [`register`](Self::register).
-    ///
-    /// # Safety
-    ///
-    /// From now on, and until [`unregister`](Self::unregister) gives the range back, the memory is
-    /// valid, belongs to the slots alone, and is not unmapped. With [`Access::Host`] it is readable
-    /// and writable by the CPU, and initialised.
-    #[allow(unsafe_code, reason = "the caller's promise is in the signature")]
-    pub unsafe fn register_foreign(
-        &mut self,
-        range: MemoryRange,
-        slot_bytes: u64,
-        access: Access,
-        numa: Option<u8>,
-    ) -> Result<Slots, RegionError> {
-        let base = NonNull::new(core::ptr::with_exposed_provenance_mut(range.addr as usize));
-        let base = base.ok_or(RegionError::TooSmall { bytes: 0, slot_bytes })?;
-        self.region(range, base, slot_bytes, access, numa, |provider| provider.register(range))
-    }
-
-    /// Registers memory of another device, exported as a dmabuf, as destination. Its slots give an
-    /// address and no bytes. READs address the memory by the addresses of `range`; `numa` is the
-    /// device's NUMA node, if known.
-    ///
-    /// # Errors
-    ///
-    /// As [`register`](Self::register); errno 95 is that of rails that cannot register such memory.
-    ///
-    /// # Safety
-    ///
-    /// From now on, and until [`unregister`](Self::unregister) gives the range back, the memory is
-    /// valid and belongs to the slots alone.
-    #[allow(unsafe_code, reason = "the caller's promise is in the signature")]
-    pub unsafe fn register_dmabuf(
-        &mut self,
-        range: MemoryRange,
-        dmabuf: DmaBuf,
-        slot_bytes: u64,
-        numa: Option<u8>,
-    ) -> Result<Slots, RegionError> {
-        let base = NonNull::new(core::ptr::with_exposed_provenance_mut(range.addr as usize));
-        let base = base.ok_or(RegionError::TooSmall { bytes: 0, slot_bytes })?;
-        self.region(range, base, slot_bytes, Access::Device, numa, |p| p.register_dmabuf(range, dmabuf))
-    }
-
-    fn region(
-        &mut self,
-        range: MemoryRange,
-        base: NonNull<u8>,
-        slot_bytes: u64,
-        access: Access,
-        numa: Option<u8>,
-        register: impl FnOnce(&mut P) -> Result<RailKeys, RegisterError>,
-    ) -> Result<Slots, RegionError> {
-        let shape = RegionShape::check(range.len, slot_bytes)?;
-        let limit = self.regions.locals.len();
-        let place =
-            self.regions.locals.iter().position(|local| !local.used).ok_or(RegionError::Full { limit })?;
-        let keys = register(&mut self.provider)?;
-        let mut near = 0;
-        for (i, rail) in self.rails.iter().enumerate() {
-            if numa.is_none() || rail.info.numa == numa {
-                near |= 1 << i;
-            }
-        }
-        self.regions.locals[place] = LocalPlace { used: true, near, keys };
-        let batch = slot_bytes.saturating_mul(self.pages.pool().pages_per_batch() as u64);
-        self.rails.may_carry(batch, &self.config);
-        let region = RegionId(narrow(place));
-        // SAFETY: `register` has the memory exclusively and for ever; `register_foreign`'s caller
-        // promises the same until `unregister`. The shape was checked just now.
-        #[allow(unsafe_code, reason = "the slots of memory that was promised")]
-        Ok(unsafe { Slots::new(base, range, shape, region, self.tag, access) })
-    }
-
-    /// Releases a region of which no slot is out, and returns its range.
-    ///
-    /// # Errors
-    ///
-    /// The slots, untouched, if some are still out or the region is another engine's.
-    pub fn unregister(&mut self, slots: Slots) -> Result<MemoryRange, Slots> {
-        if slots.engine() != self.tag || slots.out() != 0 {
-            return Err(slots);
-        }
-        let local = &mut self.regions.locals[slots.region().index()];
-        self.provider.deregister(slots.range(), &local.keys);
-        *local = LocalPlace::FREE;
-        Ok(slots.range())
-    }
-
-    /// Adds a copy plan: how pages in another layout land in slots
-    /// ([`Batch::read_with`](crate::batch::Batch::read_with)). The plan is cut into work requests
-    /// of at most `EngineConfig::chunk_bytes`, with as many pieces as [`Provider::sges`] allows.
-    ///
-    /// A plan that is known already takes no further place. Plans that differ only in where they
-    /// begin share most of theirs. A plan stays known until the engine is dropped.
-    ///
-    /// # Errors
-    ///
-    /// The plan is between several regions (see [`Plan::only`]), cannot be cut into work requests,
-    /// moves no byte, or the table is full.
-    ///
-    /// That pages and slots have the layouts of the plan is checked when a page joins a batch:
-    /// [`LayoutMismatch`](crate::layout::LayoutMismatch).
-    pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
-        self.plans.add(plan, &mut self.layouts)
-    }
-
-    /// Adds a layout, unless it is known, for [`RemoteRegion::set_layout`] and
-    /// [`Slots::set_layout`]. `region` is the number of the region of a page that they hold; 0 if a
-    /// page has only one. A layout stays known until the engine is dropped.
-    ///
-    /// # Errors
-    ///
-    /// The layout leaves a distance or a rank open, or the table is full.
-    pub fn add_layout(&mut self, layout: &Identity, region: u32) -> Result<LayoutRef, AddLayoutError> {
-        self.layouts.add(layout, region)
-    }
-
     /// Adds a peer. Pages can be read from it once it has a region and a lane.
     ///
     /// # Errors
@@ -338,40 +190,6 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     pub fn places_free(&self) -> (usize, usize) {
         let peers = self.peers.all.iter().filter(|peer| peer.state == PeerState::Free).count();
         (peers, self.regions.remotes.iter().filter(|remote| !remote.used).count())
-    }
-
-    /// Adds a region that the peer has published.
-    ///
-    /// # Errors
-    ///
-    /// A number of the offer cannot work, the peer is unknown, or the table of remote regions is
-    /// full.
-    pub fn add_region(&mut self, id: PeerId, offer: &RegionOffer) -> Result<RemoteRegion, OfferError> {
-        self.peers.find(id).ok_or(OfferError::NoPeer)?;
-        offer.check()?;
-        let limit = self.regions.remotes.len();
-        let place = self.regions.find_free_remote().ok_or(OfferError::Full { limit })?;
-        self.regions.first_free_remote = place + 1;
-        let table = offer.table.as_ref();
-        self.regions.remotes[place] = RemotePlace {
-            used: true,
-            next: core::mem::replace(&mut self.peers[id.index()].remotes, narrow(place)),
-            table: table.map_or(0, |table| table.base),
-            keys: offer.keys,
-            table_keys: table.map_or([0; MAX_RAILS], |table| table.keys),
-            faults: Faults::NONE,
-        };
-        Ok(RemoteRegion {
-            peer: id,
-            source: RegionRef::new(self.tag, narrow(place), id),
-            slots: offer.slots,
-            // `check` has found that it is a u32.
-            page_bytes: offer.page_bytes as u32,
-            base: offer.base,
-            stride: offer.stride,
-            layout: NO_LAYOUT,
-            has_table: table.is_some(),
-        })
     }
 
     /// Takes a connected lane into use. The provider opens it, and from then on the engine owns it.

@@ -51,8 +51,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         if self.is_dead(record) {
             return None;
         }
-        let page = self.pages.at(record.page);
-        let (region, peer) = (page.source.region(), page.peer());
+        let (region, peer) = (self.region_of(record), self.pages.at(record.page).peer());
         if fatal.status.fault() == FaultKind::Page {
             self.fail_faulty_page(index, record, fatal, FAULTY, now);
         } else if tried && self.was_the_path_fine(index, fatal) {
@@ -94,11 +93,28 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let entry = remote.table + u64::from(page.entry) * ENTRY_BYTES;
             return (entry, record.len, remote.table_keys[remote_rail]);
         }
-        let (offset, len) = match page.plan() {
-            None => page.chunk(record.chunk, self.chunk_shift),
-            Some(plan) => self.plans.chunk(plan, record.chunk),
+        let Some(plan) = page.plan() else {
+            let (offset, len) = page.chunk(record.chunk, self.chunk_shift);
+            return (page.remote + offset, len, remote.keys[remote_rail]);
         };
-        (page.remote + offset, len, remote.keys[remote_rail])
+        let (from, offset, len) = self.plans.chunk(plan, record.chunk);
+        if !self.plans.gathers(plan) {
+            return (page.remote + offset, len, remote.keys[remote_rail]);
+        }
+        let remote = &self.regions.remotes[usize::from(page.source.region() + from)];
+        (remote.page(page.remote) + offset, len, remote.keys[remote_rail])
+    }
+
+    /// The place of the region that a record's first wr reads.
+    fn region_of(&mut self, record: Record) -> u16 {
+        let page = self.pages.at(record.page);
+        let first = page.source.region();
+        match page.plan() {
+            Some(plan) if record.chunk != VALIDATE && self.plans.gathers(plan) => {
+                first + self.plans.chunk(plan, record.chunk).0
+            }
+            _ => first,
+        }
     }
 
     /// Fails the page whose wr killed the lane. If the wr reads the entries of several pages, all
@@ -117,8 +133,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             self.fail_page(page, error);
             self.trim(page);
         }
-        let page = self.pages.at(record.page);
-        let (region, peer) = (page.source.region(), page.peer());
+        let (region, peer) = (self.region_of(record), self.pages.at(record.page).peer());
         if status.is_local() {
             // A local fault says nothing about the peer's memory.
             return;
@@ -307,5 +322,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
 /// The error of a page that is set aside; `None` if it may be read.
 fn forbid(remotes: &[RemotePlace], page: &Page, now: Time) -> Option<PageError> {
-    remotes[usize::from(page.source.region())].faults.forbid(page.remote, page.len, now)
+    let first = usize::from(page.source.region());
+    let RemotePlace { regions, faults, .. } = &remotes[first];
+    if *regions <= 1 {
+        return faults.forbid(page.remote, page.len, now);
+    }
+    // A page of several regions is read only if none of them is set aside.
+    let mut places = remotes[first..first + usize::from(*regions)].iter();
+    places.find_map(|place| place.faults.forbid(place.page(page.remote), place.page_bytes, now))
 }

@@ -8,5 +8,5 @@
 pub(crate) mod region;
 pub(crate) mod slot;
 
-pub use self::region::{RegionError, Slots};
+pub use self::region::{DestinationRegion, RegionError, Slots};
 pub use self::slot::{Access, Slot};

@@ -4,9 +4,12 @@
 
 use core::ptr::NonNull;
 
+use kvrail_layouts::Geometry;
+
 use super::slot::{Access, Slot, SlotRegion};
 use crate::id::RegionId;
 use crate::layout::{AddLayoutError, LayoutRef, NO_LAYOUT, SetLayoutError};
+use crate::plan::AddPlanError;
 use crate::provider::{MemoryRange, RegisterError};
 
 /// Why memory cannot be registered as a region.
@@ -41,9 +44,50 @@ pub enum RegionError {
         /// The most regions of an engine.
         limit: usize,
     },
+    /// There are not as many ranges as the layout has regions.
+    #[error(
+        "{given} ranges for a layout whose pages have {layout} regions: give one for each, in their order"
+    )]
+    Regions {
+        /// How many ranges were given.
+        given: usize,
+        /// How many regions the layout has.
+        layout: u32,
+    },
+    /// Ranges hold different numbers of slots.
+    #[error("range {region} holds {slots} slots and range 0 holds {first}: give ranges of as many slots")]
+    Uneven {
+        /// Which range.
+        region: u32,
+        /// Its slots.
+        slots: u64,
+        /// Those of range 0.
+        first: u64,
+    },
+    /// The slots of a range would overlap.
+    #[error("slots of {slot_bytes} bytes would overlap at a stride of {stride} bytes, in range {region}")]
+    Stride {
+        /// Which range.
+        region: u32,
+        /// Bytes from one slot to the next.
+        stride: u64,
+        /// Bytes of a slot.
+        slot_bytes: u64,
+    },
+    /// The slots of two ranges overlap, or a range ends beyond the address space.
+    #[error("the slots of range {second} overlap those of range {first}: each region needs bytes of its own")]
+    Overlap {
+        /// The first of the two.
+        first: u32,
+        /// The second.
+        second: u32,
+    },
     /// The engine cannot learn the layout of the slots.
     #[error(transparent)]
     Layout(#[from] AddLayoutError),
+    /// The engine cannot take the layout of the slots.
+    #[error(transparent)]
+    Plan(#[from] AddPlanError),
     /// The provider could not register the memory.
     #[error(transparent)]
     Provider(#[from] RegisterError),
@@ -59,7 +103,12 @@ impl RegionError {
             Self::TooSmall { .. } => 2161,
             Self::TooMany { .. } => 2162,
             Self::Full { .. } => 2163,
+            Self::Regions { .. } => 2164,
+            Self::Uneven { .. } => 2165,
+            Self::Stride { .. } => 2166,
+            Self::Overlap { .. } => 2167,
             Self::Layout(error) => error.code(),
+            Self::Plan(error) => error.code(),
             Self::Provider(error) => error.code(),
         }
     }
@@ -73,6 +122,8 @@ impl RegionError {
 pub struct Slots {
     base: NonNull<u8>,
     slot_bytes: u32,
+    /// Bytes from one slot to the next.
+    stride: u64,
     count: u32,
     next: u32,
     out: u32,
@@ -91,6 +142,81 @@ unsafe impl Send for Slots {}
 pub(crate) struct RegionShape {
     pub(crate) slot_bytes: u32,
     pub(crate) count: u32,
+    /// Bytes from one slot to the next. All slots end within the memory.
+    pub(crate) stride: u64,
+}
+
+/// Memory for one region of the slots of a layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DestinationRegion {
+    /// The memory. Slot 0 is at its beginning.
+    pub range: MemoryRange,
+    /// Bytes from one slot to the next, at least those of the region.
+    pub stride: u64,
+}
+
+impl DestinationRegion {
+    /// How many slots of `slot_bytes`, at least 1, the range holds.
+    const fn slots(&self, slot_bytes: u64) -> u64 {
+        match self.range.len.checked_sub(slot_bytes) {
+            Some(rest) => rest / self.stride + 1,
+            None => 0,
+        }
+    }
+
+    /// Whether slots of `bytes` in this range and `other_bytes` in another may have a byte in
+    /// common. With different strides, ranges that overlap count as slots that do.
+    const fn overlaps(&self, bytes: u64, other: &Self, other_bytes: u64) -> bool {
+        let (low, low_bytes, high, high_bytes) = if self.range.addr <= other.range.addr {
+            (self, bytes, other, other_bytes)
+        } else {
+            (other, other_bytes, self, bytes)
+        };
+        let apart = high.range.addr - low.range.addr;
+        if apart >= low.range.len {
+            return false;
+        }
+        if low.stride != high.stride {
+            return true;
+        }
+        let within = apart % low.stride;
+        within < low_bytes || within + high_bytes > low.stride
+    }
+}
+
+/// Checks that `regions` hold the slots of pages of `layout`. Returns the shape of the first.
+pub(crate) fn check_regions(
+    layout: &Geometry,
+    regions: &[DestinationRegion],
+) -> Result<RegionShape, RegionError> {
+    let (given, expected) = (regions.len(), layout.regions());
+    if given != expected as usize {
+        return Err(RegionError::Regions { given, layout: expected });
+    }
+    let bytes_of = |region| layout.region_bytes(region).unwrap_or(0);
+    let mut first = None;
+    for (region, at) in (0..).zip(regions) {
+        let (slot_bytes, stride, bytes) = (bytes_of(region), at.stride, at.range.len);
+        let small = u32::try_from(slot_bytes).ok().filter(|&n| n > 0);
+        let slot = small.ok_or(RegionError::SlotBytes { slot_bytes })?;
+        if stride < slot_bytes {
+            return Err(RegionError::Stride { region, stride, slot_bytes });
+        }
+        let slots = at.slots(slot_bytes);
+        if slots == 0 || at.range.addr.checked_add(bytes).is_none() {
+            return Err(RegionError::TooSmall { bytes, slot_bytes });
+        }
+        let count = u32::try_from(slots).map_err(|_| RegionError::TooMany { slots })?;
+        let shape = *first.get_or_insert(RegionShape { slot_bytes: slot, count, stride });
+        if count != shape.count {
+            return Err(RegionError::Uneven { region, slots, first: shape.count.into() });
+        }
+        let mut earlier = (0..).zip(&regions[..region as usize]);
+        if let Some((of, _)) = earlier.find(|&(of, other)| at.overlaps(slot_bytes, other, bytes_of(of))) {
+            return Err(RegionError::Overlap { first: of, second: region });
+        }
+    }
+    first.ok_or(RegionError::Regions { given, layout: expected })
 }
 
 impl RegionShape {
@@ -103,7 +229,7 @@ impl RegionShape {
             return Err(RegionError::TooSmall { bytes, slot_bytes });
         }
         let count = u32::try_from(slots).map_err(|_| RegionError::TooMany { slots })?;
-        Ok(Self { slot_bytes: slot, count })
+        Ok(Self { slot_bytes: slot, count, stride: slot_bytes })
     }
 }
 
@@ -123,9 +249,9 @@ impl Slots {
         engine: u16,
         access: Access,
     ) -> Self {
-        let RegionShape { slot_bytes, count } = shape;
+        let RegionShape { slot_bytes, count, stride } = shape;
         let (next, out, layout) = (0, 0, NO_LAYOUT);
-        Self { base, slot_bytes, count, next, out, region, engine, layout, access, range }
+        Self { base, slot_bytes, stride, count, next, out, region, engine, layout, access, range }
     }
 
     /// How many slots the region has in all. (`count` is a method of iterators: it takes all
@@ -141,7 +267,7 @@ impl Slots {
         self.out as usize
     }
 
-    /// Bytes of one slot.
+    /// Bytes of one slot, in the first of its regions.
     #[must_use]
     pub const fn slot_bytes(&self) -> usize {
         self.slot_bytes as usize
@@ -212,8 +338,8 @@ impl Iterator for Slots {
         }
         self.next += 1;
         self.out += 1;
-        let offset = index as usize * self.slot_bytes as usize;
-        // SAFETY: index < count, and count slots lie within the region, by RegionShape::check.
+        let offset = index as usize * self.stride as usize;
+        // SAFETY: index < count, and count slots lie within the region: its shape was checked.
         let addr = unsafe { self.base.add(offset) };
         Some(Slot::new(addr, self.slot_bytes, index, self.slot_region(), self.access))
     }
@@ -225,3 +351,36 @@ impl Iterator for Slots {
 }
 
 impl ExactSizeIterator for Slots {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(addr: u64, len: u64, stride: u64) -> DestinationRegion {
+        DestinationRegion { range: MemoryRange { addr, len }, stride }
+    }
+
+    #[test]
+    fn slots_may_interleave_and_may_not_overlap() {
+        let one = region(0x1000, 1000, 100);
+        for (other, bytes, overlaps) in [
+            (region(0x1000 + 1000, 1000, 100), 100, false),
+            (region(0x1000 + 40, 960, 100), 60, false),
+            (region(0x1000 + 40, 960, 100), 61, true),
+            (region(0x1000 + 39, 961, 100), 10, true),
+            (region(0x1000 + 240, 760, 100), 60, false),
+            (region(0x1000 + 999, 1000, 200), 1, true),
+            (region(0x1000 + 1000, 1000, 200), 200, false),
+        ] {
+            assert_eq!(one.overlaps(40, &other, bytes), overlaps, "{other:?}");
+            assert_eq!(other.overlaps(bytes, &one, 40), overlaps, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_slot_of_a_range_needs_no_whole_stride() {
+        assert_eq!(region(0, 340, 100).slots(40), 4);
+        assert_eq!(region(0, 339, 100).slots(40), 3);
+        assert_eq!(region(0, 39, 100).slots(40), 0);
+    }
+}

@@ -37,6 +37,7 @@ pub enum Access {
 #[repr(C)]
 pub struct Slot {
     addr: NonNull<u8>,
+    /// Its bytes. In a view of a slot that has several pieces, the slot's number.
     len: u32,
     /// Its number within its region. In a view, the place in the batch of the page that owns the
     /// slot ([`Slot::share`]).
@@ -229,6 +230,19 @@ impl Slot {
         let addr = unsafe { self.addr.add(offset as usize) };
         let flags = self.flags.intersection(SlotFlags::DEVICE).union(SlotFlags::VIEW);
         Self { addr, len: self.len - offset, index: place, slot_region: self.slot_region, flags }
+    }
+
+    /// A view of the slot, which has several pieces, for another page of the batch that lands there by
+    /// a plan between regions. `place` is as for [`share`](Self::share).
+    pub(crate) const fn share_pieces(&self, place: u32) -> Self {
+        let flags = self.flags.intersection(SlotFlags::DEVICE).union(SlotFlags::VIEW);
+        Self { addr: self.addr, len: self.index, index: place, slot_region: self.slot_region, flags }
+    }
+
+    /// The slot's number within its region, of the slot or of a view of one that has several pieces.
+    #[inline]
+    pub(crate) const fn piece_index(&self) -> u32 {
+        if self.flags.contains(SlotFlags::VIEW) { self.len } else { self.index }
     }
 
     /// Of a view: the place in the batch of the page that owns the slot. `None` for the slot

@@ -13,16 +13,16 @@ use crate::lane::Lane;
 use crate::lane::record::Record;
 use crate::layout::LayoutPlace;
 use crate::limits::{
-    CLASSES, GROUP, LANE_BYTES, LAYOUTS, LOCAL_REGIONS, MAX_BATCHES, MAX_DEPTH, MAX_GROUPS, MAX_PAGES,
-    MAX_PLACES, MAX_RAILS, PLAN_LISTS, PLANS, narrow,
+    CLASSES, GROUP, LANE_BYTES, LAYOUTS, LOCAL_PIECES, LOCAL_REGIONS, MAX_BATCHES, MAX_DEPTH, MAX_GROUPS,
+    MAX_PAGES, MAX_PLACES, MAX_RAILS, PLAN_LISTS, PLAN_ROWS, PLANS, narrow,
 };
 use crate::page::Page;
 use crate::peer::Peer;
 use crate::peer::repairs::Paths;
 use crate::peer::turns::TurnRoom;
-use crate::plan::PlanPlace;
+use crate::plan::{PairRow, PlanPlace};
 use crate::rail::Rail;
-use crate::regions::{LocalPlace, RemotePlace};
+use crate::regions::{LocalPiece, LocalPlace, RemotePlace};
 use crate::ring::free::FreeSet;
 use crate::table::Entry;
 use crate::time::Time;
@@ -44,6 +44,7 @@ pub struct EngineStorage<
     starts: u32,
     rails: [MaybeUninit<Rail>; MAX_RAILS],
     locals: [MaybeUninit<LocalPlace>; LOCAL_REGIONS],
+    pieces: [MaybeUninit<LocalPiece>; LOCAL_PIECES],
     peers: [MaybeUninit<Peer>; PEERS],
     paths: [MaybeUninit<Paths>; PEERS],
     repairs: [MaybeUninit<u16>; PEERS],
@@ -62,6 +63,7 @@ pub struct EngineStorage<
     overdue: [MaybeUninit<u64>; MAX_GROUPS],
     deadlines: [MaybeUninit<Time>; MAX_GROUPS],
     plans: [MaybeUninit<PlanPlace>; PLANS],
+    plan_rows: [MaybeUninit<PairRow>; PLAN_ROWS],
     plan_lists: [MaybeUninit<CutList>; PLAN_LISTS],
     layouts: [MaybeUninit<LayoutPlace>; LAYOUTS],
 }
@@ -82,6 +84,7 @@ const_assert_eq!(size_of::<LaneRoom>(), size_of::<LargestLane>());
 pub(crate) struct Parts<'s, L> {
     pub(crate) rails: &'s mut [Rail],
     pub(crate) locals: &'s mut [LocalPlace],
+    pub(crate) pieces: &'s mut [LocalPiece],
     pub(crate) peers: &'s mut [Peer],
     pub(crate) paths: &'s mut [Paths],
     pub(crate) repairs: &'s mut [u16],
@@ -100,6 +103,7 @@ pub(crate) struct Parts<'s, L> {
     pub(crate) overdue: &'s mut [u64],
     pub(crate) deadlines: &'s mut [Time],
     pub(crate) plans: &'s mut [PlanPlace],
+    pub(crate) plan_rows: &'s mut [PairRow],
     pub(crate) plan_lists: &'s mut [CutList],
     pub(crate) layouts: &'s [LayoutPlace; LAYOUTS],
     pub(crate) depth: u32,
@@ -178,6 +182,7 @@ impl<
             starts: 0,
             rails: [const { MaybeUninit::uninit() }; MAX_RAILS],
             locals: [const { MaybeUninit::uninit() }; LOCAL_REGIONS],
+            pieces: [const { MaybeUninit::uninit() }; LOCAL_PIECES],
             peers: [const { MaybeUninit::uninit() }; PEERS],
             paths: [const { MaybeUninit::uninit() }; PEERS],
             repairs: [const { MaybeUninit::uninit() }; PEERS],
@@ -196,6 +201,7 @@ impl<
             overdue: [const { MaybeUninit::uninit() }; MAX_GROUPS],
             deadlines: [const { MaybeUninit::uninit() }; MAX_GROUPS],
             plans: [const { MaybeUninit::uninit() }; PLANS],
+            plan_rows: [const { MaybeUninit::uninit() }; PLAN_ROWS],
             plan_lists: [const { MaybeUninit::uninit() }; PLAN_LISTS],
             layouts: [const { MaybeUninit::uninit() }; LAYOUTS],
         }
@@ -239,6 +245,7 @@ impl<
         Parts {
             rails: fill(&mut self.rails[..rails], &mut rail),
             locals: fill(&mut self.locals, |_| LocalPlace::FREE),
+            pieces: fill(&mut self.pieces, |_| LocalPiece::FREE),
             peers,
             paths: fill(&mut self.paths, |_| Paths::NEW),
             repairs: fill(&mut self.repairs, |_| 0),
@@ -257,6 +264,7 @@ impl<
             overdue: fill(&mut self.overdue[..groups], |_| 0),
             deadlines: fill(&mut self.deadlines[..groups], |_| Time::NEVER),
             plans: fill(&mut self.plans, |_| PlanPlace::FREE),
+            plan_rows: fill(&mut self.plan_rows, |_| PairRow::NONE),
             plan_lists: fill(&mut self.plan_lists, |_| CutList::NONE),
             layouts: fill_array(&mut self.layouts, |_| LayoutPlace::free()),
             depth: DEPTH as u32,

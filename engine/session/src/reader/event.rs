@@ -29,7 +29,13 @@ impl ReaderDescription {
     /// A reader of one layout, with the usual [`SILENCE`] of ten seconds.
     #[must_use]
     pub fn new(node: NodeName, layout: Layout) -> Self {
-        Self { node, layouts: vec![layout], silence: SILENCE, takings: TakingsConfig::default() }
+        Self::of_layouts(node, vec![layout])
+    }
+
+    /// A reader of several layouts, with the usual [`SILENCE`] of ten seconds.
+    #[must_use]
+    pub fn of_layouts(node: NodeName, layouts: Vec<Layout>) -> Self {
+        Self { node, layouts, silence: SILENCE, takings: TakingsConfig::default() }
     }
 }
 

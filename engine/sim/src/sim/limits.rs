@@ -6,7 +6,7 @@ pub const CHAIN: usize = 64;
 pub const SGES: usize = 4;
 
 /// Memories that one peer may publish at a time.
-pub(super) const MEMORIES_PER_PEER: usize = 4;
+pub(super) const MEMORIES_PER_PEER: usize = 8;
 /// Local registrations at a time: a key has six bits for the place of its registration.
 pub(super) const REGISTRATIONS: usize = 64;
 /// Protected ranges at a time.

@@ -19,7 +19,7 @@ pub(crate) struct ConnectRequest {
     /// What the producer is told of the reader.
     pub(crate) reader: ReaderDescription,
     /// The layout of the pages that are to be read: one of `reader`'s.
-    pub(crate) wanted: Layout,
+    pub(crate) wanted: Vec<Layout>,
     pub(crate) lanes_per_rail: usize,
     pub(crate) deadline: Instant,
 }
@@ -50,12 +50,12 @@ pub(crate) struct Agreed<L> {
 pub(crate) enum SessionFailure {
     Session(Arc<SessionError>),
     NothingInCommon(NothingInCommon),
-    /// No pool of the producer has the wanted layout; the layouts of those that it has.
+    /// No pool of the producer has a wanted layout; the layouts of those that it has.
     NoPool {
-        wanted: Box<Layout>,
+        wanted: Vec<Layout>,
         offered: Vec<Layout>,
     },
-    /// The pools of the wanted layout have no regions.
+    /// The pools of the wanted layouts have no regions.
     NoRegions,
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use kvrail_host::reactor::{ConnectionId, Flow};
-use kvrail_session::{ByeReason, Cause, Layout, Offer, ReaderDescription, Session, SessionError, Step};
+use kvrail_session::{ByeReason, Cause, Layout, Offer, Pool, ReaderDescription, Session, SessionError, Step};
 
 use super::attempt::Attempts;
 use super::jobs::SessionDialer;
@@ -15,7 +15,7 @@ use super::messages::SessionFailure;
 pub(super) struct SessionState<D: SessionDialer> {
     /// The producer's address as the user gave it.
     pub(super) peer: String,
-    pub(super) wanted: Layout,
+    pub(super) wanted: Vec<Layout>,
     pub(super) lanes_per_rail: usize,
     pub(super) deadline: Instant,
     pub(super) stage: Stage<D>,
@@ -50,7 +50,7 @@ impl<D: SessionDialer> SessionState<D> {
     /// rail until `deadline`.
     pub(super) fn new(
         peer: String,
-        wanted: Layout,
+        wanted: Vec<Layout>,
         (lanes_per_rail, deadline): (usize, Instant),
         agreeing: Agreeing,
     ) -> Self {
@@ -83,13 +83,14 @@ impl<D: SessionDialer> SessionState<D> {
     }
 }
 
-/// Checks that the offer has regions of the wanted layout.
-pub(super) fn read_from(offer: &Offer, wanted: &Layout) -> Result<(), SessionFailure> {
-    let mut pools = offer.pools.iter().filter(|pool| pool.layout().same_bytes(wanted)).peekable();
+/// Checks that the offer has regions of one of the wanted layouts.
+pub(super) fn read_from(offer: &Offer, wanted: &[Layout]) -> Result<(), SessionFailure> {
+    let is_wanted = |pool: &&Pool| wanted.iter().any(|wanted| pool.layout().same_bytes(wanted));
+    let mut pools = offer.pools.iter().filter(is_wanted).peekable();
     if pools.peek().is_none() {
         let others = offer.pools.iter().map(|pool| *pool.layout());
         let offered = others.chain(offer.unknown.iter().copied()).collect();
-        return Err(SessionFailure::NoPool { wanted: Box::new(*wanted), offered });
+        return Err(SessionFailure::NoPool { wanted: wanted.into(), offered });
     }
     if pools.all(|pool| pool.regions().is_empty()) { Err(SessionFailure::NoRegions) } else { Ok(()) }
 }

@@ -1,0 +1,241 @@
+//! Pages and slots of several regions: one location, one entry, one result, and every byte of every
+//! region in its place whatever happens to the lanes.
+#![allow(missing_docs, unreachable_pub, reason = "tests")]
+#![allow(unsafe_code, reason = "memory of the tests")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod pool;
+mod schedule;
+
+use common::{Destination, SmallSim, SmallState, start};
+use kvrail_core::config::EngineConfig;
+use kvrail_core::error::{PageError, ReadError};
+use kvrail_core::layout::LayoutMismatch;
+use kvrail_core::memory::{Access, DestinationRegion, RegionError, Slot};
+use kvrail_core::provider::MemoryRange;
+use kvrail_core::remote::{OfferError, PageRangeError, RegionOffer};
+use kvrail_core::table::Miss;
+use kvrail_layouts::{Geometry, Plan, Selection};
+use kvrail_sim::sim::{self, Sim};
+use pool::*;
+
+const CONFIG: EngineConfig = EngineConfig { chunk_bytes: 4096, ..EngineConfig::DEFAULT };
+
+fn settle<'m>(engine: &mut Small<'_, 'm>, sim: &Sim<'m>) -> Vec<(usize, Slot, Result<(), PageError>)> {
+    let mut all = Vec::new();
+    common::settle(engine, sim, LATE, |mut done| {
+        all.extend(done.pages().map(|page| (page.index, page.slot, page.result)));
+    });
+    all
+}
+
+#[test]
+fn a_page_of_several_regions_is_one_page() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut memory = Pool::memory();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &common::rails(2)).unwrap();
+    let mut pool = Pool::new(&sim, &mut memory);
+    let (dest, other) = (dest_of_regions(), Destination::new(SLOTS, PAGE));
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let mut slots = slots_of_regions(&mut engine, &dest);
+    assert_eq!((slots.total(), slots.slot_bytes()), (SLOTS, LAYER));
+    let peer = engine.add_peer().unwrap();
+    let region = engine.add_pool(peer, &by_region(), &Pool::offers()).unwrap();
+    assert_eq!((region.regions(), region.page_bytes(), region.slots()), (5, PAGE as u32, SLOTS as u32));
+    for rail in 0..2 {
+        attach(&mut engine, &sim, peer, pool.peer, rail).unwrap();
+    }
+    let stale = pool.location(3);
+    pool.publish(&sim, 3);
+
+    let mut batch = engine.batch().unwrap();
+    for location in [pool.location(0), stale, pool.location(11)] {
+        let slot = slots.next().unwrap();
+        batch.read(region.page(location).unwrap(), slot).unwrap();
+    }
+    batch.read(region.unvalidated(7).unwrap(), slots.next().unwrap()).unwrap();
+    // Into slots of one region: in the order of layers, and turned.
+    let mut gathered = Vec::new();
+    let mut one_region = other.register(&mut engine, PAGE);
+    for geometry in [by_layer(), by_token()] {
+        let plan = Plan::between(&by_region(), &geometry, Selection::ALL).unwrap();
+        gathered.push(engine.add_plan(&plan).unwrap());
+    }
+    for (plan, slot) in gathered.iter().zip(&mut one_region) {
+        batch.read_with(region.page(pool.location(5)).unwrap(), slot, *plan).unwrap();
+    }
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    let done = settle(&mut engine, &sim);
+    assert_eq!(done.len(), 6);
+    for (index, slot, result) in &done {
+        match index {
+            0 => assert!(result.is_ok() && is_whole(&engine, slot, 0, 1)),
+            1 => assert!(matches!(result, Err(PageError::Miss(Miss::Generation { .. })))),
+            2 => assert!(result.is_ok() && is_whole(&engine, slot, 11, 1)),
+            3 => assert!(result.is_ok() && is_whole(&engine, slot, 7, 1)),
+            4 => assert!(result.is_ok() && is_gathered(slot, &by_layer(), 5, 1)),
+            _ => assert!(result.is_ok() && is_gathered(slot, &by_token(), 5, 1)),
+        }
+    }
+    assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+    let stats = engine.peer_stats(peer).unwrap();
+    assert_eq!((stats.pages, stats.misses), (5, 1), "each counts once");
+}
+
+/// A page that is overwritten while its regions are read is a miss, whichever region changed.
+#[test]
+fn a_page_is_good_only_if_all_of_its_regions_are_of_one_publication() {
+    for changed in 0..LAYERS {
+        let mut storage = Box::new(SmallSim::new());
+        let mut memory = Pool::memory();
+        let sim = Sim::new(&mut storage, sim::SimConfig::new(2), &common::rails(1)).unwrap();
+        let mut pool = Pool::new(&sim, &mut memory);
+        let dest = dest_of_regions();
+        let mut state = Box::new(SmallState::new());
+        let mut engine = start(&mut state, &sim, CONFIG);
+        let mut slots = slots_of_regions(&mut engine, &dest);
+        let peer = engine.add_peer().unwrap();
+        let region = engine.add_pool(peer, &by_region(), &Pool::offers()).unwrap();
+        attach(&mut engine, &sim, peer, pool.peer, 0).unwrap();
+        let mut batch = engine.batch().unwrap();
+        batch.read(region.page(pool.location(4)).unwrap(), slots.next().unwrap()).unwrap();
+        batch.read(region.page(pool.location(5)).unwrap(), slots.next().unwrap()).unwrap();
+        engine.submit(batch, sim.now(), LATE).unwrap();
+        pool.begin(&sim, 4, changed..changed + 1);
+        let done = settle(&mut engine, &sim);
+        assert!(matches!(done[0].2, Err(PageError::Miss(Miss::Overwriting { .. }))), "{:?}", done[0].2);
+        assert!(done[1].2.is_ok() && is_whole(&engine, &done[1].1, 5, 1));
+    }
+}
+
+#[test]
+fn offers_that_are_no_pool_are_refused() {
+    let mut storage = Box::new(SmallSim::new());
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(3), &common::rails(1)).unwrap();
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let peer = engine.add_peer().unwrap();
+    let mut refused = |change: fn(&mut Vec<RegionOffer>)| {
+        let mut offers = Pool::offers();
+        change(&mut offers);
+        engine.add_pool(peer, &by_region(), &offers).unwrap_err()
+    };
+    let few = refused(|offers| offers.truncate(4));
+    assert_eq!(few, OfferError::Regions { offered: 4, layout: 5 });
+    let many = refused(|offers| offers.push(offers[0]));
+    assert_eq!(many, OfferError::Regions { offered: 6, layout: 5 });
+    let other = refused(|offers| offers[2].page_bytes = 9_999);
+    assert_eq!(other, OfferError::RegionBytes { region: 2, offered: 9_999, layout: 10_000 });
+    let uneven = refused(|offers| offers[4].slots = 11);
+    assert_eq!(uneven, OfferError::Uneven { region: 4, slots: 11, first: 12 });
+    let tables = refused(|offers| offers[1].table = offers[0].table);
+    assert_eq!(tables, OfferError::SecondTable { region: 1 });
+    assert!(matches!(refused(|offers| offers[3].stride = 10), OfferError::Stride { .. }));
+    assert_eq!(
+        few.to_string(),
+        "the peer offers 4 regions for a layout whose pages have 5: it must offer each once"
+    );
+    // The storage holds 8 regions.
+    let first = engine.add_pool(peer, &by_region(), &Pool::offers()).unwrap();
+    let full = engine.add_pool(peer, &by_region(), &Pool::offers()).unwrap_err();
+    assert_eq!(full, OfferError::Full { limit: 8, needed: 5 });
+    assert!(
+        engine
+            .add_pool(
+                peer,
+                &by_layer(),
+                &[RegionOffer { page_bytes: 50_000, stride: 50_000, ..Pool::offers()[0] }]
+            )
+            .is_ok()
+    );
+    // When the peer has gone, so have its regions.
+    engine.remove_peer(peer, sim.now()).unwrap();
+    assert_eq!(engine.places_free().1, 8);
+    let peer = engine.add_peer().unwrap();
+    let again = engine.add_pool(peer, &by_region(), &Pool::offers()).unwrap();
+    assert_eq!(again.regions(), first.regions());
+}
+
+#[test]
+fn pages_and_slots_of_several_regions_are_not_taken_for_others() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut memory = Pool::memory();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(4), &common::rails(1)).unwrap();
+    let pool = Pool::new(&sim, &mut memory);
+    let (dest, other, third) = (dest_of_regions(), Destination::new(2, PAGE), Destination::new(2, PAGE));
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let peer = engine.add_peer().unwrap();
+    let region = engine.add_pool(peer, &by_region(), &Pool::offers()).unwrap();
+    let page = region.page(pool.location(0)).unwrap();
+    let mut several = slots_of_regions(&mut engine, &dest);
+    let mut bytes = other.register(&mut engine, PAGE);
+    let mut layers = third.register(&mut engine, PAGE);
+    layers.set_layout(engine.add_page_layout(&by_layer()).unwrap()).unwrap();
+    let plan = |engine: &mut Small<'_, '_>, from: &Geometry, to: &Geometry| {
+        engine.add_plan(&Plan::between(from, to, Selection::ALL).unwrap()).unwrap()
+    };
+    let scatter = plan(&mut engine, &by_layer(), &by_region());
+    let gather = plan(&mut engine, &by_region(), &by_token());
+    let mut batch = engine.batch().unwrap();
+    // Without a plan: into bytes, or into another layout.
+    let (error, slot) = batch.read(page, bytes.next().unwrap()).unwrap_err();
+    assert_eq!(error, ReadError::SlotOfBytes { regions: 5 });
+    let (error, layered) = batch.read(page, layers.next().unwrap()).unwrap_err();
+    assert!(matches!(error, ReadError::Layout(LayoutMismatch::NoPlan { .. })), "{error}");
+    // By a plan of other pages or slots.
+    let (error, layered) = batch.read_with(page, layered, scatter).unwrap_err();
+    assert!(matches!(error, ReadError::Layout(LayoutMismatch::Source { .. })), "{error}");
+    let (error, _) = batch.read_with(page, layered, gather).unwrap_err();
+    assert!(matches!(error, ReadError::Layout(LayoutMismatch::Destination { .. })), "{error}");
+    let (error, _) = batch.read_with(page, several.next().unwrap(), gather).unwrap_err();
+    assert!(matches!(error, ReadError::Layout(LayoutMismatch::Destination { .. })), "{error}");
+    // Several regions into a row of bytes, by a plan that says where: that is known.
+    batch.read_with(page, slot, gather).unwrap();
+    assert_eq!(batch.read_also(page, 0), Err(ReadError::SlotOfBytes { regions: 5 }));
+    let part = page.part(0, 10).unwrap_err();
+    assert_eq!(part, PageRangeError::Regions { regions: 5 });
+    let _ = batch.clear().count();
+}
+
+#[test]
+fn ranges_that_are_no_slots_of_a_layout_are_refused() {
+    let mut storage = Box::new(SmallSim::new());
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(3), &common::rails(1)).unwrap();
+    let dest = Destination::new(SLOTS, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let region = |at: u64, len: u64, stride: u64| DestinationRegion {
+        range: MemoryRange { addr: dest.range.addr + at, len },
+        stride,
+    };
+    let five: Vec<_> = (0..5).map(|i| region(i * 100_000, 100_000, 10_000)).collect();
+    let mut refused = |regions: &[DestinationRegion]| {
+        // SAFETY: the memory outlives the engine, and no slot of it is given out.
+        unsafe { engine.register_foreign_regions(&by_region(), regions, Access::Host, None) }.unwrap_err()
+    };
+    assert_eq!(refused(&five[..4]), RegionError::Regions { given: 4, layout: 5 });
+    let changed = |at: usize, to: DestinationRegion| {
+        let mut regions = five.clone();
+        regions[at] = to;
+        regions
+    };
+    let stride = refused(&changed(2, region(200_000, 100_000, 9_999)));
+    assert_eq!(stride, RegionError::Stride { region: 2, stride: 9_999, slot_bytes: 10_000 });
+    let uneven = refused(&changed(3, region(300_000, 99_999, 10_000)));
+    assert_eq!(uneven, RegionError::Uneven { region: 3, slots: 9, first: 10 });
+    let overlap = refused(&changed(4, region(300_001, 100_000, 10_000)));
+    assert_eq!(overlap, RegionError::Overlap { first: 3, second: 4 });
+    let small = refused(&changed(0, region(0, 9_999, 10_000)));
+    assert_eq!(small, RegionError::TooSmall { bytes: 9_999, slot_bytes: 10_000 });
+    // Nothing of these stays registered, and memory of one's own is divided among the regions.
+    let memory = vec![0_u8; 3 * PAGE + 5].leak();
+    let first = memory.as_ptr().expose_provenance() as u64;
+    let mut slots = engine.register_regions(&by_region(), memory).unwrap();
+    let slot = slots.nth(1).unwrap();
+    assert_eq!(slots.total(), 3);
+    let place = |layer| engine.slot_address(&slot, layer).map(|addr| addr - first);
+    assert_eq!([0, 1, 4, 5].map(place), [Some(10_000), Some(40_000), Some(130_000), None]);
+}
