@@ -203,8 +203,8 @@ pub(crate) fn check_pool(layout: &Geometry, regions: &[RegionOffer]) -> Result<(
     Ok(())
 }
 
-/// A region of a peer, or a pool whose pages have several regions, which names the pages in it. It is
-/// plain data: copy it to the threads that fill batches.
+/// A region of a peer, or a pool whose pages have several regions, which names the pages in it. It
+/// is plain data: copy it to the threads that fill batches.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteRegion {
     pub(crate) peer: PeerId,
@@ -213,8 +213,8 @@ pub struct RemoteRegion {
     pub(crate) slots: u32,
     /// Bytes of a page, in all of its regions.
     pub(crate) page_bytes: u32,
-    /// Where slot 0 starts, and bytes from one slot to the next. Where a page has several regions its
-    /// address is the number of its slot: 0 and 1.
+    /// Where slot 0 starts, and bytes from one slot to the next. Where a page has several regions
+    /// its address is the number of its slot: 0 and 1.
     pub(crate) base: u64,
     pub(crate) stride: u64,
     /// How many regions a page has.
@@ -383,9 +383,8 @@ impl RemoteRegion {
     }
 
     /// The bytes of `slot`, which are read without validation: nothing proves that they are one
-    /// page, or which. Use it for memory that does not change, and for measuring. Nothing proves
-    /// either that they are complete: a transport that reports a READ as a success though bytes are
-    /// missing, just before its QP fails, is believed (docs/failure.md).
+    /// page, or which, or that none is missing (a false success just before a lane fails is
+    /// believed, docs/failure.md). Use it for memory that does not change, and for measuring.
     ///
     /// # Errors
     ///
