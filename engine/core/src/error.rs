@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::id::Ticket;
 use crate::layout::LayoutMismatch;
 use crate::table::{Miss, Ready};
 use crate::time::Time;
@@ -52,6 +53,9 @@ pub enum PageError {
     /// The peer was removed.
     #[error("the peer was removed")]
     PeerGone,
+    /// The caller withdrew the page, or its batch, before it had arrived and was validated.
+    #[error("the page was withdrawn before it had arrived")]
+    Withdrawn,
     /// The page was not read, since READs of it, or of other pages of its region, have killed their
     /// lanes within `set_aside`.
     #[error(
@@ -82,6 +86,7 @@ impl PageError {
             Self::Deadline { .. } => 2052,
             Self::PeerGone => 2053,
             Self::SetAside { .. } => 2054,
+            Self::Withdrawn => 2055,
         }
     }
 }
@@ -250,6 +255,37 @@ impl SubmitError {
             Self::PeerGone { .. } => 2092,
             Self::OtherEngine => 2093,
             Self::EngineGone => 2094,
+        }
+    }
+}
+
+/// Why a batch in flight cannot be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlightError {
+    /// No such batch is in flight. It is done, or was never submitted to this engine.
+    #[error("{0} is not in flight: it is done, or another engine has it")]
+    NotInFlight(Ticket),
+    /// The batch has fewer pages.
+    #[error("{ticket} has {pages} pages, counted from 0: there is no page {page}")]
+    NoPage {
+        /// The batch.
+        ticket: Ticket,
+        /// The position that was named.
+        page: usize,
+        /// How many pages the batch has.
+        pages: usize,
+    },
+}
+
+impl FlightError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NotInFlight(..) => 2095,
+            Self::NoPage { .. } => 2096,
         }
     }
 }

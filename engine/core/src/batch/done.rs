@@ -20,7 +20,10 @@ pub struct Done<'s> {
 fn settle(pages: &mut [Page]) {
     let mut first = 0;
     for i in 0..pages.len() {
-        match pages[i].slot.take().and_then(Slot::unmark) {
+        // A slot that was taken before the batch was done is no other page's
+        // ([`Engine::take_slot`](crate::engine::Engine::take_slot)).
+        let Some(slot) = pages[i].slot.take() else { continue };
+        match slot.unmark() {
             Some(slot) => {
                 pages[i].slot = Some(slot);
                 first = i;
@@ -107,7 +110,8 @@ impl<'s> Done<'s> {
     }
 
     /// Takes the pages, with their slots, in the order of the batch. A page whose slot was taken
-    /// before is left out. Of pages that share a slot only the first is there.
+    /// before is left out, also if that was before the batch was done. Of pages that share a slot
+    /// only the first is there.
     #[inline]
     pub fn pages(&mut self) -> impl Iterator<Item = DonePage> + use<'_, 's> {
         let len = self.len();

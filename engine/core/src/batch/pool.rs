@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 
 use crate::layout::LayoutTable;
 use crate::limits::{GROUP, narrow};
-use crate::page::list::{Linked, PageLink, PageRef, Queued, Validating};
+use crate::page::list::{Linked, PageLink, PageRef, Queued, Reported, Validating};
 use crate::page::{Page, PageTable, are_at_rest};
 use crate::ring::free::FreeSet;
 use crate::time::Time;
@@ -23,6 +23,8 @@ pub(crate) struct Head {
     /// How many pages are not retired.
     pub(crate) left: u16,
     pub(crate) class: u8,
+    /// Whether the caller is told of each page as soon as it has its final result.
+    pub(crate) report: bool,
     /// The number of the submitter that gets the batch back; 0 for the engine's own thread.
     pub(crate) origin: u16,
     /// Whether the engine has the buffer.
@@ -31,9 +33,10 @@ pub(crate) struct Head {
     pub(crate) started: bool,
     /// Whether a page lands by a plan, or shares the slot of another page.
     pub(crate) has_shared_or_planned: bool,
-    /// Whether a page failed while chunks of it were outstanding. Then each page must be looked at
-    /// when its wrs complete.
+    /// Whether each page must be looked at when its wrs complete: a page failed or is read again
+    /// while wrs of it were outstanding, or the caller is told of each page.
     pub(crate) must_settle_each: bool,
+    /// Counts the batches that were made of this buffer, so that each has a name of its own.
     pub(crate) serial: u32,
     pub(crate) deadline: Time,
     pub(crate) tag: u64,
@@ -44,12 +47,13 @@ impl Head {
         len: 0,
         left: 0,
         class: 0,
+        report: false,
         origin: 0,
         held: false,
         started: false,
         has_shared_or_planned: false,
         must_settle_each: false,
-        serial: 0,
+        serial: u32::MAX,
         deadline: Time::NEVER,
         tag: 0,
     };
@@ -296,6 +300,13 @@ impl Linked<Queued> for Held<'_> {
     #[inline]
     fn link(&mut self, page: PageRef) -> &mut PageLink {
         &mut self.at(page).queue
+    }
+}
+
+impl Linked<Reported> for Held<'_> {
+    #[inline]
+    fn link(&mut self, page: PageRef) -> &mut PageLink {
+        &mut self.at(page).validate
     }
 }
 

@@ -83,13 +83,13 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         }
         let mut buffer = batch.into_buffer();
         let index = buffer.index();
-        let serial = self.in_flight.next_serial();
         let head = buffer.head_mut();
+        let serial = head.serial;
         head.left = head.len;
-        head.serial = serial;
         head.deadline = deadline;
         head.started = false;
-        head.must_settle_each = false;
+        head.must_settle_each = head.report;
+        self.in_flight.reporting += u32::from(head.report);
         let (len, class) = (head.len, usize::from(head.class));
         let first = self.pages.take(buffer);
         self.in_flight.begin(index, deadline);
@@ -151,6 +151,9 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
     #[inline]
     pub fn next_done(&mut self) -> Option<Done<'s>> {
         let batch = self.in_flight.done.pop()?;
+        if self.pages.head(batch).report {
+            self.end_reports(batch);
+        }
         Some(Done::new(self.pages.give_up(batch)))
     }
 
@@ -188,8 +191,10 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
             Ok(()) => stats.pages += 1,
             Err(PageError::Miss(_)) => stats.misses += 1,
             Err(PageError::Fault { .. } | PageError::SetAside { .. }) => stats.faults += 1,
+            Err(PageError::Withdrawn) => stats.withdrawn += 1,
             Err(_) => stats.late += 1,
         }
+        self.report(page, 1);
         self.emit_result(page, result);
         self.release_batch(batch, 1);
     }

@@ -182,7 +182,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let peer = page.peer();
             self.look_at_faults(peer, now);
         }
-        self.cancel(batch, |remotes, page| forbid(remotes, page, now));
+        self.cancel(batch, |remotes, _, page| forbid(remotes, page, now));
     }
 
     /// Looks at the suspects of the next few peers.
