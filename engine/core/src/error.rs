@@ -53,6 +53,9 @@ pub enum PageError {
     /// The peer was removed.
     #[error("the peer was removed")]
     PeerGone,
+    /// The owner has taken the page's pool back.
+    #[error("the owner has taken the page's pool back")]
+    PoolGone,
     /// The caller withdrew the page, or its batch, before it had arrived and was validated.
     #[error("the page was withdrawn before it had arrived")]
     Withdrawn,
@@ -87,6 +90,7 @@ impl PageError {
             Self::PeerGone => 2053,
             Self::SetAside { .. } => 2054,
             Self::Withdrawn => 2055,
+            Self::PoolGone => 2056,
         }
     }
 }
@@ -153,6 +157,14 @@ pub enum ReadError {
         /// The least bytes of a page that the plan reads.
         plan_bytes: u32,
     },
+    /// The page was to be joined to an earlier one, and the batch has none.
+    #[error("no page of the batch could be joined by this one: read the first page by itself")]
+    NoPage,
+    /// The plan was forgotten, or the plan of an earlier page of the batch.
+    #[error(
+        "a plan of this page, or of an earlier page of the batch, was forgotten: clear the batch, and add the plan again"
+    )]
+    PlanForgotten,
     /// Page or plan have several regions, and the slot has no layout.
     #[error(
         "a page of {regions} regions, or a plan into several, needs a slot of their layout, and this one has none: register the slot for a layout"
@@ -209,6 +221,8 @@ impl ReadError {
             Self::TooManyChunks { .. } => 2076,
             Self::NotReady { .. } => 2077,
             Self::SlotOfBytes { .. } => 2078,
+            Self::NoPage => 2079,
+            Self::PlanForgotten => 2080,
         }
     }
 }
@@ -236,6 +250,14 @@ pub enum SubmitError {
         /// The peer's place in the engine's table ([`PeerId::index`](crate::id::PeerId::index)).
         peer: usize,
     },
+    /// The plan of a page was forgotten after the page had joined the batch.
+    #[error(
+        "page {page} of the batch follows a plan that was forgotten: clear the batch, and add the plan again"
+    )]
+    PlanForgotten {
+        /// The position of the page in the batch.
+        page: usize,
+    },
     /// The batch's buffer is another engine's.
     #[error("the batch belongs to another engine: submit it there")]
     OtherEngine,
@@ -255,6 +277,7 @@ impl SubmitError {
             Self::PeerGone { .. } => 2092,
             Self::OtherEngine => 2093,
             Self::EngineGone => 2094,
+            Self::PlanForgotten { .. } => 2095,
         }
     }
 }

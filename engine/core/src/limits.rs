@@ -34,8 +34,8 @@ pub(crate) const MAX_PAGES: usize = u32::MAX as usize - 3;
 /// The most work requests that a storage keeps outstanding on one lane.
 pub(crate) const MAX_DEPTH: usize = 1 << 16;
 
-/// The most chunks of one page: their number fits the 20 bits that a slot's flags have for it.
-pub(crate) const MAX_CHUNKS: u32 = 1 << 20;
+/// The most chunks of one page: their number fits the 19 bits that a slot's flags have for it.
+pub(crate) const MAX_CHUNKS: u32 = 1 << 19;
 
 /// The most local regions of one engine: their numbers fit the 8 bits that a slot has for its
 /// region.

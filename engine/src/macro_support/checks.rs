@@ -293,7 +293,7 @@ pub const fn accept_plan(m: &Maxima, plan: &Plan, max_sges: usize) {
             say!(.str("the plan goes between several regions: give the part between two of them (Plan::only)"));
         }
         Err(CutError::TooMany(wrs)) => {
-            say!(.str("the plan is ").num(wrs).str(" work requests, and a page has at most 1048576: raise chunk"));
+            say!(.str("the plan is ").num(wrs).str(" work requests, and a page has at most 524288: raise chunk"));
         }
         Err(_) => say!(.str("the plan reaches beyond the 2^32 bytes of a page or a slot")),
     }

@@ -4,7 +4,7 @@
 #[cfg(feature = "cuda")]
 use kvrail_core::layout::LayoutRef;
 use kvrail_core::memory::{Access, DestinationRegion, RegionError, Slot, Slots};
-use kvrail_core::plan::{AddPlanError, PlanRef};
+use kvrail_core::plan::{AddPlanError, ForgetPlanError, PlanRef};
 use kvrail_core::provider::MemoryRange;
 use kvrail_layouts::Plan;
 #[cfg(feature = "cuda")]
@@ -75,6 +75,18 @@ impl<T: ReaderTransport> Reader<T> {
     /// another plan.
     pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
         self.engine.add_plan(plan)
+    }
+
+    /// Forgets a plan that was added, so that another one can have its place. A plan that was added
+    /// several times is forgotten when this has been called as often. Batches that are being
+    /// filled, and in which a page follows it, are refused by [`submit`](Self::submit) from then
+    /// on.
+    ///
+    /// # Errors
+    ///
+    /// A page in flight follows the plan, it was forgotten already, or it is another reader's.
+    pub fn forget_plan(&mut self, plan: PlanRef) -> Result<(), ForgetPlanError> {
+        self.engine.forget_plan(plan)
     }
 
     /// Makes destination slots of foreign memory: an inference engine's pool, pinned memory, a

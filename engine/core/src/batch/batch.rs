@@ -14,6 +14,7 @@ use crate::memory::slot::{Slot, SlotRegion};
 use crate::page::segment::Segment;
 use crate::page::{Claim, Expected, Phase};
 use crate::plan::PlanRef;
+use crate::plan::lives::Epoch;
 use crate::remote::RemotePage;
 use crate::table::NO_ENTRY;
 
@@ -235,10 +236,8 @@ impl<'s> Batch<'s> {
     /// Adds the READ of a page of several regions into a slot of the same layout.
     fn read_regions(&mut self, page: RemotePage, mut slot: Slot) -> Result<(), (ReadError, Slot)> {
         let (source, slot_region, WholePlan { number, wrs, bytes }) = self.last_whole;
-        if source == page.source
-            && slot_region == slot.slot_region()
-            && self.len < u32::from(self.buffer.limits.capacity)
-        {
+        let checked = source == page.source && slot_region == slot.slot_region();
+        if checked && self.len < u32::from(self.buffer.limits.capacity) && self.enter_epoch().is_ok() {
             slot.follow(number, wrs);
             let shape = PageShape { source, slot_region: SlotRegion::NONE, len: bytes, chunks: wrs };
             self.put(page, slot, shape);
@@ -278,6 +277,9 @@ impl<'s> Batch<'s> {
         mut slot: Slot,
         plan: PlanRef,
     ) -> Result<(), (ReadError, Slot)> {
+        if let Err(error) = self.enter_epoch() {
+            return Err((error, slot));
+        }
         match self.planned(page, &slot, plan) {
             Ok(shape) => {
                 slot.follow(plan.number, plan.wrs);
@@ -327,11 +329,58 @@ impl<'s> Batch<'s> {
     ///
     /// As [`read_also`](Self::read_also), or as [`read_with`](Self::read_with).
     pub fn read_also_with(&mut self, page: RemotePage, plan: PlanRef) -> Result<(), ReadError> {
+        self.enter_epoch()?;
         let (slot, place) = self.last_slot()?;
         let shape = self.planned(page, slot, plan)?;
         let mut view = if plan.layouts.scatters { slot.share_pieces(place) } else { slot.share(0, place) };
         view.follow(plan.number, plan.wrs);
         self.put(page.part_of(plan), view, shape);
+        Ok(())
+    }
+
+    /// Adds the READ of `page` into `slot`, as [`read`](Self::read) does, and joins it to the page
+    /// before: the results of both are `Ok` only if both arrive, and so for any number of pages
+    /// that are joined one to the next. So the pages of several pools that belong to one key, the
+    /// latent page and that of the indexer, are had together or not at all.
+    ///
+    /// # Errors
+    ///
+    /// There is no page before, or as [`read`](Self::read). The slot comes back.
+    pub fn join(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
+        self.joined(slot, |batch, slot| batch.read(page, slot))
+    }
+
+    /// As [`join`](Self::join), for a page that lands by a plan
+    /// ([`read_with`](Self::read_with)).
+    ///
+    /// # Errors
+    ///
+    /// There is no page before, or as [`read_with`](Self::read_with). The slot comes back.
+    pub fn join_with(
+        &mut self,
+        page: RemotePage,
+        slot: Slot,
+        plan: PlanRef,
+    ) -> Result<(), (ReadError, Slot)> {
+        self.joined(slot, |batch, slot| batch.read_with(page, slot, plan))
+    }
+
+    /// Adds a page by `read`, and joins it to the page before.
+    fn joined(
+        &mut self,
+        slot: Slot,
+        read: impl FnOnce(&mut Self, Slot) -> Result<(), (ReadError, Slot)>,
+    ) -> Result<(), (ReadError, Slot)> {
+        if self.is_empty() {
+            return Err((ReadError::NoPage, slot));
+        }
+        let at = self.len;
+        read(self, slot)?;
+        if let Some(slot) = &mut self.buffer.page_mut(at).slot {
+            slot.join();
+        }
+        // A uniform segment is posted by its addresses alone, which the mark leaves as they are.
+        self.buffer.head_mut().has_shared_or_planned = true;
         Ok(())
     }
 
@@ -351,6 +400,9 @@ impl<'s> Batch<'s> {
         let BufferLimits { engine, .. } = self.buffer.limits;
         if plan.engine != engine {
             return Err(ReadError::OtherEngine("plan"));
+        }
+        if plan.since != Epoch::LAST && !self.buffer.plans.is_same(plan.number, plan.since) {
+            return Err(ReadError::PlanForgotten);
         }
         if page.source.engine() != engine {
             return Err(ReadError::OtherEngine("page"));
@@ -383,6 +435,30 @@ impl<'s> Batch<'s> {
             len: plan.bytes,
             chunks: plan.wrs,
         })
+    }
+
+    /// Notes the epoch of plans in which the pages of this batch are known to follow plans that
+    /// have not been forgotten: the present one.
+    #[inline]
+    fn enter_epoch(&mut self) -> Result<(), ReadError> {
+        let now = self.buffer.plans.now();
+        let head = self.buffer.head_mut();
+        if !head.has_shared_or_planned {
+            head.plan_epoch = now;
+        }
+        if head.plan_epoch == now { Ok(()) } else { self.enter_later_epoch(now) }
+    }
+
+    /// A plan was forgotten since the pages were checked: checks them again.
+    #[cold]
+    fn enter_later_epoch(&mut self, now: Epoch) -> Result<(), ReadError> {
+        match self.buffer.forgotten_plan(self.len) {
+            Some(_) => Err(ReadError::PlanForgotten),
+            None => {
+                self.buffer.head_mut().plan_epoch = now;
+                Ok(())
+            }
+        }
     }
 
     /// Puts a checked page into the next place.

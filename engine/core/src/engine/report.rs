@@ -54,8 +54,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     /// Takes the slot of a page that has been told, before its batch is done. It is safe since all
     /// wrs of the page are accounted for, so that nothing writes into the slot. The batch comes
-    /// back without this slot. `None` if several pages share the slot, if it was taken before, or
-    /// if the batch is done: then its slots come back with it.
+    /// back without this slot. `None` if several pages share the slot or are joined, if it was
+    /// taken before, or if the batch is done: then its slots come back with it.
     pub fn take_slot(&mut self, arrival: &Arrival) -> Option<Slot> {
         let Ticket { batch, serial } = arrival.ticket;
         if !self.in_flight.is_flying(batch) {
@@ -67,8 +67,11 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             return None;
         }
         let pages = self.pages.slice(first, len);
-        let is_view = |at: usize| pages.get(at)?.slot.as_ref()?.shares();
-        if is_view(arrival.page).is_some() || is_view(arrival.page + 1).is_some() {
+        let goes_on = |at: usize| {
+            let slot = pages.get(at).and_then(|page| page.slot.as_ref());
+            slot.is_some_and(|slot| slot.shares().is_some() || slot.is_joined())
+        };
+        if goes_on(arrival.page) || goes_on(arrival.page + 1) {
             return None;
         }
         let page = &pages[arrival.page];

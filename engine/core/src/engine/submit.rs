@@ -133,6 +133,9 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         if len == 0 {
             return Err(SubmitError::Empty);
         }
+        if batch.buffer_mut().head().has_shared_or_planned {
+            self.follows_known_plans(batch)?;
+        }
         batch.close_segment();
         let mut at = 0;
         while at < len {
@@ -145,6 +148,19 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
             at += seg_len;
         }
         Ok(())
+    }
+
+    /// Checks that no plan of a batch's pages has been forgotten since they joined the batch.
+    fn follows_known_plans(&self, batch: &mut Batch<'s>) -> Result<(), SubmitError> {
+        let len = narrow(batch.len());
+        let buffer = batch.buffer_mut();
+        if buffer.head().plan_epoch == self.plans.lives.now() {
+            return Ok(());
+        }
+        match buffer.forgotten_plan(len.into()) {
+            Some(page) => Err(SubmitError::PlanForgotten { page }),
+            None => Ok(()),
+        }
     }
 
     /// The next done batch, in the order in which they became done.
