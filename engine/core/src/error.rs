@@ -277,7 +277,7 @@ impl SubmitError {
             Self::PeerGone { .. } => 2092,
             Self::OtherEngine => 2093,
             Self::EngineGone => 2094,
-            Self::PlanForgotten { .. } => 2095,
+            Self::PlanForgotten { .. } => 2089,
         }
     }
 }

@@ -38,8 +38,8 @@ fn a_forgotten_plan_is_followed_by_no_page_and_its_place_is_used_again() {
     before.read_with(page(0), slots.next().unwrap(), first).unwrap();
     let mut half = engine.batch().unwrap();
     half.read_with(page(0), slots.next().unwrap(), kept).unwrap();
-    let mut spoilt = engine.batch().unwrap();
-    spoilt.read_with(page(0), slots.next().unwrap(), first).unwrap();
+    let mut mixed = engine.batch().unwrap();
+    mixed.read_with(page(0), slots.next().unwrap(), first).unwrap();
 
     assert_eq!(engine.forget_plan(first), Ok(()), "it was added twice");
     let mut in_flight = engine.batch().unwrap();
@@ -67,11 +67,11 @@ fn a_forgotten_plan_is_followed_by_no_page_and_its_place_is_used_again() {
         assert_eq!(error, ReadError::PlanForgotten);
         slot
     };
-    let slot = refused(&mut spoilt, longer, slots.next().unwrap());
-    assert!(spoilt.clear().count() == 1);
-    let slot = refused(&mut spoilt, first, slot);
-    spoilt.read_with(page(3), slot, kept).unwrap();
-    engine.submit(spoilt, sim.now(), LATE).unwrap();
+    let slot = refused(&mut mixed, longer, slots.next().unwrap());
+    assert!(mixed.clear().count() == 1);
+    let slot = refused(&mut mixed, first, slot);
+    mixed.read_with(page(3), slot, kept).unwrap();
+    engine.submit(mixed, sim.now(), LATE).unwrap();
     let mut good = 0;
     settle(&mut engine, &sim, LATE, |mut done| {
         good += done.pages().filter(|page| page.result.is_ok()).count();

@@ -1,8 +1,8 @@
 //! Which plans have been forgotten, as the threads that fill batches see it.
 //!
 //! The number of a forgotten plan is given to another one. A page that was put into a batch by the
-//! forgotten plan must not be posted by the other: its slot may be shorter than that plan writes. So
-//! time is counted in *epochs*, one more with each plan that is forgotten. A plan notes in which
+//! forgotten plan must not be posted by the other: its slot may be shorter than that plan writes.
+//! So time is counted in *epochs*, one more with each plan that is forgotten. A plan notes in which
 //! epoch it was added, a batch in which epoch its pages were checked, and the table in which epoch
 //! each number was forgotten last. A number is what it was if it has not been forgotten since.
 
