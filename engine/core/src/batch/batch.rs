@@ -7,8 +7,7 @@ use super::pool::Buffer;
 use super::shape::PageShape;
 use crate::class::Class;
 use crate::error::ReadError;
-use crate::id::{RegionRef, Ticket};
-use crate::layout::WholePlan;
+use crate::id::Ticket;
 use crate::limits::narrow;
 use crate::memory::slot::{Slot, SlotRegion};
 use crate::page::segment::Segment;
@@ -31,10 +30,10 @@ pub struct Batch<'s> {
     some_unvalidated: bool,
     some_validated: bool,
     /// The shape of the last page. A page of the same shape needs no further check.
-    last: PageShape,
-    /// The last page of several regions that landed without a plan of the caller's: its source, its
-    /// slot's region, and the plan of such pages.
-    pub(super) last_whole: (RegionRef, SlotRegion, WholePlan),
+    pub(super) last: PageShape,
+    /// If the last page has several regions and landed without a plan of the caller's: its slot's
+    /// region, and the number of the plan of such pages. Otherwise the region of no slot.
+    pub(super) last_whole: (SlotRegion, u16),
 }
 
 impl<'s> Batch<'s> {
@@ -56,7 +55,7 @@ impl<'s> Batch<'s> {
             some_unvalidated: false,
             some_validated: false,
             last: PageShape::NONE,
-            last_whole: (RegionRef::NONE, SlotRegion::NONE, WholePlan::NONE),
+            last_whole: (SlotRegion::NONE, 0),
         }
     }
 
@@ -134,7 +133,7 @@ impl<'s> Batch<'s> {
             some_unvalidated: false,
             some_validated: false,
             last: PageShape::NONE,
-            last_whole: (RegionRef::NONE, SlotRegion::NONE, WholePlan::NONE),
+            last_whole: (SlotRegion::NONE, 0),
         }
     }
 
@@ -243,6 +242,7 @@ impl<'s> Batch<'s> {
             self.uniform = false;
         }
         self.last = shape;
+        self.last_whole = (SlotRegion::NONE, 0);
     }
 
     /// Empties the batch, and returns its slots.

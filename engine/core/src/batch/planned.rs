@@ -4,7 +4,7 @@ use super::batch::Batch;
 use super::pool::BufferLimits;
 use super::shape::PageShape;
 use crate::error::ReadError;
-use crate::layout::{NO_LAYOUT, PlanLayouts, WholePlan};
+use crate::layout::{NO_LAYOUT, PlanLayouts};
 use crate::memory::slot::{Slot, SlotRegion};
 use crate::page::{Claim, Expected, Phase};
 use crate::plan::PlanRef;
@@ -15,12 +15,12 @@ use crate::table::NO_ENTRY;
 impl Batch<'_> {
     /// Adds the READ of a page of several regions into a slot of the same layout.
     pub(super) fn read_regions(&mut self, page: RemotePage, mut slot: Slot) -> Result<(), (ReadError, Slot)> {
-        let (source, slot_region, WholePlan { number, wrs, bytes }) = self.last_whole;
-        let checked = source == page.source && slot_region == slot.slot_region();
+        let last @ (region, number) = self.last_whole;
+        let checked = region == slot.slot_region() && page.source == self.last.source;
         if checked && self.len < u32::from(self.buffer.limits.capacity) && self.enter_epoch().is_ok() {
-            slot.follow(number, wrs);
-            let shape = PageShape { source, slot_region: SlotRegion::NONE, len: bytes, chunks: wrs };
-            self.put(page, slot, shape);
+            slot.follow(number, self.last.chunks);
+            self.put(page, slot, self.last);
+            self.last_whole = last;
             return Ok(());
         }
         self.first_of_regions(page, slot)
@@ -35,9 +35,9 @@ impl Batch<'_> {
         // Pages of several regions exist only with a layout, whose plan was set before.
         match self.buffer.layouts.whole(of).filter(|_| to == of) {
             Some(plan) => {
-                let shape = (page.source, slot.slot_region(), plan);
+                let last = (slot.slot_region(), plan.number);
                 self.read_with(page, slot, PlanRef::whole(self.buffer.limits.engine, of, plan))?;
-                self.last_whole = shape;
+                self.last_whole = last;
                 Ok(())
             }
             None => Err((self.buffer.layouts.unlike(of, to).into(), slot)),
