@@ -303,8 +303,8 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
     }
 
     fn arm(&mut self, wait: WaitFor) -> bool {
-        let Self { queues, encoder, wake, control, .. } = self;
-        wait.timeout().0 > 0 && sleep::arm(queues, encoder, wake, || control.has_events())
+        let Self { queues, encoder, wake, watch, control, .. } = self;
+        wait.timeout().0 > 0 && sleep::arm(queues, encoder, wake, watch, || control.has_events())
     }
 
     fn disarm(&mut self) {

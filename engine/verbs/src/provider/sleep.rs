@@ -73,14 +73,22 @@ pub(super) fn sleep<E: Encoder>(
 /// polled, and the wake flag is set to asleep before it is looked at. (Events of the control thread
 /// are followed by a request.) A channel tells of its queue's next completion and cannot count, so
 /// one completion ends the sleep, however many the engine waits for.
+///
+/// A queue that an earlier sleep has armed may have signalled its channel since. That event is
+/// taken first, and the queue armed again. Otherwise a caller that is told of changes only
+/// (`EPOLLET`) would not learn of later completions.
 pub(super) fn arm<E: Encoder>(
     queues: &mut Queues,
     encoder: &mut E,
     wake: &WakeFd,
+    watch: &Watch,
     mut has_events: impl FnMut() -> bool,
 ) -> bool {
     if has_stashed(queues) {
         return false;
+    }
+    if queues.rails.iter().any(|queue| queue.is_armed()) {
+        take_watched(queues, watch);
     }
     look(queues, encoder);
     if has_stashed(queues) || queues.losses.any_unreported() || has_events() || wake.take_request() {
@@ -94,9 +102,14 @@ pub(super) fn arm<E: Encoder>(
     may_sleep
 }
 
-/// Ends a sleep on [`Watch`]: takes the events of channels, and leaves those out that have hung up.
-/// A request to wake up stays noted.
+/// Ends a sleep on [`Watch`]. A request to wake up stays noted.
 pub(super) fn disarm(queues: &mut Queues, wake: &WakeFd, watch: &Watch) {
+    take_watched(queues, watch);
+    wake.finish_sleep();
+}
+
+/// Takes the events of channels, and leaves those out that have hung up.
+fn take_watched(queues: &mut Queues, watch: &Watch) {
     let ready = watch.ready();
     take_channel_events(queues, ready);
     for (rail, queue) in queues.rails.iter().enumerate() {
@@ -108,7 +121,6 @@ pub(super) fn disarm(queues: &mut Queues, wake: &WakeFd, watch: &Watch) {
             watch.leave_out(channel.as_fd());
         }
     }
-    wake.finish_sleep();
 }
 
 fn has_stashed(queues: &Queues) -> bool {
