@@ -41,9 +41,8 @@ fn key() -> PeerKey {
 fn producer(over: impl PublisherTransport) -> (Publisher, Vec<Location>) {
     let (name, anywhere) = ("p".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
     let producer = Publisher::start(name, PAGE, SLOTS, &anywhere, key(), over).unwrap();
-    let write = |slot: u32| {
-        producer.write(slot, KeyTag(slot.into()), |bytes| bytes.fill(slot as u8 + 1)).unwrap()
-    };
+    let write =
+        |slot: u32| producer.write(slot, KeyTag(slot.into()), |bytes| bytes.fill(slot as u8 + 1)).unwrap();
     let locations = (0..SLOTS).map(write).collect();
     (producer, locations)
 }
@@ -125,8 +124,7 @@ fn feed(
 
 fn a_thousand_batches(storage: &'static Storage<Fed>, how: EventFlags) {
     let (producer, locations) = producer(shm::publish(2));
-    let mut reader =
-        Fed::start(storage.take().unwrap(), shm::rails(2).unwrap(), Config::default()).unwrap();
+    let mut reader = Fed::start(storage.take().unwrap(), shm::rails(2).unwrap(), Config::default()).unwrap();
     let memory = memory::leaked(3 * READ * PAGE.page_bytes() as usize).unwrap();
     let slots: Vec<Slot> = reader.register(memory).unwrap().collect();
     let peer = reader.connect(&producer.local_addr().into(), &key()).unwrap();
@@ -187,10 +185,7 @@ fn come_to_rest<T: ReaderTransport<Provider: AsFd>>(reader: &mut Reader<T>) -> D
     }
 }
 
-fn an_own_batch_and_a_lost_peer<T: ReaderTransport<Provider: AsFd>>(
-    over: impl PublisherTransport,
-    rails: T,
-) {
+fn an_own_batch_and_a_lost_peer<T: ReaderTransport<Provider: AsFd>>(over: impl PublisherTransport, rails: T) {
     let (producer, locations) = producer(over);
     let mut reader = Reader::start(PAGE, rails, Config::default()).unwrap();
     let memory = memory::leaked(PAGE.page_bytes() as usize).unwrap();
@@ -241,8 +236,7 @@ fn a_batch_after_the_arming_and_a_peer_that_goes_make_the_descriptor_readable() 
 fn a_reader_does_not_sleep_over_orders_that_one_turn_has_left() {
     static STORAGE: Storage<Fed> = Storage::new();
     let (producer, locations) = producer(shm::publish(1));
-    let mut reader =
-        Fed::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), Config::default()).unwrap();
+    let mut reader = Fed::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), Config::default()).unwrap();
     let mut slots = reader.register(memory::leaked(PAGE.page_bytes() as usize).unwrap()).unwrap();
     let peer = reader.connect(&producer.local_addr().into(), &key()).unwrap();
     let mut submitter = reader.submitter().unwrap();

@@ -106,7 +106,8 @@ impl<T: ReaderTransport> Reader<T> {
 }
 
 /// Readable once a reader that was [armed](Reader::arm) has something to do, and until the next
-/// [`poll`](Reader::poll). Register it once: it stays the same as long as the reader.
+/// [`poll`](Reader::poll). Register it once: it stays the same as long as the reader. A reader that
+/// [`engine!`](crate::engine) has declared is dereferenced first, `&*reader`.
 impl<T: ReaderTransport<Provider: AsFd>> AsFd for Reader<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.engine.provider().as_fd()
