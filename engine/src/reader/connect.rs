@@ -43,6 +43,16 @@ impl<T: ReaderTransport> Reader<T> {
         self.connect_for(address, keys, &layouts)
     }
 
+    /// Takes over what a declaration says besides its page and its storage.
+    pub(crate) fn declared(&mut self, layouts: &[PageLayout], plans: usize) {
+        self.engine.set_max_plans(plans);
+        for layout in layouts {
+            if !self.layouts.contains(layout) {
+                self.layouts.push(*layout);
+            }
+        }
+    }
+
     /// Has [`connect`](Self::connect) ask for pools of `layout`, too. Pages of it land in slots that
     /// were [registered for it](Self::register_for).
     ///
