@@ -49,6 +49,16 @@ pub enum PageError {
         /// How many chunks the page has.
         chunks: u32,
     },
+    /// The deadline passed before anything of the page had arrived, and no lane to its peer was up
+    /// then.
+    #[error(
+        "the deadline ({} ns) passed without a lane to the peer: look in the log why none was made, or allow more lanes at a time",
+        deadline.0
+    )]
+    NoLane {
+        /// The deadline.
+        deadline: Time,
+    },
     /// The peer was removed.
     #[error("the peer was removed")]
     PeerGone,
@@ -82,6 +92,7 @@ impl PageError {
             Self::Deadline { .. } => 2052,
             Self::PeerGone => 2053,
             Self::SetAside { .. } => 2054,
+            Self::NoLane { .. } => 2055,
         }
     }
 }

@@ -13,12 +13,14 @@
 //! | `complete.rs` | completions return credits, and retire pages |
 //! | `failover.rs` | lanes fail, are flushed, and their wrs go to other lanes |
 //! | `reconnect.rs` | lost lanes are reported, and requested from the control path |
+//! | `demand.rs` | the first lanes of a peer that has work, and idle lanes that are given back |
 //! | `suspects.rs` | wrs that kill lanes are tried alone, and their pages set aside |
 //! | `deadlines.rs` | late batches, silent and stalled lanes, sleeping |
 
 mod circles;
 mod complete;
 mod deadlines;
+mod demand;
 mod failover;
 mod pools;
 mod post;

@@ -13,6 +13,9 @@ use crate::page::list::{List, Queued, Validating};
 use crate::regions::NO_REGION;
 use crate::time::Time;
 
+/// Stands for the seat of a peer without lanes.
+pub(crate) const NO_SEAT: u16 = u16::MAX;
+
 /// The state of a peer's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerState {
@@ -26,15 +29,17 @@ pub(crate) enum PeerState {
 }
 
 /// The place of a peer.
+// A peer without lanes costs at most 256 bytes in all (storage/room.rs), so nothing here is by rail
+// except for the circles.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(align(16))]
 pub(crate) struct Peer {
     pub(crate) life: u32,
     pub(crate) state: PeerState,
-    /// In which queues for turns the peer is: a bit for each class in which it is ready, and for
-    /// each class the rails that it waits for.
+    /// In which queues of ready peers the peer is: a bit for each class.
     pub(crate) ready: u8,
-    pub(crate) capped: [u16; CLASSES],
+    /// Its place in the queues of rails while it has lanes, `NO_SEAT` otherwise.
+    pub(crate) seat: u16,
     /// How many places of lanes the peer has in all, those of lanes that have failed included.
     pub(crate) lanes_all: u16,
     /// For each class, the first of the dead lanes: quiet lanes whose wrs wait to be posted again.
@@ -87,7 +92,7 @@ impl Peer {
         life: 0,
         state: PeerState::Free,
         ready: 0,
-        capped: [0; CLASSES],
+        seat: NO_SEAT,
         lanes_all: 0,
         dead_lanes: [NO_LANE; CLASSES],
         suspects: NO_LANE,

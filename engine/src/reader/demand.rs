@@ -1,0 +1,249 @@
+//! Lanes on demand: made when a peer is read from, given back when they are idle, within a budget.
+//!
+//! The engine names the peers that have pages to be read and no lane. The peer's session makes
+//! lanes then, and reports each of them. What a rail has room for is counted here: lanes that lead
+//! over it, and those that sessions are making.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use kvrail_core::events::LaneWanted;
+use kvrail_core::id::{MAX_RAILS, PeerId, RailIndex};
+use kvrail_core::time::{Nanos, Time};
+use kvrail_host::log_limit::LogLimit;
+use kvrail_session::SessionLaneError;
+
+use super::Reader;
+use super::config::{Config, MakeLanes, StartError};
+use crate::clock;
+use crate::transport::ReaderTransport;
+
+/// How long a peer that found no room waits before room is looked for again. Lanes that are being
+/// given back are gone sooner.
+const NO_ROOM: Nanos = Nanos::from_millis(1);
+
+/// When lanes are made, and how many there may be.
+pub(super) struct Demand {
+    on: bool,
+    /// Lanes of a peer on each rail.
+    lanes_per_rail: usize,
+    /// The most lanes over a rail.
+    budget: usize,
+    idle: Nanos,
+    /// When idle lanes are looked for again; `NEVER` if lanes are kept.
+    next_look: Time,
+    /// Until when no room for lanes is looked for, since there was none.
+    no_room_until: Time,
+    /// Sessions that are making lanes, with those that are to come on each rail.
+    opening: HashMap<u64, [usize; MAX_RAILS]>,
+    log: LogLimit,
+}
+
+impl Demand {
+    /// The lanes of a reader with room for `peers` peers, and for `room` lanes on each rail.
+    pub(super) fn new(config: &Config, peers: usize, room: usize) -> Result<Self, StartError> {
+        let (lanes, budget) = (config.lanes_per_rail, config.lanes_budget);
+        if budget > 0 && budget < lanes {
+            return Err(StartError::Budget { budget, lanes });
+        }
+        let budget = if budget == 0 { room } else { budget.min(room) }.max(1);
+        let on = match config.lanes {
+            MakeLanes::AtConnect => false,
+            MakeLanes::OnDemand => true,
+            MakeLanes::Auto => peers.saturating_mul(lanes) > budget,
+        };
+        Ok(Self {
+            on,
+            // Where a rail has no room for all lanes of a peer, the peer gets fewer.
+            lanes_per_rail: if on { lanes.min(budget) } else { lanes },
+            budget,
+            idle: clock::nanos(config.lane_idle.min(Duration::from_hours(24))),
+            next_look: if on { Time::ZERO } else { Time::NEVER },
+            no_room_until: Time::ZERO,
+            opening: HashMap::new(),
+            log: LogLimit::new(),
+        })
+    }
+
+    /// Whether lanes are made on demand.
+    #[inline]
+    pub(super) const fn is_on(&self) -> bool {
+        self.on
+    }
+
+    pub(super) const fn lanes_per_rail(&self) -> usize {
+        self.lanes_per_rail
+    }
+
+    pub(super) const fn budget(&self) -> usize {
+        self.budget
+    }
+
+    /// Until when a sleep may last: a peer may be waiting for room.
+    #[inline]
+    pub(super) fn sleep_until(&self, now: Time) -> Time {
+        if self.no_room_until > now { self.no_room_until } else { Time::NEVER }
+    }
+
+    /// A session has made one of its first lanes, or nothing was to be made.
+    pub(super) fn lane_came(&mut self, session: u64, rail: u8) {
+        let to_come = self.opening.get_mut(&session).and_then(|rails| rails.get_mut(usize::from(rail)));
+        if let Some(to_come) = to_come {
+            *to_come = to_come.saturating_sub(1);
+        }
+    }
+
+    /// A session has ended, and makes no lanes any more.
+    pub(super) fn session_ended(&mut self, session: u64) {
+        self.opening.remove(&session);
+    }
+
+    /// Lanes over a rail that sessions are making.
+    fn to_come(&self, rail: usize) -> usize {
+        self.opening.values().map(|rails| rails[rail]).sum()
+    }
+}
+
+impl<T: ReaderTransport> Reader<T> {
+    /// Passes the engine's requests for lanes on to the peers' sessions, and gives idle lanes back.
+    #[inline]
+    pub(super) fn supply_lanes(&mut self, now: Time) {
+        while let Some(wanted) = self.engine.next_wanted_lane(now) {
+            self.request_lane(wanted, now);
+        }
+        if self.demand.is_on() {
+            if now >= self.demand.no_room_until && self.engine.has_unserved_peer(now) {
+                self.open_lanes(now);
+            }
+            if now >= self.demand.next_look {
+                self.look_for_idle_lanes(now);
+            }
+        }
+    }
+
+    /// Has lanes made to the peers that need them, as far as there is room.
+    #[cold]
+    fn open_lanes(&mut self, now: Time) {
+        loop {
+            if !self.make_room(now) {
+                self.demand.no_room_until = now + NO_ROOM;
+                return;
+            }
+            let Some(peer) = self.engine.next_unserved_peer(now) else { return };
+            let session = self.session_of.get(&peer).copied();
+            match session.and_then(|number| Some((number, self.connected.get(&number)?))) {
+                Some((number, session)) => {
+                    self.demand.opening.insert(number, [self.demand.lanes_per_rail; MAX_RAILS]);
+                    session.handle.open_lanes();
+                }
+                None => self.engine.first_lanes_unavailable(peer, now),
+            }
+            // A request for a lost lane may have been behind this one.
+            while let Some(wanted) = self.engine.next_wanted_lane(now) {
+                self.request_lane(wanted, now);
+            }
+        }
+    }
+
+    /// Whether each rail has room for the lanes of one peer. Otherwise lanes are given back that are
+    /// idle, and there is room when they are gone.
+    fn make_room(&mut self, now: Time) -> bool {
+        let (lanes, budget) = (self.demand.lanes_per_rail, self.demand.budget);
+        loop {
+            let mut room = (true, true);
+            for rail in 0..self.engine.rails() {
+                let to_come = self.demand.to_come(rail) + lanes;
+                // At most 16 rails.
+                let (all, leaving) = self.engine.lanes_on(RailIndex(rail as u8));
+                room.0 &= all + to_come <= budget;
+                room.1 &= all - leaving + to_come <= budget;
+            }
+            if room.0 {
+                return true;
+            }
+            if room.1 {
+                return false;
+            }
+            let Some((peer, _)) = self.engine.longest_idle_peer() else {
+                if let Some(left_out) = self.demand.log.allows() {
+                    tracing::warn!(
+                        budget,
+                        left_out,
+                        "every lane is in use, and a peer waits for one: allow more (Config::lanes_budget), or read from \
+                         fewer peers at a time"
+                    );
+                }
+                return false;
+            };
+            self.give_lanes_back(peer, now);
+        }
+    }
+
+    fn give_lanes_back(&mut self, peer: PeerId, now: Time) {
+        self.engine.release_lanes(peer, now);
+        while let Some(lost) = self.engine.next_lost_lane() {
+            self.release(lost);
+        }
+    }
+
+    /// Gives lanes back that have been idle for `Config::lane_idle`.
+    #[cold]
+    fn look_for_idle_lanes(&mut self, now: Time) {
+        let idle = self.demand.idle;
+        // Each look passes over some peers, and in a sixteenth of the time over many.
+        self.demand.next_look = now + Nanos(idle.0 / 16).min(Nanos::from_millis(100));
+        if self.engine.release_lanes_idle_for(idle, now) > 0 {
+            while let Some(lost) = self.engine.next_lost_lane() {
+                self.release(lost);
+            }
+        }
+    }
+
+    /// A session has made the first lanes of its peer, or none.
+    pub(super) fn lanes_opened(&mut self, number: u64, result: Result<(), SessionLaneError>, now: Time) {
+        self.demand.session_ended(number);
+        let Some((peer, producer)) = self.connected.get(&number).and_then(|session| session.peer) else {
+            return;
+        };
+        // A lane may have been made that the engine did not take.
+        if self.engine.lanes_to(peer) > 0 {
+            return;
+        }
+        if let Err(error) = result
+            && let Some(left_out) = self.demand.log.allows()
+        {
+            tracing::warn!(%producer, %error, left_out, "no lane to a peer that is to be read from");
+        }
+        self.engine.first_lanes_unavailable(peer, now);
+    }
+
+    /// Whether there is room for a lane instead of a lost one.
+    pub(super) fn may_replace(&self, wanted: LaneWanted) -> bool {
+        let rail = wanted.rail.get();
+        let (all, _) = self.engine.lanes_on(wanted.rail);
+        !self.demand.is_on() || all + self.demand.to_come(rail) < self.demand.budget
+    }
+
+    /// Says what the reader has room for.
+    pub(super) fn log_lanes(&self, peers: usize) {
+        let when = if self.demand.is_on() { "on demand" } else { "at connect" };
+        tracing::info!(
+            over = T::LABEL,
+            rails = self.engine.rails(),
+            peers,
+            lanes_per_rail = self.demand.lanes_per_rail(),
+            lanes_budget = self.demand.budget(),
+            when,
+            "a reader makes lanes"
+        );
+    }
+}
+
+/// How many lanes there is room for on each rail, in an engine with room for `lanes` lanes of
+/// `depth` entries: as many as the completion queue holds, or the rail's share of the places.
+pub(super) fn room<P: kvrail_core::provider::Provider>(provider: &P, lanes: usize, depth: u32) -> usize {
+    let rails = provider.rails().max(1);
+    let entries = (0..rails).map(|rail| provider.rail(RailIndex(rail as u8)).cq_entries);
+    let by_queue = entries.min().map_or(0, |entries| entries / depth.max(1));
+    (lanes / rails).min(by_queue as usize)
+}
