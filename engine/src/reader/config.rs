@@ -16,13 +16,13 @@ pub struct Config {
     pub lanes_per_rail: usize,
     /// When the lanes to a peer are made.
     pub lanes: MakeLanes,
-    /// How many lanes lead over each rail at a time where they are made on demand: 0 for as many as
+    /// How many lanes lead over each rail at a time, unless all are made at connect: 0 for as many as
     /// the reader's storage and the rail's completion queue have room for, which are the most in
     /// any case. A peer that needs lanes when all are there gets those of the peer that was read
     /// from the longest ago, of those with nothing in flight.
     pub lanes_budget: usize,
-    /// After how long without a READ the lanes of a peer are given back, where they are made on
-    /// demand.
+    /// After how long without a READ the lanes of a peer are given back, with
+    /// [`MakeLanes::OnDemand`].
     pub lane_idle: Duration,
     /// How long connecting to a producer may take, a day at most.
     pub connect: Duration,
@@ -57,11 +57,11 @@ impl Default for Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MakeLanes {
-    /// At connect, if every peer that the reader has room for can have its lanes at the same time;
-    /// on demand otherwise.
+    /// At connect while there is room for them, on demand otherwise. They are given back when
+    /// another peer needs them, and not for being idle.
     #[default]
     Auto,
-    /// Before [`connect`](crate::Reader::connect) returns, and kept while the peer is there.
+    /// At connect, which fails if none can be made, and kept while the peer is there.
     AtConnect,
     /// When a page of the peer is first read, and given back after
     /// [`lane_idle`](Config::lane_idle), or when another peer needs them.

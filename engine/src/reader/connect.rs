@@ -104,6 +104,7 @@ impl<T: ReaderTransport> Reader<T> {
             match news {
                 SessionNews::Agreed(agreed) => {
                     let (address, layouts) = (session.address.clone(), Arc::clone(&session.layouts));
+                    self.demand.session_ended(number);
                     let arrived = self.admit(number, &address, &layouts, *agreed, now);
                     if arrived.is_err() {
                         self.forget_session(number);
@@ -229,7 +230,8 @@ impl<T: ReaderTransport> Reader<T> {
         if regions.is_empty() {
             return Err(ConnectError::NoRegions(address.clone()));
         }
-        let (on_demand, made) = (self.demand.is_on(), lanes.len());
+        // Where they are made at connect there is at least one, or the reason why there is none.
+        let on_demand = lanes.is_empty();
         let (mut attached, mut last) = (0, "it offers no rail".into());
         for lane in lanes {
             match lane.map_err(TransportError::from).and_then(|lane| self.take_lane(number, id, lane, now)) {
@@ -240,7 +242,7 @@ impl<T: ReaderTransport> Reader<T> {
                 }
             }
         }
-        if attached == 0 && !(on_demand && made == 0) {
+        if attached == 0 && !on_demand {
             return Err(ConnectError::NoLane { address: address.clone(), why: last });
         }
         let all: Arc<[_]> = regions.into();
@@ -261,7 +263,10 @@ impl<T: ReaderTransport> Reader<T> {
         now: Time,
     ) -> Result<(), TransportError> {
         let number = made.number;
-        let taken = self.attach(id, made, now);
+        let taken = match self.may_add(made.rail) {
+            true => self.attach(id, made, now),
+            false => Err("the rail has as many lanes as Config::lanes_budget allows".into()),
+        };
         if let Some(session) = self.connected.get_mut(&session) {
             match &taken {
                 Ok(lane) => drop(session.lanes.insert(*lane, number)),
@@ -303,7 +308,7 @@ impl<T: ReaderTransport> Reader<T> {
             return;
         }
         match self.session_of.get(&wanted.peer).and_then(|number| self.connected.get(number)) {
-            Some(session) if self.may_replace(wanted) => session.handle.request_lane(wanted),
+            Some(session) if self.may_add(wanted.rail) => session.handle.request_lane(wanted),
             _ => self.engine.lane_unavailable(wanted, now),
         }
     }

@@ -145,7 +145,7 @@ impl<T: ReaderTransport> Reader<T> {
             reader: ReaderDescription::of_layouts(self.config.node, wanted.clone()),
             wanted,
             lanes_per_rail: self.demand.lanes_per_rail(),
-            on_demand: self.demand.is_on(),
+            on_demand: false,
             deadline: Instant::now() + within,
         };
         // The session gives up at the deadline, and gets a moment more to report it.
@@ -171,7 +171,11 @@ impl<T: ReaderTransport> Reader<T> {
         layouts: Arc<[PageLayout]>,
     ) -> Result<(), ConnectError> {
         let (number, address) = (request.number, request.address.clone());
-        let handle = self.sessions.begin(request).map_err(ConnectError::Thread)?;
+        let request = ConnectRequest { on_demand: self.on_demand_for(number), ..request };
+        let handle = self.sessions.begin(request).map_err(|error| {
+            self.demand.session_ended(number);
+            ConnectError::Thread(error)
+        })?;
         let session = PeerSession { handle, address, layouts, peer: None, lanes: HashMap::new() };
         self.connected.insert(number, session);
         Ok(())

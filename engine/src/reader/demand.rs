@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use kvrail_core::events::LaneWanted;
 use kvrail_core::id::{MAX_RAILS, PeerId, RailIndex};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_host::log_limit::LogLimit;
@@ -24,7 +23,7 @@ const NO_ROOM: Nanos = Nanos::from_millis(1);
 
 /// When lanes are made, and how many there may be.
 pub(super) struct Demand {
-    on: bool,
+    when: MakeLanes,
     /// Lanes of a peer on each rail.
     lanes_per_rail: usize,
     /// The most lanes over a rail.
@@ -40,35 +39,31 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    /// The lanes of a reader with room for `peers` peers, and for `room` lanes on each rail.
-    pub(super) fn new(config: &Config, peers: usize, room: usize) -> Result<Self, StartError> {
+    /// The lanes of a reader with room for `room` lanes on each rail.
+    pub(super) fn new(config: &Config, room: usize) -> Result<Self, StartError> {
         let (lanes, budget) = (config.lanes_per_rail, config.lanes_budget);
         if budget > 0 && budget < lanes {
             return Err(StartError::Budget { budget, lanes });
         }
         let budget = if budget == 0 { room } else { budget.min(room) }.max(1);
-        let on = match config.lanes {
-            MakeLanes::AtConnect => false,
-            MakeLanes::OnDemand => true,
-            MakeLanes::Auto => peers.saturating_mul(lanes) > budget,
-        };
+        let when = config.lanes;
         Ok(Self {
-            on,
+            when,
             // Where a rail has no room for all lanes of a peer, the peer gets fewer.
-            lanes_per_rail: if on { lanes.min(budget) } else { lanes },
+            lanes_per_rail: if when == MakeLanes::AtConnect { lanes } else { lanes.min(budget) },
             budget,
             idle: clock::nanos(config.lane_idle.min(Duration::from_hours(24))),
-            next_look: if on { Time::ZERO } else { Time::NEVER },
+            next_look: if when == MakeLanes::OnDemand { Time::ZERO } else { Time::NEVER },
             no_room_until: Time::ZERO,
             opening: HashMap::new(),
             log: LogLimit::new(),
         })
     }
 
-    /// Whether lanes are made on demand.
+    /// Whether a peer may be without lanes, which are made on demand then.
     #[inline]
     pub(super) const fn is_on(&self) -> bool {
-        self.on
+        !matches!(self.when, MakeLanes::AtConnect)
     }
 
     pub(super) const fn lanes_per_rail(&self) -> usize {
@@ -124,7 +119,7 @@ impl<T: ReaderTransport> Reader<T> {
     /// Has lanes made to the peers that need them, as far as there is room.
     #[cold]
     fn open_lanes(&mut self, now: Time) {
-        loop {
+        while self.engine.has_unserved_peer(now) {
             if !self.make_room(now) {
                 self.demand.no_room_until = now + NO_ROOM;
                 return;
@@ -145,29 +140,48 @@ impl<T: ReaderTransport> Reader<T> {
         }
     }
 
+    /// Whether the lanes of a peer are made on demand, to which a session is begun. Otherwise the
+    /// session makes them at once, and they are counted from here on.
+    pub(super) fn on_demand_for(&mut self, session: u64) -> bool {
+        let on_demand = match self.demand.when {
+            MakeLanes::AtConnect => return false,
+            MakeLanes::OnDemand => true,
+            MakeLanes::Auto => !self.room().0,
+        };
+        if !on_demand {
+            self.demand.opening.insert(session, [self.demand.lanes_per_rail; MAX_RAILS]);
+        }
+        on_demand
+    }
+
+    /// Whether each rail has room for the lanes of one peer, and whether it has when the lanes that
+    /// have failed or were given back are gone.
+    fn room(&self) -> (bool, bool) {
+        let (lanes, budget) = (self.demand.lanes_per_rail, self.demand.budget);
+        let mut room = (true, true);
+        for rail in 0..self.engine.rails() {
+            let to_come = self.demand.to_come(rail) + lanes;
+            // At most 16 rails.
+            let (all, leaving) = self.engine.lanes_on(RailIndex(rail as u8));
+            room.0 &= all + to_come <= budget;
+            room.1 &= all.saturating_sub(leaving) + to_come <= budget;
+        }
+        room
+    }
+
     /// Whether each rail has room for the lanes of one peer. Otherwise lanes are given back that are
     /// idle, and there is room when they are gone.
     fn make_room(&mut self, now: Time) -> bool {
-        let (lanes, budget) = (self.demand.lanes_per_rail, self.demand.budget);
         loop {
-            let mut room = (true, true);
-            for rail in 0..self.engine.rails() {
-                let to_come = self.demand.to_come(rail) + lanes;
-                // At most 16 rails.
-                let (all, leaving) = self.engine.lanes_on(RailIndex(rail as u8));
-                room.0 &= all + to_come <= budget;
-                room.1 &= all - leaving + to_come <= budget;
-            }
-            if room.0 {
-                return true;
-            }
-            if room.1 {
-                return false;
+            match self.room() {
+                (true, _) => return true,
+                (false, true) => return false,
+                (false, false) => {}
             }
             let Some((peer, _)) = self.engine.longest_idle_peer() else {
                 if let Some(left_out) = self.demand.log.allows() {
                     tracing::warn!(
-                        budget,
+                        budget = self.demand.budget,
                         left_out,
                         "every lane is in use, and a peer waits for one: allow more (Config::lanes_budget), or read from \
                          fewer peers at a time"
@@ -217,23 +231,21 @@ impl<T: ReaderTransport> Reader<T> {
         self.engine.first_lanes_unavailable(peer, now);
     }
 
-    /// Whether there is room for a lane instead of a lost one.
-    pub(super) fn may_replace(&self, wanted: LaneWanted) -> bool {
-        let rail = wanted.rail.get();
-        let (all, _) = self.engine.lanes_on(wanted.rail);
-        !self.demand.is_on() || all + self.demand.to_come(rail) < self.demand.budget
+    /// Whether there is room for a lane more over a rail.
+    pub(super) fn may_add(&self, rail: RailIndex) -> bool {
+        let (all, _) = self.engine.lanes_on(rail);
+        !self.demand.is_on() || all < self.demand.budget
     }
 
     /// Says what the reader has room for.
     pub(super) fn log_lanes(&self, peers: usize) {
-        let when = if self.demand.is_on() { "on demand" } else { "at connect" };
         tracing::info!(
             over = T::LABEL,
             rails = self.engine.rails(),
             peers,
             lanes_per_rail = self.demand.lanes_per_rail(),
             lanes_budget = self.demand.budget(),
-            when,
+            when = ?self.demand.when,
             "a reader makes lanes"
         );
     }

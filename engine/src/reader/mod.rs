@@ -178,7 +178,7 @@ impl<T: ReaderTransport> Reader<T> {
         let (batches, _) = engine.capacity();
         let (peers, lanes) = engine.places();
         let room = demand::room(engine.provider(), lanes, engine.depth());
-        let demand = Demand::new(&config, peers, room)?;
+        let demand = Demand::new(&config, room)?;
         if demand.is_on() {
             engine.serve_lanes_on_demand();
         }
@@ -380,6 +380,13 @@ impl<T: ReaderTransport> Reader<T> {
     #[must_use]
     pub fn rail_stats(&self, rail: usize) -> Option<RailStats> {
         self.engine.rail_stats(RailIndex(u8::try_from(rail).ok()?))
+    }
+
+    /// How many lanes lead to a peer: 0 once it is gone, and while it has none, where lanes are made
+    /// on demand.
+    #[must_use]
+    pub fn lanes_to(&self, peer: &Peer) -> usize {
+        self.engine.lanes_to(peer.id())
     }
 
     /// Counters of a peer, or `None` once it is gone.

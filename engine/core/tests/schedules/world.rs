@@ -305,7 +305,7 @@ impl World<'_, '_, '_> {
                         self.tally.misses += 1;
                     }
                     Err(PageError::Fault { .. }) => self.tally.faults += 1,
-                    Err(PageError::Deadline { .. }) => {
+                    Err(PageError::Deadline { .. } | PageError::NoLane { .. }) => {
                         assert!(now >= flying.deadline);
                         self.tally.late += 1;
                     }
