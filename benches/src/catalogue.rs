@@ -3,9 +3,13 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kvrail::PageLayout;
 use kvrail::layouts::catalogue::{
-    Opaque, SglLlama3_8bPageFirstDirect, SglLlama3_70bTp8PageHead, SglMlaLayerFirst, SglMlaPageFirst,
-    SglMlaPageFirstDirect, SglV32Fp8PageFirst, SglV32Indexer, TrtllmLlama3_8b, V4C4, VllmFp8DsMla,
-    VllmLlama3_8bLbhnc, VllmMlaBf16,
+    LmcLlama3_8b, LmcMla, Opaque, SglLlama3_8bPageFirst, SglLlama3_8bPageFirstDirect,
+    SglLlama3_8bPageUnified, SglLlama3_70bTp8PageHead, SglMlaFp4LayerFirst, SglMlaLayerFirst,
+    SglMlaPageFirst, SglMlaPageFirstDirect, SglMlaPageFirstKvSplit, SglV4Index, SglV4IndexMxfp4, SglV4Window,
+    SglV32Fp8PageFirst, SglV32Indexer, SglV41, SglV41Fp4, TrtllmLlama3_8b, V4C4, V4C128, VllmFp8DsMla,
+    VllmFp8TokenHead, VllmInt8TokenHead, VllmLlama3_8bBlhnc, VllmLlama3_8bLbhnc, VllmLlama3_8bLbnhc,
+    VllmMlaBf16, VllmNvfp4DsMla, VllmNvfp4Gqa, VllmV4Index, VllmV4IndexMxfp4, VllmV4Window, VllmV41,
+    VllmV41Fp4,
 };
 use kvrail::layouts::{Geometry, KvLayout};
 
@@ -35,14 +39,37 @@ pub(crate) const SHIPPED: &[Shipped] = &[
     readable::<SglMlaPageFirst>(SglMlaPageFirst::NAME),
     readable::<SglMlaPageFirstDirect>(SglMlaPageFirstDirect::NAME),
     several_regions::<SglMlaLayerFirst>(),
+    several_regions::<SglMlaPageFirstKvSplit>(),
+    several_regions::<SglMlaFp4LayerFirst>(),
     readable::<SglV32Fp8PageFirst>(SglV32Fp8PageFirst::NAME),
     readable::<SglV32Indexer>(SglV32Indexer::NAME),
-    readable::<VllmFp8DsMla>(VllmFp8DsMla::NAME),
-    readable::<VllmMlaBf16>(VllmMlaBf16::NAME),
-    readable::<V4C4>(V4C4::NAME),
+    several_regions::<SglLlama3_8bPageFirst>(),
     several_regions::<SglLlama3_8bPageFirstDirect>(),
     several_regions::<SglLlama3_70bTp8PageHead>(),
+    readable::<SglLlama3_8bPageUnified>(SglLlama3_8bPageUnified::NAME),
+    readable::<VllmFp8DsMla>(VllmFp8DsMla::NAME),
+    readable::<VllmMlaBf16>(VllmMlaBf16::NAME),
+    readable::<VllmNvfp4DsMla>(VllmNvfp4DsMla::NAME),
+    several_regions::<VllmLlama3_8bLbnhc>(),
     several_regions::<VllmLlama3_8bLbhnc>(),
+    readable::<VllmLlama3_8bBlhnc>(VllmLlama3_8bBlhnc::NAME),
+    readable::<VllmFp8TokenHead>(VllmFp8TokenHead::NAME),
+    readable::<VllmInt8TokenHead>(VllmInt8TokenHead::NAME),
+    readable::<VllmNvfp4Gqa>(VllmNvfp4Gqa::NAME),
+    readable::<V4C4>(V4C4::NAME),
+    readable::<V4C128>(V4C128::NAME),
+    readable::<VllmV4Index>(VllmV4Index::NAME),
+    readable::<VllmV4IndexMxfp4>(VllmV4IndexMxfp4::NAME),
+    readable::<SglV4Index>(SglV4Index::NAME),
+    readable::<SglV4IndexMxfp4>(SglV4IndexMxfp4::NAME),
+    readable::<VllmV4Window>(VllmV4Window::NAME),
+    readable::<SglV4Window>(SglV4Window::NAME),
+    readable::<VllmV41>(VllmV41::NAME),
+    readable::<SglV41>(SglV41::NAME),
+    readable::<VllmV41Fp4>(VllmV41Fp4::NAME),
+    readable::<SglV41Fp4>(SglV41Fp4::NAME),
+    readable::<LmcLlama3_8b>(LmcLlama3_8b::NAME),
+    readable::<LmcMla>(LmcMla::NAME),
     readable::<TrtllmLlama3_8b>(TrtllmLlama3_8b::NAME),
     readable::<Opaque<{ 4 << 10 }>>("opaque-4k"),
     readable::<Opaque<{ 128 << 10 }>>("opaque-128k"),
@@ -101,6 +128,22 @@ pub(crate) fn any_layout() -> impl TypedValueParser<Value = Shipped> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The list here, the catalogue, and the table in docs/layouts.md have the same layouts.
+    #[test]
+    fn the_catalogue_is_listed_whole_here_and_in_the_documentation() {
+        let shipped = SHIPPED.iter().map(|shipped| (shipped.name, shipped.geometry));
+        let listed: Vec<_> = shipped.filter(|(name, _)| !name.starts_with("opaque")).collect();
+        assert_eq!(listed, kvrail::layouts::catalogue::all().collect::<Vec<_>>());
+        let docs = include_str!("../../docs/layouts.md");
+        for (name, geometry) in listed {
+            let row = docs.lines().find(|line| line.contains(&format!("| {name} |")));
+            let row = row.unwrap_or_else(|| panic!("docs/layouts.md has no row of {name}"));
+            let bytes = crate::output::numbers::grouped(geometry.page_bytes());
+            assert!(row.contains(&geometry.fingerprint().to_string()), "{row}");
+            assert!(row.contains(&format!("| {bytes} | {} |", geometry.regions())), "{row}");
+        }
+    }
 
     #[test]
     fn every_name_finds_its_own_layout() {

@@ -58,6 +58,7 @@ pub use kvrail_core::memory::{Slot, Slots};
 pub use kvrail_core::remote::Location;
 pub use kvrail_core::table::{KeyTag, Ready};
 pub use kvrail_core::time::Time;
+pub use kvrail_host::exported::{Backing, ExportedMemory};
 pub use kvrail_host::segment::Segment;
 pub use kvrail_host::{clock, memory};
 pub use kvrail_layouts as layouts;
@@ -73,7 +74,9 @@ pub use kvrail_session::{Address, NodeName, PeerKey, PeerKeys};
 pub use kvrail_verbs::gpu;
 pub use layout::{PageLayout, PageLayoutError};
 pub use publisher::{
-    GrowingPage, LocalPage, Publisher, PublisherConfig, PublisherError, PublisherPool, SlotGuard, WriteError,
+    ForeignMemory, ForeignPool, ForeignPoolError, ForeignRegion, ForeignSlotGuard, ForeignSlots,
+    GrowingForeignPage, GrowingPage, LocalPage, OtherProcess, Publisher, PublisherConfig, PublisherError,
+    PublisherPool, SlotGuard, WithdrawError, WriteError,
 };
 pub use reader::config::{Config, MakeLanes, StartError};
 #[cfg(feature = "cuda")]
@@ -89,7 +92,7 @@ pub use reader::{Reader, Submitter};
 pub use transport::open::{OpenDialer, OpenRails};
 #[cfg(feature = "verbs")]
 pub use transport::verbs;
-pub use transport::{Published, PublisherTransport, ReaderTransport, TransportError, shm, tcp};
+pub use transport::{Export, Exporter, PublisherTransport, ReaderTransport, TransportError, shm, tcp};
 
 // A reader is owned by one thread, and may be moved to another one.
 static_assertions::assert_impl_all!(Reader<shm::ShmRails>: Send);
@@ -98,4 +101,6 @@ static_assertions::assert_impl_all!(Reader<tcp::TcpRails>: Send);
 static_assertions::assert_impl_all!(Publisher: Send, Sync);
 static_assertions::assert_impl_all!(SlotGuard<'static>: Send);
 static_assertions::assert_impl_all!(GrowingPage<'static>: Send);
+static_assertions::assert_impl_all!(ForeignSlotGuard<'static>: Send);
+static_assertions::assert_impl_all!(GrowingForeignPage<'static>: Send);
 static_assertions::assert_impl_all!(LocalPage<'static>: Send, Sync);

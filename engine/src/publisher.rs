@@ -1,34 +1,41 @@
 //! The producer's side: pages that peers read without its help.
-#![allow(unsafe_code, reason = "the pools share one segment")]
 
 mod config;
 mod error;
+mod foreign;
+mod foreign_guard;
 mod guard;
 mod handover;
+mod offered;
+mod open_pools;
+mod overlap;
+mod placing;
 mod pool;
 mod slots;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
-use kvrail_core::remote::{Location, RegionOffer, TableOffer};
+use kvrail_core::remote::Location;
 use kvrail_core::table::KeyTag;
-use kvrail_host::segment::Segment;
-use kvrail_session::{
-    Address, Epoch, NodeName, OfferedRegion, PeerKeys, Pool, PoolId, ProducerDescription, Server,
-    ServerConfig,
-};
+use kvrail_session::{Address, Epoch, NodeName, PeerKeys, PoolId, ProducerDescription, Server, ServerConfig};
 
+use self::config::PoolSpec;
 pub use self::config::PublisherConfig;
-pub use self::error::{PublisherError, WriteError};
+pub use self::error::{ForeignPoolError, OtherProcess, PublisherError, WithdrawError, WriteError};
+pub use self::foreign::{ForeignMemory, ForeignPool, ForeignRegion};
+pub use self::foreign_guard::{ForeignSlotGuard, ForeignSlots, GrowingForeignPage};
 pub use self::guard::{GrowingPage, SlotGuard};
-use self::pool::OfferedPool;
+use self::offered::OfferedPool;
+use self::open_pools::OpenPools;
 pub use self::pool::PublisherPool;
 pub use self::slots::LocalPage;
-use self::slots::{PoolSlots, Shape};
 use crate::layout::PageLayout;
 use crate::transport::PublisherTransport;
+
+/// How long a publisher that is dropped waits for its sessions to end.
+const STOP: Duration = Duration::from_secs(2);
 
 /// Slots of pages that peers read one-sidedly, and the server that tells peers of them.
 ///
@@ -47,35 +54,24 @@ use crate::transport::PublisherTransport;
 /// second guard of one slot is refused ([`WriteError::BeingWritten`]).
 ///
 /// It has one [pool](PublisherPool), or several of several layouts
-/// ([`start_pools`](Self::start_pools)). The methods here that name a slot alone are those of
+/// ([`start_pools`](Self::start_pools)), which come and go while it runs
+/// ([`add_pool`](Self::add_pool), [`withdraw`](Self::withdraw)). The pages of a pool are the
+/// publisher's own memory, or that of an inference engine ([`ForeignPool`]); the publication table
+/// is the publisher's own in both cases. The methods here that name a slot alone are those of
 /// [pool](Self::pool) 0.
 ///
-/// Dropping it ends all sessions with readers, and their reads.
+/// Dropping it makes every page a miss, ends all sessions with readers, and then releases the
+/// memory. A program that is told to stop drops it before it ends: a signal handler tells the
+/// thread that owns it, since no more can be done in the handler itself. A process that dies
+/// without that takes its memory with it, so readers get errors and no page.
+///
+/// In a child of a fork it is the parent's: calls that publish are refused
+/// ([`OtherProcess`]), and a drop does nothing.
 pub struct Publisher {
-    // Dropped in this order: no new reader, no reads, no memory.
     server: Server,
-    /// Keeps the segment readable for peers.
-    _keep: Box<dyn Send + Sync>,
-    /// At least one; a pool's place is its number.
-    pools: Box<[OfferedPool]>,
-}
-
-/// A segment for all pools of `config`, and where each is in it.
-fn place(config: &PublisherConfig) -> Result<(Arc<Segment>, Vec<Shape>), PublisherError> {
-    let mut shapes = Vec::with_capacity(config.pools.len());
-    let mut end = 0;
-    for (_, layout, slots) in config.numbered() {
-        let page_bytes = layout.page_bytes();
-        let shape = Shape::place(page_bytes, slots, end).filter(|shape| isize::try_from(shape.end).is_ok());
-        let shape = shape.ok_or(PublisherError::Slots { slots, page_bytes })?;
-        end = shape.end;
-        shapes.push(shape);
-    }
-    if shapes.is_empty() {
-        return Err(PublisherError::NoPool);
-    }
-    // Within what can be addressed, as each shape is.
-    Ok((Arc::new(Segment::new(end as usize)?), shapes))
+    pools: OpenPools,
+    /// Pool 0, which may be withdrawn, and its layout and slots.
+    first: (Weak<OfferedPool>, PageLayout, u32),
 }
 
 impl Publisher {
@@ -118,9 +114,9 @@ impl Publisher {
         Self::start_pools(pools, listen, keys, over)
     }
 
-    /// Starts with the pools of `config`, of any layouts. All of them are in one segment of memory;
-    /// each has a publication table of its own, and is one region for readers. A reader learns of
-    /// the pools whose layouts it knows. `listen` and `keys` are as in [`start`](Self::start).
+    /// Starts with the pools of `config`, of any layouts. Each has memory and a publication table
+    /// of its own, and a region for each region of its layout. A reader learns of the pools whose
+    /// layouts it knows. `listen` and `keys` are as in [`start`](Self::start).
     ///
     /// # Errors
     ///
@@ -132,29 +128,65 @@ impl Publisher {
         keys: impl Into<PeerKeys>,
         over: impl PublisherTransport,
     ) -> Result<Self, PublisherError> {
-        let (segment, shapes) = place(&config)?;
-        let published = over.publish(Arc::clone(&segment)).map_err(PublisherError::Transport)?;
-        let rail_keys = published.keys;
-        let (mut offers, mut pools) = (Vec::new(), Vec::new());
-        for ((id, layout, slots), shape) in config.numbered().zip(shapes) {
-            let region = OfferedRegion::new(RegionOffer {
-                base: segment.addr() + shape.pages,
-                page_bytes: u64::from(shape.page_bytes),
-                stride: shape.stride,
-                slots,
-                keys: rail_keys,
-                table: Some(TableOffer { base: segment.addr() + shape.table, keys: rail_keys }),
-            })?;
-            offers.push(Pool::new(id, layout.to_session(), vec![region])?);
-            // SAFETY: the segment is new, so zeros, and ends behind the last shape. The shapes do
-            // not overlap, each has one `PoolSlots`, and nothing else here touches the bytes; the
-            // transport promised to write nothing and to make no reference.
-            let slots = unsafe { PoolSlots::new(Arc::clone(&segment), shape) };
-            pools.push(OfferedPool { id, layout, slots });
+        let (acceptor, exporter) = over.start().map_err(PublisherError::Transport)?;
+        let pools = OpenPools::new(exporter);
+        let (mut offers, mut first) = (Vec::new(), None);
+        for spec in config.pools {
+            let offer = |pool| {
+                offers.push(pool);
+                Ok(())
+            };
+            let pool = pools.add(spec, offer)?;
+            first.get_or_insert_with(|| (Arc::downgrade(&pool), pool.layout, pool.slots.count()));
         }
+        let first = first.ok_or(PublisherError::NoPool)?;
         let producer = ProducerDescription { node: config.node, pools: offers };
-        let server = Server::start(listen, keys, producer, published.acceptor, config.server)?;
-        Ok(Self { server, _keep: published.keep, pools: pools.into() })
+        let server = Server::start(listen, keys, producer, acceptor, config.server)?;
+        Ok(Self { server, pools, first })
+    }
+
+    /// Offers another pool of `slots` slots for pages of `layout`, to the readers of all sessions
+    /// too, and returns its number.
+    ///
+    /// # Errors
+    ///
+    /// There are no slots; there are as many pools as may be; the system or the transport refused
+    /// the memory; or the process is a child of a fork. Nothing has changed then.
+    pub fn add_pool(&self, layout: PageLayout, slots: u32) -> Result<PoolId, PublisherError> {
+        self.add(PoolSpec::Own(layout, slots))
+    }
+
+    /// Offers another pool, whose pages somebody else owns, as [`add_pool`](Self::add_pool) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_pool`](Self::add_pool); or the memory is not what its pages need, or shares bytes
+    /// with pages that are published already.
+    pub fn add_foreign_pool(&self, pool: ForeignPool) -> Result<PoolId, PublisherError> {
+        self.add(PoolSpec::Foreign(pool))
+    }
+
+    fn add(&self, spec: PoolSpec) -> Result<PoolId, PublisherError> {
+        let offer = |pool| Ok(self.server.add_pool(pool)?);
+        Ok(self.pools.add(spec, offer)?.id)
+    }
+
+    /// Takes a pool back. No slot of it can be taken from now on; every page is made a miss,
+    /// visibly; readers are told that the pool has gone; its pages are released, and its table
+    /// after them. When this has returned `Ok`, the publisher and its transport read the pool's
+    /// memory no more: foreign memory can be unmapped, unless another pool has pages in it.
+    ///
+    /// Waits until `deadline` for guards of the pool's slots, and meanwhile refuses new ones. READs
+    /// of the pool that are under way fail, and over RDMA their lanes are made anew: a producer
+    /// whose readers are busy lets hand-overs of the pool's pages end first.
+    ///
+    /// # Errors
+    ///
+    /// There is no such pool, guards are left, or another thread is withdrawing it: the pool is as
+    /// it was. The process is a child of a fork.
+    pub fn withdraw(&self, pool: PoolId, deadline: Instant) -> Result<(), WithdrawError> {
+        let tell = || _ = self.server.remove_pool(pool);
+        self.pools.withdraw(pool, deadline, tell)
     }
 
     /// The address that readers connect to, with the port that the system chose for port 0.
@@ -172,29 +204,30 @@ impl Publisher {
     /// The pool of this number, if there is one.
     #[must_use]
     pub fn pool(&self, id: PoolId) -> Option<PublisherPool<'_>> {
-        self.pools.get(id.0 as usize).map(PublisherPool::of)
+        self.pools.get(id).map(PublisherPool::of)
     }
 
     /// All pools, in the order of their numbers.
     pub fn pools(&self) -> impl ExactSizeIterator<Item = PublisherPool<'_>> {
-        self.pools.iter().map(PublisherPool::of)
+        self.pools.all().into_iter().map(PublisherPool::of)
     }
 
-    /// Pool 0.
-    fn first(&self) -> PublisherPool<'_> {
-        PublisherPool::of(&self.pools[0])
+    /// Pool 0, of which `slot` is asked for.
+    fn first(&self, slot: u32) -> Result<PublisherPool<'_>, WriteError> {
+        let withdrawn = WriteError::Withdrawn { pool: PoolId(0), slot };
+        self.first.0.upgrade().map(PublisherPool::of).ok_or(withdrawn)
     }
 
     /// The layout of the pages of pool 0.
     #[must_use]
     pub fn layout(&self) -> &PageLayout {
-        self.first().layout()
+        &self.first.1
     }
 
     /// How many slots pool 0 has.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        self.first().slots()
+        self.first.2
     }
 
     /// How many readers are connected.
@@ -209,7 +242,7 @@ impl Publisher {
     ///
     /// No such slot, another guard of it exists, or no random numbers; the slot is as it was.
     pub fn overwrite(&self, slot: u32, tag: KeyTag) -> Result<SlotGuard<'_>, WriteError> {
-        self.first().overwrite(slot, tag)
+        self.first(slot)?.overwrite(slot, tag)
     }
 
     /// Overwrites `slot` of pool 0 and publishes it under `tag`: [`PublisherPool::write`].
@@ -223,7 +256,7 @@ impl Publisher {
         tag: KeyTag,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Location, WriteError> {
-        self.first().write(slot, tag, fill)
+        self.first(slot)?.write(slot, tag, fill)
     }
 
     /// Publishes a page in `slot` of pool 0 of which no part is ready yet:
@@ -233,7 +266,7 @@ impl Publisher {
     ///
     /// As [`overwrite`](Self::overwrite).
     pub fn begin(&self, slot: u32, tag: KeyTag) -> Result<Location, WriteError> {
-        self.first().begin(slot, tag)
+        self.first(slot)?.begin(slot, tag)
     }
 
     /// Lets `fill` write parts of the page that grows in `slot` of pool 0, and makes all parts
@@ -249,7 +282,7 @@ impl Publisher {
         parts: u32,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Location, WriteError> {
-        self.first().set_ready(slot, parts, fill)
+        self.first(slot)?.set_ready(slot, parts, fill)
     }
 
     /// Lets `fill` write the last parts of the page that grows in `slot` of pool 0, and makes the
@@ -259,7 +292,7 @@ impl Publisher {
     ///
     /// As [`set_ready`](Self::set_ready), if the whole page is ready already.
     pub fn finish(&self, slot: u32, fill: impl FnOnce(&mut [u8])) -> Result<Location, WriteError> {
-        self.first().finish(slot, fill)
+        self.first(slot)?.finish(slot, fill)
     }
 
     /// Takes the page in `slot` of pool 0 back: [`PublisherPool::invalidate`].
@@ -268,7 +301,7 @@ impl Publisher {
     ///
     /// No such slot.
     pub fn invalidate(&self, slot: u32) -> Result<(), WriteError> {
-        self.first().invalidate(slot)
+        self.first(slot)?.invalidate(slot)
     }
 
     /// The bytes in `slot` of pool 0, published or not. While the returned value exists, the slot
@@ -278,7 +311,7 @@ impl Publisher {
     ///
     /// No such slot, or it is being written.
     pub fn page(&self, slot: u32) -> Result<LocalPage<'_>, WriteError> {
-        self.first().page(slot)
+        self.first(slot)?.page(slot)
     }
 
     /// The location of the page in `slot` of pool 0, if one is published.
@@ -287,7 +320,7 @@ impl Publisher {
     ///
     /// No such slot.
     pub fn location(&self, slot: u32) -> Result<Option<Location>, WriteError> {
-        self.first().location(slot)
+        self.first(slot)?.location(slot)
     }
 
     /// How often `slot` of pool 0 has been published so far: [`PublisherPool::publications`].
@@ -296,13 +329,21 @@ impl Publisher {
     ///
     /// No such slot.
     pub fn publications(&self, slot: u32) -> Result<u32, WriteError> {
-        self.first().publications(slot)
+        self.first(slot)?.publications(slot)
     }
 
     /// Ends all sessions with readers, and waits until `deadline`. Returns how many had not ended
     /// by then.
     pub fn stop(&mut self, deadline: Instant) -> usize {
         self.server.stop(deadline)
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let Self { server, pools, .. } = self;
+        // The server says itself, when it is dropped, if sessions outlive it.
+        pools.end(|| _ = server.stop(Instant::now() + STOP));
     }
 }
 

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
+use kvrail::session::PoolId;
 use kvrail::{
-    Config, PageLayout, PeerKey, Publisher, PublisherTransport, Reader, ReaderEvent, ReaderTransport, clock,
-    memory, shm, tcp,
+    Config, OtherProcess, PageLayout, PeerKey, Publisher, PublisherError, PublisherTransport, Reader,
+    ReaderEvent, ReaderTransport, WithdrawError, WriteError, clock, memory, shm, tcp,
 };
 
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
@@ -232,6 +233,43 @@ fn a_child_that_drops_its_copy_of_a_publisher_does_the_parent_no_harm() {
     assert_eq!(published.len(), 1);
     reader.poll();
     assert!(reader.next_event().is_none());
+}
+
+#[test]
+fn a_child_is_told_that_a_publisher_is_its_parents() {
+    let (name, listen) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
+    let publisher = Publisher::start(name, LAYOUT, 2, &listen, key(), shm::publish(1)).unwrap();
+    let location = publisher.write(0, KeyTag(1), |page| page.fill(7)).unwrap();
+    let growing = publisher.overwrite(1, KeyTag(2)).unwrap().grow();
+    // SAFETY: the child calls functions that return errors, and drops values, for which it needs no
+    // other thread, and ends. The C library lets the child of its fork allocate.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let here = OtherProcess { owner: std::os::unix::process::parent_id(), here: std::process::id() };
+        let told = [
+            publisher.write(0, KeyTag(3), |_| ()).err() == Some(WriteError::Process(here)),
+            publisher.overwrite(0, KeyTag(3)).err() == Some(WriteError::Process(here)),
+            publisher.invalidate(0).err() == Some(WriteError::Process(here)),
+            publisher.location(0).err() == Some(WriteError::Process(here)),
+            publisher.withdraw(PoolId(0), Instant::now()) == Err(WithdrawError::Process(here)),
+            matches!(publisher.add_pool(LAYOUT, 1), Err(PublisherError::Process(other)) if other == here),
+        ];
+        drop(growing);
+        drop(publisher);
+        let wrong = (1..).zip(told).find_map(|(number, told)| (!told).then_some(number));
+        // SAFETY: a system call on an integer.
+        unsafe { libc::_exit(wrong.unwrap_or(0)) };
+    }
+    let mut status = -1;
+    // SAFETY: `status` is there to be written.
+    let ended = unsafe { libc::waitpid(child, &mut status, 0) };
+    assert_eq!((ended, libc::WEXITSTATUS(status)), (child, 0), "a call of the child was not refused");
+    assert_eq!(publisher.location(0).unwrap(), Some(location));
+    growing.finish(|page| page.fill(9)).unwrap();
+    let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap();
+    let peer = reader.connect(&publisher.local_addr().into(), key()).unwrap();
+    let published = reader.published(&peer, 0, clock::within(Duration::from_secs(20))).unwrap();
+    assert_eq!(published.len(), 2, "the child's copies took nothing back");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use kvrail::core::id::MAX_RAILS;
 use kvrail::core::remote::{RegionOffer, TableOffer};
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
-use kvrail::local::shm::{Segment, ShmExporter};
+use kvrail::local::shm::{ExportedMemory, Segment, ShmExporter};
 use kvrail::session::{
     Layout, Name, OfferedRegion, Pool, PoolId, ProducerDescription, RailAddress, RailDescription, Server,
     ServerConfig, TransportKind,
@@ -26,11 +26,12 @@ fn key() -> PeerKey {
     PeerKey::from_bytes([4; 32])
 }
 
-/// A producer of one small segment, which it offers `times` over as regions of `slots` slots.
+/// A producer of one small segment, which it offers `times` over as pools of `slots` slots.
 fn producer(times: usize, slots: u32) -> Server {
     let segment = Arc::new(Segment::new(1 << 20).unwrap());
-    let exporter = ShmExporter::start(vec![segment]).unwrap();
-    let region = exporter.regions()[0];
+    let exporter = ShmExporter::start().unwrap();
+    let export = exporter.export(ExportedMemory::segment(segment)).unwrap();
+    let region = export.region();
     let keys = [region.rkey; MAX_RAILS];
     let page_bytes = u64::from(LAYOUT.page_bytes());
     let offer = RegionOffer {
@@ -41,9 +42,9 @@ fn producer(times: usize, slots: u32) -> Server {
         keys,
         table: Some(TableOffer { base: region.base, keys }),
     };
-    let regions = vec![OfferedRegion::new(offer).unwrap(); times];
-    let pool = Pool::new(PoolId(0), Layout::of::<VllmFp8DsMla>().unwrap(), regions).unwrap();
-    let producer = ProducerDescription { node: "producer".parse().unwrap(), pools: vec![pool] };
+    let (layout, region) = (Layout::of::<VllmFp8DsMla>().unwrap(), OfferedRegion::new(offer).unwrap());
+    let pools = (0..times).map(|id| Pool::new(PoolId(id as u32), layout, vec![region]).unwrap());
+    let producer = ProducerDescription { node: "producer".parse().unwrap(), pools: pools.collect() };
     let rail = RailDescription {
         name: Name::lossy("shm0"),
         kind: TransportKind::Shm,
@@ -52,7 +53,7 @@ fn producer(times: usize, slots: u32) -> Server {
         numa: None,
         lanes: 0,
     };
-    let served = Served { rail, _exporter: exporter };
+    let served = Served { rail, _exporter: (export, exporter) };
     let listen = "127.0.0.1:0".parse().unwrap();
     Server::start(&listen, key(), producer, served, ServerConfig::default()).unwrap()
 }
@@ -96,7 +97,7 @@ fn a_part_of_a_table_lists_the_pages_of_its_slots() {
 #[test]
 fn one_producer_leaves_the_others_places_for_their_regions() {
     let mut reader = reader();
-    for times in [1024, 66] {
+    for times in [256, 66] {
         let server = producer(times, 4);
         let error = reader.connect(&server.local_addr().into(), key()).unwrap_err();
         // 64 peers, and 256 places of which each of the other 63 can have two.

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
-use kvrail::local::shm::Segment;
 use kvrail::{
-    Config, OpenRails, PageLayout, PeerKey, Published, Publisher, PublisherTransport, Reader, TransportError,
+    Config, Exporter, OpenRails, PageLayout, PeerKey, Publisher, PublisherTransport, Reader, TransportError,
     clock, memory, tcp,
 };
 
@@ -68,20 +67,19 @@ impl Wires {
 /// TCP rails behind a proxy.
 struct Through(Wires);
 
-// SAFETY: it hands the segment to TCP's publisher, which makes the promise.
+// SAFETY: memory goes to TCP's exporter, which makes the promise.
 unsafe impl PublisherTransport for Through {
     type Acceptor = OpenRails;
 
-    fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
-        let published = tcp::publish(LOCALHOST, 2).publish(segment)?;
-        let mut rails = published.acceptor.0.clone();
+    fn start(self) -> Result<(OpenRails, Box<dyn Exporter>), TransportError> {
+        let (OpenRails(mut rails), exporter) = tcp::publish(LOCALHOST, 2).start()?;
         // The port is at bytes 8 and 9 of an address.
         let port = |bytes: &[u8; 64]| u16::from_le_bytes([bytes[8], bytes[9]]);
         let proxy = self.0.proxy((LOCALHOST, port(&rails[0].address.0)).into());
         for rail in &mut rails {
             rail.address.0[8..10].copy_from_slice(&proxy.port().to_le_bytes());
         }
-        Ok(Published { acceptor: OpenRails(rails), ..published })
+        Ok((OpenRails(rails), exporter))
     }
 }
 

@@ -6,7 +6,8 @@ use kvrail::core::layout::LayoutMismatch;
 use kvrail::core::memory::Slot;
 use kvrail::core::remote::Location;
 use kvrail::core::table::KeyTag;
-use kvrail::layouts::{AxisKind, Bf16, Placed, Plan, Selection, View, ViewMut};
+use kvrail::layouts::catalogue::{SglV41, VllmV41};
+use kvrail::layouts::{AxisKind, Bf16, E4m3, FieldOf, Placed, Plan, Selection, Ue8m0, View, ViewMut};
 use kvrail::shm::ShmRails;
 use kvrail::{
     Config, KvLayout, PageLayout, PeerKey, Publisher, Reader, StartError, Storage, clock, engine, memory, shm,
@@ -206,4 +207,104 @@ fn a_declared_reader_is_started_at_a_rank() {
     assert!(matches!(refused, StartError::OtherPage { .. }), "{refused}");
     let reader = start(at_rank::<ByToken>(3)).unwrap();
     assert_eq!(reader.layout().to_string(), "ByToken, head rank 3 of 4 (8192 bytes a page)");
+}
+
+/// vLLM's page of DeepSeek V4.1 and SGLang's have one size and the same fields in another order. A
+/// read between them is refused by name; the plan between them puts each part in its place, and the
+/// plan of the other direction is refused.
+#[test]
+fn two_engines_pages_of_one_size_are_refused_by_name_or_read_by_their_plan() {
+    const DATA: FieldOf<VllmV41, E4m3> = FieldOf::named("latent");
+    const SCALES: FieldOf<VllmV41, Ue8m0> = FieldOf::named("scales");
+    let (theirs, ours) = (PageLayout::of::<VllmV41>(), PageLayout::of::<SglV41>());
+    assert_eq!(theirs.page_bytes(), ours.page_bytes());
+    let (producer, locations) = producer(theirs, |_, bytes| {
+        let mut page = ViewMut::<VllmV41>::new(bytes, VllmV41::FINGERPRINT).unwrap();
+        for token in 0..64 {
+            page.get_mut(DATA, &[token]).unwrap().fill(E4m3::from_bits(token as u8));
+            page.get_mut(SCALES, &[token]).unwrap().fill(Ue8m0::from_bits(100 + token as u8));
+        }
+    });
+    let address = producer.local_addr().into();
+    let refused = reader(ours).connect(&address, key()).unwrap_err().to_string();
+    assert!(refused.contains("`vllm_v41`") && refused.contains("`sgl_v41`"), "{refused}");
+    let mut reader = reader(ours);
+    let mut slots = slots(&mut reader, &ours);
+    let peer = reader.connect_to(&address, key(), &theirs).unwrap();
+    let plan = |source, destination| Plan::between(source, destination, Selection::ALL).unwrap();
+    let right = reader.add_plan(&plan(VllmV41::GEOMETRY, SglV41::GEOMETRY)).unwrap();
+    let backwards = reader.add_plan(&plan(SglV41::GEOMETRY, VllmV41::GEOMETRY)).unwrap();
+    let mut batch = reader.batch().unwrap();
+    let page = || peer.page(locations[0]).unwrap();
+    let (refused, slot) = batch.read(page(), slots.remove(0)).unwrap_err();
+    let expected = LayoutMismatch::NoPlan { page: Some(theirs.fingerprint()), slot: ours.fingerprint() };
+    assert_eq!(refused, ReadError::Layout(expected));
+    let (refused, slot) = batch.read_with(page(), slot, backwards).unwrap_err();
+    assert!(matches!(refused, ReadError::Layout(LayoutMismatch::Source { .. })), "{refused}");
+    batch.read_with(page(), slot, right).unwrap();
+    let slot = read(&mut reader, batch).remove(0);
+    let (data, scales) = slot.bytes().unwrap().split_at(64 * 512);
+    for (token, (data, scales)) in data.chunks(512).zip(scales.chunks(16)).enumerate() {
+        assert!(data.iter().all(|&byte| byte == token as u8));
+        assert!(scales.iter().all(|&byte| byte == 100 + token as u8));
+    }
+}
+
+/// Some of the five layers of a pipeline.
+#[derive(KvLayout)]
+#[kv(order(layer, token), layers = COUNT, tokens = 16, stage(layer, first = FIRST, of = 5))]
+struct Stage<const FIRST: usize, const COUNT: usize> {
+    latent: [Bf16; 64],
+}
+
+/// All of them, token by token.
+#[derive(KvLayout)]
+#[kv(order(token, layer), layers = 5, tokens = 16)]
+struct AllStages {
+    latent: [Bf16; 64],
+}
+
+/// Stages of unequal length: the wrong one is refused by its fingerprint, also where its pages are
+/// as long, and each fills its part of the whole page.
+#[test]
+fn stages_are_told_apart_and_fill_the_whole_page() {
+    let layouts =
+        [PageLayout::of::<Stage<0, 2>>(), PageLayout::of::<Stage<2, 2>>(), PageLayout::of::<Stage<4, 1>>()];
+    let geometries = [Stage::<0, 2>::GEOMETRY, Stage::<2, 2>::GEOMETRY, Stage::<4, 1>::GEOMETRY];
+    let row = 16 * 128;
+    let producers = [0, 2, 4].map(|first: usize| {
+        // Every row of a layer and token has a number of its own.
+        producer(layouts[first / 2], |_, bytes| {
+            for (row, bytes) in bytes.chunks_mut(128).enumerate() {
+                bytes.fill((first * 16 + row) as u8);
+            }
+        })
+    });
+    let address = |stage: usize| producers[stage].0.local_addr().into();
+    let refused = reader(layouts[1]).connect(&address(0), key()).unwrap_err().to_string();
+    assert_eq!(layouts[0].page_bytes(), 2 * row);
+    assert_eq!(layouts[1].page_bytes(), 2 * row);
+    for layout in &layouts[..2] {
+        assert!(refused.contains(&layout.fingerprint().to_string()), "{refused}");
+    }
+    let whole = PageLayout::of::<AllStages>();
+    let mut reader = reader(whole);
+    let mut slots = slots(&mut reader, &whole);
+    let mut batch = reader.batch().unwrap();
+    let mut slot = Some(slots.remove(0));
+    for stage in 0..3 {
+        let peer = reader.connect_to(&address(stage), key(), &layouts[stage]).unwrap();
+        let plan = Plan::between(geometries[stage], AllStages::GEOMETRY, Selection::ALL).unwrap();
+        let plan = reader.add_plan(&plan).unwrap();
+        let page = peer.page(producers[stage].1[0]).unwrap();
+        match slot.take() {
+            Some(slot) => batch.read_with(page, slot, plan).unwrap(),
+            None => batch.read_also_with(page, plan).unwrap(),
+        }
+    }
+    let slot = read(&mut reader, batch).remove(0);
+    for (row, bytes) in slot.bytes().unwrap().chunks(128).enumerate() {
+        let (token, layer) = (row / 5, row % 5);
+        assert!(bytes.iter().all(|&byte| byte == (layer * 16 + token) as u8), "{layer} {token}");
+    }
 }

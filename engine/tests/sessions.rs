@@ -9,7 +9,7 @@ use kvrail::core::id::MAX_RAILS;
 use kvrail::core::remote::{Location, RegionOffer, TableOffer};
 use kvrail::core::table::{EntryValue, KeyTag, Ready};
 use kvrail::layouts::catalogue::{Opaque, VllmFp8DsMla};
-use kvrail::local::shm::{Segment, ShmExporter};
+use kvrail::local::shm::{ExportedMemory, Segment, ShmExporter};
 use kvrail::session::handover::{Block, WHOLE_PAGE};
 use kvrail::session::{
     By, Cause, Layout, Name, OfferedRegion, Pool, PoolId, ProducerDescription, RailAddress, RailDescription,
@@ -41,10 +41,11 @@ fn reader() -> Reader<shm::ShmRails> {
 /// What a producer has reported of its sessions.
 type Events = Arc<Mutex<Vec<ServerEvent>>>;
 
-/// A producer with pools of these layouts, each of `regions` regions of four slots.
-fn server(layouts: &[Layout], regions: usize) -> (Server, Events) {
-    let exporter = ShmExporter::start(vec![Arc::new(Segment::new(1 << 20).unwrap())]).unwrap();
-    let exported = exporter.regions()[0];
+/// A producer with pools of these layouts, each of four slots.
+fn server(layouts: &[Layout]) -> (Server, Events) {
+    let exporter = ShmExporter::start().unwrap();
+    let export = exporter.export(ExportedMemory::segment(Arc::new(Segment::new(1 << 20).unwrap()))).unwrap();
+    let exported = export.region();
     let keys = [exported.rkey; MAX_RAILS];
     let region = |layout: &Layout| {
         let page_bytes = layout.page_bytes.get();
@@ -53,8 +54,7 @@ fn server(layouts: &[Layout], regions: usize) -> (Server, Events) {
             RegionOffer { base: exported.base, page_bytes, stride: page_bytes, slots: 4, keys, table };
         OfferedRegion::new(offer).unwrap()
     };
-    let pool =
-        |(layout, id): (&Layout, u32)| Pool::new(PoolId(id), *layout, vec![region(layout); regions]).unwrap();
+    let pool = |(layout, id): (&Layout, u32)| Pool::new(PoolId(id), *layout, vec![region(layout)]).unwrap();
     let pools = layouts.iter().zip(0..).map(pool).collect();
     let rail = RailDescription {
         name: Name::lossy("shm0"),
@@ -72,7 +72,7 @@ fn server(layouts: &[Layout], regions: usize) -> (Server, Events) {
     };
     let producer = ProducerDescription { node: "producer".parse().unwrap(), pools };
     let listen = "127.0.0.1:0".parse().unwrap();
-    let served = Served { rail, _exporter: exporter };
+    let served = Served { rail, _exporter: (export, exporter) };
     (Server::start(&listen, key(1), producer, served, config).unwrap(), events)
 }
 
@@ -177,7 +177,7 @@ fn closed(events: &Events) -> String {
 #[test]
 fn both_sides_learn_that_there_is_no_pool_of_the_wanted_layout() {
     let (ours, theirs) = (Layout::of::<VllmFp8DsMla>().unwrap(), Layout::of::<Opaque<131_072>>().unwrap());
-    let (server, events) = server(&[theirs], 1);
+    let (server, events) = server(&[theirs]);
     let address = server.local_addr().into();
     let error = reader().connect(&address, key(1)).unwrap_err();
     let ConnectError::NoPool { wanted, offered, .. } = &error else { panic!("{error}") };
@@ -195,15 +195,11 @@ fn both_sides_learn_that_there_is_no_pool_of_the_wanted_layout() {
 }
 
 #[test]
-fn a_producer_without_pools_or_regions_is_told_from_one_of_another_layout() {
-    let ours = Layout::of::<VllmFp8DsMla>().unwrap();
-    let (none, _) = server(&[], 1);
+fn a_producer_without_pools_is_told_from_one_of_another_layout() {
+    let (none, _) = server(&[]);
     let error = reader().connect(&none.local_addr().into(), key(1)).unwrap_err();
     assert!(matches!(&error, ConnectError::NoPool { offered, .. } if offered.is_empty()), "{error}");
     assert!(error.to_string().contains("connect when it has published"), "{error}");
-    let (empty, _) = server(&[ours], 0);
-    let error = reader().connect(&empty.local_addr().into(), key(1)).unwrap_err();
-    assert!(matches!(error, ConnectError::NoRegions(_)), "{error}");
 }
 
 fn at(slot: u32, ready: u32) -> (Block, Location) {
@@ -213,10 +209,10 @@ fn at(slot: u32, ready: u32) -> (Block, Location) {
     (block, Location { slot, expected: EntryValue { ready, ..expected } })
 }
 
-/// Two pools of the reader's layout, each of two regions of four slots, and one of another layout.
+/// Two pools of the reader's layout, each of four slots, and one of another layout.
 fn peer_of_pools() -> (Server, Reader<shm::ShmRails>, Peer) {
     let [ours, other] = [Layout::of::<VllmFp8DsMla>().unwrap(), Layout::of::<Opaque<131_072>>().unwrap()];
-    let (server, _) = server(&[ours, other, ours], 2);
+    let (server, _) = server(&[ours, other, ours]);
     let mut reader = reader();
     let peer = reader.connect(&server.local_addr().into(), key(1)).unwrap();
     (server, reader, peer)
@@ -226,26 +222,26 @@ fn peer_of_pools() -> (Server, Reader<shm::ShmRails>, Peer) {
 fn a_peer_has_the_pools_of_the_readers_layout() {
     let (_server, _reader, peer) = peer_of_pools();
     let pools: Vec<_> = peer.pools().iter().map(|pool| (pool.id(), pool.regions().len())).collect();
-    assert_eq!(pools, [(PoolId(0), 2), (PoolId(2), 2)]);
+    assert_eq!(pools, [(PoolId(0), 1), (PoolId(2), 1)]);
     assert!(peer.pools().iter().all(|pool| pool.layout().fingerprint == LAYOUT.fingerprint()));
-    assert_eq!(peer.regions().len(), 4);
+    assert_eq!(peer.regions().len(), 2);
 }
 
 #[test]
 fn a_block_of_a_hand_over_names_a_page_by_its_slot_in_the_pool() {
     let (_server, _reader, peer) = peer_of_pools();
-    let regions = peer.pools()[1].regions();
-    for (slot, region, within) in [(0, 0, 0), (3, 0, 3), (4, 1, 0), (7, 1, 3)] {
+    let region = &peer.pools()[1].regions()[0];
+    for slot in [0, 3] {
         let (block, location) = at(slot, WHOLE_PAGE);
-        let page = regions[region].page(Location { slot: within, ..location }).unwrap();
+        let page = region.page(location).unwrap();
         assert_eq!(format!("{:?}", peer.block(&block).unwrap()), format!("{page:?}"));
         // Of a page that grows, the ready parts can be read.
         let (block, location) = at(slot, 3);
-        let page = regions[region].page(Location { slot: within, ..location }).unwrap().needs(3);
+        let page = region.page(location).unwrap().needs(3);
         assert_eq!(format!("{:?}", peer.block(&block).unwrap()), format!("{page:?}"));
     }
-    let beyond = peer.block(&at(8, WHOLE_PAGE).0).unwrap_err();
-    assert_eq!(beyond, BlockError::Slot { pool: PoolId(2), slot: 8, slots: 8 });
+    let beyond = peer.block(&at(4, WHOLE_PAGE).0).unwrap_err();
+    assert_eq!(beyond, BlockError::Slot { pool: PoolId(2), slot: 4, slots: 4 });
     assert_eq!(beyond.code(), 6041);
     let unknown = peer.block(&Block { pool: PoolId(1), ..at(0, WHOLE_PAGE).0 }).unwrap_err();
     assert!(matches!(unknown, BlockError::Pool { pool: PoolId(1), slot: 0, .. }), "{unknown}");

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use kvrail::core::id::RailIndex;
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
-use kvrail::local::shm::Segment;
 use kvrail::local::tcp::{TcpConnection, TcpProvider};
 use kvrail::session::{LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, RailDescription, RailList};
 use kvrail::{
-    Config, ConnectError, OpenRails, PageLayout, PeerKey, Published, Publisher, PublisherTransport, Reader,
+    Config, ConnectError, Exporter, OpenRails, PageLayout, PeerKey, Publisher, PublisherTransport, Reader,
     ReaderTransport, TransportError, clock, memory, tcp,
 };
 
@@ -146,13 +145,13 @@ struct Counted(Counts, Slow);
 
 struct CountedRails(OpenRails, Counts, Slow);
 
-// SAFETY: only passes the segment on to another that promises the same.
+// SAFETY: memory goes to TCP's exporter, which makes the promise.
 unsafe impl PublisherTransport for Counted {
     type Acceptor = CountedRails;
 
-    fn publish(self, segment: Arc<Segment>) -> Result<Published<CountedRails>, TransportError> {
-        let Published { acceptor, keys, keep } = tcp::publish(LOCALHOST, 2).publish(segment)?;
-        Ok(Published { acceptor: CountedRails(acceptor, self.0, self.1), keys, keep })
+    fn start(self) -> Result<(CountedRails, Box<dyn Exporter>), TransportError> {
+        let (acceptor, exporter) = tcp::publish(LOCALHOST, 2).start()?;
+        Ok((CountedRails(acceptor, self.0, self.1), exporter))
     }
 }
 
@@ -282,15 +281,14 @@ fn a_rail_that_hangs_for_longer_than_connecting_may_take_costs_its_own_lanes() {
 /// Two TCP rails of a producer, the first of these names being the first rail's.
 struct Named([&'static str; 2], Counts);
 
-// SAFETY: it hands the segment to TCP's publisher, which makes the promise.
+// SAFETY: memory goes to TCP's exporter, which makes the promise.
 unsafe impl PublisherTransport for Named {
     type Acceptor = CountedRails;
 
-    fn publish(self, segment: Arc<Segment>) -> Result<Published<CountedRails>, TransportError> {
-        let Published { acceptor: OpenRails(mut rails), keys, keep } =
-            tcp::publish(LOCALHOST, 2).publish(segment)?;
+    fn start(self) -> Result<(CountedRails, Box<dyn Exporter>), TransportError> {
+        let (OpenRails(mut rails), exporter) = tcp::publish(LOCALHOST, 2).start()?;
         rails.iter_mut().zip(self.0).for_each(|(rail, name)| rail.name = name.parse().unwrap());
-        Ok(Published { acceptor: CountedRails(OpenRails(rails), self.1, FAST), keys, keep })
+        Ok((CountedRails(OpenRails(rails), self.1, FAST), exporter))
     }
 }
 

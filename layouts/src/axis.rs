@@ -91,6 +91,15 @@ pub enum Spread {
         /// How many hold it; at least 1.
         ranks: u32,
     },
+    /// This page holds a range of the whole, which need not be one of equal parts: the layers of a
+    /// pipeline stage, 16 of 61 on the first of four stages and 15 on the others. The axis's extent
+    /// is the range's.
+    Stage {
+        /// The first index of the whole that this page holds.
+        first: u64,
+        /// How many indices the whole has; at least `first` and the extent together.
+        of: u64,
+    },
 }
 
 /// One axis of a page.
@@ -122,5 +131,11 @@ impl Axis {
     #[must_use]
     pub const fn replicated(kind: AxisKind, extent: u64, ranks: u32) -> Self {
         Self { kind, extent, spread: Spread::Replicated { ranks } }
+    }
+
+    /// The `extent` indices from `first` on of an axis that has `of` indices in all.
+    #[must_use]
+    pub const fn stage(kind: AxisKind, first: u64, extent: u64, of: u64) -> Self {
+        Self { kind, extent, spread: Spread::Stage { first, of } }
     }
 }

@@ -49,6 +49,9 @@ impl Display for Geometry {
                 Spread::Replicated { ranks } => {
                     write!(f, "\n{} {}: replicated on {ranks} ranks", axis.kind, axis.extent)?;
                 }
+                Spread::Stage { first, of } => {
+                    write!(f, "\n{} {}: from {first} on, of {of}", axis.kind, axis.extent)?;
+                }
             }
         }
         for (p, plane) in self.planes().iter().enumerate() {

@@ -20,8 +20,9 @@ use crate::sha256::Sha256;
 /// 3. The number of regions.
 /// 4. The number of axes that follow: all but those of extent 1 that are whole.
 /// 5. For each of these axes, in ascending order of [`AxisKind::number`](crate::AxisKind::number):
-///    that number; the extent; the spread, 0 whole, 1 sharded, 2 replicated; the ranks, 0 if whole;
-///    the rank + 1, 0 if it is not known.
+///    that number; the extent; the spread, 0 whole, 1 sharded, 2 replicated, 3 a stage; the ranks,
+///    0 if whole, for a stage the extent of the whole; the rank + 1, 0 if it is not known, for a
+///    stage its first index.
 /// 6. The number of fields.
 /// 7. For each field, in the order of the declaration:
 ///    - the name's length in bytes, and the name (UTF-8, no padding);
@@ -42,7 +43,8 @@ use crate::sha256::Sha256;
 ///   calls a field otherwise is refused, by name; `#[kv(name = "…")]` brings the two together.
 /// - The **page's name** does not: it moves no byte.
 /// - **Alignment** does not: it is a promise about a base address, and each side has its own.
-/// - **Ranks** do: the same place holds other heads on another rank.
+/// - **Ranks and stages** do: the same place holds other heads on another rank, and other layers on
+///   another stage.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
 )]
@@ -77,12 +79,13 @@ impl Fingerprint {
             let axis = &geometry.axes[listed[i]];
             let (tag, ranks, rank) = match axis.spread {
                 Spread::Whole => (0, 0, 0),
-                Spread::Sharded { ranks, rank: None } => (1, ranks, 0),
-                Spread::Sharded { ranks, rank: Some(rank) } => (1, ranks, rank as u64 + 1),
-                Spread::Replicated { ranks } => (2, ranks, 0),
+                Spread::Sharded { ranks, rank: None } => (1, ranks as u64, 0),
+                Spread::Sharded { ranks, rank: Some(rank) } => (1, ranks as u64, rank as u64 + 1),
+                Spread::Replicated { ranks } => (2, ranks as u64, 0),
+                Spread::Stage { first, of } => (3, of, first),
             };
             hash = number(number(hash, axis.kind.number()), axis.extent);
-            hash = number(number(number(hash, tag), ranks as u64), rank);
+            hash = number(number(number(hash, tag), ranks), rank);
             i += 1;
         }
         hash = number(hash, geometry.field_count as u64);

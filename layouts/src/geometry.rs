@@ -409,7 +409,7 @@ impl Geometry {
                 at: Spot::Axis(a),
                 why: DeclarationErrorKind::Ranks { ranks, rank: Some(rank) },
             }),
-            Spread::Whole | Spread::Replicated { .. } => {
+            Spread::Whole | Spread::Replicated { .. } | Spread::Stage { .. } => {
                 Err(DeclarationError { at: Spot::Axis(a), why: DeclarationErrorKind::NotSharded { axis } })
             }
         }

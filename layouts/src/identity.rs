@@ -12,7 +12,8 @@ use crate::text::Text;
 /// A declaration may leave two things to run time: distances (`strided`), and which rank a page
 /// belongs to (`sharded` without a rank). Two pages of such a declaration can hold different bytes
 /// at the same place. So two peers compare the [`Identity`] of a page for which both are known, and
-/// an identity says whether they are: [`Identity::undetermined`].
+/// an identity says whether they are: [`Identity::undetermined`]. (A pipeline stage,
+/// [`Spread::Stage`], is always known: its first layer is part of the declaration.)
 ///
 /// ```
 /// use kvrail_layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};

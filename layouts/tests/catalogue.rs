@@ -337,24 +337,48 @@ fn swapped_fields_are_another_page() {
 #[test]
 fn golden_fingerprints() {
     let golden = [
-        (SglMlaPageFirst::FINGERPRINT, "0df01e19ca345852d29781e528e7b18f"),
-        (SglMlaPageFirstDirect::FINGERPRINT, "5b3054b000e57a7aea816f4179d0eb12"),
-        (SglMlaLayerFirst::FINGERPRINT, "a4ed9ae5e1852b40a20b793e9d937112"),
-        (SglV32Fp8PageFirst::FINGERPRINT, "7e455deeb3965d7b0c76b6faf01640ff"),
-        (SglV32Indexer::FINGERPRINT, "9f12889b78126e109ac9da2e5415397b"),
-        (VllmFp8DsMla::FINGERPRINT, "040210797fd893d34befc9460983e56b"),
-        (VllmMlaBf16::FINGERPRINT, "0806a093d2f7412e6f995fe256cf8112"),
-        (V4C4::FINGERPRINT, "01a162daf80f9358152722a9038ebb43"),
-        (SglLlama3_8bPageFirstDirect::FINGERPRINT, "6c3d3f9f850f0cbfe0bb10cd66c05e20"),
-        (SglLlama3_70bTp8PageHead::FINGERPRINT, "5815fd6077d4f4f1ae48eb74d6ae1681"),
-        (VllmLlama3_8bLbhnc::FINGERPRINT, "ccc7421e8944f5a74bd11c3c0376e156"),
-        (TrtllmLlama3_8b::FINGERPRINT, "5e6e7f6ddecea430bc2fd342bccb3404"),
-        (Opaque::<131_072>::FINGERPRINT, "d7746c153b26589face69fa5f93be5f4"),
-        (Opaque::<1_048_576>::FINGERPRINT, "6ac6cc8040d38f41b5e9c1489ab7b28c"),
+        ("sgl_mla_page_first", "0df01e19ca345852d29781e528e7b18f"),
+        ("sgl_mla_page_first_direct", "5b3054b000e57a7aea816f4179d0eb12"),
+        ("sgl_mla_layer_first", "a4ed9ae5e1852b40a20b793e9d937112"),
+        ("sgl_mla_page_first_kv_split", "44a362ed026781d7272f0c013607799d"),
+        ("sgl_mla_fp4_layer_first", "df2d6bda096836e20ae455c565578898"),
+        ("sgl_v32_fp8_page_first", "7e455deeb3965d7b0c76b6faf01640ff"),
+        ("sgl_v32_indexer", "9f12889b78126e109ac9da2e5415397b"),
+        ("sgl_llama3_8b_page_first", "0ab833757e485fc0ed20db3389582a22"),
+        ("sgl_llama3_8b_page_first_direct", "6c3d3f9f850f0cbfe0bb10cd66c05e20"),
+        ("sgl_llama3_70b_tp8_page_head", "5815fd6077d4f4f1ae48eb74d6ae1681"),
+        ("sgl_llama3_8b_page_unified", "2d1dab23d80df89cbbefe09ab63c3bed"),
+        ("vllm_fp8_ds_mla", "040210797fd893d34befc9460983e56b"),
+        ("vllm_mla_bf16", "0806a093d2f7412e6f995fe256cf8112"),
+        ("vllm_nvfp4_ds_mla", "2e0a8d89254096252a0677d191c5ca35"),
+        ("vllm_llama3_8b_lbnhc", "34d3a443cbd452a946b0d8888f0b371b"),
+        ("vllm_llama3_8b_lbhnc", "ccc7421e8944f5a74bd11c3c0376e156"),
+        ("vllm_llama3_8b_blhnc", "5e3be7ab4e2de785ef2a49b1f57de79f"),
+        ("vllm_fp8_token_head", "27f9d3396bd8ad6046d9465fc1cb7d75"),
+        ("vllm_int8_token_head", "98c9c77b12a1694782376f1339159f9c"),
+        ("vllm_nvfp4_gqa", "59e1599d82e8227caf3fd42a1d1714ee"),
+        ("v4_c4", "01a162daf80f9358152722a9038ebb43"),
+        ("v4_c128", "0714ff3e95739f921ffa02ab8c64462a"),
+        ("vllm_v4_index", "5833234c20e0575feef1945e7ba60105"),
+        ("vllm_v4_index_mxfp4", "e92625715f1492e29905fe67601661a0"),
+        ("sgl_v4_index", "b0f66d15dd3b974b707801e00087dc73"),
+        ("sgl_v4_index_mxfp4", "27ee16c1cce2cb81370f653571c63cb7"),
+        ("vllm_v4_window", "1bbd3f4e7582e5c784c7065b22dd0a63"),
+        ("sgl_v4_window", "2bb6a9f09bab377d964fabe9b23f34d3"),
+        ("vllm_v41", "02b46d081d5392f3faba1fedb7f60487"),
+        ("sgl_v41", "dd69a1a2acf9c2b8f8fc6a3a87c85195"),
+        ("vllm_v41_fp4", "3dbb13d35a34d3f1cf9ba577f002df54"),
+        ("sgl_v41_fp4", "0016f7609911fadfaf68d8a978b709a7"),
+        ("lmc_llama3_8b", "4f618b454eeea09d1c67ca39f5f73769"),
+        ("lmc_mla", "baacc56522387c05d98d558c04746108"),
+        ("trtllm_llama3_8b", "5e6e7f6ddecea430bc2fd342bccb3404"),
     ];
-    for (found, expected) in golden {
-        assert_eq!(found.to_string(), expected);
-    }
+    let found: Vec<_> = all().map(|(name, page)| (name, page.fingerprint().to_string())).collect();
+    assert_eq!(found, golden.map(|(name, print)| (name, print.to_owned())));
+    assert_eq!(Opaque::<131_072>::FINGERPRINT.to_string(), "d7746c153b26589face69fa5f93be5f4");
+    assert_eq!(Opaque::<1_048_576>::FINGERPRINT.to_string(), "6ac6cc8040d38f41b5e9c1489ab7b28c");
+    type State = VllmMamba<1_000_000, 1_048_576>;
+    assert_eq!(State::FINGERPRINT.to_string(), "91daa59584e626802da8a433d5f0f740");
 }
 
 #[test]

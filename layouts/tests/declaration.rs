@@ -232,6 +232,36 @@ fn a_rank_is_given_to_a_sharded_axis_and_exists() {
     }
 }
 
+/// A stage ends within its whole, and its first index is part of the fingerprint. The golden value
+/// was computed apart from this crate.
+#[test]
+fn a_stage_lies_within_its_whole() {
+    const LATENT: FieldDecl = FieldDecl::new("latent", ElementKind::U8, 3);
+    let order = [Level::Axis(Layer), Level::Axis(Token)];
+    let row = [PlaneDecl::of(&[LATENT])];
+    let stage = |first, count, of| {
+        let axes = [Axis::stage(Layer, first, count, of), Axis::whole(Token, 4)];
+        page(&axes, &order, &row).build().map_err(|errors| errors.first())
+    };
+    for (first, count, of) in [(46, 16, 61), (61, 1, 61), (62, 1, 61), (u64::MAX, 1, 61), (0, 1, 0)] {
+        let why = DeclarationErrorKind::Stage { axis: Layer, first, count, of };
+        let error = stage(first, count, of).unwrap_err();
+        assert_eq!(error, Some(DeclarationError { at: Spot::Spread(0), why }));
+        assert_eq!(why.code(), 1022);
+    }
+    let fits = [(0, 16, 61), (16, 15, 61), (46, 15, 61), (0, 61, 61), (u64::MAX - 1, 1, u64::MAX)];
+    let prints: Vec<_> =
+        fits.iter().map(|(first, count, of)| stage(*first, *count, *of).unwrap().fingerprint()).collect();
+    assert_eq!(prints[1].to_string(), "b2ecfa7181c974c51a77d3f3819d7cb3");
+    for (i, print) in prints.iter().enumerate() {
+        assert!(!prints[..i].contains(print));
+    }
+    // A stage is no rank.
+    let refused = stage(16, 15, 61).unwrap().at_rank(Layer, 1).unwrap_err();
+    assert_eq!(refused.why, DeclarationErrorKind::NotSharded { axis: Layer });
+    assert!(stage(16, 15, 61).unwrap().to_string().contains("layer 15: from 16 on, of 61"));
+}
+
 /// Spread, version, swizzle and tokens per state move no byte, and change the meaning of bytes.
 #[test]
 fn meaning_takes_part_in_the_fingerprint_and_alignment_does_not() {
@@ -248,6 +278,7 @@ fn meaning_takes_part_in_the_fingerprint_and_alignment_does_not() {
         Declaration { axes: &[Axis::sharded(Token, 4, 2)], ..plain },
         Declaration { axes: &[Axis::sharded(Token, 4, 3)], ..plain },
         Declaration { axes: &[Axis::replicated(Token, 4, 2)], ..plain },
+        Declaration { axes: &[Axis::stage(Token, 0, 4, 4)], ..plain },
         Declaration { order: &[Level::Strided(Token)], ..plain },
         page(&head, &[Level::Axis(Head)], ROW),
     ] {
@@ -267,6 +298,7 @@ fn no_text_is_cut_off() {
         DeclarationErrorKind::OrderWithoutPlanes,
         DeclarationErrorKind::RegionsUnderPlanes,
         DeclarationErrorKind::NotSharded { axis: long },
+        DeclarationErrorKind::Stage { axis: long, first: u64::MAX, count: u64::MAX, of: u64::MAX },
         DeclarationErrorKind::Align { align: 1 << 62, region: (1 << 62) + 1 },
     ];
     for why in all {

@@ -2,11 +2,14 @@
 //! declared by the derive here, and compared, index by index, with the shape in the engine's
 //! source.
 //!
-//! A shape is a list of (axis, extent), outermost first. The offset of an index is the value of a
-//! mixed radix number, so a shape has no steps, planes and levels.
+//! The layouts of the catalogue are in `releases.rs`.
+
+#[path = "common/shape.rs"]
+mod shape;
 
 use kvrail_layouts::{AxisKind, Bf16, E4m3, F32, KvLayout, Placed, Ue8m0};
 use kvrail_macros::KvLayout;
+use shape::{dense, everywhere, everywhere_in, index, without};
 
 use AxisKind::{Block, Head, Layer, Part, Token};
 
@@ -14,58 +17,6 @@ const T: u64 = 16;
 const L: u64 = 5;
 const H: u64 = 3;
 const B: u64 = 4;
-
-/// The offset of a cell of `cell` bytes in a dense array of this shape. Each index of `at` must be
-/// used.
-fn dense(shape: &[(AxisKind, u64)], at: &[(AxisKind, u64)], cell: u64) -> u64 {
-    let mut number = 0;
-    let mut used = 0;
-    for (axis, extent) in shape {
-        let digit = match at.iter().find(|(kind, _)| kind == axis) {
-            Some((_, index)) => {
-                used += 1;
-                *index
-            }
-            None => 0,
-        };
-        assert!(digit < *extent);
-        number = number * extent + digit;
-    }
-    assert_eq!(used, at.len(), "the shape has all axes");
-    number * cell
-}
-
-/// Asserts that `field` is where `place` puts it, at every index of the page.
-fn everywhere<L: KvLayout>(field: &str, place: impl Fn(&[(AxisKind, u64)]) -> (u32, u64)) {
-    everywhere_in(L::GEOMETRY, field, place);
-}
-
-fn everywhere_in(
-    geometry: &kvrail_layouts::Geometry,
-    field: &str,
-    place: impl Fn(&[(AxisKind, u64)]) -> (u32, u64),
-) {
-    let field = geometry.field_named(field).unwrap();
-    let axes = geometry.axes();
-    let mut index = vec![0; axes.len()];
-    loop {
-        let found = geometry.offset_of(field, &index).unwrap();
-        let at: Vec<_> = axes.iter().zip(&index).map(|(axis, index)| (axis.kind, *index)).collect();
-        assert_eq!((found.region, found.offset), place(&at), "{at:?}");
-        let Some(turn) = (0..index.len()).rev().find(|a| index[*a] + 1 < axes[*a].extent) else { return };
-        index[turn] += 1;
-        index[turn + 1..].fill(0);
-    }
-}
-
-/// `at` without an axis that steps outside of the shape.
-fn without(at: &[(AxisKind, u64)], axis: AxisKind) -> Vec<(AxisKind, u64)> {
-    at.iter().copied().filter(|(kind, _)| *kind != axis).collect()
-}
-
-fn index(at: &[(AxisKind, u64)], axis: AxisKind) -> u64 {
-    at.iter().find(|(kind, _)| *kind == axis).unwrap().1
-}
 
 /// Asserts the size of a page: `bytes` of the shape and no padding.
 fn size<L: KvLayout>(regions: u32, bytes: u64) {
@@ -159,17 +110,24 @@ mod orders {
         #[kv(order(regions(planes), head, token, layer), layers = 5, tokens = 16, heads = 3)]
         SglPageHeadMha { k: [Bf16; 4], #[kv(plane)] v: [Bf16; 4] }
 
+        #[kv(order(regions(planes), layer, token), layers = 5, tokens = 16)]
+        SglKvSplitMla { latent: [Bf16; 512], #[kv(plane)] rope: [Bf16; 64] }
+        #[kv(order(layer, planes, token, head), layers = 5, tokens = 16, heads = 3)]
+        SglPageUnifiedMha { k: [Bf16; 4], #[kv(plane)] v: [Bf16; 4] }
+        #[kv(order(planes, layer, token, head), layers = 5, tokens = 16, heads = 3)]
+        LmcChunk { k: [Bf16; 4], #[kv(plane)] v: [Bf16; 4] }
+
         // B of vLLM's pools is the pool's; here a page has 4 blocks, which shows where the axis
         // goes.
         #[kv(order(regions(layer), part, block, token, head))]
         #[kv(layers = 5, parts = 2, blocks = 4, tokens = 16, heads = 3)]
-        VllmNhd { kv: [Bf16; 4] }
+        VllmOldNhd { kv: [Bf16; 4] }
         #[kv(order(regions(layer), part, block, head, token))]
         #[kv(layers = 5, parts = 2, blocks = 4, tokens = 16, heads = 3)]
-        VllmHnd { kv: [Bf16; 4] }
+        VllmOldHnd { kv: [Bf16; 4] }
         // One block of that pool: K and V are half a pool apart.
         #[kv(order(strided(planes), token, head), tokens = 16, heads = 3)]
-        VllmNhdBlock { k: [Bf16; 4], #[kv(plane)] v: [Bf16; 4] }
+        VllmOldNhdBlock { k: [Bf16; 4], #[kv(plane)] v: [Bf16; 4] }
         #[kv(order(regions(layer), block, token), layers = 5, blocks = 4, tokens = 16)]
         VllmMla { latent: [Bf16; 576] }
         #[kv(order(regions(layer), block, token), layers = 5, blocks = 4, tokens = 16)]
@@ -178,6 +136,17 @@ mod orders {
         VllmLbhnc { k: [Bf16; 4], v: [Bf16; 4] }
         #[kv(order(regions(layer), block, token, head), layers = 5, blocks = 4, tokens = 16, heads = 3)]
         VllmLbnhc { k: [Bf16; 4], v: [Bf16; 4] }
+        #[kv(order(regions(layer), head, block, token), layers = 5, blocks = 4, tokens = 16, heads = 3)]
+        VllmLhbnc { k: [Bf16; 4], v: [Bf16; 4] }
+        // One block of that pool: its heads are a pool's head apart.
+        #[kv(order(regions(layer), strided(head), token), layers = 5, tokens = 16, heads = 3)]
+        VllmLhbncBlock { k: [Bf16; 4], v: [Bf16; 4] }
+        #[kv(order(block, layer, head, token), layers = 5, blocks = 4, tokens = 16, heads = 3)]
+        VllmBlhnc { k: [Bf16; 4], v: [Bf16; 4] }
+        #[kv(order(block, layer, token, head), layers = 5, blocks = 4, tokens = 16, heads = 3)]
+        VllmBlnhc { k: [Bf16; 4], v: [Bf16; 4] }
+        #[kv(order(block, head, layer, token), layers = 5, blocks = 4, tokens = 16, heads = 3)]
+        VllmBhlnc { k: [Bf16; 4], v: [Bf16; 4] }
 
         #[kv(order(block, layer, part, head, token), blocks = 4, layers = 5, parts = 2, heads = 3, tokens = 16)]
         Trtllm { kv: [Bf16; 4] }
@@ -210,12 +179,23 @@ mod orders {
     }
 
     #[test]
-    fn sglang() {
+    fn sglang_and_lmcache() {
         per_layer::<SglLayerFirstMla>("latent", &[(Token, T)], MLA, 0);
         whole::<SglPageFirstMla>("latent", &[(Token, T), (Layer, L)], MLA);
         whole::<SglPageFirstDirectMla>("latent", &[(Layer, L), (Token, T)], MLA);
         objects::<SglPageFirstDirectMha>(&[(Layer, L), (Token, T), (Head, H)]);
         objects::<SglPageHeadMha>(&[(Head, H), (Token, T), (Layer, L)]);
+        let cells = [(Layer, L), (Token, T)];
+        everywhere::<SglKvSplitMla>("latent", |at| (0, dense(&cells, at, 1_024)));
+        everywhere::<SglKvSplitMla>("rope", |at| (1, dense(&cells, at, 128)));
+        size::<SglKvSplitMla>(2, L * T * MLA);
+        let with_part = |at: &[(AxisKind, u64)], part| [at, &[(Part, part)]].concat();
+        for (field, part) in [("k", 0), ("v", 1)] {
+            let unified = [(Layer, L), (Part, 2), (Token, T), (Head, H)];
+            everywhere::<SglPageUnifiedMha>(field, |at| (0, dense(&unified, &with_part(at, part), D)));
+            let chunk = [(Part, 2), (Layer, L), (Token, T), (Head, H)];
+            everywhere::<LmcChunk>(field, |at| (0, dense(&chunk, &with_part(at, part), D)));
+        }
         // 2 × L regions: K's first.
         for (field, first) in [("k", 0), ("v", 5)] {
             everywhere::<SglLayerFirstMha>(field, |at| {
@@ -251,18 +231,31 @@ mod orders {
 
     #[test]
     fn vllm() {
-        per_layer::<VllmNhd>("kv", &[(Part, 2), (Block, B), (Token, T), (Head, H)], D, 0);
-        per_layer::<VllmHnd>("kv", &[(Part, 2), (Block, B), (Head, H), (Token, T)], D, 0);
+        // NHD and HND of releases before 0.33.
+        per_layer::<VllmOldNhd>("kv", &[(Part, 2), (Block, B), (Token, T), (Head, H)], D, 0);
+        per_layer::<VllmOldHnd>("kv", &[(Part, 2), (Block, B), (Head, H), (Token, T)], D, 0);
         per_layer::<VllmMla>("latent", &[(Block, B), (Token, T)], MLA, 0);
         per_layer::<VllmMlaFp8>("latent", &[(Block, B), (Token, T)], 656, 0);
         per_layer::<VllmMlaFp8>("rope", &[(Block, B), (Token, T)], 656, 528);
         for (field, offset) in [("k", 0), ("v", D)] {
             per_layer::<VllmLbhnc>(field, &[(Block, B), (Head, H), (Token, T)], 2 * D, offset);
             per_layer::<VllmLbnhc>(field, &[(Block, B), (Token, T), (Head, H)], 2 * D, offset);
+            per_layer::<VllmLhbnc>(field, &[(Head, H), (Block, B), (Token, T)], 2 * D, offset);
+            let whole = |shape: [(AxisKind, u64); 4]| {
+                move |at: &[(AxisKind, u64)]| (0, offset + dense(&shape, at, 2 * D))
+            };
+            everywhere::<VllmBlhnc>(field, whole([(Block, B), (Layer, L), (Head, H), (Token, T)]));
+            everywhere::<VllmBlnhc>(field, whole([(Block, B), (Layer, L), (Token, T), (Head, H)]));
+            everywhere::<VllmBhlnc>(field, whole([(Block, B), (Head, H), (Layer, L), (Token, T)]));
         }
         let blocks_of_the_pool = 1_000;
+        let head = blocks_of_the_pool * T * 2 * D;
+        let block = Placed::<VllmLhbncBlock>::new(|page| page.stride_of("k", Head, head)).unwrap();
+        everywhere_in(block.geometry(), "v", |at| {
+            (u32::try_from(index(at, Layer)).unwrap(), index(at, Head) * head + index(at, Token) * 2 * D + D)
+        });
         let half = blocks_of_the_pool * T * H * D;
-        let block = Placed::<VllmNhdBlock>::new(|page| page.plane_of("v", half)).unwrap();
+        let block = Placed::<VllmOldNhdBlock>::new(|page| page.plane_of("v", half)).unwrap();
         everywhere_in(block.geometry(), "v", |at| (0, half + dense(&[(Token, T), (Head, H)], at, D)));
     }
 

@@ -54,6 +54,8 @@ use proc_macro::TokenStream;
 /// - `sharded(head, ranks = N)`: the page holds one of N equal parts of the axis; its extent is
 ///   that part's. `sharded(head, ranks = N, rank = R)` also says which. `replicated(layer, ranks =
 ///   N)`: each of N ranks holds all of it.
+/// - `stage(layer, first = F, of = N)`: the page holds the indices from F on of an axis that has N
+///   in all; how many it holds is the axis's extent. Of the token axis these are states.
 /// - `tokens_per_state = N`: a state stands for N tokens; `tokens` counts tokens and must be a
 ///   multiple.
 /// - `align = N`: every region's address and length is a multiple of N.

@@ -1,9 +1,9 @@
 //! The table of copy plans of an engine: how a page in one layout lands in a slot of another.
 //!
 //! A plan is cut into work requests once, when it is added. A page may have several regions, and so
-//! may a slot: a plan is a few *rows* of pairs of regions, each from one region of the page into one
-//! of the slot. A row holds consecutive pairs that are alike, so 61 layers of a region each are one
-//! row. Plans and rows that differ only in where they begin share one list of runs.
+//! may a slot: a plan is a few *rows* of pairs of regions, each from one region of the page into
+//! one of the slot. A row holds consecutive pairs that are alike, so 61 layers of a region each are
+//! one row. Plans and rows that differ only in where they begin share one list of runs.
 
 mod rows;
 mod walk;
@@ -114,10 +114,15 @@ pub(crate) struct PlanPlace {
     count: u16,
     /// Whether pages that it reads have several regions.
     gathers: bool,
+    /// The bytes of each work request, if the plan is one row of pairs with one plain work request
+    /// each; otherwise 0.
+    plain: u32,
+    /// Then its work requests.
+    wrs: u32,
 }
 
 impl PlanPlace {
-    pub(crate) const FREE: Self = Self { first: 0, count: 0, gathers: false };
+    pub(crate) const FREE: Self = Self { first: 0, count: 0, gathers: false, plain: 0, wrs: 0 };
 }
 
 /// The plans of an engine.
@@ -208,8 +213,8 @@ impl<'s> Plans<'s> {
         self.finish(&rows, sums, layouts)
     }
 
-    /// Adds the plan that brings every byte of each region to the same place of the same region, for
-    /// pages and slots of one layout, whose regions have these lengths.
+    /// Adds the plan that brings every byte of each region to the same place of the same region,
+    /// for pages and slots of one layout, whose regions have these lengths.
     pub(crate) fn add_whole(
         &mut self,
         regions: impl Iterator<Item = u32>,
@@ -264,8 +269,8 @@ impl<'s> Plans<'s> {
         AddPlanError::Full { plans: self.known, rows: self.rowed, lists: self.listed }
     }
 
-    /// The place of these lists of runs in the table, which gets them if it has them not. `rows` are
-    /// those of the plan that is being added.
+    /// The place of these lists of runs in the table, which gets them if it has them not. `rows`
+    /// are those of the plan that is being added.
     fn span_of(&mut self, cut: &Cut, rows: &Rows) -> Result<(u16, u16), AddPlanError> {
         let lists = cut.lists();
         let mut known = self.rows[..self.rowed].iter().chain(rows.all()).map(PairRow::span);
@@ -291,7 +296,11 @@ impl<'s> Plans<'s> {
         let place = self.places.get_mut(self.known).ok_or(full)?;
         let room = self.rows.get_mut(self.rowed..self.rowed + rows.len()).ok_or(full)?;
         room.copy_from_slice(rows);
-        *place = PlanPlace { first: narrow(self.rowed), count: narrow(rows.len()), gathers };
+        let (plain, wrs) = match rows {
+            [row] if row.is_plain() => (row.equal_wrs(&[], 0).0, row.end()),
+            _ => (0, 0),
+        };
+        *place = PlanPlace { first: narrow(self.rowed), count: narrow(rows.len()), gathers, plain, wrs };
         self.rowed += rows.len();
         self.known += 1;
         Ok(narrow(self.known - 1))
@@ -311,7 +320,11 @@ impl<'s> Plans<'s> {
     /// have that length; at least 1.
     #[inline]
     pub(crate) fn equal_wrs(&self, plan: u16, wr: u32) -> (u32, u32) {
-        let rows = self.rows_of(&self.places[usize::from(plan)]);
+        let place = &self.places[usize::from(plan)];
+        if place.plain != 0 {
+            return (place.plain, place.wrs - wr);
+        }
+        let rows = self.rows_of(place);
         let Some(row) = rows.iter().find(|row| wr < row.end()) else { return (0, 0) };
         row.equal_wrs(self.lists_of(row.span()), wr)
     }
@@ -329,6 +342,19 @@ impl<'s> Plans<'s> {
     #[inline]
     pub(crate) fn walk(&self, plan: u16, wr: u32) -> Walk<'_> {
         Walk::new(self.rows_of(&self.places[usize::from(plan)]), self.lists, wr)
+    }
+
+    /// The pairs of a plan from work request `wr` on, if it is one row of pairs with one plain work
+    /// request each.
+    #[inline]
+    pub(crate) fn plain_pairs(&self, plan: u16, wr: u32) -> Option<(Pair, Pair)> {
+        let place = &self.places[usize::from(plan)];
+        if place.plain == 0 {
+            return None;
+        }
+        let row = &self.rows[usize::from(place.first)];
+        let (first, step) = (row.first_pair(), row.step());
+        Some((if wr == 0 { first } else { first.plus(step.times(wr)) }, step))
     }
 
     /// Whether pages that a plan reads have several regions.

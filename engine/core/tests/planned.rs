@@ -295,9 +295,9 @@ fn a_full_table_of_plans_gives_an_error() {
     };
     let mut learn =
         |bytes| engine.add_plan(&Plan::between(&page(bytes, 1), &page(bytes, 512), Selection::ALL).unwrap());
-    for bytes in 1..=128 {
+    for bytes in 1..=96 {
         assert_eq!(learn(bytes).unwrap().bytes(), 4 * bytes as u32);
     }
-    assert_eq!(learn(129), Err(AddPlanError::Full { plans: 127, rows: 127, lists: 127 }));
+    assert_eq!(learn(97), Err(AddPlanError::Full { plans: 96, rows: 96, lists: 96 }));
     assert!(learn(64).is_ok(), "a known plan stays known");
 }

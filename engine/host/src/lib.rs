@@ -5,7 +5,7 @@
 //! | [`clock`] | one monotonic clock for all processes of a host |
 //! | [`memory`] | zeroed memory in huge pages, to read into |
 //! | [`segment`] | memory that other processes can read and never write |
-//! | [`exported`] | memory that a producer lets peers read, whoever owns it |
+//! | [`exported`] | memory that a producer lets peers read, its own or foreign |
 //! | [`wake`] | how a thread that sleeps in poll(2) is woken |
 //! | [`accept`] | the loop that accepts connections |
 //! | [`listener`] | a TCP listener that no child of a fork inherits |

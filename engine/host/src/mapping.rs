@@ -10,7 +10,7 @@ use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 /// The size and the alignment of a huge page, in bytes.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
-/// A shared mapping of a file, from its start. Unmapped when dropped.
+/// A shared mapping of a part of a file. Unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<u8>,
@@ -30,6 +30,12 @@ impl Mapping {
     /// Access beyond the end of the file raises SIGBUS: the caller has made sure that the file has
     /// `len` bytes and cannot shrink.
     pub(crate) fn new(fd: BorrowedFd<'_>, len: usize, writable: bool) -> Result<Self, Errno> {
+        Self::new_at(fd, 0, len, writable)
+    }
+
+    /// Maps `len` bytes of `fd` from `offset` on, a multiple of the page size; else as
+    /// [`new`](Self::new).
+    pub(crate) fn new_at(fd: BorrowedFd<'_>, offset: u64, len: usize, writable: bool) -> Result<Self, Errno> {
         let mut protection = ProtFlags::READ;
         protection.set(ProtFlags::WRITE, writable);
         let spare = if len >= HUGE_PAGE { HUGE_PAGE } else { 0 };
@@ -47,7 +53,7 @@ impl Mapping {
         let at = reserved.wrapping_byte_add(skip);
         // SAFETY: at .. at + len lies within the range reserved just now, which no other code
         // knows: skip < spare, and room = len + spare.
-        let mapped = unsafe { mm::mmap(at, len, protection, MapFlags::SHARED | MapFlags::FIXED, fd, 0) };
+        let mapped = unsafe { mm::mmap(at, len, protection, MapFlags::SHARED | MapFlags::FIXED, fd, offset) };
         let mapped = match mapped {
             Ok(mapped) => mapped,
             Err(errno) => {

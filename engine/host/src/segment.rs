@@ -5,11 +5,11 @@
 //! again.
 #![allow(unsafe_code, reason = "bytes that other processes read are accessed through raw pointers")]
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use kvrail_core::provider::MemoryRange;
-use rustix::fs::{self, FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
+use rustix::fs::{self, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, SeekFrom};
 use rustix::io::Errno;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -204,7 +204,11 @@ impl Segment {
 /// The owner may write to it at any time, so its bytes are read through raw pointers only, and
 /// never through a reference.
 #[derive(Debug)]
-pub struct SegmentView(Mapping);
+pub struct SegmentView {
+    mapping: Mapping,
+    /// Where the view begins in the mapping, which begins at a page.
+    skip: usize,
+}
 
 /// Why a file descriptor gives no [`SegmentView`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -253,50 +257,87 @@ impl SegmentViewError {
 }
 
 impl SegmentView {
-    /// Maps the segment of `len` bytes behind `fd`, which can be closed afterwards.
+    /// Maps the segment of `len` bytes behind `fd`, which can be closed afterwards. The check for
+    /// holes moves the file's position.
     ///
     /// # Errors
     ///
     /// `fd` is no sealed memfd, or holds less than `len` bytes in one piece, or cannot be mapped.
     pub fn map(fd: BorrowedFd<'_>, len: u64) -> Result<Self, SegmentViewError> {
-        // Fails for everything but memory files.
-        let seals = fs::fcntl_get_seals(fd).unwrap_or(SealFlags::empty());
-        for (seal, missing) in SEALS {
-            if !seals.contains(seal) {
-                return Err(SegmentViewError::Unsealed { missing });
-            }
-        }
+        check_seals(fd)?;
+        Self::map_sealed(fd, 0, len)
+    }
+
+    /// Maps `len` bytes from `offset` on of a memfd that other code uses as well: its position
+    /// stays where it is, for which `/proc` must be mounted. `fd` can be closed afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As for [`map`](Self::map).
+    pub fn map_at(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Self, SegmentViewError> {
+        check_seals(fd)?;
+        // Another open file of the same bytes, with a position of its own.
+        let path = format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
+        let again = fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        Self::map_sealed(again.map_err(SegmentViewError::Stat)?.as_fd(), offset, len)
+    }
+
+    fn map_sealed(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Self, SegmentViewError> {
         let stat = fs::fstat(fd).map_err(SegmentViewError::Stat)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let too_small = |end: u64| SegmentViewError::Size { found: end.saturating_sub(offset), told: len };
+        let end = offset.checked_add(len).ok_or(too_small(size))?;
+        if size < end {
+            return Err(too_small(size));
+        }
         // A first access to a hole takes memory of this process, or raises SIGBUS if no memory is
         // left.
         // The place of the first hole is compared, not the number of blocks: blocks may lie beyond
         // the end.
-        let hole = fs::seek(fd, SeekFrom::Hole(0)).map_err(SegmentViewError::Stat)?;
-        let found = size.min(hole);
-        if found < len {
-            return Err(SegmentViewError::Size { found, told: len });
+        let hole = fs::seek(fd, SeekFrom::Hole(offset)).map_err(SegmentViewError::Stat)?;
+        if hole < end {
+            return Err(too_small(hole));
         }
         let failed = |errno| SegmentViewError::Map { len, errno };
-        let len = usize::try_from(len).map_err(|_| failed(Errno::NOMEM))?;
-        let mapping = Mapping::new(fd, len, false).map_err(failed)?;
-        mapping.populate(false);
-        Ok(Self(mapping))
+        let skip = offset % rustix::param::page_size() as u64;
+        // The remainder of a division by the page size fits a usize.
+        let (begin, skip) = (offset - skip, skip as usize);
+        let room = usize::try_from(end - begin).map_err(|_| failed(Errno::NOMEM))?;
+        let mapping = Mapping::new_at(fd, begin, room, false).map_err(failed)?;
+        Ok(Self { mapping, skip })
+    }
+
+    /// Enters every page into the page table, so that no access takes a page fault. It takes some
+    /// milliseconds for each GiB.
+    pub fn populate(&self) {
+        // A page that is not entered now is entered when it is first accessed.
+        self.mapping.populate(false);
     }
 
     /// Length in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a view is never empty")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.mapping.len() - self.skip
     }
 
     /// Its first byte. Valid for reads of [`len`](Self::len) bytes as long as the view lives; the
     /// owner may write to them meanwhile.
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
-        self.0.as_ptr()
+        self.mapping.as_ptr().wrapping_add(self.skip)
     }
+}
+
+fn check_seals(fd: BorrowedFd<'_>) -> Result<(), SegmentViewError> {
+    // Fails for everything but memory files.
+    let seals = fs::fcntl_get_seals(fd).unwrap_or(SealFlags::empty());
+    for (seal, missing) in SEALS {
+        if !seals.contains(seal) {
+            return Err(SegmentViewError::Unsealed { missing });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -370,5 +411,28 @@ mod tests {
         );
         let pipe = rustix::pipe::pipe().unwrap().0;
         assert!(matches!(SegmentView::map(pipe.as_fd(), 1), Err(SegmentViewError::Unsealed { .. })));
+    }
+    #[test]
+    fn a_part_of_a_file_is_mapped_at_any_offset_and_its_position_stays() {
+        let file = fs::memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        let bytes: Vec<u8> = (0..12_288_u32).map(|i| (i % 251) as u8).collect();
+        rustix::io::write(&file, &bytes).unwrap();
+        let seals = SEALS.iter().fold(SealFlags::empty(), |seals, &(seal, _)| seals | seal);
+        fs::fcntl_add_seals(&file, seals).unwrap();
+        fs::seek(&file, SeekFrom::Start(7)).unwrap();
+        for (offset, len) in [(0, 12_288), (4096, 10), (5000, 7288), (12_287, 1)] {
+            let view = SegmentView::map_at(file.as_fd(), offset, len).unwrap();
+            assert_eq!(view.len() as u64, len);
+            // SAFETY: the view's first byte.
+            assert_eq!(unsafe { view.as_ptr().read() }, bytes[offset as usize]);
+            let last = view.as_ptr().wrapping_add(view.len() - 1);
+            // SAFETY: the view's last byte.
+            assert_eq!(unsafe { last.read() }, bytes[(offset + len - 1) as usize]);
+        }
+        for (offset, len) in [(0, 12_289), (5000, 7289), (12_288, 1), (u64::MAX, 2)] {
+            let error = SegmentView::map_at(file.as_fd(), offset, len).unwrap_err();
+            assert!(matches!(error, SegmentViewError::Size { told, .. } if told == len), "{error}");
+        }
+        assert_eq!(fs::tell(&file).unwrap(), 7);
     }
 }

@@ -11,14 +11,17 @@
 //!
 //! | | [`shm`] | [`tcp`] |
 //! |---|---|---|
-//! | the producer publishes memory | [`ShmExporter`] | [`TcpServer`] |
+//! | the producer publishes | [`ShmExporter`] | [`TcpServer`] |
+//! | memory, until it is dropped | [`ShmExport`] | [`TcpExported`] |
 //! | its address: 64 bytes that the peers' session carries | [`ShmAddress`] | [`TcpAddress`] |
-//! | what it publishes, as READs name it | [`ExportedRegion`] | [`ExportedRegion`] |
+//! | the memory, as READs name it | [`ExportedRegion`] | [`ExportedRegion`] |
 //! | the reader reaches it, on a thread that may block | [`ShmPeer`] | [`TcpConnection`] |
 //! | the reader's rails, which its engine owns | [`ShmProvider`] | [`TcpProvider`] |
 //!
 //! [`ShmExporter`]: shm::ShmExporter
 //! [`TcpServer`]: tcp::TcpServer
+//! [`ShmExport`]: shm::ShmExport
+//! [`TcpExported`]: tcp::TcpExported
 //! [`ShmAddress`]: shm::ShmAddress
 //! [`TcpAddress`]: tcp::TcpAddress
 //! [`ShmPeer`]: shm::ShmPeer
@@ -57,6 +60,6 @@ pub use provider::{
     LocalWaker, MAX_CQ_ENTRIES,
 };
 #[cfg(not(loom))]
-pub use region::ExportedRegion;
+pub use region::{ExportedRegion, MAX_EXPORTS};
 #[cfg(not(loom))]
 pub use shm::{AROUND_THE_CACHE, copy_bytes};

@@ -1,6 +1,8 @@
 //! Rails over shared memory and over TCP keep the provider contract.
 #![allow(missing_docs, reason = "a test")]
+#![allow(unsafe_code, reason = "exports memory by its address")]
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,45 +10,79 @@ use kvrail_conformance::{Abilities, BYTES, Destination, Outcome, RemoteBytes, Ri
 use kvrail_core::id::{MAX_RAILS, RailIndex};
 use kvrail_core::provider::{Provider as _, Wake as _};
 use kvrail_core::time::{Nanos, Time};
-use kvrail_local::shm::{Segment, ShmExporter, ShmPeer};
-use kvrail_local::tcp::{TcpConnection, TcpExport, TcpServer};
-use kvrail_local::{LaneTransport, LocalConfig, LocalProvider};
+use kvrail_local::shm::{Backing, ExportedMemory, Segment, ShmExport, ShmExporter, ShmPeer};
+use kvrail_local::tcp::{TcpConnection, TcpExported, TcpServer};
+use kvrail_local::{ExportedRegion, LaneTransport, LocalConfig, LocalProvider};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 const DEPTH: u32 = 8;
 
 /// The two ends of a transport, both in this process.
-trait Ends: LaneTransport + Sized {
+trait Ends {
+    type Transport: LaneTransport;
     type Producer;
-    fn produce(segment: Arc<Segment>) -> (Self::Producer, RemoteBytes);
-    fn connect(producer: &Self::Producer) -> Self;
+    fn produce(segment: Arc<Segment>) -> (Self::Producer, ExportedRegion);
+    fn connect(producer: &Self::Producer) -> Self::Transport;
 }
 
-impl Ends for ShmPeer {
-    type Producer = ShmExporter;
+/// Over shared memory, by one kind of backing.
+struct Shm<const KIND: u8>;
+const MAPPED: u8 = 0;
+const READ_FILE: u8 = 1;
+const PROCESS: u8 = 2;
 
-    fn produce(segment: Arc<Segment>) -> (ShmExporter, RemoteBytes) {
-        let exporter = ShmExporter::start(vec![segment]).expect("a socket and a thread");
-        let region = exporter.regions()[0];
-        (exporter, RemoteBytes { base: region.base, rkeys: [region.rkey; MAX_RAILS] })
+/// The segment's bytes as memory of another kind.
+fn memory<const KIND: u8>(segment: Arc<Segment>) -> ExportedMemory {
+    let range = segment.range();
+    let backing = match KIND {
+        MAPPED => return ExportedMemory::segment(segment),
+        READ_FILE => {
+            // A file that is not sealed, which is not the mapped memory itself.
+            let file = memfd_create("kvrail-test", MemfdFlags::CLOEXEC).expect("a memfd");
+            let bytes: Vec<u8> = (0..segment.len()).map(pattern).collect();
+            let mut file = std::fs::File::from(file);
+            file.write_all(&bytes).expect("memory");
+            Backing::File { file: Arc::new(file.into()), offset: 0 }
+        }
+        _ => Backing::Host,
+    };
+    // A suite's producer lives to the end of its test.
+    std::mem::forget(segment);
+    // SAFETY: the segment is there for ever, and the file has the same bytes.
+    unsafe { ExportedMemory::foreign(range, backing) }
+}
+
+impl<const KIND: u8> Ends for Shm<KIND> {
+    type Transport = ShmPeer;
+    type Producer = (ShmExport, ShmExporter);
+
+    fn produce(segment: Arc<Segment>) -> (Self::Producer, ExportedRegion) {
+        let exporter = ShmExporter::start().expect("a socket and a thread");
+        let export = exporter.export(memory::<KIND>(segment)).expect("a place");
+        let region = export.region();
+        ((export, exporter), region)
     }
 
-    fn connect(producer: &ShmExporter) -> Self {
-        Self::connect(producer.address()).expect("an exporter of this process")
+    fn connect(producer: &Self::Producer) -> ShmPeer {
+        ShmPeer::connect(producer.1.address()).expect("an exporter of this process")
     }
 }
 
-impl Ends for TcpConnection {
-    type Producer = TcpServer;
+struct Tcp;
 
-    fn produce(segment: Arc<Segment>) -> (TcpServer, RemoteBytes) {
-        let bind = "127.0.0.1:0".parse().expect("an address");
-        let server = TcpServer::start(bind, vec![TcpExport::segment(segment)]).expect("a port");
-        let region = server.regions()[0];
-        (server, RemoteBytes { base: region.base, rkeys: [region.rkey; MAX_RAILS] })
+impl Ends for Tcp {
+    type Transport = TcpConnection;
+    type Producer = (TcpExported, TcpServer);
+
+    fn produce(segment: Arc<Segment>) -> (Self::Producer, ExportedRegion) {
+        let server = TcpServer::start("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let export = server.export(ExportedMemory::segment(segment)).expect("a place");
+        let region = export.region();
+        ((export, server), region)
     }
 
-    fn connect(producer: &TcpServer) -> Self {
-        Self::open(producer.address()).expect("a server of this process")
+    fn connect(producer: &Self::Producer) -> TcpConnection {
+        TcpConnection::open(producer.1.address()).expect("a server of this process")
     }
 }
 
@@ -58,7 +94,7 @@ struct Local<T: Ends> {
 }
 
 impl<T: Ends> Rig for Local<T> {
-    type Provider = LocalProvider<T>;
+    type Provider = LocalProvider<T::Transport>;
     const ABILITIES: Abilities = Abilities::ALL;
     const DEPTH: u32 = DEPTH;
 
@@ -66,18 +102,19 @@ impl<T: Ends> Rig for Local<T> {
         let segment = Arc::new(Segment::new(BYTES).expect("memory"));
         let bytes: Vec<u8> = (0..BYTES).map(pattern).collect();
         segment.write(0, &bytes).expect("as long as the segment");
-        let (producer, remote) = T::produce(segment);
+        let (producer, region) = T::produce(segment);
+        let remote = RemoteBytes { base: region.base, rkeys: [region.rkey; MAX_RAILS] };
         Self { producer, remote, start: Instant::now() }
     }
 
-    fn provider(&mut self) -> LocalProvider<T> {
+    fn provider(&mut self) -> LocalProvider<T::Transport> {
         // Five lanes a rail, so that a place that is not given back is missed soon.
         let cq_entries = 5 * (DEPTH + 1);
         let config = LocalConfig { rails: 2, sq_entries: DEPTH, cq_entries, ..LocalConfig::default() };
         LocalProvider::start(config).expect("two threads")
     }
 
-    fn connect(&mut self, _: &mut LocalProvider<T>, _: RailIndex) -> T {
+    fn connect(&mut self, _: &mut LocalProvider<T::Transport>, _: RailIndex) -> T::Transport {
         T::connect(&self.producer)
     }
 
@@ -97,7 +134,7 @@ impl<T: Ends> Rig for Local<T> {
         std::thread::sleep(Duration::from_nanos(time.0));
     }
 
-    fn wake(&mut self, provider: &LocalProvider<T>) {
+    fn wake(&mut self, provider: &LocalProvider<T::Transport>) {
         let waker = provider.waker();
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(5));
@@ -126,14 +163,24 @@ fn skipped<R: Rig>() -> Vec<&'static str> {
 
 #[test]
 fn only_what_needs_pieces_or_a_control_thread_is_skipped() {
-    assert_eq!(skipped::<Local<ShmPeer>>(), SKIPPED);
-    assert_eq!(skipped::<Local<TcpConnection>>(), SKIPPED);
+    assert_eq!(skipped::<Local<Shm<MAPPED>>>(), SKIPPED);
+    assert_eq!(skipped::<Local<Shm<READ_FILE>>>(), SKIPPED);
+    assert_eq!(skipped::<Local<Shm<PROCESS>>>(), SKIPPED);
+    assert_eq!(skipped::<Local<Tcp>>(), SKIPPED);
 }
 
 mod shm {
-    kvrail_conformance::conformance_tests!(super::Local<super::ShmPeer>);
+    kvrail_conformance::conformance_tests!(super::Local<super::Shm<{ super::MAPPED }>>);
+}
+
+mod shm_read_file {
+    kvrail_conformance::conformance_tests!(super::Local<super::Shm<{ super::READ_FILE }>>);
+}
+
+mod shm_process {
+    kvrail_conformance::conformance_tests!(super::Local<super::Shm<{ super::PROCESS }>>);
 }
 
 mod tcp {
-    kvrail_conformance::conformance_tests!(super::Local<super::TcpConnection>);
+    kvrail_conformance::conformance_tests!(super::Local<super::Tcp>);
 }

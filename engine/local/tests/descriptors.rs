@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, RAIL};
 use kvrail_core::id::LaneId;
 use kvrail_core::provider::Provider as _;
-use kvrail_local::shm::{Segment, ShmExporter, ShmPeer, ShmProvider};
-use kvrail_local::tcp::{TcpConnection, TcpExport, TcpProvider, TcpServer};
+use kvrail_local::shm::{ExportedMemory, Segment, ShmExporter, ShmPeer, ShmProvider};
+use kvrail_local::tcp::{TcpConnection, TcpProvider, TcpServer};
 use kvrail_local::{LaneTransport, LocalConfig, LocalProvider};
 
 /// Descriptors and threads of this process.
@@ -64,12 +64,15 @@ fn readers_and_producers_that_have_ended_leave_no_descriptor_and_no_thread() {
     let before = held();
 
     let none = sockets();
-    let exporter = ShmExporter::start(vec![Arc::clone(&segment)]).unwrap();
+    let exporter = ShmExporter::start().unwrap();
+    let export = exporter.export(ExportedMemory::segment(Arc::clone(&segment))).unwrap();
     let peer = ShmPeer::connect(exporter.address()).unwrap();
+    // Two pairs, by which an exporter and a reader pass descriptors between their own threads. A
+    // child that inherits them hides no death.
     assert_eq!(
         sockets(),
-        none,
-        "sockets of an exporter and its reader are not in the table that children inherit"
+        none + 4,
+        "connections of an exporter and its reader are not in the table that children inherit"
     );
     drop(peer);
     let serving = held();
@@ -80,10 +83,11 @@ fn readers_and_producers_that_have_ended_leave_no_descriptor_and_no_thread() {
     let forged = kvrail_local::shm::ShmAddress::parse(&forged).unwrap();
     (0..20).for_each(|_| drop(ShmPeer::connect(&forged).unwrap_err()));
     settles(serving, "strangers over shm");
-    drop(exporter);
+    drop((export, exporter));
     settles(before, "a producer over shm");
 
-    let server = TcpServer::start("127.0.0.1:0".parse().unwrap(), vec![TcpExport::segment(segment)]).unwrap();
+    let server = TcpServer::start("127.0.0.1:0".parse().unwrap()).unwrap();
+    let export = server.export(ExportedMemory::segment(segment)).unwrap();
     let serving = held();
     come_and_go(|| TcpConnection::open(server.address()).unwrap());
     settles(serving, "readers over TCP");
@@ -92,6 +96,6 @@ fn readers_and_producers_that_have_ended_leave_no_descriptor_and_no_thread() {
     let forged = kvrail_local::tcp::TcpAddress::parse(&forged).unwrap();
     (0..20).for_each(|_| drop(TcpConnection::open(&forged).unwrap_err()));
     settles(serving, "strangers over TCP");
-    drop(server);
+    drop((export, server));
     settles(before, "a producer over TCP");
 }

@@ -9,26 +9,36 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::{Driver, RAIL, pattern};
+use common::{Driver, RAIL, host_memory, pattern};
 use kvrail_core::id::LaneId;
 use kvrail_core::provider::{Commit, MemoryRange, Provider as _, ProviderEvent};
 use kvrail_core::verbs_abi::WcStatus;
 use kvrail_local::shm::Segment;
 use kvrail_local::tcp::{
-    STALL, TcpAddress, TcpConnectError, TcpConnection, TcpExport, TcpServeError, TcpServer,
+    Backing, ExportedMemory, STALL, TcpAddress, TcpConnectError, TcpConnection, TcpExportError,
+    TcpServeError, TcpServer,
 };
-use kvrail_local::{ExportedRegion, LocalConfig};
+use kvrail_local::{ExportedRegion, LocalConfig, MAX_EXPORTS};
 
-fn server(bind: &str) -> TcpServer {
+fn segment() -> ExportedMemory {
     let segment = Arc::new(Segment::new(4096).unwrap());
     segment.write(0, &pattern(4096)).unwrap();
-    TcpServer::start(bind.parse().unwrap(), vec![TcpExport::segment(segment)]).unwrap()
+    ExportedMemory::segment(segment)
+}
+
+fn server(bind: &str) -> TcpServer {
+    TcpServer::start(bind.parse().unwrap()).unwrap()
 }
 
 fn one_read_over(server: &TcpServer) {
+    one_read_of(server, segment());
+}
+
+fn one_read_of(server: &TcpServer, memory: ExportedMemory) {
+    let export = server.export(memory).unwrap();
     let mut driver = Driver::<TcpConnection>::new(LocalConfig { rails: 1, ..LocalConfig::default() }, 4096);
     let mut lane = driver.open(0, RAIL, TcpConnection::open(server.address()).unwrap());
-    let read = driver.read(0, 0, server.regions()[0], 0, 4096);
+    let read = driver.read(0, 0, export.region(), 0, 4096);
     assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
     assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
     assert!(driver.bytes(0, 4096) == pattern(4096));
@@ -48,31 +58,37 @@ fn a_server_serves_ipv4_ipv6_and_memory_of_the_caller() {
     } else {
         eprintln!("SKIPPED: this machine has no IPv6 loopback (::1); IPv6 was not tested");
     }
-    let own = pattern(4096);
-    let range = MemoryRange { addr: own.as_ptr().expose_provenance() as u64, len: 4096 };
-    #[allow(unsafe_code, reason = "exports memory of its own")]
-    // SAFETY: `own` outlives the server, and its bytes are no secret.
-    let export = unsafe { TcpExport::memory(range) };
-    one_read_over(&TcpServer::start("127.0.0.1:0".parse().unwrap(), vec![export]).unwrap());
+    one_read_of(&server("127.0.0.1:0"), host_memory(pattern(4096).leak()));
 }
 
 #[test]
 fn invalid_exports_and_addresses_are_refused() {
-    let start = |bind: &str, exports| TcpServer::start(bind.parse().unwrap(), exports).unwrap_err();
-    let segment = Arc::new(Segment::new(4096).unwrap());
-    let export = || TcpExport::segment(Arc::clone(&segment));
-    assert!(matches!(start("127.0.0.1:0", vec![]), TcpServeError::Exports { exports: 0 }));
-    let many = (0..17).map(|_| export()).collect();
-    assert!(matches!(start("127.0.0.1:0", many), TcpServeError::Exports { exports: 17 }));
-    assert!(matches!(start("0.0.0.0:0", vec![export()]), TcpServeError::Unspecified { .. }));
-    assert!(matches!(start("[::]:0", vec![export()]), TcpServeError::Unspecified { .. }));
+    let start = |bind: &str| TcpServer::start(bind.parse().unwrap()).unwrap_err();
+    assert!(matches!(start("0.0.0.0:0"), TcpServeError::Unspecified { .. }));
+    assert!(matches!(start("[::]:0"), TcpServeError::Unspecified { .. }));
     // 192.0.2.0/24 is for documentation: no interface has it.
-    assert!(matches!(start("192.0.2.1:0", vec![export()]), TcpServeError::System { .. }));
-    #[allow(unsafe_code, reason = "a range that is refused")]
-    // SAFETY: an empty range holds no bytes.
-    let empty = unsafe { TcpExport::memory(MemoryRange { addr: 4096, len: 0 }) };
-    assert!(matches!(start("127.0.0.1:0", vec![export(), empty]), TcpServeError::Range { index: 1, .. }));
+    assert!(matches!(start("192.0.2.1:0"), TcpServeError::System { .. }));
+    let server = server("127.0.0.1:0");
+    let error = |addr, len, backing| {
+        let range = MemoryRange { addr, len };
+        #[allow(unsafe_code, reason = "ranges that are refused")]
+        // SAFETY: it is never read.
+        server.export(unsafe { ExportedMemory::foreign(range, backing) }).unwrap_err()
+    };
+    assert!(matches!(error(4096, 0, Backing::Host), TcpExportError::Range { .. }));
+    assert!(matches!(error(u64::MAX, 2, Backing::Host), TcpExportError::Range { .. }));
+    let device = error(4096, 1, Backing::Device);
+    assert!(
+        matches!(device, TcpExportError::Device { .. }) && device.to_string().contains("tcp cannot read")
+    );
+    let all: Vec<_> = (0..MAX_EXPORTS).map(|_| server.export(host_memory(&PAGE)).unwrap()).collect();
+    let full = server.export(host_memory(&PAGE)).unwrap_err();
+    assert!(full.to_string().contains(&MAX_EXPORTS.to_string()), "{full}");
+    let rkeys: std::collections::BTreeSet<_> = all.iter().map(|export| export.region().rkey).collect();
+    assert_eq!(rkeys.len(), MAX_EXPORTS, "no rkey is used twice");
 }
+
+static PAGE: [u8; 4096] = [7; 4096];
 
 /// Sends `hello` and returns all bytes that come back.
 fn say(to: SocketAddr, hello: &[u8]) -> Vec<u8> {
@@ -89,13 +105,13 @@ fn say(to: SocketAddr, hello: &[u8]) -> Vec<u8> {
 fn a_forged_hello_gets_no_service() {
     let server = server("127.0.0.1:0");
     let address = server.address().to_bytes();
-    let mut hello = b"KVTH\x01\0\0\0".to_vec();
+    let mut hello = b"KVTH\x02\0\0\0".to_vec();
     hello.extend(&address[32..48]);
     type Edit = fn(&mut Vec<u8>);
     let forgeries: [(&[u8], Edit); 4] = [
-        (b"KVTH\x01\0\x01\0", |h| h[4] = 2),
-        (b"KVTH\x01\0\x02\0", |h| h[8] ^= 1),
-        (b"KVTH\x01\0\x02\0", |h| h[23] ^= 0x80),
+        (b"KVTH\x02\0\x01\0", |h| h[4] = 3),
+        (b"KVTH\x02\0\x02\0", |h| h[8] ^= 1),
+        (b"KVTH\x02\0\x02\0", |h| h[23] ^= 0x80),
         (b"", |h| h[0] = b'X'),
     ];
     for (head, forge) in forgeries {
@@ -133,7 +149,7 @@ fn silent_connections_keep_no_reader_out() {
     silent[0].set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut told = Vec::new();
     silent[0].read_to_end(&mut told).unwrap();
-    assert!(told.starts_with(b"KVTH\x01\0\x05\0") && told.len() == 24, "{told:?}");
+    assert!(told.starts_with(b"KVTH\x02\0\x05\0") && told.len() == 24, "{told:?}");
 }
 
 #[test]
@@ -148,7 +164,7 @@ fn more_than_256_lanes_are_served() {
 /// stays silent until the client goes.
 fn fake_server(reply: &'static [u8], response: &'static [u8]) -> (TcpAddress, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut address = *b"KVTC\x01\0\x04\0--------------------------------------------------------";
+    let mut address = *b"KVTC\x02\0\x04\0--------------------------------------------------------";
     address[8..10].copy_from_slice(&listener.local_addr().unwrap().port().to_le_bytes());
     address[10..16].fill(0);
     address[16..20].copy_from_slice(&[127, 0, 0, 1]);
@@ -165,7 +181,7 @@ fn fake_server(reply: &'static [u8], response: &'static [u8]) -> (TcpAddress, Jo
     (TcpAddress::parse(&address).unwrap(), thread)
 }
 
-const WELCOME: &[u8] = b"KVTH\x01\0\0\0----------------";
+const WELCOME: &[u8] = b"KVTH\x02\0\0\0----------------";
 
 #[test]
 fn a_malformed_reply_is_refused() {
@@ -177,11 +193,11 @@ fn a_malformed_reply_is_refused() {
     };
     assert!(matches!(error(b"HTTP/1.1 400 Bad Request"), TcpConnectError::Malformed { .. }));
     let version = error(b"KVTH\x09\0\0\0----------------");
-    assert!(matches!(version, TcpConnectError::Version { theirs: 9, ours: 1, .. }), "{version}");
-    assert!(matches!(error(b"KVTH\x01\0\0\0!!!!!!!!!!!!!!!!"), TcpConnectError::Impostor { .. }));
-    let full = error(b"KVTH\x01\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    assert!(matches!(version, TcpConnectError::Version { theirs: 9, ours: 2, .. }), "{version}");
+    assert!(matches!(error(b"KVTH\x02\0\0\0!!!!!!!!!!!!!!!!"), TcpConnectError::Impostor { .. }));
+    let full = error(b"KVTH\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     assert!(full.to_string().contains("1024 lanes already"), "{full}");
-    let crowded = error(b"KVTH\x01\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    let crowded = error(b"KVTH\x02\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     assert!(matches!(crowded, TcpConnectError::Crowded { .. }), "{crowded}");
     let (address, thread) = fake_server(WELCOME, b"");
     drop(TcpConnection::open(&address).unwrap());

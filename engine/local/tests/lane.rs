@@ -12,7 +12,7 @@ use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Post as _, Provider as _, ProviderEvent, Read, Wake as _};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::{Wc, WcStatus};
-use kvrail_local::shm::{Segment, ShmPeer};
+use kvrail_local::shm::{ExportedMemory, Segment, ShmPeer};
 use kvrail_local::tcp::TcpConnection;
 use kvrail_local::{ExportedRegion, LocalConfig, LocalLane, LocalOpenError};
 
@@ -36,10 +36,10 @@ fn world<T: Producer>(config: LocalConfig, bytes: usize) -> World<T> {
     let segment = Arc::new(Segment::new(bytes).unwrap());
     let source = pattern(bytes);
     segment.write(0, &source).unwrap();
-    let (owner, regions) = T::produce(segment);
+    let (owner, region) = T::produce(ExportedMemory::segment(segment));
     let mut driver = Driver::<T>::new(config, bytes);
     let lane = driver.rails.open(id(0), RAIL, T::reach(&owner)).unwrap();
-    World { driver, lane, region: regions[0], source, owner }
+    World { driver, lane, region, source, owner }
 }
 
 fn config(sq_entries: u32) -> LocalConfig {
@@ -111,7 +111,7 @@ fn only_signaled_successes_are_reported<T: Producer>() {
 
 fn a_stray_read_fails_alone_and_flushes_the_rest<T: Producer>() {
     let strays: [fn(&mut Read, ExportedRegion); 6] = [
-        |read, _| read.rkey = 1,
+        |read, _| read.rkey = 2,
         |read, _| read.rkey = u32::MAX,
         |read, region| read.remote_addr = region.base - 1,
         |read, region| read.remote_addr = region.base + region.len - 7,

@@ -13,8 +13,8 @@ use common::{Driver, PATIENCE, RAIL, pattern};
 use kvrail_core::id::RailIndex;
 use kvrail_core::provider::{Commit, Read};
 use kvrail_core::verbs_abi::WcStatus;
-use kvrail_local::shm::{Segment, ShmAddress, ShmConnectError, ShmExporter, ShmPeer};
-use kvrail_local::tcp::{TcpConnection, TcpExport, TcpServer};
+use kvrail_local::shm::{ExportedMemory, Segment, ShmAddress, ShmConnectError, ShmExporter, ShmPeer};
+use kvrail_local::tcp::{TcpConnection, TcpServer};
 use kvrail_local::{LocalConfig, LocalLane};
 
 const PAGE: usize = 1 << 20;
@@ -30,7 +30,8 @@ fn produce() {
     segment.write(0, &pattern(PAGES * PAGE)).unwrap();
     let small = Arc::new(Segment::new(4096).unwrap());
     small.write(0, b"small").unwrap();
-    let exporter = ShmExporter::start(vec![segment, small]).unwrap();
+    let exporter = ShmExporter::start().unwrap();
+    let exports = [segment, small].map(|s| exporter.export(ExportedMemory::segment(s)).unwrap());
     let hex: String = exporter.address().to_bytes().iter().map(|b| format!("{b:02x}")).collect();
     println!("\naddress {hex}");
     std::io::stdout().flush().unwrap();
@@ -42,6 +43,9 @@ fn produce() {
             std::thread::park();
         }
     }
+    // The exporter first: an export that is withdrawn before is an access error.
+    drop(exporter);
+    drop(exports);
 }
 
 /// Tells the producer to fork, and to live until it is killed.
@@ -117,7 +121,8 @@ fn bytes_of_another_process_arrive_over_two_rails() {
     }
     let producer = Producer::start();
     let (mut driver, mut lanes, peer) = reader(&producer.address);
-    let [large, small] = peer.regions() else { panic!("{:?}", peer.regions()) };
+    let regions = peer.regions();
+    let [large, small] = &regions[..] else { panic!("{regions:?}") };
     for page in 0..PAGES {
         let rail = page % 2;
         let read = driver.read(rail as u16, page as u32, *large, (page * PAGE) as u64, PAGE as u32);
@@ -236,16 +241,18 @@ fn a_producers_death_is_found_although_a_child_of_its_fork_lives() {
 fn a_child_that_drops_its_copies_leaves_the_parents_connections_alone() {
     let segment = Arc::new(Segment::new(PAGE).unwrap());
     segment.write(0, &pattern(PAGE)).unwrap();
-    let exporter = ShmExporter::start(vec![Arc::clone(&segment)]).unwrap();
+    let exporter = ShmExporter::start().unwrap();
+    let export = exporter.export(ExportedMemory::segment(Arc::clone(&segment))).unwrap();
     let peer = ShmPeer::connect(exporter.address()).unwrap();
-    let server = TcpServer::start("127.0.0.1:0".parse().unwrap(), vec![TcpExport::segment(segment)]).unwrap();
+    let server = TcpServer::start("127.0.0.1:0".parse().unwrap()).unwrap();
+    let tcp_export = server.export(ExportedMemory::segment(segment)).unwrap();
     let mut driver = Driver::<TcpConnection>::new(LocalConfig { rails: 1, ..LocalConfig::default() }, PAGE);
     let mut lane = driver.open(0, RAIL, TcpConnection::open(server.address()).unwrap());
     // SAFETY: the child drops values, for which it needs no other thread, and ends. The C library
     // lets the child of its fork allocate.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        drop((driver, lane, peer, server, exporter));
+        drop((driver, lane, peer, tcp_export, server, export, exporter));
         // SAFETY: a system call on an integer.
         unsafe { libc::_exit(0) };
     }
@@ -260,7 +267,7 @@ fn a_child_that_drops_its_copies_leaves_the_parents_connections_alone() {
         unsafe { libc::kill(child, libc::SIGKILL) };
     }
     assert_eq!((ended, status), (child, 0), "the child hangs");
-    let read = driver.read(0, 0, server.regions()[0], 0, PAGE as u32);
+    let read = driver.read(0, 0, tcp_export.region(), 0, PAGE as u32);
     assert_eq!(driver.post(&mut lane, &[read]), Commit::All);
     assert_eq!(driver.completions(1), [(0, WcStatus::SUCCESS)]);
     assert!(TcpConnection::open(server.address()).is_ok());

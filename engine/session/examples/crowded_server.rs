@@ -24,9 +24,8 @@ use std::time::{Duration, Instant};
 use kvrail_core::id::RailIndex;
 use kvrail_layouts::catalogue::VllmFp8DsMla;
 use kvrail_session::{
-    LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, PeerKey, PeerKeys, Pool, PoolId, ProducerDescription,
-    RailAddress, RailDescription, RailList, ReaderDescription, Server, ServerConfig, Session, TransportKind,
-    connect,
+    LaneAcceptor, LaneBlob, LaneEndError, Layout, Name, PeerKey, PeerKeys, ProducerDescription, RailAddress,
+    RailDescription, RailList, ReaderDescription, Server, ServerConfig, Session, TransportKind, connect,
 };
 use rustix::net::{AddressFamily, SocketType};
 
@@ -84,8 +83,7 @@ impl LaneAcceptor for OneRail {
 
 /// A process that serves until its input ends.
 fn serve() -> Result<()> {
-    let pool = Pool::new(PoolId(1), Layout::of::<VllmFp8DsMla>()?, Vec::new())?;
-    let producer = ProducerDescription { node: "prefill-1".parse()?, pools: vec![pool] };
+    let producer = ProducerDescription { node: "prefill-1".parse()?, pools: Vec::new() };
     let server = Server::start(&"127.0.0.1:0".parse()?, key(), producer, OneRail, ServerConfig::default())?;
     println!("{}", server.local_addr());
     io::stdin().read_line(&mut String::new())?;

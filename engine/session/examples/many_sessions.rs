@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use kvrail_core::id::{MAX_RAILS, RailIndex};
-use kvrail_core::remote::RegionOffer;
+use kvrail_core::remote::{RegionOffer, TableOffer};
 use kvrail_host::reactor::{Connection, ConnectionId, Flow, Handle, Reactor};
 use kvrail_layouts::catalogue::VllmFp8DsMla;
 use kvrail_session::{
@@ -71,20 +71,20 @@ impl LaneAcceptor for EightRails {
 fn serve() -> Result<()> {
     let layout = Layout::of::<VllmFp8DsMla>()?;
     let page_bytes = layout.page_bytes.get();
-    let region = |index: u64| {
-        let base = index << 40;
-        OfferedRegion::new(RegionOffer {
-            base,
+    let keys = [7; MAX_RAILS];
+    let pool = |id: u32| -> Result<Pool> {
+        let region = OfferedRegion::new(RegionOffer {
+            base: u64::from(id) << 40,
             page_bytes,
             stride: page_bytes,
             slots: 1000,
-            keys: [7; MAX_RAILS],
-            table: None,
-        })
+            keys,
+            table: Some(TableOffer { base: 0, keys }),
+        });
+        Ok(Pool::new(PoolId(id), layout, vec![region?])?)
     };
-    let regions = (0..8).map(region).collect::<std::result::Result<Vec<_>, _>>()?;
-    let pool = Pool::new(PoolId(1), layout, regions)?;
-    let producer = ProducerDescription { node: "prefill-1".parse()?, pools: vec![pool] };
+    let pools = (1..9).map(pool).collect::<Result<Vec<_>>>()?;
+    let producer = ProducerDescription { node: "prefill-1".parse()?, pools };
     let server =
         Server::start(&"127.0.0.1:0".parse()?, key(), producer, EightRails, ServerConfig::default())?;
     println!("{}", server.local_addr());

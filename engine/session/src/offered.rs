@@ -127,6 +127,10 @@ impl OfferReader {
         if self.pools.len() >= MAX_POOLS {
             return Err(PoolError::TooManyPools { id }.into());
         }
+        let parts = layout.parts.get();
+        if regions != u32::from(parts) {
+            return Err(PoolError::Regions { count: regions as usize, parts }.into());
+        }
         // A head has at most 1024 regions, so the sum stays far below 2^32.
         let count = self.regions + regions as usize;
         if count > MAX_OFFERED_REGIONS {

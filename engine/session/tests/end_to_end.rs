@@ -14,8 +14,7 @@ use kvrail_core::remote::{Location, RegionOffer, TableOffer};
 use kvrail_core::storage::EngineStorage;
 use kvrail_core::table::{ENTRY_BYTES, Entry, KeyTag};
 use kvrail_core::time::{Nanos, Time};
-use kvrail_local::shm::{Segment, ShmExporter};
-use kvrail_local::tcp::TcpExport;
+use kvrail_local::shm::{ExportedMemory, Segment, ShmExporter};
 use kvrail_local::{ExportedRegion, LaneTransport, LocalProvider, shm, tcp};
 use kvrail_session::{
     Fingerprint, LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Layout, Name, OfferedRegion, PeerKey,
@@ -230,9 +229,10 @@ fn pages_travel_over_shared_memory() {
     let reach =
         |address: &[u8; 64]| shm::ShmPeer::connect(&shm::ShmAddress::parse(address).unwrap()).unwrap();
     pages_travel(reach, |segment| {
-        let server = ShmExporter::start(vec![segment]).unwrap();
-        let (address, region) = (server.address().to_bytes(), server.regions()[0]);
-        Served { _server: server, kind: TransportKind::Shm, address, region }
+        let server = ShmExporter::start().unwrap();
+        let export = server.export(ExportedMemory::segment(segment)).unwrap();
+        let (address, region) = (server.address().to_bytes(), export.region());
+        Served { _server: (export, server), kind: TransportKind::Shm, address, region }
     });
 }
 
@@ -242,8 +242,9 @@ fn pages_travel_over_tcp() {
         |address: &[u8; 64]| tcp::TcpConnection::open(&tcp::TcpAddress::parse(address).unwrap()).unwrap();
     pages_travel(reach, |segment| {
         let bind = "127.0.0.1:0".parse().unwrap();
-        let server = tcp::TcpServer::start(bind, vec![TcpExport::segment(segment)]).unwrap();
-        let (address, region) = (server.address().to_bytes(), server.regions()[0]);
-        Served { _server: server, kind: TransportKind::Tcp, address, region }
+        let server = tcp::TcpServer::start(bind).unwrap();
+        let export = server.export(ExportedMemory::segment(segment)).unwrap();
+        let (address, region) = (server.address().to_bytes(), export.region());
+        Served { _server: (export, server), kind: TransportKind::Tcp, address, region }
     });
 }

@@ -8,9 +8,11 @@ use std::io;
 use std::num::{NonZeroU16, NonZeroU64};
 use std::time::{Duration, Instant};
 
+use kvrail_core::id::MAX_RAILS;
+use kvrail_core::remote::{RegionOffer, TableOffer};
 use kvrail_session::{
-    ByeReason, Cause, Fingerprint, Layout, PeerKey, Pool, PoolId, ProducerDescription, ReaderDescription,
-    Server, ServerConfig, ServerEvent, connect,
+    ByeReason, Cause, Fingerprint, Layout, OfferedRegion, PeerKey, Pool, PoolId, ProducerDescription,
+    ReaderDescription, Server, ServerConfig, ServerEvent, connect,
 };
 
 use one_rail::OneRail;
@@ -51,7 +53,11 @@ fn a_child_of_a_fork_that_drops_a_session_does_nothing_to_its_parents() {
     assert_eq!(status, 0);
     assert!(session.is_alive());
     // The session carries messages in both directions still.
-    server.add_pool(Pool::new(PoolId(1), layout, Vec::new()).unwrap()).unwrap();
+    let (keys, page_bytes) = ([1; MAX_RAILS], layout.page_bytes.get());
+    let table = Some(TableOffer { base: 0, keys });
+    let offer = RegionOffer { base: 0, page_bytes, stride: page_bytes, slots: 1, keys, table };
+    let region = OfferedRegion::new(offer).unwrap();
+    server.add_pool(Pool::new(PoolId(1), layout, vec![region]).unwrap()).unwrap();
     while session.next_change().is_none() {
         assert!(session.is_alive() && Instant::now() < deadline, "{session:?}");
         std::thread::sleep(Duration::from_millis(1));

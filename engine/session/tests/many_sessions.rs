@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use kvrail_host::reactor::{Connection, Flow, Reactor};
 use kvrail_session::{
-    Fingerprint, Layout, PeerKey, PeerKeys, Pool, PoolId, ProducerDescription, ReaderDescription, Server,
-    ServerConfig, Session, SessionEvent,
+    Fingerprint, Layout, PeerKey, PeerKeys, ProducerDescription, ReaderDescription, Server, ServerConfig,
+    Session, SessionEvent,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -152,8 +152,7 @@ fn ten_thousand_sessions_need_no_thread_and_a_few_kilobytes_each() {
         return reads(to.parse().unwrap());
     }
     let (before, memory) = (threads(), resident());
-    let pool = Pool::new(PoolId(0), layout(), Vec::new()).unwrap();
-    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: vec![pool] };
+    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: Vec::new() };
     let listen = "127.0.0.1:0".parse().unwrap();
     let config = ServerConfig::default();
     let mut server = Server::start(&listen, keys(), producer, OneRail, config).unwrap();

@@ -1,7 +1,8 @@
-//! What a publisher of several pools is started with.
+//! What a publisher of several pools is started with, and the pools that come later.
 
-use kvrail_session::{NodeName, PoolId, ServerConfig};
+use kvrail_session::{NodeName, ServerConfig};
 
+use super::foreign::ForeignPool;
 use crate::layout::PageLayout;
 
 /// The pools of a publisher, each of one layout, for
@@ -28,8 +29,8 @@ use crate::layout::PageLayout;
 #[must_use = "it starts nothing by itself"]
 pub struct PublisherConfig {
     pub(super) node: NodeName,
-    /// The layout of each pool and how many slots it has. A pool's place is its number.
-    pub(super) pools: Vec<(PageLayout, u32)>,
+    /// A pool's place is its number.
+    pub(super) pools: Vec<PoolSpec>,
     pub(super) server: ServerConfig,
 }
 
@@ -40,9 +41,37 @@ impl PublisherConfig {
     }
 
     /// Adds a pool of `slots` slots for pages of `layout`. Pools are numbered in this order, from
-    /// [`PoolId`]`(0)` on. Several may have the same layout.
+    /// [`PoolId`](kvrail_session::PoolId)`(0)` on. Several may have the same layout.
     pub fn pool(mut self, layout: PageLayout, slots: u32) -> Self {
-        self.pools.push((layout, slots));
+        self.pools.push(PoolSpec::Own(layout, slots));
+        self
+    }
+
+    /// Adds a pool whose pages somebody else owns, which gets the next number. It is published
+    /// without a copy; the table beside it is the publisher's own.
+    ///
+    /// ```
+    /// use kvrail::core::provider::MemoryRange;
+    /// use kvrail::{Bf16, ForeignMemory, ForeignPool, ForeignRegion};
+    /// use kvrail::{KvLayout, PageLayout, PublisherConfig};
+    ///
+    /// #[derive(KvLayout)]
+    /// #[kv(order(layer, token), layers = 61, tokens = 64)]
+    /// struct Latent { latent: [Bf16; 576] }
+    ///
+    /// /// The engine's pool: pages of `Latent`, one after another, at this address.
+    /// fn config(addr: u64, len: u64) -> PublisherConfig {
+    ///     let memory = MemoryRange { addr, len };
+    ///     // SAFETY: the engine keeps its pool mapped until the publisher is gone, and writes a
+    ///     // page only while it has the guard of its slot.
+    ///     let pool = unsafe { ForeignMemory::host(memory) };
+    ///     let pages = ForeignRegion::new(&pool);
+    ///     let latent = ForeignPool::new(PageLayout::of::<Latent>()).region(pages);
+    ///     PublisherConfig::new("prefill".parse().unwrap()).foreign_pool(latent)
+    /// }
+    /// ```
+    pub fn foreign_pool(mut self, pool: ForeignPool) -> Self {
+        self.pools.push(PoolSpec::Foreign(pool));
         self
     }
 
@@ -51,9 +80,12 @@ impl PublisherConfig {
         self.server = server;
         self
     }
+}
 
-    /// The pools with their numbers.
-    pub(super) fn numbered(&self) -> impl Iterator<Item = (PoolId, PageLayout, u32)> {
-        (0..).map(PoolId).zip(&self.pools).map(|(id, &(layout, slots))| (id, layout, slots))
-    }
+/// A pool that is to be published.
+#[derive(Clone, Debug)]
+pub(super) enum PoolSpec {
+    /// In memory of the publisher's own: the layout of its pages, and how many slots it has.
+    Own(PageLayout, u32),
+    Foreign(ForeignPool),
 }

@@ -23,8 +23,7 @@ pub struct SlotGuard<'a> {
 impl<'a> SlotGuard<'a> {
     /// Makes the claimed slot invalid. Without random numbers the slot is as it was.
     pub(super) fn invalidating(claim: WriteClaim<'a>, tag: KeyTag) -> Result<Self, WriteError> {
-        let nonce = u32::from_le_bytes(random_bytes().map_err(WriteError::Random)?);
-        claim.entry().invalidate();
+        let nonce = invalidate(&claim)?;
         Ok(Self { claim, tag, nonce })
     }
 
@@ -51,14 +50,24 @@ impl<'a> SlotGuard<'a> {
     }
 
     /// Publishes the bytes of the slot, the whole page, in a new generation.
+    ///
+    /// # Panics
+    ///
+    /// In a child of a fork: the guard is a copy there, and the slot is the parent's.
     pub fn publish(self) -> Location {
+        must_be_here(&self.claim);
         let generation = self.claim.entry().publish(self.tag, self.nonce);
         let expected = EntryValue { generation, ready: Ready::WHOLE, tag: self.tag };
         Location { slot: self.slot(), expected }
     }
 
     /// Publishes a page of which no part is ready yet.
+    ///
+    /// # Panics
+    ///
+    /// As [`publish`](Self::publish).
     pub fn grow(self) -> GrowingPage<'a> {
+        must_be_here(&self.claim);
         let generation = self.claim.entry().begin(self.tag, self.nonce);
         let expected = EntryValue { generation, ready: Ready::NONE, tag: self.tag };
         GrowingPage { claim: self.claim, expected, stays: false }
@@ -133,7 +142,7 @@ impl GrowingPage<'_> {
 impl Drop for GrowingPage<'_> {
     fn drop(&mut self) {
         if !self.stays {
-            self.claim.entry().invalidate();
+            take_back(&self.claim);
         }
     }
 }
@@ -144,12 +153,35 @@ impl std::fmt::Debug for GrowingPage<'_> {
     }
 }
 
+/// Makes the claimed slot invalid, and returns the random half of its next generation. Without
+/// random numbers the slot is as it was.
+pub(super) fn invalidate(claim: &WriteClaim<'_>) -> Result<u32, WriteError> {
+    let nonce = u32::from_le_bytes(random_bytes().map_err(WriteError::Random)?);
+    claim.entry().invalidate();
+    Ok(nonce)
+}
+
+/// # Panics
+///
+/// In a child of a fork. The table is the parent's memory there, and no entry of it may change.
+pub(super) fn must_be_here(claim: &WriteClaim<'_>) {
+    claim.check_process().unwrap_or_else(|other| panic!("a guard was used in a child of a fork: {other}"));
+}
+
+/// Makes the claimed slot invalid; in a child of a fork, where it is the parent's, does nothing.
+pub(super) fn take_back(claim: &WriteClaim<'_>) {
+    if claim.check_process().is_ok() {
+        claim.entry().invalidate();
+    }
+}
+
 /// Lets `fill` write parts of the growing page in the claimed slot, and makes `to` parts ready.
 pub(super) fn grow(
     claim: &mut WriteClaim<'_>,
     to: Ready,
     fill: impl FnOnce(&mut [u8]),
 ) -> Result<Location, WriteError> {
+    claim.check_process()?;
     let slot = claim.slot();
     let refused = |source| WriteError::Grow { slot, source };
     let expected = claim.entry().may_become(to).map_err(refused)?;

@@ -20,7 +20,7 @@ impl Publisher {
     ///
     /// No such slot.
     pub fn block(&self, slot: u32) -> Result<Option<Block>, WriteError> {
-        self.first().block(slot)
+        self.first(slot)?.block(slot)
     }
 
     /// The next hand-over that has ended, whichever side ended it. The pages of its blocks, in any
@@ -30,8 +30,8 @@ impl Publisher {
     pub fn next_ended_handover(&self) -> Option<EndedHandover> {
         let ended = self.server.handovers().next_outcome()?;
         for block in &ended.blocks {
-            // A block of a pool that does not exist names no page.
-            if let Some(pool) = self.pools.get(block.pool.0 as usize) {
+            // A block of a pool that does not exist, or not any more, names no page.
+            if let Some(pool) = self.pools.get(block.pool) {
                 pool.invalidate_generation(block.slot, block.expected.generation);
             }
         }

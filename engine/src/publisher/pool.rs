@@ -1,64 +1,62 @@
 //! The pools of a publisher, and what is done with their slots.
 
+use std::marker::PhantomData;
+use std::sync::Arc;
+
 use kvrail_core::remote::Location;
-use kvrail_core::table::{Generation, KeyTag, Ready};
+use kvrail_core::table::{KeyTag, Ready};
 use kvrail_session::PoolId;
 use kvrail_session::handover::Block;
 
 use super::error::WriteError;
+use super::foreign_guard::ForeignSlots;
 use super::guard::{SlotGuard, grow};
-use super::slots::{LocalPage, PoolSlots};
+use super::offered::OfferedPool;
+use super::slots::LocalPage;
 use crate::layout::PageLayout;
 
-/// A pool of a publisher.
-#[derive(Debug)]
-pub(super) struct OfferedPool {
-    pub(super) id: PoolId,
-    pub(super) layout: PageLayout,
-    pub(super) slots: PoolSlots,
-}
-
-impl OfferedPool {
-    /// Takes the page of `generation` in `slot` back. A slot that does not exist has none.
-    pub(super) fn invalidate_generation(&self, slot: u32, generation: Generation) {
-        if let Ok(entry) = self.slots.entry(slot) {
-            entry.invalidate_generation(generation);
-        }
-    }
-}
-
 /// One pool of a [`Publisher`](crate::Publisher): slots for pages of one layout. It is a handle,
-/// which is copied freely; any thread may have one.
+/// which is cloned freely; any thread may have one, also of a pool that has been withdrawn.
 ///
 /// Two threads never write one slot: each call that writes holds the slot until it returns, and
 /// each guard until it ends. A second one is refused meanwhile. Calls about different slots never
 /// wait for each other.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PublisherPool<'a> {
-    pool: &'a OfferedPool,
+    pool: Arc<OfferedPool>,
+    /// It does not outlive the publisher.
+    publisher: PhantomData<&'a ()>,
 }
 
 impl<'a> PublisherPool<'a> {
-    pub(super) const fn of(pool: &'a OfferedPool) -> Self {
-        Self { pool }
+    pub(super) const fn of(pool: Arc<OfferedPool>) -> Self {
+        Self { pool, publisher: PhantomData }
     }
 
     /// Its number, as the blocks of hand-overs name it.
     #[must_use]
-    pub const fn id(&self) -> PoolId {
+    pub fn id(&self) -> PoolId {
         self.pool.id
     }
 
     /// The layout of its pages.
     #[must_use]
-    pub const fn layout(&self) -> &'a PageLayout {
+    pub fn layout(&self) -> &PageLayout {
         &self.pool.layout
     }
 
     /// How many slots it has.
     #[must_use]
-    pub const fn slots(&self) -> u32 {
+    pub fn slots(&self) -> u32 {
         self.pool.slots.count()
+    }
+
+    /// Its slots, if another owner writes their pages ([`ForeignPool`](crate::ForeignPool)). The
+    /// calls here that give bytes are refused then.
+    #[must_use]
+    pub fn foreign(&self) -> Option<ForeignSlots<'a>> {
+        let slots = &self.pool.slots;
+        slots.shape().pages.is_none().then(|| ForeignSlots::of(Arc::clone(slots)))
     }
 
     /// Takes `slot` to write a page into it, which is published under `tag`. From now on every
@@ -77,9 +75,11 @@ impl<'a> PublisherPool<'a> {
     ///
     /// # Errors
     ///
-    /// No such slot, another guard of it exists, or no random numbers; the slot is as it was.
+    /// No such slot, another guard of it exists, or no random numbers; another owner writes the
+    /// pool's pages; the pool is withdrawn; or the process is a child of a fork. The slot is as it
+    /// was.
     pub fn overwrite(&self, slot: u32, tag: KeyTag) -> Result<SlotGuard<'a>, WriteError> {
-        SlotGuard::invalidating(self.pool.slots.claim(slot)?, tag)
+        SlotGuard::invalidating(self.pool.slots.claim_own(slot)?, tag)
     }
 
     /// Overwrites `slot` and publishes it under `tag`. `fill` is given the bytes of the slot's
@@ -131,7 +131,7 @@ impl<'a> PublisherPool<'a> {
         parts: u32,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Location, WriteError> {
-        grow(&mut self.pool.slots.claim(slot)?, Ready(parts), fill)
+        grow(&mut self.pool.slots.claim_own(slot)?, Ready(parts), fill)
     }
 
     /// Lets `fill` write the last parts of a page that grows, and makes the whole page ready. Apart
@@ -141,7 +141,7 @@ impl<'a> PublisherPool<'a> {
     ///
     /// As [`set_ready`](Self::set_ready), if the whole page is ready already.
     pub fn finish(&self, slot: u32, fill: impl FnOnce(&mut [u8])) -> Result<Location, WriteError> {
-        grow(&mut self.pool.slots.claim(slot)?, Ready::WHOLE, fill)
+        grow(&mut self.pool.slots.claim_own(slot)?, Ready::WHOLE, fill)
     }
 
     /// Takes the page in `slot` back, from any thread, guard or not: from now on every reader

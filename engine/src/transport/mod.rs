@@ -15,7 +15,7 @@
 //!    never changed. A transport outside this crate takes `TransportKind::Other(n)` and needs
 //!    nothing of this list.
 
-#![allow(unsafe_code, reason = "a trait whose implementors promise to write nothing to a segment")]
+#![allow(unsafe_code, reason = "a trait whose implementors promise to write nothing to exported memory")]
 
 pub(crate) mod open;
 pub mod shm;
@@ -25,11 +25,10 @@ pub mod verbs;
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
 
 use kvrail_core::config::EngineConfig;
 use kvrail_core::provider::{Provider, RailKeys};
-use kvrail_host::segment::Segment;
+use kvrail_host::exported::ExportedMemory;
 use kvrail_session::{LaneAcceptor, LaneDialer};
 
 /// Entries of a lane's send queue, the drain's included: the depth of a reader's storage.
@@ -83,21 +82,31 @@ pub trait ReaderTransport {
 ///
 /// # Safety
 ///
-/// A [`Publisher`](crate::Publisher) gives out references to the segment's bytes, while an
-/// [`Arc<Segment>`](Segment) lets any thread write. So an implementation, and all code that it
-/// hands the segment to, only reads from it, and makes no reference to its bytes.
+/// A [`Publisher`](crate::Publisher) gives out references to the bytes of memory that it exports,
+/// while an [`Arc<Segment>`](crate::Segment) in an [`ExportedMemory`] lets any thread write; and
+/// the memory of an inference engine is written by that engine. So an implementation, its
+/// exporter, and all code that they hand the memory to, only read from it, and make no reference to
+/// its bytes. Once an [`Export::keep`] has been dropped, nothing of this process reads the memory
+/// that was exported, and no device does.
 ///
 /// An implementation that does not promise it (`unsafe impl`) does not compile:
 ///
 /// ```compile_fail,E0200
-/// use kvrail::{OpenRails, Published, PublisherTransport, Segment, TransportError};
-/// use std::sync::Arc;
+/// use kvrail::{Backing, Export, ExportedMemory, Exporter};
+/// use kvrail::{OpenRails, PublisherTransport, TransportError};
 ///
-/// struct Scribbler;
+/// struct Scribbler(OpenRails);
 /// impl PublisherTransport for Scribbler {
 ///     type Acceptor = OpenRails;
-///     fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
-///         std::thread::spawn(move || segment.write(4096, b"under a &[u8]"));
+///     fn start(self) -> Result<(OpenRails, Box<dyn Exporter>), TransportError> {
+///         Ok((self.0.clone(), Box::new(self)))
+///     }
+/// }
+/// impl Exporter for Scribbler {
+///     fn export(&self, memory: ExportedMemory) -> Result<Export, TransportError> {
+///         if let Backing::Segment(segment) = memory.backing().clone() {
+///             std::thread::spawn(move || segment.write(4096, b"under a &[u8]"));
+///         }
 ///         Err("no rails".into())
 ///     }
 /// }
@@ -106,27 +115,37 @@ pub unsafe trait PublisherTransport {
     /// Makes the producer's ends of lanes.
     type Acceptor: LaneAcceptor;
 
-    /// Makes `segment` readable to peers that learn the rails' addresses, until the returned value
-    /// is dropped.
+    /// The producer's ends of lanes, and the exporter of the memory that peers read over them. What
+    /// has been exported is readable to peers that learn the rails' addresses.
     ///
     /// # Errors
     ///
     /// The system refused something, and the error says what.
-    fn publish(self, segment: Arc<Segment>) -> Result<Published<Self::Acceptor>, TransportError>;
+    fn start(self) -> Result<(Self::Acceptor, Box<dyn Exporter>), TransportError>;
 }
 
-/// A segment that peers can read.
-pub struct Published<A> {
-    /// Tells readers of the rails, and makes the producer's ends of lanes.
-    pub acceptor: A,
-    /// The segment's key on each rail.
+/// Makes memory readable to peers, at any time, from any thread.
+pub trait Exporter: Send + Sync {
+    /// Makes `memory` readable, and only readable, until [`Export::keep`] is dropped, which comes
+    /// before the exporter is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The transport does not reach memory of this [`Backing`](crate::Backing), or the system
+    /// refused something; the error says what is missing.
+    fn export(&self, memory: ExportedMemory) -> Result<Export, TransportError>;
+}
+
+/// Memory that peers can read.
+pub struct Export {
+    /// The memory's key on each rail.
     pub keys: RailKeys,
-    /// Keeps the segment readable until it is dropped.
+    /// Keeps the memory readable until it is dropped.
     pub keep: Box<dyn Send + Sync>,
 }
 
-impl<A: fmt::Debug> fmt::Debug for Published<A> {
+impl fmt::Debug for Export {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Published").field("acceptor", &self.acceptor).finish_non_exhaustive()
+        f.debug_struct("Export").field("keys", &self.keys).finish_non_exhaustive()
     }
 }

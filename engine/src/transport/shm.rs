@@ -1,17 +1,15 @@
 //! The transport over shared memory, for peers that are processes of one host.
-#![allow(unsafe_code, reason = "a published segment is not written to")]
-
-use std::sync::Arc;
+#![allow(unsafe_code, reason = "exported memory is not written to")]
 
 use kvrail_core::config::EngineConfig;
 use kvrail_core::id::MAX_RAILS;
-use kvrail_host::segment::Segment;
+use kvrail_host::exported::ExportedMemory;
 use kvrail_local::shm::{ShmAddress, ShmExporter, ShmPeer, ShmProvider};
 use kvrail_local::{LocalConfig, LocalStartError};
 use kvrail_session::{RailAddress, TransportKind};
 
 use super::open::{OpenDialer, OpenRails};
-use super::{LANE_DEPTH, Published, PublisherTransport, ReaderTransport, TransportError};
+use super::{Export, Exporter, LANE_DEPTH, PublisherTransport, ReaderTransport, TransportError};
 
 /// How much may be outstanding on a rail. Rails are threads here, and what counts is that each has
 /// enough to do while the engine's thread waits for a core (docs/performance.md).
@@ -78,25 +76,52 @@ impl ReaderTransport for ShmRails {
 #[derive(Clone, Copy, Debug)]
 pub struct ShmPublish {
     rails: usize,
+    any_reader: bool,
 }
 
 /// Publishes as `rails` rails. Take as many as the readers have: each of theirs then has one of its
 /// own. A rail costs the producer nothing here.
 #[must_use]
 pub const fn publish(rails: usize) -> ShmPublish {
-    ShmPublish { rails }
+    ShmPublish { rails, any_reader: false }
 }
 
-// SAFETY: the exporter hands the file out to be mapped for reading, and touches no byte itself.
+impl ShmPublish {
+    /// Lets every process of the same user read host memory that is published by its address,
+    /// where the Yama security module forbids it to all but ancestors of this process
+    /// (`/proc/sys/kernel/yama/ptrace_scope` is 1). Memory of the publisher's own and files do not
+    /// need it.
+    ///
+    /// Any process of the user can then attach to this one as a debugger does, and read all of its
+    /// memory. That is why it is not the default.
+    #[must_use]
+    pub const fn permit_any_reader(self) -> Self {
+        Self { any_reader: true, ..self }
+    }
+}
+
+// SAFETY: the exporter hands a segment's file out to be mapped for reading, or the addresses from
+// which a reader's kernel reads. It touches no byte itself.
 unsafe impl PublisherTransport for ShmPublish {
     type Acceptor = OpenRails;
 
-    fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
-        let exporter = ShmExporter::start(vec![segment])?;
+    fn start(self) -> Result<(OpenRails, Box<dyn Exporter>), TransportError> {
+        let exporter = ShmExporter::start()?;
+        if self.any_reader {
+            exporter.permit_any_reader()?;
+        }
         let nominal = LocalConfig::default().nominal_bytes_per_sec;
-        let acceptor =
-            OpenRails::new(TransportKind::Shm, exporter.address().to_bytes(), nominal, self.rails)?;
-        let keys = [exporter.regions()[0].rkey; MAX_RAILS];
-        Ok(Published { acceptor, keys, keep: Box::new(exporter) })
+        let address = exporter.address().to_bytes();
+        let acceptor = OpenRails::new(TransportKind::Shm, address, nominal, self.rails)?;
+        Ok((acceptor, Box::new(Served(exporter))))
+    }
+}
+
+struct Served(ShmExporter);
+
+impl Exporter for Served {
+    fn export(&self, memory: ExportedMemory) -> Result<Export, TransportError> {
+        let export = self.0.export(memory)?;
+        Ok(Export { keys: [export.region().rkey; MAX_RAILS], keep: Box::new(export) })
     }
 }

@@ -1,20 +1,19 @@
 //! The transport over TCP, which works on every network and is functional only: its speed says
 //! nothing about rails.
-#![allow(unsafe_code, reason = "a published segment is not written to")]
+#![allow(unsafe_code, reason = "exported memory is not written to")]
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use kvrail_core::config::EngineConfig;
 use kvrail_core::id::MAX_RAILS;
 use kvrail_core::time::Nanos;
-use kvrail_host::segment::Segment;
-use kvrail_local::tcp::{TcpAddress, TcpConnection, TcpExport, TcpProvider, TcpServer};
+use kvrail_host::exported::ExportedMemory;
+use kvrail_local::tcp::{TcpAddress, TcpConnection, TcpProvider, TcpServer};
 use kvrail_local::{LocalConfig, LocalStartError};
 use kvrail_session::{RailAddress, TransportKind};
 
 use super::open::{OpenDialer, OpenRails};
-use super::{LANE_DEPTH, Published, PublisherTransport, ReaderTransport, TransportError};
+use super::{Export, Exporter, LANE_DEPTH, PublisherTransport, ReaderTransport, TransportError};
 
 /// The nominal rate of a producer's rails: 8 Gbit/s.
 const NOMINAL_BYTES_PER_SEC: u64 = 1_000_000_000;
@@ -81,15 +80,23 @@ pub const fn publish(ip: IpAddr, rails: usize) -> TcpPublish {
     TcpPublish { ip, rails }
 }
 
-// SAFETY: the server's threads let the kernel send from the segment, and nothing else.
+// SAFETY: the server's threads let the kernel send from the memory, and nothing else.
 unsafe impl PublisherTransport for TcpPublish {
     type Acceptor = OpenRails;
 
-    fn publish(self, segment: Arc<Segment>) -> Result<Published<OpenRails>, TransportError> {
-        let server = TcpServer::start((self.ip, 0).into(), vec![TcpExport::segment(segment)])?;
+    fn start(self) -> Result<(OpenRails, Box<dyn Exporter>), TransportError> {
+        let server = TcpServer::start((self.ip, 0).into())?;
         let address = server.address().to_bytes();
         let acceptor = OpenRails::new(TransportKind::Tcp, address, NOMINAL_BYTES_PER_SEC, self.rails)?;
-        let keys = [server.regions()[0].rkey; MAX_RAILS];
-        Ok(Published { acceptor, keys, keep: Box::new(server) })
+        Ok((acceptor, Box::new(Served(server))))
+    }
+}
+
+struct Served(TcpServer);
+
+impl Exporter for Served {
+    fn export(&self, memory: ExportedMemory) -> Result<Export, TransportError> {
+        let export = self.0.export(memory)?;
+        Ok(Export { keys: [export.region().rkey; MAX_RAILS], keep: Box::new(export) })
     }
 }

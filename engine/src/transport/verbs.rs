@@ -1,11 +1,11 @@
 //! The transport over RDMA, for RoCE and InfiniBand, by libibverbs.
-#![allow(unsafe_code, reason = "a published segment is not written to")]
+#![allow(unsafe_code, reason = "exported memory is not written to")]
 
 use std::sync::Arc;
 
 use kvrail_core::config::EngineConfig;
 use kvrail_core::id::{MAX_RAILS, RailIndex};
-use kvrail_host::segment::Segment;
+use kvrail_host::exported::{Backing, ExportedMemory};
 use kvrail_session::{
     LaneAcceptor, LaneBlob, LaneDialer, LaneEndError, Name, NothingInCommon, RailAddress, RailDescription,
     RailList, RailPair, TransportKind,
@@ -17,7 +17,7 @@ use kvrail_verbs::{
     VerbsLaneError, VerbsRegion, rail,
 };
 
-use super::{Published, PublisherTransport, ReaderTransport, TransportError};
+use super::{Export, Exporter, PublisherTransport, ReaderTransport, TransportError};
 
 pub use kvrail_verbs::rail::Affinity;
 pub use kvrail_verbs::wire::Mtu;
@@ -244,17 +244,28 @@ pub fn publish_with(spec: &str, config: VerbsConfig) -> Result<VerbsPublish, Ver
     Ok(VerbsPublish { rails: rail::open(spec, config, Side::Producer)? })
 }
 
-// SAFETY: the segment is registered for remote READ alone: NICs read from it, and nothing of this
-// process touches it.
+// SAFETY: memory is registered for remote READ alone: NICs read from it, and nothing of this
+// process touches it. A registration that is released is read by no NIC.
 unsafe impl PublisherTransport for VerbsPublish {
     type Acceptor = VerbsAcceptor;
 
-    fn publish(self, segment: Arc<Segment>) -> Result<Published<VerbsAcceptor>, TransportError> {
-        let region = VerbsRegion::new(&self.rails, segment.range(), Rights::RemoteRead)?;
+    fn start(self) -> Result<(VerbsAcceptor, Box<dyn Exporter>), TransportError> {
+        let acceptor = VerbsAcceptor::new(self.rails.clone())?;
+        Ok((acceptor, Box::new(self)))
+    }
+}
+
+impl Exporter for VerbsPublish {
+    fn export(&self, memory: ExportedMemory) -> Result<Export, TransportError> {
+        let (range, rights) = (memory.range(), Rights::RemoteRead);
+        let region = match memory.backing() {
+            &Backing::Dmabuf { dmabuf, .. } => VerbsRegion::from_dmabuf(&self.rails, range, dmabuf, rights)?,
+            // Mapped memory, of a file too, goes by its addresses, and so does peer memory.
+            _ => VerbsRegion::new(&self.rails, range, rights)?,
+        };
         let keys = region.keys();
-        let acceptor = VerbsAcceptor::new(self.rails)?;
         // Dropped in this order: the registration, then its memory.
-        Ok(Published { acceptor, keys, keep: Box::new((region, segment)) })
+        Ok(Export { keys, keep: Box::new((region, memory)) })
     }
 }
 

@@ -1,13 +1,13 @@
 //! A producer's transport of one rail over shared memory, for servers that no publisher makes.
 
 use kvrail::core::id::RailIndex;
-use kvrail::local::shm::ShmExporter;
+use kvrail::local::shm::{ShmExport, ShmExporter};
 use kvrail::session::{LaneAcceptor, LaneBlob, LaneEndError, RailDescription, RailList};
 
 /// A producer's one rail, and the exporter behind it.
 pub(crate) struct Served {
     pub(crate) rail: RailDescription,
-    pub(crate) _exporter: ShmExporter,
+    pub(crate) _exporter: (ShmExport, ShmExporter),
 }
 
 impl LaneAcceptor for Served {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::num::{NonZeroU16, NonZeroU64};
 
 use kvrail_core::id::MAX_RAILS;
-use kvrail_core::remote::RegionOffer;
+use kvrail_core::remote::{RegionOffer, TableOffer};
 use kvrail_session::fuzzing::{OfferMessages, OfferResult};
 use kvrail_session::{
     Epoch, Fingerprint, Layout, MAX_OFFERED_REGIONS, MAX_POOLS, MAX_REGIONS, MESSAGE_REGIONS, Message, Offer,
@@ -14,28 +14,36 @@ use kvrail_session::{
 
 use crate::bytes::Bytes;
 
-/// Bytes of a page, of which each of its parts has as many.
-const PAGE_BYTES: u64 = 64;
-/// Layouts 0 and 1 are known to the reader.
-const KNOWN: u8 = 2;
+/// Bytes of each part of a page.
+const PART_BYTES: u64 = 64;
+/// Layouts 0 to 2 are known to the reader.
+const KNOWN: u8 = 3;
 
-/// Layout number `n`: a page has one or two parts.
+/// Layout number `n`: a page has one part, two, or as many as there may be.
 fn layout(n: u8) -> Layout {
-    let parts = u16::from(n % 2) + 1;
+    let parts = [1, 2, MAX_REGIONS as u16][usize::from(n % 3)];
     Layout {
         name: "fuzzed".parse().expect("a name"),
         fingerprint: Fingerprint::from_bytes([n; 16]),
         any_rank: Fingerprint::from_bytes([9; 16]),
-        page_bytes: NonZeroU64::new(PAGE_BYTES).expect("not 0"),
-        parts: NonZeroU16::new(parts).expect("1 or 2"),
+        page_bytes: NonZeroU64::new(PART_BYTES * u64::from(parts)).expect("not 0"),
+        parts: NonZeroU16::new(parts).expect("not 0"),
     }
 }
 
-/// A region of part `part` of pages of a layout with `parts` parts, `wrong` bytes too long.
-fn region(part: u16, parts: u16, wrong: u64) -> OfferedRegion {
-    let page_bytes = PAGE_BYTES / u64::from(parts) + wrong;
-    let offer =
-        RegionOffer { base: 0, page_bytes, stride: page_bytes, slots: 1, keys: [0; MAX_RAILS], table: None };
+/// A region of part `part`, which has a table if it is the first one. `wrong` is what is wrong with
+/// it: 0 for nothing.
+fn region(part: u16, wrong: u8) -> OfferedRegion {
+    let page_bytes = PART_BYTES + u64::from(wrong == 1);
+    let table = (part == 0) != (wrong == 2);
+    let offer = RegionOffer {
+        base: 0,
+        page_bytes,
+        stride: page_bytes,
+        slots: 1 + u32::from(wrong == 3),
+        keys: [0; MAX_RAILS],
+        table: table.then_some(TableOffer { base: 0, keys: [0; MAX_RAILS] }),
+    };
     OfferedRegion::new(offer).expect("a region").of_part(part)
 }
 
@@ -118,8 +126,18 @@ impl Sent {
             None if !self.complete => None,
             other => panic!("{other:?}"),
         };
+        self.check(&head, &regions);
         self.pools.push((head.id, head.layout, regions));
         news
+    }
+
+    /// A pool that a reader accepts has each part of its layout once, and one table.
+    fn check(&self, head: &PoolHead, regions: &[OfferedRegion]) {
+        assert_eq!(regions.len(), usize::from(head.layout.parts.get()));
+        for (part, region) in (0..).zip(regions) {
+            assert_eq!((region.part(), region.offer().table.is_some()), (part, part == 0));
+            assert_eq!(region.offer().slots, regions[0].offer().slots);
+        }
     }
 
     /// Takes the change from the news, if the first offer is complete.
@@ -164,9 +182,7 @@ fn send_pool(reader: &mut OfferMessages, sent: &mut Sent, head: PoolHead, piece:
         && !sent.used.contains(&head.id)
         && bound_pools < MAX_POOLS
         && bound_regions + head.regions as usize <= MAX_OFFERED_REGIONS;
-    let parts = head.layout.parts.get();
-    let regions: Vec<_> =
-        (0..head.regions).map(|i| region((i % u32::from(parts)) as u16, parts, 0)).collect();
+    let regions: Vec<_> = (0..head.regions).map(|part| region(part as u16, 0)).collect();
     let mut goes_on = send(reader, sent, Message::Pool(head));
     let mut first = 0;
     for piece in regions.chunks(piece) {
@@ -190,7 +206,7 @@ fn step(input: &mut Bytes<'_>, reader: &mut OfferMessages, sent: &mut Sent) -> b
         }
         1 | 2 => {
             let (id, layout) = (PoolId(input.byte().into()), layout(input.byte() % KNOWN));
-            let regions = u32::from(input.short()) % (MAX_REGIONS as u32 + 1);
+            let regions = layout.parts.get().into();
             let piece = usize::from(input.byte()) % MESSAGE_REGIONS + 1;
             return send_pool(reader, sent, PoolHead { id, layout, regions }, piece);
         }
@@ -201,8 +217,10 @@ fn step(input: &mut Bytes<'_>, reader: &mut OfferMessages, sent: &mut Sent) -> b
         4 => {
             let (pool, first) = (PoolId(input.byte().into()), input.short().into());
             let (count, kind) = (usize::from(input.byte()) % MESSAGE_REGIONS + 1, input.byte());
-            let region = region((kind & 3).into(), u16::from(kind >> 2 & 1) + 1, (kind >> 7).into());
-            Message::Regions(PoolRegions { pool, first, regions: vec![region; count] })
+            // Most are the parts that are due.
+            let part = |at: usize| (first as usize + at + usize::from(kind & 31 == 1)) as u16;
+            let regions = (0..count).map(|at| region(part(at), kind >> 5)).collect();
+            Message::Regions(PoolRegions { pool, first, regions })
         }
         5 => Message::Unknown(layout(input.byte())),
         6 => Message::Offered,

@@ -101,6 +101,10 @@ impl Declaration<'_> {
                 Spread::Sharded { ranks: 0, .. } | Spread::Replicated { ranks: 0 } => {
                     errors.push(Spot::Spread(i), DeclarationErrorKind::Ranks { ranks: 0, rank: None });
                 }
+                Spread::Stage { first, of } if first > of || axis.extent > of - first => {
+                    let (axis, count) = (axis.kind, axis.extent);
+                    errors.push(Spot::Spread(i), DeclarationErrorKind::Stage { axis, first, count, of });
+                }
                 _ => {}
             }
             let mut at = geometry.axis_count;

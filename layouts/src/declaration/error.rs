@@ -100,6 +100,8 @@ pub enum DeclarationErrorKind {
     Bytes { expected: u64, actual: u64 },
     /// The bytes of a region are no multiple of the alignment.
     Align { align: u64, region: u64 },
+    /// A range of an axis ends beyond the whole of it.
+    Stage { axis: AxisKind, first: u64, count: u64, of: u64 },
 }
 
 impl DeclarationErrorKind {
@@ -129,6 +131,7 @@ impl DeclarationErrorKind {
             Self::Overflow => 1019,
             Self::Bytes { .. } => 1020,
             Self::Align { .. } => 1021,
+            Self::Stage { .. } => 1022,
         }
     }
 }
@@ -205,6 +208,9 @@ impl DeclarationError {
                 .str("the page has ").num(actual).str(" bytes, and `bytes` says ").num(expected)
                 .str("; correct one of the two")
             }
+            DeclarationErrorKind::Stage { axis, first, count, of } => text
+                .str("the page holds ").num(count).str(" of axis `").axis(axis).str("` from ").num(first)
+                .str(" on, and the whole has ").num(of).str(": first and count are at most that together"),
             DeclarationErrorKind::Align { align, region } => {
                 let text = text
                     .str("a region of ").num(region).str(" bytes is no multiple of align = ").num(align)

@@ -126,6 +126,20 @@ pub enum PlanError {
     },
     /// More lists of runs than a plan holds.
     TooMany,
+    /// Ranges of tokens that overlap, or are not in ascending order.
+    Ranges {
+        /// The first token of a range.
+        first: u64,
+        /// One past the last token of the range before it.
+        end: u64,
+    },
+    /// A block number that no row of tokens reaches.
+    FarBlock {
+        /// The number that was given.
+        block: u64,
+        /// Indices of the token axis in each block.
+        extent: u64,
+    },
 }
 
 impl PlanError {
@@ -148,6 +162,8 @@ impl PlanError {
             Self::Apart { .. } => 1121,
             Self::Block { .. } => 1122,
             Self::TooMany => 1123,
+            Self::Ranges { .. } => 1124,
+            Self::FarBlock { .. } => 1125,
         }
     }
 }
@@ -222,7 +238,7 @@ impl PlanError {
                 .str(axis.name())
                 .str(", the destination ")
                 .num(destination)
-                .str(": say of which rank each is (Geometry::at_rank), or which block of the larger the smaller is (Plan::between_blocks)"),
+                .str(": say of which rank each is (Geometry::at_rank), which stage (Axis::stage), or which block of the larger the smaller is (Plan::between_blocks)"),
             Self::Wholes { axis, source_total, destination } => text
                 .str("all ranks together hold ")
                 .num(source_total)
@@ -255,7 +271,19 @@ impl PlanError {
             Self::TooMany => text
                 .str("the plan is more than ")
                 .num(MAX_FIELDS as u64)
-                .str(" lists of runs: plan some of the fields at a time"),
+                .str(" lists of runs: plan some of the fields, or some of the token ranges, at a time"),
+            Self::Ranges { first, end } => text
+                .str("a range of tokens begins at ")
+                .num(first)
+                .str(", and the one before it ends at ")
+                .num(end)
+                .str(": give ranges that do not overlap, in ascending order"),
+            Self::FarBlock { block, extent } => text
+                .str("block ")
+                .num(block)
+                .str(" of ")
+                .num(extent)
+                .str(" ends beyond 2^63: number blocks from the first token on"),
         }
     }
 

@@ -32,12 +32,23 @@ struct From {
     part: Option<u64>,
 }
 
-/// The copies of all of one selection into all of the other, index for index. With `leave`, the
-/// source may have fields that are not copied.
+/// Which fields of the destination are copied, and what is said about those of the source that
+/// nothing is copied from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All selected fields; the source must have no others.
+    All,
+    /// All selected fields; the source may have others.
+    Some,
+    /// The selected fields that go along the token axis; the source may have others.
+    PerToken,
+}
+
+/// The copies of all of one selection into all of the other, index for index.
 pub(super) const fn copies(
     source: &Selected<'_>,
     destination: &Selected<'_>,
-    leave: bool,
+    extent: Extent,
 ) -> Result<StridedCopies, PlanError> {
     let (s, d) = (source.geometry(), destination.geometry());
     if let Err(error) = comparable(s, d) {
@@ -47,7 +58,8 @@ pub(super) const fn copies(
     let mut used: u32 = 0;
     let mut f = 0;
     while f < d.field_count {
-        if destination.has_field(f) {
+        let rest = !matches!(extent, Extent::PerToken) || is_per_token(d, f);
+        if destination.has_field(f) && rest {
             match field(source, destination, f, &mut copies) {
                 Ok(fields) => used |= fields,
                 Err(error) => return Err(error),
@@ -56,7 +68,7 @@ pub(super) const fn copies(
         f += 1;
     }
     f = 0;
-    while f < s.field_count && !leave {
+    while f < s.field_count && matches!(extent, Extent::All) {
         if source.has_field(f) && used & (1 << f) == 0 {
             return Err(PlanError::LeftOver { field: s.fields[f].name });
         }
@@ -64,6 +76,14 @@ pub(super) const fn copies(
     }
     copies.count = join(&mut copies.all, copies.count);
     Ok(copies)
+}
+
+/// Whether a field has other bytes for each token.
+const fn is_per_token(page: &Geometry, field: usize) -> bool {
+    match page.axis_index(AxisKind::Token) {
+        Some(a) => !matches!(page.planes[page.fields[field].plane].steps[a], AxisStep::Shared),
+        None => false,
+    }
 }
 
 /// Adds the copies into one destination field. Returns a bit for each source field that they read.
@@ -199,14 +219,33 @@ struct Share {
 
 const ONE: Axis = Axis::whole(AxisKind::Layer, 1);
 
+/// Which block of one whole each page is, along axes where that is so.
+#[derive(Clone, Copy)]
+pub(super) enum Blocks<'b> {
+    /// Along each of these axes the smaller page is the block of this number of the larger one.
+    Within(&'b [(AxisKind, u64)]),
+    /// Along the token axis both pages are blocks of one long row of tokens: the numbers of both,
+    /// each counted in pages of its own length.
+    Tokens {
+        /// The source's.
+        source: u64,
+        /// The destination's.
+        destination: u64,
+    },
+}
+
 /// The part of `source` that holds the selected part of `destination`, as far as it holds it, and
 /// the same part of `destination`.
 pub(super) const fn meet<'s, 'd>(
     source: &'s Geometry,
     destination: &'d Geometry,
-    blocks: &[(AxisKind, u64)],
+    blocks: Blocks<'_>,
     wanted: Selection,
 ) -> Result<(Selected<'s>, Selected<'d>), PlanError> {
+    // Said before extents that differ: pages of unlike bytes often have unlike extents, too.
+    if let Err(error) = comparable(source, destination) {
+        return Err(error);
+    }
     let all = match destination.select(wanted) {
         Ok(all) => all,
         Err(error) => return Err(PlanError::Destination(error)),
@@ -332,9 +371,20 @@ const fn shares(
     kind: AxisKind,
     source: &Axis,
     destination: &Axis,
-    blocks: &[(AxisKind, u64)],
+    blocks: Blocks<'_>,
 ) -> Result<(Share, Share), PlanError> {
     let (s, d) = (source.extent, destination.extent);
+    let blocks = match blocks {
+        Blocks::Within(blocks) => blocks,
+        Blocks::Tokens { source, destination } if kind.same(AxisKind::Token) => {
+            return match (row(source, s), row(destination, d)) {
+                (Some(source), Some(destination)) => Ok((source, destination)),
+                (None, _) => Err(PlanError::FarBlock { block: source, extent: s }),
+                (_, None) => Err(PlanError::FarBlock { block: destination, extent: d }),
+            };
+        }
+        Blocks::Tokens { .. } => &[],
+    };
     let mut b = 0;
     while b < blocks.len() {
         let (axis, block) = blocks[b];
@@ -361,15 +411,26 @@ const fn shares(
     if same_shape && s == d {
         return Ok((Share { origin: 0, len: s, total: s }, Share { origin: 0, len: d, total: d }));
     }
-    let spread = matches!(source.spread, Spread::Sharded { .. })
-        || matches!(destination.spread, Spread::Sharded { .. });
-    if !spread && s != d {
+    if !is_part(source) && !is_part(destination) && s != d {
         return Err(unrelated);
     }
     match (share(source), share(destination)) {
         (Some(s), Some(d)) => Ok((s, d)),
         _ => Err(unrelated),
     }
+}
+
+/// The share of block `block` in a row of blocks without an end; `None` beyond 63 bits.
+const fn row(block: u64, len: u64) -> Option<Share> {
+    match block.checked_mul(len) {
+        Some(origin) if origin <= i64::MAX as u64 - len => Some(Share { origin, len, total: 0 }),
+        _ => None,
+    }
+}
+
+/// Whether the page holds a part of the axis, of a whole that is known.
+const fn is_part(axis: &Axis) -> bool {
+    matches!(axis.spread, Spread::Sharded { .. } | Spread::Stage { .. })
 }
 
 /// The share of a page along an axis; `None` if its rank is not known.
@@ -382,5 +443,6 @@ const fn share(axis: &Axis) -> Option<Share> {
             _ => None,
         },
         Spread::Sharded { rank: None, .. } => None,
+        Spread::Stage { first, of } => Some(Share { origin: first, len, total: of }),
     }
 }

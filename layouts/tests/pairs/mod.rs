@@ -45,11 +45,13 @@ struct Along {
     origins: [u64; 2],
     ranks: Option<[u32; 2]>,
     block: Option<u64>,
+    /// Both sides are stages of a whole of so many.
+    of: Option<u64>,
 }
 
 fn along(dice: &mut Dice<'_>, kind: AxisKind) -> Along {
     let extent = 1 + dice.below(4);
-    let same = Along { kind, extents: [extent; 2], origins: [0; 2], ranks: None, block: None };
+    let same = Along { kind, extents: [extent; 2], origins: [0; 2], ranks: None, block: None, of: None };
     let ratio = 1 + dice.below(3);
     let larger = dice.below(2) as usize;
     let mut extents = [extent; 2];
@@ -67,6 +69,12 @@ fn along(dice: &mut Dice<'_>, kind: AxisKind) -> Along {
             origins[1 - larger] = block * extent;
             Along { extents, origins, block: Some(block), ..same }
         }
+        2 => {
+            let of = 1 + dice.below(6);
+            let origins = [0, 1].map(|_| dice.below(of));
+            let extents = origins.map(|first| 1 + dice.below(of - first));
+            Along { extents, origins, of: Some(of), ..same }
+        }
         _ => same,
     }
 }
@@ -82,10 +90,13 @@ fn page(
     let mut axes: Vec<_> = all
         .iter()
         // An axis of one index may be left out.
-        .filter(|along| along.extents[side] > 1 || along.ranks.is_some() || dice.below(2) == 0)
-        .map(|along| match along.ranks {
-            Some(ranks) => Axis::sharded(along.kind, along.extents[side], ranks[side]),
-            None => Axis::whole(along.kind, along.extents[side]),
+        .filter(|along| {
+            along.extents[side] > 1 || along.ranks.is_some() || along.of.is_some() || dice.below(2) == 0
+        })
+        .map(|along| match (along.ranks, along.of) {
+            (Some(ranks), _) => Axis::sharded(along.kind, along.extents[side], ranks[side]),
+            (_, Some(of)) => Axis::stage(along.kind, along.origins[side], along.extents[side], of),
+            _ => Axis::whole(along.kind, along.extents[side]),
         })
         .collect();
     if part {

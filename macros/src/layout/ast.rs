@@ -110,15 +110,14 @@ pub(crate) struct Extent {
     pub(crate) spread: Option<Spread>,
 }
 
-pub(crate) struct Spread {
-    pub(crate) ranks: Number,
-    pub(crate) holds: Holds,
-}
-
-pub(crate) enum Holds {
-    /// One of the parts; which one, if that is known.
-    Part(Option<Number>),
-    All,
+/// What the page holds of an axis that is spread over ranks or stages.
+pub(crate) enum Spread {
+    /// One of equal parts; which one, if that is known.
+    Sharded { ranks: Number, rank: Option<Number> },
+    /// All of it, as each other rank does.
+    Replicated { ranks: Number },
+    /// A range of the whole, from `first` on; the whole has `of` indices.
+    Stage { first: Number, of: Number },
 }
 
 pub(crate) struct Order {

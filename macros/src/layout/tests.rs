@@ -65,6 +65,19 @@ fn parameters_and_ranks() {
 }
 
 #[test]
+fn a_pipeline_stage() {
+    golden(
+        "stage",
+        &parse_quote! {
+            #[kv(order(layer, token), layers = COUNT, tokens = 16, stage(layer, first = FIRST, of = 61))]
+            struct Stage<const FIRST: usize, const COUNT: usize> {
+                latent: [Bf16; 512],
+            }
+        },
+    );
+}
+
+#[test]
 fn a_stub_after_mistakes() {
     golden(
         "stub",

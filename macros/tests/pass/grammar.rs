@@ -31,6 +31,14 @@ struct Rank {
     r#type: Bf16,
 }
 
+/// One of the stages of a pipeline, which are not equally long.
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(layer, token), layers = COUNT, tokens = 2)]
+#[kv(stage(layer, first = FIRST, of = 61))]
+struct Stage<const FIRST: usize, const COUNT: usize> {
+    latent: [u8; 4],
+}
+
 /// Numbers, types and names that come through a macro.
 macro_rules! page {
     ($name:ident, $axis:ident, $key:ident = $extent:expr, $field:ident: $element:ty, $len:expr, $vis:vis) => {
@@ -95,6 +103,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(kinds, [AxisKind::Token, AxisKind::Block, AxisKind::Other(9)]);
     assert_eq!(Tiles::GEOMETRY.axes()[0].spread, Spread::Replicated { ranks: 2 });
     assert_eq!(Rank::GEOMETRY.axes()[0].spread, Spread::Sharded { ranks: 2, rank: Some(1) });
+    assert_eq!(Stage::<16, 15>::GEOMETRY.axes()[0].spread, Spread::Stage { first: 16, of: 61 });
+    assert_eq!((Stage::<0, 16>::LAYERS, Stage::<0, 16>::PAGE_BYTES), (16, 16 * 8));
+    assert_ne!(Stage::<16, 15>::FINGERPRINT, Stage::<31, 15>::FINGERPRINT);
     assert_eq!(Rank::TYPE.place(&[1])?.offset, 2);
     Ok(())
 }

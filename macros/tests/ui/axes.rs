@@ -31,4 +31,18 @@ struct Twice {
     latent: [Bf16; 512],
 }
 
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(layer, token), layers = 15, tokens = 64)]
+#[kv(stage(layer), stage(layer, first = 1), stage(layer, first = 1, of = 0), stage(head, first = 0, of = 8))]
+#[kv(stage(layer, first = 1, of = 61, ranks = 4), stage, stage(layer, of = 61, first = 1, first = 2))]
+struct Stages {
+    latent: [Bf16; 512],
+}
+
+#[derive(KvLayout)]
+#[kv(crate = "kvrail_layouts", order(layer, token), layers = 15, tokens = 64, stage(layer, first = 47, of = 61))]
+struct TooFar {
+    latent: [Bf16; 512],
+}
+
 fn main() {}

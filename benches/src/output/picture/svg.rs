@@ -67,6 +67,7 @@ fn summary(geometry: &Geometry) -> String {
             Spread::Whole => Ok(()),
             Spread::Sharded { ranks, .. } => write!(text, ", {kind} {extent} on each of {ranks} ranks"),
             Spread::Replicated { ranks } => write!(text, ", {kind} the same on {ranks} ranks"),
+            Spread::Stage { first, of } => write!(text, ", {kind} {extent} of {of} from {first} on"),
         }
         .unwrap_or_default();
     }

@@ -7,7 +7,8 @@ use super::pool::{Buffer, BufferLimits};
 use super::shape::PageShape;
 use crate::class::Class;
 use crate::error::ReadError;
-use crate::layout::{NO_LAYOUT, PlanLayouts};
+use crate::id::RegionRef;
+use crate::layout::{NO_LAYOUT, PlanLayouts, WholePlan};
 use crate::limits::narrow;
 use crate::memory::slot::{Slot, SlotRegion};
 use crate::page::segment::Segment;
@@ -32,6 +33,9 @@ pub struct Batch<'s> {
     some_validated: bool,
     /// The shape of the last page. A page of the same shape needs no further check.
     last: PageShape,
+    /// The last page of several regions that landed without a plan of the caller's: its source, its
+    /// slot's region, and the plan of such pages.
+    last_whole: (RegionRef, SlotRegion, WholePlan),
 }
 
 impl<'s> Batch<'s> {
@@ -51,6 +55,7 @@ impl<'s> Batch<'s> {
             some_unvalidated: false,
             some_validated: false,
             last: PageShape::NONE,
+            last_whole: (RegionRef::NONE, SlotRegion::NONE, WholePlan::NONE),
         }
     }
 
@@ -120,6 +125,7 @@ impl<'s> Batch<'s> {
             some_unvalidated: false,
             some_validated: false,
             last: PageShape::NONE,
+            last_whole: (RegionRef::NONE, SlotRegion::NONE, WholePlan::NONE),
         }
     }
 
@@ -209,15 +215,34 @@ impl<'s> Batch<'s> {
     }
 
     /// Adds the READ of a page of several regions into a slot of the same layout.
+    fn read_regions(&mut self, page: RemotePage, mut slot: Slot) -> Result<(), (ReadError, Slot)> {
+        let (source, slot_region, WholePlan { number, wrs, bytes }) = self.last_whole;
+        if source == page.source
+            && slot_region == slot.slot_region()
+            && self.len < u32::from(self.buffer.limits.capacity)
+        {
+            slot.follow(number, wrs);
+            let shape = PageShape { source, slot_region: SlotRegion::NONE, len: bytes, chunks: wrs };
+            self.put(page, slot, shape);
+            return Ok(());
+        }
+        self.first_of_regions(page, slot)
+    }
+
     #[cold]
-    fn read_regions(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
+    fn first_of_regions(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
         let (of, to) = (page.layout, slot.slot_region().layout());
         if to == NO_LAYOUT {
             return Err((ReadError::SlotOfBytes { regions: page.regions }, slot));
         }
         // Pages of several regions exist only with a layout, whose plan was set before.
         match self.buffer.layouts.whole(of).filter(|_| to == of) {
-            Some(plan) => self.read_with(page, slot, PlanRef::whole(self.buffer.limits.engine, of, plan)),
+            Some(plan) => {
+                let shape = (page.source, slot.slot_region(), plan);
+                self.read_with(page, slot, PlanRef::whole(self.buffer.limits.engine, of, plan))?;
+                self.last_whole = shape;
+                Ok(())
+            }
             None => Err((self.buffer.layouts.unlike(of, to).into(), slot)),
         }
     }

@@ -37,7 +37,7 @@ impl PageLink {
     }
 
     /// Neither in a list nor behind a page that is.
-    pub(super) fn is_out(self) -> bool {
+    pub(crate) fn is_out(self) -> bool {
         self.next == NO_LIST
     }
 

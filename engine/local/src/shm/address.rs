@@ -11,7 +11,7 @@ use crate::address::LocalAddressError;
 
 const MAGIC: [u8; 4] = *b"KVSM";
 /// The version of the address and of the hello.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 /// The address of a [`ShmExporter`](super::ShmExporter): 64 bytes that the peers' session carries.
 ///
@@ -92,7 +92,7 @@ mod tests {
             answer: Secret::from_bytes([3; 16]),
         };
         let mut golden = [0; 64];
-        golden[..8].copy_from_slice(b"KVSM\x01\0\0\0");
+        golden[..8].copy_from_slice(b"KVSM\x02\0\0\0");
         golden[8..24].fill(1);
         golden[24..40].fill(2);
         golden[40..56].fill(3);

@@ -12,7 +12,7 @@ use crate::address::LocalAddressError;
 
 const MAGIC: [u8; 4] = *b"KVTC";
 /// The version of the address, the hello and the requests.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 /// The address of a [`TcpServer`](super::TcpServer): 64 bytes that the peers' session carries.
 ///
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let mut golden = [0; 64];
-        golden[..16].copy_from_slice(b"KVTC\x01\0\x04\0\x34\x12\0\0\0\0\0\0");
+        golden[..16].copy_from_slice(b"KVTC\x02\0\x04\0\x34\x12\0\0\0\0\0\0");
         golden[16..20].copy_from_slice(&[10, 1, 2, 3]);
         golden[32..48].fill(2);
         golden[48..].fill(3);

@@ -143,6 +143,10 @@ impl TcpConnection {
     fn request(&self, read: &Read) -> io::Result<Response> {
         let (addr, len, rkey) = (U64::new(read.remote_addr), U32::new(read.len), U32::new(read.rkey));
         (&*self.stream).write_all(Request { addr, len, rkey }.as_bytes())?;
+        self.response()
+    }
+
+    fn response(&self) -> io::Result<Response> {
         let mut response = Response::new_zeroed();
         io::Read::read_exact(&mut &*self.stream, response.as_mut_bytes())?;
         Ok(response)
@@ -201,9 +205,14 @@ unsafe impl LaneTransport for TcpConnection {
         }
         let to = ptr::with_exposed_provenance_mut(read.local_addr as usize);
         // SAFETY: the local range is valid for writes by the caller's promise.
-        match unsafe { receive(&self.stream, to, read.len as usize) } {
-            Ok(()) => WcStatus::SUCCESS,
+        if unsafe { receive(&self.stream, to, read.len as usize) }.is_err() {
+            return WcStatus::RETRY_EXC_ERR;
+        }
+        match self.response() {
             Err(_) => WcStatus::RETRY_EXC_ERR,
+            Ok(Response::DATA) => WcStatus::SUCCESS,
+            Ok(Response::ACCESS) => WcStatus::REM_ACCESS_ERR,
+            Ok(_) => WcStatus::BAD_RESP_ERR,
         }
     }
 }

@@ -6,19 +6,19 @@
 //! carries out one READ at a time over all its lanes, so a producer that has stopped delays the
 //! other lanes by up to [`STALL`]. Do not benchmark them; their label says "functional only", too.
 //!
-//! The producer starts a [`TcpServer`] over its memory and sends its [`TcpAddress`] to readers. A
-//! reader opens a [`TcpConnection`] per lane:
+//! The producer starts a [`TcpServer`], exports memory by it, and sends its [`TcpAddress`] to
+//! readers. A reader opens a [`TcpConnection`] per lane:
 //!
 //! ```
 //! use kvrail_core::id::{LaneId, RailIndex};
 //! use kvrail_core::provider::Provider;
 //! use kvrail_local::{LocalConfig, shm::Segment};
-//! use kvrail_local::tcp::{TcpConnection, TcpExport, TcpProvider, TcpServer};
+//! use kvrail_local::tcp::{ExportedMemory, TcpConnection, TcpProvider, TcpServer};
 //! use std::sync::Arc;
 //!
 //! let segment = Arc::new(Segment::new(4096)?);
-//! let exports = vec![TcpExport::segment(Arc::clone(&segment))];
-//! let server = TcpServer::start("127.0.0.1:0".parse()?, exports)?;
+//! let server = TcpServer::start("127.0.0.1:0".parse()?)?;
+//! let export = server.export(ExportedMemory::segment(Arc::clone(&segment)))?;
 //!
 //! let mut rails = TcpProvider::start(LocalConfig { rails: 1, ..LocalConfig::default() })?;
 //! let lane = rails.open(LaneId::new(0, 1), RailIndex(0), TcpConnection::open(server.address())?)?;
@@ -27,7 +27,7 @@
 //! ```
 //!
 //! Keys and addresses are as for [`shm`](crate::shm): the remote address is an address of the
-//! producer, the rkey the region's number ([`TcpServer::regions`]). The server checks every
+//! producer, the rkey the export's ([`TcpExported::region`]). The server checks every
 //! request. It answers a request outside a region with a status that becomes `REM_ACCESS_ERR`. A
 //! READ completes with `RETRY_EXC_ERR` if the connection ends, or if no byte comes for [`STALL`].
 //!
@@ -36,14 +36,17 @@
 
 mod address;
 mod connection;
+mod exports;
 mod serve;
 mod server;
 mod wire;
 
 pub use address::TcpAddress;
 pub use connection::{STALL, TcpConnectError, TcpConnection};
-pub use serve::{MAX_LANES, TcpExport};
-pub use server::{MAX_EXPORTS, TcpServeError, TcpServer};
+pub use exports::{TcpExportError, TcpExported};
+pub use kvrail_host::exported::{Backing, ExportedMemory};
+pub use serve::MAX_LANES;
+pub use server::{TcpServeError, TcpServer};
 
 use crate::provider::LocalProvider;
 

@@ -11,20 +11,18 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kvrail_core::provider::MemoryRange;
 use kvrail_host::accept::{AcceptHandler, accept_loop};
 use kvrail_host::handshakes::{HandshakePlace, Handshakes};
 use kvrail_host::listener::Listener;
 use kvrail_host::log_limit::LogLimit;
-use kvrail_host::segment::Segment;
 use kvrail_host::wake::StopSignal;
 use rustix::net::{SendFlags, sockopt};
 use zerocopy::IntoBytes as _;
 
 use super::address::TcpAddress;
+use super::exports::{Exports, Sending};
 use super::wire::{PROTOCOL, Request, Response, read_until};
 use crate::hello::{HELLO_BYTES, HelloRefusal};
-use crate::region::ExportedRegion;
 
 /// How long a reader may take to send its hello, or to receive a reply or requested bytes.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,38 +35,13 @@ const MAX_HANDSHAKES: usize = 64;
 /// Threads of connections, including displaced connections that are about to end.
 const MAX_THREADS: usize = MAX_LANES + 2 * MAX_HANDSHAKES;
 
-/// A piece of memory that a server publishes.
-#[derive(Debug)]
-pub struct TcpExport {
-    pub(super) range: MemoryRange,
-    /// Keeps the memory alive; `None` where the caller keeps it alive.
-    _owner: Option<Arc<Segment>>,
-}
-
-impl TcpExport {
-    /// A segment. The server keeps it alive.
-    #[must_use]
-    pub fn segment(segment: Arc<Segment>) -> Self {
-        Self { range: segment.range(), _owner: Some(segment) }
-    }
-
-    /// Any memory of this process.
-    ///
-    /// # Safety
-    ///
-    /// Until the server has been dropped, `range` is mapped, and its bytes may become known to
-    /// every reader that has the address. The memory may be written to meanwhile.
-    #[must_use]
-    pub unsafe fn memory(range: MemoryRange) -> Self {
-        Self { range, _owner: None }
-    }
-}
+/// Bytes that one system call sends. Between two of them a withdrawal is noticed.
+const PIECE: usize = 256 << 10;
 
 /// The state that all connections share.
 pub(super) struct ServerState {
     address: TcpAddress,
-    regions: Vec<ExportedRegion>,
-    _exports: Vec<TcpExport>,
+    exports: Arc<Exports>,
     /// Connections whose hello was accepted.
     lanes: AtomicUsize,
     max_lanes: usize,
@@ -77,14 +50,8 @@ pub(super) struct ServerState {
 }
 
 impl ServerState {
-    pub(super) fn new(
-        address: TcpAddress,
-        regions: Vec<ExportedRegion>,
-        exports: Vec<TcpExport>,
-        max_lanes: usize,
-    ) -> Self {
-        let lanes = AtomicUsize::new(0);
-        Self { address, regions, _exports: exports, lanes, max_lanes, log: LogLimit::new() }
+    pub(super) fn new(address: TcpAddress, exports: Arc<Exports>, max_lanes: usize) -> Self {
+        Self { address, exports, lanes: AtomicUsize::new(0), max_lanes, log: LogLimit::new() }
     }
 }
 
@@ -162,7 +129,8 @@ impl AcceptHandler<(TcpStream, SocketAddr)> for ServerThread {
 
 impl ServerState {
     /// Serves one connection to its end.
-    fn serve(&self, mut stream: &TcpStream, place: HandshakePlace) -> io::Result<()> {
+    fn serve(&self, connection: &Arc<TcpStream>, place: HandshakePlace) -> io::Result<()> {
+        let mut stream: &TcpStream = connection;
         stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(STEP_TIMEOUT))?;
@@ -206,15 +174,17 @@ impl ServerState {
             }
             let request: Request = zerocopy::transmute!(bytes);
             let (addr, len) = (request.addr.get(), request.len.get());
-            let region = self.regions.get(request.rkey.get() as usize);
-            match region.and_then(|region| region.offset(addr, len)) {
-                Some(_) => {
+            match self.exports.begin(request.rkey.get(), addr, len, connection) {
+                Some(sending) => {
                     rustix::net::send(
                         stream,
                         Response::DATA.as_bytes(),
                         SendFlags::NOSIGNAL | SendFlags::MORE,
                     )?;
-                    send_memory(stream, MemoryRange { addr, len: u64::from(len) })?;
+                    let whole = send_memory(stream, &sending)?;
+                    drop(sending);
+                    let end = if whole { Response::DATA } else { Response::ACCESS };
+                    stream.write_all(end.as_bytes())?;
                 }
                 None => stream.write_all(Response::ACCESS.as_bytes())?,
             }
@@ -238,16 +208,23 @@ impl Drop for LaneCount<'_> {
     }
 }
 
-/// Sends `range`, which lies within an export.
-fn send_memory(stream: &TcpStream, range: MemoryRange) -> io::Result<()> {
-    let mut at = ptr::with_exposed_provenance::<u8>(range.addr as usize);
-    let mut left = range.len as usize;
+/// Sends the bytes, and says whether all of them are bytes of the export. The bytes of memory that
+/// is not mapped, or that the owner waits for, are sent as zeros, so that the end of the response
+/// can say so.
+fn send_memory(stream: &TcpStream, sending: &Sending<'_>) -> io::Result<bool> {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    let mut at = ptr::with_exposed_provenance::<u8>(sending.addr as usize);
+    let mut left = sending.len as usize;
+    let mut whole = true;
     while left > 0 {
-        // SAFETY: at .. at + left lies within an export, which is mapped until the server has been
-        // dropped: a segment by its Arc, other memory by its owner's promise. The server's drop
-        // joins this thread. The kernel reads the bytes, so a write of another thread meanwhile is
-        // no data race of this program.
-        let sent = unsafe { libc::send(stream.as_raw_fd(), at.cast(), left, libc::MSG_NOSIGNAL) };
+        whole &= !sending.is_withdrawn();
+        let (from, len) = if whole { (at, left.min(PIECE)) } else { (ZEROS.as_ptr(), left.min(ZEROS.len())) };
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_MORE;
+        // SAFETY: the kernel alone follows the pointer, to memory of this process, and fails with
+        // EFAULT where none is mapped. So the call would be sound for any address. The bytes are an
+        // export's, and are not withdrawn while `sending` lives. A write of another thread
+        // meanwhile is no data race of this program.
+        let sent = unsafe { libc::send(stream.as_raw_fd(), from.cast(), len, flags) };
         match usize::try_from(sent) {
             Ok(sent) => {
                 at = at.wrapping_add(sent);
@@ -255,9 +232,10 @@ fn send_memory(stream: &TcpStream, range: MemoryRange) -> io::Result<()> {
             }
             Err(_) => match io::Error::last_os_error() {
                 error if error.kind() == io::ErrorKind::Interrupted => {}
+                error if error.raw_os_error() == Some(libc::EFAULT) && whole => whole = false,
                 error => return Err(error),
             },
         }
     }
-    Ok(())
+    Ok(whole)
 }

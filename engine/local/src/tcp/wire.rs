@@ -23,7 +23,8 @@ pub(crate) struct Request {
     pub(crate) rkey: U32,
 }
 
-/// The response, which precedes the bytes or stands instead of them.
+/// The response. It precedes the bytes, and comes a second time after them, or stands instead of
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct Response {
@@ -36,9 +37,10 @@ const_assert!(offset_of!(Request, len) == 8 && offset_of!(Request, rkey) == 12);
 const_assert_eq!(size_of::<Response>(), 8);
 
 impl Response {
-    /// The requested bytes follow.
+    /// The requested bytes follow. After the bytes: they are bytes of the region.
     pub(crate) const DATA: Self = Self { status: 0, zero: [0; 7] };
-    /// The server has no region of this key and range. No byte follows.
+    /// The server has no region of this key and range. No byte follows. After the bytes: they are
+    /// not, since the memory was withdrawn or is not mapped.
     pub(crate) const ACCESS: Self = Self { status: 1, zero: [0; 7] };
 }
 

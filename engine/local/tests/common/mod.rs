@@ -3,15 +3,14 @@
 #![allow(unsafe_code, reason = "a driver promises whose memory it reads into")]
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Post, Provider, ProviderEvent, RailKeys, Read, WaitFor};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_core::verbs_abi::{Wc, WcStatus};
-use kvrail_local::shm::{Segment, ShmExporter, ShmPeer};
-use kvrail_local::tcp::{TcpConnection, TcpExport, TcpServer};
+use kvrail_local::shm::{Backing, ExportedMemory, Segment, ShmExport, ShmExporter, ShmPeer};
+use kvrail_local::tcp::{TcpConnection, TcpExported, TcpServer};
 use kvrail_local::{ExportedRegion, LaneTransport, LocalConfig, LocalLane, LocalProvider};
 
 /// A step of a test that takes longer has hung.
@@ -139,36 +138,45 @@ impl<T: LaneTransport> Driver<T> {
 
 /// A producer of either transport, in this process.
 pub trait Producer: LaneTransport + Sized {
+    /// An export, and the exporter or server that it belongs to.
     type Owner;
-    fn produce(segment: Arc<Segment>) -> (Self::Owner, Vec<ExportedRegion>);
+    fn produce(memory: ExportedMemory) -> (Self::Owner, ExportedRegion);
     fn reach(owner: &Self::Owner) -> Self;
 }
 
 impl Producer for ShmPeer {
-    type Owner = ShmExporter;
+    type Owner = (ShmExport, ShmExporter);
 
-    fn produce(segment: Arc<Segment>) -> (ShmExporter, Vec<ExportedRegion>) {
-        let exporter = ShmExporter::start(vec![segment]).unwrap();
-        let regions = exporter.regions().to_vec();
-        (exporter, regions)
+    fn produce(memory: ExportedMemory) -> (Self::Owner, ExportedRegion) {
+        let exporter = ShmExporter::start().unwrap();
+        let export = exporter.export(memory).unwrap();
+        let region = export.region();
+        ((export, exporter), region)
     }
 
-    fn reach(owner: &ShmExporter) -> Self {
-        Self::connect(owner.address()).unwrap()
+    fn reach(owner: &Self::Owner) -> Self {
+        Self::connect(owner.1.address()).unwrap()
     }
 }
 
 impl Producer for TcpConnection {
-    type Owner = TcpServer;
+    type Owner = (TcpExported, TcpServer);
 
-    fn produce(segment: Arc<Segment>) -> (TcpServer, Vec<ExportedRegion>) {
-        let bind = "127.0.0.1:0".parse().unwrap();
-        let server = TcpServer::start(bind, vec![TcpExport::segment(segment)]).unwrap();
-        let regions = server.regions().to_vec();
-        (server, regions)
+    fn produce(memory: ExportedMemory) -> (Self::Owner, ExportedRegion) {
+        let server = TcpServer::start("127.0.0.1:0".parse().unwrap()).unwrap();
+        let export = server.export(memory).unwrap();
+        let region = export.region();
+        ((export, server), region)
     }
 
-    fn reach(owner: &TcpServer) -> Self {
-        Self::open(owner.address()).unwrap()
+    fn reach(owner: &Self::Owner) -> Self {
+        Self::open(owner.1.address()).unwrap()
     }
+}
+
+/// Memory of this process that is known by its address alone.
+pub fn host_memory(bytes: &'static [u8]) -> ExportedMemory {
+    let range = MemoryRange { addr: bytes.as_ptr().expose_provenance() as u64, len: bytes.len() as u64 };
+    // SAFETY: the bytes are there for ever, and are never written.
+    unsafe { ExportedMemory::foreign(range, Backing::Host) }
 }

@@ -20,19 +20,34 @@ pub(crate) fn key(byte: u8) -> PeerKey {
     PeerKey::from_bytes([byte; 32])
 }
 
+/// A layout of one part, another for each number.
 pub(crate) fn layout(byte: u8) -> Layout {
+    in_parts(byte, 1)
+}
+
+/// The numbers of parts of the layouts that [`known`] has.
+pub(crate) const PARTS: [u32; 6] = [1, 3, 65, 70, 1000, 1024];
+
+/// The layouts of this number, in all of [`PARTS`].
+pub(crate) fn known(byte: u8) -> Vec<Layout> {
+    PARTS.iter().map(|&parts| in_parts(byte, parts)).collect()
+}
+
+/// A layout of so many parts, of 4096 bytes each.
+fn in_parts(byte: u8, parts: u32) -> Layout {
     Layout {
         name: format!("layout-{byte}").parse().unwrap(),
         fingerprint: Fingerprint::from_bytes([byte; 16]),
         any_rank: Fingerprint::from_bytes([byte ^ 0x80; 16]),
-        page_bytes: NonZeroU64::new(4096).unwrap(),
-        parts: NonZeroU16::MIN,
+        page_bytes: NonZeroU64::new(4096 * u64::from(parts)).unwrap(),
+        parts: NonZeroU16::new(parts as u16).unwrap(),
     }
 }
 
-/// A reader that knows layout 1.
+/// A reader that knows layout 1, in any number of parts.
 pub(crate) fn reader() -> ReaderDescription {
-    ReaderDescription::new("decode-3".parse().unwrap(), layout(1))
+    let reader = ReaderDescription::new("decode-3".parse().unwrap(), layout(1));
+    ReaderDescription { layouts: known(1), ..reader }
 }
 
 pub(crate) fn soon() -> Instant {
@@ -58,15 +73,16 @@ pub(crate) fn region(index: u32) -> OfferedRegion {
         stride: 8192,
         slots: 16,
         keys,
-        table: index.is_multiple_of(2).then_some(table),
+        table: index.is_multiple_of(1 << 16).then_some(table),
     })
     .unwrap()
+    .of_part(index as u16)
 }
 
-/// Pool `id` of layout `layout`, with `regions` regions.
-pub(crate) fn pool(id: u32, layout_byte: u8, regions: u32) -> Pool {
-    let regions = (0..regions).map(|index| region((id << 16) + index)).collect();
-    Pool::new(PoolId(id), layout(layout_byte), regions).unwrap()
+/// Pool `id` of layout `layout_byte`, with `count` regions.
+pub(crate) fn pool(id: u32, layout_byte: u8, count: u32) -> Pool {
+    let regions = (0..count).map(|index| region((id << 16) + index)).collect();
+    Pool::new(PoolId(id), in_parts(layout_byte, count), regions).unwrap()
 }
 
 pub(crate) fn rails(count: usize) -> RailList {

@@ -123,7 +123,7 @@ fn a_reader_that_never_reads_is_ended_however_much_it_says() {
     assert!(matches!(rig.event(), ServerEvent::Opened { .. }));
     // More than the sockets hold.
     for id in 2..100 {
-        rig.server.add_pool(pool(id, 2, 0)).unwrap();
+        rig.server.add_pool(pool(id, 2, 1)).unwrap();
     }
     let mut id = 100;
     until("the session has ended", || {

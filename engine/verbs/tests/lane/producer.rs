@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, Weak};
 
 use kvrail::core::id::RailIndex;
 use kvrail::core::table::KeyTag;
-use kvrail::local::shm::Segment;
 use kvrail::session::{Address, LaneAcceptor, LaneBlob, LaneEndError, RailList};
 use kvrail::verbs::{self, VerbsPublish};
-use kvrail::{PeerKey, Published, Publisher, PublisherTransport, TransportError};
+use kvrail::{Exporter, PeerKey, Publisher, PublisherTransport, TransportError};
 use kvrail_verbs::AcceptedLane;
 
 use super::{LAYOUT, SLOTS, page};
@@ -59,13 +58,13 @@ type Lanes = Arc<Mutex<Vec<Weak<AcceptedLane>>>>;
 /// A verbs transport that remembers its lanes, so that a test can fail them.
 struct Known(VerbsPublish, Lanes);
 
-// SAFETY: only passes the segment on to another that promises the same.
+// SAFETY: memory goes to the exporter of verbs, which makes the promise.
 unsafe impl PublisherTransport for Known {
     type Acceptor = Remembering<<VerbsPublish as PublisherTransport>::Acceptor>;
 
-    fn publish(self, segment: Arc<Segment>) -> Result<Published<Self::Acceptor>, TransportError> {
-        let Published { acceptor, keys, keep } = self.0.publish(segment)?;
-        Ok(Published { acceptor: Remembering(acceptor, self.1), keys, keep })
+    fn start(self) -> Result<(Self::Acceptor, Box<dyn Exporter>), TransportError> {
+        let (acceptor, exporter) = self.0.start()?;
+        Ok((Remembering(acceptor, self.1), exporter))
     }
 }
 

@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use proc_macro2::Span;
 
-use super::value::{number, small};
+use super::value::number;
 use crate::attribute::{Item, Value, list};
-use crate::layout::ast::{Axis, Extent, Holds, Number, Own, Spread};
+use crate::layout::ast::{Axis, Extent, Number, Own, Spread};
 use crate::mistakes::Mistakes;
 
 /// The words of an order that are not axes.
@@ -92,8 +92,8 @@ fn one(item: &Item, mistakes: &mut Mistakes) -> Option<(Item, Number, Tag)> {
     Some((word, extent, tag))
 }
 
-/// `sharded(axis, ranks = N)`, `sharded(axis, ranks = N, rank = R)` and `replicated(axis, ranks =
-/// N)`.
+/// `sharded(axis, ranks = N)`, `sharded(axis, ranks = N, rank = R)`, `replicated(axis, ranks = N)`
+/// and `stage(axis, first = N, of = N)`.
 pub(super) fn spread(item: &Item, extents: &mut [Extent], mistakes: &mut Mistakes) {
     let key = item.key.to_string();
     let usage = match key.as_str() {
@@ -101,7 +101,13 @@ pub(super) fn spread(item: &Item, extents: &mut [Extent], mistakes: &mut Mistake
             "`sharded` takes an axis and how many ranks share it: `sharded(head, ranks = 8)`, \
                       or `sharded(head, ranks = 8, rank = 3)` for one rank's"
         }
-        _ => "`replicated` takes an axis and how many ranks hold all of it: `replicated(layer, ranks = 8)`",
+        "replicated" => {
+            "`replicated` takes an axis and how many ranks hold all of it: `replicated(layer, ranks = 8)`"
+        }
+        _ => {
+            "`stage` takes an axis, its first index here, and how many the whole has: \
+             `stage(layer, first = 16, of = 61)`"
+        }
     };
     let Value::List(tokens) = &item.value else {
         mistakes.push(syn::Error::new(item.key.span(), usage));
@@ -111,25 +117,23 @@ pub(super) fn spread(item: &Item, extents: &mut [Extent], mistakes: &mut Mistake
         Ok(items) => items,
         Err(mistake) => return mistakes.push(mistake),
     };
-    let (mut axis, mut ranks, mut rank) = (None, None, None);
+    let (mut axis, mut given) = (None, Given::default());
     for inner in &items {
-        match (inner.key.to_string().as_str(), &inner.value) {
-            ("ranks", _) if ranks.is_none() => match small(inner, 1, mistakes) {
-                Some(number) => ranks = Some(number),
+        let word = inner.key.to_string();
+        match given.place(&key, &word) {
+            Some((place, least, most)) => match number(inner, least, most, mistakes) {
+                Some(number) => *place = Some(number),
                 None => return,
             },
-            ("rank", _) if rank.is_none() && key == "sharded" => match small(inner, 0, mistakes) {
-                Some(number) => rank = Some(number),
-                None => return,
-            },
-            (_, Value::None) if axis.is_none() => axis = Some(&inner.key),
-            _ => return mistakes.push(syn::Error::new(inner.key.span(), usage)),
+            None if axis.is_none() && matches!(inner.value, Value::None) => axis = Some(&inner.key),
+            None => return mistakes.push(syn::Error::new(inner.key.span(), usage)),
         }
     }
-    let (Some(word), Some(ranks)) = (axis, ranks) else {
+    let (Some(word), Some(spread)) = (axis, given.spread(&key)) else {
         return mistakes.push(syn::Error::new(item.key.span(), usage));
     };
-    if let (Some(Number::Literal { value: rank, span }), Some(all)) = (&rank, ranks.value())
+    if let Spread::Sharded { ranks, rank: Some(Number::Literal { value: rank, span }) } = &spread
+        && let Some(all) = ranks.value()
         && *rank >= all
     {
         return mistakes
@@ -138,10 +142,7 @@ pub(super) fn spread(item: &Item, extents: &mut [Extent], mistakes: &mut Mistake
     match extents.iter_mut().find(|extent| word == extent.axis.word()) {
         Some(extent) if extent.spread.is_some() => mistakes
             .push(syn::Error::new(word.span(), format!("`{word}` is spread over ranks twice; say it once"))),
-        Some(extent) => {
-            let holds = if key == "sharded" { Holds::Part(rank) } else { Holds::All };
-            extent.spread = Some(Spread { ranks, holds });
-        }
+        Some(extent) => extent.spread = Some(spread),
         None => mistakes.push(syn::Error::new(
             word.span(),
             match Axis::KNOWN.iter().find(|axis| word == axis.word()) {
@@ -151,5 +152,38 @@ pub(super) fn spread(item: &Item, extents: &mut [Extent], mistakes: &mut Mistake
                 None => format!("`{word}` is no axis of this page"),
             },
         )),
+    }
+}
+
+/// The numbers of one `sharded(..)`, `replicated(..)` or `stage(..)`.
+#[derive(Default)]
+struct Given {
+    ranks: Option<Number>,
+    rank: Option<Number>,
+    first: Option<Number>,
+    of: Option<Number>,
+}
+
+impl Given {
+    /// Where the number after `word` goes, its least and its largest value; `None` if `key` takes
+    /// no such number, or has it already.
+    fn place(&mut self, key: &str, word: &str) -> Option<(&mut Option<Number>, u64, u64)> {
+        let (place, least, most) = match (key, word) {
+            ("sharded" | "replicated", "ranks") => (&mut self.ranks, 1, u32::MAX.into()),
+            ("sharded", "rank") => (&mut self.rank, 0, u32::MAX.into()),
+            ("stage", "first") => (&mut self.first, 0, u64::MAX),
+            ("stage", "of") => (&mut self.of, 1, u64::MAX),
+            _ => return None,
+        };
+        place.is_none().then_some((place, least, most))
+    }
+
+    /// What they say together; `None` if a number is missing.
+    fn spread(self, key: &str) -> Option<Spread> {
+        match key {
+            "sharded" => Some(Spread::Sharded { ranks: self.ranks?, rank: self.rank }),
+            "replicated" => Some(Spread::Replicated { ranks: self.ranks? }),
+            _ => Some(Spread::Stage { first: self.first?, of: self.of? }),
+        }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) use planes::{constant, element};
 use value::{number, path, small, text, unknown};
 
 const KEYS: &str = "`order(..)`, `layers`, `tokens`, `parts`, `heads`, `blocks`, `axis(..)`, `sharded(..)`, \
-                    `replicated(..)`, `tokens_per_state`, `align`, `bytes`, `version`, `swizzle`, `name`, `crate`";
+                    `replicated(..)`, `stage(..)`, `tokens_per_state`, `align`, `bytes`, `version`, `swizzle`, `name`, `crate`";
 
 pub(crate) fn check(input: &DeriveInput, krate: &Path) -> Result<Page, Vec<syn::Error>> {
     let mut mistakes = Mistakes::new();
@@ -121,7 +121,7 @@ fn head(input: &DeriveInput, mistakes: &mut Mistakes) -> Head {
         match key.as_str() {
             "axis" => continue,
             // Checked after all extents are known, wherever they stand.
-            "sharded" | "replicated" => {
+            "sharded" | "replicated" | "stage" => {
                 spreads.push(item);
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use quote::ToTokens as _;
 
-use crate::layout::ast::{Axis, Holds, LevelKind, Number, Order, Page};
+use crate::layout::ast::{Axis, LevelKind, Number, Order, Page, Spread};
 
 /// Bytes of a line, about.
 const LINE: usize = 85;
@@ -22,11 +22,16 @@ pub(super) fn declaration(page: &Page) -> Vec<String> {
     }
     for extent in &page.axes {
         let Some(spread) = &extent.spread else { continue };
-        let (axis, ranks) = (extent.axis.word(), number(&spread.ranks));
-        terms.push(match &spread.holds {
-            Holds::All => format!("`replicated({axis}, ranks = {ranks})`"),
-            Holds::Part(None) => format!("`sharded({axis}, ranks = {ranks})`"),
-            Holds::Part(Some(rank)) => format!("`sharded({axis}, ranks = {ranks}, rank = {})`", number(rank)),
+        let axis = extent.axis.word();
+        terms.push(match spread {
+            Spread::Replicated { ranks } => format!("`replicated({axis}, ranks = {})`", number(ranks)),
+            Spread::Sharded { ranks, rank: None } => format!("`sharded({axis}, ranks = {})`", number(ranks)),
+            Spread::Sharded { ranks, rank: Some(rank) } => {
+                format!("`sharded({axis}, ranks = {}, rank = {})`", number(ranks), number(rank))
+            }
+            Spread::Stage { first, of } => {
+                format!("`stage({axis}, first = {}, of = {})`", number(first), number(of))
+            }
         });
     }
     let numbers = [("tokens_per_state", &page.tokens_per_state, 1), ("align", &page.align, 1)];

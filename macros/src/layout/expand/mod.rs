@@ -9,7 +9,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{DeriveInput, Fields, GenericParam, Path};
 
-use crate::layout::ast::{Axis, Extent, Field, Holds, Level, LevelKind, Number, Order, Page, Plane};
+use crate::layout::ast::{Axis, Extent, Field, Level, LevelKind, Number, Order, Page, Plane, Spread};
 use crate::layout::check;
 use crate::spans::call_at;
 use numbers::Numbers;
@@ -196,11 +196,17 @@ fn axis_of<'a>(page: &'a Page, extent: &'a Extent, numbers: &Numbers<'a>) -> Tok
         _ => numbers.large(&extent.extent),
     };
     let Some(spread) = &extent.spread else { return quote!(#krate::Axis::whole(#kind, #count)) };
-    let ranks = numbers.narrow(&spread.ranks);
-    match &spread.holds {
-        Holds::All => quote!(#krate::Axis::replicated(#kind, #count, #ranks)),
-        Holds::Part(None) => quote!(#krate::Axis::sharded(#kind, #count, #ranks)),
-        Holds::Part(Some(rank)) => {
+    match spread {
+        Spread::Replicated { ranks } => {
+            let ranks = numbers.narrow(ranks);
+            quote!(#krate::Axis::replicated(#kind, #count, #ranks))
+        }
+        Spread::Sharded { ranks, rank: None } => {
+            let ranks = numbers.narrow(ranks);
+            quote!(#krate::Axis::sharded(#kind, #count, #ranks))
+        }
+        Spread::Sharded { ranks, rank: Some(rank) } => {
+            let ranks = numbers.narrow(ranks);
             let rank = numbers.narrow(rank);
             let rank = quote!(::core::option::Option::Some(#rank));
             quote! {
@@ -210,6 +216,10 @@ fn axis_of<'a>(page: &'a Page, extent: &'a Extent, numbers: &Numbers<'a>) -> Tok
                     spread: #krate::Spread::Sharded { ranks: #ranks, rank: #rank },
                 }
             }
+        }
+        Spread::Stage { first, of } => {
+            let (first, of) = (numbers.large(first), numbers.large(of));
+            quote!(#krate::Axis::stage(#kind, #first, #count, #of))
         }
     }
 }
@@ -299,13 +309,19 @@ fn checks<'a>(page: &'a Page, numbers: &Numbers<'a>, built: &TokenStream) -> Vec
             check_at("accept_states", quote!(#tokens, #per), page.tokens_per_state.span());
         }
         if let Some(spread) = &extent.spread {
-            let rank = match &spread.holds {
-                Holds::Part(rank) => rank.as_ref(),
-                Holds::All => None,
+            let at = match spread {
+                Spread::Sharded { ranks, rank } => {
+                    small.push(ranks);
+                    small.extend(rank);
+                    rank.as_ref().unwrap_or(ranks)
+                }
+                Spread::Replicated { ranks } => {
+                    small.push(ranks);
+                    ranks
+                }
+                Spread::Stage { first, .. } => first,
             };
-            check_at("accept", spot(quote!(Spread(#i))), rank.unwrap_or(&spread.ranks).span());
-            small.push(&spread.ranks);
-            small.extend(rank);
+            check_at("accept", spot(quote!(Spread(#i))), at.span());
         }
     }
     for number in small {

@@ -1,5 +1,6 @@
-//! Every layout of `kvrail_layouts::catalogue`, as a user declares it. Its `cargo check` is what
-//! docs/performance.md measures; its tests hold each against the one that is shipped.
+//! Layouts of `kvrail_layouts::catalogue`, as a user declares them. Its `cargo check` is what
+//! docs/performance.md measures; its tests hold each against the one that is shipped. The module
+//! `releases` has the other layouts of the catalogue.
 //!
 //! A user names `kvrail` only, and needs no `crate = ".."`.
 
@@ -127,10 +128,13 @@ pub struct Opaque<const BYTES: usize> {
 }
 
 #[cfg(test)]
+mod releases;
+
+#[cfg(test)]
 mod tests {
     use kvrail_layouts::{KvLayout, catalogue};
 
-    fn same<A: KvLayout, B: KvLayout>() {
+    pub(crate) fn same<A: KvLayout, B: KvLayout>() {
         assert_eq!(A::GEOMETRY, B::GEOMETRY, "{}", B::NAME);
         assert_eq!(A::FINGERPRINT, B::FINGERPRINT, "{}", B::NAME);
         assert_eq!(A::PAGE_BYTES, B::PAGE_BYTES, "{}", B::NAME);

@@ -8,13 +8,13 @@ use super::uniform::add_reads;
 use crate::events::EventSink;
 use crate::id::WrId;
 use crate::lane::record::{Record, Run, VALIDATE, place};
-use crate::limits::{MAX_SGES, narrow};
+use crate::limits::{MAX_RAILS, MAX_SGES, narrow};
 use crate::memory::slot::Slot;
 use crate::page::PageTable;
 use crate::page::list::PageRef;
 use crate::plan::{Pair, Plans, Walk};
 use crate::provider::{Piece, Post, Provider, Read};
-use crate::regions::{LocalPiece, LocalPlace};
+use crate::regions::{LocalPiece, LocalPlace, RemotePlace};
 use crate::table::{ENTRY_BYTES, Entry};
 use crate::time::Time;
 
@@ -145,8 +145,6 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let chunks = chunk..chunk + u32::from(count);
             page.next = page.next.max(chunks.end);
             if let Some(plan) = page.plan() {
-                let walk = PlanWalk::resume(&mut walk, plans, plan, (at, chunk));
-                walk.chunk = chunks.end;
                 let first = usize::from(page.source.region());
                 let (remotes, gathers) = (&remotes[first..], plans.gathers(plan));
                 let pieces = pieces_of(&locals[local], all_pieces);
@@ -164,6 +162,34 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     }
                 };
                 let mut left = u32::from(count);
+                if let Some((first, step)) = plans.plain_pairs(plan, chunk) {
+                    let row = RowOfPairs {
+                        first,
+                        step,
+                        remotes: if gathers { remotes } else { &[] },
+                        pieces,
+                        keys,
+                        rails: (rail, remote_rail),
+                        page: page.remote,
+                        slot: (base, index),
+                        len,
+                    };
+                    if left < LONG_ROW {
+                        let mut pair = first;
+                        for _ in 0..left {
+                            let (remote, rkey, local, lkey) = row.ends(pair);
+                            post.read(next(remote, local, (rkey, lkey)));
+                            pair = pair.plus(step);
+                        }
+                    } else {
+                        let wr_id = WrId::new(id, head.wrapping_add(i));
+                        i += left;
+                        post = row.post(post, wr_id, left, &mut signals, i == n);
+                    }
+                    continue;
+                }
+                let walk = PlanWalk::resume(&mut walk, plans, plan, (at, chunk));
+                walk.chunk = chunks.end;
                 while left > 0 {
                     if let Some(pairs) = walk.inner.plain_pairs(left) {
                         left -= pairs.count;
@@ -213,6 +239,129 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 #[inline]
 fn pieces_of<'r>(place: &LocalPlace, all: &'r [LocalPiece]) -> &'r [LocalPiece] {
     &all[usize::from(place.first_piece)..][..usize::from(place.pieces)]
+}
+
+/// Work requests of one page that are alike: one for each of consecutive pairs of regions.
+struct RowOfPairs<'e> {
+    first: Pair,
+    step: Pair,
+    /// The places of the page's regions; none if it has one.
+    remotes: &'e [RemotePlace],
+    /// The pieces of the slot; none if it has one.
+    pieces: &'e [LocalPiece],
+    /// The keys of a page and of a slot of one region.
+    keys: (u32, u32),
+    /// The local rail and the remote one.
+    rails: (usize, usize),
+    /// The page's address, or the number of its slot if it has several regions.
+    page: u64,
+    /// The slot's address and number.
+    slot: (u64, u32),
+    /// Bytes of each.
+    len: u32,
+}
+
+/// Where one READ begins on both sides, and the keys there.
+type KeyedEnds = (u64, u32, u64, u32);
+
+/// From this many READs on, a row of pairs is posted by a loop of its own.
+const LONG_ROW: u32 = 8;
+
+impl RowOfPairs<'_> {
+    /// Where the READ of a pair begins on both sides, and the keys there.
+    #[inline]
+    fn ends(&self, pair: Pair) -> KeyedEnds {
+        let (from, rkey) = match self.remotes.get(usize::from(pair.from)) {
+            Some(place) => (place.page(self.page), place.keys[self.rails.1]),
+            None => (self.page, self.keys.0),
+        };
+        let (to, lkey) = match self.pieces.get(usize::from(pair.to)) {
+            Some(piece) => (piece.slot(self.slot.1), piece.keys[self.rails.0]),
+            None => (self.slot.0, self.keys.1),
+        };
+        (from.wrapping_add(pair.source.into()), rkey, to.wrapping_add(pair.destination.into()), lkey)
+    }
+
+    /// Adds `count` READs to a commit, which comes back; the first is `wr_id`. `last`: they end the
+    /// commit.
+    fn post<C: Post>(&self, post: C, wr_id: WrId, count: u32, signals: &mut Signals, last: bool) -> C {
+        let Self { first, step, remotes, pieces, page, slot, keys, .. } = *self;
+        // Numbers of rails are below MAX_RAILS, as the compiler does not know.
+        let (rail, remote_rail) = (self.rails.0 % MAX_RAILS, self.rails.1 % MAX_RAILS);
+        let n = count as usize;
+        let all = Alike { wr_id, count, len: self.len, last };
+        let remotes_from = remotes.get(usize::from(first.from)..).unwrap_or(&[]);
+        let pieces_from = pieces.get(usize::from(first.to)..).unwrap_or(&[]);
+        let at_start = (first.source, first.destination, step.source, step.destination) == (0, 0, 0, 0);
+        if (step.from, step.to) == (1, 1) && at_start && remotes_from.len() >= n && pieces_from.len() >= n {
+            // Each region of a page lands in the same one of a slot.
+            let ends = remotes_from.iter().zip(pieces_from).map(|(place, piece)| {
+                (place.page(page), place.keys[remote_rail], piece.slot(slot.1), piece.keys[rail])
+            });
+            return all.post(post, ends, signals);
+        }
+        if (step.from, step.source) == (1, 0) && remotes_from.len() >= n && pieces.is_empty() {
+            // The regions of a page land in a slot of one.
+            let (mut to, by) = (first.destination, step.destination);
+            let ends = remotes_from.iter().map(|place| {
+                let at = slot.0.wrapping_add(to.into());
+                to = to.wrapping_add(by);
+                (place.page(page).wrapping_add(first.source.into()), place.keys[remote_rail], at, keys.1)
+            });
+            return all.post(post, ends, signals);
+        }
+        let mut pair = first;
+        let ends = core::iter::repeat_with(|| {
+            let ends = self.ends(pair);
+            pair = pair.plus(step);
+            ends
+        });
+        all.post(post, ends, signals)
+    }
+}
+
+/// Consecutive READs of one length.
+#[derive(Clone, Copy)]
+struct Alike {
+    /// The first.
+    wr_id: WrId,
+    count: u32,
+    len: u32,
+    /// They end their commit.
+    last: bool,
+}
+
+impl Alike {
+    /// Adds the READs to a commit, which comes back; `ends` has at least as many items.
+    // Not inlined, and the commit a value, so that its loop has all registers.
+    #[inline(never)]
+    fn post<C: Post>(
+        self,
+        mut post: C,
+        mut ends: impl Iterator<Item = KeyedEnds>,
+        signals: &mut Signals,
+    ) -> C {
+        let Self { mut wr_id, count, len, last } = self;
+        let (every, mut until) = (signals.every_of(len), signals.until_next(len));
+        let mut left = count;
+        while left > 0 {
+            // All but the last of these are unsignaled.
+            let n = left.min(until);
+            for (remote_addr, rkey, local_addr, lkey) in ends.by_ref().take(n as usize - 1) {
+                post.read(Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled: false });
+                wr_id = wr_id.nth(1);
+            }
+            (left, until) = (left - n, until - n);
+            let signaled = until == 0 || left == 0 && last;
+            if let Some((remote_addr, rkey, local_addr, lkey)) = ends.next() {
+                post.read(Read { wr_id, remote_addr, local_addr, len, rkey, lkey, signaled });
+                wr_id = wr_id.nth(1);
+            }
+            until = if until == 0 { every } else { until };
+        }
+        signals.count_behind(until, len);
+        post
+    }
 }
 
 /// How far the walk over a plan's work requests has come: the page, and its next chunk.

@@ -170,6 +170,30 @@ impl Signals {
         Self { wrs: 0, bytes: 0, every }
     }
 
+    /// After how many wrs of `len` bytes from a signaled one on there is the next one.
+    #[inline]
+    fn every_of(&self, len: u32) -> u32 {
+        // At least 1: both limits are.
+        let by_bytes = self.every.1.div_ceil(u64::from(len.max(1)));
+        self.every.0.min(u32::try_from(by_bytes).unwrap_or(u32::MAX))
+    }
+
+    /// After how many wrs of `len` bytes from here on there is a signaled one.
+    #[inline]
+    fn until_next(&self, len: u32) -> u32 {
+        let by_bytes = self.every.1.saturating_sub(self.bytes).div_ceil(u64::from(len.max(1)));
+        let by_wrs = u64::from(self.every.0.saturating_sub(self.wrs));
+        // The less of the two is at most `every.0`.
+        by_wrs.min(by_bytes).max(1) as u32
+    }
+
+    /// Notes that `left` more wrs of `len` bytes would make a signaled one.
+    #[inline]
+    fn count_behind(&mut self, left: u32, len: u32) {
+        self.wrs = self.every.0.saturating_sub(left);
+        self.bytes = self.every.1.saturating_sub(u64::from(left) * u64::from(len));
+    }
+
     /// Counts a wr of `len` bytes, and returns whether it is signaled.
     #[inline]
     fn next(&mut self, len: u32) -> bool {

@@ -3,7 +3,7 @@
 use kvrail_host::reactor::Flow;
 
 use super::rig::*;
-use crate::{ByeReason, Cause, Message, ParseError, SessionEvent, Step};
+use crate::{ByeReason, Cause, Message, ParseError, PoolId, SessionEvent, Step};
 
 /// Everything that a producer sends until a lane is made, byte by byte, and what the session says.
 #[test]
@@ -33,9 +33,9 @@ fn bytes_may_come_one_by_one() {
 fn messages_may_come_many_at_a_time() {
     let mut rig = Rig::introduced();
     let mut bytes: Vec<u8> = offer().iter().flat_map(|message| rig.producer.seal(message)).collect();
-    bytes.extend(rig.producer.seal(&pool(7, 0)));
+    bytes.extend(rig.producer.seal(&Message::Gone(PoolId(2))));
     bytes.extend(rig.producer.seal(&Message::Bye(ByeReason::Stopping)));
-    bytes.extend(rig.producer.seal(&pool(8, 0)));
+    bytes.extend(rig.producer.seal(&Message::Gone(PoolId(1))));
     rig.bytes(&bytes);
     let [SessionEvent::Established(_), SessionEvent::OfferChanged(_), SessionEvent::Ended(_)] =
         rig.events[..]
@@ -66,7 +66,7 @@ fn frames_that_are_repeated_left_out_or_reordered_end_the_session() {
     let orders: [(&[usize], usize); 3] = [(&[0, 0], 1), (&[1], 0), (&[0, 2, 1], 1)];
     for (order, good) in orders {
         let mut rig = Rig::established();
-        let frames: Vec<_> = (10..13).map(|id| rig.producer.seal(&pool(id, 0))).collect();
+        let frames: Vec<_> = (10..13).map(|id| rig.producer.seal(&Message::Unknown(layout(id)))).collect();
         for &frame in order {
             rig.bytes(&frames[frame]);
         }

@@ -64,8 +64,8 @@ impl At {
         };
         let before: &[Message] = match self {
             Self::Introduced | Self::Established => &[],
-            Self::Head => &[head(), pool(1, 0)],
-            Self::Pool => &[head(), pool(1, 0), pool(3, 2)],
+            Self::Head => &[head(), pool(1, 1), regions(1, 0, 1)],
+            Self::Pool => &[head(), pool(1, 1), regions(1, 0, 1), pool(3, 2)],
         };
         for message in before {
             assert_eq!(rig.say(message), Flow::GoOn);
@@ -182,7 +182,7 @@ fn the_first_offer_is_an_event_and_what_the_session_knows() {
     let [SessionEvent::Established(offer)] = &rig.events[..] else { panic!("{:?}", rig.events) };
     assert_eq!(rig.session.offer(), Some(offer));
     let pools: Vec<_> = offer.pools.iter().map(|pool| (pool.id().0, pool.regions().len())).collect();
-    assert_eq!(pools, [(1, 70), (2, 0)]);
+    assert_eq!(pools, [(1, 70), (2, 1)]);
     assert_eq!(offer.unknown, [layout(9)]);
     assert_eq!(offer.producer.as_str(), "prefill-1");
 }
@@ -190,8 +190,14 @@ fn the_first_offer_is_an_event_and_what_the_session_knows() {
 #[test]
 fn a_change_of_the_offer_is_an_event_and_what_the_session_knows() {
     let mut rig = Rig::established();
-    let messages =
-        [pool(5, 1), regions(5, 0, 1), Message::Gone(PoolId(1)), Message::Unknown(layout(4)), pool(6, 0)];
+    let messages = [
+        pool(5, 1),
+        regions(5, 0, 1),
+        Message::Gone(PoolId(1)),
+        Message::Unknown(layout(4)),
+        pool(6, 1),
+        regions(6, 0, 1),
+    ];
     for message in messages {
         assert_eq!(rig.say(&message), Flow::GoOn);
     }

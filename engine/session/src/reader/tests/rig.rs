@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvrail_core::id::{MAX_RAILS, RailIndex};
-use kvrail_core::remote::RegionOffer;
+use kvrail_core::remote::{RegionOffer, TableOffer};
 use kvrail_host::reactor::Flow;
 
 use crate::channel::Channel;
@@ -26,12 +26,17 @@ pub(super) fn key(byte: u8) -> PeerKey {
 }
 
 pub(super) fn layout(byte: u8) -> Layout {
+    in_parts(byte, 1)
+}
+
+/// A layout of so many parts, of 4096 bytes each.
+fn in_parts(byte: u8, parts: u32) -> Layout {
     Layout {
         name: "mla-61x64".parse().unwrap(),
         fingerprint: Fingerprint::from_bytes([byte; 16]),
         any_rank: Fingerprint::from_bytes([byte; 16]),
-        page_bytes: NonZeroU64::new(4096).unwrap(),
-        parts: NonZeroU16::MIN,
+        page_bytes: NonZeroU64::new(4096 * u64::from(parts)).unwrap(),
+        parts: NonZeroU16::new(parts as u16).unwrap(),
     }
 }
 
@@ -42,9 +47,10 @@ pub(super) fn region(index: u32) -> OfferedRegion {
         stride: 8192,
         slots: 16,
         keys: [index; MAX_RAILS],
-        table: None,
+        table: (index == 0).then_some(TableOffer { base: 0, keys: [0; MAX_RAILS] }),
     })
     .unwrap()
+    .of_part(index as u16)
 }
 
 pub(super) fn head() -> Message {
@@ -61,7 +67,7 @@ pub(super) fn head() -> Message {
 }
 
 pub(super) fn pool(id: u32, regions: u32) -> Message {
-    Message::Pool(PoolHead { id: PoolId(id), layout: layout(1), regions })
+    Message::Pool(PoolHead { id: PoolId(id), layout: in_parts(1, regions), regions })
 }
 
 pub(super) fn regions(pool: u32, first: u32, count: u32) -> Message {
@@ -76,7 +82,8 @@ pub(super) fn offer() -> Vec<Message> {
         pool(1, 70),
         regions(1, 0, 64),
         regions(1, 64, 6),
-        pool(2, 0),
+        pool(2, 1),
+        regions(2, 0, 1),
         Message::Unknown(layout(9)),
         Message::Offered,
     ]
@@ -94,7 +101,9 @@ pub(super) fn answer(exchange: u32, ask: &LaneAsk) -> Message {
 }
 
 pub(super) fn reader() -> ReaderDescription {
-    ReaderDescription { silence: SILENCE, ..ReaderDescription::new("decode-3".parse().unwrap(), layout(1)) }
+    let layouts = [1, 2, 70].map(|parts| in_parts(1, parts)).to_vec();
+    let reader = ReaderDescription::new("decode-3".parse().unwrap(), layout(1));
+    ReaderDescription { silence: SILENCE, layouts, ..reader }
 }
 
 /// What a producer has of a connection.

@@ -99,7 +99,8 @@ fn an_offer_without_end_meets_the_deadline() {
         if rig.second() != Flow::GoOn {
             break;
         }
-        assert_eq!(rig.say(&pool(id, 0)), Flow::GoOn);
+        assert_eq!(rig.say(&pool(id, 1)), Flow::GoOn);
+        assert_eq!(rig.say(&regions(id, 0, 1)), Flow::GoOn);
         rig.flush();
     }
     let why = rig.ended();

@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 use crate::server::{ServerConfig, ServerEvent};
 
 fn bench() -> Bench {
-    Bench::new(ServerConfig::default(), vec![pool(0, 1, 3)])
+    Bench::new(ServerConfig::default(), vec![pool(0, 1, 1)])
 }
 
 /// Why the only connection that ended did so.

@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketType, connect, sockopt};
 
 use super::bench::{Bench, drain};
 use super::reader::{FakeReader, LIMIT, greeting, introduction, raw};
-use super::rig::{Rig, ends, keys, layout, pool, until};
+use super::rig::{Rig, ends, keys, known, layout, pool, until};
 use crate::error::{Cause, Step};
 use crate::liveness::{BEAT, LULL};
 use crate::message::{ByeReason, Message};
@@ -97,7 +97,7 @@ fn a_reader_behind_a_crowd_is_not_turned_away() {
         }
     });
     let config = ServerConfig { max_handshakes: 8, observer: Some(observer), ..ServerConfig::default() };
-    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: vec![pool(0, 1, 3)] };
+    let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: vec![pool(0, 1, 1)] };
     let listen = "127.0.0.1:0".parse().unwrap();
     let server = Server::start(&listen, keys(), producer, ends().0, config).unwrap();
     let address = server.local_addr();
@@ -206,7 +206,7 @@ fn stopping_sends_bye_and_does_not_wait_for_peers() {
 /// A child of a fork keeps the connection of a dead process open.
 #[test]
 fn a_peer_that_sends_nothing_is_gone_and_an_idle_one_is_not() {
-    let (bench, now) = (Bench::new(ServerConfig::default(), vec![pool(0, 1, 3)]), Instant::now());
+    let (bench, now) = (Bench::new(ServerConfig::default(), vec![pool(0, 1, 1)]), Instant::now());
     let (mut idle, mut dead) = (bench.session(now, &[layout(1)]), bench.session(now, &[layout(1)]));
     let mut at = now;
     while at < now + LULL {
@@ -248,7 +248,7 @@ fn a_reader_that_takes_nothing_is_ended_although_it_says_that_it_lives() {
     let config = ServerConfig { silence, ..ServerConfig::default() };
     let rig = Rig::with(config, (0..15).map(|id| pool(id, 1, 1024)).collect());
     let mut slow = FakeReader::over(narrow(rig.server.local_addr()), &keys()).unwrap();
-    slow.say(&introduction(&[layout(1)]));
+    slow.say(&introduction(&known(1)));
     let (mut next, mut why) = (15, None);
     until("the session has ended", || {
         slow.say(&Message::Alive);
@@ -269,7 +269,7 @@ fn a_reader_that_takes_nothing_is_ended_although_it_says_that_it_lives() {
 fn a_reader_that_takes_its_time_gets_the_whole_offer() {
     let rig = Rig::with(ServerConfig::default(), (0..16).map(|id| pool(id, 1, 1024)).collect());
     let mut reader = FakeReader::over(narrow(rig.server.local_addr()), &keys()).unwrap();
-    reader.say(&introduction(&[layout(1)]));
+    reader.say(&introduction(&known(1)));
     std::thread::sleep(Duration::from_millis(200));
     let mut regions = 0;
     loop {

@@ -11,7 +11,7 @@ use kvrail_core::table::{EntryValue, Generation};
 use kvrail_host::reactor::Connection as _;
 
 use super::bench::Bench;
-use super::rig::{Ends, Random, keys, layout, pool, until};
+use super::rig::{Ends, PARTS, Random, keys, known, layout, pool, until};
 use crate::error::Cause;
 use crate::handover::{
     Block, Class, GiveUpReason, HandoverConfig, HandoverId, HandoverNumber, HandoverOutcome, RequestId,
@@ -70,7 +70,7 @@ struct World {
 
 /// A reader knows the layouts 1 and 2; the producer has pools of 1 to 3.
 fn reader() -> ReaderDescription {
-    let layouts = vec![layout(1), layout(2)];
+    let layouts = [known(1), known(2)].concat();
     ReaderDescription { layouts, ..ReaderDescription::new("decode-1".parse().unwrap(), layout(1)) }
 }
 
@@ -85,7 +85,7 @@ impl World {
         let handovers = HandoverConfig { lease, ..HandoverConfig::default() };
         let config = ServerConfig { handovers, ..ServerConfig::default() };
         Self {
-            bench: Bench::new(config, vec![pool(0, 1, 3)]),
+            bench: Bench::new(config, vec![pool(0, 1, 1)]),
             now: Instant::now(),
             rng: Random(seed),
             pairs: (0..READERS).map(|_| None).collect(),
@@ -223,7 +223,8 @@ impl World {
         } else if self.pools.len() < 8 {
             let (id, number) = (self.next_pool, 1 + self.rng.below(3) as u8);
             self.next_pool += 1;
-            shared.pools.add(pool(id, number, self.rng.below(130) as u32)).unwrap();
+            let parts = PARTS[self.rng.below(5) as usize];
+            shared.pools.add(pool(id, number, parts)).unwrap();
             self.pools.insert(PoolId(id), number);
         }
     }

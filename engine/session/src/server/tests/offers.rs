@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::bench::{Bench, Talk};
-use super::rig::{Random, Rig, layout, pool, region};
+use super::rig::{PARTS, Random, Rig, known, layout, pool, region};
 use crate::message::{Message, MessageKind};
 use crate::offer::{Layout, OfferedRegion};
 use crate::offered::{OfferNews, OfferReader};
@@ -27,16 +27,18 @@ fn offer(talk: &mut Talk, known: &[Layout], now: Instant) -> (OfferReader, Offer
 
 #[test]
 fn an_offer_has_the_pools_that_the_reader_knows_and_names_the_other_layouts_once() {
-    let pools = vec![pool(3, 2, 1), pool(1, 1, 0), pool(2, 1, 200), pool(7, 2, 2), pool(9, 3, 1)];
+    let pools = vec![pool(3, 2, 1), pool(1, 1, 1), pool(2, 4, 200), pool(7, 2, 1), pool(9, 3, 1)];
     let (bench, now) = (Bench::new(ServerConfig::default(), pools), Instant::now());
     // Known under another name.
-    let known = [Layout { name: "our_own_mla".parse().unwrap(), ..layout(1) }, layout(8)];
+    let ours = Layout { name: "our_own_mla".parse().unwrap(), ..layout(1) };
+    let known = [vec![ours, layout(8)], known(4)].concat();
     let mut talk = bench.introduced(now, &known);
     let (_, offer) = offer(&mut talk, &known, now);
     assert_eq!((offer.producer.as_str(), offer.epoch), ("prefill-1", bench.epoch()));
     assert_eq!(offer.rails, super::rig::rails(3));
     let ids: Vec<_> = offer.pools.iter().map(|pool| (pool.id().0, *pool.layout())).collect();
-    assert_eq!(ids, [(1, layout(1)), (2, layout(1))], "with the producer's name for the layout");
+    let theirs = *pool(2, 4, 200).layout();
+    assert_eq!(ids, [(1, layout(1)), (2, theirs)], "with the producer's name for the layout");
     assert_eq!(offer.pools[1].regions(), (0..200).map(region).collect::<Vec<OfferedRegion>>());
     assert_eq!(offer.unknown, [layout(2), layout(3)]);
     assert!(talk.hear(now).is_empty());
@@ -54,7 +56,7 @@ fn a_layout_of_equal_size_and_another_fingerprint_is_unknown() {
 #[test]
 fn one_call_gives_one_message() {
     let (bench, now) = (Bench::new(ServerConfig::default(), vec![pool(0, 1, 130)]), Instant::now());
-    let mut talk = bench.introduced(now, &[layout(1)]);
+    let mut talk = bench.introduced(now, &known(1));
     let mut all = Vec::new();
     loop {
         let some = talk.fill(now);
@@ -72,7 +74,7 @@ fn one_call_gives_one_message() {
 fn sessions_are_told_of_pools_that_come_and_go() {
     let rig = Rig::new();
     let mut reader = rig.dial();
-    let (mut offers, _) = reader.introduce(&[layout(1)]);
+    let (mut offers, _) = reader.introduce(&known(1));
     let mut change = |reader: &mut super::reader::FakeReader| loop {
         if let Some(news) = offers.received(reader.hear()).unwrap() {
             let OfferNews::Change(change) = news else { panic!("{news:?}") };
@@ -95,7 +97,7 @@ fn sessions_are_told_of_pools_that_come_and_go() {
 fn a_pool_that_goes_while_its_regions_are_sent_is_completed_first() {
     let (bench, now) =
         (Bench::new(ServerConfig::default(), vec![pool(0, 1, 300), pool(1, 1, 1)]), Instant::now());
-    let mut talk = bench.introduced(now, &[layout(1)]);
+    let mut talk = bench.introduced(now, &known(1));
     let mut said: Vec<_> = (0..3).flat_map(|_| talk.fill(now)).collect();
     use MessageKind::{Gone, Offer, Offered, Pool, Regions};
     assert_eq!(kinds(&said), [Offer, Pool, Regions]);
@@ -107,7 +109,7 @@ fn a_pool_that_goes_while_its_regions_are_sent_is_completed_first() {
     // The second pool had not begun, and is not offered any more.
     let rest = [Regions, Regions, Regions, Regions, Offered, Gone, Pool, Regions];
     assert_eq!(kinds(&said)[3..], rest);
-    let mut reader = OfferReader::new(vec![layout(1)]);
+    let mut reader = OfferReader::new(known(1));
     let changes = said.into_iter().filter_map(|message| reader.received(message).unwrap()).count();
     assert_eq!(changes, 3);
 }
@@ -123,13 +125,16 @@ fn numbers_and_sizes_of_pools_have_limits() {
     }
     let error = rig.server.add_pool(pool(17, 2, 1)).unwrap_err();
     assert_eq!(error, PoolError::TooManyOffered { id: PoolId(17), count: 16_385 });
-    for id in 17..=MAX_POOLS as u32 {
-        rig.server.add_pool(pool(id, 1, 0)).unwrap();
+    for id in 2..=16 {
+        assert!(rig.server.remove_pool(PoolId(id)));
     }
-    let error = rig.server.add_pool(pool(300, 2, 0)).unwrap_err();
+    for id in 17..17 + MAX_POOLS as u32 - 1 {
+        rig.server.add_pool(pool(id, 1, 1)).unwrap();
+    }
+    let error = rig.server.add_pool(pool(300, 2, 1)).unwrap_err();
     assert_eq!(error, PoolError::TooManyPools { id: PoolId(300) });
     let mut reader = rig.dial();
-    let (_, offer) = reader.introduce(&[layout(1), layout(2)]);
+    let (_, offer) = reader.introduce(&[known(1), known(2)].concat());
     assert_eq!(offer.pools.len(), MAX_POOLS);
     let again = OfferedPools::new(vec![pool(1, 1, 1), pool(1, 1, 1)]);
     assert_eq!(again.err(), Some(PoolError::DuplicateId { id: PoolId(1) }));
@@ -179,7 +184,7 @@ fn every_reader_learns_what_is_offered_however_slowly_it_reads() {
         for _ in 0..400 {
             match below(8) {
                 0 | 1 => {
-                    let pool = pool(next, below(4) as u8, below(200) as u32);
+                    let pool = pool(next, below(4) as u8, PARTS[below(5) as usize]);
                     next += 1;
                     server.add(pool.clone()).unwrap();
                     offered.insert(pool.id(), pool);
@@ -190,7 +195,7 @@ fn every_reader_learns_what_is_offered_however_slowly_it_reads() {
                     assert!(server.remove(id) && offered.remove(&id).is_some());
                 }
                 3 if readers.len() < 10 => {
-                    let known: Vec<_> = (0..4).filter(|_| below(2) == 0).map(layout).collect();
+                    let known: Vec<_> = (0..4).filter(|_| below(2) == 0).flat_map(known).collect();
                     readers.push(Reader {
                         announcer: Announcer::new(known.clone()),
                         offers: OfferReader::new(known.clone()),

@@ -7,7 +7,7 @@ use kvrail_core::table::{EntryValue, Generation};
 use kvrail_host::reactor::Connection as _;
 
 use super::bench::Bench;
-use super::rig::{layout, pool};
+use super::rig::{known, pool};
 use crate::handover::{Block, Class, HandoverMessage, HandoverNumber, PoolId, RequestId};
 use crate::message::{Message, MessageKind};
 use crate::server::ServerConfig;
@@ -16,7 +16,7 @@ use crate::server::ServerConfig;
 #[test]
 fn a_pool_is_told_before_blocks_that_name_it() {
     let (bench, now) = (Bench::new(ServerConfig::default(), vec![pool(0, 1, 1)]), Instant::now());
-    let mut talk = bench.session(now, &[layout(1)]);
+    let mut talk = bench.session(now, &known(1));
     let (request, number) = (RequestId(7), HandoverNumber(NonZeroU32::MIN));
     let take = HandoverMessage::Take { number, request, class: Class::Urgent, wait: Duration::ZERO };
     let owner = bench.shared().handovers.clone();

@@ -107,7 +107,7 @@ fn a_producers_own_answer_sent_back_is_refused() {
 #[test]
 fn each_of_several_keys_is_accepted() {
     let new = |listen: &str, keys: PeerKeys| {
-        let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: vec![pool(0, 1, 2)] };
+        let producer = ProducerDescription { node: "prefill-1".parse().unwrap(), pools: vec![pool(0, 1, 1)] };
         let (ends, _) = super::rig::ends();
         Server::start(&listen.parse().unwrap(), keys, producer, ends, ServerConfig::default()).unwrap()
     };

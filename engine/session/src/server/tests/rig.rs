@@ -27,12 +27,25 @@ pub(super) fn keys() -> PeerKeys {
 
 /// A layout of one part, another for each number.
 pub(super) fn layout(number: u8) -> Layout {
+    in_parts(number, 1)
+}
+
+/// The numbers of parts of the layouts that [`known`] has.
+pub(super) const PARTS: [u32; 7] = [1, 2, 70, 130, 200, 300, 1024];
+
+/// The layouts of this number, in all of [`PARTS`].
+pub(super) fn known(number: u8) -> Vec<Layout> {
+    PARTS.iter().map(|&parts| in_parts(number, parts)).collect()
+}
+
+/// A layout of so many parts, of 4096 bytes each.
+fn in_parts(number: u8, parts: u32) -> Layout {
     Layout {
         name: format!("layout-{number}").parse().unwrap(),
         fingerprint: crate::Fingerprint::from_bytes([number; 16]),
         any_rank: crate::Fingerprint::from_bytes([0x11; 16]),
-        page_bytes: NonZeroU64::new(4096).unwrap(),
-        parts: NonZeroU16::MIN,
+        page_bytes: NonZeroU64::new(4096 * u64::from(parts)).unwrap(),
+        parts: NonZeroU16::new(parts as u16).unwrap(),
     }
 }
 
@@ -46,14 +59,15 @@ pub(super) fn region(index: u32) -> OfferedRegion {
         stride: 8192,
         slots: 16,
         keys,
-        table: index.is_multiple_of(2).then_some(table),
+        table: (index == 0).then_some(table),
     })
     .unwrap()
+    .of_part(index as u16)
 }
 
-/// Pool `id` of `regions` regions that hold pages of layout `number`.
+/// Pool `id` of `regions` regions that hold the parts of pages of layout `number`.
 pub(super) fn pool(id: u32, number: u8, regions: u32) -> Pool {
-    Pool::new(PoolId(id), layout(number), (0..regions).map(region).collect()).unwrap()
+    Pool::new(PoolId(id), in_parts(number, regions), (0..regions).map(region).collect()).unwrap()
 }
 
 pub(super) fn rails(count: usize) -> RailList {
@@ -184,11 +198,11 @@ pub(super) fn observed(mut config: ServerConfig) -> (ServerConfig, Receiver<Serv
 impl Rig {
     /// A producer of pool 0, with layout 1 and three regions.
     pub(super) fn new() -> Self {
-        Self::with(ServerConfig::default(), vec![pool(0, 1, 3)])
+        Self::with(ServerConfig::default(), vec![pool(0, 1, 1)])
     }
 
     pub(super) fn limited(config: ServerConfig) -> Self {
-        Self::with(config, vec![pool(0, 1, 3)])
+        Self::with(config, vec![pool(0, 1, 1)])
     }
 
     pub(super) fn with(config: ServerConfig, pools: Vec<Pool>) -> Self {

@@ -18,7 +18,7 @@ const FINISH: Flow = Flow::Finish { linger: LINGER };
 const MS: Duration = Duration::from_millis(1);
 
 fn bench() -> Bench {
-    Bench::new(ServerConfig::default(), vec![pool(0, 1, 3)])
+    Bench::new(ServerConfig::default(), vec![pool(0, 1, 1)])
 }
 
 fn failure(bench: &Bench) -> SessionError {

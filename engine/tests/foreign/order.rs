@@ -1,0 +1,136 @@
+//! What is released, in which order, and what the table said then.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use kvrail::session::PoolId;
+use kvrail::{
+    Backing, Export, ExportedMemory, Exporter, KeyTag, OpenRails, Publisher, PublisherConfig,
+    PublisherTransport, Segment, TransportError, shm,
+};
+
+use super::rig::{EngineMemory, INDEX, LATENT, key, pool, publisher};
+
+/// What was released: memory that peers read, and whether a page was valid then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Released {
+    Pages { valid: bool },
+    Table { valid: bool },
+}
+
+#[derive(Clone, Default)]
+struct Log {
+    released: Arc<Mutex<Vec<Released>>>,
+    /// The segments that were exported: tables, with the pages behind them if there are any.
+    tables: Arc<Mutex<Vec<Arc<Segment>>>>,
+}
+
+impl Log {
+    /// Whether the first entry of any table is valid.
+    fn valid(&self) -> bool {
+        let valid = |table: &Arc<Segment>| {
+            // SAFETY: an aligned word of the segment, which is accessed atomically.
+            let generation = unsafe { AtomicU64::from_ptr(table.as_ptr().cast()) };
+            generation.load(Ordering::Relaxed) & 1 == 1
+        };
+        self.tables.lock().unwrap().iter().any(valid)
+    }
+
+    fn take(&self) -> Vec<Released> {
+        std::mem::take(&mut *self.released.lock().unwrap())
+    }
+}
+
+/// Shared memory, whose exports tell when they are released.
+struct Logged(Log);
+
+// SAFETY: memory goes to the exporter of shared memory, which makes the promise. The log reads
+// words of tables atomically.
+unsafe impl PublisherTransport for Logged {
+    type Acceptor = OpenRails;
+
+    fn start(self) -> Result<(OpenRails, Box<dyn Exporter>), TransportError> {
+        let (acceptor, exporter) = shm::publish(1).start()?;
+        Ok((acceptor, Box::new(LoggedExporter(exporter, self.0))))
+    }
+}
+
+struct LoggedExporter(Box<dyn Exporter>, Log);
+
+impl Exporter for LoggedExporter {
+    fn export(&self, memory: ExportedMemory) -> Result<Export, TransportError> {
+        let table = match memory.backing() {
+            Backing::Segment(segment) => {
+                self.1.tables.lock().unwrap().push(Arc::clone(segment));
+                true
+            }
+            _ => false,
+        };
+        let Export { keys, keep } = self.0.export(memory)?;
+        Ok(Export { keys, keep: Box::new(LoggedExport(keep, table, self.1.clone())) })
+    }
+}
+
+struct LoggedExport(#[allow(dead_code, reason = "kept")] Box<dyn Send + Sync>, bool, Log);
+
+impl Drop for LoggedExport {
+    fn drop(&mut self) {
+        let valid = self.2.valid();
+        let released = if self.1 { Released::Table { valid } } else { Released::Pages { valid } };
+        self.2.released.lock().unwrap().push(released);
+    }
+}
+
+const ORDERLY: [Released; 2] = [Released::Pages { valid: false }, Released::Table { valid: false }];
+
+fn with_page(memory: &EngineMemory, log: &Log) -> Publisher {
+    let publisher = publisher(&[pool(LATENT, &memory.foreign())], Logged(log.clone())).unwrap();
+    let slots = publisher.pool(PoolId(0)).unwrap().foreign().unwrap();
+    slots.overwrite(0, KeyTag(1)).unwrap().publish();
+    assert!(log.valid() && log.take().is_empty());
+    publisher
+}
+
+#[test]
+fn entries_are_invalid_before_pages_are_released_and_the_table_goes_last() {
+    let (memory, log) = (EngineMemory::of(2), Log::default());
+    let publisher = with_page(&memory, &log);
+    publisher.withdraw(PoolId(0), Instant::now()).unwrap();
+    assert_eq!(log.take(), ORDERLY);
+    drop(publisher);
+    assert_eq!(log.take(), []);
+}
+
+#[test]
+fn a_publisher_that_is_dropped_keeps_the_same_order() {
+    let (memory, log) = (EngineMemory::of(2), Log::default());
+    let publisher = with_page(&memory, &log);
+    // A guard that is forgotten keeps nothing readable.
+    std::mem::forget(publisher.pool(PoolId(0)).unwrap().foreign().unwrap().overwrite(1, KeyTag(1)));
+    drop(publisher);
+    assert_eq!(log.take(), ORDERLY);
+}
+
+#[test]
+fn memory_of_two_pools_is_exported_once_and_released_after_both() {
+    let (memory, log) = (EngineMemory::of(2), Log::default());
+    let foreign = memory.foreign();
+    let pools = [pool(LATENT, &foreign), pool(INDEX, &foreign)];
+    let publisher = publisher(&pools, Logged(log.clone())).unwrap();
+    publisher.withdraw(PoolId(0), Instant::now()).unwrap();
+    assert_eq!(log.take(), [Released::Table { valid: false }]);
+    publisher.withdraw(PoolId(1), Instant::now()).unwrap();
+    assert_eq!(log.take(), ORDERLY);
+}
+
+#[test]
+fn an_error_of_the_start_releases_what_was_exported_in_order() {
+    let (memory, log) = (EngineMemory::of(2), Log::default());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().into();
+    let config = PublisherConfig::new("producer".parse().unwrap());
+    let config = config.foreign_pool(pool(LATENT, &memory.foreign()));
+    let error = Publisher::start_pools(config, &listen, key(), Logged(log.clone())).unwrap_err();
+    assert_eq!((error.code(), log.take()), (4060, ORDERLY.to_vec()));
+}
