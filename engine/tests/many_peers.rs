@@ -1,6 +1,6 @@
 //! A process with many peers has as many threads as one with a few, connects to a thousand of them
-//! at once, and reads from all of them over a few lanes. This test has a process of its own, because
-//! it counts threads; its parts run one after the other.
+//! at once, and reads from all of them over a few lanes. This test has a process of its own,
+//! because it counts threads; its parts run one after the other.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};

@@ -8,8 +8,9 @@
 //! (`benches/count-instructions`).
 //!
 //! `submit` and `poll` are a batch of the peer that reads. `remove` is the removal of a peer with
-//! lanes that has nothing in flight. `active` is a batch of one page of each of 16 peers with lanes,
-//! from `submit` to the last `poll`, while any number of other peers are connected and have no lane.
+//! lanes that has nothing in flight. `active` is a batch of one page of each of 16 peers with
+//! lanes, from `submit` to the last `poll`, while any number of other peers are connected and have
+//! no lane.
 #![allow(missing_docs, unreachable_pub, reason = "a benchmark, not a library")]
 #![allow(unsafe_code, reason = "a provider that hides the completions of another one")]
 

@@ -16,8 +16,8 @@ pub struct Config {
     pub lanes_per_rail: usize,
     /// When the lanes to a peer are made.
     pub lanes: MakeLanes,
-    /// How many lanes lead over each rail at a time, unless all are made at connect: 0 for as many as
-    /// the reader's storage and the rail's completion queue have room for, which are the most in
+    /// How many lanes lead over each rail at a time, unless all are made at connect: 0 for as many
+    /// as the reader's storage and the rail's completion queue have room for, which are the most in
     /// any case. A peer that needs lanes when all are there gets those of the peer that was read
     /// from the longest ago, of those with nothing in flight.
     pub lanes_budget: usize,
@@ -32,8 +32,8 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// The name `reader-<process id>`, one lane per rail, [`MakeLanes::Auto`], as many lanes as there
-    /// is room for, lanes given back after a minute, ten seconds to connect, and the engine's
+    /// The name `reader-<process id>`, one lane per rail, [`MakeLanes::Auto`], as many lanes as
+    /// there is room for, lanes given back after a minute, ten seconds to connect, and the engine's
     /// configuration that suits the rails.
     fn default() -> Self {
         Self {

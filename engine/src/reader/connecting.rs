@@ -1,6 +1,6 @@
-//! Connects that are under way: how they are begun, how they end, and what waits for them.
+//! How connects are begun, how they end, and how a reader waits for them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use kvrail_core::engine::PeerError;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_session::{Address, PeerKeys, ReaderDescription};
 
+use super::outcomes::UnderWay;
 use super::peer::{ConnectError, Connecting, Peer, ReaderEvent};
 use super::sessions::ConnectRequest;
 use super::{PeerSession, Reader};
@@ -15,104 +16,18 @@ use crate::clock;
 use crate::layout::PageLayout;
 use crate::transport::ReaderTransport;
 
-/// The most losses that are kept for [`Reader::next_event`], unless the reader has places for more
-/// peers. Beyond them the oldest is dropped. Outcomes of connects are never dropped.
-const MAX_LOST: usize = 256;
 /// Connects of one reader to one address that are under way at a time. A producer bounds the
 /// handshakes of one host, and the others would displace each other there.
-const PER_ADDRESS: usize = 16;
+const PER_ADDRESS: usize = 8;
 /// Connecting takes a day at most, so that every time that is made of it fits the clock.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The connects of a reader whose outcomes have not been taken, and all events.
-pub(super) struct Outcomes {
-    /// The most peers of the reader.
-    limit: usize,
-    /// Connects that are under way, by their sessions' numbers.
-    under_way: HashMap<u64, UnderWay>,
-    /// No connect of `under_way` is to be given up before then.
-    give_up: Time,
-    /// How many connects to an address are under way, and those that wait for them.
-    addresses: HashMap<Address, Queue>,
-    /// The connect that `connect` waits for, and its outcome.
-    awaited: Option<Connecting>,
-    arrived: Option<Result<Peer, ConnectError>>,
-    events: VecDeque<ReaderEvent>,
-    /// How many of `events` are outcomes of connects.
-    untaken: usize,
-}
-
-struct UnderWay {
-    address: Address,
-    give_up: Time,
-}
-
-#[derive(Default)]
-struct Queue {
-    active: usize,
-    waiting: VecDeque<(ConnectRequest, Arc<[PageLayout]>)>,
-}
-
-impl Outcomes {
-    /// No connect, of a reader with room for this many peers.
-    pub(super) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            under_way: HashMap::new(),
-            give_up: Time::NEVER,
-            addresses: HashMap::new(),
-            awaited: None,
-            arrived: None,
-            events: VecDeque::new(),
-            untaken: 0,
-        }
-    }
-
-    /// When the next connect is to be given up; `Time::NEVER` if none is under way.
-    #[inline]
-    pub(super) const fn give_up(&self) -> Time {
-        self.give_up
-    }
-
-    /// Reports a lost peer.
-    pub(super) fn push_lost(&mut self, event: ReaderEvent) {
-        if self.events.len() - self.untaken >= MAX_LOST.max(self.limit) {
-            let oldest = self.events.iter().position(|event| matches!(event, ReaderEvent::Lost { .. }));
-            oldest.map(|at| self.events.remove(at));
-        }
-        self.events.push_back(event);
-    }
-
-    fn next_event(&mut self) -> Option<ReaderEvent> {
-        let event = self.events.pop_front()?;
-        self.untaken -= usize::from(outcome_of(&event).is_some());
-        Some(event)
-    }
-
-    /// Removes the outcome of a connect from the events.
-    fn take_outcome(&mut self, connecting: Connecting) -> Option<ReaderEvent> {
-        let at = self.events.iter().position(|event| outcome_of(event) == Some(connecting))?;
-        self.untaken -= 1;
-        self.events.remove(at)
-    }
-}
-
-/// The connect whose outcome an event is.
-const fn outcome_of(event: &ReaderEvent) -> Option<Connecting> {
-    match *event {
-        ReaderEvent::Connected { connecting, .. } | ReaderEvent::NotConnected { connecting, .. } => {
-            Some(connecting)
-        }
-        ReaderEvent::Lost { .. } => None,
-    }
-}
 
 impl<T: ReaderTransport> Reader<T> {
     /// Begins to connect to the producer at `address`, for the pools of any of `layouts`, and
     /// returns at once. [`next_event`](Self::next_event) gives the outcome, within
     /// `Config::connect`: [`ReaderEvent::Connected`] or [`ReaderEvent::NotConnected`]. As many
     /// connects as the reader has places for peers may be under way, while this thread polls and
-    /// reads from other peers; of those to one address sixteen at a time, the others after them.
+    /// reads from other peers; of those to one address eight at a time, the others after them.
     ///
     /// # Errors
     ///
@@ -286,27 +201,5 @@ impl<T: ReaderTransport> Reader<T> {
         };
         self.outcomes.awaited = None;
         outcome
-    }
-}
-
-impl Outcomes {
-    /// Connects that wait for others to the same address.
-    fn waiting(&self) -> usize {
-        self.addresses.values().map(|queue| queue.waiting.len()).sum()
-    }
-
-    /// The next connect to an address whose turn has come.
-    fn next_to(&mut self, address: &Address) -> Option<(ConnectRequest, Arc<[PageLayout]>)> {
-        self.addresses.get_mut(address)?.waiting.pop_front()
-    }
-
-    /// One connect to an address has ended, and none waits for it.
-    fn leave(&mut self, address: &Address) {
-        if let Some(queue) = self.addresses.get_mut(address) {
-            queue.active -= 1;
-            if queue.active == 0 && queue.waiting.is_empty() {
-                self.addresses.remove(address);
-            }
-        }
     }
 }

@@ -5,8 +5,8 @@
 //! | `mod.rs` | start, the calls of the data path, the end |
 //! | `config.rs` | its configuration, and why it does not start |
 //! | `connect.rs` | connecting to peers, losing them, making lanes again |
-//! | `connecting.rs` | connects that are under way, and events |
-//! | `demand.rs` | lanes on demand, and their budget |
+//! | `connecting.rs`, `outcomes.rs` | connects that are under way, and events |
+//! | `demand.rs`, `budget.rs` | lanes on demand, and how many there may be |
 //! | `peer.rs` | a connected producer, its events, why a reader did not connect |
 //! | `sessions/` | the sessions with peers, and the threads that serve them |
 //! | `register.rs` | destination memory, and plans by which pages land in another layout |
@@ -17,6 +17,7 @@
 //! | `table.rs` | what a peer has published, by reading its table |
 #![allow(unsafe_code, reason = "the storage is given back when nothing can reach it any more")]
 
+mod budget;
 pub(crate) mod config;
 mod connect;
 mod connecting;
@@ -24,6 +25,7 @@ mod demand;
 #[cfg(feature = "cuda")]
 pub(crate) mod device;
 pub(crate) mod handover;
+mod outcomes;
 pub(crate) mod peer;
 mod register;
 mod sessions;
@@ -51,9 +53,9 @@ use kvrail_core::rail::RailStats;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_session::{Address, LaneNumber, NodeName};
 
+use self::budget::Demand;
 use self::config::{Config, StartError};
-use self::connecting::Outcomes;
-use self::demand::Demand;
+use self::outcomes::Outcomes;
 use self::peer::Peer;
 use self::sessions::{DialerMaker, SessionDialer, SessionHandle, Sessions};
 use self::state::{OwnedState, Room, boxed};
@@ -177,7 +179,7 @@ impl<T: ReaderTransport> Reader<T> {
         let (mut engine, submitters) = state.open(provider, engine_config)?;
         let (batches, _) = engine.capacity();
         let (peers, lanes) = engine.places();
-        let room = demand::room(engine.provider(), lanes, engine.depth());
+        let room = budget::room(engine.provider(), lanes, engine.depth());
         let demand = Demand::new(&config, room)?;
         if demand.is_on() {
             engine.serve_lanes_on_demand();
@@ -274,7 +276,7 @@ impl<T: ReaderTransport> Reader<T> {
             self.release(lost);
         }
         self.supply_lanes(now);
-        if now >= self.outcomes.give_up() {
+        if now >= self.outcomes.give_up {
             self.give_up_connects(now);
         }
     }
@@ -351,7 +353,7 @@ impl<T: ReaderTransport> Reader<T> {
             return;
         }
         let now = clock::now();
-        let until = until.min(self.outcomes.give_up()).min(self.demand.sleep_until(now));
+        let until = until.min(self.outcomes.give_up).min(self.demand.sleep_until(now));
         let until = if self.engine.in_flight() > 0 { until.max(now + PAST) } else { until };
         let failed = |rail| self.engine.rail_stats(RailIndex(rail)).is_some_and(|s| s.lanes_failed > 0);
         let until = if self.engine.in_flight() > 0 && self.engine.outstanding() == 0 {
@@ -382,8 +384,8 @@ impl<T: ReaderTransport> Reader<T> {
         self.engine.rail_stats(RailIndex(u8::try_from(rail).ok()?))
     }
 
-    /// How many lanes lead to a peer: 0 once it is gone, and while it has none, where lanes are made
-    /// on demand.
+    /// How many lanes lead to a peer: 0 once it is gone, and while it has none, where lanes are
+    /// made on demand.
     #[must_use]
     pub fn lanes_to(&self, peer: &Peer) -> usize {
         self.engine.lanes_to(peer.id())

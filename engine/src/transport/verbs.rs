@@ -41,7 +41,8 @@ pub fn rails(spec: &str) -> Result<VerbsRails, VerbsStartError> {
     rails_with(spec, config())
 }
 
-/// The rails that `affinity` chooses, with [`config`]: `Affinity::Numa` of a GPU's node, for instance.
+/// The rails that `affinity` chooses, with [`config`]: `Affinity::Numa` of a GPU's node, for
+/// instance.
 ///
 /// # Errors
 ///

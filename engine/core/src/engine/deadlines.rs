@@ -240,7 +240,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// `error`, unless the deadline has passed without a chunk of the page, and its peer has no lane.
+    /// `error`, unless the deadline has passed without a chunk of the page, and its peer has no
+    /// lane.
     fn or_no_lane(&mut self, at: PageRef, error: PageError) -> PageError {
         let peer = self.pages.at(at).peer();
         match error {

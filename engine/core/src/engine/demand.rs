@@ -87,8 +87,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.peers.find(peer).map_or(0, |peer| peer.circles.count())
     }
 
-    /// The peer with lanes whose last READ is the longest ago, and when that was, of those that have
-    /// nothing in flight. `None`: every peer with lanes has. Looks at every lane.
+    /// The peer with lanes whose last READ is the longest ago, and when that was, of those that
+    /// have nothing in flight. `None`: every peer with lanes has. Looks at every lane.
     #[must_use]
     pub fn longest_idle_peer(&self) -> Option<(PeerId, Time)> {
         let idle = (0..self.peers.turns.seats()).filter_map(|seat| self.idle_at(seat));
@@ -112,9 +112,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         released
     }
 
-    /// Gives back all lanes of a peer that has nothing in flight: each is destroyed, and reported by
-    /// [`next_lost_lane`](Self::next_lost_lane). Returns how many there were: 0 if the peer is not
-    /// idle, since a lane with an outstanding wr is not given back.
+    /// Gives back all lanes of a peer that has nothing in flight: each is destroyed, and reported
+    /// by [`next_lost_lane`](Self::next_lost_lane). Returns how many there were: 0 if the peer is
+    /// not idle, since a lane with an outstanding wr is not given back.
     pub fn release_lanes(&mut self, peer: PeerId, now: Time) -> usize {
         if self.peers.find(peer).is_none() || self.idle_since(peer.index).is_none() {
             return 0;

@@ -7,7 +7,7 @@ use super::state::Engine;
 use crate::events::{EngineEvent, EventSink, LaneLost, LaneWanted};
 use crate::id::RailIndex;
 use crate::lane::LaneState;
-use crate::peer::repairs::Request;
+use crate::peer::missing::Request;
 use crate::provider::Provider;
 use crate::time::{Nanos, Time};
 

@@ -1,6 +1,7 @@
 //! The state of one peer: its lanes, and its pages that wait to be posted or validated.
 
 pub(crate) mod circles;
+pub(crate) mod missing;
 pub(crate) mod peers;
 pub(crate) mod repairs;
 pub(crate) mod turns;

@@ -10,8 +10,8 @@ use crate::page::list::{List, Queued};
 use crate::ring::fifo::Fifo;
 
 /// The places of peers, and their queues. Invariants: a peer that [has work](Peer::has_work) of a
-/// class, and a rail with room, is in a queue of that class; `ready` and its seat say in which. A peer with suspects is in `trials`, and `in_trials` is true. No place below
-/// `first_free` is free.
+/// class, and a rail with room, is in a queue of that class; `ready` and its seat say in which. A
+/// peer with suspects is in `trials`, and `in_trials` is true. No place below `first_free` is free.
 #[derive(Debug)]
 pub(crate) struct Peers<'s> {
     pub(crate) all: &'s mut [Peer],

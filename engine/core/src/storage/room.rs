@@ -18,7 +18,7 @@ use crate::limits::{
 };
 use crate::page::Page;
 use crate::peer::Peer;
-use crate::peer::repairs::{Path, Paths};
+use crate::peer::missing::{Path, Paths};
 use crate::peer::turns::{Seat, TurnRoom};
 use crate::plan::{PairRow, PlanPlace};
 use crate::rail::Rail;

@@ -33,7 +33,7 @@ pub(super) struct Lanes<D: LaneDialer> {
     /// The first lanes are made when they are asked for.
     on_demand: bool,
     /// First lanes that were asked for are being made, and so many have been; or the last error.
-    opening: Option<Result<usize, SessionLaneError>>,
+    opening: Option<Box<Result<usize, SessionLaneError>>>,
     /// When connecting is over.
     deadline: Instant,
     rails: Vec<Rail<D>>,
@@ -100,7 +100,7 @@ impl<D: LaneDialer> Lanes<D> {
         if self.opening.is_some() {
             return;
         }
-        self.opening = Some(Ok(0));
+        self.opening = Some(Box::new(Ok(0)));
         for at in 0..self.rails.len() {
             if let Some(path) = &mut self.rails[at].path {
                 (path.left, path.made, path.failed_in_a_row) = (self.lanes_per_rail, 0, 0);
@@ -117,7 +117,7 @@ impl<D: LaneDialer> Lanes<D> {
         }
         // A lane that hangs is not waited for, and none is made after it.
         self.rails.iter_mut().filter_map(|rail| rail.path.as_mut()).for_each(|path| path.left = 0);
-        let result = match self.opening.take() {
+        let result = match self.opening.take().map(|opening| *opening) {
             Some(Err(error)) => Err(error),
             Some(Ok(0)) => Err(SessionLaneError::Late),
             _ => Ok(()),
@@ -367,12 +367,12 @@ impl<D: LaneDialer> Lanes<D> {
             // The reader was told of the session without this lane, and takes it into use now.
             (None, Ok(lane)) => {
                 if let Some(opening) = &mut self.opening {
-                    *opening = Ok(opening.as_ref().map_or(1, |made| made + 1));
+                    **opening = Ok(opening.as_ref().as_ref().map_or(1, |made| made + 1));
                 }
                 self.news.push_back(SessionNews::LateLane(lane));
             }
-            (None, Err(error)) if matches!(self.opening, Some(Ok(0) | Err(_))) => {
-                self.opening = Some(Err(error));
+            (None, Err(error)) if self.opening.as_ref().is_some_and(|o| !matches!(**o, Ok(1..))) => {
+                self.opening = Some(Box::new(Err(error)));
             }
             (None, Err(error)) => {
                 tracing::warn!(rail = rail.0, %error, "a lane is missing from the start");
@@ -428,7 +428,8 @@ impl<D: LaneDialer> Lanes<D> {
         }
         let Some(offer) = session.offer().cloned() else { return };
         if let Some(mut lanes) = self.first.take() {
-            // Where lanes are made on demand there is none, unless the rails do not go together yet.
+            // Where lanes are made on demand there is none, unless the rails do not go together
+            // yet.
             if lanes.is_empty() && (self.pairing || !self.on_demand) {
                 lanes.push(Err(SessionLaneError::Late));
             }

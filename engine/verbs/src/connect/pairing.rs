@@ -17,10 +17,11 @@ pub struct Pair {
 /// are not valid.
 pub type Offered = (Option<RailEnd>, u32);
 
-/// As [`pair`], where the names of the rails of both sides are known. Where every rail of the reader
-/// has a counterpart of the same name, each goes to that one if it can talk to it: hosts of one kind
-/// name their rails alike, and fabrics are built so that these are on one switch. So a rank that
-/// drives its near rails reads from the same rails of a producer that offers all of its own.
+/// As [`pair`], where the names of the rails of both sides are known. Where every rail of the
+/// reader has a counterpart of the same name, each goes to that one if it can talk to it: hosts of
+/// one kind name their rails alike, and fabrics are built so that these are on one switch. So a
+/// rank that drives its near rails reads from the same rails of a producer that offers all of its
+/// own.
 #[must_use]
 pub fn pair_named(
     (ours, our_names): (&[Option<RailEnd>], &[&str]),
@@ -48,8 +49,8 @@ pub fn pair(ours: &[Option<RailEnd>], theirs: &[Offered]) -> Vec<Pair> {
     pair_by(ours, theirs, None)
 }
 
-/// Pairs each of `ours` with its counterpart if it can talk to it: the one in `named`, or the one at
-/// the same place if both sides have equally many. The others get the nearest.
+/// Pairs each of `ours` with its counterpart if it can talk to it: the one in `named`, or the one
+/// at the same place if both sides have equally many. The others get the nearest.
 fn pair_by(ours: &[Option<RailEnd>], theirs: &[Offered], named: Option<&[usize]>) -> Vec<Pair> {
     let mut load: Vec<u64> = theirs.iter().map(|&(_, lanes)| lanes.into()).collect();
     let offered = theirs.iter().filter(|(end, _)| end.is_some()).count();
@@ -153,7 +154,8 @@ mod tests {
 
     #[test]
     fn near_rails_read_from_the_rails_of_the_same_names() {
-        // One flat subnet, so addresses do not tell; the second rank of a host, and all of a producer.
+        // One flat subnet, so addresses do not tell; the second rank of a host, and all of a
+        // producer.
         let names: Vec<_> = (0..8).map(|at| format!("mlx5_{at}")).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let rail = |host: u8, at: usize| roce(&format!("10.0.0.{}", host * 100 + at as u8));

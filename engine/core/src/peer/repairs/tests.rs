@@ -1,5 +1,6 @@
 //! Tests of the heap, of the turns of peers, and of requests by class.
 
+use super::super::missing::Lost;
 use super::*;
 use crate::test_seeds as seeds;
 use crate::time::Nanos;
