@@ -271,7 +271,9 @@ fn main() {
         }
         ["count", "active", peers, rounds] => {
             let mut all = Waiting::active(number(peers));
-            (0..number(rounds)).for_each(|_| drop(all.round()));
+            for _ in 0..number(rounds) {
+                all.round();
+            }
         }
         ["count", "submit" | "poll", peers, rounds] => {
             let mut all = Waiting::new(number(peers), 0);

@@ -117,6 +117,7 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
             Some((peer, region))
         })
         .collect();
+    engine.serve_lanes_on_demand();
     let background = if rng.chance(50) { 0 } else { rng.below(101) };
     let tally = Tally::default();
     let all = Selection::ALL;
@@ -270,6 +271,7 @@ fn schedules_of_faults() {
         sum.lanes_failed += tally.lanes_failed;
         sum.stale += tally.stale;
         sum.detours += tally.detours;
+        sum.released += tally.released;
     }
     println!(
         "{} schedules: {} hits ({} unvalidated), {} misses, {} faults, {} late, {} gone, {} set aside; {} peers removed and {} added, {} lanes failed, {} wrs posted again, {} stale completions",
@@ -307,6 +309,7 @@ fn schedules_of_faults() {
             ("peers removed", sum.removed, 20),
             ("peers added", sum.added, 10),
             ("detours", sum.detours, 2),
+            ("given back", sum.released, 20),
         ];
         for (what, count, least) in reached {
             assert!(per_cent(count) >= least, "{what}: {count}, fewer than {least} in a hundred schedules");

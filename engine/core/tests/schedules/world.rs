@@ -77,6 +77,7 @@ pub struct Tally {
     pub lanes_failed: u64,
     pub stale: u64,
     pub detours: u64,
+    pub released: u64,
 }
 
 pub struct World<'s, 'm, 't> {
@@ -348,6 +349,28 @@ impl World<'_, '_, '_> {
             if made.is_none() {
                 self.engine.lane_unavailable(wanted, self.sim.now());
             }
+        }
+        self.serve_on_demand();
+    }
+
+    /// Makes lanes to peers that have work and none, and now and then takes those of an idle peer
+    /// back.
+    fn serve_on_demand(&mut self) {
+        while let Some(peer) = self.engine.next_unserved_peer(self.sim.now()) {
+            let which = self.peers.iter().position(|p| p.is_some_and(|(id, _)| id == peer)).unwrap();
+            let (class, rail) = (self.class(), self.rng.below(3) as u8);
+            let owner = &self.owners[which];
+
+            let made = attach_for(&mut self.engine, self.sim, peer, owner, rail, self.depth, class);
+            if made.is_none() {
+                self.engine.first_lanes_unavailable(peer, self.sim.now());
+            }
+        }
+        let which = self.rng.below(4 * OWNERS as u64) as usize;
+        if let Some(&Some((peer, _))) = self.peers.get(which) {
+            let lanes = self.engine.release_lanes(peer, self.sim.now());
+            assert!(lanes == 0 || self.engine.lanes_to(peer) == 0);
+            self.tally.released += lanes as u64;
         }
     }
 
