@@ -305,12 +305,20 @@ impl<T: ReaderTransport> Reader<T> {
     /// Passes the engine's request for a lane on to the peer's session.
     #[cold]
     pub(super) fn request_lane(&mut self, wanted: LaneWanted, now: Time) {
-        if self.demand.is_on() && self.engine.forgo_lost_lanes(wanted.peer) {
+        // A peer that has lost all lanes and has nothing to read gets new ones on demand.
+        let bare = self.demand.is_on() && self.engine.lanes_to(wanted.peer) == 0;
+        if bare && self.engine.forgo_lost_lanes(wanted.peer) {
             return;
         }
+        if !self.may_add(wanted.rail) {
+            if self.engine.pages_in_flight(wanted.peer) > 0 {
+                self.make_room(now);
+            }
+            return self.engine.lane_unavailable(wanted, now);
+        }
         match self.session_of.get(&wanted.peer).and_then(|number| self.connected.get(number)) {
-            Some(session) if self.may_add(wanted.rail) => session.handle.request_lane(wanted),
-            _ => self.engine.lane_unavailable(wanted, now),
+            Some(session) => session.handle.request_lane(wanted),
+            None => self.engine.lane_unavailable(wanted, now),
         }
     }
 }

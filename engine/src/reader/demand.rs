@@ -88,7 +88,7 @@ impl<T: ReaderTransport> Reader<T> {
 
     /// Whether each rail has room for the lanes of one peer. Otherwise lanes are given back that
     /// are idle, and there is room when they are gone.
-    fn make_room(&mut self, now: Time) -> bool {
+    pub(super) fn make_room(&mut self, now: Time) -> bool {
         loop {
             match self.room() {
                 (true, _) => return true,

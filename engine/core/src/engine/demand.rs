@@ -15,6 +15,7 @@ use crate::lane::circle::Circle;
 use crate::lane::lanes::next_in_circle;
 use crate::lane::{LaneState, NO_LANE};
 use crate::limits::{CLASSES, narrow};
+use crate::peer::Peer;
 use crate::provider::Provider;
 use crate::time::{Nanos, Time};
 
@@ -79,6 +80,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     pub fn lanes_on(&self, rail: RailIndex) -> (usize, usize) {
         let rail = self.rails.all.get(rail.get());
         rail.map_or((0, 0), |rail| (rail.lanes.into(), rail.dying as usize))
+    }
+
+    /// How many pages of a peer have been submitted and are not retired.
+    #[must_use]
+    pub fn pages_in_flight(&self, peer: PeerId) -> u64 {
+        self.peers.find(peer).map_or(0, Peer::in_flight)
     }
 
     /// How many lanes to a peer are up.
