@@ -127,7 +127,7 @@ fn a_thousand_batches(storage: &'static Storage<Fed>, how: EventFlags) {
     let mut reader = Fed::start(storage.take().unwrap(), shm::rails(2).unwrap(), Config::default()).unwrap();
     let memory = memory::leaked(3 * READ * PAGE.page_bytes() as usize).unwrap();
     let slots: Vec<Slot> = reader.register(memory).unwrap().collect();
-    let peer = reader.connect(&producer.local_addr().into(), &key()).unwrap();
+    let peer = reader.connect(&producer.local_addr().into(), key()).unwrap();
     let events = EventLoop::new(&*reader, how);
     // Another descriptor of the program: the thread's end.
     let other = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
@@ -238,7 +238,7 @@ fn a_reader_does_not_sleep_over_orders_that_one_turn_has_left() {
     let (producer, locations) = producer(shm::publish(1));
     let mut reader = Fed::start(STORAGE.take().unwrap(), shm::rails(1).unwrap(), Config::default()).unwrap();
     let mut slots = reader.register(memory::leaked(PAGE.page_bytes() as usize).unwrap()).unwrap();
-    let peer = reader.connect(&producer.local_addr().into(), &key()).unwrap();
+    let peer = reader.connect(&producer.local_addr().into(), key()).unwrap();
     let mut submitter = reader.submitter().unwrap();
     let mut batch = submitter.batch().unwrap();
     batch.read(peer.page(locations[0]).unwrap(), slots.next().unwrap()).unwrap();

@@ -16,8 +16,8 @@ use self::rows::Rows;
 pub(crate) use self::rows::{Pair, PairRow};
 pub(crate) use self::walk::Walk;
 use crate::layout::{AddLayoutError, Layouts, PlanLayouts, WHOLE, WholePlan};
-pub use crate::limits::MAX_SGES;
 use crate::limits::narrow;
+pub use crate::limits::{MAX_PLANS, MAX_SGES};
 use crate::regions::find_row;
 
 /// A plan that an engine knows. It is plain data: copy it to the threads that fill batches.

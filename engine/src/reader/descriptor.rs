@@ -94,6 +94,7 @@ impl<T: ReaderTransport> Reader<T> {
         /// The longest sleep once a lane has failed, since `poll` takes the engine's requests for
         /// new lanes.
         const SOME_DOWN: Nanos = Nanos::from_millis(250);
+        let until = until.min(self.outcomes.give_up).min(self.demand.sleep_until(now));
         let failed = |rail| self.engine.rail_stats(RailIndex(rail)).is_some_and(|s| s.lanes_failed > 0);
         if self.engine.in_flight() > 0 && self.engine.outstanding() == 0 {
             until.min(now + ALL_DOWN)

@@ -7,7 +7,7 @@ use super::state::Engine;
 use crate::events::EventSink;
 use crate::id::{PeerId, RegionRef};
 use crate::layout::{AddLayoutError, LayoutRef, NO_LAYOUT, WHOLE, WholePlan};
-use crate::limits::{MAX_RAILS, narrow};
+use crate::limits::{MAX_PLANS, MAX_RAILS, narrow};
 use crate::plan::{AddPlanError, ForgetPlanError, PlanRef};
 use crate::provider::Provider;
 use crate::regions::RemotePlace;
@@ -32,6 +32,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// [`LayoutMismatch`](crate::layout::LayoutMismatch).
     pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
         self.plans.add(plan, &mut self.layouts)
+    }
+
+    /// Sets the most plans that are known at a time, at most [`MAX_PLANS`](crate::plan::MAX_PLANS),
+    /// which it is by default. Plans that are known stay known.
+    pub fn set_max_plans(&mut self, most: usize) {
+        self.plans.most = most.min(MAX_PLANS);
     }
 
     /// Forgets a plan, so that another one can have its place. A plan that was added several times
