@@ -1,5 +1,5 @@
-//! How an inference engine with an event loop of its own drives a reader: it sleeps in epoll(7) until
-//! the reader has something to do, or one of its other descriptors.
+//! How an inference engine with an event loop of its own drives a reader: it sleeps in epoll(7)
+//! until the reader has something to do, or one of its other descriptors.
 //!
 //! ```text
 //! cargo run --example epoll

@@ -12,8 +12,8 @@
 //! since the poll may have looked before the order came.
 //!
 //! The descriptor stays readable until [`Reader::poll`], so it does not matter whether a program is
-//! in epoll_wait(2) at the time, or is level-triggered or edge-triggered: each arming is followed by
-//! an edge of its own.
+//! in epoll_wait(2) at the time. It does not matter either whether it asks for levels or for edges
+//! (`EPOLLET`): what comes after an arming has an edge of its own.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
@@ -58,10 +58,10 @@ impl<T: ReaderTransport> Reader<T> {
     /// `None` for ever. A batch that is [submitted](Self::submit) between this call and the sleep
     /// makes the descriptor readable. After any other call, arm again before the sleep.
     ///
-    /// It does not sleep. It and the first `poll` after it are the calls that may make system calls:
-    /// over shared memory and TCP, `poll` reads an eventfd(2) if there was a wake-up; over verbs,
-    /// this call arms the completion queues, and `poll` asks epoll(7) which of them have an event,
-    /// takes these and reads an eventfd(2). A thread that wakes an armed reader writes an
+    /// It does not sleep. Only this call and the first `poll` after it make system calls for the
+    /// sleep's sake. Over shared memory and TCP, `poll` reads an eventfd(2) if there was a wake-up.
+    /// Over verbs, this call arms the completion queues; `poll` asks epoll(7) which of them have an
+    /// event, takes these and reads an eventfd(2). A thread that wakes an armed reader writes an
     /// eventfd(2).
     #[must_use = "a program sleeps only if it may, and for so long at most"]
     pub fn arm(&mut self) -> Option<Duration>
