@@ -28,8 +28,8 @@ pub struct Peer {
     pub(super) pools: Arc<[PeerPool]>,
 }
 
-/// A pool of a producer: slots for pages of one layout. It is the handle from which the pages of the
-/// pool are named. Where the producer has divided the pool into several regions its slots are
+/// A pool of a producer: slots for pages of one layout. It is the handle from which the pages of
+/// the pool are named. Where the producer has divided the pool into several regions its slots are
 /// numbered through all of them.
 #[derive(Clone, Debug)]
 pub struct PeerPool {
@@ -142,8 +142,8 @@ impl Peer {
         self.epoch
     }
 
-    /// The pools of the layouts that were asked for, as it offered them when the session was made: at
-    /// least one.
+    /// The pools of the layouts that were asked for, as it offered them when the session was made:
+    /// at least one.
     #[must_use]
     pub fn pools(&self) -> &[PeerPool] {
         &self.pools
@@ -279,6 +279,23 @@ pub enum ReaderEvent {
         connecting: Connecting,
         /// Why.
         error: ConnectError,
+    },
+    /// A producer offers a pool of one of the layouts that were asked for, which it did not offer
+    /// when the session was made.
+    PoolCame {
+        /// Which peer.
+        peer: PeerId,
+        /// The pool, from which pages are named. The [`Peer`] does not list it.
+        pool: PeerPool,
+    },
+    /// A producer has taken a pool back. Its pages in flight have failed with
+    /// [`PageError::PoolGone`](kvrail_core::error::PageError::PoolGone), and so do all that are
+    /// read later.
+    PoolGone {
+        /// Which peer.
+        peer: PeerId,
+        /// The pool's number.
+        pool: PoolId,
     },
     /// The session with a peer has ended, and the peer has been removed. Its pages in flight have
     /// failed.
