@@ -179,7 +179,7 @@ mod tests {
         // It begins within a page: two pages less a byte may be lost at the ends.
         let cut = Cut::new(100, &[stretch(PAGE + 64, 128, 100)], limit(3 * PAGE)).unwrap();
         assert_eq!(cut.pieces().next(), Some(0..64));
-        // 33 slots of 128 bytes would be possible; 32 have whole pages, but it would be dear.
+        // The second row has room for a page of the host that two pieces share.
         let cut = Cut::new(900, &[stretch(PAGE, 128, 900), stretch(1 << 40, 72, 900)], limit(5 * PAGE)).unwrap();
         assert_eq!(cut.pieces().next(), Some(0..160));
         let cut = Cut::new(900, &[stretch(PAGE, 100, 900)], limit(5 * PAGE)).unwrap();

@@ -154,7 +154,7 @@ fn a_table_that_is_too_long_is_cut_with_its_pages() {
     let mut reads = Reads::of(TINY, &publisher, shm::rails(2).unwrap());
     assert_eq!(reads.pool.regions().len(), 3);
     let around = [0, 1, 1023, 1024, 1025, 2047, 2048, 2049, 3071];
-    let read = reads.read(&around.map(|slot| locations[slot]));
+    let read = reads.read(&around.map(|slot| locations[slot as usize]));
     assert_eq!(read, around.map(|slot| Ok(vec![byte(slot)])));
 }
 

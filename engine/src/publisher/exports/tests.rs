@@ -67,7 +67,7 @@ fn the_reason_of_the_transport_is_the_error() {
 fn a_range_that_is_readable_is_not_made_readable_again() {
     let (exporter, mut exports) = (takes(true), ForeignExports::default());
     let memory = host(0x10_0000, 0x4000);
-    let range = |from, len| MemoryRange { addr: 0x10_0000 + from, len };
+    let range = |from: u64, len| MemoryRange { addr: 0x10_0000 + from, len };
     let both = [(&memory, range(0, 0x2000)), (&memory, range(0x2000, 0x2000)), (&memory, range(0, 0x2000))];
     let first = make(&mut exports, &exporter, &both).unwrap();
     assert!(Arc::ptr_eq(&first.foreign[0], &first.foreign[2]));
