@@ -14,8 +14,8 @@ use kvrail_core::provider::{
 };
 use kvrail_core::storage::EngineStorage;
 use kvrail_core::verbs_abi::Wc;
-use kvrail_layouts::catalogue::VllmFp8DsMla;
 use kvrail_layouts::KvLayout;
+use kvrail_layouts::catalogue::VllmFp8DsMla;
 
 const LIMIT: u64 = 8192;
 

@@ -112,7 +112,9 @@ pub enum PoolError {
         first: u32,
     },
     /// The first region of a piece has no table.
-    #[error("region {index} begins a piece of the pool and has no publication table: give it that of the piece's slots")]
+    #[error(
+        "region {index} begins a piece of the pool and has no publication table: give it that of the piece's slots"
+    )]
     NoTable {
         /// Which region.
         index: usize,
@@ -128,7 +130,9 @@ pub enum PoolError {
         parts: u16,
     },
     /// The slots of all pieces are more than can be numbered.
-    #[error("the pieces of the pool have {slots} slots: at most 4294967295 can be numbered; make several pools of them")]
+    #[error(
+        "the pieces of the pool have {slots} slots: at most 4294967295 can be numbered; make several pools of them"
+    )]
     Numbers {
         /// The slots of all pieces.
         slots: u64,
@@ -386,8 +390,9 @@ mod tests {
     #[test]
     fn the_slots_of_all_pieces_are_numbered() {
         const HALF: u32 = 1 << 31;
-        let slots =
-            |last| check_changed(&move |at, offer: &mut RegionOffer| offer.slots = if at < 3 { HALF } else { last });
+        let slots = |last| {
+            check_changed(&move |at, offer: &mut RegionOffer| offer.slots = if at < 3 { HALF } else { last })
+        };
         assert_eq!(slots(HALF - 1), Ok(()));
         assert_eq!(slots(HALF), Err(PoolError::Numbers { slots: 1 << 32 }));
     }

@@ -79,12 +79,12 @@ impl PublisherConfig {
     }
 
     /// Sets the most bytes of one registration, below what the rails can do, which is the default.
-    /// A pool that is longer is offered in pieces of whole slots, each registered by itself: several
-    /// at a time, with a line in the log each second. Each piece takes places of a reader, one for
-    /// each region of the layout and one for its table.
+    /// A pool that is longer is offered in pieces of whole slots, each registered by itself:
+    /// several at a time, with a line in the log each second. Each piece takes places of a reader,
+    /// one for each region of the layout and one for its table.
     ///
-    /// Pages of the host count as a whole. A pool whose slot is longer, or that would have more than
-    /// [`MAX_REGIONS`](kvrail_session::MAX_REGIONS) regions, is refused.
+    /// Pages of the host count as a whole. A pool whose slot is longer, or that would have more
+    /// than [`MAX_REGIONS`](kvrail_session::MAX_REGIONS) regions, is refused.
     pub fn piece_bytes(mut self, bytes: u64) -> Self {
         self.registering.piece_bytes = bytes;
         self

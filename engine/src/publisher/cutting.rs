@@ -161,7 +161,7 @@ mod tests {
         let memory = stretch(PAGE, 1000, 50);
         for bytes in [13 * PAGE, u64::MAX] {
             let cut = Cut::new(50, &[memory], limit(bytes)).unwrap();
-            assert_eq!(cut.pieces().collect::<Vec<_>>(), [0..50]);
+            assert_eq!((cut.count(), cut.pieces().next()), (1, Some(0..50)));
             assert_eq!(cut.window(&memory, &(0..50)), memory.whole);
         }
         // Whole pages of the host count.
@@ -180,7 +180,8 @@ mod tests {
         let cut = Cut::new(100, &[stretch(PAGE + 64, 128, 100)], limit(3 * PAGE)).unwrap();
         assert_eq!(cut.pieces().next(), Some(0..64));
         // The second row has room for a page of the host that two pieces share.
-        let cut = Cut::new(900, &[stretch(PAGE, 128, 900), stretch(1 << 40, 72, 900)], limit(5 * PAGE)).unwrap();
+        let cut =
+            Cut::new(900, &[stretch(PAGE, 128, 900), stretch(1 << 40, 72, 900)], limit(5 * PAGE)).unwrap();
         assert_eq!(cut.pieces().next(), Some(0..160));
         let cut = Cut::new(900, &[stretch(PAGE, 100, 900)], limit(5 * PAGE)).unwrap();
         assert_eq!(cut.pieces().next(), Some(0..163));

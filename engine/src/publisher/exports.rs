@@ -115,9 +115,8 @@ impl Known {
 impl ForeignExports {
     /// An export that has this range of `memory`.
     fn find(&self, memory: &ForeignMemory, range: MemoryRange) -> Option<Arc<ForeignExport>> {
-        let mut has = self.0.iter().filter(|known| {
-            known.memory == memory.address() && contains(known.range, range)
-        });
+        let mut has =
+            self.0.iter().filter(|known| known.memory == memory.address() && contains(known.range, range));
         has.find_map(|known| known.export.upgrade())
     }
 

@@ -127,7 +127,8 @@ impl OfferedPool {
         let shape = Shape::new(slots, None).ok_or(PublisherError::Slots { slots, page_bytes })?;
         let slots = Arc::new(PoolSlots::new(id, maker, shape)?);
         let table = table_stretch(&slots);
-        let parts: Vec<(&ForeignMemory, Stretch)> = regions.iter().filter_map(PlacedRegion::stretch).collect();
+        let parts: Vec<(&ForeignMemory, Stretch)> =
+            regions.iter().filter_map(PlacedRegion::stretch).collect();
         let mut stretches: Vec<_> = parts.iter().map(|(_, stretch)| *stretch).collect();
         stretches.push(table);
         let cut = cut(&layout, shape.slots, &stretches, registering.limit(exporter))?;
@@ -148,8 +149,8 @@ impl OfferedPool {
         Self { id, layout, slots, regions, maker, exports: Mutex::new(Some(exports)) }.offer(cut, keys)
     }
 
-    /// The pool with what is offered of it: for each piece one region for each of `regions`, and one
-    /// table, which the piece's first region has.
+    /// The pool with what is offered of it: for each piece one region for each of `regions`, and
+    /// one table, which the piece's first region has.
     fn offer(self, cut: Cut, keys: Vec<PieceKeys>) -> Result<(Arc<Self>, Pool), PublisherError> {
         // First, so that an error below releases the memory in its order.
         let pool = Arc::new(self);
@@ -204,13 +205,9 @@ fn table_stretch(slots: &PoolSlots) -> Stretch {
 }
 
 /// The pieces of a pool of pages of `layout`, before anything is registered.
-fn cut(
-    layout: &PageLayout,
-    slots: u32,
-    stretches: &[Stretch],
-    limit: Limit,
-) -> Result<Cut, PublisherError> {
-    let too_long = |slot: SlotTooLong| PublisherError::Piece { slot_bytes: slot.stride, limit: limit.bytes() };
+fn cut(layout: &PageLayout, slots: u32, stretches: &[Stretch], limit: Limit) -> Result<Cut, PublisherError> {
+    let too_long =
+        |slot: SlotTooLong| PublisherError::Piece { slot_bytes: slot.stride, limit: limit.bytes() };
     let cut = Cut::new(slots, stretches, limit).map_err(too_long)?;
     let (pieces, parts) = (cut.count(), layout.regions());
     if u64::from(pieces) * u64::from(parts) > MAX_REGIONS as u64 {

@@ -160,7 +160,8 @@ fn a_table_that_is_too_long_is_cut_with_its_pages() {
 
 #[test]
 fn pieces_go_over_tcp_too() {
-    let publisher = start(config(UNIT).pool(LATENT, 20), tcp::publish(IpAddr::V4(Ipv4Addr::LOCALHOST), 1)).unwrap();
+    let publisher =
+        start(config(UNIT).pool(LATENT, 20), tcp::publish(IpAddr::V4(Ipv4Addr::LOCALHOST), 1)).unwrap();
     let locations = write_all(&publisher);
     let mut reads = Reads::of(LATENT, &publisher, tcp::rails(1).unwrap());
     assert_eq!(reads.pool.regions().len(), 3);
@@ -198,8 +199,10 @@ fn pools_side_by_side_are_cut_and_withdrawn_one_by_one() {
     const BLOCKS: u32 = 20;
     let engine = EngineMemory::of(BLOCKS.into());
     let memory = engine.foreign();
-    let publisher =
-        start(config(UNIT).foreign_pool(pool(LATENT, &memory)).foreign_pool(pool(INDEX, &memory)), shm::publish(2));
+    let publisher = start(
+        config(UNIT).foreign_pool(pool(LATENT, &memory)).foreign_pool(pool(INDEX, &memory)),
+        shm::publish(2),
+    );
     let publisher = publisher.unwrap();
     let publish = |id, layout, block: u32| {
         let slots = publisher.pool(PoolId(id)).unwrap().foreign().unwrap();
@@ -225,7 +228,9 @@ fn what_cannot_be_cut_is_refused_before_anything_is_registered() {
     let refused = |config: PublisherConfig| start(config, shm::publish(1)).unwrap_err();
     let page = u64::from(LATENT.page_bytes());
     let error = refused(config(page - 1).pool(LATENT, 9));
-    assert!(matches!(error, PublisherError::Piece { slot_bytes, limit } if (slot_bytes, limit) == (page, page - 1)));
+    assert!(
+        matches!(error, PublisherError::Piece { slot_bytes, limit } if (slot_bytes, limit) == (page, page - 1))
+    );
     assert!(error.to_string().contains("raise PublisherConfig::piece_bytes"), "{error}");
     assert_eq!(error.code(), 6064);
     assert_eq!(refused(config(0).pool(LATENT, 9)).code(), 6064);

@@ -64,7 +64,10 @@ fn pages_on_both_sides_of_a_cut_are_right() {
     }
     drop(reader);
     drop(producer);
-    said(&format!("{TEST}: {SLOTS} pages, all right, in {pieces} pieces, published in {} ms", took.as_millis()));
+    said(&format!(
+        "{TEST}: {SLOTS} pages, all right, in {pieces} pieces, published in {} ms",
+        took.as_millis()
+    ));
 }
 
 #[test]

@@ -72,7 +72,8 @@ fn exports_are_made_together_and_come_in_the_order_of_their_pieces() {
     let in_order = |count| (0..count).collect::<Vec<u32>>();
     // As many as the transport says, as many as the caller says, and never more than pieces.
     for (at_once, together, count) in [(None, 4, 12), (Some(3), 3, 9), (Some(1), 1, 5), (Some(9), 2, 2)] {
-        let (exporter, registering) = (recorder(together, None), Registering { at_once, ..Registering::DEFAULT });
+        let (exporter, registering) =
+            (recorder(together, None), Registering { at_once, ..Registering::DEFAULT });
         let made = registering.run(&exporter, PoolId(0), &jobs(count)).unwrap();
         assert_eq!(numbers(&made), in_order(count as u32), "{at_once:?}");
         assert_eq!(*exporter.released.lock().unwrap(), [], "{at_once:?}");

@@ -80,7 +80,15 @@ impl Context {
             raw,
             name: name.into(),
             driver,
-            caps: Caps { ports: 0, max_qp_wr: 0, max_cqe: 0, max_sge: 0, max_mr_size: 0, init_depth: 0, dest_depth: 0 },
+            caps: Caps {
+                ports: 0,
+                max_qp_wr: 0,
+                max_cqe: 0,
+                max_sge: 0,
+                max_mr_size: 0,
+                init_depth: 0,
+                dest_depth: 0,
+            },
         };
         this.caps = this.query()?;
         Ok(this)

@@ -87,9 +87,7 @@ fn memory_hint(errno: Errno) -> &'static str {
         libc::EFAULT => {
             "; the range is not mapped, or not writable (for a GPU's memory: load nvidia-peermem)"
         }
-        libc::EINVAL => {
-            "; the range is empty or wraps around, or the device does not take so long a range"
-        }
+        libc::EINVAL => "; the range is empty or wraps around, or the device does not take so long a range",
         libc::ENOMEM => "; the device is out of memory regions, or the system out of memory",
         _ => "",
     }

@@ -197,8 +197,8 @@ impl Rail {
         self.config.sq_entries.min(self.context.caps.max_qp_wr)
     }
 
-    /// The most bytes of one memory region (`max_mr_size`), or fewer by the configuration. A range is
-    /// refused if the pages of the host that have its bytes are longer.
+    /// The most bytes of one memory region (`max_mr_size`), or fewer by the configuration. A range
+    /// is refused if the pages of the host that have its bytes are longer.
     #[must_use]
     pub fn max_mr_bytes(&self) -> u64 {
         // A device that does not say has no limit that could be compared.
