@@ -221,6 +221,16 @@ pub enum EngineEvent {
         /// How many wrs.
         wrs: u32,
     },
+    /// A lane is lost over which chunks of pages of a batch had arrived. These pages, which are not
+    /// validated yet, are read again.
+    PagesDoubted {
+        /// The lane.
+        lane: LaneId,
+        /// The batch.
+        batch: Ticket,
+        /// How many of its pages.
+        pages: u16,
+    },
     /// A suspect, the wr whose completion killed a lane, has been posted alone on another lane.
     SuspectTried {
         /// The other lane.
@@ -358,6 +368,9 @@ impl fmt::Display for EngineEvent {
             Self::LaneFreed { lane } => write!(f, "{lane} freed"),
             Self::FailedOver { from, to, wrs } => {
                 write!(f, "{} of {from} failed over to {to}", Many(wrs.into(), "wr"))
+            }
+            Self::PagesDoubted { lane, batch, pages } => {
+                write!(f, "{batch}: {} that {lane} carried are read again", Many(pages.into(), "page"))
             }
             Self::SuspectTried { lane } => write!(f, "{lane} tries a suspected wr alone"),
             Self::LaneSilent { lane } => write!(f, "{lane} silent"),

@@ -43,13 +43,22 @@ impl<T: ReaderTransport> Reader<T> {
         self.connect_for(address, keys, &layouts)
     }
 
-    /// Has [`connect`](Self::connect) ask for pools of `layout`, too. Pages of it land in slots
-    /// that were [registered for it](Self::register_for).
+    /// Takes over what a declaration says besides its page and its storage.
+    pub(crate) fn declared(&mut self, layouts: &[PageLayout], plans: usize) {
+        self.engine.set_max_plans(plans);
+        for layout in layouts {
+            if !self.layouts.contains(layout) {
+                self.layouts.push(*layout);
+            }
+        }
+    }
+
+    /// Has [`connect`](Self::connect) ask for pools of `layout`, too. Pages of it land in slots that
+    /// were [registered for it](Self::register_for).
     ///
     /// # Errors
     ///
-    /// The engine has no number left for another layout, or the layout leaves something to run
-    /// time.
+    /// The engine has no number left for another layout, or the layout leaves something to run time.
     pub fn add_layout(&mut self, layout: &PageLayout) -> Result<(), AddPlanError> {
         self.engine.add_page_layout(layout.geometry())?;
         if !self.layouts.contains(layout) {

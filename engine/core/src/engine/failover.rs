@@ -58,6 +58,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.lanes.split_records(index);
         self.lanes.dying += 1;
         self.unlink_lane(narrow(index));
+        self.doubt(index);
         if silent && self.peers[usize::from(peer)].circles.next(circle) != NO_LANE {
             self.peers[usize::from(peer)].circles.set_room(circle);
             self.peers.enroll(peer);

@@ -77,6 +77,8 @@ pub struct PeerStats {
     pub faults: u64,
     /// Pages whose deadline passed, or whose peer was removed first.
     pub late: u64,
+    /// Pages that were withdrawn before they had arrived.
+    pub withdrawn: u64,
     /// How often the peer lost its last lane of a class, so that its lanes of the other class
     /// carried the work.
     pub detours: u64,
@@ -101,7 +103,7 @@ impl Peer {
         validate: [List::EMPTY; CLASSES],
         tried: (Time::ZERO, 0),
         submitted: 0,
-        stats: PeerStats { pages: 0, bytes: 0, misses: 0, faults: 0, late: 0, detours: 0 },
+        stats: PeerStats { pages: 0, bytes: 0, misses: 0, faults: 0, late: 0, withdrawn: 0, detours: 0 },
     };
 
     pub(crate) fn id(&self, index: u16) -> PeerId {
@@ -110,8 +112,8 @@ impl Peer {
 
     /// Pages that have been submitted and are not retired.
     pub(crate) fn in_flight(&self) -> u64 {
-        let PeerStats { pages, misses, faults, late, .. } = self.stats;
-        self.submitted - (pages + misses + faults + late)
+        let PeerStats { pages, misses, faults, late, withdrawn, .. } = self.stats;
+        self.submitted - (pages + misses + faults + late + withdrawn)
     }
 
     /// Whether work of `class` waits. Validating READs and wrs of dead lanes belong to the urgent

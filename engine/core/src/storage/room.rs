@@ -20,6 +20,7 @@ use crate::page::Page;
 use crate::peer::Peer;
 use crate::peer::repairs::Paths;
 use crate::peer::turns::TurnRoom;
+use crate::plan::lives::PlanLives;
 use crate::plan::{PairRow, PlanPlace};
 use crate::rail::Rail;
 use crate::regions::{LocalPiece, LocalPlace, RemotePlace};
@@ -65,6 +66,7 @@ pub struct EngineStorage<
     plans: [MaybeUninit<PlanPlace>; PLANS],
     plan_rows: [MaybeUninit<PairRow>; PLAN_ROWS],
     plan_lists: [MaybeUninit<CutList>; PLAN_LISTS],
+    plan_lives: MaybeUninit<PlanLives>,
     layouts: [MaybeUninit<LayoutPlace>; LAYOUTS],
 }
 
@@ -105,6 +107,7 @@ pub(crate) struct Parts<'s, L> {
     pub(crate) plans: &'s mut [PlanPlace],
     pub(crate) plan_rows: &'s mut [PairRow],
     pub(crate) plan_lists: &'s mut [CutList],
+    pub(crate) plan_lives: &'s PlanLives,
     pub(crate) layouts: &'s [LayoutPlace; LAYOUTS],
     pub(crate) depth: u32,
 }
@@ -203,6 +206,7 @@ impl<
             plans: [const { MaybeUninit::uninit() }; PLANS],
             plan_rows: [const { MaybeUninit::uninit() }; PLAN_ROWS],
             plan_lists: [const { MaybeUninit::uninit() }; PLAN_LISTS],
+            plan_lives: MaybeUninit::uninit(),
             layouts: [const { MaybeUninit::uninit() }; LAYOUTS],
         }
     }
@@ -266,6 +270,7 @@ impl<
             plans: fill(&mut self.plans, |_| PlanPlace::FREE),
             plan_rows: fill(&mut self.plan_rows, |_| PairRow::NONE),
             plan_lists: fill(&mut self.plan_lists, |_| CutList::NONE),
+            plan_lives: self.plan_lives.write(PlanLives::new()),
             layouts: fill_array(&mut self.layouts, |_| LayoutPlace::free()),
             depth: DEPTH as u32,
         }
