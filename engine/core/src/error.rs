@@ -50,6 +50,16 @@ pub enum PageError {
         /// How many chunks the page has.
         chunks: u32,
     },
+    /// The deadline passed before anything of the page had arrived, and no lane to its peer was up
+    /// then.
+    #[error(
+        "the deadline ({} ns) passed without a lane to the peer: look in the log why none was made, or allow more lanes at a time",
+        deadline.0
+    )]
+    NoLane {
+        /// The deadline.
+        deadline: Time,
+    },
     /// The peer was removed.
     #[error("the peer was removed")]
     PeerGone,
@@ -91,6 +101,7 @@ impl PageError {
             Self::SetAside { .. } => 2054,
             Self::Withdrawn => 2055,
             Self::PoolGone => 2056,
+            Self::NoLane { .. } => 2057,
         }
     }
 }

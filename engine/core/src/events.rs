@@ -207,6 +207,11 @@ pub enum EngineEvent {
         /// pages have failed.
         left: u32,
     },
+    /// An idle lane is given back: its QP is being destroyed.
+    LaneReleased {
+        /// The lane.
+        lane: LaneId,
+    },
     /// The place of a lost lane is free again.
     LaneFreed {
         /// The lane.
@@ -365,6 +370,7 @@ impl fmt::Display for EngineEvent {
                 write!(f, "{lane} lost with {} outstanding", Many(outstanding.into(), "wr"))
             }
             Self::LaneQuiet { lane, left } => write!(f, "{lane} quiet with {} left", Many(left.into(), "wr")),
+            Self::LaneReleased { lane } => write!(f, "{lane} given back"),
             Self::LaneFreed { lane } => write!(f, "{lane} freed"),
             Self::FailedOver { from, to, wrs } => {
                 write!(f, "{} of {from} failed over to {to}", Many(wrs.into(), "wr"))

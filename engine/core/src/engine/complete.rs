@@ -162,7 +162,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let Completed { peer, rail, circle, first, from: mut seq, to: head } = done;
         let (n, rail) = (head.wrapping_sub(seq), usize::from(rail));
         if first {
-            self.repairs.path(peer, rail).failures = 0;
+            self.repairs.heard(peer, rail);
         }
         let (mut bytes, mut pages, lane) = (0, 0, LaneSet::of(index));
         self.emit(|engine| EngineEvent::Completed { lane: engine.lanes[index].id, wrs: n });

@@ -238,6 +238,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Fails a page that is not retired ([`Page::fail`]), and reports it once.
     pub(super) fn fail_page(&mut self, at: PageRef, error: PageError) {
         let shift = self.chunk_shift;
+        let error = self.or_no_lane(at, error);
         let page = self.pages.at(at);
         let new = page.phase != Phase::Failed;
         page.fail(error, shift);
@@ -246,6 +247,20 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 let (batch, page) = engine.name_of(at);
                 EngineEvent::PageFailed { batch, page, error }
             });
+        }
+    }
+
+    /// `error`, unless the deadline has passed without a chunk of the page, and its peer has no
+    /// lane.
+    fn or_no_lane(&mut self, at: PageRef, error: PageError) -> PageError {
+        let peer = self.pages.at(at).peer();
+        match error {
+            PageError::Deadline { deadline, missing, chunks }
+                if missing == chunks && self.peers[usize::from(peer)].circles.is_empty() =>
+            {
+                PageError::NoLane { deadline }
+            }
+            _ => error,
         }
     }
 

@@ -16,6 +16,7 @@
 //! | `failover.rs` | lanes fail, are flushed, and their wrs go to other lanes |
 //! | `doubt.rs` | pages that a failed lane carried, and that are not validated, are read again |
 //! | `reconnect.rs` | lost lanes are reported, and requested from the control path |
+//! | `demand.rs` | the first lanes of a peer that has work, and idle lanes that are given back |
 //! | `suspects.rs` | wrs that kill lanes are tried alone, and their pages set aside |
 //! | `deadlines.rs` | late batches, silent and stalled lanes, sleeping |
 
@@ -23,6 +24,7 @@ mod change;
 mod circles;
 mod complete;
 mod deadlines;
+mod demand;
 mod doubt;
 mod failover;
 mod pools;

@@ -202,12 +202,16 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         let p = self.pages.at(page);
         debug_assert!(p.is_retired() && p.left == 0, "a retired page has no chunk that has not finished");
         let (batch, result) = (p.batch, p.result());
-        let stats = &mut self.peers[usize::from(p.peer())].stats;
+        let peer = &mut self.peers[usize::from(p.peer())];
+        let stats = &mut peer.stats;
         match result {
             Ok(()) => stats.pages += 1,
             Err(PageError::Miss(_)) => stats.misses += 1,
             Err(PageError::Fault { .. } | PageError::SetAside { .. }) => stats.faults += 1,
-            Err(PageError::Withdrawn) => stats.withdrawn += 1,
+            Err(PageError::Withdrawn) => {
+                stats.withdrawn = stats.withdrawn.saturating_add(1);
+                peer.submitted -= 1;
+            }
             Err(_) => stats.late += 1,
         }
         self.report(page, 1);

@@ -119,6 +119,7 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
             Some((peer, region))
         })
         .collect();
+    engine.serve_lanes_on_demand();
     let background = if rng.chance(50) { 0 } else { rng.below(101) };
     let tally = Tally::default();
     let all = Selection::ALL;
@@ -183,7 +184,8 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
     assert!(world.flying.iter().all(Option::is_none), "a batch is missing");
     assert_eq!(world.free.len(), DEST, "every slot is back");
     let peers = world.peers.iter().flatten();
-    world.tally.detours += peers.map(|(id, _)| world.engine.peer_stats(*id).unwrap().detours).sum::<u64>();
+    world.tally.detours +=
+        peers.map(|(id, _)| u64::from(world.engine.peer_stats(*id).unwrap().detours)).sum::<u64>();
     world.engine.stop(world.sim.now());
     while world.engine.lanes_dying() > 0 {
         polls += 1;
@@ -278,6 +280,7 @@ fn schedules_of_faults() {
         sum.withdrawn += tally.withdrawn;
         sum.told += tally.told;
         sum.taken += tally.taken;
+        sum.released += tally.released;
     }
     println!(
         "{} schedules: {} hits ({} unvalidated), {} misses, {} faults, {} late, {} gone, {} set aside; {} peers removed and {} added, {} lanes failed, {} wrs posted again, {} stale completions, {} READs without all of their bytes, {} withdrawn, {} told early, {} slots taken early",
@@ -323,6 +326,7 @@ fn schedules_of_faults() {
             ("withdrawn", sum.withdrawn, 20),
             ("told early", sum.told, 100),
             ("slots taken early", sum.taken, 20),
+            ("given back", sum.released, 20),
         ];
         for (what, count, least) in reached {
             assert!(per_cent(count) >= least, "{what}: {count}, fewer than {least} in a hundred schedules");

@@ -93,6 +93,7 @@ pub struct Tally {
     pub told: u64,
     pub taken: u64,
     pub incomplete: u64,
+    pub released: u64,
 }
 
 pub struct World<'s, 'm, 't> {
@@ -347,7 +348,7 @@ impl World<'_, '_, '_> {
                         self.tally.misses += 1;
                     }
                     Err(PageError::Fault { .. }) => self.tally.faults += 1,
-                    Err(PageError::Deadline { .. }) => {
+                    Err(PageError::Deadline { .. } | PageError::NoLane { .. }) => {
                         assert!(now >= flying.deadline);
                         self.tally.late += 1;
                     }
@@ -396,6 +397,28 @@ impl World<'_, '_, '_> {
             if made.is_none() {
                 self.engine.lane_unavailable(wanted, self.sim.now());
             }
+        }
+        self.serve_on_demand();
+    }
+
+    /// Makes lanes to peers that have work and none, and now and then takes those of an idle peer
+    /// back.
+    fn serve_on_demand(&mut self) {
+        while let Some(peer) = self.engine.next_unserved_peer(self.sim.now()) {
+            let which = self.peers.iter().position(|p| p.is_some_and(|(id, _)| id == peer)).unwrap();
+            let (class, rail) = (self.class(), self.rng.below(3) as u8);
+            let owner = &self.owners[which];
+
+            let made = attach_for(&mut self.engine, self.sim, peer, owner, rail, self.depth, class);
+            if made.is_none() {
+                self.engine.first_lanes_unavailable(peer, self.sim.now());
+            }
+        }
+        let which = self.rng.below(4 * OWNERS as u64) as usize;
+        if let Some(&Some((peer, _))) = self.peers.get(which) {
+            let lanes = self.engine.release_lanes(peer, self.sim.now());
+            assert!(lanes == 0 || self.engine.lanes_to(peer) == 0);
+            self.tally.released += lanes as u64;
         }
     }
 
