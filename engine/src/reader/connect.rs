@@ -346,16 +346,9 @@ fn not_connected(address: &Address, failure: SessionFailure) -> ConnectError {
     }
 }
 
-/// The offers of a pool's regions, for each piece of the pool: the first regions that hold each
-/// part of a page, then the second ones. A piece that lacks a part is shorter, and refused by the
-/// engine.
+/// The offers of a pool's regions, for each piece of the pool.
 pub(super) fn pieces(pool: &Pool) -> impl Iterator<Item = Vec<RegionOffer>> {
-    let parts = pool.layout().parts.get();
-    let of_part = move |part| pool.regions().iter().filter(move |region| region.part() == part);
-    let most = (0..parts).map(|part| of_part(part).count()).max().unwrap_or(0);
-    (0..most).map(move |piece| {
-        (0..parts).filter_map(|part| of_part(part).nth(piece)).map(|region| *region.offer()).collect()
-    })
+    pool.pieces().map(|piece| piece.iter().map(|region| *region.offer()).collect())
 }
 
 /// The publication table of a region, as a region of one page.

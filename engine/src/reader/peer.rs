@@ -166,14 +166,18 @@ impl Peer {
         &self.regions
     }
 
-    /// The page at `location` of its first region, to be validated after it has been read.
+    /// The page at `location` of its first pool, to be validated after it has been read.
     ///
     /// # Errors
     ///
-    /// A slot beyond the region, or a region without a publication table.
+    /// A slot beyond the pool, or a region without a publication table.
     #[inline]
     pub fn page(&self, location: Location) -> Result<RemotePage, PageRangeError> {
-        self.regions[0].page(location)
+        match self.pools.first().map(|pool| pool.region_of(location.slot)) {
+            Some(Ok((region, slot))) => region.page(Location { slot, ..location }),
+            // The error names the slots of the first region.
+            _ => self.regions[0].page(location),
+        }
     }
 
     /// The page of a hand-over's block, to be validated after it has been read. Of a page that

@@ -82,6 +82,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         numa: Option<u8>,
     ) -> Result<Slots, RegionError> {
         let shape = check_regions(layout, regions)?;
+        // Before anything is registered.
+        regions.iter().try_for_each(|region| self.check_length(region.range))?;
         let known = self.add_page_layout(layout)?;
         let limit = self.regions.locals.len();
         let place =
@@ -259,6 +261,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         register: impl FnOnce(&mut P) -> Result<RailKeys, RegisterError>,
     ) -> Result<Slots, RegionError> {
         let shape = RegionShape::check(range.len, slot_bytes)?;
+        self.check_length(range)?;
         let limit = self.regions.locals.len();
         let place =
             self.regions.locals.iter().position(|local| !local.used).ok_or(RegionError::Full { limit })?;
@@ -272,6 +275,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         // promises the same until `unregister`. The shape was checked just now.
         #[allow(unsafe_code, reason = "the slots of memory that was promised")]
         Ok(unsafe { Slots::new(base, range, shape, region, self.tag, access) })
+    }
+
+    /// Checks that one registration can have the range.
+    fn check_length(&self, range: MemoryRange) -> Result<(), RegionError> {
+        let (bytes, limit) = (range.len, self.provider.max_region_bytes());
+        if bytes > limit { Err(RegionError::TooLong { bytes, limit }) } else { Ok(()) }
     }
 
     /// Releases a region of which no slot is out, and returns its range: the first of them, if it
