@@ -175,10 +175,12 @@ impl<'s> Plans<'s> {
         let writes = layouts.learn(plan.destination(), to)?.number;
         let layouts = PlanLayouts { reads, writes, gathers: false, scatters: false };
         let (based, source, destination) = cut.rebased();
-        let mut rows = Rows::new();
-        let span = self.span_of(&based, &rows)?;
-        rows.push(&based, span, (0, 0), (0, destination)).map_err(|()| self.full())?;
-        let number = self.place(&rows, false)?;
+        let number = self.or_as_before(|plans| {
+            let mut rows = Rows::new();
+            let span = plans.span_of(&based, &rows)?;
+            rows.push(&based, span, (0, 0), (0, destination)).map_err(|()| plans.full())?;
+            plans.place(&rows, false)
+        })?;
         let (source_end, destination_end) = (cut.source_end(), cut.destination_end());
         Ok(PlanRef {
             engine: self.engine,
@@ -202,15 +204,52 @@ impl<'s> Plans<'s> {
         let reads = layouts.learn(plan.source(), region(sources))?.number;
         let writes = layouts.learn(plan.destination(), region(destinations))?.number;
         let layouts = PlanLayouts { reads, writes, gathers: sources > 1, scatters: destinations > 1 };
+        let before = self.listed;
+        let together = self.or_as_before(|plans| plans.rows_of_pairs(plan, false).map(drop));
+        let taken = self.listed - before;
+        self.listed = before;
+        // Where the fields of a row land apart, as in a slot of K before V, they move by other
+        // distances from pair to pair. Then no two pairs are alike, but each field by itself is.
+        let by_list = (together.is_err() || taken > plan.lists().len())
+            && self.rows_of_pairs(plan, true).is_ok()
+            && (together.is_err() || self.listed - before < taken);
+        self.listed = before;
+        self.or_as_before(|plans| {
+            let (rows, sums) = plans.rows_of_pairs(plan, by_list)?;
+            plans.finish(&rows, sums, layouts)
+        })
+    }
+
+    /// The rows of a plan between several regions: with all lists of a pair in one row, or with a row
+    /// for each list.
+    fn rows_of_pairs(&mut self, plan: &Plan, by_list: bool) -> Result<(Rows, Sums), AddPlanError> {
+        let (sources, destinations) = plan.regions();
         let (mut rows, mut sums) = (Rows::new(), Sums::default());
-        for from in 0..sources {
-            for to in 0..destinations {
-                let Some(pair) = plan.only(from, to) else { continue };
-                let cut = pair.cut(self.limits)?;
-                self.add_pair(&mut rows, &mut sums, &cut, (from, to))?;
+        for list in 0..if by_list { plan.lists().len() } else { 1 } {
+            let list = if by_list { plan.only_list(list) } else { None };
+            let some = list.as_ref().unwrap_or(plan);
+            for from in 0..sources {
+                for to in 0..destinations {
+                    let Some(pair) = some.only(from, to) else { continue };
+                    let cut = pair.cut(self.limits)?;
+                    self.add_pair(&mut rows, &mut sums, &cut, (from, to))?;
+                }
             }
         }
-        self.finish(&rows, sums, layouts)
+        Ok((rows, sums))
+    }
+
+    /// Adds something to the table, which is as before if that fails.
+    fn or_as_before<T>(
+        &mut self,
+        add: impl FnOnce(&mut Self) -> Result<T, AddPlanError>,
+    ) -> Result<T, AddPlanError> {
+        let before = self.listed;
+        let result = add(self);
+        if result.is_err() {
+            self.listed = before;
+        }
+        result
     }
 
     /// Adds the plan that brings every byte of each region to the same place of the same region, for
@@ -220,13 +259,15 @@ impl<'s> Plans<'s> {
         regions: impl Iterator<Item = u32>,
         layout: u8,
     ) -> Result<PlanRef, AddPlanError> {
-        let (mut rows, mut sums) = (Rows::new(), Sums::default());
-        for (region, bytes) in (0..).zip(regions) {
-            let cut = Cut::of_bytes(bytes, self.limits)?;
-            self.add_pair(&mut rows, &mut sums, &cut, (region, region))?;
-        }
         let layouts = PlanLayouts { reads: layout, writes: layout, gathers: true, scatters: true };
-        self.finish(&rows, sums, layouts)
+        self.or_as_before(|plans| {
+            let (mut rows, mut sums) = (Rows::new(), Sums::default());
+            for (region, bytes) in (0..).zip(regions) {
+                let cut = Cut::of_bytes(bytes, plans.limits)?;
+                plans.add_pair(&mut rows, &mut sums, &cut, (region, region))?;
+            }
+            plans.finish(&rows, sums, layouts)
+        })
     }
 
     /// Adds what goes from one region into another to a plan.
