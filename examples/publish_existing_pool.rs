@@ -200,8 +200,7 @@ fn main() -> Result<(), Failure> {
     let pool = Pool::allocate()?;
     let key = PeerKey::from_passphrase("everybody who may read knows this")?;
     let config = PublisherConfig::new("engine".parse()?).foreign_pool(pool.publish());
-    let publisher =
-        Publisher::start_pools(config, &"127.0.0.1:0".parse()?, key.clone(), shm::publish(2))?;
+    let publisher = Publisher::start_pools(config, &"127.0.0.1:0".parse()?, key.clone(), shm::publish(2))?;
     let published = publisher.pool(PoolId(0)).ok_or("no pool")?;
     println!("the engine's pool: {SLOTS} slots, each in {} objects, {PAGE}", PAGE.regions());
     let slots = published.foreign().ok_or("the pool is the publisher's own")?;

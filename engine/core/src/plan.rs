@@ -245,11 +245,10 @@ impl<'s> Plans<'s> {
         add: impl FnOnce(&mut Self) -> Result<T, AddPlanError>,
     ) -> Result<T, AddPlanError> {
         let before = self.listed;
-        let result = add(self);
-        if result.is_err() {
+        add(self).map_err(|error| {
             self.listed = before;
-        }
-        result
+            if let AddPlanError::Full { .. } = error { self.full() } else { error }
+        })
     }
 
     /// Adds the plan that brings every byte of each region to the same place of the same region, for

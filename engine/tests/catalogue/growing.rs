@@ -58,7 +58,8 @@ fn the_filled_part_of_a_last_page_is_read_while_it_grows() {
     // A location says more than is there: the entry has the last word.
     let next = publisher.begin(0, KeyTag(12)).unwrap();
     let grown = publisher.set_ready(0, 5, |_| ()).unwrap();
-    let too_early = Location { expected: kvrail::core::table::EntryValue { ready: Ready(6), ..next.expected }, ..next };
+    let too_early =
+        Location { expected: kvrail::core::table::EntryValue { ready: Ready(6), ..next.expected }, ..next };
     let error = read(too_early, 6).unwrap_err();
     assert!(matches!(error, PageError::Miss(Miss::NotReady { .. })), "{error}");
     assert!(read(grown, 5).is_ok());

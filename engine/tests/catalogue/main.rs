@@ -5,6 +5,7 @@
 mod growing;
 mod image;
 mod moves;
+mod packed;
 mod rig;
 mod shapes;
 

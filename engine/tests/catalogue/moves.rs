@@ -1,11 +1,10 @@
 //! One layout, moved every way.
 
-use kvrail::layouts::{
-    AxisKind, Declaration, FieldDecl, Geometry, KvLayout, Level, Plan, PlaneDecl, Selection, Spread,
-};
+use kvrail::layouts::{AxisKind, Geometry, KvLayout, Plan, Selection, Spread};
 use kvrail::{PageLayout, PublisherTransport, Reader, ReaderTransport};
 
 use super::image::Page;
+use super::packed::packed;
 use super::rig::{assert_bytes, bytes_of, clear, key, publish, publisher, run, slots};
 
 const PAGES: u32 = 2;
@@ -16,45 +15,6 @@ pub(crate) struct Packed<L>(std::marker::PhantomData<L>);
 impl<L: KvLayout> KvLayout for Packed<L> {
     const NAME: &'static str = "packed";
     const GEOMETRY: &'static Geometry = &packed(L::GEOMETRY);
-}
-
-/// `of`, packed.
-pub(crate) const fn packed(of: &Geometry) -> Geometry {
-    const NONE: FieldDecl = FieldDecl::of::<u8>("none", 1);
-    let mut fields = [NONE; 16];
-    let count = of.fields().len();
-    let mut i = 0;
-    while i < count {
-        let field = &of.fields()[i];
-        fields[i] = FieldDecl::new(field.name(), field.kind(), field.count());
-        i += 1;
-    }
-    let mut planes = [const { PlaneDecl::of(&[]) }; 16];
-    let mut i = 0;
-    while i < count {
-        planes[i] = PlaneDecl::of(std::slice::from_ref(&fields[i]));
-        i += 1;
-    }
-    let mut order = [Level::Planes; 17];
-    let axes = of.axes();
-    // Backwards, so that it is another order in any case.
-    let mut i = 0;
-    while i < axes.len() {
-        order[i + 1] = Level::Axis(axes[axes.len() - 1 - i].kind);
-        i += 1;
-    }
-    // One plane needs no level.
-    let order = order.split_at(axes.len() + 1).0.split_at(if count == 1 { 1 } else { 0 }).1;
-    Declaration {
-        axes,
-        order,
-        planes: planes.split_at(count).0,
-        tokens_per_state: of.tokens_per_state(),
-        version: of.version(),
-        swizzle: of.swizzle(),
-        ..Declaration::EMPTY
-    }
-    .expect()
 }
 
 /// The layout, at rank 3 if it leaves its rank to run time.

@@ -216,8 +216,7 @@ struct Turned {
 #[test]
 fn a_list_of_token_rows_lands_in_its_rows() {
     let rows = [(3, 1), (7, 5), (40, 8), (63, 1)];
-    let plan =
-        Plan::between_tokens(Blocks::<64>::GEOMETRY, Turned::GEOMETRY, &rows, Selection::ALL).unwrap();
+    let plan = Plan::between_tokens(Blocks::<64>::GEOMETRY, Turned::GEOMETRY, &rows, Selection::ALL).unwrap();
     reads_a_part(&plan, |row| {
         let token = row.along(AxisKind::Token);
         rows.iter().any(|&(first, count)| (first..first + count).contains(&token))
@@ -236,8 +235,6 @@ fn layers_tokens_and_a_field_are_selected_together() {
     let part = Selection::ALL.layers(2, 1).tokens(10, 30).field("v");
     let plan = Plan::between(Blocks::<64>::GEOMETRY, Turned::GEOMETRY, part).unwrap();
     reads_a_part(&plan, |row| {
-        row.field == "v"
-            && row.along(AxisKind::Layer) == 2
-            && (10..40).contains(&row.along(AxisKind::Token))
+        row.field == "v" && row.along(AxisKind::Layer) == 2 && (10..40).contains(&row.along(AxisKind::Token))
     });
 }
