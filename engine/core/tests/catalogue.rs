@@ -20,6 +20,7 @@ use kvrail_core::storage::EngineStorage;
 use kvrail_core::table::{ENTRY_BYTES, EntryValue, Generation, KeyTag, Ready};
 use kvrail_core::time::Time;
 use kvrail_core::verbs_abi::WcStatus;
+use kvrail_layouts as layouts;
 use kvrail_layouts::catalogue;
 use kvrail_layouts::{
     Axis, AxisKind, Declaration, FieldDecl, Geometry, Level, Plan, PlaneDecl, Selection, Spread,

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use kvrail_layouts::{AxisKind, Geometry, Spread};
+use crate::layouts::{AxisKind, Geometry, Spread};
 
 /// What a slot is full of before anything is read into it.
 pub(crate) const UNTOUCHED: u8 = 0xEE;

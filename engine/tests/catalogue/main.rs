@@ -10,7 +10,7 @@ mod rig;
 mod shapes;
 
 use kvrail::layouts::KvLayout;
-use kvrail::shm;
+use kvrail::{layouts, shm};
 
 fn over_shm<L: KvLayout>() {
     moves::moves::<L, _>(shm::publish(2), shm::rails(2).unwrap());

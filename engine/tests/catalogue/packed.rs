@@ -1,6 +1,6 @@
 //! A page of any layout in one region, in another order.
 
-use kvrail_layouts::{Declaration, FieldDecl, Geometry, Level, PlaneDecl};
+use crate::layouts::{Declaration, FieldDecl, Geometry, Level, PlaneDecl};
 
 /// Pages of `of` in one region without padding: each field by itself, and its axes turned round.
 pub(crate) const fn packed(of: &Geometry) -> Geometry {
