@@ -19,8 +19,13 @@ engine! { Many { page: VllmFp8DsMla, max_rails: 1, max_peers: 200, max_depth: 32
 /// A rail over shared memory whose completion queue has room for a lane to each peer.
 struct Rail(ShmProvider);
 
-const RAIL: LocalConfig =
-    LocalConfig { rails: 1, sq_entries: 31, cq_entries: 8_192, nominal_bytes_per_sec: 1_000_000_000 };
+const RAIL: LocalConfig = LocalConfig {
+    rails: 1,
+    sq_entries: 31,
+    cq_entries: 8_192,
+    nominal_bytes_per_sec: 1_000_000_000,
+    own_bytes: 0,
+};
 
 impl ReaderTransport for Rail {
     type Provider = ShmProvider;

@@ -1,9 +1,9 @@
 //! The table of copy plans of an engine: how a page in one layout lands in a slot of another.
 //!
 //! A plan is cut into work requests once, when it is added. A page may have several regions, and so
-//! may a slot: a plan is a few *rows* of pairs of regions, each from one region of the page into one
-//! of the slot. A row holds consecutive pairs that are alike, so 61 layers of a region each are one
-//! row. Plans and rows that differ only in where they begin share one list of runs.
+//! may a slot: a plan is a few *rows* of pairs of regions, each from one region of the page into
+//! one of the slot. A row holds consecutive pairs that are alike, so 61 layers of a region each are
+//! one row. Plans and rows that differ only in where they begin share one list of runs.
 
 mod rows;
 mod walk;
@@ -251,8 +251,8 @@ impl<'s> Plans<'s> {
         })
     }
 
-    /// Adds the plan that brings every byte of each region to the same place of the same region, for
-    /// pages and slots of one layout, whose regions have these lengths.
+    /// Adds the plan that brings every byte of each region to the same place of the same region,
+    /// for pages and slots of one layout, whose regions have these lengths.
     pub(crate) fn add_whole(
         &mut self,
         regions: impl Iterator<Item = u32>,
@@ -309,8 +309,8 @@ impl<'s> Plans<'s> {
         AddPlanError::Full { plans: self.known, rows: self.rowed, lists: self.listed }
     }
 
-    /// The place of these lists of runs in the table, which gets them if it has them not. `rows` are
-    /// those of the plan that is being added.
+    /// The place of these lists of runs in the table, which gets them if it has them not. `rows`
+    /// are those of the plan that is being added.
     fn span_of(&mut self, cut: &Cut, rows: &Rows) -> Result<(u16, u16), AddPlanError> {
         let lists = cut.lists();
         let mut known = self.rows[..self.rowed].iter().chain(rows.all()).map(PairRow::span);

@@ -203,8 +203,8 @@ pub(crate) fn check_pool(layout: &Geometry, regions: &[RegionOffer]) -> Result<(
     Ok(())
 }
 
-/// A region of a peer, or a pool whose pages have several regions, which names the pages in it. It is
-/// plain data: copy it to the threads that fill batches.
+/// A region of a peer, or a pool whose pages have several regions, which names the pages in it. It
+/// is plain data: copy it to the threads that fill batches.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteRegion {
     pub(crate) peer: PeerId,
@@ -213,8 +213,8 @@ pub struct RemoteRegion {
     pub(crate) slots: u32,
     /// Bytes of a page, in all of its regions.
     pub(crate) page_bytes: u32,
-    /// Where slot 0 starts, and bytes from one slot to the next. Where a page has several regions its
-    /// address is the number of its slot: 0 and 1.
+    /// Where slot 0 starts, and bytes from one slot to the next. Where a page has several regions
+    /// its address is the number of its slot: 0 and 1.
     pub(crate) base: u64,
     pub(crate) stride: u64,
     /// How many regions a page has.

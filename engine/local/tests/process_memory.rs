@@ -109,7 +109,8 @@ fn produce(how: &str) {
                 exports.push(export);
             }
             "exec" => exec(),
-            // The child of a fork does not take its parent's place. It lives on while its parent dies.
+            // The child of a fork does not take its parent's place. It lives on while its parent
+            // dies.
             "fork" => {
                 // SAFETY: the child calls nothing but system calls.
                 let child = unsafe { libc::fork() };
@@ -175,6 +176,22 @@ impl Producer {
     fn line(&mut self, begin: &str) -> String {
         let lines = self.stdout.by_ref().lines().map(Result::unwrap);
         lines.filter_map(|line| Some(line.strip_prefix(begin)?.to_owned())).next().expect("a line")
+    }
+
+    /// Stops all threads of the producer.
+    fn stop(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+        let start = Instant::now();
+        let runs = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
+            // The state comes after the name, which is in brackets.
+            !stat.rsplit(')').next().unwrap().trim().starts_with('T')
+        };
+        let tasks = || std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        while tasks().any(|task| runs(task.unwrap())) {
+            assert!(start.elapsed() < PATIENCE, "a thread goes on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn kill(&mut self) {
@@ -318,7 +335,7 @@ fn a_producer_that_does_not_answer_costs_a_read_two_seconds_and_a_failing_lane_l
     let mut producer = Producer::start("as usual");
     let peer = ShmPeer::connect(&producer.address).unwrap();
     let region = producer.export("export");
-    kill_process(Pid::from_child(&producer.child), Signal::STOP).unwrap();
+    producer.stop();
     let start = Instant::now();
     assert_eq!(one_read(&peer, region).0, WcStatus::RETRY_EXC_ERR);
     let took = start.elapsed();

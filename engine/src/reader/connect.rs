@@ -43,12 +43,13 @@ impl<T: ReaderTransport> Reader<T> {
         self.connect_for(address, keys, &layouts)
     }
 
-    /// Has [`connect`](Self::connect) ask for pools of `layout`, too. Pages of it land in slots that
-    /// were [registered for it](Self::register_for).
+    /// Has [`connect`](Self::connect) ask for pools of `layout`, too. Pages of it land in slots
+    /// that were [registered for it](Self::register_for).
     ///
     /// # Errors
     ///
-    /// The engine has no number left for another layout, or the layout leaves something to run time.
+    /// The engine has no number left for another layout, or the layout leaves something to run
+    /// time.
     pub fn add_layout(&mut self, layout: &PageLayout) -> Result<(), AddPlanError> {
         self.engine.add_page_layout(layout.geometry())?;
         if !self.layouts.contains(layout) {
@@ -362,8 +363,9 @@ fn not_connected(address: &Address, failure: SessionFailure) -> ConnectError {
     }
 }
 
-/// The offers of a pool's regions, for each piece of the pool: the first regions that hold each part
-/// of a page, then the second ones. A piece that lacks a part is shorter, and refused by the engine.
+/// The offers of a pool's regions, for each piece of the pool: the first regions that hold each
+/// part of a page, then the second ones. A piece that lacks a part is shorter, and refused by the
+/// engine.
 fn pieces(pool: &Pool) -> impl Iterator<Item = Vec<RegionOffer>> {
     let parts = pool.layout().parts.get();
     let of_part = move |part| pool.regions().iter().filter(move |region| region.part() == part);

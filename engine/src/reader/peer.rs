@@ -28,8 +28,8 @@ pub struct Peer {
     pub(super) pools: Arc<[PeerPool]>,
 }
 
-/// A pool of a producer: slots for pages of one layout. It is the handle from which the pages of the
-/// pool are named. Where the producer has divided the pool into several regions its slots are
+/// A pool of a producer: slots for pages of one layout. It is the handle from which the pages of
+/// the pool are named. Where the producer has divided the pool into several regions its slots are
 /// numbered through all of them.
 #[derive(Clone, Debug)]
 pub struct PeerPool {
@@ -142,8 +142,8 @@ impl Peer {
         self.epoch
     }
 
-    /// The pools of the layouts that were asked for, as it offered them when the session was made: at
-    /// least one.
+    /// The pools of the layouts that were asked for, as it offered them when the session was made:
+    /// at least one.
     #[must_use]
     pub fn pools(&self) -> &[PeerPool] {
         &self.pools

@@ -156,8 +156,8 @@ impl Rows {
         self.rows.last().map_or(0, PairRow::end)
     }
 
-    /// Adds a pair of regions: `lists` is the place of the lists of `cut`, and the two of them begin
-    /// at the bytes `at` of the regions `pair`. Fails if there is no room for another row.
+    /// Adds a pair of regions: `lists` is the place of the lists of `cut`, and the two of them
+    /// begin at the bytes `at` of the regions `pair`. Fails if there is no room for another row.
     pub(super) fn push(
         &mut self,
         cut: &Cut,

@@ -160,7 +160,7 @@ pub fn attach<'m>(
 }
 
 /// Slots for [`by_region`]: the pieces of one layer for all slots, then those of the next, with 100
-/// bytes between pieces that belong to nobody.
+/// bytes between pieces that no slot has.
 pub fn slots_of_regions(engine: &mut Small<'_, '_>, dest: &Destination) -> Slots {
     let each = (SLOTS * (LAYER + 100)) as u64;
     let region = |i: usize| DestinationRegion {

@@ -24,11 +24,22 @@ pub struct LocalConfig {
     /// while the other core copies, too. All rails of this provider are equally fast, so the value
     /// matters only beside rails of another kind.
     pub nominal_bytes_per_sec: u64,
+    /// Bytes of READs of up to 8 KiB that a commit may copy itself while the rail's worker sleeps,
+    /// counted for each rail from one poll to the next; 0: none. To copy a small page costs less
+    /// than to wake another thread. It applies to shared memory that is mapped, where a READ is a
+    /// plain copy.
+    pub own_bytes: u32,
 }
 
 impl Default for LocalConfig {
     fn default() -> Self {
-        Self { rails: 2, sq_entries: 128, cq_entries: 8_192, nominal_bytes_per_sec: 7_000_000_000 }
+        Self {
+            rails: 2,
+            sq_entries: 128,
+            cq_entries: 8_192,
+            nominal_bytes_per_sec: 7_000_000_000,
+            own_bytes: 128 << 10,
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //! built.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use kvrail_core::id::{LaneId, ProviderId, RailIndex};
@@ -13,7 +13,7 @@ use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 use super::registry::Registry;
 use super::transport::LaneTransport;
-use super::worker::{Command, Completion, Notice, WorkerSignals};
+use super::worker::{Command, Completion, Notice, SMALL, Worker, WorkerSignals};
 
 /// READs of one commit, at most.
 pub(crate) const CHAIN: usize = 128;
@@ -30,6 +30,9 @@ pub(crate) struct Rail<T: LaneTransport> {
     pub(crate) completions: RingConsumer<Completion>,
     pub(crate) notices: RingConsumer<Notice>,
     pub(crate) signals: Arc<WorkerSignals>,
+    pub(crate) worker: Arc<Mutex<Worker<T>>>,
+    /// Bytes that the engine's thread may copy itself until it polls or waits.
+    pub(crate) own_bytes: u32,
     pub(crate) thread: Option<JoinHandle<()>>,
     pub(crate) lanes: Vec<LanePlace<T>>,
 }
@@ -117,6 +120,20 @@ impl<T: LaneTransport> Rail<T> {
         }
     }
 
+    /// Carries out the published commands on this thread, if the worker's sleeps and they are small
+    /// copies; wakes the worker's thread for the rest. `longest` is the longest READ.
+    #[inline]
+    pub(crate) fn carry_out_or_wake(&mut self, longest: u32) {
+        if longest <= SMALL.min(self.own_bytes)
+            && self.signals.sleeper.is_asleep()
+            && let Ok(mut worker) = self.worker.try_lock()
+            && worker.carry_out_small(&mut self.own_bytes)
+        {
+            return;
+        }
+        self.signals.sleeper.wake_if_asleep();
+    }
+
     /// Sends a command. The ring has room for it: its size counts these commands for each lane.
     pub(crate) fn send(&mut self, command: Command<T>) {
         let pushed = self.commands.push(command);
@@ -136,6 +153,8 @@ pub struct LocalPost<'a, T: LaneTransport> {
     pub(crate) room: u32,
     /// READs that it holds.
     pub(crate) staged: u32,
+    /// The length of the longest of them.
+    pub(crate) longest: u32,
     /// The errno of the first READ that was not staged.
     pub(crate) refused: Option<i32>,
 }
@@ -157,7 +176,10 @@ impl<T: LaneTransport> Post for LocalPost<'_, T> {
             Command::Refused { lane_index, wr_id: read.wr_id }
         };
         match self.rail.commands.stage(command) {
-            Ok(()) => self.staged += 1,
+            Ok(()) => {
+                self.staged += 1;
+                self.longest = self.longest.max(read.len);
+            }
             Err(_) => self.refused = Some(ENOMEM),
         }
     }
@@ -168,7 +190,7 @@ impl<T: LaneTransport> Post for LocalPost<'_, T> {
             self.rail.lanes[usize::from(self.lane_index)].outstanding += self.staged;
             *self.posted += u64::from(self.staged);
             self.rail.commands.publish();
-            self.rail.signals.sleeper.wake_if_asleep();
+            self.rail.carry_out_or_wake(self.longest);
         }
         match self.refused {
             None => Commit::All,

@@ -2,8 +2,8 @@
 #![allow(unsafe_code, reason = "implements the engine's unsafe trait; the promises are argued at the impl")]
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
 use kvrail_core::provider::{
@@ -20,15 +20,16 @@ use super::progress::{LocalWaker, Progress, Reporter};
 use super::rail::{CHAIN, EINVAL, ENOMEM, LaneInterrupt, LanePlace, LocalLane, LocalPost, Rail, next_qp_num};
 use super::registry::Registry;
 use super::transport::LaneTransport;
-use super::worker::{Command, Notice, Worker, WorkerLane, WorkerSignals};
+use super::worker::{Command, Notice, Worker, WorkerLane, WorkerSignals, run};
 
 /// Rails over a [`LaneTransport`]: a [`ShmProvider`](crate::shm::ShmProvider) or a
 /// [`TcpProvider`](crate::tcp::TcpProvider).
 ///
 /// One worker thread per rail carries out the READs of all the rail's lanes, in the order of
-/// posting. The engine's thread and a worker share rings and nothing else of the data path. On the
-/// engine's thread `begin`, `read`, `commit`, `poll` and `next_event` take no lock and make no
-/// system call, except that a commit wakes a worker that sleeps.
+/// posting. On the engine's thread `begin`, `read`, `commit`, `poll` and `next_event` wait for no
+/// lock and make no system call, except that a commit wakes a worker that sleeps. Where it sleeps
+/// and the READs are few and small, the commit copies instead: see
+/// [`own_bytes`](LocalConfig::own_bytes).
 ///
 /// Registered memory must stay valid for writes until it is deregistered. It may be deregistered
 /// only when every READ into it has been reported complete or its lane has been closed.
@@ -82,12 +83,13 @@ impl<T: LaneTransport> LocalProvider<T> {
                 notices: worker_notices,
                 lanes: (0..limits.lanes).map(|_| None).collect(),
                 reporter: Reporter::new(Arc::clone(&this.progress), index),
-                signals: Arc::clone(&signals),
-                spins,
+                held: None,
             };
+            let worker = Arc::new(Mutex::new(worker));
+            let (shared, told) = (Arc::clone(&worker), Arc::clone(&signals));
             let thread = std::thread::Builder::new()
                 .name(format!("kvrail-rail-{index}"))
-                .spawn(move || worker.run())
+                .spawn(move || run(&shared, &told, spins))
                 .map_err(|source| LocalStartError::Thread { rail: index, source })?;
             let lanes = (0..limits.lanes)
                 .map(|_| LanePlace { qp_num: 0, outstanding: 0, closed: false, interrupt: None })
@@ -101,6 +103,8 @@ impl<T: LaneTransport> LocalProvider<T> {
                 completions,
                 notices,
                 signals,
+                worker,
+                own_bytes: config.own_bytes,
                 thread: Some(thread),
                 lanes,
             });
@@ -139,12 +143,14 @@ impl<T: LaneTransport> Drop for LocalProvider<T> {
 
 // SAFETY: the promises of `Provider`, by number.
 // 1. A LaneTransport writes only to the local range of its READ (its own promise).
-// 2. A worker carries out the wrs of a rail one after the other. It puts a completion into the ring
-//    when `execute` of its wr has returned, and a LaneTransport writes nothing after that. So at
-//    any completion no earlier wr of the rail writes, and the ring keeps the order.
+// 2. A worker carries out the wrs of a rail one after the other: on its thread, or on the engine's
+//    thread, of which one at a time has the worker's lock. It puts a completion into the ring when
+//    `execute` of its wr has returned, and a LaneTransport writes nothing after that. So at any
+//    completion no earlier wr of the rail writes, and the ring keeps the order.
 // 3. and 4. The same: a drain and a close are commands in the same queue.
 // 5. `drop` sets `stop`, interrupts every lane, and joins the workers. A worker carries out nothing
-//    after it has seen `stop`, and no other thread carries out commands.
+//    after it has seen `stop`. Only a commit carries out commands on another thread, and a commit
+//    borrows the provider.
 // 6. Only staged commands are counted as accepted, and only staged commands are published; a READ
 //    that was refused was never put into the ring.
 // 7. A lane carries its id, its provider and a number that no other lane of the provider has, by
@@ -235,12 +241,22 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
         // Commands of a post that was forgotten, not dropped, must not be posted with this one.
         rail.commands.discard();
         let (registry, posted) = (&self.registry, &mut self.posted);
-        LocalPost { rail, registry, posted, lane_index: lane.lane_index, room, staged: 0, refused }
+        LocalPost {
+            rail,
+            registry,
+            posted,
+            lane_index: lane.lane_index,
+            room,
+            staged: 0,
+            longest: 0,
+            refused,
+        }
     }
 
     #[inline]
     fn poll(&mut self, rail: RailIndex, out: &mut [Wc]) -> usize {
         let Some(rail) = self.rails.get_mut(rail.get()) else { return 0 };
+        rail.own_bytes = self.config.own_bytes;
         for (n, wc) in out.iter_mut().enumerate() {
             let Some(done) = rail.completions.pop() else { return n };
             self.covered += u64::from(done.retires);

@@ -152,6 +152,7 @@ mod loom_tests {
     use super::*;
     use crate::provider::sync::{Arc, AtomicBool, AtomicU32};
     use kvrail_host::ring::{RingConsumer, ring};
+    use loom::sync::Mutex;
     use loom::thread;
 
     /// Takes an item as a worker does: looks, prepares to sleep, looks again, sleeps.
@@ -182,6 +183,66 @@ mod loom_tests {
             for item in 1..=2 {
                 tx.push(item).unwrap();
                 sleeper.wake_if_asleep();
+            }
+            worker.join().unwrap();
+        });
+    }
+
+    /// A worker, as the two threads that share it see it: a ring, and an item taken out of it.
+    type Shared = (RingConsumer<u32>, Option<u32>);
+
+    /// Takes the item 1, as a commit takes small READs. Says whether none is left.
+    fn take_small((rx, held): &mut Shared) -> bool {
+        while let Some(item) = held.take().or_else(|| rx.pop()) {
+            if item != 1 {
+                *held = Some(item);
+                return false;
+            }
+        }
+        true
+    }
+
+    #[test]
+    fn an_item_that_the_bringer_leaves_is_taken_by_the_thread_that_sleeps() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let (mut tx, rx) = ring(2);
+            let shared = Arc::new((Sleeper::default(), Mutex::new((rx, None)), Sleeper::default()));
+            let done = Arc::new(AtomicBool::new(false));
+            let (other, told) = (Arc::clone(&shared), Arc::clone(&done));
+            let worker = thread::spawn(move || {
+                let (sleeper, ring, bringer) = &*other;
+                loop {
+                    let mut awake = ring.lock().unwrap();
+                    while let Some(item) = awake.1.take().or_else(|| awake.0.pop()) {
+                        if item == 2 {
+                            told.store(true, Ordering::Release);
+                            return bringer.wake_if_asleep();
+                        }
+                    }
+                    drop(awake);
+                    sleeper.prepare_sleep();
+                    let mut awake = ring.lock().unwrap();
+                    let idle = awake.1.is_none() && awake.0.is_empty();
+                    drop(awake);
+                    if idle { sleeper.sleep(None) } else { sleeper.cancel_sleep() }
+                }
+            });
+            let (sleeper, ring, bringer) = &*shared;
+            for item in [1, 2] {
+                tx.push(item).unwrap();
+                if sleeper.is_asleep()
+                    && let Ok(mut ring) = ring.try_lock()
+                    && take_small(&mut ring)
+                {
+                    continue;
+                }
+                sleeper.wake_if_asleep();
+            }
+            while !done.load(Ordering::Acquire) {
+                bringer.prepare_sleep();
+                if done.load(Ordering::Acquire) { bringer.cancel_sleep() } else { bringer.sleep(None) }
             }
             worker.join().unwrap();
         });

@@ -23,6 +23,13 @@ pub unsafe trait LaneTransport: Send + 'static {
     /// Makes a READ that blocks, now or later, fail soon. Does not block.
     fn interrupt(handle: &Self::Interrupt);
 
+    /// Whether carrying out `read` now is a copy within this process's memory, which neither blocks
+    /// nor enters the kernel. Then the posting thread may do it.
+    fn is_plain_copy(&self, read: &Read) -> bool {
+        let _ = read;
+        false
+    }
+
     /// Carries out one READ and returns its status. Blocks for a bounded time.
     ///
     /// # Safety

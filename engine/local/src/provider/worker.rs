@@ -1,11 +1,15 @@
-//! A rail's worker: the thread that carries out READs, as a NIC's DMA engine does.
+//! A rail's worker, which carries out READs as a NIC's DMA engine does, and its thread.
 //!
 //! It takes commands from one ring, in order, and puts completions and notices into two others. A
 //! lane behaves as a QP does: it is ready, or in the error state, where every wr is flushed.
+//!
+//! The worker is behind a lock, which its thread holds while it is awake. While the thread sleeps,
+//! the engine's thread may take the worker, if it gets the lock at once, and carry out a few small
+//! READs itself: that costs less than waking another thread.
 #![allow(unsafe_code, reason = "executing a READ writes to registered memory")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvrail_core::id::{LaneId, WrId};
 use kvrail_core::provider::Read;
@@ -15,6 +19,9 @@ use kvrail_host::ring::{RingConsumer, RingProducer};
 use super::progress::Reporter;
 use super::sleep::Sleeper;
 use super::transport::LaneTransport;
+
+/// The largest READ that the engine's thread carries out itself. Larger ones are worth a wake.
+pub(crate) const SMALL: u32 = 8 << 10;
 
 /// A command from the engine's thread to a worker. `lane_index` is the number of the lane's place
 /// on its rail.
@@ -83,37 +90,40 @@ pub(crate) struct Worker<T: LaneTransport> {
     pub(crate) notices: RingProducer<Notice>,
     pub(crate) lanes: Box<[Option<Box<WorkerLane<T>>>]>,
     pub(crate) reporter: Reporter,
-    pub(crate) signals: Arc<WorkerSignals>,
-    /// How often the worker looks for a command before it sleeps.
-    pub(crate) spins: u32,
+    /// A command that was taken out of the ring, and is the next to be carried out.
+    pub(crate) held: Option<Command<T>>,
 }
 
 impl<T: LaneTransport> Worker<T> {
-    /// Works until `stop` is set. Commands that are queued then are dropped, not carried out.
-    pub(crate) fn run(mut self) {
-        while !self.signals.stop.load(Ordering::Acquire) {
-            match self.commands.pop() {
-                Some(command) => self.carry_out(command),
-                None => self.idle(),
-            }
-        }
+    fn next(&mut self) -> Option<Command<T>> {
+        self.held.take().or_else(|| self.commands.pop())
     }
 
-    /// Looks for a command `spins` times, and then sleeps until there is one or `stop` is set.
-    fn idle(&mut self) {
-        for _ in 0..self.spins {
-            if !self.commands.is_empty() {
-                return;
-            }
-            std::hint::spin_loop();
+    fn is_idle(&mut self) -> bool {
+        self.held.is_none() && self.commands.is_empty()
+    }
+
+    /// Carries out the commands that have come, as far as they are READs that are plain copies of
+    /// `budget` bytes together, by which it reduces `budget`. Says whether none is left.
+    pub(crate) fn carry_out_small(&mut self, budget: &mut u32) -> bool {
+        while let Some(command) = self.next() {
+            let left = match &command {
+                Command::Read { lane_index, read } => match &self.lanes[usize::from(*lane_index)] {
+                    Some(lane) if read.len <= SMALL && lane.transport.is_plain_copy(read) => {
+                        budget.checked_sub(read.len)
+                    }
+                    _ => None,
+                },
+                _ => None,
+            };
+            let Some(left) = left else {
+                self.held = Some(command);
+                return false;
+            };
+            *budget = left;
+            self.carry_out(command);
         }
-        let signals = &self.signals;
-        signals.sleeper.prepare_sleep();
-        if !self.commands.is_empty() || signals.stop.load(Ordering::Acquire) {
-            signals.sleeper.cancel_sleep();
-        } else {
-            signals.sleeper.sleep(None);
-        }
+        true
     }
 
     fn carry_out(&mut self, command: Command<T>) {
@@ -182,6 +192,38 @@ impl<T: LaneTransport> Worker<T> {
         debug_assert!(pushed.is_ok(), "notice ring overrun");
         self.reporter.notice(retires);
     }
+}
+
+/// The thread of a worker: works until `stop` is set. Commands that are queued then are dropped, not
+/// carried out. `spins`: how often it looks for a command before it sleeps.
+pub(crate) fn run<T: LaneTransport>(worker: &Mutex<Worker<T>>, signals: &WorkerSignals, spins: u32) {
+    let stopped = || signals.stop.load(Ordering::Acquire);
+    while !stopped() {
+        let mut awake = lock(worker);
+        let mut idle = 0;
+        while idle <= spins && !stopped() {
+            if let Some(command) = awake.next() {
+                awake.carry_out(command);
+                idle = 0;
+            } else {
+                idle += 1;
+                std::hint::spin_loop();
+            }
+        }
+        drop(awake);
+        signals.sleeper.prepare_sleep();
+        // Once the thread has announced that it sleeps, a command that comes is either seen here,
+        // or carried out by the engine's thread, or wakes this one.
+        if !lock(worker).is_idle() || stopped() {
+            signals.sleeper.cancel_sleep();
+        } else {
+            signals.sleeper.sleep(None);
+        }
+    }
+}
+
+fn lock<T: LaneTransport>(worker: &Mutex<Worker<T>>) -> MutexGuard<'_, Worker<T>> {
+    worker.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T: LaneTransport> WorkerLane<T> {

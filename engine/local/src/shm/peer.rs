@@ -373,6 +373,13 @@ unsafe impl LaneTransport for ShmPeer {
         failing.store(true, Ordering::Release);
     }
 
+    fn is_plain_copy(&self, read: &Read) -> bool {
+        // Letting go of withdrawn memory takes a lock and enters the kernel.
+        let settled = self.shared.live.withdrawals() == self.withdrawals;
+        let known = self.known.binary_search_by_key(&read.rkey, |target| target.region.rkey);
+        settled && known.is_ok_and(|at| matches!(self.known[at].source, Source::Mapped(_)))
+    }
+
     #[inline]
     unsafe fn execute(&mut self, read: &Read) -> WcStatus {
         if !self.is_alive() {

@@ -170,6 +170,21 @@ impl PeerProcess {
     ///
     /// `to` is valid for writes of `len` bytes until the call returns.
     pub(super) unsafe fn read(&self, addr: u64, to: *mut u8, len: usize) -> Result<(), ReadFault> {
+        // SAFETY: the caller's promise.
+        let copied = unsafe { self.copy(addr, to, len) };
+        match copied {
+            // Memory that is missing in another program says nothing about the exporter's.
+            Ok(()) | Err(ReadFault::NotMapped) if !self.is_same() => Err(ReadFault::Gone),
+            copied => copied,
+        }
+    }
+
+    /// The copy of [`read`](Self::read), out of the process that has the number.
+    ///
+    /// # Safety
+    ///
+    /// As for [`read`](Self::read).
+    unsafe fn copy(&self, addr: u64, to: *mut u8, len: usize) -> Result<(), ReadFault> {
         let mut done = 0;
         while done < len {
             let from = addr.checked_add(done as u64).and_then(|from| usize::try_from(from).ok());
@@ -192,7 +207,7 @@ impl PeerProcess {
                 },
             }
         }
-        if self.is_same() { Ok(()) } else { Err(ReadFault::Gone) }
+        Ok(())
     }
 
     /// Whether the process lives and runs the exporter's program, as it did when the caller's last
@@ -265,6 +280,9 @@ mod tests {
         // As exec closes it.
         drop(write);
         assert_eq!(read(&process, &[8; 16]), (Err(ReadFault::Gone), [8; 16]));
+        let mut out = [0; 8];
+        // SAFETY: the range is `out`.
+        assert_eq!(unsafe { process.read(4096, out.as_mut_ptr(), out.len()) }, Err(ReadFault::Gone));
     }
 
     #[test]
