@@ -220,8 +220,8 @@ impl<'s> Plans<'s> {
         })
     }
 
-    /// The rows of a plan between several regions: with all lists of a pair in one row, or with a row
-    /// for each list.
+    /// The rows of a plan between several regions: with all lists of a pair in one row, or with a
+    /// row for each list.
     fn rows_of_pairs(&mut self, plan: &Plan, by_list: bool) -> Result<(Rows, Sums), AddPlanError> {
         let (sources, destinations) = plan.regions();
         let (mut rows, mut sums) = (Rows::new(), Sums::default());

@@ -1,5 +1,5 @@
-//! Every shipped layout, over the model of rails: whole pages with all of their regions, and by plans
-//! into one region and back, while a lane fails. Every byte is compared.
+//! Every shipped layout, over the model of rails: whole pages with all of their regions, and by
+//! plans into one region and back, while a lane fails. Every byte is compared.
 #![allow(missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "the storage of an engine is a local of the test")]
 

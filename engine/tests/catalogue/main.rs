@@ -1,5 +1,5 @@
-//! Every shipped layout, and every shape of ranks, stages and blocks, over shared memory: published,
-//! read, and every byte compared.
+//! Every shipped layout, and every shape of ranks, stages and blocks, over shared memory:
+//! published, read, and every byte compared.
 #![allow(missing_docs, reason = "tests")]
 
 mod growing;

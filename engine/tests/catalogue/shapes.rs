@@ -1,6 +1,6 @@
-//! Pages that are cut otherwise at the reader than at its peers: other ranks of heads, other stages,
-//! other blocks of tokens; and parts of pages. Each destination page is filled from several peers,
-//! and every byte of it is compared, those that no plan writes included.
+//! Pages that are cut otherwise at the reader than at its peers: other ranks of heads, other
+//! stages, other blocks of tokens; and parts of pages. Each destination page is filled from several
+//! peers, and every byte of it is compared, those that no plan writes included.
 
 use kvrail::core::remote::RemotePage;
 use kvrail::layouts::{AxisKind, Bf16, Plan, PlanError, Selection};
