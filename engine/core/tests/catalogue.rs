@@ -241,6 +241,20 @@ fn every_shipped_layout_is_read_whole_gathered_and_scattered() {
     assert!(failed > 35, "{failed} lanes have failed");
 }
 
+/// A region for each layer and token. Gathered with tokens outside, the next token's row is 3 rows
+/// on, and the next layer's first one 8 rows back: pairs of regions of uneven distances.
+#[test]
+fn regions_that_land_at_uneven_distances_are_told_apart() {
+    let (layer, token) = (AxisKind::Layer, AxisKind::Token);
+    let layout = Declaration {
+        axes: &[Axis::whole(layer, 3), Axis::whole(token, 4)],
+        order: &[Level::Regions(layer), Level::Regions(token)],
+        planes: &[PlaneDecl::of(&[K, V])],
+        ..Declaration::EMPTY
+    };
+    moves("uneven", &layout.expect(), EngineConfig::DEFAULT);
+}
+
 /// As vLLM keeps Llama 3 70B: a region for each of 80 layers, in which K and V of a head are
 /// together.
 const BY_LAYER: Geometry = grouped(
