@@ -78,11 +78,11 @@ pub use publisher::{
     GrowingForeignPage, GrowingPage, LocalPage, OtherProcess, Publisher, PublisherConfig, PublisherError,
     PublisherPool, SlotGuard, WithdrawError, WriteError,
 };
-pub use reader::config::{Config, StartError};
+pub use reader::config::{Config, MakeLanes, StartError};
 #[cfg(feature = "cuda")]
 pub use reader::device::DeviceError;
 pub use reader::handover::{TakeRequestError, Taking};
-pub use reader::peer::{BlockError, ConnectError, Peer, PeerPool, ReaderEvent};
+pub use reader::peer::{BlockError, ConnectError, Connecting, Peer, PeerPool, ReaderEvent};
 pub use reader::state::{MAX_BATCH, MAX_BATCHES, MAX_PEERS};
 pub use reader::storage::{Storage, StorageTaken, TakenStorage};
 pub use reader::submitters::MAX_SUBMITTERS;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use kvrail::core::table::KeyTag;
 use kvrail::layouts::catalogue::VllmFp8DsMla;
 use kvrail::{
-    Config, Exporter, OpenRails, PageLayout, PeerKey, Publisher, PublisherTransport, Reader, TransportError,
-    clock, memory, tcp,
+    Config, Exporter, MakeLanes, OpenRails, PageLayout, PeerKey, Publisher, PublisherTransport, Reader,
+    TransportError, clock, memory, tcp,
 };
 
 const LAYOUT: PageLayout = PageLayout::of::<VllmFp8DsMla>();
@@ -85,13 +85,19 @@ unsafe impl PublisherTransport for Through {
 
 #[test]
 fn lanes_that_are_cut_come_back_and_pages_arrive() {
+    for lanes in [MakeLanes::AtConnect, MakeLanes::OnDemand] {
+        cut_and_come_back(Config { lanes, ..Config::default() });
+    }
+}
+
+fn cut_and_come_back(config: Config) {
     let wires = Wires::default();
     let key = PeerKey::from_bytes([7; 32]);
     let (name, listen) = ("producer".parse().unwrap(), "127.0.0.1:0".parse().unwrap());
     let publisher = Publisher::start(name, LAYOUT, 32, &listen, key.clone(), Through(wires.clone())).unwrap();
     let locations: Vec<_> =
         (0..32).map(|slot| publisher.write(slot, KeyTag(1), |page| page.fill(slot as u8)).unwrap()).collect();
-    let mut reader = Reader::start(LAYOUT, tcp::rails(2).unwrap(), Config::default()).unwrap();
+    let mut reader = Reader::start(LAYOUT, tcp::rails(2).unwrap(), config).unwrap();
     let mut slots: Vec<_> =
         reader.register(memory::leaked(32 * LAYOUT.page_bytes() as usize).unwrap()).unwrap().collect();
     let peer = reader.connect(&publisher.local_addr().into(), &key).unwrap();

@@ -136,14 +136,17 @@ pub fn derive_kv_layout(input: TokenStream) -> TokenStream {
 /// | key | unless given | what |
 /// |---|---|---|
 /// | `page` | | a type that derives `KvLayout`; `sharded` without a rank: see `start_as` |
+/// | `pages` | `[]` | other layouts of which it asks peers for pools: `[Indexer, Window]` |
 /// | `max_rails` | 8 | local rails, up to 16 |
 /// | `max_peers` | 64 | peers connected at a time |
-/// | `max_regions` | 4 per peer | regions of all peers and their tables, at least 2 per peer |
+/// | `max_pools` | 2 per peer | pools of all peers together |
+/// | `max_regions` | those of the pools, and their tables | regions of all peers and their tables |
 /// | `max_lanes` | 2 per rail and peer, 16,384 at most | lanes to all peers together |
 /// | `max_depth` | 128 | send queue entries of a lane, a power of two |
 /// | `max_batch` | 256 | pages of one batch |
 /// | `max_batches` | 64 | batches being filled, in flight, or done |
 /// | `max_submitters` | 0 | other threads that feed the reader, up to 64 |
+/// | `max_plans` | 1,023 | copy plans known at a time, up to 1,023 |
 /// | `chunk` | what suits the rails | bytes that travel as one work request |
 /// | `rail_bytes`, `rail_wrs` | what suits the rails | bytes and wrs outstanding on a rail |
 /// | `deadline_ms` | 1000 | milliseconds from now to `reader.deadline()` |

@@ -8,7 +8,9 @@
 //! (`benches/count-instructions`).
 //!
 //! `submit` and `poll` are a batch of the peer that reads. `remove` is the removal of a peer with
-//! lanes that has nothing in flight.
+//! lanes that has nothing in flight. `active` is a batch of one page of each of 16 peers with
+//! lanes, from `submit` to the last `poll`, while any number of other peers are connected and have
+//! no lane.
 #![allow(missing_docs, unreachable_pub, reason = "a benchmark, not a library")]
 #![allow(unsafe_code, reason = "a provider that hides the completions of another one")]
 
@@ -35,6 +37,8 @@ const PAGES: usize = 16;
 const PAGE: u64 = 4096;
 const DEPTH: usize = 16;
 const PEERS: usize = 10_000;
+/// Peers that are read from in `active`.
+const ACTIVE: usize = 16;
 /// The cap of a rail: the wrs that may be outstanding on it.
 const CAP: u32 = 64;
 
@@ -106,7 +110,8 @@ fn room<T: Clone>(item: &T, count: usize) -> &'static mut [T] {
 /// An engine with peers that wait for the first rail, and one that reads over the second.
 struct Waiting {
     engine: Engine<'static, Stuck>,
-    reader: RemoteRegion,
+    /// What the peers that are read from publish: a batch has pages of each in turn.
+    regions: Vec<RemoteRegion>,
     slots: Vec<Slot>,
     ready: Option<Batch<'static>>,
     idle: Vec<PeerId>,
@@ -129,7 +134,7 @@ impl Waiting {
         let memory = vec![0_u8; (PEERS + 64) * PAGE as usize].leak();
         let slots = engine.register(memory, PAGE).expect("slots").collect();
         let (reader, _) = connect(&mut engine, 1);
-        let mut all = Self { engine, reader, slots, ready: None, idle: Vec::new(), now: 1 };
+        let mut all = Self { engine, regions: vec![reader], slots, ready: None, idle: Vec::new(), now: 1 };
         for _ in 0..waiting {
             let (region, _) = connect(&mut all.engine, 0);
             let mut batch = all.engine.batch().expect("a batch");
@@ -151,11 +156,22 @@ impl Waiting {
         all
     }
 
+    /// 16 peers that are read from, and `bare` peers that have neither work nor lanes.
+    fn active(bare: usize) -> Self {
+        let mut all = Self::new(0, 0);
+        all.regions = (0..ACTIVE).map(|_| connect(&mut all.engine, 1).0).collect();
+        for _ in 0..bare {
+            let peer = all.engine.add_peer().expect("a place");
+            all.engine.add_region(peer, &offer()).expect("a region");
+        }
+        all
+    }
+
     fn fill(&mut self) {
         let mut batch = self.engine.batch().expect("a batch");
-        for _ in 0..PAGES {
+        for at in 0..PAGES {
             let slot = self.slots.pop().expect("a slot");
-            let page = self.reader.unvalidated(0).expect("a page");
+            let page = self.regions[at % self.regions.len()].unvalidated(0).expect("a page");
             batch.read(page, slot).map_err(|(error, _)| error).expect("room");
         }
         self.ready = Some(batch);
@@ -194,18 +210,22 @@ impl Waiting {
     }
 }
 
-/// A peer with one region and one lane over `rail`.
-fn connect(engine: &mut Engine<'static, Stuck>, rail: u8) -> (RemoteRegion, PeerId) {
-    let peer = engine.add_peer().expect("a place");
-    let offer = RegionOffer {
+/// What each peer offers.
+const fn offer() -> RegionOffer {
+    RegionOffer {
         base: 0x5000_0000,
         page_bytes: PAGE,
         stride: PAGE,
         slots: 16,
         keys: [7; MAX_RAILS],
         table: None,
-    };
-    let region = engine.add_region(peer, &offer).expect("a region");
+    }
+}
+
+/// A peer with one region and one lane over `rail`.
+fn connect(engine: &mut Engine<'static, Stuck>, rail: u8) -> (RemoteRegion, PeerId) {
+    let peer = engine.add_peer().expect("a place");
+    let region = engine.add_region(peer, &offer()).expect("a region");
     let lanes = if rail == 1 { 4 } else { 1 };
     for _ in 0..lanes {
         let spec = LaneSpec { rail: RailIndex(rail), remote_rail: rail, depth: DEPTH as u32 };
@@ -228,6 +248,17 @@ fn table() {
         let [submit, poll] = sums.map(|sum| sum.as_nanos() / 10_000);
         println!("{peers:<8} {submit:>12} {poll:>12} {:>12}", start.elapsed().as_nanos() / 50);
     }
+    // In turns, so that a change of the machine's speed concerns both.
+    let mut alone = Waiting::active(0);
+    let mut among = Waiting::active(PEERS - ACTIVE);
+    let mut sums = [Duration::ZERO; 2];
+    for _ in 0..20_000 {
+        for (all, sum) in [&mut alone, &mut among].into_iter().zip(&mut sums) {
+            *sum += all.round().iter().sum::<Duration>();
+        }
+    }
+    let [alone, among] = sums.map(|sum| sum.as_secs_f64() * 1e9 / (20_000 * PAGES) as f64);
+    println!("16 active peers: {alone:.1} ns per wr alone, {among:.1} among {PEERS}: {:.3}", among / alone);
 }
 
 fn main() {
@@ -237,6 +268,12 @@ fn main() {
         ["count", "remove", peers, rounds] => {
             let mut all = Waiting::new(number(peers), 50);
             (0..number(rounds)).for_each(|_| all.remove());
+        }
+        ["count", "active", peers, rounds] => {
+            let mut all = Waiting::active(number(peers));
+            for _ in 0..number(rounds) {
+                all.round();
+            }
         }
         ["count", "submit" | "poll", peers, rounds] => {
             let mut all = Waiting::new(number(peers), 0);

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::id::Ticket;
 use crate::layout::LayoutMismatch;
 use crate::table::{Miss, Ready};
 use crate::time::Time;
@@ -49,9 +50,25 @@ pub enum PageError {
         /// How many chunks the page has.
         chunks: u32,
     },
+    /// The deadline passed before anything of the page had arrived, and no lane to its peer was up
+    /// then.
+    #[error(
+        "the deadline ({} ns) passed without a lane to the peer: look in the log why none was made, or allow more lanes at a time",
+        deadline.0
+    )]
+    NoLane {
+        /// The deadline.
+        deadline: Time,
+    },
     /// The peer was removed.
     #[error("the peer was removed")]
     PeerGone,
+    /// The owner has taken the page's pool back.
+    #[error("the owner has taken the page's pool back")]
+    PoolGone,
+    /// The caller withdrew the page, or its batch, before it had arrived and was validated.
+    #[error("the page was withdrawn before it had arrived")]
+    Withdrawn,
     /// The page was not read, since READs of it, or of other pages of its region, have killed their
     /// lanes within `set_aside`.
     #[error(
@@ -82,6 +99,9 @@ impl PageError {
             Self::Deadline { .. } => 2052,
             Self::PeerGone => 2053,
             Self::SetAside { .. } => 2054,
+            Self::Withdrawn => 2055,
+            Self::PoolGone => 2056,
+            Self::NoLane { .. } => 2057,
         }
     }
 }
@@ -148,6 +168,14 @@ pub enum ReadError {
         /// The least bytes of a page that the plan reads.
         plan_bytes: u32,
     },
+    /// The page was to be joined to an earlier one, and the batch has none.
+    #[error("no page of the batch could be joined by this one: read the first page by itself")]
+    NoPage,
+    /// The plan was forgotten, or the plan of an earlier page of the batch.
+    #[error(
+        "a plan of this page, or of an earlier page of the batch, was forgotten: clear the batch, and add the plan again"
+    )]
+    PlanForgotten,
     /// Page or plan have several regions, and the slot has no layout.
     #[error(
         "a page of {regions} regions, or a plan into several, needs a slot of their layout, and this one has none: register the slot for a layout"
@@ -204,6 +232,8 @@ impl ReadError {
             Self::TooManyChunks { .. } => 2076,
             Self::NotReady { .. } => 2077,
             Self::SlotOfBytes { .. } => 2078,
+            Self::NoPage => 2079,
+            Self::PlanForgotten => 2080,
         }
     }
 }
@@ -231,6 +261,14 @@ pub enum SubmitError {
         /// The peer's place in the engine's table ([`PeerId::index`](crate::id::PeerId::index)).
         peer: usize,
     },
+    /// The plan of a page was forgotten after the page had joined the batch.
+    #[error(
+        "page {page} of the batch follows a plan that was forgotten: clear the batch, and add the plan again"
+    )]
+    PlanForgotten {
+        /// The position of the page in the batch.
+        page: usize,
+    },
     /// The batch's buffer is another engine's.
     #[error("the batch belongs to another engine: submit it there")]
     OtherEngine,
@@ -250,6 +288,38 @@ impl SubmitError {
             Self::PeerGone { .. } => 2092,
             Self::OtherEngine => 2093,
             Self::EngineGone => 2094,
+            Self::PlanForgotten { .. } => 2089,
+        }
+    }
+}
+
+/// Why a batch in flight cannot be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlightError {
+    /// No such batch is in flight. It is done, or was never submitted to this engine.
+    #[error("{0} is not in flight: it is done, or another engine has it")]
+    NotInFlight(Ticket),
+    /// The batch has fewer pages.
+    #[error("{ticket} has {pages} pages, counted from 0: there is no page {page}")]
+    NoPage {
+        /// The batch.
+        ticket: Ticket,
+        /// The position that was named.
+        page: usize,
+        /// How many pages the batch has.
+        pages: usize,
+    },
+}
+
+impl FlightError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::NotInFlight(..) => 2095,
+            Self::NoPage { .. } => 2096,
         }
     }
 }

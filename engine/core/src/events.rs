@@ -207,6 +207,11 @@ pub enum EngineEvent {
         /// pages have failed.
         left: u32,
     },
+    /// An idle lane is given back: its QP is being destroyed.
+    LaneReleased {
+        /// The lane.
+        lane: LaneId,
+    },
     /// The place of a lost lane is free again.
     LaneFreed {
         /// The lane.
@@ -220,6 +225,16 @@ pub enum EngineEvent {
         to: LaneId,
         /// How many wrs.
         wrs: u32,
+    },
+    /// A lane is lost over which chunks of pages of a batch had arrived. These pages, which are not
+    /// validated yet, are read again.
+    PagesDoubted {
+        /// The lane.
+        lane: LaneId,
+        /// The batch.
+        batch: Ticket,
+        /// How many of its pages.
+        pages: u16,
     },
     /// A suspect, the wr whose completion killed a lane, has been posted alone on another lane.
     SuspectTried {
@@ -355,9 +370,13 @@ impl fmt::Display for EngineEvent {
                 write!(f, "{lane} lost with {} outstanding", Many(outstanding.into(), "wr"))
             }
             Self::LaneQuiet { lane, left } => write!(f, "{lane} quiet with {} left", Many(left.into(), "wr")),
+            Self::LaneReleased { lane } => write!(f, "{lane} given back"),
             Self::LaneFreed { lane } => write!(f, "{lane} freed"),
             Self::FailedOver { from, to, wrs } => {
                 write!(f, "{} of {from} failed over to {to}", Many(wrs.into(), "wr"))
+            }
+            Self::PagesDoubted { lane, batch, pages } => {
+                write!(f, "{batch}: {} that {lane} carried are read again", Many(pages.into(), "page"))
             }
             Self::SuspectTried { lane } => write!(f, "{lane} tries a suspected wr alone"),
             Self::LaneSilent { lane } => write!(f, "{lane} silent"),

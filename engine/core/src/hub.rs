@@ -2,233 +2,42 @@
 //!
 //! Each submitter has a [`Mailbox`]: a ring of orders to the engine and a ring of outcomes back,
 //! both wait-free. The engine's thread calls [`Hub::turn`] in its loop; a submitter that finds the
-//! engine asleep wakes it.
+//! engine asleep wakes it, and the engine wakes a submitter that sleeps
+//! ([`HubSubmitter::prepare_sleep`]).
 //!
 //! Either side may end first. When a submitter is dropped, its batches go on, and their slots come
 //! to the engine's own thread ([`Outcome::Orphan`]). When the hub is dropped, submitters learn it
 //! from their next call.
 #![allow(unsafe_code, reason = "one side takes the items that the other left in a ring when it ended")]
 
-use core::sync::atomic::{AtomicBool, Ordering};
+mod mailbox;
 
+use core::sync::atomic::Ordering;
+
+pub use self::mailbox::{HubSubmitter, Mailbox, OrderError, Outcome, SendError};
+
+use self::mailbox::{Order, Shared};
 use crate::batch::in_flight::Origins;
-use crate::batch::pool::Pool;
-use crate::batch::{Batch, Done, Ticket};
-use crate::engine::{Engine, Rejected};
-use crate::error::SubmitError;
+use crate::engine::Engine;
 use crate::events::EventSink;
 use crate::limits::narrow;
-use crate::memory::Slot;
-use crate::provider::{Provider, Wake};
-use crate::ring::{Consumer, Producer, Ring};
+use crate::provider::Provider;
+use crate::ring::{Consumer, Producer};
 use crate::time::Time;
 
 /// The most orders that are taken from one submitter before the next submitter has its turn.
 const ORDERS_PER_TURN: usize = 8;
-
-/// A batch on its way to the engine.
-#[derive(Debug)]
-struct Order<'s> {
-    batch: Batch<'s>,
-    deadline: Time,
-}
-
-/// What a submitter gets back.
-#[derive(Debug)]
-#[allow(
-    clippy::exhaustive_enums,
-    reason = "most hand memory back: a caller that names not all of them loses it"
-)]
-pub enum Outcome<'s> {
-    /// A batch is done. It is the last outcome of the batch.
-    Done(Done<'s>),
-    /// The engine refused a batch. It is the last outcome of the batch.
-    Rejected(Rejected<'s>),
-    /// The deadline of a batch has passed while READs of it were outstanding; `Done` follows. The
-    /// number is the batch's tag ([`Batch::set_tag`]).
-    Overdue(Ticket, u64),
-    /// A slot of a submitter that has been dropped. The engine's own thread gets it.
-    Orphan(Slot),
-    /// The hub has been dropped, and this number of batches that the engine had taken are lost with
-    /// their slots. It is a submitter's last outcome. Batches that the engine had not taken come
-    /// back before it, as [`Rejected`](Outcome::Rejected).
-    ReaderGone(usize),
-}
-
-/// The two rings between one submitter and the engine, for at most `N / 2` batches on their way;
-/// `N` is a power of two, at least 2. A batch has at most two outcomes (overdue and done), so the
-/// ring of outcomes never overflows.
-#[derive(Debug)]
-pub struct Mailbox<'s, const N: usize> {
-    orders: Ring<Order<'s>, N>,
-    outcomes: Ring<Outcome<'s>, N>,
-    ended: Ended,
-}
-
-/// Which side has ended. A side sets its flag after its last access to the rings.
-#[derive(Debug)]
-struct Ended {
-    submitter: AtomicBool,
-    hub: AtomicBool,
-}
-
-impl<'s, const N: usize> Mailbox<'s, N> {
-    /// An empty mailbox.
-    #[must_use]
-    #[allow(clippy::new_without_default, reason = "a mailbox is a part of a storage, not a temporary value")]
-    pub const fn new() -> Self {
-        const { assert!(N >= 2, "a mailbox holds at least one batch and its two outcomes") };
-        let ended = Ended { submitter: AtomicBool::new(false), hub: AtomicBool::new(false) };
-        Self { orders: Ring::new(), outcomes: Ring::new(), ended }
-    }
-}
-
-/// An application thread's end of a mailbox. When it is dropped, the engine's own thread gets the
-/// slots of its batches.
-#[derive(Debug)]
-pub struct HubSubmitter<'s, 'r, W: Wake> {
-    orders: Producer<'r, Order<'s>>,
-    outcomes: Consumer<'r, Outcome<'s>>,
-    ended: &'r Ended,
-    pool: Pool<'s>,
-    waker: W,
-    in_flight: usize,
-}
-
-/// Why a batch was not sent to the engine.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError<'s> {
-    /// As many batches are on their way as the mailbox allows.
-    #[error("{in_flight} batches are on their way, the most that this mailbox allows: take outcomes first")]
-    Full {
-        /// The batch, untouched.
-        batch: Batch<'s>,
-        /// How many batches are on their way.
-        in_flight: usize,
-    },
-    /// The hub has been dropped.
-    #[error("the engine is gone: no submitted batch is read any more")]
-    ReaderGone {
-        /// The batch, untouched.
-        batch: Batch<'s>,
-    },
-}
-
-impl SendError<'_> {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
-    /// languages.
-    #[must_use]
-    pub const fn code(&self) -> u32 {
-        match self {
-            Self::Full { .. } => 2100,
-            Self::ReaderGone { .. } => 2101,
-        }
-    }
-}
-
-impl<'s> SendError<'s> {
-    /// The batch, untouched.
-    #[must_use]
-    pub fn into_batch(self) -> Batch<'s> {
-        match self {
-            Self::Full { batch, .. } | Self::ReaderGone { batch } => batch,
-        }
-    }
-}
-
-impl<'s, W: Wake> HubSubmitter<'s, '_, W> {
-    /// An empty batch of the engine's pool; `None` if all are in use or the hub has been dropped.
-    #[inline]
-    pub fn batch(&mut self) -> Option<Batch<'s>> {
-        if self.is_orphaned() { None } else { self.pool.claim().map(Batch::new) }
-    }
-
-    /// Whether the hub has been dropped. Then no submitted batch is read any more.
-    #[inline]
-    #[must_use]
-    pub fn is_orphaned(&self) -> bool {
-        self.ended.hub.load(Ordering::Acquire)
-    }
-
-    /// Sends a batch to the engine, and wakes the engine if it sleeps.
-    ///
-    /// # Errors
-    ///
-    /// Too many batches are on their way, or the hub has been dropped. The batch comes back.
-    #[inline]
-    pub fn submit(&mut self, batch: Batch<'s>, deadline: Time) -> Result<(), SendError<'s>> {
-        let in_flight = self.in_flight;
-        if self.is_orphaned() {
-            return Err(SendError::ReaderGone { batch });
-        }
-        if 2 * in_flight >= self.orders.capacity() {
-            return Err(SendError::Full { batch, in_flight });
-        }
-        match self.orders.push(Order { batch, deadline }) {
-            Ok(()) => {
-                self.in_flight += 1;
-                self.waker.wake();
-                Ok(())
-            }
-            Err(Order { batch, .. }) => Err(SendError::Full { batch, in_flight }),
-        }
-    }
-
-    /// The next outcome, if one has come back.
-    #[inline]
-    pub fn next_outcome(&mut self) -> Option<Outcome<'s>> {
-        let Some(outcome) = self.outcomes.pop() else { return self.last_outcome() };
-        if !matches!(outcome, Outcome::Overdue(..)) {
-            self.in_flight -= 1;
-        }
-        Some(outcome)
-    }
-
-    /// Called when the ring of outcomes is empty. If the hub has ended, gives the batches on their
-    /// way their last outcomes.
-    fn last_outcome(&mut self) -> Option<Outcome<'s>> {
-        if self.in_flight == 0 || !self.is_orphaned() {
-            return None;
-        }
-        // An outcome may have arrived between the look into the ring and the hub's end. No further
-        // one can arrive now.
-        if let Some(outcome) = self.outcomes.pop() {
-            self.in_flight -= usize::from(!matches!(outcome, Outcome::Overdue(..)));
-            return Some(outcome);
-        }
-        // SAFETY: the hub has ended, which was acquired, so its consumer is gone. Consumers are
-        // made only here, one after the other.
-        let mut orders = unsafe { self.orders.take_over() };
-        if let Some(Order { batch, .. }) = orders.pop() {
-            self.in_flight -= 1;
-            return Some(Outcome::Rejected(Rejected { batch, error: SubmitError::EngineGone }));
-        }
-        Some(Outcome::ReaderGone(core::mem::take(&mut self.in_flight)))
-    }
-
-    /// How many batches are on their way.
-    #[must_use]
-    pub const fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-}
-
-impl<W: Wake> Drop for HubSubmitter<'_, '_, W> {
-    fn drop(&mut self) {
-        self.ended.submitter.store(true, Ordering::Release);
-        self.waker.wake();
-    }
-}
 
 /// The engine's end of one mailbox.
 #[derive(Debug)]
 struct MailboxEnd<'s, 'r> {
     orders: Consumer<'r, Order<'s>>,
     outcomes: Producer<'r, Outcome<'s>>,
-    ended: &'r Ended,
+    shared: &'r Shared,
     /// Whether the submitter has been dropped, so that its outcomes go to the engine's own thread.
     orphaned: bool,
+    /// Whether outcomes have been delivered since the submitter was last woken.
+    delivered: bool,
 }
 
 /// The engine's ends of at most `M` mailboxes. An engine has one hub at a time: outcomes of batches
@@ -280,23 +89,29 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
     ) -> Result<HubSubmitter<'s, 'r, P::Waker>, HubFull> {
         let engine_end = self.mailboxes.get_mut(self.open).ok_or(HubFull { limit: M })?;
         self.open += 1;
-        let (orders_in, orders_out) = mailbox.orders.split();
+        let (mut orders_in, mut orders_out) = mailbox.orders.split();
         let (mut outcomes_in, mut outcomes_out) = mailbox.outcomes.split();
-        // An earlier submitter left no more batches than there is room for. `Overdue` outcomes of
-        // its time are dropped.
-        let mut in_flight = orders_out.len();
+        // An earlier submitter left no more batches than there is room for. Its other orders, and
+        // `Overdue` outcomes of its time, are dropped.
+        let mut in_flight = 0;
+        for _ in 0..orders_out.len() {
+            let left = orders_out.pop().filter(|order| matches!(order, Order::Submit(..)));
+            in_flight += usize::from(left.is_some_and(|order| orders_in.push(order).is_ok()));
+        }
         for _ in 0..outcomes_out.len() {
             let left = outcomes_out.pop().filter(|outcome| !matches!(outcome, Outcome::Overdue(..)));
             in_flight += usize::from(left.is_some_and(|outcome| outcomes_in.push(outcome).is_ok()));
         }
-        let ended = &mailbox.ended;
-        ended.submitter.store(false, Ordering::Relaxed);
-        ended.hub.store(false, Ordering::Relaxed);
-        *engine_end = Some(MailboxEnd { orders: orders_out, outcomes: outcomes_in, ended, orphaned: false });
+        let shared = &mailbox.shared;
+        shared.submitter_ended.store(false, Ordering::Relaxed);
+        shared.hub_ended.store(false, Ordering::Relaxed);
+        let (orphaned, delivered) = (false, false);
+        *engine_end =
+            Some(MailboxEnd { orders: orders_out, outcomes: outcomes_in, shared, orphaned, delivered });
         Ok(HubSubmitter {
             orders: orders_in,
             outcomes: outcomes_out,
-            ended,
+            shared,
             pool: engine.pool(),
             waker: engine.provider().waker(),
             in_flight,
@@ -317,12 +132,17 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         let first = self.origins.first;
         for (place, engine_end) in self.mailboxes[..self.open].iter_mut().enumerate() {
             let Some(engine_end) = engine_end else { continue };
-            if !engine_end.orphaned && engine_end.ended.submitter.load(Ordering::Acquire) {
+            if !engine_end.orphaned && engine_end.shared.submitter_ended.load(Ordering::Acquire) {
                 engine_end.take_remaining(&mut own);
             }
             for _ in 0..ORDERS_PER_TURN {
-                let Some(Order { mut batch, deadline }) = engine_end.orders.pop() else { break };
-                batch.set_origin(first + narrow(place));
+                let Some(order) = engine_end.orders.pop() else { break };
+                let origin = first + narrow(place);
+                let Order::Submit(mut batch, deadline) = order else {
+                    change(engine, origin, &order, now);
+                    continue;
+                };
+                batch.set_origin(origin);
                 if let Err(mut rejected) = engine.submit(batch, now, deadline) {
                     // The rejected batch gets the origin of the thread that submits it next.
                     rejected.batch.set_origin(0);
@@ -346,7 +166,37 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         while let Some(done) = engine.next_done() {
             deliver(done.origin(), Outcome::Done(done));
         }
+        for engine_end in self.mailboxes[..self.open].iter_mut().flatten() {
+            if core::mem::take(&mut engine_end.delivered) {
+                engine_end.shared.sleeper.wake();
+            }
+        }
         outcomes
+    }
+}
+
+/// Does to a batch what its submitter has ordered. A batch that is done meanwhile, or is another
+/// submitter's, stays as it is.
+#[cold]
+fn change<P: Provider, E: EventSink>(
+    engine: &mut Engine<'_, P, E>,
+    origin: u16,
+    order: &Order<'_>,
+    now: Time,
+) {
+    let (Order::Withdraw(ticket) | Order::WithdrawPage(ticket, _) | Order::SetClass(ticket, _)) = *order
+    else {
+        return;
+    };
+    if engine.origin_of(ticket) != Some(origin) {
+        return;
+    }
+    // The batch is in flight. Where it has no such page, the order has no effect.
+    match *order {
+        Order::Withdraw(_) => _ = engine.withdraw(ticket, now),
+        Order::WithdrawPage(_, page) => _ = engine.withdraw_page(ticket, page.into(), now),
+        Order::SetClass(_, class) => _ = engine.set_class(ticket, class, now),
+        Order::Submit(..) => {}
     }
 }
 
@@ -359,6 +209,7 @@ impl<'s> MailboxEnd<'s, '_> {
         // At most N / 2 batches are on their way, with at most two outcomes each, and the ring has
         // room for N.
         let delivered = self.outcomes.push(outcome);
+        self.delivered = true;
         debug_assert!(delivered.is_ok(), "a mailbox has room for the outcomes of all its batches");
     }
 
@@ -394,7 +245,8 @@ impl<const M: usize> Drop for Hub<'_, '_, M> {
     /// Tells the submitters that the hub has ended.
     fn drop(&mut self) {
         for engine_end in self.mailboxes.iter().flatten() {
-            engine_end.ended.hub.store(true, Ordering::Release);
+            engine_end.shared.hub_ended.store(true, Ordering::Release);
+            engine_end.shared.sleeper.wake();
         }
     }
 }

@@ -34,8 +34,8 @@ pub(crate) const MAX_PAGES: usize = u32::MAX as usize - 3;
 /// The most work requests that a storage keeps outstanding on one lane.
 pub(crate) const MAX_DEPTH: usize = 1 << 16;
 
-/// The most chunks of one page: their number fits the 20 bits that a slot's flags have for it.
-pub(crate) const MAX_CHUNKS: u32 = 1 << 20;
+/// The most chunks of one page: their number fits the 19 bits that a slot's flags have for it.
+pub(crate) const MAX_CHUNKS: u32 = 1 << 19;
 
 /// The most local regions of one engine: their numbers fit the 8 bits that a slot has for its
 /// region.
@@ -58,8 +58,9 @@ pub(crate) const PLAN_ROWS: usize = 2 * PLANS;
 /// The most lists of runs, over all plans of one engine. Plans that differ only in where they begin
 /// share their list.
 pub(crate) const PLAN_LISTS: usize = 96;
-/// The largest number of a plan: 1 to this fit the 10 bits that a slot's flags have for a plan.
-pub(crate) const MAX_PLANS: usize = (1 << 10) - 1;
+/// The most plans that an engine knows at a time. Their numbers, from 1 to this, fit the 10 bits
+/// that a slot's flags have for a plan.
+pub const MAX_PLANS: usize = (1 << 10) - 1;
 const_assert!(PLANS <= MAX_PLANS);
 
 /// The most local pieces of a work request, whatever the device would take.

@@ -1,27 +1,32 @@
 //! The table of copy plans of an engine: how a page in one layout lands in a slot of another.
 //!
 //! A plan is cut into work requests once, when it is added. A page may have several regions, and so
-//! may a slot: a plan is a few *rows* of pairs of regions, each from one region of the page into
-//! one of the slot. A row holds consecutive pairs that are alike, so 61 layers of a region each are
-//! one row. Plans and rows that differ only in where they begin share one list of runs.
+//! may a slot: a plan is a few *rows* of pairs of regions, each from one region of the page into one
+//! of the slot. A row holds consecutive pairs that are alike, so 61 layers of a region each are one
+//! row. Plans and rows that differ only in where they begin share one list of runs.
 
+pub(crate) mod lives;
 mod rows;
 mod walk;
 
 use kvrail_layouts::plan::{Cut, CutError, CutList, Limits, Plan};
 
+use self::lives::{Epoch, PlanLives};
 use self::rows::Rows;
 pub(crate) use self::rows::{Pair, PairRow};
 pub(crate) use self::walk::Walk;
 use crate::layout::{AddLayoutError, Layouts, PlanLayouts, WHOLE, WholePlan};
-pub use crate::limits::MAX_SGES;
 use crate::limits::narrow;
+pub use crate::limits::{MAX_PLANS, MAX_SGES};
+use crate::regions::find_row;
 
 /// A plan that an engine knows. It is plain data: copy it to the threads that fill batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanRef {
     pub(crate) engine: u16,
     pub(crate) number: u16,
+    /// The epoch in which the number became this plan's.
+    pub(crate) since: Epoch,
     pub(crate) layouts: PlanLayouts,
     pub(crate) wrs: u32,
     pub(crate) bytes: u32,
@@ -62,7 +67,9 @@ impl PlanRef {
     pub(crate) const fn whole(engine: u16, layout: u8, plan: WholePlan) -> Self {
         let layouts = PlanLayouts { reads: layout, writes: layout, gathers: true, scatters: true };
         let WholePlan { number, wrs, bytes } = plan;
-        Self { engine, number, layouts, wrs, bytes, source: 0, source_end: 0, destination_end: 0 }
+        // It is never forgotten.
+        let since = Epoch::LAST;
+        Self { engine, number, since, layouts, wrs, bytes, source: 0, source_end: 0, destination_end: 0 }
     }
 }
 
@@ -107,11 +114,39 @@ impl AddPlanError {
     }
 }
 
+/// Why a plan is not forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForgetPlanError {
+    /// The plan was forgotten already, or is another engine's.
+    #[error("the engine knows no such plan: it was forgotten already, or is another engine's")]
+    Unknown,
+    /// A page in flight follows it.
+    #[error("a page in flight follows the plan: forget it when the page's batch is done")]
+    InFlight,
+}
+
+impl ForgetPlanError {
+    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
+    /// languages.
+    #[must_use]
+    pub const fn code(&self) -> u32 {
+        match self {
+            Self::Unknown => 2172,
+            Self::InFlight => 2173,
+        }
+    }
+}
+
 /// One plan of the table: its `count` rows from `first` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PlanPlace {
     first: u16,
     count: u16,
+    /// How often it was added and not forgotten; 0 for a free place, which nothing names.
+    uses: u32,
+    /// The epoch in which the place was taken.
+    since: Epoch,
     /// Whether pages that it reads have several regions.
     gathers: bool,
     /// The bytes of each work request, if the plan is one row of pairs with one plain work request
@@ -122,7 +157,12 @@ pub(crate) struct PlanPlace {
 }
 
 impl PlanPlace {
-    pub(crate) const FREE: Self = Self { first: 0, count: 0, gathers: false, plain: 0, wrs: 0 };
+    pub(crate) const FREE: Self =
+        Self { first: 0, count: 0, uses: 0, since: Epoch::FIRST, gathers: false, plain: 0, wrs: 0 };
+
+    fn rows(&self) -> core::ops::Range<usize> {
+        usize::from(self.first)..usize::from(self.first) + usize::from(self.count)
+    }
 }
 
 /// The plans of an engine.
@@ -131,10 +171,12 @@ pub(crate) struct Plans<'s> {
     places: &'s mut [PlanPlace],
     rows: &'s mut [PairRow],
     lists: &'s mut [CutList],
-    /// How many places are in use, how many rows and how many lists.
-    known: usize,
-    rowed: usize,
-    listed: usize,
+    pub(crate) lives: &'s PlanLives,
+    /// The most plans: all places, unless fewer were declared.
+    pub(crate) most: usize,
+    /// The first row and the first list that were never used.
+    fresh_row: usize,
+    fresh_list: usize,
     pub(crate) limits: Limits,
     engine: u16,
 }
@@ -152,10 +194,12 @@ impl<'s> Plans<'s> {
         places: &'s mut [PlanPlace],
         rows: &'s mut [PairRow],
         lists: &'s mut [CutList],
+        lives: &'s PlanLives,
         limits: Limits,
         engine: u16,
     ) -> Self {
-        Self { places, rows, lists, known: 0, rowed: 0, listed: 0, limits, engine }
+        let most = places.len();
+        Self { places, rows, lists, lives, most, fresh_row: 0, fresh_list: 0, limits, engine }
     }
 
     /// Adds a plan between two regions that are pages and slots by themselves, unless the table has
@@ -185,6 +229,7 @@ impl<'s> Plans<'s> {
         Ok(PlanRef {
             engine: self.engine,
             number,
+            since: self.places[usize::from(number)].since,
             layouts,
             wrs: cut.wrs(),
             bytes: cut.bytes(),
@@ -251,8 +296,8 @@ impl<'s> Plans<'s> {
         })
     }
 
-    /// Adds the plan that brings every byte of each region to the same place of the same region,
-    /// for pages and slots of one layout, whose regions have these lengths.
+    /// Adds the plan that brings every byte of each region to the same place of the same region, for
+    /// pages and slots of one layout, whose regions have these lengths.
     pub(crate) fn add_whole(
         &mut self,
         regions: impl Iterator<Item = u32>,
@@ -301,49 +346,97 @@ impl<'s> Plans<'s> {
         }
         let number = self.place(rows, layouts.gathers)?;
         let Sums { bytes, source_end, destination_end } = sums;
-        let engine = self.engine;
-        Ok(PlanRef { engine, number, layouts, wrs, bytes, source: 0, source_end, destination_end })
+        let (engine, since) = (self.engine, self.places[usize::from(number)].since);
+        Ok(PlanRef { engine, number, since, layouts, wrs, bytes, source: 0, source_end, destination_end })
+    }
+
+    /// Forgets a plan that was added once more than it was forgotten. When it has been forgotten as
+    /// often as it was added, its place is free. `in_flight` says whether a page in flight follows
+    /// a plan.
+    pub(crate) fn forget(
+        &mut self,
+        plan: PlanRef,
+        in_flight: impl FnOnce(u16) -> bool,
+    ) -> Result<(), ForgetPlanError> {
+        let PlanRef { engine, number, since, .. } = plan;
+        let known = engine == self.engine && since != Epoch::LAST && self.lives.is_same(number, since);
+        let place = self.places.get_mut(usize::from(number)).filter(|place| known && place.uses > 0);
+        let place = place.ok_or(ForgetPlanError::Unknown)?;
+        if place.uses == 1 {
+            if in_flight(number) {
+                return Err(ForgetPlanError::InFlight);
+            }
+            self.lives.forget(number);
+        }
+        place.uses -= 1;
+        Ok(())
+    }
+
+    /// The places in use.
+    fn used(&self) -> impl Iterator<Item = &PlanPlace> {
+        self.places.iter().filter(|place| place.uses > 0)
+    }
+
+    /// The rows of all plans.
+    fn used_rows(&self) -> impl Iterator<Item = &PairRow> {
+        self.used().flat_map(|place| &self.rows[place.rows()])
     }
 
     fn full(&self) -> AddPlanError {
-        AddPlanError::Full { plans: self.known, rows: self.rowed, lists: self.listed }
+        let lists = |at: &usize| self.used_rows().any(|row| row.lists().contains(at));
+        AddPlanError::Full {
+            plans: self.used().count(),
+            rows: self.used_rows().count(),
+            lists: (0..self.lists.len()).filter(lists).count(),
+        }
     }
 
-    /// The place of these lists of runs in the table, which gets them if it has them not. `rows`
-    /// are those of the plan that is being added.
+    /// The place of these lists of runs in the table, which gets them if it has them not. `rows` are
+    /// those of the plan that is being added.
     fn span_of(&mut self, cut: &Cut, rows: &Rows) -> Result<(u16, u16), AddPlanError> {
         let lists = cut.lists();
-        let mut known = self.rows[..self.rowed].iter().chain(rows.all()).map(PairRow::span);
-        if let Some(span) = known.find(|span| self.lists_of(*span) == lists) {
+        let used = || self.used_rows().chain(rows.all());
+        if let Some(span) = used().map(PairRow::span).find(|span| self.lists_of(*span) == lists) {
             return Ok(span);
         }
-        let full = self.full();
-        let room = self.lists.get_mut(self.listed..self.listed + lists.len()).ok_or(full)?;
-        room.copy_from_slice(lists);
-        let span = (narrow(self.listed), narrow(lists.len()));
-        self.listed += lists.len();
-        Ok(span)
+        let is_used = |at: usize| used().any(|row| row.lists().contains(&at));
+        let first = match self.fresh_list {
+            fresh if fresh + lists.len() <= self.lists.len() => Some(fresh),
+            _ => find_row(self.lists.len(), lists.len(), is_used),
+        };
+        let first = first.ok_or_else(|| self.full())?;
+        self.fresh_list = self.fresh_list.max(first + lists.len());
+        self.lists[first..first + lists.len()].copy_from_slice(lists);
+        Ok((narrow(first), narrow(lists.len())))
     }
 
     /// The number of the plan of these rows, which gets one if it has none.
     fn place(&mut self, rows: &Rows, gathers: bool) -> Result<u16, AddPlanError> {
         let rows = rows.all();
-        let same = |place: &PlanPlace| place.gathers == gathers && self.rows_of(place) == rows;
-        if let Some(number) = self.places[..self.known].iter().position(same) {
+        let same = |place: &PlanPlace| {
+            place.uses > 0 && place.gathers == gathers && self.rows[place.rows()] == *rows
+        };
+        if let Some(number) = self.places.iter().position(same) {
+            self.places[number].uses = self.places[number].uses.saturating_add(1);
             return Ok(narrow(number));
         }
-        let full = self.full();
-        let place = self.places.get_mut(self.known).ok_or(full)?;
-        let room = self.rows.get_mut(self.rowed..self.rowed + rows.len()).ok_or(full)?;
-        room.copy_from_slice(rows);
+        let is_used = |at: usize| self.used().any(|place| place.rows().contains(&at));
+        let first = match self.fresh_row {
+            fresh if fresh + rows.len() <= self.rows.len() => Some(fresh),
+            _ => find_row(self.rows.len(), rows.len(), is_used),
+        };
+        let first = first.ok_or_else(|| self.full())?;
+        let free = self.places.iter().position(|place| place.uses == 0);
+        let number = free.filter(|_| self.used().count() < self.most).ok_or_else(|| self.full())?;
+        self.rows[first..first + rows.len()].copy_from_slice(rows);
+        self.fresh_row = self.fresh_row.max(first + rows.len());
         let (plain, wrs) = match rows {
             [row] if row.is_plain() => (row.equal_wrs(&[], 0).0, row.end()),
             _ => (0, 0),
         };
-        *place = PlanPlace { first: narrow(self.rowed), count: narrow(rows.len()), gathers, plain, wrs };
-        self.rowed += rows.len();
-        self.known += 1;
-        Ok(narrow(self.known - 1))
+        let (since, count) = (self.lives.now(), narrow(rows.len()));
+        self.places[number] = PlanPlace { first: narrow(first), count, uses: 1, since, gathers, plain, wrs };
+        Ok(narrow(number))
     }
 
     #[inline]
@@ -353,7 +446,7 @@ impl<'s> Plans<'s> {
 
     #[inline]
     fn rows_of(&self, place: &PlanPlace) -> &[PairRow] {
-        &self.rows[usize::from(place.first)..][..usize::from(place.count)]
+        &self.rows[place.rows()]
     }
 
     /// Bytes of work request `wr` of a plan, and how many work requests from it on are known to

@@ -383,7 +383,8 @@ impl RemoteRegion {
     }
 
     /// The bytes of `slot`, which are read without validation: nothing proves that they are one
-    /// page, or which. Use it for memory that does not change, and for measuring.
+    /// page, or which, or that none is missing (a false success just before a lane fails is
+    /// believed, docs/failure.md). Use it for memory that does not change, and for measuring.
     ///
     /// # Errors
     ///

@@ -2,9 +2,9 @@
 #![allow(unsafe_code, reason = "the cell hands out raw pointers, whose users prove each access")]
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+pub(crate) use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// An `UnsafeCell` whose accesses loom can see.
 #[derive(Debug)]

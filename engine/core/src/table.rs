@@ -309,8 +309,9 @@ impl Entry {
     /// Whether an entry of the landing area is the expected one, as [`EntryValue::check`] compares
     /// them. The ready parts are taken as they stand: their generation matters where parts are
     /// *seen* ready, and not after their bytes.
-    // One comparison for three words: this is done for every page.
-    #[inline]
+    // One comparison for three words: this is done for every page, with a value that is read out of
+    // the page.
+    #[inline(always)]
     pub(crate) fn confirms(&self, expected: &EntryValue) -> bool {
         let (tag, expected_tag) = (self.tag().0, expected.tag.0);
         let other = (tag as u64 ^ expected_tag as u64) | ((tag >> 64) as u64 ^ (expected_tag >> 64) as u64);
@@ -320,6 +321,7 @@ impl Entry {
     }
 
     /// Why an entry of the landing area does not confirm the expected one.
+    #[inline(always)]
     pub(crate) fn miss(&self, expected: EntryValue) -> Miss {
         let ready = Ready(self.ready_word() as u32);
         EntryValue { generation: self.load(), ready, tag: self.tag() }.miss(expected)

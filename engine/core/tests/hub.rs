@@ -9,9 +9,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::*;
+use kvrail_core::batch::Class;
 use kvrail_core::config::EngineConfig;
 use kvrail_core::error::SubmitError;
-use kvrail_core::hub::{Hub, HubSubmitter, Mailbox, Outcome, SendError};
+use kvrail_core::hub::{Hub, HubSubmitter, Mailbox, OrderError, Outcome, SendError};
 use kvrail_core::memory::Slot;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_sim::sim::{self, Sim};
@@ -303,4 +304,119 @@ fn a_second_hub_over_the_same_mailbox_counts_only_what_its_submitter_sends() {
         assert_eq!((own, told), (with_engine, [in_mailbox, 2]), "{turns} turns");
         assert_eq!((submitter.in_flight(), slots.len()), (0, 12), "{turns} turns");
     }
+}
+
+#[test]
+fn a_submitter_withdraws_its_own_batches_and_no_others() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(64, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 4);
+    let (mut mailbox, mut second) = (Mailbox::<4>::new(), Mailbox::<4>::new());
+    let mut hub = Hub::<2>::new();
+    let mut one = hub.submitter(&engine, &mut mailbox).unwrap();
+    let mut two = hub.submitter(&engine, &mut second).unwrap();
+    let mut read = |of: &mut HubSubmitter<'_, '_, _>| {
+        let mut batch = of.batch().unwrap();
+        for slot in 0..4 {
+            batch.read(region.page(owner.location(slot)).unwrap(), slots.next().unwrap()).unwrap();
+        }
+        of.submit(batch, LATE).unwrap()
+    };
+    let (mine, theirs, page) = (read(&mut one), read(&mut two), read(&mut one));
+    one.withdraw(mine).unwrap();
+    one.withdraw(theirs).unwrap();
+    assert_eq!(one.withdraw(theirs), Err(OrderError::Full { orders: 4 }));
+    hub.turn(&mut engine, sim.now(), |_| panic!("the engine's own thread asked for nothing"));
+    one.withdraw_page(page, 3).unwrap();
+    one.withdraw_page(page, 4).unwrap();
+    two.set_class(theirs, Class::Background).unwrap();
+    let (mut left, mut got) = (3, HashMap::new());
+    while left > 0 {
+        hub.turn(&mut engine, sim.now(), |_| panic!("the engine's own thread asked for nothing"));
+        for submitter in [&mut one, &mut two] {
+            while let Some(outcome) = submitter.next_outcome() {
+                let Outcome::Done(mut done) = outcome else { panic!("{outcome:?}") };
+                let ok: Vec<_> = done.pages().map(|page| page.result.is_ok()).collect();
+                got.insert(done.ticket(), ok);
+                left -= 1;
+            }
+        }
+        engine.wait(sim.now(), LATE);
+    }
+    assert_eq!(got[&mine], [false; 4]);
+    assert_eq!(got[&theirs], [true; 4]);
+    assert_eq!(got[&page], [true, true, true, false]);
+    drop(hub);
+    assert_eq!(one.withdraw(mine), Err(OrderError::ReaderGone));
+}
+
+/// Wakes a thread that sleeps until an outcome comes.
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+#[test]
+fn a_submitter_sleeps_until_an_outcome_comes_or_the_hub_ends() {
+    const BATCHES: usize = 200;
+    let mut storage = Box::new(SmallSim::new());
+    let mut bytes = memory(1);
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(1), &rails(1)).unwrap();
+    let owner = Owner::new(&sim, &mut bytes[0], 1);
+    let dest = Destination::new(1, PAGE);
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let mut slots = dest.register(&mut engine, PAGE);
+    let (_, region, _) = connect(&mut engine, &sim, &owner, 1, 1, 8);
+    let mut mailbox = Mailbox::<2>::new();
+    let mut hub = Hub::<1>::new();
+    let mut submitter = hub.submitter(&engine, &mut mailbox).unwrap();
+    let page = region.page(owner.location(0)).unwrap();
+    let (first, done) = (slots.next().unwrap(), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let done = &done;
+        scope.spawn(move || {
+            let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+            let mut slot = Some(first);
+            while let Some(into) = slot.take() {
+                let mut batch = submitter.batch().unwrap();
+                batch.read(page, into).unwrap();
+                if let Err(gone) = submitter.submit(batch, LATE) {
+                    assert!(matches!(gone, SendError::ReaderGone { .. }), "{gone}");
+                    return;
+                }
+                let outcome = loop {
+                    if let Some(outcome) = submitter.next_outcome() {
+                        break outcome;
+                    }
+                    if submitter.prepare_sleep(&waker) {
+                        std::thread::park();
+                    }
+                };
+                if let Outcome::Done(mut batch) = outcome {
+                    slot = batch.pages().next().map(|page| page.slot);
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        while done.load(Ordering::Relaxed) < BATCHES {
+            hub.turn(&mut engine, sim.now(), |_| panic!("the engine's own thread asked for nothing"));
+            if engine.in_flight() > 0 {
+                engine.wait(sim.now(), sim.now() + Nanos::from_micros(10));
+            } else {
+                std::thread::yield_now();
+            }
+        }
+        // The submitter sleeps, or is about to, with a batch on its way or not.
+        drop(hub);
+    });
 }

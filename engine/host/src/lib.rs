@@ -15,6 +15,7 @@
 //! | [`descriptors`] | threads with a descriptor table of their own |
 //! | [`ring`] | a wait-free ring between two threads |
 //! | [`secret`] | random bytes, and secrets that compare in constant time |
+//! | [`numa`] | the NUMA nodes on which a thread may run |
 //! | [`log_limit`] | a rate limit for log lines that a remote side can cause |
 //!
 //! The crate knows the host and nothing of rails, sessions or pages. Of kvrail-core it uses the
@@ -38,6 +39,8 @@ pub mod log_limit;
 mod mapping;
 #[cfg(not(loom))]
 pub mod memory;
+#[cfg(not(loom))]
+pub mod numa;
 #[cfg(not(loom))]
 pub mod reactor;
 pub mod ring;

@@ -5,6 +5,7 @@
 //! numbers that cannot work together are a compile error on the number that should change.
 
 use kvrail_core::config::EngineConfig;
+use kvrail_core::plan::MAX_PLANS;
 use kvrail_layouts::plan::{CutError, Limits, Plan};
 use kvrail_layouts::{Fingerprint, Geometry, Text};
 
@@ -29,7 +30,7 @@ pub const fn accept_range(name: &str, number: usize, least: usize, most: usize) 
     }
 }
 
-/// `page`: one range of bytes, short enough for a work request, with a length that the compiler
+/// `page` and each of `pages`: short enough for work requests, with a length that the compiler
 /// knows.
 ///
 /// # Panics
@@ -37,13 +38,10 @@ pub const fn accept_range(name: &str, number: usize, least: usize, most: usize) 
 /// With the property that forbids it.
 #[track_caller]
 pub const fn accept_page(page: &Geometry) {
-    let (regions, bytes) = (page.regions(), page.page_bytes());
+    let bytes = page.page_bytes();
     if !page.is_placed() {
         say!(.str("the page has strides or distances that are known only at run time, and is as long as they make it: \
             declare it densely, or start an undeclared Reader with PageLayout::placed"));
-    }
-    if regions != 1 {
-        say!(.str("the page has ").num(regions as u64).str(" regions, and a reader's pages are one range of bytes: declare each region as a page"));
     }
     if bytes > u32::MAX as u64 {
         say!(.str("the page has ").num(bytes).str(" bytes, more than the 4294967295 that a work request can name: declare a shorter page"));
@@ -165,6 +163,16 @@ pub const fn accept_submitters(m: &Maxima) {
     accept_range("max_submitters", m.submitters, 0, MAX_SUBMITTERS);
 }
 
+/// `max_plans`.
+///
+/// # Panics
+///
+/// As [`accept_range`].
+#[track_caller]
+pub const fn accept_plans(m: &Maxima) {
+    accept_range("max_plans", m.plans, 1, MAX_PLANS);
+}
+
 /// `chunk`, against page and device.
 ///
 /// # Panics
@@ -173,7 +181,7 @@ pub const fn accept_submitters(m: &Maxima) {
 #[track_caller]
 pub const fn accept_chunk(m: &Maxima, max_message: usize) {
     /// The most chunks of one page that the core counts.
-    const MOST: usize = 1 << 20;
+    const MOST: usize = 1 << 19;
     let Some(chunk) = m.chunk else { return };
     if !chunk.is_power_of_two() || chunk < 4096 {
         say!(.str("chunk is ").num(chunk as u64).str(": it must be a power of two, at least 4096"));
@@ -287,13 +295,11 @@ pub const fn accept_plan(m: &Maxima, plan: &Plan, max_sges: usize) {
             .num(max_sges as u64).str(": raise it, if the device takes more, or give a plan with fewer"));
     }
     match plan.cut(Limits { sges, bytes }) {
-        // A chunk of 0 bytes has a check of its own.
-        Ok(_) | Err(CutError::Limits { .. }) => {}
-        Err(CutError::Regions) => {
-            say!(.str("the plan goes between several regions: give the part between two of them (Plan::only)"));
-        }
+        // A chunk of 0 bytes has a check of its own. A plan between several regions is cut for each
+        // pair of them when it is added.
+        Ok(_) | Err(CutError::Limits { .. } | CutError::Regions) => {}
         Err(CutError::TooMany(wrs)) => {
-            say!(.str("the plan is ").num(wrs).str(" work requests, and a page has at most 1048576: raise chunk"));
+            say!(.str("the plan is ").num(wrs).str(" work requests, and a page has at most 524288: raise chunk"));
         }
         Err(_) => say!(.str("the plan reaches beyond the 2^32 bytes of a page or a slot")),
     }

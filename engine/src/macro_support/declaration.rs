@@ -49,6 +49,8 @@ pub struct Maxima {
     pub batches: usize,
     /// Other threads that feed the reader.
     pub submitters: usize,
+    /// Copy plans that are known at a time.
+    pub plans: usize,
     /// A page longer than this travels as several wrs; `None` leaves it to the rails.
     pub chunk: Option<usize>,
     /// Outstanding on one rail; `None` leaves it to the rails.
@@ -57,8 +59,10 @@ pub struct Maxima {
     pub rail_wrs: Option<usize>,
     /// The default deadline of a batch, in milliseconds after it is submitted.
     pub deadline_ms: usize,
-    /// The page, in bytes.
+    /// The page, in bytes of all of its regions.
     pub page: usize,
+    /// How many regions the page has.
+    pub page_regions: usize,
 }
 
 /// `number` as a `u32`. A number that does not fit has failed its check, and the program does not
@@ -88,7 +92,8 @@ impl Maxima {
             Some(chunk) => chunk,
             None => EngineConfig::DEFAULT.chunk_bytes as usize,
         };
-        if chunk == 0 { 0 } else { self.page.div_ceil(chunk) }
+        // Each region may end with a shorter chunk.
+        if chunk == 0 { 0 } else { self.page.div_ceil(chunk) + self.page_regions - 1 }
     }
 }
 
@@ -104,14 +109,32 @@ pub const fn lanes(peers: usize, rails: usize) -> usize {
     }
 }
 
-/// The default of `max_regions`: two and their tables for each peer.
+/// The default of `max_pools`: two for each peer.
 #[must_use]
-pub const fn regions(peers: usize) -> usize {
-    match peers.saturating_mul(4) {
+pub const fn pools(peers: usize) -> usize {
+    peers.saturating_mul(2)
+}
+
+/// The default of `max_regions`: those of the pools, whose pages have `of_page` regions at most, and
+/// their tables.
+#[must_use]
+pub const fn regions(pools: usize, of_page: usize) -> usize {
+    match pools.saturating_mul(of_page + 1) {
         0 => 1,
         regions if regions > 65_535 => 65_535,
         regions => regions,
     }
+}
+
+/// The most regions of a page, of several layouts.
+#[must_use]
+pub const fn most_regions(layouts: &[u32]) -> usize {
+    let (mut most, mut i) = (1, 0);
+    while i < layouts.len() {
+        most = if layouts[i] > most { layouts[i] } else { most };
+        i += 1;
+    }
+    most as usize
 }
 
 /// Places in a mailbox: two for each batch, a power of two.

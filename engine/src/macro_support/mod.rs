@@ -7,9 +7,10 @@ mod start;
 
 pub use self::checks::{
     accept_batch, accept_batches, accept_chunk, accept_cq, accept_deadline, accept_depth, accept_lanes,
-    accept_page, accept_peers, accept_plan, accept_plan_of, accept_rail_bytes, accept_rail_wrs, accept_rails,
-    accept_range, accept_regions, accept_submitters,
+    accept_page, accept_peers, accept_plan, accept_plan_of, accept_plans, accept_rail_bytes, accept_rail_wrs,
+    accept_rails, accept_range, accept_regions, accept_submitters,
 };
-pub use self::declaration::{Declared, DeclaredPage, Maxima, lanes, mail, regions};
+pub use self::declaration::{Declared, DeclaredPage, Maxima, lanes, mail, most_regions, pools, regions};
 pub use self::start::start;
 pub use crate::reader::state::{Room, State};
+pub use kvrail_core::plan::MAX_PLANS;

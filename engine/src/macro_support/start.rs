@@ -10,7 +10,8 @@ use crate::reader::config::{Config, StartError};
 use crate::reader::storage::TakenStorage;
 use crate::transport::ReaderTransport;
 
-/// Starts a declared reader, for the declared page at the rank that `layout` has.
+/// Starts a declared reader, for the declared page at the rank that `layout` has, and for the other
+/// declared pages.
 ///
 /// # Errors
 ///
@@ -19,6 +20,7 @@ use crate::transport::ReaderTransport;
 pub fn start<R: Declared, T: ReaderTransport>(
     taken: TakenStorage<R::State>,
     layout: PageLayout,
+    others: &[PageLayout],
     rails: T,
     config: Config,
 ) -> Result<Reader<T>, StartError> {
@@ -29,7 +31,11 @@ pub fn start<R: Declared, T: ReaderTransport>(
     }
     let engine_config = engine_config(&R::MAXIMA, config.engine, rails.engine_config())?;
     let max_rails = R::MAXIMA.rails;
-    let begin = |state| Reader::begin(state, layout, rails, config, engine_config, max_rails);
+    let begin = |state| {
+        let mut reader = Reader::begin(state, layout, rails, config, engine_config, max_rails)?;
+        reader.declared(others, R::MAXIMA.plans);
+        Ok(reader)
+    };
     // SAFETY: if `begin` fails, nothing uses the state any more.
     unsafe { taken.start(begin) }
 }

@@ -14,7 +14,17 @@ pub struct Config {
     /// How many lanes lead from each rail to each peer, at least 1. A NIC wants two or more; for
     /// rails that are threads one is enough.
     pub lanes_per_rail: usize,
-    /// How long [`Reader::connect`](crate::Reader::connect) may take, a day at most.
+    /// When the lanes to a peer are made.
+    pub lanes: MakeLanes,
+    /// How many lanes lead over each rail at a time, unless all are made at connect: 0 for as many
+    /// as the reader's storage and the rail's completion queue have room for, which are the most in
+    /// any case. A peer that needs lanes when all are there gets those of the peer that was read
+    /// from the longest ago, of those with nothing in flight.
+    pub lanes_budget: usize,
+    /// After how long without a READ the lanes of a peer are given back, with
+    /// [`MakeLanes::OnDemand`].
+    pub lane_idle: Duration,
+    /// How long connecting to a producer may take, a day at most.
     pub connect: Duration,
     /// The engine's configuration; `None` takes the one that suits the rails. It must agree with
     /// the numbers that [`engine!`](crate::engine) declares (`chunk`, `rail_bytes`, `rail_wrs`).
@@ -22,16 +32,40 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// The name `reader-<process id>`, one lane per rail, ten seconds to connect, and the engine's
+    /// The name `reader-<process id>`, one lane per rail, [`MakeLanes::Auto`], as many lanes as
+    /// there is room for, lanes given back after a minute, ten seconds to connect, and the engine's
     /// configuration that suits the rails.
     fn default() -> Self {
         Self {
             node: Name::lossy(&format!("reader-{}", std::process::id())),
             lanes_per_rail: 1,
+            lanes: MakeLanes::Auto,
+            lanes_budget: 0,
+            lane_idle: Duration::from_mins(1),
             connect: Duration::from_secs(10),
             engine: None,
         }
     }
+}
+
+/// When a reader makes the lanes to its peers.
+///
+/// A lane is a QP at both ends, with a place in a completion queue. Making one takes the control
+/// path some messages and system calls, so a batch to a peer without lanes waits that long, within
+/// its deadline: pages that get no lane in time fail with
+/// [`PageError::NoLane`](crate::PageError::NoLane).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MakeLanes {
+    /// At connect while there is room for them, on demand otherwise. They are given back when
+    /// another peer needs them, and not for being idle.
+    #[default]
+    Auto,
+    /// At connect, which fails if none can be made, and kept while the peer is there.
+    AtConnect,
+    /// When a page of the peer is first read, and given back after
+    /// [`lane_idle`](Config::lane_idle), or when another peer needs them.
+    OnDemand,
 }
 
 /// Why a reader does not start.
@@ -41,6 +75,16 @@ pub enum StartError {
     /// [`Config::lanes_per_rail`] is 0.
     #[error("lanes_per_rail is 0: it must be at least 1")]
     NoLanes,
+    /// [`Config::lanes_budget`] is less than the lanes of one peer.
+    #[error(
+        "lanes_budget is {budget}, and each peer has {lanes} lanes on a rail (lanes_per_rail): allow at least as many, or 0 for as many as there is room for"
+    )]
+    Budget {
+        /// The configured budget.
+        budget: usize,
+        /// Lanes of one peer on each rail.
+        lanes: usize,
+    },
     /// There are more rails than the reader was declared for.
     #[error("{rails} rails, and the reader was declared with max_rails: {max}: declare more, or give fewer")]
     TooManyRails {
@@ -104,6 +148,7 @@ impl StartError {
     pub const fn code(&self) -> u32 {
         match self {
             Self::NoLanes => 6000,
+            Self::Budget { .. } => 6005,
             Self::TooManyRails { .. } => 6001,
             Self::NotAsDeclared { .. } => 6002,
             Self::BatchTooLong { .. } => 6003,

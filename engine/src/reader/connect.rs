@@ -1,8 +1,6 @@
 //! Connecting to peers, losing them, making lanes again.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use kvrail_core::engine::LaneSpec;
 use kvrail_core::events::{LaneLost, LaneWanted};
@@ -11,25 +9,23 @@ use kvrail_core::plan::AddPlanError;
 use kvrail_core::remote::{RegionOffer, TableOffer};
 use kvrail_core::table::ENTRY_BYTES;
 use kvrail_core::time::Time;
-use kvrail_session::{Address, Attached, NodeName, PeerKeys, Pool, ReaderDescription, SessionError};
+use kvrail_session::{Address, Attached, NodeName, PeerKeys, Pool, SessionError};
 
-use super::peer::{ConnectError, Peer, PeerPool, ReaderEvent};
-use super::sessions::{Agreed, ConnectRequest, SessionFailure, SessionNews};
-use super::{PeerSession, Reader};
+use super::Reader;
+use super::peer::{ConnectError, Connecting, Peer, PeerPool, ReaderEvent};
+use super::sessions::{Agreed, SessionFailure, SessionNews};
 use crate::clock;
 use crate::layout::PageLayout;
 use crate::transport::{ReaderTransport, TransportError};
-
-/// The most events that are kept for [`Reader::next_event`]. Beyond them the oldest is dropped.
-const MAX_EVENTS: usize = 256;
 
 /// Places for regions that every producer can have: for one region and its table.
 const PLACES_PER_PEER: usize = 2;
 
 impl<T: ReaderTransport> Reader<T> {
     /// Connects to the producer at `address`, agrees with it on key and layout, and makes lanes
-    /// over every rail that both have. Blocks, `Config::connect` at most; batches in flight go on
-    /// meanwhile.
+    /// over every rail that both have, unless they are made on demand (`Config::lanes`). Blocks,
+    /// `Config::connect` at most; batches in flight go on meanwhile. It is
+    /// [`begin_connect`](Self::begin_connect) and waiting for the outcome.
     ///
     /// `keys` is a [`PeerKey`](kvrail_session::PeerKey), two of them during a rotation, or
     /// [`PeerKeys::none`].
@@ -43,13 +39,22 @@ impl<T: ReaderTransport> Reader<T> {
         self.connect_for(address, keys, &layouts)
     }
 
-    /// Has [`connect`](Self::connect) ask for pools of `layout`, too. Pages of it land in slots
-    /// that were [registered for it](Self::register_for).
+    /// Takes over what a declaration says besides its page and its storage.
+    pub(crate) fn declared(&mut self, layouts: &[PageLayout], plans: usize) {
+        self.engine.set_max_plans(plans);
+        for layout in layouts {
+            if !self.layouts.contains(layout) {
+                self.layouts.push(*layout);
+            }
+        }
+    }
+
+    /// Has [`connect`](Self::connect) ask for pools of `layout`, too. Pages of it land in slots that
+    /// were [registered for it](Self::register_for).
     ///
     /// # Errors
     ///
-    /// The engine has no number left for another layout, or the layout leaves something to run
-    /// time.
+    /// The engine has no number left for another layout, or the layout leaves something to run time.
     pub fn add_layout(&mut self, layout: &PageLayout) -> Result<(), AddPlanError> {
         self.engine.add_page_layout(layout.geometry())?;
         if !self.layouts.contains(layout) {
@@ -86,62 +91,15 @@ impl<T: ReaderTransport> Reader<T> {
         keys: impl Into<PeerKeys>,
         layouts: &[PageLayout],
     ) -> Result<Peer, ConnectError> {
-        self.connect_with(address, keys.into(), layouts)
-    }
-
-    fn connect_with(
-        &mut self,
-        address: &Address,
-        keys: PeerKeys,
-        layouts: &[PageLayout],
-    ) -> Result<Peer, ConnectError> {
-        for layout in layouts {
-            self.engine.add_page_layout(layout.geometry())?;
-        }
-        let number = self.next_session;
-        self.next_session += 1;
-        // A day, so that every time that is made of it fits the clock.
-        let within = self.config.connect.min(Duration::from_secs(24 * 60 * 60));
-        let until = clock::within(within);
-        let wanted: Vec<_> = layouts.iter().map(|layout| layout.to_session()).collect();
-        let request = ConnectRequest {
-            number,
-            address: address.clone(),
-            keys,
-            reader: ReaderDescription::of_layouts(self.config.node, wanted.clone()),
-            wanted,
-            lanes_per_rail: self.config.lanes_per_rail,
-            deadline: Instant::now() + within,
-        };
-        let handle = self.sessions.begin(request).map_err(ConnectError::Thread)?;
-        let (named, lanes) = (address.clone(), HashMap::new());
-        let session = PeerSession { handle, address: named, layouts: layouts.into(), peer: None, lanes };
-        self.connected.insert(number, session);
-        loop {
-            self.poll();
-            if let Some(arrived) = self.arrived.remove(&number) {
-                return arrived;
-            }
-            // The engine does not sleep while a done batch has not been taken.
-            while let Some(done) = self.finished() {
-                self.stash.push_back(done);
-            }
-            self.take_overdue_notices();
-            let now = clock::now();
-            // The session gives up at the deadline, and gets a moment more to report it.
-            if now.since(until) > clock::nanos(within / 4) {
-                self.connected.remove(&number);
-                return Err(ConnectError::Deadline(address.clone()));
-            }
-            self.engine.wait(now, now + kvrail_core::time::Nanos::from_millis(100));
-        }
+        let connecting = self.begin_connect(address, keys, layouts)?;
+        self.finish_connect(connecting, address)
     }
 
     /// Ends the session with a peer. Its pages in flight fail. A peer that is gone already is no
     /// error.
     pub fn disconnect(&mut self, peer: &Peer) {
         if let Some(number) = self.session_of.remove(&peer.id) {
-            self.connected.remove(&number);
+            self.forget_session(number);
         }
         // An error means that the peer is gone already.
         let _ = self.engine.remove_peer(peer.id, clock::now());
@@ -156,25 +114,28 @@ impl<T: ReaderTransport> Reader<T> {
             match news {
                 SessionNews::Agreed(agreed) => {
                     let (address, layouts) = (session.address.clone(), Arc::clone(&session.layouts));
+                    self.demand.session_ended(number);
                     let arrived = self.admit(number, &address, &layouts, *agreed, now);
                     if arrived.is_err() {
-                        self.connected.remove(&number);
+                        self.forget_session(number);
                     }
-                    self.arrived.insert(number, arrived);
+                    self.connect_ended(Connecting(number), arrived);
                 }
                 SessionNews::Failed(failure) => {
                     let error = not_connected(&session.address, failure);
-                    self.connected.remove(&number);
-                    self.arrived.insert(number, Err(error));
+                    self.forget_session(number);
+                    self.connect_ended(Connecting(number), Err(error));
                 }
                 SessionNews::LateLane(lane) => {
                     let Some((peer, producer)) = session.peer else { continue };
                     let rail = lane.rail.0;
+                    self.demand.lane_came(number, rail);
                     match self.take_lane(number, peer, lane, now) {
-                        Ok(()) => tracing::info!(rail, %producer, "a late lane is in use"),
+                        Ok(()) => tracing::debug!(rail, %producer, "a lane is in use"),
                         Err(error) => tracing::warn!(rail, %producer, %error, "a late lane is of no use"),
                     }
                 }
+                SessionNews::Opened(result) => self.lanes_opened(number, result, now),
                 SessionNews::Lane(wanted, lane) => {
                     let made = lane
                         .map_err(Into::into)
@@ -194,7 +155,7 @@ impl<T: ReaderTransport> Reader<T> {
                 }
                 SessionNews::Ended(why) => {
                     let lost = session.peer;
-                    self.connected.remove(&number);
+                    self.forget_session(number);
                     if let Some((peer, producer)) = lost {
                         self.lose(peer, producer, why, now);
                     }
@@ -203,14 +164,17 @@ impl<T: ReaderTransport> Reader<T> {
         }
     }
 
+    /// Drops a session, which ends it.
+    pub(super) fn forget_session(&mut self, number: u64) {
+        self.demand.session_ended(number);
+        self.connected.remove(&number);
+    }
+
     fn lose(&mut self, peer: PeerId, producer: NodeName, why: Arc<SessionError>, now: Time) {
         tracing::warn!(%producer, %why, "a peer is lost");
         self.session_of.remove(&peer);
         let _ = self.engine.remove_peer(peer, now);
-        if self.events.len() == MAX_EVENTS {
-            self.events.pop_front();
-        }
-        self.events.push_back(ReaderEvent::Lost { peer, producer, why });
+        self.outcomes.push_lost(ReaderEvent::Lost { peer, producer, why });
     }
 
     /// Makes a peer of a producer that this side has agreed with.
@@ -276,6 +240,8 @@ impl<T: ReaderTransport> Reader<T> {
         if regions.is_empty() {
             return Err(ConnectError::NoRegions(address.clone()));
         }
+        // Where they are made at connect there is at least one, or the reason why there is none.
+        let on_demand = lanes.is_empty();
         let (mut attached, mut last) = (0, "it offers no rail".into());
         for lane in lanes {
             match lane.map_err(TransportError::from).and_then(|lane| self.take_lane(number, id, lane, now)) {
@@ -286,7 +252,7 @@ impl<T: ReaderTransport> Reader<T> {
                 }
             }
         }
-        if attached == 0 {
+        if attached == 0 && !on_demand {
             return Err(ConnectError::NoLane { address: address.clone(), why: last });
         }
         let all: Arc<[_]> = regions.into();
@@ -307,7 +273,10 @@ impl<T: ReaderTransport> Reader<T> {
         now: Time,
     ) -> Result<(), TransportError> {
         let number = made.number;
-        let taken = self.attach(id, made, now);
+        let taken = match self.may_add(made.rail) {
+            true => self.attach(id, made, now),
+            false => Err("the rail has as many lanes as Config::lanes_budget allows".into()),
+        };
         if let Some(session) = self.connected.get_mut(&session) {
             match &taken {
                 Ok(lane) => drop(session.lanes.insert(*lane, number)),
@@ -345,6 +314,17 @@ impl<T: ReaderTransport> Reader<T> {
     /// Passes the engine's request for a lane on to the peer's session.
     #[cold]
     pub(super) fn request_lane(&mut self, wanted: LaneWanted, now: Time) {
+        // A peer that has lost all lanes and has nothing to read gets new ones on demand.
+        let bare = self.demand.is_on() && self.engine.lanes_to(wanted.peer) == 0;
+        if bare && self.engine.forgo_lost_lanes(wanted.peer) {
+            return;
+        }
+        if !self.may_add(wanted.rail) {
+            if self.engine.pages_in_flight(wanted.peer) > 0 {
+                self.make_room(now);
+            }
+            return self.engine.lane_unavailable(wanted, now);
+        }
         match self.session_of.get(&wanted.peer).and_then(|number| self.connected.get(number)) {
             Some(session) => session.handle.request_lane(wanted),
             None => self.engine.lane_unavailable(wanted, now),
@@ -363,9 +343,8 @@ fn not_connected(address: &Address, failure: SessionFailure) -> ConnectError {
     }
 }
 
-/// The offers of a pool's regions, for each piece of the pool: the first regions that hold each
-/// part of a page, then the second ones. A piece that lacks a part is shorter, and refused by the
-/// engine.
+/// The offers of a pool's regions, for each piece of the pool: the first regions that hold each part
+/// of a page, then the second ones. A piece that lacks a part is shorter, and refused by the engine.
 fn pieces(pool: &Pool) -> impl Iterator<Item = Vec<RegionOffer>> {
     let parts = pool.layout().parts.get();
     let of_part = move |part| pool.regions().iter().filter(move |region| region.part() == part);

@@ -5,6 +5,8 @@
 //! | `mod.rs` | start, the calls of the data path, the end |
 //! | `config.rs` | its configuration, and why it does not start |
 //! | `connect.rs` | connecting to peers, losing them, making lanes again |
+//! | `connecting.rs`, `outcomes.rs` | connects that are under way, and events |
+//! | `demand.rs`, `budget.rs` | lanes on demand, and how many there may be |
 //! | `peer.rs` | a connected producer, its events, why a reader did not connect |
 //! | `sessions/` | the sessions with peers, and the threads that serve them |
 //! | `register.rs` | destination memory, and plans by which pages land in another layout |
@@ -15,11 +17,15 @@
 //! | `table.rs` | what a peer has published, by reading its table |
 #![allow(unsafe_code, reason = "the storage is given back when nothing can reach it any more")]
 
+mod budget;
 pub(crate) mod config;
 mod connect;
+mod connecting;
+mod demand;
 #[cfg(feature = "cuda")]
 pub(crate) mod device;
 pub(crate) mod handover;
+mod outcomes;
 pub(crate) mod peer;
 mod register;
 mod sessions;
@@ -47,8 +53,10 @@ use kvrail_core::rail::RailStats;
 use kvrail_core::time::{Nanos, Time};
 use kvrail_session::{Address, LaneNumber, NodeName};
 
+use self::budget::Demand;
 use self::config::{Config, StartError};
-use self::peer::{ConnectError, Peer, ReaderEvent};
+use self::outcomes::Outcomes;
+use self::peer::Peer;
 use self::sessions::{DialerMaker, SessionDialer, SessionHandle, Sessions};
 use self::state::{OwnedState, Room, boxed};
 use self::submitters::Submitters;
@@ -90,9 +98,8 @@ pub struct Reader<T: ReaderTransport> {
     /// The number of each peer's session.
     session_of: HashMap<PeerId, u64>,
     next_session: u64,
-    /// Results of connects, until [`connect`](Self::connect) takes them.
-    arrived: HashMap<u64, Result<Peer, ConnectError>>,
-    events: VecDeque<ReaderEvent>,
+    outcomes: Outcomes,
+    demand: Demand,
     /// Sessions in which something has happened to requests that were taken.
     with_takings: VecDeque<u64>,
     /// Done batches of the user that were found while a call waited for something else.
@@ -169,11 +176,17 @@ impl<T: ReaderTransport> Reader<T> {
         if rails > max_rails {
             return Err(StartError::TooManyRails { rails, max: max_rails });
         }
-        let (engine, submitters) = state.open(provider, engine_config)?;
+        let (mut engine, submitters) = state.open(provider, engine_config)?;
         let (batches, _) = engine.capacity();
+        let (peers, lanes) = engine.places();
+        let room = budget::room(engine.provider(), lanes, engine.depth());
+        let demand = Demand::new(&config, room)?;
+        if demand.is_on() {
+            engine.serve_lanes_on_demand();
+        }
         let dialers = dialers(dialer_seed, T::dialer);
         let sessions = Sessions::new(engine.rails(), dialers, engine.provider().waker());
-        Ok(Self {
+        let reader = Self {
             engine: ManuallyDrop::new(engine),
             owned_state: None,
             submitters,
@@ -185,8 +198,8 @@ impl<T: ReaderTransport> Reader<T> {
             connected: HashMap::new(),
             session_of: HashMap::new(),
             next_session: 0,
-            arrived: HashMap::new(),
-            events: VecDeque::new(),
+            outcomes: Outcomes::new(peers),
+            demand,
             with_takings: VecDeque::new(),
             stash: VecDeque::new(),
             scratch: Vec::new(),
@@ -194,7 +207,9 @@ impl<T: ReaderTransport> Reader<T> {
             overdue: VecDeque::with_capacity(batches),
             #[cfg(feature = "cuda")]
             devices: Vec::new(),
-        })
+        };
+        reader.log_lanes(peers);
+        Ok(reader)
     }
 
     /// A handle for another thread, by which it fills batches
@@ -260,8 +275,9 @@ impl<T: ReaderTransport> Reader<T> {
         while let Some(lost) = self.engine.next_lost_lane() {
             self.release(lost);
         }
-        while let Some(wanted) = self.engine.next_wanted_lane(now) {
-            self.request_lane(wanted, now);
+        self.supply_lanes(now);
+        if now >= self.outcomes.give_up {
+            self.give_up_connects(now);
         }
     }
 
@@ -318,11 +334,6 @@ impl<T: ReaderTransport> Reader<T> {
         some
     }
 
-    /// The next event of a peer.
-    pub fn next_event(&mut self) -> Option<ReaderEvent> {
-        self.events.pop_front()
-    }
-
     /// Sleeps until there is something to poll for (half of the outstanding bytes have arrived, a
     /// deadline has passed, a peer is lost), or until `until`. No other call sleeps.
     ///
@@ -342,6 +353,7 @@ impl<T: ReaderTransport> Reader<T> {
             return;
         }
         let now = clock::now();
+        let until = until.min(self.outcomes.give_up).min(self.demand.sleep_until(now));
         let until = if self.engine.in_flight() > 0 { until.max(now + PAST) } else { until };
         let failed = |rail| self.engine.rail_stats(RailIndex(rail)).is_some_and(|s| s.lanes_failed > 0);
         let until = if self.engine.in_flight() > 0 && self.engine.outstanding() == 0 {
@@ -370,6 +382,13 @@ impl<T: ReaderTransport> Reader<T> {
     #[must_use]
     pub fn rail_stats(&self, rail: usize) -> Option<RailStats> {
         self.engine.rail_stats(RailIndex(u8::try_from(rail).ok()?))
+    }
+
+    /// How many lanes lead to a peer: 0 once it is gone, and while it has none, where lanes are
+    /// made on demand.
+    #[must_use]
+    pub fn lanes_to(&self, peer: &Peer) -> usize {
+        self.engine.lanes_to(peer.id())
     }
 
     /// Counters of a peer, or `None` once it is gone.

@@ -28,8 +28,8 @@ pub struct Peer {
     pub(super) pools: Arc<[PeerPool]>,
 }
 
-/// A pool of a producer: slots for pages of one layout. It is the handle from which the pages of
-/// the pool are named. Where the producer has divided the pool into several regions its slots are
+/// A pool of a producer: slots for pages of one layout. It is the handle from which the pages of the
+/// pool are named. Where the producer has divided the pool into several regions its slots are
 /// numbered through all of them.
 #[derive(Clone, Debug)]
 pub struct PeerPool {
@@ -142,8 +142,8 @@ impl Peer {
         self.epoch
     }
 
-    /// The pools of the layouts that were asked for, as it offered them when the session was made:
-    /// at least one.
+    /// The pools of the layouts that were asked for, as it offered them when the session was made: at
+    /// least one.
     #[must_use]
     pub fn pools(&self) -> &[PeerPool] {
         &self.pools
@@ -257,10 +257,29 @@ impl BlockError {
     }
 }
 
-/// An event of a peer that no call of the reader caused.
-#[derive(Clone, Debug)]
+/// A connect that [`Reader::begin_connect`](crate::Reader::begin_connect) has begun. Its outcome is
+/// an event, unless it is [abandoned](crate::Reader::abandon) first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Connecting(pub(super) u64);
+
+/// An event of a peer, or the outcome of a connect that was begun.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum ReaderEvent {
+    /// A connect that was begun has succeeded.
+    Connected {
+        /// Which connect.
+        connecting: Connecting,
+        /// The producer.
+        peer: Peer,
+    },
+    /// A connect that was begun has failed.
+    NotConnected {
+        /// Which connect.
+        connecting: Connecting,
+        /// Why.
+        error: ConnectError,
+    },
     /// The session with a peer has ended, and the peer has been removed. Its pages in flight have
     /// failed.
     Lost {
@@ -348,6 +367,15 @@ pub enum ConnectError {
         "connecting to {0} took longer than allowed (Config::connect): a rail of the producer does not answer"
     )]
     Deadline(Address),
+    /// As many connects as the reader has places for peers are under way, or have outcomes that
+    /// were not taken.
+    #[error(
+        "{limit} connects are under way or have outcomes that were not taken, and more are not begun: take them by next_event"
+    )]
+    TooManyConnects {
+        /// The most, which is the most peers of the reader.
+        limit: usize,
+    },
     /// The system has no thread or file descriptor left.
     #[error("no thread for a session could be started: {0}")]
     Thread(io::Error),
@@ -364,6 +392,7 @@ impl ConnectError {
             Self::Deadline(_) => 6033,
             Self::Thread(_) => 6034,
             Self::NoPool { .. } => 6035,
+            Self::TooManyConnects { .. } => 6036,
             Self::Session(source) => source.code(),
             Self::Transport { source, .. } => source.code(),
             Self::Offer { source, .. } => source.code(),

@@ -4,7 +4,7 @@
 #[cfg(feature = "cuda")]
 use kvrail_core::layout::LayoutRef;
 use kvrail_core::memory::{Access, DestinationRegion, RegionError, Slot, Slots};
-use kvrail_core::plan::{AddPlanError, PlanRef};
+use kvrail_core::plan::{AddPlanError, ForgetPlanError, PlanRef};
 use kvrail_core::provider::MemoryRange;
 use kvrail_layouts::Plan;
 #[cfg(feature = "cuda")]
@@ -77,6 +77,18 @@ impl<T: ReaderTransport> Reader<T> {
         self.engine.add_plan(plan)
     }
 
+    /// Forgets a plan that was added, so that another one can have its place. A plan that was added
+    /// several times is forgotten when this has been called as often. Batches that are being
+    /// filled, and in which a page follows it, are refused by [`submit`](Self::submit) from then
+    /// on.
+    ///
+    /// # Errors
+    ///
+    /// A page in flight follows the plan, it was forgotten already, or it is another reader's.
+    pub fn forget_plan(&mut self, plan: PlanRef) -> Result<(), ForgetPlanError> {
+        self.engine.forget_plan(plan)
+    }
+
     /// Makes destination slots of foreign memory: an inference engine's pool, pinned memory, a
     /// GPU's. `numa` is its node, where known. The reader's layout has one region; for others see
     /// [`register_foreign_for`](Self::register_foreign_for).
@@ -100,9 +112,9 @@ impl<T: ReaderTransport> Reader<T> {
         unsafe { self.register_foreign_for(&layout, &[region], access, numa) }
     }
 
-    /// Makes destination slots of foreign memory for pages of any layout: K and V objects, a range
-    /// a layer, blocks in which several layouts lie side by side. `regions` says where slot 0 of
-    /// each region of the layout is, and how far slots are apart; they hold as many slots each.
+    /// Makes destination slots of foreign memory for pages of any layout: K and V objects, a range a
+    /// layer, blocks in which several layouts lie side by side. `regions` says where slot 0 of each
+    /// region of the layout is, and how far slots are apart; they hold as many slots each.
     ///
     /// # Errors
     ///
@@ -112,8 +124,8 @@ impl<T: ReaderTransport> Reader<T> {
     /// # Safety
     ///
     /// Until [`unregister`](Self::unregister) gives the slots' memory back (for ever, if it never
-    /// does) the bytes of the slots are valid, belong to the slots alone, and are not unmapped.
-    /// With [`Access::Host`] they are readable and writable by the CPU, and initialised.
+    /// does) the bytes of the slots are valid, belong to the slots alone, and are not unmapped. With
+    /// [`Access::Host`] they are readable and writable by the CPU, and initialised.
     pub unsafe fn register_foreign_for(
         &mut self,
         layout: &PageLayout,
@@ -138,8 +150,8 @@ impl<T: ReaderTransport> Reader<T> {
         self.engine.slot_bytes_mut(slot, region)
     }
 
-    /// The address of a slot in region `region` of its layout; `None` if there is no such region,
-    /// or the slot is another reader's.
+    /// The address of a slot in region `region` of its layout; `None` if there is no such region, or
+    /// the slot is another reader's.
     #[must_use]
     pub fn slot_address(&self, slot: &Slot, region: u32) -> Option<u64> {
         self.engine.slot_address(slot, region)

@@ -19,6 +19,7 @@ use kvrail_verbs::{
 
 use super::{Export, Exporter, PublisherTransport, ReaderTransport, TransportError};
 
+pub use kvrail_verbs::rail::Affinity;
 pub use kvrail_verbs::wire::Mtu;
 pub use kvrail_verbs::{Driver, VerbsConfig, VerbsStartError, devices, fork_safety};
 
@@ -29,14 +30,25 @@ pub struct VerbsRails {
     config: VerbsConfig,
 }
 
-/// The rails named by `spec` (`auto` for every port that can be used, or `mlx5_0,mlx5_1:2`), with
-/// [`config`].
+/// The rails named by `spec`, an [`Affinity`] as text, with [`config`]: `auto` for the ports near
+/// this thread, `all`, `numa:1` for those near memory or a GPU of that node, or
+/// `mlx5_0,mlx5_1:2`.
 ///
 /// # Errors
 ///
 /// A device, a port or a right is missing; the error says which, and what to do.
 pub fn rails(spec: &str) -> Result<VerbsRails, VerbsStartError> {
     rails_with(spec, config())
+}
+
+/// The rails that `affinity` chooses, with [`config`]: `Affinity::Numa` of a GPU's node, for
+/// instance.
+///
+/// # Errors
+///
+/// As [`rails`].
+pub fn rails_by(affinity: &Affinity) -> Result<VerbsRails, VerbsStartError> {
+    rails_with(&affinity.to_string(), config())
 }
 
 /// As [`rails`], with another configuration. Begin from [`config`]: a reader's lanes use no more
@@ -151,7 +163,9 @@ impl LaneDialer for VerbsDialer {
 
     fn pair(&self, producer: &[RailDescription]) -> Result<Vec<RailPair>, NothingInCommon> {
         let ours: Vec<_> = self.0.rails().iter().map(|rail| rail.end().ok()).collect();
-        let pairs = pairing::pair(&ours, &offered(producer));
+        let our_names: Vec<_> = self.0.rails().iter().map(|rail| rail.name()).collect();
+        let their_names: Vec<_> = producer.iter().map(|rail| rail.name.as_str()).collect();
+        let pairs = pairing::pair_named((&ours, &our_names), (&offered(producer), &their_names));
         if pairs.is_empty() {
             return Err(NothingInCommon::between(&self.rails(), producer));
         }
@@ -211,7 +225,8 @@ pub struct VerbsPublish {
     rails: Vec<Arc<Rail>>,
 }
 
-/// Publishes over the rails named by `spec`, as for [`rails`].
+/// Publishes over the rails named by `spec`, as for [`rails`]; `auto` is every port that can be
+/// used, since a reader chooses among them.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@ use crate::plan::error::CutError;
 use crate::plan::runs::RunList;
 
 /// The most work requests of one page.
-pub const MAX_WRS: u32 = 1 << 20;
+pub const MAX_WRS: u32 = 1 << 19;
 
 /// The limits of one work request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -327,7 +327,7 @@ pub enum CutError {
     TooFar(u64),
     /// There are more work requests than a page may have.
     #[error(
-        "the plan is {0} work requests, and a page has at most 1048576: allow more bytes or pieces in each"
+        "the plan is {0} work requests, and a page has at most 524288: allow more bytes or pieces in each"
     )]
     TooMany(u64),
 }

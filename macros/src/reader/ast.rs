@@ -9,21 +9,25 @@ pub(crate) struct Reader {
     pub(crate) ident: Ident,
     pub(crate) krate: Path,
     pub(crate) page: Type,
+    /// Its other pages.
+    pub(crate) pages: Vec<Type>,
     /// One for each key, in the order of [`Key::ALL`].
     pub(crate) numbers: Vec<Option<Expr>>,
 }
 
-/// The keys besides `page`.
+/// The keys besides `page` and `pages`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Key {
     Rails,
     Peers,
+    Pools,
     Regions,
     Lanes,
     Depth,
     Batch,
     Batches,
     Submitters,
+    Plans,
     Chunk,
     RailBytes,
     RailWrs,
@@ -35,15 +39,17 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    pub(crate) const ALL: [(Self, &'static str); 16] = [
+    pub(crate) const ALL: [(Self, &'static str); 18] = [
         (Self::Rails, "max_rails"),
         (Self::Peers, "max_peers"),
+        (Self::Pools, "max_pools"),
         (Self::Regions, "max_regions"),
         (Self::Lanes, "max_lanes"),
         (Self::Depth, "max_depth"),
         (Self::Batch, "max_batch"),
         (Self::Batches, "max_batches"),
         (Self::Submitters, "max_submitters"),
+        (Self::Plans, "max_plans"),
         (Self::Chunk, "chunk"),
         (Self::RailBytes, "rail_bytes"),
         (Self::RailWrs, "rail_wrs"),

@@ -22,6 +22,7 @@ pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mist
         }
     }
     let mut page = None;
+    let mut pages = Vec::new();
     let mut numbers: Vec<Option<Expr>> = vec![None; Key::ALL.len()];
     let mut seen = SeenKeys::default();
     for item in &reader.items {
@@ -32,6 +33,7 @@ pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mist
         let key = Key::ALL.into_iter().find(|(_, known)| *known == word).map(|(key, _)| key);
         match (&item.value, key) {
             (Value::Page(of), _) => page = Some(of.clone()),
+            (Value::Pages(of), _) => pages.clone_from(of),
             (Value::Number(value), Some(key)) => {
                 number(&word, key, value, &mut mistakes);
                 numbers[key as usize] = Some(value.clone());
@@ -55,7 +57,7 @@ pub(crate) fn check(reader: &parse::Reader, krate: &Path) -> Result<Reader, Mist
     match page {
         Some(page) if mistakes.is_empty() => {
             let (vis, ident, krate) = (reader.vis.clone(), reader.ident.clone(), krate.clone());
-            Ok(Reader { docs, vis, ident, krate, page, numbers })
+            Ok(Reader { docs, vis, ident, krate, page, pages, numbers })
         }
         _ => Err(mistakes),
     }
@@ -84,7 +86,7 @@ fn unknown(word: &str, span: Span) -> syn::Error {
         return syn::Error::new(span, text);
     }
     let known: Vec<_> = Key::ALL.iter().map(|(_, known)| format!("`{known}`")).collect();
-    syn::Error::new(span, format!("`{word}` is none of `page`, {}", known.join(", ")))
+    syn::Error::new(span, format!("`{word}` is none of `page`, `pages`, {}", known.join(", ")))
 }
 
 /// The path of kvrail: the one that `crate = ".."` gives, and a mistake if it is missing and kvrail

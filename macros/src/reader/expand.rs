@@ -54,8 +54,9 @@ pub(crate) fn expand(reader: &Reader) -> TokenStream {
 
 /// The type, and the items that do not depend on its numbers.
 fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
-    let Reader { vis, ident, krate, page, .. } = reader;
+    let Reader { vis, ident, krate, page, pages, .. } = reader;
     let support = quote!(#krate::macro_support);
+    let others = quote!(&[#(#krate::PageLayout::of::<#pages>()),*]);
     quote! {
         #docs
         #vis struct #ident<T: #krate::ReaderTransport = #krate::shm::ShmRails> {
@@ -89,7 +90,7 @@ fn item(docs: &TokenStream, reader: &Reader) -> TokenStream {
                 rails: T,
                 config: #krate::Config,
             ) -> ::core::result::Result<Self, #krate::StartError> {
-                match #support::start::<Self, T>(state, layout, rails, config) {
+                match #support::start::<Self, T>(state, layout, #others, rails, config) {
                     ::core::result::Result::Ok(reader) => ::core::result::Result::Ok(Self { reader }),
                     ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
                 }
@@ -132,6 +133,7 @@ pub(crate) fn stub(reader: &parse::Reader, krate: Path, mistakes: &[syn::Error])
         vis: reader.vis.clone(),
         ident: reader.ident.clone(),
         page: syn::parse_quote!(#krate::layouts::catalogue::Opaque<4096>),
+        pages: Vec::new(),
         krate,
         numbers: Vec::new(),
     };
@@ -141,9 +143,14 @@ pub(crate) fn stub(reader: &parse::Reader, krate: Path, mistakes: &[syn::Error])
 
 /// The documentation of the type: what it reads, and the declared numbers.
 fn doc_lines(reader: &Reader) -> Vec<String> {
-    let page = reader.page.to_token_stream().to_string().replace(' ', "");
+    let name = |page: &syn::Type| format!("`{}`", page.to_token_stream().to_string().replace(' ', ""));
+    let mut named = name(&reader.page);
+    for (at, page) in reader.pages.iter().enumerate() {
+        named += if at + 1 == reader.pages.len() { " and " } else { ", " };
+        named += &name(page);
+    }
     let mut lines = vec![
-        format!(" Pulls pages of `{page}` out of peers' memory:"),
+        format!(" Pulls pages of {named} out of peers' memory:"),
         " a `Reader` whose maxima are known at compile time.".into(),
         String::new(),
         " | maximum | |".into(),
@@ -174,7 +181,13 @@ fn maxima(reader: &Reader) -> TokenStream {
         None => quote!(::core::option::Option::None),
     };
     let (rails, peers) = (or(Key::Rails, quote!(8)), or(Key::Peers, quote!(64)));
-    let regions = or(Key::Regions, quote!(#support::regions(#peers)));
+    let pages = core::iter::once(page).chain(&reader.pages);
+    let most_regions = quote!(#support::most_regions(&[
+        #(<#pages as #krate::layouts::KvLayout>::REGIONS),*
+    ]));
+    let pools = or(Key::Pools, quote!(#support::pools(#peers)));
+    let regions = or(Key::Regions, quote!(#support::regions(#pools, #most_regions)));
+    let plans = or(Key::Plans, quote!(#support::MAX_PLANS));
     let lanes = or(Key::Lanes, quote!(#support::lanes(#peers, #rails)));
     let (depth, batch) = (or(Key::Depth, quote!(128)), or(Key::Batch, quote!(256)));
     let (batches, submitters) = (or(Key::Batches, quote!(64)), or(Key::Submitters, quote!(0)));
@@ -190,11 +203,13 @@ fn maxima(reader: &Reader) -> TokenStream {
             batch: #batch,
             batches: #batches,
             submitters: #submitters,
+            plans: #plans,
             chunk: #chunk,
             rail_bytes: #rail_bytes,
             rail_wrs: #rail_wrs,
             deadline_ms: #deadline_ms,
             page: <#page as #krate::layouts::KvLayout>::PAGE_BYTES as ::core::primitive::usize,
+            page_regions: <#page as #krate::layouts::KvLayout>::REGIONS as ::core::primitive::usize,
         }
     }
 }
@@ -216,6 +231,7 @@ fn checks(reader: &Reader) -> TokenStream {
         ("accept_batch", Key::Batch),
         ("accept_batches", Key::Batches),
         ("accept_submitters", Key::Submitters),
+        ("accept_plans", Key::Plans),
         ("accept_rail_bytes", Key::RailBytes),
         ("accept_rail_wrs", Key::RailWrs),
         ("accept_deadline", Key::DeadlineMs),
@@ -225,6 +241,10 @@ fn checks(reader: &Reader) -> TokenStream {
     let page = &reader.page;
     let geometry = quote!(<#page as #krate::layouts::KvLayout>::GEOMETRY);
     checks.extend(check_at("accept_page", geometry.clone(), page.span()));
+    for page in &reader.pages {
+        let geometry = quote!(<#page as #krate::layouts::KvLayout>::GEOMETRY);
+        checks.extend(check_at("accept_page", geometry, page.span()));
+    }
     // mlx5 takes messages of 1 GiB, and no NIC less (max_msg_sz).
     let message = match reader.number(Key::MaxMessage) {
         Some(message) => quote!(#message),

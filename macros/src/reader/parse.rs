@@ -4,7 +4,7 @@ use proc_macro2::Ident;
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Token, Visibility, braced};
+use syn::{Attribute, Token, Visibility, braced, bracketed};
 
 pub(crate) struct Reader {
     pub(crate) attributes: Vec<Attribute>,
@@ -13,7 +13,8 @@ pub(crate) struct Reader {
     pub(crate) items: Vec<Item>,
 }
 
-/// `key: value`. The value of `page` is a type, every other an expression.
+/// `key: value`. The value of `page` is a type, that of `pages` a list of types, every other an
+/// expression.
 pub(crate) struct Item {
     pub(crate) key: Ident,
     pub(crate) value: Value,
@@ -21,6 +22,7 @@ pub(crate) struct Item {
 
 pub(crate) enum Value {
     Page(syn::Type),
+    Pages(Vec<syn::Type>),
     Number(syn::Expr),
 }
 
@@ -40,7 +42,15 @@ impl Parse for Item {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let key = input.call(Ident::parse_any)?;
         input.parse::<Token![:]>()?;
-        let value = if key == "page" { Value::Page(input.parse()?) } else { Value::Number(input.parse()?) };
+        let value = if key == "page" {
+            Value::Page(input.parse()?)
+        } else if key == "pages" {
+            let types;
+            bracketed!(types in input);
+            Value::Pages(Punctuated::<_, Token![,]>::parse_terminated(&types)?.into_iter().collect())
+        } else {
+            Value::Number(input.parse()?)
+        };
         Ok(Self { key, value })
     }
 }

@@ -22,14 +22,17 @@ fn every_key() {
                 #[kv(crate = "kv")]
                 pub(crate) Pull {
                     page: pages::Mla,
+                    pages: [pages::Indexer, Window],
                     max_rails: 2,
                     max_peers: PEERS,
+                    max_pools: 5,
                     max_regions: 8,
                     max_lanes: 8,
                     max_depth: 64,
                     max_batch: 1 + 1,
                     max_batches: 3,
                     max_submitters: 4,
+                    max_plans: 100,
                     chunk: 4096,
                     rail_bytes: 1 << 20,
                     rail_wrs: 99,

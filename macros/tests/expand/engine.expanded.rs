@@ -42,7 +42,10 @@ impl<T: ::kvrail::ReaderTransport> Reader<T> {
         rails: T,
         config: ::kvrail::Config,
     ) -> ::core::result::Result<Self, ::kvrail::StartError> {
-        match ::kvrail::macro_support::start::<Self, T>(state, layout, rails, config) {
+        match ::kvrail::macro_support::start::<
+            Self,
+            T,
+        >(state, layout, &[], rails, config) {
             ::core::result::Result::Ok(reader) => {
                 ::core::result::Result::Ok(Self { reader })
             }
@@ -84,17 +87,25 @@ const _: () = {
         const __MAXIMA: ::kvrail::macro_support::Maxima = ::kvrail::macro_support::Maxima {
             rails: 8,
             peers: 256,
-            regions: ::kvrail::macro_support::regions(256),
+            regions: ::kvrail::macro_support::regions(
+                ::kvrail::macro_support::pools(256),
+                ::kvrail::macro_support::most_regions(
+                    &[<Mla as ::kvrail::layouts::KvLayout>::REGIONS],
+                ),
+            ),
             lanes: ::kvrail::macro_support::lanes(256, 8),
             depth: 128,
             batch: 64,
             batches: 64,
             submitters: 0,
+            plans: ::kvrail::macro_support::MAX_PLANS,
             chunk: ::core::option::Option::None,
             rail_bytes: ::core::option::Option::None,
             rail_wrs: ::core::option::Option::None,
             deadline_ms: 1000,
             page: <Mla as ::kvrail::layouts::KvLayout>::PAGE_BYTES
+                as ::core::primitive::usize,
+            page_regions: <Mla as ::kvrail::layouts::KvLayout>::REGIONS
                 as ::core::primitive::usize,
         };
         /// Bytes of a reader's whole state, without the rails' own: the size of its
@@ -149,6 +160,9 @@ const _: () = {
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
     const _: () = ::kvrail::macro_support::accept_submitters(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::macro_support::accept_plans(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
     const _: () = ::kvrail::macro_support::accept_rail_bytes(

@@ -1,18 +1,20 @@
 /// Pulls.
 ///
-/// Pulls pages of `pages::Mla` out of peers' memory:
+/// Pulls pages of `pages::Mla`, `pages::Indexer` and `Window` out of peers' memory:
 /// a `Reader` whose maxima are known at compile time.
 ///
 /// | maximum | |
 /// |---|---|
 /// | `max_rails` | 2 |
 /// | `max_peers` | PEERS |
+/// | `max_pools` | 5 |
 /// | `max_regions` | 8 |
 /// | `max_lanes` | 8 |
 /// | `max_depth` | 64 |
 /// | `max_batch` | 1 + 1 |
 /// | `max_batches` | 3 |
 /// | `max_submitters` | 4 |
+/// | `max_plans` | 100 |
 /// | `chunk` | 4096 |
 /// | `rail_bytes` | 1 << 20 |
 /// | `rail_wrs` | 99 |
@@ -52,7 +54,16 @@ impl<T: kv::ReaderTransport> Pull<T> {
         rails: T,
         config: kv::Config,
     ) -> ::core::result::Result<Self, kv::StartError> {
-        match kv::macro_support::start::<Self, T>(state, layout, rails, config) {
+        match kv::macro_support::start::<
+            Self,
+            T,
+        >(
+            state,
+            layout,
+            &[kv::PageLayout::of::<pages::Indexer>(), kv::PageLayout::of::<Window>()],
+            rails,
+            config,
+        ) {
             ::core::result::Result::Ok(reader) => {
                 ::core::result::Result::Ok(Self { reader })
             }
@@ -99,11 +110,14 @@ const _: () = {
             batch: 1 + 1,
             batches: 3,
             submitters: 4,
+            plans: 100,
             chunk: ::core::option::Option::Some(4096),
             rail_bytes: ::core::option::Option::Some(1 << 20),
             rail_wrs: ::core::option::Option::Some(99),
             deadline_ms: 50,
             page: <pages::Mla as kv::layouts::KvLayout>::PAGE_BYTES
+                as ::core::primitive::usize,
+            page_regions: <pages::Mla as kv::layouts::KvLayout>::REGIONS
                 as ::core::primitive::usize,
         };
         /// Bytes of a reader's whole state, without the rails' own: the size of its
@@ -148,6 +162,7 @@ const _: () = {
     const _: () = kv::macro_support::accept_submitters(
         &Pull::<kv::shm::ShmRails>::__MAXIMA,
     );
+    const _: () = kv::macro_support::accept_plans(&Pull::<kv::shm::ShmRails>::__MAXIMA);
     const _: () = kv::macro_support::accept_rail_bytes(
         &Pull::<kv::shm::ShmRails>::__MAXIMA,
     );
@@ -159,6 +174,12 @@ const _: () = {
     );
     const _: () = kv::macro_support::accept_page(
         <pages::Mla as kv::layouts::KvLayout>::GEOMETRY,
+    );
+    const _: () = kv::macro_support::accept_page(
+        <pages::Indexer as kv::layouts::KvLayout>::GEOMETRY,
+    );
+    const _: () = kv::macro_support::accept_page(
+        <Window as kv::layouts::KvLayout>::GEOMETRY,
     );
     const _: () = kv::macro_support::accept_chunk(
         &Pull::<kv::shm::ShmRails>::__MAXIMA,

@@ -55,7 +55,10 @@ impl<T: ::kvrail::ReaderTransport> Reader<T> {
         rails: T,
         config: ::kvrail::Config,
     ) -> ::core::result::Result<Self, ::kvrail::StartError> {
-        match ::kvrail::macro_support::start::<Self, T>(state, layout, rails, config) {
+        match ::kvrail::macro_support::start::<
+            Self,
+            T,
+        >(state, layout, &[], rails, config) {
             ::core::result::Result::Ok(reader) => {
                 ::core::result::Result::Ok(Self { reader })
             }
@@ -97,12 +100,22 @@ const _: () = {
         const __MAXIMA: ::kvrail::macro_support::Maxima = ::kvrail::macro_support::Maxima {
             rails: 8,
             peers: 64,
-            regions: ::kvrail::macro_support::regions(64),
+            regions: ::kvrail::macro_support::regions(
+                ::kvrail::macro_support::pools(64),
+                ::kvrail::macro_support::most_regions(
+                    &[
+                        <::kvrail::layouts::catalogue::Opaque<
+                            4096,
+                        > as ::kvrail::layouts::KvLayout>::REGIONS,
+                    ],
+                ),
+            ),
             lanes: ::kvrail::macro_support::lanes(64, 8),
             depth: 128,
             batch: 256,
             batches: 64,
             submitters: 0,
+            plans: ::kvrail::macro_support::MAX_PLANS,
             chunk: ::core::option::Option::None,
             rail_bytes: ::core::option::Option::None,
             rail_wrs: ::core::option::Option::None,
@@ -110,6 +123,9 @@ const _: () = {
             page: <::kvrail::layouts::catalogue::Opaque<
                 4096,
             > as ::kvrail::layouts::KvLayout>::PAGE_BYTES as ::core::primitive::usize,
+            page_regions: <::kvrail::layouts::catalogue::Opaque<
+                4096,
+            > as ::kvrail::layouts::KvLayout>::REGIONS as ::core::primitive::usize,
         };
         /// Bytes of a reader's whole state, without the rails' own: the size of its
         /// `Storage`.
@@ -163,6 +179,9 @@ const _: () = {
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
     const _: () = ::kvrail::macro_support::accept_submitters(
+        &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
+    );
+    const _: () = ::kvrail::macro_support::accept_plans(
         &Reader::<::kvrail::shm::ShmRails>::__MAXIMA,
     );
     const _: () = ::kvrail::macro_support::accept_rail_bytes(

@@ -15,23 +15,26 @@ pub struct Done<'s> {
 }
 
 /// Prepares the slots of a done batch for the user: removes marks and views, and makes a slot's
-/// result `Ok` only if every page that shares the slot has arrived.
+/// result `Ok` only if every page that shares the slot, or is joined to it, has arrived.
 #[cold]
 fn settle(pages: &mut [Page]) {
     let mut first = 0;
-    for i in 0..pages.len() {
-        match pages[i].slot.take().and_then(Slot::unmark) {
-            Some(slot) => {
-                pages[i].slot = Some(slot);
-                first = i;
-            }
-            None => {
-                if let (Ok(()), Err(error)) = (pages[first].result(), pages[i].result()) {
-                    pages[first].phase = Phase::Lost;
-                    pages[first].claim = Claim::Failed(error);
-                }
+    while first < pages.len() {
+        // A slot that was taken before the batch was done is no other page's
+        // ([`Engine::take_slot`](crate::engine::Engine::take_slot)).
+        let goes_on = |page: &Page| page.slot.as_ref().is_some_and(|s| s.shares().is_some() || s.is_joined());
+        let behind = pages[first + 1..].iter().take_while(|page| goes_on(page)).count();
+        let group = &mut pages[first..=first + behind];
+        let error = group.iter().find_map(|page| page.result().err());
+        for page in group {
+            // Only a view has no slot afterwards: its page keeps the result that it has.
+            page.slot = page.slot.take().and_then(Slot::unmark);
+            if let (Some(error), Some(_), Ok(())) = (error, &page.slot, page.result()) {
+                page.phase = Phase::Lost;
+                page.claim = Claim::Failed(error);
             }
         }
+        first += 1 + behind;
     }
 }
 
@@ -107,7 +110,8 @@ impl<'s> Done<'s> {
     }
 
     /// Takes the pages, with their slots, in the order of the batch. A page whose slot was taken
-    /// before is left out. Of pages that share a slot only the first is there.
+    /// before is left out, also if that was before the batch was done. Of pages that share a slot
+    /// only the first is there.
     #[inline]
     pub fn pages(&mut self) -> impl Iterator<Item = DonePage> + use<'_, 's> {
         let len = self.len();

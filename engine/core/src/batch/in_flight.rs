@@ -1,6 +1,7 @@
 //! Which batches the engine has, which of them are late, and which are done.
 
 use crate::limits::{GROUP, narrow};
+use crate::page::list::{List, Reported};
 use crate::ring::fifo::Fifo;
 use crate::time::Time;
 
@@ -17,7 +18,10 @@ pub(crate) struct InFlight<'s> {
     earliest: &'s mut [Time],
     next_deadline: Time,
     count: u32,
-    serial: u32,
+    /// How many batches that the engine has not given up report their pages.
+    pub(crate) reporting: u32,
+    /// The pages that have their final results, of batches that report their pages.
+    pub(crate) reports: List<Reported>,
     pub(crate) done: Fifo<'s, u16>,
     /// The least number that no submitter of a hub has had yet.
     next_origin: u16,
@@ -44,7 +48,17 @@ impl<'s> InFlight<'s> {
         done: &'s mut [u16],
     ) -> Self {
         let (next_deadline, done) = (Time::NEVER, Fifo::new(done));
-        Self { flying, overdue, earliest, next_deadline, count: 0, serial: 0, done, next_origin: 1 }
+        Self {
+            flying,
+            overdue,
+            earliest,
+            next_deadline,
+            count: 0,
+            reporting: 0,
+            reports: List::EMPTY,
+            done,
+            next_origin: 1,
+        }
     }
 
     /// How many batches are flying.
@@ -52,13 +66,10 @@ impl<'s> InFlight<'s> {
         self.count as usize
     }
 
-    /// The serial number of the next batch, which distinguishes it from earlier batches in the same
-    /// buffer.
-    #[inline]
-    pub(crate) fn next_serial(&mut self) -> u32 {
-        let serial = self.serial;
-        self.serial = serial.wrapping_add(1);
-        serial
+    /// Whether a batch is flying. `batch` may be any number.
+    pub(crate) fn is_flying(&self, batch: u16) -> bool {
+        let (group, bit) = group_and_bit(batch);
+        self.flying.get(group).is_some_and(|word| word & bit != 0)
     }
 
     /// Notes that a batch has been submitted.

@@ -7,6 +7,7 @@
 //! | `done.rs` | a batch that is done: its results and slots |
 //! | `pool.rs` | the buffers behind batches, which change owners across threads |
 //! | `in_flight.rs` | which batches the engine has, which are late, which are done |
+//! | `planned.rs` | pages that land by a plan, share a slot or are joined |
 //! | `landing.rs` | the memory that validating READs write into |
 
 #[allow(clippy::module_inception, reason = "the file of the type Batch")]
@@ -14,6 +15,7 @@ mod batch;
 mod done;
 pub(crate) mod in_flight;
 pub(crate) mod landing;
+mod planned;
 pub(crate) mod pool;
 mod shape;
 

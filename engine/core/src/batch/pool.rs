@@ -11,8 +11,9 @@ use core::ptr::NonNull;
 
 use crate::layout::LayoutTable;
 use crate::limits::{GROUP, narrow};
-use crate::page::list::{Linked, PageLink, PageRef, Queued, Validating};
+use crate::page::list::{Linked, PageLink, PageRef, Queued, Reported, Validating};
 use crate::page::{Page, PageTable, are_at_rest};
+use crate::plan::lives::{Epoch, PlanLives};
 use crate::ring::free::FreeSet;
 use crate::time::Time;
 
@@ -23,6 +24,8 @@ pub(crate) struct Head {
     /// How many pages are not retired.
     pub(crate) left: u16,
     pub(crate) class: u8,
+    /// Whether the caller is told of each page as soon as it has its final result.
+    pub(crate) report: bool,
     /// The number of the submitter that gets the batch back; 0 for the engine's own thread.
     pub(crate) origin: u16,
     /// Whether the engine has the buffer.
@@ -31,9 +34,13 @@ pub(crate) struct Head {
     pub(crate) started: bool,
     /// Whether a page lands by a plan, or shares the slot of another page.
     pub(crate) has_shared_or_planned: bool,
-    /// Whether a page failed while chunks of it were outstanding. Then each page must be looked at
-    /// when its wrs complete.
+    /// The epoch in which no plan of the batch's pages had been forgotten. It means something only
+    /// if there may be such pages.
+    pub(crate) plan_epoch: Epoch,
+    /// Whether each page must be looked at when its wrs complete: a page failed or is read again
+    /// while wrs of it were outstanding, or the caller is told of each page.
     pub(crate) must_settle_each: bool,
+    /// Counts the batches that were made of this buffer, so that each has a name of its own.
     pub(crate) serial: u32,
     pub(crate) deadline: Time,
     pub(crate) tag: u64,
@@ -44,12 +51,14 @@ impl Head {
         len: 0,
         left: 0,
         class: 0,
+        report: false,
         origin: 0,
         held: false,
         started: false,
         has_shared_or_planned: false,
+        plan_epoch: Epoch::FIRST,
         must_settle_each: false,
-        serial: 0,
+        serial: u32::MAX,
         deadline: Time::NEVER,
         tag: 0,
     };
@@ -62,6 +71,7 @@ pub(crate) struct Pool<'s> {
     pages: &'s [UnsafeCell<Page>],
     free: &'s [FreeSet],
     layouts: LayoutTable<'s>,
+    plans: &'s PlanLives,
     limits: BufferLimits,
 }
 
@@ -88,6 +98,7 @@ pub(crate) struct Buffer<'s> {
     free: &'s FreeSet,
     index: u16,
     pub(crate) layouts: LayoutTable<'s>,
+    pub(crate) plans: &'s PlanLives,
     pub(crate) limits: BufferLimits,
     lifetime: PhantomData<&'s mut [Page]>,
 }
@@ -103,7 +114,7 @@ impl<'s> Pool<'s> {
         heads: &'s mut [Head],
         pages: &'s mut [Page],
         free: &'s [FreeSet],
-        layouts: LayoutTable<'s>,
+        (layouts, plans): (LayoutTable<'s>, &'s PlanLives),
         chunk_shift: u8,
         engine: u16,
     ) -> Self {
@@ -113,6 +124,7 @@ impl<'s> Pool<'s> {
             pages: cells(pages),
             free,
             layouts,
+            plans,
             limits: BufferLimits { capacity: narrow(pages_per_batch), chunk_shift, engine },
         }
     }
@@ -148,8 +160,9 @@ impl<'s> Pool<'s> {
         let head = NonNull::from(&self.heads[i]).cast::<Head>();
         let per = usize::from(self.limits.capacity);
         let pages = NonNull::from(&self.pages[i * per..][..per]).cast::<UnsafeCell<Page>>();
-        let Self { layouts, limits, .. } = *self;
-        Buffer { head, pages, free: &self.free[i / GROUP], index, layouts, limits, lifetime: PhantomData }
+        let Self { layouts, plans, limits, .. } = *self;
+        let (free, lifetime) = (&self.free[i / GROUP], PhantomData);
+        Buffer { head, pages, free, index, layouts, plans, limits, lifetime }
     }
 }
 
@@ -162,6 +175,14 @@ fn cells<T>(slice: &mut [T]) -> &[UnsafeCell<T>] {
 }
 
 impl Buffer<'_> {
+    /// The position of a page, among the first `len`, whose plan was forgotten after the epoch in
+    /// which the pages were checked.
+    pub(crate) fn forgotten_plan(&self, len: u32) -> Option<usize> {
+        let since = self.head().plan_epoch;
+        let pages = &self.pages()[..len as usize];
+        pages.iter().position(|page| page.plan().is_some_and(|plan| !self.plans.is_same(plan, since)))
+    }
+
     pub(crate) fn index(&self) -> u16 {
         self.index
     }
@@ -296,6 +317,13 @@ impl Linked<Queued> for Held<'_> {
     #[inline]
     fn link(&mut self, page: PageRef) -> &mut PageLink {
         &mut self.at(page).queue
+    }
+}
+
+impl Linked<Reported> for Held<'_> {
+    #[inline]
+    fn link(&mut self, page: PageRef) -> &mut PageLink {
+        &mut self.at(page).validate
     }
 }
 

@@ -25,6 +25,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             self.lanes[usize::from(lane)].next = self.lanes[usize::from(first)].next;
             self.lanes[usize::from(first)].next = lane;
         }
+        if p.lanes_all == 0 {
+            self.peers[usize::from(peer)].seat = self.peers.turns.take_seat(peer);
+        }
+        let p = &mut self.peers[usize::from(peer)];
         p.lanes_all += 1;
         p.circles.set_room(circle);
         if p.circles.add(circle.class()) {
@@ -76,7 +80,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         while let Some(detour) = self.peers[usize::from(index)].circles.next_detour() {
             let event = match detour {
                 Detour::Begins(class) => {
-                    self.peers[usize::from(index)].stats.detours += 1;
+                    self.peers[usize::from(index)].stats.count_detour();
                     EngineEvent::DetourBegan { peer, class }
                 }
                 Detour::Ends(class) => EngineEvent::DetourEnded { peer, class },

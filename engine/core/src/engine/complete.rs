@@ -6,6 +6,7 @@ use crate::id::RailIndex;
 use crate::lane::record::{Record, Run};
 use crate::lane::{Completed, Fatal, LaneState};
 use crate::limits::narrow;
+use crate::page::lane_set::LaneSet;
 use crate::page::list::{PageLink, PageRef};
 use crate::page::{Page, PageTable, Phase};
 use crate::provider::{Provider, ProviderEvent};
@@ -111,10 +112,10 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     let done = lane.complete(covered, now);
                     return self.advance(index, done, now);
                 }
-                LaneState::Failing | LaneState::Draining | LaneState::Closing if lane.fatal.is_none() => {
-                    return self.advance_dying(index, covered);
-                }
-                _ => {}
+                // A success of a lane that dies is not believed: its wr is read again, over another
+                // lane.
+                LaneState::Failing | LaneState::Draining | LaneState::Closing => return,
+                LaneState::Free | LaneState::Quiet => {}
             }
         }
         let wc = *wc;
@@ -161,9 +162,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let Completed { peer, rail, circle, first, from: mut seq, to: head } = done;
         let (n, rail) = (head.wrapping_sub(seq), usize::from(rail));
         if first {
-            self.repairs.path(peer, rail).failures = 0;
+            self.repairs.heard(peer, rail);
         }
-        let (mut bytes, mut pages) = (0, 0);
+        let (mut bytes, mut pages, lane) = (0, 0, LaneSet::of(index));
         self.emit(|engine| EngineEvent::Completed { lane: engine.lanes[index].id, wrs: n });
         while seq != head {
             let record = *self.lanes.record(index, seq);
@@ -171,7 +172,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let done = count.min(head.wrapping_sub(seq));
             seq = seq.wrapping_add(done);
             bytes += u64::from(done) * u64::from(record.len);
-            pages += self.arrived(record.page, record.covers(done), record.run);
+            pages += self.arrived(record.page, record.covers(done), record.run, lane);
             if done < count {
                 *self.lanes.record(index, seq) = record.behind(done);
             }
@@ -198,11 +199,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Accounts for one chunk (or the entry) of each of `n` consecutive pages, or for `n` chunks of
-    /// one page. Returns how many pages have arrived by it.
+    /// one page, which have arrived over `lane`. Returns how many pages have arrived by it.
     #[inline]
-    fn arrived(&mut self, first: PageRef, n: u32, run: Run) -> u64 {
+    fn arrived(&mut self, first: PageRef, n: u32, run: Run, lane: LaneSet) -> u64 {
         if run == Run::Chunks {
             let page = self.pages.at(first);
+            page.mark(lane);
             page.left -= n;
             if page.left == 0 {
                 self.complete(first);
@@ -230,7 +232,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             return u64::from(n);
         }
         match run {
-            _ if head.must_settle_each => self.each_arrived(first, n, batch),
+            _ if head.must_settle_each => self.each_arrived(first, n, batch, lane),
             Run::Validating => self.validated(first, n, batch),
             Run::NeedsValidation => {
                 for page in self.pages.slice(first, n) {
@@ -238,30 +240,33 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                     // `left` stays 1, for the entry.
                     page.phase = Phase::Validating;
                     page.validate = PageLink::BEHIND;
+                    page.arrive_over(lane);
                 }
                 self.pages.at(first).validate = PageLink::OUT;
                 self.queue_validation(first, batch);
                 0
             }
-            Run::PerPage | Run::NoValidation | Run::Chunks => self.each_arrived(first, n, batch),
+            Run::PerPage | Run::NoValidation | Run::Chunks => self.each_arrived(first, n, batch, lane),
         }
     }
 
     /// Does what [`arrived`](Self::arrived) does where each page has to be looked at.
     // A function of its own, so that its loop takes no registers of `poll`.
     #[inline(never)]
-    fn each_arrived(&mut self, first: PageRef, n: u32, batch: u16) -> u64 {
+    fn each_arrived(&mut self, first: PageRef, n: u32, batch: u16, lane: LaneSet) -> u64 {
         let (mut at, mut arrived) = (first.0, 0);
         while at < first.0 + n {
             let pages = self.pages.slice(PageRef(at), first.0 + n - at);
             let other = pages.iter_mut().position(|page| !page.arrive());
             // A place in a slice of n pages.
             let unvalidated = other.map_or(first.0 + n - at, |i| i as u32);
-            if E::ENABLED && unvalidated > 0 {
+            if unvalidated > 0 {
                 self.emit_arrived(PageRef(at), unvalidated);
+                self.report(PageRef(at), unvalidated);
             }
             (at, arrived) = (at + unvalidated, arrived + unvalidated);
             if other.is_some() {
+                self.pages.at(PageRef(at)).mark(lane);
                 self.drop_chunk(PageRef(at));
                 at += 1;
             }
@@ -289,25 +294,6 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
         self.release_batch(batch, narrow(n as usize));
         arrived
-    }
-
-    /// As `advance`, for a lane that has failed, whose wrs its rail does not count any more.
-    #[cold]
-    fn advance_dying(&mut self, index: usize, n: u32) {
-        self.emit(|engine| EngineEvent::Completed { lane: engine.lanes[index].id, wrs: n });
-        let mut bytes = 0;
-        for _ in 0..n {
-            let seq = self.lanes[index].tail;
-            let wr = *self.lanes.record(index, seq);
-            self.lanes[index].tail = seq.wrapping_add(1);
-            bytes += u64::from(wr.len);
-            self.drop_wr(wr);
-        }
-        let lane = &self.lanes[index];
-        let stats = &mut self.rails[usize::from(lane.rail)].stats;
-        stats.chunks += u64::from(n);
-        stats.bytes += bytes;
-        self.peers[usize::from(lane.peer)].stats.bytes += bytes;
     }
 
     /// Accounts for a wr that has finished, for each of its pages.
@@ -358,7 +344,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         if page.0 > pages.first(batch).0 {
             let before = pages.at(PageRef(page.0 - 1));
             // The page before waits for its own, so one READ may bring the entries of both.
-            if before.source == source && !before.validate.is_out() {
+            // The link of a retired page is that of the pages that are reported.
+            if before.source == source && before.phase == Phase::Validating && !before.validate.is_out() {
                 pages.at(page).validate = PageLink::BEHIND;
                 return;
             }

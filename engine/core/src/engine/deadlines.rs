@@ -59,11 +59,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let shift = self.chunk_shift;
         let late = |page: &Page| PageError::Deadline {
             deadline,
-            missing: if page.phase == Phase::Validating { 0 } else { page.left },
+            // A page that is read again may have more wrs than chunks.
+            missing: if page.phase == Phase::Validating { 0 } else { page.left.min(page.chunks(shift)) },
             chunks: page.chunks(shift),
         };
         self.emit(|engine| EngineEvent::DeadlinePassed { batch: engine.ticket(batch), deadline });
-        self.cancel(batch, |_, page| Some(late(page)));
+        self.cancel(batch, |_, _, page| Some(late(page)));
         self.in_flight.set_overdue(batch);
     }
 
@@ -89,38 +90,45 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 from = behind;
                 self.cancel(
                     batch,
-                    |remotes, page| if page.peer() == peer { why(remotes, page) } else { None },
+                    |remotes, _, page| if page.peer() == peer { why(remotes, page) } else { None },
                 );
             }
         }
     }
 
-    /// Fails those unretired pages of a batch for which `why` gives an error. Their unposted chunks
-    /// are accounted for here, their outstanding chunks when these complete or their lane is quiet.
-    /// Other batches may become done by it, too.
-    pub(super) fn cancel(&mut self, batch: u16, why: impl Fn(&[RemotePlace], &Page) -> Option<PageError>) {
+    /// Fails those unretired pages of a batch for which `why` gives an error; it gets each page and
+    /// its place. Their unposted chunks are accounted for here, their outstanding chunks when these
+    /// complete or their lane is quiet. Other batches may become done by it, too. Returns how many
+    /// pages it has failed.
+    pub(super) fn cancel(
+        &mut self,
+        batch: u16,
+        why: impl Fn(&[RemotePlace], PageRef, &Page) -> Option<PageError>,
+    ) -> usize {
         let first = self.pages.first(batch);
         let head = self.pages.head(batch);
         let (len, class) = (head.len, usize::from(head.class));
-        let hit = |remotes: &[RemotePlace], page: &Page| !page.is_retired() && why(remotes, page).is_some();
+        let hit = |remotes: &[RemotePlace], at: u32, page: &Page| {
+            !page.is_retired() && why(remotes, PageRef(at), page).is_some()
+        };
         let (pages, remotes) = (&mut self.pages, &*self.regions.remotes);
-        if !pages.slice(first, u32::from(len)).iter().any(|page| hit(remotes, page)) {
-            return;
+        if !(first.0..).zip(&*pages.slice(first, u32::from(len))).any(|(at, page)| hit(remotes, at, page)) {
+            return 0;
         }
         settle_pages(pages.slice(first, u32::from(len)));
         // One more thing keeps the batch from being done until all its pages have been looked at.
         let head = pages.head(batch);
         head.left += 1;
         head.must_settle_each = true;
-        let mut at = 0;
+        let (mut at, mut failed) = (0, 0);
         while at < len {
             let segment = PageRef(first.0 + u32::from(at));
             let (pages, remotes) = (&mut self.pages, &*self.regions.remotes);
             let page = pages.at(segment);
             let (peer, seg_len) = (page.peer(), page.seg_len);
             at += seg_len;
-            let segment_pages = pages.slice(segment, u32::from(seg_len));
-            let hits = segment_pages.iter().filter(|page| hit(remotes, page)).count();
+            let segment_pages = &*pages.slice(segment, u32::from(seg_len));
+            let hits = (segment.0..).zip(segment_pages).filter(|(at, page)| hit(remotes, *at, page)).count();
             let unretired = segment_pages.iter().filter(|page| !page.is_retired()).count();
             if hits == 0 {
                 continue;
@@ -133,7 +141,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             for i in 0..u32::from(seg_len) {
                 let at = PageRef(segment.0 + i);
                 let page = self.pages.at(at);
-                if let Some(error) = why(self.regions.remotes, page).filter(|_| !page.is_retired()) {
+                if let Some(error) = why(self.regions.remotes, at, page).filter(|_| !page.is_retired()) {
+                    failed += usize::from(page.phase != Phase::Failed);
                     self.fail_page(at, error);
                     self.stop_validating(at, i + 1 < u32::from(seg_len));
                     if self.pages.at(at).left == 0 {
@@ -150,11 +159,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             }
         }
         self.release_batch(batch, 1);
+        failed
     }
 
-    /// Cancels the validating READ of a failed page, if it has not been posted. If the next page
+    /// Cancels the validating READ of a page, if it has not been posted. If the next page
     /// was to be validated together with it, that page joins the list itself.
-    fn stop_validating(&mut self, page: PageRef, has_next: bool) {
+    pub(super) fn stop_validating(&mut self, page: PageRef, has_next: bool) {
         let (peer, batch) = (usize::from(self.pages.at(page).peer()), self.pages.at(page).batch);
         let behind = self.pages.at(page).validate.is_behind();
         let turn = self.peers[peer].circles.turn_of(self.pages.head(batch).class.into());
@@ -228,6 +238,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Fails a page that is not retired ([`Page::fail`]), and reports it once.
     pub(super) fn fail_page(&mut self, at: PageRef, error: PageError) {
         let shift = self.chunk_shift;
+        let error = self.or_no_lane(at, error);
         let page = self.pages.at(at);
         let new = page.phase != Phase::Failed;
         page.fail(error, shift);
@@ -236,6 +247,20 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 let (batch, page) = engine.name_of(at);
                 EngineEvent::PageFailed { batch, page, error }
             });
+        }
+    }
+
+    /// `error`, unless the deadline has passed without a chunk of the page, and its peer has no
+    /// lane.
+    fn or_no_lane(&mut self, at: PageRef, error: PageError) -> PageError {
+        let peer = self.pages.at(at).peer();
+        match error {
+            PageError::Deadline { deadline, missing, chunks }
+                if missing == chunks && self.peers[usize::from(peer)].circles.is_empty() =>
+            {
+                PageError::NoLane { deadline }
+            }
+            _ => error,
         }
     }
 
@@ -258,13 +283,15 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     /// Sleeps until `until`, or until half of the outstanding wrs have completed, a deadline
     /// passes, a lane fails, a submitter wakes the engine, or a lane is to be requested. It is the
-    /// only call that may sleep. It returns at once if a batch is done or work can be posted. Poll
-    /// afterwards in any case.
+    /// only call that may sleep. It returns at once if the engine [has news](Self::has_news) or
+    /// work can be posted. While a batch is in flight that
+    /// [reports](crate::batch::Batch::report_pages) its pages, it sleeps for one completion only.
+    /// Poll afterwards in any case.
     ///
     /// Waking up for each completion would cost more than handling the completions
     /// (docs/performance.md).
     pub fn wait(&mut self, now: Time, until: Time) {
-        if !self.in_flight.done.is_empty() || self.in_flight.any_overdue() {
+        if self.has_news() {
             return;
         }
         if self.rails.choice.open != 0 && self.peers.turns.any(self.rails.choice.open) {
@@ -287,7 +314,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         if until <= now {
             return;
         }
-        let completions = outstanding.div_ceil(2).max(u32::from(silent));
+        // A caller that is told of each page is to be told of the first one.
+        let half = if self.in_flight.reporting > 0 { outstanding.min(1) } else { outstanding.div_ceil(2) };
+        let completions = half.max(u32::from(silent));
         self.arrivals.slept = true;
         self.provider.wait(WaitFor { now, until, completions });
     }

@@ -19,7 +19,7 @@ use crate::lane::{Hold, LaneState, NO_LANE};
 use crate::limits::narrow;
 use crate::page::list::PageRef;
 use crate::page::{PageTable, Phase};
-use crate::peer::PeerState;
+use crate::peer::{NO_SEAT, PeerState};
 use crate::provider::Provider;
 use crate::time::Time;
 
@@ -58,6 +58,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.lanes.split_records(index);
         self.lanes.dying += 1;
         self.unlink_lane(narrow(index));
+        self.doubt(index);
         if silent && self.peers[usize::from(peer)].circles.next(circle) != NO_LANE {
             self.peers[usize::from(peer)].circles.set_room(circle);
             self.peers.enroll(peer);
@@ -261,7 +262,13 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.rails[rail].cq_residue += self.lanes[index].credits + 1;
         self.lanes.dying -= 1;
         self.lanes.first_free = self.lanes.first_free.min(index);
-        self.peers[usize::from(peer)].lanes_all -= 1;
+        let p = &mut self.peers[usize::from(peer)];
+        p.lanes_all -= 1;
+        if p.lanes_all == 0 {
+            let seat = core::mem::replace(&mut p.seat, NO_SEAT);
+            self.peers.turns.leave_seat(seat);
+        }
+        self.rails[rail].lanes -= 1;
         self.emit(|_| EngineEvent::LaneFreed { lane: id });
         self.leave(peer);
     }

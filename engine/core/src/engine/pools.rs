@@ -7,12 +7,13 @@ use super::state::Engine;
 use crate::events::EventSink;
 use crate::id::{PeerId, RegionRef};
 use crate::layout::{AddLayoutError, LayoutRef, NO_LAYOUT, WHOLE, WholePlan};
-use crate::limits::{MAX_RAILS, narrow};
-use crate::plan::{AddPlanError, PlanRef};
+use crate::limits::{MAX_PLANS, MAX_RAILS, narrow};
+use crate::plan::{AddPlanError, ForgetPlanError, PlanRef};
 use crate::provider::Provider;
 use crate::regions::RemotePlace;
 use crate::regions::faults::Faults;
 use crate::remote::{OfferError, RegionOffer, RemoteRegion, check_pool};
+use crate::time::Time;
 
 impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Adds a copy plan: how pages in another layout land in slots
@@ -31,6 +32,36 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// [`LayoutMismatch`](crate::layout::LayoutMismatch).
     pub fn add_plan(&mut self, plan: &Plan) -> Result<PlanRef, AddPlanError> {
         self.plans.add(plan, &mut self.layouts)
+    }
+
+    /// Sets the most plans that are known at a time, at most [`MAX_PLANS`](crate::plan::MAX_PLANS),
+    /// which it is by default. Plans that are known stay known.
+    pub fn set_max_plans(&mut self, most: usize) {
+        self.plans.most = most.min(MAX_PLANS);
+    }
+
+    /// Forgets a plan, so that another one can have its place. A plan that was added several times
+    /// is forgotten when this has been called as often. Batches in which a page follows it, and
+    /// which have not been submitted, are refused by [`submit`](Self::submit) from then on.
+    ///
+    /// # Errors
+    ///
+    /// A page in flight follows the plan, it was forgotten already, or it is another engine's.
+    pub fn forget_plan(&mut self, plan: PlanRef) -> Result<(), ForgetPlanError> {
+        let (in_flight, pages) = (&self.in_flight, &mut self.pages);
+        self.plans.forget(plan, |plan| {
+            (0..in_flight.groups()).any(|group| {
+                let mut from = 0;
+                while let Some((batch, next)) = in_flight.next_flying(group, from) {
+                    let (first, len) = (pages.first(batch), pages.head(batch).len);
+                    if pages.slice(first, len.into()).iter().any(|page| page.plan() == Some(plan)) {
+                        return true;
+                    }
+                    from = next;
+                }
+                false
+            })
+        })
     }
 
     /// As [`add_plan`](Self::add_plan), where each region of a page is published by itself, as a
@@ -140,6 +171,25 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             layout: known.number,
             has_table: first.table.is_some(),
         })
+    }
+
+    /// Notes that a pool, or a region, is gone: its owner has taken it back. Its pages in flight
+    /// fail with [`PageError::PoolGone`], what has been posted goes on, and pages that are
+    /// submitted later fail in the same way. Its places are free when the peer is removed. A pool
+    /// that is gone already, or whose peer is, is no error.
+    pub fn remove_pool(&mut self, pool: &RemoteRegion, now: Time) {
+        self.sink.check();
+        let (first, count) = (usize::from(pool.source.region()), usize::from(pool.regions));
+        if pool.source.engine() != self.tag || self.peers.find(pool.peer).is_none() {
+            return;
+        }
+        self.emit_time(now);
+        for place in &mut self.regions.remotes[first..first + count] {
+            place.faults.take_back();
+        }
+        let peer = pool.peer.index;
+        self.peers[usize::from(peer)].faulty = true;
+        self.fail_set_aside_of_peer(peer, now);
     }
 
     /// Takes places in a row for the regions of a pool, which have been checked. Returns the first.

@@ -1,5 +1,5 @@
 //! How lost lanes are replaced: the control path takes them, and requests for new ones, from the
-//! engine.
+//! engine. The first lanes of a peer that has none are in `demand.rs`.
 
 use core::mem;
 
@@ -7,7 +7,7 @@ use super::state::Engine;
 use crate::events::{EngineEvent, EventSink, LaneLost, LaneWanted};
 use crate::id::RailIndex;
 use crate::lane::LaneState;
-use crate::peer::repairs::Request;
+use crate::peer::missing::Request;
 use crate::provider::Provider;
 use crate::time::{Nanos, Time};
 
@@ -26,13 +26,17 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     /// Counts a failure of a path, and returns when it may be tried again.
     fn back_off(&mut self, peer: u16, rail: usize, now: Time) -> Time {
+        let failures = self.repairs.count_failure(peer, rail);
+        self.retry_at((u64::from(peer), rail as u64), failures, now)
+    }
+
+    /// When a path that has failed `failures` times in a row before may be tried again.
+    pub(super) fn retry_at(&self, (peer, rail): (u64, u64), failures: u8, now: Time) -> Time {
         let Nanos(min) = self.config.backoff_min;
-        let path = self.repairs.path(peer, rail);
-        let wait = min.saturating_mul(1 << path.failures.min(20)).min(self.config.backoff_max.0);
+        let wait = min.saturating_mul(1 << failures.min(20)).min(self.config.backoff_max.0);
         // The back-off is up to a quarter longer, by an amount that differs from path to path, so
         // that paths that failed together are not retried together.
-        let spread = (u64::from(peer) * 31 + rail as u64 * 7 + u64::from(path.failures)) % 16;
-        path.failures = path.failures.saturating_add(1);
+        let spread = (peer * 31 + rail * 7 + u64::from(failures)) % 16;
         now + Nanos(wait.saturating_add(wait / 64 * spread))
     }
 
@@ -70,7 +74,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// request, too.
     pub fn next_wanted_lane(&mut self, now: Time) -> Option<LaneWanted> {
         let Request { peer, rail, remote_rail, class } = self.repairs.next(now)?;
-        let failures = self.repairs.path(peer, rail).failures;
+        let failures = self.repairs.failures(peer, rail);
         let (peer, rail) = (self.peers[usize::from(peer)].id(peer), RailIndex::at(rail));
         let remote_rail = RailIndex::at(remote_rail).0;
         self.emit_time(now);
@@ -92,7 +96,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
     }
 
-    /// The next failed lane, so that the peer can be told to release its end. Lanes of removed
+    /// The next lane that has failed or was given back, so that the peer can be told to release its
+    /// end. Lanes of removed
     /// peers are not reported. The engine remembers as many as the storage has lanes, and forgets
     /// the oldest first.
     pub fn next_lost_lane(&mut self) -> Option<LaneLost> {

@@ -27,9 +27,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.region(range, base, slot_bytes, Access::Host, None, |provider| provider.register(range))
     }
 
-    /// Registers memory that lives for ever as destination, in slots for pages of `layout`, which
-    /// may have several regions. The memory is divided into the regions, one behind the other, with
-    /// as many slots as fit.
+    /// Registers memory that lives for ever as destination, in slots for pages of `layout`, which may
+    /// have several regions. The memory is divided into the regions, one behind the other, with as
+    /// many slots as fit.
     ///
     /// # Errors
     ///
@@ -59,15 +59,15 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         unsafe { self.register_foreign_regions(layout, &regions, Access::Host, None) }
     }
 
-    /// Registers foreign memory as destination, in slots for pages of `layout`, with a range for
-    /// each region of a page, in their order. A page lands in one slot, whose pieces are at the
-    /// same number in each range. `numa` is the memory's NUMA node, if known.
+    /// Registers foreign memory as destination, in slots for pages of `layout`, with a range for each
+    /// region of a page, in their order. A page lands in one slot, whose pieces are at the same
+    /// number in each range. `numa` is the memory's NUMA node, if known.
     ///
     /// # Errors
     ///
     /// The ranges are not those of the layout: too few or too many, of different numbers of slots,
-    /// overlapping, or with slots that overlap; the layout leaves a distance or a rank open; a
-    /// table is full; or the provider cannot register the memory.
+    /// overlapping, or with slots that overlap; the layout leaves a distance or a rank open; a table
+    /// is full; or the provider cannot register the memory.
     ///
     /// # Safety
     ///
@@ -109,8 +109,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         Ok(slots)
     }
 
-    /// Registers the ranges of a region whose slots have several pieces, and returns the place of
-    /// the first.
+    /// Registers the ranges of a region whose slots have several pieces, and returns the place of the
+    /// first.
     fn register_pieces(
         &mut self,
         layout: &Geometry,
@@ -274,8 +274,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         Ok(unsafe { Slots::new(base, range, shape, region, self.tag, access) })
     }
 
-    /// Releases a region of which no slot is out, and returns its range: the first of them, if it
-    /// has several.
+    /// Releases a region of which no slot is out, and returns its range: the first of them, if it has
+    /// several.
     ///
     /// # Errors
     ///

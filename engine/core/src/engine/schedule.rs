@@ -53,6 +53,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         match self.turn(peer, class, now) {
             Turn::More => self.peers.enroll_class(peer, class),
             Turn::Capped => self.peers.wait_for_rails(peer, class),
+            Turn::Blocked if self.peers[usize::from(peer)].circles.is_empty() => {
+                self.repairs.want_first(peer, now);
+            }
             Turn::Over | Turn::Blocked => {}
         }
     }

@@ -136,9 +136,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.peers.first_free = place + 1;
         let peer = &mut self.peers[place];
         // The place may still be in queues, since its last peer was; these flags say in which.
-        let Peer { life, ready, capped, in_trials, .. } = *peer;
+        let Peer { life, ready, in_trials, .. } = *peer;
         let life = life.wrapping_add(1);
-        *peer = Peer { life, ready, capped, in_trials, state: PeerState::Up, ..Peer::EMPTY };
+        *peer = Peer { life, ready, in_trials, state: PeerState::Up, ..Peer::EMPTY };
         let peer = peer.id(narrow(place));
         self.emit(|_| EngineEvent::PeerAdded { peer });
         Ok(peer)
@@ -230,6 +230,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let handle = self.provider.open(id_of_lane, rail, unopened).map_err(AttachError::Open)?;
         self.lanes.first_free = place + 1;
         self.rails[rail.get()].cq_used = used + depth;
+        self.rails[rail.get()].lanes += 1;
         self.lanes[place] = Lane {
             id: id_of_lane,
             state: LaneState::Up,

@@ -201,7 +201,14 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         let limits = Limits { sges: provider.sges().clamp(1, MAX_SGES), bytes: config.chunk_bytes };
         let chunk_shift = config.chunk_bytes.trailing_zeros() as u8;
         let layouts = Layouts::new(parts.layouts, tag);
-        let pool = Pool::new(parts.heads, parts.pages, parts.free, layouts.table(), chunk_shift, tag);
+        let pool = Pool::new(
+            parts.heads,
+            parts.pages,
+            parts.free,
+            (layouts.table(), parts.plan_lives),
+            chunk_shift,
+            tag,
+        );
         Ok(Self {
             provider: ManuallyDrop::new(provider),
             sink: Sink::new(events),
@@ -209,15 +216,22 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
             tag,
             rails: Rails::new(parts.rails, &config),
             lanes: Lanes::new(parts.lanes, parts.records, parts.depth),
-            peers: Peers::new(parts.peers, parts.turns, parts.trials),
-            repairs: Repairs::new(parts.paths, parts.repairs, parts.lost, config.reconnects, rails),
+            peers: Peers::new(parts.peers, parts.turns, parts.seats, parts.trials),
+            repairs: Repairs::new(
+                parts.paths,
+                parts.missing,
+                parts.repairs,
+                parts.lost,
+                config.reconnects,
+                rails,
+            ),
             regions: Regions::new(parts.locals, parts.pieces, parts.remotes),
             layouts,
-            plans: Plans::new(parts.plans, parts.plan_rows, parts.plan_lists, limits, tag),
+            plans: Plans::new(parts.plans, parts.plan_rows, parts.plan_lists, parts.plan_lives, limits, tag),
             pages: Held::new(pool),
             landing: Landing::new(landing, landing_keys),
             in_flight: InFlight::new(parts.flying, parts.overdue, parts.deadlines, parts.done),
-            sweep: Sweep { lane: usize::MAX, next: Time::ZERO },
+            sweep: Sweep { lane: usize::MAX, next: Time::ZERO, seat: 0 },
             arrivals: Arrivals { wcs: [Wc::default(); WCS], slept: false, behind: false },
             config,
         })

@@ -96,6 +96,8 @@ pub(super) struct Sweep {
     pub(super) lane: usize,
     /// When the next sweep begins.
     pub(super) next: Time,
+    /// The next seat to look at for lanes that are idle.
+    pub(super) seat: usize,
 }
 
 /// Completions on their way from the provider.
@@ -137,6 +139,12 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     #[must_use]
     pub const fn depth(&self) -> u32 {
         self.lanes.depth
+    }
+
+    /// How many peers, and how many lanes, the storage has places for.
+    #[must_use]
+    pub const fn places(&self) -> (usize, usize) {
+        (self.peers.len(), self.lanes.len())
     }
 
     /// The counters of a rail; `None` if there is no such rail.

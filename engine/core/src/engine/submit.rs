@@ -83,13 +83,13 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         }
         let mut buffer = batch.into_buffer();
         let index = buffer.index();
-        let serial = self.in_flight.next_serial();
         let head = buffer.head_mut();
+        let serial = head.serial;
         head.left = head.len;
-        head.serial = serial;
         head.deadline = deadline;
         head.started = false;
-        head.must_settle_each = false;
+        head.must_settle_each = head.report;
+        self.in_flight.reporting += u32::from(head.report);
         let (len, class) = (head.len, usize::from(head.class));
         let first = self.pages.take(buffer);
         self.in_flight.begin(index, deadline);
@@ -133,6 +133,9 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         if len == 0 {
             return Err(SubmitError::Empty);
         }
+        if batch.buffer_mut().head().has_shared_or_planned {
+            self.follows_known_plans(batch)?;
+        }
         batch.close_segment();
         let mut at = 0;
         while at < len {
@@ -147,10 +150,26 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         Ok(())
     }
 
+    /// Checks that no plan of a batch's pages has been forgotten since they joined the batch.
+    fn follows_known_plans(&self, batch: &mut Batch<'s>) -> Result<(), SubmitError> {
+        let len = narrow(batch.len());
+        let buffer = batch.buffer_mut();
+        if buffer.head().plan_epoch == self.plans.lives.now() {
+            return Ok(());
+        }
+        match buffer.forgotten_plan(len.into()) {
+            Some(page) => Err(SubmitError::PlanForgotten { page }),
+            None => Ok(()),
+        }
+    }
+
     /// The next done batch, in the order in which they became done.
     #[inline]
     pub fn next_done(&mut self) -> Option<Done<'s>> {
         let batch = self.in_flight.done.pop()?;
+        if self.pages.head(batch).report {
+            self.end_reports(batch);
+        }
         Some(Done::new(self.pages.give_up(batch)))
     }
 
@@ -183,13 +202,19 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         let p = self.pages.at(page);
         debug_assert!(p.is_retired() && p.left == 0, "a retired page has no chunk that has not finished");
         let (batch, result) = (p.batch, p.result());
-        let stats = &mut self.peers[usize::from(p.peer())].stats;
+        let peer = &mut self.peers[usize::from(p.peer())];
+        let stats = &mut peer.stats;
         match result {
             Ok(()) => stats.pages += 1,
             Err(PageError::Miss(_)) => stats.misses += 1,
             Err(PageError::Fault { .. } | PageError::SetAside { .. }) => stats.faults += 1,
+            Err(PageError::Withdrawn) => {
+                stats.withdrawn = stats.withdrawn.saturating_add(1);
+                peer.submitted -= 1;
+            }
             Err(_) => stats.late += 1,
         }
+        self.report(page, 1);
         self.emit_result(page, result);
         self.release_batch(batch, 1);
     }

@@ -167,7 +167,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Fails those pages in flight from a peer that are set aside.
-    fn fail_set_aside_of_peer(&mut self, peer: u16, now: Time) {
+    pub(super) fn fail_set_aside_of_peer(&mut self, peer: u16, now: Time) {
         self.cancel_some(peer, |remotes, page| forbid(remotes, page, now));
     }
 
@@ -182,7 +182,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             let peer = page.peer();
             self.look_at_faults(peer, now);
         }
-        self.cancel(batch, |remotes, page| forbid(remotes, page, now));
+        self.cancel(batch, |remotes, _, page| forbid(remotes, page, now));
     }
 
     /// Looks at the suspects of the next few peers.

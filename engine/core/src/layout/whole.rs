@@ -9,9 +9,6 @@ pub(crate) struct WholePlan {
 }
 
 impl WholePlan {
-    /// No plan.
-    pub(crate) const NONE: Self = Self { number: 0, wrs: 0, bytes: 0 };
-
     /// | bits | content |
     /// |---|---|
     /// | 0..10 | the number, plus 1 |

@@ -62,6 +62,8 @@ bitflags! {
         const PLAN = (MAX_PLANS as u32) << SlotFlags::PLAN_SHIFT;
         /// The number of work requests of that plan, minus 1.
         const WRS = (MAX_CHUNKS - 1) << SlotFlags::WRS_SHIFT;
+        /// The page that lands here and the page of the slot before in the batch are one.
+        const JOINED = 1 << 31;
     }
 }
 
@@ -80,14 +82,15 @@ impl SlotFlags {
     const fn with_plan(self, plan: u16, wrs: u32) -> Self {
         debug_assert!((plan as usize) < MAX_PLANS && wrs >= 1 && wrs <= MAX_CHUNKS);
         let of_plan = (plan as u32 + 1) << Self::PLAN_SHIFT | (wrs - 1) << Self::WRS_SHIFT;
-        self.intersection(Self::DEVICE.union(Self::VIEW)).union(Self::from_bits_retain(of_plan))
+        let kept = Self::DEVICE.union(Self::VIEW).union(Self::JOINED);
+        self.intersection(kept).union(Self::from_bits_retain(of_plan))
     }
 
     #[inline]
     const fn plan(self) -> Option<(u16, u32)> {
         match narrow((self.bits() >> Self::PLAN_SHIFT) as usize & MAX_PLANS) {
             0 => None,
-            number => Some((number - 1, (self.bits() >> Self::WRS_SHIFT) + 1)),
+            number => Some((number - 1, (self.intersection(Self::WRS).bits() >> Self::WRS_SHIFT) + 1)),
         }
     }
 }
@@ -97,7 +100,7 @@ const_assert_eq!(
     SlotFlags::DEVICE.bits() + SlotFlags::VIEW.bits() + SlotFlags::PLAN.bits(),
     (1 << SlotFlags::WRS_SHIFT) - 1
 );
-const_assert_eq!(SlotFlags::WRS.bits(), u32::MAX << SlotFlags::WRS_SHIFT);
+const_assert_eq!(SlotFlags::WRS.bits() + SlotFlags::JOINED.bits(), u32::MAX << SlotFlags::WRS_SHIFT);
 
 /// A slot's region, the engine that knows it by that number, and the layout of its pages. Slots
 /// with equal values have equal lengths, since a place in the table of regions is used again only
@@ -211,6 +214,16 @@ impl Slot {
         self.flags = self.flags.with_plan(plan, wrs);
     }
 
+    /// Notes that the page that lands here, and the page of the slot before in the batch, are one.
+    pub(crate) const fn join(&mut self) {
+        self.flags = self.flags.union(SlotFlags::JOINED);
+    }
+
+    /// Whether the page that lands here is one with that of the slot before.
+    pub(crate) const fn is_joined(&self) -> bool {
+        self.flags.contains(SlotFlags::JOINED)
+    }
+
     /// The plan by which the page lands here, and its number of work requests.
     #[inline]
     pub(crate) const fn plan(&self) -> Option<(u16, u32)> {
@@ -232,15 +245,14 @@ impl Slot {
         Self { addr, len: self.len - offset, index: place, slot_region: self.slot_region, flags }
     }
 
-    /// A view of the slot, which has several pieces, for another page of the batch that lands there
-    /// by a plan between regions. `place` is as for [`share`](Self::share).
+    /// A view of the slot, which has several pieces, for another page of the batch that lands there by
+    /// a plan between regions. `place` is as for [`share`](Self::share).
     pub(crate) const fn share_pieces(&self, place: u32) -> Self {
         let flags = self.flags.intersection(SlotFlags::DEVICE).union(SlotFlags::VIEW);
         Self { addr: self.addr, len: self.index, index: place, slot_region: self.slot_region, flags }
     }
 
-    /// The slot's number within its region, of the slot or of a view of one that has several
-    /// pieces.
+    /// The slot's number within its region, of the slot or of a view of one that has several pieces.
     #[inline]
     pub(crate) const fn piece_index(&self) -> u32 {
         if self.flags.contains(SlotFlags::VIEW) { self.len } else { self.index }

@@ -1,7 +1,8 @@
 //! Doubly linked lists of pages, whose links are inside the pages.
 //!
-//! A page has a link for each of the two lists: segments that wait to be posted ([`Queued`]), and
-//! pages that wait for their validating READ ([`Validating`]).
+//! A page has two links. One is for the list of segments that wait to be posted ([`Queued`]). The
+//! other is for the list of pages that wait for their validating READ ([`Validating`]), and once a
+//! page is retired for that of pages whose results the caller is told ([`Reported`]).
 
 use core::marker::PhantomData;
 
@@ -32,7 +33,7 @@ impl PageLink {
     /// In no list itself; the page before it stands for both.
     pub(crate) const BEHIND: Self = Self { next: BEHIND, prev: NIL };
 
-    pub(super) fn is_in(self) -> bool {
+    pub(crate) fn is_in(self) -> bool {
         self.next != NO_LIST && self.next != BEHIND
     }
 
@@ -54,6 +55,10 @@ pub(crate) struct Queued;
 /// The list of pages that wait for their validating READ to be posted.
 #[derive(Debug)]
 pub(crate) struct Validating;
+
+/// The list of retired pages whose results the caller has not been told.
+#[derive(Debug)]
+pub(crate) struct Reported;
 
 /// A table of pages, each with a link for the list `Which`.
 pub(crate) trait Linked<Which> {
@@ -97,6 +102,18 @@ impl<Which> List<Which> {
             tail => pages.link(tail).next = page,
         }
         self.tail = page;
+    }
+
+    #[inline]
+    pub(crate) fn push_front(&mut self, pages: &mut impl Linked<Which>, page: PageRef) {
+        let link = pages.link(page);
+        debug_assert!(!link.is_in(), "the page is in this list already");
+        *link = PageLink { next: self.head, prev: NIL };
+        match self.head {
+            NIL => self.tail = page,
+            head => pages.link(head).prev = page,
+        }
+        self.head = page;
     }
 
     /// Removes a page from any place of the list, and returns whether it was in the list.
@@ -153,6 +170,9 @@ mod tests {
             assert_eq!(order(&list, &mut pages), want);
             list.push_back(&mut pages, PageRef(gone));
             assert_eq!(order(&list, &mut pages).last(), Some(&gone));
+            list.remove(&mut pages, PageRef(gone));
+            list.push_front(&mut pages, PageRef(gone));
+            assert_eq!(order(&list, &mut pages), [&[gone], &want[..]].concat());
         }
     }
 }

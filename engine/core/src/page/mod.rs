@@ -1,14 +1,16 @@
 //! The state of a page while the engine has it.
 
+pub(crate) mod lane_set;
 pub(crate) mod list;
 pub(crate) mod segment;
 
+use self::lane_set::LaneSet;
 use self::list::PageLink;
 use self::segment::Segment;
 use crate::error::PageError;
 use crate::id::RegionRef;
 use crate::memory::slot::Slot;
-use crate::table::{Entry, EntryValue, NO_ENTRY};
+use crate::table::{Entry, EntryValue, Generation, KeyTag, NO_ENTRY, Ready};
 
 /// The state of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +35,10 @@ pub(crate) enum Phase {
 
 /// One page of a batch.
 ///
-/// Each chunk is in exactly one place. Chunks from `next` on have not been posted. Each chunk
-/// before `next` is in the ring of one lane, or has finished. `left` counts the chunks that have
-/// not finished.
+/// Chunks from `next` on have not been posted. Each chunk before `next` is in the ring of one lane,
+/// or has finished. `left` counts the chunks that have not been posted, and the wrs of the page
+/// that are in rings. A page whose chunks are read again ([`read_again`](Page::read_again)) may
+/// have a chunk in two rings.
 // Two cache lines. The fields that filling, posting and completing touch are in the first.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -51,9 +54,11 @@ pub(crate) struct Page {
     /// ([`landed`](Self::landed)).
     pub(crate) entry: u32,
     /// The first chunk that has not been posted. In a uniform segment the first page's `seg_done`
-    /// counts for all of its pages, until [`settle_pages`] writes `next` into each.
+    /// counts for all of its pages, until [`settle_pages`] writes `next` into each. Until then
+    /// `next` of a page whose data has arrived is the lane that it has arrived over
+    /// ([`arrive_over`](Page::arrive_over)).
     pub(crate) next: u32,
-    /// Chunks that have not finished.
+    /// Chunks that have not been posted, and wrs that have not finished.
     pub(crate) left: u32,
     pub(crate) batch: u16,
     /// In the first page of a segment: how many pages the segment has.
@@ -75,10 +80,36 @@ const _: () = assert!(core::mem::offset_of!(Page, claim) == 64 && size_of::<Page
 /// and either of them takes half a cache line or more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Claim {
-    /// The owner's entry must say this. A page that is not validated has any value here.
-    Expected(EntryValue),
+    /// What the owner's entry must say. A page that is not validated has any value here.
+    Expected(Expected),
     /// The page has failed for this reason.
     Failed(PageError),
+}
+
+/// What the owner's entry of a page must say, and how the page has come.
+// The lanes fill the padding of an `EntryValue`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    tag: KeyTag,
+    generation: Generation,
+    ready: Ready,
+    /// The lanes over which chunks of the page have arrived.
+    lanes: LaneSet,
+}
+
+const _: () = assert!(size_of::<Expected>() == size_of::<EntryValue>());
+
+impl Expected {
+    #[inline(always)]
+    pub(crate) const fn new(value: EntryValue) -> Self {
+        let EntryValue { tag, generation, ready } = value;
+        Self { tag, generation, ready, lanes: LaneSet::EMPTY }
+    }
+
+    #[inline(always)]
+    const fn value(&self) -> EntryValue {
+        EntryValue { tag: self.tag, generation: self.generation, ready: self.ready }
+    }
 }
 
 impl Page {
@@ -140,7 +171,7 @@ impl Page {
     fn error(&self) -> PageError {
         match self.claim {
             Claim::Failed(error) => error,
-            Claim::Expected(_) => {
+            Claim::Expected(..) => {
                 debug_assert!(false, "a page that fails says why");
                 PageError::PeerGone
             }
@@ -151,7 +182,7 @@ impl Page {
     /// page. Returns whether it has arrived.
     #[inline]
     pub(crate) fn validate_by(&mut self, entry: &Entry) -> bool {
-        let arrived = matches!(&self.claim, Claim::Expected(expected) if entry.confirms(expected));
+        let arrived = matches!(&self.claim, Claim::Expected(expected) if entry.confirms(&expected.value()));
         if arrived {
             self.phase = Phase::Arrived;
         } else {
@@ -164,9 +195,54 @@ impl Page {
     #[cold]
     fn miss(&mut self, entry: &Entry) {
         self.phase = Phase::Lost;
-        match self.claim {
-            Claim::Expected(expected) => self.claim = Claim::Failed(entry.miss(expected).into()),
+        match &self.claim {
+            Claim::Expected(expected) => self.claim = Claim::Failed(entry.miss(expected.value()).into()),
             Claim::Failed(_) => debug_assert!(false, "a page that is validated has not failed"),
+        }
+    }
+
+    /// Notes that a chunk has arrived over `lane`, which matters if the lane dies before the page
+    /// is validated.
+    #[inline(always)]
+    pub(crate) fn mark(&mut self, lane: LaneSet) {
+        if let Claim::Expected(expected) = &mut self.claim {
+            expected.lanes.add(lane);
+        }
+    }
+
+    /// As [`mark`](Self::mark), for the only chunk of a page of a uniform segment that is not
+    /// settled.
+    #[inline(always)]
+    pub(crate) fn arrive_over(&mut self, lane: LaneSet) {
+        self.next = lane.bits();
+    }
+
+    /// Whether the page is to be validated, is not yet, and may have a chunk that arrived over
+    /// `lane`. `settled`: whether `next` is up to date.
+    pub(crate) fn is_doubtful(&self, lane: LaneSet, settled: bool) -> bool {
+        let noted = match &self.claim {
+            Claim::Expected(expected) => expected.lanes,
+            Claim::Failed(_) => LaneSet::EMPTY,
+        };
+        let arrived_over = if settled { LaneSet::EMPTY } else { LaneSet::from_bits(self.next) };
+        self.awaits_validation() && (noted.meets(lane) || arrived_over.meets(lane))
+    }
+
+    /// Whether the page is to be validated, and is neither validated nor failed.
+    pub(crate) fn awaits_validation(&self) -> bool {
+        matches!(self.phase, Phase::NeedsValidation | Phase::Validating)
+    }
+
+    /// Has all chunks of a page posted again. Its outstanding wrs, a validating READ among them,
+    /// still count in `left`, so the page is validated after the last of them. `next` is up to date
+    /// ([`settle_pages`]), and the page is not in the validation queue.
+    pub(crate) fn read_again(&mut self) {
+        debug_assert!(self.awaits_validation(), "a page that is not final");
+        self.phase = Phase::NeedsValidation;
+        self.left += self.next;
+        self.next = 0;
+        if let Claim::Expected(expected) = &mut self.claim {
+            expected.lanes = LaneSet::EMPTY;
         }
     }
 
@@ -245,7 +321,8 @@ impl Page {
 }
 
 /// Settles the pages of a batch: where one page notes for several that they have been posted or
-/// have arrived, writes it into each of them.
+/// have arrived, writes it into each of them; and notes the lanes of each where `is_doubtful` looks
+/// for them then.
 pub(crate) fn settle_pages(pages: &mut [Page]) {
     let (mut segment, mut posted, mut landed) = (0, 0, 0);
     for (at, page) in pages.iter_mut().enumerate() {
@@ -255,6 +332,7 @@ pub(crate) fn settle_pages(pages: &mut [Page]) {
         }
         if posted > 0 {
             posted -= 1;
+            page.mark(LaneSet::from_bits(page.next));
             page.next = 1;
         }
         landed = page.landed().unwrap_or(landed);

@@ -48,6 +48,11 @@ impl Segment {
         *self &= Self::PARKED;
     }
 
+    /// Whether the segment was put aside.
+    pub(crate) const fn is_parked(self) -> bool {
+        self.contains(Self::PARKED)
+    }
+
     /// Notes that the segment was put aside.
     pub(crate) fn park(&mut self) {
         *self |= Self::PARKED;

@@ -91,6 +91,17 @@ impl Circles {
         self.room &= !circle.bit();
     }
 
+    /// How many lanes are up.
+    pub(crate) fn count(&self) -> usize {
+        self.up.iter().map(|&lanes| usize::from(lanes)).sum()
+    }
+
+    /// Whether no lane is up.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.up == [0; CLASSES]
+    }
+
     /// Whether only one lane carries work of `class`.
     #[inline(always)]
     pub(crate) fn is_alone(&self, class: usize) -> bool {

@@ -1,6 +1,7 @@
 //! The state of one peer: its lanes, and its pages that wait to be posted or validated.
 
 pub(crate) mod circles;
+pub(crate) mod missing;
 pub(crate) mod peers;
 pub(crate) mod repairs;
 pub(crate) mod turns;
@@ -12,6 +13,9 @@ use crate::limits::CLASSES;
 use crate::page::list::{List, Queued, Validating};
 use crate::regions::NO_REGION;
 use crate::time::Time;
+
+/// Stands for the seat of a peer without lanes.
+pub(crate) const NO_SEAT: u16 = u16::MAX;
 
 /// The state of a peer's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +30,17 @@ pub(crate) enum PeerState {
 }
 
 /// The place of a peer.
+// A peer without lanes costs at most 256 bytes in all (storage/room.rs), so nothing here is by rail
+// except for the circles.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(align(16))]
 pub(crate) struct Peer {
     pub(crate) life: u32,
     pub(crate) state: PeerState,
-    /// In which queues for turns the peer is: a bit for each class in which it is ready, and for
-    /// each class the rails that it waits for.
+    /// In which queues of ready peers the peer is: a bit for each class.
     pub(crate) ready: u8,
-    pub(crate) capped: [u16; CLASSES],
+    /// Its place in the queues of rails while it has lanes, `NO_SEAT` otherwise.
+    pub(crate) seat: u16,
     /// How many places of lanes the peer has in all, those of lanes that have failed included.
     pub(crate) lanes_all: u16,
     /// For each class, the first of the dead lanes: quiet lanes whose wrs wait to be posted again.
@@ -59,7 +65,7 @@ pub(crate) struct Peer {
     pub(crate) validate: [List<Validating>; CLASSES],
     /// When a suspect was last tried, and `stats.bytes` at that time.
     pub(crate) tried: (Time, u64),
-    /// Pages submitted since the peer was added.
+    /// Pages submitted since the peer was added, without those that were withdrawn.
     pub(crate) submitted: u64,
     pub(crate) stats: PeerStats,
 }
@@ -77,9 +83,17 @@ pub struct PeerStats {
     pub faults: u64,
     /// Pages whose deadline passed, or whose peer was removed first.
     pub late: u64,
+    /// Pages that were withdrawn before they had arrived. The count ends at the largest number.
+    pub withdrawn: u32,
     /// How often the peer lost its last lane of a class, so that its lanes of the other class
     /// carried the work.
-    pub detours: u64,
+    pub detours: u32,
+}
+
+impl PeerStats {
+    pub(crate) fn count_detour(&mut self) {
+        self.detours = self.detours.saturating_add(1);
+    }
 }
 
 impl Peer {
@@ -87,7 +101,7 @@ impl Peer {
         life: 0,
         state: PeerState::Free,
         ready: 0,
-        capped: [0; CLASSES],
+        seat: NO_SEAT,
         lanes_all: 0,
         dead_lanes: [NO_LANE; CLASSES],
         suspects: NO_LANE,
@@ -101,7 +115,7 @@ impl Peer {
         validate: [List::EMPTY; CLASSES],
         tried: (Time::ZERO, 0),
         submitted: 0,
-        stats: PeerStats { pages: 0, bytes: 0, misses: 0, faults: 0, late: 0, detours: 0 },
+        stats: PeerStats { pages: 0, bytes: 0, misses: 0, faults: 0, late: 0, withdrawn: 0, detours: 0 },
     };
 
     pub(crate) fn id(&self, index: u16) -> PeerId {

@@ -2,7 +2,7 @@
 
 use core::ops::{Index, IndexMut};
 
-use super::turns::{TurnRoom, Turns};
+use super::turns::{Seat, TurnRoom, Turns};
 use super::{Peer, PeerState};
 use crate::id::PeerId;
 use crate::limits::CLASSES;
@@ -10,9 +10,8 @@ use crate::page::list::{List, Queued};
 use crate::ring::fifo::Fifo;
 
 /// The places of peers, and their queues. Invariants: a peer that [has work](Peer::has_work) of a
-/// class, and a rail with room, is in a queue of that class, and its flags say in which (`ready`,
-/// `capped`). A peer with suspects is in `trials`, and `in_trials` is true. No place below
-/// `first_free` is free.
+/// class, and a rail with room, is in a queue of that class; `ready` and its seat say in which. A
+/// peer with suspects is in `trials`, and `in_trials` is true. No place below `first_free` is free.
 #[derive(Debug)]
 pub(crate) struct Peers<'s> {
     pub(crate) all: &'s mut [Peer],
@@ -41,8 +40,13 @@ impl IndexMut<usize> for Peers<'_> {
 }
 
 impl<'s> Peers<'s> {
-    pub(crate) fn new(all: &'s mut [Peer], turns: [TurnRoom<'s>; CLASSES], trials: &'s mut [u16]) -> Self {
-        let (turns, trials) = (Turns::new(turns), Fifo::new(trials));
+    pub(crate) fn new(
+        all: &'s mut [Peer],
+        turns: [TurnRoom<'s>; CLASSES],
+        seats: &'s mut [Seat],
+        trials: &'s mut [u16],
+    ) -> Self {
+        let (turns, trials) = (Turns::new(turns, seats), Fifo::new(trials));
         Self { all, first_free: 0, turns, parked: [List::EMPTY; CLASSES], trials }
     }
 

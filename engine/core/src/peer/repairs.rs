@@ -1,149 +1,35 @@
-//! Which lost lane is requested next from the control path, and when.
+//! Which lane is requested next from the control path, and when: a lost one, or the first ones of a
+//! peer that has work and no lane.
 //!
 //! Every peer with a lane to be requested is in a heap, ordered by the earliest time of a request:
 //! the earliest retry of its paths or, if later, the time of its last request. So peers take turns,
 //! however slow the attempts are, and finding the next one takes as many steps as the heap is deep.
+//!
+//! Paths are kept only where a lane has failed: there are as many as places of lanes, and a peer
+//! links its own. So a peer without lanes costs no more than its place in the heap.
 
+use super::missing::{First, Key, LaneKind, NO_PATH, OUT, Path, Paths, Request};
 use crate::class::Class;
 use crate::events::LaneLost;
 use crate::limits::{CLASSES, MAX_RAILS, narrow};
 use crate::ring::fifo::Fifo;
 use crate::time::Time;
 
-/// Stands for the place in the heap of a peer that is not in it.
-const OUT: u16 = u16::MAX;
-
-/// One path of a peer: all lanes over one local rail.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Path {
-    /// Lanes that failed and have not been replaced, at the place of the kind of the lane.
-    lost: [Lost; LaneKind::COUNT],
-    /// The sum of `lost` over all kinds.
-    total: Lost,
-    /// The kind of the last request. The search for the next one begins behind it, so that the
-    /// peer's rails and the classes take turns.
-    last: LaneKind,
-    /// Consecutive failures, for the back-off.
-    pub(crate) failures: u8,
-    /// When the next lane may be requested.
-    pub(crate) retry_at: Time,
-}
-
-/// The rail of the peer that a lane over a path leads to, and the lane's class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct LaneKind(u8);
-
-impl LaneKind {
-    const COUNT: usize = MAX_RAILS * CLASSES;
-
-    /// The last of all kinds.
-    const LAST: Self = Self(Self::COUNT as u8 - 1);
-
-    fn new(remote_rail: usize, class: Class) -> Self {
-        // There are 32 kinds.
-        Self((remote_rail * CLASSES + class.index()) as u8)
-    }
-
-    fn place(self) -> usize {
-        usize::from(self.0)
-    }
-
-    fn remote_rail(self) -> usize {
-        self.place() / CLASSES
-    }
-
-    fn class(self) -> Class {
-        Class::ALL[self.place() % CLASSES]
-    }
-
-    /// All kinds, those after this one first.
-    fn and_after(self) -> impl Iterator<Item = Self> {
-        (1..=Self::COUNT).map(move |step| Self(((self.place() + step) % Self::COUNT) as u8))
-    }
-}
-
-/// A request for a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) peer: u16,
-    /// The local rail.
-    pub(crate) rail: usize,
-    /// The rail of the peer.
-    pub(crate) remote_rail: usize,
-    /// The class of the lost lane.
-    pub(crate) class: Class,
-}
-
-/// Lanes of one kind that were lost over one path.
-#[derive(Clone, Copy, Debug)]
-struct Lost {
-    /// Lanes that are missing.
-    missing: u16,
-    /// How many of these have been requested and not been answered.
-    requested: u16,
-}
-
-impl Lost {
-    const NONE: Self = Self { missing: 0, requested: 0 };
-
-    fn is_wanted(self) -> bool {
-        self.missing > self.requested
-    }
-}
-
-impl Path {
-    const NEW: Self = Self {
-        lost: [Lost::NONE; LaneKind::COUNT],
-        total: Lost::NONE,
-        last: LaneKind::LAST,
-        failures: 0,
-        retry_at: Time::ZERO,
-    };
-
-    /// As [`NEW`](Self::NEW). Most peers leave without a missing lane, and then the kinds are not
-    /// looked at.
-    fn reset(&mut self) {
-        let Self { lost, total, last, failures, retry_at } = self;
-        if total.missing > 0 {
-            *lost = Self::NEW.lost;
-        }
-        (*total, *last, *failures, *retry_at) = (Lost::NONE, LaneKind::LAST, 0, Time::ZERO);
-    }
-}
-
-/// The paths of one peer.
-#[derive(Debug)]
-pub(crate) struct Paths {
-    rails: [Path; MAX_RAILS],
-    /// The peer's place in the heap, or `OUT`.
-    heap: u16,
-    /// The key by which the heap is ordered, and the key of the last request.
-    key: Key,
-    requested: Key,
-}
-
-/// A time, and a serial number that orders requests made at the same time.
-type Key = (Time, u64);
-
-impl Paths {
-    pub(crate) const NEW: Self =
-        Self { rails: [Path::NEW; MAX_RAILS], heap: OUT, key: (Time::ZERO, 0), requested: (Time::ZERO, 0) };
-
-    pub(crate) fn rail(&mut self, rail: usize) -> &mut Path {
-        &mut self.rails[rail]
-    }
-}
-
 /// All paths of an engine's peers.
 #[derive(Debug)]
 pub(crate) struct Repairs<'s> {
     peers: &'s mut [Paths],
+    /// The paths on which lanes have failed, and the first of those that are free.
+    paths: &'s mut [Path],
+    free_path: u16,
     heap: &'s mut [u16],
     len: usize,
-    /// Missing lanes and requested lanes, over all paths.
+    /// Whether the first lanes of a peer are requested when it has work.
+    on_demand: bool,
+    /// Missing lanes over all paths, and requests that have not been answered.
     missing: u32,
     requested: u32,
-    /// The most requested lanes
+    /// The most open requests
     /// ([`EngineConfig::reconnects`](crate::config::EngineConfig::reconnects)).
     limit: u32,
     /// The rails that are up.
@@ -151,23 +37,32 @@ pub(crate) struct Repairs<'s> {
     /// When the engine was last polled. The caller has chosen not to take a request that was due
     /// then and is still open.
     polled: Time,
-    serial: u64,
-    /// Failed lanes that the control path has not taken yet.
+    serial: u32,
+    /// Lanes that have failed or were given back, and that the control path has not taken yet.
     pub(crate) lost: Fifo<'s, LaneLost>,
 }
 
 impl<'s> Repairs<'s> {
     pub(crate) fn new(
         peers: &'s mut [Paths],
+        paths: &'s mut [Path],
         heap: &'s mut [u16],
         lost: &'s mut [LaneLost],
         limit: u16,
         rails: usize,
     ) -> Self {
+        let count = paths.len();
+        for (at, path) in paths.iter_mut().enumerate() {
+            // A storage has at most MAX_PLACES lanes.
+            path.next = if at + 1 < count { narrow(at + 1) } else { NO_PATH };
+        }
         Self {
             peers,
+            free_path: if count > 0 { 0 } else { NO_PATH },
+            paths,
             heap,
             len: 0,
+            on_demand: false,
             missing: 0,
             requested: 0,
             limit: limit.into(),
@@ -178,12 +73,83 @@ impl<'s> Repairs<'s> {
         }
     }
 
-    #[inline]
-    pub(crate) fn path(&mut self, peer: u16, rail: usize) -> &mut Path {
-        self.peers[usize::from(peer)].rail(rail)
+    /// From here on the first lanes of a peer are requested when it has work.
+    pub(crate) fn set_on_demand(&mut self) {
+        self.on_demand = true;
     }
 
-    /// Notes that a lane has failed. Another one may be requested from `retry_at` on.
+    /// The places of a peer's paths.
+    fn places(&self, peer: u16) -> impl Iterator<Item = usize> {
+        let first = self.peers[usize::from(peer)].first_path;
+        let step = |at: u16| (at != NO_PATH).then_some(at);
+        core::iter::successors(step(first), move |&at| step(self.paths[usize::from(at)].next))
+            .map(usize::from)
+    }
+
+    /// The place of a path on which a lane has failed.
+    fn find(&self, peer: u16, rail: usize) -> Option<usize> {
+        self.places(peer).find(|&at| usize::from(self.paths[at].rail) == rail)
+    }
+
+    /// As [`find`](Self::find), a new one if there is none; `None` if all are in use. Then more
+    /// lanes are missing than the storage has places for.
+    fn find_or_add(&mut self, peer: u16, rail: usize) -> Option<usize> {
+        if let Some(at) = self.find(peer, rail) {
+            return Some(at);
+        }
+        let at = self.free_path;
+        let path = self.paths.get_mut(usize::from(at))?;
+        self.free_path = path.next;
+        let first = &mut self.peers[usize::from(peer)].first_path;
+        *path = Path { rail: narrow(rail) as u8, next: *first, ..Path::NEW };
+        *first = at;
+        Some(at.into())
+    }
+
+    /// Frees a path of a peer if nothing of it is worth keeping.
+    fn tidy(&mut self, peer: u16, path: usize) {
+        if !self.paths[path].is_whole() {
+            return;
+        }
+        let next = self.paths[path].next;
+        let before = self.places(peer).find(|&at| usize::from(self.paths[at].next) == path);
+        match before {
+            Some(before) => self.paths[before].next = next,
+            None => self.peers[usize::from(peer)].first_path = next,
+        }
+        self.free(path);
+    }
+
+    fn free(&mut self, path: usize) {
+        self.paths[path].next = self.free_path;
+        self.free_path = narrow(path);
+    }
+
+    /// Failures of a path in a row.
+    pub(crate) fn failures(&self, peer: u16, rail: usize) -> u8 {
+        self.find(peer, rail).map_or(0, |at| self.paths[at].failures)
+    }
+
+    /// Counts a failure of a path, and returns how many there had been in a row.
+    pub(crate) fn count_failure(&mut self, peer: u16, rail: usize) -> u8 {
+        let Some(at) = self.find_or_add(peer, rail) else { return 0 };
+        let failures = &mut self.paths[at].failures;
+        let before = *failures;
+        *failures = before.saturating_add(1);
+        before
+    }
+
+    /// Notes that a path carries READs: its earlier failures do not count any more.
+    #[cold]
+    pub(crate) fn heard(&mut self, peer: u16, rail: usize) {
+        if let Some(at) = self.find(peer, rail) {
+            self.paths[at].failures = 0;
+            self.tidy(peer, at);
+        }
+    }
+
+    /// Notes that a lane has failed, a failure that has been [counted](Self::count_failure).
+    /// Another lane may be requested from `retry_at` on.
     pub(crate) fn lane_lost(
         &mut self,
         peer: u16,
@@ -192,7 +158,8 @@ impl<'s> Repairs<'s> {
         class: Class,
         retry_at: Time,
     ) {
-        let path = self.path(peer, rail);
+        let Some(at) = self.find_or_add(peer, rail) else { return };
+        let path = &mut self.paths[at];
         path.lost[LaneKind::new(remote_rail, class).place()].missing += 1;
         path.total.missing += 1;
         path.retry_at = retry_at;
@@ -201,9 +168,9 @@ impl<'s> Repairs<'s> {
     }
 
     /// Whether a lane of this kind has been requested and not been answered.
-    pub(crate) fn is_requested(&mut self, peer: u16, rail: usize, remote_rail: usize, class: Class) -> bool {
-        remote_rail < MAX_RAILS
-            && self.path(peer, rail).lost[LaneKind::new(remote_rail, class).place()].requested > 0
+    pub(crate) fn is_requested(&self, peer: u16, rail: usize, remote_rail: usize, class: Class) -> bool {
+        let Some(at) = self.find(peer, rail).filter(|_| remote_rail < MAX_RAILS) else { return false };
+        self.paths[at].lost[LaneKind::new(remote_rail, class).place()].requested > 0
     }
 
     /// Notes that a [requested](Self::is_requested) lane could not be connected. It may be
@@ -216,50 +183,111 @@ impl<'s> Repairs<'s> {
         class: Class,
         retry_at: Time,
     ) {
-        let path = self.path(peer, rail);
+        let Some(at) = self.find(peer, rail) else { return };
+        let path = &mut self.paths[at];
         path.lost[LaneKind::new(remote_rail, class).place()].requested -= 1;
         path.total.requested -= 1;
         path.retry_at = retry_at;
+        self.answered();
+        self.update(peer);
+    }
+
+    /// Notes that a request has been answered, so that another one may be made.
+    fn answered(&mut self) {
         self.requested -= 1;
         self.polled = Time::ZERO;
-        self.update(peer);
     }
 
     /// Notes that a lane has been attached, which may answer a request. It replaces a lost lane of
     /// its class, or else one of the other class; and it answers a request for one of its class, or
     /// else for one of the other. So a lane of the wrong class leaves no request open for ever.
     pub(crate) fn attached(&mut self, peer: u16, rail: usize, remote_rail: usize, class: Class) {
-        let path = self.path(peer, rail);
+        self.end_first(peer);
+        self.peers[usize::from(peer)].failures = 0;
+        self.replaced(peer, rail, remote_rail, class);
+        self.update(peer);
+    }
+
+    fn replaced(&mut self, peer: u16, rail: usize, remote_rail: usize, class: Class) {
+        let Some(at) = self.find(peer, rail) else { return };
+        let path = &mut self.paths[at];
         let other = Class::ALL[CLASSES - 1 - class.index()];
         let kinds = [class, other].map(|class| LaneKind::new(remote_rail, class).place());
         let Some(replaced) = kinds.into_iter().find(|&kind| path.lost[kind].missing > 0) else { return };
         path.lost[replaced].missing -= 1;
         path.total.missing -= 1;
-        let answered = kinds.into_iter().find(|&kind| path.lost[kind].requested > 0);
-        if let Some(answered) = answered {
-            path.lost[answered].requested -= 1;
-            path.total.requested -= 1;
-            self.requested -= 1;
-            self.polled = Time::ZERO;
-        }
         self.missing -= 1;
-        self.update(peer);
+        let requested = kinds.into_iter().find(|&kind| path.lost[kind].requested > 0);
+        if let Some(requested) = requested {
+            path.lost[requested].requested -= 1;
+            path.total.requested -= 1;
+            self.answered();
+        }
+        self.tidy(peer, at);
     }
 
-    /// Forgets all lanes of a peer that has been removed.
-    pub(crate) fn forget(&mut self, peer: u16) {
-        let total = |which: fn(&Lost) -> u16, paths: &Paths| {
-            paths.rails.iter().map(|path| u32::from(which(&path.total))).sum::<u32>()
-        };
-        let paths = &mut self.peers[usize::from(peer)];
-        let requested = total(|lost| lost.requested, paths);
-        self.missing -= total(|lost| lost.missing, paths);
-        self.requested -= requested;
-        if requested > 0 {
-            self.polled = Time::ZERO;
+    /// Notes that a peer has work and no lane. Its first lanes are requested, unless lost lanes of
+    /// it are to come back.
+    #[cold]
+    pub(crate) fn want_first(&mut self, peer: u16, now: Time) {
+        let paths = &self.peers[usize::from(peer)];
+        let comes_back = self.places(peer).any(|at| self.paths[at].total.missing > 0);
+        if self.on_demand && paths.first == First::NotWanted && !comes_back {
+            let paths = &mut self.peers[usize::from(peer)];
+            (paths.first, paths.retry_at) = (First::Wanted, now);
+            self.update(peer);
         }
-        paths.rails.iter_mut().for_each(Path::reset);
-        paths.requested = (Time::ZERO, 0);
+    }
+
+    /// Counts a failure to make the requested first lanes of a peer, and returns how many there had
+    /// been in a row; `None` if none are requested.
+    pub(crate) fn first_failed(&mut self, peer: u16) -> Option<u8> {
+        let paths = &mut self.peers[usize::from(peer)];
+        if paths.first != First::Requested {
+            return None;
+        }
+        let before = paths.failures;
+        paths.failures = before.saturating_add(1);
+        Some(before)
+    }
+
+    /// The requested first lanes of a peer may be requested again from `retry_at` on.
+    pub(crate) fn retry_first(&mut self, peer: u16, retry_at: Time) {
+        let paths = &mut self.peers[usize::from(peer)];
+        if paths.first == First::Requested {
+            (paths.first, paths.retry_at) = (First::Wanted, retry_at);
+            self.answered();
+            self.update(peer);
+        }
+    }
+
+    /// The first lanes of a peer are not wanted any more, or are there.
+    fn end_first(&mut self, peer: u16) {
+        let paths = &mut self.peers[usize::from(peer)];
+        if core::mem::replace(&mut paths.first, First::NotWanted) == First::Requested {
+            self.answered();
+        }
+    }
+
+    /// Forgets all lanes of a peer that has been removed, or that is to have none.
+    pub(crate) fn forget(&mut self, peer: u16) {
+        while let at = self.peers[usize::from(peer)].first_path
+            && at != NO_PATH
+        {
+            let at = usize::from(at);
+            let Path { total, next, .. } = self.paths[at];
+            self.missing -= u32::from(total.missing);
+            self.requested -= u32::from(total.requested);
+            if total.requested > 0 {
+                self.polled = Time::ZERO;
+            }
+            self.peers[usize::from(peer)].first_path = next;
+            self.free(at);
+        }
+        self.end_first(peer);
+        let paths = &mut self.peers[usize::from(peer)];
+        paths.failures = 0;
+        paths.set_requested((Time::ZERO, 0));
         self.update(peer);
     }
 
@@ -273,8 +301,8 @@ impl<'s> Repairs<'s> {
     /// may be requested at once.
     pub(crate) fn rail_up(&mut self, rail: usize, now: Time) {
         self.up |= 1 << rail;
-        for paths in self.peers.iter_mut() {
-            let path = paths.rail(rail);
+        // A free path has no missing lane.
+        for path in self.paths.iter_mut().filter(|path| usize::from(path.rail) == rail) {
             if path.total.missing > 0 {
                 path.retry_at = now;
                 path.failures = 0;
@@ -283,28 +311,66 @@ impl<'s> Repairs<'s> {
         self.update_all();
     }
 
-    /// Takes the next request that is due.
-    pub(crate) fn next(&mut self, now: Time) -> Option<Request> {
+    /// The peer whose request is due, if one is.
+    fn due(&self, now: Time) -> Option<u16> {
         let peer = *self.heap[..self.len].first()?;
-        let paths = &mut self.peers[usize::from(peer)];
-        if self.requested >= self.limit || paths.key.0 > now {
-            return None;
-        }
-        let up = self.up;
-        let wanted = |&rail: &usize| up >> rail & 1 != 0 && paths.rails[rail].total.is_wanted();
-        let rail = (0..MAX_RAILS).filter(wanted).min_by_key(|&rail| paths.rails[rail].retry_at)?;
-        let path = paths.rail(rail);
+        let is_due = self.peers[usize::from(peer)].times[0] <= now;
+        (self.requested < self.limit && is_due).then_some(peer)
+    }
+
+    fn count_request(&mut self, peer: u16, now: Time) {
+        self.requested += 1;
+        self.serial = self.serial.wrapping_add(1);
+        self.peers[usize::from(peer)].set_requested((now, self.serial));
+        self.update(peer);
+    }
+
+    /// Takes the next request for a lost lane, if it is due.
+    pub(crate) fn next(&mut self, now: Time) -> Option<Request> {
+        let peer = self.due(now)?;
+        let wanted = |&at: &usize| {
+            let path = &self.paths[at];
+            self.up >> path.rail & 1 != 0 && path.total.is_wanted()
+        };
+        let at = self.places(peer).filter(wanted).min_by_key(|&at| {
+            let path = &self.paths[at];
+            (path.retry_at, path.rail)
+        })?;
+        let path = &mut self.paths[at];
         let kind = path.last.and_after().find(|kind| path.lost[kind.place()].is_wanted())?;
         path.last = kind;
         path.lost[kind.place()].requested += 1;
         path.total.requested += 1;
         // This path comes last among the due paths of the peer from now on.
         path.retry_at = now;
-        self.requested += 1;
-        self.serial += 1;
-        paths.requested = (now, self.serial);
-        self.update(peer);
+        let rail = path.rail.into();
+        self.count_request(peer, now);
         Some(Request { peer, rail, remote_rail: kind.remote_rail(), class: kind.class() })
+    }
+
+    /// Whether a request for the first lanes of a peer is due.
+    #[inline]
+    pub(crate) fn has_first(&self, now: Time) -> bool {
+        self.len > 0 && self.due(now).is_some_and(|peer| self.peers[usize::from(peer)].first == First::Wanted)
+    }
+
+    /// Takes the next request for the first lanes of a peer, if it is due. `has_work` says whether
+    /// a peer still needs them.
+    pub(crate) fn next_first(&mut self, now: Time, has_work: impl Fn(u16) -> bool) -> Option<u16> {
+        loop {
+            let peer = self.due(now)?;
+            let paths = &mut self.peers[usize::from(peer)];
+            if paths.first != First::Wanted {
+                return None;
+            }
+            if has_work(peer) {
+                paths.first = First::Requested;
+                self.count_request(peer, now);
+                return Some(peer);
+            }
+            self.end_first(peer);
+            self.update(peer);
+        }
     }
 
     /// Notes that the engine was polled. A caller that connects lanes takes requests after a poll
@@ -319,33 +385,34 @@ impl<'s> Repairs<'s> {
     /// not requested is no reason.
     pub(crate) fn next_at(&self) -> Time {
         let first = self.heap[..self.len].first();
-        let at = first.map_or(Time::NEVER, |&peer| self.peers[usize::from(peer)].key.0);
+        let at = first.map_or(Time::NEVER, |&peer| self.peers[usize::from(peer)].times[0]);
         if self.requested < self.limit && at > self.polled { at } else { Time::NEVER }
     }
 
     /// When a lane of the peer may be requested; `None` if none is to be.
-    fn key(&self, peer: u16) -> Option<Key> {
+    fn key_of(&self, peer: u16) -> Option<Key> {
         let paths = &self.peers[usize::from(peer)];
-        let rails = paths.rails.iter().enumerate();
-        let wanted = rails.filter(|(rail, path)| self.up >> rail & 1 != 0 && path.total.is_wanted());
-        let at = wanted.map(|(_, path)| path.retry_at).min()?;
-        Some(if at > paths.requested.0 { (at, 0) } else { paths.requested })
+        let wanted = self.places(peer).map(|at| &self.paths[at]);
+        let wanted = wanted.filter(|path| self.up >> path.rail & 1 != 0 && path.total.is_wanted());
+        let first = (paths.first == First::Wanted).then_some(paths.retry_at);
+        let at = wanted.map(|path| path.retry_at).chain(first).min()?;
+        Some(if at > paths.requested().0 { (at, 0) } else { paths.requested() })
     }
 
     /// Brings the peer's place in the heap up to date.
     fn update(&mut self, peer: u16) {
         let index = usize::from(peer);
-        match (self.key(peer), self.peers[index].heap) {
+        match (self.key_of(peer), self.peers[index].heap) {
             (None, OUT) => {}
             (None, at) => self.remove(usize::from(at)),
             (Some(key), OUT) => {
-                self.peers[index].key = key;
+                self.peers[index].set_key(key);
                 self.heap[self.len] = peer;
                 self.len += 1;
                 self.sift_up(self.len - 1);
             }
             (Some(key), at) => {
-                self.peers[index].key = key;
+                self.peers[index].set_key(key);
                 let at = self.sift_up(usize::from(at));
                 self.sift_down(at);
             }
@@ -370,7 +437,7 @@ impl<'s> Repairs<'s> {
     }
 
     fn key_at(&self, at: usize) -> Key {
-        self.peers[usize::from(self.heap[at])].key
+        self.peers[usize::from(self.heap[at])].key()
     }
 
     /// Writes the place `at` into the peer that is there.

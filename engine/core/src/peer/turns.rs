@@ -5,19 +5,48 @@
 //! of them has room. So the work of a call depends on the peers that can be served, not on those
 //! that wait.
 
-use super::Peer;
+use super::{NO_SEAT, Peer};
 use crate::limits::{CLASSES, MAX_RAILS};
 use crate::ring::fifo::Fifo;
 
 /// Urgent turns for each turn of the background class, while both classes have a peer to serve.
 const URGENT_SHARE: u32 = 15;
 
-/// The queues. A peer is in each at most once, and its flags `ready` and `capped` say in which.
+/// In a seat: no peer has it.
+const VACANT: u16 = u16::MAX;
+
+/// The place of a peer in the queues of rails. Only a peer that has a lane can wait for a rail, and
+/// only such a peer has a seat: so these queues are as long as the storage has lanes, and an idle
+/// peer costs none of their memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
+    /// The peer, or `VACANT`.
+    peer: u16,
+    /// Of a vacant seat: the next vacant one, or `NO_SEAT`.
+    next: u16,
+    /// For each class the rails in whose queue the seat is. They outlast the peer: the seat leaves
+    /// a queue when its turn comes.
+    capped: [u16; CLASSES],
+}
+
+impl Seat {
+    /// The vacant seat at place `at` of `seats`.
+    pub(crate) const fn vacant(at: usize, seats: usize) -> Self {
+        // A storage has at most MAX_PLACES lanes.
+        let next = if at + 1 < seats { at as u16 + 1 } else { NO_SEAT };
+        Self { peer: VACANT, next, capped: [0; CLASSES] }
+    }
+}
+
+/// The queues. A peer is in each at most once: its flag `ready` and its seat say in which.
 #[derive(Debug)]
 pub(crate) struct Turns<'s> {
     ready: [Fifo<'s, u16>; CLASSES],
-    /// Peers that wait, per class and rail.
+    /// Seats of peers that wait, per class and rail.
     capped: [[Fifo<'s, u16>; MAX_RAILS]; CLASSES],
+    seats: &'s mut [Seat],
+    /// First of the vacant seats.
+    vacant: u16,
     /// Per class, the rails in whose queue a peer waits.
     waiting: [u16; CLASSES],
     /// Per class, whether the last turn went to a peer that had waited for a rail.
@@ -26,19 +55,56 @@ pub(crate) struct Turns<'s> {
     urgent: u32,
 }
 
-/// Memory for the queues of one class: one for ready peers, one per rail.
-pub(crate) type TurnRoom<'s> = [&'s mut [u16]; 1 + MAX_RAILS];
+/// Memory for the queues of one class.
+#[derive(Debug)]
+pub(crate) struct TurnRoom<'s> {
+    /// A place for each peer.
+    pub(crate) ready: &'s mut [u16],
+    /// For each rail, a place for each seat.
+    pub(crate) rails: [&'s mut [u16]; MAX_RAILS],
+}
 
 impl<'s> Turns<'s> {
-    pub(crate) fn new(rooms: [TurnRoom<'s>; CLASSES]) -> Self {
-        let [urgent, background] = rooms.map(|[ready, rails @ ..]| (Fifo::new(ready), rails.map(Fifo::new)));
+    /// Empty queues. `seats` are vacant, one for each place of a lane.
+    pub(crate) fn new(rooms: [TurnRoom<'s>; CLASSES], seats: &'s mut [Seat]) -> Self {
+        let [urgent, background] =
+            rooms.map(|TurnRoom { ready, rails }| (Fifo::new(ready), rails.map(Fifo::new)));
         Self {
             ready: [urgent.0, background.0],
             capped: [urgent.1, background.1],
+            seats,
+            vacant: 0,
             waiting: [0; CLASSES],
             waited: [false; CLASSES],
             urgent: 0,
         }
+    }
+
+    /// Gives a peer a seat, which gets its first lane. There is one, since there are as many as
+    /// places of lanes, and each seated peer has such a place.
+    pub(crate) fn take_seat(&mut self, peer: u16) -> u16 {
+        let seat = self.vacant;
+        let place = &mut self.seats[usize::from(seat)];
+        self.vacant = place.next;
+        place.peer = peer;
+        seat
+    }
+
+    /// Takes a seat back from a peer that has lost its last lane.
+    pub(crate) fn leave_seat(&mut self, seat: u16) {
+        let place = &mut self.seats[usize::from(seat)];
+        (place.peer, place.next) = (VACANT, self.vacant);
+        self.vacant = seat;
+    }
+
+    /// The peer of the seat at this place, if it has one.
+    pub(crate) fn peer_at(&self, seat: usize) -> Option<u16> {
+        self.seats.get(seat).map(|seat| seat.peer).filter(|&peer| peer != VACANT)
+    }
+
+    /// How many seats there are.
+    pub(crate) const fn seats(&self) -> usize {
+        self.seats.len()
     }
 
     /// Whether a peer of `class` could be served over the rails in `open`.
@@ -63,14 +129,15 @@ impl<'s> Turns<'s> {
         }
     }
 
-    /// Has a peer wait until one of `rails` is open.
-    pub(crate) fn wait_for(&mut self, peers: &mut [Peer], peer: u16, class: usize, rails: u16) {
-        let p = &mut peers[usize::from(peer)];
-        let mut new = rails & !p.capped[class];
-        p.capped[class] |= rails;
+    /// Has a peer with lanes wait until one of `rails` is open.
+    pub(crate) fn wait_for(&mut self, peers: &[Peer], peer: u16, class: usize, rails: u16) {
+        let at = peers[usize::from(peer)].seat;
+        let Some(seat) = self.seats.get_mut(usize::from(at)) else { return };
+        let mut new = rails & !seat.capped[class];
+        seat.capped[class] |= rails;
         self.waiting[class] |= rails;
         while new != 0 {
-            self.capped[class][new.trailing_zeros() as usize % MAX_RAILS].push(peer);
+            self.capped[class][new.trailing_zeros() as usize % MAX_RAILS].push(at);
             new &= new - 1;
         }
     }
@@ -80,6 +147,18 @@ impl<'s> Turns<'s> {
     /// whenever it has room would keep ready peers from ever being served. The peer leaves this one
     /// queue, and stays in the others.
     pub(crate) fn next(&mut self, peers: &mut [Peer], open: u16) -> Option<(u16, usize)> {
+        loop {
+            let (peer, class) = self.next_in_queue(peers, open)?;
+            // The peer that waited has lost its lanes since.
+            if peer != VACANT {
+                return Some((peer, class));
+            }
+        }
+    }
+
+    /// The first of the queue whose turn it is: a peer, or `VACANT`.
+    #[inline]
+    fn next_in_queue(&mut self, peers: &mut [Peer], open: u16) -> Option<(u16, usize)> {
         let class = match (self.any_of(0, open), self.any_of(1, open)) {
             (false, false) => return None,
             (true, false) => 0,
@@ -96,12 +175,13 @@ impl<'s> Turns<'s> {
         }
         let rail = waiting.trailing_zeros() as usize % MAX_RAILS;
         let queue = &mut self.capped[class][rail];
-        let peer = queue.pop()?;
+        let seat = queue.pop()?;
         if queue.is_empty() {
             self.waiting[class] &= !(1 << rail);
         }
-        peers[usize::from(peer)].capped[class] &= !(1 << rail);
-        Some((peer, class))
+        let seat = &mut self.seats[usize::from(seat)];
+        seat.capped[class] &= !(1 << rail);
+        Some((seat.peer, class))
     }
 }
 
@@ -111,24 +191,58 @@ mod tests {
     use std::vec::Vec;
 
     const PEERS: usize = 4;
-    type Rooms = [[[u16; PEERS]; 1 + MAX_RAILS]; CLASSES];
 
-    fn turns(rooms: &mut Rooms) -> Turns<'_> {
-        let [urgent, background] = rooms;
-        Turns::new([urgent, background].map(|class| class.each_mut().map(|room| &mut room[..])))
+    struct Rooms {
+        queues: [[[u16; PEERS]; 1 + MAX_RAILS]; CLASSES],
+        seats: [Seat; PEERS],
     }
 
-    fn peers() -> Vec<Peer> {
-        (0..PEERS).map(|_| Peer::EMPTY).collect()
+    fn rooms() -> Rooms {
+        let seats = core::array::from_fn(|at| Seat::vacant(at, PEERS));
+        Rooms { queues: [[[0; PEERS]; 1 + MAX_RAILS]; CLASSES], seats }
+    }
+
+    /// Queues, and peers that all have a seat.
+    fn turns(rooms: &mut Rooms) -> (Turns<'_>, Vec<Peer>) {
+        let queues = rooms.queues.each_mut().map(|class| {
+            let [ready, rails @ ..] = class.each_mut().map(|room| &mut room[..]);
+            TurnRoom { ready, rails }
+        });
+        let mut turns = Turns::new(queues, &mut rooms.seats);
+        let peers = (0..PEERS as u16).map(|peer| Peer { seat: turns.take_seat(peer), ..Peer::EMPTY });
+        let peers = peers.collect();
+        (turns, peers)
+    }
+
+    #[test]
+    fn a_peer_that_lost_its_lanes_has_no_turn_and_its_seat_serves_another() {
+        let mut rooms = rooms();
+        let (mut turns, mut peers) = turns(&mut rooms);
+        turns.wait_for(&peers, 1, 0, 0b01);
+        let seat = core::mem::replace(&mut peers[1].seat, NO_SEAT);
+        turns.leave_seat(seat);
+        assert!(turns.any(0b01), "the seat is still in the queue");
+        assert_eq!(turns.next(&mut peers, 0b01), None);
+        turns.wait_for(&peers, 1, 0, 0b01);
+        assert!(!turns.any(0b01), "a peer without lanes waits for no rail");
+        // A seat that is taken while it is in a queue is in that queue once.
+        turns.wait_for(&peers, 2, 0, 0b01);
+        let seat = core::mem::replace(&mut peers[2].seat, NO_SEAT);
+        turns.leave_seat(seat);
+        peers[1].seat = turns.take_seat(1);
+        assert_eq!(peers[1].seat, seat);
+        turns.wait_for(&peers, 1, 0, 0b01);
+        assert_eq!(turns.next(&mut peers, 0b01), Some((1, 0)));
+        assert_eq!(turns.next(&mut peers, 0b01), None);
     }
 
     #[test]
     fn a_peer_that_waits_for_a_rail_is_found_when_that_rail_is_open_and_not_before() {
-        let (mut rooms, mut peers) = ([[[0; PEERS]; 1 + MAX_RAILS]; CLASSES], peers());
-        let mut turns = turns(&mut rooms);
-        turns.wait_for(&mut peers, 1, 0, 0b0110);
-        turns.wait_for(&mut peers, 2, 0, 0b0100);
-        turns.wait_for(&mut peers, 1, 0, 0b0110);
+        let mut rooms = rooms();
+        let (mut turns, mut peers) = turns(&mut rooms);
+        turns.wait_for(&peers, 1, 0, 0b0110);
+        turns.wait_for(&peers, 2, 0, 0b0100);
+        turns.wait_for(&peers, 1, 0, 0b0110);
         assert!(!turns.any(0b1001) && turns.any(0b0100));
         assert_eq!(turns.next(&mut peers, 0b1001), None);
         assert_eq!(turns.next(&mut peers, 0b0100), Some((1, 0)));
@@ -136,30 +250,30 @@ mod tests {
         assert_eq!(turns.next(&mut peers, 0b0100), None);
         assert_eq!(turns.next(&mut peers, 0b0010), Some((1, 0)), "it was in both queues");
         assert!(!turns.any(u16::MAX));
-        assert!(peers.iter().all(|peer| peer.capped == [0; CLASSES]));
+        assert!(turns.seats.iter().all(|seat| seat.capped == [0; CLASSES]));
     }
 
     #[test]
     fn an_urgent_peer_whose_rail_is_at_its_cap_does_not_keep_the_background_waiting() {
-        let (mut rooms, mut peers) = ([[[0; PEERS]; 1 + MAX_RAILS]; CLASSES], peers());
-        let mut turns = turns(&mut rooms);
-        turns.wait_for(&mut peers, 0, 0, 0b01);
+        let mut rooms = rooms();
+        let (mut turns, mut peers) = turns(&mut rooms);
+        turns.wait_for(&peers, 0, 0, 0b01);
         turns.make_ready(&mut peers, 1, 1);
         assert_eq!(turns.next(&mut peers, 0b10), Some((1, 1)));
     }
 
     #[test]
     fn a_ready_peer_has_its_turn_among_peers_that_wait_for_a_rail_again_and_again() {
-        let (mut rooms, mut peers) = ([[[0; PEERS]; 1 + MAX_RAILS]; CLASSES], peers());
-        let mut turns = turns(&mut rooms);
+        let mut rooms = rooms();
+        let (mut turns, mut peers) = turns(&mut rooms);
         for peer in 0..3 {
-            turns.wait_for(&mut peers, peer, 0, 0b01);
+            turns.wait_for(&peers, peer, 0, 0b01);
         }
         turns.make_ready(&mut peers, 3, 0);
         let mut order = Vec::new();
         for _ in 0..8 {
             let (peer, class) = turns.next(&mut peers, 0b01).unwrap();
-            turns.wait_for(&mut peers, peer, class, 0b01);
+            turns.wait_for(&peers, peer, class, 0b01);
             order.push(peer);
         }
         assert_eq!(order, [0, 3, 1, 2, 0, 3, 1, 2]);
@@ -167,8 +281,8 @@ mod tests {
 
     #[test]
     fn the_background_has_one_turn_in_sixteen() {
-        let (mut rooms, mut peers) = ([[[0; PEERS]; 1 + MAX_RAILS]; CLASSES], peers());
-        let mut turns = turns(&mut rooms);
+        let mut rooms = rooms();
+        let (mut turns, mut peers) = turns(&mut rooms);
         turns.make_ready(&mut peers, 3, 1);
         let mut classes = Vec::new();
         for _ in 0..64 {

@@ -77,6 +77,12 @@ impl PairRow {
         step: Pair::ZERO,
     };
 
+    /// The places of its lists.
+    pub(super) fn lists(&self) -> core::ops::Range<usize> {
+        let (first, count) = (usize::from(self.lists.0), usize::from(self.lists.1));
+        first..first + count
+    }
+
     #[inline]
     pub(super) const fn span(&self) -> (u16, u16) {
         self.lists
@@ -156,8 +162,8 @@ impl Rows {
         self.rows.last().map_or(0, PairRow::end)
     }
 
-    /// Adds a pair of regions: `lists` is the place of the lists of `cut`, and the two of them
-    /// begin at the bytes `at` of the regions `pair`. Fails if there is no room for another row.
+    /// Adds a pair of regions: `lists` is the place of the lists of `cut`, and the two of them begin
+    /// at the bytes `at` of the regions `pair`. Fails if there is no room for another row.
     pub(super) fn push(
         &mut self,
         cut: &Cut,

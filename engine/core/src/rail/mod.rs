@@ -41,6 +41,8 @@ pub(crate) struct Rail {
     pub(crate) heard: Time,
     /// Lanes that have failed, and whose completions are still awaited.
     pub(crate) dying: u32,
+    /// Places of lanes in use, those of lanes that have failed included.
+    pub(crate) lanes: u16,
     /// CQ entries that its lanes may need at the same time. `cq_residue` of these belong to freed
     /// lanes: their last completions may still be in the CQ, which has not been polled empty since.
     pub(crate) cq_used: u32,
@@ -94,6 +96,7 @@ impl Rail {
         suspect: Time::NEVER,
         heard: Time::ZERO,
         dying: 0,
+        lanes: 0,
         cq_used: 0,
         cq_residue: 0,
         speed: Estimate::NONE,

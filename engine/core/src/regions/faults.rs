@@ -50,6 +50,8 @@ pub(crate) struct Faults {
     addr: u64,
     /// The whole region is not read before this time.
     aside: Time,
+    /// The owner has taken the region back: it is not read any more.
+    gone: bool,
 }
 
 /// When a region is set aside, and for how long.
@@ -70,6 +72,7 @@ impl Faults {
         status: WcStatus::SUCCESS,
         addr: 0,
         aside: Time::ZERO,
+        gone: false,
     };
 
     /// Counts the failure of a wr at `addr` with `weight` strikes. Returns whether that sets the
@@ -108,13 +111,21 @@ impl Faults {
         self.pages.write(BadRange { addr, len, until });
     }
 
+    /// Notes that the owner has taken the region back.
+    pub(crate) fn take_back(&mut self) {
+        self.gone = true;
+    }
+
     /// Whether the whole region may be read again.
     pub(crate) fn have_expired(&self, now: Time) -> bool {
-        now >= self.aside && self.pages.iter().all(|bad| now >= bad.until)
+        !self.gone && now >= self.aside && self.pages.iter().all(|bad| now >= bad.until)
     }
 
     /// The error of a page of `len` bytes at `addr`, if it is not to be read now.
     pub(crate) fn forbid(&self, addr: u64, len: u32, now: Time) -> Option<PageError> {
+        if self.gone {
+            return Some(PageError::PoolGone);
+        }
         let Self { status, addr: remote_addr, aside, .. } = *self;
         if now < aside {
             return Some(PageError::SetAside { remote_addr, status, whole_region: true, until: aside });

@@ -15,8 +15,8 @@ pub(crate) struct RemotePlace {
     pub(crate) used: bool,
     /// The next region of the same peer.
     pub(crate) next: u16,
-    /// Of the first region of a pool: how many regions the pool's pages have. They are in the
-    /// places from this one on. 0 in the others.
+    /// Of the first region of a pool: how many regions the pool's pages have. They are in the places
+    /// from this one on. 0 in the others.
     pub(crate) regions: u16,
     /// Bytes of a page in this region.
     pub(crate) page_bytes: u32,
@@ -59,8 +59,8 @@ impl RemotePlace {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalPlace {
     pub(crate) used: bool,
-    /// The first of the region's pieces, and how many it has. 0 if its slots are of one piece,
-    /// which is in no table.
+    /// The first of the region's pieces, and how many it has. 0 if its slots are of one piece, which
+    /// is in no table.
     pub(crate) first_piece: u16,
     pub(crate) pieces: u16,
     /// Rails on the region's NUMA node; all rails if the node is not known.
@@ -126,13 +126,13 @@ impl<'s> Regions<'s> {
 
     /// The first of `count` consecutive places that are free, for the remote regions of a pool.
     pub(crate) fn find_free_remotes(&self, count: usize) -> Option<usize> {
-        find_row(&self.remotes[self.first_free_remote..], count, |remote| remote.used)
-            .map(|at| at + self.first_free_remote)
+        let remotes = &self.remotes[self.first_free_remote..];
+        find_row(remotes.len(), count, |at| remotes[at].used).map(|at| at + self.first_free_remote)
     }
 
     /// The first of `count` consecutive pieces that are free.
     pub(crate) fn find_free_pieces(&self, count: usize) -> Option<usize> {
-        find_row(self.pieces, count, |piece| piece.used)
+        find_row(self.pieces.len(), count, |at| self.pieces[at].used)
     }
 
     /// The pieces of a local region; none if its slots are of one piece.
@@ -151,11 +151,11 @@ impl<'s> Regions<'s> {
     }
 }
 
-/// The first of `count` consecutive places that are not used.
-fn find_row<T>(places: &[T], count: usize, used: impl Fn(&T) -> bool) -> Option<usize> {
+/// The first of `count` consecutive places, of `all`, that are not used.
+pub(crate) fn find_row(all: usize, count: usize, used: impl Fn(usize) -> bool) -> Option<usize> {
     let mut free = 0;
-    for (at, place) in places.iter().enumerate() {
-        free = if used(place) { 0 } else { free + 1 };
+    for at in 0..all {
+        free = if used(at) { 0 } else { free + 1 };
         if free == count {
             return Some(at + 1 - count);
         }
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_row_of_places_is_found_between_used_ones() {
         let used = [true, false, true, false, false, true, false, false, false];
-        let row = |count| find_row(&used, count, |used| *used);
+        let row = |count| find_row(used.len(), count, |at| used[at]);
         assert_eq!([1, 2, 3, 4].map(row), [Some(1), Some(3), Some(6), None]);
     }
 }

@@ -4,7 +4,7 @@
 use core::mem::MaybeUninit;
 
 use kvrail_layouts::plan::CutList;
-use static_assertions::const_assert_eq;
+use static_assertions::{const_assert, const_assert_eq};
 
 use crate::batch::pool::Head;
 use crate::events::LaneLost;
@@ -18,8 +18,9 @@ use crate::limits::{
 };
 use crate::page::Page;
 use crate::peer::Peer;
-use crate::peer::repairs::Paths;
-use crate::peer::turns::TurnRoom;
+use crate::peer::missing::{Path, Paths};
+use crate::peer::turns::{Seat, TurnRoom};
+use crate::plan::lives::PlanLives;
 use crate::plan::{PairRow, PlanPlace};
 use crate::rail::Rail;
 use crate::regions::{LocalPiece, LocalPlace, RemotePlace};
@@ -47,9 +48,12 @@ pub struct EngineStorage<
     pieces: [MaybeUninit<LocalPiece>; LOCAL_PIECES],
     peers: [MaybeUninit<Peer>; PEERS],
     paths: [MaybeUninit<Paths>; PEERS],
+    missing: [MaybeUninit<Path>; LANES],
     repairs: [MaybeUninit<u16>; PEERS],
     trials: [MaybeUninit<u16>; PEERS],
-    turns: [[[MaybeUninit<u16>; PEERS]; 1 + MAX_RAILS]; CLASSES],
+    ready: [[MaybeUninit<u16>; PEERS]; CLASSES],
+    capped: [[[MaybeUninit<u16>; LANES]; MAX_RAILS]; CLASSES],
+    seats: [MaybeUninit<Seat>; LANES],
     remotes: [MaybeUninit<RemotePlace>; REGIONS],
     lanes: [LaneRoom; LANES],
     records: [[MaybeUninit<Record>; DEPTH]; LANES],
@@ -65,8 +69,16 @@ pub struct EngineStorage<
     plans: [MaybeUninit<PlanPlace>; PLANS],
     plan_rows: [MaybeUninit<PairRow>; PLAN_ROWS],
     plan_lists: [MaybeUninit<CutList>; PLAN_LISTS],
+    plan_lives: MaybeUninit<PlanLives>,
     layouts: [MaybeUninit<LayoutPlace>; LAYOUTS],
 }
+
+/// Bytes by which one more peer makes a storage larger: all that an engine keeps of a peer that is
+/// idle and has no lane, beside its regions.
+const PEER_BYTES: usize =
+    (EngineStorage::<1025, 1, 1, 2, 1, 1>::BYTES - EngineStorage::<1, 1, 1, 2, 1, 1>::BYTES) / 1024;
+
+const_assert!(PEER_BYTES <= 256);
 
 /// The largest lane that fits.
 type LargestLane = Lane<[u64; LANE_BYTES / 8]>;
@@ -87,9 +99,11 @@ pub(crate) struct Parts<'s, L> {
     pub(crate) pieces: &'s mut [LocalPiece],
     pub(crate) peers: &'s mut [Peer],
     pub(crate) paths: &'s mut [Paths],
+    pub(crate) missing: &'s mut [Path],
     pub(crate) repairs: &'s mut [u16],
     pub(crate) trials: &'s mut [u16],
     pub(crate) turns: [TurnRoom<'s>; CLASSES],
+    pub(crate) seats: &'s mut [Seat],
     pub(crate) remotes: &'s mut [RemotePlace],
     pub(crate) lanes: &'s mut [Lane<L>],
     pub(crate) records: &'s mut [Record],
@@ -105,6 +119,7 @@ pub(crate) struct Parts<'s, L> {
     pub(crate) plans: &'s mut [PlanPlace],
     pub(crate) plan_rows: &'s mut [PairRow],
     pub(crate) plan_lists: &'s mut [CutList],
+    pub(crate) plan_lives: &'s PlanLives,
     pub(crate) layouts: &'s [LayoutPlace; LAYOUTS],
     pub(crate) depth: u32,
 }
@@ -185,9 +200,12 @@ impl<
             pieces: [const { MaybeUninit::uninit() }; LOCAL_PIECES],
             peers: [const { MaybeUninit::uninit() }; PEERS],
             paths: [const { MaybeUninit::uninit() }; PEERS],
+            missing: [const { MaybeUninit::uninit() }; LANES],
             repairs: [const { MaybeUninit::uninit() }; PEERS],
             trials: [const { MaybeUninit::uninit() }; PEERS],
-            turns: [const { [const { [const { MaybeUninit::uninit() }; PEERS] }; 1 + MAX_RAILS] }; CLASSES],
+            ready: [const { [const { MaybeUninit::uninit() }; PEERS] }; CLASSES],
+            capped: [const { [const { [const { MaybeUninit::uninit() }; LANES] }; MAX_RAILS] }; CLASSES],
+            seats: [const { MaybeUninit::uninit() }; LANES],
             remotes: [const { MaybeUninit::uninit() }; REGIONS],
             lanes: [const { LaneRoom(MaybeUninit::uninit()) }; LANES],
             records: [const { [const { MaybeUninit::uninit() }; DEPTH] }; LANES],
@@ -203,6 +221,7 @@ impl<
             plans: [const { MaybeUninit::uninit() }; PLANS],
             plan_rows: [const { MaybeUninit::uninit() }; PLAN_ROWS],
             plan_lists: [const { MaybeUninit::uninit() }; PLAN_LISTS],
+            plan_lives: MaybeUninit::uninit(),
             layouts: [const { MaybeUninit::uninit() }; LAYOUTS],
         }
     }
@@ -241,6 +260,12 @@ impl<
         let generation = (starts << 16).wrapping_add(1);
         let lane = |i: usize| Lane { id: LaneId::new(narrow(i), generation), ..Lane::EMPTY };
         let page = |i: usize| Page { batch: narrow(i / PAGES), ..Page::EMPTY };
+        let [urgent, background] = &mut self.ready;
+        let [urgent_rails, background_rails] = &mut self.capped;
+        let turns = [(urgent, urgent_rails), (background, background_rails)].map(|(ready, rails)| {
+            let rails = rails.each_mut().map(|queue| fill(queue, |_| 0));
+            TurnRoom { ready: fill(ready, |_| 0), rails }
+        });
         let batches = |group: usize| BATCHES.saturating_sub(GROUP * group).min(GROUP);
         Parts {
             rails: fill(&mut self.rails[..rails], &mut rail),
@@ -248,9 +273,11 @@ impl<
             pieces: fill(&mut self.pieces, |_| LocalPiece::FREE),
             peers,
             paths: fill(&mut self.paths, |_| Paths::NEW),
+            missing: fill(&mut self.missing, |_| Path::NEW),
             repairs: fill(&mut self.repairs, |_| 0),
             trials: fill(&mut self.trials, |_| 0),
-            turns: self.turns.each_mut().map(|class| class.each_mut().map(|queue| fill(queue, |_| 0))),
+            turns,
+            seats: fill(&mut self.seats, |at| Seat::vacant(at, LANES)),
             remotes: fill(&mut self.remotes, |_| RemotePlace::FREE),
             lanes: fill(places(&mut self.lanes), lane),
             records: fill(self.records.as_flattened_mut(), |_| Record::EMPTY),
@@ -266,6 +293,7 @@ impl<
             plans: fill(&mut self.plans, |_| PlanPlace::FREE),
             plan_rows: fill(&mut self.plan_rows, |_| PairRow::NONE),
             plan_lists: fill(&mut self.plan_lists, |_| CutList::NONE),
+            plan_lives: self.plan_lives.write(PlanLives::new()),
             layouts: fill_array(&mut self.layouts, |_| LayoutPlace::free()),
             depth: DEPTH as u32,
         }

@@ -188,6 +188,6 @@ impl<'s> World<'_, 's, '_> {
     }
 
     pub fn detours(&self) -> u64 {
-        self.engine.peer_stats(self.peer).unwrap().detours
+        self.engine.peer_stats(self.peer).unwrap().detours.into()
     }
 }

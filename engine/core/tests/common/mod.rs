@@ -304,6 +304,7 @@ pub fn settle<'s, 'm, E: EventSink>(
             done(batch);
         }
         while engine.next_overdue().is_some() {}
+        while engine.next_arrival().is_some() {}
         if engine.in_flight() == 0 || sim.now() >= until {
             return;
         }

@@ -239,3 +239,97 @@ fn ranges_that_are_no_slots_of_a_layout_are_refused() {
     let place = |layer| engine.slot_address(&slot, layer).map(|addr| addr - first);
     assert_eq!([0, 1, 4, 5].map(place), [Some(10_000), Some(40_000), Some(130_000), None]);
 }
+
+/// Pages that are joined arrive together or not at all, whichever of them is stale.
+#[test]
+fn joined_pages_are_good_together_or_not_at_all() {
+    for stale in [None, Some(0), Some(1), Some(2), Some(3)] {
+        let mut storage = Box::new(SmallSim::new());
+        let mut memory = Pool::memory();
+        let sim = Sim::new(&mut storage, sim::SimConfig::new(5), &common::rails(2)).unwrap();
+        let mut pool = Pool::new(&sim, &mut memory);
+        let (dest, other) = (dest_of_regions(), Destination::new(SLOTS, PAGE));
+        let mut state = Box::new(SmallState::new());
+        let mut engine = start(&mut state, &sim, CONFIG);
+        let mut several = slots_of_regions(&mut engine, &dest);
+        let mut one = other.register(&mut engine, PAGE);
+        let peer = engine.add_peer().unwrap();
+        let region = engine.add_pool(peer, &by_region(), &Pool::offers()).unwrap();
+        attach(&mut engine, &sim, peer, pool.peer, 0).unwrap();
+        let gather = Plan::between(&by_region(), &by_layer(), Selection::ALL).unwrap();
+        let gather = engine.add_plan(&gather).unwrap();
+        let part = |first, count| {
+            Plan::between(&by_region(), &by_region(), Selection::ALL.layers(first, count)).unwrap()
+        };
+        let [head, tail] = [part(0, 2), part(2, 3)].map(|plan| engine.add_plan(&plan).unwrap());
+        let mut locations: Vec<_> = (0..6).map(|slot| pool.location(slot)).collect();
+        if let Some(stale) = stale {
+            locations[stale] = pool.location(stale);
+            pool.publish(&sim, stale);
+        }
+        let page = |at: usize| region.page(locations[at]).unwrap();
+        let mut batch = engine.batch().unwrap();
+        let (error, slot) = batch.join(page(0), several.next().unwrap()).unwrap_err();
+        assert_eq!(error, ReadError::NoPage);
+        // A page, a page by a plan, and two pages that share a slot are one; the next is not.
+        batch.read(page(0), slot).unwrap();
+        batch.join_with(page(1), one.next().unwrap(), gather).unwrap();
+        let slot = several.next().unwrap();
+        batch.join_with(page(2), slot, head).unwrap();
+        batch.read_also_with(page(3), tail).unwrap();
+        batch.read(page(4), several.next().unwrap()).unwrap();
+        engine.submit(batch, sim.now(), LATE).unwrap();
+        let done = settle(&mut engine, &sim);
+        let results: Vec<_> = done.iter().map(|(index, _, result)| (*index, result.is_ok())).collect();
+        let good = stale.is_none();
+        assert_eq!(results, [(0, good), (1, good), (2, good), (4, true)], "{stale:?}");
+        for (.., result) in &done[..3] {
+            assert!(good || matches!(result, Err(PageError::Miss(Miss::Generation { .. }))), "{result:?}");
+        }
+        if good {
+            assert!(is_whole(&engine, &done[0].1, 0, 1) && is_gathered(&done[1].1, &by_layer(), 1, 1));
+        }
+    }
+}
+
+#[test]
+fn a_pool_that_its_owner_takes_back_is_not_read_any_more() {
+    let mut storage = Box::new(SmallSim::new());
+    let mut memory = Pool::memory();
+    let sim = Sim::new(&mut storage, sim::SimConfig::new(6), &common::rails(1)).unwrap();
+    let pool = Pool::new(&sim, &mut memory);
+    let dest = dest_of_regions();
+    let mut state = Box::new(SmallState::new());
+    let mut engine = start(&mut state, &sim, CONFIG);
+    let mut slots = slots_of_regions(&mut engine, &dest);
+    let peer = engine.add_peer().unwrap();
+    let region = engine.add_pool(peer, &by_region(), &Pool::offers()).unwrap();
+    let mut table = Pool::offers()[0];
+    table.table = None;
+    let other = engine.add_region(peer, &table).unwrap();
+    attach(&mut engine, &sim, peer, pool.peer, 0).unwrap();
+    let mut read = |engine: &mut Small<'_, '_>, gone_meanwhile: bool| {
+        let mut batch = engine.batch().unwrap();
+        for slot in 0..3 {
+            batch.read(region.page(pool.location(slot)).unwrap(), slots.next().unwrap()).unwrap();
+        }
+        engine.submit(batch, sim.now(), LATE).unwrap();
+        if gone_meanwhile {
+            engine.remove_pool(&region, sim.now());
+            engine.remove_pool(&region, sim.now());
+        }
+    };
+    read(&mut engine, true);
+    assert!(settle(&mut engine, &sim).iter().all(|(.., result)| *result == Err(PageError::PoolGone)));
+    read(&mut engine, false);
+    assert!(settle(&mut engine, &sim).iter().all(|(.., result)| *result == Err(PageError::PoolGone)));
+    // The peer's other region is read as before.
+    let third = Destination::new(1, LAYER);
+    let slot = third.register(&mut engine, LAYER).next().unwrap();
+    let mut batch = engine.batch().unwrap();
+    batch.read(other.unvalidated(1).unwrap(), slot).unwrap();
+    engine.submit(batch, sim.now(), LATE).unwrap();
+    let done = settle(&mut engine, &sim);
+    assert!(done[0].2.is_ok() && (0..LAYER).all(|at| done[0].1.bytes().unwrap()[at] == byte(1, 0, at, 1)));
+    assert!(sim.violations().is_empty(), "{:?}", sim.violations());
+}

@@ -7,6 +7,7 @@
 //! given back.
 #![allow(missing_docs, reason = "tests")]
 
+mod changes;
 #[path = "../common/mod.rs"]
 mod common;
 mod trace;
@@ -38,6 +39,7 @@ fn faults(rng: &mut Rng) -> Faults {
         wr: odds(60, 60_000),
         statuses: Faults::EVERY_STATUS,
         lost: odds(25, 30_000),
+        incomplete: odds(30, 60_000),
         prefix: odds(25, 60_000),
         unknown: odds(25, 60_000),
         drain_lost: odds(25, 500_000),
@@ -117,6 +119,7 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
             Some((peer, region))
         })
         .collect();
+    engine.serve_lanes_on_demand();
     let background = if rng.chance(50) { 0 } else { rng.below(101) };
     let tally = Tally::default();
     let all = Selection::ALL;
@@ -140,8 +143,9 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
     };
 
     for _ in 0..60 {
-        match world.rng.below(13) {
+        match world.rng.below(15) {
             12 => world.come_and_go(),
+            13 | 14 => world.change(),
             0..=5 => world.submit(),
             6 | 7 => world.evict(),
             8 if world.rng.chance(40) => world.meddle(),
@@ -180,7 +184,8 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
     assert!(world.flying.iter().all(Option::is_none), "a batch is missing");
     assert_eq!(world.free.len(), DEST, "every slot is back");
     let peers = world.peers.iter().flatten();
-    world.tally.detours += peers.map(|(id, _)| world.engine.peer_stats(*id).unwrap().detours).sum::<u64>();
+    world.tally.detours +=
+        peers.map(|(id, _)| u64::from(world.engine.peer_stats(*id).unwrap().detours)).sum::<u64>();
     world.engine.stop(world.sim.now());
     while world.engine.lanes_dying() > 0 {
         polls += 1;
@@ -201,6 +206,7 @@ fn schedule(seed: u64, storage: &mut SmallSim, bytes: &mut [Vec<u8>], trace: &mu
         world.tally.reposted += stats.reposted;
         world.tally.lanes_failed += stats.lanes_failed;
         world.tally.stale += stats.stale;
+        world.tally.incomplete += sim.rail_stats(RailIndex(rail)).incomplete;
     }
     world.tally
 }
@@ -270,9 +276,14 @@ fn schedules_of_faults() {
         sum.lanes_failed += tally.lanes_failed;
         sum.stale += tally.stale;
         sum.detours += tally.detours;
+        sum.incomplete += tally.incomplete;
+        sum.withdrawn += tally.withdrawn;
+        sum.told += tally.told;
+        sum.taken += tally.taken;
+        sum.released += tally.released;
     }
     println!(
-        "{} schedules: {} hits ({} unvalidated), {} misses, {} faults, {} late, {} gone, {} set aside; {} peers removed and {} added, {} lanes failed, {} wrs posted again, {} stale completions",
+        "{} schedules: {} hits ({} unvalidated), {} misses, {} faults, {} late, {} gone, {} set aside; {} peers removed and {} added, {} lanes failed, {} wrs posted again, {} stale completions, {} READs without all of their bytes, {} withdrawn, {} told early, {} slots taken early",
         seeds.end - seeds.start,
         sum.hits,
         sum.unvalidated,
@@ -285,7 +296,11 @@ fn schedules_of_faults() {
         sum.added,
         sum.lanes_failed,
         sum.reposted,
-        sum.stale
+        sum.stale,
+        sum.incomplete,
+        sum.withdrawn,
+        sum.told,
+        sum.taken
     );
     if !only {
         // The schedules cover each case often enough: at least this many times in a hundred
@@ -307,6 +322,11 @@ fn schedules_of_faults() {
             ("peers removed", sum.removed, 20),
             ("peers added", sum.added, 10),
             ("detours", sum.detours, 2),
+            ("incomplete successes", sum.incomplete, 10),
+            ("withdrawn", sum.withdrawn, 20),
+            ("told early", sum.told, 100),
+            ("slots taken early", sum.taken, 20),
+            ("given back", sum.released, 20),
         ];
         for (what, count, least) in reached {
             assert!(per_cent(count) >= least, "{what}: {count}, fewer than {least} in a hundred schedules");

@@ -41,7 +41,9 @@ impl EventSink for Trace {
         match event {
             EngineEvent::Submitted { batch, .. } => self.batches.push(batch),
             EngineEvent::Done { batch } => self.batches.retain(|open| *open != batch),
-            EngineEvent::LaneFailing { lane, .. } => self.lanes.push(lane),
+            EngineEvent::LaneFailing { lane, .. } | EngineEvent::LaneReleased { lane } => {
+                self.lanes.push(lane);
+            }
             EngineEvent::LaneFreed { lane } => self.lanes.retain(|open| *open != lane),
             _ => {}
         }

@@ -30,6 +30,18 @@ pub struct Flying {
     pub told: bool,
     pub pages: Vec<Part>,
     pub slots: Vec<usize>,
+    /// Whether the batch, or which of its pages, was withdrawn.
+    pub withdrawn: Withdrawn,
+    /// The results of pages that were told before the batch was done.
+    pub told_pages: Vec<Option<Result<(), PageError>>>,
+    pub reports: bool,
+}
+
+/// What of a batch was withdrawn.
+#[derive(Default)]
+pub struct Withdrawn {
+    pub all: bool,
+    pub pages: Vec<usize>,
 }
 
 /// A page of a batch: the place of the slot that it lands in, the bytes that it fills there, and
@@ -77,6 +89,11 @@ pub struct Tally {
     pub lanes_failed: u64,
     pub stale: u64,
     pub detours: u64,
+    pub withdrawn: u64,
+    pub told: u64,
+    pub taken: u64,
+    pub incomplete: u64,
+    pub released: u64,
 }
 
 pub struct World<'s, 'm, 't> {
@@ -185,12 +202,27 @@ impl World<'_, '_, '_> {
         if self.rng.chance(25) {
             batch.set_class(Class::Background);
         }
+        let reports = self.rng.chance(30);
+        if reports {
+            batch.report_pages();
+        }
         let now = self.sim.now();
         let late = (now + Nanos::from_micros(20 + self.rng.below(4_000))).0;
         let deadline = Time(late - late % self.grain + self.grain);
         match self.engine.submit(batch, now, deadline) {
             Ok(ticket) => {
-                self.flying.push(Some(Flying { ticket, submitted: now, deadline, told: false, pages, slots }))
+                let (withdrawn, told_pages) = (Withdrawn::default(), vec![None; pages.len()]);
+                self.flying.push(Some(Flying {
+                    ticket,
+                    submitted: now,
+                    deadline,
+                    told: false,
+                    pages,
+                    slots,
+                    withdrawn,
+                    told_pages,
+                    reports,
+                }));
             }
             Err(mut rejected) => {
                 for slot in rejected.batch.clear() {
@@ -273,11 +305,22 @@ impl World<'_, '_, '_> {
             let flying = self.flying.iter_mut().flatten().find(|flying| flying.ticket == ticket);
             flying.expect("a batch in flight").told = true;
         }
+        if self.rng.chance(80) {
+            self.take_reports();
+        }
         while let Some(mut done) = self.engine.next_done() {
             let flying = self.flying[done.tag() as usize].take().expect("a batch is done once");
             assert_eq!(done.len(), flying.pages.len());
             let mut back = Vec::new();
             let results: Vec<_> = (0..done.len()).map(|i| done.result(i).unwrap()).collect();
+            for (i, told) in flying.told_pages.iter().enumerate() {
+                let shared = flying.pages.get(i + 1).is_some_and(|next| next.first == i);
+                if let Some(told) = told
+                    && !shared
+                {
+                    assert_eq!(*told, results[i], "page {i} has the result that was told");
+                }
+            }
             for page in done.pages() {
                 let parts = || (0..).zip(&flying.pages).filter(|(_, part)| part.first == page.index);
                 match page.result {
@@ -305,11 +348,17 @@ impl World<'_, '_, '_> {
                         self.tally.misses += 1;
                     }
                     Err(PageError::Fault { .. }) => self.tally.faults += 1,
-                    Err(PageError::Deadline { .. }) => {
+                    Err(PageError::Deadline { .. } | PageError::NoLane { .. }) => {
                         assert!(now >= flying.deadline);
                         self.tally.late += 1;
                     }
                     Err(PageError::PeerGone) => self.tally.gone += 1,
+                    Err(PageError::Withdrawn) => {
+                        let pages = &flying.withdrawn.pages;
+                        let asked = parts().any(|(i, _)| pages.contains(&i));
+                        assert!(flying.withdrawn.all || asked, "a page that was not withdrawn");
+                        self.tally.withdrawn += 1;
+                    }
                     Err(PageError::SetAside { until, .. }) => {
                         assert!(until > flying.submitted, "the set-aside time had passed");
                         self.tally.aside += 1;
@@ -348,6 +397,28 @@ impl World<'_, '_, '_> {
             if made.is_none() {
                 self.engine.lane_unavailable(wanted, self.sim.now());
             }
+        }
+        self.serve_on_demand();
+    }
+
+    /// Makes lanes to peers that have work and none, and now and then takes those of an idle peer
+    /// back.
+    fn serve_on_demand(&mut self) {
+        while let Some(peer) = self.engine.next_unserved_peer(self.sim.now()) {
+            let which = self.peers.iter().position(|p| p.is_some_and(|(id, _)| id == peer)).unwrap();
+            let (class, rail) = (self.class(), self.rng.below(3) as u8);
+            let owner = &self.owners[which];
+
+            let made = attach_for(&mut self.engine, self.sim, peer, owner, rail, self.depth, class);
+            if made.is_none() {
+                self.engine.first_lanes_unavailable(peer, self.sim.now());
+            }
+        }
+        let which = self.rng.below(4 * OWNERS as u64) as usize;
+        if let Some(&Some((peer, _))) = self.peers.get(which) {
+            let lanes = self.engine.release_lanes(peer, self.sim.now());
+            assert!(lanes == 0 || self.engine.lanes_to(peer) == 0);
+            self.tally.released += lanes as u64;
         }
     }
 

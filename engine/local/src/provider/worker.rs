@@ -194,8 +194,8 @@ impl<T: LaneTransport> Worker<T> {
     }
 }
 
-/// The thread of a worker: works until `stop` is set. Commands that are queued then are dropped, not
-/// carried out. `spins`: how often it looks for a command before it sleeps.
+/// The thread of a worker: works until `stop` is set. Commands that are queued then are dropped,
+/// not carried out. `spins`: how often it looks for a command before it sleeps.
 pub(crate) fn run<T: LaneTransport>(worker: &Mutex<Worker<T>>, signals: &WorkerSignals, spins: u32) {
     let stopped = || signals.stop.load(Ordering::Acquire);
     while !stopped() {

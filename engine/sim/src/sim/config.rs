@@ -140,6 +140,11 @@ pub struct Faults {
     pub statuses: &'static [WcStatus],
     /// A signaled wr succeeds without a completion. Drawn per accepted wr.
     pub lost: Odds,
+    /// A READ of more than [`PACKET`](Self::PACKET) bytes succeeds while bytes of it are missing,
+    /// and its lane moves to the error state at once. Later wrs of the lane are flushed. If there
+    /// is none by then, the READ fails with `REM_ACCESS_ERR` instead: no completion would tell that
+    /// the lane is dead. Drawn per accepted wr.
+    pub incomplete: Odds,
     /// A commit accepts a prefix, of no wr to all but one. Drawn per commit.
     pub prefix: Odds,
     /// A commit queues a prefix, of no wr to all, and its error does not say how many. Drawn per
@@ -161,6 +166,7 @@ impl Faults {
         wr: Odds::NEVER,
         statuses: &[],
         lost: Odds::NEVER,
+        incomplete: Odds::NEVER,
         prefix: Odds::NEVER,
         unknown: Odds::NEVER,
         drain_lost: Odds::NEVER,
@@ -168,6 +174,10 @@ impl Faults {
         close_hangs: Odds::NEVER,
         announced: Odds::NEVER,
     };
+
+    /// A READ of no more bytes is one packet: it arrives whole, or fails. Table entries that are
+    /// read together are no more.
+    pub const PACKET: u32 = 2048;
 
     /// Every error status in `verbs.h`, except for that of a flush, which follows from another
     /// error.

@@ -29,6 +29,8 @@ pub(super) struct Wr {
     pub(super) status: WcStatus,
     /// Whether its success gives no completion, though the wr is signaled.
     pub(super) lost: bool,
+    /// Whether its success is the last thing that the lane does, and some of its bytes are missing.
+    pub(super) incomplete: bool,
     /// Whether it is a drain wr, not a READ.
     pub(super) drain: bool,
     /// The peer's rail is booked for it until `sent` (picoseconds).
@@ -62,6 +64,7 @@ impl Wr {
         pieces_at: [Piece { addr: 0, len: 0 }; SGES],
         status: WcStatus::SUCCESS,
         lost: false,
+        incomplete: false,
         drain: false,
         booked: false,
         sent: 0,

@@ -9,6 +9,8 @@
 //! - Completions of one lane come in order; the order between lanes depends on lines and jitter. A
 //!   success gives a completion if the wr is signaled, an error always does. After an error every
 //!   wr of the lane is flushed in order, signaled or not, and so is every wr that is posted later.
+//! - A READ may succeed while bytes of it are missing, as the last one of its lane
+//!   ([`Faults::incomplete`]).
 //! - Key and range of a request are checked as a responder checks them (`REM_ACCESS_ERR`), and
 //!   those of its destination as a NIC does (`LOC_PROT_ERR`).
 //! - Bytes are copied from the peer's memory at a time between the arrival of the request and its

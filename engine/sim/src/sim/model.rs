@@ -33,10 +33,12 @@ pub struct SimRailStats {
     pub bytes: u64,
     /// Wrs that failed, flushed ones included.
     pub failed: u64,
+    /// READs that succeeded though bytes of them were missing.
+    pub incomplete: u64,
 }
 
 impl SimRailStats {
-    pub(super) const NONE: Self = Self { reads: 0, bytes: 0, failed: 0 };
+    pub(super) const NONE: Self = Self { reads: 0, bytes: 0, failed: 0, incomplete: 0 };
 }
 
 /// A local rail.

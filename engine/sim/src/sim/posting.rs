@@ -4,6 +4,7 @@
 use kvrail_core::id::{LaneId, RailIndex, WrId};
 use kvrail_core::provider::{Commit, MemoryRange, Piece, RailKeys, Read};
 
+use super::config::Faults;
 use super::handle::LaneHandle;
 use super::lane::{State, Wr};
 use super::limits::{CHAIN, SGES};
@@ -117,6 +118,8 @@ impl Model<'_> {
                 self.wrs[slot].status = faults.statuses[which];
             }
             self.wrs[slot].lost = faults.lost.draw(&mut self.rng);
+            let long = read.len > Faults::PACKET;
+            self.wrs[slot].incomplete = long && faults.incomplete.draw(&mut self.rng);
             let key = self.key(place);
             let scripted = self.scripts.find(key, |fate| match fate {
                 Fate::Status { nth, status } if nth == k => Some(status),
@@ -128,6 +131,10 @@ impl Model<'_> {
             let lost = |fate| matches!(fate, Fate::Lost { nth } if nth == k).then_some(());
             if self.scripts.find(key, lost).is_some() {
                 self.wrs[slot].lost = true;
+            }
+            let incomplete = |fate| matches!(fate, Fate::Incomplete { nth } if nth == k).then_some(());
+            if self.scripts.find(key, incomplete).is_some() {
+                self.wrs[slot].incomplete = true;
             }
         }
         self.lanes[place].posted += u64::from(n);

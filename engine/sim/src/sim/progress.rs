@@ -5,6 +5,7 @@
 //! begin and the end of that, and completes half a round trip after its last byte, never before the
 //! READ before it.
 
+use kvrail_core::id::RailIndex;
 use kvrail_core::provider::ProviderEvent;
 use kvrail_core::verbs_abi::{FaultKind, WcStatus};
 
@@ -126,6 +127,9 @@ impl Model<'_> {
                 };
                 done = last_byte.saturating_add(back);
                 wr.pieces = whole;
+                if wr.incomplete {
+                    wr.pieces = self.rng.up_to(u64::from(whole.saturating_sub(1))) as u8;
+                }
             } else {
                 // A READ that fails on its path may fail after some of its pieces have landed.
                 let lost_on_path = wr.status.fault() == FaultKind::Path;
@@ -232,13 +236,25 @@ impl Model<'_> {
     /// Completes the oldest wr. An error moves the lane to the error state.
     fn complete_head(&mut self, place: usize, status: WcStatus) {
         let k = self.lanes[place].head;
+        let incomplete = status.is_success() && self.wrs[self.slot(place, k)].incomplete;
         self.lanes[place].head += 1;
+        // Its flush tells that the lane is dead, so there must be a wr to be flushed.
+        let flushes = self.lanes[place].head < self.lanes[place].posted;
+        let status = if incomplete && !flushes { WcStatus::REM_ACCESS_ERR } else { status };
         self.report(place, k, status);
-        if status.is_success() {
+        if status.is_success() && !incomplete {
             self.issue(place);
             return;
         }
         self.enter_error(place);
+        if status.is_success() {
+            let lane = &mut self.lanes[place];
+            lane.land = lane.land.max(lane.head);
+            lane.flush_at = self.now;
+            let RailIndex(rail) = lane.rail;
+            self.rails[usize::from(rail)].stats.incomplete += 1;
+            return self.flush_due(place);
+        }
         let lane = &mut self.lanes[place];
         // The wr's own completion has been reported, so none of its bytes lands any more.
         lane.land = lane.land.max(lane.head);

@@ -22,6 +22,12 @@ pub enum Fate {
         /// The wr.
         nth: u64,
     },
+    /// The nth wr succeeds while bytes of it are missing, and its lane moves to the error state at
+    /// once, as [`Faults::incomplete`](super::Faults::incomplete) says.
+    Incomplete {
+        /// The wr.
+        nth: u64,
+    },
     /// The nth commit that is not empty accepts only `accepted` wrs, if it has more.
     Prefix {
         /// The commit.

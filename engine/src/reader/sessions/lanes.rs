@@ -30,6 +30,10 @@ const GIVE_UP: usize = 2;
 /// The lanes of an established session.
 pub(super) struct Lanes<D: LaneDialer> {
     lanes_per_rail: usize,
+    /// The first lanes are made when they are asked for.
+    on_demand: bool,
+    /// First lanes that were asked for are being made, and so many have been; or the last error.
+    opening: Option<Box<Result<usize, SessionLaneError>>>,
     /// When connecting is over.
     deadline: Instant,
     rails: Vec<Rail<D>>,
@@ -48,10 +52,17 @@ type LaneResult<D> = Result<Attached<<D as LaneDialer>::UnopenedLane>, SessionLa
 impl<D: LaneDialer> Lanes<D> {
     /// Begins to make `lanes_per_rail` lanes on each of `rails` rails. The reader is told of the
     /// session by `deadline`.
-    pub(super) fn begin(rails: usize, lanes_per_rail: usize, deadline: Instant, session: &Session) -> Self {
+    pub(super) fn begin(
+        rails: usize,
+        (lanes_per_rail, on_demand): (usize, bool),
+        deadline: Instant,
+        session: &Session,
+    ) -> Self {
         let producer = Box::new(session.offer().map(|offer| offer.rails.clone()).unwrap_or_default());
         Self {
             lanes_per_rail,
+            on_demand,
+            opening: None,
             deadline,
             rails: (0..rails).map(|_| Rail::new()).collect(),
             pairing: true,
@@ -81,6 +92,37 @@ impl<D: LaneDialer> Lanes<D> {
         };
         rail.wanted.push_back((wanted, now + LANE_PATIENCE));
         self.begin_next_lane(wanted.rail, session);
+    }
+
+    /// Begins to make the first lanes of a peer that had none. News tell of each that is made;
+    /// [`SessionNews::Opened`] says when that is over.
+    pub(super) fn open(&mut self, session: &Session) {
+        if self.opening.is_some() {
+            return;
+        }
+        self.opening = Some(Box::new(Ok(0)));
+        for at in 0..self.rails.len() {
+            if let Some(path) = &mut self.rails[at].path {
+                (path.left, path.made, path.failed_in_a_row) = (self.lanes_per_rail, 0, 0);
+                path.tried = vec![path.remote];
+                self.begin_next_lane(rail_at(at), session);
+            }
+        }
+    }
+
+    /// Reports the end of [`open`](Self::open), once no rail makes a first lane any more.
+    fn report_opening(&mut self) {
+        if self.opening.is_none() || self.rails.iter().any(Rail::makes_first_lanes) {
+            return;
+        }
+        // A lane that hangs is not waited for, and none is made after it.
+        self.rails.iter_mut().filter_map(|rail| rail.path.as_mut()).for_each(|path| path.left = 0);
+        let result = match self.opening.take().map(|opening| *opening) {
+            Some(Err(error)) => Err(error),
+            Some(Ok(0)) => Err(SessionLaneError::Late),
+            _ => Ok(()),
+        };
+        self.news.push_back(SessionNews::Opened(result));
     }
 
     /// The turn of `job` has come, which was returned by [`next_job`](Self::next_job). `false`: it
@@ -119,7 +161,8 @@ impl<D: LaneDialer> Lanes<D> {
         self.pairing = false;
         for &RailPair { rail, remote_rail: remote } in pairs {
             let Some(of) = self.rails.get_mut(rail.get()) else { continue };
-            of.path = Some(Path::new(remote, self.lanes_per_rail));
+            let left = if self.on_demand { 0 } else { self.lanes_per_rail };
+            of.path = Some(Path::new(remote, left));
             self.begin_next_lane(rail, session);
         }
     }
@@ -322,7 +365,15 @@ impl<D: LaneDialer> Lanes<D> {
         match (&mut self.first, result) {
             (Some(first), result) => first.push(result),
             // The reader was told of the session without this lane, and takes it into use now.
-            (None, Ok(lane)) => self.news.push_back(SessionNews::LateLane(lane)),
+            (None, Ok(lane)) => {
+                if let Some(opening) = &mut self.opening {
+                    **opening = Ok(opening.as_ref().as_ref().map_or(1, |made| made + 1));
+                }
+                self.news.push_back(SessionNews::LateLane(lane));
+            }
+            (None, Err(error)) if self.opening.as_ref().is_some_and(|o| !matches!(**o, Ok(1..))) => {
+                self.opening = Some(Box::new(Err(error)));
+            }
             (None, Err(error)) => {
                 tracing::warn!(rail = rail.0, %error, "a lane is missing from the start");
             }
@@ -371,13 +422,15 @@ impl<D: LaneDialer> Lanes<D> {
     /// Tells the reader of the session: when all first lanes are settled; a moment after the first
     /// was made, so that a slow rail does not delay it; or when the time to connect is over.
     pub(super) fn report_session(&mut self, session: &Session, now: Instant) {
-        let Some(until) = self.settled_by() else { return };
+        let Some(until) = self.settled_by() else { return self.report_opening() };
         if now < until && (self.pairing || self.rails.iter().any(Rail::makes_first_lanes)) {
             return;
         }
         let Some(offer) = session.offer().cloned() else { return };
         if let Some(mut lanes) = self.first.take() {
-            if lanes.is_empty() {
+            // Where lanes are made on demand there is none, unless the rails do not go together
+            // yet.
+            if lanes.is_empty() && (self.pairing || !self.on_demand) {
                 lanes.push(Err(SessionLaneError::Late));
             }
             self.news.push_back(SessionNews::Agreed(Box::new(Agreed { offer, lanes })));

@@ -21,6 +21,8 @@ pub(crate) struct ConnectRequest {
     /// The layout of the pages that are to be read: one of `reader`'s.
     pub(crate) wanted: Vec<Layout>,
     pub(crate) lanes_per_rail: usize,
+    /// Lanes are made when [`open_lanes`](super::SessionHandle::open_lanes) asks for them.
+    pub(crate) on_demand: bool,
     pub(crate) deadline: Instant,
 }
 
@@ -32,6 +34,8 @@ pub(crate) enum SessionNews<L> {
     Failed(SessionFailure),
     /// A first lane that came after the reader had been told of the session.
     LateLane(Attached<L>),
+    /// The first lanes that were asked for have been made, or none could be.
+    Opened(Result<(), SessionLaneError>),
     /// The result of a requested lane.
     Lane(LaneWanted, Result<Attached<L>, SessionLaneError>),
     /// Something has happened to requests that were taken.

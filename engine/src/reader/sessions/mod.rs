@@ -148,6 +148,11 @@ impl<D: SessionDialer> SessionHandle<D> {
         self.session.request_lane(wanted);
     }
 
+    /// Has the first lanes of the peer made. News tell of each, and when that is over.
+    pub(super) fn open_lanes(&self) {
+        self.session.open_lanes();
+    }
+
     /// Tells the producer to free its end of this lane.
     pub(super) fn release(&self, lane: LaneNumber) {
         self.session.release(lane);

@@ -65,9 +65,11 @@ impl<D: SessionDialer> ReaderSession<D> {
         reporter: Reporter<D::UnopenedLane>,
         request: ConnectRequest,
     ) -> io::Result<Arc<Self>> {
-        let ConnectRequest { address, keys, reader, wanted, lanes_per_rail, deadline, .. } = request;
+        let ConnectRequest { address, keys, reader, wanted, lanes_per_rail, on_demand, deadline, .. } =
+            request;
         let agreeing = Agreeing { attempts: Attempts::new(keys, deadline), reader };
-        let state = SessionState::new(address.to_string(), wanted, (lanes_per_rail, deadline), agreeing);
+        let state =
+            SessionState::new(address.to_string(), wanted, (lanes_per_rail, on_demand, deadline), agreeing);
         let this = Arc::new(Self { common, reporter, state: Mutex::new(state) });
         if address.is_ip() {
             this.resolved(addresses_of(&address, deadline));
@@ -138,6 +140,17 @@ impl<D: SessionDialer> ReaderSession<D> {
         lanes.request(wanted, session, Instant::now());
         self.pass_on(&mut state);
         self.notify(&state);
+    }
+
+    /// Has the first lanes of the peer made. News answer, or the session's end.
+    pub(super) fn open_lanes(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if let Some((lanes, session)) = state.lanes() {
+            lanes.open(session);
+            lanes.report_session(session, Instant::now());
+            self.pass_on(&mut state);
+            self.notify(&state);
+        }
     }
 
     /// Has the producer free its end of this lane.
@@ -283,7 +296,8 @@ impl<D: SessionDialer> ReaderSession<D> {
     fn established(self: &Arc<Self>, state: &mut SessionState<D>, offer: &Offer) {
         let (failure, reason) = match read_from(offer, &state.wanted) {
             Ok(()) => {
-                let (rails, lanes, deadline) = (self.common.rails, state.lanes_per_rail, state.deadline);
+                let (rails, deadline) = (self.common.rails, state.deadline);
+                let lanes = (state.lanes_per_rail, state.on_demand);
                 if let (Stage::Agreeing(_), Some(session)) = (&state.stage, &state.session) {
                     state.stage = Stage::Established(Lanes::begin(rails, lanes, deadline, session));
                 }

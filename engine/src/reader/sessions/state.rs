@@ -17,6 +17,7 @@ pub(super) struct SessionState<D: SessionDialer> {
     pub(super) peer: String,
     pub(super) wanted: Vec<Layout>,
     pub(super) lanes_per_rail: usize,
+    pub(super) on_demand: bool,
     pub(super) deadline: Instant,
     pub(super) stage: Stage<D>,
     /// The session over the present connection.
@@ -47,17 +48,18 @@ pub(super) struct Agreeing {
 
 impl<D: SessionDialer> SessionState<D> {
     /// A session of which nothing has been done yet: `lanes_per_rail` lanes are to be made on each
-    /// rail until `deadline`.
+    /// rail until `deadline`, or later if `on_demand`.
     pub(super) fn new(
         peer: String,
         wanted: Vec<Layout>,
-        (lanes_per_rail, deadline): (usize, Instant),
+        (lanes_per_rail, on_demand, deadline): (usize, bool, Instant),
         agreeing: Agreeing,
     ) -> Self {
         Self {
             peer,
             wanted,
             lanes_per_rail,
+            on_demand,
             deadline,
             stage: Stage::Resolving(Box::new(agreeing)),
             session: None,

@@ -17,6 +17,25 @@ pub struct Pair {
 /// are not valid.
 pub type Offered = (Option<RailEnd>, u32);
 
+/// As [`pair`], where the names of the rails of both sides are known. Where every rail of the
+/// reader has a counterpart of the same name, each goes to that one if it can talk to it: hosts of
+/// one kind name their rails alike, and fabrics are built so that these are on one switch. So a
+/// rank that drives its near rails reads from the same rails of a producer that offers all of its
+/// own.
+#[must_use]
+pub fn pair_named(
+    (ours, our_names): (&[Option<RailEnd>], &[&str]),
+    (theirs, their_names): (&[Offered], &[&str]),
+) -> Vec<Pair> {
+    let place = |name: &str| {
+        let mut places = (0..theirs.len()).filter(|&at| their_names.get(at) == Some(&name));
+        // A name that two rails have says nothing.
+        places.next().filter(|&at| places.next().is_none() && theirs[at].0.is_some())
+    };
+    let counterparts: Option<Vec<_>> = our_names.iter().map(|name| place(name)).collect();
+    pair_by(ours, theirs, counterparts.filter(|all| all.len() == ours.len()).as_deref())
+}
+
 /// Pairs each of `ours` (`None`: it is down) with the best of `theirs` that it can reach. A rail
 /// that reaches none has no pair.
 ///
@@ -27,15 +46,25 @@ pub type Offered = (Option<RailEnd>, u32);
 /// subnet, as far as addresses tell.
 #[must_use]
 pub fn pair(ours: &[Option<RailEnd>], theirs: &[Offered]) -> Vec<Pair> {
+    pair_by(ours, theirs, None)
+}
+
+/// Pairs each of `ours` with its counterpart if it can talk to it: the one in `named`, or the one
+/// at the same place if both sides have equally many. The others get the nearest.
+fn pair_by(ours: &[Option<RailEnd>], theirs: &[Offered], named: Option<&[usize]>) -> Vec<Pair> {
     let mut load: Vec<u64> = theirs.iter().map(|&(_, lanes)| lanes.into()).collect();
     let offered = theirs.iter().filter(|(end, _)| end.is_some()).count();
     let mut pairs = Vec::with_capacity(ours.len());
     for (index, our) in ours.iter().enumerate() {
         let Some(our) = our else { continue };
-        let counterpart =
-            theirs.iter().enumerate().filter(|(_, (end, _))| end.is_some()).nth(index).map(|(at, _)| at);
-        let counterpart =
-            counterpart.filter(|&at| offered == ours.len() && distance(our, &theirs[at]).is_some());
+        let counterpart = match named {
+            Some(named) => named.get(index).copied(),
+            None if offered == ours.len() => {
+                (0..theirs.len()).filter(|&at| theirs[at].0.is_some()).nth(index)
+            }
+            None => None,
+        };
+        let counterpart = counterpart.filter(|&at| distance(our, &theirs[at]).is_some());
         let best = || nearest(our, theirs, &load).first().copied();
         match counterpart.or_else(best) {
             Some(theirs) => {
@@ -121,6 +150,30 @@ mod tests {
         let ours = [roce("10.0.0.1"), roce("10.0.1.1")];
         let theirs = [(roce("10.0.1.2"), 9), (roce("10.0.0.2"), 0)];
         assert_eq!(paired(&ours, &theirs), [(0, 0), (1, 1)]);
+    }
+
+    #[test]
+    fn near_rails_read_from_the_rails_of_the_same_names() {
+        // One flat subnet, so addresses do not tell; the second rank of a host, and all of a
+        // producer.
+        let names: Vec<_> = (0..8).map(|at| format!("mlx5_{at}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let rail = |host: u8, at: usize| roce(&format!("10.0.0.{}", host * 100 + at as u8));
+        let theirs: Vec<Offered> = (0..8).map(|at| (Some(rail(2, at)), 0)).collect();
+        let ours: Vec<_> = (4..8).map(|at| Some(rail(1, at))).collect();
+        let paired = |names_of_ours: &[&str], names_of_theirs: &[&str]| {
+            let pairs = pair_named((&ours, names_of_ours), (&theirs, names_of_theirs));
+            pairs.into_iter().map(|pair| pair.theirs).collect::<Vec<_>>()
+        };
+        assert_eq!(paired(&names[4..], &names), [4, 5, 6, 7]);
+        // Where a name is missing or not unique, load and place decide, as without names.
+        assert_eq!(paired(&["mlx5_4", "mlx5_5", "mlx5_6", "bond0"], &names), [0, 1, 2, 3]);
+        assert_eq!(paired(&names[4..], &["mlx5_4"; 8]), [0, 1, 2, 3]);
+        // Rails that cannot talk get the nearest all the same.
+        let ours = [Some(six("fd00::1"))];
+        let theirs = [(Some(roce("10.0.0.2")), 0), (Some(six("fd00::2")), 0)];
+        let pairs = pair_named((&ours, &["mlx5_0"]), (&theirs, &["mlx5_0", "mlx5_1"]));
+        assert_eq!(pairs, [Pair { ours: 0, theirs: 1 }]);
     }
 
     #[test]

@@ -39,6 +39,14 @@ pub enum RailError {
         /// The names of the devices that there are.
         known: String,
     },
+    /// No RDMA device is on this NUMA node.
+    #[error("no RDMA device is on NUMA node {node}; there are: {known}")]
+    NoneOnNode {
+        /// The requested node.
+        node: u8,
+        /// The devices that there are, each with its node.
+        known: String,
+    },
     /// The text is no name of a rail.
     #[error("`{0}` names no rail: write a device (mlx5_0), or a device and its port (mlx5_0:2)")]
     Name(String),
@@ -178,6 +186,7 @@ impl RailError {
             Self::NoPkey { .. } => 5027,
             Self::Call { .. } => 5028,
             Self::System { .. } => 5029,
+            Self::NoneOnNode { .. } => 5030,
         }
     }
 }

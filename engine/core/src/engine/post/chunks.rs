@@ -143,7 +143,6 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
                 continue;
             }
             let chunks = chunk..chunk + u32::from(count);
-            page.next = page.next.max(chunks.end);
             if let Some(plan) = page.plan() {
                 let first = usize::from(page.source.region());
                 let (remotes, gathers) = (&remotes[first..], plans.gathers(plan));

@@ -1,5 +1,6 @@
 //! Tests of the heap, of the turns of peers, and of requests by class.
 
+use super::super::missing::Lost;
 use super::*;
 use crate::test_seeds as seeds;
 use crate::time::Nanos;
@@ -14,8 +15,9 @@ fn request(peer: u16) -> Request {
     Request { peer, rail: 0, remote_rail: 0, class: URGENT }
 }
 
-fn paths(n: usize) -> Vec<Paths> {
-    (0..n).map(|_| Paths::NEW).collect()
+/// Room for `n` peers, each with as many paths as there can be.
+fn rooms(n: usize) -> (Vec<Paths>, Vec<Path>, Vec<u16>) {
+    ((0..n).map(|_| Paths::NEW).collect(), vec![Path::NEW; (n * MAX_RAILS).min(65_534)], vec![0; n])
 }
 
 #[test]
@@ -26,8 +28,8 @@ fn the_heap_gives_the_peer_with_the_least_key() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % n
         };
-        let (mut peers, mut heap) = (paths(20), vec![0; 20]);
-        let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], 1_000, 2);
+        let (mut peers, mut missing, mut heap) = rooms(20);
+        let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], 1_000, 2);
         let mut now = Time(1);
         for _ in 0..20_000 {
             now = now + Nanos(random(3));
@@ -44,21 +46,22 @@ fn the_heap_gives_the_peer_with_the_least_key() {
                 5 if random(20) == 0 => repairs.rail_down(rail),
                 5 => repairs.rail_up(rail, now),
                 _ => {
-                    let want = (0..20).filter_map(|peer| repairs.key(peer)).min();
+                    let want = (0..20).filter_map(|peer| repairs.key_of(peer)).min();
                     let want = want.filter(|&(at, _)| at <= now && repairs.requested < repairs.limit);
                     let got = repairs.next(now);
                     assert_eq!(got.is_some(), want.is_some());
                 }
             }
-            let least = (0..20).filter_map(|peer| repairs.key(peer)).min();
+            let least = (0..20).filter_map(|peer| repairs.key_of(peer)).min();
             assert_eq!((repairs.len > 0).then(|| repairs.key_at(0)), least);
             for at in 0..repairs.len {
                 assert_eq!(usize::from(repairs.peers[usize::from(repairs.heap[at])].heap), at);
-                assert_eq!(Some(repairs.key_at(at)), repairs.key(repairs.heap[at]));
+                assert_eq!(Some(repairs.key_at(at)), repairs.key_of(repairs.heap[at]));
             }
             let total = |which: fn(&Lost) -> u16| -> u32 {
-                let rails = repairs.peers.iter().flat_map(|peer| &peer.rails);
-                rails.map(|path| u32::from(which(&path.total))).sum()
+                let peers = 0..repairs.peers.len() as u16;
+                let places = peers.flat_map(|peer| repairs.places(peer).collect::<Vec<_>>());
+                places.map(|at| u32::from(which(&repairs.paths[at].total))).sum()
             };
             assert_eq!((total(|l| l.missing), total(|l| l.requested)), (repairs.missing, repairs.requested));
         }
@@ -69,8 +72,8 @@ fn the_heap_gives_the_peer_with_the_least_key() {
 /// the longest time from one attempt of a peer to its next, and a peer's fair share.
 fn longest_wait(n: usize, lanes: usize, at_once: u16) -> (Nanos, Nanos) {
     const ATTEMPT: Nanos = Nanos::from_secs(5);
-    let (mut peers, mut heap) = (paths(n), vec![0; n]);
-    let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], at_once, 8);
+    let (mut peers, mut missing, mut heap) = rooms(n);
+    let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], at_once, 8);
     for peer in 0..n as u16 {
         (0..lanes).for_each(|lane| repairs.lane_lost(peer, lane % 8, lane % 2, URGENT, Time(1)));
     }
@@ -106,8 +109,8 @@ fn with_slow_attempts_no_peer_waits_longer_than_twice_its_fair_share() {
 
 #[test]
 fn the_rails_of_a_peer_take_turns_even_if_no_lane_can_be_connected() {
-    let (mut peers, mut heap) = (paths(1), vec![0; 1]);
-    let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], 1, 1);
+    let (mut peers, mut missing, mut heap) = rooms(1);
+    let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], 1, 1);
     (0..3).for_each(|remote| repairs.lane_lost(0, 0, remote, URGENT, Time(1)));
     let mut requested = Vec::new();
     for now in 1..7 {
@@ -120,8 +123,8 @@ fn the_rails_of_a_peer_take_turns_even_if_no_lane_can_be_connected() {
 
 #[test]
 fn a_lane_that_becomes_due_is_a_reason_to_wake_and_one_that_was_left_out_is_not() {
-    let (mut peers, mut heap) = (paths(3), vec![0; 3]);
-    let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], 2, 1);
+    let (mut peers, mut missing, mut heap) = rooms(3);
+    let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], 2, 1);
     repairs.lane_lost(0, 0, 0, URGENT, Time(10));
     repairs.poll(Time(9));
     assert_eq!((repairs.next(Time(9)), repairs.next_at()), (None, Time(10)));
@@ -144,8 +147,8 @@ fn a_lane_that_becomes_due_is_a_reason_to_wake_and_one_that_was_left_out_is_not(
 
 #[test]
 fn a_request_names_the_class_of_the_lost_lane_and_the_classes_take_turns() {
-    let (mut peers, mut heap) = (paths(1), vec![0; 1]);
-    let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], 1, 1);
+    let (mut peers, mut missing, mut heap) = rooms(1);
+    let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], 1, 1);
     for class in [Class::Background, Class::Urgent, Class::Urgent] {
         repairs.lane_lost(0, 0, 2, class, Time(1));
     }
@@ -162,8 +165,8 @@ fn a_request_names_the_class_of_the_lost_lane_and_the_classes_take_turns() {
 
 #[test]
 fn a_lane_of_the_other_class_leaves_no_request_open() {
-    let (mut peers, mut heap) = (paths(1), vec![0; 1]);
-    let mut repairs = Repairs::new(&mut peers, &mut heap, &mut [], 1, 1);
+    let (mut peers, mut missing, mut heap) = rooms(1);
+    let mut repairs = Repairs::new(&mut peers, &mut missing, &mut heap, &mut [], 1, 1);
     let [urgent, background] = Class::ALL;
     repairs.lane_lost(0, 0, 0, background, Time(1));
     repairs.lane_lost(0, 0, 0, urgent, Time(1));

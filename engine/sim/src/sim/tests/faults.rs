@@ -147,6 +147,36 @@ fn the_next_completion_covers_a_lost_one() {
 }
 
 #[test]
+fn an_incomplete_read_succeeds_as_the_last_one_of_its_lane() {
+    for seed in 0..20 {
+        let mut bench = Bench::new(SimConfig { pieces: 4, ..SimConfig::new(seed) }, &[rail()]);
+        let mut lane = bench.lane(0, 0, SPEC);
+        bench.sim.script(lane.lane.handle(), Fate::Incomplete { nth: 1 }).unwrap();
+        bench.post(&mut lane, 4, 4000);
+        bench.run();
+        let told = successes(0, 2).chain(flushes(2, 4)).collect::<Vec<_>>();
+        assert_eq!(bench.statuses(), told);
+        let right = |i: usize, byte: u8| byte == (i % 251) as u8;
+        let rights: Vec<_> = bench.ours().iter().enumerate().map(|(i, byte)| right(i, *byte)).collect();
+        assert!(rights[..4000].iter().all(|right| *right), "the READ before is whole");
+        assert!(rights[4000..8000].contains(&false), "bytes are missing");
+        assert_eq!(bench.sim.rail_stats(RailIndex(0)).incomplete, 1);
+        assert!(bench.sim.violations().is_empty());
+    }
+}
+
+#[test]
+fn an_incomplete_read_with_none_behind_it_fails() {
+    let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
+    let mut lane = bench.lane(0, 0, SPEC);
+    bench.sim.script(lane.lane.handle(), Fate::Incomplete { nth: 1 }).unwrap();
+    bench.post(&mut lane, 2, 4000);
+    bench.run();
+    assert_eq!(bench.statuses(), [(0, WcStatus::SUCCESS), (1, WcStatus::REM_ACCESS_ERR)]);
+    assert_eq!(bench.sim.rail_stats(RailIndex(0)).incomplete, 0);
+}
+
+#[test]
 fn a_dead_rail_answers_nothing_and_fails_after_the_retries() {
     let config = SimConfig { retry: Nanos::from_micros(400), ..SimConfig::new(1) };
     let mut bench = Bench::new(config, &[rail(), rail()]);

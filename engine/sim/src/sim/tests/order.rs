@@ -23,7 +23,10 @@ fn only_signaled_successes_give_completions() {
     bench.run();
     let told: Vec<u32> = bench.statuses().iter().map(|(seq, _)| *seq).collect();
     assert_eq!(told, [7, 15, 19]);
-    assert_eq!(bench.sim.rail_stats(RailIndex(0)), SimRailStats { reads: 20, bytes: 20_000, failed: 0 });
+    assert_eq!(
+        bench.sim.rail_stats(RailIndex(0)),
+        SimRailStats { reads: 20, bytes: 20_000, failed: 0, incomplete: 0 }
+    );
 }
 
 #[test]
@@ -56,6 +59,7 @@ fn fuzz(seed: u64) -> (Vec<(u64, u64, WcStatus)>, Vec<ProviderEvent>, u64) {
         wr: odds,
         statuses: Faults::EVERY_STATUS,
         lost: odds,
+        incomplete: odds,
         prefix: odds,
         unknown: odds,
         drain_lost: odds,

@@ -1,0 +1,262 @@
+//! Pages of a batch that land by a plan, share a slot or are joined.
+
+use super::batch::Batch;
+use super::pool::BufferLimits;
+use super::shape::PageShape;
+use crate::error::ReadError;
+use crate::layout::{NO_LAYOUT, PlanLayouts};
+use crate::memory::slot::{Slot, SlotRegion};
+use crate::page::{Claim, Expected, Phase};
+use crate::plan::PlanRef;
+use crate::plan::lives::Epoch;
+use crate::remote::RemotePage;
+use crate::table::NO_ENTRY;
+
+impl Batch<'_> {
+    /// Adds the READ of a page of several regions into a slot of the same layout.
+    pub(super) fn read_regions(&mut self, page: RemotePage, mut slot: Slot) -> Result<(), (ReadError, Slot)> {
+        let last @ (region, number) = self.last_whole;
+        let checked = region == slot.slot_region() && page.source == self.last.source;
+        if checked && self.len < u32::from(self.buffer.limits.capacity) && self.enter_epoch().is_ok() {
+            slot.follow(number, self.last.chunks);
+            self.put(page, slot, self.last);
+            self.last_whole = last;
+            return Ok(());
+        }
+        self.first_of_regions(page, slot)
+    }
+
+    #[cold]
+    fn first_of_regions(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
+        let (of, to) = (page.layout, slot.slot_region().layout());
+        if to == NO_LAYOUT {
+            return Err((ReadError::SlotOfBytes { regions: page.regions }, slot));
+        }
+        // Pages of several regions exist only with a layout, whose plan was set before.
+        match self.buffer.layouts.whole(of).filter(|_| to == of) {
+            Some(plan) => {
+                let last = (slot.slot_region(), plan.number);
+                self.read_with(page, slot, PlanRef::whole(self.buffer.limits.engine, of, plan))?;
+                self.last_whole = last;
+                Ok(())
+            }
+            None => Err((self.buffer.layouts.unlike(of, to).into(), slot)),
+        }
+    }
+
+    /// Adds the READ of `page` into `slot` by a plan: the bytes land directly in the layout of the
+    /// slot. Bytes of the slot that the plan does not write stay unchanged.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), or the plan does not read such pages, does not write such slots, or
+    /// is another engine's. The slot comes back.
+    pub fn read_with(
+        &mut self,
+        page: RemotePage,
+        mut slot: Slot,
+        plan: PlanRef,
+    ) -> Result<(), (ReadError, Slot)> {
+        if let Err(error) = self.enter_epoch() {
+            return Err((error, slot));
+        }
+        match self.planned(page, &slot, plan) {
+            Ok(shape) => {
+                slot.follow(plan.number, plan.wrs);
+                self.put(page.part_of(plan), slot, shape);
+                Ok(())
+            }
+            Err(error) => Err((error, slot)),
+        }
+    }
+
+    /// Adds the READ of another page into the slot of the page before, from byte `offset` of the
+    /// slot on. So a slot without a layout is filled from several pages, of one peer or of several.
+    ///
+    /// The slot comes back once, with the first of its pages, and that page's result is `Ok` only
+    /// if all pages of the slot have arrived. Where pages overlap, the bytes are those of whichever
+    /// page arrived last.
+    ///
+    /// # Errors
+    ///
+    /// There is no page before, the page ends beyond the slot, or as [`read`](Self::read).
+    pub fn read_also(&mut self, page: RemotePage, offset: u32) -> Result<(), ReadError> {
+        page.check_ready(false)?;
+        if page.regions > 1 {
+            return Err(ReadError::SlotOfBytes { regions: page.regions });
+        }
+        let (slot, place) = self.last_slot()?;
+        let room = slot.len().saturating_sub(offset as usize);
+        let (of, to) = ((page.source, page.len, page.layout), (slot.slot_region(), room));
+        let shape = PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, self.len);
+        let shape = shape.map_err(|error| match error {
+            ReadError::SlotTooSmall { .. } => {
+                let (page_bytes, slot_bytes) = (page.len, slot.len());
+                ReadError::BeyondSlot { page_bytes, offset, slot_bytes }
+            }
+            error => error,
+        })?;
+        let view = slot.share(offset, place);
+        self.put(page, view, PageShape { slot_region: SlotRegion::NONE, ..shape });
+        Ok(())
+    }
+
+    /// Adds the READ of another page into the slot of the page before by a plan, which says where
+    /// in the slot the page lands. So slots of 64 tokens are filled from pages of 16, slots of all
+    /// layers from pages of one, or slots of all heads from several ranks.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_also`](Self::read_also), or as [`read_with`](Self::read_with).
+    pub fn read_also_with(&mut self, page: RemotePage, plan: PlanRef) -> Result<(), ReadError> {
+        self.enter_epoch()?;
+        let (slot, place) = self.last_slot()?;
+        let shape = self.planned(page, slot, plan)?;
+        let mut view = if plan.layouts.scatters { slot.share_pieces(place) } else { slot.share(0, place) };
+        view.follow(plan.number, plan.wrs);
+        self.put(page.part_of(plan), view, shape);
+        Ok(())
+    }
+
+    /// Adds the READ of `page` into `slot`, as [`read`](Self::read) does, and joins it to the page
+    /// before: the results of both are `Ok` only if both arrive, and so for any number of pages
+    /// that are joined one to the next. So the pages of several pools that belong to one key, the
+    /// latent page and that of the indexer, are had together or not at all.
+    ///
+    /// # Errors
+    ///
+    /// There is no page before, or as [`read`](Self::read). The slot comes back.
+    pub fn join(&mut self, page: RemotePage, slot: Slot) -> Result<(), (ReadError, Slot)> {
+        self.joined(slot, |batch, slot| batch.read(page, slot))
+    }
+
+    /// As [`join`](Self::join), for a page that lands by a plan
+    /// ([`read_with`](Self::read_with)).
+    ///
+    /// # Errors
+    ///
+    /// There is no page before, or as [`read_with`](Self::read_with). The slot comes back.
+    pub fn join_with(
+        &mut self,
+        page: RemotePage,
+        slot: Slot,
+        plan: PlanRef,
+    ) -> Result<(), (ReadError, Slot)> {
+        self.joined(slot, |batch, slot| batch.read_with(page, slot, plan))
+    }
+
+    /// Adds a page by `read`, and joins it to the page before.
+    fn joined(
+        &mut self,
+        slot: Slot,
+        read: impl FnOnce(&mut Self, Slot) -> Result<(), (ReadError, Slot)>,
+    ) -> Result<(), (ReadError, Slot)> {
+        if self.is_empty() {
+            return Err((ReadError::NoPage, slot));
+        }
+        let at = self.len;
+        read(self, slot)?;
+        if let Some(slot) = &mut self.buffer.page_mut(at).slot {
+            slot.join();
+        }
+        // A uniform segment is posted by its addresses alone, which the mark leaves as they are.
+        self.buffer.head_mut().has_shared_or_planned = true;
+        Ok(())
+    }
+
+    /// The slot that the page before lands in, and the place in the batch of the page that owns
+    /// this slot.
+    fn last_slot(&self) -> Result<(&Slot, u32), ReadError> {
+        let pages = self.buffer.pages();
+        let slot = |at: u32| pages[at as usize].slot.as_ref().ok_or(ReadError::NoSlot);
+        let last = self.len.checked_sub(1).ok_or(ReadError::NoSlot)?;
+        let at = slot(last)?.shares().unwrap_or(last);
+        Ok((slot(at)?, at))
+    }
+
+    /// The shape of a page that lands in `slot` by `plan`, if it may land there.
+    fn planned(&self, page: RemotePage, slot: &Slot, plan: PlanRef) -> Result<PageShape, ReadError> {
+        page.check_ready(true)?;
+        let BufferLimits { engine, .. } = self.buffer.limits;
+        if plan.engine != engine {
+            return Err(ReadError::OtherEngine("plan"));
+        }
+        if plan.since != Epoch::LAST && !self.buffer.plans.is_same(plan.number, plan.since) {
+            return Err(ReadError::PlanForgotten);
+        }
+        if page.source.engine() != engine {
+            return Err(ReadError::OtherEngine("page"));
+        }
+        if slot.slot_region().engine() != engine {
+            return Err(ReadError::OtherEngine("slot"));
+        }
+        let layout = slot.slot_region().layout();
+        let PlanLayouts { reads, writes, scatters, .. } = plan.layouts;
+        if page.layout != reads || (layout != writes && layout != NO_LAYOUT) {
+            self.buffer.layouts.follows(plan.layouts, page.layout, layout)?;
+        }
+        if scatters && layout == NO_LAYOUT {
+            return Err(ReadError::SlotOfBytes { regions: page.regions });
+        }
+        if page.len < plan.source_end {
+            return Err(ReadError::PageTooSmall { page_bytes: page.len, plan_bytes: plan.source_end });
+        }
+        // The plan stands in for the page here: its end must be within the slot, and the layouts
+        // have been compared above. A slot of several regions has the plan's layout, so it has the
+        // regions into which the plan was cut.
+        let end = if scatters { 1 } else { plan.destination_end };
+        let (of, to) = ((page.source, end, layout), (slot.slot_region(), slot.len()));
+        PageShape::check(of, to, self.buffer.limits, self.buffer.layouts, self.len)?;
+        // The region NONE makes this no other page's shape, since its chunks are work requests of
+        // the plan.
+        Ok(PageShape {
+            source: page.source,
+            slot_region: SlotRegion::NONE,
+            len: plan.bytes,
+            chunks: plan.wrs,
+        })
+    }
+
+    /// Notes the epoch of plans in which the pages of this batch are known to follow plans that
+    /// have not been forgotten: the present one.
+    #[inline]
+    fn enter_epoch(&mut self) -> Result<(), ReadError> {
+        let now = self.buffer.plans.now();
+        let head = self.buffer.head_mut();
+        if !head.has_shared_or_planned {
+            head.plan_epoch = now;
+        }
+        if head.plan_epoch == now { Ok(()) } else { self.enter_later_epoch(now) }
+    }
+
+    /// A plan was forgotten since the pages were checked: checks them again.
+    #[cold]
+    fn enter_later_epoch(&mut self, now: Epoch) -> Result<(), ReadError> {
+        match self.buffer.forgotten_plan(self.len) {
+            Some(_) => Err(ReadError::PlanForgotten),
+            None => {
+                self.buffer.head_mut().plan_epoch = now;
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts a checked page into the next place.
+    fn put(&mut self, page: RemotePage, slot: Slot, shape: PageShape) {
+        self.turn_to(shape);
+        self.uniform = false;
+        let at = self.len;
+        let state = self.buffer.page_mut(at);
+        state.remote = page.addr;
+        state.slot = Some(slot);
+        state.source = page.source;
+        state.len = shape.len;
+        state.entry = page.entry;
+        state.next = 0;
+        state.left = shape.chunks;
+        state.phase = if page.entry == NO_ENTRY { Phase::NoValidation } else { Phase::NeedsValidation };
+        state.claim = Claim::Expected(Expected::new(page.expected));
+        self.len = at + 1;
+        self.buffer.head_mut().has_shared_or_planned = true;
+    }
+}

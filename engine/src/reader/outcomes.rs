@@ -1,0 +1,114 @@
+//! The connects of a reader that are under way, and its events.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use kvrail_core::time::Time;
+use kvrail_session::Address;
+
+use super::peer::{ConnectError, Connecting, Peer, ReaderEvent};
+use super::sessions::ConnectRequest;
+use crate::layout::PageLayout;
+
+/// The most losses that are kept for [`Outcomes::next_event`], unless the reader has places for
+/// more peers. Beyond them the oldest is dropped. Outcomes of connects are never dropped.
+const MAX_LOST: usize = 256;
+
+/// The connects of a reader whose outcomes have not been taken, and all events.
+pub(super) struct Outcomes {
+    /// The most peers of the reader.
+    pub(super) limit: usize,
+    /// Connects that are under way, by their sessions' numbers.
+    pub(super) under_way: HashMap<u64, UnderWay>,
+    /// No connect of `under_way` is to be given up before then.
+    pub(super) give_up: Time,
+    /// How many connects to an address are under way, and those that wait for them.
+    pub(super) addresses: HashMap<Address, Queue>,
+    /// The connect that `connect` waits for, and its outcome.
+    pub(super) awaited: Option<Connecting>,
+    pub(super) arrived: Option<Result<Peer, ConnectError>>,
+    pub(super) events: VecDeque<ReaderEvent>,
+    /// How many of `events` are outcomes of connects.
+    pub(super) untaken: usize,
+}
+
+/// A connect that is under way.
+pub(super) struct UnderWay {
+    pub(super) address: Address,
+    pub(super) give_up: Time,
+}
+
+/// The connects to one address: how many are active, and those that wait.
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) active: usize,
+    pub(super) waiting: VecDeque<(ConnectRequest, Arc<[PageLayout]>)>,
+}
+
+impl Outcomes {
+    /// No connect, of a reader with room for this many peers.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            under_way: HashMap::new(),
+            give_up: Time::NEVER,
+            addresses: HashMap::new(),
+            awaited: None,
+            arrived: None,
+            events: VecDeque::new(),
+            untaken: 0,
+        }
+    }
+
+    /// Reports a lost peer.
+    pub(super) fn push_lost(&mut self, event: ReaderEvent) {
+        if self.events.len() - self.untaken >= MAX_LOST.max(self.limit) {
+            let oldest = self.events.iter().position(|event| matches!(event, ReaderEvent::Lost { .. }));
+            oldest.map(|at| self.events.remove(at));
+        }
+        self.events.push_back(event);
+    }
+
+    pub(super) fn next_event(&mut self) -> Option<ReaderEvent> {
+        let event = self.events.pop_front()?;
+        self.untaken -= usize::from(outcome_of(&event).is_some());
+        Some(event)
+    }
+
+    /// Removes the outcome of a connect from the events.
+    pub(super) fn take_outcome(&mut self, connecting: Connecting) -> Option<ReaderEvent> {
+        let at = self.events.iter().position(|event| outcome_of(event) == Some(connecting))?;
+        self.untaken -= 1;
+        self.events.remove(at)
+    }
+
+    /// Connects that wait for others to the same address.
+    pub(super) fn waiting(&self) -> usize {
+        self.addresses.values().map(|queue| queue.waiting.len()).sum()
+    }
+
+    /// The next connect to an address whose turn has come.
+    pub(super) fn next_to(&mut self, address: &Address) -> Option<(ConnectRequest, Arc<[PageLayout]>)> {
+        self.addresses.get_mut(address)?.waiting.pop_front()
+    }
+
+    /// One connect to an address has ended, and none waits for it.
+    pub(super) fn leave(&mut self, address: &Address) {
+        if let Some(queue) = self.addresses.get_mut(address) {
+            queue.active -= 1;
+            if queue.active == 0 && queue.waiting.is_empty() {
+                self.addresses.remove(address);
+            }
+        }
+    }
+}
+
+/// The connect whose outcome an event is.
+const fn outcome_of(event: &ReaderEvent) -> Option<Connecting> {
+    match *event {
+        ReaderEvent::Connected { connecting, .. } | ReaderEvent::NotConnected { connecting, .. } => {
+            Some(connecting)
+        }
+        ReaderEvent::Lost { .. } => None,
+    }
+}
