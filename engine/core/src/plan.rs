@@ -219,12 +219,10 @@ impl<'s> Plans<'s> {
         let writes = layouts.learn(plan.destination(), to)?.number;
         let layouts = PlanLayouts { reads, writes, gathers: false, scatters: false };
         let (based, source, destination) = cut.rebased();
-        let number = self.or_as_before(|plans| {
-            let mut rows = Rows::new();
-            let span = plans.span_of(&based, &rows)?;
-            rows.push(&based, span, (0, 0), (0, destination)).map_err(|()| plans.full())?;
-            plans.place(&rows, false)
-        })?;
+        let mut rows = Rows::new();
+        let span = self.span_of(&based, &rows)?;
+        rows.push(&based, span, (0, 0), (0, destination)).map_err(|()| self.full())?;
+        let number = self.place(&rows, false)?;
         let (source_end, destination_end) = (cut.source_end(), cut.destination_end());
         Ok(PlanRef {
             engine: self.engine,
@@ -249,20 +247,22 @@ impl<'s> Plans<'s> {
         let reads = layouts.learn(plan.source(), region(sources))?.number;
         let writes = layouts.learn(plan.destination(), region(destinations))?.number;
         let layouts = PlanLayouts { reads, writes, gathers: sources > 1, scatters: destinations > 1 };
-        let before = self.listed;
-        let together = self.or_as_before(|plans| plans.rows_of_pairs(plan, false).map(drop));
-        let taken = self.listed - before;
-        self.listed = before;
+        let fresh = self.fresh_list;
+        let together = self.rows_of_pairs(plan, false);
+        let lists = together.as_ref().map_or(usize::MAX, |(rows, _)| rows.lists());
         // Where the fields of a row land apart, as in a slot of K before V, they move by other
         // distances from pair to pair. Then no two pairs are alike, but each field by itself is.
-        let by_list = (together.is_err() || taken > plan.lists().len())
-            && self.rows_of_pairs(plan, true).is_ok()
-            && (together.is_err() || self.listed - before < taken);
-        self.listed = before;
-        self.or_as_before(|plans| {
-            let (rows, sums) = plans.rows_of_pairs(plan, by_list)?;
-            plans.finish(&rows, sums, layouts)
-        })
+        if lists <= plan.lists().len() {
+            let (rows, sums) = together?;
+            return self.finish(&rows, sums, layouts);
+        }
+        // Lists that no plan has are free.
+        self.fresh_list = fresh;
+        let apart = self.rows_of_pairs(plan, true);
+        let by_list = apart.as_ref().is_ok_and(|(rows, _)| rows.lists() < lists);
+        self.fresh_list = fresh;
+        let (rows, sums) = self.rows_of_pairs(plan, by_list)?;
+        self.finish(&rows, sums, layouts)
     }
 
     /// The rows of a plan between several regions: with all lists of a pair in one row, or with a
@@ -284,18 +284,6 @@ impl<'s> Plans<'s> {
         Ok((rows, sums))
     }
 
-    /// Adds something to the table, which is as before if that fails.
-    fn or_as_before<T>(
-        &mut self,
-        add: impl FnOnce(&mut Self) -> Result<T, AddPlanError>,
-    ) -> Result<T, AddPlanError> {
-        let before = self.listed;
-        add(self).map_err(|error| {
-            self.listed = before;
-            if let AddPlanError::Full { .. } = error { self.full() } else { error }
-        })
-    }
-
     /// Adds the plan that brings every byte of each region to the same place of the same region, for
     /// pages and slots of one layout, whose regions have these lengths.
     pub(crate) fn add_whole(
@@ -303,15 +291,13 @@ impl<'s> Plans<'s> {
         regions: impl Iterator<Item = u32>,
         layout: u8,
     ) -> Result<PlanRef, AddPlanError> {
+        let (mut rows, mut sums) = (Rows::new(), Sums::default());
+        for (region, bytes) in (0..).zip(regions) {
+            let cut = Cut::of_bytes(bytes, self.limits)?;
+            self.add_pair(&mut rows, &mut sums, &cut, (region, region))?;
+        }
         let layouts = PlanLayouts { reads: layout, writes: layout, gathers: true, scatters: true };
-        self.or_as_before(|plans| {
-            let (mut rows, mut sums) = (Rows::new(), Sums::default());
-            for (region, bytes) in (0..).zip(regions) {
-                let cut = Cut::of_bytes(bytes, plans.limits)?;
-                plans.add_pair(&mut rows, &mut sums, &cut, (region, region))?;
-            }
-            plans.finish(&rows, sums, layouts)
-        })
+        self.finish(&rows, sums, layouts)
     }
 
     /// Adds what goes from one region into another to a plan.
