@@ -6,6 +6,9 @@
 //! - `cargo run --example epoll`: drive a reader from an event loop of your own.
 //! - `cargo run --release --example reshard_heads`: read one rank's half of the heads of a page.
 //! - `cargo run --release --example layer_pool_to_page`: read a pool of layers into one page.
+//! - `cargo run --release --example pipeline_stages`: fill one page from a pipeline's four stages.
+//! - `cargo run --release --example publish_existing_pool`: publish an engine's own pool.
+//! - `cargo run --example hand_over`: read a request's pages layer by layer while it is computed.
 //! - `cargo run --example custom_provider`: read a page through a provider of your own.
 
 use std::error::Error;

@@ -1,7 +1,9 @@
 //! The producer's side: pages that peers read without its help.
 
 mod config;
+mod cutting;
 mod error;
+mod exports;
 mod foreign;
 mod foreign_guard;
 mod guard;
@@ -11,7 +13,9 @@ mod open_pools;
 mod overlap;
 mod placing;
 mod pool;
+mod registering;
 mod slots;
+mod wanted;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -129,7 +133,7 @@ impl Publisher {
         over: impl PublisherTransport,
     ) -> Result<Self, PublisherError> {
         let (acceptor, exporter) = over.start().map_err(PublisherError::Transport)?;
-        let pools = OpenPools::new(exporter);
+        let pools = OpenPools::new(exporter, config.registering);
         let (mut offers, mut first) = (Vec::new(), None);
         for spec in config.pools {
             let offer = |pool| {

@@ -1,11 +1,11 @@
-//! The cost of pages of several regions above the driver, in instructions: `benches/count-instructions`
-//! prints it.
+//! The cost of pages of several regions above the driver, in instructions:
+//! `benches/count-instructions` prints it.
 //!
 //! Every page is validated. `two-pages` reads 16 pairs of pages of one region, `page-of-2` 16 pages
 //! of two regions with as many bytes: the same READs, half as many entries. `page-of-61` reads 8
-//! pages with a region for each of 61 layers, and `loop-of-61` posts the same 61 READs for each, and
-//! one READ of its entry, by hand. All of it is counted: filling the batch, posting, completing, and taking the
-//! results.
+//! pages with a region for each of 61 layers, and `loop-of-61` posts the same 61 READs for each,
+//! and one READ of its entry, by hand. All of it is counted: filling the batch, posting,
+//! completing, and taking the results.
 //!
 //! `cargo bench -p kvrail-bench --bench regions -- count WORKLOAD N` runs a workload N times.
 #![allow(missing_docs, unreachable_pub, reason = "a benchmark, not a library")]

@@ -1,9 +1,9 @@
 //! The table of copy plans of an engine: how a page in one layout lands in a slot of another.
 //!
 //! A plan is cut into work requests once, when it is added. A page may have several regions, and so
-//! may a slot: a plan is a few *rows* of pairs of regions, each from one region of the page into one
-//! of the slot. A row holds consecutive pairs that are alike, so 61 layers of a region each are one
-//! row. Plans and rows that differ only in where they begin share one list of runs.
+//! may a slot: a plan is a few *rows* of pairs of regions, each from one region of the page into
+//! one of the slot. A row holds consecutive pairs that are alike, so 61 layers of a region each are
+//! one row. Plans and rows that differ only in where they begin share one list of runs.
 
 pub(crate) mod lives;
 mod rows;
@@ -247,19 +247,45 @@ impl<'s> Plans<'s> {
         let reads = layouts.learn(plan.source(), region(sources))?.number;
         let writes = layouts.learn(plan.destination(), region(destinations))?.number;
         let layouts = PlanLayouts { reads, writes, gathers: sources > 1, scatters: destinations > 1 };
-        let (mut rows, mut sums) = (Rows::new(), Sums::default());
-        for from in 0..sources {
-            for to in 0..destinations {
-                let Some(pair) = plan.only(from, to) else { continue };
-                let cut = pair.cut(self.limits)?;
-                self.add_pair(&mut rows, &mut sums, &cut, (from, to))?;
-            }
+        let fresh = self.fresh_list;
+        let together = self.rows_of_pairs(plan, false);
+        let lists = together.as_ref().map_or(usize::MAX, |(rows, _)| rows.lists());
+        // Where the fields of a row land apart, as in a slot of K before V, they move by other
+        // distances from pair to pair. Then no two pairs are alike, but each field by itself is.
+        if lists <= plan.lists().len() {
+            let (rows, sums) = together?;
+            return self.finish(&rows, sums, layouts);
         }
+        // Lists that no plan has are free.
+        self.fresh_list = fresh;
+        let apart = self.rows_of_pairs(plan, true);
+        let by_list = apart.as_ref().is_ok_and(|(rows, _)| rows.lists() < lists);
+        self.fresh_list = fresh;
+        let (rows, sums) = self.rows_of_pairs(plan, by_list)?;
         self.finish(&rows, sums, layouts)
     }
 
-    /// Adds the plan that brings every byte of each region to the same place of the same region, for
-    /// pages and slots of one layout, whose regions have these lengths.
+    /// The rows of a plan between several regions: with all lists of a pair in one row, or with a
+    /// row for each list.
+    fn rows_of_pairs(&mut self, plan: &Plan, by_list: bool) -> Result<(Rows, Sums), AddPlanError> {
+        let (sources, destinations) = plan.regions();
+        let (mut rows, mut sums) = (Rows::new(), Sums::default());
+        for list in 0..if by_list { plan.lists().len() } else { 1 } {
+            let list = if by_list { plan.only_list(list) } else { None };
+            let some = list.as_ref().unwrap_or(plan);
+            for from in 0..sources {
+                for to in 0..destinations {
+                    let Some(pair) = some.only(from, to) else { continue };
+                    let cut = pair.cut(self.limits)?;
+                    self.add_pair(&mut rows, &mut sums, &cut, (from, to))?;
+                }
+            }
+        }
+        Ok((rows, sums))
+    }
+
+    /// Adds the plan that brings every byte of each region to the same place of the same region,
+    /// for pages and slots of one layout, whose regions have these lengths.
     pub(crate) fn add_whole(
         &mut self,
         regions: impl Iterator<Item = u32>,
@@ -351,8 +377,8 @@ impl<'s> Plans<'s> {
         }
     }
 
-    /// The place of these lists of runs in the table, which gets them if it has them not. `rows` are
-    /// those of the plan that is being added.
+    /// The place of these lists of runs in the table, which gets them if it has them not. `rows`
+    /// are those of the plan that is being added.
     fn span_of(&mut self, cut: &Cut, rows: &Rows) -> Result<(u16, u16), AddPlanError> {
         let lists = cut.lists();
         let used = || self.used_rows().chain(rows.all());

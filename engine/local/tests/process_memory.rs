@@ -109,7 +109,8 @@ fn produce(how: &str) {
                 exports.push(export);
             }
             "exec" => exec(),
-            // The child of a fork does not take its parent's place. It lives on while its parent dies.
+            // The child of a fork does not take its parent's place. It lives on while its parent
+            // dies.
             "fork" => {
                 // SAFETY: the child calls nothing but system calls.
                 let child = unsafe { libc::fork() };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::Cause;
 use crate::message::{Message, OfferHead, PoolHead, PoolRegions};
 use crate::offer::{Layout, OfferedRegion};
-use crate::pool::{MAX_OFFERED_REGIONS, MAX_POOLS, Offer, OfferChange, Pool, PoolError, PoolId};
+use crate::pool::{MAX_OFFERED_REGIONS, MAX_POOLS, Offer, OfferChange, Pool, PoolError, PoolId, check_count};
 
 /// How many numbers of pools that have gone a reader remembers. A producer that counts its pools up
 /// and uses a number again is found out, however many came in between.
@@ -127,10 +127,7 @@ impl OfferReader {
         if self.pools.len() >= MAX_POOLS {
             return Err(PoolError::TooManyPools { id }.into());
         }
-        let parts = layout.parts.get();
-        if regions != u32::from(parts) {
-            return Err(PoolError::Regions { count: regions as usize, parts }.into());
-        }
+        check_count(regions as usize, layout.parts.get())?;
         // A head has at most 1024 regions, so the sum stays far below 2^32.
         let count = self.regions + regions as usize;
         if count > MAX_OFFERED_REGIONS {

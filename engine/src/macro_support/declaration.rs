@@ -115,8 +115,8 @@ pub const fn pools(peers: usize) -> usize {
     peers.saturating_mul(2)
 }
 
-/// The default of `max_regions`: those of the pools, whose pages have `of_page` regions at most, and
-/// their tables.
+/// The default of `max_regions`: those of the pools, whose pages have `of_page` regions at most,
+/// and their tables.
 #[must_use]
 pub const fn regions(pools: usize, of_page: usize) -> usize {
     match pools.saturating_mul(of_page + 1) {

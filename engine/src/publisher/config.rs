@@ -3,6 +3,7 @@
 use kvrail_session::{NodeName, ServerConfig};
 
 use super::foreign::ForeignPool;
+use super::registering::Registering;
 use crate::layout::PageLayout;
 
 /// The pools of a publisher, each of one layout, for
@@ -32,12 +33,14 @@ pub struct PublisherConfig {
     /// A pool's place is its number.
     pub(super) pools: Vec<PoolSpec>,
     pub(super) server: ServerConfig,
+    pub(super) registering: Registering,
 }
 
 impl PublisherConfig {
     /// No pool yet, and the default limits of a server. `node` is the producer's name.
     pub fn new(node: NodeName) -> Self {
-        Self { node, pools: Vec::new(), server: ServerConfig::default() }
+        let (server, registering) = (ServerConfig::default(), Registering::DEFAULT);
+        Self { node, pools: Vec::new(), server, registering }
     }
 
     /// Adds a pool of `slots` slots for pages of `layout`. Pools are numbered in this order, from
@@ -72,6 +75,25 @@ impl PublisherConfig {
     /// ```
     pub fn foreign_pool(mut self, pool: ForeignPool) -> Self {
         self.pools.push(PoolSpec::Foreign(pool));
+        self
+    }
+
+    /// Sets the most bytes of one registration, below what the rails can do, which is the default.
+    /// A pool that is longer is offered in pieces of whole slots, each registered by itself:
+    /// several at a time, with a line in the log each second. Each piece takes places of a reader,
+    /// one for each region of the layout and one for its table.
+    ///
+    /// Pages of the host count as a whole. A pool whose slot is longer, or that would have more
+    /// than [`MAX_REGIONS`](kvrail_session::MAX_REGIONS) regions, is refused.
+    pub fn piece_bytes(mut self, bytes: u64) -> Self {
+        self.registering.piece_bytes = bytes;
+        self
+    }
+
+    /// Sets how many registrations are made at the same time, at least 1. By default they are as
+    /// many as the transport has rails, 16 at most. Each is made on all rails at once.
+    pub fn registrations(mut self, at_once: usize) -> Self {
+        self.registering.at_once = Some(at_once.max(1));
         self
     }
 

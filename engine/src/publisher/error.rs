@@ -4,7 +4,7 @@ use kvrail_core::remote::OfferError;
 use kvrail_core::table::GrowError;
 use kvrail_host::secret::RandomError;
 use kvrail_host::segment::SegmentError;
-use kvrail_session::{PoolError, PoolId, ServeError};
+use kvrail_session::{MAX_REGIONS, PoolError, PoolId, ServeError};
 
 use crate::transport::TransportError;
 
@@ -49,6 +49,30 @@ pub enum PublisherError {
     /// The slots cannot be a pool of the layout.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// A slot is longer than one registration may be.
+    #[error(
+        "a slot of {slot_bytes} bytes, in whole pages of the host, does not fit a registration of {limit} bytes: raise \
+         PublisherConfig::piece_bytes, or VerbsConfig::max_mr_bytes, or use devices that register more at once"
+    )]
+    Piece {
+        /// Bytes of the slot, or from slot to slot.
+        slot_bytes: u64,
+        /// The most bytes of one registration.
+        limit: u64,
+    },
+    /// The pool would have more pieces than can be offered.
+    #[error(
+        "registrations of {limit} bytes cut the pool into {pieces} pieces of {parts} regions, and a pool has at most \
+         {MAX_REGIONS} regions: raise PublisherConfig::piece_bytes, or make several pools"
+    )]
+    Pieces {
+        /// How many pieces.
+        pieces: u32,
+        /// Regions of each.
+        parts: u32,
+        /// The most bytes of one registration.
+        limit: u64,
+    },
     /// Readers cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -62,6 +86,8 @@ impl PublisherError {
             Self::Slots { .. } => 6060,
             Self::Transport(_) => 6061,
             Self::NoPool => 6062,
+            Self::Piece { .. } => 6064,
+            Self::Pieces { .. } => 6065,
             Self::Process(source) => source.code(),
             Self::Foreign { source, .. } => source.code(),
             Self::Segment(source) => source.code(),

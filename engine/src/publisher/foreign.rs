@@ -133,9 +133,9 @@ impl ForeignMemory {
         self.0.ways[0].range()
     }
 
-    /// The ways by which a transport may reach it, in the order in which they are tried.
-    pub(super) fn ways(&self) -> &[ExportedMemory] {
-        &self.0.ways
+    /// The ways by which a transport may reach `part` of it, in the order in which they are tried.
+    pub(super) fn ways(&self, part: MemoryRange) -> impl Iterator<Item = ExportedMemory> {
+        self.0.ways.iter().filter_map(move |way| way.part(part))
     }
 
     /// A way that is not open, and what would open it.
@@ -156,6 +156,11 @@ impl ForeignMemory {
     #[cfg(feature = "cuda")]
     pub(super) fn claimed_device(&self) -> Option<&DeviceMemory> {
         self.0.device.as_ref()
+    }
+
+    /// A number that no other memory has while a handle of this one exists.
+    pub(super) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     /// Whether both are handles of the same memory.

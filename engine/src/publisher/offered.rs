@@ -3,20 +3,21 @@
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kvrail_core::id::MAX_RAILS;
-use kvrail_core::provider::RailKeys;
+use kvrail_core::provider::{MemoryRange, RailKeys};
 use kvrail_core::remote::{RegionOffer, TableOffer};
-use kvrail_core::table::Generation;
-use kvrail_host::exported::ExportedMemory;
-use kvrail_session::{OfferedRegion, Pool, PoolId};
+use kvrail_core::table::{ENTRY_BYTES, Generation};
+use kvrail_session::{MAX_REGIONS, OfferedRegion, Pool, PoolId};
 
+use super::cutting::{Cut, Limit, Row, SlotTooLong, Stretch};
 use super::error::PublisherError;
+use super::exports::{ForeignExports, Needs, PoolExports};
 use super::foreign::ForeignMemory;
 use super::overlap::Pages;
 use super::placing::PlacedRegion;
+use super::registering::Registering;
 use super::slots::{Maker, PoolSlots, Shape};
 use crate::layout::PageLayout;
-use crate::transport::{Export, Exporter, TransportError};
+use crate::transport::Exporter;
 
 /// A pool of a publisher.
 #[derive(Debug)]
@@ -30,79 +31,6 @@ pub(super) struct OfferedPool {
     exports: Mutex<Option<PoolExports>>,
 }
 
-/// What keeps a pool readable. Dropped in this order: a page that can be read has a table that says
-/// whether it is valid.
-#[derive(Debug)]
-struct PoolExports {
-    _pages: Vec<Arc<ForeignExport>>,
-    _table: Export,
-}
-
-/// Foreign memory that peers can read, for all pools that have pages in it.
-#[derive(Debug)]
-pub(super) struct ForeignExport {
-    // Dropped in this order.
-    export: Export,
-    _claim: Claimed,
-    pub(super) memory: ForeignMemory,
-}
-
-impl ForeignExport {
-    /// Makes `memory` readable, in the first of its ways that the transport takes.
-    pub(super) fn new(exporter: &dyn Exporter, memory: &ForeignMemory) -> Result<Self, TransportError> {
-        let claim = Claimed::new(memory)?;
-        let mut refused = Vec::new();
-        for way in memory.ways() {
-            match exporter.export(way.clone()) {
-                Ok(export) => return Ok(Self { export, _claim: claim, memory: memory.clone() }),
-                Err(error) => refused.push(error),
-            }
-        }
-        // Each way needs something else, so the text has what every one of them lacks.
-        let mut texts: Vec<_> = refused.iter().map(ToString::to_string).collect();
-        texts.extend(memory.missing_way().map(Into::into));
-        match refused.pop() {
-            Some(only) if texts.len() == 1 => Err(only),
-            _ => Err(texts.join("; and ").into()),
-        }
-    }
-}
-
-/// A device's memory is registered once: as pages to be read, or as slots that are written.
-#[derive(Debug)]
-struct Claimed(#[cfg(feature = "cuda")] Option<kvrail_verbs::gpu::DeviceMemory>);
-
-#[cfg(feature = "cuda")]
-impl Claimed {
-    fn new(memory: &ForeignMemory) -> Result<Self, TransportError> {
-        let device = memory.claimed_device();
-        if device.is_some_and(|device| !device.claim()) {
-            return Err(
-                "the device memory is registered already, here or with a reader: release it there first"
-                    .into(),
-            );
-        }
-        Ok(Self(device.cloned()))
-    }
-}
-
-#[cfg(feature = "cuda")]
-impl Drop for Claimed {
-    fn drop(&mut self) {
-        if let Some(device) = &self.0 {
-            device.release();
-        }
-    }
-}
-
-#[cfg(not(feature = "cuda"))]
-impl Claimed {
-    #[expect(clippy::unnecessary_wraps, reason = "with the feature cuda it can fail")]
-    const fn new(_: &ForeignMemory) -> Result<Self, TransportError> {
-        Ok(Self())
-    }
-}
-
 /// The bytes of a page in each region of its layout.
 pub(super) fn parts_of(layout: &PageLayout) -> Vec<u32> {
     // Every region below the count has a length, and all together have the page's, which fits.
@@ -110,97 +38,137 @@ pub(super) fn parts_of(layout: &PageLayout) -> Vec<u32> {
     (0..layout.regions()).map(bytes).collect()
 }
 
+/// How a pool is made readable: by what, and what is readable already.
+pub(super) struct Publishing<'a> {
+    pub(super) exporter: &'a dyn Exporter,
+    pub(super) registering: Registering,
+    pub(super) foreign: &'a mut ForeignExports,
+    pub(super) id: PoolId,
+    pub(super) maker: Maker,
+}
+
+/// Ranges of memory, each once, and which of them each piece of a pool uses.
+#[derive(Default)]
+struct Ranges(Vec<MemoryRange>);
+
+impl Ranges {
+    /// The place of `range`, which has one afterwards.
+    fn place(&mut self, range: MemoryRange) -> usize {
+        // Pieces are at most as many as regions, and the last one is the likely one.
+        self.0.iter().rposition(|&known| known == range).unwrap_or_else(|| {
+            self.0.push(range);
+            self.0.len() - 1
+        })
+    }
+}
+
+/// The keys of one piece of a pool.
+struct PieceKeys {
+    /// Of each region.
+    regions: Vec<RailKeys>,
+    table: RailKeys,
+}
+
 impl OfferedPool {
     /// A pool of `slots` pages in memory of its own.
     pub(super) fn own(
-        exporter: &dyn Exporter,
-        (id, maker): (PoolId, Maker),
+        publishing: Publishing<'_>,
         layout: PageLayout,
         slots: u32,
     ) -> Result<(Arc<Self>, Pool), PublisherError> {
+        let Publishing { exporter, registering, foreign, id, maker } = publishing;
         let page_bytes = layout.page_bytes();
         let refused = PublisherError::Slots { slots, page_bytes };
         let shape = Shape::new(slots, Some(page_bytes)).ok_or(refused)?;
-        let (slots, table) = Self::table(exporter, id, maker, shape)?;
-        let mut regions = Vec::new();
+        let slots = Arc::new(PoolSlots::new(id, maker, shape)?);
+        let limit = registering.limit(exporter);
+        let (segment, mut table) = (Arc::clone(slots.segment()), table_stretch(&slots));
+        let (mut regions, mut pages) = (Vec::new(), table);
         if let Some(at) = shape.pages {
             // The regions of a page lie one behind the other in each slot.
-            let mut base = slots.segment().addr() + at.offset;
+            let row = Row { base: segment.addr() + at.offset, stride: at.stride };
+            pages = row.stretch(shape.slots);
+            let mut base = row.base;
             for page_bytes in parts_of(&layout) {
                 let pages = Pages { base, page_bytes, stride: at.stride, slots: shape.slots };
-                regions.push(PlacedRegion { memory: None, pages });
+                regions.push(PlacedRegion { memory: None, blocks: row.base, pages });
                 base += u64::from(page_bytes);
             }
         }
-        let keys = vec![table.keys; regions.len()];
-        Self::offer(
-            (id, maker),
-            layout,
-            slots,
-            regions,
-            &keys,
-            PoolExports { _pages: Vec::new(), _table: table },
-        )
+        // One export of all, if that can be.
+        if limit.fits(segment.range()) {
+            (pages.whole, table.whole) = (segment.range(), segment.range());
+        } else {
+            table.whole = table.row.stretch(shape.slots).whole;
+        }
+        let cut = cut(&layout, shape.slots, &[pages, table], limit)?;
+        let mut own = Ranges::default();
+        let places: Vec<_> = cut.pieces().map(|piece| own.place(cut.window(&pages, &piece))).collect();
+        let tables: Vec<_> = cut.pieces().map(|piece| own.place(cut.window(&table, &piece))).collect();
+        let needs = Needs { foreign: Vec::new(), segment, own: own.0 };
+        let exports = foreign.make(exporter, &registering, id, &needs).map_err(PublisherError::Transport)?;
+        let keys = places.iter().zip(&tables).map(|(&pages, &table)| PieceKeys {
+            regions: vec![exports.own[pages].keys; regions.len()],
+            table: exports.own[table].keys,
+        });
+        let keys = keys.collect();
+        Self { id, layout, slots, regions, maker, exports: Mutex::new(Some(exports)) }.offer(cut, keys)
     }
 
-    /// A pool of pages at `regions`, which `exports` make readable.
+    /// A pool of pages at `regions`.
     pub(super) fn foreign(
-        exporter: &dyn Exporter,
-        (id, maker): (PoolId, Maker),
+        publishing: Publishing<'_>,
         layout: PageLayout,
         regions: Vec<PlacedRegion>,
-        exports: Vec<Arc<ForeignExport>>,
     ) -> Result<(Arc<Self>, Pool), PublisherError> {
+        let Publishing { exporter, registering, foreign, id, maker } = publishing;
         let (slots, page_bytes) =
             (regions.first().map_or(0, |region| region.pages.slots), layout.page_bytes());
         let shape = Shape::new(slots, None).ok_or(PublisherError::Slots { slots, page_bytes })?;
-        let (slots, table) = Self::table(exporter, id, maker, shape)?;
-        let keys: Vec<_> = exports.iter().map(|memory| memory.export.keys).collect();
-        Self::offer(
-            (id, maker),
-            layout,
-            slots,
-            regions,
-            &keys,
-            PoolExports { _pages: exports, _table: table },
-        )
-    }
-
-    fn table(
-        exporter: &dyn Exporter,
-        id: PoolId,
-        maker: Maker,
-        shape: Shape,
-    ) -> Result<(Arc<PoolSlots>, Export), PublisherError> {
-        let slots = PoolSlots::new(id, maker, shape)?;
-        let memory = ExportedMemory::segment(Arc::clone(slots.segment()));
-        let export = exporter.export(memory).map_err(PublisherError::Transport)?;
-        Ok((Arc::new(slots), export))
-    }
-
-    /// The pool with what is offered of it: one region for each of `regions`, and one table, which
-    /// the first region has.
-    fn offer(
-        (id, maker): (PoolId, Maker),
-        layout: PageLayout,
-        slots: Arc<PoolSlots>,
-        regions: Vec<PlacedRegion>,
-        keys: &[RailKeys],
-        exports: PoolExports,
-    ) -> Result<(Arc<Self>, Pool), PublisherError> {
-        let table_keys: [u32; MAX_RAILS] = exports._table.keys;
-        let table = TableOffer { base: slots.segment().addr(), keys: table_keys };
-        let exports = Mutex::new(Some(exports));
-        // First, so that an error below releases the memory in its order.
-        let pool = Arc::new(Self { id, layout, slots, regions, maker, exports });
-        let offered = (0..).zip(&pool.regions).zip(keys).map(|((part, region), &keys)| {
-            let Pages { base, page_bytes, stride, slots } = region.pages;
-            let (page_bytes, table) = (u64::from(page_bytes), (part == 0).then_some(table));
-            Ok(OfferedRegion::new(RegionOffer { base, page_bytes, stride, slots, keys, table })?
-                .of_part(part))
+        let slots = Arc::new(PoolSlots::new(id, maker, shape)?);
+        let table = table_stretch(&slots);
+        let parts: Vec<(&ForeignMemory, Stretch)> =
+            regions.iter().filter_map(PlacedRegion::stretch).collect();
+        let mut stretches: Vec<_> = parts.iter().map(|(_, stretch)| *stretch).collect();
+        stretches.push(table);
+        let cut = cut(&layout, shape.slots, &stretches, registering.limit(exporter))?;
+        let (mut own, mut needed) = (Ranges::default(), Vec::new());
+        let tables: Vec<_> = cut.pieces().map(|piece| own.place(cut.window(&table, &piece))).collect();
+        for piece in cut.pieces() {
+            let windows = parts.iter().map(|&(memory, at)| (memory.clone(), cut.window(&at, &piece)));
+            needed.extend(windows);
+        }
+        let needs = Needs { foreign: needed, segment: Arc::clone(slots.segment()), own: own.0 };
+        let exports = foreign.make(exporter, &registering, id, &needs).map_err(PublisherError::Transport)?;
+        // Every piece has as many exports as the layout has regions.
+        let keys = exports.foreign.chunks(regions.len()).zip(&tables).map(|(pages, &table)| PieceKeys {
+            regions: pages.iter().map(|export| export.keys()).collect(),
+            table: exports.own[table].keys,
         });
-        let offered = offered.collect::<Result<Vec<_>, PublisherError>>()?;
-        let offer = Pool::new(id, layout.to_session(), offered)?;
+        let keys = keys.collect();
+        Self { id, layout, slots, regions, maker, exports: Mutex::new(Some(exports)) }.offer(cut, keys)
+    }
+
+    /// The pool with what is offered of it: for each piece one region for each of `regions`, and
+    /// one table, which the piece's first region has.
+    fn offer(self, cut: Cut, keys: Vec<PieceKeys>) -> Result<(Arc<Self>, Pool), PublisherError> {
+        // First, so that an error below releases the memory in its order.
+        let pool = Arc::new(self);
+        let mut offered = Vec::with_capacity(keys.len() * pool.regions.len());
+        let entries = pool.slots.segment().addr();
+        for (piece, keys) in cut.pieces().zip(keys) {
+            let base = entries + u64::from(piece.start) * ENTRY_BYTES;
+            let table = TableOffer { base, keys: keys.table };
+            for ((part, region), keys) in (0..).zip(&pool.regions).zip(keys.regions) {
+                let Pages { page_bytes, stride, .. } = region.pages;
+                // Pages end within the address space.
+                let (base, slots) = (region.pages.at(piece.start) as u64, piece.end - piece.start);
+                let (page_bytes, table) = (u64::from(page_bytes), (part == 0).then_some(table));
+                let offer = RegionOffer { base, page_bytes, stride, slots, keys, table };
+                offered.push(OfferedRegion::new(offer)?.of_part(part));
+            }
+        }
+        let offer = Pool::new(pool.id, pool.layout.to_session(), offered)?;
         Ok((pool, offer))
     }
 
@@ -230,5 +198,20 @@ impl Drop for OfferedPool {
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// The publication table at the beginning of a segment, all of which is exported if it can be.
+fn table_stretch(slots: &PoolSlots) -> Stretch {
+    let segment = slots.segment();
+    Stretch { whole: segment.range(), row: Row { base: segment.addr(), stride: ENTRY_BYTES } }
+}
+
+/// The pieces of a pool of pages of `layout`, before anything is registered.
+fn cut(layout: &PageLayout, slots: u32, stretches: &[Stretch], limit: Limit) -> Result<Cut, PublisherError> {
+    let too_long =
+        |slot: SlotTooLong| PublisherError::Piece { slot_bytes: slot.stride, limit: limit.bytes() };
+    let cut = Cut::new(slots, stretches, limit).map_err(too_long)?;
+    let (pieces, parts) = (cut.count(), layout.regions());
+    if u64::from(pieces) * u64::from(parts) > MAX_REGIONS as u64 {
+        return Err(PublisherError::Pieces { pieces, parts, limit: limit.bytes() });
+    }
+    Ok(cut)
+}

@@ -2,24 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use kvrail_session::{MAX_POOLS, Pool, PoolError, PoolId};
 
 use super::config::PoolSpec;
 use super::error::{PublisherError, WithdrawError};
-use super::foreign::{ForeignMemory, ForeignPool};
-use super::offered::{ForeignExport, OfferedPool, parts_of};
+use super::exports::ForeignExports;
+use super::foreign::ForeignPool;
+use super::offered::{OfferedPool, Publishing, parts_of};
 use super::placing::{check_apart, place};
+use super::registering::Registering;
 use super::slots::Maker;
-use crate::transport::{Exporter, TransportError};
+use crate::transport::Exporter;
 
 type Pools = BTreeMap<PoolId, Arc<OfferedPool>>;
 
 /// The pools of a publisher.
 pub(super) struct OpenPools {
     maker: Maker,
+    registering: Registering,
     /// Locked for as long as it takes to look a pool up, or to put one in.
     // Dropped before the exporter, which is among the changes.
     pools: RwLock<Pools>,
@@ -31,31 +34,11 @@ struct Changes {
     /// The number of the next pool.
     next: u32,
     /// The foreign memory that is readable.
-    foreign: Vec<Weak<ForeignExport>>,
+    foreign: ForeignExports,
     /// The pools that are being withdrawn.
     leaving: BTreeSet<PoolId>,
     /// Always there, until the publisher is dropped.
     exporter: Option<Box<dyn Exporter>>,
-}
-
-impl Changes {
-    fn exporter(&self) -> Result<&dyn Exporter, PublisherError> {
-        let gone = || PublisherError::Transport("the publisher is being dropped".into());
-        self.exporter.as_deref().ok_or_else(gone)
-    }
-
-    /// Makes `memory` readable, unless it is already.
-    fn export(&mut self, memory: &ForeignMemory) -> Result<Arc<ForeignExport>, PublisherError> {
-        self.foreign.retain(|known| known.strong_count() > 0);
-        let known = self.foreign.iter().filter_map(Weak::upgrade).find(|known| known.memory.same(memory));
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let refused = |error: TransportError| PublisherError::Transport(error);
-        let made = Arc::new(ForeignExport::new(self.exporter()?, memory).map_err(refused)?);
-        self.foreign.push(Arc::downgrade(&made));
-        Ok(made)
-    }
 }
 
 /// The locks here guard plain values, which are valid whichever thread panicked.
@@ -65,10 +48,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl OpenPools {
     /// No pool yet.
-    pub(super) fn new(exporter: Box<dyn Exporter>) -> Self {
-        let (foreign, leaving) = (Vec::new(), BTreeSet::new());
+    pub(super) fn new(exporter: Box<dyn Exporter>, registering: Registering) -> Self {
+        let (foreign, leaving) = (ForeignExports::default(), BTreeSet::new());
         let changes = Changes { next: 0, foreign, leaving, exporter: Some(exporter) };
-        Self { maker: Maker::current(), pools: RwLock::default(), changes: Mutex::new(changes) }
+        let (maker, pools) = (Maker::current(), RwLock::default());
+        Self { maker, registering, pools, changes: Mutex::new(changes) }
     }
 
     /// The pool of this number.
@@ -98,19 +82,20 @@ impl OpenPools {
         if all.len() >= MAX_POOLS {
             return Err(PoolError::TooManyPools { id }.into());
         }
+        let Changes { foreign, exporter, .. } = &mut *changes;
+        let gone = || PublisherError::Transport("the publisher is being dropped".into());
+        let exporter = exporter.as_deref().ok_or_else(gone)?;
+        let publishing =
+            Publishing { exporter, registering: self.registering, foreign, id, maker: self.maker };
         let (pool, offered) = match spec {
-            PoolSpec::Own(layout, slots) => {
-                OfferedPool::own(changes.exporter()?, (id, self.maker), layout, slots)?
-            }
+            PoolSpec::Own(layout, slots) => OfferedPool::own(publishing, layout, slots)?,
             PoolSpec::Foreign(ForeignPool { layout, regions }) => {
                 let placed = place(&parts_of(&layout), &regions).and_then(|placed| {
                     check_apart(id, &placed, all.iter().map(|pool| (pool.id, &*pool.regions)))?;
                     Ok(placed)
                 });
                 let placed = placed.map_err(|source| PublisherError::Foreign { pool: id, source })?;
-                let exports = regions.iter().map(|region| changes.export(&region.memory));
-                let exports = exports.collect::<Result<_, _>>()?;
-                OfferedPool::foreign(changes.exporter()?, (id, self.maker), layout, placed, exports)?
+                OfferedPool::foreign(publishing, layout, placed)?
             }
         };
         // First, since a reader may ask for a page of the pool as soon as it is offered.

@@ -3,6 +3,7 @@
 use kvrail_core::provider::MemoryRange;
 use kvrail_session::PoolId;
 
+use super::cutting::{Row, Stretch};
 use super::error::ForeignPoolError;
 use super::foreign::{ForeignMemory, ForeignRegion};
 use super::overlap::Pages;
@@ -12,7 +13,19 @@ use super::overlap::Pages;
 pub(super) struct PlacedRegion {
     /// `None`: memory of the publisher's own, which nothing else is in.
     pub(super) memory: Option<ForeignMemory>,
+    /// Where the first of the strides begins in which the pages lie.
+    pub(super) blocks: u64,
     pub(super) pages: Pages,
+}
+
+impl PlacedRegion {
+    /// The foreign memory, and how it can be cut: between strides, so that pools whose pages lie
+    /// beside each other in the same strides are cut alike.
+    pub(super) fn stretch(&self) -> Option<(&ForeignMemory, Stretch)> {
+        let memory = self.memory.as_ref()?;
+        let row = Row { base: self.blocks, stride: self.pages.stride };
+        Some((memory, Stretch { whole: memory.range(), row }))
+    }
 }
 
 /// Where the pages of a foreign pool are, whose pages have regions of these sizes.
@@ -32,7 +45,8 @@ pub(super) fn place(parts: &[u32], regions: &[ForeignRegion]) -> Result<Vec<Plac
         {
             return Err(ForeignPoolError::Slots { region, slots: pages.slots, first: first.pages.slots });
         }
-        placed.push(PlacedRegion { memory: Some(given.memory.clone()), pages });
+        let blocks = pages.base - given.offset;
+        placed.push(PlacedRegion { memory: Some(given.memory.clone()), blocks, pages });
     }
     Ok(placed)
 }

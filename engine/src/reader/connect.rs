@@ -49,12 +49,13 @@ impl<T: ReaderTransport> Reader<T> {
         }
     }
 
-    /// Has [`connect`](Self::connect) ask for pools of `layout`, too. Pages of it land in slots that
-    /// were [registered for it](Self::register_for).
+    /// Has [`connect`](Self::connect) ask for pools of `layout`, too. Pages of it land in slots
+    /// that were [registered for it](Self::register_for).
     ///
     /// # Errors
     ///
-    /// The engine has no number left for another layout, or the layout leaves something to run time.
+    /// The engine has no number left for another layout, or the layout leaves something to run
+    /// time.
     pub fn add_layout(&mut self, layout: &PageLayout) -> Result<(), AddPlanError> {
         self.engine.add_page_layout(layout.geometry())?;
         if !self.layouts.contains(layout) {
@@ -148,6 +149,7 @@ impl<T: ReaderTransport> Reader<T> {
                         }
                     }
                 }
+                SessionNews::Offer(change) => self.offer_changed(number, change, now),
                 SessionNews::Takings => {
                     if !self.with_takings.contains(&number) {
                         self.with_takings.push_back(number);
@@ -174,7 +176,7 @@ impl<T: ReaderTransport> Reader<T> {
         tracing::warn!(%producer, %why, "a peer is lost");
         self.session_of.remove(&peer);
         let _ = self.engine.remove_peer(peer, now);
-        self.outcomes.push_lost(ReaderEvent::Lost { peer, producer, why });
+        self.outcomes.push(ReaderEvent::Lost { peer, producer, why });
     }
 
     /// Makes a peer of a producer that this side has agreed with.
@@ -193,6 +195,7 @@ impl<T: ReaderTransport> Reader<T> {
             Ok(peer) => {
                 if let Some(session) = self.connected.get_mut(&number) {
                     session.peer = Some((id, producer));
+                    session.pools = peer.pools().to_vec();
                     self.session_of.insert(id, number);
                 }
                 Ok(peer)
@@ -343,19 +346,13 @@ fn not_connected(address: &Address, failure: SessionFailure) -> ConnectError {
     }
 }
 
-/// The offers of a pool's regions, for each piece of the pool: the first regions that hold each part
-/// of a page, then the second ones. A piece that lacks a part is shorter, and refused by the engine.
-fn pieces(pool: &Pool) -> impl Iterator<Item = Vec<RegionOffer>> {
-    let parts = pool.layout().parts.get();
-    let of_part = move |part| pool.regions().iter().filter(move |region| region.part() == part);
-    let most = (0..parts).map(|part| of_part(part).count()).max().unwrap_or(0);
-    (0..most).map(move |piece| {
-        (0..parts).filter_map(|part| of_part(part).nth(piece)).map(|region| *region.offer()).collect()
-    })
+/// The offers of a pool's regions, for each piece of the pool.
+pub(super) fn pieces(pool: &Pool) -> impl Iterator<Item = Vec<RegionOffer>> {
+    pool.pieces().map(|piece| piece.iter().map(|region| *region.offer()).collect())
 }
 
 /// The publication table of a region, as a region of one page.
-fn table_of(pages: &RegionOffer) -> Option<RegionOffer> {
+pub(super) fn table_of(pages: &RegionOffer) -> Option<RegionOffer> {
     let TableOffer { base, keys } = pages.table?;
     let bytes = u64::from(pages.slots) * ENTRY_BYTES;
     Some(RegionOffer { base, page_bytes: bytes, stride: bytes, slots: 1, keys, table: None })

@@ -91,7 +91,8 @@ impl<T: ReaderTransport> Reader<T> {
             self.demand.session_ended(number);
             ConnectError::Thread(error)
         })?;
-        let session = PeerSession { handle, address, layouts, peer: None, lanes: HashMap::new() };
+        let session =
+            PeerSession { handle, address, layouts, peer: None, pools: Vec::new(), lanes: HashMap::new() };
         self.connected.insert(number, session);
         Ok(())
     }

@@ -7,6 +7,8 @@
 //! | `connect.rs` | connecting to peers, losing them, making lanes again |
 //! | `connecting.rs`, `outcomes.rs` | connects that are under way, and events |
 //! | `demand.rs`, `budget.rs` | lanes on demand, and how many there may be |
+//! | `offers.rs` | pools that come and go while a session stands |
+//! | `flight.rs` | what can be changed about batches in flight, and pages that are told early |
 //! | `peer.rs` | a connected producer, its events, why a reader did not connect |
 //! | `sessions/` | the sessions with peers, and the threads that serve them |
 //! | `descriptor.rs` | sleeping in epoll(7) instead of `wait` |
@@ -26,7 +28,9 @@ mod demand;
 mod descriptor;
 #[cfg(feature = "cuda")]
 pub(crate) mod device;
+mod flight;
 pub(crate) mod handover;
+mod offers;
 mod outcomes;
 pub(crate) mod peer;
 mod register;
@@ -131,6 +135,8 @@ struct PeerSession<D: SessionDialer> {
     layouts: Arc<[PageLayout]>,
     /// The peer, once the session stands.
     peer: Option<(PeerId, NodeName)>,
+    /// The pools that can be read.
+    pools: Vec<peer::PeerPool>,
     /// The session's numbers of the lanes in use.
     lanes: HashMap<LaneId, LaneNumber>,
 }

@@ -60,10 +60,10 @@ impl Outcomes {
         }
     }
 
-    /// Reports a lost peer.
-    pub(super) fn push_lost(&mut self, event: ReaderEvent) {
+    /// Reports a lost peer, or a pool that came or is gone.
+    pub(super) fn push(&mut self, event: ReaderEvent) {
         if self.events.len() - self.untaken >= MAX_LOST.max(self.limit) {
-            let oldest = self.events.iter().position(|event| matches!(event, ReaderEvent::Lost { .. }));
+            let oldest = self.events.iter().position(|event| outcome_of(event).is_none());
             oldest.map(|at| self.events.remove(at));
         }
         self.events.push_back(event);
@@ -109,6 +109,6 @@ const fn outcome_of(event: &ReaderEvent) -> Option<Connecting> {
         ReaderEvent::Connected { connecting, .. } | ReaderEvent::NotConnected { connecting, .. } => {
             Some(connecting)
         }
-        ReaderEvent::Lost { .. } => None,
+        ReaderEvent::Lost { .. } | ReaderEvent::PoolCame { .. } | ReaderEvent::PoolGone { .. } => None,
     }
 }

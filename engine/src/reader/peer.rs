@@ -28,8 +28,8 @@ pub struct Peer {
     pub(super) pools: Arc<[PeerPool]>,
 }
 
-/// A pool of a producer: slots for pages of one layout. It is the handle from which the pages of the
-/// pool are named. Where the producer has divided the pool into several regions its slots are
+/// A pool of a producer: slots for pages of one layout. It is the handle from which the pages of
+/// the pool are named. Where the producer has divided the pool into several regions its slots are
 /// numbered through all of them.
 #[derive(Clone, Debug)]
 pub struct PeerPool {
@@ -142,8 +142,8 @@ impl Peer {
         self.epoch
     }
 
-    /// The pools of the layouts that were asked for, as it offered them when the session was made: at
-    /// least one.
+    /// The pools of the layouts that were asked for, as it offered them when the session was made:
+    /// at least one.
     #[must_use]
     pub fn pools(&self) -> &[PeerPool] {
         &self.pools
@@ -166,14 +166,18 @@ impl Peer {
         &self.regions
     }
 
-    /// The page at `location` of its first region, to be validated after it has been read.
+    /// The page at `location` of its first pool, to be validated after it has been read.
     ///
     /// # Errors
     ///
-    /// A slot beyond the region, or a region without a publication table.
+    /// A slot beyond the pool, or a region without a publication table.
     #[inline]
     pub fn page(&self, location: Location) -> Result<RemotePage, PageRangeError> {
-        self.regions[0].page(location)
+        match self.pools.first().map(|pool| pool.region_of(location.slot)) {
+            Some(Ok((region, slot))) => region.page(Location { slot, ..location }),
+            // The error names the slots of the first region.
+            _ => self.regions[0].page(location),
+        }
     }
 
     /// The page of a hand-over's block, to be validated after it has been read. Of a page that
@@ -279,6 +283,23 @@ pub enum ReaderEvent {
         connecting: Connecting,
         /// Why.
         error: ConnectError,
+    },
+    /// A producer offers a pool of one of the layouts that were asked for, which it did not offer
+    /// when the session was made.
+    PoolCame {
+        /// Which peer.
+        peer: PeerId,
+        /// The pool, from which pages are named. The [`Peer`] does not list it.
+        pool: PeerPool,
+    },
+    /// A producer has taken a pool back. Its pages in flight have failed with
+    /// [`PageError::PoolGone`](kvrail_core::error::PageError::PoolGone), and so do all that are
+    /// read later.
+    PoolGone {
+        /// Which peer.
+        peer: PeerId,
+        /// The pool's number.
+        pool: PoolId,
     },
     /// The session with a peer has ended, and the peer has been removed. Its pages in flight have
     /// failed.

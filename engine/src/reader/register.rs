@@ -112,9 +112,9 @@ impl<T: ReaderTransport> Reader<T> {
         unsafe { self.register_foreign_for(&layout, &[region], access, numa) }
     }
 
-    /// Makes destination slots of foreign memory for pages of any layout: K and V objects, a range a
-    /// layer, blocks in which several layouts lie side by side. `regions` says where slot 0 of each
-    /// region of the layout is, and how far slots are apart; they hold as many slots each.
+    /// Makes destination slots of foreign memory for pages of any layout: K and V objects, a range
+    /// a layer, blocks in which several layouts lie side by side. `regions` says where slot 0 of
+    /// each region of the layout is, and how far slots are apart; they hold as many slots each.
     ///
     /// # Errors
     ///
@@ -124,8 +124,8 @@ impl<T: ReaderTransport> Reader<T> {
     /// # Safety
     ///
     /// Until [`unregister`](Self::unregister) gives the slots' memory back (for ever, if it never
-    /// does) the bytes of the slots are valid, belong to the slots alone, and are not unmapped. With
-    /// [`Access::Host`] they are readable and writable by the CPU, and initialised.
+    /// does) the bytes of the slots are valid, belong to the slots alone, and are not unmapped.
+    /// With [`Access::Host`] they are readable and writable by the CPU, and initialised.
     pub unsafe fn register_foreign_for(
         &mut self,
         layout: &PageLayout,
@@ -150,8 +150,8 @@ impl<T: ReaderTransport> Reader<T> {
         self.engine.slot_bytes_mut(slot, region)
     }
 
-    /// The address of a slot in region `region` of its layout; `None` if there is no such region, or
-    /// the slot is another reader's.
+    /// The address of a slot in region `region` of its layout; `None` if there is no such region,
+    /// or the slot is another reader's.
     #[must_use]
     pub fn slot_address(&self, slot: &Slot, region: u32) -> Option<u64> {
         self.engine.slot_address(slot, region)

@@ -134,6 +134,18 @@ pub trait Exporter: Send + Sync {
     /// The transport does not reach memory of this [`Backing`](crate::Backing), or the system
     /// refused something; the error says what is missing.
     fn export(&self, memory: ExportedMemory) -> Result<Export, TransportError>;
+
+    /// The most bytes of one export: whole pages of the host, as far as they have exported bytes.
+    /// It does not change. A publisher exports longer memory in pieces.
+    fn max_bytes(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// How many exports are useful at the same time, at least 1: a publisher's default for
+    /// [`registrations`](crate::PublisherConfig::registrations).
+    fn parallel(&self) -> usize {
+        1
+    }
 }
 
 /// Memory that peers can read.

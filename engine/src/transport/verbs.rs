@@ -268,6 +268,14 @@ impl Exporter for VerbsPublish {
         // Dropped in this order: the registration, then its memory.
         Ok(Export { keys, keep: Box::new((region, memory)) })
     }
+
+    fn max_bytes(&self) -> u64 {
+        self.rails.iter().map(|rail| rail.max_mr_bytes()).min().unwrap_or(u64::MAX)
+    }
+
+    fn parallel(&self) -> usize {
+        self.rails.len()
+    }
 }
 
 /// Makes a producer's ends of lanes.

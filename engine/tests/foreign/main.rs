@@ -3,6 +3,7 @@
 
 mod beside;
 mod order;
+mod pieces;
 mod regions;
 mod rig;
 

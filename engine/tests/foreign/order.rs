@@ -61,7 +61,8 @@ struct LoggedExporter(Box<dyn Exporter>, Log);
 impl Exporter for LoggedExporter {
     fn export(&self, memory: ExportedMemory) -> Result<Export, TransportError> {
         let table = match memory.backing() {
-            Backing::Segment(segment) => {
+            // The table is at the beginning.
+            Backing::Segment(segment) | Backing::SegmentPart { segment, offset: 0 } => {
                 self.1.tables.lock().unwrap().push(Arc::clone(segment));
                 true
             }
@@ -133,4 +134,20 @@ fn an_error_of_the_start_releases_what_was_exported_in_order() {
     let config = config.foreign_pool(pool(LATENT, &memory.foreign()));
     let error = Publisher::start_pools(config, &listen, key(), Logged(log.clone())).unwrap_err();
     assert_eq!((error.code(), log.take()), (4060, ORDERLY.to_vec()));
+}
+
+#[test]
+fn every_piece_of_the_pages_is_released_before_the_table() {
+    let log = Log::default();
+    let eight_pages = 8 * u64::from(LATENT.page_bytes());
+    let config = PublisherConfig::new("producer".parse().unwrap()).pool(LATENT, 20).piece_bytes(eight_pages);
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let publisher = Publisher::start_pools(config, &listen, key(), Logged(log.clone())).unwrap();
+    for slot in [0, 9, 19] {
+        publisher.write(slot, KeyTag(1), |page| page.fill(1)).unwrap();
+    }
+    assert!(log.valid() && log.take().is_empty());
+    publisher.withdraw(PoolId(0), Instant::now()).unwrap();
+    let [pages, table] = ORDERLY;
+    assert_eq!(log.take(), [pages, pages, pages, table]);
 }

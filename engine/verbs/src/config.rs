@@ -66,6 +66,9 @@ pub struct VerbsConfig {
     /// Ask for PCIe relaxed ordering where the device takes the flag. Data is visible when its
     /// completion is, never earlier, with the flag and without.
     pub relaxed_ordering: bool,
+    /// The most bytes of one memory region, below what the device can do. `u64::MAX`: what the
+    /// device can do. A publisher registers longer memory in pieces; a reader refuses it.
+    pub max_mr_bytes: u64,
 }
 
 impl VerbsConfig {
@@ -88,6 +91,7 @@ impl VerbsConfig {
         retry: 6,
         rnr_retry: 7,
         relaxed_ordering: true,
+        max_mr_bytes: u64::MAX,
     };
 
     /// Checks what can be checked without a device.

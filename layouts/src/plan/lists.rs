@@ -282,6 +282,17 @@ impl Plan {
         if only.count == 0 { None } else { Some(only) }
     }
 
+    /// The part of it that is list `number` of [`lists`](Self::lists); `None` beyond.
+    #[must_use]
+    pub const fn only_list(&self, number: usize) -> Option<Self> {
+        if number >= self.count {
+            return None;
+        }
+        let mut only = Self { lists: [RunList::NONE; MAX_FIELDS], count: 1, ..*self };
+        only.lists[0] = self.lists[number];
+        Some(only)
+    }
+
     /// Remote run `number` of [`runs`](Self::runs); `None` beyond.
     #[must_use]
     pub const fn run(&self, mut number: u64) -> Option<Run<'_>> {

@@ -27,9 +27,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         self.region(range, base, slot_bytes, Access::Host, None, |provider| provider.register(range))
     }
 
-    /// Registers memory that lives for ever as destination, in slots for pages of `layout`, which may
-    /// have several regions. The memory is divided into the regions, one behind the other, with as
-    /// many slots as fit.
+    /// Registers memory that lives for ever as destination, in slots for pages of `layout`, which
+    /// may have several regions. The memory is divided into the regions, one behind the other, with
+    /// as many slots as fit.
     ///
     /// # Errors
     ///
@@ -59,15 +59,15 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         unsafe { self.register_foreign_regions(layout, &regions, Access::Host, None) }
     }
 
-    /// Registers foreign memory as destination, in slots for pages of `layout`, with a range for each
-    /// region of a page, in their order. A page lands in one slot, whose pieces are at the same
-    /// number in each range. `numa` is the memory's NUMA node, if known.
+    /// Registers foreign memory as destination, in slots for pages of `layout`, with a range for
+    /// each region of a page, in their order. A page lands in one slot, whose pieces are at the
+    /// same number in each range. `numa` is the memory's NUMA node, if known.
     ///
     /// # Errors
     ///
     /// The ranges are not those of the layout: too few or too many, of different numbers of slots,
-    /// overlapping, or with slots that overlap; the layout leaves a distance or a rank open; a table
-    /// is full; or the provider cannot register the memory.
+    /// overlapping, or with slots that overlap; the layout leaves a distance or a rank open; a
+    /// table is full; or the provider cannot register the memory.
     ///
     /// # Safety
     ///
@@ -82,6 +82,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         numa: Option<u8>,
     ) -> Result<Slots, RegionError> {
         let shape = check_regions(layout, regions)?;
+        // Before anything is registered.
+        regions.iter().try_for_each(|region| self.check_length(region.range))?;
         let known = self.add_page_layout(layout)?;
         let limit = self.regions.locals.len();
         let place =
@@ -109,8 +111,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         Ok(slots)
     }
 
-    /// Registers the ranges of a region whose slots have several pieces, and returns the place of the
-    /// first.
+    /// Registers the ranges of a region whose slots have several pieces, and returns the place of
+    /// the first.
     fn register_pieces(
         &mut self,
         layout: &Geometry,
@@ -259,6 +261,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         register: impl FnOnce(&mut P) -> Result<RailKeys, RegisterError>,
     ) -> Result<Slots, RegionError> {
         let shape = RegionShape::check(range.len, slot_bytes)?;
+        self.check_length(range)?;
         let limit = self.regions.locals.len();
         let place =
             self.regions.locals.iter().position(|local| !local.used).ok_or(RegionError::Full { limit })?;
@@ -274,8 +277,14 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         Ok(unsafe { Slots::new(base, range, shape, region, self.tag, access) })
     }
 
-    /// Releases a region of which no slot is out, and returns its range: the first of them, if it has
-    /// several.
+    /// Checks that one registration can have the range.
+    fn check_length(&self, range: MemoryRange) -> Result<(), RegionError> {
+        let (bytes, limit) = (range.len, self.provider.max_region_bytes());
+        if bytes > limit { Err(RegionError::TooLong { bytes, limit }) } else { Ok(()) }
+    }
+
+    /// Releases a region of which no slot is out, and returns its range: the first of them, if it
+    /// has several.
     ///
     /// # Errors
     ///

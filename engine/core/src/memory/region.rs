@@ -36,6 +36,17 @@ pub enum RegionError {
         /// How many slots the memory has.
         slots: u64,
     },
+    /// The range is longer than one registration of a rail may be.
+    #[error(
+        "{bytes} bytes in one range, and a rail registers at most {limit} at once: register them in parts, each with \
+         slots of its own"
+    )]
+    TooLong {
+        /// Bytes of the range.
+        bytes: u64,
+        /// The most bytes of one registration.
+        limit: u64,
+    },
     /// The engine's table of regions is full.
     #[error(
         "{limit} regions are registered already, the most of one engine: unregister one, or register larger ones"
@@ -107,6 +118,7 @@ impl RegionError {
             Self::Uneven { .. } => 2165,
             Self::Stride { .. } => 2166,
             Self::Overlap { .. } => 2167,
+            Self::TooLong { .. } => 2168,
             Self::Layout(error) => error.code(),
             Self::Plan(error) => error.code(),
             Self::Provider(error) => error.code(),

@@ -245,14 +245,15 @@ impl Slot {
         Self { addr, len: self.len - offset, index: place, slot_region: self.slot_region, flags }
     }
 
-    /// A view of the slot, which has several pieces, for another page of the batch that lands there by
-    /// a plan between regions. `place` is as for [`share`](Self::share).
+    /// A view of the slot, which has several pieces, for another page of the batch that lands there
+    /// by a plan between regions. `place` is as for [`share`](Self::share).
     pub(crate) const fn share_pieces(&self, place: u32) -> Self {
         let flags = self.flags.intersection(SlotFlags::DEVICE).union(SlotFlags::VIEW);
         Self { addr: self.addr, len: self.index, index: place, slot_region: self.slot_region, flags }
     }
 
-    /// The slot's number within its region, of the slot or of a view of one that has several pieces.
+    /// The slot's number within its region, of the slot or of a view of one that has several
+    /// pieces.
     #[inline]
     pub(crate) const fn piece_index(&self) -> u32 {
         if self.flags.contains(SlotFlags::VIEW) { self.len } else { self.index }

@@ -162,8 +162,15 @@ impl Rows {
         self.rows.last().map_or(0, PairRow::end)
     }
 
-    /// Adds a pair of regions: `lists` is the place of the lists of `cut`, and the two of them begin
-    /// at the bytes `at` of the regions `pair`. Fails if there is no room for another row.
+    /// How many lists of runs they take.
+    pub(super) fn lists(&self) -> usize {
+        let first = |at: usize| !self.rows[..at].iter().any(|row| row.lists == self.rows[at].lists);
+        let counts = self.rows.iter().enumerate().filter(|(at, _)| first(*at));
+        counts.map(|(_, row)| usize::from(row.lists.1)).sum()
+    }
+
+    /// Adds a pair of regions: `lists` is the place of the lists of `cut`, and the two of them
+    /// begin at the bytes `at` of the regions `pair`. Fails if there is no room for another row.
     pub(super) fn push(
         &mut self,
         cut: &Cut,

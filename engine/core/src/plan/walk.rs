@@ -28,7 +28,8 @@ pub(crate) struct PlainPairs {
 }
 
 impl<'p> Walk<'p> {
-    /// A walk over the work requests of `rows`, from number `wr` on. `lists` are those of all plans.
+    /// A walk over the work requests of `rows`, from number `wr` on. `lists` are those of all
+    /// plans.
     pub(super) fn new(rows: &'p [PairRow], lists: &'p [CutList], wr: u32) -> Self {
         static NONE: PairRow = PairRow::NONE;
         let at = rows.iter().position(|row| wr < row.end()).unwrap_or(rows.len());
@@ -70,8 +71,8 @@ impl<'p> Walk<'p> {
         Some(Row { source, destination: row.destination.wrapping_add(destination), ..row })
     }
 
-    /// The next pairs, `most` at most, if they have one work request each; the walk moves past them.
-    /// `None` if the next pair has more. With one pair left, [`row`](Self::row) does as well.
+    /// The next pairs, `most` at most, if they have one work request each; the walk moves past
+    /// them. `None` if the next pair has more. With one pair left, [`row`](Self::row) does as well.
     #[inline]
     pub(crate) fn plain_pairs(&mut self, most: u32) -> Option<PlainPairs> {
         let row = self.rows.first().filter(|row| row.is_plain())?;

@@ -68,7 +68,7 @@ pub type RailKeys = [u32; MAX_RAILS];
 /// Why memory could not be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "rail {rail} could not register {} bytes at {:#x}: errno {errno} (12: raise the locked-memory limit, ulimit -l, which counts the memory once for each rail, or free registrations; 14: the range is not mapped; 95: not memory of this kind)",
+    "rail {rail} could not register {} bytes at {:#x}: errno {errno} (12: raise the locked-memory limit, ulimit -l, which counts the memory once for each rail, or free registrations; 14: the range is not mapped; 90: the range is longer than the rail registers at once, so register it in parts; 95: not memory of this kind)",
     range.len, range.addr
 )]
 pub struct RegisterError {
@@ -170,6 +170,12 @@ pub unsafe trait Provider {
     /// The most local pieces of one READ, on every rail; at least 1. It does not change.
     fn sges(&self) -> u32 {
         1
+    }
+
+    /// The most bytes of one registration, on every rail; it does not change. Longer memory is
+    /// registered in parts. A rail that registers whole pages of the host counts them.
+    fn max_region_bytes(&self) -> u64 {
+        u64::MAX
     }
 
     /// Registers memory on every rail for local write, and returns its key on each.

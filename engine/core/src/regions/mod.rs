@@ -15,8 +15,8 @@ pub(crate) struct RemotePlace {
     pub(crate) used: bool,
     /// The next region of the same peer.
     pub(crate) next: u16,
-    /// Of the first region of a pool: how many regions the pool's pages have. They are in the places
-    /// from this one on. 0 in the others.
+    /// Of the first region of a pool: how many regions the pool's pages have. They are in the
+    /// places from this one on. 0 in the others.
     pub(crate) regions: u16,
     /// Bytes of a page in this region.
     pub(crate) page_bytes: u32,
@@ -59,8 +59,8 @@ impl RemotePlace {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalPlace {
     pub(crate) used: bool,
-    /// The first of the region's pieces, and how many it has. 0 if its slots are of one piece, which
-    /// is in no table.
+    /// The first of the region's pieces, and how many it has. 0 if its slots are of one piece,
+    /// which is in no table.
     pub(crate) first_piece: u16,
     pub(crate) pieces: u16,
     /// Rails on the region's NUMA node; all rails if the node is not known.

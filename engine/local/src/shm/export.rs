@@ -234,6 +234,9 @@ impl ShmExport {
         }
         let (fd, owner, offset) = match memory.backing() {
             Backing::Segment(segment) => (Some(segment.fd()), Arc::as_ptr(segment).addr(), 0),
+            Backing::SegmentPart { segment, offset } => {
+                (Some(segment.fd()), Arc::as_ptr(segment).addr(), *offset)
+            }
             Backing::File { file, offset } => (Some(file.as_fd()), Arc::as_ptr(file).addr(), *offset),
             Backing::Host => (None, 0, 0),
             _ => return Err(ShmExportError::Device { range }),

@@ -113,7 +113,7 @@ impl Exports {
             return Err(TcpExportError::Forked);
         }
         match memory.backing() {
-            Backing::Segment(_) | Backing::File { .. } | Backing::Host => {}
+            Backing::Segment(_) | Backing::SegmentPart { .. } | Backing::File { .. } | Backing::Host => {}
             _ => return Err(TcpExportError::Device { range }),
         }
         let mut state = self.lock();

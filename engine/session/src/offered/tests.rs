@@ -206,8 +206,8 @@ fn a_pool_whose_regions_cannot_hold_its_pages_ends_the_session() {
 }
 
 #[test]
-fn a_pool_of_fewer_or_more_regions_than_its_layout_has_ends_the_session() {
-    for count in [0, 1, 3, 1024] {
+fn a_pool_whose_pieces_are_not_whole_ends_the_session() {
+    for count in [0, 1, 3, 1023] {
         let layout = in_parts(1, "the producer's", 2);
         let head_of = Message::Pool(PoolHead { id: PoolId(1), layout, regions: count });
         let result = news(&mut reader(), vec![head(), head_of]);
@@ -215,6 +215,29 @@ fn a_pool_of_fewer_or_more_regions_than_its_layout_has_ends_the_session() {
         let wrong = PoolError::Regions { count: count as usize, parts: 2 };
         assert_eq!((error, error.code()), (wrong, 4057));
     }
+}
+
+#[test]
+fn a_pool_comes_in_pieces() {
+    let layout = in_parts(1, "the producer's", 2);
+    let head_of = Message::Pool(PoolHead { id: PoolId(1), layout, regions: 4 });
+    let with = |parts: [u16; 4]| {
+        let regions = |first: u32| PoolRegions {
+            pool: PoolId(1),
+            first,
+            regions: parts[first as usize..][..2].iter().map(|&part| region(4096, part)).collect(),
+        };
+        let mut reader = reader();
+        let messages = [head(), head_of.clone(), Message::Regions(regions(0)), Message::Regions(regions(2))];
+        news(&mut reader, messages.into()).map(|_| reader)
+    };
+    let last = with([0, 1, 0, 1]).and_then(|mut reader| reader.received(Message::Offered));
+    let Ok(Some(OfferNews::Complete(offer))) = last else { panic!("{last:?}") };
+    let pieces: Vec<_> = offer.pools[0].pieces().map(|piece| [piece[0].part(), piece[1].part()]).collect();
+    assert_eq!(pieces, [[0, 1], [0, 1]]);
+    let result = with([0, 0, 1, 1]);
+    let wrong = PoolError::Part { index: 1, part: 0, parts: 2 };
+    assert!(matches!(result, Err(Cause::Pool(error)) if error == wrong), "{result:?}");
 }
 
 #[test]

@@ -7,8 +7,9 @@ pub const SGES: usize = 4;
 
 /// Memories that one peer may publish at a time.
 pub(super) const MEMORIES_PER_PEER: usize = 8;
-/// Local registrations at a time: a key has six bits for the place of its registration.
-pub(super) const REGISTRATIONS: usize = 64;
+/// Local registrations at a time: a key has eight bits for the place of its registration. A slot of
+/// a layout may have a registration for each of 122 regions.
+pub(super) const REGISTRATIONS: usize = 256;
 /// Protected ranges at a time.
 pub(super) const PROTECTIONS: usize = 512;
 /// Scripted fates, and scheduled actions, at a time.

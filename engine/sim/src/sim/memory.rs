@@ -215,10 +215,10 @@ impl<'m> Memories<'m> {
     /// Registers `range`; `None` if there is no room.
     pub(super) fn register(&mut self, range: MemoryRange) -> Option<RailKeys> {
         let free = self.local.iter().position(|l| !l.live)?;
-        // From the top: 22 bits of a count that makes old keys invalid, 6 bits of the place
-        // (`REGISTRATIONS` is 64), 4 bits of the rail.
-        self.registered = (self.registered + 1) % (1 << 22);
-        let key = self.registered << 10 | (free as u32) << 4;
+        // From the top: 20 bits of a count that makes old keys invalid, 8 bits of the place
+        // (`REGISTRATIONS` is 256), 4 bits of the rail.
+        self.registered = (self.registered + 1) % (1 << 20);
+        let key = self.registered << 12 | (free as u32) << 4;
         self.local[free] = Local { range, key, live: true };
         Some(core::array::from_fn(|rail| key + rail as u32))
     }
@@ -231,7 +231,7 @@ impl<'m> Memories<'m> {
 
     /// Whether a READ with `lkey` may write to `range` by way of local `rail`.
     pub(super) fn local_allows(&self, rail: RailIndex, lkey: u32, range: MemoryRange) -> bool {
-        let Some(local) = self.local.get((lkey >> 4 & 0x3F) as usize) else { return false };
+        let Some(local) = self.local.get((lkey >> 4 & 0xFF) as usize) else { return false };
         local.live
             && local.key + u32::from(rail.0) == lkey
             && within(range.addr, range.len, local.range.addr, local.range.len)

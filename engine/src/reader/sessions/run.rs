@@ -39,7 +39,7 @@ impl<D: SessionDialer> Common<D> {
         match change {
             OfferChange::Came(pool) => {
                 let (pool, layout) = (pool.id(), pool.layout());
-                tracing::info!(peer, %pool, %layout, left_out, "a producer offers a pool; connect again to read it");
+                tracing::info!(peer, %pool, %layout, left_out, "a producer offers a pool");
             }
             OfferChange::Gone(pool) => tracing::info!(peer, %pool, left_out, "a producer takes a pool back"),
             OfferChange::Unknown(layout) => {
@@ -273,9 +273,12 @@ impl<D: SessionDialer> ReaderSession<D> {
                         lanes.answered(number, result, session);
                     }
                 }
-                // The reader is told of the session with the offer as it is then, and reads pools
-                // of that offer alone.
-                SessionEvent::OfferChanged(change) => self.common.log_change(&state.peer, &change),
+                // The reader is told of the session with the offer as it is then, and afterwards of
+                // each change.
+                SessionEvent::OfferChanged(change) => {
+                    self.common.log_change(&state.peer, &change);
+                    self.reporter.report(SessionNews::Offer(change));
+                }
                 SessionEvent::Takings => self.reporter.report(SessionNews::Takings),
                 SessionEvent::Ended(why) => return self.ended(state, why, flow, now),
                 _ => {}

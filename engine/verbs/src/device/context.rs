@@ -37,6 +37,8 @@ pub(crate) struct Caps {
     pub(crate) max_cqe: u32,
     /// Pieces of memory in one work request.
     pub(crate) max_sge: u32,
+    /// Bytes of one memory region. 0: the device does not say.
+    pub(crate) max_mr_size: u64,
     /// READs in flight that one QP may have as the reader.
     pub(crate) init_depth: u8,
     /// READs in flight that one QP may answer.
@@ -78,7 +80,15 @@ impl Context {
             raw,
             name: name.into(),
             driver,
-            caps: Caps { ports: 0, max_qp_wr: 0, max_cqe: 0, max_sge: 0, init_depth: 0, dest_depth: 0 },
+            caps: Caps {
+                ports: 0,
+                max_qp_wr: 0,
+                max_cqe: 0,
+                max_sge: 0,
+                max_mr_size: 0,
+                init_depth: 0,
+                dest_depth: 0,
+            },
         };
         this.caps = this.query()?;
         Ok(this)
@@ -97,6 +107,7 @@ impl Context {
             max_qp_wr: positive(attr.max_qp_wr),
             max_cqe: positive(attr.max_cqe),
             max_sge: positive(attr.max_sge),
+            max_mr_size: attr.max_mr_size,
             init_depth: depth(attr.max_qp_init_rd_atom),
             dest_depth: depth(attr.max_qp_rd_atom),
         })

@@ -39,6 +39,36 @@ pub enum MrError {
         /// The device's reason.
         errno: Errno,
     },
+    /// The range is longer than one region of the device may be.
+    #[error(
+        "{device} registers at most {limit} bytes at once, and {len} bytes at {addr:#x} lie in pages of the host that \
+         are longer: register them in parts (max_mr_size of the device, or VerbsConfig::max_mr_bytes)"
+    )]
+    TooLong {
+        /// The device.
+        device: String,
+        /// Where the memory begins.
+        addr: u64,
+        /// Its length in bytes.
+        len: u64,
+        /// The most bytes of one region.
+        limit: u64,
+    },
+    /// The device made a shorter region than it was asked for. The region has been released.
+    #[error(
+        "{device} registered {registered} of {len} bytes at {addr:#x}: its driver shortens long regions; register the \
+         memory in parts (PublisherConfig::piece_bytes, VerbsConfig::max_mr_bytes)"
+    )]
+    Shortened {
+        /// The device.
+        device: String,
+        /// Where the memory begins.
+        addr: u64,
+        /// Its length in bytes.
+        len: u64,
+        /// The length of the region that was made.
+        registered: u64,
+    },
     /// The device, its driver or the kernel takes no dma-buf memory.
     #[error(
         "{device} does not take dma-buf memory ({errno}): it needs Linux 5.12 or newer, rdma-core 34 or newer, and \
@@ -57,9 +87,7 @@ fn memory_hint(errno: Errno) -> &'static str {
         libc::EFAULT => {
             "; the range is not mapped, or not writable (for a GPU's memory: load nvidia-peermem)"
         }
-        libc::EINVAL => {
-            "; the range is empty, wraps around, or is longer than the device takes (max_mr_size)"
-        }
+        libc::EINVAL => "; the range is empty or wraps around, or the device does not take so long a range",
         libc::ENOMEM => "; the device is out of memory regions, or the system out of memory",
         _ => "",
     }
@@ -104,6 +132,7 @@ impl MrError {
     pub const fn errno(&self) -> i32 {
         match self {
             Self::LockedMemory { .. } => libc::ENOMEM,
+            Self::TooLong { .. } | Self::Shortened { .. } => libc::EMSGSIZE,
             Self::Refused { errno, .. } | Self::DmabufUnsupported { errno, .. } => errno.0,
         }
     }
@@ -115,6 +144,8 @@ impl MrError {
             Self::LockedMemory { .. } => 5040,
             Self::Refused { .. } => 5041,
             Self::DmabufUnsupported { .. } => 5042,
+            Self::TooLong { .. } => 5043,
+            Self::Shortened { .. } => 5044,
         }
     }
 }

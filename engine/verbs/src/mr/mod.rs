@@ -5,6 +5,7 @@
 //! region in 2 MiB pages needs 512 times fewer entries of the NIC's own table.
 
 pub(crate) mod access;
+mod length;
 pub(crate) mod locked;
 mod region;
 

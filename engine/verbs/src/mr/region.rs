@@ -11,6 +11,7 @@ use kvrail_core::provider::{DmaBuf, MemoryRange, RailKeys};
 use rdma_mummy_sys as sys;
 
 use super::access::{AccessFlags, Rights};
+use super::length;
 use crate::error::{Errno, MrError, VerbsRegionError};
 use crate::rail::Rail;
 
@@ -41,6 +42,7 @@ impl Mr {
     ) -> Result<Self, MrError> {
         let MemoryRange { addr, len } = range;
         let refused = |errno| MrError::new(rail.device(), range, rails, errno);
+        length::check(rail.device(), range, rail.max_mr_bytes())?;
         let length = usize::try_from(len).map_err(|_| refused(Errno(libc::EINVAL)))?;
         let at = usize::try_from(addr).map_err(|_| refused(Errno(libc::EINVAL)))?;
         let at = with_exposed_provenance_mut::<libc::c_void>(at);
@@ -52,7 +54,7 @@ impl Mr {
             // SAFETY: a live PD; the kernel checks the range, and pins its pages.
             let raw = unsafe { sys::ibv_reg_mr_iova2(rail.pd(), at, length, addr, relaxed) };
             if let Some(raw) = NonNull::new(raw) {
-                return Ok(Self { raw, rail: Arc::clone(rail) });
+                return Self { raw, rail: Arc::clone(rail) }.whole(range);
             }
             let errno = Errno::last();
             // These two errnos mean that the library is older than the function, or that the driver
@@ -66,7 +68,7 @@ impl Mr {
         // SAFETY: as above.
         let raw = unsafe { sys::ibv_reg_mr(rail.pd(), at, length, access.bits().cast_signed()) };
         let raw = NonNull::new(raw).ok_or_else(|| refused(Errno::last()))?;
-        Ok(Self { raw, rail: Arc::clone(rail) })
+        Self { raw, rail: Arc::clone(rail) }.whole(range)
     }
 
     /// Registers memory that a dma-buf holds.
@@ -79,6 +81,7 @@ impl Mr {
         let MemoryRange { addr, len } = range;
         // The limit of locked memory does not count another device's memory.
         let refused = |errno| MrError::Refused { device: rail.device().into(), addr, len, errno };
+        length::check(rail.device(), range, rail.max_mr_bytes())?;
         let length = usize::try_from(len).map_err(|_| refused(Errno(libc::EINVAL)))?;
         let access = rights.access();
         // SAFETY: a live PD; the kernel checks descriptor and range.
@@ -86,7 +89,7 @@ impl Mr {
             sys::ibv_reg_dmabuf_mr(rail.pd(), offset, length, addr, fd, access.bits().cast_signed())
         };
         match NonNull::new(raw) {
-            Some(raw) => Ok(Self { raw, rail: Arc::clone(rail) }),
+            Some(raw) => Self { raw, rail: Arc::clone(rail) }.whole(range),
             None => {
                 let errno = Errno::last();
                 let device = rail.device().to_owned();
@@ -98,6 +101,14 @@ impl Mr {
                 })
             }
         }
+    }
+
+    /// The region, if it is as long as `range`; a shorter one is released.
+    fn whole(self, range: MemoryRange) -> Result<Self, MrError> {
+        // SAFETY: a live region, whose length no code changes.
+        let registered = unsafe { (*self.raw.as_ptr()).length } as u64;
+        length::compare(self.rail.device(), range, registered)?;
+        Ok(self)
     }
 
     pub(crate) fn lkey(&self) -> u32 {
@@ -195,6 +206,7 @@ impl VerbsRegion {
                 bytes = range.len,
                 rails = rails.len(),
                 ms = began.elapsed().as_millis() as u64,
+                gb_per_s = %length::rate(range.len, began.elapsed()),
                 ?rights,
                 "memory registered"
             );

@@ -179,6 +179,10 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
         least.min(u32::try_from(E::SGES).unwrap_or(u32::MAX))
     }
 
+    fn max_region_bytes(&self) -> u64 {
+        self.queues.rails.iter().map(|queue| queue.rail.max_mr_bytes()).min().unwrap_or(u64::MAX)
+    }
+
     fn register(&mut self, range: MemoryRange) -> Result<RailKeys, RegisterError> {
         let region = VerbsRegion::new(&self.ports(), range, Rights::LocalWrite);
         self.keep(range, region)

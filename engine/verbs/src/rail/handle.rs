@@ -197,6 +197,15 @@ impl Rail {
         self.config.sq_entries.min(self.context.caps.max_qp_wr)
     }
 
+    /// The most bytes of one memory region (`max_mr_size`), or fewer by the configuration. A range
+    /// is refused if the pages of the host that have its bytes are longer.
+    #[must_use]
+    pub fn max_mr_bytes(&self) -> u64 {
+        // A device that does not say has no limit that could be compared.
+        let device = Some(self.context.caps.max_mr_size).filter(|&bytes| bytes > 0);
+        device.unwrap_or(u64::MAX).min(self.config.max_mr_bytes)
+    }
+
     /// The most pieces of memory that one READ may write.
     pub(crate) fn sges(&self) -> u32 {
         self.config.sges.min(self.context.caps.max_sge).max(1)

@@ -243,7 +243,7 @@ fn registrations_are_bounded() {
     let mut bench = Bench::new(SimConfig::new(1), &[rail()]);
     let range = bench.range();
     let made = std::iter::from_fn(|| bench.rails.register(range).ok()).count();
-    assert_eq!(made, 63);
+    assert_eq!(made, 255);
     assert_eq!(bench.rails.register(range).unwrap_err().errno, 12);
 }
 

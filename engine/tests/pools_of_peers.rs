@@ -1,0 +1,231 @@
+//! A reader of several layouts: the pages of one key in two pools are had together or not at all;
+//! pools that come and go; pages that are told before their batch is done.
+
+use std::time::{Duration, Instant};
+
+use kvrail::core::batch::Class;
+use kvrail::core::error::FlightError;
+use kvrail::session::PoolId;
+use kvrail::session::handover::{Block, WHOLE_PAGE};
+use kvrail::{
+    BlockError, Config, Done, KeyTag, KvLayout, Location, PageError, PageLayout, Peer, PeerKey, Publisher,
+    PublisherConfig, Reader, ReaderEvent, Slot, clock, memory, shm,
+};
+
+/// The pages of a latent pool, a region a layer.
+#[derive(KvLayout)]
+#[kv(order(regions(layer), token), layers = 3, tokens = 16)]
+#[allow(dead_code, reason = "a declaration")]
+struct Latent {
+    latent: [u8; 576],
+}
+
+#[derive(KvLayout)]
+#[kv(order(layer, token), layers = 3, tokens = 16)]
+#[allow(dead_code, reason = "a declaration")]
+struct Index {
+    key: [u8; 132],
+}
+
+const LATENT: PageLayout = PageLayout::of::<Latent>();
+const INDEX: PageLayout = PageLayout::of::<Index>();
+
+fn key() -> PeerKey {
+    PeerKey::from_hex(&"5a".repeat(32)).unwrap()
+}
+
+fn publisher(layouts: &[PageLayout]) -> Publisher {
+    let config = PublisherConfig::new("producer".parse().unwrap());
+    let config = layouts.iter().fold(config, |config, layout| config.pool(*layout, 8));
+    Publisher::start_pools(config, &"127.0.0.1:0".parse().unwrap(), key(), shm::publish(1)).unwrap()
+}
+
+fn write(publisher: &Publisher, pool: PoolId, slot: u32, byte: u8) -> Location {
+    let pool = publisher.pool(pool).unwrap();
+    let mut guard = pool.overwrite(slot, KeyTag(u128::from(slot) + 1)).unwrap();
+    let regions = pool.layout().regions() as usize;
+    let each = guard.bytes().len() / regions;
+    for (region, bytes) in (0..).zip(guard.bytes().chunks_mut(each)) {
+        bytes.fill(byte + region);
+    }
+    guard.publish()
+}
+
+struct Both {
+    reader: Reader<shm::ShmRails>,
+    latent: Vec<Slot>,
+    index: Vec<Slot>,
+}
+
+impl Both {
+    fn start() -> Self {
+        let mut reader = Reader::start(LATENT, shm::rails(1).unwrap(), Config::default()).unwrap();
+        reader.add_layout(&INDEX).unwrap();
+        let mut slots = |layout: &PageLayout| {
+            let memory = memory::leaked(8 * layout.page_bytes() as usize).unwrap();
+            reader.register_for(layout, memory).unwrap().collect()
+        };
+        let (latent, index) = (slots(&LATENT), slots(&INDEX));
+        Self { reader, latent, index }
+    }
+
+    fn connect(&mut self, publisher: &Publisher) -> Peer {
+        self.reader.connect(&publisher.local_addr().into(), key()).unwrap()
+    }
+
+    fn done(&mut self) -> Done<'static> {
+        let until = clock::within(Duration::from_secs(20));
+        loop {
+            self.reader.poll();
+            if let Some(done) = self.reader.next_done() {
+                return done;
+            }
+            assert!(clock::now() < until, "nothing is done");
+            self.reader.wait(until);
+        }
+    }
+
+    fn event(&mut self) -> ReaderEvent {
+        let until = clock::within(Duration::from_secs(20));
+        loop {
+            self.reader.poll();
+            if let Some(event) = self.reader.next_event() {
+                return event;
+            }
+            assert!(clock::now() < until, "no event");
+            self.reader.wait(clock::within(Duration::from_millis(10)));
+        }
+    }
+
+    fn is_latent(&self, slot: &Slot, byte: u8) -> bool {
+        (0..3).all(|layer| {
+            let bytes = self.reader.slot_bytes(slot, layer).unwrap();
+            bytes.len() == 16 * 576 && bytes.iter().all(|&b| b == byte + layer as u8)
+        })
+    }
+}
+
+#[test]
+fn the_pages_of_one_key_in_two_pools_are_had_together_or_not_at_all() {
+    let publisher = publisher(&[LATENT, INDEX]);
+    let [latent, index] = [PoolId(0), PoolId(1)];
+    let mut both = Both::start();
+    let peer = both.connect(&publisher);
+    let [latents, indices] = [&LATENT, &INDEX].map(|layout| peer.pool_of(layout).unwrap().clone());
+    assert_eq!((latents.id(), indices.id(), latents.slots()), (latent, index, 8));
+    for stale in [None, Some(latent), Some(index)] {
+        let locations = [write(&publisher, latent, 2, 10), write(&publisher, index, 5, 40)];
+        match stale {
+            Some(PoolId(0)) => drop(write(&publisher, latent, 2, 20)),
+            Some(_) => drop(write(&publisher, index, 5, 50)),
+            None => {}
+        }
+        let mut batch = both.reader.batch().unwrap();
+        let (slot, other) = (both.latent.pop().unwrap(), both.index.pop().unwrap());
+        batch.read(latents.page(locations[0]).unwrap(), slot).unwrap();
+        batch.join(indices.page(locations[1]).unwrap(), other).unwrap();
+        both.reader.submit(batch, clock::within(Duration::from_secs(10))).unwrap();
+        let pages: Vec<_> = both.done().pages().collect();
+        let good = stale.is_none();
+        assert_eq!(pages.iter().map(|page| page.result.is_ok()).collect::<Vec<_>>(), [good; 2], "{stale:?}");
+        if good {
+            assert!(both.is_latent(&pages[0].slot, 10));
+            assert!(pages[1].slot.bytes().unwrap().iter().all(|&b| b == 40));
+        }
+    }
+}
+
+#[test]
+fn a_location_of_another_pool_or_beyond_is_refused_by_name() {
+    let publisher = publisher(&[LATENT, INDEX]);
+    let mut both = Both::start();
+    let peer = both.connect(&publisher);
+    let latents = peer.pool_of(&LATENT).unwrap();
+    let location = write(&publisher, PoolId(1), 3, 1);
+    let block =
+        Block { pool: PoolId(1), slot: location.slot, expected: location.expected, ready: WHOLE_PAGE };
+    assert!(peer.block(&block).is_ok());
+    let error = latents.block(&block).unwrap_err();
+    assert_eq!(error, BlockError::OtherPool { pool: PoolId(1), asked: PoolId(0), slot: 3 });
+    let beyond = latents.page(Location { slot: 8, ..location }).unwrap_err();
+    assert_eq!(beyond, BlockError::Slot { pool: PoolId(0), slot: 8, slots: 8 });
+    // Without the pool's name it is another page, which misses.
+    let mut batch = both.reader.batch().unwrap();
+    batch.read(latents.page(location).unwrap(), both.latent.pop().unwrap()).unwrap();
+    both.reader.submit(batch, clock::within(Duration::from_secs(10))).unwrap();
+    assert!(matches!(both.done().result(0), Some(Err(PageError::Miss(_)))));
+}
+
+#[test]
+fn pools_that_come_are_read_and_those_that_go_are_not() {
+    let publisher = publisher(&[LATENT]);
+    let mut both = Both::start();
+    let peer = both.connect(&publisher);
+    assert!(matches!(peer.pool_of(&INDEX), Err(BlockError::Layout { .. })));
+    let id = publisher.add_pool(INDEX, 4).unwrap();
+    let ReaderEvent::PoolCame { peer: of, pool } = both.event() else { panic!("another event") };
+    assert_eq!((of, pool.id(), pool.slots()), (peer.id(), id, 4));
+    let location = write(&publisher, id, 1, 77);
+    let read = |both: &mut Both| {
+        let mut batch = both.reader.batch().unwrap();
+        batch.read(pool.page(location).unwrap(), both.index.pop().unwrap()).unwrap();
+        both.reader.submit(batch, clock::within(Duration::from_secs(10))).unwrap();
+        let page = both.done().pages().next().unwrap();
+        page.result.map(|()| page.slot.bytes().unwrap()[7])
+    };
+    assert_eq!(read(&mut both), Ok(77));
+    publisher.withdraw(id, Instant::now() + Duration::from_secs(10)).unwrap();
+    let ReaderEvent::PoolGone { pool: gone, .. } = both.event() else { panic!("another event") };
+    assert_eq!(gone, id);
+    assert_eq!(read(&mut both), Err(PageError::PoolGone));
+    // The other pool of the peer is read as before.
+    let location = write(&publisher, PoolId(0), 0, 5);
+    let mut batch = both.reader.batch().unwrap();
+    batch.read(peer.page(location).unwrap(), both.latent.pop().unwrap()).unwrap();
+    both.reader.submit(batch, clock::within(Duration::from_secs(10))).unwrap();
+    let page = both.done().pages().next().unwrap();
+    assert!(page.result.is_ok() && both.is_latent(&page.slot, 5));
+}
+
+#[test]
+fn pages_are_told_as_they_come_and_a_batch_can_be_withdrawn() {
+    let publisher = publisher(&[LATENT, INDEX]);
+    let mut both = Both::start();
+    let peer = both.connect(&publisher);
+    let pool = peer.pool_of(&INDEX).unwrap();
+    let locations: Vec<_> = (0..4).map(|slot| write(&publisher, PoolId(1), slot, 60 + slot as u8)).collect();
+    let mut batch = both.reader.batch().unwrap();
+    batch.report_pages();
+    for location in &locations {
+        batch.read(pool.page(*location).unwrap(), both.index.pop().unwrap()).unwrap();
+    }
+    let ticket = both.reader.submit(batch, clock::within(Duration::from_secs(10))).unwrap();
+    let until = clock::within(Duration::from_secs(20));
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        both.reader.poll();
+        while let Some(arrival) = both.reader.next_arrival() {
+            assert_eq!((arrival.ticket, arrival.result), (ticket, Ok(())));
+            told.push(arrival.page);
+        }
+        assert!(clock::now() < until, "{told:?}");
+    }
+    told.sort_unstable();
+    assert_eq!(told, [0, 1, 2, 3], "each once");
+    let mut done = both.done();
+    both.index.extend(done.pages().map(|page| page.slot));
+    assert_eq!(both.reader.withdraw(ticket), Err(FlightError::NotInFlight(ticket)));
+
+    let mut batch = both.reader.batch().unwrap();
+    for location in &locations {
+        batch.read(pool.page(*location).unwrap(), both.index.pop().unwrap()).unwrap();
+    }
+    let ticket = both.reader.submit(batch, clock::within(Duration::from_secs(10))).unwrap();
+    assert_eq!(both.reader.set_class(ticket, Class::Background), Ok(()));
+    let beyond = both.reader.withdraw_page(ticket, 4).unwrap_err();
+    assert_eq!(beyond, FlightError::NoPage { ticket, page: 4, pages: 4 });
+    let given_up = both.reader.withdraw(ticket).unwrap();
+    let results: Vec<_> = both.done().pages().map(|page| page.result).collect();
+    let withdrawn = results.iter().filter(|result| **result == Err(PageError::Withdrawn)).count();
+    assert_eq!((withdrawn, results.len()), (given_up, 4));
+}
