@@ -229,3 +229,59 @@ fn pages_are_told_as_they_come_and_a_batch_can_be_withdrawn() {
     let withdrawn = results.iter().filter(|result| **result == Err(PageError::Withdrawn)).count();
     assert_eq!((withdrawn, results.len()), (given_up, 4));
 }
+
+/// A pool that is gone leaves its places in the reader's table of regions: a producer whose pools
+/// come and go for long enough cannot be read.
+#[test]
+fn breaker_pools_that_come_and_go_leave_no_places_taken() {
+    let publisher = publisher(&[INDEX]);
+    let mut both = Both::start();
+    let peer = both.connect(&publisher);
+    for turn in 0..3_000 {
+        let id = publisher.add_pool(LATENT, 1).unwrap();
+        let until = clock::within(Duration::from_secs(5));
+        let event = loop {
+            both.reader.poll();
+            if let Some(event) = both.reader.next_event() {
+                break Some(event);
+            }
+            if clock::now() >= until {
+                break None;
+            }
+            both.reader.wait(clock::within(Duration::from_millis(10)));
+        };
+        if event.is_none() {
+            // What becomes of another producer, which has never changed anything?
+            let other = PublisherConfig::new("other".parse().unwrap()).pool(LATENT, 8);
+            let other =
+                Publisher::start_pools(other, &"127.0.0.1:0".parse().unwrap(), key(), shm::publish(1));
+            let connected = both.reader.connect(&other.unwrap().local_addr().into(), key());
+            println!("another producer: {:?}", connected.map(|_| ()).map_err(|error| error.to_string()));
+        }
+        assert!(
+            matches!(&event, Some(ReaderEvent::PoolCame { pool, .. }) if pool.id() == id),
+            "pool {id:?} is not told, after {turn} that have come and gone: {event:?}"
+        );
+        publisher.withdraw(id, Instant::now() + Duration::from_secs(10)).unwrap();
+        assert!(matches!(both.event(), ReaderEvent::PoolGone { .. }));
+    }
+    drop(peer);
+}
+
+/// The table of a pool that is gone is not read: its memory is not exported any more, and a READ of
+/// it kills a lane.
+#[test]
+fn breaker_the_table_of_a_pool_that_is_gone_is_not_read() {
+    let publisher = publisher(&[LATENT, INDEX]);
+    let mut both = Both::start();
+    let peer = both.connect(&publisher);
+    write(&publisher, PoolId(1), 3, 1);
+    let region = (0..peer.regions().len()).find(|&at| peer.regions()[at].regions() == 1).unwrap();
+    let list = |both: &mut Both| both.reader.published(&peer, region, clock::within(Duration::from_secs(5)));
+    assert_eq!(list(&mut both).unwrap().len(), 1);
+    publisher.withdraw(PoolId(1), Instant::now() + Duration::from_secs(10)).unwrap();
+    assert!(matches!(both.event(), ReaderEvent::PoolGone { .. }));
+    let error = list(&mut both).unwrap_err();
+    println!("{error:?}");
+    assert!(matches!(error, kvrail::TableError::Page(PageError::PoolGone)), "{error:?}");
+}

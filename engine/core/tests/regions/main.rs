@@ -3,10 +3,12 @@
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 #![allow(unsafe_code, reason = "memory of the tests")]
 
+mod breaker;
 #[path = "../common/mod.rs"]
 mod common;
 mod pool;
 mod schedule;
+mod storm;
 
 use common::{Destination, SmallSim, SmallState, start};
 use kvrail_core::config::EngineConfig;
