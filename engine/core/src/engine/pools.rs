@@ -22,7 +22,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     ///
     /// The plan is between pages and slots with all of their regions. A plan that is known already
     /// takes no further place. Plans that differ only in where they begin share most of theirs. A
-    /// plan stays known until the engine is dropped.
+    /// plan stays known until it is [forgotten](Self::forget_plan).
     ///
     /// # Errors
     ///
