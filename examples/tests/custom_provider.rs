@@ -51,7 +51,7 @@ impl Rig for Buffers {
 kvrail_conformance::conformance_tests!(Buffers);
 
 #[test]
-fn only_what_needs_pieces_or_a_control_thread_is_skipped() {
+fn only_what_needs_pieces_a_control_thread_or_a_descriptor_is_skipped() {
     let mut skipped = Vec::new();
     run_all::<Buffers>(|name, outcome| {
         if let Outcome::Skipped { .. } = outcome {
@@ -64,6 +64,11 @@ fn only_what_needs_pieces_or_a_control_thread_is_skipped() {
             "a_scattered_read_fills_its_pieces_in_order_and_nothing_else",
             "while_a_failure_takes_its_time_each_read_still_ends_once",
             "a_close_that_overtakes_a_slow_failure_ends_the_lane",
+            "arm_refuses_while_a_completion_is_there",
+            "an_armed_descriptor_is_not_readable_without_a_reason",
+            "an_armed_descriptor_becomes_readable_when_a_read_completes",
+            "an_armed_descriptor_becomes_readable_for_a_waker",
+            "an_armed_descriptor_becomes_readable_for_an_event",
         ]
     );
 }

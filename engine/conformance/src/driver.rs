@@ -245,6 +245,12 @@ impl<R: Rig> Driver<R> {
         self.rig.now().since(now)
     }
 
+    /// Arms the provider as an engine does that sleeps for the time limit at most.
+    pub(crate) fn arm(&mut self, completions: u32) -> bool {
+        let now = self.rig.now();
+        self.provider.arm(WaitFor { now, until: now + R::TIME_LIMIT, completions })
+    }
+
     /// Fails unless the local bytes at `to` are those at `from` of the counterpart.
     pub(crate) fn expect_bytes(&self, from: usize, to: usize, len: usize) -> CaseResult {
         if !R::ABILITIES.moves_bytes {

@@ -82,6 +82,13 @@ pub trait Rig: Sized {
     /// Lets time pass without calling the provider, which may have been dropped already.
     fn pass(&mut self, time: Nanos);
 
+    /// Whether the provider's descriptor is readable, by poll(2). `None`, the default, if it has no
+    /// descriptor: then the cases about [arming](Provider::arm) are skipped.
+    fn readable(&self, provider: &Self::Provider) -> Option<bool> {
+        let _ = provider;
+        None
+    }
+
     /// Wakes `provider`'s present or next `wait`; from another thread, where there are threads.
     fn wake(&mut self, provider: &Self::Provider) {
         provider.waker().wake();

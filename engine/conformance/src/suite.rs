@@ -43,6 +43,11 @@ macro_rules! __for_each_case {
             waiting::wait_ends_for_a_waker,
             waiting::wait_ends_for_a_failed_completion,
             waiting::wait_ends_for_an_event,
+            arming::arm_refuses_while_a_completion_is_there,
+            arming::an_armed_descriptor_is_not_readable_without_a_reason,
+            arming::an_armed_descriptor_becomes_readable_when_a_read_completes,
+            arming::an_armed_descriptor_becomes_readable_for_a_waker,
+            arming::an_armed_descriptor_becomes_readable_for_an_event,
         }
     };
 }

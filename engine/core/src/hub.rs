@@ -173,6 +173,16 @@ impl<'s, 'r, const M: usize> Hub<'s, 'r, M> {
         }
         outcomes
     }
+
+    /// Whether there is something for another turn: orders that the last one has left, or that have
+    /// come since, or a submitter that has been dropped. A caller that is about to sleep asks this,
+    /// since the submitters that sent these orders have woken it already.
+    pub fn has_orders(&mut self) -> bool {
+        self.mailboxes[..self.open].iter_mut().flatten().any(|engine_end| {
+            let dropped = !engine_end.orphaned && engine_end.shared.submitter_ended.load(Ordering::Acquire);
+            dropped || !engine_end.orders.is_empty()
+        })
+    }
 }
 
 /// Does to a batch what its submitter has ordered. A batch that is done meanwhile, or is another

@@ -34,8 +34,15 @@ impl EventFd {
 
     /// Makes it unreadable, however often it was signalled.
     pub fn clear(&self) {
+        self.take();
+    }
+
+    /// Makes it unreadable, and says how often it was signalled since it was last made so.
+    pub fn take(&self) -> u64 {
+        let mut count = [0_u8; 8];
         // Fails only when the counter is 0, and then the descriptor is not readable.
-        let _ = rustix::io::read(&self.0, &mut [0_u8; 8]);
+        let _ = rustix::io::read(&self.0, &mut count);
+        u64::from_ne_bytes(count)
     }
 }
 
@@ -156,8 +163,9 @@ mod tests {
         event.signal();
         event.signal();
         assert!(readable(&event));
-        event.clear();
+        assert_eq!(event.take(), 2);
         assert!(!readable(&event));
+        assert_eq!(event.take(), 0);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use kvrail_core::time::{Nanos, Time};
 use kvrail_local::shm::{Backing, ExportedMemory, Segment, ShmExport, ShmExporter, ShmPeer};
 use kvrail_local::tcp::{TcpConnection, TcpExported, TcpServer};
 use kvrail_local::{ExportedRegion, LaneTransport, LocalConfig, LocalProvider};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 const DEPTH: u32 = 8;
@@ -132,6 +133,11 @@ impl<T: Ends> Rig for Local<T> {
 
     fn pass(&mut self, time: Nanos) {
         std::thread::sleep(Duration::from_nanos(time.0));
+    }
+
+    fn readable(&self, provider: &LocalProvider<T::Transport>) -> Option<bool> {
+        let mut fds = [PollFd::new(provider, PollFlags::IN)];
+        Some(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(1))
     }
 
     fn wake(&mut self, provider: &LocalProvider<T::Transport>) {

@@ -11,6 +11,7 @@
 //! | `flight.rs` | what can be changed about batches in flight, and pages that are told early |
 //! | `peer.rs` | a connected producer, its events, why a reader did not connect |
 //! | `sessions/` | the sessions with peers, and the threads that serve them |
+//! | `descriptor.rs` | sleeping in epoll(7) instead of `wait` |
 //! | `register.rs` | destination memory, and plans by which pages land in another layout |
 //! | `device.rs` | GPU memory as destination |
 //! | `state.rs` | the whole state, on the heap or in a `static` |
@@ -24,6 +25,7 @@ pub(crate) mod config;
 mod connect;
 mod connecting;
 mod demand;
+mod descriptor;
 #[cfg(feature = "cuda")]
 pub(crate) mod device;
 mod flight;
@@ -345,34 +347,20 @@ impl<T: ReaderTransport> Reader<T> {
     }
 
     /// Sleeps until there is something to poll for (half of the outstanding bytes have arrived, a
-    /// deadline has passed, a peer is lost), or until `until`. No other call sleeps.
+    /// deadline has passed, a peer is lost), or until `until`. No other call sleeps. A program with
+    /// an event loop of its own sleeps there instead: see [`arm`](Self::arm).
     ///
     /// With batches in flight it sleeps for up to 10 ms even if `until` has passed, so that a loop
     /// that waits until a batch's deadline does not spin when the batch is late.
     pub fn wait(&mut self, until: Time) {
-        /// The longest sleep with batches in flight and nothing outstanding. Then all lanes are
-        /// down, and the engine's requests for new ones are taken by `poll`.
-        const ALL_DOWN: Nanos = Nanos::from_millis(10);
         /// The shortest sleep with batches in flight.
         const PAST: Nanos = Nanos::from_millis(10);
-        /// The longest sleep once a lane has failed, since `poll` takes the engine's requests for
-        /// new lanes.
-        const SOME_DOWN: Nanos = Nanos::from_millis(250);
-        let waiting = self.submitters.as_ref().is_some_and(|submitters| !submitters.none_done());
-        if waiting || self.sessions.has_news() || !self.stash.is_empty() || self.take_overdue_notices() {
+        if self.has_work() {
             return;
         }
         let now = clock::now();
-        let until = until.min(self.outcomes.give_up).min(self.demand.sleep_until(now));
         let until = if self.engine.in_flight() > 0 { until.max(now + PAST) } else { until };
-        let failed = |rail| self.engine.rail_stats(RailIndex(rail)).is_some_and(|s| s.lanes_failed > 0);
-        let until = if self.engine.in_flight() > 0 && self.engine.outstanding() == 0 {
-            until.min(now + ALL_DOWN)
-        } else if (0..self.engine.rails() as u8).any(failed) {
-            until.min(now + SOME_DOWN)
-        } else {
-            until
-        };
+        let until = self.bound_of_sleep(now, until);
         self.engine.wait(now, until);
     }
 

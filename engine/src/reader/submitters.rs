@@ -77,9 +77,9 @@ impl<P: Provider> Submitters<P> {
         self.orphans.pop_front()
     }
 
-    /// Whether no batch of the reader's own thread is done.
-    pub(super) fn none_done(&self) -> bool {
-        self.done.is_empty()
+    /// Whether a batch of the reader's own thread is done, or an order waits to be taken in.
+    pub(super) fn has_work(&mut self) -> bool {
+        !self.done.is_empty() || self.hub.has_orders()
     }
 }
 

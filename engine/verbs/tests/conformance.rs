@@ -13,6 +13,7 @@ use kvrail_verbs::{
     AcceptedLane, QpAcceptor, QpDialer, Rights, Side, UnopenedLane, Verbs, VerbsConfig, VerbsRegion, rail,
 };
 use lane::{Devices, rails};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 const DEPTH: u32 = 8;
 /// Pieces of a READ.
@@ -82,6 +83,11 @@ impl Rig for Rdma {
 
     fn pass(&mut self, time: Nanos) {
         std::thread::sleep(Duration::from_nanos(time.0));
+    }
+
+    fn readable(&self, verbs: &Verbs) -> Option<bool> {
+        let mut fds = [PollFd::new(verbs, PollFlags::IN)];
+        Some(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(1))
     }
 
     fn wake(&mut self, verbs: &Verbs) {

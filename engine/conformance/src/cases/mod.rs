@@ -1,5 +1,6 @@
 //! The cases, one file for each part of the contract.
 
+pub(crate) mod arming;
 pub(crate) mod closing;
 pub(crate) mod describing;
 pub(crate) mod failing;

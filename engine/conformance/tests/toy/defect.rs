@@ -48,6 +48,11 @@ pub enum Defect {
     SleepsOverWakers,
     SleepsOverErrors,
     SleepsOverEvents,
+    ArmsOverCompletions,
+    StaysReadable,
+    NeverTellsCompletions,
+    NeverTellsWakers,
+    NeverTellsEvents,
 }
 
 thread_local! {

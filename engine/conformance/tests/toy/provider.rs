@@ -15,7 +15,7 @@ use kvrail_core::provider::{
 use kvrail_core::verbs_abi::Wc;
 
 use super::defect::Defect;
-use super::state::{DEPTH, NEVER, PLACES, RAILS, State, ToyQp, Wr};
+use super::state::{DEPTH, NEVER, PLACES, RAILS, Reasons, State, ToyQp, Wr};
 
 #[derive(Debug)]
 pub struct Toy {
@@ -272,8 +272,7 @@ unsafe impl Provider for Toy {
         let ended = |state: &State| if signaled_only { state.ended_signaled } else { state.ended };
         let goal = ended(state) + u64::from(wait.completions);
         loop {
-            let unpolled = state.cqs.iter().any(|cq| !cq.is_empty());
-            let errors = state.cqs.iter().flatten().any(|(wc, ..)| !wc.status().is_success());
+            let (unpolled, errors) = (state.has_unpolled(), state.has_errors());
             let completed = wait.completions > 0 && (ended(state) >= goal || (unpolled && !signaled_only));
             let done = (completed && !state.is(Defect::SleepsOverCompletions))
                 || (errors && !state.is(Defect::SleepsOverErrors))
@@ -287,6 +286,24 @@ unsafe impl Provider for Toy {
                 return;
             }
         }
+    }
+
+    fn arm(&mut self, wait: WaitFor) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let goal = state.ended + u64::from(wait.completions);
+        let woken = state.woken.swap(false, Ordering::Acquire);
+        state.armed = Some(Reasons { completions: wait.completions > 0, goal });
+        let may_sleep = !woken && (state.stuck || !state.tells());
+        if !may_sleep {
+            state.armed = None;
+        }
+        may_sleep
+    }
+
+    fn disarm(&mut self) {
+        let state = &mut *self.state.borrow_mut();
+        state.stuck |= state.is(Defect::StaysReadable) && state.tells();
+        state.armed = None;
     }
 
     fn waker(&self) -> ToyWaker {

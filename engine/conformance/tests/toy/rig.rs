@@ -49,6 +49,10 @@ impl Rig for ToyRig {
         Time(self.state.borrow().now)
     }
 
+    fn readable(&self, _: &Toy) -> Option<bool> {
+        Some(self.state.borrow().tells())
+    }
+
     fn pass(&mut self, time: Nanos) {
         let mut state = self.state.borrow_mut();
         let until = state.now + time.0;

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvrail_conformance::{BYTES, pattern};
 use kvrail_core::id::{LaneId, ProviderId, RailIndex, WrId};
@@ -51,6 +51,15 @@ pub struct ToyQp {
     pub late: VecDeque<(u64, Read, Vec<Piece>)>,
 }
 
+/// What ends a sleep, besides errors, events and wakers.
+#[derive(Clone, Copy, Debug)]
+pub struct Reasons {
+    /// Whether completions are a reason.
+    pub completions: bool,
+    /// The number of ended wrs that is one.
+    pub goal: u64,
+}
+
 #[derive(Debug)]
 pub struct State {
     pub now: u64,
@@ -63,6 +72,10 @@ pub struct State {
     pub cqs: [VecDeque<(Wc, usize, u32, u32)>; RAILS],
     pub events: VecDeque<ProviderEvent>,
     pub woken: Arc<AtomicBool>,
+    /// What makes the descriptor readable, while the toy is armed.
+    pub armed: Option<Reasons>,
+    /// The descriptor stays readable for ever.
+    pub stuck: bool,
     /// How many wrs have ended, and how many of these were signaled.
     pub ended: u64,
     pub ended_signaled: u64,
@@ -80,6 +93,8 @@ impl State {
             cqs: Default::default(),
             events: VecDeque::new(),
             woken: Arc::default(),
+            armed: None,
+            stuck: false,
             ended: 0,
             ended_signaled: 0,
         }
@@ -87,6 +102,25 @@ impl State {
 
     pub fn is(&self, defect: Defect) -> bool {
         self.defect == defect
+    }
+
+    /// Why an armed toy's descriptor is readable.
+    pub fn tells(&self) -> bool {
+        let Some(Reasons { completions, goal }) = self.armed else { return self.stuck };
+        let ended = self.ended >= goal || self.has_unpolled() && !self.is(Defect::ArmsOverCompletions);
+        self.stuck
+            || completions && ended && !self.is(Defect::NeverTellsCompletions)
+            || self.has_errors()
+            || !self.events.is_empty() && !self.is(Defect::NeverTellsEvents)
+            || self.woken.load(Ordering::Acquire) && !self.is(Defect::NeverTellsWakers)
+    }
+
+    pub fn has_unpolled(&self) -> bool {
+        self.cqs.iter().any(|cq| !cq.is_empty())
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.cqs.iter().flatten().any(|(wc, ..)| !wc.status().is_success())
     }
 
     /// How long changing a QP takes.

@@ -26,6 +26,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     pub fn poll(&mut self, now: Time) -> usize {
         self.sink.check();
         self.emit_time(now);
+        if self.arrivals.armed {
+            self.disarm();
+        }
         for _ in 0..EVENTS {
             let Some(event) = self.provider.next_event() else { break };
             self.event(event, now);

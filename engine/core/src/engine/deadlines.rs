@@ -8,7 +8,7 @@ use crate::lane::{Hold, LaneState, NO_LANE};
 use crate::limits::{CLASSES, narrow};
 use crate::page::list::{PageLink, PageRef};
 use crate::page::{Page, PageTable, Phase, settle_pages};
-use crate::provider::{Provider, WaitFor};
+use crate::provider::{Provider, WaitFor, Wake};
 use crate::regions::RemotePlace;
 use crate::time::{Nanos, Time};
 
@@ -291,13 +291,55 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     /// Waking up for each completion would cost more than handling the completions
     /// (docs/performance.md).
     pub fn wait(&mut self, now: Time, until: Time) {
+        self.disarm();
+        if let Some(wait) = self.plan_sleep(now, until) {
+            self.arrivals.slept = true;
+            self.provider.wait(wait);
+        }
+    }
+
+    /// As [`wait`](Self::wait), for a caller that sleeps in poll(2) or epoll(7) on the provider's
+    /// descriptor. `Some` is the latest time at which the sleep must end, at most `until`: the
+    /// descriptor becomes readable for the reasons for which `wait` returns. `None` says that there
+    /// is something to be done already, or that the provider cannot do it. Poll afterwards in any
+    /// case.
+    ///
+    /// A [`submit`](Self::submit) between this call and the sleep makes the descriptor readable.
+    /// After any other call that changes something, poll and arm again before the sleep.
+    pub fn arm(&mut self, now: Time, until: Time) -> Option<Time> {
+        self.disarm();
+        let wait = self.plan_sleep(now, until)?;
+        // A look for reasons may take completions out of any queue, for the next poll.
+        self.arrivals.slept = true;
+        self.arrivals.armed = self.provider.arm(wait);
+        self.arrivals.armed.then_some(wait.until)
+    }
+
+    /// Ends what [`arm`](Self::arm) began.
+    #[cold]
+    pub(super) fn disarm(&mut self) {
+        if core::mem::take(&mut self.arrivals.armed) {
+            self.provider.disarm();
+        }
+    }
+
+    /// Work has come since the provider was armed, of which the sleep's reasons know nothing: makes
+    /// the descriptor readable.
+    #[cold]
+    pub(super) fn end_armed_sleep(&self) {
+        self.provider.waker().wake();
+    }
+
+    /// Until when and until how many completions the engine can sleep; `None` if there is something
+    /// to be done.
+    fn plan_sleep(&self, now: Time, until: Time) -> Option<WaitFor> {
         if self.has_news() {
-            return;
+            return None;
         }
         if self.rails.choice.open != 0 && self.peers.turns.any(self.rails.choice.open) {
             // A lane has been attached since the last poll, or a rail has room: a peer can be
             // served.
-            return;
+            return None;
         }
         let outstanding = self.rails.outstanding_wrs();
         let silent = self.rails.iter().any(|rail| rail.silent > 0);
@@ -312,16 +354,16 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             until = until.min(now + self.rails.expected_time() + WAIT_MARGIN);
         }
         if until <= now {
-            return;
+            return None;
         }
         // A caller that is told of each page is to be told of the first one.
         let half = if self.in_flight.reporting > 0 { outstanding.min(1) } else { outstanding.div_ceil(2) };
         let completions = half.max(u32::from(silent));
-        self.arrivals.slept = true;
-        self.provider.wait(WaitFor { now, until, completions });
+        Some(WaitFor { now, until, completions })
     }
 
-    /// A handle that wakes the engine out of [`wait`](Self::wait), from any thread.
+    /// A handle that wakes the engine out of [`wait`](Self::wait), or makes the descriptor of an
+    /// [armed](Self::arm) one readable, from any thread.
     pub fn waker(&self) -> P::Waker {
         self.provider.waker()
     }

@@ -232,7 +232,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
             landing: Landing::new(landing, landing_keys),
             in_flight: InFlight::new(parts.flying, parts.overdue, parts.deadlines, parts.done),
             sweep: Sweep { lane: usize::MAX, next: Time::ZERO, seat: 0 },
-            arrivals: Arrivals { wcs: [Wc::default(); WCS], slept: false, behind: false },
+            arrivals: Arrivals { wcs: [Wc::default(); WCS], slept: false, armed: false, behind: false },
             config,
         })
     }

@@ -109,6 +109,9 @@ pub(super) struct Arrivals {
     /// any completion queue, even in that of a rail with nothing outstanding: a destroyed lane may
     /// have left completions there.
     pub(super) slept: bool,
+    /// Whether the provider has been armed since the last poll: the caller may sleep on its
+    /// descriptor.
+    pub(super) armed: bool,
     /// Whether the last poll left completions in a queue. Then a lane that seems to have completed
     /// nothing may have, and is not silent.
     pub(super) behind: bool,

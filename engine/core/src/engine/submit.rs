@@ -81,6 +81,9 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
         if let Err(error) = self.admissible(&mut batch, now, deadline) {
             return Err(Rejected { batch, error });
         }
+        if self.arrivals.armed {
+            self.end_armed_sleep();
+        }
         let mut buffer = batch.into_buffer();
         let index = buffer.index();
         let head = buffer.head_mut();

@@ -89,9 +89,11 @@ impl RegisterError {
     }
 }
 
-/// Wakes an engine that sleeps in [`Provider::wait`], from any thread.
+/// Wakes an engine that sleeps in [`Provider::wait`] or on the provider's descriptor, from any
+/// thread.
 pub trait Wake: Send + Sync {
-    /// Makes the present or the next `wait` return. It is cheap while the engine is awake.
+    /// Makes the present or the next `wait` return, or the descriptor readable if it is armed, or
+    /// else the next `arm` return false. It is cheap while the engine is awake.
     fn wake(&self);
 }
 
@@ -261,6 +263,32 @@ pub unsafe trait Provider {
     /// by as much as the operating system's scheduler delays it.
     fn wait(&mut self, wait: WaitFor);
 
-    /// A handle that wakes this provider's [`wait`](Self::wait).
+    /// Prepares a sleep in poll(2) or epoll(7) on the provider's descriptor, which `std`'s `AsFd`
+    /// gives. If it returns true, the caller may sleep until `wait.until`: the descriptor becomes
+    /// readable as soon as one of the other reasons in `wait` holds, or a [waker](Self::waker) is
+    /// called. It may become readable early, after the first completion for instance. If it returns
+    /// false, a reason holds already, or the provider cannot do it (as this default): the caller
+    /// polls.
+    ///
+    /// It makes system calls, as [`wait`](Self::wait) does, but does not sleep. Each `true` is
+    /// followed by [`disarm`](Self::disarm), before the next `arm` or `wait`.
+    ///
+    /// No wake-up is lost if an implementation first arms what makes the descriptor readable, then
+    /// looks for reasons, and then returns: a reason from before the arming is found by the look, a
+    /// later one makes the descriptor readable.
+    #[must_use = "the caller sleeps only if it is true"]
+    fn arm(&mut self, wait: WaitFor) -> bool {
+        let _ = wait;
+        false
+    }
+
+    /// Ends what [`arm`](Self::arm) began: makes the descriptor unreadable, and wakers and
+    /// completions cheap again. Calls of wakers that no `wait` or `arm` has returned for stay
+    /// noted, since what they announce may not have been seen. The engine calls it when it polls
+    /// for the first time after a sleep.
+    fn disarm(&mut self) {}
+
+    /// A handle that wakes this provider's [`wait`](Self::wait), and makes its descriptor readable
+    /// while it is [armed](Self::arm).
     fn waker(&self) -> Self::Waker;
 }

@@ -106,6 +106,12 @@ pub enum LocalStartError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The system gave no descriptor for the engine to sleep on.
+    #[error("no descriptor (eventfd) to sleep on; raise the limit on open files (ulimit -n)")]
+    Descriptor {
+        /// The system's reason.
+        source: io::Error,
+    },
 }
 
 impl LocalStartError {
@@ -116,6 +122,7 @@ impl LocalStartError {
             Self::Rails { .. } => 3110,
             Self::Queues { .. } => 3111,
             Self::Thread { .. } => 3112,
+            Self::Descriptor { .. } => 3113,
         }
     }
 }

@@ -6,7 +6,7 @@
 use kvrail_core::provider::Wake;
 
 use super::sleep::Sleeper;
-use super::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+use super::sync::{Arc, AtomicBool, AtomicU64, EventFd, Ordering};
 
 /// A value on its own pair of cache lines: x86 prefetches adjacent lines together.
 #[repr(align(128))]
@@ -28,6 +28,8 @@ pub(crate) struct RailProgress {
 #[derive(Debug)]
 pub(crate) struct Progress {
     engine: Padded<Sleeper>,
+    /// Signalled where the engine's thread sleeps elsewhere and is to wake up.
+    signal: EventFd,
     /// The sum of `finished` at which the engine is woken. Written by the engine's thread before it
     /// prepares to sleep.
     goal: AtomicU64,
@@ -37,9 +39,10 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(rails: usize) -> Self {
+    pub(crate) fn new(rails: usize, signal: EventFd) -> Self {
         Self {
             engine: Padded::default(),
+            signal,
             goal: AtomicU64::new(u64::MAX),
             woken: AtomicBool::new(false),
             rails: (0..rails).map(|_| Padded::default()).collect(),
@@ -66,12 +69,41 @@ impl Progress {
         self.woken.load(Ordering::Relaxed) && self.woken.swap(false, Ordering::Acquire)
     }
 
+    /// The descriptor that is readable from a wake-up of an armed engine on.
+    pub(crate) const fn signal(&self) -> &EventFd {
+        &self.signal
+    }
+
+    /// Announces that the engine's thread sleeps on the descriptor, and says whether it may. In any
+    /// case [`disarm`](Self::disarm) follows. The descriptor becomes readable for the reasons for
+    /// which [`sleep_until`](Self::sleep_until) returns.
+    pub(crate) fn arm(&self, goal: u64, alarms_seen: u64) -> bool {
+        self.goal.store(goal, Ordering::Relaxed);
+        self.engine.0.prepare_absence();
+        !self.has_reason(goal, alarms_seen)
+    }
+
+    /// Takes back the announcement of [`arm`](Self::arm). Says whether a waker has found it: then
+    /// it has signalled the descriptor once, or is about to.
+    pub(crate) fn disarm(&self) -> bool {
+        self.engine.0.come_back()
+    }
+
+    fn has_reason(&self, goal: u64, alarms_seen: u64) -> bool {
+        self.finished() >= goal || self.alarms() != alarms_seen || self.woken.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    fn wake_engine(&self) {
+        self.engine.0.wake_or(|| self.signal.signal());
+    }
+
     /// Sleeps until `goal` wrs have finished, the number of alarms differs from `alarms_seen`, a
     /// waker requests it, or `nanos` have passed. Called by the engine's thread alone.
     pub(crate) fn sleep_until(&self, goal: u64, alarms_seen: u64, nanos: Option<u64>) {
         self.goal.store(goal, Ordering::Relaxed);
         self.engine.0.prepare_sleep();
-        if self.finished() >= goal || self.alarms() != alarms_seen || self.woken.load(Ordering::Relaxed) {
+        if self.has_reason(goal, alarms_seen) {
             self.engine.0.cancel_sleep();
         } else {
             self.engine.0.sleep(nanos);
@@ -109,7 +141,7 @@ impl Reporter {
         } else if self.progress.engine.0.is_asleep()
             && self.progress.finished() >= self.progress.goal.load(Ordering::Relaxed)
         {
-            self.progress.engine.0.wake();
+            self.progress.wake_engine();
         }
     }
 
@@ -123,11 +155,14 @@ impl Reporter {
     fn alarm(&mut self) {
         self.alarms += 1;
         self.progress.rails[self.rail].0.alarms.store(self.alarms, Ordering::Release);
-        self.progress.engine.0.wake_if_asleep();
+        if self.progress.engine.0.is_asleep() {
+            self.progress.wake_engine();
+        }
     }
 }
 
-/// Wakes the engine that sleeps in the `wait` of the provider that made this waker.
+/// Wakes the engine that sleeps in the `wait` of the provider that made this waker, or on its
+/// descriptor.
 #[derive(Clone, Debug)]
 #[cfg_attr(loom, allow(unreachable_pub, reason = "under loom the crate exports no item"))]
 pub struct LocalWaker {
@@ -137,7 +172,9 @@ pub struct LocalWaker {
 impl LocalWaker {
     fn request(&self) {
         self.progress.woken.store(true, Ordering::Release);
-        self.progress.engine.0.wake_if_asleep();
+        if self.progress.engine.0.is_asleep() {
+            self.progress.wake_engine();
+        }
     }
 }
 
@@ -166,7 +203,7 @@ mod loom_tests {
     #[test]
     fn a_goal_reached_by_two_rails_together_wakes_the_engine() {
         model(|| {
-            let progress = Arc::new(Progress::new(2));
+            let progress = Arc::new(Progress::new(2, EventFd::new().unwrap()));
             let rails = [0, 1].map(|rail| {
                 let mut reporter = Reporter::new(Arc::clone(&progress), rail);
                 thread::spawn(move || reporter.finished(1, false))
@@ -185,7 +222,7 @@ mod loom_tests {
     #[test]
     fn a_later_and_smaller_goal_is_not_mistaken_for_an_earlier_one() {
         model(|| {
-            let progress = Arc::new(Progress::new(1));
+            let progress = Arc::new(Progress::new(1, EventFd::new().unwrap()));
             let mut reporter = Reporter::new(Arc::clone(&progress), 0);
             let rail = thread::spawn(move || {
                 reporter.finished(1, false);
@@ -204,7 +241,7 @@ mod loom_tests {
     #[test]
     fn failures_notices_and_wakers_wake_the_engine_before_its_goal() {
         model(|| {
-            let progress = Arc::new(Progress::new(1));
+            let progress = Arc::new(Progress::new(1, EventFd::new().unwrap()));
             let mut reporter = Reporter::new(Arc::clone(&progress), 0);
             let rail = thread::spawn(move || {
                 reporter.finished(1, true);
@@ -222,6 +259,65 @@ mod loom_tests {
             }
             rail.join().unwrap();
             other.join().unwrap();
+        });
+    }
+
+    /// An engine that sleeps elsewhere, as `LocalProvider` does it: the descriptor is read once for
+    /// each signal that was sent.
+    #[derive(Default)]
+    struct Elsewhere {
+        signals: u64,
+    }
+
+    impl Elsewhere {
+        fn sleep(&mut self, progress: &Progress, goal: u64, alarms: u64) {
+            if progress.arm(goal, alarms) {
+                progress.signal.poll();
+            }
+            self.signals += u64::from(progress.disarm());
+            self.signals -= progress.signal.take();
+        }
+    }
+
+    #[test]
+    fn an_engine_that_sleeps_elsewhere_is_signalled_for_a_goal_that_two_rails_reach_together() {
+        model(|| {
+            let progress = Arc::new(Progress::new(2, EventFd::new().unwrap()));
+            let rails = [0, 1].map(|rail| {
+                let mut reporter = Reporter::new(Arc::clone(&progress), rail);
+                thread::spawn(move || reporter.finished(1, false))
+            });
+            let mut engine = Elsewhere::default();
+            while progress.finished() < 2 {
+                engine.sleep(&progress, 2, 0);
+            }
+            for rail in rails {
+                rail.join().unwrap();
+            }
+            // Signals that came late have been counted, and are the only ones that are left.
+            assert_eq!(progress.signal.take(), engine.signals);
+        });
+    }
+
+    #[test]
+    fn failures_and_wakers_signal_an_engine_that_sleeps_elsewhere() {
+        model(|| {
+            let progress = Arc::new(Progress::new(1, EventFd::new().unwrap()));
+            let mut reporter = Reporter::new(Arc::clone(&progress), 0);
+            let rail = thread::spawn(move || reporter.finished(1, true));
+            let waker = LocalWaker { progress: Arc::clone(&progress) };
+            let other = thread::spawn(move || waker.request());
+            let (mut engine, mut alarms, mut woken) = (Elsewhere::default(), 0, false);
+            while alarms < 1 || !woken {
+                alarms = progress.alarms();
+                woken |= progress.take_woken();
+                if alarms < 1 || !woken {
+                    engine.sleep(&progress, u64::MAX, alarms);
+                }
+            }
+            rail.join().unwrap();
+            other.join().unwrap();
+            assert_eq!(progress.signal.take(), engine.signals);
         });
     }
 }

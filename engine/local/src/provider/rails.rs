@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "implements the engine's unsafe trait; the promises are argued at the impl")]
 
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +15,7 @@ use kvrail_core::verbs_abi::Wc;
 use kvrail_host::descriptors::OwnerProcess;
 use kvrail_host::memory::populate_for_write;
 use kvrail_host::ring::ring;
+use kvrail_host::wake::EventFd;
 
 use super::config::{LocalConfig, LocalOpenError, LocalStartError};
 use super::progress::{LocalWaker, Progress, Reporter};
@@ -44,6 +46,10 @@ pub struct LocalProvider<T: LaneTransport> {
     covered: u64,
     /// Failed completions and notices that were taken out of the rings.
     alarms: u64,
+    /// The engine's thread may be asleep on the descriptor.
+    armed: bool,
+    /// Signals of the descriptor that were sent, or are about to be, and have not been read.
+    signals: u64,
     /// The rail at which the search for the next notice begins.
     next_rail: usize,
     owner: OwnerProcess,
@@ -54,17 +60,20 @@ impl<T: LaneTransport> LocalProvider<T> {
     ///
     /// # Errors
     ///
-    /// A configuration out of bounds, or a thread that could not be started.
+    /// A configuration out of bounds, or a thread or a descriptor that the system did not give.
     pub fn start(config: LocalConfig) -> Result<Self, LocalStartError> {
         let limits = config.check()?;
+        let signal = EventFd::new().map_err(|errno| LocalStartError::Descriptor { source: errno.into() })?;
         let mut this = Self {
             rails: Vec::with_capacity(config.rails),
             config,
             registry: Registry::default(),
-            progress: Arc::new(Progress::new(config.rails)),
+            progress: Arc::new(Progress::new(config.rails, signal)),
             posted: 0,
             covered: 0,
             alarms: 0,
+            armed: false,
+            signals: 0,
             next_rail: 0,
             owner: OwnerProcess::current(),
         };
@@ -116,6 +125,44 @@ impl<T: LaneTransport> LocalProvider<T> {
     #[must_use]
     pub fn label(&self) -> &'static str {
         T::LABEL
+    }
+
+    /// How many wrs must have finished for the engine's thread to be woken; `None` if it is not to
+    /// sleep.
+    fn goal(&self, wait: WaitFor) -> Option<u64> {
+        if self.progress.take_woken() || wait.timeout().0 == 0 || self.progress.alarms() != self.alarms {
+            return None;
+        }
+        // `finished` is read first: a wr that finishes between the two reads counts twice. That can
+        // end the wait early, but cannot make it endless.
+        let finished = self.progress.finished();
+        let not_taken = self.progress.covered().saturating_sub(self.covered);
+        let wanted = u64::from(wait.completions);
+        if wanted == 0 {
+            return Some(u64::MAX);
+        }
+        // Wrs that a completion in a ring covers count: the caller has not seen them yet. Wrs that
+        // no completion covers do not count, or a second wait for them would not sleep.
+        let missing = wanted.saturating_sub(not_taken).min(self.posted.saturating_sub(finished));
+        match (missing, not_taken) {
+            (0, 0) => Some(u64::MAX),
+            (0, _) => None,
+            _ => Some(finished + missing),
+        }
+    }
+
+    /// Reads the signals that have come. Without one it makes no system call.
+    fn read_signals(&mut self) {
+        if self.signals > 0 {
+            self.signals = self.signals.saturating_sub(self.progress.signal().take());
+        }
+    }
+}
+
+/// Readable once an [armed](Provider::arm) engine has a reason to wake up.
+impl<T: LaneTransport> AsFd for LocalProvider<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.progress.signal().as_fd()
     }
 }
 
@@ -323,30 +370,28 @@ unsafe impl<T: LaneTransport> Provider for LocalProvider<T> {
     }
 
     fn wait(&mut self, wait: WaitFor) {
-        let nanos = wait.timeout().0;
-        if self.progress.take_woken() || nanos == 0 || self.progress.alarms() != self.alarms {
-            return;
-        }
-        // `finished` is read first: a wr that finishes between the two reads counts twice. That can
-        // end the wait early, but cannot make it endless.
-        let finished = self.progress.finished();
-        let not_taken = self.progress.covered().saturating_sub(self.covered);
-        let wanted = u64::from(wait.completions);
-        let goal = if wanted == 0 {
-            u64::MAX
-        } else {
-            // Wrs that a completion in a ring covers count: the caller has not seen them yet. Wrs
-            // that no completion covers do not count, or a second wait for them would not sleep.
-            let missing = wanted.saturating_sub(not_taken).min(self.posted.saturating_sub(finished));
-            match (missing, not_taken) {
-                (0, 0) => u64::MAX,
-                (0, _) => return,
-                _ => finished + missing,
-            }
-        };
-        let nanos = (wait.until != Time::NEVER).then_some(nanos);
+        let Some(goal) = self.goal(wait) else { return };
+        let nanos = (wait.until != Time::NEVER).then_some(wait.timeout().0);
         self.progress.sleep_until(goal, self.alarms, nanos);
         self.progress.take_woken();
+    }
+
+    fn arm(&mut self, wait: WaitFor) -> bool {
+        let Some(goal) = self.goal(wait) else { return false };
+        self.read_signals();
+        self.armed = true;
+        let may_sleep = self.progress.arm(goal, self.alarms);
+        if !may_sleep {
+            self.disarm();
+        }
+        may_sleep
+    }
+
+    fn disarm(&mut self) {
+        if std::mem::take(&mut self.armed) {
+            self.signals += u64::from(self.progress.disarm());
+            self.read_signals();
+        }
     }
 
     fn waker(&self) -> LocalWaker {

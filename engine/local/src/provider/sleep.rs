@@ -3,6 +3,10 @@
 //! A [`Sleeper`] belongs to one thread, which sleeps; other threads wake it. A waker that finds the
 //! thread awake pays a fence and a load, and makes no system call.
 //!
+//! A thread may also sleep elsewhere, in epoll(7) for instance. Then it announces that it is *away*
+//! and not that it is asleep, and who wakes it does so by means of their own. All the rest is the
+//! same.
+//!
 //! # Why no wake is lost
 //!
 //! There are two threads and two words: `asleep`, and the reason to wake up (a ring's tail, a
@@ -38,6 +42,7 @@ use super::sync::{Futex, Ordering, fence};
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
+const AWAY: u32 = 2;
 
 /// The word on which one thread sleeps.
 #[derive(Debug, Default)]
@@ -54,6 +59,19 @@ impl Sleeper {
         fence(Ordering::SeqCst); // (S)
     }
 
+    /// Announces that the owner is about to sleep elsewhere. The owner then looks for a reason to
+    /// stay awake. When it has one or has slept, it calls [`come_back`](Self::come_back).
+    pub(crate) fn prepare_absence(&self) {
+        self.state.word.swap(AWAY, Ordering::Release);
+        fence(Ordering::SeqCst); // (S)
+    }
+
+    /// Ends an absence, and says whether a waker has ended it before: then it has woken the owner,
+    /// or is about to.
+    pub(crate) fn come_back(&self) -> bool {
+        self.state.word.swap(AWAKE, Ordering::Relaxed) == AWAKE
+    }
+
     /// Takes the announcement back: there was a reason to stay awake.
     pub(crate) fn cancel_sleep(&self) {
         self.state.word.swap(AWAKE, Ordering::Relaxed);
@@ -66,12 +84,14 @@ impl Sleeper {
         self.state.word.swap(AWAKE, Ordering::Relaxed);
     }
 
-    /// Whether the owner sleeps. The caller's earlier stores are ordered before this question.
+    /// Whether the owner sleeps, here or elsewhere. The caller's earlier stores are ordered before
+    /// this question.
     #[inline]
     pub(crate) fn is_asleep(&self) -> bool {
         fence(Ordering::SeqCst); // (W)
-        // Acquire: a 1 makes the stores visible that the owner made before it prepared to sleep.
-        self.state.word.load(Ordering::Acquire) == ASLEEP
+        // Acquire: a sleeping state makes the stores visible that the owner made before it prepared
+        // to sleep.
+        self.state.word.load(Ordering::Acquire) != AWAKE
     }
 
     /// Wakes the owner, if it sleeps. At most one of several calls enters the kernel.
@@ -86,8 +106,16 @@ impl Sleeper {
     /// [`is_asleep`](Self::is_asleep).
     #[cold]
     pub(crate) fn wake(&self) {
-        if self.state.word.swap(AWAKE, Ordering::Relaxed) == ASLEEP {
-            self.state.wake();
+        self.wake_or(|| {});
+    }
+
+    /// As [`wake`](Self::wake), for an owner that may be away: then `elsewhere` wakes it.
+    #[cold]
+    pub(crate) fn wake_or(&self, elsewhere: impl FnOnce()) {
+        match self.state.word.swap(AWAKE, Ordering::Relaxed) {
+            ASLEEP => self.state.wake(),
+            AWAY => elsewhere(),
+            _ => {}
         }
     }
 }

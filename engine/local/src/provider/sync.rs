@@ -5,6 +5,7 @@ mod real {
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
+    pub(crate) use kvrail_host::wake::EventFd;
     use rustix::thread::futex;
     use rustix::time::Timespec;
 
@@ -66,6 +67,36 @@ mod model {
         pub(crate) fn wake(&self) {
             let _kernel = self.kernel.lock().unwrap();
             self.queue.notify_one();
+        }
+    }
+
+    /// Models eventfd(2), and a thread that sleeps in poll(2) on it.
+    #[derive(Debug, Default)]
+    pub(crate) struct EventFd {
+        count: Mutex<u64>,
+        polled: Condvar,
+    }
+
+    impl EventFd {
+        pub(crate) fn new() -> Result<Self, std::convert::Infallible> {
+            Ok(Self::default())
+        }
+
+        pub(crate) fn signal(&self) {
+            *self.count.lock().unwrap() += 1;
+            self.polled.notify_one();
+        }
+
+        pub(crate) fn take(&self) -> u64 {
+            std::mem::take(&mut self.count.lock().unwrap())
+        }
+
+        /// Sleeps until it is readable.
+        pub(crate) fn poll(&self) {
+            let mut count = self.count.lock().unwrap();
+            while *count == 0 {
+                count = self.polled.wait(count).unwrap();
+            }
         }
     }
 }

@@ -12,11 +12,13 @@ mod sleep;
 #[cfg(test)]
 mod tests;
 mod waker;
+mod watch;
 
 pub use lane::{VerbsLane, VerbsPost};
 pub use waker::VerbsWaker;
 
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,7 @@ use kvrail_host::wake::WakeFd;
 
 use self::control::{Control, ControlEvent, wake_fd};
 use self::queues::Queues;
+use self::watch::Watch;
 use crate::config::VerbsConfig;
 use crate::connect::UnopenedLane;
 use crate::encoder::{Encoder, SendWrEncoder};
@@ -49,6 +52,8 @@ pub struct Verbs<E: Encoder = SendWrEncoder> {
     encoder: E,
     control: Control,
     wake: Arc<WakeFd>,
+    /// What a caller sleeps on that has armed this provider.
+    watch: Watch,
     id: ProviderId,
     /// The QPs of open lanes, at the lanes' slots.
     qps: Vec<Option<Arc<QpHandle>>>,
@@ -97,6 +102,9 @@ impl<E: Encoder> Verbs<E> {
     fn over(rails: &[Arc<Rail>], encoder: E) -> Result<Self, RailError> {
         let wake = Arc::new(wake_fd()?);
         let queues = Queues::new(rails);
+        let channels = queues.rails.iter().map(|queue| queue.rail.channel().map(AsFd::as_fd));
+        let watch =
+            Watch::new(&wake, channels).map_err(|errno| RailError::System { what: "epoll", errno })?;
         let lanes = queues.rails.iter().map(|queue| queue.max_lanes).sum();
         let control = Control::start(rails, lanes, &wake)?;
         Ok(Self {
@@ -104,6 +112,7 @@ impl<E: Encoder> Verbs<E> {
             encoder,
             control,
             wake,
+            watch,
             id: ProviderId::new(),
             qps: Vec::with_capacity(lanes),
             regions: Vec::new(),
@@ -297,8 +306,25 @@ unsafe impl<E: Encoder> Provider for Verbs<E> {
         sleep::sleep(queues, encoder, wake, || control.has_events(), u64::from(wait.completions), until);
     }
 
+    fn arm(&mut self, wait: WaitFor) -> bool {
+        let Self { queues, encoder, wake, watch, control, .. } = self;
+        wait.timeout().0 > 0 && sleep::arm(queues, encoder, wake, watch, || control.has_events())
+    }
+
+    fn disarm(&mut self) {
+        sleep::disarm(&mut self.queues, &self.wake, &self.watch);
+    }
+
     fn waker(&self) -> VerbsWaker {
         VerbsWaker(Arc::clone(&self.wake))
+    }
+}
+
+/// Readable once an [armed](Provider::arm) engine has a reason to wake up. The descriptor is an
+/// epoll(7) instance over the completion channels of all rails.
+impl<E: Encoder> AsFd for Verbs<E> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
     }
 }
 

@@ -63,6 +63,11 @@ impl RailQueue {
         self.from < self.to
     }
 
+    /// Whether the queue was armed, and no event of its channel has been taken since.
+    pub(super) const fn is_armed(&self) -> bool {
+        self.armed
+    }
+
     /// Takes the events of the channel, which is readable.
     ///
     /// # Errors
