@@ -99,9 +99,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Adds a layout, unless it is known, for [`RemoteRegion::set_layout`] and
-    /// [`Slots::set_layout`](crate::memory::Slots::set_layout). `region` is the number of the region
-    /// of a page that they hold; 0 if a page has only one. A layout stays known until the engine is
-    /// dropped.
+    /// [`Slots::set_layout`](crate::memory::Slots::set_layout). `region` is the number of the
+    /// region of a page that they hold; 0 if a page has only one. A layout stays known until the
+    /// engine is dropped.
     ///
     /// # Errors
     ///
