@@ -43,7 +43,7 @@ const STOP: Duration = Duration::from_secs(2);
 
 /// Slots of pages that peers read one-sidedly, and the server that tells peers of them.
 ///
-/// Each slot has an entry in a publication table, in the same memory.
+/// Each slot has an entry in a publication table, which is the publisher's own memory.
 /// [`overwrite`](Self::overwrite) makes the entry invalid, lets the caller write, and publishes the
 /// page in a new generation: a reader that was in the middle of the old page gets a miss, and never
 /// a mixture.
@@ -80,8 +80,8 @@ pub struct Publisher {
 
 impl Publisher {
     /// Makes `slots` slots, none of them published, and serves readers that connect to `listen`
-    /// (port 0: any free port) with one of `keys` and want the same layout. The slots are one
-    /// region of one pool, number 0.
+    /// (port 0: any free port) with one of `keys` and want the same layout. The slots are one pool,
+    /// number 0.
     ///
     /// `keys` is a [`PeerKey`](kvrail_session::PeerKey), two of them during a rotation, or
     /// [`PeerKeys::none`], with which only an address of loopback can be listened on.
@@ -181,8 +181,9 @@ impl Publisher {
     /// memory no more: foreign memory can be unmapped, unless another pool has pages in it.
     ///
     /// Waits until `deadline` for guards of the pool's slots, and meanwhile refuses new ones. READs
-    /// of the pool that are under way fail, and over RDMA their lanes are made anew: a producer
-    /// whose readers are busy lets hand-overs of the pool's pages end first.
+    /// of the pool that are under way may fail before their reader is told, and over RDMA their
+    /// lanes are made anew: a producer whose readers are busy lets hand-overs of the pool's pages
+    /// end first.
     ///
     /// # Errors
     ///

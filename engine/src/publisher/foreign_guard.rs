@@ -112,9 +112,9 @@ impl<'a> ForeignSlotGuard<'a> {
     ///   that said so). To enqueue this call behind them, use a host function of the stream, which
     ///   runs when they are complete.
     /// - A NIC that reads a GPU's memory sees what completed before: the memory has the attribute
-    ///   `SYNC_MEMOPS`, which [`ForeignMemory::device`](crate::ForeignMemory::device) finds set.
-    ///   For a dmabuf or peer memory that was registered otherwise the caller sets it
-    ///   (`cuPointerSetAttribute`), as GPUDirect RDMA demands.
+    ///   `SYNC_MEMOPS`, which `ForeignMemory::device` (feature `cuda`) finds set. For a dmabuf or
+    ///   peer memory that was registered otherwise the caller sets it (`cuPointerSetAttribute`), as
+    ///   GPUDirect RDMA demands.
     ///
     /// # Panics
     ///

@@ -81,7 +81,11 @@ const SESSIONS_WAIT: Duration = Duration::from_secs(1);
 /// [`poll`](Self::poll) and take done batches by [`next_done`](Self::next_done);
 /// [`wait`](Self::wait) sleeps until there is something to do. Lanes that fail are made again in
 /// the background. A peer whose session ends is removed: its pages fail, and
-/// [`next_event`](Self::next_event) reports it.
+/// [`next_event`](Self::next_event) reports it, as it does pools of a peer that come and go.
+///
+/// A batch that [reports its pages](Batch::report_pages) has each told by
+/// [`next_arrival`](Self::next_arrival) before the batch is done. [`withdraw`](Self::withdraw)
+/// gives a batch up, and [`set_class`](Self::set_class) changes its priority.
 ///
 /// Dropping it ends its sessions, and waits (5 s at most) until nothing writes into its slots any
 /// more. If something still may by then, engine, rails and slots are leaked, and an error is

@@ -29,8 +29,9 @@ pub struct Peer {
 }
 
 /// A pool of a producer: slots for pages of one layout. It is the handle from which the pages of
-/// the pool are named. Where the producer has divided the pool into several regions its slots are
-/// numbered through all of them.
+/// the pool are named. Where the producer has divided the pool into several pieces its slots are
+/// numbered through all of them. When the producer takes the pool back, the handle stays, and pages
+/// of it fail with [`PageError::PoolGone`](kvrail_core::error::PageError::PoolGone).
 #[derive(Clone, Debug)]
 pub struct PeerPool {
     pub(super) id: PoolId,
@@ -54,7 +55,7 @@ impl PeerPool {
         &self.layout
     }
 
-    /// Its regions, in the producer's order: one, unless the producer has divided the pool. Each of
+    /// Its pieces, in the producer's order: one, unless the producer has divided the pool. Each of
     /// them holds whole pages, with all regions that a page of the layout has.
     #[must_use]
     pub fn regions(&self) -> &[RemoteRegion] {
@@ -143,7 +144,7 @@ impl Peer {
     }
 
     /// The pools of the layouts that were asked for, as it offered them when the session was made:
-    /// at least one.
+    /// at least one. A pool that comes later is in [`ReaderEvent::PoolCame`], and not here.
     #[must_use]
     pub fn pools(&self) -> &[PeerPool] {
         &self.pools
@@ -153,7 +154,8 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// It has none, or the session was made without asking for that layout.
+    /// It had none when the session was made, or the session was made without asking for that
+    /// layout.
     pub fn pool_of(&self, layout: &PageLayout) -> Result<&PeerPool, BlockError> {
         let wanted = layout.to_session();
         let found = self.pools.iter().find(|pool| pool.layout.same_bytes(&wanted));
@@ -199,8 +201,8 @@ impl Peer {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlockError {
-    /// The reader does not know the pool: it has another layout, or has come after the session was
-    /// made.
+    /// The peer's handle does not know the pool: it has another layout, or has come after the
+    /// session was made. Then [`ReaderEvent::PoolCame`] has its handle.
     #[error(
         "slot {slot} of {pool} of {producer}: this reader knows no such pool there; connect again, for its layout"
     )]
@@ -294,7 +296,7 @@ pub enum ReaderEvent {
     },
     /// A producer has taken a pool back. Its pages in flight have failed with
     /// [`PageError::PoolGone`](kvrail_core::error::PageError::PoolGone), and so do all that are
-    /// read later.
+    /// read later. The reader's places for its regions are free when the session ends.
     PoolGone {
         /// Which peer.
         peer: PeerId,

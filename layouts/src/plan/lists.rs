@@ -313,12 +313,12 @@ impl Plan {
         self.lists().iter().flat_map(|list| (0..list.runs() * list.pieces()).map(|n| list.at(n)))
     }
 
-    /// Cuts it into work requests, for a slice of [`CutList`]s.
+    /// Cuts it into work requests, for a slice of [`CutList`](super::CutList)s.
     ///
     /// # Errors
     ///
     /// A limit is 0; a side has several regions (see [`only`](Self::only)); or the plan reaches
-    /// beyond 2^32 bytes or has more than [`MAX_WRS`] work requests.
+    /// beyond 2^32 bytes or has more than [`MAX_WRS`](super::MAX_WRS) work requests.
     pub const fn cut(&self, limits: Limits) -> Result<Cut, CutError> {
         Cut::of(self.lists(), limits)
     }

@@ -35,8 +35,9 @@
 //!
 //! # Which part lands where
 //!
-//! Fields are matched by name. K and V as an axis ([`AxisKind::Part`]) on one side and as fields
-//! `k` and `v` on the other are matched, too. Indices along an axis are matched by these rules:
+//! Fields are matched by name. K and V as an axis ([`AxisKind::Part`](crate::AxisKind::Part)) on
+//! one side and as fields `k` and `v` on the other are matched, too. Indices along an axis are
+//! matched by these rules:
 //!
 //! - whole and replicated axes: index for index, and the extents must be equal;
 //! - sharded axes: by their index among all ranks. So heads are re-sharded in any ratio either way;

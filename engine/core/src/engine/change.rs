@@ -30,8 +30,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// As [`withdraw`](Self::withdraw), for the page at position `page` of the batch, from 0. The
-    /// slot comes back with the batch. If other pages share the slot, its result is not `Ok` then.
-    /// Returns whether the page was given up: not if it had its final result.
+    /// slot comes back with the batch. If other pages share the slot or are joined to the page,
+    /// their results are not `Ok` then. Returns whether the page was given up: not if it had its
+    /// final result.
     ///
     /// # Errors
     ///

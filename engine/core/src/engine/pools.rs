@@ -22,7 +22,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     ///
     /// The plan is between pages and slots with all of their regions. A plan that is known already
     /// takes no further place. Plans that differ only in where they begin share most of theirs. A
-    /// plan stays known until the engine is dropped.
+    /// plan stays known until it is [forgotten](Self::forget_plan).
     ///
     /// # Errors
     ///
@@ -99,8 +99,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Adds a layout, unless it is known, for [`RemoteRegion::set_layout`] and
-    /// [`Slots::set_layout`]. `region` is the number of the region of a page that they hold; 0 if a
-    /// page has only one. A layout stays known until the engine is dropped.
+    /// [`Slots::set_layout`](crate::memory::Slots::set_layout). `region` is the number of the
+    /// region of a page that they hold; 0 if a page has only one. A layout stays known until the
+    /// engine is dropped.
     ///
     /// # Errors
     ///
@@ -174,9 +175,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     }
 
     /// Notes that a pool, or a region, is gone: its owner has taken it back. Its pages in flight
-    /// fail with [`PageError::PoolGone`], what has been posted goes on, and pages that are
-    /// submitted later fail in the same way. Its places are free when the peer is removed. A pool
-    /// that is gone already, or whose peer is, is no error.
+    /// fail with [`PageError::PoolGone`](crate::error::PageError::PoolGone), what has been posted
+    /// goes on, and pages that are submitted later fail in the same way. Its places are free when
+    /// the peer is removed. A pool that is gone already, or whose peer is, is no error.
     pub fn remove_pool(&mut self, pool: &RemoteRegion, now: Time) {
         self.sink.check();
         let (first, count) = (usize::from(pool.source.region()), usize::from(pool.regions));

@@ -24,7 +24,9 @@ pub struct Arrival {
     pub region: RegionId,
     /// The number of this slot within its region.
     pub slot: usize,
-    /// Whether this page arrived, and why not. Pages that share a slot are reported one by one.
+    /// Whether this page arrived, and why not. Pages that share a slot or are
+    /// [joined](crate::batch::Batch::join) are reported one by one: whether all of them arrived is
+    /// known when the batch is done.
     pub result: Result<(), PageError>,
 }
 
