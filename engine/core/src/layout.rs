@@ -30,6 +30,8 @@ const AXES: usize = kvrail_layouts::MAX_AXES;
 pub struct LayoutRef {
     pub(crate) engine: u16,
     pub(crate) number: u8,
+    /// Whether it is that of pages with all of their several regions.
+    pub(crate) of_regions: bool,
 }
 
 /// The layouts that a plan reads and writes, by their numbers.
@@ -77,6 +79,11 @@ pub enum SetLayoutError {
     /// The layout belongs to another engine than the region.
     #[error("layout and region belong to different engines: add the layout to the region's engine")]
     OtherEngine,
+    /// Pages of the layout have several regions, and this is one.
+    #[error(
+        "pages of the layout have several regions, and this is one: register slots by register_regions, and add a peer's regions by add_pool"
+    )]
+    SeveralRegions,
     /// The region has another layout already.
     #[error(
         "the region has another layout already, and a region has only one: register another region for this layout"
@@ -99,6 +106,7 @@ impl SetLayoutError {
             Self::OtherEngine => 2130,
             Self::Another => 2131,
             Self::Given { .. } => 2132,
+            Self::SeveralRegions => 2133,
         }
     }
 }
@@ -393,7 +401,7 @@ impl<'s> Layouts<'s> {
             }
         };
         debug_assert!(at < LAYOUTS, "the table has LAYOUTS places");
-        Ok(LayoutRef { engine: self.engine, number: at as u8 + 1 })
+        Ok(LayoutRef { engine: self.engine, number: at as u8 + 1, of_regions: region == WHOLE })
     }
 }
 

@@ -12,7 +12,7 @@ mod walk;
 use kvrail_layouts::plan::{Cut, CutError, CutList, Limits, Plan};
 
 use self::lives::{Epoch, PlanLives};
-use self::rows::Rows;
+use self::rows::{MAX_ROWS, Rows};
 pub(crate) use self::rows::{Pair, PairRow};
 pub(crate) use self::walk::Walk;
 use crate::layout::{AddLayoutError, Layouts, PlanLayouts, WHOLE, WholePlan};
@@ -86,9 +86,17 @@ pub enum AddPlanError {
     /// The engine cannot learn the layout that the plan reads or writes.
     #[error(transparent)]
     Layout(#[from] AddLayoutError),
+    /// The plan goes between too many pairs of regions that are not alike.
+    #[error(
+        "the plan goes between regions in more than {limit} rows of pairs that are alike: divide it by layers"
+    )]
+    Rows {
+        /// The most rows of one plan.
+        limit: usize,
+    },
     /// The engine's table of plans is full.
     #[error(
-        "the engine knows {plans} plans with {rows} rows of regions and {lists} lists of runs already, and its storage has no place for this one: add fewer plans"
+        "the engine knows {plans} plans with {rows} rows of regions and {lists} lists of runs already, and has no place for this one, in its storage or within max_plans: add fewer plans, or forget some"
     )]
     Full {
         /// How many plans are known.
@@ -110,6 +118,7 @@ impl AddPlanError {
             Self::Empty => 2170,
             Self::Layout(error) => error.code(),
             Self::Full { .. } => 2171,
+            Self::Rows { .. } => 2174,
         }
     }
 }
@@ -147,6 +156,9 @@ pub(crate) struct PlanPlace {
     uses: u32,
     /// The epoch in which the place was taken.
     since: Epoch,
+    /// Whether the plan is that of whole pages of a layout, which is never forgotten. It counts as
+    /// one use.
+    kept: bool,
     /// Whether pages that it reads have several regions.
     gathers: bool,
     /// The bytes of each work request, if the plan is one row of pairs with one plain work request
@@ -157,8 +169,16 @@ pub(crate) struct PlanPlace {
 }
 
 impl PlanPlace {
-    pub(crate) const FREE: Self =
-        Self { first: 0, count: 0, uses: 0, since: Epoch::FIRST, gathers: false, plain: 0, wrs: 0 };
+    pub(crate) const FREE: Self = Self {
+        first: 0,
+        count: 0,
+        uses: 0,
+        since: Epoch::FIRST,
+        kept: false,
+        gathers: false,
+        plain: 0,
+        wrs: 0,
+    };
 
     fn rows(&self) -> core::ops::Range<usize> {
         usize::from(self.first)..usize::from(self.first) + usize::from(self.count)
@@ -221,7 +241,8 @@ impl<'s> Plans<'s> {
         let (based, source, destination) = cut.rebased();
         let mut rows = Rows::new();
         let span = self.span_of(&based, &rows)?;
-        rows.push(&based, span, (0, 0), (0, destination)).map_err(|()| self.full())?;
+        rows.push(&based, span, (0, 0), (0, destination))
+            .map_err(|()| AddPlanError::Rows { limit: MAX_ROWS })?;
         let number = self.place(&rows, false)?;
         let (source_end, destination_end) = (cut.source_end(), cut.destination_end());
         Ok(PlanRef {
@@ -297,7 +318,9 @@ impl<'s> Plans<'s> {
             self.add_pair(&mut rows, &mut sums, &cut, (region, region))?;
         }
         let layouts = PlanLayouts { reads: layout, writes: layout, gathers: true, scatters: true };
-        self.finish(&rows, sums, layouts)
+        let plan = self.finish(&rows, sums, layouts)?;
+        self.places[usize::from(plan.number)].kept = true;
+        Ok(plan)
     }
 
     /// Adds what goes from one region into another to a plan.
@@ -319,7 +342,8 @@ impl<'s> Plans<'s> {
         let span = self.span_of(&based, rows)?;
         // A page has at most some thousand regions.
         let pair = (narrow(from as usize), narrow(to as usize));
-        rows.push(&based, span, pair, (source, destination)).map_err(|()| self.full())
+        rows.push(&based, span, pair, (source, destination))
+            .map_err(|()| AddPlanError::Rows { limit: MAX_ROWS })
     }
 
     fn finish(&mut self, rows: &Rows, sums: Sums, layouts: PlanLayouts) -> Result<PlanRef, AddPlanError> {
@@ -348,6 +372,10 @@ impl<'s> Plans<'s> {
         let known = engine == self.engine && since != Epoch::LAST && self.lives.is_same(number, since);
         let place = self.places.get_mut(usize::from(number)).filter(|place| known && place.uses > 0);
         let place = place.ok_or(ForgetPlanError::Unknown)?;
+        if place.kept && place.uses == 1 {
+            // The one use is the layout's.
+            return Err(ForgetPlanError::Unknown);
+        }
         if place.uses == 1 {
             if in_flight(number) {
                 return Err(ForgetPlanError::InFlight);
@@ -421,7 +449,8 @@ impl<'s> Plans<'s> {
             _ => (0, 0),
         };
         let (since, count) = (self.lives.now(), narrow(rows.len()));
-        self.places[number] = PlanPlace { first: narrow(first), count, uses: 1, since, gathers, plain, wrs };
+        self.places[number] =
+            PlanPlace { first: narrow(first), count, uses: 1, since, kept: false, gathers, plain, wrs };
         Ok(narrow(number))
     }
 

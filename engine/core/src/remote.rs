@@ -337,10 +337,14 @@ impl RemoteRegion {
     ///
     /// # Errors
     ///
-    /// The layout is another engine's, or the region has another layout already.
+    /// The layout is another engine's, its pages have several regions, or the region has another
+    /// layout already.
     pub fn set_layout(&mut self, layout: LayoutRef) -> Result<(), SetLayoutError> {
         if layout.engine != self.source.engine() {
             return Err(SetLayoutError::OtherEngine);
+        }
+        if layout.of_regions {
+            return Err(SetLayoutError::SeveralRegions);
         }
         if self.layout != NO_LAYOUT && self.layout != layout.number {
             return Err(SetLayoutError::Another);

@@ -12,6 +12,7 @@ use kvrail_core::time::Time;
 use kvrail_session::{Address, Attached, NodeName, PeerKeys, Pool, SessionError};
 
 use super::Reader;
+use super::offers::KnownPool;
 use super::peer::{ConnectError, Connecting, Peer, PeerPool, ReaderEvent};
 use super::sessions::{Agreed, SessionFailure, SessionNews};
 use crate::clock;
@@ -19,7 +20,7 @@ use crate::layout::PageLayout;
 use crate::transport::{ReaderTransport, TransportError};
 
 /// Places for regions that every producer can have: for one region and its table.
-const PLACES_PER_PEER: usize = 2;
+pub(super) const PLACES_PER_PEER: usize = 2;
 
 impl<T: ReaderTransport> Reader<T> {
     /// Connects to the producer at `address`, agrees with it on key and layout, and makes lanes
@@ -195,7 +196,11 @@ impl<T: ReaderTransport> Reader<T> {
             Ok(peer) => {
                 if let Some(session) = self.connected.get_mut(&number) {
                     session.peer = Some((id, producer));
-                    session.pools = peer.pools().to_vec();
+                    let known = |pool: &PeerPool| {
+                        let tables = peer.tables[pool.own.clone()].iter().copied().flatten().collect();
+                        KnownPool { pool: pool.clone(), tables }
+                    };
+                    session.pools = peer.pools().iter().map(known).collect();
                     self.session_of.insert(id, number);
                 }
                 Ok(peer)

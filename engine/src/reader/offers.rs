@@ -3,15 +3,23 @@
 use std::sync::Arc;
 
 use kvrail_core::id::PeerId;
-use kvrail_core::remote::OfferError;
+use kvrail_core::remote::{OfferError, RemoteRegion};
 use kvrail_core::time::Time;
 use kvrail_session::{OfferChange, Pool, PoolId};
 
 use super::Reader;
-use super::connect::pieces;
+use super::connect::{PLACES_PER_PEER, pieces};
 use super::peer::{PeerPool, ReaderEvent};
 use crate::layout::PageLayout;
 use crate::transport::ReaderTransport;
+
+/// A pool that can be read.
+#[derive(Debug)]
+pub(super) struct KnownPool {
+    pub(super) pool: PeerPool,
+    /// Its publication tables, as regions of one page, where they can be read whole.
+    pub(super) tables: Vec<RemoteRegion>,
+}
 
 impl<T: ReaderTransport> Reader<T> {
     /// Takes in that the producer of session `number` offers other pools than before. Changes from
@@ -21,11 +29,11 @@ impl<T: ReaderTransport> Reader<T> {
         let Some((peer, producer)) = session.peer else { return };
         let layouts = Arc::clone(&session.layouts);
         match change {
-            OfferChange::Came(pool) if session.pools.iter().any(|known| known.id() == pool.id()) => {}
-            OfferChange::Came(pool) => match self.add_pool(peer, &layouts, &pool) {
+            OfferChange::Came(pool) if session.pools.iter().any(|known| known.pool.id() == pool.id()) => {}
+            OfferChange::Came(pool) => match self.add_pool(peer, &layouts, &pool, now) {
                 Ok(Some(pool)) => {
                     if let Some(session) = self.connected.get_mut(&number) {
-                        session.pools.push(pool.clone());
+                        session.pools.push(KnownPool { pool: pool.clone(), tables: Vec::new() });
                     }
                     self.outcomes.push(ReaderEvent::PoolCame { peer, pool });
                 }
@@ -42,8 +50,9 @@ impl<T: ReaderTransport> Reader<T> {
 
     fn pool_gone(&mut self, number: u64, peer: PeerId, pool: PoolId, now: Time) {
         let Some(session) = self.connected.get_mut(&number) else { return };
-        let Some(at) = session.pools.iter().position(|known| known.id() == pool) else { return };
-        for region in session.pools.swap_remove(at).regions() {
+        let Some(at) = session.pools.iter().position(|known| known.pool.id() == pool) else { return };
+        let known = session.pools.swap_remove(at);
+        for region in known.pool.regions().iter().chain(&known.tables) {
             self.engine.remove_pool(region, now);
         }
         self.outcomes.push(ReaderEvent::PoolGone { peer, pool });
@@ -55,12 +64,25 @@ impl<T: ReaderTransport> Reader<T> {
         peer: PeerId,
         layouts: &[PageLayout],
         pool: &Pool,
+        now: Time,
     ) -> Result<Option<PeerPool>, OfferError> {
         let known = layouts.iter().find(|layout| layout.to_session().same_bytes(pool.layout()));
         let Some(known) = known else { return Ok(None) };
+        // Places that other producers may need stay free.
+        let (peers, free) = self.engine.places_free();
+        let (limit, needed) = (free.saturating_sub(PLACES_PER_PEER * peers), pool.regions().len());
+        if needed > limit {
+            return Err(OfferError::Full { limit, needed });
+        }
         let mut regions = Vec::new();
         for piece in pieces(pool) {
-            regions.push(self.engine.add_pool(peer, known.geometry(), &piece)?);
+            match self.engine.add_pool(peer, known.geometry(), &piece) {
+                Ok(region) => regions.push(region),
+                Err(error) => {
+                    regions.iter().for_each(|region| self.engine.remove_pool(region, now));
+                    return Err(error);
+                }
+            }
         }
         let own = 0..regions.len();
         Ok(Some(PeerPool { id: pool.id(), layout: *pool.layout(), all: regions.into(), own }))

@@ -183,9 +183,14 @@ impl<T: ReaderTransport> Reader<T> {
     ///
     /// # Errors
     ///
-    /// The memory is registered already, holds no page, or is not taken by the rails; the error
-    /// says what is missing.
+    /// The reader's pages have several regions, for which `register_foreign_for` takes the
+    /// addresses of each; or the memory is registered already, holds no page, or is not taken by
+    /// the rails: the error says what is missing.
     pub fn register_device(&mut self, memory: &DeviceMemory) -> Result<Slots, DeviceError> {
+        let (given, layout) = (1, self.layout.regions());
+        if layout != 1 {
+            return Err(RegionError::Regions { given, layout }.into());
+        }
         if !memory.claim() {
             return Err(DeviceError::Registered);
         }

@@ -8,6 +8,7 @@ use crate::events::EventSink;
 use crate::id::{PeerId, RegionRef};
 use crate::layout::{AddLayoutError, LayoutRef, NO_LAYOUT, WHOLE, WholePlan};
 use crate::limits::{MAX_PLANS, MAX_RAILS, narrow};
+use crate::peer::Forbidden;
 use crate::plan::{AddPlanError, ForgetPlanError, PlanRef};
 use crate::provider::Provider;
 use crate::regions::RemotePlace;
@@ -189,7 +190,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             place.faults.take_back();
         }
         let peer = pool.peer.index;
-        self.peers[usize::from(peer)].faulty = true;
+        self.peers[usize::from(peer)].forbidden.insert(Forbidden::GONE);
         self.fail_set_aside_of_peer(peer, now);
     }
 

@@ -51,7 +51,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             // All regions together have no more bytes than the memory.
             let range = MemoryRange { addr, len: stride * slots };
             addr += range.len;
-            let full = RegionError::Full { limit: LOCAL_PIECES };
+            let (needed, limit) = (layout.regions() as usize, LOCAL_PIECES);
+            let full = RegionError::Pieces { needed, limit };
             regions.push(DestinationRegion { range, stride }).map_err(|_| full)?;
         }
         // SAFETY: the memory is borrowed exclusively and for ever, and is initialised; the regions
@@ -105,10 +106,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let region = RegionId(narrow(place));
         // SAFETY: the caller promises the ranges until `unregister`, and `check_regions` has found
         // that the shape is theirs.
-        let mut slots = unsafe { Slots::new(base, regions[0].range, shape, region, self.tag, access) };
-        let set = slots.set_layout(known);
-        debug_assert!(set.is_ok(), "slots of this engine, none of them given out");
-        Ok(slots)
+        let slots = unsafe { Slots::new(base, regions[0].range, shape, region, self.tag, access) };
+        Ok(slots.of_layout(known))
     }
 
     /// Registers the ranges of a region whose slots have several pieces, and returns the place of
@@ -119,7 +118,8 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         regions: &[DestinationRegion],
     ) -> Result<usize, RegionError> {
         let limit = LOCAL_PIECES;
-        let first = self.regions.find_free_pieces(regions.len()).ok_or(RegionError::Full { limit })?;
+        let needed = regions.len();
+        let first = self.regions.find_free_pieces(needed).ok_or(RegionError::Pieces { needed, limit })?;
         for (i, region) in regions.iter().enumerate() {
             match self.provider.register(region.range) {
                 Ok(keys) => {

@@ -111,7 +111,7 @@ impl<'s, P: Provider, E: EventSink> Engine<'s, P, E> {
             let p = &mut self.peers[usize::from(peer)];
             p.queue[class].push_back(&mut self.pages, seg);
             p.submitted += u64::from(seg_len);
-            faulty |= p.faulty;
+            faulty |= !p.forbidden.is_empty();
             at += seg_len;
             if at >= len {
                 if faulty {

@@ -20,6 +20,7 @@ use crate::lane::{Fatal, Hold, LaneState, NO_LANE};
 use crate::limits::MAX_RAILS;
 use crate::page::list::PageRef;
 use crate::page::{Page, PageTable, settle_pages};
+use crate::peer::Forbidden;
 use crate::provider::Provider;
 use crate::regions::faults::{FAULTY, FaultLimits, SUSPECTED};
 use crate::regions::{NO_REGION, RemotePlace};
@@ -140,7 +141,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         }
         let until = now + self.config.set_aside;
         self.regions.remotes[usize::from(region)].faults.remember(remote_addr, len, until);
-        self.peers[usize::from(peer)].faulty = true;
+        self.peers[usize::from(peer)].forbidden.insert(Forbidden::ASIDE);
         if !self.strike(peer, region, weight, fatal, (remote_addr, len, rkey), now) {
             self.fail_set_aside_of_peer(peer, now);
         }
@@ -160,7 +161,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
         let faults = &mut self.regions.remotes[usize::from(region)].faults;
         let aside = faults.strike(weight, (fatal.status, addr), now, limits);
         if aside {
-            self.peers[usize::from(peer)].faulty = true;
+            self.peers[usize::from(peer)].forbidden.insert(Forbidden::ASIDE);
             self.fail_set_aside_of_peer(peer, now);
         }
         aside
@@ -309,6 +310,9 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
 
     /// Works out anew whether a page of a peer may be set aside.
     fn look_at_faults(&mut self, peer: u16, now: Time) {
+        if !self.peers[usize::from(peer)].forbidden.contains(Forbidden::ASIDE) {
+            return;
+        }
         let mut at = self.peers[usize::from(peer)].remotes;
         let mut faulty = false;
         while at != NO_REGION {
@@ -316,7 +320,7 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
             faulty |= !remote.faults.have_expired(now);
             at = remote.next;
         }
-        self.peers[usize::from(peer)].faulty = faulty;
+        self.peers[usize::from(peer)].forbidden.set(Forbidden::ASIDE, faulty);
     }
 }
 
@@ -326,6 +330,9 @@ fn forbid(remotes: &[RemotePlace], page: &Page, now: Time) -> Option<PageError> 
     let RemotePlace { regions, faults, .. } = &remotes[first];
     if *regions <= 1 {
         return faults.forbid(page.remote, page.len, now);
+    }
+    if faults.is_gone() {
+        return Some(PageError::PoolGone);
     }
     // A page of several regions is read only if none of them is set aside.
     let mut places = remotes[first..first + usize::from(*regions)].iter();

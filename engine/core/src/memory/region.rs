@@ -85,7 +85,27 @@ pub enum RegionError {
         /// Bytes of a slot.
         slot_bytes: u64,
     },
-    /// The slots of two ranges overlap, or a range ends beyond the address space.
+    /// A range ends beyond the address space.
+    #[error("range {region}, {bytes} bytes from {addr:#x}, ends beyond 2^64")]
+    Wraps {
+        /// Which range.
+        region: u32,
+        /// Its address.
+        addr: u64,
+        /// Its length.
+        bytes: u64,
+    },
+    /// The engine has no places in a row for the pieces of such slots.
+    #[error(
+        "the slots have {needed} pieces, and the engine has no such row free among its {limit}: unregister slots, or use a layout of fewer regions"
+    )]
+    Pieces {
+        /// How many pieces each slot has.
+        needed: usize,
+        /// The most pieces of all slots of an engine.
+        limit: usize,
+    },
+    /// The slots of two ranges overlap.
     #[error("the slots of range {second} overlap those of range {first}: each region needs bytes of its own")]
     Overlap {
         /// The first of the two.
@@ -118,6 +138,8 @@ impl RegionError {
             Self::Uneven { .. } => 2165,
             Self::Stride { .. } => 2166,
             Self::Overlap { .. } => 2167,
+            Self::Wraps { .. } => 2169,
+            Self::Pieces { .. } => 2159,
             Self::TooLong { .. } => 2168,
             Self::Layout(error) => error.code(),
             Self::Plan(error) => error.code(),
@@ -215,8 +237,11 @@ pub(crate) fn check_regions(
             return Err(RegionError::Stride { region, stride, slot_bytes });
         }
         let slots = at.slots(slot_bytes);
-        if slots == 0 || at.range.addr.checked_add(bytes).is_none() {
+        if slots == 0 {
             return Err(RegionError::TooSmall { bytes, slot_bytes });
+        }
+        if at.range.addr.checked_add(bytes).is_none() {
+            return Err(RegionError::Wraps { region, addr: at.range.addr, bytes });
         }
         let count = u32::try_from(slots).map_err(|_| RegionError::TooMany { slots })?;
         let shape = *first.get_or_insert(RegionShape { slot_bytes: slot, count, stride });
@@ -296,11 +321,14 @@ impl Slots {
     ///
     /// # Errors
     ///
-    /// The layout is another engine's, the slots have another layout already, or some have been
-    /// given out.
+    /// The layout is another engine's, its pages have several regions, the slots have another
+    /// layout already, or some have been given out.
     pub fn set_layout(&mut self, layout: LayoutRef) -> Result<(), SetLayoutError> {
         if layout.engine != self.engine {
             return Err(SetLayoutError::OtherEngine);
+        }
+        if layout.of_regions {
+            return Err(SetLayoutError::SeveralRegions);
         }
         if self.layout != NO_LAYOUT && self.layout != layout.number {
             return Err(SetLayoutError::Another);
@@ -310,6 +338,12 @@ impl Slots {
         }
         self.layout = layout.number;
         Ok(())
+    }
+
+    /// Sets the layout of slots that were registered for it, of which none has been given out.
+    pub(crate) fn of_layout(mut self, layout: LayoutRef) -> Self {
+        self.layout = layout.number;
+        self
     }
 
     fn slot_region(&self) -> SlotRegion {

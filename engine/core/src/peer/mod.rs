@@ -6,6 +6,8 @@ pub(crate) mod peers;
 pub(crate) mod repairs;
 pub(crate) mod turns;
 
+use bitflags::bitflags;
+
 use self::circles::Circles;
 use crate::id::PeerId;
 use crate::lane::NO_LANE;
@@ -54,8 +56,8 @@ pub(crate) struct Peer {
     pub(crate) trial: u16,
     /// Whether the peer is in the queue of peers with suspects.
     pub(crate) in_trials: bool,
-    /// Whether some pages of the peer are set aside.
-    pub(crate) faulty: bool,
+    /// Whether some pages of the peer are set aside, and whether some pools of it are gone.
+    pub(crate) forbidden: Forbidden,
     /// First of the peer's regions.
     pub(crate) remotes: u16,
     /// The lanes that are up.
@@ -68,6 +70,17 @@ pub(crate) struct Peer {
     /// Pages submitted since the peer was added, without those that were withdrawn.
     pub(crate) submitted: u64,
     pub(crate) stats: PeerStats,
+}
+
+bitflags! {
+    /// Why pages of a peer may not be read now.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct Forbidden: u8 {
+        /// Some are set aside for a while.
+        const ASIDE = 1;
+        /// Some are of pools that are gone, which stays so until the peer is removed.
+        const GONE = 2;
+    }
 }
 
 /// Counters of a peer since it was added.
@@ -108,7 +121,7 @@ impl Peer {
         suspects_end: NO_LANE,
         trial: NO_LANE,
         in_trials: false,
-        faulty: false,
+        forbidden: Forbidden::empty(),
         remotes: NO_REGION,
         circles: Circles::EMPTY,
         queue: [List::EMPTY; CLASSES],

@@ -3,7 +3,7 @@
 use kvrail_layouts::plan::{Cut, CutList};
 
 /// The most rows of one plan.
-const MAX_ROWS: usize = 256;
+pub(super) const MAX_ROWS: usize = 256;
 
 /// Consecutive pairs of regions, each one region of a page and one of a slot, that have the same
 /// lists of runs. From pair to pair each number grows by its step, modulo 2^16 or 2^32.

@@ -116,9 +116,14 @@ impl Faults {
         self.gone = true;
     }
 
+    /// Whether the owner has taken the region back.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
     /// Whether the whole region may be read again.
     pub(crate) fn have_expired(&self, now: Time) -> bool {
-        !self.gone && now >= self.aside && self.pages.iter().all(|bad| now >= bad.until)
+        now >= self.aside && self.pages.iter().all(|bad| now >= bad.until)
     }
 
     /// The error of a page of `len` bytes at `addr`, if it is not to be read now.

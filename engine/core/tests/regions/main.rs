@@ -3,9 +3,9 @@
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 #![allow(unsafe_code, reason = "memory of the tests")]
 
-mod breaker;
 #[path = "../common/mod.rs"]
 mod common;
+mod misuse;
 mod pool;
 mod schedule;
 mod storm;

@@ -44,7 +44,7 @@ fn lane<'m>(
 }
 
 #[test]
-fn breaker_storm() {
+fn whatever_is_asked_for_nothing_is_lost_and_no_page_is_wrong() {
     let (mut all, mut told, mut taken) = (0, 0, 0);
     let (first, seeds): (u64, u64) = match std::env::var("STORM") {
         Ok(range) => {
