@@ -124,7 +124,9 @@ fn memory_that_a_rail_cannot_register_at_once_is_refused_and_parts_of_it_are_not
         unsafe { engine.register_foreign(range(from, LIMIT), 64, Access::Host, None) }.unwrap()
     });
     assert_eq!(registered.get(), 2);
-    halves.map(|slots| engine.unregister(slots).unwrap());
+    for slots in halves {
+        engine.unregister(slots).unwrap();
+    }
 
     // A layout's region is registered by itself.
     let layout = VllmFp8DsMla::GEOMETRY;
