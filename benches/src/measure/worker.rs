@@ -314,7 +314,7 @@ fn take_pages(
         match page.result {
             Ok(()) => sample.pages += 1,
             Err(PageError::Miss(_)) => sample.failed.miss += 1,
-            Err(PageError::Deadline { .. }) => sample.failed.deadline += 1,
+            Err(PageError::Deadline { .. } | PageError::NoLane { .. }) => sample.failed.deadline += 1,
             Err(PageError::PeerGone) => sample.failed.peer_gone += 1,
             // `Fault`, `SetAside`, and what later versions add.
             Err(_) => sample.failed.fault += 1,

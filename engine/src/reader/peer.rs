@@ -204,7 +204,7 @@ pub enum BlockError {
     /// The peer's handle does not know the pool: it has another layout, or has come after the
     /// session was made. Then [`ReaderEvent::PoolCame`] has its handle.
     #[error(
-        "slot {slot} of {pool} of {producer}: this reader knows no such pool there; connect again, for its layout"
+        "slot {slot} of {pool} of {producer}: this reader knows no such pool there; connect for its layout, or wait until it is told of the pool"
     )]
     Pool {
         /// The pool.

@@ -12,7 +12,7 @@ impl WholePlan {
     /// | bits | content |
     /// |---|---|
     /// | 0..10 | the number, plus 1 |
-    /// | 10..31 | the number of work requests, at most 2^20 |
+    /// | 10..31 | the number of work requests, at most 2^19 |
     /// | 32..64 | bytes |
     pub(super) const fn to_word(self) -> u64 {
         (self.bytes as u64) << 32 | (self.wrs as u64) << 10 | (self.number as u64 + 1)

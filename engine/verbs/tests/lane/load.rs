@@ -265,7 +265,7 @@ impl Load {
                         self.gap = self.gap.max(self.last.elapsed());
                         self.last = Instant::now();
                     }
-                    Err(PageError::Deadline { .. }) => self.tally.late += 1,
+                    Err(PageError::Deadline { .. } | PageError::NoLane { .. }) => self.tally.late += 1,
                     Err(PageError::PeerGone) => self.tally.gone += 1,
                     Err(error) => panic!("{error}"),
                 }
