@@ -6,6 +6,7 @@
 //! batch compares them. Threads that fill batches share the table, and look a layout up only where
 //! two numbers differ.
 
+mod error;
 mod whole;
 
 use core::fmt;
@@ -13,6 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use kvrail_layouts::{AxisKind, Fingerprint, Identity, RankOf, Undetermined};
 
+pub use self::error::SetLayoutError;
 pub(crate) use self::whole::WholePlan;
 use crate::limits::LAYOUTS;
 
@@ -68,45 +70,6 @@ impl AddLayoutError {
         match self {
             Self::Undetermined(error) => error.code(),
             Self::Full { .. } => 2120,
-        }
-    }
-}
-
-/// Why the layout of a region cannot be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SetLayoutError {
-    /// The layout belongs to another engine than the region.
-    #[error("layout and region belong to different engines: add the layout to the region's engine")]
-    OtherEngine,
-    /// Pages of the layout have several regions, and this is one.
-    #[error(
-        "pages of the layout have several regions, and this is one: register slots by register_regions, and add a peer's regions by add_pool"
-    )]
-    SeveralRegions,
-    /// The region has another layout already.
-    #[error(
-        "the region has another layout already, and a region has only one: register another region for this layout"
-    )]
-    Another,
-    /// Slots have been given out, and these would keep having no layout.
-    #[error("{given} slots have been given out already: set the layout before you take the first slot")]
-    Given {
-        /// How many slots.
-        given: usize,
-    },
-}
-
-impl SetLayoutError {
-    /// The number of this error in docs/errors.md, for logs, metrics and callers in other
-    /// languages.
-    #[must_use]
-    pub const fn code(&self) -> u32 {
-        match self {
-            Self::OtherEngine => 2130,
-            Self::Another => 2131,
-            Self::Given { .. } => 2132,
-            Self::SeveralRegions => 2133,
         }
     }
 }

@@ -150,7 +150,7 @@ impl<T: ReaderTransport> Reader<T> {
                         }
                     }
                 }
-                SessionNews::Offer(change) => self.offer_changed(number, change, now),
+                SessionNews::Offer => self.offer_changed(number, now),
                 SessionNews::Takings => {
                     if !self.with_takings.contains(&number) {
                         self.with_takings.push_back(number);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kvrail_core::id::PeerId;
 use kvrail_core::remote::{OfferError, RemoteRegion};
 use kvrail_core::time::Time;
-use kvrail_session::{OfferChange, Pool, PoolId};
+use kvrail_session::{Pool, PoolId};
 
 use super::Reader;
 use super::connect::{PLACES_PER_PEER, pieces};
@@ -22,15 +22,19 @@ pub(super) struct KnownPool {
 }
 
 impl<T: ReaderTransport> Reader<T> {
-    /// Takes in that the producer of session `number` offers other pools than before. Changes from
-    /// before the session was told of are in the offer that came with it.
-    pub(super) fn offer_changed(&mut self, number: u64, change: OfferChange, now: Time) {
+    /// Takes in that the producer of session `number` offers other pools than before: compares what
+    /// it offers now with what is known. Changes from before the session was told of are in the
+    /// offer that came with it.
+    pub(super) fn offer_changed(&mut self, number: u64, now: Time) {
         let Some(session) = self.connected.get(&number) else { return };
-        let Some((peer, producer)) = session.peer else { return };
+        let (Some((peer, producer)), Some(offered)) = (session.peer, session.handle.pools()) else { return };
         let layouts = Arc::clone(&session.layouts);
-        match change {
-            OfferChange::Came(pool) if session.pools.iter().any(|known| known.pool.id() == pool.id()) => {}
-            OfferChange::Came(pool) => match self.add_pool(peer, &layouts, &pool, now) {
+        let known: Vec<_> = session.pools.iter().map(|known| known.pool.id()).collect();
+        for pool in known.iter().filter(|known| offered.iter().all(|pool| pool.id() != **known)) {
+            self.pool_gone(number, peer, *pool, now);
+        }
+        for pool in offered.iter().filter(|pool| !known.contains(&pool.id())) {
+            match self.add_pool(peer, &layouts, pool, now) {
                 Ok(Some(pool)) => {
                     if let Some(session) = self.connected.get_mut(&number) {
                         session.pools.push(KnownPool { pool: pool.clone(), tables: Vec::new() });
@@ -42,9 +46,7 @@ impl<T: ReaderTransport> Reader<T> {
                     let pool = pool.id();
                     tracing::warn!(%producer, %pool, %error, "a pool that came cannot be read");
                 }
-            },
-            OfferChange::Gone(pool) => self.pool_gone(number, peer, pool, now),
-            _ => {}
+            }
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use kvrail_core::events::LaneWanted;
 use kvrail_session::{
-    Address, Attached, Layout, NothingInCommon, Offer, OfferChange, PeerKeys, ReaderDescription,
-    SessionError, SessionLaneError,
+    Address, Attached, Layout, NothingInCommon, Offer, PeerKeys, ReaderDescription, SessionError,
+    SessionLaneError,
 };
 
 /// A reader's request for a session: with which producer, for pages of which layout, and by when.
@@ -38,8 +38,8 @@ pub(crate) enum SessionNews<L> {
     Opened(Result<(), SessionLaneError>),
     /// The result of a requested lane.
     Lane(LaneWanted, Result<Attached<L>, SessionLaneError>),
-    /// The producer offers other pools than before.
-    Offer(OfferChange),
+    /// The producer offers other pools than when the reader last looked.
+    Offer,
     /// Something has happened to requests that were taken.
     Takings,
     /// The session has ended.

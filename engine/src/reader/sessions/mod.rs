@@ -46,7 +46,7 @@ use kvrail_host::workers::Workers;
 use kvrail_session::handover::{
     Block, Class, GiveUpReason, HandoverNumber, RequestId, TakingError, TakingEvent,
 };
-use kvrail_session::{LaneNumber, Session, TakeError};
+use kvrail_session::{LaneNumber, Pool, Session, TakeError};
 
 pub(super) use self::jobs::{DialerMaker, SessionDialer};
 pub(super) use self::messages::{Agreed, ConnectRequest, SessionFailure, SessionNews};
@@ -180,6 +180,11 @@ impl<D: SessionDialer> SessionHandle<D> {
         reason: GiveUpReason,
     ) -> Option<Result<(), TakingError>> {
         self.session.say(|session| session.give_up(number, reason))
+    }
+
+    /// The pools that the producer offers now. `None`: the session has ended.
+    pub(super) fn pools(&self) -> Option<Vec<Pool>> {
+        self.session.pools()
     }
 
     /// The next event of a request that was taken.

@@ -11,7 +11,8 @@ use kvrail_host::log_limit::LogLimit;
 use kvrail_host::reactor::{Connection, Flow, Handle};
 use kvrail_host::workers::Workers;
 use kvrail_session::{
-    ByeReason, Cause, LaneNumber, Offer, OfferChange, Session, SessionError, SessionEvent, Step, addresses_of,
+    ByeReason, Cause, LaneNumber, Offer, OfferChange, Pool, Session, SessionError, SessionEvent, Step,
+    addresses_of,
 };
 
 use super::attempt::{Attempt, Attempts};
@@ -170,6 +171,14 @@ impl<D: SessionDialer> ReaderSession<D> {
         Some(call(session))
     }
 
+    /// The pools that the producer offers now. `None`: the session has ended.
+    pub(super) fn pools(&self) -> Option<Vec<Pool>> {
+        let mut state = self.lock();
+        state.offer_is_news = false;
+        let (_, session) = state.lanes()?;
+        session.offer().map(|offer| offer.pools.clone())
+    }
+
     /// Lets `call` say something about a request. `None`: the session has ended.
     pub(super) fn say<R>(&self, call: impl FnOnce(&mut Session) -> R) -> Option<R> {
         let result = self.look(call)?;
@@ -277,7 +286,10 @@ impl<D: SessionDialer> ReaderSession<D> {
                 // each change.
                 SessionEvent::OfferChanged(change) => {
                     self.common.log_change(&state.peer, &change);
-                    self.reporter.report(SessionNews::Offer(change));
+                    // Once until the reader looks, so that a reader which does not costs no memory.
+                    if !std::mem::replace(&mut state.offer_is_news, true) {
+                        self.reporter.report(SessionNews::Offer);
+                    }
                 }
                 SessionEvent::Takings => self.reporter.report(SessionNews::Takings),
                 SessionEvent::Ended(why) => return self.ended(state, why, flow, now),

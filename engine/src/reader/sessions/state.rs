@@ -27,6 +27,8 @@ pub(super) struct SessionState<D: SessionDialer> {
     pub(super) connections: u32,
     /// The reason of the goodbye that is to be said.
     pub(super) bye: Option<ByeReason>,
+    /// The reader was told that the offer has changed, and has not looked since.
+    pub(super) offer_is_news: bool,
 }
 
 /// How far a session is.
@@ -66,6 +68,7 @@ impl<D: SessionDialer> SessionState<D> {
             connection: None,
             connections: 0,
             bye: None,
+            offer_is_news: false,
         }
     }
 
