@@ -216,7 +216,7 @@ fn run_engine(script: &EngineRun) {
                         assert_eq!(chunks, len.div_ceil(config.chunk_bytes));
                         assert!(missing >= 1 && missing <= chunks, "{missing} of {chunks}");
                     }
-                    Err(PageError::Fault { .. } | PageError::SetAside { .. }) => {}
+                    Err(PageError::Fault { .. } | PageError::SetAside { .. } | PageError::NoLane { .. }) => {}
                     Err(other) => panic!("{other}"),
                 }
                 slots.push(page.slot);
