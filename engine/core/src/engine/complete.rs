@@ -343,16 +343,6 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     #[inline]
     fn queue_validation(&mut self, page: PageRef, batch: u16) {
         let Self { pages, peers, .. } = self;
-        let source = pages.at(page).source;
-        if page.0 > pages.first(batch).0 {
-            let before = pages.at(PageRef(page.0 - 1));
-            // The page before waits for its own, so one READ may bring the entries of both.
-            // The link of a retired page is that of the pages that are reported.
-            if before.source == source && before.phase == Phase::Validating && !before.validate.is_out() {
-                pages.at(page).validate = PageLink::BEHIND;
-                return;
-            }
-        }
         let peer = pages.at(page).peer();
         let p = &mut peers[usize::from(peer)];
         // The class is looked up only where it matters.
