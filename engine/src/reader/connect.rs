@@ -12,8 +12,7 @@ use kvrail_core::time::Time;
 use kvrail_session::{Address, Attached, NodeName, PeerKeys, Pool, SessionError};
 
 use super::Reader;
-use super::offers::KnownPool;
-use super::peer::{ConnectError, Connecting, Peer, PeerPool, ReaderEvent};
+use super::peer::{ConnectError, Connecting, KnownPool, Peer, PeerPool, ReaderEvent};
 use super::sessions::{Agreed, SessionFailure, SessionNews};
 use crate::clock;
 use crate::layout::PageLayout;

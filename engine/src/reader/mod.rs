@@ -140,7 +140,7 @@ struct PeerSession<D: SessionDialer> {
     /// The peer, once the session stands.
     peer: Option<(PeerId, NodeName)>,
     /// The pools that can be read.
-    pools: Vec<offers::KnownPool>,
+    pools: Vec<peer::KnownPool>,
     /// The session's numbers of the lanes in use.
     lanes: HashMap<LaneId, LaneNumber>,
 }

@@ -3,23 +3,15 @@
 use std::sync::Arc;
 
 use kvrail_core::id::PeerId;
-use kvrail_core::remote::{OfferError, RemoteRegion};
+use kvrail_core::remote::OfferError;
 use kvrail_core::time::Time;
 use kvrail_session::{Pool, PoolId};
 
 use super::Reader;
 use super::connect::{PLACES_PER_PEER, pieces};
-use super::peer::{PeerPool, ReaderEvent};
+use super::peer::{KnownPool, PeerPool, ReaderEvent};
 use crate::layout::PageLayout;
 use crate::transport::ReaderTransport;
-
-/// A pool that can be read.
-#[derive(Debug)]
-pub(super) struct KnownPool {
-    pub(super) pool: PeerPool,
-    /// Its publication tables, as regions of one page, where they can be read whole.
-    pub(super) tables: Vec<RemoteRegion>,
-}
 
 impl<T: ReaderTransport> Reader<T> {
     /// Takes in that the producer of session `number` offers other pools than before: compares what

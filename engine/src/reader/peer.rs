@@ -42,6 +42,14 @@ pub struct PeerPool {
     pub(super) own: Range<usize>,
 }
 
+/// A pool that can be read.
+#[derive(Debug)]
+pub(super) struct KnownPool {
+    pub(super) pool: PeerPool,
+    /// Its publication tables, as regions of one page, where they can be read whole.
+    pub(super) tables: Vec<RemoteRegion>,
+}
+
 impl PeerPool {
     /// Its number, which the producer uses for no other pool in one epoch.
     #[must_use]
