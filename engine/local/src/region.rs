@@ -45,7 +45,7 @@ impl Rkeys {
         Self { next: 1 }
     }
 
-    /// An rkey that was never given out. `None`: there is none left.
+    /// An rkey that was never given out. `None`: all have been given out.
     pub(crate) fn give(&mut self) -> Option<u32> {
         let rkey = self.next;
         self.next = rkey.checked_add(1)?;

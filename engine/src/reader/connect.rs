@@ -247,7 +247,7 @@ impl<T: ReaderTransport> Reader<T> {
         if regions.is_empty() {
             return Err(ConnectError::NoRegions(address.clone()));
         }
-        // Where they are made at connect there is at least one, or the reason why there is none.
+        // Where they are made at connect, one was made at least, or the reason why not is here.
         let on_demand = lanes.is_empty();
         let (mut attached, mut last) = (0, "it offers no rail".into());
         for lane in lanes {

@@ -1,4 +1,4 @@
-//! An engine that rewrites its memory while peers read it: a page is right, or is none.
+//! An engine that rewrites its memory while peers read it: a page is right, or it is a miss.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -390,7 +390,7 @@ fn serve_questions(socket: &OwnedFd, wake: BorrowedFd<'_>, handover: BorrowedFd<
         if fds[0].revents().is_empty() {
             continue;
         }
-        // A message that answers no question is none of an exporter.
+        // An exporter sends nothing but answers to questions.
         let Some(rkey) = asked.take() else { return };
         if take_answer(socket, rkey, handover, board).is_err() {
             return;
