@@ -131,7 +131,7 @@ impl Plan {
     ///
     /// # Panics
     ///
-    /// With the reason why there is none; in a constant, that is a compile error.
+    /// With the reason why the pages have no plan; in a constant, that is a compile error.
     #[must_use]
     #[track_caller]
     pub const fn expect(plan: Result<Self, PlanError>) -> Self {

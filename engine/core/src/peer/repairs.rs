@@ -91,8 +91,8 @@ impl<'s> Repairs<'s> {
         self.places(peer).find(|&at| usize::from(self.paths[at].rail) == rail)
     }
 
-    /// As [`find`](Self::find), a new one if there is none; `None` if all are in use. Then more
-    /// lanes are missing than the storage has places for.
+    /// As [`find`](Self::find), or a new one where that finds nothing; `None` if all are in use.
+    /// Then more lanes are missing than the storage has places for.
     fn find_or_add(&mut self, peer: u16, rail: usize) -> Option<usize> {
         if let Some(at) = self.find(peer, rail) {
             return Some(at);

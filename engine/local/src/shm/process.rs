@@ -193,7 +193,7 @@ impl PeerProcess {
             let from = std::ptr::without_provenance_mut(from);
             let remote = libc::iovec { iov_base: from, iov_len: len - done };
             // SAFETY: the kernel writes to the rest of the caller's range alone, and reads the
-            // other process's memory, which is none of this program's.
+            // other process's memory, of which this program has no reference.
             let copied =
                 unsafe { libc::process_vm_readv(self.pid, &raw const local, 1, &raw const remote, 1, 0) };
             match usize::try_from(copied) {

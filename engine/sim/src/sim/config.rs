@@ -141,9 +141,9 @@ pub struct Faults {
     /// A signaled wr succeeds without a completion. Drawn per accepted wr.
     pub lost: Odds,
     /// A READ of more than [`PACKET`](Self::PACKET) bytes succeeds while bytes of it are missing,
-    /// and its lane moves to the error state at once. Later wrs of the lane are flushed. If there
-    /// is none by then, the READ fails with `REM_ACCESS_ERR` instead: no completion would tell that
-    /// the lane is dead. Drawn per accepted wr.
+    /// and its lane moves to the error state at once. Later wrs of the lane are flushed. If the
+    /// lane has no later wr by then, the READ fails with `REM_ACCESS_ERR` instead: no completion
+    /// would tell that the lane is dead. Drawn per accepted wr.
     pub incomplete: Odds,
     /// A commit accepts a prefix, of no wr to all but one. Drawn per commit.
     pub prefix: Odds,

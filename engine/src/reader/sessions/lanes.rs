@@ -428,8 +428,8 @@ impl<D: LaneDialer> Lanes<D> {
         }
         let Some(offer) = session.offer().cloned() else { return };
         if let Some(mut lanes) = self.first.take() {
-            // Where lanes are made on demand there is none, unless the rails do not go together
-            // yet.
+            // Where lanes are made on demand this list is empty, unless the rails do not go
+            // together yet.
             if lanes.is_empty() && (self.pairing || !self.on_demand) {
                 lanes.push(Err(SessionLaneError::Late));
             }
