@@ -20,6 +20,7 @@ pub fn range(package: &str) -> Option<RangeInclusive<u32>> {
         "kvrail-session" => 4000..=4999,
         "kvrail-verbs" => 5000..=5999,
         "kvrail" => 6000..=6999,
+        "kvrail-node" => 7000..=7999,
         "kvrail-sim" | "kvrail-conformance" => 9000..=9999,
         _ => return None,
     })
