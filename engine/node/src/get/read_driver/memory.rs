@@ -1,0 +1,97 @@
+//! The slots of a reader for the places of all registrations.
+#![allow(unsafe_code, reason = "registers memory on the word of the code that gave it to the node")]
+
+use std::sync::Arc;
+
+use kvrail::{Reader, ReaderTransport, Slot, Slots};
+use kvrail_core::memory::RegionError;
+
+use crate::get::destination::{Destination, Home};
+
+/// The slots of one registration.
+struct Registered {
+    home: Arc<Home>,
+    /// Of each place the slot, while no batch has it.
+    places: Vec<Option<Slot>>,
+    slots: Slots,
+    layout: u32,
+}
+
+/// The slots of all registrations, by the reader's numbers of their regions.
+#[derive(Default)]
+pub(super) struct Memory {
+    regions: Vec<Option<Registered>>,
+    /// The reader's number of each registration of the node.
+    of_home: Vec<u32>,
+}
+
+const NOT_HERE: u32 = u32::MAX;
+
+impl Memory {
+    /// Registers the memory of a node's places with a reader. `layout` is the number of their
+    /// layout.
+    pub(super) fn register<T: ReaderTransport>(
+        &mut self,
+        reader: &mut Reader<T>,
+        home: Arc<Home>,
+        numa: Option<u8>,
+        layout: u32,
+    ) -> Result<(), RegionError> {
+        // SAFETY: `Home::new` was promised the same of the memory. Every reader of the node has
+        // slots of it, but a place is used by one at a time: its slot goes into a batch only while
+        // the node has the place's `Destination`, which is given back when the slot has come back
+        // (`Flights`), and no other code gets at the bytes of a slot here.
+        let mut slots =
+            unsafe { reader.register_foreign_for(&home.layout, &home.regions, home.access, numa) }?;
+        let region = slots.region().index();
+        let places = slots.by_ref().map(Some).collect();
+        if self.regions.len() <= region {
+            self.regions.resize_with(region + 1, || None);
+        }
+        let number = home.number as usize;
+        if self.of_home.len() <= number {
+            self.of_home.resize(number + 1, NOT_HERE);
+        }
+        self.of_home[number] = region as u32;
+        self.regions[region] = Some(Registered { home, places, slots, layout });
+        Ok(())
+    }
+
+    /// Releases the memory of a registration, of which no place is in use. Returns whether it is
+    /// released.
+    pub(super) fn unregister<T: ReaderTransport>(&mut self, reader: &mut Reader<T>, home: &Home) -> bool {
+        let Some(region) = self.of_home.get_mut(home.number as usize) else { return false };
+        let Some(place) = self.regions.get_mut(*region as usize) else { return false };
+        let Some(Registered { home, places, mut slots, layout }) = place.take() else { return false };
+        let (missing, places): (Vec<_>, Vec<_>) = places.into_iter().partition(Option::is_none);
+        for slot in places.into_iter().flatten() {
+            // They are this region's.
+            let _ = slots.put(slot);
+        }
+        if missing.is_empty() {
+            *region = NOT_HERE;
+            return reader.unregister(slots).is_ok();
+        }
+        // A slot was lost with a device that failed: the memory stays registered for ever.
+        *place = Some(Registered { home, places: Vec::new(), slots, layout });
+        false
+    }
+
+    /// Takes the slot of a destination, and the number of its layout.
+    #[inline]
+    pub(super) fn take(&mut self, destination: &Destination) -> Option<(Slot, u32)> {
+        let region = *self.of_home.get(destination.home().number as usize)?;
+        let registered = self.regions.get_mut(region as usize)?.as_mut()?;
+        let slot = registered.places.get_mut(destination.index() as usize)?.take()?;
+        Some((slot, registered.layout))
+    }
+
+    /// Puts a slot back that no batch has any more.
+    #[inline]
+    pub(super) fn put(&mut self, slot: Slot) {
+        let registered = self.regions.get_mut(slot.region().index()).and_then(Option::as_mut);
+        if let Some(place) = registered.and_then(|registered| registered.places.get_mut(slot.index())) {
+            *place = Some(slot);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! A batch of keys on its way through the node: what is known of each, and what has become of it.
+
+use std::sync::Arc;
+use std::thread::Thread;
+
+use crossbeam_utils::atomic::AtomicCell;
+use kvrail_core::table::KeyTag;
+use kvrail_core::time::Time;
+
+use super::destination::Destination;
+use crate::miss::{FoundIn, Miss};
+use crate::record::Record;
+
+/// How far a key has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing is known of it.
+    New,
+    /// The directory is to be asked.
+    LookUp,
+    /// An owner is known, and the page is to be read.
+    Wanted,
+    /// The page waits for the connection to its owner.
+    Connecting,
+    /// READs of the page are under way.
+    Reading,
+    /// They were given up, and hardware may still write into the destination.
+    Withdrawn,
+    /// The page is in its destination.
+    Hit(FoundIn),
+    /// It is not, for the reason with this number in [`Request::misses`].
+    Missed(u32),
+}
+
+/// A key of a request.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) tag: KeyTag,
+    pub(crate) destination: Option<Destination>,
+    /// When this try is given up for the next owner.
+    pub(crate) give_up: Time,
+    /// The records that are left to try, in [`Request::records`]; the first is being tried.
+    pub(crate) next: u32,
+    pub(crate) behind: u32,
+    /// The number of the flight that reads it, and its place there.
+    pub(crate) flight: (u32, u32),
+    pub(crate) progress: Progress,
+    /// Where the record came from.
+    pub(crate) found: FoundIn,
+    /// Whether it is the directory's latest word: no further look-up follows.
+    pub(crate) looked_up: bool,
+    /// Whether it belongs to the group of the key before.
+    pub(crate) joined: bool,
+}
+
+impl Wanted {
+    pub(crate) const fn is_settled(&self) -> bool {
+        matches!(self.progress, Progress::Hit(_) | Progress::Missed(_))
+    }
+}
+
+/// Who goes on with a request when its reader has settled all keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// The thread that waits for it.
+    Caller,
+    /// The look-up thread, if records were stale.
+    LookUpThread,
+}
+
+/// A batch of keys, their destinations, and the results. It is owned by one thread at a time.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) pages: Vec<Wanted>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) misses: Vec<Miss>,
+    pub(crate) deadline: Time,
+    /// Pages that are with the reader and not settled.
+    pub(crate) unsettled: u32,
+    /// How many there were when it was sent to the reader.
+    pub(crate) sent: u32,
+    /// No page's try is given up before then.
+    pub(crate) next_timer: Time,
+    pub(crate) route: Route,
+    pub(crate) times: Times,
+    pub(crate) reply: Arc<Reply>,
+}
+
+/// Where the time of a request went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    /// When the caller began it.
+    pub(crate) began: Time,
+    /// When it went into the queue of a reader.
+    pub(crate) queued: Time,
+    /// When the reader took it.
+    pub(crate) taken: Time,
+    /// Nanoseconds in look-ups.
+    pub(crate) directory: u64,
+}
+
+impl Request {
+    pub(crate) fn new(keys: usize) -> Self {
+        Self {
+            pages: Vec::with_capacity(keys),
+            records: Vec::with_capacity(keys),
+            misses: Vec::new(),
+            deadline: Time::ZERO,
+            unsettled: 0,
+            sent: 0,
+            next_timer: Time::NEVER,
+            route: Route::Caller,
+            times: Times::default(),
+            reply: Arc::default(),
+        }
+    }
+
+    /// Adds a key.
+    #[inline]
+    pub(crate) fn push(&mut self, tag: KeyTag, destination: Destination, joined: bool) {
+        self.pages.push(Wanted {
+            tag,
+            destination: Some(destination),
+            give_up: Time::NEVER,
+            next: 0,
+            behind: 0,
+            flight: (0, 0),
+            progress: Progress::New,
+            found: FoundIn::Directory,
+            looked_up: false,
+            joined,
+        });
+    }
+
+    /// Makes it ready for a new run, with all keys as they were added.
+    pub(crate) fn begin(&mut self, now: Time, deadline: Time) {
+        self.records.clear();
+        self.misses.clear();
+        self.deadline = deadline;
+        self.unsettled = 0;
+        self.times = Times { began: now, ..Times::default() };
+        for page in &mut self.pages {
+            page.progress = Progress::New;
+            page.looked_up = false;
+        }
+    }
+
+    /// Settles a page as a miss.
+    pub(crate) fn miss(&mut self, page: usize, why: Miss) {
+        let number = self.misses.len() as u32;
+        self.misses.push(why);
+        self.pages[page].progress = Progress::Missed(number);
+    }
+
+    /// Settles every page that is not settled as a miss.
+    pub(crate) fn miss_rest(&mut self, why: &Miss) {
+        for page in 0..self.pages.len() {
+            if !self.pages[page].is_settled() {
+                self.miss(page, why.clone());
+            }
+        }
+    }
+
+    /// Gives the tries of a page the records in this range, which are the last of `records`.
+    #[inline]
+    pub(crate) fn want(&mut self, page: usize, records: (u32, u32), found: FoundIn) {
+        let page = &mut self.pages[page];
+        (page.next, page.behind) = records;
+        page.found = found;
+        page.progress = Progress::Wanted;
+    }
+
+    /// Makes every page whose cached record has failed ready for one look-up. Says whether there
+    /// is one.
+    pub(crate) fn renew_stale(&mut self) -> bool {
+        let mut some = false;
+        for page in &mut self.pages {
+            let failed = matches!(page.progress, Progress::Missed(_));
+            if failed && !page.looked_up && page.found == FoundIn::Cache && page.destination.is_some() {
+                page.progress = Progress::LookUp;
+                some = true;
+            }
+        }
+        some
+    }
+
+    /// Makes all pages of a group misses if one of them is.
+    pub(crate) fn settle_groups(&mut self) {
+        let mut first = 0;
+        while first < self.pages.len() {
+            let joined = self.pages[first + 1..].iter().take_while(|page| page.joined).count();
+            let group = first..first + 1 + joined;
+            first = group.end;
+            let hit = |page: &Wanted| matches!(page.progress, Progress::Hit(_));
+            if joined == 0 || self.pages[group.clone()].iter().all(hit) {
+                continue;
+            }
+            for page in group {
+                if hit(&self.pages[page]) {
+                    self.miss(page, Miss::Group);
+                }
+            }
+        }
+    }
+
+    /// Gives it back to the thread that waits for it.
+    pub(crate) fn deliver(self: Box<Self>) {
+        let reply = Arc::clone(&self.reply);
+        reply.give(self);
+    }
+}
+
+/// Where a request comes back, and the thread that sleeps for it.
+#[derive(Default)]
+pub(crate) struct Reply {
+    request: AtomicCell<Option<Box<Request>>>,
+    waiter: AtomicCell<Option<Thread>>,
+}
+
+const _: () = assert!(AtomicCell::<Option<Box<Request>>>::is_lock_free());
+const _: () = assert!(AtomicCell::<Option<Thread>>::is_lock_free());
+
+impl Reply {
+    fn give(&self, request: Box<Request>) {
+        self.request.store(Some(request));
+        // Either this thread sees the waiter, or the waiter sees the request.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        if let Some(waiter) = self.waiter.take() {
+            waiter.unpark();
+        }
+    }
+
+    /// The request, if it is back.
+    pub(crate) fn take(&self) -> Option<Box<Request>> {
+        self.request.take()
+    }
+
+    /// Has the calling thread woken when the request comes back. Look for it once more before
+    /// sleeping.
+    pub(crate) fn wake_me(&self) {
+        self.waiter.store(Some(std::thread::current()));
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reply").finish_non_exhaustive()
+    }
+}
