@@ -7,11 +7,20 @@
 //! | [`key`] | a page's key, and the [`KeySpace`] that keeps models, layouts and ranks apart |
 //! | [`record`] | where a page is, as a directory says it: 48 bytes, never trusted |
 //! | [`directory`] | who has which page: one trait, several kinds |
+//! | [`pool`] | the pages that a node has, by key: put, evicted, pinned, read locally |
+//! | [`announce`] | tells a directory what the pools have, in the background |
 
+pub mod announce;
 pub mod directory;
 pub mod key;
+pub mod pool;
 pub mod record;
 
+pub use announce::{AnnounceError, Announcer, AnnouncerConfig, AnnouncerStatistics};
 pub use directory::{Directory, DirectoryError, Found, Owner, Renewed};
 pub use key::{Key, KeyError, KeySpace, Namespace};
+pub use pool::{
+    EnginePool, EngineSlotError, LocalRead, OpenPoolError, OverwriteGuard, PagePool, Pin, Place, PlaceGuard,
+    PoolStatistics, Published, Put, PutError,
+};
 pub use record::{Record, RecordError};
