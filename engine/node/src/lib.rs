@@ -8,17 +8,30 @@
 //! | [`record`] | where a page is, as a directory says it: 48 bytes, never trusted |
 //! | [`directory`] | who has which page: one trait, several kinds |
 //! | [`pool`] | the pages that a node has, by key: put, evicted, pinned, read locally |
+//! | [`node`] | what an inference engine holds: all of it in one value |
+//! | [`get`] | the GET path: batches of keys, their destinations, the threads that read |
+//! | [`miss`] | why a page did not come |
+//! | [`hybrid`] | models whose tokens have pages in several pools |
 //! | [`announce`] | tells a directory what the pools have, in the background |
 
 pub mod announce;
 pub mod directory;
+pub mod get;
+pub mod hybrid;
 pub mod key;
+pub mod miss;
+pub mod node;
 pub mod pool;
 pub mod record;
 
 pub use announce::{AnnounceError, Announcer, AnnouncerConfig, AnnouncerStatistics};
 pub use directory::{Directory, DirectoryError, Found, Owner, Renewed};
+pub use get::{
+    Destination, Destinations, GetBatch, GetCounts, GetHandle, GetStatistics, GotPage, ReadDriver,
+};
 pub use key::{Key, KeyError, KeySpace, Namespace};
+pub use miss::{FoundIn, Hit, Miss};
+pub use node::{Node, NodeConfig, NodeError, NodeStatistics, Presence, RegisterError};
 pub use pool::{
     EnginePool, EngineSlotError, LocalRead, OpenPoolError, OverwriteGuard, PagePool, Pin, Place, PlaceGuard,
     PoolStatistics, Published, Put, PutError,

@@ -134,30 +134,30 @@ impl Miss {
     /// A number that never changes its meaning (docs/errors.md).
     #[must_use]
     pub const fn code(&self) -> u32 {
-        7100 + self.reason() as u32
+        match self {
+            Self::NoOwner => 7200,
+            Self::NotStored => 7201,
+            Self::Directory(_) => 7202,
+            Self::Unreachable { .. } => 7203,
+            Self::OwnerLost { .. } => 7204,
+            Self::Restarted { .. } => 7205,
+            Self::Stale(_) => 7206,
+            Self::NoPool { .. } => 7207,
+            Self::NoSlot { .. } => 7208,
+            Self::Layout { .. } => 7209,
+            Self::Deadline => 7210,
+            Self::Read(_) => 7211,
+            Self::Group => 7212,
+            Self::Busy { .. } => 7213,
+            Self::Destination => 7214,
+            Self::Stopped => 7215,
+        }
     }
 
     /// The reason's number, below [`REASONS`](Self::REASONS).
     #[must_use]
     pub const fn reason(&self) -> usize {
-        match self {
-            Self::NoOwner => 0,
-            Self::NotStored => 1,
-            Self::Directory(_) => 2,
-            Self::Unreachable { .. } => 3,
-            Self::OwnerLost { .. } => 4,
-            Self::Restarted { .. } => 5,
-            Self::Stale(_) => 6,
-            Self::NoPool { .. } => 7,
-            Self::NoSlot { .. } => 8,
-            Self::Layout { .. } => 9,
-            Self::Deadline => 10,
-            Self::Read(_) => 11,
-            Self::Group => 12,
-            Self::Busy { .. } => 13,
-            Self::Destination => 14,
-            Self::Stopped => 15,
-        }
+        (self.code() - 7200) as usize
     }
 
     /// A stable name, for metrics.

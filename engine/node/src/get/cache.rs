@@ -64,7 +64,8 @@ impl RecordCache {
     }
 
     /// Whether it can hold a record.
-    pub(crate) const fn is_on(&self) -> bool {
+    #[cfg(test)]
+    const fn is_on(&self) -> bool {
         !self.buckets.is_empty()
     }
 

@@ -54,6 +54,15 @@ impl Home {
         index < self.count && word.is_some_and(|word| word.fetch_and(!bit, Ordering::Acquire) & bit != 0)
     }
 
+    /// Takes all places for good, if all are free.
+    pub(crate) fn close(&self) -> bool {
+        let taken = (0..self.count).take_while(|&index| self.claim(index)).count() as u32;
+        if taken < self.count {
+            (0..taken).for_each(|index| self.give_back(index));
+        }
+        taken == self.count
+    }
+
     fn give_back(&self, index: u32) {
         if let Some(word) = self.free.get(index as usize / 64) {
             word.fetch_or(1 << (index % 64), Ordering::Release);
@@ -73,6 +82,10 @@ pub struct Destinations {
 impl Destinations {
     pub(crate) const fn new(home: Arc<Home>) -> Self {
         Self { home }
+    }
+
+    pub(crate) const fn home(&self) -> &Arc<Home> {
+        &self.home
     }
 
     /// Place number `index`, counted from 0 in the order of the memory; `None` if there is no such

@@ -77,7 +77,7 @@ impl DriverLink {
             refused(request, &Miss::Stopped).deliver();
         }
         self.has_commands.store(false, Ordering::Relaxed);
-        // Whoever waits for an answer learns that its sender is gone.
+        // A thread that waits for an answer learns that its sender is gone.
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -123,6 +123,37 @@ impl DriverLink {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
+    }
+}
+
+/// The ways to all drivers of a node.
+#[derive(Debug)]
+pub(crate) struct DriverLinks {
+    links: Box<[Arc<DriverLink>]>,
+    next: AtomicUsize,
+}
+
+impl DriverLinks {
+    pub(crate) fn new(links: Vec<Arc<DriverLink>>) -> Self {
+        Self { links: links.into(), next: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<DriverLink>] {
+        &self.links
+    }
+
+    /// Sends a request to the driver with the fewest pages. If it cannot go, its open pages are
+    /// misses and it comes back.
+    pub(crate) fn send(&self, request: Box<Request>) -> Result<(), Box<Request>> {
+        if let [only] = &*self.links {
+            return only.send(request);
+        }
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let links = (0..self.links.len()).map(|n| &self.links[(first.wrapping_add(n)) % self.links.len()]);
+        match links.min_by_key(|link| link.load()) {
+            Some(link) => link.send(request),
+            None => Err(refused(request, &Miss::Stopped)),
+        }
     }
 }
 

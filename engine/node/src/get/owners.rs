@@ -41,7 +41,8 @@ impl KnownOwner {
         if self.unreachable_until.load(Ordering::Relaxed) > now.0 {
             return 4;
         }
-        let same_zone = !zone.as_str().is_empty() && self.owner.zone == *zone;
+        let known = *zone != kvrail::NodeName::lossy("");
+        let same_zone = known && self.owner.zone == *zone;
         match (self.connections.load(Ordering::Relaxed) > 0, same_zone) {
             (true, true) => 0,
             (false, true) => 1,

@@ -1,13 +1,16 @@
 //! A batch of keys on its way through the node: what is known of each, and what has become of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread::Thread;
 
 use crossbeam_utils::atomic::AtomicCell;
+use kvrail::session::Epoch;
 use kvrail_core::table::KeyTag;
 use kvrail_core::time::Time;
 
 use super::destination::Destination;
+use crate::directory::Found;
 use crate::miss::{FoundIn, Miss};
 use crate::record::Record;
 
@@ -54,6 +57,22 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    #[inline]
+    const fn new(tag: KeyTag, destination: Option<Destination>, joined: bool) -> Self {
+        Self {
+            tag,
+            destination,
+            give_up: Time::NEVER,
+            next: 0,
+            behind: 0,
+            flight: (0, 0),
+            progress: Progress::New,
+            found: FoundIn::Directory,
+            looked_up: false,
+            joined,
+        }
+    }
+
     pub(crate) const fn is_settled(&self) -> bool {
         matches!(self.progress, Progress::Hit(_) | Progress::Missed(_))
     }
@@ -83,7 +102,18 @@ pub(crate) struct Request {
     pub(crate) next_timer: Time,
     pub(crate) route: Route,
     pub(crate) times: Times,
+    pub(crate) look_up: LookUpRoom,
     pub(crate) reply: Arc<Reply>,
+}
+
+/// Room for look-ups, which is used again.
+#[derive(Debug, Default)]
+pub(crate) struct LookUpRoom {
+    pub(crate) tags: Vec<KeyTag>,
+    /// The page of each tag.
+    pub(crate) pages: Vec<u32>,
+    pub(crate) found: Found,
+    pub(crate) unknown: Vec<Epoch>,
 }
 
 /// Where the time of a request went.
@@ -111,25 +141,25 @@ impl Request {
             next_timer: Time::NEVER,
             route: Route::Caller,
             times: Times::default(),
+            look_up: LookUpRoom::default(),
             reply: Arc::default(),
         }
+    }
+
+    /// A request of `keys` keys that was lost to its caller: all are misses.
+    pub(crate) fn lost(keys: usize, why: &Miss) -> Self {
+        let mut request = Self::new(keys);
+        for _ in 0..keys {
+            request.pages.push(Wanted::new(KeyTag(0), None, false));
+        }
+        request.miss_rest(why);
+        request
     }
 
     /// Adds a key.
     #[inline]
     pub(crate) fn push(&mut self, tag: KeyTag, destination: Destination, joined: bool) {
-        self.pages.push(Wanted {
-            tag,
-            destination: Some(destination),
-            give_up: Time::NEVER,
-            next: 0,
-            behind: 0,
-            flight: (0, 0),
-            progress: Progress::New,
-            found: FoundIn::Directory,
-            looked_up: false,
-            joined,
-        });
+        self.pages.push(Wanted::new(tag, Some(destination), joined));
     }
 
     /// Makes it ready for a new run, with all keys as they were added.
@@ -184,6 +214,18 @@ impl Request {
         some
     }
 
+    /// How many keys the directory is to be asked for.
+    pub(crate) fn count_to_look_up(&self) -> u64 {
+        self.pages.iter().filter(|page| page.progress == Progress::LookUp).count() as u64
+    }
+
+    /// Counts the pages that are to be read.
+    pub(crate) fn count_wanted(&mut self) -> u32 {
+        let wanted = |page: &&Wanted| page.progress == Progress::Wanted;
+        self.unsettled = self.pages.iter().filter(wanted).count() as u32;
+        self.unsettled
+    }
+
     /// Makes all pages of a group misses if one of them is.
     pub(crate) fn settle_groups(&mut self) {
         let mut first = 0;
@@ -215,6 +257,8 @@ impl Request {
 pub(crate) struct Reply {
     request: AtomicCell<Option<Box<Request>>>,
     waiter: AtomicCell<Option<Thread>>,
+    /// The caller has gone: nothing is to come back.
+    abandoned: AtomicBool,
 }
 
 const _: () = assert!(AtomicCell::<Option<Box<Request>>>::is_lock_free());
@@ -223,8 +267,12 @@ const _: () = assert!(AtomicCell::<Option<Thread>>::is_lock_free());
 impl Reply {
     fn give(&self, request: Box<Request>) {
         self.request.store(Some(request));
-        // Either this thread sees the waiter, or the waiter sees the request.
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        // Either this thread sees what the caller has said (`wake_me`, `abandon`), or the caller
+        // sees the request.
+        fence(Ordering::SeqCst);
+        if self.abandoned.load(Ordering::Relaxed) {
+            drop(self.take());
+        }
         if let Some(waiter) = self.waiter.take() {
             waiter.unpark();
         }
@@ -239,7 +287,14 @@ impl Reply {
     /// sleeping.
     pub(crate) fn wake_me(&self) {
         self.waiter.store(Some(std::thread::current()));
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The caller goes: when the request comes back its destinations are given back.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        drop(self.take());
     }
 }
 

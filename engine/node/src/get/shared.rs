@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kvrail::session::Epoch;
 use kvrail::{NodeName, PageLayout, PeerKeys};
+use kvrail_core::time::Nanos;
 
 use super::cache::RecordCache;
 use super::counters::Counters;
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) owners: OwnerBook,
     pub(crate) counters: Counters,
     pub(crate) look_ups: LookUpLink,
+    /// Gets that take as long or longer are logged; 0: none is.
+    pub(crate) slow: Nanos,
     /// Pages with which a batch of READs is full enough to go.
     pub(crate) batch_pages: usize,
 }

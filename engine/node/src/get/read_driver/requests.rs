@@ -96,6 +96,13 @@ impl Requests {
         }
     }
 
+    /// A page that waited is to be read now.
+    pub(super) fn want_again(&mut self, at: PageAt) {
+        let Some(request) = self.active.get_mut(at.request) else { return };
+        request.pages[at.page as usize].progress = Progress::Wanted;
+        self.ready.push_back(Run { request: at.request, first: at.page, behind: at.page + 1 });
+    }
+
     /// Notes when the try of a page is given up.
     pub(super) fn timer(&mut self, give_up: Time) {
         self.next_timer = self.next_timer.min(give_up);

@@ -1,0 +1,330 @@
+//! A batch of keys with their destinations, and the results.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use kvrail_core::time::{Nanos, Time};
+use kvrail_host::clock;
+
+use super::counters::add;
+use super::destination::Destination;
+use super::request::{Progress, Reply, Request, Times};
+use super::shared::Shared;
+use crate::key::Key;
+use crate::miss::{FoundIn, Hit, Miss};
+
+/// How long after its deadline a request that has not come back is given up: its reader is stopped,
+/// or is not driven.
+const GRACE: Nanos = Nanos::from_millis(100);
+
+/// Keys whose pages are to be got, each with a destination; after that the results. It keeps its
+/// memory, so a thread that gets pages again and again uses one again and again.
+///
+/// ```no_run
+/// use std::time::{Duration, Instant};
+///
+/// use kvrail_node::{Destinations, GetBatch, Key, Node};
+///
+/// fn read(node: &Node, places: &Destinations, keys: &[Key], batch: &mut GetBatch) {
+///     for &key in keys {
+///         let Some(place) = places.take_any() else { break };
+///         batch.read(key, place);
+///     }
+///     node.get(batch, Instant::now() + Duration::from_millis(50));
+///     for page in batch.take_pages() {
+///         match page.result {
+///             Ok(_) => println!("key {} is in place", page.index),
+///             Err(miss) => println!("key {}: {miss}", page.index),
+///         }
+///     }
+/// }
+/// ```
+pub struct GetBatch {
+    request: Option<Box<Request>>,
+}
+
+/// One key of a batch, with its result.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct GotPage {
+    /// The position of its key in the batch.
+    pub index: usize,
+    /// The destination. `None` if hardware may still write there: then it is free among its
+    /// [`Destinations`](crate::Destinations) when nothing writes any more.
+    pub destination: Option<Destination>,
+    /// Whether the page is in the destination, and why not.
+    pub result: Result<Hit, Miss>,
+}
+
+/// How many keys of a batch are hits and misses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GetCounts {
+    /// Pages that are in their destinations.
+    pub hits: usize,
+    /// Pages that are not.
+    pub misses: usize,
+}
+
+impl GetBatch {
+    /// An empty batch with room for `keys` keys. It grows where that is not enough.
+    #[must_use]
+    pub fn with_capacity(keys: usize) -> Self {
+        Self { request: Some(Box::new(Request::new(keys))) }
+    }
+
+    fn request(&mut self) -> &mut Request {
+        self.request.get_or_insert_with(|| Box::new(Request::new(0)))
+    }
+
+    fn known(&self) -> Option<&Request> {
+        self.request.as_deref()
+    }
+
+    /// Adds a key, whose page is read into `to`.
+    #[inline]
+    pub fn read(&mut self, key: Key, to: Destination) {
+        self.request().push(key.0, to, false);
+    }
+
+    /// Adds a key that belongs to the group of the key before: the pages of a group are all hits,
+    /// or all misses. So the pages of several pools that belong to the same tokens are had together
+    /// or not at all.
+    pub fn join(&mut self, key: Key, to: Destination) {
+        self.request().push(key.0, to, true);
+    }
+
+    /// How many keys it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known().map_or(0, |request| request.pages.len())
+    }
+
+    /// Whether it has no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What became of key number `index`; `None` if there is no such key, or it was not got yet.
+    #[must_use]
+    pub fn result(&self, index: usize) -> Option<Result<Hit, &Miss>> {
+        let request = self.known()?;
+        match request.pages.get(index)?.progress {
+            Progress::Hit(found) => Some(Ok(Hit { found })),
+            Progress::Missed(number) => request.misses.get(number as usize).map(Err),
+            _ => None,
+        }
+    }
+
+    /// What became of the keys, in their order, without taking the destinations.
+    pub fn results(&self) -> impl Iterator<Item = Result<Hit, &Miss>> {
+        (0..self.len()).filter_map(|index| self.result(index))
+    }
+
+    /// The destination of key number `index`, if it is there.
+    #[must_use]
+    pub fn destination(&self, index: usize) -> Option<&Destination> {
+        self.known()?.pages.get(index)?.destination.as_ref()
+    }
+
+    /// Takes the keys out, with destinations and results, so that the batch is empty. A key that
+    /// was not got yet is a miss ([`Miss::Deadline`]).
+    pub fn take_pages(&mut self) -> impl Iterator<Item = GotPage> {
+        let request = self.request();
+        let misses = &request.misses;
+        request.pages.drain(..).enumerate().map(|(index, page)| {
+            let result = match page.progress {
+                Progress::Hit(found) => Ok(Hit { found }),
+                Progress::Missed(number) => Err(misses.get(number as usize).cloned().unwrap_or(Miss::Deadline)),
+                _ => Err(Miss::Deadline),
+            };
+            GotPage { index, destination: page.destination, result }
+        })
+    }
+
+    /// Empties the batch. Its destinations are free again.
+    pub fn clear(&mut self) {
+        self.request().pages.clear();
+    }
+
+    pub(crate) fn into_request(mut self) -> Box<Request> {
+        self.take_request()
+    }
+
+    pub(crate) fn take_request(&mut self) -> Box<Request> {
+        self.request.take().unwrap_or_else(|| Box::new(Request::new(0)))
+    }
+
+    pub(crate) fn put_request(&mut self, request: Box<Request>) {
+        self.request = Some(request);
+    }
+}
+
+impl Default for GetBatch {
+    fn default() -> Self {
+        Self::with_capacity(32)
+    }
+}
+
+impl fmt::Debug for GetBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetBatch").field("keys", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Waits for a request to come back, until a moment after its deadline. `None`: it is given up, and
+/// its destinations are given back when it comes.
+pub(crate) fn wait_for(reply: &Reply, deadline: Time) -> Option<Box<Request>> {
+    if let Some(request) = reply.take() {
+        return Some(request);
+    }
+    reply.wake_me();
+    let give_up = deadline + GRACE;
+    loop {
+        if let Some(request) = reply.take() {
+            return Some(request);
+        }
+        let now = clock::now();
+        if now >= give_up {
+            reply.abandon();
+            return None;
+        }
+        std::thread::park_timeout(std::time::Duration::from_nanos(give_up.since(now).0));
+    }
+}
+
+/// A request has all of its results: settles its groups, and counts.
+pub(crate) fn finish(shared: &Shared, request: &mut Request) -> GetCounts {
+    request.settle_groups();
+    let (mut own, mut cache, mut directory) = (0, 0, 0);
+    let mut misses = [0_u64; Miss::REASONS];
+    let mut missed = 0;
+    for page in &request.pages {
+        match page.progress {
+            Progress::Hit(FoundIn::OwnPool) => own += 1,
+            Progress::Hit(FoundIn::Cache) => cache += 1,
+            Progress::Hit(FoundIn::Directory) => directory += 1,
+            Progress::Missed(number) => {
+                let why = request.misses.get(number as usize);
+                misses[why.map_or(0, Miss::reason)] += 1;
+                missed += 1;
+            }
+            _ => missed += 1,
+        }
+    }
+    let counters = &shared.counters;
+    add(&counters.gets, 1);
+    add(&counters.own_pool, own);
+    add(&counters.cache, cache);
+    add(&counters.directory, directory);
+    if missed > 0 {
+        counters.misses.iter().zip(misses).for_each(|(counter, more)| add(counter, more));
+    }
+    if shared.slow.0 > 0 {
+        report_slow(shared, request, missed);
+    }
+    GetCounts { hits: (own + cache + directory) as usize, misses: missed }
+}
+
+/// Logs a request that took long, and where the time went.
+fn report_slow(shared: &Shared, request: &Request, misses: usize) {
+    let now = clock::now();
+    let Times { began, queued, taken, directory } = request.times;
+    let total = now.since(began).0;
+    if total < shared.slow.0 {
+        return;
+    }
+    let micros = |nanos: u64| nanos / 1_000;
+    let (queue, read) = (taken.since(queued).0, now.since(taken.max(began)).0);
+    tracing::warn!(
+        keys = request.pages.len(),
+        misses,
+        total_us = micros(total),
+        directory_us = micros(directory),
+        queue_us = micros(queue),
+        read_and_validate_us = if taken == Time::ZERO { 0 } else { micros(read) },
+        "a slow get"
+    );
+}
+
+/// A `get` that is under way: [`Node::begin_get`](crate::Node::begin_get). Dropping it gives it up:
+/// its destinations are free again when nothing writes into them any more.
+#[must_use = "a get that is dropped is given up"]
+pub struct GetHandle {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) reply: Arc<Reply>,
+    pub(crate) deadline: Time,
+    pub(crate) keys: usize,
+    pub(crate) done: Option<(GetBatch, GetCounts)>,
+}
+
+impl GetHandle {
+    /// Whether all results are there. They are soon after the deadline at the latest.
+    pub fn poll(&mut self) -> bool {
+        if self.done.is_none() {
+            if let Some(request) = self.reply.take() {
+                self.finished(request);
+            } else if clock::now() >= self.deadline + GRACE {
+                self.give_up();
+            }
+        }
+        self.done.is_some()
+    }
+
+    /// Sleeps until all results are there, or until `until`. Returns whether they are.
+    pub fn wait(&mut self, until: Instant) -> bool {
+        self.reply.wake_me();
+        loop {
+            if self.poll() {
+                return true;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let give_up = (self.deadline + GRACE).since(clock::now()).0;
+            std::thread::park_timeout(left.min(std::time::Duration::from_nanos(give_up.max(1))));
+        }
+    }
+
+    /// The batch with its results, once they are there.
+    ///
+    /// # Errors
+    ///
+    /// The handle, if they are not.
+    pub fn finish(mut self) -> Result<(GetBatch, GetCounts), Self> {
+        if !self.poll() {
+            return Err(self);
+        }
+        self.done.take().ok_or(self)
+    }
+
+    fn finished(&mut self, mut request: Box<Request>) {
+        let counts = finish(&self.shared, &mut request);
+        self.done = Some((GetBatch { request: Some(request) }, counts));
+    }
+
+    fn give_up(&mut self) {
+        self.reply.abandon();
+        self.finished(Box::new(Request::lost(self.keys, &Miss::Deadline)));
+    }
+}
+
+impl Drop for GetHandle {
+    fn drop(&mut self) {
+        if self.done.is_none() {
+            self.reply.abandon();
+        }
+    }
+}
+
+impl fmt::Debug for GetHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetHandle")
+            .field("keys", &self.keys)
+            .field("done", &self.done.is_some())
+            .finish_non_exhaustive()
+    }
+}

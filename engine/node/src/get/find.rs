@@ -1,0 +1,159 @@
+//! Where pages are: in the own pools, by the cache of records, by the directory.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kvrail::PageLayout;
+use kvrail_core::memory::Access;
+use kvrail_core::table::KeyTag;
+use kvrail_core::time::Time;
+use kvrail_host::clock;
+
+use super::counters::add;
+use super::request::{LookUpRoom, Progress, Request};
+use super::shared::Shared;
+use crate::key::Key;
+use crate::miss::{FoundIn, Miss};
+use crate::pool::PagePool;
+use crate::record::Record;
+
+/// Takes what the own pools have, and the cached records of the rest. Returns whether the directory
+/// is to be asked for some keys.
+pub(crate) fn find_near(
+    shared: &Shared,
+    pools: &[(PageLayout, PagePool)],
+    request: &mut Request,
+    now: Time,
+) -> bool {
+    let mut ask = false;
+    for number in 0..request.pages.len() {
+        let page = &mut request.pages[number];
+        let Some(destination) = page.destination.as_mut().filter(|to| to.home().node == shared.node) else {
+            request.miss(number, Miss::Destination);
+            continue;
+        };
+        if !pools.is_empty() && destination.home().access == Access::Host {
+            let copied = pools.iter().any(|(layout, pool)| {
+                layout == destination.layout()
+                    && pool.local(Key(page.tag)).is_some_and(|bytes| destination.fill(&bytes))
+            });
+            if copied {
+                page.progress = Progress::Hit(FoundIn::OwnPool);
+                continue;
+            }
+        }
+        if let Some(record) = shared.cache.get(page.tag, now) {
+            let first = request.records.len() as u32;
+            request.records.push(record);
+            request.want(number, (first, first + 1), FoundIn::Cache);
+        } else {
+            page.progress = Progress::LookUp;
+            ask = true;
+        }
+    }
+    ask
+}
+
+/// The deadline on the clock of the standard library, which directories use.
+pub(crate) fn instant(deadline: Time) -> Instant {
+    Instant::now() + std::time::Duration::from_nanos(deadline.since(clock::now()).0)
+}
+
+/// Asks the directory for the keys that are to be looked up, all in one call.
+pub(crate) fn look_up(shared: &Shared, request: &mut Request) {
+    let mut room = std::mem::take(&mut request.look_up);
+    room.tags.clear();
+    room.pages.clear();
+    for (number, page) in (0..).zip(&request.pages) {
+        if page.progress == Progress::LookUp {
+            room.tags.push(page.tag);
+            room.pages.push(number);
+        }
+    }
+    let began = clock::now();
+    match &shared.directory {
+        _ if room.tags.is_empty() => {}
+        None => room.pages.iter().for_each(|&page| request.miss(page as usize, Miss::NotStored)),
+        Some(_) if began >= request.deadline => {
+            room.pages.iter().for_each(|&page| request.miss(page as usize, Miss::Deadline));
+        }
+        Some(directory) => {
+            add(&shared.counters.look_ups, 1);
+            add(&shared.counters.keys_looked_up, room.tags.len() as u64);
+            let deadline = instant(request.deadline);
+            directory.look_up(&room.tags, deadline, &mut room.found);
+            learn_owners(shared, &mut room, deadline);
+            take_answers(shared, request, &room);
+        }
+    }
+    request.times.directory += clock::now().since(began).0;
+    request.look_up = room;
+}
+
+/// Learns where the owners are that the node does not know yet.
+fn learn_owners(shared: &Shared, room: &mut LookUpRoom, deadline: Instant) {
+    let LookUpRoom { tags, found, unknown, .. } = room;
+    unknown.clear();
+    let mut last = None;
+    for record in (0..tags.len().min(found.len())).filter_map(|key| found.records(key).ok()).flatten() {
+        if last == Some(record.owner) || unknown.contains(&record.owner) {
+            continue;
+        }
+        last = Some(record.owner);
+        if !shared.owners.knows(record.owner) {
+            unknown.push(record.owner);
+        }
+    }
+    if let (Some(directory), false) = (&shared.directory, unknown.is_empty()) {
+        match directory.owners(unknown, deadline) {
+            // An answer for another owner than was asked for is no answer.
+            Ok(owners) => (unknown.iter().zip(owners))
+                .filter_map(|(&epoch, owner)| owner.filter(|owner| owner.epoch == epoch))
+                .for_each(|owner| shared.owners.learn(owner)),
+            Err(error) => tracing::debug!(%error, "the addresses of owners are not known"),
+        }
+    }
+}
+
+fn take_answers(shared: &Shared, request: &mut Request, room: &LookUpRoom) {
+    let now = clock::now();
+    for (key, &number) in room.pages.iter().enumerate() {
+        let number = number as usize;
+        // A directory that leaves answers out has not answered.
+        let answer = if key < room.found.len() { room.found.records(key) } else { Err(None) };
+        let records = match answer {
+            Ok(records) => records,
+            Err(why) => {
+                request.miss(number, Miss::Directory(why.map(|why| Arc::new(why.clone()))));
+                continue;
+            }
+        };
+        let page = &mut request.pages[number];
+        page.looked_up = true;
+        let tag = page.tag;
+        let on_host = page.destination.as_ref().is_some_and(|to| to.home().access == Access::Host);
+        let first = request.records.len();
+        // What the own pools have was taken from there.
+        let usable = |record: &&Record| record.tag == tag && !(on_host && Some(record.owner) == shared.own);
+        request.records.extend(records.iter().filter(usable));
+        let behind = request.records.len();
+        if behind == first {
+            request.miss(number, Miss::NoOwner);
+            continue;
+        }
+        if behind > first + 1 {
+            request.records[first..].sort_by_cached_key(|record| {
+                let known = shared.owners.get(record.owner);
+                let distance = known.map_or(u8::MAX, |known| known.distance(&shared.zone, now));
+                (distance, spread(tag, record))
+            });
+        }
+        request.want(number, (first as u32, behind as u32), FoundIn::Directory);
+    }
+}
+
+/// Spreads keys over owners that are equally near: another order for each key.
+const fn spread(tag: KeyTag, record: &Record) -> u64 {
+    let mixed = (tag.0 as u64 ^ record.owner.0.get()).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ mixed >> 32
+}

@@ -1,0 +1,134 @@
+//! Memory that pages land in.
+#![allow(unsafe_code, reason = "foreign memory, on the caller's word")]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use kvrail::PageLayout;
+use kvrail_core::memory::{Access, DestinationRegion};
+use kvrail_core::provider::MemoryRange;
+
+use super::Node;
+use super::error::RegisterError;
+use crate::get::destination::{Destinations, Home};
+use crate::get::link::Command;
+
+/// How long a reader may take to register memory.
+const ANSWER: Duration = Duration::from_secs(30);
+
+impl Node {
+    /// Makes places for pages of `layout` of memory that lives for ever, with all readers.
+    ///
+    /// # Errors
+    ///
+    /// The node does not read the layout, the memory holds no page, or a reader refused it or did
+    /// not answer.
+    pub fn register(
+        &self,
+        layout: &PageLayout,
+        memory: &'static mut [u8],
+    ) -> Result<Destinations, RegisterError> {
+        let (bytes, page) = (memory.len() as u64, layout.page_bytes());
+        let count = bytes / u64::from(page);
+        if count == 0 {
+            return Err(RegisterError::TooSmall { bytes, page });
+        }
+        let mut addr = memory.as_mut_ptr().expose_provenance() as u64;
+        let regions = (0..layout.regions()).filter_map(|region| layout.geometry().region_bytes(region));
+        let regions: Vec<_> = regions
+            .map(|stride| {
+                let range = MemoryRange { addr, len: stride * count };
+                addr += stride * count;
+                DestinationRegion { range, stride }
+            })
+            .collect();
+        // SAFETY: the memory was borrowed for ever, so it is valid, initialised, and no other code
+        // has it; the regions lie one behind the other within it.
+        unsafe { self.register_foreign(layout, &regions, Access::Host, None) }
+    }
+
+    /// Makes places for pages of `layout` of foreign memory: an inference engine's, pinned memory,
+    /// a GPU's. `regions` says where place 0 of each region of the layout is, and how far places
+    /// are apart; `numa` is the memory's node, where known.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register). After [`RegisterError::NoAnswer`] the memory may be
+    /// registered for ever.
+    ///
+    /// # Safety
+    ///
+    /// Until [`unregister`](Self::unregister) has given it back (for ever, if it never does) the
+    /// memory of the places is valid, belongs to the places alone, and is not unmapped. With
+    /// [`Access::Host`] it is readable and writable by the CPU, and initialised.
+    pub unsafe fn register_foreign(
+        &self,
+        layout: &PageLayout,
+        regions: &[DestinationRegion],
+        access: Access,
+        numa: Option<u8>,
+    ) -> Result<Destinations, RegisterError> {
+        if !self.shared.layouts.contains(layout) {
+            return Err(RegisterError::Layout { layout: Box::new(*layout) });
+        }
+        let page = layout.page_bytes();
+        let places = |(region, at): (u32, &DestinationRegion)| {
+            let bytes = layout.geometry().region_bytes(region).unwrap_or(u64::MAX);
+            at.range.len.checked_sub(bytes).map_or(0, |rest| rest / at.stride.max(1) + 1)
+        };
+        // The readers refuse regions that hold different numbers of places.
+        let count = (0..).zip(regions).map(places).min().unwrap_or(0);
+        let bytes = regions.iter().map(|region| region.range.len).sum();
+        let count = u32::try_from(count).ok().filter(|&count| count > 0);
+        let count = count.ok_or(RegisterError::TooSmall { bytes, page })?;
+        let number = self.registrations.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is the same; the readers check that there is a region for
+        // each of the layout, and refuse the memory otherwise.
+        let home = unsafe { Home::new((self.shared.node, number), *layout, regions, access, count) };
+        let home = Arc::new(home);
+        let readers = self.links.all();
+        let (answer, answers) = sync_channel(readers.len());
+        for link in readers {
+            link.command(Command::Register(Arc::clone(&home), numa, answer.clone()));
+        }
+        drop(answer);
+        let until = Instant::now() + ANSWER;
+        let mut refused = None;
+        for _ in readers {
+            let left = until.saturating_duration_since(Instant::now());
+            match answers.recv_timeout(left) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => refused = Some(error),
+                Err(_) => return Err(RegisterError::NoAnswer { within: ANSWER }),
+            }
+        }
+        let Some(error) = refused else { return Ok(Destinations::new(home)) };
+        // Readers that had room for it give it back.
+        self.unregister_home(&home);
+        Err(error.into())
+    }
+
+    /// Releases memory that was registered. All places must be free, and none is given out any
+    /// more. When this has returned `true` no reader uses the memory, and it can be unmapped.
+    /// `false`: some places are not free, and nothing has changed; or a reader did not release it,
+    /// and the memory must not be used again.
+    #[must_use = "memory that is not released must not be used"]
+    pub fn unregister(&self, destinations: &Destinations) -> bool {
+        let home = destinations.home();
+        home.node == self.shared.node && home.close() && self.unregister_home(home)
+    }
+
+    fn unregister_home(&self, home: &Arc<Home>) -> bool {
+        let readers = self.links.all();
+        let (answer, answers) = sync_channel(readers.len());
+        for link in readers {
+            link.command(Command::Unregister(Arc::clone(home), answer.clone()));
+        }
+        drop(answer);
+        let until = Instant::now() + ANSWER;
+        let released = |_| answers.recv_timeout(until.saturating_duration_since(Instant::now())) == Ok(true);
+        readers.iter().map(released).fold(true, |all, released| all && released)
+    }
+}

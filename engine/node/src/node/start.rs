@@ -1,0 +1,190 @@
+//! How a node starts.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use kvrail::{
+    Address, Publisher, PublisherConfig, PublisherTransport, Reader, ReaderTransport, TransportError,
+};
+use kvrail_host::clock;
+
+use super::Node;
+use super::config::{NodeConfig, PoolSpec};
+use super::error::NodeError;
+use crate::announce::Announcer;
+use crate::directory::Owner;
+use crate::get::cache::RecordCache;
+use crate::get::counters::Counters;
+use crate::get::link::{DriverLink, DriverLinks};
+use crate::get::look_up_link::LookUpLink;
+use crate::get::owners::OwnerBook;
+use crate::get::read_driver::ReadDriver;
+use crate::get::shared::Shared;
+use crate::get::{look_up_thread, thread};
+use crate::pool::{EnginePool, PagePool};
+
+/// The most readers of a node.
+const MAX_READERS: usize = 64;
+
+static NODES: AtomicU64 = AtomicU64::new(0);
+
+impl Node {
+    /// Starts a node whose readers have threads of their own. `publish` is the transport over which
+    /// others read its pools, if it has any; `rails` gives each reader its rails.
+    ///
+    /// # Errors
+    ///
+    /// The configuration cannot be used, or the system refused something; the error says what.
+    pub fn start<T, E>(
+        config: NodeConfig,
+        publish: impl PublisherTransport,
+        mut rails: impl FnMut() -> Result<T, E>,
+    ) -> Result<Self, NodeError>
+    where
+        T: ReaderTransport<Provider: AsFd> + 'static,
+        Reader<T>: Send,
+        E: Into<TransportError>,
+    {
+        let (spin, cpus, readers) = (config.spin, config.cpus.clone(), config.readers);
+        let (mut node, drivers) = Self::build(config, publish, readers, || rails().map_err(Into::into))?;
+        for (number, driver) in drivers.into_iter().enumerate() {
+            let cpus = cpus.clone();
+            let run = move || thread::run(driver, spin, &cpus);
+            let started = Builder::new().name(format!("kvrail-read-{number}")).spawn(run);
+            node.threads.push(started.map_err(NodeError::Thread)?);
+        }
+        Ok(node)
+    }
+
+    /// Starts a node with one reader, which the caller drives: gets go on while the
+    /// [`ReadDriver`] is polled. A [`get`](Self::get) blocks, so the thread that polls uses
+    /// [`begin_get`](Self::begin_get).
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_driven<T>(
+        config: NodeConfig,
+        publish: impl PublisherTransport,
+        rails: T,
+    ) -> Result<(Self, ReadDriver<T>), NodeError>
+    where
+        T: ReaderTransport<Provider: AsFd>,
+    {
+        let mut rails = Some(rails);
+        let once = || rails.take().ok_or_else(|| "the rails are given once".into());
+        let (node, mut drivers) = Self::build(config, publish, 1, once)?;
+        let driver = drivers.pop().ok_or(NodeError::Readers { readers: 0, max: 1 })?;
+        Ok((node, driver))
+    }
+
+    fn build<T: ReaderTransport<Provider: AsFd>>(
+        mut config: NodeConfig,
+        publish: impl PublisherTransport,
+        readers: usize,
+        mut rails: impl FnMut() -> Result<T, TransportError>,
+    ) -> Result<(Self, Vec<ReadDriver<T>>), NodeError> {
+        let &[first, ..] = &config.layouts[..] else { return Err(NodeError::NoLayout) };
+        if readers == 0 || readers > MAX_READERS {
+            return Err(NodeError::Readers { readers, max: MAX_READERS });
+        }
+        let specs = std::mem::take(&mut config.pools);
+        let publisher = if specs.is_empty() { None } else { Some(offer(&config, specs, publish)?) };
+        let (look_ups, parker) = LookUpLink::new();
+        let shared = Arc::new(Shared {
+            node: NODES.fetch_add(1, Ordering::Relaxed),
+            keys: config.keys.clone(),
+            layouts: config.layouts.clone(),
+            zone: config.zone,
+            own: publisher.as_ref().map(|publisher| publisher.epoch()),
+            directory: config.directory.clone(),
+            cache: RecordCache::new(config.cache_records, config.cache_ttl),
+            owners: OwnerBook::default(),
+            counters: Counters::default(),
+            look_ups,
+            slow: clock::nanos(config.slow),
+            batch_pages: config.batch_pages,
+        });
+        let (mut links, mut drivers) = (Vec::new(), Vec::new());
+        for _ in 0..readers {
+            let rails = rails().map_err(NodeError::Rails)?;
+            let mut reader = Reader::start(first, rails, config.reader.clone())?;
+            for layout in &config.layouts[1..] {
+                reader.add_layout(layout)?;
+            }
+            let link = Arc::new(DriverLink::new()?);
+            drivers.push(ReadDriver::new(reader, Arc::clone(&link), Arc::clone(&shared))?);
+            links.push(link);
+        }
+        let mut node = Self {
+            announcer: None,
+            pools: Vec::new(),
+            engine_pools: Vec::new(),
+            publisher,
+            links: Arc::new(DriverLinks::new(links)),
+            shared,
+            registrations: AtomicU32::new(0),
+            threads: Vec::new(),
+        };
+        node.open_pools()?;
+        node.announce(&config)?;
+        if node.shared.directory.is_some() {
+            node.threads.push(node.start_look_ups(parker)?);
+        }
+        Ok((node, drivers))
+    }
+
+    fn start_look_ups(&self, parker: crossbeam_utils::sync::Parker) -> Result<JoinHandle<()>, NodeError> {
+        let (shared, links) = (Arc::clone(&self.shared), Arc::clone(&self.links));
+        let run = move || look_up_thread::run(&shared, &links, &parker);
+        Builder::new().name("kvrail-look-up".into()).spawn(run).map_err(NodeError::Thread)
+    }
+
+    fn open_pools(&mut self) -> Result<(), NodeError> {
+        let Some(publisher) = &self.publisher else { return Ok(()) };
+        for pool in publisher.pools() {
+            if pool.foreign().is_some() {
+                self.engine_pools.push(EnginePool::open(Arc::clone(publisher), pool.id())?);
+            } else {
+                let opened = PagePool::open(Arc::clone(publisher), pool.id())?;
+                self.pools.push((*pool.layout(), opened));
+            }
+        }
+        Ok(())
+    }
+
+    /// Announces the node's pages in its directory, if it has both.
+    fn announce(&mut self, config: &NodeConfig) -> Result<(), NodeError> {
+        let (Some(publisher), Some(directory)) = (&self.publisher, &config.directory) else { return Ok(()) };
+        let address = config.advertise.clone().unwrap_or_else(|| publisher.local_addr().into());
+        let owner = Owner { epoch: publisher.epoch(), node: config.name, address, zone: config.zone };
+        let announcer = Announcer::start(Arc::clone(directory), owner, config.announcer.clone())?;
+        for (_, pool) in &self.pools {
+            pool.announce_by(&announcer);
+        }
+        for pool in &self.engine_pools {
+            pool.announce_by(&announcer);
+        }
+        self.announcer = Some(announcer);
+        Ok(())
+    }
+}
+
+/// Offers the node's pools.
+fn offer(
+    config: &NodeConfig,
+    pools: Vec<PoolSpec>,
+    publish: impl PublisherTransport,
+) -> Result<Arc<Publisher>, NodeError> {
+    let all = PublisherConfig::new(config.name).server(config.server.clone());
+    let all = pools.into_iter().fold(all, |all, pool| match pool {
+        PoolSpec::Own(layout, slots) => all.pool(layout, slots),
+        PoolSpec::Engine(pool) => all.foreign_pool(pool),
+    });
+    let loopback = || Address::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let listen = config.listen.clone().unwrap_or_else(loopback);
+    Ok(Arc::new(Publisher::start_pools(all, &listen, config.keys.clone(), publish)?))
+}
