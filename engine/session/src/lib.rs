@@ -133,7 +133,7 @@ pub use address::{Address, ParseAddressError};
 pub use error::{By, Cause, SessionError, Step};
 pub use greeting::{GreetingError, GreetingKind};
 pub use key::{KeyId, PeerKey, PeerKeys};
-pub use lane::{Attached, LaneAcceptor, LaneDialer, LaneEndError, SessionLaneError};
+pub use lane::{Attached, LaneAcceptor, LaneDialer, LaneEndError, NoLanes, SessionLaneError};
 pub use liveness::{BEAT, LULL, SILENCE};
 pub use message::{
     ByeReason, Introduction, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,

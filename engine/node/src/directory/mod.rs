@@ -4,6 +4,8 @@
 //! the worst is a miss. It is asked for batches of keys, and every call has a deadline. The records
 //! of an owner that does not [renew](Directory::renew) its lease expire by themselves.
 
+pub mod embedded;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;

@@ -5,14 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use kvrail_core::id::RailIndex;
 use kvrail_host::reactor::Reactor;
 
 use super::*;
 use crate::key::{PeerKey, PeerKeys};
-use crate::lane::{LaneAcceptor, LaneEndError};
+use crate::lane::NoLanes;
 use crate::name::NodeName;
-use crate::offer::{LaneBlob, RailList};
 use crate::reader::ServiceClient;
 use crate::server::{ProducerDescription, Server, ServerConfig};
 
@@ -20,23 +18,6 @@ const ECHO: ServiceNumber = ServiceNumber(7);
 const FAULTY: ServiceNumber = ServiceNumber(8);
 const GATED: ServiceNumber = ServiceNumber(9);
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// A transport without rails: nobody asks for a lane.
-struct NoRails;
-
-impl LaneAcceptor for NoRails {
-    type Lane = ();
-
-    fn rails(&self) -> RailList {
-        RailList::new()
-    }
-
-    fn accept(&self, rail: RailIndex, _: &LaneBlob) -> Result<((), LaneBlob), LaneEndError> {
-        Err(LaneEndError::new(rail, "no rails"))
-    }
-
-    fn release(&self, (): ()) {}
-}
 
 /// Answers with the question and the number of the session.
 #[derive(Default)]
@@ -109,7 +90,7 @@ impl Rig {
             .service(GATED, Arc::clone(&gate) as Arc<dyn Service>);
         let producer = ProducerDescription { node: name("shard-1"), pools: Vec::new() };
         let server =
-            Server::start(&"127.0.0.1:0".parse().unwrap(), keys(), producer, NoRails, config).unwrap();
+            Server::start(&"127.0.0.1:0".parse().unwrap(), keys(), producer, NoLanes, config).unwrap();
         Self { server, reactor: Reactor::start("test-clients").unwrap(), echo, gate }
     }
 
