@@ -153,8 +153,8 @@ pub enum Cause {
     /// This side is stopping.
     #[error("this side is stopping")]
     Stopped,
-    /// A reader was given no layout, or more than a session carries.
-    #[error("a reader of {count} layouts cannot introduce itself: give it 1 to {MAX_LAYOUTS}")]
+    /// A reader was given more layouts than a session carries.
+    #[error("a reader of {count} layouts cannot introduce itself: give it {MAX_LAYOUTS} at most")]
     Layouts {
         /// How many layouts it was given.
         count: usize,

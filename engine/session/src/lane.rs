@@ -103,7 +103,8 @@ pub trait LaneAcceptor: Send + Sync + 'static {
     /// This end of a lane.
     type Lane: Send;
 
-    /// The rails that peers read over, at least one; asked once, when the server starts.
+    /// The rails that peers read over; asked once, when the server starts. At least one, unless the
+    /// server has services.
     fn rails(&self) -> RailList;
 
     /// Makes this end of a lane on `rail`, for the reader's end `remote_lane`.
@@ -121,6 +122,26 @@ pub trait LaneAcceptor: Send + Sync + 'static {
     /// Frees a lane that the reader gave back, or whose reader is gone. Called exactly once for
     /// every lane that [`accept`](Self::accept) made.
     fn release(&self, lane: Self::Lane);
+}
+
+/// The transport of a server that has [services](crate::service) alone: it has no rails.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoLanes;
+
+impl LaneAcceptor for NoLanes {
+    type Lane = std::convert::Infallible;
+
+    fn rails(&self) -> RailList {
+        RailList::new()
+    }
+
+    fn accept(&self, rail: RailIndex, _: &LaneBlob) -> Result<(Self::Lane, LaneBlob), LaneEndError> {
+        Err(LaneEndError::new(rail, "this server has no rails"))
+    }
+
+    fn release(&self, lane: Self::Lane) {
+        match lane {}
+    }
 }
 
 /// A lane that a session made.

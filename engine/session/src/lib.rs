@@ -13,7 +13,8 @@
 //!    producer's [`LaneAcceptor`] exchange 64 bytes per lane through it;
 //! 4. hands requests over: the producer tells which pages of a request are ready, and keeps them
 //!    until the reader is done or its lease has run out ([`handover`]);
-//! 5. shows that the peer lives: each side sends a message every two seconds, since a child of a
+//! 5. carries questions to services of the producer, and their answers ([`service`]);
+//! 6. shows that the peer lives: each side sends a message every two seconds, since a child of a
 //!    dead process may keep the connection open.
 //!
 //! # Where to begin
@@ -29,6 +30,7 @@
 //! | [`LaneDialer`], [`LaneAcceptor`], [`pair`] | what a transport implements, and its rails |
 //! | [`SessionError`], [`Cause`], [`Refusal`] | why a session was not made, or ended |
 //! | [`handover`], [`blocks`] | the pages of one request, for the node that reads them |
+//! | [`service`], [`ServiceClient`] | questions that a producer answers, beside pages |
 //! | [`Message`], [`MessageKind`], [`parse`] | the messages; docs/protocol.md has every byte |
 //!
 //! The crate knows no transport: a transport defines what a lane is, and how pages travel over it.
@@ -117,6 +119,7 @@ mod reader;
 mod refusal;
 mod secret_file;
 mod server;
+pub mod service;
 mod socket;
 mod tag;
 mod versions;
@@ -130,7 +133,7 @@ pub use address::{Address, ParseAddressError};
 pub use error::{By, Cause, SessionError, Step};
 pub use greeting::{GreetingError, GreetingKind};
 pub use key::{KeyId, PeerKey, PeerKeys};
-pub use lane::{Attached, LaneAcceptor, LaneDialer, LaneEndError, SessionLaneError};
+pub use lane::{Attached, LaneAcceptor, LaneDialer, LaneEndError, NoLanes, SessionLaneError};
 pub use liveness::{BEAT, LULL, SILENCE};
 pub use message::{
     ByeReason, Introduction, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
@@ -144,13 +147,17 @@ pub use offer::{
 };
 pub use pairing::{NothingInCommon, RailPair, pair};
 pub use pool::{MAX_LAYOUTS, MAX_OFFERED_REGIONS, MAX_POOLS, Offer, OfferChange, Pool, PoolError, PoolId};
-pub use reader::{ConnectedSession, ReaderDescription, Session, SessionEvent, TakeError, connect};
+pub use reader::{
+    ConnectedSession, PendingAnswer, ReaderDescription, ServiceClient, Session, SessionEvent, TakeError,
+    connect,
+};
 pub use refusal::{Both, Refusal};
 pub use secret_file::KeyError;
 pub use server::{
     Observer, OpenHandoverError, ProducerDescription, ServeError, Server, ServerConfig, ServerEvent,
     SharedHandovers,
 };
+pub use service::{AskError, Asker, Service, ServiceError, ServiceNumber, ServiceRefusal, Services};
 pub use socket::{addresses_of, share_of_time};
 pub use tag::TagSecret;
 pub use versions::Versions;

@@ -4,6 +4,8 @@
 //! the worst is a miss. It is asked for batches of keys, and every call has a deadline. The records
 //! of an owner that does not [renew](Directory::renew) its lease expire by themselves.
 
+pub mod embedded;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,13 +29,15 @@ pub struct Owner {
     pub node: NodeName,
     /// Where readers connect to it.
     pub address: Address,
-    /// Where it stands: nodes of one zone are near each other. Empty: not known.
+    /// Where it stands: nodes of one zone are near each other. A name is never empty: `?` says that
+    /// the zone is not known.
     pub zone: NodeName,
 }
 
 /// What has become of an owner's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
+#[allow(clippy::exhaustive_enums, reason = "an owner announces again, or does not")]
 pub enum Renewed {
     /// They are there, until the next lease runs out.
     Kept,

@@ -29,6 +29,10 @@ use crate::offer::{
 };
 use crate::pool::{MAX_LAYOUTS, PoolId};
 use crate::refusal::Refusal;
+use crate::service::{
+    AskNumber, MAX_SERVICE_BYTES, ServiceAnswer, ServiceAsk, ServiceNumber, ServiceRefusal,
+    ServiceRefusalCode,
+};
 
 /// A message of any kind that this version knows.
 pub(crate) fn message() -> impl Strategy<Value = Message> {
@@ -76,6 +80,15 @@ pub(crate) fn message_of(kind: MessageKind) -> BoxedStrategy<Message> {
         MessageKind::Release => vec(lane_number(), 0..=MAX_LANES).prop_map(Message::Release).boxed(),
         MessageKind::Bye => any::<u16>().prop_map(|n| Message::Bye(ByeReason::from_wire(n))).boxed(),
         MessageKind::Alive => Just(Message::Alive).boxed(),
+        MessageKind::Ask => (any::<NonZeroU32>(), any::<u16>(), content())
+            .prop_map(|(number, service, content)| {
+                let (number, service) = (AskNumber(number), ServiceNumber(service));
+                Message::Ask(ServiceAsk { number, service, content })
+            })
+            .boxed(),
+        MessageKind::Answer => (any::<NonZeroU32>(), service_result())
+            .prop_map(|(number, result)| Message::Answer(ServiceAnswer { number: AskNumber(number), result }))
+            .boxed(),
         other => handover(other).prop_map(Message::Handover).boxed(),
     }
 }
@@ -127,6 +140,17 @@ fn handover(kind: MessageKind) -> BoxedStrategy<HandoverMessage> {
             .boxed(),
         other => unreachable!("{other:?} is no hand-over"),
     }
+}
+
+/// The bytes of a question or an answer, most often few.
+fn content() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![8 => vec(any::<u8>(), 0..100), 1 => vec(any::<u8>(), MAX_SERVICE_BYTES)]
+}
+
+fn service_result() -> impl Strategy<Value = Result<Vec<u8>, ServiceRefusal>> {
+    let refusal = (1_u16.., name())
+        .prop_map(|(code, text)| ServiceRefusal { code: ServiceRefusalCode::from_wire(code).unwrap(), text });
+    prop_oneof![3 => content().prop_map(Ok), 1 => refusal.prop_map(Err)]
 }
 
 /// A name of 1 to `N` bytes.

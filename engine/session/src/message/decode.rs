@@ -11,13 +11,13 @@ use zerocopy::little_endian::U32;
 
 use super::error::{MessageField, ParseError};
 use super::fields::{Parts, layout, name, numbers};
-use super::handover;
 use super::kind::MessageKind;
 use super::types::{
     ByeReason, Introduction, LaneAnswer, LaneAnswers, LaneAsk, LaneAsks, LaneNumber, LaneRefusal,
     LaneRefusalCode, Message, OfferHead, PoolHead, PoolRegions,
 };
 use super::wire::{self, ADDITION, Form, HEADER, MANDATORY, MAX_MESSAGE_BYTES, PASS_OVER};
+use super::{handover, service};
 use crate::offer::{
     Epoch, LaneBlob, MAX_REGIONS, OfferedRegion, RailAddress, RailDescription, TransportKind,
 };
@@ -91,6 +91,13 @@ fn check_additions(kind: MessageKind, begin: usize, additions: &[u8]) -> Result<
 /// byte has a value.
 fn check_canonical(message: &Message, body: &[u8]) -> Result<(), ParseError> {
     let Some(kind) = message.kind() else { return Ok(()) };
+    if let Message::Ask(_) | Message::Answer(_) = message {
+        // Their parsers check their own reserved bytes, and every content is canonical.
+        let zero = offset_of!(wire::Header, zero);
+        let stray = body[zero..HEADER].iter().enumerate().find(|&(_, &got)| got != 0);
+        return stray
+            .map_or(Ok(()), |(place, &got)| Err(ParseError::Stray { kind, at: zero + place, got, want: 0 }));
+    }
     let mut canonical = Vec::with_capacity(body.len());
     message.encode(&mut canonical);
     // The number of bytes of additions was compared with the length.
@@ -131,6 +138,8 @@ fn content(parts: Parts<'_>) -> Result<Message, ParseError> {
         MessageKind::Ready => Message::Handover(handover::ready(parts)?),
         MessageKind::Complete => Message::Handover(handover::complete(parts)?),
         MessageKind::Ended => Message::Handover(handover::ended(parts)?),
+        MessageKind::Ask => Message::Ask(service::ask(parts)?),
+        MessageKind::Answer => Message::Answer(service::answer(parts)?),
     })
 }
 

@@ -4,9 +4,9 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::fields::{Output, write_layout};
-use super::handover;
 use super::types::{LaneAnswer, LaneAsk, Message};
 use super::wire::{self, Header};
+use super::{handover, service};
 use crate::offer::{OfferedRegion, RailDescription};
 use crate::refusal::Refusal;
 
@@ -61,6 +61,8 @@ impl Message {
                 out.fixed(&wire::Bye { reason: U16::new(reason.to_wire()), zero: [0; 6] });
             }
             Self::Handover(message) => handover::encode(message, out),
+            Self::Ask(ask) => service::encode_ask(ask, out),
+            Self::Answer(answer) => service::encode_answer(answer, out),
             Self::Offered | Self::Alive | Self::PassedOver(_) => out.fixed(&()),
         }
     }

@@ -82,15 +82,34 @@ impl Output<'_> {
         items: impl ExactSizeIterator<Item = T>,
     ) {
         let Self { kind, bytes } = self;
-        let (form, count) = (Form::of(kind), items.len());
-        let fits = count >= form.min && count <= form.max;
-        assert!(fits, "{kind:?} with {count} items: {}", form.bounds);
-        bytes.reserve(form.bytes(count));
+        let count = items.len();
+        assert_fits(kind, count);
+        bytes.reserve(Form::of(kind).bytes(count));
         // `Form` asserts that every bound fits 16 bits.
         bytes.extend_from_slice(Header::of(kind as u16, count as u16).as_bytes());
         bytes.extend_from_slice(fixed.as_bytes());
         items.for_each(|item| bytes.extend_from_slice(item.as_bytes()));
     }
+
+    /// Appends a message whose list is bytes.
+    ///
+    /// # Panics
+    ///
+    /// If there are more bytes than the kind has.
+    pub(super) fn content(self, fixed: &(impl IntoBytes + Immutable), content: &[u8]) {
+        let Self { kind, bytes } = self;
+        assert_fits(kind, content.len());
+        bytes.reserve(Form::of(kind).bytes(content.len()));
+        // `Form` asserts that every bound fits 16 bits.
+        bytes.extend_from_slice(Header::of(kind as u16, content.len() as u16).as_bytes());
+        bytes.extend_from_slice(fixed.as_bytes());
+        bytes.extend_from_slice(content);
+    }
+}
+
+fn assert_fits(kind: MessageKind, count: usize) {
+    let form = Form::of(kind);
+    assert!(count >= form.min && count <= form.max, "{kind:?} with {count} items: {}", form.bounds);
 }
 
 pub(super) fn name<const N: usize>(

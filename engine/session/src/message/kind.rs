@@ -49,11 +49,15 @@ pub enum MessageKind {
     Complete = 75,
     /// [`HandoverMessage::Ended`](crate::handover::HandoverMessage::Ended).
     Ended = 76,
+    /// The reader asks a service of the producer.
+    Ask = 80,
+    /// The answer of a service.
+    Answer = 81,
 }
 
 impl MessageKind {
     /// All of them, by their numbers.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Introduction,
         Self::Offer,
         Self::Pool,
@@ -76,6 +80,8 @@ impl MessageKind {
         Self::Ready,
         Self::Complete,
         Self::Ended,
+        Self::Ask,
+        Self::Answer,
     ];
 
     /// The kind with this number, if this version knows it.

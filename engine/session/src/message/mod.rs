@@ -9,6 +9,7 @@ mod error;
 mod fields;
 mod handover;
 mod kind;
+mod service;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -10,6 +10,7 @@ use crate::name::NodeName;
 use crate::offer::{Epoch, LaneBlob, Layout, MAX_LANES, OfferedRegion, RailList};
 use crate::pool::PoolId;
 use crate::refusal::Refusal;
+use crate::service::{ServiceAnswer, ServiceAsk};
 
 /// Regions in one message.
 pub const MESSAGE_REGIONS: usize = 64;
@@ -50,6 +51,10 @@ pub enum Message {
     Alive,
     /// A part of a hand-over.
     Handover(HandoverMessage),
+    /// The reader asks a service of the producer.
+    Ask(ServiceAsk),
+    /// The answer of a service.
+    Answer(ServiceAnswer),
     /// A message of a kind that this version does not know and may pass over: its number, which
     /// has the high bit set.
     PassedOver(u16),
@@ -84,6 +89,8 @@ impl Message {
                 HandoverMessage::Complete { .. } => MessageKind::Complete,
                 HandoverMessage::Ended { .. } => MessageKind::Ended,
             },
+            Self::Ask(_) => MessageKind::Ask,
+            Self::Answer(_) => MessageKind::Answer,
             Self::PassedOver(_) => return None,
         })
     }

@@ -15,6 +15,7 @@ use super::types::MESSAGE_REGIONS;
 use crate::handover::{MAX_MESSAGE_BLOCKS, MAX_MESSAGE_RENEWALS};
 use crate::offer::MAX_LANES;
 use crate::pool::MAX_LAYOUTS;
+use crate::service::MAX_SERVICE_BYTES;
 
 /// The most bytes of a message: a Noise message has at most 65,535, of which 16 are its tag.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 65_519;
@@ -196,6 +197,20 @@ wire! {
         0 number: U32,
         4 blocks: U32,
     }
+
+    /// Bytes of the question follow.
+    struct Ask = 8 {
+        0 number: U32,
+        4 service: U16,
+        6 zero: U16,
+    }
+
+    /// Bytes of the answer follow.
+    struct Answer = 8 {
+        0 number: U32,
+        4 status: U16,
+        6 zero: U16,
+    }
 }
 
 impl Header {
@@ -262,6 +277,8 @@ impl Form {
             }
             MessageKind::Ready => none(size_of::<Ready>()),
             MessageKind::Complete => none(size_of::<Complete>()),
+            MessageKind::Ask => list(size_of::<Ask>(), 1, 0, MAX_SERVICE_BYTES, "at most 49088 bytes"),
+            MessageKind::Answer => list(size_of::<Answer>(), 1, 0, MAX_SERVICE_BYTES, "at most 49088 bytes"),
         }
     }
 
@@ -277,7 +294,7 @@ const ROOM: usize = 16 * 1024;
 const _: () = {
     // The texts above name these numbers.
     assert!(MAX_LAYOUTS == 128 && MAX_RAILS == 16 && MESSAGE_REGIONS == 64 && MAX_LANES == 64);
-    assert!(MAX_MESSAGE_RENEWALS == 1024 && MAX_MESSAGE_BLOCKS == 1024);
+    assert!(MAX_MESSAGE_RENEWALS == 1024 && MAX_MESSAGE_BLOCKS == 1024 && MAX_SERVICE_BYTES == 49_088);
     let mut i = 0;
     while i < MessageKind::ALL.len() {
         let form = Form::of(MessageKind::ALL[i]);

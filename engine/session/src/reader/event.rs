@@ -11,13 +11,15 @@ use crate::message::LaneNumber;
 use crate::name::NodeName;
 use crate::offer::{LaneBlob, Layout};
 use crate::pool::{Offer, OfferChange};
+use crate::service::{AskNumber, ServiceRefusal};
 
 /// A reader, as it describes itself.
 #[derive(Clone, Debug)]
 pub struct ReaderDescription {
     /// Its name, for logs and errors on both sides.
     pub node: NodeName,
-    /// The layouts that it was built for: 1 to [`MAX_LAYOUTS`](crate::MAX_LAYOUTS).
+    /// The layouts that it was built for, [`MAX_LAYOUTS`](crate::MAX_LAYOUTS) at most. A reader
+    /// without any is told of no rail and no pool, and asks services alone.
     pub layouts: Vec<Layout>,
     /// How long the producer may send nothing while a message from it is due, a day at most.
     pub silence: Duration,
@@ -30,6 +32,13 @@ impl ReaderDescription {
     #[must_use]
     pub fn new(node: NodeName, layout: Layout) -> Self {
         Self::of_layouts(node, vec![layout])
+    }
+
+    /// A reader of no layout, which asks [services](crate::service) alone, with the usual
+    /// [`SILENCE`] of ten seconds.
+    #[must_use]
+    pub fn of_services(node: NodeName) -> Self {
+        Self::of_layouts(node, Vec::new())
     }
 
     /// A reader of several layouts, with the usual [`SILENCE`] of ten seconds.
@@ -54,7 +63,9 @@ pub enum SessionEvent {
     /// Something has happened to requests that were taken:
     /// [`next_taking_event`](crate::Session::next_taking_event) says what.
     Takings,
+    /// The answer to [`Session::ask_service`](crate::Session::ask_service), or why there is none.
+    Answer(AskNumber, Result<Vec<u8>, ServiceRefusal>),
     /// The session has ended, or was not established. It is the last event. What was
-    /// taken is over with it.
+    /// taken is over with it, and no question is answered any more.
     Ended(Arc<SessionError>),
 }

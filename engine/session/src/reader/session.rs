@@ -24,6 +24,7 @@ use crate::offered::OfferNews;
 use crate::pairing::RailPair;
 use crate::pool::{MAX_LAYOUTS, Offer};
 use crate::refusal::Refusal;
+use crate::service::{AskError, AskNumber, Asks, ServiceNumber};
 
 /// A session of a reader, from the first byte to the end, without its socket. A
 /// [`Connection`](kvrail_host::reactor::Connection) of a reactor passes its calls on;
@@ -40,6 +41,7 @@ pub struct Session {
     times: Times,
     lanes: AskedLanes,
     pub(super) takings: SessionTakings,
+    asks: Asks,
     offer: Option<Box<Offer>>,
     events: VecDeque<SessionEvent>,
 }
@@ -50,7 +52,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The system gave no random numbers, or `reader` has no layout or more than a session carries.
+    /// The system gave no random numbers, or `reader` has more layouts than a session carries.
     pub fn new(
         peer: String,
         keys: &PeerKeys,
@@ -61,7 +63,7 @@ impl Session {
     ) -> Result<Self, SessionError> {
         let times = Times::new(reader.silence.min(LONGEST), deadline, now);
         let (count, takings) = (reader.layouts.len(), SessionTakings::new(reader.takings));
-        let handshake = if (1..=MAX_LAYOUTS).contains(&count) {
+        let handshake = if count <= MAX_LAYOUTS {
             Handshake::begin(keys, attempt, reader)
         } else {
             Err(Cause::Layouts { count })
@@ -71,7 +73,7 @@ impl Session {
             Err(cause) => return Err(SessionError { peer, step: Step::Handshake, cause }),
         };
         let (lanes, events) = (AskedLanes::new(), VecDeque::new());
-        Ok(Self { peer, phase, times, lanes, takings, offer: None, events })
+        Ok(Self { peer, phase, times, lanes, takings, asks: Asks::new(), offer: None, events })
     }
 
     /// Whether a session that ended by `error` should be dialled again with the next key: the
@@ -145,7 +147,14 @@ impl Session {
                 })
             }
             Message::Handover(message) if established => self.takings.received(message, now),
+            Message::Answer(answer) if established => {
+                self.asks.answered(&answer)?;
+                self.events.push_back(SessionEvent::Answer(answer.number, answer.result));
+                Ok(())
+            }
             Message::Handover(_)
+            | Message::Ask(_)
+            | Message::Answer(_)
             | Message::LanesReady(_)
             | Message::Refused(_)
             | Message::Introduction(_)
@@ -208,8 +217,11 @@ impl Session {
                 Ok(())
             }
             Phase::Conversation(conversation) => {
-                let (lanes, takings) = (&mut self.lanes, &mut self.takings);
-                let next = || lanes.next_message().or_else(|| takings.next_message(now));
+                let (lanes, takings, asks) = (&mut self.lanes, &mut self.takings, &mut self.asks);
+                let next = || {
+                    let message = lanes.next_message().or_else(|| takings.next_message(now));
+                    message.or_else(|| asks.next_message().map(Message::Ask))
+                };
                 conversation.fill(next, out, before.saturating_add(room))
             }
             Phase::Ended(ended) => {
@@ -231,7 +243,10 @@ impl Session {
         match &self.phase {
             Phase::Handshake(_) | Phase::Ended(_) => false,
             Phase::Conversation(conversation) => {
-                conversation.has_unsent() || self.lanes.has_unsent() || self.takings.has_unsent()
+                conversation.has_unsent()
+                    || self.lanes.has_unsent()
+                    || self.takings.has_unsent()
+                    || self.asks.has_unsent()
             }
         }
     }
@@ -355,6 +370,22 @@ impl Session {
         }
     }
 
+    /// Asks a service of the producer. [`SessionEvent::Answer`] answers, unless the session ends.
+    ///
+    /// # Errors
+    ///
+    /// The question is too long, too many questions have no answer, or the session is not
+    /// established, or has ended.
+    pub fn ask_service(&mut self, service: ServiceNumber, question: &[u8]) -> Result<AskNumber, AskError> {
+        if let Phase::Ended(ended) = &self.phase {
+            return Err(AskError::Session(Arc::clone(&ended.why)));
+        }
+        if self.offer.is_none() {
+            return Err(AskError::NotEstablished);
+        }
+        self.asks.ask(service, question)
+    }
+
     /// Says goodbye. The flow ends the connection once that is sent.
     pub fn bye(&mut self, reason: ByeReason) -> Flow {
         self.end_saying(Cause::Stopped, Some(reason))
@@ -391,6 +422,7 @@ impl Session {
         let events = &mut self.events;
         self.lanes.end(&why, |(number, result)| events.push_back(SessionEvent::Lane(number, result)));
         self.takings.end();
+        self.asks.end();
         events.push_back(SessionEvent::Ended(why));
         flow
     }

@@ -15,6 +15,7 @@ use crate::liveness::{LONGEST, SILENCE};
 use crate::name::NodeName;
 use crate::offer::MAX_LANES;
 use crate::pool::{Pool, PoolError};
+use crate::service::{Service, ServiceNumber, Services};
 
 /// A producer, as it describes itself.
 #[derive(Clone, Debug)]
@@ -62,8 +63,8 @@ pub enum ServeError {
         /// The address.
         address: SocketAddr,
     },
-    /// The transport has no rails.
-    #[error("the transport has no rails: a producer needs at least one")]
+    /// The transport has no rails, and there is no service that could be asked without one.
+    #[error("the transport has no rails: a producer needs at least one, or a service")]
     NoRails,
     /// The system has no random numbers for an epoch.
     #[error("the system gave no random numbers: {0}")]
@@ -125,6 +126,8 @@ pub struct ServerConfig {
     pub serve_anyone: bool,
     /// The limits of hand-overs, and their lease.
     pub handovers: HandoverConfig,
+    /// What readers may ask. Default: none. A server with services needs no rails.
+    pub services: Services,
     /// Called with every event, on the thread where the event happens, which may be the accepting
     /// one. It must not block. Default: none.
     pub observer: Option<Observer>,
@@ -140,6 +143,7 @@ impl Default for ServerConfig {
             max_sessions: 16_384,
             serve_anyone: false,
             handovers: HandoverConfig::default(),
+            services: Services::default(),
             max_lanes: 16 * MAX_LANES,
             silence: SILENCE,
             handshake: 2 * SILENCE,
@@ -149,6 +153,13 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
+    /// The same, with a service: it takes the place of an earlier one of the same number.
+    #[must_use]
+    pub fn service(mut self, number: ServiceNumber, service: Arc<dyn Service>) -> Self {
+        self.services.add(number, service);
+        self
+    }
+
     /// The same, with times that the clock can hold.
     pub(super) fn bounded(mut self) -> Self {
         self.silence = self.silence.min(LONGEST);
@@ -165,6 +176,7 @@ impl fmt::Debug for ServerConfig {
             .field("max_lanes", &self.max_lanes)
             .field("silence", &self.silence)
             .field("handovers", &self.handovers)
+            .field("services", &self.services)
             .field("serve_anyone", &self.serve_anyone)
             .field("handshake", &self.handshake)
             .finish_non_exhaustive()

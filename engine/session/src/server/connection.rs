@@ -177,13 +177,13 @@ impl<A: LaneAcceptor> Connection for ReaderConnection<A> {
         self.end(now, cause);
     }
 
-    fn fill(&mut self, now: Instant, out: &mut Vec<u8>, _: usize) {
+    fn fill(&mut self, now: Instant, out: &mut Vec<u8>, room: usize) {
         let filled = match &mut self.phase {
             Phase::Handshake(handshake) => {
                 handshake.fill(out);
                 Ok(())
             }
-            Phase::Established(session) => session.fill(now, out),
+            Phase::Established(session) => session.fill(now, out, room),
             Phase::Over(over) => {
                 out.append(&mut std::mem::take(&mut over.unsent));
                 Ok(())

@@ -84,7 +84,7 @@ impl Server {
         config: ServerConfig,
     ) -> Result<Self, ServeError> {
         let (keys, rails, config) = (keys.into(), acceptor.rails(), config.bounded());
-        if rails.is_empty() {
+        if rails.is_empty() && config.services.is_empty() {
             return Err(ServeError::NoRails);
         }
         let ProducerDescription { node, pools } = producer;

@@ -153,6 +153,11 @@ impl Announcer {
         }
     }
 
+    /// Whether the reader knows no layout: it is told of no rail and of no pool.
+    pub(super) fn tells_nothing(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// Whether the first offer is complete, and the last pool's regions are, too.
     pub(super) fn is_between_pools(&self) -> bool {
         self.stage == Stage::Offered && self.regions.is_none()
@@ -160,6 +165,9 @@ impl Announcer {
 
     /// Whether there is something to tell.
     pub(super) fn has_more(&self, pools: &OfferedPools) -> bool {
+        if self.tells_nothing() {
+            return self.stage != Stage::Offered;
+        }
         self.stage != Stage::Offered
             || self.walk.is_some()
             || self.regions.is_some()
@@ -170,7 +178,15 @@ impl Announcer {
     pub(super) fn next(&mut self, pools: &OfferedPools, head: impl FnOnce() -> OfferHead) -> Option<Message> {
         if self.stage == Stage::Begin {
             self.stage = Stage::FirstOffer;
-            return Some(Message::Offer(head()));
+            let mut head = head();
+            if self.tells_nothing() {
+                head.rails.clear();
+            }
+            return Some(Message::Offer(head));
+        }
+        if self.tells_nothing() {
+            let begun = std::mem::replace(&mut self.stage, Stage::Offered);
+            return (begun == Stage::FirstOffer).then_some(Message::Offered);
         }
         if let Some(regions) = self.next_regions() {
             return Some(Message::Regions(regions));

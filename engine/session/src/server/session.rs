@@ -17,6 +17,7 @@ use crate::error::Cause;
 use crate::handover::{HandoverMessage, SessionId};
 use crate::lane::LaneAcceptor;
 use crate::message::{ByeReason, Introduction, Message, MessageKind, parse};
+use crate::service::WaitingAsks;
 
 /// An established session: the reader has introduced itself.
 ///
@@ -32,6 +33,7 @@ pub(super) struct Established<A: LaneAcceptor> {
     unsent: Vec<u8>,
     announcer: Announcer,
     lanes: Lanes<A>,
+    asks: WaitingAsks,
     times: Times,
     number: SessionId,
     /// The connection.
@@ -55,11 +57,12 @@ impl<A: LaneAcceptor> Established<A> {
         let shared = Arc::clone(&shop.shared);
         let mut times = Times::new(shared.config.silence, now);
         times.waits(now);
+        let asks = WaitingAsks::new(record.number, introduction.node);
         let announcer = Announcer::new(introduction.layouts);
         let number = SessionId(record.number);
         let lanes = Lanes::new(shop, record, id);
         let (takes, has_handovers) = (false, false);
-        Self { shared, channel, unsent, announcer, lanes, times, number, id, takes, has_handovers }
+        Self { shared, channel, unsent, announcer, lanes, asks, times, number, id, takes, has_handovers }
     }
 
     /// Takes bytes from the front of `bytes`: a message, or all of them.
@@ -76,6 +79,14 @@ impl<A: LaneAcceptor> Established<A> {
     fn message(&mut self, now: Instant, message: Message) -> Result<(), Cause> {
         match message {
             Message::Alive | Message::PassedOver(_) => Ok(()),
+            Message::Ask(ask) => {
+                self.asks.received(ask);
+                Ok(())
+            }
+            // A reader without layouts has nothing to read.
+            Message::Lanes(_) | Message::Handover(_) if self.announcer.tells_nothing() => {
+                Err(unexpected(&message))
+            }
             Message::Lanes(asks) => {
                 self.lanes.begin(&asks);
                 Ok(())
@@ -94,6 +105,7 @@ impl<A: LaneAcceptor> Established<A> {
             | Message::Offered
             | Message::Gone(_)
             | Message::Refused(_)
+            | Message::Answer(_)
             | Message::LanesReady(_) => Err(unexpected(&message)),
         }
     }
@@ -113,23 +125,36 @@ impl<A: LaneAcceptor> Established<A> {
         }
     }
 
-    /// Appends the next message, if there is one.
-    pub(super) fn fill(&mut self, now: Instant, out: &mut Vec<u8>) -> Result<(), Cause> {
+    /// Appends the next message, if there is one; of answers, about `room` bytes.
+    pub(super) fn fill(&mut self, now: Instant, out: &mut Vec<u8>, room: usize) -> Result<(), Cause> {
         if !self.unsent.is_empty() {
             out.append(&mut std::mem::take(&mut self.unsent));
             self.times.sent(now);
             return Ok(());
         }
         let took = self.takes_bytes();
-        let Some(message) = self.next_message(now) else {
+        let Some(mut message) = self.next_message(now) else {
             self.times.nothing_to_send();
             return Ok(());
         };
+        let mut plain = Vec::new();
+        // Several answers go together: a reader may have many questions under way.
+        while let Message::Answer(_) = message
+            && self.asks.has_answers()
+            && out.len() < room
+        {
+            plain.clear();
+            message.encode(&mut plain);
+            self.channel.seal(&plain, out)?;
+            self.times.sent(now);
+            let Some(next) = self.next_message(now) else { return Ok(()) };
+            message = next;
+        }
         if !took && self.takes_bytes() {
             // Its bytes were left in the socket: the reader was not silent.
             self.times.heard(now);
         }
-        let mut plain = Vec::new();
+        plain.clear();
         message.encode(&mut plain);
         self.times.sent(now);
         self.channel.seal(&plain, out)
@@ -141,6 +166,11 @@ impl<A: LaneAcceptor> Established<A> {
             && let Some(answers) = self.lanes.next_answers()
         {
             return Some(Message::LanesReady(answers));
+        }
+        if self.announcer.is_between_pools()
+            && let Some(answer) = self.asks.next_answer(&self.shared.config.services, now)
+        {
+            return Some(Message::Answer(answer));
         }
         let shared = &self.shared;
         loop {
@@ -172,13 +202,14 @@ impl<A: LaneAcceptor> Established<A> {
     fn has_more(&self) -> bool {
         !self.unsent.is_empty()
             || self.lanes.has_answers()
+            || self.asks.has_answers()
             || self.has_handovers
             || self.announcer.has_more(&self.shared.pools)
     }
 
     /// Whether the session takes bytes now.
     pub(super) fn takes_bytes(&self) -> bool {
-        self.lanes.takes_asks()
+        self.lanes.takes_asks() && self.asks.takes_asks()
     }
 
     /// When to call [`tick`](Self::tick) at the latest.

@@ -38,7 +38,7 @@ fn every_truncation_is_short_and_every_excess_long() {
 
 #[test]
 fn a_kind_that_is_not_known_is_an_error_or_passed_over_by_its_high_bit() {
-    for got in [0, 1, 2, 3, 15, 23, 63, 68, 77, 0x110, 0x7fff] {
+    for got in [0, 1, 2, 3, 15, 23, 63, 68, 77, 79, 82, 0x110, 0x7fff] {
         let bytes = [&u16::to_le_bytes(got)[..], &[0; 6]].concat();
         assert_eq!(parse(&bytes), Err(ParseError::UnknownKind { got }));
         assert_eq!(MessageKind::from_wire(got), None);
@@ -119,6 +119,8 @@ fn counts_out_of_their_bounds_are_refused_without_a_list() {
         (MessageKind::Alive, &[1, 65_535], "0, for there is no list"),
         (MessageKind::Renew, &[1025, 65_535], "at most 1024 hand-overs"),
         (MessageKind::Blocks, &[0, 1025, 65_535], "1 to 1024 blocks"),
+        (MessageKind::Ask, &[49_089, 65_535], "at most 49088 bytes"),
+        (MessageKind::Answer, &[49_089, 65_535], "at most 49088 bytes"),
     ] {
         for &count in wrong {
             let mut bytes = sample(kind);
@@ -226,6 +228,13 @@ fn fields_out_of_range_are_named() {
         (Taken, 24, &30_000_000_000_u64.to_le_bytes(), "Taken.renew_every is 30000000000: at least 0.1"),
         (Taken, 24, &[0xff; 8], "Taken.renew_every is 18446744073709551615: at least 0.1 seconds and less"),
         (Blocks, 8, &[0; 4], "Blocks.number is 0: at least 1"),
+        (Ask, 8, &[0; 4], "Ask.number is 0: at least 1"),
+        (Ask, 14, &[1], "Ask has 0x01 at byte 14, which must be 0x00"),
+        (Ask, 15, &[9], "Ask has 0x09 at byte 15, which must be 0x00"),
+        (Answer, 8, &[0; 4], "Answer.number is 0: at least 1"),
+        (Answer, 15, &[1], "Answer has 0x01 at byte 15, which must be 0x00"),
+        (Answer, 16, &[0xff], "Answer.text: a name is not UTF-8"),
+        (Answer, 16, &[0; 64], "Answer.text: a name is empty"),
         (Blocks, 12, &[0xfe, 0xff, 0xff, 0xff], "Blocks.first is 4294967294: at most 2^32 - 1 less"),
         (
             Blocks,
@@ -303,6 +312,6 @@ fn a_list_beyond_its_bound_is_not_encoded() {
 #[test]
 fn the_longest_message_leaves_room_for_additions() {
     let longest = MessageKind::ALL.map(wire::Form::of).map(|form| form.bytes(form.max));
-    assert_eq!(longest.into_iter().max(), Some(16 + 1024 * 36));
+    assert_eq!(longest.into_iter().max(), Some(16 + crate::service::MAX_SERVICE_BYTES));
     assert_eq!(wire::MAX_MESSAGE_BYTES, crate::channel::MAX_MESSAGE);
 }

@@ -13,6 +13,9 @@ use crate::handover::{Block, Class, EndReason, GiveUpReason, HandoverMessage, Ha
 use crate::offer::{Epoch, LaneBlob, Layout, OfferedRegion, RailAddress, RailDescription, TransportKind};
 use crate::pool::PoolId;
 use crate::refusal::Refusal;
+use crate::service::{
+    AskNumber, ServiceAnswer, ServiceAsk, ServiceNumber, ServiceRefusal, ServiceRefusalCode,
+};
 
 fn layout(name: &str) -> Layout {
     Layout {
@@ -120,6 +123,17 @@ fn lanes() -> [Message; 3] {
     ]
 }
 
+fn services() -> [Message; 2] {
+    let number = AskNumber(NonZeroU32::new(0x0102_0304).unwrap());
+    let content = (0..19).map(|byte| 0xd0 + byte).collect();
+    let text = "service 7 is not here".parse().unwrap();
+    let refusal = ServiceRefusal { code: ServiceRefusalCode::NoSuchService, text };
+    [
+        Message::Ask(ServiceAsk { number, service: ServiceNumber(0x0506), content }),
+        Message::Answer(ServiceAnswer { number, result: Err(refusal) }),
+    ]
+}
+
 /// One message of each kind, in the order of [`MessageKind::ALL`].
 pub(super) fn samples() -> Vec<Message> {
     let pool = PoolId(0x0102_0304);
@@ -147,5 +161,6 @@ pub(super) fn samples() -> Vec<Message> {
     samples.extend(lanes());
     samples.extend([Message::Bye(ByeReason::Stopping), Message::Alive]);
     samples.extend(handovers().map(Message::Handover));
+    samples.extend(services());
     samples
 }

@@ -81,7 +81,7 @@ fn frames_can_be_neither_dropped_nor_repeated_nor_reordered() {
     let (bench, now) = (bench(), Instant::now());
     for order in [&[1][..], &[0, 2], &[0, 0], &[0, 1, 1], &[0, 2, 1]] {
         let mut talk = bench.greeted(now);
-        let said = [introduction(&[]), asks(1, [ask(1, 9)]), Message::Alive];
+        let said = [introduction(&[layout(1)]), asks(1, [ask(1, 9)]), Message::Alive];
         let frames = said.map(|message| frame(&mut talk.channel, &message));
         let flows: Vec<_> = order.iter().map(|&i| talk.connection.received(now, &frames[i])).collect();
         assert!(flows.iter().any(|flow| *flow != Flow::GoOn), "{order:?}");
@@ -184,10 +184,18 @@ fn messages_that_a_reader_may_not_send_end_the_session() {
         assert_eq!(error.step, Step::Established);
     }
     let unused = HandoverMessage::Done { number: HandoverNumber(NonZeroU32::MIN) };
-    let mut talk = bench.session(now, &[]);
-    assert_eq!(talk.say(now, &Message::Handover(unused)), Flow::Finish { linger: LINGER });
+    let mut talk = bench.session(now, &[layout(1)]);
+    assert_eq!(talk.say(now, &Message::Handover(unused.clone())), Flow::Finish { linger: LINGER });
     assert_eq!(talk.hear(now), [Message::Bye(ByeReason::Protocol)]);
     assert!(matches!(end(&bench).cause, Cause::Handover(_)));
+    // A reader without layouts makes no lanes, and takes no request.
+    for message in [asks(1, [ask(1, 0)]), Message::Handover(unused)] {
+        let mut talk = bench.session(now, &[]);
+        let got = message.kind().unwrap();
+        assert_eq!(talk.say(now, &message), Flow::Finish { linger: LINGER });
+        assert_eq!(talk.hear(now), [Message::Bye(ByeReason::Protocol)]);
+        assert!(matches!(end(&bench).cause, Cause::Unexpected { got: kind } if kind == got));
+    }
     let mut talk = bench.session(now, &[]);
     assert_eq!(rogue(&mut talk, &[7, 0x80, 0, 0, 0, 0, 0, 0]), Flow::GoOn, "it may be passed over");
     assert_eq!(rogue(&mut talk, &[9, 9, 0, 0, 0, 0, 0, 0]), Flow::Finish { linger: LINGER });

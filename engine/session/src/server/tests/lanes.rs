@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::reader::{FakeReader, LIMIT, ask, asks, lane_number};
-use super::rig::{Mood, Rig, reversed, until};
+use super::rig::{Mood, Rig, layout, reversed, until};
 use crate::error::Cause;
 use crate::message::{ByeReason, LaneAnswer, LaneAnswers, LaneRefusalCode, Message};
 use crate::server::ServerConfig;
@@ -27,7 +27,7 @@ fn answered_lanes_are_ready_and_the_sessions_end_frees_them() {
     assert_eq!((rig.server.lanes(), rig.ends.ready()), (vec![1, 2, 1], 4));
     // A later reader gets their number in its offer.
     let mut other = rig.dial();
-    let (_, offer) = other.introduce(&[]);
+    let (_, offer) = other.introduce(&[layout(1)]);
     assert_eq!(offer.rails.iter().map(|rail| rail.lanes).collect::<Vec<_>>(), [1, 2, 1]);
     bye(reader);
     let why = rig.closed();

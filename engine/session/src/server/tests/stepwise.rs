@@ -96,7 +96,7 @@ fn bytes_may_come_one_by_one() {
 fn several_messages_may_come_at_once() {
     let (bench, now) = (bench(), Instant::now());
     let mut talk = bench.greeted(now);
-    let mut all = frame(&mut talk.channel, &introduction(&[]));
+    let mut all = frame(&mut talk.channel, &introduction(&[layout(1)]));
     all.extend(frame(&mut talk.channel, &asks(1, [ask(1, 9), ask(2, 8)])));
     all.extend(frame(&mut talk.channel, &Message::Alive));
     all.extend(frame(&mut talk.channel, &Message::Bye(ByeReason::Finished)));
@@ -241,7 +241,7 @@ fn a_reader_that_takes_nothing_is_gone() {
 fn a_reader_that_asks_and_takes_no_answer_is_not_read() {
     let config = ServerConfig { max_lanes: 100, ..ServerConfig::default() };
     let (bench, now) = (Bench::new(config, vec![]), Instant::now());
-    let mut talk = bench.session(now, &[]);
+    let mut talk = bench.session(now, &[layout(1)]);
     let mut asked = 0;
     while talk.connection.takes_bytes() {
         assert!(asked < 200, "as many answers wait as there may be lanes");

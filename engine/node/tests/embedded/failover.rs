@@ -1,0 +1,107 @@
+//! What happens to look-ups when the shard that is asked dies, stops, and comes back.
+
+use std::time::{Duration, Instant};
+
+use kvrail_core::table::KeyTag;
+use kvrail_node::{Directory, Found, Record, Renewed};
+
+use crate::directory_suite::{announce, enough, eventually, owner, records, refill, renew, tags};
+use crate::shards::Shards;
+
+/// How many keys are found where they were announced.
+fn hits(directory: &dyn Directory, tags: &[KeyTag], records: &[Record]) -> usize {
+    let mut found = Found::default();
+    directory.look_up(tags, enough(), &mut found);
+    (0..tags.len()).filter(|&key| found.records(key).is_ok_and(|answer| answer == [records[key]])).count()
+}
+
+#[test]
+fn the_standby_has_all_records_when_the_first_shard_dies() {
+    let mut shards = Shards::start(3);
+    let (announcer, reader) = (shards.directory(), shards.directory());
+    let (owner, tags) = (owner(), tags(1000));
+    let records = records(&owner, &tags, 1);
+    announce(&announcer, &owner, &records);
+    assert_eq!(renew(&announcer, &owner), Renewed::Kept);
+    assert_eq!(hits(&reader, &tags, &records), 1000);
+    shards.kill(0);
+    // At once, without any renewal: the standby is asked in the same call.
+    assert_eq!(hits(&reader, &tags, &records), 1000);
+    // The third candidate becomes the standby: the owner learns that records are missing there.
+    let lost = || renew(&announcer, &owner) == Renewed::Lost;
+    eventually("the owner learns of the new standby", lost);
+    announce(&announcer, &owner, &records);
+    assert_eq!(renew(&announcer, &owner), Renewed::Kept);
+    shards.kill(1);
+    assert_eq!(hits(&reader, &tags, &records), 1000);
+}
+
+#[test]
+fn a_shard_that_comes_back_empty_is_looked_up_at_when_owners_have_filled_it() {
+    let mut shards = Shards::start(2);
+    let (announcer, reader) = (shards.directory(), shards.directory());
+    let (owner, tags) = (owner(), tags(500));
+    let records = records(&owner, &tags, 1);
+    announce(&announcer, &owner, &records);
+    assert_eq!(hits(&reader, &tags, &records), 500);
+    shards.kill(0);
+    assert_eq!(hits(&reader, &tags, &records), 500);
+    shards.restart_one(0);
+    // The owner renews as a node does. Meanwhile no look-up misses, also when it moves back.
+    let (begun, mut renewals) = (Instant::now(), 0);
+    let mut first_again = 0;
+    while begun.elapsed() < Duration::from_secs(6) {
+        if renew(&announcer, &owner) == Renewed::Lost {
+            announce(&announcer, &owner, &records);
+        }
+        renewals += 1;
+        assert_eq!(hits(&reader, &tags, &records), 500, "after {renewals} renewals");
+        first_again = shards.look_ups_of(0);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(first_again > 0, "the first candidate is looked up at again");
+}
+
+#[test]
+fn a_stopped_shard_is_left_for_the_standby() {
+    let shards = Shards::start(2);
+    let (announcer, reader) = (shards.directory(), shards.directory());
+    let (owner, tags) = (owner(), tags(500));
+    let records = records(&owner, &tags, 1);
+    announce(&announcer, &owner, &records);
+    assert_eq!(hits(&reader, &tags, &records), 500);
+    shards.freeze_one(0);
+    let mut found = Found::default();
+    // Owners renew meanwhile, with short deadlines.
+    let limit = Instant::now() + Duration::from_secs(20);
+    let mut calls = 0;
+    loop {
+        let soon = Instant::now() + Duration::from_millis(200);
+        let _ = announcer.renew(&owner, soon);
+        reader.look_up(&tags, Instant::now() + Duration::from_millis(200), &mut found);
+        if (0..500).all(|key| found.records(key).is_ok_and(|answer| answer == [records[key]])) {
+            break;
+        }
+        calls += 1;
+        assert!(Instant::now() < limit, "{calls} calls, and no answer of the standby");
+    }
+    assert!(calls > 0, "a stopped shard is found out by time alone");
+}
+
+#[test]
+fn nodes_with_different_first_candidates_meet_at_a_common_one() {
+    let shards = Shards::start(2);
+    let both = shards.directory();
+    // This node reaches the second candidate only.
+    let mut config = shards.config();
+    config.candidates.remove(0);
+    let second = kvrail_node::directory::embedded::EmbeddedDirectory::start(config).unwrap();
+    let (owner, other, tags) = (owner(), owner(), tags(10));
+    let (own, others) = (records(&owner, &tags[..5], 1), records(&other, &tags[5..], 1));
+    announce(&both, &owner, &own);
+    announce(&second, &other, &others);
+    assert_eq!(hits(&second, &tags[..5], &own), 5, "it finds what was announced to both");
+    assert_eq!(hits(&both, &tags[5..], &others), 0, "what is at the second alone is a miss");
+    assert_eq!(hits(&both, &tags[..5], &own), 5);
+    refill(&both, &owner, &own);
+}
