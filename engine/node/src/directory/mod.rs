@@ -27,13 +27,15 @@ pub struct Owner {
     pub node: NodeName,
     /// Where readers connect to it.
     pub address: Address,
-    /// Where it stands: nodes of one zone are near each other. Empty: not known.
+    /// Where it stands: nodes of one zone are near each other. A name is never empty: `?` says that
+    /// the zone is not known.
     pub zone: NodeName,
 }
 
 /// What has become of an owner's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
+#[allow(clippy::exhaustive_enums, reason = "an owner announces again, or does not")]
 pub enum Renewed {
     /// They are there, until the next lease runs out.
     Kept,
