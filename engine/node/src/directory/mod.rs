@@ -4,6 +4,9 @@
 //! the worst is a miss. It is asked for batches of keys, and every call has a deadline. The records
 //! of an owner that does not [renew](Directory::renew) its lease expire by themselves.
 
+#[cfg(feature = "redis")]
+pub mod redis;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
