@@ -13,6 +13,7 @@
 //! | [`miss`] | why a page did not come |
 //! | [`hybrid`] | models whose tokens have pages in several pools |
 //! | [`announce`] | tells a directory what the pools have, in the background |
+//! | [`metrics`] | what a node counts of its own work |
 
 pub mod announce;
 pub mod directory;
@@ -22,6 +23,7 @@ pub mod key;
 pub mod miss;
 pub mod node;
 pub mod pool;
+pub mod metrics;
 pub mod record;
 
 pub use announce::{AnnounceError, Announcer, AnnouncerConfig, AnnouncerStatistics};

@@ -55,7 +55,7 @@ use kvrail_core::id::{LaneId, MAX_RAILS, PeerId, RailIndex};
 use kvrail_core::memory::Slot;
 use kvrail_core::peer::PeerStats;
 use kvrail_core::provider::Provider;
-use kvrail_core::rail::RailStats;
+use kvrail_core::rail::{RailState, RailStats};
 use kvrail_core::time::{Nanos, Time};
 use kvrail_session::{Address, LaneNumber, NodeName};
 
@@ -380,6 +380,13 @@ impl<T: ReaderTransport> Reader<T> {
     #[must_use]
     pub fn rail_stats(&self, rail: usize) -> Option<RailStats> {
         self.engine.rail_stats(RailIndex(u8::try_from(rail).ok()?))
+    }
+
+    /// What is outstanding on a rail now, and whether it carries anything; `None` if the reader has
+    /// no such rail.
+    #[must_use]
+    pub fn rail_state(&self, rail: usize) -> Option<RailState> {
+        self.engine.rail_state(RailIndex(u8::try_from(rail).ok()?))
     }
 
     /// How many lanes lead to a peer: 0 once it is gone, and while it has none, where lanes are

@@ -18,7 +18,7 @@ use crate::peer::peers::Peers;
 use crate::peer::repairs::Repairs;
 use crate::plan::Plans;
 use crate::provider::Provider;
-use crate::rail::RailStats;
+use crate::rail::{RailState, RailStats};
 use crate::rail::rails::Rails;
 use crate::regions::Regions;
 use crate::time::Time;
@@ -154,6 +154,13 @@ impl<P: Provider, E: EventSink> Engine<'_, P, E> {
     #[must_use]
     pub fn rail_stats(&self, rail: RailIndex) -> Option<RailStats> {
         self.rails.all.get(rail.get()).map(|rail| rail.stats)
+    }
+
+    /// What is outstanding on a rail now, and whether it carries anything; `None` if there is no
+    /// such rail.
+    #[must_use]
+    pub fn rail_state(&self, rail: RailIndex) -> Option<RailState> {
+        self.rails.all.get(rail.get()).map(|rail| rail.state())
     }
 
     /// The scheduler's estimate of a rail's bandwidth, in bytes per second; `None` if there is no

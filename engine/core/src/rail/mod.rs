@@ -82,7 +82,30 @@ pub struct RailStats {
     pub lanes_stalled: u64,
 }
 
+/// What is outstanding on a rail, and whether it carries anything, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RailState {
+    /// Whether its port is up.
+    pub up: bool,
+    /// Wrs outstanding on its lanes, silent lanes included.
+    pub outstanding_wrs: u32,
+    /// Bytes outstanding on its lanes that are not silent.
+    pub outstanding_bytes: u64,
+    /// Lanes on which no wr has completed for longer than it should take.
+    pub silent_lanes: u32,
+}
+
 impl Rail {
+    /// What is outstanding on it, and whether it carries anything.
+    pub(crate) const fn state(&self) -> RailState {
+        RailState {
+            up: self.up,
+            outstanding_wrs: self.wrs.saturating_add(self.silent_wrs),
+            outstanding_bytes: self.bytes,
+            silent_lanes: self.silent,
+        }
+    }
+
     pub(crate) const EMPTY: Self = Self {
         info: RailInfo { nominal_bytes_per_sec: 1, numa: None, cq_entries: 0 },
         up: false,

@@ -5,6 +5,8 @@
 //! of an owner that does not [renew](Directory::renew) its lease expire by themselves.
 
 pub mod embedded;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::fmt;
 use std::ops::Range;

@@ -1,0 +1,120 @@
+//! A log of slow requests that says where their time went.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kvrail_host::log_limit::LogLimit;
+
+/// Where the time of one request went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::exhaustive_structs,
+    reason = "the parts of a request; its caller fills them in one after the other"
+)]
+pub struct TimeSpent {
+    /// In the queue, before a thread took the request up.
+    pub queue: Duration,
+    /// Waiting for the directory.
+    pub directory: Duration,
+    /// Connecting to owners.
+    pub connect: Duration,
+    /// From the first READ to the last byte.
+    pub wire: Duration,
+    /// From the last byte to the last page that was found to be right or wrong, and reading pages
+    /// from further owners.
+    pub validation: Duration,
+}
+
+/// What one request was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "its caller fills it in")]
+pub struct Request {
+    /// Pages that it asked for.
+    pub pages: u32,
+    /// Of these, pages that it did not get.
+    pub misses: u32,
+    /// Bytes that it read.
+    pub bytes: u64,
+    /// How often a page was read from a further owner.
+    pub retries: u32,
+}
+
+impl TimeSpent {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        let Self { queue, directory, connect, wire, validation } = *self;
+        [directory, connect, wire, validation].into_iter().fold(queue, Duration::saturating_add)
+    }
+
+    /// The part that took longest, by its name.
+    #[must_use]
+    pub fn longest(&self) -> (&'static str, Duration) {
+        let Self { queue, directory, connect, wire, validation } = *self;
+        let parts =
+            [("directory", directory), ("connect", connect), ("wire", wire), ("validation", validation)];
+        parts.into_iter().fold(("queue", queue), |most, part| if part.1 > most.1 { part } else { most })
+    }
+}
+
+/// Logs requests that took longer than a threshold: eight at once and one more every two seconds,
+/// with the number of those that were left out.
+#[derive(Debug)]
+pub struct SlowLog {
+    /// In ns. The largest number: no request is slow.
+    threshold: AtomicU64,
+    limit: LogLimit,
+}
+
+impl SlowLog {
+    /// A log of requests that take longer than `threshold`; `None`: of none.
+    #[must_use]
+    pub const fn new(threshold: Option<Duration>) -> Self {
+        Self { threshold: AtomicU64::new(nanos(threshold)), limit: LogLimit::new() }
+    }
+
+    /// Logs requests that take longer than `threshold` from now on; `None`: none.
+    pub fn set_threshold(&self, threshold: Option<Duration>) {
+        self.threshold.store(nanos(threshold), Ordering::Relaxed);
+    }
+
+    /// Logs the request if it was slow, and says whether it was. For one that was not this is a
+    /// comparison; only a slow one takes the lock of the rate limit.
+    pub fn request(&self, request: &Request, spent: &TimeSpent) -> bool {
+        let total = spent.total();
+        if total.as_nanos() <= u128::from(self.threshold.load(Ordering::Relaxed)) {
+            return false;
+        }
+        if let Some(left_out) = self.limit.allows() {
+            tracing::warn!(
+                pages = request.pages,
+                misses = request.misses,
+                bytes = request.bytes,
+                retries = request.retries,
+                total_us = micros(total),
+                queue_us = micros(spent.queue),
+                directory_us = micros(spent.directory),
+                connect_us = micros(spent.connect),
+                wire_us = micros(spent.wire),
+                validation_us = micros(spent.validation),
+                left_out,
+                "a slow request: most of its time went to {}",
+                spent.longest().0,
+            );
+        }
+        true
+    }
+}
+
+/// The largest number for `None`, which no request exceeds.
+const fn nanos(threshold: Option<Duration>) -> u64 {
+    match threshold {
+        // Above 584 years it makes no difference.
+        Some(threshold) if threshold.as_nanos() < u64::MAX as u128 => threshold.as_nanos() as u64,
+        _ => u64::MAX,
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
