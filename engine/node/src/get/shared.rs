@@ -32,4 +32,6 @@ pub(crate) struct Shared {
     pub(crate) slow: Nanos,
     /// Pages with which a batch of READs is full enough to go.
     pub(crate) batch_pages: usize,
+    /// Whether pages are read without validation, by which wrong ones are given out: for tests.
+    pub(crate) unvalidated: bool,
 }

@@ -54,6 +54,7 @@ pub struct NodeConfig {
     pub(super) slow: Duration,
     pub(super) server: ServerConfig,
     pub(super) announcer: AnnouncerConfig,
+    pub(super) unvalidated: bool,
 }
 
 impl NodeConfig {
@@ -80,6 +81,7 @@ impl NodeConfig {
             slow: Duration::ZERO,
             server: ServerConfig::default(),
             announcer: AnnouncerConfig::default(),
+            unvalidated: false,
         }
     }
 
@@ -177,6 +179,14 @@ impl NodeConfig {
     /// The limits of the sessions that the node serves.
     pub fn server(mut self, config: ServerConfig) -> Self {
         self.server = config;
+        self
+    }
+
+    /// Reads pages without asking the owner's table whether they are the right ones: **wrong pages
+    /// are given out**. It is there for tests which show that they find wrong pages.
+    #[doc(hidden)]
+    pub fn unvalidated_for_tests(mut self) -> Self {
+        self.unvalidated = true;
         self
     }
 

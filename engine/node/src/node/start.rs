@@ -91,6 +91,9 @@ impl Node {
         if readers == 0 || readers > MAX_READERS {
             return Err(NodeError::Readers { readers, max: MAX_READERS });
         }
+        if config.unvalidated {
+            tracing::error!("a test has switched validation off: this node gives out wrong pages");
+        }
         let specs = std::mem::take(&mut config.pools);
         let publisher = if specs.is_empty() { None } else { Some(offer(&config, specs, publish)?) };
         let (look_ups, parker) = LookUpLink::new();
@@ -107,6 +110,7 @@ impl Node {
             look_ups,
             slow: clock::nanos(config.slow),
             batch_pages: config.batch_pages,
+            unvalidated: config.unvalidated,
         });
         let (mut links, mut drivers) = (Vec::new(), Vec::new());
         for _ in 0..readers {

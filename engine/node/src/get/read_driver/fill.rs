@@ -5,15 +5,17 @@
 //! Pages of owners with few are joined in one batch, which reports each page by itself, so that no
 //! owner's page waits for that of another.
 
-use kvrail::{PageError, ReaderTransport};
+use kvrail::{BlockError, PageError, ReaderTransport};
 use kvrail_core::error::SubmitError;
+use kvrail_core::remote::RemotePage;
 use kvrail_core::time::{Nanos, Time};
 
 use super::ReadDriver;
-use super::owner_table::is_beyond;
+use super::owner_table::{OwnerPool, is_beyond};
 use super::requests::PageAt;
 use crate::get::request::{Progress, Wanted};
 use crate::miss::{FoundIn, Miss};
+use crate::record::Record;
 
 /// A page whose owner is connected.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +128,7 @@ impl<T: ReaderTransport> ReadDriver<T> {
             let Some(record) = request.records.get(page.next as usize) else { continue };
             let entry = self.owners.get(owner);
             let refused = match (entry.pool(record.pool), &page.destination) {
-                (Some(pool), Some(destination)) => match pool.pool.page(record.location()) {
+                (Some(pool), Some(destination)) => match located(pool, record, self.shared.unvalidated) {
                     Ok(remote) => match self.memory.take(destination) {
                         Some((slot, layout)) if layout == pool.layout => match batch.read(remote, slot) {
                             Ok(()) => {
@@ -193,6 +195,12 @@ impl<T: ReaderTransport> ReadDriver<T> {
     }
 }
 
+/// The page that a record names, to be read with its entry; without it for tests.
+#[inline]
+fn located(pool: &OwnerPool, record: &Record, unvalidated: bool) -> Result<RemotePage, BlockError> {
+    if unvalidated { pool.pool.unvalidated(record.slot) } else { pool.pool.page(record.location()) }
+}
+
 /// When the try of a page is given up: of the time that is left, the tries that are left get equal
 /// parts. A cached record has one more try, after the directory was asked.
 #[inline]
@@ -207,7 +215,7 @@ fn give_up(page: &Wanted, now: Time, deadline: Time) -> Time {
 
 /// The reason of a page that did not arrive.
 #[cold]
-pub(super) fn reason(error: PageError, record: &crate::record::Record) -> Miss {
+pub(super) fn reason(error: PageError, record: &Record) -> Miss {
     match error {
         PageError::Miss(miss) => Miss::Stale(miss),
         PageError::PeerGone => Miss::OwnerLost { owner: record.owner },
