@@ -85,9 +85,12 @@ impl Announcers {
     pub(super) fn failed(&self, owner: Epoch, server: Option<&Arc<str>>) {
         let mut owners = self.lock();
         let Some(announcer) = owners.get_mut(&owner) else { return };
-        match server.and_then(|server| announcer.copies.get_mut(server)) {
-            Some(copy) => copy.lost = true,
+        match server {
             None => announcer.lost = true,
+            Some(server) => {
+                let never = || Copy { process: "".into(), lost: true };
+                announcer.copies.entry(Arc::clone(server)).or_insert_with(never).lost = true;
+            }
         }
     }
 
