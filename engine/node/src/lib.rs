@@ -9,6 +9,8 @@
 //! | [`directory`] | who has which page: one trait, several kinds |
 //! | [`metrics`] | what a node counts of its own work |
 
+#[cfg(feature = "config")]
+pub mod config;
 pub mod directory;
 pub mod key;
 pub mod metrics;

@@ -63,7 +63,8 @@ fn urls_are_parsed_and_passwords_are_never_shown() {
 
 #[test]
 fn a_log_in_is_by_password_or_by_user() {
-    let Some(servers) = one_with(&["--requirepass", "all p@ss", "--user", "node", "on", ">n0de", "~kvrail:*", "+@all"])
+    let Some(servers) =
+        one_with(&["--requirepass", "all p@ss", "--user", "node", "on", ">n0de", "~kvrail:*", "+@all"])
     else {
         return;
     };
