@@ -16,6 +16,8 @@
 //! | [`metrics`] | what a node counts of its own work |
 
 pub mod announce;
+#[cfg(feature = "config")]
+pub mod config;
 pub mod directory;
 pub mod get;
 pub mod hybrid;
