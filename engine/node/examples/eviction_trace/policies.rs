@@ -102,7 +102,8 @@ impl Policy for Sieve {
         loop {
             let at = self.pages.range(self.hand..).next().or_else(|| self.pages.first_key_value());
             let (&number, &slot) = at?;
-            self.hand = number + 1;
+            // Behind the newest page the hand begins again, whatever comes until its next step.
+            self.hand = if number + 1 == self.next { 0 } else { number + 1 };
             if !std::mem::take(&mut self.used[slot as usize]) {
                 self.remove(slot);
                 return Some(slot);

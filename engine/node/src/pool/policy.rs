@@ -173,15 +173,19 @@ impl Policy for S3Fifo {
 }
 
 /// The keys of pages that were evicted not long ago, as many as there are slots. It may forget a
-/// key early, or take another key for one: that costs a little of the order, and nothing else.
+/// key early, or take another key for one, which costs a little of the order and nothing else. Few
+/// may be forgotten: pages come in chains, and one that is missing makes all behind it useless.
 #[derive(Debug)]
 struct EvictedKeys {
-    /// A key's place is the low half of its tag; their number is a power of two.
-    places: Box<[EvictedKey]>,
+    /// The row of a key is the low part of its tag; their number is a power of two.
+    rows: Box<[Row]>,
     /// How many keys were added.
     added: u32,
     most: u32,
 }
+
+/// A cache line.
+type Row = [EvictedKey; 8];
 
 #[derive(Clone, Copy, Debug, Default)]
 struct EvictedKey {
@@ -193,27 +197,33 @@ struct EvictedKey {
 
 impl EvictedKeys {
     fn new(slots: u32) -> Self {
-        // Twice as many places as keys, so that few keys meet in one.
-        let places = (slots as usize * 2).next_power_of_two();
-        Self { places: vec![EvictedKey::default(); places].into(), added: 0, most: slots }
+        // Half of the places stay empty, or more, so that hardly a row has too many keys.
+        let rows = (slots as usize * 2).div_ceil(size_of::<Row>() / size_of::<EvictedKey>());
+        let rows = vec![Row::default(); rows.next_power_of_two()];
+        Self { rows: rows.into(), added: 0, most: slots }
     }
 
-    fn place(&mut self, tag: u128) -> (&mut EvictedKey, u32) {
-        let last = self.places.len() - 1;
-        (&mut self.places[tag as usize & last], (tag >> 96) as u32 | 1)
+    fn row(&mut self, tag: u128) -> (&mut Row, u32) {
+        let last = self.rows.len() - 1;
+        (&mut self.rows[tag as usize & last], (tag >> 96) as u32 | 1)
     }
 
     fn add(&mut self, tag: u128) {
         self.added = self.added.wrapping_add(1);
         let number = self.added;
-        let (place, part) = self.place(tag);
-        *place = EvictedKey { part, number };
+        let (row, part) = self.row(tag);
+        // Its own place, else an empty one, else that of the key that was added before all others.
+        let place =
+            |key: &&mut EvictedKey| (key.part == part, key.part == 0, number.wrapping_sub(key.number));
+        if let Some(key) = row.iter_mut().max_by_key(place) {
+            *key = EvictedKey { part, number };
+        }
     }
 
     fn has(&mut self, tag: u128) -> bool {
         let (added, most) = (self.added, self.most);
-        let (place, part) = self.place(tag);
-        place.part == part && added.wrapping_sub(place.number) < most
+        let (row, part) = self.row(tag);
+        row.iter().any(|key| key.part == part && added.wrapping_sub(key.number) < most)
     }
 }
 
