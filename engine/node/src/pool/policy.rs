@@ -1,6 +1,8 @@
 //! Which page makes room for another one.
 //!
-//! `examples/eviction_trace.rs` compares policies behind [`Policy`]; docs/get.md has its table.
+//! The example `eviction_trace` compares policies behind [`Policy`]; docs/get.md has its table.
+
+use std::collections::{HashSet, VecDeque};
 
 /// The order in which pages are evicted. It knows slots that have pages, and no others.
 ///
@@ -120,14 +122,15 @@ impl S3Fifo {
 
 impl Policy for S3Fifo {
     fn new(slots: u32) -> Self {
+        // At most a tenth of `slots`.
+        let new_most = ((u64::from(slots) * NEW_PERCENT / 100) as u32).max(1);
         Self {
             new: SlotList::new(slots),
             main: SlotList::new(slots),
             pages: vec![Queued { tag: 0, is_new: false, uses: 0 }; slots as usize].into(),
             new_count: 0,
-            // At most a tenth of `slots`.
-            new_most: ((u64::from(slots) * NEW_PERCENT / 100) as u32).max(1),
-            evicted: EvictedKeys::new(slots),
+            new_most,
+            evicted: EvictedKeys::new(slots.saturating_sub(new_most)),
         }
     }
 
@@ -172,58 +175,39 @@ impl Policy for S3Fifo {
     }
 }
 
-/// The keys of pages that were evicted not long ago, as many as there are slots. It may forget a
-/// key early, or take another key for one, which costs a little of the order and nothing else. Few
-/// may be forgotten: pages come in chains, and one that is missing makes all behind it useless.
+/// The keys of pages that were evicted last.
+///
+/// It is exact. A table that forgot one key in fifty gave prefixes that were several percent
+/// shorter: pages come in chains, and one that is missing makes all behind it useless.
 #[derive(Debug)]
 struct EvictedKeys {
-    /// The row of a key is the low part of its tag; their number is a power of two.
-    rows: Box<[Row]>,
-    /// How many keys were added.
-    added: u32,
-    most: u32,
-}
-
-/// A cache line.
-type Row = [EvictedKey; 8];
-
-#[derive(Clone, Copy, Debug, Default)]
-struct EvictedKey {
-    /// The upper bits of the tag; 0 where there is none.
-    part: u32,
-    /// The number of the addition.
-    number: u32,
+    tags: HashSet<u128>,
+    /// The same, oldest first.
+    order: VecDeque<u128>,
+    most: usize,
 }
 
 impl EvictedKeys {
-    fn new(slots: u32) -> Self {
-        // Half of the places stay empty, or more, so that hardly a row has too many keys.
-        let rows = (slots as usize * 2).div_ceil(size_of::<Row>() / size_of::<EvictedKey>());
-        let rows = vec![Row::default(); rows.next_power_of_two()];
-        Self { rows: rows.into(), added: 0, most: slots }
-    }
-
-    fn row(&mut self, tag: u128) -> (&mut Row, u32) {
-        let last = self.rows.len() - 1;
-        (&mut self.rows[tag as usize & last], (tag >> 96) as u32 | 1)
+    fn new(most: u32) -> Self {
+        let most = most as usize;
+        Self { tags: HashSet::with_capacity(2 * most), order: VecDeque::with_capacity(most), most }
     }
 
     fn add(&mut self, tag: u128) {
-        self.added = self.added.wrapping_add(1);
-        let number = self.added;
-        let (row, part) = self.row(tag);
-        // Its own place, else an empty one, else that of the key that was added before all others.
-        let place =
-            |key: &&mut EvictedKey| (key.part == part, key.part == 0, number.wrapping_sub(key.number));
-        if let Some(key) = row.iter_mut().max_by_key(place) {
-            *key = EvictedKey { part, number };
+        if self.most == 0 || self.tags.contains(&tag) {
+            return;
         }
+        if self.order.len() == self.most
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.tags.remove(&oldest);
+        }
+        self.tags.insert(tag);
+        self.order.push_back(tag);
     }
 
-    fn has(&mut self, tag: u128) -> bool {
-        let (added, most) = (self.added, self.most);
-        let (row, part) = self.row(tag);
-        row.iter().any(|key| key.part == part && added.wrapping_sub(key.number) < most)
+    fn has(&self, tag: u128) -> bool {
+        self.tags.contains(&tag)
     }
 }
 
@@ -276,8 +260,8 @@ mod tests {
         // All others are new, and go first.
         assert_eq!(drain(&mut policy), [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
         assert!(policy.evicted.has(tag(1)) && !policy.evicted.has(tag(99)));
-        (200..210).for_each(|number| policy.evicted.add(tag(number)));
-        assert!(!policy.evicted.has(tag(1)), "ten later ones are remembered instead");
+        (200..209).for_each(|number| policy.evicted.add(tag(number)));
+        assert!(!policy.evicted.has(tag(1)), "nine later ones are remembered instead");
     }
 
     #[test]

@@ -126,7 +126,9 @@ impl SlotTable {
             owner,
             pool,
             slots: vec![empty; slots as usize].into(),
-            keys: HashMap::with_capacity(slots as usize),
+            // Half of it stays empty, so that removed keys leave no marks, and it need not be made
+            // anew while the pool is locked.
+            keys: HashMap::with_capacity(2 * slots as usize),
             // The lowest number is taken first.
             free: if chooses { (0..slots).rev().collect() } else { VecDeque::new() },
             order: chooses.then(|| S3Fifo::new(slots)),

@@ -1,22 +1,24 @@
 //! What the tests share: a publisher with a pool, pages whose bytes tell their keys, and a reader.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use kvrail::core::provider::MemoryRange;
 use kvrail::session::PoolId;
 use kvrail::shm::ShmRails;
 use kvrail::{
-    Bf16, Config, KeyTag, KvLayout, PageError, PageLayout, Peer, PeerKey, Publisher, Reader, Slot, clock,
-    memory, shm,
+    Bf16, Config, ForeignMemory, ForeignPool, ForeignRegion, KeyTag, KvLayout, PageError, PageLayout, Peer,
+    PeerKey, Publisher, PublisherConfig, Reader, Slot, clock, memory, shm,
 };
 use kvrail_node::{Key, PagePool, Record};
 
-/// A page of 64 KiB.
+/// A page of 16 KiB.
 #[derive(KvLayout)]
 #[kv(order(layer, token), layers = 4, tokens = 64)]
 #[allow(dead_code, reason = "a declaration")]
 pub(crate) struct Latent {
-    latent: [Bf16; 128],
+    latent: [Bf16; 32],
 }
 
 pub(crate) const LAYOUT: PageLayout = PageLayout::of::<Latent>();
@@ -144,5 +146,40 @@ impl Reads {
 
     pub(crate) fn read_one(&mut self, record: Record) -> Result<bool, PageError> {
         self.read(&[record], How::Validated).remove(0)
+    }
+}
+
+/// Memory of an inference engine, which it writes itself: pages of `LAYOUT`, one after another.
+pub(crate) struct EngineMemory {
+    /// Atomic, since peers read while the engine writes. It lives for ever, so it is mapped for as
+    /// long as it is published.
+    words: &'static [AtomicU64],
+}
+
+impl EngineMemory {
+    pub(crate) fn of(slots: usize) -> Self {
+        let words = (0..slots * PAGE / 8).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>();
+        Self { words: Box::leak(words) }
+    }
+
+    /// A publisher of this memory.
+    pub(crate) fn publisher(&self) -> Arc<Publisher> {
+        let addr = self.words.as_ptr().expose_provenance() as u64;
+        let range = MemoryRange { addr, len: (self.words.len() * 8) as u64 };
+        // SAFETY: the memory lives for ever. The tests write a page under the guard of its slot, but
+        // for the one that shows what happens otherwise, in which only the kernel reads it.
+        let memory = unsafe { ForeignMemory::host(range) };
+        let pool = ForeignPool::new(LAYOUT).region(ForeignRegion::new(&memory));
+        let config = PublisherConfig::new("engine".parse().unwrap()).foreign_pool(pool);
+        let listen = "127.0.0.1:0".parse().unwrap();
+        Arc::new(Publisher::start_pools(config, &listen, peer_key(), shm::publish(1)).unwrap())
+    }
+
+    /// The engine writes the page of `key` into `slot`.
+    pub(crate) fn fill(&self, slot: usize, key: Key) {
+        let words = &self.words[slot * PAGE / 8..][..PAGE / 8];
+        for (to, at) in words.iter().zip(0..) {
+            to.store(word(key, at).to_le(), Ordering::Relaxed);
+        }
     }
 }
