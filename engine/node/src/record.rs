@@ -112,7 +112,10 @@ impl Record {
         }
         let field = |field, value| Err(RecordError::Field { field, value });
         if raw.reserved != [0; 6] {
-            return field("reserved part", raw.reserved.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)));
+            return field(
+                "reserved part",
+                raw.reserved.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
+            );
         }
         let generation = Generation(raw.generation.get());
         if !generation.is_valid() {
