@@ -22,10 +22,10 @@ pub mod directory;
 pub mod get;
 pub mod hybrid;
 pub mod key;
+pub mod metrics;
 pub mod miss;
 pub mod node;
 pub mod pool;
-pub mod metrics;
 pub mod record;
 
 pub use announce::{AnnounceError, Announcer, AnnouncerConfig, AnnouncerStatistics};
