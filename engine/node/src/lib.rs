@@ -20,7 +20,7 @@ pub use announce::{AnnounceError, Announcer, AnnouncerConfig, AnnouncerStatistic
 pub use directory::{Directory, DirectoryError, Found, Owner, Renewed};
 pub use key::{Key, KeyError, KeySpace, Namespace};
 pub use pool::{
-    EnginePool, EngineSlotError, LocalRead, OpenPoolError, OverwriteGuard, PagePool, Pin, Place, PlaceGuard,
-    PoolStatistics, Published, Put, PutError,
+    EnginePool, EngineSlotError, LocalRead, OpenPoolError, OverwriteGuard, PagePool, Pin, PlaceGuard,
+    PoolStatistics, Published, Put, PutError, PutPlace,
 };
 pub use record::{Record, RecordError};

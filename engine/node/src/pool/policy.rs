@@ -178,8 +178,9 @@ impl Policy for S3Fifo {
 
 /// The keys of pages that were evicted last.
 ///
-/// It is exact. A table that forgot one key in fifty gave prefixes that were several percent
-/// shorter: pages come in chains, and one that is missing makes all behind it useless.
+/// It is exact. A table with one place for a key, which lost about a fifth of them, gave prefixes
+/// of 55.1 instead of 59.6 percent in the example's chats with 8,192 slots: pages come in chains,
+/// and one that is missing makes all behind it useless.
 #[derive(Debug)]
 struct EvictedKeys {
     tags: HashSet<u128>,

@@ -11,8 +11,8 @@ use crate::rig::{EngineMemory, How, LIMIT, Reads, fill, key, pool};
 
 const MOST_READS: u64 = 2_000_000;
 
-/// Reads by `read` until a page is wrong, `most` times at most, while `churn` runs in another thread
-/// until it is told to stop. Returns how many pages were right, wrong, and missed.
+/// Reads by `read` until a page is wrong, `most` times at most, while `churn` runs in another
+/// thread until it is told to stop. Returns how many pages were right, wrong, and missed.
 fn read_under(
     churn: impl Fn(&AtomicBool) + Sync,
     most: u64,
