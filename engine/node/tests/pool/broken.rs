@@ -103,7 +103,7 @@ fn a_page_that_is_validated_before_its_last_byte_is_found_to_be_wrong() {
     };
     let [right, wrong, missed] = read_under(churn, MOST_READS, || {
         let record = valid_now()?;
-        Some(reads.read(&[record], How::Unvalidated)[0].clone().unwrap())
+        Some(reads.read(&[record], How::Unvalidated)[0].unwrap())
     });
     println!("{right} right, {wrong} wrong, {missed} missed");
     assert_eq!(wrong, 1, "{right} right, {missed} missed");

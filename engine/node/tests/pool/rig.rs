@@ -110,7 +110,7 @@ impl Reads {
         let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap();
         let memory = memory::leaked(Self::MOST * PAGE).unwrap();
         let free = reader.register(memory).unwrap().collect();
-        let peer = reader.connect(&publisher.local_addr().into(), &peer_key()).unwrap();
+        let peer = reader.connect(&publisher.local_addr().into(), peer_key()).unwrap();
         Self { reader, peer, free }
     }
 
