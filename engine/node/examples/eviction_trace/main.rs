@@ -11,8 +11,8 @@
 //!
 //! - **Chats**: 400 at a time, 5 turns in the mean (geometric), each of 1 to 12 new pages. They
 //!   begin with one of 100 prompts of 4 to 48 pages, chosen by Zipf's law with exponent 1.
-//! - **Agents**: 24 at a time, 30 steps in the mean, each of 1 to 16 new pages, with 6 prompts of 96
-//!   to 192 pages. One step in 20 starts another agent on the same pages.
+//! - **Agents**: 24 at a time, 30 steps in the mean, each of 1 to 16 new pages, with 6 prompts of
+//!   96 to 192 pages. One step in 20 starts another agent on the same pages.
 //! - **Scans**: documents of 128 to 1024 pages that are read once.
 
 mod policies;
