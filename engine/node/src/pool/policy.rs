@@ -179,8 +179,8 @@ impl Policy for S3Fifo {
 /// The keys of pages that were evicted last.
 ///
 /// It is exact. A table with one place for a key, which loses a fifth of them by calculation, gave
-/// prefixes of 55.1 instead of 59.6 percent in the example's chats with 8,192 slots: pages come in chains,
-/// and one that is missing makes all behind it useless.
+/// prefixes of 55.1 instead of 59.6 percent in the example's chats with 8,192 slots: pages come in
+/// chains, and one that is missing makes all behind it useless.
 #[derive(Debug)]
 struct EvictedKeys {
     tags: HashSet<u128>,
