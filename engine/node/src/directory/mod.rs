@@ -5,6 +5,8 @@
 //! of an owner that does not [renew](Directory::renew) its lease expire by themselves.
 
 pub mod embedded;
+pub mod none;
+pub mod one_sided;
 
 use std::fmt;
 use std::ops::Range;
