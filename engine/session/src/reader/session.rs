@@ -371,8 +371,8 @@ impl Session {
         }
     }
 
-    /// Asks a service of the producer. [`next_answer`](Self::next_answer) has the answer once it has
-    /// come, unless the session ends.
+    /// Asks a service of the producer. [`next_answer`](Self::next_answer) has the answer once it
+    /// has come, unless the session ends.
     ///
     /// # Errors
     ///
