@@ -12,6 +12,7 @@ use crate::hello::Dialling;
 use crate::key::PeerKeys;
 use crate::message::{self, ByeReason, Introduction, Message};
 use crate::offered::OfferReader;
+use crate::service::{ServiceAnswer, ServiceAsk};
 
 pub(super) enum Phase {
     Handshake(Box<Handshake>),
@@ -71,12 +72,15 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// Takes bytes from the front of `bytes` until a message is whole, or all of them.
-    pub(super) fn received(&mut self, bytes: &mut &[u8]) -> Result<Option<Message>, Cause> {
+    pub(super) fn received(&mut self, bytes: &mut &[u8]) -> Result<Option<Received>, Cause> {
         let Some(message) = self.channel.open(bytes)? else { return Ok(None) };
         if !self.is_introduced() {
             return Err(Cause::Contradiction("it sent a message before this side had introduced itself"));
         }
-        Ok(Some(message::parse(&message)?))
+        if let Some(answer) = message::parse_answer(&message) {
+            return Ok(Some(Received::Answer(answer?)));
+        }
+        Ok(Some(Received::Other(Box::new(message::parse(&message)?))))
     }
 
     /// Whether this side's first message was sent. From then on it sends something every
@@ -109,22 +113,42 @@ impl Conversation {
     /// those about lanes and hand-overs.
     pub(super) fn fill(
         &mut self,
-        mut next_message: impl FnMut() -> Option<Message>,
+        mut next_message: impl FnMut() -> Option<Outgoing>,
         out: &mut Vec<u8>,
         limit: usize,
     ) -> Result<(), Cause> {
         let mut plain = Vec::new();
         while out.len() < limit {
-            let first = self.introduction.take().map(Message::Introduction);
-            let next = first.or_else(&mut next_message);
-            let Some(next) = next.or_else(|| self.alive.then_some(Message::Alive)) else { break };
-            self.alive = false;
             plain.clear();
-            next.encode(&mut plain);
+            if let Some(introduction) = self.introduction.take() {
+                Message::Introduction(introduction).encode(&mut plain);
+            } else {
+                match next_message() {
+                    Some(Outgoing::Ask(ask)) => message::encode_ask(&ask, &mut plain),
+                    Some(Outgoing::Other(message)) => message.encode(&mut plain),
+                    None if self.alive => Message::Alive.encode(&mut plain),
+                    None => break,
+                }
+            }
+            self.alive = false;
             self.channel.seal(&plain, out)?;
         }
         Ok(())
     }
+}
+
+/// A message that goes. A [`Message`] is some kilobytes long, as the longest of its kinds is, and
+/// questions go often.
+pub(super) enum Outgoing {
+    Ask(ServiceAsk),
+    Other(Box<Message>),
+}
+
+/// A message that came. A [`Message`] is some kilobytes long, as the longest of its kinds is, and
+/// answers come often.
+pub(super) enum Received {
+    Answer(ServiceAnswer),
+    Other(Box<Message>),
 }
 
 /// A session that has ended.

@@ -12,7 +12,9 @@ use kvrail_host::reactor::Reactor;
 use super::config::{EmbeddedConfig, EmbeddedError};
 use super::keeper::{GOODBYE, Keeper};
 use super::state::{Shared, Target};
-use super::wire::{self, DIRECTORY_SERVICE, FormatError, Lease, MAX_EPOCHS, MAX_KEYS, MAX_RECORDS};
+use super::wire::{
+    self, DIRECTORY_SERVICE, FormatError, FoundPlaces, Lease, MAX_EPOCHS, MAX_KEYS, MAX_RECORDS,
+};
 use crate::directory::{Directory, DirectoryError, Found, Owner, Renewed};
 use crate::record::Record;
 
@@ -49,7 +51,7 @@ impl EmbeddedDirectory {
         let shared = Arc::new(Shared::new(addresses.into_iter(), lease));
         let reactor = Reactor::start("kvrail-lookups").map_err(EmbeddedError::Thread)?;
         let keeper = Keeper { config, handle: reactor.handle(), shared: Arc::clone(&shared) };
-        let named = std::thread::Builder::new().name("kvrail-directory".into());
+        let named = std::thread::Builder::new().name("kvrail-keeper".into());
         let keeper = named.spawn(move || keeper.run()).map_err(EmbeddedError::Thread)?;
         Ok(Self { lease, text, shared, keeper: Some(keeper), reactor: Some(reactor) })
     }
@@ -72,8 +74,8 @@ impl EmbeddedDirectory {
         }
     }
 
-    /// Asks `target` one question for each part of `items`, several at a time, and gives each part's
-    /// answer to `take`, with the place of its first item. Stops at the first error.
+    /// Asks `target` one question for each part of `items`, several at a time, and gives the answer
+    /// for each part to `take`, with the place of its first item. Stops at the first error.
     fn ask<T>(
         &self,
         target: &Target,
@@ -114,9 +116,10 @@ impl EmbeddedDirectory {
     ) -> Result<(), (usize, DirectoryError)> {
         let mut answered = done;
         let take = |first: usize, tags: &[KeyTag], bytes: &[u8]| {
-            wire::found_records(tags, bytes, |key, records| {
-                found.answer(done + first + key, tags[key], records);
-            })?;
+            let records = FoundPlaces::parse(tags.len(), bytes)?.records(tags);
+            for (key, (tag, records)) in records.enumerate() {
+                found.answer(done + first + key, tag, records);
+            }
             answered = done + first + tags.len();
             Ok(())
         };
