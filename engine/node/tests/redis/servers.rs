@@ -20,7 +20,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(3);
 const START: Duration = Duration::from_secs(30);
 const SLOTS: u32 = 16_384;
 
-/// Whether there is a redis-server. Without one the tests are skipped, or fail if they are required.
+/// Whether there is a redis-server. Without one the tests are skipped, or fail if required.
 pub(crate) fn is_there() -> bool {
     static THERE: OnceLock<bool> = OnceLock::new();
     *THERE.get_or_init(|| {
@@ -136,8 +136,22 @@ impl RedisServer {
         }
     }
 
+    /// Stops it. No thread of it runs any more once this has returned.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        let Some(child) = &self.child else { return };
+        let limit = Instant::now() + START;
+        let stopped = |stat: &str| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T"));
+        loop {
+            let threads = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+            let stat =
+                |thread: fs::DirEntry| fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            if threads.flatten().map(stat).all(|stat| stopped(&stat)) {
+                return;
+            }
+            assert!(Instant::now() < limit, "redis-server does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub(crate) fn thaw(&self) {

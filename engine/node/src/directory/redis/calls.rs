@@ -347,7 +347,7 @@ impl Calls {
         owner: Owner,
     ) -> Result<(Vec<Arc<str>>, Option<DirectoryError>), DirectoryError> {
         let first = self.announcers.begin(owner.epoch, 10 * self.record_time());
-        // Once per renewal a cluster's map is asked for, so that a server that has taken over or has
+        // Each renewal asks for the map of a cluster, so that a server that has taken over or has
         // joined is told of the owner, too.
         let map = match self.topology.refresh(Instant::now()).await {
             Ok(map) => map,

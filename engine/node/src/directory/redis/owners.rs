@@ -1,5 +1,5 @@
-//! What this process knows of owners: which servers have its own records, and which owners of others'
-//! records are alive.
+//! What this process knows of owners: which servers have the records that it announces, and which
+//! owners of other records are alive.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,9 +12,9 @@ const MAX_SEEN: usize = 16_384;
 
 /// The owners whose records this process announces, and whether the servers still have all of them.
 ///
-/// A server has a copy of each owner's entry, which expires with the lease. If it is gone, the lease
-/// ran out, or the server has lost its memory, or another one has taken over. If another process
-/// answers than before, it may have an older state, though the copy is in it.
+/// A server has a copy of each owner's entry, which expires with the lease. If it is gone, the
+/// lease ran out, or the server has lost its memory, or another one has taken over. If another
+/// process answers than before, it may have an older state, though the copy is in it.
 #[derive(Debug, Default)]
 pub(super) struct Announcers(Mutex<HashMap<Epoch, Announcer>>);
 
