@@ -138,9 +138,9 @@ impl Liveness {
         seen.get(&owner).filter(|(_, until)| *until > Instant::now()).map(|(alive, _)| *alive)
     }
 
-    /// Notes that the owner is alive, or not, for `time`. That it is alive on one server outweighs
-    /// that another does not know it.
-    pub(super) fn note(&self, owner: Epoch, alive: Alive, time: Duration) {
+    /// Notes that the owner is alive, or not, for `time`, and says which of both it is now. That it
+    /// is alive on one server outweighs that another does not know it.
+    pub(super) fn note(&self, owner: Epoch, alive: Alive, time: Duration) -> Alive {
         let now = Instant::now();
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= MAX_SEEN {
@@ -152,8 +152,9 @@ impl Liveness {
         }
         let known = seen.get(&owner).filter(|(_, until)| *until > now);
         if alive == Alive::No && matches!(known, Some((Alive::Yes, _))) {
-            return;
+            return Alive::Yes;
         }
         seen.insert(owner, (alive, now + time));
+        alive
     }
 }
