@@ -18,8 +18,8 @@ macro_rules! suite {
         mod on_one_server {
             $(#[test]
             fn $name() {
-                if let Some(mut servers) = crate::servers::one() {
-                    crate::directory_suite::$name(&mut servers);
+                if let Some(servers) = crate::servers::one() {
+                    crate::directory_suite::$name(&mut servers.for_test(stringify!($name)));
                 }
             })*
         }
@@ -27,8 +27,8 @@ macro_rules! suite {
         mod on_a_cluster {
             $(#[test]
             fn $name() {
-                if let Some(mut servers) = crate::servers::three() {
-                    crate::directory_suite::$name(&mut servers);
+                if let Some(servers) = crate::servers::three() {
+                    crate::directory_suite::$name(&mut servers.for_test(stringify!($name)));
                 }
             })*
         }
