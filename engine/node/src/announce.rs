@@ -4,8 +4,8 @@
 //! Where the two differ, the slot has a change, and waits in a list of such slots. So there are at
 //! most as many changes as slots, however long a directory is away: nothing overflows, and a page
 //! that has come and gone meanwhile is no change. One thread takes changes, sends them in batches
-//! of up to 512 records, and sends a batch again until it succeeds. It renews the owner's lease three times in a lease, and announces everything again
-//! when the directory has lost it.
+//! of up to 512 records, and sends a batch again until it succeeds. It renews the owner's lease
+//! three times in a lease, and announces everything again when the directory has lost it.
 
 pub(crate) mod changes;
 mod error;
@@ -73,17 +73,27 @@ impl Announcer {
         taken
     }
 
-    /// Waits until the directory has been told all changes that were made before this call. For
-    /// tests, and before pages are handed over by key.
+    /// Waits until the directory knows all pages that were there when it was called, and no page
+    /// that had gone. It is asked first whether it has lost records. For tests, and before pages
+    /// are handed over by key.
     ///
     /// # Errors
     ///
-    /// The deadline passed before that. The changes are still told later.
+    /// The deadline passed before that. The directory is still told later.
     pub fn flush(&self, deadline: Instant) -> Result<(), AnnounceError> {
-        let wanted = self.shared.progress();
-        self.shared.told().hurry = true;
+        let ask = {
+            let mut told = self.shared.told();
+            told.asked += 1;
+            told.asked
+        };
         self.shared.wake.wake();
-        let sent = |_: &_| wanted.iter().all(|(source, then)| source.progress().sent >= then.last);
+        let mut wanted = None;
+        let sent = |told: &shared::Told| {
+            told.answered >= ask && {
+                let wanted = wanted.get_or_insert_with(|| self.shared.progress());
+                wanted.iter().all(|(source, then)| source.progress().sent >= then.last)
+            }
+        };
         if self.shared.wait_until(deadline, sent) { Ok(()) } else { Err(self.unfinished()) }
     }
 
