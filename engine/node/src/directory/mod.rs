@@ -34,6 +34,7 @@ pub struct Owner {
 /// What has become of an owner's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
+#[allow(clippy::exhaustive_enums, reason = "an owner announces again, or does not")]
 pub enum Renewed {
     /// They are there, until the next lease runs out.
     Kept,
