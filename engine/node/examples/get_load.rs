@@ -129,15 +129,15 @@ fn main() -> Result<(), Failure> {
     })
     .concat();
     latencies.sort_unstable();
-    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_micros();
+    let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100].as_micros();
     println!(
         "at half of it: {} batches, p50 {} us, p95 {} us, p99 {} us, longest {} us; p99 is {:.1} times p50",
         latencies.len(),
-        at(0.5),
-        at(0.95),
-        at(0.99),
-        at(1.0),
-        at(0.99) as f64 / at(0.5).max(1) as f64
+        at(50),
+        at(95),
+        at(99),
+        at(100),
+        at(99) as f64 / at(50).max(1) as f64
     );
     Ok(())
 }
