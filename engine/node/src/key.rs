@@ -1,11 +1,9 @@
 //! The keys of pages, and the spaces that they are in.
 
-use std::hash::Hasher;
-
 use kvrail::layouts::Fingerprint;
 use kvrail::session::TagSecret;
 use kvrail_core::table::KeyTag;
-use siphasher::sip128::{Hasher128, SipHasher13};
+use siphasher::sip128::SipHasher13;
 
 /// The most bytes of a key.
 pub const MAX_KEY_BYTES: usize = 256;
@@ -101,9 +99,7 @@ impl KeySpace {
         if bytes.is_empty() || bytes.len() > MAX_KEY_BYTES {
             return Err(PageKeyError::Length { bytes: bytes.len() });
         }
-        let mut hasher = self.hasher;
-        hasher.write(bytes);
-        Ok(Key(KeyTag(hasher.finish128().as_u128())))
+        Ok(Key(KeyTag(self.hasher.hash(bytes).as_u128())))
     }
 }
 

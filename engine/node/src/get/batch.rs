@@ -256,7 +256,8 @@ fn report_slow(shared: &Shared, request: &Request, misses: usize) {
 #[must_use = "a get that is dropped is given up"]
 pub struct GetHandle {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) reply: Arc<Reply>,
+    /// Where the request comes back; `None` once it has, or was given up.
+    pub(crate) reply: Option<Arc<Reply>>,
     pub(crate) deadline: Time,
     pub(crate) keys: usize,
     pub(crate) done: Option<(GetBatch, GetCounts)>,
@@ -265,11 +266,12 @@ pub struct GetHandle {
 impl GetHandle {
     /// Whether all results are there. They are soon after the deadline at the latest.
     pub fn poll(&mut self) -> bool {
-        if self.done.is_none() {
-            if let Some(request) = self.reply.take() {
+        if let Some(reply) = &self.reply {
+            if let Some(request) = reply.take() {
                 self.finished(request);
             } else if clock::now() >= self.deadline + GRACE {
-                self.give_up();
+                reply.abandon();
+                self.finished(Box::new(Request::lost(self.keys, &Miss::Deadline)));
             }
         }
         self.done.is_some()
@@ -277,7 +279,9 @@ impl GetHandle {
 
     /// Sleeps until all results are there, or until `until`. Returns whether they are.
     pub fn wait(&mut self, until: Instant) -> bool {
-        self.reply.wake_me();
+        if let Some(reply) = &self.reply {
+            reply.wake_me();
+        }
         loop {
             if self.poll() {
                 return true;
@@ -304,20 +308,17 @@ impl GetHandle {
     }
 
     fn finished(&mut self, mut request: Box<Request>) {
+        // The reply is the batch's again, which may be used once more.
+        self.reply = None;
         let counts = finish(&self.shared, &mut request);
         self.done = Some((GetBatch { request: Some(request) }, counts));
-    }
-
-    fn give_up(&mut self) {
-        self.reply.abandon();
-        self.finished(Box::new(Request::lost(self.keys, &Miss::Deadline)));
     }
 }
 
 impl Drop for GetHandle {
     fn drop(&mut self) {
-        if self.done.is_none() {
-            self.reply.abandon();
+        if let Some(reply) = &self.reply {
+            reply.abandon();
         }
     }
 }

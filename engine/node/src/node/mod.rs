@@ -139,7 +139,7 @@ impl Node {
             look_up(&self.shared, &mut request);
             send(&self.links, request);
         }
-        GetHandle { shared: Arc::clone(&self.shared), reply, deadline, keys, done: None }
+        GetHandle { shared: Arc::clone(&self.shared), reply: Some(reply), deadline, keys, done: None }
     }
 
     /// Which of `keys` have a page: in the node's own pools, or somewhere, as the directory says. It

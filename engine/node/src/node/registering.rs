@@ -129,6 +129,7 @@ impl Node {
         drop(answer);
         let until = Instant::now() + ANSWER;
         let released = |_| answers.recv_timeout(until.saturating_duration_since(Instant::now())) == Ok(true);
-        readers.iter().map(released).fold(true, |all, released| all && released)
+        // Every answer is waited for.
+        readers.iter().map(released).filter(|&released| !released).count() == 0
     }
 }

@@ -165,7 +165,7 @@ impl Node {
         let (Some(publisher), Some(directory)) = (&self.publisher, &config.directory) else { return Ok(()) };
         let address = config.advertise.clone().unwrap_or_else(|| publisher.local_addr().into());
         let owner = Owner { epoch: publisher.epoch(), node: config.name, address, zone: config.zone };
-        let announcer = Announcer::start(Arc::clone(directory), owner, config.announcer.clone())?;
+        let announcer = Announcer::start(Arc::clone(directory), owner, config.announcer)?;
         for (_, pool) in &self.pools {
             pool.announce_by(&announcer);
         }

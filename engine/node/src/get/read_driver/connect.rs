@@ -130,6 +130,13 @@ impl<T: ReaderTransport> ReadDriver<T> {
             ReaderEvent::Connected { connecting, peer } => self.take_peer(connecting, peer, now),
             ReaderEvent::NotConnected { connecting, error } => {
                 let Some(owner) = self.owners.connecting.remove(&connecting) else { return };
+                if wants_place(&error) {
+                    // The place of a peer that was disconnected is free when its lanes have ended.
+                    self.owners.get(owner).connection = Connection::WantsPlace;
+                    self.owners.wanting.push(owner);
+                    self.ask_again = now + ASK_AGAIN;
+                    return;
+                }
                 let why: Arc<str> = error.to_string().into();
                 tracing::debug!(%why, "an owner was not reached");
                 self.owners.get(owner).not_reached(Arc::clone(&why), now);

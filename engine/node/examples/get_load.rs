@@ -1,0 +1,153 @@
+//! Many threads that call `get`, open loop, at half of the capacity: do any wait for long, and does
+//! each get its share?
+//!
+//! ```text
+//! cargo run --release -p kvrail-node --example get_load [THREADS [SECONDS [KEYS]]]
+//! ```
+//!
+//! First all threads (64) get batches (32 cached keys of 2,304 bytes) as fast as they can: that is
+//! the capacity. Then each begins a batch at fixed times that together are half of it, whether its
+//! earlier ones were late or not; a batch's latency counts from the time at which it should have
+//! begun. Prints percentiles, and the slowest thread's throughput at capacity over the fastest's.
+
+use std::error::Error;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use kvrail::session::TagSecret;
+use kvrail::{Bf16, KvLayout, PageLayout, PeerKey, memory, shm};
+use kvrail_node::{
+    Destination, Destinations, Directory, GetBatch, Key, KeySpace, Namespace, Node, NodeConfig,
+};
+
+mod common;
+use common::MapDirectory;
+
+/// 8 tokens of one layer of a small MLA: 2,304 bytes.
+#[derive(KvLayout)]
+#[kv(order(token), tokens = 8)]
+#[allow(dead_code, reason = "the fields say what a page is")]
+struct Page {
+    latent: [Bf16; 128],
+    rope: [Bf16; 16],
+}
+const PAGE: PageLayout = PageLayout::of::<Page>();
+const BYTES: usize = PAGE.page_bytes() as usize;
+const PAGES: usize = 256;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// One calling thread.
+struct Caller {
+    held: Vec<Destination>,
+    keys: Vec<Key>,
+    batch: GetBatch,
+}
+
+impl Caller {
+    fn new(places: &Destinations, keys: Vec<Key>) -> Self {
+        let held = keys.iter().filter_map(|_| places.take_any()).collect();
+        Self { held, batch: GetBatch::with_capacity(keys.len()), keys }
+    }
+
+    fn get(&mut self, node: &Node) {
+        for &key in &self.keys {
+            self.batch.read(key, self.held.pop().expect("a destination"));
+        }
+        let counts = node.get(&mut self.batch, Instant::now() + Duration::from_secs(10));
+        assert_eq!(counts.misses, 0, "{:?}", self.batch.results().find_map(Result::err));
+        self.held.extend(self.batch.take_pages().filter_map(|page| page.destination));
+    }
+}
+
+fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<usize>());
+    let threads = arguments.next().unwrap_or(Ok(64))?;
+    let seconds = Duration::from_secs(arguments.next().unwrap_or(Ok(5))? as u64);
+    let keys_per_batch = arguments.next().unwrap_or(Ok(32))?;
+    let peer_key = PeerKey::from_bytes([4; 32]);
+    let directory = Arc::new(MapDirectory::default());
+    let config = NodeConfig::new("owner".parse()?, peer_key.clone()).pool(PAGE, PAGES as u32);
+    let config = config.directory(Arc::clone(&directory) as Arc<dyn Directory>);
+    let owner = Node::start(config, shm::publish(1), || shm::rails(1))?;
+    let namespace = Namespace { model: "m".into(), layout: PAGE.fingerprint(), shape: "tp 1".into() };
+    let space = KeySpace::new(&TagSecret::from_bytes([7; 32]), &namespace)?;
+    let mut keys = Vec::new();
+    for number in 0..PAGES as u64 {
+        keys.push(space.key(&number.to_le_bytes())?);
+        let _ = owner.put(&PAGE, keys[number as usize], &[number as u8; BYTES])?;
+    }
+    owner.announcer().ok_or("no announcer")?.flush(Instant::now() + Duration::from_secs(5))?;
+    let config = NodeConfig::new("reader".parse()?, peer_key).layout(PAGE);
+    let config = config.directory(directory).cache(1 << 16, Duration::from_secs(36_000));
+    let node = Node::start(config, shm::publish(1), || shm::rails(1))?;
+    let places = node.register(&PAGE, memory::leaked(threads * keys_per_batch * BYTES)?)?;
+    let callers = (0..threads).map(|thread| {
+        let keys = (0..keys_per_batch).map(|n| keys[(thread * 7 + n) % PAGES]).collect();
+        Caller::new(&places, keys)
+    });
+    let mut callers: Vec<_> = callers.collect();
+    callers.iter_mut().for_each(|caller| caller.get(&node));
+
+    // As fast as they can.
+    let barrier = Barrier::new(threads);
+    let counts: Vec<u64> = each(&mut callers, |caller, _| {
+        barrier.wait();
+        let until = Instant::now() + seconds;
+        let mut count = 0;
+        while Instant::now() < until {
+            caller.get(&node);
+            count += 1;
+        }
+        count
+    });
+    let capacity = counts.iter().sum::<u64>() as f64 / seconds.as_secs_f64();
+    let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&1));
+    println!(
+        "{threads} threads, {keys_per_batch} keys a batch: {capacity:.0} batches/s, {:.0} keys/s; slowest thread {:.2} of the fastest",
+        capacity * keys_per_batch as f64,
+        *least as f64 / *most as f64
+    );
+
+    // Open loop, at half of that.
+    let between = Duration::from_secs_f64(threads as f64 / (capacity / 2.0));
+    let mut latencies: Vec<Duration> = each(&mut callers, |caller, thread| {
+        barrier.wait();
+        let began = Instant::now();
+        let mut latencies = Vec::new();
+        for n in 0.. {
+            // Threads begin one after the other, not all at once.
+            let due = began + between.mul_f64(n as f64 + thread as f64 / threads as f64);
+            if due >= began + seconds {
+                break;
+            }
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            caller.get(&node);
+            latencies.push(due.elapsed());
+        }
+        latencies
+    })
+    .concat();
+    latencies.sort_unstable();
+    let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100].as_micros();
+    println!(
+        "at half of it: {} batches, p50 {} us, p95 {} us, p99 {} us, longest {} us; p99 is {:.1} times p50",
+        latencies.len(),
+        at(50),
+        at(95),
+        at(99),
+        at(100),
+        at(99) as f64 / at(50).max(1) as f64
+    );
+    Ok(())
+}
+
+/// Has each caller do `work` in a thread of its own.
+fn each<R: Send>(callers: &mut [Caller], work: impl Fn(&mut Caller, usize) -> R + Sync) -> Vec<R> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let run = |(thread, caller)| scope.spawn(move || work(caller, thread));
+        let running: Vec<_> = callers.iter_mut().enumerate().map(run).collect();
+        running.into_iter().map(|thread| thread.join().expect("no caller panics")).collect()
+    })
+}
