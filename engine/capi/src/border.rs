@@ -229,12 +229,7 @@ impl<'a> Caller<'a> {
     }
 
     /// Writes `text` and a zero behind `pointer`. A buffer that is too short gets the beginning.
-    pub(crate) fn write_text(
-        &self,
-        pointer: *mut c_char,
-        len: usize,
-        text: &str,
-    ) -> Result<(), CapiError> {
+    pub(crate) fn write_text(&self, pointer: *mut c_char, len: usize, text: &str) -> Result<(), CapiError> {
         let places = self.outs("buffer", pointer.cast::<u8>(), len)?;
         let needed = text.len() + 1;
         let fits = text.floor_char_boundary(len.saturating_sub(1));

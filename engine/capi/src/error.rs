@@ -36,7 +36,9 @@ pub(crate) enum CapiError {
     Transport { text: String, why: &'static str },
     #[error("{0} is not in this build: build it with --features {0}")]
     NotBuilt(&'static str),
-    #[error("{given} bytes of memory for a reader that needs {needed}: ask kvrail_reader_bytes with this configuration")]
+    #[error(
+        "{given} bytes of memory for a reader that needs {needed}: ask kvrail_reader_bytes with this configuration"
+    )]
     Memory { needed: usize, given: usize },
     #[error("{name} is {value}, and the largest reader has {most}")]
     Maxima { name: &'static str, value: u64, most: u64 },
@@ -66,9 +68,7 @@ pub(crate) enum CapiError {
     TooManyReads { reads: usize, most: usize },
     #[error("{in_flight} slots of region {region} are in flight: wait for their results")]
     RegionBusy { region: u32, in_flight: usize },
-    #[error(
-        "READs may still write: keep the reader's memory, and that of its slots, until the process ends"
-    )]
+    #[error("READs may still write: keep the reader's memory, and that of its slots, until the process ends")]
     StillReading,
     #[error("the publisher has no pool {pool}")]
     NoPool { pool: u32 },

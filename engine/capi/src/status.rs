@@ -99,9 +99,9 @@ mod tests {
         assert_eq!((name(1), name(-5)), (c"unknown", c"unknown"));
         let rows = include_str!("../../../docs/errors.md").lines();
         let coded = rows.filter(|line| {
-            line.strip_prefix("| ").and_then(|line| line.get(..5)).is_some_and(|head| {
-                head.ends_with(' ') && head.trim_end().parse::<u32>().is_ok()
-            })
+            line.strip_prefix("| ")
+                .and_then(|line| line.get(..5))
+                .is_some_and(|head| head.ends_with(' ') && head.trim_end().parse::<u32>().is_ok())
         });
         assert_eq!(coded.count(), table().len());
         assert!(table().len() > 400, "{}", table().len());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of the header, in its order.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "constants",
     "layout_types",
     "publisher_types",
@@ -13,6 +13,7 @@ const FILES: [&str; 9] = [
     "layout",
     "publisher",
     "reader",
+    "reader_peers",
     "reader_flight",
 ];
 
@@ -49,7 +50,8 @@ fn the_header_is_the_one_that_the_sources_make() {
 fn every_file_of_the_interface_is_in_the_header() {
     let files = fs::read_dir(folder().join("src/abi")).expect("src/abi");
     let names = files.map(|entry| entry.expect("a file").path().file_stem().expect("a name").to_owned());
-    let mut missing: Vec<_> = names.filter(|name| name != "mod" && !FILES.iter().any(|file| name == file)).collect();
+    let mut missing: Vec<_> =
+        names.filter(|name| name != "mod" && !FILES.iter().any(|file| name == file)).collect();
     missing.sort();
     assert!(missing.is_empty(), "{missing:?}");
 }

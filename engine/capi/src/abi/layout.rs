@@ -97,7 +97,10 @@ pub unsafe extern "C" fn kvrail_layout_at_rank(
 /// `info` is null, or points to a structure whose struct_bytes is set, and of which as many bytes
 /// can be written.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvrail_layout_query(layout: *const kvrail_layout, info: *mut kvrail_layout_info) -> i32 {
+pub unsafe extern "C" fn kvrail_layout_query(
+    layout: *const kvrail_layout,
+    info: *mut kvrail_layout_info,
+) -> i32 {
     // SAFETY: the caller keeps the promise of this function.
     unsafe {
         enter(|caller| {

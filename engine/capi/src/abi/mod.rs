@@ -11,5 +11,6 @@ pub mod publisher;
 pub mod publisher_types;
 pub mod reader;
 pub mod reader_flight;
+pub mod reader_peers;
 pub mod reader_types;
 pub mod status;

@@ -31,7 +31,11 @@ const LONGEST: Duration = Duration::from_hours(24);
 /// If that is broken, a reader can take a mixture of two pages for a page.
 /// `memory` is null, or points to a place for the result.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvrail_memory_host(address: *mut u8, bytes: u64, memory: *mut *mut kvrail_memory) -> i32 {
+pub unsafe extern "C" fn kvrail_memory_host(
+    address: *mut u8,
+    bytes: u64,
+    memory: *mut *mut kvrail_memory,
+) -> i32 {
     // SAFETY: the caller keeps the promise of this function.
     unsafe { new_memory(address.expose_provenance() as u64, bytes, Way::Host, memory) }
 }
@@ -160,7 +164,11 @@ pub unsafe extern "C" fn kvrail_publisher_add_pool(
 /// Waits up to `timeout_ns` for slots that have been begun. When it has returned KVRAIL_OK, nothing
 /// reads the pool's memory any more.
 #[unsafe(no_mangle)]
-pub extern "C" fn kvrail_publisher_withdraw(publisher: *mut kvrail_publisher, pool: u32, timeout_ns: u64) -> i32 {
+pub extern "C" fn kvrail_publisher_withdraw(
+    publisher: *mut kvrail_publisher,
+    pool: u32,
+    timeout_ns: u64,
+) -> i32 {
     // SAFETY: no pointer is followed.
     unsafe {
         enter(|_| {
@@ -196,7 +204,10 @@ pub unsafe extern "C" fn kvrail_publisher_address(
 ///
 /// `readers` is null, or points to a place for the result.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kvrail_publisher_readers(publisher: *mut kvrail_publisher, readers: *mut u64) -> i32 {
+pub unsafe extern "C" fn kvrail_publisher_readers(
+    publisher: *mut kvrail_publisher,
+    readers: *mut u64,
+) -> i32 {
     // SAFETY: the caller keeps the promise of this function.
     unsafe {
         enter(|caller| {
@@ -272,7 +283,9 @@ pub unsafe extern "C" fn kvrail_publisher_set_ready(
     location: *mut kvrail_location,
 ) -> i32 {
     // SAFETY: the caller keeps the promise of this function.
-    unsafe { enter(|caller| locate(caller, publisher, pool, location, |open| open.set_ready(pool, slot, parts))) }
+    unsafe {
+        enter(|caller| locate(caller, publisher, pool, location, |open| open.set_ready(pool, slot, parts)))
+    }
 }
 
 /// Publishes the whole page in a slot that was begun, and ends its writing. All bytes are written,
@@ -322,9 +335,7 @@ pub extern "C" fn kvrail_publisher_abandon(publisher: *mut kvrail_publisher, poo
 pub extern "C" fn kvrail_publisher_invalidate(publisher: *mut kvrail_publisher, pool: u32, slot: u32) -> i32 {
     // SAFETY: no pointer is followed.
     unsafe {
-        enter(|_| {
-            publisher::with(publisher, |open| open.with_pool(pool, |pool| Ok(pool.invalidate(slot)?)))
-        })
+        enter(|_| publisher::with(publisher, |open| open.with_pool(pool, |pool| Ok(pool.invalidate(slot)?))))
     }
 }
 

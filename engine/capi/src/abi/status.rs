@@ -12,10 +12,11 @@ use crate::status;
 /// The version of the library, "0.1.0", for messages. The text is never freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvrail_version() -> *const c_char {
-    const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
-        Ok(version) => version,
-        Err(_) => panic!("a version has no zero in it"),
-    };
+    const VERSION: &CStr =
+        match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+            Ok(version) => version,
+            Err(_) => panic!("a version has no zero in it"),
+        };
     VERSION.as_ptr()
 }
 

@@ -46,9 +46,7 @@ fn axis(given: &kvrail_axis) -> Result<Axis, CapiError> {
     let &kvrail_axis { kind, spread, extent, ranks, rank, first, of } = given;
     let spread = match spread {
         KVRAIL_SPREAD_WHOLE => Spread::Whole,
-        KVRAIL_SPREAD_SHARDED => {
-            Spread::Sharded { ranks, rank: (rank != KVRAIL_RANK_OPEN).then_some(rank) }
-        }
+        KVRAIL_SPREAD_SHARDED => Spread::Sharded { ranks, rank: (rank != KVRAIL_RANK_OPEN).then_some(rank) },
         KVRAIL_SPREAD_REPLICATED => Spread::Replicated { ranks },
         KVRAIL_SPREAD_STAGE => Spread::Stage { first, of },
         _ => return Err(bad("axis.spread", spread, "a KVRAIL_SPREAD_ constant")),
@@ -134,16 +132,15 @@ pub(crate) fn declare(
     given: &kvrail_declaration,
 ) -> Result<&'static Interned, CapiError> {
     let name = caller.text("declaration.name", given.name)?;
-    let axes = caller.list("declaration.axes", given.axes, few("declaration.axis_count", given.axis_count)?)?;
+    let axes =
+        caller.list("declaration.axes", given.axes, few("declaration.axis_count", given.axis_count)?)?;
     let axes = axes.iter().map(axis).collect::<Result<Vec<_>, _>>()?;
     let order = levels(caller, "declaration.order", given.order, given.order_count)?;
     let count = few("declaration.plane_count", given.plane_count)?;
     let planes = caller.list("declaration.planes", given.planes, count)?;
     let planes = planes.iter().map(|given| plane(caller, given)).collect::<Result<Vec<_>, _>>()?;
-    let planes: Vec<_> = planes
-        .iter()
-        .map(|(fields, order)| PlaneDecl { fields, order: order.as_deref() })
-        .collect();
+    let planes: Vec<_> =
+        planes.iter().map(|(fields, order)| PlaneDecl { fields, order: order.as_deref() }).collect();
     let geometry = Declaration {
         axes: &axes,
         order: &order,
@@ -166,7 +163,7 @@ pub(crate) fn declare(
 
 /// The part of a page that `ranges` select; all, where there are none.
 pub(crate) fn selection(ranges: &[kvrail_range]) -> Result<Selection, CapiError> {
-    ranges.iter().try_fold(Selection::ALL, |all, range| {
-        Ok(all.along(axis_kind(range.axis)?, range.start, range.len))
-    })
+    ranges
+        .iter()
+        .try_fold(Selection::ALL, |all, range| Ok(all.along(axis_kind(range.axis)?, range.start, range.len)))
 }

@@ -27,9 +27,9 @@ pub(crate) fn pool(caller: &Caller<'_>, given: &kvrail_pool) -> Result<Pool, Cap
         return Err(CapiError::Value { what: "pool.slots", value: given.slots.into(), allowed });
     }
     let regions = caller.list("pool.regions", given.regions, given.region_count)?;
-    let pool = regions.iter().try_fold(ForeignPool::new(layout), |pool, given| {
-        Ok::<_, CapiError>(pool.region(region(given)?))
-    })?;
+    let pool = regions
+        .iter()
+        .try_fold(ForeignPool::new(layout), |pool, given| Ok::<_, CapiError>(pool.region(region(given)?)))?;
     Ok(Pool::Foreign(pool))
 }
 

@@ -196,7 +196,10 @@ pub(crate) fn wait<T: ReaderTransport>(reader: &mut Reader<T>, tables: &Tables, 
 
 /// Prepares a sleep on the reader's descriptor: how long it may last, or `None` if there is
 /// something to do.
-pub(crate) fn arm<T: ReaderTransport<Provider: AsFd>>(reader: &mut Reader<T>, tables: &Tables) -> Option<Nanos> {
+pub(crate) fn arm<T: ReaderTransport<Provider: AsFd>>(
+    reader: &mut Reader<T>,
+    tables: &Tables,
+) -> Option<Nanos> {
     if tables.draining.is_some() {
         return None;
     }

@@ -213,7 +213,10 @@ pub(crate) fn forget_plan<T: ReaderTransport>(
 }
 
 /// The counters of a rail.
-pub(crate) fn rail_stats<T: ReaderTransport>(reader: &Reader<T>, rail: u32) -> Result<kvrail_rail_stats, CapiError> {
+pub(crate) fn rail_stats<T: ReaderTransport>(
+    reader: &Reader<T>,
+    rail: u32,
+) -> Result<kvrail_rail_stats, CapiError> {
     let stats = reader.rail_stats(rail as usize).ok_or(CapiError::Value {
         what: "rail",
         value: rail.into(),

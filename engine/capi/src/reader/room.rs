@@ -57,7 +57,11 @@ pub(crate) fn bytes(size: usize) -> usize {
 ///
 /// `memory` is null, or points to `given` bytes that nothing else uses from now on, until the
 /// reader has been closed with success, or this function has failed.
-pub(crate) unsafe fn open(memory: *mut u8, given: usize, start: Start) -> Result<*mut kvrail_reader, CapiError> {
+pub(crate) unsafe fn open(
+    memory: *mut u8,
+    given: usize,
+    start: Start,
+) -> Result<*mut kvrail_reader, CapiError> {
     if memory.is_null() {
         return Err(CapiError::Null { what: "memory" });
     }

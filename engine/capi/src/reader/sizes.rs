@@ -58,11 +58,26 @@ sizes! {
 macro_rules! with_size {
     ($size:expr, $state:ident => $call:expr) => {
         match $size {
-            0 => { type $state = $crate::reader::sizes::Tiny; $call }
-            1 => { type $state = $crate::reader::sizes::Small; $call }
-            2 => { type $state = $crate::reader::sizes::Medium; $call }
-            3 => { type $state = $crate::reader::sizes::Large; $call }
-            _ => { type $state = $crate::reader::sizes::Huge; $call }
+            0 => {
+                type $state = $crate::reader::sizes::Tiny;
+                $call
+            }
+            1 => {
+                type $state = $crate::reader::sizes::Small;
+                $call
+            }
+            2 => {
+                type $state = $crate::reader::sizes::Medium;
+                $call
+            }
+            3 => {
+                type $state = $crate::reader::sizes::Large;
+                $call
+            }
+            _ => {
+                type $state = $crate::reader::sizes::Huge;
+                $call
+            }
         }
     };
 }

@@ -49,7 +49,13 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    pub(crate) fn new(layout: PageLayout, rail_names: Vec<String>, timeout: Nanos, batches: usize, batch: usize) -> Self {
+    pub(crate) fn new(
+        layout: PageLayout,
+        rail_names: Vec<String>,
+        timeout: Nanos,
+        batches: usize,
+        batch: usize,
+    ) -> Self {
         Self {
             regions: Vec::new(),
             peers: Vec::new(),

@@ -2,8 +2,11 @@
 #define _GNU_SOURCE
 #include "check.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define KEY "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a"
@@ -338,25 +341,35 @@ static void peers(struct connected c) {
     OK(kvrail_reader_abandon_connect(c.reader, connecting));
 }
 
-static atomic_int waiting;
+static atomic_int connecting;
+static char silent[64];
 
-/* Waits in a call of the reader for two seconds. */
-static void *wait_long(void *reader) {
-    waiting = 1;
-    OK(kvrail_reader_wait(reader, 2000000000));
+/* Connects to an address that never answers, which takes connect_ms. */
+static void *connect_long(void *reader) {
+    uint32_t peer;
+    kvrail_keys keys = {.hex = KEY};
+    connecting = 1;
+    CHECK(kvrail_reader_connect(reader, silent, &keys, NULL, 0, &peer) != KVRAIL_OK);
     return NULL;
 }
 
 /* A call beside another one of the same reader is refused. */
 static void overlapping(kvrail_reader *reader) {
+    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t bytes = sizeof at;
+    CHECK(bind(listening, (struct sockaddr *)&at, bytes) == 0 && listen(listening, 8) == 0);
+    CHECK(getsockname(listening, (struct sockaddr *)&at, &bytes) == 0);
+    snprintf(silent, sizeof silent, "127.0.0.1:%d", ntohs(at.sin_port));
     pthread_t thread;
-    if (pthread_create(&thread, NULL, wait_long, reader) != 0) abort();
-    while (!waiting) usleep(1000);
-    usleep(500000); /* it is in the call by now */
+    if (pthread_create(&thread, NULL, connect_long, reader) != 0) abort();
+    while (!connecting) usleep(1000);
+    usleep(1000000); /* it is in the call by now, for some seconds */
     EXPECT(KVRAIL_ERROR_IN_USE, kvrail_reader_poll(reader));
     EXPECT(KVRAIL_ERROR_IN_USE, kvrail_reader_close(reader));
     pthread_join(thread, NULL);
     OK(kvrail_reader_poll(reader));
+    close(listening);
 }
 
 int main(void) {
