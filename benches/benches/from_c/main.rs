@@ -21,10 +21,8 @@ const BATCH: usize = 32;
 const IN_FLIGHT: usize = 6;
 
 fn layout(bytes: u64) -> Result<PageLayout, Box<dyn Error>> {
-    let declaration = Declaration {
-        planes: &[PlaneDecl::of(&[FieldDecl::new("bytes", ElementKind::U8, bytes)])],
-        ..Declaration::EMPTY
-    };
+    let fields = [FieldDecl::new("bytes", ElementKind::U8, bytes)];
+    let declaration = Declaration { planes: &[PlaneDecl::of(&fields)], ..Declaration::EMPTY };
     Ok(PageLayout::of_geometry("opaque (synthetic)", &declaration.build()?, true)?)
 }
 

@@ -563,7 +563,7 @@ typedef struct kvrail_reader_config {
     uint32_t max_batch;
     // The most batches in flight or with results that were not taken; 0 for 16.
     uint32_t max_batches;
-    // The most lanes to all peers together; 0 for two for each rail of each peer.
+    // The most lanes to all peers together; 0 for `lanes_per_rail` for each rail of each peer.
     uint32_t max_lanes;
     // The most regions of all peers' pools together, a publication table counting as one; 0 for
     // two pools of `layout` for each peer.
@@ -614,34 +614,6 @@ typedef struct kvrail_destination {
     uint64_t stride;
 } kvrail_destination;
 
-// What a peer did, or the outcome of a connect.
-typedef struct kvrail_event {
-    // KVRAIL_EVENT_...
-    uint32_t kind;
-    // The peer.
-    uint32_t peer;
-    // The number that kvrail_reader_begin_connect() gave, of an outcome.
-    uint64_t connecting;
-    // The pool, of KVRAIL_EVENT_POOL_CAME and KVRAIL_EVENT_POOL_GONE.
-    uint32_t pool;
-    // Why, of KVRAIL_EVENT_NOT_CONNECTED and KVRAIL_EVENT_LOST; kvrail_last_error() has the text.
-    int32_t status;
-} kvrail_event;
-
-// A pool of a peer.
-typedef struct kvrail_peer_pool {
-    // Its number.
-    uint32_t pool;
-    // 0.
-    uint32_t reserved;
-    // How many slots it has.
-    uint64_t slots;
-    // Bytes of its pages.
-    uint64_t page_bytes;
-    // The fingerprint of its layout.
-    uint8_t fingerprint[16];
-} kvrail_peer_pool;
-
 // A range of an axis, for kvrail_reader_add_plan().
 typedef struct kvrail_range {
     // KVRAIL_AXIS_...
@@ -685,6 +657,34 @@ typedef struct kvrail_rail_stats {
     // Of these, lanes that completed nothing for too long.
     uint64_t lanes_stalled;
 } kvrail_rail_stats;
+
+// What a peer did, or the outcome of a connect.
+typedef struct kvrail_event {
+    // KVRAIL_EVENT_...
+    uint32_t kind;
+    // The peer.
+    uint32_t peer;
+    // The number that kvrail_reader_begin_connect() gave, of an outcome.
+    uint64_t connecting;
+    // The pool, of KVRAIL_EVENT_POOL_CAME and KVRAIL_EVENT_POOL_GONE.
+    uint32_t pool;
+    // Why, of KVRAIL_EVENT_NOT_CONNECTED and KVRAIL_EVENT_LOST; kvrail_last_error() has the text.
+    int32_t status;
+} kvrail_event;
+
+// A pool of a peer.
+typedef struct kvrail_peer_pool {
+    // Its number.
+    uint32_t pool;
+    // 0.
+    uint32_t reserved;
+    // How many slots it has.
+    uint64_t slots;
+    // Bytes of its pages.
+    uint64_t page_bytes;
+    // The fingerprint of its layout.
+    uint8_t fingerprint[16];
+} kvrail_peer_pool;
 
 // Counters of a peer, since it was connected.
 typedef struct kvrail_peer_stats {
@@ -1131,6 +1131,40 @@ int32_t kvrail_reader_register_bytes(struct kvrail_reader *reader,
 // As for kvrail_reader_close().
 int32_t kvrail_reader_unregister(struct kvrail_reader *reader, uint32_t region);
 
+// Adds a plan, by which pages of `from` land in slots of `into`, without a copy in between.
+// Fields are matched by name; docs/plans.md has the rules. With ranges, only the selected parts
+// are copied, index for index. `*plan` is its number for kvrail_read.plan.
+//
+// # Safety
+//
+// `from_ranges` and `into_ranges` are null, or point to as many ranges as their counts say; `plan`
+// is null, or points to a place for the number.
+int32_t kvrail_reader_add_plan(struct kvrail_reader *reader,
+                               const struct kvrail_layout *from,
+                               const struct kvrail_range *from_ranges,
+                               size_t from_count,
+                               const struct kvrail_layout *into,
+                               const struct kvrail_range *into_ranges,
+                               size_t into_count,
+                               uint32_t *plan);
+
+// Forgets a plan that no page in flight follows.
+//
+// # Safety
+//
+// As for kvrail_reader_close().
+int32_t kvrail_reader_forget_plan(struct kvrail_reader *reader, uint32_t plan);
+
+// The counters of a rail.
+//
+// # Safety
+//
+// `stats` is null, or points to a structure whose struct_bytes is set, and of which as many bytes
+// can be written.
+int32_t kvrail_reader_rail_stats(struct kvrail_reader *reader,
+                                 uint32_t rail,
+                                 struct kvrail_rail_stats *stats);
+
 // Connects to the publisher at `address`, for pools of any of the `count` layouts; for none, of
 // the reader's. Blocks, for connect_ms of the configuration at most; batches in flight go on.
 //
@@ -1208,40 +1242,6 @@ int32_t kvrail_reader_published(struct kvrail_reader *reader,
                                 uint64_t timeout_ns,
                                 struct kvrail_location *locations,
                                 size_t *count);
-
-// Adds a plan, by which pages of `from` land in slots of `into`, without a copy in between.
-// Fields are matched by name; docs/plans.md has the rules. With ranges, only the selected parts
-// are copied, index for index. `*plan` is its number for kvrail_read.plan.
-//
-// # Safety
-//
-// `from_ranges` and `into_ranges` are null, or point to as many ranges as their counts say; `plan`
-// is null, or points to a place for the number.
-int32_t kvrail_reader_add_plan(struct kvrail_reader *reader,
-                               const struct kvrail_layout *from,
-                               const struct kvrail_range *from_ranges,
-                               size_t from_count,
-                               const struct kvrail_layout *into,
-                               const struct kvrail_range *into_ranges,
-                               size_t into_count,
-                               uint32_t *plan);
-
-// Forgets a plan that no page in flight follows.
-//
-// # Safety
-//
-// As for kvrail_reader_close().
-int32_t kvrail_reader_forget_plan(struct kvrail_reader *reader, uint32_t plan);
-
-// The counters of a rail.
-//
-// # Safety
-//
-// `stats` is null, or points to a structure whose struct_bytes is set, and of which as many bytes
-// can be written.
-int32_t kvrail_reader_rail_stats(struct kvrail_reader *reader,
-                                 uint32_t rail,
-                                 struct kvrail_rail_stats *stats);
 
 // The counters of a peer.
 //

@@ -5,10 +5,11 @@
 //! fails. `KVRAIL_C_PAGES` sets how many pages the examples read: 20,000 unless it is set, and a
 //! million in the part `c` of CI, which runs them in release.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -67,8 +68,10 @@ enum Build {
     Shared,
 }
 
-/// Builds `source` to an executable.
+/// Builds `source` to an executable, once: other tests may be running it.
 fn build(source: &Path, build: Build) -> PathBuf {
+    static BUILT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let name = source.file_stem().expect("a name").to_string_lossy();
     let (kind, options): (_, &[&str]) = match build {
         Build::Static => ("static", &["-O2"]),
@@ -76,6 +79,9 @@ fn build(source: &Path, build: Build) -> PathBuf {
         Build::Shared => ("shared", &["-O2"]),
     };
     let executable = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{kind}"));
+    if built.contains(&executable) {
+        return executable;
+    }
     let mut gcc = Command::new("gcc");
     gcc.args(["-std=c11"]).args(STRICT).args(options).arg("-I").arg(folder().join("include")).arg(source);
     if build == Build::Shared {
@@ -86,6 +92,7 @@ fn build(source: &Path, build: Build) -> PathBuf {
     }
     let output = gcc.arg("-o").arg(&executable).output().expect("gcc");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    built.insert(executable.clone());
     executable
 }
 

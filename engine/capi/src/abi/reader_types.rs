@@ -34,7 +34,7 @@ pub struct kvrail_reader_config {
     pub max_batch: u32,
     /// The most batches in flight or with results that were not taken; 0 for 16.
     pub max_batches: u32,
-    /// The most lanes to all peers together; 0 for two for each rail of each peer.
+    /// The most lanes to all peers together; 0 for `lanes_per_rail` for each rail of each peer.
     pub max_lanes: u32,
     /// The most regions of all peers' pools together, a publication table counting as one; 0 for
     /// two pools of `layout` for each peer.

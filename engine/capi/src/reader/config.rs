@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use engine::core::config::EngineConfig;
 use engine::core::time::Nanos;
-use engine::macro_support::{lanes, pools, regions};
+use engine::macro_support::{pools, regions};
 use engine::{Config, MakeLanes, PageLayout};
 
 use super::sizes::Maxima;
@@ -14,6 +14,9 @@ use crate::border::Caller;
 use crate::error::CapiError;
 use crate::layout::Interned;
 use crate::transport::Transport;
+
+/// The default of `max_lanes` ends here: beyond it lanes are made on demand.
+const MOST_LANES: usize = 8192;
 
 /// What a reader is started with.
 #[derive(Debug)]
@@ -76,21 +79,23 @@ pub(crate) fn read(caller: &Caller<'_>, given: &kvrail_reader_config) -> Result<
             return Err(CapiError::Value { what, value, allowed: "1 to 16" });
         }
     };
+    let default = Config::default();
+    let lanes_per_rail = or(given.lanes_per_rail, default.lanes_per_rail);
     let peers = or(given.max_peers, 64);
+    let lanes = peers.saturating_mul(max_rails).saturating_mul(lanes_per_rail).min(MOST_LANES);
     let maxima = Maxima {
         peers,
         regions: or(given.max_regions, regions(pools(peers), layout.regions() as usize)),
-        lanes: or(given.max_lanes, lanes(peers, max_rails)),
+        lanes: or(given.max_lanes, lanes),
         batches: or(given.max_batches, 16),
         batch: or(given.max_batch, 64),
     };
-    let default = Config::default();
     let config = Config {
         node: match caller.text_or_none("config.node", given.node)? {
             None => default.node,
             Some(name) => name.parse()?,
         },
-        lanes_per_rail: or(given.lanes_per_rail, default.lanes_per_rail),
+        lanes_per_rail,
         lanes: match given.lanes {
             KVRAIL_LANES_AUTO => MakeLanes::Auto,
             KVRAIL_LANES_AT_CONNECT => MakeLanes::AtConnect,

@@ -4,13 +4,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
 use engine::core::batch::{Batch, Class};
-use engine::core::error::{PageError, SubmitError};
+use engine::core::error::{PageError, ReadError, SubmitError};
 use engine::core::memory::Slot;
+use engine::core::plan::PlanRef;
 use engine::core::remote::RemotePage;
 use engine::core::time::Nanos;
-use engine::{Reader, ReaderTransport, Ticket, clock};
+use engine::{BlockError, PeerPool, Reader, ReaderTransport, Ticket, clock};
 
-use super::tables::Tables;
+use super::tables::{Peers, Regions, Tables};
 use crate::abi::constants::{
     KVRAIL_BATCH_EARLY, KVRAIL_CLASS_BACKGROUND, KVRAIL_CLASS_URGENT, KVRAIL_OK, KVRAIL_READ_UNVALIDATED,
 };
@@ -48,57 +49,118 @@ pub(crate) fn read<T: ReaderTransport>(
         return Err(CapiError::Value { what, value, allowed: "KVRAIL_BATCH_ constants" });
     }
     let class = class(options.priority)?;
-    let mut batch = reader.batch().ok_or(CapiError::Busy { batches: tables.batches })?;
+    let Some(mut batch) = reader.batch() else {
+        return Err(CapiError::Busy { batches: tables.batches });
+    };
     batch.set_class(class);
     batch.set_tag(options.tag);
     if options.flags & KVRAIL_BATCH_EARLY != 0 {
         batch.report_pages();
     }
+    let Tables { regions, peers, plans, timeout, .. } = tables;
+    let mut from = Source::default();
+    let mut tables = FlightTables { regions, peers, plans };
     for (index, read) in reads.iter().enumerate() {
-        if let Err(source) = add(tables, &mut batch, read) {
-            take_back(tables, &mut batch);
-            return Err(CapiError::OfRead { index, source: Box::new(source) });
+        if let Err(source) = add(&mut tables, &mut from, &mut batch, read) {
+            take_back(tables.regions, &mut batch);
+            return Err(CapiError::OfRead { index, source });
         }
     }
-    let timeout = if options.timeout_ns == 0 { tables.timeout } else { Nanos(options.timeout_ns) };
+    let timeout = if options.timeout_ns == 0 { *timeout } else { Nanos(options.timeout_ns) };
     reader.submit(batch, clock::now() + timeout).map_err(|mut rejected| {
-        take_back(tables, &mut rejected.batch);
+        take_back(tables.regions, &mut rejected.batch);
         rejected.error.into()
     })
 }
 
-/// Adds one page to a batch.
+/// The tables that a batch is filled from.
+struct FlightTables<'a> {
+    regions: &'a mut Regions,
+    peers: &'a Peers,
+    plans: &'a [Option<PlanRef>],
+}
+
+/// The pool of the page before: mostly it is that of the next page, too.
+#[derive(Default)]
+struct Source<'a> {
+    peer: u32,
+    pool: u32,
+    known: Option<&'a PeerPool>,
+}
+
+/// Adds one page to a batch. Errors are boxed, so that a result is one word.
 #[inline]
-fn add(tables: &mut Tables, batch: &mut Batch<'static>, read: &kvrail_read) -> Result<(), CapiError> {
-    let page = page(tables, read)?;
-    let plan = match read.plan {
-        0 => None,
-        plan => {
-            let known = tables.plans.get(plan as usize - 1).copied().flatten();
-            Some(known.ok_or(CapiError::Plan { plan })?)
+fn add<'a>(
+    tables: &mut FlightTables<'a>,
+    from: &mut Source<'a>,
+    batch: &mut Batch<'static>,
+    read: &kvrail_read,
+) -> Result<(), Box<CapiError>> {
+    let pool = match from.known {
+        Some(pool) if (from.peer, from.pool) == (read.peer, read.location.pool) => pool,
+        _ => {
+            let pool = tables.peers.get(read.peer).and_then(|peer| peer.pool(read.location.pool))?;
+            *from = Source { peer: read.peer, pool: read.location.pool, known: Some(pool) };
+            pool
         }
     };
-    let slot = tables.take(read.region, read.slot)?;
+    let plain = read.flags | read.needs | read.part_offset | read.part_bytes | read.plan == 0;
+    if !plain {
+        return add_special(tables, pool, batch, read);
+    }
+    let page = match pool.page(rust_location(&read.location)) {
+        Ok(page) => page,
+        Err(error) => return Err(of_block(error)),
+    };
+    let place = tables.regions.place(read.region, read.slot);
+    let Some(slot) = place.and_then(Option::take) else {
+        return Err(Box::new(tables.regions.why_not(read.region, read.slot)));
+    };
+    match batch.read(page, slot) {
+        Ok(()) => Ok(()),
+        Err((error, slot)) => Err(refused(tables.regions, slot, error)),
+    }
+}
+
+/// Adds a page that is read by a plan, in part, while it grows or without validation.
+fn add_special(
+    tables: &mut FlightTables<'_>,
+    pool: &PeerPool,
+    batch: &mut Batch<'static>,
+    read: &kvrail_read,
+) -> Result<(), Box<CapiError>> {
+    let page = page(pool, read)?;
+    let plan = match read.plan {
+        0 => None,
+        plan => match tables.plans.get(plan as usize - 1) {
+            Some(&Some(known)) => Some(known),
+            _ => return Err(Box::new(CapiError::Plan { plan })),
+        },
+    };
+    let place = tables.regions.place(read.region, read.slot);
+    let Some(slot) = place.and_then(Option::take) else {
+        return Err(Box::new(tables.regions.why_not(read.region, read.slot)));
+    };
     let added = match plan {
         None => batch.read(page, slot),
         Some(plan) => batch.read_with(page, slot, plan),
     };
-    added.map_err(|(error, slot)| refused(tables, slot, error.into()))
+    added.map_err(|(error, slot)| refused(tables.regions, slot, error))
 }
 
 #[cold]
-fn refused(tables: &mut Tables, slot: Slot, error: CapiError) -> CapiError {
-    tables.put(slot);
-    error
+fn refused(regions: &mut Regions, slot: Slot, error: ReadError) -> Box<CapiError> {
+    regions.put(slot);
+    Box::new(error.into())
+}
+
+#[cold]
+fn of_block(error: BlockError) -> Box<CapiError> {
+    Box::new(error.into())
 }
 
 /// The page that `read` names.
-#[inline]
-fn page(tables: &Tables, read: &kvrail_read) -> Result<RemotePage, CapiError> {
-    let pool = tables.peer(read.peer)?.pool(read.location.pool)?;
-    if read.flags | read.needs | read.part_offset | read.part_bytes == 0 {
-        return Ok(pool.page(rust_location(&read.location))?);
-    }
+fn page(pool: &PeerPool, read: &kvrail_read) -> Result<RemotePage, CapiError> {
     let page = match read.flags {
         0 => pool.page(rust_location(&read.location))?,
         KVRAIL_READ_UNVALIDATED => pool.unvalidated(read.location.slot)?,
@@ -116,9 +178,9 @@ fn page(tables: &Tables, read: &kvrail_read) -> Result<RemotePage, CapiError> {
 
 /// Takes back the slots of a batch that is not read.
 #[cold]
-fn take_back(tables: &mut Tables, batch: &mut Batch<'static>) {
+fn take_back(regions: &mut Regions, batch: &mut Batch<'static>) {
     for slot in batch.clear() {
-        tables.put(slot);
+        regions.put(slot);
     }
 }
 
@@ -148,7 +210,7 @@ pub(crate) fn results<T: ReaderTransport>(
         while let Some(place) = out.get_mut(count) {
             let Some(page) = pages.next() else { break };
             let (index, status) = (page.index as u32, status(page.result));
-            let (region, slot) = tables.put(page.slot);
+            let (region, slot) = tables.regions.put(page.slot);
             place.write(kvrail_result { ticket, tag, index, status, region, slot });
             (count, behind) = (count + 1, page.index + 1);
         }
@@ -173,7 +235,7 @@ fn early<T: ReaderTransport>(
         let Some(arrival) = reader.next_arrival() else { break };
         // No batch of this interface has pages that share a slot, so each has its own.
         let Some(slot) = reader.take_slot(&arrival) else { continue };
-        let (region, slot) = tables.put(slot);
+        let (region, slot) = tables.regions.put(slot);
         place.write(kvrail_result {
             ticket: arrival.ticket.to_bits(),
             tag: arrival.tag,

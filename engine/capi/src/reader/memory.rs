@@ -50,7 +50,7 @@ pub(crate) unsafe fn register<T: ReaderTransport>(
             unsafe { reader.register_foreign_bytes(range(given)?, slot_bytes, ACCESS, numa) }?
         }
     };
-    Ok(tables.add_region(slots))
+    Ok(tables.regions.add(slots))
 }
 
 fn range(given: &kvrail_destination) -> Result<MemoryRange, CapiError> {
@@ -82,11 +82,11 @@ pub(crate) fn unregister<T: ReaderTransport>(
     tables: &mut Tables,
     region: u32,
 ) -> Result<(), CapiError> {
-    let slots: Slots = tables.remove_region(region)?;
+    let slots: Slots = tables.regions.remove(region)?;
     // Its slots are all back, and it is this reader's.
     reader.unregister(slots).map(drop).map_err(|slots| {
         let in_flight = slots.out();
-        tables.restore(slots);
+        tables.regions.restore(slots);
         CapiError::RegionBusy { region, in_flight }
     })
 }

@@ -41,7 +41,7 @@ pub(crate) fn connect<T: ReaderTransport>(
 ) -> Result<u32, CapiError> {
     let layouts = target.layouts(tables);
     let peer = reader.connect_for(&target.address, &target.keys, &layouts)?;
-    Ok(tables.add_peer(peer))
+    Ok(tables.peers.add(peer))
 }
 
 /// Begins to connect. Returns the number of the connect.
@@ -70,7 +70,7 @@ pub(crate) fn disconnect<T: ReaderTransport>(
     tables: &mut Tables,
     peer: u32,
 ) -> Result<(), CapiError> {
-    reader.disconnect(&tables.remove_peer(peer)?);
+    reader.disconnect(&tables.peers.remove(peer)?);
     Ok(())
 }
 
@@ -94,7 +94,7 @@ fn translate(event: ReaderEvent, tables: &mut Tables) -> Option<kvrail_event> {
     match event {
         ReaderEvent::Connected { connecting, peer } => {
             let connecting = ended(connecting);
-            let peer = tables.add_peer(peer);
+            let peer = tables.peers.add(peer);
             Some(kvrail_event { kind: KVRAIL_EVENT_CONNECTED, peer, connecting, ..none })
         }
         ReaderEvent::NotConnected { connecting, error } => {
@@ -103,19 +103,19 @@ fn translate(event: ReaderEvent, tables: &mut Tables) -> Option<kvrail_event> {
             Some(kvrail_event { kind: KVRAIL_EVENT_NOT_CONNECTED, connecting, status, ..none })
         }
         ReaderEvent::PoolCame { peer, pool } => {
-            let (peer, pools) = tables.known(peer)?;
+            let (peer, pools) = tables.peers.known(peer)?;
             let id = pool.id().0;
             pools.push(pool);
             Some(kvrail_event { kind: KVRAIL_EVENT_POOL_CAME, peer, pool: id, ..none })
         }
         ReaderEvent::PoolGone { peer, pool } => {
-            let (peer, pools) = tables.known(peer)?;
+            let (peer, pools) = tables.peers.known(peer)?;
             pools.retain(|known| known.id() != pool);
             Some(kvrail_event { kind: KVRAIL_EVENT_POOL_GONE, peer, pool: pool.0, ..none })
         }
         ReaderEvent::Lost { peer, why, .. } => {
-            let (peer, _) = tables.known(peer)?;
-            let _ = tables.remove_peer(peer);
+            let (peer, _) = tables.peers.known(peer)?;
+            let _ = tables.peers.remove(peer);
             status::note(&why);
             let status = i32::try_from(why.code()).unwrap_or(i32::MAX);
             Some(kvrail_event { kind: KVRAIL_EVENT_LOST, peer, status, ..none })
@@ -131,7 +131,7 @@ pub(crate) fn pools(
     peer: u32,
     out: &mut [MaybeUninit<kvrail_peer_pool>],
 ) -> Result<usize, CapiError> {
-    let pools = &tables.peer(peer)?.pools;
+    let pools = &tables.peers.get(peer)?.pools;
     for (place, pool) in out.iter_mut().zip(pools) {
         let layout = pool.layout();
         place.write(kvrail_peer_pool {
@@ -155,7 +155,7 @@ pub(crate) fn published<T: ReaderTransport>(
     deadline: Time,
     mut found: impl FnMut(kvrail_location),
 ) -> Result<(), CapiError> {
-    let known = tables.peer(peer)?;
+    let known = tables.peers.get(peer)?;
     // The reader lists by the regions of all pools, in the order in which the peer offered them.
     let before = |all: &[PeerPool]| all.iter().map(|pool| pool.regions().len()).sum::<usize>();
     let at = known.peer.pools().iter().position(|known| known.id().0 == pool);
@@ -246,7 +246,7 @@ pub(crate) fn peer_stats<T: ReaderTransport>(
     tables: &Tables,
     number: u32,
 ) -> Result<kvrail_peer_stats, CapiError> {
-    let peer = &tables.peer(number)?.peer;
+    let peer = &tables.peers.get(number)?.peer;
     let stats = reader.peer_stats(peer).ok_or(CapiError::Peer { peer: number })?;
     Ok(kvrail_peer_stats {
         struct_bytes: 0,

@@ -44,14 +44,17 @@ macro_rules! sizes {
         }),*];
     };
 }
-// Each has about four times the bytes of the one before. Rails are not counted: 16 cost nothing.
+// Each has about four times the bytes of the one before, and room for one lane from each of eight
+// rails to each peer. Rails are not counted: 16 cost nothing. A poll looks at all places for lanes
+// now and then, so a size with more of them costs more. The medium one has those of a reader in
+// Rust that was not declared.
 sizes! {
     //     peers, regions, lanes, batches, pages of a batch
     Tiny: 4, 32, 32, 16, 64;
-    Small: 16, 128, 256, 32, 64;
-    Medium: 64, 512, 1024, 64, 256;
-    Large: 256, 4096, 4096, 128, 512;
-    Huge: 1024, 16384, 16384, 256, 1024;
+    Small: 16, 128, 128, 32, 64;
+    Medium: 64, 512, 512, 64, 256;
+    Large: 256, 4096, 2048, 128, 512;
+    Huge: 1024, 16384, 8192, 256, 1024;
 }
 
 /// Calls a function for the state of size number `$size`.

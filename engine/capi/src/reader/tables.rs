@@ -24,14 +24,23 @@ pub(crate) struct KnownPeer {
     pub(crate) pools: Vec<PeerPool>,
 }
 
-/// What numbers stand for. Nothing here allocates on the data path.
-pub(crate) struct Tables {
-    /// By the engine's number of the region.
-    regions: Vec<Option<Region>>,
+/// The destination regions, by the engine's numbers of them.
+#[derive(Default)]
+pub(crate) struct Regions(Vec<Option<Region>>);
+
+/// The connected peers.
+#[derive(Default)]
+pub(crate) struct Peers {
     /// By the engine's place of the peer.
-    peers: Vec<Option<KnownPeer>>,
+    places: Vec<Option<KnownPeer>>,
     /// How many peers have had each place.
     lives: Vec<u16>,
+}
+
+/// What numbers stand for. Nothing here allocates on the data path.
+pub(crate) struct Tables {
+    pub(crate) regions: Regions,
+    pub(crate) peers: Peers,
     /// The plan number 1 is at place 0.
     pub(crate) plans: Vec<Option<PlanRef>>,
     /// A done batch of which not all results have been taken.
@@ -57,9 +66,8 @@ impl Tables {
         batch: usize,
     ) -> Self {
         Self {
-            regions: Vec::new(),
-            peers: Vec::new(),
-            lives: Vec::new(),
+            regions: Regions::default(),
+            peers: Peers::default(),
             plans: Vec::new(),
             draining: None,
             connecting: Vec::new(),
@@ -71,23 +79,25 @@ impl Tables {
             batch,
         }
     }
+}
 
+impl Regions {
     /// Keeps the slots of a new region, and returns its number and how many slots there are.
-    pub(crate) fn add_region(&mut self, mut slots: Slots) -> (u32, u32) {
+    pub(crate) fn add(&mut self, mut slots: Slots) -> (u32, u32) {
         let at = slots.region().index();
-        if self.regions.len() <= at {
-            self.regions.resize_with(at + 1, || None);
+        if self.0.len() <= at {
+            self.0.resize_with(at + 1, || None);
         }
         let free: Box<[_]> = slots.by_ref().map(Some).collect();
         let count = free.len();
-        self.regions[at] = Some(Region { slots, free });
+        self.0[at] = Some(Region { slots, free });
         // An engine has 256 regions, and a region less than 2^32 slots.
         (at as u32, count as u32)
     }
 
     /// Takes the region back, with all of its slots.
-    pub(crate) fn remove_region(&mut self, region: u32) -> Result<Slots, CapiError> {
-        let place = self.regions.get_mut(region as usize).ok_or(CapiError::Region { region })?;
+    pub(crate) fn remove(&mut self, region: u32) -> Result<Slots, CapiError> {
+        let place = self.0.get_mut(region as usize).ok_or(CapiError::Region { region })?;
         let known = place.as_ref().ok_or(CapiError::Region { region })?;
         let in_flight = known.free.iter().filter(|slot| slot.is_none()).count();
         if in_flight > 0 {
@@ -104,67 +114,74 @@ impl Tables {
     /// Keeps a region whose slots were not taken back after all.
     pub(crate) fn restore(&mut self, slots: Slots) {
         let at = slots.region().index();
-        self.regions[at] = Some(Region { slots, free: Box::default() });
+        self.0[at] = Some(Region { slots, free: Box::default() });
     }
 
-    /// Takes a slot that is not in flight.
+    /// The place of a slot, which is empty while the slot is in flight.
     #[inline]
-    pub(crate) fn take(&mut self, region: u32, slot: u32) -> Result<Slot, CapiError> {
-        match self.regions.get_mut(region as usize) {
-            Some(Some(known)) => match known.free.get_mut(slot as usize) {
-                Some(free) => free.take().ok_or(CapiError::SlotInFlight { region, slot }),
-                None => Err(CapiError::Slot { region, slot, slots: known.free.len() }),
-            },
-            _ => Err(CapiError::Region { region }),
+    pub(crate) fn place(&mut self, region: u32, slot: u32) -> Option<&mut Option<Slot>> {
+        self.0.get_mut(region as usize)?.as_mut()?.free.get_mut(slot as usize)
+    }
+
+    /// Why there is no such slot to be taken.
+    #[cold]
+    pub(crate) fn why_not(&self, region: u32, slot: u32) -> CapiError {
+        match self.0.get(region as usize) {
+            Some(Some(known)) if (slot as usize) < known.free.len() => {
+                CapiError::SlotInFlight { region, slot }
+            }
+            Some(Some(known)) => CapiError::Slot { region, slot, slots: known.free.len() },
+            _ => CapiError::Region { region },
         }
     }
 
     /// Puts a slot back, and returns its region and its number.
     #[inline]
     pub(crate) fn put(&mut self, slot: Slot) -> (u32, u32) {
-        let (region, index) = (slot.region().index(), slot.index());
-        let place = self.regions.get_mut(region).and_then(Option::as_mut);
+        let (region, index) = (slot.region().index() as u32, slot.index() as u32);
         // A region whose slots are in flight stays.
-        if let Some(place) = place.and_then(|known| known.free.get_mut(index)) {
+        if let Some(place) = self.place(region, index) {
             *place = Some(slot);
         }
-        (region as u32, index as u32)
+        (region, index)
     }
+}
 
+impl Peers {
     /// Keeps a peer, and returns its number.
-    pub(crate) fn add_peer(&mut self, peer: Peer) -> u32 {
+    pub(crate) fn add(&mut self, peer: Peer) -> u32 {
         let at = peer.id().index();
-        if self.peers.len() <= at {
-            self.peers.resize_with(at + 1, || None);
+        if self.places.len() <= at {
+            self.places.resize_with(at + 1, || None);
             self.lives.resize(at + 1, 0);
         }
         self.lives[at] = self.lives[at].wrapping_add(1);
         // A place is a u16.
         let number = u32::from(self.lives[at]) << 16 | at as u32;
         let pools = peer.pools().to_vec();
-        self.peers[at] = Some(KnownPeer { number, peer, pools });
+        self.places[at] = Some(KnownPeer { number, peer, pools });
         number
     }
 
     /// The peer of this number.
     #[inline]
-    pub(crate) fn peer(&self, peer: u32) -> Result<&KnownPeer, CapiError> {
-        match self.peers.get(peer as usize & 0xFFFF) {
+    pub(crate) fn get(&self, peer: u32) -> Result<&KnownPeer, CapiError> {
+        match self.places.get(peer as usize & 0xFFFF) {
             Some(Some(known)) if known.number == peer => Ok(known),
             _ => Err(CapiError::Peer { peer }),
         }
     }
 
     /// Forgets the peer of this number.
-    pub(crate) fn remove_peer(&mut self, peer: u32) -> Result<Peer, CapiError> {
-        self.peer(peer)?;
-        let known = self.peers[peer as usize & 0xFFFF].take();
+    pub(crate) fn remove(&mut self, peer: u32) -> Result<Peer, CapiError> {
+        self.get(peer)?;
+        let known = self.places[peer as usize & 0xFFFF].take();
         known.map(|known| known.peer).ok_or(CapiError::Peer { peer })
     }
 
     /// The number of a peer that the engine names, and its pools.
     pub(crate) fn known(&mut self, id: PeerId) -> Option<(u32, &mut Vec<PeerPool>)> {
-        let known = self.peers.get_mut(id.index())?.as_mut().filter(|known| known.peer.id() == id)?;
+        let known = self.places.get_mut(id.index())?.as_mut().filter(|known| known.peer.id() == id)?;
         Some((known.number, &mut known.pools))
     }
 }
@@ -173,6 +190,9 @@ impl KnownPeer {
     /// The pool of this number.
     #[inline]
     pub(crate) fn pool(&self, pool: u32) -> Result<&PeerPool, CapiError> {
-        self.pools.iter().find(|known| known.id() == PoolId(pool)).ok_or(CapiError::Pool { pool })
+        match self.pools.iter().find(|known| known.id() == PoolId(pool)) {
+            Some(pool) => Ok(pool),
+            None => Err(CapiError::Pool { pool }),
+        }
     }
 }
