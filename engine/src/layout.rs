@@ -50,6 +50,12 @@ pub enum PageLayoutError {
         /// What is not known.
         why: Undetermined,
     },
+    /// The name is empty or too long.
+    #[error("a layout's name has {bytes} bytes: give it 1 to {NAME_BYTES}")]
+    Name {
+        /// Its bytes.
+        bytes: usize,
+    },
     /// The page is longer than a work request can name.
     #[error(
         "a page of `{layout}` spans {bytes} bytes, and a work request names at most 4294967295: declare a shorter page"
@@ -69,6 +75,7 @@ impl PageLayoutError {
         match self {
             Self::Rank { .. } => 6010,
             Self::Undetermined { .. } => 6011,
+            Self::Name { .. } => 6014,
             Self::PageBytes { .. } => 6013,
         }
     }
@@ -176,7 +183,43 @@ impl PageLayout {
 
     const fn new<L: KvLayout>(page: &Geometry) -> Result<Self, PageLayoutError> {
         const { named::<L>() }
-        let (layout, identity) = (L::NAME, Identity::of(page));
+        match Self::of_geometry(L::NAME, page, L::SYNTHETIC) {
+            Ok(layout) => Ok(Self { tokens: L::TOKENS, ..layout }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A layout that is declared while the program runs, for instance by one in another language.
+    /// `name` is what messages call it; `synthetic` says that no inference engine has such a page.
+    ///
+    /// ```
+    /// use kvrail::PageLayout;
+    /// use kvrail::layouts::{Axis, AxisKind, Declaration, ElementKind, FieldDecl, Level, PlaneDecl};
+    ///
+    /// let page = Declaration {
+    ///     axes: &[Axis::whole(AxisKind::Token, 64)],
+    ///     order: &[Level::Axis(AxisKind::Token)],
+    ///     planes: &[PlaneDecl::of(&[FieldDecl::new("latent", ElementKind::Bf16, 576)])],
+    ///     ..Declaration::EMPTY
+    /// };
+    /// let layout = PageLayout::of_geometry("latent", &page.build()?, false)?;
+    /// assert_eq!((layout.page_bytes(), layout.tokens()), (73_728, 64));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The name does not have 1 to 64 bytes, a rank or a distance is still open, or the page spans
+    /// more than a work request can name.
+    pub const fn of_geometry(
+        name: &'static str,
+        page: &Geometry,
+        synthetic: bool,
+    ) -> Result<Self, PageLayoutError> {
+        if name.is_empty() || name.len() > NAME_BYTES {
+            return Err(PageLayoutError::Name { bytes: name.len() });
+        }
+        let (layout, identity) = (name, Identity::of(page));
         if let Some(why) = identity.undetermined() {
             return Err(PageLayoutError::Undetermined { layout, why });
         }
@@ -184,9 +227,8 @@ impl PageLayout {
         if bytes > u32::MAX as u64 {
             return Err(PageLayoutError::PageBytes { layout, bytes });
         }
-        let (tokens, synthetic) = (L::TOKENS, L::SYNTHETIC);
-        let (geometry, page_bytes) = (*page, bytes as u32);
-        Ok(Self { name: layout, geometry, identity, page_bytes, tokens, synthetic })
+        let (geometry, page_bytes, tokens) = (*page, bytes as u32, page.tokens());
+        Ok(Self { name, geometry, identity, page_bytes, tokens, synthetic })
     }
 
     /// The layout's name, the same at every rank.

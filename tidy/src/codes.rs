@@ -21,6 +21,7 @@ pub fn range(package: &str) -> Option<RangeInclusive<u32>> {
         "kvrail-verbs" => 5000..=5999,
         "kvrail" => 6000..=6999,
         "kvrail-node" => 7000..=7999,
+        "kvrail-capi" => 8000..=8999,
         "kvrail-sim" | "kvrail-conformance" => 9000..=9999,
         _ => return None,
     })

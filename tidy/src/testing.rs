@@ -9,7 +9,8 @@ use syn::visit::Visit;
 use crate::workspace::{files, shown};
 
 /// The crates as the page calls them, each with the folders that hold its code and its tests.
-const CRATES: [(&str, &[&str]); 12] = [
+const CRATES: [(&str, &[&str]); 13] = [
+    ("capi", &["engine/capi"]),
     ("conformance", &["engine/conformance"]),
     ("core", &["engine/core"]),
     ("examples", &["examples"]),

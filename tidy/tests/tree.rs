@@ -30,9 +30,12 @@ fn no_files_name_each_other_in_a_circle() {
 #[test]
 fn no_file_is_too_long() {
     let files = [workspace::files(&["rs", "c", "h"]), workspace::scripts()];
+    // Made by cbindgen of files that are read here, in the one piece that users include.
+    let made = |path: &&PathBuf| workspace::shown(path) == "engine/capi/include/kvrail.h";
+    let files = files.iter().flatten().filter(|path| !made(path));
     assert_none(
         "files have at most 500 lines",
-        &files.iter().flatten().flat_map(|path| text::length(path)).collect::<Vec<_>>(),
+        &files.flat_map(|path| text::length(path)).collect::<Vec<_>>(),
     );
 }
 

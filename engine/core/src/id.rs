@@ -203,6 +203,25 @@ pub struct Ticket {
     pub(crate) serial: u32,
 }
 
+impl Ticket {
+    /// The name as one number, for callers in other languages.
+    #[inline]
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        (self.batch as u64) << 32 | self.serial as u64
+    }
+
+    /// The name that [`to_bits`](Self::to_bits) gave as `bits`. Other numbers name no batch, which
+    /// the engine answers with [`FlightError`](crate::error::FlightError).
+    #[inline]
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        // No engine has as many batches as that.
+        let batch = if bits >> 48 == 0 { (bits >> 32) as u16 } else { u16::MAX };
+        Self { batch, serial: bits as u32 }
+    }
+}
+
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "batch {}.{}", self.batch, self.serial)

@@ -11,6 +11,6 @@ pub use self::checks::{
     accept_rails, accept_range, accept_regions, accept_submitters,
 };
 pub use self::declaration::{Declared, DeclaredPage, Maxima, lanes, mail, most_regions, pools, regions};
-pub use self::start::start;
+pub use self::start::{end, start, start_in};
 pub use crate::reader::state::{Room, State};
 pub use kvrail_core::plan::MAX_PLANS;

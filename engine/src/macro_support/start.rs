@@ -1,12 +1,15 @@
 //! How a declared reader starts.
 #![allow(unsafe_code, reason = "the state that was taken is given to an engine")]
 
+use std::mem::MaybeUninit;
+
 use kvrail_core::config::EngineConfig;
 
 use super::declaration::{Declared, DeclaredPage, Maxima};
 use crate::layout::PageLayout;
 use crate::reader::Reader;
 use crate::reader::config::{Config, StartError};
+use crate::reader::state::{Room, made_in};
 use crate::reader::storage::TakenStorage;
 use crate::transport::ReaderTransport;
 
@@ -38,6 +41,32 @@ pub fn start<R: Declared, T: ReaderTransport>(
     };
     // SAFETY: if `begin` fails, nothing uses the state any more.
     unsafe { taken.start(begin) }
+}
+
+/// Starts a reader whose whole state is `room`, over `max_rails` rails at most: for a caller in
+/// another language, which gives the memory and its maxima while the program runs. After an error
+/// nothing uses `room` any more.
+///
+/// # Errors
+///
+/// As [`Reader::start`].
+pub fn start_in<S: Room, T: ReaderTransport>(
+    room: &'static mut MaybeUninit<S>,
+    layout: PageLayout,
+    rails: T,
+    config: Config,
+    max_rails: usize,
+) -> Result<Reader<T>, StartError> {
+    let engine_config = config.engine.unwrap_or_else(|| rails.engine_config());
+    Reader::begin(made_in(room), layout, rails, config, engine_config, max_rails)
+}
+
+/// Ends a reader as dropping it does. Returns whether nothing can reach its state any more: then
+/// the memory of a state that [`start_in`] was given is the caller's again. Otherwise it must stay
+/// as it is until the process ends.
+#[must_use = "the state's memory is free, or it must stay"]
+pub fn end<T: ReaderTransport>(mut reader: Reader<T>) -> bool {
+    reader.end()
 }
 
 /// The engine's configuration: `chosen`, which must agree with the declared numbers; or else the

@@ -91,8 +91,10 @@ const SESSIONS_WAIT: Duration = Duration::from_secs(1);
 /// more. If something still may by then, engine, rails and slots are leaked, and an error is
 /// logged.
 pub struct Reader<T: ReaderTransport> {
-    // Taken by `drop` alone.
+    // Taken by `end` alone.
     engine: ManuallyDrop<Engine<'static, T::Provider>>,
+    /// Set once the reader has ended: whether nothing can reach the state any more.
+    ended: Option<bool>,
     /// The state, if it is on the heap: it is freed with the reader.
     owned_state: Option<OwnedState>,
     submitters: Option<Submitters<T::Provider>>,
@@ -200,6 +202,7 @@ impl<T: ReaderTransport> Reader<T> {
         let sessions = Sessions::new(engine.rails(), dialers, engine.provider().waker());
         let reader = Self {
             engine: ManuallyDrop::new(engine),
+            ended: None,
             owned_state: None,
             submitters,
             batches,
@@ -434,22 +437,30 @@ fn dialers<S: Send + Sync + 'static, D: SessionDialer>(seed: S, make: fn(&S) -> 
     Arc::new(move || make(&seed))
 }
 
-impl<T: ReaderTransport> Drop for Reader<T> {
-    fn drop(&mut self) {
+impl<T: ReaderTransport> Reader<T> {
+    /// Ends the reader: the body of its `drop`. Nothing but `drop` may follow. Returns whether
+    /// nothing can reach the state any more.
+    pub(crate) fn end(&mut self) -> bool {
+        if let Some(free) = self.ended {
+            return free;
+        }
         for session in self.connected.values_mut() {
             session.handle.hang_up();
         }
         self.stash.clear();
         let (batches, _) = self.engine.capacity();
-        if self.come_to_rest() {
-            let all_free = self.engine.batches_free() == batches;
-            // SAFETY: taken once, here, and nothing uses it after.
+        let at_rest = self.come_to_rest();
+        let free = at_rest && self.engine.batches_free() == batches && self.submitters.is_none();
+        self.ended = Some(free);
+        if at_rest {
+            // SAFETY: `ended` was None and is set, so this is done once, and nothing uses the
+            // engine after.
             unsafe { ManuallyDrop::drop(&mut self.engine) };
             let state = self.owned_state.take();
-            if let (true, Some(state)) = (all_free, &state) {
+            if let (true, Some(state)) = (free, &state) {
                 // SAFETY: it came out of a box. The engine, which had the one reference to it, is
-                // gone. So is every reference to a buffer: all batches have come back, and a state
-                // on the heap has no submitters.
+                // gone. So is every reference to a buffer: all batches have come back, and there
+                // are no submitters.
                 drop(unsafe { Box::from_raw(state.0.as_ptr()) });
             } else if state.is_some() {
                 tracing::warn!("a reader's batches outlive it: its state is leaked");
@@ -466,6 +477,13 @@ impl<T: ReaderTransport> Drop for Reader<T> {
         if !self.sessions.stop(Instant::now() + SESSIONS_WAIT) {
             tracing::debug!("the transport makes a lane, and the thread that waits for it ends later");
         }
+        free
+    }
+}
+
+impl<T: ReaderTransport> Drop for Reader<T> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

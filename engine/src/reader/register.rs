@@ -137,6 +137,27 @@ impl<T: ReaderTransport> Reader<T> {
         unsafe { self.engine.register_foreign_regions(layout.geometry(), regions, access, numa) }
     }
 
+    /// Makes slots of foreign memory of `slot_bytes` each, of no layout, as
+    /// [`register_bytes`](Self::register_bytes) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    ///
+    /// # Safety
+    ///
+    /// As for [`register_foreign_for`](Self::register_foreign_for).
+    pub unsafe fn register_foreign_bytes(
+        &mut self,
+        range: MemoryRange,
+        slot_bytes: u32,
+        access: Access,
+        numa: Option<u8>,
+    ) -> Result<Slots, RegionError> {
+        // SAFETY: the caller's promise is the same.
+        unsafe { self.engine.register_foreign(range, slot_bytes.into(), access, numa) }
+    }
+
     /// The bytes of a slot in region `region` of its layout; `None` if there is no such region, for
     /// device memory, or if the slot is another reader's.
     #[must_use]

@@ -119,6 +119,11 @@ impl<
     }
 }
 
+/// An empty state, made in place in `room`.
+pub(crate) fn made_in<S: Room>(room: &mut MaybeUninit<S>) -> &mut S {
+    S::in_place(room)
+}
+
 /// The most peers of a reader that was not declared.
 pub const MAX_PEERS: usize = 64;
 /// The most batches of such a reader: being filled, in flight, or done and not dropped.

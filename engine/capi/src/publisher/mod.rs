@@ -1,0 +1,48 @@
+//! The producer's side: a publisher, its pools, and the slots that are being written.
+
+pub(crate) mod foreign;
+mod location;
+mod open;
+mod start;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use engine::Publisher;
+
+pub(crate) use self::location::{c_location, rust_location};
+pub(crate) use self::open::Open;
+pub(crate) use self::start::{Pool, pool, start};
+use crate::abi::publisher_types::kvrail_publisher;
+use crate::error::CapiError;
+use crate::registry::Registry;
+
+static PUBLISHERS: Registry<Handle> = Registry::new("publisher");
+
+/// A publisher that is open, or being closed.
+pub(crate) struct Handle {
+    /// Taken when it is closed, which waits for calls that are under way.
+    open: RwLock<Option<Open>>,
+}
+
+/// The handle of a new publisher.
+pub(crate) fn opened(publisher: Publisher) -> Result<*mut kvrail_publisher, CapiError> {
+    PUBLISHERS.open(Handle { open: RwLock::new(Some(Open::new(publisher))) })
+}
+
+/// Calls `with` with the publisher of a handle.
+pub(crate) fn with<R>(
+    handle: *const kvrail_publisher,
+    with: impl FnOnce(&Open) -> Result<R, CapiError>,
+) -> Result<R, CapiError> {
+    let handle: Arc<Handle> = PUBLISHERS.get(handle)?;
+    let open = handle.open.read().unwrap_or_else(PoisonError::into_inner);
+    with(open.as_ref().ok_or(CapiError::Handle { what: "publisher" })?)
+}
+
+/// Closes a publisher, as soon as no call of it is under way.
+pub(crate) fn close(handle: *const kvrail_publisher) -> Result<(), CapiError> {
+    let handle = PUBLISHERS.close(handle)?;
+    let open = handle.open.write().unwrap_or_else(PoisonError::into_inner).take();
+    drop(open);
+    Ok(())
+}
