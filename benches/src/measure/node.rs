@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use kvrail::core::config::EngineConfig;
 use kvrail::core::id::MAX_RAILS;
 use kvrail::{Config, PublisherTransport, Reader, ReaderTransport, TransportError, shm, tcp};

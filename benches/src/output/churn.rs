@@ -94,7 +94,7 @@ impl Report {
         let mut text = format!(
             "churn: {keys} keys in a pool of {pool_pages} pages of {} bytes, {readers} readers over shm{validation}, {seconds} s;\n\
              directory {directory}{adversary}, records cached for {dir_cache_s} s\n\n",
-            grouped(*page_bytes)
+            grouped((*page_bytes).into())
         );
         // Writing to a string does not fail.
         let mut line = |name: &str, value: u64, more: String| {
