@@ -73,17 +73,27 @@ impl Announcer {
         taken
     }
 
-    /// Waits until the directory has been told all changes that were made before this call. For
-    /// tests, and before pages are handed over by key.
+    /// Waits until the directory knows all pages that were there when it was called, and no page
+    /// that had gone. It is asked first whether it has lost records. For tests, and before pages
+    /// are handed over by key.
     ///
     /// # Errors
     ///
-    /// The deadline passed before that. The changes are still told later.
+    /// The deadline passed before that. The directory is still told later.
     pub fn flush(&self, deadline: Instant) -> Result<(), AnnounceError> {
-        let wanted = self.shared.progress();
-        self.shared.told().hurry = true;
+        let ask = {
+            let mut told = self.shared.told();
+            told.asked += 1;
+            told.asked
+        };
         self.shared.wake.wake();
-        let sent = |_: &_| wanted.iter().all(|(source, then)| source.progress().sent >= then.last);
+        let mut wanted = None;
+        let sent = |told: &shared::Told| {
+            told.answered >= ask && {
+                let wanted = wanted.get_or_insert_with(|| self.shared.progress());
+                wanted.iter().all(|(source, then)| source.progress().sent >= then.last)
+            }
+        };
         if self.shared.wait_until(deadline, sent) { Ok(()) } else { Err(self.unfinished()) }
     }
 

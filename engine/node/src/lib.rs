@@ -16,14 +16,16 @@
 //! | [`metrics`] | what a node counts of its own work |
 
 pub mod announce;
+#[cfg(feature = "config")]
+pub mod config;
 pub mod directory;
 pub mod get;
 pub mod hybrid;
 pub mod key;
+pub mod metrics;
 pub mod miss;
 pub mod node;
 pub mod pool;
-pub mod metrics;
 pub mod record;
 
 pub use announce::{AnnounceError, Announcer, AnnouncerConfig, AnnouncerStatistics};

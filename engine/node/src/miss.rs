@@ -110,7 +110,9 @@ pub enum Miss {
     #[error("another page of the group is a miss")]
     Group,
     /// Too many requests wait for the node's readers.
-    #[error("{limit} requests wait for this reader: read less at a time, or start the node with more readers")]
+    #[error(
+        "{limit} requests wait for this reader: read less at a time, or start the node with more readers"
+    )]
     Busy {
         /// The most requests that wait.
         limit: usize,

@@ -60,8 +60,11 @@ pub struct AnnouncerStatistics {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) statistics: AnnouncerStatistics,
-    /// A caller waits for the directory: it is asked now, even if it did not answer a moment ago.
-    pub(super) hurry: bool,
+    /// How often callers asked whether the directory has lost records. It is asked at once, even if
+    /// it did not answer a moment ago.
+    pub(super) asked: u64,
+    /// Up to which of these it has answered. What it had lost is among the changes since.
+    pub(super) answered: u64,
     /// The thread withdraws everything and ends, by this time.
     pub(super) stop: Option<Instant>,
     /// The thread has ended.

@@ -10,6 +10,9 @@ use super::changes::{ChangeBatch, ChangeSource};
 use super::shared::AnnouncerShared;
 use crate::directory::{DirectoryError, Renewed};
 
+/// The shortest time between two renewals, however short a directory says that its lease is.
+const SHORTEST_RENEWAL: Duration = Duration::from_millis(10);
+
 pub(super) struct Worker {
     shared: Arc<AnnouncerShared>,
     /// What is being sent: it is sent again until that succeeds.
@@ -22,6 +25,8 @@ pub(super) struct Worker {
     /// so that a directory that has forgotten the owner can say so.
     renew_first: bool,
     renew_at: Instant,
+    /// What callers asked by the last look, as in `Told::asked`.
+    asked: u64,
     /// Failures since the last success.
     failures: u32,
     /// Nothing is sent before.
@@ -37,6 +42,7 @@ impl Worker {
             turn: 0,
             renew_first: true,
             renew_at: Instant::now(),
+            asked: 0,
             failures: 0,
             not_before: None,
         }
@@ -47,16 +53,16 @@ impl Worker {
         loop {
             // Before it looks at anything else: what comes later wakes it.
             self.shared.wake.look();
-            let (stop, hurry) = {
-                let mut told = self.shared.told();
-                (told.stop, std::mem::take(&mut told.hurry))
+            let (stop, asked) = {
+                let told = self.shared.told();
+                (told.stop, told.asked)
             };
             if let Some(deadline) = stop {
                 self.withdraw_all(deadline);
                 break;
             }
-            if hurry {
-                self.not_before = None;
+            if asked > self.asked {
+                (self.asked, self.renew_first, self.not_before) = (asked, true, None);
             }
             let sleep_until = self.step(None);
             if let Some(until) = sleep_until {
@@ -93,13 +99,14 @@ impl Worker {
         let AnnouncerShared { directory, owner, .. } = &*self.shared;
         let renewed = directory.renew(owner, deadline)?;
         self.renew_first = false;
-        self.renew_at = Instant::now() + directory.lease() / 3;
+        self.renew_at = Instant::now() + (directory.lease() / 3).max(SHORTEST_RENEWAL);
         if renewed == Renewed::Lost {
             for source in self.shared.sources() {
                 all_slots(|first| source.announce_again(first));
             }
         }
         self.shared.tell(|told| {
+            told.answered = self.asked;
             told.statistics.renewed += 1;
             told.statistics.lost += u64::from(renewed == Renewed::Lost);
         });

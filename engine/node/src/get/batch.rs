@@ -137,7 +137,9 @@ impl GetBatch {
         request.pages.drain(..).enumerate().map(|(index, page)| {
             let result = match page.progress {
                 Progress::Hit(found) => Ok(Hit { found }),
-                Progress::Missed(number) => Err(misses.get(number as usize).cloned().unwrap_or(Miss::Deadline)),
+                Progress::Missed(number) => {
+                    Err(misses.get(number as usize).cloned().unwrap_or(Miss::Deadline))
+                }
                 _ => Err(Miss::Deadline),
             };
             GotPage { index, destination: page.destination, result }

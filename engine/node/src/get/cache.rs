@@ -114,18 +114,14 @@ impl RecordCache {
         let sequence = bucket.sequence.load(Ordering::Relaxed);
         let odd = sequence | 1;
         if sequence == odd
-            || bucket
-                .sequence
-                .compare_exchange(sequence, odd, Ordering::Acquire, Ordering::Relaxed)
-                .is_err()
+            || bucket.sequence.compare_exchange(sequence, odd, Ordering::Acquire, Ordering::Relaxed).is_err()
         {
             return;
         }
         // A reader that sees one of the stores below sees the odd number, too.
         fence(Ordering::Release);
-        let same = |way: &&Way| {
-            (way.low.load(Ordering::Relaxed), way.high.load(Ordering::Relaxed)) == (low, high)
-        };
+        let same =
+            |way: &&Way| (way.low.load(Ordering::Relaxed), way.high.load(Ordering::Relaxed)) == (low, high);
         let oldest = || bucket.ways.iter().min_by_key(|way| way.expires.load(Ordering::Relaxed));
         if let Some(way) = bucket.ways.iter().find(same).or_else(oldest) {
             way.low.store(low, Ordering::Relaxed);

@@ -248,7 +248,8 @@ mod tests {
     fn places(count: u32) -> Destinations {
         let layout = PageLayout::of::<Small>();
         let memory = kvrail::memory::leaked(count as usize * layout.page_bytes() as usize).unwrap();
-        let range = MemoryRange { addr: memory.as_mut_ptr().expose_provenance() as u64, len: memory.len() as u64 };
+        let range =
+            MemoryRange { addr: memory.as_mut_ptr().expose_provenance() as u64, len: memory.len() as u64 };
         let region = DestinationRegion { range, stride: layout.page_bytes().into() };
         // SAFETY: leaked for these places alone, and filled with zeros.
         let home = unsafe { Home::new((1, 0), layout, &[region], Access::Host, count) };

@@ -83,8 +83,13 @@ fn without_pools_every_prefix_is_restorable_and_missing_bits_are_absent() {
 
 #[test]
 fn every_small_case_is_as_the_definition_says() {
-    let rules =
-        [Rule::All, Rule::Window { blocks: 1 }, Rule::Window { blocks: 2 }, Rule::Window { blocks: 0 }, Rule::Boundary];
+    let rules = [
+        Rule::All,
+        Rule::Window { blocks: 1 },
+        Rule::Window { blocks: 2 },
+        Rule::Window { blocks: 0 },
+        Rule::Boundary,
+    ];
     let map = |bits: u32| (0..5).map(|at| bits >> at & 1 == 1).collect::<Bitmap>();
     let mut cases = 0;
     for (first, second) in rules.iter().flat_map(|first| rules.iter().map(move |second| (first, second))) {

@@ -28,7 +28,7 @@ pub struct TimeSpent {
 /// What one request was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "its caller fills it in")]
-pub struct Request {
+pub struct SlowRequest {
     /// Pages that it asked for.
     pub pages: u32,
     /// Of these, pages that it did not get.
@@ -80,7 +80,7 @@ impl SlowLog {
 
     /// Logs the request if it was slow, and says whether it was. For one that was not this is a
     /// comparison; only a slow one takes the lock of the rate limit.
-    pub fn request(&self, request: &Request, spent: &TimeSpent) -> bool {
+    pub fn request(&self, request: &SlowRequest, spent: &TimeSpent) -> bool {
         let total = spent.total();
         if total.as_nanos() <= u128::from(self.threshold.load(Ordering::Relaxed)) {
             return false;

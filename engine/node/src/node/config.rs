@@ -74,7 +74,7 @@ impl NodeConfig {
             cache_records: 1 << 16,
             cache_ttl: Duration::from_secs(5),
             readers: 1,
-            reader: Config { node: name, connect: Duration::from_secs(2), ..Config::default() },
+            reader: Config { node: name, connect: Duration::from_secs(5), ..Config::default() },
             batch_pages: 32,
             spin: Duration::from_micros(10),
             cpus: Vec::new(),

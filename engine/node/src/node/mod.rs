@@ -153,10 +153,8 @@ impl Node {
     /// [`longest_prefix`](crate::hybrid::longest_prefix) tells what can be restored.
     #[must_use]
     pub fn exists_in_pools(&self, pools: &[&[Key]], deadline: Instant) -> Vec<Presence> {
-        let new = |keys: &&[Key]| Presence {
-            present: Bitmap::new(keys.len()),
-            unknown: Bitmap::new(keys.len()),
-        };
+        let new =
+            |keys: &&[Key]| Presence { present: Bitmap::new(keys.len()), unknown: Bitmap::new(keys.len()) };
         let mut presences: Vec<_> = pools.iter().map(new).collect();
         let (mut tags, mut places) = (Vec::new(), Vec::new());
         for (pool, keys) in pools.iter().enumerate() {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use kvrail::session::{Epoch, PoolId};
 use kvrail_core::table::Generation;
 
-use super::policy::{Policy, Sieve, SlotList};
+use super::policy::{Policy, S3Fifo, SlotList};
 use super::statistics::PoolStatistics;
 use crate::announce::changes::{ChangeBatch, ChangeProgress, MAX_BATCH_RECORDS};
 use crate::key::Key;
@@ -95,7 +95,7 @@ pub(super) struct SlotTable {
     /// Slots without a page. The last one is taken first, since its bytes were in use last.
     free: VecDeque<u32>,
     /// `None` in an engine's pool, where the engine chooses slots.
-    order: Option<Sieve>,
+    order: Option<S3Fifo>,
     /// Slots whose page is written.
     written: u32,
     /// Slots that have holds.
@@ -126,10 +126,12 @@ impl SlotTable {
             owner,
             pool,
             slots: vec![empty; slots as usize].into(),
-            keys: HashMap::with_capacity(slots as usize),
+            // Half of it stays empty, so that removed keys leave no marks, and it need not be made
+            // anew while the pool is locked.
+            keys: HashMap::with_capacity(2 * slots as usize),
             // The lowest number is taken first.
             free: if chooses { (0..slots).rev().collect() } else { VecDeque::new() },
-            order: chooses.then(|| Sieve::new(slots)),
+            order: chooses.then(|| S3Fifo::new(slots)),
             written: 0,
             held: 0,
             changes: SlotList::new(slots),
@@ -469,3 +471,6 @@ impl SlotTable {
         next
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ fn a_page_is_got_after_it_was_put_and_then_by_its_cached_record() {
 fn the_own_pool_is_copied_from_and_needs_no_directory() {
     let config = NodeConfig::new("alone".parse().unwrap(), peer_key()).pool(PAGE, 8);
     let node = start(config);
-    node.put(&PAGE, key(1), &page_of(key(1), BYTES)).unwrap();
+    let _ = node.put(&PAGE, key(1), &page_of(key(1), BYTES)).unwrap();
     let places = places(&node, 4);
     assert_eq!(labels(&get(&node, &places, [1, 2], 1_000)), ["own_pool", "not_stored"]);
     assert!(node.remove(key(1)) && !node.remove(key(1)));
@@ -132,7 +132,10 @@ fn an_unreachable_owner_is_a_miss_with_its_reason_and_is_not_asked_again_at_once
     let records = directory.of(key(2).0);
     directory.forget_owner(records[0].owner);
     let results = get(&reader, &places, [2], 3_000);
-    assert!(matches!(&results[0], Err(Miss::Unreachable { why, .. }) if why.contains("address")), "{results:?}");
+    assert!(
+        matches!(&results[0], Err(Miss::Unreachable { why, .. }) if why.contains("address")),
+        "{results:?}"
+    );
 }
 
 #[test]
@@ -181,9 +184,9 @@ fn a_group_is_had_as_a_whole_or_not_at_all() {
     let index = |number: u64| space(&INDEX).key(&number.to_le_bytes()).unwrap();
     let index_bytes = INDEX.page_bytes() as usize;
     for number in 0..3 {
-        owner.put(&PAGE, key(number), &page_of(key(number), BYTES)).unwrap();
+        let _ = owner.put(&PAGE, key(number), &page_of(key(number), BYTES)).unwrap();
         if number != 1 {
-            owner.put(&INDEX, index(number), &page_of(index(number), index_bytes)).unwrap();
+            let _ = owner.put(&INDEX, index(number), &page_of(index(number), index_bytes)).unwrap();
         }
     }
     announced(&owner);
@@ -197,10 +200,7 @@ fn a_group_is_had_as_a_whole_or_not_at_all() {
     let counts = reader.get(&mut batch, within(5_000));
     assert_eq!((counts.hits, counts.misses), (4, 2));
     let results: Vec<_> = batch.results().map(|result| result.map_err(Clone::clone)).collect();
-    assert_eq!(
-        labels(&results),
-        ["directory", "directory", "group", "no_owner", "directory", "directory"]
-    );
+    assert_eq!(labels(&results), ["directory", "directory", "group", "no_owner", "directory", "directory"]);
     let to = batch.destination(5).unwrap();
     assert_eq!(to.bytes(0), Some(&page_of(index(2), index_bytes)[..]));
 }
@@ -214,7 +214,8 @@ fn what_exists_is_told_for_each_pool_by_one_look_up() {
     let index = |number: u64| space(&INDEX).key(&number.to_le_bytes()).unwrap();
     put(&owner, [0, 1, 2, 4]);
     for number in [1, 2, 3] {
-        owner.put(&INDEX, index(number), &page_of(index(number), INDEX.page_bytes() as usize)).unwrap();
+        let _ =
+            owner.put(&INDEX, index(number), &page_of(index(number), INDEX.page_bytes() as usize)).unwrap();
     }
     announced(&owner);
     let (pages, indices) = ((0..5).map(key).collect::<Vec<_>>(), (0..5).map(index).collect::<Vec<_>>());

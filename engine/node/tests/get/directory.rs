@@ -13,13 +13,13 @@ type Alter = dyn Fn(KeyTag, &mut Vec<Record>) + Send + Sync;
 
 /// Records in the order in which they were announced. `alter` changes what is answered.
 #[derive(Default)]
-pub struct TestDirectory {
+pub(crate) struct TestDirectory {
     state: Mutex<State>,
     alter: Mutex<Option<Box<Alter>>>,
-    pub look_ups: AtomicUsize,
-    pub keys: AtomicUsize,
+    pub(crate) look_ups: AtomicUsize,
+    pub(crate) keys: AtomicUsize,
     /// Look-ups take until their deadline, and give no answer.
-    pub frozen: AtomicBool,
+    pub(crate) frozen: AtomicBool,
 }
 
 #[derive(Default)]
@@ -29,32 +29,32 @@ struct State {
 }
 
 impl TestDirectory {
-    pub fn alter(&self, alter: impl Fn(KeyTag, &mut Vec<Record>) + Send + Sync + 'static) {
+    pub(crate) fn alter(&self, alter: impl Fn(KeyTag, &mut Vec<Record>) + Send + Sync + 'static) {
         *self.alter.lock().unwrap() = Some(Box::new(alter));
     }
 
-    pub fn honest(&self) {
+    pub(crate) fn honest(&self) {
         *self.alter.lock().unwrap() = None;
     }
 
     /// Gives a key these records, whatever it had.
-    pub fn set(&self, tag: KeyTag, records: &[Record]) {
+    pub(crate) fn set(&self, tag: KeyTag, records: &[Record]) {
         self.state.lock().unwrap().records.insert(tag, records.to_vec());
     }
 
-    pub fn of(&self, tag: KeyTag) -> Vec<Record> {
+    pub(crate) fn of(&self, tag: KeyTag) -> Vec<Record> {
         self.state.lock().unwrap().records.get(&tag).cloned().unwrap_or_default()
     }
 
-    pub fn owner(&self, owner: Owner) {
+    pub(crate) fn owner(&self, owner: Owner) {
         self.state.lock().unwrap().owners.insert(owner.epoch, owner);
     }
 
-    pub fn forget_owner(&self, epoch: Epoch) {
+    pub(crate) fn forget_owner(&self, epoch: Epoch) {
         self.state.lock().unwrap().owners.remove(&epoch);
     }
 
-    pub fn looked_up(&self) -> (usize, usize) {
+    pub(crate) fn looked_up(&self) -> (usize, usize) {
         (self.look_ups.load(Ordering::SeqCst), self.keys.load(Ordering::SeqCst))
     }
 

@@ -15,39 +15,39 @@ use crate::directory::TestDirectory;
 #[derive(KvLayout)]
 #[kv(order(token), tokens = 8)]
 #[allow(dead_code)]
-pub struct Page {
+pub(crate) struct Page {
     latent: [Bf16; 128],
     rope: [Bf16; 16],
 }
-pub const PAGE: PageLayout = PageLayout::of::<Page>();
+pub(crate) const PAGE: PageLayout = PageLayout::of::<Page>();
 
 /// Another layout of another length.
 #[derive(KvLayout)]
 #[kv(order(token), tokens = 8)]
 #[allow(dead_code)]
-pub struct Index {
+pub(crate) struct Index {
     keys: [Bf16; 32],
 }
-pub const INDEX: PageLayout = PageLayout::of::<Index>();
+pub(crate) const INDEX: PageLayout = PageLayout::of::<Index>();
 
-pub const BYTES: usize = PAGE.page_bytes() as usize;
+pub(crate) const BYTES: usize = PAGE.page_bytes() as usize;
 
-pub fn peer_key() -> PeerKey {
-    PeerKey::from_passphrase("correct horse battery staple").unwrap()
+pub(crate) fn peer_key() -> PeerKey {
+    PeerKey::from_bytes([4; 32])
 }
 
-pub fn space(layout: &PageLayout) -> KeySpace {
+pub(crate) fn space(layout: &PageLayout) -> KeySpace {
     let secret = TagSecret::from_bytes([7; 32]);
     let namespace = Namespace { model: "m".into(), layout: layout.fingerprint(), shape: "tp 1".into() };
     KeySpace::new(&secret, &namespace).unwrap()
 }
 
-pub fn key(number: u64) -> Key {
+pub(crate) fn key(number: u64) -> Key {
     space(&PAGE).key(&number.to_le_bytes()).unwrap()
 }
 
 /// The bytes of a key's page: no two keys have the same, and no byte says what its neighbours are.
-pub fn page_of(key: Key, len: usize) -> Vec<u8> {
+pub(crate) fn page_of(key: Key, len: usize) -> Vec<u8> {
     let mut state = (key.0.0 as u64) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
@@ -60,31 +60,31 @@ pub fn page_of(key: Key, len: usize) -> Vec<u8> {
     bytes
 }
 
-pub fn config(name: &str, directory: &Arc<TestDirectory>) -> NodeConfig {
+pub(crate) fn config(name: &str, directory: &Arc<TestDirectory>) -> NodeConfig {
     let directory = Arc::clone(directory) as Arc<dyn Directory>;
     NodeConfig::new(name.parse().unwrap(), peer_key()).layout(PAGE).directory(directory)
 }
 
-pub fn start(config: NodeConfig) -> Node {
+pub(crate) fn start(config: NodeConfig) -> Node {
     Node::start(config, shm::publish(1), || shm::rails(1)).unwrap()
 }
 
-pub fn start_tcp(config: NodeConfig) -> Node {
-    let publish = tcp::publish(1, "127.0.0.1:0".parse().unwrap()).unwrap();
+pub(crate) fn start_tcp(config: NodeConfig) -> Node {
+    let publish = tcp::publish("127.0.0.1".parse().unwrap(), 1);
     Node::start(config, publish, || tcp::rails(1)).unwrap()
 }
 
 /// A node with a pool of so many pages.
-pub fn producer(name: &str, directory: &Arc<TestDirectory>, slots: u32) -> Node {
+pub(crate) fn producer(name: &str, directory: &Arc<TestDirectory>, slots: u32) -> Node {
     start(config(name, directory).pool(PAGE, slots))
 }
 
 /// A node without a pool.
-pub fn reader(directory: &Arc<TestDirectory>) -> Node {
+pub(crate) fn reader(directory: &Arc<TestDirectory>) -> Node {
     start(config("reader", directory))
 }
 
-pub fn put(node: &Node, keys: impl IntoIterator<Item = u64>) {
+pub(crate) fn put(node: &Node, keys: impl IntoIterator<Item = u64>) {
     for number in keys {
         let put = node.put(&PAGE, key(number), &page_of(key(number), BYTES)).unwrap();
         assert!(matches!(put, Put::Stored(_)), "{put:?}");
@@ -92,19 +92,19 @@ pub fn put(node: &Node, keys: impl IntoIterator<Item = u64>) {
     announced(node);
 }
 
-pub fn announced(node: &Node) {
+pub(crate) fn announced(node: &Node) {
     node.announcer().unwrap().flush(within(5_000)).unwrap();
 }
 
-pub fn within(millis: u64) -> Instant {
+pub(crate) fn within(millis: u64) -> Instant {
     Instant::now() + Duration::from_millis(millis)
 }
 
-pub fn places(node: &Node, count: usize) -> Destinations {
+pub(crate) fn places(node: &Node, count: usize) -> Destinations {
     node.register(&PAGE, kvrail::memory::leaked(count * BYTES).unwrap()).unwrap()
 }
 
-pub fn batch(places: &Destinations, keys: impl IntoIterator<Item = u64>) -> GetBatch {
+pub(crate) fn batch(places: &Destinations, keys: impl IntoIterator<Item = u64>) -> GetBatch {
     let mut batch = GetBatch::default();
     for number in keys {
         let mut to = places.take_any().expect("a free place");
@@ -115,7 +115,7 @@ pub fn batch(places: &Destinations, keys: impl IntoIterator<Item = u64>) -> GetB
 }
 
 /// Gets keys, and checks every byte of every hit.
-pub fn get(
+pub(crate) fn get(
     node: &Node,
     places: &Destinations,
     keys: impl IntoIterator<Item = u64>,
@@ -131,7 +131,7 @@ pub fn get(
 }
 
 /// The results of a batch of keys that was got, every byte of every hit checked.
-pub fn checked(keys: &[u64], batch: &mut GetBatch) -> Vec<Result<Hit, Miss>> {
+pub(crate) fn checked(keys: &[u64], batch: &mut GetBatch) -> Vec<Result<Hit, Miss>> {
     assert_eq!(batch.len(), keys.len());
     let check = |page: GotPage| {
         if page.result.is_ok() {
@@ -144,7 +144,7 @@ pub fn checked(keys: &[u64], batch: &mut GetBatch) -> Vec<Result<Hit, Miss>> {
     batch.take_pages().map(check).collect()
 }
 
-pub fn labels(results: &[Result<Hit, Miss>]) -> Vec<&'static str> {
+pub(crate) fn labels(results: &[Result<Hit, Miss>]) -> Vec<&'static str> {
     let label = |result: &Result<Hit, Miss>| match result {
         Ok(hit) => hit.found.label(),
         Err(miss) => miss.label(),

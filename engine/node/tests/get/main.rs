@@ -1,5 +1,8 @@
 //! The GET path over real publishers, sessions and rails.
 
 mod basic;
+mod deaths;
 mod directory;
+mod forged;
 mod group;
+mod load;

@@ -63,7 +63,8 @@ fn urls_are_parsed_and_passwords_are_never_shown() {
 
 #[test]
 fn a_log_in_is_by_password_or_by_user() {
-    let Some(servers) = one_with(&["--requirepass", "all p@ss", "--user", "node on >n0de ~kvrail:* +@all"])
+    let Some(servers) =
+        one_with(&["--requirepass", "all p@ss", "--user", "node", "on", ">n0de", "~kvrail:*", "+@all"])
     else {
         return;
     };
@@ -90,8 +91,9 @@ fn a_log_in_is_by_password_or_by_user() {
 
 #[test]
 fn a_user_that_may_only_read_finds_what_others_announce() {
-    let reader = "reader on >r ~kvrail:* -@all +hrandfield +pttl +get";
-    let Some(servers) = one_with(&["--user", reader]) else { return };
+    let user = "--user reader on >r ~kvrail:* -@all +hrandfield +pttl +get";
+    let user: Vec<_> = user.split(' ').collect();
+    let Some(servers) = one_with(&user) else { return };
     let (owner, tags) = (owner(), tags(3));
     let records = records(&owner, &tags, 1);
     announce(&servers.start(), &owner, &records);

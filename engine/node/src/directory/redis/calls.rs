@@ -11,7 +11,7 @@ use kvrail_core::table::KeyTag;
 use redis::Value;
 
 use super::address::RedisConfig;
-use super::owners::{Alive, Announcers, Found, Liveness};
+use super::owners::{Alive, Announcers, Liveness, ToldServer};
 use super::requests::{self, Results};
 use super::server::{Call, Command, Script};
 use super::stored;
@@ -334,7 +334,7 @@ impl Calls {
             Some(Err(error)) => return Err(error),
         };
         let process = results.process.unwrap_or_else(|| "".into());
-        let found = Found { first, existed, renewal };
+        let found = ToldServer { first, existed, renewal };
         self.announcers.note(owner.epoch, &shard.server.name, &process, found);
         self.liveness.note(owner.epoch, Alive::Yes, self.config.lease);
         Ok(())

@@ -235,6 +235,9 @@ impl Directory for RedisDirectory {
 
     fn renew(&self, owner: &Owner, deadline: Instant) -> Result<Renewed, DirectoryError> {
         let (answered, error) = self.run(deadline, Arc::clone(&self.calls).renew(owner.clone()))?;
+        if answered.is_empty() {
+            return Err(error.unwrap_or_else(|| self.deadline()));
+        }
         // Taken only now that the caller is there to hear of it.
         if self.calls.announcers.take_lost(owner.epoch, &answered, self.calls.config.refresh) {
             return Ok(Renewed::Lost);

@@ -20,7 +20,7 @@ pub(super) struct Announcers(Mutex<HashMap<Epoch, Announcer>>);
 
 #[derive(Debug)]
 struct Announcer {
-    copies: HashMap<Arc<str>, Copy>,
+    copies: HashMap<Arc<str>, ServerCopy>,
     /// Records were not announced, and it is not known on which servers.
     lost: bool,
     /// When all records were last announced, or are last known to have been lost.
@@ -30,14 +30,14 @@ struct Announcer {
 }
 
 #[derive(Debug)]
-struct Copy {
+struct ServerCopy {
     process: Arc<str>,
     lost: bool,
 }
 
 /// What an owner's call has found on a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct ToldServer {
     /// The owner was not known to this process before the call.
     pub(super) first: bool,
     /// The server had a copy of the owner's entry.
@@ -66,10 +66,10 @@ impl Announcers {
     }
 
     /// Notes what `server` had of the owner.
-    pub(super) fn note(&self, owner: Epoch, server: &Arc<str>, process: &Arc<str>, found: Found) {
+    pub(super) fn note(&self, owner: Epoch, server: &Arc<str>, process: &Arc<str>, found: ToldServer) {
         let mut owners = self.lock();
         let Some(announcer) = owners.get_mut(&owner) else { return };
-        let Found { first, existed, renewal } = found;
+        let ToldServer { first, existed, renewal } = found;
         if let Some(copy) = announcer.copies.get_mut(server) {
             copy.lost |= !existed || copy.process != *process;
             copy.process = Arc::clone(process);
@@ -77,7 +77,7 @@ impl Announcers {
             // A server that has joined since has none of the records, unless it has taken them over
             // from another, which is not known.
             let lost = !first || (renewal && !existed);
-            announcer.copies.insert(Arc::clone(server), Copy { process: Arc::clone(process), lost });
+            announcer.copies.insert(Arc::clone(server), ServerCopy { process: Arc::clone(process), lost });
         }
     }
 
@@ -85,9 +85,12 @@ impl Announcers {
     pub(super) fn failed(&self, owner: Epoch, server: Option<&Arc<str>>) {
         let mut owners = self.lock();
         let Some(announcer) = owners.get_mut(&owner) else { return };
-        match server.and_then(|server| announcer.copies.get_mut(server)) {
-            Some(copy) => copy.lost = true,
+        match server {
             None => announcer.lost = true,
+            Some(server) => {
+                let never = || ServerCopy { process: "".into(), lost: true };
+                announcer.copies.entry(Arc::clone(server)).or_insert_with(never).lost = true;
+            }
         }
     }
 

@@ -92,7 +92,9 @@ impl<T: ReaderTransport> ReadDriver<T> {
             if wanted.is_empty() {
                 continue;
             }
-            if let Some(peer) = self.owners.idle().and_then(|idle| self.owners.get(idle).disconnected(None, now)) {
+            if let Some(peer) =
+                self.owners.idle().and_then(|idle| self.owners.get(idle).disconnected(None, now))
+            {
                 self.reader.disconnect(&peer);
             }
             self.owners.get(owner).waiting = wanted;

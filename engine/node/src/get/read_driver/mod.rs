@@ -27,8 +27,8 @@ use kvrail::session::Epoch;
 use kvrail::{MAX_BATCHES, Reader, ReaderTransport};
 use kvrail_core::time::Time;
 use kvrail_host::clock;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
 use self::fill::Placed;

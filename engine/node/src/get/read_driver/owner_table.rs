@@ -92,7 +92,11 @@ impl OwnerEntry {
         self.pools.clear();
         for (number, layout) in (0..).zip(layouts) {
             let pools = peer.pools().iter().filter(|pool| same_bytes(pool, layout));
-            self.pools.extend(pools.map(|pool| OwnerPool { id: pool.id(), layout: number, pool: pool.clone() }));
+            self.pools.extend(pools.map(|pool| OwnerPool {
+                id: pool.id(),
+                layout: number,
+                pool: pool.clone(),
+            }));
         }
         if let Some(known) = &self.known {
             known.connected();
@@ -241,9 +245,9 @@ impl OwnerTable {
 
     /// The connected owner that has been idle for the longest.
     pub(super) fn idle(&self) -> Option<u32> {
-        let idle = (0..).zip(&self.entries).filter(|(_, entry)| {
-            entry.is_connected() && entry.in_flight == 0 && entry.waiting.is_empty()
-        });
+        let idle = (0..)
+            .zip(&self.entries)
+            .filter(|(_, entry)| entry.is_connected() && entry.in_flight == 0 && entry.waiting.is_empty());
         idle.min_by_key(|(_, entry)| entry.last_used).map(|(number, _)| number)
     }
 
