@@ -8,7 +8,7 @@ mod tests {
 
     use arbitrary::{Arbitrary, Unstructured};
     use kvrail_fuzz::targets::{
-        declaration, handover, plan, session_frames, session_message, session_offer, wire_batch, wr_chain,
+        declaration, handover, look_up, plan, session_frames, session_message, session_offer, wire_batch, wr_chain,
     };
 
     /// The folder of the fuzz targets.
@@ -46,6 +46,11 @@ mod tests {
     #[test]
     fn handover_seeds() {
         replay("handover", handover::run);
+    }
+
+    #[test]
+    fn look_up_seeds() {
+        replay("look_up", look_up::run);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod rails;
 pub mod targets {
     pub mod declaration;
     pub mod handover;
+    pub mod look_up;
     pub mod plan;
     pub mod session_frames;
     pub mod session_message;

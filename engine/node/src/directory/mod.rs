@@ -5,6 +5,8 @@
 //! of an owner that does not [renew](Directory::renew) its lease expire by themselves.
 
 pub mod embedded;
+pub mod none;
+pub mod one_sided;
 #[cfg(feature = "redis")]
 pub mod redis;
 

@@ -23,6 +23,7 @@ use crate::offer::{
 };
 use crate::pool::PoolId;
 use crate::refusal::Refusal;
+use crate::service::ServiceAnswer;
 
 /// Parses `bytes`, which must be one message and nothing else.
 ///
@@ -45,6 +46,16 @@ pub fn parse(bytes: &[u8]) -> Result<Message, ParseError> {
             Err(ParseError::UnknownKind { got: number })
         };
     };
+    let (parts, body) = open(bytes, kind)?;
+    let message = content(parts)?;
+    check_canonical(&message, body)?;
+    Ok(message)
+}
+
+/// The parts of a message of this kind, and its bytes without its additions.
+fn open(bytes: &[u8], kind: MessageKind) -> Result<(Parts<'_>, &[u8]), ParseError> {
+    let got = bytes.len();
+    let (header, _) = wire::Header::ref_from_prefix(bytes).map_err(|_| ParseError::Header { got })?;
     let (form, count) = (Form::of(kind), usize::from(header.count.get()));
     if count < form.min || count > form.max {
         let field = MessageField::of_message("count");
@@ -62,9 +73,19 @@ pub fn parse(bytes: &[u8]) -> Result<Message, ParseError> {
     }
     let (body, additions) = bytes.split_at(want - added);
     check_additions(kind, body.len(), additions)?;
-    let message = content(Parts::new(kind, body, added))?;
-    check_canonical(&message, body)?;
-    Ok(message)
+    Ok((Parts::new(kind, body, added), body))
+}
+
+/// Parses `bytes` if they are a message of the kind `Answer`, as [`parse`] does: a [`Message`] is
+/// long, and answers come often.
+pub(crate) fn parse_answer(bytes: &[u8]) -> Option<Result<ServiceAnswer, ParseError>> {
+    let kind = MessageKind::Answer;
+    let is_one = bytes.first_chunk() == Some(&(kind as u16).to_le_bytes());
+    is_one.then(|| {
+        let (parts, body) = open(bytes, kind)?;
+        check_header(kind, body)?;
+        service::answer(parts)
+    })
 }
 
 /// Checks that `additions` are additions, and that none of them must be understood.
@@ -93,10 +114,7 @@ fn check_canonical(message: &Message, body: &[u8]) -> Result<(), ParseError> {
     let Some(kind) = message.kind() else { return Ok(()) };
     if let Message::Ask(_) | Message::Answer(_) = message {
         // Their parsers check their own reserved bytes, and every content is canonical.
-        let zero = offset_of!(wire::Header, zero);
-        let stray = body[zero..HEADER].iter().enumerate().find(|&(_, &got)| got != 0);
-        return stray
-            .map_or(Ok(()), |(place, &got)| Err(ParseError::Stray { kind, at: zero + place, got, want: 0 }));
+        return check_header(kind, body);
     }
     let mut canonical = Vec::with_capacity(body.len());
     message.encode(&mut canonical);
@@ -110,6 +128,13 @@ fn check_canonical(message: &Message, body: &[u8]) -> Result<(), ParseError> {
         Some((at, (&got, &want))) => Err(ParseError::Stray { kind, at, got, want }),
         None => Ok(()),
     }
+}
+
+/// Checks that the reserved part of a header has no value.
+fn check_header(kind: MessageKind, body: &[u8]) -> Result<(), ParseError> {
+    let zero = offset_of!(wire::Header, zero);
+    let stray = body[zero..HEADER].iter().enumerate().find(|&(_, &got)| got != 0);
+    stray.map_or(Ok(()), |(place, &got)| Err(ParseError::Stray { kind, at: zero + place, got, want: 0 }))
 }
 
 fn content(parts: Parts<'_>) -> Result<Message, ParseError> {

@@ -16,6 +16,7 @@ mod types;
 mod wire;
 
 pub use decode::parse;
+pub(crate) use decode::parse_answer;
 pub use error::{MessageField, ParseError};
 pub use kind::MessageKind;
 pub use types::{

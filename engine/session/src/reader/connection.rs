@@ -321,8 +321,6 @@ impl ConnectedSession {
                 SessionEvent::Lane(number, result) => self.answers.push_back((number, result)),
                 // The session keeps them until they are fetched.
                 SessionEvent::Takings => {}
-                // A connected session asks no service: `ServiceClient` does.
-                SessionEvent::Answer(..) => {}
                 SessionEvent::Ended(why) => self.ended = Some(why),
             }
         }

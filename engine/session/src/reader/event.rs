@@ -11,7 +11,6 @@ use crate::message::LaneNumber;
 use crate::name::NodeName;
 use crate::offer::{LaneBlob, Layout};
 use crate::pool::{Offer, OfferChange};
-use crate::service::{AskNumber, ServiceRefusal};
 
 /// A reader, as it describes itself.
 #[derive(Clone, Debug)]
@@ -63,8 +62,6 @@ pub enum SessionEvent {
     /// Something has happened to requests that were taken:
     /// [`next_taking_event`](crate::Session::next_taking_event) says what.
     Takings,
-    /// The answer to [`Session::ask_service`](crate::Session::ask_service), or why there is none.
-    Answer(AskNumber, Result<Vec<u8>, ServiceRefusal>),
     /// The session has ended, or was not established. It is the last event. What was
     /// taken is over with it, and no question is answered any more.
     Ended(Arc<SessionError>),

@@ -12,6 +12,7 @@ use crate::hello::Dialling;
 use crate::key::PeerKeys;
 use crate::message::{self, ByeReason, Introduction, Message};
 use crate::offered::OfferReader;
+use crate::service::ServiceAnswer;
 
 pub(super) enum Phase {
     Handshake(Box<Handshake>),
@@ -71,12 +72,15 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// Takes bytes from the front of `bytes` until a message is whole, or all of them.
-    pub(super) fn received(&mut self, bytes: &mut &[u8]) -> Result<Option<Message>, Cause> {
+    pub(super) fn received(&mut self, bytes: &mut &[u8]) -> Result<Option<Received>, Cause> {
         let Some(message) = self.channel.open(bytes)? else { return Ok(None) };
         if !self.is_introduced() {
             return Err(Cause::Contradiction("it sent a message before this side had introduced itself"));
         }
-        Ok(Some(message::parse(&message)?))
+        if let Some(answer) = message::parse_answer(&message) {
+            return Ok(Some(Received::Answer(answer?)));
+        }
+        Ok(Some(Received::Other(Box::new(message::parse(&message)?))))
     }
 
     /// Whether this side's first message was sent. From then on it sends something every
@@ -125,6 +129,13 @@ impl Conversation {
         }
         Ok(())
     }
+}
+
+/// A message that came. A [`Message`] is some kilobytes long, as the longest of its kinds is, and
+/// answers come often.
+pub(super) enum Received {
+    Answer(ServiceAnswer),
+    Other(Box<Message>),
 }
 
 /// A session that has ended.

@@ -19,7 +19,7 @@ use crate::key::PeerKeys;
 use crate::message::ByeReason;
 use crate::name::NodeName;
 use crate::offer::Epoch;
-use crate::service::{AskError, AskNumber, ServiceNumber, ServiceRefusal};
+use crate::service::{AskError, AskNumber, ServiceAnswer, ServiceNumber, ServiceRefusal};
 use crate::socket::{addresses_of, share_of_time};
 
 /// A session that asks services alone. Any number of threads ask at a time; their questions share
@@ -95,15 +95,15 @@ impl State {
             Some(thread) => others.push(thread),
             None => {}
         };
+        while let Some(ServiceAnswer { number, result }) = self.session.next_answer() {
+            // A call that was given up is not in the list.
+            if let Some(call) = self.calls.iter_mut().find(|call| call.number == number) {
+                call.answer = Some(result);
+                wake(call.sleeper.take());
+            }
+        }
         while let Some(event) = self.session.next_event() {
             match event {
-                SessionEvent::Answer(number, answer) => {
-                    // A call that was given up is not in the list.
-                    if let Some(call) = self.calls.iter_mut().find(|call| call.number == number) {
-                        call.answer = Some(answer);
-                        wake(call.sleeper.take());
-                    }
-                }
                 SessionEvent::Established(_) => wake(self.connecting.take()),
                 SessionEvent::Ended(why) => {
                     self.ended = Some(why);

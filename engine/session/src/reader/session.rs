@@ -12,7 +12,7 @@ use super::event::{ReaderDescription, SessionEvent};
 use super::handovers::SessionTakings;
 use super::lanes::AskedLanes;
 use super::offer::apply;
-use super::phase::{Ended, Handshake, Phase};
+use super::phase::{Ended, Handshake, Phase, Received};
 use super::times::{Stage, Times};
 use crate::error::{By, Cause, SessionError, Step};
 use crate::key::PeerKeys;
@@ -24,7 +24,7 @@ use crate::offered::OfferNews;
 use crate::pairing::RailPair;
 use crate::pool::{MAX_LAYOUTS, Offer};
 use crate::refusal::Refusal;
-use crate::service::{AskError, AskNumber, Asks, ServiceNumber};
+use crate::service::{AskError, AskNumber, Asks, ServiceAnswer, ServiceNumber};
 
 /// A session of a reader, from the first byte to the end, without its socket. A
 /// [`Connection`](kvrail_host::reactor::Connection) of a reactor passes its calls on;
@@ -113,9 +113,14 @@ impl Session {
                 Ok(())
             }
             Phase::Conversation(conversation) => match conversation.received(bytes)? {
-                Some(message) => {
+                Some(Received::Answer(answer)) if self.offer.is_some() => {
                     self.times.message(now);
-                    self.message(now, message)
+                    self.asks.answered(answer)
+                }
+                Some(Received::Answer(answer)) => Err(unexpected(&Message::Answer(answer))),
+                Some(Received::Other(message)) => {
+                    self.times.message(now);
+                    self.message(now, *message)
                 }
                 None => Ok(()),
             },
@@ -147,11 +152,6 @@ impl Session {
                 })
             }
             Message::Handover(message) if established => self.takings.received(message, now),
-            Message::Answer(answer) if established => {
-                self.asks.answered(&answer)?;
-                self.events.push_back(SessionEvent::Answer(answer.number, answer.result));
-                Ok(())
-            }
             Message::Handover(_)
             | Message::Ask(_)
             | Message::Answer(_)
@@ -370,7 +370,8 @@ impl Session {
         }
     }
 
-    /// Asks a service of the producer. [`SessionEvent::Answer`] answers, unless the session ends.
+    /// Asks a service of the producer. [`next_answer`](Self::next_answer) has the answer once it has
+    /// come, unless the session ends.
     ///
     /// # Errors
     ///
@@ -384,6 +385,12 @@ impl Session {
             return Err(AskError::NotEstablished);
         }
         self.asks.ask(service, question)
+    }
+
+    /// The next answer of a service. Look for answers after every call of
+    /// [`received`](Self::received). There are none after the session's end.
+    pub fn next_answer(&mut self) -> Option<ServiceAnswer> {
+        self.asks.next_answer()
     }
 
     /// Says goodbye. The flow ends the connection once that is sent.

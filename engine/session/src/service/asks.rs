@@ -14,11 +14,18 @@ pub(crate) struct Asks {
     unsent: VecDeque<ServiceAsk>,
     /// The numbers of those that have no answer, in the order in which they were asked.
     unanswered: VecDeque<AskNumber>,
+    /// Answers that the owner has not taken: as many as it had questions.
+    answers: VecDeque<ServiceAnswer>,
 }
 
 impl Asks {
     pub(crate) const fn new() -> Self {
-        Self { next: NonZeroU32::MIN, unsent: VecDeque::new(), unanswered: VecDeque::new() }
+        Self {
+            next: NonZeroU32::MIN,
+            unsent: VecDeque::new(),
+            unanswered: VecDeque::new(),
+            answers: VecDeque::new(),
+        }
     }
 
     /// Queues a question.
@@ -41,13 +48,18 @@ impl Asks {
     }
 
     /// Takes an answer. Answers may come in any order, each once.
-    pub(crate) fn answered(&mut self, answer: &ServiceAnswer) -> Result<(), Cause> {
+    pub(crate) fn answered(&mut self, answer: ServiceAnswer) -> Result<(), Cause> {
         // A producer answers in the order of the questions, so this finds the first.
         let at = self.unanswered.iter().position(|&number| number == answer.number);
         let at = at.filter(|_| !self.unsent.iter().any(|ask| ask.number == answer.number));
         let at = at.ok_or(Cause::Contradiction("an answer came to a question that was not asked"))?;
         self.unanswered.remove(at);
+        self.answers.push_back(answer);
         Ok(())
+    }
+
+    pub(crate) fn next_answer(&mut self) -> Option<ServiceAnswer> {
+        self.answers.pop_front()
     }
 
     pub(crate) fn next_message(&mut self) -> Option<ServiceAsk> {

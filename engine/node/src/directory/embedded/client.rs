@@ -12,7 +12,9 @@ use kvrail_host::reactor::Reactor;
 use super::config::{EmbeddedConfig, EmbeddedError};
 use super::keeper::{GOODBYE, Keeper};
 use super::state::{Shared, Target};
-use super::wire::{self, DIRECTORY_SERVICE, FormatError, Lease, MAX_EPOCHS, MAX_KEYS, MAX_RECORDS};
+use super::wire::{
+    self, DIRECTORY_SERVICE, FormatError, FoundPlaces, Lease, MAX_EPOCHS, MAX_KEYS, MAX_RECORDS,
+};
 use crate::directory::{Directory, DirectoryError, Found, Owner, Renewed};
 use crate::record::Record;
 
@@ -114,9 +116,10 @@ impl EmbeddedDirectory {
     ) -> Result<(), (usize, DirectoryError)> {
         let mut answered = done;
         let take = |first: usize, tags: &[KeyTag], bytes: &[u8]| {
-            wire::found_records(tags, bytes, |key, records| {
-                found.answer(done + first + key, tags[key], records);
-            })?;
+            let records = FoundPlaces::parse(tags.len(), bytes)?.records(tags);
+            for (key, (tag, records)) in records.enumerate() {
+                found.answer(done + first + key, tag, records);
+            }
             answered = done + first + tags.len();
             Ok(())
         };

@@ -25,7 +25,7 @@ pub struct EmbeddedConfig {
     /// How often a shard is asked whether it lives, and for how long it may say nothing. Default: a
     /// second.
     pub heartbeat: Duration,
-    /// How long the making of one session may take. Default: half a second.
+    /// How long the making of one session may take. Default: a second.
     pub connect: Duration,
 }
 
@@ -39,7 +39,7 @@ impl EmbeddedConfig {
             node,
             lease: Duration::from_secs(3),
             heartbeat: Duration::from_secs(1),
-            connect: Duration::from_millis(500),
+            connect: Duration::from_secs(1),
         }
     }
 

@@ -8,7 +8,7 @@ use kvrail_host::reactor::Handle;
 
 use super::config::EmbeddedConfig;
 use super::state::{Shared, State, TARGETS, Target};
-use super::wire::{self, DIRECTORY_SERVICE};
+use super::wire::{self, DIRECTORY_SERVICE, FoundPlaces};
 
 pub(super) struct Keeper {
     pub(super) config: EmbeddedConfig,
@@ -71,7 +71,7 @@ impl Keeper {
             targets.iter().map(|target| target.client.begin(DIRECTORY_SERVICE, &question)).collect();
         for (target, asked) in targets.iter().zip(asked) {
             let answer = asked.and_then(|asked| asked.wait(deadline));
-            let lives = answer.is_ok_and(|answer| wire::found_records(&[], &answer, |_, _| {}).is_ok());
+            let lives = answer.is_ok_and(|answer| FoundPlaces::parse(0, &answer).is_ok());
             if !lives {
                 self.shared.lock().lose(target);
                 self.shared.has_changed();

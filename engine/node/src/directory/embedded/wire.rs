@@ -256,6 +256,7 @@ impl Question {
 ///
 /// There are more than [`MAX_KEYS`].
 pub(crate) fn look_up(tags: &[KeyTag], out: &mut Vec<u8>) {
+    out.reserve(HEADER + size_of_val(tags));
     begin(LOOK_UP, tags.len(), MAX_KEYS, out);
     for tag in tags {
         out.extend_from_slice(&tag.0.to_le_bytes());
@@ -345,9 +346,8 @@ impl Answer {
     pub fn parse(question: &Question, bytes: &[u8]) -> Result<Self, FormatError> {
         Ok(match question {
             Question::LookUp(tags) => {
-                let mut found = Vec::with_capacity(tags.len());
-                found_records(tags, bytes, |_, records| found.push(records.collect()))?;
-                Self::LookUp(found)
+                let found = FoundPlaces::parse(tags.len(), bytes)?.records(tags);
+                Self::LookUp(found.map(|(_, records)| records.collect()).collect())
             }
             Question::Owners(epochs) => Self::Owners(found_owners(epochs, bytes)?),
             Question::Announce(..) => Self::Announced(announced(bytes)?),
@@ -403,37 +403,45 @@ impl<'a> LookUpAnswer<'a> {
     }
 }
 
-/// Gives the records of each of `tags` to `take`, in order.
-pub(crate) fn found_records(
-    tags: &[KeyTag],
-    bytes: &[u8],
-    mut take: impl FnMut(usize, &mut dyn Iterator<Item = Record>),
-) -> Result<(), FormatError> {
-    let body = answer_to(LOOK_UP, tags.len(), bytes)?;
-    let want = |places: usize| HEADER + tags.len() + places * size_of::<PlaceBytes>();
-    let length = |places| FormatError::Length { got: bytes.len(), want: want(places) };
-    let (counts, places) = body.split_at_checked(tags.len()).ok_or_else(|| length(0))?;
-    let total = counts.iter().map(|&count| usize::from(count)).sum();
-    if let Some(&got) = counts.iter().find(|&&count| usize::from(count) > MAX_OWNERS) {
-        let want = "8 at most";
-        return Err(FormatError::Field { field: "the number of a key's owners", got: got.into(), want });
+/// The answer to a look-up, checked: the places of each key.
+pub(crate) struct FoundPlaces<'a> {
+    counts: &'a [u8],
+    places: &'a [PlaceBytes],
+}
+
+impl<'a> FoundPlaces<'a> {
+    /// The answer for so many keys.
+    pub(crate) fn parse(keys: usize, bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let body = answer_to(LOOK_UP, keys, bytes)?;
+        let want = |places: usize| HEADER + keys + places * size_of::<PlaceBytes>();
+        let length = |places| FormatError::Length { got: bytes.len(), want: want(places) };
+        let (counts, places) = body.split_at_checked(keys).ok_or_else(|| length(0))?;
+        if let Some(&got) = counts.iter().find(|&&count| usize::from(count) > MAX_OWNERS) {
+            let want = "8 at most";
+            return Err(FormatError::Field { field: "the number of a key's owners", got: got.into(), want });
+        }
+        let total = counts.iter().map(|&count| usize::from(count)).sum();
+        let places = <[PlaceBytes]>::ref_from_bytes_with_elems(places, total).map_err(|_| length(total))?;
+        if let Some(wrong) = places.iter().find(|place| !is_place(place)) {
+            let want = "that of a page that some owner has published";
+            let got = wrong.generation.get();
+            return Err(FormatError::Field { field: "the generation or owner of a record", got, want });
+        }
+        Ok(Self { counts, places })
     }
-    let mut places: &[PlaceBytes] = <[_]>::ref_from_bytes(places).map_err(|_| length(total))?;
-    if places.len() != total {
-        return Err(length(total));
+
+    /// The records of each of `tags`, the keys that were asked for, in order.
+    pub(crate) fn records(
+        self,
+        tags: &'a [KeyTag],
+    ) -> impl Iterator<Item = (KeyTag, impl Iterator<Item = Record> + 'a)> + 'a {
+        let Self { counts, mut places } = self;
+        tags.iter().zip(counts).map(move |(&tag, &count)| {
+            let (own, rest) = places.split_at(usize::from(count));
+            places = rest;
+            (tag, own.iter().filter_map(move |place| record(tag, place)))
+        })
     }
-    // All are checked before the first is given away.
-    if let Some(wrong) = places.iter().find(|place| !is_place(place)) {
-        let want = "that of a page that some owner has published";
-        let got = wrong.generation.get();
-        return Err(FormatError::Field { field: "the generation or owner of a record", got, want });
-    }
-    for (key, (&tag, &count)) in tags.iter().zip(counts).enumerate() {
-        let (own, rest) = places.split_at(usize::from(count));
-        places = rest;
-        take(key, &mut own.iter().filter_map(|place| record(tag, place)));
-    }
-    Ok(())
 }
 
 fn is_place(place: &PlaceBytes) -> bool {

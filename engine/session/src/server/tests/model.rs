@@ -179,7 +179,7 @@ impl World {
                     pair.lanes.insert(number);
                     self.tally.lanes += 1;
                 }
-                SessionEvent::Lane(_, Err(_)) | SessionEvent::Takings | SessionEvent::Answer(..) => {}
+                SessionEvent::Lane(_, Err(_)) | SessionEvent::Takings => {}
                 SessionEvent::Ended(why) => {
                     let fair = matches!(why.cause, Cause::Bye(ByeReason::Finished) | Cause::Silence(_));
                     assert!(fair, "a reader found: {why}");
