@@ -82,7 +82,7 @@ impl SlowLog {
     /// comparison; only a slow one takes the lock of the rate limit.
     pub fn request(&self, request: &SlowRequest, spent: &TimeSpent) -> bool {
         let total = spent.total();
-        if total.as_nanos() <= u128::from(self.threshold.load(Ordering::Relaxed)) {
+        if nanos(Some(total)) <= self.threshold.load(Ordering::Relaxed) {
             return false;
         }
         if let Some(left_out) = self.limit.allows() {
@@ -106,10 +106,9 @@ impl SlowLog {
     }
 }
 
-/// The largest number for `None`, which no request exceeds.
+/// The time in ns; the largest number, which none exceeds, for `None` and beyond it.
 const fn nanos(threshold: Option<Duration>) -> u64 {
     match threshold {
-        // Above 584 years it makes no difference.
         Some(threshold) if threshold.as_nanos() < u64::MAX as u128 => threshold.as_nanos() as u64,
         _ => u64::MAX,
     }

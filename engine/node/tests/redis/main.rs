@@ -9,6 +9,8 @@ mod faults;
 mod foreign;
 mod servers;
 mod single;
+#[cfg(feature = "redis-tls")]
+mod tls;
 
 /// Makes tests of the suite's functions, over one server and over a cluster.
 macro_rules! suite {

@@ -21,7 +21,7 @@ const START: Duration = Duration::from_secs(30);
 const SLOTS: u32 = 16_384;
 
 /// Whether there is a redis-server. Without one the tests are skipped, or fail if they are required.
-fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     static THERE: OnceLock<bool> = OnceLock::new();
     *THERE.get_or_init(|| {
         let version = Command::new("redis-server").arg("--version").output();
@@ -38,7 +38,7 @@ fn is_there() -> bool {
 }
 
 /// Says that a test is skipped, past the capture of its output.
-fn skipped() {
+pub(crate) fn skipped() {
     use std::io::Write as _;
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(
@@ -49,10 +49,10 @@ fn skipped() {
 
 /// A folder that is removed when the test ends.
 #[derive(Debug)]
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("kvrail-redis-{}-{number}", std::process::id()));
@@ -77,7 +77,7 @@ pub(crate) struct RedisServer {
 }
 
 impl RedisServer {
-    fn new(cluster: bool, extra: &[&str]) -> Self {
+    pub(crate) fn new(cluster: bool, extra: &[&str]) -> Self {
         let mut arguments: Vec<String> = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
             .into_iter()
             .chain(["--logfile", "log", "--dbfilename", "dump.rdb"])
@@ -176,7 +176,7 @@ impl Drop for RedisServer {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

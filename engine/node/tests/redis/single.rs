@@ -106,6 +106,32 @@ fn a_user_that_may_only_read_finds_what_others_announce() {
 }
 
 #[test]
+fn the_user_of_the_documentation_may_do_all_that_is_needed() {
+    let page = include_str!("../../../../docs/directory.md");
+    let from = page.find("user kvrail on >password").unwrap();
+    let user = page[from..].split("```").next().unwrap();
+    let user: Vec<_> = std::iter::once("--user").chain(user.split_whitespace().skip(1)).collect();
+    let Some(servers) = one_with(&user) else { return };
+    let url = format!("redis://kvrail:password@127.0.0.1:{}", servers.all[0].port);
+    let directory = RedisDirectory::start(RedisConfig::new(&url).unwrap()).unwrap();
+    let (owner, tags) = (owner(), tags(3));
+    let records = records(&owner, &tags, 1);
+    // Three announcements take all ways through the script.
+    let other = crate::directory_suite::owner();
+    directory.announce(&owner, &records, enough()).unwrap();
+    directory.announce(&other, &crate::directory_suite::records(&other, &tags, 1), enough()).unwrap();
+    directory.announce(&owner, &records, enough()).unwrap();
+    assert_eq!(renew(&directory, &owner), Renewed::Kept);
+    assert_eq!(look_up(&directory, &tags).records(2).unwrap().len(), 2);
+    directory.withdraw(&records, enough()).unwrap();
+    assert_eq!(look_up(&directory, &tags).records(2).unwrap().len(), 1);
+    assert_eq!(directory.owners(&[owner.epoch], enough()).unwrap(), [Some(owner.clone())]);
+    let mut connection = servers.all[0].connection();
+    redis::cmd("SCRIPT").arg("FLUSH").exec(&mut connection).unwrap();
+    directory.announce(&owner, &records, enough()).unwrap();
+}
+
+#[test]
 fn everything_in_the_server_goes_away_by_itself() {
     let Some(servers) = one() else { return };
     let config = servers.config().prefix("mine").unwrap().refresh(Duration::from_secs(1)).unwrap();

@@ -1,0 +1,229 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvrail::core::rail::{RailState, RailStats};
+use kvrail::core::verbs_abi::WcStatus;
+use kvrail_node::metrics::{
+    BUCKETS, Counter, MissReason, NodeMetrics, OTHER_PEERS, SlowLog, SlowRequest, TimeSpent,
+};
+
+use crate::{samples, text};
+
+#[test]
+fn what_threads_count_at_the_same_time_adds_up() {
+    let metrics = Arc::new(NodeMetrics::default());
+    let peer = metrics.peer("prefill-1");
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            let (metrics, peer) = (&metrics, peer.clone());
+            scope.spawn(move || {
+                for nanos in 0..1000 {
+                    metrics.get(2);
+                    metrics.hit(1000, nanos * 20_000);
+                    metrics.miss(MissReason::Generation);
+                    metrics.look_up(3, 1, 5_000);
+                    peer.hit(1000);
+                    peer.miss();
+                }
+            });
+        }
+    });
+    metrics.local_hit();
+    metrics.put(10);
+    metrics.put_refused();
+    metrics.evicted(4);
+    metrics.pool(100, 60);
+    metrics.cached(5, 6);
+    metrics.cache_stale();
+    metrics.announced(7);
+    metrics.withdrawn(8);
+    metrics.announce_failed();
+    metrics.announcements_pending(9);
+    metrics.records_lost();
+    metrics.slow_request();
+    assert_eq!(metrics.counter(Counter::Gets), 40_000);
+    assert_eq!(metrics.misses(MissReason::Generation), 20_000);
+    assert_eq!(metrics.read_times().count(), 20_000);
+    let samples = samples(&text(&metrics));
+    let wanted = [
+        ("kvrail_gets_total", 40_000.0),
+        ("kvrail_hits_total", 20_001.0),
+        ("kvrail_local_hits_total", 1.0),
+        ("kvrail_read_pages_total", 20_000.0),
+        ("kvrail_read_bytes_total", 20_000_000.0),
+        ("kvrail_misses_total{reason=\"generation\"}", 20_000.0),
+        ("kvrail_misses_total{reason=\"no_owner\"}", 0.0),
+        ("kvrail_puts_total", 1.0),
+        ("kvrail_put_bytes_total", 10.0),
+        ("kvrail_puts_refused_total", 1.0),
+        ("kvrail_evictions_total", 4.0),
+        ("kvrail_pool_pages", 100.0),
+        ("kvrail_pool_pages_used", 60.0),
+        ("kvrail_look_up_keys_total", 60_000.0),
+        ("kvrail_look_up_keys_unanswered_total", 20_000.0),
+        ("kvrail_directory_cache_hits_total", 5.0),
+        ("kvrail_directory_cache_misses_total", 6.0),
+        ("kvrail_directory_cache_stale_total", 1.0),
+        ("kvrail_announced_records_total", 7.0),
+        ("kvrail_withdrawn_records_total", 8.0),
+        ("kvrail_announce_errors_total", 1.0),
+        ("kvrail_announcements_pending", 9.0),
+        ("kvrail_directory_records_lost_total", 1.0),
+        ("kvrail_slow_requests_total", 1.0),
+        ("kvrail_look_up_seconds_count", 20_000.0),
+        ("kvrail_look_up_seconds_bucket{le=\"0.00001\"}", 20_000.0),
+        ("kvrail_read_seconds_count", 20_000.0),
+        // 0, 20, … 19,980 µs, 20 times each.
+        ("kvrail_read_seconds_bucket{le=\"0.00001\"}", 20.0),
+        ("kvrail_read_seconds_bucket{le=\"0.001\"}", 20.0 * 51.0),
+        ("kvrail_read_seconds_bucket{le=\"10.0\"}", 20_000.0),
+        ("kvrail_read_seconds_bucket{le=\"+Inf\"}", 20_000.0),
+        ("kvrail_peer_bytes_total{peer=\"prefill-1\"}", 20_000_000.0),
+        ("kvrail_peer_pages_total{peer=\"prefill-1\"}", 20_000.0),
+        ("kvrail_peer_misses_total{peer=\"prefill-1\"}", 20_000.0),
+        ("kvrail_peer_pages_total{peer=\"other\"}", 0.0),
+    ];
+    for (name, value) in wanted {
+        assert_eq!(samples.get(name), Some(&value), "{name} in {samples:#?}");
+    }
+    let seconds = samples["kvrail_read_seconds_sum"];
+    assert!((seconds - 20.0 * 9.99).abs() < 1e-6, "{seconds}");
+}
+
+#[test]
+fn a_value_at_a_bound_is_at_or_below_it() {
+    let metrics = NodeMetrics::default();
+    for &bound in &BUCKETS {
+        metrics.hit(1, bound);
+    }
+    metrics.hit(1, BUCKETS[BUCKETS.len() - 1] + 1);
+    assert_eq!(metrics.read_times().buckets, [1; BUCKETS.len() + 1]);
+}
+
+#[test]
+fn every_reason_of_a_miss_has_a_name_of_its_own() {
+    let names: std::collections::BTreeSet<_> = MissReason::ALL.iter().map(|reason| reason.name()).collect();
+    assert_eq!(names.len(), MissReason::ALL.len());
+    assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+}
+
+#[test]
+fn peers_beyond_the_limit_share_a_row_and_no_count_is_lost() {
+    let metrics = Arc::new(NodeMetrics::new(2));
+    let (first, second, third) = (metrics.peer("a"), metrics.peer("b"), metrics.peer("c"));
+    first.hit(1);
+    second.hit(10);
+    third.hit(100);
+    metrics.peer("d").miss();
+    metrics.peer("a").hit(1000);
+    metrics.peer(OTHER_PEERS).miss();
+    let rows = |metrics: &NodeMetrics| -> Vec<(String, u64, u64)> {
+        let rows = metrics.peer_counts().into_iter();
+        rows.map(|(name, counts)| (name.into(), counts.bytes, counts.misses)).collect()
+    };
+    let row = |name: &str, bytes, misses| (name.to_owned(), bytes, misses);
+    assert_eq!(rows(&metrics), [row("a", 1001, 0), row("b", 10, 0), row("other", 100, 2)]);
+    // A peer that is gone gives its row to the next one, and its counts to the others.
+    drop(first);
+    let fourth = metrics.peer("e");
+    fourth.hit(10_000);
+    assert_eq!(rows(&metrics), [row("b", 10, 0), row("e", 10_000, 0), row("other", 1101, 2)]);
+    assert_eq!(metrics.peer_counts().last().unwrap().1.pages, 3);
+    // None has a row of its own.
+    let none = Arc::new(NodeMetrics::new(0));
+    none.peer("a").hit(1);
+    assert_eq!(rows(&none), [row("other", 1, 0)]);
+}
+
+#[test]
+fn names_of_peers_are_escaped() {
+    let metrics = Arc::new(NodeMetrics::default());
+    let peer = metrics.peer("a\"b\\c\nkvrail_gets_total 7");
+    peer.miss();
+    let text = text(&metrics);
+    let row = "kvrail_peer_misses_total{peer=\"a\\\"b\\\\c\\nkvrail_gets_total 7\"} 1";
+    assert!(text.lines().any(|line| line == row), "{text}");
+    assert!(!text.lines().any(|line| line == "kvrail_gets_total 7"));
+}
+
+#[test]
+fn rails_of_one_name_are_added_up_and_go_with_their_reader() {
+    let metrics = Arc::new(NodeMetrics::default());
+    let (first, second) = (metrics.rails(["mlx5_0", "mlx5_1"]), metrics.rails(["mlx5_0"]));
+    let stats = |factor| RailStats {
+        posted: factor,
+        bytes: 10 * factor,
+        page_faults: 100 * factor,
+        path_faults: 1000 * factor,
+        flushed: 10_000 * factor,
+        stale: 100_000 * factor,
+        reposted: 3 * factor,
+        lanes_failed: 4 * factor,
+        lanes_stalled: 5 * factor,
+        ..RailStats::default()
+    };
+    let state = |up, silent_lanes| RailState { up, outstanding_wrs: 6, outstanding_bytes: 60, silent_lanes };
+    first.copy(0, &stats(1), &state(true, 0));
+    first.copy(1, &stats(2), &state(true, 1));
+    second.copy(0, &stats(4), &state(true, 0));
+    // A rail that the reader does not have is passed over.
+    second.copy(1, &stats(1000), &state(true, 0));
+    second.page_failed(7, WcStatus::REM_ACCESS_ERR);
+    for status in [WcStatus::REM_ACCESS_ERR, WcStatus::REM_ACCESS_ERR, WcStatus(77), WcStatus(u32::MAX)] {
+        first.page_failed(1, status);
+    }
+    let shown = samples(&text(&metrics));
+    let wanted = [
+        ("bytes_total{rail=\"mlx5_0\"}", 50.0),
+        ("bytes_total{rail=\"mlx5_1\"}", 20.0),
+        ("wrs_total{rail=\"mlx5_0\"}", 5.0),
+        ("failovers_total{rail=\"mlx5_0\"}", 15.0),
+        ("lanes_failed_total{rail=\"mlx5_0\"}", 20.0),
+        ("lanes_stalled_total{rail=\"mlx5_0\"}", 25.0),
+        ("errors_total{rail=\"mlx5_0\",kind=\"page\"}", 500.0),
+        ("errors_total{rail=\"mlx5_0\",kind=\"path\"}", 5000.0),
+        ("errors_total{rail=\"mlx5_0\",kind=\"flushed\"}", 50_000.0),
+        ("errors_total{rail=\"mlx5_0\",kind=\"stale\"}", 500_000.0),
+        ("failed_pages_total{rail=\"mlx5_1\",status=\"IBV_WC_REM_ACCESS_ERR\"}", 2.0),
+        ("failed_pages_total{rail=\"mlx5_1\",status=\"IBV_WC_?\"}", 2.0),
+        ("outstanding_wrs{rail=\"mlx5_0\"}", 12.0),
+        ("outstanding_bytes{rail=\"mlx5_0\"}", 120.0),
+        ("silent_lanes{rail=\"mlx5_1\"}", 1.0),
+        ("healthy{rail=\"mlx5_0\"}", 1.0),
+        ("healthy{rail=\"mlx5_1\"}", 0.0),
+    ];
+    for (name, value) in wanted {
+        assert_eq!(shown.get(&format!("kvrail_rail_{name}")), Some(&value), "{name} in {shown:#?}");
+    }
+    first.copy(0, &stats(1), &state(false, 0));
+    assert_eq!(samples(&text(&metrics))["kvrail_rail_healthy{rail=\"mlx5_0\"}"], 0.0, "one reader's is down");
+    drop(first);
+    let shown = samples(&text(&metrics));
+    assert_eq!(shown["kvrail_rail_bytes_total{rail=\"mlx5_0\"}"], 40.0);
+    assert!(!shown.keys().any(|name| name.contains("mlx5_1")));
+}
+
+#[test]
+fn a_request_is_slow_above_the_threshold_only() {
+    let spent = |wire| TimeSpent {
+        queue: Duration::from_millis(1),
+        directory: Duration::from_millis(2),
+        connect: Duration::from_millis(3),
+        wire: Duration::from_millis(wire),
+        validation: Duration::from_millis(4),
+    };
+    assert_eq!(spent(5).total(), Duration::from_millis(15));
+    assert_eq!(spent(5).longest(), ("wire", Duration::from_millis(5)));
+    assert_eq!(spent(0).longest(), ("validation", Duration::from_millis(4)));
+    assert_eq!(TimeSpent::default().longest().0, "queue");
+    let request = SlowRequest { pages: 64, misses: 1, bytes: 1 << 20, retries: 2 };
+    let log = SlowLog::new(Some(Duration::from_millis(15)));
+    assert!(!log.request(&request, &spent(5)));
+    assert!(log.request(&request, &spent(6)));
+    log.set_threshold(None);
+    assert!(!log.request(&request, &TimeSpent { wire: Duration::MAX, ..spent(0) }));
+    log.set_threshold(Some(Duration::ZERO));
+    // The log is limited in its rate; a slow request counts as slow all the same.
+    assert_eq!((0..1000).filter(|_| log.request(&request, &spent(6))).count(), 1000);
+    assert!(!log.request(&request, &TimeSpent::default()));
+}
