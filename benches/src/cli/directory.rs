@@ -35,7 +35,10 @@ impl FromStr for DirectoryKind {
                 check_url(url)?;
                 Ok(Self::Redis(url.into()))
             }
-            _ => Err("give embedded, one-sided, redis://host:port or redis-cluster://host:port,host:port".into()),
+            _ => {
+                Err("give embedded, one-sided, redis://host:port or redis-cluster://host:port,host:port"
+                    .into())
+            }
         }
     }
 }
@@ -83,8 +86,8 @@ pub(crate) fn shared(text: &str) -> Result<DirectoryKind, String> {
 pub(crate) enum DirectorySetup {
     /// The nodes at these addresses keep it; none: the node itself does.
     Embedded(Vec<String>),
-    /// The publication tables of the producers at these addresses; none: the node itself is one.
-    OneSided(Vec<String>),
+    /// The publication table of the producer at this address; no address: the node is that one.
+    OneSided(String),
     /// A server or cluster, and what its keys begin with.
     Redis { url: String, prefix: String },
 }
@@ -96,10 +99,11 @@ impl DirectorySetup {
     /// The directory of this kind, for the producer itself, or for a reader of the producer at
     /// `connect`.
     pub(crate) fn of(kind: &DirectoryKind, connect: Option<String>) -> Self {
-        let producers = connect.into_iter().collect();
         match kind {
-            DirectoryKind::Embedded | DirectoryKind::PrivateRedis => Self::Embedded(producers),
-            DirectoryKind::OneSided => Self::OneSided(producers),
+            DirectoryKind::Embedded | DirectoryKind::PrivateRedis => {
+                Self::Embedded(connect.into_iter().collect())
+            }
+            DirectoryKind::OneSided => Self::OneSided(connect.unwrap_or_default()),
             DirectoryKind::Redis(url) => Self::Redis { url: url.clone(), prefix: Self::PREFIX.into() },
         }
     }

@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 use kvrail::session::Address;
 
 use crate::catalogue::{NamedLayout, readable_layout};
-use crate::cli::directory::{self, CacheArgs, DirectoryKind, DirectorySetup};
 use crate::cli::common::{Op, ReadOrder, ReportArgs, Transport, chunk, duration, size, warmup};
+use crate::cli::directory::{self, CacheArgs, DirectoryKind, DirectorySetup};
 use crate::cli::key::KeyArgs;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::measure::crew;
@@ -161,8 +161,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     crew::require_batches(&tally, "drive", args.duration)?;
     bar.about("comparing every page");
-    let verified =
-        if args.report.verify.step().is_some() && args.op != Op::Exists { crew::verify(&mut crew)? } else { Verified::default() };
+    let verified = if args.report.verify.step().is_some() && args.op != Op::Exists {
+        crew::verify(&mut crew)?
+    } else {
+        Verified::default()
+    };
     bar.done();
 
     let page_bytes = args.layout.layout.page_bytes();

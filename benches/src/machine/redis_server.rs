@@ -99,7 +99,8 @@ impl RedisServer {
 /// The first of the programs that there is.
 fn find() -> Option<&'static str> {
     PROGRAMS.into_iter().find(|program| {
-        let version = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let version =
+            Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         version.is_ok_and(|status| status.success())
     })
 }

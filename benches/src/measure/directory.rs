@@ -6,23 +6,29 @@ use std::time::{Duration, Instant};
 
 use kvrail::core::table::KeyTag;
 use kvrail::session::{Address, Epoch, ServerConfig};
-use kvrail::{NodeName, PeerKey};
+use kvrail::{NodeName, PageLayout, PeerKey};
 use kvrail_node::directory::embedded::{
     DIRECTORY_SERVICE, EmbeddedConfig, EmbeddedDirectory, EmbeddedShard, ShardConfig,
 };
 use kvrail_node::{Directory, DirectoryError, Found, Owner, Record, Renewed};
 
 use crate::cli::directory::DirectorySetup;
+use crate::measure::node::Over;
+use crate::measure::one_sided::OneSided;
 
 /// The directory that a reader asks.
 pub(crate) fn of_reader(
     setup: &DirectorySetup,
     key: &PeerKey,
     node: NodeName,
+    layout: PageLayout,
+    over: &Over<'_>,
 ) -> anyhow::Result<Arc<dyn Directory>> {
     match setup {
+        DirectorySetup::OneSided(producer) => {
+            Ok(Arc::new(OneSided::start(&producer.parse()?, key, node, layout, over)?))
+        }
         DirectorySetup::Embedded(candidates) => embedded(candidates, key, node),
-        DirectorySetup::OneSided(producers) => one_sided(producers, key, node),
         DirectorySetup::Redis { url, prefix } => redis(url, prefix),
     }
 }
@@ -30,10 +36,6 @@ pub(crate) fn of_reader(
 fn embedded(candidates: &[String], key: &PeerKey, node: NodeName) -> anyhow::Result<Arc<dyn Directory>> {
     let candidates = candidates.iter().map(|address| address.parse()).collect::<Result<_, _>>()?;
     Ok(Arc::new(EmbeddedDirectory::start(EmbeddedConfig::new(candidates, key.clone(), node))?))
-}
-
-fn one_sided(producers: &[String], _: &PeerKey, _: NodeName) -> anyhow::Result<Arc<dyn Directory>> {
-    anyhow::bail!("--directory one-sided is not there yet: the tables of {producers:?} cannot be searched")
 }
 
 #[cfg(feature = "redis")]
@@ -82,13 +84,15 @@ impl ProducerDirectory {
 
     /// Readers reach the producer at `address` now.
     pub(crate) fn reached_at(&self, address: Address) -> anyhow::Result<()> {
-        let setup = match &self.setup {
+        let directory = match &self.setup {
             DirectorySetup::Embedded(others) if others.is_empty() => {
-                DirectorySetup::Embedded(vec![address.to_string()])
+                embedded(&[address.to_string()], &self.key, self.node)?
             }
-            other => other.clone(),
+            DirectorySetup::Embedded(others) => embedded(others, &self.key, self.node)?,
+            DirectorySetup::Redis { url, prefix } => redis(url, prefix)?,
+            // Its table says what there is.
+            DirectorySetup::OneSided(_) => return Ok(()),
         };
-        let directory = of_reader(&setup, &self.key, self.node)?;
         // It is called once.
         let _ = self.known.set((address, directory));
         Ok(())

@@ -47,8 +47,8 @@ pub(crate) struct GetterSetup {
 /// The getter's main function.
 pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
     let worker = &setup.worker;
-    let named =
-        NamedLayout::find(&worker.layout).with_context(|| format!("no layout is called {}", worker.layout))?;
+    let named = NamedLayout::find(&worker.layout)
+        .with_context(|| format!("no layout is called {}", worker.layout))?;
     let started = start(setup, named.layout)?;
     let keys = shared_keys(setup, &started.node, named.layout)?;
     let page_bytes = named.layout.page_bytes() as usize;
@@ -74,7 +74,8 @@ pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
         destinations: take_share(places.as_ref(), number, callers),
         recorder: Recorder::new(alone),
     });
-    let mut getter = Getter { callers: callers.collect(), node: &started.node, keys, batch, verify: worker.verify };
+    let mut getter =
+        Getter { callers: callers.collect(), node: &started.node, keys, batch, verify: worker.verify };
     send(&Reply::Ready(Ready {
         transport: started.label.clone(),
         rails: started.rails.clone(),
@@ -83,7 +84,9 @@ pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
     }))?;
     while let Some(order) = receive()? {
         let reply = match order {
-            Order::Round { start, warmup, duration, .. } => Reply::Ran(getter.round(start, warmup, duration)?),
+            Order::Round { start, warmup, duration, .. } => {
+                Reply::Ran(getter.round(start, warmup, duration)?)
+            }
             Order::Count(span) => {
                 let recorders = getter.callers.iter().map(|caller| &caller.recorder);
                 Reply::Counted(Recorder::count_all(recorders, span))
@@ -102,13 +105,6 @@ fn start(setup: &GetterSetup, layout: PageLayout) -> anyhow::Result<Started> {
     let worker = &setup.worker;
     let name = format!("kvrail-bench-{}", std::process::id()).parse()?;
     let key = worker.key.peer_key()?;
-    let directory = directory::of_reader(&setup.directory, &key, name)?;
-    let config = NodeConfig::new(name, key)
-        .layout(layout)
-        .directory(directory)
-        .cache(CACHE_RECORDS, setup.dir_cache)
-        .readers(setup.readers.into())
-        .batch_pages(worker.batch.into());
     // It publishes nothing, so one rail is enough.
     let publish = match &worker.rails {
         Rails::Count(_) => Rails::Count(1),
@@ -123,6 +119,13 @@ fn start(setup: &GetterSetup, layout: PageLayout) -> anyhow::Result<Started> {
         lanes_per_rail: worker.lanes_per_rail,
         chunk_bytes: worker.chunk_bytes,
     };
+    let directory = directory::of_reader(&setup.directory, &key, name, layout, &over)?;
+    let config = NodeConfig::new(name, key)
+        .layout(layout)
+        .directory(directory)
+        .cache(CACHE_RECORDS, setup.dir_cache)
+        .readers(setup.readers.into())
+        .batch_pages(worker.batch.into());
     over.start(config)
 }
 
@@ -152,7 +155,9 @@ fn published(node: &Node, keys: &PageKeys) -> anyhow::Result<usize> {
                 return Ok((0..keys.len()).map(|at| found.present.get(at)).collect());
             }
             if Instant::now() >= until {
-                bail!("the directory did not answer within {FIND:?}: is `kvrail-bench serve` running, with the same --directory and key?");
+                bail!(
+                    "the directory did not answer within {FIND:?}: is `kvrail-bench serve` running, with the same --directory and key?"
+                );
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -161,7 +166,9 @@ fn published(node: &Node, keys: &PageKeys) -> anyhow::Result<usize> {
     let doubled: Vec<u64> = (0..32).map(|bit| 1 << bit).collect();
     let (mut there, mut absent) = (0, 1 << 32);
     if !known(&[0])?[0] {
-        bail!("the directory knows no page of this layout: start `kvrail-bench serve` with the same --directory and --layout");
+        bail!(
+            "the directory knows no page of this layout: start `kvrail-bench serve` with the same --directory and --layout"
+        );
     }
     for (number, known) in doubled.iter().zip(known(&doubled)?) {
         if known && *number > there {
@@ -181,7 +188,9 @@ fn published(node: &Node, keys: &PageKeys) -> anyhow::Result<usize> {
 fn take_share(places: Option<&Destinations>, number: usize, callers: usize) -> VecDeque<Destination> {
     let Some(places) = places else { return VecDeque::new() };
     let count = places.count() as usize;
-    (number * count / callers..(number + 1) * count / callers).filter_map(|at| places.take(at as u32)).collect()
+    (number * count / callers..(number + 1) * count / callers)
+        .filter_map(|at| places.take(at as u32))
+        .collect()
 }
 
 /// A thread that gets pages.
@@ -235,7 +244,9 @@ impl Getter<'_> {
     /// Gets every n-th page once and compares it with what the producer wrote.
     fn verify(&mut self) -> anyhow::Result<Verified> {
         let mut verified = Verified::default();
-        let (Some(step), Some(caller)) = (self.verify.step(), self.callers.first_mut()) else { return Ok(verified) };
+        let (Some(step), Some(caller)) = (self.verify.step(), self.callers.first_mut()) else {
+            return Ok(verified);
+        };
         if caller.destinations.is_empty() {
             return Ok(verified);
         }
@@ -243,7 +254,8 @@ impl Getter<'_> {
         let batch = self.batch.min(caller.destinations.len());
         for keys in keys.chunks(batch) {
             for &key in keys {
-                let mut to = caller.destinations.pop_front().context("no place is free, although nothing is got")?;
+                let mut to =
+                    caller.destinations.pop_front().context("no place is free, although nothing is got")?;
                 // It may hold the requested page already, from the timed part.
                 to.bytes_mut(0).context("a place of the host's memory has no bytes")?.fill(pattern::WIPED);
                 caller.batch.read(key, to);

@@ -1,7 +1,7 @@
 //! The measurement: what producers and workers do, how a crew of them is run, and what counts.
 
-pub(crate) mod clock;
 pub(crate) mod churn;
+pub(crate) mod clock;
 pub(crate) mod crew;
 mod destination;
 mod directory;
@@ -10,6 +10,7 @@ mod keys;
 pub(crate) mod ladder;
 pub(crate) mod memcpy;
 mod node;
+mod one_sided;
 mod pattern;
 pub(crate) mod producer;
 pub(crate) mod window;

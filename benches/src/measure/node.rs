@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
+use std::thread::JoinHandle;
 
 use anyhow::bail;
 use kvrail::core::config::EngineConfig;
@@ -12,6 +13,7 @@ use kvrail_node::{Node, NodeConfig};
 use crate::cli::common::Transport;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::machine::addresses::own_addresses;
+use crate::measure::one_sided::Job;
 
 /// A node that has started.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub(crate) struct Over<'a> {
     pub(crate) publish: &'a Rails,
     /// The rails of each reader.
     pub(crate) read: &'a Rails,
+    #[cfg_attr(not(feature = "verbs"), expect(dead_code, reason = "settings of one transport"))]
     pub(crate) verbs: &'a VerbsArgs,
     pub(crate) lanes_per_rail: u8,
     /// `None`: what suits the transport.
@@ -61,6 +64,20 @@ impl Over<'_> {
                 let publish = kvrail::verbs::publish_with(self.publish.ports()?, verbs)?;
                 let rails = || kvrail::verbs::rails_with(ports, verbs);
                 self.start_with(config, publish, rails()?, rails)
+            }
+            #[cfg(not(feature = "verbs"))]
+            Transport::Verbs => crate::cli::rails::not_built(),
+        }
+    }
+
+    /// Starts `job` over rails of its own.
+    pub(crate) fn with_rails(&self, job: Job) -> anyhow::Result<JoinHandle<()>> {
+        match self.transport {
+            Transport::Shm => job.start(shm::rails(1)?),
+            Transport::Tcp => job.start(tcp::rails(1)?),
+            #[cfg(feature = "verbs")]
+            Transport::Verbs => {
+                job.start(kvrail::verbs::rails_with(self.read.ports()?, self.verbs.config()?)?)
             }
             #[cfg(not(feature = "verbs"))]
             Transport::Verbs => crate::cli::rails::not_built(),

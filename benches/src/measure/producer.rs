@@ -40,7 +40,9 @@ pub(crate) fn child(setup: &ProducerSetup) -> anyhow::Result<()> {
                 Reply::Ran(copier?.round(publisher, routine, start, warmup, duration)?)
             }
             Order::Count(span) => Reply::Counted(copier?.count(span)),
-            Order::Verify | Order::Register | Order::Churn(_) => bail!("a producer reads no pages, and was told: {order:?}"),
+            Order::Verify | Order::Register | Order::Churn(_) => {
+                bail!("a producer reads no pages, and was told: {order:?}")
+            }
         };
         send(&reply)?;
     }

@@ -59,7 +59,8 @@ struct Worker<N: ReaderTransport> {
     label: String,
     /// The rails' names in reports.
     names: Vec<String>,
-    peer: Peer,
+    /// While it is there the connection is.
+    _peer: Peer,
     address: Address,
     /// The locations of this worker's pages.
     locations: Vec<Location>,
@@ -135,7 +136,7 @@ impl<N: ReaderTransport> Worker<N> {
             reader,
             label,
             names,
-            peer,
+            _peer: peer,
             address,
             locations,
             pages,

@@ -88,7 +88,8 @@ impl Report {
     }
 
     fn text(&self) -> String {
-        let Settings { pool_pages, keys, page_bytes, readers, directory, seconds, dir_cache_s, .. } = &self.settings;
+        let Settings { pool_pages, keys, page_bytes, readers, directory, seconds, dir_cache_s, .. } =
+            &self.settings;
         let validation = if self.settings.validation { "" } else { ", WITHOUT VALIDATION" };
         let adversary = if self.settings.adversary { ", whose answers are spoilt" } else { "" };
         let mut text = format!(
@@ -101,7 +102,8 @@ impl Report {
             let _ = writeln!(text, "{:<14} {:>13}{more}", name, grouped(value));
         };
         let list = |counts: &BTreeMap<String, u64>| {
-            let all: Vec<_> = counts.iter().map(|(name, count)| format!("{name} {}", grouped(*count))).collect();
+            let all: Vec<_> =
+                counts.iter().map(|(name, count)| format!("{name} {}", grouped(*count))).collect();
             if all.is_empty() { String::new() } else { format!("  {}", all.join(", ")) }
         };
         let (cache, directory) = (grouped(self.hits_cache), grouped(self.hits_directory));
@@ -137,7 +139,10 @@ pub(crate) fn deliver(report: &Report, json: Option<Sink>) -> anyhow::Result<()>
     let written = json.map(|sink| sink.put(&document)).transpose();
     match (report.settings.validation, report.pages_wrong) {
         (true, 1..) => {
-            bail!("{} pages differ from what their keys say: do not use this build", grouped(report.pages_wrong))
+            bail!(
+                "{} pages differ from what their keys say: do not use this build",
+                grouped(report.pages_wrong)
+            )
         }
         (false, 0) => bail!(
             "no wrong page was found although none was validated, so this run would find none in any case: give a longer --duration"

@@ -32,16 +32,6 @@ pub(crate) fn child(setup: &ChurnReaderSetup) -> anyhow::Result<()> {
         NamedLayout::find(&setup.layout).with_context(|| format!("no layout is called {}", setup.layout))?;
     let name = format!("kvrail-churn-{}", std::process::id()).parse()?;
     let key = setup.key.peer_key()?;
-    let mut directory = directory::of_reader(&setup.directory, &key, name)?;
-    let adversary = setup.adversary.then(|| Arc::new(Adversary::new(Arc::clone(&directory), setup.seed)));
-    if let Some(adversary) = &adversary {
-        directory = Arc::<Adversary>::clone(adversary) as Arc<dyn Directory>;
-    }
-    let mut config =
-        NodeConfig::new(name, key).layout(named.layout).directory(directory).cache(1 << 10, setup.dir_cache);
-    if !setup.validate {
-        config = config.unvalidated_for_tests();
-    }
     let over = Over {
         transport: Transport::Shm,
         listen: "127.0.0.1:0",
@@ -51,6 +41,16 @@ pub(crate) fn child(setup: &ChurnReaderSetup) -> anyhow::Result<()> {
         lanes_per_rail: 1,
         chunk_bytes: setup.chunk_bytes,
     };
+    let mut directory = directory::of_reader(&setup.directory, &key, name, named.layout, &over)?;
+    let adversary = setup.adversary.then(|| Arc::new(Adversary::new(Arc::clone(&directory), setup.seed)));
+    if let Some(adversary) = &adversary {
+        directory = Arc::<Adversary>::clone(adversary) as Arc<dyn Directory>;
+    }
+    let mut config =
+        NodeConfig::new(name, key).layout(named.layout).directory(directory).cache(1 << 10, setup.dir_cache);
+    if !setup.validate {
+        config = config.unvalidated_for_tests();
+    }
     let started = over.start(config)?;
     let bytes = 2 * BATCH * named.layout.page_bytes() as usize;
     let mut reader = Reader {
@@ -104,8 +104,12 @@ impl Reader<'_> {
         read.keys_looked_up = after.keys_looked_up - before.keys_looked_up;
         read.keys_renewed = after.keys_renewed - before.keys_renewed;
         let misses = after.misses.iter().zip(before.misses).map(|(after, before)| after - before);
-        read.misses =
-            LABELS.iter().zip(misses).filter(|&(_, count)| count > 0).map(|(&why, n)| (why.into(), n)).collect();
+        read.misses = LABELS
+            .iter()
+            .zip(misses)
+            .filter(|&(_, count)| count > 0)
+            .map(|(&why, n)| (why.into(), n))
+            .collect();
         Ok(())
     }
 
