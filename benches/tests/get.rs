@@ -136,7 +136,7 @@ fn mistakes_are_named() {
         drive(&["--connect", "127.0.0.1:1", "--directory", "redis"]),
         &["--directory", "churn", "redis://host:port"],
     );
-    names(drive(&["--connect", "127.0.0.1:1", "--dir-cache", "-1"]), &["--dir-cache"]);
+    names(drive(&["--connect", "127.0.0.1:1", "--dir-cache=-1"]), &["--dir-cache"]);
     names(drive(&["--connect", "127.0.0.1:1", "--concurrencies", "1,2"]), &["--concurrency"]);
     // A directory that knows no such page.
     let served = Served::start(&SMALL);
