@@ -121,6 +121,24 @@ fn the_names_of_other_tools_flags_are_taken() {
 }
 
 #[test]
+fn a_producer_serves_its_counters() {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let mut command = common::bench(&["serve", "--key", KEY, "--metrics", "127.0.0.1:0"]);
+    command.args(SMALL).stderr(std::process::Stdio::piped());
+    let mut served = Served::run(command);
+    let stderr = BufReader::new(served.process.stderr.take().unwrap());
+    let line = stderr.lines().map(Result::unwrap).find(|line| line.starts_with("metrics at")).unwrap();
+    let address = line.split("//").nth(1).unwrap().trim_end_matches("/metrics");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let puts = text.lines().find(|line| line.starts_with("kvrail_") && line.contains("put") && line.ends_with(" 99"));
+    assert!(puts.is_some(), "{text}");
+}
+
+#[test]
 fn mistakes_are_named() {
     let drive = |more: &[&'static str]| {
         let args =

@@ -1,5 +1,7 @@
 //! `serve`: publishes pages until it is stopped.
 
+use std::net::SocketAddr;
+
 use kvrail::session::Address;
 
 use crate::catalogue::{NamedLayout, readable_layout};
@@ -7,6 +9,7 @@ use crate::cli::common::{Transport, size};
 use crate::cli::directory::{self, DirectoryKind, DirectorySetup};
 use crate::cli::key::{Key, KeyArgs};
 use crate::cli::rails::{Rails, VerbsArgs};
+use crate::measure::metrics::serve_metrics;
 use crate::measure::producer;
 use crate::output::drive_line::{DriveLine, GivenKey, explanation};
 use crate::output::progress::Bar;
@@ -40,6 +43,9 @@ pub(crate) struct Args {
     /// the publication table).
     #[arg(long, default_value = "embedded", value_parser = directory::shared)]
     directory: DirectoryKind,
+    /// Serve counters for Prometheus at this address (port 0: any free one).
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     verbs: VerbsArgs,
 }
@@ -66,6 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let bar = Bar::bytes("publishing pages", 0);
     let Some(producer) = producer::publish(&setup, &bar, Some(&stop))? else { return Ok(()) };
     bar.done();
+    let metrics = args.metrics.map(|address| serve_metrics(address, &producer)).transpose()?;
     let at = &producer.at;
     let line = DriveLine {
         address: at.best,
@@ -80,6 +87,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let pages = format!("{} pages of {}", producer.publisher.slots(), args.layout.label());
     write::stderr(explanation(&pages, args.transport, at).as_bytes())?;
+    if let Some(metrics) = &metrics {
+        write::stderr(format!("metrics at http://{}/metrics\n", metrics.address()).as_bytes())?;
+    }
     if let Some(signal) = stop.wait() {
         write::stderr(format!("stopped by {signal}\n").as_bytes())?;
     }

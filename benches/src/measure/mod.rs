@@ -9,6 +9,7 @@ pub(crate) mod getter;
 mod keys;
 pub(crate) mod ladder;
 pub(crate) mod memcpy;
+pub(crate) mod metrics;
 mod node;
 mod one_sided;
 mod pattern;

@@ -1,9 +1,9 @@
 //! How many keys a second one thread looks up in the embedded directory, over loopback.
 //!
 //! ```text
-//! cargo run --release -p kvrail-node --example look_ups              # shard and client, two processes
-//! cargo run --release -p kvrail-node --example look_ups -- shard     # a shard alone: prints its address
-//! … look_ups client ADDRESS BATCH BATCHES                            # a client alone, for callgrind
+//! cargo run --release -p kvrail-node --example look_ups       # a shard and a client
+//! … look_ups shard                          # a shard alone: prints its address
+//! … look_ups client ADDRESS BATCH BATCHES   # a client alone, for callgrind
 //! ```
 
 use std::error::Error;

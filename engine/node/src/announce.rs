@@ -4,8 +4,8 @@
 //! Where the two differ, the slot has a change, and waits in a list of such slots. So there are at
 //! most as many changes as slots, however long a directory is away: nothing overflows, and a page
 //! that has come and gone meanwhile is no change. One thread takes changes, sends them in batches
-//! of up to 512 records, and sends a batch again until it succeeds. It renews the owner's lease three times in a lease, and announces everything again
-//! when the directory has lost it.
+//! of up to 512 records, and sends a batch again until it succeeds. It renews the owner's lease
+//! three times in a lease, and announces everything again when the directory has lost it.
 
 pub(crate) mod changes;
 mod error;

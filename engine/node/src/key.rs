@@ -32,7 +32,7 @@ pub struct KeySpace {
 /// A page's key in its namespace: 128 bits, which the owner's table entry repeats.
 ///
 /// It is SipHash-1-3 with 128 bits, under a key that only the group's nodes can compute. Without
-/// that secret nobody can choose two keys that meet, and by accident two of 2^40 keys meet with a
+/// that secret no node can choose two keys that meet, and by accident two of 2^40 keys meet with a
 /// probability of 2^-49.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key(pub KeyTag);
@@ -40,7 +40,7 @@ pub struct Key(pub KeyTag);
 /// Why bytes are no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum KeyError {
+pub enum PageKeyError {
     /// The key has no bytes, or too many.
     #[error("a key of {bytes} bytes: keys have 1 to {MAX_KEY_BYTES} bytes; hash a longer one first")]
     Length {
@@ -57,7 +57,7 @@ pub enum KeyError {
     },
 }
 
-impl KeyError {
+impl PageKeyError {
     /// A number that never changes its meaning (docs/errors.md).
     #[must_use]
     pub const fn code(&self) -> u32 {
@@ -75,13 +75,13 @@ impl KeySpace {
     /// # Errors
     ///
     /// A text of the namespace is too long.
-    pub fn new(secret: &TagSecret, namespace: &Namespace) -> Result<Self, KeyError> {
+    pub fn new(secret: &TagSecret, namespace: &Namespace) -> Result<Self, PageKeyError> {
         let Namespace { model, layout, shape } = namespace;
         let mut bytes = b"kvrail key space 1".to_vec();
         for (what, text) in [("model", model), ("shape", shape)] {
             let length = text.len();
             let short = u16::try_from(length).ok().filter(|_| length <= MAX_NAMESPACE_TEXT);
-            let short = short.ok_or(KeyError::Text { what, bytes: length })?;
+            let short = short.ok_or(PageKeyError::Text { what, bytes: length })?;
             // The length stands before the text, so that no two namespaces have the same bytes.
             bytes.extend_from_slice(&short.to_le_bytes());
             bytes.extend_from_slice(text.as_bytes());
@@ -97,9 +97,9 @@ impl KeySpace {
     ///
     /// No bytes, or too many.
     #[inline]
-    pub fn key(&self, bytes: &[u8]) -> Result<Key, KeyError> {
+    pub fn key(&self, bytes: &[u8]) -> Result<Key, PageKeyError> {
         if bytes.is_empty() || bytes.len() > MAX_KEY_BYTES {
-            return Err(KeyError::Length { bytes: bytes.len() });
+            return Err(PageKeyError::Length { bytes: bytes.len() });
         }
         let mut hasher = self.hasher;
         hasher.write(bytes);

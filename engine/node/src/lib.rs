@@ -33,11 +33,11 @@ pub use directory::{Directory, DirectoryError, Found, Owner, Renewed};
 pub use get::{
     Destination, Destinations, GetBatch, GetCounts, GetHandle, GetStatistics, GotPage, ReadDriver,
 };
-pub use key::{Key, KeyError, KeySpace, Namespace};
+pub use key::{Key, PageKeyError, KeySpace, Namespace};
 pub use miss::{FoundIn, Hit, Miss};
 pub use node::{Node, NodeConfig, NodeError, NodeStatistics, Presence, RegisterError};
 pub use pool::{
-    EnginePool, EngineSlotError, LocalRead, OpenPoolError, OverwriteGuard, PagePool, Pin, Place, PlaceGuard,
-    PoolStatistics, Published, Put, PutError,
+    EnginePool, EngineSlotError, LocalRead, OpenPoolError, OverwriteGuard, PagePool, Pin, PlaceGuard,
+    PoolStatistics, Published, Put, PutError, PutPlace,
 };
 pub use record::{Record, RecordError};

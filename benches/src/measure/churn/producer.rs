@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use fastrand::Rng;
-use kvrail_node::{Key, PagePool, Put};
+use kvrail_node::{Key, PagePool, Put, PutPlace};
 
 use super::{ChurnProducerSetup, Overwritten};
 use crate::catalogue::NamedLayout;
@@ -87,7 +87,7 @@ impl Churn<'_> {
             // A page that is there stays. One that is not evicts another.
             1..=7 => Ok(matches!(self.pool.put_with(key, fill)?, Put::Stored(_))),
             _ => match self.pool.replace_in_place(key)? {
-                kvrail_node::Place::Fill(mut place) => {
+                PutPlace::Fill(mut place) => {
                     fill(place.bytes());
                     place.commit()?;
                     Ok(true)

@@ -9,11 +9,11 @@
 //! there. A request looks its pages up from the first on, uses those that are there without a gap
 //! (the *prefix*), and puts all others. "pages" counts the pages that were there, behind a gap too.
 //!
-//! | requests | what they are |
-//! |---|---|
-//! | chats | 400 at a time, 5 turns in the mean (geometric), each of 1 to 12 new pages; they begin with one of 100 prompts of 4 to 48 pages, chosen by Zipf's law with exponent 1 |
-//! | agents | 24 at a time, 30 steps in the mean, each of 1 to 16 new pages; 6 prompts with tools of 96 to 192 pages; 1 step in 20 starts another agent on the same pages |
-//! | scans | documents of 128 to 1024 pages that are read once |
+//! - **Chats**: 400 at a time, 5 turns in the mean (geometric), each of 1 to 12 new pages. They
+//!   begin with one of 100 prompts of 4 to 48 pages, chosen by Zipf's law with exponent 1.
+//! - **Agents**: 24 at a time, 30 steps in the mean, each of 1 to 16 new pages, with 6 prompts of
+//!   96 to 192 pages. One step in 20 starts another agent on the same pages.
+//! - **Scans**: documents of 128 to 1024 pages that are read once.
 
 mod policies;
 #[allow(dead_code, reason = "the library's own file, with all that it needs there")]
@@ -90,7 +90,7 @@ fn run<P: Policy>(mix: &Mix, slots: u32) -> Counts {
         let is_there = |page: &&u64| pool.slots.contains_key(*page);
         let (there, prefix) =
             (request.iter().filter(is_there).count(), request.iter().take_while(is_there).count());
-        // The last page first, as `PagePool::touch` does.
+        // The last page first: policies that keep an order of use then evict the ends of chains.
         for &page in request[..prefix].iter().rev() {
             pool.touch(page);
         }

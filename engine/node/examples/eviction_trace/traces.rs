@@ -93,8 +93,8 @@ impl<'a> Trace<'a> {
             let prompt = trace.some_pages(96, 192);
             trace.prompts[1].push(prompt);
         }
-        for kind in 0..2 {
-            for _ in 0..ACTIVE[kind] {
+        for (kind, active) in ACTIVE.into_iter().enumerate() {
+            for _ in 0..active {
                 let thread = trace.begin(kind);
                 trace.threads[kind].push(thread);
             }

@@ -120,8 +120,11 @@ struct Pool {
     slots: u32,
     /// When it may be read next.
     next: Instant,
-    image: Option<(Instant, Arc<HashMap<KeyTag, (u32, Generation)>>)>,
+    image: Option<(Instant, Arc<Image>)>,
 }
+
+/// Where each page of a pool is, and in which generation.
+type Image = HashMap<KeyTag, (u32, Generation)>;
 
 impl OneSidedTables {
     /// No pool.
@@ -219,7 +222,7 @@ impl OneSidedTables {
             entry.slot < slots && entry.expected.ready == Ready::WHOLE && entry.expected.generation.is_valid()
         };
         let entries = entries.into_iter().filter(whole).take(slots as usize);
-        let image: HashMap<_, _> =
+        let image: Image =
             entries.map(|entry| (entry.expected.tag, (entry.slot, entry.expected.generation))).collect();
         let mut state = self.write();
         let known = state.pools.iter_mut().find(|known| (known.owner, known.pool) == (owner, pool));
@@ -240,7 +243,7 @@ impl Directory for OneSidedTables {
         };
         let images: Vec<_> = self.read().pools.iter().filter_map(fresh).collect();
         for (key, &tag) in tags.iter().enumerate() {
-            let record = |(owner, pool, image): &(Epoch, PoolId, Arc<HashMap<_, _>>)| {
+            let record = |(owner, pool, image): &(Epoch, PoolId, Arc<Image>)| {
                 let &(slot, generation) = image.get(&tag)?;
                 Some(Record { tag, owner: *owner, pool: *pool, slot, generation })
             };

@@ -44,8 +44,8 @@ impl NodeMetrics {
         }
     }
 
-    /// `pages` pages were asked for. Each is a [hit](Self::hit), a [local hit](Self::local_hit) or a
-    /// [miss](Self::miss) later.
+    /// `pages` pages were asked for. Each is a [hit](Self::hit), a [local hit](Self::local_hit) or
+    /// a [miss](Self::miss) later.
     pub fn get(&self, pages: u64) {
         self.stripes.add(Counter::Gets, pages);
     }

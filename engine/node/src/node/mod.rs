@@ -30,7 +30,7 @@ use crate::get::shared::Shared;
 use crate::hybrid::Bitmap;
 use crate::key::Key;
 use crate::miss::Miss;
-use crate::pool::{EnginePool, PagePool, Place, PoolStatistics, Put, PutError};
+use crate::pool::{EnginePool, PagePool, PoolStatistics, Put, PutError, PutPlace};
 
 /// Pages by key: those of the node's own pools, and those that it pulls from other nodes.
 ///
@@ -217,7 +217,7 @@ impl Node {
     /// # Errors
     ///
     /// As [`put`](Self::put).
-    pub fn put_in_place(&self, layout: &PageLayout, key: Key) -> Result<Place<'_>, PutError> {
+    pub fn put_in_place(&self, layout: &PageLayout, key: Key) -> Result<PutPlace<'_>, PutError> {
         self.pool_to_fill(layout)?.put_in_place(key)
     }
 

@@ -53,7 +53,7 @@ pub enum Put {
 #[derive(Debug)]
 #[must_use]
 #[expect(clippy::exhaustive_enums, reason = "a caller decides by it, and a further outcome would break it")]
-pub enum Place<'a> {
+pub enum PutPlace<'a> {
     /// A slot, which the caller fills and commits.
     Fill(PlaceGuard<'a>),
     /// The page was there already.
@@ -71,7 +71,11 @@ pub enum Place<'a> {
 /// use kvrail::session::PoolId;
 /// use kvrail_node::{Key, PagePool, Put};
 ///
-/// fn keep(publisher: Arc<Publisher>, key: Key, page: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+/// fn keep(
+///     publisher: Arc<Publisher>,
+///     key: Key,
+///     page: &[u8],
+/// ) -> Result<(), Box<dyn std::error::Error>> {
 ///     let pool = PagePool::open(publisher, PoolId(0))?;
 ///     match pool.put(key, page)? {
 ///         Put::Stored(record) => println!("in slot {}", record.slot),
@@ -161,7 +165,7 @@ impl PagePool {
     /// # Errors
     ///
     /// As [`put`](Self::put).
-    pub fn put_in_place(&self, key: Key) -> Result<Place<'_>, PutError> {
+    pub fn put_in_place(&self, key: Key) -> Result<PutPlace<'_>, PutError> {
         self.place(key, false)
     }
 
@@ -182,7 +186,7 @@ impl PagePool {
     /// # Errors
     ///
     /// As [`replace`](Self::replace).
-    pub fn replace_in_place(&self, key: Key) -> Result<Place<'_>, PutError> {
+    pub fn replace_in_place(&self, key: Key) -> Result<PutPlace<'_>, PutError> {
         self.place(key, true)
     }
 
@@ -191,7 +195,7 @@ impl PagePool {
         if given == page { Ok(()) } else { Err(PutError::Length { pool: self.id, given, page }) }
     }
 
-    fn place(&self, key: Key, replace: bool) -> Result<Place<'_>, PutError> {
+    fn place(&self, key: Key, replace: bool) -> Result<PutPlace<'_>, PutError> {
         let pool = self.pool()?;
         let reserved = self.shared.change(|table| {
             let reserved = table.reserve(key, replace);
@@ -204,10 +208,10 @@ impl PagePool {
         match reserved {
             Reserved::Slot { slot, .. } => {
                 let reservation = Reservation::new(Arc::clone(&self.shared), slot);
-                PlaceGuard::overwriting(&pool, reservation, key).map(Place::Fill)
+                PlaceGuard::overwriting(&pool, reservation, key).map(PutPlace::Fill)
             }
-            Reserved::Already(record) => Ok(Place::Already(record)),
-            Reserved::Underway => Ok(Place::Underway),
+            Reserved::Already(record) => Ok(PutPlace::Already(record)),
+            Reserved::Underway => Ok(PutPlace::Underway),
             Reserved::AllHeld { written, held } => {
                 Err(PutError::AllHeld { pool: self.id, slots: pool.slots(), written, held })
             }
@@ -277,14 +281,14 @@ impl PagePool {
     }
 }
 
-fn fill_place(place: Place<'_>, fill: impl FnOnce(&mut [u8])) -> Result<Put, PutError> {
+fn fill_place(place: PutPlace<'_>, fill: impl FnOnce(&mut [u8])) -> Result<Put, PutError> {
     match place {
-        Place::Fill(mut guard) => {
+        PutPlace::Fill(mut guard) => {
             fill(guard.bytes());
             guard.commit().map(Put::Stored)
         }
-        Place::Already(record) => Ok(Put::Already(record)),
-        Place::Underway => Ok(Put::Underway),
+        PutPlace::Already(record) => Ok(Put::Already(record)),
+        PutPlace::Underway => Ok(Put::Underway),
     }
 }
 

@@ -104,8 +104,9 @@ const NEW_PERCENT: u64 = 10;
 /// The most uses that are counted.
 const MOST_USES: u8 = 3;
 /// The most pages that are moved for one eviction: it bounds the time for which a pool is locked.
-/// Then the page at the end of the queue goes, used or not.
-const MOST_MOVES: u32 = 256;
+/// Then the page at the end of the queue goes, used or not. With 4096 the example counts the same
+/// hits as without a bound; with 256 some prefixes are shorter by a tenth.
+const MOST_MOVES: u32 = 4096;
 
 impl S3Fifo {
     fn queue(&mut self, slot: u32, is_new: bool) {
@@ -177,8 +178,9 @@ impl Policy for S3Fifo {
 
 /// The keys of pages that were evicted last.
 ///
-/// It is exact. A table that forgot one key in fifty gave prefixes that were several percent
-/// shorter: pages come in chains, and one that is missing makes all behind it useless.
+/// It is exact. A table with one place for a key, which loses a fifth of them by calculation, gave
+/// prefixes of 55.1 instead of 59.6 percent in the example's chats with 8,192 slots: pages come in
+/// chains, and one that is missing makes all behind it useless.
 #[derive(Debug)]
 struct EvictedKeys {
     tags: HashSet<u128>,

@@ -11,8 +11,8 @@ use crate::rig::{EngineMemory, How, LIMIT, Reads, fill, key, pool};
 
 const MOST_READS: u64 = 2_000_000;
 
-/// Reads by `read` until a page is wrong, `most` times at most, while `churn` runs in another thread
-/// until it is told to stop. Returns how many pages were right, wrong, and missed.
+/// Reads by `read` until a page is wrong, `most` times at most, while `churn` runs in another
+/// thread until it is told to stop. Returns how many pages were right, wrong, and missed.
 fn read_under(
     churn: impl Fn(&AtomicBool) + Sync,
     most: u64,
@@ -103,7 +103,7 @@ fn a_page_that_is_validated_before_its_last_byte_is_found_to_be_wrong() {
     };
     let [right, wrong, missed] = read_under(churn, MOST_READS, || {
         let record = valid_now()?;
-        Some(reads.read(&[record], How::Unvalidated)[0].clone().unwrap())
+        Some(reads.read(&[record], How::Unvalidated)[0].unwrap())
     });
     println!("{right} right, {wrong} wrong, {missed} missed");
     assert_eq!(wrong, 1, "{right} right, {missed} missed");

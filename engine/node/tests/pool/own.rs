@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use kvrail::session::PoolId;
 use kvrail::{PageError, WriteError};
-use kvrail_node::{EnginePool, Key, OpenPoolError, PagePool, Place, Put, PutError, Record};
+use kvrail_node::{EnginePool, Key, OpenPoolError, PagePool, Put, PutError, PutPlace, Record};
 
 use crate::rig::{PAGE, Reads, bytes_of, fill, is_page_of, key, pool, publisher};
 
@@ -70,7 +70,7 @@ fn a_place_that_is_given_up_is_never_seen_and_its_slot_comes_back() {
     let (publisher, pool) = pool(1);
     let mut reads = Reads::of(&publisher);
     let first = put(&pool, 1);
-    let Ok(Place::Fill(mut guard)) = pool.put_in_place(key(2)) else { panic!("no place") };
+    let Ok(PutPlace::Fill(mut guard)) = pool.put_in_place(key(2)) else { panic!("no place") };
     assert!(matches!(reads.read_one(first), Err(PageError::Miss(_))), "the slot's earlier page is a miss");
     fill(key(2), guard.bytes());
     assert!(!pool.contains(key(2)) && pool.local(key(2)).is_none() && pool.pin(key(2)).is_none());
@@ -91,9 +91,9 @@ fn a_place_that_is_given_up_is_never_seen_and_its_slot_comes_back() {
 #[test]
 fn of_two_writers_of_a_key_one_wins_and_both_are_told() {
     let (_publisher, pool) = pool(4);
-    let Ok(Place::Fill(mut first)) = pool.put_in_place(key(1)) else { panic!("no place") };
+    let Ok(PutPlace::Fill(mut first)) = pool.put_in_place(key(1)) else { panic!("no place") };
     assert_eq!(pool.put(key(1), &bytes_of(key(1))), Ok(Put::Underway));
-    assert!(matches!(pool.replace_in_place(key(1)), Ok(Place::Underway)));
+    assert!(matches!(pool.replace_in_place(key(1)), Ok(PutPlace::Underway)));
     fill(key(1), first.bytes());
     let record = first.commit().unwrap();
     assert_eq!(pool.put(key(1), &bytes_of(key(1))), Ok(Put::Already(record)));
@@ -125,7 +125,7 @@ fn a_put_that_finds_all_slots_held_fails_at_once_with_numbers() {
     let record = put(&pool, 1);
     put(&pool, 2);
     let (pin, read) = (pool.pin(key(1)).unwrap(), pool.local(key(2)).unwrap());
-    let Ok(Place::Fill(guard)) = pool.put_in_place(key(3)) else { panic!("no place") };
+    let Ok(PutPlace::Fill(guard)) = pool.put_in_place(key(3)) else { panic!("no place") };
     let all_held = PutError::AllHeld { pool: PoolId(0), slots: 3, written: 1, held: 2 };
     assert_eq!(pool.put(key(4), &bytes_of(key(4))), Err(all_held));
     assert_eq!(pool.statistics().all_held, 1);
@@ -159,7 +159,7 @@ fn pages_that_are_written_while_the_pool_is_cleared_do_not_come() {
     let (publisher, pool) = pool(4);
     let mut reads = Reads::of(&publisher);
     let records = [put(&pool, 1), put(&pool, 2)];
-    let Ok(Place::Fill(mut guard)) = pool.put_in_place(key(3)) else { panic!("no place") };
+    let Ok(PutPlace::Fill(mut guard)) = pool.put_in_place(key(3)) else { panic!("no place") };
     assert_eq!(pool.clear(), 3);
     for record in records {
         assert!(matches!(reads.read_one(record), Err(PageError::Miss(_))));

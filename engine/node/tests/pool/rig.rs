@@ -110,7 +110,7 @@ impl Reads {
         let mut reader = Reader::start(LAYOUT, shm::rails(1).unwrap(), Config::default()).unwrap();
         let memory = memory::leaked(Self::MOST * PAGE).unwrap();
         let free = reader.register(memory).unwrap().collect();
-        let peer = reader.connect(&publisher.local_addr().into(), &peer_key()).unwrap();
+        let peer = reader.connect(&publisher.local_addr().into(), peer_key()).unwrap();
         Self { reader, peer, free }
     }
 
@@ -166,8 +166,8 @@ impl EngineMemory {
     pub(crate) fn publisher(&self) -> Arc<Publisher> {
         let addr = self.words.as_ptr().expose_provenance() as u64;
         let range = MemoryRange { addr, len: (self.words.len() * 8) as u64 };
-        // SAFETY: the memory lives for ever. The tests write a page under the guard of its slot, but
-        // for the one that shows what happens otherwise, in which only the kernel reads it.
+        // SAFETY: the memory lives for ever. The tests write a page under the guard of its slot,
+        // but for the one that shows what happens otherwise, in which only the kernel reads it.
         let memory = unsafe { ForeignMemory::host(range) };
         let pool = ForeignPool::new(LAYOUT).region(ForeignRegion::new(&memory));
         let config = PublisherConfig::new("engine".parse().unwrap()).foreign_pool(pool);

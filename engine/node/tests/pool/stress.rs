@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use kvrail::PageError;
-use kvrail_node::{PagePool, Place, Put, PutError, Record};
+use kvrail_node::{PagePool, Put, PutError, PutPlace, Record};
 
 use crate::rig::{Chance, How, LIMIT, PAGE, Reads, fill, is_page_of, key, pool};
 
@@ -40,7 +40,7 @@ impl Churn {
                     self.count(pool.replace(page, &bytes));
                 }
                 10 | 11 => {
-                    if let Ok(Place::Fill(mut guard)) = pool.put_in_place(page) {
+                    if let Ok(PutPlace::Fill(mut guard)) = pool.put_in_place(page) {
                         // Bytes of no key, which must never be seen.
                         guard.bytes().fill(0xEE);
                         drop(guard);

@@ -13,8 +13,8 @@ use crate::single::look_up;
 /// How long a call may take beyond its deadline: the test machine may be busy.
 const SLACK: Duration = Duration::from_secs(3);
 
-/// Looks all keys up with a short deadline: how many keys were answered, with their own records, and
-/// how many were not. An answer of another key ends the test.
+/// Looks all keys up with a short deadline: how many keys were answered, with their own records,
+/// and how many were not. An answer of another key ends the test.
 fn counts(directory: &dyn Directory, tags: &[KeyTag], records: &[Record], time: Duration) -> (usize, usize) {
     let (begun, mut found) = (Instant::now(), Found::default());
     directory.look_up(tags, begun + time, &mut found);

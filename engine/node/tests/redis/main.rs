@@ -18,8 +18,8 @@ macro_rules! suite {
         mod on_one_server {
             $(#[test]
             fn $name() {
-                if let Some(mut servers) = crate::servers::one() {
-                    crate::directory_suite::$name(&mut servers);
+                if let Some(servers) = crate::servers::one() {
+                    crate::directory_suite::$name(&mut servers.for_test(stringify!($name)));
                 }
             })*
         }
@@ -27,8 +27,8 @@ macro_rules! suite {
         mod on_a_cluster {
             $(#[test]
             fn $name() {
-                if let Some(mut servers) = crate::servers::three() {
-                    crate::directory_suite::$name(&mut servers);
+                if let Some(servers) = crate::servers::three() {
+                    crate::directory_suite::$name(&mut servers.for_test(stringify!($name)));
                 }
             })*
         }
@@ -61,8 +61,8 @@ suite! {
 
 #[test]
 fn every_test_of_the_suite_runs_here() {
-    let suite = include_str!("../common/directory_suite.rs");
-    let heads = suite.lines().filter(|line| line.contains("(cluster: &mut dyn Cluster)"));
+    let files = [include_str!("../common/directory_suite.rs"), include_str!("../common/directory_faults.rs")];
+    let heads = files.iter().flat_map(|file| file.lines()).filter(|line| line.contains("(cluster: &mut dyn Cluster)"));
     let names = heads.filter_map(|line| line.strip_prefix("pub(crate) fn ")?.split_once('('));
     let names: Vec<_> = names.map(|(name, _)| name).collect();
     assert_eq!(names, NAMES);

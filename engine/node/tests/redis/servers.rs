@@ -14,13 +14,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::directory_suite::Cluster;
 
-/// The owners' lease in all tests.
+/// The owners' lease in tests that wait for the end of one.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
+/// The owners' lease in all other tests, which outlasts each of them on a busy machine.
+const LONG_LEASE: Duration = Duration::from_secs(300);
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(30);
 const SLOTS: u32 = 16_384;
 
-/// Whether there is a redis-server. Without one the tests are skipped, or fail if they are required.
+/// Whether there is a redis-server. Without one the tests are skipped, or fail if required.
 pub(crate) fn is_there() -> bool {
     static THERE: OnceLock<bool> = OnceLock::new();
     *THERE.get_or_init(|| {
@@ -136,8 +138,22 @@ impl RedisServer {
         }
     }
 
+    /// Stops it. No thread of it runs any more once this has returned.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
+        let Some(child) = &self.child else { return };
+        let limit = Instant::now() + START;
+        let stopped = |stat: &str| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T"));
+        loop {
+            let threads = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+            let stat =
+                |thread: fs::DirEntry| fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            if threads.flatten().map(stat).all(|stat| stopped(&stat)) {
+                return;
+            }
+            assert!(Instant::now() < limit, "redis-server does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub(crate) fn thaw(&self) {
@@ -186,6 +202,7 @@ pub(crate) struct Servers {
     /// Connections that ask for the servers' counters, and how often each of them has asked.
     counters: Vec<Counter>,
     asked: u64,
+    lease: Duration,
 }
 
 struct Counter(redis::Connection);
@@ -209,7 +226,12 @@ pub(crate) fn one_with(settings: &[&str]) -> Option<Servers> {
         skipped();
         return None;
     }
-    Some(Servers { all: vec![RedisServer::new(false, settings)], counters: Vec::new(), asked: 0 })
+    Some(Servers {
+        all: vec![RedisServer::new(false, settings)],
+        counters: Vec::new(),
+        asked: 0,
+        lease: LONG_LEASE,
+    })
 }
 
 /// A cluster of three servers, each with a third of the slots.
@@ -233,12 +255,19 @@ pub(crate) fn three() -> Option<Servers> {
             meet.arg("MEET").arg("127.0.0.1").arg(port).arg(bus).exec(&mut connection).unwrap();
         }
     }
-    let servers = Servers { all, counters: Vec::new(), asked: 0 };
+    let servers = Servers { all, counters: Vec::new(), asked: 0, lease: LONG_LEASE };
     servers.wait_until_complete();
     Some(servers)
 }
 
 impl Servers {
+    /// With a lease that is short enough to be waited for, if the test waits for one.
+    pub(crate) fn for_test(mut self, name: &str) -> Self {
+        let waits = ["expire", "lease", "renews"].iter().any(|word| name.contains(word));
+        self.lease = if waits { LEASE } else { LONG_LEASE };
+        self
+    }
+
     pub(crate) fn is_cluster(&self) -> bool {
         self.all.len() > 1
     }
@@ -250,7 +279,7 @@ impl Servers {
     }
 
     pub(crate) fn config(&self) -> RedisConfig {
-        RedisConfig::new(&self.url()).unwrap().lease(LEASE).unwrap()
+        RedisConfig::new(&self.url()).unwrap().lease(self.lease).unwrap()
     }
 
     pub(crate) fn start(&self) -> RedisDirectory {

@@ -7,7 +7,7 @@ use kvrail_node::directory::redis::{RedisConfig, RedisConfigError, RedisDirector
 use kvrail_node::{Directory, DirectoryError, Found, Renewed};
 
 use crate::directory_suite::{SOON, announce, enough, eventually, owner, records, renew, tags};
-use crate::servers::{one, one_with, three};
+use crate::servers::{LEASE, one, one_with, three};
 
 /// Looks keys up once, with enough time.
 pub(crate) fn look_up(directory: &dyn Directory, tags: &[kvrail_core::table::KeyTag]) -> Found {
@@ -134,7 +134,8 @@ fn the_user_of_the_documentation_may_do_all_that_is_needed() {
 #[test]
 fn everything_in_the_server_goes_away_by_itself() {
     let Some(servers) = one() else { return };
-    let config = servers.config().prefix("mine").unwrap().refresh(Duration::from_secs(1)).unwrap();
+    let config = servers.config().prefix("mine").unwrap().lease(LEASE).unwrap();
+    let config = config.refresh(Duration::from_secs(1)).unwrap();
     let directory = RedisDirectory::start(config).unwrap();
     for _ in 0..3 {
         let (owner, tags) = (owner(), tags(20));

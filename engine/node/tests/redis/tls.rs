@@ -1,5 +1,5 @@
-//! TLS. The certificates that the host trusts are read from `SSL_CERT_FILE`, which the test sets for
-//! a process of its own.
+//! TLS. The certificates that the host trusts are read from `SSL_CERT_FILE`, which the test sets
+//! for a process of its own.
 
 use std::path::Path;
 use std::process::Command;

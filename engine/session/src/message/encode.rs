@@ -4,11 +4,13 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::fields::{Output, write_layout};
+use super::kind::MessageKind;
 use super::types::{LaneAnswer, LaneAsk, Message};
 use super::wire::{self, Header};
 use super::{handover, service};
 use crate::offer::{OfferedRegion, RailDescription};
 use crate::refusal::Refusal;
+use crate::service::ServiceAsk;
 
 impl Message {
     /// Appends its bytes to `out`: at most 65,519.
@@ -66,6 +68,15 @@ impl Message {
             Self::Offered | Self::Alive | Self::PassedOver(_) => out.fixed(&()),
         }
     }
+}
+
+/// Appends the bytes of [`Message::Ask`], which is long for a value that moves often.
+///
+/// # Panics
+///
+/// If the content is longer than its bound.
+pub(crate) fn encode_ask(ask: &ServiceAsk, out: &mut Vec<u8>) {
+    service::encode_ask(ask, Output { kind: MessageKind::Ask, bytes: out });
 }
 
 /// The greeting carries refusals for a version or a key. A peer that gets one as a message ends the

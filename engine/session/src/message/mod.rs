@@ -17,6 +17,7 @@ mod wire;
 
 pub use decode::parse;
 pub(crate) use decode::parse_answer;
+pub(crate) use encode::encode_ask;
 pub use error::{MessageField, ParseError};
 pub use kind::MessageKind;
 pub use types::{

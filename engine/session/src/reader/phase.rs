@@ -12,7 +12,7 @@ use crate::hello::Dialling;
 use crate::key::PeerKeys;
 use crate::message::{self, ByeReason, Introduction, Message};
 use crate::offered::OfferReader;
-use crate::service::ServiceAnswer;
+use crate::service::{ServiceAnswer, ServiceAsk};
 
 pub(super) enum Phase {
     Handshake(Box<Handshake>),
@@ -113,22 +113,35 @@ impl Conversation {
     /// those about lanes and hand-overs.
     pub(super) fn fill(
         &mut self,
-        mut next_message: impl FnMut() -> Option<Message>,
+        mut next_message: impl FnMut() -> Option<Outgoing>,
         out: &mut Vec<u8>,
         limit: usize,
     ) -> Result<(), Cause> {
         let mut plain = Vec::new();
         while out.len() < limit {
-            let first = self.introduction.take().map(Message::Introduction);
-            let next = first.or_else(&mut next_message);
-            let Some(next) = next.or_else(|| self.alive.then_some(Message::Alive)) else { break };
-            self.alive = false;
             plain.clear();
-            next.encode(&mut plain);
+            if let Some(introduction) = self.introduction.take() {
+                Message::Introduction(introduction).encode(&mut plain);
+            } else {
+                match next_message() {
+                    Some(Outgoing::Ask(ask)) => message::encode_ask(&ask, &mut plain),
+                    Some(Outgoing::Other(message)) => message.encode(&mut plain),
+                    None if self.alive => Message::Alive.encode(&mut plain),
+                    None => break,
+                }
+            }
+            self.alive = false;
             self.channel.seal(&plain, out)?;
         }
         Ok(())
     }
+}
+
+/// A message that goes. A [`Message`] is some kilobytes long, as the longest of its kinds is, and
+/// questions go often.
+pub(super) enum Outgoing {
+    Ask(ServiceAsk),
+    Other(Box<Message>),
 }
 
 /// A message that came. A [`Message`] is some kilobytes long, as the longest of its kinds is, and

@@ -320,7 +320,7 @@ impl PendingAnswer<'_> {
     ///
     /// # Errors
     ///
-    /// The producer answered that there is no answer; there was none by the deadline; or the session
+    /// The producer answered that there is no answer; none came by the deadline; or the session
     /// ended first.
     pub fn wait(self, deadline: Instant) -> Result<Vec<u8>, AskError> {
         let mut thread = None;

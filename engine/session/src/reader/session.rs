@@ -12,7 +12,7 @@ use super::event::{ReaderDescription, SessionEvent};
 use super::handovers::SessionTakings;
 use super::lanes::AskedLanes;
 use super::offer::apply;
-use super::phase::{Ended, Handshake, Phase, Received};
+use super::phase::{Ended, Handshake, Outgoing, Phase, Received};
 use super::times::{Stage, Times};
 use crate::error::{By, Cause, SessionError, Step};
 use crate::key::PeerKeys;
@@ -219,8 +219,9 @@ impl Session {
             Phase::Conversation(conversation) => {
                 let (lanes, takings, asks) = (&mut self.lanes, &mut self.takings, &mut self.asks);
                 let next = || {
-                    let message = lanes.next_message().or_else(|| takings.next_message(now));
-                    message.or_else(|| asks.next_message().map(Message::Ask))
+                    let other = lanes.next_message().map(Box::new);
+                    let other = other.or_else(|| takings.next_message(now).map(Box::new));
+                    other.map(Outgoing::Other).or_else(|| asks.next_message().map(Outgoing::Ask))
                 };
                 conversation.fill(next, out, before.saturating_add(room))
             }
@@ -370,8 +371,8 @@ impl Session {
         }
     }
 
-    /// Asks a service of the producer. [`next_answer`](Self::next_answer) has the answer once it has
-    /// come, unless the session ends.
+    /// Asks a service of the producer. [`next_answer`](Self::next_answer) has the answer once it
+    /// has come, unless the session ends.
     ///
     /// # Errors
     ///

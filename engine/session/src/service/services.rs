@@ -64,7 +64,7 @@ impl ServiceError {
     /// A number that never changes its meaning (docs/errors.md).
     #[must_use]
     pub const fn code(&self) -> u32 {
-        4226
+        4224
     }
 }
 

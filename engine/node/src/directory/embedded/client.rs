@@ -51,7 +51,7 @@ impl EmbeddedDirectory {
         let shared = Arc::new(Shared::new(addresses.into_iter(), lease));
         let reactor = Reactor::start("kvrail-lookups").map_err(EmbeddedError::Thread)?;
         let keeper = Keeper { config, handle: reactor.handle(), shared: Arc::clone(&shared) };
-        let named = std::thread::Builder::new().name("kvrail-directory".into());
+        let named = std::thread::Builder::new().name("kvrail-keeper".into());
         let keeper = named.spawn(move || keeper.run()).map_err(EmbeddedError::Thread)?;
         Ok(Self { lease, text, shared, keeper: Some(keeper), reactor: Some(reactor) })
     }
@@ -74,8 +74,8 @@ impl EmbeddedDirectory {
         }
     }
 
-    /// Asks `target` one question for each part of `items`, several at a time, and gives each part's
-    /// answer to `take`, with the place of its first item. Stops at the first error.
+    /// Asks `target` one question for each part of `items`, several at a time, and gives the answer
+    /// for each part to `take`, with the place of its first item. Stops at the first error.
     fn ask<T>(
         &self,
         target: &Target,

@@ -27,7 +27,7 @@ pub(super) struct State {
     pub(super) targets: Vec<Target>,
     pub(super) candidates: Vec<Candidate>,
     /// What became of this client's announcements: by owner and candidate.
-    homes: HashMap<(Epoch, usize), Home>,
+    homes: HashMap<(Epoch, usize), OwnerLife>,
     /// The first round of attempts is over.
     pub(super) begun: bool,
     /// The keeper is to look at once.
@@ -57,7 +57,7 @@ pub(super) struct Candidate {
 
 /// An owner's life at a shard, in which all that this client has announced is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Home {
+struct OwnerLife {
     shard: Epoch,
     life: u64,
     /// An announcement has failed: something may be missing.
@@ -215,7 +215,7 @@ impl State {
 
     /// Notes an answer to an announcement.
     pub(super) fn announced(&mut self, owner: Epoch, target: &Target, life: u64) {
-        let home = Home { shard: target.client.epoch(), life, broken: false };
+        let home = OwnerLife { shard: target.client.epoch(), life, broken: false };
         let known = self.homes.entry((owner, target.candidate)).or_insert(home);
         if (known.shard, known.life) != (home.shard, home.life) {
             // What was announced before is missing there.
@@ -225,13 +225,13 @@ impl State {
 
     /// Notes that an announcement has failed.
     pub(super) fn not_announced(&mut self, owner: Epoch, target: &Target) {
-        let home = Home { shard: target.client.epoch(), life: 0, broken: true };
+        let home = OwnerLife { shard: target.client.epoch(), life: 0, broken: true };
         self.homes.entry((owner, target.candidate)).or_insert(home).broken = true;
     }
 
     /// Notes the answer to a renewal, and returns whether all that was announced is there.
     pub(super) fn renewed(&mut self, owner: Epoch, target: &Target, life: u64, known: bool) -> bool {
-        let home = Home { shard: target.client.epoch(), life, broken: false };
+        let home = OwnerLife { shard: target.client.epoch(), life, broken: false };
         let before = self.homes.insert((owner, target.candidate), home);
         known && before.is_none_or(|before| before == home)
     }

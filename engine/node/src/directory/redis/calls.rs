@@ -1,7 +1,7 @@
 //! The calls of a directory as they run on its own thread, shard by shard. Each part sends what it
 //! has found as soon as it has it, so that a caller whose time is up has the answers of the others.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -133,24 +133,27 @@ impl Calls {
         };
         let mut answers: Vec<_> = results.replies.into_iter().zip(tags).map(read).collect();
         let named = answers.iter().filter_map(|answer| answer.as_ref().ok()).flatten();
-        let unknown: BTreeSet<_> = named
-            .filter(|record| self.liveness.get(record.owner).is_none())
-            .map(|record| record.owner.0)
-            .take(MAX_ASKED)
-            .collect();
+        // Each owner is judged once: what is known of it may come to its end at any moment.
+        let mut judged: HashMap<Epoch, Option<Alive>> = HashMap::new();
+        for record in named {
+            judged.entry(record.owner).or_insert_with(|| self.liveness.get(record.owner));
+        }
+        let unknown = judged.iter().filter(|(_, alive)| alive.is_none()).map(|(&owner, _)| owner);
+        let unknown: Vec<_> = unknown.take(MAX_ASKED).collect();
         if !unknown.is_empty() {
-            self.ask_whether_alive(shard, unknown.into_iter().map(Epoch).collect()).await;
+            let asked = self.ask_whether_alive(shard, &unknown).await;
+            judged.extend(unknown.into_iter().zip(asked));
         }
         for answer in answers.iter_mut().flatten() {
-            answer.retain(|record| self.liveness.get(record.owner) != Some(Alive::No));
+            answer.retain(|record| judged.get(&record.owner) != Some(&Some(Alive::No)));
         }
         answers
     }
 
     /// Finds out which owners are alive. Of those for which that fails nothing is known: their
     /// records are hints like all others.
-    async fn ask_whether_alive(&self, shard: &Shard, owners: Vec<Epoch>) {
-        let Some(copy) = shard.copy else { return };
+    async fn ask_whether_alive(&self, shard: &Shard, owners: &[Epoch]) -> Vec<Option<Alive>> {
+        let Some(copy) = shard.copy else { return vec![None; owners.len()] };
         let slot = stored::copy_slot(copy);
         let ask = |&epoch: &Epoch| {
             let mut command = redis::cmd("PTTL");
@@ -159,18 +162,17 @@ impl Calls {
         };
         let commands: Vec<_> = owners.iter().map(ask).collect();
         let Results { replies, .. } = requests::run(&self.topology, &shard.server, &commands).await;
-        for (&owner, reply) in owners.iter().zip(replies) {
-            match reply {
-                // As long as the lease runs; a larger time is not this program's.
-                Ok(Value::Int(ms @ 1..)) => {
-                    let left = Duration::from_millis(ms.unsigned_abs());
-                    self.liveness.note(owner, Alive::Yes, left.min(self.config.lease));
-                }
-                // There is no such owner. It may come back at any time.
-                Ok(Value::Int(_)) => self.liveness.note(owner, Alive::No, self.config.lease / 10),
-                _ => {}
+        let judge = |(&owner, reply): (&Epoch, Result<Value, DirectoryError>)| match reply {
+            // As long as the lease runs; a larger time is not this program's.
+            Ok(Value::Int(ms @ 1..)) => {
+                let left = Duration::from_millis(ms.unsigned_abs());
+                Some(self.liveness.note(owner, Alive::Yes, left.min(self.config.lease)))
             }
-        }
+            // There is no such owner. It may come back at any time.
+            Ok(Value::Int(_)) => Some(self.liveness.note(owner, Alive::No, self.config.lease / 10)),
+            _ => None,
+        };
+        owners.iter().zip(replies).map(judge).collect()
     }
 
     /// What each shard has of the owners.
@@ -347,7 +349,7 @@ impl Calls {
         owner: Owner,
     ) -> Result<(Vec<Arc<str>>, Option<DirectoryError>), DirectoryError> {
         let first = self.announcers.begin(owner.epoch, 10 * self.record_time());
-        // Once per renewal a cluster's map is asked for, so that a server that has taken over or has
+        // Each renewal asks for the map of a cluster, so that a server that has taken over or has
         // joined is told of the owner, too.
         let map = match self.topology.refresh(Instant::now()).await {
             Ok(map) => map,

@@ -4,7 +4,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `kvrail:page:TAG` | a hash: a field for each owner with the page, which holds the [`Record`] and when it ends |
+//! | `kvrail:page:TAG` | a hash: for each owner with the page its [`Record`] and when that ends |
 //! | `kvrail:owner:EPOCH:{N}` | where the owner is; it ends with the owner's lease |
 //!
 //! Every server has a copy of each owner's entry (`N` is chosen so that it lies there). By its

@@ -1,5 +1,5 @@
-//! What this process knows of owners: which servers have its own records, and which owners of others'
-//! records are alive.
+//! What this process knows of owners: which servers have the records that it announces, and which
+//! owners of other records are alive.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,9 +12,9 @@ const MAX_SEEN: usize = 16_384;
 
 /// The owners whose records this process announces, and whether the servers still have all of them.
 ///
-/// A server has a copy of each owner's entry, which expires with the lease. If it is gone, the lease
-/// ran out, or the server has lost its memory, or another one has taken over. If another process
-/// answers than before, it may have an older state, though the copy is in it.
+/// A server has a copy of each owner's entry, which expires with the lease. If it is gone, the
+/// lease ran out, or the server has lost its memory, or another one has taken over. If another
+/// process answers than before, it may have an older state, though the copy is in it.
 #[derive(Debug, Default)]
 pub(super) struct Announcers(Mutex<HashMap<Epoch, Announcer>>);
 
@@ -138,9 +138,9 @@ impl Liveness {
         seen.get(&owner).filter(|(_, until)| *until > Instant::now()).map(|(alive, _)| *alive)
     }
 
-    /// Notes that the owner is alive, or not, for `time`. That it is alive on one server outweighs
-    /// that another does not know it.
-    pub(super) fn note(&self, owner: Epoch, alive: Alive, time: Duration) {
+    /// Notes that the owner is alive, or not, for `time`, and says which of both it is now. That it
+    /// is alive on one server outweighs that another does not know it.
+    pub(super) fn note(&self, owner: Epoch, alive: Alive, time: Duration) -> Alive {
         let now = Instant::now();
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= MAX_SEEN {
@@ -152,8 +152,9 @@ impl Liveness {
         }
         let known = seen.get(&owner).filter(|(_, until)| *until > now);
         if alive == Alive::No && matches!(known, Some((Alive::Yes, _))) {
-            return;
+            return Alive::Yes;
         }
         seen.insert(owner, (alive, now + time));
+        alive
     }
 }

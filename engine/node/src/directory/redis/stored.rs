@@ -21,8 +21,8 @@ const MAX_OWNER_BYTES: usize = 1024;
 /// The version of a stored owner.
 const OWNER_VERSION: &str = "1";
 
-/// Puts a record in the place of the owner's earlier one. Records that nobody has announced again
-/// in time go away here, and so does the oldest where too many are left; the whole key goes away by
+/// Puts a record in the place of the owner's earlier one. Records that were not announced again in
+/// time go away here, and so does the oldest where too many are left; the whole key goes away by
 /// itself. `ARGV`: owner, record, time in ms, most owners.
 pub(super) const ANNOUNCE: &str = "\
 local clock = redis.call('TIME')
