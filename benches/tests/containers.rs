@@ -83,7 +83,7 @@ fn the_demo_fits_itself_into_its_container() {
     let output = group.run(&[&args[..], &["--json", "-"]].concat());
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
-    for word in ["five times over, instead of 512.0 MiB", "is 512.0 MiB)", "(memory limit: 512.0 MiB)"] {
+    for word in ["six times over, instead of 512.0 MiB", "is 512.0 MiB)", "(memory limit: 512.0 MiB)"] {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -100,7 +100,7 @@ fn memory_beyond_a_containers_limit_is_refused_and_not_taken() {
             assert!(text.contains(word), "`{word}` is not in: {text}");
         }
     };
-    refused(&[], &["the demo's five copies"]);
+    refused(&[], &["the demo's six copies"]);
     refused(&["serve"], &["pages of sgl_mla_page_first_direct take 5"]);
 }
 

@@ -131,13 +131,13 @@ fn the_demo_measures_every_row() {
     let report = report(&output);
     let rows = report["results"].as_array().unwrap();
     let scenarios: Vec<_> = rows.iter().map(|row| row["scenario"].as_str().unwrap()).collect();
-    assert_eq!(scenarios, ["memcpy", "1-rail", "n-rails", "n-processes"]);
+    assert_eq!(scenarios, ["memcpy", "1-rail", "n-rails", "get", "n-processes"]);
     assert_eq!(rows[0]["ratio"]["memcpy"], 1.0);
     for row in &rows[1..] {
         assert_eq!(row["pages_verified"], 199, "{row}");
         assert!(row["ratio"]["memcpy"].as_f64().unwrap() > 0.0);
     }
-    assert!(rows[2]["rails"].as_u64().unwrap() >= 2 && rows[3]["processes"].as_u64().unwrap() >= 2);
+    assert!(rows[2]["rails"].as_u64().unwrap() >= 2 && rows[4]["processes"].as_u64().unwrap() >= 2);
     // The table goes to stderr, apart from the report.
     let table = String::from_utf8_lossy(&output.stderr);
     assert!(table.contains("One host is not a fabric") && table.contains("of memcpy"), "{table}");
@@ -149,7 +149,7 @@ fn large_pages_have_a_row_for_the_c_library_as_well() {
     let report = report(&run(&[&args[..], &["--json", "-"]].concat(), SOON));
     let rows = report["results"].as_array().unwrap();
     let scenarios: Vec<_> = rows.iter().map(|row| row["scenario"].as_str().unwrap()).collect();
-    assert_eq!(scenarios, ["memcpy", "memcpy-libc", "1-rail", "n-rails", "n-processes"]);
+    assert_eq!(scenarios, ["memcpy", "memcpy-libc", "1-rail", "n-rails", "get", "n-processes"]);
     assert_eq!((&rows[0]["ratio"]["memcpy"], &rows[1]["op"]), (&1.0.into(), &"copy".into()));
 }
 

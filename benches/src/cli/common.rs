@@ -16,6 +16,11 @@ pub(crate) enum Op {
     /// Read the page and nothing else, as ib_read_bw does. A page that was overwritten meanwhile
     /// goes unnoticed.
     Read,
+    /// Get the page by its key: where it is, the cache of records or the directory tells. A page
+    /// that is not there is a miss, and no failure.
+    Get,
+    /// Ask the directory whether the key has a page, and move none.
+    Exists,
 }
 
 impl Op {
@@ -24,6 +29,8 @@ impl Op {
         match self {
             Self::Checked => "checked",
             Self::Read => "read",
+            Self::Get => "get",
+            Self::Exists => "exists",
         }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct KeyArgs {
     #[arg(long, value_name = "HEX", value_parser = Key::parse, conflicts_with = "key_file")]
     pub(crate) key: Option<Key>,
     /// A file that holds the key, as 32 bytes or 64 hexadecimal digits, readable by its owner only.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", visible_alias = "psk-file")]
     pub(crate) key_file: Option<PathBuf>,
 }
 

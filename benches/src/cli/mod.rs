@@ -1,6 +1,7 @@
 //! The command line, parsed into values that cannot be wrong.
 
 pub(crate) mod common;
+pub(crate) mod directory;
 pub(crate) mod key;
 pub(crate) mod rails;
 

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use kvrail::session::Address;
 
 use crate::catalogue::{NamedLayout, readable_layout};
 use crate::cli::common::{Op, ReadOrder, ReportArgs, Transport, chunk, duration, size, warmup};
+use crate::cli::directory::{self, CacheArgs, DirectoryKind, DirectorySetup};
 use crate::cli::key::KeyArgs;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::measure::crew;
+use crate::measure::getter::GetterSetup;
 use crate::measure::window::Tally;
 use crate::output::host::Watch;
 use crate::output::json::{Meta, Report, Row, Shape, Sink};
@@ -27,9 +29,10 @@ const NEXT_WARMUP: Duration = Duration::from_millis(20);
 /// Read pages that `serve` publishes, here or on another host.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The producer's address, as `serve` printed it.
-    #[arg(long)]
-    connect: Address,
+    /// The producer's address, as `serve` printed it. With a directory in Redis, pages are found by
+    /// key without it.
+    #[arg(long, alias = "discovery-addr")]
+    connect: Option<Address>,
     #[command(flatten)]
     key: KeyArgs,
     /// The transport that moves the bytes, which must be the producer's.
@@ -40,21 +43,34 @@ pub(crate) struct Args {
     layout: NamedLayout,
     /// Rails of each process: 1 to 16, 2 by default. Over verbs: which NIC ports (mlx5_0,mlx5_1:2),
     /// or auto, the default.
-    #[arg(long)]
+    #[arg(long, alias = "devices")]
     rails: Option<Rails>,
     /// Lanes of each rail: 1 to 16.
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(long, alias = "max-channels", default_value = "1",
+        value_parser = clap::value_parser!(u8).range(1..=16))]
     lanes_per_rail: u8,
     /// Pages of a batch: 1 to 256. By default 32, or 8 if a page is larger than 1 MiB.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, alias = "batch-size", value_parser = clap::value_parser!(u16).range(1..=256))]
     batch: Option<u16>,
     /// Longer pages travel in pieces of this size: a power of two, at least 4KiB. By default the
     /// size that suits the transport.
     #[arg(long, value_parser = chunk)]
     chunk_bytes: Option<u32>,
-    /// Batches in flight in each process: 1 to 32.
-    #[arg(long, default_value = "6", value_parser = clap::value_parser!(u8).range(1..=32))]
+    /// Batches in flight in each process: 1 to 32. With get and exists: calling threads, each of
+    /// which waits for its batch.
+    #[arg(long, alias = "concurrencies", default_value = "6",
+        value_parser = clap::value_parser!(u8).range(1..=32))]
     concurrency: u8,
+    /// Where keys are looked up, with get and exists: embedded (in the producer),
+    /// redis://host:port, redis-cluster://host:port,host:port, or one-sided (in the producer's
+    /// publication table). As serve has it.
+    #[arg(long, default_value = "embedded", value_parser = directory::shared)]
+    directory: DirectoryKind,
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// Readers of each process, each with all the rails and a thread, with get: 1 to 64.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
+    readers: u8,
     /// Read into the memory of the GPU with this number. Over verbs only.
     #[arg(long, value_name = "N")]
     gpu: Option<u8>,
@@ -86,6 +102,7 @@ pub(crate) struct Args {
 /// Starts the workers, measures, verifies, and reports.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     stop::end_process_1_on_signals()?;
+    let connect = connect(args)?;
     let key = args.key.read()?.context("drive needs --key or --key-file: serve prints the one to use")?;
     let json = args.report.json.as_deref().map(Sink::open).transpose()?;
     let watch = Watch::start();
@@ -100,7 +117,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut crew = Vec::with_capacity(processes);
     for number in 0..processes {
         let setup = WorkerSetup {
-            connect: args.connect.to_string(),
+            connect: connect.clone().unwrap_or_default(),
             key: key.clone(),
             transport: args.transport,
             layout: args.layout.name.into(),
@@ -120,7 +137,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             order: args.order,
             gpu: args.gpu,
         };
-        crew.push(Child::start(format!("reader {}", number + 1), &Role::Worker(setup))?);
+        let role = match args.op {
+            Op::Checked | Op::Read => Role::Worker(setup),
+            Op::Get | Op::Exists => Role::Getter(GetterSetup {
+                worker: setup,
+                directory: DirectorySetup::of(&args.directory, connect.clone()),
+                dir_cache: args.cache.dir_cache,
+                readers: args.readers,
+                exists: args.op == Op::Exists,
+            }),
+        };
+        crew.push(Child::start(format!("reader {}", number + 1), &role)?);
     }
     let started = crew::ready(&mut crew)?;
 
@@ -134,8 +161,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     crew::require_batches(&tally, "drive", args.duration)?;
     bar.about("comparing every page");
-    let verified =
-        if args.report.verify.step().is_some() { crew::verify(&mut crew)? } else { Verified::default() };
+    let verified = if args.report.verify.step().is_some() && args.op != Op::Exists {
+        crew::verify(&mut crew)?
+    } else {
+        Verified::default()
+    };
     bar.done();
 
     let page_bytes = args.layout.layout.page_bytes();
@@ -164,12 +194,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let document = Report::new(meta, vec![row], &watch);
     let text = format!(
-        "{} from {} over {}\n\n{}{}",
+        "{} from {} over {}\n\n{}{}{}",
         args.layout.label(),
-        args.connect,
+        connect.unwrap_or_else(|| args.directory.to_string()),
         started[0].transport,
         table::of(&document.results),
+        table::hits(&document.results),
         document.host.throttled()
     );
     document.deliver(&text, json)
+}
+
+/// The address that the readers connect to, or at which they ask; `None` where none is needed.
+fn connect(args: &Args) -> anyhow::Result<Option<String>> {
+    let by_key = matches!(args.op, Op::Get | Op::Exists);
+    if by_key && args.gpu.is_some() {
+        bail!("--gpu: pages are read into a GPU by their locations: give --op checked");
+    }
+    match &args.connect {
+        Some(address) => Ok(Some(address.to_string())),
+        None if by_key && matches!(args.directory, DirectoryKind::Redis(_)) => Ok(None),
+        None => bail!("drive needs --connect ADDRESS: serve prints the one to use"),
+    }
 }

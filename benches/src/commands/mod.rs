@@ -5,6 +5,7 @@
 use std::process::{ExitCode, Termination};
 
 pub(crate) mod child;
+pub(crate) mod churn;
 pub(crate) mod demo;
 pub(crate) mod drive;
 pub(crate) mod layout;
@@ -33,6 +34,7 @@ commands! {
     demo::Demo,
     serve::Serve,
     drive::Drive,
+    churn::Churn,
     layout::Layout,
     child::Child,
 }

@@ -1,12 +1,15 @@
 //! `serve`: publishes pages until it is stopped.
 
+use std::net::SocketAddr;
+
 use kvrail::session::Address;
 
 use crate::catalogue::{NamedLayout, readable_layout};
 use crate::cli::common::{Transport, size};
+use crate::cli::directory::{self, DirectoryKind, DirectorySetup};
 use crate::cli::key::{Key, KeyArgs};
 use crate::cli::rails::{Rails, VerbsArgs};
-use crate::machine::addresses::Reachable;
+use crate::measure::metrics::serve_metrics;
 use crate::measure::producer;
 use crate::output::drive_line::{DriveLine, GivenKey, explanation};
 use crate::output::progress::Bar;
@@ -18,7 +21,7 @@ use crate::process::stop::Stop;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The address to listen at, where readers connect; port 0 for any free one.
-    #[arg(long, default_value = "127.0.0.1:0")]
+    #[arg(long, alias = "discovery-addr", default_value = "127.0.0.1:0")]
     listen: Address,
     #[command(flatten)]
     key: KeyArgs,
@@ -33,8 +36,16 @@ pub(crate) struct Args {
     working_set: u64,
     /// How many rails to offer to readers: 1 to 16, 1 by default. A rail without a NIC costs a
     /// producer nothing. Over verbs: which NIC ports (mlx5_0,mlx5_1:2), or auto, the default.
-    #[arg(long)]
+    #[arg(long, alias = "devices")]
     rails: Option<Rails>,
+    /// Where the pages are announced: embedded (this process answers look-ups at its address),
+    /// redis://host:port, redis-cluster://host:port,host:port, or one-sided (nowhere: readers search
+    /// the publication table).
+    #[arg(long, default_value = "embedded", value_parser = directory::shared)]
+    directory: DirectoryKind,
+    /// Serve counters for Prometheus at this address (port 0: any free one).
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     verbs: VerbsArgs,
 }
@@ -55,24 +66,30 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         working_set: args.working_set,
         rails: Rails::of(args.rails.as_ref(), args.transport, 1)?,
         verbs: args.verbs.clone(),
+        directory: DirectorySetup::of(&args.directory, None),
         copy: None,
     };
     let bar = Bar::bytes("publishing pages", 0);
-    let Some(publisher) = producer::publish(&setup, &bar, Some(&stop))? else { return Ok(()) };
+    let Some(producer) = producer::publish(&setup, &bar, Some(&stop))? else { return Ok(()) };
     bar.done();
-    let at = Reachable::of(publisher.local_addr())?;
+    let metrics = args.metrics.map(|address| serve_metrics(address, &producer)).transpose()?;
+    let at = &producer.at;
     let line = DriveLine {
         address: at.best,
         key: args.key.key_file.as_deref().map_or(GivenKey::Hex(key.hex()), GivenKey::File),
         transport: args.transport,
         layout: args.layout.name,
+        directory: &args.directory,
     };
     if write::stdout(&line.text()?)? == Delivery::ReaderGone {
         // Only the line has the key, so no reader can connect.
         return Ok(());
     }
-    let pages = format!("{} pages of {}", publisher.slots(), args.layout.label());
-    write::stderr(explanation(&pages, args.transport, &at).as_bytes())?;
+    let pages = format!("{} pages of {}", producer.publisher.slots(), args.layout.label());
+    write::stderr(explanation(&pages, args.transport, at).as_bytes())?;
+    if let Some(metrics) = &metrics {
+        write::stderr(format!("metrics at http://{}/metrics\n", metrics.address()).as_bytes())?;
+    }
     if let Some(signal) = stop.wait() {
         write::stderr(format!("stopped by {signal}\n").as_bytes())?;
     }

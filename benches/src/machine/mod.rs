@@ -3,3 +3,4 @@
 pub(crate) mod addresses;
 pub(crate) mod cgroup;
 pub(crate) mod memory;
+pub(crate) mod redis_server;

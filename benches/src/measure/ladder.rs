@@ -11,10 +11,12 @@ use kvrail::local::AROUND_THE_CACHE;
 
 use crate::catalogue::NamedLayout;
 use crate::cli::common::{Op, ReadOrder, Transport, Verify};
+use crate::cli::directory::DirectorySetup;
 use crate::cli::key::Key;
 use crate::cli::rails::{Rails, VerbsArgs};
 use crate::machine::memory::{Available, Memory, NotEnough, PROCESS};
 use crate::measure::crew;
+use crate::measure::getter::GetterSetup;
 use crate::measure::window::Tally;
 use crate::output::json::{COPY, Row, Shape};
 use crate::output::progress::Bar;
@@ -29,13 +31,18 @@ use crate::process::protocol::{
 pub(crate) const CONCURRENCY: u8 = 6;
 /// The warm-up of each round.
 pub(crate) const WARMUP: Duration = Duration::from_millis(40);
-/// The default working set, where memory permits. The demo holds it five times over.
+/// The default working set, where memory permits. The demo holds it six times over.
 pub(crate) const WORKING_SET: u64 = 512 << 20;
 /// About how long a round is measured.
 const ROUND: Duration = Duration::from_millis(200);
 /// How long the producer may take to write its pages.
 const FILL: Duration = Duration::from_secs(90);
 
+/// How long the readers by key keep the records of pages: the default of a node.
+const DIR_CACHE: Duration = Duration::from_secs(5);
+
+/// The row of pages that are got by their keys.
+pub(crate) const GET: &str = "get";
 /// The row whose share of `memcpy` is judged.
 pub(crate) const MANY: &str = "n-rails";
 /// The row that is the limit.
@@ -92,9 +99,13 @@ impl Ladder {
         }
         let mut crews = vec![vec![producer]];
         let mut widest = Ready::default();
-        for (scenario, rails, processes) in
-            [("1-rail", 1, 1), (MANY, self.many, 1), ("n-processes", 1, self.many)]
-        {
+        let (read, get) = (Op::Checked.label(), Op::Get.label());
+        for (scenario, op, rails, processes) in [
+            ("1-rail", read, 1, 1),
+            (MANY, read, self.many, 1),
+            (GET, get, self.many, 1),
+            ("n-processes", read, 1, self.many),
+        ] {
             let setup = WorkerSetup {
                 connect: address.clone(),
                 key: key.clone(),
@@ -116,7 +127,18 @@ impl Ladder {
                 gpu: None,
             };
             let start = |number| {
-                let role = Role::Worker(WorkerSetup { number, ..setup.clone() });
+                let worker = WorkerSetup { number, ..setup.clone() };
+                let role = if scenario == GET {
+                    Role::Getter(GetterSetup {
+                        worker,
+                        directory: DirectorySetup::Embedded(vec![address.clone()]),
+                        dir_cache: DIR_CACHE,
+                        readers: 1,
+                        exists: false,
+                    })
+                } else {
+                    Role::Worker(worker)
+                };
                 Child::start(format!("reader {} of {scenario}", number + 1), &role)
             };
             let mut crew = (0..processes.into()).map(start).collect::<Result<Vec<_>, _>>()?;
@@ -124,7 +146,7 @@ impl Ladder {
             if scenario == MANY {
                 widest = started.into_iter().next().unwrap_or_default();
             }
-            let shape = shape(Op::Checked.label(), rails, processes, CONCURRENCY);
+            let shape = shape(op, rails, processes, CONCURRENCY);
             laps.push(Lap::new(scenario, shape, crews.len(), Routine::Rail));
             crews.push(crew);
         }
@@ -148,6 +170,7 @@ impl Ladder {
             working_set: self.working_set,
             rails: Rails::Count(self.many),
             verbs: VerbsArgs::default(),
+            directory: DirectorySetup::Embedded(Vec::new()),
             copy: Some(CopySetup { threads: self.many.into(), batch: named.batch() }),
         };
         let mut producer = Child::start("producer", &Role::Producer(setup))?;
@@ -196,21 +219,21 @@ pub(crate) fn working_set(
     many: u8,
     memory: &Memory,
 ) -> Result<u64, NotEnough> {
-    // The parent, the producer, a reader for `1-rail`, one for `n-rails`, and `many` of them for
-    // `n-processes`.
-    let processes = 4 + usize::from(many);
+    // The parent, the producer, a reader each for `1-rail`, `n-rails` and `get`, and `many` of them
+    // for `n-processes`.
+    let processes = 5 + usize::from(many);
     let beside = PROCESS * processes as u64;
-    // An eighth, so that five copies fit with room to spare.
+    // An eighth, so that six copies fit with room to spare.
     let fits = |available: Available| WORKING_SET.min(available.bytes.saturating_sub(beside) / 8);
     let working_set = given.unwrap_or_else(|| memory.available().map_or(WORKING_SET, fits));
     let taken = |named: &NamedLayout| {
         let page = u64::from(named.layout.page_bytes());
         let pages = (working_set / page).max(1);
         // Each process of the last row reads at least one page.
-        (4 * pages + pages.max(many.into())) * page
+        (5 * pages + pages.max(many.into())) * page
     };
     let taken = layouts.iter().map(taken).max().unwrap_or(0);
-    memory.afford(taken, processes, || "the demo's five copies of its pages, and its processes".into())?;
+    memory.afford(taken, processes, || "the demo's six copies of its pages, and its processes".into())?;
     Ok(working_set)
 }
 
@@ -219,7 +242,7 @@ pub(crate) fn reduced(working_set: u64, memory: &Memory) -> String {
     let size = |bytes| ByteSize::b(bytes).display().iec();
     let why = memory.available().map_or(String::new(), |available| format!(": {available}"));
     format!(
-        "kvrail-bench: the demo takes {} of pages five times over, instead of {}{why}\n",
+        "kvrail-bench: the demo takes {} of pages six times over, instead of {}{why}\n",
         size(working_set),
         size(WORKING_SET),
     )
@@ -241,9 +264,9 @@ mod tests {
         assert_eq!(fits(24 * GIB, Some((16 * GIB, 15 * GIB))).unwrap(), WORKING_SET);
         let limited = Memory::fake(24 * GIB, Some((2 * GIB, 2 * GIB - 8 * MIB)));
         let bytes = working_set(None, layouts, 8, &limited).unwrap();
-        assert!(bytes < 256 * MIB && 5 * bytes + 12 * PROCESS < 2 * GIB, "{bytes}");
+        assert!(bytes < 256 * MIB && 6 * bytes + 13 * PROCESS < 2 * GIB, "{bytes}");
         let line = reduced(bytes, &limited);
-        for word in ["237.0 MiB of pages", "instead of 512.0 MiB", "(/box/memory.max is 2.0 GiB)"] {
+        for word in ["235.5 MiB of pages", "instead of 512.0 MiB", "(/box/memory.max is 2.0 GiB)"] {
             assert!(line.contains(word), "{word}: {line}");
         }
         // Where it does not fit it says so before anything is taken.

@@ -1,48 +1,104 @@
-//! The producing process: it publishes pages and then does nothing, because readers need no help of
-//! its processor.
+//! The producing process: it puts pages into its pool and then does nothing, because readers need no
+//! help of its processor.
 
-use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use kvrail::core::table::KeyTag;
+use kvrail::Publisher;
 use kvrail::session::Address;
-use kvrail::{Publisher, shm, tcp};
+use kvrail_node::{Node, NodeConfig};
 
 use crate::catalogue::NamedLayout;
-use crate::cli::common::Transport;
-use crate::machine::addresses::own_addresses;
+use crate::cli::rails::Rails;
+use crate::machine::addresses::Reachable;
 use crate::machine::memory::Memory;
+use crate::measure::directory::ProducerDirectory;
+use crate::measure::keys::PageKeys;
 use crate::measure::memcpy::Copier;
+use crate::measure::node::Over;
 use crate::measure::pattern;
 use crate::output::progress::Bar;
 use crate::process::protocol::{Order, ProducerSetup, Reply, receive, send};
 use crate::process::stop::Stop;
 
+/// How long the directory may take to hear of the pages.
+const ANNOUNCE: Duration = Duration::from_secs(60);
+/// The version of pages that stay as they are.
+const VERSION: u64 = 1;
+
 /// A producer's main function in a child process.
 pub(crate) fn child(setup: &ProducerSetup) -> anyhow::Result<()> {
-    let publisher = publish(setup, &Bar::hidden(), None)?.context("publishing stopped without a signal")?;
-    let mut copier = setup.copy.map(|copy| Copier::new(&publisher, copy)).transpose()?;
+    let producer = publish(setup, &Bar::hidden(), None)?.context("publishing stopped without a signal")?;
+    let publisher = &producer.publisher;
+    let mut copier = setup.copy.map(|copy| Copier::new(publisher, copy)).transpose()?;
     send(&Reply::Serving { address: publisher.local_addr().to_string(), pages: publisher.slots() })?;
     while let Some(order) = receive()? {
         let copier = copier.as_mut().context("this producer was set up without threads that copy");
         let reply = match order {
             Order::Round { start, warmup, duration, routine } => {
-                Reply::Ran(copier?.round(&publisher, routine, start, warmup, duration)?)
+                Reply::Ran(copier?.round(publisher, routine, start, warmup, duration)?)
             }
             Order::Count(span) => Reply::Counted(copier?.count(span)),
-            Order::Verify | Order::Register => bail!("a producer reads no pages, and was told: {order:?}"),
+            Order::Verify | Order::Register | Order::Churn(_) => {
+                bail!("a producer reads no pages, and was told: {order:?}")
+            }
         };
         send(&reply)?;
     }
     Ok(())
 }
 
-/// Makes the slots, and writes and publishes every page. `None` if `stop` was requested meanwhile.
+/// A node with a pool.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    pub(crate) node: Node,
+    pub(crate) publisher: Arc<Publisher>,
+    /// Where readers reach it.
+    pub(crate) at: Reachable,
+}
+
+/// Starts a node whose pool has room for `slots` pages, and which announces them.
+pub(crate) fn start(setup: &ProducerSetup, slots: u32) -> anyhow::Result<Producer> {
+    let named =
+        NamedLayout::find(&setup.layout).with_context(|| format!("no layout is called {}", setup.layout))?;
+    let listen: Address = setup.listen.parse()?;
+    let (name, key) = ("kvrail-bench-serve".parse()?, setup.key.peer_key()?);
+    let directory = Arc::new(ProducerDirectory::new(setup.directory.clone(), key.clone(), name));
+    let config = NodeConfig::new(name, key).pool(named.layout, slots).listen(listen);
+    let mut config = config.server(directory.server());
+    if directory.announces() {
+        config = config.directory(Arc::<ProducerDirectory>::clone(&directory));
+    }
+    // It reads nothing, so one rail is enough.
+    let read = match &setup.rails {
+        Rails::Count(_) => Rails::Count(1),
+        ports @ Rails::Ports(_) => ports.clone(),
+    };
+    let over = Over {
+        transport: setup.transport,
+        listen: &setup.listen,
+        publish: &setup.rails,
+        read: &read,
+        verbs: &setup.verbs,
+        lanes_per_rail: 1,
+        chunk_bytes: None,
+    };
+    let node = over.start(config)?.node;
+    let publisher = Arc::clone(node.publisher().context("a node with a pool has a publisher")?);
+    let at = Reachable::of(publisher.local_addr())?;
+    if directory.announces() {
+        directory.reached_at(at.best.into())?;
+    }
+    Ok(Producer { node, publisher, at })
+}
+
+/// Puts every page under its key. `None` if `stop` was requested meanwhile.
 pub(crate) fn publish(
     setup: &ProducerSetup,
     bar: &Bar,
     stop: Option<&Stop>,
-) -> anyhow::Result<Option<Publisher>> {
+) -> anyhow::Result<Option<Producer>> {
     let named =
         NamedLayout::find(&setup.layout).with_context(|| format!("no layout is called {}", setup.layout))?;
     let page_bytes = u64::from(named.layout.page_bytes());
@@ -51,52 +107,20 @@ pub(crate) fn publish(
         format!("{slots} pages of {} are too many: give a smaller --working-set", named.name)
     })?;
     Memory::now().afford(u64::from(slots) * page_bytes, 1, || format!("{slots} pages of {}", named.name))?;
-    let listen: Address = setup.listen.parse()?;
-    let node = "kvrail-bench-serve".parse()?;
-    let key = setup.key.peer_key()?;
-    let publisher = match setup.transport {
-        Transport::Shm => {
-            let over = shm::publish(setup.rails.count()?.into());
-            Publisher::start(node, named.layout, slots, &listen, key, over)?
-        }
-        Transport::Tcp => {
-            let over = tcp::publish(interface(&setup.listen)?, setup.rails.count()?.into());
-            Publisher::start(node, named.layout, slots, &listen, key, over)?
-        }
-        #[cfg(feature = "verbs")]
-        Transport::Verbs => {
-            let over = kvrail::verbs::publish_with(setup.rails.ports()?, setup.verbs.config()?)?;
-            Publisher::start(node, named.layout, slots, &listen, key, over)?
-        }
-        #[cfg(not(feature = "verbs"))]
-        Transport::Verbs => crate::cli::rails::not_built()?,
-    };
-    let seed = publisher.epoch().0.get();
+    let producer = start(setup, slots)?;
+    let pool = producer.node.pool_of(&named.layout).context("the node has no pool of its layout")?;
+    let keys = PageKeys::of(&named.layout)?;
     bar.length(u64::from(slots) * page_bytes);
-    for slot in 0..slots {
+    for number in 0..slots {
         if stop.is_some_and(Stop::requested) {
             return Ok(None);
         }
-        let generation = publisher.publications(slot)? + 1;
-        publisher.write(slot, KeyTag(u128::from(seed ^ u64::from(slot))), |page| {
-            pattern::fill(page, seed, slot, generation)
-        })?;
+        let key = keys.key(number.into())?;
+        let _ = pool.put_with(key, |page| pattern::fill(page, key.0.0, VERSION))?;
         bar.add(page_bytes);
     }
-    Ok(Some(publisher))
-}
-
-/// The interface at which pages are served over TCP: that of the address where readers connect.
-fn interface(listen: &str) -> anyhow::Result<IpAddr> {
-    match listen.parse::<SocketAddr>() {
-        Ok(address) if !address.ip().is_unspecified() => Ok(address.ip()),
-        _ => {
-            let own = own_addresses().unwrap_or_default();
-            let own = own.first().copied().unwrap_or(IpAddr::from([127, 0, 0, 1]));
-            bail!(
-                "--listen {listen}: over tcp, give the IP address of the interface that readers reach, as in {}",
-                SocketAddr::new(own, 7470)
-            )
-        }
+    if let Some(announcer) = producer.node.announcer() {
+        announcer.flush(Instant::now() + ANNOUNCE).context("the pages cannot be announced")?;
     }
+    Ok(Some(producer))
 }

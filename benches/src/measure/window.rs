@@ -67,15 +67,17 @@ pub(crate) struct Failed {
     pub(crate) deadline: u32,
     /// The producer was gone.
     pub(crate) peer_gone: u32,
+    /// The directory did not answer.
+    pub(crate) directory: u32,
 }
 
 impl Failed {
     /// The names of the reasons in reports.
-    const REASONS: [&'static str; 4] = ["miss", "fault", "deadline", "peer_gone"];
+    const REASONS: [&'static str; 5] = ["miss", "fault", "deadline", "peer_gone", "directory"];
 
     /// Pages by reason, in the order of [`REASONS`](Self::REASONS).
     const fn by_reason(self) -> [u32; Self::REASONS.len()] {
-        [self.miss, self.fault, self.deadline, self.peer_gone]
+        [self.miss, self.fault, self.deadline, self.peer_gone, self.directory]
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use kvrail::core::batch::Done;
-use kvrail::core::config::EngineConfig;
 use kvrail::core::error::PageError;
 use kvrail::core::id::MAX_RAILS;
 use kvrail::core::memory::Slot;
@@ -19,6 +19,7 @@ use crate::catalogue::NamedLayout;
 use crate::cli::common::{ReadOrder, Transport, Verify};
 use crate::measure::clock::sleep_until;
 use crate::measure::destination::Destination;
+use crate::measure::node::with_chunk;
 use crate::measure::pattern;
 use crate::measure::window::{Failed, Recorder, Sample, Span};
 use crate::process::protocol::{Order, Ready, Reply, Verified, WorkerSetup, receive, send};
@@ -58,7 +59,8 @@ struct Worker<N: ReaderTransport> {
     label: String,
     /// The rails' names in reports.
     names: Vec<String>,
-    peer: Peer,
+    /// While it is there the connection is.
+    _peer: Peer,
     address: Address,
     /// The locations of this worker's pages.
     locations: Vec<Location>,
@@ -87,9 +89,8 @@ enum Purpose<'a> {
     Count,
     /// After the timed part they are only awaited.
     Drain,
-    /// In the comparison their pages are compared: with the locations of the batch and the
-    /// producer's seed.
-    Compare(&'a [Location], u64, &'a mut Verified),
+    /// In the comparison their pages are compared with what the locations of the batch name.
+    Compare(&'a [Location], &'a mut Verified),
 }
 
 impl<N: ReaderTransport> Worker<N> {
@@ -108,7 +109,8 @@ impl<N: ReaderTransport> Worker<N> {
         names.truncate(reader.rails());
         let peer = reader.connect(&address, &setup.key.peer_key()?).map_err(with_hint)?;
         let locations = published(&mut reader, &peer)?;
-        let mut locations = share(&locations, setup, named.layout.page_bytes());
+        let wanted = wanted(locations.len(), setup, named.layout.page_bytes());
+        let mut locations = locations[share(wanted, setup)].to_vec();
         if setup.order == ReadOrder::Shuffled {
             pattern::shuffle(&mut locations);
         }
@@ -134,7 +136,7 @@ impl<N: ReaderTransport> Worker<N> {
             reader,
             label,
             names,
-            peer,
+            _peer: peer,
             address,
             locations,
             pages,
@@ -165,7 +167,9 @@ impl<N: ReaderTransport> Worker<N> {
                 }
                 Order::Count(span) => Reply::Counted(self.recorder.count(span)),
                 Order::Verify => Reply::Verified(self.verify()?),
-                Order::Register => bail!("a worker registers its memory once, and was told to do it again"),
+                Order::Register | Order::Churn(_) => {
+                    bail!("a worker registers its memory once, and was told: {order:?}")
+                }
             };
             send(&reply)?;
         }
@@ -276,7 +280,6 @@ impl<N: ReaderTransport> Worker<N> {
     fn verify(&mut self) -> anyhow::Result<Verified> {
         let mut verified = Verified::default();
         let Some(step) = self.verify.step() else { return Ok(verified) };
-        let seed = self.peer.epoch().0.get();
         let numbers: Vec<usize> = (0..self.pages.len()).step_by(step).collect();
         for numbers in numbers.chunks(self.batch) {
             let mut batch = self.reader.batch().context("no batch is free, although nothing is in flight")?;
@@ -293,7 +296,7 @@ impl<N: ReaderTransport> Worker<N> {
                 self.check_peer()?;
                 return Err(rejected.error.into());
             }
-            self.drain(&mut Purpose::Compare(&locations, seed, &mut verified))?;
+            self.drain(&mut Purpose::Compare(&locations, &mut verified))?;
         }
         Ok(verified)
     }
@@ -319,27 +322,19 @@ fn take_pages(
             // `Fault`, `SetAside`, and what later versions add.
             Err(_) => sample.failed.fault += 1,
         }
-        if let Purpose::Compare(locations, seed, verified) = purpose {
-            let Location { slot, expected } = locations[page.index];
+        if let Purpose::Compare(locations, verified) = purpose {
             if page.result.is_err() {
                 verified.missing += 1;
             } else {
                 verified.compared += 1;
-                let generation = expected.generation.count();
-                let bytes = destination.bytes(&page.slot);
-                let good = bytes.is_some_and(|b| pattern::check(b, *seed, slot, generation));
+                let key = locations[page.index].expected.tag.0;
+                let good = destination.bytes(&page.slot).is_some_and(|b| pattern::check(b, key).is_ok());
                 verified.wrong += u64::from(!good);
             }
         }
         slots.push_back(page.slot);
     }
     sample
-}
-
-/// `config`, which suits the transport, with another chunk if one was given.
-fn with_chunk(config: EngineConfig, chunk_bytes: Option<u32>) -> EngineConfig {
-    let Some(chunk_bytes) = chunk_bytes else { return config };
-    EngineConfig { chunk_bytes, run_bytes: config.run_bytes.max(chunk_bytes), ..config }
 }
 
 /// Adds to an error what its user can do about it.
@@ -381,13 +376,16 @@ fn published<N: ReaderTransport>(reader: &mut Reader<N>, peer: &Peer) -> anyhow:
     }
 }
 
-/// This worker's share of the pages, which is at least one page.
-fn share(locations: &[Location], setup: &WorkerSetup, page_bytes: u32) -> Vec<Location> {
+/// How many of the published pages all workers read together.
+pub(crate) fn wanted(published: usize, setup: &WorkerSetup, page_bytes: u32) -> usize {
+    let wanted = setup.working_set.map_or(published, |bytes| (bytes / u64::from(page_bytes)) as usize);
+    wanted.clamp(1, published)
+}
+
+/// This worker's share of `wanted` pages, which is at least one page.
+pub(crate) fn share(wanted: usize, setup: &WorkerSetup) -> Range<usize> {
     let (number, of) = (setup.number, setup.workers);
-    let wanted = setup.working_set.map_or(locations.len(), |bytes| (bytes / u64::from(page_bytes)) as usize);
-    let wanted = wanted.clamp(1, locations.len());
     let (from, to) = (number * wanted / of, (number + 1) * wanted / of);
     // With more workers than pages some workers read the same page.
-    let (from, to) = if from < to { (from, to) } else { (from.min(wanted - 1), from.min(wanted - 1) + 1) };
-    locations[from..to].to_vec()
+    if from < to { from..to } else { from.min(wanted - 1)..from.min(wanted - 1) + 1 }
 }

@@ -10,6 +10,7 @@ use anyhow::Context;
 use kvrail::session::Address;
 
 use crate::cli::common::Transport;
+use crate::cli::directory::DirectoryKind;
 use crate::machine::addresses::Reachable;
 
 /// The facts that a reader needs.
@@ -19,6 +20,7 @@ pub(crate) struct DriveLine<'a> {
     pub(crate) key: GivenKey<'a>,
     pub(crate) transport: Transport,
     pub(crate) layout: &'static str,
+    pub(crate) directory: &'a DirectoryKind,
 }
 
 /// How the reader gets the key.
@@ -47,9 +49,17 @@ impl DriveLine<'_> {
         let mut line = quoted(&program);
         line.extend(format!(" drive --connect {address} {option} ").into_bytes());
         line.extend(quoted(&key));
-        line.extend(
-            format!(" --transport {} --layout {}\n", self.transport.name(), self.layout).into_bytes(),
-        );
+        line.extend(format!(" --transport {} --layout {}", self.transport.name(), self.layout).into_bytes());
+        match self.directory {
+            // What drive takes by itself.
+            DirectoryKind::Embedded | DirectoryKind::PrivateRedis => {}
+            DirectoryKind::OneSided => line.extend(b" --directory one-sided"),
+            DirectoryKind::Redis(url) => {
+                line.extend(b" --directory ");
+                line.extend(quoted(url.as_ref()));
+            }
+        }
+        line.push(b'\n');
         Ok(line)
     }
 }

@@ -1,5 +1,6 @@
 //! What people and machines read: tables, reports, progress, pictures.
 
+pub(crate) mod churn;
 pub(crate) mod drive_line;
 pub(crate) mod error_text;
 pub(crate) mod host;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::cli::common::Op;
 use crate::output::json::{COPY, Row};
 use crate::output::numbers::{grouped, time};
 
@@ -70,4 +71,16 @@ fn cells(row: &Row) -> [String; 9] {
         row.ratio.memcpy.map_or("-".into(), |ratio| format!("{:.0} %", 100.0 * ratio)),
         verified,
     ]
+}
+
+/// How many of the pages that were asked for by key came, and why others did not, as lines.
+pub(crate) fn hits(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for row in rows.iter().filter(|row| [Op::Get.label(), Op::Exists.label()].contains(&row.op)) {
+        let ratio = row.hit_ratio.unwrap_or(0.0);
+        let reasons = row.errors.iter().map(|(reason, pages)| format!("; {reason} {}", grouped(*pages)));
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "\n{}: hits {:.2} %{}", row.op, 100.0 * ratio, reasons.collect::<String>());
+    }
+    text
 }

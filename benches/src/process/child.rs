@@ -1,12 +1,13 @@
 //! A child process: it takes its role, and carries out its parent's orders until the pipe is
 //! closed.
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use crate::measure::{producer, worker};
+use crate::measure::{churn, getter, producer, worker};
 use crate::output::error_text::with_causes;
 use crate::process::protocol::{Reply, Role, receive, send};
 
@@ -28,6 +29,13 @@ fn take_role() -> anyhow::Result<()> {
     match receive::<Role>()? {
         Some(Role::Producer(setup)) => producer::child(&setup),
         Some(Role::Worker(setup)) => worker::child(&setup),
+        Some(Role::Getter(setup)) => getter::child(&setup),
+        Some(Role::ChurnProducer(setup)) => churn::producer::child(&setup),
+        Some(Role::ChurnReader(setup)) => churn::reader::child(&setup),
+        // The signal that ties this process to its parent stays tied.
+        Some(Role::Program { name, args }) => {
+            Err(Command::new(&name).args(args).exec()).with_context(|| format!("cannot start {name}"))
+        }
         None => Ok(()),
     }
 }

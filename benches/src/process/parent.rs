@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -79,6 +79,15 @@ impl Child {
                 bail!("the {} did not answer for {patience:.0?}; it is stopped now", self.label())
             }
             Err(RecvTimeoutError::Disconnected) => Err(self.why_gone()),
+        }
+    }
+
+    /// Why the child is gone; `None` if it is there.
+    pub(crate) fn failure(&mut self) -> Option<anyhow::Error> {
+        match self.replies.try_recv() {
+            Ok(Reply::Failed(why)) => Some(anyhow!(why)),
+            Ok(_) | Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(self.why_gone()),
         }
     }
 

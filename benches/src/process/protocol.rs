@@ -6,8 +6,11 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::common::{ReadOrder, Transport, Verify};
+use crate::cli::directory::DirectorySetup;
 use crate::cli::key::Key;
 use crate::cli::rails::{Rails, VerbsArgs};
+use crate::measure::churn::{ChurnProducerSetup, ChurnReaderSetup, Overwritten, Read};
+use crate::measure::getter::GetterSetup;
 use crate::measure::window::{Count, Span};
 
 /// The role of a child, which is the first line that it gets.
@@ -15,8 +18,16 @@ use crate::measure::window::{Count, Span};
 pub(crate) enum Role {
     /// Publishes pages, and copies them for comparison.
     Producer(ProducerSetup),
-    /// Reads pages.
+    /// Reads pages by their locations.
     Worker(WorkerSetup),
+    /// Gets pages by their keys.
+    Getter(GetterSetup),
+    /// Overwrites the pages of a small pool.
+    ChurnProducer(ChurnProducerSetup),
+    /// Gets these pages and checks every byte.
+    ChurnReader(ChurnReaderSetup),
+    /// Becomes this program.
+    Program { name: String, args: Vec<String> },
 }
 
 /// The settings of a producer.
@@ -32,6 +43,8 @@ pub(crate) struct ProducerSetup {
     pub(crate) working_set: u64,
     pub(crate) rails: Rails,
     pub(crate) verbs: VerbsArgs,
+    /// Where the pages are announced.
+    pub(crate) directory: DirectorySetup,
     /// For the rows that copy; `None` if there are none.
     pub(crate) copy: Option<CopySetup>,
 }
@@ -108,6 +121,9 @@ pub(crate) enum Order {
     Count(Span),
     /// Compare pages. Answer [`Reply::Verified`].
     Verify,
+    /// Overwrite pages, or get and check them, for this long, in nanoseconds. Answer
+    /// [`Reply::Overwritten`] or [`Reply::Read`].
+    Churn(u64),
 }
 
 /// A child's answer.
@@ -133,6 +149,10 @@ pub(crate) enum Reply {
     Counted(Count),
     /// What the comparison found.
     Verified(Verified),
+    /// What a churning producer did.
+    Overwritten(Overwritten),
+    /// What a reader of churning pages got.
+    Read(Read),
     /// Why the child cannot go on. This is its last line.
     Failed(String),
 }

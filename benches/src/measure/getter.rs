@@ -1,0 +1,331 @@
+//! The process that gets pages by their keys, as an inference engine does: callers, each a thread,
+//! hand batches of keys to a node and wait for the pages.
+
+use std::collections::VecDeque;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use kvrail::{PageLayout, clock, memory};
+use kvrail_node::{Destination, Destinations, GetBatch, Key, Miss, Node, NodeConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::NamedLayout;
+use crate::cli::common::{ReadOrder, Verify};
+use crate::cli::directory::DirectorySetup;
+use crate::cli::rails::Rails;
+use crate::measure::clock::sleep_until;
+use crate::measure::directory;
+use crate::measure::keys::PageKeys;
+use crate::measure::node::{Over, Started};
+use crate::measure::pattern;
+use crate::measure::window::{Failed, Recorder, Sample, Span};
+use crate::measure::worker::{share, wanted};
+use crate::process::protocol::{Order, Ready, Reply, Verified, WorkerSetup, receive, send};
+
+/// How long a batch may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the directory may take to be reached, and to know the pages.
+const FIND: Duration = Duration::from_secs(10);
+/// Records that the cache holds.
+const CACHE_RECORDS: usize = 1 << 20;
+
+/// The settings of a process that gets pages.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GetterSetup {
+    /// `concurrency` is how many callers there are; `connect` is not used.
+    pub(crate) worker: WorkerSetup,
+    pub(crate) directory: DirectorySetup,
+    /// How long the cache of records believes one; zero: there is no cache.
+    pub(crate) dir_cache: Duration,
+    /// Readers of the node, each with all the rails.
+    pub(crate) readers: u8,
+    /// Only asks which keys have a page, and gets none.
+    pub(crate) exists: bool,
+}
+
+/// The getter's main function.
+pub(crate) fn child(setup: &GetterSetup) -> anyhow::Result<()> {
+    let worker = &setup.worker;
+    let named = NamedLayout::find(&worker.layout)
+        .with_context(|| format!("no layout is called {}", worker.layout))?;
+    let started = start(setup, named.layout)?;
+    let keys = shared_keys(setup, &started.node, named.layout)?;
+    let page_bytes = named.layout.page_bytes() as usize;
+    let batch = usize::from(worker.batch).min(keys.len());
+    let callers = usize::from(worker.concurrency);
+    // As many places as pages, as a reader by locations has them.
+    let places = if setup.exists { 0 } else { keys.len().max(batch * callers) };
+    send(&Reply::Connected { host_bytes: (places * page_bytes) as u64 })?;
+    match receive()? {
+        Some(Order::Register) => {}
+        Some(order) => bail!("a getter registers its memory first, and was told: {order:?}"),
+        None => return Ok(()),
+    }
+    let places = match places {
+        0 => None,
+        places => Some(started.node.register(&named.layout, memory::leaked(places * page_bytes)?)?),
+    };
+    let alone = worker.workers == 1 && callers == 1;
+    let callers = (0..callers).map(|number| Caller {
+        next: number * keys.len() / callers,
+        batch: GetBatch::with_capacity(batch),
+        asked: Vec::with_capacity(batch),
+        destinations: take_share(places.as_ref(), number, callers),
+        recorder: Recorder::new(alone),
+    });
+    let mut getter =
+        Getter { callers: callers.collect(), node: &started.node, keys, batch, verify: worker.verify };
+    send(&Reply::Ready(Ready {
+        transport: started.label.clone(),
+        rails: started.rails.clone(),
+        chunk_bytes: started.chunk_bytes,
+        pages: getter.keys.len() as u32,
+    }))?;
+    while let Some(order) = receive()? {
+        let reply = match order {
+            Order::Round { start, warmup, duration, .. } => {
+                Reply::Ran(getter.round(start, warmup, duration)?)
+            }
+            Order::Count(span) => {
+                let recorders = getter.callers.iter().map(|caller| &caller.recorder);
+                Reply::Counted(Recorder::count_all(recorders, span))
+            }
+            Order::Verify => Reply::Verified(getter.verify()?),
+            Order::Register | Order::Churn(_) => {
+                bail!("a getter registers its memory once, and was told: {order:?}")
+            }
+        };
+        send(&reply)?;
+    }
+    Ok(())
+}
+
+fn start(setup: &GetterSetup, layout: PageLayout) -> anyhow::Result<Started> {
+    let worker = &setup.worker;
+    let name = format!("kvrail-bench-{}", std::process::id()).parse()?;
+    let key = worker.key.peer_key()?;
+    // It publishes nothing, so one rail is enough.
+    let publish = match &worker.rails {
+        Rails::Count(_) => Rails::Count(1),
+        ports @ Rails::Ports(_) => ports.clone(),
+    };
+    let over = Over {
+        transport: worker.transport,
+        listen: "127.0.0.1:0",
+        publish: &publish,
+        read: &worker.rails,
+        verbs: &worker.verbs,
+        lanes_per_rail: worker.lanes_per_rail,
+        chunk_bytes: worker.chunk_bytes,
+    };
+    let directory = directory::of_reader(&setup.directory, &key, name, layout, &over)?;
+    let config = NodeConfig::new(name, key)
+        .layout(layout)
+        .directory(directory)
+        .cache(CACHE_RECORDS, setup.dir_cache)
+        .readers(setup.readers.into())
+        .batch_pages(worker.batch.into());
+    over.start(config)
+}
+
+/// The keys of this process's pages.
+fn shared_keys(setup: &GetterSetup, node: &Node, layout: PageLayout) -> anyhow::Result<Vec<Key>> {
+    let keys = PageKeys::of(&layout)?;
+    let page_bytes = layout.page_bytes();
+    let pages = match setup.worker.working_set {
+        Some(bytes) => ((bytes / u64::from(page_bytes)) as usize).max(1),
+        None => published(node, &keys)?,
+    };
+    let mut numbers: Vec<_> = share(wanted(pages, &setup.worker, page_bytes), &setup.worker).collect();
+    if setup.worker.order == ReadOrder::Shuffled {
+        pattern::shuffle(&mut numbers);
+    }
+    numbers.into_iter().map(|number| keys.key(number as u64)).collect()
+}
+
+/// How many pages the directory knows: their numbers are 0 and those that follow.
+fn published(node: &Node, keys: &PageKeys) -> anyhow::Result<usize> {
+    let until = Instant::now() + FIND;
+    let known = |numbers: &[u64]| -> anyhow::Result<Vec<bool>> {
+        let keys = numbers.iter().map(|&number| keys.key(number)).collect::<Result<Vec<_>, _>>()?;
+        loop {
+            let found = node.exists(&keys, until);
+            if found.unknown.count() == 0 {
+                return Ok((0..keys.len()).map(|at| found.present.get(at)).collect());
+            }
+            if Instant::now() >= until {
+                bail!(
+                    "the directory did not answer within {FIND:?}: is `kvrail-bench serve` running, with the same --directory and key?"
+                );
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    // Numbers are u32.
+    let doubled: Vec<u64> = (0..32).map(|bit| 1 << bit).collect();
+    let (mut there, mut absent) = (0, 1 << 32);
+    if !known(&[0])?[0] {
+        bail!(
+            "the directory knows no page of this layout: start `kvrail-bench serve` with the same --directory and --layout"
+        );
+    }
+    for (number, known) in doubled.iter().zip(known(&doubled)?) {
+        if known && *number > there {
+            there = *number;
+        } else if !known {
+            absent = absent.min(*number);
+        }
+    }
+    while there + 1 < absent {
+        let middle = there.midpoint(absent);
+        if known(&[middle])?[0] { there = middle } else { absent = middle }
+    }
+    Ok(there as usize + 1)
+}
+
+/// The places of one caller of several.
+fn take_share(places: Option<&Destinations>, number: usize, callers: usize) -> VecDeque<Destination> {
+    let Some(places) = places else { return VecDeque::new() };
+    let count = places.count() as usize;
+    (number * count / callers..(number + 1) * count / callers)
+        .filter_map(|at| places.take(at as u32))
+        .collect()
+}
+
+/// A thread that gets pages.
+struct Caller {
+    /// The index of the key that is asked for next.
+    next: usize,
+    batch: GetBatch,
+    asked: Vec<Key>,
+    /// A queue, so that destinations take turns as sources do.
+    destinations: VecDeque<Destination>,
+    recorder: Recorder,
+}
+
+struct Getter<'a> {
+    callers: Vec<Caller>,
+    node: &'a Node,
+    keys: Vec<Key>,
+    /// Keys of a batch.
+    batch: usize,
+    verify: Verify,
+}
+
+impl Getter<'_> {
+    /// The timed part: every caller gets batches until the end of the window.
+    fn round(&mut self, start: u64, warmup: u64, duration: u64) -> anyhow::Result<Span> {
+        let window = Span { from: start + warmup, to: start + warmup + duration };
+        let (node, keys, batch) = (self.node, &self.keys[..], self.batch);
+        let spans = thread::scope(|scope| {
+            let mut threads = Vec::with_capacity(self.callers.len());
+            for caller in &mut self.callers {
+                caller.recorder.start(window);
+                let work = move || {
+                    sleep_until(start);
+                    let began = clock::now().0;
+                    while clock::now().0 < window.to {
+                        caller.call(node, keys, batch)?;
+                    }
+                    anyhow::Ok(caller.recorder.finish(began, clock::now().0))
+                };
+                let spawned = thread::Builder::new().name("bench-get".into()).spawn_scoped(scope, work);
+                threads.push(spawned.context("cannot start a thread that gets pages")?);
+            }
+            let joined = threads.into_iter().map(|thread| {
+                thread.join().map_err(|_| anyhow::anyhow!("a thread that gets pages has panicked"))?
+            });
+            joined.collect::<anyhow::Result<Vec<_>>>()
+        })?;
+        Ok(Span::common(spans).unwrap_or(Span { from: window.to, to: window.to }))
+    }
+
+    /// Gets every n-th page once and compares it with what the producer wrote.
+    fn verify(&mut self) -> anyhow::Result<Verified> {
+        let mut verified = Verified::default();
+        let (Some(step), Some(caller)) = (self.verify.step(), self.callers.first_mut()) else {
+            return Ok(verified);
+        };
+        if caller.destinations.is_empty() {
+            return Ok(verified);
+        }
+        let keys: Vec<_> = self.keys.iter().copied().step_by(step).collect();
+        let batch = self.batch.min(caller.destinations.len());
+        for keys in keys.chunks(batch) {
+            for &key in keys {
+                let mut to =
+                    caller.destinations.pop_front().context("no place is free, although nothing is got")?;
+                // It may hold the requested page already, from the timed part.
+                to.bytes_mut(0).context("a place of the host's memory has no bytes")?.fill(pattern::WIPED);
+                caller.batch.read(key, to);
+            }
+            self.node.get(&mut caller.batch, Instant::now() + PATIENCE);
+            for page in caller.batch.take_pages() {
+                let to = page.destination.context("a page did not come, and its place is still in use")?;
+                if page.result.is_err() {
+                    verified.missing += 1;
+                } else {
+                    verified.compared += 1;
+                    let good = |bytes| pattern::check(bytes, keys[page.index].0.0).is_ok();
+                    verified.wrong += u64::from(!to.bytes(0).is_some_and(good));
+                }
+                caller.destinations.push_back(to);
+            }
+        }
+        Ok(verified)
+    }
+}
+
+impl Caller {
+    /// Gets one batch, or asks which of its keys exist if there is no memory for pages.
+    fn call(&mut self, node: &Node, keys: &[Key], batch: usize) -> anyhow::Result<()> {
+        let exists = self.destinations.is_empty();
+        self.asked.clear();
+        for _ in 0..batch {
+            let key = keys[self.next];
+            self.next = if self.next + 1 == keys.len() { 0 } else { self.next + 1 };
+            if exists {
+                self.asked.push(key);
+            } else {
+                let to = self.destinations.pop_front().context("the place of a late page is still in use")?;
+                self.batch.read(key, to);
+            }
+        }
+        let began = clock::now().0;
+        let deadline = Instant::now() + PATIENCE;
+        let mut failed = Failed::default();
+        let pages = if exists {
+            let found = node.exists(&self.asked, deadline);
+            let (present, unknown) = (found.present.count() as u32, found.unknown.count() as u32);
+            (failed.directory, failed.miss) = (unknown, batch as u32 - present - unknown);
+            present
+        } else {
+            node.get(&mut self.batch, deadline).hits as u32
+        };
+        let at = clock::now().0;
+        if !exists {
+            for page in self.batch.take_pages() {
+                if let Err(miss) = page.result {
+                    *reason(&mut failed, &miss) += 1;
+                }
+                self.destinations.extend(page.destination);
+            }
+        }
+        self.recorder.record(&Sample { at, took: at - began, pages, failed });
+        Ok(())
+    }
+}
+
+/// The count that a miss belongs to.
+const fn reason<'a>(failed: &'a mut Failed, miss: &Miss) -> &'a mut u32 {
+    match miss {
+        Miss::NoOwner | Miss::NotStored | Miss::Stale(_) | Miss::Restarted { .. } => &mut failed.miss,
+        Miss::NoPool { .. } | Miss::NoSlot { .. } => &mut failed.miss,
+        Miss::Directory(_) => &mut failed.directory,
+        Miss::Deadline => &mut failed.deadline,
+        Miss::Unreachable { .. } | Miss::OwnerLost { .. } => &mut failed.peer_gone,
+        // `Layout`, `Read`, and what later versions add.
+        _ => &mut failed.fault,
+    }
+}
