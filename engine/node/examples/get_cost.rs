@@ -7,7 +7,8 @@
 //!
 //! `read N` reads N batches of 32 pages by a [`Reader`] and their locations; `get N` gets N batches
 //! of 32 keys by a node that this thread drives, key bytes to destinations, records cached. Both
-//! are over shared memory. Only the calling thread counts: the rails' threads copy the same in both.
+//! are over shared memory. Only the calling thread counts: the rails' threads copy the same in
+//! both.
 
 use std::error::Error;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use kvrail::PageLayout;
 use kvrail_core::memory::{Access, DestinationRegion};
 
 /// Places of one registration, and which of them are free.
-pub(crate) struct Home {
+pub(crate) struct Registration {
     /// The number of the node, of all nodes of the process.
     pub(crate) node: u64,
     /// The number of the registration within the node.
@@ -24,7 +24,7 @@ pub(crate) struct Home {
     free: Box<[AtomicU64]>,
 }
 
-impl Home {
+impl Registration {
     /// The first `count` places of `regions`, all free.
     ///
     /// # Safety
@@ -76,15 +76,15 @@ impl Home {
 /// It is a handle, which is cloned freely, and any thread may have one.
 #[derive(Clone)]
 pub struct Destinations {
-    home: Arc<Home>,
+    home: Arc<Registration>,
 }
 
 impl Destinations {
-    pub(crate) const fn new(home: Arc<Home>) -> Self {
+    pub(crate) const fn new(home: Arc<Registration>) -> Self {
         Self { home }
     }
 
-    pub(crate) const fn home(&self) -> &Arc<Home> {
+    pub(crate) const fn home(&self) -> &Arc<Registration> {
         &self.home
     }
 
@@ -146,7 +146,7 @@ impl fmt::Debug for Destinations {
 /// pages are read into one place. A page that is read has it, and gives it back when nothing can
 /// write there any more.
 pub struct Destination {
-    home: Arc<Home>,
+    home: Arc<Registration>,
     index: u32,
 }
 
@@ -166,7 +166,7 @@ impl Destination {
     }
 
     #[inline]
-    pub(crate) fn home(&self) -> &Home {
+    pub(crate) fn home(&self) -> &Registration {
         &self.home
     }
 
@@ -190,7 +190,7 @@ impl Destination {
     #[must_use]
     pub fn bytes(&self, region: u32) -> Option<&[u8]> {
         let (at, bytes) = self.view(region)?;
-        // SAFETY: `Home::new` was promised that the bytes of every place are valid, initialised and
+        // SAFETY: `Registration::new` was promised that the bytes of every place are valid, initialised and
         // this place's alone. This value is the only right to the place, and while a page is read
         // into it the node has the value.
         Some(unsafe { slice::from_raw_parts(at, bytes) })
@@ -252,7 +252,7 @@ mod tests {
             MemoryRange { addr: memory.as_mut_ptr().expose_provenance() as u64, len: memory.len() as u64 };
         let region = DestinationRegion { range, stride: layout.page_bytes().into() };
         // SAFETY: leaked for these places alone, and filled with zeros.
-        let home = unsafe { Home::new((1, 0), layout, &[region], Access::Host, count) };
+        let home = unsafe { Registration::new((1, 0), layout, &[region], Access::Host, count) };
         Destinations::new(Arc::new(home))
     }
 

@@ -11,7 +11,7 @@ use kvrail_core::memory::RegionError;
 use kvrail_host::wake::WakeFd;
 use rustix::io::Errno;
 
-use super::destination::Home;
+use super::destination::Registration;
 use super::request::Request;
 use crate::miss::Miss;
 
@@ -21,10 +21,10 @@ pub(crate) const MAX_WAITING: usize = 8_192;
 /// What a driver is asked to do besides reading.
 pub(crate) enum Command {
     /// Register the memory of these places. Its owner has promised what registering asks for
-    /// (`Home::new`).
-    Register(Arc<Home>, Option<u8>, SyncSender<Result<(), RegionError>>),
+    /// (`Registration::new`).
+    Register(Arc<Registration>, Option<u8>, SyncSender<Result<(), RegionError>>),
     /// Release it. All places are free, and stay so. The answer says whether it is released.
-    Unregister(Arc<Home>, SyncSender<bool>),
+    Unregister(Arc<Registration>, SyncSender<bool>),
 }
 
 /// The way to one driver.

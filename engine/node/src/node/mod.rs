@@ -84,8 +84,9 @@ pub struct NodeStatistics {
 }
 
 impl Node {
-    /// Gets the pages of a batch: each into its destination, or a miss with its reason. Blocks until
-    /// all are settled, which is soon after `deadline` at the latest. The batch has the results.
+    /// Gets the pages of a batch: each into its destination, or a miss with its reason. Blocks
+    /// until all are settled, which is soon after `deadline` at the latest. The batch has the
+    /// results.
     pub fn get(&self, batch: &mut GetBatch, deadline: Instant) -> GetCounts {
         let keys = batch.len();
         let now = clock::now();
@@ -122,8 +123,8 @@ impl Node {
         }
     }
 
-    /// Begins to get the pages of a batch, which is in the handle until all are settled. The calling
-    /// thread does not wait for the directory.
+    /// Begins to get the pages of a batch, which is in the handle until all are settled. The
+    /// calling thread does not wait for the directory.
     pub fn begin_get(&self, batch: GetBatch, deadline: Instant) -> GetHandle {
         let now = clock::now();
         let deadline = time(now, deadline);
@@ -142,8 +143,8 @@ impl Node {
         GetHandle { shared: Arc::clone(&self.shared), reply: Some(reply), deadline, keys, done: None }
     }
 
-    /// Which of `keys` have a page: in the node's own pools, or somewhere, as the directory says. It
-    /// is a hint, as everything that the directory says.
+    /// Which of `keys` have a page: in the node's own pools, or somewhere, as the directory says.
+    /// It is a hint, as everything that the directory says.
     #[must_use]
     pub fn exists(&self, keys: &[Key], deadline: Instant) -> Presence {
         self.exists_in_pools(&[keys], deadline).pop().unwrap_or_default()
@@ -225,8 +226,8 @@ impl Node {
         self.pool_of(layout).ok_or(PutError::Withdrawn { pool: PoolId(u32::MAX) })
     }
 
-    /// Removes the page of a key from the node's own pools, and what the cache knows of it. Pages of
-    /// other owners stay. Returns whether there was one in an own pool.
+    /// Removes the page of a key from the node's own pools, and what the cache knows of it. Pages
+    /// of other owners stay. Returns whether there was one in an own pool.
     pub fn remove(&self, key: Key) -> bool {
         self.shared.cache.forget(key.0);
         let own = self.pools.iter().filter(|(_, pool)| pool.remove(key)).count();

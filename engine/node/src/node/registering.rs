@@ -12,7 +12,7 @@ use kvrail_core::provider::MemoryRange;
 
 use super::Node;
 use super::error::RegisterError;
-use crate::get::destination::{Destinations, Home};
+use crate::get::destination::{Destinations, Registration};
 use crate::get::link::Command;
 
 /// How long a reader may take to register memory.
@@ -86,7 +86,7 @@ impl Node {
         let number = self.registrations.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promise is the same; the readers check that there is a region for
         // each of the layout, and refuse the memory otherwise.
-        let home = unsafe { Home::new((self.shared.node, number), *layout, regions, access, count) };
+        let home = unsafe { Registration::new((self.shared.node, number), *layout, regions, access, count) };
         let home = Arc::new(home);
         let readers = self.links.all();
         let (answer, answers) = sync_channel(readers.len());
@@ -120,7 +120,7 @@ impl Node {
         home.node == self.shared.node && home.close() && self.unregister_home(home)
     }
 
-    fn unregister_home(&self, home: &Arc<Home>) -> bool {
+    fn unregister_home(&self, home: &Arc<Registration>) -> bool {
         let readers = self.links.all();
         let (answer, answers) = sync_channel(readers.len());
         for link in readers {

@@ -12,17 +12,10 @@ use kvrail_core::time::{Nanos, Time};
 
 use super::ReadDriver;
 use super::owner_table::{OwnerPool, is_beyond};
-use super::requests::PageAt;
+use super::requests::{PageAt, Placed};
 use crate::get::request::{Progress, Wanted};
 use crate::miss::{FoundIn, Miss};
 use crate::record::Record;
-
-/// A page whose owner is connected.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Placed {
-    owner: u32,
-    at: PageAt,
-}
 
 /// Room that one turn needs: batches of one owner each, and one that is joined.
 const ROOM: usize = 4;

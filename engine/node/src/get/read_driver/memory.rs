@@ -6,11 +6,11 @@ use std::sync::Arc;
 use kvrail::{Reader, ReaderTransport, Slot, Slots};
 use kvrail_core::memory::RegionError;
 
-use crate::get::destination::{Destination, Home};
+use crate::get::destination::{Destination, Registration};
 
 /// The slots of one registration.
 struct Registered {
-    home: Arc<Home>,
+    home: Arc<Registration>,
     /// Of each place the slot, while no batch has it.
     places: Vec<Option<Slot>>,
     slots: Slots,
@@ -33,11 +33,11 @@ impl Memory {
     pub(super) fn register<T: ReaderTransport>(
         &mut self,
         reader: &mut Reader<T>,
-        home: Arc<Home>,
+        home: Arc<Registration>,
         numa: Option<u8>,
         layout: u32,
     ) -> Result<(), RegionError> {
-        // SAFETY: `Home::new` was promised the same of the memory. Every reader of the node has
+        // SAFETY: `Registration::new` was promised the same of the memory. Every reader of the node has
         // slots of it, but a place is used by one at a time: its slot goes into a batch only while
         // the node has the place's `Destination`, which is given back when the slot has come back
         // (`Flights`), and no other code gets at the bytes of a slot here.
@@ -59,7 +59,11 @@ impl Memory {
 
     /// Releases the memory of a registration, of which no place is in use. Returns whether it is
     /// released.
-    pub(super) fn unregister<T: ReaderTransport>(&mut self, reader: &mut Reader<T>, home: &Home) -> bool {
+    pub(super) fn unregister<T: ReaderTransport>(
+        &mut self,
+        reader: &mut Reader<T>,
+        home: &Registration,
+    ) -> bool {
         let Some(region) = self.of_home.get_mut(home.number as usize) else { return false };
         let Some(place) = self.regions.get_mut(*region as usize) else { return false };
         let Some(Registered { home, places, mut slots, layout }) = place.take() else { return false };

@@ -31,11 +31,10 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-use self::fill::Placed;
 use self::flights::Flights;
 use self::memory::Memory;
 use self::owner_table::OwnerTable;
-use self::requests::{PageAt, Requests};
+use self::requests::{PageAt, Placed, Requests};
 use super::link::{Command, DriverLink};
 use super::shared::Shared;
 use crate::miss::Miss;

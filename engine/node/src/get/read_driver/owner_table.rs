@@ -184,8 +184,8 @@ impl OwnerTable {
         &mut self.entries[number as usize]
     }
 
-    /// The number of the owner with this epoch, which is new if it is not known yet; `None` if there
-    /// is no place for another owner.
+    /// The number of the owner with this epoch, which is new if it is not known yet; `None` if
+    /// there is no place for another owner.
     #[inline]
     pub(super) fn number_of(&mut self, epoch: Epoch) -> Option<u32> {
         let place = epoch.0.get() as usize % RECENT;

@@ -19,6 +19,13 @@ pub(super) struct PageAt {
     pub(super) page: u32,
 }
 
+/// A page whose owner is connected.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    pub(super) owner: u32,
+    pub(super) at: PageAt,
+}
+
 /// Consecutive pages of a request that are to be read. Those that are not wanted are passed over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
